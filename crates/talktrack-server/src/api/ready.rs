@@ -1,0 +1,22 @@
+//! `GET /readyz`: whether messages would become durable and stored now, and if not, why.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde_json::json;
+
+use crate::state::AppState;
+
+pub(crate) async fn answer(State(state): State<AppState>) -> Response {
+    let health = state.tracker().health();
+    let named = |stage: &str, cause: String| format!("{stage}: {cause}");
+    let mut causes = Vec::new();
+    causes.extend(health.journal.map(|cause| named("journal", cause)));
+    causes.extend(health.store.map(|cause| named("store", cause)));
+    causes.extend(state.is_stopping().then(|| "shutting down".to_owned()));
+    if causes.is_empty() {
+        super::json(StatusCode::OK, &json!({"status": "ready"}))
+    } else {
+        super::json(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "not ready", "causes": causes}))
+    }
+}

@@ -1,0 +1,89 @@
+//! The command line: what there is to say, and whom it is said to.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::command::{self, Outcome};
+use crate::error::Failure;
+
+/// Writes down every conversation that a voice or chat agent has, and loses none of it.
+#[derive(Debug, Parser)]
+#[command(name = "talktrack", version, max_term_width = 110, arg_required_else_help = true)]
+#[command(
+    after_help = "Settings come from talktrack.toml, TALKTRACK_* environment variables and flags; see `talktrack serve --help`."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server
+    Serve(command::serve::Args),
+    /// Talk to a server from the terminal, or replay recorded conversations
+    Client(command::client::Args),
+    /// Read conversations from JSONL into the store
+    Import(command::import::Args),
+    /// Write conversations from the store as JSONL
+    Export(command::export::Args),
+    /// List sessions, newest first
+    Sessions(command::sessions::Args),
+    /// Show one session with its messages
+    Show(command::show::Args),
+    /// Follow what is being said
+    Tail(command::tail::Args),
+    /// Audit the books: counts against rows, journal, dead letters
+    Verify(command::verify::Args),
+}
+
+/// Does what the arguments say.
+pub(crate) fn main() -> ExitCode {
+    let ended = match Cli::try_parse() {
+        Ok(cli) => run(cli.command),
+        // Help and version: asked for, or the answer to no command at all.
+        Err(error)
+            if !error.use_stderr()
+                || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand =>
+        {
+            error.exit()
+        }
+        Err(error) => Err(Failure::usage(one_line(&error))),
+    };
+    ended.unwrap_or_else(|failure| {
+        eprintln!("talktrack: {failure}");
+        failure.exit_code()
+    })
+}
+
+fn run(command: Command) -> Outcome {
+    // Never fewer than two, so that one thread that computes does not hold up every connection.
+    let workers = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
+    let ended = runtime.block_on(async {
+        match command {
+            Command::Serve(args) => command::serve::run(args).await,
+            Command::Client(args) => command::client::run(args).await,
+            Command::Import(args) => command::import::run(args).await,
+            Command::Export(args) => command::export::run(args).await,
+            Command::Sessions(args) => command::sessions::run(args).await,
+            Command::Show(args) => command::show::run(args).await,
+            Command::Tail(args) => command::tail::run(args).await,
+            Command::Verify(args) => command::verify::run(args).await,
+        }
+    });
+    // What still runs (a read from the terminal, say) has nothing left to answer.
+    runtime.shutdown_background();
+    ended
+}
+
+/// clap's complaint without the paragraphs around it.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let rest = |line: &&str| line.starts_with("Usage:") || line.starts_with("For more information");
+    let lines = text.lines().map(str::trim).take_while(|line| !rest(line)).filter(|line| !line.is_empty());
+    let line = lines.collect::<Vec<_>>().join("; ");
+    let line = line.strip_prefix("error: ").unwrap_or(&line).to_owned();
+    line.replace("tip: ", "")
+}

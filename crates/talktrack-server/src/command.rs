@@ -1,0 +1,19 @@
+//! What `talktrack` can be told to do: one module a command. Each has its `Args` (what clap reads) and
+//! `async fn run(args: Args) -> Outcome`.
+
+pub(crate) mod serve;
+pub(crate) mod client;
+pub(crate) mod import;
+pub(crate) mod export;
+pub(crate) mod sessions;
+pub(crate) mod show;
+pub(crate) mod tail;
+pub(crate) mod verify;
+mod looking;
+
+use std::process::ExitCode;
+
+use crate::error::Failure;
+
+/// How a command ends: with an exit code of its own, or with one line on stderr.
+pub(crate) type Outcome = Result<ExitCode, Failure>;

@@ -1,0 +1,163 @@
+//! A connection to the server, and the words for what can go wrong with it.
+
+use futures_util::StreamExt as _;
+use talktrack::message::MAX_EXTERNAL_ID_BYTES;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use uuid::Uuid;
+
+use crate::table;
+use crate::wire::ServerFrame;
+
+/// The connection itself.
+pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// Who talks: what goes into the URL.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Identity<'a> {
+    pub(super) session_id: Option<Uuid>,
+    pub(super) user_id: Option<Uuid>,
+    pub(super) external_id: Option<&'a str>,
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NotConnected {
+    /// The server has no room just now.
+    TryAgain(String),
+    /// Trying again will not help.
+    Refused(String),
+}
+
+impl From<String> for NotConnected {
+    fn from(why: String) -> Self {
+        Self::Refused(why)
+    }
+}
+
+/// Connects, which starts the session, and waits until it is durable. Hands over the greeting with the connection.
+///
+/// # Errors
+/// Says in words why the server could not be reached or did not want us.
+pub(super) async fn connect(url: &str, identity: Identity<'_>) -> Result<(Socket, ServerFrame), NotConnected> {
+    // Without Nagle's algorithm: what is flushed is meant to go.
+    let connected = connect_async_with_config(with_identity(url, identity), None, true).await;
+    let (mut socket, _) = connected.map_err(|error| match error {
+        Error::Http(response) => refusal(response.status().as_u16(), response.body().as_deref().unwrap_or_default()),
+        error => format!("cannot connect to {}: {error}", without_query(url)),
+    })?;
+    match answer(&mut socket).await? {
+        ServerFrame::Error { code, message, .. } => {
+            let why = format!("{code}: {}", table::safe_line(&message));
+            Err(if is_want_of_room(&code) { NotConnected::TryAgain(why) } else { NotConnected::Refused(why) })
+        }
+        greeting => Ok((socket, greeting)),
+    }
+}
+
+/// Whether an error's code says that the same thing may succeed in a moment.
+pub(super) fn is_want_of_room(code: &str) -> bool {
+    matches!(code, "queue_full" | "journal_full" | "rate_limited")
+}
+
+/// The next answer. Answers of a kind that this client does not know are passed over.
+///
+/// # Errors
+/// Says in words why there will be none.
+pub(super) async fn answer(socket: &mut Socket) -> Result<ServerFrame, String> {
+    loop {
+        let message = socket.next().await.ok_or("the server closed the connection")?;
+        if let Some(frame) = read(message)? {
+            return Ok(frame);
+        }
+    }
+}
+
+/// What a message from the socket says; `None` for those that say nothing (pings).
+///
+/// # Errors
+/// Says in words why the connection is lost.
+pub(super) fn read(message: Result<Message, Error>) -> Result<Option<ServerFrame>, String> {
+    match message.map_err(|error| format!("the connection is lost: {error}"))? {
+        Message::Text(text) => ServerFrame::parse(&text).map(Some).or_else(|problem| match problem.starts_with("type: ") {
+            true => Ok(None),
+            false => Err(format!("the server sent what is no answer: {problem}")),
+        }),
+        Message::Close(frame) => Err(closed(frame)),
+        _ => Ok(None),
+    }
+}
+
+fn closed(frame: Option<CloseFrame>) -> String {
+    match frame {
+        Some(frame) if !frame.reason.is_empty() => {
+            format!("the server closed the connection: {}", table::safe_line(&frame.reason))
+        }
+        Some(frame) => format!("the server closed the connection (code {})", u16::from(frame.code)),
+        None => "the server closed the connection".into(),
+    }
+}
+
+/// An HTTP answer in place of a connection, in words: that of its problem document where it is one.
+fn refusal(status: u16, body: &[u8]) -> String {
+    let problem: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = |key: &str| problem.get(key).and_then(serde_json::Value::as_str);
+    match text("detail").or(text("title")) {
+        Some(words) => format!("the server refused the connection ({status}): {}", table::safe_line(words)),
+        None => format!("the server refused the connection ({status}); is the URL right?"),
+    }
+}
+
+fn with_identity(url: &str, identity: Identity<'_>) -> String {
+    let mut url = url.to_owned();
+    let mut add = |name: &str, value: String| {
+        let mark = if url.contains('?') { '&' } else { '?' };
+        url.push(mark);
+        url.push_str(&format!("{name}={value}"));
+    };
+    identity.session_id.into_iter().for_each(|id| add("session_id", id.to_string()));
+    identity.user_id.into_iter().for_each(|id| add("user_id", id.to_string()));
+    identity.external_id.into_iter().for_each(|name| add("external_id", percent_encoded(name)));
+    url
+}
+
+/// What follows the question mark may hold a token.
+fn without_query(url: &str) -> &str {
+    url.split_once('?').map_or(url, |(place, _)| place)
+}
+
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len().min(MAX_EXTERNAL_ID_BYTES));
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
+            other => encoded.push_str(&format!("%{other:02X}")),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_identity_follows_what_the_url_says_already() {
+        let identity = Identity { session_id: Some(Uuid::nil()), user_id: None, external_id: Some("call 7/ü") };
+        let nil = Uuid::nil();
+        for (url, mark) in [("ws://h/v1/ws", '?'), ("ws://h/v1/ws?token=x", '&')] {
+            let expected = format!("{url}{mark}session_id={nil}&external_id=call%207%2F%C3%BC");
+            assert_eq!(with_identity(url, identity), expected);
+        }
+        assert_eq!(without_query("ws://h/v1/ws?token=x"), "ws://h/v1/ws");
+    }
+
+    #[test]
+    fn a_refused_connection_is_told_in_the_servers_words() {
+        let told = refusal(400, br#"{"title":"Bad Request","detail":"user_id: missing"}"#);
+        assert_eq!(told, "the server refused the connection (400): user_id: missing");
+        assert_eq!(refusal(404, b"nope"), "the server refused the connection (404); is the URL right?");
+    }
+}

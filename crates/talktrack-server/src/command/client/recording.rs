@@ -1,0 +1,239 @@
+//! A recording: the frames of a JSONL file, by session, ready to be sent. The lines go out nearly as they are; only a `ref`
+//! of ours is put in front, by which the answer finds its line.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+use tokio_tungstenite::tungstenite::Bytes;
+use uuid::Uuid;
+
+use crate::error::Failure;
+use crate::jsonl::Lines;
+use crate::wire::{ClientFrame, Frame};
+
+/// All the sessions of a file, in the order of their first lines.
+#[derive(Debug, Default)]
+pub(super) struct Recording {
+    pub(super) sessions: Vec<Session>,
+    pub(super) messages: u64,
+    /// Lines that belong to no session: where they stand, and why.
+    pub(super) bad: Vec<String>,
+}
+
+/// One session, to be replayed on one connection.
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    pub(super) session_id: Uuid,
+    pub(super) user_id: Option<Uuid>,
+    pub(super) external_id: Option<String>,
+    /// Frames to be acknowledged, one after the other in one piece of memory. The `ref` of each is its number.
+    texts: Bytes,
+    frames: Vec<Piece>,
+    /// The frame that ends the session; it is sent when all others have been acknowledged.
+    pub(super) end: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    /// Where its text ends, and the next one begins.
+    end: usize,
+    /// Its line in the file; 0 where it has none of its own.
+    line: u64,
+    is_message: bool,
+}
+
+impl Session {
+    /// How many frames are to be acknowledged.
+    pub(super) fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// A frame's text.
+    pub(super) fn text(&self, frame: usize) -> Bytes {
+        let start = frame.checked_sub(1).map_or(0, |before| self.frames[before].end);
+        self.texts.slice(start..self.frames[frame].end)
+    }
+
+    /// A frame's line in the file.
+    pub(super) fn line(&self, frame: usize) -> u64 {
+        self.frames[frame].line
+    }
+
+    /// Whether a frame is a message; the others change the session's metadata.
+    pub(super) fn is_message(&self, frame: usize) -> bool {
+        self.frames[frame].is_message
+    }
+}
+
+/// What is needed of a line to know where it belongs; the rest is for the server to judge.
+#[derive(Deserialize)]
+struct Head<'a> {
+    #[serde(borrow, rename = "type")]
+    frame_type: Cow<'a, str>,
+    session_id: Uuid,
+    #[serde(rename = "ref")]
+    reference: Option<IgnoredAny>,
+}
+
+/// A recording under construction.
+#[derive(Default)]
+struct Builder {
+    recording: Recording,
+    texts: Vec<String>,
+    places: HashMap<Uuid, usize>,
+}
+
+impl Recording {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub(super) fn load(path: &Path) -> Result<Self, Failure> {
+        let mut lines = Lines::open(path)?;
+        let mut builder = Builder::default();
+        while let Some(line) = lines.next()? {
+            let taken = line.text.map_err(str::to_owned).and_then(|text| builder.take(text, line.place.line));
+            if let Err(problem) = taken {
+                builder.recording.bad.push(format!("{}: {problem}", line.place));
+            }
+        }
+        Ok(builder.finish())
+    }
+}
+
+impl Builder {
+    fn take(&mut self, text: &str, line: u64) -> Result<(), String> {
+        let Ok(head) = serde_json::from_str::<Head<'_>>(text) else { return self.take_start(text) };
+        match head.frame_type.as_ref() {
+            "message" => {
+                self.recording.messages += 1;
+                self.add(&head, text, line, true);
+            }
+            "session.update" => self.add(&head, text, line, false),
+            "session.end" => {
+                let place = self.place(head.session_id);
+                self.recording.sessions[place].end = Some(text.to_owned());
+            }
+            _ => return self.take_start(text),
+        }
+        Ok(())
+    }
+
+    /// A line that is not simply sent: the start of a session, or one that is bad, and then this says why.
+    fn take_start(&mut self, text: &str) -> Result<(), String> {
+        let frame = Frame::parse(text).map_err(|error| error.to_string())?;
+        let ClientFrame::SessionStart(start) = frame.body else {
+            return if frame.body == ClientFrame::Ping { Ok(()) } else { Err("session_id: missing".into()) };
+        };
+        let derived = start.external_id.as_ref().map(|name| Uuid::new_v5(&talktrack::message::SESSION_NAMESPACE, name.as_bytes()));
+        let session_id = frame.session_id.or(derived).ok_or("session_id: missing")?;
+        let place = self.place(session_id);
+        let session = &mut self.recording.sessions[place];
+        session.user_id = session.user_id.or(frame.user_id);
+        session.external_id = session.external_id.take().or(start.external_id);
+        if let Some(metadata) = start.metadata.filter(|metadata| !metadata.to_value().is_empty()) {
+            let head = Head { frame_type: "session.update".into(), session_id, reference: None };
+            self.add(&head, &format!(r#"{{"type":"session.update","metadata":{}}}"#, metadata.as_str()), 0, false);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, head: &Head<'_>, text: &str, line: u64, is_message: bool) {
+        let place = self.place(head.session_id);
+        let (session, texts) = (&mut self.recording.sessions[place], &mut self.texts[place]);
+        let text = if head.reference.is_some() { without_ref(text) } else { text.into() };
+        texts.push_str(&format!(r#"{{"ref":{},"#, session.frames.len()));
+        texts.push_str(text.get(1..).unwrap_or_default());
+        session.frames.push(Piece { end: texts.len(), line, is_message });
+    }
+
+    fn place(&mut self, session_id: Uuid) -> usize {
+        *self.places.entry(session_id).or_insert_with(|| {
+            self.texts.push(String::new());
+            self.recording.sessions.push(Session { session_id, ..Session::default() });
+            self.recording.sessions.len() - 1
+        })
+    }
+
+    fn finish(self) -> Recording {
+        let mut recording = self.recording;
+        for (session, texts) in recording.sessions.iter_mut().zip(self.texts) {
+            session.texts = texts.into();
+        }
+        recording
+    }
+}
+
+/// The same object without its `ref`, which is somebody else's.
+fn without_ref(text: &str) -> Cow<'_, str> {
+    let rewritten = serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(text).and_then(|mut fields| {
+        fields.remove("ref");
+        serde_json::to_string(&fields)
+    });
+    // An object it is: it was parsed before.
+    rewritten.map_or(Cow::Borrowed(text), Cow::Owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    const A: &str = "00000000-0000-0000-0000-00000000000a";
+    const B: &str = "00000000-0000-0000-0000-00000000000b";
+
+    fn load(lines: &[String]) -> Recording {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        lines.iter().for_each(|line| writeln!(file, "{line}").unwrap());
+        Recording::load(file.path()).unwrap()
+    }
+
+    fn texts(session: &Session) -> Vec<String> {
+        (0..session.len()).map(|frame| String::from_utf8(session.text(frame).to_vec()).unwrap()).collect()
+    }
+
+    #[test]
+    fn lines_are_grouped_by_session_and_sent_nearly_as_they_are() {
+        let recording = load(&[
+            format!(r#"{{"type":"session.start","session_id":"{A}","user_id":"{B}","metadata":{{"a":1}}}}"#),
+            format!(r#"{{ "type":"message","session_id":"{A}","role":"user","content":"1"}}"#),
+            format!(r#"{{"type":"message","session_id":"{B}","role":"user","content":"2"}}"#),
+            format!(r#"{{"type":"session.end","session_id":"{A}","reason":"completed"}}"#),
+            format!(r#"{{"type":"message","session_id":"{A}","content":"3","ref":"mine"}}"#),
+        ]);
+        assert_eq!((recording.messages, recording.sessions.len(), recording.bad.len()), (3, 2, 0));
+        let first = &recording.sessions[0];
+        assert_eq!((first.session_id.to_string().as_str(), first.user_id.unwrap().to_string().as_str()), (A, B));
+        assert_eq!(
+            texts(first),
+            [
+                r#"{"ref":0,"type":"session.update","metadata":{"a":1}}"#.to_owned(),
+                format!(r#"{{"ref":1, "type":"message","session_id":"{A}","role":"user","content":"1"}}"#),
+                format!(r#"{{"ref":2,"content":"3","session_id":"{A}","type":"message"}}"#),
+            ]
+        );
+        assert_eq!((first.is_message(0), first.is_message(1), first.line(1), first.line(2)), (false, true, 2, 5));
+        assert_eq!(first.end.as_deref(), Some(format!(r#"{{"type":"session.end","session_id":"{A}","reason":"completed"}}"#).as_str()));
+        assert_eq!(texts(&recording.sessions[1]).len(), 1);
+    }
+
+    #[test]
+    fn a_line_that_belongs_nowhere_is_named_with_its_reason() {
+        let recording = load(&[
+            r#"{"type":"message","role":"user","content":"1"}"#.into(),
+            "nonsense".into(),
+            format!(r#"{{"type":"message","session_id":"{A}x"}}"#),
+            r#"{"type":"session.start"}"#.into(),
+        ]);
+        let problems: Vec<_> = recording.bad.iter().map(|bad| bad.split_once(".tmp").map_or(bad.as_str(), |(_, rest)| rest)).collect();
+        assert_eq!(problems.len(), 4, "{problems:?}");
+        for (problem, expected) in problems.iter().zip([":1: session_id: missing", ":2: not valid JSON", ":3: session_id: must be a UUID", ":4: session_id: missing"]) {
+            assert!(problem.contains(expected), "{problem} lacks {expected}");
+        }
+    }
+}

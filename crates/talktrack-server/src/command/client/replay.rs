@@ -1,0 +1,136 @@
+//! Replays a recording: so many connections at once, each with one session after the other.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::conversation;
+use super::recording::Recording;
+use super::report::Report;
+use crate::command::Outcome;
+use crate::error::Failure;
+use crate::output::{Output, Stop};
+use crate::table::View;
+
+/// Messages on the way over all connections together. A server's queue takes 10,000 by default; more would only be
+/// refused and sent again.
+const UNDER_WAY: usize = 8_000;
+
+/// What all connections share.
+pub(super) struct Replay {
+    pub(super) url: String,
+    /// Whose the sessions are where the recording does not say.
+    pub(super) user_id: Option<Uuid>,
+    /// The recording's name, for complaints.
+    pub(super) file: String,
+    pub(super) window: usize,
+    pub(super) budget: Semaphore,
+    pub(super) pace: Option<Rhythm>,
+    pub(super) report: Report,
+    recording: Recording,
+    /// The next session that nobody replays yet.
+    next: AtomicUsize,
+}
+
+/// Spreads messages evenly over time, whichever connection sends them.
+pub(super) struct Rhythm {
+    began: Instant,
+    interval: Duration,
+    given: AtomicU64,
+}
+
+impl Rhythm {
+    fn new(rate: u32) -> Self {
+        Self { began: Instant::now(), interval: Duration::from_secs(1) / rate, given: AtomicU64::new(0) }
+    }
+
+    /// When the next message may be sent.
+    pub(super) fn ticket(&self) -> Instant {
+        let before = self.given.fetch_add(1, Ordering::Relaxed);
+        self.began + Duration::from_secs_f64(self.interval.as_secs_f64() * f64::from(u32::try_from(before).unwrap_or(u32::MAX)))
+    }
+}
+
+/// Runs it.
+pub(super) async fn run(
+    url: String,
+    user_id: Option<Uuid>,
+    file: &Path,
+    pace: super::Pace,
+    ledger: Option<&Path>,
+    json: bool,
+) -> Outcome {
+    let recording = Recording::load(file)?;
+    if recording.sessions.is_empty() {
+        recording.bad.iter().take(10).for_each(|bad| eprintln!("{bad}"));
+        return Err(Failure::new(format_args!("{}: no conversation in it", file.display())));
+    }
+    let sockets = pace.sockets.get().min(recording.sessions.len());
+    let bad = recording.bad.len();
+    let report = Report::new(&recording, ledger)?;
+    recording.bad.iter().for_each(|bad| report.complain(bad));
+    let replay = Arc::new(Replay {
+        url,
+        user_id,
+        file: file.display().to_string(),
+        window: pace.window.get(),
+        budget: Semaphore::new(UNDER_WAY),
+        pace: pace.rate.map(|rate| Rhythm::new(rate.get())),
+        report,
+        recording,
+        next: AtomicUsize::new(0),
+    });
+    let began = Instant::now();
+    let latencies = replay_all(&replay, sockets).await;
+    let summary = replay.report.sum_up(began.elapsed(), &latencies);
+    let mut output = Output::stdout();
+    let written = if json { output.json(&summary) } else { output.line(&summary.in_words(View::of_stdout())) };
+    match written.and_then(|()| output.flush()) {
+        Ok(()) | Err(Stop::ReaderGone) if summary.is_complete() && bad == 0 => Ok(ExitCode::SUCCESS),
+        Ok(()) | Err(Stop::ReaderGone) => Ok(ExitCode::FAILURE),
+        Err(Stop::Failed(failure)) => Err(failure),
+    }
+}
+
+/// Says how long the acknowledgements took, in microseconds.
+async fn replay_all(replay: &Arc<Replay>, sockets: usize) -> Histogram<u64> {
+    let mut connections = JoinSet::new();
+    for _ in 0..sockets {
+        connections.spawn(replay_one_after_the_other(Arc::clone(replay)));
+    }
+    let mut all = new_histogram();
+    while let Some(ended) = connections.join_next().await {
+        match ended {
+            // Both have the same bounds.
+            Ok(latencies) => all += latencies,
+            Err(panicked) => replay.report.complain(panicked),
+        }
+    }
+    all
+}
+
+async fn replay_one_after_the_other(replay: Arc<Replay>) -> Histogram<u64> {
+    let mut latencies = new_histogram();
+    while let Some(session) = replay.recording.sessions.get(replay.next.fetch_add(1, Ordering::Relaxed)) {
+        if let Err((unanswered, why)) = conversation::replay(&replay, session, &mut latencies).await {
+            let id = session.session_id;
+            replay.report.lost(unanswered, format_args!("session {id}: {why}; {unanswered} messages have no answer"));
+        }
+    }
+    latencies
+}
+
+/// Microseconds, up to an hour, three digits of each exact.
+fn new_histogram() -> Histogram<u64> {
+    let mut histogram = Histogram::new_with_max(3_600_000_000, 3).unwrap_or_else(|_| unreachable!("the bounds are constant and valid"));
+    histogram.auto(false);
+    histogram
+}

@@ -1,0 +1,228 @@
+//! Talks from the terminal: each line is a message, each answer is shown.
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, IsTerminal as _, stdin};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use futures_util::SinkExt as _;
+use serde_json::json;
+use talktrack::{Message, Role};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite;
+use uuid::Uuid;
+
+use super::connection::{self, Identity, NotConnected, Socket};
+use crate::command::Outcome;
+use crate::error::Failure;
+use crate::output::{Output, Stop};
+use crate::table::{self, View};
+use crate::wire::{FrameRef, MessageLine, ServerFrame};
+
+/// How long the last answers are waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A line from the terminal, understood.
+#[derive(Debug, PartialEq, Eq)]
+enum Entry<'a> {
+    Said(Role, &'a str),
+    End,
+    Nothing,
+}
+
+struct Talk {
+    socket: Socket,
+    output: Output,
+    view: View,
+    /// By mark: what was sent and has no answer yet.
+    under_way: HashMap<String, Role>,
+    sent: u64,
+    /// Something was refused.
+    refused: bool,
+}
+
+/// Why a talk is over.
+enum Over {
+    Stopped(Stop),
+    Lost(String),
+}
+
+impl From<Stop> for Over {
+    fn from(stop: Stop) -> Self {
+        Self::Stopped(stop)
+    }
+}
+
+impl From<String> for Over {
+    fn from(why: String) -> Self {
+        Self::Lost(why)
+    }
+}
+
+/// Runs it.
+pub(super) async fn run(url: &str, session: Option<Uuid>, user: Option<Uuid>, external_id: Option<&str>) -> Outcome {
+    let user_id = Some(user.unwrap_or_else(Uuid::now_v7));
+    let identity = Identity { session_id: session, user_id, external_id };
+    let (socket, greeting) = connection::connect(url, identity).await.map_err(|why| match why {
+        NotConnected::TryAgain(why) | NotConnected::Refused(why) => Failure::new(why),
+    })?;
+    let (output, view) = (Output::stdout(), View::of_stdout());
+    let mut talk = Talk { socket, output, view, under_way: HashMap::new(), sent: 0, refused: false };
+    match talk.go_on(&greeting).await {
+        Ok(()) if talk.refused => Ok(ExitCode::FAILURE),
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(Over::Stopped(stop)) => stop.outcome(),
+        Err(Over::Lost(why)) if talk.under_way.is_empty() => Err(Failure::new(why)),
+        Err(Over::Lost(why)) => {
+            let open = talk.under_way.len();
+            Err(Failure::new(format_args!("{why}; {open} messages were not acknowledged")))
+        }
+    }
+}
+
+impl Talk {
+    async fn go_on(&mut self, greeting: &ServerFrame) -> Result<(), Over> {
+        self.show(greeting)?;
+        let mut lines = typed_lines();
+        if stdin().is_terminal() {
+            let help = "each line is a message of the user; /assistant TEXT and /system TEXT are others'; /end ends";
+            let help = self.view.dim(help);
+            self.say(&help)?;
+        }
+        loop {
+            tokio::select! {
+                answer = connection::answer(&mut self.socket) => self.show(&answer?)?,
+                line = lines.recv() => match line.as_deref().map(understand) {
+                    Some(Entry::Said(role, text)) => self.send(role, text).await?,
+                    Some(Entry::Nothing) => {}
+                    Some(Entry::End) => return self.end().await,
+                    None => return self.close().await,
+                },
+            }
+        }
+    }
+
+    async fn send(&mut self, role: Role, text: &str) -> Result<(), Over> {
+        self.sent += 1;
+        let mark = FrameRef::number(self.sent);
+        let message = Message::new(Uuid::nil(), role, text);
+        let text = serde_json::to_string(&MessageLine::of_message(&message, Some(&mark)));
+        self.under_way.insert(mark.as_json().to_owned(), role);
+        self.put(text.map_err(|error| error.to_string())?).await
+    }
+
+    async fn put(&mut self, text: String) -> Result<(), Over> {
+        let sent = self.socket.send(tungstenite::Message::text(text)).await;
+        Ok(sent.map_err(|error| error.to_string())?)
+    }
+
+    /// `/end`: the session ends when everything said has its answer.
+    async fn end(&mut self) -> Result<(), Over> {
+        self.wait_for_answers().await?;
+        self.put(json!({"type": "session.end", "reason": "completed"}).to_string()).await?;
+        loop {
+            let answer = self.answer_in_time().await?;
+            self.show(&answer)?;
+            if matches!(answer, ServerFrame::SessionEnded { .. }) {
+                return self.close().await;
+            }
+        }
+    }
+
+    /// The input is over: so is the connection, when everything said has its answer.
+    async fn close(&mut self) -> Result<(), Over> {
+        self.wait_for_answers().await?;
+        // A courtesy; all is said.
+        drop(timeout(PATIENCE, self.socket.close(None)).await);
+        Ok(())
+    }
+
+    async fn wait_for_answers(&mut self) -> Result<(), Over> {
+        while !self.under_way.is_empty() {
+            let answer = self.answer_in_time().await?;
+            self.show(&answer)?;
+        }
+        Ok(())
+    }
+
+    async fn answer_in_time(&mut self) -> Result<ServerFrame, Over> {
+        let answer = timeout(PATIENCE, connection::answer(&mut self.socket)).await;
+        Ok(answer.map_err(|_| format!("no answer for {} s", PATIENCE.as_secs()))??)
+    }
+
+    fn show(&mut self, answer: &ServerFrame) -> Result<(), Stop> {
+        match answer {
+            ServerFrame::SessionStarted { session_id, user_id, resumed } => {
+                let how = if *resumed { "resumed" } else { "started" };
+                self.say(&format!("session {session_id} {how}, user {user_id}"))
+            }
+            ServerFrame::Ack { acks } => acks.iter().try_for_each(|ack| {
+                let role = ack.reference.as_ref().and_then(|mark| self.under_way.remove(mark.as_json()));
+                let role = role.map_or("message", Role::as_str);
+                let told = format!("✓ {role}: durable as {}", ack.id);
+                self.say(&self.view.dim(&told))
+            }),
+            ServerFrame::Error { code, message, reference } => {
+                let known = reference.as_ref().and_then(|mark| self.under_way.remove(mark.as_json()));
+                self.refused = true;
+                let role = known.map_or(String::new(), |role| format!("{role}: "));
+                self.say(&format!("✗ {role}{code}: {}", table::safe_line(message)))
+            }
+            ServerFrame::SessionEnded { session_id, duration_seconds, message_count, .. } => {
+                let length = table::duration(*duration_seconds);
+                self.say(&format!("session {session_id} ended after {length} with {message_count} messages"))
+            }
+            ServerFrame::Pong { .. } => Ok(()),
+        }
+    }
+
+    fn say(&mut self, text: &str) -> Result<(), Stop> {
+        self.output.line(text).and_then(|()| self.output.flush())
+    }
+}
+
+/// Lines from standard input. A thread of its own reads them, since nothing can call a read from the terminal back.
+fn typed_lines() -> mpsc::Receiver<String> {
+    let (sender, lines) = mpsc::channel(16);
+    std::thread::spawn(move || {
+        for line in stdin().lock().lines().map_while(Result::ok) {
+            if sender.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+fn understand(line: &str) -> Entry<'_> {
+    let (word, text) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    match (word, text.trim()) {
+        ("/end", "") => Entry::End,
+        ("/assistant", text) if !text.is_empty() => Entry::Said(Role::Assistant, text),
+        ("/system", text) if !text.is_empty() => Entry::Said(Role::System, text),
+        ("/assistant" | "/system", _) => Entry::Nothing,
+        _ if line.trim().is_empty() => Entry::Nothing,
+        _ => Entry::Said(Role::User, line),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_a_message_of_the_user_unless_it_says_otherwise() {
+        for (line, entry) in [
+            ("Hello there", Entry::Said(Role::User, "Hello there")),
+            ("/assistant Good morning ", Entry::Said(Role::Assistant, "Good morning")),
+            ("/system Be kind", Entry::Said(Role::System, "Be kind")),
+            ("/endless", Entry::Said(Role::User, "/endless")),
+            ("/end", Entry::End),
+            ("/assistant", Entry::Nothing),
+            ("  ", Entry::Nothing),
+        ] {
+            assert_eq!(understand(line), entry, "{line:?}");
+        }
+    }
+}

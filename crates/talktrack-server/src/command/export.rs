@@ -1,0 +1,110 @@
+//! `talktrack export`: conversations as JSONL, which `talktrack import` and `talktrack client --file` read.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use talktrack::store::sqlite::SqliteReader;
+use talktrack::store::{MessageRow, Read as _, SessionFilter, SessionRow};
+use uuid::Uuid;
+
+use super::Outcome;
+use super::looking::{self, HOW_TO_BEGIN, PAGE};
+use crate::config::Place;
+use crate::error::Failure;
+use crate::output::{Output, Stop};
+use crate::wire::{EndLine, MessageLine, StartLine};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// This session only, by its id or its first characters (at least 8); may be given several times
+    #[arg(long = "session", value_name = "ID")]
+    sessions: Vec<String>,
+    /// Sessions of this user only
+    #[arg(long, value_name = "UUID")]
+    user: Option<Uuid>,
+    /// Write to this file, not to standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Always so: one JSON object a line
+    #[arg(long, hide = true)]
+    json: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Runs it.
+pub(crate) async fn run(args: Args) -> Outcome {
+    export(args).await.map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
+}
+
+async fn export(args: Args) -> Result<(), Stop> {
+    let reader = looking::open(&args.place)?;
+    let chosen = chosen(&reader, &args).await?;
+    let mut output = match &args.output {
+        Some(path) => Output::to(File::create(path).map_err(|error| cannot_write(path, &error))?),
+        None => Output::stdout(),
+    };
+    let mut count = 0;
+    if chosen.is_empty() && args.sessions.is_empty() {
+        count = every_session(&reader, &args, &mut output).await?;
+    }
+    for row in &chosen {
+        session(&reader, row, &mut output).await?;
+        count += 1;
+    }
+    output.flush()?;
+    if count == 0 {
+        eprintln!("{}", if args.user.is_some() { "no such conversations" } else { HOW_TO_BEGIN });
+    }
+    Ok(())
+}
+
+fn cannot_write(path: &std::path::Path, error: &std::io::Error) -> Failure {
+    Failure::new(format_args!("cannot write {}: {error}", path.display()))
+}
+
+/// The sessions asked for by their ids.
+async fn chosen(reader: &SqliteReader, args: &Args) -> Result<Vec<SessionRow>, Failure> {
+    let mut chosen: Vec<SessionRow> = Vec::new();
+    for id in &args.sessions {
+        let row = looking::find_session(reader, id).await?;
+        let wanted = args.user.is_none_or(|user| user == row.user_id);
+        if wanted && chosen.iter().all(|other| other.session_id != row.session_id) {
+            chosen.push(row);
+        }
+    }
+    Ok(chosen)
+}
+
+/// All of them, newest first, a page at a time.
+async fn every_session(reader: &SqliteReader, args: &Args, output: &mut Output) -> Result<usize, Stop> {
+    let filter = SessionFilter { user_id: args.user, status: None };
+    let (mut cursor, mut count) = (None, 0);
+    loop {
+        let page = reader.sessions(filter.clone(), cursor, PAGE).await?;
+        for row in &page {
+            session(reader, row, output).await?;
+        }
+        cursor = page.last().map(SessionRow::cursor);
+        count += page.len();
+        if page.len() < PAGE {
+            return Ok(count);
+        }
+    }
+}
+
+async fn session(reader: &SqliteReader, row: &SessionRow, output: &mut Output) -> Result<(), Stop> {
+    output.json(&StartLine::of_row(row))?;
+    let mut cursor = None;
+    loop {
+        let page = reader.messages(row.session_id, cursor, PAGE).await?;
+        page.iter().try_for_each(|message| output.json(&MessageLine::of_row(message)))?;
+        cursor = page.last().map(MessageRow::cursor);
+        if page.len() < PAGE {
+            break;
+        }
+    }
+    EndLine::of_row(row).map_or(Ok(()), |line| output.json(&line))
+}

@@ -1,0 +1,74 @@
+//! `talktrack import F…`: JSONL conversations into the store, without a server.
+
+mod importer;
+mod handover;
+mod tally;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use talktrack::{OpenError, Tracker};
+
+use super::Outcome;
+use crate::config::Place;
+use crate::error::Failure;
+use crate::jsonl::Lines;
+use crate::output::{Output, Stop};
+use importer::Importer;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Importing a file again changes nothing: what has neither id nor external_id gets an id from its \
+    session and its place among the session's messages in the file.")]
+pub(crate) struct Args {
+    /// JSONL files; - is standard input
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// The summary as one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Runs it.
+pub(crate) async fn run(args: Args) -> Outcome {
+    let began = Instant::now();
+    let mut importer = Importer::new(open(&args.place)?);
+    for path in &args.files {
+        file(&mut importer, path).await?;
+    }
+    let tally = importer.finish().await?;
+    let mut output = Output::stdout();
+    let written = match args.json {
+        true => output.json(&tally.summary(began.elapsed())),
+        false => output.line(&tally.in_words(began.elapsed())),
+    };
+    let code = if tally.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    match written.and_then(|()| output.flush()) {
+        Ok(()) | Err(Stop::ReaderGone) => Ok(code),
+        Err(Stop::Failed(failure)) => Err(failure),
+    }
+}
+
+fn open(place: &Place) -> Result<Tracker, Failure> {
+    let mut options = place.load()?.options();
+    // A session that the file leaves open is not idle: its messages may lie further down.
+    options.idle_timeout = std::time::Duration::from_secs(100 * 365 * 86_400);
+    Tracker::open(options).map_err(|error| match error {
+        OpenError::Locked { .. } => {
+            Failure::new(format_args!("{error}; a running server takes the file with `talktrack client --file F`"))
+        }
+        other => other.into(),
+    })
+}
+
+async fn file(importer: &mut Importer, path: &Path) -> Result<(), Failure> {
+    let mut lines = Lines::open(path)?;
+    importer.begin_file();
+    while let Some(line) = lines.next()? {
+        importer.take(&line).await?;
+    }
+    Ok(())
+}

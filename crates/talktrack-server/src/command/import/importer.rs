@@ -1,0 +1,182 @@
+//! Takes lines, one after the other. A bad one is reported, and the next one taken.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use talktrack::clock::{Clock as _, SystemClock};
+use talktrack::store::{Read, SessionRow};
+use talktrack::{Closing, JsonObject, Message, NewSession, Status, Timestamp, Tracker};
+use uuid::Uuid;
+
+use super::handover::{Handover, Trouble};
+use super::tally::Tally;
+use crate::error::Failure;
+use crate::jsonl::{Line, Place};
+use crate::wire::{ClientFrame, Frame, SessionStartFrame};
+
+/// So many lines are handed over before the answers to earlier ones are looked at.
+const LINES_BETWEEN_LOOKS: u64 = 256;
+
+pub(super) struct Importer {
+    handover: Handover,
+    reader: Arc<dyn Read>,
+    /// Sessions met so far.
+    sessions: HashMap<Uuid, Session>,
+}
+
+struct Session {
+    user_id: Uuid,
+    /// Message lines in this file so far: an id is made of it where the line has none.
+    lines: u64,
+    /// When the last of them was said.
+    last: Option<Timestamp>,
+}
+
+impl Session {
+    fn of(user_id: Uuid) -> Self {
+        Self { user_id, lines: 0, last: None }
+    }
+}
+
+fn bad(problem: &str) -> Trouble {
+    Trouble::Line(problem.to_owned())
+}
+
+impl Importer {
+    pub(super) fn new(tracker: Tracker) -> Self {
+        let handover = Handover::new(tracker);
+        Self { reader: handover.reader(), handover, sessions: HashMap::new() }
+    }
+
+    /// The lines that follow are another file's.
+    pub(super) fn begin_file(&mut self) {
+        self.sessions.values_mut().for_each(|session| session.lines = 0);
+    }
+
+    /// Takes a line. A bad one is reported on stderr.
+    ///
+    /// # Errors
+    /// Where nothing can be imported any more.
+    pub(super) async fn take(&mut self, line: &Line<'_>) -> Result<(), Failure> {
+        self.handover.tally.lines += 1;
+        if self.handover.tally.lines.is_multiple_of(LINES_BETWEEN_LOOKS) {
+            self.handover.settle();
+        }
+        let taken = match line.text {
+            Ok(text) => self.frame(line.place, text).await,
+            Err(problem) => Err(bad(problem)),
+        };
+        match taken {
+            Ok(()) => Ok(()),
+            Err(Trouble::Fatal(failure)) => Err(failure),
+            Err(Trouble::Line(problem)) => {
+                self.handover.refuse(&line.place.to_string(), &problem);
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits until everything is durable and says what came of it.
+    ///
+    /// # Errors
+    /// Where the tracker stopped before.
+    pub(super) async fn finish(self) -> Result<Tally, Failure> {
+        self.handover.finish().await
+    }
+
+    async fn frame(&mut self, place: Place<'_>, text: &str) -> Result<(), Trouble> {
+        let Frame { body, session_id, user_id, .. } = Frame::parse(text)?;
+        let named = session_id.ok_or_else(|| bad("session_id: missing"));
+        match body {
+            ClientFrame::SessionStart(start) => self.start(session_id, user_id, start).await,
+            ClientFrame::Message(frame) => self.message(place, frame.in_session(named?)).await,
+            ClientFrame::SessionUpdate { metadata } => self.update(named?, metadata).await,
+            ClientFrame::SessionEnd { reason, ended_at, status } => {
+                let status = status.unwrap_or(Status::Ended);
+                self.end(named?, status, reason.as_deref(), ended_at).await
+            }
+            ClientFrame::Ping => Ok(()),
+        }
+    }
+
+    async fn start(&mut self, id: Option<Uuid>, user: Option<Uuid>, start: SessionStartFrame) -> Result<(), Trouble> {
+        let user_id = user.ok_or_else(|| bad("user_id: missing"))?;
+        let SessionStartFrame { external_id, metadata, started_at } = start;
+        let session = match (id, external_id) {
+            (Some(id), external_id) => NewSession { external_id, ..NewSession::new(id, user_id) },
+            (None, Some(name)) => NewSession::named(name, user_id),
+            (None, None) => return Err(bad("session_id: missing")),
+        };
+        let session_id = session.session_id;
+        let known = self.sessions.get(&session_id).map(|session| session.user_id);
+        let stored = if known.is_none() { self.reader.session(session_id).await? } else { None };
+        let owner = known.or(stored.as_ref().map(|row| row.user_id));
+        if owner.is_some_and(|owner| owner != user_id) {
+            return Err(bad("user_id: the session belongs to another user"));
+        }
+        if let Some(row) = stored {
+            return self.go_on(&row, metadata).await;
+        }
+        let session = NewSession { metadata, started_at, ..session };
+        drop(self.handover.patiently(session, Tracker::start_session).await?);
+        self.handover.tally.sessions += u64::from(known.is_none());
+        self.sessions.entry(session_id).or_insert_with(|| Session::of(user_id));
+        Ok(())
+    }
+
+    /// The session is stored already. It is not started again, which would reopen it: what is missing is added to it.
+    async fn go_on(&mut self, row: &SessionRow, metadata: Option<JsonObject>) -> Result<(), Trouble> {
+        self.sessions.insert(row.session_id, Session::of(row.user_id));
+        let stored = row.metadata.as_ref().map(JsonObject::to_value).unwrap_or_default();
+        let is_new =
+            |metadata: &JsonObject| metadata.to_value().iter().any(|(key, value)| stored.get(key) != Some(value));
+        match metadata.filter(is_new) {
+            Some(metadata) => self.update(row.session_id, metadata).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The session of a line that does not start one: met before, or stored.
+    async fn session(&mut self, session_id: Uuid) -> Result<&mut Session, Trouble> {
+        if !self.sessions.contains_key(&session_id)
+            && let Some(row) = self.reader.session(session_id).await?
+        {
+            self.sessions.insert(session_id, Session::of(row.user_id));
+        }
+        let unknown = "session_id: no session.start line came before, and no such session is stored";
+        self.sessions.get_mut(&session_id).ok_or_else(|| bad(unknown))
+    }
+
+    async fn message(&mut self, place: Place<'_>, mut message: Message) -> Result<(), Trouble> {
+        let session = self.session(message.session_id).await?;
+        session.lines += 1;
+        session.last = session.last.max(message.created_at);
+        if message.id.is_none() && message.external_id.is_none() {
+            let name = format!("import:{}", session.lines);
+            message.id = Some(Uuid::new_v5(&message.session_id, name.as_bytes()));
+        }
+        let receipt = self.handover.patiently(message, Tracker::track_message).await?;
+        self.handover.expect(&receipt, place);
+        Ok(())
+    }
+
+    async fn update(&mut self, session_id: Uuid, metadata: JsonObject) -> Result<(), Trouble> {
+        self.session(session_id).await?;
+        // The session is there and its metadata are an object: nothing can be refused later.
+        let update = |tracker: &Tracker, metadata| tracker.update_session(session_id, metadata);
+        self.handover.patiently(metadata, update).await.map(drop)
+    }
+
+    async fn end(
+        &mut self,
+        session_id: Uuid,
+        status: Status,
+        reason: Option<&str>,
+        ended_at: Option<Timestamp>,
+    ) -> Result<(), Trouble> {
+        let last = self.session(session_id).await?.last;
+        let ended_at = ended_at.or(last).unwrap_or_else(|| SystemClock.now());
+        let closing = Closing { status, reason: reason.unwrap_or("completed"), ended_at };
+        self.handover.at_once(|tracker| tracker.end_session_as(session_id, closing)).map(drop)
+    }
+}

@@ -1,0 +1,110 @@
+//! What came of an import.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use talktrack::Books;
+
+use crate::table;
+
+#[derive(Debug)]
+pub(super) struct Tally {
+    pub(super) lines: u64,
+    pub(super) refused: u64,
+    /// Sessions that were not there before.
+    pub(super) sessions: u64,
+    /// Messages that are durable now, whether or not they were before.
+    pub(super) messages: u64,
+    /// The books before the first line; the difference to those after the last says what was new.
+    before: Books,
+    after: Books,
+    waits: bool,
+}
+
+/// The figures, for programs.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct Summary {
+    lines: u64,
+    sessions: u64,
+    messages: u64,
+    new: u64,
+    dead_lettered: u64,
+    refused: u64,
+    seconds: f64,
+}
+
+impl Tally {
+    pub(super) fn new(before: Books) -> Self {
+        Self { lines: 0, refused: 0, sessions: 0, messages: 0, before, after: before, waits: false }
+    }
+
+    /// Everything has its answer.
+    pub(super) fn close(&mut self, after: Books) {
+        self.after = after;
+    }
+
+    /// Whether every line is in the store.
+    pub(super) fn is_clean(&self) -> bool {
+        self.refused == 0 && self.dead_lettered() == 0
+    }
+
+    pub(super) fn say_once_that_it_waits(&mut self) {
+        if !std::mem::replace(&mut self.waits, true) {
+            eprintln!("the journal is full; waiting until there is room");
+        }
+    }
+
+    pub(super) fn summary(&self, took: Duration) -> Summary {
+        Summary {
+            lines: self.lines,
+            sessions: self.sessions,
+            messages: self.messages,
+            new: self.new_messages(),
+            dead_lettered: self.dead_lettered(),
+            refused: self.refused,
+            seconds: took.as_secs_f64(),
+        }
+    }
+
+    pub(super) fn in_words(&self, took: Duration) -> String {
+        let (messages, new) = (self.messages, self.new_messages());
+        let known = messages.saturating_sub(new + self.dead_lettered());
+        let mut text = format!(
+            "imported {} new sessions and {messages} messages ({new} new, {known} there already) in {}; {} lines refused",
+            self.sessions,
+            table::duration(took.as_secs_f64()),
+            self.refused
+        );
+        if self.dead_lettered() > 0 {
+            text.push_str(&format!("; {} messages laid aside as dead letters", self.dead_lettered()));
+        }
+        text
+    }
+
+    fn new_messages(&self) -> u64 {
+        self.after.inserted.saturating_sub(self.before.inserted)
+    }
+
+    fn dead_lettered(&self) -> u64 {
+        self.after.dead_lettered.saturating_sub(self.before.dead_lettered)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_books_tell_what_was_new() {
+        let mut tally = Tally::new(Books { inserted: 10, ..Books::default() });
+        (tally.lines, tally.sessions, tally.messages) = (9, 1, 7);
+        tally.close(Books { inserted: 14, ..Books::default() });
+        assert!(tally.is_clean());
+        assert_eq!(
+            tally.in_words(Duration::from_millis(1_500)),
+            "imported 1 new sessions and 7 messages (4 new, 3 there already) in 1.5s; 0 lines refused"
+        );
+        tally.refused = 1;
+        assert!(!tally.is_clean());
+    }
+}

@@ -1,0 +1,74 @@
+//! What the looking commands share: opening what is stored, and finding a session by the beginning of its id.
+
+use talktrack::store::sqlite::SqliteReader;
+use talktrack::store::{Read as _, SessionFilter, SessionRow};
+use uuid::Uuid;
+
+use crate::config::{Config, Place};
+use crate::error::Failure;
+use crate::table;
+
+/// Fewer characters than these name too many sessions.
+const SHORTEST_PREFIX: usize = 8;
+
+/// Rows asked for at once: enough to be quick, few enough to keep memory flat.
+pub(super) const PAGE: usize = 500;
+
+/// Said where there is nothing to show.
+pub(super) const HOW_TO_BEGIN: &str =
+    "no conversations yet; make the first one with `talktrack serve` and, in another terminal, `talktrack client`";
+
+/// Opens the store to look at it.
+pub(super) fn open(place: &Place) -> Result<SqliteReader, Failure> {
+    let config = place.load()?;
+    let path = config.database_path();
+    if !path.is_file() {
+        return Err(nothing_there(&config));
+    }
+    SqliteReader::open(&path).map_err(|error| Failure::new(format_args!("{}: {error}", path.display())))
+}
+
+fn nothing_there(config: &Config) -> Failure {
+    let path = config.database_path();
+    Failure::new(format_args!(
+        "{} does not exist; start the server with `talktrack serve`, or name another place with --data-dir",
+        path.display()
+    ))
+}
+
+/// The session whose id is `id`, or begins with it.
+pub(super) async fn find_session(reader: &SqliteReader, id: &str) -> Result<SessionRow, Failure> {
+    if let Ok(session_id) = Uuid::try_parse(id) {
+        let session = reader.session(session_id).await?;
+        return session.ok_or_else(|| Failure::new(format_args!("there is no session {session_id}")));
+    }
+    let prefix = id.to_ascii_lowercase();
+    let plausible = prefix.chars().all(|character| character.is_ascii_hexdigit() || character == '-');
+    if prefix.len() < SHORTEST_PREFIX || !plausible {
+        let id = table::safe_line(id);
+        return Err(Failure::usage(format_args!("ID: must be a session's id, or at least its first 8 characters, not {id:?}")));
+    }
+    let mut found = sessions_with_prefix(reader, &prefix).await?;
+    match (found.pop(), found.len()) {
+        (None, _) => Err(Failure::new(format_args!("there is no session whose id begins with {prefix}"))),
+        (Some(session), 0) => Ok(session),
+        (Some(one), others) => Err(Failure::new(format_args!(
+            "{} sessions begin with {prefix}, {} among them; give more of the id",
+            others + 1,
+            one.session_id
+        ))),
+    }
+}
+
+async fn sessions_with_prefix(reader: &SqliteReader, prefix: &str) -> Result<Vec<SessionRow>, Failure> {
+    let (mut found, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = reader.sessions(SessionFilter::default(), cursor, PAGE).await?;
+        cursor = page.last().map(SessionRow::cursor);
+        let full = page.len() == PAGE;
+        found.extend(page.into_iter().filter(|row| row.session_id.to_string().starts_with(prefix)));
+        if !full {
+            return Ok(found);
+        }
+    }
+}

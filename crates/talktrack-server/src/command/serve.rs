@@ -1,0 +1,17 @@
+//! `talktrack serve`: the server.
+
+use super::Outcome;
+use crate::config::SettingFlags;
+use crate::serve;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    settings: SettingFlags,
+}
+
+/// Serves until a signal stops it.
+pub(crate) async fn run(args: Args) -> Outcome {
+    serve::serve(args.settings.load()?).await
+}

@@ -1,0 +1,140 @@
+//! `talktrack sessions`: lists what is stored, newest first.
+
+use std::process::ExitCode;
+
+use talktrack::Status;
+use talktrack::store::{Read as _, SessionFilter, SessionRow};
+use uuid::Uuid;
+
+use super::Outcome;
+use super::looking::{self, HOW_TO_BEGIN, PAGE};
+use crate::config::Place;
+use crate::error::Failure;
+use crate::output::{Output, Stop};
+use crate::table::{self, View};
+
+/// The width of a row with whole ids.
+const WHOLE_ROW: usize = 122;
+/// So much of an id tells sessions apart even where they were made in the same moment (a UUIDv7 begins with its time).
+const SHORT_ID: usize = 18;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    limit: usize,
+    /// Of this user only
+    #[arg(long, value_name = "UUID")]
+    user: Option<Uuid>,
+    /// In this state only: active, ended or abandoned
+    #[arg(long, value_name = "STATUS", value_parser = parse_status)]
+    status: Option<Status>,
+    /// For programs: one JSON object a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+fn parse_status(word: &str) -> Result<Status, &'static str> {
+    Status::parse(word).ok_or("must be one of active ended abandoned")
+}
+
+/// Runs it.
+pub(crate) async fn run(args: Args) -> Outcome {
+    list(args).await.map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
+}
+
+async fn list(args: Args) -> Result<(), Stop> {
+    let mut rows = newest(&args).await?;
+    let mut output = Output::stdout();
+    if args.json {
+        rows.iter().try_for_each(|row| output.json(row))?;
+    } else if rows.is_empty() {
+        let filtered = args.user.is_some() || args.status.is_some();
+        eprintln!("{}", if filtered { "no such conversations" } else { HOW_TO_BEGIN });
+    } else {
+        let more = rows.len() > args.limit;
+        rows.truncate(args.limit);
+        output.line(&listing(&rows, View::of_stdout()))?;
+        if more {
+            output.flush()?;
+            eprintln!("there are more; --limit shows them");
+        }
+    }
+    output.flush()
+}
+
+/// One more than asked for on a terminal, to know whether there are more.
+async fn newest(args: &Args) -> Result<Vec<SessionRow>, Failure> {
+    let reader = looking::open(&args.place)?;
+    let filter = SessionFilter { user_id: args.user, status: args.status };
+    let wanted = if args.json { args.limit } else { args.limit.saturating_add(1) };
+    let mut rows: Vec<SessionRow> = Vec::new();
+    loop {
+        let cursor = rows.last().map(SessionRow::cursor);
+        let limit = PAGE.min(wanted - rows.len());
+        let page = reader.sessions(filter.clone(), cursor, limit).await?;
+        let full = page.len() == limit;
+        rows.extend(page);
+        if !full || rows.len() == wanted {
+            return Ok(rows);
+        }
+    }
+}
+
+fn listing(rows: &[SessionRow], view: View) -> String {
+    let whole = view.fits(WHOLE_ROW);
+    let mut heads = vec!["session", "started", ">length", ">messages", "status"];
+    if whole {
+        heads.push("user");
+    }
+    let mut table = table::table(view, &heads);
+    for row in rows {
+        let mut session = row.session_id.to_string();
+        if !whole {
+            session.truncate(SHORT_ID);
+        }
+        let length = row.duration_seconds.map_or_else(|| "-".to_owned(), table::duration);
+        let status = row.status.as_str().to_owned();
+        let mut cells = vec![session, table::moment(row.started_at), length, row.message_count.to_string(), status];
+        if whole {
+            cells.push(row.user_id.to_string());
+        }
+        table.add_row(cells);
+    }
+    table.trim_fmt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row() -> SessionRow {
+        SessionRow {
+            session_id: Uuid::from_u128(0xfda8_6359 << 96),
+            user_id: Uuid::from_u128(2),
+            external_id: None,
+            status: Status::Ended,
+            end_reason: Some("completed".into()),
+            started_at: "2026-11-23T08:00:00Z".parse().unwrap(),
+            ended_at: Some("2026-11-23T08:00:45.2Z".parse().unwrap()),
+            duration_seconds: Some(45.2),
+            last_event_at: None,
+            message_count: 8,
+            metadata: None,
+        }
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_one_line_a_session_all_the_same() {
+        let lines = |columns| listing(&[row()], View { columns, colour: false }).lines().map(str::to_owned).collect::<Vec<_>>();
+        let narrow = lines(Some(80));
+        assert_eq!(narrow.len(), 2, "{narrow:?}");
+        assert!(narrow[1].starts_with("fda86359-0000-0000  2026-11-23T08:00:00Z"), "{narrow:?}");
+        let wide = lines(None);
+        assert!(wide[1].contains("fda86359-0000-0000-0000-000000000000"), "{wide:?}");
+        assert!(wide[1].len() <= WHOLE_ROW, "{}", wide[1].len());
+    }
+}

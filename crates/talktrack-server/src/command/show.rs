@@ -1,0 +1,130 @@
+//! `talktrack show ID`: one conversation, as people read it.
+
+use std::process::ExitCode;
+
+use talktrack::Kind;
+use talktrack::store::{MessageRow, Read as _, SessionRow};
+
+use super::Outcome;
+use super::looking::{self, PAGE};
+use crate::config::Place;
+use crate::output::{Output, Stop};
+use crate::table::{self, View};
+
+/// Time and role, with two blanks after each: where the text begins.
+const INDENT: usize = 20 + 2 + 9 + 2;
+/// A terminal narrower than this gets the text on lines of its own.
+const ROOMY: usize = 72;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The session's id, or its first characters (at least 8)
+    id: String,
+    /// For programs: the session's row, then its messages', one JSON object a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Runs it.
+pub(crate) async fn run(args: Args) -> Outcome {
+    show(args).await.map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
+}
+
+async fn show(args: Args) -> Result<(), Stop> {
+    let reader = looking::open(&args.place)?;
+    let session = looking::find_session(&reader, &args.id).await?;
+    let (mut output, view) = (Output::stdout(), View::of_stdout());
+    if args.json {
+        output.json(&session)?;
+    } else {
+        head(&mut output, &session, view)?;
+    }
+    let mut cursor = None;
+    loop {
+        let page = reader.messages(session.session_id, cursor, PAGE).await?;
+        for row in &page {
+            if args.json { output.json(row) } else { message(&mut output, row, view) }?;
+        }
+        cursor = page.last().map(MessageRow::cursor);
+        if page.len() < PAGE {
+            return output.flush();
+        }
+    }
+}
+
+fn head(output: &mut Output, session: &SessionRow, view: View) -> Result<(), Stop> {
+    let ended = match (session.ended_at, &session.end_reason) {
+        (None, _) => "goes on".to_owned(),
+        (Some(at), reason) => {
+            let reason = table::safe_line(reason.as_deref().unwrap_or("for no known reason"));
+            format!("{} {} ({reason})", session.status.as_str(), table::moment(at))
+        }
+    };
+    let length = session.duration_seconds.map_or_else(String::new, |seconds| format!(", {}", table::duration(seconds)));
+    let messages = match session.message_count {
+        1 => "1 message".to_owned(),
+        count => format!("{count} messages"),
+    };
+    output.line(&format!("session {}", session.session_id))?;
+    output.line(&format!("user    {}", session.user_id))?;
+    output.line(&format!("started {}, {ended}{length}, {messages}", table::moment(session.started_at)))?;
+    if let Some(name) = &session.external_id {
+        output.line(&view.dim(&format!("external_id {}", table::safe_line(name))))?;
+    }
+    if let Some(metadata) = session.metadata.as_ref().filter(|metadata| !metadata.to_value().is_empty()) {
+        output.line(&view.dim(&format!("metadata {}", table::safe_line(metadata.as_str()))))?;
+    }
+    output.line("")
+}
+
+/// One message: time, role and text, then what else is known of it.
+pub(super) fn message(output: &mut Output, row: &MessageRow, view: View) -> Result<(), Stop> {
+    let front = format!("{}  {:<9}", table::moment(row.created_at), row.role.as_str());
+    let roomy = view.fits(ROOMY);
+    let indent = if roomy { INDENT } else { 2 };
+    let text = table::safe(&row.content);
+    let mut lines = view.wrap(&text, indent).into_iter();
+    if roomy {
+        let first = lines.next().unwrap_or_default();
+        output.line(format!("{front}  {first}").trim_end())?;
+    } else {
+        output.line(front.trim_end())?;
+    }
+    for line in lines {
+        output.line(&format!("{:indent$}{line}", ""))?;
+    }
+    for remark in remarks(row) {
+        for line in view.wrap(&table::safe_line(&remark), indent) {
+            output.line(&format!("{:indent$}{}", "", view.dim(&line)))?;
+        }
+    }
+    Ok(())
+}
+
+/// What else is known of a message, each on a line of its own.
+fn remarks(row: &MessageRow) -> Vec<String> {
+    let mut marks = Vec::new();
+    if row.kind != Kind::Message {
+        marks.push(row.kind.as_str().to_owned());
+    }
+    if row.interrupted {
+        marks.push("interrupted".to_owned());
+    }
+    if row.revision > 0 {
+        marks.push(format!("revision {}", row.revision));
+    }
+    let mut remarks = Vec::new();
+    if !marks.is_empty() {
+        remarks.push(format!("[{}]", marks.join(", ")));
+    }
+    let mut add = |name: &str, value: Option<&str>| remarks.extend(value.map(|value| format!("{name}: {value}")));
+    add("generated", row.content_generated.as_deref());
+    add("audio", row.audio_url.as_deref());
+    add("parts", row.parts.as_ref().map(|parts| parts.as_str()));
+    add("metrics", row.metrics.as_ref().map(|metrics| metrics.as_str()));
+    add("metadata", row.metadata.as_ref().map(|metadata| metadata.as_str()));
+    remarks
+}

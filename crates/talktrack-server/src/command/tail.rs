@@ -1,0 +1,72 @@
+//! `talktrack tail`: shows messages as they are written, until Ctrl-C.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use talktrack::store::MessageRow;
+use tokio::signal::unix::{SignalKind, signal};
+use uuid::Uuid;
+
+use super::Outcome;
+use super::looking::{self, HOW_TO_BEGIN, PAGE};
+use super::show;
+use crate::config::Place;
+use crate::output::{self, Output, Stop};
+use crate::table::View;
+
+/// How often the store is asked for news: soon enough for a person, seldom enough to cost nothing.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Begin with the first message stored, not with the next one
+    #[arg(long)]
+    since_start: bool,
+    /// For programs: one JSON object a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Runs it.
+pub(crate) async fn run(args: Args) -> Outcome {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        stopped = follow(args) => stopped.map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS)),
+        () = output::reader_gone() => Ok(ExitCode::SUCCESS),
+        _ = tokio::signal::ctrl_c() => Ok(ExitCode::SUCCESS),
+        _ = terminate.recv() => Ok(ExitCode::SUCCESS),
+    }
+}
+
+async fn follow(args: Args) -> Result<(), Stop> {
+    let reader = looking::open(&args.place)?;
+    let end = reader.end().await?;
+    if end == 0 && !args.json {
+        eprintln!("{HOW_TO_BEGIN}; waiting");
+    }
+    let mut place = if args.since_start { 0 } else { end };
+    let (mut output, view) = (Output::stdout(), View::of_stdout());
+    let mut session = None;
+    loop {
+        let (rows, next) = reader.written_since(place, PAGE).await?;
+        for row in &rows {
+            if args.json { output.json(row)? } else { message(&mut output, row, view, &mut session)? }
+        }
+        output.flush()?;
+        place = next;
+        if rows.len() < PAGE {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+/// One message, under a line that names its session where the one before was of another.
+fn message(output: &mut Output, row: &MessageRow, view: View, session: &mut Option<Uuid>) -> Result<(), Stop> {
+    if session.replace(row.session_id) != Some(row.session_id) {
+        output.line(&view.dim(&format!("session {}", row.session_id)))?;
+    }
+    show::message(output, row, view)
+}

@@ -1,0 +1,73 @@
+//! `talktrack verify`: audits the books. Every message ever acknowledged must be stored, dead-lettered or on its way.
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+use talktrack::store::{Audit, Read as _};
+
+use super::Outcome;
+use super::looking;
+use crate::config::Place;
+use crate::output::{Output, Stop};
+use crate::table::{self, View};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// For programs: one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Runs it.
+pub(crate) async fn run(args: Args) -> Outcome {
+    verify(args).await.map_or_else(Stop::outcome, Ok)
+}
+
+async fn verify(args: Args) -> Result<ExitCode, Stop> {
+    let audit = looking::open(&args.place)?.audit().await?;
+    let mut output = Output::stdout();
+    let report = Report { balanced: audit.problems.is_empty(), pending: pending(&audit), audit: &audit };
+    if args.json {
+        output.json(&report)?;
+    } else {
+        output.line(&figures(&report, View::of_stdout()))?;
+        for problem in &audit.problems {
+            output.line(&format!("✗ {}", table::safe_line(problem)))?;
+        }
+        output.line(if report.balanced { "✓ the books balance" } else { "✗ the books do not balance" })?;
+    }
+    output.flush()?;
+    Ok(if report.balanced { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    balanced: bool,
+    pending: u64,
+    #[serde(flatten)]
+    audit: &'a Audit,
+}
+
+fn pending(audit: &Audit) -> u64 {
+    audit.books.as_ref().map_or(audit.journal, talktrack::Books::pending)
+}
+
+fn figures(report: &Report<'_>, view: View) -> String {
+    let audit = report.audit;
+    let mut table = table::table(view, &["what", ">count", "meaning"]);
+    let mut row = |what: &str, count: u64, meaning: &str| {
+        table.add_row([what.to_owned(), count.to_string(), meaning.to_owned()]);
+    };
+    if let Some(books) = &audit.books {
+        row("durable", books.durable, "messages acknowledged");
+        row("stored", books.stored, "of these: in the store, repetitions included");
+        row("dead-lettered", books.dead_lettered, "of these: laid aside, with the reason");
+    }
+    row("pending", report.pending, "of these: on the way to the store");
+    row("sessions", audit.sessions, "rows");
+    row("messages", audit.messages, "rows");
+    table.trim_fmt()
+}

@@ -1,0 +1,266 @@
+//! The settings: read from all layers at the start, checked once, never changed. A bad one stops the start with one line
+//! that names it, where it was set, and what is expected.
+
+mod flags;
+mod layers;
+mod parse;
+mod settings;
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use talktrack::Options;
+use tracing::level_filters::LevelFilter;
+
+pub(crate) use flags::{Place, SettingFlags};
+
+use crate::error::Failure;
+use layers::Layers;
+
+/// The size limit of a frame: DESIGN fixes it, so that every client can rely on it.
+pub(crate) const MAX_FRAME_BYTES: usize = 1 << 20;
+
+/// Every setting. The meaning of each is told in `config.default.toml`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Config {
+    pub(crate) listen: SocketAddr,
+    pub(crate) data_dir: PathBuf,
+    /// The file that `database_url` names; `None` for the one in `data_dir`.
+    pub(crate) database_file: Option<PathBuf>,
+    pub(crate) queue_capacity: usize,
+    pub(crate) queue_bytes: usize,
+    pub(crate) journal_max_bytes: u64,
+    pub(crate) grace_period: Duration,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) max_message_bytes: usize,
+    pub(crate) max_connections: usize,
+    pub(crate) ping_interval: Duration,
+    pub(crate) peer_timeout: Duration,
+    pub(crate) shutdown_deadline: Duration,
+    pub(crate) log_format: LogFormat,
+    pub(crate) log_file: Option<PathBuf>,
+    pub(crate) log_level: LevelFilter,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs: one object a line.
+    Json,
+}
+
+impl Config {
+    /// Reads the settings of this process, with `flags` on top.
+    ///
+    /// # Errors
+    /// Names the first setting that is unknown or bad.
+    pub(crate) fn load(config: Option<&Path>, flags: &[(&'static str, String)]) -> Result<Self, Failure> {
+        let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+        Self::from_layers(&Layers::gather(config, &environment, flags)?)
+    }
+
+    fn from_layers(layers: &Layers) -> Result<Self, Failure> {
+        let max_message = |text: &str| match parse::memory(text)? {
+            size if size <= MAX_FRAME_BYTES => Ok(size),
+            _ => Err(format!("must be at most 1MiB, the size limit of a frame, not {text:?}")),
+        };
+        let max_message_bytes = layers.get("max_message_bytes", max_message)?;
+        let queue_bytes = |text: &str| match parse::memory(text)? {
+            size if size >= max_message_bytes => Ok(size),
+            _ => Err(format!("must be at least max_message_bytes ({max_message_bytes}), not {text:?}")),
+        };
+        let ping_interval = layers.get("ping_interval", parse::duration)?;
+        let peer_timeout = |text: &str| match parse::duration(text)? {
+            timeout if timeout > ping_interval => Ok(timeout),
+            _ => Err(format!("must be longer than ping_interval ({ping_interval:?}), not {text:?}")),
+        };
+        Ok(Self {
+            listen: layers.get("listen", parse::address)?,
+            data_dir: layers.get("data_dir", parse::path)?,
+            database_file: layers.get("database_url", parse::database)?,
+            queue_capacity: layers.get("queue_capacity", parse::count)?,
+            queue_bytes: layers.get("queue_bytes", queue_bytes)?,
+            journal_max_bytes: layers.get("journal_max_bytes", parse::size)?,
+            grace_period: layers.get("grace_period", parse::duration)?,
+            idle_timeout: layers.get("idle_timeout", parse::duration)?,
+            max_message_bytes,
+            max_connections: layers.get("max_connections", parse::count)?,
+            ping_interval,
+            peer_timeout: layers.get("peer_timeout", peer_timeout)?,
+            shutdown_deadline: layers.get("shutdown_deadline", parse::duration)?,
+            log_format: layers.get("log_format", parse::log_format)?,
+            log_file: layers.get("log_file", parse::optional_path)?,
+            log_level: layers.get("log_level", parse::log_level)?,
+        })
+    }
+
+    /// What the tracker needs to know of them.
+    pub(crate) fn options(&self) -> Options {
+        Options {
+            database_file: self.database_file.clone(),
+            queue_capacity: self.queue_capacity,
+            queue_bytes: self.queue_bytes,
+            journal_max_bytes: self.journal_max_bytes,
+            grace_period: self.grace_period,
+            idle_timeout: self.idle_timeout,
+            max_message_bytes: self.max_message_bytes,
+            ..Options::new(&self.data_dir)
+        }
+    }
+
+    /// The database file, for commands that look into it.
+    pub(crate) fn database_path(&self) -> PathBuf {
+        self.database_file.clone().unwrap_or_else(|| self.data_dir.join(talktrack::DATABASE_FILE))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::settings::SETTINGS;
+    use super::*;
+
+    fn load(environment: &[(&str, &str)], flags: &[(&'static str, &str)]) -> Result<Config, Failure> {
+        let environment: Vec<_> =
+            environment.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let flags: Vec<_> = flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+        Config::from_layers(&Layers::gather(None, &environment, &flags)?)
+    }
+
+    fn complaint(environment: &[(&str, &str)], flags: &[(&'static str, &str)]) -> String {
+        load(environment, flags).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_default_file_gives_every_setting_the_default_of_the_library() {
+        let table: toml::Table = layers::DEFAULTS.parse().unwrap();
+        let listed: Vec<_> = SETTINGS.iter().map(|setting| setting.key).collect();
+        assert_eq!(table.len(), listed.len());
+        assert!(listed.iter().all(|key| table.contains_key(*key)), "{listed:?}");
+        assert!(SETTINGS.iter().all(|setting| setting.flag == setting.key.replace('_', "-")));
+
+        let config = load(&[], &[]).unwrap();
+        let (ours, theirs) = (config.options(), Options::new("./talktrack-data"));
+        assert_eq!(
+            (ours.data_dir, ours.queue_capacity, ours.queue_bytes, ours.journal_max_bytes),
+            (theirs.data_dir, theirs.queue_capacity, theirs.queue_bytes, theirs.journal_max_bytes)
+        );
+        assert_eq!(
+            (ours.grace_period, ours.idle_timeout, ours.max_message_bytes),
+            (theirs.grace_period, theirs.idle_timeout, theirs.max_message_bytes)
+        );
+        assert_eq!((config.listen.to_string().as_str(), config.max_connections), ("127.0.0.1:8080", 10_000));
+        assert_eq!(
+            (config.log_file, config.database_file, config.log_level),
+            (None, None, LevelFilter::INFO)
+        );
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_environment_and_that_over_the_defaults() {
+        let environment =
+            [("TALKTRACK_QUEUE_CAPACITY", "7"), ("TALKTRACK_IDLE_TIMEOUT", "90s"), ("PATH", "/bin")];
+        let config = load(&environment, &[("queue_capacity", "8"), ("queue_bytes", "2 mib")]).unwrap();
+        assert_eq!((config.queue_capacity, config.queue_bytes), (8, 2 << 20));
+        assert_eq!(
+            (config.idle_timeout, config.grace_period),
+            (Duration::from_secs(90), Duration::from_secs(60))
+        );
+    }
+
+    #[test]
+    fn the_own_database_url_wins_over_the_usual_one_in_whatever_order_they_come() {
+        let (own, usual) =
+            (("TALKTRACK_DATABASE_URL", "sqlite:///a/b.db"), ("DATABASE_URL", "sqlite://c.db"));
+        for environment in [[own, usual], [usual, own]] {
+            assert_eq!(load(&environment, &[]).unwrap().database_file, Some("/a/b.db".into()));
+        }
+        assert_eq!(load(&[usual], &[]).unwrap().database_path(), Path::new("c.db"));
+        assert_eq!(load(&[], &[("data_dir", "d")]).unwrap().database_path(), Path::new("d/talktrack.db"));
+    }
+
+    #[test]
+    fn a_bad_setting_is_named_with_its_origin_and_what_is_expected() {
+        for (environment, flags, expected) in [
+            (
+                &[("TALKTRACK_QUEUE_CAPACITY", "many")][..],
+                &[][..],
+                "queue_capacity: must be a whole number of at least 1, not \"many\" \
+                 (set by the environment variable TALKTRACK_QUEUE_CAPACITY)",
+            ),
+            (
+                &[],
+                &[("grace_period", "60")],
+                "grace_period: must be a duration such as 500ms, 60s or 30m, not \"60\" (set by the flag --grace-period)",
+            ),
+            (
+                &[],
+                &[("queue_bytes", "1KiB")],
+                "queue_bytes: must be at least max_message_bytes (1048576), not \"1KiB\" (set by the flag --queue-bytes)",
+            ),
+            (
+                &[],
+                &[("max_message_bytes", "2MiB")],
+                "max_message_bytes: must be at most 1MiB, the size limit of a frame, not \"2MiB\" (set by the flag --max-message-bytes)",
+            ),
+            (
+                &[],
+                &[("peer_timeout", "20s")],
+                "peer_timeout: must be longer than ping_interval (20s), not \"20s\" (set by the flag --peer-timeout)",
+            ),
+        ] {
+            assert_eq!(complaint(environment, flags), expected);
+        }
+        let line = complaint(&[], &[("listen", "0.0.0.0:8080")]);
+        assert!(
+            line.starts_with("listen: must be a loopback address") && line.contains("no authentication"),
+            "{line}"
+        );
+        let line = complaint(&[("TALKTRACK_LISTN", "x")], &[]);
+        assert!(line.starts_with("unknown setting: the environment variable TALKTRACK_LISTN;"), "{line}");
+    }
+
+    #[test]
+    fn a_secret_in_a_database_url_is_not_repeated() {
+        for url in [
+            "postgres://me:hunter2@db/x",
+            "postgresql://me:hunter2@db/x",
+            "mysql://me:hunter2@db/x",
+            "hunter2",
+        ] {
+            let line = complaint(&[("DATABASE_URL", url)], &[]);
+            assert!(line.starts_with("database_url: ") && line.contains("DATABASE_URL"), "{line}");
+            assert!(!line.contains("hunter2"), "{line}");
+        }
+        assert!(complaint(&[("DATABASE_URL", "postgres://db/x")], &[]).contains("stores in SQLite only"));
+    }
+
+    #[test]
+    fn a_settings_file_is_read_and_its_faults_are_named_with_its_path_and_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mine.toml");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            Config::from_layers(&Layers::gather(Some(&path), &[], &[])?)
+        };
+        assert_eq!(read("queue_capacity = 12\nlog_format = \"json\"").unwrap().queue_capacity, 12);
+        let shown = path.display();
+        for (text, expected) in [
+            ("listn = 1", format!("unknown setting: listn in {shown};")),
+            ("\nlisten = \"x", format!("{shown}: line 2: ")),
+            (
+                "queue_capacity = 1.5",
+                format!("queue_capacity: must be a string or a whole number (set in {shown})"),
+            ),
+            ("queue_capacity = 0", "queue_capacity: must be a whole number of at least 1".to_owned()),
+        ] {
+            let line = read(text).unwrap_err().to_string();
+            assert!(line.starts_with(&expected) && line.lines().count() == 1, "{line}");
+        }
+        let gone = Layers::gather(Some(&dir.path().join("gone.toml")), &[], &[]).unwrap_err().to_string();
+        assert!(gone.starts_with("cannot read the settings file "), "{gone}");
+    }
+}

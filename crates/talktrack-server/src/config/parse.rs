@@ -1,0 +1,128 @@
+//! How the text of a setting becomes its value. An error says what is expected, and shows what stood there unless that may
+//! hold a secret.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+
+use super::LogFormat;
+
+/// The units of a size. The longer spelling comes first, since `KiB` ends in `B` as well.
+const SIZES: &[(&str, u64)] = &[
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("TB", 1_000_000_000_000),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("kB", 1_000),
+    ("B", 1),
+    ("", 1),
+];
+
+/// The units of a duration, in milliseconds.
+const DURATIONS: &[(&str, u64)] =
+    &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+
+/// A loopback address: without an identity to check, nobody else may speak to the server.
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    let on_localhost = || text.strip_prefix("localhost:")?.parse().ok();
+    let localhost = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+    let address: Option<SocketAddr> = text.parse().ok().or_else(|| on_localhost().map(localhost));
+    match address {
+        Some(address) if address.ip().is_loopback() => Ok(address),
+        Some(address) => Err(format!(
+            "must be a loopback address such as 127.0.0.1:8080, not {address}: this version knows no authentication, so \
+             the server answers on its own machine only"
+        )),
+        None => Err(format!("must be an address with a port such as 127.0.0.1:8080, not {text:?}")),
+    }
+}
+
+/// A path that must be there.
+pub(super) fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("must be a path, not empty".into()) } else { Ok(text.into()) }
+}
+
+/// A path, or nothing.
+pub(super) fn optional_path(text: &str) -> Result<Option<PathBuf>, String> {
+    Ok((!text.is_empty()).then(|| text.into()))
+}
+
+/// The SQLite file of a database URL. The URL is never shown: others carry passwords.
+pub(super) fn database(text: &str) -> Result<Option<PathBuf>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let scheme = text.split(':').next().unwrap_or_default();
+    if scheme.eq_ignore_ascii_case("postgres") || scheme.eq_ignore_ascii_case("postgresql") {
+        return Err("names a PostgreSQL database, but this version stores in SQLite only; use sqlite://PATH, or unset \
+                    it to use talktrack.db in data_dir"
+            .into());
+    }
+    match text.strip_prefix("sqlite://").or_else(|| text.strip_prefix("sqlite:")) {
+        Some(path) if !path.is_empty() && !path.starts_with(':') && !path.contains('?') => {
+            Ok(Some(path.into()))
+        }
+        _ => Err("must be sqlite://PATH, with the path of a file and no parameters".into()),
+    }
+}
+
+/// A number of things, at least one.
+pub(super) fn count(text: &str) -> Result<usize, String> {
+    let number = text.replace('_', "").parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| format!("must be a whole number of at least 1, not {text:?}"))
+}
+
+/// A number of bytes, at least one.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    let size = with_unit(text, SIZES).filter(|size| *size > 0);
+    size.ok_or_else(|| format!("must be a size such as 64MiB, or a number of bytes, not {text:?}"))
+}
+
+/// A number of bytes that live in memory.
+pub(super) fn memory(text: &str) -> Result<usize, String> {
+    size(text)?.try_into().map_err(|_| format!("must be a size that fits into memory, not {text:?}"))
+}
+
+/// A duration, at least a millisecond.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let millis = with_unit(text, DURATIONS).filter(|millis| *millis > 0);
+    millis
+        .map(Duration::from_millis)
+        .ok_or_else(|| format!("must be a duration such as 500ms, 60s or 30m, not {text:?}"))
+}
+
+/// How log lines look.
+pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(format!("must be text or json, not {text:?}")),
+    }
+}
+
+/// Which log lines appear.
+pub(super) fn log_level(text: &str) -> Result<LevelFilter, String> {
+    match text {
+        "off" => Ok(LevelFilter::OFF),
+        "error" => Ok(LevelFilter::ERROR),
+        "warn" => Ok(LevelFilter::WARN),
+        "info" => Ok(LevelFilter::INFO),
+        "debug" => Ok(LevelFilter::DEBUG),
+        "trace" => Ok(LevelFilter::TRACE),
+        _ => Err(format!("must be one of error warn info debug trace off, not {text:?}")),
+    }
+}
+
+fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.replace('_', "").parse().ok()?;
+    let (_, factor) = units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit.trim()))?;
+    number.checked_mul(*factor)
+}

@@ -1,0 +1,74 @@
+//! The list of settings: the one place from which flags, environment variables and file keys get their names.
+
+/// One setting.
+#[derive(Debug)]
+pub(super) struct Setting {
+    /// Its key in a file.
+    pub(super) key: &'static str,
+    /// Its flag, without the dashes.
+    pub(super) flag: &'static str,
+    /// What stands for its value in the help.
+    pub(super) value: &'static str,
+    /// Its line in the help.
+    pub(super) help: &'static str,
+}
+
+impl Setting {
+    const fn new(key: &'static str, flag: &'static str, value: &'static str, help: &'static str) -> Self {
+        Self { key, flag, value, help }
+    }
+
+    /// Its environment variable.
+    pub(super) fn variable(&self) -> String {
+        format!("{VARIABLE_PREFIX}{}", self.key.to_ascii_uppercase())
+    }
+
+    /// Looks a setting up by its key.
+    pub(super) fn by_key(key: &str) -> Option<&'static Self> {
+        SETTINGS.iter().find(|setting| setting.key == key)
+    }
+}
+
+/// Every environment variable that begins so must be a setting.
+pub(super) const VARIABLE_PREFIX: &str = "TALKTRACK_";
+
+/// Names the settings file, as `--config` does.
+pub(super) const CONFIG_VARIABLE: &str = "TALKTRACK_CONFIG";
+
+/// The usual name of the database's URL, below the environment variable of the setting.
+pub(super) const DATABASE_URL_VARIABLE: &str = "DATABASE_URL";
+
+/// All of them, in the order of the default file.
+pub(super) const SETTINGS: &[Setting] = &[
+    Setting::new("listen", "listen", "ADDRESS", "Where the server answers; port 0 picks a free one"),
+    Setting::new("data_dir", "data-dir", "DIR", "Holds the database, the lock and the listen file"),
+    Setting::new(
+        "database_url",
+        "database-url",
+        "URL",
+        "The store, as sqlite://PATH; talktrack.db in the data directory",
+    ),
+    Setting::new("queue_capacity", "queue-capacity", "N", "Messages that may wait in memory"),
+    Setting::new("queue_bytes", "queue-bytes", "SIZE", "Bytes that may wait in memory"),
+    Setting::new(
+        "journal_max_bytes",
+        "journal-max-bytes",
+        "SIZE",
+        "Bytes that may wait on the disk for a remote store",
+    ),
+    Setting::new("grace_period", "grace-period", "DURATION", "How long an ended session is still known"),
+    Setting::new("idle_timeout", "idle-timeout", "DURATION", "A session silent for this long is abandoned"),
+    Setting::new(
+        "max_message_bytes",
+        "max-message-bytes",
+        "SIZE",
+        "The largest message, all its text fields together",
+    ),
+    Setting::new("max_connections", "max-connections", "N", "WebSocket connections at once"),
+    Setting::new("ping_interval", "ping-interval", "DURATION", "How often each connection is pinged"),
+    Setting::new("peer_timeout", "peer-timeout", "DURATION", "A peer silent for this long is gone"),
+    Setting::new("shutdown_deadline", "shutdown-deadline", "DURATION", "How long an orderly stop may take"),
+    Setting::new("log_format", "log-format", "FORMAT", "text, or json: one object a line"),
+    Setting::new("log_file", "log-file", "FILE", "Append the log to this file, besides stdout"),
+    Setting::new("log_level", "log-level", "LEVEL", "error, warn, info, debug, trace or off"),
+];

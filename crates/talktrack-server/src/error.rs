@@ -1,0 +1,108 @@
+//! Failures, as people and programs see them: one line on stderr with an exit code, or a problem document over HTTP.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+/// Why a command ends early. Displays as one line; secrets never get into it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    line: String,
+    code: u8,
+}
+
+impl Failure {
+    /// Something went wrong: exit code 1.
+    pub(crate) fn new(line: impl fmt::Display) -> Self {
+        Self::with_code(&line, 1)
+    }
+
+    /// The command cannot be carried out as it was given (a bad setting, a bad argument): exit code 2.
+    pub(crate) fn usage(line: impl fmt::Display) -> Self {
+        Self::with_code(&line, 2)
+    }
+
+    fn with_code(line: &dyn fmt::Display, code: u8) -> Self {
+        let line = line.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" ");
+        Self { line, code }
+    }
+
+    /// What the process returns.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(self.code)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.line)
+    }
+}
+
+macro_rules! fails_with {
+    ($($error:ty),+) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::new(error)
+            }
+        })+
+    };
+}
+
+fails_with!(std::io::Error, talktrack::OpenError, talktrack::ReadError, talktrack::NotDurable);
+
+/// An error over HTTP: a problem document (RFC 9457) with one of the protocol's codes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    /// One of the protocol's codes, where one fits.
+    code: Option<&'static str>,
+    detail: String,
+}
+
+impl Problem {
+    pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code: Some(code), detail: detail.into() }
+    }
+
+    /// A request that names nothing the server has.
+    pub(crate) fn without_code(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, code: None, detail: detail.into() }
+    }
+
+    /// A field of the request is missing or bad.
+    pub(crate) fn invalid(detail: impl fmt::Display) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_message", detail.to_string())
+    }
+
+    /// The server is about to go.
+    pub(crate) fn shutting_down() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", "the server is shutting down")
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct Document<'a> {
+            r#type: &'static str,
+            title: &'static str,
+            status: u16,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            code: Option<&'static str>,
+            detail: &'a str,
+        }
+        let document = Document {
+            r#type: "about:blank",
+            title: self.status.canonical_reason().unwrap_or_default(),
+            status: self.status.as_u16(),
+            code: self.code,
+            detail: &self.detail,
+        };
+        let body = serde_json::to_string(&document).unwrap_or_default();
+        (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+    }
+}

@@ -1,0 +1,132 @@
+//! JSONL files: one frame a line. Read as a stream, with the number of each line, since that is what people need to find
+//! a bad one.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, stdin};
+use std::path::Path;
+
+/// A longer line is passed over. The largest valid message (1 MiB) has at most six bytes of JSON for each of its own.
+const MAX_LINE_BYTES: usize = 8 << 20;
+
+/// A file's lines, one after the other. Blank lines are passed over.
+pub(crate) struct Lines<R> {
+    input: R,
+    name: String,
+    number: u64,
+    buffer: Vec<u8>,
+}
+
+/// One line.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Line<'a> {
+    /// Where it stands.
+    pub(crate) place: Place<'a>,
+    /// Its text, or why it has none.
+    pub(crate) text: Result<&'a str, &'static str>,
+}
+
+/// A place in a file. Displays as `file:line`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place<'a> {
+    /// The file's name.
+    pub(crate) file: &'a str,
+    /// The line's number, from 1.
+    pub(crate) line: u64,
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+impl Lines<Box<dyn BufRead + Send>> {
+    /// Opens a file; `-` is standard input.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        if path == Path::new("-") {
+            return Ok(Self::new(Box::new(BufReader::new(stdin())), "stdin"));
+        }
+        let name = path.display().to_string();
+        let file = File::open(path).map_err(|error| io::Error::new(error.kind(), format!("cannot read {name}: {error}")))?;
+        Ok(Self::new(Box::new(BufReader::with_capacity(1 << 16, file)), name))
+    }
+}
+
+impl<R: BufRead> Lines<R> {
+    /// Reads from anything; `name` stands for it in [`Place`].
+    pub(crate) fn new(input: R, name: impl Into<String>) -> Self {
+        Self { input, name: name.into(), number: 0, buffer: Vec::new() }
+    }
+
+    /// The next line that is not blank; `None` at the end.
+    pub(crate) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
+        loop {
+            self.buffer.clear();
+            let fits = self.read_line()?;
+            if self.buffer.is_empty() {
+                return Ok(None);
+            }
+            self.number += 1;
+            if !fits || !self.buffer.trim_ascii().is_empty() {
+                let place = Place { file: &self.name, line: self.number };
+                return Ok(Some(Line { place, text: text(&self.buffer, fits) }));
+            }
+        }
+    }
+
+    /// Reads a line into the buffer. False where it was too long and only its beginning is there.
+    fn read_line(&mut self) -> io::Result<bool> {
+        let limit = u64::try_from(MAX_LINE_BYTES).unwrap_or(u64::MAX);
+        let mut limited = io::Read::take(&mut self.input, limit);
+        let read = limited.read_until(b'\n', &mut self.buffer)?;
+        let fits = read < MAX_LINE_BYTES || self.buffer.ends_with(b"\n");
+        if !fits {
+            self.input.skip_until(b'\n')?;
+        }
+        Ok(fits)
+    }
+}
+
+fn text(line: &[u8], fits: bool) -> Result<&str, &'static str> {
+    if !fits {
+        return Err("longer than 8 MiB");
+    }
+    let text = std::str::from_utf8(line).map_err(|_| "not valid UTF-8")?;
+    // Some editors begin a file with a byte order mark.
+    Ok(text.trim_start_matches('\u{FEFF}').trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(bytes: &[u8]) -> Vec<(u64, Result<String, &'static str>)> {
+        let mut lines = Lines::new(bytes, "f");
+        let mut read = Vec::new();
+        while let Some(line) = lines.next().unwrap() {
+            read.push((line.place.line, line.text.map(str::to_owned)));
+        }
+        read
+    }
+
+    #[test]
+    fn lines_keep_their_numbers_where_blank_ones_are_passed_over() {
+        let read = read("\u{FEFF}{\"a\":1}\r\n\n  \t\n{}".as_bytes());
+        assert_eq!(read, [(1, Ok("{\"a\":1}".into())), (4, Ok("{}".into()))]);
+    }
+
+    #[test]
+    fn a_line_that_is_no_text_or_too_long_does_not_stop_the_next_one() {
+        let mut bytes = b"\xff\n".to_vec();
+        bytes.extend(std::iter::repeat_n(b'x', MAX_LINE_BYTES + 1));
+        bytes.extend(b"\n{}\n");
+        let expected = [(1, Err("not valid UTF-8")), (2, Err("longer than 8 MiB")), (3, Ok("{}".into()))];
+        assert_eq!(read(&bytes), expected);
+    }
+
+    #[test]
+    fn a_place_reads_as_editors_know_it() {
+        assert_eq!(Place { file: "conv.jsonl", line: 7 }.to_string(), "conv.jsonl:7");
+    }
+}

@@ -1,0 +1,115 @@
+//! Standard output, whose reader may leave before we are done (`talktrack tail | head`). That is no error: the command
+//! ends quietly.
+
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+
+use serde::Serialize;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::error::Failure;
+
+/// Why a command stops before its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Nobody reads on.
+    ReaderGone,
+    /// Something went wrong.
+    Failed(Failure),
+}
+
+impl Stop {
+    /// The command's outcome: the reader's leaving is none of our failures.
+    pub(crate) fn outcome(self) -> Result<ExitCode, Failure> {
+        match self {
+            Self::ReaderGone => Ok(ExitCode::SUCCESS),
+            Self::Failed(failure) => Err(failure),
+        }
+    }
+}
+
+impl<E: Into<Failure>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Returns when the reader of standard output leaves, for commands that have nothing to write most of the time. Never
+/// returns where there is no such thing to watch (a file).
+pub(crate) async fn reader_gone() {
+    if let Ok(stdout) = AsyncFd::with_interest(io::stdout(), Interest::ERROR)
+        && stdout.ready(Interest::ERROR).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
+/// Where a command writes what it was asked for.
+pub(crate) struct Output {
+    target: Box<dyn Write>,
+}
+
+impl Output {
+    /// Standard output.
+    pub(crate) fn stdout() -> Self {
+        Self::to(io::stdout())
+    }
+
+    /// A file, or anything else that takes bytes.
+    pub(crate) fn to(target: impl Write + 'static) -> Self {
+        Self { target: Box::new(BufWriter::with_capacity(1 << 16, target)) }
+    }
+
+    /// Writes one line.
+    pub(crate) fn line(&mut self, text: &str) -> Result<(), Stop> {
+        self.target.write_all(text.as_bytes()).and_then(|()| self.target.write_all(b"\n")).map_err(|error| stop(&error))
+    }
+
+    /// Writes a value as one line of JSON.
+    pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), Stop> {
+        serde_json::to_writer(&mut self.target, value).map_err(|error| stop(&error.into()))?;
+        self.target.write_all(b"\n").map_err(|error| stop(&error))
+    }
+
+    /// Hands over what was written so far.
+    pub(crate) fn flush(&mut self) -> Result<(), Stop> {
+        self.target.flush().map_err(|error| stop(&error))
+    }
+}
+
+fn stop(error: &io::Error) -> Stop {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Stop::ReaderGone,
+        _ => Stop::Failed(Failure::new(format_args!("cannot write the output: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Broken(io::ErrorKind);
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(self.0.into())
+        }
+    }
+
+    fn write_to(kind: io::ErrorKind) -> Stop {
+        let mut output = Output::to(Broken(kind));
+        output.json(&[1, 2]).and_then(|()| output.flush()).unwrap_err()
+    }
+
+    #[test]
+    fn a_reader_that_left_is_no_failure_and_a_full_disk_is_one() {
+        assert_eq!(write_to(io::ErrorKind::BrokenPipe), Stop::ReaderGone);
+        assert!(matches!(write_to(io::ErrorKind::StorageFull), Stop::Failed(_)));
+    }
+}

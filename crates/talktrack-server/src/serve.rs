@@ -1,0 +1,153 @@
+//! The server's life: start, accept, stop. A stop is orderly: everything accepted becomes durable, everybody gets their
+//! answer. A second signal cuts it short.
+
+mod accept;
+mod linger;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use talktrack::Tracker;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, timeout};
+
+use crate::config::Config;
+use crate::error::Failure;
+use crate::router::router;
+use crate::state::AppState;
+use crate::telemetry::Telemetry;
+
+/// The file in the data directory that tells the address really bound.
+const LISTEN_FILE: &str = "listen";
+
+/// What a shell reports for a process that SIGINT ended.
+const INTERRUPTED: i32 = 130;
+
+/// How long the last answers may take on their way.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// File descriptors beyond those of the connections: database, log, listener and the like.
+const OTHER_DESCRIPTORS: u64 = 64;
+
+/// Serves until a signal says stop.
+///
+/// # Errors
+/// Where it cannot start: a bad setting, a data directory in use, an address that is taken.
+pub(crate) async fn serve(config: Config) -> Result<ExitCode, Failure> {
+    let mut signals = Signals::listen()?;
+    let telemetry = Telemetry::start(&config)?;
+    raise_descriptor_limit(&config);
+    let tracker = Tracker::open(config.options())?;
+    let listen_file = ListenFile::new(&config.data_dir);
+    let (listener, address) = bind(config.listen).await?;
+    let state = AppState::new(tracker, config, telemetry.metrics());
+    let accepting = tokio::spawn(accept::accept(listener, router(state.clone())));
+    listen_file.write(address)?;
+    let (version, data_dir) = (env!("CARGO_PKG_VERSION"), state.config().data_dir.display());
+    tracing::info!("talktrack {version} listening on http://{address} (data in {data_dir})");
+
+    let name = signals.next().await;
+    tracing::info!("{name}: stopping");
+    tokio::spawn(async move {
+        signals.next().await;
+        std::process::exit(INTERRUPTED);
+    });
+    let stopped = stop(&state).await;
+    accepting.abort();
+    Ok(stopped)
+}
+
+/// Lets connections say goodbye, then makes everything durable.
+async fn stop(state: &AppState) -> ExitCode {
+    let deadline = state.config().shutdown_deadline;
+    let began = Instant::now();
+    state.stop();
+    // Half the time for the peers: what they have sent is safe without them.
+    if timeout(deadline / 2, state.all_left()).await.is_err() {
+        tracing::warn!("some connections did not close in time");
+    }
+    let stopped = state.tracker().shutdown(deadline.saturating_sub(began.elapsed())).await;
+    // Whoever is still here has waited for an answer, and it is there now.
+    let _ = timeout(FAREWELL, state.all_left()).await;
+    match stopped {
+        Ok(()) => {
+            tracing::info!("stopped; everything accepted is durable");
+            ExitCode::SUCCESS
+        }
+        Err(_) => {
+            tracing::error!(
+                "stopped at the deadline ({deadline:?}): messages accepted but not acknowledged are lost"
+            );
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
+    let failed = |error| Failure::new(format!("listen: cannot listen on {address}: {error}"));
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// Each connection needs a descriptor; the usual soft limit of 1,024 is far below what the system allows.
+fn raise_descriptor_limit(config: &Config) {
+    let wanted = u64::try_from(config.max_connections).unwrap_or(u64::MAX).saturating_add(OTHER_DESCRIPTORS);
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) if limit < wanted => {
+            tracing::warn!(
+                "only {limit} files may be open at once: max_connections cannot be reached (raise ulimit -n)"
+            );
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
+    }
+}
+
+/// Tells others the address; there while the server is there.
+struct ListenFile(PathBuf);
+
+impl ListenFile {
+    fn new(data_dir: &Path) -> Self {
+        let path = data_dir.join(LISTEN_FILE);
+        // Of a process that was killed: its address is not ours.
+        let _ = fs::remove_file(&path);
+        Self(path)
+    }
+
+    /// Appears whole or not at all.
+    fn write(&self, address: SocketAddr) -> Result<(), Failure> {
+        let draft = self.0.with_extension("tmp");
+        let written = fs::write(&draft, address.to_string()).and_then(|()| fs::rename(&draft, &self.0));
+        written.map_err(|error| Failure::new(format!("cannot write {}: {error}", self.0.display())))
+    }
+}
+
+impl Drop for ListenFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// The signals that ask the server to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! A TCP stream that is closed gently. Closing a socket that holds unread bytes resets the connection, and the peer, busy
+//! sending, may never see the answer that explains why. So the stream first says that it has nothing to add, and throws
+//! away what still comes, for a moment.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+
+/// How long, and for how many bytes, a peer may go on sending to nobody.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: u64 = 16 << 20;
+
+#[derive(Debug)]
+pub(super) struct Linger {
+    /// Taken only when this is dropped.
+    stream: Option<TcpStream>,
+    /// The peer has closed its side, or the connection is broken: nothing is left to wait for.
+    over: bool,
+}
+
+impl Linger {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self { stream: Some(stream), over: false }
+    }
+
+    fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl AsyncRead for Linger {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let (before, room) = (buf.filled().len(), buf.remaining());
+        let read = ready!(self.stream()?.poll_read(cx, buf));
+        self.over |= read.is_err() || (room > 0 && buf.filled().len() == before);
+        Poll::Ready(read)
+    }
+}
+
+impl AsyncWrite for Linger {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.stream()?.poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.stream()?.poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.as_ref().is_some_and(TcpStream::is_write_vectored)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream()?.poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream()?.poll_shutdown(cx)
+    }
+}
+
+impl Drop for Linger {
+    fn drop(&mut self) {
+        let Some(stream) = self.stream.take() else { return };
+        if let Ok(runtime) = Handle::try_current()
+            && !self.over
+        {
+            runtime.spawn(timeout(LINGER, drain(stream)));
+        }
+    }
+}
+
+async fn drain(mut stream: TcpStream) {
+    if stream.shutdown().await.is_ok() {
+        let _ = tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await;
+    }
+}

@@ -1,0 +1,103 @@
+//! What every request and connection shares.
+
+use std::sync::Arc;
+
+use metrics::{Gauge, gauge};
+use metrics_exporter_prometheus::PrometheusHandle;
+use talktrack::Tracker;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use crate::config::Config;
+
+/// Shared by all; clones are one.
+#[derive(Clone)]
+pub(crate) struct AppState(Arc<Shared>);
+
+struct Shared {
+    tracker: Tracker,
+    config: Config,
+    metrics: PrometheusHandle,
+    /// Turns true once, when the server begins to stop.
+    stopping: watch::Sender<bool>,
+    /// One permit for each WebSocket connection that may still come.
+    free_seats: Arc<Semaphore>,
+    seats: u32,
+}
+
+/// The right to one WebSocket connection, given back when it goes.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl AppState {
+    pub(crate) fn new(tracker: Tracker, config: Config, metrics: PrometheusHandle) -> Self {
+        let seats = u32::try_from(config.max_connections).unwrap_or(u32::MAX);
+        let free_seats = Arc::new(Semaphore::new(usize::try_from(seats).unwrap_or(Semaphore::MAX_PERMITS)));
+        let stopping = watch::Sender::new(false);
+        taken_seats().set(0);
+        Self(Arc::new(Shared { tracker, config, metrics, stopping, free_seats, seats }))
+    }
+
+    pub(crate) fn tracker(&self) -> &Tracker {
+        &self.0.tracker
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    pub(crate) fn metrics(&self) -> &PrometheusHandle {
+        &self.0.metrics
+    }
+
+    /// A seat for one more connection, if there is one.
+    pub(crate) fn take_seat(&self) -> Option<Seat> {
+        let permit = Arc::clone(&self.0.free_seats).try_acquire_owned().ok()?;
+        taken_seats().increment(1);
+        Some(Seat { _permit: permit })
+    }
+
+    /// Waits until every connection is gone.
+    pub(crate) async fn all_left(&self) {
+        // The semaphore is never closed: an error cannot come.
+        let _ = self.0.free_seats.acquire_many(self.0.seats).await;
+    }
+
+    /// No new work from now on; connections say goodbye.
+    pub(crate) fn stop(&self) {
+        self.0.tracker.refuse_new_work();
+        self.0.stopping.send_replace(true);
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        *self.0.stopping.borrow()
+    }
+
+    /// For a connection: resolves when the server begins to stop.
+    pub(crate) fn watch_stop(&self) -> Stopping {
+        Stopping(self.0.stopping.subscribe())
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        taken_seats().decrement(1);
+    }
+}
+
+/// Learns of the stop.
+#[derive(Debug, Clone)]
+pub(crate) struct Stopping(watch::Receiver<bool>);
+
+impl Stopping {
+    /// Waits for it; at once where it has come already.
+    pub(crate) async fn wait(&mut self) {
+        // A sender that is gone has stopped as well.
+        let _ = self.0.wait_for(|stopping| *stopping).await;
+    }
+}
+
+fn taken_seats() -> Gauge {
+    gauge!("talktrack_ws_connections")
+}

@@ -1,0 +1,85 @@
+//! What the server tells about itself: its log, and its figures.
+
+mod figures;
+mod log;
+mod format;
+
+use std::fs::OpenOptions;
+use std::io::{IsTerminal as _, stdout};
+use std::path::Path;
+use std::time::Duration;
+
+use metrics::counter;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::task::AbortHandle;
+use tracing_appender::non_blocking::{ErrorCounter, WorkerGuard};
+
+use crate::config::Config;
+use crate::error::Failure;
+use format::Look;
+use log::{Log, Sink};
+
+/// How often histograms are tidied and lost log lines counted.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// The log and the figures of this process. What waits in the log is written when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Telemetry {
+    metrics: PrometheusHandle,
+    upkeep: AbortHandle,
+    _guards: Vec<WorkerGuard>,
+}
+
+impl Telemetry {
+    /// Starts both, as the settings say. Before anything that counts: counters find their recorder when they are made.
+    ///
+    /// # Errors
+    /// Where the log file cannot be opened.
+    pub(crate) fn start(config: &Config) -> Result<Self, Failure> {
+        let metrics = figures::install()?;
+        let look = if stdout().is_terminal() { Look::Coloured } else { Look::Plain };
+        let mut outlets = vec![Sink::to(stdout(), look)];
+        if let Some(path) = &config.log_file {
+            outlets.push(Sink::to(open(path)?, Look::Plain));
+        }
+        let (sinks, guards): (Vec<_>, _) = outlets.into_iter().unzip();
+        let lost = sinks.iter().map(Sink::lost_lines).collect();
+        Log::new(config.log_format, sinks).install(config.log_level)?;
+        let upkeep = tokio::spawn(keep_up(metrics.clone(), lost)).abort_handle();
+        Ok(Self { metrics, upkeep, _guards: guards })
+    }
+
+    pub(crate) fn metrics(&self) -> PrometheusHandle {
+        self.metrics.clone()
+    }
+}
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        self.upkeep.abort();
+    }
+}
+
+fn open(path: &Path) -> Result<std::fs::File, Failure> {
+    let opened = OpenOptions::new().create(true).append(true).open(path);
+    opened.map_err(|error| Failure::usage(format!("log_file: cannot open {}: {error}", path.display())))
+}
+
+async fn keep_up(metrics: PrometheusHandle, lost: Vec<ErrorCounter>) {
+    let lines = counter!(figures::LOG_LINES_LOST);
+    let mut ticks = tokio::time::interval(UPKEEP);
+    let mut known = 0;
+    loop {
+        ticks.tick().await;
+        metrics.run_upkeep();
+        let total = lost.iter().map(|sink| u64::try_from(sink.dropped_lines()).unwrap_or(u64::MAX)).sum();
+        lines.absolute(total);
+        if total > known {
+            tracing::warn!(
+                "{} log lines were lost: they came faster than they could be written",
+                total - known
+            );
+            known = total;
+        }
+    }
+}

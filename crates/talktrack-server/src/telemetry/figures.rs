@@ -1,0 +1,80 @@
+//! The exported figures: what each is called, what it counts, and in which steps it is measured.
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::error::Failure;
+
+/// Counted here, since the log is ours.
+pub(super) const LOG_LINES_LOST: &str = "talktrack_log_lines_lost_total";
+
+const REFUSED: &str = "talktrack_messages_refused_total";
+
+/// Every reason there is, so that each is exported from the start, at zero.
+const REASONS: &[&str] = &[
+    "invalid_json",
+    "invalid_message",
+    "id_conflict",
+    "too_large",
+    "queue_full",
+    "journal_full",
+    "unauthorized",
+    "shutting_down",
+];
+
+/// From a commit on a fast disk to one that hangs.
+const SECONDS: &[f64] = &[
+    0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0,
+];
+
+/// Up to the largest batch of the journal.
+const RECORDS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0];
+
+/// Makes the recorder of this process and describes what it will hold.
+pub(super) fn install() -> Result<PrometheusHandle, Failure> {
+    let matcher = |name: &str| Matcher::Full(format!("talktrack_{name}"));
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(matcher("commit_seconds"), SECONDS)
+        .and_then(|builder| builder.set_buckets_for_metric(matcher("store_seconds"), SECONDS))
+        .and_then(|builder| builder.set_buckets_for_metric(matcher("batch_size"), RECORDS))
+        .and_then(PrometheusBuilder::install_recorder)
+        .map_err(Failure::new)?;
+    describe();
+    for reason in REASONS {
+        counter!(REFUSED, "reason" => *reason).absolute(0);
+    }
+    Ok(handle)
+}
+
+fn describe() {
+    describe_counter!("talktrack_messages_accepted_total", "Messages taken into the queue");
+    describe_counter!(
+        "talktrack_messages_durable_total",
+        "Messages acknowledged: committed on the local disk"
+    );
+    describe_counter!("talktrack_messages_stored_total", "Messages committed in the store");
+    describe_counter!(
+        "talktrack_messages_dead_lettered_total",
+        "Messages laid aside, which the store will never take"
+    );
+    describe_counter!(REFUSED, "Messages and frames refused, by reason");
+    describe_counter!(
+        "talktrack_store_retries_total",
+        "Writes to the store that failed and are tried again, by class"
+    );
+    describe_counter!(LOG_LINES_LOST, "Log lines that came faster than they could be written");
+    describe_gauge!("talktrack_queue_depth", "Entries that wait in memory");
+    describe_gauge!("talktrack_journal_pending", "Messages durable here and not yet in the store");
+    describe_gauge!("talktrack_journal_bytes", Unit::Bytes, "Bytes durable here and not yet in the store");
+    describe_gauge!("talktrack_store_up", "1 while the store takes what it is given, else 0");
+    describe_gauge!("talktrack_sessions_active", "Sessions that nobody has ended");
+    describe_gauge!("talktrack_ws_connections", "WebSocket connections");
+    describe_histogram!("talktrack_batch_size", "Entries in one commit");
+    describe_histogram!(
+        "talktrack_commit_seconds",
+        Unit::Seconds,
+        "How long a commit to the local disk takes"
+    );
+    describe_histogram!("talktrack_store_seconds", Unit::Seconds, "How long a write to the store takes");
+}

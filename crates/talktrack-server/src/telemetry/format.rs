@@ -1,0 +1,114 @@
+//! How an event becomes a line: text for people, JSON for programs.
+
+use std::fmt::{self, Write as _};
+
+use serde_json::Value;
+use talktrack::clock::{Clock as _, SystemClock};
+use talktrack::lines;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level};
+
+/// Whether text lines have colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    Plain,
+    Coloured,
+}
+
+/// `2026-11-23T08:00:00.123456Z  INFO message field=value`. The lines that people grep for are their message alone.
+pub(super) fn text_line(event: &Event<'_>, look: Look) -> String {
+    let (level, now) = (*event.metadata().level(), SystemClock.now());
+    let mut line = String::with_capacity(160);
+    // Writing into a string cannot fail.
+    let _ = match (look, colour(level)) {
+        (Look::Coloured, Some(code)) => write!(line, "\x1b[2m{now}\x1b[0m \x1b[{code}m{level:>5}\x1b[0m "),
+        (Look::Coloured, None) => write!(line, "\x1b[2m{now}\x1b[0m {level:>5} "),
+        (Look::Plain, _) => write!(line, "{now} {level:>5} "),
+    };
+    let start = line.len();
+    event.record(&mut TextMessage(&mut line));
+    if event.metadata().target() != lines::TARGET {
+        event.record(&mut TextFields(&mut line));
+    }
+    // One event is one line, whatever a library's error says.
+    if line[start..].contains(['\n', '\r']) {
+        let text = line.split_off(start);
+        line.push_str(&text.replace(['\n', '\r'], " "));
+    }
+    line.push('\n');
+    line
+}
+
+/// One object with `timestamp`, `level`, `target`, `message` and the event's fields.
+pub(super) fn json_line(event: &Event<'_>) -> String {
+    let (metadata, now) = (event.metadata(), SystemClock.now());
+    let mut line = String::with_capacity(320);
+    let (level, target) = (metadata.level(), Value::from(metadata.target()));
+    // Writing into a string cannot fail.
+    let _ = write!(line, r#"{{"timestamp":"{now}","level":"{level}","target":{target}"#);
+    event.record(&mut JsonFields(&mut line));
+    line.push_str("}\n");
+    line
+}
+
+fn colour(level: Level) -> Option<u8> {
+    match level {
+        Level::ERROR => Some(31),
+        Level::WARN => Some(33),
+        _ => None,
+    }
+}
+
+struct TextMessage<'a>(&'a mut String);
+
+impl Visit for TextMessage<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            let _ = write!(self.0, "{value:?}");
+        }
+    }
+}
+
+struct TextFields<'a>(&'a mut String);
+
+impl Visit for TextFields<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() != "message" {
+            let _ = write!(self.0, " {}={value:?}", field.name());
+        }
+    }
+}
+
+struct JsonFields<'a>(&'a mut String);
+
+impl JsonFields<'_> {
+    fn put(&mut self, field: &Field, value: &Value) {
+        let _ = write!(self.0, r#","{}":{value}"#, field.name());
+    }
+}
+
+impl Visit for JsonFields<'_> {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.put(field, &value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, &value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field, &value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, &value.into());
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, &value.into());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.put(field, &format!("{value:?}").into());
+    }
+}

@@ -1,0 +1,14 @@
+//! The frames of the protocol, parsed at the edge: behind this module there are only valid messages.
+//!
+//! Files in JSONL (replay, import, export) hold the same frames, one a line, with the session's id in each.
+
+mod answer;
+mod frame;
+mod line;
+mod explain;
+mod reference;
+
+pub(crate) use answer::{Ack, AckWriter, ServerFrame};
+pub(crate) use frame::{ClientFrame, Frame, SessionStartFrame};
+pub(crate) use line::{EndLine, MessageLine, StartLine};
+pub(crate) use reference::{FrameRef, INVALID_MESSAGE, WireError};

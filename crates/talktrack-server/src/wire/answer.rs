@@ -1,0 +1,275 @@
+//! To the client: what the server answers.
+
+use std::fmt::Write as _;
+
+use serde::ser::SerializeMap as _;
+use serde::{Deserialize, Serialize, Serializer};
+use uuid::Uuid;
+
+use super::reference::FrameRef;
+
+/// An answer of the server.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum ServerFrame {
+    /// The session is durable; messages may come.
+    SessionStarted {
+        /// The session, minted or derived where the client gave none.
+        session_id: Uuid,
+        /// Whose it is.
+        user_id: Uuid,
+        /// It was there before and goes on.
+        resumed: bool,
+    },
+    /// Messages are durable. The server writes these with [`AckWriter`].
+    Ack {
+        /// Which.
+        acks: Vec<Ack>,
+    },
+    /// A frame was refused; nothing of it is kept.
+    Error {
+        /// One of the protocol's codes.
+        code: String,
+        /// In words, the field first.
+        message: String,
+        /// The frame's mark.
+        reference: Option<FrameRef>,
+    },
+    /// The session's end is durable.
+    SessionEnded {
+        /// Which.
+        session_id: Uuid,
+        /// From start to end.
+        duration_seconds: f64,
+        /// Messages in it.
+        message_count: u64,
+        /// The mark of the frame that asked for it.
+        reference: Option<FrameRef>,
+    },
+    /// The server is there.
+    Pong {
+        /// The ping's mark.
+        reference: Option<FrameRef>,
+    },
+}
+
+/// One durable message.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(crate) struct Ack {
+    /// Its id in the store.
+    pub(crate) id: Uuid,
+    /// The frame's mark.
+    #[serde(default, rename = "ref")]
+    pub(crate) reference: Option<FrameRef>,
+}
+
+impl ServerFrame {
+    /// The frame as it goes over the wire.
+    pub(crate) fn to_text(&self) -> String {
+        // Every part of a frame can be written: the only failures serde_json knows are foreign.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Reads an answer.
+    ///
+    /// # Errors
+    /// Says what is wrong with it. Answers of an unknown type are an error as well.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let fields: Fields = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let frame_type = fields.frame_type.clone();
+        let known = match frame_type.as_str() {
+            "ack" => fields.acks.map(|acks| Self::Ack { acks }),
+            "error" => fields.error(),
+            "session.started" => fields.started(),
+            "session.ended" => fields.ended(),
+            "pong" => Some(Self::Pong { reference: fields.reference }),
+            _ => return Err(format!("type: unknown: {frame_type}")),
+        };
+        known.ok_or_else(|| format!("{frame_type}: a field is missing"))
+    }
+}
+
+/// Every field of every answer.
+#[derive(Deserialize)]
+struct Fields {
+    #[serde(rename = "type")]
+    frame_type: String,
+    acks: Option<Vec<Ack>>,
+    code: Option<String>,
+    message: Option<String>,
+    session_id: Option<Uuid>,
+    user_id: Option<Uuid>,
+    resumed: Option<bool>,
+    duration_seconds: Option<f64>,
+    message_count: Option<u64>,
+    #[serde(default, rename = "ref")]
+    reference: Option<FrameRef>,
+}
+
+impl Fields {
+    fn error(self) -> Option<ServerFrame> {
+        Some(ServerFrame::Error { code: self.code?, message: self.message?, reference: self.reference })
+    }
+
+    fn started(self) -> Option<ServerFrame> {
+        let (session_id, user_id) = (self.session_id?, self.user_id?);
+        Some(ServerFrame::SessionStarted { session_id, user_id, resumed: self.resumed? })
+    }
+
+    fn ended(self) -> Option<ServerFrame> {
+        Some(ServerFrame::SessionEnded {
+            session_id: self.session_id?,
+            duration_seconds: self.duration_seconds?,
+            message_count: self.message_count?,
+            reference: self.reference,
+        })
+    }
+}
+
+impl Serialize for ServerFrame {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        match self {
+            Self::SessionStarted { session_id, user_id, resumed } => {
+                map.serialize_entry("type", "session.started")?;
+                map.serialize_entry("session_id", session_id)?;
+                map.serialize_entry("user_id", user_id)?;
+                map.serialize_entry("resumed", resumed)?;
+            }
+            Self::Ack { acks } => {
+                map.serialize_entry("type", "ack")?;
+                map.serialize_entry("acks", acks)?;
+            }
+            Self::Error { code, message, .. } => {
+                map.serialize_entry("type", "error")?;
+                map.serialize_entry("code", code)?;
+                map.serialize_entry("message", message)?;
+            }
+            Self::SessionEnded { session_id, duration_seconds, message_count, .. } => {
+                map.serialize_entry("type", "session.ended")?;
+                map.serialize_entry("session_id", session_id)?;
+                map.serialize_entry("duration_seconds", duration_seconds)?;
+                map.serialize_entry("message_count", message_count)?;
+            }
+            Self::Pong { .. } => map.serialize_entry("type", "pong")?,
+        }
+        if let Some(reference) = self.reference() {
+            map.serialize_entry("ref", reference)?;
+        }
+        map.end()
+    }
+}
+
+impl ServerFrame {
+    fn reference(&self) -> Option<&FrameRef> {
+        match self {
+            Self::Error { reference, .. }
+            | Self::SessionEnded { reference, .. }
+            | Self::Pong { reference } => reference.as_ref(),
+            Self::SessionStarted { .. } | Self::Ack { .. } => None,
+        }
+    }
+}
+
+impl Serialize for Ack {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("id", &self.id)?;
+        if let Some(reference) = &self.reference {
+            map.serialize_entry("ref", reference)?;
+        }
+        map.end()
+    }
+}
+
+/// Writes an ack frame without a detour: there is one for every few messages.
+#[derive(Debug)]
+pub(crate) struct AckWriter {
+    text: String,
+    count: usize,
+}
+
+impl AckWriter {
+    /// A frame with room for `expected` acks.
+    pub(crate) fn new(expected: usize) -> Self {
+        let mut text = String::with_capacity(32 + 72 * expected);
+        text.push_str(r#"{"type":"ack","acks":["#);
+        Self { text, count: 0 }
+    }
+
+    /// Adds a durable message.
+    pub(crate) fn push(&mut self, id: Uuid, reference: Option<&FrameRef>) {
+        let comma = if self.count == 0 { "" } else { "," };
+        self.count += 1;
+        // Writing into a string cannot fail.
+        let _ = write!(self.text, r#"{comma}{{"id":"{id}""#);
+        if let Some(reference) = reference {
+            let _ = write!(self.text, r#","ref":{}"#, reference.as_json());
+        }
+        self.text.push('}');
+    }
+
+    /// The frame, or `None` where there is nothing in it.
+    pub(crate) fn finish(mut self) -> Option<String> {
+        self.text.push_str("]}");
+        (self.count > 0).then_some(self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_read_as_the_protocol_page_shows_them_and_come_back_the_same() {
+        let (session_id, user_id) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let reference = Some(FrameRef::number(7));
+        let ended = ServerFrame::SessionEnded {
+            session_id,
+            duration_seconds: 45.2,
+            message_count: 8,
+            reference: None,
+        };
+        let error = ServerFrame::Error {
+            code: "invalid_message".into(),
+            message: "content: missing".into(),
+            reference: reference.clone(),
+        };
+        for (frame, text) in [
+            (
+                ServerFrame::SessionStarted { session_id, user_id, resumed: false },
+                format!(
+                    r#"{{"type":"session.started","session_id":"{session_id}","user_id":"{user_id}","resumed":false}}"#
+                ),
+            ),
+            (
+                error,
+                r#"{"type":"error","code":"invalid_message","message":"content: missing","ref":7}"#.into(),
+            ),
+            (
+                ended,
+                format!(
+                    r#"{{"type":"session.ended","session_id":"{session_id}","duration_seconds":45.2,"message_count":8}}"#
+                ),
+            ),
+            (ServerFrame::Pong { reference: None }, r#"{"type":"pong"}"#.into()),
+        ] {
+            assert_eq!(frame.to_text(), text);
+            assert_eq!(ServerFrame::parse(&text), Ok(frame));
+        }
+    }
+
+    #[test]
+    fn an_ack_frame_carries_several_messages() {
+        let acks = [(1, Some(FrameRef::number(4))), (2, None)]
+            .map(|(id, reference)| Ack { id: Uuid::from_u128(id), reference });
+        let mut writer = AckWriter::new(2);
+        for ack in &acks {
+            writer.push(ack.id, ack.reference.as_ref());
+        }
+        let text = writer.finish().unwrap();
+        let frame = ServerFrame::Ack { acks: acks.into() };
+        assert_eq!(text, frame.to_text());
+        assert_eq!(ServerFrame::parse(&text), Ok(frame));
+        assert_eq!(AckWriter::new(0).finish(), None);
+    }
+}

@@ -1,0 +1,98 @@
+//! The slow pass over a frame that could not be read: which field is to blame, and what should stand there.
+
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use talktrack::clock::InvalidTimestamp;
+use talktrack::{Kind, Role, Timestamp};
+use uuid::Uuid;
+
+use super::reference::{FrameRef, WireError};
+
+/// Says why `text` could not be read; `error` is what the first pass said.
+pub(super) fn explain(text: &str, error: &serde_json::Error) -> WireError {
+    if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
+        return WireError::json(format!("not valid JSON: {error}"));
+    }
+    let Ok(Pairs(pairs)) = serde_json::from_str::<Pairs<'_>>(text) else {
+        return WireError::json("a frame must be a JSON object");
+    };
+    let reference = pairs.iter().find(|(name, _)| name == "ref");
+    let reference = reference.and_then(|(_, value)| FrameRef::from_json(value.get()).ok());
+    let problem = twice(&pairs).or_else(|| pairs.iter().find_map(|(name, value)| check(name, value.get())));
+    WireError::message(problem.unwrap_or_else(|| error.to_string()), reference)
+}
+
+/// The fields of an object in their order, repetitions included.
+struct Pairs<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Pairs<'de> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Pairs<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Pairs<'de>, M::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        deserializer.deserialize_map(Collect)
+    }
+}
+
+fn twice(pairs: &[(String, &RawValue)]) -> Option<String> {
+    let repeated = |(index, (name, _)): (usize, &(String, _))| {
+        let again = pairs[..index].iter().any(|(earlier, _)| earlier == name);
+        (again && expected(name).is_some()).then(|| format!("{name}: stands there twice"))
+    };
+    pairs.iter().enumerate().find_map(repeated)
+}
+
+fn check(name: &str, value: &str) -> Option<String> {
+    let (fits, expected) = expected(name)?;
+    if value == "null" || fits(value) {
+        return None;
+    }
+    // A string that is no string after all has an escape that means nothing.
+    match serde_json::from_str::<String>(value) {
+        Err(error) if value.starts_with('"') => Some(format!("{name}: not a valid string: {error}")),
+        _ => Some(format!("{name}: {expected}")),
+    }
+}
+
+type Fits = fn(&str) -> bool;
+
+/// How to tell whether the JSON text of a value fits the field of this name, and what to say where it does not.
+fn expected(name: &str) -> Option<(Fits, String)> {
+    let (fits, expected): (Fits, String) = match name {
+        "type" | "content" | "external_id" | "audio_url" | "content_generated" | "reason" => {
+            (fits::<String>, "must be a string".into())
+        }
+        "session_id" | "user_id" | "id" => (fits::<Uuid>, "must be a UUID".into()),
+        "role" => (fits::<Role>, problem_of::<Role>()),
+        "kind" => (fits::<Kind>, problem_of::<Kind>()),
+        "created_at" | "started_at" | "ended_at" => (fits::<Timestamp>, InvalidTimestamp.to_string()),
+        "revision" => (fits::<u32>, "must be a whole number from 0 to 2147483647".into()),
+        "interrupted" => (fits::<bool>, "must be true or false".into()),
+        "metadata" | "parts" | "metrics" | "ref" => (|_| true, String::new()),
+        _ => return None,
+    };
+    Some((fits, expected))
+}
+
+fn fits<T: DeserializeOwned>(value: &str) -> bool {
+    serde_json::from_str::<T>(value).is_ok()
+}
+
+/// The words a type is made of, as its own error tells them.
+fn problem_of<T: std::str::FromStr<Err = talktrack::error::Invalid>>() -> String {
+    T::from_str("").err().map(|invalid| invalid.problem.into_owned()).unwrap_or_default()
+}

@@ -1,0 +1,86 @@
+//! What an answer needs of the frame it answers: its `ref`, and what was wrong with it.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde_json::value::RawValue;
+
+/// The code of a text that is no JSON object.
+pub(crate) const INVALID_JSON: &str = "invalid_json";
+/// The code of a JSON object that is no frame.
+pub(crate) const INVALID_MESSAGE: &str = "invalid_message";
+
+/// A longer `ref` is refused: it is kept until the answer.
+const MAX_REF_BYTES: usize = 256;
+
+/// The sender's own mark on a frame: a JSON string or number, echoed in the answer exactly as it was written.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct FrameRef(Box<str>);
+
+impl FrameRef {
+    /// A mark for a frame of our own.
+    pub(crate) fn number(number: u64) -> Self {
+        Self(number.to_string().into())
+    }
+
+    /// Takes the JSON text of a value, if it is fit to be a mark.
+    pub(super) fn from_json(text: &str) -> Result<Self, &'static str> {
+        let fit = match text.as_bytes() {
+            // Half a surrogate pair can be written in JSON, and only a full parse notices it.
+            [b'"', ..] => !text.contains("\\u") || serde_json::from_str::<String>(text).is_ok(),
+            [b'-' | b'0'..=b'9', ..] => true,
+            _ => false,
+        };
+        match fit && text.len() <= MAX_REF_BYTES {
+            true => Ok(Self(text.into())),
+            false => Err("must be a string or a number of at most 256 bytes"),
+        }
+    }
+
+    /// The JSON text, quotes included.
+    pub(crate) fn as_json(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for FrameRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for FrameRef {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let raw: &RawValue = serde_json::from_str(&self.0).map_err(serde::ser::Error::custom)?;
+        raw.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for FrameRef {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = <&RawValue>::deserialize(deserializer)?;
+        Self::from_json(raw.get()).map_err(de::Error::custom)
+    }
+}
+
+/// Why a text is not a frame. The connection lives on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct WireError {
+    /// [`INVALID_JSON`] or [`INVALID_MESSAGE`].
+    pub(crate) code: &'static str,
+    /// The field and what is wrong with it: `content: missing`.
+    pub(crate) message: String,
+    /// The frame's mark, where it could be read.
+    pub(crate) reference: Option<FrameRef>,
+}
+
+impl WireError {
+    pub(super) fn json(message: impl Into<String>) -> Self {
+        Self { code: INVALID_JSON, message: message.into(), reference: None }
+    }
+
+    pub(super) fn message(message: impl Into<String>, reference: Option<FrameRef>) -> Self {
+        Self { code: INVALID_MESSAGE, message: message.into(), reference }
+    }
+}

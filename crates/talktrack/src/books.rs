@@ -1,0 +1,104 @@
+//! The books: how many messages were accepted, refused, durable, stored, dead. They balance:
+//! `durable = stored + dead_lettered + pending`.
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use serde::{Deserialize, Serialize};
+
+use crate::record::Verdict;
+
+/// Counts of messages since the data directory was made, kept in it and changed in the same transactions as the rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Books {
+    /// Messages acknowledged.
+    pub durable: u64,
+    /// Of these: in the store, repetitions of what was there already included.
+    pub stored: u64,
+    /// Of these: laid aside because the store will never take them.
+    pub dead_lettered: u64,
+    /// Rows written for them in this file; revisions and repetitions write none.
+    pub inserted: u64,
+    /// Bytes of what waits in the journal.
+    pub journal_bytes: u64,
+}
+
+impl Books {
+    /// Acknowledged, and still on the way to the store.
+    pub fn pending(&self) -> u64 {
+        self.durable.saturating_sub(self.stored + self.dead_lettered)
+    }
+
+    /// Enters the store's answer for a message that waited in the journal.
+    pub(crate) fn settle(&mut self, dead: bool) {
+        let total = if dead { &mut self.dead_lettered } else { &mut self.stored };
+        *total += 1;
+    }
+
+    /// Enters the fate of one message.
+    pub(crate) fn enter(&mut self, verdict: &Verdict) {
+        match verdict {
+            Verdict::Inserted => self.inserted += 1,
+            Verdict::Revised | Verdict::AlreadyThere | Verdict::Dead(_) | Verdict::Journaled => {}
+            Verdict::Started { .. } | Verdict::Updated | Verdict::Ended(_) | Verdict::Refused(_) => return,
+        }
+        self.durable += 1;
+        if *verdict != Verdict::Journaled {
+            self.settle(matches!(verdict, Verdict::Dead(_)));
+        }
+    }
+}
+
+/// The exported figures; see `docs/guarantees.md` for each. They go to whatever recorder the process has installed.
+#[derive(Clone)]
+pub(crate) struct Figures {
+    pub(crate) accepted: Counter,
+    pub(crate) durable: Counter,
+    pub(crate) stored: Counter,
+    pub(crate) dead_lettered: Counter,
+    pub(crate) queue_depth: Gauge,
+    pub(crate) journal_pending: Gauge,
+    pub(crate) journal_bytes: Gauge,
+    pub(crate) store_up: Gauge,
+    pub(crate) batch_size: Histogram,
+    pub(crate) commit_seconds: Histogram,
+    pub(crate) store_seconds: Histogram,
+    pub(crate) sessions_active: Gauge,
+}
+
+impl Figures {
+    pub(crate) fn new() -> Self {
+        Self {
+            accepted: counter!("talktrack_messages_accepted_total"),
+            durable: counter!("talktrack_messages_durable_total"),
+            stored: counter!("talktrack_messages_stored_total"),
+            dead_lettered: counter!("talktrack_messages_dead_lettered_total"),
+            queue_depth: gauge!("talktrack_queue_depth"),
+            journal_pending: gauge!("talktrack_journal_pending"),
+            journal_bytes: gauge!("talktrack_journal_bytes"),
+            store_up: gauge!("talktrack_store_up"),
+            batch_size: histogram!("talktrack_batch_size"),
+            commit_seconds: histogram!("talktrack_commit_seconds"),
+            store_seconds: histogram!("talktrack_store_seconds"),
+            sessions_active: gauge!("talktrack_sessions_active"),
+        }
+    }
+
+    /// Publishes the books as they stand.
+    #[expect(clippy::cast_precision_loss, reason = "a gauge is an f64; 2^53 messages are out of reach")]
+    pub(crate) fn publish(&self, books: &Books) {
+        self.durable.absolute(books.durable);
+        self.stored.absolute(books.stored);
+        self.dead_lettered.absolute(books.dead_lettered);
+        self.journal_pending.set(books.pending() as f64);
+        self.journal_bytes.set(books.journal_bytes as f64);
+    }
+}
+
+/// Counts a refusal by its reason.
+pub(crate) fn count_refusal(reason: &'static str) {
+    counter!("talktrack_messages_refused_total", "reason" => reason).increment(1);
+}
+
+/// Counts an attempt at the store that will be repeated, by the class of its error.
+pub(crate) fn count_retry(class: &'static str) {
+    counter!("talktrack_store_retries_total", "class" => class).increment(1);
+}

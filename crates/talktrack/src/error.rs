@@ -1,0 +1,159 @@
+//! Refusals: at the door (nothing was accepted, the caller has everything back) and after it (accepted, never durable).
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+
+/// A field that breaks the contract, and how.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct Invalid {
+    /// The field's name on the wire.
+    pub field: &'static str,
+    /// What is wrong with it, as a clause that follows the field's name.
+    pub problem: Cow<'static, str>,
+}
+
+impl Invalid {
+    /// Names a field and its problem.
+    pub fn new(field: &'static str, problem: impl Into<Cow<'static, str>>) -> Self {
+        Self { field, problem: problem.into() }
+    }
+}
+
+/// Why the tracker refused at the door. Each has a counter, `talktrack_messages_refused_total{reason}`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Reason {
+    /// A field breaks the contract. Mend it; trying again as it is will not help.
+    #[error("{0}")]
+    Invalid(#[from] Invalid),
+    /// Larger than `max_message_bytes`. Split it.
+    #[error("the message has {size} bytes, the limit is {limit}")]
+    TooLarge {
+        /// Its size in bytes, all text fields together.
+        size: usize,
+        /// The limit in force.
+        limit: usize,
+    },
+    /// The session belongs to another user. Use another session.
+    #[error("the session belongs to another user")]
+    OtherUser,
+    /// More is coming in than the disk takes. Try again in a moment.
+    #[error("the queue is full; try again in a moment")]
+    QueueFull,
+    /// The journal has reached `journal_max_bytes`, or its disk is full. Try again once there is room.
+    #[error("the journal is full; try again once there is room")]
+    JournalFull,
+    /// The tracker is shutting down. Try another node, or this one after its restart.
+    #[error("shutting down")]
+    ShuttingDown,
+}
+
+impl Reason {
+    /// The code that the wire, the HTTP API and the counter use.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Invalid(_) => "invalid_message",
+            Self::TooLarge { .. } => "too_large",
+            Self::OtherUser => "unauthorized",
+            Self::QueueFull => "queue_full",
+            Self::JournalFull => "journal_full",
+            Self::ShuttingDown => "shutting_down",
+        }
+    }
+}
+
+/// A refusal at the door: what was handed over comes back whole.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Refused<T> {
+    /// Why.
+    pub reason: Reason,
+    /// What was refused, as it came.
+    pub returned: T,
+}
+
+/// Why something accepted did not become durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotDurable {
+    /// The same id is there with other content. Use a new id, or a higher revision.
+    #[error("the id is taken by a message with other content; a change needs a higher revision")]
+    IdConflict,
+    /// The session belongs to another user.
+    #[error("the session belongs to another user")]
+    OtherUser,
+    /// No session with this id is stored.
+    #[error("no such session")]
+    UnknownSession,
+    /// The tracker stopped before the disk had it. Hand it over again.
+    #[error("talktrack stopped before it was durable")]
+    Stopped,
+    /// Asked so late that the answer is forgotten (65,536 refusals came after). Hand it over again: ids make that safe.
+    #[error("asked too late to know; hand it over again")]
+    Forgotten,
+}
+
+impl NotDurable {
+    /// The code that the wire, the HTTP API and the counter use.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::IdConflict => "id_conflict",
+            Self::OtherUser => "unauthorized",
+            Self::UnknownSession => "invalid_message",
+            Self::Stopped => "shutting_down",
+            Self::Forgotten => "internal",
+        }
+    }
+}
+
+/// Why a tracker could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process has the data directory.
+    #[error("{} is in use by {holder}; stop it, or choose another data_dir", path.display())]
+    Locked {
+        /// The data directory.
+        path: PathBuf,
+        /// What the holder wrote into the lock file.
+        holder: String,
+    },
+    /// The data directory cannot be made or written.
+    #[error("cannot use {}: {source}", path.display())]
+    Io {
+        /// The path that failed.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// The database file was written by a newer talktrack.
+    #[error("{} has schema version {found}, this talktrack knows up to {known}; use a newer talktrack", path.display())]
+    NewerSchema {
+        /// The database file.
+        path: PathBuf,
+        /// Its schema version.
+        found: i64,
+        /// The newest version this build can read.
+        known: i64,
+    },
+    /// The database file cannot be opened.
+    #[error("cannot open {}: {source}", path.display())]
+    Database {
+        /// The database file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+}
+
+/// A question to the store that could not be answered. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read from the store: {0}")]
+pub struct ReadError(pub String);
+
+impl From<rusqlite::Error> for ReadError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self(error.to_string())
+    }
+}

@@ -1,0 +1,255 @@
+//! The journal: one thread, one SQLite connection, one transaction for all that waited meanwhile. When the transaction
+//! has committed, what was in it is durable. Where SQLite is the store, the same transaction writes the store's rows.
+
+mod aside;
+mod outbox;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+
+use crate::books::{Books, Figures, count_refusal};
+use crate::clock::Seq;
+use crate::database;
+use crate::error::{NotDurable, OpenError};
+use crate::health::Vitals;
+use crate::journal::outbox::Outbox;
+use crate::lines;
+use crate::receipt::{Progress, Reply, Started};
+use crate::record::{Body, Ended, Record, Verdict};
+use crate::retry::Backoff;
+use crate::store::{Store, sqlite};
+
+/// A record on its way into the journal, and who waits for its figures.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) record: Record,
+    pub(crate) reply: Reply,
+}
+
+/// What the journal shares with the other side of the queue.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) vitals: Arc<Vitals>,
+    pub(crate) figures: Figures,
+    /// Set when a stop can wait no longer: what cannot be written now is given up.
+    pub(crate) give_up: Arc<AtomicBool>,
+}
+
+/// Writes batches of entries and says what is durable.
+pub(crate) struct Journal {
+    path: PathBuf,
+    connection: Connection,
+    books: Books,
+    last_seq: Seq,
+    outbox: Option<Outbox>,
+    shared: Shared,
+    backoff: Backoff,
+}
+
+impl Journal {
+    /// Opens the file and closes what a crash left open.
+    pub(crate) fn open(path: &Path, shared: Shared) -> Result<Self, OpenError> {
+        let mut connection = database::open_to_write(path)?;
+        let failed = |source| OpenError::Database { path: path.to_owned(), source };
+        let (books, last_seq) = aside::read_books(&connection).map_err(failed)?;
+        let tx = connection.transaction().map_err(failed)?;
+        let abandoned = sqlite::abandon_open_sessions(&tx).map_err(failed)?;
+        tx.commit().map_err(failed)?;
+        warn_of_abandoned(abandoned);
+        let backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1), fastrand::Rng::new());
+        shared.figures.store_up.set(1.0);
+        shared.figures.publish(&books);
+        shared.vitals.books(books);
+        shared.progress.answer_up_to(last_seq);
+        Ok(Self { path: path.to_owned(), connection, books, last_seq, outbox: None, shared, backoff })
+    }
+
+    /// From now on this file is the outbox of `store`. `wake` calls for a commit when the store has answered.
+    pub(crate) fn feed(
+        &mut self,
+        store: &Arc<dyn Store>,
+        max_bytes: u64,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> Result<(), OpenError> {
+        let failed = |source| OpenError::Database { path: self.path.clone(), source };
+        let tx = self.connection.transaction().map_err(failed)?;
+        let abandoned =
+            outbox::abandon_open_sessions(&tx, &mut self.last_seq, &mut self.books).map_err(failed)?;
+        aside::write_books(&tx, &self.books, self.last_seq).map_err(failed)?;
+        tx.commit().map_err(failed)?;
+        warn_of_abandoned(abandoned);
+        self.shared.vitals.books(self.books);
+        self.shared.progress.answer_up_to(self.last_seq);
+        let outbox = Outbox::open(store, &self.shared, self.last_seq, max_bytes, wake);
+        self.outbox = Some(outbox.map_err(|source| OpenError::Io { path: self.path.clone(), source })?);
+        Ok(())
+    }
+
+    /// The highest `seq` ever stamped on this data directory.
+    pub(crate) fn last_seq(&self) -> Seq {
+        self.last_seq
+    }
+
+    /// Makes the batch durable, however long that takes, and tells whoever waits. Leaves the batch empty. False where it had
+    /// to be given up because a stop can wait no longer.
+    pub(crate) fn commit(&mut self, batch: &mut Vec<Entry>) -> bool {
+        let settled = self.outbox.as_ref().map(Outbox::take_settled).unwrap_or_default();
+        let mut verdicts = Vec::new();
+        if !batch.is_empty() || !settled.is_empty() {
+            match self.write_until_it_holds(batch, &settled) {
+                Some(written) => verdicts = written,
+                None => return false,
+            }
+            self.announce(batch, &verdicts);
+        }
+        if let Some(outbox) = &mut self.outbox {
+            outbox.feed(&self.connection, batch, &verdicts);
+        }
+        batch.clear();
+        true
+    }
+
+    /// Tries until the transaction holds. `None` where a stop can wait no longer.
+    fn write_until_it_holds(&mut self, batch: &[Entry], settled: &[(Seq, Verdict)]) -> Option<Vec<Verdict>> {
+        loop {
+            let started = Instant::now();
+            match self.write(batch, settled) {
+                Ok((verdicts, books)) => {
+                    self.books = books;
+                    self.holds(batch.len(), started.elapsed());
+                    return Some(verdicts);
+                }
+                Err(error) => self.fails(&error),
+            }
+            if self.shared.give_up.load(Ordering::Acquire) {
+                return None;
+            }
+            std::thread::sleep(self.backoff.next());
+        }
+    }
+
+    fn write(
+        &mut self,
+        batch: &[Entry],
+        settled: &[(Seq, Verdict)],
+    ) -> rusqlite::Result<(Vec<Verdict>, Books)> {
+        let tx = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let records = batch.iter().map(|entry| &entry.record);
+        let mut books = self.books;
+        let verdicts = match &self.outbox {
+            None => sqlite::apply(&tx, records)?,
+            Some(_) => outbox::append(&tx, records, &mut books)?,
+        };
+        for (entry, verdict) in batch.iter().zip(&verdicts) {
+            enter(&tx, &entry.record, verdict, &mut books)?;
+        }
+        outbox::settle(&tx, settled, &mut books)?;
+        let last_seq = batch.last().map_or(self.last_seq, |entry| entry.record.seq.max(self.last_seq));
+        aside::write_books(&tx, &books, last_seq)?;
+        tx.commit()?;
+        self.last_seq = last_seq;
+        Ok((verdicts, books))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a batch has at most some thousand records")]
+    fn holds(&mut self, records: usize, took: Duration) {
+        let shared = &self.shared;
+        shared.figures.batch_size.record(records as f64);
+        shared.figures.commit_seconds.record(took);
+        shared.figures.publish(&self.books);
+        shared.vitals.books(self.books);
+        shared.vitals.set_full(self.outbox.as_ref().is_some_and(|outbox| outbox.is_full(&self.books)));
+        if self.backoff.reset() {
+            shared.vitals.journal(None);
+            tracing::info!("the journal can write again");
+        }
+    }
+
+    fn fails(&self, error: &rusqlite::Error) {
+        let full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
+        self.shared.vitals.set_full(full);
+        let cause = if full {
+            "the journal's disk is full".to_owned()
+        } else {
+            format!("the journal cannot write: {error}")
+        };
+        lines::failed(&cause);
+        self.shared.vitals.journal(Some(cause));
+    }
+
+    /// Tells receipts first (somebody may wait), then those who asked for figures, then the log.
+    fn announce(&self, batch: &mut [Entry], verdicts: &[Verdict]) {
+        for (entry, verdict) in batch.iter().zip(verdicts) {
+            if let Verdict::Refused(why) = verdict {
+                self.shared.progress.refuse(entry.record.seq, *why);
+                if entry.record.message().is_some() {
+                    count_refusal(why.code());
+                }
+            }
+        }
+        if let Some(last) = batch.last() {
+            self.shared.progress.answer_up_to(last.record.seq);
+        }
+        for (entry, verdict) in batch.iter_mut().zip(verdicts) {
+            answer(&entry.record, std::mem::take(&mut entry.reply), verdict);
+            lines::stored(&entry.record, verdict);
+        }
+    }
+}
+
+fn warn_of_abandoned(sessions: usize) {
+    if sessions > 0 {
+        tracing::warn!(
+            "the last run did not end {sessions} sessions; they are now abandoned, at their last event"
+        );
+    }
+}
+
+/// Enters a message in the books; lays a dead one aside in the same transaction.
+fn enter(
+    tx: &Transaction<'_>,
+    record: &Record,
+    verdict: &Verdict,
+    books: &mut Books,
+) -> rusqlite::Result<()> {
+    let Some(stamped) = record.message() else { return Ok(()) };
+    books.enter(verdict);
+    let Verdict::Dead(reason) = verdict else { return Ok(()) };
+    let body = serde_json::to_string(record)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let (session_id, message_id) = (record.session_id().to_string(), stamped.id.to_string());
+    aside::lay_aside(tx, record.seq, Some(&session_id), Some(&message_id), reason, &body)
+}
+
+/// Answers whoever asked for a session's figures. They may be gone; the record is durable all the same.
+fn answer(record: &Record, reply: Reply, verdict: &Verdict) {
+    match reply {
+        Reply::Nobody => {}
+        Reply::Started(asker) => _ = asker.send(started(record, verdict)),
+        Reply::Ended(asker) => _ = asker.send(ended(record, verdict)),
+    }
+}
+
+fn started(record: &Record, verdict: &Verdict) -> Result<Started, NotDurable> {
+    match (verdict, &record.body) {
+        (Verdict::Started { resumed }, _) => Ok(Started { resumed: *resumed }),
+        (Verdict::Refused(why), _) => Err(*why),
+        // The store has not been asked yet: the answer is what this process knows.
+        (_, Body::Start(start)) => Ok(Started { resumed: start.resumed }),
+        _ => Err(NotDurable::UnknownSession),
+    }
+}
+
+fn ended(record: &Record, verdict: &Verdict) -> Result<Ended, NotDurable> {
+    match (verdict, &record.body) {
+        (Verdict::Ended(figures), _) => Ok(*figures),
+        (Verdict::Refused(why), _) => Err(*why),
+        (_, Body::End(end)) => end.known.ok_or(NotDurable::UnknownSession),
+        _ => Err(NotDurable::UnknownSession),
+    }
+}

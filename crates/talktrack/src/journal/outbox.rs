@@ -1,0 +1,214 @@
+//! The file as the outbox of a remote store: records wait in the journal table until the store has them.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, Transaction, params};
+
+use crate::books::Books;
+use crate::clock::{Clock, Seq, SystemClock, Timestamp};
+use crate::database::{UuidText, column, parse_uuid};
+use crate::error::NotDurable;
+use crate::journal::{Entry, Shared, aside};
+use crate::record::{Body, DeadReason, Record, SessionEnd, Stamped, Status, Verdict};
+use crate::store::Store;
+use crate::writer::{Settle, Writer};
+
+pub(super) struct Outbox {
+    writer: Writer,
+    answers: Arc<Answers>,
+    /// Everything up to here was handed to the writer.
+    fed_up_to: Seq,
+    /// The newest record in the journal: behind it lies a backlog where it is not fed.
+    newest: Seq,
+    max_bytes: u64,
+}
+
+/// Where the store's answers wait for the next commit.
+struct Answers {
+    waiting: Mutex<Vec<(Seq, Verdict)>>,
+    /// Calls for that commit.
+    wake: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Answers {
+    fn post(&self, verdicts: Vec<(Seq, Verdict)>) {
+        self.waiting.lock().extend(verdicts);
+        (self.wake)();
+    }
+}
+
+impl Outbox {
+    /// Starts the writer. Whatever lies in the journal, up to `newest`, is its backlog.
+    pub(super) fn open(
+        store: &Arc<dyn Store>,
+        shared: &Shared,
+        newest: Seq,
+        max_bytes: u64,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> std::io::Result<Self> {
+        let answers = Arc::new(Answers { waiting: Mutex::default(), wake: Box::new(wake) });
+        let posted = Arc::clone(&answers);
+        let settle: Settle = Arc::new(move |verdicts| posted.post(verdicts));
+        let writer = Writer::start(store, &settle, &shared.vitals, &shared.figures)?;
+        Ok(Self { writer, answers, fed_up_to: 0, newest, max_bytes })
+    }
+
+    pub(super) fn take_settled(&self) -> Vec<(Seq, Verdict)> {
+        std::mem::take(&mut self.answers.waiting.lock())
+    }
+
+    pub(super) fn is_full(&self, books: &Books) -> bool {
+        books.journal_bytes >= self.max_bytes
+    }
+
+    /// Hands the writer what it has room for: the batch just committed where nothing waits before it, else the next
+    /// records from the table.
+    pub(super) fn feed(&mut self, connection: &Connection, batch: &mut Vec<Entry>, verdicts: &[Verdict]) {
+        let caught_up = self.fed_up_to >= self.newest;
+        self.newest = batch.last().map_or(self.newest, |entry| entry.record.seq);
+        if caught_up && self.writer.room() >= batch.len() {
+            self.fed_up_to = self.newest;
+            let journaled =
+                batch.drain(..).zip(verdicts).filter(|(_, verdict)| **verdict == Verdict::Journaled);
+            return self.writer.offer(journaled.map(|(entry, _)| entry.record));
+        }
+        if let Err(error) = self.feed_from_table(connection) {
+            tracing::error!("cannot read the journal back, it will be tried again: {error}");
+        }
+    }
+
+    fn feed_from_table(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let sql = "SELECT seq, body, checksum FROM journal WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+        let mut statement = connection.prepare_cached(sql)?;
+        let rows = statement.query_map(params![self.fed_up_to, self.writer.room()], readable)?;
+        for row in rows {
+            let (seq, record) = row?;
+            match record {
+                Some(record) => self.writer.offer(std::iter::once(record)),
+                None => self.answers.post(vec![(seq, Verdict::Dead(DeadReason::Corrupt))]),
+            }
+            self.fed_up_to = seq;
+        }
+        Ok(())
+    }
+}
+
+/// A row of the journal; no record where its bytes are not those that were written.
+fn readable(row: &Row<'_>) -> rusqlite::Result<(Seq, Option<Record>)> {
+    let body = row.get_ref(1)?.as_bytes()?;
+    let intact = row.get::<_, u32>(2)? == crc32fast::hash(body);
+    Ok((row.get(0)?, if intact { serde_json::from_slice(body).ok() } else { None }))
+}
+
+/// Writes the records into the journal table, and says which need no writing.
+pub(super) fn append<'a>(
+    tx: &Transaction<'_>,
+    records: impl Iterator<Item = &'a Record>,
+    books: &mut Books,
+) -> rusqlite::Result<Vec<Verdict>> {
+    let sql = "INSERT INTO journal (seq, message_id, revision, body, checksum) VALUES (?1, ?2, ?3, ?4, ?5) \
+               ON CONFLICT (message_id, revision) WHERE message_id IS NOT NULL DO NOTHING";
+    let mut insert = tx.prepare_cached(sql)?;
+    records.map(|record| append_one(tx, &mut insert, record, books)).collect()
+}
+
+fn append_one(
+    tx: &Transaction<'_>,
+    insert: &mut CachedStatement<'_>,
+    record: &Record,
+    books: &mut Books,
+) -> rusqlite::Result<Verdict> {
+    let body = serde_json::to_string(record)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let stamped = record.message();
+    let id = stamped.map(|stamped| UuidText::new(stamped.id));
+    let revision = stamped.map(|stamped| stamped.message.revision);
+    let id = id.as_ref().map(UuidText::as_str);
+    let added = insert.execute(params![record.seq, id, revision, body, crc32fast::hash(body.as_bytes())])?;
+    if let Some(stamped) = stamped.filter(|_| added == 0) {
+        return meet_waiting(tx, stamped);
+    }
+    books.journal_bytes += body.len() as u64;
+    note_open_session(tx, &record.body)?;
+    Ok(Verdict::Journaled)
+}
+
+/// Remembers which sessions are open, for the start after a crash.
+fn note_open_session(tx: &Transaction<'_>, body: &Body) -> rusqlite::Result<()> {
+    let (sql, session_id) = match body {
+        Body::Start(start) => {
+            ("INSERT OR IGNORE INTO open_sessions (session_id) VALUES (?1)", start.session_id)
+        }
+        Body::End(end) => ("DELETE FROM open_sessions WHERE session_id = ?1", end.session_id),
+        Body::Update(_) | Body::Message(_) => return Ok(()),
+    };
+    tx.prepare_cached(sql)?.execute([UuidText::new(session_id).as_str()]).map(drop)
+}
+
+/// After a crash: an end for each session that was left open, at its last event. Says how many.
+pub(super) fn abandon_open_sessions(
+    tx: &Transaction<'_>,
+    last_seq: &mut Seq,
+    books: &mut Books,
+) -> rusqlite::Result<usize> {
+    let mut open = tx.prepare("SELECT session_id FROM open_sessions")?;
+    let open = open.query_map([], |row| column(row, 0, parse_uuid))?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let ends = open.iter().map(|session_id| {
+        *last_seq += 1;
+        let ended_at = Timestamp::from_micros(*last_seq).unwrap_or_else(|| SystemClock.now());
+        let (status, reason) = (Status::Abandoned, "error".to_owned());
+        let end = SessionEnd { session_id: *session_id, status, reason, ended_at, known: None };
+        Record { seq: *last_seq, body: Body::End(end) }
+    });
+    let ends: Vec<Record> = ends.collect();
+    append(tx, ends.iter(), books).map(|verdicts| verdicts.len())
+}
+
+/// The same id and revision waits in the journal already.
+fn meet_waiting(tx: &Transaction<'_>, stamped: &Stamped) -> rusqlite::Result<Verdict> {
+    let sql = "SELECT seq, body, checksum FROM journal WHERE message_id = ?1 AND revision = ?2";
+    let id = UuidText::new(stamped.id);
+    let (_, waiting) =
+        tx.prepare_cached(sql)?.query_row(params![id.as_str(), stamped.message.revision], readable)?;
+    let same = waiting
+        .is_some_and(|record| record.message().is_some_and(|other| stamped.same_content(&other.message)));
+    Ok(if same { Verdict::AlreadyThere } else { Verdict::Refused(NotDurable::IdConflict) })
+}
+
+/// Takes out of the journal what the store has answered for.
+pub(super) fn settle(
+    tx: &Transaction<'_>,
+    settled: &[(Seq, Verdict)],
+    books: &mut Books,
+) -> rusqlite::Result<()> {
+    let mut delete = tx.prepare_cached("DELETE FROM journal WHERE seq = ?1 RETURNING message_id, body")?;
+    for (seq, verdict) in settled {
+        let row = delete.query_row([seq], |row| {
+            Ok((row.get::<_, Option<String>>(0)?, row.get_ref(1)?.as_bytes()?.to_vec()))
+        });
+        let Some((message_id, body)) = row.optional()? else { continue };
+        books.journal_bytes = books.journal_bytes.saturating_sub(body.len() as u64);
+        let dead = match verdict {
+            Verdict::Dead(reason) => Some(reason.clone()),
+            Verdict::Refused(why) => Some(DeadReason::Data(why.to_string())),
+            _ => None,
+        };
+        if message_id.is_some() {
+            books.settle(dead.is_some());
+        }
+        if let Some(reason) = dead {
+            let session_id =
+                serde_json::from_slice(&body).ok().map(|record: Record| record.session_id().to_string());
+            aside::lay_aside(
+                tx,
+                *seq,
+                session_id.as_deref(),
+                message_id.as_deref(),
+                &reason,
+                &String::from_utf8_lossy(&body),
+            )?;
+        }
+    }
+    Ok(())
+}

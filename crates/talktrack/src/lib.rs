@@ -1,0 +1,79 @@
+//! talktrack writes down every conversation that a voice or chat agent has, and loses none of it, without ever making the
+//! agent wait.
+//!
+//! # The path of a message
+//!
+//! The modules below are listed in the order in which a message meets them. Each calls the next and never looks back: a
+//! module imports only modules listed after it (a test holds the code to that).
+//!
+//! 1. [`tracker`]: the door. [`Tracker::track_message`] checks the message, stamps it with its id and its session's user,
+//! 2. `session`: which the registry of sessions under way knows in O(1),
+//! 3. `queue`: and puts it in a bounded queue. Now it is **accepted**, and the caller goes on. A full queue refuses at once and
+//!    hands the message back.
+//! 4. `journal`: one thread takes everything that waits, writes it in one SQLite transaction and commits. Now it is
+//!    **durable**: the [`Receipt`] resolves.
+//! 5. `writer`: where a remote store is configured, the journal was its outbox, and lanes bring the message on,
+//! 6. `retry`: as often as it takes,
+//! 7. [`store`]: until the row is committed in the store. Now it is **stored**. With the SQLite store there is no way to go:
+//!    its row was written by the journal's own transaction.
+//!
+//! Then come the words in which the path is written.
+//!
+//! # Example
+//!
+//! ```
+//! use talktrack::{Message, NewSession, Options, Role, Tracker};
+//! use uuid::Uuid;
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let data_dir = dir.path();
+//! let tracker = Tracker::open(Options::new(data_dir))?;
+//! let (session, user) = (Uuid::from_u128(1), Uuid::from_u128(2));
+//! tracker.start_session(NewSession::new(session, user))?.durable().await?;
+//!
+//! let receipt = tracker.track_message(Message::new(session, Role::User, "Hello"))?; // never waits
+//! receipt.await?; // optional: now it is on the disk
+//!
+//! let ended = tracker.end_session(session, "completed")?.durable().await?;
+//! assert_eq!(ended.message_count, 1);
+//! # Ok(()) }
+//! ```
+
+#[cfg(feature = "testing")]
+pub mod testing;
+
+// The path.
+pub mod tracker;
+mod session;
+mod queue;
+mod journal;
+mod writer;
+mod retry;
+pub mod store;
+
+// The words it is written in.
+pub mod options;
+mod database;
+mod lock;
+pub mod lines;
+mod receipt;
+mod health;
+mod books;
+pub mod record;
+pub mod message;
+pub mod json;
+pub mod error;
+pub mod clock;
+
+pub use books::Books;
+pub use clock::Timestamp;
+pub use database::FILE_NAME as DATABASE_FILE;
+pub use error::{NotDurable, OpenError, ReadError, Reason, Refused};
+pub use health::Health;
+pub use json::{JsonArray, JsonObject};
+pub use message::{Kind, Message, Role, TurnMetrics};
+pub use options::Options;
+pub use receipt::{Durability, Receipt, SessionReceipt, Started};
+pub use record::{Ended, Status};
+pub use tracker::{Closing, NewSession, Tracker};

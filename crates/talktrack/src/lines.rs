@@ -1,0 +1,60 @@
+//! The lines that people grep for. The words are a contract: text logs show the line alone, JSON logs add the fields.
+
+use uuid::Uuid;
+
+use crate::record::{Ended, Record, Verdict};
+
+/// The target of these lines; the text format prints their message and nothing else.
+pub const TARGET: &str = "talktrack::life";
+
+/// The first 8 characters of an id.
+struct Short(Uuid);
+
+impl std::fmt::Display for Short {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut buffer = Uuid::encode_buffer();
+        f.write_str(&self.0.hyphenated().encode_lower(&mut buffer)[..8])
+    }
+}
+
+/// Logs what a record's being stored means to a person who reads along.
+pub(crate) fn stored(record: &Record, verdict: &Verdict) {
+    use crate::record::Body;
+    match (&record.body, verdict) {
+        (Body::Start(start), Verdict::Started { .. }) => started(start.session_id, start.user_id),
+        (Body::Message(stamped), Verdict::Inserted | Verdict::Revised) => {
+            let (session, role) = (stamped.message.session_id, stamped.message.role);
+            tracing::info!(target: TARGET, event = "message_saved", session_id = %session, message_id = %stamped.id,
+                role = role.as_str(), "✅ Saved {role} message for session {}...", Short(session));
+        }
+        (Body::End(end), Verdict::Ended(figures)) => ended(end.session_id, figures),
+        (_, Verdict::Dead(reason)) => {
+            let reason = reason.detail().unwrap_or(reason.as_str());
+            tracing::error!(target: TARGET, event = "message_dead_lettered", session_id = %record.session_id(),
+                reason, "❌ Failed to save message: {reason} (kept as a dead letter)");
+        }
+        _ => {}
+    }
+}
+
+fn started(session: Uuid, user: Uuid) {
+    tracing::info!(target: TARGET, event = "session_started", session_id = %session, user_id = %user,
+        "✅ Started session {}... for user {}...", Short(session), Short(user));
+}
+
+fn ended(session: Uuid, figures: &Ended) {
+    let Ended { duration_seconds, message_count } = *figures;
+    tracing::info!(target: TARGET, event = "session_ended", session_id = %session, duration_seconds, message_count,
+        "✅ Ended session {}... (duration: {duration_seconds:.1}s, messages: {message_count})", Short(session));
+}
+
+/// A message or an end for a session that this process does not know; the store will be asked.
+pub(crate) fn not_in_state(session: Uuid) {
+    tracing::warn!(target: TARGET, event = "session_not_in_state", session_id = %session,
+        "⚠️ Session {}... not found in state", Short(session));
+}
+
+/// Nothing can be written for now; it will be tried again.
+pub(crate) fn failed(cause: &str) {
+    tracing::error!(target: TARGET, event = "save_failed", cause, "❌ Failed to save message: {cause}");
+}

@@ -1,0 +1,50 @@
+//! The lock on a data directory: one process at a time. The operating system releases it however the process ends.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read as _, Seek as _, Write as _};
+use std::path::Path;
+
+use crate::clock::Timestamp;
+use crate::error::OpenError;
+
+/// The file in the data directory. Its text names the holder, for people; the lock itself is the system's (`flock`).
+const FILE_NAME: &str = "LOCK";
+
+/// Held for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Lock(
+    #[expect(dead_code, reason = "held for its lock, which goes when the file is closed")] File,
+);
+
+impl Lock {
+    pub(crate) fn acquire(data_dir: &Path, now: Timestamp) -> Result<Self, OpenError> {
+        let failed = |path: &Path, source| OpenError::Io { path: path.to_owned(), source };
+        std::fs::create_dir_all(data_dir).map_err(|error| failed(data_dir, error))?;
+        let path = data_dir.join(FILE_NAME);
+        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = open.map_err(|error| failed(&path, error))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let _ = file.read_to_string(&mut holder);
+                let holder =
+                    if holder.trim().is_empty() { "another process".into() } else { holder.trim().into() };
+                return Err(OpenError::Locked { path: data_dir.to_owned(), holder });
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(&path, error)),
+        }
+        // Who holds it is a courtesy: a full disk must not stop a start that only wants to make room.
+        let _ = describe(&mut file, now);
+        Ok(Self(file))
+    }
+}
+
+fn describe(file: &mut File, now: Timestamp) -> std::io::Result<()> {
+    let program = std::env::current_exe().ok();
+    let program =
+        program.as_deref().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "process {} ({program}), since {now}", std::process::id())
+}

@@ -1,0 +1,52 @@
+//! What can be chosen when a tracker is opened. The defaults are those of the server's settings.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Clock, SystemClock};
+
+/// How a tracker behaves.
+#[derive(Clone)]
+pub struct Options {
+    /// Holds `talktrack.db` and `LOCK`; made where it is missing.
+    pub data_dir: PathBuf,
+    /// The SQLite file, where it is not `talktrack.db` in `data_dir`.
+    pub database_file: Option<PathBuf>,
+    /// Messages that may wait in memory; one more is refused with `queue_full`. Default 10,000.
+    pub queue_capacity: usize,
+    /// Bytes of text that may wait in memory. Default 64 MiB.
+    pub queue_bytes: usize,
+    /// Bytes that may wait in the journal for a remote store; more is refused with `journal_full`. Default 10 GiB.
+    pub journal_max_bytes: u64,
+    /// How long an ended session stays in memory. Default 60 s.
+    pub grace_period: Duration,
+    /// A session without an event for this long is abandoned. Default 30 min.
+    pub idle_timeout: Duration,
+    /// The largest message, all its text fields together, in bytes. Default 1 MiB.
+    pub max_message_bytes: usize,
+    /// Where the time comes from.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Options {
+    /// The SQLite file: the store, or the outbox of a remote one.
+    pub fn database_file(&self) -> PathBuf {
+        self.database_file.clone().unwrap_or_else(|| self.data_dir.join(crate::database::FILE_NAME))
+    }
+
+    /// The defaults, on this data directory.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            database_file: None,
+            queue_capacity: 10_000,
+            queue_bytes: 64 << 20,
+            journal_max_bytes: 10 << 30,
+            grace_period: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(30 * 60),
+            max_message_bytes: 1 << 20,
+            clock: Arc::new(SystemClock),
+        }
+    }
+}

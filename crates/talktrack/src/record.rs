@@ -1,0 +1,227 @@
+//! A record: what travels behind the tracker. Stamped, valid, complete; nothing later adds to it.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::clock::{Seq, Timestamp};
+use crate::json::JsonObject;
+use crate::message::{Message, Role};
+
+/// One stamped thing to write.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Order of acceptance; stamped by the queue.
+    pub seq: Seq,
+    /// What it is.
+    pub body: Body,
+}
+
+impl Record {
+    /// The session it belongs to: the key of its lane.
+    pub fn session_id(&self) -> Uuid {
+        match &self.body {
+            Body::Start(start) => start.session_id,
+            Body::Update(update) => update.session_id,
+            Body::End(end) => end.session_id,
+            Body::Message(stamped) => stamped.message.session_id,
+        }
+    }
+
+    /// The message in it, where it is one.
+    pub fn message(&self) -> Option<&Stamped> {
+        match &self.body {
+            Body::Message(stamped) => Some(stamped),
+            _ => None,
+        }
+    }
+}
+
+/// The kinds of record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Body {
+    /// A session begins, or goes on.
+    Start(SessionStart),
+    /// The session's metadata grow.
+    Update(SessionUpdate),
+    /// A session ends.
+    End(SessionEnd),
+    /// Something was said.
+    Message(Stamped),
+}
+
+/// A session begins, or goes on where it is known.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionStart {
+    /// The session.
+    pub session_id: Uuid,
+    /// Whose it is.
+    pub user_id: Uuid,
+    /// The caller's own id.
+    pub external_id: Option<String>,
+    /// Merged into the metadata of a session that goes on.
+    pub metadata: Option<JsonObject>,
+    /// When it began; kept where the session goes on.
+    pub started_at: Timestamp,
+    /// This process knows the session already.
+    pub resumed: bool,
+}
+
+/// Keys to be merged into a session's metadata, each replacing the one of its name.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionUpdate {
+    /// The session.
+    pub session_id: Uuid,
+    /// The keys.
+    pub metadata: JsonObject,
+}
+
+/// A session ends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionEnd {
+    /// The session.
+    pub session_id: Uuid,
+    /// `ended`, or `abandoned` where nobody ended it.
+    pub status: Status,
+    /// Why, in a word.
+    pub reason: String,
+    /// When.
+    pub ended_at: Timestamp,
+    /// The figures as this process knows them: the answer while the store is out of reach.
+    pub known: Option<Ended>,
+}
+
+/// A message with all that the tracker knows about it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stamped {
+    /// Its id in the store.
+    pub id: Uuid,
+    /// The session's user where the tracker knew it; else it is read from the stored session.
+    pub owner: Option<Uuid>,
+    /// When it was said.
+    pub created_at: Timestamp,
+    /// The message.
+    pub message: Message,
+}
+
+impl Stamped {
+    /// The `user_id` of its row, given the session's: system messages have none.
+    pub fn user_id(&self, owner: Uuid) -> Option<Uuid> {
+        (self.message.role != Role::System).then_some(owner)
+    }
+
+    /// Whether `other` says the same. The moment of acceptance does not count: a retry has a later one.
+    pub fn same_content(&self, other: &Message) -> bool {
+        let mine = &self.message;
+        mine.session_id == other.session_id
+            && mine.role == other.role
+            && mine.kind == other.kind
+            && mine.content == other.content
+            && mine.content_generated == other.content_generated
+            && mine.interrupted == other.interrupted
+            && mine.audio_url == other.audio_url
+            && mine.metadata == other.metadata
+            && mine.parts == other.parts
+            && mine.metrics == other.metrics
+    }
+}
+
+/// Where a session stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// It goes on.
+    Active,
+    /// Somebody ended it.
+    Ended,
+    /// Nobody ended it; talktrack did, when it had been silent for too long or after a crash.
+    Abandoned,
+}
+
+impl Status {
+    /// The word in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Ended => "ended",
+            Self::Abandoned => "abandoned",
+        }
+    }
+
+    /// From the word in the database.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Active, Self::Ended, Self::Abandoned].into_iter().find(|status| status.as_str() == word)
+    }
+}
+
+/// What became of one record.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// A message's row was written.
+    Inserted,
+    /// A message's row was replaced by a later revision.
+    Revised,
+    /// The same message, or a later revision of it, was there already: nothing to do.
+    AlreadyThere,
+    /// It lies in the journal, on its way to the store.
+    Journaled,
+    /// The session's row was written or reopened.
+    Started {
+        /// The session was there before.
+        resumed: bool,
+    },
+    /// The session's metadata were merged.
+    Updated,
+    /// The session was closed.
+    Ended(Ended),
+    /// Refused after acceptance.
+    Refused(crate::error::NotDurable),
+    /// The store will never take it; it was laid aside with this reason.
+    Dead(DeadReason),
+}
+
+/// A closed session's figures.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Ended {
+    /// From start to end, in seconds.
+    pub duration_seconds: f64,
+    /// Messages stored in it.
+    pub message_count: u64,
+}
+
+/// Why a record became a dead letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DeadReason {
+    /// No session of this id exists anywhere.
+    UnknownSession,
+    /// The session belongs to another user.
+    OtherUser,
+    /// The id is taken by a message with other content (found out only in the store).
+    IdConflict,
+    /// The store refuses this very row, in its own words.
+    Data(String),
+    /// Its bytes in the journal no longer match their checksum.
+    Corrupt,
+}
+
+impl DeadReason {
+    /// The word in the database.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::UnknownSession => "unknown_session",
+            Self::OtherUser => "other_user",
+            Self::IdConflict => "id_conflict",
+            Self::Data(_) => "data",
+            Self::Corrupt => "corrupt",
+        }
+    }
+
+    /// More than the word, where there is more.
+    pub fn detail(&self) -> Option<&str> {
+        match self {
+            Self::Data(detail) => Some(detail),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! How long to wait before the next attempt: exponential backoff with full jitter.
+
+use std::time::Duration;
+
+/// Attempts that follow each other quickly, as something in flight deserves, before the waits grow.
+const QUICK_ATTEMPTS: u32 = 3;
+
+/// The waits between attempts at one thing.
+#[derive(Debug)]
+pub(crate) struct Backoff {
+    random: fastrand::Rng,
+    first: Duration,
+    longest: Duration,
+    attempts: u32,
+}
+
+impl Backoff {
+    /// Waits of at most `first` to begin with, doubling up to `longest`.
+    pub(crate) fn new(first: Duration, longest: Duration, random: fastrand::Rng) -> Self {
+        Self { random, first, longest, attempts: 0 }
+    }
+
+    /// The wait before the next attempt: anything up to the present ceiling, so that many waiters spread out.
+    pub(crate) fn next(&mut self) -> Duration {
+        let doublings = self.attempts.saturating_sub(QUICK_ATTEMPTS - 1).min(20);
+        self.attempts = self.attempts.saturating_add(1);
+        let ceiling = self.first.saturating_mul(1 << doublings).min(self.longest);
+        ceiling.mul_f64(self.random.f64())
+    }
+
+    /// It worked: the next failure starts from the beginning. Says whether there had been one.
+    pub(crate) fn reset(&mut self) -> bool {
+        std::mem::take(&mut self.attempts) > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_stay_short_for_three_attempts_then_double_up_to_the_longest() {
+        let (first, longest) = (Duration::from_millis(100), Duration::from_secs(30));
+        let mut ceilings = [Duration::ZERO; 14];
+        for seed in 0..2_000 {
+            let mut backoff = Backoff::new(first, longest, fastrand::Rng::with_seed(seed));
+            for ceiling in &mut ceilings {
+                *ceiling = backoff.next().max(*ceiling);
+            }
+        }
+        let expected =
+            [100, 100, 100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000, 30_000];
+        for (ceiling, expected) in ceilings.iter().zip(expected.map(Duration::from_millis)) {
+            assert!(
+                *ceiling <= expected && *ceiling > expected.mul_f64(0.97),
+                "{ceiling:?} for {expected:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn success_starts_the_waits_anew() {
+        let mut backoff =
+            Backoff::new(Duration::from_millis(100), Duration::from_secs(30), fastrand::Rng::with_seed(7));
+        (0..12).for_each(|_| drop(backoff.next()));
+        backoff.reset();
+        assert!(backoff.next() <= Duration::from_millis(100));
+    }
+}

@@ -1,0 +1,128 @@
+//! The session registry: what this process knows of the sessions under way. Whose they are, how far they have come, and
+//! when they leave memory.
+
+use std::time::Duration;
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use uuid::Uuid;
+
+use crate::clock::Timestamp;
+use crate::record::Ended;
+
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    sessions: DashMap<Uuid, Session>,
+}
+
+/// One session under way, or ended less than the grace period ago.
+#[derive(Debug, Clone)]
+pub(crate) struct Session {
+    pub(crate) user_id: Uuid,
+    started_at: Timestamp,
+    /// The last sign of life, by this process's clock.
+    last_event_at: Timestamp,
+    ended: Option<Closed>,
+    message_count: u64,
+    /// Starts without their disconnect: a session ends when the last of its connections does.
+    connections: u32,
+}
+
+/// A session's end.
+#[derive(Debug, Clone, Copy)]
+struct Closed {
+    /// By this process's clock: the grace period counts from here.
+    closed_at: Timestamp,
+    /// As the caller said: a recording's session ended long ago.
+    ended_at: Timestamp,
+}
+
+impl Session {
+    pub(crate) fn new(user_id: Uuid, started_at: Timestamp, now: Timestamp) -> Self {
+        Self { user_id, started_at, last_event_at: now, ended: None, message_count: 0, connections: 1 }
+    }
+
+    pub(crate) fn resume(&mut self, now: Timestamp) {
+        (self.ended, self.last_event_at) = (None, now);
+        self.connections += 1;
+    }
+
+    pub(crate) fn count_message(&mut self, now: Timestamp) {
+        self.message_count += 1;
+        self.last_event_at = now;
+    }
+
+    /// Closes it, now, and says its figures; it may have ended earlier.
+    pub(crate) fn end(&mut self, now: Timestamp, ended_at: Timestamp) -> Ended {
+        let ended_at = self.ended.get_or_insert(Closed { closed_at: now, ended_at }).ended_at;
+        self.connections = 0;
+        let duration_seconds = ended_at.max(self.started_at).seconds_since(self.started_at);
+        Ended { duration_seconds, message_count: self.message_count }
+    }
+
+    /// One connection less. True where it was the last of a session that goes on.
+    fn disconnect(&mut self) -> bool {
+        self.connections = self.connections.saturating_sub(1);
+        self.connections == 0 && self.ended.is_none()
+    }
+}
+
+impl Registry {
+    /// The session's place, filled or not, locked for as long as the answer is kept. Never hold it across I/O.
+    pub(crate) fn entry(&self, session_id: Uuid) -> Entry<'_, Uuid, Session> {
+        self.sessions.entry(session_id)
+    }
+
+    /// Works on the session where it is known, under its lock.
+    pub(crate) fn with<T>(&self, session_id: Uuid, work: impl FnOnce(Option<&mut Session>) -> T) -> T {
+        match self.sessions.get_mut(&session_id) {
+            Some(mut session) => work(Some(session.value_mut())),
+            None => work(None),
+        }
+    }
+
+    /// A connection of the session is gone. True where the session should end for it.
+    pub(crate) fn disconnect(&self, session_id: Uuid) -> bool {
+        self.with(session_id, |session| session.is_some_and(Session::disconnect))
+    }
+
+    /// A sign of life other than a message.
+    pub(crate) fn keep_alive(&self, session_id: Uuid, now: Timestamp) {
+        self.with(session_id, |session| {
+            if let Some(session) = session {
+                session.last_event_at = now;
+            }
+        });
+    }
+
+    pub(crate) fn forget(&self, session_id: Uuid) {
+        self.sessions.remove(&session_id);
+    }
+
+    /// Sessions that nobody has ended.
+    pub(crate) fn open(&self) -> Vec<Uuid> {
+        self.sessions.iter().filter(|session| session.ended.is_none()).map(|session| *session.key()).collect()
+    }
+
+    /// Lets go of sessions whose grace period is over; names those that have been silent for too long, and counts the
+    /// others under way.
+    pub(crate) fn sweep(&self, now: Timestamp, grace: Duration, idle: Duration) -> (Vec<Uuid>, u32) {
+        let (mut silent, mut active) = (Vec::new(), 0);
+        self.sessions.retain(|session_id, session| {
+            if let Some(closed) = session.ended {
+                return closed.closed_at.plus(grace) > now;
+            }
+            if session.last_event_at.plus(idle) <= now {
+                silent.push(*session_id);
+            } else {
+                active += 1;
+            }
+            true
+        });
+        (silent, active)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.sessions.len()
+    }
+}

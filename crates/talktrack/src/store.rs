@@ -1,0 +1,184 @@
+//! Stores: where conversations end up and are read from. Every store passes the same suite, [`crate::testing::conformance`].
+
+use async_trait::async_trait;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::books::Books;
+use crate::clock::{Seq, Timestamp};
+use crate::error::ReadError;
+use crate::json::{JsonArray, JsonObject};
+use crate::message::{Kind, Role};
+use crate::record::{Record, Status, Verdict};
+
+pub mod memory;
+pub mod sqlite;
+
+/// A remote store: fed by the writer from the journal, in the order of each session.
+#[async_trait]
+pub trait Store: Read {
+    /// Writes the records in order and says what became of each, in the same order. Must be idempotent: after an error
+    /// or a crash the same records come again, whatever part of them was written.
+    ///
+    /// # Errors
+    /// Where none of the records was written, with the class that decides what happens next.
+    async fn write(&self, records: &[Record]) -> Result<Vec<Verdict>, StoreError>;
+}
+
+/// What every store can show.
+#[async_trait]
+pub trait Read: Send + Sync + 'static {
+    /// One session.
+    async fn session(&self, session_id: Uuid) -> Result<Option<SessionRow>, ReadError>;
+
+    /// Sessions, newest first, after the cursor.
+    async fn sessions(
+        &self,
+        filter: SessionFilter,
+        after: Option<SessionCursor>,
+        limit: usize,
+    ) -> Result<Vec<SessionRow>, ReadError>;
+
+    /// A session's messages in the order in which they were said, after the cursor.
+    async fn messages(
+        &self,
+        session_id: Uuid,
+        after: Option<MessageCursor>,
+        limit: usize,
+    ) -> Result<Vec<MessageRow>, ReadError>;
+
+    /// Counts everything and names what does not add up.
+    async fn audit(&self) -> Result<Audit, ReadError>;
+}
+
+/// A write that failed as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct StoreError {
+    /// What happens next.
+    pub class: Class,
+    /// The store's words, fit for the log.
+    pub message: String,
+}
+
+/// What a failed write means for what was to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// The store is away or busy: try again for as long as it takes.
+    Transient,
+    /// The store takes no row as it stands: wait until somebody mends it. Unknown errors are of this class too:
+    /// nothing is dropped for want of a rule.
+    Systemic,
+    /// A row among these will never be taken: find it.
+    Data,
+}
+
+impl Class {
+    /// The word in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Systemic => "systemic",
+            Self::Data => "data",
+        }
+    }
+}
+
+/// A row of `conversation_sessions`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the columns of the schema, described there")]
+pub struct SessionRow {
+    pub session_id: Uuid,
+    pub user_id: Uuid,
+    pub external_id: Option<String>,
+    pub status: Status,
+    pub end_reason: Option<String>,
+    pub started_at: Timestamp,
+    pub ended_at: Option<Timestamp>,
+    pub duration_seconds: Option<f64>,
+    pub last_event_at: Option<Timestamp>,
+    pub message_count: u64,
+    pub metadata: Option<JsonObject>,
+}
+
+impl SessionRow {
+    /// Where the list goes on after this row.
+    pub fn cursor(&self) -> SessionCursor {
+        SessionCursor { started_at: self.started_at, session_id: self.session_id }
+    }
+}
+
+/// A row of `conversation_messages`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the columns of the schema, described there")]
+pub struct MessageRow {
+    pub id: Uuid,
+    pub session_id: Uuid,
+    pub user_id: Option<Uuid>,
+    pub role: Role,
+    pub content: String,
+    pub audio_url: Option<String>,
+    pub metadata: Option<JsonObject>,
+    pub created_at: Timestamp,
+    pub seq: Option<Seq>,
+    pub external_id: Option<String>,
+    pub kind: Kind,
+    pub revision: u32,
+    pub interrupted: bool,
+    pub content_generated: Option<String>,
+    pub parts: Option<JsonArray>,
+    pub metrics: Option<JsonObject>,
+}
+
+impl MessageRow {
+    /// Where the list goes on after this row.
+    pub fn cursor(&self) -> MessageCursor {
+        MessageCursor { created_at: self.created_at, seq: self.seq.unwrap_or(0), id: self.id }
+    }
+}
+
+/// Which sessions to list; all that is `None` admits every session.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SessionFilter {
+    /// Of this user.
+    pub user_id: Option<Uuid>,
+    /// In this state.
+    pub status: Option<Status>,
+}
+
+/// A place in the list of sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionCursor {
+    /// The last row's start.
+    pub started_at: Timestamp,
+    /// The last row's session.
+    pub session_id: Uuid,
+}
+
+/// A place in a transcript.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MessageCursor {
+    /// When the last message was said.
+    pub created_at: Timestamp,
+    /// Its order of acceptance.
+    pub seq: Seq,
+    /// Its id.
+    pub id: Uuid,
+}
+
+/// What an audit counts in a store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Audit {
+    /// The books of the data directory, where the store keeps them.
+    pub books: Option<Books>,
+    /// Rows in `conversation_sessions`.
+    pub sessions: u64,
+    /// Rows in `conversation_messages`.
+    pub messages: u64,
+    /// Rows in the dead letters.
+    pub dead_letters: u64,
+    /// Messages in the journal.
+    pub journal: u64,
+    /// What does not add up, one sentence each.
+    pub problems: Vec<String>,
+}

@@ -1,0 +1,245 @@
+//! Conversations in memory: a remote store without a network. Everything it holds dies with it; what is in the journal does not.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use crate::clock::Timestamp;
+use crate::error::{NotDurable, ReadError};
+use crate::json::JsonObject;
+use crate::record::{Body, DeadReason, Ended, Record, SessionEnd, SessionStart, Stamped, Status, Verdict};
+use crate::store::{
+    Audit, MessageCursor, MessageRow, Read, SessionCursor, SessionFilter, SessionRow, Store, StoreError,
+};
+
+/// A store in memory. Clones share their content.
+#[derive(Clone, Default)]
+pub struct MemoryStore(Arc<Mutex<Tables>>);
+
+#[derive(Default)]
+struct Tables {
+    sessions: HashMap<Uuid, SessionRow>,
+    messages: HashMap<Uuid, (MessageCursor, Stamped)>,
+    transcripts: HashMap<Uuid, BTreeMap<MessageCursor, MessageRow>>,
+    /// Asked before each write; an answer is the write's error.
+    fault: Option<Fault>,
+}
+
+/// Decides whether a write fails.
+type Fault = Box<dyn FnMut(&[Record]) -> Option<StoreError> + Send>;
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// From now on each write is first shown to `fault`; where it answers with an error, nothing is written.
+    pub fn fail_when(&self, fault: impl FnMut(&[Record]) -> Option<StoreError> + Send + 'static) {
+        self.0.lock().fault = Some(Box::new(fault));
+    }
+
+    /// Writes succeed again.
+    pub fn mend(&self) {
+        self.0.lock().fault = None;
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn write(&self, records: &[Record]) -> Result<Vec<Verdict>, StoreError> {
+        let mut tables = self.0.lock();
+        if let Some(error) = tables.fault.as_mut().and_then(|fault| fault(records)) {
+            return Err(error);
+        }
+        Ok(records.iter().map(|record| tables.write(record)).collect())
+    }
+}
+
+impl Tables {
+    fn write(&mut self, record: &Record) -> Verdict {
+        match &record.body {
+            Body::Start(start) => self.start(start),
+            Body::Update(update) => match self.sessions.get_mut(&update.session_id) {
+                Some(session) => {
+                    merge(&mut session.metadata, &update.metadata);
+                    Verdict::Updated
+                }
+                None => Verdict::Refused(NotDurable::UnknownSession),
+            },
+            Body::End(end) => self.end(end),
+            Body::Message(stamped) => self.message(record.seq, stamped),
+        }
+    }
+
+    fn start(&mut self, start: &SessionStart) -> Verdict {
+        let Some(session) = self.sessions.get_mut(&start.session_id) else {
+            self.sessions.insert(start.session_id, new_session(start));
+            return Verdict::Started { resumed: false };
+        };
+        if session.user_id != start.user_id {
+            return Verdict::Refused(NotDurable::OtherUser);
+        }
+        (session.status, session.ended_at, session.end_reason, session.duration_seconds) =
+            (Status::Active, None, None, None);
+        session.last_event_at = session.last_event_at.max(Some(start.started_at));
+        if let Some(added) = &start.metadata {
+            merge(&mut session.metadata, added);
+        }
+        Verdict::Started { resumed: true }
+    }
+
+    fn end(&mut self, end: &SessionEnd) -> Verdict {
+        let Some(session) = self.sessions.get_mut(&end.session_id) else {
+            return Verdict::Refused(NotDurable::UnknownSession);
+        };
+        let inferred = session.status == Status::Abandoned && end.status == Status::Ended;
+        if session.ended_at.is_none() || inferred {
+            let last = session.last_event_at.unwrap_or(session.started_at);
+            let ended_at = if end.status == Status::Abandoned { last } else { end.ended_at };
+            session.ended_at = Some(ended_at);
+            session.status = end.status;
+            session.end_reason = Some(end.reason.clone());
+            session.duration_seconds =
+                Some(ended_at.max(session.started_at).seconds_since(session.started_at));
+        }
+        let duration_seconds = session.duration_seconds.unwrap_or(0.0);
+        Verdict::Ended(Ended { duration_seconds, message_count: session.message_count })
+    }
+
+    fn message(&mut self, seq: i64, stamped: &Stamped) -> Verdict {
+        let Some(session) = self.sessions.get_mut(&stamped.message.session_id) else {
+            return Verdict::Dead(DeadReason::UnknownSession);
+        };
+        if stamped.owner.is_some_and(|owner| owner != session.user_id) {
+            return Verdict::Dead(DeadReason::OtherUser);
+        }
+        let (session_id, revision) = (session.session_id, stamped.message.revision);
+        let transcript = self.transcripts.entry(session_id).or_default();
+        if let Some((place, existing)) = self.messages.get_mut(&stamped.id) {
+            if existing.message.session_id != session_id {
+                return Verdict::Dead(DeadReason::IdConflict);
+            }
+            if revision > existing.message.revision {
+                let mut row = row_of(session.user_id, place.seq, place.created_at, stamped);
+                row.external_id = existing.message.external_id.clone();
+                transcript.insert(*place, row);
+                *existing = stamped.clone();
+                return Verdict::Revised;
+            }
+            let same = revision < existing.message.revision || stamped.same_content(&existing.message);
+            return if same { Verdict::AlreadyThere } else { Verdict::Dead(DeadReason::IdConflict) };
+        }
+        let place = MessageCursor { created_at: stamped.created_at, seq, id: stamped.id };
+        transcript.insert(place, row_of(session.user_id, seq, stamped.created_at, stamped));
+        self.messages.insert(stamped.id, (place, stamped.clone()));
+        session.message_count += 1;
+        let event_at = Timestamp::from_micros(seq).map(|accepted| accepted.min(stamped.created_at));
+        session.last_event_at = session.last_event_at.max(event_at);
+        Verdict::Inserted
+    }
+}
+
+fn new_session(start: &SessionStart) -> SessionRow {
+    SessionRow {
+        session_id: start.session_id,
+        user_id: start.user_id,
+        external_id: start.external_id.clone(),
+        status: Status::Active,
+        end_reason: None,
+        started_at: start.started_at,
+        ended_at: None,
+        duration_seconds: None,
+        last_event_at: Some(start.started_at),
+        message_count: 0,
+        metadata: Some(start.metadata.clone().unwrap_or_else(|| JsonObject::from(&serde_json::Map::new()))),
+    }
+}
+
+fn row_of(owner: Uuid, seq: i64, created_at: Timestamp, stamped: &Stamped) -> MessageRow {
+    let message = stamped.message.clone();
+    MessageRow {
+        id: stamped.id,
+        session_id: message.session_id,
+        user_id: stamped.user_id(owner),
+        role: message.role,
+        content: message.content,
+        audio_url: message.audio_url,
+        metadata: message.metadata,
+        created_at,
+        seq: Some(seq),
+        external_id: message.external_id,
+        kind: message.kind,
+        revision: message.revision,
+        interrupted: message.interrupted,
+        content_generated: message.content_generated,
+        parts: message.parts,
+        metrics: message.metrics.map(|metrics| metrics.as_json().clone()),
+    }
+}
+
+fn merge(metadata: &mut Option<JsonObject>, added: &JsonObject) {
+    let mut merged = metadata.as_ref().map(JsonObject::to_value).unwrap_or_default();
+    merged.extend(added.to_value());
+    *metadata = Some(JsonObject::from(&merged));
+}
+
+#[async_trait]
+impl Read for MemoryStore {
+    async fn session(&self, session_id: Uuid) -> Result<Option<SessionRow>, ReadError> {
+        Ok(self.0.lock().sessions.get(&session_id).cloned())
+    }
+
+    async fn sessions(
+        &self,
+        filter: SessionFilter,
+        after: Option<SessionCursor>,
+        limit: usize,
+    ) -> Result<Vec<SessionRow>, ReadError> {
+        let place = |row: &SessionRow| (row.started_at, row.session_id);
+        let wanted = |row: &&SessionRow| {
+            filter.user_id.is_none_or(|user| user == row.user_id)
+                && filter.status.is_none_or(|status| status == row.status)
+                && after.is_none_or(|after| place(row) < (after.started_at, after.session_id))
+        };
+        let mut rows: Vec<_> = self.0.lock().sessions.values().filter(wanted).cloned().collect();
+        rows.sort_by_key(|row| std::cmp::Reverse(place(row)));
+        rows.truncate(limit);
+        Ok(rows)
+    }
+
+    async fn messages(
+        &self,
+        session_id: Uuid,
+        after: Option<MessageCursor>,
+        limit: usize,
+    ) -> Result<Vec<MessageRow>, ReadError> {
+        let tables = self.0.lock();
+        let Some(transcript) = tables.transcripts.get(&session_id) else {
+            return Ok(Vec::new());
+        };
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        Ok(transcript.range((from, Bound::Unbounded)).take(limit).map(|(_, row)| row.clone()).collect())
+    }
+
+    async fn audit(&self) -> Result<Audit, ReadError> {
+        let tables = self.0.lock();
+        let there = |session: &Uuid| tables.transcripts.get(session).map_or(0, BTreeMap::len) as u64;
+        let odd =
+            tables.sessions.values().filter(|session| session.message_count != there(&session.session_id));
+        Ok(Audit {
+            books: None,
+            sessions: tables.sessions.len() as u64,
+            messages: tables.messages.len() as u64,
+            dead_letters: 0,
+            journal: 0,
+            problems: odd
+                .map(|session| format!("session {} miscounts its messages", session.session_id))
+                .collect(),
+        })
+    }
+}

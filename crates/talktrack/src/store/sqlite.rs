@@ -1,0 +1,9 @@
+//! SQLite as the store: its rows are written by the journal's own transaction, so durable and stored are one.
+
+mod write;
+mod sessions;
+mod read;
+
+pub use read::SqliteReader;
+pub(crate) use sessions::abandon_open_sessions;
+pub(crate) use write::apply;

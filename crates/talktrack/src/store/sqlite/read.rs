@@ -1,0 +1,289 @@
+//! Rows from the file, while the journal goes on writing it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use uuid::Uuid;
+
+use crate::books::Books;
+use crate::clock::Seq;
+use crate::database::{self, UuidText, column, column_or_null, parse_time, parse_uuid};
+use crate::error::ReadError;
+use crate::json::{JsonArray, JsonObject};
+use crate::record::Status;
+use crate::store::{Audit, MessageCursor, MessageRow, Read, SessionCursor, SessionFilter, SessionRow};
+
+const SESSION_COLUMNS: &str = "session_id, user_id, external_id, status, end_reason, started_at, ended_at, duration_seconds, \
+     last_event_at, message_count, metadata";
+const MESSAGE_COLUMNS: &str = "id, session_id, user_id, role, content, audio_url, metadata, created_at, seq, external_id, kind, \
+     revision, interrupted, content_generated, parts, metrics";
+
+/// Reads a talktrack SQLite file. Several may read it while one process writes.
+#[derive(Debug, Clone)]
+pub struct SqliteReader(Arc<Mutex<Connection>>);
+
+impl SqliteReader {
+    /// Opens the file.
+    ///
+    /// # Errors
+    /// Where there is no such file, or SQLite cannot read it.
+    pub fn open(path: &Path) -> Result<Self, ReadError> {
+        Ok(Self(Arc::new(Mutex::new(database::open_to_read(path)?))))
+    }
+
+    /// Messages in the order in which they were written, after a place in that order (0 = from the beginning), and the
+    /// place to go on from.
+    ///
+    /// # Errors
+    /// Where SQLite cannot read the file.
+    pub async fn written_since(&self, place: i64, limit: usize) -> Result<(Vec<MessageRow>, i64), ReadError> {
+        self.ask(move |connection| {
+            let sql = format!("SELECT {MESSAGE_COLUMNS}, rowid FROM conversation_messages WHERE rowid > ?1 ORDER BY rowid LIMIT ?2");
+            let mut statement = connection.prepare_cached(&sql)?;
+            let rows = statement.query_map(params![place, limit], |row| Ok((message_row(row)?, row.get::<_, i64>(16)?)))?;
+            let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+            let next = rows.last().map_or(place, |(_, place)| *place);
+            Ok((rows.into_iter().map(|(row, _)| row).collect(), next))
+        })
+        .await
+    }
+
+    /// Sessions whose id begins with these characters, in the order of their ids.
+    ///
+    /// # Errors
+    /// Where SQLite cannot read the file.
+    pub async fn sessions_by_prefix(&self, prefix: &str, limit: usize) -> Result<Vec<SessionRow>, ReadError> {
+        let from = prefix.to_ascii_lowercase();
+        self.ask(move |connection| {
+            let sql = format!(
+                "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE session_id >= ?1 AND session_id < ?1 || 'g' \
+                 ORDER BY session_id LIMIT ?2"
+            );
+            connection.prepare_cached(&sql)?.query_map(params![from, limit], session_row)?.collect()
+        })
+        .await
+    }
+
+    /// The place after the newest message, for [`Self::written_since`].
+    ///
+    /// # Errors
+    /// Where SQLite cannot read the file.
+    pub async fn end(&self) -> Result<i64, ReadError> {
+        self.ask(|connection| {
+            connection
+                .query_row("SELECT coalesce(max(rowid), 0) FROM conversation_messages", [], |row| row.get(0))
+        })
+        .await
+    }
+
+    /// Runs a query on a thread that may block.
+    async fn ask<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let connection = Arc::clone(&self.0);
+        let answer = tokio::task::spawn_blocking(move || query(&connection.lock())).await;
+        Ok(answer.map_err(|stopped| ReadError(stopped.to_string()))??)
+    }
+}
+
+#[async_trait]
+impl Read for SqliteReader {
+    async fn session(&self, session_id: Uuid) -> Result<Option<SessionRow>, ReadError> {
+        self.ask(move |connection| session(connection, session_id)).await
+    }
+
+    async fn sessions(
+        &self,
+        filter: SessionFilter,
+        after: Option<SessionCursor>,
+        limit: usize,
+    ) -> Result<Vec<SessionRow>, ReadError> {
+        self.ask(move |connection| {
+            let mut conditions = String::new();
+            let mut values: Vec<String> = Vec::new();
+            let mut add = |condition: &str, value: String| {
+                conditions.push_str(condition);
+                values.push(value);
+            };
+            if let Some(user_id) = filter.user_id {
+                add(" AND user_id = ?", user_id.to_string());
+            }
+            if let Some(status) = filter.status {
+                add(" AND status = ?", status.as_str().into());
+            }
+            if let Some(cursor) = after {
+                add(" AND (started_at, session_id) < (?", cursor.started_at.to_string());
+                add(", ?)", cursor.session_id.to_string());
+            }
+            let sql = format!(
+                "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE true{conditions} \
+                 ORDER BY started_at DESC, session_id DESC LIMIT {limit}"
+            );
+            connection
+                .prepare_cached(&sql)?
+                .query_map(rusqlite::params_from_iter(values), session_row)?
+                .collect()
+        })
+        .await
+    }
+
+    async fn messages(
+        &self,
+        session_id: Uuid,
+        after: Option<MessageCursor>,
+        limit: usize,
+    ) -> Result<Vec<MessageRow>, ReadError> {
+        self.ask(move |connection| {
+            let (created_at, seq, id) = match after {
+                Some(cursor) => (cursor.created_at.to_string(), cursor.seq, cursor.id.to_string()),
+                None => (String::new(), Seq::MIN, String::new()),
+            };
+            let sql = format!(
+                "SELECT {MESSAGE_COLUMNS} FROM conversation_messages WHERE session_id = ?1 \
+                 AND (created_at, coalesce(seq, 0), id) > (?2, ?3, ?4) ORDER BY created_at, coalesce(seq, 0), id LIMIT ?5"
+            );
+            let session_id = UuidText::new(session_id);
+            let mut statement = connection.prepare_cached(&sql)?;
+            let rows = statement.query_map(params![session_id.as_str(), created_at, seq, id, limit], message_row)?;
+            rows.collect()
+        })
+        .await
+    }
+
+    async fn audit(&self) -> Result<Audit, ReadError> {
+        self.ask(|connection| {
+            // One transaction: every count is of the same moment.
+            let tx = connection.unchecked_transaction()?;
+            audit(&tx)
+        })
+        .await
+    }
+}
+
+/// One session, by its id.
+pub(super) fn session(connection: &Connection, session_id: Uuid) -> rusqlite::Result<Option<SessionRow>> {
+    let sql = format!("SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE session_id = ?1");
+    connection.prepare_cached(&sql)?.query_row([UuidText::new(session_id).as_str()], session_row).optional()
+}
+
+/// One message, by its id.
+pub(super) fn message(connection: &Connection, id: Uuid) -> rusqlite::Result<Option<MessageRow>> {
+    let sql = format!("SELECT {MESSAGE_COLUMNS} FROM conversation_messages WHERE id = ?1");
+    connection.prepare_cached(&sql)?.query_row([UuidText::new(id).as_str()], message_row).optional()
+}
+
+fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
+    Ok(SessionRow {
+        session_id: column(row, 0, parse_uuid)?,
+        user_id: column(row, 1, parse_uuid)?,
+        external_id: row.get(2)?,
+        status: column(row, 3, Status::parse)?,
+        end_reason: row.get(4)?,
+        started_at: column(row, 5, parse_time)?,
+        ended_at: column_or_null(row, 6, parse_time)?,
+        duration_seconds: row.get(7)?,
+        last_event_at: column_or_null(row, 8, parse_time)?,
+        message_count: row.get(9)?,
+        metadata: column_or_null(row, 10, parse_object)?,
+    })
+}
+
+fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
+    Ok(MessageRow {
+        id: column(row, 0, parse_uuid)?,
+        session_id: column(row, 1, parse_uuid)?,
+        user_id: column_or_null(row, 2, parse_uuid)?,
+        role: column(row, 3, |word| word.parse().ok())?,
+        content: row.get(4)?,
+        audio_url: row.get(5)?,
+        metadata: column_or_null(row, 6, parse_object)?,
+        created_at: column(row, 7, parse_time)?,
+        seq: row.get(8)?,
+        external_id: row.get(9)?,
+        kind: column(row, 10, |word| word.parse().ok())?,
+        revision: row.get(11)?,
+        interrupted: row.get(12)?,
+        content_generated: row.get(13)?,
+        parts: column_or_null(row, 14, |text| JsonArray::parse(text).ok())?,
+        metrics: column_or_null(row, 15, parse_object)?,
+    })
+}
+
+fn parse_object(text: &str) -> Option<JsonObject> {
+    JsonObject::parse(text).ok()
+}
+
+fn audit(connection: &Connection) -> rusqlite::Result<Audit> {
+    let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, u64>(0));
+    let books = connection.query_row(
+        "SELECT durable, stored, dead_lettered, inserted, journal_bytes FROM books",
+        [],
+        |row| {
+            Ok(Books {
+                durable: row.get(0)?,
+                stored: row.get(1)?,
+                dead_lettered: row.get(2)?,
+                inserted: row.get(3)?,
+                journal_bytes: row.get(4)?,
+            })
+        },
+    )?;
+    let mut audit = Audit {
+        books: Some(books),
+        sessions: count("SELECT count(*) FROM conversation_sessions")?,
+        messages: count("SELECT count(*) FROM conversation_messages")?,
+        dead_letters: count("SELECT count(*) FROM dead_letters WHERE message_id IS NOT NULL")?,
+        journal: count("SELECT count(*) FROM journal WHERE message_id IS NOT NULL")?,
+        problems: Vec::new(),
+    };
+    let (pending, dead) = (books.pending(), books.dead_lettered);
+    let mut expect = |ok: bool, problem: String| {
+        if !ok {
+            audit.problems.push(problem);
+        }
+    };
+    expect(
+        books.durable == books.stored + dead + pending,
+        "durable differs from stored + dead_lettered + pending".into(),
+    );
+    expect(
+        audit.journal == pending,
+        format!("{pending} messages should be pending, the journal holds {}", audit.journal),
+    );
+    expect(
+        audit.dead_letters == dead,
+        format!("{dead} dead letters were written, {} are there", audit.dead_letters),
+    );
+    let (wanted, found) = (books.inserted, audit.messages);
+    expect(wanted == found, format!("{wanted} messages were written, {found} are there"));
+    audit.problems.extend(odd_sessions(connection)?);
+    let integrity: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if integrity != "ok" {
+        audit.problems.push(format!("SQLite finds the file damaged: {integrity}"));
+    }
+    Ok(audit)
+}
+
+/// Sessions whose figures differ from their rows, and messages without a session; the first 20 of each.
+fn odd_sessions(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    const QUESTIONS: [&str; 3] = [
+        "SELECT 'session ' || session_id || ' says ' || message_count || ' messages, ' || n || ' are there' FROM \
+         (SELECT s.session_id, s.message_count, (SELECT count(*) FROM conversation_messages m WHERE m.session_id = s.session_id) n \
+         FROM conversation_sessions s) WHERE message_count <> n LIMIT 20",
+        "SELECT 'message ' || id || ' belongs to session ' || session_id || ', which is not there' FROM conversation_messages m \
+         WHERE NOT EXISTS (SELECT 1 FROM conversation_sessions s WHERE s.session_id = m.session_id) LIMIT 20",
+        "SELECT 'session ' || session_id || ' is ' || status || ' and has ended_at ' || coalesce(ended_at, 'null') \
+         FROM conversation_sessions WHERE (status = 'active') <> (ended_at IS NULL) LIMIT 20",
+    ];
+    let mut problems = Vec::new();
+    for question in QUESTIONS {
+        let mut statement = connection.prepare(question)?;
+        let found = statement.query_map([], |row| row.get(0))?;
+        problems.extend(found.collect::<rusqlite::Result<Vec<String>>>()?);
+    }
+    Ok(problems)
+}

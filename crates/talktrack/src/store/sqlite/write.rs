@@ -1,0 +1,224 @@
+//! Records to rows, inside the journal's transaction: a batch at a time, messages first of all.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use rusqlite::{CachedStatement, Error, ErrorCode, OptionalExtension, Transaction, params};
+use uuid::Uuid;
+
+use crate::clock::{Seq, Timestamp};
+use crate::database::{UuidText, column, parse_uuid};
+use crate::error::NotDurable;
+use crate::json::JsonObject;
+use crate::record::{Body, DeadReason, Record, SessionEnd, SessionStart, SessionUpdate, Stamped, Verdict};
+use crate::store::MessageRow;
+use crate::store::sqlite::{read, sessions};
+
+const INSERT_MESSAGE: &str = "INSERT INTO conversation_messages (id, session_id, user_id, role, content, audio_url, metadata, \
+     created_at, seq, external_id, kind, revision, interrupted, content_generated, parts, metrics) \
+     VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16) ON CONFLICT (id) DO NOTHING";
+
+// A revision says what was said better, not when: the row keeps its place (created_at, seq).
+const REVISE_MESSAGE: &str = "UPDATE conversation_messages SET role=?2, content=?3, audio_url=?4, metadata=?5, kind=?6, \
+     revision=?7, interrupted=?8, content_generated=?9, parts=?10, metrics=?11 WHERE id=?1";
+
+/// Writes the records in order and says what became of each.
+pub(crate) fn apply<'a>(
+    tx: &Transaction<'_>,
+    records: impl Iterator<Item = &'a Record>,
+) -> rusqlite::Result<Vec<Verdict>> {
+    let mut batch = Batch {
+        tx,
+        insert: tx.prepare_cached(INSERT_MESSAGE)?,
+        sessions: HashMap::new(),
+        text: String::new(),
+    };
+    let verdicts = records.map(|record| batch.write(record)).collect::<rusqlite::Result<Vec<_>>>()?;
+    batch.finish()?;
+    Ok(verdicts)
+}
+
+/// One batch on its way into the tables. Counts per session are kept here and written once.
+struct Batch<'t> {
+    tx: &'t Transaction<'t>,
+    insert: CachedStatement<'t>,
+    sessions: HashMap<Uuid, Session>,
+    text: String,
+}
+
+/// What a batch knows of a session.
+struct Session {
+    /// `None` where no such session is stored.
+    owner: Option<Uuid>,
+    added: u64,
+    last_event_at: Option<Timestamp>,
+}
+
+impl Batch<'_> {
+    fn write(&mut self, record: &Record) -> rusqlite::Result<Verdict> {
+        match &record.body {
+            Body::Message(stamped) => self.message(record.seq, stamped).or_else(laid_aside),
+            Body::Start(start) => self.start(record.seq, start),
+            Body::Update(update) => self.update(update),
+            Body::End(end) => self.end(end),
+        }
+    }
+
+    fn message(&mut self, seq: Seq, stamped: &Stamped) -> rusqlite::Result<Verdict> {
+        let Some(owner) = self.session(stamped.message.session_id)?.owner else {
+            return Ok(Verdict::Dead(DeadReason::UnknownSession));
+        };
+        if stamped.owner.is_some_and(|user| user != owner) {
+            return Ok(Verdict::Dead(DeadReason::OtherUser));
+        }
+        if !self.insert(seq, stamped, stamped.user_id(owner))? {
+            return self.meet_existing(stamped);
+        }
+        let event_at = Timestamp::from_micros(seq)
+            .map_or(stamped.created_at, |accepted| accepted.min(stamped.created_at));
+        let session = self.session(stamped.message.session_id)?;
+        session.added += 1;
+        session.last_event_at = session.last_event_at.max(Some(event_at));
+        Ok(Verdict::Inserted)
+    }
+
+    fn insert(&mut self, seq: Seq, stamped: &Stamped, user_id: Option<Uuid>) -> rusqlite::Result<bool> {
+        use std::fmt::Write as _;
+        let message = &stamped.message;
+        self.text.clear();
+        let _ = write!(self.text, "{}", stamped.created_at);
+        let user_id = user_id.map(UuidText::new);
+        let inserted = self.insert.execute(params![
+            UuidText::new(stamped.id).as_str(),
+            UuidText::new(message.session_id).as_str(),
+            user_id.as_ref().map(UuidText::as_str),
+            message.role.as_str(),
+            message.content,
+            message.audio_url,
+            message.metadata.as_ref().map(JsonObject::as_str),
+            self.text,
+            seq,
+            message.external_id,
+            message.kind.as_str(),
+            message.revision,
+            message.interrupted,
+            message.content_generated,
+            message.parts.as_ref().map(|parts| parts.as_str()),
+            message.metrics.as_ref().map(|metrics| metrics.as_json().as_str()),
+        ])?;
+        Ok(inserted == 1)
+    }
+
+    /// The id is taken: a repetition, a revision, or a conflict.
+    fn meet_existing(&mut self, stamped: &Stamped) -> rusqlite::Result<Verdict> {
+        let row = read::message(self.tx, stamped.id)?.ok_or(Error::QueryReturnedNoRows)?;
+        let message = &stamped.message;
+        if row.session_id != message.session_id {
+            return Ok(Verdict::Refused(NotDurable::IdConflict));
+        }
+        if message.revision > row.revision {
+            self.revise(stamped)?;
+            return Ok(Verdict::Revised);
+        }
+        let same = message.revision < row.revision || says_the_same(stamped, &row);
+        Ok(if same { Verdict::AlreadyThere } else { Verdict::Refused(NotDurable::IdConflict) })
+    }
+
+    fn revise(&mut self, stamped: &Stamped) -> rusqlite::Result<()> {
+        let message = &stamped.message;
+        self.tx.prepare_cached(REVISE_MESSAGE)?.execute(params![
+            UuidText::new(stamped.id).as_str(),
+            message.role.as_str(),
+            message.content,
+            message.audio_url,
+            message.metadata.as_ref().map(JsonObject::as_str),
+            message.kind.as_str(),
+            message.revision,
+            message.interrupted,
+            message.content_generated,
+            message.parts.as_ref().map(|parts| parts.as_str()),
+            message.metrics.as_ref().map(|metrics| metrics.as_json().as_str()),
+        ])?;
+        Ok(())
+    }
+
+    fn start(&mut self, seq: Seq, start: &SessionStart) -> rusqlite::Result<Verdict> {
+        let owner = self.session(start.session_id)?.owner;
+        if owner.is_some_and(|user| user != start.user_id) {
+            return Ok(Verdict::Refused(NotDurable::OtherUser));
+        }
+        match owner {
+            None => sessions::insert(self.tx, seq, start)?,
+            Some(_) => sessions::reopen(self.tx, start)?,
+        }
+        self.session(start.session_id)?.owner = Some(start.user_id);
+        Ok(Verdict::Started { resumed: owner.is_some() })
+    }
+
+    fn update(&mut self, update: &SessionUpdate) -> rusqlite::Result<Verdict> {
+        if self.session(update.session_id)?.owner.is_none() {
+            return Ok(Verdict::Refused(NotDurable::UnknownSession));
+        }
+        sessions::merge_metadata(self.tx, update.session_id, &update.metadata)?;
+        Ok(Verdict::Updated)
+    }
+
+    fn end(&mut self, end: &SessionEnd) -> rusqlite::Result<Verdict> {
+        self.flush(end.session_id)?;
+        let figures = sessions::end(self.tx, end)?;
+        Ok(figures.map_or(Verdict::Refused(NotDurable::UnknownSession), Verdict::Ended))
+    }
+
+    /// What is known of a session, read from its row where this batch has not met it yet.
+    fn session(&mut self, session_id: Uuid) -> rusqlite::Result<&mut Session> {
+        match self.sessions.entry(session_id) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(unknown) => {
+                let read = "SELECT user_id FROM conversation_sessions WHERE session_id = ?1";
+                let owner = self
+                    .tx
+                    .prepare_cached(read)?
+                    .query_row([UuidText::new(session_id).as_str()], |row| column(row, 0, parse_uuid));
+                Ok(unknown.insert(Session { owner: owner.optional()?, added: 0, last_event_at: None }))
+            }
+        }
+    }
+
+    fn flush(&mut self, session_id: Uuid) -> rusqlite::Result<()> {
+        match self.sessions.remove(&session_id) {
+            Some(session) if session.added > 0 => {
+                sessions::count(self.tx, session_id, session.added, session.last_event_at)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn finish(mut self) -> rusqlite::Result<()> {
+        let sessions: Vec<Uuid> = self.sessions.keys().copied().collect();
+        sessions.into_iter().try_for_each(|session| self.flush(session))
+    }
+}
+
+fn says_the_same(stamped: &Stamped, row: &MessageRow) -> bool {
+    let message = &stamped.message;
+    message.role == row.role
+        && message.kind == row.kind
+        && message.content == row.content
+        && message.content_generated == row.content_generated
+        && message.interrupted == row.interrupted
+        && message.audio_url == row.audio_url
+        && message.metadata == row.metadata
+        && message.parts == row.parts
+        && message.metrics.as_ref().map(|metrics| metrics.as_json()) == row.metrics.as_ref()
+}
+
+/// A row that SQLite refuses for what is in it becomes a dead letter and its neighbours live; any other error is the
+/// whole batch's.
+fn laid_aside(error: Error) -> rusqlite::Result<Verdict> {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch) => {
+            Ok(Verdict::Dead(DeadReason::Data(error.to_string())))
+        }
+        _ => Err(error),
+    }
+}

@@ -1,0 +1,173 @@
+//! For tests: the suite that every store must pass, a tracker under trial, and the check of a crate's layout.
+//!
+//! A store's own tests call [`conformance`] with a fresh [`Setup`] per check, or make a test of each check with
+//! [`for_each_conformance_check!`](crate::for_each_conformance_check), so that a failure is named.
+
+#![expect(clippy::expect_used, reason = "a check fails by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::clock::{ManualClock, Timestamp};
+use crate::error::OpenError;
+use crate::options::Options;
+use crate::store::Store;
+use crate::tracker::Tracker;
+
+mod trial;
+mod conversation;
+mod identity;
+mod session_life;
+mod lateness;
+mod paging;
+mod accounts;
+pub mod layout;
+
+pub use trial::Trial;
+
+/// How long a test waits for what must happen. Only a failing test waits that long.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// When a trial's clock starts: 2026-01-01T00:00:00Z, in microseconds since 1970.
+const BEGINNING: i64 = 1_767_225_600_000_000;
+
+/// What a check runs on: an empty data directory and, for a remote store, the empty store. Both outlive the trackers that
+/// the check opens on them one after the other.
+pub struct Setup {
+    data_dir: PathBuf,
+    store: Option<Arc<dyn Store>>,
+    clock: ManualClock,
+}
+
+impl Setup {
+    /// The SQLite file in this directory is the store.
+    pub fn sqlite(data_dir: impl Into<PathBuf>) -> Self {
+        let clock = ManualClock::at(Timestamp::from_micros(BEGINNING).expect("2026 can be written"));
+        Self { data_dir: data_dir.into(), store: None, clock }
+    }
+
+    /// This store, fed from an outbox in this directory.
+    pub fn remote(data_dir: impl Into<PathBuf>, store: Arc<dyn Store>) -> Self {
+        Self { store: Some(store), ..Self::sqlite(data_dir) }
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// The clock by which its trackers go. It stands still until it is told to move.
+    pub fn clock(&self) -> &ManualClock {
+        &self.clock
+    }
+
+    /// The defaults, on its directory and by its clock.
+    pub fn options(&self) -> Options {
+        Options { clock: Arc::new(self.clock.clone()), ..Options::new(&self.data_dir) }
+    }
+
+    /// Opens a tracker on it.
+    ///
+    /// # Errors
+    /// As [`Tracker::open`].
+    pub fn open(&self, options: Options) -> Result<Tracker, OpenError> {
+        match &self.store {
+            Some(store) => Tracker::open_with_store(options, store),
+            None => Tracker::open(options),
+        }
+    }
+}
+
+/// Waits until `holds` does.
+///
+/// # Panics
+/// Where it does not within [`PATIENCE`].
+pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Calls the macro `$then` with the names of all checks, grouped by module: `$then! { module { check, check } module { … } }`.
+/// Each check is an `async fn(Setup)` in [`testing::checks`](crate::testing::checks).
+#[macro_export]
+macro_rules! for_each_conformance_check {
+    ($then:ident) => {
+        $then! {
+            conversation {
+                a_conversation_comes_back_byte_for_byte_in_order,
+                every_optional_field_comes_back,
+                what_was_left_out_is_null_or_its_default,
+                system_messages_have_no_user_and_all_others_have_the_sessions,
+                order_is_when_it_was_said_then_when_it_was_accepted,
+                sessions_under_way_at_the_same_time_do_not_mix,
+            }
+            identity {
+                ids_are_given_or_derived_or_minted,
+                the_same_message_again_changes_nothing,
+                the_same_message_again_after_a_restart_changes_nothing,
+                other_content_under_a_taken_id_leaves_the_original,
+                a_higher_revision_replaces_and_keeps_its_place,
+                a_revision_to_a_system_message_has_no_user_and_back,
+                a_lower_revision_that_comes_later_is_ignored,
+                a_revision_of_a_message_in_another_session_changes_nothing,
+            }
+            session_life {
+                a_session_starts_and_ends_with_its_figures,
+                a_session_told_from_a_recording_keeps_its_times,
+                a_session_known_by_a_name_keeps_it,
+                ending_a_session_twice_changes_nothing,
+                an_end_that_is_told_replaces_the_end_of_an_abandoned_session,
+                a_session_that_starts_again_goes_on,
+                a_session_goes_on_after_a_restart,
+                session_metadata_are_merged_key_by_key,
+                another_users_start_leaves_the_session_as_it_is,
+                an_idle_session_is_abandoned_at_its_last_event,
+                shutdown_ends_the_open_sessions,
+                sessions_that_a_stop_left_open_are_abandoned_at_their_last_event,
+            }
+            lateness {
+                a_late_message_within_the_grace_period_gets_the_sessions_user,
+                a_late_message_after_the_grace_period_gets_the_sessions_user,
+                a_late_message_after_a_restart_gets_the_sessions_user,
+                a_message_of_an_unknown_session_is_laid_aside_and_its_neighbours_are_stored,
+                a_message_laid_aside_can_come_again_once_its_session_is_there,
+                updating_or_ending_an_unknown_session_makes_none,
+            }
+            paging {
+                messages_page_by_page_come_once_each_while_more_arrive,
+                messages_of_one_moment_are_not_lost_between_pages,
+                sessions_page_by_page_come_newest_first_once_each_while_more_arrive,
+                sessions_can_be_filtered_by_user_and_status,
+            }
+            accounts {
+                what_was_flushed_to_the_store_is_there,
+                counts_and_last_events_are_those_of_the_rows,
+                the_books_balance_after_everything,
+                the_books_go_on_after_a_restart,
+            }
+        }
+    };
+}
+
+macro_rules! checks {
+    ($($module:ident { $($check:ident,)+ })+) => {
+        /// The checks of the suite, each on an empty setup. Their names say what they check; they panic where it does not hold.
+        pub mod checks {
+            $(pub use super::$module::{$($check),+};)+
+        }
+
+        /// Runs every check of the suite, each on a fresh, empty setup.
+        ///
+        /// # Panics
+        /// Where the store does not do what a store must.
+        pub async fn conformance(fresh: impl Fn() -> Setup) {
+            $($(checks::$check(fresh()).await;)+)+
+        }
+    };
+}
+
+for_each_conformance_check!(checks);

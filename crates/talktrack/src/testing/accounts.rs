@@ -1,0 +1,118 @@
+//! Counts that must agree: the rows, the sessions' figures, the books.
+
+#![expect(missing_docs, reason = "each check's name says what it checks")]
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::books::Books;
+use crate::json::JsonObject;
+use crate::message::{Message, Role};
+use crate::record::Status;
+use crate::testing::{Setup, Trial};
+use crate::tracker::NewSession;
+
+const SESSION: Uuid = Uuid::from_u128(0xaa);
+const UNKNOWN: Uuid = Uuid::from_u128(0xab);
+const USER: Uuid = Uuid::from_u128(0xba);
+
+pub async fn what_was_flushed_to_the_store_is_there(setup: Setup) {
+    let mut trial = Trial::open(setup);
+    trial.settled().await;
+    // Sessions without a message: nothing but the flush can wait for them.
+    for number in 0..20 {
+        let session = Uuid::from_u128(0x300 + number);
+        trial.start(NewSession::new(session, USER)).await;
+        trial.settled().await;
+        assert_eq!(trial.session(session).await.status, Status::Active, "session {number}, started");
+        let metadata = JsonObject::parse(r#"{"seen":true}"#).expect("an object");
+        trial.tracker().update_session(session, metadata.clone()).expect("accepted").await.expect("durable");
+        trial.settled().await;
+        assert_eq!(trial.session(session).await.metadata, Some(metadata), "session {number}, updated");
+        trial.say(session, Role::User, "hello").await;
+        trial.settled().await;
+        assert_eq!(trial.contents(session).await, ["hello"], "session {number}, spoken in");
+        trial.end(session, "completed").await;
+        trial.settled().await;
+        assert_eq!(trial.session(session).await.status, Status::Ended, "session {number}, ended");
+    }
+}
+
+pub async fn counts_and_last_events_are_those_of_the_rows(setup: Setup) {
+    let mut trial = Trial::open(setup);
+    trial.start(NewSession::new(SESSION, USER)).await;
+    let began = trial.now();
+    for count in 1..=5 {
+        trial.wait(Duration::from_secs(10));
+        trial.say(SESSION, Role::User, "again").await;
+        trial.settled().await;
+        let row = trial.session(SESSION).await;
+        assert_eq!((row.message_count, row.last_event_at), (count, Some(trial.now())));
+    }
+    let last = trial.now();
+    // Told later, said earlier: one more message, no later event.
+    let earlier = Message {
+        created_at: Some(began.plus(Duration::from_secs(1))),
+        ..Message::new(SESSION, Role::User, "x")
+    };
+    trial.track(earlier).await.expect("durable");
+    trial.settled().await;
+    let row = trial.session(SESSION).await;
+    assert_eq!((row.message_count, row.last_event_at), (6, Some(last)));
+    // Said in the future, by a clock that goes before: the event is now.
+    trial.wait(Duration::from_secs(10));
+    let ahead = Message {
+        created_at: Some(trial.now().plus(Duration::from_secs(900))),
+        ..Message::new(SESSION, Role::User, "y")
+    };
+    trial.track(ahead).await.expect("durable");
+    trial.settled().await;
+    let row = trial.session(SESSION).await;
+    assert_eq!((row.message_count, row.last_event_at), (7, Some(trial.now())));
+}
+
+/// Does some of everything, and says how many messages are stored, laid aside, and how many rows there are.
+async fn everything(trial: &mut Trial) -> (Books, u64) {
+    let id = Uuid::from_u128(0xca);
+    let said = |content: &str, revision| Message {
+        id: Some(id),
+        revision,
+        ..Message::new(SESSION, Role::User, content)
+    };
+    trial.start(NewSession::new(SESSION, USER)).await;
+    let unknown = Message::new(UNKNOWN, Role::User, "nobody's");
+    let one = Message::new(SESSION, Role::Assistant, "one row");
+    trial.track_all(vec![said("a", 0), one, unknown, said("a", 0)]).await;
+    trial.settled().await;
+    trial.track_all(vec![said("b", 1), said("a", 0), said("b", 1)]).await;
+    trial.settled().await;
+    let conflict = trial.track(said("conflict", 1)).await.is_ok();
+    trial.end(SESSION, "completed").await;
+    let books = trial.settled().await;
+    assert_eq!(books.stored, 6, "{books:?}");
+    assert_eq!(books.dead_lettered, 1 + u64::from(conflict), "{books:?}");
+    (books, trial.audit().await.messages)
+}
+
+pub async fn the_books_balance_after_everything(setup: Setup) {
+    let mut trial = Trial::open(setup);
+    let (books, rows) = everything(&mut trial).await;
+    assert_eq!((rows, books.pending()), (2, 0));
+    assert_eq!(books.journal_bytes, 0, "nothing waits in the journal");
+    assert_eq!(trial.contents(SESSION).await, ["b", "one row"]);
+    let health = trial.tracker().health();
+    assert_eq!((health.journal, health.store), (None, None));
+}
+
+pub async fn the_books_go_on_after_a_restart(setup: Setup) {
+    let mut trial = Trial::open(setup);
+    let (before, _) = everything(&mut trial).await;
+    let mut trial = trial.restart().await;
+    assert_eq!(trial.settled().await, before);
+    trial.start(NewSession::new(SESSION, USER)).await;
+    trial.say(SESSION, Role::User, "one more").await;
+    let after = trial.settled().await;
+    assert_eq!((after.stored, after.dead_lettered), (before.stored + 1, before.dead_lettered));
+    assert_eq!(trial.session(SESSION).await.message_count, 3);
+}

@@ -1,0 +1,158 @@
+//! Lists, page by page, while rows arrive.
+
+#![expect(missing_docs, reason = "each check's name says what it checks")]
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::message::{Message, Role};
+use crate::record::Status;
+use crate::store::{MessageRow, SessionFilter, SessionRow};
+use crate::testing::{Setup, Trial};
+use crate::tracker::NewSession;
+
+const SESSION: Uuid = Uuid::from_u128(0xa8);
+const USER: Uuid = Uuid::from_u128(0xb8);
+const OTHER_USER: Uuid = Uuid::from_u128(0xb9);
+
+/// Reads the session's messages in pages of `limit`; `between` happens after each page.
+async fn message_pages(
+    trial: &mut Trial,
+    limit: usize,
+    mut between: impl AsyncFnMut(&mut Trial),
+) -> Vec<MessageRow> {
+    let (mut rows, mut after) = (Vec::new(), None);
+    loop {
+        let page =
+            trial.tracker().reader().messages(SESSION, after, limit).await.expect("the store can be read");
+        assert!(page.len() <= limit, "a page of {} where {limit} were asked for", page.len());
+        let Some(last) = page.last() else { return rows };
+        after = Some(last.cursor());
+        rows.extend(page);
+        between(trial).await;
+    }
+}
+
+pub async fn messages_page_by_page_come_once_each_while_more_arrive(setup: Setup) {
+    let mut trial = Trial::open(setup);
+    trial.start(NewSession::new(SESSION, USER)).await;
+    for number in 0..25 {
+        trial.wait(Duration::from_millis(number % 3));
+        trial.say(SESSION, Role::User, &format!("message {number}")).await;
+    }
+    trial.settled().await;
+    let mut arriving = 25..31;
+    let rows = message_pages(&mut trial, 4, async |trial| {
+        if let Some(number) = arriving.next() {
+            trial.say(SESSION, Role::User, &format!("message {number}")).await;
+            trial.settled().await;
+        }
+    });
+    let rows = rows.await;
+    let said: Vec<_> = rows.iter().map(|row| row.content.clone()).collect();
+    assert_eq!(said, (0..31).map(|number| format!("message {number}")).collect::<Vec<_>>());
+    assert_eq!(rows, trial.transcript(SESSION).await, "the pages together are the transcript");
+}
+
+pub async fn messages_of_one_moment_are_not_lost_between_pages(setup: Setup) {
+    let mut trial = Trial::open(setup);
+    trial.start(NewSession::new(SESSION, USER)).await;
+    let said = |number| Message {
+        created_at: Some("2026-01-01T00:00:00.000001Z".parse().expect("a time")),
+        ..Message::new(SESSION, Role::User, format!("message {number}"))
+    };
+    trial.track_all((0..11).map(said).collect()).await;
+    trial.settled().await;
+    for limit in [1, 2, 3, 11, 12] {
+        let rows = message_pages(&mut trial, limit, async |_| {}).await;
+        let found: Vec<_> = rows.into_iter().map(|row| row.content).collect();
+        let expected: Vec<_> = (0..11).map(|number| format!("message {number}")).collect();
+        assert_eq!(found, expected, "in pages of {limit}");
+    }
+}
+
+/// Reads the sessions in pages of two; `between` happens after each page.
+async fn session_pages(
+    trial: &Trial,
+    filter: &SessionFilter,
+    mut between: impl AsyncFnMut(),
+) -> Vec<SessionRow> {
+    let (mut rows, mut after) = (Vec::new(), None);
+    loop {
+        let page = trial.tracker().reader().sessions(filter.clone(), after, 2).await;
+        let page = page.expect("the store can be read");
+        assert!(page.len() <= 2, "a page of {} where 2 were asked for", page.len());
+        let Some(last) = page.last() else { return rows };
+        after = Some(last.cursor());
+        rows.extend(page);
+        between().await;
+    }
+}
+
+/// Nine sessions, three of which started at the same moment. Their ids run against the time.
+async fn nine_sessions(trial: &Trial) -> Vec<Uuid> {
+    let mut newest_first = Vec::new();
+    for number in 0..9u128 {
+        if !(4..6).contains(&number) {
+            trial.wait(Duration::from_secs(1));
+        }
+        let (session, user) =
+            (Uuid::from_u128(0x900 - number), if number % 3 == 0 { OTHER_USER } else { USER });
+        trial.start(NewSession::new(session, user)).await;
+        newest_first.push((trial.now(), session));
+    }
+    newest_first.sort_unstable_by(|one, other| other.cmp(one));
+    newest_first.into_iter().map(|(_, session)| session).collect()
+}
+
+fn ids(rows: &[SessionRow]) -> Vec<Uuid> {
+    rows.iter().map(|row| row.session_id).collect()
+}
+
+pub async fn sessions_page_by_page_come_newest_first_once_each_while_more_arrive(setup: Setup) {
+    let trial = Trial::open(setup);
+    let newest_first = nine_sessions(&trial).await;
+    trial.settled().await;
+    let mut number = 0xff00;
+    let every = SessionFilter::default();
+    let rows = session_pages(&trial, &every, async || {
+        trial.wait(Duration::from_secs(1));
+        number += 1;
+        trial.start(NewSession::new(Uuid::from_u128(number), USER)).await;
+        trial.settled().await;
+    });
+    let rows = rows.await;
+    assert_eq!(ids(&rows), newest_first);
+    let all = trial.sessions(SessionFilter::default()).await;
+    assert_eq!(ids(&all[..1]), [Uuid::from_u128(number)], "what arrived meanwhile comes first next time");
+    assert_eq!(ids(&all[all.len() - 9..]), newest_first);
+}
+
+pub async fn sessions_can_be_filtered_by_user_and_status(setup: Setup) {
+    let trial = Trial::open(setup);
+    let newest_first = nine_sessions(&trial).await;
+    for session in &newest_first[..4] {
+        trial.end(*session, "completed").await;
+    }
+    trial.settled().await;
+    let all = trial.sessions(SessionFilter::default()).await;
+    assert_eq!(ids(&all), newest_first);
+    let (mut admitted, users, statuses) =
+        (0, [None, Some(USER), Some(OTHER_USER)], [None, Some(Status::Active), Some(Status::Ended)]);
+    for filter in users.iter().flat_map(|&user_id| statuses.map(|status| SessionFilter { user_id, status })) {
+        let wanted = |row: &&SessionRow| {
+            filter.user_id.is_none_or(|user| user == row.user_id)
+                && filter.status.is_none_or(|status| status == row.status)
+        };
+        let expected: Vec<_> = all.iter().filter(wanted).cloned().collect();
+        assert_eq!(session_pages(&trial, &filter, async || {}).await, expected, "{filter:?}");
+        admitted += expected.len();
+    }
+    // Each session is admitted by four of the nine filters.
+    assert_eq!(admitted, 4 * all.len());
+    let nobody = SessionFilter { user_id: Some(Uuid::from_u128(1)), status: None };
+    assert_eq!(trial.sessions(nobody).await, []);
+    let abandoned = SessionFilter { user_id: None, status: Some(Status::Abandoned) };
+    assert_eq!(trial.sessions(abandoned).await, []);
+}

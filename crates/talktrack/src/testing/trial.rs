@@ -1,0 +1,172 @@
+//! A tracker under trial: answers that fail the test rather than hang, and an account of what was acknowledged.
+
+use std::future::Future;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::books::Books;
+use crate::clock::{Clock as _, ManualClock, Timestamp};
+use crate::error::NotDurable;
+use crate::message::{Message, Role};
+use crate::options::Options;
+use crate::receipt::Started;
+use crate::record::Ended;
+use crate::store::{Audit, MessageRow, SessionFilter, SessionRow};
+use crate::testing::{PATIENCE, Setup};
+use crate::tracker::{NewSession, Tracker};
+
+/// More rows than any check writes.
+const ALL: usize = 1_000_000;
+
+/// A tracker on a [`Setup`], and how many messages it has acknowledged since the setup was empty.
+pub struct Trial {
+    setup: Setup,
+    tracker: Tracker,
+    acknowledged: u64,
+}
+
+impl Trial {
+    /// Opens a tracker with the default options.
+    pub fn open(setup: Setup) -> Self {
+        let options = setup.options();
+        Self::open_with(setup, options)
+    }
+
+    /// Opens a tracker with these options.
+    pub fn open_with(setup: Setup, options: Options) -> Self {
+        let tracker = setup.open(options).expect("the tracker opens");
+        Self { setup, tracker, acknowledged: 0 }
+    }
+
+    /// Shuts the tracker down and opens another on the same data.
+    pub async fn restart(self) -> Self {
+        let shutdown = within("shutdown", self.tracker.shutdown(PATIENCE)).await;
+        shutdown.expect("everything accepted is durable before the shutdown's deadline");
+        self.reopen()
+    }
+
+    /// Drops the tracker, as a program does that forgets the shutdown, and opens another on the same data.
+    pub fn reopen(self) -> Self {
+        let Self { setup, tracker, acknowledged } = self;
+        drop(tracker);
+        Self { acknowledged, ..Self::open(setup) }
+    }
+
+    /// The tracker itself.
+    pub fn tracker(&self) -> &Tracker {
+        &self.tracker
+    }
+
+    /// The clock by which it goes.
+    pub fn clock(&self) -> &ManualClock {
+        self.setup.clock()
+    }
+
+    /// The clock's moment.
+    pub fn now(&self) -> Timestamp {
+        self.clock().now()
+    }
+
+    /// Lets this much time pass.
+    pub fn wait(&self, time: Duration) {
+        self.clock().advance(time);
+    }
+
+    /// Starts a session, durably.
+    pub async fn start(&self, session: NewSession) -> Started {
+        let receipt = self.tracker.start_session(session).expect("the session is accepted");
+        within("the session's start", receipt.durable()).await.expect("the session's start becomes durable")
+    }
+
+    /// Ends a session, durably.
+    pub async fn end(&self, session_id: Uuid, reason: &str) -> Ended {
+        let receipt = self.tracker.end_session(session_id, reason).expect("the end is accepted");
+        within("the session's end", receipt.durable()).await.expect("the session's end becomes durable")
+    }
+
+    /// Says a message, durably, and gives its id.
+    pub async fn say(&mut self, session_id: Uuid, role: Role, content: &str) -> Uuid {
+        let said = self.track(Message::new(session_id, role, content)).await;
+        said.expect("the message becomes durable")
+    }
+
+    /// Hands one message over and waits for its receipt.
+    ///
+    /// # Errors
+    /// Where the message was refused after acceptance.
+    pub async fn track(&mut self, message: Message) -> Result<Uuid, NotDurable> {
+        let mut outcomes = self.track_all(vec![message]).await;
+        outcomes.pop().expect("one message has one outcome")
+    }
+
+    /// Hands all messages over, then waits for all receipts.
+    pub async fn track_all(&mut self, messages: Vec<Message>) -> Vec<Result<Uuid, NotDurable>> {
+        let accept = |message| self.tracker.track_message(message).expect("the message is accepted");
+        let receipts: Vec<_> = messages.into_iter().map(accept).collect();
+        let mut outcomes = Vec::with_capacity(receipts.len());
+        for receipt in receipts {
+            let id = receipt.id();
+            outcomes.push(within("a receipt", receipt.durable()).await.map(|()| id));
+        }
+        self.acknowledged += outcomes.iter().filter(|outcome| outcome.is_ok()).count() as u64;
+        outcomes
+    }
+
+    /// Waits until everything is in the store, and checks that the books tell of every message acknowledged.
+    pub async fn settled(&self) -> Books {
+        within("flushing to the store", self.tracker.flush_to_store()).await.expect("everything is flushed");
+        let Books { durable, stored, dead_lettered, .. } = self.tracker.health().books;
+        assert_eq!(durable, self.acknowledged, "durable in the books, and messages acknowledged");
+        assert_eq!(
+            durable,
+            stored + dead_lettered,
+            "durable, and stored + dead_lettered with nothing pending"
+        );
+        let problems = self.audit().await.problems;
+        assert!(problems.is_empty(), "the audit finds: {problems:#?}");
+        self.tracker.health().books
+    }
+
+    /// The store's own count of everything.
+    pub async fn audit(&self) -> Audit {
+        within("the audit", self.tracker.reader().audit()).await.expect("the store can be read")
+    }
+
+    /// A session's row, where there is one.
+    pub async fn find_session(&self, session_id: Uuid) -> Option<SessionRow> {
+        within("a session", self.tracker.reader().session(session_id)).await.expect("the store can be read")
+    }
+
+    /// A session's row.
+    pub async fn session(&self, session_id: Uuid) -> SessionRow {
+        let row = self.find_session(session_id).await;
+        row.unwrap_or_else(|| panic!("session {session_id} is not in the store"))
+    }
+
+    /// All sessions that the filter admits, in the store's order.
+    pub async fn sessions(&self, filter: SessionFilter) -> Vec<SessionRow> {
+        let rows = within("the sessions", self.tracker.reader().sessions(filter, None, ALL)).await;
+        rows.expect("the store can be read")
+    }
+
+    /// All messages of a session, in the store's order.
+    pub async fn transcript(&self, session_id: Uuid) -> Vec<MessageRow> {
+        let rows = within("a transcript", self.tracker.reader().messages(session_id, None, ALL)).await;
+        rows.expect("the store can be read")
+    }
+
+    /// What was said in a session, in the store's order.
+    pub async fn contents(&self, session_id: Uuid) -> Vec<String> {
+        self.transcript(session_id).await.into_iter().map(|row| row.content).collect()
+    }
+}
+
+/// Waits for an answer that must come.
+///
+/// # Panics
+/// Where it does not come within [`PATIENCE`].
+pub(super) async fn within<T>(what: &str, answer: impl Future<Output = T>) -> T {
+    let answer = tokio::time::timeout(PATIENCE, answer).await;
+    answer.unwrap_or_else(|_| panic!("{what}: no answer within {PATIENCE:?}"))
+}

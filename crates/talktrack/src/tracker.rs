@@ -1,0 +1,169 @@
+//! The tracker: the door. Checks what comes in, stamps it with what it knows of the session, and puts it in the queue.
+
+mod sessions;
+mod life;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::books::count_refusal;
+use crate::clock::Timestamp;
+use crate::error::{Reason, Refused};
+use crate::health::Health;
+use crate::journal::Shared;
+use crate::lines;
+use crate::message::Message;
+use crate::options::Options;
+use crate::queue::{Admission, Queue};
+use crate::receipt::{Durability, Receipt, Reply};
+use crate::record::{Body, Stamped};
+use crate::session::Registry;
+use crate::store::Read;
+use crate::tracker::life::Life;
+
+pub use sessions::{Closing, NewSession};
+
+/// A message may claim to have been said at most this much later than now: clocks differ, and time zones get lost.
+const FUTURE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Writes conversations down. Clones share one tracker; its methods may be called from any thread and never wait for I/O,
+/// but for those that are `async`.
+#[derive(Clone)]
+pub struct Tracker {
+    door: Arc<Door>,
+    life: Arc<Life>,
+}
+
+/// What the door needs to let something in.
+struct Door {
+    registry: Registry,
+    queue: Arc<Queue>,
+    /// What the journal tells.
+    shared: Shared,
+    reader: Arc<dyn Read>,
+    options: Options,
+    /// New work is refused.
+    closing: AtomicBool,
+}
+
+impl Tracker {
+    /// Something was said. Returns at once: in the queue, or refused.
+    ///
+    /// # Errors
+    /// Hands the message back where it cannot be accepted now; see [`Reason`].
+    #[expect(
+        clippy::result_large_err,
+        reason = "the refusal hands the message back; a box would cost an allocation"
+    )]
+    pub fn track_message(&self, mut message: Message) -> Result<Receipt, Refused<Message>> {
+        let now = self.door.options.clock.now();
+        let tracked = match self.door.check(&mut message, now) {
+            Ok(()) => self.door.accept(message, now),
+            Err(reason) => Err(Refused { reason, returned: message }),
+        };
+        if let Err(refused) = &tracked {
+            count_refusal(refused.reason.code());
+        }
+        tracked
+    }
+
+    /// Follows what becomes durable, for callers with many messages under way.
+    pub fn durability(&self) -> Durability {
+        self.door.shared.progress.watch()
+    }
+
+    /// Reads what is stored.
+    pub fn reader(&self) -> Arc<dyn Read> {
+        Arc::clone(&self.door.reader)
+    }
+
+    /// How the path is doing.
+    pub fn health(&self) -> Health {
+        self.door.shared.vitals.read()
+    }
+
+    /// Entries that wait in memory.
+    pub fn queue_depth(&self) -> usize {
+        self.door.queue.len()
+    }
+}
+
+impl Door {
+    fn check(&self, message: &mut Message, now: Timestamp) -> Result<(), Reason> {
+        self.check_open()?;
+        if self.shared.vitals.is_full() {
+            return Err(Reason::JournalFull);
+        }
+        self.check_size(message.heap_bytes())?;
+        message.check(now.plus(FUTURE))?;
+        message.replace_nul();
+        Ok(())
+    }
+
+    fn check_open(&self) -> Result<(), Reason> {
+        if self.closing.load(Ordering::Relaxed) { Err(Reason::ShuttingDown) } else { Ok(()) }
+    }
+
+    fn check_size(&self, size: usize) -> Result<(), Reason> {
+        let limit = self.options.max_message_bytes;
+        if size > limit { Err(Reason::TooLarge { size, limit }) } else { Ok(()) }
+    }
+
+    /// Stamps the message with what is known of its session, and queues it.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the refusal hands the message back; a box would cost an allocation"
+    )]
+    fn accept(&self, message: Message, now: Timestamp) -> Result<Receipt, Refused<Message>> {
+        let session_id = message.session_id;
+        let known = self.registry.with(session_id, |session| {
+            let owner = session.as_ref().map(|session| session.user_id);
+            let receipt = self.enqueue(message, owner, now)?;
+            if let Some(session) = session {
+                session.count_message(now);
+            }
+            Ok((receipt, owner.is_some()))
+        });
+        known.map(|(receipt, known)| {
+            if !known {
+                lines::not_in_state(session_id);
+            }
+            receipt
+        })
+    }
+
+    #[expect(
+        clippy::result_large_err,
+        reason = "the refusal hands the message back; a box would cost an allocation"
+    )]
+    fn enqueue(
+        &self,
+        message: Message,
+        owner: Option<Uuid>,
+        now: Timestamp,
+    ) -> Result<Receipt, Refused<Message>> {
+        let id = message.given_id().unwrap_or_else(|| mint(now));
+        match self.queue.admit(now, message.heap_bytes(), Admission::IfRoom) {
+            Ok(place) => {
+                let created_at = message.created_at.unwrap_or(now);
+                let seq =
+                    place.fill(Body::Message(Stamped { id, owner, created_at, message }), Reply::Nobody);
+                Ok(Receipt::new(id, seq, Arc::clone(&self.shared.progress)))
+            }
+            Err(reason) => Err(Refused { reason, returned: message }),
+        }
+    }
+}
+
+/// A UUIDv7 of this moment: 48 bits of milliseconds, then the microseconds, then chance.
+fn mint(now: Timestamp) -> Uuid {
+    let micros = now.as_micros().unsigned_abs();
+    let mut random = [0; 10];
+    fastrand::fill(&mut random);
+    let within = u16::try_from(micros % 1_000).unwrap_or(0) << 2;
+    [random[0], random[1]] = [within.to_be_bytes()[0], within.to_be_bytes()[1] | (random[1] & 3)];
+    uuid::Builder::from_unix_timestamp_millis(micros / 1_000, &random).into_uuid()
+}

@@ -1,0 +1,212 @@
+//! The tracker's life: how it is opened, what runs beside it, and how it stops without losing what it accepted.
+
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use parking_lot::{Condvar, Mutex};
+
+use crate::books::{Books, Figures};
+use crate::error::{NotDurable, OpenError};
+use crate::health::Vitals;
+use crate::journal::{Journal, Shared};
+use crate::lock::Lock;
+use crate::options::Options;
+use crate::queue::Queue;
+use crate::receipt::Progress;
+use crate::session::Registry;
+use crate::store::sqlite::SqliteReader;
+use crate::store::{Read, Store};
+use crate::tracker::{Door, Tracker};
+
+/// What runs beside the door. It ends with the last clone of the tracker.
+pub(super) struct Life {
+    door: Arc<Door>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    sweeper: Arc<Sweeper>,
+    /// Held until the threads have ended.
+    locks: Mutex<Vec<Lock>>,
+}
+
+impl Tracker {
+    /// Takes the data directory, brings its file up to date and starts the threads. The SQLite file is the store.
+    ///
+    /// # Errors
+    /// Where another process has the directory, or the file cannot be opened; see [`OpenError`].
+    pub fn open(options: Options) -> Result<Self, OpenError> {
+        Self::assemble(options, None)
+    }
+
+    /// The same with a remote store: the SQLite file is its outbox. The store need not be there yet.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with_store(options: Options, store: &Arc<dyn Store>) -> Result<Self, OpenError> {
+        Self::assemble(options, Some(store))
+    }
+
+    fn assemble(options: Options, store: Option<&Arc<dyn Store>>) -> Result<Self, OpenError> {
+        let locks = lock(&options)?;
+        let path = options.database_file();
+        let shared = Shared {
+            progress: Progress::new(),
+            vitals: Vitals::new(Books::default()),
+            figures: Figures::new(),
+            give_up: Arc::default(),
+        };
+        let mut journal = Journal::open(&path, shared.clone())?;
+        let accepted = shared.vitals.read().books.durable;
+        let queue = Queue::new(options.queue_capacity, options.queue_bytes, journal.last_seq(), accepted);
+        let reader = match store {
+            Some(store) => Arc::clone(store) as Arc<dyn Read>,
+            None => Arc::new(open_reader(&path)?),
+        };
+        let (registry, queue, closing) = (Registry::default(), Arc::new(queue), AtomicBool::new(false));
+        let door = Arc::new(Door { registry, queue, shared, reader, options, closing });
+        let (sweeper, threads, locks) = (Arc::default(), Mutex::default(), Mutex::new(locks));
+        let life = Arc::new(Life { door: Arc::clone(&door), threads, sweeper, locks });
+        if let Some(store) = store {
+            let queue = Arc::clone(&door.queue);
+            journal.feed(store, door.options.journal_max_bytes, move || queue.nudge())?;
+        }
+        life.start(journal).map_err(|source| OpenError::Io { path, source })?;
+        Ok(Self { door, life })
+    }
+
+    /// Waits until everything accepted so far is durable.
+    ///
+    /// # Errors
+    /// [`NotDurable::Stopped`] where the tracker stopped before.
+    pub async fn flush(&self) -> Result<(), NotDurable> {
+        match self.door.shared.progress.watch().wait(self.door.queue.last_seq()).await {
+            Err(NotDurable::Stopped) => Err(NotDurable::Stopped),
+            // The last record itself was refused: all the same, it has its answer, and so has everything before it.
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until everything accepted so far is durable and nothing waits for the store.
+    ///
+    /// # Errors
+    /// [`NotDurable::Stopped`] where the tracker stopped before.
+    pub async fn flush_to_store(&self) -> Result<(), NotDurable> {
+        self.flush().await?;
+        let mut books = self.door.shared.vitals.watch_books();
+        let mut progress = self.door.shared.progress.watch();
+        let (drained, stopped) =
+            (pin!(books.wait_for(|books| books.journal_bytes == 0)), pin!(progress.stopped()));
+        match select(drained, stopped).await {
+            Either::Left((Ok(_), _)) => Ok(()),
+            _ => Err(NotDurable::Stopped),
+        }
+    }
+
+    /// Refuses new work, ends the open sessions (`shutdown`), and waits until everything accepted is durable.
+    ///
+    /// # Errors
+    /// [`NotDurable::Stopped`] where that took longer than `deadline`: what was not durable then is lost, and every receipt
+    /// says so.
+    pub async fn shutdown(&self, deadline: Duration) -> Result<(), NotDurable> {
+        self.begin_close();
+        let written = tokio::time::timeout(deadline, self.door.shared.progress.watch().stopped()).await;
+        self.door.shared.give_up.store(true, Ordering::Release);
+        let life = Arc::clone(&self.life);
+        let joined = tokio::task::spawn_blocking(move || life.join()).await;
+        if written.is_err() || joined.is_err() { Err(NotDurable::Stopped) } else { Ok(()) }
+    }
+
+    fn begin_close(&self) {
+        self.door.closing.store(true, Ordering::Relaxed);
+        for session_id in self.door.registry.open() {
+            let _ = self.end_session(session_id, "shutdown");
+        }
+        self.door.queue.close();
+        self.life.sweeper.stop();
+    }
+
+    /// From now on every message is refused with [`Reason::ShuttingDown`]; what was accepted is still written.
+    pub fn refuse_new_work(&self) {
+        self.door.closing.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Life {
+    fn start(&self, journal: Journal) -> std::io::Result<()> {
+        let door = Arc::clone(&self.door);
+        let run = move || {
+            door.queue.run(journal, &door.shared.figures);
+            door.shared.progress.stop();
+        };
+        let journal = std::thread::Builder::new().name("talktrack-journal".into()).spawn(run)?;
+        self.threads.lock().push(journal);
+        let (sweeper, door) = (Arc::clone(&self.sweeper), Arc::clone(&self.door));
+        let pause = door.options.grace_period.min(door.options.idle_timeout) / 4;
+        let pause = pause.clamp(Duration::from_millis(20), Duration::from_secs(1));
+        let run = move || {
+            while sweeper.pause(pause) {
+                door.sweep();
+            }
+        };
+        let sweeper = std::thread::Builder::new().name("talktrack-sweeper".into()).spawn(run)?;
+        self.threads.lock().push(sweeper);
+        Ok(())
+    }
+
+    fn join(&self) {
+        self.threads.lock().drain(..).for_each(|thread| drop(thread.join()));
+        self.locks.lock().clear();
+    }
+}
+
+/// A tracker that is dropped writes what it accepted, for as long as that takes; [`Tracker::shutdown`] has a deadline.
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.door.queue.close();
+        self.sweeper.stop();
+        self.join();
+    }
+}
+
+/// Wakes at intervals until it is stopped.
+#[derive(Debug, Default)]
+struct Sweeper {
+    stopped: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Sweeper {
+    /// False where it was stopped meanwhile.
+    fn pause(&self, pause: Duration) -> bool {
+        let mut stopped = self.stopped.lock();
+        if !*stopped {
+            self.changed.wait_for(&mut stopped, pause);
+        }
+        !*stopped
+    }
+
+    fn stop(&self) {
+        *self.stopped.lock() = true;
+        self.changed.notify_all();
+    }
+}
+
+/// Locks the data directory, and the database file's where that lies elsewhere.
+fn lock(options: &Options) -> Result<Vec<Lock>, OpenError> {
+    let now = options.clock.now();
+    let mut locks = vec![Lock::acquire(&options.data_dir, now)?];
+    let elsewhere = options.database_file.as_deref().and_then(Path::parent);
+    let same = |dir: &Path| dir.canonicalize().ok() == options.data_dir.canonicalize().ok();
+    if let Some(dir) = elsewhere.filter(|dir| !same(dir)) {
+        locks.push(Lock::acquire(dir, now)?);
+    }
+    Ok(locks)
+}
+
+fn open_reader(path: &Path) -> Result<SqliteReader, OpenError> {
+    SqliteReader::open(path)
+        .map_err(|error| OpenError::Io { path: path.to_owned(), source: std::io::Error::other(error) })
+}

@@ -1,0 +1,223 @@
+//! A session's life at the door: it starts, learns more about itself, ends, or is left behind.
+
+use std::sync::Arc;
+
+use dashmap::mapref::entry::Entry;
+use uuid::Uuid;
+
+use crate::clock::Timestamp;
+use crate::error::{Reason, Refused};
+use crate::json::JsonObject;
+use crate::lines;
+use crate::message;
+use crate::options::Options;
+use crate::queue::Admission;
+use crate::receipt::{Receipt, Reply, SessionReceipt, Started};
+use crate::record::{Body, Ended, SessionEnd, SessionStart, SessionUpdate, Status};
+use crate::session::Session;
+use crate::tracker::{Door, Tracker};
+
+/// A session for [`Tracker::start_session`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewSession {
+    /// Its id.
+    pub session_id: Uuid,
+    /// Whose it is.
+    pub user_id: Uuid,
+    /// The caller's own id, up to 256 bytes.
+    pub external_id: Option<String>,
+    /// The caller's own remarks; merged where the session is known.
+    pub metadata: Option<JsonObject>,
+    /// When it began; now where it is left out.
+    pub started_at: Option<Timestamp>,
+}
+
+impl NewSession {
+    /// A session with nothing but its ids.
+    pub fn new(session_id: Uuid, user_id: Uuid) -> Self {
+        Self { session_id, user_id, external_id: None, metadata: None, started_at: None }
+    }
+
+    /// A session known by the caller's own name for it, from which its id is derived.
+    pub fn named(external_id: impl Into<String>, user_id: Uuid) -> Self {
+        let external_id = external_id.into();
+        let session_id = Uuid::new_v5(&message::SESSION_NAMESPACE, external_id.as_bytes());
+        Self { external_id: Some(external_id), ..Self::new(session_id, user_id) }
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.external_id.as_ref().map_or(0, String::len)
+            + self.metadata.as_ref().map_or(0, |json| json.as_str().len())
+    }
+
+    fn replace_nul(&mut self) {
+        self.external_id.as_mut().map(message::clean);
+        if let Some(metadata) = self.metadata.as_ref().and_then(JsonObject::without_nul) {
+            self.metadata = Some(metadata);
+        }
+    }
+}
+
+/// How a session ended, for [`Tracker::end_session_as`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closing<'a> {
+    /// [`Status::Ended`]; or [`Status::Abandoned`], which puts the end at the session's last event.
+    pub status: Status,
+    /// Why, in a word.
+    pub reason: &'a str,
+    /// When.
+    pub ended_at: Timestamp,
+}
+
+impl Tracker {
+    /// A session begins, or goes on where it is known.
+    ///
+    /// # Errors
+    /// Hands the session back where it cannot be accepted now; see [`Reason`].
+    #[expect(clippy::result_large_err, reason = "the refusal hands the session back")]
+    pub fn start_session(
+        &self,
+        mut session: NewSession,
+    ) -> Result<SessionReceipt<Started>, Refused<NewSession>> {
+        session.replace_nul();
+        let now = self.door.options.clock.now();
+        let bytes = session.heap_bytes();
+        let checked = self.door.check_open().and_then(|()| self.door.check_size(bytes));
+        let named = session.external_id.as_deref().map_or(Ok(()), message::check_external_id);
+        if let Err(reason) = checked.and(named.map_err(Reason::from)) {
+            return Err(Refused { reason, returned: session });
+        }
+        let entry = self.door.registry.entry(session.session_id);
+        if let Entry::Occupied(known) = &entry
+            && known.get().user_id != session.user_id
+        {
+            return Err(Refused { reason: Reason::OtherUser, returned: session });
+        }
+        let place = match self.door.queue.admit(now, bytes, Admission::IfRoom) {
+            Ok(place) => place,
+            Err(reason) => return Err(Refused { reason, returned: session }),
+        };
+        let NewSession { session_id, user_id, external_id, metadata, started_at } = session;
+        let started_at = started_at.unwrap_or(now);
+        let resumed = matches!(entry, Entry::Occupied(_));
+        let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed };
+        let (reply, receipt) = SessionReceipt::new();
+        place.fill(Body::Start(start), Reply::Started(reply));
+        match entry {
+            Entry::Occupied(mut known) => known.get_mut().resume(now),
+            Entry::Vacant(place) => drop(place.insert(Session::new(user_id, started_at, now))),
+        }
+        Ok(receipt)
+    }
+
+    /// Merges keys into a session's metadata, each replacing the one of its name.
+    ///
+    /// # Errors
+    /// Hands the keys back where they cannot be accepted now; see [`Reason`].
+    pub fn update_session(
+        &self,
+        session_id: Uuid,
+        metadata: JsonObject,
+    ) -> Result<Receipt, Refused<JsonObject>> {
+        let now = self.door.options.clock.now();
+        let bytes = metadata.as_str().len();
+        let checked = self.door.check_open().and_then(|()| self.door.check_size(bytes));
+        let place = match checked.and_then(|()| self.door.queue.admit(now, bytes, Admission::IfRoom)) {
+            Ok(place) => place,
+            Err(reason) => return Err(Refused { reason, returned: metadata }),
+        };
+        let metadata = metadata.without_nul().unwrap_or(metadata);
+        let seq = place.fill(Body::Update(SessionUpdate { session_id, metadata }), Reply::Nobody);
+        self.door.registry.keep_alive(session_id, now);
+        Ok(Receipt::new(session_id, seq, Arc::clone(&self.door.shared.progress)))
+    }
+
+    /// Ends a session, whoever else is connected to it. Ending it again changes nothing.
+    ///
+    /// # Errors
+    /// Only while the tracker is shutting down, which ends every session itself.
+    pub fn end_session(&self, session_id: Uuid, reason: &str) -> Result<SessionReceipt<Ended>, Reason> {
+        self.end_session_as(
+            session_id,
+            Closing { status: Status::Ended, reason, ended_at: self.door.options.clock.now() },
+        )
+    }
+
+    /// The same with all that is known of the end, such as one from a recording. It replaces the end of a session that was
+    /// abandoned; any other end stands.
+    ///
+    /// # Errors
+    /// Only while the tracker is shutting down, which ends every session itself.
+    pub fn end_session_as(
+        &self,
+        session_id: Uuid,
+        closing: Closing<'_>,
+    ) -> Result<SessionReceipt<Ended>, Reason> {
+        self.door.end(session_id, closing)
+    }
+
+    /// A connection of the session is gone. The last one to go ends the session with the reason `disconnect`.
+    ///
+    /// # Errors
+    /// Only while the tracker is shutting down, which ends every session itself.
+    pub fn disconnect(&self, session_id: Uuid) -> Result<Option<SessionReceipt<Ended>>, Reason> {
+        let last = self.door.registry.disconnect(session_id);
+        last.then(|| self.end_session(session_id, "disconnect")).transpose()
+    }
+
+    /// The session's connection lives, although nobody speaks: it is not idle.
+    pub fn keep_alive(&self, session_id: Uuid) {
+        self.door.registry.keep_alive(session_id, self.door.options.clock.now());
+    }
+
+    /// Forgets a session whose start the journal refused, so that its rightful user can start it.
+    pub fn forget(&self, session_id: Uuid) {
+        self.door.registry.forget(session_id);
+    }
+
+    /// Lets go of sessions whose grace period is over and abandons those that have been silent for `idle_timeout`.
+    /// Happens by itself, several times per period.
+    pub fn sweep(&self) {
+        self.door.sweep();
+    }
+
+    /// Sessions in memory: those that go on, and those in their grace period.
+    pub fn sessions_in_memory(&self) -> usize {
+        self.door.registry.len()
+    }
+}
+
+impl Door {
+    pub(super) fn end(
+        &self,
+        session_id: Uuid,
+        closing: Closing<'_>,
+    ) -> Result<SessionReceipt<Ended>, Reason> {
+        let Closing { status, reason, ended_at } = closing;
+        let now = self.options.clock.now();
+        let (reply, receipt) = SessionReceipt::new();
+        let known =
+            self.registry.with(session_id, |session| session.map(|session| session.end(now, ended_at)));
+        if known.is_none() {
+            lines::not_in_state(session_id);
+        }
+        let mut reason = reason.to_owned();
+        message::clean(&mut reason);
+        let place = self.queue.admit(now, reason.len(), Admission::Always)?;
+        place
+            .fill(Body::End(SessionEnd { session_id, status, reason, ended_at, known }), Reply::Ended(reply));
+        Ok(receipt)
+    }
+
+    pub(super) fn sweep(&self) {
+        let Options { grace_period, idle_timeout, clock, .. } = &self.options;
+        let now = clock.now();
+        let (silent, active) = self.registry.sweep(now, *grace_period, *idle_timeout);
+        for session_id in silent {
+            let closing = Closing { status: Status::Abandoned, reason: "idle_timeout", ended_at: now };
+            // Refused only while shutting down, which ends them all.
+            let _ = self.end(session_id, closing);
+        }
+        self.shared.figures.sessions_active.set(f64::from(active));
+    }
+}

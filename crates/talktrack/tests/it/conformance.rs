@@ -1,0 +1,140 @@
+//! Both stores of the library pass the suite that every store must pass, and tell the same story.
+
+use std::sync::Arc;
+
+use talktrack::store::memory::MemoryStore;
+use talktrack::store::{MessageRow, SessionFilter, SessionRow};
+use talktrack::testing::{Setup, Trial};
+use talktrack::{JsonObject, Kind, Message, NewSession, Role};
+use uuid::Uuid;
+
+use crate::support::dir;
+
+macro_rules! tests {
+    ($($module:ident { $($check:ident,)+ })+) => {
+        mod sqlite {
+            use super::*;
+            $($(#[tokio::test] async fn $check() {
+                let dir = dir();
+                talktrack::testing::checks::$check(Setup::sqlite(dir.path())).await;
+            })+)+
+        }
+
+        mod memory {
+            use super::*;
+            $($(#[tokio::test] async fn $check() {
+                let dir = dir();
+                let store = Arc::new(MemoryStore::new());
+                talktrack::testing::checks::$check(Setup::remote(dir.path(), store)).await;
+            })+)+
+        }
+    };
+}
+
+talktrack::for_each_conformance_check!(tests);
+
+/// A few sessions, users, ids and texts, thrown together at random so that they meet in every way.
+struct Script(fastrand::Rng);
+
+impl Script {
+    fn session(&mut self) -> Uuid {
+        Uuid::from_u128(self.0.u128(1..5))
+    }
+
+    fn message(&mut self, trial: &Trial) -> Message {
+        let random = &mut self.0;
+        let choose = |word: bool, text: &str| word.then(|| text.to_owned());
+        Message {
+            id: random.bool().then(|| Uuid::from_u128(random.u128(100..115))),
+            external_id: choose(random.u8(..4) == 0, ["x", "y"][random.usize(..2)]),
+            created_at: (random.u8(..4) == 0).then(|| {
+                let back = i64::from(random.u8(..4)) * 1_000_000;
+                talktrack::Timestamp::from_micros(trial.now().as_micros() - back).expect("a time")
+            }),
+            kind: [Kind::Message, Kind::Event][random.usize(..2)],
+            revision: random.u32(..3),
+            interrupted: random.u8(..8) == 0,
+            audio_url: choose(random.u8(..8) == 0, "https://example.org/a"),
+            ..Message::new(
+                Uuid::from_u128(random.u128(1..6)),
+                [Role::User, Role::Assistant, Role::System][random.usize(..3)],
+                ["yes", "no"][random.usize(..2)],
+            )
+        }
+    }
+
+    async fn step(&mut self, trial: &mut Trial) {
+        match self.0.u8(..20) {
+            0..13 => {
+                let message = self.message(trial);
+                let _ = trial.track(message).await;
+            }
+            13..15 => {
+                let (session, user) = (self.session(), Uuid::from_u128(self.0.u128(7..9)));
+                let metadata = self.0.bool().then(|| self.metadata());
+                let start =
+                    trial.tracker().start_session(NewSession { metadata, ..NewSession::new(session, user) });
+                if let Ok(receipt) = start {
+                    let _ = receipt.durable().await;
+                }
+            }
+            15..17 => {
+                let receipt = trial.tracker().end_session(self.session(), "completed").expect("accepted");
+                let _ = receipt.durable().await;
+            }
+            17 => {
+                let (session, metadata) = (self.session(), self.metadata());
+                let _ = trial.tracker().update_session(session, metadata).expect("accepted").await;
+            }
+            _ => trial.wait(std::time::Duration::from_millis(self.0.u64(..3_000))),
+        }
+    }
+
+    fn metadata(&mut self) -> JsonObject {
+        let text = format!("{{\"{}\":{}}}", ["a", "b", "c"][self.0.usize(..3)], self.0.u8(..9));
+        JsonObject::parse(&text).expect("an object")
+    }
+}
+
+type Story = Vec<(SessionRow, Vec<MessageRow>)>;
+
+/// Plays a script, with a restart in its middle, and tells all rows. Each step is in the store before the next, so that both
+/// stores meet it in the same state. Ids that nobody gave are chance: they are left out.
+async fn play(setup: Setup, seed: u64) -> Story {
+    let mut script = Script(fastrand::Rng::with_seed(seed));
+    let mut trial = Trial::open(setup);
+    for step in 0..120 {
+        if step == 60 {
+            trial = trial.restart().await;
+        }
+        script.step(&mut trial).await;
+        trial.settled().await;
+    }
+    let mut story = Vec::new();
+    for session in trial.sessions(SessionFilter::default()).await {
+        let mut rows = trial.transcript(session.session_id).await;
+        rows.iter_mut().filter(|row| row.id.get_version_num() == 7).for_each(|row| row.id = Uuid::nil());
+        story.push((session, rows));
+    }
+    story
+}
+
+#[tokio::test]
+async fn both_stores_tell_the_same_story_of_whatever_happens() {
+    let mut count = (0, 0);
+    for seed in 0..6 {
+        let (one, other) = (dir(), dir());
+        let sqlite = play(Setup::sqlite(one.path()), seed).await;
+        let memory = play(Setup::remote(other.path(), Arc::new(MemoryStore::new())), seed).await;
+        let sessions = |story: &Story| story.iter().map(|(session, _)| session.clone()).collect::<Vec<_>>();
+        assert_eq!(sessions(&sqlite), sessions(&memory), "with seed {seed}");
+        for ((session, told), (_, retold)) in sqlite.iter().zip(&memory) {
+            assert_eq!(told.len(), retold.len(), "messages of {} with seed {seed}", session.session_id);
+            let different = told.iter().zip(retold).find(|(one, other)| one != other);
+            assert_eq!(different, None, "with seed {seed}");
+        }
+        count.0 += sqlite.len();
+        count.1 += sqlite.iter().map(|(_, rows)| rows.len()).sum::<usize>();
+    }
+    assert!(count.0 > 15 && count.1 > 100, "much happens: {count:?} sessions and messages");
+}

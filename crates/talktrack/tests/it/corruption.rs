@@ -1,0 +1,142 @@
+//! Bytes that rot in the journal: the row is laid aside, the rest is delivered, the books balance.
+
+use std::time::Duration;
+
+use talktrack::store::memory::MemoryStore;
+use talktrack::store::sqlite::SqliteReader;
+use talktrack::store::{Class, Read as _};
+use talktrack::testing::Setup;
+use talktrack::{DATABASE_FILE, Message, NotDurable, Reason, Tracker};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::support::{
+    SESSION, accept, dir, message, new_session, remote, sqlite, store_error, value, within,
+};
+
+fn numbered(number: u128) -> Message {
+    Message { id: Some(Uuid::from_u128(number)), ..message(format!("message {number}")) }
+}
+
+/// A closed data directory in whose journal `count` messages wait for the store.
+async fn full_outbox(dir: &TempDir, count: u128) -> (Setup, MemoryStore) {
+    let (setup, store) = remote(dir);
+    let tracker = setup.open(setup.options()).unwrap();
+    // The session itself is in the store: what waits are the messages alone.
+    drop(tracker.start_session(new_session()).unwrap());
+    drop(tracker.end_session(SESSION, "completed").unwrap());
+    within(tracker.flush_to_store()).await.unwrap();
+    store.fail_when(|_| Some(store_error(Class::Transient, "away")));
+    for number in 1..=count {
+        drop(accept(&tracker, numbered(number)));
+    }
+    within(tracker.shutdown(Duration::from_secs(20))).await.unwrap();
+    assert_eq!(value::<u64>(dir.path(), "SELECT count(*) FROM journal"), u64::try_from(count).unwrap());
+    (setup, store)
+}
+
+/// Flips one bit in the middle of a journal row's body, with `mask`.
+fn rot(dir: &TempDir, number: u128, mask: u8) {
+    let connection = sqlite(dir.path());
+    let id = Uuid::from_u128(number).to_string();
+    let read = "SELECT cast(body AS blob) FROM journal WHERE message_id = ?1";
+    let mut body: Vec<u8> = connection.query_row(read, [&id], |row| row.get(0)).unwrap();
+    let middle = body.windows(7).position(|bytes| bytes == b"message").expect("the text is in the body");
+    body[middle] ^= mask;
+    let write = "UPDATE journal SET body = cast(?2 AS text) WHERE message_id = ?1";
+    assert_eq!(connection.execute(write, rusqlite::params![id, body]).unwrap(), 1);
+}
+
+/// Opens the directory again and checks that the rotten rows are laid aside and the others are in the store.
+async fn rest_is_delivered(
+    dir: &TempDir,
+    setup: &Setup,
+    store: &MemoryStore,
+    count: u128,
+    rotten: &[u128],
+) -> Tracker {
+    store.mend();
+    let tracker = setup.open(setup.options()).unwrap();
+    within(tracker.flush_to_store()).await.unwrap();
+    let rows = store.messages(SESSION, None, 1_000).await.unwrap();
+    let stored: Vec<_> = rows.into_iter().map(|row| row.content).collect();
+    let intact = (1..=count).filter(|number| !rotten.contains(number));
+    assert_eq!(stored, intact.map(|number| format!("message {number}")).collect::<Vec<_>>());
+    let laid_aside = "SELECT group_concat(message_id || ' ' || reason, ', ') FROM (SELECT * FROM dead_letters ORDER BY seq)";
+    let expected = rotten.iter().map(|number| format!("{} corrupt", Uuid::from_u128(*number)));
+    assert_eq!(value::<String>(dir.path(), laid_aside), expected.collect::<Vec<_>>().join(", "));
+    let books = tracker.health().books;
+    let (all, dead) = (u64::try_from(count).unwrap(), rotten.len() as u64);
+    assert_eq!((books.durable, books.stored, books.dead_lettered), (all, all - dead, dead));
+    let audit = SqliteReader::open(&dir.path().join(DATABASE_FILE)).unwrap().audit().await.unwrap();
+    assert_eq!((audit.journal, audit.dead_letters, audit.problems), (0, dead, vec![]));
+    tracker
+}
+
+#[tokio::test]
+async fn a_row_with_a_flipped_bit_is_laid_aside_and_the_rest_delivered() {
+    let dir = dir();
+    let (setup, store) = full_outbox(&dir, 50).await;
+    rot(&dir, 17, 1);
+    rest_is_delivered(&dir, &setup, &store, 50, &[17]).await;
+}
+
+#[tokio::test]
+async fn a_row_that_is_no_longer_utf8_is_laid_aside_and_the_rest_delivered() {
+    let dir = dir();
+    let (setup, store) = full_outbox(&dir, 50).await;
+    rot(&dir, 1, 0x80);
+    rot(&dir, 50, 0x80);
+    rest_is_delivered(&dir, &setup, &store, 50, &[1, 50]).await;
+}
+
+#[tokio::test]
+async fn the_only_row_being_corrupt_is_laid_aside_although_nothing_else_arrives() {
+    let dir = dir();
+    let (setup, store) = full_outbox(&dir, 1).await;
+    rot(&dir, 1, 0x80);
+    rest_is_delivered(&dir, &setup, &store, 1, &[1]).await;
+}
+
+#[tokio::test]
+async fn a_row_of_the_wrong_type_is_laid_aside() {
+    let dir = dir();
+    let (setup, store) = full_outbox(&dir, 3).await;
+    let id = Uuid::from_u128(2).to_string();
+    sqlite(dir.path())
+        .execute("UPDATE journal SET body = cast(body AS blob), checksum = 0 WHERE message_id = ?1", [id])
+        .unwrap();
+    rest_is_delivered(&dir, &setup, &store, 3, &[2]).await;
+}
+
+#[tokio::test]
+async fn a_message_whose_row_rotted_can_be_handed_over_again() {
+    let dir = dir();
+    let (setup, store) = full_outbox(&dir, 5).await;
+    rot(&dir, 3, 0x80);
+    let tracker = rest_is_delivered(&dir, &setup, &store, 5, &[3]).await;
+    within(accept(&tracker, numbered(3))).await.expect("durable");
+    within(tracker.flush_to_store()).await.unwrap();
+    let rows = store.messages(SESSION, None, 10).await.unwrap();
+    assert_eq!(rows.len(), 5, "now it is there");
+    assert_eq!(tracker.health().books.stored, 5);
+}
+
+#[tokio::test]
+async fn a_repetition_of_a_message_whose_row_has_just_rotted_is_kept_or_refused_never_swallowed() {
+    let dir = dir();
+    let (setup, store) = full_outbox(&dir, 2).await;
+    rot(&dir, 1, 1);
+    let tracker = setup.open(setup.options()).unwrap();
+    // Until the rotten row is laid aside, it is in the way of its repetition.
+    let outcome = match tracker.track_message(numbered(1)) {
+        Ok(receipt) => within(receipt).await,
+        Err(refused) => panic!("{}", Reason::to_string(&refused.reason)),
+    };
+    store.mend();
+    within(tracker.flush_to_store()).await.unwrap();
+    let rows = store.messages(SESSION, None, 10).await.unwrap();
+    let there = rows.iter().any(|row| row.id == Uuid::from_u128(1));
+    assert!(matches!(outcome, Ok(()) | Err(NotDurable::IdConflict)), "{outcome:?}");
+    assert_eq!(there, outcome.is_ok(), "acknowledged means kept; there are {} rows", rows.len());
+}

@@ -1,0 +1,183 @@
+//! Crashes: what was acknowledged is there afterwards, whole and once.
+
+use std::collections::HashSet;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+
+use talktrack::testing::{Setup, eventually};
+use talktrack::{DATABASE_FILE, NewSession, Options, Status, Tracker};
+use uuid::Uuid;
+
+use crate::support::{SESSION, USER, accept, dir, message, new_session, sqlite, within};
+
+/// Names the data directory to a process that a test starts.
+const DIRECTORY: &str = "TALKTRACK_TEST_DIRECTORY";
+
+/// A process that writes until it is killed, and tells each message it got acknowledged.
+pub(crate) struct Process {
+    child: Child,
+    told: Receiver<Uuid>,
+    acknowledged: Vec<Uuid>,
+}
+
+impl Process {
+    pub(crate) fn start(data_dir: &Path) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args([
+            "--exact",
+            "crash::a_process_that_writes_until_it_is_killed",
+            "--ignored",
+            "--nocapture",
+        ]);
+        command.env(DIRECTORY, data_dir).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let (tell, told) = channel();
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if let Some(id) = line.strip_prefix("acknowledged ") {
+                    // A line that the kill cut short is no acknowledgement.
+                    Uuid::try_parse(id).ok().filter(|_| id.len() == 36).map(|id| tell.send(id));
+                }
+            }
+        });
+        Self { child, told, acknowledged: Vec::new() }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until so many messages are acknowledged.
+    pub(crate) async fn acknowledged(&mut self, count: usize) {
+        eventually("the process acknowledges messages", || {
+            self.acknowledged.extend(self.told.try_iter());
+            self.acknowledged.len() >= count
+        })
+        .await;
+    }
+
+    /// Kills it, and tells everything that it acknowledged.
+    pub(crate) fn kill(mut self) -> Vec<Uuid> {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.acknowledged.extend(self.told.iter());
+        std::mem::take(&mut self.acknowledged)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+#[ignore = "other tests start it as a process of its own"]
+async fn a_process_that_writes_until_it_is_killed() {
+    let Some(dir) = std::env::var_os(DIRECTORY) else { return };
+    let tracker = Tracker::open(Options::new(dir)).unwrap();
+    drop(tracker.start_session(new_session()).unwrap());
+    loop {
+        let receipts: Vec<_> = (0..7).map(|_| accept(&tracker, message("x".repeat(500)))).collect();
+        for receipt in receipts {
+            let id = receipt.id();
+            receipt.await.unwrap();
+            eprintln!("acknowledged {id}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_killed_process_acknowledged_is_there_once_and_the_next_start_works_at_once() {
+    let dir = dir();
+    let mut all = HashSet::new();
+    for round in 1..=3 {
+        let mut process = Process::start(dir.path());
+        process.acknowledged(40 * round).await;
+        all.extend(process.kill());
+        let tracker = Tracker::open(Options::new(dir.path())).expect("the next start works at once");
+        let rows = within(tracker.reader().messages(SESSION, None, 100_000)).await.unwrap();
+        let ids: HashSet<_> = rows.iter().map(|row| row.id).collect();
+        assert_eq!(ids.len(), rows.len(), "no message is there twice");
+        assert_eq!(all.difference(&ids).next(), None, "no acknowledged message is missing");
+        assert!(rows.iter().all(|row| row.content == "x".repeat(500)));
+        let session = within(tracker.reader().session(SESSION)).await.unwrap().unwrap();
+        assert_eq!((session.status, session.ended_at), (Status::Abandoned, session.last_event_at));
+        assert_eq!(session.message_count, rows.len() as u64);
+        assert_eq!(within(tracker.reader().audit()).await.unwrap().problems, [""; 0]);
+    }
+}
+
+/// Copies the files of a directory as they are, as a power cut would leave them.
+fn image_of(data_dir: &Path, into: &Path) {
+    for file in [DATABASE_FILE.to_owned(), format!("{DATABASE_FILE}-wal")] {
+        std::fs::copy(data_dir.join(&file), into.join(&file)).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_image_of_the_files_of_a_live_tracker_holds_everything_durable() {
+    let (live, image) = (dir(), dir());
+    let setup = Setup::sqlite(live.path());
+    let tracker = setup.open(setup.options()).unwrap();
+    let (open, ended) = (SESSION, Uuid::from_u128(2));
+    drop(tracker.start_session(new_session()).unwrap());
+    drop(tracker.start_session(NewSession::new(ended, USER)).unwrap());
+    for number in 0..300 {
+        drop(accept(&tracker, message(format!("message {number}"))));
+    }
+    drop(tracker.end_session(ended, "completed").unwrap());
+    within(tracker.flush()).await.unwrap();
+    image_of(live.path(), image.path());
+
+    let survivor = Setup::sqlite(image.path());
+    let survivor = survivor.open(survivor.options()).unwrap();
+    let rows = within(survivor.reader().messages(open, None, 1_000)).await.unwrap();
+    let original = within(tracker.reader().messages(open, None, 1_000)).await.unwrap();
+    assert_eq!(rows.len(), 300);
+    assert_eq!(rows, original);
+    let session = |tracker: &Tracker, id| {
+        let reader = tracker.reader();
+        async move { within(reader.session(id)).await.unwrap().unwrap() }
+    };
+    let abandoned = session(&survivor, open).await;
+    assert_eq!(
+        (abandoned.status, abandoned.ended_at),
+        (Status::Abandoned, rows.last().map(|row| row.created_at))
+    );
+    assert_eq!(abandoned.message_count, 300);
+    assert_eq!(session(&survivor, ended).await, session(&tracker, ended).await);
+    assert_eq!(survivor.health().books, tracker.health().books);
+    assert_eq!(within(survivor.reader().audit()).await.unwrap().problems, [""; 0]);
+    assert_eq!(session(&tracker, open).await.status, Status::Active, "the live one goes on");
+}
+
+#[tokio::test]
+async fn what_was_not_committed_when_the_files_were_copied_is_not_there() {
+    let (live, image) = (dir(), dir());
+    let tracker = Tracker::open(Options::new(live.path())).unwrap();
+    drop(tracker.start_session(new_session()).unwrap());
+    within(accept(&tracker, message("committed"))).await.unwrap();
+    // A transaction under way that is big enough to be partly in the log already.
+    let other = sqlite(live.path());
+    other.pragma_update(None, "cache_size", 1).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let spill = "INSERT INTO dead_letters (seq, reason, body, died_at) VALUES (?1, 'none', ?2, '')";
+    for seq in 0..50 {
+        other.execute(spill, rusqlite::params![seq, "x".repeat(10_000)]).unwrap();
+    }
+    let log = live.path().join(format!("{DATABASE_FILE}-wal"));
+    assert!(std::fs::metadata(log).unwrap().len() > 100_000, "the transaction has spilled into the log");
+    image_of(live.path(), image.path());
+    let survivor = Tracker::open(Options::new(image.path())).unwrap();
+    let audit = within(survivor.reader().audit()).await.unwrap();
+    assert_eq!((audit.messages, audit.problems), (1, vec![]));
+    let letters: u64 =
+        sqlite(image.path()).query_row("SELECT count(*) FROM dead_letters", [], |row| row.get(0)).unwrap();
+    assert_eq!(letters, 0);
+    other.execute_batch("ROLLBACK").unwrap();
+}

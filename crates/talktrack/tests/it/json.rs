@@ -1,0 +1,116 @@
+//! JSON is checked once, at the edge, and then carried as it is spelled.
+
+use serde_json::json;
+use talktrack::json::{InvalidJson, MAX_DEPTH, depth};
+use talktrack::message::TurnMetrics;
+use talktrack::{JsonArray, JsonObject};
+
+fn nested(levels: usize) -> String {
+    format!("{{\"a\":{}{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1))
+}
+
+#[test]
+fn json_may_be_nested_up_to_the_limit_and_no_deeper() {
+    assert_eq!(depth(&nested(MAX_DEPTH)), MAX_DEPTH);
+    JsonObject::parse(&nested(MAX_DEPTH)).expect("the limit is within it");
+    assert_eq!(JsonObject::parse(&nested(MAX_DEPTH + 1)), Err(InvalidJson::TooDeep));
+    assert_eq!(JsonObject::parse(&nested(100_000)), Err(InvalidJson::TooDeep), "and no stack overflows");
+    let objects = format!("[{}1{}]", "{\"a\":".repeat(MAX_DEPTH), "}".repeat(MAX_DEPTH));
+    assert_eq!(JsonArray::parse(&objects), Err(InvalidJson::TooDeep));
+    let open = "[".repeat(50_000);
+    assert_eq!(JsonArray::parse(&open), Err(InvalidJson::TooDeep));
+}
+
+#[test]
+fn brackets_inside_strings_nest_nothing() {
+    let text = format!("{{\"{}\":\"\\\"{}\\\\\"}}", "[{".repeat(500), "{[".repeat(500));
+    assert_eq!(depth(&text), 1);
+    let parsed = JsonObject::parse(&text).unwrap();
+    assert_eq!(parsed.to_value()["[{".repeat(500).as_str()], format!("\"{}\\", "{[".repeat(500)));
+    assert_eq!((depth("[[],[[]],{}]"), depth("1"), depth("")), (3, 0, 0));
+}
+
+#[test]
+fn half_a_surrogate_pair_is_refused_wherever_it_stands() {
+    for bad in [
+        r#"{"a":"\ud83d"}"#,
+        r#"{"a":"\ude00"}"#,
+        r#"{"a":"\ud83dx"}"#,
+        r#"{"a":"\ude00\ud83d"}"#,
+        r#"{"a":"\ud83d\ud83d"}"#,
+        r#"{"\ud83d":1}"#,
+        r#"{"a":[[{"b":"\uD83D"}]]}"#,
+        r#"{"a":"\u12"}"#,
+    ] {
+        let refused = JsonObject::parse(bad);
+        assert!(matches!(refused, Err(InvalidJson::Syntax(_))), "{bad}: {refused:?}");
+    }
+    let whole = JsonObject::parse(r#"{"a":"\ud83d\ude00","b":"\\ud83d"}"#).unwrap();
+    assert_eq!(serde_json::Value::Object(whole.to_value()), json!({"a": "\u{1F600}", "b": "\\ud83d"}));
+}
+
+#[test]
+fn what_is_no_json_or_of_another_type_is_refused_with_the_reason() {
+    let wrong_type = InvalidJson::WrongType;
+    for other in ["[]", "null", "1", "\"{}\"", "true", "", "  "] {
+        assert_eq!(JsonObject::parse(other), Err(wrong_type("object")), "{other:?}");
+    }
+    for other in ["{}", "null", ""] {
+        assert_eq!(JsonArray::parse(other), Err(wrong_type("array")), "{other:?}");
+    }
+    for broken in [
+        "{",
+        "{}}",
+        "{\"a\"}",
+        "{\"a\":1,}",
+        "{'a':1}",
+        "{\"a\":1} x",
+        "{\"a\":NaN}",
+        "{\"a\":01}",
+        "{\"a\":\"\n\"}",
+    ] {
+        assert!(matches!(JsonObject::parse(broken), Err(InvalidJson::Syntax(_))), "{broken:?}");
+    }
+    assert_eq!(JsonObject::parse("[]").unwrap_err().to_string(), "must be a JSON object");
+    assert_eq!(JsonArray::parse("{}").unwrap_err().to_string(), "must be a JSON array");
+}
+
+#[test]
+fn json_is_carried_as_it_is_spelled_surrounding_space_aside() {
+    let spelled = r#"{ "b" : 1.0 ,"a":1e3, "b":2,"big":98765432109876543210,"s":"\u0041\/" }"#;
+    let parsed = JsonObject::parse(&format!("\n\t {spelled} \r\n")).unwrap();
+    assert_eq!(parsed.as_str(), spelled);
+    assert_eq!(serde_json::to_string(&parsed).unwrap(), spelled);
+    assert_eq!(serde_json::from_str::<JsonObject>(spelled).unwrap(), parsed);
+    assert!(serde_json::from_str::<JsonObject>("[1]").is_err());
+    assert!(serde_json::from_str::<JsonArray>(r#"["\ud83d"]"#).is_err());
+}
+
+#[test]
+fn a_map_becomes_the_object_it_was() {
+    let map = json!({"a\"b\\\n": [1, null, {"\u{0}": "\u{1F600}"}], "": -1.5}).as_object().unwrap().clone();
+    let object = JsonObject::from(&map);
+    assert_eq!(object.to_value(), map);
+    assert_eq!(JsonObject::parse(object.as_str()).unwrap(), object);
+    assert_eq!(JsonObject::from(&serde_json::Map::new()).as_str(), "{}");
+}
+
+#[test]
+fn the_known_metrics_have_their_types_and_unknown_ones_are_kept() {
+    let metrics = |text: &str| TurnMetrics::try_from(JsonObject::parse(text).unwrap());
+    let numbers = "stt_ms eou_ms llm_ttft_ms tts_ttfb_ms e2e_ms heard_ms audio_start_ms audio_end_ms input_tokens \
+                   output_tokens confidence";
+    for key in numbers.split_whitespace() {
+        metrics(&format!("{{\"{key}\":1.5}}")).expect("a number");
+        metrics(&format!("{{\"{key}\":null}}")).expect("nothing known");
+        let refused = metrics(&format!("{{\"{key}\":\"1\"}}")).expect_err("no number");
+        assert_eq!(refused.to_string(), format!("metrics: {key}: must be a number"));
+    }
+    for key in ["model", "provider", "language"] {
+        metrics(&format!("{{\"{key}\":\"x\"}}")).expect("a string");
+        let refused = metrics(&format!("{{\"{key}\":1}}")).expect_err("no string");
+        assert_eq!(refused.to_string(), format!("metrics: {key}: must be a string"));
+    }
+    let own = r#"{"own": {"nested": [1]}, "stt_ms": 12}"#;
+    assert_eq!(metrics(own).unwrap().as_json().as_str(), own);
+}

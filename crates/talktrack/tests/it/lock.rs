@@ -1,0 +1,105 @@
+//! One process at a time has a data directory, and a file is opened only by a talktrack that knows its schema.
+
+use std::fs::File;
+use std::path::Path;
+
+use talktrack::{OpenError, Options, Tracker};
+
+use crate::crash::Process;
+use crate::support::{dir, new_session, sqlite, within};
+
+/// Why the directory cannot be had.
+fn refusal(dir: &Path) -> OpenError {
+    Tracker::open(Options::new(dir)).err().expect("the directory is taken")
+}
+
+#[tokio::test]
+async fn a_second_tracker_in_the_same_process_is_refused_and_told_who_has_the_directory() {
+    let dir = dir();
+    let first = Tracker::open(Options::new(dir.path())).unwrap();
+    let OpenError::Locked { path, holder } = refusal(dir.path()) else { panic!("another error") };
+    assert_eq!(path, dir.path());
+    assert!(holder.contains(&format!("process {} ", std::process::id())), "{holder}");
+    let error = refusal(dir.path()).to_string();
+    assert!(error.contains(&holder) && error.contains("stop it, or choose another data_dir"), "{error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    within(first.start_session(new_session()).unwrap().durable()).await.expect("the first goes on");
+    drop(first);
+    drop(Tracker::open(Options::new(dir.path())).expect("the directory is free at once"));
+}
+
+#[test]
+fn a_lock_file_that_does_not_name_its_holder_still_locks() {
+    let dir = dir();
+    let file = File::create(dir.path().join("LOCK")).unwrap();
+    file.try_lock().unwrap();
+    let OpenError::Locked { holder, .. } = refusal(dir.path()) else { panic!("another error") };
+    assert_eq!(holder, "another process");
+    drop(file);
+    drop(Tracker::open(Options::new(dir.path())).expect("the file alone locks nothing"));
+}
+
+#[test]
+fn two_data_directories_cannot_share_one_database_file() {
+    let (home, other) = (dir(), dir());
+    let first = Tracker::open(Options::new(home.path())).unwrap();
+    let elsewhere = Options {
+        database_file: Some(home.path().join(talktrack::DATABASE_FILE)),
+        ..Options::new(other.path())
+    };
+    let refused = Tracker::open(elsewhere.clone()).err().expect("the file is taken");
+    assert!(matches!(refused, OpenError::Locked { .. }), "{refused}");
+    drop(first);
+    drop(Tracker::open(elsewhere).expect("the file is free"));
+}
+
+#[tokio::test]
+async fn another_process_holds_the_directory_until_it_is_killed() {
+    let dir = dir();
+    let mut process = Process::start(dir.path());
+    process.acknowledged(1).await;
+    let OpenError::Locked { holder, .. } = refusal(dir.path()) else { panic!("another error") };
+    assert!(holder.contains(&format!("process {} ", process.id())), "{holder}");
+    process.kill();
+    drop(Tracker::open(Options::new(dir.path())).expect("a killed process holds nothing"));
+}
+
+#[test]
+fn a_file_of_a_newer_talktrack_is_left_alone() {
+    let dir = dir();
+    drop(Tracker::open(Options::new(dir.path())).unwrap());
+    sqlite(dir.path()).pragma_update(None, "user_version", 99).unwrap();
+    let error = refusal(dir.path());
+    let OpenError::NewerSchema { path, found, known } = &error else { panic!("another error: {error}") };
+    assert_eq!(
+        (path.as_path(), *found, *known),
+        (dir.path().join(talktrack::DATABASE_FILE).as_path(), 99, 1)
+    );
+    assert!(error.to_string().contains("schema version 99"), "{error}");
+    let version: i64 = sqlite(dir.path()).query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+    assert_eq!(version, 99);
+}
+
+#[test]
+fn a_file_that_is_no_database_is_refused_by_its_name() {
+    let dir = dir();
+    let file = dir.path().join(talktrack::DATABASE_FILE);
+    std::fs::write(&file, "not a database ".repeat(1_000)).unwrap();
+    let error = refusal(dir.path());
+    assert!(matches!(&error, OpenError::Database { path, .. } if *path == file), "{error}");
+    assert!(error.to_string().contains("talktrack.db"), "{error}");
+    assert!(std::fs::read_to_string(&file).unwrap().starts_with("not a database"), "it is left as it was");
+}
+
+#[test]
+fn a_data_directory_is_made_and_one_that_cannot_be_is_named() {
+    let dir = dir();
+    let deep = dir.path().join("not/yet/there");
+    drop(Tracker::open(Options::new(&deep)).unwrap());
+    assert!(deep.join(talktrack::DATABASE_FILE).exists());
+    let file = dir.path().join("file");
+    std::fs::write(&file, "in the way").unwrap();
+    let error = refusal(&file);
+    assert!(matches!(error, OpenError::Io { .. }), "{error}");
+    assert!(error.to_string().contains(file.to_str().unwrap()), "{error}");
+}

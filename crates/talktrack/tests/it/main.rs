@@ -1,0 +1,19 @@
+//! Tests of the library, at its public surface.
+
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod conformance;
+mod tracker;
+mod receipts;
+mod refusals;
+mod shutdown;
+mod lock;
+mod crash;
+mod outbox;
+mod poison;
+mod corruption;
+mod sessions;
+mod text;
+mod json;
+mod layout;
+mod support;

@@ -1,0 +1,282 @@
+//! The journal as the outbox of a remote store that comes and goes. The callers notice nothing of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use talktrack::store::memory::MemoryStore;
+use talktrack::store::{Class, Read as _};
+use talktrack::testing::{Setup, eventually};
+use talktrack::{Message, NewSession, NotDurable, Options, Reason, Role, Status, Tracker};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::support::{
+    SESSION, USER, accept, assert_pending, dir, message, new_session, remote, store_error, value, within,
+};
+
+/// A tracker whose store answers every write with this error until it is mended.
+async fn with_store_away(dir: &TempDir, class: Class) -> (Setup, Tracker, MemoryStore) {
+    let (setup, store) = remote(dir);
+    let tracker = setup.open(setup.options()).unwrap();
+    store.fail_when(move |_| Some(store_error(class, "the store is away")));
+    within(tracker.start_session(new_session()).unwrap().durable()).await.expect("durable without the store");
+    (setup, tracker, store)
+}
+
+async fn contents(store: &MemoryStore, session: Uuid) -> Vec<String> {
+    store.messages(session, None, 100_000).await.unwrap().into_iter().map(|row| row.content).collect()
+}
+
+fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|number| format!("message {number}")).collect()
+}
+
+async fn nobody_notices_a_store_that_is_away(class: Class) {
+    let dir = dir();
+    let (_, tracker, store) = with_store_away(&dir, class).await;
+    for text in numbers(0..50) {
+        within(accept(&tracker, message(text))).await.expect("durable without the store");
+    }
+    let end = within(tracker.end_session(SESSION, "completed").unwrap().durable()).await;
+    assert_eq!(end.expect("durable without the store").message_count, 50);
+    eventually("health says why", || tracker.health().store.is_some()).await;
+    let health = tracker.health();
+    assert_eq!((health.store.as_deref(), health.journal), (Some("the store is away"), None));
+    assert_eq!((health.books.durable, health.books.stored, health.books.pending()), (50, 0, 50));
+    assert_pending(tracker.flush_to_store(), "nothing has reached the store").await;
+    assert_eq!(store.session(SESSION).await.unwrap(), None);
+
+    store.mend();
+    within(tracker.flush_to_store()).await.unwrap();
+    assert_eq!(contents(&store, SESSION).await, numbers(0..50));
+    let row = store.session(SESSION).await.unwrap().unwrap();
+    assert_eq!((row.status, row.message_count), (Status::Ended, 50));
+    let health = tracker.health();
+    assert_eq!((health.store, health.books.stored, health.books.dead_lettered), (None, 50, 0));
+    assert_eq!(health.books.journal_bytes, 0);
+}
+
+#[tokio::test]
+async fn nobody_notices_a_store_that_cannot_be_reached_for_a_while() {
+    nobody_notices_a_store_that_is_away(Class::Transient).await;
+}
+
+#[tokio::test]
+async fn nobody_notices_a_store_that_takes_no_row_until_it_is_mended() {
+    nobody_notices_a_store_that_is_away(Class::Systemic).await;
+}
+
+#[tokio::test]
+async fn a_store_that_fails_now_and_then_gets_everything_once_and_in_order() {
+    let dir = dir();
+    let (setup, store) = remote(&dir);
+    let mut writes = 0;
+    store.fail_when(move |_| {
+        writes += 1;
+        (writes % 3 != 0).then(|| store_error(Class::Transient, "try again"))
+    });
+    let tracker = setup.open(setup.options()).unwrap();
+    let sessions: Vec<_> = (1..=8).map(Uuid::from_u128).collect();
+    for &session in &sessions {
+        drop(tracker.start_session(NewSession::new(session, USER)).unwrap());
+    }
+    for text in numbers(0..200) {
+        for &session in &sessions {
+            drop(accept(&tracker, Message::new(session, Role::User, &text)));
+        }
+    }
+    within(tracker.flush_to_store()).await.unwrap();
+    for &session in &sessions {
+        assert_eq!(contents(&store, session).await, numbers(0..200));
+    }
+    assert_eq!(tracker.health().books.stored, 1_600);
+}
+
+#[tokio::test]
+async fn a_full_outbox_survives_a_restart_and_drains_in_order() {
+    let dir = dir();
+    let (setup, tracker, store) = with_store_away(&dir, Class::Transient).await;
+    for text in numbers(0..1_200) {
+        drop(accept(&tracker, message(text)));
+    }
+    within(tracker.shutdown(Duration::from_secs(20))).await.expect("a shutdown does not wait for the store");
+    drop(tracker);
+    assert_eq!(value::<u64>(dir.path(), "SELECT count(*) FROM journal WHERE message_id IS NOT NULL"), 1_200);
+    assert_eq!(store.session(SESSION).await.unwrap(), None);
+
+    // Down at the start, too: no reason not to start, and what comes now comes after what waits.
+    let tracker = setup.open(setup.options()).unwrap();
+    assert_eq!(tracker.health().books.pending(), 1_200);
+    for text in numbers(1_200..1_500) {
+        drop(accept(&tracker, message(text)));
+    }
+    within(tracker.flush()).await.unwrap();
+    store.mend();
+    within(tracker.flush_to_store()).await.unwrap();
+    assert_eq!(contents(&store, SESSION).await, numbers(0..1_500));
+    let row = store.session(SESSION).await.unwrap().unwrap();
+    assert_eq!((row.message_count, row.end_reason.as_deref()), (1_500, Some("shutdown")));
+    assert_eq!(value::<u64>(dir.path(), "SELECT count(*) FROM journal"), 0);
+}
+
+#[tokio::test]
+async fn a_full_outbox_drains_after_a_restart_although_nothing_new_arrives() {
+    let dir = dir();
+    let (setup, tracker, store) = with_store_away(&dir, Class::Systemic).await;
+    for text in numbers(0..10) {
+        within(accept(&tracker, message(text))).await.unwrap();
+    }
+    drop(tracker);
+    store.mend();
+    let tracker = setup.open(setup.options()).unwrap();
+    eventually("the outbox is empty", || tracker.health().books.pending() == 0).await;
+    assert_eq!(contents(&store, SESSION).await, numbers(0..10));
+}
+
+#[tokio::test]
+async fn more_than_the_writer_takes_at_once_drains_in_order() {
+    let dir = dir();
+    let (setup, store) = remote(&dir);
+    let away = Arc::new(AtomicBool::new(true));
+    let switch = Arc::clone(&away);
+    store.fail_when(move |_| switch.load(Ordering::Relaxed).then(|| store_error(Class::Transient, "away")));
+    let tracker = setup.open(setup.options()).unwrap();
+    let sessions = [1, 2, 3].map(Uuid::from_u128);
+    for session in sessions {
+        drop(tracker.start_session(NewSession::new(session, USER)).unwrap());
+    }
+    // 15,000 records, where the writer keeps 10,000 in memory.
+    for text in numbers(0..5_000) {
+        for session in sessions {
+            let mut said = Message::new(session, Role::User, &text);
+            while let Err(refused) = tracker.track_message(said) {
+                assert_eq!(refused.reason, Reason::QueueFull);
+                said = refused.returned;
+                within(tracker.flush()).await.unwrap();
+            }
+        }
+    }
+    within(tracker.flush()).await.unwrap();
+    assert_eq!(tracker.health().books.pending(), 15_000);
+    away.store(false, Ordering::Relaxed);
+    within(tracker.flush_to_store()).await.unwrap();
+    for session in sessions {
+        assert_eq!(contents(&store, session).await, numbers(0..5_000));
+    }
+    assert_eq!(tracker.health().books.stored, 15_000);
+}
+
+#[tokio::test]
+async fn an_outbox_that_has_grown_to_its_limit_refuses_until_there_is_room() {
+    let dir = dir();
+    let (setup, store) = remote(&dir);
+    store.fail_when(|_| Some(store_error(Class::Transient, "away")));
+    let options = Options { journal_max_bytes: 20_000, ..setup.options() };
+    let tracker = setup.open(options).unwrap();
+    within(tracker.start_session(new_session()).unwrap().durable()).await.unwrap();
+    let text = |number: usize| format!("message {number} {}", "x".repeat(1_000));
+    let mut taken = 0;
+    let refused = loop {
+        match tracker.track_message(message(text(taken))) {
+            Ok(receipt) => within(receipt).await.unwrap(),
+            Err(refused) => break refused,
+        }
+        taken += 1;
+        assert!(taken < 30, "20,000 bytes are full after 30,000");
+    };
+    assert_eq!((&refused.reason, refused.reason.code()), (&Reason::JournalFull, "journal_full"));
+    assert_eq!(refused.returned, message(text(taken)), "the very message comes back");
+    assert!(taken >= 10, "20,000 bytes hold more than {taken} messages of 1,000");
+    within(tracker.end_session(SESSION, "completed").unwrap().durable())
+        .await
+        .expect("an end is never turned away");
+
+    store.mend();
+    within(tracker.flush_to_store()).await.unwrap();
+    let mut last = Some(refused.returned);
+    eventually("there is room again", || match tracker.track_message(last.take().unwrap()) {
+        Ok(_) => true,
+        Err(refused) => {
+            last = Some(refused.returned);
+            false
+        }
+    })
+    .await;
+    within(tracker.flush_to_store()).await.unwrap();
+    assert_eq!(contents(&store, SESSION).await, (0..=taken).map(text).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn ids_are_kept_apart_while_their_messages_still_wait() {
+    let dir = dir();
+    let (setup, tracker, store) = with_store_away(&dir, Class::Transient).await;
+    let draft = |revision, text| Message { id: Some(Uuid::from_u128(1)), revision, ..message(text) };
+    let track = async |tracker: &Tracker, said| within(accept(tracker, said)).await;
+    assert_eq!(track(&tracker, draft(0, "first")).await, Ok(()));
+    assert_eq!(track(&tracker, draft(0, "first")).await, Ok(()), "a repetition");
+    assert_eq!(track(&tracker, draft(0, "not the first")).await, Err(NotDurable::IdConflict));
+    assert_eq!(track(&tracker, draft(1, "second")).await, Ok(()), "a revision");
+    assert_eq!(track(&tracker, draft(1, "not the second")).await, Err(NotDurable::IdConflict));
+    drop(tracker);
+    let tracker = setup.open(setup.options()).unwrap();
+    assert_eq!(track(&tracker, draft(0, "first")).await, Ok(()), "a repetition after a restart");
+    assert_eq!(track(&tracker, draft(1, "not the second")).await, Err(NotDurable::IdConflict));
+    assert_eq!(tracker.health().books.durable, 4);
+    store.mend();
+    within(tracker.flush_to_store()).await.unwrap();
+    let rows = store.messages(SESSION, None, 10).await.unwrap();
+    assert_eq!(
+        rows.iter().map(|row| (row.content.as_str(), row.revision)).collect::<Vec<_>>(),
+        [("second", 1)]
+    );
+    let books = tracker.health().books;
+    assert_eq!((books.durable, books.stored, books.dead_lettered), (4, 4, 0));
+    assert_eq!(store.session(SESSION).await.unwrap().unwrap().message_count, 1);
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_was_lost_is_repeated_without_doubling_anything() {
+    let dir = dir();
+    let (setup, tracker, store) = with_store_away(&dir, Class::Transient).await;
+    for text in numbers(0..20) {
+        within(accept(&tracker, message(text))).await.unwrap();
+    }
+    within(tracker.shutdown(Duration::from_secs(20))).await.unwrap();
+    drop(tracker);
+    // The journal as it was before the store had anything: whatever the store gets from it now, it gets a second time later.
+    let image = talktrack_file(&dir);
+    store.mend();
+    let tracker = setup.open(setup.options()).unwrap();
+    within(tracker.flush_to_store()).await.unwrap();
+    drop(tracker);
+    let before = (store.session(SESSION).await.unwrap(), store.messages(SESSION, None, 100).await.unwrap());
+    assert_eq!(before.1.len(), 20);
+    std::fs::write(dir.path().join(talktrack::DATABASE_FILE), image).unwrap();
+    let tracker = setup.open(setup.options()).unwrap();
+    within(tracker.flush_to_store()).await.unwrap();
+    let after = (store.session(SESSION).await.unwrap(), store.messages(SESSION, None, 100).await.unwrap());
+    assert_eq!(after.1, before.1);
+    let figures = |row: Option<talktrack::store::SessionRow>| row.map(|row| (row.message_count, row.status));
+    assert_eq!(figures(after.0), figures(before.0));
+    assert_eq!((tracker.health().books.stored, tracker.health().books.dead_lettered), (20, 0));
+}
+
+/// The bytes of a closed data directory's file, which has no log beside it.
+fn talktrack_file(dir: &TempDir) -> Vec<u8> {
+    let log = dir.path().join(format!("{}-wal", talktrack::DATABASE_FILE));
+    assert!(!log.exists(), "a file that was closed has no log");
+    std::fs::read(dir.path().join(talktrack::DATABASE_FILE)).unwrap()
+}
+
+#[tokio::test]
+async fn flushing_to_a_store_that_is_away_says_stopped_when_the_tracker_stops() {
+    let dir = dir();
+    let (_, tracker, _) = with_store_away(&dir, Class::Transient).await;
+    within(accept(&tracker, message("waits"))).await.unwrap();
+    let flushing = tracker.clone();
+    let flushing = tokio::spawn(async move { flushing.flush_to_store().await });
+    within(tracker.shutdown(Duration::from_secs(20))).await.unwrap();
+    assert_eq!(within(flushing).await.unwrap(), Err(NotDurable::Stopped));
+    assert_eq!(within(tracker.flush_to_store()).await, Err(NotDurable::Stopped));
+}

@@ -1,0 +1,191 @@
+//! Refusals at the door: typed, immediate, and the message comes back.
+
+use std::time::Duration;
+
+use talktrack::testing::{Setup, eventually};
+use talktrack::{JsonObject, Kind, Message, NewSession, Options, Reason, Refused, Role, Timestamp, Tracker};
+use uuid::Uuid;
+
+use crate::support::{SESSION, StuckDisk, USER, accept, dir, message, new_session, within};
+
+fn refusal(tracker: &Tracker, message: Message) -> Refused<Message> {
+    tracker.track_message(message).expect_err("the message is refused")
+}
+
+/// A tracker whose journal is stuck with one message in its hands, so that the queue is empty and stays as it is filled.
+async fn stuck(dir: &tempfile::TempDir, options: Options) -> (Tracker, StuckDisk) {
+    let tracker = Tracker::open(options).unwrap();
+    within(tracker.start_session(new_session()).unwrap().durable()).await.unwrap();
+    let stuck = StuckDisk::of(dir.path());
+    drop(accept(&tracker, message("in the journal's hands")));
+    eventually("the journal takes the message", || tracker.queue_depth() == 0).await;
+    (tracker, stuck)
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_and_hands_the_very_message_back() {
+    let dir = dir();
+    let options = Options { queue_capacity: 10, ..Options::new(dir.path()) };
+    let (tracker, stuck) = stuck(&dir, options).await;
+    let receipts: Vec<_> = (0..10).map(|n| accept(&tracker, message(format!("message {n}")))).collect();
+    assert_eq!(tracker.queue_depth(), 10);
+    let one_more = Message {
+        id: Some(Uuid::from_u128(7)),
+        external_id: Some("own".into()),
+        metadata: Some(JsonObject::parse(r#"{ "spelled" : "so" }"#).unwrap()),
+        created_at: Some("2026-01-02T03:04:05Z".parse().unwrap()),
+        ..message("one more")
+    };
+    for _ in 0..3 {
+        let refused = refusal(&tracker, one_more.clone());
+        assert_eq!(refused, Refused { reason: Reason::QueueFull, returned: one_more.clone() });
+        assert_eq!(refused.reason.code(), "queue_full");
+    }
+    let session =
+        NewSession { metadata: one_more.metadata.clone(), ..NewSession::new(Uuid::from_u128(8), USER) };
+    let refused = tracker.start_session(session.clone()).expect_err("a session's start is refused too");
+    assert_eq!(refused, Refused { reason: Reason::QueueFull, returned: session });
+    let keys = JsonObject::parse(r#"{"a":1}"#).unwrap();
+    let refused = tracker.update_session(SESSION, keys.clone()).expect_err("and so is an update");
+    assert_eq!(refused, Refused { reason: Reason::QueueFull, returned: keys });
+
+    drop(stuck);
+    for receipt in receipts {
+        within(receipt).await.expect("what was accepted becomes durable");
+    }
+    within(accept(&tracker, one_more)).await.expect("and there is room again");
+    let rows = within(tracker.reader().messages(SESSION, None, 100)).await.unwrap();
+    assert_eq!(rows.len(), 12);
+    assert_eq!(
+        within(tracker.reader().session(Uuid::from_u128(8))).await.unwrap(),
+        None,
+        "refused is refused"
+    );
+}
+
+#[tokio::test]
+async fn a_session_can_be_ended_although_the_queue_is_full() {
+    let dir = dir();
+    let (tracker, stuck) = stuck(&dir, Options { queue_capacity: 2, ..Options::new(dir.path()) }).await;
+    let receipts = [accept(&tracker, message("one")), accept(&tracker, message("two"))];
+    assert_eq!(refusal(&tracker, message("three")).reason, Reason::QueueFull);
+    let end = tracker.end_session(SESSION, "completed").expect("an end is never turned away");
+    drop(stuck);
+    for receipt in receipts {
+        within(receipt).await.unwrap();
+    }
+    assert_eq!(within(end.durable()).await.unwrap().message_count, 3);
+}
+
+#[tokio::test]
+async fn a_queue_full_of_bytes_refuses_what_does_not_fit() {
+    let dir = dir();
+    let (tracker, stuck) = stuck(&dir, Options { queue_bytes: 1_000, ..Options::new(dir.path()) }).await;
+    let text = |bytes| message("x".repeat(bytes));
+    let mut receipts = vec![accept(&tracker, text(600)), accept(&tracker, text(300))];
+    let too_much = Message { audio_url: Some("y".repeat(51)), ..text(50) };
+    assert_eq!(
+        refusal(&tracker, too_much.clone()),
+        Refused { reason: Reason::QueueFull, returned: too_much }
+    );
+    let just_fits = Message { audio_url: Some("y".repeat(50)), ..text(50) };
+    receipts.push(accept(&tracker, just_fits));
+    assert_eq!(refusal(&tracker, text(1)).reason, Reason::QueueFull);
+    drop(stuck);
+    for receipt in receipts {
+        within(receipt).await.unwrap();
+    }
+    within(accept(&tracker, text(1_000))).await.expect("the bytes are given back");
+}
+
+#[tokio::test]
+async fn a_message_over_the_limit_is_refused_all_its_text_together() {
+    let dir = dir();
+    let tracker = Tracker::open(Options { max_message_bytes: 100, ..Options::new(dir.path()) }).unwrap();
+    within(tracker.start_session(new_session()).unwrap().durable()).await.unwrap();
+    let limit = |extra| Message {
+        external_id: Some("e".repeat(10)),
+        audio_url: Some("a".repeat(10)),
+        content_generated: Some("g".repeat(10)),
+        metadata: Some(JsonObject::parse(&format!("{{\"k\":\"{}\"}}", "m".repeat(12))).unwrap()),
+        ..message("\u{e9}".repeat(25) + extra)
+    };
+    within(accept(&tracker, limit(""))).await.expect("100 bytes are at the limit");
+    let refused = refusal(&tracker, limit("x"));
+    assert_eq!(refused, Refused { reason: Reason::TooLarge { size: 101, limit: 100 }, returned: limit("x") });
+    assert_eq!(refused.reason.code(), "too_large");
+    assert_eq!(refused.to_string(), "the message has 101 bytes, the limit is 100");
+}
+
+#[tokio::test]
+async fn an_invalid_message_is_refused_with_the_name_of_its_field() {
+    let dir = dir();
+    let setup = Setup::sqlite(dir.path());
+    let tracker = setup.open(setup.options()).unwrap();
+    within(tracker.start_session(new_session()).unwrap().durable()).await.unwrap();
+    let now = talktrack::clock::Clock::now(setup.clock());
+    let in_a_day = now.plus(Duration::from_secs(24 * 60 * 60));
+    let later = Timestamp::from_micros(in_a_day.as_micros() + 1).unwrap();
+    let invalid = [
+        ("content: must not be empty", message("")),
+        (
+            "created_at: lies more than a day in the future",
+            Message { created_at: Some(later), ..message("x") },
+        ),
+        ("external_id: must not be empty", Message { external_id: Some(String::new()), ..message("x") }),
+        (
+            "external_id: must be at most 256 bytes",
+            Message { external_id: Some("x".repeat(257)), ..message("x") },
+        ),
+        ("revision: must be at most 2147483647", Message { revision: 1 << 31, ..message("x") }),
+    ];
+    for (problem, message) in invalid {
+        let refused = refusal(&tracker, message.clone());
+        assert_eq!((refused.to_string().as_str(), refused.reason.code()), (problem, "invalid_message"));
+        assert_eq!(refused.returned, message, "{problem}");
+    }
+    let valid = [
+        Message { created_at: Some(in_a_day), ..message("a day ahead") },
+        Message { external_id: Some("x".repeat(256)), ..message("a long name") },
+        Message { revision: i32::MAX.unsigned_abs(), ..message("many revisions") },
+        Message { kind: Kind::Event, ..message("") },
+        Message { content_generated: Some("never spoken".into()), ..message("") },
+        Message { parts: Some(talktrack::JsonArray::parse("[]").unwrap()), ..message("") },
+        Message { role: Role::Tool, kind: Kind::ToolResult, ..message("") },
+    ];
+    for message in valid {
+        within(accept(&tracker, message)).await.expect("at the limit is within it");
+    }
+    assert_eq!(tracker.health().books.stored, 7);
+}
+
+#[tokio::test]
+async fn a_session_with_a_bad_name_is_refused_and_comes_back() {
+    let dir = dir();
+    let tracker = Tracker::open(Options::new(dir.path())).unwrap();
+    let bad = [
+        ("external_id: must not be empty", NewSession::named("", USER)),
+        ("external_id: must be at most 256 bytes", NewSession::named("x".repeat(257), USER)),
+    ];
+    for (problem, session) in bad {
+        let refused = tracker.start_session(session.clone()).expect_err("the session is refused");
+        assert_eq!((refused.to_string().as_str(), refused.returned), (problem, session));
+    }
+    assert_eq!(tracker.sessions_in_memory(), 0);
+}
+
+#[tokio::test]
+async fn a_refused_session_leaves_nothing_in_memory() {
+    let dir = dir();
+    let (tracker, stuck) = stuck(&dir, Options { queue_capacity: 1, ..Options::new(dir.path()) }).await;
+    let receipt = accept(&tracker, message("fills the queue"));
+    let refused =
+        tracker.start_session(NewSession::new(Uuid::from_u128(9), USER)).expect_err("the queue is full");
+    assert_eq!((refused.reason, tracker.sessions_in_memory()), (Reason::QueueFull, 1));
+    drop(stuck);
+    within(receipt).await.unwrap();
+    let other_user = NewSession::new(Uuid::from_u128(9), Uuid::from_u128(0xb1));
+    within(tracker.start_session(other_user).unwrap().durable())
+        .await
+        .expect("the id is still free for anyone");
+}

@@ -1,0 +1,168 @@
+//! Sessions in memory: connections, signs of life, owners.
+
+use std::time::Duration;
+
+use talktrack::testing::{Setup, Trial};
+use talktrack::{JsonObject, NewSession, NotDurable, Options, Reason, Role, Started, Status};
+use uuid::Uuid;
+
+use crate::support::{SESSION, USER, dir, new_session, within};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn trial(dir: &tempfile::TempDir) -> Trial {
+    Trial::open(Setup::sqlite(dir.path()))
+}
+
+#[tokio::test]
+async fn a_session_with_two_connections_ends_with_the_last_of_them() {
+    let dir = dir();
+    let mut trial = trial(&dir);
+    assert_eq!(trial.start(new_session()).await, Started { resumed: false });
+    assert_eq!(trial.start(new_session()).await, Started { resumed: true });
+    trial.say(SESSION, Role::User, "hello").await;
+    assert!(trial.tracker().disconnect(SESSION).unwrap().is_none(), "one connection is left");
+    trial.settled().await;
+    assert_eq!(trial.session(SESSION).await.status, Status::Active);
+    trial.wait(MINUTE);
+    let ended = trial.tracker().disconnect(SESSION).unwrap().expect("that was the last connection");
+    assert_eq!(within(ended.durable()).await.unwrap().message_count, 1);
+    let row = trial.session(SESSION).await;
+    assert_eq!((row.status, row.end_reason.as_deref()), (Status::Ended, Some("disconnect")));
+    assert_eq!(row.ended_at, Some(trial.now()));
+    assert!(trial.tracker().disconnect(SESSION).unwrap().is_none(), "there is nothing left to end");
+}
+
+#[tokio::test]
+async fn a_disconnect_after_the_end_changes_nothing() {
+    let dir = dir();
+    let trial = trial(&dir);
+    trial.start(new_session()).await;
+    trial.end(SESSION, "completed").await;
+    let before = trial.session(SESSION).await;
+    trial.wait(MINUTE / 2);
+    assert!(trial.tracker().disconnect(SESSION).unwrap().is_none());
+    assert!(
+        trial.tracker().disconnect(Uuid::from_u128(77)).unwrap().is_none(),
+        "nor does one of an unknown session"
+    );
+    trial.settled().await;
+    assert_eq!(trial.session(SESSION).await, before);
+}
+
+#[tokio::test]
+async fn a_session_that_reconnects_counts_its_connections_anew() {
+    let dir = dir();
+    let trial = trial(&dir);
+    trial.start(new_session()).await;
+    trial.start(new_session()).await;
+    trial.end(SESSION, "completed").await;
+    trial.start(new_session()).await;
+    let ended =
+        trial.tracker().disconnect(SESSION).unwrap().expect("the one connection since the end is gone");
+    within(ended.durable()).await.unwrap();
+    assert_eq!(trial.session(SESSION).await.end_reason.as_deref(), Some("disconnect"));
+}
+
+#[tokio::test]
+async fn a_connection_that_lives_keeps_its_silent_session_from_being_abandoned() {
+    let dir = dir();
+    let trial = trial(&dir);
+    trial.start(new_session()).await;
+    for _ in 0..5 {
+        trial.wait(29 * MINUTE);
+        trial.tracker().keep_alive(SESSION);
+        trial.tracker().sweep();
+    }
+    trial.settled().await;
+    assert_eq!(trial.session(SESSION).await.status, Status::Active);
+    trial.wait(30 * MINUTE);
+    trial.tracker().sweep();
+    trial.settled().await;
+    let row = trial.session(SESSION).await;
+    assert_eq!(row.status, Status::Abandoned);
+    assert_eq!(row.ended_at, Some(row.started_at), "a connection's life is no event of the conversation");
+}
+
+#[tokio::test]
+async fn sessions_are_swept_without_being_asked() {
+    let dir = dir();
+    let setup = Setup::sqlite(dir.path());
+    let (grace_period, idle_timeout) = (Duration::from_millis(80), 10 * MINUTE);
+    let options = Options { grace_period, idle_timeout, ..setup.options() };
+    let trial = Trial::open_with(setup, options);
+    trial.start(new_session()).await;
+    trial.wait(10 * MINUTE);
+    let in_memory = || trial.tracker().sessions_in_memory();
+    // Abandoned by one sweep; out of memory by another, once the clock says that the grace period is over.
+    let mut status = Status::Active;
+    let deadline = std::time::Instant::now() + talktrack::testing::PATIENCE;
+    while status == Status::Active {
+        assert!(std::time::Instant::now() < deadline, "the sweep comes by itself");
+        status = trial.session(SESSION).await.status;
+    }
+    assert_eq!((status, in_memory()), (Status::Abandoned, 1));
+    trial.wait(Duration::from_secs(1));
+    talktrack::testing::eventually("the session leaves memory", || in_memory() == 0).await;
+}
+
+#[tokio::test]
+async fn a_session_can_be_had_by_another_user_only_when_nobody_has_it() {
+    let dir = dir();
+    let mut trial = trial(&dir);
+    let other = Uuid::from_u128(0xb9);
+    trial.start(new_session()).await;
+    let thief = NewSession::new(SESSION, other);
+    let refused = trial.tracker().start_session(thief.clone()).expect_err("the session is USER's");
+    assert_eq!((refused.reason, refused.returned), (Reason::OtherUser, thief.clone()));
+    let mut trial = {
+        trial.say(SESSION, Role::User, "mine").await;
+        trial.restart().await
+    };
+    let refused = within(trial.tracker().start_session(thief).unwrap().durable()).await;
+    assert_eq!(refused, Err(NotDurable::OtherUser), "the journal's file knows it too");
+    trial.tracker().forget(SESSION);
+    trial.start(new_session()).await;
+    trial.say(SESSION, Role::User, "still mine").await;
+    trial.settled().await;
+    assert_eq!(trial.contents(SESSION).await, ["mine", "still mine"]);
+    assert_eq!(trial.session(SESSION).await.user_id, USER);
+}
+
+#[tokio::test]
+async fn a_session_of_an_earlier_run_is_resumed_and_says_so() {
+    let dir = dir();
+    let mut trial = trial(&dir);
+    trial.start(new_session()).await;
+    trial.say(SESSION, Role::User, "one").await;
+    let mut trial = trial.restart().await;
+    assert_eq!(trial.start(new_session()).await, Started { resumed: true });
+    trial.say(SESSION, Role::User, "two").await;
+    assert_eq!(trial.end(SESSION, "completed").await.message_count, 2, "the count goes on");
+    trial.wait(2 * MINUTE);
+    trial.tracker().sweep();
+    assert_eq!(trial.tracker().sessions_in_memory(), 0);
+    assert_eq!(
+        trial.start(new_session()).await,
+        Started { resumed: true },
+        "and when memory has forgotten it"
+    );
+}
+
+#[tokio::test]
+async fn u0000_in_what_is_told_of_a_session_is_replaced() {
+    let dir = dir();
+    let trial = trial(&dir);
+    let object = |text| JsonObject::parse(text).unwrap();
+    let session =
+        NewSession { metadata: Some(object(r#"{"a":"x\u0000y"}"#)), ..NewSession::named("n\0n", USER) };
+    let session_id = session.session_id;
+    trial.start(session).await;
+    within(trial.tracker().update_session(session_id, object(r#"{"b":["\u0000"]}"#)).unwrap()).await.unwrap();
+    trial.end(session_id, "gone\0").await;
+    let row = trial.session(session_id).await;
+    assert_eq!(row.external_id.as_deref(), Some("n\u{fffd}n"));
+    assert_eq!(row.end_reason.as_deref(), Some("gone\u{fffd}"));
+    let metadata = row.metadata.unwrap().to_value();
+    assert_eq!((&metadata["a"], &metadata["b"]), (&"x\u{fffd}y".into(), &vec!["\u{fffd}"].into()));
+}

@@ -1,0 +1,86 @@
+//! What several tests need.
+
+use std::future::IntoFuture;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use talktrack::store::memory::MemoryStore;
+use talktrack::store::{Class, Store, StoreError};
+use talktrack::testing::{PATIENCE, Setup};
+use talktrack::{DATABASE_FILE, Message, NewSession, Receipt, Role, Tracker};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+pub(crate) const SESSION: Uuid = Uuid::from_u128(0xa0);
+pub(crate) const USER: Uuid = Uuid::from_u128(0xb0);
+
+/// A temporary data directory.
+pub(crate) fn dir() -> TempDir {
+    tempfile::tempdir().expect("a temporary directory can be made")
+}
+
+/// A setup with an in-memory store behind an outbox, and the store.
+pub(crate) fn remote(dir: &TempDir) -> (Setup, MemoryStore) {
+    let store = MemoryStore::new();
+    (Setup::remote(dir.path(), Arc::new(store.clone()) as Arc<dyn Store>), store)
+}
+
+pub(crate) fn new_session() -> NewSession {
+    NewSession::new(SESSION, USER)
+}
+
+pub(crate) fn message(content: impl Into<String>) -> Message {
+    Message::new(SESSION, Role::User, content)
+}
+
+/// An error of the in-memory store.
+pub(crate) fn store_error(class: Class, message: &str) -> StoreError {
+    StoreError { class, message: message.into() }
+}
+
+/// A connection of the test's own to the file of a data directory.
+pub(crate) fn sqlite(data_dir: &Path) -> Connection {
+    let connection = Connection::open(data_dir.join(DATABASE_FILE)).expect("the file can be opened");
+    connection.busy_timeout(PATIENCE).expect("a busy timeout can be set");
+    connection
+}
+
+/// Keeps the journal from committing, as a disk that has stopped answering would, until it is dropped.
+pub(crate) struct StuckDisk(Connection);
+
+impl StuckDisk {
+    pub(crate) fn of(data_dir: &Path) -> Self {
+        let connection = sqlite(data_dir);
+        connection.execute_batch("BEGIN IMMEDIATE").expect("the write lock is free");
+        Self(connection)
+    }
+}
+
+impl Drop for StuckDisk {
+    fn drop(&mut self) {
+        self.0.execute_batch("ROLLBACK").expect("the write lock can be released");
+    }
+}
+
+/// Hands a message over.
+pub(crate) fn accept(tracker: &Tracker, message: Message) -> Receipt {
+    tracker.track_message(message).expect("the message is accepted")
+}
+
+/// Waits for an answer that must come.
+pub(crate) async fn within<T>(answer: impl IntoFuture<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, answer.into_future()).await.expect("an answer in good time")
+}
+
+/// Checks that an answer does not come now: what it waits for has not happened.
+pub(crate) async fn assert_pending<T>(answer: impl Future<Output = T>, what: &str) {
+    let moment = Duration::from_millis(50);
+    assert!(tokio::time::timeout(moment, answer).await.is_err(), "{what}");
+}
+
+/// The one value that a query answers with.
+pub(crate) fn value<T: rusqlite::types::FromSql>(data_dir: &Path, query: &str) -> T {
+    sqlite(data_dir).query_row(query, [], |row| row.get(0)).expect("the query has one answer")
+}

@@ -1,0 +1,98 @@
+//! U+0000, which PostgreSQL cannot store, is replaced at the door and flagged.
+
+use talktrack::message::{NUL_REPLACED, TurnMetrics};
+use talktrack::testing::{Setup, Trial};
+use talktrack::{JsonArray, JsonObject, Message};
+use uuid::Uuid;
+
+use crate::support::{SESSION, dir, message, new_session, value};
+
+fn object(text: &str) -> JsonObject {
+    JsonObject::parse(text).unwrap()
+}
+
+async fn trial(dir: &tempfile::TempDir) -> Trial {
+    let trial = Trial::open(Setup::sqlite(dir.path()));
+    trial.start(new_session()).await;
+    trial
+}
+
+#[tokio::test]
+async fn u0000_is_replaced_in_every_field_and_flagged_in_the_metadata() {
+    let dir = dir();
+    let mut trial = trial(&dir).await;
+    let metrics = |text| TurnMetrics::try_from(object(text)).unwrap();
+    let id = trial.track(Message {
+        external_id: Some("own\0id".into()),
+        audio_url: Some("a\0".into()),
+        content_generated: Some("\0g".into()),
+        metadata: Some(object(r#"{"k\u0000":{"deep":["\u0000",1]}}"#)),
+        parts: Some(JsonArray::parse(r#"["p\u0000"]"#).unwrap()),
+        metrics: Some(metrics(r#"{"model":"m\u0000"}"#)),
+        ..message("\0nul\0\0")
+    });
+    let id = id.await.unwrap();
+    let row = trial.transcript(SESSION).await.remove(0);
+    assert_eq!(row.content, "\u{fffd}nul\u{fffd}\u{fffd}");
+    assert_eq!(row.external_id.as_deref(), Some("own\u{fffd}id"));
+    assert_eq!(id, Uuid::new_v5(&SESSION, "own\u{fffd}id".as_bytes()));
+    assert_eq!(row.audio_url.as_deref(), Some("a\u{fffd}"));
+    assert_eq!(row.content_generated.as_deref(), Some("\u{fffd}g"));
+    let metadata = row.metadata.unwrap().to_value();
+    assert_eq!(metadata["k\u{fffd}"]["deep"], serde_json::json!(["\u{fffd}", 1]));
+    assert_eq!((&metadata[NUL_REPLACED], metadata.len()), (&true.into(), 2));
+    assert_eq!(row.parts.unwrap().to_value(), ["p\u{fffd}"]);
+    assert_eq!(row.metrics.unwrap().to_value()["model"], "m\u{fffd}");
+    let anywhere = "SELECT count(*) FROM conversation_messages WHERE instr(cast(metadata || parts || metrics AS text), '\\u0000')";
+    assert_eq!(value::<u64>(dir.path(), anywhere), 0);
+}
+
+#[tokio::test]
+async fn u0000_in_any_one_field_is_enough_for_the_flag() {
+    let dir = dir();
+    let mut trial = trial(&dir).await;
+    let metrics = TurnMetrics::try_from(object(r#"{"own":["\u0000"]}"#)).unwrap();
+    let messages = vec![
+        message("\0"),
+        Message { external_id: Some("\0".into()), ..message("external_id") },
+        Message { audio_url: Some("\0".into()), ..message("audio_url") },
+        Message { content_generated: Some("\0".into()), ..message("content_generated") },
+        Message { metadata: Some(object(r#"{"a":"\u0000"}"#)), ..message("metadata") },
+        Message { parts: Some(JsonArray::parse(r#"["\u0000"]"#).unwrap()), ..message("parts") },
+        Message { metrics: Some(metrics), ..message("metrics") },
+    ];
+    let count = messages.len();
+    trial.track_all(messages).await;
+    let rows = trial.transcript(SESSION).await;
+    assert_eq!(rows.len(), count);
+    for row in rows {
+        let flag = row.metadata.map(|metadata| metadata.to_value()[NUL_REPLACED].clone());
+        assert_eq!(flag, Some(true.into()), "{}", row.content);
+    }
+}
+
+#[tokio::test]
+async fn text_without_u0000_is_left_alone_byte_for_byte() {
+    let dir = dir();
+    let mut trial = trial(&dir).await;
+    // A backslash before it makes it six letters instead of U+0000; and JSON keeps the caller's spelling.
+    let spelled =
+        r#"{ "text" : "\\u0000 \u00e9 \/", "n" : 1.50e+02, "big" : 123456789012345678901234567890 }"#;
+    let said = Message { metadata: Some(object(spelled)), ..message("\\u0000 \\0 \u{fffd} \u{2400}") };
+    trial.track(said.clone()).await.unwrap();
+    let row = trial.transcript(SESSION).await.remove(0);
+    assert_eq!((row.content, row.metadata), (said.content, said.metadata));
+    assert_eq!(value::<String>(dir.path(), "SELECT metadata FROM conversation_messages"), spelled);
+}
+
+#[tokio::test]
+async fn a_message_with_u0000_may_be_repeated() {
+    let dir = dir();
+    let mut trial = trial(&dir).await;
+    let said =
+        || Message { external_id: Some("x\0".into()), metadata: Some(object("{}")), ..message("a\0b") };
+    let first = trial.track(said()).await.unwrap();
+    assert_eq!(trial.track(said()).await, Ok(first));
+    let books = trial.settled().await;
+    assert_eq!((books.stored, books.inserted), (2, 1));
+}
