@@ -49,7 +49,8 @@ fn idle_sockets() -> Outcome<()> {
     let sockets = runtime.block_on(async {
         let mut sockets = Vec::new();
         for _ in 0..SOCKETS / 50 {
-            let opened = (0..50).map(|_| async { connect_async(server.socket_url()).await.map(|(socket, _)| socket) });
+            let opened =
+                (0..50).map(|_| async { connect_async(server.socket_url()).await.map(|(socket, _)| socket) });
             sockets.extend(try_join_all(opened).await?);
         }
         Outcome::Ok(sockets)
@@ -109,10 +110,14 @@ fn conversations(dir: &Path, sessions: usize, messages: usize) -> Outcome<PathBu
     let user = Uuid::from_u128(7);
     for session in 0..sessions {
         let session = Uuid::new_v5(&user, &session.to_be_bytes());
-        let mut lines = format!("{{\"type\":\"session.start\",\"session_id\":\"{session}\",\"user_id\":\"{user}\"}}\n");
+        let mut lines =
+            format!("{{\"type\":\"session.start\",\"session_id\":\"{session}\",\"user_id\":\"{user}\"}}\n");
         for n in 0..messages {
             let role = if n % 2 == 0 { "user" } else { "assistant" };
-            writeln!(lines, "{{\"type\":\"message\",\"session_id\":\"{session}\",\"role\":\"{role}\",\"content\":\"{TEXT}\"}}")?;
+            writeln!(
+                lines,
+                "{{\"type\":\"message\",\"session_id\":\"{session}\",\"role\":\"{role}\",\"content\":\"{TEXT}\"}}"
+            )?;
         }
         file.write_all(lines.as_bytes())?;
     }

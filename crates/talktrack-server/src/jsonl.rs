@@ -48,7 +48,8 @@ impl Lines<Box<dyn BufRead + Send>> {
             return Ok(Self::new(Box::new(BufReader::new(stdin())), "stdin"));
         }
         let name = path.display().to_string();
-        let file = File::open(path).map_err(|error| io::Error::new(error.kind(), format!("cannot read {name}: {error}")))?;
+        let file = File::open(path)
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot read {name}: {error}")))?;
         Ok(Self::new(Box::new(BufReader::with_capacity(1 << 16, file)), name))
     }
 }

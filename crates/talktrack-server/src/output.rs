@@ -2,13 +2,15 @@
 //! ends quietly.
 
 use std::io::{self, BufWriter, Write};
+use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
 use serde::Serialize;
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe::Sender;
 
 use crate::error::Failure;
+use crate::table::View;
 
 /// Why a command stops before its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,12 +40,29 @@ impl<E: Into<Failure>> From<E> for Stop {
 /// Returns when the reader of standard output leaves, for commands that have nothing to write most of the time. Never
 /// returns where there is no such thing to watch (a file).
 pub(crate) async fn reader_gone() {
-    if let Ok(stdout) = AsyncFd::with_interest(io::stdout(), Interest::ERROR)
-        && stdout.ready(Interest::ERROR).await.is_ok()
+    // Only watched, never written through: the descriptor may stay a blocking one.
+    if let Ok(descriptor) = io::stdout().as_fd().try_clone_to_owned()
+        && let Ok(pipe) = Sender::from_owned_fd_unchecked(descriptor)
+        && pipe.ready(Interest::ERROR).await.is_ok()
     {
         return;
     }
     std::future::pending().await
+}
+
+/// Ends a command with its figures: one line of JSON, or words.
+pub(crate) fn sum_up(
+    json: bool,
+    summary: &impl Serialize,
+    in_words: impl FnOnce(View) -> String,
+    code: ExitCode,
+) -> Result<ExitCode, Failure> {
+    let mut output = Output::stdout();
+    let written = if json { output.json(summary) } else { output.line(&in_words(View::of_stdout())) };
+    match written.and_then(|()| output.flush()) {
+        Ok(()) | Err(Stop::ReaderGone) => Ok(code),
+        Err(Stop::Failed(failure)) => Err(failure),
+    }
 }
 
 /// Where a command writes what it was asked for.
@@ -64,7 +83,10 @@ impl Output {
 
     /// Writes one line.
     pub(crate) fn line(&mut self, text: &str) -> Result<(), Stop> {
-        self.target.write_all(text.as_bytes()).and_then(|()| self.target.write_all(b"\n")).map_err(|error| stop(&error))
+        self.target
+            .write_all(text.as_bytes())
+            .and_then(|()| self.target.write_all(b"\n"))
+            .map_err(|error| stop(&error))
     }
 
     /// Writes a value as one line of JSON.

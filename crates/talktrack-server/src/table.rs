@@ -57,7 +57,9 @@ pub(crate) fn table(view: View, heads: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     if let Some(columns) = view.columns {
-        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(u16::try_from(columns).unwrap_or(u16::MAX));
+        table
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(u16::try_from(columns).unwrap_or(u16::MAX));
     }
     table.set_header(heads.iter().map(|head| head.trim_start_matches('>').to_uppercase()));
     for (column, head) in table.column_iter_mut().zip(heads) {
@@ -103,7 +105,12 @@ fn is_unsafe(character: char) -> bool {
     match character {
         '\n' => false,
         // Line and paragraph separators, marks, embeddings, overrides and isolates of the writing direction.
-        '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
+        '\u{2028}'
+        | '\u{2029}'
+        | '\u{200e}'
+        | '\u{200f}'
+        | '\u{202a}'..='\u{202e}'
+        | '\u{2066}'..='\u{2069}' => true,
         _ => character.is_control(),
     }
 }

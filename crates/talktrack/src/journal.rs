@@ -4,7 +4,7 @@
 mod aside;
 mod outbox;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -42,7 +42,6 @@ pub(crate) struct Shared {
 
 /// Writes batches of entries and says what is durable.
 pub(crate) struct Journal {
-    path: PathBuf,
     connection: Connection,
     books: Books,
     last_seq: Seq,
@@ -52,41 +51,38 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Opens the file and closes what a crash left open.
-    pub(crate) fn open(path: &Path, shared: Shared) -> Result<Self, OpenError> {
-        let mut connection = database::open_to_write(path)?;
+    /// Opens the file and closes what a crash left open, in the store itself or, where that is remote, on the way to it.
+    pub(crate) fn open(path: &Path, shared: Shared, remote: bool) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Database { path: path.to_owned(), source };
-        let (books, last_seq) = aside::read_books(&connection).map_err(failed)?;
-        let tx = connection.transaction().map_err(failed)?;
-        let abandoned = sqlite::abandon_open_sessions(&tx).map_err(failed)?;
-        tx.commit().map_err(failed)?;
-        warn_of_abandoned(abandoned);
+        let mut connection = database::open_to_write(path)?;
+        let (mut books, mut last_seq) = aside::read_books(&connection).map_err(failed)?;
+        let abandoned = if remote {
+            outbox::abandon_open_sessions(&mut connection, &mut last_seq, &mut books)
+        } else {
+            sqlite::abandon_open_sessions(&mut connection)
+        };
+        let abandoned = abandoned.map_err(failed)?;
+        if abandoned > 0 {
+            tracing::warn!(
+                "the last run did not end {abandoned} sessions; they are now abandoned, at their last event"
+            );
+        }
         let backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1), fastrand::Rng::new());
         shared.figures.store_up.set(1.0);
         shared.figures.publish(&books);
         shared.vitals.books(books);
         shared.progress.answer_up_to(last_seq);
-        Ok(Self { path: path.to_owned(), connection, books, last_seq, outbox: None, shared, backoff })
+        Ok(Self { connection, books, last_seq, outbox: None, shared, backoff })
     }
 
-    /// From now on this file is the outbox of `store`. `wake` calls for a commit when the store has answered.
+    /// Brings what is durable to `store` from now on. `wake` calls for a commit when the store has answered.
     pub(crate) fn feed(
         &mut self,
         store: &Arc<dyn Store>,
         max_bytes: u64,
         wake: impl Fn() + Send + Sync + 'static,
-    ) -> Result<(), OpenError> {
-        let failed = |source| OpenError::Database { path: self.path.clone(), source };
-        let tx = self.connection.transaction().map_err(failed)?;
-        let abandoned =
-            outbox::abandon_open_sessions(&tx, &mut self.last_seq, &mut self.books).map_err(failed)?;
-        aside::write_books(&tx, &self.books, self.last_seq).map_err(failed)?;
-        tx.commit().map_err(failed)?;
-        warn_of_abandoned(abandoned);
-        self.shared.vitals.books(self.books);
-        self.shared.progress.answer_up_to(self.last_seq);
-        let outbox = Outbox::open(store, &self.shared, self.last_seq, max_bytes, wake);
-        self.outbox = Some(outbox.map_err(|source| OpenError::Io { path: self.path.clone(), source })?);
+    ) -> std::io::Result<()> {
+        self.outbox = Some(Outbox::open(store, &self.shared, self.last_seq, max_bytes, wake)?);
         Ok(())
     }
 
@@ -199,14 +195,6 @@ impl Journal {
             answer(&entry.record, std::mem::take(&mut entry.reply), verdict);
             lines::stored(&entry.record, verdict);
         }
-    }
-}
-
-fn warn_of_abandoned(sessions: usize) {
-    if sessions > 0 {
-        tracing::warn!(
-            "the last run did not end {sessions} sessions; they are now abandoned, at their last event"
-        );
     }
 }
 

@@ -117,6 +117,16 @@ impl Queue {
         while going_on && self.next(&mut batch, figures) {
             going_on = journal.commit(&mut batch);
         }
+        self.abandon();
+    }
+
+    /// Nobody takes from the queue any more: what is left is let go, and whoever waits for it learns it.
+    fn abandon(&self) {
+        let mut state = self.state.lock();
+        let left = State { closed: true, last_seq: state.last_seq, ..State::default() };
+        let left = std::mem::replace(&mut *state, left);
+        drop(state);
+        drop(left);
     }
 
     /// Waits for a batch, or a nudge, and swaps it for the emptied one. False when the queue is closed and empty.

@@ -70,6 +70,12 @@ impl Progress {
         Durability { progress: Arc::clone(self), mark: self.mark.subscribe() }
     }
 
+    /// What became of the record with this `seq`: `None` while it is still under way.
+    pub(crate) fn outcome_of(&self, seq: Seq) -> Option<Result<(), NotDurable>> {
+        let mark = *self.mark.borrow();
+        self.outcome(mark, seq)
+    }
+
     fn outcome(&self, mark: Mark, seq: Seq) -> Option<Result<(), NotDurable>> {
         if seq > mark.answered {
             return mark.stopped.then_some(Err(NotDurable::Stopped));
@@ -99,8 +105,7 @@ impl Durability {
 
     /// What became of the record with this `seq`: `None` while it is still under way.
     pub fn outcome(&self, seq: Seq) -> Option<Result<(), NotDurable>> {
-        let mark = *self.mark.borrow();
-        self.progress.outcome(mark, seq)
+        self.progress.outcome_of(seq)
     }
 
     /// Waits until nothing more will become durable.

@@ -62,7 +62,9 @@ mod tests {
     fn success_starts_the_waits_anew() {
         let mut backoff =
             Backoff::new(Duration::from_millis(100), Duration::from_secs(30), fastrand::Rng::with_seed(7));
-        (0..12).for_each(|_| drop(backoff.next()));
+        for _ in 0..12 {
+            let _ = backoff.next();
+        }
         backoff.reset();
         assert!(backoff.next() <= Duration::from_millis(100));
     }

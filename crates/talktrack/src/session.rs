@@ -7,7 +7,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use uuid::Uuid;
 
-use crate::clock::Timestamp;
+use crate::clock::{Seq, Timestamp};
 use crate::record::Ended;
 
 #[derive(Debug, Default)]
@@ -24,8 +24,11 @@ pub(crate) struct Session {
     last_event_at: Timestamp,
     ended: Option<Closed>,
     message_count: u64,
-    /// Starts without their disconnect: a session ends when the last of its connections does.
+    /// Starts without their disconnect: a session ends when the last of its connections does. Whoever ended it is still
+    /// connected, and leaves later.
     connections: u32,
+    /// Where its first start stands in the order of acceptance: until that is durable, whose it is is only a claim.
+    started_seq: Seq,
 }
 
 /// A session's end.
@@ -38,8 +41,20 @@ struct Closed {
 }
 
 impl Session {
-    pub(crate) fn new(user_id: Uuid, started_at: Timestamp, now: Timestamp) -> Self {
-        Self { user_id, started_at, last_event_at: now, ended: None, message_count: 0, connections: 1 }
+    pub(crate) fn new(user_id: Uuid, started_at: Timestamp, now: Timestamp, started_seq: Seq) -> Self {
+        Self {
+            user_id,
+            started_at,
+            last_event_at: now,
+            ended: None,
+            message_count: 0,
+            connections: 1,
+            started_seq,
+        }
+    }
+
+    pub(crate) fn started_seq(&self) -> Seq {
+        self.started_seq
     }
 
     pub(crate) fn resume(&mut self, now: Timestamp) {
@@ -55,7 +70,6 @@ impl Session {
     /// Closes it, now, and says its figures; it may have ended earlier.
     pub(crate) fn end(&mut self, now: Timestamp, ended_at: Timestamp) -> Ended {
         let ended_at = self.ended.get_or_insert(Closed { closed_at: now, ended_at }).ended_at;
-        self.connections = 0;
         let duration_seconds = ended_at.max(self.started_at).seconds_since(self.started_at);
         Ended { duration_seconds, message_count: self.message_count }
     }
@@ -95,8 +109,9 @@ impl Registry {
         });
     }
 
-    pub(crate) fn forget(&self, session_id: Uuid) {
-        self.sessions.remove(&session_id);
+    /// Drops the claim of this user, where it is theirs.
+    pub(crate) fn forget(&self, session_id: Uuid, user_id: Uuid) {
+        self.sessions.remove_if(&session_id, |_, session| session.user_id == user_id);
     }
 
     /// Sessions that nobody has ended.

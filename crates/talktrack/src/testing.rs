@@ -19,6 +19,7 @@ mod trial;
 mod conversation;
 mod identity;
 mod session_life;
+mod ownership;
 mod lateness;
 mod paging;
 mod accounts;
@@ -124,10 +125,14 @@ macro_rules! for_each_conformance_check {
                 a_session_that_starts_again_goes_on,
                 a_session_goes_on_after_a_restart,
                 session_metadata_are_merged_key_by_key,
-                another_users_start_leaves_the_session_as_it_is,
                 an_idle_session_is_abandoned_at_its_last_event,
                 shutdown_ends_the_open_sessions,
                 sessions_that_a_stop_left_open_are_abandoned_at_their_last_event,
+            }
+            ownership {
+                another_users_start_is_refused_while_the_session_is_in_memory,
+                another_users_start_leaves_the_stored_session_as_it_is,
+                the_rightful_user_gets_the_session_after_anothers_start,
             }
             lateness {
                 a_late_message_within_the_grace_period_gets_the_sessions_user,

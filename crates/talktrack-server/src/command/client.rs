@@ -3,6 +3,7 @@
 mod terminal;
 mod replay;
 mod conversation;
+mod frames;
 mod recording;
 mod report;
 mod connection;
@@ -63,8 +64,8 @@ pub(crate) async fn run(args: Args) -> Outcome {
         let advice = "must begin with ws:// (this client speaks no TLS)";
         return Err(Failure::usage(format_args!("--url: {advice}, not {:?}", args.url)));
     }
-    match args.file {
-        Some(file) => replay::run(args.url, args.user_id, &file, args.pace, args.acked.as_deref(), args.json).await,
+    match args.file.clone() {
+        Some(file) => replay::run(args, &file).await,
         None => terminal::run(&args.url, args.session_id, args.user_id, args.external_id.as_deref()).await,
     }
 }

@@ -14,13 +14,15 @@ use super::Outcome;
 use crate::config::Place;
 use crate::error::Failure;
 use crate::jsonl::Lines;
-use crate::output::{Output, Stop};
+use crate::output;
 use importer::Importer;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Importing a file again changes nothing: what has neither id nor external_id gets an id from its \
-    session and its place among the session's messages in the file.")]
+#[command(
+    after_help = "Importing a file again changes nothing: what has neither id nor external_id gets an id from its \
+    session and its place among the session's messages in the file."
+)]
 pub(crate) struct Args {
     /// JSONL files; - is standard input
     #[arg(required = true, value_name = "FILE")]
@@ -40,16 +42,9 @@ pub(crate) async fn run(args: Args) -> Outcome {
         file(&mut importer, path).await?;
     }
     let tally = importer.finish().await?;
-    let mut output = Output::stdout();
-    let written = match args.json {
-        true => output.json(&tally.summary(began.elapsed())),
-        false => output.line(&tally.in_words(began.elapsed())),
-    };
-    let code = if tally.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    match written.and_then(|()| output.flush()) {
-        Ok(()) | Err(Stop::ReaderGone) => Ok(code),
-        Err(Stop::Failed(failure)) => Err(failure),
-    }
+    let (took, code) =
+        (began.elapsed(), if tally.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    output::sum_up(args.json, &tally.summary(took), |_| tally.in_words(took), code)
 }
 
 fn open(place: &Place) -> Result<Tracker, Failure> {
@@ -57,9 +52,9 @@ fn open(place: &Place) -> Result<Tracker, Failure> {
     // A session that the file leaves open is not idle: its messages may lie further down.
     options.idle_timeout = std::time::Duration::from_secs(100 * 365 * 86_400);
     Tracker::open(options).map_err(|error| match error {
-        OpenError::Locked { .. } => {
-            Failure::new(format_args!("{error}; a running server takes the file with `talktrack client --file F`"))
-        }
+        OpenError::Locked { .. } => Failure::new(format_args!(
+            "{error}; a running server takes the file with `talktrack client --file F`"
+        )),
         other => other.into(),
     })
 }

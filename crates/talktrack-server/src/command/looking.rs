@@ -15,8 +15,7 @@ const SHORTEST_PREFIX: usize = 8;
 pub(super) const PAGE: usize = 500;
 
 /// Said where there is nothing to show.
-pub(super) const HOW_TO_BEGIN: &str =
-    "no conversations yet; make the first one with `talktrack serve` and, in another terminal, `talktrack client`";
+pub(super) const HOW_TO_BEGIN: &str = "no conversations yet; make the first one with `talktrack serve` and, in another terminal, `talktrack client`";
 
 /// Opens the store to look at it.
 pub(super) fn open(place: &Place) -> Result<SqliteReader, Failure> {
@@ -46,7 +45,9 @@ pub(super) async fn find_session(reader: &SqliteReader, id: &str) -> Result<Sess
     let plausible = prefix.chars().all(|character| character.is_ascii_hexdigit() || character == '-');
     if prefix.len() < SHORTEST_PREFIX || !plausible {
         let id = table::safe_line(id);
-        return Err(Failure::usage(format_args!("ID: must be a session's id, or at least its first 8 characters, not {id:?}")));
+        return Err(Failure::usage(format_args!(
+            "ID: must be a session's id, or at least its first 8 characters, not {id:?}"
+        )));
     }
     let mut found = sessions_with_prefix(reader, &prefix).await?;
     match (found.pop(), found.len()) {

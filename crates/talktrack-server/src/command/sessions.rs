@@ -98,7 +98,8 @@ fn listing(rows: &[SessionRow], view: View) -> String {
         }
         let length = row.duration_seconds.map_or_else(|| "-".to_owned(), table::duration);
         let status = row.status.as_str().to_owned();
-        let mut cells = vec![session, table::moment(row.started_at), length, row.message_count.to_string(), status];
+        let mut cells =
+            vec![session, table::moment(row.started_at), length, row.message_count.to_string(), status];
         if whole {
             cells.push(row.user_id.to_string());
         }
@@ -129,7 +130,9 @@ mod tests {
 
     #[test]
     fn a_narrow_terminal_gets_one_line_a_session_all_the_same() {
-        let lines = |columns| listing(&[row()], View { columns, colour: false }).lines().map(str::to_owned).collect::<Vec<_>>();
+        let lines = |columns| {
+            listing(&[row()], View { columns, colour: false }).lines().map(str::to_owned).collect::<Vec<_>>()
+        };
         let narrow = lines(Some(80));
         assert_eq!(narrow.len(), 2, "{narrow:?}");
         assert!(narrow[1].starts_with("fda86359-0000-0000  2026-11-23T08:00:00Z"), "{narrow:?}");

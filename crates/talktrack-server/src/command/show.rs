@@ -63,7 +63,9 @@ fn head(output: &mut Output, session: &SessionRow, view: View) -> Result<(), Sto
             format!("{} {} ({reason})", session.status.as_str(), table::moment(at))
         }
     };
-    let length = session.duration_seconds.map_or_else(String::new, |seconds| format!(", {}", table::duration(seconds)));
+    let length = session
+        .duration_seconds
+        .map_or_else(String::new, |seconds| format!(", {}", table::duration(seconds)));
     let messages = match session.message_count {
         1 => "1 message".to_owned(),
         count => format!("{count} messages"),
@@ -120,7 +122,8 @@ fn remarks(row: &MessageRow) -> Vec<String> {
     if !marks.is_empty() {
         remarks.push(format!("[{}]", marks.join(", ")));
     }
-    let mut add = |name: &str, value: Option<&str>| remarks.extend(value.map(|value| format!("{name}: {value}")));
+    let mut add =
+        |name: &str, value: Option<&str>| remarks.extend(value.map(|value| format!("{name}: {value}")));
     add("generated", row.content_generated.as_deref());
     add("audio", row.audio_url.as_deref());
     add("parts", row.parts.as_ref().map(|parts| parts.as_str()));

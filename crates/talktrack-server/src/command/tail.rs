@@ -64,7 +64,12 @@ async fn follow(args: Args) -> Result<(), Stop> {
 }
 
 /// One message, under a line that names its session where the one before was of another.
-fn message(output: &mut Output, row: &MessageRow, view: View, session: &mut Option<Uuid>) -> Result<(), Stop> {
+fn message(
+    output: &mut Output,
+    row: &MessageRow,
+    view: View,
+    session: &mut Option<Uuid>,
+) -> Result<(), Stop> {
     if session.replace(row.session_id) != Some(row.session_id) {
         output.line(&view.dim(&format!("session {}", row.session_id)))?;
     }

@@ -37,7 +37,11 @@ async fn verify(args: Args) -> Result<ExitCode, Stop> {
         for problem in &audit.problems {
             output.line(&format!("✗ {}", table::safe_line(problem)))?;
         }
-        output.line(if report.balanced { "✓ the books balance" } else { "✗ the books do not balance" })?;
+        output.line(if report.balanced {
+            "✓ the books balance"
+        } else {
+            "✗ the books do not balance"
+        })?;
     }
     output.flush()?;
     Ok(if report.balanced { ExitCode::SUCCESS } else { ExitCode::FAILURE })

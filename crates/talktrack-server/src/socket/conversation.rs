@@ -27,6 +27,8 @@ pub(super) struct Conversation {
     state: AppState,
     stopping: Stopping,
     presence: Presence,
+    /// The peer has ended the session, and was told.
+    has_ended: bool,
     owed: Owed,
     durability: Durability,
     last_heard: Instant,
@@ -70,6 +72,7 @@ impl Conversation {
             peer,
             stopping: state.watch_stop(),
             presence,
+            has_ended: false,
             owed: Owed::default(),
             durability: state.tracker().durability(),
             state: state.clone(),
@@ -188,7 +191,7 @@ impl Conversation {
             Ok(receipt) => receipt,
             Err(reason) => return self.refuse(&reason, reference).await,
         };
-        self.presence.ended = true;
+        self.has_ended = true;
         let ended = receipt.durable().await;
         // The peer was not heard while we waited, which is not its fault.
         self.last_heard = Instant::now();
@@ -230,13 +233,12 @@ impl Conversation {
             self.durability.changed().await;
             self.answer().await?;
         }
-        if self.presence.ended {
+        if self.has_ended {
             return Ok(());
         }
         let Ok(receipt) = self.presence.tracker.end_session(self.presence.session_id, "shutdown") else {
             return Ok(());
         };
-        self.presence.ended = true;
         match receipt.durable().await {
             Ok(figures) => self.peer.say(self.ended(figures, None)).await,
             Err(_) => Ok(()),

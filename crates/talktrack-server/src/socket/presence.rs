@@ -7,8 +7,8 @@ use uuid::Uuid;
 pub(super) struct Presence {
     pub(super) tracker: Tracker,
     pub(super) session_id: Uuid,
-    /// The session was ended here: there is nothing left to disconnect from.
-    pub(super) ended: bool,
+    /// The session was never ours: there is nothing to disconnect from.
+    refused: bool,
 }
 
 impl Presence {
@@ -20,16 +20,16 @@ impl Presence {
         tracker: &Tracker,
         session: NewSession,
     ) -> Result<(Self, Started), (&'static str, String)> {
-        let session_id = session.session_id;
+        let (session_id, user_id) = (session.session_id, session.user_id);
         let receipt = tracker.start_session(session);
         let receipt = receipt.map_err(|refused| (refused.reason.code(), refused.reason.to_string()))?;
-        let mut presence = Self { tracker: tracker.clone(), session_id, ended: false };
+        let mut presence = Self { tracker: tracker.clone(), session_id, refused: false };
         match receipt.durable().await {
             Ok(started) => Ok((presence, started)),
             Err(why) => {
                 if why == NotDurable::OtherUser {
-                    presence.ended = true;
-                    presence.tracker.forget(session_id);
+                    presence.refused = true;
+                    presence.tracker.forget(session_id, user_id);
                 }
                 Err((why.code(), why.to_string()))
             }
@@ -39,7 +39,7 @@ impl Presence {
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        if !self.ended {
+        if !self.refused {
             // Refused only while shutting down, which ends every session itself.
             let _ = self.tracker.disconnect(self.session_id);
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, Transaction, params};
+use uuid::Uuid;
 
 use crate::books::Books;
 use crate::clock::{Clock, Seq, SystemClock, Timestamp};
@@ -148,21 +149,29 @@ fn note_open_session(tx: &Transaction<'_>, body: &Body) -> rusqlite::Result<()> 
 
 /// After a crash: an end for each session that was left open, at its last event. Says how many.
 pub(super) fn abandon_open_sessions(
-    tx: &Transaction<'_>,
+    connection: &mut Connection,
     last_seq: &mut Seq,
     books: &mut Books,
 ) -> rusqlite::Result<usize> {
-    let mut open = tx.prepare("SELECT session_id FROM open_sessions")?;
-    let open = open.query_map([], |row| column(row, 0, parse_uuid))?.collect::<rusqlite::Result<Vec<_>>>()?;
-    let ends = open.iter().map(|session_id| {
+    let tx = connection.transaction()?;
+    let open = open_sessions(&tx)?;
+    let ends = open.into_iter().map(|session_id| {
         *last_seq += 1;
         let ended_at = Timestamp::from_micros(*last_seq).unwrap_or_else(|| SystemClock.now());
         let (status, reason) = (Status::Abandoned, "error".to_owned());
-        let end = SessionEnd { session_id: *session_id, status, reason, ended_at, known: None };
-        Record { seq: *last_seq, body: Body::End(end) }
+        let body = Body::End(SessionEnd { session_id, status, reason, ended_at, known: None });
+        Record { seq: *last_seq, body }
     });
     let ends: Vec<Record> = ends.collect();
-    append(tx, ends.iter(), books).map(|verdicts| verdicts.len())
+    append(&tx, ends.iter(), books)?;
+    aside::write_books(&tx, books, *last_seq)?;
+    tx.commit()?;
+    Ok(ends.len())
+}
+
+fn open_sessions(tx: &Transaction<'_>) -> rusqlite::Result<Vec<Uuid>> {
+    let mut open = tx.prepare("SELECT session_id FROM open_sessions")?;
+    open.query_map([], |row| column(row, 0, parse_uuid))?.collect()
 }
 
 /// The same id and revision waits in the journal already.

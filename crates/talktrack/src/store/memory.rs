@@ -125,10 +125,10 @@ impl Tables {
                 return Verdict::Dead(DeadReason::IdConflict);
             }
             if revision > existing.message.revision {
-                let mut row = row_of(session.user_id, place.seq, place.created_at, stamped);
-                row.external_id = existing.message.external_id.clone();
-                transcript.insert(*place, row);
-                *existing = stamped.clone();
+                let mut revised = stamped.clone();
+                revised.message.external_id = existing.message.external_id.take();
+                transcript.insert(*place, row_of(session.user_id, place.seq, place.created_at, &revised));
+                *existing = revised;
                 return Verdict::Revised;
             }
             let same = revision < existing.message.revision || stamped.same_content(&existing.message);

@@ -18,7 +18,6 @@ use crate::tracker::{Closing, NewSession};
 
 const SESSION: Uuid = Uuid::from_u128(0xa4);
 const USER: Uuid = Uuid::from_u128(0xb4);
-const OTHER_USER: Uuid = Uuid::from_u128(0xb5);
 
 fn new() -> NewSession {
     NewSession::new(SESSION, USER)
@@ -230,29 +229,6 @@ pub async fn session_metadata_are_merged_key_by_key(setup: Setup) {
         expected.as_object().cloned(),
         "each key is replaced whole by the later one of its name"
     );
-}
-
-pub async fn another_users_start_leaves_the_session_as_it_is(setup: Setup) {
-    let mut trial = Trial::open(setup);
-    trial.start(new()).await;
-    trial.say(SESSION, Role::User, "mine").await;
-    let thief =
-        || NewSession { metadata: Some(object(r#"{"thief":true}"#)), ..NewSession::new(SESSION, OTHER_USER) };
-    let refused = trial.tracker().start_session(thief()).expect_err("the session is known to be another's");
-    assert_eq!((refused.reason.code(), refused.returned), ("unauthorized", thief()));
-    trial.end(SESSION, "completed").await;
-    trial.settled().await;
-    let before = trial.session(SESSION).await;
-
-    // After a restart only the store knows whose it is: refused by it, at once or on the way.
-    let mut trial = trial.restart().await;
-    let receipt = trial.tracker().start_session(thief()).expect("this process does not know the session");
-    let refused = receipt.durable().await.is_err();
-    trial.track(Message::new(SESSION, Role::User, "stolen")).await.expect("laid aside, durably");
-    let books = trial.settled().await;
-    assert_eq!(books.dead_lettered, 1, "the thief's message, in a start that was refused at once: {refused}");
-    assert_eq!(trial.session(SESSION).await, before);
-    assert_eq!(trial.contents(SESSION).await, ["mine"]);
 }
 
 pub async fn an_idle_session_is_abandoned_at_its_last_event(setup: Setup) {

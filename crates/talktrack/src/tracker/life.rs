@@ -58,7 +58,7 @@ impl Tracker {
             figures: Figures::new(),
             give_up: Arc::default(),
         };
-        let mut journal = Journal::open(&path, shared.clone())?;
+        let mut journal = Journal::open(&path, shared.clone(), store.is_some())?;
         let accepted = shared.vitals.read().books.durable;
         let queue = Queue::new(options.queue_capacity, options.queue_bytes, journal.last_seq(), accepted);
         let reader = match store {
@@ -71,7 +71,8 @@ impl Tracker {
         let life = Arc::new(Life { door: Arc::clone(&door), threads, sweeper, locks });
         if let Some(store) = store {
             let queue = Arc::clone(&door.queue);
-            journal.feed(store, door.options.journal_max_bytes, move || queue.nudge())?;
+            let fed = journal.feed(store, door.options.journal_max_bytes, move || queue.nudge());
+            fed.map_err(|source| OpenError::Io { path: path.clone(), source })?;
         }
         life.start(journal).map_err(|source| OpenError::Io { path, source })?;
         Ok(Self { door, life })

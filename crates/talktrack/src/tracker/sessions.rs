@@ -6,7 +6,7 @@ use dashmap::mapref::entry::Entry;
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
-use crate::error::{Reason, Refused};
+use crate::error::{NotDurable, Reason, Refused};
 use crate::json::JsonObject;
 use crate::lines;
 use crate::message;
@@ -88,24 +88,26 @@ impl Tracker {
             return Err(Refused { reason, returned: session });
         }
         let entry = self.door.registry.entry(session.session_id);
-        if let Entry::Occupied(known) = &entry
-            && known.get().user_id != session.user_id
-        {
-            return Err(Refused { reason: Reason::OtherUser, returned: session });
-        }
+        let known = match &entry {
+            Entry::Occupied(known) if known.get().user_id == session.user_id => true,
+            Entry::Occupied(known) if self.door.is_proven(known.get()) => {
+                return Err(Refused { reason: Reason::OtherUser, returned: session });
+            }
+            // Another user's claim that the store has not confirmed: the store decides between the two.
+            Entry::Occupied(_) | Entry::Vacant(_) => false,
+        };
         let place = match self.door.queue.admit(now, bytes, Admission::IfRoom) {
             Ok(place) => place,
             Err(reason) => return Err(Refused { reason, returned: session }),
         };
         let NewSession { session_id, user_id, external_id, metadata, started_at } = session;
         let started_at = started_at.unwrap_or(now);
-        let resumed = matches!(entry, Entry::Occupied(_));
-        let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed };
+        let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed: known };
         let (reply, receipt) = SessionReceipt::new();
-        place.fill(Body::Start(start), Reply::Started(reply));
+        let seq = place.fill(Body::Start(start), Reply::Started(reply));
         match entry {
-            Entry::Occupied(mut known) => known.get_mut().resume(now),
-            Entry::Vacant(place) => drop(place.insert(Session::new(user_id, started_at, now))),
+            Entry::Occupied(mut session) if known => session.get_mut().resume(now),
+            entry => drop(entry.insert(Session::new(user_id, started_at, now, seq))),
         }
         Ok(receipt)
     }
@@ -156,7 +158,8 @@ impl Tracker {
         self.door.end(session_id, closing)
     }
 
-    /// A connection of the session is gone. The last one to go ends the session with the reason `disconnect`.
+    /// A connection of the session is gone. The last one to go ends the session with the reason `disconnect`. Every start
+    /// counts as one connection until its `disconnect`, also where somebody ends the session in between.
     ///
     /// # Errors
     /// Only while the tracker is shutting down, which ends every session itself.
@@ -170,9 +173,9 @@ impl Tracker {
         self.door.registry.keep_alive(session_id, self.door.options.clock.now());
     }
 
-    /// Forgets a session whose start the journal refused, so that its rightful user can start it.
-    pub fn forget(&self, session_id: Uuid) {
-        self.door.registry.forget(session_id);
+    /// Forgets a user's claim to a session whose start was refused.
+    pub fn forget(&self, session_id: Uuid, user_id: Uuid) {
+        self.door.registry.forget(session_id, user_id);
     }
 
     /// Lets go of sessions whose grace period is over and abandons those that have been silent for `idle_timeout`.
@@ -188,6 +191,14 @@ impl Tracker {
 }
 
 impl Door {
+    /// Whether the session's start is durable, and with it whose it is.
+    fn is_proven(&self, session: &Session) -> bool {
+        !matches!(
+            self.shared.progress.outcome_of(session.started_seq()),
+            None | Some(Err(NotDurable::OtherUser))
+        )
+    }
+
     pub(super) fn end(
         &self,
         session_id: Uuid,

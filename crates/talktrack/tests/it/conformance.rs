@@ -70,7 +70,10 @@ impl Script {
                 let _ = trial.track(message).await;
             }
             13..15 => {
-                let (session, user) = (self.session(), Uuid::from_u128(self.0.u128(7..9)));
+                // Each session has its one user here: after a restart only the store knows whose a session is, and a remote one
+                // is not asked before the answer. What a stranger meets is told in `sessions.rs` and in the suite.
+                let session = self.session();
+                let user = Uuid::from_u128(7 + session.as_u128() % 2);
                 let metadata = self.0.bool().then(|| self.metadata());
                 let start =
                     trial.tracker().start_session(NewSession { metadata, ..NewSession::new(session, user) });
@@ -127,7 +130,10 @@ async fn both_stores_tell_the_same_story_of_whatever_happens() {
         let sqlite = play(Setup::sqlite(one.path()), seed).await;
         let memory = play(Setup::remote(other.path(), Arc::new(MemoryStore::new())), seed).await;
         let sessions = |story: &Story| story.iter().map(|(session, _)| session.clone()).collect::<Vec<_>>();
-        assert_eq!(sessions(&sqlite), sessions(&memory), "with seed {seed}");
+        for (one, other) in sessions(&sqlite).iter().zip(sessions(&memory)) {
+            assert_eq!(*one, other, "with seed {seed}");
+        }
+        assert_eq!(sqlite.len(), memory.len(), "sessions with seed {seed}");
         for ((session, told), (_, retold)) in sqlite.iter().zip(&memory) {
             assert_eq!(told.len(), retold.len(), "messages of {} with seed {seed}", session.session_id);
             let different = told.iter().zip(retold).find(|(one, other)| one != other);

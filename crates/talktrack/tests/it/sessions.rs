@@ -51,15 +51,18 @@ async fn a_disconnect_after_the_end_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_session_that_reconnects_counts_its_connections_anew() {
+async fn a_connection_left_over_from_before_the_end_does_not_end_the_resumed_session() {
     let dir = dir();
     let trial = trial(&dir);
     trial.start(new_session()).await;
     trial.start(new_session()).await;
     trial.end(SESSION, "completed").await;
     trial.start(new_session()).await;
-    let ended =
-        trial.tracker().disconnect(SESSION).unwrap().expect("the one connection since the end is gone");
+    for _ in 0..2 {
+        let ended = trial.tracker().disconnect(SESSION).unwrap();
+        assert!(ended.is_none(), "the connection that resumed it is still there");
+    }
+    let ended = trial.tracker().disconnect(SESSION).unwrap().expect("now the last one is gone");
     within(ended.durable()).await.unwrap();
     assert_eq!(trial.session(SESSION).await.end_reason.as_deref(), Some("disconnect"));
 }
@@ -121,7 +124,7 @@ async fn a_session_can_be_had_by_another_user_only_when_nobody_has_it() {
     };
     let refused = within(trial.tracker().start_session(thief).unwrap().durable()).await;
     assert_eq!(refused, Err(NotDurable::OtherUser), "the journal's file knows it too");
-    trial.tracker().forget(SESSION);
+    trial.tracker().forget(SESSION, other);
     trial.start(new_session()).await;
     trial.say(SESSION, Role::User, "still mine").await;
     trial.settled().await;

@@ -41,11 +41,16 @@ impl From<String> for NotConnected {
 ///
 /// # Errors
 /// Says in words why the server could not be reached or did not want us.
-pub(super) async fn connect(url: &str, identity: Identity<'_>) -> Result<(Socket, ServerFrame), NotConnected> {
+pub(super) async fn connect(
+    url: &str,
+    identity: Identity<'_>,
+) -> Result<(Socket, ServerFrame), NotConnected> {
     // Without Nagle's algorithm: what is flushed is meant to go.
     let connected = connect_async_with_config(with_identity(url, identity), None, true).await;
     let (mut socket, _) = connected.map_err(|error| match error {
-        Error::Http(response) => refusal(response.status().as_u16(), response.body().as_deref().unwrap_or_default()),
+        Error::Http(response) => {
+            refusal(response.status().as_u16(), response.body().as_deref().unwrap_or_default())
+        }
         error => format!("cannot connect to {}: {error}", without_query(url)),
     })?;
     match answer(&mut socket).await? {
@@ -81,10 +86,12 @@ pub(super) async fn answer(socket: &mut Socket) -> Result<ServerFrame, String> {
 /// Says in words why the connection is lost.
 pub(super) fn read(message: Result<Message, Error>) -> Result<Option<ServerFrame>, String> {
     match message.map_err(|error| format!("the connection is lost: {error}"))? {
-        Message::Text(text) => ServerFrame::parse(&text).map(Some).or_else(|problem| match problem.starts_with("type: ") {
-            true => Ok(None),
-            false => Err(format!("the server sent what is no answer: {problem}")),
-        }),
+        Message::Text(text) => {
+            ServerFrame::parse(&text).map(Some).or_else(|problem| match problem.starts_with("type: ") {
+                true => Ok(None),
+                false => Err(format!("the server sent what is no answer: {problem}")),
+            })
+        }
         Message::Close(frame) => Err(closed(frame)),
         _ => Ok(None),
     }
@@ -132,7 +139,9 @@ fn percent_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len().min(MAX_EXTERNAL_ID_BYTES));
     for byte in text.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(byte))
+            }
             other => encoded.push_str(&format!("%{other:02X}")),
         }
     }
@@ -145,7 +154,8 @@ mod tests {
 
     #[test]
     fn the_identity_follows_what_the_url_says_already() {
-        let identity = Identity { session_id: Some(Uuid::nil()), user_id: None, external_id: Some("call 7/ü") };
+        let identity =
+            Identity { session_id: Some(Uuid::nil()), user_id: None, external_id: Some("call 7/ü") };
         let nil = Uuid::nil();
         for (url, mark) in [("ws://h/v1/ws", '?'), ("ws://h/v1/ws?token=x", '&')] {
             let expected = format!("{url}{mark}session_id={nil}&external_id=call%207%2F%C3%BC");

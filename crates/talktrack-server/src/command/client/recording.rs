@@ -129,7 +129,10 @@ impl Builder {
         let ClientFrame::SessionStart(start) = frame.body else {
             return if frame.body == ClientFrame::Ping { Ok(()) } else { Err("session_id: missing".into()) };
         };
-        let derived = start.external_id.as_ref().map(|name| Uuid::new_v5(&talktrack::message::SESSION_NAMESPACE, name.as_bytes()));
+        let derived = start
+            .external_id
+            .as_ref()
+            .map(|name| Uuid::new_v5(&talktrack::message::SESSION_NAMESPACE, name.as_bytes()));
         let session_id = frame.session_id.or(derived).ok_or("session_id: missing")?;
         let place = self.place(session_id);
         let session = &mut self.recording.sessions[place];
@@ -137,7 +140,12 @@ impl Builder {
         session.external_id = session.external_id.take().or(start.external_id);
         if let Some(metadata) = start.metadata.filter(|metadata| !metadata.to_value().is_empty()) {
             let head = Head { frame_type: "session.update".into(), session_id, reference: None };
-            self.add(&head, &format!(r#"{{"type":"session.update","metadata":{}}}"#, metadata.as_str()), 0, false);
+            self.add(
+                &head,
+                &format!(r#"{{"type":"session.update","metadata":{}}}"#, metadata.as_str()),
+                0,
+                false,
+            );
         }
         Ok(())
     }
@@ -208,7 +216,10 @@ mod tests {
         ]);
         assert_eq!((recording.messages, recording.sessions.len(), recording.bad.len()), (3, 2, 0));
         let first = &recording.sessions[0];
-        assert_eq!((first.session_id.to_string().as_str(), first.user_id.unwrap().to_string().as_str()), (A, B));
+        assert_eq!(
+            (first.session_id.to_string().as_str(), first.user_id.unwrap().to_string().as_str()),
+            (A, B)
+        );
         assert_eq!(
             texts(first),
             [
@@ -217,8 +228,14 @@ mod tests {
                 format!(r#"{{"ref":2,"content":"3","session_id":"{A}","type":"message"}}"#),
             ]
         );
-        assert_eq!((first.is_message(0), first.is_message(1), first.line(1), first.line(2)), (false, true, 2, 5));
-        assert_eq!(first.end.as_deref(), Some(format!(r#"{{"type":"session.end","session_id":"{A}","reason":"completed"}}"#).as_str()));
+        assert_eq!(
+            (first.is_message(0), first.is_message(1), first.line(1), first.line(2)),
+            (false, true, 2, 5)
+        );
+        assert_eq!(
+            first.end.as_deref(),
+            Some(format!(r#"{{"type":"session.end","session_id":"{A}","reason":"completed"}}"#).as_str())
+        );
         assert_eq!(texts(&recording.sessions[1]).len(), 1);
     }
 
@@ -230,9 +247,18 @@ mod tests {
             format!(r#"{{"type":"message","session_id":"{A}x"}}"#),
             r#"{"type":"session.start"}"#.into(),
         ]);
-        let problems: Vec<_> = recording.bad.iter().map(|bad| bad.split_once(".tmp").map_or(bad.as_str(), |(_, rest)| rest)).collect();
+        let problems: Vec<_> = recording
+            .bad
+            .iter()
+            .map(|bad| bad.split_once(".tmp").map_or(bad.as_str(), |(_, rest)| rest))
+            .collect();
         assert_eq!(problems.len(), 4, "{problems:?}");
-        for (problem, expected) in problems.iter().zip([":1: session_id: missing", ":2: not valid JSON", ":3: session_id: must be a UUID", ":4: session_id: missing"]) {
+        for (problem, expected) in problems.iter().zip([
+            ":1: session_id: missing",
+            ":2: not valid JSON",
+            ":3: session_id: must be a UUID",
+            ":4: session_id: missing",
+        ]) {
             assert!(problem.contains(expected), "{problem} lacks {expected}");
         }
     }

@@ -12,13 +12,13 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::Args;
 use super::conversation;
 use super::recording::Recording;
 use super::report::Report;
 use crate::command::Outcome;
 use crate::error::Failure;
-use crate::output::{Output, Stop};
-use crate::table::View;
+use crate::output;
 
 /// Messages on the way over all connections together. A server's queue takes 10,000 by default; more would only be
 /// refused and sent again.
@@ -55,35 +55,29 @@ impl Rhythm {
     /// When the next message may be sent.
     pub(super) fn ticket(&self) -> Instant {
         let before = self.given.fetch_add(1, Ordering::Relaxed);
-        self.began + Duration::from_secs_f64(self.interval.as_secs_f64() * f64::from(u32::try_from(before).unwrap_or(u32::MAX)))
+        self.began
+            + Duration::from_secs_f64(
+                self.interval.as_secs_f64() * f64::from(u32::try_from(before).unwrap_or(u32::MAX)),
+            )
     }
 }
 
 /// Runs it.
-pub(super) async fn run(
-    url: String,
-    user_id: Option<Uuid>,
-    file: &Path,
-    pace: super::Pace,
-    ledger: Option<&Path>,
-    json: bool,
-) -> Outcome {
+pub(super) async fn run(args: Args, file: &Path) -> Outcome {
     let recording = Recording::load(file)?;
+    let report = Report::new(&recording, args.acked.as_deref())?;
+    recording.bad.iter().for_each(|bad| report.complain(bad));
     if recording.sessions.is_empty() {
-        recording.bad.iter().take(10).for_each(|bad| eprintln!("{bad}"));
         return Err(Failure::new(format_args!("{}: no conversation in it", file.display())));
     }
-    let sockets = pace.sockets.get().min(recording.sessions.len());
-    let bad = recording.bad.len();
-    let report = Report::new(&recording, ledger)?;
-    recording.bad.iter().for_each(|bad| report.complain(bad));
+    let sockets = args.pace.sockets.get().min(recording.sessions.len());
     let replay = Arc::new(Replay {
-        url,
-        user_id,
+        url: args.url,
+        user_id: args.user_id,
         file: file.display().to_string(),
-        window: pace.window.get(),
+        window: args.pace.window.get(),
         budget: Semaphore::new(UNDER_WAY),
-        pace: pace.rate.map(|rate| Rhythm::new(rate.get())),
+        pace: args.pace.rate.map(|rate| Rhythm::new(rate.get())),
         report,
         recording,
         next: AtomicUsize::new(0),
@@ -91,13 +85,8 @@ pub(super) async fn run(
     let began = Instant::now();
     let latencies = replay_all(&replay, sockets).await;
     let summary = replay.report.sum_up(began.elapsed(), &latencies);
-    let mut output = Output::stdout();
-    let written = if json { output.json(&summary) } else { output.line(&summary.in_words(View::of_stdout())) };
-    match written.and_then(|()| output.flush()) {
-        Ok(()) | Err(Stop::ReaderGone) if summary.is_complete() && bad == 0 => Ok(ExitCode::SUCCESS),
-        Ok(()) | Err(Stop::ReaderGone) => Ok(ExitCode::FAILURE),
-        Err(Stop::Failed(failure)) => Err(failure),
-    }
+    let code = if summary.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    output::sum_up(args.json, &summary, |view| summary.in_words(view), code)
 }
 
 /// Says how long the acknowledgements took, in microseconds.
@@ -122,7 +111,9 @@ async fn replay_one_after_the_other(replay: Arc<Replay>) -> Histogram<u64> {
     while let Some(session) = replay.recording.sessions.get(replay.next.fetch_add(1, Ordering::Relaxed)) {
         if let Err((unanswered, why)) = conversation::replay(&replay, session, &mut latencies).await {
             let id = session.session_id;
-            replay.report.lost(unanswered, format_args!("session {id}: {why}; {unanswered} messages have no answer"));
+            replay
+                .report
+                .lost(unanswered, format_args!("session {id}: {why}; {unanswered} messages have no answer"));
         }
     }
     latencies
@@ -130,7 +121,8 @@ async fn replay_one_after_the_other(replay: Arc<Replay>) -> Histogram<u64> {
 
 /// Microseconds, up to an hour, three digits of each exact.
 fn new_histogram() -> Histogram<u64> {
-    let mut histogram = Histogram::new_with_max(3_600_000_000, 3).unwrap_or_else(|_| unreachable!("the bounds are constant and valid"));
+    let mut histogram = Histogram::new_with_max(3_600_000_000, 3)
+        .unwrap_or_else(|_| unreachable!("the bounds are constant and valid"));
     histogram.auto(false);
     histogram
 }

@@ -43,6 +43,8 @@ pub(super) struct Summary {
     refused: u64,
     retried: u64,
     lost: u64,
+    /// Of whatever kind; each was printed, but for those after the first few.
+    complaints: u64,
     seconds: f64,
     messages_per_second: f64,
     ack_p50_ms: f64,
@@ -57,10 +59,14 @@ impl Report {
     pub(super) fn new(recording: &Recording, ledger: Option<&Path>) -> Result<Self, Failure> {
         let open = |path: &Path| {
             let file = OpenOptions::new().create(true).append(true).open(path);
-            file.map_err(|error| Failure::new(format_args!("--acked: cannot write {}: {error}", path.display())))
+            file.map_err(|error| {
+                Failure::new(format_args!("--acked: cannot write {}: {error}", path.display()))
+            })
         };
-        let bar = ProgressBar::with_draw_target(Some(recording.messages), ProgressDrawTarget::stderr_with_hz(5));
-        if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} acked, {per_sec}, {eta} to go") {
+        let bar =
+            ProgressBar::with_draw_target(Some(recording.messages), ProgressDrawTarget::stderr_with_hz(5));
+        if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} acked, {per_sec}, {eta} to go")
+        {
             bar.set_style(style);
         }
         Ok(Self {
@@ -129,6 +135,7 @@ impl Report {
             refused: read(&self.refused),
             retried: read(&self.retried),
             lost: read(&self.lost),
+            complaints: read(&self.complaints),
             seconds: took.as_secs_f64(),
             messages_per_second: to_f64(acked) / took.as_secs_f64().max(1e-9),
             ack_p50_ms: to_f64(latencies.value_at_quantile(0.5)) / 1e3,
@@ -143,9 +150,9 @@ fn to_f64(count: u64) -> f64 {
 }
 
 impl Summary {
-    /// Whether every message is durable.
+    /// Whether every message is durable, and nothing else went wrong.
     pub(super) fn is_complete(&self) -> bool {
-        self.acked == self.messages && self.refused == 0 && self.lost == 0
+        self.acked == self.messages && self.complaints == 0
     }
 
     /// The figures, for people.

@@ -61,7 +61,12 @@ impl From<String> for Over {
 }
 
 /// Runs it.
-pub(super) async fn run(url: &str, session: Option<Uuid>, user: Option<Uuid>, external_id: Option<&str>) -> Outcome {
+pub(super) async fn run(
+    url: &str,
+    session: Option<Uuid>,
+    user: Option<Uuid>,
+    external_id: Option<&str>,
+) -> Outcome {
     let user_id = Some(user.unwrap_or_else(Uuid::now_v7));
     let identity = Identity { session_id: session, user_id, external_id };
     let (socket, greeting) = connection::connect(url, identity).await.map_err(|why| match why {
@@ -86,7 +91,8 @@ impl Talk {
         self.show(greeting)?;
         let mut lines = typed_lines();
         if stdin().is_terminal() {
-            let help = "each line is a message of the user; /assistant TEXT and /system TEXT are others'; /end ends";
+            let help =
+                "each line is a message of the user; /assistant TEXT and /system TEXT are others'; /end ends";
             let help = self.view.dim(help);
             self.say(&help)?;
         }

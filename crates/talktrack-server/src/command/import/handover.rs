@@ -67,7 +67,10 @@ impl Handover {
     }
 
     /// The same for what is always accepted, but for a tracker that shuts down.
-    pub(super) fn at_once<R>(&self, hand_over: impl FnOnce(&Tracker) -> Result<R, Reason>) -> Result<R, Trouble> {
+    pub(super) fn at_once<R>(
+        &self,
+        hand_over: impl FnOnce(&Tracker) -> Result<R, Reason>,
+    ) -> Result<R, Trouble> {
         Ok(hand_over(&self.tracker)?)
     }
 

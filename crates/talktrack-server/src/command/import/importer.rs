@@ -99,7 +99,12 @@ impl Importer {
         }
     }
 
-    async fn start(&mut self, id: Option<Uuid>, user: Option<Uuid>, start: SessionStartFrame) -> Result<(), Trouble> {
+    async fn start(
+        &mut self,
+        id: Option<Uuid>,
+        user: Option<Uuid>,
+        start: SessionStartFrame,
+    ) -> Result<(), Trouble> {
         let user_id = user.ok_or_else(|| bad("user_id: missing"))?;
         let SessionStartFrame { external_id, metadata, started_at } = start;
         let session = match (id, external_id) {
@@ -128,8 +133,9 @@ impl Importer {
     async fn go_on(&mut self, row: &SessionRow, metadata: Option<JsonObject>) -> Result<(), Trouble> {
         self.sessions.insert(row.session_id, Session::of(row.user_id));
         let stored = row.metadata.as_ref().map(JsonObject::to_value).unwrap_or_default();
-        let is_new =
-            |metadata: &JsonObject| metadata.to_value().iter().any(|(key, value)| stored.get(key) != Some(value));
+        let is_new = |metadata: &JsonObject| {
+            metadata.to_value().iter().any(|(key, value)| stored.get(key) != Some(value))
+        };
         match metadata.filter(is_new) {
             Some(metadata) => self.update(row.session_id, metadata).await,
             None => Ok(()),

@@ -1,6 +1,6 @@
 //! The rows of sessions: opened, reopened, counted, closed.
 
-use rusqlite::{Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 use uuid::Uuid;
 
 use crate::clock::{Seq, Timestamp};
@@ -89,14 +89,19 @@ pub(super) fn end(tx: &Transaction<'_>, end: &SessionEnd) -> rusqlite::Result<Op
 }
 
 /// After a crash nobody ended what was open: every such session is abandoned, at its last event. Says how many.
-pub(crate) fn abandon_open_sessions(tx: &Transaction<'_>) -> rusqlite::Result<usize> {
-    let mut open =
-        tx.prepare("SELECT session_id, started_at FROM conversation_sessions WHERE status = 'active'")?;
-    let open = open.query_map([], |row| Ok((column(row, 0, parse_uuid)?, column(row, 1, parse_time)?)))?;
-    let open = open.collect::<rusqlite::Result<Vec<_>>>()?;
+pub(crate) fn abandon_open_sessions(connection: &mut Connection) -> rusqlite::Result<usize> {
+    let tx = connection.transaction()?;
+    let open = open_sessions(&tx)?;
     for (session_id, ended_at) in &open {
         let (status, reason) = (Status::Abandoned, "error".to_owned());
-        end(tx, &SessionEnd { session_id: *session_id, status, reason, ended_at: *ended_at, known: None })?;
+        end(&tx, &SessionEnd { session_id: *session_id, status, reason, ended_at: *ended_at, known: None })?;
     }
+    tx.commit()?;
     Ok(open.len())
+}
+
+fn open_sessions(tx: &Transaction<'_>) -> rusqlite::Result<Vec<(Uuid, Timestamp)>> {
+    let mut open =
+        tx.prepare("SELECT session_id, started_at FROM conversation_sessions WHERE status = 'active'")?;
+    open.query_map([], |row| Ok((column(row, 0, parse_uuid)?, column(row, 1, parse_time)?)))?.collect()
 }

@@ -20,7 +20,7 @@ const INSERT_MESSAGE: &str = "INSERT INTO conversation_messages (id, session_id,
 
 // A revision says what was said better, not when: the row keeps its place (created_at, seq).
 const REVISE_MESSAGE: &str = "UPDATE conversation_messages SET role=?2, content=?3, audio_url=?4, metadata=?5, kind=?6, \
-     revision=?7, interrupted=?8, content_generated=?9, parts=?10, metrics=?11 WHERE id=?1";
+     revision=?7, interrupted=?8, content_generated=?9, parts=?10, metrics=?11, user_id=?12 WHERE id=?1";
 
 /// Writes the records in order and says what became of each.
 pub(crate) fn apply<'a>(
@@ -72,7 +72,7 @@ impl Batch<'_> {
             return Ok(Verdict::Dead(DeadReason::OtherUser));
         }
         if !self.insert(seq, stamped, stamped.user_id(owner))? {
-            return self.meet_existing(stamped);
+            return self.meet_existing(stamped, owner);
         }
         let event_at = Timestamp::from_micros(seq)
             .map_or(stamped.created_at, |accepted| accepted.min(stamped.created_at));
@@ -110,22 +110,23 @@ impl Batch<'_> {
     }
 
     /// The id is taken: a repetition, a revision, or a conflict.
-    fn meet_existing(&mut self, stamped: &Stamped) -> rusqlite::Result<Verdict> {
+    fn meet_existing(&mut self, stamped: &Stamped, owner: Uuid) -> rusqlite::Result<Verdict> {
         let row = read::message(self.tx, stamped.id)?.ok_or(Error::QueryReturnedNoRows)?;
         let message = &stamped.message;
         if row.session_id != message.session_id {
             return Ok(Verdict::Refused(NotDurable::IdConflict));
         }
         if message.revision > row.revision {
-            self.revise(stamped)?;
+            self.revise(stamped, owner)?;
             return Ok(Verdict::Revised);
         }
         let same = message.revision < row.revision || says_the_same(stamped, &row);
         Ok(if same { Verdict::AlreadyThere } else { Verdict::Refused(NotDurable::IdConflict) })
     }
 
-    fn revise(&mut self, stamped: &Stamped) -> rusqlite::Result<()> {
+    fn revise(&mut self, stamped: &Stamped, owner: Uuid) -> rusqlite::Result<()> {
         let message = &stamped.message;
+        let user_id = stamped.user_id(owner).map(UuidText::new);
         self.tx.prepare_cached(REVISE_MESSAGE)?.execute(params![
             UuidText::new(stamped.id).as_str(),
             message.role.as_str(),
@@ -138,6 +139,7 @@ impl Batch<'_> {
             message.content_generated,
             message.parts.as_ref().map(|parts| parts.as_str()),
             message.metrics.as_ref().map(|metrics| metrics.as_json().as_str()),
+            user_id.as_ref().map(UuidText::as_str),
         ])?;
         Ok(())
     }

@@ -1,0 +1,338 @@
+//! Frames that are wrong. Each gets the documented error, its connection lives on, and everybody else's too.
+
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
+use uuid::Uuid;
+
+use crate::harness::{Client, Home, Server, text, upgrade, user};
+
+/// A server, a well-behaved connection, and one that is about to err.
+struct Scene {
+    home: Home,
+    server: Server,
+    witness: Client,
+    client: Client,
+}
+
+impl Scene {
+    async fn new(flags: &[&str]) -> Self {
+        let home = Home::new();
+        let server = home.serve(flags).await;
+        let (witness, client) = (Client::new(&server).await, Client::new(&server).await);
+        Self { home, server, witness, client }
+    }
+
+    /// Sends a text that must be refused with this code, words that begin like this, and this mark; then both
+    /// connections must still work.
+    async fn refuses(&mut self, frame: &str, code: &str, words: &str, reference: impl Into<Value>) {
+        self.client.send_raw(Message::text(frame)).await;
+        let said = self.client.refused(code, reference).await;
+        assert!(said.starts_with(words), "{frame:.80}: {words:?} was expected, not {said:?}");
+        assert!(!said.contains("SECRET"), "an error must not repeat what was said: {said}");
+        self.client.say("still here").await;
+        self.witness.say("so am I").await;
+    }
+
+    /// Nothing but the harmless messages is stored, and the books balance.
+    async fn nothing_bad_is_stored(self) {
+        let database = self.home.database();
+        assert!(database.contents(self.client.session).iter().all(|content| content == "still here"));
+        assert!(database.contents(self.witness.session).iter().all(|content| content == "so am I"));
+        self.home.verify().await;
+        drop(self.server);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_without_proper_ids_gets_a_problem_document() {
+    let scene = Scene::new(&[]).await;
+    let id = Uuid::new_v4();
+    for (query, field) in [
+        ("".to_owned(), "user_id"),
+        (format!("?session_id={id}"), "user_id"),
+        (format!("?session_id={id}&user_id="), "user_id"),
+        (format!("?session_id={id}&user_id=me"), "user_id"),
+        (format!("?session_id={id}&user_id={id}0"), "user_id"),
+        (format!("?session_id=42&user_id={id}"), "session_id"),
+        (format!("?session_id=&user_id={id}"), "session_id"),
+        (format!("?session_id=%00&user_id={id}"), "session_id"),
+        (format!("?external_id=&user_id={id}"), "external_id"),
+        (format!("?external_id=a%00b&user_id={id}"), "external_id"),
+        (format!("?external_id={}&user_id={id}", "x".repeat(257)), "external_id"),
+    ] {
+        let (_, answer) = upgrade(scene.server.address, &format!("/v1/ws{query}"), &[]).await;
+        let said = answer.problem(400, "invalid_message");
+        assert!(said.starts_with(&format!("{field}: ")), "{query}: {said}");
+    }
+    let sessions = scene.home.database().count("SELECT count(*) FROM conversation_sessions", &[]);
+    assert_eq!(sessions, 2, "no session came of it");
+    scene.nothing_bad_is_stored().await;
+}
+
+#[tokio::test]
+async fn a_page_from_elsewhere_may_not_connect_through_its_readers_browser() {
+    let scene = Scene::new(&[]).await;
+    let path = format!("/v1/ws?user_id={}", Uuid::new_v4());
+    for (origin, status) in [
+        ("https://evil.example", 403),
+        ("null", 403),
+        ("http://localhost.evil.example", 403),
+        ("http://localhost:3000", 101),
+    ] {
+        let (_, answer) = upgrade(scene.server.address, &path, &[("Origin", origin)]).await;
+        assert_eq!(answer.status, status, "{origin}: {answer:?}");
+        if status != 101 {
+            answer.problem(status, "unauthorized");
+        }
+    }
+    scene.nothing_bad_is_stored().await;
+}
+
+#[tokio::test]
+async fn what_is_no_json_object_is_invalid_json() {
+    let mut scene = Scene::new(&[]).await;
+    let deep = format!(r#"{{"type":"ping","x":{}{}}}"#, "[".repeat(50_000), "]".repeat(50_000));
+    let broken =
+        ["", " ", "{", r#"{"type":"message","role":"user","content":"SECRET"#, "nul", "'", "\u{FEFF}"];
+    let others = [
+        "[]",
+        r#"[{"type":"ping"}]"#,
+        "7",
+        "-0.5e9",
+        "\"ping\"",
+        "null",
+        "true",
+        &deep,
+        &"[".repeat(500_000),
+    ];
+    for frame in broken.into_iter().chain(others) {
+        scene.refuses(frame, "invalid_json", "", Value::Null).await;
+    }
+    scene.nothing_bad_is_stored().await;
+}
+
+#[tokio::test]
+async fn an_unknown_type_is_refused_and_a_missing_one_too() {
+    let mut scene = Scene::new(&[]).await;
+    scene.refuses(r#"{"type":"shout","ref":1}"#, "invalid_message", "type: ", 1).await;
+    scene.refuses(r#"{"type":7,"ref":"a"}"#, "invalid_message", "type: ", "a").await;
+    scene
+        .refuses(r#"{"role":"user","content":"SECRET","ref":2}"#, "invalid_message", "type: missing", 2)
+        .await;
+    scene.refuses(r#"{"type":"session.start","ref":3}"#, "invalid_message", "type: ", 3).await;
+    scene.refuses(r#"{"type":"session.update","ref":4}"#, "invalid_message", "metadata: missing", 4).await;
+    scene.refuses(r#"{"type":"session.end","reason":"","ref":5}"#, "invalid_message", "reason: ", 5).await;
+    scene
+        .refuses(r#"{"type":"session.end","reason":"\u0000","ref":6}"#, "invalid_message", "reason: ", 6)
+        .await;
+    scene.nothing_bad_is_stored().await;
+}
+
+#[tokio::test]
+async fn a_bad_role_or_content_is_named() {
+    let mut scene = Scene::new(&[]).await;
+    for (fields, words) in [
+        (r#""content":"SECRET""#, "role: missing"),
+        (r#""role":null,"content":"SECRET""#, "role: missing"),
+        (r#""role":"","content":"SECRET""#, "role: must be one of user assistant system developer tool"),
+        (r#""role":"king","content":"SECRET""#, "role: must be one of user assistant system developer tool"),
+        (
+            r#""role":["user"],"content":"SECRET""#,
+            "role: must be one of user assistant system developer tool",
+        ),
+        (r#""role":"user""#, "content: missing"),
+        (r#""role":"user","content":null"#, "content: missing"),
+        (r#""role":"user","content":"""#, "content: must not be empty"),
+        (r#""role":"user","content":["SECRET"]"#, "content: must be a string"),
+        (r#""role":"user","content":"\ud800 SECRET""#, "content: "),
+        (r#""role":"user","content":"SECRET","content":"SECRET""#, "content: "),
+    ] {
+        let frame = format!(r#"{{"type":"message","ref":9,{fields}}}"#);
+        scene.refuses(&frame, "invalid_message", words, 9).await;
+    }
+    scene.nothing_bad_is_stored().await;
+}
+
+#[tokio::test]
+async fn every_other_bad_field_is_named_too() {
+    let mut scene = Scene::new(&[]).await;
+    for (field, words) in [
+        (json!({"metadata": "SECRET"}), "metadata: must be a JSON object"),
+        (json!({"metadata": ["SECRET"]}), "metadata: must be a JSON object"),
+        (json!({"metadata": 7}), "metadata: must be a JSON object"),
+        (json!({"parts": {}}), "parts: must be a JSON array"),
+        (json!({"metrics": {"stt_ms": "fast"}}), "metrics: stt_ms: must be a number"),
+        (json!({"created_at": "yesterday"}), "created_at: not an RFC 3339 time"),
+        (json!({"created_at": ""}), "created_at: not an RFC 3339 time"),
+        (json!({"created_at": 1_763_884_800}), "created_at: not an RFC 3339 time"),
+        (json!({"created_at": "2026-11-23T08:00:00"}), "created_at: not an RFC 3339 time"),
+        (json!({"created_at": "2026-13-23T08:00:00Z"}), "created_at: not an RFC 3339 time"),
+        (json!({"created_at": "9999-01-01T00:00:00Z"}), "created_at: lies more than a day in the future"),
+        (json!({"created_at": "-009999-01-01T00:00:00Z"}), "created_at: not an RFC 3339 time"),
+        (json!({"id": "42"}), "id: must be a UUID"),
+        (json!({"external_id": ""}), "external_id: must not be empty"),
+        (json!({"external_id": "x".repeat(257)}), "external_id: must be at most 256 bytes"),
+        (json!({"session_id": Uuid::new_v4()}), "session_id: is not this connection's"),
+        (json!({"kind": "song"}), "kind: must be one of message tool_call tool_result event"),
+        (json!({"revision": -1}), "revision: must be a whole number"),
+        (json!({"revision": 1.5}), "revision: must be a whole number"),
+        (json!({"revision": 2_147_483_648_u32}), "revision: must be "),
+        (json!({"interrupted": "yes"}), "interrupted: must be true or false"),
+    ] {
+        let mut frame = user("SECRET", "r");
+        frame.as_object_mut().unwrap().extend(field.as_object().unwrap().clone());
+        scene.refuses(&frame.to_string(), "invalid_message", words, "r").await;
+    }
+    let deep = format!(
+        r#"{{"type":"message","role":"user","content":"SECRET","metadata":{}1{}}}"#,
+        r#"{"a":"#.repeat(5_000),
+        "}".repeat(5_000)
+    );
+    scene.refuses(&deep, "invalid_json", "nested deeper than 100 levels", Value::Null).await;
+    let surrogate =
+        r#"{"type":"message","role":"user","content":"SECRET","ref":1,"metadata":{"a":"\ud800"}}"#;
+    scene.refuses(surrogate, "invalid_message", "metadata: ", 1).await;
+    let mark = r#"{"type":"message","role":"user","content":"SECRET","ref":{"a":1}}"#;
+    scene.refuses(mark, "invalid_message", "ref: must be a string or a number", Value::Null).await;
+    scene.nothing_bad_is_stored().await;
+}
+
+#[tokio::test]
+async fn content_over_the_limit_is_refused_and_up_to_it_taken() {
+    let mut scene = Scene::new(&["--max-message-bytes", "2000"]).await;
+    for size in [2001, 500_000] {
+        scene.refuses(&user(&"x".repeat(size), size).to_string(), "too_large", "", size).await;
+    }
+    let spread = json!({"type": "message", "role": "user", "content": "x".repeat(1500), "ref": 3,
+                        "content_generated": "y".repeat(600)});
+    scene.refuses(&spread.to_string(), "too_large", "", 3).await;
+    let update = json!({"type": "session.update", "metadata": {"k": "x".repeat(2000)}, "ref": 4});
+    scene.refuses(&update.to_string(), "too_large", "", 4).await;
+    let session = scene.client.session;
+    scene.client.say(&"ä".repeat(1000)).await;
+    assert!(scene.home.database().contents(session).contains(&"ä".repeat(1000)));
+    scene.home.verify().await;
+}
+
+#[tokio::test]
+async fn a_frame_over_one_mebibyte_closes_its_connection_and_no_other() {
+    let mut scene = Scene::new(&[]).await;
+    let session = scene.client.session;
+    let frame = |size: usize| {
+        let padding = size - text("user", "").to_string().len();
+        Message::text(text("user", &"x".repeat(padding)).to_string())
+    };
+    scene.client.send_raw(frame(1 << 20)).await;
+    scene.client.ack_frame().await;
+    scene.client.send_raw(frame((1 << 20) + 1)).await;
+    scene.client.refused("too_large", Value::Null).await;
+    assert_eq!(scene.client.closed().await, Some(CloseCode::Size));
+    scene.witness.say("so am I").await;
+    let row = scene.home.database().ended(session).await;
+    assert_eq!((row.end(), row.message_count), (("ended", Some("disconnect")), 1));
+    scene.home.verify().await;
+}
+
+#[tokio::test]
+async fn a_frame_in_fragments_is_one_frame_and_has_the_same_limit() {
+    let mut scene = Scene::new(&[]).await;
+    let frame = text("user", "still here").to_string();
+    let (beginning, end) = frame.split_at(frame.len() / 2);
+    scene.client.send_raw(fragment(beginning, Data::Text, false)).await;
+    scene.client.send_raw(Message::Ping("in between".into())).await;
+    scene.client.send_raw(fragment(end, Data::Continue, true)).await;
+    scene.client.ack_frame().await;
+
+    let part = "x".repeat(1 << 18);
+    scene.client.send_raw(fragment(&part, Data::Text, false)).await;
+    for _ in 0..4 {
+        scene.client.send_raw(fragment(&part, Data::Continue, false)).await;
+    }
+    scene.client.refused("too_large", Value::Null).await;
+    assert_eq!(scene.client.closed().await, Some(CloseCode::Size));
+    scene.witness.say("so am I").await;
+    scene.nothing_bad_is_stored().await;
+}
+
+fn fragment(part: &str, data: Data, is_last: bool) -> Message {
+    Message::Frame(Frame::message(part.to_owned(), OpCode::Data(data), is_last))
+}
+
+#[tokio::test]
+async fn a_binary_frame_is_refused() {
+    let mut scene = Scene::new(&[]).await;
+    for bytes in [&b""[..], b"\x00\xff", br#"{"type":"message","role":"user","content":"SECRET"}"#] {
+        scene.client.send_raw(Message::binary(bytes)).await;
+        scene.client.refused("invalid_message", Value::Null).await;
+        scene.client.say("still here").await;
+    }
+    scene.witness.say("so am I").await;
+    scene.nothing_bad_is_stored().await;
+}
+
+#[tokio::test]
+async fn invalid_utf_8_closes_its_connection_as_websocket_demands() {
+    let mut scene = Scene::new(&[]).await;
+    let bytes = &b"{\"type\":\"message\",\"role\":\"user\",\"content\":\"SECRET \xc3\x28\"}"[..];
+    scene.client.say("still here").await;
+    scene.client.send_raw(Message::Frame(Frame::message(bytes, OpCode::Data(Data::Text), true))).await;
+    assert_eq!(scene.client.closed().await, Some(CloseCode::Invalid));
+    scene.witness.say("so am I").await;
+    let row = scene.home.database().ended(scene.client.session).await;
+    assert_eq!((row.end(), row.message_count), (("ended", Some("disconnect")), 1));
+    scene.nothing_bad_is_stored().await;
+}
+
+#[tokio::test]
+async fn what_is_no_websocket_frame_closes_its_connection() {
+    let mut scene = Scene::new(&[]).await;
+    // Opcode 3 means nothing.
+    scene
+        .client
+        .send_raw(Message::Frame(Frame::message("SECRET", OpCode::Data(Data::Reserved(3)), true)))
+        .await;
+    assert_eq!(scene.client.closed().await, Some(CloseCode::Protocol));
+    scene.witness.say("so am I").await;
+    scene.nothing_bad_is_stored().await;
+}
+
+#[tokio::test]
+async fn u_0000_is_replaced_and_flagged() {
+    let mut scene = Scene::new(&[]).await;
+    scene.client.say("a\u{0}b\u{0}").await;
+    let nested =
+        json!({"type": "message", "role": "user", "content": "x", "metadata": {"k\u{0}": ["\u{0}"], "n": 1}});
+    scene.client.track(nested).await;
+    scene.client.say("clean").await;
+    scene.client.send(json!({"type": "session.update", "metadata": {"k\u{0}": "\u{0}"}})).await;
+    scene.client.say("so that the update is durable").await;
+    let kept = scene.home.database().session(scene.client.session).unwrap().metadata;
+    assert_eq!(kept["k\u{FFFD}"], "\u{FFFD}", "{kept}");
+    let rows = scene.home.database().messages(scene.client.session);
+    let metadata = |index: usize| -> Value {
+        rows[index].metadata.as_deref().map_or(Value::Null, |text| serde_json::from_str(text).unwrap())
+    };
+    assert_eq!(rows[0].content, "a\u{FFFD}b\u{FFFD}");
+    assert_eq!(metadata(0), json!({"talktrack.nul_replaced": true}));
+    assert_eq!(metadata(1), json!({"k\u{FFFD}": ["\u{FFFD}"], "n": 1, "talktrack.nul_replaced": true}));
+    assert_eq!((rows[2].content.as_str(), metadata(2)), ("clean", Value::Null));
+    scene.home.verify().await;
+}
+
+#[tokio::test]
+async fn a_message_after_the_end_of_its_session_is_kept_as_a_late_one() {
+    let mut scene = Scene::new(&[]).await;
+    let client = &mut scene.client;
+    client.say("in time").await;
+    client.end("completed").await;
+    client.track(user("late", "l")).await;
+    let row = scene.home.database().session(client.session).unwrap();
+    assert_eq!((row.end(), row.message_count), (("ended", Some("completed")), 2));
+    assert_eq!(scene.home.database().contents(client.session), ["in time", "late"]);
+    assert_eq!(client.end("again").await["message_count"], 2);
+    let row = scene.home.database().session(client.session).unwrap();
+    assert_eq!(row.end(), ("ended", Some("completed")), "the first end stands");
+    scene.home.verify().await;
+}

@@ -1,0 +1,15 @@
+//! What every test needs: a home directory, a server in it, clients, and a look into its database.
+
+mod client;
+mod database;
+mod home;
+mod http;
+mod server;
+mod wait;
+
+pub(crate) use client::{Client, acks_in, text, user};
+pub(crate) use database::{Database, MessageRow};
+pub(crate) use home::{Home, Output};
+pub(crate) use http::{HttpAnswer, request, upgrade};
+pub(crate) use server::Server;
+pub(crate) use wait::{DEADLINE, until, within};

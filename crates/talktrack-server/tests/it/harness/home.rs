@@ -1,0 +1,135 @@
+//! A directory of its own for each test, with a server's data in it, and the binary run there.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use super::{Database, Server};
+
+/// A command that takes longer hangs.
+const COMMAND_DEADLINE: Duration = Duration::from_secs(60);
+
+/// The working directory of one test. Gone when it is dropped; hold it longer than the servers in it.
+pub(crate) struct Home(TempDir);
+
+impl Home {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// A path in it.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Writes a file and says where it is.
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        let path = self.path(name);
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// Where its servers keep their data.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.path("data")
+    }
+
+    /// Everything that its servers have written to stdout and stderr.
+    pub(crate) fn log_path(&self) -> PathBuf {
+        self.path("server.log")
+    }
+
+    /// Starts a server on its data and waits until it answers.
+    pub(crate) async fn serve(&self, flags: &[&str]) -> Server {
+        Server::start(self, self.server_command(flags)).await
+    }
+
+    /// `talktrack serve` on a free port, with these flags on top.
+    pub(crate) fn server_command(&self, flags: &[&str]) -> Command {
+        let data_dir = self.data_dir();
+        let mut command = self.command(&["serve", "--listen", "127.0.0.1:0", "--data-dir"]);
+        command.arg(data_dir).args(flags);
+        command
+    }
+
+    /// The binary in this directory, with an empty environment.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_talktrack"));
+        command.args(arguments).env_clear().current_dir(self.0.path());
+        command.stdin(Stdio::null()).kill_on_drop(true);
+        command
+    }
+
+    /// Runs a command to its end.
+    pub(crate) async fn run(&self, arguments: &[&str]) -> Output {
+        Output::of(self.command(arguments)).await
+    }
+
+    /// Runs a command that looks at the data directory.
+    pub(crate) async fn look(&self, arguments: &[&str]) -> Output {
+        let data_dir = self.data_dir();
+        self.run(&[arguments, &["--data-dir", data_dir.to_str().unwrap()]].concat()).await
+    }
+
+    /// The database its servers write.
+    pub(crate) fn database(&self) -> Database {
+        Database::open(&self.data_dir().join("talktrack.db"))
+    }
+
+    /// The books balance, says `talktrack verify`.
+    pub(crate) async fn verify(&self) {
+        self.look(&["verify"]).await.succeeded();
+    }
+}
+
+/// What a command said and how it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Output {
+    /// `None` where a signal ended it.
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Output {
+    /// Runs the command and waits for its end.
+    pub(crate) async fn of(mut command: Command) -> Self {
+        let Ok(output) = tokio::time::timeout(COMMAND_DEADLINE, command.output()).await else {
+            panic!("it did not end within {COMMAND_DEADLINE:?}: {command:?}");
+        };
+        let output = output.unwrap();
+        Self {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// It went well.
+    pub(crate) fn succeeded(self) -> Self {
+        assert_eq!(self.code, Some(0), "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self
+    }
+
+    /// It failed with this exit code and one line, which is returned.
+    pub(crate) fn failed(self, code: i32) -> String {
+        assert_eq!(self.code, Some(code), "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        assert_eq!(self.stderr.trim_end().lines().count(), 1, "one line, not: {}", self.stderr);
+        self.stderr.trim_end().to_owned()
+    }
+
+    /// Every line of stdout as JSON.
+    pub(crate) fn json_lines(&self) -> Vec<Value> {
+        let parse = |line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
+        self.stdout.lines().map(parse).collect()
+    }
+
+    /// All of stdout as one JSON value.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|_| panic!("no JSON: {}", self.stdout))
+    }
+}

@@ -1,0 +1,94 @@
+//! Plain HTTP, spoken by hand, so that a test can say exactly what goes over the wire.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::within;
+
+/// An answer with its body.
+#[derive(Debug, Clone)]
+pub(crate) struct HttpAnswer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl HttpAnswer {
+    /// The value of a header; its name in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let named =
+            |line: &str| line.split_once(": ").filter(|(key, _)| key.eq_ignore_ascii_case(name)).is_some();
+        self.head.lines().find(|line| named(line))?.split_once(": ").map(|(_, value)| value)
+    }
+
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+    }
+
+    /// It is a problem document (RFC 9457) of this status and code; returns what it says in words.
+    pub(crate) fn problem(&self, status: u16, code: &str) -> String {
+        assert_eq!(
+            (self.status, self.header("content-type")),
+            (status, Some("application/problem+json")),
+            "{self:?}"
+        );
+        let problem = self.json();
+        assert_eq!((&problem["status"], &problem["code"]), (&status.into(), &code.into()), "{self:?}");
+        assert!(problem["title"].is_string(), "{self:?}");
+        problem["detail"].as_str().unwrap_or_else(|| panic!("no detail: {self:?}")).to_owned()
+    }
+}
+
+/// Sends a request as it stands and reads the whole answer.
+pub(crate) async fn request(address: SocketAddr, text: &str) -> HttpAnswer {
+    within("an answer over HTTP", async {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        read_answer(&mut stream).await
+    })
+    .await
+}
+
+/// Asks for a WebSocket at this path, with further headers, and reads the answer, whatever it is.
+pub(crate) async fn upgrade(
+    address: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> (TcpStream, HttpAnswer) {
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
+    );
+    within("an answer to the request for a WebSocket", async {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let answer = read_answer(&mut stream).await;
+        (stream, answer)
+    })
+    .await
+}
+
+/// Reads byte by byte up to the body, so that nothing that comes after the answer is lost.
+async fn read_answer(stream: &mut TcpStream) -> HttpAnswer {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.expect("the connection ended within the answer's head"));
+    }
+    let head = String::from_utf8(head).unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let mut answer = HttpAnswer { status, head, body: String::new() };
+    let length = answer.header("content-length").map(|length| length.parse().unwrap());
+    let mut body = vec![0; length.unwrap_or(0)];
+    match length {
+        Some(_) => _ = stream.read_exact(&mut body).await.unwrap(),
+        None if status != 101 => _ = stream.read_to_end(&mut body).await.unwrap(),
+        None => {}
+    }
+    answer.body = String::from_utf8(body).unwrap();
+    answer
+}

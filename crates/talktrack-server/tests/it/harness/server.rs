@@ -1,0 +1,110 @@
+//! A server process: started, talked to, stopped gently or not, and its log read.
+
+use std::fs::OpenOptions;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::process::{Child, Command};
+
+use super::{Home, HttpAnswer, request, until, within};
+
+/// A running server. Killed when it is dropped; where the test fails, its log is shown.
+pub(crate) struct Server {
+    process: Child,
+    pub(crate) address: SocketAddr,
+    log: PathBuf,
+}
+
+impl Server {
+    /// Starts it and waits for the file in which it says where it listens.
+    pub(crate) async fn start(home: &Home, command: Command) -> Self {
+        let listen = home.data_dir().join("listen");
+        // An earlier server that was killed has left its own behind.
+        let _ = std::fs::remove_file(&listen);
+        let mut server = Self::launch(home, command);
+        let log = server.log.clone();
+        let address = until("the server says where it listens", || {
+            let ended = server.process.try_wait().unwrap();
+            assert!(ended.is_none(), "{ended:?}: {}", std::fs::read_to_string(&log).unwrap());
+            std::fs::read_to_string(&listen).ok()?.trim().parse().ok()
+        });
+        let address = address.await;
+        server.address = address;
+        server
+    }
+
+    fn launch(home: &Home, mut command: Command) -> Self {
+        let log = home.log_path();
+        let file = OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        command.stdout(file.try_clone().unwrap()).stderr(file);
+        let process = command.spawn().unwrap();
+        Self { process, address: SocketAddr::from(([127, 0, 0, 1], 0)), log }
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id().expect("the server has ended")
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid().cast_signed()), signal).unwrap();
+    }
+
+    /// Waits for its end: the exit code, or `None` where a signal ended it.
+    pub(crate) async fn ended(&mut self) -> Option<i32> {
+        within("the server ends", self.process.wait()).await.unwrap().code()
+    }
+
+    /// Asks it to stop and waits until it has, in order.
+    pub(crate) async fn stop(mut self) {
+        self.signal(Signal::SIGTERM);
+        assert_eq!(self.ended().await, Some(0));
+    }
+
+    /// Kills it as a power cut would.
+    pub(crate) async fn kill(mut self) {
+        within("the server is killed", self.process.kill()).await.unwrap();
+    }
+
+    /// Asks for a page.
+    pub(crate) async fn get(&self, path: &str) -> HttpAnswer {
+        request(self.address, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await
+    }
+
+    /// The value of a metric, with its labels as they are printed; 0 where it is not there.
+    pub(crate) async fn metric(&self, name: &str) -> f64 {
+        let page = self.get("/metrics").await.body;
+        let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+        page.lines().find_map(value).unwrap_or(0.0)
+    }
+
+    /// All it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Waits for a line that contains this, and returns it.
+    pub(crate) async fn logged(&self, part: &str) -> String {
+        let find = || self.log().lines().find(|line| line.contains(part)).map(str::to_owned);
+        until(&format!("the log says {part:?}"), find).await
+    }
+
+    /// The memory it occupies, in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            eprintln!("--- the server's log\n{log}--- end of the server's log");
+        }
+    }
+}

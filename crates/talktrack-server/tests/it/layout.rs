@@ -1,0 +1,10 @@
+//! The order of the modules is the order of reading.
+
+use std::path::Path;
+
+#[test]
+fn a_module_imports_only_modules_listed_after_it() {
+    let main = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/main.rs");
+    let problems = talktrack::testing::layout::check(&main);
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}

@@ -1,0 +1,19 @@
+//! Everything here drives the real binary over real sockets, on a data directory of its own.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on says so by panicking")]
+
+mod harness;
+
+mod protocol;
+mod messages;
+mod bad_input;
+mod bad_peers;
+mod pressure;
+mod settings;
+mod shutdown;
+mod ops;
+mod logs;
+mod replay;
+mod commands;
+mod crash;
+mod layout;

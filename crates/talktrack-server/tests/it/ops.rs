@@ -1,0 +1,152 @@
+//! What operators look at: `/healthz`, `/readyz`, `/metrics`, and what is answered to everything else.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Client, Home, Server, request, text, upgrade, user, within};
+
+#[tokio::test]
+async fn a_healthy_server_says_so() {
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    for (path, status) in [("/healthz", "ok"), ("/readyz", "ready")] {
+        let answer = server.get(path).await;
+        assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
+        assert_eq!(answer.json()["status"], status);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_stops_is_not_ready_any_more() {
+    let home = Home::new();
+    let mut server = home.serve(&[]).await;
+    let mut client = Client::new(&server).await;
+    let disk = home.database().block();
+    client.send(user("keeps it from stopping at once", 1)).await;
+    client.lives().await;
+    server.signal(nix::sys::signal::Signal::SIGTERM);
+    let stopping = async {
+        loop {
+            let answer = server.get("/readyz").await;
+            if answer.status == 503 {
+                return answer.json();
+            }
+        }
+    };
+    let answer = within("it is not ready any more", stopping).await;
+    assert!(answer["causes"].as_array().unwrap().contains(&json!("shutting down")), "{answer}");
+    assert_eq!(server.get("/healthz").await.status, 200, "but it is there");
+    let (_, answer) = upgrade(server.address, &format!("/v1/ws?user_id={}", client.user), &[]).await;
+    answer.problem(503, "shutting_down");
+    drop(disk);
+    assert_eq!(server.ended().await, Some(0));
+}
+
+#[tokio::test]
+async fn every_metric_is_there_and_the_books_balance() {
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    let mut client = Client::new(&server).await;
+    let other = Client::new(&server).await;
+    let mut message = text("user", "said once");
+    message["id"] = json!(uuid::Uuid::new_v4());
+    client.track(message.clone()).await;
+    client.track(message.clone()).await;
+    client.say("something else").await;
+    message["content"] = "said otherwise".into();
+    client.send(message).await;
+    client.refused("id_conflict", Value::Null).await;
+
+    let page = server.get("/metrics").await;
+    assert_eq!(page.status, 200);
+    for name in [
+        "messages_accepted_total",
+        "messages_durable_total",
+        "messages_stored_total",
+        "messages_dead_lettered_total",
+        "messages_refused_total",
+        "queue_depth",
+        "journal_pending",
+        "journal_bytes",
+        "store_up",
+        "batch_size",
+        "commit_seconds",
+        "sessions_active",
+        "ws_connections",
+    ] {
+        assert!(page.body.contains(&format!("# TYPE talktrack_{name} ")), "{name} is missing: {}", page.body);
+        assert!(
+            page.body.contains(&format!("# HELP talktrack_{name} ")),
+            "{name} is not explained: {}",
+            page.body
+        );
+    }
+    balances(&server, 3, 0).await;
+    assert_eq!(count(&server, "talktrack_store_up").await, 1);
+    assert_eq!(count(&server, "talktrack_ws_connections").await, 2);
+    other.close().await;
+    client.end("completed").await;
+    client.close().await;
+    let empty = async { while count(&server, "talktrack_ws_connections").await != 0 {} };
+    within("nobody is connected any more", empty).await;
+    let idle = async { while count(&server, "talktrack_sessions_active").await != 0 {} };
+    within("no session is active any more", idle).await;
+
+    server.stop().await;
+    let server = home.serve(&[]).await;
+    balances(&server, 3, 0).await;
+}
+
+async fn count(server: &Server, name: &str) -> u64 {
+    server.metric(name).await.to_string().parse().unwrap()
+}
+
+/// `durable = stored + dead_lettered + pending`, with these figures, which may be published a moment after the ack.
+async fn balances(server: &Server, durable: u64, dead: u64) {
+    let published = async { while count(server, "talktrack_messages_durable_total").await != durable {} };
+    within("the figures are published", published).await;
+    let stored = count(server, "talktrack_messages_stored_total").await;
+    let pending = count(server, "talktrack_journal_pending").await;
+    assert_eq!(count(server, "talktrack_messages_dead_lettered_total").await, dead);
+    assert_eq!((durable, pending), (stored + dead + pending, 0));
+}
+
+#[tokio::test]
+async fn every_refusal_is_counted_by_its_reason() {
+    let home = Home::new();
+    let server = home.serve(&["--max-message-bytes", "100"]).await;
+    let mut client = Client::new(&server).await;
+    let id = client.say("something").await;
+    let taken = json!({"type": "message", "role": "user", "content": "something else", "id": id});
+    for (reason, frame) in [
+        ("invalid_json", "{".to_owned()),
+        ("invalid_message", text("user", "").to_string()),
+        ("invalid_message", text("king", "x").to_string()),
+        ("too_large", text("user", &"x".repeat(101)).to_string()),
+        ("id_conflict", taken.to_string()),
+    ] {
+        let metric = format!("talktrack_messages_refused_total{{reason=\"{reason}\"}}");
+        let before = count(&server, &metric).await;
+        client.send_raw(frame.into()).await;
+        client.refused(reason, Value::Null).await;
+        assert_eq!(count(&server, &metric).await, before + 1, "{reason}");
+    }
+    balances(&server, 1, 0).await;
+}
+
+#[tokio::test]
+async fn other_requests_get_problem_documents() {
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    for (line, status) in [
+        ("GET /nothing HTTP/1.1", 404),
+        ("GET / HTTP/1.1", 404),
+        ("POST /healthz HTTP/1.1", 405),
+        ("GET /v1/ws?user_id=00000000-0000-4000-8000-000000000001 HTTP/1.1", 400),
+    ] {
+        let answer =
+            request(server.address, &format!("{line}\r\nHost: x\r\nConnection: close\r\n\r\n")).await;
+        let kind = answer.header("content-type");
+        assert_eq!((answer.status, kind), (status, Some("application/problem+json")), "{line}");
+        assert_eq!(answer.json()["status"], status);
+    }
+}
