@@ -6,8 +6,8 @@ pub(crate) mod client;
 pub(crate) mod import;
 pub(crate) mod export;
 pub(crate) mod sessions;
-pub(crate) mod show;
 pub(crate) mod tail;
+pub(crate) mod show;
 pub(crate) mod verify;
 mod looking;
 

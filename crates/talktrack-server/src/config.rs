@@ -78,6 +78,7 @@ impl Config {
             timeout if timeout > ping_interval => Ok(timeout),
             _ => Err(format!("must be longer than ping_interval ({ping_interval:?}), not {text:?}")),
         };
+        let idle_timeout = layers.get("idle_timeout", parse::duration)?;
         Ok(Self {
             listen: layers.get("listen", parse::address)?,
             data_dir: layers.get("data_dir", parse::path)?,
@@ -86,10 +87,11 @@ impl Config {
             queue_bytes: layers.get("queue_bytes", queue_bytes)?,
             journal_max_bytes: layers.get("journal_max_bytes", parse::size)?,
             grace_period: layers.get("grace_period", parse::duration)?,
-            idle_timeout: layers.get("idle_timeout", parse::duration)?,
+            idle_timeout,
             max_message_bytes,
             max_connections: layers.get("max_connections", parse::count)?,
-            ping_interval,
+            // A connection that answers pings keeps its session from being abandoned: it must be asked in time.
+            ping_interval: ping_interval.min(idle_timeout / 2),
             peer_timeout: layers.get("peer_timeout", peer_timeout)?,
             shutdown_deadline: layers.get("shutdown_deadline", parse::duration)?,
             log_format: layers.get("log_format", parse::log_format)?,

@@ -92,6 +92,7 @@ impl Params {
             Some(name) if !(1..=MAX_EXTERNAL_ID_BYTES).contains(&name.len()) => {
                 Err(Invalid::new("external_id", "must be 1 to 256 bytes"))
             }
+            Some(name) if name.contains('\0') => Err(Invalid::new("external_id", "must not contain U+0000")),
             Some(name) => {
                 let session = NewSession::named(name, user_id);
                 Ok(NewSession { session_id: session_id.unwrap_or(session.session_id), ..session })

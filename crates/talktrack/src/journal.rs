@@ -102,6 +102,7 @@ impl Journal {
                 None => return false,
             }
             self.announce(batch, &verdicts);
+            self.announce_settled(&settled);
         }
         if let Some(outbox) = &mut self.outbox {
             outbox.feed(&self.connection, batch, &verdicts);
@@ -176,6 +177,15 @@ impl Journal {
         };
         lines::failed(&cause);
         self.shared.vitals.journal(Some(cause));
+    }
+
+    /// The store may find out later that a session is another user's: the claim to it falls.
+    fn announce_settled(&self, settled: &[(Seq, Verdict)]) {
+        for (seq, verdict) in settled {
+            if let Verdict::Refused(why) = verdict {
+                self.shared.progress.refuse(*seq, *why);
+            }
+        }
     }
 
     /// Tells receipts first (somebody may wait), then those who asked for figures, then the log.

@@ -1,6 +1,8 @@
 //! JSON that travels as text: checked once at the edge, then carried and stored byte for byte.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use serde::de::{self, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -84,6 +86,32 @@ macro_rules! json_text {
 json_text!(JsonObject, b'{', "object", Map<String, Value>);
 json_text!(JsonArray, b'[', "array", Vec<Value>);
 
+impl JsonObject {
+    /// The members by their keys, each value as it is spelled: numbers beyond an `f64` survive.
+    pub fn members(&self) -> BTreeMap<String, &RawValue> {
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
+
+    /// This object with the members of `added`, each replacing the one of its key; every value as it is spelled.
+    pub fn merged(&self, added: &Self) -> Self {
+        let mut members = self.members();
+        members.extend(added.members());
+        let mut text = String::from("{");
+        for (key, value) in members {
+            let comma = if text.len() == 1 { "" } else { "," };
+            text.push_str(&format!("{comma}{}:{}", Value::from(key), value.get()));
+        }
+        text.push('}');
+        Self(text.into())
+    }
+}
+
+impl Default for JsonObject {
+    fn default() -> Self {
+        Self("{}".into())
+    }
+}
+
 impl From<&Map<String, Value>> for JsonObject {
     fn from(map: &Map<String, Value>) -> Self {
         let mut text = String::from("{");
@@ -104,12 +132,9 @@ fn check<'a>(text: &'a str, open: u8, what: &'static str) -> Result<&'a str, Inv
     if depth(text) > MAX_DEPTH {
         return Err(InvalidJson::TooDeep);
     }
-    let syntax = |error: serde_json::Error| InvalidJson::Syntax(error.to_string());
-    if text.contains("\\u") {
-        // Only a full parse notices half a surrogate pair.
-        serde_json::from_str::<Value>(text).map_err(syntax)?;
-    } else {
-        serde_json::from_str::<IgnoredAny>(text).map_err(syntax)?;
+    serde_json::from_str::<IgnoredAny>(text).map_err(|error| InvalidJson::Syntax(error.to_string()))?;
+    if !surrogates_are_paired(text) {
+        return Err(InvalidJson::Syntax("half a surrogate pair in a string".into()));
     }
     Ok(text)
 }
@@ -133,21 +158,40 @@ pub fn depth(text: &str) -> usize {
     deepest
 }
 
-fn replace_nul(text: &str) -> Option<Box<str>> {
-    if !text.contains("\\u0000") {
-        return None;
-    }
-    let before: Value = serde_json::from_str(text).ok()?;
-    let after = without_nul(before.clone());
-    (after != before).then(|| after.to_string().into())
+/// Where valid JSON has `\uXXXX`, and what it stands for. A parse would tell the same, and lose how numbers are spelled.
+fn escapes(text: &str) -> impl Iterator<Item = (usize, u16)> {
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        loop {
+            let at = from + text[from..].find('\\')?;
+            from = at + 2;
+            if let Some(digits) = text.get(at + 1..).and_then(|rest| rest.strip_prefix('u')?.get(..4)) {
+                return Some((at, u16::from_str_radix(digits, 16).ok()?));
+            }
+        }
+    })
 }
 
-fn without_nul(value: Value) -> Value {
-    let clean = |text: String| text.replace('\0', "\u{FFFD}");
-    match value {
-        Value::String(text) => Value::String(clean(text)),
-        Value::Array(items) => Value::Array(items.into_iter().map(without_nul).collect()),
-        Value::Object(map) => map.into_iter().map(|(key, value)| (clean(key), without_nul(value))).collect(),
-        other => other,
+fn surrogates_are_paired(text: &str) -> bool {
+    const HIGH: RangeInclusive<u16> = 0xD800..=0xDBFF;
+    const LOW: RangeInclusive<u16> = 0xDC00..=0xDFFF;
+    // Where the first half ended, the second has to begin.
+    let mut open = None;
+    for (at, unit) in escapes(text) {
+        if LOW.contains(&unit) != (open == Some(at)) || open.is_some_and(|end| end != at) {
+            return false;
+        }
+        open = HIGH.contains(&unit).then_some(at + 6);
     }
+    open.is_none()
+}
+
+fn replace_nul(text: &str) -> Option<Box<str>> {
+    let mut clean = text.to_owned();
+    // Both spellings have six bytes: the places stay where they are.
+    let found: Vec<usize> = escapes(text).filter(|(_, unit)| *unit == 0).map(|(at, _)| at).collect();
+    for at in &found {
+        clean.replace_range(at..&(at + 6), "\\ufffd");
+    }
+    (!found.is_empty()).then(|| clean.into())
 }

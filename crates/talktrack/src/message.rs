@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Map;
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
@@ -179,9 +180,9 @@ impl Message {
             (self.metadata, found) = (Some(metadata), true);
         }
         if found {
-            let mut metadata = self.metadata.as_ref().map(JsonObject::to_value).unwrap_or_default();
-            metadata.insert(NUL_REPLACED.into(), true.into());
-            self.metadata = Some(JsonObject::from(&metadata));
+            let flag = JsonObject::from(&Map::from_iter([(NUL_REPLACED.to_owned(), true.into())]));
+            let metadata = self.metadata.take().unwrap_or_default();
+            self.metadata = Some(metadata.merged(&flag));
         }
     }
 
@@ -241,11 +242,14 @@ impl TryFrom<JsonObject> for TurnMetrics {
             "output_tokens",
             "confidence",
         ];
-        for (key, value) in json.to_value() {
-            if TEXTS.contains(&key.as_str()) && !(value.is_string() || value.is_null()) {
+        for (key, value) in json.members() {
+            let first = value.get().as_bytes().first().copied();
+            let is_null = first == Some(b'n');
+            if TEXTS.contains(&key.as_str()) && !is_null && first != Some(b'"') {
                 return Err(Invalid::new("metrics", format!("{key}: must be a string")));
             }
-            if NUMBERS.contains(&key.as_str()) && !(value.is_number() || value.is_null()) {
+            let is_number = first.is_some_and(|byte| byte == b'-' || byte.is_ascii_digit());
+            if NUMBERS.contains(&key.as_str()) && !is_null && !is_number {
                 return Err(Invalid::new("metrics", format!("{key}: must be a number")));
             }
         }

@@ -4,8 +4,9 @@ mod terminal;
 mod replay;
 mod conversation;
 mod frames;
-mod recording;
+mod plan;
 mod report;
+mod recording;
 mod connection;
 
 use std::num::NonZero;

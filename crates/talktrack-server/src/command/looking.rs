@@ -1,7 +1,7 @@
 //! What the looking commands share: opening what is stored, and finding a session by the beginning of its id.
 
 use talktrack::store::sqlite::SqliteReader;
-use talktrack::store::{Read as _, SessionFilter, SessionRow};
+use talktrack::store::{Read as _, SessionRow};
 use uuid::Uuid;
 
 use crate::config::{Config, Place};
@@ -10,6 +10,9 @@ use crate::table;
 
 /// Fewer characters than these name too many sessions.
 const SHORTEST_PREFIX: usize = 8;
+
+/// More sessions than this with the same beginning need not be told apart.
+const MOST_NAMED: usize = 100;
 
 /// Rows asked for at once: enough to be quick, few enough to keep memory flat.
 pub(super) const PAGE: usize = 500;
@@ -49,7 +52,7 @@ pub(super) async fn find_session(reader: &SqliteReader, id: &str) -> Result<Sess
             "ID: must be a session's id, or at least its first 8 characters, not {id:?}"
         )));
     }
-    let mut found = sessions_with_prefix(reader, &prefix).await?;
+    let mut found = reader.sessions_by_prefix(&prefix, MOST_NAMED).await?;
     match (found.pop(), found.len()) {
         (None, _) => Err(Failure::new(format_args!("there is no session whose id begins with {prefix}"))),
         (Some(session), 0) => Ok(session),
@@ -58,18 +61,5 @@ pub(super) async fn find_session(reader: &SqliteReader, id: &str) -> Result<Sess
             others + 1,
             one.session_id
         ))),
-    }
-}
-
-async fn sessions_with_prefix(reader: &SqliteReader, prefix: &str) -> Result<Vec<SessionRow>, Failure> {
-    let (mut found, mut cursor) = (Vec::new(), None);
-    loop {
-        let page = reader.sessions(SessionFilter::default(), cursor, PAGE).await?;
-        cursor = page.last().map(SessionRow::cursor);
-        let full = page.len() == PAGE;
-        found.extend(page.into_iter().filter(|row| row.session_id.to_string().starts_with(prefix)));
-        if !full {
-            return Ok(found);
-        }
     }
 }

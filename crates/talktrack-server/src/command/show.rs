@@ -76,7 +76,7 @@ fn head(output: &mut Output, session: &SessionRow, view: View) -> Result<(), Sto
     if let Some(name) = &session.external_id {
         output.line(&view.dim(&format!("external_id {}", table::safe_line(name))))?;
     }
-    if let Some(metadata) = session.metadata.as_ref().filter(|metadata| !metadata.to_value().is_empty()) {
+    if let Some(metadata) = session.metadata.as_ref().filter(|metadata| !metadata.members().is_empty()) {
         output.line(&view.dim(&format!("metadata {}", table::safe_line(metadata.as_str()))))?;
     }
     output.line("")
@@ -87,7 +87,7 @@ pub(super) fn message(output: &mut Output, row: &MessageRow, view: View) -> Resu
     let front = format!("{}  {:<9}", table::moment(row.created_at), row.role.as_str());
     let roomy = view.fits(ROOMY);
     let indent = if roomy { INDENT } else { 2 };
-    let text = table::safe(&row.content);
+    let text = table::safe(row.content.trim_end_matches('\n'));
     let mut lines = view.wrap(&text, indent).into_iter();
     if roomy {
         let first = lines.next().unwrap_or_default();

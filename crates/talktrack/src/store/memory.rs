@@ -156,7 +156,7 @@ fn new_session(start: &SessionStart) -> SessionRow {
         duration_seconds: None,
         last_event_at: Some(start.started_at),
         message_count: 0,
-        metadata: Some(start.metadata.clone().unwrap_or_else(|| JsonObject::from(&serde_json::Map::new()))),
+        metadata: Some(start.metadata.clone().unwrap_or_default()),
     }
 }
 
@@ -183,9 +183,7 @@ fn row_of(owner: Uuid, seq: i64, created_at: Timestamp, stamped: &Stamped) -> Me
 }
 
 fn merge(metadata: &mut Option<JsonObject>, added: &JsonObject) {
-    let mut merged = metadata.as_ref().map(JsonObject::to_value).unwrap_or_default();
-    merged.extend(added.to_value());
-    *metadata = Some(JsonObject::from(&merged));
+    *metadata = Some(metadata.take().unwrap_or_default().merged(added));
 }
 
 #[async_trait]

@@ -10,8 +10,8 @@ use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
 use super::connection::{self, Identity, NotConnected, Socket};
 use super::frames::{self, Frames};
+use super::plan::Plan;
 use super::recording::Session;
-use super::replay::Replay;
 use crate::table;
 use crate::wire::{Ack, FrameRef, ServerFrame};
 
@@ -19,7 +19,7 @@ use crate::wire::{Ack, FrameRef, ServerFrame};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Conversation<'a> {
-    replay: &'a Replay,
+    plan: &'a Plan,
     session: &'a Session,
     socket: Socket,
     latencies: &'a mut Histogram<u64>,
@@ -33,16 +33,16 @@ struct Conversation<'a> {
 /// # Errors
 /// Says how many messages have no answer, and why.
 pub(super) async fn replay(
-    replay: &Replay,
+    plan: &Plan,
     session: &Session,
     latencies: &mut Histogram<u64>,
 ) -> Result<(), (u64, String)> {
-    let frames = Frames::new(session.len(), replay.window);
-    let socket = connect(replay, session).await.map_err(|why| (unanswered(session, &frames), why))?;
-    let mut conversation = Conversation { replay, session, socket, latencies, frames, ticket: None };
+    let frames = Frames::new(session.len(), plan.window);
+    let socket = connect(plan, session).await.map_err(|why| (unanswered(session, &frames), why))?;
+    let mut conversation = Conversation { plan, session, socket, latencies, frames, ticket: None };
     let ended = conversation.run().await;
     // What is lost is no longer under way.
-    replay.budget.add_permits(conversation.frames.under_way());
+    plan.budget.add_permits(conversation.frames.under_way());
     ended.map_err(|why| (unanswered(session, &conversation.frames), why))
 }
 
@@ -52,19 +52,19 @@ fn unanswered(session: &Session, frames: &Frames) -> u64 {
 }
 
 /// Connects, as often as the server asks to try again.
-async fn connect(replay: &Replay, session: &Session) -> Result<Socket, String> {
+async fn connect(plan: &Plan, session: &Session) -> Result<Socket, String> {
     let identity = Identity {
         session_id: Some(session.session_id),
-        user_id: session.user_id.or(replay.user_id),
+        user_id: session.user_id.or(plan.user_id),
         external_id: session.external_id.as_deref(),
     };
     let mut refusals = 0;
     loop {
-        match timeout(PATIENCE, connection::connect(&replay.url, identity)).await {
+        match timeout(PATIENCE, connection::connect(&plan.url, identity)).await {
             Ok(Ok((socket, _))) => return Ok(socket),
             Ok(Err(NotConnected::TryAgain(_))) => {
                 refusals += 1;
-                replay.report.retried();
+                plan.report.retried();
                 sleep(frames::pause(refusals)).await;
             }
             Ok(Err(NotConnected::Refused(why))) => return Err(why),
@@ -122,7 +122,7 @@ impl Conversation<'_> {
 
     /// Whether a paced replay lets the frame go already.
     fn is_time(&mut self, frame: usize, now: Instant) -> bool {
-        let Some(pace) = self.replay.pace.as_ref().filter(|_| self.session.is_message(frame)) else {
+        let Some(pace) = self.plan.pace.as_ref().filter(|_| self.session.is_message(frame)) else {
             return true;
         };
         *self.ticket.get_or_insert_with(|| pace.ticket()) <= now
@@ -131,9 +131,9 @@ impl Conversation<'_> {
     /// Whether all connections together have room for one more under way. Waits for it only where no answer would wake
     /// this connection.
     async fn is_room(&self) -> bool {
-        let permit = match self.replay.budget.try_acquire() {
+        let permit = match self.plan.budget.try_acquire() {
             Ok(permit) => Some(permit),
-            Err(_) if self.frames.under_way() == 0 => self.replay.budget.acquire().await.ok(),
+            Err(_) if self.frames.under_way() == 0 => self.plan.budget.acquire().await.ok(),
             Err(_) => None,
         };
         permit.map(SemaphorePermit::forget).is_some()
@@ -170,7 +170,7 @@ impl Conversation<'_> {
             }
             ServerFrame::Pong { reference } => {
                 let taken = reference.as_ref().and_then(number).and_then(|frame| self.frames.taken(frame));
-                self.replay.budget.add_permits(usize::from(taken.is_some()));
+                self.plan.budget.add_permits(usize::from(taken.is_some()));
             }
             ServerFrame::SessionStarted { .. } | ServerFrame::SessionEnded { .. } => {}
         }
@@ -185,20 +185,20 @@ impl Conversation<'_> {
             self.latencies.saturating_record(u64::try_from(micros).unwrap_or(u64::MAX));
             ids.push(ack.id);
         }
-        self.replay.budget.add_permits(ids.len());
-        self.replay.report.acked(&ids);
+        self.plan.budget.add_permits(ids.len());
+        self.plan.report.acked(&ids);
     }
 
     fn refused(&mut self, code: &str, message: &str, reference: Option<&FrameRef>) {
-        let (for_now, report) = (connection::is_want_of_room(code), &self.replay.report);
+        let (for_now, report) = (connection::is_want_of_room(code), &self.plan.report);
         let frame = reference.and_then(number).filter(|frame| self.frames.refused(*frame, for_now));
-        self.replay.budget.add_permits(usize::from(frame.is_some()));
+        self.plan.budget.add_permits(usize::from(frame.is_some()));
         let message = table::safe_line(message);
         match frame {
             None => report.complain(format_args!("session {}: {code}: {message}", self.session.session_id)),
             Some(_) if for_now => report.retried(),
             Some(frame) => {
-                let told = format!("{}:{}: {code}: {message}", self.replay.file, self.session.line(frame));
+                let told = format!("{}:{}: {code}: {message}", self.plan.file, self.session.line(frame));
                 if self.session.is_message(frame) { report.refused(told) } else { report.complain(told) }
             }
         }
@@ -216,7 +216,7 @@ impl Conversation<'_> {
                 ServerFrame::Error { code, message, .. } => {
                     let (session, message) = (self.session.session_id, table::safe_line(&message));
                     let told = format_args!("session {session}: session.end: {code}: {message}");
-                    self.replay.report.complain(told);
+                    self.plan.report.complain(told);
                     return Ok(());
                 }
                 _ => {}

@@ -138,7 +138,7 @@ impl Builder {
         let session = &mut self.recording.sessions[place];
         session.user_id = session.user_id.or(frame.user_id);
         session.external_id = session.external_id.take().or(start.external_id);
-        if let Some(metadata) = start.metadata.filter(|metadata| !metadata.to_value().is_empty()) {
+        if let Some(metadata) = start.metadata.filter(|metadata| !metadata.members().is_empty()) {
             let head = Head { frame_type: "session.update".into(), session_id, reference: None };
             self.add(
                 &head,

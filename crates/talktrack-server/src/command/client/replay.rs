@@ -3,63 +3,26 @@
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hdrhistogram::Histogram;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::Args;
 use super::conversation;
+use super::plan::{Plan, Rhythm};
 use super::recording::Recording;
 use super::report::Report;
 use crate::command::Outcome;
 use crate::error::Failure;
 use crate::output;
 
-/// Messages on the way over all connections together. A server's queue takes 10,000 by default; more would only be
-/// refused and sent again.
-const UNDER_WAY: usize = 8_000;
-
-/// What all connections share.
-pub(super) struct Replay {
-    pub(super) url: String,
-    /// Whose the sessions are where the recording does not say.
-    pub(super) user_id: Option<Uuid>,
-    /// The recording's name, for complaints.
-    pub(super) file: String,
-    pub(super) window: usize,
-    pub(super) budget: Semaphore,
-    pub(super) pace: Option<Rhythm>,
-    pub(super) report: Report,
+struct Replay {
+    plan: Plan,
     recording: Recording,
     /// The next session that nobody replays yet.
     next: AtomicUsize,
-}
-
-/// Spreads messages evenly over time, whichever connection sends them.
-pub(super) struct Rhythm {
-    began: Instant,
-    interval: Duration,
-    given: AtomicU64,
-}
-
-impl Rhythm {
-    fn new(rate: u32) -> Self {
-        Self { began: Instant::now(), interval: Duration::from_secs(1) / rate, given: AtomicU64::new(0) }
-    }
-
-    /// When the next message may be sent.
-    pub(super) fn ticket(&self) -> Instant {
-        let before = self.given.fetch_add(1, Ordering::Relaxed);
-        self.began
-            + Duration::from_secs_f64(
-                self.interval.as_secs_f64() * f64::from(u32::try_from(before).unwrap_or(u32::MAX)),
-            )
-    }
 }
 
 /// Runs it.
@@ -71,20 +34,19 @@ pub(super) async fn run(args: Args, file: &Path) -> Outcome {
         return Err(Failure::new(format_args!("{}: no conversation in it", file.display())));
     }
     let sockets = args.pace.sockets.get().min(recording.sessions.len());
-    let replay = Arc::new(Replay {
+    let plan = Plan {
         url: args.url,
         user_id: args.user_id,
         file: file.display().to_string(),
         window: args.pace.window.get(),
-        budget: Semaphore::new(UNDER_WAY),
+        budget: Plan::full_budget(),
         pace: args.pace.rate.map(|rate| Rhythm::new(rate.get())),
         report,
-        recording,
-        next: AtomicUsize::new(0),
-    });
+    };
+    let replay = Arc::new(Replay { plan, recording, next: AtomicUsize::new(0) });
     let began = Instant::now();
     let latencies = replay_all(&replay, sockets).await;
-    let summary = replay.report.sum_up(began.elapsed(), &latencies);
+    let summary = replay.plan.report.sum_up(began.elapsed(), &latencies);
     let code = if summary.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     output::sum_up(args.json, &summary, |view| summary.in_words(view), code)
 }
@@ -100,7 +62,7 @@ async fn replay_all(replay: &Arc<Replay>, sockets: usize) -> Histogram<u64> {
         match ended {
             // Both have the same bounds.
             Ok(latencies) => all += latencies,
-            Err(panicked) => replay.report.complain(panicked),
+            Err(panicked) => replay.plan.report.complain(panicked),
         }
     }
     all
@@ -109,9 +71,10 @@ async fn replay_all(replay: &Arc<Replay>, sockets: usize) -> Histogram<u64> {
 async fn replay_one_after_the_other(replay: Arc<Replay>) -> Histogram<u64> {
     let mut latencies = new_histogram();
     while let Some(session) = replay.recording.sessions.get(replay.next.fetch_add(1, Ordering::Relaxed)) {
-        if let Err((unanswered, why)) = conversation::replay(&replay, session, &mut latencies).await {
+        if let Err((unanswered, why)) = conversation::replay(&replay.plan, session, &mut latencies).await {
             let id = session.session_id;
             replay
+                .plan
                 .report
                 .lost(unanswered, format_args!("session {id}: {why}; {unanswered} messages have no answer"));
         }

@@ -132,10 +132,8 @@ impl Importer {
     /// The session is stored already. It is not started again, which would reopen it: what is missing is added to it.
     async fn go_on(&mut self, row: &SessionRow, metadata: Option<JsonObject>) -> Result<(), Trouble> {
         self.sessions.insert(row.session_id, Session::of(row.user_id));
-        let stored = row.metadata.as_ref().map(JsonObject::to_value).unwrap_or_default();
-        let is_new = |metadata: &JsonObject| {
-            metadata.to_value().iter().any(|(key, value)| stored.get(key) != Some(value))
-        };
+        let stored = row.metadata.clone().unwrap_or_default();
+        let is_new = |metadata: &JsonObject| stored.merged(metadata) != stored.merged(&JsonObject::default());
         match metadata.filter(is_new) {
             Some(metadata) => self.update(row.session_id, metadata).await,
             None => Ok(()),

@@ -40,10 +40,9 @@ pub(super) fn merge_metadata(
     added: &JsonObject,
 ) -> rusqlite::Result<()> {
     let stored = read::session(tx, session_id)?.and_then(|session| session.metadata);
-    let mut merged = stored.map(|json| json.to_value()).unwrap_or_default();
-    merged.extend(added.to_value());
+    let merged = stored.unwrap_or_default().merged(added);
     tx.prepare_cached("UPDATE conversation_sessions SET metadata = ?2 WHERE session_id = ?1")?
-        .execute(params![UuidText::new(session_id).as_str(), JsonObject::from(&merged).as_str()])?;
+        .execute(params![UuidText::new(session_id).as_str(), merged.as_str()])?;
     Ok(())
 }
 
