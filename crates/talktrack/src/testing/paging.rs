@@ -15,6 +15,8 @@ use crate::tracker::NewSession;
 const SESSION: Uuid = Uuid::from_u128(0xa8);
 const USER: Uuid = Uuid::from_u128(0xb8);
 const OTHER_USER: Uuid = Uuid::from_u128(0xb9);
+/// More rows than any of these checks writes.
+const MANY: usize = 200;
 
 /// Reads the session's messages in pages of `limit`; `between` happens after each page.
 async fn message_pages(
@@ -30,6 +32,7 @@ async fn message_pages(
         let Some(last) = page.last() else { return rows };
         after = Some(last.cursor());
         rows.extend(page);
+        assert!(rows.len() < MANY, "the pages do not come to an end: {:?}", &rows[rows.len() - limit..]);
         between(trial).await;
     }
 }
@@ -86,6 +89,7 @@ async fn session_pages(
         let Some(last) = page.last() else { return rows };
         after = Some(last.cursor());
         rows.extend(page);
+        assert!(rows.len() < MANY, "the pages do not come to an end: {:?}", &rows[rows.len() - 2..]);
         between().await;
     }
 }

@@ -67,7 +67,7 @@ pub(super) async fn run(
     user: Option<Uuid>,
     external_id: Option<&str>,
 ) -> Outcome {
-    let user_id = Some(user.unwrap_or_else(Uuid::now_v7));
+    let user_id = Some(user.unwrap_or_else(Uuid::new_v4));
     let identity = Identity { session_id: session, user_id, external_id };
     let (socket, greeting) = connection::connect(url, identity).await.map_err(|why| match why {
         NotConnected::TryAgain(why) | NotConnected::Refused(why) => Failure::new(why),
