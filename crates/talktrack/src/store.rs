@@ -8,7 +8,7 @@ use crate::books::Books;
 use crate::clock::{Seq, Timestamp};
 use crate::error::ReadError;
 use crate::json::{JsonArray, JsonObject};
-use crate::message::{Kind, Role};
+use crate::message::{Kind, Message, Role, TurnMetrics};
 use crate::record::{Record, Status, Verdict};
 
 pub mod memory;
@@ -131,6 +131,26 @@ pub struct MessageRow {
 }
 
 impl MessageRow {
+    /// The message that was handed over, as far as a row tells.
+    pub(crate) fn into_message(self) -> Message {
+        Message {
+            session_id: self.session_id,
+            role: self.role,
+            content: self.content,
+            id: Some(self.id),
+            external_id: self.external_id,
+            created_at: Some(self.created_at),
+            kind: self.kind,
+            revision: self.revision,
+            interrupted: self.interrupted,
+            audio_url: self.audio_url,
+            metadata: self.metadata,
+            content_generated: self.content_generated,
+            parts: self.parts,
+            metrics: self.metrics.and_then(|json| TurnMetrics::try_from(json).ok()),
+        }
+    }
+
     /// Where the list goes on after this row.
     pub fn cursor(&self) -> MessageCursor {
         MessageCursor { created_at: self.created_at, seq: self.seq.unwrap_or(0), id: self.id }

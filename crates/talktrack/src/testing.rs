@@ -125,6 +125,7 @@ macro_rules! for_each_conformance_check {
                 a_session_that_starts_again_goes_on,
                 a_session_goes_on_after_a_restart,
                 session_metadata_are_merged_key_by_key,
+                numbers_beyond_a_double_survive_a_merge_of_session_metadata,
                 an_idle_session_is_abandoned_at_its_last_event,
                 shutdown_ends_the_open_sessions,
                 sessions_that_a_stop_left_open_are_abandoned_at_their_last_event,

@@ -231,6 +231,19 @@ pub async fn session_metadata_are_merged_key_by_key(setup: Setup) {
     );
 }
 
+pub async fn numbers_beyond_a_double_survive_a_merge_of_session_metadata(setup: Setup) {
+    let trial = Trial::open(setup);
+    let metadata = object(r#"{"big":12345678901234567890123}"#);
+    trial.start(NewSession { metadata: Some(metadata), ..new() }).await;
+    let update = trial.tracker().update_session(SESSION, object(r#"{"more":98765432109876543210987}"#));
+    update.expect("accepted").await.expect("durable");
+    trial.settled().await;
+    let found = trial.session(SESSION).await.metadata.unwrap_or_default();
+    for digits in ["12345678901234567890123", "98765432109876543210987"] {
+        assert!(found.as_str().contains(digits), "{digits} became {found:?}");
+    }
+}
+
 pub async fn an_idle_session_is_abandoned_at_its_last_event(setup: Setup) {
     let mut trial = Trial::open(setup);
     let began = trial.now();

@@ -50,6 +50,37 @@ fn half_a_surrogate_pair_is_refused_wherever_it_stands() {
 }
 
 #[test]
+fn a_text_is_refused_for_its_escapes_exactly_where_a_full_parse_refuses_it() {
+    const PIECES: [&str; 10] =
+        ["\\ud83d", "\\ude00", "\\uDBFF", "\\udc00", "\\u0041", "\\u0000", "\\\\", "\\n", "ud83d", "\u{e9}"];
+    let mut random = fastrand::Rng::with_seed(7);
+    let mut refused = 0;
+    for _ in 0..20_000 {
+        let string: String = (0..random.usize(1..6)).map(|_| PIECES[random.usize(..10)]).collect();
+        let text = format!("[\"{string}\"]");
+        let parsed = serde_json::from_str::<serde_json::Value>(&text);
+        assert_eq!(JsonArray::parse(&text).is_ok(), parsed.is_ok(), "{text}");
+        refused += u32::from(parsed.is_err());
+    }
+    assert!((1_000..19_000).contains(&refused), "both happen: {refused} of 20,000 are refused");
+}
+
+#[test]
+fn merging_keeps_every_value_as_it_is_spelled() {
+    let one = JsonObject::parse(
+        r#"{ "big" : 123456789012345678901234567890, "huge":1e400 ,"s":"\u0041", "x":{ "a":1 }}"#,
+    )
+    .unwrap();
+    let other = JsonObject::parse(r#"{"x":[ 1.50 ],"\u0079":null}"#).unwrap();
+    let merged = one.merged(&other);
+    let expected =
+        r#"{"big":123456789012345678901234567890,"huge":1e400,"s":"\u0041","x":[ 1.50 ],"y":null}"#;
+    assert_eq!(merged.as_str(), expected);
+    assert_eq!(JsonObject::parse(expected).unwrap(), merged);
+    assert_eq!(JsonObject::default().merged(&JsonObject::default()).as_str(), "{}");
+}
+
+#[test]
 fn what_is_no_json_or_of_another_type_is_refused_with_the_reason() {
     let wrong_type = InvalidJson::WrongType;
     for other in ["[]", "null", "1", "\"{}\"", "true", "", "  "] {

@@ -96,3 +96,14 @@ async fn a_message_with_u0000_may_be_repeated() {
     let books = trial.settled().await;
     assert_eq!((books.stored, books.inserted), (2, 1));
 }
+
+#[tokio::test]
+async fn replacing_u0000_changes_nothing_else_in_the_json() {
+    let dir = dir();
+    let mut trial = trial(&dir).await;
+    let spelled = r#"[ "\\u0000", "\u0000\\\u0000", 1e400, 1.50, "\u00e9\ud83d\ude00" ]"#;
+    trial.track(Message { parts: Some(JsonArray::parse(spelled).unwrap()), ..message("x") }).await.unwrap();
+    let row = trial.transcript(SESSION).await.remove(0);
+    let expected = r#"[ "\\u0000", "\ufffd\\\ufffd", 1e400, 1.50, "\u00e9\ud83d\ude00" ]"#;
+    assert_eq!(row.parts.unwrap().as_str(), expected);
+}

@@ -11,7 +11,6 @@ use crate::database::{UuidText, column, parse_uuid};
 use crate::error::NotDurable;
 use crate::json::JsonObject;
 use crate::record::{Body, DeadReason, Record, SessionEnd, SessionStart, SessionUpdate, Stamped, Verdict};
-use crate::store::MessageRow;
 use crate::store::sqlite::{read, sessions};
 
 const INSERT_MESSAGE: &str = "INSERT INTO conversation_messages (id, session_id, user_id, role, content, audio_url, metadata, \
@@ -120,7 +119,7 @@ impl Batch<'_> {
             self.revise(stamped, owner)?;
             return Ok(Verdict::Revised);
         }
-        let same = message.revision < row.revision || says_the_same(stamped, &row);
+        let same = message.revision < row.revision || stamped.same_content(&row.into_message());
         Ok(if same { Verdict::AlreadyThere } else { Verdict::Refused(NotDurable::IdConflict) })
     }
 
@@ -199,19 +198,6 @@ impl Batch<'_> {
         let sessions: Vec<Uuid> = self.sessions.keys().copied().collect();
         sessions.into_iter().try_for_each(|session| self.flush(session))
     }
-}
-
-fn says_the_same(stamped: &Stamped, row: &MessageRow) -> bool {
-    let message = &stamped.message;
-    message.role == row.role
-        && message.kind == row.kind
-        && message.content == row.content
-        && message.content_generated == row.content_generated
-        && message.interrupted == row.interrupted
-        && message.audio_url == row.audio_url
-        && message.metadata == row.metadata
-        && message.parts == row.parts
-        && message.metrics.as_ref().map(|metrics| metrics.as_json()) == row.metrics.as_ref()
 }
 
 /// A row that SQLite refuses for what is in it becomes a dead letter and its neighbours live; any other error is the
