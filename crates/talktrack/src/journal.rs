@@ -155,14 +155,16 @@ impl Journal {
 
     #[expect(clippy::cast_precision_loss, reason = "a batch has at most some thousand records")]
     fn holds(&mut self, records: usize, took: Duration) {
+        let failed_before = self.backoff.reset();
         let shared = &self.shared;
         shared.figures.batch_size.record(records as f64);
         shared.figures.commit_seconds.record(took);
         shared.figures.publish(&self.books);
         shared.vitals.books(self.books);
         shared.vitals.set_full(self.outbox.as_ref().is_some_and(|outbox| outbox.is_full(&self.books)));
-        if self.backoff.reset() {
+        if failed_before {
             shared.vitals.journal(None);
+            self.store_is_up(true);
             tracing::info!("the journal can write again");
         }
     }
@@ -177,6 +179,14 @@ impl Journal {
         };
         lines::failed(&cause);
         self.shared.vitals.journal(Some(cause));
+        self.store_is_up(false);
+    }
+
+    /// Where this file is the store. Of a remote one the writer tells.
+    fn store_is_up(&self, up: bool) {
+        if self.outbox.is_none() {
+            self.shared.figures.store_up.set(f64::from(u8::from(up)));
+        }
     }
 
     /// The store may find out later that a session is another user's: the claim to it falls.

@@ -129,7 +129,7 @@ impl Tracker {
         self.life.sweeper.stop();
     }
 
-    /// From now on every message is refused with [`Reason::ShuttingDown`]; what was accepted is still written.
+    /// From now on every message is refused with [`crate::error::Reason::ShuttingDown`]; what was accepted is still written.
     pub fn refuse_new_work(&self) {
         self.door.closing.store(true, Ordering::Relaxed);
     }

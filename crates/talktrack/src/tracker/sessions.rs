@@ -5,6 +5,7 @@ use std::sync::Arc;
 use dashmap::mapref::entry::Entry;
 use uuid::Uuid;
 
+use crate::books::count_refusal;
 use crate::clock::Timestamp;
 use crate::error::{NotDurable, Reason, Refused};
 use crate::json::JsonObject;
@@ -75,41 +76,9 @@ impl Tracker {
     /// # Errors
     /// Hands the session back where it cannot be accepted now; see [`Reason`].
     #[expect(clippy::result_large_err, reason = "the refusal hands the session back")]
-    pub fn start_session(
-        &self,
-        mut session: NewSession,
-    ) -> Result<SessionReceipt<Started>, Refused<NewSession>> {
-        session.replace_nul();
-        let now = self.door.options.clock.now();
-        let bytes = session.heap_bytes();
-        let checked = self.door.check_open().and_then(|()| self.door.check_size(bytes));
-        let named = session.external_id.as_deref().map_or(Ok(()), message::check_external_id);
-        if let Err(reason) = checked.and(named.map_err(Reason::from)) {
-            return Err(Refused { reason, returned: session });
-        }
-        let entry = self.door.registry.entry(session.session_id);
-        let known = match &entry {
-            Entry::Occupied(known) if known.get().user_id == session.user_id => true,
-            Entry::Occupied(known) if self.door.is_proven(known.get()) => {
-                return Err(Refused { reason: Reason::OtherUser, returned: session });
-            }
-            // Another user's claim that the store has not confirmed: the store decides between the two.
-            Entry::Occupied(_) | Entry::Vacant(_) => false,
-        };
-        let place = match self.door.queue.admit(now, bytes, Admission::IfRoom) {
-            Ok(place) => place,
-            Err(reason) => return Err(Refused { reason, returned: session }),
-        };
-        let NewSession { session_id, user_id, external_id, metadata, started_at } = session;
-        let started_at = started_at.unwrap_or(now);
-        let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed: known };
-        let (reply, receipt) = SessionReceipt::new();
-        let seq = place.fill(Body::Start(start), Reply::Started(reply));
-        match entry {
-            Entry::Occupied(mut session) if known => session.get_mut().resume(now),
-            entry => drop(entry.insert(Session::new(user_id, started_at, now, seq))),
-        }
-        Ok(receipt)
+    pub fn start_session(&self, session: NewSession) -> Result<SessionReceipt<Started>, Refused<NewSession>> {
+        let started = self.door.start(session);
+        started.inspect_err(|refused| count_refusal(refused.reason.code()))
     }
 
     /// Merges keys into a session's metadata, each replacing the one of its name.
@@ -121,17 +90,8 @@ impl Tracker {
         session_id: Uuid,
         metadata: JsonObject,
     ) -> Result<Receipt, Refused<JsonObject>> {
-        let now = self.door.options.clock.now();
-        let bytes = metadata.as_str().len();
-        let checked = self.door.check_open().and_then(|()| self.door.check_size(bytes));
-        let place = match checked.and_then(|()| self.door.queue.admit(now, bytes, Admission::IfRoom)) {
-            Ok(place) => place,
-            Err(reason) => return Err(Refused { reason, returned: metadata }),
-        };
-        let metadata = metadata.without_nul().unwrap_or(metadata);
-        let seq = place.fill(Body::Update(SessionUpdate { session_id, metadata }), Reply::Nobody);
-        self.door.registry.keep_alive(session_id, now);
-        Ok(Receipt::new(session_id, seq, Arc::clone(&self.door.shared.progress)))
+        let updated = self.door.update(session_id, metadata);
+        updated.inspect_err(|refused| count_refusal(refused.reason.code()))
     }
 
     /// Ends a session, whoever else is connected to it. Ending it again changes nothing.
@@ -191,6 +151,55 @@ impl Tracker {
 }
 
 impl Door {
+    #[expect(clippy::result_large_err, reason = "the refusal hands the session back")]
+    fn start(&self, mut session: NewSession) -> Result<SessionReceipt<Started>, Refused<NewSession>> {
+        session.replace_nul();
+        let now = self.options.clock.now();
+        let bytes = session.heap_bytes();
+        let checked = self.check_open().and_then(|()| self.check_size(bytes));
+        let named = session.external_id.as_deref().map_or(Ok(()), message::check_external_id);
+        if let Err(reason) = checked.and(named.map_err(Reason::from)) {
+            return Err(Refused { reason, returned: session });
+        }
+        let entry = self.registry.entry(session.session_id);
+        let known = match &entry {
+            Entry::Occupied(known) if known.get().user_id == session.user_id => true,
+            Entry::Occupied(known) if self.is_proven(known.get()) => {
+                return Err(Refused { reason: Reason::OtherUser, returned: session });
+            }
+            // Another user's claim that the store has not confirmed: the store decides between the two.
+            Entry::Occupied(_) | Entry::Vacant(_) => false,
+        };
+        let place = match self.queue.admit(now, bytes, Admission::IfRoom) {
+            Ok(place) => place,
+            Err(reason) => return Err(Refused { reason, returned: session }),
+        };
+        let NewSession { session_id, user_id, external_id, metadata, started_at } = session;
+        let started_at = started_at.unwrap_or(now);
+        let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed: known };
+        let (reply, receipt) = SessionReceipt::new();
+        let seq = place.fill(Body::Start(start), Reply::Started(reply));
+        match entry {
+            Entry::Occupied(mut session) if known => session.get_mut().resume(now),
+            entry => drop(entry.insert(Session::new(user_id, started_at, now, seq))),
+        }
+        Ok(receipt)
+    }
+
+    fn update(&self, session_id: Uuid, metadata: JsonObject) -> Result<Receipt, Refused<JsonObject>> {
+        let now = self.options.clock.now();
+        let bytes = metadata.as_str().len();
+        let checked = self.check_open().and_then(|()| self.check_size(bytes));
+        let place = match checked.and_then(|()| self.queue.admit(now, bytes, Admission::IfRoom)) {
+            Ok(place) => place,
+            Err(reason) => return Err(Refused { reason, returned: metadata }),
+        };
+        let metadata = metadata.without_nul().unwrap_or(metadata);
+        let seq = place.fill(Body::Update(SessionUpdate { session_id, metadata }), Reply::Nobody);
+        self.registry.keep_alive(session_id, now);
+        Ok(Receipt::new(session_id, seq, Arc::clone(&self.shared.progress)))
+    }
+
     /// Whether the session's start is durable, and with it whose it is.
     fn is_proven(&self, session: &Session) -> bool {
         !matches!(

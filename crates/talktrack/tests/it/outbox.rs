@@ -1,7 +1,7 @@
 //! The journal as the outbox of a remote store that comes and goes. The callers notice nothing of it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use talktrack::store::memory::MemoryStore;
@@ -138,9 +138,13 @@ async fn a_full_outbox_drains_after_a_restart_although_nothing_new_arrives() {
 async fn more_than_the_writer_takes_at_once_drains_in_order() {
     let dir = dir();
     let (setup, store) = remote(&dir);
-    let away = Arc::new(AtomicBool::new(true));
-    let switch = Arc::clone(&away);
-    store.fail_when(move |_| switch.load(Ordering::Relaxed).then(|| store_error(Class::Transient, "away")));
+    let (away, written) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
+    let (switch, count) = (Arc::clone(&away), Arc::clone(&written));
+    store.fail_when(move |records| {
+        let away = switch.load(Ordering::Relaxed).then(|| store_error(Class::Transient, "away"));
+        count.fetch_add(if away.is_none() { records.len() } else { 0 }, Ordering::Relaxed);
+        away
+    });
     let tracker = setup.open(setup.options()).unwrap();
     let sessions = [1, 2, 3].map(Uuid::from_u128);
     for session in sessions {
@@ -165,6 +169,11 @@ async fn more_than_the_writer_takes_at_once_drains_in_order() {
         assert_eq!(contents(&store, session).await, numbers(0..5_000));
     }
     assert_eq!(tracker.health().books.stored, 15_000);
+    assert_eq!(
+        written.load(Ordering::Relaxed),
+        15_003,
+        "each record goes to the store once, the three starts included"
+    );
 }
 
 #[tokio::test]
