@@ -35,14 +35,15 @@ async fn full_outbox(dir: &TempDir, count: u128) -> (Setup, MemoryStore) {
     (setup, store)
 }
 
-/// Flips one bit in the middle of a journal row's body, with `mask`.
+/// Flips a bit in the text that was said, with `mask`: the row is still JSON, or no longer UTF-8.
 fn rot(dir: &TempDir, number: u128, mask: u8) {
     let connection = sqlite(dir.path());
     let id = Uuid::from_u128(number).to_string();
     let read = "SELECT cast(body AS blob) FROM journal WHERE message_id = ?1";
     let mut body: Vec<u8> = connection.query_row(read, [&id], |row| row.get(0)).unwrap();
-    let middle = body.windows(7).position(|bytes| bytes == b"message").expect("the text is in the body");
-    body[middle] ^= mask;
+    let said = format!("message {number}");
+    let place = body.windows(said.len()).position(|bytes| bytes == said.as_bytes()).expect("what was said");
+    body[place] ^= mask;
     let write = "UPDATE journal SET body = cast(?2 AS text) WHERE message_id = ?1";
     assert_eq!(connection.execute(write, rusqlite::params![id, body]).unwrap(), 1);
 }
