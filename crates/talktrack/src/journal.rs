@@ -102,7 +102,6 @@ impl Journal {
                 None => return false,
             }
             self.announce(batch, &verdicts);
-            self.announce_settled(&settled);
         }
         if let Some(outbox) = &mut self.outbox {
             outbox.feed(&self.connection, batch, &verdicts);
@@ -118,6 +117,8 @@ impl Journal {
             match self.write(batch, settled) {
                 Ok((verdicts, books)) => {
                     self.books = books;
+                    // Before the books: who sees there that nothing waits any more must find the claims fallen.
+                    self.announce_settled(settled);
                     self.holds(batch.len(), started.elapsed());
                     return Some(verdicts);
                 }

@@ -12,9 +12,7 @@ const FILE_NAME: &str = "LOCK";
 
 /// Held for as long as this lives.
 #[derive(Debug)]
-pub(crate) struct Lock(
-    #[expect(dead_code, reason = "held for its lock, which goes when the file is closed")] File,
-);
+pub(crate) struct Lock(File);
 
 impl Lock {
     pub(crate) fn acquire(data_dir: &Path, now: Timestamp) -> Result<Self, OpenError> {
@@ -37,6 +35,13 @@ impl Lock {
         // Who holds it is a courtesy: a full disk must not stop a start that only wants to make room.
         let _ = describe(&mut file, now);
         Ok(Self(file))
+    }
+}
+
+/// Closing the file alone would keep the lock for as long as a child process that was just forked has a copy of it.
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use talktrack::{OpenError, Options, Tracker};
 
@@ -62,6 +64,26 @@ async fn another_process_holds_the_directory_until_it_is_killed() {
     assert!(holder.contains(&format!("process {} ", process.id())), "{holder}");
     process.kill();
     drop(Tracker::open(Options::new(dir.path())).expect("a killed process holds nothing"));
+}
+
+/// A process that is being started has a copy of every open file for an instant, and a lock lives as long as a copy of its file:
+/// a directory that had just been let go could not be had again.
+#[test]
+fn a_process_being_started_meanwhile_keeps_no_directory() {
+    let dir = dir();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let mut nothing = Command::new(std::env::current_exe().unwrap());
+                nothing.args(["--exact", "no such test"]).stdout(Stdio::null()).status().unwrap();
+            }
+        });
+        let reopened = (0..60).map(|_| Tracker::open(Options::new(dir.path())).map(drop));
+        let refused = reopened.filter_map(Result::err).next();
+        done.store(true, Ordering::Relaxed);
+        assert!(refused.is_none(), "{}", refused.unwrap());
+    });
 }
 
 #[test]

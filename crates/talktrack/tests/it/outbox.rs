@@ -108,6 +108,12 @@ async fn a_full_outbox_survives_a_restart_and_drains_in_order() {
     // Down at the start, too: no reason not to start, and what comes now comes after what waits.
     let tracker = setup.open(setup.options()).unwrap();
     assert_eq!(tracker.health().books.pending(), 1_200);
+    let others = "SELECT count(*) FROM journal WHERE message_id IS NULL";
+    assert_eq!(
+        value::<u64>(dir.path(), others),
+        2,
+        "the session's start and its end: nobody abandons what has ended"
+    );
     for text in numbers(1_200..1_500) {
         drop(accept(&tracker, message(text)));
     }

@@ -175,6 +175,21 @@ async fn a_session_with_a_bad_name_is_refused_and_comes_back() {
 }
 
 #[tokio::test]
+async fn what_is_told_of_a_session_has_the_same_limit_and_comes_back_too() {
+    let dir = dir();
+    let tracker = Tracker::open(Options { max_message_bytes: 100, ..Options::new(dir.path()) }).unwrap();
+    let told = |bytes: usize| JsonObject::parse(&format!("{{\"k\":\"{}\"}}", "m".repeat(bytes - 8))).unwrap();
+    let session = |bytes| NewSession { metadata: Some(told(bytes)), ..new_session() };
+    let too_large = Reason::TooLarge { size: 101, limit: 100 };
+    let refused = tracker.start_session(session(101)).expect_err("one byte too many");
+    assert_eq!(refused, Refused { reason: too_large.clone(), returned: session(101) });
+    within(tracker.start_session(session(100)).unwrap().durable()).await.expect("the limit is within it");
+    let refused = tracker.update_session(SESSION, told(101)).expect_err("one byte too many");
+    assert_eq!(refused, Refused { reason: too_large, returned: told(101) });
+    within(tracker.update_session(SESSION, told(100)).unwrap()).await.expect("the limit is within it");
+}
+
+#[tokio::test]
 async fn a_refused_session_leaves_nothing_in_memory() {
     let dir = dir();
     let (tracker, stuck) = stuck(&dir, Options { queue_capacity: 1, ..Options::new(dir.path()) }).await;

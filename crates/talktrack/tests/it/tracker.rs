@@ -154,3 +154,19 @@ async fn the_clock_of_the_options_stamps_everything() {
     let session = within(tracker.reader().session(SESSION)).await.unwrap().unwrap();
     assert_eq!(session.started_at.to_string(), "2001-02-03T04:05:06.789012Z");
 }
+
+#[tokio::test]
+async fn minted_ids_sort_by_the_microsecond_in_which_they_were_minted() {
+    let dir = dir();
+    let setup = Setup::sqlite(dir.path());
+    let tracker = setup.open(setup.options()).unwrap();
+    let mut ids = Vec::new();
+    for micros in [0, 1, 2, 255, 256, 511, 512, 513, 998, 999, 1_000, 1_001, 999_999, 1_000_000] {
+        setup.clock().set(Timestamp::from_micros(1_800_000_000_000_000 + micros).unwrap());
+        ids.push(accept(&tracker, message("hello")).id());
+    }
+    assert!(ids.is_sorted(), "{ids:#?}");
+    let seventh =
+        ids.iter().filter(|id| id.get_version_num() == 7 && id.get_variant() == uuid::Variant::RFC4122);
+    assert_eq!(seventh.count(), ids.len(), "{ids:#?}");
+}
