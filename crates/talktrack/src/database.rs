@@ -120,3 +120,19 @@ fn unreadable(index: usize, text: &str) -> rusqlite::Error {
     let what = format!("cannot read {text:?}");
     rusqlite::Error::FromSqlConversionFailure(index, Type::Text, FromSqlError::Other(what.into()).into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_waits_for_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let connection = open_to_write(&dir.path().join(FILE_NAME)).unwrap();
+        let setting = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, String>(0));
+        assert_eq!(setting("journal_mode").unwrap(), "wal");
+        // 2 is FULL; no test from outside can tell it from 0 without cutting the power.
+        let full: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap();
+        assert_eq!(full, 2);
+    }
+}

@@ -161,8 +161,9 @@ impl Journal {
         shared.figures.batch_size.record(records as f64);
         shared.figures.commit_seconds.record(took);
         shared.figures.publish(&self.books);
-        shared.vitals.books(self.books);
+        // The books come last: who waits for them finds everything else in its place.
         shared.vitals.set_full(self.outbox.as_ref().is_some_and(|outbox| outbox.is_full(&self.books)));
+        shared.vitals.books(self.books);
         if failed_before {
             shared.vitals.journal(None);
             self.store_is_up(true);

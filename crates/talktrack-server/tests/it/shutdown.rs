@@ -1,11 +1,13 @@
 //! How a server ends: asked to, told twice, or killed; and that only one at a time has the data.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio_tungstenite::tungstenite::Message;
 use uuid::Uuid;
 
@@ -13,8 +15,9 @@ use futures_util::{SinkExt as _, StreamExt as _};
 
 use crate::harness::{Client, Home, Output, acks_in, upgrade, user, within};
 
-/// Sends without end until the connection is gone; what was acknowledged, by id, and the messages sent.
-async fn chatter(client: Client) -> (Uuid, BTreeMap<Uuid, String>) {
+/// Sends without end until the connection is gone; what was acknowledged, by id, and the messages sent. Says when the first
+/// acknowledgement has come.
+async fn chatter(client: Client, heard: Arc<Semaphore>) -> (Uuid, BTreeMap<Uuid, String>) {
     let session = client.session;
     let (mut sink, mut stream) = client.socket.split();
     let send = async {
@@ -32,6 +35,9 @@ async fn chatter(client: Client) -> (Uuid, BTreeMap<Uuid, String>) {
             let frame: serde_json::Value = serde_json::from_str(&text).unwrap();
             match frame["type"].as_str() {
                 Some("ack") => {
+                    if acked.is_empty() {
+                        heard.add_permits(1);
+                    }
                     let said = |reference: &serde_json::Value| format!("{session} {reference}");
                     acked.extend(acks_in(&frame).into_iter().map(|ack| (ack.id, said(&ack.reference))));
                 }
@@ -55,12 +61,17 @@ async fn chatter(client: Client) -> (Uuid, BTreeMap<Uuid, String>) {
 async fn stops_in_order_under_load(signal: Signal) {
     let home = Home::new();
     let mut server = home.serve(&[]).await;
+    // First: among those that fill the queue a newcomer may be refused.
+    let quiet = Client::new(&server).await;
     let mut chatters = Vec::new();
     for _ in 0..4 {
-        chatters.push(tokio::spawn(chatter(Client::new(&server).await)));
+        chatters.push(Client::new(&server).await);
     }
-    let quiet = Client::new(&server).await;
-    server.logged("✅ Saved user message").await;
+    let heard = Arc::new(Semaphore::new(0));
+    let chat = |client| tokio::spawn(chatter(client, Arc::clone(&heard)));
+    let chatters: Vec<_> = chatters.into_iter().map(chat).collect();
+    let everybody = u32::try_from(chatters.len()).unwrap();
+    drop(within("each chatter's first ack", heard.acquire_many(everybody)).await.unwrap());
     server.signal(signal);
     assert_eq!(server.ended().await, Some(0));
     let database = home.database();
