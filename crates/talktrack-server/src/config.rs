@@ -174,6 +174,12 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_is_pinged_at_least_twice_before_its_session_counts_as_idle() {
+        let ping = |idle| load(&[], &[("idle_timeout", idle)]).unwrap().ping_interval;
+        assert_eq!((ping("30m"), ping("10s")), (Duration::from_secs(20), Duration::from_secs(5)));
+    }
+
+    #[test]
     fn the_own_database_url_wins_over_the_usual_one_in_whatever_order_they_come() {
         let (own, usual) =
             (("TALKTRACK_DATABASE_URL", "sqlite:///a/b.db"), ("DATABASE_URL", "sqlite://c.db"));

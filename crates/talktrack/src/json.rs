@@ -96,10 +96,14 @@ impl JsonObject {
     pub fn merged(&self, added: &Self) -> Self {
         let mut members = self.members();
         members.extend(added.members());
+        Self::of(members.iter().map(|(key, value)| (key.as_str(), value.get())))
+    }
+
+    fn of<'a>(members: impl Iterator<Item = (&'a str, impl fmt::Display)>) -> Self {
         let mut text = String::from("{");
         for (key, value) in members {
             let comma = if text.len() == 1 { "" } else { "," };
-            text.push_str(&format!("{comma}{}:{}", Value::from(key), value.get()));
+            text.push_str(&format!("{comma}{}:{value}", Value::from(key)));
         }
         text.push('}');
         Self(text.into())
@@ -114,13 +118,7 @@ impl Default for JsonObject {
 
 impl From<&Map<String, Value>> for JsonObject {
     fn from(map: &Map<String, Value>) -> Self {
-        let mut text = String::from("{");
-        for (index, (key, value)) in map.iter().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            text.push_str(&format!("{comma}{}:{value}", Value::from(key.as_str())));
-        }
-        text.push('}');
-        Self(text.into())
+        Self::of(map.iter().map(|(key, value)| (key.as_str(), value)))
     }
 }
 
@@ -187,11 +185,10 @@ fn surrogates_are_paired(text: &str) -> bool {
 }
 
 fn replace_nul(text: &str) -> Option<Box<str>> {
+    let places = || escapes(text).filter(|(_, unit)| *unit == 0).map(|(at, _)| at);
+    places().next()?;
     let mut clean = text.to_owned();
     // Both spellings have six bytes: the places stay where they are.
-    let found: Vec<usize> = escapes(text).filter(|(_, unit)| *unit == 0).map(|(at, _)| at).collect();
-    for at in &found {
-        clean.replace_range(at..&(at + 6), "\\ufffd");
-    }
-    (!found.is_empty()).then(|| clean.into())
+    places().for_each(|at| clean.replace_range(at..at + 6, "\\ufffd"));
+    Some(clean.into())
 }
