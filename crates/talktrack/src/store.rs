@@ -12,6 +12,8 @@ use crate::message::{Kind, Message, Role, TurnMetrics};
 use crate::record::{Record, Status, Verdict};
 
 pub mod memory;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 pub mod sqlite;
 
 /// A remote store: fed by the writer from the journal, in the order of each session.

@@ -1,0 +1,169 @@
+//! How a database is reached: the connection string, TLS, and the pool of connections.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::{Client, Config};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::store::postgres::tls::{self, Trust};
+
+/// How long a server may take to accept a connection, where the connection string does not say.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the string should look like.
+const EXAMPLE: &str = "postgres://USER:PASSWORD@HOST:5432/DATABASE";
+
+/// Parameters that hosting services and other clients put into connection strings and that mean nothing here.
+const NOT_FOR_US: [&str; 6] =
+    ["pgbouncer", "connection_limit", "pool_timeout", "supa", "statement_cache_size", "workaround"];
+
+/// Where a database is and who asks, from a connection string such as Supabase prints. Displays without the password.
+#[derive(Clone)]
+pub struct Address {
+    config: Config,
+    trust: Trust,
+    /// The certificates of `sslrootcert`, where it names a file.
+    root_cert: Option<PathBuf>,
+}
+
+/// A connection string that cannot be used. Never shows the string: it holds a password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidAddress(String);
+
+impl FromStr for Address {
+    type Err = InvalidAddress;
+
+    fn from_str(url: &str) -> Result<Self, InvalidAddress> {
+        let (base, query) = url.split_once('?').unwrap_or((url, ""));
+        if base.contains("[YOUR-PASSWORD]") {
+            let problem = "still holds the placeholder [YOUR-PASSWORD]; put the database password there";
+            return Err(InvalidAddress(problem.into()));
+        }
+        let mut ssl = Ssl::default();
+        let rest: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty() && !ssl.takes(pair)).collect();
+        let url = if rest.is_empty() { base.to_owned() } else { format!("{base}?{}", rest.join("&")) };
+        let mut config: Config = url.parse().map_err(|error| unusable(&error))?;
+        let (mode, trust) = ssl.chosen()?;
+        config.ssl_mode(mode);
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(CONNECT_TIMEOUT);
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("talktrack");
+        }
+        Ok(Self { config, trust, root_cert: ssl.root_cert })
+    }
+}
+
+/// The parameters that are read here and not by the library below.
+#[derive(Default)]
+struct Ssl {
+    mode: Option<String>,
+    root_cert: Option<PathBuf>,
+}
+
+impl Ssl {
+    /// Takes the parameter where it is one of these, or one that means nothing here.
+    fn takes(&mut self, pair: &str) -> bool {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        match key {
+            "sslmode" => self.mode = Some(value.to_owned()),
+            "sslrootcert" => {
+                self.root_cert = Some(percent_decode_str(value).decode_utf8_lossy().into_owned().into())
+            }
+            _ => return NOT_FOR_US.contains(&key),
+        }
+        true
+    }
+
+    /// What libpq means by the mode: a given root certificate makes `require` verify the chain.
+    fn chosen(&self) -> Result<(SslMode, Trust), InvalidAddress> {
+        let given = self.root_cert.is_some();
+        Ok(match self.mode.as_deref() {
+            Some("disable") => (SslMode::Disable, Trust::Anyone),
+            None | Some("prefer" | "allow") => (SslMode::Prefer, Trust::Anyone),
+            Some("require") if !given => (SslMode::Require, Trust::Anyone),
+            Some("require" | "verify-ca") => (SslMode::Require, Trust::Chain),
+            Some("verify-full") => (SslMode::Require, Trust::ChainAndName),
+            Some(other) => {
+                return Err(InvalidAddress(format!(
+                    "sslmode must be one of disable prefer require verify-ca verify-full, not {other:?}"
+                )));
+            }
+        })
+    }
+}
+
+/// Says what is wrong without the string itself.
+fn unusable(error: &tokio_postgres::Error) -> InvalidAddress {
+    let cause = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+    InvalidAddress(format!(
+        "cannot be used as a connection string ({cause}); it should look like {EXAMPLE}, with special characters of the \
+         password percent-encoded"
+    ))
+}
+
+impl Address {
+    /// Opens one connection, driven by a task on the present runtime until the client is dropped.
+    ///
+    /// # Errors
+    /// Where the server cannot be reached, or turns this client away.
+    pub async fn connect(&self) -> Result<Client, ConnectError> {
+        let (client, connection) = self.config.connect(self.tls()?).await?;
+        tokio::spawn(connection);
+        Ok(client)
+    }
+
+    /// The settings of a connection.
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// How connections are encrypted. Reads the root certificates anew each time: they may have been mended.
+    pub(super) fn tls(&self) -> Result<MakeRustlsConnect, ConnectError> {
+        tls::connector(self.trust, self.root_cert.as_deref()).map_err(ConnectError::Tls)
+    }
+
+    /// Who asks.
+    pub fn user(&self) -> &str {
+        self.config.get_user().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use tokio_postgres::config::Host;
+        write!(f, "postgres://")?;
+        for (place, host) in self.config.get_hosts().iter().enumerate() {
+            let comma = if place == 0 { "" } else { "," };
+            match host {
+                Host::Tcp(name) => write!(f, "{comma}{name}")?,
+                Host::Unix(path) => write!(f, "{comma}{}", Path::display(path))?,
+            }
+        }
+        write!(f, "/{}", self.config.get_dbname().unwrap_or_else(|| self.user()))
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A connection that could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The certificates to trust cannot be read.
+    #[error("{0}")]
+    Tls(String),
+    /// The server is out of reach, or turned this client away.
+    #[error(transparent)]
+    Postgres(#[from] tokio_postgres::Error),
+}
