@@ -1,4 +1,7 @@
-//! JSON that travels as text: checked once at the edge, then carried and stored byte for byte.
+//! JSON that travels as text: checked once at the edge, then carried byte for byte. Two texts are equal where they mean the
+//! same: some databases keep the bytes, others spell the value anew.
+
+mod meaning;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,11 +30,11 @@ pub enum InvalidJson {
 }
 
 /// The text of a JSON object.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct JsonObject(Box<str>);
 
 /// The text of a JSON array.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct JsonArray(Box<str>);
 
 macro_rules! json_text {
@@ -60,6 +63,15 @@ macro_rules! json_text {
                 replace_nul(&self.0).map(Self)
             }
         }
+
+        /// Equal is what means the same, however it is spelled.
+        impl PartialEq for $name {
+            fn eq(&self, other: &Self) -> bool {
+                meaning::same(&self.0, &other.0)
+            }
+        }
+
+        impl Eq for $name {}
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -145,3 +145,34 @@ fn the_known_metrics_have_their_types_and_unknown_ones_are_kept() {
     let own = r#"{"own": {"nested": [1]}, "stt_ms": 12}"#;
     assert_eq!(metrics(own).unwrap().as_json().as_str(), own);
 }
+
+#[test]
+fn texts_are_equal_exactly_where_they_mean_the_same() {
+    let groups = [
+        vec![
+            r#"{"a":1,"b":[true,null,"x"]}"#,
+            r#" { "b" : [ true, null, "\u0078" ], "a" : 1.0 } "#,
+            r#"{"a":2,"b":[true,null,"x"],"a":10e-1}"#,
+        ],
+        vec![r#"{"a":1,"b":[true,null,"y"]}"#],
+        vec![r#"{"a":1,"b":[null,true,"x"]}"#],
+        vec![r#"{"a":1}"#, r#"{"a":100e-2}"#],
+        vec![r#"{"a":"1"}"#],
+        vec![r#"{"a":-1}"#],
+        vec![r#"{"a":0}"#, r#"{"a":-0.00e7}"#],
+        vec![r#"{"a":12345678901234567890123}"#, r#"{"a":1234567890123456789012.3E+1}"#],
+        vec![r#"{"a":12345678901234567890124}"#],
+        vec![r#"{"a":1e400}"#, r#"{"a":10e399}"#],
+        vec![r#"{"a":null}"#],
+        vec!["{}"],
+    ];
+    let parse = |text: &str| JsonObject::parse(text).unwrap();
+    for (place, group) in groups.iter().enumerate() {
+        for (other_place, other_group) in groups.iter().enumerate() {
+            for (one, other) in group.iter().flat_map(|one| other_group.iter().map(move |other| (one, other)))
+            {
+                assert_eq!(parse(one) == parse(other), place == other_place, "{one} and {other}");
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Whether two JSON texts mean the same. Databases spell JSON in their own way: keys in another order, `1e2` as `100`.
+
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+
+/// Whether two valid JSON texts mean the same value. Numbers are compared as decimals of any length.
+pub(super) fn same(one: &str, other: &str) -> bool {
+    one == other || parsed_same(one.trim(), other.trim()).unwrap_or(false)
+}
+
+/// `None` where a text is not of the type that its first byte promises.
+fn parsed_same(one: &str, other: &str) -> Option<bool> {
+    Some(match (one.as_bytes().first()?, other.as_bytes().first()?) {
+        (b'{', b'{') => members(one)? == members(other)?,
+        (b'[', b'[') => elements(one)? == elements(other)?,
+        (b'"', b'"') => {
+            serde_json::from_str::<String>(one).ok()? == serde_json::from_str::<String>(other).ok()?
+        }
+        (b't' | b'f' | b'n', _) => one == other,
+        _ => Decimal::parse(one)? == Decimal::parse(other)?,
+    })
+}
+
+/// A value within another one, equal to whatever means the same.
+struct Part<'a>(&'a RawValue);
+
+impl PartialEq for Part<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        same(self.0.get(), other.0.get())
+    }
+}
+
+fn members(text: &str) -> Option<BTreeMap<String, Part<'_>>> {
+    let members: BTreeMap<String, &RawValue> = serde_json::from_str(text).ok()?;
+    Some(members.into_iter().map(|(key, value)| (key, Part(value))).collect())
+}
+
+fn elements(text: &str) -> Option<Vec<Part<'_>>> {
+    let elements: Vec<&RawValue> = serde_json::from_str(text).ok()?;
+    Some(elements.into_iter().map(Part).collect())
+}
+
+/// A number as its digits without zeros at either end, and the power of ten of the last of them.
+#[derive(PartialEq, Eq)]
+struct Decimal {
+    negative: bool,
+    digits: String,
+    exponent: i64,
+}
+
+impl Decimal {
+    fn parse(text: &str) -> Option<Self> {
+        let (mantissa, power) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+        let unsigned = mantissa.strip_prefix('-').unwrap_or(mantissa);
+        let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
+        let all = format!("{whole}{fraction}");
+        if all.is_empty() || !all.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let digits = all.trim_end_matches('0');
+        let dropped = i64::try_from(all.len() - digits.len()).ok()?;
+        let power: i64 = power.strip_prefix('+').unwrap_or(power).parse().ok()?;
+        let exponent = power.checked_sub(i64::try_from(fraction.len()).ok()?)?.checked_add(dropped)?;
+        let digits = digits.trim_start_matches('0').to_owned();
+        // Zero has neither sign nor power.
+        let zero = digits.is_empty();
+        Some(Self {
+            negative: unsigned != mantissa && !zero,
+            exponent: if zero { 0 } else { exponent },
+            digits,
+        })
+    }
+}
