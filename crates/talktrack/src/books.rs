@@ -38,7 +38,13 @@ impl Books {
         match verdict {
             Verdict::Inserted => self.inserted += 1,
             Verdict::Revised | Verdict::AlreadyThere | Verdict::Dead(_) | Verdict::Journaled => {}
-            Verdict::Started { .. } | Verdict::Updated | Verdict::Ended(_) | Verdict::Refused(_) => return,
+            Verdict::Started { .. }
+            | Verdict::Updated
+            | Verdict::Ended(_)
+            | Verdict::GoesOn
+            | Verdict::Refused(_) => {
+                return;
+            }
         }
         self.durable += 1;
         if *verdict != Verdict::Journaled {

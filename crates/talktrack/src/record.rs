@@ -23,6 +23,7 @@ impl Record {
             Body::Start(start) => start.session_id,
             Body::Update(update) => update.session_id,
             Body::End(end) => end.session_id,
+            Body::Alive(alive) => alive.session_id,
             Body::Message(stamped) => stamped.message.session_id,
         }
     }
@@ -46,6 +47,8 @@ pub enum Body {
     Update(SessionUpdate),
     /// A session ends.
     End(SessionEnd),
+    /// Nobody speaks, but the session's connection lives.
+    Alive(SessionAlive),
     /// Something was said.
     Message(Stamped),
 }
@@ -89,6 +92,26 @@ pub struct SessionEnd {
     pub ended_at: Timestamp,
     /// The figures as this process knows them: the answer while the store is out of reach.
     pub known: Option<Ended>,
+    /// Where nobody told the end, and this node infers it (a connection gone, silence, a stop, a crash): the latest it has
+    /// seen of the session. If the store knows of something later, another node has the session, and it goes on.
+    #[serde(default)]
+    pub seen_until: Option<Timestamp>,
+}
+
+impl SessionEnd {
+    /// Whether the session goes on elsewhere, going by the last event that the store knows of.
+    pub fn is_outdated(&self, last_event_at: Option<Timestamp>) -> bool {
+        self.seen_until.zip(last_event_at).is_some_and(|(seen, stored)| stored > seen)
+    }
+}
+
+/// A sign of life of a session in which nobody speaks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionAlive {
+    /// The session.
+    pub session_id: Uuid,
+    /// When its peer was last heard of.
+    pub at: Timestamp,
 }
 
 /// A message with all that the tracker knows about it.
@@ -98,6 +121,9 @@ pub struct Stamped {
     pub id: Uuid,
     /// The session's user where the tracker knew it; else it is read from the stored session.
     pub owner: Option<Uuid>,
+    /// When the session began, where the tracker knew it: its row can be written again if somebody took it away.
+    #[serde(default)]
+    pub session_started_at: Option<Timestamp>,
     /// When it was said.
     pub created_at: Timestamp,
     /// The message.
@@ -108,6 +134,11 @@ impl Stamped {
     /// The `user_id` of its row, given the session's: system messages have none.
     pub fn user_id(&self, owner: Uuid) -> Option<Uuid> {
         (self.message.role != Role::System).then_some(owner)
+    }
+
+    /// When it happened, for the session's last event: nothing happens after it was accepted.
+    pub fn happened_at(&self, seq: Seq) -> Timestamp {
+        Timestamp::from_micros(seq).map_or(self.created_at, |accepted| accepted.min(self.created_at))
     }
 
     /// Whether `other` says the same. The moment of acceptance does not count: a retry has a later one.
@@ -174,6 +205,8 @@ pub enum Verdict {
     Updated,
     /// The session was closed.
     Ended(Ended),
+    /// The session goes on: it gave a sign of life, or another node has it and this one had inferred its end.
+    GoesOn,
     /// Refused after acceptance.
     Refused(crate::error::NotDurable),
     /// The store will never take it; it was laid aside with this reason.

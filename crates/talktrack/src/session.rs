@@ -29,6 +29,8 @@ pub(crate) struct Session {
     connections: u32,
     /// Where its first start stands in the order of acceptance: until that is durable, whose it is is only a claim.
     started_seq: Seq,
+    /// Where its latest record stands: what the store may know of it from this process.
+    last_seq: Seq,
 }
 
 /// A session's end.
@@ -50,21 +52,43 @@ impl Session {
             message_count: 0,
             connections: 1,
             started_seq,
+            last_seq: started_seq,
         }
+    }
+
+    pub(crate) fn started_at(&self) -> Timestamp {
+        self.started_at
     }
 
     pub(crate) fn started_seq(&self) -> Seq {
         self.started_seq
     }
 
-    pub(crate) fn resume(&mut self, now: Timestamp) {
-        (self.ended, self.last_event_at) = (None, now);
+    pub(crate) fn resume(&mut self, now: Timestamp, seq: Seq) {
+        (self.ended, self.last_event_at, self.last_seq) = (None, now, seq);
         self.connections += 1;
     }
 
-    pub(crate) fn count_message(&mut self, now: Timestamp) {
+    pub(crate) fn count_message(&mut self, now: Timestamp, seq: Seq) {
         self.message_count += 1;
-        self.last_event_at = now;
+        (self.last_event_at, self.last_seq) = (now, seq);
+    }
+
+    /// The latest that this process has seen of it; by the order of acceptance where the clock stepped back meanwhile.
+    pub(crate) fn seen_until(&self) -> Timestamp {
+        let recorded = Timestamp::from_micros(self.last_seq);
+        self.last_event_at.max(self.started_at).max(recorded.unwrap_or(self.started_at))
+    }
+
+    /// A record tells of its latest sign of life.
+    pub(crate) fn told_alive(&mut self, seq: Seq) {
+        self.last_seq = seq;
+    }
+
+    /// A sign of life that no record tells of, once the latest record is older than this.
+    fn untold_life(&self, older_than: Duration) -> Option<Timestamp> {
+        let recorded = Timestamp::from_micros(self.last_seq)?;
+        (self.last_event_at > recorded.plus(older_than)).then_some(self.last_event_at)
     }
 
     /// Closes it, now, and says its figures; it may have ended earlier.
@@ -79,6 +103,17 @@ impl Session {
         self.connections = self.connections.saturating_sub(1);
         self.connections == 0 && self.ended.is_none()
     }
+}
+
+/// What a sweep finds.
+#[derive(Debug, Default)]
+pub(crate) struct Swept {
+    /// Without a sign of life for too long.
+    pub(crate) silent: Vec<Uuid>,
+    /// Alive, without a word for so long that the store should be told, with the latest sign of life.
+    pub(crate) alive: Vec<(Uuid, Timestamp)>,
+    /// Under way.
+    pub(crate) active: u32,
 }
 
 impl Registry {
@@ -119,22 +154,23 @@ impl Registry {
         self.sessions.iter().filter(|session| session.ended.is_none()).map(|session| *session.key()).collect()
     }
 
-    /// Lets go of sessions whose grace period is over; names those that have been silent for too long, and counts the
-    /// others under way.
-    pub(crate) fn sweep(&self, now: Timestamp, grace: Duration, idle: Duration) -> (Vec<Uuid>, u32) {
-        let (mut silent, mut active) = (Vec::new(), 0);
+    /// Lets go of sessions whose grace period is over, and sorts the others.
+    pub(crate) fn sweep(&self, now: Timestamp, grace: Duration, idle: Duration) -> Swept {
+        let mut swept = Swept::default();
         self.sessions.retain(|session_id, session| {
             if let Some(closed) = session.ended {
                 return closed.closed_at.plus(grace) > now;
             }
             if session.last_event_at.plus(idle) <= now {
-                silent.push(*session_id);
+                swept.silent.push(*session_id);
             } else {
-                active += 1;
+                swept.active += 1;
+                // Other nodes go by what the store tells: it has to hear of this one in time.
+                swept.alive.extend(session.untold_life(idle / 2).map(|at| (*session_id, at)));
             }
             true
         });
-        (silent, active)
+        swept
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -120,10 +120,10 @@ impl Door {
     fn accept(&self, message: Message, now: Timestamp) -> Result<Receipt, Refused<Message>> {
         let session_id = message.session_id;
         let known = self.registry.with(session_id, |session| {
-            let owner = session.as_ref().map(|session| session.user_id);
+            let owner = session.as_ref().map(|session| (session.user_id, session.started_at()));
             let receipt = self.enqueue(message, owner, now)?;
             if let Some(session) = session {
-                session.count_message(now);
+                session.count_message(now, receipt.seq());
             }
             Ok((receipt, owner.is_some()))
         });
@@ -142,15 +142,16 @@ impl Door {
     fn enqueue(
         &self,
         message: Message,
-        owner: Option<Uuid>,
+        owner: Option<(Uuid, Timestamp)>,
         now: Timestamp,
     ) -> Result<Receipt, Refused<Message>> {
         let id = message.given_id().unwrap_or_else(|| mint(now));
         match self.queue.admit(now, message.heap_bytes(), Admission::IfRoom) {
             Ok(place) => {
                 let created_at = message.created_at.unwrap_or(now);
-                let seq =
-                    place.fill(Body::Message(Stamped { id, owner, created_at, message }), Reply::Nobody);
+                let (owner, session_started_at) = owner.unzip();
+                let stamped = Stamped { id, owner, session_started_at, created_at, message };
+                let seq = place.fill(Body::Message(stamped), Reply::Nobody);
                 Ok(Receipt::new(id, seq, Arc::clone(&self.shared.progress)))
             }
             Err(reason) => Err(Refused { reason, returned: message }),

@@ -142,7 +142,7 @@ fn note_open_session(tx: &Transaction<'_>, body: &Body) -> rusqlite::Result<()> 
             ("INSERT OR IGNORE INTO open_sessions (session_id) VALUES (?1)", start.session_id)
         }
         Body::End(end) => ("DELETE FROM open_sessions WHERE session_id = ?1", end.session_id),
-        Body::Update(_) | Body::Message(_) => return Ok(()),
+        Body::Update(_) | Body::Alive(_) | Body::Message(_) => return Ok(()),
     };
     tx.prepare_cached(sql)?.execute([UuidText::new(session_id).as_str()]).map(drop)
 }
@@ -155,11 +155,13 @@ pub(super) fn abandon_open_sessions(
 ) -> rusqlite::Result<usize> {
     let tx = connection.transaction()?;
     let open = open_sessions(&tx)?;
+    // Whatever came later is another node's: it took the session over while this one was down.
+    let seen_until = Timestamp::from_micros(*last_seq);
     let ends = open.into_iter().map(|session_id| {
         *last_seq += 1;
         let ended_at = Timestamp::from_micros(*last_seq).unwrap_or_else(|| SystemClock.now());
         let (status, reason) = (Status::Abandoned, "error".to_owned());
-        let body = Body::End(SessionEnd { session_id, status, reason, ended_at, known: None });
+        let body = Body::End(SessionEnd { session_id, status, reason, ended_at, known: None, seen_until });
         Record { seq: *last_seq, body }
     });
     let ends: Vec<Record> = ends.collect();

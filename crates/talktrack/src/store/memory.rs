@@ -11,7 +11,9 @@ use uuid::Uuid;
 use crate::clock::Timestamp;
 use crate::error::{NotDurable, ReadError};
 use crate::json::JsonObject;
-use crate::record::{Body, DeadReason, Ended, Record, SessionEnd, SessionStart, Stamped, Status, Verdict};
+use crate::record::{
+    Body, DeadReason, Ended, Record, SessionAlive, SessionEnd, SessionStart, Stamped, Status, Verdict,
+};
 use crate::store::{
     Audit, MessageCursor, MessageRow, Read, SessionCursor, SessionFilter, SessionRow, Store, StoreError,
 };
@@ -72,6 +74,7 @@ impl Tables {
                 None => Verdict::Refused(NotDurable::UnknownSession),
             },
             Body::End(end) => self.end(end),
+            Body::Alive(alive) => self.alive(alive),
             Body::Message(stamped) => self.message(record.seq, stamped),
         }
     }
@@ -97,6 +100,9 @@ impl Tables {
         let Some(session) = self.sessions.get_mut(&end.session_id) else {
             return Verdict::Refused(NotDurable::UnknownSession);
         };
+        if end.is_outdated(session.last_event_at) {
+            return Verdict::GoesOn;
+        }
         let inferred = session.status == Status::Abandoned && end.status == Status::Ended;
         if session.ended_at.is_none() || inferred {
             let last = session.last_event_at.unwrap_or(session.started_at);
@@ -109,6 +115,13 @@ impl Tables {
         }
         let duration_seconds = session.duration_seconds.unwrap_or(0.0);
         Verdict::Ended(Ended { duration_seconds, message_count: session.message_count })
+    }
+
+    fn alive(&mut self, alive: &SessionAlive) -> Verdict {
+        if let Some(session) = self.sessions.get_mut(&alive.session_id) {
+            session.last_event_at = session.last_event_at.max(Some(alive.at));
+        }
+        Verdict::GoesOn
     }
 
     fn message(&mut self, seq: i64, stamped: &Stamped) -> Verdict {
@@ -138,8 +151,7 @@ impl Tables {
         transcript.insert(place, row_of(session.user_id, seq, stamped.created_at, stamped));
         self.messages.insert(stamped.id, (place, stamped.clone()));
         session.message_count += 1;
-        let event_at = Timestamp::from_micros(seq).map(|accepted| accepted.min(stamped.created_at));
-        session.last_event_at = session.last_event_at.max(event_at);
+        session.last_event_at = session.last_event_at.max(Some(stamped.happened_at(seq)));
         Verdict::Inserted
     }
 }

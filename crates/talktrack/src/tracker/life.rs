@@ -18,6 +18,7 @@ use crate::lock::Lock;
 use crate::options::Options;
 use crate::queue::Queue;
 use crate::receipt::Progress;
+use crate::record::Status;
 use crate::session::Registry;
 use crate::store::sqlite::SqliteReader;
 use crate::store::{Read, Store};
@@ -123,7 +124,7 @@ impl Tracker {
     fn begin_close(&self) {
         self.door.closing.store(true, Ordering::Relaxed);
         for session_id in self.door.registry.open() {
-            let _ = self.end_session(session_id, "shutdown");
+            let _ = self.door.infer_end(session_id, Status::Ended, "shutdown");
         }
         self.door.queue.close();
         self.life.sweeper.stop();

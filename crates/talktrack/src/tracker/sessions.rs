@@ -14,7 +14,7 @@ use crate::message;
 use crate::options::Options;
 use crate::queue::Admission;
 use crate::receipt::{Receipt, Reply, SessionReceipt, Started};
-use crate::record::{Body, Ended, SessionEnd, SessionStart, SessionUpdate, Status};
+use crate::record::{Body, Ended, SessionAlive, SessionEnd, SessionStart, SessionUpdate, Status};
 use crate::session::Session;
 use crate::tracker::{Door, Tracker};
 
@@ -115,7 +115,7 @@ impl Tracker {
         session_id: Uuid,
         closing: Closing<'_>,
     ) -> Result<SessionReceipt<Ended>, Reason> {
-        self.door.end(session_id, closing)
+        self.door.end(session_id, closing, false)
     }
 
     /// A connection of the session is gone. The last one to go ends the session with the reason `disconnect`. Every start
@@ -125,7 +125,7 @@ impl Tracker {
     /// Only while the tracker is shutting down, which ends every session itself.
     pub fn disconnect(&self, session_id: Uuid) -> Result<Option<SessionReceipt<Ended>>, Reason> {
         let last = self.door.registry.disconnect(session_id);
-        last.then(|| self.end_session(session_id, "disconnect")).transpose()
+        last.then(|| self.door.infer_end(session_id, Status::Ended, "disconnect")).transpose()
     }
 
     /// The session's connection lives, although nobody speaks: it is not idle.
@@ -180,7 +180,7 @@ impl Door {
         let (reply, receipt) = SessionReceipt::new();
         let seq = place.fill(Body::Start(start), Reply::Started(reply));
         match entry {
-            Entry::Occupied(mut session) if known => session.get_mut().resume(now),
+            Entry::Occupied(mut session) if known => session.get_mut().resume(now, seq),
             entry => drop(entry.insert(Session::new(user_id, started_at, now, seq))),
         }
         Ok(receipt)
@@ -212,32 +212,60 @@ impl Door {
         &self,
         session_id: Uuid,
         closing: Closing<'_>,
+        inferred: bool,
     ) -> Result<SessionReceipt<Ended>, Reason> {
         let Closing { status, reason, ended_at } = closing;
         let now = self.options.clock.now();
         let (reply, receipt) = SessionReceipt::new();
-        let known =
-            self.registry.with(session_id, |session| session.map(|session| session.end(now, ended_at)));
-        if known.is_none() {
+        let closed = self.registry.with(session_id, |session| {
+            session.map(|session| (session.end(now, ended_at), session.seen_until()))
+        });
+        if closed.is_none() {
             lines::not_in_state(session_id);
         }
+        let (known, seen_until) = closed.unzip();
+        let seen_until = seen_until.filter(|_| inferred);
         let mut reason = reason.to_owned();
         message::clean(&mut reason);
         let place = self.queue.admit(now, reason.len(), Admission::Always)?;
-        place
-            .fill(Body::End(SessionEnd { session_id, status, reason, ended_at, known }), Reply::Ended(reply));
+        let end = SessionEnd { session_id, status, reason, ended_at, known, seen_until };
+        place.fill(Body::End(end), Reply::Ended(reply));
         Ok(receipt)
+    }
+
+    /// Nobody told the end, but this node sees it: a connection gone, silence, its own stop.
+    pub(super) fn infer_end(
+        &self,
+        session_id: Uuid,
+        status: Status,
+        reason: &str,
+    ) -> Result<SessionReceipt<Ended>, Reason> {
+        let ended_at = self.options.clock.now();
+        self.end(session_id, Closing { status, reason, ended_at }, true)
     }
 
     pub(super) fn sweep(&self) {
         let Options { grace_period, idle_timeout, clock, .. } = &self.options;
         let now = clock.now();
-        let (silent, active) = self.registry.sweep(now, *grace_period, *idle_timeout);
-        for session_id in silent {
-            let closing = Closing { status: Status::Abandoned, reason: "idle_timeout", ended_at: now };
+        let swept = self.registry.sweep(now, *grace_period, *idle_timeout);
+        for session_id in swept.silent {
             // Refused only while shutting down, which ends them all.
-            let _ = self.end(session_id, closing);
+            let _ = self.infer_end(session_id, Status::Abandoned, "idle_timeout");
         }
-        self.shared.figures.sessions_active.set(f64::from(active));
+        for (session_id, at) in swept.alive {
+            self.tell_alive(session_id, at, now);
+        }
+        self.shared.figures.sessions_active.set(f64::from(swept.active));
+    }
+
+    /// Where there is no room the next sweep tells.
+    fn tell_alive(&self, session_id: Uuid, at: Timestamp, now: Timestamp) {
+        self.registry.with(session_id, |session| {
+            let (Some(session), Ok(place)) = (session, self.queue.admit(now, 0, Admission::IfRoom)) else {
+                return;
+            };
+            let seq = place.fill(Body::Alive(SessionAlive { session_id, at }), Reply::Nobody);
+            session.told_alive(seq);
+        });
     }
 }

@@ -93,7 +93,8 @@ pub(crate) fn abandon_open_sessions(connection: &mut Connection) -> rusqlite::Re
     let open = open_sessions(&tx)?;
     for (session_id, ended_at) in &open {
         let (status, reason) = (Status::Abandoned, "error".to_owned());
-        end(&tx, &SessionEnd { session_id: *session_id, status, reason, ended_at: *ended_at, known: None })?;
+        let (session_id, ended_at) = (*session_id, *ended_at);
+        end(&tx, &SessionEnd { session_id, status, reason, ended_at, known: None, seen_until: None })?;
     }
     tx.commit()?;
     Ok(open.len())

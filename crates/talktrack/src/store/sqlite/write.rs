@@ -60,6 +60,8 @@ impl Batch<'_> {
             Body::Start(start) => self.start(record.seq, start),
             Body::Update(update) => self.update(update),
             Body::End(end) => self.end(end),
+            // There is no other node that would have to hear of it.
+            Body::Alive(_) => Ok(Verdict::GoesOn),
         }
     }
 
@@ -73,11 +75,9 @@ impl Batch<'_> {
         if !self.insert(seq, stamped, stamped.user_id(owner))? {
             return self.meet_existing(stamped, owner);
         }
-        let event_at = Timestamp::from_micros(seq)
-            .map_or(stamped.created_at, |accepted| accepted.min(stamped.created_at));
         let session = self.session(stamped.message.session_id)?;
         session.added += 1;
-        session.last_event_at = session.last_event_at.max(Some(event_at));
+        session.last_event_at = session.last_event_at.max(Some(stamped.happened_at(seq)));
         Ok(Verdict::Inserted)
     }
 
