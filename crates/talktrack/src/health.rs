@@ -1,5 +1,6 @@
 //! How the path is doing: written by its stages, read by whoever asks (readiness, the tracker's refusals).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,9 +23,17 @@ pub struct Health {
 /// The shared cell behind [`Health`].
 #[derive(Debug)]
 pub(crate) struct Vitals {
-    causes: Mutex<(Option<String>, Option<String>)>,
+    causes: Mutex<Causes>,
     books: watch::Sender<Books>,
     full: AtomicBool,
+}
+
+/// What is wrong at present.
+#[derive(Debug, Default)]
+struct Causes {
+    journal: Option<String>,
+    /// By the writer's lanes: one may be stuck while the others are not.
+    store: BTreeMap<usize, String>,
 }
 
 impl Vitals {
@@ -34,11 +43,20 @@ impl Vitals {
     }
 
     pub(crate) fn journal(&self, cause: Option<String>) {
-        self.causes.lock().0 = cause;
+        self.causes.lock().journal = cause;
     }
 
-    pub(crate) fn store(&self, cause: Option<String>) {
-        self.causes.lock().1 = cause;
+    /// A lane cannot write. Says whether that is news: no lane has told it before.
+    pub(crate) fn store_fails(&self, lane: usize, cause: &str) -> bool {
+        let mut causes = self.causes.lock();
+        let news = causes.store.values().all(|known| known != cause);
+        causes.store.insert(lane, cause.to_owned());
+        news
+    }
+
+    /// A lane can write. Says whether that is news.
+    pub(crate) fn store_works(&self, lane: usize) -> bool {
+        self.causes.lock().store.remove(&lane).is_some()
     }
 
     pub(crate) fn books(&self, books: Books) {
@@ -59,7 +77,9 @@ impl Vitals {
     }
 
     pub(crate) fn read(&self) -> Health {
-        let (journal, store) = self.causes.lock().clone();
+        let causes = self.causes.lock();
+        let (journal, store) = (causes.journal.clone(), causes.store.values().next().cloned());
+        drop(causes);
         Health { journal, store, books: *self.books.borrow() }
     }
 }

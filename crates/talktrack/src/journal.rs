@@ -18,6 +18,7 @@ use crate::error::{NotDurable, OpenError};
 use crate::health::Vitals;
 use crate::journal::outbox::Outbox;
 use crate::lines;
+use crate::options::Options;
 use crate::receipt::{Progress, Reply, Started};
 use crate::record::{Body, Ended, Record, Verdict};
 use crate::retry::Backoff;
@@ -79,10 +80,10 @@ impl Journal {
     pub(crate) fn feed(
         &mut self,
         store: &Arc<dyn Store>,
-        max_bytes: u64,
+        options: &Options,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> std::io::Result<()> {
-        self.outbox = Some(Outbox::open(store, &self.shared, self.last_seq, max_bytes, wake)?);
+        self.outbox = Some(Outbox::open(store, &self.shared, self.last_seq, options, wake)?);
         Ok(())
     }
 

@@ -28,6 +28,17 @@ impl Record {
         }
     }
 
+    /// The bytes of text that it keeps in memory beyond the struct itself.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let json = |metadata: &Option<JsonObject>| metadata.as_ref().map_or(0, |json| json.as_str().len());
+        match &self.body {
+            Body::Start(start) => json(&start.metadata),
+            Body::Update(update) => update.metadata.as_str().len(),
+            Body::End(_) | Body::Alive(_) => 0,
+            Body::Message(stamped) => stamped.message.heap_bytes(),
+        }
+    }
+
     /// The message in it, where it is one.
     pub fn message(&self) -> Option<&Stamped> {
         match &self.body {
@@ -99,6 +110,12 @@ pub struct SessionEnd {
 }
 
 impl SessionEnd {
+    /// The end of a session that nobody ended, at its last event.
+    pub(crate) fn abandoned(session_id: Uuid, reason: &str, ended_at: Timestamp) -> Self {
+        let (status, reason) = (Status::Abandoned, reason.to_owned());
+        Self { session_id, status, reason, ended_at, known: None, seen_until: None }
+    }
+
     /// Whether the session goes on elsewhere, going by the last event that the store knows of.
     pub fn is_outdated(&self, last_event_at: Option<Timestamp>) -> bool {
         self.seen_until.zip(last_event_at).is_some_and(|(seen, stored)| stored > seen)

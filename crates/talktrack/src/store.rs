@@ -25,6 +25,13 @@ pub trait Store: Read {
     /// # Errors
     /// Where none of the records was written, with the class that decides what happens next.
     async fn write(&self, records: &[Record]) -> Result<Vec<Verdict>, StoreError>;
+
+    /// Ends every session of which nothing was heard since this moment, as abandoned, at its last event. Several nodes may
+    /// do so at once. Says how many sessions it ended.
+    ///
+    /// # Errors
+    /// Where the store cannot be asked now.
+    async fn abandon_silent(&self, since: Timestamp) -> Result<u64, StoreError>;
 }
 
 /// What every store can show.

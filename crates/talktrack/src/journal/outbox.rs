@@ -11,7 +11,8 @@ use crate::clock::{Clock, Seq, SystemClock, Timestamp};
 use crate::database::{UuidText, column, parse_uuid};
 use crate::error::NotDurable;
 use crate::journal::{Entry, Shared, aside};
-use crate::record::{Body, DeadReason, Record, SessionEnd, Stamped, Status, Verdict};
+use crate::options::Options;
+use crate::record::{Body, DeadReason, Record, SessionEnd, Stamped, Verdict};
 use crate::store::Store;
 use crate::writer::{Settle, Writer};
 
@@ -45,14 +46,14 @@ impl Outbox {
         store: &Arc<dyn Store>,
         shared: &Shared,
         newest: Seq,
-        max_bytes: u64,
+        options: &Options,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
         let answers = Arc::new(Answers { waiting: Mutex::default(), wake: Box::new(wake) });
         let posted = Arc::clone(&answers);
         let settle: Settle = Arc::new(move |verdicts| posted.post(verdicts));
-        let writer = Writer::start(store, &settle, &shared.vitals, &shared.figures)?;
-        Ok(Self { writer, answers, fed_up_to: 0, newest, max_bytes })
+        let writer = Writer::start(store, &settle, &shared.vitals, &shared.figures, options)?;
+        Ok(Self { writer, answers, fed_up_to: 0, newest, max_bytes: options.journal_max_bytes })
     }
 
     pub(super) fn take_settled(&self) -> Vec<(Seq, Verdict)> {
@@ -72,7 +73,7 @@ impl Outbox {
             self.fed_up_to = self.newest;
             let journaled =
                 batch.drain(..).zip(verdicts).filter(|(_, verdict)| **verdict == Verdict::Journaled);
-            return self.writer.offer(journaled.map(|(entry, _)| entry.record));
+            return journaled.for_each(|(entry, _)| self.writer.offer(entry.record));
         }
         if let Err(error) = self.feed_from_table(connection) {
             tracing::error!("cannot read the journal back, it will be tried again: {error}");
@@ -84,9 +85,13 @@ impl Outbox {
         let mut statement = connection.prepare_cached(sql)?;
         let rows = statement.query_map(params![self.fed_up_to, self.writer.room()], readable)?;
         for row in rows {
+            // A few large records fill it as well as many small ones.
+            if self.writer.room() == 0 {
+                return Ok(());
+            }
             let (seq, record) = row?;
             match record {
-                Some(record) => self.writer.offer(std::iter::once(record)),
+                Some(record) => self.writer.offer(record),
                 None => self.answers.post(vec![(seq, Verdict::Dead(DeadReason::Corrupt))]),
             }
             self.fed_up_to = seq;
@@ -160,9 +165,8 @@ pub(super) fn abandon_open_sessions(
     let ends = open.into_iter().map(|session_id| {
         *last_seq += 1;
         let ended_at = Timestamp::from_micros(*last_seq).unwrap_or_else(|| SystemClock.now());
-        let (status, reason) = (Status::Abandoned, "error".to_owned());
-        let body = Body::End(SessionEnd { session_id, status, reason, ended_at, known: None, seen_until });
-        Record { seq: *last_seq, body }
+        let end = SessionEnd { seen_until, ..SessionEnd::abandoned(session_id, "error", ended_at) };
+        Record { seq: *last_seq, body: Body::End(end) }
     });
     let ends: Vec<Record> = ends.collect();
     append(&tx, ends.iter(), books)?;

@@ -60,6 +60,19 @@ impl Store for MemoryStore {
         }
         Ok(records.iter().map(|record| tables.write(record)).collect())
     }
+
+    async fn abandon_silent(&self, since: Timestamp) -> Result<u64, StoreError> {
+        let mut tables = self.0.lock();
+        let silent = |session: &SessionRow| {
+            let last = session.last_event_at?;
+            (session.status == Status::Active && last < since).then_some((session.session_id, last))
+        };
+        let ends: Vec<_> = tables.sessions.values().filter_map(silent).collect();
+        for (session_id, ended_at) in &ends {
+            tables.end(&SessionEnd::abandoned(*session_id, "idle_timeout", *ended_at));
+        }
+        Ok(ends.len() as u64)
+    }
 }
 
 impl Tables {

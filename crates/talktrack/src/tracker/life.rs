@@ -72,7 +72,7 @@ impl Tracker {
         let life = Arc::new(Life { door: Arc::clone(&door), threads, sweeper, locks });
         if let Some(store) = store {
             let queue = Arc::clone(&door.queue);
-            let fed = journal.feed(store, door.options.journal_max_bytes, move || queue.nudge());
+            let fed = journal.feed(store, &door.options, move || queue.nudge());
             fed.map_err(|source| OpenError::Io { path: path.clone(), source })?;
         }
         life.start(journal).map_err(|source| OpenError::Io { path, source })?;

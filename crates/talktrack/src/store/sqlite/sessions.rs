@@ -92,9 +92,7 @@ pub(crate) fn abandon_open_sessions(connection: &mut Connection) -> rusqlite::Re
     let tx = connection.transaction()?;
     let open = open_sessions(&tx)?;
     for (session_id, ended_at) in &open {
-        let (status, reason) = (Status::Abandoned, "error".to_owned());
-        let (session_id, ended_at) = (*session_id, *ended_at);
-        end(&tx, &SessionEnd { session_id, status, reason, ended_at, known: None, seen_until: None })?;
+        end(&tx, &SessionEnd::abandoned(*session_id, "error", *ended_at))?;
     }
     tx.commit()?;
     Ok(open.len())

@@ -1,0 +1,147 @@
+//! A lane: one write in flight, so that each session in it keeps its order.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::books::Figures;
+use crate::lines;
+use crate::record::{DeadReason, Record, Verdict};
+use crate::retry::Backoff;
+use crate::store::{Class, Store, StoreError};
+use crate::writer::Settle;
+use crate::writer::outage::Outage;
+use crate::writer::search::{Breaker, Search};
+
+/// Records in one write.
+const BATCH: usize = 500;
+/// Bytes of text in one write, but for a single record that has more.
+const BATCH_BYTES: usize = 4 << 20;
+
+pub(super) struct Lane {
+    pub(super) number: usize,
+    pub(super) records: UnboundedReceiver<Record>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) settle: Settle,
+    pub(super) load: Arc<Load>,
+    pub(super) outage: Arc<Outage>,
+    pub(super) figures: Figures,
+    pub(super) backoff: Backoff,
+    pub(super) breaker: Breaker,
+}
+
+/// What was handed over and is not yet settled.
+#[derive(Debug, Default)]
+pub(super) struct Load {
+    records: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Load {
+    pub(super) fn records(&self) -> usize {
+        self.records.load(Ordering::Acquire)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    pub(super) fn add(&self, record: &Record) {
+        self.records.fetch_add(1, Ordering::AcqRel);
+        self.bytes.fetch_add(record.heap_bytes(), Ordering::AcqRel);
+    }
+
+    fn remove(&self, records: &[Record]) {
+        self.records.fetch_sub(records.len(), Ordering::AcqRel);
+        self.bytes.fetch_sub(records.iter().map(Record::heap_bytes).sum(), Ordering::AcqRel);
+    }
+}
+
+impl Lane {
+    pub(super) async fn run(mut self) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while let Some(record) = self.records.recv().await {
+            batch.push(record);
+            self.fill(&mut batch);
+            self.deliver(&batch).await;
+            batch.clear();
+        }
+    }
+
+    /// Adds what waits already, as far as one write may go.
+    fn fill(&mut self, batch: &mut Vec<Record>) {
+        let mut bytes: usize = batch.iter().map(Record::heap_bytes).sum();
+        while batch.len() < BATCH && bytes < BATCH_BYTES {
+            let Ok(record) = self.records.try_recv() else { return };
+            bytes += record.heap_bytes();
+            batch.push(record);
+        }
+    }
+
+    /// Brings the records to the store, however long it takes. The rows that it will never take are laid aside, and their
+    /// neighbours are stored.
+    async fn deliver(&mut self, batch: &[Record]) {
+        let mut search = Search::new(batch.len());
+        while let Some(part) = search.next() {
+            match self.attempt(&batch[part.clone()]).await {
+                Ok(verdicts) => {
+                    self.breaker.close();
+                    self.settle(&batch[part], verdicts);
+                }
+                Err(error) if error.class == Class::Data => search.refused(part, error),
+                Err(error) => {
+                    search.again(part);
+                    self.wait(&error).await;
+                }
+            }
+            if let Some(error) = self.breaker.trips(&search).map(|(error, rows)| parked(error, rows)) {
+                search.start_over();
+                self.wait(&error).await;
+            }
+        }
+        let bad = search.into_bad();
+        self.breaker.count(&bad);
+        for (row, error) in bad {
+            self.settle(&batch[row..=row], vec![Verdict::Dead(DeadReason::Data(error.message))]);
+        }
+    }
+
+    async fn attempt(&mut self, part: &[Record]) -> Result<Vec<Verdict>, StoreError> {
+        let started = Instant::now();
+        let verdicts = self.store.write(part).await?;
+        self.figures.store_seconds.record(started.elapsed());
+        if verdicts.len() == part.len() {
+            self.backoff.reset();
+            self.outage.is_over(self.number);
+            return Ok(verdicts);
+        }
+        let message = format!("the store answered for {} of {} records", verdicts.len(), part.len());
+        Err(StoreError { class: Class::Systemic, message })
+    }
+
+    fn settle(&self, part: &[Record], verdicts: Vec<Verdict>) {
+        for (record, verdict) in part.iter().zip(&verdicts) {
+            lines::stored(record, verdict);
+        }
+        self.load.remove(part);
+        (self.settle)(part.iter().map(|record| record.seq).zip(verdicts).collect());
+    }
+
+    /// Waits for the next attempt; not to the end where another lane finds the store mended.
+    async fn wait(&mut self, error: &StoreError) {
+        let over = self.outage.begin(self.number, error);
+        let pause = self.backoff.next();
+        if tokio::time::timeout(pause, over).await.is_ok() {
+            self.backoff.reset();
+        }
+    }
+}
+
+/// So many rows fail alike that not they are bad but the store.
+fn parked(error: &StoreError, rows: usize) -> StoreError {
+    let message =
+        format!("{} (the same for {rows} rows: they wait until the store takes them)", error.message);
+    StoreError { class: Class::Systemic, message }
+}

@@ -1,0 +1,65 @@
+//! What the lanes tell each other, and the world, about a store that does not take what it is given.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::books::{Figures, count_retry};
+use crate::health::Vitals;
+use crate::lines;
+use crate::store::StoreError;
+
+/// The state of the store, as all lanes together see it.
+pub(super) struct Outage {
+    vitals: Arc<Vitals>,
+    figures: Figures,
+    /// Wakes the lanes that wait, when one of them got through.
+    over: Notify,
+    /// The latest failure, or the start.
+    last_failure: Mutex<Instant>,
+}
+
+impl Outage {
+    pub(super) fn new(vitals: &Arc<Vitals>, figures: &Figures) -> Arc<Self> {
+        figures.store_up.set(1.0);
+        let last_failure = Mutex::new(Instant::now());
+        Arc::new(Self {
+            vitals: Arc::clone(vitals),
+            figures: figures.clone(),
+            over: Notify::new(),
+            last_failure,
+        })
+    }
+
+    /// A lane's write failed. Resolves when another lane's succeeds after it.
+    pub(super) fn begin(&self, lane: usize, error: &StoreError) -> impl Future<Output = ()> {
+        let over = self.over.notified();
+        count_retry(error.class.as_str());
+        self.figures.store_up.set(0.0);
+        *self.last_failure.lock() = Instant::now();
+        // Once for all lanes: each of them meets the same.
+        if self.vitals.store_fails(lane, &error.message) {
+            lines::failed(&error.message);
+        }
+        over
+    }
+
+    /// A lane's write succeeded.
+    pub(super) fn is_over(&self, lane: usize) {
+        if !self.vitals.store_works(lane) {
+            return;
+        }
+        self.over.notify_waiters();
+        if self.vitals.read().store.is_none() {
+            self.figures.store_up.set(1.0);
+            tracing::info!("the store takes messages again");
+        }
+    }
+
+    /// How long nothing has failed.
+    pub(super) fn calm(&self) -> Duration {
+        self.last_failure.lock().elapsed()
+    }
+}
