@@ -9,6 +9,8 @@ use crate::clock::{Seq, Timestamp};
 use crate::error::ReadError;
 use crate::json::{JsonArray, JsonObject};
 use crate::message::{Kind, Message, Role, TurnMetrics};
+#[cfg(feature = "postgres")]
+use crate::record::Stamped;
 use crate::record::{Record, Status, Verdict};
 
 pub mod memory;
@@ -47,6 +49,9 @@ pub trait Read: Send + Sync + 'static {
         after: Option<SessionCursor>,
         limit: usize,
     ) -> Result<Vec<SessionRow>, ReadError>;
+
+    /// Sessions whose id begins with this text, in the order of their ids.
+    async fn sessions_by_prefix(&self, prefix: &str, limit: usize) -> Result<Vec<SessionRow>, ReadError>;
 
     /// A session's messages in the order in which they were said, after the cursor.
     async fn messages(
@@ -140,6 +145,26 @@ pub struct MessageRow {
 }
 
 impl MessageRow {
+    /// This row after a later revision of its message was stored: when and in which order it was said stays.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn become_revision(&mut self, revised: &Stamped) {
+        let message = revised.message.clone();
+        *self = Self {
+            role: message.role,
+            content: message.content,
+            audio_url: message.audio_url,
+            metadata: message.metadata,
+            kind: message.kind,
+            revision: message.revision,
+            interrupted: message.interrupted,
+            content_generated: message.content_generated,
+            parts: message.parts,
+            metrics: message.metrics.map(|metrics| metrics.as_json().clone()),
+            external_id: self.external_id.take(),
+            ..*self
+        };
+    }
+
     /// The message that was handed over, as far as a row tells.
     pub(crate) fn into_message(self) -> Message {
         Message {

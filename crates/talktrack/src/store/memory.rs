@@ -235,6 +235,15 @@ impl Read for MemoryStore {
         Ok(rows)
     }
 
+    async fn sessions_by_prefix(&self, prefix: &str, limit: usize) -> Result<Vec<SessionRow>, ReadError> {
+        let prefix = prefix.to_ascii_lowercase();
+        let wanted = |row: &&SessionRow| row.session_id.to_string().starts_with(&prefix);
+        let mut rows: Vec<_> = self.0.lock().sessions.values().filter(wanted).cloned().collect();
+        rows.sort_by_key(|row| row.session_id);
+        rows.truncate(limit);
+        Ok(rows)
+    }
+
     async fn messages(
         &self,
         session_id: Uuid,

@@ -1,6 +1,120 @@
 //! PostgreSQL and Supabase as the store: fed by the writer, from any number of nodes at once.
+//!
+//! A batch comes in at [`write`], which puts its records in order (`plan`), makes statements of them (`sessions`, `messages`) and
+//! sends them in one go. Messages whose id was taken are compared (`taken`). What goes wrong is put in words (`failure`) and
+//! classified (`sqlstate`).
 
+mod write;
+mod plan;
+mod messages;
+mod sessions;
+mod taken;
+mod read;
+mod statement;
+mod failure;
+mod sqlstate;
 mod connect;
 mod tls;
 
+use std::time::Duration;
+
+use async_trait::async_trait;
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use tokio_postgres::{Client, Row};
+
+use crate::clock::Timestamp;
+use crate::error::ReadError;
+use crate::record::{Record, Verdict};
+use crate::store::postgres::failure::Failure;
+use crate::store::postgres::statement::Statement;
+use crate::store::{Store, StoreError};
+
 pub use connect::{Address, ConnectError, InvalidAddress};
+
+/// Connections for writing: one for each of the writer's lanes, one for its sweeps.
+const WRITERS: usize = 5;
+/// Connections for reading.
+const READERS: usize = 8;
+/// How long to wait for a connection, free or new.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait for an answer: longer than the server may take by its own limit.
+const PATIENCE: Duration = Duration::from_secs(35);
+
+/// Conversations in PostgreSQL. Connects when it is first used; a database that is down is no reason not to start.
+pub struct PostgresStore {
+    /// Apart from the readers, so that nobody who looks can hold up who writes.
+    writers: Pool,
+    readers: Pool,
+}
+
+impl PostgresStore {
+    /// The store at this address.
+    ///
+    /// # Errors
+    /// Where the certificates that the address names cannot be read.
+    pub fn new(address: &Address) -> Result<Self, ConnectError> {
+        Ok(Self { writers: pool(address, WRITERS)?, readers: pool(address, READERS)? })
+    }
+
+    /// Runs a question on a connection for readers.
+    async fn ask(&self, statement: Statement<'_>) -> Result<Vec<Row>, ReadError> {
+        let asked = async {
+            let client = self.readers.get().await?;
+            within(client, async |client| Ok(statement.query(client).await?)).await
+        };
+        asked.await.map_err(|failure: Failure| ReadError(failure.message().to_owned()))
+    }
+
+    async fn try_write(&self, records: &[Record]) -> Result<Vec<Verdict>, Failure> {
+        let client = self.writers.get().await?;
+        within(client, async |client| write::write(client, records).await).await
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn write(&self, records: &[Record]) -> Result<Vec<Verdict>, StoreError> {
+        let written = match self.try_write(records).await {
+            Err(failure) if failure.is_missing_session() => self.try_write(records).await,
+            written => written,
+        };
+        written.map_err(|failure| failure.into_error(None))
+    }
+
+    async fn abandon_silent(&self, since: Timestamp) -> Result<u64, StoreError> {
+        let abandoned = async {
+            let client = self.writers.get().await?;
+            within(client, async |client| Ok(sessions::abandon(since).query(client).await?)).await
+        };
+        let abandoned = abandoned.await.map_err(|failure: Failure| failure.into_error(None))?;
+        Ok(abandoned.len() as u64)
+    }
+}
+
+/// Uses a connection, and lets go of it for good where no answer comes: what it still owes would be taken for the answer to
+/// the next question.
+async fn within<T>(
+    client: Object,
+    work: impl AsyncFnOnce(&Client) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    match tokio::time::timeout(PATIENCE, work(&client)).await {
+        Ok(done) => done,
+        Err(_) => {
+            drop(Object::take(client));
+            Err(Failure::timeout(format!("the database has not answered for {} s", PATIENCE.as_secs())))
+        }
+    }
+}
+
+fn pool(address: &Address, size: usize) -> Result<Pool, ConnectError> {
+    // Fast: no round trip before each use. A connection that broke shows when it is used, and the writer tries again.
+    let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = Manager::from_config(address.config().clone(), address.tls()?, config);
+    let pool = Pool::builder(manager)
+        .max_size(size)
+        .runtime(Runtime::Tokio1)
+        .create_timeout(Some(CONNECT_PATIENCE))
+        .wait_timeout(Some(CONNECT_PATIENCE))
+        .build();
+    pool.map_err(|error| ConnectError::Tls(error.to_string()))
+}

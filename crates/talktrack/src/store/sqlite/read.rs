@@ -51,22 +51,6 @@ impl SqliteReader {
         .await
     }
 
-    /// Sessions whose id begins with these characters, in the order of their ids.
-    ///
-    /// # Errors
-    /// Where SQLite cannot read the file.
-    pub async fn sessions_by_prefix(&self, prefix: &str, limit: usize) -> Result<Vec<SessionRow>, ReadError> {
-        let from = prefix.to_ascii_lowercase();
-        self.ask(move |connection| {
-            let sql = format!(
-                "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE session_id >= ?1 AND session_id < ?1 || 'g' \
-                 ORDER BY session_id LIMIT ?2"
-            );
-            connection.prepare_cached(&sql)?.query_map(params![from, limit], session_row)?.collect()
-        })
-        .await
-    }
-
     /// The place after the newest message, for [`Self::written_since`].
     ///
     /// # Errors
@@ -127,6 +111,18 @@ impl Read for SqliteReader {
                 .prepare_cached(&sql)?
                 .query_map(rusqlite::params_from_iter(values), session_row)?
                 .collect()
+        })
+        .await
+    }
+
+    async fn sessions_by_prefix(&self, prefix: &str, limit: usize) -> Result<Vec<SessionRow>, ReadError> {
+        let from = prefix.to_ascii_lowercase();
+        self.ask(move |connection| {
+            let sql = format!(
+                "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE session_id >= ?1 AND session_id < ?1 || 'g' \
+                 ORDER BY session_id LIMIT ?2"
+            );
+            connection.prepare_cached(&sql)?.query_map(params![from, limit], session_row)?.collect()
         })
         .await
     }

@@ -1,0 +1,148 @@
+//! What went wrong, in words that say where and what to do. Never the values of a row: a log must not hold what was said.
+
+use deadpool_postgres::PoolError;
+use tokio_postgres::error::{DbError, SqlState};
+
+use crate::error::ReadError;
+use crate::store::postgres::sqlstate::class_of;
+use crate::store::{Class, StoreError};
+
+/// An error of the database or of the way to it.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) class: Class,
+    message: String,
+    /// The SQLSTATE, where the server answered at all.
+    code: Option<SqlState>,
+    table: Option<String>,
+    column: Option<String>,
+    constraint: Option<String>,
+}
+
+impl Failure {
+    /// No answer in time.
+    pub(super) fn timeout(message: impl Into<String>) -> Self {
+        Self::without_answer(Class::Transient, message.into())
+    }
+
+    /// Somebody else was faster: the same again will find what they did.
+    pub(super) fn changed(message: &str) -> Self {
+        Self::without_answer(Class::Transient, message.to_owned())
+    }
+
+    /// A row that talktrack cannot read.
+    pub(super) fn unreadable(error: ReadError) -> Self {
+        Self::without_answer(Class::Systemic, error.0)
+    }
+
+    /// What went wrong.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
+    fn without_answer(class: Class, message: String) -> Self {
+        Self { class, message, code: None, table: None, column: None, constraint: None }
+    }
+
+    /// Somebody took a session's row away between two statements.
+    pub(super) fn is_missing_session(&self) -> bool {
+        self.code.as_ref() == Some(&SqlState::FOREIGN_KEY_VIOLATION)
+            && self.table.as_deref() == Some("conversation_messages")
+    }
+
+    /// Whether the schema may be the cause, and a look at it worth the time.
+    pub(super) fn may_be_drift(&self) -> bool {
+        const ROLE_IS_TURNED_AWAY: [&str; 2] = ["28", "3D"];
+        let code = self.code.as_ref().map_or("", SqlState::code);
+        self.class != Class::Transient
+            && !code.is_empty()
+            && !ROLE_IS_TURNED_AWAY.iter().any(|group| code.starts_with(group))
+    }
+
+    /// Whether it is about this column.
+    pub(super) fn concerns(&self, table: &str, column: Option<&str>) -> bool {
+        let constraint =
+            || self.constraint.as_deref().zip(column).is_some_and(|(name, column)| name.contains(column));
+        self.table.as_deref() == Some(table) && (self.column.as_deref() == column || constraint())
+    }
+
+    /// As the writer's answer, in these words where the schema explains it.
+    pub(super) fn into_error(self, explained: Option<String>) -> StoreError {
+        match explained {
+            Some(message) => StoreError { class: Class::Systemic, message },
+            None => StoreError { class: self.class, message: self.message },
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        if let Some(answer) = error.as_db_error() {
+            return Self::of_answer(answer);
+        }
+        let cause = std::error::Error::source(&error);
+        let of_the_network = cause.is_some_and(|cause| cause.is::<std::io::Error>());
+        let message = cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
+        // What fails on this side before anything was sent, or cannot be read back, has no rule: it waits.
+        let class = if error.is_closed() || of_the_network || message.starts_with("error connecting") {
+            Class::Transient
+        } else {
+            Class::Systemic
+        };
+        Self::without_answer(class, format!("the database cannot be reached ({message})"))
+    }
+}
+
+impl From<PoolError> for Failure {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Backend(error) => error.into(),
+            PoolError::Timeout(_) => Self::timeout("the database cannot be reached (no connection in time)"),
+            other => Self::without_answer(Class::Systemic, other.to_string()),
+        }
+    }
+}
+
+impl Failure {
+    fn of_answer(answer: &DbError) -> Self {
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        Self {
+            class: class_of(answer.code().code()),
+            message: in_words(answer),
+            code: Some(answer.code().clone()),
+            table: owned(answer.table()),
+            column: owned(answer.column()),
+            constraint: owned(answer.constraint()),
+        }
+    }
+}
+
+/// The server's words, with what to do where only the operator can.
+fn in_words(answer: &DbError) -> String {
+    let code = answer.code();
+    let said = without_values(answer);
+    let place = match (answer.table(), answer.column()) {
+        (Some(table), Some(column)) => format!(" ('{column}' of '{table}')"),
+        (Some(table), None) => format!(" ('{table}')"),
+        _ => String::new(),
+    };
+    let what_to_do = match code.code() {
+        "28P01" | "28000" => "; check user and password in database_url",
+        "3D000" => "; check the database's name in database_url",
+        "42501" => "; grant the rights to the user of database_url, or use the owner of the tables",
+        "53100" => "; the database's disk is full",
+        "25006" => "; the database is read-only: a standby, or a disk that is nearly full",
+        _ => "",
+    };
+    format!("{said}{place} (SQLSTATE {}){what_to_do}", code.code())
+}
+
+/// PostgreSQL quotes a bad value after a colon, in the classes that are about values.
+fn without_values(answer: &DbError) -> &str {
+    let message = answer.message();
+    if answer.code().code().starts_with("22") {
+        message.split(": \"").next().unwrap_or(message)
+    } else {
+        message
+    }
+}

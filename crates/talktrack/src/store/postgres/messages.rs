@@ -1,0 +1,93 @@
+//! Messages to rows: all of a batch in one statement, and revisions in place of what was said before.
+
+use tokio_postgres::types::Type;
+
+use crate::json::{JsonArray, JsonObject};
+use crate::message::Message;
+use crate::record::Stamped;
+use crate::store::postgres::plan::Placed;
+use crate::store::postgres::statement::Statement;
+
+/// Inserts, counts, and answers with the places of the messages that were not inserted, and their session's user.
+const INSERT: &str = "
+WITH input AS (
+  SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int4[], $8::bool[],
+    $9::text[], $10::text[], $11::text[], $12::int4[], $13::uuid[], $14::uuid[], $15::timestamptz[], $16::timestamptz[],
+    $17::int8[], $18::text[])
+  AS t(id, role, content, audio_url, metadata, kind, revision, interrupted, content_generated, parts, metrics, place,
+    session_id, owner, created_at, happened_at, seq, external_id)
+), known AS (
+  SELECT input.*, session.user_id FROM input LEFT JOIN public.conversation_sessions session USING (session_id)
+), inserted AS (
+  INSERT INTO public.conversation_messages (id, session_id, user_id, role, content, audio_url, metadata, created_at, seq,
+    external_id, kind, revision, interrupted, content_generated, parts, metrics)
+  SELECT id, session_id, CASE WHEN role <> 'system' THEN user_id END, role, content, audio_url, metadata::jsonb, created_at,
+    seq, external_id, kind, revision, interrupted, content_generated, parts::jsonb, metrics::jsonb
+  FROM known WHERE user_id = coalesce(owner, user_id) ORDER BY place
+  ON CONFLICT (id) DO NOTHING RETURNING id
+), counted AS (
+  UPDATE public.conversation_sessions session
+  SET message_count = session.message_count + news.messages,
+      last_event_at = greatest(session.last_event_at, news.happened_at)
+  FROM (SELECT session_id, count(*) AS messages, max(happened_at) AS happened_at
+        FROM input JOIN inserted USING (id) GROUP BY session_id) news
+  WHERE session.session_id = news.session_id
+)
+SELECT place, user_id FROM known WHERE NOT EXISTS (SELECT FROM inserted WHERE inserted.id = known.id)";
+
+/// Replaces what earlier revisions said; their place (created_at, seq) stays. Answers with the ids that were replaced.
+const REVISE: &str = "
+UPDATE public.conversation_messages message
+SET role = revised.role, content = revised.content, audio_url = revised.audio_url, metadata = revised.metadata::jsonb,
+    kind = revised.kind, revision = revised.revision, interrupted = revised.interrupted,
+    content_generated = revised.content_generated, parts = revised.parts::jsonb, metrics = revised.metrics::jsonb,
+    user_id = CASE WHEN revised.role <> 'system' THEN session.user_id END
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int4[], $8::bool[], $9::text[],
+    $10::text[], $11::text[])
+  AS revised(id, role, content, audio_url, metadata, kind, revision, interrupted, content_generated, parts, metrics),
+  public.conversation_sessions session
+WHERE message.id = revised.id AND message.revision < revised.revision AND session.session_id = message.session_id
+RETURNING message.id";
+
+/// Inserts these messages. No id is in it twice.
+pub(super) fn insert<'a>(messages: &[Placed<'a>]) -> Statement<'a> {
+    let place = |placed: &Placed<'_>| i32::try_from(placed.place).unwrap_or(i32::MAX);
+    let all = || messages.iter().map(|placed| placed.stamped);
+    with_content(Statement::new(INSERT), all)
+        .with(messages.iter().map(place).collect::<Vec<_>>(), Type::INT4_ARRAY)
+        .uuids(all().map(|stamped| stamped.message.session_id))
+        .with(all().map(|stamped| stamped.owner).collect::<Vec<_>>(), Type::UUID_ARRAY)
+        .moments(all().map(|stamped| stamped.created_at))
+        .moments(messages.iter().map(|placed| placed.stamped.happened_at(placed.seq)))
+        .with(messages.iter().map(|placed| placed.seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
+        .texts_or_null(all().map(|stamped| stamped.message.external_id.as_deref()))
+}
+
+/// Replaces earlier revisions by these. No id is in it twice.
+pub(super) fn revise<'a>(revisions: &[&'a Stamped]) -> Statement<'a> {
+    with_content(Statement::new(REVISE), || revisions.iter().copied())
+}
+
+/// The ids, and what a revision may change.
+fn with_content<'a, I: Iterator<Item = &'a Stamped>>(
+    statement: Statement<'a>,
+    all: impl Fn() -> I,
+) -> Statement<'a> {
+    let messages = || all().map(|stamped| &stamped.message);
+    // The door lets in no larger revision than the column holds.
+    let revision = |message: &Message| i32::try_from(message.revision).unwrap_or(i32::MAX);
+    statement
+        .uuids(all().map(|stamped| stamped.id))
+        .texts(messages().map(|message| message.role.as_str()))
+        .texts(messages().map(|message| message.content.as_str()))
+        .texts_or_null(messages().map(|message| message.audio_url.as_deref()))
+        .texts_or_null(messages().map(|message| message.metadata.as_ref().map(JsonObject::as_str)))
+        .texts(messages().map(|message| message.kind.as_str()))
+        .with(messages().map(revision).collect::<Vec<_>>(), Type::INT4_ARRAY)
+        .with(messages().map(|message| message.interrupted).collect::<Vec<_>>(), Type::BOOL_ARRAY)
+        .texts_or_null(messages().map(|message| message.content_generated.as_deref()))
+        .texts_or_null(messages().map(|message| message.parts.as_ref().map(JsonArray::as_str)))
+        .texts_or_null(
+            messages().map(|message| message.metrics.as_ref().map(|metrics| metrics.as_json().as_str())),
+        )
+}

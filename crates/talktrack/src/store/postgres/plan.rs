@@ -1,0 +1,112 @@
+//! The order in which a batch is written. Each kind of record is one statement for all sessions; a session's own records
+//! keep their order, in as many rounds of statements as that takes. Nearly always that is one.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use uuid::Uuid;
+
+use crate::clock::{Seq, Timestamp};
+use crate::json::JsonObject;
+use crate::record::{Body, Record, SessionEnd, SessionStart, Stamped};
+
+/// A message, with its place among the batch's records.
+#[derive(Clone, Copy)]
+pub(super) struct Placed<'r> {
+    pub(super) place: usize,
+    pub(super) seq: Seq,
+    pub(super) stamped: &'r Stamped,
+}
+
+/// One round: starts, then updates, messages and signs of life, then ends.
+#[derive(Default)]
+pub(super) struct Round<'r> {
+    pub(super) starts: Vec<(usize, Seq, &'r SessionStart)>,
+    /// Merged, one for each session, with the places of the records.
+    pub(super) updates: HashMap<Uuid, (JsonObject, Vec<usize>)>,
+    /// No id is in it twice.
+    pub(super) messages: Vec<Placed<'r>>,
+    /// Messages whose id stands in `messages` already, for the same session: repetitions and later revisions.
+    pub(super) repeats: Vec<Placed<'r>>,
+    /// The latest for each session.
+    pub(super) alive: HashMap<Uuid, Timestamp>,
+    pub(super) ends: Vec<(usize, &'r SessionEnd)>,
+    /// How far each session has come in this round.
+    steps: HashMap<Uuid, Step>,
+    /// The session of each message id.
+    ids: HashMap<Uuid, Uuid>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    Started,
+    UnderWay,
+    Ended,
+}
+
+impl Step {
+    fn of(body: &Body) -> Self {
+        match body {
+            Body::Start(_) => Self::Started,
+            Body::Update(_) | Body::Alive(_) | Body::Message(_) => Self::UnderWay,
+            Body::End(_) => Self::Ended,
+        }
+    }
+}
+
+/// Puts records into rounds.
+pub(super) fn rounds(records: &[Record]) -> Vec<Round<'_>> {
+    let mut rounds = vec![Round::default()];
+    for (place, record) in records.iter().enumerate() {
+        if !rounds.last().is_some_and(|round| round.has_room_for(record)) {
+            rounds.push(Round::default());
+        }
+        if let Some(round) = rounds.last_mut() {
+            round.take(place, record);
+        }
+    }
+    rounds
+}
+
+impl<'r> Round<'r> {
+    /// Whether the record can be written in this round without passing another one of its session. One statement can touch a
+    /// session's row only once, so there is one start and one end.
+    fn has_room_for(&self, record: &Record) -> bool {
+        let next = Step::of(&record.body);
+        let taken = record.message().and_then(|stamped| self.ids.get(&stamped.id));
+        if taken.is_some_and(|session_id| *session_id != record.session_id()) {
+            return false;
+        }
+        match self.steps.get(&record.session_id()) {
+            None => true,
+            Some(last) => next == Step::UnderWay && *last <= next || next == Step::Ended && *last < next,
+        }
+    }
+
+    /// A message alone; no other record of its session may be in this round.
+    pub(super) fn take_message(&mut self, placed: Placed<'r>) {
+        let first = self.ids.insert(placed.stamped.id, placed.stamped.message.session_id).is_none();
+        if first { self.messages.push(placed) } else { self.repeats.push(placed) }
+    }
+
+    fn take(&mut self, place: usize, record: &'r Record) {
+        self.steps.insert(record.session_id(), Step::of(&record.body));
+        match &record.body {
+            Body::Start(start) => self.starts.push((place, record.seq, start)),
+            Body::Update(update) => match self.updates.entry(update.session_id) {
+                Entry::Vacant(first) => drop(first.insert((update.metadata.clone(), vec![place]))),
+                Entry::Occupied(mut merged) => {
+                    let (metadata, places) = merged.get_mut();
+                    *metadata = metadata.merged(&update.metadata);
+                    places.push(place);
+                }
+            },
+            Body::Message(stamped) => self.take_message(Placed { place, seq: record.seq, stamped }),
+            Body::Alive(alive) => {
+                let latest = self.alive.entry(alive.session_id).or_insert(alive.at);
+                *latest = alive.at.max(*latest);
+            }
+            Body::End(end) => self.ends.push((place, end)),
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Rows from the database. Each question is one unnamed statement, and the lists use the indexes of the schema.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use jiff::Timestamp as Moment;
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use crate::clock::{Seq, Timestamp};
+use crate::error::ReadError;
+use crate::json::{JsonArray, JsonObject};
+use crate::record::Status;
+use crate::store::postgres::PostgresStore;
+use crate::store::postgres::statement::{Statement, moment};
+use crate::store::{Audit, MessageCursor, MessageRow, Read, SessionCursor, SessionFilter, SessionRow};
+
+macro_rules! select_sessions {
+    ($rest:literal) => {
+        concat!(
+            "SELECT session_id, user_id, external_id, status, end_reason, started_at, ended_at, duration_seconds, \
+             last_event_at, message_count, metadata::text FROM public.conversation_sessions ",
+            $rest
+        )
+    };
+}
+
+macro_rules! select_messages {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, session_id, user_id, role, content, audio_url, metadata::text, created_at, seq, external_id, kind, \
+             revision, interrupted, content_generated, parts::text, metrics::text FROM public.conversation_messages ",
+            $rest
+        )
+    };
+}
+
+/// Messages with one of the ids in $1.
+pub(super) const MESSAGES_BY_ID: &str = select_messages!("WHERE id = ANY($1::uuid[])");
+
+const SESSION: &str = select_sessions!("WHERE session_id = $1::uuid");
+
+/// Newest first. What is null does not restrict.
+const SESSIONS: &str = select_sessions!(
+    "WHERE ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2) \
+     AND ($3::timestamptz IS NULL OR (started_at, session_id) < ($3, $4::uuid)) \
+     ORDER BY started_at DESC, session_id DESC LIMIT $5::int8"
+);
+
+const SESSIONS_BY_PREFIX: &str =
+    select_sessions!("WHERE session_id BETWEEN $1::uuid AND $2::uuid ORDER BY session_id LIMIT $3::int8");
+
+const MESSAGES: &str = select_messages!(
+    "WHERE session_id = $1::uuid AND (created_at, coalesce(seq, 0), id) > ($2::timestamptz, $3::int8, $4::uuid) \
+     ORDER BY created_at, coalesce(seq, 0), id LIMIT $5::int8"
+);
+
+const FIRST_MESSAGES: &str =
+    select_messages!("WHERE session_id = $1::uuid ORDER BY created_at, coalesce(seq, 0), id LIMIT $2::int8");
+
+/// By the order of acceptance, for whoever follows what comes in.
+const ACCEPTED_SINCE: &str = select_messages!("WHERE seq > $1::int8 ORDER BY seq, id LIMIT $2::int8");
+
+/// A session is at fault where its count is below the rows that talktrack wrote, or above all rows: others may write rows,
+/// too, and count them or not.
+const ODD_SESSIONS: &str = "
+SELECT 'session ' || session.session_id || ' says ' || session.message_count || ' messages, ' || rows.total || ' are there'
+FROM public.conversation_sessions session
+LEFT JOIN (SELECT session_id, count(*) AS total, count(seq) AS ours FROM public.conversation_messages GROUP BY session_id) rows
+  USING (session_id)
+WHERE session.message_count NOT BETWEEN coalesce(rows.ours, 0) AND coalesce(rows.total, 0) LIMIT 20";
+
+const ORPHANS: &str = "
+SELECT 'message ' || id || ' belongs to session ' || session_id || ', which is not there'
+FROM public.conversation_messages message
+WHERE NOT EXISTS (SELECT FROM public.conversation_sessions session WHERE session.session_id = message.session_id) LIMIT 20";
+
+const COUNTS: &str = "
+SELECT (SELECT count(*) FROM public.conversation_sessions), (SELECT count(*) FROM public.conversation_messages)";
+
+impl PostgresStore {
+    /// Messages of all sessions that were accepted after this `seq`, in the order of acceptance. Those of other sessions and
+    /// of other nodes may come later than some with a higher `seq`: whoever follows looks back a little.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked now.
+    pub async fn accepted_since(&self, seq: Seq, limit: usize) -> Result<Vec<MessageRow>, ReadError> {
+        let statement = Statement::new(ACCEPTED_SINCE).with(seq, Type::INT8).with(rows(limit), Type::INT8);
+        self.ask(statement).await?.iter().map(message_row).collect()
+    }
+}
+
+#[async_trait]
+impl Read for PostgresStore {
+    async fn session(&self, session_id: Uuid) -> Result<Option<SessionRow>, ReadError> {
+        let rows = self.ask(Statement::new(SESSION).with(session_id, Type::UUID)).await?;
+        rows.first().map(session_row).transpose()
+    }
+
+    async fn sessions(
+        &self,
+        filter: SessionFilter,
+        after: Option<SessionCursor>,
+        limit: usize,
+    ) -> Result<Vec<SessionRow>, ReadError> {
+        let statement = Statement::new(SESSIONS)
+            .with(filter.user_id, Type::UUID)
+            .with(filter.status.map(Status::as_str), Type::TEXT)
+            .with(after.map(|cursor| moment(cursor.started_at)), Type::TIMESTAMPTZ)
+            .with(after.map(|cursor| cursor.session_id), Type::UUID)
+            .with(rows(limit), Type::INT8);
+        self.ask(statement).await?.iter().map(session_row).collect()
+    }
+
+    async fn sessions_by_prefix(&self, prefix: &str, limit: usize) -> Result<Vec<SessionRow>, ReadError> {
+        let Some((first, last)) = range_of(prefix) else { return Ok(Vec::new()) };
+        let statement = Statement::new(SESSIONS_BY_PREFIX)
+            .with(first, Type::UUID)
+            .with(last, Type::UUID)
+            .with(rows(limit), Type::INT8);
+        self.ask(statement).await?.iter().map(session_row).collect()
+    }
+
+    async fn messages(
+        &self,
+        session_id: Uuid,
+        after: Option<MessageCursor>,
+        limit: usize,
+    ) -> Result<Vec<MessageRow>, ReadError> {
+        let statement = match after {
+            Some(cursor) => Statement::new(MESSAGES)
+                .with(session_id, Type::UUID)
+                .with(moment(cursor.created_at), Type::TIMESTAMPTZ)
+                .with(cursor.seq, Type::INT8)
+                .with(cursor.id, Type::UUID),
+            None => Statement::new(FIRST_MESSAGES).with(session_id, Type::UUID),
+        };
+        self.ask(statement.with(rows(limit), Type::INT8)).await?.iter().map(message_row).collect()
+    }
+
+    async fn audit(&self) -> Result<Audit, ReadError> {
+        let counts = self.ask(Statement::new(COUNTS)).await?;
+        let count =
+            |column| counts.first().map_or(Ok(0), |row| get::<i64>(row, column)).map(i64::unsigned_abs);
+        let mut problems = Vec::new();
+        for question in [ODD_SESSIONS, ORPHANS] {
+            for row in self.ask(Statement::new(question)).await? {
+                problems.push(get(&row, 0)?);
+            }
+        }
+        let (sessions, messages) = (count(0)?, count(1)?);
+        Ok(Audit { books: None, sessions, messages, dead_letters: 0, journal: 0, problems })
+    }
+}
+
+fn rows(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// The first and the last UUID that begin with this text; `None` where none does.
+fn range_of(prefix: &str) -> Option<(Uuid, Uuid)> {
+    let digits: String = prefix.chars().filter(|character| *character != '-').collect();
+    let first = format!("{digits:0<32}");
+    let last = format!("{digits:f<32}");
+    Uuid::try_parse(&first).ok().zip(Uuid::try_parse(&last).ok())
+}
+
+fn session_row(row: &Row) -> Result<SessionRow, ReadError> {
+    Ok(SessionRow {
+        session_id: get(row, 0)?,
+        user_id: get(row, 1)?,
+        external_id: get(row, 2)?,
+        status: word(row, 3, Status::parse)?,
+        end_reason: get(row, 4)?,
+        started_at: timestamp(row, 5)?,
+        ended_at: timestamp_or_null(row, 6)?,
+        duration_seconds: get(row, 7)?,
+        last_event_at: timestamp_or_null(row, 8)?,
+        message_count: get::<i64>(row, 9)?.try_into().unwrap_or(0),
+        metadata: json_or_null(row, 10, |text| JsonObject::parse(text).ok())?,
+    })
+}
+
+/// A row of [`MESSAGES_BY_ID`] and of every other list of messages.
+pub(super) fn message_row(row: &Row) -> Result<MessageRow, ReadError> {
+    Ok(MessageRow {
+        id: get(row, 0)?,
+        session_id: get(row, 1)?,
+        user_id: get(row, 2)?,
+        role: word(row, 3, |word| word.parse().ok())?,
+        content: get(row, 4)?,
+        audio_url: get(row, 5)?,
+        metadata: json_or_null(row, 6, |text| JsonObject::parse(text).ok())?,
+        created_at: timestamp(row, 7)?,
+        seq: get(row, 8)?,
+        external_id: get(row, 9)?,
+        kind: word(row, 10, |word| word.parse().ok())?,
+        revision: get::<i32>(row, 11)?.try_into().unwrap_or(0),
+        interrupted: get(row, 12)?,
+        content_generated: get(row, 13)?,
+        parts: json_or_null(row, 14, |text| JsonArray::parse(text).ok())?,
+        metrics: json_or_null(row, 15, |text| JsonObject::parse(text).ok())?,
+    })
+}
+
+fn get<'r, T: tokio_postgres::types::FromSql<'r>>(row: &'r Row, column: usize) -> Result<T, ReadError> {
+    row.try_get(column).map_err(|error| ReadError(error.to_string()))
+}
+
+/// What a column's text stands for; others than talktrack may have written it.
+fn word<T>(row: &Row, column: usize, parse: impl Fn(&str) -> Option<T>) -> Result<T, ReadError> {
+    let text: &str = get(row, column)?;
+    parse(text).ok_or_else(|| unreadable(row, column, &text))
+}
+
+fn json_or_null<T>(
+    row: &Row,
+    column: usize,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<Option<T>, ReadError> {
+    let text: Option<&str> = get(row, column)?;
+    // Others may have put any JSON there. What is not of the expected type says nothing to talktrack.
+    Ok(text.and_then(parse))
+}
+
+fn timestamp(row: &Row, column: usize) -> Result<Timestamp, ReadError> {
+    timestamp_or_null(row, column)?.ok_or_else(|| unreadable(row, column, &"null"))
+}
+
+fn timestamp_or_null(row: &Row, column: usize) -> Result<Option<Timestamp>, ReadError> {
+    let moment: Option<Moment> = get(row, column)?;
+    let known = |moment: Moment| Timestamp::from_micros(moment.as_microsecond());
+    moment.map(|moment| known(moment).ok_or_else(|| unreadable(row, column, &moment))).transpose()
+}
+
+fn unreadable(row: &Row, column: usize, value: &dyn fmt::Display) -> ReadError {
+    let name = row.columns().get(column).map_or("a column", |column| column.name());
+    let id: Option<Uuid> = row.try_get(0).ok();
+    let id = id.map(|id| id.to_string()).unwrap_or_default();
+    ReadError(format!("row {id}: {name} has a value that talktrack does not know: {value}"))
+}

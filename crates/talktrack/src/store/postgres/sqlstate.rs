@@ -1,0 +1,80 @@
+//! What an error of PostgreSQL means for what was to be written, by its SQLSTATE.
+//! Codes: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
+
+use crate::store::Class;
+
+/// Codes of five characters win over classes of two.
+const CLASSES: &[(&str, Class)] = &[
+    // Away, busy, or in the way of another transaction: the same statement will succeed later.
+    ("08", Class::Transient),    // connection exceptions
+    ("40001", Class::Transient), // serialization failure
+    ("40P01", Class::Transient), // deadlock
+    ("53", Class::Transient),    // out of disk, memory or connections
+    ("55P03", Class::Transient), // a lock is not available
+    ("57", Class::Transient),    // shutting down, starting up, cancelled by an operator or a timeout
+    ("58", Class::Transient),    // I/O errors of the server
+    ("25006", Class::Transient), // read-only: a standby, or a disk that is nearly full
+    // The database is not what talktrack needs: no row will be taken until somebody mends it.
+    ("42703", Class::Systemic), // undefined column
+    ("42P01", Class::Systemic), // undefined table
+    ("42501", Class::Systemic), // insufficient privilege
+    ("42804", Class::Systemic), // a column has another type
+    ("42P10", Class::Systemic), // no unique constraint for ON CONFLICT
+    ("3F000", Class::Systemic), // no such schema
+    ("28", Class::Systemic),    // wrong user or password
+    ("3D000", Class::Systemic), // no such database
+    ("0A000", Class::Systemic), // feature not supported
+    // Something about a row.
+    ("22", Class::Data), // a value that its column cannot hold
+    ("23", Class::Data), // a constraint
+    ("54", Class::Data), // too large
+];
+
+/// The class of a SQLSTATE. Whatever has no rule is systemic: nothing is dropped for want of one.
+pub(super) fn class_of(code: &str) -> Class {
+    let exact = CLASSES.iter().find(|(known, _)| *known == code);
+    let group = || CLASSES.iter().find(|(known, _)| known.len() == 2 && code.starts_with(known));
+    exact.or_else(group).map_or(Class::Systemic, |(_, class)| *class)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_sqlstate_has_the_class_that_decides_what_happens_next() {
+        for (class, codes) in [
+            (
+                Class::Transient,
+                &[
+                    "08000", "08001", "08003", "08006", "08P01", "40001", "40P01", "53000", "53100", "53200",
+                    "53300", "53400", "55P03", "57000", "57014", "57P01", "57P02", "57P03", "57P05", "58000",
+                    "58030", "25006",
+                ][..],
+            ),
+            (
+                Class::Systemic,
+                &["42703", "42P01", "42501", "42804", "42P10", "3F000", "28000", "28P01", "3D000", "0A000"],
+            ),
+            (
+                Class::Data,
+                &[
+                    "22000", "22001", "22003", "22007", "22021", "22P02", "22P05", "23000", "23502", "23503",
+                    "23505", "23514", "23P01", "54000", "54001", "54011",
+                ],
+            ),
+            // Nobody knows these, or they tell of a mistake of ours: they wait.
+            (
+                Class::Systemic,
+                &[
+                    "42601", "42P08", "25001", "25P02", "40002", "40003", "55000", "55006", "26000", "34000",
+                    "P0001", "XX000", "XX001", "99999", "", "0", "é2",
+                ],
+            ),
+        ] {
+            for code in codes {
+                assert_eq!(class_of(code), class, "{code}");
+            }
+        }
+    }
+}

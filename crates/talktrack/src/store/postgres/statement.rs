@@ -1,0 +1,54 @@
+//! Statements with their values. Each is sent as one unnamed statement with the types of its parameters: one round trip, and
+//! safe behind a pooler that gives every transaction another connection.
+
+use jiff::Timestamp as Moment;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Error, Row};
+use uuid::Uuid;
+
+use crate::clock::Timestamp;
+
+/// A statement and its parameters.
+pub(super) struct Statement<'a> {
+    sql: &'static str,
+    values: Vec<(Box<dyn ToSql + Sync + Send + 'a>, Type)>,
+}
+
+impl<'a> Statement<'a> {
+    pub(super) fn new(sql: &'static str) -> Self {
+        Self { sql, values: Vec::new() }
+    }
+
+    pub(super) fn with(mut self, value: impl ToSql + Sync + Send + 'a, of: Type) -> Self {
+        self.values.push((Box::new(value), of));
+        self
+    }
+
+    pub(super) fn uuids(self, values: impl Iterator<Item = Uuid>) -> Self {
+        self.with(values.collect::<Vec<_>>(), Type::UUID_ARRAY)
+    }
+
+    pub(super) fn moments(self, values: impl Iterator<Item = Timestamp>) -> Self {
+        self.with(values.map(moment).collect::<Vec<_>>(), Type::TIMESTAMPTZ_ARRAY)
+    }
+
+    pub(super) fn texts(self, values: impl Iterator<Item = &'a str>) -> Self {
+        self.with(values.collect::<Vec<_>>(), Type::TEXT_ARRAY)
+    }
+
+    pub(super) fn texts_or_null(self, values: impl Iterator<Item = Option<&'a str>>) -> Self {
+        self.with(values.collect::<Vec<_>>(), Type::TEXT_ARRAY)
+    }
+
+    /// Runs it.
+    pub(super) async fn query(&self, client: &Client) -> Result<Vec<Row>, Error> {
+        let values: Vec<(&(dyn ToSql + Sync), Type)> =
+            self.values.iter().map(|(value, of)| (&**value as &(dyn ToSql + Sync), of.clone())).collect();
+        client.query_typed(self.sql, &values).await
+    }
+}
+
+/// A moment as the driver takes it. Every [`Timestamp`] lies within its range.
+pub(super) fn moment(at: Timestamp) -> Moment {
+    Moment::from_microsecond(at.as_micros()).unwrap_or(Moment::UNIX_EPOCH)
+}

@@ -1,0 +1,71 @@
+//! Messages whose id was there already: repetitions, revisions, and conflicts.
+
+use std::collections::HashMap;
+
+use tokio_postgres::Client;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use crate::record::{DeadReason, Stamped, Verdict};
+use crate::store::MessageRow;
+use crate::store::postgres::failure::Failure;
+use crate::store::postgres::messages;
+use crate::store::postgres::plan::Placed;
+use crate::store::postgres::read::{MESSAGES_BY_ID, message_row};
+use crate::store::postgres::statement::Statement;
+
+/// Compares each with what is stored, and writes the revisions that are newer.
+pub(super) async fn settle(
+    client: &Client,
+    mut taken: Vec<Placed<'_>>,
+    verdicts: &mut [Verdict],
+) -> Result<(), Failure> {
+    if taken.is_empty() {
+        return Ok(());
+    }
+    taken.sort_by_key(|placed| placed.place);
+    let mut rows = stored(client, &taken).await?;
+    let mut newer: HashMap<Uuid, &Stamped> = HashMap::new();
+    for placed in &taken {
+        let stamped = placed.stamped;
+        let Some(row) = rows.get_mut(&stamped.id) else {
+            return Err(Failure::changed("a message was deleted while it was being compared"));
+        };
+        verdicts[placed.place] = compare(stamped, row);
+        if verdicts[placed.place] == Verdict::Revised {
+            row.become_revision(stamped);
+            newer.insert(stamped.id, stamped);
+        }
+    }
+    let newer: Vec<&Stamped> = newer.into_values().collect();
+    if newer.is_empty() {
+        return Ok(());
+    }
+    let revised = messages::revise(&newer).query(client).await?;
+    if revised.len() < newer.len() {
+        return Err(Failure::changed("a message was revised by somebody else at the same moment"));
+    }
+    Ok(())
+}
+
+async fn stored(client: &Client, taken: &[Placed<'_>]) -> Result<HashMap<Uuid, MessageRow>, Failure> {
+    let ids: Vec<Uuid> = taken.iter().map(|placed| placed.stamped.id).collect();
+    let rows = Statement::new(MESSAGES_BY_ID).with(ids, Type::UUID_ARRAY).query(client).await?;
+    let rows = rows.iter().map(|row| message_row(row).map(|row| (row.id, row)));
+    rows.collect::<Result<_, _>>().map_err(Failure::unreadable)
+}
+
+fn compare(stamped: &Stamped, row: &MessageRow) -> Verdict {
+    let message = &stamped.message;
+    if row.session_id != message.session_id {
+        return Verdict::Dead(DeadReason::IdConflict);
+    }
+    if message.revision > row.revision {
+        return Verdict::Revised;
+    }
+    if message.revision < row.revision || stamped.same_content(&row.clone().into_message()) {
+        Verdict::AlreadyThere
+    } else {
+        Verdict::Dead(DeadReason::IdConflict)
+    }
+}

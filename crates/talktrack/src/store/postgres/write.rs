@@ -1,0 +1,234 @@
+//! Records to rows: a batch is one transaction, sent in one go, so that it costs one round trip however far away the
+//! database is.
+
+use std::collections::HashMap;
+
+use futures_util::future::maybe_done;
+use futures_util::poll;
+use tokio_postgres::{Client, Error, Row};
+use uuid::Uuid;
+
+use crate::error::NotDurable;
+use crate::record::{DeadReason, Ended, Record, Verdict};
+use crate::store::Class;
+use crate::store::postgres::failure::Failure;
+use crate::store::postgres::plan::{Placed, Round, rounds};
+use crate::store::postgres::statement::Statement;
+use crate::store::postgres::{messages, sessions, taken};
+
+/// A server that loses this client halfway must not keep rows locked for it.
+const BEGIN: &str =
+    "BEGIN; SET LOCAL statement_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '30s'";
+
+/// Writes the records and says what became of each.
+pub(super) async fn write(client: &Client, records: &[Record]) -> Result<Vec<Verdict>, Failure> {
+    let mut verdicts = vec![Verdict::AlreadyThere; records.len()];
+    let mut open = Open::default();
+    for round in rounds(records) {
+        open.extend(write_round(client, &round, &mut verdicts).await?);
+    }
+    if !open.homeless.is_empty() {
+        let homeless = std::mem::take(&mut open.homeless);
+        let again = restore_sessions(client, homeless, &mut verdicts).await?;
+        open.extend(write_round(client, &again, &mut verdicts).await?);
+        for placed in std::mem::take(&mut open.homeless) {
+            verdicts[placed.place] = Verdict::Dead(DeadReason::UnknownSession);
+        }
+    }
+    taken::settle(client, open.taken, &mut verdicts).await?;
+    Ok(verdicts)
+}
+
+/// Messages that were not inserted.
+#[derive(Default)]
+struct Open<'r> {
+    /// Their id is there already.
+    taken: Vec<Placed<'r>>,
+    /// Their session is not.
+    homeless: Vec<Placed<'r>>,
+}
+
+impl Open<'_> {
+    fn extend(&mut self, more: Self) {
+        self.taken.extend(more.taken);
+        self.homeless.extend(more.homeless);
+    }
+}
+
+/// Writes one round in one transaction.
+async fn write_round<'r>(
+    client: &Client,
+    round: &Round<'r>,
+    verdicts: &mut [Verdict],
+) -> Result<Open<'r>, Failure> {
+    let updates = round.updates.iter().map(|(session_id, (metadata, _))| (*session_id, metadata));
+    let alive = round.alive.iter().map(|(session_id, at)| (*session_id, *at));
+    let statements = [
+        (!round.starts.is_empty()).then(|| sessions::start(&round.starts)),
+        (!round.updates.is_empty()).then(|| sessions::update(updates)),
+        (!round.messages.is_empty()).then(|| messages::insert(&round.messages)),
+        (!round.alive.is_empty()).then(|| sessions::alive(alive)),
+        (!round.ends.is_empty()).then(|| sessions::end(&round.ends)),
+    ];
+    let [started, updated, not_inserted, _, ended] = transaction(client, &statements).await?;
+    judge_starts(round, &started, verdicts)?;
+    judge_updates(round, &updated, verdicts)?;
+    judge_ends(round, &ended, verdicts)?;
+    Ok(judge_messages(round, &not_inserted, verdicts)?)
+}
+
+/// Runs the statements in one transaction. Everything is sent before the first answer is awaited.
+async fn transaction<const N: usize>(
+    client: &Client,
+    statements: &[Option<Statement<'_>>; N],
+) -> Result<[Vec<Row>; N], Error> {
+    if statements.iter().all(Option::is_none) {
+        return Ok(std::array::from_fn(|_| Vec::new()));
+    }
+    let mut begun = Box::pin(maybe_done(client.batch_execute(BEGIN)));
+    let mut answers =
+        statements.each_ref().map(|statement| Box::pin(maybe_done(run(client, statement.as_ref()))));
+    let mut committed = Box::pin(maybe_done(client.batch_execute("COMMIT")));
+    // The first poll of each sends it.
+    let _ = poll!(begun.as_mut());
+    for answer in &mut answers {
+        let _ = poll!(answer.as_mut());
+    }
+    let _ = poll!(committed.as_mut());
+
+    begun.as_mut().await;
+    let mut outcome = begun.as_mut().take_output().unwrap_or(Ok(()));
+    let mut rows = std::array::from_fn(|_| Vec::new());
+    for (answer, rows) in answers.iter_mut().zip(&mut rows) {
+        answer.as_mut().await;
+        match answer.as_mut().take_output() {
+            Some(Ok(found)) => *rows = found,
+            // What follows the first error says only that there was one.
+            Some(Err(error)) => outcome = outcome.and(Err(error)),
+            None => {}
+        }
+    }
+    committed.as_mut().await;
+    outcome = outcome.and(committed.as_mut().take_output().unwrap_or(Ok(())));
+    outcome.map(|()| rows)
+}
+
+async fn run(client: &Client, statement: Option<&Statement<'_>>) -> Result<Vec<Row>, Error> {
+    match statement {
+        Some(statement) => statement.query(client).await,
+        None => Ok(Vec::new()),
+    }
+}
+
+fn judge_starts(round: &Round<'_>, rows: &[Row], verdicts: &mut [Verdict]) -> Result<(), Error> {
+    let mut started = HashMap::new();
+    for row in rows {
+        started.insert(row.try_get::<_, Uuid>(0)?, row.try_get::<_, bool>(1)?);
+    }
+    for (place, _, start) in &round.starts {
+        verdicts[*place] = match started.get(&start.session_id) {
+            Some(new) => Verdict::Started { resumed: !new },
+            None => Verdict::Refused(NotDurable::OtherUser),
+        };
+    }
+    Ok(())
+}
+
+fn judge_updates(round: &Round<'_>, rows: &[Row], verdicts: &mut [Verdict]) -> Result<(), Error> {
+    for (_, places) in round.updates.values() {
+        places.iter().for_each(|place| verdicts[*place] = Verdict::Refused(NotDurable::UnknownSession));
+    }
+    for row in rows {
+        if let Some((_, places)) = round.updates.get(&row.try_get::<_, Uuid>(0)?) {
+            places.iter().for_each(|place| verdicts[*place] = Verdict::Updated);
+        }
+    }
+    Ok(())
+}
+
+fn judge_ends(round: &Round<'_>, rows: &[Row], verdicts: &mut [Verdict]) -> Result<(), Error> {
+    let mut ended = HashMap::new();
+    for row in rows {
+        let duration_seconds = row.try_get(1)?;
+        let message_count = u64::try_from(row.try_get::<_, i64>(2)?).unwrap_or(0);
+        let goes_on: bool = row.try_get(3)?;
+        let figures = Ended { duration_seconds, message_count };
+        let verdict = if goes_on { Verdict::GoesOn } else { Verdict::Ended(figures) };
+        ended.insert(row.try_get::<_, Uuid>(0)?, verdict);
+    }
+    for (place, end) in &round.ends {
+        let unknown = Verdict::Refused(NotDurable::UnknownSession);
+        verdicts[*place] = ended.remove(&end.session_id).unwrap_or(unknown);
+    }
+    Ok(())
+}
+
+/// The rows name the messages that were not inserted, each with its session's user.
+fn judge_messages<'r>(round: &Round<'r>, rows: &[Row], verdicts: &mut [Verdict]) -> Result<Open<'r>, Error> {
+    let mut left: HashMap<usize, Option<Uuid>> = HashMap::new();
+    for row in rows {
+        left.insert(usize::try_from(row.try_get::<_, i32>(0)?).unwrap_or(usize::MAX), row.try_get(1)?);
+    }
+    let mut open = Open::default();
+    let mut places = HashMap::new();
+    for placed in &round.messages {
+        places.insert(placed.stamped.id, placed.place);
+        match left.get(&placed.place) {
+            None => verdicts[placed.place] = Verdict::Inserted,
+            Some(None) => open.homeless.push(*placed),
+            Some(Some(user_id)) if placed.stamped.owner.is_some_and(|owner| owner != *user_id) => {
+                verdicts[placed.place] = Verdict::Dead(DeadReason::OtherUser);
+            }
+            Some(Some(_)) => open.taken.push(*placed),
+        }
+    }
+    for placed in &round.repeats {
+        // What happened to the first of them says whether there is a row to compare this one with.
+        let first = places.get(&placed.stamped.id);
+        match first.map(|first| (left.get(first), &verdicts[*first])) {
+            Some((Some(None), _)) => open.homeless.push(*placed),
+            Some((_, Verdict::Dead(reason))) => verdicts[placed.place] = Verdict::Dead(reason.clone()),
+            _ => open.taken.push(*placed),
+        }
+    }
+    Ok(open)
+}
+
+/// Writes the rows of sessions again that somebody took away, from what this process knew of them. Returns the messages that
+/// have a session now; where nobody knew it, they never will.
+async fn restore_sessions<'r>(
+    client: &Client,
+    homeless: Vec<Placed<'r>>,
+    verdicts: &mut [Verdict],
+) -> Result<Round<'r>, Failure> {
+    let mut again = Round::default();
+    let mut sessions: HashMap<Uuid, Option<DeadReason>> = HashMap::new();
+    for placed in homeless {
+        let session_id = placed.stamped.message.session_id;
+        if !sessions.contains_key(&session_id) {
+            sessions.insert(session_id, restore_session(client, placed).await?);
+        }
+        match sessions.get(&session_id).cloned().flatten() {
+            None => again.take_message(placed),
+            Some(reason) => verdicts[placed.place] = Verdict::Dead(reason),
+        }
+    }
+    Ok(again)
+}
+
+/// `None` where the session is there now.
+async fn restore_session(client: &Client, placed: Placed<'_>) -> Result<Option<DeadReason>, Failure> {
+    let Some(owner) = placed.stamped.owner else { return Ok(Some(DeadReason::UnknownSession)) };
+    let session_id = placed.stamped.message.session_id;
+    let started_at = placed.stamped.session_started_at.unwrap_or(placed.stamped.created_at);
+    match sessions::restore(session_id, owner, started_at).query(client).await.map_err(Failure::from) {
+        Ok(_) => {
+            tracing::warn!(%session_id, "the row of a session that goes on was gone; it is written again");
+            Ok(None)
+        }
+        Err(failure) if failure.class == Class::Data => {
+            Ok(Some(DeadReason::Data(format!("its session cannot be stored: {}", failure.message()))))
+        }
+        Err(failure) => Err(failure),
+    }
+}
