@@ -6,8 +6,11 @@
 
 #![expect(clippy::expect_used, reason = "a test bed fails by panicking")]
 
+mod supabase;
+mod pgbouncer;
 mod postgres;
 mod database;
+mod proxy;
 // What these are made of.
 mod psql;
 mod certificates;
@@ -16,4 +19,7 @@ mod programs;
 mod ports;
 
 pub use database::Database;
+pub use pgbouncer::PgBouncer;
 pub use postgres::{KEYED_PASSWORD, Postgres};
+pub use proxy::Proxy;
+pub use supabase::like_supabase;

@@ -1,20 +1,20 @@
 //! The directory of a server, and the watchdog that ends the server with this process.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// Waits for the end of its input, which is the end of the process that holds the other side of the pipe; then kills the
-/// server whose number stands first in the file $2 with the signal $3, and removes the directory $1. PostgreSQL takes
-/// its file away as the last thing it does; whoever did not within 10 s is not waited for.
+/// Waits for the end of its input, which is the end of the process that holds the other side of the pipe. Then sends the
+/// server, whose number stands first in the file $2, the signal $3, and removes the directory $1. A server that is not
+/// simply killed takes that file away as the last thing it does, and has 10 s for it.
 const WATCHDOG: &str = r#"
     read -r _
     if pid=$(head -n 1 "$2"); then
         kill -s "$3" "$pid"
         tries=0
-        while [ -e "$2" ] && kill -0 "$pid" && [ $tries -lt 200 ]; do tries=$((tries + 1)); sleep 0.05; done
+        while [ "$3" != KILL ] && [ -e "$2" ] && [ $tries -lt 200 ]; do tries=$((tries + 1)); sleep 0.05; done
     fi
     rm -rf "$1"
 "#;
@@ -50,7 +50,6 @@ impl Scratch {
 
     /// Writes a file that the server may read and nobody else.
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
-        use std::os::unix::fs::PermissionsExt;
         let file = self.path.join(name);
         fs::write(&file, text).expect("the temporary directory takes files");
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("our file can be made private");
