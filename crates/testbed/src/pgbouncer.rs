@@ -1,0 +1,120 @@
+//! A pgbouncer, as hosts put one in front of their PostgreSQL.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpStream};
+use std::process::{Child, Stdio};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::database::Database;
+use crate::ports;
+use crate::postgres::Postgres;
+use crate::programs;
+use crate::scratch::Scratch;
+
+const PID_FILE: &str = "pid";
+
+/// Whoever may come in through it, without a password.
+const USERS: &str = r#"
+"talktrack" ""
+"postgres" ""
+"authenticator" ""
+"#;
+
+/// How long it may take to listen, and how often we look.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// How often a start may find its port taken by somebody else meanwhile.
+const STARTS: usize = 5;
+
+/// A pgbouncer that hands out server connections by the transaction, 10 for each user and database. Dropped, it is
+/// stopped and removed.
+pub struct PgBouncer {
+    port: u16,
+    process: Child,
+    /// Holds its files. Only to be dropped, after the process has been waited for.
+    _scratch: Scratch,
+}
+
+impl PgBouncer {
+    /// The one in front of [`Postgres::shared`], started by the first who asks.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<PgBouncer> = OnceLock::new();
+        SHARED.get_or_init(|| Self::in_front_of(Postgres::shared()))
+    }
+
+    /// One of the caller's own, in front of this cluster.
+    pub fn in_front_of(postgres: &Postgres) -> Self {
+        let program = programs::pgbouncer();
+        let scratch = Scratch::new(PID_FILE, "KILL");
+        scratch.write("users.txt", USERS);
+        for _ in 0..STARTS {
+            let port = ports::free();
+            scratch.write("pgbouncer.ini", &settings(port, postgres.port()));
+            let mut command = scratch.command(&program);
+            command.args(["-q", "pgbouncer.ini"]).stdout(Stdio::null()).stderr(Stdio::null());
+            let mut process = command.spawn().expect("pgbouncer can be started");
+            if listens(&mut process, port) {
+                return Self { port, process, _scratch: scratch };
+            }
+        }
+        let log = fs::read_to_string(scratch.path().join("log")).unwrap_or_default();
+        panic!("pgbouncer did not start:\n{log}");
+    }
+
+    /// The port of 127.0.0.1 it listens on.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Where a client finds the database through it, as the superuser `talktrack`.
+    pub fn url(&self, database: &Database) -> String {
+        database.url_at(self.port)
+    }
+}
+
+impl Drop for PgBouncer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// A hosted pooler's settings, but that it tries a server that was away again after 1 s and not after 15.
+fn settings(port: u16, server: u16) -> String {
+    format!(
+        "\
+[databases]
+* = host=127.0.0.1 port={server}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = trust
+auth_file = users.txt
+pool_mode = transaction
+default_pool_size = 10
+max_client_conn = 1000
+ignore_startup_parameters = extra_float_digits
+server_login_retry = 1
+logfile = log
+pidfile = {PID_FILE}
+"
+    )
+}
+
+/// Waits until somebody can connect, or until the process has given up.
+fn listens(process: &mut Child, port: u16) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    while process.try_wait().expect("our child can be waited for").is_none() {
+        // It takes the port before it writes its log's first line; whoever else had it, ours would have ended.
+        if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return true;
+        }
+        assert!(Instant::now() < deadline, "pgbouncer did not listen within {PATIENCE:?}");
+        thread::sleep(PAUSE);
+    }
+    false
+}

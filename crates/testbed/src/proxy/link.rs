@@ -1,0 +1,95 @@
+//! One client's connection with the server: two threads in each direction, so that a byte on its way holds up no other.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::thread;
+use std::time::Instant;
+
+use super::switch::Switch;
+
+/// The most bytes taken at once, and the most such parcels on their way in one direction.
+const PARCEL: usize = 64 * 1024;
+const PARCELS: usize = 1024;
+
+pub(super) struct Link {
+    pub(super) client: TcpStream,
+    pub(super) server: TcpStream,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    ToServer,
+    ToClient,
+}
+
+/// Bytes on their way. None at all say that the sender has closed.
+struct Parcel {
+    due: Instant,
+    bytes: Vec<u8>,
+}
+
+impl Link {
+    /// Carries what is sent in this direction until its sender closes or the link is closed.
+    pub(super) fn carry(link: &Arc<Self>, direction: Direction, switch: &Arc<Switch>) {
+        let (sender, receiver) = mpsc::sync_channel(PARCELS);
+        let (here, there) = (Arc::clone(link), Arc::clone(link));
+        let (switch_here, switch_there) = (Arc::clone(switch), Arc::clone(switch));
+        thread::spawn(move || here.take_in(direction, &switch_here, &sender));
+        thread::spawn(move || there.hand_out(direction, &switch_there, &receiver));
+    }
+
+    /// Ends both directions at once.
+    pub(super) fn close(&self) {
+        // One that is closed already cannot be shut down, and need not be.
+        let _ = self.client.shutdown(Shutdown::Both);
+        let _ = self.server.shutdown(Shutdown::Both);
+    }
+
+    fn take_in(&self, direction: Direction, switch: &Switch, parcels: &SyncSender<Parcel>) {
+        let (mut from, _) = self.ends(direction);
+        let mut buffer = vec![0; PARCEL];
+        loop {
+            let length = from.read(&mut buffer).unwrap_or(0);
+            let parcel = Parcel { due: Instant::now() + switch.delay(), bytes: buffer[..length].to_vec() };
+            if parcels.send(parcel).is_err() || length == 0 {
+                return;
+            }
+        }
+    }
+
+    fn hand_out(&self, direction: Direction, switch: &Switch, parcels: &Receiver<Parcel>) {
+        let (_, to) = self.ends(direction);
+        for parcel in parcels {
+            thread::sleep(parcel.due.saturating_duration_since(Instant::now()));
+            switch.wait_while_hanging();
+            let delivered = match (parcel.bytes.is_empty(), direction) {
+                (true, _) => to.shutdown(Shutdown::Write),
+                (false, Direction::ToClient) => send(to, &parcel.bytes),
+                (false, Direction::ToServer) => send_within_quota(to, &parcel.bytes, switch),
+            };
+            if delivered.is_err() {
+                return self.close();
+            }
+        }
+    }
+
+    /// Where bytes in this direction come from and where they go.
+    fn ends(&self, direction: Direction) -> (&TcpStream, &TcpStream) {
+        match direction {
+            Direction::ToServer => (&self.client, &self.server),
+            Direction::ToClient => (&self.server, &self.client),
+        }
+    }
+}
+
+fn send(mut to: &TcpStream, bytes: &[u8]) -> io::Result<()> {
+    to.write_all(bytes)
+}
+
+fn send_within_quota(to: &TcpStream, bytes: &[u8], switch: &Switch) -> io::Result<()> {
+    let result = send(to, &bytes[..switch.spend(bytes.len())]);
+    switch.cut_if_spent();
+    result
+}

@@ -1,0 +1,106 @@
+//! The directory of a server, and the watchdog that ends the server with this process.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// Waits for the end of its input, which is the end of the process that holds the other side of the pipe. Then sends the
+/// server, whose number stands first in the file $2, the signal $3, and removes the directory $1. A server that is not
+/// simply killed takes that file away as the last thing it does, and has 10 s for it.
+const WATCHDOG: &str = r#"
+    read -r _
+    if pid=$(head -n 1 "$2"); then
+        kill -s "$3" "$pid"
+        tries=0
+        while [ "$3" != KILL ] && [ -e "$2" ] && [ $tries -lt 200 ]; do tries=$((tries + 1)); sleep 0.05; done
+    fi
+    rm -rf "$1"
+"#;
+
+/// A temporary directory in which one server lives. Neither survives it, nor the process, however that ends: statics are
+/// never dropped, and a killed test drops nothing at all.
+pub(crate) struct Scratch {
+    path: PathBuf,
+    /// As whom the server runs, if not as ourselves.
+    account: Option<Account>,
+    watchdog: Child,
+}
+
+impl Scratch {
+    /// A directory for the server that will write its process number to `pid_file` in it, and ends at this signal.
+    pub(crate) fn new(pid_file: &str, signal: &str) -> Self {
+        let directory =
+            tempfile::Builder::new().prefix("tt-").tempdir().expect("a temporary directory can be made");
+        let path = directory.keep();
+        let mut watchdog = Command::new("/bin/sh");
+        watchdog.args(["-c", WATCHDOG, "watchdog"]).arg(&path).arg(path.join(pid_file)).arg(signal);
+        watchdog.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
+        // Of its own group: Ctrl-C is for the tests, and must not reach it first.
+        let watchdog = watchdog.process_group(0).spawn().expect("/bin/sh can be started");
+        let scratch = Self { account: Account::for_owner_of(&path), path, watchdog };
+        scratch.hand_over(&scratch.path);
+        scratch
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes a file that the server may read and nobody else.
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
+        let file = self.path.join(name);
+        fs::write(&file, text).expect("the temporary directory takes files");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("our file can be made private");
+        self.hand_over(&file);
+        file
+    }
+
+    /// The program, about to run in this directory as the server's account.
+    pub(crate) fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(&self.path).stdin(Stdio::null());
+        if let Some(account) = &self.account {
+            command.uid(account.uid).gid(account.gid);
+        }
+        command
+    }
+
+    fn hand_over(&self, file: &Path) {
+        if let Some(account) = &self.account {
+            chown(file, Some(account.uid), Some(account.gid)).expect("root can give a file away");
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        drop(self.watchdog.stdin.take());
+        let _ = self.watchdog.wait();
+    }
+}
+
+/// An account without privileges. PostgreSQL and pgbouncer refuse to run as root, which containers are.
+struct Account {
+    uid: u32,
+    gid: u32,
+}
+
+impl Account {
+    /// `None` if whoever made this file, which is us, is not root.
+    fn for_owner_of(file: &Path) -> Option<Self> {
+        let owner = fs::metadata(file).expect("the temporary directory is there").uid();
+        (owner == 0).then(|| {
+            let accounts = fs::read_to_string("/etc/passwd").expect("/etc/passwd can be read");
+            let named = |name| accounts.lines().find_map(|line| Self::parse(line, name));
+            named("postgres").or_else(|| named("nobody")).expect("there is an account `postgres` or `nobody`")
+        })
+    }
+
+    /// The account, if this line of /etc/passwd is that of `name`.
+    fn parse(line: &str, name: &str) -> Option<Self> {
+        let mut fields = line.strip_prefix(name)?.strip_prefix(':')?.split(':').skip(1);
+        Some(Self { uid: fields.next()?.parse().ok()?, gid: fields.next()?.parse().ok()? })
+    }
+}
