@@ -14,6 +14,7 @@ mod statement;
 mod failure;
 mod sqlstate;
 mod connect;
+pub mod schema;
 mod tls;
 
 use std::time::Duration;

@@ -23,7 +23,7 @@ const NOT_FOR_US: [&str; 6] =
     ["pgbouncer", "connection_limit", "pool_timeout", "supa", "statement_cache_size", "workaround"];
 
 /// Where a database is and who asks, from a connection string such as Supabase prints. Displays without the password.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Address {
     config: Config,
     trust: Trust,

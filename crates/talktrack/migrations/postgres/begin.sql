@@ -1,0 +1,127 @@
+-- talktrack: brings the tables conversation_sessions and conversation_messages to the schema that talktrack writes.
+--
+-- Paste it whole into the SQL editor of Supabase, or give it to psql. It takes an empty database, tables of your own
+-- that lack columns, and a database that is right already. It keeps every row, your own columns, triggers, policies and
+-- foreign keys, and it may run again at any time. It is one transaction: it happens as a whole, or not at all.
+-- What it cannot mend without changing what is yours, it leaves; `talktrack doctor` names it with the SQL that mends it.
+
+BEGIN;
+
+SET LOCAL client_min_messages = warning;
+SET LOCAL statement_timeout = 0;
+
+-- One at a time; and rather give up than hold up everybody behind a long query that uses the tables.
+SET LOCAL lock_timeout = '10s';
+SELECT pg_advisory_xact_lock(hashtextextended('talktrack migrate', 0));
+
+
+-- 1. Helpers, gone again at the end -----------------------------------------------------------------------------------
+
+-- Does what the statement says. Where the rows or types that are there do not allow it, goes on without it.
+CREATE OR REPLACE FUNCTION pg_temp.talktrack_try(statement text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  EXECUTE statement;
+EXCEPTION
+  WHEN not_null_violation OR unique_violation OR check_violation OR foreign_key_violation OR invalid_foreign_key
+    OR undefined_function OR datatype_mismatch OR cannot_coerce OR invalid_text_representation
+    OR invalid_table_definition OR feature_not_supported
+  THEN
+    RAISE WARNING 'talktrack: left over: % (%)', statement, SQLERRM;
+END $$;
+
+-- A column under its former name gets the one it has today. Where both are there, the new one takes over what only the
+-- old one knows, and the old one no longer has to be filled.
+CREATE OR REPLACE FUNCTION pg_temp.talktrack_renamed(former name, today name) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  sessions regclass := to_regclass('public.conversation_sessions');
+  columns name[] := ARRAY(SELECT attname FROM pg_attribute
+                          WHERE attrelid = sessions AND attnum > 0 AND NOT attisdropped);
+BEGIN
+  IF sessions IS NULL OR NOT former = ANY (columns) THEN
+    RETURN;
+  ELSIF NOT today = ANY (columns) THEN
+    EXECUTE format('ALTER TABLE %s RENAME COLUMN %I TO %I', sessions, former, today);
+    RETURN;
+  END IF;
+  -- Only the first time: later a missing end means that the session goes on.
+  IF NOT 'status' = ANY (columns) THEN
+    PERFORM pg_temp.talktrack_try(format('UPDATE %s SET %I = %I WHERE %2$I IS NULL', sessions, today, former));
+  END IF;
+  IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = sessions AND attname = former
+             AND attnotnull AND NOT atthasdef AND attidentity = '') THEN
+    EXECUTE format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL', sessions, former);
+  END IF;
+END $$;
+
+-- The column gets a default where it has none.
+CREATE OR REPLACE FUNCTION pg_temp.talktrack_default(relation regclass, col name, value text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = relation AND attname = col AND NOT atthasdef AND attidentity = '') THEN
+    PERFORM pg_temp.talktrack_try(format('ALTER TABLE %s ALTER COLUMN %I SET DEFAULT %s', relation, col, value));
+  END IF;
+END $$;
+
+-- The column may hold no null from now on; rows that have one get the value, if there is one for them.
+CREATE OR REPLACE FUNCTION pg_temp.talktrack_require(relation regclass, col name, value text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = relation AND attname = col AND NOT attnotnull) THEN
+    IF value IS NOT NULL THEN
+      PERFORM pg_temp.talktrack_try(format('UPDATE %s AS this SET %I = %s WHERE %2$I IS NULL', relation, col, value));
+    END IF;
+    PERFORM pg_temp.talktrack_try(format('ALTER TABLE %s ALTER COLUMN %I SET NOT NULL', relation, col));
+  END IF;
+END $$;
+
+-- The column becomes the primary key, or unique where there is one; ON CONFLICT needs that.
+CREATE OR REPLACE FUNCTION pg_temp.talktrack_key(relation regclass, col name) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  IF EXISTS (SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+             WHERE i.indrelid = relation AND a.attname = col AND i.indnkeyatts = 1 AND i.indisunique
+             AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL) THEN
+    RETURN;
+  ELSIF col = 'id' AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = relation AND indisprimary) THEN
+    PERFORM pg_temp.talktrack_try(format('ALTER TABLE %s ADD PRIMARY KEY (%I)', relation, col));
+  ELSE
+    PERFORM pg_temp.talktrack_try(format('ALTER TABLE %s ADD UNIQUE (%I)', relation, col));
+  END IF;
+END $$;
+
+-- A check of this column that lists words, and not all that talktrack writes, lists them all.
+CREATE OR REPLACE FUNCTION pg_temp.talktrack_words(relation regclass, col name, words text[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  old record;
+  listed text[];
+BEGIN
+  FOR old IN
+    SELECT c.conname, pg_get_constraintdef(c.oid) AS definition, c.convalidated
+    FROM pg_constraint c JOIN pg_attribute a ON a.attrelid = c.conrelid AND c.conkey = ARRAY[a.attnum]
+    WHERE c.conrelid = relation AND c.contype = 'c' AND a.attname = col
+  LOOP
+    listed := ARRAY(SELECT replace(found[1], '''''', '''')
+                    FROM regexp_matches(old.definition, '''((?:[^'']|'''')*)''', 'g') AS found);
+    CONTINUE WHEN listed @> words OR NOT (listed && words OR old.definition LIKE '% = ANY (%');
+    EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', relation, old.conname);
+    EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (%I IN (%s)) %s', relation, old.conname, col,
+      (SELECT string_agg(quote_literal(word), ', ' ORDER BY place) FROM
+        (SELECT word, min(place) AS place FROM unnest(words || listed) WITH ORDINALITY AS w (word, place) GROUP BY word) AS w),
+      CASE WHEN old.convalidated THEN '' ELSE 'NOT VALID' END);
+  END LOOP;
+END $$;
+
+-- Triggers of your own do not hear of what is filled in below. The last step sets them as they were.
+DO $$
+DECLARE
+  own record;
+  restore text := '';
+BEGIN
+  FOR own IN
+    SELECT tgrelid::regclass AS relation, tgname, tgenabled FROM pg_trigger
+    WHERE tgrelid IN (to_regclass('public.conversation_sessions'), to_regclass('public.conversation_messages'))
+      AND NOT tgisinternal AND tgenabled <> 'D'
+  LOOP
+    EXECUTE format('ALTER TABLE %s DISABLE TRIGGER %I', own.relation, own.tgname);
+    restore := restore || format('ALTER TABLE %s ENABLE %s TRIGGER %I;', own.relation,
+      CASE own.tgenabled WHEN 'R' THEN 'REPLICA' WHEN 'A' THEN 'ALWAYS' ELSE '' END, own.tgname);
+  END LOOP;
+  PERFORM set_config('talktrack.restore_triggers', restore, true);
+END $$;

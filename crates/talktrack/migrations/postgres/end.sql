@@ -1,0 +1,19 @@
+-- The triggers, as they were.
+DO $$
+BEGIN
+  IF current_setting('talktrack.restore_triggers') <> '' THEN
+    EXECUTE current_setting('talktrack.restore_triggers');
+  END IF;
+END $$;
+
+DROP FUNCTION pg_temp.talktrack_try(text);
+DROP FUNCTION pg_temp.talktrack_renamed(name, name);
+DROP FUNCTION pg_temp.talktrack_default(regclass, name, text);
+DROP FUNCTION pg_temp.talktrack_require(regclass, name, text);
+DROP FUNCTION pg_temp.talktrack_key(regclass, name);
+DROP FUNCTION pg_temp.talktrack_words(regclass, name, text[]);
+
+-- PostgREST keeps a copy of the schema; now it reads it anew.
+NOTIFY pgrst, 'reload schema';
+
+COMMIT;

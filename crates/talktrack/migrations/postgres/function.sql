@@ -1,0 +1,29 @@
+DECLARE
+  owner uuid;
+  new_id uuid;
+BEGIN
+  IF p_session_id IS NULL THEN
+    RAISE EXCEPTION 'p_session_id must not be null' USING ERRCODE = 'null_value_not_allowed';
+  ELSIF p_content IS NULL THEN
+    RAISE EXCEPTION 'p_content must not be null' USING ERRCODE = 'null_value_not_allowed';
+  ELSIF p_role IS NULL OR p_role NOT IN ({roles}) THEN
+    RAISE EXCEPTION 'p_role must be one of {role_words}, not %', coalesce(quote_literal(p_role), 'null')
+      USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  UPDATE public.conversation_sessions
+    SET message_count = message_count + 1, last_event_at = greatest(last_event_at, now())
+    WHERE session_id = p_session_id
+    RETURNING user_id INTO owner;
+  IF NOT FOUND THEN
+    -- The caller's rights decide what is known: somebody else's session is unknown too.
+    RAISE EXCEPTION 'unknown session %', p_session_id
+      USING ERRCODE = 'foreign_key_violation', HINT = 'Start it first: insert its row into conversation_sessions.';
+  ELSIF p_user_id <> owner THEN
+    RAISE EXCEPTION 'session % belongs to another user than p_user_id', p_session_id
+      USING ERRCODE = 'insufficient_privilege', HINT = 'Leave p_user_id out: it is filled in from the session.';
+  END IF;
+  INSERT INTO public.conversation_messages (session_id, user_id, role, content, audio_url, metadata)
+    VALUES (p_session_id, CASE WHEN p_role <> 'system' THEN owner END, p_role, p_content, p_audio_url, p_metadata)
+    RETURNING id INTO new_id;
+  RETURN new_id;
+END

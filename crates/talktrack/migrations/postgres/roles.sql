@@ -1,0 +1,25 @@
+-- Supabase has these roles and this function, and they are left as they are; on plain PostgreSQL they are made here.
+DO $$
+DECLARE
+  wanted name;
+BEGIN
+  FOREACH wanted IN ARRAY ARRAY['anon', 'authenticated', 'service_role'] LOOP
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted) THEN
+      EXECUTE format('CREATE ROLE %I NOLOGIN', wanted);
+      EXECUTE format('GRANT %I TO CURRENT_USER', wanted);
+    END IF;
+  END LOOP;
+  FOREACH wanted IN ARRAY ARRAY['authenticated', 'service_role'] LOOP
+    IF NOT has_schema_privilege(wanted, 'public', 'USAGE') THEN
+      EXECUTE format('GRANT USAGE ON SCHEMA public TO %I', wanted);
+    END IF;
+  END LOOP;
+  IF to_regnamespace('auth') IS NULL THEN
+    CREATE SCHEMA auth;
+    GRANT USAGE ON SCHEMA auth TO anon, authenticated, service_role;
+  END IF;
+  IF to_regprocedure('auth.uid()') IS NULL THEN
+    EXECUTE $sql$
+{uid}$sql$;
+  END IF;
+END $$;

@@ -1,0 +1,148 @@
+//! The schema in PostgreSQL: bringing a database to it (`talktrack migrate`), and saying what is different about one
+//! (`talktrack doctor`).
+//!
+//! The schema is described once, as data ([`tables`]). From it come the script that makes it so, whatever was there
+//! before, and the comparison with what is there. There are no numbered steps from one version to the next: what drifts
+//! apart here are databases that people have made and changed by themselves, and a number in a table would not know of
+//! that. So the migration looks at what there is, and running it again changes nothing.
+//!
+//! Everything it knows how to mend without touching what is the user's own it mends, in one transaction. The rest
+//! (a column of another type, say) is left over, and named with the SQL that would mend it.
+
+mod catalog;
+mod compare;
+mod mend;
+mod script;
+mod tables;
+
+use serde::Serialize;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, GenericClient};
+
+use catalog::Catalog;
+
+/// Something that a database has otherwise than the schema.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// The table, where it is about one.
+    pub table: Option<&'static str>,
+    /// The column, where it is about one.
+    pub column: Option<String>,
+    /// What is different, as a clause for people.
+    pub problem: String,
+    /// The SQL that mends it.
+    pub mend: String,
+}
+
+impl Difference {
+    fn of_database(problem: String, mend: String) -> Self {
+        Self { table: None, column: None, problem, mend }
+    }
+
+    fn of_table(table: &'static str, problem: String, mend: String) -> Self {
+        Self { table: Some(table), ..Self::of_database(problem, mend) }
+    }
+
+    fn of_column(table: &'static str, column: &str, problem: String, mend: String) -> Self {
+        Self { column: Some(column.to_owned()), ..Self::of_table(table, problem, mend) }
+    }
+}
+
+/// A column as it is in the database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ColumnInfo {
+    /// Its table.
+    pub table: String,
+    /// Its name.
+    pub column: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub sql_type: String,
+    /// It may be null.
+    pub nullable: bool,
+    /// The expression of its default.
+    pub default: Option<String>,
+    /// It belongs to the schema, not to the user.
+    pub ours: bool,
+}
+
+/// Why a migration came to nothing. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MigrateError {
+    /// The role that asks lacks the rights.
+    #[error(
+        "{0}; run it as the owner of the tables, or hand the output of `talktrack migrate --print` to an administrator"
+    )]
+    Rights(String),
+    /// Somebody else uses the tables, or migrates them.
+    #[error("the tables have been in use for 10 seconds on end ({0}); try again in a quieter moment")]
+    Busy(String),
+    /// Everything else, in the database's words.
+    #[error("{0}")]
+    Postgres(String),
+}
+
+impl From<tokio_postgres::Error> for MigrateError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let words = words(&error);
+        match error.code() {
+            Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Self::Rights(words),
+            Some(&SqlState::LOCK_NOT_AVAILABLE) => Self::Busy(words),
+            _ => Self::Postgres(words),
+        }
+    }
+}
+
+/// What the database said, in one line.
+fn words(error: &tokio_postgres::Error) -> String {
+    let Some(said) = error.as_db_error() else {
+        let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+        return format!("{error}{}", cause.unwrap_or_default());
+    };
+    let detail = said.detail().map(|detail| format!(" ({detail})"));
+    format!("{}{}", said.message(), detail.unwrap_or_default())
+}
+
+/// The migration as a script for an SQL editor: one transaction, and a query of the final schema.
+pub fn script() -> String {
+    script::whole()
+}
+
+/// Brings the database to the schema, in one transaction, and says what is left over.
+///
+/// # Errors
+/// Where nothing could be done.
+pub async fn migrate(client: &Client) -> Result<Vec<Difference>, MigrateError> {
+    if let Err(error) = client.batch_execute(&script::migration()).await {
+        // Where the connection is gone, so is the transaction.
+        let _ = client.batch_execute("ROLLBACK").await;
+        return Err(error.into());
+    }
+    Ok(differences(client).await?)
+}
+
+/// Everything that the database has otherwise than the schema, in one round trip.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn differences(client: &impl GenericClient) -> Result<Vec<Difference>, tokio_postgres::Error> {
+    Ok(compare::compare(&Catalog::read(client).await?))
+}
+
+/// The columns of both tables as they are.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn describe(client: &impl GenericClient) -> Result<Vec<ColumnInfo>, tokio_postgres::Error> {
+    let rows = client.query_typed(script::DESCRIBE.trim_end().trim_end_matches(';'), &[]).await?;
+    let column = |row: &tokio_postgres::Row| {
+        let (table, column): (String, String) = (row.try_get("table")?, row.try_get("column")?);
+        let ours = tables::TABLES
+            .iter()
+            .any(|ours| ours.name == table && ours.columns.iter().any(|ours| ours.name == column));
+        let (sql_type, nullable) = (row.try_get("type")?, row.try_get("nullable")?);
+        Ok(ColumnInfo { table, column, sql_type, nullable, default: row.try_get("default")?, ours })
+    };
+    rows.iter().map(column).collect()
+}

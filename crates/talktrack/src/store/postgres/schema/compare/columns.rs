@@ -1,0 +1,136 @@
+//! Columns, keys and checks.
+
+use super::super::Difference;
+use super::super::catalog::{Catalog, CheckFound, ColumnFound};
+use super::super::mend;
+use super::super::tables::{Column, MESSAGES, SESSIONS, Table};
+
+/// What is different about the columns of a table that is there.
+pub(super) fn compare(catalog: &Catalog, table: &Table) -> Vec<Difference> {
+    let Some(there) = catalog.table(table.name) else { return Vec::new() };
+    let mut found = Vec::new();
+    for column in table.columns {
+        match catalog.column(table.name, column.name) {
+            None => found.push(missing(catalog, table.name, column)),
+            Some(is) => found.extend(different(table.name, column, is)),
+        }
+        if column.key && !catalog.is_key(table.name, column.name) {
+            let problem = format!("The '{}' column of '{}' is not unique", column.name, table.name);
+            let mend = mend::add_key(table.name, column.name, there.has_primary_key);
+            found.push(Difference::of_column(table.name, column.name, problem, mend));
+        }
+        let checks =
+            catalog.checks.iter().filter(|check| check.table == table.name && check.column == column.name);
+        found.extend(checks.filter_map(|check| narrow(table.name, column, check)));
+    }
+    let ours = |name: &str| table.columns.iter().any(|column| column.name == name);
+    let own = catalog.columns_of(table.name).filter(|column| !ours(&column.name));
+    found.extend(own.filter(|column| column.not_null && !column.has_default).map(unfillable));
+    found
+}
+
+fn missing(catalog: &Catalog, table: &'static str, column: &Column) -> Difference {
+    let problem = format!("Could not find the '{}' column of '{table}'", column.name);
+    let former = column.former.filter(|former| catalog.column(table, former).is_some());
+    let mend = match former {
+        Some(former) => mend::rename(table, former, column.name),
+        None => mend::add_column(table, column),
+    };
+    Difference::of_column(table, column.name, problem, mend)
+}
+
+fn different(table: &'static str, column: &Column, is: &ColumnFound) -> Vec<Difference> {
+    let name = column.name;
+    let difference = |problem: String, mend| Difference::of_column(table, name, problem, mend);
+    if !same_type(column.sql_type, &is.sql_type) {
+        let problem = format!("The '{name}' column of '{table}' is {}, not {}", is.sql_type, column.sql_type);
+        return vec![difference(problem, mend::retype(table, column, &is.sql_type))];
+    }
+    let mut found = Vec::new();
+    if let Some(value) = column.default.filter(|_| !is.has_default) {
+        let problem = format!("The '{name}' column of '{table}' has no default");
+        found.push(difference(problem, mend::set_default(table, name, value)));
+    }
+    if column.nullable && is.not_null {
+        let problem = format!("The '{name}' column of '{table}' does not allow null");
+        found.push(difference(problem, mend::allow_null(table, name)));
+    }
+    if !column.nullable && !is.not_null {
+        let problem = format!("The '{name}' column of '{table}' allows null");
+        found.push(difference(problem, mend::require(table, column)));
+    }
+    found
+}
+
+/// Text without a limit goes by two names.
+fn same_type(wanted: &str, is: &str) -> bool {
+    wanted == is || (wanted == "text" && is == "character varying")
+}
+
+/// A check that lists words, and not all that are written.
+fn narrow(table: &'static str, column: &Column, check: &CheckFound) -> Option<Difference> {
+    let listed = quoted(&check.definition);
+    let lacks: Vec<_> =
+        column.words.iter().filter(|word| !listed.iter().any(|listed| listed == *word)).collect();
+    let lists_words = lacks.len() < column.words.len() || check.definition.contains(" = ANY (");
+    if lacks.is_empty() || !lists_words {
+        return None;
+    }
+    let mut words: Vec<String> = column.words.iter().map(|word| (*word).to_owned()).collect();
+    words.extend(listed.into_iter().filter(|word| !column.words.contains(&word.as_str())));
+    let lacks = lacks.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(", ");
+    let problem = format!("The check '{}' of '{table}' does not allow {lacks}", check.name);
+    let mend = mend::allow_words(table, column.name, &check.name, &words);
+    Some(Difference::of_column(table, column.name, problem, mend))
+}
+
+/// The string literals in an expression.
+fn quoted(expression: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut rest = expression;
+    while let Some(start) = rest.find('\'') {
+        let mut literal = String::new();
+        rest = &rest[start + 1..];
+        while let Some(end) = rest.find('\'') {
+            literal.push_str(&rest[..end]);
+            rest = &rest[end + 1..];
+            // A doubled quote stands for one.
+            match rest.strip_prefix('\'') {
+                Some(after) => rest = after,
+                None => break,
+            }
+            literal.push('\'');
+        }
+        found.push(literal);
+    }
+    found
+}
+
+/// A column of the user's own that every row must fill, and talktrack cannot.
+fn unfillable(column: &ColumnFound) -> Difference {
+    let (table, name) = (if column.table == SESSIONS { SESSIONS } else { MESSAGES }, &column.name);
+    let problem = format!(
+        "The '{name}' column of '{table}' is your own, allows no null and has no default, so that talktrack cannot write a row"
+    );
+    Difference::of_column(table, name, problem, mend::allow_null(table, name))
+}
+
+/// Messages refer to sessions.
+pub(super) fn reference(catalog: &Catalog) -> Option<Difference> {
+    let both = catalog.column(MESSAGES, "session_id").and(catalog.column(SESSIONS, "session_id"));
+    both.filter(|_| !catalog.references_sessions)?;
+    let problem = format!("The 'session_id' column of '{MESSAGES}' does not refer to '{SESSIONS}'");
+    Some(Difference::of_column(MESSAGES, "session_id", problem, mend::add_reference()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn literals_are_found_with_the_quotes_in_them() {
+        assert_eq!(quoted("CHECK ((role = ANY (ARRAY['user'::text, 'it''s'::text])))"), ["user", "it's"]);
+        assert_eq!(quoted("CHECK (role <> '')"), [""]);
+        assert!(quoted("CHECK (length(role) < 20)").is_empty());
+    }
+}

@@ -1,0 +1,280 @@
+//! The schema as data: everything that is written, compared and mended is made from what stands here.
+
+use super::mend;
+
+/// One of the two tables.
+pub(super) struct Table {
+    pub(super) name: &'static str,
+    pub(super) columns: &'static [Column],
+}
+
+/// A column as it should be.
+pub(super) struct Column {
+    pub(super) name: &'static str,
+    /// As [`CATALOG`](super::catalog) spells it.
+    pub(super) sql_type: &'static str,
+    pub(super) nullable: bool,
+    pub(super) default: Option<&'static str>,
+    /// What a row gets that was there before the column, or holds a null where none is allowed; the default where this
+    /// is left out. `this` is the row.
+    fill: Option<&'static str>,
+    /// What stands behind it where the table is made anew.
+    pub(super) constraint: &'static str,
+    /// `ON CONFLICT` needs it to be unique.
+    pub(super) key: bool,
+    /// The words that are written here: a check on the column has to allow them all.
+    pub(super) words: &'static [&'static str],
+    /// What the column was called in earlier projects.
+    pub(super) former: Option<&'static str>,
+    /// For the reader of the script.
+    pub(super) note: &'static str,
+}
+
+impl Column {
+    const fn new(name: &'static str, sql_type: &'static str) -> Self {
+        Self {
+            name,
+            sql_type,
+            nullable: true,
+            default: None,
+            fill: None,
+            constraint: "",
+            key: false,
+            words: &[],
+            former: None,
+            note: "",
+        }
+    }
+
+    const fn required(self) -> Self {
+        Self { nullable: false, ..self }
+    }
+
+    const fn default(self, default: &'static str) -> Self {
+        Self { default: Some(default), ..self }
+    }
+
+    const fn fill(self, fill: &'static str) -> Self {
+        Self { fill: Some(fill), ..self }
+    }
+
+    const fn key(self, constraint: &'static str) -> Self {
+        Self { key: true, constraint, ..self }
+    }
+
+    const fn constraint(self, constraint: &'static str) -> Self {
+        Self { constraint, ..self }
+    }
+
+    const fn words(self, words: &'static [&'static str]) -> Self {
+        Self { words, ..self }
+    }
+
+    const fn former(self, former: &'static str) -> Self {
+        Self { former: Some(former), ..self }
+    }
+
+    const fn note(self, note: &'static str) -> Self {
+        Self { note, ..self }
+    }
+
+    /// The value for rows that have none, where there is one that can be known.
+    pub(super) fn filling(&self) -> Option<&'static str> {
+        self.fill.or(self.default)
+    }
+
+    /// Whether existing rows need something else than the default.
+    pub(super) fn is_filled_by_row(&self) -> bool {
+        self.fill.is_some()
+    }
+}
+
+pub(super) const SESSIONS: &str = "conversation_sessions";
+pub(super) const MESSAGES: &str = "conversation_messages";
+
+/// Both tables, the one that is referred to first.
+pub(super) const TABLES: [Table; 2] = [
+    Table {
+        name: SESSIONS,
+        columns: &[
+            Column::new("id", "uuid").required().default("gen_random_uuid()").key("PRIMARY KEY"),
+            Column::new("session_id", "uuid").required().fill("this.id").key("UNIQUE"),
+            Column::new("user_id", "uuid").required(),
+            Column::new("started_at", "timestamptz")
+                .required()
+                .default("now()")
+                .fill("coalesce(this.created_at, now())")
+                .former("session_start"),
+            Column::new("ended_at", "timestamptz").former("session_end"),
+            Column::new("duration_seconds", "double precision"),
+            Column::new("metadata", "jsonb").default("'{}'::jsonb"),
+            Column::new("created_at", "timestamptz").default("now()"),
+            Column::new("external_id", "text").note("the caller's own id, when it is no UUID"),
+            Column::new("status", "text")
+                .required()
+                .default("'active'")
+                .fill("CASE WHEN this.ended_at IS NULL THEN 'active' ELSE 'ended' END")
+                .words(&["active", "ended", "abandoned"])
+                .note("active | ended | abandoned"),
+            Column::new("end_reason", "text")
+                .note("disconnect | completed | idle_timeout | shutdown | error | the caller's word"),
+            Column::new("message_count", "bigint")
+                .required()
+                .default("0")
+                .fill(
+                    "(SELECT count(*) FROM public.conversation_messages AS m WHERE m.session_id = this.session_id)",
+                ),
+            Column::new("last_event_at", "timestamptz"),
+        ],
+    },
+    Table {
+        name: MESSAGES,
+        columns: &[
+            Column::new("id", "uuid").required().default("gen_random_uuid()").key("PRIMARY KEY"),
+            Column::new("session_id", "uuid")
+                .required()
+                .constraint("REFERENCES public.conversation_sessions (session_id)"),
+            Column::new("user_id", "uuid").note("null for system messages"),
+            Column::new("role", "text")
+                .required()
+                .words(&ROLES)
+                .note("user | assistant | system | developer | tool"),
+            Column::new("content", "text").required().note("what was said, and heard"),
+            Column::new("audio_url", "text"),
+            Column::new("metadata", "jsonb"),
+            Column::new("created_at", "timestamptz").required().default("now()"),
+            Column::new("seq", "bigint")
+                .note("order of acceptance; null on rows that talktrack did not write"),
+            Column::new("external_id", "text"),
+            Column::new("kind", "text")
+                .required()
+                .default("'message'")
+                .words(&["message", "tool_call", "tool_result", "event"])
+                .note("message | tool_call | tool_result | event"),
+            Column::new("revision", "integer")
+                .required()
+                .default("0")
+                .note("a later one of the same id replaces an earlier one"),
+            Column::new("interrupted", "boolean").required().default("false"),
+            Column::new("content_generated", "text")
+                .note("what the model generated, where the user cut it short"),
+            Column::new("parts", "jsonb").note("OpenTelemetry GenAI message parts"),
+            Column::new("metrics", "jsonb").note("numbers of the turn"),
+        ],
+    },
+];
+
+/// Who can speak.
+pub(super) const ROLES: [&str; 5] = ["user", "assistant", "system", "developer", "tool"];
+
+/// An index by its name, which is how it is recognised.
+pub(super) struct Index {
+    pub(super) name: &'static str,
+    pub(super) table: &'static str,
+    /// What follows `ON table`.
+    pub(super) definition: &'static str,
+}
+
+/// What the queries need. `message_count` and `last_event_at` are in none: they change with every message, and a change
+/// that touches no index stays on its page.
+pub(super) const INDEXES: [Index; 5] = [
+    Index {
+        name: "conversation_sessions_of_user",
+        table: SESSIONS,
+        definition: "(user_id, started_at DESC, session_id DESC)",
+    },
+    Index {
+        name: "conversation_sessions_newest",
+        table: SESSIONS,
+        definition: "(started_at DESC, session_id DESC)",
+    },
+    Index {
+        name: "conversation_sessions_open",
+        table: SESSIONS,
+        definition: "(session_id) WHERE status = 'active'",
+    },
+    Index {
+        name: "conversation_messages_in_order",
+        table: MESSAGES,
+        definition: "(session_id, created_at, (coalesce(seq, 0)))",
+    },
+    Index {
+        name: "conversation_messages_by_seq",
+        table: MESSAGES,
+        definition: "USING brin (seq) WITH (autosummarize = on)",
+    },
+];
+
+/// A policy, for every command.
+pub(super) struct Policy {
+    pub(super) name: &'static str,
+    pub(super) table: &'static str,
+    pub(super) role: &'static str,
+    pub(super) using: &'static str,
+    pub(super) check: &'static str,
+}
+
+/// The messages of the caller's own sessions. An array that is made once, so that the index on `session_id` serves it.
+macro_rules! own_messages {
+    () => {
+        "session_id = ANY (ARRAY(SELECT session_id FROM public.conversation_sessions WHERE user_id = (SELECT auth.uid())))"
+    };
+}
+
+/// Who sees and changes what. `(SELECT auth.uid())` is evaluated once a query, `auth.uid()` would be once a row.
+pub(super) const POLICIES: [Policy; 4] = [
+    Policy {
+        name: "talktrack_own_sessions",
+        table: SESSIONS,
+        role: "authenticated",
+        using: "user_id = (SELECT auth.uid())",
+        check: "user_id = (SELECT auth.uid())",
+    },
+    Policy {
+        name: "talktrack_own_messages",
+        table: MESSAGES,
+        role: "authenticated",
+        using: own_messages!(),
+        check: concat!(
+            own_messages!(),
+            " AND (user_id = (SELECT auth.uid()) OR user_id IS NULL AND role = 'system')"
+        ),
+    },
+    Policy {
+        name: "talktrack_service_sessions",
+        table: SESSIONS,
+        role: "service_role",
+        using: "true",
+        check: "true",
+    },
+    Policy {
+        name: "talktrack_service_messages",
+        table: MESSAGES,
+        role: "service_role",
+        using: "true",
+        check: "true",
+    },
+];
+
+/// The roles of Supabase, which its policies and grants speak of.
+pub(super) const DATABASE_ROLES: [&str; 3] = ["anon", "authenticated", "service_role"];
+
+/// What those may do who may do anything. Not `TRUNCATE`, which no policy restrains.
+pub(super) const PRIVILEGES: [&str; 4] = ["SELECT", "INSERT", "UPDATE", "DELETE"];
+
+/// The function that PostgREST calls, by name.
+pub(super) const FUNCTION: &str = "public.insert_conversation_message";
+
+/// The types of its parameters, by which it is told from others of the name.
+pub(super) const FUNCTION_ARGUMENTS: &str = "uuid, text, text, text, jsonb, uuid";
+
+/// The names of its parameters, by which it is called.
+pub(super) const FUNCTION_PARAMETERS: [&str; 6] =
+    ["p_session_id", "p_role", "p_content", "p_audio_url", "p_metadata", "p_user_id"];
+
+/// Its body.
+pub(super) fn function_body() -> String {
+    include_str!("../../../../migrations/postgres/function.sql")
+        .replace("{roles}", &mend::literals(&ROLES))
+        .replace("{role_words}", &ROLES.join(" "))
+}
