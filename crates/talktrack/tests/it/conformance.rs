@@ -1,4 +1,5 @@
-//! Both stores of the library pass the suite that every store must pass, and tell the same story.
+//! Every store of the library passes the suite that every store must pass, and they tell the same story. PostgreSQL passes it
+//! twice: spoken to directly, and through a pooler that gives every transaction another connection.
 
 use std::sync::Arc;
 
@@ -8,6 +9,9 @@ use talktrack::testing::{Setup, Trial};
 use talktrack::{JsonObject, Kind, Message, NewSession, Role};
 use uuid::Uuid;
 
+use talktrack_testbed::PgBouncer;
+
+use crate::postgres::{migrated, store_at};
 use crate::support::dir;
 
 macro_rules! tests {
@@ -25,6 +29,24 @@ macro_rules! tests {
             $($(#[tokio::test] async fn $check() {
                 let dir = dir();
                 let store = Arc::new(MemoryStore::new());
+                talktrack::testing::checks::$check(Setup::remote(dir.path(), store)).await;
+            })+)+
+        }
+
+        mod postgres {
+            use super::*;
+            $($(#[tokio::test] async fn $check() {
+                let (dir, database) = (dir(), migrated().await);
+                let store = Arc::new(store_at(&database.url()));
+                talktrack::testing::checks::$check(Setup::remote(dir.path(), store)).await;
+            })+)+
+        }
+
+        mod pgbouncer {
+            use super::*;
+            $($(#[tokio::test] async fn $check() {
+                let (dir, database) = (dir(), migrated().await);
+                let store = Arc::new(store_at(&PgBouncer::shared().url(&database)));
                 talktrack::testing::checks::$check(Setup::remote(dir.path(), store)).await;
             })+)+
         }
@@ -123,12 +145,15 @@ async fn play(setup: Setup, seed: u64) -> Story {
 }
 
 #[tokio::test]
-async fn both_stores_tell_the_same_story_of_whatever_happens() {
+async fn all_stores_tell_the_same_story_of_whatever_happens() {
     let mut count = (0, 0);
     for seed in 0..6 {
         let (one, other) = (dir(), dir());
         let sqlite = play(Setup::sqlite(one.path()), seed).await;
         let memory = play(Setup::remote(other.path(), Arc::new(MemoryStore::new())), seed).await;
+        let (database, third) = (migrated().await, dir());
+        let postgres = play(Setup::remote(third.path(), Arc::new(store_at(&database.url()))), seed).await;
+        assert_eq!(postgres, memory, "with seed {seed}");
         let sessions = |story: &Story| story.iter().map(|(session, _)| session.clone()).collect::<Vec<_>>();
         for (one, other) in sessions(&sqlite).iter().zip(sessions(&memory)) {
             assert_eq!(*one, other, "with seed {seed}");

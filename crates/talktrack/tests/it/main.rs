@@ -16,4 +16,5 @@ mod sessions;
 mod text;
 mod json;
 mod layout;
+mod postgres;
 mod support;
