@@ -15,5 +15,9 @@ mod corruption;
 mod sessions;
 mod text;
 mod json;
+#[cfg(feature = "postgres")]
+mod schema;
+#[cfg(feature = "postgres")]
+mod rls;
 mod layout;
 mod support;
