@@ -97,8 +97,8 @@ BEGIN
     FROM pg_constraint c JOIN pg_attribute a ON a.attrelid = c.conrelid AND c.conkey = ARRAY[a.attnum]
     WHERE c.conrelid = relation AND c.contype = 'c' AND a.attname = col
   LOOP
-    listed := ARRAY(SELECT replace(found[1], '''''', '''')
-                    FROM regexp_matches(old.definition, '''((?:[^'']|'''')*)''', 'g') AS found);
+    listed := ARRAY(SELECT replace(literal[1], '''''', '''')
+                    FROM regexp_matches(old.definition, '''((?:[^'']|'''')*)''', 'g') AS literal);
     CONTINUE WHEN listed @> words OR NOT (listed && words OR old.definition LIKE '% = ANY (%');
     EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', relation, old.conname);
     EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (%I IN (%s)) %s', relation, old.conname, col,

@@ -14,7 +14,7 @@ WITH ours AS (
 ), functions AS (
   SELECT p.oid, oidvectortypes(p.proargtypes) AS arguments, p.prosrc AS body,
     p.prorettype = 'uuid'::regtype AND NOT p.proretset AND NOT p.prosecdef AND p.prokind = 'f' AND p.pronargdefaults = 3
-      AND p.proconfig = '{search_path=""}' AS sound,
+      AND p.proconfig = ARRAY['search_path=""'] AS sound,
     coalesce(p.proargnames, '{}') AS names
   FROM pg_catalog.pg_proc p
   WHERE p.proname = 'insert_conversation_message' AND p.pronamespace = 'public'::regnamespace

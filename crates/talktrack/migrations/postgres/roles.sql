@@ -5,8 +5,12 @@ DECLARE
 BEGIN
   FOREACH wanted IN ARRAY ARRAY['anon', 'authenticated', 'service_role'] LOOP
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted) THEN
-      EXECUTE format('CREATE ROLE %I NOLOGIN', wanted);
-      EXECUTE format('GRANT %I TO CURRENT_USER', wanted);
+      BEGIN
+        EXECUTE format('CREATE ROLE %I NOLOGIN', wanted);
+        EXECUTE format('GRANT %I TO CURRENT_USER', wanted);
+      EXCEPTION WHEN duplicate_object OR unique_violation THEN
+        NULL; -- made for another database of this server in the same moment
+      END;
     END IF;
   END LOOP;
   FOREACH wanted IN ARRAY ARRAY['authenticated', 'service_role'] LOOP

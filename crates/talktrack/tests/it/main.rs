@@ -15,6 +15,10 @@ mod corruption;
 mod sessions;
 mod text;
 mod json;
+#[cfg(feature = "postgres")]
+mod schema;
+#[cfg(feature = "postgres")]
+mod rls;
 mod layout;
 mod postgres;
 mod support;

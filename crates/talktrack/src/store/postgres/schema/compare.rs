@@ -6,20 +6,23 @@ mod columns;
 use super::Difference;
 use super::catalog::Catalog;
 use super::mend;
-use super::tables::{INDEXES, TABLES};
+use super::tables::{INDEXES, Index, TABLES};
 
 /// Every difference: first what others need.
 pub(super) fn compare(catalog: &Catalog) -> Vec<Difference> {
     let mut found = access::roles(catalog);
     for table in TABLES.iter().filter(|table| catalog.table(table.name).is_none()) {
         let problem = format!("Could not find the table 'public.{}'", table.name);
-        found.push(Difference::of_table(table.name, problem, mend::create_table(table)));
+        found.push(Difference::of_table(table.name, problem, mend::make_table(table)));
     }
     for table in &TABLES {
         found.extend(columns::compare(catalog, table));
     }
     found.extend(columns::reference(catalog));
-    for index in INDEXES.iter().filter(|index| !catalog.indexes.iter().any(|name| name == index.name)) {
+    let missing = |index: &&Index| {
+        catalog.table(index.table).is_some() && !catalog.indexes.iter().any(|name| name == index.name)
+    };
+    for index in INDEXES.iter().filter(missing) {
         let problem = format!("Could not find the index '{}' of '{}'", index.name, index.table);
         found.push(Difference::of_table(index.table, problem, mend::create_index(index)));
     }

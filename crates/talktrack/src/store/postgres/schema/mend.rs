@@ -1,8 +1,8 @@
 //! The statements that make and mend things, each in one place for the script and for the doctor.
 
 use super::tables::{
-    Column, FUNCTION, FUNCTION_ARGUMENTS, FUNCTION_PARAMETERS, Index, MESSAGES, PRIVILEGES, Policy, SESSIONS,
-    Table, function_body,
+    Column, FUNCTION, FUNCTION_ARGUMENTS, FUNCTION_PARAMETERS, INDEXES, Index, MESSAGES, POLICIES,
+    PRIVILEGES, Policy, SESSIONS, Table, function_body,
 };
 
 /// `auth.uid()` for a database that has none.
@@ -31,6 +31,15 @@ pub(super) fn create_table(table: &Table) -> String {
     };
     let lines: String = table.columns.iter().enumerate().map(line).collect();
     format!("CREATE TABLE IF NOT EXISTS public.{} (\n{lines});", table.name)
+}
+
+/// Makes a table that is missing, with all that belongs to it.
+pub(super) fn make_table(table: &Table) -> String {
+    let indexes = INDEXES.iter().filter(|index| index.table == table.name).map(create_index);
+    let policies = POLICIES.iter().filter(|policy| policy.table == table.name).map(create_policy);
+    let security = [enable_row_security(table.name)].into_iter().chain(policies).chain([grant(table.name)]);
+    let all = [create_table(table)].into_iter().chain(indexes).chain(security);
+    all.collect::<Vec<_>>().join("\n")
 }
 
 fn definition(column: &Column) -> String {

@@ -9,7 +9,9 @@ use super::super::tables::{Column, MESSAGES, SESSIONS, Table};
 pub(super) fn compare(catalog: &Catalog, table: &Table) -> Vec<Difference> {
     let Some(there) = catalog.table(table.name) else { return Vec::new() };
     let mut found = Vec::new();
-    for column in table.columns {
+    // What a row gets may come from other columns of it: these first.
+    let by_row = table.columns.iter().filter(|column| column.is_filled_by_row());
+    for column in table.columns.iter().filter(|column| !column.is_filled_by_row()).chain(by_row) {
         match catalog.column(table.name, column.name) {
             None => found.push(missing(catalog, table.name, column)),
             Some(is) => found.extend(different(table.name, column, is)),
@@ -31,10 +33,13 @@ pub(super) fn compare(catalog: &Catalog, table: &Table) -> Vec<Difference> {
 
 fn missing(catalog: &Catalog, table: &'static str, column: &Column) -> Difference {
     let problem = format!("Could not find the '{}' column of '{table}'", column.name);
-    let former = column.former.filter(|former| catalog.column(table, former).is_some());
-    let mend = match former {
-        Some(former) => mend::rename(table, former, column.name),
+    let mend = match column.former.and_then(|former| catalog.column(table, former)) {
         None => mend::add_column(table, column),
+        Some(former) => {
+            let rest = different(table, column, former).into_iter().map(|difference| difference.mend);
+            let first = mend::rename(table, &former.name, column.name);
+            [first].into_iter().chain(rest).collect::<Vec<_>>().join("\n")
+        }
     };
     Difference::of_column(table, column.name, problem, mend)
 }

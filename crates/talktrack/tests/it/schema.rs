@@ -1,0 +1,225 @@
+//! The schema in PostgreSQL: every database that a migration may meet becomes the same one, and keeps its rows.
+
+mod drift;
+mod function;
+mod starts;
+
+use serde_json::Value;
+use talktrack::store::postgres::Address;
+use talktrack::store::postgres::schema::{self, ColumnInfo, Difference};
+use talktrack_testbed::{Database, Postgres, like_supabase};
+use tokio_postgres::Client;
+
+use starts::STARTS;
+
+/// A connection of the code under test.
+pub(crate) async fn connect(database: &Database) -> Client {
+    let address: Address = database.url().parse().unwrap();
+    address.connect().await.unwrap()
+}
+
+/// Migrates, and leaves nothing over.
+pub(crate) async fn migrate(database: &Database) {
+    let client = connect(database).await;
+    assert_eq!(schema::migrate(&client).await.unwrap(), []);
+}
+
+async fn differences(database: &Database) -> Vec<Difference> {
+    schema::differences(&connect(database).await).await.unwrap()
+}
+
+async fn problems(database: &Database) -> Vec<String> {
+    differences(database).await.into_iter().map(|difference| difference.problem).collect()
+}
+
+/// The columns of the schema, whatever else is there, and in whatever order.
+async fn ours(database: &Database) -> Vec<ColumnInfo> {
+    let mut columns = schema::describe(&connect(database).await).await.unwrap();
+    columns.retain(|column| column.ours);
+    columns.sort_by(|a, b| (&a.table, &a.column).cmp(&(&b.table, &b.column)));
+    columns
+}
+
+/// Every row of a table as JSON, in an order that no migration changes.
+fn rows(database: &Database, table: &str) -> Vec<Value> {
+    let query =
+        format!("SELECT to_jsonb(t) FROM {table} t ORDER BY session_id, to_jsonb(t) ->> 'created_at'");
+    database.psql(&query).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Every column of a row that was there is still there, under the name it has today, and holds what it held.
+fn assert_kept(before: &[Value], after: &[Value], what: &str) {
+    assert_eq!(before.len(), after.len(), "{what}");
+    for (before, after) in before.iter().zip(after) {
+        for (column, value) in before.as_object().unwrap() {
+            let today = match column.as_str() {
+                "session_start" => "started_at",
+                "session_end" => "ended_at",
+                same => same,
+            };
+            let filled = value.is_null() && !after[today].is_null();
+            assert!(after[today] == *value || filled, "{what}: {column}: {before} became {after}");
+        }
+    }
+}
+
+/// All there is, rows with the transactions that wrote them, and everything that a migration could change.
+fn everything(database: &Database) -> String {
+    let tables = "('conversation_sessions'::regclass, 'conversation_messages'::regclass)";
+    database.psql(&format!(
+        "SELECT xmin, t FROM conversation_sessions t ORDER BY session_id;
+         SELECT xmin, t FROM conversation_messages t ORDER BY id;
+         SELECT attrelid::regclass, attname, format_type(atttypid, atttypmod), attnotnull, attnum,
+           (SELECT pg_get_expr(adbin, adrelid) FROM pg_attrdef WHERE adrelid = attrelid AND adnum = attnum)
+           FROM pg_attribute WHERE attrelid IN {tables} ORDER BY 1, 5;
+         SELECT conname, pg_get_constraintdef(oid), convalidated FROM pg_constraint WHERE conrelid IN {tables} ORDER BY 1, 2;
+         SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid IN {tables} ORDER BY 1;
+         SELECT tgname, tgenabled FROM pg_trigger WHERE tgrelid IN {tables} AND NOT tgisinternal ORDER BY 1;
+         SELECT * FROM pg_policies WHERE schemaname = 'public' ORDER BY tablename, policyname;
+         SELECT relname, relacl, relrowsecurity FROM pg_class WHERE oid IN {tables} ORDER BY 1;
+         SELECT proname, proacl, prosrc, proconfig FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 1;
+         SELECT nspname, nspacl FROM pg_namespace WHERE nspname !~ '^pg_(toast_)?temp' ORDER BY 1;
+         SELECT proname FROM pg_proc WHERE proname LIKE 'talktrack%';"
+    ))
+}
+
+#[tokio::test]
+async fn an_empty_database_gets_the_schema() {
+    let database = Postgres::plain().database();
+    let client = connect(&database).await;
+    let found = schema::differences(&client).await.unwrap();
+    let missing: Vec<_> = found.iter().map(|difference| difference.problem.as_str()).collect();
+    for table in ["conversation_sessions", "conversation_messages"] {
+        let problem = format!("Could not find the table 'public.{table}'");
+        assert!(missing.contains(&problem.as_str()), "{missing:?}");
+    }
+    assert_eq!(schema::migrate(&client).await.unwrap(), []);
+    let columns = schema::describe(&client).await.unwrap();
+    let count = |table| columns.iter().filter(|column| column.table == table).count();
+    assert_eq!((count("conversation_sessions"), count("conversation_messages")), (13, 16));
+    assert!(columns.iter().all(|column| column.ours));
+}
+
+#[tokio::test]
+async fn every_broken_database_becomes_the_same_and_keeps_its_rows() {
+    let empty = Postgres::plain().database();
+    migrate(&empty).await;
+    let expected = ours(&empty).await;
+    for start in &STARTS {
+        let database = Postgres::plain().database();
+        start.make(&database);
+        let before = [rows(&database, "conversation_sessions"), rows(&database, "conversation_messages")];
+        let found = problems(&database).await;
+        for problem in start.differences {
+            assert!(found.iter().any(|found| found == problem), "{}: {problem}: {found:#?}", start.name);
+        }
+        migrate(&database).await;
+        let after = [rows(&database, "conversation_sessions"), rows(&database, "conversation_messages")];
+        assert_kept(&before[0], &after[0], start.name);
+        assert_kept(&before[1], &after[1], start.name);
+        let filled: Vec<_> =
+            after[0].iter().map(|row| (row["status"].clone(), row["message_count"].clone())).collect();
+        assert_eq!(filled, [("ended".into(), 2.into()), ("active".into(), 1.into())], "{}", start.name);
+        let mut columns = ours(&database).await;
+        for column in columns.iter_mut().zip(&expected).filter(|(is, _)| is.sql_type == "character varying") {
+            column.0.sql_type.clone_from(&column.1.sql_type);
+        }
+        for (column, expected) in columns.iter_mut().zip(&expected) {
+            // A default of the user's own is left as it is.
+            assert_eq!(column.default.is_some(), expected.default.is_some(), "{}: {column:?}", start.name);
+            column.default.clone_from(&expected.default);
+        }
+        assert_eq!(columns, expected, "{}", start.name);
+    }
+}
+
+#[tokio::test]
+async fn running_it_again_changes_nothing() {
+    for start in &STARTS {
+        let database = Postgres::plain().database();
+        start.make(&database);
+        migrate(&database).await;
+        let once = everything(&database);
+        migrate(&database).await;
+        assert_eq!(everything(&database), once, "{}", start.name);
+    }
+}
+
+#[tokio::test]
+async fn what_is_the_users_own_stays_as_it_is_and_hears_nothing() {
+    let database = Postgres::plain().database();
+    STARTS[5].make(&database);
+    let own = || {
+        database.psql(
+            "SELECT count(*) FROM heard;
+             SELECT tgname, tgenabled, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal ORDER BY 1;
+             SELECT * FROM pg_policies WHERE policyname NOT LIKE 'talktrack%';
+             SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'f' ORDER BY 1;
+             SELECT pg_get_indexdef('own_index'::regclass);",
+        )
+    };
+    let before = own();
+    migrate(&database).await;
+    assert_eq!(own(), before);
+    database.psql("UPDATE conversation_messages SET metadata = '{}'; UPDATE conversation_sessions SET end_reason = 'x';");
+    let heard = database.psql("SELECT what, count(*) FROM heard GROUP BY 1 ORDER BY 1");
+    // Three inserts and three updates of messages, with one of the two triggers awake; two updates of sessions.
+    assert_eq!(heard, "message|6\nsession|2");
+}
+
+#[tokio::test]
+async fn a_database_like_supabases_keeps_its_roles_and_shuts_anon_out() {
+    let database = Postgres::shared().database();
+    like_supabase(&database);
+    let before = database.psql("SELECT prosrc, proacl FROM pg_proc WHERE oid = 'auth.uid()'::regprocedure");
+    let roles = "SELECT rolname, rolcanlogin, rolinherit, rolbypassrls FROM pg_roles ORDER BY 1";
+    let roles_before = database.psql(roles);
+    let address: Address = database.url_as("postgres").parse().unwrap();
+    let client = address.connect().await.unwrap();
+    assert_eq!(schema::migrate(&client).await.unwrap(), [], "as the project's own user, who is no superuser");
+    assert_eq!(schema::migrate(&client).await.unwrap(), []);
+    assert_eq!(
+        database.psql("SELECT prosrc, proacl FROM pg_proc WHERE oid = 'auth.uid()'::regprocedure"),
+        before
+    );
+    assert_eq!(database.psql(roles), roles_before);
+    let may = "SELECT has_table_privilege('anon', 'conversation_messages', 'SELECT'),
+               has_table_privilege('authenticated', 'conversation_messages', 'TRUNCATE')";
+    assert_eq!(database.psql(may), "f|f");
+}
+
+#[tokio::test]
+async fn the_printed_script_does_the_same_and_shows_the_final_schema() {
+    let (printed, migrated) = (Postgres::plain().database(), Postgres::plain().database());
+    for database in [&printed, &migrated] {
+        STARTS[4].make(database);
+    }
+    migrate(&migrated).await;
+    let shown = printed.psql(&schema::script());
+    let line = "conversation_sessions|status|text|f|'active'::text";
+    assert!(shown.lines().any(|shown| shown == line), "{shown}");
+    assert_eq!(problems(&printed).await, [""; 0]);
+    assert_eq!(ours(&printed).await, ours(&migrated).await);
+    let twice = everything(&printed);
+    // An SQL editor sends it in one piece.
+    connect(&printed).await.batch_execute(&schema::script()).await.unwrap();
+    assert_eq!(everything(&printed), twice);
+    assert!(schema::script().lines().all(|line| !line.starts_with('\\')), "no commands of psql");
+}
+
+#[tokio::test]
+async fn the_mending_statements_of_the_doctor_alone_make_every_database_right() {
+    for start in &STARTS {
+        let database = Postgres::plain().database();
+        start.make(&database);
+        for difference in differences(&database).await {
+            let mend = &difference.mend;
+            database.psql(mend);
+        }
+        assert_eq!(problems(&database).await, [""; 0], "{}", start.name);
+    }
+    let empty = Postgres::plain().database();
+    let mends: Vec<_> = differences(&empty).await.into_iter().map(|difference| difference.mend).collect();
+    empty.psql(&mends.join("\n"));
+    assert_eq!(problems(&empty).await, [""; 0]);
+}
