@@ -11,6 +11,7 @@ mod sessions;
 mod taken;
 mod read;
 mod statement;
+mod explain;
 mod failure;
 mod sqlstate;
 mod connect;
@@ -70,6 +71,12 @@ impl PostgresStore {
         let client = self.writers.get().await?;
         within(client, async |client| write::write(client, records).await).await
     }
+
+    /// Looks at the schema where that may explain the failure.
+    async fn explain(&self, failure: Failure) -> StoreError {
+        let client = if failure.may_be_drift() { self.writers.get().await.ok() } else { None };
+        explain::explain(client.as_deref().map(|client| &**client), failure).await
+    }
 }
 
 #[async_trait]
@@ -79,7 +86,10 @@ impl Store for PostgresStore {
             Err(failure) if failure.is_missing_session() => self.try_write(records).await,
             written => written,
         };
-        written.map_err(|failure| failure.into_error(None))
+        match written {
+            Ok(verdicts) => Ok(verdicts),
+            Err(failure) => Err(self.explain(failure).await),
+        }
     }
 
     async fn abandon_silent(&self, since: Timestamp) -> Result<u64, StoreError> {
@@ -87,7 +97,7 @@ impl Store for PostgresStore {
             let client = self.writers.get().await?;
             within(client, async |client| Ok(sessions::abandon(since).query(client).await?)).await
         };
-        let abandoned = abandoned.await.map_err(|failure: Failure| failure.into_error(None))?;
+        let abandoned = abandoned.await.map_err(Failure::into_error)?;
         Ok(abandoned.len() as u64)
     }
 }

@@ -4,6 +4,7 @@ use deadpool_postgres::PoolError;
 use tokio_postgres::error::{DbError, SqlState};
 
 use crate::error::ReadError;
+use crate::store::postgres::schema::Difference;
 use crate::store::postgres::sqlstate::class_of;
 use crate::store::{Class, StoreError};
 
@@ -59,19 +60,25 @@ impl Failure {
             && !ROLE_IS_TURNED_AWAY.iter().any(|group| code.starts_with(group))
     }
 
-    /// Whether it is about this column.
-    pub(super) fn concerns(&self, table: &str, column: Option<&str>) -> bool {
-        let constraint =
-            || self.constraint.as_deref().zip(column).is_some_and(|(name, column)| name.contains(column));
-        self.table.as_deref() == Some(table) && (self.column.as_deref() == column || constraint())
+    /// Whether a table is not as the statement takes it to be.
+    pub(super) fn is_about_the_schema(&self) -> bool {
+        // Undefined columns, tables, types and keys, and a schema that is not there.
+        let code = self.code.as_ref().map_or("", SqlState::code);
+        code.starts_with("42") && code != "42501" || code == "3F000"
     }
 
-    /// As the writer's answer, in these words where the schema explains it.
-    pub(super) fn into_error(self, explained: Option<String>) -> StoreError {
-        match explained {
-            Some(message) => StoreError { class: Class::Systemic, message },
-            None => StoreError { class: self.class, message: self.message },
-        }
+    /// Whether this difference is why a row was refused.
+    pub(super) fn concerns(&self, difference: &Difference) -> bool {
+        let same_table = self.table.as_deref() == difference.table;
+        let same_column = self.column.is_some() && self.column == difference.column;
+        // A constraint names no column; what mends the difference names the constraint.
+        let same_constraint = self.constraint.as_deref().is_some_and(|name| difference.mend.contains(name));
+        same_table && (same_column || same_constraint)
+    }
+
+    /// As the writer's answer.
+    pub(super) fn into_error(self) -> StoreError {
+        StoreError { class: self.class, message: self.message }
     }
 }
 

@@ -35,6 +35,11 @@ pub struct Difference {
 }
 
 impl Difference {
+    /// Whether it is about the tables themselves, not about who may use them or how fast.
+    pub(super) fn is_structural(&self) -> bool {
+        self.column.is_some() || self.mend.contains("CREATE TABLE")
+    }
+
     fn of_database(problem: String, mend: String) -> Self {
         Self { table: None, column: None, problem, mend }
     }

@@ -2,6 +2,7 @@
 //! database is.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use futures_util::future::maybe_done;
 use futures_util::poll;
@@ -205,12 +206,13 @@ async fn restore_sessions<'r>(
     let mut sessions: HashMap<Uuid, Option<DeadReason>> = HashMap::new();
     for placed in homeless {
         let session_id = placed.stamped.message.session_id;
-        if !sessions.contains_key(&session_id) {
-            sessions.insert(session_id, restore_session(client, placed).await?);
-        }
-        match sessions.get(&session_id).cloned().flatten() {
+        let outcome = match sessions.entry(session_id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(first) => first.insert(restore_session(client, placed).await?),
+        };
+        match outcome {
             None => again.take_message(placed),
-            Some(reason) => verdicts[placed.place] = Verdict::Dead(reason),
+            Some(reason) => verdicts[placed.place] = Verdict::Dead(reason.clone()),
         }
     }
     Ok(again)
