@@ -7,3 +7,4 @@ mod supabase;
 mod pgbouncer;
 mod killed;
 mod proxy;
+mod support;
