@@ -7,7 +7,7 @@ use talktrack::record::{Body, Record};
 use talktrack::store::sqlite::{DeadLetter, Replayed, SqliteReader};
 use talktrack::store::{Class, MessageRow, Read as _};
 use talktrack::testing::Setup;
-use talktrack::{Books, DATABASE_FILE, Message, NotDurable, Options, Reason, Tracker};
+use talktrack::{Books, DATABASE_FILE, Message, NotDurable, Options, Reason, Receipt, Tracker};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -56,12 +56,11 @@ async fn start(tracker: &Tracker) {
 }
 
 /// Replays a letter until it is durable again, and leaves the old one where it is.
-async fn replay(tracker: &Tracker, letter: &DeadLetter) -> Seq {
+async fn replay(tracker: &Tracker, letter: &DeadLetter) -> Receipt {
     let record = letter.clone().intact().expect("a whole record");
     let receipt = tracker.replay(record).expect("the record is accepted");
-    let seq = receipt.seq();
-    within(receipt).await.expect("durable again");
-    seq
+    within(receipt.clone()).await.expect("durable again");
+    receipt
 }
 
 async fn take_out(tracker: &Tracker, letters: &[Seq]) -> Vec<Seq> {
@@ -142,15 +141,15 @@ async fn a_letter_whose_cause_is_still_there_becomes_a_new_letter() {
     with_each_store(async |dir, setup| {
         let tracker = open(setup);
         let before = lay_aside(dir, &tracker, &["nobody's"]).await.remove(0);
-        let seq = replay(&tracker, &before).await;
+        let receipt = replay(&tracker, &before).await;
         take_out(&tracker, &[before.seq]).await;
         within(tracker.flush_to_store()).await.unwrap();
         let after = letters(dir).await;
         assert_eq!(after.len(), 1);
-        assert_eq!((after[0].seq, after[0].message_id), (seq, before.message_id));
+        assert_eq!((after[0].seq, after[0].message_id), (receipt.seq(), before.message_id));
         let body = |letter: &DeadLetter| letter.record.as_ref().unwrap().body.clone();
         assert_eq!(body(&after[0]), body(&before), "whole");
-        let replayed = within(reader(dir).replayed(seq, before.message_id)).await.unwrap();
+        let replayed = within(reader(dir).replayed(&receipt)).await.unwrap();
         assert_eq!(replayed, Replayed::DeadAgain(Box::new(after[0].clone())));
         assert_books(dir, &tracker, 2, 2, 1).await;
     })
@@ -243,17 +242,19 @@ async fn a_replayed_letter_waits_for_a_store_that_is_away() {
     start(&tracker).await;
     within(tracker.flush_to_store()).await.unwrap();
     store.fail_when(|_| Some(store_error(Class::Transient, "away")));
-    let seq = replay(&tracker, &letter).await;
+    let receipt = replay(&tracker, &letter).await;
+    let again = replay(&tracker, &letter).await;
     take_out(&tracker, &[letter.seq]).await;
-    let whereabouts = async |seq| within(reader(&dir).replayed(seq, letter.message_id)).await.unwrap();
-    assert_eq!(whereabouts(seq).await, Replayed::OnItsWay);
-    assert_eq!(whereabouts(7).await, Replayed::OnItsWay, "the same message waits already");
-    assert_books(&dir, &tracker, 2, 1, 1).await;
+    let whereabouts = async |receipt| within(reader(&dir).replayed(receipt)).await.unwrap();
+    assert_eq!(whereabouts(&receipt).await, Replayed::OnItsWay);
+    assert_eq!(whereabouts(&again).await, Replayed::OnItsWay, "the same message waits already");
+    assert_books(&dir, &tracker, 3, 1, 1).await;
     assert_eq!(tracker.health().books.pending(), 1);
     store.mend();
     assert_eq!(contents(&tracker).await, ["later"]);
-    assert_eq!(whereabouts(seq).await, Replayed::Stored);
-    assert_books(&dir, &tracker, 2, 1, 1).await;
+    assert_eq!(whereabouts(&receipt).await, Replayed::Stored);
+    assert_eq!(whereabouts(&again).await, Replayed::Stored);
+    assert_books(&dir, &tracker, 3, 1, 1).await;
 }
 
 #[tokio::test]

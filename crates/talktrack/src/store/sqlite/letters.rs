@@ -6,6 +6,7 @@ use uuid::Uuid;
 use crate::clock::{Seq, Timestamp};
 use crate::database::{UuidText, column, column_or_null, parse_time, parse_uuid};
 use crate::error::ReadError;
+use crate::receipt::Receipt;
 use crate::record::{DeadReason, Record};
 use crate::store::sqlite::SqliteReader;
 
@@ -86,14 +87,15 @@ impl SqliteReader {
         .await
     }
 
-    /// What became of what [`Tracker::replay`](crate::Tracker::replay) has accepted as `seq`, now that it is durable.
+    /// What became of what [`Tracker::replay`](crate::Tracker::replay) gave this receipt for, now that it is durable.
     ///
     /// # Errors
     /// Where SQLite cannot read the file.
-    pub async fn replayed(&self, seq: Seq, message_id: Option<Uuid>) -> Result<Replayed, ReadError> {
+    pub async fn replayed(&self, receipt: &Receipt) -> Result<Replayed, ReadError> {
+        let (seq, id) = (receipt.seq(), receipt.id());
         self.ask(move |connection| {
             // In this order: what is no longer in the journal is where it will stay.
-            if waits(connection, seq, message_id)? {
+            if waits(connection, seq, id)? {
                 return Ok(Replayed::OnItsWay);
             }
             Ok(letter(connection, seq)?.map_or(Replayed::Stored, |letter| Replayed::DeadAgain(letter.into())))
@@ -103,11 +105,9 @@ impl SqliteReader {
 }
 
 /// Whether the record waits for the remote store, or the same message does.
-fn waits(connection: &Connection, seq: Seq, message_id: Option<Uuid>) -> rusqlite::Result<bool> {
+fn waits(connection: &Connection, seq: Seq, id: Uuid) -> rusqlite::Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM journal WHERE seq = ?1 OR message_id = ?2)";
-    let message_id = message_id.map(UuidText::new);
-    let message_id = message_id.as_ref().map(UuidText::as_str);
-    connection.prepare_cached(sql)?.query_row(params![seq, message_id], |row| row.get(0))
+    connection.prepare_cached(sql)?.query_row(params![seq, UuidText::new(id).as_str()], |row| row.get(0))
 }
 
 fn letter(connection: &Connection, seq: Seq) -> rusqlite::Result<Option<DeadLetter>> {
