@@ -16,12 +16,12 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, timeout};
 
-use self::control::Control;
 use crate::config::Config;
 use crate::error::Failure;
 use crate::router::router;
 use crate::state::AppState;
 use crate::telemetry::Telemetry;
+use control::Control;
 
 /// The file in the data directory that tells the address really bound.
 const LISTEN_FILE: &str = "listen";

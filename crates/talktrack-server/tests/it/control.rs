@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
-use crate::harness::{Client, Home, within};
+use crate::harness::{Client, Home, until, within};
 
 async fn connect(home: &Home) -> UnixStream {
     within("the control socket answers", UnixStream::connect(home.data_dir().join("control"))).await.unwrap()
@@ -56,7 +56,6 @@ async fn what_is_no_request_gets_an_error_and_the_next_one_its_answer() {
     let server = home.serve(&[]).await;
     let mut client = Client::new(&server).await;
     let many = json!({"replay": (0..101).collect::<Vec<_>>()}).to_string() + "\n";
-    let no_end = vec![b'x'; 1 << 20];
     for (said, part) in [
         (&b"garbage\n"[..], "not a request"),
         (b"\xff\xfe\x00\n", "not a request"),
@@ -72,10 +71,8 @@ async fn what_is_no_request_gets_an_error_and_the_next_one_its_answer() {
         let answer = read_answer(stream).await;
         assert!(answer["error"].as_str().is_some_and(|error| error.contains(part)), "{part}: {answer}");
     }
-    let mut stream = connect(&home).await;
-    let _ = within("the server has heard enough", stream.write_all(&no_end)).await;
-    let mut rest = Vec::new();
-    let _ = within("the connection ends", stream.read_to_end(&mut rest)).await;
+    let endless = answer(&home, &vec![b'x'; 1 << 20]).await;
+    assert_eq!(endless["error"], "longer than 8192 bytes");
     assert_eq!(answer(&home, b"{\"replay\":[]}\n").await, json!({"outcomes": []}));
     client.say("nobody else notices").await;
     home.verify().await;
@@ -100,14 +97,12 @@ async fn people_who_say_nothing_are_sent_away_and_the_next_one_is_heard() {
 #[tokio::test]
 async fn a_data_directory_may_lie_deeper_than_a_sockets_path_is_long() {
     let home = Home::new();
-    let deep = home.path(&["deep"; 40].join("/"));
-    let deep = deep.to_str().unwrap();
-    let _server = home.serve(&["--log-level", "info"]).await;
+    let path = home.path(&["deep"; 40].join("/"));
+    let (deep, socket) = (path.to_str().unwrap(), path.join("control"));
     let mut command = home.command(&["serve", "--listen", "127.0.0.1:0", "--data-dir", deep]);
     command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-    let _deep_server = command.spawn().unwrap();
-    let socket = home.path(&["deep"; 40].join("/")).join("control");
-    crate::harness::until("the socket is there", || socket.exists().then_some(())).await;
+    let _server = command.spawn().unwrap();
+    until("the socket is there", || socket.exists().then_some(())).await;
     let output = home.run(&["dead-letters", "drop", "1", "--json", "--data-dir", deep]).await;
     assert_eq!(output.json()["outcome"], "not_there", "{output:?}");
 }

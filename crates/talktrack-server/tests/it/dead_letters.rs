@@ -203,7 +203,7 @@ async fn a_server_killed_between_the_two_steps_leaves_the_letter_and_the_message
     database.execute("DROP TRIGGER keep");
     home.verify().await;
     let server = home.serve(&[]).await;
-    assert_eq!(listed(&home).await.iter().map(seq).collect::<Vec<_>>(), [letter.clone()]);
+    assert_eq!(listed(&home).await.iter().map(seq).collect::<Vec<_>>(), std::slice::from_ref(&letter));
     home.verify().await;
     let output = dead_letters(&home, &["replay", &letter]).await.succeeded();
     assert_eq!(output.stdout.trim(), format!("{letter}: stored"));

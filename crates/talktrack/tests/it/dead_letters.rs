@@ -94,7 +94,7 @@ async fn a_letter_whose_cause_is_mended_reaches_the_store_and_leaves_the_dead_le
         start(&tracker).await;
         let seqs: Vec<_> = letters.iter().map(|letter| letter.seq).collect();
         for letter in &letters {
-            replay(&tracker, letter).await;
+            drop(replay(&tracker, letter).await);
         }
         assert_eq!(take_out(&tracker, &seqs).await, seqs);
         let rows = rows(&tracker).await;
@@ -120,13 +120,13 @@ async fn a_letter_replayed_twice_is_stored_once() {
         let tracker = open(setup);
         let letters = lay_aside(dir, &tracker, &["once"]).await;
         start(&tracker).await;
-        replay(&tracker, &letters[0]).await;
+        drop(replay(&tracker, &letters[0]).await);
         // As after a crash between the two steps: the message is stored, and the letter is still there.
         within(tracker.flush_to_store()).await.unwrap();
         drop(tracker);
         let tracker = open(setup);
         assert_books(dir, &tracker, 2, 1, 0).await;
-        replay(&tracker, &letters[0]).await;
+        drop(replay(&tracker, &letters[0]).await);
         assert_eq!(take_out(&tracker, &[letters[0].seq]).await.len(), 1);
         assert_eq!(contents(&tracker).await, ["once"]);
         assert_books(dir, &tracker, 3, 1, 1).await;
@@ -224,7 +224,7 @@ async fn a_whole_session_that_died_comes_back_in_its_order() {
     assert_eq!(messages, [false, true, false, false]);
     assert!(letters.iter().all(|letter| letter.session_id == Some(SESSION)));
     for letter in &letters {
-        replay(&tracker, letter).await;
+        drop(replay(&tracker, letter).await);
     }
     take_out(&tracker, &letters.iter().map(|letter| letter.seq).collect::<Vec<_>>()).await;
     assert_eq!(contents(&tracker).await, ["hello"]);
