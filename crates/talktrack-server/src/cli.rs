@@ -34,6 +34,8 @@ enum Command {
     Show(command::show::Args),
     /// Follow what is being said
     Tail(command::tail::Args),
+    /// Look at what the store would not take, bring it back, or let it go
+    DeadLetters(command::dead_letters::Args),
     /// Audit the books: counts against rows, journal, dead letters
     Verify(command::verify::Args),
 }
@@ -70,6 +72,7 @@ fn run(command: Command) -> Outcome {
             Command::Sessions(args) => command::sessions::run(args).await,
             Command::Show(args) => command::show::run(args).await,
             Command::Tail(args) => command::tail::run(args).await,
+            Command::DeadLetters(args) => command::dead_letters::run(args).await,
             Command::Verify(args) => command::verify::run(args).await,
         }
     });

@@ -8,6 +8,7 @@ pub(crate) mod export;
 pub(crate) mod sessions;
 pub(crate) mod tail;
 pub(crate) mod show;
+pub(crate) mod dead_letters;
 pub(crate) mod verify;
 mod looking;
 

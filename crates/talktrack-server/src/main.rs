@@ -9,6 +9,7 @@ mod socket;
 mod jsonl;
 mod wire;
 mod api;
+mod letters;
 mod output;
 mod table;
 

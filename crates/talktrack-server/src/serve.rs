@@ -2,6 +2,7 @@
 //! answer. A second signal cuts it short.
 
 mod accept;
+mod control;
 mod linger;
 
 use std::fs;
@@ -20,6 +21,7 @@ use crate::error::Failure;
 use crate::router::router;
 use crate::state::AppState;
 use crate::telemetry::Telemetry;
+use control::Control;
 
 /// The file in the data directory that tells the address really bound.
 const LISTEN_FILE: &str = "listen";
@@ -46,6 +48,7 @@ pub(crate) async fn serve(config: Config) -> Result<ExitCode, Failure> {
     let (listener, address) = bind(config.listen).await?;
     let state = AppState::new(tracker, config, telemetry.metrics());
     let accepting = tokio::spawn(accept::accept(listener, router(state.clone())));
+    let control = Control::start(&state);
     listen_file.write(address)?;
     let (version, data_dir) = (env!("CARGO_PKG_VERSION"), state.config().data_dir.display());
     tracing::info!("talktrack {version} listening on http://{address} (data in {data_dir})");
@@ -56,6 +59,8 @@ pub(crate) async fn serve(config: Config) -> Result<ExitCode, Failure> {
         signals.next().await;
         std::process::exit(INTERRUPTED);
     });
+    // Before the data directory is free: the next server's socket has the same name.
+    drop(control);
     let stopped = stop(&state).await;
     accepting.abort();
     Ok(stopped)

@@ -93,6 +93,25 @@ pub(crate) fn safe(text: &str) -> Cow<'_, str> {
     visible.into()
 }
 
+/// JSON that stays on its line and is safe on a terminal, and still says the same.
+pub(crate) fn safe_json(json: &str) -> Cow<'_, str> {
+    let harms = |character: char| character == '\n' || is_unsafe(character);
+    if !json.contains(harms) {
+        return json.into();
+    }
+    let mut visible = String::with_capacity(json.len() + 16);
+    for character in json.chars() {
+        match character {
+            // Not in a string, where it would be escaped, but between two values.
+            '\t' | '\r' | '\n' => visible.push(' '),
+            // Writing into a string cannot fail. No unsafe character needs more than four digits.
+            harmful if harms(harmful) => drop(write!(visible, "\\u{:04x}", u32::from(harmful))),
+            harmless => visible.push(harmless),
+        }
+    }
+    visible.into()
+}
+
 /// The same on one line.
 pub(crate) fn safe_line(text: &str) -> Cow<'_, str> {
     match safe(text) {
@@ -112,6 +131,14 @@ fn is_unsafe(character: char) -> bool {
         | '\u{202a}'..='\u{202e}'
         | '\u{2066}'..='\u{2069}' => true,
         _ => character.is_control(),
+    }
+}
+
+/// The text, or as much of its beginning as fits.
+pub(crate) fn cut(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
+        None => text.to_owned(),
+        Some(_) => text.chars().take(characters.saturating_sub(1)).chain(['…']).collect(),
     }
 }
 
@@ -149,6 +176,20 @@ mod tests {
         assert_eq!(safe("\x1b]0;pwned\x07\x1b[2J"), "\\u{1b}]0;pwned\\u{7}\\u{1b}[2J");
         assert_eq!(safe("a\tb\r\nc\u{9b}1m\u{202e}d"), "a    b\\r\nc\\u{9b}1m\\u{202e}d");
         assert_eq!(safe_line("a\nb"), "a\\nb");
+    }
+
+    #[test]
+    fn json_is_made_safe_and_says_the_same() {
+        let json = "{\"a\":\n[\"x\u{9b}\u{202e}\u{7f}ü\"]}";
+        let safe = safe_json(json);
+        assert_eq!(safe, r#"{"a": ["x\u009b\u202e\u007fü"]}"#);
+        let value = |json: &str| serde_json::from_str::<serde_json::Value>(json).unwrap();
+        assert_eq!(value(&safe), value(json));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_cut_with_a_mark() {
+        assert_eq!((cut("grüße", 5), cut("grüßen", 5)), ("grüße".to_owned(), "grüß…".to_owned()));
     }
 
     #[test]

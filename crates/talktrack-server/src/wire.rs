@@ -10,5 +10,5 @@ mod reference;
 
 pub(crate) use answer::{Ack, AckWriter, ServerFrame};
 pub(crate) use frame::{ClientFrame, Frame, SessionStartFrame};
-pub(crate) use line::{EndLine, MessageLine, StartLine};
+pub(crate) use line::{EndLine, MessageLine, RecordLine, StartLine};
 pub(crate) use reference::{FrameRef, INVALID_MESSAGE, WireError};

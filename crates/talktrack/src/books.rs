@@ -15,6 +15,9 @@ pub struct Books {
     pub stored: u64,
     /// Of these: laid aside because the store will never take them.
     pub dead_lettered: u64,
+    /// Of the letters these became: no longer there, because they were replayed or dropped. A replayed message that is
+    /// durable again was counted again above.
+    pub letters_taken_out: u64,
     /// Rows written for them in this file; revisions and repetitions write none.
     pub inserted: u64,
     /// Bytes of what waits in the journal.
@@ -25,6 +28,11 @@ impl Books {
     /// Acknowledged, and still on the way to the store.
     pub fn pending(&self) -> u64 {
         self.durable.saturating_sub(self.stored + self.dead_lettered)
+    }
+
+    /// Dead letters of messages that should be there.
+    pub fn letters(&self) -> u64 {
+        self.dead_lettered.saturating_sub(self.letters_taken_out)
     }
 
     /// Enters the store's answer for a message that waited in the journal.
@@ -60,6 +68,7 @@ pub(crate) struct Figures {
     pub(crate) durable: Counter,
     pub(crate) stored: Counter,
     pub(crate) dead_lettered: Counter,
+    pub(crate) letters_taken_out: Counter,
     pub(crate) queue_depth: Gauge,
     pub(crate) journal_pending: Gauge,
     pub(crate) journal_bytes: Gauge,
@@ -77,6 +86,7 @@ impl Figures {
             durable: counter!("talktrack_messages_durable_total"),
             stored: counter!("talktrack_messages_stored_total"),
             dead_lettered: counter!("talktrack_messages_dead_lettered_total"),
+            letters_taken_out: counter!("talktrack_dead_letters_taken_out_total"),
             queue_depth: gauge!("talktrack_queue_depth"),
             journal_pending: gauge!("talktrack_journal_pending"),
             journal_bytes: gauge!("talktrack_journal_bytes"),
@@ -94,6 +104,7 @@ impl Figures {
         self.durable.absolute(books.durable);
         self.stored.absolute(books.stored);
         self.dead_lettered.absolute(books.dead_lettered);
+        self.letters_taken_out.absolute(books.letters_taken_out);
         self.journal_pending.set(books.pending() as f64);
         self.journal_bytes.set(books.journal_bytes as f64);
     }

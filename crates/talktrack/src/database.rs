@@ -14,7 +14,10 @@ use crate::error::OpenError;
 pub const FILE_NAME: &str = "talktrack.db";
 
 /// Each file is applied once, in order; `PRAGMA user_version` says how many were.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/sqlite/0001_initial.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/sqlite/0001_initial.sql"),
+    include_str!("../migrations/sqlite/0002_letters_taken_out.sql"),
+];
 
 /// Pages (4 KiB) in the write-ahead log before a commit copies them into the database file. The default of 1,000
 /// checkpoints several times a second at 1,000 messages/s, and each one delays the acknowledgements behind it.

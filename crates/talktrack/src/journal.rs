@@ -24,6 +24,8 @@ use crate::record::{Body, Ended, Record, Verdict};
 use crate::retry::Backoff;
 use crate::store::{Store, sqlite};
 
+pub(crate) use aside::TakeOut;
+
 /// A record on its way into the journal, and who waits for its figures.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -49,6 +51,15 @@ pub(crate) struct Journal {
     outbox: Option<Outbox>,
     shared: Shared,
     backoff: Backoff,
+}
+
+/// What one transaction did.
+struct Written {
+    /// Of each entry, in order.
+    verdicts: Vec<Verdict>,
+    /// Of each chore, in order: the dead letters that were there.
+    taken_out: Vec<Vec<Seq>>,
+    books: Books,
 }
 
 impl Journal {
@@ -92,17 +103,19 @@ impl Journal {
         self.last_seq
     }
 
-    /// Makes the batch durable, however long that takes, and tells whoever waits. Leaves the batch empty. False where it had
-    /// to be given up because a stop can wait no longer.
-    pub(crate) fn commit(&mut self, batch: &mut Vec<Entry>) -> bool {
+    /// Makes the batch durable and does the chores, however long that takes, and tells whoever waits. Leaves both empty.
+    /// False where they had to be given up because a stop can wait no longer.
+    pub(crate) fn commit(&mut self, batch: &mut Vec<Entry>, chores: &mut Vec<TakeOut>) -> bool {
         let settled = self.outbox.as_ref().map(Outbox::take_settled).unwrap_or_default();
         let mut verdicts = Vec::new();
-        if !batch.is_empty() || !settled.is_empty() {
-            match self.write_until_it_holds(batch, &settled) {
-                Some(written) => verdicts = written,
-                None => return false,
-            }
+        if !batch.is_empty() || !settled.is_empty() || !chores.is_empty() {
+            let Some(written) = self.write_until_it_holds(batch, chores, &settled) else { return false };
+            verdicts = written.verdicts;
             self.announce(batch, &verdicts);
+            for (chore, taken_out) in chores.drain(..).zip(written.taken_out) {
+                // Whoever asked may be gone; it is done all the same.
+                let _ = chore.done.send(taken_out);
+            }
         }
         if let Some(outbox) = &mut self.outbox {
             outbox.feed(&self.connection, batch, &verdicts);
@@ -112,16 +125,21 @@ impl Journal {
     }
 
     /// Tries until the transaction holds. `None` where a stop can wait no longer.
-    fn write_until_it_holds(&mut self, batch: &[Entry], settled: &[(Seq, Verdict)]) -> Option<Vec<Verdict>> {
+    fn write_until_it_holds(
+        &mut self,
+        batch: &[Entry],
+        chores: &[TakeOut],
+        settled: &[(Seq, Verdict)],
+    ) -> Option<Written> {
         loop {
             let started = Instant::now();
-            match self.write(batch, settled) {
-                Ok((verdicts, books)) => {
-                    self.books = books;
+            match self.write(batch, chores, settled) {
+                Ok(written) => {
+                    self.books = written.books;
                     // Before the books: who sees there that nothing waits any more must find the claims fallen.
                     self.announce_settled(settled);
                     self.holds(batch.len(), started.elapsed());
-                    return Some(verdicts);
+                    return Some(written);
                 }
                 Err(error) => self.fails(&error),
             }
@@ -135,8 +153,9 @@ impl Journal {
     fn write(
         &mut self,
         batch: &[Entry],
+        chores: &[TakeOut],
         settled: &[(Seq, Verdict)],
-    ) -> rusqlite::Result<(Vec<Verdict>, Books)> {
+    ) -> rusqlite::Result<Written> {
         let tx = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let records = batch.iter().map(|entry| &entry.record);
         let mut books = self.books;
@@ -148,11 +167,13 @@ impl Journal {
             enter(&tx, &entry.record, verdict, &mut books)?;
         }
         outbox::settle(&tx, settled, &mut books)?;
+        let taken_out = chores.iter().map(|chore| chore.carry_out(&tx, &mut books));
+        let taken_out = taken_out.collect::<rusqlite::Result<_>>()?;
         let last_seq = batch.last().map_or(self.last_seq, |entry| entry.record.seq.max(self.last_seq));
         aside::write_books(&tx, &books, last_seq)?;
         tx.commit()?;
         self.last_seq = last_seq;
-        Ok((verdicts, books))
+        Ok(Written { verdicts, taken_out, books })
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a batch has at most some thousand records")]

@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use crate::books::Figures;
 use crate::clock::{Seq, Timestamp};
 use crate::error::Reason;
-use crate::journal::{Entry, Journal};
+use crate::journal::{Entry, Journal, TakeOut};
 use crate::receipt::Reply;
 use crate::record::{Body, Record};
 
@@ -43,6 +43,8 @@ struct State {
     sealed: VecDeque<Batch>,
     /// Empty batches whose memory serves again.
     spare: Vec<Vec<Entry>>,
+    /// What else the journal's thread is to write; each has somebody who waits for it.
+    chores: Vec<TakeOut>,
     entries: usize,
     bytes: usize,
     accepted_messages: u64,
@@ -102,6 +104,18 @@ impl Queue {
         self.arrived.notify_one();
     }
 
+    /// Asks the journal's thread for something else than a record, in its next transaction. Where it takes nothing more,
+    /// the chore is let go, and whoever waits for it learns it.
+    pub(crate) fn ask(&self, chore: TakeOut) {
+        let mut state = self.state.lock();
+        if !state.closed {
+            state.chores.push(chore);
+            state.nudged = true;
+        }
+        drop(state);
+        self.arrived.notify_one();
+    }
+
     /// Nothing more comes in; what waits is still written.
     pub(crate) fn close(&self) {
         self.state.lock().closed = true;
@@ -111,11 +125,11 @@ impl Queue {
     /// The journal's thread: brings every batch into the journal until the queue is closed and empty, or the journal had
     /// to give a batch up: nothing after it may be called durable.
     pub(crate) fn run(&self, mut journal: Journal, figures: &Figures) {
-        let mut batch = Vec::new();
+        let (mut batch, mut chores) = (Vec::new(), Vec::new());
         // Once without a batch: what an earlier run left in the journal need not wait for the first message.
-        let mut going_on = journal.commit(&mut batch);
-        while going_on && self.next(&mut batch, figures) {
-            going_on = journal.commit(&mut batch);
+        let mut going_on = journal.commit(&mut batch, &mut chores);
+        while going_on && self.next(&mut batch, &mut chores, figures) {
+            going_on = journal.commit(&mut batch, &mut chores);
         }
         self.abandon();
     }
@@ -129,8 +143,9 @@ impl Queue {
         drop(left);
     }
 
-    /// Waits for a batch, or a nudge, and swaps it for the emptied one. False when the queue is closed and empty.
-    fn next(&self, batch: &mut Vec<Entry>, figures: &Figures) -> bool {
+    /// Waits for a batch, a chore or a nudge, and swaps what there is for what was emptied. False when the queue is closed
+    /// and empty.
+    fn next(&self, batch: &mut Vec<Entry>, chores: &mut Vec<TakeOut>, figures: &Figures) -> bool {
         let mut state = self.state.lock();
         if batch.capacity() > 0 {
             state.spare.push(std::mem::take(batch));
@@ -143,6 +158,7 @@ impl Queue {
             self.arrived.wait(&mut state);
         }
         state.nudged = false;
+        std::mem::swap(chores, &mut state.chores);
         let taken = state.take();
         figures.accepted.absolute(state.accepted_messages);
         let waiting = u32::try_from(state.entries).unwrap_or(u32::MAX);

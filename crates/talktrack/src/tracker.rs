@@ -1,6 +1,7 @@
 //! The tracker: the door. Checks what comes in, stamps it with what it knows of the session, and puts it in the queue.
 
 mod sessions;
+mod letters;
 mod life;
 
 use std::sync::Arc;

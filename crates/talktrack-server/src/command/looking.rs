@@ -14,6 +14,9 @@ const SHORTEST_PREFIX: usize = 8;
 /// More sessions than this with the same beginning need not be told apart.
 const MOST_NAMED: usize = 100;
 
+/// So much of an id tells sessions apart even where they were made in the same moment (a UUIDv7 begins with its time).
+pub(super) const SHORT_ID: usize = 18;
+
 /// Rows asked for at once: enough to be quick, few enough to keep memory flat.
 pub(super) const PAGE: usize = 500;
 

@@ -7,7 +7,7 @@ use talktrack::store::{Read as _, SessionFilter, SessionRow};
 use uuid::Uuid;
 
 use super::Outcome;
-use super::looking::{self, HOW_TO_BEGIN, PAGE};
+use super::looking::{self, HOW_TO_BEGIN, PAGE, SHORT_ID};
 use crate::config::Place;
 use crate::error::Failure;
 use crate::output::{Output, Stop};
@@ -15,8 +15,6 @@ use crate::table::{self, View};
 
 /// The width of a row with whole ids.
 const WHOLE_ROW: usize = 122;
-/// So much of an id tells sessions apart even where they were made in the same moment (a UUIDv7 begins with its time).
-const SHORT_ID: usize = 18;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]

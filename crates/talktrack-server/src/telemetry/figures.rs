@@ -58,6 +58,10 @@ fn describe() {
         "talktrack_messages_dead_lettered_total",
         "Messages laid aside, which the store will never take"
     );
+    describe_counter!(
+        "talktrack_dead_letters_taken_out_total",
+        "Dead letters of messages that were replayed or dropped"
+    );
     describe_counter!(REFUSED, "Messages and frames refused, by reason");
     describe_counter!(
         "talktrack_store_retries_total",

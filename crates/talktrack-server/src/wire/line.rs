@@ -1,11 +1,51 @@
 //! Into a file, or from our own client: frames as they are written. What is not there, or is as always, is left out.
 
 use serde::Serialize;
+use talktrack::record::{Body, Record};
 use talktrack::store::{MessageRow, SessionRow};
 use talktrack::{JsonArray, JsonObject, Kind, Message, Role, Status, Timestamp};
 use uuid::Uuid;
 
 use super::reference::FrameRef;
+
+/// A frame for what was once accepted, as it was.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum RecordLine<'a> {
+    Start(StartLine<'a>),
+    Update(UpdateLine<'a>),
+    End(EndLine<'a>),
+    Message(Box<MessageLine<'a>>),
+}
+
+impl<'a> RecordLine<'a> {
+    pub(crate) fn of(record: &'a Record) -> Self {
+        match &record.body {
+            Body::Start(start) => Self::Start(StartLine {
+                session_id: start.session_id,
+                user_id: start.user_id,
+                external_id: start.external_id.as_deref(),
+                started_at: start.started_at,
+                metadata: start.metadata.as_ref(),
+            }),
+            Body::Update(update) => {
+                Self::Update(UpdateLine { session_id: update.session_id, metadata: &update.metadata })
+            }
+            Body::End(end) => Self::End(EndLine {
+                session_id: end.session_id,
+                reason: Some(&end.reason),
+                ended_at: end.ended_at,
+                status: (end.status == Status::Abandoned).then_some(end.status),
+            }),
+            Body::Message(stamped) => Self::Message(Box::new(MessageLine {
+                session_id: Some(stamped.message.session_id),
+                id: Some(stamped.id),
+                created_at: Some(stamped.created_at),
+                ..MessageLine::of_message(&stamped.message, None)
+            })),
+        }
+    }
+}
 
 /// A `message` frame.
 #[derive(Debug, Serialize)]
@@ -109,6 +149,14 @@ impl<'a> StartLine<'a> {
             metadata: row.metadata.as_ref(),
         }
     }
+}
+
+/// A `session.update` frame.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename = "session.update")]
+pub(crate) struct UpdateLine<'a> {
+    session_id: Uuid,
+    metadata: &'a JsonObject,
 }
 
 /// A `session.end` frame: the last line of a session that has ended.

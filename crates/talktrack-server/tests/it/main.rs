@@ -15,5 +15,7 @@ mod ops;
 mod logs;
 mod replay;
 mod commands;
+mod dead_letters;
+mod control;
 mod crash;
 mod layout;

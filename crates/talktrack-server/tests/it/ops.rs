@@ -63,6 +63,7 @@ async fn every_metric_is_there_and_the_books_balance() {
         "messages_durable_total",
         "messages_stored_total",
         "messages_dead_lettered_total",
+        "dead_letters_taken_out_total",
         "messages_refused_total",
         "queue_depth",
         "journal_pending",

@@ -1,10 +1,36 @@
 //! What the journal keeps beside the messages: the dead letters and the books.
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use tokio::sync::oneshot;
 
 use crate::books::Books;
 use crate::clock::{Clock, Seq, SystemClock};
 use crate::record::DeadReason;
+use crate::store::sqlite::{BOOKS_COLUMNS, books_row};
+
+/// Dead letters to be taken out: replayed and durable again, or given up. A chore for the journal's thread, which alone
+/// writes the file; it is done in the next transaction.
+#[derive(Debug)]
+pub(crate) struct TakeOut {
+    pub(crate) letters: Vec<Seq>,
+    /// Told which of them were there. Whoever asked may be gone.
+    pub(crate) done: oneshot::Sender<Vec<Seq>>,
+}
+
+impl TakeOut {
+    /// Takes the letters out and says which of them were there.
+    pub(super) fn carry_out(&self, tx: &Transaction<'_>, books: &mut Books) -> rusqlite::Result<Vec<Seq>> {
+        let sql = "DELETE FROM dead_letters WHERE seq = ?1 RETURNING message_id IS NOT NULL";
+        let mut delete = tx.prepare_cached(sql)?;
+        let mut taken_out = Vec::with_capacity(self.letters.len());
+        for seq in &self.letters {
+            let was_message = delete.query_row([seq], |row| row.get::<_, bool>(0)).optional()?;
+            books.letters_taken_out += u64::from(was_message == Some(true));
+            taken_out.extend(was_message.map(|_| *seq));
+        }
+        Ok(taken_out)
+    }
+}
 
 /// Keeps the text of a record that the store will never take, with the reason.
 pub(super) fn lay_aside(
@@ -32,30 +58,19 @@ pub(super) fn lay_aside(
 
 /// The books, and the highest `seq` they know of.
 pub(super) fn read_books(connection: &Connection) -> rusqlite::Result<(Books, Seq)> {
-    connection.query_row(
-        "SELECT durable, stored, dead_lettered, inserted, journal_bytes, last_seq FROM books",
-        [],
-        |row| {
-            let books = Books {
-                durable: row.get(0)?,
-                stored: row.get(1)?,
-                dead_lettered: row.get(2)?,
-                inserted: row.get(3)?,
-                journal_bytes: row.get(4)?,
-            };
-            Ok((books, row.get(5)?))
-        },
-    )
+    let sql = format!("SELECT {BOOKS_COLUMNS}, last_seq FROM books");
+    connection.query_row(&sql, [], |row| Ok((books_row(row)?, row.get("last_seq")?)))
 }
 
 pub(super) fn write_books(tx: &Transaction<'_>, books: &Books, last_seq: Seq) -> rusqlite::Result<()> {
-    let sql = "UPDATE books SET durable = ?1, stored = ?2, dead_lettered = ?3, inserted = ?4, journal_bytes = ?5, \
-               last_seq = ?6";
-    let Books { durable, stored, dead_lettered, inserted, journal_bytes } = *books;
+    let sql = "UPDATE books SET durable = ?1, stored = ?2, dead_lettered = ?3, letters_taken_out = ?4, inserted = ?5, \
+               journal_bytes = ?6, last_seq = ?7";
+    let Books { durable, stored, dead_lettered, letters_taken_out, inserted, journal_bytes } = *books;
     tx.prepare_cached(sql)?.execute(params![
         durable,
         stored,
         dead_lettered,
+        letters_taken_out,
         inserted,
         journal_bytes,
         last_seq

@@ -3,7 +3,10 @@
 mod write;
 mod sessions;
 mod read;
+mod letters;
 
+pub use letters::{DeadLetter, Replayed};
 pub use read::SqliteReader;
+pub(crate) use read::{BOOKS_COLUMNS, books_row};
 pub(crate) use sessions::abandon_open_sessions;
 pub(crate) use write::apply;

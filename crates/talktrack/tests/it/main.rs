@@ -11,6 +11,7 @@ mod lock;
 mod crash;
 mod outbox;
 mod poison;
+mod dead_letters;
 mod corruption;
 mod sessions;
 mod text;

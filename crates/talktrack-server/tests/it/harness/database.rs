@@ -108,6 +108,11 @@ impl Database {
         rows.map(Result::unwrap).collect()
     }
 
+    /// Changes something behind the server's back.
+    pub(crate) fn execute(&self, sql: &str) {
+        self.connection.execute_batch(sql).unwrap();
+    }
+
     /// Takes the write lock, as if the disk hung. Dropping the answer gives it back.
     pub(crate) fn block(&self) -> Connection {
         let blocker = connect(&self.path);

@@ -1,0 +1,81 @@
+//! `talktrack dead-letters`: what is durable and the store would not take. Looked at beside a running server; brought back
+//! or let go through it, or without it where none runs.
+
+mod list;
+mod show;
+mod settle;
+mod hands;
+
+use serde::Serialize;
+use talktrack::Timestamp;
+use talktrack::clock::Seq;
+use talktrack::store::sqlite::DeadLetter;
+use uuid::Uuid;
+
+use super::Outcome;
+use crate::wire::RecordLine;
+
+/// Said where there are none.
+const NONE: &str = "no dead letters";
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+#[command(arg_required_else_help = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// List them, the newest last
+    List(list::Args),
+    /// Show one, with its message as a line that `talktrack import` reads
+    Show(show::Args),
+    /// Bring them back on their way to the store
+    Replay(settle::ReplayArgs),
+    /// Forget them
+    Drop(settle::DropArgs),
+}
+
+/// Runs it.
+pub(crate) async fn run(args: Args) -> Outcome {
+    match args.action {
+        Action::List(args) => list::run(args).await,
+        Action::Show(args) => show::run(args).await,
+        Action::Replay(args) => settle::replay(args).await,
+        Action::Drop(args) => settle::forget(args).await,
+    }
+}
+
+/// A letter, for programs.
+#[derive(Debug, Serialize)]
+struct Sheet<'a> {
+    seq: Seq,
+    died_at: Timestamp,
+    session_id: Option<Uuid>,
+    message_id: Option<Uuid>,
+    reason: &'a str,
+    detail: Option<&'a str>,
+    /// What it is, as a line for `talktrack import`; null where it cannot be read.
+    frame: Option<RecordLine<'a>>,
+    /// What is left of it, where it cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+}
+
+impl<'a> Sheet<'a> {
+    fn of(letter: &'a DeadLetter) -> Self {
+        let record = letter.record.as_deref();
+        Self {
+            seq: letter.seq,
+            died_at: letter.died_at,
+            session_id: letter.session_id,
+            message_id: letter.message_id,
+            reason: &letter.reason,
+            detail: letter.detail.as_deref(),
+            frame: record.ok().map(RecordLine::of),
+            text: record.err().map(String::as_str),
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Whose hands write: ours where no server has the data directory, else the server's, asked through its control socket.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use talktrack::{OpenError, Tracker};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use crate::config::Config;
+use crate::error::Failure;
+use crate::letters::{Answer, ControlDir, Letters, Outcome, Request};
+
+/// Longer than a server takes to answer, whatever it answers.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// More than the outcomes of one request need.
+const MAX_ANSWER_BYTES: u64 = 16 << 20;
+
+pub(super) enum Hands {
+    Ours(Letters),
+    Servers {
+        data_dir: PathBuf,
+        /// Who has the data directory.
+        locked: String,
+    },
+}
+
+impl Hands {
+    pub(super) fn on(config: &Config) -> Result<Self, Failure> {
+        match Tracker::open(config.options()) {
+            Ok(tracker) => Ok(Self::Ours(Letters::of(tracker, &config.database_path())?)),
+            Err(locked @ OpenError::Locked { .. }) => {
+                Ok(Self::Servers { data_dir: config.data_dir.clone(), locked: locked.to_string() })
+            }
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    pub(super) async fn carry_out(&self, request: Request) -> Result<Vec<Outcome>, Failure> {
+        match self {
+            Self::Ours(letters) => letters.carry_out(request).await,
+            Self::Servers { data_dir, locked } => {
+                let connected = async { ControlDir::open(data_dir)?.connect().await };
+                let stream = connected.await.map_err(|error| {
+                    Failure::new(format_args!("{locked} (it does not answer on its control socket: {error})"))
+                })?;
+                ask(stream, &request).await
+            }
+        }
+    }
+
+    /// Lets go of the data directory. Whatever was accepted is durable by now; its threads are waited for.
+    pub(super) async fn let_go(self) -> Result<(), Failure> {
+        tokio::task::spawn_blocking(move || drop(self)).await.map_err(Failure::new)
+    }
+}
+
+async fn ask(stream: UnixStream, request: &Request) -> Result<Vec<Outcome>, Failure> {
+    let line = serde_json::to_string(request).map_err(Failure::new)? + "\n";
+    let answer = match timeout(PATIENCE, exchange(stream, &line)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    };
+    let unclear = |why: &dyn std::fmt::Display| {
+        let look = "`talktrack dead-letters list` shows what is left";
+        Failure::new(format_args!("the server gave no answer ({why}); {look}, and asking again does no harm"))
+    };
+    let answer = answer.map_err(|error| unclear(&error))?;
+    match serde_json::from_str(&answer).map_err(|error| unclear(&error))? {
+        Answer::Outcomes(outcomes) => Ok(outcomes),
+        Answer::Error(problem) => Err(Failure::new(format_args!("the server says: {problem}"))),
+    }
+}
+
+async fn exchange(mut stream: UnixStream, line: &str) -> io::Result<String> {
+    stream.write_all(line.as_bytes()).await?;
+    let mut answer = String::new();
+    BufReader::new(stream).take(MAX_ANSWER_BYTES).read_line(&mut answer).await?;
+    Ok(answer)
+}

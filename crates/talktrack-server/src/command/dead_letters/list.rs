@@ -1,0 +1,155 @@
+//! `talktrack dead-letters list`: one a line, the newest last.
+
+use std::process::ExitCode;
+
+use talktrack::record::Body;
+use talktrack::store::sqlite::{DeadLetter, SqliteReader};
+
+use super::{NONE, Sheet};
+use crate::command::Outcome;
+use crate::command::looking::{self, SHORT_ID};
+use crate::config::Place;
+use crate::error::Failure;
+use crate::letters::MOST_AT_ONCE;
+use crate::output::{Output, Stop};
+use crate::table::{self, View};
+
+/// The width of all but the detail, with ids that tell messages apart and without.
+const WHOLE_FRONT: usize = 117;
+const SHORT_FRONT: usize = 69;
+/// A detail narrower than this says nothing.
+const NARROWEST_DETAIL: usize = 11;
+/// So much of a session's id is in the log, too.
+const SHORTEST_ID: usize = 8;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// At most so many, the newest
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    limit: usize,
+    /// For programs: one JSON object a line, with the message
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+pub(super) async fn run(args: Args) -> Outcome {
+    list(args).await.map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
+}
+
+async fn list(args: Args) -> Result<(), Stop> {
+    let reader = looking::open(&args.place)?;
+    let seqs = reader.dead_letter_seqs().await?;
+    let newest = &seqs[seqs.len().saturating_sub(args.limit)..];
+    let (mut output, view) = (Output::stdout(), View::of_stdout());
+    let mut table = heads(view);
+    for page in newest.chunks(MOST_AT_ONCE) {
+        for letter in letters(&reader, page).await? {
+            if args.json {
+                output.json(&Sheet::of(&letter))?;
+            } else {
+                table.add_row(cells(&letter, view));
+            }
+        }
+    }
+    if !args.json && !newest.is_empty() {
+        output.line(&table.trim_fmt())?;
+    }
+    output.flush()?;
+    remark(seqs.len(), &args);
+    Ok(())
+}
+
+/// The letters from the first to the last of these; some may be gone meanwhile.
+async fn letters(reader: &SqliteReader, seqs: &[i64]) -> Result<Vec<DeadLetter>, Failure> {
+    let (Some(first), Some(last)) = (seqs.first(), seqs.last()) else { return Ok(Vec::new()) };
+    let mut letters = reader.dead_letters(Some(first - 1), seqs.len()).await?;
+    letters.retain(|letter| letter.seq <= *last);
+    Ok(letters)
+}
+
+fn remark(all: usize, args: &Args) {
+    if args.json {
+        return;
+    }
+    if all == 0 {
+        eprintln!("{NONE}");
+    } else if all > args.limit {
+        eprintln!("there are {} older ones; --limit shows them", all - args.limit);
+    }
+}
+
+fn heads(view: View) -> comfy_table::Table {
+    let mut heads = vec!["letter", "died", "session", "message", "reason", "detail"];
+    if !view.fits(WHOLE_FRONT + NARROWEST_DETAIL) {
+        heads.retain(|head| *head != "message");
+    }
+    table::table(view, &heads)
+}
+
+fn cells(letter: &DeadLetter, view: View) -> Vec<String> {
+    let whole = view.fits(WHOLE_FRONT + NARROWEST_DETAIL);
+    let mut session = letter.session_id.map_or_else(|| "-".into(), |id| id.to_string());
+    session.truncate(if whole { SHORT_ID } else { SHORTEST_ID });
+    let mut cells = vec![letter.seq.to_string(), table::moment(letter.died_at), session];
+    if whole {
+        cells.push(letter.message_id.map_or_else(|| kind(letter).to_owned(), |id| id.to_string()));
+    }
+    cells.push(table::safe_line(&letter.reason).into_owned());
+    let front = if whole { WHOLE_FRONT } else { SHORT_FRONT };
+    let room = view.columns.map(|columns| columns.saturating_sub(front).max(NARROWEST_DETAIL));
+    let detail = table::safe_line(letter.detail.as_deref().unwrap_or_default());
+    cells.push(room.map_or_else(|| detail.to_string(), |room| table::cut(&detail, room)));
+    cells
+}
+
+/// What it is, where it is no message.
+fn kind(letter: &DeadLetter) -> &'static str {
+    match letter.record.as_ref().map(|record| &record.body) {
+        Ok(Body::Start(_)) => "(start of a session)",
+        Ok(Body::Update(_)) => "(update of a session)",
+        Ok(Body::End(_)) => "(end of a session)",
+        Ok(Body::Message(_)) => "(message)",
+        Err(_) => "(unreadable)",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(columns: usize, detail: &str) -> String {
+        let letter = DeadLetter {
+            seq: 1_795_000_000_000_000,
+            session_id: Some(uuid::Uuid::from_u128(0xfda8_6359 << 96)),
+            message_id: Some(uuid::Uuid::from_u128(7)),
+            reason: "unknown_session".into(),
+            detail: Some(detail.into()),
+            died_at: "2026-11-23T08:00:00Z".parse().unwrap(),
+            record: Err(String::new()),
+        };
+        let view = View { columns: Some(columns), colour: false };
+        let mut table = heads(view);
+        table.add_row(cells(&letter, view));
+        let text = table.trim_fmt();
+        let (_, row) = text.split_once('\n').unwrap();
+        row.to_owned()
+    }
+
+    #[test]
+    fn a_letter_takes_one_line_however_long_its_detail_and_narrow_the_terminal() {
+        let narrow = row(80, &"why ".repeat(100));
+        assert_eq!(
+            narrow, "1795000000000000  2026-11-23T08:00:00Z  fda86359  unknown_session  why why wh…",
+            "{narrow}"
+        );
+        let wide = row(140, "not this one");
+        assert!(
+            wide.contains("00000000-0000-0000-0000-000000000007  unknown_session  not this one"),
+            "{wide}"
+        );
+        assert!(!wide.contains('\n'), "{wide}");
+    }
+}

@@ -1,0 +1,134 @@
+//! `talktrack dead-letters replay` and `drop`: letters leave, back on their way to the store or for ever.
+
+use std::process::ExitCode;
+
+use talktrack::clock::Seq;
+
+use super::NONE;
+use super::hands::Hands;
+use crate::command::{self, looking};
+use crate::config::Place;
+use crate::error::Failure;
+use crate::letters::{Fate, MOST_AT_ONCE, Outcome, Request};
+use crate::output::{Output, Stop};
+use crate::table;
+
+/// Arguments of `replay`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "A letter leaves once its message is durable again. Where the store refuses it again, it becomes a new letter. \
+    Replaying something twice does no harm."
+)]
+pub(crate) struct ReplayArgs {
+    #[command(flatten)]
+    chosen: Chosen,
+}
+
+/// Arguments of `drop`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DropArgs {
+    #[command(flatten)]
+    chosen: Chosen,
+    /// With --all: yes, forget them all
+    #[arg(long, requires = "all")]
+    yes: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct Chosen {
+    /// Letters, as `talktrack dead-letters list` calls them
+    #[arg(value_name = "SEQ", required_unless_present = "all", conflicts_with = "all")]
+    seqs: Vec<Seq>,
+    /// All that are there now
+    #[arg(long)]
+    all: bool,
+    /// For programs: one JSON object a letter
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+pub(super) async fn replay(args: ReplayArgs) -> command::Outcome {
+    settle(&args.chosen, Request::Replay).await
+}
+
+pub(super) async fn forget(args: DropArgs) -> command::Outcome {
+    if args.chosen.all && !args.yes {
+        let reader = looking::open(&args.chosen.place)?;
+        let count = reader.dead_letter_seqs().await?.len();
+        return Err(Failure::usage(format_args!(
+            "drop --all forgets {count} dead letters for ever; add --yes if that is meant"
+        )));
+    }
+    settle(&args.chosen, Request::Drop).await
+}
+
+async fn settle(chosen: &Chosen, request: fn(Vec<Seq>) -> Request) -> command::Outcome {
+    let seqs = chosen.seqs().await?;
+    if seqs.is_empty() {
+        eprintln!("{NONE}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let hands = Hands::on(&chosen.place.load()?)?;
+    let mut all_good = true;
+    let mut output = Output::stdout();
+    for some in seqs.chunks(MOST_AT_ONCE) {
+        for outcome in hands.carry_out(request(some.to_vec())).await? {
+            all_good &= outcome.fate.is_good();
+            tell(&outcome, chosen.json, &mut output).or_else(ignore_reader_gone)?;
+        }
+        output.flush().or_else(ignore_reader_gone)?;
+    }
+    hands.let_go().await?;
+    Ok(if all_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Chosen {
+    /// The letters meant, oldest first: a session's start comes before what was said in it.
+    async fn seqs(&self) -> Result<Vec<Seq>, Failure> {
+        let reader = looking::open(&self.place)?;
+        if self.all {
+            return Ok(reader.dead_letter_seqs().await?);
+        }
+        let mut seqs = self.seqs.clone();
+        seqs.sort_unstable();
+        seqs.dedup();
+        Ok(seqs)
+    }
+}
+
+/// What is done goes to standard output, what could not be done to standard error.
+fn tell(outcome: &Outcome, json: bool, output: &mut Output) -> Result<(), Stop> {
+    let line = format!("{}: {}", outcome.seq, table::safe_line(&in_words(&outcome.fate)));
+    if !outcome.fate.is_good() {
+        eprintln!("{line}");
+    }
+    match json {
+        true => output.json(outcome),
+        false if outcome.fate.is_good() => output.line(&line),
+        false => Ok(()),
+    }
+}
+
+fn in_words(fate: &Fate) -> String {
+    match fate {
+        Fate::Stored => "stored".into(),
+        Fate::OnItsWay => "durable again; on its way to the store".into(),
+        Fate::DeadAgain { letter, reason, detail } => {
+            let detail = detail.as_ref().map_or_else(String::new, |detail| format!(" ({detail})"));
+            format!("refused again, and now the dead letter {letter}: {reason}{detail}")
+        }
+        Fate::Dropped => "dropped".into(),
+        Fate::Stays { why } => format!("stays a dead letter: {why}"),
+        Fate::NotThere => "there is no such dead letter".into(),
+    }
+}
+
+/// The work goes on although nobody reads on.
+fn ignore_reader_gone(stop: Stop) -> Result<(), Failure> {
+    match stop {
+        Stop::ReaderGone => Ok(()),
+        Stop::Failed(failure) => Err(failure),
+    }
+}

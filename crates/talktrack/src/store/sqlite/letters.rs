@@ -1,0 +1,130 @@
+//! The dead letters, from the file: what the store would not take, and why.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use uuid::Uuid;
+
+use crate::clock::{Seq, Timestamp};
+use crate::database::{UuidText, column, column_or_null, parse_time, parse_uuid};
+use crate::error::ReadError;
+use crate::receipt::Receipt;
+use crate::record::{DeadReason, Record};
+use crate::store::sqlite::SqliteReader;
+
+const LETTER_COLUMNS: &str = "seq, session_id, message_id, reason, detail, died_at, body";
+
+/// Something durable that the store would not take.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeadLetter {
+    /// Its place in the order of acceptance: what it is called by.
+    pub seq: Seq,
+    /// The session it belongs to; `None` where its bytes can't be read.
+    pub session_id: Option<Uuid>,
+    /// The message's id; `None` for a start, an update or an end of a session.
+    pub message_id: Option<Uuid>,
+    /// The word of its [`DeadReason`].
+    pub reason: String,
+    /// The store's own words, where there are any.
+    pub detail: Option<String>,
+    /// When it was laid aside.
+    pub died_at: Timestamp,
+    /// What it is; its text alone where that can't be read as a record.
+    pub record: Result<Box<Record>, String>,
+}
+
+impl DeadLetter {
+    /// The record, where it is what was once accepted: bytes that have changed since are for people to judge.
+    pub fn intact(self) -> Option<Record> {
+        let corrupt = self.reason == DeadReason::Corrupt.as_str();
+        self.record.ok().filter(|_| !corrupt).map(|record| *record)
+    }
+}
+
+/// What became of a replayed dead letter, once it was durable again.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Replayed {
+    /// The store has it.
+    Stored,
+    /// It waits in the journal for the remote store.
+    OnItsWay,
+    /// The store refused it again: it is a new letter.
+    DeadAgain(Box<DeadLetter>),
+}
+
+impl SqliteReader {
+    /// Dead letters, oldest first, after the one with this `seq`.
+    ///
+    /// # Errors
+    /// Where SQLite cannot read the file.
+    pub async fn dead_letters(&self, after: Option<Seq>, limit: usize) -> Result<Vec<DeadLetter>, ReadError> {
+        self.ask(move |connection| {
+            let sql =
+                format!("SELECT {LETTER_COLUMNS} FROM dead_letters WHERE seq > ?1 ORDER BY seq LIMIT ?2");
+            let after = after.unwrap_or(Seq::MIN);
+            connection.prepare_cached(&sql)?.query_map(params![after, limit], letter_row)?.collect()
+        })
+        .await
+    }
+
+    /// One dead letter.
+    ///
+    /// # Errors
+    /// Where SQLite cannot read the file.
+    pub async fn dead_letter(&self, seq: Seq) -> Result<Option<DeadLetter>, ReadError> {
+        self.ask(move |connection| letter(connection, seq)).await
+    }
+
+    /// Every dead letter's `seq`, oldest first.
+    ///
+    /// # Errors
+    /// Where SQLite cannot read the file.
+    pub async fn dead_letter_seqs(&self) -> Result<Vec<Seq>, ReadError> {
+        self.ask(|connection| {
+            connection
+                .prepare("SELECT seq FROM dead_letters ORDER BY seq")?
+                .query_map([], |row| row.get(0))?
+                .collect()
+        })
+        .await
+    }
+
+    /// What became of what [`Tracker::replay`](crate::Tracker::replay) gave this receipt for, now that it is durable.
+    ///
+    /// # Errors
+    /// Where SQLite cannot read the file.
+    pub async fn replayed(&self, receipt: &Receipt) -> Result<Replayed, ReadError> {
+        let (seq, id) = (receipt.seq(), receipt.id());
+        self.ask(move |connection| {
+            // In this order: what is no longer in the journal is where it will stay.
+            if waits(connection, seq, id)? {
+                return Ok(Replayed::OnItsWay);
+            }
+            Ok(letter(connection, seq)?.map_or(Replayed::Stored, |letter| Replayed::DeadAgain(letter.into())))
+        })
+        .await
+    }
+}
+
+/// Whether the record waits for the remote store, or the same message does.
+fn waits(connection: &Connection, seq: Seq, id: Uuid) -> rusqlite::Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM journal WHERE seq = ?1 OR message_id = ?2)";
+    connection.prepare_cached(sql)?.query_row(params![seq, UuidText::new(id).as_str()], |row| row.get(0))
+}
+
+fn letter(connection: &Connection, seq: Seq) -> rusqlite::Result<Option<DeadLetter>> {
+    let sql = format!("SELECT {LETTER_COLUMNS} FROM dead_letters WHERE seq = ?1");
+    connection.prepare_cached(&sql)?.query_row([seq], letter_row).optional()
+}
+
+fn letter_row(row: &Row<'_>) -> rusqlite::Result<DeadLetter> {
+    let body = row.get_ref(6)?.as_bytes()?;
+    let record = serde_json::from_slice(body).map(Box::new);
+    Ok(DeadLetter {
+        seq: row.get(0)?,
+        session_id: column_or_null(row, 1, parse_uuid)?,
+        message_id: column_or_null(row, 2, parse_uuid)?,
+        reason: row.get(3)?,
+        detail: row.get(4)?,
+        died_at: column(row, 5, parse_time)?,
+        record: record.map_err(|_| String::from_utf8_lossy(body).into_owned()),
+    })
+}
