@@ -61,6 +61,7 @@ pub(crate) async fn serve(config: Config) -> Result<ExitCode, Failure> {
     });
     // Before the data directory is free: the next server's socket has the same name.
     drop(control);
+    drop(listen_file);
     let stopped = stop(&state).await;
     accepting.abort();
     Ok(stopped)

@@ -40,12 +40,13 @@ pub struct JsonArray(Box<str>);
 macro_rules! json_text {
     ($name:ident, $open:literal, $what:literal, $value:ty) => {
         impl $name {
-            /// Checks the text and takes it as it is, surrounding white space aside.
+            /// Checks the text and takes it as it is, surrounding white space aside. Line breaks between its parts become
+            /// spaces, so that it fits into a line.
             ///
             /// # Errors
             /// Where the text is not JSON, of another type, or nested too deeply.
             pub fn parse(text: &str) -> Result<Self, InvalidJson> {
-                check(text, $open, $what).map(|text| Self(text.into()))
+                check(text, $open, $what).map(|text| Self(in_one_line(text)))
             }
 
             /// The text.
@@ -132,6 +133,11 @@ impl From<&Map<String, Value>> for JsonObject {
     fn from(map: &Map<String, Value>) -> Self {
         Self::of(map.iter().map(|(key, value)| (key.as_str(), value)))
     }
+}
+
+/// Valid JSON has line breaks between its parts only: inside a string they are escaped.
+fn in_one_line(text: &str) -> Box<str> {
+    if text.contains(['\n', '\r']) { text.replace(['\n', '\r'], " ").into() } else { text.into() }
 }
 
 fn check<'a>(text: &'a str, open: u8, what: &'static str) -> Result<&'a str, InvalidJson> {

@@ -30,11 +30,14 @@ impl Record {
 
     /// The bytes of text that it keeps in memory beyond the struct itself.
     pub(crate) fn heap_bytes(&self) -> usize {
-        let json = |metadata: &Option<JsonObject>| metadata.as_ref().map_or(0, |json| json.as_str().len());
         match &self.body {
-            Body::Start(start) => json(&start.metadata),
+            Body::Start(start) => {
+                start.external_id.as_ref().map_or(0, String::len)
+                    + start.metadata.as_ref().map_or(0, |json| json.as_str().len())
+            }
             Body::Update(update) => update.metadata.as_str().len(),
-            Body::End(_) | Body::Alive(_) => 0,
+            Body::End(end) => end.reason.len(),
+            Body::Alive(_) => 0,
             Body::Message(stamped) => stamped.message.heap_bytes(),
         }
     }

@@ -74,7 +74,7 @@ impl<'a> Sheet<'a> {
             message_id: letter.message_id,
             reason: &letter.reason,
             detail: letter.detail.as_deref(),
-            frame: record.ok().map(RecordLine::of),
+            frame: record.ok().and_then(RecordLine::of),
             text: record.err().map(String::as_str),
         }
     }

@@ -19,8 +19,9 @@ pub(crate) enum RecordLine<'a> {
 }
 
 impl<'a> RecordLine<'a> {
-    pub(crate) fn of(record: &'a Record) -> Self {
-        match &record.body {
+    /// `None` for a sign of life, which nobody tells in a frame.
+    pub(crate) fn of(record: &'a Record) -> Option<Self> {
+        Some(match &record.body {
             Body::Start(start) => Self::Start(StartLine {
                 session_id: start.session_id,
                 user_id: start.user_id,
@@ -43,7 +44,8 @@ impl<'a> RecordLine<'a> {
                 created_at: Some(stamped.created_at),
                 ..MessageLine::of_message(&stamped.message, None)
             })),
-        }
+            Body::Alive(_) => return None,
+        })
     }
 }
 

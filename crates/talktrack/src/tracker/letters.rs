@@ -8,10 +8,9 @@ use crate::books::count_refusal;
 use crate::clock::Seq;
 use crate::error::{NotDurable, Reason, Refused};
 use crate::journal::TakeOut;
-use crate::json::JsonObject;
 use crate::queue::Admission;
 use crate::receipt::{Receipt, Reply};
-use crate::record::{Body, Record};
+use crate::record::Record;
 use crate::tracker::{Door, Tracker};
 
 impl Tracker {
@@ -42,7 +41,7 @@ impl Tracker {
 impl Door {
     #[expect(clippy::result_large_err, reason = "the refusal hands the record back")]
     fn replay(&self, record: Record) -> Result<Receipt, Refused<Record>> {
-        let bytes = heap_bytes(&record.body);
+        let bytes = record.heap_bytes();
         let admitted = self
             .check_replay(bytes)
             .and_then(|()| self.queue.admit(self.options.clock.now(), bytes, Admission::IfRoom));
@@ -63,18 +62,5 @@ impl Door {
             return Err(Reason::JournalFull);
         }
         self.check_size(bytes)
-    }
-}
-
-/// The bytes of text in it: what the queue's byte budget counts.
-fn heap_bytes(body: &Body) -> usize {
-    match body {
-        Body::Message(stamped) => stamped.message.heap_bytes(),
-        Body::Start(start) => {
-            start.external_id.as_ref().map_or(0, String::len)
-                + start.metadata.as_ref().map_or(0, |json| JsonObject::as_str(json).len())
-        }
-        Body::Update(update) => update.metadata.as_str().len(),
-        Body::End(end) => end.reason.len(),
     }
 }

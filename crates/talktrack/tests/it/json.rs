@@ -176,3 +176,9 @@ fn texts_are_equal_exactly_where_they_mean_the_same() {
         }
     }
 }
+
+#[test]
+fn line_breaks_between_the_parts_become_spaces_so_that_a_line_of_jsonl_stays_one() {
+    let parsed = JsonObject::parse("{\"a\":\n 1,\r\n\"b\":\"x\\ny\"}").unwrap();
+    assert_eq!(parsed.as_str(), "{\"a\":  1,  \"b\":\"x\\ny\"}");
+}
