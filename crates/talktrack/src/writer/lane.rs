@@ -16,7 +16,7 @@ use crate::writer::outage::Outage;
 use crate::writer::search::{Breaker, Search};
 
 /// Records in one write.
-const BATCH: usize = 500;
+const BATCH: usize = 1_000;
 /// Bytes of text in one write, but for a single record that has more.
 const BATCH_BYTES: usize = 4 << 20;
 

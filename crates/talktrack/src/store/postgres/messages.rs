@@ -8,32 +8,36 @@ use crate::record::Stamped;
 use crate::store::postgres::plan::Placed;
 use crate::store::postgres::statement::Statement;
 
-/// Inserts, counts, and answers with the places of the messages that were not inserted, and their session's user.
+/// Inserts what has a session of its own user, and counts. Answers with the ids that were inserted, or null where all were.
 const INSERT: &str = "
-WITH input AS (
-  SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int4[], $8::bool[],
-    $9::text[], $10::text[], $11::text[], $12::int4[], $13::uuid[], $14::uuid[], $15::timestamptz[], $16::timestamptz[],
-    $17::int8[], $18::text[])
-  AS t(id, role, content, audio_url, metadata, kind, revision, interrupted, content_generated, parts, metrics, place,
-    session_id, owner, created_at, happened_at, seq, external_id)
-), known AS (
-  SELECT input.*, session.user_id FROM input LEFT JOIN public.conversation_sessions session USING (session_id)
-), inserted AS (
+WITH inserted AS (
   INSERT INTO public.conversation_messages (id, session_id, user_id, role, content, audio_url, metadata, created_at, seq,
     external_id, kind, revision, interrupted, content_generated, parts, metrics)
-  SELECT id, session_id, CASE WHEN role <> 'system' THEN user_id END, role, content, audio_url, metadata::jsonb, created_at,
-    seq, external_id, kind, revision, interrupted, content_generated, parts::jsonb, metrics::jsonb
-  FROM known WHERE user_id = coalesce(owner, user_id) ORDER BY place
-  ON CONFLICT (id) DO NOTHING RETURNING id
+  SELECT news.id, news.session_id, CASE WHEN role <> 'system' THEN session.user_id END, role, content, audio_url,
+    news.metadata::jsonb, news.created_at, seq, news.external_id, kind, revision, interrupted, content_generated,
+    parts::jsonb, metrics::jsonb
+  FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int4[], $8::bool[], $9::text[],
+      $10::text[], $11::text[], $12::uuid[], $13::uuid[], $14::timestamptz[], $15::int8[], $16::text[])
+    AS news(id, role, content, audio_url, metadata, kind, revision, interrupted, content_generated, parts, metrics,
+      session_id, owner, created_at, seq, external_id)
+  JOIN public.conversation_sessions session
+    ON session.session_id = news.session_id AND session.user_id = coalesce(news.owner, session.user_id)
+  ON CONFLICT (id) DO NOTHING RETURNING id, session_id, created_at, seq
 ), counted AS (
   UPDATE public.conversation_sessions session
   SET message_count = session.message_count + news.messages,
       last_event_at = greatest(session.last_event_at, news.happened_at)
-  FROM (SELECT session_id, count(*) AS messages, max(happened_at) AS happened_at
-        FROM input JOIN inserted USING (id) GROUP BY session_id) news
+  FROM (SELECT session_id, count(*) AS messages,
+          -- Nothing happens after it was accepted, whatever the caller's clock says.
+          max(least(created_at, timestamptz 'epoch' + seq * interval '1 microsecond')) AS happened_at
+        FROM inserted GROUP BY session_id) news
   WHERE session.session_id = news.session_id
 )
-SELECT place, user_id FROM known WHERE NOT EXISTS (SELECT FROM inserted WHERE inserted.id = known.id)";
+SELECT CASE WHEN count(*) < $17::int8 THEN coalesce(array_agg(id), '{}') END FROM inserted";
+
+/// The users of sessions.
+const OWNERS: &str =
+    "SELECT session_id, user_id FROM public.conversation_sessions WHERE session_id = ANY($1::uuid[])";
 
 /// Replaces what earlier revisions said; their place (created_at, seq) stays. Answers with the ids that were replaced.
 const REVISE: &str = "
@@ -51,16 +55,19 @@ RETURNING message.id";
 
 /// Inserts these messages. No id is in it twice.
 pub(super) fn insert<'a>(messages: &[Placed<'a>]) -> Statement<'a> {
-    let place = |placed: &Placed<'_>| i32::try_from(placed.place).unwrap_or(i32::MAX);
     let all = || messages.iter().map(|placed| placed.stamped);
     with_content(Statement::new(INSERT), all)
-        .with(messages.iter().map(place).collect::<Vec<_>>(), Type::INT4_ARRAY)
         .uuids(all().map(|stamped| stamped.message.session_id))
         .with(all().map(|stamped| stamped.owner).collect::<Vec<_>>(), Type::UUID_ARRAY)
         .moments(all().map(|stamped| stamped.created_at))
-        .moments(messages.iter().map(|placed| placed.stamped.happened_at(placed.seq)))
         .with(messages.iter().map(|placed| placed.seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
         .texts_or_null(all().map(|stamped| stamped.message.external_id.as_deref()))
+        .with(i64::try_from(messages.len()).unwrap_or(i64::MAX), Type::INT8)
+}
+
+/// The users of these messages' sessions.
+pub(super) fn owners<'a>(messages: &[Placed<'_>]) -> Statement<'a> {
+    Statement::new(OWNERS).uuids(messages.iter().map(|placed| placed.stamped.message.session_id))
 }
 
 /// Replaces earlier revisions by these. No id is in it twice.

@@ -1,8 +1,8 @@
 //! Records to rows: a batch is one transaction, sent in one go, so that it costs one round trip however far away the
 //! database is.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use futures_util::future::maybe_done;
 use futures_util::poll;
@@ -71,11 +71,11 @@ async fn write_round<'r>(
         (!round.alive.is_empty()).then(|| sessions::alive(alive)),
         (!round.ends.is_empty()).then(|| sessions::end(&round.ends)),
     ];
-    let [started, updated, not_inserted, _, ended] = transaction(client, &statements).await?;
+    let [started, updated, inserted, _, ended] = transaction(client, &statements).await?;
     judge_starts(round, &started, verdicts)?;
     judge_updates(round, &updated, verdicts)?;
     judge_ends(round, &ended, verdicts)?;
-    Ok(judge_messages(round, &not_inserted, verdicts)?)
+    Ok(judge_messages(client, round, &inserted, verdicts).await?)
 }
 
 /// Runs the statements in one transaction. Everything is sent before the first answer is awaited.
@@ -164,32 +164,40 @@ fn judge_ends(round: &Round<'_>, rows: &[Row], verdicts: &mut [Verdict]) -> Resu
     Ok(())
 }
 
-/// The rows name the messages that were not inserted, each with its session's user.
-fn judge_messages<'r>(round: &Round<'r>, rows: &[Row], verdicts: &mut [Verdict]) -> Result<Open<'r>, Error> {
-    let mut left: HashMap<usize, Option<Uuid>> = HashMap::new();
-    for row in rows {
-        left.insert(usize::try_from(row.try_get::<_, i32>(0)?).unwrap_or(usize::MAX), row.try_get(1)?);
-    }
-    let mut open = Open::default();
-    let mut places = HashMap::new();
+/// Sorts the messages by what became of them. The row names those that were inserted, where not all were.
+async fn judge_messages<'r>(
+    client: &Client,
+    round: &Round<'r>,
+    rows: &[Row],
+    verdicts: &mut [Verdict],
+) -> Result<Open<'r>, Error> {
+    let inserted: Option<Vec<Uuid>> = rows.first().map_or(Ok(None), |row| row.try_get(0))?;
+    let inserted: Option<HashSet<Uuid>> = inserted.map(HashSet::from_iter);
+    let is_inserted =
+        |placed: &Placed<'_>| inserted.as_ref().is_none_or(|ids| ids.contains(&placed.stamped.id));
+    let mut left = round.repeats.clone();
     for placed in &round.messages {
-        places.insert(placed.stamped.id, placed.place);
-        match left.get(&placed.place) {
-            None => verdicts[placed.place] = Verdict::Inserted,
-            Some(None) => open.homeless.push(*placed),
-            Some(Some(user_id)) if placed.stamped.owner.is_some_and(|owner| owner != *user_id) => {
-                verdicts[placed.place] = Verdict::Dead(DeadReason::OtherUser);
-            }
-            Some(Some(_)) => open.taken.push(*placed),
+        if is_inserted(placed) {
+            verdicts[placed.place] = Verdict::Inserted;
+        } else {
+            left.push(*placed);
         }
     }
-    for placed in &round.repeats {
-        // What happened to the first of them says whether there is a row to compare this one with.
-        let first = places.get(&placed.stamped.id);
-        match first.map(|first| (left.get(first), &verdicts[*first])) {
-            Some((Some(None), _)) => open.homeless.push(*placed),
-            Some((_, Verdict::Dead(reason))) => verdicts[placed.place] = Verdict::Dead(reason.clone()),
-            _ => open.taken.push(*placed),
+    let mut open = Open::default();
+    if left.is_empty() {
+        return Ok(open);
+    }
+    let mut owners: HashMap<Uuid, Uuid> = HashMap::new();
+    for row in messages::owners(&left).query(client).await? {
+        owners.insert(row.try_get(0)?, row.try_get(1)?);
+    }
+    for placed in left {
+        match owners.get(&placed.stamped.message.session_id) {
+            None => open.homeless.push(placed),
+            Some(user_id) if placed.stamped.owner.is_some_and(|owner| owner != *user_id) => {
+                verdicts[placed.place] = Verdict::Dead(DeadReason::OtherUser);
+            }
+            Some(_) => open.taken.push(placed),
         }
     }
     Ok(open)

@@ -1,0 +1,110 @@
+//! What all of it runs on: a PostgreSQL of its own, the same messages, the same table.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use talktrack::store::Store;
+use talktrack::store::postgres::{Address, PostgresStore, schema};
+use talktrack::{Message, NewSession, Options, Role, Tracker};
+use talktrack_testbed::{Database, Postgres, Proxy};
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+pub(crate) const SESSIONS: u128 = 200;
+pub(crate) const TEXT: &str = "I would like to change the delivery address of my last order, please. It should go to the office \
+                               on Harbour Street instead, second floor, and somebody must sign for it before noon. Thank you!";
+
+pub(crate) struct Bed {
+    pub(crate) runtime: Runtime,
+    pub(crate) postgres: Postgres,
+}
+
+/// A fresh database with the schema and the sessions in it, as far away as asked.
+pub(crate) struct Place {
+    pub(crate) proxy: Proxy,
+    database: Database,
+}
+
+impl Bed {
+    pub(crate) fn new() -> Outcome<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        Ok(Self { runtime, postgres: Postgres::start() })
+    }
+
+    pub(crate) fn place(&self, away: Duration) -> Outcome<Place> {
+        let database = self.postgres.database();
+        let address: Address = database.url().parse()?;
+        self.runtime
+            .block_on(async { schema::migrate(&address.connect().await?).await.map_err(Into::into) })
+            .map_err(|error: Box<dyn std::error::Error + Send + Sync>| error)?;
+        let proxy = Proxy::to(self.postgres.port());
+        proxy.delay(away);
+        // What the last measurement left behind is written before the next one begins.
+        database.psql("CHECKPOINT");
+        Ok(Place { proxy, database })
+    }
+}
+
+impl Place {
+    /// The way through the proxy where it is far away or will be broken; else straight to it.
+    pub(crate) fn url(&self, through_proxy: bool) -> String {
+        if through_proxy { self.database.url_at(self.proxy.port()) } else { self.database.url() }
+    }
+
+    pub(crate) fn psql(&self, sql: &str) -> String {
+        self.database.psql(sql)
+    }
+
+    pub(crate) fn count(&self) -> Outcome<usize> {
+        Ok(self.psql("SELECT count(*) FROM conversation_messages").trim().parse()?)
+    }
+}
+
+pub(crate) fn store(url: &str) -> Outcome<Arc<dyn Store>> {
+    Ok(Arc::new(PostgresStore::new(&url.parse()?)?))
+}
+
+/// A store that nobody answers for.
+pub(crate) fn nowhere() -> Outcome<Arc<dyn Store>> {
+    store("postgres://nobody@127.0.0.1:1/nowhere?connect_timeout=1")
+}
+
+pub(crate) fn open(dir: &Path, store: &Arc<dyn Store>) -> Outcome<Tracker> {
+    Ok(Tracker::open_with_store(Options::new(dir), store)?)
+}
+
+pub(crate) fn start_sessions(tracker: &Tracker) -> Outcome<()> {
+    for session in 0..SESSIONS {
+        let session = NewSession::new(Uuid::from_u128(session), Uuid::from_u128(1));
+        drop(tracker.start_session(session).map_err(|refused| refused.reason)?);
+    }
+    Ok(())
+}
+
+pub(crate) fn message(n: usize) -> Message {
+    Message::new(Uuid::from_u128(n as u128 % SESSIONS), Role::User, TEXT)
+}
+
+/// Hands messages over as fast as they are taken.
+pub(crate) fn say(tracker: &Tracker, count: usize) {
+    for n in 0..count {
+        let mut message = message(n);
+        while let Err(refused) = tracker.track_message(message) {
+            message = refused.returned;
+            std::thread::sleep(Duration::from_micros(500));
+        }
+    }
+}
+
+pub(crate) fn rate(count: usize, since: Instant) -> f64 {
+    count as f64 / since.elapsed().as_secs_f64()
+}
+
+pub(crate) fn resident() -> Outcome<u64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).ok_or("no VmRSS")?;
+    Ok(line.split_whitespace().nth(1).ok_or("no size")?.parse::<u64>()? * 1024)
+}

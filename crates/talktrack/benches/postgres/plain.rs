@@ -1,0 +1,36 @@
+//! The plain design: a queue in memory and one worker that writes one row a statement.
+
+use std::time::{Duration, Instant};
+
+use talktrack::store::postgres::Address;
+use uuid::Uuid;
+
+use crate::bed::{Bed, Outcome, TEXT, rate};
+
+/// Messages per second of one worker with one prepared INSERT.
+pub(crate) fn worker(bed: &Bed, away: Duration, messages: usize) -> Outcome<f64> {
+    let place = bed.place(away)?;
+    let (session, user) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    place.psql(&format!(
+        "INSERT INTO conversation_sessions (session_id, user_id) VALUES ('{session}', '{user}')"
+    ));
+    let address: Address = place.url(!away.is_zero()).parse()?;
+    let rate = bed.runtime.block_on(async {
+        let client = address.connect().await?;
+        let insert =
+            "INSERT INTO conversation_messages (session_id, user_id, role, content) VALUES ($1, $2, $3, $4)";
+        let insert = client.prepare(insert).await?;
+        let (sender, mut queue) = tokio::sync::mpsc::channel(messages);
+        for _ in 0..messages {
+            sender.send(TEXT).await?;
+        }
+        drop(sender);
+        let started = Instant::now();
+        while let Some(text) = queue.recv().await {
+            client.execute(&insert, &[&session, &user, &"user", &text]).await?;
+        }
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(rate(messages, started))
+    })?;
+    assert_eq!(place.count()?, messages, "every row is there");
+    Ok(rate)
+}
