@@ -18,9 +18,9 @@ pub(super) fn migration() -> String {
     script.section("3. Tables and columns that are missing", renames().chain(TABLES.iter().flat_map(tables)));
     script.section("4. Columns that may be null", TABLES.iter().map(nullable));
     script.section("5. Checks that list words", words());
-    script.section("6. Keys, and what refers to them", keys());
-    script.section("7. Indexes", INDEXES.iter().map(|index| attempt(&mend::create_index(index))));
-    script.section("8. Defaults, and values for rows that have none", TABLES.iter().flat_map(values));
+    script.section("6. Indexes", INDEXES.iter().map(|index| attempt(&mend::create_index(index))));
+    script.section("7. Defaults, and values for rows that have none", TABLES.iter().flat_map(values));
+    script.section("8. Keys, and what refers to them", keys());
     script.section("9. Row-level security", security());
     let function = [REPLACEABLE.trim_end().to_owned(), mend::create_function(), mend::grant_function()];
     script.section("10. insert_conversation_message, for PostgREST", function);
