@@ -1,5 +1,7 @@
 //! Row-level security, seen from inside: as the roles that PostgREST takes on, with the claims that it sets.
 
+mod plans;
+
 use talktrack_testbed::{Database, Postgres, like_supabase};
 
 use crate::schema::migrate;
@@ -87,7 +89,11 @@ async fn nobody_without_a_name_sees_or_does_anything() {
         }
         let sql = "SELECT count(*) FROM conversation_messages";
         database.psql("GRANT SELECT ON conversation_messages TO anon");
-        assert_eq!(as_caller(&database, Caller::Anon, sql).unwrap(), "0", "even where somebody gave the right back");
+        assert_eq!(
+            as_caller(&database, Caller::Anon, sql).unwrap(),
+            "0",
+            "even where somebody gave the right back"
+        );
         let without_claims = format!("RESET request.jwt.claims; {sql}");
         assert_eq!(as_caller(&database, Caller::User(ANN), &without_claims).unwrap(), "0");
     }
@@ -127,7 +133,9 @@ async fn a_user_inserts_changes_and_deletes_nothing_of_others() {
         };
         let (ann, ben) = (format!("'{ANN}'"), format!("'{BEN}'"));
         for sql in [
-            format!("INSERT INTO conversation_sessions (session_id, user_id) VALUES (gen_random_uuid(), '{BEN}')"),
+            format!(
+                "INSERT INTO conversation_sessions (session_id, user_id) VALUES (gen_random_uuid(), '{BEN}')"
+            ),
             format!("UPDATE conversation_sessions SET user_id = '{BEN}'"),
             insert(BENS, &ann, "user"),
             insert(BENS, &ben, "user"),
@@ -180,6 +188,8 @@ async fn the_service_and_the_owner_of_the_tables_are_not_hindered() {
         database.psql(&format!("SET ROLE {owner}; {write}"));
         let count = database.psql(&format!("SET ROLE {owner}; SELECT count(*) FROM conversation_sessions"));
         assert_eq!(count, "4");
-        database.psql(&format!("REASSIGN OWNED BY {owner} TO talktrack; DROP OWNED BY {owner}; DROP ROLE {owner}"));
+        database.psql(&format!(
+            "REASSIGN OWNED BY {owner} TO talktrack; DROP OWNED BY {owner}; DROP ROLE {owner}"
+        ));
     }
 }

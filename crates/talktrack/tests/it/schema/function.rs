@@ -81,7 +81,11 @@ async fn what_cannot_be_written_is_refused_with_the_reason_and_leaves_no_trace()
     let other = format!(r#"{{"p_session_id":"{ANNS}","p_role":"user","p_content":"x","p_user_id":"{BEN}"}}"#);
     for (arguments, code, reason) in [
         (message(unknown, "user", "x"), "23503", format!("unknown session {unknown}")),
-        (format!(r#"{{"p_session_id":"{ANNS}","p_role":"user"}}"#), "22004", "p_content must not be null".into()),
+        (
+            format!(r#"{{"p_session_id":"{ANNS}","p_role":"user"}}"#),
+            "22004",
+            "p_content must not be null".into(),
+        ),
         (r#"{"p_role":"user","p_content":"x"}"#.into(), "22004", "p_session_id must not be null".into()),
         (
             message(ANNS, "robot'", "x"),
@@ -100,7 +104,8 @@ async fn what_cannot_be_written_is_refused_with_the_reason_and_leaves_no_trace()
             assert!(line.contains(&format!("{code}: {reason}")), "{arguments}: {line}");
         }
     }
-    let traces = "SELECT count(*), sum(message_count) FROM conversation_sessions LEFT JOIN conversation_messages m
+    let traces =
+        "SELECT count(*), sum(message_count) FROM conversation_sessions LEFT JOIN conversation_messages m
                   USING (session_id) WHERE m.content = 'x'";
     assert_eq!(database.psql(traces), "0|");
 }
@@ -109,7 +114,10 @@ async fn what_cannot_be_written_is_refused_with_the_reason_and_leaves_no_trace()
 async fn it_runs_with_the_callers_rights() {
     let database = project().await;
     let line = refusal(&database, Caller::User(ANN), &message(BENS, "user", "x"));
-    assert!(line.contains(&format!("unknown session {BENS}")), "not even whether it is there is told: {line}");
+    assert!(
+        line.contains(&format!("unknown session {BENS}")),
+        "not even whether it is there is told: {line}"
+    );
     let line = refusal(&database, Caller::Anon, &message(ANNS, "user", "x"));
     assert!(line.contains("42501: permission denied for function"), "{line}");
     call(&database, Caller::Service, &message(BENS, "user", "x")).unwrap();
