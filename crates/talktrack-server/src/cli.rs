@@ -36,6 +36,10 @@ enum Command {
     Tail(command::tail::Args),
     /// Audit the books: counts against rows, journal, dead letters
     Verify(command::verify::Args),
+    /// Bring a PostgreSQL database to the schema
+    Migrate(command::migrate::Args),
+    /// Compare a PostgreSQL database with the schema, and print the SQL that mends it
+    Doctor(command::doctor::Args),
 }
 
 /// Does what the arguments say.
@@ -71,6 +75,8 @@ fn run(command: Command) -> Outcome {
             Command::Show(args) => command::show::run(args).await,
             Command::Tail(args) => command::tail::run(args).await,
             Command::Verify(args) => command::verify::run(args).await,
+            Command::Migrate(args) => command::migrate::run(args).await,
+            Command::Doctor(args) => command::doctor::run(args).await,
         }
     });
     // What still runs (a read from the terminal, say) has nothing left to answer.

@@ -38,10 +38,11 @@ const OTHER_DESCRIPTORS: u64 = 64;
 /// # Errors
 /// Where it cannot start: a bad setting, a data directory in use, an address that is taken.
 pub(crate) async fn serve(config: Config) -> Result<ExitCode, Failure> {
+    let options = config.options()?;
     let mut signals = Signals::listen()?;
     let telemetry = Telemetry::start(&config)?;
     raise_descriptor_limit(&config);
-    let tracker = Tracker::open(config.options())?;
+    let tracker = Tracker::open(options)?;
     let listen_file = ListenFile::new(&config.data_dir);
     let (listener, address) = bind(config.listen).await?;
     let state = AppState::new(tracker, config, telemetry.metrics());

@@ -48,7 +48,7 @@ pub(crate) async fn run(args: Args) -> Outcome {
 }
 
 fn open(place: &Place) -> Result<Tracker, Failure> {
-    let mut options = place.load()?.options();
+    let mut options = place.load()?.options()?;
     // A session that the file leaves open is not idle: its messages may lie further down.
     options.idle_timeout = std::time::Duration::from_secs(100 * 365 * 86_400);
     Tracker::open(options).map_err(|error| match error {

@@ -1,10 +1,12 @@
 //! What the looking commands share: opening what is stored, and finding a session by the beginning of its id.
 
+use std::path::Path;
+
 use talktrack::store::sqlite::SqliteReader;
 use talktrack::store::{Read as _, SessionRow};
 use uuid::Uuid;
 
-use crate::config::{Config, Place};
+use crate::config::Place;
 use crate::error::Failure;
 use crate::table;
 
@@ -23,15 +25,14 @@ pub(super) const HOW_TO_BEGIN: &str = "no conversations yet; make the first one 
 /// Opens the store to look at it.
 pub(super) fn open(place: &Place) -> Result<SqliteReader, Failure> {
     let config = place.load()?;
-    let path = config.database_path();
+    let path = config.database_path()?;
     if !path.is_file() {
-        return Err(nothing_there(&config));
+        return Err(nothing_there(&path));
     }
     SqliteReader::open(&path).map_err(|error| Failure::new(format_args!("{}: {error}", path.display())))
 }
 
-fn nothing_there(config: &Config) -> Failure {
-    let path = config.database_path();
+fn nothing_there(path: &Path) -> Failure {
     Failure::new(format_args!(
         "{} does not exist; start the server with `talktrack serve`, or name another place with --data-dir",
         path.display()
