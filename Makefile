@@ -1,16 +1,32 @@
-# Everything here needs git, the Rust toolchain and a C compiler; `make check` installs cargo-deny the first time.
+# Everything here needs git, the Rust toolchain and a C compiler. `make test` and `make bench` need PostgreSQL and pgbouncer
+# too, and install them where they can; `make check` installs cargo-deny the first time.
 
 LOG ?= /tmp/server_logs.txt
 ARGS ?=
 BIN := target/release/talktrack
+AS_ROOT = $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: run-server client build test check fmt bench help need-cc
+.PHONY: run-server client build test check fmt bench help need-cc need-postgres install-postgres
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
 need-cc:
 	@command -v cc >/dev/null || { echo "talktrack compiles SQLite, which needs a C compiler: apt-get install gcc libc6-dev (or your system's)" >&2; exit 1; }
+
+# Where the tests look for the servers' programs, which many systems keep out of the PATH.
+PLACES = $(subst :, ,$(PATH)) /usr/sbin /usr/local/sbin /usr/lib/postgresql/*/bin /usr/local/pgsql/bin \
+	/opt/homebrew/bin /opt/homebrew/opt/postgresql@*/bin /usr/local/opt/postgresql@*/bin
+installed = $(wildcard $(addsuffix /$(1),$(PLACES)))
+
+need-postgres:
+	@[ -n "$(and $(call installed,initdb),$(call installed,pgbouncer))" ] || $(MAKE) --no-print-directory install-postgres
+
+install-postgres:
+	@command -v apt-get >/dev/null && { [ "$$(id -u)" = 0 ] || command -v sudo >/dev/null; } || \
+	{ echo "the tests need PostgreSQL and pgbouncer: install both with your system's package manager (Debian: postgresql pgbouncer)" >&2; exit 1; }
+	$(AS_ROOT) apt-get update
+	$(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends postgresql pgbouncer
 
 build: need-cc ## the optimised binary, target/release/talktrack
 	cargo build --release --locked -p talktrack-server
@@ -21,7 +37,7 @@ run-server: build ## the server on http://127.0.0.1:8080; its log goes to LOG=/t
 client: build ## talk to the server from the terminal; ARGS="--file conv.jsonl --sockets 64" replays
 	$(BIN) client $(ARGS)
 
-test: need-cc ## what the tests need, and all tests
+test: need-cc need-postgres ## what the tests need, and all tests
 	cargo test --locked --workspace --all-features
 
 check: ## formatting, lints, licences
@@ -34,6 +50,6 @@ check: ## formatting, lints, licences
 fmt: ## formats the code
 	cargo fmt --all
 
-bench: build ## every figure in the README, beside its limit
+bench: build need-postgres ## every figure in the README, beside its limit
 	cargo bench --locked -p talktrack --bench path
 	cargo bench --locked -p talktrack-server --bench server

@@ -34,7 +34,7 @@ const STARTS: usize = 5;
 pub struct PgBouncer {
     port: u16,
     process: Child,
-    /// Holds its files. Only to be dropped, after the process has been waited for.
+    /// Its files, removed when this is dropped.
     _scratch: Scratch,
 }
 
@@ -77,6 +77,7 @@ impl PgBouncer {
 
 impl Drop for PgBouncer {
     fn drop(&mut self) {
+        // The watchdog kills it too, but cannot wait for our child.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -109,7 +110,6 @@ pidfile = {PID_FILE}
 fn listens(process: &mut Child, port: u16) -> bool {
     let deadline = Instant::now() + PATIENCE;
     while process.try_wait().expect("our child can be waited for").is_none() {
-        // It takes the port before it writes its log's first line; whoever else had it, ours would have ended.
         if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return true;
         }

@@ -23,6 +23,8 @@ host  all all   127.0.0.1/32 trust
 ";
 
 const PID_FILE: &str = "data/postmaster.pid";
+/// Read after postgresql.conf, in which initdb has put what suits this machine.
+const SETTINGS: &str = "data/postgresql.auto.conf";
 const LOG: &str = "log";
 
 /// What the server logs when somebody else listens on its port.
@@ -128,7 +130,7 @@ impl Postgres {
     fn listen_on_a_free_port(&mut self) {
         for _ in 0..STARTS {
             self.port = ports::free();
-            self.scratch.write("data/postgresql.conf", &self.settings());
+            self.scratch.write(SETTINGS, &self.settings());
             match self.try_start() {
                 Ok(()) => return,
                 Err(log) => assert!(log.contains(PORT_TAKEN), "PostgreSQL did not start:\n{log}"),

@@ -6,9 +6,11 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use talktrack_testbed::{PgBouncer, Postgres};
+
+use crate::support::eventually;
 
 /// Set in the process that is to be killed.
 const TO_BE_KILLED: &str = "TESTBED_TO_BE_KILLED";
@@ -47,12 +49,4 @@ fn wait_to_be_killed() {
 
 fn listens(port: u16) -> bool {
     TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
-}
-
-fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain: {what}");
-        thread::sleep(Duration::from_millis(20));
-    }
 }

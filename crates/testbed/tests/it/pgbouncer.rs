@@ -1,5 +1,6 @@
 //! A pooler in front of a cluster.
 
+use std::path::Path;
 use std::thread;
 
 use talktrack_testbed::{PgBouncer, Postgres, like_supabase};
@@ -23,16 +24,27 @@ fn it_answers_whoever_a_hosted_pooler_would() {
     )));
 }
 
+/// Between two transactions a client that has been served waits until all 30 are so far; says how many it saw.
+fn wait_for_thirty(place: &Path) -> String {
+    let place = place.display();
+    format!(
+        "\\! touch {place}/$$; n=0; while [ $(ls {place} | wc -l) -lt 30 ] && [ $n -lt 200 ]; do n=$((n + 1)); \
+         sleep 0.05; done; ls {place} | wc -l"
+    )
+}
+
 #[test]
-fn clients_share_ten_servers() {
+fn thirty_clients_are_connected_at_once_on_ten_servers() {
     let database = Postgres::shared().database();
     let place = format!("port={} dbname={}", PgBouncer::shared().port(), database.name());
-    let connected = format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{}'", database.name());
+    let meeting = tempfile::tempdir().unwrap();
+    let statements = format!("SELECT 1 FROM pg_sleep(0.1);\n{}\nSELECT 2", wait_for_thirty(meeting.path()));
     thread::scope(|scope| {
-        let one = || drop(Postgres::shared().psql(&place, "SELECT pg_sleep(0.1); SELECT pg_sleep(0.1)"));
-        (0..30).for_each(|_| drop(scope.spawn(one)));
+        let client = || assert_eq!(Postgres::shared().psql(&place, &statements), "1\n30\n2");
+        (0..30).for_each(|_| drop(scope.spawn(client)));
     });
-    assert_eq!(Postgres::shared().psql("postgres", &connected), "10");
+    let servers = format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{}'", database.name());
+    assert_eq!(Postgres::shared().psql("postgres", &servers), "10");
 }
 
 #[test]

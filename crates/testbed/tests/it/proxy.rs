@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use talktrack_testbed::Proxy;
 
+use crate::support::PATIENCE;
+
 /// How long to look for bytes that must not come.
 const A_WHILE: Duration = Duration::from_millis(100);
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A server that runs this for every connection, each in its own thread; the port. It lasts as long as the tests.
 fn serve(connection: impl Fn(TcpStream) + Clone + Send + 'static) -> u16 {

@@ -4,6 +4,8 @@ use std::thread;
 
 use talktrack_testbed::{Database, Postgres, like_supabase};
 
+use crate::support::eventually;
+
 const ALICE: &str = "00000000-0000-0000-0000-00000000000a";
 
 fn supabase() -> Database {
@@ -12,14 +14,32 @@ fn supabase() -> Database {
     database
 }
 
+/// Keeps everybody from making roles until four wait to.
+const UNTIL_FOUR_WAIT: &str = "
+    SET statement_timeout = '30s';
+    BEGIN;
+    LOCK TABLE pg_authid IN SHARE MODE;
+    DO $$ BEGIN
+        WHILE (SELECT count(*) FROM pg_locks WHERE NOT granted) < 4 LOOP PERFORM pg_sleep(0.02); END LOOP;
+    END $$;
+    COMMIT";
+
 #[test]
-fn many_tests_make_their_databases_look_so_at_once() {
-    let roles = "SELECT count(*) FROM pg_roles
-                 WHERE rolname IN ('anon', 'authenticated', 'service_role', 'authenticator', 'postgres')";
+fn tests_may_make_their_databases_look_so_at_once() {
+    let postgres = Postgres::start();
+    let databases = [(); 4].map(|()| postgres.database());
     thread::scope(|scope| {
-        let one = || assert_eq!(supabase().psql(roles), "5");
-        (0..4).for_each(|_| drop(scope.spawn(one)));
+        scope.spawn(|| postgres.psql("postgres", UNTIL_FOUR_WAIT));
+        let held =
+            "SELECT count(*) FROM pg_locks WHERE relation = 'pg_authid'::regclass AND mode = 'ShareLock'";
+        eventually("nobody can make roles", || postgres.psql("postgres", held) == "1");
+        for database in &databases {
+            scope.spawn(|| like_supabase(database));
+        }
     });
+    for database in &databases {
+        assert_eq!(database.psql("SELECT count(*) FROM auth.users"), "0");
+    }
 }
 
 #[test]
