@@ -51,7 +51,7 @@ pub(crate) enum Database {
     /// A SQLite file; `None` for the one in `data_dir`.
     File(Option<PathBuf>),
     /// A PostgreSQL database.
-    Postgres(Address),
+    Postgres(Box<Address>),
 }
 
 /// How log lines look.

@@ -52,7 +52,7 @@ fn listing(columns: &[ColumnInfo], view: View) -> String {
     let mut table = table::table(view, &["table", "column", "type", "null", "default", ""]);
     for column in columns {
         let null = if column.nullable { "" } else { "not null" };
-        let remark = if column.ours { "" } else { "your own" };
+        let remark = column.remark.as_deref().unwrap_or_default();
         let default = column.default.as_deref().unwrap_or_default();
         let cells = [&column.table, &column.column, &column.sql_type, null, default, remark];
         table.add_row(cells.map(|cell| table::safe_line(cell).into_owned()));

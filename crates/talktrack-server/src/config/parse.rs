@@ -61,7 +61,7 @@ pub(super) fn database(text: &str) -> Result<Database, String> {
     let (scheme, rest) = text.split_once(':').unwrap_or((text, ""));
     let scheme = scheme.to_ascii_lowercase();
     if scheme == "postgres" || scheme == "postgresql" {
-        let address = format!("{scheme}:{rest}").parse();
+        let address = format!("{scheme}:{rest}").parse().map(Box::new);
         return address.map(Database::Postgres).map_err(|error: InvalidAddress| error.to_string());
     }
     match text.strip_prefix("sqlite://").or_else(|| text.strip_prefix("sqlite:")) {

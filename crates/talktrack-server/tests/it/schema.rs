@@ -115,7 +115,7 @@ async fn print_asks_no_database_and_prints_what_psql_and_an_sql_editor_can_run()
     );
     database.psql(BROKEN);
     let shown = database.psql(&script);
-    assert!(shown.lines().any(|line| line == "conversation_messages|audio_url|text|t|"), "{shown}");
+    assert!(shown.lines().any(|line| line == "conversation_messages|audio_url|text|t||"), "{shown}");
     run(&home, &database, &["doctor"]).await.succeeded();
 }
 

@@ -122,11 +122,10 @@ async fn it_runs_with_the_callers_rights() {
     assert!(line.contains("42501: permission denied for function"), "{line}");
     call(&database, Caller::Service, &message(BENS, "user", "x")).unwrap();
     // Objects of the same name in a schema of the caller's change nothing.
-    let decoy = format!(
+    database.psql(
         "CREATE SCHEMA decoy; GRANT USAGE ON SCHEMA decoy TO authenticated; CREATE TABLE decoy.conversation_messages (x int);
          CREATE FUNCTION decoy.now() RETURNS timestamptz LANGUAGE plpgsql AS 'BEGIN RAISE ''decoy''; END';"
     );
-    database.psql(&decoy);
     let sql = format!(
         "SET search_path = decoy, pg_catalog;
          SELECT public.insert_conversation_message(p_session_id => '{ANNS}', p_role => 'user', p_content => 'x') IS NOT NULL"

@@ -1,15 +1,14 @@
 //! The script of the migration, made from the schema.
 
 use super::mend;
-use super::tables::{INDEXES, MESSAGES, POLICIES, SESSIONS, TABLES, Table};
+use super::tables::{Column, INDEXES, MESSAGES, POLICIES, SESSIONS, TABLES, Table};
 
 const BEGIN: &str = include_str!("../../../../migrations/postgres/begin.sql");
 const ROLES: &str = include_str!("../../../../migrations/postgres/roles.sql");
 const REPLACEABLE: &str = include_str!("../../../../migrations/postgres/replaceable.sql");
 const END: &str = include_str!("../../../../migrations/postgres/end.sql");
 
-/// What lists the tables as they are now.
-pub(super) const DESCRIBE: &str = include_str!("../../../../migrations/postgres/describe.sql");
+const DESCRIBE: &str = include_str!("../../../../migrations/postgres/describe.sql");
 
 /// The migration, up to its commit.
 pub(super) fn migration() -> String {
@@ -31,8 +30,20 @@ pub(super) fn migration() -> String {
 /// The migration, and the final schema.
 pub(super) fn whole() -> String {
     let mut script = Script(migration());
-    script.section("The final schema", [DESCRIBE.trim_end().to_owned()]);
+    script.section("The final schema", [format!("{};", description())]);
     script.0
+}
+
+/// The query that lists the tables as they are now, and holds every column against the schema.
+pub(super) fn description() -> String {
+    let wanted = TABLES.iter().flat_map(|table| {
+        let row = |column: &Column| {
+            format!("  ('{}', '{}', '{}', {})", table.name, column.name, column.sql_type, column.nullable)
+        };
+        table.columns.iter().map(row)
+    });
+    let wanted = wanted.collect::<Vec<_>>().join(",\n");
+    DESCRIBE.trim_end().trim_end_matches(';').replace("{wanted}", &wanted)
 }
 
 struct Script(String);
@@ -69,7 +80,7 @@ fn tables(table: &Table) -> [String; 2] {
     let added =
         table.columns.iter().map(|column| format!("  ADD COLUMN IF NOT EXISTS {}", mend::added(column)));
     let added = added.collect::<Vec<_>>().join(",\n");
-    [mend::create_table(table), format!("ALTER TABLE public.{}\n{added};\n", table.name)]
+    [format!("\n{}", mend::create_table(table)), format!("ALTER TABLE public.{}\n{added};", table.name)]
 }
 
 fn nullable(table: &Table) -> String {
