@@ -2,6 +2,7 @@
 
 use talktrack::store::postgres::schema::{self, MigrateError};
 use talktrack_testbed::{Database, KEYED_PASSWORD, PgBouncer, Postgres};
+use tokio::sync::OnceCell;
 use tokio::time::Duration;
 
 use super::{connect, differences, migrate, problems, rows};
@@ -12,8 +13,13 @@ const MESSAGES: &str = "conversation_messages";
 
 /// Puts something wrong into a database that is right, and says what the doctor finds.
 async fn after(drift: &str) -> (Database, Vec<(String, String)>) {
-    let database = Postgres::plain().database();
-    migrate(&database).await;
+    static RIGHT: OnceCell<Database> = OnceCell::const_new();
+    let right = RIGHT.get_or_init(async || {
+        let database = Postgres::plain().database();
+        migrate(&database).await;
+        database
+    });
+    let database = Postgres::plain().database_from(right.await.name());
     database.psql(drift);
     let found = differences(&database).await;
     (database, found.into_iter().map(|difference| (difference.problem, difference.mend)).collect())
