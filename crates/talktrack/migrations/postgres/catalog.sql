@@ -29,9 +29,10 @@ SELECT jsonb_build_object(
   'keys', (SELECT coalesce(jsonb_agg(jsonb_build_object('table', c."table", 'column', c.name)), '[]')
       FROM columns c JOIN pg_catalog.pg_index i ON i.indrelid = c.attrelid AND i.indkey[0] = c.attnum
       WHERE i.indnkeyatts = 1 AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL),
-  'references_sessions', EXISTS (SELECT FROM single s JOIN columns c ON c.attrelid = s.confrelid AND s.confkey = ARRAY[c.attnum]
+  'references', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', s.conname, 'column', c.name)), '[]')
+      FROM single s JOIN columns c ON c.attrelid = s.confrelid AND s.confkey = ARRAY[c.attnum]
       WHERE s."table" = 'conversation_messages' AND s."column" = 'session_id' AND s.contype = 'f'
-        AND c."table" = 'conversation_sessions' AND c.name = 'session_id'),
+        AND c."table" = 'conversation_sessions'),
   'checks', (SELECT coalesce(jsonb_agg(jsonb_build_object('table', "table", 'column', "column", 'name', conname,
         'definition', pg_get_constraintdef(oid)) ORDER BY conname), '[]') FROM single WHERE contype = 'c'),
   'indexes', (SELECT coalesce(jsonb_agg(r.relname), '[]') FROM pg_catalog.pg_index i

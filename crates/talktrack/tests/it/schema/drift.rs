@@ -1,8 +1,9 @@
 //! Differences one by one: what the doctor says of each, and what a migration makes of it.
 
+use std::sync::LazyLock;
+
 use talktrack::store::postgres::schema::{self, MigrateError};
 use talktrack_testbed::{Database, KEYED_PASSWORD, PgBouncer, Postgres};
-use tokio::sync::OnceCell;
 use tokio::time::Duration;
 
 use super::{connect, differences, migrate, problems, rows};
@@ -13,13 +14,13 @@ const MESSAGES: &str = "conversation_messages";
 
 /// Puts something wrong into a database that is right, and says what the doctor finds.
 async fn after(drift: &str) -> (Database, Vec<(String, String)>) {
-    static RIGHT: OnceCell<Database> = OnceCell::const_new();
-    let right = RIGHT.get_or_init(async || {
+    // By psql: a connection of this thread's runtime would still be open, and nobody copies a database in use.
+    static RIGHT: LazyLock<Database> = LazyLock::new(|| {
         let database = Postgres::plain().database();
-        migrate(&database).await;
+        database.psql(&schema::script());
         database
     });
-    let database = Postgres::plain().database_from(right.await.name());
+    let database = Postgres::plain().database_from(RIGHT.name());
     database.psql(drift);
     let found = differences(&database).await;
     (database, found.into_iter().map(|difference| (difference.problem, difference.mend)).collect())
@@ -187,6 +188,11 @@ async fn what_cannot_be_mended_without_touching_the_users_own_is_left_over_and_n
             "ALTER TABLE conversation_messages ADD team text NOT NULL",
             "The 'team' column of 'conversation_messages' is your own, allows no null and has no default, so that talktrack \
              cannot write a row",
+        ),
+        (
+            "ALTER TABLE conversation_messages ADD CONSTRAINT to_id FOREIGN KEY (session_id) REFERENCES conversation_sessions (id)",
+            "The foreign key 'to_id' of 'conversation_messages' refers to the 'id' column of 'conversation_sessions', not to \
+             'session_id'",
         ),
         (
             "CREATE FUNCTION insert_conversation_message(p_session_id uuid, p_role text, p_content text) RETURNS uuid
