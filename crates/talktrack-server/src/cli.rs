@@ -38,6 +38,10 @@ enum Command {
     DeadLetters(command::dead_letters::Args),
     /// Audit the books: counts against rows, journal, dead letters
     Verify(command::verify::Args),
+    /// Bring a PostgreSQL database to the schema
+    Migrate(command::migrate::Args),
+    /// Compare a PostgreSQL database with the schema, and print the SQL that mends it
+    Doctor(command::doctor::Args),
 }
 
 /// Does what the arguments say.
@@ -74,6 +78,8 @@ fn run(command: Command) -> Outcome {
             Command::Tail(args) => command::tail::run(args).await,
             Command::DeadLetters(args) => command::dead_letters::run(args).await,
             Command::Verify(args) => command::verify::run(args).await,
+            Command::Migrate(args) => command::migrate::run(args).await,
+            Command::Doctor(args) => command::doctor::run(args).await,
         }
     });
     // What still runs (a read from the terminal, say) has nothing left to answer.

@@ -10,6 +10,9 @@ pub(crate) mod tail;
 pub(crate) mod show;
 pub(crate) mod dead_letters;
 pub(crate) mod verify;
+pub(crate) mod migrate;
+pub(crate) mod doctor;
+mod schema;
 mod looking;
 
 use std::process::ExitCode;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use talktrack::Options;
+use talktrack::store::postgres::Address;
 use tracing::level_filters::LevelFilter;
 
 pub(crate) use flags::{Place, SettingFlags};
@@ -27,8 +28,8 @@ pub(crate) const MAX_FRAME_BYTES: usize = 1 << 20;
 pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) data_dir: PathBuf,
-    /// The file that `database_url` names; `None` for the one in `data_dir`.
-    pub(crate) database_file: Option<PathBuf>,
+    /// Where the conversations end up.
+    pub(crate) database: Database,
     pub(crate) queue_capacity: usize,
     pub(crate) queue_bytes: usize,
     pub(crate) journal_max_bytes: u64,
@@ -42,6 +43,15 @@ pub(crate) struct Config {
     pub(crate) log_format: LogFormat,
     pub(crate) log_file: Option<PathBuf>,
     pub(crate) log_level: LevelFilter,
+}
+
+/// What `database_url` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Database {
+    /// A SQLite file; `None` for the one in `data_dir`.
+    File(Option<PathBuf>),
+    /// A PostgreSQL database.
+    Postgres(Box<Address>),
 }
 
 /// How log lines look.
@@ -82,7 +92,7 @@ impl Config {
         Ok(Self {
             listen: layers.get("listen", parse::address)?,
             data_dir: layers.get("data_dir", parse::path)?,
-            database_file: layers.get("database_url", parse::database)?,
+            database: layers.get("database_url", parse::database)?,
             queue_capacity: layers.get("queue_capacity", parse::count)?,
             queue_bytes: layers.get("queue_bytes", queue_bytes)?,
             journal_max_bytes: layers.get("journal_max_bytes", parse::size)?,
@@ -102,8 +112,12 @@ impl Config {
 
     /// What the tracker needs to know of them.
     pub(crate) fn options(&self) -> Options {
+        let database_file = match &self.database {
+            Database::File(path) => path.clone(),
+            Database::Postgres(_) => None,
+        };
         Options {
-            database_file: self.database_file.clone(),
+            database_file,
             queue_capacity: self.queue_capacity,
             queue_bytes: self.queue_bytes,
             journal_max_bytes: self.journal_max_bytes,
@@ -114,9 +128,9 @@ impl Config {
         }
     }
 
-    /// The database file, for commands that look into it.
-    pub(crate) fn database_path(&self) -> PathBuf {
-        self.database_file.clone().unwrap_or_else(|| self.data_dir.join(talktrack::DATABASE_FILE))
+    /// The SQLite file on this machine: the store, or the outbox of a remote one.
+    pub(crate) fn local_file(&self) -> PathBuf {
+        self.options().database_file()
     }
 }
 
@@ -156,8 +170,8 @@ mod tests {
         );
         assert_eq!((config.listen.to_string().as_str(), config.max_connections), ("127.0.0.1:8080", 10_000));
         assert_eq!(
-            (config.log_file, config.database_file, config.log_level),
-            (None, None, LevelFilter::INFO)
+            (config.log_file, config.database, config.log_level),
+            (None, Database::File(None), LevelFilter::INFO)
         );
     }
 
@@ -184,10 +198,10 @@ mod tests {
         let (own, usual) =
             (("TALKTRACK_DATABASE_URL", "sqlite:///a/b.db"), ("DATABASE_URL", "sqlite://c.db"));
         for environment in [[own, usual], [usual, own]] {
-            assert_eq!(load(&environment, &[]).unwrap().database_file, Some("/a/b.db".into()));
+            assert_eq!(load(&environment, &[]).unwrap().database, Database::File(Some("/a/b.db".into())));
         }
-        assert_eq!(load(&[usual], &[]).unwrap().database_path(), Path::new("c.db"));
-        assert_eq!(load(&[], &[("data_dir", "d")]).unwrap().database_path(), Path::new("d/talktrack.db"));
+        assert_eq!(load(&[usual], &[]).unwrap().local_file(), Path::new("c.db"));
+        assert_eq!(load(&[], &[("data_dir", "d")]).unwrap().local_file(), Path::new("d/talktrack.db"));
     }
 
     #[test]
@@ -234,8 +248,8 @@ mod tests {
     #[test]
     fn a_secret_in_a_database_url_is_not_repeated() {
         for url in [
-            "postgres://me:hunter2@db/x",
-            "postgresql://me:hunter2@db/x",
+            "postgres://me:hunter2@db/x?sslmode=hunter2",
+            "postgresql://me:hunter2@[db/x",
             "mysql://me:hunter2@db/x",
             "hunter2",
         ] {
@@ -243,7 +257,9 @@ mod tests {
             assert!(line.starts_with("database_url: ") && line.contains("DATABASE_URL"), "{line}");
             assert!(!line.contains("hunter2"), "{line}");
         }
-        assert!(complaint(&[("DATABASE_URL", "postgres://db/x")], &[]).contains("stores in SQLite only"));
+        let config = load(&[("DATABASE_URL", "Postgres://me:hunter2@db/x")], &[]).unwrap();
+        assert!(!format!("{config:?}").contains("hunter2"));
+        assert_eq!(config.local_file(), Path::new("./talktrack-data/talktrack.db"), "the outbox");
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod table;
 
 // The words that all of them are written in.
 mod state;
+mod store;
 mod telemetry;
 mod config;
 mod error;

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use talktrack::Tracker;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, timeout};
@@ -20,6 +19,7 @@ use crate::config::Config;
 use crate::error::Failure;
 use crate::router::router;
 use crate::state::AppState;
+use crate::store;
 use crate::telemetry::Telemetry;
 use control::Control;
 
@@ -43,7 +43,7 @@ pub(crate) async fn serve(config: Config) -> Result<ExitCode, Failure> {
     let mut signals = Signals::listen()?;
     let telemetry = Telemetry::start(&config)?;
     raise_descriptor_limit(&config);
-    let tracker = Tracker::open(config.options())?;
+    let tracker = store::open_tracker(&config, config.options())?;
     let listen_file = ListenFile::new(&config.data_dir);
     let (listener, address) = bind(config.listen).await?;
     let state = AppState::new(tracker, config, telemetry.metrics());

@@ -4,15 +4,15 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use talktrack::store::sqlite::SqliteReader;
-use talktrack::store::{MessageRow, Read as _, SessionFilter, SessionRow};
+use talktrack::store::{MessageRow, Read, SessionFilter, SessionRow};
 use uuid::Uuid;
 
 use super::Outcome;
-use super::looking::{self, HOW_TO_BEGIN, PAGE};
+use super::looking::{self, HOW_TO_BEGIN};
 use crate::config::Place;
 use crate::error::Failure;
 use crate::output::{Output, Stop};
+use crate::store::PAGE;
 use crate::wire::{EndLine, MessageLine, StartLine};
 
 /// Arguments.
@@ -40,18 +40,19 @@ pub(crate) async fn run(args: Args) -> Outcome {
 }
 
 async fn export(args: Args) -> Result<(), Stop> {
-    let reader = looking::open(&args.place)?;
-    let chosen = chosen(&reader, &args).await?;
+    let stored = looking::open(&args.place)?;
+    let reader = stored.rows();
+    let chosen = chosen(reader, &args).await?;
     let mut output = match &args.output {
         Some(path) => Output::to(File::create(path).map_err(|error| cannot_write(path, &error))?),
         None => Output::stdout(),
     };
     let mut count = 0;
     if chosen.is_empty() && args.sessions.is_empty() {
-        count = every_session(&reader, &args, &mut output).await?;
+        count = every_session(reader, &args, &mut output).await?;
     }
     for row in &chosen {
-        session(&reader, row, &mut output).await?;
+        session(reader, row, &mut output).await?;
         count += 1;
     }
     output.flush()?;
@@ -66,7 +67,7 @@ fn cannot_write(path: &std::path::Path, error: &std::io::Error) -> Failure {
 }
 
 /// The sessions asked for by their ids.
-async fn chosen(reader: &SqliteReader, args: &Args) -> Result<Vec<SessionRow>, Failure> {
+async fn chosen(reader: &dyn Read, args: &Args) -> Result<Vec<SessionRow>, Failure> {
     let mut chosen: Vec<SessionRow> = Vec::new();
     for id in &args.sessions {
         let row = looking::find_session(reader, id).await?;
@@ -79,7 +80,7 @@ async fn chosen(reader: &SqliteReader, args: &Args) -> Result<Vec<SessionRow>, F
 }
 
 /// All of them, newest first, a page at a time.
-async fn every_session(reader: &SqliteReader, args: &Args, output: &mut Output) -> Result<usize, Stop> {
+async fn every_session(reader: &dyn Read, args: &Args, output: &mut Output) -> Result<usize, Stop> {
     let filter = SessionFilter { user_id: args.user, status: None };
     let (mut cursor, mut count) = (None, 0);
     loop {
@@ -95,7 +96,7 @@ async fn every_session(reader: &SqliteReader, args: &Args, output: &mut Output) 
     }
 }
 
-async fn session(reader: &SqliteReader, row: &SessionRow, output: &mut Output) -> Result<(), Stop> {
+async fn session(reader: &dyn Read, row: &SessionRow, output: &mut Output) -> Result<(), Stop> {
     output.json(&StartLine::of_row(row))?;
     let mut cursor = None;
     loop {

@@ -15,6 +15,7 @@ use crate::config::Place;
 use crate::error::Failure;
 use crate::jsonl::Lines;
 use crate::output;
+use crate::store;
 use importer::Importer;
 
 /// Arguments.
@@ -48,10 +49,11 @@ pub(crate) async fn run(args: Args) -> Outcome {
 }
 
 fn open(place: &Place) -> Result<Tracker, Failure> {
-    let mut options = place.load()?.options();
+    let config = place.load()?;
+    let mut options = config.options();
     // A session that the file leaves open is not idle: its messages may lie further down.
     options.idle_timeout = std::time::Duration::from_secs(100 * 365 * 86_400);
-    Tracker::open(options).map_err(|error| match error {
+    store::open_tracker(&config, options).map_err(|error| match error {
         OpenError::Locked { .. } => Failure::new(format_args!(
             "{error}; a running server takes the file with `talktrack client --file F`"
         )),

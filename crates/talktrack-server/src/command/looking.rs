@@ -1,11 +1,12 @@
 //! What the looking commands share: opening what is stored, and finding a session by the beginning of its id.
 
 use talktrack::store::sqlite::SqliteReader;
-use talktrack::store::{Read as _, SessionRow};
+use talktrack::store::{Read, SessionRow};
 use uuid::Uuid;
 
-use crate::config::{Config, Place};
+use crate::config::Place;
 use crate::error::Failure;
+use crate::store::{self, Stored};
 use crate::table;
 
 /// Fewer characters than these name too many sessions.
@@ -17,32 +18,21 @@ const MOST_NAMED: usize = 100;
 /// So much of an id tells sessions apart even where they were made in the same moment (a UUIDv7 begins with its time).
 pub(super) const SHORT_ID: usize = 18;
 
-/// Rows asked for at once: enough to be quick, few enough to keep memory flat.
-pub(super) const PAGE: usize = 500;
-
 /// Said where there is nothing to show.
 pub(super) const HOW_TO_BEGIN: &str = "no conversations yet; make the first one with `talktrack serve` and, in another terminal, `talktrack client`";
 
 /// Opens the store to look at it.
-pub(super) fn open(place: &Place) -> Result<SqliteReader, Failure> {
-    let config = place.load()?;
-    let path = config.database_path();
-    if !path.is_file() {
-        return Err(nothing_there(&config));
-    }
-    SqliteReader::open(&path).map_err(|error| Failure::new(format_args!("{}: {error}", path.display())))
+pub(super) fn open(place: &Place) -> Result<Stored, Failure> {
+    Stored::open(&place.load()?)
 }
 
-fn nothing_there(config: &Config) -> Failure {
-    let path = config.database_path();
-    Failure::new(format_args!(
-        "{} does not exist; start the server with `talktrack serve`, or name another place with --data-dir",
-        path.display()
-    ))
+/// Opens the file on this machine, whatever the store is: it keeps the journal, the books and the dead letters.
+pub(super) fn open_file(place: &Place) -> Result<SqliteReader, Failure> {
+    store::open_file(&place.load()?.local_file())
 }
 
 /// The session whose id is `id`, or begins with it.
-pub(super) async fn find_session(reader: &SqliteReader, id: &str) -> Result<SessionRow, Failure> {
+pub(super) async fn find_session(reader: &dyn Read, id: &str) -> Result<SessionRow, Failure> {
     if let Ok(session_id) = Uuid::try_parse(id) {
         let session = reader.session(session_id).await?;
         return session.ok_or_else(|| Failure::new(format_args!("there is no session {session_id}")));

@@ -3,14 +3,15 @@
 use std::process::ExitCode;
 
 use talktrack::Status;
-use talktrack::store::{Read as _, SessionFilter, SessionRow};
+use talktrack::store::{SessionFilter, SessionRow};
 use uuid::Uuid;
 
 use super::Outcome;
-use super::looking::{self, HOW_TO_BEGIN, PAGE, SHORT_ID};
+use super::looking::{self, HOW_TO_BEGIN, SHORT_ID};
 use crate::config::Place;
 use crate::error::Failure;
 use crate::output::{Output, Stop};
+use crate::store::PAGE;
 use crate::table::{self, View};
 
 /// The width of a row with whole ids.
@@ -66,7 +67,8 @@ async fn list(args: Args) -> Result<(), Stop> {
 
 /// One more than asked for on a terminal, to know whether there are more.
 async fn newest(args: &Args) -> Result<Vec<SessionRow>, Failure> {
-    let reader = looking::open(&args.place)?;
+    let stored = looking::open(&args.place)?;
+    let reader = stored.rows();
     let filter = SessionFilter { user_id: args.user, status: args.status };
     let wanted = if args.json { args.limit } else { args.limit.saturating_add(1) };
     let mut rows: Vec<SessionRow> = Vec::new();

@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 
 use talktrack::Kind;
-use talktrack::store::{MessageRow, Read as _, SessionRow};
+use talktrack::store::{MessageRow, SessionRow};
 
 use super::Outcome;
-use super::looking::{self, PAGE};
+use super::looking;
 use crate::config::Place;
 use crate::output::{Output, Stop};
+use crate::store::PAGE;
 use crate::table::{self, View};
 
 /// Time and role, with two blanks after each: where the text begins.
@@ -34,8 +35,9 @@ pub(crate) async fn run(args: Args) -> Outcome {
 }
 
 async fn show(args: Args) -> Result<(), Stop> {
-    let reader = looking::open(&args.place)?;
-    let session = looking::find_session(&reader, &args.id).await?;
+    let stored = looking::open(&args.place)?;
+    let reader = stored.rows();
+    let session = looking::find_session(reader, &args.id).await?;
     let (mut output, view) = (Output::stdout(), View::of_stdout());
     if args.json {
         output.json(&session)?;

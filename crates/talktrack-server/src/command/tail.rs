@@ -8,10 +8,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use uuid::Uuid;
 
 use super::Outcome;
-use super::looking::{self, HOW_TO_BEGIN, PAGE};
+use super::looking::{self, HOW_TO_BEGIN};
 use super::show;
 use crate::config::Place;
 use crate::output::{self, Output, Stop};
+use crate::store::Follower;
 use crate::table::View;
 
 /// How often the store is asked for news: soon enough for a person, seldom enough to cost nothing.
@@ -42,22 +43,19 @@ pub(crate) async fn run(args: Args) -> Outcome {
 }
 
 async fn follow(args: Args) -> Result<(), Stop> {
-    let reader = looking::open(&args.place)?;
-    let end = reader.end().await?;
-    if end == 0 && !args.json {
+    let mut follower = Follower::of(looking::open(&args.place)?, args.since_start).await?;
+    if follower.is_at_the_beginning() && !args.json {
         eprintln!("{HOW_TO_BEGIN}; waiting");
     }
-    let mut place = if args.since_start { 0 } else { end };
     let (mut output, view) = (Output::stdout(), View::of_stdout());
     let mut session = None;
     loop {
-        let (rows, next) = reader.written_since(place, PAGE).await?;
+        let (rows, more) = follower.next().await?;
         for row in &rows {
             if args.json { output.json(row)? } else { message(&mut output, row, view, &mut session)? }
         }
         output.flush()?;
-        place = next;
-        if rows.len() < PAGE {
+        if !more {
             tokio::time::sleep(PAUSE).await;
         }
     }

@@ -6,9 +6,10 @@ use serde::Serialize;
 use talktrack::store::{Audit, Read as _};
 
 use super::Outcome;
-use super::looking;
 use crate::config::Place;
+use crate::error::Failure;
 use crate::output::{Output, Stop};
+use crate::store::{self, Stored};
 use crate::table::{self, View};
 
 /// Arguments.
@@ -27,7 +28,7 @@ pub(crate) async fn run(args: Args) -> Outcome {
 }
 
 async fn verify(args: Args) -> Result<ExitCode, Stop> {
-    let audit = looking::open(&args.place)?.audit().await?;
+    let audit = audit(&args.place).await?;
     let mut output = Output::stdout();
     let report = Report { balanced: audit.problems.is_empty(), pending: pending(&audit), audit: &audit };
     if args.json {
@@ -45,6 +46,20 @@ async fn verify(args: Args) -> Result<ExitCode, Stop> {
     }
     output.flush()?;
     Ok(if report.balanced { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What the store counts; where that is remote, with the books, the journal and the dead letters of this machine's file.
+async fn audit(place: &Place) -> Result<Audit, Failure> {
+    let config = place.load()?;
+    let stored = Stored::open(&config)?;
+    let audit = stored.rows().audit().await?;
+    let file = config.local_file();
+    if matches!(stored, Stored::File(_)) || !file.is_file() {
+        return Ok(audit);
+    }
+    let local = store::open_file(&file)?.audit().await?;
+    let problems = audit.problems.into_iter().chain(local.problems).collect();
+    Ok(Audit { sessions: audit.sessions, messages: audit.messages, problems, ..local })
 }
 
 #[derive(Serialize)]

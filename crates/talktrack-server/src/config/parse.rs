@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use talktrack::store::postgres::InvalidAddress;
 use tracing::level_filters::LevelFilter;
 
-use super::LogFormat;
+use super::{Database, LogFormat};
 
 /// The units of a size. The longer spelling comes first, since `KiB` ends in `B` as well.
 const SIZES: &[(&str, u64)] = &[
@@ -52,22 +53,24 @@ pub(super) fn optional_path(text: &str) -> Result<Option<PathBuf>, String> {
     Ok((!text.is_empty()).then(|| text.into()))
 }
 
-/// The SQLite file of a database URL. The URL is never shown: others carry passwords.
-pub(super) fn database(text: &str) -> Result<Option<PathBuf>, String> {
+/// Where a database URL leads. The URL is never shown: it may carry a password.
+pub(super) fn database(text: &str) -> Result<Database, String> {
     if text.is_empty() {
-        return Ok(None);
+        return Ok(Database::File(None));
     }
-    let scheme = text.split(':').next().unwrap_or_default();
-    if scheme.eq_ignore_ascii_case("postgres") || scheme.eq_ignore_ascii_case("postgresql") {
-        return Err("names a PostgreSQL database, but this version stores in SQLite only; use sqlite://PATH, or unset \
-                    it to use talktrack.db in data_dir"
-            .into());
+    let (scheme, rest) = text.split_once(':').unwrap_or((text, ""));
+    let scheme = scheme.to_ascii_lowercase();
+    if scheme == "postgres" || scheme == "postgresql" {
+        let address = format!("{scheme}:{rest}").parse().map(Box::new);
+        return address.map(Database::Postgres).map_err(|error: InvalidAddress| error.to_string());
     }
     match text.strip_prefix("sqlite://").or_else(|| text.strip_prefix("sqlite:")) {
         Some(path) if !path.is_empty() && !path.starts_with(':') && !path.contains('?') => {
-            Ok(Some(path.into()))
+            Ok(Database::File(Some(path.into())))
         }
-        _ => Err("must be sqlite://PATH, with the path of a file and no parameters".into()),
+        _ => Err("must be postgres://USER:PASSWORD@HOST:5432/DATABASE, or sqlite://PATH, with the path of a file and no \
+                  parameters"
+            .into()),
     }
 }
 

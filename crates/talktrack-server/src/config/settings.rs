@@ -46,7 +46,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "database_url",
         "database-url",
         "URL",
-        "The store, as sqlite://PATH; talktrack.db in the data directory",
+        "The store, as sqlite://PATH or postgres://…; talktrack.db in the data directory",
     ),
     Setting::new("queue_capacity", "queue-capacity", "N", "Messages that may wait in memory"),
     Setting::new("queue_bytes", "queue-bytes", "SIZE", "Bytes that may wait in memory"),

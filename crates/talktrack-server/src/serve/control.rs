@@ -45,7 +45,7 @@ impl Control {
 
     fn try_start(state: &AppState) -> Result<Self, Failure> {
         let config = state.config();
-        let letters = Letters::of(state.tracker().clone(), &config.database_path())?;
+        let letters = Letters::of(state.tracker().clone(), &config.local_file())?;
         let dir = ControlDir::open(&config.data_dir)?;
         let accepting = tokio::spawn(accept(dir.listen()?, Arc::new(letters))).abort_handle();
         Ok(Self { dir, accepting })

@@ -10,6 +10,7 @@ mod bad_input;
 mod bad_peers;
 mod pressure;
 mod settings;
+mod schema;
 mod shutdown;
 mod ops;
 mod logs;

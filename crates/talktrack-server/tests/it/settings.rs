@@ -157,14 +157,14 @@ async fn an_address_in_use_is_named() {
 #[tokio::test]
 async fn a_secret_is_never_shown() {
     let home = Home::new();
-    for url in ["postgres://me:hunter2@db.example/x", "mysql://me:hunter2@db.example/x", "hunter2"] {
+    for url in ["postgres://me:hunter2@db.example:port/x", "mysql://me:hunter2@db.example/x", "hunter2"] {
         let line = refuses_to_start(&home, &[], &[("DATABASE_URL", url)]).await;
         assert!(line.contains("database_url: ") && line.contains("DATABASE_URL"), "{line}");
         assert!(!line.contains("hunter2"), "{line}");
         let line = refuses_to_start(&home, &["--database-url", url], &[]).await;
         assert!(!line.contains("hunter2"), "{line}");
     }
-    home.write("talktrack.toml", "database_url = \"postgres://me:hunter2@db.example/x\"\n");
+    home.write("talktrack.toml", "database_url = \"postgres://me:hunter2@db.example:port/x\"\n");
     let line = refuses_to_start(&home, &[], &[]).await;
     assert!(line.contains("database_url: ") && !line.contains("hunter2"), "{line}");
     home.write("talktrack.toml", "database_url = \"postgres://me:hunter2@db.example/x\n");

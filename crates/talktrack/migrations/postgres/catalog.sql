@@ -1,7 +1,8 @@
--- What a database holds of this schema, as one JSON object. Answers everybody: it reads the catalog only.
+-- What a database holds of this schema, as one JSON object. Everybody gets an answer: it reads the catalog only, and not
+-- by functions that ask for rights.
 WITH ours AS (
   SELECT oid, relname AS name, relrowsecurity FROM pg_catalog.pg_class
-  WHERE oid IN (to_regclass('public.conversation_sessions'), to_regclass('public.conversation_messages'))
+  WHERE relnamespace = to_regnamespace('public') AND relname IN ('conversation_sessions', 'conversation_messages')
 ), columns AS (
   SELECT o.name AS "table", a.attrelid, a.attnum, a.attname AS name, a.attnotnull AS not_null,
     replace(format_type(a.atttypid, a.atttypmod), 'timestamp with time zone', 'timestamptz') AS "type",
@@ -17,7 +18,7 @@ WITH ours AS (
       AND p.proconfig = ARRAY['search_path=""'] AS sound,
     coalesce(p.proargnames, '{}') AS names
   FROM pg_catalog.pg_proc p
-  WHERE p.proname = 'insert_conversation_message' AND p.pronamespace = 'public'::regnamespace
+  WHERE p.proname = 'insert_conversation_message' AND p.pronamespace = to_regnamespace('public')
 ), roles AS (
   SELECT oid, rolname AS name FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
 )
@@ -28,9 +29,10 @@ SELECT jsonb_build_object(
   'keys', (SELECT coalesce(jsonb_agg(jsonb_build_object('table', c."table", 'column', c.name)), '[]')
       FROM columns c JOIN pg_catalog.pg_index i ON i.indrelid = c.attrelid AND i.indkey[0] = c.attnum
       WHERE i.indnkeyatts = 1 AND i.indisunique AND i.indimmediate AND i.indisvalid AND i.indpred IS NULL),
-  'references_sessions', EXISTS (SELECT FROM single s JOIN columns c ON c.attrelid = s.confrelid AND s.confkey = ARRAY[c.attnum]
+  'references', (SELECT coalesce(jsonb_agg(jsonb_build_object('name', s.conname, 'column', c.name)), '[]')
+      FROM single s JOIN columns c ON c.attrelid = s.confrelid AND s.confkey = ARRAY[c.attnum]
       WHERE s."table" = 'conversation_messages' AND s."column" = 'session_id' AND s.contype = 'f'
-        AND c."table" = 'conversation_sessions' AND c.name = 'session_id'),
+        AND c."table" = 'conversation_sessions'),
   'checks', (SELECT coalesce(jsonb_agg(jsonb_build_object('table', "table", 'column', "column", 'name', conname,
         'definition', pg_get_constraintdef(oid)) ORDER BY conname), '[]') FROM single WHERE contype = 'c'),
   'indexes', (SELECT coalesce(jsonb_agg(r.relname), '[]') FROM pg_catalog.pg_index i
@@ -42,7 +44,8 @@ SELECT jsonb_build_object(
       FROM pg_catalog.pg_policy p JOIN ours o ON o.oid = p.polrelid),
   'functions', (SELECT coalesce(jsonb_agg(to_jsonb(functions) - 'oid'), '[]') FROM functions),
   'roles', (SELECT coalesce(jsonb_agg(name), '[]') FROM roles),
-  'has_uid', to_regprocedure('auth.uid()') IS NOT NULL,
+  'has_uid', EXISTS (SELECT FROM pg_catalog.pg_proc
+      WHERE proname = 'uid' AND pronamespace = to_regnamespace('auth') AND pronargs = 0),
   'privileges', (SELECT coalesce(jsonb_agg(jsonb_build_object('table', o.name, 'role', r.name, 'privilege', privilege)), '[]')
       FROM ours o, roles r, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS privilege
       WHERE has_table_privilege(r.oid, o.oid, privilege)

@@ -22,7 +22,7 @@ BEGIN
     CREATE SCHEMA auth;
     GRANT USAGE ON SCHEMA auth TO anon, authenticated, service_role;
   END IF;
-  IF to_regprocedure('auth.uid()') IS NULL THEN
+  IF NOT EXISTS (SELECT FROM pg_proc WHERE proname = 'uid' AND pronamespace = to_regnamespace('auth') AND pronargs = 0) THEN
     EXECUTE $sql$
 {uid}$sql$;
   END IF;

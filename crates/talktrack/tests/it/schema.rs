@@ -35,7 +35,7 @@ async fn problems(database: &Database) -> Vec<String> {
 /// The columns of the schema, whatever else is there, and in whatever order.
 async fn ours(database: &Database) -> Vec<ColumnInfo> {
     let mut columns = schema::describe(&connect(database).await).await.unwrap();
-    columns.retain(|column| column.ours);
+    columns.retain(|column| column.remark.as_deref() != Some("your own"));
     columns.sort_by(|a, b| (&a.table, &a.column).cmp(&(&b.table, &b.column)));
     columns
 }
@@ -97,7 +97,7 @@ async fn an_empty_database_gets_the_schema() {
     let columns = schema::describe(&client).await.unwrap();
     let count = |table| columns.iter().filter(|column| column.table == table).count();
     assert_eq!((count("conversation_sessions"), count("conversation_messages")), (13, 16));
-    assert!(columns.iter().all(|column| column.ours));
+    assert!(columns.iter().all(|column| column.remark.is_none()));
 }
 
 #[tokio::test]
@@ -189,6 +189,29 @@ async fn a_database_like_supabases_keeps_its_roles_and_shuts_anon_out() {
 }
 
 #[tokio::test]
+async fn plain_postgresql_gets_the_roles_and_auth_uid_and_loses_none_of_them_to_a_second_database() {
+    let cluster = Postgres::start();
+    let (one, two) = (cluster.database(), cluster.database());
+    let missing = ["role 'anon'", "role 'authenticated'", "role 'service_role'", "function 'auth.uid()'"];
+    let expected: Vec<_> = missing.iter().map(|what| format!("Could not find the {what}")).collect();
+    assert_eq!(problems(&one).await[..4], expected);
+    // Roles belong to the whole server: both make them at once.
+    tokio::join!(migrate(&one), migrate(&two));
+    let roles = "SELECT rolname, rolcanlogin, rolsuper, rolbypassrls FROM pg_roles
+                 WHERE rolname IN ('anon', 'authenticated', 'service_role') ORDER BY 1";
+    assert_eq!(one.psql(roles), "anon|f|f|f\nauthenticated|f|f|f\nservice_role|f|f|f");
+    for database in [&one, &two] {
+        let claims = |claims: &str| {
+            let set = format!("SET request.jwt.claims = '{claims}'; SET ROLE authenticated");
+            database.psql(&format!("{set}; SELECT coalesce(auth.uid()::text, 'nobody')"))
+        };
+        let user = "00000000-0000-4000-8000-0000000000b0";
+        assert_eq!(claims(&format!(r#"{{"sub":"{user}"}}"#)), user);
+        assert_eq!([claims("{}"), claims(""), claims(r#"{"sub":""}"#)], ["nobody"; 3]);
+    }
+}
+
+#[tokio::test]
 async fn the_printed_script_does_the_same_and_shows_the_final_schema() {
     let (printed, migrated) = (Postgres::plain().database(), Postgres::plain().database());
     for database in [&printed, &migrated] {
@@ -196,7 +219,7 @@ async fn the_printed_script_does_the_same_and_shows_the_final_schema() {
     }
     migrate(&migrated).await;
     let shown = printed.psql(&schema::script());
-    let line = "conversation_sessions|status|text|f|'active'::text";
+    let line = "conversation_sessions|status|text|f|'active'::text|";
     assert!(shown.lines().any(|shown| shown == line), "{shown}");
     assert_eq!(problems(&printed).await, [""; 0]);
     assert_eq!(ours(&printed).await, ours(&migrated).await);

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use talktrack::{OpenError, Tracker};
+use talktrack::OpenError;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use crate::config::Config;
 use crate::error::Failure;
 use crate::letters::{Answer, ControlDir, Letters, Outcome, Request};
+use crate::store;
 
 /// Longer than a server takes to answer, whatever it answers.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -29,8 +30,8 @@ pub(super) enum Hands {
 
 impl Hands {
     pub(super) fn on(config: &Config) -> Result<Self, Failure> {
-        match Tracker::open(config.options()) {
-            Ok(tracker) => Ok(Self::Ours(Letters::of(tracker, &config.database_path())?)),
+        match store::open_tracker(config, config.options()) {
+            Ok(tracker) => Ok(Self::Ours(Letters::of(tracker, &config.local_file())?)),
             Err(locked @ OpenError::Locked { .. }) => {
                 Ok(Self::Servers { data_dir: config.data_dir.clone(), locked: locked.to_string() })
             }

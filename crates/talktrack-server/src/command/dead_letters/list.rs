@@ -40,7 +40,7 @@ pub(super) async fn run(args: Args) -> Outcome {
 }
 
 async fn list(args: Args) -> Result<(), Stop> {
-    let reader = looking::open(&args.place)?;
+    let reader = looking::open_file(&args.place)?;
     let seqs = reader.dead_letter_seqs().await?;
     let newest = &seqs[seqs.len().saturating_sub(args.limit)..];
     let (mut output, view) = (Output::stdout(), View::of_stdout());

@@ -55,7 +55,7 @@ pub(super) async fn replay(args: ReplayArgs) -> command::Outcome {
 
 pub(super) async fn forget(args: DropArgs) -> command::Outcome {
     if args.chosen.all && !args.yes {
-        let reader = looking::open(&args.chosen.place)?;
+        let reader = looking::open_file(&args.chosen.place)?;
         let count = reader.dead_letter_seqs().await?.len();
         return Err(Failure::usage(format_args!(
             "drop --all forgets {count} dead letters for ever; add --yes if that is meant"
@@ -87,7 +87,7 @@ async fn settle(chosen: &Chosen, request: fn(Vec<Seq>) -> Request) -> command::O
 impl Chosen {
     /// The letters meant, oldest first: a session's start comes before what was said in it.
     async fn seqs(&self) -> Result<Vec<Seq>, Failure> {
-        let reader = looking::open(&self.place)?;
+        let reader = looking::open_file(&self.place)?;
         if self.all {
             return Ok(reader.dead_letter_seqs().await?);
         }

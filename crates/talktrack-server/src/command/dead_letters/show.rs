@@ -35,7 +35,7 @@ pub(super) async fn run(args: Args) -> Outcome {
 }
 
 async fn show(args: Args) -> Result<(), Stop> {
-    let letter = looking::open(&args.place)?.dead_letter(args.seq).await?;
+    let letter = looking::open_file(&args.place)?.dead_letter(args.seq).await?;
     let none = || Failure::new(format_args!("there is no dead letter {}", args.seq));
     let letter = letter.ok_or_else(none)?;
     let mut output = Output::stdout();

@@ -1,7 +1,7 @@
 //! The schema in PostgreSQL: bringing a database to it (`talktrack migrate`), and saying what is different about one
 //! (`talktrack doctor`).
 //!
-//! The schema is described once, as data ([`tables`]). From it come the script that makes it so, whatever was there
+//! The schema is described once, as data (`schema/tables.rs`). From it come the script that makes it so, whatever was there
 //! before, and the comparison with what is there. There are no numbered steps from one version to the next: what drifts
 //! apart here are databases that people have made and changed by themselves, and a number in a table would not know of
 //! that. So the migration looks at what there is, and running it again changes nothing.
@@ -17,7 +17,7 @@ mod tables;
 
 use serde::Serialize;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, GenericClient};
+use tokio_postgres::{Client, GenericClient, Row};
 
 use catalog::Catalog;
 
@@ -67,8 +67,8 @@ pub struct ColumnInfo {
     pub nullable: bool,
     /// The expression of its default.
     pub default: Option<String>,
-    /// It belongs to the schema, not to the user.
-    pub ours: bool,
+    /// What is to be said of it: that it is the user's own, or how it differs from the schema.
+    pub remark: Option<String>,
 }
 
 /// Why a migration came to nothing. Nothing was changed.
@@ -135,19 +135,21 @@ pub async fn differences(client: &impl GenericClient) -> Result<Vec<Difference>,
     Ok(compare::compare(&Catalog::read(client).await?))
 }
 
-/// The columns of both tables as they are.
+/// The columns of both tables as they are, each held against the schema.
 ///
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn describe(client: &impl GenericClient) -> Result<Vec<ColumnInfo>, tokio_postgres::Error> {
-    let rows = client.query_typed(script::DESCRIBE.trim_end().trim_end_matches(';'), &[]).await?;
-    let column = |row: &tokio_postgres::Row| {
-        let (table, column): (String, String) = (row.try_get("table")?, row.try_get("column")?);
-        let ours = tables::TABLES
-            .iter()
-            .any(|ours| ours.name == table && ours.columns.iter().any(|ours| ours.name == column));
-        let (sql_type, nullable) = (row.try_get("type")?, row.try_get("nullable")?);
-        Ok(ColumnInfo { table, column, sql_type, nullable, default: row.try_get("default")?, ours })
+    let rows = client.query_typed(&script::description(), &[]).await?;
+    let column = |row: &Row| {
+        Ok(ColumnInfo {
+            table: row.try_get("table")?,
+            column: row.try_get("column")?,
+            sql_type: row.try_get("type")?,
+            nullable: row.try_get("nullable")?,
+            default: row.try_get("default")?,
+            remark: row.try_get("remark")?,
+        })
     };
     rows.iter().map(column).collect()
 }

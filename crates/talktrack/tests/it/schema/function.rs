@@ -1,1 +1,148 @@
-//! todo
+//! `insert_conversation_message`, called as PostgREST does: with named arguments, as the caller's role.
+
+use talktrack_testbed::{Database, Postgres, like_supabase};
+
+use super::migrate;
+use crate::rls::{ANN, ANNS, BEN, BENS, Caller, as_caller};
+
+async fn project() -> Database {
+    let database = Postgres::shared().database();
+    like_supabase(&database);
+    migrate(&database).await;
+    crate::rls::fill(&database);
+    database
+}
+
+/// What PostgREST makes of `supabase.rpc('insert_conversation_message', {…})`.
+fn call(database: &Database, caller: Caller, arguments: &str) -> Result<String, String> {
+    let arguments = format!("'{}'::json", arguments.replace('\'', "''"));
+    as_caller(
+        database,
+        caller,
+        &format!(
+            "WITH arguments AS (SELECT * FROM json_to_record({arguments}) AS
+               a (p_session_id uuid, p_role text, p_content text, p_audio_url text, p_metadata jsonb, p_user_id uuid))
+             SELECT insert_conversation_message(p_session_id => p_session_id, p_role => p_role, p_content => p_content,
+               p_audio_url => p_audio_url, p_metadata => p_metadata, p_user_id => p_user_id) FROM arguments"
+        ),
+    )
+}
+
+fn refusal(database: &Database, caller: Caller, arguments: &str) -> String {
+    call(database, caller, arguments).unwrap_err()
+}
+
+fn message(session: &str, role: &str, content: &str) -> String {
+    format!(r#"{{"p_session_id":"{session}","p_role":"{role}","p_content":"{content}"}}"#)
+}
+
+#[tokio::test]
+async fn a_message_is_written_for_the_sessions_user_and_counted() {
+    let database = project().await;
+    let count = || {
+        database.psql(&format!(
+            "SELECT message_count, last_event_at IS NOT NULL FROM conversation_sessions WHERE session_id = '{ANNS}'"
+        ))
+    };
+    assert_eq!(count(), "0|f");
+    let id = call(&database, Caller::User(ANN), &message(ANNS, "user", "it's me")).unwrap();
+    let row = |id: &str| {
+        database.psql(&format!(
+            "SELECT session_id, user_id, role, content, audio_url, metadata, seq, kind, revision
+             FROM conversation_messages WHERE id = '{id}'"
+        ))
+    };
+    assert_eq!(row(&id), format!("{ANNS}|{ANN}|user|it's me||||message|0"));
+    assert_eq!(count(), "1|t");
+    let full = format!(
+        r#"{{"p_session_id":"{ANNS}","p_role":"assistant","p_content":"","p_audio_url":"https://x/y.ogg",
+            "p_metadata":{{"a":1}},"p_user_id":"{ANN}"}}"#
+    );
+    let id = call(&database, Caller::Service, &full).unwrap();
+    assert_eq!(row(&id), format!(r#"{ANNS}|{ANN}|assistant||https://x/y.ogg|{{"a": 1}}||message|0"#));
+    let id = call(&database, Caller::User(ANN), &message(ANNS, "system", "be kind")).unwrap();
+    assert_eq!(row(&id), format!("{ANNS}||system|be kind||||message|0"), "system messages belong to nobody");
+    assert_eq!(count(), "3|t");
+}
+
+#[tokio::test]
+async fn three_arguments_are_enough_and_their_order_does_not_matter() {
+    let database = project().await;
+    let sql = format!(
+        "SELECT insert_conversation_message(p_content => 'hi', p_session_id => '{ANNS}', p_role => 'tool') IS NOT NULL"
+    );
+    assert_eq!(as_caller(&database, Caller::User(ANN), &sql).unwrap(), "t");
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_is_refused_with_the_reason_and_leaves_no_trace() {
+    let database = project().await;
+    let unknown = "00000000-0000-4000-8000-00000000ffff";
+    let other = format!(r#"{{"p_session_id":"{ANNS}","p_role":"user","p_content":"x","p_user_id":"{BEN}"}}"#);
+    for (arguments, code, reason) in [
+        (message(unknown, "user", "x"), "23503", format!("unknown session {unknown}")),
+        (
+            format!(r#"{{"p_session_id":"{ANNS}","p_role":"user"}}"#),
+            "22004",
+            "p_content must not be null".into(),
+        ),
+        (r#"{"p_role":"user","p_content":"x"}"#.into(), "22004", "p_session_id must not be null".into()),
+        (
+            message(ANNS, "robot'", "x"),
+            "22023",
+            "p_role must be one of user assistant system developer tool, not 'robot'''".into(),
+        ),
+        (
+            format!(r#"{{"p_session_id":"{ANNS}","p_content":"x"}}"#),
+            "22023",
+            "p_role must be one of user assistant system developer tool, not null".into(),
+        ),
+        (other, "42501", format!("session {ANNS} belongs to another user than p_user_id")),
+    ] {
+        for caller in [Caller::User(ANN), Caller::Service] {
+            let line = refusal(&database, caller, &arguments);
+            assert!(line.contains(&format!("{code}: {reason}")), "{arguments}: {line}");
+        }
+    }
+    let traces =
+        "SELECT count(*), sum(message_count) FROM conversation_sessions LEFT JOIN conversation_messages m
+                  USING (session_id) WHERE m.content = 'x'";
+    assert_eq!(database.psql(traces), "0|");
+}
+
+#[tokio::test]
+async fn it_runs_with_the_callers_rights() {
+    let database = project().await;
+    let line = refusal(&database, Caller::User(ANN), &message(BENS, "user", "x"));
+    assert!(
+        line.contains(&format!("unknown session {BENS}")),
+        "not even whether it is there is told: {line}"
+    );
+    let line = refusal(&database, Caller::Anon, &message(ANNS, "user", "x"));
+    assert!(line.contains("42501: permission denied for function"), "{line}");
+    call(&database, Caller::Service, &message(BENS, "user", "x")).unwrap();
+    // Objects of the same name in a schema of the caller's change nothing.
+    database.psql(
+        "CREATE SCHEMA decoy; GRANT USAGE ON SCHEMA decoy TO authenticated; CREATE TABLE decoy.conversation_messages (x int);
+         CREATE FUNCTION decoy.now() RETURNS timestamptz LANGUAGE plpgsql AS 'BEGIN RAISE ''decoy''; END';"
+    );
+    let sql = format!(
+        "SET search_path = decoy, pg_catalog;
+         SELECT public.insert_conversation_message(p_session_id => '{ANNS}', p_role => 'user', p_content => 'x') IS NOT NULL"
+    );
+    assert_eq!(as_caller(&database, Caller::User(ANN), &sql).unwrap(), "t");
+}
+
+#[tokio::test]
+async fn an_own_function_of_the_name_that_returns_something_else_is_replaced() {
+    let database = Postgres::shared().database();
+    like_supabase(&database);
+    database.psql(
+        "CREATE FUNCTION insert_conversation_message(p_session_id uuid, p_role text, p_content text,
+           p_audio_url text DEFAULT NULL, p_metadata jsonb DEFAULT '{}', p_user_id uuid DEFAULT NULL)
+         RETURNS TABLE (id uuid, created_at timestamptz) LANGUAGE sql AS 'SELECT p_session_id, now()'",
+    );
+    migrate(&database).await;
+    crate::rls::fill(&database);
+    call(&database, Caller::User(ANN), &message(ANNS, "user", "x")).unwrap();
+}

@@ -12,8 +12,8 @@ pub(super) struct Catalog {
     pub(super) columns: Vec<ColumnFound>,
     /// Columns that are unique by themselves.
     pub(super) keys: Vec<ColumnName>,
-    /// Messages refer to sessions by their `session_id`.
-    pub(super) references_sessions: bool,
+    /// Foreign keys from a message's `session_id` to its session.
+    pub(super) references: Vec<ReferenceFound>,
     /// Checks of one column.
     pub(super) checks: Vec<CheckFound>,
     pub(super) indexes: Vec<String>,
@@ -47,9 +47,16 @@ pub(super) struct ColumnFound {
     pub(super) has_default: bool,
 }
 
-#[derive(Debug, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Deserialize)]
 pub(super) struct ColumnName {
     pub(super) table: String,
+    pub(super) column: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ReferenceFound {
+    pub(super) name: String,
+    /// The session's column.
     pub(super) column: String,
 }
 

@@ -18,7 +18,7 @@ pub(super) fn compare(catalog: &Catalog) -> Vec<Difference> {
     for table in &TABLES {
         found.extend(columns::compare(catalog, table));
     }
-    found.extend(columns::reference(catalog));
+    found.extend(columns::references(catalog));
     let missing = |index: &&Index| {
         catalog.table(index.table).is_some() && !catalog.indexes.iter().any(|name| name == index.name)
     };

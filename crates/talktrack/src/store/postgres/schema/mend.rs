@@ -133,6 +133,11 @@ pub(super) fn add_reference() -> String {
     )
 }
 
+/// Takes away what keeps rows out.
+pub(super) fn drop_constraint(table: &str, constraint: &str) -> String {
+    format!("ALTER TABLE public.{table} DROP CONSTRAINT {};", identifier(constraint))
+}
+
 /// Puts a check that allows these words in the place of another one.
 pub(super) fn allow_words(table: &str, column: &str, check: &str, words: &[String]) -> String {
     let (check, words) = (identifier(check), literals(words));

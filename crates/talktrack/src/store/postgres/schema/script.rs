@@ -1,15 +1,14 @@
 //! The script of the migration, made from the schema.
 
 use super::mend;
-use super::tables::{INDEXES, MESSAGES, POLICIES, SESSIONS, TABLES, Table};
+use super::tables::{Column, INDEXES, MESSAGES, POLICIES, SESSIONS, TABLES, Table};
 
 const BEGIN: &str = include_str!("../../../../migrations/postgres/begin.sql");
 const ROLES: &str = include_str!("../../../../migrations/postgres/roles.sql");
 const REPLACEABLE: &str = include_str!("../../../../migrations/postgres/replaceable.sql");
 const END: &str = include_str!("../../../../migrations/postgres/end.sql");
 
-/// What lists the tables as they are now.
-pub(super) const DESCRIBE: &str = include_str!("../../../../migrations/postgres/describe.sql");
+const DESCRIBE: &str = include_str!("../../../../migrations/postgres/describe.sql");
 
 /// The migration, up to its commit.
 pub(super) fn migration() -> String {
@@ -18,9 +17,9 @@ pub(super) fn migration() -> String {
     script.section("3. Tables and columns that are missing", renames().chain(TABLES.iter().flat_map(tables)));
     script.section("4. Columns that may be null", TABLES.iter().map(nullable));
     script.section("5. Checks that list words", words());
-    script.section("6. Keys, and what refers to them", keys());
-    script.section("7. Indexes", INDEXES.iter().map(|index| attempt(&mend::create_index(index))));
-    script.section("8. Defaults, and values for rows that have none", TABLES.iter().flat_map(values));
+    script.section("6. Indexes", INDEXES.iter().map(|index| attempt(&mend::create_index(index))));
+    script.section("7. Defaults, and values for rows that have none", TABLES.iter().flat_map(values));
+    script.section("8. Keys, and what refers to them", keys());
     script.section("9. Row-level security", security());
     let function = [REPLACEABLE.trim_end().to_owned(), mend::create_function(), mend::grant_function()];
     script.section("10. insert_conversation_message, for PostgREST", function);
@@ -31,8 +30,20 @@ pub(super) fn migration() -> String {
 /// The migration, and the final schema.
 pub(super) fn whole() -> String {
     let mut script = Script(migration());
-    script.section("The final schema", [DESCRIBE.trim_end().to_owned()]);
+    script.section("The final schema", [format!("{};", description())]);
     script.0
+}
+
+/// The query that lists the tables as they are now, and holds every column against the schema.
+pub(super) fn description() -> String {
+    let wanted = TABLES.iter().flat_map(|table| {
+        let row = |column: &Column| {
+            format!("  ('{}', '{}', '{}', {})", table.name, column.name, column.sql_type, column.nullable)
+        };
+        table.columns.iter().map(row)
+    });
+    let wanted = wanted.collect::<Vec<_>>().join(",\n");
+    DESCRIBE.trim_end().trim_end_matches(';').replace("{wanted}", &wanted)
 }
 
 struct Script(String);
@@ -69,7 +80,7 @@ fn tables(table: &Table) -> [String; 2] {
     let added =
         table.columns.iter().map(|column| format!("  ADD COLUMN IF NOT EXISTS {}", mend::added(column)));
     let added = added.collect::<Vec<_>>().join(",\n");
-    [mend::create_table(table), format!("ALTER TABLE public.{}\n{added};\n", table.name)]
+    [format!("\n{}", mend::create_table(table)), format!("ALTER TABLE public.{}\n{added};", table.name)]
 }
 
 fn nullable(table: &Table) -> String {

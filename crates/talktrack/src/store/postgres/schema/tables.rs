@@ -237,7 +237,7 @@ pub(super) const POLICIES: [Policy; 4] = [
         using: own_messages!(),
         check: concat!(
             own_messages!(),
-            " AND (user_id = (SELECT auth.uid()) OR user_id IS NULL AND role = 'system')"
+            "\n    AND (user_id = (SELECT auth.uid()) OR user_id IS NULL AND role = 'system')"
         ),
     },
     Policy {

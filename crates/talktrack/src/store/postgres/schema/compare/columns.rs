@@ -1,7 +1,7 @@
 //! Columns, keys and checks.
 
 use super::super::Difference;
-use super::super::catalog::{Catalog, CheckFound, ColumnFound};
+use super::super::catalog::{Catalog, CheckFound, ColumnFound, ReferenceFound};
 use super::super::mend;
 use super::super::tables::{Column, MESSAGES, SESSIONS, Table};
 
@@ -120,12 +120,24 @@ fn unfillable(column: &ColumnFound) -> Difference {
     Difference::of_column(table, name, problem, mend::allow_null(table, name))
 }
 
-/// Messages refer to sessions.
-pub(super) fn reference(catalog: &Catalog) -> Option<Difference> {
+/// Messages refer to sessions by what both of them call `session_id`, and by nothing else.
+pub(super) fn references(catalog: &Catalog) -> Vec<Difference> {
+    let difference = |problem, mend| Difference::of_column(MESSAGES, "session_id", problem, mend);
+    let (right, wrong): (Vec<_>, Vec<_>) =
+        catalog.references.iter().partition(|reference| reference.column == "session_id");
+    let mut found = Vec::new();
     let both = catalog.column(MESSAGES, "session_id").and(catalog.column(SESSIONS, "session_id"));
-    both.filter(|_| !catalog.references_sessions)?;
-    let problem = format!("The 'session_id' column of '{MESSAGES}' does not refer to '{SESSIONS}'");
-    Some(Difference::of_column(MESSAGES, "session_id", problem, mend::add_reference()))
+    if right.is_empty() && both.is_some() {
+        let problem = format!("The 'session_id' column of '{MESSAGES}' does not refer to '{SESSIONS}'");
+        found.push(difference(problem, mend::add_reference()));
+    }
+    for ReferenceFound { name, column } in wrong {
+        let problem = format!(
+            "The foreign key '{name}' of '{MESSAGES}' refers to the '{column}' column of '{SESSIONS}', not to 'session_id'"
+        );
+        found.push(difference(problem, mend::drop_constraint(MESSAGES, name)));
+    }
+    found
 }
 
 #[cfg(test)]

@@ -1,0 +1,42 @@
+//! `talktrack doctor`: names what a PostgreSQL database has otherwise than the schema. Silent where there is nothing.
+
+use std::process::ExitCode;
+
+use talktrack::store::postgres::schema;
+
+use super::Outcome;
+use super::schema::{NOTHING_TO_DO, connect, in_full, write};
+use crate::config::Place;
+use crate::error::Failure;
+use crate::output::{Output, Stop};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// For programs: one JSON object a difference
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Runs it.
+pub(crate) async fn run(args: Args) -> Outcome {
+    compare(args).await.map_or_else(Stop::outcome, Ok)
+}
+
+async fn compare(args: Args) -> Result<ExitCode, Stop> {
+    let Some(client) = connect(&args.place).await? else {
+        eprintln!("{NOTHING_TO_DO}");
+        return Ok(ExitCode::SUCCESS);
+    };
+    let found = schema::differences(&client).await.map_err(|error| Failure::new(in_full(&error)))?;
+    let mut output = Output::stdout();
+    if args.json {
+        found.iter().try_for_each(|difference| output.json(difference))?;
+    } else {
+        write(&mut output, &found)?;
+    }
+    output.flush()?;
+    Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,61 @@
+//! `talktrack migrate`: brings a PostgreSQL database to the schema, and shows what came of it.
+
+use std::process::ExitCode;
+
+use talktrack::store::postgres::schema::{self, ColumnInfo};
+
+use super::Outcome;
+use super::schema::{NOTHING_TO_DO, connect, in_full, write};
+use crate::config::Place;
+use crate::error::Failure;
+use crate::output::{Output, Stop};
+use crate::table::{self, View};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Print the SQL instead, for the SQL editor of Supabase or psql; asks no database
+    #[arg(long)]
+    print: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Runs it.
+pub(crate) async fn run(args: Args) -> Outcome {
+    migrate(args).await.map_or_else(Stop::outcome, Ok)
+}
+
+async fn migrate(args: Args) -> Result<ExitCode, Stop> {
+    let mut output = Output::stdout();
+    if args.print {
+        output.line(schema::script().trim_end())?;
+        output.flush()?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Some(client) = connect(&args.place).await? else {
+        eprintln!("{NOTHING_TO_DO}");
+        return Ok(ExitCode::SUCCESS);
+    };
+    let left_over = schema::migrate(&client).await.map_err(Failure::new)?;
+    let columns = schema::describe(&client).await.map_err(|error| Failure::new(in_full(&error)))?;
+    output.line(&listing(&columns, View::of_stdout()))?;
+    if !left_over.is_empty() {
+        output.line("\n-- Left over, since it would change what is your own:\n")?;
+        write(&mut output, &left_over)?;
+    }
+    output.flush()?;
+    Ok(if left_over.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn listing(columns: &[ColumnInfo], view: View) -> String {
+    let mut table = table::table(view, &["table", "column", "type", "null", "default", ""]);
+    for column in columns {
+        let null = if column.nullable { "" } else { "not null" };
+        let remark = column.remark.as_deref().unwrap_or_default();
+        let default = column.default.as_deref().unwrap_or_default();
+        let cells = [&column.table, &column.column, &column.sql_type, null, default, remark];
+        table.add_row(cells.map(|cell| table::safe_line(cell).into_owned()));
+    }
+    table.trim_fmt()
+}

@@ -1,0 +1,43 @@
+//! What `migrate` and `doctor` share: the connection, and how a difference is written.
+
+use std::error::Error;
+
+use talktrack::store::postgres::schema::Difference;
+use tokio_postgres::Client;
+
+use crate::config::{Database, Place};
+use crate::error::Failure;
+use crate::output::{Output, Stop};
+use crate::table;
+
+/// Said where the store is a SQLite file.
+pub(super) const NOTHING_TO_DO: &str = "the store is a SQLite file, whose schema talktrack keeps by itself; --database-url names a PostgreSQL database";
+
+/// A connection to the database; `None` where the store is a file.
+pub(super) async fn connect(place: &Place) -> Result<Option<Client>, Failure> {
+    match place.load()?.database {
+        Database::File(_) => Ok(None),
+        Database::Postgres(address) => {
+            let client = address.connect().await;
+            client.map(Some).map_err(|error| Failure::new(format_args!("{address}: {}", in_full(&error))))
+        }
+    }
+}
+
+/// An error with what caused it.
+pub(super) fn in_full(error: &dyn Error) -> String {
+    let (mut line, mut cause) = (error.to_string(), error.source());
+    while let Some(error) = cause {
+        line.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    line
+}
+
+/// Writes the differences as SQL that mends them, each below a comment that says what it is about.
+pub(super) fn write(output: &mut Output, differences: &[Difference]) -> Result<(), Stop> {
+    differences.iter().try_for_each(|difference| {
+        output.line(&format!("-- {}", table::safe_line(&difference.problem)))?;
+        output.line(&format!("{}\n", table::safe(&difference.mend)))
+    })
+}

@@ -1,0 +1,135 @@
+//! The store that the settings name: for those who write, through a tracker, and for those who look.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use talktrack::clock::{Clock as _, Seq, SystemClock};
+use talktrack::store::postgres::PostgresStore;
+use talktrack::store::sqlite::SqliteReader;
+use talktrack::store::{MessageRow, Read, Store};
+use talktrack::{OpenError, Options, ReadError, Tracker};
+use uuid::Uuid;
+
+use crate::config::{Config, Database};
+use crate::error::Failure;
+
+/// Rows asked for at once: enough to be quick, few enough to keep memory flat.
+pub(crate) const PAGE: usize = 500;
+
+/// So long, in microseconds, a message may be on its way to the database while later ones are there already: lanes and nodes
+/// do not wait for each other.
+const LOOK_BACK: Seq = 10_000_000;
+
+/// Opens the data directory, with the store behind it.
+///
+/// # Errors
+/// As [`Tracker::open`]; and where the certificates that `database_url` names cannot be read.
+pub(crate) fn open_tracker(config: &Config, options: Options) -> Result<Tracker, OpenError> {
+    match &config.database {
+        Database::File(_) => Tracker::open(options),
+        Database::Postgres(address) => {
+            let store = PostgresStore::new(address).map_err(|error| OpenError::Io {
+                path: "database_url".into(),
+                source: std::io::Error::other(error),
+            })?;
+            let store: Arc<dyn Store> = Arc::new(store);
+            Tracker::open_with_store(options, &store)
+        }
+    }
+}
+
+/// What is stored, to look at it.
+pub(crate) enum Stored {
+    File(SqliteReader),
+    Postgres(PostgresStore),
+}
+
+impl Stored {
+    /// Opens what the settings name.
+    ///
+    /// # Errors
+    /// Where there is no such file. A database is asked later.
+    pub(crate) fn open(config: &Config) -> Result<Self, Failure> {
+        match &config.database {
+            Database::File(_) => open_file(&config.local_file()).map(Self::File),
+            Database::Postgres(address) => PostgresStore::new(address)
+                .map(Self::Postgres)
+                .map_err(|error| Failure::new(error.to_string())),
+        }
+    }
+
+    /// For whoever reads.
+    pub(crate) fn rows(&self) -> &dyn Read {
+        match self {
+            Self::File(reader) => reader,
+            Self::Postgres(store) => store,
+        }
+    }
+}
+
+/// Opens a file of talktrack's: the store, or the outbox of a remote one.
+pub(crate) fn open_file(path: &Path) -> Result<SqliteReader, Failure> {
+    if !path.is_file() {
+        return Err(Failure::new(format_args!(
+            "{} does not exist; start the server with `talktrack serve`, or name another place with --data-dir",
+            path.display()
+        )));
+    }
+    SqliteReader::open(path).map_err(|error| Failure::new(format_args!("{}: {error}", path.display())))
+}
+
+/// Follows what is written, from now on or from the first message.
+pub(crate) struct Follower {
+    stored: Stored,
+    place: Place,
+}
+
+/// How far a follower has come.
+enum Place {
+    /// In a file: the order of writing.
+    Row(i64),
+    /// In a database, where later ones may be there first: the order of acceptance, and the ids seen in the last moments.
+    Seq { from: Seq, newest: Seq, seen: BTreeSet<(Seq, Uuid)> },
+}
+
+impl Follower {
+    pub(crate) async fn of(stored: Stored, since_start: bool) -> Result<Self, ReadError> {
+        let place = match &stored {
+            Stored::File(reader) => Place::Row(if since_start { 0 } else { reader.end().await? }),
+            Stored::Postgres(_) => {
+                let from = if since_start { Seq::MIN } else { SystemClock.now().as_micros() };
+                Place::Seq { from, newest: from, seen: BTreeSet::new() }
+            }
+        };
+        Ok(Self { stored, place })
+    }
+
+    /// Whether nothing has been written yet.
+    pub(crate) fn is_at_the_beginning(&self) -> bool {
+        matches!(self.place, Place::Row(0))
+    }
+
+    /// The next messages, and whether there may be more at once.
+    pub(crate) async fn next(&mut self) -> Result<(Vec<MessageRow>, bool), ReadError> {
+        match (&self.stored, &mut self.place) {
+            (Stored::File(reader), Place::Row(place)) => {
+                let (rows, next) = reader.written_since(*place, PAGE).await?;
+                *place = next;
+                let more = rows.len() == PAGE;
+                Ok((rows, more))
+            }
+            (Stored::Postgres(store), Place::Seq { from, newest, seen }) => {
+                let mut rows = store.accepted_since(*from, PAGE).await?;
+                let more = rows.len() == PAGE;
+                *newest = rows.last().and_then(|row| row.seq).unwrap_or(*newest).max(*newest);
+                let back = if more { 1 } else { LOOK_BACK };
+                rows.retain(|row| seen.insert((row.seq.unwrap_or(0), row.id)));
+                *from = newest.saturating_sub(back).max(*from);
+                *seen = seen.split_off(&(*from, Uuid::nil()));
+                Ok((rows, more))
+            }
+            _ => Ok((Vec::new(), false)),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! `talktrack migrate` and `talktrack doctor`: what they say, and how they end.
+
+use serde_json::json;
+use talktrack_testbed::{Database, Postgres};
+
+use crate::harness::{Home, Output};
+
+/// A project's tables as they are often found.
+const BROKEN: &str = "
+    CREATE TABLE conversation_sessions (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), session_id uuid UNIQUE NOT NULL,
+      user_id uuid NOT NULL, session_start timestamptz NOT NULL DEFAULT now(), session_end timestamptz,
+      duration_seconds double precision, created_at timestamptz DEFAULT now());
+    CREATE TABLE conversation_messages (id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+      session_id uuid NOT NULL REFERENCES conversation_sessions (session_id), user_id uuid NOT NULL,
+      role text NOT NULL CHECK (role IN ('user', 'assistant', 'system')), content text NOT NULL, metadata jsonb,
+      created_at timestamptz NOT NULL DEFAULT now());";
+
+/// Runs a command on the database.
+async fn run(home: &Home, database: &Database, arguments: &[&str]) -> Output {
+    home.run(&[arguments, &["--database-url", &database.url()]].concat()).await
+}
+
+#[tokio::test]
+async fn migrate_mends_and_shows_the_final_schema_and_doctor_is_silent_then() {
+    let (home, database) = (Home::new(), Postgres::plain().database());
+    database.psql(BROKEN);
+    database.psql("ALTER TABLE conversation_messages ADD team text DEFAULT 'blue'");
+    let shown = run(&home, &database, &["migrate"]).await.succeeded();
+    assert_eq!(shown.stderr, "");
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let lines: Vec<_> = shown.stdout.lines().map(words).collect();
+    assert_eq!(lines[0], "TABLE COLUMN TYPE NULL DEFAULT");
+    for line in [
+        "conversation_sessions started_at timestamptz not null now()",
+        "conversation_sessions status text not null 'active'::text",
+        "conversation_messages audio_url text",
+        "conversation_messages user_id uuid",
+        "conversation_messages team text 'blue'::text your own",
+    ] {
+        assert!(lines.iter().any(|shown| shown == line), "{line}: {}", shown.stdout);
+    }
+    assert_eq!(lines.len(), 1 + 13 + 16 + 1);
+    let silent = run(&home, &database, &["doctor"]).await.succeeded();
+    assert_eq!((silent.stdout.as_str(), silent.stderr.as_str()), ("", ""));
+    assert_eq!(run(&home, &database, &["migrate"]).await.succeeded(), shown, "again");
+}
+
+#[tokio::test]
+async fn doctor_names_each_difference_with_the_sql_that_mends_it_and_exits_with_1() {
+    let (home, database) = (Home::new(), Postgres::plain().database());
+    run(&home, &database, &["migrate"]).await.succeeded();
+    database.psql(
+        "ALTER TABLE conversation_messages DROP audio_url, ALTER user_id SET NOT NULL, ADD CHECK (role IN ('user', 'bot'));
+         DROP INDEX conversation_messages_by_seq",
+    );
+    let found = run(&home, &database, &["doctor"]).await;
+    assert_eq!((found.code, found.stderr.as_str()), (Some(1), ""));
+    let expected = "\
+-- The 'user_id' column of 'conversation_messages' does not allow null
+ALTER TABLE public.conversation_messages ALTER COLUMN \"user_id\" DROP NOT NULL;
+
+-- The check 'conversation_messages_role_check' of 'conversation_messages' does not allow 'assistant', 'system', 'developer', 'tool'
+ALTER TABLE public.conversation_messages DROP CONSTRAINT \"conversation_messages_role_check\",
+  ADD CONSTRAINT \"conversation_messages_role_check\" CHECK (role IN ('user', 'assistant', 'system', 'developer', 'tool', 'bot'));
+
+-- Could not find the 'audio_url' column of 'conversation_messages'
+ALTER TABLE public.conversation_messages ADD COLUMN audio_url text;
+
+-- Could not find the index 'conversation_messages_by_seq' of 'conversation_messages'
+CREATE INDEX IF NOT EXISTS conversation_messages_by_seq ON public.conversation_messages USING brin (seq) WITH (autosummarize = on);
+
+";
+    assert_eq!(found.stdout, expected);
+    let objects = run(&home, &database, &["doctor", "--json"]).await.json_lines();
+    assert_eq!(objects.len(), 4);
+    let audio_url = json!({
+        "table": "conversation_messages",
+        "column": "audio_url",
+        "problem": "Could not find the 'audio_url' column of 'conversation_messages'",
+        "mend": "ALTER TABLE public.conversation_messages ADD COLUMN audio_url text;"
+    });
+    assert_eq!(objects[2], audio_url);
+    // What it prints is SQL as it stands.
+    database.psql(&found.stdout);
+    assert_eq!(run(&home, &database, &["doctor"]).await.succeeded().stdout, "");
+}
+
+#[tokio::test]
+async fn what_migrate_leaves_over_is_printed_below_the_schema_and_it_exits_with_1() {
+    let (home, database) = (Home::new(), Postgres::plain().database());
+    database.psql(BROKEN);
+    database.psql("ALTER TABLE conversation_messages ALTER metadata TYPE json");
+    let left = run(&home, &database, &["migrate"]).await;
+    assert_eq!((left.code, left.stderr.as_str()), (Some(1), ""));
+    let (_, below) =
+        left.stdout.split_once("\n\n-- Left over, since it would change what is your own:\n\n").unwrap();
+    let expected = "\
+-- The 'metadata' column of 'conversation_messages' is json, not jsonb
+ALTER TABLE public.conversation_messages ALTER COLUMN metadata DROP DEFAULT,
+  ALTER COLUMN metadata TYPE jsonb USING metadata::text::jsonb;
+
+";
+    assert_eq!(below, expected);
+    assert_eq!(run(&home, &database, &["doctor"]).await.stdout, expected, "everything else is mended");
+}
+
+#[tokio::test]
+async fn print_asks_no_database_and_prints_what_psql_and_an_sql_editor_can_run() {
+    let (home, database) = (Home::new(), Postgres::plain().database());
+    let mut command = home.command(&["migrate", "--print"]);
+    command.env("DATABASE_URL", "postgres://nobody@127.0.0.1:1/nowhere");
+    let script = Output::of(command).await.succeeded().stdout;
+    assert!(
+        script.starts_with("-- talktrack: brings the tables conversation_sessions and conversation_messages")
+    );
+    database.psql(BROKEN);
+    let shown = database.psql(&script);
+    assert!(shown.lines().any(|line| line == "conversation_messages|audio_url|text|t||"), "{shown}");
+    run(&home, &database, &["doctor"]).await.succeeded();
+}
+
+#[tokio::test]
+async fn with_a_sqlite_store_there_is_nothing_to_do() {
+    let home = Home::new();
+    for command in ["migrate", "doctor"] {
+        let output = home.look(&[command]).await.succeeded();
+        assert_eq!(output.stdout, "");
+        assert!(output.stderr.starts_with("the store is a SQLite file"), "{output:?}");
+    }
+    assert!(!home.data_dir().exists(), "looking makes nothing");
+}
+
+#[tokio::test]
+async fn a_database_out_of_reach_and_a_role_without_rights_are_named_in_one_line_without_the_password() {
+    let (home, database) = (Home::new(), Postgres::plain().database());
+    let nowhere = "postgres://me:hunter2@127.0.0.1:1/x";
+    for command in ["migrate", "doctor"] {
+        let line = home.run(&[command, "--database-url", nowhere]).await.failed(1);
+        assert!(line.contains("postgres://127.0.0.1/x: ") && line.contains("refused"), "{line}");
+        assert!(!line.contains("hunter2"), "{line}");
+    }
+    let url = database.url_as(&format!("keyed:{}", talktrack_testbed::KEYED_PASSWORD));
+    let line = home.run(&["migrate", "--database-url", &url]).await.failed(1);
+    assert!(line.contains("permission denied") && line.contains("talktrack migrate --print"), "{line}");
+}
+
+#[tokio::test]
+async fn the_other_commands_say_that_they_know_no_postgresql_yet() {
+    let home = Home::new();
+    let url = "postgres://me:hunter2@db.example/x";
+    for command in [&["serve"][..], &["sessions"], &["verify"], &["import", "x.jsonl"]] {
+        let line = home.run(&[command, &["--database-url", url]].concat()).await.failed(2);
+        assert!(line.contains("database_url: postgres://db.example/x is PostgreSQL"), "{line}");
+    }
+    assert!(!home.data_dir().exists());
+}

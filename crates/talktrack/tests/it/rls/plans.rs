@@ -1,0 +1,70 @@
+//! What the policies cost, with 100,000 rows in each table.
+
+use talktrack_testbed::{Database, Postgres};
+
+use super::{Caller, as_caller};
+use crate::schema::migrate;
+
+/// The user with number 7 of 1,000, who has 100 sessions.
+const USER: &str = "00000000-0000-4000-8000-000000000007";
+
+/// A session of that user: the 7,007th of all.
+const SESSION: &str = "00000000-0000-4000-9000-000000007007";
+
+/// 100,000 sessions of 1,000 users, with a message each, and an `auth.uid()` that counts its calls.
+async fn large() -> Database {
+    let database = Postgres::plain().database();
+    migrate(&database).await;
+    database.psql(
+        "INSERT INTO conversation_sessions (session_id, user_id, started_at)
+           SELECT ('00000000-0000-4000-9000-' || lpad(n::text, 12, '0'))::uuid,
+             ('00000000-0000-4000-8000-' || lpad((n % 1000)::text, 12, '0'))::uuid, now() - n * interval '1 minute'
+           FROM generate_series(1, 100000) AS n;
+         INSERT INTO conversation_messages (session_id, user_id, role, content, seq)
+           SELECT session_id, user_id, 'user', 'said', row_number() OVER () FROM conversation_sessions;
+         CREATE SEQUENCE calls;
+         CREATE OR REPLACE FUNCTION auth.uid() RETURNS uuid LANGUAGE plpgsql STABLE SECURITY DEFINER AS $$
+           BEGIN PERFORM nextval('public.calls'); RETURN current_setting('request.jwt.claims', true)::jsonb ->> 'sub'; END $$;
+         ANALYZE;",
+    );
+    database
+}
+
+/// The plan of a query of the user's, with what it really did, and how often it asked who asks.
+fn explain(database: &Database, query: &str) -> (String, u64) {
+    database.psql("SELECT setval('calls', 1, false)");
+    let explain = format!("EXPLAIN (ANALYZE, COSTS off, TIMING off, SUMMARY off) {query}");
+    let plan = as_caller(database, Caller::User(USER), &explain).unwrap();
+    let calls = database.psql("SELECT last_value - CASE WHEN is_called THEN 0 ELSE 1 END FROM calls");
+    (plan, calls.parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_users_queries_use_the_indexes_and_never_ask_for_each_row_who_asks() {
+    let database = large().await;
+    let own_session = format!(
+        "SELECT * FROM conversation_messages WHERE session_id = '{SESSION}' ORDER BY created_at, coalesce(seq, 0)"
+    );
+    for (query, index, rows, calls) in [
+        ("SELECT * FROM conversation_sessions", "conversation_sessions_of_user", 100, 1),
+        (
+            "SELECT * FROM conversation_sessions ORDER BY started_at DESC, session_id DESC LIMIT 20",
+            "conversation_sessions_of_user",
+            20,
+            1,
+        ),
+        ("SELECT * FROM conversation_messages", "conversation_messages_in_order", 100, 2),
+        (&own_session, "conversation_messages_in_order", 1, 2),
+    ] {
+        let (plan, called) = explain(&database, query);
+        assert!(plan.contains(index) && !plan.contains("Seq Scan"), "{query}\n{plan}");
+        let first = plan.lines().next().unwrap();
+        assert!(first.contains(&format!("(actual rows={rows} loops=1)")), "{query}\n{plan}");
+        // Never once a row: once for each policy that has a say, that of the messages and that of the sessions it asks for.
+        assert_eq!(called, calls, "{query}\n{plan}");
+        assert!(
+            plan.lines().all(|line| !line.contains("actual") || line.contains("loops=1)")),
+            "{query}\n{plan}"
+        );
+    }
+}
