@@ -169,23 +169,35 @@ async fn what_is_the_users_own_stays_as_it_is_and_hears_nothing() {
 
 #[tokio::test]
 async fn a_database_like_supabases_keeps_its_roles_and_shuts_anon_out() {
-    let database = Postgres::shared().database();
-    like_supabase(&database);
-    let before = database.psql("SELECT prosrc, proacl FROM pg_proc WHERE oid = 'auth.uid()'::regprocedure");
+    let uid = "SELECT prosrc, proacl FROM pg_proc WHERE oid = 'auth.uid()'::regprocedure";
     let roles = "SELECT rolname, rolcanlogin, rolinherit, rolbypassrls FROM pg_roles ORDER BY 1";
-    let roles_before = database.psql(roles);
-    let address: Address = database.url_as("postgres").parse().unwrap();
-    let client = address.connect().await.unwrap();
-    assert_eq!(schema::migrate(&client).await.unwrap(), [], "as the project's own user, who is no superuser");
-    assert_eq!(schema::migrate(&client).await.unwrap(), []);
-    assert_eq!(
-        database.psql("SELECT prosrc, proacl FROM pg_proc WHERE oid = 'auth.uid()'::regprocedure"),
-        before
-    );
-    assert_eq!(database.psql(roles), roles_before);
-    let may = "SELECT has_table_privilege('anon', 'conversation_messages', 'SELECT'),
-               has_table_privilege('authenticated', 'conversation_messages', 'TRUNCATE')";
-    assert_eq!(database.psql(may), "f|f");
+    for start in [None, Some(&STARTS[4])] {
+        let database = Postgres::shared().database();
+        like_supabase(&database);
+        if let Some(start) = start {
+            start.make(&database);
+            let own = "ALTER TABLE conversation_sessions OWNER TO postgres; ALTER TABLE conversation_messages OWNER TO postgres";
+            database.psql(own);
+            assert_eq!(may(&database), "t|t", "default privileges open every new table");
+        }
+        let before = [database.psql(uid), database.psql(roles)];
+        let address: Address = database.url_as("postgres").parse().unwrap();
+        let client = address.connect().await.unwrap();
+        for _ in 0..2 {
+            let left = schema::migrate(&client).await.unwrap();
+            assert_eq!(left, [], "as the project's own user, who is no superuser");
+        }
+        assert_eq!([database.psql(uid), database.psql(roles)], before);
+        assert_eq!(may(&database), "f|f");
+    }
+}
+
+/// What must not be allowed on a table of conversations.
+fn may(database: &Database) -> String {
+    database.psql(
+        "SELECT has_table_privilege('anon', 'conversation_messages', 'SELECT'),
+           has_table_privilege('authenticated', 'conversation_messages', 'TRUNCATE')",
+    )
 }
 
 #[tokio::test]
