@@ -143,14 +143,3 @@ async fn a_database_out_of_reach_and_a_role_without_rights_are_named_in_one_line
     let line = home.run(&["migrate", "--database-url", &url]).await.failed(1);
     assert!(line.contains("permission denied") && line.contains("talktrack migrate --print"), "{line}");
 }
-
-#[tokio::test]
-async fn the_other_commands_say_that_they_know_no_postgresql_yet() {
-    let home = Home::new();
-    let url = "postgres://me:hunter2@db.example/x";
-    for command in [&["serve"][..], &["sessions"], &["verify"], &["import", "x.jsonl"]] {
-        let line = home.run(&[command, &["--database-url", url]].concat()).await.failed(2);
-        assert!(line.contains("database_url: postgres://db.example/x is PostgreSQL"), "{line}");
-    }
-    assert!(!home.data_dir().exists());
-}
