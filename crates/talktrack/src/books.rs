@@ -35,8 +35,15 @@ impl Books {
         self.dead_lettered.saturating_sub(self.letters_taken_out)
     }
 
-    /// Enters the store's answer for a message that waited in the journal.
-    pub(crate) fn settle(&mut self, dead: bool) {
+    /// Enters what the store has answered for rows of the journal, and which leave it for that.
+    pub(crate) fn leave_journal(&mut self, stored: u64, dead: u64, bytes: u64) {
+        self.stored += stored;
+        self.dead_lettered += dead;
+        self.journal_bytes = self.journal_bytes.saturating_sub(bytes);
+    }
+
+    /// Enters the fate of one message where it is known at once.
+    fn settle(&mut self, dead: bool) {
         let total = if dead { &mut self.dead_lettered } else { &mut self.stored };
         *total += 1;
     }

@@ -59,6 +59,10 @@ impl Vitals {
         self.causes.lock().store.remove(&lane).is_some()
     }
 
+    pub(crate) fn is_store_failing(&self) -> bool {
+        !self.causes.lock().store.is_empty()
+    }
+
     pub(crate) fn books(&self, books: Books) {
         self.books.send_replace(books);
     }

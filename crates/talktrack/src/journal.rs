@@ -3,6 +3,7 @@
 
 mod aside;
 mod outbox;
+mod settled;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::database;
 use crate::error::{NotDurable, OpenError};
 use crate::health::Vitals;
 use crate::journal::outbox::Outbox;
+use crate::journal::settled::Run;
 use crate::lines;
 use crate::options::Options;
 use crate::receipt::{Progress, Reply, Started};
@@ -106,7 +108,7 @@ impl Journal {
     /// Makes the batch durable and does the chores, however long that takes, and tells whoever waits. Leaves both empty.
     /// False where they had to be given up because a stop can wait no longer.
     pub(crate) fn commit(&mut self, batch: &mut Vec<Entry>, chores: &mut Vec<TakeOut>) -> bool {
-        let settled = self.outbox.as_ref().map(Outbox::take_settled).unwrap_or_default();
+        let settled = self.outbox.as_mut().map(Outbox::take_settled).unwrap_or_default();
         let mut verdicts = Vec::new();
         if !batch.is_empty() || !settled.is_empty() || !chores.is_empty() {
             let Some(written) = self.write_until_it_holds(batch, chores, &settled) else { return false };
@@ -129,7 +131,7 @@ impl Journal {
         &mut self,
         batch: &[Entry],
         chores: &[TakeOut],
-        settled: &[(Seq, Verdict)],
+        settled: &[Run],
     ) -> Option<Written> {
         loop {
             let started = Instant::now();
@@ -150,12 +152,7 @@ impl Journal {
         }
     }
 
-    fn write(
-        &mut self,
-        batch: &[Entry],
-        chores: &[TakeOut],
-        settled: &[(Seq, Verdict)],
-    ) -> rusqlite::Result<Written> {
+    fn write(&mut self, batch: &[Entry], chores: &[TakeOut], settled: &[Run]) -> rusqlite::Result<Written> {
         let tx = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let records = batch.iter().map(|entry| &entry.record);
         let mut books = self.books;
@@ -166,7 +163,7 @@ impl Journal {
         for (entry, verdict) in batch.iter().zip(&verdicts) {
             enter(&tx, &entry.record, verdict, &mut books)?;
         }
-        outbox::settle(&tx, settled, &mut books)?;
+        settled::settle(&tx, settled, &mut books)?;
         let taken_out = chores.iter().map(|chore| chore.carry_out(&tx, &mut books));
         let taken_out = taken_out.collect::<rusqlite::Result<_>>()?;
         let last_seq = batch.last().map_or(self.last_seq, |entry| entry.record.seq.max(self.last_seq));
@@ -214,8 +211,8 @@ impl Journal {
     }
 
     /// The store may find out later that a session is another user's: the claim to it falls.
-    fn announce_settled(&self, settled: &[(Seq, Verdict)]) {
-        for (seq, verdict) in settled {
+    fn announce_settled(&self, settled: &[Run]) {
+        for (seq, verdict) in settled.iter().flatten() {
             if let Verdict::Refused(why) = verdict {
                 self.shared.progress.refuse(*seq, *why);
             }

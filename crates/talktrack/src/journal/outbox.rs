@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, Transaction, params};
+use rusqlite::{CachedStatement, Connection, Row, Transaction, params};
 use uuid::Uuid;
 
 use crate::books::Books;
 use crate::clock::{Clock, Seq, SystemClock, Timestamp};
 use crate::database::{UuidText, column, parse_uuid};
 use crate::error::NotDurable;
+use crate::health::Vitals;
+use crate::journal::settled::{Outstanding, Run};
 use crate::journal::{Entry, Shared, aside};
 use crate::options::Options;
 use crate::record::{Body, DeadReason, Record, SessionEnd, Stamped, Verdict};
@@ -23,6 +25,9 @@ pub(super) struct Outbox {
     fed_up_to: Seq,
     /// The newest record in the journal: behind it lies a backlog where it is not fed.
     newest: Seq,
+    /// What the writer has.
+    outstanding: Outstanding,
+    vitals: Arc<Vitals>,
     max_bytes: u64,
 }
 
@@ -53,11 +58,29 @@ impl Outbox {
         let posted = Arc::clone(&answers);
         let settle: Settle = Arc::new(move |verdicts| posted.post(verdicts));
         let writer = Writer::start(store, &settle, &shared.vitals, &shared.figures, options)?;
-        Ok(Self { writer, answers, fed_up_to: 0, newest, max_bytes: options.journal_max_bytes })
+        let (vitals, max_bytes) = (Arc::clone(&shared.vitals), options.journal_max_bytes);
+        Ok(Self {
+            writer,
+            answers,
+            fed_up_to: 0,
+            newest,
+            outstanding: Outstanding::default(),
+            vitals,
+            max_bytes,
+        })
     }
 
-    pub(super) fn take_settled(&self) -> Vec<(Seq, Verdict)> {
-        std::mem::take(&mut self.answers.waiting.lock())
+    /// What can leave the journal now.
+    pub(super) fn take_settled(&mut self) -> Vec<Run> {
+        for (seq, verdict) in std::mem::take(&mut *self.answers.waiting.lock()) {
+            self.outstanding.answer(seq, verdict);
+        }
+        // What one lane waits with must not hold up the others' books.
+        if self.vitals.is_store_failing() {
+            self.outstanding.take_all()
+        } else {
+            self.outstanding.take_first()
+        }
     }
 
     pub(super) fn is_full(&self, books: &Books) -> bool {
@@ -73,7 +96,10 @@ impl Outbox {
             self.fed_up_to = self.newest;
             let journaled =
                 batch.drain(..).zip(verdicts).filter(|(_, verdict)| **verdict == Verdict::Journaled);
-            return journaled.for_each(|(entry, _)| self.writer.offer(entry.record));
+            return journaled.for_each(|(entry, _)| {
+                self.outstanding.add(entry.record.seq, None);
+                self.writer.offer(entry.record);
+            });
         }
         if let Err(error) = self.feed_from_table(connection) {
             tracing::error!("cannot read the journal back, it will be tried again: {error}");
@@ -91,8 +117,14 @@ impl Outbox {
             }
             let (seq, record) = row?;
             match record {
-                Some(record) => self.writer.offer(record),
-                None => self.answers.post(vec![(seq, Verdict::Dead(DeadReason::Corrupt))]),
+                Some(record) => {
+                    self.outstanding.add(seq, None);
+                    self.writer.offer(record);
+                }
+                None => {
+                    self.outstanding.add(seq, Some(Verdict::Dead(DeadReason::Corrupt)));
+                    self.answers.post(Vec::new());
+                }
             }
             self.fed_up_to = seq;
         }
@@ -189,41 +221,4 @@ fn meet_waiting(tx: &Transaction<'_>, stamped: &Stamped) -> rusqlite::Result<Ver
     let same = waiting
         .is_some_and(|record| record.message().is_some_and(|other| stamped.same_content(&other.message)));
     Ok(if same { Verdict::AlreadyThere } else { Verdict::Refused(NotDurable::IdConflict) })
-}
-
-/// Takes out of the journal what the store has answered for.
-pub(super) fn settle(
-    tx: &Transaction<'_>,
-    settled: &[(Seq, Verdict)],
-    books: &mut Books,
-) -> rusqlite::Result<()> {
-    let mut delete = tx.prepare_cached("DELETE FROM journal WHERE seq = ?1 RETURNING message_id, body")?;
-    for (seq, verdict) in settled {
-        let row = delete.query_row([seq], |row| {
-            Ok((row.get::<_, Option<String>>(0)?, row.get_ref(1)?.as_bytes()?.to_vec()))
-        });
-        let Some((message_id, body)) = row.optional()? else { continue };
-        books.journal_bytes = books.journal_bytes.saturating_sub(body.len() as u64);
-        let dead = match verdict {
-            Verdict::Dead(reason) => Some(reason.clone()),
-            Verdict::Refused(why) => Some(DeadReason::Data(why.to_string())),
-            _ => None,
-        };
-        if message_id.is_some() {
-            books.settle(dead.is_some());
-        }
-        if let Some(reason) = dead {
-            let session_id =
-                serde_json::from_slice(&body).ok().map(|record: Record| record.session_id().to_string());
-            aside::lay_aside(
-                tx,
-                *seq,
-                session_id.as_deref(),
-                message_id.as_deref(),
-                &reason,
-                &String::from_utf8_lossy(&body),
-            )?;
-        }
-    }
-    Ok(())
 }

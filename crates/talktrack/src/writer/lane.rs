@@ -132,6 +132,8 @@ impl Lane {
     /// Waits for the next attempt; not to the end where another lane finds the store mended.
     async fn wait(&mut self, error: &StoreError) {
         let over = self.outage.begin(self.number, error);
+        // What the other lanes have settled need not wait for this one.
+        (self.settle)(Vec::new());
         let pause = self.backoff.next();
         if tokio::time::timeout(pause, over).await.is_ok() {
             self.backoff.reset();

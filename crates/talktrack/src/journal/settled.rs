@@ -1,0 +1,135 @@
+//! Out of the journal: what the store has answered for leaves the table in the order in which it came, many rows at a time.
+//! Lanes answer in turns, and a row here and there out of each page would have every page written several times.
+
+use std::collections::VecDeque;
+
+use rusqlite::{Transaction, params};
+
+use crate::books::Books;
+use crate::clock::Seq;
+use crate::journal::aside;
+use crate::record::{DeadReason, Record, Verdict};
+
+/// Rows of the journal that the writer has, in their order, each with its answer once there is one.
+#[derive(Debug, Default)]
+pub(super) struct Outstanding(VecDeque<(Seq, Option<Verdict>)>);
+
+/// Rows that lie side by side in the journal and all have their answers.
+pub(super) type Run = Vec<(Seq, Verdict)>;
+
+impl Outstanding {
+    /// The writer has this row. Rows come in their order.
+    pub(super) fn add(&mut self, seq: Seq, verdict: Option<Verdict>) {
+        self.0.push_back((seq, verdict));
+    }
+
+    /// The store has answered for this row.
+    pub(super) fn answer(&mut self, seq: Seq, verdict: Verdict) {
+        if let Ok(place) = self.0.binary_search_by_key(&seq, |(seq, _)| *seq) {
+            self.0[place].1 = Some(verdict);
+        }
+    }
+
+    /// Takes the rows from the first one on that have answers.
+    pub(super) fn take_first(&mut self) -> Vec<Run> {
+        let open = self.0.iter().position(|(_, verdict)| verdict.is_none()).unwrap_or(self.0.len());
+        let run: Run = self.0.drain(..open).filter_map(|(seq, verdict)| Some((seq, verdict?))).collect();
+        if run.is_empty() { Vec::new() } else { vec![run] }
+    }
+
+    /// Takes every row that has an answer: one that has none may not get it for a long time.
+    pub(super) fn take_all(&mut self) -> Vec<Run> {
+        let (mut runs, mut open, mut run) = (Vec::new(), VecDeque::new(), Run::new());
+        for (seq, verdict) in self.0.drain(..) {
+            match verdict {
+                Some(verdict) => run.push((seq, verdict)),
+                None => {
+                    runs.push(std::mem::take(&mut run));
+                    open.push_back((seq, None));
+                }
+            }
+        }
+        runs.push(run);
+        self.0 = open;
+        runs.retain(|run| !run.is_empty());
+        runs
+    }
+}
+
+/// Takes out of the journal what the store has answered for, and enters it in the books.
+pub(super) fn settle(tx: &Transaction<'_>, runs: &[Run], books: &mut Books) -> rusqlite::Result<()> {
+    for run in runs {
+        let (Some((first, _)), Some((last, _))) = (run.first(), run.last()) else { continue };
+        let mut dead = 0;
+        for (seq, verdict) in run {
+            if let Some(reason) = dead_reason(verdict) {
+                dead += u64::from(lay_aside(tx, *seq, &reason)?);
+            }
+        }
+        let count = "SELECT count(message_id), coalesce(sum(octet_length(body)), 0) FROM journal WHERE seq BETWEEN ?1 AND ?2";
+        let (messages, bytes): (u64, u64) = tx
+            .prepare_cached(count)?
+            .query_row(params![first, last], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        tx.prepare_cached("DELETE FROM journal WHERE seq BETWEEN ?1 AND ?2")?
+            .execute(params![first, last])?;
+        books.leave_journal(messages.saturating_sub(dead), dead, bytes);
+    }
+    Ok(())
+}
+
+fn dead_reason(verdict: &Verdict) -> Option<DeadReason> {
+    match verdict {
+        Verdict::Dead(reason) => Some(reason.clone()),
+        Verdict::Refused(why) => Some(DeadReason::Data(why.to_string())),
+        _ => None,
+    }
+}
+
+/// Copies the row to the dead letters. Says whether it is a message.
+fn lay_aside(tx: &Transaction<'_>, seq: Seq, reason: &DeadReason) -> rusqlite::Result<bool> {
+    let mut read = tx.prepare_cached("SELECT message_id, body FROM journal WHERE seq = ?1")?;
+    let (message_id, body): (Option<String>, Vec<u8>) =
+        read.query_row([seq], |row| Ok((row.get(0)?, row.get_ref(1)?.as_bytes()?.to_vec())))?;
+    let record: Option<Record> = serde_json::from_slice(&body).ok();
+    let session_id = record.map(|record| record.session_id().to_string());
+    let body = String::from_utf8_lossy(&body);
+    aside::lay_aside(tx, seq, session_id.as_deref(), message_id.as_deref(), reason, &body)?;
+    Ok(message_id.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outstanding(answered: &[Seq]) -> Outstanding {
+        let mut outstanding = Outstanding::default();
+        (1..=6).for_each(|seq| outstanding.add(seq, None));
+        answered.iter().for_each(|seq| outstanding.answer(*seq, Verdict::Inserted));
+        outstanding
+    }
+
+    fn seqs(runs: &[Run]) -> Vec<Vec<Seq>> {
+        runs.iter().map(|run| run.iter().map(|(seq, _)| *seq).collect()).collect()
+    }
+
+    #[test]
+    fn rows_wait_for_those_before_them() {
+        let mut rows = outstanding(&[2, 3]);
+        assert!(rows.take_first().is_empty());
+        rows.answer(1, Verdict::Inserted);
+        assert_eq!(seqs(&rows.take_first()), [[1, 2, 3]]);
+        assert!(rows.take_first().is_empty());
+        [6, 5, 4].into_iter().for_each(|seq| rows.answer(seq, Verdict::Inserted));
+        assert_eq!(seqs(&rows.take_first()), [[4, 5, 6]]);
+    }
+
+    #[test]
+    fn all_that_have_answers_can_be_taken_in_runs_and_the_others_stay_in_order() {
+        let mut rows = outstanding(&[1, 3, 4, 6]);
+        assert_eq!(seqs(&rows.take_all()), [vec![1], vec![3, 4], vec![6]]);
+        rows.answer(5, Verdict::Inserted);
+        assert!(rows.take_first().is_empty());
+        rows.answer(2, Verdict::Inserted);
+        assert_eq!(seqs(&rows.take_first()), [[2, 5]]);
+    }
+}
