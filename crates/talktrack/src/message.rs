@@ -82,6 +82,10 @@ words! {
     }
 }
 
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// A message for [`Tracker::track_message`](crate::Tracker::track_message).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Message {
@@ -93,26 +97,36 @@ pub struct Message {
     /// `content_generated` or `parts` say more.
     pub content: String,
     /// The idempotency key. Without it the id is derived from `external_id`, or minted (UUIDv7).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<Uuid>,
     /// The caller's own id, up to [`MAX_EXTERNAL_ID_BYTES`].
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub external_id: Option<String>,
     /// When it was said; the moment of acceptance where it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Timestamp>,
     /// What sort of entry it is.
     pub kind: Kind,
     /// A later revision of the same id replaces an earlier one. At most `i32::MAX`.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub revision: u32,
     /// The user cut in while it was spoken.
+    #[serde(default, skip_serializing_if = "is_default")]
     pub interrupted: bool,
     /// Where its sound lies.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub audio_url: Option<String>,
     /// The caller's own remarks.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<JsonObject>,
     /// What the model generated, where less was heard.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub content_generated: Option<String>,
     /// OpenTelemetry GenAI message parts.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub parts: Option<JsonArray>,
     /// Numbers of the turn.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<TurnMetrics>,
 }
 

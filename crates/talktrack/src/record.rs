@@ -108,7 +108,7 @@ pub struct SessionEnd {
     pub known: Option<Ended>,
     /// Where nobody told the end, and this node infers it (a connection gone, silence, a stop, a crash): the latest it has
     /// seen of the session. If the store knows of something later, another node has the session, and it goes on.
-    #[serde(default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub seen_until: Option<Timestamp>,
 }
 
@@ -140,9 +140,10 @@ pub struct Stamped {
     /// Its id in the store.
     pub id: Uuid,
     /// The session's user where the tracker knew it; else it is read from the stored session.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<Uuid>,
     /// When the session began, where the tracker knew it: its row can be written again if somebody took it away.
-    #[serde(default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub session_started_at: Option<Timestamp>,
     /// When it was said.
     pub created_at: Timestamp,
