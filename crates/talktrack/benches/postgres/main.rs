@@ -4,6 +4,7 @@
 mod backlog;
 mod bed;
 mod plain;
+mod queries;
 mod raw;
 
 use std::time::Duration;
@@ -33,6 +34,9 @@ fn main() -> Outcome<()> {
     }
     if wanted("million") {
         backlog::million(&bed)?;
+    }
+    if wanted("queries") {
+        queries::queries(&bed)?;
     }
     Ok(())
 }
