@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -19,6 +19,8 @@ use crate::writer::search::{Breaker, Search};
 const BATCH: usize = 500;
 /// Bytes of text in one write, but for a single record that has more.
 const BATCH_BYTES: usize = 4 << 20;
+/// A store that takes longer than this to answer has a problem, and people should hear of it.
+const SILENCE: Duration = Duration::from_secs(5);
 
 pub(super) struct Lane {
     pub(super) number: usize,
@@ -110,7 +112,7 @@ impl Lane {
 
     async fn attempt(&mut self, part: &[Record]) -> Result<Vec<Verdict>, StoreError> {
         let started = Instant::now();
-        let verdicts = self.store.write(part).await?;
+        let verdicts = self.answer(part).await?;
         self.figures.store_seconds.record(started.elapsed());
         if verdicts.len() == part.len() {
             self.backoff.reset();
@@ -119,6 +121,19 @@ impl Lane {
         }
         let message = format!("the store answered for {} of {} records", verdicts.len(), part.len());
         Err(StoreError { class: Class::Systemic, message })
+    }
+
+    /// The store's answer. That it does not come is told before the store itself gives up on it, which may be long after.
+    async fn answer(&self, part: &[Record]) -> Result<Vec<Verdict>, StoreError> {
+        let mut written = self.store.write(part);
+        match tokio::time::timeout(SILENCE, &mut written).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let cause = format!("the store has not answered for {} s", SILENCE.as_secs());
+                self.outage.tell(self.number, &cause);
+                written.await
+            }
+        }
     }
 
     fn settle(&self, part: &[Record], verdicts: Vec<Verdict>) {
