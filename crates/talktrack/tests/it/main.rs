@@ -16,9 +16,12 @@ mod sessions;
 mod text;
 mod json;
 #[cfg(feature = "postgres")]
+mod outage;
+#[cfg(feature = "postgres")]
 mod schema;
 #[cfg(feature = "postgres")]
 mod rls;
 mod layout;
+mod node;
 mod postgres;
 mod support;
