@@ -90,6 +90,7 @@ impl Lane {
             match self.attempt(&batch[part.clone()]).await {
                 Ok(verdicts) => {
                     self.breaker.close();
+                    search.taken(&part);
                     self.settle(&batch[part], verdicts);
                 }
                 Err(error) if error.class == Class::Data => search.refused(part, error),
@@ -99,7 +100,8 @@ impl Lane {
                 }
             }
             if let Some(error) = self.breaker.trips(&search).map(|(error, rows)| parked(error, rows)) {
-                search.start_over();
+                // What is told of a session depends on its start.
+                search.start_over(|row| batch[row].message().is_none());
                 self.wait(&error).await;
             }
         }
