@@ -18,6 +18,8 @@ mod json;
 #[cfg(feature = "postgres")]
 mod outage;
 #[cfg(feature = "postgres")]
+mod refused_rows;
+#[cfg(feature = "postgres")]
 mod schema;
 #[cfg(feature = "postgres")]
 mod rls;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use talktrack::record::Record;
-use talktrack::store::Store;
+use talktrack::store::{SessionRow, Store};
 use talktrack::testing::PATIENCE;
 use talktrack::{Books, Message, NewSession, Options, Role, Tracker};
 use tempfile::TempDir;
@@ -92,6 +92,14 @@ impl Node {
         self.track(Message::new(session, Role::User, text)).await;
     }
 
+    /// Says all of it, and has it durable.
+    pub(crate) async fn say_all(&self, session: Uuid, texts: impl Iterator<Item = String>) {
+        for text in texts {
+            drop(accept(&self.tracker, Message::new(session, Role::User, text)));
+        }
+        within(self.tracker.flush()).await.expect("durable, whatever the store does");
+    }
+
     /// Tracks a message, durably.
     pub(crate) async fn track(&self, message: Message) {
         within(accept(&self.tracker, message)).await.expect("durable, whatever the store does");
@@ -125,6 +133,12 @@ impl Node {
         let rows =
             within(self.tracker.reader().messages(session, None, ALL)).await.expect("the store can be read");
         rows.into_iter().map(|row| row.content).collect()
+    }
+
+    /// A session's row.
+    pub(crate) async fn session(&self, session: Uuid) -> SessionRow {
+        let row = within(self.tracker.reader().session(session)).await.expect("the store can be read");
+        row.unwrap_or_else(|| panic!("session {session} is not in the store"))
     }
 
     /// Everything laid aside, in its order.

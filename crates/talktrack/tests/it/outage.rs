@@ -76,7 +76,7 @@ impl Talk {
         let all: Vec<_> = (0..self.said).map(|number| format!("message {number}")).collect();
         for session in SESSIONS {
             assert_eq!(self.node.contents(session).await, all);
-            let row = within(self.node.tracker.reader().session(session)).await.unwrap().unwrap();
+            let row = self.node.session(session).await;
             assert_eq!((row.message_count, row.status), (self.said as u64, Status::Ended));
         }
         assert_eq!(within(self.node.tracker.reader().audit()).await.unwrap().problems, [""; 0]);
