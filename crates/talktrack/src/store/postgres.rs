@@ -83,7 +83,7 @@ impl PostgresStore {
 impl Store for PostgresStore {
     async fn write(&self, records: &[Record]) -> Result<Vec<Verdict>, StoreError> {
         let written = match self.try_write(records).await {
-            Err(failure) if failure.is_missing_session() => self.try_write(records).await,
+            Err(failure) if failure.is_race() => self.try_write(records).await,
             written => written,
         };
         match written {

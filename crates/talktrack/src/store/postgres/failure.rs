@@ -10,6 +10,9 @@ use crate::store::postgres::schema::Difference;
 use crate::store::postgres::sqlstate::class_of;
 use crate::store::{Class, StoreError};
 
+const SESSIONS: &str = "conversation_sessions";
+const MESSAGES: &str = "conversation_messages";
+
 /// An error of the database or of the way to it.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -47,10 +50,14 @@ impl Failure {
         Self { class, message, code: None, table: None, column: None, constraint: None }
     }
 
-    /// Somebody took a session's row away between two statements.
-    pub(super) fn is_missing_session(&self) -> bool {
-        self.code.as_ref() == Some(&SqlState::FOREIGN_KEY_VIOLATION)
-            && self.table.as_deref() == Some("conversation_messages")
+    /// Somebody took a session's row away between two statements, or wrote it at the same moment. The same again finds what
+    /// they did.
+    pub(super) fn is_race(&self) -> bool {
+        match (&self.code, self.table.as_deref()) {
+            (Some(code), Some(MESSAGES)) => *code == SqlState::FOREIGN_KEY_VIOLATION,
+            (Some(code), Some(SESSIONS)) => *code == SqlState::UNIQUE_VIOLATION,
+            _ => false,
+        }
     }
 
     /// Whether the schema may be the cause, and a look at it worth the time.

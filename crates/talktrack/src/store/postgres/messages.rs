@@ -8,7 +8,8 @@ use crate::record::Stamped;
 use crate::store::postgres::plan::Placed;
 use crate::store::postgres::statement::Statement;
 
-/// Inserts, counts, and answers with the places of the messages that were not inserted, and their session's user.
+/// Inserts, counts, and answers with the places of the messages that were not inserted, and their session's user. In the
+/// order of their ids: nodes that write the same ones in another order would wait for each other.
 const INSERT: &str = "
 WITH input AS (
   SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int4[], $8::bool[],
@@ -23,7 +24,7 @@ WITH input AS (
     external_id, kind, revision, interrupted, content_generated, parts, metrics)
   SELECT id, session_id, CASE WHEN role <> 'system' THEN user_id END, role, content, audio_url, metadata::jsonb, created_at,
     seq, external_id, kind, revision, interrupted, content_generated, parts::jsonb, metrics::jsonb
-  FROM known WHERE user_id = coalesce(owner, user_id) ORDER BY place
+  FROM known WHERE user_id = coalesce(owner, user_id) ORDER BY id
   ON CONFLICT (id) DO NOTHING RETURNING id
 ), counted AS (
   UPDATE public.conversation_sessions session
