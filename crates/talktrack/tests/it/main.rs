@@ -19,6 +19,9 @@ mod json;
 mod outage;
 #[cfg(feature = "postgres")]
 mod refused_rows;
+mod nodes;
+#[cfg(feature = "postgres")]
+mod connection;
 #[cfg(feature = "postgres")]
 mod schema;
 #[cfg(feature = "postgres")]

@@ -1,6 +1,5 @@
 //! A node for the tests: a tracker in front of a store, and what can be said of the two together.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -69,10 +68,6 @@ impl Node {
     ) -> Self {
         let tracker = Tracker::open_with_store(options(Options::new(dir.path())), store);
         Self { tracker: tracker.expect("the tracker opens again"), dir }
-    }
-
-    pub(crate) fn data_dir(&self) -> &Path {
-        self.dir.path()
     }
 
     /// Starts a session of [`USER`], durably.
