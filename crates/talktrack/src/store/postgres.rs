@@ -109,9 +109,12 @@ async fn within<T>(
     client: Object,
     work: impl AsyncFnOnce(&Client) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let answer = tokio::time::timeout(PATIENCE, work(&client)).await.unwrap_or_else(|_| {
-        Err(Failure::timeout(format!("the database has not answered for {} s", PATIENCE.as_secs())))
-    });
+    let answer = match tokio::time::timeout(PATIENCE, work(&client)).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            Err(Failure::timeout(format!("the database has not answered for {} s", PATIENCE.as_secs())))
+        }
+    };
     if answer.as_ref().is_err_and(|failure| failure.class != Class::Data) {
         drop(Object::take(client));
     }
