@@ -1,12 +1,16 @@
 //! A database that is not there, or does not answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use talktrack::testing::eventually;
+use talktrack::store::Store;
+use talktrack::testing::{PATIENCE, eventually};
 use talktrack_testbed::{PgBouncer, Postgres, Proxy};
 
 use super::{SESSIONS, Talk};
-use crate::postgres::{migrate, migrated};
+use crate::node::Node;
+use crate::postgres::{migrate, migrated, store_at};
+use crate::support::within;
 
 const UNREACHABLE: &str = "the database cannot be reached";
 
@@ -95,6 +99,27 @@ async fn a_database_that_has_never_answered_and_is_then_cut_off_costs_nothing() 
     talk.goes_on_despite(UNREACHABLE).await;
     proxy.mend();
     talk.arrives().await;
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_database_that_does_not_answer() {
+    let database = migrated().await;
+    let proxy = Proxy::to(Postgres::shared().port());
+    let mut talk = Talk::over(&database.url_at(proxy.port())).await;
+    talk.is_stored().await;
+    proxy.hang();
+    talk.goes_on(5).await;
+    // Sooner than the store gives up by itself.
+    within(talk.node.tracker.shutdown(PATIENCE)).await.unwrap();
+    let dir = talk.node.dies();
+    proxy.mend();
+    let store = Arc::new(store_at(&database.url_at(proxy.port()))) as Arc<dyn Store>;
+    let node = Node::back(dir, &store, |options| options);
+    assert_eq!(node.settled().await.stored, 20);
+    for session in SESSIONS {
+        assert_eq!(node.contents(session).await.len(), 5);
+        assert_eq!(node.session(session).await.end_reason.as_deref(), Some("shutdown"));
+    }
 }
 
 #[tokio::test]
