@@ -30,9 +30,9 @@ impl Outstanding {
         }
     }
 
-    /// Takes the rows from the first one on that have answers.
-    pub(super) fn take_first(&mut self) -> Vec<Run> {
-        let open = self.0.iter().position(|(_, verdict)| verdict.is_none()).unwrap_or(self.0.len());
+    /// Takes the rows from the first one on that have answers, so many at most.
+    pub(super) fn take_first(&mut self, most: usize) -> Vec<Run> {
+        let open = self.0.iter().take(most).take_while(|(_, verdict)| verdict.is_some()).count();
         let run: Run = self.0.drain(..open).filter_map(|(seq, verdict)| Some((seq, verdict?))).collect();
         if run.is_empty() { Vec::new() } else { vec![run] }
     }
@@ -115,12 +115,13 @@ mod tests {
     #[test]
     fn rows_wait_for_those_before_them() {
         let mut rows = outstanding(&[2, 3]);
-        assert!(rows.take_first().is_empty());
+        assert!(rows.take_first(9).is_empty());
         rows.answer(1, Verdict::Inserted);
-        assert_eq!(seqs(&rows.take_first()), [[1, 2, 3]]);
-        assert!(rows.take_first().is_empty());
+        assert_eq!(seqs(&rows.take_first(2)), [[1, 2]]);
+        assert_eq!(seqs(&rows.take_first(9)), [[3]]);
+        assert!(rows.take_first(9).is_empty());
         [6, 5, 4].into_iter().for_each(|seq| rows.answer(seq, Verdict::Inserted));
-        assert_eq!(seqs(&rows.take_first()), [[4, 5, 6]]);
+        assert_eq!(seqs(&rows.take_first(9)), [[4, 5, 6]]);
     }
 
     #[test]
@@ -128,8 +129,8 @@ mod tests {
         let mut rows = outstanding(&[1, 3, 4, 6]);
         assert_eq!(seqs(&rows.take_all()), [vec![1], vec![3, 4], vec![6]]);
         rows.answer(5, Verdict::Inserted);
-        assert!(rows.take_first().is_empty());
+        assert!(rows.take_first(9).is_empty());
         rows.answer(2, Verdict::Inserted);
-        assert_eq!(seqs(&rows.take_first()), [[2, 5]]);
+        assert_eq!(seqs(&rows.take_first(9)), [[2, 5]]);
     }
 }

@@ -29,7 +29,7 @@ use crate::error::ReadError;
 use crate::record::{Record, Verdict};
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::statement::Statement;
-use crate::store::{Store, StoreError};
+use crate::store::{Class, Store, StoreError};
 
 pub use connect::{Address, ConnectError, InvalidAddress};
 
@@ -83,7 +83,7 @@ impl PostgresStore {
 impl Store for PostgresStore {
     async fn write(&self, records: &[Record]) -> Result<Vec<Verdict>, StoreError> {
         let written = match self.try_write(records).await {
-            Err(failure) if failure.is_missing_session() => self.try_write(records).await,
+            Err(failure) if failure.is_race() => self.try_write(records).await,
             written => written,
         };
         match written {
@@ -102,19 +102,23 @@ impl Store for PostgresStore {
     }
 }
 
-/// Uses a connection, and lets go of it for good where no answer comes: what it still owes would be taken for the answer to
-/// the next question.
+/// Uses a connection, and lets go of it for good where that fails, unless for a row. What it still owes would be taken for
+/// the answer to the next question; and it goes by what was set when it was opened: a database that was made read-only stays
+/// so for it, whoever mends that.
 async fn within<T>(
     client: Object,
     work: impl AsyncFnOnce(&Client) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    match tokio::time::timeout(PATIENCE, work(&client)).await {
-        Ok(done) => done,
+    let answer = match tokio::time::timeout(PATIENCE, work(&client)).await {
+        Ok(answer) => answer,
         Err(_) => {
-            drop(Object::take(client));
             Err(Failure::timeout(format!("the database has not answered for {} s", PATIENCE.as_secs())))
         }
+    };
+    if answer.as_ref().is_err_and(|failure| failure.class != Class::Data) {
+        drop(Object::take(client));
     }
+    answer
 }
 
 fn pool(address: &Address, size: usize) -> Result<Pool, ConnectError> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -19,6 +19,8 @@ use crate::writer::search::{Breaker, Search};
 const BATCH: usize = 1_000;
 /// Bytes of text in one write, but for a single record that has more.
 const BATCH_BYTES: usize = 4 << 20;
+/// A store that takes longer than this to answer has a problem, and people should hear of it.
+const SILENCE: Duration = Duration::from_secs(5);
 
 pub(super) struct Lane {
     pub(super) number: usize,
@@ -88,6 +90,7 @@ impl Lane {
             match self.attempt(&batch[part.clone()]).await {
                 Ok(verdicts) => {
                     self.breaker.close();
+                    search.taken(&part);
                     self.settle(&batch[part], verdicts);
                 }
                 Err(error) if error.class == Class::Data => search.refused(part, error),
@@ -97,7 +100,8 @@ impl Lane {
                 }
             }
             if let Some(error) = self.breaker.trips(&search).map(|(error, rows)| parked(error, rows)) {
-                search.start_over();
+                // What is told of a session depends on its start.
+                search.start_over(|row| batch[row].message().is_none());
                 self.wait(&error).await;
             }
         }
@@ -110,7 +114,7 @@ impl Lane {
 
     async fn attempt(&mut self, part: &[Record]) -> Result<Vec<Verdict>, StoreError> {
         let started = Instant::now();
-        let verdicts = self.store.write(part).await?;
+        let verdicts = self.answer(part).await?;
         self.figures.store_seconds.record(started.elapsed());
         if verdicts.len() == part.len() {
             self.backoff.reset();
@@ -119,6 +123,19 @@ impl Lane {
         }
         let message = format!("the store answered for {} of {} records", verdicts.len(), part.len());
         Err(StoreError { class: Class::Systemic, message })
+    }
+
+    /// The store's answer. That it does not come is told before the store itself gives up on it, which may be long after.
+    async fn answer(&self, part: &[Record]) -> Result<Vec<Verdict>, StoreError> {
+        let mut written = self.store.write(part);
+        match tokio::time::timeout(SILENCE, &mut written).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let cause = format!("the store has not answered for {} s", SILENCE.as_secs());
+                self.outage.tell(self.number, &cause);
+                written.await
+            }
+        }
     }
 
     fn settle(&self, part: &[Record], verdicts: Vec<Verdict>) {

@@ -37,13 +37,18 @@ impl Outage {
     pub(super) fn begin(&self, lane: usize, error: &StoreError) -> impl Future<Output = ()> {
         let over = self.over.notified();
         count_retry(error.class.as_str());
+        self.tell(lane, &error.message);
+        over
+    }
+
+    /// A lane gets nothing through, and this is why.
+    pub(super) fn tell(&self, lane: usize, cause: &str) {
         self.figures.store_up.set(0.0);
         *self.last_failure.lock() = Instant::now();
         // Once for all lanes: each of them meets the same.
-        if self.vitals.store_fails(lane, &error.message) {
-            lines::failed(&error.message);
+        if self.vitals.store_fails(lane, cause) {
+            lines::failed(cause);
         }
-        over
     }
 
     /// A lane's write succeeded.

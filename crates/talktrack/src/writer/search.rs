@@ -1,6 +1,7 @@
 //! The search for rows that the store will never take: a batch that it refuses for its data is cut in halves until the bad
 //! row is alone. A row that fails twice alone is bad; where too many fail in the same way, not the rows are bad but the store.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::store::StoreError;
@@ -17,18 +18,28 @@ pub(super) struct Search {
     parts: Vec<Range<usize>>,
     failed_once: Option<usize>,
     bad: Vec<(usize, StoreError)>,
+    /// Rows that spoke against the store, with their errors. Until it takes one of them, another that fails alike says that
+    /// it still has not been mended.
+    suspects: BTreeMap<usize, StoreError>,
 }
 
 impl Search {
     pub(super) fn new(rows: usize) -> Self {
         #[expect(clippy::single_range_in_vec_init, reason = "one part, from the first row to the last")]
         let parts = vec![0..rows];
-        Self { rows, parts, failed_once: None, bad: Vec::new() }
+        Self { rows, parts, failed_once: None, bad: Vec::new(), suspects: BTreeMap::new() }
     }
 
     /// The next part to try.
     pub(super) fn next(&mut self) -> Option<Range<usize>> {
         self.parts.pop()
+    }
+
+    /// The store took the part.
+    pub(super) fn taken(&mut self, part: &Range<usize>) {
+        if self.suspects.range(part.clone()).next().is_some() {
+            self.suspects.clear();
+        }
     }
 
     /// The attempt told nothing about the rows.
@@ -57,13 +68,21 @@ impl Search {
     /// What the latest bad row failed with, and how many in this batch failed in the same way.
     pub(super) fn suspicion(&self) -> Option<(&StoreError, usize)> {
         let (_, latest) = self.bad.last()?;
-        Some((latest, self.bad.iter().filter(|(_, error)| error == latest).count()))
+        let bad = self.bad.iter().filter(|(_, error)| error == latest).count();
+        let is_bad = |row: &usize| self.bad.iter().any(|(bad, _)| bad == row);
+        let suspects = self.suspects.iter().filter(|(row, error)| *error == latest && !is_bad(row)).count();
+        Some((latest, bad + suspects))
     }
 
-    /// The bad rows are not bad after all: they will be tried again, in their order.
-    pub(super) fn start_over(&mut self) {
+    /// The bad rows are not bad after all: they will be tried again, in their order. Those that others depend on before
+    /// anything else, the rest after all that has not been tried yet.
+    pub(super) fn start_over(&mut self, others_depend_on: impl Fn(usize) -> bool) {
         self.failed_once = None;
-        self.parts.extend(self.bad.drain(..).rev().map(|(row, _)| row..row + 1));
+        let again = self.bad.iter().rev().map(|(row, _)| *row);
+        let (first, last): (Vec<_>, Vec<_>) = again.partition(|row| others_depend_on(*row));
+        self.parts.splice(..0, last.into_iter().map(|row| row..row + 1));
+        self.parts.extend(first.into_iter().map(|row| row..row + 1));
+        self.suspects.extend(self.bad.drain(..));
     }
 }
 
@@ -150,6 +169,29 @@ mod tests {
         assert_eq!(search(500, &bad(20, "too long"), &mut breaker), Err(20));
         let two: Vec<_> = (0..38).map(|row| (row * 3, ["too long", "no such user"][row % 2])).collect();
         assert!(search(500, &two, &mut Breaker::default()).is_ok(), "two errors, 19 rows each");
+    }
+
+    #[test]
+    fn no_row_is_bad_that_spoke_against_the_store_whenever_that_is_mended() {
+        for mended_after in 0..80 {
+            let (mut search, mut breaker) = (Search::new(100), Breaker::default());
+            let mut attempts = None;
+            while let Some(part) = search.next() {
+                attempts = attempts.map(|attempts| attempts + 1);
+                let mended = attempts.is_some_and(|attempts| attempts > mended_after);
+                if !mended && part.clone().any(|row| row % 4 == 0) {
+                    search.refused(part, error("too long"));
+                } else {
+                    breaker.close();
+                    search.taken(&part);
+                }
+                if breaker.trips(&search).is_some() {
+                    attempts = attempts.or(Some(0));
+                    search.start_over(|row| row == 0);
+                }
+            }
+            assert_eq!(search.into_bad(), [], "mended after {mended_after} attempts");
+        }
     }
 
     #[test]

@@ -17,9 +17,17 @@ mod sessions;
 mod text;
 mod json;
 #[cfg(feature = "postgres")]
+mod outage;
+#[cfg(feature = "postgres")]
+mod refused_rows;
+mod nodes;
+#[cfg(feature = "postgres")]
+mod connection;
+#[cfg(feature = "postgres")]
 mod schema;
 #[cfg(feature = "postgres")]
 mod rls;
 mod layout;
+mod node;
 mod postgres;
 mod support;

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -40,7 +40,7 @@ impl FromStr for Address {
     type Err = InvalidAddress;
 
     fn from_str(url: &str) -> Result<Self, InvalidAddress> {
-        let (base, query) = url.split_once('?').unwrap_or((url, ""));
+        let (base, query) = split(url);
         if base.contains("[YOUR-PASSWORD]") {
             let problem = "still holds the placeholder [YOUR-PASSWORD]; put the database password there";
             return Err(InvalidAddress(problem.into()));
@@ -48,7 +48,8 @@ impl FromStr for Address {
         let mut ssl = Ssl::default();
         let rest: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty() && !ssl.takes(pair)).collect();
         let url = if rest.is_empty() { base.to_owned() } else { format!("{base}?{}", rest.join("&")) };
-        let mut config: Config = url.parse().map_err(|error| unusable(&error))?;
+        let mut config: Config = url.parse().map_err(|error| unusable(&reason_of(&error)))?;
+        check_hosts(&config)?;
         let (mode, trust) = ssl.chosen()?;
         config.ssl_mode(mode);
         if config.get_connect_timeout().is_none() {
@@ -100,11 +101,35 @@ impl Ssl {
     }
 }
 
+/// The string up to its parameters, and these. A password may hold a question mark.
+fn split(url: &str) -> (&str, &str) {
+    let host = url.find('@').unwrap_or(0);
+    match url[host..].find('?') {
+        Some(place) => (&url[..host + place], &url[host + place + 1..]),
+        None => (url, ""),
+    }
+}
+
+/// Refuses what would be looked for in vain, part of the password perhaps.
+fn check_hosts(config: &Config) -> Result<(), InvalidAddress> {
+    let splits_password = |host: &Host| matches!(host, Host::Tcp(name) if name.contains('@'));
+    if config.get_hosts().iter().any(splits_password) {
+        Err(unusable("there is more than one @ in it"))
+    } else if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+        Err(unusable("it names no host"))
+    } else {
+        Ok(())
+    }
+}
+
+fn reason_of(error: &tokio_postgres::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
+}
+
 /// Says what is wrong without the string itself.
-fn unusable(error: &tokio_postgres::Error) -> InvalidAddress {
-    let cause = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+fn unusable(reason: &str) -> InvalidAddress {
     InvalidAddress(format!(
-        "cannot be used as a connection string ({cause}); it should look like {EXAMPLE}, with special characters of the \
+        "cannot be used as a connection string ({reason}); it should look like {EXAMPLE}, with special characters of the \
          password percent-encoded"
     ))
 }
@@ -138,7 +163,6 @@ impl Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use tokio_postgres::config::Host;
         write!(f, "postgres://")?;
         for (place, host) in self.config.get_hosts().iter().enumerate() {
             let comma = if place == 0 { "" } else { "," };

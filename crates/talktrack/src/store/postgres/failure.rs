@@ -1,5 +1,7 @@
 //! What went wrong, in words that say where and what to do. Never the values of a row: a log must not hold what was said.
 
+use std::borrow::Cow;
+
 use deadpool_postgres::PoolError;
 use tokio_postgres::error::{DbError, SqlState};
 
@@ -7,6 +9,9 @@ use crate::error::ReadError;
 use crate::store::postgres::schema::Difference;
 use crate::store::postgres::sqlstate::class_of;
 use crate::store::{Class, StoreError};
+
+const SESSIONS: &str = "conversation_sessions";
+const MESSAGES: &str = "conversation_messages";
 
 /// An error of the database or of the way to it.
 #[derive(Debug)]
@@ -45,10 +50,14 @@ impl Failure {
         Self { class, message, code: None, table: None, column: None, constraint: None }
     }
 
-    /// Somebody took a session's row away between two statements.
-    pub(super) fn is_missing_session(&self) -> bool {
-        self.code.as_ref() == Some(&SqlState::FOREIGN_KEY_VIOLATION)
-            && self.table.as_deref() == Some("conversation_messages")
+    /// Somebody took a session's row away between two statements, or wrote it at the same moment. The same again finds what
+    /// they did.
+    pub(super) fn is_race(&self) -> bool {
+        match (&self.code, self.table.as_deref()) {
+            (Some(code), Some(MESSAGES)) => *code == SqlState::FOREIGN_KEY_VIOLATION,
+            (Some(code), Some(SESSIONS)) => *code == SqlState::UNIQUE_VIOLATION,
+            _ => false,
+        }
     }
 
     /// Whether the schema may be the cause, and a look at it worth the time.
@@ -144,12 +153,23 @@ fn in_words(answer: &DbError) -> String {
     format!("{said}{place} (SQLSTATE {}){what_to_do}", code.code())
 }
 
-/// PostgreSQL quotes a bad value after a colon, in the classes that are about values.
-fn without_values(answer: &DbError) -> &str {
+/// PostgreSQL quotes a bad value after a colon, in the classes that are about values. What a function of the user's raises
+/// may quote anything: of that, only where it was raised is told.
+fn without_values(answer: &DbError) -> Cow<'_, str> {
     let message = answer.message();
-    if answer.code().code().starts_with("22") {
-        message.split(": \"").next().unwrap_or(message)
+    if let Some(place) = raised_at(answer) {
+        let constraint = answer.constraint().map(|name| format!(", constraint '{name}'"));
+        format!("refused by {place}{}", constraint.unwrap_or_default()).into()
+    } else if answer.code().code().starts_with("22") {
+        message.split(": \"").next().unwrap_or(message).into()
     } else {
-        message
+        message.into()
     }
+}
+
+/// The function whose own words an error is, and the line in it: the innermost place is the first. Other errors in functions
+/// of PL/pgSQL are in the words of PostgreSQL; of other languages nobody knows.
+fn raised_at(answer: &DbError) -> Option<&str> {
+    let place = answer.where_()?.lines().next().filter(|place| place.starts_with("PL/"))?;
+    (place.ends_with("RAISE") || !place.starts_with("PL/pgSQL")).then_some(place)
 }

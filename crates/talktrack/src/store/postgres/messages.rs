@@ -8,7 +8,8 @@ use crate::record::Stamped;
 use crate::store::postgres::plan::Placed;
 use crate::store::postgres::statement::Statement;
 
-/// Inserts what has a session of its own user, and counts. Answers with the ids that were inserted, or null where all were.
+/// Inserts what has a session of its own user, and counts. Answers with the ids that were inserted, or null where all were. In
+/// the order of their ids: nodes that write the same ones in another order would wait for each other.
 const INSERT: &str = "
 WITH inserted AS (
   INSERT INTO public.conversation_messages (id, session_id, user_id, role, content, audio_url, metadata, created_at, seq,
@@ -22,6 +23,7 @@ WITH inserted AS (
       session_id, owner, created_at, seq, external_id)
   JOIN public.conversation_sessions session
     ON session.session_id = news.session_id AND session.user_id = coalesce(news.owner, session.user_id)
+  ORDER BY news.id
   ON CONFLICT (id) DO NOTHING RETURNING id, session_id, created_at, seq
 ), counted AS (
   UPDATE public.conversation_sessions session

@@ -8,13 +8,15 @@ use crate::json::JsonObject;
 use crate::record::{SessionEnd, SessionStart};
 use crate::store::postgres::statement::{Statement, moment};
 
-/// A session begins, or goes on and forgets its end. Answers for those that are this user's.
+/// A session begins, or goes on and forgets its end. Answers for those that are this user's. In the order of their ids: nodes
+/// that touch the same rows in another order would wait for each other.
 const START: &str = "
 INSERT INTO public.conversation_sessions AS session
   (id, session_id, user_id, started_at, created_at, last_event_at, external_id, metadata)
 SELECT id, session_id, user_id, started_at, created_at, started_at, external_id, metadata::jsonb
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[])
   AS t(id, session_id, user_id, started_at, created_at, external_id, metadata)
+ORDER BY session_id
 ON CONFLICT (session_id) DO UPDATE
 SET status = 'active', ended_at = NULL, duration_seconds = NULL, end_reason = NULL,
     last_event_at = greatest(session.last_event_at, excluded.last_event_at),
@@ -22,10 +24,11 @@ SET status = 'active', ended_at = NULL, duration_seconds = NULL, end_reason = NU
 WHERE session.user_id = excluded.user_id
 RETURNING session.session_id, xmax = 0 AS is_new";
 
-/// The row of a session that was taken away while the session goes on.
+/// The row of a session that was taken away while the session goes on. Whichever key says so, another node may have written it
+/// at the same moment.
 const RESTORE: &str = "
 INSERT INTO public.conversation_sessions (id, session_id, user_id, started_at, last_event_at)
-VALUES ($1::uuid, $2::uuid, $3::uuid, $4::timestamptz, $4::timestamptz) ON CONFLICT (session_id) DO NOTHING";
+VALUES ($1::uuid, $2::uuid, $3::uuid, $4::timestamptz, $4::timestamptz) ON CONFLICT DO NOTHING";
 
 const UPDATE: &str = "
 UPDATE public.conversation_sessions session SET metadata = coalesce(session.metadata, '{}') || news.metadata::jsonb

@@ -1,0 +1,181 @@
+//! Connection strings as hosts print them, and what they ask of the connection.
+
+use std::path::Path;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use talktrack::store::postgres::{Address, PostgresStore};
+use talktrack_testbed::{Database, KEYED_PASSWORD, PgBouncer, Postgres};
+
+use crate::node::Node;
+use crate::postgres::{address, migrated};
+use crate::support::SESSION;
+
+/// What a new connection says of itself.
+async fn asked(url: &str, query: &str) -> String {
+    let client = address(url).connect().await.unwrap_or_else(|error| panic!("{url}: {error}"));
+    client.query_one(query, &[]).await.unwrap().get(0)
+}
+
+/// Whether a new connection is encrypted.
+async fn is_encrypted(url: &str) -> bool {
+    asked(url, "SELECT ssl::text FROM pg_stat_ssl WHERE pid = pg_backend_pid()").await == "true"
+}
+
+/// The server at a name that its certificate does not bear.
+fn by_another_name(database: &Database) -> String {
+    format!("{}?hostaddr=127.0.0.1", database.url().replace("127.0.0.1", "db.example.org"))
+}
+
+/// The URL with parameters for TLS. The file of certificates may have any name.
+fn with_tls(url: &str, mode: &str, certificates: &Path) -> String {
+    let sign = if url.contains('?') { '&' } else { '?' };
+    let file = utf8_percent_encode(certificates.to_str().unwrap(), NON_ALPHANUMERIC);
+    format!("{url}{sign}sslmode={mode}&sslrootcert={file}")
+}
+
+#[tokio::test]
+async fn connections_are_encrypted_unless_the_mode_says_otherwise() {
+    let database = Postgres::shared().database();
+    let url = database.url();
+    assert!(is_encrypted(&url).await, "where no mode is given");
+    for (mode, encrypted) in [("disable", false), ("allow", true), ("prefer", true), ("require", true)] {
+        assert_eq!(is_encrypted(&format!("{url}?sslmode={mode}")).await, encrypted, "{mode}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_with_the_right_certificate_is_trusted() {
+    let (postgres, database) = (Postgres::shared(), Postgres::shared().database());
+    let (url, ca) = (database.url(), postgres.ca_file());
+    for mode in ["require", "verify-ca", "verify-full"] {
+        assert!(is_encrypted(&with_tls(&url, mode, ca)).await, "{mode}");
+        assert!(is_encrypted(&with_tls(&url.replace("127.0.0.1", "localhost"), mode, ca)).await, "{mode}");
+    }
+    let by_another_name = by_another_name(&database);
+    for mode in ["require", "verify-ca"] {
+        assert!(is_encrypted(&with_tls(&by_another_name, mode, ca)).await, "{mode} asks for no name");
+    }
+}
+
+/// Checks that nothing is sent to the server, and that health says what is the matter with its certificate.
+async fn mistrusts(url: &str, words: &str) {
+    let node = Node::at(url);
+    node.start(SESSION).await;
+    let said = node.complains_of("certificate").await;
+    assert!(said.contains(words), "{url}: {said}");
+}
+
+#[tokio::test]
+async fn a_server_that_somebody_else_vouches_for_is_not_trusted() {
+    let (postgres, database) = (Postgres::shared(), migrated().await);
+    for mode in ["require", "verify-ca", "verify-full"] {
+        mistrusts(&with_tls(&database.url(), mode, postgres.other_ca_file()), "UnknownIssuer").await;
+    }
+    assert_eq!(database.psql("SELECT count(*) FROM conversation_sessions"), "0");
+}
+
+#[tokio::test]
+async fn a_server_of_another_name_is_not_trusted_where_the_name_counts() {
+    let (postgres, database) = (Postgres::shared(), migrated().await);
+    let url = with_tls(&by_another_name(&database), "verify-full", postgres.ca_file());
+    mistrusts(&url, "not valid for name \"db.example.org\"").await;
+    assert_eq!(database.psql("SELECT count(*) FROM conversation_sessions"), "0");
+}
+
+#[test]
+fn certificates_that_cannot_be_read_are_named_at_once() {
+    let address = address("postgres://u:secret@127.0.0.1/db?sslmode=verify-ca&sslrootcert=/not/there.pem");
+    let error = PostgresStore::new(&address).err().expect("there is no such file").to_string();
+    assert!(error.contains("cannot read the certificates in sslrootcert /not/there.pem"), "{error}");
+}
+
+#[tokio::test]
+async fn a_user_with_a_password_is_let_in_by_either_name_of_the_scheme() {
+    let database = Postgres::shared().database();
+    let url = database.url_as(&format!("keyed:{KEYED_PASSWORD}"));
+    for url in [url.clone(), url.replace("postgres://", "postgresql://")] {
+        assert_eq!(asked(&url, "SELECT current_user::text").await, "keyed");
+    }
+}
+
+#[tokio::test]
+async fn special_characters_of_a_password_may_be_percent_encoded() {
+    let postgres = Postgres::start();
+    let password = "p@ss/w:r?d #%+&=ü[]";
+    postgres.psql("postgres", &format!("ALTER ROLE keyed PASSWORD '{password}'"));
+    let encoded = utf8_percent_encode(password, NON_ALPHANUMERIC);
+    let database = postgres.database();
+    let url = database.url_as(&format!("keyed:{encoded}"));
+    for url in [url.clone(), format!("{url}?sslmode=require")] {
+        assert_eq!(asked(&url, "SELECT current_user::text").await, "keyed");
+    }
+}
+
+#[tokio::test]
+async fn the_strings_that_supabase_prints_are_taken_as_they_are() {
+    let database = migrated().await;
+    database.psql("CREATE ROLE \"postgres.abcdefghijklmnopqrst\" LOGIN BYPASSRLS");
+    let url =
+        database.url_as("postgres.abcdefghijklmnopqrst:anything").replace("postgres://", "postgresql://");
+    assert_eq!(asked(&url, "SELECT current_user::text").await, "postgres.abcdefghijklmnopqrst");
+
+    let pooled = format!("{}?pgbouncer=true&connection_limit=1", PgBouncer::shared().url(&database));
+    let node = Node::at(&pooled);
+    node.start(SESSION).await;
+    node.say(SESSION, "through the pooler").await;
+    node.settled().await;
+    assert_eq!(node.contents(SESSION).await, ["through the pooler"]);
+
+    let printed = "postgresql://postgres.abcdefghijklmnopqrst:secret@aws-0-eu-central-1.pooler.supabase.com:6543/postgres";
+    let address = address(printed);
+    assert_eq!(address.user(), "postgres.abcdefghijklmnopqrst");
+    assert_eq!(address.to_string(), "postgres://aws-0-eu-central-1.pooler.supabase.com/postgres");
+}
+
+fn refused(url: &str) -> String {
+    match url.parse::<Address>() {
+        Ok(address) => panic!("{url} is taken for {address}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn a_placeholder_that_was_left_in_is_named() {
+    let printed = "postgresql://postgres:[YOUR-PASSWORD]@db.abcdefghijklmnopqrst.supabase.co:5432/postgres";
+    assert_eq!(
+        refused(printed),
+        "still holds the placeholder [YOUR-PASSWORD]; put the database password there"
+    );
+}
+
+#[test]
+fn strings_that_cannot_be_used_are_explained_without_the_password() {
+    for (url, reason) in [
+        ("", "it names no host"),
+        ("postgres:///db", "it names no host"),
+        (
+            "https://abcdefghijklmnopqrst.supabase.co",
+            "it should look like postgres://USER:PASSWORD@HOST:5432/DATABASE",
+        ),
+        ("postgres://u:secret@h:port/db", "invalid value for option `port`"),
+        ("postgres://u:secret@h/db?schema=public", "unknown option `schema`"),
+        ("postgres://u:secret@h/db?sslmode=sometimes", "sslmode must be one of disable prefer require"),
+        ("postgres://u:p@secret@h/db", "more than one @"),
+        ("postgres://u:p?secret@h/db?sslmode=sometimes", "sslmode must be one of disable prefer require"),
+    ] {
+        let error = refused(url);
+        assert!(error.contains(reason) && !error.contains("secret"), "{url}: {error}");
+    }
+}
+
+#[test]
+fn an_address_never_shows_the_password() {
+    for url in
+        ["postgres://u:secret@h1:1,h2:2/db?sslmode=verify-full", "host=h user=u password=secret dbname=db"]
+    {
+        let address = address(url);
+        for shown in [address.to_string(), format!("{address:?}"), format!("{address:#?}")] {
+            assert!(shown.ends_with("/db") && !shown.contains("secret"), "{shown}");
+        }
+    }
+}

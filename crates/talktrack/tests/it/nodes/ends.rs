@@ -1,0 +1,155 @@
+//! Who ends a session, where several nodes could: whoever was told of the end, or whoever saw it last.
+
+use talktrack::Status;
+use talktrack::clock::Clock as _;
+use talktrack::testing::PATIENCE;
+use uuid::Uuid;
+
+use super::{IMPATIENCE, LONG, MOMENT, Shared, over_both_stores};
+use crate::node::Node;
+use crate::support::{SESSION, within};
+
+/// A session that stays with its node.
+const LEFT: Uuid = Uuid::from_u128(0xa1);
+
+over_both_stores! {
+    a_node_that_crashed_ends_what_nobody_took_over_and_nothing_else,
+    a_node_does_not_end_by_its_disconnects_what_another_took_over,
+    a_node_does_not_end_by_its_shutdown_what_another_took_over,
+    a_node_does_not_end_as_silent_what_another_took_over,
+    the_sessions_of_a_node_that_never_comes_back_are_abandoned_at_their_last_event,
+    a_session_whose_peer_is_alive_but_silent_is_left_to_its_node,
+    nodes_that_look_for_silent_sessions_at_once_end_each_of_them_once,
+}
+
+/// Two sessions of the first node, of which the other takes one over: by a start, as a client that connects again does, or
+/// by a message alone.
+async fn taken_over(shared: &Shared, by_start: bool) -> [Node; 2] {
+    let [one, other] = shared.nodes();
+    for session in [SESSION, LEFT] {
+        one.start(session).await;
+        one.say(session, "here").await;
+    }
+    one.settled().await;
+    shared.clock.advance(MOMENT);
+    if by_start {
+        other.start(SESSION).await;
+    } else {
+        other.say(SESSION, "there").await;
+    }
+    other.settled().await;
+    shared.clock.advance(MOMENT);
+    [one, other]
+}
+
+async fn statuses(node: &Node) -> [Status; 2] {
+    [node.session(SESSION).await.status, node.session(LEFT).await.status]
+}
+
+async fn a_node_that_crashed_ends_what_nobody_took_over_and_nothing_else(shared: &Shared) {
+    let [one, other] = taken_over(shared, false).await;
+    let last_event_at = other.session(LEFT).await.last_event_at;
+    let one = shared.back(one.dies());
+    one.settled().await;
+    assert_eq!(statuses(&one).await, [Status::Active, Status::Abandoned]);
+    assert_eq!(one.session(LEFT).await.ended_at, last_event_at);
+    other.say(SESSION, "still there").await;
+    other.settled().await;
+    assert_eq!(one.contents(SESSION).await, ["here", "there", "still there"]);
+}
+
+async fn a_node_does_not_end_by_its_disconnects_what_another_took_over(shared: &Shared) {
+    let [one, _other] = taken_over(shared, true).await;
+    for session in [SESSION, LEFT] {
+        let end = one.tracker.disconnect(session).unwrap().expect("the last connection to this node");
+        within(end.durable()).await.unwrap();
+    }
+    one.settled().await;
+    assert_eq!(statuses(&one).await, [Status::Active, Status::Ended]);
+}
+
+async fn a_node_does_not_end_by_its_shutdown_what_another_took_over(shared: &Shared) {
+    let [one, other] = taken_over(shared, true).await;
+    within(one.tracker.shutdown(PATIENCE)).await.unwrap();
+    let one = shared.back(one.dies());
+    one.settled().await;
+    assert_eq!(statuses(&other).await, [Status::Active, Status::Ended]);
+    assert_eq!(other.session(LEFT).await.end_reason.as_deref(), Some("shutdown"));
+}
+
+async fn a_node_does_not_end_as_silent_what_another_took_over(shared: &Shared) {
+    let [one, other] = taken_over(shared, true).await;
+    shared.clock.advance(LONG);
+    other.say(SESSION, "after a long silence").await;
+    other.settled().await;
+    one.tracker.sweep();
+    one.settled().await;
+    assert_eq!(statuses(&one).await, [Status::Active, Status::Abandoned]);
+}
+
+/// Waits until the session is abandoned.
+async fn abandoned(node: &Node, session: Uuid) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while node.session(session).await.status != Status::Abandoned {
+        assert!(std::time::Instant::now() < deadline, "somebody abandons the session");
+    }
+}
+
+async fn the_sessions_of_a_node_that_never_comes_back_are_abandoned_at_their_last_event(shared: &Shared) {
+    let [one, _other] = shared.nodes();
+    one.start(SESSION).await;
+    shared.clock.advance(MOMENT);
+    one.say(SESSION, "the last word").await;
+    one.settled().await;
+    let said_at = shared.clock.now();
+    drop(one.dies());
+    shared.clock.advance(LONG);
+    let survivor = shared.impatient_node();
+    abandoned(&survivor, SESSION).await;
+    let row = survivor.session(SESSION).await;
+    assert_eq!((row.ended_at, row.duration_seconds), (Some(said_at), Some(1.0)));
+    assert_eq!(row.end_reason.as_deref(), Some("idle_timeout"));
+}
+
+async fn a_session_whose_peer_is_alive_but_silent_is_left_to_its_node(shared: &Shared) {
+    let patient = shared.impatient_node();
+    let [lost, other] = shared.nodes();
+    patient.start(SESSION).await;
+    for round in 1..=3 {
+        // A session that falls silent tells that the other sessions have been looked at since.
+        let witness = Uuid::from_u128(round);
+        lost.start(witness).await;
+        lost.settled().await;
+        for _ in 0..5 {
+            shared.clock.advance(IMPATIENCE / 4);
+            patient.tracker.keep_alive(SESSION);
+            patient.tracker.sweep();
+            patient.settled().await;
+        }
+        abandoned(&other, witness).await;
+        assert_eq!(other.session(SESSION).await.status, Status::Active);
+    }
+    shared.clock.advance(IMPATIENCE * 2);
+    abandoned(&other, SESSION).await;
+}
+
+async fn nodes_that_look_for_silent_sessions_at_once_end_each_of_them_once(shared: &Shared) {
+    let [one, other] = shared.nodes();
+    for session in 1..=40 {
+        one.start(Uuid::from_u128(session)).await;
+    }
+    one.settled().await;
+    shared.clock.advance(LONG);
+    other.start(SESSION).await;
+    other.settled().await;
+    let since = shared.clock.now().minus(LONG / 2);
+    let mut ended = 0;
+    // Who finds a row in another's hands leaves it to them.
+    for round in 0..2 {
+        let (by_one, by_other) =
+            tokio::join!(shared.ways[0].abandon_silent(since), shared.ways[1].abandon_silent(since));
+        ended += by_one.unwrap() + by_other.unwrap();
+        assert_eq!(ended, 40, "in round {round}");
+    }
+    assert_eq!(other.session(SESSION).await.status, Status::Active);
+}

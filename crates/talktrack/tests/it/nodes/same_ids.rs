@@ -1,0 +1,178 @@
+//! The same ids on several nodes: repetitions, revisions, conflicts, and writes that meet each other.
+
+use std::sync::Arc;
+
+use talktrack::clock::Clock as _;
+use talktrack::record::{Body, Record, SessionStart, Stamped, Verdict};
+use talktrack::store::{Read as _, Store as _};
+use talktrack::testing::Setup;
+use talktrack::{Message, Role, Timestamp};
+use uuid::Uuid;
+
+use super::{Shared, over_both_stores};
+use crate::node::Node;
+use crate::postgres::{migrated, store_at};
+use crate::support::{SESSION, USER};
+
+over_both_stores! {
+    the_same_message_sent_to_both_nodes_is_stored_once,
+    the_highest_revision_stays_whichever_node_it_came_by,
+    other_content_under_an_id_that_another_node_has_stored_is_laid_aside,
+    an_id_that_another_node_has_stored_in_another_session_is_laid_aside,
+}
+
+fn said(session: Uuid, id: u128, revision: u32, text: &str) -> Message {
+    Message { id: Some(Uuid::from_u128(id)), revision, ..Message::new(session, Role::User, text) }
+}
+
+async fn the_same_message_sent_to_both_nodes_is_stored_once(shared: &Shared) {
+    let nodes = shared.nodes();
+    for node in &nodes {
+        node.start(SESSION).await;
+    }
+    for number in 1..=200 {
+        // In opposite order.
+        for (node, id) in nodes.iter().zip([number, 201 - number]) {
+            drop(node.tracker.track_message(said(SESSION, id, 0, &format!("message {id}"))).unwrap());
+        }
+    }
+    for node in &nodes {
+        let books = node.settled().await;
+        assert_eq!((books.stored, books.dead_lettered), (200, 0));
+    }
+    let mut contents = nodes[0].contents(SESSION).await;
+    contents.sort();
+    let mut all: Vec<_> = (1..=200).map(|id| format!("message {id}")).collect();
+    all.sort();
+    assert_eq!(contents, all);
+    assert_eq!(nodes[1].session(SESSION).await.message_count, 200);
+}
+
+async fn the_highest_revision_stays_whichever_node_it_came_by(shared: &Shared) {
+    let [one, other] = shared.nodes();
+    one.start(SESSION).await;
+    for (node, revision) in [(&one, 0), (&other, 2), (&one, 1), (&other, 3), (&one, 3)] {
+        node.track(said(SESSION, 1, revision, &format!("revision {revision}"))).await;
+        assert_eq!(node.settled().await.dead_lettered, 0, "at revision {revision}");
+    }
+    assert_eq!(one.contents(SESSION).await, ["revision 3"]);
+    assert_eq!(one.session(SESSION).await.message_count, 1);
+}
+
+/// Sends a message to one node, then another under its id to the other node. Checks that the first stays, and that the
+/// second is laid aside whole.
+async fn the_second_is_laid_aside(nodes: &[Node; 2], first: Message, second: Message) {
+    let [one, other] = nodes;
+    one.track(first.clone()).await;
+    one.settled().await;
+    other.track(second.clone()).await;
+    assert_eq!(other.settled().await.dead_lettered, 1);
+    let letters = other.dead_letters();
+    assert_eq!(
+        (letters[0].reason.as_str(), letters[0].content()),
+        ("id_conflict", Some(second.content.as_str()))
+    );
+    assert_eq!(one.contents(first.session_id).await, [first.content]);
+}
+
+async fn other_content_under_an_id_that_another_node_has_stored_is_laid_aside(shared: &Shared) {
+    let nodes = shared.nodes();
+    nodes[0].start(SESSION).await;
+    the_second_is_laid_aside(&nodes, said(SESSION, 1, 0, "yes"), said(SESSION, 1, 0, "no")).await;
+}
+
+async fn an_id_that_another_node_has_stored_in_another_session_is_laid_aside(shared: &Shared) {
+    let (nodes, second) = (shared.nodes(), Uuid::from_u128(0xa1));
+    nodes[0].start(SESSION).await;
+    nodes[1].start(second).await;
+    // A higher revision, too, would not be one of its own message.
+    the_second_is_laid_aside(&nodes, said(SESSION, 1, 0, "yes"), said(second, 1, 1, "yes")).await;
+    assert_eq!(nodes[1].session(second).await.message_count, 0);
+}
+
+fn now() -> Timestamp {
+    Setup::sqlite("").clock().now()
+}
+
+fn start(seq: i64, session_id: Uuid) -> Record {
+    let (external_id, metadata, started_at) = (None, None, now());
+    let start = SessionStart { session_id, user_id: USER, external_id, metadata, started_at, resumed: false };
+    Record { seq, body: Body::Start(start) }
+}
+
+fn record(seq: i64, session: Uuid, id: u128) -> Record {
+    let message = said(session, id, 0, &format!("message {id}"));
+    let (id, owner) = (Uuid::from_u128(id), Some(USER));
+    let stamped = Stamped { id, owner, session_started_at: Some(now()), created_at: now(), message };
+    Record { seq, body: Body::Message(stamped) }
+}
+
+/// Has two nodes write their batches at the same moment, round after round. A deadlock would cost one of them a second.
+async fn write_at_once(known: &[Uuid], batches: impl Fn(u128) -> [Vec<Record>; 2]) {
+    let database = migrated().await;
+    let ways = [0, 1].map(|_| Arc::new(store_at(&database.url())));
+    let starts: Vec<_> = (1..).zip(known).map(|(seq, session)| start(seq, *session)).collect();
+    ways[0].write(&starts).await.unwrap();
+    for round in 0..20 {
+        let [one, other] = batches(round);
+        let (one, other) = tokio::join!(ways[0].write(&one), ways[1].write(&other));
+        for verdicts in [one, other] {
+            let verdicts = verdicts.unwrap_or_else(|error| panic!("in round {round}: {error}"));
+            assert!(!verdicts.iter().any(|verdict| matches!(verdict, Verdict::Dead(_))));
+        }
+    }
+    assert_eq!(ways[0].audit().await.unwrap().problems, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_write_the_same_ids_in_opposite_order_do_not_stop_each_other() {
+    write_at_once(&[SESSION], |round| {
+        let ids = round * 1_000..round * 1_000 + 400;
+        let batch = |ids: Vec<u128>| (1..).zip(ids).map(|(seq, id)| record(seq, SESSION, id)).collect();
+        [batch(ids.clone().collect()), batch(ids.rev().collect())]
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_start_the_same_sessions_in_opposite_order_do_not_stop_each_other() {
+    write_at_once(&[], |round| {
+        let sessions: Vec<_> = (1..=40).map(|session| Uuid::from_u128(round * 1_000 + session)).collect();
+        let batch = |sessions: Vec<Uuid>, first: u128| {
+            let starts = (1..).zip(&sessions).map(|(seq, session)| start(seq, *session));
+            let messages =
+                (100..).zip(&sessions).map(|(seq, session)| record(seq, *session, first + session.as_u128()));
+            starts.chain(messages).collect()
+        };
+        let reverse = sessions.iter().rev().copied().collect();
+        [batch(sessions, 1_000_000), batch(reverse, 2_000_000)]
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_tell_of_the_same_sessions_in_opposite_order_do_not_stop_each_other() {
+    let sessions: Vec<_> = (1..=100).map(Uuid::from_u128).collect();
+    write_at_once(&sessions, |round| {
+        let batch = |sessions: Vec<Uuid>, node: u128| {
+            let id = |session: &Uuid| (round * 2 + node) * 1_000 + session.as_u128();
+            (1..).zip(&sessions).map(|(seq, session)| record(seq, *session, id(session))).collect()
+        };
+        let reverse = sessions.iter().rev().copied().collect();
+        [batch(sessions.clone(), 0), batch(reverse, 1)]
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_restore_the_same_sessions_at_once_lay_nothing_aside() {
+    write_at_once(&[], |round| {
+        let sessions: Vec<_> = (1..=20).map(|session| Uuid::from_u128(round * 100 + session)).collect();
+        let batch = |first: u128| {
+            let id = |session: &Uuid| first + session.as_u128();
+            (1..).zip(&sessions).map(|(seq, session)| record(seq, *session, id(session))).collect()
+        };
+        [batch(1_000_000), batch(2_000_000)]
+    })
+    .await;
+}

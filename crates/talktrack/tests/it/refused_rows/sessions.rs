@@ -1,0 +1,98 @@
+//! Rows of sessions that are gone, or that the database never takes.
+
+use talktrack::{Message, Role, Status};
+use talktrack_testbed::Database;
+use uuid::Uuid;
+
+use crate::node::Node;
+use crate::postgres::migrated;
+use crate::support::{SESSION, USER, within};
+
+const STRANGER: Uuid = Uuid::from_u128(0xb9);
+const KEY: &str = "violates foreign key constraint \"conversation_sessions_user_id_fkey\"";
+
+/// A database in which a session's user must be one of a table of users. [`USER`] is.
+async fn with_users() -> Database {
+    let database = migrated().await;
+    database.psql("CREATE TABLE users (id uuid PRIMARY KEY)");
+    database.psql(&format!("INSERT INTO users VALUES ('{USER}')"));
+    database.psql("ALTER TABLE conversation_sessions ADD FOREIGN KEY (user_id) REFERENCES users (id)");
+    database
+}
+
+#[tokio::test]
+async fn the_row_of_a_session_that_somebody_deleted_is_written_again() {
+    let database = migrated().await;
+    let node = Node::at(&database.url());
+    node.start(SESSION).await;
+    node.say(SESSION, "before").await;
+    node.settled().await;
+    let before = node.session(SESSION).await;
+    database.psql("DELETE FROM conversation_messages; DELETE FROM conversation_sessions");
+    node.say(SESSION, "after").await;
+    node.track(Message::new(SESSION, Role::System, "without user")).await;
+    assert_eq!(node.settled().await.dead_lettered, 0);
+    let row = node.session(SESSION).await;
+    assert_eq!((row.user_id, row.started_at, row.status), (USER, before.started_at, Status::Active));
+    assert_eq!(row.message_count, 2);
+    assert_eq!(node.contents(SESSION).await, ["after", "without user"]);
+    within(node.tracker.end_session(SESSION, "completed").unwrap().durable()).await.unwrap();
+    node.settled().await;
+    assert_eq!(node.session(SESSION).await.end_reason.as_deref(), Some("completed"));
+}
+
+#[tokio::test]
+async fn a_session_of_an_unknown_user_is_laid_aside_with_its_messages_and_all_others_are_stored() {
+    let database = with_users().await;
+    let node = Node::at(&database.url());
+    let sessions: Vec<_> = (1..=12).map(Uuid::from_u128).collect();
+    let stranger = sessions[4];
+    for &session in &sessions {
+        node.start_as(session, if session == stranger { STRANGER } else { USER }).await;
+    }
+    for number in 0..5 {
+        for &session in &sessions {
+            node.say(session, format!("message {number}")).await;
+        }
+    }
+    for &session in &sessions {
+        within(node.tracker.end_session(session, "completed").unwrap().durable()).await.unwrap();
+    }
+    let books = node.settled().await;
+    assert_eq!((books.stored, books.dead_lettered), (55, 5));
+    for &session in sessions.iter().filter(|session| **session != stranger) {
+        assert_eq!(node.session(session).await.message_count, 5);
+    }
+    let letters = node.dead_letters();
+    assert!(letters.iter().all(|letter| letter.record.session_id() == stranger), "{letters:?}");
+    let (said, told): (Vec<_>, Vec<_>) = letters.iter().partition(|letter| letter.content().is_some());
+    assert_eq!(said.iter().filter_map(|letter| letter.content()).count(), 5);
+    assert!(
+        said.iter().all(|letter| letter.detail.starts_with("its session cannot be stored: ")),
+        "{said:?}"
+    );
+    assert!(said.iter().chain(&told[..1]).all(|letter| letter.detail.contains(KEY)), "{letters:?}");
+}
+
+#[tokio::test]
+async fn messages_are_laid_aside_whose_session_is_gone_and_cannot_be_written_again() {
+    let database = with_users().await;
+    let node = Node::at(&database.url());
+    let other = Uuid::from_u128(7);
+    database.psql(&format!("INSERT INTO users VALUES ('{STRANGER}')"));
+    node.start_as(SESSION, STRANGER).await;
+    node.start(other).await;
+    node.settled().await;
+    database.psql(&format!("DELETE FROM conversation_sessions WHERE user_id = '{STRANGER}'"));
+    database.psql(&format!("DELETE FROM users WHERE id = '{STRANGER}'"));
+    for session in [SESSION, other, SESSION, other] {
+        node.say(session, "still there?").await;
+    }
+    let books = node.settled().await;
+    assert_eq!((books.stored, books.dead_lettered), (2, 2));
+    for letter in node.dead_letters() {
+        assert_eq!((letter.record.session_id(), letter.reason.as_str()), (SESSION, "data"));
+        assert!(letter.detail.contains(KEY), "{letter:?}");
+    }
+    assert_eq!(node.contents(other).await, ["still there?"; 2]);
+}

@@ -1,0 +1,107 @@
+//! Refusals that speak of the database, not of the row: it waits, and is stored once that is mended.
+
+use talktrack::{Message, Role};
+use talktrack_testbed::{Postgres, Proxy};
+
+use super::{BAD, refusing_trigger};
+use crate::node::Node;
+use crate::postgres::{migrate, migrated};
+use crate::support::SESSION;
+
+/// Says this to a database that has drifted in this way, and checks that health names the drift and the message is stored
+/// after `talktrack migrate`.
+async fn waits_for_the_migration(drift: &str, message: Message, words: &str) {
+    let database = migrated().await;
+    database.psql(drift);
+    let node = Node::at(&database.url());
+    node.start(SESSION).await;
+    node.say(SESSION, "before").await;
+    node.settled().await;
+    let text = message.content.clone();
+    node.track(message).await;
+    assert_eq!(node.complains_of("run: talktrack migrate").await, words);
+    node.say(SESSION, "after").await;
+    migrate(&database).await;
+    assert_eq!(node.settled().await.dead_lettered, 0);
+    assert_eq!(node.contents(SESSION).await, ["before", text.as_str(), "after"]);
+}
+
+#[tokio::test]
+async fn a_lone_system_message_waits_where_the_schema_allows_no_message_without_user() {
+    waits_for_the_migration(
+        "ALTER TABLE conversation_messages ALTER COLUMN user_id SET NOT NULL",
+        Message::new(SESSION, Role::System, "be brief"),
+        "The 'user_id' column of 'conversation_messages' does not allow null (run: talktrack migrate)",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_lone_tool_message_waits_where_a_check_on_the_role_does_not_know_tools() {
+    waits_for_the_migration(
+        "ALTER TABLE conversation_messages ADD CONSTRAINT messages_role_check \
+         CHECK (role IN ('user', 'assistant', 'system', 'developer'))",
+        Message::new(SESSION, Role::Tool, "12 degrees"),
+        "The check 'messages_role_check' of 'conversation_messages' does not allow 'tool' (run: talktrack migrate)",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_message_waits_where_a_column_of_the_users_own_has_to_be_filled() {
+    let database = migrated().await;
+    database.psql("ALTER TABLE conversation_messages ADD COLUMN tenant text NOT NULL");
+    let node = Node::at(&database.url());
+    node.start(SESSION).await;
+    node.say(SESSION, "whose?").await;
+    node.complains_of("The 'tenant' column of 'conversation_messages' is your own").await;
+    database.psql("ALTER TABLE conversation_messages ALTER COLUMN tenant SET DEFAULT 'none'");
+    assert_eq!(node.settled().await.dead_lettered, 0);
+    assert_eq!(node.contents(SESSION).await, ["whose?"]);
+}
+
+#[tokio::test]
+async fn an_error_that_nobody_knows_drops_nothing_and_does_not_quote_what_was_said() {
+    let database = migrated().await;
+    database.psql(&refusing_trigger("'closed today: %', NEW.content"));
+    let node = Node::at(&database.url());
+    node.start(SESSION).await;
+    node.say(SESSION, BAD).await;
+    let said = node.complains_of("function refuse()").await;
+    assert!(said.contains("P0001") && !said.contains(BAD), "{said}");
+    assert_eq!(node.tracker.health().books.pending(), 1);
+    database.psql("DROP TRIGGER refuse ON conversation_messages");
+    assert_eq!(node.settled().await.dead_lettered, 0);
+    assert_eq!(node.contents(SESSION).await, [BAD]);
+}
+
+#[tokio::test]
+async fn rows_that_are_refused_alike_by_the_dozen_wait_and_their_neighbours_are_stored() {
+    let database = migrated().await;
+    database.psql("ALTER TABLE conversation_messages ADD CONSTRAINT polite CHECK (content NOT LIKE 'bad%')");
+    let proxy = Proxy::to(Postgres::shared().port());
+    proxy.cut();
+    let node = Node::at(&database.url_at(proxy.port()));
+    node.start(SESSION).await;
+    node.complains_of("cannot be reached").await;
+    // The start is on its way alone; all this goes with the next batch.
+    let is_bad = |number: usize| number.is_multiple_of(4) && (300..400).contains(&number);
+    let text = |number: usize| format!("{} {number}", if is_bad(number) { "bad" } else { "good" });
+    node.say_all(SESSION, (0..500).map(text)).await;
+    proxy.mend();
+
+    let said = node.complains_of("rows: they wait until the store takes them").await;
+    assert!(said.contains("violates check constraint \"polite\""), "{said}");
+    let good: Vec<_> = (0..500).filter(|number| !is_bad(*number)).map(text).collect();
+    let deadline = std::time::Instant::now() + talktrack::testing::PATIENCE;
+    while node.contents(SESSION).await != good {
+        assert!(std::time::Instant::now() < deadline, "all neighbours are stored meanwhile");
+    }
+    node.complains_of("they wait until the store takes them").await;
+    assert_eq!(node.tracker.health().books.dead_lettered, 0);
+
+    database.psql("ALTER TABLE conversation_messages DROP CONSTRAINT polite");
+    let books = node.settled().await;
+    assert_eq!((books.stored, books.dead_lettered), (500, 0));
+    assert_eq!(node.contents(SESSION).await, (0..500).map(text).collect::<Vec<_>>());
+}
