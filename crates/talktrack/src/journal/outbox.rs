@@ -18,6 +18,10 @@ use crate::record::{Body, DeadReason, Record, SessionEnd, Stamped, Verdict};
 use crate::store::Store;
 use crate::writer::{Settle, Writer};
 
+/// A backlog is handed over and cleared away in small steps: a new message waits for no more than one of each.
+const FED_AT_ONCE: usize = 250;
+const SETTLED_AT_ONCE: usize = 500;
+
 pub(super) struct Outbox {
     writer: Writer,
     answers: Arc<Answers>,
@@ -77,10 +81,13 @@ impl Outbox {
         }
         // What one lane waits with must not hold up the others' books.
         if self.vitals.is_store_failing() {
-            self.outstanding.take_all()
-        } else {
-            self.outstanding.take_first()
+            return self.outstanding.take_all();
         }
+        let runs = self.outstanding.take_first(SETTLED_AT_ONCE);
+        if runs.iter().flatten().count() == SETTLED_AT_ONCE {
+            self.answers.post(Vec::new());
+        }
+        runs
     }
 
     pub(super) fn is_full(&self, books: &Books) -> bool {
@@ -109,7 +116,9 @@ impl Outbox {
     fn feed_from_table(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         let sql = "SELECT seq, body, checksum FROM journal WHERE seq > ?1 ORDER BY seq LIMIT ?2";
         let mut statement = connection.prepare_cached(sql)?;
-        let rows = statement.query_map(params![self.fed_up_to, self.writer.room()], readable)?;
+        let wanted = self.writer.room().min(FED_AT_ONCE);
+        let rows = statement.query_map(params![self.fed_up_to, wanted], readable)?;
+        let mut fed = 0;
         for row in rows {
             // A few large records fill it as well as many small ones.
             if self.writer.room() == 0 {
@@ -127,6 +136,10 @@ impl Outbox {
                 }
             }
             self.fed_up_to = seq;
+            fed += 1;
+        }
+        if fed == FED_AT_ONCE {
+            self.answers.post(Vec::new());
         }
         Ok(())
     }
