@@ -14,22 +14,25 @@ use crate::store::postgres::plan::Placed;
 use crate::store::postgres::read::{MESSAGES_BY_ID, message_row};
 use crate::store::postgres::statement::Statement;
 
-/// Compares each with what is stored, and writes the revisions that are newer.
-pub(super) async fn settle(
+/// Compares each with what is stored, and writes the revisions that are newer. Returns those that nothing is stored of: the
+/// row was deleted meanwhile, or their session came only after they were written.
+pub(super) async fn settle<'r>(
     client: &Client,
-    mut taken: Vec<Placed<'_>>,
+    mut taken: Vec<Placed<'r>>,
     verdicts: &mut [Verdict],
-) -> Result<(), Failure> {
+) -> Result<Vec<Placed<'r>>, Failure> {
     if taken.is_empty() {
-        return Ok(());
+        return Ok(taken);
     }
     taken.sort_by_key(|placed| placed.place);
     let mut rows = stored(client, &taken).await?;
     let mut newer: HashMap<Uuid, &Stamped> = HashMap::new();
-    for placed in &taken {
+    let mut missing = Vec::new();
+    for placed in taken {
         let stamped = placed.stamped;
         let Some(row) = rows.get_mut(&stamped.id) else {
-            return Err(Failure::changed("a message was deleted while it was being compared"));
+            missing.push(placed);
+            continue;
         };
         verdicts[placed.place] = compare(stamped, row);
         if verdicts[placed.place] == Verdict::Revised {
@@ -39,13 +42,13 @@ pub(super) async fn settle(
     }
     let newer: Vec<&Stamped> = newer.into_values().collect();
     if newer.is_empty() {
-        return Ok(());
+        return Ok(missing);
     }
     let revised = messages::revise(&newer).query(client).await?;
     if revised.len() < newer.len() {
         return Err(Failure::changed("a message was revised by somebody else at the same moment"));
     }
-    Ok(())
+    Ok(missing)
 }
 
 async fn stored(client: &Client, taken: &[Placed<'_>]) -> Result<HashMap<Uuid, MessageRow>, Failure> {

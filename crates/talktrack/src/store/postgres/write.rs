@@ -28,16 +28,18 @@ pub(super) async fn write(client: &Client, records: &[Record]) -> Result<Vec<Ver
     for round in rounds(records) {
         open.extend(write_round(client, &round, &mut verdicts).await?);
     }
-    if !open.homeless.is_empty() {
-        let homeless = std::mem::take(&mut open.homeless);
-        let again = restore_sessions(client, homeless, &mut verdicts).await?;
-        open.extend(write_round(client, &again, &mut verdicts).await?);
-        for placed in std::mem::take(&mut open.homeless) {
-            verdicts[placed.place] = Verdict::Dead(DeadReason::UnknownSession);
-        }
+    let mut again = restore_sessions(client, open.homeless, &mut verdicts).await?;
+    for placed in taken::settle(client, open.taken, &mut verdicts).await? {
+        again.take_message(placed);
     }
-    taken::settle(client, open.taken, &mut verdicts).await?;
-    Ok(verdicts)
+    let open = write_round(client, &again, &mut verdicts).await?;
+    for placed in open.homeless {
+        verdicts[placed.place] = Verdict::Dead(DeadReason::UnknownSession);
+    }
+    match taken::settle(client, open.taken, &mut verdicts).await?[..] {
+        [] => Ok(verdicts),
+        _ => Err(Failure::changed("messages are being deleted while they are written")),
+    }
 }
 
 /// Messages that were not inserted.
