@@ -41,8 +41,7 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     // Whoever else writes is waited for outside: a commit that fails is tried again, and its cause is shown meanwhile.
     connection.busy_timeout(Duration::from_millis(250))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    // FULL: a commit returns after its frames are on the disk. This is what "durable" means here.
-    connection.pragma_update(None, "synchronous", "FULL")?;
+    set_durable(connection, true)?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     connection.pragma_update(None, "cache_size", -32_768)?;
@@ -50,6 +49,12 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "foreign_keys", false)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())
+}
+
+/// FULL: a commit returns after its frames, and all before them, are on the disk. This is what "durable" means here. NORMAL:
+/// the next durable commit brings them there.
+pub(crate) fn set_durable(connection: &Connection, durable: bool) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "synchronous", if durable { "FULL" } else { "NORMAL" })
 }
 
 fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Result<()> {
