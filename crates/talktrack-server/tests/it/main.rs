@@ -19,4 +19,7 @@ mod commands;
 mod dead_letters;
 mod control;
 mod crash;
+mod postgres;
+mod postgres_outage;
+
 mod layout;
