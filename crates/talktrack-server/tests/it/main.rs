@@ -21,5 +21,6 @@ mod control;
 mod crash;
 mod postgres;
 mod postgres_outage;
+mod postgres_commands;
 
 mod layout;
