@@ -11,9 +11,10 @@ use crate::clock::{Clock, Seq, SystemClock, Timestamp};
 use crate::database::{UuidText, column, parse_uuid};
 use crate::error::NotDurable;
 use crate::journal::{Entry, Shared, aside};
+use crate::lines;
 use crate::options::Options;
 use crate::record::{Body, DeadReason, Record, SessionEnd, Stamped, Verdict};
-use crate::store::Store;
+use crate::store::{Store, sqlite};
 use crate::writer::{Settle, Writer};
 
 pub(super) struct Outbox {
@@ -98,6 +99,52 @@ impl Outbox {
         }
         Ok(())
     }
+}
+
+/// Records that one transaction brings home.
+const HOMECOMING: usize = 1_000;
+
+/// The file was the outbox of a remote store and is the store itself now: what waits in it goes into its own tables, in the
+/// order of acceptance. Says how many records that were.
+pub(super) fn bring_home(connection: &mut Connection, books: &mut Books) -> rusqlite::Result<usize> {
+    let mut brought = 0;
+    loop {
+        match bring_some_home(connection, books)? {
+            0 => return Ok(brought),
+            more => brought += more,
+        }
+    }
+}
+
+fn bring_some_home(connection: &mut Connection, books: &mut Books) -> rusqlite::Result<usize> {
+    let tx = connection.transaction()?;
+    let (records, mut settled) = oldest(&tx)?;
+    let verdicts = sqlite::apply(&tx, records.iter())?;
+    let inserted = verdicts.iter().filter(|verdict| **verdict == Verdict::Inserted).count();
+    let mut after = Books { inserted: books.inserted + inserted as u64, ..*books };
+    for (record, verdict) in records.iter().zip(&verdicts) {
+        settled.push((record.seq, verdict.clone()));
+    }
+    settle(&tx, &settled, &mut after)?;
+    let (_, last_seq) = aside::read_books(&tx)?;
+    aside::write_books(&tx, &after, last_seq)?;
+    tx.commit()?;
+    *books = after;
+    records.iter().zip(&verdicts).for_each(|(record, verdict)| lines::stored(record, verdict));
+    Ok(settled.len())
+}
+
+/// The oldest records of the journal, and the verdict on those whose bytes have changed.
+fn oldest(tx: &Transaction<'_>) -> rusqlite::Result<(Vec<Record>, Vec<(Seq, Verdict)>)> {
+    let mut statement = tx.prepare("SELECT seq, body, checksum FROM journal ORDER BY seq LIMIT ?1")?;
+    let (mut records, mut corrupt) = (Vec::new(), Vec::new());
+    for row in statement.query_map([HOMECOMING], readable)? {
+        match row? {
+            (_, Some(record)) => records.push(record),
+            (seq, None) => corrupt.push((seq, Verdict::Dead(DeadReason::Corrupt))),
+        }
+    }
+    Ok((records, corrupt))
 }
 
 /// A row of the journal; no record where its bytes are not those that were written.
