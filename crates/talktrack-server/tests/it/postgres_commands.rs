@@ -52,12 +52,10 @@ fn without_seq(mut rows: Vec<Value>) -> Vec<Value> {
 
 /// What is shown, with JSON in one spelling: PostgreSQL sorts the keys.
 fn normalised(shown: &str) -> String {
-    let line = |line: &str| match line.split_once('{') {
-        Some((before, rest)) if before.starts_with("metadata") => {
-            let json: Value = serde_json::from_str(&format!("{{{rest}")).unwrap();
-            format!("{before}{json}\n")
-        }
-        _ => format!("{line}\n"),
+    let line = |line: &str| {
+        let (before, rest) = line.split_at(line.find(['{', '[']).unwrap_or(line.len()));
+        let json = serde_json::from_str::<Value>(rest).map_or(rest.to_owned(), |json| json.to_string());
+        format!("{before}{json}\n")
     };
     shown.lines().map(line).collect()
 }
@@ -166,6 +164,22 @@ async fn an_import_again_changes_nothing_and_what_is_exported_can_go_back_and_fo
 }
 
 #[tokio::test]
+async fn an_import_that_the_database_does_not_take_says_so_and_the_next_one_brings_it_there() {
+    let (home, database) = (Home::new(), migrated(Postgres::shared()).await);
+    let (url, file) = (database.url(), fixture("unicode.jsonl"));
+    database.psql("ALTER TABLE conversation_messages DROP audio_url");
+    let output = home.look_at(&url, &["import", &file, "--json"]).await;
+    assert_eq!(output.code, Some(1), "{output:?}");
+    assert!(output.stderr.contains("Could not find the 'audio_url' column"), "{}", output.stderr);
+    assert_eq!((&output.json()["messages"], &output.json()["pending"]), (&json!(16), &json!(16)));
+    home.look_at(&url, &["migrate"]).await.succeeded();
+    let summary = home.look_at(&url, &["import", &file, "--json"]).await.succeeded().json();
+    assert_eq!((&summary["messages"], &summary["pending"]), (&json!(16), &json!(0)), "{summary}");
+    let report = home.look_at(&url, &["verify", "--json"]).await.succeeded().json();
+    assert_eq!((&report["balanced"], &report["messages"]), (&json!(true), &json!(16)), "{report}");
+}
+
+#[tokio::test]
 async fn tail_shows_messages_as_they_are_stored_each_once() {
     let (home, database) = (Home::new(), migrated(Postgres::shared()).await);
     let server = home.serve_on(&database.url()).await;
@@ -178,7 +192,10 @@ async fn tail_shows_messages_as_they_are_stored_each_once() {
         let speaker = if number % 2 == 0 { &mut one } else { &mut other };
         speaker.say(&number.to_string()).await;
         let row = tail.next().await;
-        assert_eq!((&row["content"], &row["session_id"]), (&json!(number.to_string()), &json!(speaker.session)));
+        assert_eq!(
+            (&row["content"], &row["session_id"]),
+            (&json!(number.to_string()), &json!(speaker.session))
+        );
     }
 }
 
@@ -187,8 +204,14 @@ async fn a_database_that_is_down_or_does_not_answer_is_told_in_one_line_and_soon
     let (home, database) = (Home::new(), migrated(Postgres::shared()).await);
     let proxy = Proxy::to(Postgres::shared().port());
     let (url, id) = (database.url_at(proxy.port()), Uuid::new_v4().to_string());
-    let commands =
-        [&["sessions"][..], &["show", &id], &["export"], &["tail", "--since-start"], &["verify"], &["doctor"]];
+    let commands = [
+        &["sessions"][..],
+        &["show", &id],
+        &["export"],
+        &["tail", "--since-start"],
+        &["verify"],
+        &["doctor"],
+    ];
     for break_it in [Proxy::cut, Proxy::hang] {
         break_it(&proxy);
         let began = Instant::now();
@@ -223,9 +246,8 @@ async fn a_row_refused_by_a_rule_of_the_users_own_is_a_dead_letter_until_the_rul
     assert!(!server.log().contains("SECRET"), "what was said must never be logged");
     server.readiness(200).await;
     let url = database.url();
-    let letters = async |arguments: &[&str]| {
-        home.look_at(&url, &[&["dead-letters"], arguments].concat()).await
-    };
+    let letters =
+        async |arguments: &[&str]| home.look_at(&url, &[&["dead-letters"], arguments].concat()).await;
     let listed = letters(&["list", "--json"]).await.succeeded().json_lines();
     assert_eq!(listed.len(), 1);
     let seq = listed[0]["seq"].to_string();
@@ -250,7 +272,10 @@ async fn a_row_refused_by_a_rule_of_the_users_own_is_a_dead_letter_until_the_rul
     server.drained().await;
     assert_eq!(letters(&["list", "--json"]).await.succeeded().stdout, "");
     let report = home.look_at(&url, &["verify", "--json"]).await.succeeded().json();
-    assert_eq!((&report["balanced"], &report["messages"], &report["dead_letters"]), (&json!(true), &json!(3), &json!(0)));
+    assert_eq!(
+        (&report["balanced"], &report["messages"], &report["dead_letters"]),
+        (&json!(true), &json!(3), &json!(0))
+    );
     until("the count is right", || {
         let row = crate::harness::remote::session(&database, client.session)?;
         (row["message_count"] == 3).then_some(())
