@@ -118,33 +118,30 @@ pub(super) fn bring_home(connection: &mut Connection, books: &mut Books) -> rusq
 
 fn bring_some_home(connection: &mut Connection, books: &mut Books) -> rusqlite::Result<usize> {
     let tx = connection.transaction()?;
-    let (records, mut settled) = oldest(&tx)?;
-    let verdicts = sqlite::apply(&tx, records.iter())?;
-    let inserted = verdicts.iter().filter(|verdict| **verdict == Verdict::Inserted).count();
+    let waiting = oldest(&tx)?;
+    let records = waiting.iter().filter_map(|(_, record)| record.as_ref());
+    let mut verdicts = sqlite::apply(&tx, records)?.into_iter();
+    let mut judge = |record: &Option<Record>| record.as_ref().and_then(|_| verdicts.next());
+    let settled: Vec<_> = waiting
+        .iter()
+        .map(|(seq, record)| (*seq, judge(record).unwrap_or(Verdict::Dead(DeadReason::Corrupt))))
+        .collect();
+    let inserted = settled.iter().filter(|(_, verdict)| *verdict == Verdict::Inserted).count();
     let mut after = Books { inserted: books.inserted + inserted as u64, ..*books };
-    for (record, verdict) in records.iter().zip(&verdicts) {
-        settled.push((record.seq, verdict.clone()));
-    }
     settle(&tx, &settled, &mut after)?;
     let (_, last_seq) = aside::read_books(&tx)?;
     aside::write_books(&tx, &after, last_seq)?;
     tx.commit()?;
     *books = after;
-    records.iter().zip(&verdicts).for_each(|(record, verdict)| lines::stored(record, verdict));
+    for ((_, record), (_, verdict)) in waiting.iter().zip(&settled) {
+        record.iter().for_each(|record| lines::stored(record, verdict));
+    }
     Ok(settled.len())
 }
 
-/// The oldest records of the journal, and the verdict on those whose bytes have changed.
-fn oldest(tx: &Transaction<'_>) -> rusqlite::Result<(Vec<Record>, Vec<(Seq, Verdict)>)> {
+fn oldest(tx: &Transaction<'_>) -> rusqlite::Result<Vec<(Seq, Option<Record>)>> {
     let mut statement = tx.prepare("SELECT seq, body, checksum FROM journal ORDER BY seq LIMIT ?1")?;
-    let (mut records, mut corrupt) = (Vec::new(), Vec::new());
-    for row in statement.query_map([HOMECOMING], readable)? {
-        match row? {
-            (_, Some(record)) => records.push(record),
-            (seq, None) => corrupt.push((seq, Verdict::Dead(DeadReason::Corrupt))),
-        }
-    }
-    Ok((records, corrupt))
+    statement.query_map([HOMECOMING], readable)?.collect()
 }
 
 /// A row of the journal; no record where its bytes are not those that were written.

@@ -12,7 +12,8 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::support::{
-    SESSION, USER, accept, assert_pending, dir, message, new_session, remote, store_error, value, within,
+    SESSION, USER, accept, assert_pending, dir, message, new_session, remote, sqlite, store_error, value,
+    within,
 };
 
 /// A tracker whose store answers every write with this error until it is mended.
@@ -317,8 +318,11 @@ async fn what_waits_for_a_remote_store_goes_into_the_file_where_the_file_becomes
     drop(accept(&tracker, Message { id, ..message("as first said") }));
     drop(accept(&tracker, Message { id, revision: 1, ..message("as revised") }));
     drop(accept(&tracker, Message::new(Uuid::from_u128(99), Role::User, "nobody's")));
+    drop(accept(&tracker, message("damaged on the disk")));
     within(tracker.end_session(other, "completed").unwrap().durable()).await.unwrap();
     drop(tracker);
+    let damage = "UPDATE journal SET body = replace(body, 'damaged', 'changed') WHERE body LIKE '%damaged%'";
+    assert_eq!(sqlite(dir.path()).execute(damage, []).unwrap(), 1);
 
     let local = Setup::sqlite(dir.path());
     let tracker = local.open(local.options()).unwrap();
@@ -343,10 +347,11 @@ async fn what_waits_for_a_remote_store_goes_into_the_file_where_the_file_becomes
         "nobody ended it"
     );
     let books = tracker.health().books;
-    assert_eq!((books.durable, books.stored, books.dead_lettered, books.pending()), (2_204, 2_203, 1, 0));
+    assert_eq!((books.durable, books.stored, books.dead_lettered, books.pending()), (2_205, 2_203, 2, 0));
     assert_eq!((books.inserted, books.journal_bytes), (2_201, 0));
     assert_eq!(value::<u64>(dir.path(), "SELECT count(*) FROM journal"), 0);
-    assert_eq!(value::<String>(dir.path(), "SELECT reason FROM dead_letters"), "unknown_session");
+    let reasons = "SELECT group_concat(reason, ', ' ORDER BY seq) FROM dead_letters";
+    assert_eq!(value::<String>(dir.path(), reasons), "unknown_session, corrupt");
     assert_eq!(tracker.reader().audit().await.unwrap().problems, [] as [String; 0]);
     within(accept(&tracker, message("and it goes on"))).await.unwrap();
     expected.push("and it goes on".into());
