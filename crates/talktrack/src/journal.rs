@@ -73,11 +73,16 @@ impl Journal {
         let mut connection = database::open_to_write(path)?;
         let (mut books, mut last_seq) = aside::read_books(&connection).map_err(failed)?;
         let abandoned = if remote {
-            outbox::abandon_open_sessions(&mut connection, &mut last_seq, &mut books)
+            outbox::abandon_open_sessions(&mut connection, &mut last_seq, &mut books).map_err(failed)?
         } else {
-            sqlite::abandon_open_sessions(&mut connection)
+            let brought = outbox::bring_home(&mut connection, &mut books).map_err(failed)?;
+            if brought > 0 {
+                tracing::warn!(
+                    "{brought} records waited for a remote store, which is the store no longer; they are in this file now"
+                );
+            }
+            sqlite::abandon_open_sessions(&mut connection).map_err(failed)?
         };
-        let abandoned = abandoned.map_err(failed)?;
         if abandoned > 0 {
             tracing::warn!(
                 "the last run did not end {abandoned} sessions; they are now abandoned, at their last event"

@@ -11,7 +11,7 @@ use std::time::Instant;
 use talktrack::{OpenError, Tracker};
 
 use super::Outcome;
-use crate::config::Place;
+use crate::config::{Config, Database, Place};
 use crate::error::Failure;
 use crate::jsonl::Lines;
 use crate::output;
@@ -38,7 +38,9 @@ pub(crate) struct Args {
 /// Runs it.
 pub(crate) async fn run(args: Args) -> Outcome {
     let began = Instant::now();
-    let mut importer = Importer::new(open(&args.place)?);
+    let config = args.place.load()?;
+    let counts_rows = matches!(config.database, Database::File(_));
+    let mut importer = Importer::new(open(&config)?, counts_rows);
     for path in &args.files {
         file(&mut importer, path).await?;
     }
@@ -48,12 +50,11 @@ pub(crate) async fn run(args: Args) -> Outcome {
     output::sum_up(args.json, &tally.summary(took), |_| tally.in_words(took), code)
 }
 
-fn open(place: &Place) -> Result<Tracker, Failure> {
-    let config = place.load()?;
+fn open(config: &Config) -> Result<Tracker, Failure> {
     let mut options = config.options();
     // A session that the file leaves open is not idle: its messages may lie further down.
     options.idle_timeout = std::time::Duration::from_secs(100 * 365 * 86_400);
-    store::open_tracker(&config, options).map_err(|error| match error {
+    store::open_tracker(config, options).map_err(|error| match error {
         OpenError::Locked { .. } => Failure::new(format_args!(
             "{error}; a running server takes the file with `talktrack client --file F`"
         )),

@@ -4,7 +4,9 @@ mod client;
 mod database;
 mod home;
 mod http;
+pub(crate) mod remote;
 mod server;
+mod talkers;
 mod wait;
 
 pub(crate) use client::{Client, acks_in, text, user};
@@ -12,4 +14,5 @@ pub(crate) use database::{Database, MessageRow};
 pub(crate) use home::{Home, Output};
 pub(crate) use http::{HttpAnswer, request, upgrade};
 pub(crate) use server::Server;
-pub(crate) use wait::{DEADLINE, until, within};
+pub(crate) use talkers::{Oracle, gapless};
+pub(crate) use wait::{DEADLINE, until, until_told, within};

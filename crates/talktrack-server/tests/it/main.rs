@@ -19,4 +19,8 @@ mod commands;
 mod dead_letters;
 mod control;
 mod crash;
+mod postgres;
+mod postgres_outage;
+mod postgres_commands;
+
 mod layout;

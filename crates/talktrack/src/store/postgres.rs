@@ -27,6 +27,7 @@ use tokio_postgres::{Client, Row};
 use crate::clock::Timestamp;
 use crate::error::ReadError;
 use crate::record::{Record, Verdict};
+use crate::store::postgres::connect::CONNECT_PATIENCE;
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::statement::Statement;
 use crate::store::{Class, Store, StoreError};
@@ -37,8 +38,6 @@ pub use connect::{Address, ConnectError, InvalidAddress};
 const WRITERS: usize = 5;
 /// Connections for reading.
 const READERS: usize = 8;
-/// How long to wait for a connection, free or new.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait for an answer: longer than the server may take by its own limit.
 const PATIENCE: Duration = Duration::from_secs(35);
 

@@ -12,7 +12,8 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::support::{
-    SESSION, USER, accept, assert_pending, dir, message, new_session, remote, store_error, value, within,
+    SESSION, USER, accept, assert_pending, dir, message, new_session, remote, sqlite, store_error, value,
+    within,
 };
 
 /// A tracker whose store answers every write with this error until it is mended.
@@ -294,4 +295,65 @@ async fn flushing_to_a_store_that_is_away_says_stopped_when_the_tracker_stops() 
     within(tracker.shutdown(Duration::from_secs(20))).await.unwrap();
     assert_eq!(within(flushing).await.unwrap(), Err(NotDurable::Stopped));
     assert_eq!(within(tracker.flush_to_store()).await, Err(NotDurable::Stopped));
+}
+
+#[tokio::test]
+async fn what_waits_for_a_remote_store_goes_into_the_file_where_the_file_becomes_the_store() {
+    let dir = dir();
+    let (setup, store) = remote(&dir);
+    let tracker = setup.open(setup.options()).unwrap();
+    within(tracker.start_session(new_session()).unwrap().durable()).await.unwrap();
+    within(accept(&tracker, message("in the remote store"))).await.unwrap();
+    within(tracker.flush_to_store()).await.unwrap();
+    store.fail_when(|_| Some(store_error(Class::Transient, "the store is away")));
+    // One session is known to the remote store alone, one to nobody but the journal; together more than one transaction takes.
+    let other = Uuid::from_u128(0xc0);
+    let named = NewSession { external_id: Some("call-7".into()), ..NewSession::new(other, USER) };
+    within(tracker.start_session(named).unwrap().durable()).await.unwrap();
+    let id = Some(Uuid::from_u128(1));
+    for text in numbers(0..1_100) {
+        drop(accept(&tracker, message(&text)));
+        drop(accept(&tracker, Message::new(other, Role::User, text)));
+    }
+    drop(accept(&tracker, Message { id, ..message("as first said") }));
+    drop(accept(&tracker, Message { id, revision: 1, ..message("as revised") }));
+    drop(accept(&tracker, Message::new(Uuid::from_u128(99), Role::User, "nobody's")));
+    drop(accept(&tracker, message("damaged on the disk")));
+    within(tracker.end_session(other, "completed").unwrap().durable()).await.unwrap();
+    drop(tracker);
+    let damage = "UPDATE journal SET body = replace(body, 'damaged', 'changed') WHERE body LIKE '%damaged%'";
+    assert_eq!(sqlite(dir.path()).execute(damage, []).unwrap(), 1);
+
+    let local = Setup::sqlite(dir.path());
+    let tracker = local.open(local.options()).unwrap();
+    let said = async |session| {
+        let rows = tracker.reader().messages(session, None, 100_000).await.unwrap();
+        rows.into_iter().map(|row| row.content).collect::<Vec<_>>()
+    };
+    let mut expected = numbers(0..1_100);
+    assert_eq!(said(other).await, expected);
+    expected.push("as revised".into());
+    assert_eq!(said(SESSION).await, expected);
+    let session = async |id| tracker.reader().session(id).await.unwrap().unwrap();
+    let row = session(other).await;
+    assert_eq!(
+        (row.status, row.message_count, row.external_id.as_deref()),
+        (Status::Ended, 1_100, Some("call-7"))
+    );
+    let row = session(SESSION).await;
+    assert_eq!(
+        (row.status, row.message_count, row.user_id),
+        (Status::Abandoned, 1_101, USER),
+        "nobody ended it"
+    );
+    let books = tracker.health().books;
+    assert_eq!((books.durable, books.stored, books.dead_lettered, books.pending()), (2_205, 2_203, 2, 0));
+    assert_eq!((books.inserted, books.journal_bytes), (2_201, 0));
+    assert_eq!(value::<u64>(dir.path(), "SELECT count(*) FROM journal"), 0);
+    let reasons = "SELECT group_concat(reason, ', ' ORDER BY seq) FROM dead_letters";
+    assert_eq!(value::<String>(dir.path(), reasons), "unknown_session, corrupt");
+    assert_eq!(tracker.reader().audit().await.unwrap().problems, [] as [String; 0]);
+    within(accept(&tracker, message("and it goes on"))).await.unwrap();
+    expected.push("and it goes on".into());
+    assert_eq!(said(SESSION).await, expected);
 }

@@ -16,6 +16,9 @@ use crate::table;
 /// How long a full disk is given before the next attempt.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// How long a store that does not take what it is given is waited for. What it has not taken then is durable.
+const STORE_PATIENCE: Duration = Duration::from_secs(10);
+
 pub(super) struct Handover {
     tracker: Tracker,
     durability: Durability,
@@ -33,8 +36,8 @@ pub(super) enum Trouble {
 }
 
 impl Handover {
-    pub(super) fn new(tracker: Tracker) -> Self {
-        let (durability, tally) = (tracker.durability(), Tally::new(tracker.health().books));
+    pub(super) fn new(tracker: Tracker, counts_rows: bool) -> Self {
+        let (durability, tally) = (tracker.durability(), Tally::new(tracker.health().books, counts_rows));
         Self { tracker, durability, under_way: VecDeque::new(), tally }
     }
 
@@ -109,19 +112,37 @@ impl Handover {
         eprintln!("{place}: {}", table::safe_line(problem));
     }
 
-    /// Waits until everything is durable and says what came of it.
+    /// Waits until everything is stored, or durable while the store is away, and says what came of it.
     ///
     /// # Errors
     /// Where the tracker stopped before.
     pub(super) async fn finish(mut self) -> Result<Tally, Failure> {
         self.tracker.flush().await?;
         self.settle();
+        self.reach_the_store().await?;
         self.tally.close(self.tracker.health().books);
         // No shutdown, which would end sessions that the file leaves open: they stay as they are told. Whatever was
         // accepted is durable by now; letting go of the tracker waits for its threads.
         let tracker = self.tracker;
         tokio::task::spawn_blocking(move || drop(tracker)).await.map_err(Failure::new)?;
         Ok(self.tally)
+    }
+}
+
+impl Handover {
+    /// Waits for a remote store for as long as it takes records. Where it takes none, what is left stays in the journal.
+    async fn reach_the_store(&self) -> Result<(), Failure> {
+        loop {
+            let stored = tokio::time::timeout(STORE_PATIENCE, self.tracker.flush_to_store()).await;
+            match (stored, self.tracker.health().store) {
+                (Ok(stored), _) => return Ok(stored?),
+                (Err(_), Some(cause)) => {
+                    eprintln!("the database does not take everything now: {}", table::safe_line(&cause));
+                    return Ok(());
+                }
+                (Err(_), None) => {}
+            }
+        }
     }
 }
 

@@ -43,8 +43,9 @@ fn bad(problem: &str) -> Trouble {
 }
 
 impl Importer {
-    pub(super) fn new(tracker: Tracker) -> Self {
-        let handover = Handover::new(tracker);
+    /// `counts_rows` says whether the books tell how many rows were new.
+    pub(super) fn new(tracker: Tracker, counts_rows: bool) -> Self {
+        let handover = Handover::new(tracker, counts_rows);
         Self { reader: handover.reader(), handover, sessions: HashMap::new() }
     }
 
@@ -76,7 +77,7 @@ impl Importer {
         }
     }
 
-    /// Waits until everything is durable and says what came of it.
+    /// Waits until everything is stored, or durable while the store is away, and says what came of it.
     ///
     /// # Errors
     /// Where the tracker stopped before.

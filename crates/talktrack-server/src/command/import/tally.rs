@@ -18,6 +18,8 @@ pub(super) struct Tally {
     /// The books before the first line; the difference to those after the last says what was new.
     before: Books,
     after: Books,
+    /// Of a remote store the books know only that it has the messages, not whether it had them before.
+    counts_rows: bool,
     waits: bool,
 }
 
@@ -27,15 +29,18 @@ pub(super) struct Summary {
     lines: u64,
     sessions: u64,
     messages: u64,
-    new: u64,
+    /// `None` where the store alone could tell.
+    new: Option<u64>,
     dead_lettered: u64,
+    pending: u64,
     refused: u64,
     seconds: f64,
 }
 
 impl Tally {
-    pub(super) fn new(before: Books) -> Self {
-        Self { lines: 0, refused: 0, sessions: 0, messages: 0, before, after: before, waits: false }
+    pub(super) fn new(before: Books, counts_rows: bool) -> Self {
+        let after = before;
+        Self { lines: 0, refused: 0, sessions: 0, messages: 0, before, after, counts_rows, waits: false }
     }
 
     /// Everything has its answer.
@@ -45,7 +50,7 @@ impl Tally {
 
     /// Whether every line is in the store.
     pub(super) fn is_clean(&self) -> bool {
-        self.refused == 0 && self.dead_lettered() == 0
+        self.refused == 0 && self.dead_lettered() == 0 && self.after.pending() == 0
     }
 
     pub(super) fn say_once_that_it_waits(&mut self) {
@@ -61,28 +66,38 @@ impl Tally {
             messages: self.messages,
             new: self.new_messages(),
             dead_lettered: self.dead_lettered(),
+            pending: self.after.pending(),
             refused: self.refused,
             seconds: took.as_secs_f64(),
         }
     }
 
     pub(super) fn in_words(&self, took: Duration) -> String {
-        let (messages, new) = (self.messages, self.new_messages());
-        let known = messages.saturating_sub(new + self.dead_lettered());
+        let messages = self.messages;
+        let of_these = self.new_messages().map_or_else(String::new, |new| {
+            let known = messages.saturating_sub(new + self.dead_lettered());
+            format!(" ({new} new, {known} there already)")
+        });
         let mut text = format!(
-            "imported {} new sessions and {messages} messages ({new} new, {known} there already) in {}; {} lines refused",
+            "imported {} new sessions and {messages} messages{of_these} in {}; {} lines refused",
             self.sessions,
             table::duration(took.as_secs_f64()),
             self.refused
         );
+        if self.after.pending() > 0 {
+            let pending = self.after.pending();
+            text.push_str(&format!(
+                "; {pending} messages wait in the journal, for the next `talktrack serve` or `talktrack import`"
+            ));
+        }
         if self.dead_lettered() > 0 {
             text.push_str(&format!("; {} messages laid aside as dead letters", self.dead_lettered()));
         }
         text
     }
 
-    fn new_messages(&self) -> u64 {
-        self.after.inserted.saturating_sub(self.before.inserted)
+    fn new_messages(&self) -> Option<u64> {
+        self.counts_rows.then(|| self.after.inserted.saturating_sub(self.before.inserted))
     }
 
     fn dead_lettered(&self) -> u64 {
@@ -96,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_books_tell_what_was_new() {
-        let mut tally = Tally::new(Books { inserted: 10, ..Books::default() });
+        let mut tally = Tally::new(Books { inserted: 10, ..Books::default() }, true);
         (tally.lines, tally.sessions, tally.messages) = (9, 1, 7);
         tally.close(Books { inserted: 14, ..Books::default() });
         assert!(tally.is_clean());
@@ -106,5 +121,18 @@ mod tests {
         );
         tally.refused = 1;
         assert!(!tally.is_clean());
+    }
+
+    #[test]
+    fn what_a_remote_store_has_not_taken_is_told_and_what_it_had_before_is_not_guessed() {
+        let mut tally = Tally::new(Books::default(), false);
+        (tally.lines, tally.messages) = (9, 7);
+        tally.close(Books { durable: 7, stored: 5, ..Books::default() });
+        assert!(!tally.is_clean());
+        assert_eq!(
+            tally.in_words(Duration::from_millis(1_500)),
+            "imported 0 new sessions and 7 messages in 1.5s; 0 lines refused; 2 messages wait in the journal, for the next \
+             `talktrack serve` or `talktrack import`"
+        );
     }
 }

@@ -75,6 +75,16 @@ impl Home {
         self.run(&[arguments, &["--data-dir", data_dir.to_str().unwrap()]].concat()).await
     }
 
+    /// The same where a PostgreSQL at this address is the store.
+    pub(crate) async fn look_at(&self, url: &str, arguments: &[&str]) -> Output {
+        self.look(&[arguments, &["--database-url", url]].concat()).await
+    }
+
+    /// Starts a server whose store is a PostgreSQL at this address.
+    pub(crate) async fn serve_on(&self, url: &str) -> Server {
+        self.serve(&["--database-url", url]).await
+    }
+
     /// The database its servers write.
     pub(crate) fn database(&self) -> Database {
         Database::open(&self.data_dir().join("talktrack.db"))

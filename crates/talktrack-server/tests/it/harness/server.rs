@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
-use super::{Home, HttpAnswer, request, until, within};
+use super::{Home, HttpAnswer, request, until, until_told, within};
 
 /// A running server. Killed when it is dropped; where the test fails, its log is shown.
 pub(crate) struct Server {
@@ -79,6 +79,23 @@ impl Server {
         let page = self.get("/metrics").await.body;
         let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
         page.lines().find_map(value).unwrap_or(0.0)
+    }
+
+    /// Waits until a metric has this value.
+    pub(crate) async fn shows(&self, name: &str, value: f64) {
+        let shows = async || (self.metric(name).await == value).then_some(());
+        until_told(&format!("{name} is {value}"), shows).await;
+    }
+
+    /// Waits until nothing is on its way to the store any more.
+    pub(crate) async fn drained(&self) {
+        self.shows("talktrack_journal_bytes", 0.0).await;
+    }
+
+    /// Waits until `/readyz` answers with this status, and returns its body.
+    pub(crate) async fn readiness(&self, status: u16) -> String {
+        let told = async || Some(self.get("/readyz").await).filter(|answer| answer.status == status);
+        until_told(&format!("/readyz answers {status}"), told).await.body
     }
 
     /// All it has logged so far.

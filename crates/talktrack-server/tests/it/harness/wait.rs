@@ -10,10 +10,15 @@ const INTERVAL: Duration = Duration::from_millis(5);
 
 /// Looks again and again until there is something to see.
 pub(crate) async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    until_told(what, async || look()).await
+}
+
+/// Asks again and again until there is an answer.
+pub(crate) async fn until_told<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
-        if let Some(seen) = look() {
-            return seen;
+        if let Some(answer) = ask().await {
+            return answer;
         }
         assert!(begun.elapsed() < DEADLINE, "waited {DEADLINE:?} in vain for this: {what}");
         tokio::time::sleep(INTERVAL).await;

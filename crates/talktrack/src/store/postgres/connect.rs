@@ -15,6 +15,9 @@ use crate::store::postgres::tls::{self, Trust};
 /// How long a server may take to accept a connection, where the connection string does not say.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long to wait for a connection in which the server has said that it is ready.
+pub(super) const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+
 /// What the string should look like.
 const EXAMPLE: &str = "postgres://USER:PASSWORD@HOST:5432/DATABASE";
 
@@ -140,7 +143,8 @@ impl Address {
     /// # Errors
     /// Where the server cannot be reached, or turns this client away.
     pub async fn connect(&self) -> Result<Client, ConnectError> {
-        let (client, connection) = self.config.connect(self.tls()?).await?;
+        let connecting = tokio::time::timeout(CONNECT_PATIENCE, self.config.connect(self.tls()?));
+        let (client, connection) = connecting.await.map_err(|_| ConnectError::Timeout)??;
         tokio::spawn(connection);
         Ok(client)
     }
@@ -187,6 +191,9 @@ pub enum ConnectError {
     /// The certificates to trust cannot be read.
     #[error("{0}")]
     Tls(String),
+    /// It has not said that it is ready, though something took the connection.
+    #[error("the database has not answered for {} s", CONNECT_PATIENCE.as_secs())]
+    Timeout,
     /// The server is out of reach, or turned this client away.
     #[error(transparent)]
     Postgres(#[from] tokio_postgres::Error),

@@ -66,7 +66,7 @@ impl Batch<'_> {
     }
 
     fn message(&mut self, seq: Seq, stamped: &Stamped) -> rusqlite::Result<Verdict> {
-        let Some(owner) = self.session(stamped.message.session_id)?.owner else {
+        let Some(owner) = self.owner(seq, stamped)? else {
             return Ok(Verdict::Dead(DeadReason::UnknownSession));
         };
         if stamped.owner.is_some_and(|user| user != owner) {
@@ -79,6 +79,20 @@ impl Batch<'_> {
         session.added += 1;
         session.last_event_at = session.last_event_at.max(Some(stamped.happened_at(seq)));
         Ok(Verdict::Inserted)
+    }
+
+    /// Whose session the message belongs to. Where its row is gone, or was never in this file but in a remote store, it is
+    /// written again from what the tracker knew of it.
+    fn owner(&mut self, seq: Seq, stamped: &Stamped) -> rusqlite::Result<Option<Uuid>> {
+        let session_id = stamped.message.session_id;
+        let stored = self.session(session_id)?.owner;
+        let (None, Some(user_id)) = (stored, stamped.owner) else { return Ok(stored) };
+        let started_at = stamped.session_started_at.unwrap_or(stamped.created_at);
+        let (external_id, metadata, resumed) = (None, None, true);
+        let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed };
+        sessions::insert(self.tx, seq, &start)?;
+        self.session(session_id)?.owner = Some(user_id);
+        Ok(Some(user_id))
     }
 
     fn insert(&mut self, seq: Seq, stamped: &Stamped, user_id: Option<Uuid>) -> rusqlite::Result<bool> {
