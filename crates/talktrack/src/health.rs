@@ -82,7 +82,11 @@ impl Vitals {
 
     pub(crate) fn read(&self) -> Health {
         let causes = self.causes.lock();
-        let (journal, store) = (causes.journal.clone(), causes.store.values().next().cloned());
+        let full = || {
+            self.is_full()
+                .then(|| "the journal has reached journal_max_bytes; messages are refused".to_owned())
+        };
+        let (journal, store) = (causes.journal.clone().or_else(full), causes.store.values().next().cloned());
         drop(causes);
         Health { journal, store, books: *self.books.borrow() }
     }

@@ -3,6 +3,7 @@
 
 mod aside;
 mod outbox;
+mod homecoming;
 mod settled;
 
 use std::path::Path;
@@ -75,7 +76,7 @@ impl Journal {
         let abandoned = if remote {
             outbox::abandon_open_sessions(&mut connection, &mut last_seq, &mut books).map_err(failed)?
         } else {
-            let brought = outbox::bring_home(&mut connection, &mut books).map_err(failed)?;
+            let brought = homecoming::bring_home(&mut connection, &mut books).map_err(failed)?;
             if brought > 0 {
                 tracing::warn!(
                     "{brought} records waited for a remote store, which is the store no longer; they are in this file now"

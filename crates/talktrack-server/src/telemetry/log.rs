@@ -51,7 +51,10 @@ impl Log {
     /// Makes it the log of this process. The level is for talktrack's own events; others speak up from a warning on.
     pub(super) fn install(self, level: LevelFilter) -> Result<(), Failure> {
         let others = level.min(LevelFilter::WARN);
+        // The writer tells of each lost connection in its own words, with the cause.
+        let told_already = level.min(LevelFilter::ERROR);
         let filter = Targets::new().with_default(others).with_target("talktrack", level);
+        let filter = ["deadpool", "tokio_postgres"].iter().fold(filter, |filter, name| filter.with_target(*name, told_already));
         let subscriber = Registry::default().with(filter).with(self);
         tracing::subscriber::set_global_default(subscriber).map_err(Failure::new)
     }

@@ -13,10 +13,9 @@ use crate::error::NotDurable;
 use crate::health::Vitals;
 use crate::journal::settled::{Outstanding, Run};
 use crate::journal::{Entry, Shared, aside};
-use crate::lines;
 use crate::options::Options;
 use crate::record::{Body, DeadReason, Record, SessionEnd, Stamped, Verdict};
-use crate::store::{Store, sqlite};
+use crate::store::Store;
 use crate::writer::{Settle, Writer};
 
 /// A backlog is handed over and cleared away in small steps: a new message waits for no more than one of each.
@@ -146,51 +145,8 @@ impl Outbox {
     }
 }
 
-/// Records that one transaction brings home.
-const HOMECOMING: usize = 1_000;
-
-/// The file was the outbox of a remote store and is the store itself now: what waits in it goes into its own tables, in the
-/// order of acceptance. Says how many records that were.
-pub(super) fn bring_home(connection: &mut Connection, books: &mut Books) -> rusqlite::Result<usize> {
-    let mut brought = 0;
-    loop {
-        match bring_some_home(connection, books)? {
-            0 => return Ok(brought),
-            more => brought += more,
-        }
-    }
-}
-
-fn bring_some_home(connection: &mut Connection, books: &mut Books) -> rusqlite::Result<usize> {
-    let tx = connection.transaction()?;
-    let waiting = oldest(&tx)?;
-    let records = waiting.iter().filter_map(|(_, record)| record.as_ref());
-    let mut verdicts = sqlite::apply(&tx, records)?.into_iter();
-    let mut judge = |record: &Option<Record>| record.as_ref().and_then(|_| verdicts.next());
-    let settled: Vec<_> = waiting
-        .iter()
-        .map(|(seq, record)| (*seq, judge(record).unwrap_or(Verdict::Dead(DeadReason::Corrupt))))
-        .collect();
-    let inserted = settled.iter().filter(|(_, verdict)| *verdict == Verdict::Inserted).count();
-    let mut after = Books { inserted: books.inserted + inserted as u64, ..*books };
-    settle(&tx, &settled, &mut after)?;
-    let (_, last_seq) = aside::read_books(&tx)?;
-    aside::write_books(&tx, &after, last_seq)?;
-    tx.commit()?;
-    *books = after;
-    for ((_, record), (_, verdict)) in waiting.iter().zip(&settled) {
-        record.iter().for_each(|record| lines::stored(record, verdict));
-    }
-    Ok(settled.len())
-}
-
-fn oldest(tx: &Transaction<'_>) -> rusqlite::Result<Vec<(Seq, Option<Record>)>> {
-    let mut statement = tx.prepare("SELECT seq, body, checksum FROM journal ORDER BY seq LIMIT ?1")?;
-    statement.query_map([HOMECOMING], readable)?.collect()
-}
-
 /// A row of the journal; no record where its bytes are not those that were written.
-fn readable(row: &Row<'_>) -> rusqlite::Result<(Seq, Option<Record>)> {
+pub(super) fn readable(row: &Row<'_>) -> rusqlite::Result<(Seq, Option<Record>)> {
     let body = row.get_ref(1)?.as_bytes()?;
     let intact = row.get::<_, u32>(2)? == crc32fast::hash(body);
     Ok((row.get(0)?, if intact { serde_json::from_slice(body).ok() } else { None }))

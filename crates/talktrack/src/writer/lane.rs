@@ -1,5 +1,6 @@
 //! A lane: one write in flight, so that each session in it keeps its order.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -7,8 +8,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::books::Figures;
+use crate::error::NotDurable;
 use crate::lines;
-use crate::record::{DeadReason, Record, Verdict};
+use crate::record::{Body, DeadReason, Record, Verdict};
 use crate::retry::Backoff;
 use crate::store::{Class, Store, StoreError};
 use crate::writer::Settle;
@@ -55,9 +57,9 @@ impl Load {
         self.bytes.fetch_add(record.heap_bytes(), Ordering::AcqRel);
     }
 
-    fn remove(&self, records: &[Record]) {
-        self.records.fetch_sub(records.len(), Ordering::AcqRel);
-        self.bytes.fetch_sub(records.iter().map(Record::heap_bytes).sum(), Ordering::AcqRel);
+    fn remove(&self, record: &Record) {
+        self.records.fetch_sub(1, Ordering::AcqRel);
+        self.bytes.fetch_sub(record.heap_bytes(), Ordering::AcqRel);
     }
 }
 
@@ -88,11 +90,7 @@ impl Lane {
         let mut search = Search::new(batch.len());
         while let Some(part) = search.next() {
             match self.attempt(&batch[part.clone()]).await {
-                Ok(verdicts) => {
-                    self.breaker.close();
-                    search.taken(&part);
-                    self.settle(&batch[part], verdicts);
-                }
+                Ok(verdicts) => self.take(batch, part, verdicts, &mut search),
                 Err(error) if error.class == Class::Data => search.refused(part, error),
                 Err(error) => {
                     search.again(part);
@@ -108,7 +106,34 @@ impl Lane {
         let bad = search.into_bad();
         self.breaker.count(&bad);
         for (row, error) in bad {
-            self.settle(&batch[row..=row], vec![Verdict::Dead(DeadReason::Data(error.message))]);
+            self.settle([(&batch[row], Verdict::Dead(DeadReason::Data(error.message)))].into_iter());
+        }
+    }
+
+    /// The store took this part. What it knows no session for, while the start of that session is among the bad rows, shares
+    /// the fate of the start.
+    fn take(&mut self, batch: &[Record], part: Range<usize>, verdicts: Vec<Verdict>, search: &mut Search) {
+        let bad_start = |row: usize, search: &Search| {
+            search.error_of(|bad| {
+                matches!(batch[bad].body, Body::Start(_))
+                    && batch[bad].session_id() == batch[row].session_id()
+            })
+        };
+        let mut taken = Vec::new();
+        for (row, verdict) in part.clone().zip(verdicts) {
+            let homeless = matches!(
+                verdict,
+                Verdict::Dead(DeadReason::UnknownSession) | Verdict::Refused(NotDurable::UnknownSession)
+            );
+            match bad_start(row, search).filter(|_| homeless) {
+                Some(error) => search.hold(row, error),
+                None => taken.push((&batch[row], verdict)),
+            }
+        }
+        if !taken.is_empty() {
+            self.breaker.close();
+            search.taken(&part);
+            self.settle(taken.into_iter());
         }
     }
 
@@ -138,12 +163,13 @@ impl Lane {
         }
     }
 
-    fn settle(&self, part: &[Record], verdicts: Vec<Verdict>) {
-        for (record, verdict) in part.iter().zip(&verdicts) {
-            lines::stored(record, verdict);
-        }
-        self.load.remove(part);
-        (self.settle)(part.iter().map(|record| record.seq).zip(verdicts).collect());
+    fn settle<'r>(&self, settled: impl Iterator<Item = (&'r Record, Verdict)>) {
+        let told = settled.map(|(record, verdict)| {
+            lines::stored(record, &verdict);
+            self.load.remove(record);
+            (record.seq, verdict)
+        });
+        (self.settle)(told.collect());
     }
 
     /// Waits for the next attempt; not to the end where another lane finds the store mended.

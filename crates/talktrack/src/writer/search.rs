@@ -60,6 +60,16 @@ impl Search {
         }
     }
 
+    /// The error of the first bad row that is meant.
+    pub(super) fn error_of(&self, meant: impl Fn(usize) -> bool) -> Option<StoreError> {
+        self.bad.iter().find(|(row, _)| meant(*row)).map(|(_, error)| error.clone())
+    }
+
+    /// This row depends on one that failed with this error.
+    pub(super) fn hold(&mut self, row: usize, error: StoreError) {
+        self.bad.push((row, error));
+    }
+
     /// The rows found bad, with the error of each.
     pub(super) fn into_bad(self) -> Vec<(usize, StoreError)> {
         self.bad

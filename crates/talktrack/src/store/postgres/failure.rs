@@ -85,6 +85,11 @@ impl Failure {
         same_table && (same_column || same_constraint)
     }
 
+    /// The same, where a session's row was to be written for a message.
+    pub(super) fn of_a_session(self) -> Self {
+        Self { message: format!("its session cannot be stored: {}", self.message), ..self }
+    }
+
     /// As the writer's answer.
     pub(super) fn into_error(self) -> StoreError {
         StoreError { class: self.class, message: self.message }
@@ -145,6 +150,9 @@ fn in_words(answer: &DbError) -> String {
     let what_to_do = match code.code() {
         "28P01" | "28000" => "; check user and password in database_url",
         "3D000" => "; check the database's name in database_url",
+        "42501" if answer.message().contains("row-level security") => {
+            "; the user of database_url needs a policy of its own, or to own the tables (docs/supabase.md)"
+        }
         "42501" => "; grant the rights to the user of database_url, or use the owner of the tables",
         "53100" => "; the database's disk is full",
         "25006" => "; the database is read-only: a standby, or a disk that is nearly full",

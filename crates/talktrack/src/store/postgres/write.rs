@@ -1,7 +1,6 @@
 //! Records to rows: a batch is one transaction, sent in one go, so that it costs one round trip however far away the
 //! database is.
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use futures_util::future::maybe_done;
@@ -11,7 +10,6 @@ use uuid::Uuid;
 
 use crate::error::NotDurable;
 use crate::record::{DeadReason, Ended, Record, Verdict};
-use crate::store::Class;
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::plan::{Placed, Round, rounds};
 use crate::store::postgres::statement::Statement;
@@ -213,34 +211,20 @@ async fn restore_sessions<'r>(
     verdicts: &mut [Verdict],
 ) -> Result<Round<'r>, Failure> {
     let mut again = Round::default();
-    let mut sessions: HashMap<Uuid, Option<DeadReason>> = HashMap::new();
+    let mut restored = HashSet::new();
     for placed in homeless {
         let session_id = placed.stamped.message.session_id;
-        let outcome = match sessions.entry(session_id) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(first) => first.insert(restore_session(client, placed).await?),
+        let Some(owner) = placed.stamped.owner else {
+            verdicts[placed.place] = Verdict::Dead(DeadReason::UnknownSession);
+            continue;
         };
-        match outcome {
-            None => again.take_message(placed),
-            Some(reason) => verdicts[placed.place] = Verdict::Dead(reason.clone()),
+        if restored.insert(session_id) {
+            let started_at = placed.stamped.session_started_at.unwrap_or(placed.stamped.created_at);
+            let statement = sessions::restore(session_id, owner, started_at);
+            statement.query(client).await.map_err(|error| Failure::from(error).of_a_session())?;
+            tracing::warn!(%session_id, "the row of a session that goes on was gone; it is written again");
         }
+        again.take_message(placed);
     }
     Ok(again)
-}
-
-/// `None` where the session is there now.
-async fn restore_session(client: &Client, placed: Placed<'_>) -> Result<Option<DeadReason>, Failure> {
-    let Some(owner) = placed.stamped.owner else { return Ok(Some(DeadReason::UnknownSession)) };
-    let session_id = placed.stamped.message.session_id;
-    let started_at = placed.stamped.session_started_at.unwrap_or(placed.stamped.created_at);
-    match sessions::restore(session_id, owner, started_at).query(client).await.map_err(Failure::from) {
-        Ok(_) => {
-            tracing::warn!(%session_id, "the row of a session that goes on was gone; it is written again");
-            Ok(None)
-        }
-        Err(failure) if failure.class == Class::Data => {
-            Ok(Some(DeadReason::Data(format!("its session cannot be stored: {}", failure.message()))))
-        }
-        Err(failure) => Err(failure),
-    }
 }

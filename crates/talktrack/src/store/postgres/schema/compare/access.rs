@@ -84,7 +84,7 @@ fn misgranted(catalog: &Catalog, table: &str) -> Vec<String> {
     for (role, forbidden) in [("authenticated", &unrestrained[..]), ("anon", &everything)] {
         let has = held(role, forbidden, true);
         if !has.is_empty() {
-            found.push(format!("The role '{role}' may {has} '{table}'"));
+            found.push(format!("The role '{role}' may {has} '{table}', and must not"));
         }
     }
     found
