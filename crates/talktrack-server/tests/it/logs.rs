@@ -6,12 +6,12 @@ use uuid::Uuid;
 use crate::harness::{Client, Home, Server, text};
 
 /// The first 8 characters, as the log shows an id.
-fn short(id: Uuid) -> String {
+pub(crate) fn short(id: Uuid) -> String {
     id.to_string()[..8].to_owned()
 }
 
 /// The lines that people grep for, without the time and the level in front of each.
-fn grepped(log: &str) -> Vec<&str> {
+pub(crate) fn grepped(log: &str) -> Vec<&str> {
     let from_mark = |line| ["✅", "⚠️", "❌"].iter().find_map(|mark| Some(&line[str::find(line, mark)?..]));
     log.lines().filter_map(from_mark).collect()
 }

@@ -7,18 +7,7 @@ use uuid::Uuid;
 
 use crate::harness::remote::{arrives, has_status, migrated, said, select, session};
 use crate::harness::{Client, Home, Server, text, until_told};
-
-/// The lines that people grep for, without the time and the level in front of each.
-fn grepped(server: &Server) -> Vec<String> {
-    let from_mark = |line: &str| {
-        ["✅", "⚠️", "❌"].iter().find_map(|mark| line.find(mark).map(|at| line[at..].to_owned()))
-    };
-    server.log().lines().filter_map(from_mark).collect()
-}
-
-fn short(id: Uuid) -> String {
-    id.to_string()[..8].to_owned()
-}
+use crate::logs::{grepped, short};
 
 /// Holds a conversation with everything that a message can have, and finds it in the database.
 async fn converses(url: &str, database: &Database) {
@@ -107,7 +96,8 @@ async fn without_a_column_everything_waits_until_migrate_and_then_arrives_withou
     // Each attempt would say it again, were it not known.
     until_retried(&server, "systemic", 3.0).await;
     let failed = format!("❌ Failed to save message: {cause}");
-    let lines = grepped(&server);
+    let log = server.log();
+    let lines = grepped(&log);
     assert_eq!(lines.iter().filter(|line| **line == failed).count(), 1, "{lines:?}");
     assert!(!lines.iter().any(|line| line.contains("Saved") || line.contains("Ended")), "{lines:?}");
     assert_eq!(said(&database, client.session), [] as [String; 0]);
@@ -119,7 +109,8 @@ async fn without_a_column_everything_waits_until_migrate_and_then_arrives_withou
     server.shows("talktrack_store_up", 1.0).await;
     assert_eq!(server.metric("talktrack_journal_pending").await, 0.0);
     // Each once, however often it was tried. The session's start may have come through before the first message.
-    let (id, mut lines) = (short(client.session), grepped(&server));
+    let (id, log) = (short(client.session), server.log());
+    let mut lines = grepped(&log);
     lines.sort();
     let started = format!("✅ Started session {id}... for user {}...", short(client.user));
     let saved = ["assistant", "user"].map(|role| format!("✅ Saved {role} message for session {id}..."));

@@ -127,9 +127,7 @@ impl Handover {
         tokio::task::spawn_blocking(move || drop(tracker)).await.map_err(Failure::new)?;
         Ok(self.tally)
     }
-}
 
-impl Handover {
     /// Waits for a remote store for as long as it takes records. Where it takes none, what is left stays in the journal.
     async fn reach_the_store(&self) -> Result<(), Failure> {
         loop {
