@@ -28,6 +28,9 @@ pub(crate) struct Vitals {
     full: AtomicBool,
 }
 
+/// Who asks after the store while no lane has anything for it.
+pub(crate) const WATCH: usize = usize::MAX;
+
 /// What is wrong at present.
 #[derive(Debug, Default)]
 struct Causes {
@@ -49,7 +52,11 @@ impl Vitals {
     /// A lane cannot write. Says whether that is news: no lane has told it before.
     pub(crate) fn store_fails(&self, lane: usize, cause: &str) -> bool {
         let mut causes = self.causes.lock();
-        let news = causes.store.values().all(|known| known != cause);
+        // What stands in brackets is the operating system's, and changes from attempt to attempt.
+        let head = |cause: &str| cause.split(" (").next().map(str::to_owned);
+        // The watch tells in words of its own, and does not take the lanes' from them.
+        let mut told = causes.store.iter().filter(|(teller, _)| (**teller == WATCH) == (lane == WATCH));
+        let news = told.all(|(_, known)| head(known) != head(cause));
         causes.store.insert(lane, cause.to_owned());
         news
     }

@@ -84,6 +84,13 @@ pub struct SessionStart {
     pub resumed: bool,
 }
 
+impl SessionStart {
+    /// When it happened, for the session's last event: nothing happens after it was accepted.
+    pub fn happened_at(&self, seq: Seq) -> Timestamp {
+        Timestamp::from_micros(seq).map_or(self.started_at, |accepted| accepted.min(self.started_at))
+    }
+}
+
 /// Keys to be merged into a session's metadata, each replacing the one of its name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionUpdate {

@@ -28,6 +28,12 @@ pub trait Store: Read {
     /// Where none of the records was written, with the class that decides what happens next.
     async fn write(&self, records: &[Record]) -> Result<Vec<Verdict>, StoreError>;
 
+    /// Asks whether the store would take records now, without writing any.
+    ///
+    /// # Errors
+    /// Where it would not, in the words of a failed write.
+    async fn check(&self) -> Result<(), StoreError>;
+
     /// Ends every session of which nothing was heard since this moment, as abandoned, at its last event. Several nodes may
     /// do so at once. Says how many sessions it ended.
     ///

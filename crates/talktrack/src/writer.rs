@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use futures_util::future::{join, join_all, select};
+use futures_util::future::{join_all, join3, select};
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::watch;
 
@@ -35,6 +35,9 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// How often the store is asked for sessions that nobody ended, at most and at least.
 const SWEEPS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(60));
+
+/// How long after an answer it is asked whether it takes anything: where it does not, and where it does.
+const WATCHES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
 /// Told what became of records, in the order in which each lane settled them.
 pub(crate) type Settle = Arc<dyn Fn(Vec<(Seq, Verdict)>) + Send + Sync>;
@@ -75,10 +78,11 @@ impl Writer {
                 breaker: Breaker::default(),
             });
         }
+        let watch = watch(Arc::clone(store), Arc::clone(&outage));
         let sweep = sweep(Arc::clone(store), outage, options.clone());
         let mut stopped = stop.subscribe();
         let run = move || {
-            let work = pin!(join(join_all(tasks.into_iter().map(Lane::run)), sweep));
+            let work = pin!(join3(join_all(tasks.into_iter().map(Lane::run)), watch, sweep));
             let stop = pin!(stopped.wait_for(|stop| *stop));
             runtime.block_on(select(work, stop));
         };
@@ -106,6 +110,23 @@ impl Drop for Writer {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// Asks after the store while nobody needs it, so that its trouble is known before the first message is.
+async fn watch(store: Arc<dyn Store>, outage: Arc<Outage>) {
+    loop {
+        let pause = match store.check().await {
+            Ok(()) => {
+                outage.clears_up();
+                WATCHES.1
+            }
+            Err(error) => {
+                outage.foresee(&error.message);
+                WATCHES.0
+            }
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 

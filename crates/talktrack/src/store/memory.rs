@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-use crate::clock::Timestamp;
+use crate::clock::{Seq, Timestamp};
 use crate::error::{NotDurable, ReadError};
 use crate::json::JsonObject;
 use crate::record::{
@@ -61,6 +61,10 @@ impl Store for MemoryStore {
         Ok(records.iter().map(|record| tables.write(record)).collect())
     }
 
+    async fn check(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn abandon_silent(&self, since: Timestamp) -> Result<u64, StoreError> {
         let mut tables = self.0.lock();
         let silent = |session: &SessionRow| {
@@ -78,7 +82,7 @@ impl Store for MemoryStore {
 impl Tables {
     fn write(&mut self, record: &Record) -> Verdict {
         match &record.body {
-            Body::Start(start) => self.start(start),
+            Body::Start(start) => self.start(record.seq, start),
             Body::Update(update) => match self.sessions.get_mut(&update.session_id) {
                 Some(session) => {
                     merge(&mut session.metadata, &update.metadata);
@@ -92,17 +96,21 @@ impl Tables {
         }
     }
 
-    fn start(&mut self, start: &SessionStart) -> Verdict {
+    fn start(&mut self, seq: Seq, start: &SessionStart) -> Verdict {
+        let happened_at = start.happened_at(seq);
         let Some(session) = self.sessions.get_mut(&start.session_id) else {
-            self.sessions.insert(start.session_id, new_session(start));
+            self.sessions.insert(start.session_id, new_session(start, happened_at));
             return Verdict::Started { resumed: false };
         };
         if session.user_id != start.user_id {
             return Verdict::Refused(NotDurable::OtherUser);
         }
-        (session.status, session.ended_at, session.end_reason, session.duration_seconds) =
-            (Status::Active, None, None, None);
-        session.last_event_at = session.last_event_at.max(Some(start.started_at));
+        // A start that comes late reopens nothing: another node has gone on with the session, and perhaps ended it.
+        if session.last_event_at.is_none_or(|last| last.as_micros() <= seq) {
+            (session.status, session.ended_at, session.end_reason, session.duration_seconds) =
+                (Status::Active, None, None, None);
+        }
+        session.last_event_at = session.last_event_at.max(Some(happened_at));
         if let Some(added) = &start.metadata {
             merge(&mut session.metadata, added);
         }
@@ -169,7 +177,7 @@ impl Tables {
     }
 }
 
-fn new_session(start: &SessionStart) -> SessionRow {
+fn new_session(start: &SessionStart, happened_at: Timestamp) -> SessionRow {
     SessionRow {
         session_id: start.session_id,
         user_id: start.user_id,
@@ -179,7 +187,7 @@ fn new_session(start: &SessionStart) -> SessionRow {
         started_at: start.started_at,
         ended_at: None,
         duration_seconds: None,
-        last_event_at: Some(start.started_at),
+        last_event_at: Some(happened_at),
         message_count: 0,
         metadata: Some(start.metadata.clone().unwrap_or_default()),
     }

@@ -91,6 +91,15 @@ impl Store for PostgresStore {
         }
     }
 
+    async fn check(&self) -> Result<(), StoreError> {
+        let asked = async {
+            let client = self.writers.get().await?;
+            within(client, async |client| Ok(schema::differences(client).await?)).await
+        };
+        let differences = asked.await.map_err(Failure::into_error)?;
+        explain::drift(&differences).map_or(Ok(()), Err)
+    }
+
     async fn abandon_silent(&self, since: Timestamp) -> Result<u64, StoreError> {
         let abandoned = async {
             let client = self.writers.get().await?;

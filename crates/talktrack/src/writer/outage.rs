@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::books::{Figures, count_retry};
-use crate::health::Vitals;
+use crate::health::{Vitals, WATCH};
 use crate::lines;
 use crate::store::StoreError;
 
@@ -51,9 +51,25 @@ impl Outage {
         }
     }
 
+    /// The store would not take anything now, and this is why. Nobody has anything for it: it is no failure to save.
+    pub(super) fn foresee(&self, cause: &str) {
+        self.figures.store_up.set(0.0);
+        *self.last_failure.lock() = Instant::now();
+        if self.vitals.store_fails(WATCH, cause) {
+            tracing::warn!("the store takes nothing at present: {cause}");
+        }
+    }
+
+    /// It would take something now.
+    pub(super) fn clears_up(&self) {
+        self.is_over(WATCH);
+    }
+
     /// A lane's write succeeded.
     pub(super) fn is_over(&self, lane: usize) {
-        if !self.vitals.store_works(lane) {
+        // Whatever was foreseen, a write that succeeded knows better.
+        let foreseen = self.vitals.store_works(WATCH);
+        if !self.vitals.store_works(lane) && !foreseen {
             return;
         }
         self.over.notify_waiters();

@@ -26,16 +26,26 @@ pub(super) async fn explain(client: Option<&Client>, failure: Failure) -> StoreE
 
 /// What is different where the failure happened; `None` where the schema does not explain it.
 fn in_words(failure: &Failure, differences: &[Difference]) -> Option<String> {
-    let explains = |difference: &&Difference| match failure.class {
+    tell(differences, |difference| match failure.class {
         Class::Data => failure.concerns(difference),
         Class::Transient | Class::Systemic => failure.is_about_the_schema() && difference.is_structural(),
-    };
-    let mut found = differences.iter().filter(explains);
+    })
+}
+
+/// What would keep every row from being written.
+pub(super) fn drift(differences: &[Difference]) -> Option<StoreError> {
+    let message = tell(differences, |difference| difference.stops_every_row)?;
+    Some(StoreError { class: Class::Systemic, message })
+}
+
+fn tell(differences: &[Difference], is_meant: impl Fn(&Difference) -> bool) -> Option<String> {
+    let mut found = differences.iter().filter(|difference| is_meant(difference));
     let first = found.next()?;
     let more = match found.count() {
         0 => String::new(),
         1 => ", and 1 more difference".to_owned(),
         more => format!(", and {more} more differences"),
     };
-    Some(format!("{}{more} (run: talktrack migrate)", first.problem))
+    let command = if first.is_yours_to_mend { "doctor" } else { "migrate" };
+    Some(format!("{}{more} (run: talktrack {command})", first.problem))
 }

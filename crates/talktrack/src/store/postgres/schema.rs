@@ -32,6 +32,12 @@ pub struct Difference {
     pub problem: String,
     /// The SQL that mends it.
     pub mend: String,
+    /// Migrating does not: it would change what is the user's own.
+    #[serde(skip)]
+    pub(super) is_yours_to_mend: bool,
+    /// As long as it is so, no row can be written.
+    #[serde(skip)]
+    pub(super) stops_every_row: bool,
 }
 
 impl Difference {
@@ -40,8 +46,16 @@ impl Difference {
         self.column.is_some() || self.mend.contains("CREATE TABLE")
     }
 
+    fn yours_to_mend(self) -> Self {
+        Self { is_yours_to_mend: true, ..self }
+    }
+
+    fn stops_every_row(self) -> Self {
+        Self { stops_every_row: true, ..self }
+    }
+
     fn of_database(problem: String, mend: String) -> Self {
-        Self { table: None, column: None, problem, mend }
+        Self { table: None, column: None, problem, mend, is_yours_to_mend: false, stops_every_row: false }
     }
 
     fn of_table(table: &'static str, problem: String, mend: String) -> Self {

@@ -8,17 +8,21 @@ use crate::json::JsonObject;
 use crate::record::{SessionEnd, SessionStart};
 use crate::store::postgres::statement::{Statement, moment};
 
-/// A session begins, or goes on and forgets its end. Answers for those that are this user's. In the order of their ids: nodes
+/// A session begins, or goes on and forgets its end; but not one of which the store knows something later than this start,
+/// which then comes late: another node has gone on with the session, and perhaps ended it. Answers for those that are this user's. In the order of their ids: nodes
 /// that touch the same rows in another order would wait for each other.
 const START: &str = "
 INSERT INTO public.conversation_sessions AS session
   (id, session_id, user_id, started_at, created_at, last_event_at, external_id, metadata)
-SELECT id, session_id, user_id, started_at, created_at, started_at, external_id, metadata::jsonb
+SELECT id, session_id, user_id, started_at, created_at, least(started_at, created_at), external_id, metadata::jsonb
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[])
   AS t(id, session_id, user_id, started_at, created_at, external_id, metadata)
 ORDER BY session_id
 ON CONFLICT (session_id) DO UPDATE
-SET status = 'active', ended_at = NULL, duration_seconds = NULL, end_reason = NULL,
+SET status = CASE WHEN session.last_event_at > excluded.created_at THEN session.status ELSE 'active' END,
+    ended_at = CASE WHEN session.last_event_at > excluded.created_at THEN session.ended_at END,
+    duration_seconds = CASE WHEN session.last_event_at > excluded.created_at THEN session.duration_seconds END,
+    end_reason = CASE WHEN session.last_event_at > excluded.created_at THEN session.end_reason END,
     last_event_at = greatest(session.last_event_at, excluded.last_event_at),
     metadata = coalesce(session.metadata, '{}') || excluded.metadata
 WHERE session.user_id = excluded.user_id

@@ -128,11 +128,11 @@ async fn rights_that_drifted_are_named_and_mended() {
         ),
         (
             "GRANT SELECT (content) ON conversation_messages TO anon",
-            "The role 'anon' may SELECT 'conversation_messages'",
+            "The role 'anon' may SELECT 'conversation_messages', and must not",
         ),
         (
             "GRANT TRUNCATE ON conversation_sessions TO authenticated",
-            "The role 'authenticated' may TRUNCATE 'conversation_sessions'",
+            "The role 'authenticated' may TRUNCATE 'conversation_sessions', and must not",
         ),
         (
             "REVOKE INSERT ON conversation_messages FROM service_role",

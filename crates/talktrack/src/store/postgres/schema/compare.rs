@@ -13,7 +13,7 @@ pub(super) fn compare(catalog: &Catalog) -> Vec<Difference> {
     let mut found = access::roles(catalog);
     for table in TABLES.iter().filter(|table| catalog.table(table.name).is_none()) {
         let problem = format!("Could not find the table 'public.{}'", table.name);
-        found.push(Difference::of_table(table.name, problem, mend::make_table(table)));
+        found.push(Difference::of_table(table.name, problem, mend::make_table(table)).stops_every_row());
     }
     for table in &TABLES {
         found.extend(columns::compare(catalog, table));
