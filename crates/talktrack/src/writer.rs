@@ -95,6 +95,11 @@ impl Writer {
         if self.load.bytes() >= WINDOW_BYTES { 0 } else { WINDOW.saturating_sub(self.load.records()) }
     }
 
+    /// Whether more lies in the journal than it has.
+    pub(crate) fn expect_more(&self, more: bool) {
+        self.load.set_grows(more);
+    }
+
     /// Hands a record over. It is in the journal: whatever happens here, it is not lost.
     pub(crate) fn offer(&self, record: Record) {
         let lane = usize::try_from(record.session_id().as_u128() % LANES as u128).unwrap_or(0);

@@ -111,6 +111,7 @@ impl Outbox {
         if let Err(error) = self.feed_from_table(connection) {
             tracing::error!("cannot read the journal back, it will be tried again: {error}");
         }
+        self.writer.expect_more(self.fed_up_to < self.newest);
     }
 
     fn feed_from_table(&mut self, connection: &Connection) -> rusqlite::Result<()> {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -19,6 +19,8 @@ use crate::writer::search::{Breaker, Search};
 
 /// Records in one write.
 const BATCH: usize = 1_000;
+/// How long a write waits to be filled from a backlog.
+const LINGER: Duration = Duration::from_millis(10);
 /// Bytes of text in one write, but for a single record that has more.
 const BATCH_BYTES: usize = 4 << 20;
 /// A store that takes longer than this to answer has a problem, and people should hear of it.
@@ -41,6 +43,8 @@ pub(super) struct Lane {
 pub(super) struct Load {
     records: AtomicUsize,
     bytes: AtomicUsize,
+    /// More lies in the journal, and is on its way.
+    grows: AtomicBool,
 }
 
 impl Load {
@@ -50,6 +54,14 @@ impl Load {
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Acquire)
+    }
+
+    pub(super) fn grows(&self) -> bool {
+        self.grows.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_grows(&self, grows: bool) {
+        self.grows.store(grows, Ordering::Relaxed);
     }
 
     pub(super) fn add(&self, record: &Record) {
@@ -68,17 +80,26 @@ impl Lane {
         let mut batch = Vec::with_capacity(BATCH);
         while let Some(record) = self.records.recv().await {
             batch.push(record);
-            self.fill(&mut batch);
+            self.fill(&mut batch).await;
             self.deliver(&batch).await;
             batch.clear();
         }
     }
 
-    /// Adds what waits already, as far as one write may go.
-    fn fill(&mut self, batch: &mut Vec<Record>) {
+    /// Adds what waits already, as far as one write may go; and what is about to come, where a backlog is being read: few
+    /// large writes cost the store less than many small ones.
+    async fn fill(&mut self, batch: &mut Vec<Record>) {
         let mut bytes: usize = batch.iter().map(Record::heap_bytes).sum();
+        let deadline = tokio::time::Instant::now() + LINGER;
         while batch.len() < BATCH && bytes < BATCH_BYTES {
-            let Ok(record) = self.records.try_recv() else { return };
+            let next = match self.records.try_recv() {
+                Ok(record) => Some(record),
+                Err(_) if self.load.grows() => {
+                    tokio::time::timeout_at(deadline, self.records.recv()).await.ok().flatten()
+                }
+                Err(_) => None,
+            };
+            let Some(record) = next else { return };
             bytes += record.heap_bytes();
             batch.push(record);
         }
