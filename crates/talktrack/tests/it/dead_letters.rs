@@ -78,8 +78,6 @@ async fn contents(tracker: &Tracker) -> Vec<String> {
 
 /// The books balance, in memory and in the file: durable, dead-lettered and taken out.
 async fn assert_books(dir: &TempDir, tracker: &Tracker, durable: u64, dead: u64, taken_out: u64) {
-    // The end of a session that the last run left open may be on its way still.
-    within(tracker.flush_to_store()).await.unwrap();
     let books = tracker.health().books;
     assert_eq!((books.durable, books.dead_lettered, books.letters_taken_out), (durable, dead, taken_out));
     assert_eq!(books.durable, books.stored + books.dead_lettered + books.pending());
@@ -127,6 +125,8 @@ async fn a_letter_replayed_twice_is_stored_once() {
         within(tracker.flush_to_store()).await.unwrap();
         drop(tracker);
         let tracker = open(setup);
+        // The end of the session that the last run left open is on its way.
+        within(tracker.flush_to_store()).await.unwrap();
         assert_books(dir, &tracker, 2, 1, 0).await;
         drop(replay(&tracker, &letters[0]).await);
         assert_eq!(take_out(&tracker, &[letters[0].seq]).await.len(), 1);
