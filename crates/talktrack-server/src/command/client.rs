@@ -20,7 +20,7 @@ use crate::error::Failure;
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The server
+    /// The server; where the URL has no path, /v1/ws is meant
     #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:8080/v1/ws")]
     url: String,
     /// Resume or begin this session; minted where it is left out
@@ -60,11 +60,12 @@ struct Pace {
 }
 
 /// Runs it.
-pub(crate) async fn run(args: Args) -> Outcome {
+pub(crate) async fn run(mut args: Args) -> Outcome {
     if !args.url.starts_with("ws://") {
         let advice = "must begin with ws:// (this client speaks no TLS)";
         return Err(Failure::usage(format_args!("--url: {advice}, not {:?}", args.url)));
     }
+    args.url = connection::with_path(&args.url);
     match args.file.clone() {
         Some(file) => replay::run(args, &file).await,
         None => terminal::run(&args.url, args.session_id, args.user_id, args.external_id.as_deref()).await,

@@ -54,7 +54,9 @@ impl Log {
         // The writer tells of each lost connection in its own words, with the cause.
         let told_already = level.min(LevelFilter::ERROR);
         let filter = Targets::new().with_default(others).with_target("talktrack", level);
-        let filter = ["deadpool", "tokio_postgres"].iter().fold(filter, |filter, name| filter.with_target(*name, told_already));
+        let filter = ["deadpool", "tokio_postgres"]
+            .iter()
+            .fold(filter, |filter, name| filter.with_target(*name, told_already));
         let subscriber = Registry::default().with(filter).with(self);
         tracing::subscriber::set_global_default(subscriber).map_err(Failure::new)
     }

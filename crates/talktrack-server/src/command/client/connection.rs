@@ -37,6 +37,14 @@ impl From<String> for NotConnected {
     }
 }
 
+/// The URL with the path of the protocol, where it has none.
+pub(super) fn with_path(url: &str) -> String {
+    let (server, query) =
+        url.split_once('?').map_or((url, String::new()), |(server, query)| (server, format!("?{query}")));
+    let host = server.strip_prefix("ws://").unwrap_or(server).trim_end_matches('/');
+    if host.contains('/') { url.to_owned() } else { format!("ws://{host}/v1/ws{query}") }
+}
+
 /// Connects, which starts the session, and waits until it is durable. Hands over the greeting with the connection.
 ///
 /// # Errors
@@ -162,6 +170,15 @@ mod tests {
             assert_eq!(with_identity(url, identity), expected);
         }
         assert_eq!(without_query("ws://h/v1/ws?token=x"), "ws://h/v1/ws");
+    }
+
+    #[test]
+    fn a_url_without_a_path_means_the_protocols() {
+        for url in ["ws://h:1", "ws://h:1/", "ws://h:1/v1/ws"] {
+            assert_eq!(with_path(url), "ws://h:1/v1/ws");
+        }
+        assert_eq!(with_path("ws://h?token=a/b"), "ws://h/v1/ws?token=a/b");
+        assert_eq!(with_path("ws://h/behind/a/proxy"), "ws://h/behind/a/proxy");
     }
 
     #[test]
