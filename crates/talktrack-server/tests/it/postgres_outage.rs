@@ -181,3 +181,26 @@ async fn a_postgresql_that_crashes_and_comes_back_is_noticed_by_nobody_who_talks
     has_everything(&database, &oracle).await;
     home.look_at(&database.url(), &["verify"]).await.succeeded();
 }
+
+#[tokio::test]
+async fn readiness_tells_of_a_database_that_is_away_or_has_drifted_before_anybody_speaks() {
+    let (home, database) = (Home::new(), Postgres::shared().database());
+    let proxy = Proxy::to(Postgres::shared().port());
+    proxy.cut();
+    let url = database.url_at(proxy.port());
+    let server = home.serve_on(&url).await;
+    let told = server.readiness(503).await;
+    assert!(told.contains("store: the database cannot be reached"), "{told}");
+    server.shows("talktrack_store_up", 0.0).await;
+    proxy.mend();
+    let drifted = "Could not find the table 'public.conversation_sessions', and 1 more difference (run: talktrack migrate)";
+    until_told("the tables are missed", async || {
+        server.get("/readyz").await.body.contains(drifted).then_some(())
+    })
+    .await;
+    home.run(&["migrate", "--database-url", &database.url()]).await.succeeded();
+    server.readiness(200).await;
+    server.shows("talktrack_store_up", 1.0).await;
+    assert!(!server.log().contains("Failed to save"), "nobody wanted to save anything: {}", server.log());
+    server.stop().await;
+}

@@ -34,8 +34,8 @@ use crate::store::{Class, Store, StoreError};
 
 pub use connect::{Address, ConnectError, InvalidAddress};
 
-/// Connections for writing: one for each of the writer's lanes, one for its sweeps.
-const WRITERS: usize = 5;
+/// Connections for writing: one for each of the writer's lanes, one for its sweeps, one for its watch.
+const WRITERS: usize = 6;
 /// Connections for reading.
 const READERS: usize = 8;
 /// How long to wait for an answer: longer than the server may take by its own limit.

@@ -30,6 +30,13 @@ fn open(setup: &Setup) -> Tracker {
     setup.open(setup.options()).unwrap()
 }
 
+/// Opens it again, and waits until the end of a session that the last run left open has reached the store.
+async fn reopen(setup: &Setup) -> Tracker {
+    let tracker = open(setup);
+    within(tracker.flush_to_store()).await.unwrap();
+    tracker
+}
+
 fn reader(dir: &TempDir) -> SqliteReader {
     SqliteReader::open(&dir.path().join(DATABASE_FILE)).unwrap()
 }
@@ -109,7 +116,7 @@ async fn a_letter_whose_cause_is_mended_reaches_the_store_and_leaves_the_dead_le
         assert_books(dir, &tracker, 4, 2, 2).await;
         within(tracker.shutdown(AMPLE)).await.unwrap();
         drop(tracker);
-        assert_books(dir, &open(setup), 4, 2, 2).await;
+        assert_books(dir, &reopen(setup).await, 4, 2, 2).await;
     })
     .await;
 }
@@ -124,9 +131,7 @@ async fn a_letter_replayed_twice_is_stored_once() {
         // As after a crash between the two steps: the message is stored, and the letter is still there.
         within(tracker.flush_to_store()).await.unwrap();
         drop(tracker);
-        let tracker = open(setup);
-        // The end of the session that the last run left open is on its way.
-        within(tracker.flush_to_store()).await.unwrap();
+        let tracker = reopen(setup).await;
         assert_books(dir, &tracker, 2, 1, 0).await;
         drop(replay(&tracker, &letters[0]).await);
         assert_eq!(take_out(&tracker, &[letters[0].seq]).await.len(), 1);

@@ -2,12 +2,13 @@
 
 use talktrack::Status;
 use talktrack::clock::Clock as _;
+use talktrack::record::{Body, Record, SessionStart};
 use talktrack::testing::PATIENCE;
 use uuid::Uuid;
 
 use super::{IMPATIENCE, LONG, MOMENT, Shared, over_both_stores};
 use crate::node::Node;
-use crate::support::{SESSION, within};
+use crate::support::{SESSION, USER, within};
 
 /// A session that stays with its node.
 const LEFT: Uuid = Uuid::from_u128(0xa1);
@@ -20,6 +21,7 @@ over_both_stores! {
     the_sessions_of_a_node_that_never_comes_back_are_abandoned_at_their_last_event,
     a_session_whose_peer_is_alive_but_silent_is_left_to_its_node,
     nodes_that_look_for_silent_sessions_at_once_end_each_of_them_once,
+    a_start_that_comes_late_reopens_nothing_that_another_node_ended,
 }
 
 /// Two sessions of the first node, of which the other takes one over: by a start, as a client that connects again does, or
@@ -152,4 +154,36 @@ async fn nodes_that_look_for_silent_sessions_at_once_end_each_of_them_once(share
         assert_eq!(ended, 40, "in round {round}");
     }
     assert_eq!(other.session(SESSION).await.status, Status::Active);
+}
+
+/// A node was killed before its start reached the store; meanwhile the other one held the whole conversation.
+async fn a_start_that_comes_late_reopens_nothing_that_another_node_ended(shared: &Shared) {
+    let accepted = shared.clock.now();
+    let late = SessionStart {
+        session_id: SESSION,
+        user_id: USER,
+        external_id: None,
+        metadata: None,
+        started_at: accepted,
+        resumed: false,
+    };
+    shared.clock.advance(MOMENT);
+    let [_, other] = shared.nodes();
+    other.start(SESSION).await;
+    other.say(SESSION, "there").await;
+    shared.clock.advance(MOMENT);
+    within(other.tracker.end_session(SESSION, "completed").unwrap().durable()).await.unwrap();
+    other.settled().await;
+    let ended = other.session(SESSION).await;
+    assert_eq!(ended.status, Status::Ended);
+    let record = Record { seq: accepted.as_micros(), body: Body::Start(late.clone()) };
+    shared.ways[0].write(&[record]).await.unwrap();
+    assert_eq!(other.session(SESSION).await, ended);
+
+    // A start after the end is another matter.
+    let now = shared.clock.now();
+    let again = SessionStart { started_at: now, ..late };
+    shared.ways[0].write(&[Record { seq: now.as_micros(), body: Body::Start(again) }]).await.unwrap();
+    let row = other.session(SESSION).await;
+    assert_eq!((row.status, row.ended_at, row.message_count), (Status::Active, None, 1));
 }
