@@ -14,6 +14,7 @@ mod compare;
 mod mend;
 mod script;
 mod tables;
+mod spelling;
 
 use serde::Serialize;
 use tokio_postgres::error::SqlState;

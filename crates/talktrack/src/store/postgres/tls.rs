@@ -28,16 +28,16 @@ pub(super) fn connector(trust: Trust, root_cert: Option<&Path>) -> Result<MakeRu
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
+    let lenient = |chain| Arc::new(Lenient { provider: Arc::clone(&provider), chain });
     let config = match trust {
         Trust::ChainAndName => builder.with_root_certificates(roots(root_cert)?),
         Trust::Chain => {
-            let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(root_cert)?), provider);
-            let chain = chain.build().map_err(|error| error.to_string())?;
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(ChainOnly(chain)))
+            let roots = Arc::new(roots(root_cert)?);
+            let chain = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
+            let chain = chain.map_err(|error| error.to_string())?;
+            builder.dangerous().with_custom_certificate_verifier(lenient(Some(chain)))
         }
-        Trust::Anyone => {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(EncryptionOnly(provider)))
-        }
+        Trust::Anyone => builder.dangerous().with_custom_certificate_verifier(lenient(None)),
     };
     Ok(MakeRustlsConnect::new(config.with_no_client_auth()))
 }
@@ -61,50 +61,16 @@ fn from_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
         .map_err(|error| format!("cannot read the certificates in sslrootcert {}: {error}", path.display()))
 }
 
-/// Accepts any certificate: who asked for `require` wants the bytes hidden and did not say from whom.
+/// Accepts a certificate whatever name it bears: with a chain to a trusted root, or any at all, where who asked for `require`
+/// wants the bytes hidden and did not say from whom.
 #[derive(Debug)]
-struct EncryptionOnly(Arc<CryptoProvider>);
-
-/// Accepts a certificate with a chain to a trusted root, whatever name it bears.
-#[derive(Debug)]
-struct ChainOnly(Arc<WebPkiServerVerifier>);
-
-impl ServerCertVerifier for EncryptionOnly {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+struct Lenient {
+    provider: Arc<CryptoProvider>,
+    /// Checks the chain, where one is asked for.
+    chain: Option<Arc<WebPkiServerVerifier>>,
 }
 
-impl ServerCertVerifier for ChainOnly {
+impl ServerCertVerifier for Lenient {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -113,7 +79,8 @@ impl ServerCertVerifier for ChainOnly {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        match self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+        let Some(chain) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
+        match chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),
@@ -127,7 +94,7 @@ impl ServerCertVerifier for ChainOnly {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls12_signature(message, cert, signed)
+        verify_tls12_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -136,10 +103,10 @@ impl ServerCertVerifier for ChainOnly {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.verify_tls13_signature(message, cert, signed)
+        verify_tls13_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

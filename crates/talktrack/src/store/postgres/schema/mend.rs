@@ -1,5 +1,6 @@
 //! The statements that make and mend things, each in one place for the script and for the doctor.
 
+use super::spelling::{identifier, literals};
 use super::tables::{
     Column, FUNCTION, FUNCTION_ARGUMENTS, FUNCTION_PARAMETERS, INDEXES, Index, MESSAGES, POLICIES,
     PRIVILEGES, Policy, SESSIONS, Table, function_body,
@@ -7,17 +8,6 @@ use super::tables::{
 
 /// `auth.uid()` for a database that has none.
 pub(super) const UID: &str = include_str!("../../../../migrations/postgres/uid.sql");
-
-/// A name as SQL takes it, whatever it holds.
-pub(super) fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// Words as a list of literals.
-pub(super) fn literals(words: &[impl AsRef<str>]) -> String {
-    let quoted = words.iter().map(|word| format!("'{}'", word.as_ref().replace('\'', "''")));
-    quoted.collect::<Vec<_>>().join(", ")
-}
 
 /// Makes the table, every column on a line with what it means.
 pub(super) fn create_table(table: &Table) -> String {

@@ -1,6 +1,7 @@
 //! The script of the migration, made from the schema.
 
 use super::mend;
+use super::spelling;
 use super::tables::{Column, INDEXES, MESSAGES, POLICIES, SESSIONS, TABLES, Table};
 
 const BEGIN: &str = include_str!("../../../../migrations/postgres/begin.sql");
@@ -94,7 +95,7 @@ fn words() -> impl Iterator<Item = String> {
     TABLES.iter().flat_map(|table| {
         let columns = table.columns.iter().filter(|column| !column.words.is_empty());
         columns.map(|column| {
-            let words = mend::literals(column.words);
+            let words = spelling::literals(column.words);
             call("words", table.name, &format!("'{}', ARRAY[{words}]", column.name))
         })
     })

@@ -1,6 +1,6 @@
 //! The schema as data: everything that is written, compared and mended is made from what stands here.
 
-use super::mend;
+use super::spelling::literals;
 
 /// One of the two tables.
 pub(super) struct Table {
@@ -275,6 +275,6 @@ pub(super) const FUNCTION_PARAMETERS: [&str; 6] =
 /// Its body.
 pub(super) fn function_body() -> String {
     include_str!("../../../../migrations/postgres/function.sql")
-        .replace("{roles}", &mend::literals(&ROLES))
+        .replace("{roles}", &literals(&ROLES))
         .replace("{role_words}", &ROLES.join(" "))
 }
