@@ -18,6 +18,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait for a connection in which the server has said that it is ready.
 pub(super) const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long what was sent may stay unconfirmed, and how long a connection may be silent before the peer is asked whether it is
+/// still there.
+const SILENT_PEER: Duration = Duration::from_secs(30);
+
 /// What the string should look like.
 const EXAMPLE: &str = "postgres://USER:PASSWORD@HOST:5432/DATABASE";
 
@@ -55,13 +59,27 @@ impl FromStr for Address {
         check_hosts(&config)?;
         let (mode, trust) = ssl.chosen()?;
         config.ssl_mode(mode);
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(CONNECT_TIMEOUT);
-        }
+        be_impatient(&mut config);
         if config.get_application_name().is_none() {
             config.application_name("talktrack");
         }
         Ok(Self { config, trust, root_cert: ssl.root_cert })
+    }
+}
+
+/// Gives up on a peer that has gone without a word, where the string does not say when.
+fn be_impatient(config: &mut Config) {
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(CONNECT_TIMEOUT);
+    }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(SILENT_PEER);
+    }
+    if config.get_keepalives_idle() == Config::new().get_keepalives_idle() {
+        config.keepalives_idle(SILENT_PEER);
+    }
+    if config.get_keepalives_interval().is_none() {
+        config.keepalives_interval(SILENT_PEER / 3);
     }
 }
 
