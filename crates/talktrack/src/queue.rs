@@ -110,7 +110,6 @@ impl Queue {
         let mut state = self.state.lock();
         if !state.closed {
             state.chores.push(chore);
-            state.nudged = true;
         }
         drop(state);
         self.arrived.notify_one();
@@ -150,9 +149,13 @@ impl Queue {
         if batch.capacity() > 0 {
             state.spare.push(std::mem::take(batch));
         }
-        while state.entries == 0 && !state.nudged {
+        while state.entries == 0 && state.chores.is_empty() {
+            // A stop does not wait for what the store still answers: the journal keeps it for the next start.
             if state.closed {
                 return false;
+            }
+            if state.nudged {
+                break;
             }
             state.asleep = true;
             self.arrived.wait(&mut state);

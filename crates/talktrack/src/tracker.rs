@@ -94,10 +94,7 @@ impl Tracker {
 
 impl Door {
     fn check(&self, message: &mut Message, now: Timestamp) -> Result<(), Reason> {
-        self.check_open()?;
-        if self.shared.vitals.is_full() {
-            return Err(Reason::JournalFull);
-        }
+        self.check_room()?;
         self.check_size(message.heap_bytes())?;
         message.check(now.plus(FUTURE))?;
         message.replace_nul();
@@ -106,6 +103,12 @@ impl Door {
 
     fn check_open(&self) -> Result<(), Reason> {
         if self.closing.load(Ordering::Relaxed) { Err(Reason::ShuttingDown) } else { Ok(()) }
+    }
+
+    /// Whether the tracker is open and the journal has room.
+    fn check_room(&self) -> Result<(), Reason> {
+        self.check_open()?;
+        if self.shared.vitals.is_full() { Err(Reason::JournalFull) } else { Ok(()) }
     }
 
     fn check_size(&self, size: usize) -> Result<(), Reason> {

@@ -148,9 +148,11 @@ impl Outbox {
 
 /// A row of the journal; no record where its bytes are not those that were written.
 pub(super) fn readable(row: &Row<'_>) -> rusqlite::Result<(Seq, Option<Record>)> {
-    let body = row.get_ref(1)?.as_bytes()?;
-    let intact = row.get::<_, u32>(2)? == crc32fast::hash(body);
-    Ok((row.get(0)?, if intact { serde_json::from_slice(body).ok() } else { None }))
+    let seq = row.get(0)?;
+    // What rots may be the checksum as well: a row that cannot be read must not hold up those behind it.
+    let Ok(body) = row.get_ref(1)?.as_bytes() else { return Ok((seq, None)) };
+    let intact = row.get::<_, u32>(2).is_ok_and(|checksum| checksum == crc32fast::hash(body));
+    Ok((seq, if intact { serde_json::from_slice(body).ok() } else { None }))
 }
 
 /// Writes the records into the journal table, and says which need no writing.

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::books::count_refusal;
 use crate::clock::Seq;
-use crate::error::{NotDurable, Reason, Refused};
+use crate::error::{NotDurable, Refused};
 use crate::journal::TakeOut;
 use crate::queue::Admission;
 use crate::receipt::{Receipt, Reply};
@@ -20,7 +20,7 @@ impl Tracker {
     /// stores a message once, for its id is the same.
     ///
     /// # Errors
-    /// Hands the record back where it cannot be accepted now; see [`Reason`].
+    /// Hands the record back where it cannot be accepted now; see [`crate::error::Reason`].
     #[expect(clippy::result_large_err, reason = "the refusal hands the record back")]
     pub fn replay(&self, record: Record) -> Result<Receipt, Refused<Record>> {
         let replayed = self.door.replay(record);
@@ -42,8 +42,10 @@ impl Door {
     #[expect(clippy::result_large_err, reason = "the refusal hands the record back")]
     fn replay(&self, record: Record) -> Result<Receipt, Refused<Record>> {
         let bytes = record.heap_bytes();
+        // What was valid once is valid still; room there must be.
         let admitted = self
-            .check_replay(bytes)
+            .check_room()
+            .and_then(|()| self.check_size(bytes))
             .and_then(|()| self.queue.admit(self.options.clock.now(), bytes, Admission::IfRoom));
         match admitted {
             Ok(place) => {
@@ -53,14 +55,5 @@ impl Door {
             }
             Err(reason) => Err(Refused { reason, returned: record }),
         }
-    }
-
-    /// What was valid once is valid still; room there must be.
-    fn check_replay(&self, bytes: usize) -> Result<(), Reason> {
-        self.check_open()?;
-        if self.shared.vitals.is_full() {
-            return Err(Reason::JournalFull);
-        }
-        self.check_size(bytes)
     }
 }

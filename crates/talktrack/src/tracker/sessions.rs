@@ -189,7 +189,7 @@ impl Door {
     fn update(&self, session_id: Uuid, metadata: JsonObject) -> Result<Receipt, Refused<JsonObject>> {
         let now = self.options.clock.now();
         let bytes = metadata.as_str().len();
-        let checked = self.check_open().and_then(|()| self.check_size(bytes));
+        let checked = self.check_room().and_then(|()| self.check_size(bytes));
         let place = match checked.and_then(|()| self.queue.admit(now, bytes, Admission::IfRoom)) {
             Ok(place) => place,
             Err(reason) => return Err(Refused { reason, returned: metadata }),

@@ -141,3 +141,12 @@ async fn a_repetition_of_a_message_whose_row_has_just_rotted_is_kept_or_refused_
     assert!(matches!(outcome, Ok(()) | Err(NotDurable::IdConflict)), "{outcome:?}");
     assert_eq!(there, outcome.is_ok(), "acknowledged means kept; there are {} rows", rows.len());
 }
+
+#[tokio::test]
+async fn a_row_whose_checksum_has_rotted_beyond_reading_holds_up_nothing() {
+    let dir = dir();
+    let (setup, store) = full_outbox(&dir, 5).await;
+    let rot = "UPDATE journal SET checksum = checksum + (1 << 40) WHERE message_id = ?1";
+    assert_eq!(sqlite(dir.path()).execute(rot, [Uuid::from_u128(2).to_string()]).unwrap(), 1);
+    rest_is_delivered(&dir, &setup, &store, 5, &[2]).await;
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 use talktrack::store::memory::MemoryStore;
 use talktrack::store::{Class, Read as _};
 use talktrack::testing::{Setup, eventually};
-use talktrack::{Message, NewSession, NotDurable, Options, Reason, Role, Status, Tracker};
+use talktrack::{JsonObject, Message, NewSession, NotDurable, Options, Reason, Role, Status, Tracker};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -204,6 +204,9 @@ async fn an_outbox_that_has_grown_to_its_limit_refuses_until_there_is_room() {
     assert_eq!((&refused.reason, refused.reason.code()), (&Reason::JournalFull, "journal_full"));
     assert_eq!(refused.returned, message(text(taken)), "the very message comes back");
     assert!(taken >= 10, "20,000 bytes hold more than {taken} messages of 1,000");
+    let keys = JsonObject::parse(r#"{"a":1}"#).unwrap();
+    let updated = tracker.update_session(SESSION, keys.clone()).expect_err("metadata fill it as messages do");
+    assert_eq!((updated.reason, updated.returned), (Reason::JournalFull, keys));
     within(tracker.end_session(SESSION, "completed").unwrap().durable())
         .await
         .expect("an end is never turned away");

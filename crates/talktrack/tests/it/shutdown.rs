@@ -3,11 +3,14 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use talktrack::store::Class;
 use talktrack::testing::{Setup, eventually};
 use talktrack::{JsonObject, NewSession, NotDurable, Options, Reason, Receipt, Role, Status, Tracker};
 use uuid::Uuid;
 
-use crate::support::{SESSION, StuckDisk, USER, accept, dir, message, new_session, value, within};
+use crate::support::{
+    SESSION, StuckDisk, USER, accept, dir, message, new_session, remote, store_error, value, within,
+};
 
 const AMPLE: Duration = Duration::from_secs(20);
 
@@ -171,4 +174,23 @@ async fn sessions_open_at_a_shutdown_keep_what_was_said_in_them_last() {
     drop(tracker);
     let query = "SELECT count(*) FROM conversation_sessions WHERE status = 'ended' AND end_reason = 'shutdown' AND message_count = 1";
     assert_eq!(value::<u64>(dir.path(), query), 30);
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_backlog_to_reach_the_store() {
+    let dir = dir();
+    let (setup, store) = remote(&dir);
+    store.fail_when(|_| Some(store_error(Class::Transient, "away")));
+    let tracker = setup.open(setup.options()).unwrap();
+    for round in 0..4 {
+        numbers(5_000)
+            .into_iter()
+            .for_each(|text| drop(accept(&tracker, message(format!("{round} {text}")))));
+        within(tracker.flush()).await.unwrap();
+    }
+    within(tracker.shutdown(AMPLE)).await.unwrap();
+    store.mend();
+    let tracker = setup.open(setup.options()).unwrap();
+    within(tracker.shutdown(AMPLE)).await.unwrap();
+    assert!(tracker.health().books.pending() > 0, "the rest is for the next start");
 }
