@@ -1,7 +1,7 @@
 //! Rows of sessions that are gone, or that the database never takes.
 
 use talktrack::{Message, Role, Status};
-use talktrack_testbed::Database;
+use talktrack_testbed::{Database, Postgres, Proxy};
 use uuid::Uuid;
 
 use crate::node::Node;
@@ -95,4 +95,32 @@ async fn messages_are_laid_aside_whose_session_is_gone_and_cannot_be_written_aga
         assert!(letter.detail.contains(KEY), "{letter:?}");
     }
     assert_eq!(node.contents(other).await, ["still there?"; 2]);
+}
+
+#[tokio::test]
+async fn many_sessions_of_a_user_who_is_missing_wait_whole_until_the_user_is_there() {
+    let database = with_users().await;
+    let proxy = Proxy::to(Postgres::shared().port());
+    proxy.cut();
+    let node = Node::at(&database.url_at(proxy.port()));
+    // Fills the lane's first write, which is tried while the others come in: few rows would be taken for bad.
+    node.start(Uuid::from_u128(400)).await;
+    // All in one lane, so that they meet the database in few writes.
+    let sessions: Vec<_> = (1..=30).map(|number| Uuid::from_u128(number * 4)).collect();
+    for &session in &sessions {
+        node.start_as(session, STRANGER).await;
+        node.say(session, "here").await;
+        within(node.tracker.end_session(session, "completed").unwrap().durable()).await.unwrap();
+    }
+    proxy.mend();
+    node.complains_of(KEY).await;
+    assert_eq!(node.tracker.health().books.dead_lettered, 0);
+    database.psql(&format!("INSERT INTO users VALUES ('{STRANGER}')"));
+    let books = node.settled().await;
+    assert_eq!((books.stored, books.dead_lettered), (30, 0), "{books:?}");
+    assert_eq!(node.dead_letters().len(), 0, "neither a start nor an end was laid aside");
+    for session in sessions {
+        let row = node.session(session).await;
+        assert_eq!((row.message_count, row.end_reason.as_deref()), (1, Some("completed")));
+    }
 }
