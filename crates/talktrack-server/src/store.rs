@@ -90,7 +90,7 @@ enum Place {
     /// In a file: the order of writing.
     Row(i64),
     /// In a database, where later ones may be there first: the order of acceptance, and the ids seen in the last moments.
-    Seq { from: Seq, newest: Seq, seen: BTreeSet<(Seq, Uuid)> },
+    Seq { began: Seq, page: Seq, newest: Seq, seen: BTreeSet<(Seq, Uuid)> },
 }
 
 impl Follower {
@@ -99,7 +99,7 @@ impl Follower {
             Stored::File(reader) => Place::Row(if since_start { 0 } else { reader.end().await? }),
             Stored::Postgres(_) => {
                 let from = if since_start { Seq::MIN } else { SystemClock.now().as_micros() };
-                Place::Seq { from, newest: from, seen: BTreeSet::new() }
+                Place::Seq { began: from, page: from, newest: from, seen: BTreeSet::new() }
             }
         };
         Ok(Self { stored, place })
@@ -119,14 +119,16 @@ impl Follower {
                 let more = rows.len() == PAGE;
                 Ok((rows, more))
             }
-            (Stored::Postgres(store), Place::Seq { from, newest, seen }) => {
-                let mut rows = store.accepted_since(*from, PAGE).await?;
+            (Stored::Postgres(store), Place::Seq { began, page, newest, seen }) => {
+                let mut rows = store.accepted_since(*page, PAGE).await?;
+                let last = rows.last().and_then(|row| row.seq).unwrap_or(*page);
                 let more = rows.len() == PAGE;
-                *newest = rows.last().and_then(|row| row.seq).unwrap_or(*newest).max(*newest);
-                let back = if more { 1 } else { LOOK_BACK };
+                *newest = last.max(*newest);
                 rows.retain(|row| seen.insert((row.seq.unwrap_or(0), row.id)));
-                *from = newest.saturating_sub(back).max(*from);
-                *seen = seen.split_off(&(*from, Uuid::nil()));
+                // Page by page up to the newest, then from a little before it again.
+                let back = newest.saturating_sub(LOOK_BACK).max(*began);
+                *page = if more { last.saturating_sub(1).max(*page) } else { back };
+                *seen = seen.split_off(&(back.min(*page), Uuid::nil()));
                 Ok((rows, more))
             }
             _ => Ok((Vec::new(), false)),

@@ -85,6 +85,8 @@ impl Writer {
             let work = pin!(join3(join_all(tasks.into_iter().map(Lane::run)), watch, sweep));
             let stop = pin!(stopped.wait_for(|stop| *stop));
             runtime.block_on(select(work, stop));
+            // A name that is being looked up must not hold up the stop.
+            runtime.shutdown_background();
         };
         let thread = std::thread::Builder::new().name("talktrack-writer".into()).spawn(run)?;
         Ok(Self { lanes, load, stop, thread: Some(thread) })

@@ -141,6 +141,9 @@ impl Outbox {
         }
         if fed == FED_AT_ONCE {
             self.answers.post(Vec::new());
+        } else if fed < wanted {
+            // That was all: what came last may have needed no row.
+            self.fed_up_to = self.newest;
         }
         Ok(())
     }

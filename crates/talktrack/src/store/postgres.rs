@@ -29,6 +29,7 @@ use crate::error::ReadError;
 use crate::record::{Record, Verdict};
 use crate::store::postgres::connect::CONNECT_PATIENCE;
 use crate::store::postgres::failure::Failure;
+use crate::store::postgres::schema::Difference;
 use crate::store::postgres::statement::Statement;
 use crate::store::{Class, Store, StoreError};
 
@@ -40,6 +41,8 @@ const WRITERS: usize = 6;
 const READERS: usize = 8;
 /// How long to wait for an answer: longer than the server may take by its own limit.
 const PATIENCE: Duration = Duration::from_secs(35);
+/// The same for a look at the schema that may explain a failure; without it the server's own words have to do.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Conversations in PostgreSQL. Connects when it is first used; a database that is down is no reason not to start.
 pub struct PostgresStore {
@@ -61,20 +64,33 @@ impl PostgresStore {
     async fn ask(&self, statement: Statement<'_>) -> Result<Vec<Row>, ReadError> {
         let asked = async {
             let client = self.readers.get().await?;
-            within(client, async |client| Ok(statement.query(client).await?)).await
+            within(client, PATIENCE, async |client| Ok(statement.query(client).await?)).await
         };
         asked.await.map_err(|failure: Failure| ReadError(failure.message().to_owned()))
     }
 
     async fn try_write(&self, records: &[Record]) -> Result<Vec<Verdict>, Failure> {
+        let rounds = plan::rounds(records);
+        // A session that begins and ends again and again takes a round trip each time.
+        let patience = PATIENCE.saturating_mul(u32::try_from(rounds.len()).unwrap_or(u32::MAX));
         let client = self.writers.get().await?;
-        within(client, async |client| write::write(client, records).await).await
+        within(client, patience, async |client| write::write(client, &rounds, records.len()).await).await
     }
 
     /// Looks at the schema where that may explain the failure.
     async fn explain(&self, failure: Failure) -> StoreError {
-        let client = if failure.may_be_drift() { self.writers.get().await.ok() } else { None };
-        explain::explain(client.as_deref().map(|client| &**client), failure).await
+        if !failure.may_be_drift() {
+            return failure.into_error();
+        }
+        match self.differences(LOOK).await {
+            Ok(differences) => explain::explain(failure, &differences),
+            Err(_) => failure.into_error(),
+        }
+    }
+
+    async fn differences(&self, patience: Duration) -> Result<Vec<Difference>, Failure> {
+        let client = self.writers.get().await?;
+        within(client, patience, async |client| Ok(schema::differences(client).await?)).await
     }
 }
 
@@ -92,18 +108,14 @@ impl Store for PostgresStore {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        let asked = async {
-            let client = self.writers.get().await?;
-            within(client, async |client| Ok(schema::differences(client).await?)).await
-        };
-        let differences = asked.await.map_err(Failure::into_error)?;
+        let differences = self.differences(PATIENCE).await.map_err(Failure::into_error)?;
         explain::drift(&differences).map_or(Ok(()), Err)
     }
 
     async fn abandon_silent(&self, since: Timestamp) -> Result<u64, StoreError> {
         let abandoned = async {
             let client = self.writers.get().await?;
-            within(client, async |client| Ok(sessions::abandon(since).query(client).await?)).await
+            within(client, PATIENCE, async |client| Ok(sessions::abandon(since).query(client).await?)).await
         };
         let abandoned = abandoned.await.map_err(Failure::into_error)?;
         Ok(abandoned.len() as u64)
@@ -115,12 +127,13 @@ impl Store for PostgresStore {
 /// so for it, whoever mends that.
 async fn within<T>(
     client: Object,
+    patience: Duration,
     work: impl AsyncFnOnce(&Client) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let answer = match tokio::time::timeout(PATIENCE, work(&client)).await {
+    let answer = match tokio::time::timeout(patience, work(&client)).await {
         Ok(answer) => answer,
         Err(_) => {
-            Err(Failure::timeout(format!("the database has not answered for {} s", PATIENCE.as_secs())))
+            Err(Failure::timeout(format!("the database has not answered for {} s", patience.as_secs())))
         }
     };
     if answer.as_ref().is_err_and(|failure| failure.class != Class::Data) {

@@ -156,7 +156,7 @@ impl Door {
         session.replace_nul();
         let now = self.options.clock.now();
         let bytes = session.heap_bytes();
-        let checked = self.check_open().and_then(|()| self.check_size(bytes));
+        let checked = self.check_room().and_then(|()| self.check_size(bytes));
         let named = session.external_id.as_deref().map_or(Ok(()), message::check_external_id);
         if let Err(reason) = checked.and(named.map_err(Reason::from)) {
             return Err(Refused { reason, returned: session });

@@ -179,6 +179,7 @@ impl Lane {
             Err(_) => {
                 let cause = format!("the store has not answered for {} s", SILENCE.as_secs());
                 self.outage.tell(self.number, &cause);
+                (self.settle)(Vec::new());
                 written.await
             }
         }

@@ -1,26 +1,15 @@
 //! Explains a failed write by the schema: whether the database has drifted from it, and where. In doubt the schema decides:
 //! a row refused for a column in which there is a difference is not bad, however lonely it is.
 
-use std::time::Duration;
-
-use tokio_postgres::Client;
-
 use crate::store::postgres::failure::Failure;
-use crate::store::postgres::schema::{self, Difference};
+use crate::store::postgres::schema::Difference;
 use crate::store::{Class, StoreError};
 
-/// How long the look at the schema may take; without it the server's own words have to do.
-const PATIENCE: Duration = Duration::from_secs(5);
-
 /// The writer's answer to a failure.
-pub(super) async fn explain(client: Option<&Client>, failure: Failure) -> StoreError {
-    let Some(client) = client.filter(|_| failure.may_be_drift()) else { return failure.into_error() };
-    match tokio::time::timeout(PATIENCE, schema::differences(client)).await {
-        Ok(Ok(differences)) => match in_words(&failure, &differences) {
-            Some(message) => StoreError { class: Class::Systemic, message },
-            None => failure.into_error(),
-        },
-        Ok(Err(_)) | Err(_) => failure.into_error(),
+pub(super) fn explain(failure: Failure, differences: &[Difference]) -> StoreError {
+    match in_words(&failure, differences) {
+        Some(message) => StoreError { class: Class::Systemic, message },
+        None => failure.into_error(),
     }
 }
 

@@ -9,9 +9,9 @@ use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
 
 use crate::error::NotDurable;
-use crate::record::{DeadReason, Ended, Record, Verdict};
+use crate::record::{DeadReason, Ended, Verdict};
 use crate::store::postgres::failure::Failure;
-use crate::store::postgres::plan::{Placed, Round, rounds};
+use crate::store::postgres::plan::{Placed, Round};
 use crate::store::postgres::statement::Statement;
 use crate::store::postgres::{messages, sessions, taken};
 
@@ -19,12 +19,16 @@ use crate::store::postgres::{messages, sessions, taken};
 const BEGIN: &str =
     "BEGIN; SET LOCAL statement_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '30s'";
 
-/// Writes the records and says what became of each.
-pub(super) async fn write(client: &Client, records: &[Record]) -> Result<Vec<Verdict>, Failure> {
-    let mut verdicts = vec![Verdict::AlreadyThere; records.len()];
+/// Writes the rounds, of so many records, and says what became of each record.
+pub(super) async fn write(
+    client: &Client,
+    rounds: &[Round<'_>],
+    records: usize,
+) -> Result<Vec<Verdict>, Failure> {
+    let mut verdicts = vec![Verdict::AlreadyThere; records];
     let mut open = Open::default();
-    for round in rounds(records) {
-        open.extend(write_round(client, &round, &mut verdicts).await?);
+    for round in rounds {
+        open.extend(write_round(client, round, &mut verdicts).await?);
     }
     let mut again = restore_sessions(client, open.homeless, &mut verdicts).await?;
     for placed in taken::settle(client, open.taken, &mut verdicts).await? {
