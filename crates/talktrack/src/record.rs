@@ -98,6 +98,9 @@ pub struct SessionUpdate {
     pub session_id: Uuid,
     /// The keys.
     pub metadata: JsonObject,
+    /// Whose the session is, where the tracker knew it: nobody changes another user's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Uuid>,
 }
 
 /// A session ends.
@@ -117,13 +120,16 @@ pub struct SessionEnd {
     /// seen of the session. If the store knows of something later, another node has the session, and it goes on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seen_until: Option<Timestamp>,
+    /// Whose the session is, where the tracker knew it: nobody changes another user's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Uuid>,
 }
 
 impl SessionEnd {
     /// The end of a session that nobody ended, at its last event.
     pub(crate) fn abandoned(session_id: Uuid, reason: &str, ended_at: Timestamp) -> Self {
         let (status, reason) = (Status::Abandoned, reason.to_owned());
-        Self { session_id, status, reason, ended_at, known: None, seen_until: None }
+        Self { session_id, status, reason, ended_at, known: None, seen_until: None, owner: None }
     }
 
     /// Whether the session goes on elsewhere, going by the last event that the store knows of.

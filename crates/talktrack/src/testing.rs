@@ -133,6 +133,7 @@ macro_rules! for_each_conformance_check {
             ownership {
                 another_users_start_is_refused_while_the_session_is_in_memory,
                 another_users_start_leaves_the_stored_session_as_it_is,
+                another_users_update_and_end_leave_the_stored_session_as_it_is,
                 the_rightful_user_gets_the_session_after_anothers_start,
             }
             lateness {

@@ -84,6 +84,9 @@ impl Tables {
         match &record.body {
             Body::Start(start) => self.start(record.seq, start),
             Body::Update(update) => match self.sessions.get_mut(&update.session_id) {
+                Some(session) if update.owner.is_some_and(|owner| owner != session.user_id) => {
+                    Verdict::Refused(NotDurable::OtherUser)
+                }
                 Some(session) => {
                     merge(&mut session.metadata, &update.metadata);
                     Verdict::Updated
@@ -121,6 +124,9 @@ impl Tables {
         let Some(session) = self.sessions.get_mut(&end.session_id) else {
             return Verdict::Refused(NotDurable::UnknownSession);
         };
+        if end.owner.is_some_and(|owner| owner != session.user_id) {
+            return Verdict::Refused(NotDurable::OtherUser);
+        }
         if end.is_outdated(session.last_event_at) {
             return Verdict::GoesOn;
         }

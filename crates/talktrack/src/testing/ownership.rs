@@ -64,6 +64,25 @@ pub async fn another_users_start_leaves_the_stored_session_as_it_is(setup: Setup
     assert_eq!(trial.contents(SESSION).await, ["mine"]);
 }
 
+pub async fn another_users_update_and_end_leave_the_stored_session_as_it_is(setup: Setup) {
+    let mut trial = Trial::open(setup);
+    trial.start(mine()).await;
+    trial.say(SESSION, Role::User, "mine").await;
+    trial.settled().await;
+    // Abandoned by this: an end that somebody tells would replace that one.
+    let trial = trial.reopen();
+    trial.settled().await;
+    let before = trial.session(SESSION).await;
+    let start = trial.tracker().start_session(stolen()).expect("this process does not know the session");
+    let metadata = JsonObject::parse(r#"{"stolen":"twice"}"#).expect("an object");
+    let update = trial.tracker().update_session(SESSION, metadata).expect("accepted");
+    let end = trial.tracker().end_session(SESSION, "stolen").expect("accepted");
+    // Refused at once, or on the way.
+    let _ = (start.durable().await, update.durable().await, end.durable().await);
+    trial.settled().await;
+    assert_eq!(trial.session(SESSION).await, before);
+}
+
 pub async fn the_rightful_user_gets_the_session_after_anothers_start(setup: Setup) {
     let mut trial = forgotten_by_memory(setup).await;
     let stolen = trial.tracker().start_session(stolen()).expect("this process does not know the session");

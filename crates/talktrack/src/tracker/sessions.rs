@@ -189,13 +189,14 @@ impl Door {
     fn update(&self, session_id: Uuid, metadata: JsonObject) -> Result<Receipt, Refused<JsonObject>> {
         let now = self.options.clock.now();
         let bytes = metadata.as_str().len();
+        let owner = self.registry.with(session_id, |session| session.map(|session| session.user_id));
         let checked = self.check_room().and_then(|()| self.check_size(bytes));
         let place = match checked.and_then(|()| self.queue.admit(now, bytes, Admission::IfRoom)) {
             Ok(place) => place,
             Err(reason) => return Err(Refused { reason, returned: metadata }),
         };
         let metadata = metadata.without_nul().unwrap_or(metadata);
-        let seq = place.fill(Body::Update(SessionUpdate { session_id, metadata }), Reply::Nobody);
+        let seq = place.fill(Body::Update(SessionUpdate { session_id, metadata, owner }), Reply::Nobody);
         self.registry.keep_alive(session_id, now);
         Ok(Receipt::new(session_id, seq, Arc::clone(&self.shared.progress)))
     }
@@ -218,17 +219,18 @@ impl Door {
         let now = self.options.clock.now();
         let (reply, receipt) = SessionReceipt::new();
         let closed = self.registry.with(session_id, |session| {
-            session.map(|session| (session.end(now, ended_at), session.seen_until()))
+            session.map(|session| (session.end(now, ended_at), session.seen_until(), session.user_id))
         });
         if closed.is_none() {
             lines::not_in_state(session_id);
         }
-        let (known, seen_until) = closed.unzip();
-        let seen_until = seen_until.filter(|_| inferred);
+        let known = closed.map(|(figures, _, _)| figures);
+        let seen_until = closed.map(|(_, seen_until, _)| seen_until).filter(|_| inferred);
+        let owner = closed.map(|(_, _, user_id)| user_id);
         let mut reason = reason.to_owned();
         message::clean(&mut reason);
         let place = self.queue.admit(now, reason.len(), Admission::Always)?;
-        let end = SessionEnd { session_id, status, reason, ended_at, known, seen_until };
+        let end = SessionEnd { session_id, status, reason, ended_at, known, seen_until, owner };
         place.fill(Body::End(end), Reply::Ended(reply));
         Ok(receipt)
     }

@@ -18,12 +18,21 @@ pub(super) struct Placed<'r> {
     pub(super) stamped: &'r Stamped,
 }
 
+/// A session's updates, merged.
+pub(super) struct Merged {
+    pub(super) metadata: JsonObject,
+    /// Whose the session is, as all of them say.
+    pub(super) owner: Option<Uuid>,
+    /// The places of the records.
+    pub(super) places: Vec<usize>,
+}
+
 /// One round: starts, then updates, messages and signs of life, then ends.
 #[derive(Default)]
 pub(super) struct Round<'r> {
     pub(super) starts: Vec<(usize, Seq, &'r SessionStart)>,
-    /// Merged, one for each session, with the places of the records.
-    pub(super) updates: HashMap<Uuid, (JsonObject, Vec<usize>)>,
+    /// One for each session.
+    pub(super) updates: HashMap<Uuid, Merged>,
     /// No id is in it twice.
     pub(super) messages: Vec<Placed<'r>>,
     /// Messages whose id stands in `messages` already, for the same session: repetitions and later revisions.
@@ -77,6 +86,11 @@ impl<'r> Round<'r> {
         if taken.is_some_and(|session_id| *session_id != record.session_id()) {
             return false;
         }
+        if let Body::Update(update) = &record.body
+            && self.updates.get(&update.session_id).is_some_and(|merged| merged.owner != update.owner)
+        {
+            return false;
+        }
         match self.steps.get(&record.session_id()) {
             None => true,
             Some(last) => next == Step::UnderWay && *last <= next || next == Step::Ended && *last < next,
@@ -94,11 +108,14 @@ impl<'r> Round<'r> {
         match &record.body {
             Body::Start(start) => self.starts.push((place, record.seq, start)),
             Body::Update(update) => match self.updates.entry(update.session_id) {
-                Entry::Vacant(first) => drop(first.insert((update.metadata.clone(), vec![place]))),
+                Entry::Vacant(first) => {
+                    let (metadata, owner) = (update.metadata.clone(), update.owner);
+                    first.insert(Merged { metadata, owner, places: vec![place] });
+                }
                 Entry::Occupied(mut merged) => {
-                    let (metadata, places) = merged.get_mut();
-                    *metadata = metadata.merged(&update.metadata);
-                    places.push(place);
+                    let merged = merged.get_mut();
+                    merged.metadata = merged.metadata.merged(&update.metadata);
+                    merged.places.push(place);
                 }
             },
             Body::Message(stamped) => self.take_message(Placed { place, seq: record.seq, stamped }),

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use crate::clock::{Seq, Timestamp};
 use crate::json::JsonObject;
 use crate::record::{SessionEnd, SessionStart};
+use crate::store::postgres::plan::Merged;
 use crate::store::postgres::statement::{Statement, moment};
 
 /// A session begins, or goes on and forgets its end; but not one of which the store knows something later than this start,
@@ -36,7 +37,8 @@ VALUES ($1::uuid, $2::uuid, $3::uuid, $4::timestamptz, $4::timestamptz) ON CONFL
 
 const UPDATE: &str = "
 UPDATE public.conversation_sessions session SET metadata = coalesce(session.metadata, '{}') || news.metadata::jsonb
-FROM unnest($1::uuid[], $2::text[]) AS news(session_id, metadata) WHERE session.session_id = news.session_id
+FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS news(session_id, metadata, owner)
+WHERE session.session_id = news.session_id AND session.user_id = coalesce(news.owner, session.user_id)
 RETURNING session.session_id";
 
 const ALIVE: &str = "
@@ -48,15 +50,16 @@ FROM unnest($1::uuid[], $2::timestamptz[]) AS news(session_id, at) WHERE session
 /// after this, and whether it goes on.
 const END: &str = "
 WITH news AS (
-  SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[])
-  AS t(session_id, status, reason, ended_at, seen_until)
+  SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::uuid[])
+  AS t(session_id, status, reason, ended_at, seen_until, owner)
 ), judged AS (
   SELECT news.session_id, news.status, news.reason, session.duration_seconds, session.message_count, session.started_at,
     -- Nobody knows when an abandoned session ended; its last event is the last that is known of it.
     CASE news.status WHEN 'abandoned' THEN coalesce(session.last_event_at, session.started_at) ELSE news.ended_at END AS ended_at,
     coalesce(session.last_event_at > news.seen_until, false) AS goes_on,
     session.ended_at IS NULL OR (session.status = 'abandoned' AND news.status = 'ended') AS is_open
-  FROM news JOIN public.conversation_sessions session USING (session_id)
+  FROM news JOIN public.conversation_sessions session
+    ON session.session_id = news.session_id AND session.user_id = coalesce(news.owner, session.user_id)
 ), ended AS (
   UPDATE public.conversation_sessions session
   SET status = judged.status, end_reason = judged.reason, ended_at = judged.ended_at,
@@ -102,10 +105,12 @@ pub(super) fn restore(session_id: Uuid, user_id: Uuid, started_at: Timestamp) ->
         .with(moment(started_at), Type::TIMESTAMPTZ)
 }
 
-pub(super) fn update<'a>(updates: impl Iterator<Item = (Uuid, &'a JsonObject)> + Clone) -> Statement<'a> {
+pub(super) fn update<'a>(updates: impl Iterator<Item = (Uuid, &'a Merged)> + Clone) -> Statement<'a> {
+    let owners = updates.clone().map(|(_, merged)| merged.owner);
     Statement::new(UPDATE)
         .uuids(updates.clone().map(|(session_id, _)| session_id))
-        .texts(updates.map(|(_, metadata)| metadata.as_str()))
+        .texts(updates.map(|(_, merged)| merged.metadata.as_str()))
+        .with(owners.collect::<Vec<_>>(), Type::UUID_ARRAY)
 }
 
 pub(super) fn alive(signs: impl Iterator<Item = (Uuid, Timestamp)> + Clone) -> Statement<'static> {
@@ -122,6 +127,7 @@ pub(super) fn end<'a>(ends: &[(usize, &'a SessionEnd)]) -> Statement<'a> {
         .texts(all().map(|end| end.reason.as_str()))
         .moments(all().map(|end| end.ended_at))
         .with(all().map(|end| end.seen_until.map(moment)).collect::<Vec<_>>(), Type::TIMESTAMPTZ_ARRAY)
+        .with(all().map(|end| end.owner).collect::<Vec<_>>(), Type::UUID_ARRAY)
 }
 
 pub(super) fn abandon(since: Timestamp) -> Statement<'static> {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::error::NotDurable;
 use crate::record::{DeadReason, Ended, Verdict};
 use crate::store::postgres::failure::Failure;
-use crate::store::postgres::plan::{Placed, Round};
+use crate::store::postgres::plan::{Merged, Placed, Round};
 use crate::store::postgres::statement::Statement;
 use crate::store::postgres::{messages, sessions, taken};
 
@@ -66,7 +66,7 @@ async fn write_round<'r>(
     round: &Round<'r>,
     verdicts: &mut [Verdict],
 ) -> Result<Open<'r>, Failure> {
-    let updates = round.updates.iter().map(|(session_id, (metadata, _))| (*session_id, metadata));
+    let updates = round.updates.iter().map(|(session_id, merged)| (*session_id, merged));
     let alive = round.alive.iter().map(|(session_id, at)| (*session_id, *at));
     let statements = [
         (!round.starts.is_empty()).then(|| sessions::start(&round.starts)),
@@ -140,12 +140,13 @@ fn judge_starts(round: &Round<'_>, rows: &[Row], verdicts: &mut [Verdict]) -> Re
 }
 
 fn judge_updates(round: &Round<'_>, rows: &[Row], verdicts: &mut [Verdict]) -> Result<(), Error> {
-    for (_, places) in round.updates.values() {
-        places.iter().for_each(|place| verdicts[*place] = Verdict::Refused(NotDurable::UnknownSession));
-    }
+    let mut judge = |merged: &Merged, verdict: Verdict| {
+        merged.places.iter().for_each(|place| verdicts[*place] = verdict.clone());
+    };
+    round.updates.values().for_each(|merged| judge(merged, Verdict::Refused(NotDurable::UnknownSession)));
     for row in rows {
-        if let Some((_, places)) = round.updates.get(&row.try_get::<_, Uuid>(0)?) {
-            places.iter().for_each(|place| verdicts[*place] = Verdict::Updated);
+        if let Some(merged) = round.updates.get(&row.try_get::<_, Uuid>(0)?) {
+            judge(merged, Verdict::Updated);
         }
     }
     Ok(())

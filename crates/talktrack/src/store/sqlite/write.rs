@@ -171,14 +171,22 @@ impl Batch<'_> {
     }
 
     fn update(&mut self, update: &SessionUpdate) -> rusqlite::Result<Verdict> {
-        if self.session(update.session_id)?.owner.is_none() {
-            return Ok(Verdict::Refused(NotDurable::UnknownSession));
+        match self.session(update.session_id)?.owner {
+            None => return Ok(Verdict::Refused(NotDurable::UnknownSession)),
+            Some(user) if update.owner.is_some_and(|owner| owner != user) => {
+                return Ok(Verdict::Refused(NotDurable::OtherUser));
+            }
+            Some(_) => {}
         }
         sessions::merge_metadata(self.tx, update.session_id, &update.metadata)?;
         Ok(Verdict::Updated)
     }
 
     fn end(&mut self, end: &SessionEnd) -> rusqlite::Result<Verdict> {
+        let user = self.session(end.session_id)?.owner;
+        if user.zip(end.owner).is_some_and(|(user, owner)| user != owner) {
+            return Ok(Verdict::Refused(NotDurable::OtherUser));
+        }
         self.flush(end.session_id)?;
         let figures = sessions::end(self.tx, end)?;
         Ok(figures.map_or(Verdict::Refused(NotDurable::UnknownSession), Verdict::Ended))
