@@ -170,6 +170,20 @@ impl Stamped {
         (self.message.role != Role::System).then_some(owner)
     }
 
+    /// What it is to the message that is stored under its id.
+    pub(crate) fn meets(&self, stored: &Message) -> Meeting {
+        let mine = &self.message;
+        if mine.session_id != stored.session_id {
+            Meeting::Conflict
+        } else if mine.revision > stored.revision {
+            Meeting::Newer
+        } else if mine.revision < stored.revision || self.same_content(stored) {
+            Meeting::Known
+        } else {
+            Meeting::Conflict
+        }
+    }
+
     /// When it happened, for the session's last event: nothing happens after it was accepted.
     pub fn happened_at(&self, seq: Seq) -> Timestamp {
         Timestamp::from_micros(seq).map_or(self.created_at, |accepted| accepted.min(self.created_at))
@@ -189,6 +203,17 @@ impl Stamped {
             && mine.parts == other.parts
             && mine.metrics == other.metrics
     }
+}
+
+/// What a message is to the one that is stored under its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Meeting {
+    /// A later revision of it.
+    Newer,
+    /// The same, or an earlier revision: nothing to do.
+    Known,
+    /// Something else.
+    Conflict,
 }
 
 /// Where a session stands.

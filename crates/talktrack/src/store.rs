@@ -9,8 +9,6 @@ use crate::clock::{Seq, Timestamp};
 use crate::error::ReadError;
 use crate::json::{JsonArray, JsonObject};
 use crate::message::{Kind, Message, Role, TurnMetrics};
-#[cfg(feature = "postgres")]
-use crate::record::Stamped;
 use crate::record::{Record, Status, Verdict};
 
 pub mod memory;
@@ -151,26 +149,6 @@ pub struct MessageRow {
 }
 
 impl MessageRow {
-    /// This row after a later revision of its message was stored: when and in which order it was said stays.
-    #[cfg(feature = "postgres")]
-    pub(crate) fn become_revision(&mut self, revised: &Stamped) {
-        let message = revised.message.clone();
-        *self = Self {
-            role: message.role,
-            content: message.content,
-            audio_url: message.audio_url,
-            metadata: message.metadata,
-            kind: message.kind,
-            revision: message.revision,
-            interrupted: message.interrupted,
-            content_generated: message.content_generated,
-            parts: message.parts,
-            metrics: message.metrics.map(|metrics| metrics.as_json().clone()),
-            external_id: self.external_id.take(),
-            ..*self
-        };
-    }
-
     /// The message that was handed over, as far as a row tells.
     pub(crate) fn into_message(self) -> Message {
         Message {

@@ -12,7 +12,8 @@ use crate::clock::{Seq, Timestamp};
 use crate::error::{NotDurable, ReadError};
 use crate::json::JsonObject;
 use crate::record::{
-    Body, DeadReason, Ended, Record, SessionAlive, SessionEnd, SessionStart, Stamped, Status, Verdict,
+    Body, DeadReason, Ended, Meeting, Record, SessionAlive, SessionEnd, SessionStart, Stamped, Status,
+    Verdict,
 };
 use crate::store::{
     Audit, MessageCursor, MessageRow, Read, SessionCursor, SessionFilter, SessionRow, Store, StoreError,
@@ -158,21 +159,18 @@ impl Tables {
         if stamped.owner.is_some_and(|owner| owner != session.user_id) {
             return Verdict::Dead(DeadReason::OtherUser);
         }
-        let (session_id, revision) = (session.session_id, stamped.message.revision);
-        let transcript = self.transcripts.entry(session_id).or_default();
+        let transcript = self.transcripts.entry(session.session_id).or_default();
         if let Some((place, existing)) = self.messages.get_mut(&stamped.id) {
-            if existing.message.session_id != session_id {
-                return Verdict::Dead(DeadReason::IdConflict);
+            match stamped.meets(&existing.message) {
+                Meeting::Known => return Verdict::AlreadyThere,
+                Meeting::Conflict => return Verdict::Dead(DeadReason::IdConflict),
+                Meeting::Newer => {}
             }
-            if revision > existing.message.revision {
-                let mut revised = stamped.clone();
-                revised.message.external_id = existing.message.external_id.take();
-                transcript.insert(*place, row_of(session.user_id, place.seq, place.created_at, &revised));
-                *existing = revised;
-                return Verdict::Revised;
-            }
-            let same = revision < existing.message.revision || stamped.same_content(&existing.message);
-            return if same { Verdict::AlreadyThere } else { Verdict::Dead(DeadReason::IdConflict) };
+            let mut revised = stamped.clone();
+            revised.message.external_id = existing.message.external_id.take();
+            transcript.insert(*place, row_of(session.user_id, place.seq, place.created_at, &revised));
+            *existing = revised;
+            return Verdict::Revised;
         }
         let place = MessageCursor { created_at: stamped.created_at, seq, id: stamped.id };
         transcript.insert(place, row_of(session.user_id, seq, stamped.created_at, stamped));

@@ -146,7 +146,7 @@ impl Lane {
                 verdict,
                 Verdict::Dead(DeadReason::UnknownSession) | Verdict::Refused(NotDurable::UnknownSession)
             );
-            match bad_start(row, search).filter(|_| homeless) {
+            match homeless.then(|| bad_start(row, search)).flatten() {
                 Some(error) => search.hold(row, error),
                 None => taken.push((&batch[row], verdict)),
             }

@@ -43,21 +43,24 @@ impl Outage {
 
     /// A lane gets nothing through, and this is why.
     pub(super) fn tell(&self, lane: usize, cause: &str) {
-        self.figures.store_up.set(0.0);
-        *self.last_failure.lock() = Instant::now();
         // Once for all lanes: each of them meets the same.
-        if self.vitals.store_fails(lane, cause) {
+        if self.note(lane, cause) {
             lines::failed(cause);
         }
     }
 
     /// The store would not take anything now, and this is why. Nobody has anything for it: it is no failure to save.
     pub(super) fn foresee(&self, cause: &str) {
-        self.figures.store_up.set(0.0);
-        *self.last_failure.lock() = Instant::now();
-        if self.vitals.store_fails(WATCH, cause) {
+        if self.note(WATCH, cause) {
             tracing::warn!("the store takes nothing at present: {cause}");
         }
+    }
+
+    /// Says whether the trouble is news.
+    fn note(&self, teller: usize, cause: &str) -> bool {
+        self.figures.store_up.set(0.0);
+        *self.last_failure.lock() = Instant::now();
+        self.vitals.store_fails(teller, cause)
     }
 
     /// It would take something now.

@@ -6,8 +6,8 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use crate::record::{DeadReason, Stamped, Verdict};
-use crate::store::MessageRow;
+use crate::message::Message;
+use crate::record::{DeadReason, Meeting, Stamped, Verdict};
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::messages;
 use crate::store::postgres::plan::Placed;
@@ -25,20 +25,24 @@ pub(super) async fn settle<'r>(
         return Ok(taken);
     }
     taken.sort_by_key(|placed| placed.place);
-    let mut rows = stored(client, &taken).await?;
+    let mut known = stored(client, &taken).await?;
     let mut newer: HashMap<Uuid, &Stamped> = HashMap::new();
     let mut missing = Vec::new();
     for placed in taken {
         let stamped = placed.stamped;
-        let Some(row) = rows.get_mut(&stamped.id) else {
+        let Some(message) = known.get_mut(&stamped.id) else {
             missing.push(placed);
             continue;
         };
-        verdicts[placed.place] = compare(stamped, row);
-        if verdicts[placed.place] == Verdict::Revised {
-            row.become_revision(stamped);
-            newer.insert(stamped.id, stamped);
-        }
+        verdicts[placed.place] = match stamped.meets(message) {
+            Meeting::Known => Verdict::AlreadyThere,
+            Meeting::Conflict => Verdict::Dead(DeadReason::IdConflict),
+            Meeting::Newer => {
+                message.clone_from(&stamped.message);
+                newer.insert(stamped.id, stamped);
+                Verdict::Revised
+            }
+        };
     }
     let newer: Vec<&Stamped> = newer.into_values().collect();
     if newer.is_empty() {
@@ -51,24 +55,9 @@ pub(super) async fn settle<'r>(
     Ok(missing)
 }
 
-async fn stored(client: &Client, taken: &[Placed<'_>]) -> Result<HashMap<Uuid, MessageRow>, Failure> {
+async fn stored(client: &Client, taken: &[Placed<'_>]) -> Result<HashMap<Uuid, Message>, Failure> {
     let ids: Vec<Uuid> = taken.iter().map(|placed| placed.stamped.id).collect();
     let rows = Statement::new(MESSAGES_BY_ID).with(ids, Type::UUID_ARRAY).query(client).await?;
-    let rows = rows.iter().map(|row| message_row(row).map(|row| (row.id, row)));
+    let rows = rows.iter().map(|row| message_row(row).map(|row| (row.id, row.into_message())));
     rows.collect::<Result<_, _>>().map_err(Failure::unreadable)
-}
-
-fn compare(stamped: &Stamped, row: &MessageRow) -> Verdict {
-    let message = &stamped.message;
-    if row.session_id != message.session_id {
-        return Verdict::Dead(DeadReason::IdConflict);
-    }
-    if message.revision > row.revision {
-        return Verdict::Revised;
-    }
-    if message.revision < row.revision || stamped.same_content(&row.clone().into_message()) {
-        Verdict::AlreadyThere
-    } else {
-        Verdict::Dead(DeadReason::IdConflict)
-    }
 }

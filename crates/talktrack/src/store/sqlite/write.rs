@@ -10,7 +10,9 @@ use crate::clock::{Seq, Timestamp};
 use crate::database::{UuidText, column, parse_uuid};
 use crate::error::NotDurable;
 use crate::json::JsonObject;
-use crate::record::{Body, DeadReason, Record, SessionEnd, SessionStart, SessionUpdate, Stamped, Verdict};
+use crate::record::{
+    Body, DeadReason, Meeting, Record, SessionEnd, SessionStart, SessionUpdate, Stamped, Verdict,
+};
 use crate::store::sqlite::{read, sessions};
 
 const INSERT_MESSAGE: &str = "INSERT INTO conversation_messages (id, session_id, user_id, role, content, audio_url, metadata, \
@@ -125,16 +127,14 @@ impl Batch<'_> {
     /// The id is taken: a repetition, a revision, or a conflict.
     fn meet_existing(&mut self, stamped: &Stamped, owner: Uuid) -> rusqlite::Result<Verdict> {
         let row = read::message(self.tx, stamped.id)?.ok_or(Error::QueryReturnedNoRows)?;
-        let message = &stamped.message;
-        if row.session_id != message.session_id {
-            return Ok(Verdict::Refused(NotDurable::IdConflict));
-        }
-        if message.revision > row.revision {
-            self.revise(stamped, owner)?;
-            return Ok(Verdict::Revised);
-        }
-        let same = message.revision < row.revision || stamped.same_content(&row.into_message());
-        Ok(if same { Verdict::AlreadyThere } else { Verdict::Refused(NotDurable::IdConflict) })
+        Ok(match stamped.meets(&row.into_message()) {
+            Meeting::Known => Verdict::AlreadyThere,
+            Meeting::Conflict => Verdict::Refused(NotDurable::IdConflict),
+            Meeting::Newer => {
+                self.revise(stamped, owner)?;
+                Verdict::Revised
+            }
+        })
     }
 
     fn revise(&mut self, stamped: &Stamped, owner: Uuid) -> rusqlite::Result<()> {
