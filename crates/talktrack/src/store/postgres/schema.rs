@@ -86,6 +86,9 @@ pub struct ColumnInfo {
     pub remark: Option<String>,
 }
 
+/// How often what ended in a deadlock is begun.
+const TRIES: u32 = 5;
+
 /// Why a migration came to nothing. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -96,7 +99,7 @@ pub enum MigrateError {
     )]
     Rights(String),
     /// Somebody else uses the tables, or migrates them.
-    #[error("the tables have been in use for 10 seconds on end ({0}); try again in a quieter moment")]
+    #[error("the tables were in use all the while ({0}); try again in a quieter moment")]
     Busy(String),
     /// Everything else, in the database's words.
     #[error("{0}")]
@@ -108,7 +111,7 @@ impl From<tokio_postgres::Error> for MigrateError {
         let words = words(&error);
         match error.code() {
             Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Self::Rights(words),
-            Some(&SqlState::LOCK_NOT_AVAILABLE) => Self::Busy(words),
+            Some(&SqlState::LOCK_NOT_AVAILABLE | &SqlState::T_R_DEADLOCK_DETECTED) => Self::Busy(words),
             _ => Self::Postgres(words),
         }
     }
@@ -134,10 +137,14 @@ pub fn script() -> String {
 /// # Errors
 /// Where nothing could be done.
 pub async fn migrate(client: &Client) -> Result<Vec<Difference>, MigrateError> {
-    if let Err(error) = client.batch_execute(&script::migration()).await {
+    let (script, mut tries) = (script::migration(), 1);
+    while let Err(error) = client.batch_execute(&script).await {
         // Where the connection is gone, so is the transaction.
         let _ = client.batch_execute("ROLLBACK").await;
-        return Err(error.into());
+        if !is_deadlock(&error) || tries == TRIES {
+            return Err(error.into());
+        }
+        tries += 1;
     }
     Ok(differences(client).await?)
 }
@@ -147,7 +154,18 @@ pub async fn migrate(client: &Client) -> Result<Vec<Difference>, MigrateError> {
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn differences(client: &impl GenericClient) -> Result<Vec<Difference>, tokio_postgres::Error> {
-    Ok(compare::compare(&Catalog::read(client).await?))
+    let mut tries = 1;
+    loop {
+        match Catalog::read(client).await {
+            Err(error) if is_deadlock(&error) && tries < TRIES => tries += 1,
+            read => return Ok(compare::compare(&read?)),
+        }
+    }
+}
+
+/// Somebody else uses the same tables in another order. One of the two had to give way, and may begin again.
+fn is_deadlock(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED)
 }
 
 /// The columns of both tables as they are, each held against the schema.

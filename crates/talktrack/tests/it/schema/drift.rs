@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use talktrack::store::postgres::schema::{self, MigrateError};
+use talktrack::testing::eventually;
 use talktrack_testbed::{Database, KEYED_PASSWORD, PgBouncer, Postgres};
 use tokio::time::Duration;
 
@@ -286,6 +287,28 @@ async fn two_migrations_at_once_wait_for_each_other() {
     let (one, two) = (connect(&database).await, connect(&database).await);
     let (one, two) = within(async { tokio::join!(schema::migrate(&one), schema::migrate(&two)) }).await;
     assert_eq!((one.unwrap(), two.unwrap()), (vec![], vec![]));
+}
+
+#[tokio::test]
+async fn a_migration_that_a_reader_of_both_tables_brings_into_a_deadlock_is_begun_again() {
+    let database = Postgres::plain().database();
+    migrate(&database).await;
+    let (reader, client) = (connect(&database).await, connect(&database).await);
+    // The migration is the one that notices, and so the one that gives way.
+    reader
+        .batch_execute("SET deadlock_timeout = '1h'; BEGIN; SELECT * FROM conversation_messages")
+        .await
+        .unwrap();
+    client.batch_execute("SET deadlock_timeout = '3s'").await.unwrap();
+    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    let reads = async {
+        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'conversation_messages'::regclass";
+        eventually("the migration waits", || database.psql(waiting) == "1").await;
+        reader.batch_execute("SELECT * FROM conversation_sessions; COMMIT").await.unwrap();
+    };
+    let (migrated, ()) = within(async { tokio::join!(schema::migrate(&client), reads) }).await;
+    assert_eq!(migrated.unwrap(), []);
+    eventually("the deadlock is counted", || database.psql(deadlocks) == "1").await;
 }
 
 #[tokio::test]
