@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::types::{FromSqlError, Type};
-use rusqlite::{Connection, OpenFlags, Row};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, ffi};
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
@@ -19,9 +19,15 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/sqlite/0002_letters_taken_out.sql"),
 ];
 
-/// Pages (4 KiB) in the write-ahead log before a commit copies them into the database file. The default of 1,000
-/// checkpoints several times a second at 1,000 messages/s, and each one delays the acknowledgements behind it.
-const CHECKPOINT_PAGES: u32 = 4_000;
+/// Pages in the write-ahead log before a commit copies them into the database file. The default of 1,000 checkpoints
+/// several times a second at 1,000 messages/s, and each one delays the acknowledgements behind it.
+const CHECKPOINT_PAGES: u64 = 4_000;
+
+/// SQLite's own choice.
+const PAGE_BYTES: u64 = 4_096;
+
+/// More than a batch needs in the log.
+const BATCH_BYTES: u64 = 2 << 20;
 
 /// Opens the file for the one connection that writes, makes it where it is missing and brings its schema up to date.
 pub(crate) fn open_to_write(path: &Path) -> Result<Connection, OpenError> {
@@ -55,6 +61,29 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 /// the next durable commit brings them there.
 pub(crate) fn set_durable(connection: &Connection, durable: bool) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", if durable { "FULL" } else { "NORMAL" })
+}
+
+/// Keeps the log so short that this much room is enough to copy all of it into the database file, and a batch on top.
+pub(crate) fn keep_log_within(connection: &Connection, room: u64) -> rusqlite::Result<()> {
+    let pages = (room.saturating_sub(BATCH_BYTES) / PAGE_BYTES).clamp(1, CHECKPOINT_PAGES);
+    connection.pragma_update(None, "wal_autocheckpoint", pages)
+}
+
+/// Copies the log into the database file and gives its room back, as far as nobody reads from it.
+pub(crate) fn clear_log(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+}
+
+/// Whether a batch has room in what was freed inside the file, which need not grow for it then.
+pub(crate) fn has_room_inside(connection: &Connection) -> rusqlite::Result<bool> {
+    let free: u64 = connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+    Ok(free * PAGE_BYTES >= BATCH_BYTES)
+}
+
+/// Whether the disk has no room. The log's index is the one file that cannot say so by itself.
+pub(crate) fn is_disk_full(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| (error.code, error.extended_code));
+    code.is_some_and(|(code, extended)| code == ErrorCode::DiskFull || extended == ffi::SQLITE_IOERR_SHMSIZE)
 }
 
 fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Result<()> {
