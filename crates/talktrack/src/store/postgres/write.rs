@@ -3,8 +3,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use futures_util::future::maybe_done;
-use futures_util::poll;
 use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
 
@@ -12,12 +10,8 @@ use crate::error::NotDurable;
 use crate::record::{DeadReason, Ended, Verdict};
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::plan::{Merged, Placed, Round};
-use crate::store::postgres::statement::Statement;
+use crate::store::postgres::transaction::{self, transaction};
 use crate::store::postgres::{messages, sessions, taken};
-
-/// A server that loses this client halfway must not keep rows locked for it.
-const BEGIN: &str =
-    "BEGIN; SET LOCAL statement_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '30s'";
 
 /// Writes the rounds, of so many records, and says what became of each record.
 pub(super) async fn write(
@@ -75,54 +69,12 @@ async fn write_round<'r>(
         (!round.alive.is_empty()).then(|| sessions::alive(alive)),
         (!round.ends.is_empty()).then(|| sessions::end(&round.ends)),
     ];
-    let [started, updated, inserted, _, ended] = transaction(client, &statements).await?;
+    let [started, updated, inserted, _, ended] =
+        transaction(client, transaction::TO_WRITE, &statements).await?;
     judge_starts(round, &started, verdicts)?;
     judge_updates(round, &updated, verdicts)?;
     judge_ends(round, &ended, verdicts)?;
     Ok(judge_messages(client, round, &inserted, verdicts).await?)
-}
-
-/// Runs the statements in one transaction. Everything is sent before the first answer is awaited.
-async fn transaction<const N: usize>(
-    client: &Client,
-    statements: &[Option<Statement<'_>>; N],
-) -> Result<[Vec<Row>; N], Error> {
-    if statements.iter().all(Option::is_none) {
-        return Ok(std::array::from_fn(|_| Vec::new()));
-    }
-    let mut begun = Box::pin(maybe_done(client.batch_execute(BEGIN)));
-    let mut answers =
-        statements.each_ref().map(|statement| Box::pin(maybe_done(run(client, statement.as_ref()))));
-    let mut committed = Box::pin(maybe_done(client.batch_execute("COMMIT")));
-    // The first poll of each sends it.
-    let _ = poll!(begun.as_mut());
-    for answer in &mut answers {
-        let _ = poll!(answer.as_mut());
-    }
-    let _ = poll!(committed.as_mut());
-
-    begun.as_mut().await;
-    let mut outcome = begun.as_mut().take_output().unwrap_or(Ok(()));
-    let mut rows = std::array::from_fn(|_| Vec::new());
-    for (answer, rows) in answers.iter_mut().zip(&mut rows) {
-        answer.as_mut().await;
-        match answer.as_mut().take_output() {
-            Some(Ok(found)) => *rows = found,
-            // What follows the first error says only that there was one.
-            Some(Err(error)) => outcome = outcome.and(Err(error)),
-            None => {}
-        }
-    }
-    committed.as_mut().await;
-    outcome = outcome.and(committed.as_mut().take_output().unwrap_or(Ok(())));
-    outcome.map(|()| rows)
-}
-
-async fn run(client: &Client, statement: Option<&Statement<'_>>) -> Result<Vec<Row>, Error> {
-    match statement {
-        Some(statement) => statement.query(client).await,
-        None => Ok(Vec::new()),
-    }
 }
 
 fn judge_starts(round: &Round<'_>, rows: &[Row], verdicts: &mut [Verdict]) -> Result<(), Error> {
