@@ -11,6 +11,7 @@ mod pgbouncer;
 mod postgres;
 mod database;
 mod proxy;
+mod disk;
 // What these are made of.
 mod psql;
 mod certificates;
@@ -19,6 +20,7 @@ mod programs;
 mod ports;
 
 pub use database::Database;
+pub use disk::SmallDisk;
 pub use pgbouncer::PgBouncer;
 pub use postgres::{KEYED_PASSWORD, Postgres};
 pub use proxy::Proxy;
