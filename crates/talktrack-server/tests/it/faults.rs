@@ -7,6 +7,7 @@ use std::time::Duration;
 
 mod kill;
 mod full_disk;
+mod clock;
 mod soak;
 
 // What the cases are made of, in the order in which one uses the next.

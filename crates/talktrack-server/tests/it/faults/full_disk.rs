@@ -15,7 +15,7 @@ use super::cut;
 use super::judge::judge;
 use super::stand::Stand;
 use super::talkers::{Manner, Talkers};
-use crate::harness::{Client, Home, Output, Server, text, until, within};
+use crate::harness::{Client, Home, Output, Server, text, until, until_told, within};
 
 /// Megabytes of the disk.
 const SIZE: u32 = 24;
@@ -63,7 +63,9 @@ async fn fill(stand: &Stand, disk: &Disk, server: &Server) {
     let before = told();
     disk.fill();
     until("messages are refused by name", || (told() > before).then_some(())).await;
-    assert!(server.readiness(503).await.contains("journal: the journal's disk is full"));
+    let cause = "journal: the journal's disk is full";
+    let told = async || server.readiness(503).await.contains(cause).then_some(());
+    until_told("/readyz names the disk", told).await;
 }
 
 /// There is room again: because the database takes what waits for it, or because somebody made some.
