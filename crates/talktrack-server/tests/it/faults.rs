@@ -7,6 +7,8 @@ use std::time::Duration;
 
 mod kill;
 mod full_disk;
+mod flood;
+mod stop;
 mod clock;
 mod soak;
 
