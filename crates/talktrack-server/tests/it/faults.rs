@@ -6,8 +6,15 @@
 use std::time::Duration;
 
 mod kill;
+mod away;
+mod poison;
+mod drift;
+mod answers;
+mod silence;
 
 // What the cases are made of, in the order in which one uses the next.
+mod ordeal;
+mod namespace;
 mod judge;
 mod rows;
 mod stand;
