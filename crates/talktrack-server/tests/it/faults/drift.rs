@@ -96,8 +96,9 @@ async fn columns_that_are_dropped_renamed_retyped_or_have_to_be_filled_are_named
         .await;
         drifts(
             &ordeal,
-            "ALTER TABLE conversation_messages ALTER metadata TYPE text",
-            "The 'metadata' column of 'conversation_messages' is text, not jsonb (run: talktrack doctor)",
+            "ALTER TABLE conversation_messages ALTER interrupted DROP DEFAULT, \
+             ALTER interrupted TYPE integer USING interrupted::integer",
+            "The 'interrupted' column of 'conversation_messages' is integer, not boolean (run: talktrack doctor)",
             Mend::Doctor,
         )
         .await;
