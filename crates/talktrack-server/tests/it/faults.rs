@@ -6,11 +6,18 @@
 use std::time::Duration;
 
 mod kill;
+mod away;
+mod poison;
+mod drift;
 mod full_disk;
+mod answers;
+mod silence;
 mod clock;
 mod soak;
 
 // What the cases are made of, in the order in which one uses the next.
+mod ordeal;
+mod namespace;
 mod judge;
 mod rows;
 mod stand;
