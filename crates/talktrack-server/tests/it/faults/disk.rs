@@ -143,11 +143,6 @@ impl Disk {
         }
     }
 
-    /// Whether a power cut now could take anything.
-    pub(crate) fn is_certain(&self) -> bool {
-        self.names.is_empty() && self.files.iter().all(|file| file.changes.is_empty())
-    }
-
     /// One of the images that a power cut now can leave.
     pub(crate) fn image(&self, loss: Loss, random: &mut Rng) -> Image {
         let mut cut = Cut { loss, last: self.some_moment(random), random };

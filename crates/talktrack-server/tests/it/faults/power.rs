@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fastrand::Rng;
 use uuid::Uuid;
@@ -19,10 +19,8 @@ use super::talkers::Manner;
 use super::told::{self, Told};
 use super::trace::{self, Event, Op};
 use super::{cut, image};
-use crate::harness::Server;
 
 /// What was said and done until the power failed.
-static T: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
 struct Story {
     stand: Stand,
     events: Vec<Event>,
@@ -48,18 +46,11 @@ impl Story {
         Self { stand, events, told, stored, said }
     }
 
-    /// The places of the trace just before a sync, and its end.
-    fn cuts(&self) -> Vec<usize> {
-        let is_sync = |event: &Event| matches!(event, Event::Disk(Op::Sync { .. }));
-        let syncs = self.events.iter().enumerate().filter(|(_, event)| is_sync(event)).map(|(at, _)| at);
-        syncs.chain([self.events.len()]).collect()
-    }
-
-    /// Cuts the power at `chosen` of these places and opens what each kind of loss leaves, until the time is over.
-    fn judge(&self, mut places: Vec<usize>, mut losses: impl FnMut(&mut Rng) -> Vec<Loss>, random: &mut Rng, time: Duration) {
+    /// Cuts the power at these places and opens what each kind of loss leaves.
+    fn judge(&self, random: &mut Rng, losses: usize) {
         let begun = Instant::now();
-        places.sort_unstable();
-        let (mut disk, mut at, mut images) = (Disk::default(), 0, 0);
+        let places = self.places(random);
+        let (mut disk, mut at) = (Disk::default(), 0);
         for place in &places {
             for event in &self.events[at..*place] {
                 if let Event::Disk(op) = event {
@@ -67,15 +58,25 @@ impl Story {
                 }
             }
             at = *place;
-            for loss in losses(random) {
+            for loss in random.choose_multiple(Loss::ALL, losses) {
                 self.judge_image(&disk, loss, at, random);
-                images += 1;
-            }
-            if begun.elapsed() > time {
-                break;
             }
         }
-        eprintln!("{images} images at {} places, {:?}", places.len(), begun.elapsed());
+        eprintln!("{} places, {losses} images at each, in {:?}", places.len(), begun.elapsed());
+    }
+
+    /// The places of the trace just before a sync, and its end: some of the many in which the log is synced, all others.
+    fn places(&self, random: &mut Rng) -> Vec<usize> {
+        let (mut places, mut of_log) = (vec![self.events.len()], Vec::new());
+        for (at, event) in self.events.iter().enumerate() {
+            if let Event::Disk(Op::Sync { path, .. }) = event {
+                let is_log = path.extension().is_some_and(|extension| extension == "db-wal");
+                if is_log { of_log.push(at) } else { places.push(at) }
+            }
+        }
+        places.extend(random.choose_multiple(of_log, cut::rounds(12, 250) as usize));
+        places.sort_unstable();
+        places
     }
 
     fn judge_image(&self, disk: &Disk, loss: Loss, at: usize, random: &mut Rng) {
@@ -105,40 +106,56 @@ impl Story {
     }
 }
 
-/// A life of the server, traced.
-async fn begin(stand: &Stand, strace: &Strace, life: u32) -> (Server, PathBuf) {
-    let file = stand.home.path(&format!("trace.{life}"));
-    let server = stand.serve_as(strace.traced(&stand.command(&[]), &file)).await;
-    (server, file)
+/// Three lives: the first is killed, the second stops in order, the third is killed again.
+async fn lives(stand: Stand, strace: &Strace) -> Story {
+    let talkers = stand.talk(Manner { talkers: 3, ahead: 3, per_session: 100, ..Manner::default() });
+    let messages = cut::rounds(150, 1_500) as usize;
+    let mut traces = Vec::new();
+    for life in 0..3 {
+        let file = stand.home.path(&format!("trace.{life}"));
+        let server = stand.serve_as(strace.traced(&stand.command(&[]), &file)).await;
+        let pid = server.pid();
+        stand.oracle.hears(messages).await;
+        if life == 1 {
+            stand.stop(server).await;
+        } else {
+            stand.kill(server).await;
+        }
+        is_whole(&file, pid).await;
+        traces.push(file);
+    }
+    drop(talkers);
+    Story::of(stand, &traces)
 }
 
-/// Two lives: the first is killed, the second goes on, and stops in order.
-async fn two_lives(stand: Stand, strace: &Strace, messages: usize) -> Story {
-    let talkers = stand.talk(Manner { talkers: 3, ahead: 3, per_session: 100, ..Manner::default() });
-    let (server, first) = begin(&stand, strace, 1).await;
-    eprintln!("up {:?}",T.elapsed());stand.oracle.hears(messages / 4).await;eprintln!("heard {:?}",T.elapsed());
-    let pid = server.pid();
-    stand.kill(server).await;
-    is_whole(&first, pid).await;
-    let (server, second) = begin(&stand, strace, 2).await;
-    stand.oracle.hears(messages).await;
-    talkers.fall_silent().await;
-    let pid = server.pid();
-    stand.stop(server).await;
-    is_whole(&second, pid).await;
-    for f in [&first,&second] {eprintln!("{} bytes {:?}", std::fs::metadata(f).unwrap().len(), T.elapsed());}
-    Story::of(stand, &[first, second])
+async fn power_fails(case: &str, stand: Stand, strace: &Strace) {
+    let mut random = cut::random(case);
+    let t = Instant::now();
+    let story = lives(stand, strace).await;
+    eprintln!("story {:?}", t.elapsed());
+    story.judge(&mut random, cut::rounds(3, 7) as usize);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_a_power_cut_leaves_holds_everything_acknowledged() {
     let case = "power cuts, SQLite";
     let Some(strace) = Strace::here(case).await else { return };
-    let mut random = cut::random(case);
-    let t = Instant::now();
-    let story = two_lives(Stand::on_sqlite(), &strace, 1500).await;
-    eprintln!("story {:?}", t.elapsed());
-    let places = story.cuts();
-    eprintln!("{} cuts", places.len());
-    story.judge(places, |_| Loss::ALL.to_vec(), &mut random, Duration::from_secs(100));
+    power_fails(case, Stand::on_sqlite(), &strace).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_a_power_cut_leaves_holds_everything_that_waits_for_postgresql() {
+    let case = "power cuts, PostgreSQL away";
+    let Some(strace) = Strace::here(case).await else { return };
+    let stand = Stand::on_postgres().await;
+    stand.remote().unwrap().proxy.cut();
+    power_fails(case, stand, &strace).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_power_cut_takes_nothing_out_of_the_journal_that_postgresql_does_not_have() {
+    let case = "power cuts, PostgreSQL there";
+    let Some(strace) = Strace::here(case).await else { return };
+    let stand = Stand::on_postgres().await;
+    power_fails(case, stand, &strace).await;
 }

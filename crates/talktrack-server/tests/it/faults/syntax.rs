@@ -65,17 +65,19 @@ impl<'a> Arguments<'a> {
 fn unquote(quoted: &str) -> (Vec<u8>, &str) {
     let (text, mut at) = (quoted.as_bytes(), 0);
     let mut bytes = Vec::with_capacity(text.len() / 2);
-    while text[at] != b'"' {
-        if text[at] == b'\\' {
-            let (byte, length) = unescape(&text[at + 1..]);
-            bytes.push(byte);
-            at += 1 + length;
-        } else {
-            bytes.push(text[at]);
+    loop {
+        let plain = at;
+        while text[at] != b'"' && text[at] != b'\\' {
             at += 1;
         }
+        bytes.extend_from_slice(&text[plain..at]);
+        if text[at] == b'"' {
+            return (bytes, &quoted[at + 1..]);
+        }
+        let (byte, length) = unescape(&text[at + 1..]);
+        bytes.push(byte);
+        at += 1 + length;
     }
-    (bytes, &quoted[at + 1..])
 }
 
 /// The byte behind a backslash, and how long it is there: a letter, or up to three octal digits.
@@ -86,9 +88,13 @@ fn unescape(text: &[u8]) -> (u8, usize) {
         b'r' => (b'\r', 1),
         b'v' => (0x0b, 1),
         b'f' => (0x0c, 1),
-        b'0'..=b'7' => {
-            let digits = text.iter().take(3).take_while(|byte| (b'0'..=b'7').contains(byte));
-            digits.fold((0, 0), |(byte, length), digit| (byte * 8 + (digit - b'0'), length + 1))
+        digit @ b'0'..=b'7' => {
+            let (mut byte, mut length) = (digit - b'0', 1);
+            while length < 3 && matches!(text[length], b'0'..=b'7') {
+                byte = byte * 8 + (text[length] - b'0');
+                length += 1;
+            }
+            (byte, length)
         }
         other => (other, 1),
     }
