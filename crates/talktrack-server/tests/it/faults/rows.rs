@@ -8,8 +8,8 @@ use super::saying::Row;
 use super::stand::Stand;
 use crate::harness::remote::select;
 
-const MESSAGES: &str =
-    "SELECT id, session_id, user_id, role, content, metadata, revision FROM conversation_messages";
+const MESSAGES: &str = "SELECT id, session_id, user_id, role, content, metadata, revision FROM conversation_messages \
+     ORDER BY session_id, created_at, seq";
 const SESSIONS: &str = "SELECT session_id, user_id, status, end_reason, message_count, metadata, ended_at IS NOT NULL AS has_end \
      FROM conversation_sessions";
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use nix::sys::signal::Signal;
 use talktrack_testbed::{Database, Postgres, Proxy};
 use tokio::process::Command;
 use tokio::sync::watch;
@@ -94,15 +95,20 @@ impl Stand {
     }
 
     /// The server is gone at once, as by SIGKILL.
-    pub(crate) async fn kill(&self, server: Server) {
-        self.door.send_replace(None);
-        server.kill().await;
+    pub(crate) async fn kill(&self, mut server: Server) {
+        assert_eq!(self.ends(&mut server, Signal::SIGKILL).await, None);
     }
 
     /// The server stops in order.
-    pub(crate) async fn stop(&self, server: Server) {
+    pub(crate) async fn stop(&self, mut server: Server) {
+        assert_eq!(self.ends(&mut server, Signal::SIGTERM).await, Some(0));
+    }
+
+    /// The signal ends the server, with this exit code.
+    pub(crate) async fn ends(&self, server: &mut Server, signal: Signal) -> Option<i32> {
         self.door.send_replace(None);
-        server.stop().await;
+        server.signal(signal);
+        server.ended().await
     }
 
     /// Waits until everything durable has reached the store.

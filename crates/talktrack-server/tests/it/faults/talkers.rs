@@ -180,7 +180,7 @@ impl Talker {
         let conversation = &mut self.conversation;
         let is_over = conversation.step >= self.manner.per_session && conversation.under_way.is_empty();
         if is_over && !conversation.end_is_sent {
-            socket.send(Message::text(r#"{"type":"session.end"}"#)).await.ok()?;
+            socket.send(Message::text(r#"{"type":"session.end","ref":"end"}"#)).await.ok()?;
             conversation.end_is_sent = true;
         }
         Some(())
@@ -206,6 +206,8 @@ impl Talker {
         match frame["type"].as_str().unwrap() {
             "session.started" => drop(self.oracle.notes().begun.insert(self.conversation.session)),
             "ack" => self.acknowledged(frame),
+            // A server that stops ends every session; whoever has more to say comes back.
+            "session.ended" if frame["ref"] != "end" => {}
             "session.ended" => {
                 self.oracle.notes().ended.insert(self.conversation.session);
                 self.conversation = Conversation::new();

@@ -104,7 +104,7 @@ impl Database {
     /// What a query selects: an object a row. Columns that hold JSON objects as text are objects there.
     pub(crate) fn select(&self, query: &str) -> Vec<Value> {
         let mut statement = self.connection.prepare(query).unwrap();
-        let columns: Vec<_> = statement.column_names().into_iter().map(str::to_owned).collect();
+        let columns: Vec<_> = statement.column_names().map(str::to_owned).collect();
         let object = |row: &Row<'_>| {
             let values = columns.iter().map(|column| Ok((column.clone(), json(row.get_ref(&**column)?))));
             values.collect::<rusqlite::Result<_>>().map(Value::Object)
