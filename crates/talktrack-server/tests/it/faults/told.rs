@@ -1,16 +1,21 @@
 //! What the server told others, read off its sockets: the oracle whose word on *when* is exact.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::saying::Saying;
 use super::trace::Event;
 
 /// How an `ack` frame begins and ends, as the server writes it.
 const ACK: (&[u8], &[u8]) = (b"{\"type\":\"ack\"", b"]}");
 /// How PostgreSQL says that a transaction holds.
 const COMMITTED: &[u8] = b"C\0\0\0\x0bCOMMIT\0";
+/// And that it does not.
+const ROLLED_BACK: &[u8] = b"C\0\0\0\x0dROLLBACK\0";
+/// What stands in every message between its mark and its session.
+const OF: &[u8] = b" of ";
 
 /// Something that was told, at this place of the trace: from there on it must be true.
 #[derive(Debug, Clone, Copy)]
@@ -20,7 +25,7 @@ pub(crate) struct Told {
     pub(crate) revision: i64,
 }
 
-/// Every acknowledgement, in the order in which they were sent. Their marks are those of [`super::saying::Saying`].
+/// Every acknowledgement, in the order in which they were sent. Marks are those of [`Saying`].
 pub(crate) fn acknowledged(events: &[Event]) -> Vec<Told> {
     let (mut told, mut rests) = (Vec::new(), HashMap::<_, Vec<u8>>::new());
     for (at, event) in events.iter().enumerate() {
@@ -36,7 +41,11 @@ pub(crate) fn acknowledged(events: &[Event]) -> Vec<Told> {
 
 /// Takes the next whole `ack` frame out of what was sent, with everything before it.
 fn take_ack(sent: &mut Vec<u8>) -> Option<Value> {
-    let begin = find(sent, ACK.0)?;
+    let Some(begin) = find(sent, ACK.0) else {
+        // Nothing of an ack but perhaps its first bytes.
+        sent.drain(..sent.len().saturating_sub(ACK.0.len()));
+        return None;
+    };
     let end = begin + find(&sent[begin..], ACK.1)? + ACK.1.len();
     let frame = serde_json::from_slice(&sent[begin..end]).unwrap();
     sent.drain(..end);
@@ -49,24 +58,47 @@ fn acknowledgement(at: usize, ack: &Value) -> Option<Told> {
     Some(Told { at, id: ack["id"].as_str()?.parse().unwrap(), revision: revision.parse().unwrap() })
 }
 
-/// When PostgreSQL first said that these messages are stored: the commit of a transaction in which their ids were sent.
-pub(crate) fn stored(events: &[Event], ids: &HashSet<Uuid>) -> HashMap<Uuid, usize> {
-    let (mut stored, mut under_way) = (HashMap::new(), BTreeMap::<_, Vec<Uuid>>::new());
+/// When PostgreSQL first said that these messages are stored: at the commit of a transaction in which they were sent.
+pub(crate) fn stored(events: &[Event]) -> BTreeMap<Saying, usize> {
+    let (mut stored, mut under_way) = (BTreeMap::new(), HashMap::<_, Vec<u8>>::new());
     for (at, event) in events.iter().enumerate() {
         match event {
-            Event::Sent { socket, bytes } if !bytes.starts_with(b"HTTP/") => {
-                let windows = bytes.windows(16).map(|window| Uuid::from_slice(window).unwrap());
-                under_way.entry(socket).or_default().extend(windows.filter(|id| ids.contains(id)));
-            }
+            Event::Sent { socket, bytes } => under_way.entry(socket).or_default().extend(bytes),
             Event::Heard { socket, bytes } if find(bytes, COMMITTED).is_some() => {
-                for id in under_way.remove(socket).unwrap_or_default() {
-                    stored.entry(id).or_insert(at);
+                for saying in sayings(&under_way.remove(socket).unwrap_or_default()) {
+                    stored.entry(saying).or_insert(at);
                 }
+            }
+            Event::Heard { socket, bytes } if find(bytes, ROLLED_BACK).is_some() => {
+                under_way.remove(socket);
             }
             _ => {}
         }
     }
     stored
+}
+
+/// The messages that are among these bytes as PostgreSQL is given them: the length, then the words.
+fn sayings(bytes: &[u8]) -> Vec<Saying> {
+    let (mut sayings, mut from) = (Vec::new(), 0);
+    while let Some(at) = find(&bytes[from..], OF).map(|at| from + at) {
+        from = at + OF.len();
+        let session = bytes.get(from..from + 36).and_then(|id| Uuid::try_parse_ascii(id).ok());
+        let Some(session) = session else { continue };
+        let is_mark = |byte: &&u8| byte.is_ascii_digit() || **byte == b'.';
+        let longest = bytes[..at].iter().rev().take_while(is_mark).count();
+        // The last byte of the length may look like a digit of the mark.
+        sayings.extend((at - longest..at).find_map(|begin| saying(bytes, begin, at, session)));
+    }
+    sayings
+}
+
+/// The message whose words begin here, where they do, with its mark up to `end`.
+fn saying(bytes: &[u8], begin: usize, end: usize, session: Uuid) -> Option<Saying> {
+    let saying = Saying::marked(session, str::from_utf8(&bytes[begin..end]).ok()?)?;
+    let words = saying.row(Uuid::nil()).content;
+    let length = u32::try_from(words.len()).unwrap().to_be_bytes();
+    (bytes[..begin].ends_with(&length) && bytes[begin..].starts_with(words.as_bytes())).then_some(saying)
 }
 
 fn find(bytes: &[u8], part: &[u8]) -> Option<usize> {
