@@ -107,15 +107,22 @@ impl Story {
 }
 
 /// Three lives: the first is killed, the second stops in order, the third is killed again.
-async fn lives(stand: Stand, strace: &Strace) -> Story {
+async fn lives(stand: Stand, strace: &Strace, faults: &[&str]) -> Story {
     let talkers = stand.talk(Manner { talkers: 3, ahead: 3, per_session: 100, ..Manner::default() });
     let messages = cut::rounds(150, 1_500) as usize;
     let mut traces = Vec::new();
+    let away = false;
     for life in 0..3 {
         let file = stand.home.path(&format!("trace.{life}"));
-        let server = stand.serve_as(strace.traced(&command(&stand), &file)).await;
+        let server = stand.serve_as(strace.traced(&command(&stand), &file, faults)).await;
         let pid = server.pid();
-        stand.oracle.hears(messages).await;
+        // What PostgreSQL is kept from is in the file alone.
+        for part in 0..6 {
+            if let Some(remote) = stand.remote().filter(|_| !away) {
+                if part % 2 == 0 { remote.proxy.mend() } else { remote.proxy.cut() }
+            }
+            stand.oracle.hears(messages / 6).await;
+        }
         if life == 1 {
             stand.stop(server).await;
         } else {
@@ -135,10 +142,10 @@ fn command(stand: &Stand) -> Command {
     stand.home.server_command(&["--log-level", "warn", "--database-url", &url])
 }
 
-async fn power_fails(case: &str, stand: Stand, strace: &Strace) {
+async fn power_fails(case: &str, stand: Stand, strace: &Strace, faults: &[&str]) {
     let mut random = cut::random(case);
     let t = Instant::now();
-    let story = lives(stand, strace).await;
+    let story = lives(stand, strace, faults).await;
     eprintln!("story {:?}", t.elapsed());
     story.judge(&mut random, cut::rounds(3, 7) as usize);
 }
@@ -147,7 +154,7 @@ async fn power_fails(case: &str, stand: Stand, strace: &Strace) {
 async fn whatever_a_power_cut_leaves_holds_everything_acknowledged() {
     let case = "power cuts, SQLite";
     let Some(strace) = Strace::here(case).await else { return };
-    power_fails(case, Stand::on_sqlite(), &strace).await;
+    power_fails(case, Stand::on_sqlite(), &strace, &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -156,7 +163,7 @@ async fn whatever_a_power_cut_leaves_holds_everything_that_waits_for_postgresql(
     let Some(strace) = Strace::here(case).await else { return };
     let stand = Stand::on_postgres().await;
     stand.remote().unwrap().proxy.cut();
-    power_fails(case, stand, &strace).await;
+    power_fails(case, stand, &strace, &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -164,5 +171,22 @@ async fn a_power_cut_takes_nothing_out_of_the_journal_that_postgresql_does_not_h
     let case = "power cuts, PostgreSQL there";
     let Some(strace) = Strace::here(case).await else { return };
     let stand = Stand::on_postgres().await;
-    power_fails(case, stand, &strace).await;
+    power_fails(case, stand, &strace, &[]).await;
+}
+
+/// Every so often a sync fails, and what should have been synced may never reach the disk. The commit is tried again.
+const BAD_SYNCS: &[&str] = &["fdatasync:error=EIO:when=20+3"];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sync_that_failed_is_not_taken_for_done_by_the_next_one() {
+    let case = "failed syncs and power cuts, SQLite";
+    let Some(strace) = Strace::here(case).await else { return };
+    power_fails(case, Stand::on_sqlite(), &strace, BAD_SYNCS).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_cleared_away_before_a_sync_that_failed_takes_nothing_with_it() {
+    let case = "failed syncs and power cuts, PostgreSQL there";
+    let Some(strace) = Strace::here(case).await else { return };
+    power_fails(case, Stand::on_postgres().await, &strace, BAD_SYNCS).await;
 }

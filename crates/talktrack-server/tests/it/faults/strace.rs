@@ -40,9 +40,12 @@ impl Strace {
         None
     }
 
-    /// The same command, with everything that the model must know written into this file.
-    pub(crate) fn traced(&self, command: &Command, into: &Path) -> Command {
-        self.wrap(command, into, &["-s", "16777216", "-e", TRACED])
+    /// The same command, with everything that the model must know written into this file, and with these calls failing.
+    pub(crate) fn traced(&self, command: &Command, into: &Path, faults: &[&str]) -> Command {
+        let injected: Vec<_> = faults.iter().map(|fault| format!("inject={fault}")).collect();
+        let mut options = vec!["-s", "16777216", "-e", TRACED];
+        injected.iter().for_each(|fault| options.extend(["-e", fault]));
+        self.wrap(command, into, &options)
     }
 
     /// The same command, with these calls on this file failing, each as `call:error=EIO:when=first..last`. The numbers count

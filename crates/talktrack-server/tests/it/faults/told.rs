@@ -10,10 +10,10 @@ use super::trace::Event;
 
 /// How an `ack` frame begins and ends, as the server writes it.
 const ACK: (&[u8], &[u8]) = (b"{\"type\":\"ack\"", b"]}");
-/// How PostgreSQL says that a transaction holds.
-const COMMITTED: &[u8] = b"C\0\0\0\x0bCOMMIT\0";
-/// And that it does not.
-const ROLLED_BACK: &[u8] = b"C\0\0\0\x0dROLLBACK\0";
+/// How PostgreSQL says that it waits for a statement, and is in no transaction.
+const READY: &[u8] = b"Z\0\0\0\x05I";
+/// How it says that a transaction or a statement does not hold.
+const FAILED: [&[u8]; 2] = [b"C\0\0\0\x0dROLLBACK\0", b"SERROR\0"];
 /// What stands in every message between its mark and its session.
 const OF: &[u8] = b" of ";
 
@@ -58,21 +58,24 @@ fn acknowledgement(at: usize, ack: &Value) -> Option<Told> {
     Some(Told { at, id: ack["id"].as_str()?.parse().unwrap(), revision: revision.parse().unwrap() })
 }
 
-/// When PostgreSQL first said that these messages are stored: at the commit of a transaction in which they were sent.
+/// When PostgreSQL first said that these messages are stored: the end of a transaction that held, after they were sent in it.
+/// A connection has one transaction under way at a time.
 pub(crate) fn stored(events: &[Event]) -> BTreeMap<Saying, usize> {
-    let (mut stored, mut under_way) = (BTreeMap::new(), HashMap::<_, Vec<u8>>::new());
+    let (mut stored, mut connections) = (BTreeMap::new(), HashMap::<_, (Vec<u8>, Vec<u8>)>::new());
     for (at, event) in events.iter().enumerate() {
         match event {
-            Event::Sent { socket, bytes } => under_way.entry(socket).or_default().extend(bytes),
-            Event::Heard { socket, bytes } if find(bytes, COMMITTED).is_some() => {
-                for saying in sayings(&under_way.remove(socket).unwrap_or_default()) {
-                    stored.entry(saying).or_insert(at);
+            Event::Sent { socket, bytes } => connections.entry(socket).or_default().0.extend(bytes),
+            Event::Heard { socket, bytes } => {
+                let (sent, heard) = connections.entry(socket).or_default();
+                heard.extend(bytes);
+                if heard.ends_with(READY) {
+                    let holds = FAILED.iter().all(|failed| find(heard, failed).is_none());
+                    let sayings = if holds { sayings(sent) } else { Vec::new() };
+                    sayings.into_iter().for_each(|saying| _ = stored.entry(saying).or_insert(at));
+                    (*sent, *heard) = (Vec::new(), Vec::new());
                 }
             }
-            Event::Heard { socket, bytes } if find(bytes, ROLLED_BACK).is_some() => {
-                under_way.remove(socket);
-            }
-            _ => {}
+            Event::Disk(_) => {}
         }
     }
     stored
