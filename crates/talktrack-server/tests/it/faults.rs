@@ -10,6 +10,7 @@ mod power;
 mod soak;
 
 // The disk that loses its power.
+mod story;
 mod image;
 mod disk;
 mod told;

@@ -15,14 +15,13 @@ const STORED: &str =
     "SELECT id, session_id, user_id, role, content, metadata, revision FROM conversation_messages";
 const JOURNALED: &str = "SELECT body FROM journal WHERE message_id IS NOT NULL ORDER BY seq";
 
-/// Puts the files of an image in place of whatever lies in this directory. False where it has no directory at all.
-pub(crate) fn lay_down(image: &Image, data_dir: &Path, traced_dir: &Path) -> bool {
+/// Puts the files of an image in place of whatever lies in this directory; `traced_dir` is the one that was traced.
+pub(crate) fn lay_down(image: &Image, data_dir: &Path, traced_dir: &Path) {
     let _ = std::fs::remove_dir_all(data_dir);
     for (path, content) in image.iter().filter(|(path, _)| *path != traced_dir) {
         std::fs::create_dir_all(data_dir).unwrap();
         std::fs::write(data_dir.join(path.file_name().unwrap()), content).unwrap();
     }
-    data_dir.is_dir()
 }
 
 /// What the database in this directory has of each message: its rows and its journal, the newest revision of each.
@@ -68,7 +67,7 @@ fn stored(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
         user_id: row.get::<_, Option<_>>(2)?.map(id),
         role: row.get(3)?,
         content: row.get(4)?,
-        metadata: serde_json::from_str(&row.get::<_, String>(5)?).unwrap(),
+        metadata: row.get::<_, Option<String>>(5)?.map_or(Value::Null, |text| serde_json::from_str(&text).unwrap()),
         revision: row.get(6)?,
     })
 }

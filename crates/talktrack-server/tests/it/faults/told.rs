@@ -58,8 +58,8 @@ fn acknowledgement(at: usize, ack: &Value) -> Option<Told> {
     Some(Told { at, id: ack["id"].as_str()?.parse().unwrap(), revision: revision.parse().unwrap() })
 }
 
-/// When PostgreSQL first said that these messages are stored: the end of a transaction that held, after they were sent in it.
-/// A connection has one transaction under way at a time.
+/// When PostgreSQL first said that these messages are stored: at the end of a transaction that held, after they were sent in
+/// it, or when it showed them in a row. A connection has one transaction under way at a time.
 pub(crate) fn stored(events: &[Event]) -> BTreeMap<Saying, usize> {
     let (mut stored, mut connections) = (BTreeMap::new(), HashMap::<_, (Vec<u8>, Vec<u8>)>::new());
     for (at, event) in events.iter().enumerate() {
@@ -70,9 +70,9 @@ pub(crate) fn stored(events: &[Event]) -> BTreeMap<Saying, usize> {
                 heard.extend(bytes);
                 if heard.ends_with(READY) {
                     let holds = FAILED.iter().all(|failed| find(heard, failed).is_none());
-                    let sayings = if holds { sayings(sent) } else { Vec::new() };
-                    sayings.into_iter().for_each(|saying| _ = stored.entry(saying).or_insert(at));
-                    (*sent, *heard) = (Vec::new(), Vec::new());
+                    let sent = if holds { sayings(sent) } else { Vec::new() };
+                    sent.into_iter().chain(sayings(heard)).for_each(|saying| _ = stored.entry(saying).or_insert(at));
+                    connections.remove(socket);
                 }
             }
             Event::Disk(_) => {}
@@ -81,7 +81,7 @@ pub(crate) fn stored(events: &[Event]) -> BTreeMap<Saying, usize> {
     stored
 }
 
-/// The messages that are among these bytes as PostgreSQL is given them: the length, then the words.
+/// The messages that are among these bytes as PostgreSQL is given them and shows them: the length, then the words.
 fn sayings(bytes: &[u8]) -> Vec<Saying> {
     let (mut sayings, mut from) = (Vec::new(), 0);
     while let Some(at) = find(&bytes[from..], OF).map(|at| from + at) {
