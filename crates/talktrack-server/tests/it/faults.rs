@@ -7,6 +7,7 @@ use std::time::Duration;
 
 mod kill;
 mod power;
+mod syscalls;
 mod soak;
 
 // The disk that loses its power.

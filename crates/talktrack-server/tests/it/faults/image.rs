@@ -67,7 +67,9 @@ fn stored(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
         user_id: row.get::<_, Option<_>>(2)?.map(id),
         role: row.get(3)?,
         content: row.get(4)?,
-        metadata: row.get::<_, Option<String>>(5)?.map_or(Value::Null, |text| serde_json::from_str(&text).unwrap()),
+        metadata: row
+            .get::<_, Option<String>>(5)?
+            .map_or(Value::Null, |text| serde_json::from_str(&text).unwrap()),
         revision: row.get(6)?,
     })
 }
@@ -76,7 +78,8 @@ fn journaled(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
     let record: Record = serde_json::from_str(&row.get::<_, String>(0)?).unwrap();
     let Body::Message(stamped) = record.body else { panic!("no message: {record:?}") };
     let message = &stamped.message;
-    let metadata = message.metadata.as_ref().map_or(Value::Null, |json| serde_json::from_str(json.as_str()).unwrap());
+    let metadata =
+        message.metadata.as_ref().map_or(Value::Null, |json| serde_json::from_str(json.as_str()).unwrap());
     Ok(Row {
         id: stamped.id,
         session_id: message.session_id,

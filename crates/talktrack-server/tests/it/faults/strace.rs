@@ -5,6 +5,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use tokio::process::Command;
 
@@ -28,7 +29,8 @@ impl Strace {
             None => "strace is not installed (`make test` installs it on Debian and Ubuntu)".to_owned(),
             Some(program) => {
                 let mut trial = Command::new(&program);
-                let tried = trial.args(["-f", "-D", "--seccomp-bpf", "-o", "/dev/null", "true"]).output().await;
+                let tried =
+                    trial.args(["-f", "-D", "--seccomp-bpf", "-o", "/dev/null", "true"]).output().await;
                 match tried.map(|output| (output.status.success(), output.stderr)) {
                     Ok((true, _)) => return Some(Self(program)),
                     Ok((false, stderr)) => String::from_utf8_lossy(&stderr).trim().to_owned(),
@@ -40,32 +42,27 @@ impl Strace {
         None
     }
 
-    /// The same command, with everything that the model must know written into this file, and with these calls failing.
+    /// The same command, with everything that the model must know written into this file, and with these calls failing,
+    /// each as `call:error=EIO:when=first..last` or `when=first+step`. The numbers count the calls of each thread, from 1.
     pub(crate) fn traced(&self, command: &Command, into: &Path, faults: &[&str]) -> Command {
-        let injected: Vec<_> = faults.iter().map(|fault| format!("inject={fault}")).collect();
-        let mut options = vec!["-s", "16777216", "-e", TRACED];
-        injected.iter().for_each(|fault| options.extend(["-e", fault]));
-        self.wrap(command, into, &options)
+        self.wrap(command, into, &["-s", "16777216", "-e", TRACED], faults)
     }
 
-    /// The same command, with these calls on this file failing, each as `call:error=EIO:when=first..last`. The numbers count
-    /// from 1 the calls of each thread.
-    pub(crate) fn failing(&self, command: &Command, into: &Path, file: &Path, faults: &[String]) -> Command {
+    /// The same command, with these calls on this file failing. The numbers count the calls on the file in each thread, from 1.
+    pub(crate) fn failing(&self, command: &Command, into: &Path, file: &Path, faults: &[&str]) -> Command {
         let calls: Vec<_> = faults.iter().filter_map(|fault| fault.split(':').next()).collect();
-        let trace = format!("trace={}", calls.join(","));
-        let injected: Vec<_> = faults.iter().map(|fault| format!("inject={fault}")).collect();
-        let mut options = vec!["-P", file.to_str().unwrap(), "-s", "0", "-e", &trace];
-        injected.iter().for_each(|fault| options.extend(["-e", fault]));
-        self.wrap(command, into, &options)
+        let options = ["-P", file.to_str().unwrap(), "-s", "0", "-e", &format!("trace={}", calls.join(","))];
+        self.wrap(command, into, &options, faults)
     }
 
-    fn wrap(&self, command: &Command, into: &Path, options: &[&str]) -> Command {
+    fn wrap(&self, command: &Command, into: &Path, options: &[&str], faults: &[&str]) -> Command {
         let inner = command.as_std();
         let mut outer = Command::new(&self.0);
         outer.args(["-D", "-f", "-q", "-y", "--seccomp-bpf", "-e", "signal=kill"]).args(options);
+        outer.args(faults.iter().flat_map(|fault| ["-e".to_owned(), format!("inject={fault}")]));
         outer.arg("-o").arg(into).arg("--").arg(inner.get_program()).args(inner.get_args());
         outer.env_clear().current_dir(inner.get_current_dir().unwrap());
-        outer.stdin(std::process::Stdio::null()).kill_on_drop(true);
+        outer.stdin(Stdio::null()).kill_on_drop(true);
         outer
     }
 }

@@ -71,7 +71,9 @@ pub(crate) fn stored(events: &[Event]) -> BTreeMap<Saying, usize> {
                 if heard.ends_with(READY) {
                     let holds = FAILED.iter().all(|failed| find(heard, failed).is_none());
                     let sent = if holds { sayings(sent) } else { Vec::new() };
-                    sent.into_iter().chain(sayings(heard)).for_each(|saying| _ = stored.entry(saying).or_insert(at));
+                    sent.into_iter()
+                        .chain(sayings(heard))
+                        .for_each(|saying| _ = stored.entry(saying).or_insert(at));
                     connections.remove(socket);
                 }
             }

@@ -89,14 +89,17 @@ fn calls(text: &str) -> Vec<Call<'_>> {
             calls.push(Call::of(Cow::Borrowed(words), line, line));
         }
     }
-    calls.extend(open.into_values().map(|(line, begun)| Call::of(format!("{begun}) = ?").into(), line, line)));
+    calls
+        .extend(open.into_values().map(|(line, begun)| Call::of(format!("{begun}) = ?").into(), line, line)));
     calls
 }
 
 impl<'a> Call<'a> {
     /// Reads `name(arguments) = result, and what it means`.
     fn of(words: Cow<'a, str>, began: usize, returned: usize) -> Self {
-        let parts = words.rsplit_once(" = ").and_then(|(call, result)| Some((call.find('(')?, call.trim_end(), result)));
+        let parts = words
+            .rsplit_once(" = ")
+            .and_then(|(call, result)| Some((call.find('(')?, call.trim_end(), result)));
         let (opening, call, result) = parts.unwrap_or_else(|| panic!("what is this? {words}"));
         let digits = result.split(|byte: char| byte != '-' && !byte.is_ascii_digit()).next();
         let result = digits.and_then(|digits| digits.parse().ok());
@@ -152,7 +155,12 @@ impl Files<'_> {
             _ => {
                 let names = call.arguments().contains(self.dir.join("talktrack.db").to_str().unwrap());
                 let is_known = call.name() == "mmap" && call.arguments().contains("talktrack.db-shm>");
-                assert!(!names || is_known, "the model of a disk knows no {}: {}", call.name(), call.arguments());
+                assert!(
+                    !names || is_known,
+                    "the model of a disk knows no {}: {}",
+                    call.name(),
+                    call.arguments()
+                );
                 None
             }
         }
@@ -177,7 +185,11 @@ impl Files<'_> {
         bytes.truncate(count(call));
         if let Some(socket) = socket {
             let was_heard = call.name() == "recvfrom";
-            return Some(if was_heard { Event::Heard { socket, bytes } } else { Event::Sent { socket, bytes } });
+            return Some(if was_heard {
+                Event::Heard { socket, bytes }
+            } else {
+                Event::Sent { socket, bytes }
+            });
         }
         let path = path?;
         let position = self.positions.get_mut(&path).expect("a write that says where it goes");
