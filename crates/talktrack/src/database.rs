@@ -1,5 +1,7 @@
 //! The SQLite file: how it is opened, its schema, and how its columns spell UUIDs, times and JSON.
 
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -32,6 +34,8 @@ const BATCH_BYTES: u64 = 2 << 20;
 /// Opens the file for the one connection that writes, makes it where it is missing and brings its schema up to date.
 pub(crate) fn open_to_write(path: &Path) -> Result<Connection, OpenError> {
     let failed = |source| OpenError::Database { path: path.to_owned(), source };
+    let log = path.with_extension("db-wal");
+    rewrite_log(&log).map_err(|source| OpenError::Io { path: log, source })?;
     let mut connection = Connection::open(path).map_err(failed)?;
     configure(&connection).map_err(failed)?;
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
@@ -47,7 +51,10 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     // Whoever else writes is waited for outside: a commit that fails is tried again, and its cause is shown meanwhile.
     connection.busy_timeout(Duration::from_millis(250))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    set_durable(connection, true)?;
+    // A commit returns after its frames are on the disk: this is what "durable" means here. No commit may wait for less, one
+    // that only clears the journal neither: where a sync fails, the frames of its commit are written again, but those of
+    // earlier commits are not, and behind a gap in the log everything is lost with the power.
+    connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     connection.pragma_update(None, "cache_size", -32_768)?;
@@ -57,10 +64,27 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// FULL: a commit returns after its frames, and all before them, are on the disk. This is what "durable" means here. NORMAL:
-/// the next durable commit brings them there.
-pub(crate) fn set_durable(connection: &Connection, durable: bool) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "synchronous", if durable { "FULL" } else { "NORMAL" })
+/// Writes the log that an earlier process left once more, as it stands.
+///
+/// A sync may have failed there, and the process may have ended before it could write the same again. What should have been
+/// synced is then still seen, but is not on the disk, and no later sync brings it there: a power cut would take it away, and
+/// with it everything that comes behind it in the log.
+fn rewrite_log(path: &Path) -> std::io::Result<()> {
+    let mut log = match OpenOptions::new().read(true).write(true).open(path) {
+        Ok(log) => log,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let (mut part, mut at) = (vec![0; 1 << 20], 0);
+    loop {
+        let length = log.read(&mut part)?;
+        if length == 0 {
+            return log.sync_all();
+        }
+        log.seek(SeekFrom::Start(at))?;
+        log.write_all(&part[..length])?;
+        at += length as u64;
+    }
 }
 
 /// Keeps the log so short that this much room is enough to copy all of it into the database file, and a batch on top.

@@ -69,8 +69,6 @@ pub(crate) struct Journal {
     /// What can leave the journal with the next commit.
     settled: Vec<Run>,
     reserve: Reserve,
-    /// Commits wait for the disk.
-    durable: bool,
     shared: Shared,
     backoff: Backoff,
 }
@@ -108,7 +106,7 @@ impl Journal {
         shared.vitals.books(books);
         shared.progress.answer_up_to(last_seq);
         let (outbox, settled) = (None, Vec::new());
-        Ok(Self { connection, books, last_seq, outbox, settled, reserve, durable: true, shared, backoff })
+        Ok(Self { connection, books, last_seq, outbox, settled, reserve, shared, backoff })
     }
 
     /// Brings what is durable to `store` from now on. `wake` calls for a commit when the store has answered.
@@ -215,7 +213,6 @@ impl Journal {
     }
 
     fn write(&mut self, batch: &[Entry], chores: &[TakeOut]) -> rusqlite::Result<Written> {
-        self.set_durable(!batch.is_empty() || !chores.is_empty())?;
         let tx = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let records = batch.iter().map(|entry| &entry.record);
         let mut books = self.books;
@@ -234,16 +231,6 @@ impl Journal {
         tx.commit()?;
         self.last_seq = last_seq;
         Ok(Written { verdicts, taken_out, books })
-    }
-
-    /// Whether the next commit waits for the disk. One that only clears away what the store has need not: where the power
-    /// fails before a later one, the same rows go to the store again, which knows them.
-    fn set_durable(&mut self, durable: bool) -> rusqlite::Result<()> {
-        if self.durable != durable {
-            database::set_durable(&self.connection, durable)?;
-            self.durable = durable;
-        }
-        Ok(())
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a batch has at most some thousand records")]
