@@ -120,8 +120,10 @@ impl Tables {
             return Verdict::Refused(NotDurable::OtherUser);
         }
         // A start that comes late reopens nothing: another node has gone on with the session, and perhaps ended it. One that
-        // comes again reopens what the end before it, which came again too, has closed.
-        let latest = session.last_event_at.into_iter().chain(session.ended_at).min();
+        // comes again reopens what the end before it, which came again too, has closed. (When a session was abandoned its row
+        // does not tell.)
+        let ended_at = session.ended_at.filter(|_| session.status == Status::Ended);
+        let latest = session.last_event_at.into_iter().chain(ended_at).min();
         if latest.is_none_or(|latest| latest.as_micros() <= seq) {
             (session.status, session.ended_at, session.end_reason, session.duration_seconds) =
                 (Status::Active, None, None, None);

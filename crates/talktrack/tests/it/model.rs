@@ -59,7 +59,7 @@ fn whatever_happens_the_file_holds_what_the_model_says() {
         "recovered",
     ];
     let lives = operation::with_a_file();
-    every_life("file", draws(60, 3_000), &lives, World::with_a_file, &happens);
+    every_life("file", draws(40, 1_000), &lives, World::with_a_file, &happens);
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn whatever_happens_the_remote_store_gets_what_the_model_says() {
         "recovered",
     ];
     let lives = operation::with_a_remote_store();
-    every_life("remote store", draws(60, 1_500), &lives, World::with_a_remote_store, &happens);
+    every_life("remote store", draws(40, 600), &lives, World::with_a_remote_store, &happens);
 }
 
 async fn live_through(world: World, operations: &[Operation]) {

@@ -6,7 +6,7 @@
 use std::fmt::Debug;
 
 use proptest::strategy::Strategy;
-use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
 
 /// Attempts at making a draw that failed smaller.
 const SHRINKING: u32 = 1_000;
@@ -29,13 +29,17 @@ pub(crate) fn hold<S: Strategy<Value: Debug>>(
 ) {
     let seed = seed();
     eprintln!("{name}: TALKTRACK_SEED={seed} draws the same again");
-    let config =
-        Config { cases: draws, failure_persistence: None, max_shrink_iters: SHRINKING, ..Config::default() };
-    let mut runner = TestRunner::new_with_rng(config, random(seed));
-    match runner.run(strategy, |drawn| property(drawn).map_err(TestCaseError::fail)) {
+    let config = Config {
+        cases: draws,
+        rng_seed: RngSeed::Fixed(seed),
+        failure_persistence: None,
+        max_shrink_iters: SHRINKING,
+        ..Config::default()
+    };
+    match TestRunner::new(config).run(strategy, |drawn| property(drawn).map_err(TestCaseError::fail)) {
         Ok(()) => {}
         Err(TestError::Fail(why, smallest)) => {
-            panic!("{name} (TALKTRACK_SEED={seed}):\n{why}\nthe smallest draw that fails: {smallest:#?}")
+            panic!("{name} (TALKTRACK_SEED={seed}):\n{why}\nthe smallest draw that fails: {smallest:?}")
         }
         Err(TestError::Abort(why)) => panic!("{name}: cannot be drawn: {why}"),
     }
@@ -44,10 +48,4 @@ pub(crate) fn hold<S: Strategy<Value: Debug>>(
 fn seed() -> u64 {
     let Ok(text) = std::env::var("TALKTRACK_SEED") else { return fastrand::u64(..) };
     text.parse().unwrap_or_else(|_| panic!("TALKTRACK_SEED: must be a whole number, not {text:?}"))
-}
-
-fn random(seed: u64) -> TestRng {
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    TestRng::from_seed(RngAlgorithm::ChaCha, &bytes)
 }

@@ -1,6 +1,7 @@
 //! What should be there: the rules of docs/guarantees.md in a few maps, without files, threads or batches.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use talktrack::{Status, Timestamp};
 
@@ -33,13 +34,21 @@ pub(crate) struct Closing {
 }
 
 /// One message.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub(crate) struct Turn {
     /// The caller's number for it, where the id is the caller's.
     pub(crate) number: Option<u8>,
     pub(crate) revision: u32,
     pub(crate) text: String,
     pub(crate) at: Timestamp,
+}
+
+/// In one line: a picture of what differs has many of them.
+impl fmt::Debug for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { number, revision, text, at } = self;
+        write!(f, "{at} {text:?} (number {number:?}, revision {revision})")
+    }
 }
 
 /// A message that the store will never take.
@@ -237,10 +246,9 @@ impl Model {
         }
     }
 
-    /// Whether a message of this session would find it, once all that waits is delivered.
-    pub(crate) fn knows(&self, session: Session) -> bool {
-        let starts = |told: &Told| matches!(told, Told::Start(started, _) if *started == session);
-        self.picture.sessions.contains_key(&session) || self.outbox.iter().flatten().any(starts)
+    /// Started and not ended.
+    pub(crate) fn is_open(&self, session: Session) -> bool {
+        self.open.contains(&session)
     }
 
     /// The remote store is away.

@@ -33,7 +33,9 @@ pub(crate) struct World {
     under_way: Vec<Awaited>,
     /// What is possible where so many of these became durable.
     steps: Vec<Vec<Model>>,
-    /// A message came before its session, and the store's answer may still be on its way.
+    /// A message came before its session or after it, and the store's answer may still be on its way. With all that came
+    /// before it, it may be judged otherwise where a remote store gets it again: by then its session is there, or has been
+    /// heard of after an end that was only inferred.
     stray: bool,
 }
 
@@ -70,7 +72,8 @@ impl World {
     pub(crate) async fn live_through(mut self, operations: &[Operation]) -> Result<Model, String> {
         for operation in operations {
             self.step(operation).await?;
-            if self.stray && self.outage.is_none() {
+            let begins = matches!(operation, Operation::Crash | Operation::Leave | Operation::Restart);
+            if (self.stray || begins) && self.outage.is_none() {
                 self.settle().await?;
             }
         }
@@ -135,12 +138,11 @@ impl World {
     }
 
     fn message(&mut self, session: Session, turn: Turn, message: Message) {
-        let known = self.possible().iter().all(|model| model.knows(session));
-        if !known && self.outage == Some(Outage::LosesAnswers) {
-            // It would be judged again and again, before its session is there and after.
+        let is_stray = !self.possible().iter().all(|model| model.is_open(session));
+        if is_stray && self.outage == Some(Outage::LosesAnswers) {
             return;
         }
-        self.stray |= !known;
+        self.stray |= is_stray;
         let receipt = accept(self.tracker(), message);
         self.tell(&Told::Message(session, turn), Awaited::Message(receipt));
     }
@@ -166,7 +168,6 @@ impl World {
         self.outage = None;
         self.change(Model::store_up);
         store.mend();
-        // A message that came before its session would be judged twice, before it is there and after.
         if how == Return::Stuttering && !self.stray {
             stutter(&store);
         }

@@ -23,6 +23,7 @@ over_both_stores! {
     nodes_that_look_for_silent_sessions_at_once_end_each_of_them_once,
     a_start_that_comes_late_reopens_nothing_that_another_node_ended,
     what_comes_again_because_its_answer_was_lost_ends_nothing_that_goes_on,
+    what_comes_again_because_its_answer_was_lost_reopens_nothing,
 }
 
 /// Two sessions of the first node, of which the other takes one over: by a start, as a client that connects again does, or
@@ -206,17 +207,32 @@ async fn what_comes_again_because_its_answer_was_lost_ends_nothing_that_goes_on(
     assert_eq!(one.session(SESSION).await, row);
 }
 
+/// The end of a session that a crash left open stands at its last event, which tells nothing of when it was made.
+async fn what_comes_again_because_its_answer_was_lost_reopens_nothing(shared: &Shared) {
+    let [one, _] = shared.nodes();
+    one.start(SESSION).await;
+    one.settled().await;
+    let began = shared.clock.now();
+    let after = |moments| began.plus(MOMENT * moments);
+    let written = [resumed(after(1)), abandoned_at(after(2)), said(after(3))];
+    shared.ways[0].write(&written).await.unwrap();
+    let row = one.session(SESSION).await;
+    assert_eq!((row.status, row.ended_at, row.message_count), (Status::Abandoned, Some(after(1)), 1));
+    shared.ways[0].write(&written).await.unwrap();
+    assert_eq!(one.session(SESSION).await, row);
+}
+
 fn ended(ended_at: Timestamp) -> Record {
-    let (status, reason) = (Status::Ended, "completed".to_owned());
-    let end = SessionEnd {
-        session_id: SESSION,
-        status,
-        reason,
-        ended_at,
-        known: None,
-        seen_until: None,
-        owner: Some(USER),
-    };
+    end(Status::Ended, ended_at, None)
+}
+
+fn abandoned_at(ended_at: Timestamp) -> Record {
+    end(Status::Abandoned, ended_at, Some(ended_at))
+}
+
+fn end(status: Status, ended_at: Timestamp, seen_until: Option<Timestamp>) -> Record {
+    let (session_id, reason, known, owner) = (SESSION, "why".to_owned(), None, Some(USER));
+    let end = SessionEnd { session_id, status, reason, ended_at, known, seen_until, owner };
     Record { seq: ended_at.as_micros(), body: Body::End(end) }
 }
 
