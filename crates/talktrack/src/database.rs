@@ -1,10 +1,13 @@
-//! The SQLite file: how it is opened, its schema, and how its columns spell UUIDs, times and JSON.
+//! The SQLite file: how it is made and opened, its schema, and how its columns spell UUIDs, times and JSON.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::types::{FromSqlError, Type};
-use rusqlite::{Connection, OpenFlags, Row};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, ffi};
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
@@ -19,22 +22,59 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/sqlite/0002_letters_taken_out.sql"),
 ];
 
+/// The ending of a note that a file may be damaged.
+const SUSPICION: &str = "-suspect";
+
 /// Pages (4 KiB) in the write-ahead log before a commit copies them into the database file. The default of 1,000
 /// checkpoints several times a second at 1,000 messages/s, and each one delays the acknowledgements behind it.
 const CHECKPOINT_PAGES: u32 = 4_000;
 
-/// Opens the file for the one connection that writes, makes it where it is missing and brings its schema up to date.
+/// Opens the file for the one connection that writes, and brings its schema up to date.
 pub(crate) fn open_to_write(path: &Path) -> Result<Connection, OpenError> {
     let failed = |source| OpenError::Database { path: path.to_owned(), source };
     let mut connection = Connection::open(path).map_err(failed)?;
     configure(&connection).map_err(failed)?;
-    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let known = newest_version();
     let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
     if found > known {
         return Err(OpenError::NewerSchema { path: path.to_owned(), found, known });
     }
-    migrate(&mut connection, found).map_err(failed)?;
+    migrate(&mut connection, found, known).map_err(failed)?;
     Ok(connection)
+}
+
+/// Makes a new file, which is there as a whole or not at all: one that is empty or half made is not of our making.
+pub(crate) fn create(path: &Path) -> Result<(), OpenError> {
+    let failed = |source| OpenError::Io { path: path.to_owned(), source };
+    let new = beside(path, "-new");
+    let _ = fs::remove_file(&new);
+    draft(&new).map_err(|source| OpenError::Database { path: path.to_owned(), source })?;
+    let synced = File::open(&new).and_then(|file| file.sync_all());
+    synced.and_then(|()| fs::rename(&new, path)).map_err(failed)?;
+    path.parent().map_or(Ok(()), sync_dir).map_err(failed)
+}
+
+/// A new file with the present schema, for whoever makes it whole and then puts it in its place: nothing waits for the disk.
+pub(crate) fn draft(path: &Path) -> rusqlite::Result<Connection> {
+    let mut connection = Connection::open(path)?;
+    connection.pragma_update(None, "journal_mode", "MEMORY")?;
+    connection.pragma_update(None, "synchronous", "OFF")?;
+    connection.pragma_update(None, "foreign_keys", false)?;
+    migrate(&mut connection, 0, i64::MAX)?;
+    Ok(connection)
+}
+
+/// The file that SQLite, or talktrack, keeps beside the database under its name and this ending.
+pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(ending);
+    name.into()
+}
+
+/// Waits until the disk knows which files are in the directory.
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
+    let here = dir.as_os_str().is_empty();
+    File::open(if here { Path::new(".") } else { dir })?.sync_all()
 }
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
@@ -57,15 +97,55 @@ pub(crate) fn set_durable(connection: &Connection, durable: bool) -> rusqlite::R
     connection.pragma_update(None, "synchronous", if durable { "FULL" } else { "NORMAL" })
 }
 
-fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Result<()> {
+fn migrate(connection: &mut Connection, from: i64, to: i64) -> rusqlite::Result<()> {
     let tx = connection.transaction()?;
     for (version, sql) in (1i64..).zip(MIGRATIONS) {
-        if version > from {
+        if version > from && version <= to {
             tx.execute_batch(sql)?;
             tx.pragma_update(None, "user_version", version)?;
         }
     }
     tx.commit()
+}
+
+/// Each table and index of a file, in the words in which it was made.
+pub(crate) fn schema_of(connection: &Connection) -> rusqlite::Result<Vec<(String, String, Option<String>)>> {
+    let mut objects = connection.prepare("SELECT name, tbl_name, sql FROM sqlite_schema")?;
+    objects.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
+}
+
+/// The same of a file of this version, if it were made now.
+pub(crate) fn schema_of_version(version: i64) -> rusqlite::Result<Vec<(String, String, Option<String>)>> {
+    let mut connection = Connection::open_in_memory()?;
+    migrate(&mut connection, 0, version)?;
+    schema_of(&connection)
+}
+
+/// The newest version of the schema.
+pub(crate) fn newest_version() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
+/// Whether an error says that the file is not what was written; every other has its cause outside it.
+pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error();
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+        || code.is_some_and(|code| code.extended_code == ffi::SQLITE_IOERR_SHORT_READ)
+}
+
+/// Leaves a note beside the file that somebody has met damage in it: the next start looks at every page. Where it cannot be
+/// left, a small file is looked at all the same.
+pub(crate) fn suspect(path: &Path, damage: &str) {
+    let _ = fs::write(beside(path, SUSPICION), damage);
+}
+
+pub(crate) fn is_suspect(path: &Path) -> bool {
+    beside(path, SUSPICION).exists()
+}
+
+/// The file was looked at, and is sound now.
+pub(crate) fn clear_suspicion(path: &Path) {
+    let _ = fs::remove_file(beside(path, SUSPICION));
 }
 
 /// Opens the file to look at it, while another process may be writing.

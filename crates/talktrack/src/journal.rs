@@ -25,6 +25,7 @@ use crate::options::Options;
 use crate::receipt::{Progress, Reply, Started};
 use crate::record::{Body, Ended, Record, Verdict};
 use crate::retry::Backoff;
+use crate::salvage;
 use crate::store::{Store, sqlite};
 
 pub(crate) use aside::TakeOut;
@@ -70,8 +71,19 @@ struct Written {
 impl Journal {
     /// Opens the file and closes what a crash left open, in the store itself or, where that is remote, on the way to it.
     pub(crate) fn open(path: &Path, shared: Shared, remote: bool) -> Result<Self, OpenError> {
+        match Self::try_open(path, shared.clone(), remote) {
+            // Damage that the first look at a large file has not seen: every page is looked at now.
+            Err(OpenError::Database { source, .. }) if database::is_damage(&source) => {
+                database::suspect(path, &source.to_string());
+                Self::try_open(path, shared, remote)
+            }
+            opened => opened,
+        }
+    }
+
+    fn try_open(path: &Path, shared: Shared, remote: bool) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Database { path: path.to_owned(), source };
-        let mut connection = database::open_to_write(path)?;
+        let mut connection = salvage::open(path)?;
         let (mut books, mut last_seq) = aside::read_books(&connection).map_err(failed)?;
         let abandoned = if remote {
             outbox::abandon_open_sessions(&mut connection, &mut last_seq, &mut books).map_err(failed)?
@@ -214,6 +226,8 @@ impl Journal {
         self.shared.vitals.set_full(full);
         let cause = if full {
             "the journal's disk is full".to_owned()
+        } else if let Some(damaged) = damaged(&self.connection, error) {
+            damaged
         } else {
             format!("the journal cannot write: {error}")
         };
@@ -256,6 +270,14 @@ impl Journal {
             lines::stored(&entry.record, verdict);
         }
     }
+}
+
+/// What an error means that says the file is damaged. Only a start can mend it, and this one makes sure that the next will.
+fn damaged(connection: &Connection, error: &rusqlite::Error) -> Option<String> {
+    database::is_damage(error).then(|| {
+        connection.path().iter().for_each(|path| database::suspect(Path::new(path), &error.to_string()));
+        format!("the database file is damaged ({error}); restart talktrack, which saves what can be read")
+    })
 }
 
 /// Enters a message in the books; lays a dead one aside in the same transaction.

@@ -21,6 +21,9 @@ const SESSION_COLUMNS: &str = "session_id, user_id, external_id, status, end_rea
 const MESSAGE_COLUMNS: &str = "id, session_id, user_id, role, content, audio_url, metadata, created_at, seq, external_id, kind, \
      revision, interrupted, content_generated, parts, metrics";
 
+/// What helps against damage.
+const REMEDY: &str = "stop the server and start it again: it saves what can be read";
+
 /// The columns of [`Books`], for [`books_row`].
 pub(crate) const BOOKS_COLUMNS: &str =
     "durable, stored, dead_lettered, letters_taken_out, inserted, journal_bytes";
@@ -73,9 +76,27 @@ impl SqliteReader {
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, ReadError> {
         let connection = Arc::clone(&self.0);
-        let answer = tokio::task::spawn_blocking(move || query(&connection.lock())).await;
-        Ok(answer.map_err(|stopped| ReadError(stopped.to_string()))??)
+        let answer = tokio::task::spawn_blocking(move || asked(&connection.lock(), query)).await;
+        answer.map_err(|stopped| ReadError(stopped.to_string()))?
     }
+}
+
+/// Damage that a query meets is noted, for the next start of whoever writes the file.
+fn asked<T>(
+    connection: &Connection,
+    query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> Result<T, ReadError> {
+    query(connection).map_err(|error| {
+        if !database::is_damage(&error) {
+            return error.into();
+        }
+        note_damage(connection, &error.to_string());
+        ReadError(format!("the database file is damaged ({error}); {REMEDY}"))
+    })
+}
+
+fn note_damage(connection: &Connection, damage: &str) {
+    connection.path().iter().for_each(|path| database::suspect(Path::new(path), damage));
 }
 
 #[async_trait]
@@ -262,9 +283,10 @@ fn audit(connection: &Connection) -> rusqlite::Result<Audit> {
     let (wanted, found) = (books.inserted, audit.messages);
     expect(wanted == found, format!("{wanted} messages were written, {found} are there"));
     audit.problems.extend(odd_sessions(connection)?);
-    let integrity: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    let integrity: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if integrity != "ok" {
-        audit.problems.push(format!("SQLite finds the file damaged: {integrity}"));
+        note_damage(connection, &integrity);
+        audit.problems.push(format!("SQLite finds the file damaged: {integrity}; {REMEDY}"));
     }
     Ok(audit)
 }
