@@ -3,10 +3,11 @@
 
 LOG ?= /tmp/server_logs.txt
 ARGS ?=
+MINUTES ?= 60
 BIN := target/release/talktrack
 AS_ROOT = $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: run-server client build test check fmt bench help need-cc need-postgres install-postgres
+.PHONY: run-server client build test test-faults soak check fmt bench help need-cc need-postgres install-postgres
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -39,6 +40,12 @@ client: build ## talk to the server from the terminal; ARGS="--file conv.jsonl -
 
 test: need-cc need-postgres ## what the tests need, and all tests
 	cargo test --locked --workspace --all-features
+
+test-faults: need-cc need-postgres ## every fault on purpose, all of it (up to 40 minutes); make test runs a short cut
+	TALKTRACK_FAULTS=full cargo test --locked -p talktrack-server --test it -- faults:: --nocapture --test-threads 2
+
+soak: need-cc need-postgres ## mixed load and random faults for MINUTES=60, over SQLite and PostgreSQL
+	TALKTRACK_SOAK_MINUTES=$(MINUTES) cargo test --release --locked -p talktrack-server --test it -- faults::soak --nocapture
 
 check: ## formatting, lints, licences
 	cargo fmt --all --check

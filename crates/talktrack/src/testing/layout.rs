@@ -14,7 +14,9 @@ pub fn check(root_file: &Path) -> Vec<String> {
     let source_dir = root_file.parent().unwrap_or(Path::new("."));
     let mut breaches = check_files(source_dir);
     let order = modules_in_order(&code_of(&read(root_file)));
-    for file in rust_files(source_dir).iter().filter(|file| *file != root_file) {
+    // A `main.rs` beside it is a crate of its own.
+    let program = source_dir.join("main.rs");
+    for file in rust_files(source_dir).iter().filter(|file| *file != root_file && **file != program) {
         breaches.extend(check_imports(source_dir, file, &order));
     }
     breaches

@@ -104,6 +104,14 @@ fn a_file_that_belongs_to_no_listed_module_is_named() {
 }
 
 #[test]
+fn a_program_beside_a_library_is_a_crate_of_its_own() {
+    assert_eq!(breaches_of("main.rs", "fn main() { the_library::main() }"), [""; 0]);
+    assert_eq!(breaches_of("first/main.rs", "use crate::second;"), [""; 0]);
+    let breach = ["second/main.rs: `second` uses `first`, which is listed before it"];
+    assert_eq!(breaches_of("second/main.rs", "use crate::first;"), breach);
+}
+
+#[test]
 fn a_long_file_and_one_that_does_not_say_what_it_is_are_named() {
     assert_eq!(breaches_of("first.rs", &"\n".repeat(399)), [""; 0]);
     assert_eq!(breaches_of("first.rs", &"\n".repeat(400)), ["first.rs: has 401 lines; 400 are the most"]);

@@ -1,0 +1,31 @@
+//! The talktrack server and command line. The modules are listed in the order in which a message meets them; each imports
+//! only modules listed after it.
+//!
+//! All of the program `talktrack` is in here, so that its tests and fuzz targets reach it. It is no library for others: that
+//! is the crate `talktrack`.
+
+mod cli;
+mod command;
+mod serve;
+mod router;
+mod socket;
+mod jsonl;
+mod wire;
+mod api;
+mod letters;
+mod output;
+mod table;
+
+// The words that all of them are written in.
+mod state;
+mod store;
+mod telemetry;
+mod config;
+mod error;
+
+use std::process::ExitCode;
+
+/// The program: does what the arguments say.
+pub fn main() -> ExitCode {
+    cli::main()
+}
