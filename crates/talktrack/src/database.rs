@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::types::{FromSqlError, Type};
+use rusqlite::types::{FromSqlError, Type, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, ffi};
 use uuid::Uuid;
 
@@ -109,13 +109,14 @@ fn migrate(connection: &mut Connection, from: i64, to: i64) -> rusqlite::Result<
 }
 
 /// Each table and index of a file, in the words in which it was made.
-pub(crate) fn schema_of(connection: &Connection) -> rusqlite::Result<Vec<(String, String, Option<String>)>> {
+pub(crate) fn schema_of(connection: &Connection) -> rusqlite::Result<Vec<[Option<String>; 3]>> {
     let mut objects = connection.prepare("SELECT name, tbl_name, sql FROM sqlite_schema")?;
-    objects.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
+    let words = |row: &Row<'_>| Ok([text_or_null(row, 0)?, text_or_null(row, 1)?, text_or_null(row, 2)?]);
+    objects.query_map([], words)?.collect()
 }
 
 /// The same of a file of this version, if it were made now.
-pub(crate) fn schema_of_version(version: i64) -> rusqlite::Result<Vec<(String, String, Option<String>)>> {
+pub(crate) fn schema_of_version(version: i64) -> rusqlite::Result<Vec<[Option<String>; 3]>> {
     let mut connection = Connection::open_in_memory()?;
     migrate(&mut connection, 0, version)?;
     schema_of(&connection)
@@ -186,14 +187,28 @@ pub(crate) fn column<T>(
     parse(text).ok_or_else(|| unreadable(index, text))
 }
 
-/// The same for a column that may be null.
+/// The same for a column that may be null. What has rotted beyond reading is left out: the rest of the row is worth more.
 pub(crate) fn column_or_null<T>(
     row: &Row<'_>,
     index: usize,
     parse: impl Fn(&str) -> Option<T>,
 ) -> rusqlite::Result<Option<T>> {
-    let text = row.get_ref(index)?.as_str_or_null()?;
-    text.map(|text| parse(text).ok_or_else(|| unreadable(index, text))).transpose()
+    Ok(text_or_null(row, index)?.as_deref().and_then(parse))
+}
+
+/// Text that people wrote. A byte that has rotted costs a letter (U+FFFD), not the row.
+pub(crate) fn text_or_null(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<String>> {
+    Ok(match row.get_ref(index)? {
+        ValueRef::Null => None,
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        ValueRef::Integer(number) => Some(number.to_string()),
+        ValueRef::Real(number) => Some(number.to_string()),
+    })
+}
+
+/// The same for a column that is never null.
+pub(crate) fn text(row: &Row<'_>, index: usize) -> rusqlite::Result<String> {
+    text_or_null(row, index).map(Option::unwrap_or_default)
 }
 
 pub(crate) fn parse_uuid(text: &str) -> Option<Uuid> {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::books::Books;
 use crate::clock::{Clock, Seq, SystemClock, Timestamp};
-use crate::database::{UuidText, column, parse_uuid};
+use crate::database::{UuidText, column_or_null, parse_uuid};
 use crate::error::NotDurable;
 use crate::health::{BACKLOG, Vitals};
 use crate::journal::settled::{Outstanding, Run};
@@ -240,7 +240,9 @@ pub(super) fn abandon_open_sessions(
 
 fn open_sessions(tx: &Transaction<'_>) -> rusqlite::Result<Vec<Uuid>> {
     let mut open = tx.prepare("SELECT session_id FROM open_sessions")?;
-    open.query_map([], |row| column(row, 0, parse_uuid))?.collect()
+    let open = open.query_map([], |row| column_or_null(row, 0, parse_uuid))?;
+    // An id that has rotted beyond reading names no session that could be ended.
+    open.filter_map(Result::transpose).collect()
 }
 
 /// The same id and revision waits in the journal already.

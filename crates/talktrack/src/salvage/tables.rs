@@ -53,7 +53,7 @@ impl Table {
                     && times(values, &[7])
                     && matches!(values[8], Value::Null | Value::Integer(_))
                     && values[10].text().is_some_and(|word| word.parse::<Kind>().is_ok())
-                    && matches!(values[11..13], [Value::Integer(0..), Value::Integer(0 | 1)])
+                    && matches!(values[11..13], [Value::Integer(0..=0xffff_ffff), Value::Integer(0 | 1)])
             }
             Self::Journal => true,
             Self::DeadLetters => times(values, &[6]),

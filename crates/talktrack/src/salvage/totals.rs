@@ -1,11 +1,12 @@
 //! The books of a file that was saved: they say what is there, and beside them how much more there should be.
 
-use rusqlite::{Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use crate::books::Books;
 use crate::clock::Seq;
 use crate::salvage::cells::Value;
 use crate::salvage::report::{Lost, Saved};
+use crate::store::sqlite;
 
 /// The books as they were found.
 struct Known {
@@ -52,11 +53,24 @@ fn known(values: &[Value]) -> Option<Known> {
         journal_bytes: total(5)?,
         letters_taken_out: total(7)?,
     };
-    let sound = books.durable >= books.stored.saturating_add(books.dead_lettered)
-        && books.stored >= books.inserted
-        && books.dead_lettered >= books.letters_taken_out;
     let last_seq = i64::try_from(total(6)?).ok()?;
-    sound.then_some(Known { books, last_seq })
+    are_possible(&books).then_some(Known { books, last_seq })
+}
+
+fn are_possible(books: &Books) -> bool {
+    books.durable >= books.stored.saturating_add(books.dead_lettered)
+        && books.dead_lettered >= books.letters_taken_out
+}
+
+/// Whether the books of a file are there, and can be true.
+pub(super) fn are_sound(connection: &Connection) -> rusqlite::Result<bool> {
+    // A file of an older version has fewer columns.
+    let sql = "SELECT durable, stored, dead_lettered, 0, inserted, journal_bytes, last_seq FROM books WHERE one = 1";
+    let books = connection.query_row(sql, [], |row| {
+        let readable = row.get::<_, i64>(6).is_ok_and(|last_seq| last_seq >= 0);
+        Ok(readable && sqlite::books_row(row).is_ok_and(|books| are_possible(&books)))
+    });
+    Ok(books.optional()?.unwrap_or(false))
 }
 
 fn count(tx: &Transaction<'_>) -> rusqlite::Result<Rows> {
