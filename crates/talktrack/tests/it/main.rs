@@ -14,6 +14,7 @@ mod poison;
 mod dead_letters;
 mod corruption;
 mod model;
+mod damage;
 mod sessions;
 mod text;
 mod json;
