@@ -69,8 +69,6 @@ pub(crate) struct Journal {
     /// What can leave the journal with the next commit.
     settled: Vec<Run>,
     reserve: Reserve,
-    /// Commits wait for the disk.
-    durable: bool,
     shared: Shared,
     backoff: Backoff,
 }
@@ -95,6 +93,17 @@ struct Written {
 impl Journal {
     /// Opens the file and closes what a crash left open, in the store itself or, where that is remote, on the way to it.
     pub(crate) fn open(path: &Path, shared: Shared, remote: bool) -> Result<Self, OpenError> {
+        match Self::try_open(path, shared.clone(), remote) {
+            // Damage that the first look at a large file has not seen: every page is looked at now.
+            Err(OpenError::Database { source, .. }) if database::is_damage(&source) => {
+                database::suspect(path, &source.to_string());
+                Self::try_open(path, shared, remote)
+            }
+            opened => opened,
+        }
+    }
+
+    fn try_open(path: &Path, shared: Shared, remote: bool) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Database { path: path.to_owned(), source };
         let mut reserve = Reserve::beside(path);
         let (connection, books, last_seq) = opening::take_up(path, remote, &mut reserve)?;
@@ -108,7 +117,7 @@ impl Journal {
         shared.vitals.books(books);
         shared.progress.answer_up_to(last_seq);
         let (outbox, settled) = (None, Vec::new());
-        Ok(Self { connection, books, last_seq, outbox, settled, reserve, durable: true, shared, backoff })
+        Ok(Self { connection, books, last_seq, outbox, settled, reserve, shared, backoff })
     }
 
     /// Brings what is durable to `store` from now on. `wake` calls for a commit when the store has answered.
@@ -215,7 +224,6 @@ impl Journal {
     }
 
     fn write(&mut self, batch: &[Entry], chores: &[TakeOut]) -> rusqlite::Result<Written> {
-        self.set_durable(!batch.is_empty() || !chores.is_empty())?;
         let tx = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let records = batch.iter().map(|entry| &entry.record);
         let mut books = self.books;
@@ -234,16 +242,6 @@ impl Journal {
         tx.commit()?;
         self.last_seq = last_seq;
         Ok(Written { verdicts, taken_out, books })
-    }
-
-    /// Whether the next commit waits for the disk. One that only clears away what the store has need not: where the power
-    /// fails before a later one, the same rows go to the store again, which knows them.
-    fn set_durable(&mut self, durable: bool) -> rusqlite::Result<()> {
-        if self.durable != durable {
-            database::set_durable(&self.connection, durable)?;
-            self.durable = durable;
-        }
-        Ok(())
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a batch has at most some thousand records")]
@@ -276,6 +274,8 @@ impl Journal {
             // Until a commit holds again, whoever comes hears at once that there is no room, and keeps what they have.
             self.shared.vitals.set_full(true);
             "the journal's disk is full".to_owned()
+        } else if let Some(damaged) = damaged(&self.connection, error) {
+            damaged
         } else {
             format!("the journal cannot write: {error}")
         };
@@ -318,6 +318,14 @@ impl Journal {
             lines::stored(&entry.record, verdict);
         }
     }
+}
+
+/// What an error means that says the file is damaged. Only a start can mend it, and this one makes sure that the next will.
+fn damaged(connection: &Connection, error: &rusqlite::Error) -> Option<String> {
+    database::is_damage(error).then(|| {
+        connection.path().iter().for_each(|path| database::suspect(Path::new(path), &error.to_string()));
+        format!("the database file is damaged ({error}); restart talktrack, which saves what can be read")
+    })
 }
 
 /// Enters a message in the books; lays a dead one aside in the same transaction.

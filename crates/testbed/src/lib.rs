@@ -13,6 +13,7 @@ mod database;
 mod proxy;
 mod disk;
 // What these are made of.
+mod harm;
 mod psql;
 mod certificates;
 mod scratch;
@@ -21,6 +22,7 @@ mod ports;
 
 pub use database::Database;
 pub use disk::SmallDisk;
+pub use harm::{Frozen, Occupied};
 pub use pgbouncer::PgBouncer;
 pub use postgres::{KEYED_PASSWORD, Postgres};
 pub use proxy::Proxy;

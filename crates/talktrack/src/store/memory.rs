@@ -35,9 +35,11 @@ struct Tables {
     transcripts: HashMap<Uuid, BTreeMap<MessageCursor, MessageRow>>,
     /// Asked before each write; an answer is the write's error.
     fault: Option<Fault>,
+    /// Asked after each write; an answer takes the place of the true one.
+    lost: Option<Fault>,
 }
 
-/// Decides whether a write fails.
+/// Decides whether a write, or its answer, fails.
 type Fault = Box<dyn FnMut(&[Record]) -> Option<StoreError> + Send>;
 
 impl MemoryStore {
@@ -51,9 +53,16 @@ impl MemoryStore {
         self.tables.lock().fault = Some(Box::new(fault));
     }
 
+    /// From now on each write that is done is shown to `lost`; where it answers with an error, the true answer is lost on the
+    /// way, and whoever wrote is told the error instead.
+    pub fn lose_answers_when(&self, lost: impl FnMut(&[Record]) -> Option<StoreError> + Send + 'static) {
+        self.tables.lock().lost = Some(Box::new(lost));
+    }
+
     /// Writes succeed again.
     pub fn mend(&self) {
-        self.tables.lock().fault = None;
+        let mut tables = self.tables.lock();
+        (tables.fault, tables.lost) = (None, None);
     }
 }
 
@@ -64,7 +73,8 @@ impl Store for MemoryStore {
         if let Some(error) = tables.fault.as_mut().and_then(|fault| fault(records)) {
             return Err(error);
         }
-        Ok(records.iter().map(|record| tables.write(record)).collect())
+        let verdicts = records.iter().map(|record| tables.write(record)).collect();
+        tables.lost.as_mut().and_then(|lost| lost(records)).map_or(Ok(verdicts), Err)
     }
 
     async fn check(&self) -> Result<(), StoreError> {
@@ -114,8 +124,12 @@ impl Tables {
         if session.user_id != start.user_id {
             return Verdict::Refused(NotDurable::OtherUser);
         }
-        // A start that comes late reopens nothing: another node has gone on with the session, and perhaps ended it.
-        if session.last_event_at.is_none_or(|last| last.as_micros() <= seq) {
+        // A start that comes late reopens nothing: another node has gone on with the session, and perhaps ended it. One that
+        // comes again reopens what the end before it, which came again too, has closed. (When a session was abandoned its row
+        // does not tell.)
+        let ended_at = session.ended_at.filter(|_| session.status == Status::Ended);
+        let latest = session.last_event_at.into_iter().chain(ended_at).min();
+        if latest.is_none_or(|latest| latest.as_micros() <= seq) {
             (session.status, session.ended_at, session.end_reason, session.duration_seconds) =
                 (Status::Active, None, None, None);
         }

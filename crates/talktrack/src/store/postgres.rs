@@ -9,6 +9,7 @@ mod plan;
 mod messages;
 mod sessions;
 mod taken;
+mod obstacle;
 mod read;
 mod transaction;
 mod statement;

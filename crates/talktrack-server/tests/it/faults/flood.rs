@@ -156,7 +156,7 @@ async fn pour_out(stand: &Stand) {
     let more = usize::try_from(server.resident_kib().saturating_sub(before)).unwrap() << 10;
     eprintln!(
         "{} KiB offered, {} KiB more held, of {} KiB",
-        offered * MESSAGE_BYTES >> 10,
+        (offered * MESSAGE_BYTES) >> 10,
         more >> 10,
         bound >> 10
     );

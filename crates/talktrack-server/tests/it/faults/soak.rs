@@ -206,7 +206,7 @@ impl Soak {
 
 /// Something is wrong with the store or the way to it, and then no longer.
 async fn far_away_for(remote: &Remote, fault: Fault, lasts: Duration, random: &mut fastrand::Rng) {
-    let Remote { database, proxy } = remote;
+    let Remote { database, proxy, .. } = remote;
     match fault {
         Fault::NetworkCut => proxy.cut(),
         Fault::NetworkCutMidway => proxy.cut_after(random.usize(1_000..100_000)),

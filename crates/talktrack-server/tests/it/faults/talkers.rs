@@ -265,6 +265,5 @@ impl Talker {
 
 /// What this mark stands for.
 fn saying(session: Uuid, reference: &Value) -> Saying {
-    let (number, revision) = reference.as_str().unwrap().split_once('.').unwrap();
-    Saying { session, number: number.parse().unwrap(), revision: revision.parse().unwrap() }
+    Saying::marked(session, reference.as_str().unwrap()).unwrap()
 }
