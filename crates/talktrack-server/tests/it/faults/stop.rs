@@ -95,8 +95,11 @@ async fn end(stand: &Stand, server: &mut Server, way: Way, signal: Signal) {
     assert_eq!(code, expected, "{way:?}");
     TcpStream::connect(server.address).await.unwrap_err();
     if way == Way::InOrder && stand.remote().is_none() {
-        let open = "SELECT count(*) AS n FROM conversation_sessions WHERE status = 'active'";
-        assert_eq!(rows::number(stand, open), 0, "a stop in order ends every session");
+        let those = |which| {
+            rows::number(stand, &format!("SELECT count(*) AS n FROM conversation_sessions WHERE {which}"))
+        };
+        assert_eq!(those("status = 'active'"), 0, "a stop in order ends every session");
+        assert!(those("status = 'ended' AND end_reason = 'shutdown'") > 0);
     }
 }
 
