@@ -90,7 +90,7 @@ async fn a_connection_that_lives_keeps_its_silent_session_from_being_abandoned()
 #[tokio::test]
 async fn a_calendar_that_leaps_ahead_or_steps_back_changes_no_sessions_time() {
     let dir = dir();
-    let mut trial = trial(&dir);
+    let trial = trial(&dir);
     let (noon, gone) = (trial.now(), Uuid::from_u128(77));
     trial.start(NewSession::new(gone, USER)).await;
     trial.start(new_session()).await;

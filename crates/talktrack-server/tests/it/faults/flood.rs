@@ -13,7 +13,7 @@ use super::judge::judge;
 use super::rows;
 use super::stand::Stand;
 use super::talkers::Manner;
-use crate::harness::{Client, Server, acks_in, until, user, within};
+use crate::harness::{Client, Server, acks_in, until, until_within, user, within};
 
 const MIB: usize = 1 << 20;
 
@@ -94,10 +94,10 @@ async fn a_flood_before_postgresql_that_is_away_is_refused_told_and_counted() {
 
 const SPEAKERS: usize = 8;
 /// Of each speaker.
-const MESSAGES: usize = 400;
+const MESSAGES: usize = 150;
 const MESSAGE_BYTES: usize = 32 << 10;
-const QUEUE_BYTES: usize = 4 * MIB;
-const JOURNAL_BYTES: usize = MIB;
+const QUEUE_BYTES: usize = 2 * MIB;
+const JOURNAL_BYTES: usize = MIB / 4;
 /// What the journal's thread has in hand.
 const BATCH_BYTES: usize = MIB + MESSAGE_BYTES;
 
@@ -147,12 +147,10 @@ async fn pour_out(stand: &Stand) {
     let taken = (QUEUE_BYTES + BATCH_BYTES + durable).div_ceil(MESSAGE_BYTES);
     let offered = SPEAKERS * MESSAGES;
     assert!(offered * MESSAGE_BYTES > 10 * QUEUE_BYTES);
-    until("what has no room is refused", || {
-        (refused.load(Ordering::Relaxed) + taken >= offered).then_some(())
-    })
-    .await;
+    let is_refused = async || (refused.load(Ordering::Relaxed) + taken >= offered).then_some(());
+    until_within(super::PATIENCE, "what has no room is refused", is_refused).await;
     // Twice what may wait, for the allocator; and each connection's buffers.
-    let bound = 2 * (QUEUE_BYTES + BATCH_BYTES) + 3 * durable + SPEAKERS * MIB;
+    let bound = 2 * (QUEUE_BYTES + BATCH_BYTES) + 3 * durable + SPEAKERS * MIB / 2;
     let more = usize::try_from(server.resident_kib().saturating_sub(before)).unwrap() << 10;
     eprintln!(
         "{} KiB offered, {} KiB more held, of {} KiB",

@@ -251,6 +251,8 @@ impl Talker {
         let conversation = &mut self.conversation;
         if let Some(step) = frame["ref"].as_str().and_then(|mark| mark.strip_prefix(UPDATE)) {
             conversation.forget_update(step.parse().unwrap());
+        } else if frame["ref"] == "end" {
+            conversation.end_is_sent = false;
         } else if !frame["ref"].is_null() {
             let refused = saying(conversation.session, &frame["ref"]);
             if *self.silence.borrow() && code == "journal_full" {
