@@ -108,16 +108,20 @@ async fn a_session_that_the_store_does_not_take_holds_up_no_other_lane_however_m
     for session in others.into_iter().chain([stuck]) {
         drop(tracker.start_session(NewSession::new(session, USER)).unwrap());
     }
-    for round in 0..12 {
-        for text in numbers(round * 1_000..(round + 1) * 1_000) {
-            drop(accept(&tracker, Message::new(stuck, Role::User, text)));
-        }
-        for session in others {
-            for text in numbers(round * 10..(round + 1) * 10) {
-                drop(accept(&tracker, Message::new(session, Role::User, text)));
+    for (number, text) in numbers(0..12_000).into_iter().enumerate() {
+        drop(accept(&tracker, Message::new(stuck, Role::User, text)));
+        // Between what waits, so that it leaves the journal from between it.
+        if number % 100 == 0 {
+            for session in others {
+                drop(accept(
+                    &tracker,
+                    Message::new(session, Role::User, format!("message {}", number / 100)),
+                ));
             }
         }
-        within(tracker.flush()).await.unwrap();
+        if number % 2_000 == 0 {
+            within(tracker.flush()).await.unwrap();
+        }
     }
     eventually("the others are stored", || tracker.health().books.stored == 360).await;
     assert_eq!(tracker.health().store.as_deref(), Some("not this session"));
