@@ -9,7 +9,7 @@
 //!   it, so that a later sync returns well without them. Only writing the same place again helps.
 //! - A sector is written whole or not at all, and nothing that was certain is hurt by what is written beside it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -139,6 +139,7 @@ impl Disk {
         if let Some(file) = self.seen.get(path) {
             let File { certain, changes } = &mut self.files[*file];
             changes.iter_mut().for_each(|change| change.settle(held));
+            drop_overwritten(changes);
             drain_certain(changes, |change| change.apply(certain));
         }
     }
@@ -272,6 +273,23 @@ fn rename(names: &mut BTreeMap<PathBuf, usize>, path: &Path, file: Option<usize>
         Some(file) => names.insert(path.to_owned(), file),
         None => names.remove(path),
     };
+}
+
+/// Takes out what may be missing for ever and does not matter any more: the same place was written again, for certain.
+fn drop_overwritten(changes: &mut Vec<Uncertain<Change>>) {
+    let mut overwritten = HashSet::new();
+    let mut stays: Vec<_> = changes.iter().rev().map(|change| stays(change, &mut overwritten)).collect();
+    changes.retain(|_| stays.pop().unwrap_or(true));
+}
+
+fn stays(change: &Uncertain<Change>, overwritten: &mut HashSet<Range<usize>>) -> bool {
+    let Change::Write { at, bytes } = &change.what else { return true };
+    let place = *at..at + bytes.len();
+    if change.state == State::Certain {
+        overwritten.insert(place);
+        return true;
+    }
+    change.state == State::Waiting || !overwritten.contains(&place)
 }
 
 /// Takes out what is certain and comes before everything that is not.

@@ -26,7 +26,7 @@ pub(crate) struct Story {
 }
 
 /// One power cut.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 struct PowerCut {
     /// The place in the trace before which it comes.
     before: usize,
@@ -120,16 +120,20 @@ impl Story {
     }
 
     fn is_all_there(&self, found: &BTreeMap<Uuid, Row>, cut: PowerCut) {
-        for told in self.told.iter().take_while(|told| told.at < cut.before) {
+        let PowerCut { before, loss } = cut;
+        for told in self.told.iter().take_while(|told| told.at < before) {
             let saying = Saying { revision: told.revision, ..self.said[&told.id] };
             match found.get(&told.id) {
                 Some(row) if row.revision >= saying.revision => {
                     let expected = Saying { revision: row.revision, ..saying }.row(self.stand.user);
-                    assert_eq!(*row, expected, "{cut:?}");
+                    assert_eq!(*row, expected, "a power cut before {before}, losing {loss:?}");
                 }
                 _ => {
-                    let is_stored = self.stored.get(&saying).is_some_and(|stored| *stored < cut.before);
-                    assert!(is_stored, "acknowledged, and lost by {cut:?}: {saying:?}");
+                    let is_stored = self.stored.get(&saying).is_some_and(|stored| *stored < before);
+                    assert!(
+                        is_stored,
+                        "acknowledged, and lost: {saying:?}, before {before}, losing {loss:?}"
+                    );
                 }
             }
         }

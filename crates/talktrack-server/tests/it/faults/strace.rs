@@ -38,7 +38,7 @@ impl Strace {
                 }
             }
         };
-        writeln!(std::io::stderr(), "SKIPPED: {case}: {why}").unwrap();
+        std::io::stderr().write_all(format!("SKIPPED: {case}: {why}\n").as_bytes()).unwrap();
         None
     }
 
