@@ -89,7 +89,7 @@ async fn power_fails(case: &str, stand: Stand, strace: &Strace, lives: &[Life<'_
 
 /// A server that is killed, one that stops, and one that is killed again, each on what the one before has left.
 fn three_lives<'a>(faults: &'a [&'a str]) -> [Life<'a>; 3] {
-    let messages = cut::rounds(120, if faults.is_empty() { 1_200 } else { 480 }) as usize;
+    let messages = cut::rounds(120, if faults.is_empty() { 900 } else { 360 }) as usize;
     [End::Kill, End::Stop, End::Kill].map(|end| Life { faults, messages, end })
 }
 
