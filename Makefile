@@ -1,5 +1,5 @@
 # Everything here needs git, the Rust toolchain and a C compiler. `make test` and `make bench` need PostgreSQL and pgbouncer
-# too, and the tests strace, on Linux; they install them where they can; `make check` installs cargo-deny the first time.
+# too, and install them where they can; `make check` installs cargo-deny the first time.
 
 LOG ?= /tmp/server_logs.txt
 ARGS ?=
@@ -7,7 +7,7 @@ MINUTES ?= 60
 BIN := target/release/talktrack
 AS_ROOT = $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: run-server client build test test-faults soak check fmt bench help need-cc need-postgres install-postgres need-strace install-strace
+.PHONY: run-server client build test test-faults soak check fmt bench help need-cc need-postgres install-postgres need-faketime need-strace
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -29,14 +29,18 @@ install-postgres:
 	$(AS_ROOT) apt-get update
 	$(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends postgresql pgbouncer
 
-# The tests that make the disk fail trace the server, which works on Linux only; elsewhere, and without strace, they are skipped.
-need-strace:
-	@[ "$$(uname)" != Linux ] || [ -n "$(call installed,strace)" ] || $(MAKE) --no-print-directory install-strace
+# The library that tells a server a wrong time. Where it cannot be had, the test that needs it says so and is left out.
+need-faketime:
+	@[ -n "$(wildcard /usr/lib/*/faketime/libfaketimeMT.so.1)" ] || ! command -v apt-get >/dev/null || \
+	{ $(AS_ROOT) apt-get update && $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends libfaketime; } || \
+	echo "libfaketime cannot be installed: the clock's jumps are not tested" >&2
 
-install-strace:
-	@if command -v apt-get >/dev/null && { [ "$$(id -u)" = 0 ] || command -v sudo >/dev/null; }; then \
-	$(AS_ROOT) apt-get update && $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends strace; \
-	else echo "tests of a failing disk are skipped without strace: install it with your system's package manager" >&2; fi
+# What makes the server's system calls fail and writes them down, on Linux. Where it cannot be had, the tests that need it say
+# so and are left out.
+need-strace:
+	@[ -n "$(call installed,strace)" ] || [ "$$(uname)" != Linux ] || ! command -v apt-get >/dev/null || \
+	{ $(AS_ROOT) apt-get update && $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends strace; } || \
+	echo "strace cannot be installed: failing disks and power cuts are not tested" >&2
 
 build: need-cc ## the optimised binary, target/release/talktrack
 	cargo build --release --locked -p talktrack-server
@@ -47,10 +51,10 @@ run-server: build ## the server on http://127.0.0.1:8080; its log goes to LOG=/t
 client: build ## talk to the server from the terminal; ARGS="--file conv.jsonl --sockets 64" replays
 	$(BIN) client $(ARGS)
 
-test: need-cc need-postgres need-strace ## what the tests need, and all tests
+test: need-cc need-postgres need-faketime need-strace ## what the tests need, and all tests
 	cargo test --locked --workspace --all-features
 
-test-faults: need-cc need-postgres need-strace ## every fault on purpose, all of it (up to 40 minutes); make test runs a short cut
+test-faults: need-cc need-postgres need-faketime need-strace ## every fault on purpose, all of it (up to 40 minutes); make test runs a short cut
 	TALKTRACK_FAULTS=full cargo test --locked -p talktrack-server --test it -- faults:: --nocapture --test-threads 2
 
 soak: need-cc need-postgres ## mixed load and random faults for MINUTES=60, over SQLite and PostgreSQL

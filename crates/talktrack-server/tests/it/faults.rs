@@ -6,8 +6,15 @@
 use std::time::Duration;
 
 mod kill;
-mod power;
+mod away;
+mod poison;
+mod drift;
+mod full_disk;
 mod syscalls;
+mod answers;
+mod power;
+mod silence;
+mod clock;
 mod soak;
 
 // The disk that loses its power.
@@ -20,6 +27,8 @@ mod syntax;
 mod strace;
 
 // What the cases are made of, in the order in which one uses the next.
+mod ordeal;
+mod namespace;
 mod judge;
 mod rows;
 mod stand;
