@@ -27,6 +27,7 @@ pub(crate) enum Op {
     /// A file or directory is opened, and made where it is missing.
     Create(PathBuf),
     Remove(PathBuf),
+    Rename(PathBuf, PathBuf),
     Write {
         path: PathBuf,
         at: usize,
@@ -116,6 +117,9 @@ impl<'a> Call<'a> {
     }
 }
 
+/// Under these names a power cut matters to a file: what is copied into the database, and what it is made of.
+const FILES: [&str; 4] = ["talktrack.db", "talktrack.db-wal", "talktrack.db-journal", "talktrack.db-new"];
+
 /// The files that matter, in this directory.
 struct Files<'a> {
     dir: &'a Path,
@@ -136,6 +140,10 @@ impl Files<'_> {
             "openat" | "open" | "creat" => self.opened(&mut arguments),
             "mkdir" => Some(Event::Disk(Op::Create(self.modelled(&arguments.text())?))),
             "unlink" => Some(Event::Disk(Op::Remove(self.modelled(&arguments.text())?))),
+            "rename" => {
+                let (from, to) = (arguments.text(), arguments.text());
+                Some(Event::Disk(Op::Rename(self.modelled(&from)?, self.modelled(&to)?)))
+            }
             "pwrite64" => {
                 let path = self.modelled(arguments.file()?)?;
                 let (mut bytes, _, at) = (arguments.bytes(), arguments.number(), arguments.number());
@@ -153,14 +161,9 @@ impl Files<'_> {
             }
             "close" => None,
             _ => {
-                let names = call.arguments().contains(self.dir.join("talktrack.db").to_str().unwrap());
-                let is_known = call.name() == "mmap" && call.arguments().contains("talktrack.db-shm>");
-                assert!(
-                    !names || is_known,
-                    "the model of a disk knows no {}: {}",
-                    call.name(),
-                    call.arguments()
-                );
+                let ends = |name: &str| [format!("/{name}>"), format!("/{name}\"")];
+                let is_named = FILES.into_iter().flat_map(ends).any(|name| call.arguments().contains(&name));
+                assert!(!is_named, "the model of a disk knows no {}: {}", call.name(), call.arguments());
                 None
             }
         }
@@ -202,8 +205,9 @@ impl Files<'_> {
     fn modelled(&self, path: &str) -> Option<PathBuf> {
         let path = PathBuf::from(path);
         let is_directory = path == self.dir || Some(&*path) == self.dir.parent();
-        let mut files = ["talktrack.db", "talktrack.db-wal", "talktrack.db-journal"].into_iter();
-        (is_directory || files.any(|name| path == self.dir.join(name))).then_some(path)
+        let name = path.file_name()?.to_str()?;
+        let is_file = path.parent() == Some(self.dir) && FILES.contains(&name);
+        (is_directory || is_file).then_some(path)
     }
 }
 
