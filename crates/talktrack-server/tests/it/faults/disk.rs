@@ -3,8 +3,8 @@
 //! - What was written is certain to be there once a sync of the file has returned well. Until then each write may be there
 //!   or not, whatever came before or after it, and of each write any of its sectors of 512 bytes.
 //! - The same goes for a change of the file's length. Bytes of a file that grew and that were not written are zeros.
-//! - A name (a file made or removed; a rename is both) is certain once a sync of its directory has returned well. A sync of the file itself
-//!   does not do that: most file systems are kinder, POSIX promises no more.
+//! - A name (a file made or removed; a rename is both) is certain once a sync of its directory has returned well. A sync of
+//!   the file itself does not do that: most file systems are kinder, POSIX promises no more.
 //! - A sync that failed makes nothing certain, and its writes never will be: the system may have dropped them and forgotten
 //!   it, so that a later sync returns well without them. Only writing the same place again helps.
 //! - A sector is written whole or not at all, and nothing that was certain is hurt by what is written beside it.

@@ -6,13 +6,14 @@
 
 use std::path::PathBuf;
 
+use tokio::process::Command;
+
 use super::cut;
 use super::stand::Stand;
 use super::story::Story;
 use super::strace::{Strace, is_whole};
 use super::talkers::Manner;
 use crate::harness::Server;
-use tokio::process::Command;
 
 /// Every so often a sync fails, and what it should have brought to the disk may never come there.
 const BAD_SYNCS: &[&str] = &["fdatasync:error=EIO:when=20+3"];
@@ -50,7 +51,7 @@ impl Life<'_> {
         file
     }
 
-    /// PostgreSQL comes and goes meanwhile, unless it is away: what it is kept from is in the file alone.
+    /// PostgreSQL comes and goes meanwhile: what it is kept from is in the file alone.
     async fn pass(&self, stand: &Stand, server: &Server) {
         if matches!(self.end, End::KillInNeed) {
             server.readiness(503).await;

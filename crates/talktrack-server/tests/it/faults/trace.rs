@@ -137,11 +137,11 @@ impl Files<'_> {
                 call.result.map(|result| Event::Disk(Op::Sync { path, held: result == 0 }))
             }
             _ if call.result.is_some_and(i64::is_negative) => None,
-            "openat" | "open" | "creat" => self.opened(&mut arguments),
-            "mkdir" => Some(Event::Disk(Op::Create(self.modelled(&arguments.text())?))),
-            "unlink" => Some(Event::Disk(Op::Remove(self.modelled(&arguments.text())?))),
-            "rename" => {
-                let (from, to) = (arguments.text(), arguments.text());
+            "openat" => self.opened(&mut arguments),
+            "mkdir" | "mkdirat" => Some(Event::Disk(Op::Create(self.modelled(&arguments.path())?))),
+            "unlink" | "unlinkat" => Some(Event::Disk(Op::Remove(self.modelled(&arguments.path())?))),
+            "rename" | "renameat" | "renameat2" => {
+                let (from, to) = (arguments.path(), arguments.path());
                 Some(Event::Disk(Op::Rename(self.modelled(&from)?, self.modelled(&to)?)))
             }
             "pwrite64" => {
@@ -170,8 +170,7 @@ impl Files<'_> {
     }
 
     fn opened(&self, arguments: &mut Arguments<'_>) -> Option<Event> {
-        arguments.file();
-        let path = self.modelled(&arguments.text())?;
+        let path = self.modelled(&arguments.path())?;
         let flags = arguments.word();
         assert!(!flags.contains("O_TRUNC"), "the model of a disk knows no {flags}");
         flags.contains("O_CREAT").then_some(Event::Disk(Op::Create(path)))
