@@ -13,6 +13,7 @@ mod outbox;
 mod poison;
 mod dead_letters;
 mod corruption;
+mod damage;
 mod model;
 mod sessions;
 mod text;
