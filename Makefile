@@ -3,10 +3,11 @@
 
 LOG ?= /tmp/server_logs.txt
 ARGS ?=
+MINUTES ?= 60
 BIN := target/release/talktrack
 AS_ROOT = $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: run-server client build test check fmt bench help need-cc need-postgres install-postgres
+.PHONY: run-server client build test test-faults soak check fmt bench help need-cc need-postgres install-postgres need-faketime
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -28,6 +29,12 @@ install-postgres:
 	$(AS_ROOT) apt-get update
 	$(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends postgresql pgbouncer
 
+# The library that tells a server a wrong time. Where it cannot be had, the test that needs it says so and is left out.
+need-faketime:
+	@[ -n "$(wildcard /usr/lib/*/faketime/libfaketimeMT.so.1)" ] || ! command -v apt-get >/dev/null || \
+	{ $(AS_ROOT) apt-get update && $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends libfaketime; } || \
+	echo "libfaketime cannot be installed: the clock's jumps are not tested" >&2
+
 build: need-cc ## the optimised binary, target/release/talktrack
 	cargo build --release --locked -p talktrack-server
 
@@ -37,8 +44,14 @@ run-server: build ## the server on http://127.0.0.1:8080; its log goes to LOG=/t
 client: build ## talk to the server from the terminal; ARGS="--file conv.jsonl --sockets 64" replays
 	$(BIN) client $(ARGS)
 
-test: need-cc need-postgres ## what the tests need, and all tests
+test: need-cc need-postgres need-faketime ## what the tests need, and all tests
 	cargo test --locked --workspace --all-features
+
+test-faults: need-cc need-postgres need-faketime ## every fault on purpose, all of it (up to 40 minutes); make test runs a short cut
+	TALKTRACK_FAULTS=full cargo test --locked -p talktrack-server --test it -- faults:: --nocapture --test-threads 2
+
+soak: need-cc need-postgres ## mixed load and random faults for MINUTES=60, over SQLite and PostgreSQL
+	TALKTRACK_SOAK_MINUTES=$(MINUTES) cargo test --release --locked -p talktrack-server --test it -- faults::soak --nocapture
 
 check: ## formatting, lints, licences
 	cargo fmt --all --check

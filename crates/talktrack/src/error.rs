@@ -137,6 +137,12 @@ pub enum OpenError {
         /// The newest version this build can read.
         known: i64,
     },
+    /// Not even the room kept back on the disk is enough to open the database file.
+    #[error("cannot open {}: its disk is full; make room there", path.display())]
+    DiskFull {
+        /// The database file.
+        path: PathBuf,
+    },
     /// The database file cannot be opened.
     #[error("cannot open {}: {source}", path.display())]
     Database {

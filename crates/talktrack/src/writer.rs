@@ -15,7 +15,7 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::watch;
 
 use crate::books::Figures;
-use crate::clock::Seq;
+use crate::clock::{Now, Seq};
 use crate::health::Vitals;
 use crate::options::Options;
 use crate::record::{Record, Verdict};
@@ -142,12 +142,15 @@ async fn watch(store: Arc<dyn Store>, outage: Arc<Outage>) {
 async fn sweep(store: Arc<dyn Store>, outage: Arc<Outage>, options: Options) {
     let idle = options.idle_timeout;
     let pause = (idle / 4).clamp(SWEEPS.0, SWEEPS.1);
+    let (clock, begun) = (&options.clock, Now::by(&*options.clock));
     loop {
         tokio::time::sleep(pause).await;
         if outage.calm() < idle {
             continue;
         }
-        match store.abandon_silent(options.clock.now().minus(idle)).await {
+        // A calendar that leaps ahead makes nobody silent.
+        let now = clock.now().min(begun.at.plus(clock.elapsed().saturating_sub(begun.elapsed)));
+        match store.abandon_silent(now.minus(idle)).await {
             Ok(0) => {}
             Ok(sessions) => {
                 tracing::warn!("{sessions} sessions of other nodes fell silent; they are now abandoned")

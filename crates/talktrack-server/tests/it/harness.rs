@@ -15,4 +15,4 @@ pub(crate) use home::{Home, Output};
 pub(crate) use http::{HttpAnswer, request, upgrade};
 pub(crate) use server::Server;
 pub(crate) use talkers::{Oracle, gapless};
-pub(crate) use wait::{DEADLINE, until, until_told, within};
+pub(crate) use wait::{DEADLINE, until, until_told, until_within, within};

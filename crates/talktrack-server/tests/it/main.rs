@@ -18,9 +18,10 @@ mod replay;
 mod commands;
 mod dead_letters;
 mod control;
-mod crash;
 mod postgres;
 mod postgres_outage;
 mod postgres_commands;
+
+mod faults;
 
 mod layout;

@@ -16,12 +16,17 @@ use crate::record::{
     Verdict,
 };
 use crate::store::{
-    Audit, MessageCursor, MessageRow, Read, SessionCursor, SessionFilter, SessionRow, Store, StoreError,
+    Audit, MessageCursor, MessageRow, Read, Rows, SessionCursor, SessionFilter, SessionRow, Store,
+    StoreError, Viewer,
 };
 
 /// A store in memory. Clones share their content.
 #[derive(Clone, Default)]
-pub struct MemoryStore(Arc<Mutex<Tables>>);
+pub struct MemoryStore {
+    tables: Arc<Mutex<Tables>>,
+    /// Who sees it, where that is not everybody.
+    viewer: Option<Uuid>,
+}
 
 #[derive(Default)]
 struct Tables {
@@ -45,18 +50,18 @@ impl MemoryStore {
 
     /// From now on each write is first shown to `fault`; where it answers with an error, nothing is written.
     pub fn fail_when(&self, fault: impl FnMut(&[Record]) -> Option<StoreError> + Send + 'static) {
-        self.0.lock().fault = Some(Box::new(fault));
+        self.tables.lock().fault = Some(Box::new(fault));
     }
 
     /// From now on each write that is done is shown to `lost`; where it answers with an error, the true answer is lost on the
     /// way, and whoever wrote is told the error instead.
     pub fn lose_answers_when(&self, lost: impl FnMut(&[Record]) -> Option<StoreError> + Send + 'static) {
-        self.0.lock().lost = Some(Box::new(lost));
+        self.tables.lock().lost = Some(Box::new(lost));
     }
 
     /// Writes succeed again.
     pub fn mend(&self) {
-        let mut tables = self.0.lock();
+        let mut tables = self.tables.lock();
         (tables.fault, tables.lost) = (None, None);
     }
 }
@@ -64,7 +69,7 @@ impl MemoryStore {
 #[async_trait]
 impl Store for MemoryStore {
     async fn write(&self, records: &[Record]) -> Result<Vec<Verdict>, StoreError> {
-        let mut tables = self.0.lock();
+        let mut tables = self.tables.lock();
         if let Some(error) = tables.fault.as_mut().and_then(|fault| fault(records)) {
             return Err(error);
         }
@@ -77,7 +82,7 @@ impl Store for MemoryStore {
     }
 
     async fn abandon_silent(&self, since: Timestamp) -> Result<u64, StoreError> {
-        let mut tables = self.0.lock();
+        let mut tables = self.tables.lock();
         let silent = |session: &SessionRow| {
             let last = session.last_event_at?;
             (session.status == Status::Active && last < since).then_some((session.session_id, last))
@@ -237,10 +242,16 @@ fn merge(metadata: &mut Option<JsonObject>, added: &JsonObject) {
     *metadata = Some(metadata.take().unwrap_or_default().merged(added));
 }
 
+impl MemoryStore {
+    fn shows(&self, row: &SessionRow) -> bool {
+        self.viewer.is_none_or(|viewer| viewer == row.user_id)
+    }
+}
+
 #[async_trait]
-impl Read for MemoryStore {
+impl Rows for MemoryStore {
     async fn session(&self, session_id: Uuid) -> Result<Option<SessionRow>, ReadError> {
-        Ok(self.0.lock().sessions.get(&session_id).cloned())
+        Ok(self.tables.lock().sessions.get(&session_id).filter(|row| self.shows(row)).cloned())
     }
 
     async fn sessions(
@@ -251,11 +262,14 @@ impl Read for MemoryStore {
     ) -> Result<Vec<SessionRow>, ReadError> {
         let place = |row: &SessionRow| (row.started_at, row.session_id);
         let wanted = |row: &&SessionRow| {
-            filter.user_id.is_none_or(|user| user == row.user_id)
+            self.shows(row)
+                && filter.user_id.is_none_or(|user| user == row.user_id)
+                && filter.since.is_none_or(|since| row.started_at >= since)
+                && filter.until.is_none_or(|until| row.started_at < until)
                 && filter.status.is_none_or(|status| status == row.status)
                 && after.is_none_or(|after| place(row) < (after.started_at, after.session_id))
         };
-        let mut rows: Vec<_> = self.0.lock().sessions.values().filter(wanted).cloned().collect();
+        let mut rows: Vec<_> = self.tables.lock().sessions.values().filter(wanted).cloned().collect();
         rows.sort_by_key(|row| std::cmp::Reverse(place(row)));
         rows.truncate(limit);
         Ok(rows)
@@ -263,8 +277,8 @@ impl Read for MemoryStore {
 
     async fn sessions_by_prefix(&self, prefix: &str, limit: usize) -> Result<Vec<SessionRow>, ReadError> {
         let prefix = prefix.to_ascii_lowercase();
-        let wanted = |row: &&SessionRow| row.session_id.to_string().starts_with(&prefix);
-        let mut rows: Vec<_> = self.0.lock().sessions.values().filter(wanted).cloned().collect();
+        let wanted = |row: &&SessionRow| self.shows(row) && row.session_id.to_string().starts_with(&prefix);
+        let mut rows: Vec<_> = self.tables.lock().sessions.values().filter(wanted).cloned().collect();
         rows.sort_by_key(|row| row.session_id);
         rows.truncate(limit);
         Ok(rows)
@@ -276,16 +290,24 @@ impl Read for MemoryStore {
         after: Option<MessageCursor>,
         limit: usize,
     ) -> Result<Vec<MessageRow>, ReadError> {
-        let tables = self.0.lock();
-        let Some(transcript) = tables.transcripts.get(&session_id) else {
+        let tables = self.tables.lock();
+        let is_shown = tables.sessions.get(&session_id).is_some_and(|row| self.shows(row));
+        let Some(transcript) = tables.transcripts.get(&session_id).filter(|_| is_shown) else {
             return Ok(Vec::new());
         };
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         Ok(transcript.range((from, Bound::Unbounded)).take(limit).map(|(_, row)| row.clone()).collect())
     }
+}
+
+#[async_trait]
+impl Read for MemoryStore {
+    fn seen_by(&self, viewer: Viewer) -> Arc<dyn Rows> {
+        Arc::new(Self { viewer: Some(viewer.user_id), ..self.clone() })
+    }
 
     async fn audit(&self) -> Result<Audit, ReadError> {
-        let tables = self.0.lock();
+        let tables = self.tables.lock();
         let there = |session: &Uuid| tables.transcripts.get(session).map_or(0, BTreeMap::len) as u64;
         let odd =
             tables.sessions.values().filter(|session| session.message_count != there(&session.session_id));

@@ -130,7 +130,7 @@ impl Tracker {
 
     /// The session's connection lives, although nobody speaks: it is not idle.
     pub fn keep_alive(&self, session_id: Uuid) {
-        self.door.registry.keep_alive(session_id, self.door.options.clock.now());
+        self.door.registry.keep_alive(session_id, self.door.now());
     }
 
     /// Forgets a user's claim to a session whose start was refused.
@@ -154,7 +154,7 @@ impl Door {
     #[expect(clippy::result_large_err, reason = "the refusal hands the session back")]
     fn start(&self, mut session: NewSession) -> Result<SessionReceipt<Started>, Refused<NewSession>> {
         session.replace_nul();
-        let now = self.options.clock.now();
+        let now = self.now();
         let bytes = session.heap_bytes();
         let checked = self.check_room().and_then(|()| self.check_size(bytes));
         let named = session.external_id.as_deref().map_or(Ok(()), message::check_external_id);
@@ -170,12 +170,12 @@ impl Door {
             // Another user's claim that the store has not confirmed: the store decides between the two.
             Entry::Occupied(_) | Entry::Vacant(_) => false,
         };
-        let place = match self.queue.admit(now, bytes, Admission::IfRoom) {
+        let place = match self.queue.admit(now.at, bytes, Admission::IfRoom) {
             Ok(place) => place,
             Err(reason) => return Err(Refused { reason, returned: session }),
         };
         let NewSession { session_id, user_id, external_id, metadata, started_at } = session;
-        let started_at = started_at.unwrap_or(now);
+        let started_at = started_at.unwrap_or(now.at);
         let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed: known };
         let (reply, receipt) = SessionReceipt::new();
         let seq = place.fill(Body::Start(start), Reply::Started(reply));
@@ -187,11 +187,11 @@ impl Door {
     }
 
     fn update(&self, session_id: Uuid, metadata: JsonObject) -> Result<Receipt, Refused<JsonObject>> {
-        let now = self.options.clock.now();
+        let now = self.now();
         let bytes = metadata.as_str().len();
         let owner = self.registry.with(session_id, |session| session.map(|session| session.user_id));
         let checked = self.check_room().and_then(|()| self.check_size(bytes));
-        let place = match checked.and_then(|()| self.queue.admit(now, bytes, Admission::IfRoom)) {
+        let place = match checked.and_then(|()| self.queue.admit(now.at, bytes, Admission::IfRoom)) {
             Ok(place) => place,
             Err(reason) => return Err(Refused { reason, returned: metadata }),
         };
@@ -216,7 +216,7 @@ impl Door {
         inferred: bool,
     ) -> Result<SessionReceipt<Ended>, Reason> {
         let Closing { status, reason, ended_at } = closing;
-        let now = self.options.clock.now();
+        let now = self.now();
         let (reply, receipt) = SessionReceipt::new();
         let closed = self.registry.with(session_id, |session| {
             session.map(|session| (session.end(now, ended_at), session.seen_until(), session.user_id))
@@ -229,7 +229,7 @@ impl Door {
         let owner = closed.map(|(_, _, user_id)| user_id);
         let mut reason = reason.to_owned();
         message::clean(&mut reason);
-        let place = self.queue.admit(now, reason.len(), Admission::Always)?;
+        let place = self.queue.admit(now.at, reason.len(), Admission::Always)?;
         let end = SessionEnd { session_id, status, reason, ended_at, known, seen_until, owner };
         place.fill(Body::End(end), Reply::Ended(reply));
         Ok(receipt)
@@ -249,7 +249,7 @@ impl Door {
     pub(super) fn sweep(&self) {
         let Options { grace_period, idle_timeout, clock, .. } = &self.options;
         let now = clock.now();
-        let swept = self.registry.sweep(now, *grace_period, *idle_timeout);
+        let swept = self.registry.sweep(clock.elapsed(), *grace_period, *idle_timeout);
         for session_id in swept.silent {
             // Refused only while shutting down, which ends them all.
             let _ = self.infer_end(session_id, Status::Abandoned, "idle_timeout");

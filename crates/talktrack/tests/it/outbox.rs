@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use talktrack::store::memory::MemoryStore;
-use talktrack::store::{Class, Read as _};
+use talktrack::store::{Class, Rows as _};
 use talktrack::testing::{Setup, eventually};
 use talktrack::{JsonObject, Message, NewSession, NotDurable, Options, Reason, Role, Status, Tracker};
 use tempfile::TempDir;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, ToSql};
 use serde_json::Value;
 use uuid::Uuid;
@@ -100,6 +101,17 @@ impl Database {
         self.connection.query_row(sql, parameters, |row| row.get(0)).unwrap()
     }
 
+    /// What a query selects: an object a row. Columns that hold JSON objects as text are objects there.
+    pub(crate) fn select(&self, query: &str) -> Vec<Value> {
+        let mut statement = self.connection.prepare(query).unwrap();
+        let columns: Vec<_> = statement.column_names().map(str::to_owned).collect();
+        let object = |row: &Row<'_>| {
+            let values = columns.iter().map(|column| Ok((column.clone(), json(row.get_ref(&**column)?))));
+            values.collect::<rusqlite::Result<_>>().map(Value::Object)
+        };
+        statement.query_map([], object).unwrap().map(Result::unwrap).collect()
+    }
+
     /// Every message's id and content.
     pub(crate) fn all_messages(&self) -> Vec<(Uuid, String)> {
         let mut statement = self.connection.prepare("SELECT id, content FROM conversation_messages").unwrap();
@@ -125,6 +137,20 @@ fn connect(path: &Path) -> Connection {
     let connection = Connection::open(path).unwrap();
     connection.busy_timeout(super::DEADLINE).unwrap();
     connection
+}
+
+fn json(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(number) => number.into(),
+        ValueRef::Real(number) => number.into(),
+        ValueRef::Text(text) => {
+            let text = str::from_utf8(text).unwrap();
+            let object = text.starts_with('{').then(|| serde_json::from_str(text).ok()).flatten();
+            object.unwrap_or_else(|| text.into())
+        }
+        ValueRef::Blob(_) => panic!("a blob was selected"),
+    }
 }
 
 fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {

@@ -14,13 +14,22 @@ pub(crate) async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) ->
 }
 
 /// Asks again and again until there is an answer.
-pub(crate) async fn until_told<T>(what: &str, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn until_told<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
+    until_within(DEADLINE, what, ask).await
+}
+
+/// The same for what may take longer or must be there sooner.
+pub(crate) async fn until_within<T>(
+    deadline: Duration,
+    what: &str,
+    mut ask: impl AsyncFnMut() -> Option<T>,
+) -> T {
     let begun = Instant::now();
     loop {
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(begun.elapsed() < DEADLINE, "waited {DEADLINE:?} in vain for this: {what}");
+        assert!(begun.elapsed() < deadline, "waited {deadline:?} in vain for this: {what}");
         tokio::time::sleep(INTERVAL).await;
     }
 }

@@ -37,10 +37,6 @@ WITH inserted AS (
 )
 SELECT CASE WHEN count(*) < $17::int8 THEN coalesce(array_agg(id), '{}') END FROM inserted";
 
-/// The users of sessions.
-const OWNERS: &str =
-    "SELECT session_id, user_id FROM public.conversation_sessions WHERE session_id = ANY($1::uuid[])";
-
 /// Replaces what earlier revisions said; their place (created_at, seq) stays. Answers with the ids that were replaced.
 const REVISE: &str = "
 UPDATE public.conversation_messages message
@@ -65,11 +61,6 @@ pub(super) fn insert<'a>(messages: &[Placed<'a>]) -> Statement<'a> {
         .with(messages.iter().map(|placed| placed.seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
         .texts_or_null(all().map(|stamped| stamped.message.external_id.as_deref()))
         .with(i64::try_from(messages.len()).unwrap_or(i64::MAX), Type::INT8)
-}
-
-/// The users of these messages' sessions.
-pub(super) fn owners<'a>(messages: &[Placed<'_>]) -> Statement<'a> {
-    Statement::new(OWNERS).uuids(messages.iter().map(|placed| placed.stamped.message.session_id))
 }
 
 /// Replaces earlier revisions by these. No id is in it twice.

@@ -86,6 +86,9 @@ SET status = 'abandoned', end_reason = 'idle_timeout', ended_at = session.last_e
 FROM silent WHERE session.session_id = silent.session_id
 RETURNING session.session_id";
 
+const OWNERS: &str =
+    "SELECT session_id, user_id FROM public.conversation_sessions WHERE session_id = ANY($1::uuid[])";
+
 pub(super) fn start<'a>(starts: &[(usize, Seq, &'a SessionStart)]) -> Statement<'a> {
     let all = || starts.iter().map(|(_, _, start)| *start);
     let accepted =
@@ -106,6 +109,11 @@ pub(super) fn restore(session_id: Uuid, user_id: Uuid, started_at: Timestamp) ->
         .with(session_id, Type::UUID)
         .with(user_id, Type::UUID)
         .with(moment(started_at), Type::TIMESTAMPTZ)
+}
+
+/// The users of those of these sessions that are there.
+pub(super) fn owners(sessions: impl Iterator<Item = Uuid>) -> Statement<'static> {
+    Statement::new(OWNERS).uuids(sessions)
 }
 
 pub(super) fn update<'a>(updates: impl Iterator<Item = (Uuid, &'a Merged)> + Clone) -> Statement<'a> {

@@ -8,11 +8,11 @@ use uuid::Uuid;
 
 use crate::message::Message;
 use crate::record::{DeadReason, Meeting, Stamped, Verdict};
-use crate::store::postgres::failure::Failure;
-use crate::store::postgres::messages;
+use crate::store::postgres::failure::{Failure, MESSAGES};
 use crate::store::postgres::plan::Placed;
 use crate::store::postgres::read::{MESSAGES_BY_ID, message_row};
 use crate::store::postgres::statement::Statement;
+use crate::store::postgres::{messages, obstacle};
 
 /// Compares each with what is stored, and writes the revisions that are newer. Returns those that nothing is stored of: the
 /// row was deleted meanwhile, or their session came only after they were written.
@@ -50,7 +50,8 @@ pub(super) async fn settle<'r>(
     }
     let revised = messages::revise(&newer).query(client).await?;
     if revised.len() < newer.len() {
-        return Err(Failure::changed("a message was revised by somebody else at the same moment"));
+        let otherwise = "a message was revised by somebody else at the same moment";
+        return Err(obstacle::swallowed(client, MESSAGES, otherwise).await);
     }
     Ok(missing)
 }

@@ -1,0 +1,169 @@
+//! The judge: holds what a store has against what the oracle was told.
+//!
+//! 1. What was acknowledged is stored, or lies in the dead letters, or waits; nothing waits for ever.
+//! 2. What is stored is what was said, in every field; nothing was invented.
+//! 3. Nothing is there twice, under one id or two.
+//! 4. The order within a session is that of saying, unless something was refused and said again later.
+//! 5. Sessions are as they were told: those that ended have ended, counts are those of the rows.
+//! 6. The figures that are exported balance, and count at least what was acknowledged.
+//! 7. Something new gets through.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::oracle::Notes;
+use super::rows::{self, SessionRow, Truth};
+use super::saying::Row;
+use super::stand::Stand;
+use crate::harness::{Client, Server, until_told};
+
+/// What the judge found, where all is well.
+#[derive(Debug)]
+pub(crate) struct Verdict {
+    pub(crate) acknowledged: usize,
+    pub(crate) stored: usize,
+    /// Messages in the dead letters, by id.
+    pub(crate) dead: BTreeMap<Uuid, Value>,
+}
+
+impl Verdict {
+    /// Nothing was laid aside.
+    pub(crate) fn without_dead_letters(self) -> Self {
+        assert!(self.dead.is_empty(), "{:?}", self.dead);
+        self
+    }
+}
+
+/// Judges, beside a running server that has nothing left to wait for.
+pub(crate) async fn judge(stand: &Stand, server: &Server) -> Verdict {
+    gets_through(stand, server).await;
+    stand.drained(server).await;
+    balance(stand, server).await;
+    let (stored, dead) = (rows::messages(stand), dead(stand).await);
+    let notes = stand.oracle.notes();
+    if notes.refused.is_empty() {
+        in_order(&notes, &stored);
+    }
+    let stored = by_id(stored);
+    nothing_is_invented(&notes, &stored, stand.user);
+    nothing_is_lost(&notes, &stored, &dead);
+    nothing_is_said_twice(&stored);
+    sessions_are_as_told(&notes, &stored, &rows::sessions(stand), stand.user);
+    let verdict = Verdict { acknowledged: notes.acknowledged.len(), stored: stored.len(), dead };
+    eprintln!(
+        "{} acknowledged, {} stored, {} dead, refused {:?}, the slowest answer {:?}",
+        verdict.acknowledged,
+        verdict.stored,
+        verdict.dead.len(),
+        notes.refused,
+        notes.slowest
+    );
+    verdict
+}
+
+/// Something new becomes durable and stored.
+async fn gets_through(stand: &Stand, server: &Server) {
+    let mut client = Client::new(server).await;
+    let id = client.say("fresh").await;
+    client.end("fresh").await;
+    client.close().await;
+    let count = format!("SELECT count(*) AS n FROM conversation_messages WHERE id = '{id}'");
+    let stored = async || (rows::number(stand, &count) == 1).then_some(());
+    crate::harness::until_within(super::PATIENCE, "something fresh reaches the store", stored).await;
+}
+
+/// `durable = stored + dead + pending`, on `/metrics` and in the file.
+async fn balance(stand: &Stand, server: &Server) {
+    let figure = async |name: &str| server.metric(&format!("talktrack_{name}")).await;
+    let balanced = async || {
+        let durable = figure("messages_durable_total").await;
+        let rest = figure("messages_stored_total").await + figure("messages_dead_lettered_total").await;
+        (durable == rest + figure("journal_pending").await).then_some(durable)
+    };
+    let durable = until_told("the figures balance", balanced).await;
+    let acknowledged = stand.oracle.count();
+    assert!(durable.to_string().parse::<usize>().unwrap() >= acknowledged, "{durable} of {acknowledged}");
+    match stand.remote() {
+        Some(remote) => stand.home.look_at(&remote.database.url(), &["verify"]).await,
+        None => stand.home.look(&["verify"]).await,
+    }
+    .succeeded();
+}
+
+fn in_order(notes: &Notes, stored: &[Row]) {
+    // What is revised after it was taken away comes back in its revision's place.
+    let ours = |row: &&Row| row.content != "fresh" && !notes.taken_away.contains_key(&row.id);
+    let said: Vec<_> = stored.iter().filter(ours).filter_map(|row| notes.said.get(&row.id)).collect();
+    for pair in said.windows(2).filter(|pair| pair[0].session == pair[1].session) {
+        assert!(pair[0].number < pair[1].number, "{:?} is stored before {:?}", pair[0], pair[1]);
+    }
+}
+
+fn by_id(rows: Vec<Row>) -> BTreeMap<Uuid, Row> {
+    let mut stored = BTreeMap::new();
+    for row in rows {
+        let id = row.id;
+        assert!(stored.insert(id, row).is_none(), "{id} is there twice");
+    }
+    stored
+}
+
+/// Every message in the dead letters, as the frame that would say it again.
+async fn dead(stand: &Stand) -> BTreeMap<Uuid, Value> {
+    let list = stand.home.look(&["dead-letters", "list", "--json", "--limit", "1000000"]).await.succeeded();
+    let frames = list.json_lines().into_iter().map(|letter| letter["frame"].clone());
+    let messages = frames.filter(|frame| frame["type"] == "message");
+    messages.map(|frame| (frame["id"].as_str().unwrap().parse().unwrap(), frame)).collect()
+}
+
+fn nothing_is_invented(notes: &Notes, stored: &BTreeMap<Uuid, Row>, user: Uuid) {
+    for (id, row) in stored.iter().filter(|(_, row)| row.content != "fresh") {
+        let said = notes.said.get(id).unwrap_or_else(|| panic!("nobody said {row:?}"));
+        let expected = super::saying::Saying { revision: row.revision, ..*said };
+        assert_eq!(*row, expected.row(user), "{id}");
+    }
+}
+
+fn nothing_is_lost(notes: &Notes, stored: &BTreeMap<Uuid, Row>, dead: &BTreeMap<Uuid, Value>) {
+    for (id, saying) in &notes.acknowledged {
+        if let Some(frame) = dead.get(id) {
+            let said = saying.frame();
+            for field in ["role", "content", "metadata"] {
+                assert_eq!(frame[field], said[field], "{frame}");
+            }
+        } else if notes.taken_away.get(id).is_none_or(|revision| *revision < saying.revision) {
+            let row = stored.get(id).unwrap_or_else(|| panic!("acknowledged and lost: {saying:?}"));
+            assert!(row.revision >= saying.revision, "{saying:?} was acknowledged, {row:?} is stored");
+        }
+    }
+}
+
+fn nothing_is_said_twice(stored: &BTreeMap<Uuid, Row>) {
+    let said: Vec<_> = stored.values().filter(|row| row.content != "fresh").map(|row| &row.content).collect();
+    let distinct: BTreeSet<_> = said.iter().collect();
+    assert_eq!(distinct.len(), said.len(), "something said once is there under two ids");
+}
+
+fn sessions_are_as_told(notes: &Notes, stored: &BTreeMap<Uuid, Row>, sessions: &[SessionRow], user: Uuid) {
+    let mut counts = BTreeMap::<Uuid, usize>::new();
+    stored.values().for_each(|row| *counts.entry(row.session_id).or_default() += 1);
+    let sessions: BTreeMap<_, _> = sessions.iter().map(|row| (row.session_id, row)).collect();
+    for id in &notes.begun {
+        let is_another = notes.sessions_taken_away.contains(id);
+        let Some(row) = sessions.get(id) else {
+            assert!(is_another, "the session {id} began and is not there");
+            continue;
+        };
+        assert_eq!(row.user_id, user, "{row:?}");
+        assert_eq!(row.message_count, counts.get(id).copied().unwrap_or_default(), "{row:?}");
+        assert_eq!(row.has_end, Truth(row.status != "active"), "{row:?}");
+        if notes.ended.contains(id) {
+            assert_eq!((&*row.status, row.end_reason.as_deref()), ("ended", Some("completed")), "{row:?}");
+        }
+        if let Some(updated) = notes.updated.get(id).filter(|_| !is_another) {
+            assert!(row.metadata["at"].as_u64() >= Some(*updated as u64), "{updated}: {row:?}");
+        }
+    }
+}

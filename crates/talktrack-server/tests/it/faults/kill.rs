@@ -1,0 +1,48 @@
+//! Case 1: the server is killed at random moments while clients talk to it, with the database there and away.
+
+use std::time::Duration;
+
+use super::cut;
+use super::judge::judge;
+use super::stand::Stand;
+use super::talkers::Manner;
+
+/// The latest moment of a kill after the first acknowledgement of its round.
+const LATEST_MS: u64 = 300;
+
+async fn kill_after_kill(stand: &Stand, case: &str) {
+    let mut random = cut::random(case);
+    let talkers = stand.talk(Manner { per_session: 500, ..Manner::default() });
+    for _ in 0..cut::rounds(4, 100) {
+        // In some rounds the database is away, from the start or from the middle of some write on.
+        if let Some(remote) = stand.remote() {
+            match random.u8(0..4) {
+                0 => remote.proxy.cut(),
+                1 => remote.proxy.cut_after(random.usize(1_000..200_000)),
+                _ => remote.proxy.mend(),
+            }
+        }
+        let server = stand.serve(&[]).await;
+        stand.oracle.hears(1).await;
+        // The moment is what is random here: no condition could stand for it.
+        tokio::time::sleep(Duration::from_millis(random.u64(0..LATEST_MS))).await;
+        stand.kill(server).await;
+    }
+    if let Some(remote) = stand.remote() {
+        remote.proxy.mend();
+    }
+    let server = stand.serve(&[]).await;
+    talkers.fall_silent().await;
+    judge(stand, &server).await.without_dead_letters();
+    stand.stop(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_after_kill_nothing_acknowledged_is_lost_or_doubled() {
+    kill_after_kill(&Stand::on_sqlite(), "kills, SQLite").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_after_kill_with_postgresql_there_and_away_nothing_acknowledged_is_lost_or_doubled() {
+    kill_after_kill(&Stand::on_postgres().await, "kills, PostgreSQL").await;
+}
