@@ -49,7 +49,7 @@ test: need-cc need-postgres need-faketime ## what the tests need, and all tests
 
 test-faults: need-cc need-postgres need-faketime ## every fault on purpose, all of it (up to 40 minutes); make test runs a short cut
 	TALKTRACK_FAULTS=full cargo test --locked -p talktrack-server --test it -- faults:: --nocapture --test-threads 2
-	TALKTRACK_FAULTS=full cargo test --locked -p talktrack --all-features --test it -- model:: damage:: --nocapture
+	TALKTRACK_FAULTS=full cargo test --locked -p talktrack --all-features --test it -- model:: damaged_bytes:: --nocapture
 
 soak: need-cc need-postgres ## mixed load and random faults for MINUTES=60, over SQLite and PostgreSQL
 	TALKTRACK_SOAK_MINUTES=$(MINUTES) cargo test --release --locked -p talktrack-server --test it -- faults::soak --nocapture

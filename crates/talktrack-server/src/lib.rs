@@ -22,6 +22,8 @@ mod table;
 
 // The words that all of them are written in.
 mod state;
+mod auth;
+mod tls;
 mod store;
 mod telemetry;
 mod config;

@@ -49,6 +49,7 @@ pub(crate) async fn serve(config: Config) -> Result<ExitCode, Failure> {
     let (listener, address) = bind(config.listen).await?;
     let state = AppState::new(tracker, config, telemetry.metrics());
     let accepting = tokio::spawn(accept::accept(listener, router(state.clone())));
+    tokio::spawn(state.gate().clone().keep_keys_fresh());
     let control = Control::start(&state);
     listen_file.write(address)?;
     let (version, data_dir) = (env!("CARGO_PKG_VERSION"), state.config().data_dir.display());

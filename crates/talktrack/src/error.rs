@@ -143,6 +143,17 @@ pub enum OpenError {
         /// The database file.
         path: PathBuf,
     },
+    /// The database file is damaged, and what can be read of it cannot be brought into a new one. Nothing was changed.
+    #[error("{} is damaged ({damage}), and what can be read of it cannot be saved now: {source}; nothing was changed; \
+             make room for a second file of its size beside it, and start again", path.display())]
+    Salvage {
+        /// The database file.
+        path: PathBuf,
+        /// What is wrong with it.
+        damage: String,
+        /// Why it cannot be saved.
+        source: std::io::Error,
+    },
     /// The database file cannot be opened.
     #[error("cannot open {}: {source}", path.display())]
     Database {

@@ -93,6 +93,17 @@ struct Written {
 impl Journal {
     /// Opens the file and closes what a crash left open, in the store itself or, where that is remote, on the way to it.
     pub(crate) fn open(path: &Path, shared: Shared, remote: bool) -> Result<Self, OpenError> {
+        match Self::try_open(path, shared.clone(), remote) {
+            // Damage that the first look at a large file has not seen: every page is looked at now.
+            Err(OpenError::Database { source, .. }) if database::is_damage(&source) => {
+                database::suspect(path, &source.to_string());
+                Self::try_open(path, shared, remote)
+            }
+            opened => opened,
+        }
+    }
+
+    fn try_open(path: &Path, shared: Shared, remote: bool) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Database { path: path.to_owned(), source };
         let mut reserve = Reserve::beside(path);
         let (connection, books, last_seq) = opening::take_up(path, remote, &mut reserve)?;
@@ -263,6 +274,8 @@ impl Journal {
             // Until a commit holds again, whoever comes hears at once that there is no room, and keeps what they have.
             self.shared.vitals.set_full(true);
             "the journal's disk is full".to_owned()
+        } else if let Some(damaged) = damaged(&self.connection, error) {
+            damaged
         } else {
             format!("the journal cannot write: {error}")
         };
@@ -305,6 +318,14 @@ impl Journal {
             lines::stored(&entry.record, verdict);
         }
     }
+}
+
+/// What an error means that says the file is damaged. Only a start can mend it, and this one makes sure that the next will.
+fn damaged(connection: &Connection, error: &rusqlite::Error) -> Option<String> {
+    database::is_damage(error).then(|| {
+        connection.path().iter().for_each(|path| database::suspect(Path::new(path), &error.to_string()));
+        format!("the database file is damaged ({error}); restart talktrack, which saves what can be read")
+    })
 }
 
 /// Enters a message in the books; lays a dead one aside in the same transaction.

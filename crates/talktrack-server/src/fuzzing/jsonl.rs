@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use talktrack::store::sqlite::SqliteReader;
-use talktrack::store::{Read as _, SessionFilter};
+use talktrack::store::{Read as _, Rows as _, SessionFilter};
 use talktrack::{DATABASE_FILE, Options, Tracker};
 use uuid::Uuid;
 

@@ -10,6 +10,7 @@ use crate::database;
 use crate::error::OpenError;
 use crate::journal::reserve::Reserve;
 use crate::journal::{aside, homecoming, outbox};
+use crate::salvage;
 use crate::store::sqlite;
 
 /// Opens the file, and closes what was left open in it, where there is no other room with that of the reserve.
@@ -35,7 +36,7 @@ pub(super) fn take_up(
 
 fn open_file(path: &Path, remote: bool) -> Result<(Connection, Books, Seq), OpenError> {
     let failed = |source| OpenError::Database { path: path.to_owned(), source };
-    let mut connection = database::open_to_write(path)?;
+    let mut connection = salvage::open(path)?;
     let (mut books, mut last_seq) = aside::read_books(&connection).map_err(failed)?;
     let abandoned = if remote {
         outbox::abandon_open_sessions(&mut connection, &mut last_seq, &mut books).map_err(failed)?

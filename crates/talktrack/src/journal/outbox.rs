@@ -8,11 +8,12 @@ use uuid::Uuid;
 
 use crate::books::Books;
 use crate::clock::{Clock, Seq, SystemClock, Timestamp};
-use crate::database::{UuidText, column, parse_uuid};
+use crate::database::{UuidText, column_or_null, parse_uuid};
 use crate::error::NotDurable;
-use crate::health::Vitals;
+use crate::health::{BACKLOG, Vitals};
 use crate::journal::settled::{Outstanding, Run};
-use crate::journal::{Entry, Shared, aside};
+use crate::journal::{Entry, Shared, aside, damaged};
+use crate::lines;
 use crate::options::Options;
 use crate::record::{Body, DeadReason, Record, SessionEnd, Stamped, Verdict};
 use crate::store::Store;
@@ -108,10 +109,21 @@ impl Outbox {
                 self.writer.offer(entry.record);
             });
         }
-        if let Err(error) = self.feed_from_table(connection) {
-            tracing::error!("cannot read the journal back, it will be tried again: {error}");
-        }
+        self.read_back(connection);
         self.writer.expect_more(self.fed_up_to < self.newest);
+    }
+
+    /// Where the backlog cannot be read, new messages are durable as always; it is tried again with the next of them.
+    fn read_back(&mut self, connection: &Connection) {
+        let Err(error) = self.feed_from_table(connection) else {
+            self.vitals.store_works(BACKLOG);
+            return;
+        };
+        let cause = damaged(connection, &error)
+            .unwrap_or_else(|| format!("cannot read the journal back, it will be tried again: {error}"));
+        if self.vitals.store_fails(BACKLOG, &cause) {
+            lines::failed(&cause);
+        }
     }
 
     fn feed_from_table(&mut self, connection: &Connection) -> rusqlite::Result<()> {
@@ -228,7 +240,9 @@ pub(super) fn abandon_open_sessions(
 
 fn open_sessions(tx: &Transaction<'_>) -> rusqlite::Result<Vec<Uuid>> {
     let mut open = tx.prepare("SELECT session_id FROM open_sessions")?;
-    open.query_map([], |row| column(row, 0, parse_uuid))?.collect()
+    let open = open.query_map([], |row| column_or_null(row, 0, parse_uuid))?;
+    // An id that has rotted beyond reading names no session that could be ended.
+    open.filter_map(Result::transpose).collect()
 }
 
 /// The same id and revision waits in the journal already.

@@ -7,6 +7,7 @@ use rusqlite::{Transaction, params};
 
 use crate::books::Books;
 use crate::clock::Seq;
+use crate::database::text_or_null;
 use crate::journal::aside;
 use crate::record::{DeadReason, Record, Verdict};
 
@@ -94,7 +95,7 @@ fn dead_reason(verdict: &Verdict) -> Option<DeadReason> {
 fn lay_aside(tx: &Transaction<'_>, seq: Seq, reason: &DeadReason) -> rusqlite::Result<bool> {
     let mut read = tx.prepare_cached("SELECT message_id, body FROM journal WHERE seq = ?1")?;
     let (message_id, body): (Option<String>, Vec<u8>) =
-        read.query_row([seq], |row| Ok((row.get(0)?, row.get_ref(1)?.as_bytes()?.to_vec())))?;
+        read.query_row([seq], |row| Ok((text_or_null(row, 0)?, row.get_ref(1)?.as_bytes()?.to_vec())))?;
     let record: Option<Record> = serde_json::from_slice(&body).ok();
     let session_id = record.map(|record| record.session_id().to_string());
     let body = String::from_utf8_lossy(&body);

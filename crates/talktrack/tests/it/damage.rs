@@ -1,53 +1,82 @@
-//! Data directories with damaged bytes, drawn. (The fuzz target `journal` looks for the rare ones.)
+//! Damaged files: the next start keeps them, says so, and goes on with every row that does not lie on a damaged page.
 
-use std::sync::Once;
-use std::sync::atomic::{AtomicU32, Ordering};
+mod scene;
 
-use proptest::prelude::*;
-use talktrack::testing::damage::open_damaged;
+use std::path::Path;
 
-use crate::properties::{draws, hold};
-use crate::support::dir;
+use scene::{File, Scene};
 
-/// One change: which file and whether it is cut, where, and what is written there.
-fn change() -> impl Strategy<Value = Vec<u8>> {
-    let place = prop_oneof![0..200u32, 0..300_000u32];
-    // Bits that flip, numbers at their ends, and whatever comes.
-    let byte = || prop_oneof![Just(0u8), Just(0xff), Just(0x80), any::<u8>()];
-    let bytes = prop::collection::vec(byte(), 1..9);
-    let cut = prop::bool::weighted(0.1);
-    (any::<bool>(), cut, place, bytes).prop_map(|(log, cut, place, bytes)| {
-        let count = u8::try_from(bytes.len()).expect("a few bytes");
-        let [one, two, three, _] = place.to_le_bytes();
-        [&[u8::from(log) | u8::from(cut) << 1, one, two, three, count][..], &bytes].concat()
-    })
+/// So many damages of each sort; the server's own tests do many more.
+const ROUNDS: usize = 6;
+
+fn random(case: &str) -> fastrand::Rng {
+    let seed = std::env::var("TALKTRACK_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+    eprintln!("{case}: TALKTRACK_SEED={seed} draws the same again");
+    fastrand::Rng::with_seed(seed)
 }
 
-#[test]
-fn whatever_is_damaged_it_is_opened_or_refused_and_no_thread_dies() {
-    let damage = (0..4u8, prop::collection::vec(change(), 0..6));
-    let damage = damage.prop_map(|(kind, changes)| [vec![kind], changes.concat()].concat());
-    let died = deaths();
-    hold("damage", draws(60, 2_000), &damage, |damage| {
-        let dir = dir();
-        open_damaged(&damage, dir.path());
-        if died.load(Ordering::SeqCst) == 0 { Ok(()) } else { Err("a thread of the tracker died".into()) }
-    });
+/// Some bytes become others, near each other or far apart.
+fn flip(random: &mut fastrand::Rng, file: &Path) -> Vec<u64> {
+    let mut bytes = std::fs::read(file).unwrap();
+    let flips = random.usize(1..6);
+    let places: Vec<usize> = (0..flips).map(|_| random.usize(0..bytes.len())).collect();
+    for place in &places {
+        bytes[*place] ^= random.u8(1..=255);
+    }
+    std::fs::write(file, bytes).unwrap();
+    places.into_iter().map(|place| place as u64).collect()
 }
 
-/// Counts the panics of the library's own threads, which nobody else sees.
-fn deaths() -> &'static AtomicU32 {
-    static DEATHS: AtomicU32 = AtomicU32::new(0);
-    static WATCH: Once = Once::new();
-    WATCH.call_once(|| {
-        let tell = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            let name = std::thread::current().name().map(str::to_owned);
-            if name.is_some_and(|name| name.starts_with("talktrack-")) {
-                DEATHS.fetch_add(1, Ordering::SeqCst);
-            }
-            tell(panic);
-        }));
-    });
-    &DEATHS
+/// The end of the file is gone: every place in it.
+fn truncate(random: &mut fastrand::Rng, file: &Path) -> Vec<u64> {
+    let length = std::fs::metadata(file).unwrap().len();
+    let left = random.u64(0..length);
+    std::fs::OpenOptions::new().write(true).open(file).unwrap().set_len(left).unwrap();
+    (left..length).step_by(512).chain([length - 1]).collect()
+}
+
+async fn after_damages(
+    case: &str,
+    scene: &Scene,
+    file: File,
+    harm: fn(&mut fastrand::Rng, &Path) -> Vec<u64>,
+) {
+    let mut random = random(case);
+    for round in 0..ROUNDS {
+        let broken = scene.copy();
+        let places = harm(&mut random, &file.of(broken.path()));
+        eprintln!("{case}, round {round}: {:?}", &places[..places.len().min(6)]);
+        scene.judge(&broken, &scene.hit(file, &places)).await;
+    }
+}
+
+#[tokio::test]
+async fn bytes_flipped_in_the_database_cost_only_what_is_on_their_pages() {
+    after_damages("flips", &Scene::closed().await, File::Database, flip).await;
+}
+
+#[tokio::test]
+async fn bytes_flipped_in_the_outbox_cost_only_what_is_on_their_pages() {
+    after_damages("flips, outbox", &Scene::outbox().await, File::Database, flip).await;
+}
+
+#[tokio::test]
+async fn a_database_cut_short_keeps_what_is_before_the_cut() {
+    after_damages("cuts", &Scene::closed().await, File::Database, truncate).await;
+}
+
+#[tokio::test]
+async fn bytes_flipped_in_the_log_of_a_killed_process_cost_only_what_is_on_their_pages() {
+    after_damages("flips, log", &Scene::killed().await, File::Log, flip).await;
+}
+
+#[tokio::test]
+async fn a_log_cut_short_after_a_kill_is_missed() {
+    after_damages("cuts, log", &Scene::killed().await, File::Log, truncate).await;
+}
+
+#[tokio::test]
+async fn a_broken_index_of_the_log_harms_nobody() {
+    after_damages("flips, index", &Scene::killed().await, File::Index, flip).await;
 }

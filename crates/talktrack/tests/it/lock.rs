@@ -103,14 +103,16 @@ fn a_file_of_a_newer_talktrack_is_left_alone() {
 }
 
 #[test]
-fn a_file_that_is_no_database_is_refused_by_its_name() {
+fn a_file_of_somebody_elses_that_is_no_database_is_refused_by_its_name_and_left_alone() {
     let dir = dir();
-    let file = dir.path().join(talktrack::DATABASE_FILE);
+    let file = dir.path().join("holiday.jpg");
     std::fs::write(&file, "not a database ".repeat(1_000)).unwrap();
-    let error = refusal(dir.path());
-    assert!(matches!(&error, OpenError::Database { path, .. } if *path == file), "{error}");
-    assert!(error.to_string().contains("talktrack.db"), "{error}");
+    let options = Options { database_file: Some(file.clone()), ..Options::new(dir.path()) };
+    let error = Tracker::open(options).err().expect("it is refused");
+    assert!(matches!(&error, OpenError::Salvage { path, .. } if *path == file), "{error}");
+    assert!(error.to_string().contains("holiday.jpg"), "{error}");
     assert!(std::fs::read_to_string(&file).unwrap().starts_with("not a database"), "it is left as it was");
+    assert!(talktrack::quarantines(&file).is_empty());
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod dead_letters;
 mod corruption;
 mod damage;
 mod model;
+mod damaged_bytes;
 mod sessions;
 mod text;
 mod json;

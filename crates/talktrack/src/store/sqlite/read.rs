@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::books::Books;
 use crate::clock::Seq;
-use crate::database::{self, UuidText, column, column_or_null, parse_time, parse_uuid};
+use crate::database::{self, UuidText, column, column_or_null, parse_time, parse_uuid, text, text_or_null};
 use crate::error::ReadError;
 use crate::json::{JsonArray, JsonObject};
 use crate::record::Status;
@@ -22,6 +22,9 @@ const SESSION_COLUMNS: &str = "session_id, user_id, external_id, status, end_rea
      last_event_at, message_count, metadata";
 const MESSAGE_COLUMNS: &str = "id, session_id, user_id, role, content, audio_url, metadata, created_at, seq, external_id, kind, \
      revision, interrupted, content_generated, parts, metrics";
+
+/// What helps against damage.
+const REMEDY: &str = "stop the server and start it again: it saves what can be read";
 
 /// The columns of [`Books`], for [`books_row`].
 pub(crate) const BOOKS_COLUMNS: &str =
@@ -80,9 +83,27 @@ impl SqliteReader {
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, ReadError> {
         let connection = Arc::clone(&self.connection);
-        let answer = tokio::task::spawn_blocking(move || query(&connection.lock())).await;
-        Ok(answer.map_err(|stopped| ReadError(stopped.to_string()))??)
+        let answer = tokio::task::spawn_blocking(move || asked(&connection.lock(), query)).await;
+        answer.map_err(|stopped| ReadError(stopped.to_string()))?
     }
+}
+
+/// Damage that a query meets is noted, for the next start of whoever writes the file.
+fn asked<T>(
+    connection: &Connection,
+    query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> Result<T, ReadError> {
+    query(connection).map_err(|error| {
+        if !database::is_damage(&error) {
+            return error.into();
+        }
+        note_damage(connection, &error.to_string());
+        ReadError(format!("the database file is damaged ({error}); {REMEDY}"))
+    })
+}
+
+fn note_damage(connection: &Connection, damage: &str) {
+    connection.path().iter().for_each(|path| database::suspect(Path::new(path), damage));
 }
 
 #[async_trait]
@@ -208,18 +229,19 @@ pub(super) fn message(connection: &Connection, id: Uuid) -> rusqlite::Result<Opt
     connection.prepare_cached(&sql)?.query_row([UuidText::new(id).as_str()], message_row).optional()
 }
 
+/// Only what names a session or gives it its place must be readable; a column that has rotted must not hide all others.
 fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
     Ok(SessionRow {
         session_id: column(row, 0, parse_uuid)?,
         user_id: column(row, 1, parse_uuid)?,
-        external_id: row.get(2)?,
+        external_id: text_or_null(row, 2)?,
         status: column(row, 3, Status::parse)?,
-        end_reason: row.get(4)?,
+        end_reason: text_or_null(row, 4)?,
         started_at: column(row, 5, parse_time)?,
         ended_at: column_or_null(row, 6, parse_time)?,
-        duration_seconds: row.get(7)?,
+        duration_seconds: row.get(7).ok().flatten(),
         last_event_at: column_or_null(row, 8, parse_time)?,
-        message_count: row.get(9)?,
+        message_count: row.get(9).unwrap_or_default(),
         metadata: column_or_null(row, 10, parse_object)?,
     })
 }
@@ -230,16 +252,16 @@ fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
         session_id: column(row, 1, parse_uuid)?,
         user_id: column_or_null(row, 2, parse_uuid)?,
         role: column(row, 3, |word| word.parse().ok())?,
-        content: row.get(4)?,
-        audio_url: row.get(5)?,
+        content: text(row, 4)?,
+        audio_url: text_or_null(row, 5)?,
         metadata: column_or_null(row, 6, parse_object)?,
         created_at: column(row, 7, parse_time)?,
-        seq: row.get(8)?,
-        external_id: row.get(9)?,
+        seq: row.get(8).ok().flatten(),
+        external_id: text_or_null(row, 9)?,
         kind: column(row, 10, |word| word.parse().ok())?,
-        revision: row.get(11)?,
-        interrupted: row.get(12)?,
-        content_generated: row.get(13)?,
+        revision: row.get(11).unwrap_or_default(),
+        interrupted: row.get(12).unwrap_or_default(),
+        content_generated: text_or_null(row, 13)?,
         parts: column_or_null(row, 14, |text| JsonArray::parse(text).ok())?,
         metrics: column_or_null(row, 15, parse_object)?,
     })
@@ -294,28 +316,31 @@ fn audit(connection: &Connection) -> rusqlite::Result<Audit> {
     let (wanted, found) = (books.inserted, audit.messages);
     expect(wanted == found, format!("{wanted} messages were written, {found} are there"));
     audit.problems.extend(odd_sessions(connection)?);
-    let integrity: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    let integrity: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if integrity != "ok" {
-        audit.problems.push(format!("SQLite finds the file damaged: {integrity}"));
+        note_damage(connection, &integrity);
+        audit.problems.push(format!("SQLite finds the file damaged: {integrity}; {REMEDY}"));
     }
     Ok(audit)
 }
 
-/// Sessions whose figures differ from their rows, and messages without a session; the first 20 of each.
+/// Sessions whose figures differ from their rows, messages without a session or with rotten columns; the first 20 of each.
 fn odd_sessions(connection: &Connection) -> rusqlite::Result<Vec<String>> {
-    const QUESTIONS: [&str; 3] = [
+    const QUESTIONS: [&str; 4] = [
         "SELECT 'session ' || session_id || ' says ' || message_count || ' messages, ' || n || ' are there' FROM \
          (SELECT s.session_id, s.message_count, (SELECT count(*) FROM conversation_messages m WHERE m.session_id = s.session_id) n \
          FROM conversation_sessions s) WHERE message_count <> n LIMIT 20",
         "SELECT 'message ' || id || ' belongs to session ' || session_id || ', which is not there' FROM conversation_messages m \
          WHERE NOT EXISTS (SELECT 1 FROM conversation_sessions s WHERE s.session_id = m.session_id) LIMIT 20",
+        "SELECT 'message ' || id || ' has metadata, parts or metrics that are no longer JSON' FROM conversation_messages \
+         WHERE NOT (coalesce(json_valid(metadata), 1) AND coalesce(json_valid(parts), 1) AND coalesce(json_valid(metrics), 1)) LIMIT 20",
         "SELECT 'session ' || session_id || ' is ' || status || ' and has ended_at ' || coalesce(ended_at, 'null') \
          FROM conversation_sessions WHERE (status = 'active') <> (ended_at IS NULL) LIMIT 20",
     ];
     let mut problems = Vec::new();
     for question in QUESTIONS {
         let mut statement = connection.prepare(question)?;
-        let found = statement.query_map([], |row| row.get(0))?;
+        let found = statement.query_map([], |row| text(row, 0))?;
         problems.extend(found.collect::<rusqlite::Result<Vec<String>>>()?);
     }
     Ok(problems)
