@@ -23,6 +23,7 @@ mod ownership;
 mod lateness;
 mod paging;
 mod accounts;
+pub mod damage;
 pub mod layout;
 
 pub use trial::Trial;

@@ -33,6 +33,29 @@ async fn a_session_with_two_connections_ends_with_the_last_of_them() {
     assert!(trial.tracker().disconnect(SESSION).unwrap().is_none(), "there is nothing left to end");
 }
 
+/// A client connects again at the moment in which its old connection is seen to be gone. Whichever comes first, it is connected
+/// afterwards; but the end could pass the start on its way to the disk, and then the session was ended for good.
+#[tokio::test]
+async fn whoever_connects_again_as_the_last_connection_goes_is_connected() {
+    let dir = dir();
+    let trial = trial(&dir);
+    trial.start(new_session()).await;
+    for round in 0..300 {
+        let tracker = trial.tracker();
+        let both = std::sync::Barrier::new(2);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                both.wait();
+                drop(tracker.disconnect(SESSION).unwrap());
+            });
+            both.wait();
+            drop(tracker.start_session(new_session()).unwrap());
+        });
+        within(tracker.flush()).await.unwrap();
+        assert_eq!(trial.session(SESSION).await.status, Status::Active, "in round {round}");
+    }
+}
+
 #[tokio::test]
 async fn a_disconnect_after_the_end_changes_nothing() {
     let dir = dir();
