@@ -42,10 +42,8 @@ async fn verify(args: Args) -> Result<ExitCode, Stop> {
             output.line(&format!("✗ {}", table::safe_line(problem)))?;
         }
         for dir in &report.quarantines {
-            let dir = table::safe_line(&dir.display().to_string());
-            output.line(&format!(
-                "! a damaged database is kept in {dir}; its report.txt says what is missing"
-            ))?;
+            let line = format!("! a damaged database is kept in {}; see its report.txt", dir.display());
+            output.line(&table::safe_line(&line))?;
         }
         output.line(if report.balanced {
             "✓ the books balance"
