@@ -7,6 +7,7 @@ use std::time::Duration;
 
 mod kill;
 mod damage;
+mod neighbours;
 mod soak;
 
 // What the cases are made of, in the order in which one uses the next.

@@ -146,6 +146,7 @@ impl Left {
         Client::new(&server).await.say("fresh").await;
         self.stand.drained(&server).await;
         self.nothing_else_is_lost(&hit, &server);
+        self.books_balance().await;
         self.stand.kill(server).await;
     }
 
@@ -212,6 +213,17 @@ impl Left {
 
     fn said(&self, saying: Saying) -> Row {
         saying.row(self.stand.user)
+    }
+
+    /// Where a database was replaced; else a byte of a count may have rotted unnoticed.
+    async fn books_balance(&self) {
+        let home = &self.stand.home;
+        let report = match self.stand.remote() {
+            _ if self.quarantines().is_empty() => return,
+            Some(remote) => home.look_at(&remote.url(), &["verify"]).await,
+            None => home.look(&["verify"]).await,
+        };
+        assert!(report.succeeded().stdout.contains("a damaged database is kept in"));
     }
 
     fn dead(&self) -> BTreeSet<Uuid> {
