@@ -118,8 +118,13 @@ impl Session {
         Ended { duration_seconds, message_count: self.message_count }
     }
 
+    /// Without a sign of life for this long, and not ended for it yet.
+    pub(crate) fn is_silent(&self, now: Duration, idle: Duration) -> bool {
+        self.ended.is_none() && self.last_event.elapsed.saturating_add(idle) <= now
+    }
+
     /// One connection less. True where it was the last of a session that goes on.
-    fn disconnect(&mut self) -> bool {
+    pub(crate) fn disconnect(&mut self) -> bool {
         self.connections = self.connections.saturating_sub(1);
         self.connections == 0 && self.ended.is_none()
     }
@@ -150,11 +155,6 @@ impl Registry {
         }
     }
 
-    /// A connection of the session is gone. True where the session should end for it.
-    pub(crate) fn disconnect(&self, session_id: Uuid) -> bool {
-        self.with(session_id, |session| session.is_some_and(Session::disconnect))
-    }
-
     /// A sign of life other than a message.
     pub(crate) fn keep_alive(&self, session_id: Uuid, now: Now) {
         self.with(session_id, |session| {
@@ -181,7 +181,7 @@ impl Registry {
             if let Some(closed) = session.ended {
                 return closed.closed.saturating_add(grace) > now;
             }
-            if session.last_event.elapsed.saturating_add(idle) <= now {
+            if session.is_silent(now, idle) {
                 swept.silent.push(*session_id);
             } else {
                 swept.active += 1;

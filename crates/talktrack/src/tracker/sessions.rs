@@ -115,7 +115,7 @@ impl Tracker {
         session_id: Uuid,
         closing: Closing<'_>,
     ) -> Result<SessionReceipt<Ended>, Reason> {
-        self.door.end(session_id, closing, false)
+        self.door.end(session_id, closing)
     }
 
     /// A connection of the session is gone. The last one to go ends the session with the reason `disconnect`. Every start
@@ -124,8 +124,7 @@ impl Tracker {
     /// # Errors
     /// Only while the tracker is shutting down, which ends every session itself.
     pub fn disconnect(&self, session_id: Uuid) -> Result<Option<SessionReceipt<Ended>>, Reason> {
-        let last = self.door.registry.disconnect(session_id);
-        last.then(|| self.door.infer_end(session_id, Status::Ended, "disconnect")).transpose()
+        self.door.infer_end(session_id, Status::Ended, "disconnect", Session::disconnect)
     }
 
     /// The session's connection lives, although nobody speaks: it is not idle.
@@ -209,53 +208,70 @@ impl Door {
         )
     }
 
-    pub(super) fn end(
+    fn end(&self, session_id: Uuid, closing: Closing<'_>) -> Result<SessionReceipt<Ended>, Reason> {
+        let ended = self.registry.with(session_id, |session| {
+            let is_known = session.is_some();
+            self.enqueue_end(session_id, session, closing, false).map(|receipt| (receipt, is_known))
+        });
+        ended.map(|(receipt, is_known)| {
+            if !is_known {
+                lines::not_in_state(session_id);
+            }
+            receipt
+        })
+    }
+
+    /// Nobody told the end, but this node sees it: a connection gone, silence, its own stop. `is_over` decides under the
+    /// session's lock: whoever connects or speaks at the same moment comes before that, or resumes what has ended.
+    pub(super) fn infer_end(
         &self,
         session_id: Uuid,
+        status: Status,
+        reason: &str,
+        is_over: impl FnOnce(&mut Session) -> bool,
+    ) -> Result<Option<SessionReceipt<Ended>>, Reason> {
+        let closing = Closing { status, reason, ended_at: self.now().at };
+        self.registry.with(session_id, |session| {
+            let Some(session) = session else { return Ok(None) };
+            is_over(session).then(|| self.enqueue_end(session_id, Some(session), closing, true)).transpose()
+        })
+    }
+
+    /// Under the session's lock where it is known, so that ends and starts stand in the queue as the registry has them.
+    fn enqueue_end(
+        &self,
+        session_id: Uuid,
+        session: Option<&mut Session>,
         closing: Closing<'_>,
         inferred: bool,
     ) -> Result<SessionReceipt<Ended>, Reason> {
         let Closing { status, reason, ended_at } = closing;
         let now = self.now();
-        let (reply, receipt) = SessionReceipt::new();
-        let closed = self.registry.with(session_id, |session| {
-            session.map(|session| (session.end(now, ended_at), session.seen_until(), session.user_id))
-        });
-        if closed.is_none() {
-            lines::not_in_state(session_id);
-        }
+        let closed =
+            session.map(|session| (session.end(now, ended_at), session.seen_until(), session.user_id));
         let known = closed.map(|(figures, _, _)| figures);
         let seen_until = closed.map(|(_, seen_until, _)| seen_until).filter(|_| inferred);
         let owner = closed.map(|(_, _, user_id)| user_id);
         let mut reason = reason.to_owned();
         message::clean(&mut reason);
         let place = self.queue.admit(now.at, reason.len(), Admission::Always)?;
+        let (reply, receipt) = SessionReceipt::new();
         let end = SessionEnd { session_id, status, reason, ended_at, known, seen_until, owner };
         place.fill(Body::End(end), Reply::Ended(reply));
         Ok(receipt)
     }
 
-    /// Nobody told the end, but this node sees it: a connection gone, silence, its own stop.
-    pub(super) fn infer_end(
-        &self,
-        session_id: Uuid,
-        status: Status,
-        reason: &str,
-    ) -> Result<SessionReceipt<Ended>, Reason> {
-        let ended_at = self.options.clock.now();
-        self.end(session_id, Closing { status, reason, ended_at }, true)
-    }
-
     pub(super) fn sweep(&self) {
-        let Options { grace_period, idle_timeout, clock, .. } = &self.options;
-        let now = clock.now();
-        let swept = self.registry.sweep(clock.elapsed(), *grace_period, *idle_timeout);
+        let Options { grace_period, idle_timeout, .. } = &self.options;
+        let now = self.now();
+        let swept = self.registry.sweep(now.elapsed, *grace_period, *idle_timeout);
         for session_id in swept.silent {
             // Refused only while shutting down, which ends them all.
-            let _ = self.infer_end(session_id, Status::Abandoned, "idle_timeout");
+            let is_silent = |session: &mut Session| session.is_silent(now.elapsed, *idle_timeout);
+            let _ = self.infer_end(session_id, Status::Abandoned, "idle_timeout", is_silent);
         }
         for (session_id, at) in swept.alive {
-            self.tell_alive(session_id, at, now);
+            self.tell_alive(session_id, at, now.at);
         }
         self.shared.figures.sessions_active.set(f64::from(swept.active));
     }

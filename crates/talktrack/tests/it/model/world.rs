@@ -237,7 +237,7 @@ impl World {
     async fn look(&mut self) -> Result<(), String> {
         self.settle().await?;
         let books = seen::books(self.tracker());
-        self.keep("the books", &books, |model| model.picture.books.clone())?;
+        self.keep("the books", &books, |model| model.picture.books)?;
         if self.outage.is_some() {
             return Ok(());
         }
