@@ -7,7 +7,7 @@ MINUTES ?= 60
 BIN := target/release/talktrack
 AS_ROOT = $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: run-server client build test test-faults soak fuzz check fmt bench help need-cc need-postgres install-postgres need-faketime
+.PHONY: run-server client build test test-faults soak fuzz check fmt bench help need-cc need-postgres install-postgres need-faketime need-strace
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -35,6 +35,13 @@ need-faketime:
 	{ $(AS_ROOT) apt-get update && $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends libfaketime; } || \
 	echo "libfaketime cannot be installed: the clock's jumps are not tested" >&2
 
+# What makes the server's system calls fail and writes them down, on Linux. Where it cannot be had, the tests that need it say
+# so and are left out.
+need-strace:
+	@[ -n "$(call installed,strace)" ] || [ "$$(uname)" != Linux ] || ! command -v apt-get >/dev/null || \
+	{ $(AS_ROOT) apt-get update && $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends strace; } || \
+	echo "strace cannot be installed: failing disks and power cuts are not tested" >&2
+
 build: need-cc ## the optimised binary, target/release/talktrack
 	cargo build --release --locked -p talktrack-server
 
@@ -44,10 +51,10 @@ run-server: build ## the server on http://127.0.0.1:8080; its log goes to LOG=/t
 client: build ## talk to the server from the terminal; ARGS="--file conv.jsonl --sockets 64" replays
 	$(BIN) client $(ARGS)
 
-test: need-cc need-postgres need-faketime ## what the tests need, and all tests
+test: need-cc need-postgres need-faketime need-strace ## what the tests need, and all tests
 	cargo test --locked --workspace --all-features
 
-test-faults: need-cc need-postgres need-faketime ## every fault on purpose, all of it (up to 40 minutes); make test runs a short cut
+test-faults: need-cc need-postgres need-faketime need-strace ## every fault on purpose, all of it (up to 40 minutes); make test runs a short cut
 	TALKTRACK_FAULTS=full cargo test --locked -p talktrack-server --test it -- faults:: --nocapture --test-threads 2
 	TALKTRACK_FAULTS=full cargo test --locked -p talktrack --all-features --test it -- model:: damaged_bytes:: --nocapture
 

@@ -38,8 +38,6 @@ const SUSPICION: &str = "-suspect";
 /// Opens the file for the one connection that writes, and brings its schema up to date.
 pub(crate) fn open_to_write(path: &Path) -> Result<Connection, OpenError> {
     let failed = |source| OpenError::Database { path: path.to_owned(), source };
-    let log = path.with_extension("db-wal");
-    rewrite_log(&log).map_err(|source| OpenError::Io { path: log, source })?;
     let mut connection = Connection::open(path).map_err(failed)?;
     configure(&connection).map_err(failed)?;
     let known = newest_version();
@@ -102,25 +100,30 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Writes the log that an earlier process left once more, as it stands.
+/// Writes the log that an earlier process left once more, as it stands, before anybody builds on it.
 ///
 /// A sync may have failed there, and the process may have ended before it could write the same again. What should have been
 /// synced is then still seen, but is not on the disk, and no later sync brings it there: a power cut would take it away, and
 /// with it everything that comes behind it in the log.
-fn rewrite_log(path: &Path) -> io::Result<()> {
-    let mut log = match OpenOptions::new().read(true).write(true).open(path) {
-        Ok(log) => log,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
+pub(crate) fn rewrite_log(path: &Path) -> Result<(), OpenError> {
+    let log = beside(path, "-wal");
+    match OpenOptions::new().read(true).write(true).open(&log) {
+        Ok(file) => rewrite(file),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+    .map_err(|source| OpenError::Io { path: log, source })
+}
+
+fn rewrite(mut file: File) -> io::Result<()> {
     let (mut part, mut at) = (vec![0; 1 << 20], 0);
     loop {
-        let length = log.read(&mut part)?;
+        let length = file.read(&mut part)?;
         if length == 0 {
-            return log.sync_all();
+            return file.sync_all();
         }
-        log.seek(SeekFrom::Start(at))?;
-        log.write_all(&part[..length])?;
+        file.seek(SeekFrom::Start(at))?;
+        file.write_all(&part[..length])?;
         at += length as u64;
     }
 }

@@ -184,16 +184,22 @@ impl Journal {
         batch: &mut [Entry],
         chores: &mut Vec<TakeOut>,
     ) -> rusqlite::Result<Vec<Verdict>> {
-        database::clear_log(&self.connection)?;
+        self.clear_log();
         self.write_down(&mut [], chores, Waiting::Batch)?;
-        database::clear_log(&self.connection)?;
+        self.clear_log();
         if !batch.is_empty() && !database::has_room_inside(&self.connection)? {
             return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_FULL), None));
         }
         let verdicts = self.write_down(batch, chores, Waiting::Nothing)?;
-        // What is durable stays so whether or not the log has become shorter.
-        let _ = database::clear_log(&self.connection);
+        self.clear_log();
         Ok(verdicts)
+    }
+
+    /// Where that fails, what follows needs more room, and fails or not.
+    fn clear_log(&self) {
+        if let Err(error) = database::clear_log(&self.connection) {
+            tracing::debug!(%error, "the log of the journal's file stays as long as it is");
+        }
     }
 
     /// One transaction for all of it, and everybody is told.

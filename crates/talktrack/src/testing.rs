@@ -115,6 +115,7 @@ macro_rules! for_each_conformance_check {
                 a_higher_revision_replaces_and_keeps_its_place,
                 a_revision_to_a_system_message_has_no_user_and_back,
                 a_lower_revision_that_comes_later_is_ignored,
+                a_revision_that_overtook_the_first_draft_goes_to_its_place,
                 a_revision_of_a_message_in_another_session_changes_nothing,
             }
             session_life {

@@ -13,6 +13,8 @@ mod full_disk;
 mod syscalls;
 mod answers;
 mod power;
+mod flood;
+mod stop;
 mod silence;
 mod clock;
 mod soak;

@@ -181,6 +181,19 @@ impl Tables {
         let transcript = self.transcripts.entry(session.session_id).or_default();
         if let Some((place, existing)) = self.messages.get_mut(&stamped.id) {
             match stamped.meets(&existing.message) {
+                Meeting::Overtaken => {
+                    let first = MessageCursor { created_at: stamped.created_at, seq, id: stamped.id };
+                    if first < *place
+                        && let Some(row) = transcript.remove(place)
+                    {
+                        transcript.insert(
+                            first,
+                            MessageRow { created_at: first.created_at, seq: Some(seq), ..row },
+                        );
+                        *place = first;
+                    }
+                    return Verdict::AlreadyThere;
+                }
                 Meeting::Known => return Verdict::AlreadyThere,
                 Meeting::Conflict => return Verdict::Dead(DeadReason::IdConflict),
                 Meeting::Newer => {}

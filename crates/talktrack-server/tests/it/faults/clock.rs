@@ -42,7 +42,7 @@ impl Calendar {
         let mut libraries = places.map(|place| place.path().join("faketime/libfaketimeMT.so.1"));
         let Some(library) = libraries.find(|library| library.is_file()) else {
             eprintln!(
-                "NOT TESTED: jumps of the clock, because libfaketime is not installed (Debian: libfaketime)"
+                "SKIPPED: jumps of the clock, because libfaketime is not installed (Debian: libfaketime)"
             );
             return None;
         };

@@ -3,13 +3,13 @@
 //! - What was written is certain to be there once a sync of the file has returned well. Until then each write may be there
 //!   or not, whatever came before or after it, and of each write any of its sectors of 512 bytes.
 //! - The same goes for a change of the file's length. Bytes of a file that grew and that were not written are zeros.
-//! - A name (a file made or removed) is certain once a sync of its directory has returned well. A sync of the file itself
-//!   does not do that: most file systems are kinder, POSIX promises no more.
+//! - A name (a file made or removed; a rename is both) is certain once a sync of its directory has returned well. A sync of
+//!   the file itself does not do that: most file systems are kinder, POSIX promises no more.
 //! - A sync that failed makes nothing certain, and its writes never will be: the system may have dropped them and forgotten
 //!   it, so that a later sync returns well without them. Only writing the same place again helps.
 //! - A sector is written whole or not at all, and nothing that was certain is hurt by what is written beside it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -108,6 +108,11 @@ impl Disk {
                 self.name(path, Some(self.files.len() - 1));
             }
             Op::Remove(path) => self.name(path, None),
+            Op::Rename(from, to) => {
+                let file = self.seen[from];
+                self.name(to, Some(file));
+                self.name(from, None);
+            }
             Op::Write { path, at, bytes } => {
                 self.change(path, Change::Write { at: *at, bytes: bytes.clone() });
             }
@@ -139,6 +144,7 @@ impl Disk {
         if let Some(file) = self.seen.get(path) {
             let File { certain, changes } = &mut self.files[*file];
             changes.iter_mut().for_each(|change| change.settle(held));
+            drop_overwritten(changes);
             drain_certain(changes, |change| change.apply(certain));
         }
     }
@@ -272,6 +278,23 @@ fn rename(names: &mut BTreeMap<PathBuf, usize>, path: &Path, file: Option<usize>
         Some(file) => names.insert(path.to_owned(), file),
         None => names.remove(path),
     };
+}
+
+/// Takes out what may be missing for ever and does not matter any more: the same place was written again, for certain.
+fn drop_overwritten(changes: &mut Vec<Uncertain<Change>>) {
+    let mut overwritten = HashSet::new();
+    let mut stays: Vec<_> = changes.iter().rev().map(|change| stays(change, &mut overwritten)).collect();
+    changes.retain(|_| stays.pop().unwrap_or(true));
+}
+
+fn stays(change: &Uncertain<Change>, overwritten: &mut HashSet<Range<usize>>) -> bool {
+    let Change::Write { at, bytes } = &change.what else { return true };
+    let place = *at..at + bytes.len();
+    if change.state == State::Certain {
+        overwritten.insert(place);
+        return true;
+    }
+    change.state == State::Waiting || !overwritten.contains(&place)
 }
 
 /// Takes out what is certain and comes before everything that is not.

@@ -33,7 +33,7 @@ impl Disk {
     fn under(home: &Home) -> Option<Self> {
         let disk = SmallDisk::for_owner_of(home.data_dir().parent().unwrap(), SIZE);
         if disk.is_none() {
-            eprintln!("NOT TESTED: a full disk, because this process may not mount one (run as root)");
+            eprintln!("SKIPPED: a full disk, because this process may not mount one (run as root)");
         }
         let disk = disk?;
         symlink(disk.path(), home.data_dir()).unwrap();

@@ -257,10 +257,11 @@ async fn whatever_postgresql_cannot_hold_is_refused_at_the_door_or_stored_in_oth
     }
     client.close().await;
     stand.drained(&server).await;
-    // A number may have any size in JSON, and in SQLite.
-    let letters = stand.home.look(&["dead-letters", "list", "--json"]).await.succeeded().json_lines();
-    let details: Vec<_> = letters.iter().map(|letter| &letter["detail"]).collect();
-    assert_eq!(details, ["value overflows numeric format (SQLSTATE 22003)"; 2], "{answers:?}");
+    // A number may have any size in JSON, and in SQLite; not even this test can read it back.
+    let letters = stand.home.look(&["dead-letters", "list", "--json"]).await.succeeded().stdout;
+    let reason = "value overflows numeric format (SQLSTATE 22003)";
+    assert_eq!(letters.lines().filter(|letter| letter.contains(reason)).count(), 2, "{letters}");
+    assert_eq!(letters.lines().count(), 2, "{letters}");
     let rows = rows::number(&stand, "SELECT count(*) AS n FROM conversation_messages");
     assert!(rows > 0 && answers[1] >= rows && answers[0] > 0, "{rows}, {answers:?}");
     stand.stop(server).await;

@@ -6,13 +6,14 @@
 
 use std::path::PathBuf;
 
+use tokio::process::Command;
+
 use super::cut;
 use super::stand::Stand;
 use super::story::Story;
 use super::strace::{Strace, is_whole};
 use super::talkers::Manner;
 use crate::harness::Server;
-use tokio::process::Command;
 
 /// Every so often a sync fails, and what it should have brought to the disk may never come there.
 const BAD_SYNCS: &[&str] = &["fdatasync:error=EIO:when=20+3"];
@@ -50,7 +51,7 @@ impl Life<'_> {
         file
     }
 
-    /// PostgreSQL comes and goes meanwhile, unless it is away: what it is kept from is in the file alone.
+    /// PostgreSQL comes and goes meanwhile: what it is kept from is in the file alone.
     async fn pass(&self, stand: &Stand, server: &Server) {
         if matches!(self.end, End::KillInNeed) {
             server.readiness(503).await;
@@ -89,7 +90,7 @@ async fn power_fails(case: &str, stand: Stand, strace: &Strace, lives: &[Life<'_
 
 /// A server that is killed, one that stops, and one that is killed again, each on what the one before has left.
 fn three_lives<'a>(faults: &'a [&'a str]) -> [Life<'a>; 3] {
-    let messages = cut::rounds(120, 1_200) as usize;
+    let messages = cut::rounds(120, if faults.is_empty() { 900 } else { 360 }) as usize;
     [End::Kill, End::Stop, End::Kill].map(|end| Life { faults, messages, end })
 }
 

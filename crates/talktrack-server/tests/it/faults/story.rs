@@ -26,7 +26,7 @@ pub(crate) struct Story {
 }
 
 /// One power cut.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 struct PowerCut {
     /// The place in the trace before which it comes.
     before: usize,
@@ -53,9 +53,9 @@ impl Story {
     /// Cuts the power at some places, and judges what some kinds of loss leave there.
     pub(crate) fn judge(&self, random: &mut Rng) {
         let (begun, mut images) = (Instant::now(), 0);
-        let places = self.places(random, cut::rounds(10, 120) as usize);
+        let places = self.places(random, cut::rounds(10, 80) as usize);
         self.visit(&places, |disk, before| {
-            for loss in random.choose_multiple(Loss::ALL, cut::rounds(3, 5) as usize) {
+            for loss in random.choose_multiple(Loss::ALL, cut::rounds(3, 4) as usize) {
                 let cut = PowerCut { before, loss };
                 let data_dir = self.stand.home.path("image");
                 image::lay_down(&disk.image(loss, random), &data_dir, &self.stand.home.data_dir());
@@ -90,17 +90,18 @@ impl Story {
         self.is_all_there(&image::messages(&home.data_dir()), cut);
     }
 
-    /// Places in the trace just before a sync, and its end: so many of the many in which the log is synced, and all others.
+    /// Places in the trace just before a sync, and its end: so many of those in which the log is synced, which are most, and
+    /// so many of the others.
     fn places(&self, random: &mut Rng, most: usize) -> Vec<usize> {
-        let (mut places, mut of_log) = (vec![self.events.len()], Vec::new());
+        let (mut of_log, mut others) = (Vec::new(), Vec::new());
         for (at, event) in self.events.iter().enumerate() {
             if let Event::Disk(Op::Sync { path, .. }) = event {
                 let is_log = path.extension().is_some_and(|extension| extension == "db-wal");
-                if is_log { of_log.push(at) } else { places.push(at) }
+                if is_log { of_log.push(at) } else { others.push(at) }
             }
         }
-        places.extend(random.choose_multiple(of_log, most));
-        places
+        let chosen = [of_log, others].map(|places| random.choose_multiple(places, most));
+        chosen.into_iter().flatten().chain([self.events.len()]).collect()
     }
 
     /// Goes through the trace and stops at these places, in their order.
@@ -120,16 +121,20 @@ impl Story {
     }
 
     fn is_all_there(&self, found: &BTreeMap<Uuid, Row>, cut: PowerCut) {
-        for told in self.told.iter().take_while(|told| told.at < cut.before) {
+        let PowerCut { before, loss } = cut;
+        for told in self.told.iter().take_while(|told| told.at < before) {
             let saying = Saying { revision: told.revision, ..self.said[&told.id] };
             match found.get(&told.id) {
                 Some(row) if row.revision >= saying.revision => {
                     let expected = Saying { revision: row.revision, ..saying }.row(self.stand.user);
-                    assert_eq!(*row, expected, "{cut:?}");
+                    assert_eq!(*row, expected, "a power cut before {before}, losing {loss:?}");
                 }
                 _ => {
-                    let is_stored = self.stored.get(&saying).is_some_and(|stored| *stored < cut.before);
-                    assert!(is_stored, "acknowledged, and lost by {cut:?}: {saying:?}");
+                    let is_stored = self.stored.get(&saying).is_some_and(|stored| *stored < before);
+                    assert!(
+                        is_stored,
+                        "acknowledged, and lost: {saying:?}, before {before}, losing {loss:?}"
+                    );
                 }
             }
         }

@@ -22,8 +22,11 @@ impl<'a> Arguments<'a> {
         word.parse().unwrap_or_else(|_| panic!("{word:?} should be a number"))
     }
 
-    /// Text, a path say.
-    pub(crate) fn text(&mut self) -> String {
+    /// A path, behind the directory from which it goes out where the call names one. Those of a server are absolute.
+    pub(crate) fn path(&mut self) -> String {
+        if !self.0.starts_with('"') {
+            self.word();
+        }
         String::from_utf8(self.bytes()).unwrap()
     }
 

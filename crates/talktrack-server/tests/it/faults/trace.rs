@@ -27,6 +27,7 @@ pub(crate) enum Op {
     /// A file or directory is opened, and made where it is missing.
     Create(PathBuf),
     Remove(PathBuf),
+    Rename(PathBuf, PathBuf),
     Write {
         path: PathBuf,
         at: usize,
@@ -116,6 +117,9 @@ impl<'a> Call<'a> {
     }
 }
 
+/// Under these names a power cut matters to a file: what is copied into the database, and what it is made of.
+const FILES: [&str; 4] = ["talktrack.db", "talktrack.db-wal", "talktrack.db-journal", "talktrack.db-new"];
+
 /// The files that matter, in this directory.
 struct Files<'a> {
     dir: &'a Path,
@@ -133,9 +137,13 @@ impl Files<'_> {
                 call.result.map(|result| Event::Disk(Op::Sync { path, held: result == 0 }))
             }
             _ if call.result.is_some_and(i64::is_negative) => None,
-            "openat" | "open" | "creat" => self.opened(&mut arguments),
-            "mkdir" => Some(Event::Disk(Op::Create(self.modelled(&arguments.text())?))),
-            "unlink" => Some(Event::Disk(Op::Remove(self.modelled(&arguments.text())?))),
+            "openat" => self.opened(&mut arguments),
+            "mkdir" | "mkdirat" => Some(Event::Disk(Op::Create(self.modelled(&arguments.path())?))),
+            "unlink" | "unlinkat" => Some(Event::Disk(Op::Remove(self.modelled(&arguments.path())?))),
+            "rename" | "renameat" | "renameat2" => {
+                let (from, to) = (arguments.path(), arguments.path());
+                Some(Event::Disk(Op::Rename(self.modelled(&from)?, self.modelled(&to)?)))
+            }
             "pwrite64" => {
                 let path = self.modelled(arguments.file()?)?;
                 let (mut bytes, _, at) = (arguments.bytes(), arguments.number(), arguments.number());
@@ -153,22 +161,16 @@ impl Files<'_> {
             }
             "close" => None,
             _ => {
-                let names = call.arguments().contains(self.dir.join("talktrack.db").to_str().unwrap());
-                let is_known = call.name() == "mmap" && call.arguments().contains("talktrack.db-shm>");
-                assert!(
-                    !names || is_known,
-                    "the model of a disk knows no {}: {}",
-                    call.name(),
-                    call.arguments()
-                );
+                let ends = |name: &str| [format!("/{name}>"), format!("/{name}\"")];
+                let is_named = FILES.into_iter().flat_map(ends).any(|name| call.arguments().contains(&name));
+                assert!(!is_named, "the model of a disk knows no {}: {}", call.name(), call.arguments());
                 None
             }
         }
     }
 
     fn opened(&self, arguments: &mut Arguments<'_>) -> Option<Event> {
-        arguments.file();
-        let path = self.modelled(&arguments.text())?;
+        let path = self.modelled(&arguments.path())?;
         let flags = arguments.word();
         assert!(!flags.contains("O_TRUNC"), "the model of a disk knows no {flags}");
         flags.contains("O_CREAT").then_some(Event::Disk(Op::Create(path)))
@@ -202,8 +204,9 @@ impl Files<'_> {
     fn modelled(&self, path: &str) -> Option<PathBuf> {
         let path = PathBuf::from(path);
         let is_directory = path == self.dir || Some(&*path) == self.dir.parent();
-        let mut files = ["talktrack.db", "talktrack.db-wal", "talktrack.db-journal"].into_iter();
-        (is_directory || files.any(|name| path == self.dir.join(name))).then_some(path)
+        let name = path.file_name()?.to_str()?;
+        let is_file = path.parent() == Some(self.dir) && FILES.contains(&name);
+        (is_directory || is_file).then_some(path)
     }
 }
 

@@ -27,6 +27,7 @@ pub(super) async fn settle<'r>(
     taken.sort_by_key(|placed| placed.place);
     let mut known = stored(client, &taken).await?;
     let mut newer: HashMap<Uuid, &Stamped> = HashMap::new();
+    let mut overtaken: HashMap<Uuid, Placed<'r>> = HashMap::new();
     let mut missing = Vec::new();
     for placed in taken {
         let stamped = placed.stamped;
@@ -35,6 +36,10 @@ pub(super) async fn settle<'r>(
             continue;
         };
         verdicts[placed.place] = match stamped.meets(message) {
+            Meeting::Overtaken => {
+                overtaken.entry(stamped.id).or_insert(placed);
+                Verdict::AlreadyThere
+            }
             Meeting::Known => Verdict::AlreadyThere,
             Meeting::Conflict => Verdict::Dead(DeadReason::IdConflict),
             Meeting::Newer => {
@@ -43,6 +48,9 @@ pub(super) async fn settle<'r>(
                 Verdict::Revised
             }
         };
+    }
+    if !overtaken.is_empty() {
+        messages::move_up(overtaken.values()).query(client).await?;
     }
     let newer: Vec<&Stamped> = newer.into_values().collect();
     if newer.is_empty() {

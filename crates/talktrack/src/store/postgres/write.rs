@@ -24,7 +24,11 @@ pub(super) async fn write(
     for round in rounds {
         open.extend(write_round(client, round, &mut verdicts).await?);
     }
-    let mut again = restore_sessions(client, open.homeless, &mut verdicts).await?;
+    let (mut again, mut restored) = restore_sessions(client, open.homeless, &mut verdicts).await?;
+    // Where one began again later in the batch, what was told of it before is over.
+    restored
+        .retain(|id| !rounds.iter().any(|round| round.starts.iter().any(|start| start.2.session_id == *id)));
+    rounds.iter().for_each(|round| again.take_what_is_told_of(&restored, round));
     for placed in taken::settle(client, open.taken, &mut verdicts).await? {
         again.take_message(placed);
     }
@@ -187,12 +191,12 @@ async fn judge_messages<'r>(
 }
 
 /// Writes the rows of sessions again that somebody took away, from what this process knew of them. Returns the messages that
-/// have a session now; where nobody knew it, they never will.
+/// have a session now, and these sessions; where nobody knew it, they never will.
 async fn restore_sessions<'r>(
     client: &Client,
     homeless: Vec<Placed<'r>>,
     verdicts: &mut [Verdict],
-) -> Result<Round<'r>, Failure> {
+) -> Result<(Round<'r>, HashSet<Uuid>), Failure> {
     let mut again = Round::default();
     let mut restored = HashSet::new();
     for placed in homeless {
@@ -209,5 +213,5 @@ async fn restore_sessions<'r>(
         }
         again.take_message(placed);
     }
-    Ok(again)
+    Ok((again, restored))
 }
