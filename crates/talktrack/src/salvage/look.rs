@@ -95,7 +95,8 @@ fn schema(connection: &Connection) -> rusqlite::Result<Option<String>> {
         // A newer talktrack's: it knows what its schema should be, and whoever opens the file will say so.
         return Ok(None);
     }
-    if version == 0 {
+    // No version is below zero; what a header with a broken byte says can be.
+    if version <= 0 {
         // Somebody else's database, or none yet; the tables of ours come with their version.
         let newest = database::schema_of_version(i64::MAX)?;
         let has_ours = newest.iter().any(|object| found.contains(object));
