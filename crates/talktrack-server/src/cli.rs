@@ -42,6 +42,8 @@ enum Command {
     Migrate(command::migrate::Args),
     /// Compare a PostgreSQL database with the schema, and print the SQL that mends it
     Doctor(command::doctor::Args),
+    /// Make API keys for servers
+    Keys(command::keys::Args),
 }
 
 /// Does what the arguments say.
@@ -80,6 +82,7 @@ fn run(command: Command) -> Outcome {
             Command::Verify(args) => command::verify::run(args).await,
             Command::Migrate(args) => command::migrate::run(args).await,
             Command::Doctor(args) => command::doctor::run(args).await,
+            Command::Keys(args) => command::keys::run(args).await,
         }
     });
     // What still runs (a read from the terminal, say) has nothing left to answer.

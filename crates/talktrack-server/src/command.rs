@@ -12,6 +12,7 @@ pub(crate) mod dead_letters;
 pub(crate) mod verify;
 pub(crate) mod migrate;
 pub(crate) mod doctor;
+pub(crate) mod keys;
 mod schema;
 mod looking;
 

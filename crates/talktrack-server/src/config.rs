@@ -2,6 +2,7 @@
 //! that names it, where it was set, and what is expected.
 
 mod flags;
+mod identity;
 mod layers;
 mod parse;
 mod settings;
@@ -16,6 +17,8 @@ use talktrack::store::postgres::Address;
 use tracing::level_filters::LevelFilter;
 
 pub(crate) use flags::{Place, SettingFlags};
+pub(crate) use identity::{ApiKey, Identity, Scope, Scopes, Secret, check_name};
+pub(crate) use settings::TOKEN_VARIABLE;
 
 use crate::error::Failure;
 use layers::Layers;
@@ -30,6 +33,9 @@ pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     /// Where the conversations end up.
     pub(crate) database: Database,
+    pub(crate) identity: Identity,
+    /// Pages from elsewhere that may connect from a browser; in lower case.
+    pub(crate) allowed_origins: Vec<String>,
     pub(crate) queue_capacity: usize,
     pub(crate) queue_bytes: usize,
     pub(crate) journal_max_bytes: u64,
@@ -89,10 +95,14 @@ impl Config {
             _ => Err(format!("must be longer than ping_interval ({ping_interval:?}), not {text:?}")),
         };
         let idle_timeout = layers.get("idle_timeout", parse::duration)?;
+        let identity = read_identity(layers)?;
+        let is_open = !identity.is_configured();
         Ok(Self {
-            listen: layers.get("listen", parse::address)?,
+            listen: layers.get("listen", |text| listen(text, is_open))?,
             data_dir: layers.get("data_dir", parse::path)?,
             database: layers.get("database_url", parse::database)?,
+            identity,
+            allowed_origins: layers.get("allowed_origins", |text| allowed_origins(text, is_open))?,
             queue_capacity: layers.get("queue_capacity", parse::count)?,
             queue_bytes: layers.get("queue_bytes", queue_bytes)?,
             journal_max_bytes: layers.get("journal_max_bytes", parse::size)?,
@@ -131,6 +141,40 @@ impl Config {
     /// The SQLite file on this machine: the store, or the outbox of a remote one.
     pub(crate) fn local_file(&self) -> PathBuf {
         self.options().database_file()
+    }
+}
+
+fn read_identity(layers: &Layers) -> Result<Identity, Failure> {
+    let supabase_url = layers.get("supabase_url", identity::supabase_url)?;
+    let issuer = layers.get("jwt_issuer", parse::optional_text)?;
+    let of_project = || supabase_url.as_ref().map(|url| format!("{url}/auth/v1"));
+    Ok(Identity {
+        api_keys: layers.get("api_keys", identity::api_keys)?,
+        jwt_issuer: issuer.or_else(of_project),
+        supabase_url,
+        supabase_jwt_secret: layers.get("supabase_jwt_secret", identity::jwt_secret)?,
+        jwt_audience: layers.get("jwt_audience", parse::text)?,
+    })
+}
+
+/// Without an identity to check, nobody from elsewhere may speak to the server.
+fn listen(text: &str, is_open: bool) -> Result<SocketAddr, String> {
+    match parse::address(text)? {
+        address if is_open && !address.ip().is_loopback() => Err(format!(
+            "must be a loopback address such as 127.0.0.1:8080, not {address}: no authentication is configured (api_keys, \
+             supabase_url or supabase_jwt_secret), so the server answers on its own machine only"
+        )),
+        address => Ok(address),
+    }
+}
+
+/// Without an identity to check, any page could write into its reader's conversations.
+fn allowed_origins(text: &str, is_open: bool) -> Result<Vec<String>, String> {
+    match parse::origins(text)? {
+        origins if is_open && origins.iter().any(|origin| origin == "*") => {
+            Err("must name the pages, not *: no authentication is configured, so any page could write".into())
+        }
+        origins => Ok(origins),
     }
 }
 

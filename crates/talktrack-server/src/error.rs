@@ -3,7 +3,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
@@ -61,21 +61,39 @@ pub(crate) struct Problem {
     /// One of the protocol's codes, where one fits.
     code: Option<&'static str>,
     detail: String,
+    /// Seconds after which it is worth to ask again.
+    retry_after: Option<u32>,
 }
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code: Some(code), detail: detail.into() }
+        Self { status, code: Some(code), detail: detail.into(), retry_after: None }
     }
 
     /// A request that names nothing the server has.
     pub(crate) fn without_code(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, code: None, detail: detail.into() }
+        Self { status, code: None, detail: detail.into(), retry_after: None }
     }
 
     /// A field of the request is missing or bad.
     pub(crate) fn invalid(detail: impl fmt::Display) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_message", detail.to_string())
+    }
+
+    /// Nobody knows who asks.
+    pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+    }
+
+    /// Who asks is known, and may not do this.
+    pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "unauthorized", detail)
+    }
+
+    /// Something that is needed to answer is not to be had just now; it is worth to ask again after some seconds.
+    pub(crate) fn unavailable(detail: impl Into<String>, retry_after: u32) -> Self {
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "internal", detail);
+        Self { retry_after: Some(retry_after), ..problem }
     }
 
     /// The server is about to go.
@@ -103,6 +121,14 @@ impl IntoResponse for Problem {
             detail: &self.detail,
         };
         let body = serde_json::to_string(&document).unwrap_or_default();
-        (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
+        let mut response =
+            (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
     }
 }

@@ -19,7 +19,8 @@ use talktrack::error::Invalid;
 use talktrack::message::MAX_EXTERNAL_ID_BYTES;
 use uuid::Uuid;
 
-use crate::config::MAX_FRAME_BYTES;
+use crate::auth::Caller;
+use crate::config::{MAX_FRAME_BYTES, Scope};
 use crate::error::Problem;
 use crate::state::AppState;
 use conversation::Conversation;
@@ -35,6 +36,10 @@ const WRITE_BUFFER: usize = 4 << 10;
 /// Bytes that may wait for a peer that reads slowly. An ack frame must fit in.
 const MAX_WRITE_BUFFER: usize = 256 << 10;
 
+/// What we speak, as a subprotocol. A browser that puts its token among the subprotocols needs one that is no token, for
+/// us to choose: it takes no connection without.
+const PROTOCOL: &str = "talktrack";
+
 /// The query of the request, as it comes.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Params {
@@ -46,13 +51,15 @@ pub(crate) struct Params {
 /// Begins a session over a WebSocket.
 pub(crate) async fn connect(
     State(state): State<AppState>,
+    caller: Caller,
     headers: HeaderMap,
     query: Result<Query<Params>, QueryRejection>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
-    origin::check(&headers)?;
+    origin::check(&headers, &state.config().allowed_origins)?;
+    caller.require(Scope::Write)?;
     let Query(params) = query.map_err(|rejection| Problem::invalid(rejection.body_text()))?;
-    let session = params.session().map_err(Problem::invalid)?;
+    let session = params.session(&caller)?;
     let upgrade = upgrade.map_err(|rejection| {
         Problem::new(
             rejection.status(),
@@ -69,6 +76,7 @@ pub(crate) async fn connect(
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "rate_limited", detail));
     };
     let upgrade = upgrade
+        .protocols([PROTOCOL])
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(WRITE_BUFFER)
         .max_write_buffer_size(MAX_WRITE_BUFFER)
@@ -85,8 +93,15 @@ pub(crate) async fn connect(
 }
 
 impl Params {
-    fn session(self) -> Result<NewSession, Invalid> {
-        let user_id = uuid("user_id", self.user_id.as_deref())?.ok_or(Invalid::new("user_id", "missing"))?;
+    /// The session that the caller asks for, in their own name or, where they may, in that of the user they name.
+    fn session(self, caller: &Caller) -> Result<NewSession, Problem> {
+        let named = uuid("user_id", self.user_id.as_deref()).map_err(Problem::invalid)?;
+        let missing = || Problem::invalid(Invalid::new("user_id", "missing"));
+        let user_id = caller.speaks_for(named)?.ok_or_else(missing)?;
+        self.session_of(user_id).map_err(Problem::invalid)
+    }
+
+    fn session_of(self, user_id: Uuid) -> Result<NewSession, Invalid> {
         let session_id = uuid("session_id", self.session_id.as_deref())?;
         match self.external_id {
             Some(name) if !(1..=MAX_EXTERNAL_ID_BYTES).contains(&name.len()) => {
@@ -116,11 +131,11 @@ mod tests {
         session_id: Option<&str>,
         user_id: Option<&str>,
         external_id: Option<&str>,
-    ) -> Result<NewSession, String> {
+    ) -> Result<NewSession, Problem> {
         let own = |text: Option<&str>| text.map(str::to_owned);
         let params =
             Params { session_id: own(session_id), user_id: own(user_id), external_id: own(external_id) };
-        params.session().map_err(|invalid| invalid.to_string())
+        params.session(&Caller::Anyone)
     }
 
     const USER: Option<&str> = Some("00000000-0000-0000-0000-000000000002");
@@ -146,7 +161,7 @@ mod tests {
             (None, USER, Some(""), "external_id: must be 1 to 256 bytes"),
             (None, USER, Some(&*long), "external_id: must be 1 to 256 bytes"),
         ] {
-            assert_eq!(session(session_id, user_id, external_id).unwrap_err(), expected);
+            assert_eq!(session(session_id, user_id, external_id), Err(Problem::invalid(expected)));
         }
     }
 }

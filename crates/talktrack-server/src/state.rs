@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use axum::extract::FromRef;
 use metrics::{Gauge, gauge};
 use metrics_exporter_prometheus::PrometheusHandle;
 use talktrack::Tracker;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::auth::Gate;
 use crate::config::Config;
 
 /// Shared by all; clones are one.
@@ -16,6 +18,7 @@ pub(crate) struct AppState(Arc<Shared>);
 struct Shared {
     tracker: Tracker,
     config: Config,
+    gate: Gate,
     metrics: PrometheusHandle,
     /// Turns true once, when the server begins to stop.
     stopping: watch::Sender<bool>,
@@ -35,8 +38,9 @@ impl AppState {
         let seats = u32::try_from(config.max_connections).unwrap_or(u32::MAX);
         let free_seats = Arc::new(Semaphore::new(usize::try_from(seats).unwrap_or(Semaphore::MAX_PERMITS)));
         let stopping = watch::Sender::new(false);
+        let gate = Gate::new(&config.identity);
         taken_seats().set(0);
-        Self(Arc::new(Shared { tracker, config, metrics, stopping, free_seats, seats }))
+        Self(Arc::new(Shared { tracker, config, gate, metrics, stopping, free_seats, seats }))
     }
 
     pub(crate) fn tracker(&self) -> &Tracker {
@@ -45,6 +49,10 @@ impl AppState {
 
     pub(crate) fn config(&self) -> &Config {
         &self.0.config
+    }
+
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.0.gate
     }
 
     pub(crate) fn metrics(&self) -> &PrometheusHandle {
@@ -77,6 +85,12 @@ impl AppState {
     /// For a connection: resolves when the server begins to stop.
     pub(crate) fn watch_stop(&self) -> Stopping {
         Stopping(self.0.stopping.subscribe())
+    }
+}
+
+impl FromRef<AppState> for Gate {
+    fn from_ref(state: &AppState) -> Self {
+        state.gate().clone()
     }
 }
 

@@ -1,8 +1,8 @@
 //! The SQLite file: how it is made and opened, its schema, and how its columns spell UUIDs, times and JSON.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,12 +22,18 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/sqlite/0002_letters_taken_out.sql"),
 ];
 
+/// Pages in the write-ahead log before a commit copies them into the database file. The default of 1,000 checkpoints
+/// several times a second at 1,000 messages/s, and each one delays the acknowledgements behind it.
+const CHECKPOINT_PAGES: u64 = 4_000;
+
+/// SQLite's own choice.
+const PAGE_BYTES: u64 = 4_096;
+
+/// More than a batch needs in the log.
+const BATCH_BYTES: u64 = 2 << 20;
+
 /// The ending of a note that a file may be damaged.
 const SUSPICION: &str = "-suspect";
-
-/// Pages (4 KiB) in the write-ahead log before a commit copies them into the database file. The default of 1,000
-/// checkpoints several times a second at 1,000 messages/s, and each one delays the acknowledgements behind it.
-const CHECKPOINT_PAGES: u32 = 4_000;
 
 /// Opens the file for the one connection that writes, and brings its schema up to date.
 pub(crate) fn open_to_write(path: &Path) -> Result<Connection, OpenError> {
@@ -81,7 +87,10 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     // Whoever else writes is waited for outside: a commit that fails is tried again, and its cause is shown meanwhile.
     connection.busy_timeout(Duration::from_millis(250))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    set_durable(connection, true)?;
+    // A commit returns after its frames are on the disk: this is what "durable" means here. No commit may wait for less, one
+    // that only clears the journal neither: where a sync fails, the frames of its commit are written again, but those of
+    // earlier commits are not, and behind a gap in the log everything is lost with the power.
+    connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     connection.pragma_update(None, "cache_size", -32_768)?;
@@ -91,10 +100,55 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// FULL: a commit returns after its frames, and all before them, are on the disk. This is what "durable" means here. NORMAL:
-/// the next durable commit brings them there.
-pub(crate) fn set_durable(connection: &Connection, durable: bool) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "synchronous", if durable { "FULL" } else { "NORMAL" })
+/// Writes the log that an earlier process left once more, as it stands, before anybody builds on it.
+///
+/// A sync may have failed there, and the process may have ended before it could write the same again. What should have been
+/// synced is then still seen, but is not on the disk, and no later sync brings it there: a power cut would take it away, and
+/// with it everything that comes behind it in the log.
+pub(crate) fn rewrite_log(path: &Path) -> Result<(), OpenError> {
+    let log = beside(path, "-wal");
+    match OpenOptions::new().read(true).write(true).open(&log) {
+        Ok(file) => rewrite(file),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+    .map_err(|source| OpenError::Io { path: log, source })
+}
+
+fn rewrite(mut file: File) -> io::Result<()> {
+    let (mut part, mut at) = (vec![0; 1 << 20], 0);
+    loop {
+        let length = file.read(&mut part)?;
+        if length == 0 {
+            return file.sync_all();
+        }
+        file.seek(SeekFrom::Start(at))?;
+        file.write_all(&part[..length])?;
+        at += length as u64;
+    }
+}
+
+/// Keeps the log so short that this much room is enough to copy all of it into the database file, and a batch on top.
+pub(crate) fn keep_log_within(connection: &Connection, room: u64) -> rusqlite::Result<()> {
+    let pages = (room.saturating_sub(BATCH_BYTES) / PAGE_BYTES).clamp(1, CHECKPOINT_PAGES);
+    connection.pragma_update(None, "wal_autocheckpoint", pages)
+}
+
+/// Copies the log into the database file and gives its room back, as far as nobody reads from it.
+pub(crate) fn clear_log(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+}
+
+/// Whether a batch has room in what was freed inside the file, which need not grow for it then.
+pub(crate) fn has_room_inside(connection: &Connection) -> rusqlite::Result<bool> {
+    let free: u64 = connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+    Ok(free * PAGE_BYTES >= BATCH_BYTES)
+}
+
+/// Whether the disk has no room. The log's index is the one file that cannot say so by itself.
+pub(crate) fn is_disk_full(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| (error.code, error.extended_code));
+    code.is_some_and(|(code, extended)| code == ErrorCode::DiskFull || extended == ffi::SQLITE_IOERR_SHMSIZE)
 }
 
 fn migrate(connection: &mut Connection, from: i64, to: i64) -> rusqlite::Result<()> {

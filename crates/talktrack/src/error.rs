@@ -142,6 +142,12 @@ pub enum OpenError {
         /// The newest version this build can read.
         known: i64,
     },
+    /// Not even the room kept back on the disk is enough to open the database file.
+    #[error("cannot open {}: its disk is full; make room there", path.display())]
+    DiskFull {
+        /// The database file.
+        path: PathBuf,
+    },
     /// The database file is damaged, and what can be read of it cannot be brought into a new one. Nothing was changed.
     #[error("{} is damaged ({damage}), and what can be read of it cannot be saved now: {source}; nothing was changed; \
              make room for a second file of its size beside it, and start again", path.display())]

@@ -24,7 +24,7 @@ pub(crate) struct Lock {
 impl Lock {
     pub(crate) fn acquire(data_dir: &Path, now: Timestamp) -> Result<Self, OpenError> {
         let failed = |path: &Path, source| OpenError::Io { path: path.to_owned(), source };
-        std::fs::create_dir_all(data_dir).map_err(|error| failed(data_dir, error))?;
+        make_directory(data_dir).map_err(|error| failed(data_dir, error))?;
         let path = data_dir.join(FILE_NAME);
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let mut file = open.map_err(|error| failed(&path, error))?;
@@ -50,6 +50,20 @@ impl Drop for Lock {
             let _ = self.file.unlock();
         }
     }
+}
+
+/// Makes the directory, and sees to it that a power cut does not take its name away with everything in it: a sync of what
+/// lies in a directory need not include the name that the directory has in the one above.
+fn make_directory(dir: &Path) -> std::io::Result<()> {
+    let missing = dir.ancestors().skip(1).take_while(|above| !above.exists()).count();
+    std::fs::create_dir_all(dir)?;
+    // One more than was made here: an earlier start may have been killed in between.
+    for above in dir.ancestors().skip(1).take(missing + 1) {
+        let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+        // Some file systems know no sync of a directory, and some directories may not be read: then this is all there is.
+        let _ = File::open(above).and_then(|above| above.sync_all());
+    }
+    Ok(())
 }
 
 /// What the holder wrote; on one line, whatever the file has become.

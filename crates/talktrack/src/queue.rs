@@ -2,13 +2,14 @@
 //! I/O, only for the moment in which another push or the hand-over of a batch holds the lock.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::books::Figures;
 use crate::clock::{Seq, Timestamp};
 use crate::error::Reason;
-use crate::journal::{Entry, Journal, TakeOut};
+use crate::journal::{Committed, Entry, Journal, TakeOut};
 use crate::receipt::Reply;
 use crate::record::{Body, Record};
 
@@ -136,12 +137,26 @@ impl Queue {
     /// to give a batch up: nothing after it may be called durable.
     pub(crate) fn run(&self, mut journal: Journal, figures: &Figures) {
         let (mut batch, mut chores) = (Vec::new(), Vec::new());
-        // Once without a batch: what an earlier run left in the journal need not wait for the first message.
-        let mut going_on = journal.commit(&mut batch, &mut chores);
-        while going_on && self.next(&mut batch, &mut chores, figures) {
-            going_on = journal.commit(&mut batch, &mut chores);
+        // First without a batch: what an earlier run left in the journal need not wait for the first message.
+        loop {
+            match journal.commit(&mut batch, &mut chores) {
+                Committed::Yes if !self.next(&mut batch, &mut chores, figures) => break,
+                Committed::Yes => {}
+                Committed::NotYet(pause) => self.pause(pause, &mut chores),
+                Committed::Never => break,
+            }
         }
         self.abandon();
+    }
+
+    /// Waits for so long, or until there is a chore or a nudge: they may help a commit that fails.
+    fn pause(&self, pause: Duration, chores: &mut Vec<TakeOut>) {
+        let mut state = self.state.lock();
+        if state.chores.is_empty() && !state.nudged {
+            self.arrived.wait_for(&mut state, pause);
+        }
+        state.nudged = false;
+        chores.append(&mut state.chores);
     }
 
     /// Nobody takes from the queue any more: what is left is let go, and whoever waits for it learns it.

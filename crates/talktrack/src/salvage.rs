@@ -28,6 +28,7 @@ use crate::salvage::quarantine::Quarantine;
 /// Opens the file for the one connection that writes; what is broken is mended first.
 pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
     let unusable = |source| OpenError::Io { path: path.to_owned(), source };
+    database::rewrite_log(path)?;
     let resumed = quarantine::resume(path).map_err(unusable)?;
     resumed.iter().for_each(|report| lines::salvaged(report));
     match look::damage(path).map_err(unusable)? {

@@ -6,7 +6,7 @@ mod conversation;
 mod frames;
 mod plan;
 mod report;
-mod recording;
+pub(crate) mod recording;
 mod connection;
 
 use std::num::NonZero;
@@ -15,7 +15,8 @@ use std::path::PathBuf;
 use uuid::Uuid;
 
 use super::Outcome;
-use crate::error::Failure;
+use crate::config::{Secret, TOKEN_VARIABLE};
+use connection::{Identity, Server};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -26,12 +27,15 @@ pub(crate) struct Args {
     /// Resume or begin this session; minted where it is left out
     #[arg(long, value_name = "UUID", conflicts_with = "file")]
     session_id: Option<Uuid>,
-    /// Whose session it is; minted where it is left out. With --file: of sessions whose file does not say
+    /// Whose session it is; minted where it is left out and no token says it. With --file: of sessions whose file does not say
     #[arg(long, value_name = "UUID")]
     user_id: Option<Uuid>,
     /// Your own name for the session; its id is derived from it
     #[arg(long, value_name = "NAME", conflicts_with = "file")]
     external_id: Option<String>,
+    /// The API key or user token to come with
+    #[arg(long, value_name = "TOKEN", env = TOKEN_VARIABLE, hide_env_values = true)]
+    token: Option<Secret>,
     /// Replay the conversations of this JSONL file
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -60,14 +64,17 @@ struct Pace {
 }
 
 /// Runs it.
-pub(crate) async fn run(mut args: Args) -> Outcome {
-    if !args.url.starts_with("ws://") {
-        let advice = "must begin with ws:// (this client speaks no TLS)";
-        return Err(Failure::usage(format_args!("--url: {advice}, not {:?}", args.url)));
-    }
-    args.url = connection::with_path(&args.url);
+pub(crate) async fn run(args: Args) -> Outcome {
+    let server = Server::new(&args.url, args.token.as_ref())?;
     match args.file.clone() {
-        Some(file) => replay::run(args, &file).await,
-        None => terminal::run(&args.url, args.session_id, args.user_id, args.external_id.as_deref()).await,
+        Some(file) => replay::run(args, server, &file).await,
+        None => {
+            // Whose token it is, it says itself.
+            let mint = || args.token.is_none().then(Uuid::new_v4);
+            let user_id = args.user_id.or_else(mint);
+            let external_id = args.external_id.as_deref();
+            let identity = Identity { session_id: args.session_id, user_id, external_id };
+            terminal::run(&server, identity).await
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::settings::{CONFIG_VARIABLE, DATABASE_URL_VARIABLE, SETTINGS, Setting, VARIABLE_PREFIX};
+use super::settings::{CONFIG_VARIABLE, SETTINGS, Setting, TOKEN_VARIABLE, USUAL_VARIABLES, VARIABLE_PREFIX};
 use crate::error::Failure;
 
 /// The defaults, with their comments.
@@ -85,6 +85,9 @@ impl Layers {
             let text = match value {
                 toml::Value::String(text) => text,
                 toml::Value::Integer(number) => number.to_string(),
+                toml::Value::Array(entries) => joined(&entries).ok_or_else(|| {
+                    bad(&key, origin, "must be a string, or a list of strings without spaces")
+                })?,
                 _ => return Err(bad(&key, origin, "must be a string or a whole number")),
             };
             self.0.insert(setting.key, Given { text, origin: origin.clone() });
@@ -93,14 +96,17 @@ impl Layers {
     }
 
     fn environment(&mut self, environment: &[(OsString, OsString)]) -> Result<(), Failure> {
-        let usual = environment.iter().filter(|(name, _)| name == DATABASE_URL_VARIABLE);
+        let usual_key =
+            |name: &str| USUAL_VARIABLES.iter().find(|(usual, _)| *usual == name).map(|(_, key)| *key);
+        let usual = environment.iter().filter(|(name, _)| name.to_str().and_then(usual_key).is_some());
         let own = environment.iter().filter(|(name, _)| name.to_string_lossy().starts_with(VARIABLE_PREFIX));
-        for (name, value) in usual.chain(own).filter(|(name, _)| name != CONFIG_VARIABLE) {
+        let no_setting = |name: &OsString| name == CONFIG_VARIABLE || name == TOKEN_VARIABLE;
+        for (name, value) in usual.chain(own).filter(|(name, _)| !no_setting(name)) {
             let name = name.to_string_lossy().into_owned();
             let of_this_name = |setting: &&Setting| setting.variable() == name;
-            let setting = match name.as_str() {
-                DATABASE_URL_VARIABLE => Setting::by_key("database_url"),
-                _ => SETTINGS.iter().find(of_this_name),
+            let setting = match usual_key(&name) {
+                Some(key) => Setting::by_key(key),
+                None => SETTINGS.iter().find(of_this_name),
             };
             let origin = Origin::Variable(name.clone());
             let Some(setting) = setting else { return Err(unknown(&name, &Origin::Variable(name.clone()))) };
@@ -109,6 +115,13 @@ impl Layers {
         }
         Ok(())
     }
+}
+
+/// A list in a file is the same as its entries with spaces between them elsewhere.
+fn joined(entries: &[toml::Value]) -> Option<String> {
+    let text =
+        |entry: &toml::Value| Some(entry.as_str()?.to_owned()).filter(|text| !text.contains([' ', ',']));
+    Some(entries.iter().map(text).collect::<Option<Vec<_>>>()?.join(" "))
 }
 
 fn bad(key: &str, origin: &Origin, expected: &str) -> Failure {

@@ -28,19 +28,42 @@ const SIZES: &[(&str, u64)] = &[
 const DURATIONS: &[(&str, u64)] =
     &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
-/// A loopback address: without an identity to check, nobody else may speak to the server.
+/// An address with its port.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     let on_localhost = || text.strip_prefix("localhost:")?.parse().ok();
     let localhost = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
-    let address: Option<SocketAddr> = text.parse().ok().or_else(|| on_localhost().map(localhost));
-    match address {
-        Some(address) if address.ip().is_loopback() => Ok(address),
-        Some(address) => Err(format!(
-            "must be a loopback address such as 127.0.0.1:8080, not {address}: this version knows no authentication, so \
-             the server answers on its own machine only"
-        )),
-        None => Err(format!("must be an address with a port such as 127.0.0.1:8080, not {text:?}")),
+    let address = text.parse().ok().or_else(|| on_localhost().map(localhost));
+    address.ok_or_else(|| format!("must be an address with a port such as 127.0.0.1:8080, not {text:?}"))
+}
+
+/// The entries of a list, with commas or spaces between them.
+pub(super) fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| c == ',' || c.is_whitespace()).filter(|entry| !entry.is_empty())
+}
+
+/// The origins of pages (`https://app.example.com`), or `*` for all.
+pub(super) fn origins(text: &str) -> Result<Vec<String>, String> {
+    let is_origin = |entry: &str| {
+        let place = entry.strip_prefix("https://").or_else(|| entry.strip_prefix("http://"));
+        entry == "*"
+            || place.is_some_and(|place| !place.is_empty() && !place.contains(['/', '?', '#', '@', '*']))
+    };
+    match list(text).find(|entry| !is_origin(entry)) {
+        None => Ok(list(text).map(str::to_ascii_lowercase).collect()),
+        Some(entry) => {
+            Err(format!("must be a list of origins such as https://app.example.com, or *, not {entry:?}"))
+        }
     }
+}
+
+/// Text that must be there.
+pub(super) fn text(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("must not be empty".into()) } else { Ok(text.to_owned()) }
+}
+
+/// Text, or nothing.
+pub(super) fn optional_text(text: &str) -> Result<Option<String>, String> {
+    Ok((!text.is_empty()).then(|| text.to_owned()))
 }
 
 /// A path that must be there.

@@ -35,8 +35,15 @@ pub(super) const VARIABLE_PREFIX: &str = "TALKTRACK_";
 /// Names the settings file, as `--config` does.
 pub(super) const CONFIG_VARIABLE: &str = "TALKTRACK_CONFIG";
 
-/// The usual name of the database's URL, below the environment variable of the setting.
-pub(super) const DATABASE_URL_VARIABLE: &str = "DATABASE_URL";
+/// The token of `talktrack client`: a secret of whoever runs it, and no setting.
+pub(crate) const TOKEN_VARIABLE: &str = "TALKTRACK_TOKEN";
+
+/// The names under which other programs know some settings, below the environment variable of the setting.
+pub(super) const USUAL_VARIABLES: &[(&str, &str)] = &[
+    ("DATABASE_URL", "database_url"),
+    ("SUPABASE_URL", "supabase_url"),
+    ("SUPABASE_JWT_SECRET", "supabase_jwt_secret"),
+];
 
 /// All of them, in the order of the default file.
 pub(super) const SETTINGS: &[Setting] = &[
@@ -47,6 +54,27 @@ pub(super) const SETTINGS: &[Setting] = &[
         "database-url",
         "URL",
         "The store, as sqlite://PATH or postgres://…; talktrack.db in the data directory",
+    ),
+    Setting::new("api_keys", "api-keys", "LIST", "The keys of servers, as `talktrack keys new` prints them"),
+    Setting::new("supabase_url", "supabase-url", "URL", "The Supabase project whose users' tokens count"),
+    Setting::new(
+        "supabase_jwt_secret",
+        "supabase-jwt-secret",
+        "SECRET",
+        "The secret of HS256 tokens; better set in the environment, since others see a flag",
+    ),
+    Setting::new("jwt_audience", "jwt-audience", "NAME", "Whom users' tokens have to be made for"),
+    Setting::new(
+        "jwt_issuer",
+        "jwt-issuer",
+        "URL",
+        "Who has to have made them; SUPABASE_URL/auth/v1 where supabase_url is set",
+    ),
+    Setting::new(
+        "allowed_origins",
+        "allowed-origins",
+        "LIST",
+        "Pages that may connect, besides this machine's",
     ),
     Setting::new("queue_capacity", "queue-capacity", "N", "Messages that may wait in memory"),
     Setting::new("queue_bytes", "queue-bytes", "SIZE", "Bytes that may wait in memory"),

@@ -1,24 +1,27 @@
-//! Who may connect from a browser. Browsers let any page open a WebSocket to this machine, and while no identity is
+//! Which pages may connect from a browser. Browsers let any page open a WebSocket to this machine, and where no identity is
 //! checked, a page from elsewhere could write into its user's conversations. Browsers always say where a page came from;
 //! other programs do not.
 
 use std::net::IpAddr;
 
 use axum::http::header::ORIGIN;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, Uri};
 
 use crate::error::Problem;
 
-/// Refuses pages that do not come from this machine.
-pub(super) fn check(headers: &HeaderMap) -> Result<(), Problem> {
-    match headers.get(ORIGIN) {
-        None => Ok(()),
-        Some(origin) if origin.to_str().is_ok_and(is_local) => Ok(()),
-        Some(_) => {
-            let detail = "Origin: only pages from this machine (localhost) may connect";
-            Err(Problem::new(StatusCode::FORBIDDEN, "unauthorized", detail))
-        }
+/// Refuses pages that come neither from this machine nor from one of the allowed origins, which are in lower case.
+pub(super) fn check(headers: &HeaderMap, allowed: &[String]) -> Result<(), Problem> {
+    let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
+    if origin.to_str().is_ok_and(|origin| is_local(origin) || is_allowed(origin, allowed)) {
+        return Ok(());
     }
+    Err(Problem::forbidden(
+        "Origin: only pages from this machine (localhost) and of allowed_origins may connect",
+    ))
+}
+
+fn is_allowed(origin: &str, allowed: &[String]) -> bool {
+    allowed.iter().any(|allowed| allowed == "*" || origin.eq_ignore_ascii_case(allowed))
 }
 
 fn is_local(origin: &str) -> bool {
@@ -43,5 +46,20 @@ mod tests {
         {
             assert!(!is_local(origin), "{origin}");
         }
+    }
+
+    #[test]
+    fn an_allowed_origin_is_exactly_one_that_is_listed() {
+        let allowed = ["https://app.example.com".to_owned(), "http://dev.example:3000".to_owned()];
+        assert!(
+            is_allowed("https://app.example.com", &allowed)
+                && is_allowed("HTTP://dev.example:3000", &allowed)
+        );
+        for origin in
+            ["http://app.example.com", "https://app.example.com:8443", "https://example.com", "null", ""]
+        {
+            assert!(!is_allowed(origin, &allowed), "{origin}");
+        }
+        assert!(is_allowed("null", &["*".to_owned()]) && !is_allowed("https://app.example.com", &[]));
     }
 }

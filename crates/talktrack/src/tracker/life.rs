@@ -130,7 +130,7 @@ impl Tracker {
     fn begin_close(&self) {
         self.door.closing.store(true, Ordering::Relaxed);
         for session_id in self.door.registry.open() {
-            let _ = self.door.infer_end(session_id, Status::Ended, "shutdown");
+            let _ = self.door.infer_end(session_id, Status::Ended, "shutdown", |_| true);
         }
         self.door.queue.close();
         self.life.sweeper.stop();

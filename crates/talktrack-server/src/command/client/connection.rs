@@ -1,14 +1,20 @@
 //! A connection to the server, and the words for what can go wrong with it.
 
+use axum::http::HeaderValue;
+use axum::http::header::AUTHORIZATION;
 use futures_util::StreamExt as _;
 use talktrack::message::MAX_EXTERNAL_ID_BYTES;
 use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, connect_async_tls_with_config};
 use uuid::Uuid;
 
+use crate::config::Secret;
+use crate::error::Failure;
 use crate::table;
+use crate::tls;
 use crate::wire::ServerFrame;
 
 /// The connection itself.
@@ -37,37 +43,78 @@ impl From<String> for NotConnected {
     }
 }
 
-/// The URL with the path of the protocol, where it has none.
-pub(super) fn with_path(url: &str) -> String {
-    let (server, query) =
-        url.split_once('?').map_or((url, String::new()), |(server, query)| (server, format!("?{query}")));
-    let host = server.strip_prefix("ws://").unwrap_or(server).trim_end_matches('/');
-    if host.contains('/') { url.to_owned() } else { format!("ws://{host}/v1/ws{query}") }
+/// A server to connect to. No `Debug`: it holds a token.
+pub(super) struct Server {
+    /// With the path of the protocol.
+    url: String,
+    /// The token, as the header says it.
+    authorization: Option<HeaderValue>,
+    connector: Connector,
 }
 
-/// Connects, which starts the session, and waits until it is durable. Hands over the greeting with the connection.
-///
-/// # Errors
-/// Says in words why the server could not be reached or did not want us.
-pub(super) async fn connect(
-    url: &str,
-    identity: Identity<'_>,
-) -> Result<(Socket, ServerFrame), NotConnected> {
-    // Without Nagle's algorithm: what is flushed is meant to go.
-    let connected = connect_async_with_config(with_identity(url, identity), None, true).await;
-    let (mut socket, _) = connected.map_err(|error| match error {
-        Error::Http(response) => {
-            refusal(response.status().as_u16(), response.body().as_deref().unwrap_or_default())
-        }
-        error => format!("cannot connect to {}: {error}", without_query(url)),
-    })?;
-    match answer(&mut socket).await? {
-        ServerFrame::Error { code, message, .. } => {
-            let why = format!("{code}: {}", table::safe_line(&message));
-            Err(if is_want_of_room(&code) { NotConnected::TryAgain(why) } else { NotConnected::Refused(why) })
-        }
-        greeting => Ok((socket, greeting)),
+impl Server {
+    /// The server at this URL, which is asked with this token.
+    pub(super) fn new(url: &str, token: Option<&Secret>) -> Result<Self, Failure> {
+        let connector = match url.split_once("://") {
+            Some(("ws", _)) => Connector::Plain,
+            Some(("wss", _)) => Connector::Rustls(tls::client_config().map_err(Failure::new)?),
+            _ => {
+                let problem =
+                    format_args!("--url: must begin with ws:// or wss://, not {:?}", without_query(url));
+                return Err(Failure::usage(problem));
+            }
+        };
+        Ok(Self { url: with_path(url), authorization: token.map(bearer).transpose()?, connector })
     }
+
+    /// Connects, which starts the session, and waits until it is durable. Hands over the greeting with the connection.
+    ///
+    /// # Errors
+    /// Says in words why the server could not be reached or did not want us.
+    pub(super) async fn connect(
+        &self,
+        identity: Identity<'_>,
+    ) -> Result<(Socket, ServerFrame), NotConnected> {
+        let out_of_reach = |error| format!("cannot connect to {}: {error}", without_query(&self.url));
+        let mut request = with_identity(&self.url, identity).into_client_request().map_err(out_of_reach)?;
+        request.headers_mut().extend(self.authorization.clone().map(|token| (AUTHORIZATION, token)));
+        // Without Nagle's algorithm: what is flushed is meant to go.
+        let connected =
+            connect_async_tls_with_config(request, None, true, Some(self.connector.clone())).await;
+        let (mut socket, _) = connected.map_err(|error| match error {
+            Error::Http(response) => {
+                refusal(response.status().as_u16(), response.body().as_deref().unwrap_or_default())
+            }
+            error => out_of_reach(error),
+        })?;
+        match answer(&mut socket).await? {
+            ServerFrame::Error { code, message, .. } => {
+                let why = format!("{code}: {}", table::safe_line(&message));
+                Err(if is_want_of_room(&code) {
+                    NotConnected::TryAgain(why)
+                } else {
+                    NotConnected::Refused(why)
+                })
+            }
+            greeting => Ok((socket, greeting)),
+        }
+    }
+}
+
+fn bearer(token: &Secret) -> Result<HeaderValue, Failure> {
+    let mut value = HeaderValue::try_from(format!("Bearer {}", token.reveal()))
+        .map_err(|_| Failure::usage("--token: has characters that no token has"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// The URL with the path of the protocol, where it has none.
+fn with_path(url: &str) -> String {
+    let (server, query) =
+        url.split_once('?').map_or((url, String::new()), |(server, query)| (server, format!("?{query}")));
+    let (scheme, place) = server.split_once("://").unwrap_or(("ws", server));
+    let host = place.trim_end_matches('/');
+    if host.contains('/') { url.to_owned() } else { format!("{scheme}://{host}/v1/ws{query}") }
 }
 
 /// Whether an error's code says that the same thing may succeed in a moment.
@@ -177,6 +224,7 @@ mod tests {
         for url in ["ws://h:1", "ws://h:1/", "ws://h:1/v1/ws"] {
             assert_eq!(with_path(url), "ws://h:1/v1/ws");
         }
+        assert_eq!(with_path("wss://h"), "wss://h/v1/ws");
         assert_eq!(with_path("ws://h?token=a/b"), "ws://h/v1/ws?token=a/b");
         assert_eq!(with_path("ws://h/behind/a/proxy"), "ws://h/behind/a/proxy");
     }

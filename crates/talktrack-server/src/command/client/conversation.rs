@@ -60,7 +60,7 @@ async fn connect(plan: &Plan, session: &Session) -> Result<Socket, String> {
     };
     let mut refusals = 0;
     loop {
-        match timeout(PATIENCE, connection::connect(&plan.url, identity)).await {
+        match timeout(PATIENCE, plan.server.connect(identity)).await {
             Ok(Ok((socket, _))) => return Ok(socket),
             Ok(Err(NotConnected::TryAgain(_))) => {
                 refusals += 1;

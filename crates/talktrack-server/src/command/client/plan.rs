@@ -7,6 +7,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::connection::Server;
 use super::report::Report;
 
 /// Messages on the way over all connections together. A server's queue takes 10,000 by default; more would only be
@@ -14,7 +15,7 @@ use super::report::Report;
 const UNDER_WAY: usize = 8_000;
 
 pub(super) struct Plan {
-    pub(super) url: String,
+    pub(super) server: Server,
     /// Whose the sessions are where the recording does not say.
     pub(super) user_id: Option<Uuid>,
     /// The recording's name, for complaints.

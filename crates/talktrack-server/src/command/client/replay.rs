@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Args;
+use super::connection::Server;
 use super::conversation;
 use super::plan::{Plan, Rhythm};
 use super::recording::Recording;
@@ -26,7 +27,7 @@ struct Replay {
 }
 
 /// Runs it.
-pub(super) async fn run(args: Args, file: &Path) -> Outcome {
+pub(super) async fn run(args: Args, server: Server, file: &Path) -> Outcome {
     let recording = Recording::load(file)?;
     let report = Report::new(&recording, args.acked.as_deref())?;
     recording.bad.iter().for_each(|bad| report.complain(bad));
@@ -35,7 +36,7 @@ pub(super) async fn run(args: Args, file: &Path) -> Outcome {
     }
     let sockets = args.pace.sockets.get().min(recording.sessions.len());
     let plan = Plan {
-        url: args.url,
+        server,
         user_id: args.user_id,
         file: file.display().to_string(),
         window: args.pace.window.get(),

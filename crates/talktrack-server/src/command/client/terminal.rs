@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite;
 use uuid::Uuid;
 
-use super::connection::{self, Identity, NotConnected, Socket};
+use super::connection::{self, Identity, NotConnected, Server, Socket};
 use crate::command::Outcome;
 use crate::error::Failure;
 use crate::output::{Output, Stop};
@@ -61,15 +61,8 @@ impl From<String> for Over {
 }
 
 /// Runs it.
-pub(super) async fn run(
-    url: &str,
-    session: Option<Uuid>,
-    user: Option<Uuid>,
-    external_id: Option<&str>,
-) -> Outcome {
-    let user_id = Some(user.unwrap_or_else(Uuid::new_v4));
-    let identity = Identity { session_id: session, user_id, external_id };
-    let (socket, greeting) = connection::connect(url, identity).await.map_err(|why| match why {
+pub(super) async fn run(server: &Server, identity: Identity<'_>) -> Outcome {
+    let (socket, greeting) = server.connect(identity).await.map_err(|why| match why {
         NotConnected::TryAgain(why) | NotConnected::Refused(why) => Failure::new(why),
     })?;
     let (output, view) = (Output::stdout(), View::of_stdout());

@@ -14,7 +14,9 @@ use crate::database::{self, UuidText, column, column_or_null, parse_time, parse_
 use crate::error::ReadError;
 use crate::json::{JsonArray, JsonObject};
 use crate::record::Status;
-use crate::store::{Audit, MessageCursor, MessageRow, Read, SessionCursor, SessionFilter, SessionRow};
+use crate::store::{
+    Audit, MessageCursor, MessageRow, Read, Rows, SessionCursor, SessionFilter, SessionRow, Viewer,
+};
 
 const SESSION_COLUMNS: &str = "session_id, user_id, external_id, status, end_reason, started_at, ended_at, duration_seconds, \
      last_event_at, message_count, metadata";
@@ -30,7 +32,11 @@ pub(crate) const BOOKS_COLUMNS: &str =
 
 /// Reads a talktrack SQLite file. Several may read it while one process writes.
 #[derive(Debug, Clone)]
-pub struct SqliteReader(Arc<Mutex<Connection>>);
+pub struct SqliteReader {
+    connection: Arc<Mutex<Connection>>,
+    /// Who sees it, where that is not everybody.
+    viewer: Option<Uuid>,
+}
 
 impl SqliteReader {
     /// Opens the file.
@@ -38,7 +44,8 @@ impl SqliteReader {
     /// # Errors
     /// Where there is no such file, or SQLite cannot read it.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
-        Ok(Self(Arc::new(Mutex::new(database::open_to_read(path)?))))
+        let connection = Arc::new(Mutex::new(database::open_to_read(path)?));
+        Ok(Self { connection, viewer: None })
     }
 
     /// Messages in the order in which they were written, after a place in that order (0 = from the beginning), and the
@@ -75,7 +82,7 @@ impl SqliteReader {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, ReadError> {
-        let connection = Arc::clone(&self.0);
+        let connection = Arc::clone(&self.connection);
         let answer = tokio::task::spawn_blocking(move || asked(&connection.lock(), query)).await;
         answer.map_err(|stopped| ReadError(stopped.to_string()))?
     }
@@ -100,9 +107,11 @@ fn note_damage(connection: &Connection, damage: &str) {
 }
 
 #[async_trait]
-impl Read for SqliteReader {
+impl Rows for SqliteReader {
     async fn session(&self, session_id: Uuid) -> Result<Option<SessionRow>, ReadError> {
-        self.ask(move |connection| session(connection, session_id)).await
+        let viewer = self.viewer;
+        let row = self.ask(move |connection| session(connection, session_id)).await?;
+        Ok(row.filter(|row| viewer.is_none_or(|viewer| viewer == row.user_id)))
     }
 
     async fn sessions(
@@ -111,43 +120,36 @@ impl Read for SqliteReader {
         after: Option<SessionCursor>,
         limit: usize,
     ) -> Result<Vec<SessionRow>, ReadError> {
+        let viewer = self.viewer;
         self.ask(move |connection| {
-            let mut conditions = String::new();
-            let mut values: Vec<String> = Vec::new();
-            let mut add = |condition: &str, value: String| {
-                conditions.push_str(condition);
-                values.push(value);
-            };
-            if let Some(user_id) = filter.user_id {
-                add(" AND user_id = ?", user_id.to_string());
-            }
-            if let Some(status) = filter.status {
-                add(" AND status = ?", status.as_str().into());
-            }
-            if let Some(cursor) = after {
-                add(" AND (started_at, session_id) < (?", cursor.started_at.to_string());
-                add(", ?)", cursor.session_id.to_string());
-            }
+            let mut conditions = Conditions::default();
+            conditions.add("user_id = ?", viewer.map(|user| [user.to_string()]));
+            conditions.add("user_id = ?", filter.user_id.map(|user| [user.to_string()]));
+            conditions.add("status = ?", filter.status.map(|status| [status.as_str().to_owned()]));
+            conditions.add("started_at >= ?", filter.since.map(|since| [since.to_string()]));
+            conditions.add("started_at < ?", filter.until.map(|until| [until.to_string()]));
+            let place = after.map(|cursor| [cursor.started_at.to_string(), cursor.session_id.to_string()]);
+            conditions.add("(started_at, session_id) < (?, ?)", place);
             let sql = format!(
-                "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE true{conditions} \
-                 ORDER BY started_at DESC, session_id DESC LIMIT {limit}"
+                "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE true{} \
+                 ORDER BY started_at DESC, session_id DESC LIMIT {limit}",
+                conditions.sql
             );
-            connection
-                .prepare_cached(&sql)?
-                .query_map(rusqlite::params_from_iter(values), session_row)?
-                .collect()
+            let mut statement = connection.prepare_cached(&sql)?;
+            statement.query_map(rusqlite::params_from_iter(conditions.values), session_row)?.collect()
         })
         .await
     }
 
     async fn sessions_by_prefix(&self, prefix: &str, limit: usize) -> Result<Vec<SessionRow>, ReadError> {
         let from = prefix.to_ascii_lowercase();
+        let viewer = self.viewer.map(|viewer| viewer.to_string());
         self.ask(move |connection| {
             let sql = format!(
                 "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE session_id >= ?1 AND session_id < ?1 || 'g' \
-                 ORDER BY session_id LIMIT ?2"
+                 AND (?3 IS NULL OR user_id = ?3) ORDER BY session_id LIMIT ?2"
             );
-            connection.prepare_cached(&sql)?.query_map(params![from, limit], session_row)?.collect()
+            connection.prepare_cached(&sql)?.query_map(params![from, limit, viewer], session_row)?.collect()
         })
         .await
     }
@@ -158,7 +160,13 @@ impl Read for SqliteReader {
         after: Option<MessageCursor>,
         limit: usize,
     ) -> Result<Vec<MessageRow>, ReadError> {
+        let viewer = self.viewer;
         self.ask(move |connection| {
+            if let Some(viewer) = viewer
+                && session(connection, session_id)?.is_none_or(|session| session.user_id != viewer)
+            {
+                return Ok(Vec::new());
+            }
             let (created_at, seq, id) = match after {
                 Some(cursor) => (cursor.created_at.to_string(), cursor.seq, cursor.id.to_string()),
                 None => (String::new(), Seq::MIN, String::new()),
@@ -174,6 +182,13 @@ impl Read for SqliteReader {
         })
         .await
     }
+}
+
+#[async_trait]
+impl Read for SqliteReader {
+    fn seen_by(&self, viewer: Viewer) -> Arc<dyn Rows> {
+        Arc::new(Self { viewer: Some(viewer.user_id), ..self.clone() })
+    }
 
     async fn audit(&self) -> Result<Audit, ReadError> {
         self.ask(|connection| {
@@ -182,6 +197,23 @@ impl Read for SqliteReader {
             audit(&tx)
         })
         .await
+    }
+}
+
+/// What restricts a list; what is not given does not.
+#[derive(Default)]
+struct Conditions {
+    sql: String,
+    values: Vec<String>,
+}
+
+impl Conditions {
+    fn add<const N: usize>(&mut self, condition: &str, values: Option<[String; N]>) {
+        if let Some(values) = values {
+            self.sql.push_str(" AND ");
+            self.sql.push_str(condition);
+            self.values.extend(values);
+        }
     }
 }
 

@@ -1,0 +1,158 @@
+//! What the claims of a token have to say. The signature is checked already; here it is about when it counts, for whom it was
+//! made, by whom, and about whom.
+
+use serde::Deserialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::refused::Refused;
+
+/// Seconds by which clocks may differ.
+const LEEWAY: f64 = 30.0;
+
+/// The end of the year 9999, in seconds since the epoch. Later times are not meant.
+const LAST_SECOND: f64 = 253_402_300_799.0;
+
+/// What is demanded of every token.
+pub(super) struct Rules {
+    pub(super) audience: String,
+    /// `None` for whoever has the key.
+    pub(super) issuer: Option<String>,
+}
+
+/// The claims that matter here, of whatever type they are: a wrong one must not pass for a missing one.
+#[derive(Deserialize)]
+struct Claims {
+    exp: Option<Value>,
+    nbf: Option<Value>,
+    aud: Option<Value>,
+    iss: Option<Value>,
+    sub: Option<Value>,
+}
+
+impl Rules {
+    /// The user that these claims, a JSON object, make of their bearer, at this time (seconds since the epoch).
+    pub(super) fn user(&self, claims: &str, now: f64) -> Result<Uuid, Refused> {
+        let claims: Claims = serde_json::from_str(claims).map_err(|_| Refused::NotAToken)?;
+        let expires = time("exp", claims.exp.as_ref())?.ok_or(Refused::Missing("exp"))?;
+        if now >= expires + LEEWAY {
+            return Err(Refused::Expired);
+        }
+        if time("nbf", claims.nbf.as_ref())?.is_some_and(|begins| now < begins - LEEWAY) {
+            return Err(Refused::NotYet);
+        }
+        self.check_audience(claims.aud.as_ref())?;
+        self.check_issuer(claims.iss.as_ref())?;
+        subject(claims.sub.as_ref())
+    }
+
+    fn check_audience(&self, claim: Option<&Value>) -> Result<(), Refused> {
+        let is_ours = |name: &Value| name.as_str() == Some(&self.audience);
+        match claim {
+            None => Err(Refused::Missing("aud")),
+            Some(Value::Array(names)) if names.iter().any(is_ours) => Ok(()),
+            Some(name) if is_ours(name) => Ok(()),
+            Some(_) => Err(Refused::Claim("aud", "the token is made for somebody else")),
+        }
+    }
+
+    fn check_issuer(&self, claim: Option<&Value>) -> Result<(), Refused> {
+        match (&self.issuer, claim) {
+            (None, _) => Ok(()),
+            (Some(_), None) => Err(Refused::Missing("iss")),
+            (Some(issuer), Some(name)) if name.as_str() == Some(issuer) => Ok(()),
+            (Some(_), Some(_)) => Err(Refused::Claim("iss", "the token is made by somebody else")),
+        }
+    }
+}
+
+/// A number of seconds since the epoch, as the standard has it: a number, not text that looks like one.
+fn time(name: &'static str, claim: Option<&Value>) -> Result<Option<f64>, Refused> {
+    let Some(claim) = claim else { return Ok(None) };
+    let seconds = claim.as_f64().filter(|seconds| (0.0..=LAST_SECOND).contains(seconds));
+    seconds.map(Some).ok_or(Refused::Claim(name, "must be a number of seconds since 1970"))
+}
+
+fn subject(claim: Option<&Value>) -> Result<Uuid, Refused> {
+    let text = claim.ok_or(Refused::Missing("sub"))?.as_str().unwrap_or_default();
+    // Hyphenated and nothing around it, as Supabase writes it and its policies read it.
+    let user_id = Uuid::try_parse(text).ok().filter(|_| text.len() == uuid::fmt::Hyphenated::LENGTH);
+    user_id.ok_or(Refused::Claim("sub", "must be the UUID of a user"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const USER: &str = "03f6b167-2b1c-4c8e-9d55-1f0a4c3f7a11";
+    const NOW: f64 = 1_800_000_000.0;
+
+    fn judge(change: impl FnOnce(&mut Value)) -> Result<Uuid, Refused> {
+        let rules = Rules { audience: "authenticated".into(), issuer: Some("https://x/auth/v1".into()) };
+        let mut claims = json!({"exp": NOW + 60.0, "aud": "authenticated", "iss": "https://x/auth/v1", "sub": USER, "role": "x"});
+        change(&mut claims);
+        rules.user(&claims.to_string(), NOW)
+    }
+
+    fn without(name: &str) -> Result<Uuid, Refused> {
+        judge(|claims| _ = claims.as_object_mut().unwrap().remove(name))
+    }
+
+    fn with(name: &str, value: impl Into<Value>) -> Result<Uuid, Refused> {
+        judge(|claims| claims[name] = value.into())
+    }
+
+    #[test]
+    fn good_claims_name_the_user() {
+        let user = Ok(USER.parse().unwrap());
+        assert_eq!(judge(|_| ()), user);
+        assert_eq!(with("aud", json!(["other", "authenticated"])), user);
+        assert_eq!((with("nbf", NOW), with("nbf", NOW + 29.0)), (user, user));
+        assert_eq!((with("exp", NOW - 29.0), with("exp", NOW + 0.5)), (user, user));
+    }
+
+    #[test]
+    fn every_claim_that_matters_is_demanded() {
+        for name in ["exp", "aud", "iss", "sub"] {
+            assert_eq!(without(name), Err(Refused::Missing(name)));
+            assert!(matches!(with(name, Value::Null), Err(Refused::Missing(missing)) if missing == name));
+        }
+    }
+
+    #[test]
+    fn a_time_is_a_number_within_reason() {
+        assert_eq!(
+            (with("exp", NOW - 30.0), with("nbf", NOW + 31.0)),
+            (Err(Refused::Expired), Err(Refused::NotYet))
+        );
+        for name in ["exp", "nbf"] {
+            for value in
+                [json!("1900000000"), json!(-1), json!(1e300), json!(u64::MAX), json!(true), json!([NOW])]
+            {
+                let why = with(name, value.clone());
+                assert_eq!(
+                    why,
+                    Err(Refused::Claim(name, "must be a number of seconds since 1970")),
+                    "{value}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn somebody_elses_token_is_refused() {
+        for value in [json!("anon"), json!([]), json!(["anon"]), json!(7), json!("Authenticated")] {
+            assert!(matches!(with("aud", value), Err(Refused::Claim("aud", _))));
+        }
+        for value in [json!("https://y/auth/v1"), json!(["https://x/auth/v1"]), json!("https://x/auth/v1/")] {
+            assert!(matches!(with("iss", value), Err(Refused::Claim("iss", _))));
+        }
+        for value in
+            [json!("me"), json!(7), json!(USER.replace('-', "")), json!(format!("{{{USER}}}")), json!("")]
+        {
+            assert!(matches!(with("sub", value), Err(Refused::Claim("sub", _))));
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The keys that a project publishes, kept at hand. They are fetched in the background, and sooner when a token names one that
+//! is not there yet; while the project cannot be reached, the last ones go on counting.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::Uri;
+use parking_lot::RwLock;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::fetch;
+use super::jwt::PinnedKey;
+use super::key_set::KeySet;
+use super::refused::Refused;
+
+/// Where a Supabase project publishes its keys.
+const PATH: &str = "/auth/v1/.well-known/jwks.json";
+
+/// A larger document is not read: a key has half a KiB.
+const MAX_BYTES: usize = 256 << 10;
+
+/// How often the keys are fetched.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    /// While all is well. A key that the project has taken back stops counting after this at the latest.
+    regular: Duration,
+    /// After the first failure; twice as long after each further one, up to `longest_retry`.
+    first_retry: Duration,
+    longest_retry: Duration,
+    /// Between two fetches that tokens with an unknown `kid` have led to: anybody can send such tokens.
+    asked: Duration,
+    /// How long one may take.
+    deadline: Duration,
+}
+
+const PACE: Pace = Pace {
+    regular: Duration::from_secs(600),
+    first_retry: Duration::from_secs(1),
+    longest_retry: Duration::from_secs(30),
+    asked: Duration::from_secs(30),
+    deadline: Duration::from_secs(5),
+};
+
+/// The published keys. Clones are one.
+#[derive(Clone)]
+pub(super) struct Jwks(Arc<Published>);
+
+struct Published {
+    url: Uri,
+    pace: Pace,
+    keys: RwLock<KeySet>,
+    /// Held while the keys are fetched: whoever waits for it need not fetch them too.
+    fetching: Mutex<Fetching>,
+}
+
+/// How fetching has gone so far.
+#[derive(Default)]
+struct Fetching {
+    /// When a token with an unknown `kid` last led to a fetch.
+    asked: Option<Instant>,
+    /// The last fetch failed, and the log says so.
+    is_failing: bool,
+}
+
+impl Jwks {
+    /// The keys of the project at this URL.
+    pub(super) fn of_project(url: &str) -> Self {
+        // The settings hold nothing that does not parse; nothing can be fetched from nowhere.
+        Self::new(format!("{url}{PATH}").parse().unwrap_or_default(), PACE)
+    }
+
+    fn new(url: Uri, pace: Pace) -> Self {
+        Self(Arc::new(Published { url, pace, keys: RwLock::default(), fetching: Mutex::default() }))
+    }
+
+    /// Fetches the keys again and again.
+    pub(super) async fn keep_fresh(&self) {
+        let Pace { regular, first_retry, longest_retry, .. } = self.0.pace;
+        let mut retry = first_retry;
+        loop {
+            let fetched = self.0.fetch(&mut *self.0.fetching.lock().await).await;
+            let pause = if fetched { regular } else { retry };
+            retry = if fetched { first_retry } else { longest_retry.min(retry * 2) };
+            sleep(pause).await;
+        }
+    }
+
+    /// The key of this name; waits for a fetch where it is not at hand and may be new.
+    pub(super) async fn key(&self, kid: &str) -> Result<PinnedKey, Refused> {
+        if let Some(key) = self.0.find(kid) {
+            return Ok(key);
+        }
+        // In a task of its own: whoever asked may leave, and the others still get the answer.
+        let (published, kid) = (Arc::clone(&self.0), kid.to_owned());
+        let looked = tokio::spawn(async move { published.look_again(&kid).await });
+        looked.await.unwrap_or(Err(Refused::KeysOutOfReach))
+    }
+}
+
+impl Published {
+    fn find(&self, kid: &str) -> Option<PinnedKey> {
+        self.keys.read().find(kid)
+    }
+
+    async fn look_again(&self, kid: &str) -> Result<PinnedKey, Refused> {
+        let mut fetching = self.fetching.lock().await;
+        // Somebody may have fetched it while we waited.
+        let mut key = self.find(kid);
+        if key.is_none() && fetching.asked.is_none_or(|asked| asked.elapsed() >= self.pace.asked) {
+            fetching.asked = Some(Instant::now());
+            self.fetch(&mut fetching).await;
+            key = self.find(kid);
+        }
+        key.ok_or(if fetching.is_failing { Refused::KeysOutOfReach } else { Refused::UnknownKeyId })
+    }
+
+    /// Fetches the keys; those at hand stay where that fails. Whether it went well.
+    async fn fetch(&self, fetching: &mut Fetching) -> bool {
+        let document = timeout(self.pace.deadline, fetch::get(&self.url, MAX_BYTES)).await;
+        let document = document.unwrap_or_else(|_| Err(format!("no answer for {:?}", self.pace.deadline)));
+        match document.and_then(|document| KeySet::parse(&document)) {
+            Ok(keys) => {
+                if fetching.is_failing {
+                    tracing::info!("the keys of users' tokens can be fetched again");
+                }
+                tracing::debug!("{} keys from {}", keys.len(), self.url);
+                *self.keys.write() = keys;
+                fetching.is_failing = false;
+            }
+            Err(why) => {
+                if !fetching.is_failing {
+                    let (url, known) = (&self.url, self.keys.read().len());
+                    tracing::warn!(
+                        "cannot fetch the keys of users' tokens from {url}: {why}; the last {known} go on counting"
+                    );
+                }
+                fetching.is_failing = true;
+            }
+        }
+        !fetching.is_failing
+    }
+}

@@ -1,0 +1,25 @@
+//! TLS towards other servers, who have to prove their name to a root that this system trusts.
+
+use std::sync::Arc;
+
+use rustls::crypto::ring;
+use rustls::{ClientConfig, RootCertStore};
+
+/// How connections are encrypted. The roots are read anew each time: `SSL_CERT_FILE` names others than the system's.
+///
+/// # Errors
+/// Says in words what is missing.
+pub(crate) fn client_config() -> Result<Arc<ClientConfig>, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err(
+            "no root certificates to trust: install ca-certificates, or name a file with SSL_CERT_FILE"
+                .into(),
+        );
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
+}
