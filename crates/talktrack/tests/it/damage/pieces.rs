@@ -135,7 +135,7 @@ async fn a_new_file_that_a_kill_kept_from_its_place_is_put_there_by_the_next_sta
         }
         open(&dir);
         assert_eq!(messages(&dir), MESSAGES, "{moved} files were moved before the kill");
-        assert_eq!(quarantines(&file), [cut_short.clone()], "nothing is salvaged twice");
+        assert_eq!(quarantines(&file), std::slice::from_ref(&cut_short), "nothing is salvaged twice");
         assert!(std::fs::read(cut_short.join(DATABASE_FILE)).unwrap() == harmed && harmed != broken);
         assert_eq!(std::fs::read(cut_short.join("talktrack.db-wal")).unwrap(), b"broken too");
     }
@@ -147,4 +147,33 @@ async fn a_file_that_has_become_empty_is_missed() {
     std::fs::write(&file, "").unwrap();
     open(&dir);
     assert_eq!((messages(&dir), quarantines(&file).len()), (0, 1));
+}
+
+/// Reading the file by ourselves would take away the locks of whoever has it open in this process; other processes would
+/// then take the log away from under it.
+#[tokio::test]
+async fn a_file_that_this_process_has_open_keeps_its_locks() {
+    let (dir, file) = closed().await;
+    let reader = sqlite(dir.path());
+    reader.query_row("SELECT count(*) FROM conversation_messages", [], |_| Ok(())).unwrap();
+    let locks = || {
+        let id = std::process::id().to_string();
+        let inode = format!(":{} ", std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&file).unwrap()));
+        let held = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+        held.lines().filter(|line| line.contains(&id) && line.contains(&inode)).count()
+    };
+    let before = locks();
+    let setup = Setup::sqlite(dir.path());
+    let _tracker = setup.open(setup.options()).unwrap();
+    assert!(locks() >= before, "{before} locks before, {} after", locks());
+}
+
+#[tokio::test]
+async fn a_new_file_may_be_read_by_nobody_who_could_not_read_the_broken_one() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (dir, file) = closed().await;
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    overwrite(&file, root(&dir, "conversation_messages"));
+    open(&dir);
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
 }
