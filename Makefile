@@ -7,7 +7,7 @@ MINUTES ?= 60
 BIN := target/release/talktrack
 AS_ROOT = $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: run-server client build test test-faults soak check fmt bench help need-cc need-postgres install-postgres
+.PHONY: run-server client build test test-faults soak fuzz check fmt bench help need-cc need-postgres install-postgres need-faketime need-strace
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -29,6 +29,19 @@ install-postgres:
 	$(AS_ROOT) apt-get update
 	$(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends postgresql pgbouncer
 
+# The library that tells a server a wrong time. Where it cannot be had, the test that needs it says so and is left out.
+need-faketime:
+	@[ -n "$(wildcard /usr/lib/*/faketime/libfaketimeMT.so.1)" ] || ! command -v apt-get >/dev/null || \
+	{ $(AS_ROOT) apt-get update && $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends libfaketime; } || \
+	echo "libfaketime cannot be installed: the clock's jumps are not tested" >&2
+
+# What makes the server's system calls fail and writes them down, on Linux. Where it cannot be had, the tests that need it say
+# so and are left out.
+need-strace:
+	@[ -n "$(call installed,strace)" ] || [ "$$(uname)" != Linux ] || ! command -v apt-get >/dev/null || \
+	{ $(AS_ROOT) apt-get update && $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends strace; } || \
+	echo "strace cannot be installed: failing disks and power cuts are not tested" >&2
+
 build: need-cc ## the optimised binary, target/release/talktrack
 	cargo build --release --locked -p talktrack-server
 
@@ -38,14 +51,27 @@ run-server: build ## the server on http://127.0.0.1:8080; its log goes to LOG=/t
 client: build ## talk to the server from the terminal; ARGS="--file conv.jsonl --sockets 64" replays
 	$(BIN) client $(ARGS)
 
-test: need-cc need-postgres ## what the tests need, and all tests
+test: need-cc need-postgres need-faketime need-strace ## what the tests need, and all tests
 	cargo test --locked --workspace --all-features
 
-test-faults: need-cc need-postgres ## every fault on purpose, all of it (up to 40 minutes); make test runs a short cut
+test-faults: need-cc need-postgres need-faketime need-strace ## every fault on purpose, all of it (up to 40 minutes); make test runs a short cut
 	TALKTRACK_FAULTS=full cargo test --locked -p talktrack-server --test it -- faults:: --nocapture --test-threads 2
+	TALKTRACK_FAULTS=full cargo test --locked -p talktrack --all-features --test it -- model:: damaged_bytes:: --nocapture
 
 soak: need-cc need-postgres ## mixed load and random faults for MINUTES=60, over SQLite and PostgreSQL
 	TALKTRACK_SOAK_MINUTES=$(MINUTES) cargo test --release --locked -p talktrack-server --test it -- faults::soak --nocapture
+
+# Data directories are made and thrown away by the thousand: in memory, where there is such a place.
+FUZZ = cd fuzz && TMPDIR=$(firstword $(wildcard /dev/shm) /tmp) cargo +nightly fuzz run --fuzz-dir .
+FUZZ_FOR = -max_total_time=$$((60 * $(MINUTES))) -timeout=60 -rss_limit_mb=4096
+
+fuzz: MINUTES = 1
+fuzz: need-cc ## what libFuzzer finds in MINUTES=1 a target; needs a nightly toolchain and a C++ compiler
+	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+	@mkdir -p fuzz/corpus/wire fuzz/corpus/jsonl fuzz/corpus/journal
+	$(FUZZ) wire corpus/wire seeds/wire -- $(FUZZ_FOR) -dict=seeds/frames.dict
+	$(FUZZ) jsonl corpus/jsonl seeds/jsonl -- $(FUZZ_FOR) -dict=seeds/frames.dict -close_fd_mask=2
+	$(FUZZ) journal corpus/journal -- $(FUZZ_FOR) -max_len=256
 
 check: ## formatting, lints, licences
 	cargo fmt --all --check

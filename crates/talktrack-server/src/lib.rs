@@ -4,6 +4,10 @@
 //! All of the program `talktrack` is in here, so that its tests and fuzz targets reach it. It is no library for others: that
 //! is the crate `talktrack`.
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
+
 mod cli;
 mod command;
 mod serve;

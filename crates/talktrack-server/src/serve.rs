@@ -5,7 +5,8 @@ mod accept;
 mod control;
 mod linger;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -120,17 +121,26 @@ struct ListenFile(PathBuf);
 
 impl ListenFile {
     fn new(data_dir: &Path) -> Self {
-        let path = data_dir.join(LISTEN_FILE);
-        // Of a process that was killed: its address is not ours.
-        let _ = fs::remove_file(&path);
-        Self(path)
+        let file = Self(data_dir.join(LISTEN_FILE));
+        // Of a process that was killed: its address is not ours, but on a full disk its room is.
+        let _ = fs::rename(&file.0, file.draft());
+        file
+    }
+
+    fn draft(&self) -> PathBuf {
+        self.0.with_extension("tmp")
     }
 
     /// Appears whole or not at all.
     fn write(&self, address: SocketAddr) -> Result<(), Failure> {
-        let draft = self.0.with_extension("tmp");
-        let written = fs::write(&draft, address.to_string()).and_then(|()| fs::rename(&draft, &self.0));
-        written.map_err(|error| Failure::new(format!("cannot write {}: {error}", self.0.display())))
+        let write = || {
+            let address = address.to_string();
+            let mut draft = File::options().create(true).truncate(false).write(true).open(self.draft())?;
+            draft.write_all(address.as_bytes())?;
+            draft.set_len(address.len() as u64)?;
+            fs::rename(self.draft(), &self.0)
+        };
+        write().map_err(|error| Failure::new(format!("cannot write {}: {error}", self.0.display())))
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -92,13 +92,32 @@ impl<'de> Deserialize<'de> for Timestamp {
 
 /// Where the time comes from.
 pub trait Clock: Send + Sync + 'static {
-    /// The present moment. May stand still or step back; talktrack bears both.
+    /// The present moment, for people. May stand still, step back or leap ahead; talktrack bears it.
     fn now(&self) -> Timestamp;
+
+    /// The time that has gone by since some moment, whatever is done to the calendar meanwhile. Never goes back.
+    fn elapsed(&self) -> Duration;
 }
 
-/// The operating system's wall clock.
+/// A moment, read from both hands of a clock: what is written down is a matter of the calendar, how long something takes is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Now {
+    pub(crate) at: Timestamp,
+    pub(crate) elapsed: Duration,
+}
+
+impl Now {
+    pub(crate) fn by(clock: &dyn Clock) -> Self {
+        Self { at: clock.now(), elapsed: clock.elapsed() }
+    }
+}
+
+/// The operating system's clocks. The time in which the machine sleeps has not gone by: nobody could say anything then.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
+
+/// Any moment will do that comes before all that is measured.
+static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
@@ -108,32 +127,47 @@ impl Clock for SystemClock {
         };
         Timestamp(micros)
     }
+
+    fn elapsed(&self) -> Duration {
+        BEGINNING.elapsed()
+    }
 }
 
 /// A clock that moves only when it is told to.
 #[derive(Debug, Clone)]
-pub struct ManualClock(Arc<AtomicI64>);
+pub struct ManualClock(Arc<Hands>);
+
+#[derive(Debug)]
+struct Hands {
+    micros: AtomicI64,
+    elapsed_micros: AtomicU64,
+}
 
 impl ManualClock {
     /// A clock that stands at `start`.
     pub fn at(start: Timestamp) -> Self {
-        Self(Arc::new(AtomicI64::new(start.0)))
+        Self(Arc::new(Hands { micros: AtomicI64::new(start.0), elapsed_micros: AtomicU64::new(0) }))
     }
 
-    /// Moves the clock forward.
+    /// Lets time go by.
     pub fn advance(&self, by: Duration) {
-        let now = self.now();
-        self.set(now.plus(by));
+        let micros = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
+        self.0.elapsed_micros.fetch_add(micros, Ordering::SeqCst);
+        self.set(self.now().plus(by));
     }
 
-    /// Puts the clock at any moment, backwards too.
+    /// Puts the calendar at any moment, backwards too. No time goes by.
     pub fn set(&self, moment: Timestamp) {
-        self.0.store(moment.0, Ordering::SeqCst);
+        self.0.micros.store(moment.0, Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
+        Timestamp(self.0.micros.load(Ordering::SeqCst))
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_micros(self.0.elapsed_micros.load(Ordering::SeqCst))
     }
 }

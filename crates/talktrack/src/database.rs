@@ -1,10 +1,13 @@
-//! The SQLite file: how it is opened, its schema, and how its columns spell UUIDs, times and JSON.
+//! The SQLite file: how it is made and opened, its schema, and how its columns spell UUIDs, times and JSON.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::types::{FromSqlError, Type};
-use rusqlite::{Connection, OpenFlags, Row};
+use rusqlite::types::{FromSqlError, Type, ValueRef};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, ffi};
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
@@ -19,29 +22,75 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/sqlite/0002_letters_taken_out.sql"),
 ];
 
-/// Pages (4 KiB) in the write-ahead log before a commit copies them into the database file. The default of 1,000
-/// checkpoints several times a second at 1,000 messages/s, and each one delays the acknowledgements behind it.
-const CHECKPOINT_PAGES: u32 = 4_000;
+/// Pages in the write-ahead log before a commit copies them into the database file. The default of 1,000 checkpoints
+/// several times a second at 1,000 messages/s, and each one delays the acknowledgements behind it.
+const CHECKPOINT_PAGES: u64 = 4_000;
 
-/// Opens the file for the one connection that writes, makes it where it is missing and brings its schema up to date.
+/// SQLite's own choice.
+const PAGE_BYTES: u64 = 4_096;
+
+/// More than a batch needs in the log.
+const BATCH_BYTES: u64 = 2 << 20;
+
+/// The ending of a note that a file may be damaged.
+const SUSPICION: &str = "-suspect";
+
+/// Opens the file for the one connection that writes, and brings its schema up to date.
 pub(crate) fn open_to_write(path: &Path) -> Result<Connection, OpenError> {
     let failed = |source| OpenError::Database { path: path.to_owned(), source };
     let mut connection = Connection::open(path).map_err(failed)?;
     configure(&connection).map_err(failed)?;
-    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let known = newest_version();
     let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
     if found > known {
         return Err(OpenError::NewerSchema { path: path.to_owned(), found, known });
     }
-    migrate(&mut connection, found).map_err(failed)?;
+    migrate(&mut connection, found, known).map_err(failed)?;
     Ok(connection)
+}
+
+/// Makes a new file, which is there as a whole or not at all: one that is empty or half made is not of our making.
+pub(crate) fn create(path: &Path) -> Result<(), OpenError> {
+    let failed = |source| OpenError::Io { path: path.to_owned(), source };
+    let new = beside(path, "-new");
+    let _ = fs::remove_file(&new);
+    draft(&new).map_err(|source| OpenError::Database { path: path.to_owned(), source })?;
+    let synced = File::open(&new).and_then(|file| file.sync_all());
+    synced.and_then(|()| fs::rename(&new, path)).map_err(failed)?;
+    path.parent().map_or(Ok(()), sync_dir).map_err(failed)
+}
+
+/// A new file with the present schema, for whoever makes it whole and then puts it in its place: nothing waits for the disk.
+pub(crate) fn draft(path: &Path) -> rusqlite::Result<Connection> {
+    let mut connection = Connection::open(path)?;
+    connection.pragma_update(None, "journal_mode", "MEMORY")?;
+    connection.pragma_update(None, "synchronous", "OFF")?;
+    connection.pragma_update(None, "foreign_keys", false)?;
+    migrate(&mut connection, 0, i64::MAX)?;
+    Ok(connection)
+}
+
+/// The file that SQLite, or talktrack, keeps beside the database under its name and this ending.
+pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(ending);
+    name.into()
+}
+
+/// Waits until the disk knows which files are in the directory.
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
+    let here = dir.as_os_str().is_empty();
+    File::open(if here { Path::new(".") } else { dir })?.sync_all()
 }
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
     // Whoever else writes is waited for outside: a commit that fails is tried again, and its cause is shown meanwhile.
     connection.busy_timeout(Duration::from_millis(250))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    set_durable(connection, true)?;
+    // A commit returns after its frames are on the disk: this is what "durable" means here. No commit may wait for less, one
+    // that only clears the journal neither: where a sync fails, the frames of its commit are written again, but those of
+    // earlier commits are not, and behind a gap in the log everything is lost with the power.
+    connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     connection.pragma_update(None, "cache_size", -32_768)?;
@@ -51,21 +100,107 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// FULL: a commit returns after its frames, and all before them, are on the disk. This is what "durable" means here. NORMAL:
-/// the next durable commit brings them there.
-pub(crate) fn set_durable(connection: &Connection, durable: bool) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "synchronous", if durable { "FULL" } else { "NORMAL" })
+/// Writes the log that an earlier process left once more, as it stands, before anybody builds on it.
+///
+/// A sync may have failed there, and the process may have ended before it could write the same again. What should have been
+/// synced is then still seen, but is not on the disk, and no later sync brings it there: a power cut would take it away, and
+/// with it everything that comes behind it in the log.
+pub(crate) fn rewrite_log(path: &Path) -> Result<(), OpenError> {
+    let log = beside(path, "-wal");
+    match OpenOptions::new().read(true).write(true).open(&log) {
+        Ok(file) => rewrite(file),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+    .map_err(|source| OpenError::Io { path: log, source })
 }
 
-fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Result<()> {
+fn rewrite(mut file: File) -> io::Result<()> {
+    let (mut part, mut at) = (vec![0; 1 << 20], 0);
+    loop {
+        let length = file.read(&mut part)?;
+        if length == 0 {
+            return file.sync_all();
+        }
+        file.seek(SeekFrom::Start(at))?;
+        file.write_all(&part[..length])?;
+        at += length as u64;
+    }
+}
+
+/// Keeps the log so short that this much room is enough to copy all of it into the database file, and a batch on top.
+pub(crate) fn keep_log_within(connection: &Connection, room: u64) -> rusqlite::Result<()> {
+    let pages = (room.saturating_sub(BATCH_BYTES) / PAGE_BYTES).clamp(1, CHECKPOINT_PAGES);
+    connection.pragma_update(None, "wal_autocheckpoint", pages)
+}
+
+/// Copies the log into the database file and gives its room back, as far as nobody reads from it.
+pub(crate) fn clear_log(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+}
+
+/// Whether a batch has room in what was freed inside the file, which need not grow for it then.
+pub(crate) fn has_room_inside(connection: &Connection) -> rusqlite::Result<bool> {
+    let free: u64 = connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
+    Ok(free * PAGE_BYTES >= BATCH_BYTES)
+}
+
+/// Whether the disk has no room. The log's index is the one file that cannot say so by itself.
+pub(crate) fn is_disk_full(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map(|error| (error.code, error.extended_code));
+    code.is_some_and(|(code, extended)| code == ErrorCode::DiskFull || extended == ffi::SQLITE_IOERR_SHMSIZE)
+}
+
+fn migrate(connection: &mut Connection, from: i64, to: i64) -> rusqlite::Result<()> {
     let tx = connection.transaction()?;
     for (version, sql) in (1i64..).zip(MIGRATIONS) {
-        if version > from {
+        if version > from && version <= to {
             tx.execute_batch(sql)?;
             tx.pragma_update(None, "user_version", version)?;
         }
     }
     tx.commit()
+}
+
+/// Each table and index of a file, in the words in which it was made.
+pub(crate) fn schema_of(connection: &Connection) -> rusqlite::Result<Vec<[Option<String>; 3]>> {
+    let mut objects = connection.prepare("SELECT name, tbl_name, sql FROM sqlite_schema")?;
+    let words = |row: &Row<'_>| Ok([text_or_null(row, 0)?, text_or_null(row, 1)?, text_or_null(row, 2)?]);
+    objects.query_map([], words)?.collect()
+}
+
+/// The same of a file of this version, if it were made now.
+pub(crate) fn schema_of_version(version: i64) -> rusqlite::Result<Vec<[Option<String>; 3]>> {
+    let mut connection = Connection::open_in_memory()?;
+    migrate(&mut connection, 0, version)?;
+    schema_of(&connection)
+}
+
+/// The newest version of the schema.
+pub(crate) fn newest_version() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
+/// Whether an error says that the file is not what was written; every other has its cause outside it.
+pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error();
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+        || code.is_some_and(|code| code.extended_code == ffi::SQLITE_IOERR_SHORT_READ)
+}
+
+/// Leaves a note beside the file that somebody has met damage in it: the next start looks at every page. Where it cannot be
+/// left, a small file is looked at all the same.
+pub(crate) fn suspect(path: &Path, damage: &str) {
+    let _ = fs::write(beside(path, SUSPICION), damage);
+}
+
+pub(crate) fn is_suspect(path: &Path) -> bool {
+    beside(path, SUSPICION).exists()
+}
+
+/// The file was looked at, and is sound now.
+pub(crate) fn clear_suspicion(path: &Path) {
+    let _ = fs::remove_file(beside(path, SUSPICION));
 }
 
 /// Opens the file to look at it, while another process may be writing.
@@ -106,14 +241,28 @@ pub(crate) fn column<T>(
     parse(text).ok_or_else(|| unreadable(index, text))
 }
 
-/// The same for a column that may be null.
+/// The same for a column that may be null. What has rotted beyond reading is left out: the rest of the row is worth more.
 pub(crate) fn column_or_null<T>(
     row: &Row<'_>,
     index: usize,
     parse: impl Fn(&str) -> Option<T>,
 ) -> rusqlite::Result<Option<T>> {
-    let text = row.get_ref(index)?.as_str_or_null()?;
-    text.map(|text| parse(text).ok_or_else(|| unreadable(index, text))).transpose()
+    Ok(text_or_null(row, index)?.as_deref().and_then(parse))
+}
+
+/// Text that people wrote. A byte that has rotted costs a letter (U+FFFD), not the row.
+pub(crate) fn text_or_null(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<String>> {
+    Ok(match row.get_ref(index)? {
+        ValueRef::Null => None,
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        ValueRef::Integer(number) => Some(number.to_string()),
+        ValueRef::Real(number) => Some(number.to_string()),
+    })
+}
+
+/// The same for a column that is never null.
+pub(crate) fn text(row: &Row<'_>, index: usize) -> rusqlite::Result<String> {
+    text_or_null(row, index).map(Option::unwrap_or_default)
 }
 
 pub(crate) fn parse_uuid(text: &str) -> Option<Uuid> {

@@ -44,6 +44,10 @@ pub enum Reason {
     /// The journal has reached `journal_max_bytes`, or its disk is full. Try again once there is room.
     #[error("the journal is full; try again once there is room")]
     JournalFull,
+    /// This process was forked from the one that opened the tracker; the threads that write stayed there. Open another tracker
+    /// after the fork, on a data directory of its own.
+    #[error("this process was forked from the one that opened the tracker; open another one after the fork")]
+    Forked,
     /// The tracker is shutting down. Try another node, or this one after its restart.
     #[error("shutting down")]
     ShuttingDown,
@@ -58,6 +62,7 @@ impl Reason {
             Self::OtherUser => "unauthorized",
             Self::QueueFull => "queue_full",
             Self::JournalFull => "journal_full",
+            Self::Forked => "internal",
             Self::ShuttingDown => "shutting_down",
         }
     }
@@ -136,6 +141,23 @@ pub enum OpenError {
         found: i64,
         /// The newest version this build can read.
         known: i64,
+    },
+    /// Not even the room kept back on the disk is enough to open the database file.
+    #[error("cannot open {}: its disk is full; make room there", path.display())]
+    DiskFull {
+        /// The database file.
+        path: PathBuf,
+    },
+    /// The database file is damaged, and what can be read of it cannot be brought into a new one. Nothing was changed.
+    #[error("{} is damaged ({damage}), and what can be read of it cannot be saved now: {source}; nothing was changed; \
+             make room for a second file of its size beside it, and start again", path.display())]
+    Salvage {
+        /// The database file.
+        path: PathBuf,
+        /// What is wrong with it.
+        damage: String,
+        /// Why it cannot be saved.
+        source: std::io::Error,
     },
     /// The database file cannot be opened.
     #[error("cannot open {}: {source}", path.display())]

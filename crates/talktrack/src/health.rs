@@ -31,6 +31,9 @@ pub(crate) struct Vitals {
 /// Who asks after the store while no lane has anything for it.
 pub(crate) const WATCH: usize = usize::MAX;
 
+/// Who reads the journal back for the lanes.
+pub(crate) const BACKLOG: usize = usize::MAX - 1;
+
 /// What is wrong at present.
 #[derive(Debug, Default)]
 struct Causes {

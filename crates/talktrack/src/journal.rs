@@ -1,17 +1,19 @@
 //! The journal: one thread, one SQLite connection, one transaction for all that waited meanwhile. When the transaction
 //! has committed, what was in it is durable. Where SQLite is the store, the same transaction writes the store's rows.
 
+mod opening;
 mod aside;
 mod outbox;
 mod homecoming;
 mod settled;
+mod reserve;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior, ffi};
 
 use crate::books::{Books, Figures, count_refusal};
 use crate::clock::Seq;
@@ -19,6 +21,7 @@ use crate::database;
 use crate::error::{NotDurable, OpenError};
 use crate::health::Vitals;
 use crate::journal::outbox::Outbox;
+use crate::journal::reserve::Reserve;
 use crate::journal::settled::Run;
 use crate::lines;
 use crate::options::Options;
@@ -46,16 +49,36 @@ pub(crate) struct Shared {
     pub(crate) give_up: Arc<AtomicBool>,
 }
 
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Committed {
+    /// It is durable.
+    Yes,
+    /// It waits for another attempt, after this pause or as soon as there is something to do that may help.
+    NotYet(Duration),
+    /// A stop can wait no longer.
+    Never,
+}
+
 /// Writes batches of entries and says what is durable.
 pub(crate) struct Journal {
     connection: Connection,
     books: Books,
     last_seq: Seq,
     outbox: Option<Outbox>,
-    /// Commits wait for the disk.
-    durable: bool,
+    /// What can leave the journal with the next commit.
+    settled: Vec<Run>,
+    reserve: Reserve,
     shared: Shared,
     backoff: Backoff,
+}
+
+/// What has to wait although a transaction holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    Nothing,
+    /// The batch, for room.
+    Batch,
 }
 
 /// What one transaction did.
@@ -70,31 +93,31 @@ struct Written {
 impl Journal {
     /// Opens the file and closes what a crash left open, in the store itself or, where that is remote, on the way to it.
     pub(crate) fn open(path: &Path, shared: Shared, remote: bool) -> Result<Self, OpenError> {
-        let failed = |source| OpenError::Database { path: path.to_owned(), source };
-        let mut connection = database::open_to_write(path)?;
-        let (mut books, mut last_seq) = aside::read_books(&connection).map_err(failed)?;
-        let abandoned = if remote {
-            outbox::abandon_open_sessions(&mut connection, &mut last_seq, &mut books).map_err(failed)?
-        } else {
-            let brought = homecoming::bring_home(&mut connection, &mut books).map_err(failed)?;
-            if brought > 0 {
-                tracing::warn!(
-                    "{brought} records waited for a remote store, which is the store no longer; they are in this file now"
-                );
+        match Self::try_open(path, shared.clone(), remote) {
+            // Damage that the first look at a large file has not seen: every page is looked at now.
+            Err(OpenError::Database { source, .. }) if database::is_damage(&source) => {
+                database::suspect(path, &source.to_string());
+                Self::try_open(path, shared, remote)
             }
-            sqlite::abandon_open_sessions(&mut connection).map_err(failed)?
-        };
-        if abandoned > 0 {
-            tracing::warn!(
-                "the last run did not end {abandoned} sessions; they are now abandoned, at their last event"
-            );
+            opened => opened,
+        }
+    }
+
+    fn try_open(path: &Path, shared: Shared, remote: bool) -> Result<Self, OpenError> {
+        let failed = |source| OpenError::Database { path: path.to_owned(), source };
+        let mut reserve = Reserve::beside(path);
+        let (connection, books, last_seq) = opening::take_up(path, remote, &mut reserve)?;
+        reserve.grow();
+        if reserve.held() > 0 {
+            database::keep_log_within(&connection, reserve.held()).map_err(failed)?;
         }
         let backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1), fastrand::Rng::new());
         shared.figures.store_up.set(1.0);
         shared.figures.publish(&books);
         shared.vitals.books(books);
         shared.progress.answer_up_to(last_seq);
-        Ok(Self { connection, books, last_seq, outbox: None, durable: true, shared, backoff })
+        let (outbox, settled) = (None, Vec::new());
+        Ok(Self { connection, books, last_seq, outbox, settled, reserve, shared, backoff })
     }
 
     /// Brings what is durable to `store` from now on. `wake` calls for a commit when the store has answered.
@@ -113,55 +136,100 @@ impl Journal {
         self.last_seq
     }
 
-    /// Makes the batch durable and does the chores, however long that takes, and tells whoever waits. Leaves both empty.
-    /// False where they had to be given up because a stop can wait no longer.
-    pub(crate) fn commit(&mut self, batch: &mut Vec<Entry>, chores: &mut Vec<TakeOut>) -> bool {
+    /// Makes the batch durable and does the chores, and tells whoever waits. What is done is taken out of both.
+    pub(crate) fn commit(&mut self, batch: &mut Vec<Entry>, chores: &mut Vec<TakeOut>) -> Committed {
         let settled = self.outbox.as_mut().map(Outbox::take_settled).unwrap_or_default();
-        let mut verdicts = Vec::new();
-        if !batch.is_empty() || !settled.is_empty() || !chores.is_empty() {
-            let Some(written) = self.write_until_it_holds(batch, chores, &settled) else { return false };
-            verdicts = written.verdicts;
-            self.announce(batch, &verdicts);
-            for (chore, taken_out) in chores.drain(..).zip(written.taken_out) {
-                // Whoever asked may be gone; it is done all the same.
-                let _ = chore.done.send(taken_out);
-            }
-        }
+        self.settled.extend(settled);
+        let written = self.write_if_it_must_be_with_the_reserve(batch, chores);
+        let committed = match &written {
+            Ok(_) => Committed::Yes,
+            Err(_) if self.shared.give_up.load(Ordering::Acquire) => Committed::Never,
+            Err(_) => Committed::NotYet(self.backoff.next()),
+        };
         if let Some(outbox) = &mut self.outbox {
-            outbox.feed(&self.connection, batch, &verdicts);
+            match &written {
+                Ok(verdicts) => outbox.feed(&self.connection, batch, verdicts),
+                // What is durable goes on although nothing new becomes it.
+                Err(_) => outbox.feed(&self.connection, &mut Vec::new(), &[]),
+            }
         }
-        batch.clear();
-        true
+        if committed == Committed::Yes {
+            batch.clear();
+        }
+        committed
     }
 
-    /// Tries until the transaction holds. `None` where a stop can wait no longer.
-    fn write_until_it_holds(
+    fn write_if_it_must_be_with_the_reserve(
         &mut self,
-        batch: &[Entry],
-        chores: &[TakeOut],
-        settled: &[Run],
-    ) -> Option<Written> {
-        loop {
-            let started = Instant::now();
-            match self.write(batch, chores, settled) {
-                Ok(written) => {
-                    self.books = written.books;
-                    // Before the books: who sees there that nothing waits any more must find the claims fallen.
-                    self.announce_settled(settled);
-                    self.holds(batch.len(), started.elapsed());
-                    return Some(written);
-                }
-                Err(error) => self.fails(&error),
+        batch: &mut [Entry],
+        chores: &mut Vec<TakeOut>,
+    ) -> rusqlite::Result<Vec<Verdict>> {
+        let mut written = self.write_down(batch, chores, Waiting::Nothing);
+        if let Err(error) = &written {
+            self.fails(error);
+            let makes_room = !self.settled.is_empty() || !chores.is_empty();
+            // Not in vain: whoever else writes to this disk may be faster when the reserve is taken back.
+            if database::is_disk_full(error) && (makes_room || database::has_room_inside(&self.connection)?) {
+                let lent = self.reserve.make_way();
+                written = self.write_in_the_reserve(batch, chores);
+                self.reserve.take_back(lent);
             }
-            if self.shared.give_up.load(Ordering::Acquire) {
-                return None;
-            }
-            std::thread::sleep(self.backoff.next());
+        }
+        written
+    }
+
+    /// The disk is full. What makes room is written first, and the batch only where it has room in what became free.
+    fn write_in_the_reserve(
+        &mut self,
+        batch: &mut [Entry],
+        chores: &mut Vec<TakeOut>,
+    ) -> rusqlite::Result<Vec<Verdict>> {
+        self.clear_log();
+        self.write_down(&mut [], chores, Waiting::Batch)?;
+        self.clear_log();
+        if !batch.is_empty() && !database::has_room_inside(&self.connection)? {
+            return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_FULL), None));
+        }
+        let verdicts = self.write_down(batch, chores, Waiting::Nothing)?;
+        self.clear_log();
+        Ok(verdicts)
+    }
+
+    /// Where that fails, what follows needs more room, and fails or not.
+    fn clear_log(&self) {
+        if let Err(error) = database::clear_log(&self.connection) {
+            tracing::debug!(%error, "the log of the journal's file stays as long as it is");
         }
     }
 
-    fn write(&mut self, batch: &[Entry], chores: &[TakeOut], settled: &[Run]) -> rusqlite::Result<Written> {
-        self.set_durable(!batch.is_empty() || !chores.is_empty())?;
+    /// One transaction for all of it, and everybody is told.
+    fn write_down(
+        &mut self,
+        batch: &mut [Entry],
+        chores: &mut Vec<TakeOut>,
+        waiting: Waiting,
+    ) -> rusqlite::Result<Vec<Verdict>> {
+        let is_idle = batch.is_empty() && self.settled.is_empty() && chores.is_empty();
+        if is_idle {
+            self.recovers(waiting);
+            return Ok(Vec::new());
+        }
+        let started = Instant::now();
+        let Written { verdicts, taken_out, books } = self.write(batch, chores)?;
+        self.books = books;
+        // Before the books: who sees there that nothing waits any more must find the claims fallen.
+        let settled = std::mem::take(&mut self.settled);
+        self.announce_settled(&settled);
+        self.holds(batch.len(), started.elapsed(), waiting);
+        self.announce(batch, &verdicts);
+        for (chore, taken_out) in chores.drain(..).zip(taken_out) {
+            // Whoever asked may be gone; it is done all the same.
+            let _ = chore.done.send(taken_out);
+        }
+        Ok(verdicts)
+    }
+
+    fn write(&mut self, batch: &[Entry], chores: &[TakeOut]) -> rusqlite::Result<Written> {
         let tx = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let records = batch.iter().map(|entry| &entry.record);
         let mut books = self.books;
@@ -172,7 +240,7 @@ impl Journal {
         for (entry, verdict) in batch.iter().zip(&verdicts) {
             enter(&tx, &entry.record, verdict, &mut books)?;
         }
-        settled::settle(&tx, settled, &mut books)?;
+        settled::settle(&tx, &self.settled, &mut books)?;
         let taken_out = chores.iter().map(|chore| chore.carry_out(&tx, &mut books));
         let taken_out = taken_out.collect::<rusqlite::Result<_>>()?;
         let last_seq = batch.last().map_or(self.last_seq, |entry| entry.record.seq.max(self.last_seq));
@@ -182,43 +250,47 @@ impl Journal {
         Ok(Written { verdicts, taken_out, books })
     }
 
-    /// Whether the next commit waits for the disk. One that only clears away what the store has need not: where the power
-    /// fails before a later one, the same rows go to the store again, which knows them.
-    fn set_durable(&mut self, durable: bool) -> rusqlite::Result<()> {
-        if self.durable != durable {
-            database::set_durable(&self.connection, durable)?;
-            self.durable = durable;
-        }
-        Ok(())
+    #[expect(clippy::cast_precision_loss, reason = "a batch has at most some thousand records")]
+    fn holds(&mut self, records: usize, took: Duration, waiting: Waiting) {
+        let figures = &self.shared.figures;
+        figures.batch_size.record(records as f64);
+        figures.commit_seconds.record(took);
+        figures.publish(&self.books);
+        self.recovers(waiting);
+        // The books come last: who waits for them finds everything else in its place.
+        self.shared.vitals.books(self.books);
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "a batch has at most some thousand records")]
-    fn holds(&mut self, records: usize, took: Duration) {
-        let failed_before = self.backoff.reset();
-        let shared = &self.shared;
-        shared.figures.batch_size.record(records as f64);
-        shared.figures.commit_seconds.record(took);
-        shared.figures.publish(&self.books);
-        // The books come last: who waits for them finds everything else in its place.
-        shared.vitals.set_full(self.outbox.as_ref().is_some_and(|outbox| outbox.is_full(&self.books)));
-        shared.vitals.books(self.books);
-        if failed_before {
-            shared.vitals.journal(None);
+    fn recovers(&mut self, waiting: Waiting) {
+        if waiting == Waiting::Batch {
+            return;
+        }
+        let full = self.outbox.as_ref().is_some_and(|outbox| outbox.is_full(&self.books));
+        self.shared.vitals.set_full(full);
+        if self.backoff.reset() {
+            self.reserve.grow();
+            self.shared.vitals.journal(None);
             self.store_is_up(true);
             tracing::info!("the journal can write again");
         }
     }
 
     fn fails(&self, error: &rusqlite::Error) {
-        let full = error.sqlite_error_code() == Some(ErrorCode::DiskFull);
-        self.shared.vitals.set_full(full);
-        let cause = if full {
+        let is_full = database::is_disk_full(error);
+        let cause = if is_full {
             "the journal's disk is full".to_owned()
+        } else if let Some(damaged) = damaged(&self.connection, error) {
+            damaged
         } else {
             format!("the journal cannot write: {error}")
         };
         lines::failed(&cause);
         self.shared.vitals.journal(Some(cause));
+        if is_full {
+            // Until a commit holds again, whoever comes hears at once that there is no room, and keeps what they have. After
+            // the cause: who finds it full without one takes `journal_max_bytes` for it.
+            self.shared.vitals.set_full(true);
+        }
         self.store_is_up(false);
     }
 
@@ -256,6 +328,14 @@ impl Journal {
             lines::stored(&entry.record, verdict);
         }
     }
+}
+
+/// What an error means that says the file is damaged. Only a start can mend it, and this one makes sure that the next will.
+fn damaged(connection: &Connection, error: &rusqlite::Error) -> Option<String> {
+    database::is_damage(error).then(|| {
+        connection.path().iter().for_each(|path| database::suspect(Path::new(path), &error.to_string()));
+        format!("the database file is damaged ({error}); restart talktrack, which saves what can be read")
+    })
 }
 
 /// Enters a message in the books; lays a dead one aside in the same transaction.

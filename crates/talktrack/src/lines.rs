@@ -1,5 +1,7 @@
 //! The lines that people grep for. The words are a contract: text logs show the line alone, JSON logs add the fields.
 
+use std::path::Path;
+
 use uuid::Uuid;
 
 use crate::record::{Ended, Record, Verdict};
@@ -57,4 +59,15 @@ pub(crate) fn not_in_state(session: Uuid) {
 /// Nothing can be written for now; it will be tried again.
 pub(crate) fn failed(cause: &str) {
     tracing::error!(target: TARGET, event = "save_failed", cause, "❌ Failed to save message: {cause}");
+}
+
+/// The database file is damaged, and what can be read is being saved, which takes a while where there is much.
+pub(crate) fn damaged(file: &Path, damage: &str) {
+    tracing::error!(target: TARGET, event = "database_damaged", file = %file.display(), damage,
+        "❌ The database {} is damaged: {damage}; saving what can be read", file.display());
+}
+
+/// What a damaged database had to give is in a new one.
+pub(crate) fn salvaged(summary: &str) {
+    tracing::error!(target: TARGET, event = "database_salvaged", summary, "❌ {summary}");
 }

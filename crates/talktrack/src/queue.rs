@@ -2,13 +2,14 @@
 //! I/O, only for the moment in which another push or the hand-over of a batch holds the lock.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::books::Figures;
 use crate::clock::{Seq, Timestamp};
 use crate::error::Reason;
-use crate::journal::{Entry, Journal, TakeOut};
+use crate::journal::{Committed, Entry, Journal, TakeOut};
 use crate::receipt::Reply;
 use crate::record::{Body, Record};
 
@@ -32,6 +33,8 @@ pub(crate) struct Queue {
     arrived: Condvar,
     capacity: usize,
     max_bytes: usize,
+    /// The process whose thread takes from it. One that was forked from it has a copy that nobody empties.
+    process: u32,
 }
 
 /// Batches are formed as entries arrive, so that handing one over is a swap, however many wait.
@@ -67,7 +70,13 @@ impl Queue {
     /// An empty queue whose first `seq` comes after `last_seq`.
     pub(crate) fn new(capacity: usize, max_bytes: usize, last_seq: Seq, accepted_messages: u64) -> Self {
         let state = State { last_seq, accepted_messages, ..State::default() };
-        Self { state: Mutex::new(state), arrived: Condvar::new(), capacity, max_bytes }
+        let process = std::process::id();
+        Self { state: Mutex::new(state), arrived: Condvar::new(), capacity, max_bytes, process }
+    }
+
+    /// Whether this is a copy in a child process.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.process != std::process::id()
     }
 
     /// A place for one entry, or the reason why there is none.
@@ -77,6 +86,9 @@ impl Queue {
         bytes: usize,
         admission: Admission,
     ) -> Result<Place<'_>, Reason> {
+        if self.is_forked() {
+            return Err(Reason::Forked);
+        }
         let state = self.state.lock();
         if state.closed {
             return Err(Reason::ShuttingDown);
@@ -125,12 +137,26 @@ impl Queue {
     /// to give a batch up: nothing after it may be called durable.
     pub(crate) fn run(&self, mut journal: Journal, figures: &Figures) {
         let (mut batch, mut chores) = (Vec::new(), Vec::new());
-        // Once without a batch: what an earlier run left in the journal need not wait for the first message.
-        let mut going_on = journal.commit(&mut batch, &mut chores);
-        while going_on && self.next(&mut batch, &mut chores, figures) {
-            going_on = journal.commit(&mut batch, &mut chores);
+        // First without a batch: what an earlier run left in the journal need not wait for the first message.
+        loop {
+            match journal.commit(&mut batch, &mut chores) {
+                Committed::Yes if !self.next(&mut batch, &mut chores, figures) => break,
+                Committed::Yes => {}
+                Committed::NotYet(pause) => self.pause(pause, &mut chores),
+                Committed::Never => break,
+            }
         }
         self.abandon();
+    }
+
+    /// Waits for so long, or until there is a chore or a nudge: they may help a commit that fails.
+    fn pause(&self, pause: Duration, chores: &mut Vec<TakeOut>) {
+        let mut state = self.state.lock();
+        if state.chores.is_empty() && !state.nudged {
+            self.arrived.wait_for(&mut state, pause);
+        }
+        state.nudged = false;
+        chores.append(&mut state.chores);
     }
 
     /// Nobody takes from the queue any more: what is left is let go, and whoever waits for it learns it.

@@ -177,7 +177,9 @@ impl Stamped {
             Meeting::Conflict
         } else if mine.revision > stored.revision {
             Meeting::Newer
-        } else if mine.revision < stored.revision || self.same_content(stored) {
+        } else if mine.revision < stored.revision {
+            Meeting::Overtaken
+        } else if self.same_content(stored) {
             Meeting::Known
         } else {
             Meeting::Conflict
@@ -210,8 +212,10 @@ impl Stamped {
 pub(crate) enum Meeting {
     /// A later revision of it.
     Newer,
-    /// The same, or an earlier revision: nothing to do.
+    /// The same: nothing to do.
     Known,
+    /// An earlier revision of it, which comes late: its place is where the message belongs.
+    Overtaken,
     /// Something else.
     Conflict,
 }

@@ -7,7 +7,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use uuid::Uuid;
 
-use crate::clock::{Seq, Timestamp};
+use crate::clock::{Now, Seq, Timestamp};
 use crate::record::Ended;
 
 #[derive(Debug, Default)]
@@ -21,7 +21,10 @@ pub(crate) struct Session {
     pub(crate) user_id: Uuid,
     started_at: Timestamp,
     /// The last sign of life, by this process's clock.
-    last_event_at: Timestamp,
+    last_event: Now,
+    /// When the last message was said that brought no time of its own. The next one does not come before it, whatever the
+    /// calendar says then.
+    said_until: Timestamp,
     ended: Option<Closed>,
     message_count: u64,
     /// Starts without their disconnect: a session ends when the last of its connections does. Whoever ended it is still
@@ -31,28 +34,32 @@ pub(crate) struct Session {
     started_seq: Seq,
     /// Where its latest record stands: what the store may know of it from this process.
     last_seq: Seq,
+    /// And when that was.
+    recorded: Duration,
 }
 
 /// A session's end.
 #[derive(Debug, Clone, Copy)]
 struct Closed {
-    /// By this process's clock: the grace period counts from here.
-    closed_at: Timestamp,
+    /// The grace period counts from here.
+    closed: Duration,
     /// As the caller said: a recording's session ended long ago.
     ended_at: Timestamp,
 }
 
 impl Session {
-    pub(crate) fn new(user_id: Uuid, started_at: Timestamp, now: Timestamp, started_seq: Seq) -> Self {
+    pub(crate) fn new(user_id: Uuid, started_at: Timestamp, now: Now, started_seq: Seq) -> Self {
         Self {
             user_id,
             started_at,
-            last_event_at: now,
+            last_event: now,
+            said_until: now.at,
             ended: None,
             message_count: 0,
             connections: 1,
             started_seq,
             last_seq: started_seq,
+            recorded: now.elapsed,
         }
     }
 
@@ -64,42 +71,60 @@ impl Session {
         self.started_seq
     }
 
-    pub(crate) fn resume(&mut self, now: Timestamp, seq: Seq) {
-        (self.ended, self.last_event_at, self.last_seq) = (None, now, seq);
+    pub(crate) fn resume(&mut self, now: Now, seq: Seq) {
+        self.ended = None;
         self.connections += 1;
+        self.recorded(now, seq);
     }
 
-    pub(crate) fn count_message(&mut self, now: Timestamp, seq: Seq) {
+    pub(crate) fn count_message(&mut self, now: Now, seq: Seq) {
         self.message_count += 1;
-        (self.last_event_at, self.last_seq) = (now, seq);
+        self.recorded(now, seq);
+    }
+
+    fn recorded(&mut self, now: Now, seq: Seq) {
+        (self.last_event, self.last_seq, self.recorded) = (now, seq, now.elapsed);
+    }
+
+    /// When something was said: as is claimed, or now; but not before what was said without a claim before it.
+    pub(crate) fn said_at(&mut self, claimed: Option<Timestamp>, now: Timestamp) -> Timestamp {
+        claimed.unwrap_or_else(|| {
+            self.said_until = self.said_until.max(now);
+            self.said_until
+        })
     }
 
     /// The latest that this process has seen of it; by the order of acceptance where the clock stepped back meanwhile.
     pub(crate) fn seen_until(&self) -> Timestamp {
         let recorded = Timestamp::from_micros(self.last_seq);
-        self.last_event_at.max(self.started_at).max(recorded.unwrap_or(self.started_at))
+        self.last_event.at.max(self.started_at).max(recorded.unwrap_or(self.started_at))
     }
 
     /// A record tells of its latest sign of life.
     pub(crate) fn told_alive(&mut self, seq: Seq) {
-        self.last_seq = seq;
+        (self.last_seq, self.recorded) = (seq, self.last_event.elapsed);
     }
 
     /// A sign of life that no record tells of, once the latest record is older than this.
     fn untold_life(&self, older_than: Duration) -> Option<Timestamp> {
-        let recorded = Timestamp::from_micros(self.last_seq)?;
-        (self.last_event_at > recorded.plus(older_than)).then_some(self.last_event_at)
+        let is_news = self.last_event.elapsed > self.recorded + older_than;
+        is_news.then_some(self.last_event.at)
     }
 
     /// Closes it, now, and says its figures; it may have ended earlier.
-    pub(crate) fn end(&mut self, now: Timestamp, ended_at: Timestamp) -> Ended {
-        let ended_at = self.ended.get_or_insert(Closed { closed_at: now, ended_at }).ended_at;
+    pub(crate) fn end(&mut self, now: Now, ended_at: Timestamp) -> Ended {
+        let ended_at = self.ended.get_or_insert(Closed { closed: now.elapsed, ended_at }).ended_at;
         let duration_seconds = ended_at.max(self.started_at).seconds_since(self.started_at);
         Ended { duration_seconds, message_count: self.message_count }
     }
 
+    /// Without a sign of life for this long, and not ended for it yet.
+    pub(crate) fn is_silent(&self, now: Duration, idle: Duration) -> bool {
+        self.ended.is_none() && self.last_event.elapsed.saturating_add(idle) <= now
+    }
+
     /// One connection less. True where it was the last of a session that goes on.
-    fn disconnect(&mut self) -> bool {
+    pub(crate) fn disconnect(&mut self) -> bool {
         self.connections = self.connections.saturating_sub(1);
         self.connections == 0 && self.ended.is_none()
     }
@@ -130,16 +155,11 @@ impl Registry {
         }
     }
 
-    /// A connection of the session is gone. True where the session should end for it.
-    pub(crate) fn disconnect(&self, session_id: Uuid) -> bool {
-        self.with(session_id, |session| session.is_some_and(Session::disconnect))
-    }
-
     /// A sign of life other than a message.
-    pub(crate) fn keep_alive(&self, session_id: Uuid, now: Timestamp) {
+    pub(crate) fn keep_alive(&self, session_id: Uuid, now: Now) {
         self.with(session_id, |session| {
             if let Some(session) = session {
-                session.last_event_at = now;
+                session.last_event = now;
             }
         });
     }
@@ -155,13 +175,13 @@ impl Registry {
     }
 
     /// Lets go of sessions whose grace period is over, and sorts the others.
-    pub(crate) fn sweep(&self, now: Timestamp, grace: Duration, idle: Duration) -> Swept {
+    pub(crate) fn sweep(&self, now: Duration, grace: Duration, idle: Duration) -> Swept {
         let mut swept = Swept::default();
         self.sessions.retain(|session_id, session| {
             if let Some(closed) = session.ended {
-                return closed.closed_at.plus(grace) > now;
+                return closed.closed.saturating_add(grace) > now;
             }
-            if session.last_event_at.plus(idle) <= now {
+            if session.is_silent(now, idle) {
                 swept.silent.push(*session_id);
             } else {
                 swept.active += 1;

@@ -1,5 +1,7 @@
 //! Stores: where conversations end up and are read from. Every store passes the same suite, [`crate::testing::conformance`].
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use serde::Serialize;
 use uuid::Uuid;
@@ -40,9 +42,19 @@ pub trait Store: Read {
     async fn abandon_silent(&self, since: Timestamp) -> Result<u64, StoreError>;
 }
 
-/// What every store can show.
+/// What every store can show to those who may see everything.
 #[async_trait]
-pub trait Read: Send + Sync + 'static {
+pub trait Read: Rows {
+    /// The same rows as this user sees them. The store itself keeps all others from being seen, whoever asks for what.
+    fn seen_by(&self, viewer: Viewer) -> Arc<dyn Rows>;
+
+    /// Counts everything and names what does not add up.
+    async fn audit(&self) -> Result<Audit, ReadError>;
+}
+
+/// Rows, as far as whoever asks may see them.
+#[async_trait]
+pub trait Rows: Send + Sync + 'static {
     /// One session.
     async fn session(&self, session_id: Uuid) -> Result<Option<SessionRow>, ReadError>;
 
@@ -64,9 +76,15 @@ pub trait Read: Send + Sync + 'static {
         after: Option<MessageCursor>,
         limit: usize,
     ) -> Result<Vec<MessageRow>, ReadError>;
+}
 
-    /// Counts everything and names what does not add up.
-    async fn audit(&self) -> Result<Audit, ReadError>;
+/// A user who looks: at own sessions, and at every message in them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Viewer {
+    /// Who.
+    pub user_id: Uuid,
+    /// What the token says, for the policies of a database.
+    pub claims: JsonObject,
 }
 
 /// A write that failed as a whole.
@@ -182,6 +200,10 @@ pub struct SessionFilter {
     pub user_id: Option<Uuid>,
     /// In this state.
     pub status: Option<Status>,
+    /// Begun at this moment or later.
+    pub since: Option<Timestamp>,
+    /// Begun before this moment.
+    pub until: Option<Timestamp>,
 }
 
 /// A place in the list of sessions.

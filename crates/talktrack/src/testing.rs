@@ -23,6 +23,7 @@ mod ownership;
 mod lateness;
 mod paging;
 mod accounts;
+pub mod damage;
 pub mod layout;
 
 pub use trial::Trial;
@@ -114,6 +115,7 @@ macro_rules! for_each_conformance_check {
                 a_higher_revision_replaces_and_keeps_its_place,
                 a_revision_to_a_system_message_has_no_user_and_back,
                 a_lower_revision_that_comes_later_is_ignored,
+                a_revision_that_overtook_the_first_draft_goes_to_its_place,
                 a_revision_of_a_message_in_another_session_changes_nothing,
             }
             session_life {
@@ -135,6 +137,7 @@ macro_rules! for_each_conformance_check {
                 another_users_start_leaves_the_stored_session_as_it_is,
                 another_users_update_and_end_leave_the_stored_session_as_it_is,
                 the_rightful_user_gets_the_session_after_anothers_start,
+                a_user_who_looks_sees_own_sessions_and_every_message_in_them,
             }
             lateness {
                 a_late_message_within_the_grace_period_gets_the_sessions_user,
@@ -149,6 +152,7 @@ macro_rules! for_each_conformance_check {
                 messages_of_one_moment_are_not_lost_between_pages,
                 sessions_page_by_page_come_newest_first_once_each_while_more_arrive,
                 sessions_can_be_filtered_by_user_and_status,
+                sessions_can_be_filtered_by_when_they_began,
             }
             accounts {
                 what_was_flushed_to_the_store_is_there,

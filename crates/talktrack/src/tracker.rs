@@ -11,7 +11,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::books::count_refusal;
-use crate::clock::Timestamp;
+use crate::clock::{Now, Timestamp};
 use crate::error::{Reason, Refused};
 use crate::health::Health;
 use crate::journal::Shared;
@@ -60,7 +60,7 @@ impl Tracker {
         reason = "the refusal hands the message back; a box would cost an allocation"
     )]
     pub fn track_message(&self, mut message: Message) -> Result<Receipt, Refused<Message>> {
-        let now = self.door.options.clock.now();
+        let now = self.door.now();
         let tracked = match self.door.check(&mut message, now) {
             Ok(()) => self.door.accept(message, now),
             Err(reason) => Err(Refused { reason, returned: message }),
@@ -93,12 +93,26 @@ impl Tracker {
 }
 
 impl Door {
-    fn check(&self, message: &mut Message, now: Timestamp) -> Result<(), Reason> {
+    fn now(&self) -> Now {
+        Now::by(&*self.options.clock)
+    }
+
+    fn check(&self, message: &mut Message, now: Now) -> Result<(), Reason> {
         self.check_room()?;
         self.check_size(message.heap_bytes())?;
-        message.check(now.plus(FUTURE))?;
+        message.check(self.latest(message.created_at, now.at))?;
         message.replace_nul();
         Ok(())
+    }
+
+    /// The latest moment at which a message may have been said. Where the clock has stepped back, others need not have: a
+    /// moment that this data directory has seen is no lie.
+    fn latest(&self, claimed: Option<Timestamp>, now: Timestamp) -> Timestamp {
+        let latest = now.plus(FUTURE);
+        if claimed.is_none_or(|claimed| claimed <= latest) {
+            return latest;
+        }
+        Timestamp::from_micros(self.queue.last_seq()).map_or(latest, |seen| latest.max(seen.plus(FUTURE)))
     }
 
     fn check_open(&self) -> Result<(), Reason> {
@@ -121,11 +135,15 @@ impl Door {
         clippy::result_large_err,
         reason = "the refusal hands the message back; a box would cost an allocation"
     )]
-    fn accept(&self, message: Message, now: Timestamp) -> Result<Receipt, Refused<Message>> {
+    fn accept(&self, message: Message, now: Now) -> Result<Receipt, Refused<Message>> {
         let session_id = message.session_id;
-        let known = self.registry.with(session_id, |session| {
+        let known = self.registry.with(session_id, |mut session| {
             let owner = session.as_ref().map(|session| (session.user_id, session.started_at()));
-            let receipt = self.enqueue(message, owner, now)?;
+            let said_at = match &mut session {
+                Some(session) => session.said_at(message.created_at, now.at),
+                None => message.created_at.unwrap_or(now.at),
+            };
+            let receipt = self.enqueue(message, owner, now.at, said_at)?;
             if let Some(session) = session {
                 session.count_message(now, receipt.seq());
             }
@@ -148,11 +166,11 @@ impl Door {
         message: Message,
         owner: Option<(Uuid, Timestamp)>,
         now: Timestamp,
+        created_at: Timestamp,
     ) -> Result<Receipt, Refused<Message>> {
         let id = message.given_id().unwrap_or_else(|| mint(now));
         match self.queue.admit(now, message.heap_bytes(), Admission::IfRoom) {
             Ok(place) => {
-                let created_at = message.created_at.unwrap_or(now);
                 let (owner, session_started_at) = owner.unzip();
                 let stamped = Stamped { id, owner, session_started_at, created_at, message };
                 let seq = place.fill(Body::Message(stamped), Reply::Nobody);

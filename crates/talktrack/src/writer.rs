@@ -15,7 +15,7 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::watch;
 
 use crate::books::Figures;
-use crate::clock::Seq;
+use crate::clock::{Now, Seq};
 use crate::health::Vitals;
 use crate::options::Options;
 use crate::record::{Record, Verdict};
@@ -26,11 +26,12 @@ use crate::writer::outage::Outage;
 use crate::writer::search::Breaker;
 
 /// Lanes side by side.
-const LANES: usize = 4;
-/// Records handed over and not yet settled; the rest waits in the journal, where it costs no memory.
-const WINDOW: usize = 10_000;
+pub(crate) const LANES: usize = 4;
+/// Records handed over to a lane and not yet settled; the rest waits in the journal, where it costs no memory. Each lane has
+/// a window of its own: one that can bring nothing to the store must not stop the others.
+const WINDOW: usize = 2_500;
 /// Bytes of their text. A lane's write may go past it by one record.
-const WINDOW_BYTES: usize = 32 << 20;
+const WINDOW_BYTES: usize = 8 << 20;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// How often the store is asked for sessions that nobody ended, at most and at least.
@@ -44,8 +45,7 @@ pub(crate) type Settle = Arc<dyn Fn(Vec<(Seq, Verdict)>) + Send + Sync>;
 
 /// The lanes and the thread they run on.
 pub(crate) struct Writer {
-    lanes: Vec<UnboundedSender<Record>>,
-    load: Arc<Load>,
+    lanes: Vec<(UnboundedSender<Record>, Arc<Load>)>,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -60,18 +60,18 @@ impl Writer {
         options: &Options,
     ) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (load, outage) = (Arc::<Load>::default(), Outage::new(vitals, figures));
+        let outage = Outage::new(vitals, figures);
         let stop = watch::Sender::new(false);
         let (mut lanes, mut tasks) = (Vec::new(), Vec::new());
         for number in 0..LANES {
-            let (sender, records) = mpsc::unbounded_channel();
-            lanes.push(sender);
+            let ((sender, records), load) = (mpsc::unbounded_channel(), Arc::<Load>::default());
+            lanes.push((sender, Arc::clone(&load)));
             tasks.push(Lane {
                 number,
                 records,
                 store: Arc::clone(store),
                 settle: Arc::clone(settle),
-                load: Arc::clone(&load),
+                load,
                 outage: Arc::clone(&outage),
                 figures: figures.clone(),
                 backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT, fastrand::Rng::new()),
@@ -89,25 +89,31 @@ impl Writer {
             runtime.shutdown_background();
         };
         let thread = std::thread::Builder::new().name("talktrack-writer".into()).spawn(run)?;
-        Ok(Self { lanes, load, stop, thread: Some(thread) })
+        Ok(Self { lanes, stop, thread: Some(thread) })
     }
 
-    /// How many more records it takes now.
-    pub(crate) fn room(&self) -> usize {
-        if self.load.bytes() >= WINDOW_BYTES { 0 } else { WINDOW.saturating_sub(self.load.records()) }
+    /// The lane that brings this record to the store: the same for every record of a session.
+    pub(crate) fn lane_of(record: &Record) -> usize {
+        usize::try_from(record.session_id().as_u128() % LANES as u128).unwrap_or(0)
     }
 
-    /// Whether more lies in the journal than it has.
-    pub(crate) fn expect_more(&self, more: bool) {
-        self.load.set_grows(more);
+    /// Whether the lane takes another record now.
+    pub(crate) fn has_room(&self, lane: usize) -> bool {
+        let (_, load) = &self.lanes[lane];
+        load.records() < WINDOW && load.bytes() < WINDOW_BYTES
+    }
+
+    /// Whether the lane will be given more from the journal.
+    pub(crate) fn expect_more(&self, lane: usize, more: bool) {
+        self.lanes[lane].1.set_grows(more);
     }
 
     /// Hands a record over. It is in the journal: whatever happens here, it is not lost.
     pub(crate) fn offer(&self, record: Record) {
-        let lane = usize::try_from(record.session_id().as_u128() % LANES as u128).unwrap_or(0);
-        self.load.add(&record);
+        let (lane, load) = &self.lanes[Self::lane_of(&record)];
+        load.add(&record);
         // A lane ends only when the writer stops; then the journal keeps what it would have taken.
-        let _ = self.lanes[lane].send(record);
+        let _ = lane.send(record);
     }
 }
 
@@ -142,12 +148,15 @@ async fn watch(store: Arc<dyn Store>, outage: Arc<Outage>) {
 async fn sweep(store: Arc<dyn Store>, outage: Arc<Outage>, options: Options) {
     let idle = options.idle_timeout;
     let pause = (idle / 4).clamp(SWEEPS.0, SWEEPS.1);
+    let (clock, begun) = (&options.clock, Now::by(&*options.clock));
     loop {
         tokio::time::sleep(pause).await;
         if outage.calm() < idle {
             continue;
         }
-        match store.abandon_silent(options.clock.now().minus(idle)).await {
+        // A calendar that leaps ahead makes nobody silent.
+        let now = clock.now().min(begun.at.plus(clock.elapsed().saturating_sub(begun.elapsed)));
+        match store.abandon_silent(now.minus(idle)).await {
             Ok(0) => {}
             Ok(sessions) => {
                 tracing::warn!("{sessions} sessions of other nodes fell silent; they are now abandoned")

@@ -1,5 +1,6 @@
 //! A database of a test's own.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::psql::Psql;
@@ -30,12 +31,17 @@ impl Database {
 
     /// The same through another port of this machine: a proxy's.
     pub fn url_at(&self, port: u16) -> String {
-        format!("postgres://talktrack@127.0.0.1:{port}/{}", self.name)
+        self.url_of("talktrack", (Ipv4Addr::LOCALHOST, port).into())
     }
 
-    /// The same for another user, `"name"` or `"name:password"` as they stand in a URL.
+    /// The same for another user, `"name"` or `"name:password"` as they stand in a URL, who comes in there.
+    pub fn url_of(&self, user: &str, address: SocketAddr) -> String {
+        format!("postgres://{user}@{address}/{}", self.name)
+    }
+
+    /// The same for another user who comes in by the front door.
     pub fn url_as(&self, user: &str) -> String {
-        format!("postgres://{user}@127.0.0.1:{}/{}", self.psql.port(), self.name)
+        self.url_of(user, (Ipv4Addr::LOCALHOST, self.psql.port()).into())
     }
 
     /// Runs statements as [`Postgres::psql`](crate::Postgres::psql) does.

@@ -11,7 +11,9 @@ mod pgbouncer;
 mod postgres;
 mod database;
 mod proxy;
+mod disk;
 // What these are made of.
+mod harm;
 mod psql;
 mod certificates;
 mod scratch;
@@ -19,6 +21,8 @@ mod programs;
 mod ports;
 
 pub use database::Database;
+pub use disk::SmallDisk;
+pub use harm::{Frozen, Occupied};
 pub use pgbouncer::PgBouncer;
 pub use postgres::{KEYED_PASSWORD, Postgres};
 pub use proxy::Proxy;

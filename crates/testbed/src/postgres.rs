@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use crate::certificates::Authority;
 use crate::database::Database;
+use crate::harm::{Frozen, Occupied};
 use crate::ports;
 use crate::programs;
 use crate::psql::Psql;
@@ -121,6 +122,36 @@ impl Postgres {
     /// Starts the stopped server again: the same port, the same data. Returns when it answers.
     pub fn start_again(&mut self) {
         self.try_start().unwrap_or_else(|log| panic!("PostgreSQL did not start again:\n{log}"));
+    }
+
+    /// Starts the stopped server again as a standby whose primary does not send anything: it takes connections and refuses
+    /// every write. Returns when it answers.
+    pub fn start_as_standby(&mut self) {
+        self.scratch.write("data/standby.signal", "");
+        self.start_again();
+    }
+
+    /// Makes a primary of the standby. Connections stay open.
+    pub fn promote(&self) {
+        assert_eq!(self.psql("postgres", "SELECT pg_promote()"), "t", "it is promoted within a minute");
+    }
+
+    /// Stops every process of the server where it stands, as a host does that swaps itself to death: it neither answers nor
+    /// refuses, and connections stay open. It goes on when what is returned is dropped.
+    pub fn freeze(&self) -> Frozen {
+        Frozen::of(&self.scratch.path().join(PID_FILE))
+    }
+
+    /// Takes every connection that the server has left, until what is returned is dropped.
+    pub fn occupy(&self) -> Occupied {
+        Occupied::all_of(&self.client())
+    }
+
+    /// Starts the stopped server again with this line of postgresql.conf on top of what it has.
+    pub fn start_with(&mut self, setting: &str) {
+        let settings = format!("{}{setting}\n", self.settings());
+        self.scratch.write(SETTINGS, &settings);
+        self.start_again();
     }
 
     fn client(&self) -> Psql {

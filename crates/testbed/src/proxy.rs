@@ -11,6 +11,9 @@ use switch::{Mode, Switch};
 mod link;
 mod switch;
 
+/// How long the listener may take to hear that it is over.
+const WAKE: Duration = Duration::from_secs(5);
+
 /// Stands between clients and a server on this machine, and passes on every byte until told otherwise. Dropped, it closes
 /// all connections and listens no more.
 pub struct Proxy {
@@ -24,6 +27,11 @@ impl Proxy {
     /// A proxy in front of this port of 127.0.0.1.
     pub fn to(port: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("some port is free");
+        Self::behind(listener, port)
+    }
+
+    /// The same for those who come in here.
+    pub fn behind(listener: TcpListener, port: u16) -> Self {
         let address = listener.local_addr().expect("a listener has an address");
         let switch = Arc::new(Switch::default());
         let switch_of_listener = Arc::clone(&switch);
@@ -31,9 +39,14 @@ impl Proxy {
         Self { address, switch, listener: Some(listener) }
     }
 
-    /// The port of 127.0.0.1 it listens on.
+    /// The port it listens on.
     pub fn port(&self) -> u16 {
         self.address.port()
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Closes every connection, with whatever is on its way, and every new one as soon as it comes in.
@@ -42,7 +55,7 @@ impl Proxy {
     }
 
     /// Cuts as soon as this many more bytes have gone to the server, counted over all connections. The next call of
-    /// [`Proxy::cut`], [`Proxy::hang`] or [`Proxy::mend`] calls it off.
+    /// [`Proxy::cut`], [`Proxy::hang`], [`Proxy::mute`] or [`Proxy::mend`] calls it off.
     pub fn cut_after(&self, bytes: usize) {
         self.switch.cut_after(bytes);
     }
@@ -50,6 +63,11 @@ impl Proxy {
     /// Keeps connections open and takes new ones, but passes on nothing, not even that one side has closed.
     pub fn hang(&self) {
         self.switch.turn(Mode::Hanging);
+    }
+
+    /// Lets what clients send go to the server, and holds back what the server answers. A cut loses that for good.
+    pub fn mute(&self) {
+        self.switch.turn(Mode::Mute);
     }
 
     /// Lets everything pass again. What a hang held back goes on its way.
@@ -66,9 +84,9 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.switch.turn(Mode::Ended);
-        // The listener looks at the switch only when somebody connects.
-        let _ = TcpStream::connect(self.address);
-        if let Some(listener) = self.listener.take() {
+        // The listener looks at the switch only when somebody connects, which nobody can where its network is away.
+        let woken = TcpStream::connect_timeout(&self.address, WAKE).is_ok();
+        if let Some(listener) = self.listener.take().filter(|_| woken) {
             let _ = listener.join();
         }
     }
@@ -80,7 +98,7 @@ fn listen(listener: &TcpListener, port: u16, switch: &Arc<Switch>) {
         match switch.mode() {
             Mode::Ended => return,
             Mode::Cut => drop(client),
-            Mode::Open | Mode::Hanging => {
+            Mode::Open | Mode::Hanging | Mode::Mute => {
                 let switch = Arc::clone(switch);
                 // Of its own thread: the server may be slow to take it.
                 thread::spawn(move || connect(client, port, &switch));

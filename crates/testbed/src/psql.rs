@@ -41,7 +41,8 @@ impl Psql {
             .unwrap_or_else(|complaint| panic!("psql on {database}: {complaint}\n{sql}"))
     }
 
-    fn spawn(&self, database: &str) -> Child {
+    /// A client that waits for statements.
+    pub(crate) fn spawn(&self, database: &str) -> Child {
         Command::new(&self.program)
             .args(["-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", "talktrack"])
             .args(["-p", &self.port.to_string(), "-d", database])

@@ -8,11 +8,12 @@ use std::process::{Child, Command, Stdio};
 
 /// Waits for the end of its input, which is the end of the process that holds the other side of the pipe. Then sends the
 /// server, whose number stands first in the file $2, the signal $3, and removes the directory $1. A server that is not
-/// simply killed takes that file away as the last thing it does, and has 10 s for it.
+/// simply killed takes that file away as the last thing it does, and has 10 s for it. A test may have frozen it.
 const WATCHDOG: &str = r#"
     read -r _
     if pid=$(head -n 1 "$2"); then
         kill -s "$3" "$pid"
+        kill -s CONT "$pid"
         tries=0
         while [ "$3" != KILL ] && [ -e "$2" ] && [ $tries -lt 200 ]; do tries=$((tries + 1)); sleep 0.05; done
     fi

@@ -6,7 +6,7 @@ mod conversation;
 mod frames;
 mod plan;
 mod report;
-mod recording;
+pub(crate) mod recording;
 mod connection;
 
 use std::num::NonZero;

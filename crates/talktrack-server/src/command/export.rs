@@ -81,7 +81,7 @@ async fn chosen(reader: &dyn Read, args: &Args) -> Result<Vec<SessionRow>, Failu
 
 /// All of them, newest first, a page at a time.
 async fn every_session(reader: &dyn Read, args: &Args, output: &mut Output) -> Result<usize, Stop> {
-    let filter = SessionFilter { user_id: args.user, status: None };
+    let filter = SessionFilter { user_id: args.user, ..SessionFilter::default() };
     let (mut cursor, mut count) = (None, 0);
     loop {
         let page = reader.sessions(filter.clone(), cursor, PAGE).await?;

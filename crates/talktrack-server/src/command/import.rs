@@ -1,8 +1,8 @@
 //! `talktrack import F…`: JSONL conversations into the store, without a server.
 
-mod importer;
+pub(crate) mod importer;
 mod handover;
-mod tally;
+pub(crate) mod tally;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

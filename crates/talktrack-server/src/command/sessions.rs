@@ -69,7 +69,7 @@ async fn list(args: Args) -> Result<(), Stop> {
 async fn newest(args: &Args) -> Result<Vec<SessionRow>, Failure> {
     let stored = looking::open(&args.place)?;
     let reader = stored.rows();
-    let filter = SessionFilter { user_id: args.user, status: args.status };
+    let filter = SessionFilter { user_id: args.user, status: args.status, ..SessionFilter::default() };
     let wanted = if args.json { args.limit } else { args.limit.saturating_add(1) };
     let mut rows: Vec<SessionRow> = Vec::new();
     loop {

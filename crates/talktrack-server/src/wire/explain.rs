@@ -9,18 +9,31 @@ use uuid::Uuid;
 
 use super::reference::{FrameRef, WireError};
 
+/// The error of JSON that is something else than a frame.
+pub(super) const NOT_AN_OBJECT: &str = "a frame must be a JSON object";
+
 /// Says why `text` could not be read; `error` is what the first pass said.
 pub(super) fn explain(text: &str, error: &serde_json::Error) -> WireError {
     if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
         return WireError::json(format!("not valid JSON: {error}"));
     }
     let Ok(Pairs(pairs)) = serde_json::from_str::<Pairs<'_>>(text) else {
-        return WireError::json("a frame must be a JSON object");
+        return WireError::json(NOT_AN_OBJECT);
     };
-    let reference = pairs.iter().find(|(name, _)| name == "ref");
-    let reference = reference.and_then(|(_, value)| FrameRef::from_json(value.get()).ok());
+    let reference = reference(&pairs);
     let problem = twice(&pairs).or_else(|| pairs.iter().find_map(|(name, value)| check(name, value.get())));
     WireError::message(problem.unwrap_or_else(|| error.to_string()), reference)
+}
+
+/// The error of a frame that nobody looks into for this problem; its mark is found all the same.
+pub(super) fn unread(text: &str, problem: String) -> WireError {
+    let pairs = serde_json::from_str::<Pairs<'_>>(text).ok();
+    WireError { reference: pairs.and_then(|Pairs(pairs)| reference(&pairs)), ..WireError::json(problem) }
+}
+
+fn reference(pairs: &[(String, &RawValue)]) -> Option<FrameRef> {
+    let (_, value) = pairs.iter().find(|(name, _)| name == "ref")?;
+    FrameRef::from_json(value.get()).ok()
 }
 
 /// The fields of an object in their order, repetitions included.
@@ -50,8 +63,9 @@ impl<'de> Deserialize<'de> for Pairs<'de> {
 
 fn twice(pairs: &[(String, &RawValue)]) -> Option<String> {
     let repeated = |(index, (name, _)): (usize, &(String, _))| {
-        let again = pairs[..index].iter().any(|(earlier, _)| earlier == name);
-        (again && expected(name).is_some()).then(|| format!("{name}: stands there twice"))
+        // Only for our own fields, which are few: a frame may have a hundred thousand others.
+        let again = expected(name).is_some() && pairs[..index].iter().any(|(earlier, _)| earlier == name);
+        again.then(|| format!("{name}: stands there twice"))
     };
     pairs.iter().enumerate().find_map(repeated)
 }

@@ -9,7 +9,7 @@ use talktrack::error::Invalid;
 use talktrack::{JsonArray, JsonObject, Kind, Message, Role, Status, Timestamp, TurnMetrics, json};
 use uuid::Uuid;
 
-use super::explain::explain;
+use super::explain::{NOT_AN_OBJECT, explain, unread};
 use super::reference::{FrameRef, WireError};
 
 /// One frame and what can stand on every one.
@@ -79,9 +79,13 @@ impl Frame {
     /// Names what is wrong, with the frame's `ref` where that could be read.
     pub(crate) fn parse(text: &str) -> Result<Self, WireError> {
         if is_too_deep(text) {
-            return Err(WireError::json(format!("nested deeper than {} levels", json::MAX_DEPTH)));
+            return Err(unread(text, format!("nested deeper than {} levels", json::MAX_DEPTH)));
         }
         let fields: Fields<'_> = serde_json::from_str(text).map_err(|error| explain(text, &error))?;
+        // serde takes an array for an object, its values for the fields in their order.
+        if !text.trim_ascii_start().starts_with('{') {
+            return Err(WireError::json(NOT_AN_OBJECT));
+        }
         let reference = match fields.reference.map(|raw| FrameRef::from_json(raw.get())) {
             Some(Err(problem)) => return Err(WireError::message(format!("ref: {problem}"), None)),
             Some(Ok(reference)) => Some(reference),
@@ -278,13 +282,40 @@ mod tests {
     #[test]
     fn what_is_no_json_object_is_invalid_json() {
         let deep = format!(r#"{{"type":"ping","x":{}{}}}"#, "[".repeat(100), "]".repeat(100));
-        for text in
-            ["", "{", "[]", "7", "\"x\"", "{\"type\":\"ping\"} x", "null", &deep, &"[".repeat(100_000)]
-        {
+        // As many values as a frame has fields, the type first.
+        let array = format!(r#"["ping"{}]"#, ",null".repeat(21));
+        for text in [
+            "",
+            "{",
+            "[]",
+            "7",
+            "\"x\"",
+            "{\"type\":\"ping\"} x",
+            "null",
+            &deep,
+            &"[".repeat(100_000),
+            &array,
+        ] {
             assert_eq!(problem(text).0, "invalid_json", "{text:.40}");
         }
         let just_right = format!(r#"{{"type":"ping","x":{}{}}}"#, "[".repeat(99), "]".repeat(99));
         assert_eq!(Frame::parse(&just_right).unwrap().body, ClientFrame::Ping);
+    }
+
+    /// A client that replays a file waited in vain for the answer to such a line, and gave the session up.
+    #[test]
+    fn a_frame_that_is_nested_too_deeply_is_answered_by_its_ref() {
+        let deep = format!(r#"{{"ref":7,"type":"ping","x":{}{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
+        assert_eq!(Frame::parse(&deep).unwrap_err().reference, Some(FrameRef::number(7)));
+    }
+
+    /// Each field was compared with every other: one frame kept a thread busy for most of a minute.
+    #[test]
+    fn a_bad_frame_of_a_hundred_thousand_fields_is_explained_at_once() {
+        let fields: String = (0..100_000).map(|number| format!(r#""{number}":0,"#)).collect();
+        let began = std::time::Instant::now();
+        assert_eq!(problem(&format!(r#"{{{fields}"role":7}}"#)).1.split(' ').next(), Some("role:"));
+        assert!(began.elapsed().as_secs() < 5, "took {:?}", began.elapsed());
     }
 
     #[test]

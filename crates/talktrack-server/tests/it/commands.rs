@@ -193,6 +193,22 @@ async fn import_reports_bad_lines_with_their_place_and_takes_the_others() {
 }
 
 #[tokio::test]
+async fn a_file_that_speaks_of_a_stored_session_before_it_starts_it_reopens_nothing() {
+    let home = Home::new();
+    let (session, user) = (Uuid::new_v4(), Uuid::new_v4());
+    let start = json!({"type": "session.start", "session_id": session, "user_id": user}).to_string();
+    let end = json!({"type": "session.end", "session_id": session}).to_string();
+    let say = |text| json!({"type": "message", "session_id": session, "role": "user", "content": text, "id": Uuid::new_v4()});
+    let file =
+        home.write("conv.jsonl", [&start, &say("one").to_string(), &end].map(String::as_str).join("\n"));
+    home.look(&["import", &file]).await.succeeded();
+    let more = home.write("more.jsonl", [say("two").to_string(), start].join("\n"));
+    home.look(&["import", &more]).await.succeeded();
+    assert_eq!(home.database().contents(session), ["one", "two"]);
+    assert_eq!(home.database().ended(session).await.status, "ended");
+}
+
+#[tokio::test]
 async fn import_while_a_server_runs_says_so() {
     let home = Home::new();
     let server = home.serve(&[]).await;

@@ -6,9 +6,33 @@
 use std::time::Duration;
 
 mod kill;
+mod away;
+mod poison;
+mod drift;
+mod full_disk;
+mod syscalls;
+mod answers;
+mod power;
+mod damage;
+mod flood;
+mod stop;
+mod neighbours;
+mod silence;
+mod clock;
 mod soak;
 
+// The disk that loses its power.
+mod story;
+mod image;
+mod disk;
+mod told;
+mod trace;
+mod syntax;
+mod strace;
+
 // What the cases are made of, in the order in which one uses the next.
+mod ordeal;
+mod namespace;
 mod judge;
 mod rows;
 mod stand;

@@ -1,103 +1,17 @@
-//! How a server ends: asked to, told twice, or killed; and that only one at a time has the data.
+//! How a server ends: what a stop waits for, and what not; and that only one at a time has the data. Every way to end it under
+//! load is in `faults/stop.rs`.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio_tungstenite::tungstenite::Message;
 use uuid::Uuid;
 
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::SinkExt as _;
 
 use crate::harness::{Client, Home, Output, acks_in, upgrade, user, within};
-
-/// Sends without end until the connection is gone; what was acknowledged, by id, and the messages sent. Says when the first
-/// acknowledgement has come.
-async fn chatter(client: Client, heard: Arc<Semaphore>) -> (Uuid, BTreeMap<Uuid, String>) {
-    let session = client.session;
-    let (mut sink, mut stream) = client.socket.split();
-    let send = async {
-        for number in 0_u32.. {
-            let frame = user(&format!("{session} {number}"), number);
-            if sink.send(Message::text(frame.to_string())).await.is_err() {
-                return;
-            }
-        }
-    };
-    let listen = async {
-        let mut acked = BTreeMap::new();
-        while let Some(Ok(message)) = stream.next().await {
-            let Message::Text(text) = message else { continue };
-            let frame: serde_json::Value = serde_json::from_str(&text).unwrap();
-            match frame["type"].as_str() {
-                Some("ack") => {
-                    if acked.is_empty() {
-                        heard.add_permits(1);
-                    }
-                    let said = |reference: &serde_json::Value| format!("{session} {reference}");
-                    acked.extend(acks_in(&frame).into_iter().map(|ack| (ack.id, said(&ack.reference))));
-                }
-                Some("error") => {
-                    let code = frame["code"].as_str().unwrap();
-                    assert!(["queue_full", "shutting_down"].contains(&code), "{frame}");
-                }
-                _ => assert_eq!(frame["type"], "session.ended"),
-            }
-        }
-        acked
-    };
-    // Whoever does not read any more need not write any more.
-    let acked = tokio::select! {
-        acked = listen => acked,
-        () = async { send.await; std::future::pending().await } => unreachable!(),
-    };
-    (session, acked)
-}
-
-async fn stops_in_order_under_load(signal: Signal) {
-    let home = Home::new();
-    let mut server = home.serve(&[]).await;
-    // First: among those that fill the queue a newcomer may be refused.
-    let quiet = Client::new(&server).await;
-    let mut chatters = Vec::new();
-    for _ in 0..4 {
-        chatters.push(Client::new(&server).await);
-    }
-    let heard = Arc::new(Semaphore::new(0));
-    let chat = |client| tokio::spawn(chatter(client, Arc::clone(&heard)));
-    let chatters: Vec<_> = chatters.into_iter().map(chat).collect();
-    let everybody = u32::try_from(chatters.len()).unwrap();
-    drop(within("each chatter's first ack", heard.acquire_many(everybody)).await.unwrap());
-    server.signal(signal);
-    assert_eq!(server.ended().await, Some(0));
-    let database = home.database();
-    let stored: BTreeMap<_, _> = database.all_messages().into_iter().collect();
-    for chatter in chatters {
-        let (session, acked) = within("the chatter ends", chatter).await.unwrap();
-        assert!(!acked.is_empty());
-        for (id, content) in acked {
-            assert_eq!(stored.get(&id), Some(&content), "acknowledged and lost");
-        }
-        assert_eq!(database.session(session).unwrap().end(), ("ended", Some("shutdown")));
-    }
-    assert_eq!(database.session(quiet.session).unwrap().end(), ("ended", Some("shutdown")));
-    TcpStream::connect(server.address).await.unwrap_err();
-    home.verify().await;
-}
-
-#[tokio::test]
-async fn sigterm_under_load_loses_nothing_acknowledged_and_ends_the_sessions() {
-    stops_in_order_under_load(Signal::SIGTERM).await;
-}
-
-#[tokio::test]
-async fn sigint_under_load_does_the_same() {
-    stops_in_order_under_load(Signal::SIGINT).await;
-}
 
 #[tokio::test]
 async fn what_was_accepted_before_the_signal_is_answered_after_it() {
@@ -174,42 +88,6 @@ async fn a_client_that_does_not_read_does_not_hold_up_the_stop() {
     assert_eq!(row.status, "ended");
     assert!(row.message_count > 0, "{row:?}");
     home.verify().await;
-}
-
-#[tokio::test]
-async fn a_second_signal_stops_it_at_once() {
-    for (first, second) in [(Signal::SIGTERM, Signal::SIGTERM), (Signal::SIGINT, Signal::SIGTERM)] {
-        let home = Home::new();
-        let mut server = home.serve(&["--shutdown-deadline", "10m"]).await;
-        let mut client = Client::new(&server).await;
-        let disk = home.database().block();
-        client.send(user("never durable", 1)).await;
-        client.lives().await;
-        server.signal(first);
-        refuses_newcomers(&server).await;
-        server.signal(second);
-        let code = server.ended().await;
-        assert_ne!(code, Some(0), "not everything was answered");
-        drop(disk);
-        let server = home.serve(&[]).await;
-        let mut client = Client::join(&server, client.session, client.user).await;
-        client.say("it starts again").await;
-        home.verify().await;
-    }
-}
-
-#[tokio::test]
-async fn a_stop_that_takes_too_long_ends_with_an_error() {
-    let home = Home::new();
-    let mut server = home.serve(&["--shutdown-deadline", "300ms"]).await;
-    let mut client = Client::new(&server).await;
-    let disk = home.database().block();
-    client.send(user("never durable", 1)).await;
-    client.lives().await;
-    server.signal(Signal::SIGTERM);
-    assert_eq!(server.ended().await, Some(1));
-    drop(disk);
-    assert_eq!(home.database().contents(client.session), Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use talktrack::store::postgres::PostgresStore;
-use talktrack::store::{Read as _, SessionFilter};
+use talktrack::store::{Rows as _, SessionFilter};
 use uuid::Uuid;
 
 use crate::bed::{Bed, Outcome, Place};
@@ -65,7 +65,7 @@ async fn ask(
 ) -> Outcome<()> {
     let user_id = Some(Uuid::from_u128((n * 7 % USERS) as u128 + 1));
     let began = Instant::now();
-    let sessions = store.sessions(SessionFilter { user_id, status: None }, None, 50).await?;
+    let sessions = store.sessions(SessionFilter { user_id, ..SessionFilter::default() }, None, 50).await?;
     lists.record(u64::try_from(began.elapsed().as_micros())?)?;
     assert_eq!(sessions.len(), 50);
     let began = Instant::now();

@@ -8,15 +8,16 @@ use uuid::Uuid;
 
 use crate::books::Books;
 use crate::clock::{Clock, Seq, SystemClock, Timestamp};
-use crate::database::{UuidText, column, parse_uuid};
+use crate::database::{UuidText, column_or_null, parse_uuid};
 use crate::error::NotDurable;
-use crate::health::Vitals;
+use crate::health::{BACKLOG, Vitals};
 use crate::journal::settled::{Outstanding, Run};
-use crate::journal::{Entry, Shared, aside};
+use crate::journal::{Entry, Shared, aside, damaged};
+use crate::lines;
 use crate::options::Options;
 use crate::record::{Body, DeadReason, Record, SessionEnd, Stamped, Verdict};
 use crate::store::Store;
-use crate::writer::{Settle, Writer};
+use crate::writer::{LANES, Settle, Writer};
 
 /// A backlog is handed over and cleared away in small steps: a new message waits for no more than one of each.
 const FED_AT_ONCE: usize = 250;
@@ -25,8 +26,8 @@ const SETTLED_AT_ONCE: usize = 500;
 pub(super) struct Outbox {
     writer: Writer,
     answers: Arc<Answers>,
-    /// Everything up to here was handed to the writer.
-    fed_up_to: Seq,
+    /// Of each lane of the writer, everything up to here was handed to it.
+    fed: [Seq; LANES],
     /// The newest record in the journal: behind it lies a backlog where it is not fed.
     newest: Seq,
     /// What the writer has.
@@ -66,7 +67,7 @@ impl Outbox {
         Ok(Self {
             writer,
             answers,
-            fed_up_to: 0,
+            fed: [0; LANES],
             newest,
             outstanding: Outstanding::default(),
             vitals,
@@ -97,56 +98,114 @@ impl Outbox {
     /// Hands the writer what it has room for: the batch just committed where nothing waits before it, else the next
     /// records from the table.
     pub(super) fn feed(&mut self, connection: &Connection, batch: &mut Vec<Entry>, verdicts: &[Verdict]) {
-        let caught_up = self.fed_up_to >= self.newest;
-        self.newest = batch.last().map_or(self.newest, |entry| entry.record.seq);
-        if caught_up && self.writer.room() >= batch.len() {
-            self.fed_up_to = self.newest;
-            let journaled =
-                batch.drain(..).zip(verdicts).filter(|(_, verdict)| **verdict == Verdict::Journaled);
-            return journaled.for_each(|(entry, _)| {
-                self.outstanding.add(entry.record.seq, None);
-                self.writer.offer(entry.record);
-            });
+        let caught_up = self.fed.iter().all(|fed| *fed >= self.newest);
+        let before = self.newest;
+        self.newest = batch.last().map_or(before, |entry| entry.record.seq);
+        if caught_up {
+            self.feed_batch(batch, verdicts, before);
+        } else {
+            self.read_back(connection);
         }
-        if let Err(error) = self.feed_from_table(connection) {
-            tracing::error!("cannot read the journal back, it will be tried again: {error}");
+        (0..LANES).for_each(|lane| self.writer.expect_more(lane, self.fed[lane] < self.newest));
+    }
+
+    fn feed_batch(&mut self, batch: &mut Vec<Entry>, verdicts: &[Verdict], before: Seq) {
+        let mut pass = self.pass(before);
+        let journaled = batch.drain(..).zip(verdicts).filter(|(_, verdict)| **verdict == Verdict::Journaled);
+        let complete =
+            journaled.map(|(entry, _)| entry.record).all(|record| self.hand_over(record, &mut pass));
+        self.finish(&pass, complete.then_some(self.newest));
+    }
+
+    /// Where the backlog cannot be read, new messages are durable as always; it is tried again with the next of them.
+    fn read_back(&mut self, connection: &Connection) {
+        let Err(error) = self.feed_from_table(connection) else {
+            self.vitals.store_works(BACKLOG);
+            return;
+        };
+        let cause = damaged(connection, &error)
+            .unwrap_or_else(|| format!("cannot read the journal back, it will be tried again: {error}"));
+        if self.vitals.store_fails(BACKLOG, &cause) {
+            lines::failed(&cause);
         }
-        self.writer.expect_more(self.fed_up_to < self.newest);
     }
 
     fn feed_from_table(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let mut pass = self.pass(0);
         let sql = "SELECT seq, body, checksum FROM journal WHERE seq > ?1 ORDER BY seq LIMIT ?2";
         let mut statement = connection.prepare_cached(sql)?;
-        let wanted = self.writer.room().min(FED_AT_ONCE);
-        let rows = statement.query_map(params![self.fed_up_to, wanted], readable)?;
-        let mut fed = 0;
-        for row in rows {
-            // A few large records fill it as well as many small ones.
-            if self.writer.room() == 0 {
-                return Ok(());
-            }
+        let Some(start) = (0..LANES).filter(|lane| !pass.passed_by[*lane]).map(|lane| self.fed[lane]).min()
+        else {
+            return Ok(());
+        };
+        pass.reached = start;
+        let mut rows = 0;
+        for row in statement.query_map(params![start, FED_AT_ONCE], readable)? {
             let (seq, record) = row?;
-            match record {
-                Some(record) => {
-                    self.outstanding.add(seq, None);
-                    self.writer.offer(record);
-                }
+            let goes_on = match record {
+                Some(record) => self.hand_over(record, &mut pass),
                 None => {
                     self.outstanding.add(seq, Some(Verdict::Dead(DeadReason::Corrupt)));
                     self.answers.post(Vec::new());
+                    pass.reached = seq;
+                    true
                 }
+            };
+            if !goes_on {
+                self.finish(&pass, None);
+                return Ok(());
             }
-            self.fed_up_to = seq;
-            fed += 1;
+            rows += 1;
         }
-        if fed == FED_AT_ONCE {
+        // Fewer rows: that was all; what came last may have needed none.
+        self.finish(&pass, (rows < FED_AT_ONCE).then_some(self.newest));
+        if rows == FED_AT_ONCE {
             self.answers.post(Vec::new());
-        } else if fed < wanted {
-            // That was all: what came last may have needed no row.
-            self.fed_up_to = self.newest;
         }
         Ok(())
     }
+
+    /// A look at the rows behind this one. While the store fails, a lane without room is passed by: it may be the one that
+    /// gets nothing through, and the others may get through. While the store works, room comes soon, and all wait for it.
+    fn pass(&self, reached: Seq) -> Pass {
+        let store_fails = self.vitals.is_store_failing();
+        let passed_by = std::array::from_fn(|lane| store_fails && !self.writer.has_room(lane));
+        Pass { store_fails, passed_by, reached }
+    }
+
+    /// Hands a record to its lane, unless that has it already or is passed by. False where it and what follows must wait.
+    fn hand_over(&mut self, record: Record, pass: &mut Pass) -> bool {
+        let (seq, lane) = (record.seq, Writer::lane_of(&record));
+        if seq > self.fed[lane] && !pass.passed_by[lane] {
+            if self.writer.has_room(lane) {
+                self.fed[lane] = seq;
+                self.outstanding.add(seq, None);
+                self.writer.offer(record);
+            } else if pass.store_fails {
+                pass.passed_by[lane] = true;
+            } else {
+                return false;
+            }
+        }
+        pass.reached = seq;
+        true
+    }
+
+    /// Notes how far the lanes were fed that were not passed by.
+    fn finish(&mut self, pass: &Pass, reached: Option<Seq>) {
+        let reached = reached.unwrap_or(pass.reached);
+        let lanes = self.fed.iter_mut().zip(pass.passed_by);
+        lanes.filter(|(_, passed_by)| !passed_by).for_each(|(fed, _)| *fed = reached.max(*fed));
+    }
+}
+
+/// One look at the rows of the journal, in their order.
+struct Pass {
+    store_fails: bool,
+    /// Lanes that had no room for one of their rows. They get it, and what follows it, by another look.
+    passed_by: [bool; LANES],
+    /// The last row that was seen and need not wait.
+    reached: Seq,
 }
 
 /// A row of the journal; no record where its bytes are not those that were written.
@@ -228,7 +287,9 @@ pub(super) fn abandon_open_sessions(
 
 fn open_sessions(tx: &Transaction<'_>) -> rusqlite::Result<Vec<Uuid>> {
     let mut open = tx.prepare("SELECT session_id FROM open_sessions")?;
-    open.query_map([], |row| column(row, 0, parse_uuid))?.collect()
+    let open = open.query_map([], |row| column_or_null(row, 0, parse_uuid))?;
+    // An id that has rotted beyond reading names no session that could be ended.
+    open.filter_map(Result::transpose).collect()
 }
 
 /// The same id and revision waits in the journal already.

@@ -7,6 +7,7 @@ use rusqlite::{Transaction, params};
 
 use crate::books::Books;
 use crate::clock::Seq;
+use crate::database::text_or_null;
 use crate::journal::aside;
 use crate::record::{DeadReason, Record, Verdict};
 
@@ -14,13 +15,17 @@ use crate::record::{DeadReason, Record, Verdict};
 #[derive(Debug, Default)]
 pub(super) struct Outstanding(VecDeque<(Seq, Option<Verdict>)>);
 
-/// Rows that lie side by side in the journal and all have their answers.
+/// Rows that follow each other and all have their answers. Between them may lie some that the writer does not have yet.
 pub(super) type Run = Vec<(Seq, Verdict)>;
 
 impl Outstanding {
-    /// The writer has this row. Rows come in their order.
+    /// The writer has this row. Rows come in their order, but those of a lane that was passed by: they come later.
     pub(super) fn add(&mut self, seq: Seq, verdict: Option<Verdict>) {
-        self.0.push_back((seq, verdict));
+        if self.0.back().is_none_or(|(last, _)| *last < seq) {
+            self.0.push_back((seq, verdict));
+        } else if let Err(place) = self.0.binary_search_by_key(&seq, |(seq, _)| *seq) {
+            self.0.insert(place, (seq, verdict));
+        }
     }
 
     /// The store has answered for this row.
@@ -66,12 +71,18 @@ pub(super) fn settle(tx: &Transaction<'_>, runs: &[Run], books: &mut Books) -> r
                 dead += u64::from(lay_aside(tx, *seq, &reason)?);
             }
         }
-        let count = "SELECT count(message_id), coalesce(sum(octet_length(body)), 0) FROM journal WHERE seq BETWEEN ?1 AND ?2";
-        let (messages, bytes): (u64, u64) = tx
-            .prepare_cached(count)?
-            .query_row(params![first, last], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        tx.prepare_cached("DELETE FROM journal WHERE seq BETWEEN ?1 AND ?2")?
-            .execute(params![first, last])?;
+        let between = rows_between(tx, *first, *last)?;
+        let (messages, bytes) = if between == run.len() {
+            remove(tx, *first, *last)?
+        } else {
+            // One by one around those that the writer does not have.
+            let mut removed = (0, 0);
+            for (seq, _) in run {
+                let (messages, bytes) = remove(tx, *seq, *seq)?;
+                removed = (removed.0 + messages, removed.1 + bytes);
+            }
+            removed
+        };
         books.leave_journal(messages.saturating_sub(dead), dead, bytes);
     }
     let empty = "SELECT NOT EXISTS (SELECT 1 FROM journal)";
@@ -80,6 +91,20 @@ pub(super) fn settle(tx: &Transaction<'_>, runs: &[Run], books: &mut Books) -> r
         books.journal_bytes = 0;
     }
     Ok(())
+}
+
+fn rows_between(tx: &Transaction<'_>, first: Seq, last: Seq) -> rusqlite::Result<usize> {
+    let count = "SELECT count(*) FROM journal WHERE seq BETWEEN ?1 AND ?2";
+    tx.prepare_cached(count)?.query_row(params![first, last], |row| row.get(0))
+}
+
+/// Takes these rows out, and says how many messages and bytes they had.
+fn remove(tx: &Transaction<'_>, first: Seq, last: Seq) -> rusqlite::Result<(u64, u64)> {
+    let count = "SELECT count(message_id), coalesce(sum(octet_length(body)), 0) FROM journal WHERE seq BETWEEN ?1 AND ?2";
+    let removed =
+        tx.prepare_cached(count)?.query_row(params![first, last], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    tx.prepare_cached("DELETE FROM journal WHERE seq BETWEEN ?1 AND ?2")?.execute(params![first, last])?;
+    Ok(removed)
 }
 
 fn dead_reason(verdict: &Verdict) -> Option<DeadReason> {
@@ -94,7 +119,7 @@ fn dead_reason(verdict: &Verdict) -> Option<DeadReason> {
 fn lay_aside(tx: &Transaction<'_>, seq: Seq, reason: &DeadReason) -> rusqlite::Result<bool> {
     let mut read = tx.prepare_cached("SELECT message_id, body FROM journal WHERE seq = ?1")?;
     let (message_id, body): (Option<String>, Vec<u8>) =
-        read.query_row([seq], |row| Ok((row.get(0)?, row.get_ref(1)?.as_bytes()?.to_vec())))?;
+        read.query_row([seq], |row| Ok((text_or_null(row, 0)?, row.get_ref(1)?.as_bytes()?.to_vec())))?;
     let record: Option<Record> = serde_json::from_slice(&body).ok();
     let session_id = record.map(|record| record.session_id().to_string());
     let body = String::from_utf8_lossy(&body);
@@ -127,6 +152,13 @@ mod tests {
         assert!(rows.take_first(9).is_empty());
         [6, 5, 4].into_iter().for_each(|seq| rows.answer(seq, Verdict::Inserted));
         assert_eq!(seqs(&rows.take_first(9)), [[4, 5, 6]]);
+    }
+
+    #[test]
+    fn rows_of_a_lane_that_was_passed_by_come_to_their_place_and_only_once() {
+        let mut rows = Outstanding::default();
+        [1, 4, 5, 2, 4, 3].into_iter().for_each(|seq| rows.add(seq, Some(Verdict::Inserted)));
+        assert_eq!(seqs(&rows.take_first(9)), [[1, 2, 3, 4, 5]]);
     }
 
     #[test]

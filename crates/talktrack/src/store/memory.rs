@@ -16,12 +16,17 @@ use crate::record::{
     Verdict,
 };
 use crate::store::{
-    Audit, MessageCursor, MessageRow, Read, SessionCursor, SessionFilter, SessionRow, Store, StoreError,
+    Audit, MessageCursor, MessageRow, Read, Rows, SessionCursor, SessionFilter, SessionRow, Store,
+    StoreError, Viewer,
 };
 
 /// A store in memory. Clones share their content.
 #[derive(Clone, Default)]
-pub struct MemoryStore(Arc<Mutex<Tables>>);
+pub struct MemoryStore {
+    tables: Arc<Mutex<Tables>>,
+    /// Who sees it, where that is not everybody.
+    viewer: Option<Uuid>,
+}
 
 #[derive(Default)]
 struct Tables {
@@ -30,9 +35,11 @@ struct Tables {
     transcripts: HashMap<Uuid, BTreeMap<MessageCursor, MessageRow>>,
     /// Asked before each write; an answer is the write's error.
     fault: Option<Fault>,
+    /// Asked after each write; an answer takes the place of the true one.
+    lost: Option<Fault>,
 }
 
-/// Decides whether a write fails.
+/// Decides whether a write, or its answer, fails.
 type Fault = Box<dyn FnMut(&[Record]) -> Option<StoreError> + Send>;
 
 impl MemoryStore {
@@ -43,23 +50,31 @@ impl MemoryStore {
 
     /// From now on each write is first shown to `fault`; where it answers with an error, nothing is written.
     pub fn fail_when(&self, fault: impl FnMut(&[Record]) -> Option<StoreError> + Send + 'static) {
-        self.0.lock().fault = Some(Box::new(fault));
+        self.tables.lock().fault = Some(Box::new(fault));
+    }
+
+    /// From now on each write that is done is shown to `lost`; where it answers with an error, the true answer is lost on the
+    /// way, and whoever wrote is told the error instead.
+    pub fn lose_answers_when(&self, lost: impl FnMut(&[Record]) -> Option<StoreError> + Send + 'static) {
+        self.tables.lock().lost = Some(Box::new(lost));
     }
 
     /// Writes succeed again.
     pub fn mend(&self) {
-        self.0.lock().fault = None;
+        let mut tables = self.tables.lock();
+        (tables.fault, tables.lost) = (None, None);
     }
 }
 
 #[async_trait]
 impl Store for MemoryStore {
     async fn write(&self, records: &[Record]) -> Result<Vec<Verdict>, StoreError> {
-        let mut tables = self.0.lock();
+        let mut tables = self.tables.lock();
         if let Some(error) = tables.fault.as_mut().and_then(|fault| fault(records)) {
             return Err(error);
         }
-        Ok(records.iter().map(|record| tables.write(record)).collect())
+        let verdicts = records.iter().map(|record| tables.write(record)).collect();
+        tables.lost.as_mut().and_then(|lost| lost(records)).map_or(Ok(verdicts), Err)
     }
 
     async fn check(&self) -> Result<(), StoreError> {
@@ -67,7 +82,7 @@ impl Store for MemoryStore {
     }
 
     async fn abandon_silent(&self, since: Timestamp) -> Result<u64, StoreError> {
-        let mut tables = self.0.lock();
+        let mut tables = self.tables.lock();
         let silent = |session: &SessionRow| {
             let last = session.last_event_at?;
             (session.status == Status::Active && last < since).then_some((session.session_id, last))
@@ -109,8 +124,12 @@ impl Tables {
         if session.user_id != start.user_id {
             return Verdict::Refused(NotDurable::OtherUser);
         }
-        // A start that comes late reopens nothing: another node has gone on with the session, and perhaps ended it.
-        if session.last_event_at.is_none_or(|last| last.as_micros() <= seq) {
+        // A start that comes late reopens nothing: another node has gone on with the session, and perhaps ended it. One that
+        // comes again reopens what the end before it, which came again too, has closed. (When a session was abandoned its row
+        // does not tell.)
+        let ended_at = session.ended_at.filter(|_| session.status == Status::Ended);
+        let latest = session.last_event_at.into_iter().chain(ended_at).min();
+        if latest.is_none_or(|latest| latest.as_micros() <= seq) {
             (session.status, session.ended_at, session.end_reason, session.duration_seconds) =
                 (Status::Active, None, None, None);
         }
@@ -162,6 +181,19 @@ impl Tables {
         let transcript = self.transcripts.entry(session.session_id).or_default();
         if let Some((place, existing)) = self.messages.get_mut(&stamped.id) {
             match stamped.meets(&existing.message) {
+                Meeting::Overtaken => {
+                    let first = MessageCursor { created_at: stamped.created_at, seq, id: stamped.id };
+                    if first < *place
+                        && let Some(row) = transcript.remove(place)
+                    {
+                        transcript.insert(
+                            first,
+                            MessageRow { created_at: first.created_at, seq: Some(seq), ..row },
+                        );
+                        *place = first;
+                    }
+                    return Verdict::AlreadyThere;
+                }
                 Meeting::Known => return Verdict::AlreadyThere,
                 Meeting::Conflict => return Verdict::Dead(DeadReason::IdConflict),
                 Meeting::Newer => {}
@@ -223,10 +255,16 @@ fn merge(metadata: &mut Option<JsonObject>, added: &JsonObject) {
     *metadata = Some(metadata.take().unwrap_or_default().merged(added));
 }
 
+impl MemoryStore {
+    fn shows(&self, row: &SessionRow) -> bool {
+        self.viewer.is_none_or(|viewer| viewer == row.user_id)
+    }
+}
+
 #[async_trait]
-impl Read for MemoryStore {
+impl Rows for MemoryStore {
     async fn session(&self, session_id: Uuid) -> Result<Option<SessionRow>, ReadError> {
-        Ok(self.0.lock().sessions.get(&session_id).cloned())
+        Ok(self.tables.lock().sessions.get(&session_id).filter(|row| self.shows(row)).cloned())
     }
 
     async fn sessions(
@@ -237,11 +275,14 @@ impl Read for MemoryStore {
     ) -> Result<Vec<SessionRow>, ReadError> {
         let place = |row: &SessionRow| (row.started_at, row.session_id);
         let wanted = |row: &&SessionRow| {
-            filter.user_id.is_none_or(|user| user == row.user_id)
+            self.shows(row)
+                && filter.user_id.is_none_or(|user| user == row.user_id)
+                && filter.since.is_none_or(|since| row.started_at >= since)
+                && filter.until.is_none_or(|until| row.started_at < until)
                 && filter.status.is_none_or(|status| status == row.status)
                 && after.is_none_or(|after| place(row) < (after.started_at, after.session_id))
         };
-        let mut rows: Vec<_> = self.0.lock().sessions.values().filter(wanted).cloned().collect();
+        let mut rows: Vec<_> = self.tables.lock().sessions.values().filter(wanted).cloned().collect();
         rows.sort_by_key(|row| std::cmp::Reverse(place(row)));
         rows.truncate(limit);
         Ok(rows)
@@ -249,8 +290,8 @@ impl Read for MemoryStore {
 
     async fn sessions_by_prefix(&self, prefix: &str, limit: usize) -> Result<Vec<SessionRow>, ReadError> {
         let prefix = prefix.to_ascii_lowercase();
-        let wanted = |row: &&SessionRow| row.session_id.to_string().starts_with(&prefix);
-        let mut rows: Vec<_> = self.0.lock().sessions.values().filter(wanted).cloned().collect();
+        let wanted = |row: &&SessionRow| self.shows(row) && row.session_id.to_string().starts_with(&prefix);
+        let mut rows: Vec<_> = self.tables.lock().sessions.values().filter(wanted).cloned().collect();
         rows.sort_by_key(|row| row.session_id);
         rows.truncate(limit);
         Ok(rows)
@@ -262,16 +303,24 @@ impl Read for MemoryStore {
         after: Option<MessageCursor>,
         limit: usize,
     ) -> Result<Vec<MessageRow>, ReadError> {
-        let tables = self.0.lock();
-        let Some(transcript) = tables.transcripts.get(&session_id) else {
+        let tables = self.tables.lock();
+        let is_shown = tables.sessions.get(&session_id).is_some_and(|row| self.shows(row));
+        let Some(transcript) = tables.transcripts.get(&session_id).filter(|_| is_shown) else {
             return Ok(Vec::new());
         };
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         Ok(transcript.range((from, Bound::Unbounded)).take(limit).map(|(_, row)| row.clone()).collect())
     }
+}
+
+#[async_trait]
+impl Read for MemoryStore {
+    fn seen_by(&self, viewer: Viewer) -> Arc<dyn Rows> {
+        Arc::new(Self { viewer: Some(viewer.user_id), ..self.clone() })
+    }
 
     async fn audit(&self) -> Result<Audit, ReadError> {
-        let tables = self.0.lock();
+        let tables = self.tables.lock();
         let there = |session: &Uuid| tables.transcripts.get(session).map_or(0, BTreeMap::len) as u64;
         let odd =
             tables.sessions.values().filter(|session| session.message_count != there(&session.session_id));

@@ -9,7 +9,9 @@ mod plan;
 mod messages;
 mod sessions;
 mod taken;
+mod obstacle;
 mod read;
+mod transaction;
 mod statement;
 mod explain;
 mod failure;
@@ -22,15 +24,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
 
 use crate::clock::Timestamp;
 use crate::error::ReadError;
+use crate::json::JsonObject;
 use crate::record::{Record, Verdict};
 use crate::store::postgres::connect::CONNECT_PATIENCE;
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::schema::Difference;
 use crate::store::postgres::statement::Statement;
+use crate::store::postgres::transaction::transaction;
 use crate::store::{Class, Store, StoreError};
 
 pub use connect::{Address, ConnectError, InvalidAddress};
@@ -44,11 +49,18 @@ const PATIENCE: Duration = Duration::from_secs(35);
 /// The same for a look at the schema that may explain a failure; without it the server's own words have to do.
 const LOOK: Duration = Duration::from_secs(5);
 
+/// What makes a transaction that of a user: the database's own policies decide what it sees.
+const BECOME: &str =
+    "SELECT set_config('role', 'authenticated', true), set_config('request.jwt.claims', $1::text, true)";
+
 /// Conversations in PostgreSQL. Connects when it is first used; a database that is down is no reason not to start.
+#[derive(Clone)]
 pub struct PostgresStore {
     /// Apart from the readers, so that nobody who looks can hold up who writes.
     writers: Pool,
     readers: Pool,
+    /// Who reads, where that is not everybody: the claims of a token.
+    viewer: Option<JsonObject>,
 }
 
 impl PostgresStore {
@@ -57,16 +69,28 @@ impl PostgresStore {
     /// # Errors
     /// Where the certificates that the address names cannot be read.
     pub fn new(address: &Address) -> Result<Self, ConnectError> {
-        Ok(Self { writers: pool(address, WRITERS)?, readers: pool(address, READERS)? })
+        Ok(Self { writers: pool(address, WRITERS)?, readers: pool(address, READERS)?, viewer: None })
     }
 
     /// Runs a question on a connection for readers.
     async fn ask(&self, statement: Statement<'_>) -> Result<Vec<Row>, ReadError> {
         let asked = async {
             let client = self.readers.get().await?;
-            within(client, PATIENCE, async |client| Ok(statement.query(client).await?)).await
+            within(client, PATIENCE, async |client| Ok(self.ask_as_viewer(client, statement).await?)).await
         };
         asked.await.map_err(|failure: Failure| ReadError(failure.message().to_owned()))
+    }
+
+    async fn ask_as_viewer(
+        &self,
+        client: &Client,
+        statement: Statement<'_>,
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let Some(claims) = &self.viewer else { return statement.query(client).await };
+        let become_viewer = Statement::new(BECOME).with(claims.as_str(), Type::TEXT);
+        let statements = [Some(become_viewer), Some(statement)];
+        let [_, rows] = transaction(client, transaction::TO_READ, &statements).await?;
+        Ok(rows)
     }
 
     async fn try_write(&self, records: &[Record]) -> Result<Vec<Verdict>, Failure> {

@@ -238,6 +238,26 @@ pub async fn a_lower_revision_that_comes_later_is_ignored(setup: Setup) {
     assert_eq!(trial.session(SESSION).await.message_count, 1);
 }
 
+/// Whatever held the first draft up: it was said first, and its place is where it was said.
+pub async fn a_revision_that_overtook_the_first_draft_goes_to_its_place(setup: Setup) {
+    let mut trial = two_sessions(setup).await;
+    let said_at = trial.now();
+    let draft = |revision, created_at| Message { revision, created_at: Some(created_at), ..with_id("draft") };
+    trial.wait(Duration::from_secs(1));
+    trial.say(SESSION, Role::Assistant, "the answer").await;
+    trial.wait(Duration::from_secs(1));
+    let revised_at = trial.now();
+    trial.track(Message { content: "second draft".into(), ..draft(1, revised_at) }).await.expect("durable");
+    trial.settled().await;
+    assert_eq!(trial.contents(SESSION).await, ["the answer", "second draft"]);
+    trial.track(draft(0, said_at)).await.expect("durable");
+    trial.settled().await;
+    assert_eq!(trial.contents(SESSION).await, ["second draft", "the answer"]);
+    let row = trial.transcript(SESSION).await.remove(0);
+    assert_eq!((row.created_at, row.revision), (said_at, 1));
+    assert_eq!(trial.session(SESSION).await.message_count, 2);
+}
+
 pub async fn a_revision_of_a_message_in_another_session_changes_nothing(setup: Setup) {
     let mut trial = two_sessions(setup).await;
     trial.track(with_id("the original")).await.expect("durable");

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::json::JsonObject;
 use crate::message::{Message, Role};
+use crate::store::{SessionFilter, SessionRow, Viewer};
 use crate::testing::{Setup, Trial};
 use crate::tracker::NewSession;
 
@@ -96,4 +97,27 @@ pub async fn the_rightful_user_gets_the_session_after_anothers_start(setup: Setu
     assert_eq!(trial.contents(SESSION).await, ["mine", "still mine"]);
     let row = trial.session(SESSION).await;
     assert_eq!((row.user_id, row.message_count, row.end_reason.as_deref()), (USER, 2, Some("completed")));
+}
+
+pub async fn a_user_who_looks_sees_own_sessions_and_every_message_in_them(setup: Setup) {
+    const THEIRS: Uuid = Uuid::from_u128(0xa6);
+    let mut trial = Trial::open(setup);
+    trial.start(mine()).await;
+    trial.start(NewSession::new(THEIRS, OTHER_USER)).await;
+    trial.say(SESSION, Role::System, "be kind").await;
+    trial.say(SESSION, Role::User, "mine").await;
+    trial.say(THEIRS, Role::User, "theirs").await;
+    trial.settled().await;
+    let claims = JsonObject::parse(r#"{"role":"service_role","sub":"someone else"}"#).expect("an object");
+    let mine = trial.tracker().reader().seen_by(Viewer { user_id: USER, claims });
+
+    let ids = |rows: Vec<SessionRow>| rows.into_iter().map(|row| row.session_id).collect::<Vec<_>>();
+    assert_eq!(ids(mine.sessions(SessionFilter::default(), None, 10).await.expect("rows")), [SESSION]);
+    let of_theirs = SessionFilter { user_id: Some(OTHER_USER), ..SessionFilter::default() };
+    assert_eq!(mine.sessions(of_theirs, None, 10).await.expect("rows"), []);
+    assert_eq!(mine.session(THEIRS).await.expect("an answer"), None);
+    assert_eq!(mine.session(SESSION).await.expect("an answer"), Some(trial.session(SESSION).await));
+    assert_eq!(ids(mine.sessions_by_prefix("00000000", 10).await.expect("rows")), [SESSION]);
+    assert_eq!(mine.messages(THEIRS, None, 10).await.expect("rows"), []);
+    assert_eq!(mine.messages(SESSION, None, 10).await.expect("rows"), trial.transcript(SESSION).await);
 }

@@ -133,6 +133,25 @@ pub async fn sessions_page_by_page_come_newest_first_once_each_while_more_arrive
     assert_eq!(ids(&all[all.len() - 9..]), newest_first);
 }
 
+fn every() -> SessionFilter {
+    SessionFilter::default()
+}
+
+pub async fn sessions_can_be_filtered_by_when_they_began(setup: Setup) {
+    let trial = Trial::open(setup);
+    let newest_first = nine_sessions(&trial).await;
+    trial.settled().await;
+    let all = trial.sessions(every()).await;
+    let (since, until) = (all[6].started_at, all[2].started_at);
+    let begun = |row: &&SessionRow| row.started_at >= since && row.started_at < until;
+    let expected: Vec<_> = all.iter().filter(begun).cloned().collect();
+    assert!(!expected.is_empty() && expected.len() < newest_first.len(), "{since} {until}");
+    let filter = SessionFilter { since: Some(since), until: Some(until), ..every() };
+    assert_eq!(session_pages(&trial, &filter, async || {}).await, expected);
+    let nothing = SessionFilter { since: Some(until), until: Some(since), ..every() };
+    assert_eq!(trial.sessions(nothing).await, []);
+}
+
 pub async fn sessions_can_be_filtered_by_user_and_status(setup: Setup) {
     let trial = Trial::open(setup);
     let newest_first = nine_sessions(&trial).await;
@@ -144,7 +163,9 @@ pub async fn sessions_can_be_filtered_by_user_and_status(setup: Setup) {
     assert_eq!(ids(&all), newest_first);
     let (mut admitted, users, statuses) =
         (0, [None, Some(USER), Some(OTHER_USER)], [None, Some(Status::Active), Some(Status::Ended)]);
-    for filter in users.iter().flat_map(|&user_id| statuses.map(|status| SessionFilter { user_id, status })) {
+    for filter in
+        users.iter().flat_map(|&user_id| statuses.map(|status| SessionFilter { user_id, status, ..every() }))
+    {
         let wanted = |row: &&SessionRow| {
             filter.user_id.is_none_or(|user| user == row.user_id)
                 && filter.status.is_none_or(|status| status == row.status)
@@ -155,8 +176,8 @@ pub async fn sessions_can_be_filtered_by_user_and_status(setup: Setup) {
     }
     // Each session is admitted by four of the nine filters.
     assert_eq!(admitted, 4 * all.len());
-    let nobody = SessionFilter { user_id: Some(Uuid::from_u128(1)), status: None };
+    let nobody = SessionFilter { user_id: Some(Uuid::from_u128(1)), ..every() };
     assert_eq!(trial.sessions(nobody).await, []);
-    let abandoned = SessionFilter { user_id: None, status: Some(Status::Abandoned) };
+    let abandoned = SessionFilter { status: Some(Status::Abandoned), ..every() };
     assert_eq!(trial.sessions(abandoned).await, []);
 }

@@ -115,7 +115,7 @@ impl Tracker {
         session_id: Uuid,
         closing: Closing<'_>,
     ) -> Result<SessionReceipt<Ended>, Reason> {
-        self.door.end(session_id, closing, false)
+        self.door.end(session_id, closing)
     }
 
     /// A connection of the session is gone. The last one to go ends the session with the reason `disconnect`. Every start
@@ -124,13 +124,12 @@ impl Tracker {
     /// # Errors
     /// Only while the tracker is shutting down, which ends every session itself.
     pub fn disconnect(&self, session_id: Uuid) -> Result<Option<SessionReceipt<Ended>>, Reason> {
-        let last = self.door.registry.disconnect(session_id);
-        last.then(|| self.door.infer_end(session_id, Status::Ended, "disconnect")).transpose()
+        self.door.infer_end(session_id, Status::Ended, "disconnect", Session::disconnect)
     }
 
     /// The session's connection lives, although nobody speaks: it is not idle.
     pub fn keep_alive(&self, session_id: Uuid) {
-        self.door.registry.keep_alive(session_id, self.door.options.clock.now());
+        self.door.registry.keep_alive(session_id, self.door.now());
     }
 
     /// Forgets a user's claim to a session whose start was refused.
@@ -154,7 +153,7 @@ impl Door {
     #[expect(clippy::result_large_err, reason = "the refusal hands the session back")]
     fn start(&self, mut session: NewSession) -> Result<SessionReceipt<Started>, Refused<NewSession>> {
         session.replace_nul();
-        let now = self.options.clock.now();
+        let now = self.now();
         let bytes = session.heap_bytes();
         let checked = self.check_room().and_then(|()| self.check_size(bytes));
         let named = session.external_id.as_deref().map_or(Ok(()), message::check_external_id);
@@ -170,12 +169,12 @@ impl Door {
             // Another user's claim that the store has not confirmed: the store decides between the two.
             Entry::Occupied(_) | Entry::Vacant(_) => false,
         };
-        let place = match self.queue.admit(now, bytes, Admission::IfRoom) {
+        let place = match self.queue.admit(now.at, bytes, Admission::IfRoom) {
             Ok(place) => place,
             Err(reason) => return Err(Refused { reason, returned: session }),
         };
         let NewSession { session_id, user_id, external_id, metadata, started_at } = session;
-        let started_at = started_at.unwrap_or(now);
+        let started_at = started_at.unwrap_or(now.at);
         let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed: known };
         let (reply, receipt) = SessionReceipt::new();
         let seq = place.fill(Body::Start(start), Reply::Started(reply));
@@ -187,11 +186,11 @@ impl Door {
     }
 
     fn update(&self, session_id: Uuid, metadata: JsonObject) -> Result<Receipt, Refused<JsonObject>> {
-        let now = self.options.clock.now();
+        let now = self.now();
         let bytes = metadata.as_str().len();
         let owner = self.registry.with(session_id, |session| session.map(|session| session.user_id));
         let checked = self.check_room().and_then(|()| self.check_size(bytes));
-        let place = match checked.and_then(|()| self.queue.admit(now, bytes, Admission::IfRoom)) {
+        let place = match checked.and_then(|()| self.queue.admit(now.at, bytes, Admission::IfRoom)) {
             Ok(place) => place,
             Err(reason) => return Err(Refused { reason, returned: metadata }),
         };
@@ -209,53 +208,70 @@ impl Door {
         )
     }
 
-    pub(super) fn end(
-        &self,
-        session_id: Uuid,
-        closing: Closing<'_>,
-        inferred: bool,
-    ) -> Result<SessionReceipt<Ended>, Reason> {
-        let Closing { status, reason, ended_at } = closing;
-        let now = self.options.clock.now();
-        let (reply, receipt) = SessionReceipt::new();
-        let closed = self.registry.with(session_id, |session| {
-            session.map(|session| (session.end(now, ended_at), session.seen_until(), session.user_id))
+    fn end(&self, session_id: Uuid, closing: Closing<'_>) -> Result<SessionReceipt<Ended>, Reason> {
+        let ended = self.registry.with(session_id, |session| {
+            let is_known = session.is_some();
+            self.enqueue_end(session_id, session, closing, false).map(|receipt| (receipt, is_known))
         });
-        if closed.is_none() {
-            lines::not_in_state(session_id);
-        }
-        let known = closed.map(|(figures, _, _)| figures);
-        let seen_until = closed.map(|(_, seen_until, _)| seen_until).filter(|_| inferred);
-        let owner = closed.map(|(_, _, user_id)| user_id);
-        let mut reason = reason.to_owned();
-        message::clean(&mut reason);
-        let place = self.queue.admit(now, reason.len(), Admission::Always)?;
-        let end = SessionEnd { session_id, status, reason, ended_at, known, seen_until, owner };
-        place.fill(Body::End(end), Reply::Ended(reply));
-        Ok(receipt)
+        ended.map(|(receipt, is_known)| {
+            if !is_known {
+                lines::not_in_state(session_id);
+            }
+            receipt
+        })
     }
 
-    /// Nobody told the end, but this node sees it: a connection gone, silence, its own stop.
+    /// Nobody told the end, but this node sees it: a connection gone, silence, its own stop. `is_over` decides under the
+    /// session's lock: whoever connects or speaks at the same moment comes before that, or resumes what has ended.
     pub(super) fn infer_end(
         &self,
         session_id: Uuid,
         status: Status,
         reason: &str,
+        is_over: impl FnOnce(&mut Session) -> bool,
+    ) -> Result<Option<SessionReceipt<Ended>>, Reason> {
+        let closing = Closing { status, reason, ended_at: self.now().at };
+        self.registry.with(session_id, |session| {
+            let Some(session) = session else { return Ok(None) };
+            is_over(session).then(|| self.enqueue_end(session_id, Some(session), closing, true)).transpose()
+        })
+    }
+
+    /// Under the session's lock where it is known, so that ends and starts stand in the queue as the registry has them.
+    fn enqueue_end(
+        &self,
+        session_id: Uuid,
+        session: Option<&mut Session>,
+        closing: Closing<'_>,
+        inferred: bool,
     ) -> Result<SessionReceipt<Ended>, Reason> {
-        let ended_at = self.options.clock.now();
-        self.end(session_id, Closing { status, reason, ended_at }, true)
+        let Closing { status, reason, ended_at } = closing;
+        let now = self.now();
+        let closed =
+            session.map(|session| (session.end(now, ended_at), session.seen_until(), session.user_id));
+        let known = closed.map(|(figures, _, _)| figures);
+        let seen_until = closed.map(|(_, seen_until, _)| seen_until).filter(|_| inferred);
+        let owner = closed.map(|(_, _, user_id)| user_id);
+        let mut reason = reason.to_owned();
+        message::clean(&mut reason);
+        let place = self.queue.admit(now.at, reason.len(), Admission::Always)?;
+        let (reply, receipt) = SessionReceipt::new();
+        let end = SessionEnd { session_id, status, reason, ended_at, known, seen_until, owner };
+        place.fill(Body::End(end), Reply::Ended(reply));
+        Ok(receipt)
     }
 
     pub(super) fn sweep(&self) {
-        let Options { grace_period, idle_timeout, clock, .. } = &self.options;
-        let now = clock.now();
-        let swept = self.registry.sweep(now, *grace_period, *idle_timeout);
+        let Options { grace_period, idle_timeout, .. } = &self.options;
+        let now = self.now();
+        let swept = self.registry.sweep(now.elapsed, *grace_period, *idle_timeout);
         for session_id in swept.silent {
             // Refused only while shutting down, which ends them all.
-            let _ = self.infer_end(session_id, Status::Abandoned, "idle_timeout");
+            let is_silent = |session: &mut Session| session.is_silent(now.elapsed, *idle_timeout);
+            let _ = self.infer_end(session_id, Status::Abandoned, "idle_timeout", is_silent);
         }
         for (session_id, at) in swept.alive {
-            self.tell_alive(session_id, at, now);
+            self.tell_alive(session_id, at, now.at);
         }
         self.shared.figures.sessions_active.set(f64::from(swept.active));
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use talktrack::store::memory::MemoryStore;
 use talktrack::store::sqlite::SqliteReader;
-use talktrack::store::{Class, Read as _};
+use talktrack::store::{Class, Read as _, Rows as _};
 use talktrack::testing::Setup;
 use talktrack::{DATABASE_FILE, Message, NotDurable, Reason, Tracker};
 use tempfile::TempDir;

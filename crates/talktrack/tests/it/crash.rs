@@ -10,7 +10,7 @@ use talktrack::testing::{Setup, eventually};
 use talktrack::{DATABASE_FILE, NewSession, Options, Status, Tracker};
 use uuid::Uuid;
 
-use crate::support::{SESSION, USER, accept, dir, message, new_session, sqlite, within};
+use crate::support::{SESSION, USER, accept, dir, image_of, message, new_session, sqlite, within};
 
 /// Names the data directory to a process that a test starts.
 const DIRECTORY: &str = "TALKTRACK_TEST_DIRECTORY";
@@ -109,13 +109,6 @@ async fn what_a_killed_process_acknowledged_is_there_once_and_the_next_start_wor
         assert_eq!((session.status, session.ended_at), (Status::Abandoned, session.last_event_at));
         assert_eq!(session.message_count, rows.len() as u64);
         assert_eq!(within(tracker.reader().audit()).await.unwrap().problems, [""; 0]);
-    }
-}
-
-/// Copies the files of a directory as they are, as a power cut would leave them.
-fn image_of(data_dir: &Path, into: &Path) {
-    for file in [DATABASE_FILE.to_owned(), format!("{DATABASE_FILE}-wal")] {
-        std::fs::copy(data_dir.join(&file), into.join(&file)).unwrap();
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use talktrack::clock::Seq;
 use talktrack::record::{Body, Record};
 use talktrack::store::sqlite::{DeadLetter, Replayed, SqliteReader};
-use talktrack::store::{Class, MessageRow, Read as _};
+use talktrack::store::{Class, MessageRow, Read as _, Rows as _};
 use talktrack::testing::Setup;
 use talktrack::{Books, DATABASE_FILE, Message, NotDurable, Options, Reason, Receipt, Tracker};
 use tempfile::TempDir;

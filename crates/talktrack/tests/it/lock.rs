@@ -103,14 +103,16 @@ fn a_file_of_a_newer_talktrack_is_left_alone() {
 }
 
 #[test]
-fn a_file_that_is_no_database_is_refused_by_its_name() {
+fn a_file_of_somebody_elses_that_is_no_database_is_refused_by_its_name_and_left_alone() {
     let dir = dir();
-    let file = dir.path().join(talktrack::DATABASE_FILE);
+    let file = dir.path().join("holiday.jpg");
     std::fs::write(&file, "not a database ".repeat(1_000)).unwrap();
-    let error = refusal(dir.path());
-    assert!(matches!(&error, OpenError::Database { path, .. } if *path == file), "{error}");
-    assert!(error.to_string().contains("talktrack.db"), "{error}");
+    let options = Options { database_file: Some(file.clone()), ..Options::new(dir.path()) };
+    let error = Tracker::open(options).err().expect("it is refused");
+    assert!(matches!(&error, OpenError::Salvage { path, .. } if *path == file), "{error}");
+    assert!(error.to_string().contains("holiday.jpg"), "{error}");
     assert!(std::fs::read_to_string(&file).unwrap().starts_with("not a database"), "it is left as it was");
+    assert!(talktrack::quarantines(&file).is_empty());
 }
 
 #[test]
@@ -124,4 +126,32 @@ fn a_data_directory_is_made_and_one_that_cannot_be_is_named() {
     let error = refusal(&file);
     assert!(matches!(error, OpenError::Io { .. }), "{error}");
     assert!(error.to_string().contains(file.to_str().unwrap()), "{error}");
+}
+
+#[test]
+fn a_lock_file_full_of_anything_locks_as_well_and_is_told_on_one_line() {
+    let dir = dir();
+    let path = dir.path().join("LOCK");
+    for text in [&b"\xff\xfe\n\n\x00\x1b[31m"[..], b"process one\x07\nprocess two", &[b'x'; 100_000], b""] {
+        std::fs::write(&path, text).unwrap();
+        let file = File::open(&path).unwrap();
+        file.try_lock().unwrap();
+        let error = refusal(dir.path()).to_string();
+        assert!(
+            error.contains("in use by another process; stop it") && error.lines().count() == 1,
+            "{error}"
+        );
+        drop(file);
+        drop(Tracker::open(Options::new(dir.path())).expect("what it says locks nothing"));
+        let said = std::fs::read_to_string(&path).unwrap();
+        assert!(said.starts_with(&format!("process {} ", std::process::id())), "{said}");
+    }
+}
+
+#[test]
+fn a_directory_in_the_place_of_the_lock_file_is_named() {
+    let dir = dir();
+    std::fs::create_dir(dir.path().join("LOCK")).unwrap();
+    let error = refusal(dir.path()).to_string();
+    assert!(error.contains("LOCK: ") && error.lines().count() == 1, "{error}");
 }

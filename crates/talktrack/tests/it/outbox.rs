@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use talktrack::store::memory::MemoryStore;
-use talktrack::store::{Class, Read as _};
+use talktrack::store::{Class, Rows as _};
 use talktrack::testing::{Setup, eventually};
 use talktrack::{JsonObject, Message, NewSession, NotDurable, Options, Reason, Role, Status, Tracker};
 use tempfile::TempDir;
@@ -92,6 +92,51 @@ async fn a_store_that_fails_now_and_then_gets_everything_once_and_in_order() {
         assert_eq!(contents(&store, session).await, numbers(0..200));
     }
     assert_eq!(tracker.health().books.stored, 1_600);
+}
+
+/// A lane that waits has filled its own part of the writer's window, not that of the others.
+#[tokio::test]
+async fn a_session_that_the_store_does_not_take_holds_up_no_other_lane_however_much_it_says() {
+    let dir = dir();
+    let (setup, store) = remote(&dir);
+    let [stuck, others @ ..] = [1, 2, 3, 4].map(Uuid::from_u128);
+    store.fail_when(move |records| {
+        let is_stuck = records.iter().any(|record| record.session_id() == stuck);
+        is_stuck.then(|| store_error(Class::Systemic, "not this session"))
+    });
+    let tracker = setup.open(setup.options()).unwrap();
+    for session in others.into_iter().chain([stuck]) {
+        drop(tracker.start_session(NewSession::new(session, USER)).unwrap());
+    }
+    for (number, text) in numbers(0..12_000).into_iter().enumerate() {
+        drop(accept(&tracker, Message::new(stuck, Role::User, text)));
+        // Between what waits, so that it leaves the journal from between it.
+        if number % 100 == 0 {
+            for session in others {
+                drop(accept(
+                    &tracker,
+                    Message::new(session, Role::User, format!("message {}", number / 100)),
+                ));
+            }
+        }
+        if number % 2_000 == 0 {
+            within(tracker.flush()).await.unwrap();
+        }
+    }
+    eventually("the others are stored", || tracker.health().books.stored == 360).await;
+    assert_eq!(tracker.health().store.as_deref(), Some("not this session"));
+    for session in others {
+        assert_eq!(contents(&store, session).await, numbers(0..120));
+    }
+    let waiting = "SELECT count(*) FROM journal WHERE message_id IS NOT NULL";
+    assert_eq!(value::<u64>(dir.path(), waiting), 12_000, "nothing has left that the store does not have");
+
+    store.mend();
+    within(tracker.flush_to_store()).await.unwrap();
+    assert_eq!(contents(&store, stuck).await, numbers(0..12_000));
+    let books = tracker.health().books;
+    assert_eq!((books.stored, books.dead_lettered, books.journal_bytes), (12_360, 0, 0));
+    assert_eq!(value::<u64>(dir.path(), "SELECT count(*) FROM journal"), 0);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rusqlite::Connection;
 use talktrack::record::Record;
 use talktrack::store::memory::MemoryStore;
-use talktrack::store::{Class, Read as _};
+use talktrack::store::{Class, Rows as _};
 use talktrack::{Message, NewSession, Role, Tracker};
 use uuid::Uuid;
 

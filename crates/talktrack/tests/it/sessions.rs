@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use talktrack::testing::{Setup, Trial};
-use talktrack::{JsonObject, NewSession, NotDurable, Options, Reason, Role, Started, Status};
+use talktrack::{JsonObject, Message, NewSession, NotDurable, Options, Reason, Role, Started, Status};
 use uuid::Uuid;
 
 use crate::support::{SESSION, USER, dir, new_session, within};
@@ -31,6 +31,29 @@ async fn a_session_with_two_connections_ends_with_the_last_of_them() {
     assert_eq!((row.status, row.end_reason.as_deref()), (Status::Ended, Some("disconnect")));
     assert_eq!(row.ended_at, Some(trial.now()));
     assert!(trial.tracker().disconnect(SESSION).unwrap().is_none(), "there is nothing left to end");
+}
+
+/// A client connects again at the moment in which its old connection is seen to be gone. Whichever comes first, it is connected
+/// afterwards; but the end could pass the start on its way to the disk, and then the session was ended for good.
+#[tokio::test]
+async fn whoever_connects_again_as_the_last_connection_goes_is_connected() {
+    let dir = dir();
+    let trial = trial(&dir);
+    trial.start(new_session()).await;
+    for round in 0..300 {
+        let tracker = trial.tracker();
+        let both = std::sync::Barrier::new(2);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                both.wait();
+                drop(tracker.disconnect(SESSION).unwrap());
+            });
+            both.wait();
+            drop(tracker.start_session(new_session()).unwrap());
+        });
+        within(tracker.flush()).await.unwrap();
+        assert_eq!(trial.session(SESSION).await.status, Status::Active, "in round {round}");
+    }
 }
 
 #[tokio::test]
@@ -85,6 +108,62 @@ async fn a_connection_that_lives_keeps_its_silent_session_from_being_abandoned()
     let row = trial.session(SESSION).await;
     assert_eq!(row.status, Status::Abandoned);
     assert_eq!(row.ended_at, Some(row.started_at), "a connection's life is no event of the conversation");
+}
+
+#[tokio::test]
+async fn a_calendar_that_leaps_ahead_or_steps_back_changes_no_sessions_time() {
+    let dir = dir();
+    let trial = trial(&dir);
+    let (noon, gone) = (trial.now(), Uuid::from_u128(77));
+    trial.start(NewSession::new(gone, USER)).await;
+    trial.start(new_session()).await;
+    trial.end(gone, "completed").await;
+    for moment in [noon.plus(MINUTE * 60 * 24), noon.minus(MINUTE * 60 * 24)] {
+        trial.clock().set(moment);
+        trial.tracker().sweep();
+        trial.settled().await;
+        assert_eq!(trial.session(SESSION).await.status, Status::Active);
+        assert_eq!(trial.tracker().sessions_in_memory(), 2, "the grace period is not over");
+    }
+    trial.wait(MINUTE * 2);
+    trial.tracker().sweep();
+    assert_eq!(trial.tracker().sessions_in_memory(), 1, "now it is");
+    trial.wait(MINUTE * 30);
+    trial.tracker().sweep();
+    trial.settled().await;
+    assert_eq!(trial.session(SESSION).await.status, Status::Abandoned);
+}
+
+#[tokio::test]
+async fn what_is_said_after_the_calendar_stepped_back_comes_after_what_was_said_before() {
+    let dir = dir();
+    let mut trial = trial(&dir);
+    trial.start(new_session()).await;
+    let noon = trial.now();
+    trial.say(SESSION, Role::User, "one").await;
+    trial.clock().set(noon.minus(MINUTE * 60));
+    trial.say(SESSION, Role::User, "two").await;
+    let earlier =
+        Message { created_at: Some(noon.minus(MINUTE)), ..Message::new(SESSION, Role::User, "said earlier") };
+    trial.track(earlier).await.unwrap();
+    trial.clock().set(noon.plus(MINUTE));
+    trial.say(SESSION, Role::User, "three").await;
+    trial.settled().await;
+    assert_eq!(trial.contents(SESSION).await, ["said earlier", "one", "two", "three"]);
+}
+
+#[tokio::test]
+async fn a_moment_that_the_data_directory_has_seen_is_no_future_however_far_the_calendar_stepped_back() {
+    let dir = dir();
+    let mut trial = trial(&dir);
+    trial.start(new_session()).await;
+    let noon = trial.now();
+    trial.clock().set(noon.minus(MINUTE * 60 * 24 * 7));
+    let at =
+        |created_at| Message { created_at: Some(created_at), ..Message::new(SESSION, Role::User, "when?") };
+    trial.track(at(noon.plus(MINUTE))).await.unwrap();
+    let refused = trial.tracker().track_message(at(noon.plus(MINUTE * 60 * 25))).unwrap_err();
+    assert_eq!(refused.reason.to_string(), "created_at: lies more than a day in the future");
 }
 
 #[tokio::test]

@@ -47,6 +47,14 @@ pub(crate) fn sqlite(data_dir: &Path) -> Connection {
     connection
 }
 
+/// Copies the files of a data directory as they are, as the death of the process would leave them.
+pub(crate) fn image_of(data_dir: &Path, into: &Path) {
+    for file in [DATABASE_FILE.to_owned(), format!("{DATABASE_FILE}-wal")] {
+        std::fs::copy(data_dir.join(&file), into.join(&file))
+            .expect("the files of a live tracker can be copied");
+    }
+}
+
 /// Keeps the journal from committing, as a disk that has stopped answering would, until it is dropped.
 pub(crate) struct StuckDisk(Connection);
 

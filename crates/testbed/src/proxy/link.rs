@@ -63,7 +63,7 @@ impl Link {
         let (_, to) = self.ends(direction);
         for parcel in parcels {
             thread::sleep(parcel.due.saturating_duration_since(Instant::now()));
-            switch.wait_while_hanging();
+            switch.wait_to_pass(direction);
             let delivered = match (parcel.bytes.is_empty(), direction) {
                 (true, _) => to.shutdown(Shutdown::Write),
                 (false, Direction::ToClient) => send(to, &parcel.bytes),

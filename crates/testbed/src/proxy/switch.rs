@@ -3,13 +3,15 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
-use super::link::Link;
+use super::link::{Direction, Link};
 
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Mode {
     #[default]
     Open,
     Hanging,
+    /// Nothing passes to clients.
+    Mute,
     Cut,
     /// The proxy is gone.
     Ended,
@@ -51,7 +53,7 @@ impl Switch {
     /// Adds a link, unless the network has been cut since it was made.
     pub(super) fn admit(&self, link: &Arc<Link>) -> bool {
         let mut state = self.state();
-        let open = matches!(state.mode, Mode::Open | Mode::Hanging);
+        let open = matches!(state.mode, Mode::Open | Mode::Hanging | Mode::Mute);
         if open {
             state.links.retain(|link| link.strong_count() > 0);
             state.links.push(Arc::downgrade(link));
@@ -67,9 +69,13 @@ impl Switch {
         self.state().delay = delay;
     }
 
-    pub(super) fn wait_while_hanging(&self) {
-        let hanging = |state: &mut State| state.mode == Mode::Hanging;
-        drop(self.turned.wait_while(self.state(), hanging).expect("nobody panics with the switch in hand"));
+    /// Waits while nothing passes in this direction.
+    pub(super) fn wait_to_pass(&self, direction: Direction) {
+        let is_held = |state: &mut State| match direction {
+            Direction::ToServer => state.mode == Mode::Hanging,
+            Direction::ToClient => matches!(state.mode, Mode::Hanging | Mode::Mute),
+        };
+        drop(self.turned.wait_while(self.state(), is_held).expect("nobody panics with the switch in hand"));
     }
 
     pub(super) fn cut_after(&self, bytes: usize) {

@@ -1,6 +1,13 @@
 //! A cluster, its databases, and that nothing of it stays behind.
 
+use std::time::Duration;
+
 use talktrack_testbed::{KEYED_PASSWORD, Postgres};
+
+use crate::support::PATIENCE;
+
+/// How long to look for an answer that must not come.
+const A_WHILE: Duration = Duration::from_millis(300);
 
 #[test]
 fn a_database_can_be_used_and_is_gone_after() {
@@ -50,4 +57,45 @@ fn keyed_must_give_its_password() {
     assert_eq!(who(KEYED_PASSWORD), Ok("keyed".into()));
     let complaint = who("wrong").expect_err("the password is wrong");
     assert!(complaint.contains("password authentication failed"), "{complaint}");
+}
+
+#[test]
+fn a_frozen_cluster_takes_connections_and_answers_only_when_it_has_thawed() {
+    let postgres = Postgres::start();
+    let database = postgres.database();
+    let frozen = postgres.freeze();
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| database.psql("SELECT 7"));
+        std::thread::sleep(A_WHILE);
+        assert!(!asked.is_finished(), "it answered");
+        drop(frozen);
+        assert_eq!(asked.join().unwrap(), "7");
+    });
+}
+
+#[test]
+fn an_occupied_cluster_turns_clients_away() {
+    let mut postgres = Postgres::start();
+    postgres.stop();
+    postgres.start_with("max_connections = 10");
+    let occupied = postgres.occupy();
+    let complaint = postgres.try_psql("postgres", "SELECT 1").expect_err("no connection is left");
+    assert!(complaint.contains("too many clients"), "{complaint}");
+    drop(occupied);
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while postgres.try_psql("postgres", "SELECT 1").is_err() {
+        assert!(std::time::Instant::now() < deadline, "its connections are free again");
+    }
+}
+
+#[test]
+fn a_standby_refuses_to_write_until_it_is_promoted() {
+    let mut postgres = Postgres::start();
+    let database = postgres.database();
+    postgres.stop();
+    postgres.start_as_standby();
+    let complaint = database.try_psql("CREATE TABLE t (n int)").expect_err("it is a standby");
+    assert!(complaint.contains("read-only"), "{complaint}");
+    postgres.promote();
+    database.psql("CREATE TABLE t (n int)");
 }

@@ -110,6 +110,35 @@ fn a_hang_holds_bytes_back_until_mended() {
 }
 
 #[test]
+fn what_is_muted_reaches_the_server_and_its_answers_wait_or_are_lost_with_a_cut() {
+    let (sender, received) = mpsc::channel();
+    let port = serve(move |mut stream| {
+        let mut bytes = [0; 4];
+        while stream.read_exact(&mut bytes).is_ok() {
+            sender.send(bytes).unwrap();
+            stream.write_all(&bytes).unwrap();
+        }
+    });
+    let proxy = Proxy::to(port);
+    let mut stream = connect(&proxy);
+    for cut in [false, true] {
+        proxy.mute();
+        stream.write_all(b"pong").unwrap();
+        assert_eq!(received.recv_timeout(PATIENCE), Ok(*b"pong"));
+        stream.set_read_timeout(Some(A_WHILE)).unwrap();
+        read::<1>(&stream).expect_err("nothing comes back");
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        if cut {
+            proxy.cut();
+            assert!(is_closed(&stream));
+        } else {
+            proxy.mend();
+            assert_eq!(read(&stream).unwrap(), *b"pong");
+        }
+    }
+}
+
+#[test]
 fn a_hanging_connection_can_be_cut() {
     let proxy = Proxy::to(echo());
     let stream = connect(&proxy);

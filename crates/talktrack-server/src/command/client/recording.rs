@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::io::BufRead;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -17,8 +18,8 @@ use crate::wire::{ClientFrame, Frame};
 
 /// All the sessions of a file, in the order of their first lines.
 #[derive(Debug, Default)]
-pub(super) struct Recording {
-    pub(super) sessions: Vec<Session>,
+pub(crate) struct Recording {
+    pub(crate) sessions: Vec<Session>,
     pub(super) messages: u64,
     /// Lines that belong to no session: where they stand, and why.
     pub(super) bad: Vec<String>,
@@ -26,7 +27,7 @@ pub(super) struct Recording {
 
 /// One session, to be replayed on one connection.
 #[derive(Debug, Default)]
-pub(super) struct Session {
+pub(crate) struct Session {
     pub(super) session_id: Uuid,
     pub(super) user_id: Option<Uuid>,
     pub(super) external_id: Option<String>,
@@ -48,12 +49,12 @@ struct Piece {
 
 impl Session {
     /// How many frames are to be acknowledged.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.frames.len()
     }
 
     /// A frame's text.
-    pub(super) fn text(&self, frame: usize) -> Bytes {
+    pub(crate) fn text(&self, frame: usize) -> Bytes {
         let start = frame.checked_sub(1).map_or(0, |before| self.frames[before].end);
         self.texts.slice(start..self.frames[frame].end)
     }
@@ -93,7 +94,14 @@ impl Recording {
     /// # Errors
     /// Where it cannot be read.
     pub(super) fn load(path: &Path) -> Result<Self, Failure> {
-        let mut lines = Lines::open(path)?;
+        Self::read(Lines::open(path)?)
+    }
+
+    /// Reads lines.
+    ///
+    /// # Errors
+    /// Where they cannot be read.
+    pub(crate) fn read(mut lines: Lines<impl BufRead>) -> Result<Self, Failure> {
         let mut builder = Builder::default();
         while let Some(line) = lines.next()? {
             let taken = line.text.map_err(str::to_owned).and_then(|text| builder.take(text, line.place.line));
@@ -107,7 +115,9 @@ impl Recording {
 
 impl Builder {
     fn take(&mut self, text: &str, line: u64) -> Result<(), String> {
-        let Ok(head) = serde_json::from_str::<Head<'_>>(text) else { return self.take_start(text) };
+        // serde takes an array for an object, its values for the fields in their order.
+        let head = serde_json::from_str::<Head<'_>>(text).ok().filter(|_| text.starts_with('{'));
+        let Some(head) = head else { return self.take_start(text) };
         match head.frame_type.as_ref() {
             "message" => {
                 self.recording.messages += 1;

@@ -65,12 +65,13 @@ pub(super) async fn forget(args: DropArgs) -> command::Outcome {
 }
 
 async fn settle(chosen: &Chosen, request: fn(Vec<Seq>) -> Request) -> command::Outcome {
+    // First: on a full disk whoever looks at the file needs room that only they can make.
+    let hands = Hands::on(&chosen.place.load()?)?;
     let seqs = chosen.seqs().await?;
     if seqs.is_empty() {
         eprintln!("{NONE}");
-        return Ok(ExitCode::SUCCESS);
+        return hands.let_go().await.map(|()| ExitCode::SUCCESS);
     }
-    let hands = Hands::on(&chosen.place.load()?)?;
     let mut all_good = true;
     let mut output = Output::stdout();
     for some in seqs.chunks(MOST_AT_ONCE) {

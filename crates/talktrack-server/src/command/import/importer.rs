@@ -17,24 +17,27 @@ use crate::wire::{ClientFrame, Frame, SessionStartFrame};
 /// So many lines are handed over before the answers to earlier ones are looked at.
 const LINES_BETWEEN_LOOKS: u64 = 256;
 
-pub(super) struct Importer {
+pub(crate) struct Importer {
     handover: Handover,
     reader: Arc<dyn Read>,
     /// Sessions met so far.
     sessions: HashMap<Uuid, Session>,
+    /// Message lines in this file so far, by session: an id is made of it where the line has none. Those that find no session
+    /// count too, for they may find it the next time.
+    lines: HashMap<Uuid, u64>,
 }
 
 struct Session {
     user_id: Uuid,
-    /// Message lines in this file so far: an id is made of it where the line has none.
-    lines: u64,
-    /// When the last of them was said.
+    /// By a line, not by what was stored before.
+    is_started: bool,
+    /// When the last of its messages was said.
     last: Option<Timestamp>,
 }
 
 impl Session {
-    fn of(user_id: Uuid) -> Self {
-        Self { user_id, lines: 0, last: None }
+    fn of(user_id: Uuid, is_started: bool) -> Self {
+        Self { user_id, is_started, last: None }
     }
 }
 
@@ -44,21 +47,21 @@ fn bad(problem: &str) -> Trouble {
 
 impl Importer {
     /// `counts_rows` says whether the books tell how many rows were new.
-    pub(super) fn new(tracker: Tracker, counts_rows: bool) -> Self {
+    pub(crate) fn new(tracker: Tracker, counts_rows: bool) -> Self {
         let handover = Handover::new(tracker, counts_rows);
-        Self { reader: handover.reader(), handover, sessions: HashMap::new() }
+        Self { reader: handover.reader(), handover, sessions: HashMap::new(), lines: HashMap::new() }
     }
 
     /// The lines that follow are another file's.
     pub(super) fn begin_file(&mut self) {
-        self.sessions.values_mut().for_each(|session| session.lines = 0);
+        self.lines.clear();
     }
 
     /// Takes a line. A bad one is reported on stderr.
     ///
     /// # Errors
     /// Where nothing can be imported any more.
-    pub(super) async fn take(&mut self, line: &Line<'_>) -> Result<(), Failure> {
+    pub(crate) async fn take(&mut self, line: &Line<'_>) -> Result<(), Failure> {
         self.handover.tally.lines += 1;
         if self.handover.tally.lines.is_multiple_of(LINES_BETWEEN_LOOKS) {
             self.handover.settle();
@@ -81,7 +84,7 @@ impl Importer {
     ///
     /// # Errors
     /// Where the tracker stopped before.
-    pub(super) async fn finish(self) -> Result<Tally, Failure> {
+    pub(crate) async fn finish(self) -> Result<Tally, Failure> {
         self.handover.finish().await
     }
 
@@ -114,9 +117,10 @@ impl Importer {
             (None, None) => return Err(bad("session_id: missing")),
         };
         let session_id = session.session_id;
-        let known = self.sessions.get(&session_id).map(|session| session.user_id);
-        let stored = if known.is_none() { self.reader.session(session_id).await? } else { None };
-        let owner = known.or(stored.as_ref().map(|row| row.user_id));
+        let started = self.sessions.get(&session_id).filter(|session| session.is_started);
+        let started = started.map(|session| session.user_id);
+        let stored = if started.is_none() { self.reader.session(session_id).await? } else { None };
+        let owner = started.or(stored.as_ref().map(|row| row.user_id));
         if owner.is_some_and(|owner| owner != user_id) {
             return Err(bad("user_id: the session belongs to another user"));
         }
@@ -125,14 +129,14 @@ impl Importer {
         }
         let session = NewSession { metadata, started_at, ..session };
         drop(self.handover.patiently(session, Tracker::start_session).await?);
-        self.handover.tally.sessions += u64::from(known.is_none());
-        self.sessions.entry(session_id).or_insert_with(|| Session::of(user_id));
+        self.handover.tally.sessions += u64::from(started.is_none());
+        self.sessions.entry(session_id).or_insert_with(|| Session::of(user_id, true));
         Ok(())
     }
 
     /// The session is stored already. It is not started again, which would reopen it: what is missing is added to it.
     async fn go_on(&mut self, row: &SessionRow, metadata: Option<JsonObject>) -> Result<(), Trouble> {
-        self.sessions.insert(row.session_id, Session::of(row.user_id));
+        self.sessions.entry(row.session_id).or_insert_with(|| Session::of(row.user_id, false));
         let stored = row.metadata.clone().unwrap_or_default();
         let is_new = |metadata: &JsonObject| stored.merged(metadata) != stored.merged(&JsonObject::default());
         match metadata.filter(is_new) {
@@ -146,18 +150,20 @@ impl Importer {
         if !self.sessions.contains_key(&session_id)
             && let Some(row) = self.reader.session(session_id).await?
         {
-            self.sessions.insert(session_id, Session::of(row.user_id));
+            self.sessions.insert(session_id, Session::of(row.user_id, false));
         }
         let unknown = "session_id: no session.start line came before, and no such session is stored";
         self.sessions.get_mut(&session_id).ok_or_else(|| bad(unknown))
     }
 
     async fn message(&mut self, place: Place<'_>, mut message: Message) -> Result<(), Trouble> {
+        let lines = self.lines.entry(message.session_id).or_default();
+        *lines += 1;
+        let place_in_session = *lines;
         let session = self.session(message.session_id).await?;
-        session.lines += 1;
         session.last = session.last.max(message.created_at);
         if message.id.is_none() && message.external_id.is_none() {
-            let name = format!("import:{}", session.lines);
+            let name = format!("import:{place_in_session}");
             message.id = Some(Uuid::new_v5(&message.session_id, name.as_bytes()));
         }
         let receipt = self.handover.patiently(message, Tracker::track_message).await?;

@@ -8,13 +8,13 @@ use talktrack::Books;
 use crate::table;
 
 #[derive(Debug)]
-pub(super) struct Tally {
-    pub(super) lines: u64,
-    pub(super) refused: u64,
+pub(crate) struct Tally {
+    pub(crate) lines: u64,
+    pub(crate) refused: u64,
     /// Sessions that were not there before.
-    pub(super) sessions: u64,
+    pub(crate) sessions: u64,
     /// Messages that are durable now, whether or not they were before.
-    pub(super) messages: u64,
+    pub(crate) messages: u64,
     /// The books before the first line; the difference to those after the last says what was new.
     before: Books,
     after: Books,
@@ -96,7 +96,8 @@ impl Tally {
         text
     }
 
-    fn new_messages(&self) -> Option<u64> {
+    /// How many of the messages were not there before, where the books tell.
+    pub(crate) fn new_messages(&self) -> Option<u64> {
         self.counts_rows.then(|| self.after.inserted.saturating_sub(self.before.inserted))
     }
 

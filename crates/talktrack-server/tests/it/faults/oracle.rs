@@ -26,6 +26,10 @@ pub(crate) struct Notes {
     pub(crate) ended: BTreeSet<Uuid>,
     /// The newest update of each session that is durable, by an ack that came for something sent after it.
     pub(crate) updated: BTreeMap<Uuid, usize>,
+    /// Rows of messages that somebody took out of the store again, with their revisions.
+    pub(crate) taken_away: BTreeMap<Uuid, i64>,
+    /// Rows of sessions that somebody took out of the store again, with all that was in them.
+    pub(crate) sessions_taken_away: BTreeSet<Uuid>,
     /// Refusals that talkers were given, by code.
     pub(crate) refused: BTreeMap<String, u64>,
     /// The longest that an answer was waited for on one connection.

@@ -45,6 +45,12 @@ impl Saying {
         format!("{}.{}", self.number, self.revision)
     }
 
+    /// What bears this mark in a session.
+    pub(crate) fn marked(session: Uuid, reference: &str) -> Option<Self> {
+        let (number, revision) = reference.split_once('.')?;
+        Some(Self { session, number: number.parse().ok()?, revision: revision.parse().ok()? })
+    }
+
     /// What a client sends.
     pub(crate) fn frame(self) -> Value {
         json!({

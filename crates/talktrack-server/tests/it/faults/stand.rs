@@ -27,17 +27,29 @@ pub(crate) struct Stand {
 pub(crate) struct Remote {
     pub(crate) database: Database,
     pub(crate) proxy: Proxy,
+    /// As whom the server comes in.
+    role: String,
 }
 
 impl Remote {
     /// A fresh database on this cluster, with the schema.
     pub(crate) async fn on(cluster: &Postgres) -> Self {
-        Self { database: migrated(cluster).await, proxy: Proxy::to(cluster.port()) }
+        Self::behind(Proxy::to(cluster.port()), cluster).await
+    }
+
+    /// The same behind a network of the case's own.
+    pub(crate) async fn behind(proxy: Proxy, cluster: &Postgres) -> Self {
+        Self { database: migrated(cluster).await, proxy, role: "talktrack".to_owned() }
+    }
+
+    /// The server comes in as this role.
+    pub(crate) fn with_role(self, role: String) -> Self {
+        Self { role, ..self }
     }
 
     /// Its address, through the network that can be broken.
     pub(crate) fn url(&self) -> String {
-        self.database.url_at(self.proxy.port())
+        self.database.url_of(&self.role, self.proxy.address())
     }
 }
 

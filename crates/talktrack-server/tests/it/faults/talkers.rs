@@ -24,6 +24,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// A server that is asked to stop, or has no room, says one of these. Anything else is not for a client that does all right.
 const REFUSALS: [&str; 3] = ["queue_full", "journal_full", "shutting_down"];
 
+/// Begins the mark of an update of the session.
+const UPDATE: &str = "update ";
+
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// How much is talked.
@@ -110,6 +113,16 @@ impl Conversation {
     }
 }
 
+impl Conversation {
+    /// The update was refused, and is not said again: what was sent after it does not speak for it.
+    fn forget_update(&mut self, step: usize) {
+        let sent = self.under_way.values_mut().flatten().map(|sent| &mut sent.after_update);
+        sent.chain([&mut self.update])
+            .filter(|update| **update == Some(step))
+            .for_each(|update| *update = None);
+    }
+}
+
 struct Talker {
     manner: Manner,
     user: Uuid,
@@ -168,7 +181,8 @@ impl Talker {
             }
             let conversation = &mut self.conversation;
             if saying.number % 50 == 49 {
-                let update = json!({"type": "session.update", "metadata": {"at": conversation.step}});
+                let (at, mark) = (conversation.step, format!("{UPDATE}{}", conversation.step));
+                let update = json!({"type": "session.update", "metadata": {"at": at}, "ref": mark});
                 socket.send(Message::text(update.to_string())).await.ok()?;
                 conversation.update = Some(conversation.step);
             }
@@ -235,7 +249,11 @@ impl Talker {
         assert!(REFUSALS.contains(&code), "{frame}");
         *self.oracle.notes().refused.entry(code.to_owned()).or_default() += 1;
         let conversation = &mut self.conversation;
-        if !frame["ref"].is_null() {
+        if let Some(step) = frame["ref"].as_str().and_then(|mark| mark.strip_prefix(UPDATE)) {
+            conversation.forget_update(step.parse().unwrap());
+        } else if frame["ref"] == "end" {
+            conversation.end_is_sent = false;
+        } else if !frame["ref"].is_null() {
             let refused = saying(conversation.session, &frame["ref"]);
             if *self.silence.borrow() && code == "journal_full" {
                 conversation.under_way.remove(&refused);
@@ -249,6 +267,5 @@ impl Talker {
 
 /// What this mark stands for.
 fn saying(session: Uuid, reference: &Value) -> Saying {
-    let (number, revision) = reference.as_str().unwrap().split_once('.').unwrap();
-    Saying { session, number: number.parse().unwrap(), revision: revision.parse().unwrap() }
+    Saying::marked(session, reference.as_str().unwrap()).unwrap()
 }

@@ -22,12 +22,14 @@ impl Server {
     pub(crate) async fn start(home: &Home, command: Command) -> Self {
         let listen = home.data_dir().join("listen");
         // An earlier server that was killed has left its own behind.
-        let _ = std::fs::remove_file(&listen);
+        let written = || std::fs::metadata(&listen).and_then(|file| file.modified()).ok();
+        let earlier = written();
         let mut server = Self::launch(home, command);
         let log = server.log.clone();
         let address = until("the server says where it listens", || {
             let ended = server.process.try_wait().unwrap();
             assert!(ended.is_none(), "{ended:?}: {}", std::fs::read_to_string(&log).unwrap());
+            written().filter(|_| written() != earlier)?;
             std::fs::read_to_string(&listen).ok()?.trim().parse().ok()
         });
         let address = address.await;

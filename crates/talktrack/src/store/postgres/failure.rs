@@ -10,8 +10,8 @@ use crate::store::postgres::schema::Difference;
 use crate::store::postgres::sqlstate::class_of;
 use crate::store::{Class, StoreError};
 
-const SESSIONS: &str = "conversation_sessions";
-const MESSAGES: &str = "conversation_messages";
+pub(super) const SESSIONS: &str = "conversation_sessions";
+pub(super) const MESSAGES: &str = "conversation_messages";
 
 /// An error of the database or of the way to it.
 #[derive(Debug)]
@@ -34,6 +34,11 @@ impl Failure {
     /// Somebody else was faster: the same again will find what they did.
     pub(super) fn changed(message: &str) -> Self {
         Self::without_answer(Class::Transient, message.to_owned())
+    }
+
+    /// Somebody has to do something about it.
+    pub(super) fn systemic(message: String) -> Self {
+        Self::without_answer(Class::Systemic, message)
     }
 
     /// A row that talktrack cannot read.
@@ -154,6 +159,7 @@ fn in_words(answer: &DbError) -> String {
             "; the user of database_url needs a policy of its own, or to own the tables (docs/supabase.md)"
         }
         "42501" => "; grant the rights to the user of database_url, or use the owner of the tables",
+        "P0001" => "; what a function of your own refuses waits until that is mended or its trigger dropped",
         "53100" => "; the database's disk is full",
         "25006" => "; the database is read-only: a standby, or a disk that is nearly full",
         _ => "",

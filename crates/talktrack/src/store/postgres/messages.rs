@@ -37,10 +37,6 @@ WITH inserted AS (
 )
 SELECT CASE WHEN count(*) < $17::int8 THEN coalesce(array_agg(id), '{}') END FROM inserted";
 
-/// The users of sessions.
-const OWNERS: &str =
-    "SELECT session_id, user_id FROM public.conversation_sessions WHERE session_id = ANY($1::uuid[])";
-
 /// Replaces what earlier revisions said; their place (created_at, seq) stays. Answers with the ids that were replaced.
 const REVISE: &str = "
 UPDATE public.conversation_messages message
@@ -55,6 +51,12 @@ FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text
 WHERE message.id = revised.id AND message.revision < revised.revision AND session.session_id = message.session_id
 RETURNING message.id";
 
+/// Gives messages the place of an earlier revision that came after a later one.
+const MOVE_UP: &str = "
+UPDATE public.conversation_messages message SET created_at = first.created_at, seq = first.seq
+FROM unnest($1::uuid[], $2::timestamptz[], $3::int8[]) AS first(id, created_at, seq)
+WHERE message.id = first.id AND (message.created_at, message.seq) > (first.created_at, first.seq)";
+
 /// Inserts these messages. No id is in it twice.
 pub(super) fn insert<'a>(messages: &[Placed<'a>]) -> Statement<'a> {
     let all = || messages.iter().map(|placed| placed.stamped);
@@ -67,9 +69,12 @@ pub(super) fn insert<'a>(messages: &[Placed<'a>]) -> Statement<'a> {
         .with(i64::try_from(messages.len()).unwrap_or(i64::MAX), Type::INT8)
 }
 
-/// The users of these messages' sessions.
-pub(super) fn owners<'a>(messages: &[Placed<'_>]) -> Statement<'a> {
-    Statement::new(OWNERS).uuids(messages.iter().map(|placed| placed.stamped.message.session_id))
+/// Moves what is stored under these ids to where these belong. No id is in it twice.
+pub(super) fn move_up<'a>(earlier: impl Iterator<Item = &'a Placed<'a>> + Clone) -> Statement<'static> {
+    Statement::new(MOVE_UP)
+        .uuids(earlier.clone().map(|placed| placed.stamped.id))
+        .moments(earlier.clone().map(|placed| placed.stamped.created_at))
+        .with(earlier.map(|placed| placed.seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
 }
 
 /// Replaces earlier revisions by these. No id is in it twice.

@@ -1,8 +1,8 @@
 //! The order in which a batch is written. Each kind of record is one statement for all sessions; a session's own records
 //! keep their order, in as many rounds of statements as that takes. Nearly always that is one.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
@@ -103,21 +103,41 @@ impl<'r> Round<'r> {
         if first { self.messages.push(placed) } else { self.repeats.push(placed) }
     }
 
+    /// What an earlier round told of these sessions in vain: their rows were not there, and now they are.
+    pub(super) fn take_what_is_told_of(&mut self, sessions: &HashSet<Uuid>, earlier: &Round<'r>) {
+        for (session_id, merged) in earlier.updates.iter().filter(|(id, _)| sessions.contains(id)) {
+            self.take_update(*session_id, merged.owner, &merged.metadata, &merged.places);
+        }
+        self.ends.extend(earlier.ends.iter().filter(|(_, end)| sessions.contains(&end.session_id)));
+    }
+
+    fn take_update(
+        &mut self,
+        session_id: Uuid,
+        owner: Option<Uuid>,
+        metadata: &JsonObject,
+        places: &[usize],
+    ) {
+        match self.updates.entry(session_id) {
+            Entry::Vacant(first) => {
+                let (metadata, places) = (metadata.clone(), places.to_vec());
+                first.insert(Merged { metadata, owner, places });
+            }
+            Entry::Occupied(mut merged) => {
+                let merged = merged.get_mut();
+                merged.metadata = merged.metadata.merged(metadata);
+                merged.places.extend(places);
+            }
+        }
+    }
+
     fn take(&mut self, place: usize, record: &'r Record) {
         self.steps.insert(record.session_id(), Step::of(&record.body));
         match &record.body {
             Body::Start(start) => self.starts.push((place, record.seq, start)),
-            Body::Update(update) => match self.updates.entry(update.session_id) {
-                Entry::Vacant(first) => {
-                    let (metadata, owner) = (update.metadata.clone(), update.owner);
-                    first.insert(Merged { metadata, owner, places: vec![place] });
-                }
-                Entry::Occupied(mut merged) => {
-                    let merged = merged.get_mut();
-                    merged.metadata = merged.metadata.merged(&update.metadata);
-                    merged.places.push(place);
-                }
-            },
+            Body::Update(update) => {
+                self.take_update(update.session_id, update.owner, &update.metadata, &[place]);
+            }
             Body::Message(stamped) => self.take_message(Placed { place, seq: record.seq, stamped }),
             Body::Alive(alive) => {
                 let latest = self.alive.entry(alive.session_id).or_insert(alive.at);

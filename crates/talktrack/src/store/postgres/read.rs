@@ -1,6 +1,7 @@
 //! Rows from the database. Each question is one unnamed statement, and the lists use the indexes of the schema.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp as Moment;
@@ -14,7 +15,9 @@ use crate::json::{JsonArray, JsonObject};
 use crate::record::Status;
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::statement::{Statement, moment};
-use crate::store::{Audit, MessageCursor, MessageRow, Read, SessionCursor, SessionFilter, SessionRow};
+use crate::store::{
+    Audit, MessageCursor, MessageRow, Read, Rows, SessionCursor, SessionFilter, SessionRow, Viewer,
+};
 
 macro_rules! select_sessions {
     ($rest:literal) => {
@@ -44,8 +47,9 @@ const SESSION: &str = select_sessions!("WHERE session_id = $1::uuid");
 /// Newest first. What is null does not restrict.
 const SESSIONS: &str = select_sessions!(
     "WHERE ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2) \
-     AND ($3::timestamptz IS NULL OR (started_at, session_id) < ($3, $4::uuid)) \
-     ORDER BY started_at DESC, session_id DESC LIMIT $5::int8"
+     AND ($3::timestamptz IS NULL OR started_at >= $3) AND ($4::timestamptz IS NULL OR started_at < $4) \
+     AND ($5::timestamptz IS NULL OR (started_at, session_id) < ($5, $6::uuid)) \
+     ORDER BY started_at DESC, session_id DESC LIMIT $7::int8"
 );
 
 const SESSIONS_BY_PREFIX: &str =
@@ -92,7 +96,7 @@ impl PostgresStore {
 }
 
 #[async_trait]
-impl Read for PostgresStore {
+impl Rows for PostgresStore {
     async fn session(&self, session_id: Uuid) -> Result<Option<SessionRow>, ReadError> {
         let rows = self.ask(Statement::new(SESSION).with(session_id, Type::UUID)).await?;
         rows.first().map(session_row).transpose()
@@ -107,6 +111,8 @@ impl Read for PostgresStore {
         let statement = Statement::new(SESSIONS)
             .with(filter.user_id, Type::UUID)
             .with(filter.status.map(Status::as_str), Type::TEXT)
+            .with(filter.since.map(moment), Type::TIMESTAMPTZ)
+            .with(filter.until.map(moment), Type::TIMESTAMPTZ)
             .with(after.map(|cursor| moment(cursor.started_at)), Type::TIMESTAMPTZ)
             .with(after.map(|cursor| cursor.session_id), Type::UUID)
             .with(rows(limit), Type::INT8);
@@ -137,6 +143,15 @@ impl Read for PostgresStore {
             None => Statement::new(FIRST_MESSAGES).with(session_id, Type::UUID),
         };
         self.ask(statement.with(rows(limit), Type::INT8)).await?.iter().map(message_row).collect()
+    }
+}
+
+#[async_trait]
+impl Read for PostgresStore {
+    fn seen_by(&self, viewer: Viewer) -> Arc<dyn Rows> {
+        // The one claim that the policies ask for is that of whoever was let in.
+        let sub = JsonObject::parse(&format!(r#"{{"sub":"{}"}}"#, viewer.user_id)).unwrap_or_default();
+        Arc::new(Self { viewer: Some(viewer.claims.merged(&sub)), ..self.clone() })
     }
 
     async fn audit(&self) -> Result<Audit, ReadError> {

@@ -10,8 +10,10 @@ use crate::store::postgres::plan::Merged;
 use crate::store::postgres::statement::{Statement, moment};
 
 /// A session begins, or goes on and forgets its end; but not one of which the store knows something later than this start,
-/// which then comes late: another node has gone on with the session, and perhaps ended it. Answers for those that are this user's. In the order of their ids: nodes
-/// that touch the same rows in another order would wait for each other.
+/// which then comes late: another node has gone on with the session, and perhaps ended it. Something later is not enough where
+/// the end is earlier: such a start comes again, because its answer was lost, behind the end that has just come again too.
+/// (When a session was abandoned its row does not tell.) Answers for those that are this user's. In the order of their ids:
+/// nodes that touch the same rows in another order would wait for each other.
 const START: &str = "
 INSERT INTO public.conversation_sessions AS session
   (id, session_id, user_id, started_at, created_at, last_event_at, external_id, metadata)
@@ -20,10 +22,11 @@ FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::timestamp
   AS t(id, session_id, user_id, started_at, created_at, external_id, metadata)
 ORDER BY session_id
 ON CONFLICT (session_id) DO UPDATE
-SET status = CASE WHEN session.last_event_at > excluded.created_at THEN session.status ELSE 'active' END,
-    ended_at = CASE WHEN session.last_event_at > excluded.created_at THEN session.ended_at END,
-    duration_seconds = CASE WHEN session.last_event_at > excluded.created_at THEN session.duration_seconds END,
-    end_reason = CASE WHEN session.last_event_at > excluded.created_at THEN session.end_reason END,
+SET (status, ended_at, duration_seconds, end_reason) = (
+      SELECT CASE WHEN late THEN session.status ELSE 'active' END, CASE WHEN late THEN session.ended_at END,
+        CASE WHEN late THEN session.duration_seconds END, CASE WHEN late THEN session.end_reason END
+      FROM (VALUES (excluded.created_at <
+        least(session.last_event_at, CASE session.status WHEN 'ended' THEN session.ended_at END))) AS comes(late)),
     last_event_at = greatest(session.last_event_at, excluded.last_event_at),
     metadata = coalesce(session.metadata, '{}') || excluded.metadata
 WHERE session.user_id = excluded.user_id
@@ -83,6 +86,9 @@ SET status = 'abandoned', end_reason = 'idle_timeout', ended_at = session.last_e
 FROM silent WHERE session.session_id = silent.session_id
 RETURNING session.session_id";
 
+const OWNERS: &str =
+    "SELECT session_id, user_id FROM public.conversation_sessions WHERE session_id = ANY($1::uuid[])";
+
 pub(super) fn start<'a>(starts: &[(usize, Seq, &'a SessionStart)]) -> Statement<'a> {
     let all = || starts.iter().map(|(_, _, start)| *start);
     let accepted =
@@ -103,6 +109,11 @@ pub(super) fn restore(session_id: Uuid, user_id: Uuid, started_at: Timestamp) ->
         .with(session_id, Type::UUID)
         .with(user_id, Type::UUID)
         .with(moment(started_at), Type::TIMESTAMPTZ)
+}
+
+/// The users of those of these sessions that are there.
+pub(super) fn owners(sessions: impl Iterator<Item = Uuid>) -> Statement<'static> {
+    Statement::new(OWNERS).uuids(sessions)
 }
 
 pub(super) fn update<'a>(updates: impl Iterator<Item = (Uuid, &'a Merged)> + Clone) -> Statement<'a> {

@@ -8,11 +8,11 @@ use uuid::Uuid;
 
 use crate::message::Message;
 use crate::record::{DeadReason, Meeting, Stamped, Verdict};
-use crate::store::postgres::failure::Failure;
-use crate::store::postgres::messages;
+use crate::store::postgres::failure::{Failure, MESSAGES};
 use crate::store::postgres::plan::Placed;
 use crate::store::postgres::read::{MESSAGES_BY_ID, message_row};
 use crate::store::postgres::statement::Statement;
+use crate::store::postgres::{messages, obstacle};
 
 /// Compares each with what is stored, and writes the revisions that are newer. Returns those that nothing is stored of: the
 /// row was deleted meanwhile, or their session came only after they were written.
@@ -27,6 +27,7 @@ pub(super) async fn settle<'r>(
     taken.sort_by_key(|placed| placed.place);
     let mut known = stored(client, &taken).await?;
     let mut newer: HashMap<Uuid, &Stamped> = HashMap::new();
+    let mut overtaken: HashMap<Uuid, Placed<'r>> = HashMap::new();
     let mut missing = Vec::new();
     for placed in taken {
         let stamped = placed.stamped;
@@ -35,6 +36,10 @@ pub(super) async fn settle<'r>(
             continue;
         };
         verdicts[placed.place] = match stamped.meets(message) {
+            Meeting::Overtaken => {
+                overtaken.entry(stamped.id).or_insert(placed);
+                Verdict::AlreadyThere
+            }
             Meeting::Known => Verdict::AlreadyThere,
             Meeting::Conflict => Verdict::Dead(DeadReason::IdConflict),
             Meeting::Newer => {
@@ -44,13 +49,17 @@ pub(super) async fn settle<'r>(
             }
         };
     }
+    if !overtaken.is_empty() {
+        messages::move_up(overtaken.values()).query(client).await?;
+    }
     let newer: Vec<&Stamped> = newer.into_values().collect();
     if newer.is_empty() {
         return Ok(missing);
     }
     let revised = messages::revise(&newer).query(client).await?;
     if revised.len() < newer.len() {
-        return Err(Failure::changed("a message was revised by somebody else at the same moment"));
+        let otherwise = "a message was revised by somebody else at the same moment";
+        return Err(obstacle::swallowed(client, MESSAGES, otherwise).await);
     }
     Ok(missing)
 }

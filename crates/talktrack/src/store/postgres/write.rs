@@ -3,21 +3,15 @@
 
 use std::collections::{HashMap, HashSet};
 
-use futures_util::future::maybe_done;
-use futures_util::poll;
 use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
 
 use crate::error::NotDurable;
 use crate::record::{DeadReason, Ended, Verdict};
-use crate::store::postgres::failure::Failure;
+use crate::store::postgres::failure::{Failure, MESSAGES, SESSIONS};
 use crate::store::postgres::plan::{Merged, Placed, Round};
-use crate::store::postgres::statement::Statement;
-use crate::store::postgres::{messages, sessions, taken};
-
-/// A server that loses this client halfway must not keep rows locked for it.
-const BEGIN: &str =
-    "BEGIN; SET LOCAL statement_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '30s'";
+use crate::store::postgres::transaction::{self, transaction};
+use crate::store::postgres::{messages, obstacle, sessions, taken};
 
 /// Writes the rounds, of so many records, and says what became of each record.
 pub(super) async fn write(
@@ -30,18 +24,32 @@ pub(super) async fn write(
     for round in rounds {
         open.extend(write_round(client, round, &mut verdicts).await?);
     }
-    let mut again = restore_sessions(client, open.homeless, &mut verdicts).await?;
+    let (mut again, mut restored) = restore_sessions(client, open.homeless, &mut verdicts).await?;
+    // Where one began again later in the batch, what was told of it before is over.
+    restored
+        .retain(|id| !rounds.iter().any(|round| round.starts.iter().any(|start| start.2.session_id == *id)));
+    rounds.iter().for_each(|round| again.take_what_is_told_of(&restored, round));
     for placed in taken::settle(client, open.taken, &mut verdicts).await? {
         again.take_message(placed);
     }
     let open = write_round(client, &again, &mut verdicts).await?;
-    for placed in open.homeless {
-        verdicts[placed.place] = Verdict::Dead(DeadReason::UnknownSession);
+    if !open.homeless.is_empty() {
+        let otherwise = "sessions are being deleted while they are written";
+        return Err(obstacle::swallowed(client, SESSIONS, otherwise).await);
     }
-    match taken::settle(client, open.taken, &mut verdicts).await?[..] {
-        [] => Ok(verdicts),
-        _ => Err(Failure::changed("messages are being deleted while they are written")),
+    if !taken::settle(client, open.taken, &mut verdicts).await?.is_empty() {
+        let otherwise = "messages are being deleted while they are written";
+        return Err(obstacle::swallowed(client, MESSAGES, otherwise).await);
     }
+    if verdicts.iter().any(is_unknown) {
+        obstacle::no_session_is_hidden(client).await?;
+    }
+    Ok(verdicts)
+}
+
+fn is_unknown(verdict: &Verdict) -> bool {
+    use Verdict::{Dead, Refused};
+    matches!(verdict, Dead(DeadReason::UnknownSession) | Refused(NotDurable::UnknownSession))
 }
 
 /// Messages that were not inserted.
@@ -75,68 +83,45 @@ async fn write_round<'r>(
         (!round.alive.is_empty()).then(|| sessions::alive(alive)),
         (!round.ends.is_empty()).then(|| sessions::end(&round.ends)),
     ];
-    let [started, updated, inserted, _, ended] = transaction(client, &statements).await?;
-    judge_starts(round, &started, verdicts)?;
+    let [started, updated, inserted, _, ended] =
+        transaction(client, transaction::TO_WRITE, &statements).await?;
+    judge_starts(client, round, &started, verdicts).await?;
     judge_updates(round, &updated, verdicts)?;
     judge_ends(round, &ended, verdicts)?;
     Ok(judge_messages(client, round, &inserted, verdicts).await?)
 }
 
-/// Runs the statements in one transaction. Everything is sent before the first answer is awaited.
-async fn transaction<const N: usize>(
+async fn judge_starts(
     client: &Client,
-    statements: &[Option<Statement<'_>>; N],
-) -> Result<[Vec<Row>; N], Error> {
-    if statements.iter().all(Option::is_none) {
-        return Ok(std::array::from_fn(|_| Vec::new()));
-    }
-    let mut begun = Box::pin(maybe_done(client.batch_execute(BEGIN)));
-    let mut answers =
-        statements.each_ref().map(|statement| Box::pin(maybe_done(run(client, statement.as_ref()))));
-    let mut committed = Box::pin(maybe_done(client.batch_execute("COMMIT")));
-    // The first poll of each sends it.
-    let _ = poll!(begun.as_mut());
-    for answer in &mut answers {
-        let _ = poll!(answer.as_mut());
-    }
-    let _ = poll!(committed.as_mut());
-
-    begun.as_mut().await;
-    let mut outcome = begun.as_mut().take_output().unwrap_or(Ok(()));
-    let mut rows = std::array::from_fn(|_| Vec::new());
-    for (answer, rows) in answers.iter_mut().zip(&mut rows) {
-        answer.as_mut().await;
-        match answer.as_mut().take_output() {
-            Some(Ok(found)) => *rows = found,
-            // What follows the first error says only that there was one.
-            Some(Err(error)) => outcome = outcome.and(Err(error)),
-            None => {}
-        }
-    }
-    committed.as_mut().await;
-    outcome = outcome.and(committed.as_mut().take_output().unwrap_or(Ok(())));
-    outcome.map(|()| rows)
-}
-
-async fn run(client: &Client, statement: Option<&Statement<'_>>) -> Result<Vec<Row>, Error> {
-    match statement {
-        Some(statement) => statement.query(client).await,
-        None => Ok(Vec::new()),
-    }
-}
-
-fn judge_starts(round: &Round<'_>, rows: &[Row], verdicts: &mut [Verdict]) -> Result<(), Error> {
+    round: &Round<'_>,
+    rows: &[Row],
+    verdicts: &mut [Verdict],
+) -> Result<(), Failure> {
     let mut started = HashMap::new();
     for row in rows {
         started.insert(row.try_get::<_, Uuid>(0)?, row.try_get::<_, bool>(1)?);
     }
+    let mut refused = Vec::new();
     for (place, _, start) in &round.starts {
         verdicts[*place] = match started.get(&start.session_id) {
             Some(new) => Verdict::Started { resumed: !new },
-            None => Verdict::Refused(NotDurable::OtherUser),
+            None => {
+                refused.push(start.session_id);
+                Verdict::Refused(NotDurable::OtherUser)
+            }
         };
     }
+    if !refused.is_empty() && owners(client, refused.iter().copied()).await?.len() < refused.len() {
+        let otherwise = "sessions are being deleted while they begin";
+        return Err(obstacle::swallowed(client, SESSIONS, otherwise).await);
+    }
     Ok(())
+}
+
+/// The users of those of these sessions that are there.
+async fn owners(client: &Client, sessions: impl Iterator<Item = Uuid>) -> Result<HashMap<Uuid, Uuid>, Error> {
+    let rows = sessions::owners(sessions).query(client).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
 fn judge_updates(round: &Round<'_>, rows: &[Row], verdicts: &mut [Verdict]) -> Result<(), Error> {
@@ -192,10 +177,7 @@ async fn judge_messages<'r>(
     if left.is_empty() {
         return Ok(open);
     }
-    let mut owners: HashMap<Uuid, Uuid> = HashMap::new();
-    for row in messages::owners(&left).query(client).await? {
-        owners.insert(row.try_get(0)?, row.try_get(1)?);
-    }
+    let owners = owners(client, left.iter().map(|placed| placed.stamped.message.session_id)).await?;
     for placed in left {
         match owners.get(&placed.stamped.message.session_id) {
             None => open.homeless.push(placed),
@@ -209,12 +191,12 @@ async fn judge_messages<'r>(
 }
 
 /// Writes the rows of sessions again that somebody took away, from what this process knew of them. Returns the messages that
-/// have a session now; where nobody knew it, they never will.
+/// have a session now, and these sessions; where nobody knew it, they never will.
 async fn restore_sessions<'r>(
     client: &Client,
     homeless: Vec<Placed<'r>>,
     verdicts: &mut [Verdict],
-) -> Result<Round<'r>, Failure> {
+) -> Result<(Round<'r>, HashSet<Uuid>), Failure> {
     let mut again = Round::default();
     let mut restored = HashSet::new();
     for placed in homeless {
@@ -231,5 +213,5 @@ async fn restore_sessions<'r>(
         }
         again.take_message(placed);
     }
-    Ok(again)
+    Ok((again, restored))
 }

@@ -3,8 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
-use crate::clock::{Seq, Timestamp};
-use crate::database::{UuidText, column, column_or_null, parse_time, parse_uuid};
+use crate::clock::{Clock as _, Seq, SystemClock, Timestamp};
+use crate::database::{UuidText, column_or_null, parse_time, parse_uuid, text, text_or_null};
 use crate::error::ReadError;
 use crate::receipt::Receipt;
 use crate::record::{DeadReason, Record};
@@ -118,13 +118,15 @@ fn letter(connection: &Connection, seq: Seq) -> rusqlite::Result<Option<DeadLett
 fn letter_row(row: &Row<'_>) -> rusqlite::Result<DeadLetter> {
     let body = row.get_ref(6)?.as_bytes()?;
     let record = serde_json::from_slice(body).map(Box::new);
+    let seq = row.get(0)?;
+    let died_at = column_or_null(row, 5, parse_time)?.or_else(|| Timestamp::from_micros(seq));
     Ok(DeadLetter {
-        seq: row.get(0)?,
+        seq,
         session_id: column_or_null(row, 1, parse_uuid)?,
         message_id: column_or_null(row, 2, parse_uuid)?,
-        reason: row.get(3)?,
-        detail: row.get(4)?,
-        died_at: column(row, 5, parse_time)?,
+        reason: text(row, 3)?,
+        detail: text_or_null(row, 4)?,
+        died_at: died_at.unwrap_or_else(|| SystemClock.now()),
         record: record.map_err(|_| String::from_utf8_lossy(body).into_owned()),
     })
 }

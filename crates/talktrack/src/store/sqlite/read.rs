@@ -10,16 +10,21 @@ use uuid::Uuid;
 
 use crate::books::Books;
 use crate::clock::Seq;
-use crate::database::{self, UuidText, column, column_or_null, parse_time, parse_uuid};
+use crate::database::{self, UuidText, column, column_or_null, parse_time, parse_uuid, text, text_or_null};
 use crate::error::ReadError;
 use crate::json::{JsonArray, JsonObject};
 use crate::record::Status;
-use crate::store::{Audit, MessageCursor, MessageRow, Read, SessionCursor, SessionFilter, SessionRow};
+use crate::store::{
+    Audit, MessageCursor, MessageRow, Read, Rows, SessionCursor, SessionFilter, SessionRow, Viewer,
+};
 
 const SESSION_COLUMNS: &str = "session_id, user_id, external_id, status, end_reason, started_at, ended_at, duration_seconds, \
      last_event_at, message_count, metadata";
 const MESSAGE_COLUMNS: &str = "id, session_id, user_id, role, content, audio_url, metadata, created_at, seq, external_id, kind, \
      revision, interrupted, content_generated, parts, metrics";
+
+/// What helps against damage.
+const REMEDY: &str = "stop the server and start it again: it saves what can be read";
 
 /// The columns of [`Books`], for [`books_row`].
 pub(crate) const BOOKS_COLUMNS: &str =
@@ -27,7 +32,11 @@ pub(crate) const BOOKS_COLUMNS: &str =
 
 /// Reads a talktrack SQLite file. Several may read it while one process writes.
 #[derive(Debug, Clone)]
-pub struct SqliteReader(Arc<Mutex<Connection>>);
+pub struct SqliteReader {
+    connection: Arc<Mutex<Connection>>,
+    /// Who sees it, where that is not everybody.
+    viewer: Option<Uuid>,
+}
 
 impl SqliteReader {
     /// Opens the file.
@@ -35,7 +44,8 @@ impl SqliteReader {
     /// # Errors
     /// Where there is no such file, or SQLite cannot read it.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
-        Ok(Self(Arc::new(Mutex::new(database::open_to_read(path)?))))
+        let connection = Arc::new(Mutex::new(database::open_to_read(path)?));
+        Ok(Self { connection, viewer: None })
     }
 
     /// Messages in the order in which they were written, after a place in that order (0 = from the beginning), and the
@@ -72,16 +82,36 @@ impl SqliteReader {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, ReadError> {
-        let connection = Arc::clone(&self.0);
-        let answer = tokio::task::spawn_blocking(move || query(&connection.lock())).await;
-        Ok(answer.map_err(|stopped| ReadError(stopped.to_string()))??)
+        let connection = Arc::clone(&self.connection);
+        let answer = tokio::task::spawn_blocking(move || asked(&connection.lock(), query)).await;
+        answer.map_err(|stopped| ReadError(stopped.to_string()))?
     }
 }
 
+/// Damage that a query meets is noted, for the next start of whoever writes the file.
+fn asked<T>(
+    connection: &Connection,
+    query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> Result<T, ReadError> {
+    query(connection).map_err(|error| {
+        if !database::is_damage(&error) {
+            return error.into();
+        }
+        note_damage(connection, &error.to_string());
+        ReadError(format!("the database file is damaged ({error}); {REMEDY}"))
+    })
+}
+
+fn note_damage(connection: &Connection, damage: &str) {
+    connection.path().iter().for_each(|path| database::suspect(Path::new(path), damage));
+}
+
 #[async_trait]
-impl Read for SqliteReader {
+impl Rows for SqliteReader {
     async fn session(&self, session_id: Uuid) -> Result<Option<SessionRow>, ReadError> {
-        self.ask(move |connection| session(connection, session_id)).await
+        let viewer = self.viewer;
+        let row = self.ask(move |connection| session(connection, session_id)).await?;
+        Ok(row.filter(|row| viewer.is_none_or(|viewer| viewer == row.user_id)))
     }
 
     async fn sessions(
@@ -90,43 +120,36 @@ impl Read for SqliteReader {
         after: Option<SessionCursor>,
         limit: usize,
     ) -> Result<Vec<SessionRow>, ReadError> {
+        let viewer = self.viewer;
         self.ask(move |connection| {
-            let mut conditions = String::new();
-            let mut values: Vec<String> = Vec::new();
-            let mut add = |condition: &str, value: String| {
-                conditions.push_str(condition);
-                values.push(value);
-            };
-            if let Some(user_id) = filter.user_id {
-                add(" AND user_id = ?", user_id.to_string());
-            }
-            if let Some(status) = filter.status {
-                add(" AND status = ?", status.as_str().into());
-            }
-            if let Some(cursor) = after {
-                add(" AND (started_at, session_id) < (?", cursor.started_at.to_string());
-                add(", ?)", cursor.session_id.to_string());
-            }
+            let mut conditions = Conditions::default();
+            conditions.add("user_id = ?", viewer.map(|user| [user.to_string()]));
+            conditions.add("user_id = ?", filter.user_id.map(|user| [user.to_string()]));
+            conditions.add("status = ?", filter.status.map(|status| [status.as_str().to_owned()]));
+            conditions.add("started_at >= ?", filter.since.map(|since| [since.to_string()]));
+            conditions.add("started_at < ?", filter.until.map(|until| [until.to_string()]));
+            let place = after.map(|cursor| [cursor.started_at.to_string(), cursor.session_id.to_string()]);
+            conditions.add("(started_at, session_id) < (?, ?)", place);
             let sql = format!(
-                "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE true{conditions} \
-                 ORDER BY started_at DESC, session_id DESC LIMIT {limit}"
+                "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE true{} \
+                 ORDER BY started_at DESC, session_id DESC LIMIT {limit}",
+                conditions.sql
             );
-            connection
-                .prepare_cached(&sql)?
-                .query_map(rusqlite::params_from_iter(values), session_row)?
-                .collect()
+            let mut statement = connection.prepare_cached(&sql)?;
+            statement.query_map(rusqlite::params_from_iter(conditions.values), session_row)?.collect()
         })
         .await
     }
 
     async fn sessions_by_prefix(&self, prefix: &str, limit: usize) -> Result<Vec<SessionRow>, ReadError> {
         let from = prefix.to_ascii_lowercase();
+        let viewer = self.viewer.map(|viewer| viewer.to_string());
         self.ask(move |connection| {
             let sql = format!(
                 "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE session_id >= ?1 AND session_id < ?1 || 'g' \
-                 ORDER BY session_id LIMIT ?2"
+                 AND (?3 IS NULL OR user_id = ?3) ORDER BY session_id LIMIT ?2"
             );
-            connection.prepare_cached(&sql)?.query_map(params![from, limit], session_row)?.collect()
+            connection.prepare_cached(&sql)?.query_map(params![from, limit, viewer], session_row)?.collect()
         })
         .await
     }
@@ -137,7 +160,13 @@ impl Read for SqliteReader {
         after: Option<MessageCursor>,
         limit: usize,
     ) -> Result<Vec<MessageRow>, ReadError> {
+        let viewer = self.viewer;
         self.ask(move |connection| {
+            if let Some(viewer) = viewer
+                && session(connection, session_id)?.is_none_or(|session| session.user_id != viewer)
+            {
+                return Ok(Vec::new());
+            }
             let (created_at, seq, id) = match after {
                 Some(cursor) => (cursor.created_at.to_string(), cursor.seq, cursor.id.to_string()),
                 None => (String::new(), Seq::MIN, String::new()),
@@ -153,6 +182,13 @@ impl Read for SqliteReader {
         })
         .await
     }
+}
+
+#[async_trait]
+impl Read for SqliteReader {
+    fn seen_by(&self, viewer: Viewer) -> Arc<dyn Rows> {
+        Arc::new(Self { viewer: Some(viewer.user_id), ..self.clone() })
+    }
 
     async fn audit(&self) -> Result<Audit, ReadError> {
         self.ask(|connection| {
@@ -161,6 +197,23 @@ impl Read for SqliteReader {
             audit(&tx)
         })
         .await
+    }
+}
+
+/// What restricts a list; what is not given does not.
+#[derive(Default)]
+struct Conditions {
+    sql: String,
+    values: Vec<String>,
+}
+
+impl Conditions {
+    fn add<const N: usize>(&mut self, condition: &str, values: Option<[String; N]>) {
+        if let Some(values) = values {
+            self.sql.push_str(" AND ");
+            self.sql.push_str(condition);
+            self.values.extend(values);
+        }
     }
 }
 
@@ -176,18 +229,19 @@ pub(super) fn message(connection: &Connection, id: Uuid) -> rusqlite::Result<Opt
     connection.prepare_cached(&sql)?.query_row([UuidText::new(id).as_str()], message_row).optional()
 }
 
+/// Only what names a session or gives it its place must be readable; a column that has rotted must not hide all others.
 fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
     Ok(SessionRow {
         session_id: column(row, 0, parse_uuid)?,
         user_id: column(row, 1, parse_uuid)?,
-        external_id: row.get(2)?,
+        external_id: text_or_null(row, 2)?,
         status: column(row, 3, Status::parse)?,
-        end_reason: row.get(4)?,
+        end_reason: text_or_null(row, 4)?,
         started_at: column(row, 5, parse_time)?,
         ended_at: column_or_null(row, 6, parse_time)?,
-        duration_seconds: row.get(7)?,
+        duration_seconds: row.get(7).ok().flatten(),
         last_event_at: column_or_null(row, 8, parse_time)?,
-        message_count: row.get(9)?,
+        message_count: row.get(9).unwrap_or_default(),
         metadata: column_or_null(row, 10, parse_object)?,
     })
 }
@@ -198,16 +252,16 @@ fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
         session_id: column(row, 1, parse_uuid)?,
         user_id: column_or_null(row, 2, parse_uuid)?,
         role: column(row, 3, |word| word.parse().ok())?,
-        content: row.get(4)?,
-        audio_url: row.get(5)?,
+        content: text(row, 4)?,
+        audio_url: text_or_null(row, 5)?,
         metadata: column_or_null(row, 6, parse_object)?,
         created_at: column(row, 7, parse_time)?,
-        seq: row.get(8)?,
-        external_id: row.get(9)?,
+        seq: row.get(8).ok().flatten(),
+        external_id: text_or_null(row, 9)?,
         kind: column(row, 10, |word| word.parse().ok())?,
-        revision: row.get(11)?,
-        interrupted: row.get(12)?,
-        content_generated: row.get(13)?,
+        revision: row.get(11).unwrap_or_default(),
+        interrupted: row.get(12).unwrap_or_default(),
+        content_generated: text_or_null(row, 13)?,
         parts: column_or_null(row, 14, |text| JsonArray::parse(text).ok())?,
         metrics: column_or_null(row, 15, parse_object)?,
     })
@@ -262,28 +316,31 @@ fn audit(connection: &Connection) -> rusqlite::Result<Audit> {
     let (wanted, found) = (books.inserted, audit.messages);
     expect(wanted == found, format!("{wanted} messages were written, {found} are there"));
     audit.problems.extend(odd_sessions(connection)?);
-    let integrity: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    let integrity: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if integrity != "ok" {
-        audit.problems.push(format!("SQLite finds the file damaged: {integrity}"));
+        note_damage(connection, &integrity);
+        audit.problems.push(format!("SQLite finds the file damaged: {integrity}; {REMEDY}"));
     }
     Ok(audit)
 }
 
-/// Sessions whose figures differ from their rows, and messages without a session; the first 20 of each.
+/// Sessions whose figures differ from their rows, messages without a session or with rotten columns; the first 20 of each.
 fn odd_sessions(connection: &Connection) -> rusqlite::Result<Vec<String>> {
-    const QUESTIONS: [&str; 3] = [
+    const QUESTIONS: [&str; 4] = [
         "SELECT 'session ' || session_id || ' says ' || message_count || ' messages, ' || n || ' are there' FROM \
          (SELECT s.session_id, s.message_count, (SELECT count(*) FROM conversation_messages m WHERE m.session_id = s.session_id) n \
          FROM conversation_sessions s) WHERE message_count <> n LIMIT 20",
         "SELECT 'message ' || id || ' belongs to session ' || session_id || ', which is not there' FROM conversation_messages m \
          WHERE NOT EXISTS (SELECT 1 FROM conversation_sessions s WHERE s.session_id = m.session_id) LIMIT 20",
+        "SELECT 'message ' || id || ' has metadata, parts or metrics that are no longer JSON' FROM conversation_messages \
+         WHERE NOT (coalesce(json_valid(metadata), 1) AND coalesce(json_valid(parts), 1) AND coalesce(json_valid(metrics), 1)) LIMIT 20",
         "SELECT 'session ' || session_id || ' is ' || status || ' and has ended_at ' || coalesce(ended_at, 'null') \
          FROM conversation_sessions WHERE (status = 'active') <> (ended_at IS NULL) LIMIT 20",
     ];
     let mut problems = Vec::new();
     for question in QUESTIONS {
         let mut statement = connection.prepare(question)?;
-        let found = statement.query_map([], |row| row.get(0))?;
+        let found = statement.query_map([], |row| text(row, 0))?;
         problems.extend(found.collect::<rusqlite::Result<Vec<String>>>()?);
     }
     Ok(problems)

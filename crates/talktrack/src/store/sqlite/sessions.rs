@@ -9,7 +9,7 @@ use crate::json::JsonObject;
 use crate::record::{Ended, SessionEnd, SessionStart, Status};
 use crate::store::sqlite::read;
 
-pub(super) fn insert(tx: &Transaction<'_>, seq: Seq, start: &SessionStart) -> rusqlite::Result<()> {
+pub(crate) fn insert(tx: &Transaction<'_>, seq: Seq, start: &SessionStart) -> rusqlite::Result<()> {
     let sql = "INSERT INTO conversation_sessions (id, session_id, user_id, started_at, created_at, last_event_at, external_id, \
                metadata) VALUES (?1, ?2, ?3, ?4, ?5, ?4, ?6, ?7)";
     tx.prepare_cached(sql)?.execute(params![

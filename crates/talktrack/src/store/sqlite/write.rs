@@ -23,6 +23,9 @@ const INSERT_MESSAGE: &str = "INSERT INTO conversation_messages (id, session_id,
 const REVISE_MESSAGE: &str = "UPDATE conversation_messages SET role=?2, content=?3, audio_url=?4, metadata=?5, kind=?6, \
      revision=?7, interrupted=?8, content_generated=?9, parts=?10, metrics=?11, user_id=?12 WHERE id=?1";
 
+const MOVE_MESSAGE_UP: &str =
+    "UPDATE conversation_messages SET created_at=?2, seq=?3 WHERE id=?1 AND (created_at, seq) > (?2, ?3)";
+
 /// Writes the records in order and says what became of each.
 pub(crate) fn apply<'a>(
     tx: &Transaction<'_>,
@@ -75,7 +78,7 @@ impl Batch<'_> {
             return Ok(Verdict::Dead(DeadReason::OtherUser));
         }
         if !self.insert(seq, stamped, stamped.user_id(owner))? {
-            return self.meet_existing(stamped, owner);
+            return self.meet_existing(seq, stamped, owner);
         }
         let session = self.session(stamped.message.session_id)?;
         session.added += 1;
@@ -125,9 +128,13 @@ impl Batch<'_> {
     }
 
     /// The id is taken: a repetition, a revision, or a conflict.
-    fn meet_existing(&mut self, stamped: &Stamped, owner: Uuid) -> rusqlite::Result<Verdict> {
+    fn meet_existing(&mut self, seq: Seq, stamped: &Stamped, owner: Uuid) -> rusqlite::Result<Verdict> {
         let row = read::message(self.tx, stamped.id)?.ok_or(Error::QueryReturnedNoRows)?;
         Ok(match stamped.meets(&row.into_message()) {
+            Meeting::Overtaken => {
+                self.move_up(seq, stamped)?;
+                Verdict::AlreadyThere
+            }
             Meeting::Known => Verdict::AlreadyThere,
             Meeting::Conflict => Verdict::Refused(NotDurable::IdConflict),
             Meeting::Newer => {
@@ -135,6 +142,12 @@ impl Batch<'_> {
                 Verdict::Revised
             }
         })
+    }
+
+    /// What is stored goes to the place of this earlier revision, where that is before its own.
+    fn move_up(&mut self, seq: Seq, stamped: &Stamped) -> rusqlite::Result<()> {
+        let (id, created_at) = (UuidText::new(stamped.id), stamped.created_at.to_string());
+        self.tx.prepare_cached(MOVE_MESSAGE_UP)?.execute(params![id.as_str(), created_at, seq]).map(drop)
     }
 
     fn revise(&mut self, stamped: &Stamped, owner: Uuid) -> rusqlite::Result<()> {

@@ -1,14 +1,14 @@
 //! Who ends a session, where several nodes could: whoever was told of the end, or whoever saw it last.
 
-use talktrack::Status;
 use talktrack::clock::Clock as _;
-use talktrack::record::{Body, Record, SessionStart};
+use talktrack::record::{Body, Record, SessionEnd, SessionStart, Stamped};
 use talktrack::testing::PATIENCE;
+use talktrack::{Status, Timestamp};
 use uuid::Uuid;
 
 use super::{IMPATIENCE, LONG, MOMENT, Shared, over_both_stores};
 use crate::node::Node;
-use crate::support::{SESSION, USER, within};
+use crate::support::{SESSION, USER, message, within};
 
 /// A session that stays with its node.
 const LEFT: Uuid = Uuid::from_u128(0xa1);
@@ -22,6 +22,8 @@ over_both_stores! {
     a_session_whose_peer_is_alive_but_silent_is_left_to_its_node,
     nodes_that_look_for_silent_sessions_at_once_end_each_of_them_once,
     a_start_that_comes_late_reopens_nothing_that_another_node_ended,
+    what_comes_again_because_its_answer_was_lost_ends_nothing_that_goes_on,
+    what_comes_again_because_its_answer_was_lost_reopens_nothing,
 }
 
 /// Two sessions of the first node, of which the other takes one over: by a start, as a client that connects again does, or
@@ -186,4 +188,63 @@ async fn a_start_that_comes_late_reopens_nothing_that_another_node_ended(shared:
     shared.ways[0].write(&[Record { seq: now.as_micros(), body: Body::Start(again) }]).await.unwrap();
     let row = other.session(SESSION).await;
     assert_eq!((row.status, row.ended_at, row.message_count), (Status::Active, None, 1));
+}
+
+/// An end, a resumption and a message went to the store in one write, and its answer was lost. When they came again, the end
+/// closed the session, and the start behind it, older than the message by now, was taken for one that comes late: the session
+/// was ended for good, while the conversation went on.
+async fn what_comes_again_because_its_answer_was_lost_ends_nothing_that_goes_on(shared: &Shared) {
+    let [one, _] = shared.nodes();
+    one.start(SESSION).await;
+    one.settled().await;
+    let began = shared.clock.now();
+    let after = |moments| began.plus(MOMENT * moments);
+    let written = [ended(after(1)), resumed(after(2)), said(after(3))];
+    shared.ways[0].write(&written).await.unwrap();
+    let row = one.session(SESSION).await;
+    assert_eq!((row.status, row.ended_at, row.message_count), (Status::Active, None, 1));
+    shared.ways[0].write(&written).await.unwrap();
+    assert_eq!(one.session(SESSION).await, row);
+}
+
+/// The end of a session that a crash left open stands at its last event, which tells nothing of when it was made.
+async fn what_comes_again_because_its_answer_was_lost_reopens_nothing(shared: &Shared) {
+    let [one, _] = shared.nodes();
+    one.start(SESSION).await;
+    one.settled().await;
+    let began = shared.clock.now();
+    let after = |moments| began.plus(MOMENT * moments);
+    let written = [resumed(after(1)), abandoned_at(after(2)), said(after(3))];
+    shared.ways[0].write(&written).await.unwrap();
+    let row = one.session(SESSION).await;
+    assert_eq!((row.status, row.ended_at, row.message_count), (Status::Abandoned, Some(after(1)), 1));
+    shared.ways[0].write(&written).await.unwrap();
+    assert_eq!(one.session(SESSION).await, row);
+}
+
+fn ended(ended_at: Timestamp) -> Record {
+    end(Status::Ended, ended_at, None)
+}
+
+fn abandoned_at(ended_at: Timestamp) -> Record {
+    end(Status::Abandoned, ended_at, Some(ended_at))
+}
+
+fn end(status: Status, ended_at: Timestamp, seen_until: Option<Timestamp>) -> Record {
+    let (session_id, reason, known, owner) = (SESSION, "why".to_owned(), None, Some(USER));
+    let end = SessionEnd { session_id, status, reason, ended_at, known, seen_until, owner };
+    Record { seq: ended_at.as_micros(), body: Body::End(end) }
+}
+
+fn resumed(started_at: Timestamp) -> Record {
+    let (session_id, user_id, resumed) = (SESSION, USER, true);
+    let start = SessionStart { session_id, user_id, external_id: None, metadata: None, started_at, resumed };
+    Record { seq: started_at.as_micros(), body: Body::Start(start) }
+}
+
+fn said(created_at: Timestamp) -> Record {
+    let (id, owner) = (Uuid::from_u128(0xc1), Some(USER));
+    let stamped =
+        Stamped { id, owner, session_started_at: None, created_at, message: message("still there") };
+    Record { seq: created_at.as_micros(), body: Body::Message(stamped) }
 }

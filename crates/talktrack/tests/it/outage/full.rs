@@ -1,49 +1,23 @@
 //! A database whose disk is full: a small one, mounted for the test, with the table of the messages on it.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::process::Command;
 
-use talktrack_testbed::Postgres;
-use tempfile::TempDir;
+use talktrack_testbed::{Postgres, SmallDisk};
 
 use super::Talk;
 use crate::postgres::migrate;
-use crate::support::dir;
-
-/// A file system in memory of 16 MiB. Unmounted when it is dropped.
-struct SmallDisk(TempDir);
-
-impl SmallDisk {
-    /// Owned by the account that the server runs as. `None` where this process may not mount anything.
-    fn for_owner_of(files: &Path) -> Option<Self> {
-        let (place, owner) = (dir(), fs::metadata(files).unwrap());
-        let options = format!("size=16m,mode=700,uid={},gid={}", owner.uid(), owner.gid());
-        let mount =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(place.path()).output();
-        mount.is_ok_and(|done| done.status.success()).then_some(Self(place))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg("-l").arg(self.0.path()).status();
-        assert!(unmounted.is_ok_and(|status| status.success()), "{:?} is still mounted", self.0);
-    }
-}
 
 #[tokio::test]
 async fn a_database_whose_disk_is_full_gets_everything_once_there_is_room() {
     let postgres = Postgres::start();
     let data = postgres.psql("postgres", "SHOW data_directory");
-    let Some(disk) = SmallDisk::for_owner_of(Path::new(&data)) else {
+    let Some(disk) = SmallDisk::for_owner_of(Path::new(&data), 16) else {
         println!("SKIPPED: a full disk needs the right to mount one (root)");
         return;
     };
     let database = postgres.database();
     migrate(&database).await;
-    database.psql(&format!("CREATE TABLESPACE small LOCATION '{}'", disk.0.path().display()));
+    database.psql(&format!("CREATE TABLESPACE small LOCATION '{}'", disk.path().display()));
     database.psql("ALTER TABLE conversation_messages SET TABLESPACE small");
     let mut talk = Talk::over(&database.url()).await;
     talk.goes_on(5).await;

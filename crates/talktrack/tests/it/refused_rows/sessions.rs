@@ -1,6 +1,6 @@
 //! Rows of sessions that are gone, or that the database never takes.
 
-use talktrack::{Message, Role, Status};
+use talktrack::{JsonObject, Message, Role, Status};
 use talktrack_testbed::{Database, Postgres, Proxy};
 use uuid::Uuid;
 
@@ -39,6 +39,31 @@ async fn the_row_of_a_session_that_somebody_deleted_is_written_again() {
     within(node.tracker.end_session(SESSION, "completed").unwrap().durable()).await.unwrap();
     node.settled().await;
     assert_eq!(node.session(SESSION).await.end_reason.as_deref(), Some("completed"));
+}
+
+/// Found by dropping the tables under load: the message brought the session's row back, and its end lay in the dead letters.
+#[tokio::test]
+async fn what_is_told_of_a_deleted_session_beside_its_message_is_told_of_the_row_that_is_written_again() {
+    let database = migrated().await;
+    let proxy = Proxy::to(Postgres::shared().port());
+    let node = Node::at(&database.url_at(proxy.port()));
+    node.start(SESSION).await;
+    node.settled().await;
+    proxy.cut();
+    // Another session of the same lane waits, so that all of this is one batch.
+    node.start(Uuid::from_u128(SESSION.as_u128() + 4)).await;
+    node.complains_of("cannot be reached").await;
+    database.psql("DELETE FROM conversation_sessions");
+    node.say(SESSION, "after").await;
+    let metadata = JsonObject::parse(r#"{"room": 7}"#).unwrap();
+    drop(node.tracker.update_session(SESSION, metadata).unwrap());
+    within(node.tracker.end_session(SESSION, "completed").unwrap().durable()).await.unwrap();
+    proxy.mend();
+    node.settled().await;
+    assert_eq!(node.dead_letters().len(), 0);
+    let row = node.session(SESSION).await;
+    assert_eq!((row.end_reason.as_deref(), row.message_count), (Some("completed"), 1));
+    assert_eq!(row.metadata.unwrap().to_value()["room"], 7);
 }
 
 #[tokio::test]

@@ -1,0 +1,123 @@
+//! The readers of JSONL: every line is taken or refused, and importing a file again adds nothing.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use talktrack::store::sqlite::SqliteReader;
+use talktrack::store::{Read as _, Rows as _, SessionFilter};
+use talktrack::{DATABASE_FILE, Options, Tracker};
+use uuid::Uuid;
+
+use crate::command::client::recording::Recording;
+use crate::command::import::importer::Importer;
+use crate::command::import::tally::Tally;
+use crate::jsonl::Lines;
+use crate::wire::{ClientFrame, EndLine, Frame, FrameRef, MessageLine, StartLine};
+
+/// More rows than a file of any fuzzer's has lines.
+const ALL: usize = 1_000_000;
+
+/// Reads the bytes as a file to be replayed, and imports them three times into this empty directory.
+///
+/// # Panics
+/// Where a reader breaks a promise.
+pub fn jsonl(bytes: &[u8], data_dir: &Path) {
+    let count = lines(bytes);
+    recording(bytes);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime can be made").block_on(async {
+        let first = import(bytes, data_dir).await;
+        assert_eq!(first.lines, count, "lines");
+        assert!(first.refused <= first.lines && first.messages <= first.lines, "{first:?}");
+        // What came before its session at first finds it now.
+        let second = import(bytes, data_dir).await;
+        assert_eq!(second.sessions, 0, "sessions of the second time: {second:?}");
+        assert!(second.new_messages() <= Some(first.refused), "{first:?}, then {second:?}");
+        let third = import(bytes, data_dir).await;
+        assert_eq!(third.new_messages(), Some(0), "{first:?}, then {second:?}, then {third:?}");
+        assert_eq!((third.refused, third.messages), (second.refused, second.messages));
+        let mut said = said(bytes);
+        for content in can_be_exported(data_dir).await {
+            let lines = said.entry(content.clone()).or_default();
+            *lines = lines
+                .checked_sub(1)
+                .unwrap_or_else(|| panic!("there more often than it was said: {content:?}"));
+        }
+    });
+}
+
+/// Counts the lines that are not blank.
+fn lines(bytes: &[u8]) -> u64 {
+    let mut lines = Lines::new(bytes, "input");
+    let (mut count, mut last) = (0, 0);
+    while let Some(line) = lines.next().expect("bytes in memory can be read") {
+        assert!(line.place.line > last, "{} comes after line {last}", line.place);
+        assert!(
+            line.text.is_err() || line.text.is_ok_and(|text| text.trim() == text && !text.contains('\n'))
+        );
+        (count, last) = (count + 1, line.place.line);
+    }
+    count
+}
+
+fn recording(bytes: &[u8]) {
+    let recording = Recording::read(Lines::new(bytes, "input")).expect("bytes in memory can be read");
+    for session in &recording.sessions {
+        for frame in 0..session.len() {
+            let text = session.text(frame);
+            let text = std::str::from_utf8(&text).expect("a line is text");
+            let reference = match Frame::parse(text) {
+                Ok(frame) => frame.reference,
+                Err(error) => error.reference,
+            };
+            assert_eq!(reference, Some(FrameRef::number(frame as u64)), "the answer finds its line: {text}");
+        }
+    }
+}
+
+async fn import(bytes: &[u8], data_dir: &Path) -> Tally {
+    let tracker = Tracker::open(Options::new(data_dir)).expect("the directory is ours");
+    let mut importer = Importer::new(tracker, true);
+    let mut lines = Lines::new(bytes, "input");
+    while let Some(line) = lines.next().expect("bytes in memory can be read") {
+        importer.take(&line).await.expect("a bad line stops nothing");
+    }
+    importer.finish().await.expect("everything is durable")
+}
+
+/// How often what was said.
+fn said(bytes: &[u8]) -> HashMap<String, u64> {
+    let (mut lines, mut said) = (Lines::new(bytes, "input"), HashMap::new());
+    while let Some(line) = lines.next().expect("bytes in memory can be read") {
+        let frame = line.text.ok().and_then(|text| Frame::parse(text).ok());
+        if let Some(ClientFrame::Message(message)) = frame.map(|frame| frame.body) {
+            // No database keeps a NUL.
+            let content = message.in_session(Uuid::nil()).content.replace('\0', "\u{FFFD}");
+            *said.entry(content).or_default() += 1;
+        }
+    }
+    said
+}
+
+/// All that was imported can be read, adds up, and makes lines that can be imported. Gives what was said.
+async fn can_be_exported(data_dir: &Path) -> Vec<String> {
+    let mut contents = Vec::new();
+    let reader = SqliteReader::open(&data_dir.join(DATABASE_FILE)).expect("the file is there");
+    let audit = reader.audit().await.expect("the file can be read");
+    assert_eq!(audit.problems, [""; 0]);
+    for session in reader.sessions(SessionFilter::default(), None, ALL).await.expect("sessions can be read") {
+        reads(&StartLine::of_row(&session));
+        EndLine::of_row(&session).iter().for_each(reads);
+        let rows = reader.messages(session.session_id, None, ALL).await.expect("messages can be read");
+        rows.iter().for_each(|row| reads(&MessageLine::of_row(row)));
+        contents.extend(rows.into_iter().map(|row| row.content));
+    }
+    contents
+}
+
+fn reads(line: &impl serde::Serialize) {
+    let text = serde_json::to_string(line).expect("a line can be written");
+    if let Err(error) = Frame::parse(&text) {
+        panic!("{error}: {text}");
+    }
+}

@@ -1,0 +1,118 @@
+//! The decoder of the protocol: a text is a frame, which reads back as it is written, or an error that can be answered.
+
+use talktrack::record::{Body, Record, SessionEnd, SessionStart, SessionUpdate, Status};
+use talktrack::{Message, Timestamp};
+use uuid::Uuid;
+
+use crate::wire::{
+    AckWriter, ClientFrame, Frame, INVALID_MESSAGE, MessageLine, RecordLine, ServerFrame, SessionStartFrame,
+    WireError,
+};
+
+/// An error is a line for people, whatever it is about.
+const LONGEST_ERROR: usize = 300;
+
+/// Reads the bytes as a frame of the client and as one of the server.
+///
+/// # Panics
+/// Where the decoder breaks a promise.
+pub fn wire(bytes: &[u8]) {
+    // What is not UTF-8 is no text, and never gets here.
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match Frame::parse(text) {
+        Ok(frame) => reads_back(text, &frame),
+        Err(error) => can_be_answered(error),
+    }
+    if let Ok(frame) = ServerFrame::parse(text) {
+        reads_back_from_the_server(&frame);
+    }
+}
+
+fn reads_back(text: &str, frame: &Frame) {
+    assert!(text.trim_start().starts_with('{'), "taken for a frame: {text}");
+    let (written, expected) = match &frame.body {
+        ClientFrame::Ping => return,
+        ClientFrame::Message(message) => {
+            let message = message.clone().in_session(Uuid::nil());
+            (message_line(&message, frame), frame.body.clone())
+        }
+        other => record_of(other),
+    };
+    let back = Frame::parse(&written).expect("what we write can be read");
+    assert_eq!(back.body, expected, "{text} was written as {written}");
+}
+
+fn message_line(message: &Message, frame: &Frame) -> String {
+    let line = MessageLine::of_message(message, frame.reference.as_ref());
+    let written = serde_json::to_string(&line).expect("a message can be written");
+    let back = Frame::parse(&written).expect("what we write can be read");
+    assert_eq!(back.reference, frame.reference, "the mark is echoed as it came");
+    written
+}
+
+/// A frame as a line, and what it then says: what may be left out in a frame stands in every line.
+fn record_of(frame: &ClientFrame) -> (String, ClientFrame) {
+    let (session_id, now) = (Uuid::nil(), Timestamp::from_micros(0).expect("1970 can be written"));
+    let (body, expected) = match frame.clone() {
+        ClientFrame::SessionStart(SessionStartFrame { external_id, metadata, started_at }) => {
+            let started_at = started_at.unwrap_or(now);
+            let (user_id, resumed) = (Uuid::nil(), false);
+            let line = SessionStartFrame { external_id, metadata, started_at: Some(started_at) };
+            let SessionStartFrame { external_id, metadata, .. } = line.clone();
+            let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed };
+            (Body::Start(start), ClientFrame::SessionStart(line))
+        }
+        ClientFrame::SessionUpdate { metadata } => {
+            let update = SessionUpdate { session_id, metadata: metadata.clone(), owner: None };
+            (Body::Update(update), ClientFrame::SessionUpdate { metadata })
+        }
+        ClientFrame::SessionEnd { reason, ended_at, status } => {
+            let (reason, ended_at) = (reason.unwrap_or_default(), ended_at.unwrap_or(now));
+            // That it ended goes without saying.
+            let said = status.filter(|status| *status == Status::Abandoned);
+            let status = status.unwrap_or(Status::Ended);
+            let line = ClientFrame::SessionEnd {
+                reason: Some(reason.clone()),
+                ended_at: Some(ended_at),
+                status: said,
+            };
+            let (known, seen_until, owner) = (None, None, None);
+            (Body::End(SessionEnd { session_id, status, reason, ended_at, known, seen_until, owner }), line)
+        }
+        ClientFrame::Message(_) | ClientFrame::Ping => unreachable!("neither is a session's record"),
+    };
+    let record = Record { seq: 0, body };
+    let line = RecordLine::of(&record).expect("a record of this kind has a line");
+    (serde_json::to_string(&line).expect("a record can be written"), expected)
+}
+
+fn can_be_answered(error: WireError) {
+    let WireError { code, message, reference } = error;
+    assert!(code == "invalid_json" || code == INVALID_MESSAGE, "{code}");
+    assert!(!message.is_empty() && !message.contains(char::is_control), "not a line: {message:?}");
+    assert!(message.len() <= LONGEST_ERROR, "too long: {message}");
+    reads_back_from_the_server(&ServerFrame::Error { code: code.into(), message, reference });
+}
+
+fn reads_back_from_the_server(frame: &ServerFrame) {
+    let written = frame.to_text();
+    let back = ServerFrame::parse(&written).expect("what we write can be read");
+    let same = match (frame, &back) {
+        (ServerFrame::SessionEnded { duration_seconds: one, .. }, other) => {
+            same_but_for_the_last_bit(*one, other)
+        }
+        _ => *frame == back,
+    };
+    assert!(same, "{frame:?} was written as {written}");
+    if let ServerFrame::Ack { acks } = frame {
+        let mut writer = AckWriter::new(acks.len());
+        acks.iter().for_each(|ack| writer.push(ack.id, ack.reference.as_ref()));
+        assert_eq!(writer.finish(), (!acks.is_empty()).then_some(written), "both ways to write acks");
+    }
+}
+
+/// The reader of numbers is fast, not exact.
+fn same_but_for_the_last_bit(seconds: f64, back: &ServerFrame) -> bool {
+    let ServerFrame::SessionEnded { duration_seconds, .. } = back else { return false };
+    (duration_seconds - seconds).abs() <= seconds.abs() * 1e-12
+}

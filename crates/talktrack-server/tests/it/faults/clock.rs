@@ -1,0 +1,174 @@
+//! Case 14: the calendar jumps, by hours, days and years, while time goes by as ever. Order holds, and no timer goes wild.
+//!
+//! The server runs with libfaketime, which tells it whatever a file says; nobody else is told.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::json;
+use talktrack::clock::{Clock as _, SystemClock};
+use tokio::process::Command;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use super::cut;
+use super::judge::judge;
+use super::rows;
+use super::stand::Stand;
+use super::talkers::Manner;
+use crate::harness::{Client, Server};
+
+const HOUR: i64 = 60 * 60;
+const DAY: i64 = 24 * HOUR;
+/// Where the calendar is put, as seconds beside the truth.
+const JUMPS: [i64; 8] = [HOUR, -HOUR, DAY, -DAY, 40 * DAY, -40 * DAY, 3_000 * DAY, -3_000 * DAY];
+
+/// Sessions without a sign of life are given up soon, and looked for often.
+const IMPATIENT: [&str; 6] = ["--idle-timeout", "8s", "--ping-interval", "1s", "--grace-period", "400ms"];
+const TALKERS: usize = 3;
+const MANNER: Manner =
+    Manner { talkers: TALKERS, ahead: 20, pause: Duration::from_millis(1), per_session: 100_000 };
+
+/// A calendar that can be put at any moment.
+struct Calendar {
+    library: PathBuf,
+    offset: PathBuf,
+}
+
+impl Calendar {
+    /// Of the servers on this stand. `None`, and said so, where libfaketime is not installed.
+    fn of(stand: &Stand) -> Option<Self> {
+        let places = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+        let mut libraries = places.map(|place| place.path().join("faketime/libfaketimeMT.so.1"));
+        let Some(library) = libraries.find(|library| library.is_file()) else {
+            eprintln!(
+                "SKIPPED: jumps of the clock, because libfaketime is not installed (Debian: libfaketime)"
+            );
+            return None;
+        };
+        let calendar = Self { library, offset: stand.home.path("calendar") };
+        calendar.put(0);
+        Some(calendar)
+    }
+
+    /// So many seconds beside the truth.
+    fn put(&self, seconds: i64) {
+        let draft = self.offset.with_extension("draft");
+        std::fs::write(&draft, format!("{seconds:+}s\n")).unwrap();
+        std::fs::rename(draft, &self.offset).unwrap();
+    }
+
+    /// The command, on this calendar. Its stopwatch is right.
+    fn on(&self, mut command: Command) -> Command {
+        command.env("LD_PRELOAD", &self.library).env("FAKETIME_TIMESTAMP_FILE", &self.offset);
+        for setting in ["FAKETIME_NO_CACHE", "FAKETIME_DONT_FAKE_MONOTONIC", "NO_FAKE_STAT"] {
+            command.env(setting, "1");
+        }
+        command
+    }
+}
+
+/// Connected, and silent but for the answers to pings. Answers with itself when it is told to stop.
+fn bystander(mut client: Client, stop: tokio::sync::oneshot::Receiver<()>) -> JoinHandle<Client> {
+    tokio::spawn(async move {
+        tokio::select! {
+            frame = client.next() => panic!("nobody asked: {frame:?}"),
+            _ = stop => client,
+        }
+    })
+}
+
+async fn jumps(stand: &Stand, case: &str) {
+    let Some(calendar) = Calendar::of(stand) else { return };
+    let mut random = cut::random(case);
+    let server = stand.serve_as(calendar.on(stand.command(&IMPATIENT))).await;
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let silent = bystander(Client::new(&server).await, stopped);
+    let talkers = stand.talk(MANNER);
+    stand.oracle.hears(100).await;
+    for round in 0..cut::rounds(4, 25) {
+        if let Some(remote) = stand.remote().filter(|_| random.bool()) {
+            remote.proxy.cut();
+        }
+        calendar.put(random.choice(JUMPS).unwrap());
+        stand.oracle.hears(20).await;
+        everybody_is_there(&server, round).await;
+        stand.remote().inspect(|remote| remote.proxy.mend());
+    }
+    calendar.put(0);
+    stop.send(()).unwrap();
+    let mut silent = silent.await.unwrap();
+    assert_eq!(rows::number(stand, &still_open(silent.session)), 1, "silent, and connected");
+    silent.end("completed").await;
+    talkers.fall_silent().await;
+    judge(stand, &server).await.without_dead_letters();
+    assert_eq!(
+        rows::number(stand, "SELECT count(*) AS n FROM conversation_sessions WHERE duration_seconds < 0"),
+        0
+    );
+    stand.stop(server).await;
+}
+
+fn still_open(session: Uuid) -> String {
+    format!(
+        "SELECT count(*) AS n FROM conversation_sessions WHERE session_id = '{session}' AND status = 'active'"
+    )
+}
+
+/// A sweep has come since the jump, which a newcomer tells, and has given up nobody.
+async fn everybody_is_there(server: &Server, round: u32) {
+    let newcomer = Client::new(server).await;
+    let everybody = u32::try_from(TALKERS).unwrap() + 2;
+    server.shows("talktrack_sessions_active", everybody.into()).await;
+    let mut newcomer = newcomer;
+    newcomer.end(&format!("seen in round {round}")).await;
+    newcomer.close().await;
+    // Who has ended is let go of when it is time, wherever the calendar is.
+    server.shows("talktrack_sessions_active", f64::from(everybody - 1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jumps_of_the_calendar_change_no_order_and_end_no_session() {
+    jumps(&Stand::on_sqlite(), "jumps, SQLite").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jumps_of_the_calendar_before_postgresql_change_no_order_and_end_no_session() {
+    jumps(&Stand::on_postgres().await, "jumps, PostgreSQL").await;
+}
+
+/// The server starts again, and its calendar stands two days before what it has seen.
+async fn a_start_in_the_past(stand: &Stand) {
+    let Some(calendar) = Calendar::of(stand) else { return };
+    let server = stand.serve_as(calendar.on(stand.command(&[]))).await;
+    let mut client = Client::new(&server).await;
+    client.say("before").await;
+    let (session, user) = (client.session, client.user);
+    stand.stop(server).await;
+    calendar.put(-2 * DAY);
+    let server = stand.serve_as(calendar.on(stand.command(&[]))).await;
+    let mut client = Client::join(&server, session, user).await;
+    assert_eq!(client.started["resumed"], stand.remote().is_none(), "{}", client.started);
+    // A client whose clock is right is believed: the data directory has seen its day.
+    let now = SystemClock.now().to_string();
+    client.track(json!({"type": "message", "role": "user", "content": "after", "created_at": now})).await;
+    client.end("completed").await;
+    client.close().await;
+    stand.drained(&server).await;
+    let of = |content: &str| {
+        rows::number(
+            stand,
+            &format!("SELECT seq AS n FROM conversation_messages WHERE content = '{content}'"),
+        )
+    };
+    assert!(of("before") < of("after"), "{} {}", of("before"), of("after"));
+    let negative = "SELECT count(*) AS n FROM conversation_sessions WHERE duration_seconds < 0";
+    assert_eq!(rows::number(stand, negative), 0);
+    stand.stop(server).await;
+}
+
+#[tokio::test]
+async fn a_start_in_the_past_goes_on_counting_where_the_last_one_stopped() {
+    a_start_in_the_past(&Stand::on_sqlite()).await;
+    a_start_in_the_past(&Stand::on_postgres().await).await;
+}

@@ -1,0 +1,185 @@
+//! Case 10: far more comes in than goes out. Each refusal is told and counted, memory stays bounded, and what was taken drains.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use rusqlite::Connection;
+use serde_json::Value;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::cut;
+use super::judge::judge;
+use super::rows;
+use super::stand::Stand;
+use super::talkers::Manner;
+use crate::harness::{Client, Server, acks_in, until, until_within, user, within};
+
+const MIB: usize = 1 << 20;
+
+/// Nothing goes out any more: the disk hangs, or the database is away and little may wait for it.
+struct Dam<'s> {
+    stand: &'s Stand,
+    disk: Option<Connection>,
+}
+
+impl<'s> Dam<'s> {
+    fn before(stand: &'s Stand) -> Self {
+        let disk = match stand.remote() {
+            Some(remote) => {
+                remote.proxy.cut();
+                None
+            }
+            None => Some(stand.home.database().block()),
+        };
+        Self { stand, disk }
+    }
+
+    fn breaks(self) {
+        self.stand.remote().inspect(|remote| remote.proxy.mend());
+        drop(self.disk);
+    }
+}
+
+async fn counted(server: &Server, reason: &str) -> u64 {
+    let name = format!(r#"talktrack_messages_refused_total{{reason="{reason}"}}"#);
+    server.metric(&name).await.to_string().parse().unwrap()
+}
+
+/// So many more refusals are told, whatever the reason.
+async fn refused(stand: &Stand, more: u64) {
+    let told = || stand.oracle.notes().refused.values().sum::<u64>();
+    let enough = told() + more;
+    until("refusals come", || (told() >= enough).then_some(())).await;
+}
+
+async fn flood(stand: &Stand) {
+    let limits = [
+        "--queue-capacity",
+        "100",
+        "--queue-bytes",
+        "64KiB",
+        "--max-message-bytes",
+        "32KiB",
+        "--journal-max-bytes",
+        "1MiB",
+    ];
+    let server = stand.serve(&limits).await;
+    let talkers = stand.talk(Manner { talkers: 12, ahead: 100, per_session: 500, ..Manner::default() });
+    for _ in 0..cut::rounds(2, 20) {
+        stand.oracle.hears(200).await;
+        let dam = Dam::before(stand);
+        refused(stand, 600).await;
+        assert!(server.metric("talktrack_queue_depth").await <= 100.0);
+        dam.breaks();
+    }
+    talkers.fall_silent().await;
+    judge(stand, &server).await.without_dead_letters();
+    let told = stand.oracle.notes().refused.clone();
+    for reason in ["queue_full", "journal_full"] {
+        assert_eq!(counted(&server, reason).await, told.get(reason).copied().unwrap_or_default(), "{reason}");
+    }
+    stand.stop(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_before_a_disk_that_hangs_is_refused_told_and_counted() {
+    flood(&Stand::on_sqlite()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_before_postgresql_that_is_away_is_refused_told_and_counted() {
+    flood(&Stand::on_postgres().await).await;
+}
+
+const SPEAKERS: usize = 8;
+/// Of each speaker.
+const MESSAGES: usize = 150;
+const MESSAGE_BYTES: usize = 32 << 10;
+const QUEUE_BYTES: usize = 2 * MIB;
+const JOURNAL_BYTES: usize = MIB / 4;
+/// What the journal's thread has in hand.
+const BATCH_BYTES: usize = MIB + MESSAGE_BYTES;
+
+/// Says everything at once, and hears what becomes of it: so many acks and refusals.
+async fn pour(client: Client, all_refused: Arc<AtomicUsize>) -> (usize, usize) {
+    let (mut sink, mut stream) = client.socket.split();
+    let frame = user(&"x".repeat(MESSAGE_BYTES), 0).to_string();
+    let say = async {
+        for _ in 0..MESSAGES {
+            sink.send(Message::text(frame.as_str())).await.unwrap();
+        }
+    };
+    let hear = async {
+        let (mut acked, mut refused) = (0, 0);
+        while acked + refused < MESSAGES {
+            let Message::Text(text) = stream.next().await.unwrap().unwrap() else { continue };
+            let frame: Value = serde_json::from_str(&text).unwrap();
+            match frame["code"].as_str() {
+                None => acked += acks_in(&frame).len(),
+                Some("queue_full" | "journal_full") => {
+                    refused += 1;
+                    all_refused.fetch_add(1, Ordering::Relaxed);
+                }
+                Some(_) => panic!("{frame}"),
+            }
+        }
+        (acked, refused)
+    };
+    let ((), heard) = tokio::join!(say, hear);
+    heard
+}
+
+async fn pour_out(stand: &Stand) {
+    let (queue, journal) = (QUEUE_BYTES.to_string(), JOURNAL_BYTES.to_string());
+    let server = stand.serve(&["--queue-bytes", &queue, "--journal-max-bytes", &journal]).await;
+    let mut clients = Vec::new();
+    for _ in 0..SPEAKERS {
+        clients.push(Client::join(&server, uuid::Uuid::new_v4(), stand.user).await);
+    }
+    let dam = Dam::before(stand);
+    let before = server.resident_kib();
+    let refused = Arc::<AtomicUsize>::default();
+    let pours: Vec<_> =
+        clients.into_iter().map(|client| tokio::spawn(pour(client, Arc::clone(&refused)))).collect();
+    // A message that is durable waits on the disk, in the window of the writer, and in SQLite's cache.
+    let durable = if stand.remote().is_some() { JOURNAL_BYTES + QUEUE_BYTES + BATCH_BYTES } else { 0 };
+    let taken = (QUEUE_BYTES + BATCH_BYTES + durable).div_ceil(MESSAGE_BYTES);
+    let offered = SPEAKERS * MESSAGES;
+    assert!(offered * MESSAGE_BYTES > 10 * QUEUE_BYTES);
+    let is_refused = async || (refused.load(Ordering::Relaxed) + taken >= offered).then_some(());
+    until_within(super::PATIENCE, "what has no room is refused", is_refused).await;
+    // Twice what may wait, for the allocator; and each connection's buffers.
+    let bound = 2 * (QUEUE_BYTES + BATCH_BYTES) + 3 * durable + SPEAKERS * MIB / 2;
+    let more = usize::try_from(server.resident_kib().saturating_sub(before)).unwrap() << 10;
+    eprintln!(
+        "{} KiB offered, {} KiB more held, of {} KiB",
+        (offered * MESSAGE_BYTES) >> 10,
+        more >> 10,
+        bound >> 10
+    );
+    assert!(more < bound, "{more} bytes more, of {bound}");
+    dam.breaks();
+    let (mut acked, mut told) = (0, 0);
+    for pour in pours {
+        let (taken, refused) = within("everything is answered", pour).await.unwrap();
+        (acked, told) = (acked + taken, told + refused);
+    }
+    assert_eq!(acked + told, offered);
+    let counted = counted(&server, "queue_full").await + counted(&server, "journal_full").await;
+    assert_eq!(counted, told as u64);
+    stand.drained(&server).await;
+    let stored = rows::number(stand, "SELECT count(*) AS n FROM conversation_messages");
+    assert_eq!(stored, acked as u64);
+    stand.stop(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_many_times_the_queue_takes_no_more_memory_than_the_queue_may() {
+    pour_out(&Stand::on_sqlite()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_many_times_the_journal_takes_no_more_memory_than_both_may() {
+    pour_out(&Stand::on_postgres().await).await;
+}

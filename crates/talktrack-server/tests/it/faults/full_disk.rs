@@ -1,0 +1,241 @@
+//! Case 5: the disk of the data directory is full. What comes is refused by name, what was acknowledged stays, room can be
+//! made all the same, and once there is some it goes on by itself.
+
+use std::fs::{self, File};
+use std::io::{Read as _, copy, repeat};
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::json;
+use talktrack_testbed::SmallDisk;
+use uuid::Uuid;
+
+use super::cut;
+use super::judge::judge;
+use super::stand::Stand;
+use super::talkers::{Manner, Talkers};
+use crate::harness::{Client, Home, Output, Server, text, until, until_told, within};
+
+/// Megabytes of the disk.
+const SIZE: u32 = 24;
+/// A client in no hurry, so that the disk is full because it is filled.
+const UNHURRIED: Manner =
+    Manner { talkers: 4, ahead: 50, pause: Duration::from_millis(2), per_session: 2_000 };
+
+/// A small disk under a home's data directory.
+struct Disk {
+    disk: SmallDisk,
+}
+
+impl Disk {
+    /// `None`, and said so, where nothing may be mounted.
+    fn under(home: &Home) -> Option<Self> {
+        let disk = SmallDisk::for_owner_of(home.data_dir().parent().unwrap(), SIZE);
+        if disk.is_none() {
+            eprintln!("SKIPPED: a full disk, because this process may not mount one (run as root)");
+        }
+        let disk = disk?;
+        symlink(disk.path(), home.data_dir()).unwrap();
+        Some(Self { disk })
+    }
+
+    /// Takes every byte that is left.
+    fn fill(&self) {
+        let mut ballast = File::options().create(true).append(true).open(self.ballast()).unwrap();
+        let full = copy(&mut repeat(0).take(1 << 30), &mut ballast).unwrap_err();
+        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    }
+
+    /// Gives it back.
+    fn free(&self) {
+        fs::remove_file(self.ballast()).unwrap();
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.disk.path().join("ballast")
+    }
+}
+
+/// Fills the disk, and waits until it is told that there is no room, to clients and to whoever looks.
+async fn fill(stand: &Stand, disk: &Disk, server: &Server) {
+    let told = || stand.oracle.notes().refused.get("journal_full").copied().unwrap_or_default();
+    let before = told();
+    disk.fill();
+    until("messages are refused by name", || (told() > before).then_some(())).await;
+    let cause = "journal: the journal's disk is full";
+    let told = async || server.readiness(503).await.contains(cause).then_some(());
+    until_told("/readyz names the disk", told).await;
+}
+
+/// There is room again: because the database takes what waits for it, or because somebody made some.
+async fn free(stand: &Stand, disk: &Disk, by_the_database: bool) {
+    match stand.remote() {
+        Some(remote) if by_the_database => {
+            remote.proxy.mend();
+            stand.oracle.hears(100).await;
+            disk.free();
+        }
+        remote => {
+            disk.free();
+            stand.oracle.hears(100).await;
+            remote.inspect(|remote| remote.proxy.mend());
+        }
+    }
+}
+
+async fn full_and_free_again(stand: &Stand, case: &str) {
+    let Some(disk) = Disk::under(&stand.home) else { return };
+    let (mut random, log) = (cut::random(case), stand.home.data_dir().join("log"));
+    // The log lies on the same disk.
+    let flags = ["--log-file", log.to_str().unwrap()];
+    let mut server = stand.serve(&flags).await;
+    let talkers = stand.talk(UNHURRIED);
+    for _ in 0..cut::rounds(2, 15) {
+        stand.oracle.hears(100).await;
+        stand.remote().inspect(|remote| remote.proxy.cut());
+        fill(stand, &disk, &server).await;
+        if random.bool() {
+            stand.kill(server).await;
+            server = stand.serve(&flags).await;
+        }
+        free(stand, &disk, random.bool()).await;
+        server.readiness(200).await;
+    }
+    talkers.fall_silent().await;
+    judge(stand, &server).await.without_dead_letters();
+    stand.stop(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_is_told_by_name_and_it_goes_on_once_there_is_room() {
+    full_and_free_again(&Stand::on_sqlite(), "full disk, SQLite").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_before_postgresql_is_told_by_name_and_it_goes_on_once_there_is_room() {
+    full_and_free_again(&Stand::on_postgres().await, "full disk, PostgreSQL").await;
+}
+
+/// Talks until the disk is full of what the database does not take.
+async fn fill_with_backlog(stand: &Stand, disk: &Disk, server: &Server) -> Talkers {
+    stand.remote().unwrap().proxy.cut();
+    let talkers = stand.talk(Manner { talkers: 2, ..UNHURRIED });
+    stand.oracle.hears(3_000).await;
+    fill(stand, disk, server).await;
+    talkers
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_back_makes_room_on_a_disk_that_stays_full() {
+    let stand = Stand::on_postgres().await;
+    let Some(disk) = Disk::under(&stand.home) else { return };
+    let server = stand.serve(&[]).await;
+    let talkers = fill_with_backlog(&stand, &disk, &server).await;
+    stand.remote().unwrap().proxy.mend();
+    // Nothing but the room that the backlog leaves in the file is there for what comes.
+    stand.oracle.hears(500).await;
+    talkers.fall_silent().await;
+    judge(&stand, &server).await.without_dead_letters();
+    stand.stop(server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_on_a_full_disk_brings_the_backlog_to_a_database_that_is_back() {
+    let stand = Stand::on_postgres().await;
+    let Some(disk) = Disk::under(&stand.home) else { return };
+    let server = stand.serve(&[]).await;
+    let talkers = fill_with_backlog(&stand, &disk, &server).await;
+    stand.kill(server).await;
+    stand.remote().unwrap().proxy.mend();
+    let server = stand.serve(&[]).await;
+    talkers.fall_silent().await;
+    judge(&stand, &server).await.without_dead_letters();
+    stand.stop(server).await;
+}
+
+/// Has so many long messages laid aside.
+async fn lay_aside(stand: &Stand, server: &Server, count: usize) {
+    stand.home.database().execute(
+        "CREATE TRIGGER refuse BEFORE INSERT ON conversation_messages WHEN NEW.content LIKE 'poison%' \
+         BEGIN SELECT RAISE(ABORT, 'not this one'); END",
+    );
+    let mut client = Client::new(server).await;
+    let poison = format!("poison {}", "word ".repeat(2_000));
+    for _ in 0..count {
+        client.send(text("user", &poison)).await;
+    }
+    client.acks(count).await;
+    client.close().await;
+    stand.home.database().execute("DROP TRIGGER refuse");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_letters_are_dropped_on_a_full_disk_and_their_room_serves_what_comes() {
+    let stand = Stand::on_sqlite();
+    let Some(disk) = Disk::under(&stand.home) else { return };
+    let server = stand.serve(&[]).await;
+    lay_aside(&stand, &server, 500).await;
+    let talkers = stand.talk(UNHURRIED);
+    stand.oracle.hears(100).await;
+    fill(&stand, &disk, &server).await;
+    let letters = async |arguments: &[&str]| {
+        stand.home.look(&[&["dead-letters"], arguments].concat()).await.succeeded()
+    };
+    let listed = letters(&["list", "--json", "--limit", "1000"]).await.json_lines();
+    assert_eq!(listed.len(), 500);
+    let oldest: Vec<_> = listed[..300].iter().map(|letter| letter["seq"].to_string()).collect();
+    let oldest: Vec<_> = oldest.iter().map(String::as_str).collect();
+    letters(&[&["drop"], &oldest[..]].concat()).await;
+    stand.oracle.hears(100).await;
+    // The same without a server.
+    stand.kill(server).await;
+    letters(&["drop", "--all", "--yes"]).await;
+    let server = stand.serve(&[]).await;
+    stand.oracle.hears(100).await;
+    talkers.fall_silent().await;
+    judge(&stand, &server).await.without_dead_letters();
+    stand.stop(server).await;
+}
+
+#[tokio::test]
+async fn a_first_start_on_a_full_disk_says_so_in_one_line() {
+    let home = Home::new();
+    let Some(disk) = Disk::under(&home) else { return };
+    disk.fill();
+    let line = Output::of(home.server_command(&[])).await.failed(1);
+    assert!(line.contains("talktrack.db: its disk is full; make room there"), "{line}");
+    disk.free();
+    let server = home.serve(&[]).await;
+    Client::new(&server).await.say("now there is room").await;
+}
+
+#[tokio::test]
+async fn an_import_waits_for_room_and_says_so() {
+    let home = Home::new();
+    let Some(disk) = Disk::under(&home) else { return };
+    home.serve(&[]).await.stop().await;
+    disk.fill();
+    let (session, user) = (Uuid::new_v4(), Uuid::new_v4());
+    let mut lines = vec![json!({"type": "session.start", "session_id": session, "user_id": user})];
+    let words = "word ".repeat(1_000);
+    let message = |number| json!({"type": "message", "session_id": session, "role": "user", "content": format!("{number} {words}")});
+    lines.extend((0..2_000).map(message));
+    let lines: Vec<_> = lines.iter().map(ToString::to_string).collect();
+    let file = home.write("conversation.jsonl", lines.join("\n"));
+    let mut import = home.command(&["import", &file, "--data-dir", home.data_dir().to_str().unwrap()]);
+    let said = home.path("said");
+    import.stderr(File::create(&said).unwrap()).stdout(std::process::Stdio::null());
+    let mut import = import.spawn().unwrap();
+    until("the import says that it waits", || {
+        fs::read_to_string(&said)
+            .unwrap()
+            .contains("the journal is full; waiting until there is room")
+            .then_some(())
+    })
+    .await;
+    disk.free();
+    assert!(within("the import ends", import.wait()).await.unwrap().success());
+    assert_eq!(home.database().messages(session).len(), 2_000);
+    home.verify().await;
+}

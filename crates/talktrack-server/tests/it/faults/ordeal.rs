@@ -1,0 +1,92 @@
+//! An ordeal: clients talk to a server whose store gets into one trouble after another, and nobody restarts anything.
+
+use std::time::{Duration, Instant};
+
+use super::PATIENCE;
+use super::judge::{Verdict, judge};
+use super::stand::{Remote, Stand};
+use super::talkers::{Manner, Talkers};
+use crate::harness::{Server, until_within};
+
+/// Longer than an acknowledgement takes on a busy machine, and shorter than anything that waits for a database that is away.
+const USUAL: Duration = Duration::from_secs(3);
+
+/// Acknowledgements that are waited for before and during each trouble.
+const SOME: usize = 100;
+
+/// Enough to keep every lane of the writer busy, and not so much that a long trouble makes a long recovery.
+pub(crate) const STEADY: Manner =
+    Manner { talkers: 8, ahead: 20, pause: Duration::from_millis(5), per_session: 60 };
+
+/// A server under a steady load.
+pub(crate) struct Ordeal {
+    pub(crate) stand: Stand,
+    pub(crate) server: Server,
+    talkers: Talkers,
+}
+
+impl Ordeal {
+    /// The clients begin to talk, and all is well.
+    pub(crate) async fn begin(stand: Stand) -> Self {
+        let server = stand.serve(&[]).await;
+        let talkers = stand.talk(STEADY);
+        let ordeal = Self { stand, server, talkers };
+        ordeal.goes_on().await;
+        ordeal
+    }
+
+    /// The store and the way to it.
+    pub(crate) fn remote(&self) -> &Remote {
+        self.stand.remote().expect("an ordeal is that of a remote store")
+    }
+
+    /// Acknowledgements come at their usual speed.
+    pub(crate) async fn goes_on(&self) {
+        self.stand.oracle.notes().slowest = Duration::ZERO;
+        self.stand.oracle.hears(SOME).await;
+        let slowest = self.stand.oracle.notes().slowest;
+        assert!(slowest < USUAL, "an acknowledgement took {slowest:?}");
+    }
+
+    /// Goes on in a trouble that `/readyz` names in these words; the figures and the log tell of it too. Returns the page.
+    pub(crate) async fn goes_on_despite(&self, words: &str) -> String {
+        self.goes_on().await;
+        let page = self.complains_of(words).await;
+        self.server.shows("talktrack_store_up", 0.0).await;
+        assert!(self.server.metric("talktrack_journal_pending").await > 0.0, "what is said waits");
+        self.server.logged(words.trim_start_matches("store: ")).await;
+        self.goes_on().await;
+        page
+    }
+
+    /// Waits until `/readyz` names the trouble in these words.
+    pub(crate) async fn complains_of(&self, words: &str) -> String {
+        let mut last = String::new();
+        let begun = Instant::now();
+        loop {
+            let answer = self.server.get("/readyz").await;
+            if answer.status == 503 && answer.body.contains(words) {
+                return answer.body;
+            }
+            last = if answer.status == 503 { answer.body } else { last };
+            assert!(begun.elapsed() < PATIENCE, "/readyz does not say {words:?}, but {last}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The trouble is mended: everything arrives, and all is well again, while the talk goes on.
+    pub(crate) async fn recovers(&self) {
+        let ready = async || (self.server.get("/readyz").await.status == 200).then_some(());
+        until_within(PATIENCE, "/readyz says that all is well", ready).await;
+        self.server.shows("talktrack_store_up", 1.0).await;
+        self.goes_on().await;
+    }
+
+    /// Everybody falls silent; judges.
+    pub(crate) async fn ends(self) -> Verdict {
+        self.talkers.fall_silent().await;
+        let verdict = judge(&self.stand, &self.server).await;
+        self.stand.stop(self.server).await;
+        verdict
+    }
+}

@@ -1,0 +1,133 @@
+//! Case 11: the server is asked to stop while everybody talks: in every way, and with the store in every state.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tokio::net::TcpStream;
+
+use super::cut;
+use super::judge::judge;
+use super::rows;
+use super::stand::Stand;
+use super::talkers::Manner;
+use crate::harness::{Server, until_told};
+
+/// What is done to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// One signal, and all the time it needs.
+    InOrder,
+    /// A second signal, while the disk holds up what the first one asked for.
+    Twice,
+    /// The disk holds it up for longer than it may take.
+    PastTheDeadline,
+    /// Killed as soon as it was asked.
+    ThenKilled,
+    /// Asked before it listens.
+    DuringTheStart,
+}
+
+const WAYS: [Way; 5] = [Way::InOrder, Way::Twice, Way::PastTheDeadline, Way::ThenKilled, Way::DuringTheStart];
+const SIGNALS: [Signal; 2] = [Signal::SIGTERM, Signal::SIGINT];
+
+/// The database, where there is one, is there, away, or hangs.
+fn disturb(stand: &Stand, state: u8) {
+    let Some(remote) = stand.remote() else { return };
+    match state {
+        0 => remote.proxy.cut(),
+        1 => remote.proxy.hang(),
+        _ => remote.proxy.mend(),
+    }
+}
+
+async fn stop_after_stop(stand: &Stand, case: &str) {
+    let mut random = cut::random(case);
+    let talkers = stand.talk(Manner { per_session: 300, ..Manner::default() });
+    for round in 0..cut::rounds(5, 60) {
+        let (way, signal) = (WAYS[round as usize % WAYS.len()], random.choice(SIGNALS).unwrap());
+        let state = random.u8(0..4);
+        eprintln!("round {round}: {way:?} {signal} {state}");
+        let moment = Duration::from_millis(random.u64(0..100));
+        if way == Way::DuringTheStart {
+            during_the_start(stand, signal, moment).await;
+            continue;
+        }
+        let deadline = if way == Way::PastTheDeadline { "300ms" } else { "10m" };
+        let mut server = stand.serve(&["--shutdown-deadline", deadline]).await;
+        stand.oracle.hears(50).await;
+        disturb(stand, state);
+        // The moment is what is random here: no condition could stand for it.
+        tokio::time::sleep(moment).await;
+        end(stand, &mut server, way, signal).await;
+    }
+    stand.remote().inspect(|remote| remote.proxy.mend());
+    let server = stand.serve(&[]).await;
+    talkers.fall_silent().await;
+    judge(stand, &server).await.without_dead_letters();
+    stand.stop(server).await;
+}
+
+async fn end(stand: &Stand, server: &mut Server, way: Way, signal: Signal) {
+    let code = match way {
+        Way::InOrder | Way::DuringTheStart => stand.ends(server, signal).await,
+        Way::ThenKilled => {
+            server.signal(signal);
+            stand.ends(server, Signal::SIGKILL).await
+        }
+        Way::PastTheDeadline => {
+            let _disk = blocked(stand, server).await;
+            stand.ends(server, signal).await
+        }
+        Way::Twice => {
+            let _disk = blocked(stand, server).await;
+            server.signal(signal);
+            let stops = async || server.get("/readyz").await.body.contains("shutting down").then_some(());
+            until_told("the first signal is heard", stops).await;
+            stand.ends(server, Signal::SIGTERM).await
+        }
+    };
+    let expected = match way {
+        Way::InOrder | Way::DuringTheStart => Some(0),
+        Way::Twice => Some(130),
+        Way::PastTheDeadline => Some(1),
+        Way::ThenKilled => None,
+    };
+    assert_eq!(code, expected, "{way:?}");
+    TcpStream::connect(server.address).await.unwrap_err();
+    if way == Way::InOrder && stand.remote().is_none() {
+        let those = |which| {
+            rows::number(stand, &format!("SELECT count(*) AS n FROM conversation_sessions WHERE {which}"))
+        };
+        assert_eq!(those("status = 'active'"), 0, "a stop in order ends every session");
+        assert!(those("status = 'ended' AND end_reason = 'shutdown'") > 0);
+    }
+}
+
+/// The disk takes nothing more, and something waits for it.
+async fn blocked(stand: &Stand, server: &Server) -> rusqlite::Connection {
+    let disk = stand.home.database().block();
+    let waits = async || server.readiness(503).await.contains("journal: ").then_some(());
+    until_told("something waits for the disk", waits).await;
+    disk
+}
+
+/// Whatever it has done by this moment, it ends in order, or by the signal where it does not listen to signals yet.
+async fn during_the_start(stand: &Stand, signal: Signal, moment: Duration) {
+    let mut command = stand.command(&[]);
+    let mut server = command.spawn().unwrap();
+    tokio::time::sleep(moment).await;
+    let pid = nix::unistd::Pid::from_raw(server.id().unwrap().cast_signed());
+    nix::sys::signal::kill(pid, signal).unwrap();
+    let code = crate::harness::within("the server ends", server.wait()).await.unwrap().code();
+    assert!([Some(0), None].contains(&code), "{code:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stop_after_stop_in_every_way_nothing_acknowledged_is_lost() {
+    stop_after_stop(&Stand::on_sqlite(), "stops, SQLite").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stop_after_stop_with_postgresql_there_away_and_hanging_nothing_acknowledged_is_lost() {
+    stop_after_stop(&Stand::on_postgres().await, "stops, PostgreSQL").await;
+}

@@ -1,0 +1,142 @@
+//! What was said, done and promised until the power failed, and the judgement on what is left.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use fastrand::Rng;
+use uuid::Uuid;
+
+use super::disk::{Disk, Image, Loss};
+use super::saying::{Row, Saying};
+use super::stand::Stand;
+use super::told::{self, Told};
+use super::trace::{self, Event, Op};
+use super::{cut, image};
+use crate::harness::{Client, Home};
+
+/// A server's lives, as their traces tell them.
+pub(crate) struct Story {
+    stand: Stand,
+    events: Vec<Event>,
+    told: Vec<Told>,
+    /// From where on the trace shows that PostgreSQL has them.
+    stored: BTreeMap<Saying, usize>,
+    said: BTreeMap<Uuid, Saying>,
+}
+
+/// One power cut.
+#[derive(Clone, Copy)]
+struct PowerCut {
+    /// The place in the trace before which it comes.
+    before: usize,
+    loss: Loss,
+}
+
+impl Story {
+    /// The server's lives on this stand, traced into these files.
+    pub(crate) fn of(stand: Stand, traces: &[PathBuf]) -> Self {
+        let data_dir = stand.home.data_dir();
+        let events: Vec<_> = traces.iter().flat_map(|file| trace::read(file, &data_dir)).collect();
+        let (told, stored) = (told::acknowledged(&events), told::stored(&events));
+        let (said, heard) = {
+            let notes = stand.oracle.notes();
+            (notes.said.clone(), notes.acknowledged.len())
+        };
+        let ids: BTreeSet<_> = told.iter().map(|told| told.id).collect();
+        assert!(ids.len() >= heard, "talkers heard {heard} acknowledgements, the trace shows {}", ids.len());
+        assert!(stand.remote().is_none() || !stored.is_empty(), "the trace shows nothing of PostgreSQL");
+        eprintln!("{} events, {} acknowledged, {} seen stored", events.len(), ids.len(), stored.len());
+        Self { stand, events, told, stored, said }
+    }
+
+    /// Cuts the power at some places, and judges what some kinds of loss leave there.
+    pub(crate) fn judge(&self, random: &mut Rng) {
+        let (begun, mut images) = (Instant::now(), 0);
+        let places = self.places(random, cut::rounds(10, 80) as usize);
+        self.visit(&places, |disk, before| {
+            for loss in random.choose_multiple(Loss::ALL, cut::rounds(3, 4) as usize) {
+                let cut = PowerCut { before, loss };
+                let data_dir = self.stand.home.path("image");
+                image::lay_down(&disk.image(loss, random), &data_dir, &self.stand.home.data_dir());
+                self.is_all_there(&image::messages(&data_dir), cut);
+                images += 1;
+            }
+        });
+        eprintln!("{images} images at {} places, {:?}", places.len(), begun.elapsed());
+    }
+
+    /// Starts the real binary on what a few power cuts leave. The file is its store, whatever it was before: what waited in
+    /// it for another one comes into its tables.
+    pub(crate) async fn goes_on(&self, random: &mut Rng) {
+        let places = self.places(random, cut::rounds(1, 6) as usize);
+        let mut images = Vec::new();
+        self.visit(&random.choose_multiple(places, cut::rounds(1, 6) as usize), |disk, before| {
+            let loss = random.choice(Loss::ALL).unwrap();
+            images.push((PowerCut { before, loss }, disk.image(loss, random)));
+        });
+        for (cut, image) in images {
+            self.goes_on_from(&image, cut).await;
+        }
+    }
+
+    async fn goes_on_from(&self, image: &Image, cut: PowerCut) {
+        let home = Home::new();
+        image::lay_down(image, &home.data_dir(), &self.stand.home.data_dir());
+        let server = home.serve(&["--log-level", "warn"]).await;
+        Client::new(&server).await.say("fresh").await;
+        home.verify().await;
+        server.stop().await;
+        self.is_all_there(&image::messages(&home.data_dir()), cut);
+    }
+
+    /// Places in the trace just before a sync, and its end: so many of those in which the log is synced, which are most, and
+    /// so many of the others.
+    fn places(&self, random: &mut Rng, most: usize) -> Vec<usize> {
+        let (mut of_log, mut others) = (Vec::new(), Vec::new());
+        for (at, event) in self.events.iter().enumerate() {
+            if let Event::Disk(Op::Sync { path, .. }) = event {
+                let is_log = path.extension().is_some_and(|extension| extension == "db-wal");
+                if is_log { of_log.push(at) } else { others.push(at) }
+            }
+        }
+        let chosen = [of_log, others].map(|places| random.choose_multiple(places, most));
+        chosen.into_iter().flatten().chain([self.events.len()]).collect()
+    }
+
+    /// Goes through the trace and stops at these places, in their order.
+    fn visit(&self, places: &[usize], mut stop: impl FnMut(&Disk, usize)) {
+        let mut places = places.to_vec();
+        places.sort_unstable();
+        let (mut disk, mut at) = (Disk::default(), 0);
+        for place in places {
+            for event in &self.events[at..place] {
+                if let Event::Disk(op) = event {
+                    disk.take(op);
+                }
+            }
+            stop(&disk, place);
+            at = place;
+        }
+    }
+
+    fn is_all_there(&self, found: &BTreeMap<Uuid, Row>, cut: PowerCut) {
+        let PowerCut { before, loss } = cut;
+        for told in self.told.iter().take_while(|told| told.at < before) {
+            let saying = Saying { revision: told.revision, ..self.said[&told.id] };
+            match found.get(&told.id) {
+                Some(row) if row.revision >= saying.revision => {
+                    let expected = Saying { revision: row.revision, ..saying }.row(self.stand.user);
+                    assert_eq!(*row, expected, "a power cut before {before}, losing {loss:?}");
+                }
+                _ => {
+                    let is_stored = self.stored.get(&saying).is_some_and(|stored| *stored < before);
+                    assert!(
+                        is_stored,
+                        "acknowledged, and lost: {saying:?}, before {before}, losing {loss:?}"
+                    );
+                }
+            }
+        }
+    }
+}

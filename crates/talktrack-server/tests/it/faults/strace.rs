@@ -1,0 +1,79 @@
+//! The server under strace: what it asks of the system is written down, and some of it is refused as a bad disk would.
+//!
+//! strace runs as the server's grandchild (`-D`), so that the process that a test starts, signals and kills is the server's
+//! own. It needs Linux and a system that permits ptrace; where it cannot run, a test says so and is skipped.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::process::Command;
+
+use crate::harness::until_within;
+
+/// What the model of a disk, or the oracle at the socket, must know of. Others that could change a file are here so that
+/// their use is noticed. Not every machine has all (`?`).
+const TRACED: &str = "trace=openat,?open,?creat,close,?mkdir,mkdirat,lseek,write,writev,pwrite64,pwritev,?pwritev2,sendto,\
+                      sendmsg,recvfrom,fdatasync,fsync,?sync_file_range,ftruncate,truncate,fallocate,?copy_file_range,\
+                      sendfile,?unlink,unlinkat,?rename,?renameat,renameat2,?link,linkat,mmap";
+
+/// Where strace is, which works here.
+pub(crate) struct Strace(PathBuf);
+
+impl Strace {
+    /// `None` where it cannot run; who runs the tests is told, past the capture of what tests print.
+    pub(crate) async fn here(case: &str) -> Option<Self> {
+        let paths = std::env::var_os("PATH").unwrap_or_default();
+        let mut programs = std::env::split_paths(&paths).map(|place| place.join("strace"));
+        let why = match programs.find(|program| program.is_file()) {
+            None => "strace is not installed (`make test` installs it on Debian and Ubuntu)".to_owned(),
+            Some(program) => {
+                let mut trial = Command::new(&program);
+                let tried =
+                    trial.args(["-f", "-D", "--seccomp-bpf", "-o", "/dev/null", "true"]).output().await;
+                match tried.map(|output| (output.status.success(), output.stderr)) {
+                    Ok((true, _)) => return Some(Self(program)),
+                    Ok((false, stderr)) => String::from_utf8_lossy(&stderr).trim().to_owned(),
+                    Err(error) => error.to_string(),
+                }
+            }
+        };
+        std::io::stderr().write_all(format!("SKIPPED: {case}: {why}\n").as_bytes()).unwrap();
+        None
+    }
+
+    /// The same command, with everything that the model must know written into this file, and with these calls failing,
+    /// each as `call:error=EIO:when=first..last` or `when=first+step`. The numbers count the calls of each thread, from 1.
+    pub(crate) fn traced(&self, command: &Command, into: &Path, faults: &[&str]) -> Command {
+        self.wrap(command, into, &["-s", "16777216", "-e", TRACED], faults)
+    }
+
+    /// The same command, with these calls on this file failing. The numbers count the calls on the file in each thread, from 1.
+    pub(crate) fn failing(&self, command: &Command, into: &Path, file: &Path, faults: &[&str]) -> Command {
+        let calls: Vec<_> = faults.iter().filter_map(|fault| fault.split(':').next()).collect();
+        let options = ["-P", file.to_str().unwrap(), "-s", "0", "-e", &format!("trace={}", calls.join(","))];
+        self.wrap(command, into, &options, faults)
+    }
+
+    fn wrap(&self, command: &Command, into: &Path, options: &[&str], faults: &[&str]) -> Command {
+        let inner = command.as_std();
+        let mut outer = Command::new(&self.0);
+        outer.args(["-D", "-f", "-q", "-y", "--seccomp-bpf", "-e", "signal=kill"]).args(options);
+        outer.args(faults.iter().flat_map(|fault| ["-e".to_owned(), format!("inject={fault}")]));
+        outer.arg("-o").arg(into).arg("--").arg(inner.get_program()).args(inner.get_args());
+        outer.env_clear().current_dir(inner.get_current_dir().unwrap());
+        outer.stdin(Stdio::null()).kill_on_drop(true);
+        outer
+    }
+}
+
+/// Waits until strace has written down the end of this process, which has ended.
+pub(crate) async fn is_whole(trace: &Path, pid: u32) {
+    let last_words = format!("{pid:<5} +++ ");
+    let written = async || {
+        let text = std::fs::read(trace).unwrap();
+        let tail = String::from_utf8_lossy(&text[text.len().saturating_sub(1_000)..]).into_owned();
+        tail.lines().any(|line| line.starts_with(&last_words)).then_some(())
+    };
+    until_within(super::PATIENCE, "strace has written down everything", written).await;
+}

@@ -1,0 +1,115 @@
+//! The arguments of a system call, in strace's spelling.
+
+/// What is left of them.
+pub(crate) struct Arguments<'a>(&'a str);
+
+impl<'a> Arguments<'a> {
+    /// What stands between the brackets.
+    pub(crate) fn of(text: &'a str) -> Self {
+        Self(text)
+    }
+
+    /// A descriptor: the file or socket behind it. `None` where it has no name, or none any more.
+    pub(crate) fn file(&mut self) -> Option<&'a str> {
+        let word = self.word();
+        let name = word.split_once('<')?.1;
+        name.strip_suffix('>')
+    }
+
+    /// A number.
+    pub(crate) fn number(&mut self) -> usize {
+        let word = self.word();
+        word.parse().unwrap_or_else(|_| panic!("{word:?} should be a number"))
+    }
+
+    /// A path, behind the directory from which it goes out where the call names one. Those of a server are absolute.
+    pub(crate) fn path(&mut self) -> String {
+        if !self.0.starts_with('"') {
+            self.word();
+        }
+        String::from_utf8(self.bytes()).unwrap()
+    }
+
+    /// Whatever stands up to the next comma.
+    pub(crate) fn word(&mut self) -> &'a str {
+        let (word, rest) = self.0.split_once(", ").unwrap_or((self.0, ""));
+        self.0 = rest;
+        word
+    }
+
+    /// Bytes between quotation marks. A call that failed may show an address instead: then there are none.
+    pub(crate) fn bytes(&mut self) -> Vec<u8> {
+        let Some(quoted) = self.0.strip_prefix('"') else {
+            self.word();
+            return Vec::new();
+        };
+        let (bytes, rest) = unquote(quoted);
+        assert!(!rest.starts_with("..."), "strace has cut a buffer short");
+        self.0 = rest.strip_prefix(", ").unwrap_or(rest);
+        bytes
+    }
+
+    /// The bytes of a `struct iovec` array, one after the other.
+    pub(crate) fn vectors(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while let Some(vector) = self.0.strip_prefix(['[', '{']) {
+            self.0 = vector;
+            if let Some(base) = vector.strip_prefix("iov_base=") {
+                self.0 = base;
+                bytes.extend(self.bytes());
+                self.word();
+            }
+        }
+        bytes
+    }
+}
+
+/// Reads up to the closing quotation mark; returns what was said, and the rest behind the mark.
+fn unquote(quoted: &str) -> (Vec<u8>, &str) {
+    let (text, mut at) = (quoted.as_bytes(), 0);
+    let mut bytes = Vec::with_capacity(text.len() / 2);
+    loop {
+        let plain = at;
+        while text[at] != b'"' && text[at] != b'\\' {
+            at += 1;
+        }
+        bytes.extend_from_slice(&text[plain..at]);
+        if text[at] == b'"' {
+            return (bytes, &quoted[at + 1..]);
+        }
+        let (byte, length) = unescape(&text[at + 1..]);
+        bytes.push(byte);
+        at += 1 + length;
+    }
+}
+
+/// The byte behind a backslash, and how long it is there: a letter, or up to three octal digits.
+fn unescape(text: &[u8]) -> (u8, usize) {
+    match text[0] {
+        b'n' => (b'\n', 1),
+        b't' => (b'\t', 1),
+        b'r' => (b'\r', 1),
+        b'v' => (0x0b, 1),
+        b'f' => (0x0c, 1),
+        digit @ b'0'..=b'7' => {
+            let (mut byte, mut length) = (digit - b'0', 1);
+            while length < 3 && matches!(text[length], b'0'..=b'7') {
+                byte = byte * 8 + (text[length] - b'0');
+                length += 1;
+            }
+            (byte, length)
+        }
+        other => (other, 1),
+    }
+}
+
+#[test]
+fn bytes_are_read_as_strace_spells_them() {
+    let mut arguments = Arguments::of(r#"9</a/b>, "a\0\n\"\\9\0019\377, ", 11, 0"#);
+    assert_eq!(arguments.file(), Some("/a/b"));
+    assert_eq!(arguments.bytes(), b"a\0\n\"\\9\x019\xff, ");
+    assert_eq!((arguments.number(), arguments.number()), (11, 0));
+    let mut arguments = Arguments::of(r#"[{iov_base="a, {b", iov_len=5}, {iov_base="\1", iov_len=1}], 2"#);
+    assert_eq!(arguments.vectors(), b"a, {b\x01");
+    assert_eq!(Arguments::of("9</a/b>(deleted), 7").file(), None);
+}

@@ -1,0 +1,69 @@
+//! A database file that is damaged: noticed when it is opened, kept as it is in a quarantine, and replaced by a new file with
+//! every row that can still be read. Nothing is deleted, and nothing is lost in silence.
+//!
+//! The broken file is read page by page, without SQLite: a row is found wherever it lies, though the tree above it is broken.
+
+mod look;
+mod quarantine;
+mod carry;
+mod totals;
+mod report;
+mod tables;
+mod cells;
+mod pages;
+mod wal;
+mod bytes;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use crate::database;
+use crate::error::OpenError;
+use crate::lines;
+use crate::salvage::pages::Pages;
+use crate::salvage::quarantine::Quarantine;
+
+/// Opens the file for the one connection that writes; what is broken is mended first.
+pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
+    let unusable = |source| OpenError::Io { path: path.to_owned(), source };
+    database::rewrite_log(path)?;
+    let resumed = quarantine::resume(path).map_err(unusable)?;
+    resumed.iter().for_each(|report| lines::salvaged(report));
+    match look::damage(path).map_err(unusable)? {
+        Ok(None) if path.exists() => {}
+        Ok(None) => database::create(path)?,
+        Ok(Some(damage)) => salvage(path, &damage)?,
+        Err(source) => return Err(OpenError::Database { path: path.to_owned(), source }),
+    }
+    database::clear_suspicion(path);
+    database::open_to_write(path)
+}
+
+/// The directories that hold what was broken, oldest first. They are for people to look into and to delete.
+pub fn quarantines(database_file: &Path) -> Vec<PathBuf> {
+    quarantine::list(database_file)
+}
+
+fn salvage(path: &Path, damage: &str) -> Result<(), OpenError> {
+    let failed = |source| OpenError::Salvage { path: path.to_owned(), damage: damage.to_owned(), source };
+    let quarantine = Quarantine::new(path).map_err(failed)?;
+    lines::damaged(path, damage);
+    if let Err(error) = make(path, damage, &quarantine) {
+        let _ = quarantine.give_up();
+        return Err(failed(error));
+    }
+    let summary = quarantine.put_in_place().map_err(failed)?;
+    lines::salvaged(&summary);
+    Ok(())
+}
+
+/// The new file, whole and on the disk.
+fn make(path: &Path, damage: &str, quarantine: &Quarantine) -> io::Result<()> {
+    let saved = carry::carry(&Pages::open(path)?, &quarantine.draft()).map_err(io::Error::other)?;
+    if !saved.is_something() && path.file_name().is_none_or(|name| name != database::FILE_NAME) {
+        return Err(io::Error::other("nothing in it is talktrack's; is it the right file?"));
+    }
+    quarantine.seal(&saved.report(damage, &quarantine.dir))
+}

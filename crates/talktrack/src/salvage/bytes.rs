@@ -1,0 +1,46 @@
+//! Numbers and pieces out of bytes that may be anything.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+
+/// A big-endian number; 0 where there are no bytes for it.
+pub(super) fn be32(bytes: &[u8], place: usize) -> u32 {
+    u32::try_from(big_endian(bytes, place, 4)).unwrap_or(0)
+}
+
+/// A big-endian number of two bytes; 0 where there are no bytes for it.
+pub(super) fn be16(bytes: &[u8], place: usize) -> usize {
+    usize::try_from(big_endian(bytes, place, 2)).unwrap_or(0)
+}
+
+fn big_endian(bytes: &[u8], place: usize, width: usize) -> u64 {
+    let digits = bytes.get(place..place + width).unwrap_or_default();
+    digits.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+/// A number as SQLite writes it in 1 to 9 bytes, and how many these are.
+pub(super) fn varint(bytes: &[u8]) -> Option<(u64, usize)> {
+    let mut number = 0;
+    for (index, byte) in bytes.iter().take(8).enumerate() {
+        number = number << 7 | u64::from(byte & 0x7f);
+        if byte & 0x80 == 0 {
+            return Some((number, index + 1));
+        }
+    }
+    bytes.get(8).map(|last| (number << 8 | u64::from(*last), 9))
+}
+
+/// Reads as many bytes as there are from `place` on, and says how many.
+pub(super) fn fill(file: &File, place: u64, bytes: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match file.read_at(&mut bytes[filled..], place + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}

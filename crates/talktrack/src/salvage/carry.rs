@@ -1,0 +1,171 @@
+//! Every row that can still be read, into a new file; then what follows from the rows is computed anew.
+
+use std::path::Path;
+
+use rusqlite::{CachedStatement, Transaction, params};
+use uuid::Uuid;
+
+use crate::clock::Timestamp;
+use crate::database::{self, column, column_or_null, parse_time, parse_uuid};
+use crate::record::SessionStart;
+use crate::salvage::cells::{Found, Value, on_page};
+use crate::salvage::pages::Pages;
+use crate::salvage::report::{Missing, Saved};
+use crate::salvage::tables::Table;
+use crate::salvage::totals;
+use crate::store::sqlite;
+
+/// Makes the new file at `draft`, and says what is in it. Whether it reaches the disk is the caller's concern.
+pub(super) fn carry(pages: &Pages, draft: &Path) -> rusqlite::Result<Saved> {
+    let mut connection = database::draft(draft)?;
+    let tx = connection.transaction()?;
+    let mut carrier = Carrier { tx: &tx, books: None, broken: 0 };
+    tx.execute_batch("CREATE TEMP TABLE session_index (user_id, started_at, session_id)")?;
+    carrier.carry_rows(pages)?;
+    let (books, broken) = (carrier.books, carrier.broken);
+    let restored = restore_sessions(&tx)?;
+    let incomplete = recount(&tx)?;
+    let mut saved = totals::settle(&tx, books.as_deref())?;
+    saved.missing.by_session(&incomplete);
+    saved.missing.broken_records = broken;
+    saved.restored_sessions = restored;
+    tx.commit()?;
+    Ok(saved)
+}
+
+struct Carrier<'t> {
+    tx: &'t Transaction<'t>,
+    books: Option<Vec<Value>>,
+    broken: u64,
+}
+
+impl Carrier<'_> {
+    fn carry_rows(&mut self, pages: &Pages) -> rusqlite::Result<()> {
+        let free = pages.free();
+        for number in (1..=pages.count).filter(|number| !free.contains(number)) {
+            let Some(page) = pages.read(number) else { continue };
+            let on_page = on_page(pages, number, &page);
+            self.broken += on_page.broken;
+            on_page.records.into_iter().try_for_each(|found| self.carry_row(found))?;
+        }
+        Ok(())
+    }
+
+    fn carry_row(&mut self, found: Found) -> rusqlite::Result<()> {
+        let Some(table) = Table::of(&found) else { return Ok(()) };
+        let Some(mut insert) = self.insert(table)? else {
+            self.books = Some(found.values);
+            return Ok(());
+        };
+        self.give_way(table, &found.values)?;
+        let rowid = found.rowid.map(Value::Integer);
+        // Where a table has its rowid for a column, that is its first.
+        let values = if rowid.is_some() && found.values[0] == Value::Null {
+            &found.values[1..]
+        } else {
+            &found.values
+        };
+        insert.execute(rusqlite::params_from_iter(rowid.iter().chain(values)))?;
+        Ok(())
+    }
+
+    fn insert(&self, table: Table) -> rusqlite::Result<Option<CachedStatement<'_>>> {
+        let (into, columns) = match table {
+            Table::Sessions => (
+                "conversation_sessions (rowid, id, session_id, user_id, started_at, ended_at, \
+                duration_seconds, metadata, created_at, external_id, status, end_reason, message_count, last_event_at)",
+                14,
+            ),
+            Table::Messages => (
+                "conversation_messages (rowid, id, session_id, user_id, role, content, audio_url, metadata, \
+                created_at, seq, external_id, kind, revision, interrupted, content_generated, parts, metrics)",
+                17,
+            ),
+            Table::Journal => ("journal (seq, message_id, revision, body, checksum)", 5),
+            Table::DeadLetters => {
+                ("dead_letters (seq, session_id, message_id, reason, detail, body, died_at)", 7)
+            }
+            Table::OpenSessions => ("open_sessions (session_id)", 1),
+            Table::SessionIndex => ("session_index (user_id, started_at, session_id, rowid)", 4),
+            Table::Books => return Ok(None),
+        };
+        let places = vec!["?"; columns].join(", ");
+        self.tx.prepare_cached(&format!("INSERT OR IGNORE INTO {into} VALUES ({places})")).map(Some)
+    }
+
+    /// Where a page of the write-ahead log was broken, an older one may tell of a row once more: the newer row stays.
+    fn give_way(&self, table: Table, values: &[Value]) -> rusqlite::Result<()> {
+        let (sql, values) = match table {
+            Table::Messages => (
+                "DELETE FROM conversation_messages WHERE id = ?1 AND revision < ?2",
+                [&values[0], &values[11]],
+            ),
+            Table::Sessions => (
+                "DELETE FROM conversation_sessions WHERE session_id = ?1 AND last_event_at < ?2",
+                [&values[1], &values[12]],
+            ),
+            _ => return Ok(()),
+        };
+        self.tx.prepare_cached(sql)?.execute(values).map(drop)
+    }
+}
+
+/// Sessions whose row is gone: written again from the index, or else from their messages. Says how many.
+fn restore_sessions(tx: &Transaction<'_>) -> rusqlite::Result<u64> {
+    const KNOWN: [&str; 2] = [
+        "SELECT session_id, user_id, started_at FROM session_index i \
+         WHERE NOT EXISTS (SELECT 1 FROM conversation_sessions s WHERE s.session_id = i.session_id)",
+        "SELECT session_id, max(user_id), min(created_at) FROM conversation_messages m \
+         WHERE NOT EXISTS (SELECT 1 FROM conversation_sessions s WHERE s.session_id = m.session_id) GROUP BY session_id",
+    ];
+    let mut restored = 0;
+    for sql in KNOWN {
+        let mut missing = tx.prepare(sql)?;
+        let rows = missing.query_map([], |row| {
+            Ok((
+                column(row, 0, parse_uuid)?,
+                column_or_null(row, 1, parse_uuid)?,
+                column(row, 2, parse_time)?,
+            ))
+        })?;
+        for (session_id, user, started_at) in rows.collect::<rusqlite::Result<Vec<_>>>()? {
+            restore(tx, session_id, user, started_at)?;
+            restored += 1;
+        }
+    }
+    Ok(restored)
+}
+
+/// It is open then, and the start that comes after a crash ends it at its last event.
+fn restore(
+    tx: &Transaction<'_>,
+    session_id: Uuid,
+    user: Option<Uuid>,
+    started_at: Timestamp,
+) -> rusqlite::Result<()> {
+    // Where nothing but system messages are left, nobody knows whose it was.
+    let (user_id, external_id, metadata, resumed) = (user.unwrap_or_default(), None, None, true);
+    let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed };
+    sqlite::insert_session(tx, started_at.as_micros(), &start)?;
+    let sql = "UPDATE conversation_sessions SET last_event_at = max(last_event_at, coalesce((SELECT max(created_at) \
+               FROM conversation_messages m WHERE m.session_id = ?1), '')) WHERE session_id = ?1";
+    tx.prepare_cached(sql)?.execute(params![session_id.to_string()]).map(drop)
+}
+
+/// Makes each session's count that of its messages, and names those that had more.
+fn recount(tx: &Transaction<'_>) -> rusqlite::Result<Vec<Missing>> {
+    let sql = "SELECT session_id, message_count, n FROM (SELECT s.session_id, s.message_count, \
+               (SELECT count(*) FROM conversation_messages m WHERE m.session_id = s.session_id) n \
+               FROM conversation_sessions s) WHERE message_count <> n";
+    let mut differing = tx.prepare(sql)?;
+    let differing = differing.query_map([], |row| {
+        Ok(Missing { session_id: row.get(0)?, counted: row.get(1)?, found: row.get(2)? })
+    })?;
+    let differing = differing.collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut correct =
+        tx.prepare("UPDATE conversation_sessions SET message_count = ?2 WHERE session_id = ?1")?;
+    for session in &differing {
+        correct.execute(params![session.session_id, session.found])?;
+    }
+    Ok(differing.into_iter().filter(|session| session.counted > session.found).collect())
+}

@@ -1,0 +1,104 @@
+//! What a salvage tells: one line for the log, and the details beside the broken files.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// Sessions named in a report; more are only counted.
+const MOST_NAMED: usize = 1_000;
+
+/// What is in the new file, and what should be in it too.
+#[derive(Debug)]
+pub(super) struct Saved {
+    pub(super) messages: u64,
+    pub(super) sessions: u64,
+    /// Records on their way to a remote store.
+    pub(super) waiting: u64,
+    pub(super) letters: u64,
+    /// Sessions whose row was lost and written again from what else tells of them.
+    pub(super) restored_sessions: u64,
+    pub(super) missing: Lost,
+}
+
+/// What is known to be gone.
+#[derive(Debug, Default)]
+pub(super) struct Lost {
+    /// The books could be read; else nobody knows how much there was.
+    pub(super) books_read: bool,
+    pub(super) messages: u64,
+    /// Messages on their way to a remote store.
+    pub(super) pending: u64,
+    pub(super) letters: u64,
+    /// Records found on a page and not readable, of whatever table.
+    pub(super) broken_records: u64,
+    /// Sessions that had more messages than were found, in words.
+    pub(super) incomplete: Vec<String>,
+}
+
+/// A session that had more messages than were found.
+#[derive(Debug)]
+pub(super) struct Missing {
+    pub(super) session_id: String,
+    pub(super) counted: u64,
+    pub(super) found: u64,
+}
+
+impl Saved {
+    /// Whether it is known to be a file of talktrack's.
+    pub(super) fn is_something(&self) -> bool {
+        self.missing.books_read || self.messages + self.sessions + self.waiting + self.letters > 0
+    }
+
+    /// The line for the log.
+    fn summary(&self, damage: &str, dir: &Path) -> String {
+        let Self { messages, sessions, waiting, letters, .. } = self;
+        format!(
+            "The database was damaged ({damage}): saved {messages} messages, {sessions} sessions, {waiting} records on their \
+             way to the store and {letters} dead letters; {}; the broken files are in {}",
+            self.missing.in_words(),
+            dir.display()
+        )
+    }
+
+    /// The line, and all that is known besides.
+    pub(super) fn report(&self, damage: &str, dir: &Path) -> String {
+        let mut report = self.summary(damage, dir);
+        let _ = write!(
+            report,
+            "\n\nrecords that were found and could not be read, whatever they were: {}\n\
+             sessions whose row was gone and is written again from what else tells of them: {}\n",
+            self.missing.broken_records, self.restored_sessions
+        );
+        for session in self.missing.incomplete.iter().take(MOST_NAMED) {
+            let _ = writeln!(report, "{session}");
+        }
+        let more = self.missing.incomplete.len().saturating_sub(MOST_NAMED);
+        if more > 0 {
+            let _ = writeln!(report, "and {more} more sessions");
+        }
+        report
+    }
+}
+
+impl Lost {
+    /// The sessions know too how many messages they had.
+    pub(super) fn by_session(&mut self, sessions: &[Missing]) {
+        let sum = sessions.iter().map(|session| session.counted - session.found).sum();
+        self.messages = self.messages.max(sum);
+        let name = |Missing { session_id, counted, found }: &Missing| {
+            format!("session {session_id}: {found} of {counted} messages")
+        };
+        self.incomplete = sessions.iter().map(name).collect();
+    }
+
+    fn in_words(&self) -> String {
+        let Self { books_read, messages, pending, letters, .. } = *self;
+        let known = match (messages, pending, letters) {
+            (0, 0, 0) if books_read => return "nothing is known to be missing".into(),
+            (0, 0, 0) => return "how much is missing is not known, for the books could not be read".into(),
+            _ => {
+                format!("missing are {messages} messages, {pending} on their way and {letters} dead letters")
+            }
+        };
+        if books_read { known } else { format!("{known}, or more: the books could not be read") }
+    }
+}

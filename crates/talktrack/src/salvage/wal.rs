@@ -1,0 +1,223 @@
+//! The write-ahead log, read by ourselves. SQLite ends at the first frame that is not what was written and passes over all
+//! behind it in silence, although they hold acknowledged messages. Here each frame is judged by itself: its checksum goes on
+//! from the one that is stored in the frame before it. (The format: sqlite.org/fileformat2.html, "The Write-Ahead Log".)
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use crate::database::beside;
+use crate::salvage::bytes::{be32, fill};
+
+const HEADER: usize = 32;
+const FRAME_HEADER: usize = 24;
+/// What every log begins with; the last bit says in which byte order its checksums are computed.
+const MAGIC: u32 = 0x377f_0682;
+/// What a log of this SQLite has second.
+const VERSION: u32 = 3_007_000;
+
+/// The page size of a file made by talktrack.
+pub(super) const USUAL_PAGE: usize = 4096;
+
+/// Two running sums over 32-bit words.
+type Checksum = (u32, u32);
+/// Chosen anew each time the log begins from the front: frames that have another are left over from before.
+type Salt = [u8; 8];
+
+/// The log as far as it is what was written.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    file: Option<File>,
+    /// Where the newest committed image of each page lies.
+    pages: HashMap<u32, u64>,
+    /// Pages in the database after the last commit, where there was one.
+    pub(super) page_count: Option<u32>,
+    pub(super) page_size: Option<usize>,
+    /// What is wrong with it, so that SQLite would lose what was acknowledged.
+    pub(super) damage: Option<String>,
+}
+
+/// A frame whose salt is that of the log. Whatever is behind the first that has another is from before.
+struct Frame {
+    page: u32,
+    /// Pages in the database, where the frame ends a transaction; else 0.
+    commit: u32,
+    /// It is what was written, or nothing is left that could speak against it.
+    intact: bool,
+}
+
+/// What all frames of a log have in common.
+struct Shape {
+    page_size: usize,
+    big_endian: bool,
+    salt: Salt,
+    /// The checksum of the header: the first frame's goes on from it.
+    seed: Checksum,
+    header_intact: bool,
+}
+
+impl Log {
+    /// Reads the log that belongs to the database at `path`.
+    pub(super) fn read(path: &Path) -> io::Result<Self> {
+        let file = match File::open(beside(path, "-wal")) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Self { damage: Witness::read(path, None).gone(), ..Self::default() });
+            }
+            Err(error) => return Err(error),
+        };
+        let Some(shape) = Shape::read(&file)? else {
+            return Ok(Self { damage: Witness::read(path, None).gone(), ..Self::default() });
+        };
+        let frames = shape.frames(&file)?;
+        let witness = Witness::read(path, Some(shape.salt));
+        let damage = damage(&frames, &shape, &witness);
+        let mut log = Self { file: Some(file), damage, page_size: Some(shape.page_size), ..Self::default() };
+        let committed = frames.iter().rposition(|frame| frame.intact && frame.commit > 0);
+        let used = witness.committed.max(committed.map_or(0, |last| last + 1)).min(frames.len());
+        // What a broken frame brought is in the database file, where it was copied: an older frame must not cover it.
+        let copied = witness.copied.min(used);
+        let first = if frames[..copied].iter().all(|frame| frame.intact) { 0 } else { copied };
+        let usable = frames[..used].iter().enumerate().skip(first).filter(|(_, frame)| frame.intact);
+        for (index, frame) in usable {
+            log.pages.insert(frame.page, shape.place(index) + FRAME_HEADER as u64);
+            log.page_count = Some(frame.commit).filter(|count| *count > 0).or(log.page_count);
+        }
+        Ok(log)
+    }
+
+    /// Reads the newest committed image of a page into `page`; false where the log has none.
+    pub(super) fn page(&self, number: u32, page: &mut [u8]) -> io::Result<bool> {
+        let (Some(file), Some(place)) = (&self.file, self.pages.get(&number)) else { return Ok(false) };
+        file.read_exact_at(page, *place).map(|()| true)
+    }
+
+    /// The highest page it knows of.
+    pub(super) fn last_page(&self) -> u32 {
+        self.pages.keys().copied().max().unwrap_or(0)
+    }
+}
+
+impl Shape {
+    /// `None` where there is no frame to read. A header that is not what was written is believed as far as it can be true.
+    fn read(file: &File) -> io::Result<Option<Self>> {
+        let mut header = [0; HEADER + FRAME_HEADER];
+        if fill(file, 0, &mut header)? < header.len() {
+            return Ok(None);
+        }
+        let (magic, page_size) = (be32(&header, 0), be32(&header, 8) as usize);
+        let known = magic & !1 == MAGIC;
+        let big_endian = if known { magic & 1 == 1 } else { cfg!(target_endian = "big") };
+        let seed = (be32(&header, 24), be32(&header, 28));
+        let header_intact =
+            known && be32(&header, 4) == VERSION && checksum((0, 0), &header[..24], big_endian) == seed;
+        // The first frame is always of the present run, and has its salt.
+        let salt = if header_intact { &header[16..24] } else { &header[HEADER + 8..HEADER + 16] };
+        let mut shape = Self { page_size, big_endian, salt: [0; 8], seed, header_intact };
+        shape.salt.copy_from_slice(salt);
+        if !header_intact {
+            shape.page_size = USUAL_PAGE;
+        }
+        Ok(Some(shape))
+    }
+
+    fn place(&self, index: usize) -> u64 {
+        (HEADER + index * (FRAME_HEADER + self.page_size)) as u64
+    }
+
+    fn frames(&self, file: &File) -> io::Result<Vec<Frame>> {
+        let (mut frames, mut before) = (Vec::new(), self.seed);
+        let mut bytes = vec![0; FRAME_HEADER + self.page_size];
+        let (mut current, mut known) = (0, self.header_intact);
+        while fill(file, self.place(frames.len()), &mut bytes)? == bytes.len() {
+            let stored = (be32(&bytes, 16), be32(&bytes, 20));
+            let sum = checksum(before, &bytes[..8], self.big_endian);
+            let sum = checksum(sum, &bytes[FRAME_HEADER..], self.big_endian);
+            let salted = bytes[8..16] == self.salt;
+            // Behind a broken frame the checksum to go on from may be broken too. Then a frame is as good as a page of the
+            // database file, which has none.
+            let intact = salted && (sum == stored || !known);
+            frames.push(Frame { page: be32(&bytes, 0), commit: be32(&bytes, 4), intact });
+            (before, known) = (stored, intact);
+            if salted {
+                current = frames.len();
+            }
+        }
+        frames.truncate(current);
+        Ok(frames)
+    }
+}
+
+/// What SQLite would pass over in silence although it was committed.
+fn damage(frames: &[Frame], shape: &Shape, witness: &Witness) -> Option<String> {
+    let broken = if shape.header_intact { frames.iter().position(|frame| !frame.intact) } else { Some(0) };
+    let sound = broken.unwrap_or(frames.len());
+    let read = frames[..sound].iter().rposition(|frame| frame.commit > 0).map_or(0, |last| last + 1);
+    // The last transaction may have been torn by a power cut, and then nobody was told that it is durable. But nothing is
+    // written behind a transaction that has not been completed.
+    let mut behind = frames.iter().skip(sound).skip_while(|frame| frame.commit == 0).skip(1);
+    let went_on = behind.any(|frame| frame.intact);
+    let lost = witness.committed.max(if went_on { frames.len() } else { 0 }).saturating_sub(read);
+    if lost > 0 {
+        let what = if shape.header_intact { "a frame of its" } else { "the header of its" };
+        return Some(format!("{what} write-ahead log is broken, and SQLite would pass over {lost} frames"));
+    }
+    if sound < frames.len() {
+        let left = frames.len() - read;
+        tracing::warn!("the write-ahead log ends in {left} frames of a transaction that was never completed");
+    }
+    None
+}
+
+/// SQLite's own index of the log (`-shm`), which says how much of it was committed. It survives a kill, is no part of what
+/// makes a commit durable, and is believed only where its own checksum holds.
+#[derive(Debug, Default)]
+struct Witness {
+    /// Frames that were committed.
+    committed: usize,
+    /// Of these: already copied into the database file.
+    copied: usize,
+}
+
+impl Witness {
+    /// What it says of the log with this salt, or of any.
+    fn read(path: &Path, salt: Option<Salt>) -> Self {
+        let mut bytes = [0; 100];
+        let index = File::open(beside(path, "-shm"));
+        if !index.and_then(|file| fill(&file, 0, &mut bytes)).is_ok_and(|read| read == bytes.len()) {
+            return Self::default();
+        }
+        let word = |place: usize| u32::from_ne_bytes([0, 1, 2, 3].map(|byte| bytes[place + byte]));
+        let sum = checksum((0, 0), &bytes[..40], cfg!(target_endian = "big"));
+        let believed = bytes[..48] == bytes[48..96]
+            && word(0) == VERSION
+            && sum == (word(40), word(44))
+            && salt.is_none_or(|salt| bytes[32..40] == salt);
+        if believed {
+            Self { committed: word(16) as usize, copied: word(96) as usize }
+        } else {
+            Self::default()
+        }
+    }
+
+    /// What a log that is not there is missed for.
+    fn gone(&self) -> Option<String> {
+        let lost = self.committed.saturating_sub(self.copied);
+        (lost > 0)
+            .then(|| format!("its write-ahead log, which had {lost} frames that are nowhere else, is gone"))
+    }
+}
+
+fn checksum(from: Checksum, bytes: &[u8], big_endian: bool) -> Checksum {
+    let word = |bytes: &[u8]| {
+        let bytes = [bytes[0], bytes[1], bytes[2], bytes[3]];
+        if big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
+    };
+    bytes.chunks_exact(8).fold(from, |(mut first, mut second), pair| {
+        first = first.wrapping_add(word(&pair[..4])).wrapping_add(second);
+        second = second.wrapping_add(word(&pair[4..])).wrapping_add(first);
+        (first, second)
+    })
+}

@@ -1,0 +1,53 @@
+//! What keeps rows away without an error: a trigger that swallows them, or row-level security that hides them. What is not
+//! there for such a reason is neither unknown nor somebody else's: it waits until the obstacle is gone.
+
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Error};
+
+use crate::store::postgres::failure::{Failure, SESSIONS};
+use crate::store::postgres::statement::Statement;
+
+/// The triggers that may turn a row away before it is written.
+const TRIGGERS: &str = "
+SELECT string_agg(quote_literal(tgname), ', ' ORDER BY tgname) FROM pg_catalog.pg_trigger
+WHERE tgrelid = to_regclass('public.' || $1::text) AND NOT tgisinternal AND tgenabled <> 'D'
+  -- For each row (1), before (2), at an insert (4) or an update (16).
+  AND tgtype & 3 = 3 AND tgtype & 20 <> 0";
+
+/// Whether no row of the table can be seen by who asks: row-level security holds for them, and no policy lets them in.
+const IS_HIDDEN: &str = "
+SELECT row_security_active(oid) AND NOT EXISTS (
+  SELECT FROM pg_catalog.pg_policy WHERE polrelid = oid AND polpermissive AND polcmd IN ('*', 'r') AND EXISTS (
+    SELECT FROM unnest(polroles) role WHERE CASE role WHEN 0 THEN true ELSE pg_has_role(role, 'USAGE') END))
+FROM pg_catalog.pg_class this WHERE oid = to_regclass('public.' || $1::text)";
+
+/// Why what was written to this table is not there. Without a trigger, somebody else was at the same rows.
+pub(super) async fn swallowed(client: &Client, table: &str, otherwise: &str) -> Failure {
+    let triggers: Result<Option<String>, Error> = about(client, TRIGGERS, table).await;
+    match triggers {
+        Ok(Some(names)) => Failure::systemic(format!(
+            "The trigger {names} of '{table}' keeps rows away without an error: mend it or drop it"
+        )),
+        Ok(None) => Failure::changed(otherwise),
+        Err(error) => error.into(),
+    }
+}
+
+/// Whether a session that is not found may be there all the same.
+pub(super) async fn no_session_is_hidden(client: &Client) -> Result<(), Failure> {
+    match about(client, IS_HIDDEN, SESSIONS).await? {
+        Some(true) => Err(Failure::systemic(format!(
+            "Row-level security hides every row of '{SESSIONS}'; the user of database_url needs a policy of its own, or to own \
+             the tables (docs/supabase.md)"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+async fn about<T>(client: &Client, question: &'static str, table: &str) -> Result<Option<T>, Error>
+where
+    T: for<'r> tokio_postgres::types::FromSql<'r>,
+{
+    let rows = Statement::new(question).with(table.to_owned(), Type::TEXT).query(client).await?;
+    rows.first().map_or(Ok(None), |row| row.try_get(0))
+}

@@ -1,0 +1,251 @@
+//! A data directory to be damaged, and what is in it, page by page.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use talktrack::store::Class;
+use talktrack::testing::Setup;
+use talktrack::{DATABASE_FILE, Message, NewSession, OpenError, Role, Tracker, quarantines};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::support::{USER, accept, dir, remote, sqlite, store_error, within};
+
+/// So many characters of an id tell one message from another.
+const MARK: usize = 8;
+const SESSIONS: usize = 30;
+const MESSAGES: usize = 600;
+const PAGE: u64 = 4096;
+/// Bytes of a log before its first frame, and of a frame before its page.
+const LOG_HEADER: u64 = 32;
+const FRAME_HEADER: u64 = 24;
+/// Where a database's header says of which version its schema is.
+const VERSION: std::ops::Range<u64> = 60..64;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum File {
+    Database,
+    Log,
+    Index,
+}
+
+impl File {
+    pub(crate) fn of(self, data_dir: &Path) -> PathBuf {
+        let ending = match self {
+            Self::Database => "",
+            Self::Log => "-wal",
+            Self::Index => "-shm",
+        };
+        data_dir.join(format!("{DATABASE_FILE}{ending}"))
+    }
+}
+
+/// What was harmed.
+#[derive(Debug)]
+pub(crate) struct Hit {
+    pages: BTreeSet<u64>,
+    version: bool,
+}
+
+/// Files as a stop or a kill left them.
+pub(crate) struct Scene {
+    dir: TempDir,
+    /// Each message that was acknowledged: what was said, and the pages on which it lies.
+    messages: BTreeMap<Uuid, (String, BTreeSet<u64>)>,
+    sessions: BTreeSet<Uuid>,
+    is_outbox: bool,
+}
+
+impl Scene {
+    /// The store of a process that stopped in order.
+    pub(crate) async fn closed() -> Self {
+        let live = dir();
+        let setup = Setup::sqlite(live.path());
+        let tracker = setup.open(setup.options()).unwrap();
+        let mut random = fastrand::Rng::with_seed(1);
+        let said = talk(&tracker, &mut random).await;
+        within(tracker.shutdown(Duration::from_secs(20))).await.unwrap();
+        Self::of(live, said, false)
+    }
+
+    /// The store of a process that was killed: part of it is in the log alone.
+    pub(crate) async fn killed() -> Self {
+        let (live, image) = (dir(), dir());
+        let setup = Setup::sqlite(live.path());
+        let tracker = setup.open(setup.options()).unwrap();
+        let mut random = fastrand::Rng::with_seed(2);
+        let mut said = talk(&tracker, &mut random).await;
+        sqlite(live.path()).query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).unwrap();
+        said.extend(talk(&tracker, &mut random).await);
+        said.extend(talk(&tracker, &mut random).await);
+        copy(live.path(), image.path());
+        Self::of(image, said, false)
+    }
+
+    /// The outbox of a process that never reached its store, and stopped in order.
+    pub(crate) async fn outbox() -> Self {
+        let live = dir();
+        let (setup, store) = remote(&live);
+        store.fail_when(|_| Some(store_error(Class::Transient, "away")));
+        let tracker = setup.open(setup.options()).unwrap();
+        let mut random = fastrand::Rng::with_seed(3);
+        let said = talk(&tracker, &mut random).await;
+        within(tracker.shutdown(Duration::from_secs(20))).await.unwrap();
+        Self::of(live, said, true)
+    }
+
+    fn of(dir: TempDir, said: Vec<(Uuid, Message)>, is_outbox: bool) -> Self {
+        let pages = pages(dir.path());
+        let sessions = said.iter().map(|(_, message)| message.session_id).collect();
+        let mut lies = on_pages(&pages, &said);
+        let mut lies = |id| lies.remove(&id).expect("each message lies somewhere");
+        let messages = said.into_iter().map(|(id, message)| (id, (message.content, lies(id)))).collect();
+        Self { dir, messages, sessions, is_outbox }
+    }
+
+    /// Its files, to be harmed.
+    pub(crate) fn copy(&self) -> TempDir {
+        let broken = dir();
+        copy(self.dir.path(), broken.path());
+        broken
+    }
+
+    /// What lies at these places of the file.
+    pub(crate) fn hit(&self, file: File, places: &[u64]) -> Hit {
+        let log = std::fs::read(File::Log.of(self.dir.path())).unwrap_or_default();
+        let page = |place: &u64| match file {
+            File::Database => Some(place / PAGE + 1),
+            File::Log => {
+                let frame = place.checked_sub(LOG_HEADER)? / (FRAME_HEADER + PAGE);
+                let at = usize::try_from(LOG_HEADER + frame * (FRAME_HEADER + PAGE)).unwrap();
+                Some(u32::from_be_bytes(log[at..at + 4].try_into().unwrap()).into())
+            }
+            File::Index => None,
+        };
+        let version = file == File::Database && places.iter().any(|place| VERSION.contains(place));
+        Hit { pages: places.iter().filter_map(page).collect(), version }
+    }
+
+    /// Opens what was harmed: whatever does not lie on a page that was hit is there, as it was said; where anything is missing
+    /// the broken files were kept; and it goes on.
+    pub(crate) async fn judge(&self, broken: &TempDir, hit: &Hit) {
+        let before = bytes(broken.path());
+        let (setup, store) = remote(broken);
+        let setup = if self.is_outbox { setup } else { Setup::sqlite(broken.path()) };
+        let tracker = match setup.open(setup.options()) {
+            Err(OpenError::NewerSchema { .. }) if hit.version => return,
+            opened => opened.unwrap(),
+        };
+        let kept = quarantines(&File::Database.of(broken.path()));
+        if let [kept] = &kept[..] {
+            let kept = bytes(kept);
+            assert!(
+                before.iter().all(|(name, bytes)| name.ends_with("shm") || kept.get(name) == Some(bytes))
+            );
+        }
+        goes_on(&tracker).await;
+        let mut found = laid_aside(broken.path());
+        for session in &self.sessions {
+            let rows = within(tracker.reader().messages(*session, None, 10_000)).await;
+            let rows = rows.unwrap_or_else(|error| panic!("{session}: {error}"));
+            found.extend(rows.into_iter().map(|row| (row.id, row.content)));
+        }
+        self.nothing_else_is_lost(&found, hit, kept.is_empty());
+        let audit = within(tracker.reader().audit()).await.unwrap();
+        assert!(kept.is_empty() || audit.problems.is_empty(), "{:?}", audit.problems);
+        drop(store);
+    }
+
+    fn nothing_else_is_lost(&self, found: &BTreeMap<Uuid, String>, hit: &Hit, silent: bool) {
+        let mut missing = 0;
+        for (id, (content, pages)) in &self.messages {
+            let harmed = pages.intersection(&hit.pages).next().is_some();
+            match found.get(id) {
+                Some(stored) => assert!(harmed || stored == content, "{id} is not what was said"),
+                None => {
+                    assert!(harmed, "{id} lies on {pages:?}, and {hit:?} cost it");
+                    missing += 1;
+                }
+            }
+        }
+        assert!(missing == 0 || !silent, "{missing} messages are missing in silence");
+        let invented = found.keys().filter(|id| !self.messages.contains_key(id)).count();
+        assert!(invented <= missing, "{invented} messages that nobody said");
+    }
+}
+
+/// Says things in some sessions, short and long ones, and waits until all of it is durable.
+async fn talk(tracker: &Tracker, random: &mut fastrand::Rng) -> Vec<(Uuid, Message)> {
+    let sessions: Vec<_> = (0..SESSIONS).map(|_| Uuid::from_u128(random.u128(..))).collect();
+    for session in &sessions {
+        drop(tracker.start_session(NewSession::new(*session, USER)).unwrap());
+    }
+    let mut said = Vec::new();
+    for number in 0..MESSAGES {
+        let id = Uuid::from_u128(random.u128(..));
+        let repeated = if number % 23 == 0 { random.usize(200..700) } else { random.usize(1..12) };
+        let content = format!("{} ", id.simple()).repeat(repeated);
+        let session = sessions[random.usize(0..sessions.len())];
+        let message = Message { id: Some(id), ..Message::new(session, Role::User, content) };
+        drop(accept(tracker, message.clone()));
+        said.push((id, message));
+        if number % 40 == 0 {
+            within(tracker.flush()).await.unwrap();
+        }
+    }
+    within(tracker.flush()).await.unwrap();
+    said
+}
+
+async fn goes_on(tracker: &Tracker) {
+    let session = Uuid::from_u128(7);
+    within(tracker.start_session(NewSession::new(session, USER)).unwrap().durable()).await.unwrap();
+    within(accept(tracker, Message::new(session, Role::User, "fresh"))).await.unwrap();
+    within(tracker.flush_to_store()).await.unwrap();
+}
+
+/// Messages among the dead letters: there, though their text may have rotted.
+fn laid_aside(data_dir: &Path) -> BTreeMap<Uuid, String> {
+    let connection = sqlite(data_dir);
+    let mut letters = connection.prepare("SELECT message_id FROM dead_letters").unwrap();
+    let ids = letters.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    ids.filter_map(|id| Some((id.unwrap().parse().ok()?, String::new()))).collect()
+}
+
+/// The pages of a database as they are after all that is in its log, each where something was said on it.
+fn pages(data_dir: &Path) -> Vec<Vec<u8>> {
+    let whole = dir();
+    copy(data_dir, whole.path());
+    let connection = sqlite(whole.path());
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    drop(connection);
+    let bytes = std::fs::read(File::Database.of(whole.path())).unwrap();
+    bytes.chunks(4096).map(<[u8]>::to_vec).collect()
+}
+
+/// Where each message lies: on a leaf of a table, and what is too long for it on pages without a kind.
+fn on_pages(pages: &[Vec<u8>], said: &[(Uuid, Message)]) -> BTreeMap<Uuid, BTreeSet<u64>> {
+    let mark = |id: &Uuid| <[u8; MARK]>::try_from(&id.simple().to_string().as_bytes()[..MARK]).unwrap();
+    let marks: HashMap<_, _> = said.iter().map(|(id, _)| (mark(id), *id)).collect();
+    let mut lies = BTreeMap::<_, BTreeSet<u64>>::new();
+    for (number, page) in (1..).zip(pages).filter(|(_, page)| matches!(page[0], 0x0d | 0)) {
+        let ids = page.windows(MARK).filter_map(|bytes| marks.get(bytes));
+        ids.for_each(|id| _ = lies.entry(*id).or_default().insert(number));
+    }
+    lies
+}
+
+fn copy(from: &Path, to: &Path) {
+    for file in [File::Database, File::Log, File::Index] {
+        let _ = std::fs::copy(file.of(from), file.of(to));
+    }
+}
+
+fn bytes(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let files = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let files = files.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(DATABASE_FILE));
+    files
+        .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(path).unwrap()))
+        .collect()
+}

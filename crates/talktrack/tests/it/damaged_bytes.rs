@@ -1,0 +1,53 @@
+//! Data directories with damaged bytes, drawn. (The fuzz target `journal` looks for the rare ones.)
+
+use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use proptest::prelude::*;
+use talktrack::testing::damage::open_damaged;
+
+use crate::properties::{draws, hold};
+use crate::support::dir;
+
+/// One change: which file and whether it is cut, where, and what is written there.
+fn change() -> impl Strategy<Value = Vec<u8>> {
+    let place = prop_oneof![0..200u32, 0..300_000u32];
+    // Bits that flip, numbers at their ends, and whatever comes.
+    let byte = || prop_oneof![Just(0u8), Just(0xff), Just(0x80), any::<u8>()];
+    let bytes = prop::collection::vec(byte(), 1..9);
+    let cut = prop::bool::weighted(0.1);
+    (any::<bool>(), cut, place, bytes).prop_map(|(log, cut, place, bytes)| {
+        let count = u8::try_from(bytes.len()).expect("a few bytes");
+        let [one, two, three, _] = place.to_le_bytes();
+        [&[u8::from(log) | u8::from(cut) << 1, one, two, three, count][..], &bytes].concat()
+    })
+}
+
+#[test]
+fn whatever_is_damaged_it_is_opened_or_refused_and_no_thread_dies() {
+    let damage = (0..4u8, prop::collection::vec(change(), 0..6));
+    let damage = damage.prop_map(|(kind, changes)| [vec![kind], changes.concat()].concat());
+    let died = deaths();
+    hold("damage", draws(60, 2_000), &damage, |damage| {
+        let dir = dir();
+        open_damaged(&damage, dir.path());
+        if died.load(Ordering::SeqCst) == 0 { Ok(()) } else { Err("a thread of the tracker died".into()) }
+    });
+}
+
+/// Counts the panics of the library's own threads, which nobody else sees.
+fn deaths() -> &'static AtomicU32 {
+    static DEATHS: AtomicU32 = AtomicU32::new(0);
+    static WATCH: Once = Once::new();
+    WATCH.call_once(|| {
+        let tell = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let name = std::thread::current().name().map(str::to_owned);
+            if name.is_some_and(|name| name.starts_with("talktrack-")) {
+                DEATHS.fetch_add(1, Ordering::SeqCst);
+            }
+            tell(panic);
+        }));
+    });
+    &DEATHS
+}

@@ -1,0 +1,51 @@
+//! Properties: what has to hold for whatever is drawn. How many draws, from which seed, and what is told of one that fails.
+//!
+//! `make test` draws a few; `TALKTRACK_FAULTS=full` draws many. The seed is printed, and `TALKTRACK_SEED` draws the same
+//! again. A draw that failed is made as small as it gets; keep it as a plain test with a name that says what was wrong.
+
+use std::fmt::Debug;
+
+use proptest::strategy::Strategy;
+use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
+
+/// Attempts at making a draw that failed smaller.
+const SHRINKING: u32 = 1_000;
+
+/// So many draws: the few of `make test`, or all of them.
+pub(crate) fn draws(short: u32, full: u32) -> u32 {
+    match std::env::var("TALKTRACK_FAULTS") {
+        Ok(cut) if cut == "full" => full,
+        Ok(other) => panic!("TALKTRACK_FAULTS: must be full or not set, not {other:?}"),
+        Err(_) => short,
+    }
+}
+
+/// Holds the property to so many draws.
+pub(crate) fn hold<S: Strategy<Value: Debug>>(
+    name: &str,
+    draws: u32,
+    strategy: &S,
+    property: impl Fn(S::Value) -> Result<(), String>,
+) {
+    let seed = seed();
+    eprintln!("{name}: TALKTRACK_SEED={seed} draws the same again");
+    let config = Config {
+        cases: draws,
+        rng_seed: RngSeed::Fixed(seed),
+        failure_persistence: None,
+        max_shrink_iters: SHRINKING,
+        ..Config::default()
+    };
+    match TestRunner::new(config).run(strategy, |drawn| property(drawn).map_err(TestCaseError::fail)) {
+        Ok(()) => {}
+        Err(TestError::Fail(why, smallest)) => {
+            panic!("{name} (TALKTRACK_SEED={seed}):\n{why}\nthe smallest draw that fails: {smallest:?}")
+        }
+        Err(TestError::Abort(why)) => panic!("{name}: cannot be drawn: {why}"),
+    }
+}
+
+fn seed() -> u64 {
+    let Ok(text) = std::env::var("TALKTRACK_SEED") else { return fastrand::u64(..) };
+    text.parse().unwrap_or_else(|_| panic!("TALKTRACK_SEED: must be a whole number, not {text:?}"))
+}
