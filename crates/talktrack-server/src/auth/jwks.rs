@@ -87,7 +87,7 @@ impl Jwks {
     }
 
     /// The key of this name; waits for a fetch where it is not at hand and may be new.
-    pub(super) async fn key(&self, kid: &str) -> Result<PinnedKey, Refused> {
+    pub(super) async fn key(&self, kid: &str) -> Result<Arc<PinnedKey>, Refused> {
         if let Some(key) = self.0.find(kid) {
             return Ok(key);
         }
@@ -99,11 +99,11 @@ impl Jwks {
 }
 
 impl Published {
-    fn find(&self, kid: &str) -> Option<PinnedKey> {
+    fn find(&self, kid: &str) -> Option<Arc<PinnedKey>> {
         self.keys.read().find(kid)
     }
 
-    async fn look_again(&self, kid: &str) -> Result<PinnedKey, Refused> {
+    async fn look_again(&self, kid: &str) -> Result<Arc<PinnedKey>, Refused> {
         let mut fetching = self.fetching.lock().await;
         // Somebody may have fetched it while we waited.
         let mut key = self.find(kid);

@@ -27,11 +27,12 @@ async fn a_new_key_counts_at_once_and_one_that_was_taken_back_no_longer() {
     project.publishes(&[&old]);
     let asked = project.asked();
     let server = serve_for(&home, &project).await;
-    admits(&server, &project.token(&old)).await;
+    let token = project.token(&old);
+    admits(&server, &token).await;
     assert_eq!(project.asked(), asked + 1);
     project.publishes(&[&new]);
     admits(&server, &project.token(&new)).await;
-    assert_eq!(refuses(&server, &project.token(&old)).await, unknown);
+    assert_eq!(refuses(&server, &token).await, unknown);
 }
 
 #[tokio::test]

@@ -109,6 +109,7 @@ async fn a_changed_token_is_refused() {
     let server = serve_with(&home, &[("SUPABASE_JWT_SECRET", SECRET)]).await;
     let good = key.token(&claims(Uuid::new_v4()));
     admits(&server, &good).await;
+    admits(&server, &good).await;
     let [header, _, signature] = good.split('.').collect::<Vec<_>>()[..] else { panic!("three parts") };
     let other = base64(claims(Uuid::new_v4()).to_string());
     for token in [
