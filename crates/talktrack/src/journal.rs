@@ -281,9 +281,8 @@ impl Journal {
 
     fn fails(&mut self, error: &rusqlite::Error) {
         self.failing = true;
-        let cause = if database::is_disk_full(error) {
-            // Until a commit holds again, whoever comes hears at once that there is no room, and keeps what they have.
-            self.shared.vitals.set_full(true);
+        let is_full = database::is_disk_full(error);
+        let cause = if is_full {
             "the journal's disk is full".to_owned()
         } else if let Some(damaged) = damaged(&self.connection, error) {
             damaged
@@ -292,6 +291,11 @@ impl Journal {
         };
         lines::failed(&cause);
         self.shared.vitals.journal(Some(cause));
+        if is_full {
+            // Until a commit holds again, whoever comes hears at once that there is no room, and keeps what they have. After
+            // the cause: who finds it full without one takes `journal_max_bytes` for it.
+            self.shared.vitals.set_full(true);
+        }
         self.store_is_up(false);
     }
 
