@@ -3,6 +3,7 @@
 
 mod claims;
 mod jwt;
+mod verified;
 mod jwks;
 mod key_set;
 mod fetch;

@@ -221,8 +221,11 @@ mod tests {
 
     #[test]
     fn a_flag_wins_over_the_environment_and_that_over_the_defaults() {
-        let environment =
-            [("TALKTRACK_QUEUE_CAPACITY", "7"), ("TALKTRACK_IDLE_TIMEOUT", "90s"), ("PATH", "/bin")];
+        let environment = [
+            ("TALKTRACK_QUEUE_CAPACITY", "7"),
+            ("TALKTRACK_IDLE_TIMEOUT", "90s"),
+            ("TALKTRACK_TOKEN", "tt_"),
+        ];
         let config = load(&environment, &[("queue_capacity", "8"), ("queue_bytes", "2 mib")]).unwrap();
         assert_eq!((config.queue_capacity, config.queue_bytes), (8, 2 << 20));
         assert_eq!(

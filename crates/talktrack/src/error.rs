@@ -44,6 +44,10 @@ pub enum Reason {
     /// The journal has reached `journal_max_bytes`, or its disk is full. Try again once there is room.
     #[error("the journal is full; try again once there is room")]
     JournalFull,
+    /// This process was forked from the one that opened the tracker; the threads that write stayed there. Open another tracker
+    /// after the fork, on a data directory of its own.
+    #[error("this process was forked from the one that opened the tracker; open another one after the fork")]
+    Forked,
     /// The tracker is shutting down. Try another node, or this one after its restart.
     #[error("shutting down")]
     ShuttingDown,
@@ -58,6 +62,7 @@ impl Reason {
             Self::OtherUser => "unauthorized",
             Self::QueueFull => "queue_full",
             Self::JournalFull => "journal_full",
+            Self::Forked => "internal",
             Self::ShuttingDown => "shutting_down",
         }
     }

@@ -69,6 +69,8 @@ pub(crate) struct Journal {
     /// What can leave the journal with the next commit.
     settled: Vec<Run>,
     reserve: Reserve,
+    /// The last attempt to write failed, and everybody was told why.
+    failing: bool,
     shared: Shared,
     backoff: Backoff,
 }
@@ -117,7 +119,8 @@ impl Journal {
         shared.vitals.books(books);
         shared.progress.answer_up_to(last_seq);
         let (outbox, settled) = (None, Vec::new());
-        Ok(Self { connection, books, last_seq, outbox, settled, reserve, shared, backoff })
+        let failing = false;
+        Ok(Self { connection, books, last_seq, outbox, settled, reserve, failing, shared, backoff })
     }
 
     /// Brings what is durable to `store` from now on. `wake` calls for a commit when the store has answered.
@@ -267,7 +270,8 @@ impl Journal {
         }
         let full = self.outbox.as_ref().is_some_and(|outbox| outbox.is_full(&self.books));
         self.shared.vitals.set_full(full);
-        if self.backoff.reset() {
+        self.backoff.reset();
+        if std::mem::take(&mut self.failing) {
             self.reserve.grow();
             self.shared.vitals.journal(None);
             self.store_is_up(true);
@@ -275,10 +279,10 @@ impl Journal {
         }
     }
 
-    fn fails(&self, error: &rusqlite::Error) {
-        let cause = if database::is_disk_full(error) {
-            // Until a commit holds again, whoever comes hears at once that there is no room, and keeps what they have.
-            self.shared.vitals.set_full(true);
+    fn fails(&mut self, error: &rusqlite::Error) {
+        self.failing = true;
+        let is_full = database::is_disk_full(error);
+        let cause = if is_full {
             "the journal's disk is full".to_owned()
         } else if let Some(damaged) = damaged(&self.connection, error) {
             damaged
@@ -287,6 +291,11 @@ impl Journal {
         };
         lines::failed(&cause);
         self.shared.vitals.journal(Some(cause));
+        if is_full {
+            // Until a commit holds again, whoever comes hears at once that there is no room, and keeps what they have. After
+            // the cause: who finds it full without one takes `journal_max_bytes` for it.
+            self.shared.vitals.set_full(true);
+        }
         self.store_is_up(false);
     }
 

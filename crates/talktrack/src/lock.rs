@@ -10,9 +10,16 @@ use crate::error::OpenError;
 /// The file in the data directory. Its text names the holder, for people; the lock itself is the system's (`flock`).
 const FILE_NAME: &str = "LOCK";
 
+/// So much of the file is read to learn who holds it; whatever else it may hold is nobody's name.
+const HOLDER_BYTES: u64 = 200;
+
 /// Held for as long as this lives.
 #[derive(Debug)]
-pub(crate) struct Lock(File);
+pub(crate) struct Lock {
+    file: File,
+    /// Who took it. A process that this one has forked has a copy, and must leave it alone.
+    process: u32,
+}
 
 impl Lock {
     pub(crate) fn acquire(data_dir: &Path, now: Timestamp) -> Result<Self, OpenError> {
@@ -24,24 +31,24 @@ impl Lock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                let _ = file.read_to_string(&mut holder);
-                let holder =
-                    if holder.trim().is_empty() { "another process".into() } else { holder.trim().into() };
+                let holder = holder(&file);
                 return Err(OpenError::Locked { path: data_dir.to_owned(), holder });
             }
             Err(TryLockError::Error(error)) => return Err(failed(&path, error)),
         }
         // Who holds it is a courtesy: a full disk must not stop a start that only wants to make room.
         let _ = describe(&mut file, now);
-        Ok(Self(file))
+        Ok(Self { file, process: std::process::id() })
     }
 }
 
-/// Closing the file alone would keep the lock for as long as a child process that was just forked has a copy of it.
+/// Closing the file alone would keep the lock for as long as a child process that was just forked has a copy of it. In such
+/// a child it is the other way round: releasing the lock would take it from the parent.
 impl Drop for Lock {
     fn drop(&mut self) {
-        let _ = self.0.unlock();
+        if self.process == std::process::id() {
+            let _ = self.file.unlock();
+        }
     }
 }
 
@@ -57,6 +64,22 @@ fn make_directory(dir: &Path) -> std::io::Result<()> {
         let _ = File::open(above).and_then(|above| above.sync_all());
     }
     Ok(())
+}
+
+/// What the holder wrote; on one line, whatever the file has become.
+fn holder(file: &File) -> String {
+    let mut bytes = Vec::new();
+    let _ = file.take(HOLDER_BYTES).read_to_end(&mut bytes);
+    let text = String::from_utf8_lossy(&bytes);
+    let line = text.lines().next().unwrap_or_default().trim();
+    let Some(process) = line.strip_prefix("process ").filter(|_| !line.contains(char::is_control)) else {
+        return "another process".into();
+    };
+    let id = process.split(' ').next().unwrap_or_default();
+    if Path::new("/proc/self").exists() && !Path::new("/proc").join(id).exists() {
+        return format!("a child process of {line}, which is gone itself");
+    }
+    line.to_owned()
 }
 
 fn describe(file: &mut File, now: Timestamp) -> std::io::Result<()> {

@@ -33,6 +33,8 @@ pub(crate) struct Queue {
     arrived: Condvar,
     capacity: usize,
     max_bytes: usize,
+    /// The process whose thread takes from it. One that was forked from it has a copy that nobody empties.
+    process: u32,
 }
 
 /// Batches are formed as entries arrive, so that handing one over is a swap, however many wait.
@@ -68,7 +70,13 @@ impl Queue {
     /// An empty queue whose first `seq` comes after `last_seq`.
     pub(crate) fn new(capacity: usize, max_bytes: usize, last_seq: Seq, accepted_messages: u64) -> Self {
         let state = State { last_seq, accepted_messages, ..State::default() };
-        Self { state: Mutex::new(state), arrived: Condvar::new(), capacity, max_bytes }
+        let process = std::process::id();
+        Self { state: Mutex::new(state), arrived: Condvar::new(), capacity, max_bytes, process }
+    }
+
+    /// Whether this is a copy in a child process.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.process != std::process::id()
     }
 
     /// A place for one entry, or the reason why there is none.
@@ -78,6 +86,9 @@ impl Queue {
         bytes: usize,
         admission: Admission,
     ) -> Result<Place<'_>, Reason> {
+        if self.is_forked() {
+            return Err(Reason::Forked);
+        }
         let state = self.state.lock();
         if state.closed {
             return Err(Reason::ShuttingDown);

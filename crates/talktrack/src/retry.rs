@@ -28,9 +28,9 @@ impl Backoff {
         ceiling.mul_f64(self.random.f64())
     }
 
-    /// It worked: the next failure starts from the beginning. Says whether there had been one.
-    pub(crate) fn reset(&mut self) -> bool {
-        std::mem::take(&mut self.attempts) > 0
+    /// It worked: the next failure starts from the beginning.
+    pub(crate) fn reset(&mut self) {
+        self.attempts = 0;
     }
 }
 

@@ -65,5 +65,8 @@ fn make(path: &Path, damage: &str, quarantine: &Quarantine) -> io::Result<()> {
     if !saved.is_something() && path.file_name().is_none_or(|name| name != database::FILE_NAME) {
         return Err(io::Error::other("nothing in it is talktrack's; is it the right file?"));
     }
+    if let Ok(broken) = std::fs::metadata(path) {
+        std::fs::set_permissions(quarantine.draft(), broken.permissions())?;
+    }
     quarantine.seal(&saved.report(damage, &quarantine.dir))
 }

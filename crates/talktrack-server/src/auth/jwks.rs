@@ -87,7 +87,7 @@ impl Jwks {
     }
 
     /// The key of this name; waits for a fetch where it is not at hand and may be new.
-    pub(super) async fn key(&self, kid: &str) -> Result<PinnedKey, Refused> {
+    pub(super) async fn key(&self, kid: &str) -> Result<Arc<PinnedKey>, Refused> {
         if let Some(key) = self.0.find(kid) {
             return Ok(key);
         }
@@ -99,11 +99,11 @@ impl Jwks {
 }
 
 impl Published {
-    fn find(&self, kid: &str) -> Option<PinnedKey> {
+    fn find(&self, kid: &str) -> Option<Arc<PinnedKey>> {
         self.keys.read().find(kid)
     }
 
-    async fn look_again(&self, kid: &str) -> Result<PinnedKey, Refused> {
+    async fn look_again(&self, kid: &str) -> Result<Arc<PinnedKey>, Refused> {
         let mut fetching = self.fetching.lock().await;
         // Somebody may have fetched it while we waited.
         let mut key = self.find(kid);
@@ -139,5 +139,55 @@ impl Published {
             }
         }
         !fetching.is_failing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use talktrack::testing::eventually;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+    use tokio::sync::watch;
+
+    use super::*;
+
+    /// Publishes one key under whatever name stands there now; hangs up where none does.
+    async fn publish(name: watch::Receiver<&'static str>) -> Uri {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let (kid, half) = (*name.borrow(), "A".repeat(43));
+                if kid.is_empty() || stream.read(&mut [0; 1024]).await.is_err() {
+                    continue;
+                }
+                let key = format!(r#"{{"kty":"EC","crv":"P-256","kid":"{kid}","x":"{half}","y":"{half}"}}"#);
+                let body = format!(r#"{{"keys":[{key}]}}"#);
+                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        url.parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn keys_come_and_go_by_themselves_and_stay_through_an_outage() {
+        let (name, shown) = watch::channel("");
+        let moment = Duration::from_millis(10);
+        let pace = Pace { regular: moment, first_retry: moment, longest_retry: moment, ..PACE };
+        let jwks = Jwks::new(publish(shown).await, pace);
+        let fresh = jwks.clone();
+        tokio::spawn(async move { fresh.keep_fresh().await });
+        let is_failing = || jwks.0.fetching.try_lock().is_ok_and(|fetching| fetching.is_failing);
+        let knows = |kid| jwks.0.find(kid).is_some();
+        eventually("the first outage is noticed", is_failing).await;
+        name.send_replace("first");
+        eventually("the first key", || knows("first")).await;
+        name.send_replace("");
+        eventually("the second outage is noticed", is_failing).await;
+        assert!(knows("first"));
+        name.send_replace("second");
+        eventually("the second key", || knows("second")).await;
+        assert!(!knows("first"), "it was taken back");
     }
 }

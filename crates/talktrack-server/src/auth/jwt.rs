@@ -1,6 +1,7 @@
 //! Users' tokens: JWTs of Supabase. Which key counts is found by the token's header; which algorithm that key is for, the key
 //! knows, and the token has to agree.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::errors::ErrorKind;
@@ -12,13 +13,13 @@ use super::claims::Rules;
 use super::jwks::Jwks;
 use super::refused::Refused;
 use super::signature;
+use super::verified::Verified;
 use crate::config::Identity;
 
 /// A longer token is refused unread. Supabase's have 1 to 2 KiB.
 const MAX_TOKEN_BYTES: usize = 16 << 10;
 
 /// A key, and the only algorithm it is used with.
-#[derive(Clone)]
 pub(super) struct PinnedKey {
     pub(super) algorithm: Algorithm,
     pub(super) key: DecodingKey,
@@ -27,23 +28,26 @@ pub(super) struct PinnedKey {
 /// What tokens are checked with.
 pub(super) struct Tokens {
     /// The key of HS256 tokens.
-    secret: Option<PinnedKey>,
+    secret: Option<Arc<PinnedKey>>,
     /// The published keys.
     jwks: Option<Jwks>,
     rules: Rules,
+    /// Signatures that need not be checked again.
+    verified: Verified,
 }
 
 impl Tokens {
     pub(super) fn new(identity: &Identity) -> Self {
         signature::use_ring();
-        let secret = identity.supabase_jwt_secret.as_ref().map(|secret| PinnedKey {
-            algorithm: Algorithm::HS256,
-            key: DecodingKey::from_secret(secret.reveal().as_bytes()),
+        let secret = identity.supabase_jwt_secret.as_ref().map(|secret| {
+            let key = DecodingKey::from_secret(secret.reveal().as_bytes());
+            Arc::new(PinnedKey { algorithm: Algorithm::HS256, key })
         });
         Self {
             secret,
             jwks: identity.supabase_url.as_deref().map(Jwks::of_project),
             rules: Rules { audience: identity.jwt_audience.clone(), issuer: identity.jwt_issuer.clone() },
+            verified: Verified::default(),
         }
     }
 
@@ -60,12 +64,12 @@ impl Tokens {
             return Err(Refused::NotAToken);
         }
         let key = self.key_for(token).await?;
-        let claims = verify(token, &key)?;
-        let user_id = self.rules.user(claims.get(), seconds_since_epoch())?;
-        Ok(User { user_id, claims: claims.get().into() })
+        let claims = self.verified.claims(token, &key, || verify(token, &key))?;
+        let user_id = self.rules.user(&claims, seconds_since_epoch())?;
+        Ok(User { user_id, claims })
     }
 
-    async fn key_for(&self, token: &str) -> Result<PinnedKey, Refused> {
+    async fn key_for(&self, token: &str) -> Result<Arc<PinnedKey>, Refused> {
         let header = decode_header(token).map_err(|error| match error.kind() {
             // A header that is JSON and cannot be read names an algorithm that does not exist, such as `none`.
             ErrorKind::Json(error) if error.is_data() => Refused::Algorithm,
@@ -75,7 +79,7 @@ impl Tokens {
             return Err(Refused::Critical);
         }
         match (header.alg, &self.secret, &self.jwks) {
-            (Algorithm::HS256, Some(secret), _) => Ok(secret.clone()),
+            (Algorithm::HS256, Some(secret), _) => Ok(Arc::clone(secret)),
             (Algorithm::ES256 | Algorithm::RS256, _, Some(jwks)) => {
                 jwks.key(&header.kid.ok_or(Refused::NoKeyId)?).await
             }
@@ -85,13 +89,13 @@ impl Tokens {
 }
 
 /// The claims of a token that this key has signed.
-fn verify(token: &str, key: &PinnedKey) -> Result<Box<RawValue>, Refused> {
+fn verify(token: &str, key: &PinnedKey) -> Result<Arc<str>, Refused> {
     let mut validation = Validation::new(key.algorithm);
     // The signature is this library's business. The claims are ours, all of them: `Rules` says why each is refused.
     validation.required_spec_claims.clear();
     (validation.validate_exp, validation.validate_nbf, validation.validate_aud) = (false, false, false);
     match decode::<Box<RawValue>>(token, &key.key, &validation) {
-        Ok(token) => Ok(token.claims),
+        Ok(token) => Ok(token.claims.get().into()),
         Err(error) => Err(match error.kind() {
             ErrorKind::InvalidAlgorithm => Refused::Algorithm,
             ErrorKind::InvalidSignature => Refused::Signature,

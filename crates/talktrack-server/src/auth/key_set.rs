@@ -1,6 +1,7 @@
 //! A set of published keys (RFC 7517): those in it that sign tokens with an algorithm we take, each under its `kid`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
@@ -17,7 +18,7 @@ const POINT_BYTES: usize = 65;
 
 /// The published keys, by `kid`.
 #[derive(Default)]
-pub(super) struct KeySet(HashMap<String, PinnedKey>);
+pub(super) struct KeySet(HashMap<String, Arc<PinnedKey>>);
 
 impl KeySet {
     /// Reads the document. A key that is not for us is passed over; there may be some of other kinds.
@@ -34,12 +35,12 @@ impl KeySet {
         let mut set = HashMap::new();
         for (kid, key) in keys.into_iter().filter_map(usable).take(MAX_KEYS) {
             // The first one counts. Two of the same name are a mistake, or an attempt to slip one in.
-            set.entry(kid).or_insert(key);
+            set.entry(kid).or_insert_with(|| Arc::new(key));
         }
         Ok(Self(set))
     }
 
-    pub(super) fn find(&self, kid: &str) -> Option<PinnedKey> {
+    pub(super) fn find(&self, kid: &str) -> Option<Arc<PinnedKey>> {
         self.0.get(kid).cloned()
     }
 

@@ -1,5 +1,6 @@
 //! `talktrack verify`: audits the books. Every message ever acknowledged must be stored, dead-lettered or on its way.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -29,14 +30,20 @@ pub(crate) async fn run(args: Args) -> Outcome {
 
 async fn verify(args: Args) -> Result<ExitCode, Stop> {
     let audit = audit(&args.place).await?;
+    let quarantines = talktrack::quarantines(&args.place.load()?.local_file());
     let mut output = Output::stdout();
-    let report = Report { balanced: audit.problems.is_empty(), pending: pending(&audit), audit: &audit };
+    let (balanced, pending) = (audit.problems.is_empty(), pending(&audit));
+    let report = Report { balanced, pending, quarantines, audit: &audit };
     if args.json {
         output.json(&report)?;
     } else {
         output.line(&figures(&report, View::of_stdout()))?;
         for problem in &audit.problems {
             output.line(&format!("✗ {}", table::safe_line(problem)))?;
+        }
+        for dir in &report.quarantines {
+            let line = format!("! a damaged database is kept in {}; see its report.txt", dir.display());
+            output.line(&table::safe_line(&line))?;
         }
         output.line(if report.balanced {
             "✓ the books balance"
@@ -66,6 +73,8 @@ async fn audit(place: &Place) -> Result<Audit, Failure> {
 struct Report<'a> {
     balanced: bool,
     pending: u64,
+    /// Where damaged databases are kept. The books of what was saved balance without them.
+    quarantines: Vec<PathBuf>,
     #[serde(flatten)]
     audit: &'a Audit,
 }

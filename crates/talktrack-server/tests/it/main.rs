@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod auth;
 mod protocol;
 mod messages;
 mod bad_input;

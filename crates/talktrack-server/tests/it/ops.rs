@@ -68,6 +68,7 @@ async fn every_metric_is_there_and_the_books_balance() {
         "queue_depth",
         "journal_pending",
         "journal_bytes",
+        "quarantines",
         "store_up",
         "batch_size",
         "commit_seconds",

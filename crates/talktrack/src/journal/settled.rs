@@ -71,17 +71,12 @@ pub(super) fn settle(tx: &Transaction<'_>, runs: &[Run], books: &mut Books) -> r
                 dead += u64::from(lay_aside(tx, *seq, &reason)?);
             }
         }
-        let between = rows_between(tx, *first, *last)?;
-        let (messages, bytes) = if between == run.len() {
-            remove(tx, *first, *last)?
+        let figures = figures(tx, *first, *last)?;
+        let (messages, bytes) = if figures.rows == run.len() {
+            remove(tx, *first, *last)?;
+            (figures.messages, figures.bytes)
         } else {
-            // One by one around those that the writer does not have.
-            let mut removed = (0, 0);
-            for (seq, _) in run {
-                let (messages, bytes) = remove(tx, *seq, *seq)?;
-                removed = (removed.0 + messages, removed.1 + bytes);
-            }
-            removed
+            remove_one_by_one(tx, run)?
         };
         books.leave_journal(messages.saturating_sub(dead), dead, bytes);
     }
@@ -93,17 +88,35 @@ pub(super) fn settle(tx: &Transaction<'_>, runs: &[Run], books: &mut Books) -> r
     Ok(())
 }
 
-fn rows_between(tx: &Transaction<'_>, first: Seq, last: Seq) -> rusqlite::Result<usize> {
-    let count = "SELECT count(*) FROM journal WHERE seq BETWEEN ?1 AND ?2";
-    tx.prepare_cached(count)?.query_row(params![first, last], |row| row.get(0))
+/// What lies in a stretch of the journal.
+struct Figures {
+    rows: usize,
+    messages: u64,
+    bytes: u64,
 }
 
-/// Takes these rows out, and says how many messages and bytes they had.
-fn remove(tx: &Transaction<'_>, first: Seq, last: Seq) -> rusqlite::Result<(u64, u64)> {
-    let count = "SELECT count(message_id), coalesce(sum(octet_length(body)), 0) FROM journal WHERE seq BETWEEN ?1 AND ?2";
-    let removed =
-        tx.prepare_cached(count)?.query_row(params![first, last], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    tx.prepare_cached("DELETE FROM journal WHERE seq BETWEEN ?1 AND ?2")?.execute(params![first, last])?;
+fn figures(tx: &Transaction<'_>, first: Seq, last: Seq) -> rusqlite::Result<Figures> {
+    let count = "SELECT count(*), count(message_id), coalesce(sum(octet_length(body)), 0) FROM journal \
+                 WHERE seq BETWEEN ?1 AND ?2";
+    tx.prepare_cached(count)?.query_row(params![first, last], |row| {
+        Ok(Figures { rows: row.get(0)?, messages: row.get(1)?, bytes: row.get(2)? })
+    })
+}
+
+fn remove(tx: &Transaction<'_>, first: Seq, last: Seq) -> rusqlite::Result<()> {
+    tx.prepare_cached("DELETE FROM journal WHERE seq BETWEEN ?1 AND ?2")?
+        .execute(params![first, last])
+        .map(drop)
+}
+
+/// Around rows that the writer does not have: a lane that waits is passed by. Says how many messages and bytes they had.
+fn remove_one_by_one(tx: &Transaction<'_>, run: &Run) -> rusqlite::Result<(u64, u64)> {
+    let mut removed = (0, 0);
+    for (seq, _) in run {
+        let one = figures(tx, *seq, *seq)?;
+        remove(tx, *seq, *seq)?;
+        removed = (removed.0 + one.messages, removed.1 + one.bytes);
+    }
     Ok(removed)
 }
 
@@ -169,5 +182,32 @@ mod tests {
         assert!(rows.take_first(9).is_empty());
         rows.answer(2, Verdict::Inserted);
         assert_eq!(seqs(&rows.take_first(9)), [[2, 5]]);
+    }
+
+    #[test]
+    fn rows_that_the_writer_does_not_have_stay_between_those_that_are_settled() {
+        let mut connection = rusqlite::Connection::open_in_memory().unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE journal (seq integer PRIMARY KEY, message_id text, body text NOT NULL)",
+            )
+            .unwrap();
+        for seq in 1..=6 {
+            let row = params![seq, format!("message {seq}")];
+            connection.execute("INSERT INTO journal VALUES (?1, ?2, 'body')", row).unwrap();
+        }
+        let mut books = Books { durable: 6, journal_bytes: 24, ..Books::default() };
+        let run = [1, 2, 4, 6].map(|seq| (seq, Verdict::Inserted)).to_vec();
+        let tx = connection.transaction().unwrap();
+        settle(&tx, &[run], &mut books).unwrap();
+        tx.commit().unwrap();
+        let left = connection
+            .prepare("SELECT seq FROM journal")
+            .unwrap()
+            .query_map([], |row| row.get(0))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect::<Vec<Seq>>();
+        assert_eq!((left, books.stored, books.journal_bytes), (vec![3, 5], 4, 8));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 
 use rusqlite::config::DbConfig;
@@ -21,6 +21,9 @@ const SMALL: u64 = 64 << 20;
 
 /// What is wrong with the file; `None` where it is sound, or not there yet.
 pub(super) fn damage(path: &Path) -> io::Result<Result<Option<String>, rusqlite::Error>> {
+    if is_open_here(path) {
+        return Ok(Ok(None));
+    }
     let log = Log::read(path)?;
     let length = match std::fs::metadata(path) {
         Ok(metadata) => metadata.len(),
@@ -46,6 +49,15 @@ pub(super) fn damage(path: &Path) -> io::Result<Result<Option<String>, rusqlite:
         Err(error) if database::is_damage(&error) => Ok(Some(error.to_string())),
         examined => examined,
     })
+}
+
+/// Whether this process has the file open already, for a reader. Then it is not looked at: closing a file takes away every
+/// lock on it that the process has (as POSIX wants it), and SQLite would go on believing in the reader's.
+fn is_open_here(path: &Path) -> bool {
+    let Ok(file) = std::fs::metadata(path) else { return false };
+    let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let mut open = open.filter_map(|entry| std::fs::metadata(entry.path()).ok());
+    open.any(|other| (other.dev(), other.ino()) == (file.dev(), file.ino()))
 }
 
 /// What SQLite would not say, or say as if it were somebody's intention.

@@ -44,7 +44,7 @@ struct Frame {
     page: u32,
     /// Pages in the database, where the frame ends a transaction; else 0.
     commit: u32,
-    /// It is what was written.
+    /// It is what was written, or nothing is left that could speak against it.
     intact: bool,
 }
 
@@ -130,16 +130,17 @@ impl Shape {
     fn frames(&self, file: &File) -> io::Result<Vec<Frame>> {
         let (mut frames, mut before) = (Vec::new(), self.seed);
         let mut bytes = vec![0; FRAME_HEADER + self.page_size];
-        let mut current = 0;
+        let (mut current, mut known) = (0, self.header_intact);
         while fill(file, self.place(frames.len()), &mut bytes)? == bytes.len() {
             let stored = (be32(&bytes, 16), be32(&bytes, 20));
             let sum = checksum(before, &bytes[..8], self.big_endian);
             let sum = checksum(sum, &bytes[FRAME_HEADER..], self.big_endian);
             let salted = bytes[8..16] == self.salt;
-            let frame =
-                Frame { page: be32(&bytes, 0), commit: be32(&bytes, 4), intact: salted && sum == stored };
-            frames.push(frame);
-            before = stored;
+            // Behind a broken frame the checksum to go on from may be broken too. Then a frame is as good as a page of the
+            // database file, which has none.
+            let intact = salted && (sum == stored || !known);
+            frames.push(Frame { page: be32(&bytes, 0), commit: be32(&bytes, 4), intact });
+            (before, known) = (stored, intact);
             if salted {
                 current = frames.len();
             }

@@ -84,6 +84,9 @@ impl Tracker {
     /// # Errors
     /// [`NotDurable::Stopped`] where the tracker stopped before.
     pub async fn flush(&self) -> Result<(), NotDurable> {
+        if self.door.queue.is_forked() {
+            return Err(NotDurable::Stopped);
+        }
         match self.door.shared.progress.watch().wait(self.door.queue.last_seq()).await {
             Err(NotDurable::Stopped) => Err(NotDurable::Stopped),
             // The last record itself was refused: all the same, it has its answer, and so has everything before it.
@@ -113,6 +116,9 @@ impl Tracker {
     /// [`NotDurable::Stopped`] where that took longer than `deadline`: what was not durable then is lost, and every receipt
     /// says so.
     pub async fn shutdown(&self, deadline: Duration) -> Result<(), NotDurable> {
+        if self.door.queue.is_forked() {
+            return Err(NotDurable::Stopped);
+        }
         self.begin_close();
         let written = tokio::time::timeout(deadline, self.door.shared.progress.watch().stopped()).await;
         self.door.shared.give_up.store(true, Ordering::Release);
@@ -159,7 +165,13 @@ impl Life {
     }
 
     fn join(&self) {
-        self.threads.lock().drain(..).for_each(|thread| drop(thread.join()));
+        let threads = std::mem::take(&mut *self.threads.lock());
+        if self.door.queue.is_forked() {
+            // They are the parent's: they can be neither waited for here nor let go.
+            std::mem::forget(threads);
+        } else {
+            threads.into_iter().for_each(|thread| drop(thread.join()));
+        }
         self.locks.lock().clear();
     }
 }
@@ -167,8 +179,10 @@ impl Life {
 /// A tracker that is dropped writes what it accepted, for as long as that takes; [`Tracker::shutdown`] has a deadline.
 impl Drop for Life {
     fn drop(&mut self) {
-        self.door.queue.close();
-        self.sweeper.stop();
+        if !self.door.queue.is_forked() {
+            self.door.queue.close();
+            self.sweeper.stop();
+        }
         self.join();
     }
 }

@@ -1,5 +1,7 @@
 //! Damaged files: the next start keeps them, says so, and goes on with every row that does not lie on a damaged page.
 
+mod running;
+mod pieces;
 mod scene;
 
 use std::path::Path;

@@ -127,3 +127,31 @@ fn a_data_directory_is_made_and_one_that_cannot_be_is_named() {
     assert!(matches!(error, OpenError::Io { .. }), "{error}");
     assert!(error.to_string().contains(file.to_str().unwrap()), "{error}");
 }
+
+#[test]
+fn a_lock_file_full_of_anything_locks_as_well_and_is_told_on_one_line() {
+    let dir = dir();
+    let path = dir.path().join("LOCK");
+    for text in [&b"\xff\xfe\n\n\x00\x1b[31m"[..], b"process one\x07\nprocess two", &[b'x'; 100_000], b""] {
+        std::fs::write(&path, text).unwrap();
+        let file = File::open(&path).unwrap();
+        file.try_lock().unwrap();
+        let error = refusal(dir.path()).to_string();
+        assert!(
+            error.contains("in use by another process; stop it") && error.lines().count() == 1,
+            "{error}"
+        );
+        drop(file);
+        drop(Tracker::open(Options::new(dir.path())).expect("what it says locks nothing"));
+        let said = std::fs::read_to_string(&path).unwrap();
+        assert!(said.starts_with(&format!("process {} ", std::process::id())), "{said}");
+    }
+}
+
+#[test]
+fn a_directory_in_the_place_of_the_lock_file_is_named() {
+    let dir = dir();
+    std::fs::create_dir(dir.path().join("LOCK")).unwrap();
+    let error = refusal(dir.path()).to_string();
+    assert!(error.contains("LOCK: ") && error.lines().count() == 1, "{error}");
+}

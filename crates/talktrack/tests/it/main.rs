@@ -8,6 +8,7 @@ mod receipts;
 mod refusals;
 mod shutdown;
 mod lock;
+mod fork;
 mod crash;
 mod outbox;
 mod poison;

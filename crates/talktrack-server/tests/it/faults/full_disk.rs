@@ -100,7 +100,8 @@ async fn full_and_free_again(stand: &Stand, case: &str) {
             server = stand.serve(&flags).await;
         }
         free(stand, &disk, random.bool()).await;
-        server.readiness(200).await;
+        let is_well = async || (!server.get("/readyz").await.body.contains("journal: ")).then_some(());
+        until_told("nothing is wrong with the disk any more", is_well).await;
     }
     talkers.fall_silent().await;
     judge(stand, &server).await.without_dead_letters();
@@ -136,6 +137,8 @@ async fn a_database_that_is_back_makes_room_on_a_disk_that_stays_full() {
     // Nothing but the room that the backlog leaves in the file is there for what comes.
     stand.oracle.hears(500).await;
     talkers.fall_silent().await;
+    stand.drained(&server).await;
+    server.readiness(200).await;
     judge(&stand, &server).await.without_dead_letters();
     stand.stop(server).await;
 }

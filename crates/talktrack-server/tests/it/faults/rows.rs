@@ -41,6 +41,11 @@ pub(crate) fn messages(stand: &Stand) -> Vec<Row> {
     all(stand, MESSAGES)
 }
 
+/// The same where the columns of some may be broken.
+pub(crate) fn messages_as_they_are(stand: &Stand) -> Vec<Value> {
+    all(stand, MESSAGES)
+}
+
 /// Every session that is stored.
 pub(crate) fn sessions(stand: &Stand) -> Vec<SessionRow> {
     all(stand, SESSIONS)

@@ -76,7 +76,7 @@ fn connections(server: &Server, address: std::net::SocketAddr) -> Vec<String> {
 }
 
 /// Begins a session through a network that can be broken.
-async fn call(server: &Server, network: &Proxy) -> Client {
+async fn call(network: &Proxy) -> Client {
     let (session, user) = (Uuid::new_v4(), Uuid::new_v4());
     let url = format!("ws://{}/v1/ws?session_id={session}&user_id={user}", network.address());
     let (socket, _) = within("the socket opens", connect_async(url)).await.unwrap();
@@ -90,7 +90,7 @@ async fn a_client_that_vanishes_without_a_word_is_noticed_and_its_session_ends()
     let network = Proxy::to(server.address.port());
     let mut clients = Vec::new();
     for _ in 0..cut::rounds(4, 40) {
-        let mut client = call(&server, &network).await;
+        let mut client = call(&network).await;
         client.say("fresh").await;
         clients.push(client);
     }

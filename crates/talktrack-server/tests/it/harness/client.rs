@@ -3,6 +3,7 @@
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, client_async, connect_async};
@@ -53,6 +54,14 @@ impl Client {
     pub(crate) async fn open(server: &Server, query: &str) -> Self {
         let url = format!("ws://{}/v1/ws?{query}", server.address);
         let (socket, _) = within("the socket opens", connect_async(url)).await.unwrap();
+        Self::unknown(socket)
+    }
+
+    /// The same with a token, as programs send it.
+    pub(crate) async fn come_with(server: &Server, query: &str, token: &str) -> Self {
+        let mut request = format!("ws://{}/v1/ws?{query}", server.address).into_client_request().unwrap();
+        request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        let (socket, _) = within("the socket opens", connect_async(request)).await.unwrap();
         Self::unknown(socket)
     }
 

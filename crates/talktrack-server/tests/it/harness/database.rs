@@ -145,7 +145,7 @@ fn json(value: ValueRef<'_>) -> Value {
         ValueRef::Integer(number) => number.into(),
         ValueRef::Real(number) => number.into(),
         ValueRef::Text(text) => {
-            let text = str::from_utf8(text).unwrap();
+            let text = &*String::from_utf8_lossy(text);
             let object = text.starts_with('{').then(|| serde_json::from_str(text).ok()).flatten();
             object.unwrap_or_else(|| text.into())
         }

@@ -76,6 +76,12 @@ impl Server {
         request(self.address, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await
     }
 
+    /// Asks for a page with a token.
+    pub(crate) async fn get_with(&self, path: &str, token: &str) -> HttpAnswer {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
+        request(self.address, &format!("{head}Authorization: Bearer {token}\r\n\r\n")).await
+    }
+
     /// The value of a metric, with its labels as they are printed; 0 where it is not there.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
         let page = self.get("/metrics").await.body;

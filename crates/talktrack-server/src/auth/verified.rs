@@ -1,0 +1,94 @@
+//! Tokens whose signature was found good. Whoever talks sends the same token with every request, and checking its signature
+//! costs more than everything else about it. Only the signature is remembered: all claims, the time among them, are judged anew
+//! each time.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::jwt::PinnedKey;
+use super::keys::sha256;
+use super::refused::Refused;
+
+/// Tokens that are remembered. One more, and all are forgotten: the next request of each costs one signature.
+const CAPACITY: usize = 1_024;
+
+/// By the hash of the token, so that none lies about in memory.
+#[derive(Default)]
+pub(super) struct Verified(Mutex<HashMap<[u8; 32], Signed>>);
+
+struct Signed {
+    /// The very key that the signature was checked with. One that was fetched anew counts as another.
+    key: Arc<PinnedKey>,
+    claims: Arc<str>,
+}
+
+impl Verified {
+    /// The claims of a token that this key has signed; checked by `verify` where that is not known yet.
+    pub(super) fn claims(
+        &self,
+        token: &str,
+        key: &Arc<PinnedKey>,
+        verify: impl FnOnce() -> Result<Arc<str>, Refused>,
+    ) -> Result<Arc<str>, Refused> {
+        let digest = sha256(token);
+        if let Some(signed) = self.0.lock().get(&digest).filter(|signed| Arc::ptr_eq(&signed.key, key)) {
+            return Ok(Arc::clone(&signed.claims));
+        }
+        let claims = verify()?;
+        let mut known = self.0.lock();
+        if known.len() >= CAPACITY {
+            known.clear();
+        }
+        known.insert(digest, Signed { key: Arc::clone(key), claims: Arc::clone(&claims) });
+        Ok(claims)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jsonwebtoken::{Algorithm, DecodingKey};
+
+    use super::*;
+
+    fn key() -> Arc<PinnedKey> {
+        Arc::new(PinnedKey { algorithm: Algorithm::HS256, key: DecodingKey::from_secret(b"secret") })
+    }
+
+    /// Whether the signature was checked.
+    fn checks(verified: &Verified, token: &str, key: &Arc<PinnedKey>) -> bool {
+        let mut checked = false;
+        let claims = verified.claims(token, key, || {
+            checked = true;
+            Ok(token.into())
+        });
+        assert_eq!(claims.as_deref(), Ok(token), "the claims are the token's own");
+        checked
+    }
+
+    #[test]
+    fn a_signature_is_checked_once_for_each_token_and_key() {
+        let (verified, one, other) = (Verified::default(), key(), key());
+        assert!(checks(&verified, "a", &one) && !checks(&verified, "a", &one));
+        assert!(checks(&verified, "b", &one) && !checks(&verified, "a", &one));
+        assert!(checks(&verified, "a", &other), "a key that was replaced vouches for nothing");
+        assert!(checks(&verified, "a", &one));
+    }
+
+    #[test]
+    fn a_bad_signature_is_not_remembered_as_a_good_one() {
+        let (verified, key) = (Verified::default(), key());
+        assert_eq!(verified.claims("a", &key, || Err(Refused::Signature)), Err(Refused::Signature));
+        assert!(checks(&verified, "a", &key));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let (verified, key) = (Verified::default(), key());
+        for number in 0..3 * CAPACITY {
+            checks(&verified, &number.to_string(), &key);
+            assert!(verified.0.lock().len() <= CAPACITY);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Keys made on the spot, and tokens signed with them, good and bad.
+
+use std::sync::LazyLock;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::hmac;
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use rsa::Generate as _;
+use rsa::sha2::{Digest as _, Sha256};
+use rsa::traits::PublicKeyParts as _;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+/// One for all tests: it takes a while to make.
+static RSA: LazyLock<rsa::PrivateKey> = LazyLock::new(rsa::PrivateKey::generate);
+
+/// A key that signs tokens.
+pub(super) struct SigningKey {
+    pub(super) kid: String,
+    kind: Kind,
+}
+
+enum Kind {
+    Secret(Vec<u8>),
+    Ecdsa(Box<EcdsaKeyPair>),
+    Rsa,
+}
+
+impl SigningKey {
+    pub(super) fn secret(secret: impl AsRef<[u8]>) -> Self {
+        Self { kid: "secret".into(), kind: Kind::Secret(secret.as_ref().to_owned()) }
+    }
+
+    pub(super) fn ecdsa(kid: &str) -> Self {
+        let (chance, algorithm) = (SystemRandom::new(), &ECDSA_P256_SHA256_FIXED_SIGNING);
+        let document = EcdsaKeyPair::generate_pkcs8(algorithm, &chance).unwrap();
+        let pair = EcdsaKeyPair::from_pkcs8(algorithm, document.as_ref(), &chance).unwrap();
+        Self { kid: kid.into(), kind: Kind::Ecdsa(Box::new(pair)) }
+    }
+
+    pub(super) fn rsa(kid: &str) -> Self {
+        Self { kid: kid.into(), kind: Kind::Rsa }
+    }
+
+    pub(super) fn algorithm(&self) -> &'static str {
+        match &self.kind {
+            Kind::Secret(_) => "HS256",
+            Kind::Ecdsa(_) => "ES256",
+            Kind::Rsa => "RS256",
+        }
+    }
+
+    /// Its public part, as a project publishes it; of a secret, the secret.
+    pub(super) fn jwk(&self) -> Value {
+        let mut jwk = match &self.kind {
+            Kind::Secret(secret) => json!({"kty": "oct", "k": base64(secret)}),
+            Kind::Ecdsa(_) => {
+                let point = self.public_bytes();
+                json!({"kty": "EC", "crv": "P-256", "x": base64(&point[1..33]), "y": base64(&point[33..])})
+            }
+            Kind::Rsa => json!({"kty": "RSA", "n": base64(self.public_bytes()), "e": base64(RSA.e_bytes())}),
+        };
+        let common = json!({"kid": self.kid, "alg": self.algorithm(), "use": "sig", "key_ops": ["verify"]});
+        jwk.as_object_mut().unwrap().extend(common.as_object().unwrap().clone());
+        jwk
+    }
+
+    /// The point or the modulus.
+    pub(super) fn public_bytes(&self) -> Vec<u8> {
+        match &self.kind {
+            Kind::Secret(secret) => secret.clone(),
+            Kind::Ecdsa(pair) => pair.public_key().as_ref().to_owned(),
+            Kind::Rsa => RSA.n_bytes().into(),
+        }
+    }
+
+    /// A token with these claims, as the project would make it.
+    pub(super) fn token(&self, claims: &Value) -> String {
+        self.sign(&json!({"alg": self.algorithm(), "typ": "JWT", "kid": self.kid}), claims)
+    }
+
+    /// Signs whatever the header says.
+    pub(super) fn sign(&self, header: &Value, claims: &Value) -> String {
+        let message = format!("{}.{}", base64(header.to_string()), base64(claims.to_string()));
+        let signature = match &self.kind {
+            Kind::Secret(secret) => {
+                let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
+                hmac::sign(&key, message.as_bytes()).as_ref().to_owned()
+            }
+            Kind::Ecdsa(pair) => {
+                pair.sign(&SystemRandom::new(), message.as_bytes()).unwrap().as_ref().to_owned()
+            }
+            Kind::Rsa => RSA.sign(rsa::Pkcs1v15Sign::new::<Sha256>(), &Sha256::digest(&message)).unwrap(),
+        };
+        format!("{message}.{}", base64(signature))
+    }
+}
+
+/// The claims of a good token, good for an hour.
+pub(super) fn claims(user: Uuid) -> Value {
+    json!({"sub": user, "aud": "authenticated", "role": "authenticated", "exp": now() + 3600})
+}
+
+/// Seconds since the epoch.
+pub(super) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+pub(super) fn base64(bytes: impl AsRef<[u8]>) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}

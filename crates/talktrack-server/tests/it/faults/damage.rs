@@ -1,0 +1,292 @@
+//! Case 9: bytes flipped and files cut short, in the database, its log, the lock and what else lies beside them. The server
+//! starts, keeps what is broken, says so, and goes on with the rest.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::cut;
+use super::rows;
+use super::saying::{Row, Saying};
+use super::stand::Stand;
+use super::talkers::Manner;
+use crate::harness::{Client, Server};
+
+const PAGE: usize = 4096;
+const LOG_HEADER: usize = 32;
+const FRAME: usize = PAGE + 24;
+/// So many characters of an id tell one message from another.
+const MARK: usize = 13;
+/// What a damaged database makes the server say.
+const ALARM: &str = "❌ The database was damaged";
+/// Where a database's header says which version its schema has: of a newer one talktrack keeps its hands off.
+const VERSION: std::ops::Range<usize> = 60..64;
+
+/// What is done to the files, and to which.
+#[derive(Debug, Clone, Copy)]
+enum Harm {
+    Flip(&'static str),
+    Blank(&'static str),
+    Cut(&'static str),
+    Remove(&'static str),
+    Garbage(&'static str),
+}
+
+const HARMS: [Harm; 14] = [
+    Harm::Flip("talktrack.db"),
+    Harm::Flip("talktrack.db-wal"),
+    Harm::Cut("talktrack.db"),
+    Harm::Cut("talktrack.db-wal"),
+    Harm::Blank("talktrack.db"),
+    Harm::Blank("talktrack.db-wal"),
+    Harm::Remove("talktrack.db-wal"),
+    Harm::Flip("talktrack.db-shm"),
+    Harm::Cut("talktrack.db-shm"),
+    Harm::Garbage("talktrack.db-shm"),
+    Harm::Garbage("LOCK"),
+    Harm::Cut("LOCK"),
+    Harm::Garbage("listen"),
+    Harm::Garbage("control"),
+];
+
+impl Harm {
+    fn file(self) -> &'static str {
+        match self {
+            Self::Flip(file)
+            | Self::Blank(file)
+            | Self::Cut(file)
+            | Self::Remove(file)
+            | Self::Garbage(file) => file,
+        }
+    }
+
+    /// Does it, and says which bytes are no longer what they were.
+    fn befalls(self, data_dir: &Path, random: &mut fastrand::Rng) -> BTreeSet<usize> {
+        let path = data_dir.join(self.file());
+        let before = std::fs::read(&path).unwrap_or_default();
+        let mut after = before.clone();
+        let place = random.usize(0..before.len().max(1));
+        match self {
+            Self::Flip(_) => (0..random.usize(1..5)).for_each(|_| {
+                let place = random.usize(0..after.len());
+                after[place] ^= random.u8(1..);
+            }),
+            Self::Blank(_) => after[place / 512 * 512..].iter_mut().take(512).for_each(|byte| *byte = 0),
+            Self::Cut(_) => after.truncate(place),
+            Self::Remove(_) => after.clear(),
+            Self::Garbage(_) => after = (0..random.usize(0..40_000)).map(|_| random.u8(..)).collect(),
+        }
+        if self.file() == "talktrack.db" && after.len() >= VERSION.end {
+            after[VERSION].copy_from_slice(&before[VERSION]);
+        }
+        let _ = std::fs::remove_file(&path);
+        if !matches!(self, Self::Remove(_)) {
+            std::fs::write(&path, &after).unwrap();
+        }
+        (0..before.len()).filter(|place| before.get(*place) != after.get(*place)).collect()
+    }
+}
+
+/// A data directory as a kill left it, and what was acknowledged in it.
+struct Left {
+    stand: Stand,
+    files: BTreeMap<String, Vec<u8>>,
+    acknowledged: BTreeMap<Uuid, Saying>,
+    /// The pages on which each message lies.
+    pages: HashMap<Uuid, BTreeSet<usize>>,
+}
+
+impl Left {
+    /// Part of what is said is in the database file, part in its log alone.
+    async fn behind(stand: Stand) -> Self {
+        if let Some(remote) = stand.remote() {
+            remote.proxy.cut();
+        }
+        for orderly in [true, false] {
+            let server = stand.serve(&[]).await;
+            let talkers = stand.talk(Manner { talkers: 3, ahead: 20, per_session: 100, ..Manner::default() });
+            stand.oracle.hears(300).await;
+            talkers.fall_silent().await;
+            if orderly { stand.stop(server).await } else { stand.kill(server).await }
+        }
+        if let Some(remote) = stand.remote() {
+            remote.proxy.mend();
+        }
+        let files = files(&stand.home.data_dir());
+        let acknowledged = stand.oracle.notes().acknowledged.clone();
+        let pages = on_pages(&files, &acknowledged);
+        Self { stand, files, acknowledged, pages }
+    }
+
+    /// Everything is as it was.
+    fn again(&self) {
+        let data_dir = self.stand.home.data_dir();
+        std::fs::remove_dir_all(&data_dir).unwrap();
+        std::fs::create_dir(&data_dir).unwrap();
+        for (name, bytes) in &self.files {
+            std::fs::write(data_dir.join(name), bytes).unwrap();
+        }
+        std::fs::write(self.stand.home.log_path(), "").unwrap();
+        if let Some(remote) = self.stand.remote() {
+            let tables = "TRUNCATE conversation_messages, conversation_sessions";
+            remote.database.psql(tables);
+        }
+    }
+
+    async fn suffers(&self, harm: Harm, random: &mut fastrand::Rng) {
+        self.again();
+        let data_dir = self.stand.home.data_dir();
+        let places = harm.befalls(&data_dir, random);
+        let (hit, broken) = (self.hit(harm.file(), &places), files(&data_dir));
+        eprintln!("{harm:?} on pages {hit:?}");
+        let server = self.stand.serve(&[]).await;
+        self.kept(&broken);
+        Client::new(&server).await.say("fresh").await;
+        self.stand.drained(&server).await;
+        self.nothing_else_is_lost(&hit, &server);
+        self.books_balance().await;
+        self.stand.kill(server).await;
+    }
+
+    /// What was on these places of the file.
+    fn hit(&self, file: &str, places: &BTreeSet<usize>) -> BTreeSet<usize> {
+        let page = |place: &usize| match file {
+            "talktrack.db" => Some(place / PAGE + 1),
+            "talktrack.db-wal" => {
+                let frame = LOG_HEADER + place.checked_sub(LOG_HEADER)? / FRAME * FRAME;
+                let page = self.files[file].get(frame..frame + 4)?;
+                usize::try_from(u32::from_be_bytes(page.try_into().unwrap())).ok()
+            }
+            _ => None,
+        };
+        places.iter().filter_map(page).collect()
+    }
+
+    /// What is in a quarantine is what was broken, byte for byte.
+    fn kept(&self, broken: &BTreeMap<String, Vec<u8>>) {
+        for dir in self.quarantines() {
+            let kept = files(&dir);
+            for name in ["talktrack.db", "talktrack.db-wal"] {
+                assert_eq!(kept.get(name).map(Vec::len), broken.get(name).map(Vec::len), "{name}");
+                assert!(kept.get(name) == broken.get(name), "{name} is not what it was");
+            }
+        }
+    }
+
+    fn quarantines(&self) -> Vec<PathBuf> {
+        let dirs = std::fs::read_dir(self.stand.home.data_dir().join("quarantine"));
+        dirs.into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
+    }
+
+    fn nothing_else_is_lost(&self, hit: &BTreeSet<usize>, server: &Server) {
+        let stored = self.stored();
+        let dead = self.dead();
+        let is_hit = |id: &Uuid| self.pages[id].intersection(hit).next().is_some();
+        let mut missing = 0;
+        for (id, saying) in &self.acknowledged {
+            match stored.get(id) {
+                Some(row) => assert!(
+                    is_hit(id) || row.as_ref() == Some(&self.said(*saying)),
+                    "{row:?} is not {saying:?}"
+                ),
+                None if dead.contains(id) => {}
+                None => {
+                    assert!(is_hit(id), "{saying:?} lies on {:?}, and is gone by {hit:?}", self.pages[id]);
+                    missing += 1;
+                }
+            }
+        }
+        let alarm = server.log().lines().filter(|line| line.contains(ALARM)).count();
+        assert_eq!(alarm, self.quarantines().len(), "each quarantine is told of: {}", server.log());
+        assert!(missing == 0 || alarm == 1, "{missing} messages are missing in silence");
+        assert!(!hit.is_empty() || alarm == 0 || missing == 0);
+    }
+
+    /// What is stored under each id; no row where its columns are broken.
+    fn stored(&self) -> HashMap<Uuid, Option<Row>> {
+        let rows = rows::messages_as_they_are(&self.stand).into_iter();
+        rows.filter_map(|row| Some((row["id"].as_str()?.parse().ok()?, serde_json::from_value(row).ok())))
+            .collect()
+    }
+
+    fn said(&self, saying: Saying) -> Row {
+        saying.row(self.stand.user)
+    }
+
+    /// Where a database was replaced; else a byte of a count may have rotted unnoticed.
+    async fn books_balance(&self) {
+        let home = &self.stand.home;
+        let report = match self.stand.remote() {
+            _ if self.quarantines().is_empty() => return,
+            Some(remote) => home.look_at(&remote.url(), &["verify"]).await,
+            None => home.look(&["verify"]).await,
+        };
+        assert!(report.succeeded().stdout.contains("a damaged database is kept in"));
+    }
+
+    fn dead(&self) -> BTreeSet<Uuid> {
+        let letters = "SELECT message_id FROM dead_letters WHERE message_id IS NOT NULL";
+        let rows = self.stand.home.database().select(letters).into_iter();
+        rows.filter_map(|row: Value| row["message_id"].as_str()?.parse().ok()).collect()
+    }
+}
+
+fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
+    let files = entries.filter(|entry| entry.file_type().unwrap().is_file());
+    files
+        .map(|entry| (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap()))
+        .collect()
+}
+
+/// On which leaves of tables each message lies, in the database and its log. What is too long for a leaf may be on any page
+/// that has no kind.
+fn on_pages(
+    files: &BTreeMap<String, Vec<u8>>,
+    said: &BTreeMap<Uuid, Saying>,
+) -> HashMap<Uuid, BTreeSet<usize>> {
+    let mark = |id: &Uuid| <[u8; MARK]>::try_from(&id.to_string().as_bytes()[..MARK]).unwrap();
+    let marks: HashMap<_, _> = said.keys().map(|id| (mark(id), *id)).collect();
+    let (mut lies, mut nameless) = (HashMap::<_, BTreeSet<usize>>::new(), BTreeSet::new());
+    let database = files["talktrack.db"].chunks(PAGE).zip(1..).map(|(page, number)| (number, page));
+    let log = files["talktrack.db-wal"][LOG_HEADER..].chunks_exact(FRAME);
+    let log = log.map(|frame| (usize::from(frame[2]) << 8 | usize::from(frame[3]), &frame[24..]));
+    for (number, page) in database.chain(log) {
+        match page[0] {
+            0 => drop(nameless.insert(number)),
+            0x0d => page
+                .windows(MARK)
+                .filter_map(|bytes| marks.get(bytes))
+                .for_each(|id| _ = lies.entry(*id).or_default().insert(number)),
+            _ => {}
+        }
+    }
+    let long = said.iter().filter(|(_, saying)| saying.row(Uuid::nil()).content.len() > 3_000);
+    long.for_each(|(id, _)| lies.entry(*id).or_default().extend(&nameless));
+    lies
+}
+
+async fn damage_after_damage(stand: Stand, case: &str) {
+    let mut random = cut::random(case);
+    let left = Left::behind(stand).await;
+    for round in 0..cut::rounds(1, 12) {
+        for harm in HARMS {
+            // Most of what a short cut has time for are the files that hold messages.
+            if round > 0 || random.usize(0..HARMS.len()) < cut::rounds(5, 14) as usize {
+                left.suffers(harm, &mut random).await;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damaged_files_are_kept_and_told_of_and_cost_only_what_was_on_the_damaged_pages() {
+    damage_after_damage(Stand::on_sqlite(), "damage, SQLite").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn damaged_outboxes_are_kept_and_told_of_and_cost_only_what_was_on_the_damaged_pages() {
+    damage_after_damage(Stand::on_postgres().await, "damage, PostgreSQL").await;
+}
