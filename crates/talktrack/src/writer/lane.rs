@@ -81,7 +81,7 @@ impl Lane {
         while let Some(record) = self.records.recv().await {
             batch.push(record);
             self.fill(&mut batch).await;
-            self.deliver(&batch).await;
+            self.deliver(&mut batch).await;
             batch.clear();
         }
     }
@@ -89,33 +89,46 @@ impl Lane {
     /// Adds what waits already, as far as one write may go; and what is about to come, where a backlog is being read: few
     /// large writes cost the store less than many small ones.
     async fn fill(&mut self, batch: &mut Vec<Record>) {
-        let mut bytes: usize = batch.iter().map(Record::heap_bytes).sum();
         let deadline = tokio::time::Instant::now() + LINGER;
+        while self.add_waiting(batch) && self.load.grows() {
+            match tokio::time::timeout_at(deadline, self.records.recv()).await {
+                Ok(Some(record)) => batch.push(record),
+                _ => return,
+            }
+        }
+    }
+
+    /// Adds what waits already. Says whether there is room for more.
+    fn add_waiting(&mut self, batch: &mut Vec<Record>) -> bool {
+        let mut bytes: usize = batch.iter().map(Record::heap_bytes).sum();
         while batch.len() < BATCH && bytes < BATCH_BYTES {
-            let next = match self.records.try_recv() {
-                Ok(record) => Some(record),
-                Err(_) if self.load.grows() => {
-                    tokio::time::timeout_at(deadline, self.records.recv()).await.ok().flatten()
-                }
-                Err(_) => None,
-            };
-            let Some(record) = next else { return };
+            let Ok(record) = self.records.try_recv() else { return true };
             bytes += record.heap_bytes();
             batch.push(record);
         }
+        false
     }
 
     /// Brings the records to the store, however long it takes. The rows that it will never take are laid aside, and their
     /// neighbours are stored.
-    async fn deliver(&mut self, batch: &[Record]) {
+    async fn deliver(&mut self, batch: &mut Vec<Record>) {
         let mut search = Search::new(batch.len());
         while let Some(part) = search.next() {
+            let rows = part.len();
             match self.attempt(&batch[part.clone()]).await {
                 Ok(verdicts) => self.take(batch, part, verdicts, &mut search),
                 Err(error) if error.class == Class::Data => search.refused(part, error),
                 Err(error) => {
                     search.again(part);
                     self.wait(&error).await;
+                }
+            }
+            // Nothing of it is taken: what has come meanwhile joins it. It costs the store one write less, and a batch that was
+            // too small to speak against the store may do so now.
+            if rows == batch.len() && search.may_grow() {
+                self.add_waiting(batch);
+                if batch.len() > rows {
+                    search = Search::new(batch.len());
                 }
             }
             if let Some(error) = self.breaker.trips(&search).map(|(error, rows)| parked(error, rows)) {

@@ -60,6 +60,13 @@ impl Search {
         }
     }
 
+    /// Whether rows may still be added: the whole was tried and not taken, for reasons that are not the rows', or it is too
+    /// small to tell.
+    pub(super) fn may_grow(&self) -> bool {
+        let untouched = self.parts.iter().any(|part| part.len() == self.rows);
+        untouched || (self.rows < TELLING_BATCH && !self.parts.is_empty())
+    }
+
     /// The error of the first bad row that is meant.
     pub(super) fn error_of(&self, meant: impl Fn(usize) -> bool) -> Option<StoreError> {
         self.bad.iter().find(|(row, _)| meant(*row)).map(|(_, error)| error.clone())

@@ -44,7 +44,7 @@ pub(crate) async fn judge(stand: &Stand, server: &Server) -> Verdict {
     let (stored, dead) = (rows::messages(stand), dead(stand).await);
     let notes = stand.oracle.notes();
     if notes.refused.is_empty() {
-        in_order(&notes, &stored);
+        in_order(&notes, &stored, &dead);
     }
     let stored = by_id(stored);
     nothing_is_invented(&notes, &stored, stand.user);
@@ -92,9 +92,10 @@ async fn balance(stand: &Stand, server: &Server) {
     .succeeded();
 }
 
-fn in_order(notes: &Notes, stored: &[Row]) {
-    // What is revised after it was taken away comes back in its revision's place.
-    let ours = |row: &&Row| row.content != "fresh" && !notes.taken_away.contains_key(&row.id);
+fn in_order(notes: &Notes, stored: &[Row], dead: &BTreeMap<Uuid, Value>) {
+    // Where the first wording was taken away or is laid aside, a revision stands in its own place.
+    let displaced = |id: &Uuid| notes.taken_away.contains_key(id) || dead.contains_key(id);
+    let ours = |row: &&Row| row.content != "fresh" && !displaced(&row.id);
     let said: Vec<_> = stored.iter().filter(ours).filter_map(|row| notes.said.get(&row.id)).collect();
     for pair in said.windows(2).filter(|pair| pair[0].session == pair[1].session) {
         assert!(pair[0].number < pair[1].number, "{:?} is stored before {:?}", pair[0], pair[1]);
@@ -128,14 +129,17 @@ fn nothing_is_invented(notes: &Notes, stored: &BTreeMap<Uuid, Row>, user: Uuid) 
 
 fn nothing_is_lost(notes: &Notes, stored: &BTreeMap<Uuid, Row>, dead: &BTreeMap<Uuid, Value>) {
     for (id, saying) in &notes.acknowledged {
-        if let Some(frame) = dead.get(id) {
-            let said = saying.frame();
-            for field in ["role", "content", "metadata"] {
-                assert_eq!(frame[field], said[field], "{frame}");
-            }
-        } else if notes.taken_away.get(id).is_none_or(|revision| *revision < saying.revision) {
-            let row = stored.get(id).unwrap_or_else(|| panic!("acknowledged and lost: {saying:?}"));
-            assert!(row.revision >= saying.revision, "{saying:?} was acknowledged, {row:?} is stored");
+        let there = stored.get(id);
+        let is_stored = there.is_some_and(|row| row.revision >= saying.revision);
+        let was_taken_away = notes.taken_away.get(id).is_some_and(|revision| *revision >= saying.revision);
+        if is_stored || was_taken_away {
+            continue;
+        }
+        let frame =
+            dead.get(id).unwrap_or_else(|| panic!("acknowledged and lost: {saying:?}; there is {there:?}"));
+        let said = saying.frame();
+        for field in ["role", "content", "metadata"] {
+            assert_eq!(frame[field], said[field], "{frame}");
         }
     }
 }
