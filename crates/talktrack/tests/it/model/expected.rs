@@ -1,5 +1,6 @@
 //! What should be there: the rules of docs/guarantees.md in a few maps, without files, threads or batches.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -23,6 +24,14 @@ pub(crate) struct Conversation {
     pub(crate) end: Option<Closing>,
     pub(crate) message_count: u64,
     pub(crate) turns: Vec<Turn>,
+}
+
+impl Conversation {
+    /// In the order of when it was said; what was said at the same moment, in the order of acceptance.
+    fn insert(&mut self, turn: Turn) {
+        let place = self.turns.partition_point(|other| other.at <= turn.at);
+        self.turns.insert(place, turn);
+    }
 }
 
 /// How a session ended.
@@ -225,24 +234,30 @@ impl Model {
     /// Writes the row, or says why it is never taken.
     fn write(&mut self, session: Session, turn: &Turn) -> Result<&'static str, &'static str> {
         let conversation = self.picture.sessions.get_mut(&session).ok_or("unknown_session")?;
-        let same_id = |other: &&mut Turn| turn.number.is_some() && other.number == turn.number;
-        let Some(there) = conversation.turns.iter_mut().find(same_id) else {
+        let same_id = |other: &Turn| turn.number.is_some() && other.number == turn.number;
+        let Some(place) = conversation.turns.iter().position(same_id) else {
             let late = conversation.end.is_some();
-            // In the order of when it was said; what was said at the same moment, in the order of acceptance.
-            let place = conversation.turns.partition_point(|other| other.at <= turn.at);
-            conversation.turns.insert(place, turn.clone());
+            conversation.insert(turn.clone());
             conversation.message_count += 1;
             conversation.last_event_at = conversation.last_event_at.max(turn.at);
             return Ok(if late { "late" } else { "new" });
         };
-        if turn.revision > there.revision {
-            (there.revision, there.text) = (turn.revision, turn.text.clone());
-            return Ok("revised");
-        }
-        match (turn.revision < there.revision, turn.text == there.text) {
-            (true, _) => Ok("outdated"),
-            (false, true) => Ok("repeated"),
-            (false, false) => Err("id_conflict"),
+        let there = &mut conversation.turns[place];
+        match turn.revision.cmp(&there.revision) {
+            Ordering::Greater => {
+                (there.revision, there.text) = (turn.revision, turn.text.clone());
+                Ok("revised")
+            }
+            Ordering::Equal if turn.text == there.text => Ok("repeated"),
+            Ordering::Equal => Err("id_conflict"),
+            Ordering::Less => {
+                // It came late, but it tells when the message was said first.
+                if turn.at < there.at {
+                    let revised = conversation.turns.remove(place);
+                    conversation.insert(Turn { at: turn.at, ..revised });
+                }
+                Ok("outdated")
+            }
         }
     }
 
