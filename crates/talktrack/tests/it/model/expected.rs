@@ -1,6 +1,5 @@
 //! What should be there: the rules of docs/guarantees.md in a few maps, without files, threads or batches.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -26,14 +25,6 @@ pub(crate) struct Conversation {
     pub(crate) turns: Vec<Turn>,
 }
 
-impl Conversation {
-    /// In the order of when it was said; what was said at the same moment, in the order of acceptance.
-    fn insert(&mut self, turn: Turn) {
-        let place = self.turns.partition_point(|other| other.at <= turn.at);
-        self.turns.insert(place, turn);
-    }
-}
-
 /// How a session ended.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Closing {
@@ -50,6 +41,14 @@ pub(crate) struct Turn {
     pub(crate) revision: u32,
     pub(crate) text: String,
     pub(crate) at: Timestamp,
+}
+
+impl Conversation {
+    /// In the order of when it was said; what was said at the same moment, in the order of acceptance.
+    fn insert(&mut self, turn: Turn) {
+        let place = self.turns.partition_point(|other| other.at <= turn.at);
+        self.turns.insert(place, turn);
+    }
 }
 
 /// In one line: a picture of what differs has many of them.
@@ -243,22 +242,19 @@ impl Model {
             return Ok(if late { "late" } else { "new" });
         };
         let there = &mut conversation.turns[place];
-        match turn.revision.cmp(&there.revision) {
-            Ordering::Greater => {
-                (there.revision, there.text) = (turn.revision, turn.text.clone());
-                Ok("revised")
-            }
-            Ordering::Equal if turn.text == there.text => Ok("repeated"),
-            Ordering::Equal => Err("id_conflict"),
-            Ordering::Less => {
-                // It came late, but it tells when the message was said first.
-                if turn.at < there.at {
-                    let revised = conversation.turns.remove(place);
-                    conversation.insert(Turn { at: turn.at, ..revised });
-                }
-                Ok("outdated")
-            }
+        if turn.revision > there.revision {
+            (there.revision, there.text) = (turn.revision, turn.text.clone());
+            return Ok("revised");
         }
+        if turn.revision < there.revision {
+            // What was overtaken by its own revision tells where that belongs.
+            if turn.at < there.at {
+                let moved = Turn { at: turn.at, ..conversation.turns.remove(place) };
+                conversation.insert(moved);
+            }
+            return Ok("outdated");
+        }
+        if turn.text == there.text { Ok("repeated") } else { Err("id_conflict") }
     }
 
     /// Started and not ended.
