@@ -70,13 +70,19 @@ impl Stored {
 
 /// Opens a file of talktrack's: the store, or the outbox of a remote one.
 pub(crate) fn open_file(path: &Path) -> Result<SqliteReader, Failure> {
-    if !path.is_file() {
-        return Err(Failure::new(format_args!(
-            "{} does not exist; start the server with `talktrack serve`, or name another place with --data-dir",
-            path.display()
-        )));
-    }
+    expect_file(path)?;
     SqliteReader::open(path).map_err(|error| Failure::new(format_args!("{}: {error}", path.display())))
+}
+
+/// Fails where there is no such file, for those who must not make one.
+pub(crate) fn expect_file(path: &Path) -> Result<(), Failure> {
+    if path.is_file() {
+        return Ok(());
+    }
+    Err(Failure::new(format_args!(
+        "{} does not exist; start the server with `talktrack serve`, or name another place with --data-dir",
+        path.display()
+    )))
 }
 
 /// Follows what is written, from now on or from the first message.

@@ -17,8 +17,13 @@ pub(super) fn explain(text: &str, error: &serde_json::Error) -> WireError {
     if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
         return WireError::json(format!("not valid JSON: {error}"));
     }
-    let Ok(Pairs(pairs)) = serde_json::from_str::<Pairs<'_>>(text) else {
-        return WireError::json(NOT_AN_OBJECT);
+    let pairs = match serde_json::from_str::<Pairs<'_>>(text) {
+        Ok(Pairs(pairs)) => pairs,
+        // A name that is no string after all: half a surrogate pair.
+        Err(error) if text.trim_ascii_start().starts_with('{') => {
+            return WireError::json(format!("not valid JSON: {error}"));
+        }
+        Err(_) => return WireError::json(NOT_AN_OBJECT),
     };
     let reference = reference(&pairs);
     let problem = twice(&pairs).or_else(|| pairs.iter().find_map(|(name, value)| check(name, value.get())));

@@ -298,6 +298,7 @@ mod tests {
         ] {
             assert_eq!(problem(text).0, "invalid_json", "{text:.40}");
         }
+        assert!(problem(r#"{"type":"ping","\ud800":1}"#).1.starts_with("not valid JSON: lone"));
         let just_right = format!(r#"{{"type":"ping","x":{}{}}}"#, "[".repeat(99), "]".repeat(99));
         assert_eq!(Frame::parse(&just_right).unwrap().body, ClientFrame::Ping);
     }

@@ -11,6 +11,7 @@ use crate::config::Place;
 use crate::error::Failure;
 use crate::letters::{Fate, MOST_AT_ONCE, Outcome, Request};
 use crate::output::{Output, Stop};
+use crate::store;
 use crate::table;
 
 /// Arguments of `replay`.
@@ -65,8 +66,10 @@ pub(super) async fn forget(args: DropArgs) -> command::Outcome {
 }
 
 async fn settle(chosen: &Chosen, request: fn(Vec<Seq>) -> Request) -> command::Outcome {
+    let config = chosen.place.load()?;
+    store::expect_file(&config.local_file())?;
     // First: on a full disk whoever looks at the file needs room that only they can make.
-    let hands = Hands::on(&chosen.place.load()?)?;
+    let hands = Hands::on(&config)?;
     let seqs = chosen.seqs().await?;
     if seqs.is_empty() {
         eprintln!("{NONE}");

@@ -43,6 +43,14 @@ pub(crate) struct Turn {
     pub(crate) at: Timestamp,
 }
 
+impl Conversation {
+    /// In the order of when it was said; what was said at the same moment, in the order of acceptance.
+    fn insert(&mut self, turn: Turn) {
+        let place = self.turns.partition_point(|other| other.at <= turn.at);
+        self.turns.insert(place, turn);
+    }
+}
+
 /// In one line: a picture of what differs has many of them.
 impl fmt::Debug for Turn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -225,25 +233,28 @@ impl Model {
     /// Writes the row, or says why it is never taken.
     fn write(&mut self, session: Session, turn: &Turn) -> Result<&'static str, &'static str> {
         let conversation = self.picture.sessions.get_mut(&session).ok_or("unknown_session")?;
-        let same_id = |other: &&mut Turn| turn.number.is_some() && other.number == turn.number;
-        let Some(there) = conversation.turns.iter_mut().find(same_id) else {
+        let same_id = |other: &Turn| turn.number.is_some() && other.number == turn.number;
+        let Some(place) = conversation.turns.iter().position(same_id) else {
             let late = conversation.end.is_some();
-            // In the order of when it was said; what was said at the same moment, in the order of acceptance.
-            let place = conversation.turns.partition_point(|other| other.at <= turn.at);
-            conversation.turns.insert(place, turn.clone());
+            conversation.insert(turn.clone());
             conversation.message_count += 1;
             conversation.last_event_at = conversation.last_event_at.max(turn.at);
             return Ok(if late { "late" } else { "new" });
         };
+        let there = &mut conversation.turns[place];
         if turn.revision > there.revision {
             (there.revision, there.text) = (turn.revision, turn.text.clone());
             return Ok("revised");
         }
-        match (turn.revision < there.revision, turn.text == there.text) {
-            (true, _) => Ok("outdated"),
-            (false, true) => Ok("repeated"),
-            (false, false) => Err("id_conflict"),
+        if turn.revision < there.revision {
+            // What was overtaken by its own revision tells where that belongs.
+            if turn.at < there.at {
+                let moved = Turn { at: turn.at, ..conversation.turns.remove(place) };
+                conversation.insert(moved);
+            }
+            return Ok("outdated");
         }
+        if turn.text == there.text { Ok("repeated") } else { Err("id_conflict") }
     }
 
     /// Started and not ended.
