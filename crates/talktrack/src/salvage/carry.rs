@@ -1,13 +1,14 @@
 //! Every row that can still be read, into a new file; then what follows from the rows is computed anew.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::{CachedStatement, Transaction, params};
 use uuid::Uuid;
 
-use crate::clock::Timestamp;
+use crate::clock::{Clock as _, Seq, SystemClock, Timestamp};
 use crate::database::{self, column, column_or_null, parse_time, parse_uuid};
-use crate::record::SessionStart;
+use crate::record::{Record, SessionStart};
 use crate::salvage::cells::{Found, Value, on_page};
 use crate::salvage::pages::Pages;
 use crate::salvage::report::{Missing, Saved};
@@ -15,17 +16,21 @@ use crate::salvage::tables::Table;
 use crate::salvage::totals;
 use crate::store::sqlite;
 
+/// A `seq` is a time; one that is further ahead than this has rotted, whatever the clock has done meanwhile.
+const FUTURE: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
 /// Makes the new file at `draft`, and says what is in it. Whether it reaches the disk is the caller's concern.
 pub(super) fn carry(pages: &Pages, draft: &Path) -> rusqlite::Result<Saved> {
     let mut connection = database::draft(draft)?;
     let tx = connection.transaction()?;
-    let mut carrier = Carrier { tx: &tx, books: None, broken: 0 };
+    let horizon = SystemClock.now().plus(FUTURE).as_micros();
+    let mut carrier = Carrier { tx: &tx, books: None, broken: 0, horizon, nameless: 0 };
     tx.execute_batch("CREATE TEMP TABLE session_index (user_id, started_at, session_id)")?;
     carrier.carry_rows(pages)?;
     let (books, broken) = (carrier.books, carrier.broken);
     let restored = restore_sessions(&tx)?;
     let incomplete = recount(&tx)?;
-    let mut saved = totals::settle(&tx, books.as_deref())?;
+    let mut saved = totals::settle(&tx, books.as_deref(), horizon)?;
     saved.missing.by_session(&incomplete);
     saved.missing.broken_records = broken;
     saved.restored_sessions = restored;
@@ -37,6 +42,10 @@ struct Carrier<'t> {
     tx: &'t Transaction<'t>,
     books: Option<Vec<Value>>,
     broken: u64,
+    /// No `seq` is higher.
+    horizon: Seq,
+    /// Records whose `seq` cannot be true and is known to nobody: so many were given another.
+    nameless: Seq,
 }
 
 impl Carrier<'_> {
@@ -51,8 +60,11 @@ impl Carrier<'_> {
         Ok(())
     }
 
-    fn carry_row(&mut self, found: Found) -> rusqlite::Result<()> {
+    fn carry_row(&mut self, mut found: Found) -> rusqlite::Result<()> {
         let Some(table) = Table::of(&found) else { return Ok(()) };
+        if table == Table::Journal {
+            self.name_record(&mut found);
+        }
         let Some(mut insert) = self.insert(table)? else {
             self.books = Some(found.values);
             return Ok(());
@@ -67,6 +79,21 @@ impl Carrier<'_> {
         };
         insert.execute(rusqlite::params_from_iter(rowid.iter().chain(values)))?;
         Ok(())
+    }
+
+    /// What the body of an intact record says of itself counts, not what its row says of it. One that is not intact will be
+    /// laid aside, but nothing new may come before it: a `seq` out of the future would have it so.
+    fn name_record(&mut self, found: &mut Found) {
+        if let Some(record) = intact(&found.values) {
+            let message = record.message().map(|stamped| (stamped.id.to_string(), stamped.message.revision));
+            let (id, revision) = message.unzip();
+            found.rowid = Some(record.seq);
+            found.values[1] = id.map_or(Value::Null, |id| Value::Text(id.into()));
+            found.values[2] = revision.map_or(Value::Null, |revision| Value::Integer(revision.into()));
+        } else if !found.rowid.is_some_and(|seq| (1..=self.horizon).contains(&seq)) {
+            self.nameless += 1;
+            found.rowid = Some(self.nameless);
+        }
     }
 
     fn insert(&self, table: Table) -> rusqlite::Result<Option<CachedStatement<'_>>> {
@@ -108,6 +135,13 @@ impl Carrier<'_> {
         };
         self.tx.prepare_cached(sql)?.execute(values).map(drop)
     }
+}
+
+/// A record of the journal, where its bytes are those that were written.
+fn intact(values: &[Value]) -> Option<Record> {
+    let (Value::Text(body), Value::Integer(checksum)) = (&values[3], &values[4]) else { return None };
+    let holds = i64::from(crc32fast::hash(body)) == *checksum;
+    holds.then(|| serde_json::from_slice(body).ok()).flatten()
 }
 
 /// Sessions whose row is gone: written again from the index, or else from their messages. Says how many.

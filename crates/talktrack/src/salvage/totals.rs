@@ -30,8 +30,8 @@ struct Rows {
 }
 
 /// Writes the books anew, from the rows and from what the old ones say of the past.
-pub(super) fn settle(tx: &Transaction<'_>, found: Option<&[Value]>) -> rusqlite::Result<Saved> {
-    let (rows, known) = (count(tx)?, found.and_then(known));
+pub(super) fn settle(tx: &Transaction<'_>, found: Option<&[Value]>, horizon: Seq) -> rusqlite::Result<Saved> {
+    let (rows, known) = (count(tx, horizon)?, found.and_then(known));
     let missing = known.as_ref().map_or_else(Lost::default, |known| missing(&known.books, &rows));
     let last_seq = known.as_ref().map_or(0, |known| known.last_seq).max(rows.last_seq);
     write(tx, &books(known.map(|known| known.books), &rows), last_seq)?;
@@ -73,7 +73,8 @@ pub(super) fn are_sound(connection: &Connection) -> rusqlite::Result<bool> {
     Ok(books.optional()?.unwrap_or(false))
 }
 
-fn count(tx: &Transaction<'_>) -> rusqlite::Result<Rows> {
+/// A `seq` beyond the horizon has rotted: what comes next must not begin behind it.
+fn count(tx: &Transaction<'_>, horizon: Seq) -> rusqlite::Result<Rows> {
     let count = |sql: &str| tx.query_row(sql, [], |row| row.get(0));
     Ok(Rows {
         messages: count("SELECT count(*) FROM conversation_messages")?,
@@ -84,9 +85,9 @@ fn count(tx: &Transaction<'_>) -> rusqlite::Result<Rows> {
         letters: count("SELECT count(message_id) FROM dead_letters")?,
         all_letters: count("SELECT count(*) FROM dead_letters")?,
         last_seq: tx.query_row(
-            "SELECT max(coalesce((SELECT max(seq) FROM conversation_messages), 0), \
-             coalesce((SELECT max(seq) FROM journal), 0), coalesce((SELECT max(seq) FROM dead_letters), 0))",
-            [],
+            "SELECT coalesce(max(seq), 0) FROM (SELECT seq FROM conversation_messages UNION ALL \
+             SELECT seq FROM journal UNION ALL SELECT seq FROM dead_letters) WHERE seq <= ?1",
+            [horizon],
             |row| row.get(0),
         )?,
     })

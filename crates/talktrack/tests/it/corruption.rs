@@ -150,3 +150,13 @@ async fn a_row_whose_checksum_has_rotted_beyond_reading_holds_up_nothing() {
     assert_eq!(sqlite(dir.path()).execute(rot, [Uuid::from_u128(2).to_string()]).unwrap(), 1);
     rest_is_delivered(&dir, &setup, &store, 5, &[2]).await;
 }
+
+/// Found by flipping bytes: the store's answer was for the number in the record, and the row with another waited for ever.
+#[tokio::test]
+async fn a_row_whose_own_number_has_rotted_is_laid_aside_and_holds_up_nothing() {
+    let dir = dir();
+    let (setup, store) = full_outbox(&dir, 5).await;
+    let rot = "UPDATE journal SET seq = seq + 1000 WHERE message_id = ?1";
+    assert_eq!(sqlite(dir.path()).execute(rot, [Uuid::from_u128(2).to_string()]).unwrap(), 1);
+    rest_is_delivered(&dir, &setup, &store, 5, &[2]).await;
+}

@@ -7,6 +7,7 @@ use talktrack::testing::Setup;
 use talktrack::{DATABASE_FILE, quarantines};
 use tempfile::TempDir;
 
+use super::scene::{File, Scene};
 use crate::support::{accept, dir, message, new_session, sqlite, value, within};
 
 const MESSAGES: u64 = 300;
@@ -176,4 +177,17 @@ async fn a_new_file_may_be_read_by_nobody_who_could_not_read_the_broken_one() {
     overwrite(&file, root(&dir, "conversation_messages"));
     open(&dir);
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+/// Found by flipping bytes: nothing new was read behind a record that claimed to be of the year 3061.
+#[tokio::test]
+async fn a_waiting_record_whose_number_has_rotted_is_known_by_its_body() {
+    let scene = Scene::outbox().await;
+    let broken = scene.copy();
+    let rot = "UPDATE journal SET seq = seq * 20, message_id = 'rotten' WHERE seq = (SELECT max(seq) FROM journal WHERE message_id IS NOT NULL)";
+    assert_eq!(sqlite(broken.path()).execute(rot, []).unwrap(), 1);
+    // Something else is broken as well, and has the file salvaged.
+    overwrite(&File::Database.of(broken.path()), root(&broken, "journal_messages"));
+    scene.judge(&broken, &scene.hit(File::Index, &[])).await;
+    assert_eq!(value::<u64>(broken.path(), "SELECT count(*) FROM dead_letters"), 0);
 }
