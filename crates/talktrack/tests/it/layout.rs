@@ -121,3 +121,32 @@ fn a_long_file_and_one_that_does_not_say_what_it_is_are_named() {
     assert_eq!(breaches.len(), 1, "{breaches:?}");
     assert!(breaches[0].ends_with("a.rs: does not begin with `//! ` and what it is"), "{breaches:?}");
 }
+
+/// A promise whose test has gone, or has another name now, is one that nobody checks.
+#[test]
+fn every_test_that_the_guarantees_name_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let page = std::fs::read_to_string(root.join("docs/guarantees.md")).unwrap();
+    let sources: String =
+        ["crates/talktrack/src/testing", "crates/talktrack/tests/it", "crates/talktrack-server/tests/it"]
+            .iter()
+            .flat_map(|dir| sources_in(&root.join(dir)))
+            .collect();
+    let is_test_name = |word: &&str| {
+        let is_metric = word.starts_with("talktrack_");
+        let letters = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_';
+        !is_metric && word.matches('_').count() >= 4 && word.chars().all(letters)
+    };
+    let named: Vec<_> = page.split('`').skip(1).step_by(2).filter(is_test_name).collect();
+    let missing: Vec<_> = named.iter().filter(|name| !sources.contains(&format!("fn {name}("))).collect();
+    assert!(named.len() > 50 && missing.is_empty(), "{} named, not there: {missing:#?}", named.len());
+}
+
+fn sources_in(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| {
+            if path.is_dir() { sources_in(&path) } else { vec![std::fs::read_to_string(path).unwrap()] }
+        })
+        .collect()
+}
