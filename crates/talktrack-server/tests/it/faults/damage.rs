@@ -146,7 +146,7 @@ impl Left {
         Client::new(&server).await.say("fresh").await;
         self.stand.drained(&server).await;
         self.nothing_else_is_lost(&hit, &server);
-        self.books_balance().await;
+        self.books_balance(&hit).await;
         self.stand.kill(server).await;
     }
 
@@ -215,15 +215,27 @@ impl Left {
         saying.row(self.stand.user)
     }
 
-    /// Where a database was replaced; else a byte of a count may have rotted unnoticed.
-    async fn books_balance(&self) {
+    /// Where a database was replaced; else a byte of a count may have rotted unnoticed. What `verify` may complain of are
+    /// words that rotted on the pages that were hit.
+    async fn books_balance(&self, hit: &BTreeSet<usize>) {
         let home = &self.stand.home;
         let report = match self.stand.remote() {
             _ if self.quarantines().is_empty() => return,
             Some(remote) => home.look_at(&remote.url(), &["verify"]).await,
             None => home.look(&["verify"]).await,
         };
-        assert!(report.succeeded().stdout.contains("a damaged database is kept in"));
+        assert!(report.stdout.contains("a damaged database is kept in"), "{}", report.stdout);
+        let problems = report.stdout.lines().filter_map(|line| line.strip_prefix("✗ "));
+        let (verdict, rotten): (Vec<_>, Vec<_>) =
+            problems.partition(|line| *line == "the books do not balance");
+        for problem in &rotten {
+            let id = problem
+                .strip_prefix("message ")
+                .and_then(|rest| rest.split(' ').next()?.parse::<Uuid>().ok());
+            let is_hit = id.is_some_and(|id| self.pages[&id].intersection(hit).next().is_some());
+            assert!(is_hit && problem.ends_with("no longer JSON"), "{problem}");
+        }
+        assert_eq!((report.code, verdict.len()), if rotten.is_empty() { (Some(0), 0) } else { (Some(1), 1) });
     }
 
     fn dead(&self) -> BTreeSet<Uuid> {
