@@ -59,7 +59,7 @@ test-faults: need-cc need-postgres need-faketime need-strace ## every fault on p
 	TALKTRACK_FAULTS=full cargo test --locked -p talktrack --all-features --test it -- model:: damaged_bytes:: --nocapture
 
 soak: need-cc need-postgres ## mixed load and random faults for MINUTES=60, over SQLite and PostgreSQL
-	TALKTRACK_SOAK_MINUTES=$(MINUTES) cargo test --release --locked -p talktrack-server --test it -- faults::soak --nocapture
+	TALKTRACK_FAULTS=full TALKTRACK_SOAK_MINUTES=$(MINUTES) cargo test --release --locked -p talktrack-server --test it -- faults::soak --nocapture
 
 # Data directories are made and thrown away by the thousand: in memory, where there is such a place.
 FUZZ = cd fuzz && TMPDIR=$(firstword $(wildcard /dev/shm) /tmp) cargo +nightly fuzz run --fuzz-dir .

@@ -8,12 +8,13 @@ use std::path::Path;
 
 use scene::{File, Scene};
 
+use crate::properties;
+
 /// So many damages of each sort; the server's own tests do many more.
 const ROUNDS: usize = 6;
 
 fn random(case: &str) -> fastrand::Rng {
-    let seed = std::env::var("TALKTRACK_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+    let seed = properties::seed();
     eprintln!("{case}: TALKTRACK_SEED={seed} draws the same again");
     fastrand::Rng::with_seed(seed)
 }
