@@ -51,7 +51,7 @@ struct Carrier<'t> {
 impl Carrier<'_> {
     fn carry_rows(&mut self, pages: &Pages) -> rusqlite::Result<()> {
         let free = pages.free();
-        for number in (1..=pages.count).filter(|number| !free.contains(number)) {
+        for number in pages.numbers().filter(|number| !free.contains(number)) {
             let Some(page) = pages.read(number) else { continue };
             let on_page = on_page(pages, number, &page);
             self.broken += on_page.broken;

@@ -98,7 +98,7 @@ fn payload(pages: &Pages, in_table: bool, length: usize, cell: &[u8]) -> Option<
     let mut payload = cell.get(..local)?.to_vec();
     let mut next = be32(cell.get(local..local + 4)?, 0);
     while payload.len() < length {
-        let page = pages.read(next).filter(|_| next <= pages.count)?;
+        let page = pages.read(next)?;
         let more = (length - payload.len()).min(usable - 4);
         payload.extend_from_slice(&page[4..4 + more]);
         next = be32(&page, 0);

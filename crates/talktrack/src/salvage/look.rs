@@ -28,7 +28,7 @@ pub(super) fn damage(path: &Path) -> io::Result<Result<Option<String>, rusqlite:
     let length = match std::fs::metadata(path) {
         Ok(metadata) => metadata.len(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let left = log.last_page() > 0;
+            let left = log.has_pages();
             return Ok(Ok(left
                 .then(|| "it is gone, only its write-ahead log is there".into())
                 .or(log.damage)));
@@ -36,7 +36,7 @@ pub(super) fn damage(path: &Path) -> io::Result<Result<Option<String>, rusqlite:
         Err(error) => return Err(error),
     };
     let named = path.file_name().is_some_and(|name| name == database::FILE_NAME);
-    if length == 0 && log.damage.is_none() && log.last_page() == 0 && !named {
+    if length == 0 && log.damage.is_none() && !log.has_pages() && !named {
         // Somebody has made an empty file to have it filled. The one with our name is never empty.
         return Ok(Ok(None));
     }

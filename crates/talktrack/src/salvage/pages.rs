@@ -16,8 +16,8 @@ pub(super) struct Pages {
     file: Option<File>,
     log: Log,
     pub(super) size: usize,
-    /// How many there are.
-    pub(super) count: u32,
+    /// How many there are in the file.
+    in_file: u32,
 }
 
 impl Pages {
@@ -31,9 +31,14 @@ impl Pages {
         let log = Log::read(path)?;
         let bytes = file.as_ref().map_or(Ok(0), |file| file.metadata().map(|metadata| metadata.len()))?;
         let size = page_size(file.as_ref())?.or(log.page_size).unwrap_or(USUAL_PAGE);
-        let whole = u32::try_from(bytes.div_ceil(size as u64)).unwrap_or(u32::MAX);
-        let count = whole.max(log.page_count.unwrap_or(0)).max(log.last_page());
-        Ok(Self { file, log, size, count })
+        let in_file = u32::try_from(bytes.div_ceil(size as u64)).unwrap_or(u32::MAX);
+        Ok(Self { file, log, size, in_file })
+    }
+
+    /// The pages that are there: those of the file, and those behind it that only the log has. Whatever else is said to be
+    /// there, by a broken frame perhaps, would be looked for in vain, four thousand million times.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
+        (1..=self.in_file).chain(self.log.pages_behind(self.in_file))
     }
 
     /// A page; what is not there of it is zeros. None where there is nothing, or the disk does not give it.
@@ -51,7 +56,7 @@ impl Pages {
     pub(super) fn free(&self) -> HashSet<u32> {
         let mut free = HashSet::new();
         let mut trunk = self.read(1).map_or(0, |page| be32(&page, 32));
-        while trunk != 0 && trunk <= self.count && free.insert(trunk) {
+        while trunk != 0 && free.insert(trunk) {
             let Some(page) = self.read(trunk) else { break };
             let listed = (be32(&page, 4) as usize).min(self.size / 4 - 2);
             free.extend((0..listed).map(|index| be32(&page, 8 + 4 * index)));

@@ -32,8 +32,6 @@ pub(super) struct Log {
     file: Option<File>,
     /// Where the newest committed image of each page lies.
     pages: HashMap<u32, u64>,
-    /// Pages in the database after the last commit, where there was one.
-    pub(super) page_count: Option<u32>,
     pub(super) page_size: Option<usize>,
     /// What is wrong with it, so that SQLite would lose what was acknowledged.
     pub(super) damage: Option<String>,
@@ -83,7 +81,6 @@ impl Log {
         let usable = frames[..used].iter().enumerate().skip(first).filter(|(_, frame)| frame.intact);
         for (index, frame) in usable {
             log.pages.insert(frame.page, shape.place(index) + FRAME_HEADER as u64);
-            log.page_count = Some(frame.commit).filter(|count| *count > 0).or(log.page_count);
         }
         Ok(log)
     }
@@ -94,9 +91,16 @@ impl Log {
         file.read_exact_at(page, *place).map(|()| true)
     }
 
-    /// The highest page it knows of.
-    pub(super) fn last_page(&self) -> u32 {
-        self.pages.keys().copied().max().unwrap_or(0)
+    /// Whether it has any page.
+    pub(super) fn has_pages(&self) -> bool {
+        !self.pages.is_empty()
+    }
+
+    /// The pages it has with a higher number than this, in their order.
+    pub(super) fn pages_behind(&self, last: u32) -> Vec<u32> {
+        let mut behind: Vec<u32> = self.pages.keys().copied().filter(|page| *page > last).collect();
+        behind.sort_unstable();
+        behind
     }
 }
 

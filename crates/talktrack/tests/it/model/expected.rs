@@ -257,9 +257,11 @@ impl Model {
         if turn.text == there.text { Ok("repeated") } else { Err("id_conflict") }
     }
 
-    /// Started and not ended.
-    pub(crate) fn is_open(&self, session: Session) -> bool {
-        self.open.contains(&session)
+    /// Whether a message is stored in a session that goes on, once all that waits before it is.
+    pub(crate) fn is_welcome(&self, session: Session, turn: &Turn) -> bool {
+        let mut later = self.clone();
+        later.store_up();
+        self.open.contains(&session) && later.write(session, turn).is_ok()
     }
 
     /// The remote store is away.

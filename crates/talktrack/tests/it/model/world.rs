@@ -33,9 +33,9 @@ pub(crate) struct World {
     under_way: Vec<Awaited>,
     /// What is possible where so many of these became durable.
     steps: Vec<Vec<Model>>,
-    /// A message came before its session or after it, and the store's answer may still be on its way. With all that came
-    /// before it, it may be judged otherwise where a remote store gets it again: by then its session is there, or has been
-    /// heard of after an end that was only inferred.
+    /// A message came before its session or after it, or is in conflict with another, and the answer of a remote store may
+    /// still be on its way. Where such a store gets it again, it may be judged otherwise: by then its session is there, or has
+    /// been heard of after an end that was only inferred, or a later revision has overtaken it.
     stray: bool,
 }
 
@@ -138,7 +138,8 @@ impl World {
     }
 
     fn message(&mut self, session: Session, turn: Turn, message: Message) {
-        let is_stray = !self.possible().iter().all(|model| model.is_open(session));
+        let is_welcome = self.possible().iter().all(|model| model.is_welcome(session, &turn));
+        let is_stray = self.store.is_some() && !is_welcome;
         if is_stray && self.outage == Some(Outage::LosesAnswers) {
             return;
         }
