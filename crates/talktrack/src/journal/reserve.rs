@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
+use crate::database;
+
 /// As much as the log may need at its longest, and a batch on top.
 const WANTED: u64 = 20 << 20;
 /// A small disk gives up this part of what is free.
@@ -22,10 +24,8 @@ pub(super) struct Reserve {
 
 impl Reserve {
     /// The one beside this database, as it is found.
-    pub(super) fn beside(database: &Path) -> Self {
-        let mut path = database.as_os_str().to_owned();
-        path.push("-reserve");
-        let path = PathBuf::from(path);
+    pub(super) fn beside(file: &Path) -> Self {
+        let path = database::beside(file, "-reserve");
         let held = fs::metadata(&path).map_or(0, |found| found.len());
         Self { path, held }
     }

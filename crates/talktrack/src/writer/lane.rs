@@ -90,20 +90,23 @@ impl Lane {
     /// large writes cost the store less than many small ones.
     async fn fill(&mut self, batch: &mut Vec<Record>) {
         let deadline = tokio::time::Instant::now() + LINGER;
-        while self.add_waiting(batch) && self.load.grows() {
+        let mut bytes = bytes_of(batch);
+        while self.add_waiting(batch, &mut bytes) && self.load.grows() {
             match tokio::time::timeout_at(deadline, self.records.recv()).await {
-                Ok(Some(record)) => batch.push(record),
+                Ok(Some(record)) => {
+                    bytes += record.heap_bytes();
+                    batch.push(record);
+                }
                 _ => return,
             }
         }
     }
 
-    /// Adds what waits already. Says whether there is room for more.
-    fn add_waiting(&mut self, batch: &mut Vec<Record>) -> bool {
-        let mut bytes: usize = batch.iter().map(Record::heap_bytes).sum();
-        while batch.len() < BATCH && bytes < BATCH_BYTES {
+    /// Adds what waits already to a batch of so many bytes. Says whether there is room for more.
+    fn add_waiting(&mut self, batch: &mut Vec<Record>, bytes: &mut usize) -> bool {
+        while batch.len() < BATCH && *bytes < BATCH_BYTES {
             let Ok(record) = self.records.try_recv() else { return true };
-            bytes += record.heap_bytes();
+            *bytes += record.heap_bytes();
             batch.push(record);
         }
         false
@@ -126,7 +129,8 @@ impl Lane {
             // Nothing of it is taken: what has come meanwhile joins it. It costs the store one write less, and a batch that was
             // too small to speak against the store may do so now.
             if rows == batch.len() && search.may_grow() {
-                self.add_waiting(batch);
+                let mut bytes = bytes_of(batch);
+                self.add_waiting(batch, &mut bytes);
                 if batch.len() > rows {
                     search = Search::new(batch.len());
                 }
@@ -217,6 +221,10 @@ impl Lane {
             self.backoff.reset();
         }
     }
+}
+
+fn bytes_of(batch: &[Record]) -> usize {
+    batch.iter().map(Record::heap_bytes).sum()
 }
 
 /// So many rows fail alike that not they are bad but the store.
