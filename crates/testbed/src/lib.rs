@@ -19,6 +19,7 @@ mod certificates;
 mod scratch;
 mod programs;
 mod ports;
+pub mod cut;
 
 pub use database::Database;
 pub use disk::SmallDisk;

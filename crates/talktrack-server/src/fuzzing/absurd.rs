@@ -121,13 +121,9 @@ fn line() -> BoxedStrategy<String> {
     Union::new_weighted(vec![(3, frame().boxed()), (4, good.boxed()), (1, array.boxed())]).boxed()
 }
 
-/// The seed is printed; `TALKTRACK_SEED` draws the same again. Without it, the same every time, or with
-/// `TALKTRACK_FAULTS=full` a new one.
+/// The seed is printed; `TALKTRACK_SEED` draws the same again.
 fn config(cases: u32) -> ProptestConfig {
-    let everyday =
-        || if std::env::var_os("TALKTRACK_FAULTS").is_some() { fastrand::u64(..) } else { 20_261_123 };
-    let given = std::env::var("TALKTRACK_SEED").ok();
-    let seed = given.map_or_else(everyday, |seed| seed.parse().expect("TALKTRACK_SEED is a number"));
+    let seed = talktrack_testbed::cut::seed();
     eprintln!("TALKTRACK_SEED={seed} draws the same again");
     ProptestConfig {
         failure_persistence: None,

@@ -1,31 +1,17 @@
 //! Properties: what has to hold for whatever is drawn. How many draws, from which seed, and what is told of one that fails.
 //!
-//! `make test` draws a few, the same ones every time; `TALKTRACK_FAULTS=full` draws many new ones. The seed is printed, and `TALKTRACK_SEED` draws the same
-//! again. A draw that failed is made as small as it gets; keep it as a plain test with a name that says what was wrong.
+//! `make test` draws a few, the same ones every time; `TALKTRACK_FAULTS=full` draws many new ones. The seed is printed, and
+//! `TALKTRACK_SEED` draws the same again. A draw that failed is made as small as it gets; keep it as a plain test with a name that says what was wrong.
 
 use std::fmt::Debug;
 
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
 
+pub(crate) use talktrack_testbed::cut::{rounds as draws, seed};
+
 /// Attempts at making a draw that failed smaller.
 const SHRINKING: u32 = 1_000;
-
-/// From which the few are drawn: a test that says another thing every day says nothing about a change.
-const EVERYDAY_SEED: u64 = 20_261_123;
-
-/// So many draws: the few of `make test`, or all of them.
-pub(crate) fn draws(short: u32, full: u32) -> u32 {
-    if is_full() { full } else { short }
-}
-
-fn is_full() -> bool {
-    match std::env::var("TALKTRACK_FAULTS") {
-        Ok(cut) if cut == "full" => true,
-        Ok(other) => panic!("TALKTRACK_FAULTS: must be full or not set, not {other:?}"),
-        Err(_) => false,
-    }
-}
 
 /// Holds the property to so many draws.
 pub(crate) fn hold<S: Strategy<Value: Debug>>(
@@ -50,12 +36,4 @@ pub(crate) fn hold<S: Strategy<Value: Debug>>(
         }
         Err(TestError::Abort(why)) => panic!("{name}: cannot be drawn: {why}"),
     }
-}
-
-/// The one that is given; else always the same for the few, and a new one for all.
-pub(crate) fn seed() -> u64 {
-    let Ok(text) = std::env::var("TALKTRACK_SEED") else {
-        return if is_full() { fastrand::u64(..) } else { EVERYDAY_SEED };
-    };
-    text.parse().unwrap_or_else(|_| panic!("TALKTRACK_SEED: must be a whole number, not {text:?}"))
 }
