@@ -1,8 +1,23 @@
-//! HTTP answers: one module an endpoint.
+//! HTTP answers: one module an endpoint, each in the same order: what it takes, what it gives, how.
 
+pub(crate) mod start_session;
+pub(crate) mod update_session;
+pub(crate) mod end_session;
+pub(crate) mod add_messages;
+pub(crate) mod list_sessions;
+pub(crate) mod get_session;
+pub(crate) mod list_messages;
 pub(crate) mod health;
 pub(crate) mod ready;
 pub(crate) mod metrics;
+pub(crate) mod docs;
+
+// What they have in common.
+mod access;
+mod body;
+mod query;
+mod requests;
+mod rows;
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};

@@ -72,7 +72,6 @@ impl Caller {
     }
 
     /// Whether what belongs to this user may be shown to the caller.
-    #[cfg_attr(not(test), expect(dead_code, reason = "asked by endpoints that name a session"))]
     pub(crate) fn may_see(&self, user_id: Uuid) -> bool {
         self.user().is_none_or(|user| user.user_id == user_id)
     }

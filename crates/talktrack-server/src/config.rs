@@ -42,6 +42,7 @@ pub(crate) struct Config {
     pub(crate) grace_period: Duration,
     pub(crate) idle_timeout: Duration,
     pub(crate) max_message_bytes: usize,
+    pub(crate) max_body_bytes: usize,
     pub(crate) max_connections: usize,
     pub(crate) ping_interval: Duration,
     pub(crate) peer_timeout: Duration,
@@ -109,6 +110,7 @@ impl Config {
             grace_period: layers.get("grace_period", parse::duration)?,
             idle_timeout,
             max_message_bytes,
+            max_body_bytes: layers.get("max_body_bytes", parse::memory)?,
             max_connections: layers.get("max_connections", parse::count)?,
             // A connection that answers pings keeps its session from being abandoned: it must be asked in time.
             ping_interval: ping_interval.min(idle_timeout / 2),

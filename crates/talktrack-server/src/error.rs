@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use talktrack::{NotDurable, Reason, Refused};
+use utoipa::ToSchema;
 
 /// Why a command ends early. Displays as one line; secrets never get into it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +54,7 @@ macro_rules! fails_with {
     };
 }
 
-fails_with!(std::io::Error, talktrack::OpenError, talktrack::ReadError, talktrack::NotDurable);
+fails_with!(std::io::Error, talktrack::OpenError, talktrack::ReadError, NotDurable);
 
 /// An error over HTTP: a problem document (RFC 9457) with one of the protocol's codes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +82,16 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, "invalid_message", detail.to_string())
     }
 
+    /// The protocol's code for it.
+    pub(crate) fn code(&self) -> &'static str {
+        self.code.unwrap_or("internal")
+    }
+
+    /// What is wrong, in words.
+    pub(crate) fn into_detail(self) -> String {
+        self.detail
+    }
+
     /// Nobody knows who asks.
     pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
@@ -102,23 +114,66 @@ impl Problem {
     }
 }
 
+/// What a refusal at the door means over HTTP.
+impl From<Reason> for Problem {
+    fn from(reason: Reason) -> Self {
+        let status = match reason {
+            Reason::Invalid(_) => StatusCode::BAD_REQUEST,
+            Reason::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Reason::OtherUser => StatusCode::FORBIDDEN,
+            Reason::QueueFull => StatusCode::TOO_MANY_REQUESTS,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, reason.code(), reason.to_string())
+    }
+}
+
+impl<T> From<Refused<T>> for Problem {
+    fn from(refused: Refused<T>) -> Self {
+        refused.reason.into()
+    }
+}
+
+/// What a refusal after acceptance means over HTTP.
+impl From<NotDurable> for Problem {
+    fn from(why: NotDurable) -> Self {
+        let status = match why {
+            NotDurable::IdConflict => StatusCode::CONFLICT,
+            NotDurable::OtherUser => StatusCode::FORBIDDEN,
+            NotDurable::UnknownSession => StatusCode::NOT_FOUND,
+            NotDurable::Stopped => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, why.code(), why.to_string())
+    }
+}
+
+/// A problem document (RFC 9457).
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Document {
+    #[schema(value_type = String, example = "about:blank")]
+    r#type: &'static str,
+    #[schema(value_type = String, example = "Bad Request")]
+    title: &'static str,
+    #[schema(example = 400)]
+    status: u16,
+    /// One of the codes of the protocol, where one fits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "invalid_message")]
+    code: Option<&'static str>,
+    /// For people; may change.
+    #[schema(example = "content: missing")]
+    detail: String,
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        #[derive(Serialize)]
-        struct Document<'a> {
-            r#type: &'static str,
-            title: &'static str,
-            status: u16,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            code: Option<&'static str>,
-            detail: &'a str,
-        }
         let document = Document {
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or_default(),
             status: self.status.as_u16(),
             code: self.code,
-            detail: &self.detail,
+            detail: self.detail,
         };
         let body = serde_json::to_string(&document).unwrap_or_default();
         let mut response =

@@ -47,7 +47,8 @@ pub(crate) async fn serve(config: Config) -> Result<ExitCode, Failure> {
     let tracker = store::open_tracker(&config, config.options())?;
     let listen_file = ListenFile::new(&config.data_dir);
     let (listener, address) = bind(config.listen).await?;
-    let state = AppState::new(tracker, config, telemetry.metrics());
+    let local = store::open_file(&config.local_file())?;
+    let state = AppState::new(tracker, local, config, telemetry.metrics());
     let accepting = tokio::spawn(accept::accept(listener, router(state.clone())));
     tokio::spawn(state.gate().clone().keep_keys_fresh());
     let control = Control::start(&state);

@@ -6,6 +6,7 @@ use axum::extract::FromRef;
 use metrics::{Gauge, gauge};
 use metrics_exporter_prometheus::PrometheusHandle;
 use talktrack::Tracker;
+use talktrack::store::sqlite::SqliteReader;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::auth::Gate;
@@ -17,6 +18,8 @@ pub(crate) struct AppState(Arc<Shared>);
 
 struct Shared {
     tracker: Tracker,
+    /// The file of the data directory: the store, or the outbox of a remote one.
+    local: SqliteReader,
     config: Config,
     gate: Gate,
     metrics: PrometheusHandle,
@@ -34,17 +37,26 @@ pub(crate) struct Seat {
 }
 
 impl AppState {
-    pub(crate) fn new(tracker: Tracker, config: Config, metrics: PrometheusHandle) -> Self {
+    pub(crate) fn new(
+        tracker: Tracker,
+        local: SqliteReader,
+        config: Config,
+        metrics: PrometheusHandle,
+    ) -> Self {
         let seats = u32::try_from(config.max_connections).unwrap_or(u32::MAX);
         let free_seats = Arc::new(Semaphore::new(usize::try_from(seats).unwrap_or(Semaphore::MAX_PERMITS)));
         let stopping = watch::Sender::new(false);
         let gate = Gate::new(&config.identity);
         taken_seats().set(0);
-        Self(Arc::new(Shared { tracker, config, gate, metrics, stopping, free_seats, seats }))
+        Self(Arc::new(Shared { tracker, local, config, gate, metrics, stopping, free_seats, seats }))
     }
 
     pub(crate) fn tracker(&self) -> &Tracker {
         &self.0.tracker
+    }
+
+    pub(crate) fn local(&self) -> &SqliteReader {
+        &self.0.local
     }
 
     pub(crate) fn config(&self) -> &Config {

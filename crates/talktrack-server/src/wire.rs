@@ -9,6 +9,6 @@ mod explain;
 mod reference;
 
 pub(crate) use answer::{Ack, AckWriter, ServerFrame};
-pub(crate) use frame::{ClientFrame, Frame, SessionStartFrame};
+pub(crate) use frame::{ClientFrame, Frame, SessionStartFrame, reason_of_end};
 pub(crate) use line::{EndLine, MessageLine, RecordLine, StartLine};
-pub(crate) use reference::{FrameRef, INVALID_MESSAGE, WireError};
+pub(crate) use reference::{FrameRef, INVALID_JSON, INVALID_MESSAGE, WireError};

@@ -4,6 +4,13 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::json;
 
+/// Is the process there?
+#[utoipa::path(
+    get, path = "/healthz", tag = "operating",
+    responses(
+        (status = 200, description = "It is."),
+    )
+)]
 pub(crate) async fn answer() -> Response {
     super::json(StatusCode::OK, &json!({"status": "ok"}))
 }

@@ -11,6 +11,13 @@ use crate::config::Scope;
 use crate::error::Problem;
 use crate::state::AppState;
 
+/// The figures, for Prometheus
+#[utoipa::path(
+    get, path = "/metrics", tag = "operating",
+    responses(
+        (status = 200, description = "In the text format of Prometheus.", content_type = "text/plain", body = String),
+    )
+)]
 pub(crate) async fn answer(State(state): State<AppState>, caller: Caller) -> Result<Response, Problem> {
     caller.require(Scope::Metrics)?;
     // Looked at anew each time: people empty it while the server runs.

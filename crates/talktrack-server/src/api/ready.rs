@@ -11,6 +11,14 @@ use crate::config::Scope;
 use crate::error::Problem;
 use crate::state::AppState;
 
+/// Would messages become durable and stored now?
+#[utoipa::path(
+    get, path = "/readyz", tag = "operating",
+    responses(
+        (status = 200, description = "They would."),
+        (status = 503, description = "They would not, and why."),
+    )
+)]
 pub(crate) async fn answer(State(state): State<AppState>, caller: Result<Caller, Problem>) -> Response {
     let health = state.tracker().health();
     let named = |stage: &str, cause: String| format!("{stage}: {cause}");

@@ -92,6 +92,7 @@ pub(super) const SETTINGS: &[Setting] = &[
         "SIZE",
         "The largest message, all its text fields together",
     ),
+    Setting::new("max_body_bytes", "max-body-bytes", "SIZE", "The largest body of an HTTP request"),
     Setting::new("max_connections", "max-connections", "N", "WebSocket connections at once"),
     Setting::new("ping_interval", "ping-interval", "DURATION", "How often each connection is pinged"),
     Setting::new("peer_timeout", "peer-timeout", "DURATION", "A peer silent for this long is gone"),

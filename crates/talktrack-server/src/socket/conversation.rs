@@ -14,13 +14,10 @@ use super::owed::Owed;
 use super::peer::{Gone, Heard, Peer};
 use super::presence::Presence;
 use crate::state::{AppState, Stopping};
-use crate::wire::{ClientFrame, Frame, FrameRef, INVALID_MESSAGE, ServerFrame};
+use crate::wire::{self, ClientFrame, Frame, FrameRef, INVALID_MESSAGE, ServerFrame};
 
 /// Frames taken in one go before other things get their turn.
 const BURST: usize = 64;
-
-/// A longer reason is refused: it stands in a column that people read.
-const MAX_REASON_BYTES: usize = 256;
 
 pub(super) struct Conversation {
     peer: Peer,
@@ -181,12 +178,10 @@ impl Conversation {
 
     /// Ends the session. Its end comes after its messages in the queue, so when it is durable, so are they.
     async fn end(&mut self, reason: Option<String>, reference: Option<FrameRef>) -> Result<(), Gone> {
-        let reason = reason.unwrap_or_else(|| "completed".into());
-        if !(1..=MAX_REASON_BYTES).contains(&reason.len()) || reason.contains('\0') {
-            return self
-                .reject(INVALID_MESSAGE, "reason: must be 1 to 256 bytes without U+0000", reference)
-                .await;
-        }
+        let reason = match wire::reason_of_end(reason) {
+            Ok(reason) => reason,
+            Err(invalid) => return self.reject(INVALID_MESSAGE, invalid.to_string(), reference).await,
+        };
         let receipt = match self.presence.tracker.end_session(self.presence.session_id, &reason) {
             Ok(receipt) => receipt,
             Err(reason) => return self.refuse(&reason, reference).await,

@@ -12,6 +12,9 @@ use uuid::Uuid;
 use super::explain::{NOT_AN_OBJECT, explain, unread};
 use super::reference::{FrameRef, WireError};
 
+/// A longer reason is refused: it stands in a column that people read.
+const MAX_REASON_BYTES: usize = 256;
+
 /// One frame and what can stand on every one.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Frame {
@@ -78,6 +81,14 @@ impl Frame {
     /// # Errors
     /// Names what is wrong, with the frame's `ref` where that could be read.
     pub(crate) fn parse(text: &str) -> Result<Self, WireError> {
+        Self::parse_as(None, text)
+    }
+
+    /// Reads a frame whose type is known from where it came, and may be left out in it.
+    ///
+    /// # Errors
+    /// As [`Self::parse`]; and where it says that it is of another type.
+    pub(crate) fn parse_as(known: Option<&'static str>, text: &str) -> Result<Self, WireError> {
         if is_too_deep(text) {
             return Err(unread(text, format!("nested deeper than {} levels", json::MAX_DEPTH)));
         }
@@ -92,7 +103,7 @@ impl Frame {
             None => None,
         };
         let (session_id, user_id) = (fields.session_id, fields.user_id);
-        match fields.body() {
+        match fields.body(known) {
             Ok(body) => Ok(Self { body, session_id, user_id, reference }),
             Err(invalid) => Err(WireError::message(invalid.to_string(), reference)),
         }
@@ -137,9 +148,12 @@ struct Fields<'a> {
 struct Word<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl Fields<'_> {
-    fn body(self) -> Result<ClientFrame, Invalid> {
-        let Some(Word(frame_type)) = &self.frame_type else { return Err(missing("type")) };
-        match frame_type.as_ref() {
+    fn body(self, known: Option<&'static str>) -> Result<ClientFrame, Invalid> {
+        let told = self.frame_type.as_ref().map(|Word(told)| told.as_ref());
+        match told.or(known).ok_or(missing("type"))? {
+            _ if known.is_some_and(|known| told.is_some_and(|told| told != known)) => {
+                Err(Invalid::new("type", format!("must be {} here, or left out", known.unwrap_or_default())))
+            }
             "message" => self.message().map(ClientFrame::Message),
             "ping" => Ok(ClientFrame::Ping),
             "session.update" => match self.object("metadata", self.metadata)? {
@@ -193,6 +207,19 @@ impl Fields<'_> {
     fn object(&self, field: &'static str, raw: Option<&RawValue>) -> Result<Option<JsonObject>, Invalid> {
         let object = raw.map(|raw| JsonObject::parse(raw.get())).transpose();
         object.map_err(|error| Invalid::new(field, error.to_string()))
+    }
+}
+
+/// Why a session ends, in the caller's word.
+///
+/// # Errors
+/// Where the word does not fit into a column that people read.
+pub(crate) fn reason_of_end(reason: Option<String>) -> Result<String, Invalid> {
+    let reason = reason.unwrap_or_else(|| "completed".into());
+    if (1..=MAX_REASON_BYTES).contains(&reason.len()) && !reason.contains('\0') {
+        Ok(reason)
+    } else {
+        Err(Invalid::new("reason", "must be 1 to 256 bytes without U+0000"))
     }
 }
 

@@ -76,7 +76,7 @@ pub(crate) struct WireError {
 }
 
 impl WireError {
-    pub(super) fn json(message: impl Into<String>) -> Self {
+    pub(crate) fn json(message: impl Into<String>) -> Self {
         Self { code: INVALID_JSON, message: message.into(), reference: None }
     }
 

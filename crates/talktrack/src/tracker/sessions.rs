@@ -127,6 +127,17 @@ impl Tracker {
         self.door.infer_end(session_id, Status::Ended, "disconnect", Session::disconnect)
     }
 
+    /// Whoever started the session holds no connection to it: it goes on until somebody ends it, or until it has been silent
+    /// for `idle_timeout`. Takes back what the start counted.
+    pub fn detach(&self, session_id: Uuid) {
+        self.door.registry.with(session_id, |session| session.map(Session::disconnect));
+    }
+
+    /// Whose a session is, as far as memory knows. It knows those that go on here, and those that ended a moment ago.
+    pub fn owner_of(&self, session_id: Uuid) -> Option<Uuid> {
+        self.door.registry.with(session_id, |session| session.map(|session| session.user_id))
+    }
+
     /// The session's connection lives, although nobody speaks: it is not idle.
     pub fn keep_alive(&self, session_id: Uuid) {
         self.door.registry.keep_alive(session_id, self.door.now());

@@ -1,0 +1,99 @@
+//! What a caller may reach: rows to read, sessions to write into.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequestParts, Path};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use talktrack::ReadError;
+use talktrack::store::{Rows, SessionRow, Viewer};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use crate::auth::Caller;
+use crate::config::Scope;
+use crate::error::Problem;
+use crate::state::AppState;
+
+/// How long a write waits for the store to say whose a session is, which this node has not in memory.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// The session that the path names.
+pub(crate) struct SessionId(pub(crate) Uuid);
+
+impl<S: Send + Sync> FromRequestParts<S> for SessionId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path: Result<Path<Uuid>, PathRejection> = Path::from_request_parts(parts, state).await;
+        path.map(|Path(id)| Self(id)).map_err(|_| Problem::invalid("session_id: must be a UUID"))
+    }
+}
+
+/// The rows that the caller may see.
+///
+/// # Errors
+/// Where the caller may not read at all.
+pub(crate) fn rows(state: &AppState, caller: &Caller) -> Result<Arc<dyn Rows>, Problem> {
+    caller.require(Scope::Read)?;
+    Ok(seen(state, caller))
+}
+
+fn seen(state: &AppState, caller: &Caller) -> Arc<dyn Rows> {
+    let reader = state.tracker().reader();
+    match caller.user() {
+        Some(user) => {
+            let claims = talktrack::JsonObject::parse(&user.claims).unwrap_or_default();
+            reader.seen_by(Viewer { user_id: user.user_id, claims })
+        }
+        None => reader,
+    }
+}
+
+/// A session that the caller may see.
+///
+/// # Errors
+/// Where there is none; and where the store cannot be asked.
+pub(crate) async fn session(rows: &dyn Rows, session_id: Uuid) -> Result<SessionRow, Problem> {
+    rows.session(session_id).await.map_err(unreadable)?.ok_or_else(no_such_session)
+}
+
+/// Lets the caller write into a session that is there and theirs.
+///
+/// # Errors
+/// Where there is none; and where nobody can tell whose it is.
+pub(crate) async fn check_writable(
+    state: &AppState,
+    caller: &Caller,
+    session_id: Uuid,
+) -> Result<(), Problem> {
+    caller.require(Scope::Write)?;
+    if let Some(owner) = state.tracker().owner_of(session_id) {
+        return if caller.may_see(owner) { Ok(()) } else { Err(no_such_session()) };
+    }
+    match timeout(LOOK, seen(state, caller).session(session_id)).await {
+        Ok(Ok(Some(_))) => Ok(()),
+        Ok(Ok(None)) => Err(no_such_session()),
+        // A store that is away keeps no server waiting: whose it is will be found when it is written.
+        Ok(Err(_)) | Err(_) if caller.user().is_none() => Ok(()),
+        Ok(Err(error)) => Err(unreadable(error)),
+        Err(_) => Err(unreadable(ReadError("no answer in time".into()))),
+    }
+}
+
+/// The store cannot be asked now.
+pub(crate) fn unreadable(error: ReadError) -> Problem {
+    tracing::warn!("{error}");
+    // The store's words may tell of its insides: they are for the log.
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "internal",
+        "the store cannot be read at present; try again later",
+    )
+}
+
+fn no_such_session() -> Problem {
+    Problem::without_code(StatusCode::NOT_FOUND, "no such session")
+}

@@ -1,0 +1,240 @@
+//! `POST /v1/sessions/{session_id}/messages`: something was said, once or many times.
+//!
+//! Each message of an array is answered by itself, in its place. The same request again changes nothing where its messages
+//! have ids, or where it has an `Idempotency-Key`, from which they are derived.
+
+#![expect(unused_qualifications, reason = "in what the macro makes of the parameters")]
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use talktrack::store::sqlite::Replayed;
+use talktrack::{Message, Receipt};
+use tokio::time::{Instant, sleep};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::access::{self, SessionId};
+use super::body::JsonText;
+use super::query::Params;
+use super::requests::NewMessages;
+use crate::auth::Caller;
+use crate::error::{Document, Problem};
+use crate::state::AppState;
+use crate::wire::{ClientFrame, Frame, FrameRef, WireError};
+
+/// Messages that one request may hold.
+const MAX_MESSAGES: usize = 1_000;
+
+/// How long `wait=stored` waits, and how often it looks. Records leave the journal many at a time, a moment after they are
+/// stored.
+const PATIENCE: Duration = Duration::from_secs(30);
+const INTERVAL: Duration = Duration::from_millis(10);
+
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// The query.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Wanted {
+    /// `stored`: answer when the messages are in the store, not only durable here.
+    #[param(value_type = Option<String>, pattern = "^stored$")]
+    wait: Option<Wait>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Wait {
+    Stored,
+}
+
+/// What became of each message, in the order of the request.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Answers {
+    acks: Vec<Answer>,
+}
+
+/// What became of one message: its id where it is durable, else what was wrong.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Answer {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<Uuid>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<WhatWasWrong>,
+    #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<serde_json::Value>)]
+    reference: Option<FrameRef>,
+}
+
+/// Why a message was refused.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct WhatWasWrong {
+    #[schema(example = "id_conflict")]
+    code: &'static str,
+    message: String,
+}
+
+/// Says something, or many things
+///
+/// Answers when everything is durable. An array is answered message by message: with 202 (201 with `wait=stored`) where all
+/// are durable (stored), with 207 where some were refused. A single message that is refused is a problem document.
+#[utoipa::path(
+    post, path = "/v1/sessions/{session_id}/messages", tag = "writing", request_body = NewMessages,
+    params(("session_id" = Uuid, Path), Wanted,
+        ("Idempotency-Key" = Option<String>, Header, description = "Messages without an id get one that is derived from it.")),
+    responses(
+        (status = 201, description = "All are stored.", body = Answers),
+        (status = 202, description = "All are durable.", body = Answers),
+        (status = 207, description = "Some were refused.", body = Answers),
+        (status = "4XX", description = "Refused; nothing is kept.", body = Document),
+        (status = "5XX", description = "Not now.", body = Document),
+    )
+)]
+pub(crate) async fn answer(
+    State(state): State<AppState>,
+    caller: Caller,
+    SessionId(session_id): SessionId,
+    Params(query): Params<Wanted>,
+    headers: HeaderMap,
+    body: JsonText,
+) -> Result<(StatusCode, Json<Answers>), Problem> {
+    let is_array = body.as_str().trim_start().starts_with('[');
+    let texts = if is_array { several(body.as_str())? } else { vec![body.as_str()] };
+    access::check_writable(&state, &caller, session_id).await?;
+    let key = headers.get(IDEMPOTENCY_KEY).map(axum::http::HeaderValue::as_bytes);
+    let handed_over: Vec<_> = texts
+        .into_iter()
+        .enumerate()
+        .map(|(place, text)| hand_over(&state, session_id, text, key.map(|key| (key, place))))
+        .collect();
+    let mut acks = Vec::with_capacity(handed_over.len());
+    for (reference, outcome) in handed_over {
+        let outcome = match outcome {
+            Ok(receipt) => durable(&state, receipt, query.wait).await,
+            Err(problem) => Err(problem),
+        };
+        match outcome {
+            Err(problem) if !is_array => return Err(problem),
+            outcome => acks.push(Answer::of(outcome, reference)),
+        }
+    }
+    let all_well = acks.iter().all(|ack| ack.error.is_none());
+    let status = match query.wait {
+        _ if !all_well => StatusCode::MULTI_STATUS,
+        Some(Wait::Stored) => StatusCode::CREATED,
+        None => StatusCode::ACCEPTED,
+    };
+    Ok((status, Json(Answers { acks })))
+}
+
+/// The texts of an array's messages.
+fn several(text: &str) -> Result<Vec<&str>, Problem> {
+    let texts: Vec<&RawValue> =
+        serde_json::from_str(text).map_err(|error| WireError::json(format!("not valid JSON: {error}")))?;
+    match texts.len() {
+        1..=MAX_MESSAGES => Ok(texts.into_iter().map(RawValue::get).collect()),
+        count => Err(Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too_large",
+            format!("an array must hold 1 to {MAX_MESSAGES} messages, not {count}"),
+        )),
+    }
+}
+
+/// Gives one message to the tracker.
+fn hand_over(
+    state: &AppState,
+    session_id: Uuid,
+    text: &str,
+    key: Option<(&[u8], usize)>,
+) -> (Option<FrameRef>, Result<Receipt, Problem>) {
+    let (message, reference) = match Frame::parse_as(Some("message"), text) {
+        Ok(Frame { body: ClientFrame::Message(message), reference, .. }) => {
+            (message.in_session(session_id), reference)
+        }
+        Ok(Frame { reference, .. }) => {
+            return (reference, Err(Problem::invalid("type: must be message here")));
+        }
+        Err(error) => return (error.reference.clone(), Err(error.into())),
+    };
+    let receipt = state.tracker().track_message(identified(message, key));
+    (reference, receipt.map_err(Problem::from))
+}
+
+/// A message that has no id of its own gets one by the request's key and its place in it.
+fn identified(message: Message, key: Option<(&[u8], usize)>) -> Message {
+    let own = message.id.is_some() || message.external_id.is_some();
+    let derived = key.filter(|_| !own).map(|(key, place)| {
+        let name = [b"idempotency-key:", key, format!(":{place}").as_bytes()].concat();
+        Uuid::new_v5(&message.session_id, &name)
+    });
+    Message { id: message.id.or(derived), ..message }
+}
+
+/// Waits until the message is durable, and stored where that was asked for.
+async fn durable(state: &AppState, receipt: Receipt, wait: Option<Wait>) -> Result<Uuid, Problem> {
+    let id = receipt.id();
+    let stored = receipt.clone();
+    receipt.durable().await?;
+    if wait.is_some() {
+        until_stored(state, &stored).await?;
+    }
+    Ok(id)
+}
+
+async fn until_stored(state: &AppState, receipt: &Receipt) -> Result<(), Problem> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match state.local().replayed(receipt).await.map_err(access::unreadable)? {
+            Replayed::Stored => return Ok(()),
+            Replayed::DeadAgain(letter) => {
+                let why = letter.detail.unwrap_or(letter.reason);
+                let detail = format!("the store refuses it ({why}); it lies in the dead letters");
+                return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_message", detail));
+            }
+            Replayed::OnItsWay if Instant::now() < deadline => sleep(INTERVAL).await,
+            Replayed::OnItsWay => {
+                let detail = "it is durable, and will be stored once the store takes it";
+                return Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "internal", detail));
+            }
+        }
+    }
+}
+
+impl Answer {
+    fn of(outcome: Result<Uuid, Problem>, reference: Option<FrameRef>) -> Self {
+        match outcome {
+            Ok(id) => Self { id: Some(id), error: None, reference },
+            Err(problem) => {
+                let error = WhatWasWrong { code: problem.code(), message: problem.into_detail() };
+                Self { id: None, error: Some(error), reference }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use talktrack::Role;
+
+    use super::*;
+
+    #[test]
+    fn an_id_is_derived_from_the_requests_key_where_the_message_has_none() {
+        let message = || Message::new(Uuid::from_u128(1), Role::User, "x");
+        let id = |message, key: &str, place| identified(message, Some((key.as_bytes(), place))).id;
+        assert_eq!(id(message(), "k", 0), id(message(), "k", 0));
+        let all = [id(message(), "k", 0), id(message(), "k", 1), id(message(), "l", 0), None];
+        assert!(all.iter().enumerate().all(|(place, id)| !all[..place].contains(id)), "{all:?}");
+        let own = Message { id: Some(Uuid::from_u128(7)), ..message() };
+        assert_eq!(id(own, "k", 0), Some(Uuid::from_u128(7)));
+        let named = Message { external_id: Some("mine".into()), ..message() };
+        assert_eq!(id(named, "k", 0), None);
+        assert_eq!(identified(message(), None).id, None);
+    }
+}

@@ -1,0 +1,176 @@
+//! `GET /openapi.json` and `GET /docs`: the description of the API, made from the code, for programs and for people. The page
+//! needs nothing from the network.
+
+use std::fmt::Write as _;
+
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::routing::MethodRouter;
+use serde_json::{Map, Value};
+
+/// What the description begins with; the endpoints add themselves.
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "talktrack",
+        description = "Conversations of voice and chat agents: written down as they happen, and read back. Errors are problem \
+                       documents (RFC 9457). The WebSocket at `/v1/ws` is described in docs/protocol.md.",
+        license(name = "Apache-2.0 OR MIT", identifier = "Apache-2.0 OR MIT"),
+    ),
+    tags(
+        (name = "writing", description = "Every answer comes when what it tells of is durable."),
+        (name = "reading", description = "What the store has. A user's token shows their own."),
+        (name = "operating", description = "For those who run the server."),
+    )
+)]
+pub(crate) struct Api;
+
+/// Both forms of the description, made once.
+pub(crate) struct Page {
+    json: String,
+    html: String,
+}
+
+impl Page {
+    pub(crate) fn of(description: &utoipa::openapi::OpenApi) -> Self {
+        let value = serde_json::to_value(description).unwrap_or_default();
+        Self { json: format!("{value:#}"), html: page(&value) }
+    }
+
+    pub(crate) fn json<S: Clone + Send + Sync + 'static>(&self) -> MethodRouter<S> {
+        constant("application/json", self.json.clone())
+    }
+
+    pub(crate) fn html<S: Clone + Send + Sync + 'static>(&self) -> MethodRouter<S> {
+        constant("text/html; charset=utf-8", self.html.clone())
+    }
+}
+
+fn constant<S: Clone + Send + Sync + 'static>(content_type: &'static str, text: String) -> MethodRouter<S> {
+    let text = axum::body::Bytes::from(text);
+    axum::routing::get(async move || ([(header::CONTENT_TYPE, content_type)], text).into_response())
+}
+
+const STYLE: &str = "\
+:root{color-scheme:light dark;font:16px/1.5 system-ui,sans-serif}body{max-width:60rem;margin:2rem auto;padding:0 1rem}\
+code{font-family:ui-monospace,monospace;font-size:.9em}summary{cursor:pointer;padding:.4rem 0}summary b{display:inline-block;\
+min-width:4.5rem}table{border-collapse:collapse;margin:.5rem 0 1rem;width:100%}td,th{text-align:left;vertical-align:top;\
+padding:.25rem .75rem .25rem 0;border-bottom:1px solid #8884}details{border-bottom:1px solid #8884}section{margin:2rem 0}";
+
+fn page(description: &Value) -> String {
+    let mut html = format!(
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
+         <title>talktrack: the HTTP API</title><style>{STYLE}</style><h1>talktrack: the HTTP API</h1><p>{}</p>\
+         <p>For programs: <a href=/openapi.json>/openapi.json</a></p>",
+        prose(&description["info"]["description"])
+    );
+    for tag in description["tags"].as_array().into_iter().flatten() {
+        let heading = (escaped(&tag["name"]), prose(&tag["description"]));
+        // Writing into a string cannot fail.
+        let _ = write!(html, "<section><h2>{}</h2><p>{}</p>", heading.0, heading.1);
+        for (path, methods) in entries(&description["paths"]) {
+            for (method, operation) in
+                entries(methods).filter(|(_, operation)| operation["tags"][0] == tag["name"])
+            {
+                html.push_str(&endpoint(method, path, operation));
+            }
+        }
+        html.push_str("</section>");
+    }
+    html.push_str("<section><h2>schemas</h2>");
+    for (name, schema) in entries(&description["components"]["schemas"]) {
+        html.push_str(&shape(name, schema));
+    }
+    html.push_str("</section></html>");
+    html
+}
+
+fn endpoint(method: &str, path: &str, operation: &Value) -> String {
+    let mut html = format!(
+        "<details><summary><b>{}</b> <code>{path}</code> {}</summary><p>{}</p>",
+        method.to_uppercase(),
+        escaped(&operation["summary"]),
+        prose(&operation["description"])
+    );
+    let parameters = operation["parameters"].as_array().into_iter().flatten();
+    let parameters: String = parameters
+        .map(|parameter| {
+            row(&escaped(&parameter["name"]), &kind(&parameter["schema"]), &prose(&parameter["description"]))
+        })
+        .collect();
+    if !parameters.is_empty() {
+        let _ = write!(html, "<table><tr><th>parameter<th>type<th>meaning{parameters}</table>");
+    }
+    if let Some(body) = schema_of(&operation["requestBody"]) {
+        let _ = write!(html, "<p>Takes {}.</p>", kind(body));
+    }
+    html.push_str("<table><tr><th>status<th>gives<th>meaning");
+    for (status, response) in entries(&operation["responses"]) {
+        let gives = schema_of(response).map(kind).unwrap_or_default();
+        html.push_str(&row(status, &gives, &prose(&response["description"])));
+    }
+    html.push_str("</table></details>");
+    html
+}
+
+fn shape(name: &str, schema: &Value) -> String {
+    let required: Vec<_> = schema["required"].as_array().into_iter().flatten().collect();
+    let rows: String = entries(&schema["properties"])
+        .map(|(field, of)| {
+            let mark = if required.iter().any(|name| *name == field) { " *" } else { "" };
+            row(&format!("{field}{mark}"), &kind(of), &prose(&of["description"]))
+        })
+        .collect();
+    let about = prose(&schema["description"]);
+    let fields = if rows.is_empty() { kind(schema) } else { format!("<table>{rows}</table>") };
+    format!("<details id=\"{name}\"><summary><code>{name}</code></summary><p>{about}</p>{fields}</details>")
+}
+
+fn row(name: &str, kind: &str, meaning: &str) -> String {
+    format!("<tr><td><code>{name}</code><td>{kind}<td>{meaning}")
+}
+
+fn entries(object: &Value) -> impl Iterator<Item = (&str, &Value)> {
+    object.as_object().into_iter().flat_map(Map::iter).map(|(key, value)| (key.as_str(), value))
+}
+
+/// The schema of a request's or an answer's content.
+fn schema_of(body: &Value) -> Option<&Value> {
+    entries(&body["content"])
+        .next()
+        .map(|(_, content)| &content["schema"])
+        .filter(|schema| schema.is_object())
+}
+
+/// A type, in a word or two.
+fn kind(schema: &Value) -> String {
+    if let Some(name) = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next()) {
+        return format!("<a href=\"#{name}\"><code>{name}</code></a>");
+    }
+    for choices in ["oneOf", "anyOf"] {
+        if let Some(choices) = schema[choices].as_array() {
+            return choices.iter().map(kind).collect::<Vec<_>>().join(" or ");
+        }
+    }
+    let name = match &schema["type"] {
+        Value::Array(names) => names.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" or "),
+        name => name.as_str().unwrap_or("any").to_owned(),
+    };
+    let format = schema["format"].as_str().map(|format| format!(" ({format})")).unwrap_or_default();
+    let items = schema.get("items").map(|items| format!(" of {}", kind(items))).unwrap_or_default();
+    format!("{name}{format}{items}")
+}
+
+/// Text for people, in which `code` stands between backticks.
+fn prose(text: &Value) -> String {
+    let text = escaped(text);
+    let part = |(place, part): (usize, &str)| match place % 2 {
+        0 => part.to_owned(),
+        _ => format!("<code>{part}</code>"),
+    };
+    text.split('`').enumerate().map(part).collect()
+}
+
+fn escaped(text: &Value) -> String {
+    text.as_str().unwrap_or_default().replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;")
+}

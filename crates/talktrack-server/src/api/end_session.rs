@@ -1,0 +1,58 @@
+//! `POST /v1/sessions/{session_id}/end`: a session ends.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Serialize;
+use talktrack::clock::{Clock as _, SystemClock};
+use talktrack::{Closing, Status};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::access::{self, SessionId};
+use super::body::JsonText;
+use super::requests::SessionEnd;
+use crate::auth::Caller;
+use crate::error::{Document, Problem};
+use crate::state::AppState;
+use crate::wire::{self, ClientFrame};
+
+/// A session whose end is durable.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EndedSession {
+    session_id: Uuid,
+    /// From start to end.
+    #[schema(example = 45.2)]
+    duration_seconds: f64,
+    message_count: u64,
+}
+
+/// Ends a session
+///
+/// Answers when the end, and everything sent before it, is durable. Ending it again changes nothing.
+#[utoipa::path(
+    post, path = "/v1/sessions/{session_id}/end", tag = "writing", request_body = SessionEnd,
+    params(("session_id" = Uuid, Path)),
+    responses(
+        (status = 202, description = "The end is durable.", body = EndedSession),
+        (status = "4XX", description = "Refused; nothing is kept.", body = Document),
+        (status = "5XX", description = "Not now.", body = Document),
+    )
+)]
+pub(crate) async fn answer(
+    State(state): State<AppState>,
+    caller: Caller,
+    SessionId(session_id): SessionId,
+    body: JsonText,
+) -> Result<(StatusCode, Json<EndedSession>), Problem> {
+    let ClientFrame::SessionEnd { reason, ended_at, status: None } = body.frame("session.end")?.body else {
+        return Err(Problem::invalid("status: is for files; a session that is ended here has ended"));
+    };
+    let reason = wire::reason_of_end(reason).map_err(Problem::invalid)?;
+    access::check_writable(&state, &caller, session_id).await?;
+    let ended_at = ended_at.unwrap_or_else(|| SystemClock.now());
+    let closing = Closing { status: Status::Ended, reason: &reason, ended_at };
+    let ended = state.tracker().end_session_as(session_id, closing)?.durable().await?;
+    let talktrack::Ended { duration_seconds, message_count } = ended;
+    Ok((StatusCode::ACCEPTED, Json(EndedSession { session_id, duration_seconds, message_count })))
+}

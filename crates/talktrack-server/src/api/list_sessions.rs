@@ -1,0 +1,77 @@
+//! `GET /v1/sessions`: sessions, newest first.
+
+#![expect(unused_qualifications, reason = "in what the macro makes of the parameters")]
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use talktrack::store::{SessionCursor, SessionFilter, SessionRow};
+use talktrack::{Status, Timestamp};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::access;
+use super::query::{Cursor, Limit, Params};
+use super::rows::Session;
+use crate::auth::Caller;
+use crate::error::{Document, Problem};
+use crate::state::AppState;
+
+/// The query.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Filter {
+    /// Of this user.
+    user_id: Option<Uuid>,
+    /// In this state.
+    #[param(value_type = Option<String>, pattern = "^(active|ended|abandoned)$")]
+    status: Option<Status>,
+    /// Begun at this moment or later.
+    #[param(value_type = Option<String>, format = DateTime)]
+    since: Option<Timestamp>,
+    /// Begun before this moment.
+    #[param(value_type = Option<String>, format = DateTime)]
+    until: Option<Timestamp>,
+    /// How many at most; 50 where it is left out.
+    #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
+    limit: Limit,
+    /// Goes on after the page that gave it.
+    #[param(value_type = Option<String>)]
+    cursor: Option<Cursor<SessionCursor>>,
+}
+
+/// A page of sessions.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Sessions {
+    sessions: Vec<Session>,
+    /// Where the list goes on; null at its end.
+    #[schema(value_type = Option<String>)]
+    next_cursor: Option<Cursor<SessionCursor>>,
+}
+
+/// Lists sessions
+///
+/// The newest first. What begins while you turn the pages comes before the first one, and moves nothing.
+#[utoipa::path(
+    get, path = "/v1/sessions", tag = "reading", params(Filter),
+    responses(
+        (status = 200, description = "A page.", body = Sessions),
+        (status = "4XX", description = "Refused.", body = Document),
+        (status = "5XX", description = "Not now.", body = Document),
+    )
+)]
+pub(crate) async fn answer(
+    State(state): State<AppState>,
+    caller: Caller,
+    Params(query): Params<Filter>,
+) -> Result<Json<Sessions>, Problem> {
+    let rows = access::rows(&state, &caller)?;
+    let Filter { user_id, status, since, until, limit: Limit(limit), cursor } = query;
+    let filter = SessionFilter { user_id: caller.speaks_for(user_id)?, status, since, until };
+    let found = rows.sessions(filter, cursor.map(|Cursor(place)| place), limit).await;
+    let found = found.map_err(access::unreadable)?;
+    let next_cursor = found.last().filter(|_| found.len() == limit).map(SessionRow::cursor).map(Cursor);
+    Ok(Json(Sessions { sessions: found.into_iter().map(Session::from).collect(), next_cursor }))
+}

@@ -1,0 +1,136 @@
+//! The query of a request, and the cursors in it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use axum::extract::{FromRequestParts, Query};
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use talktrack::Timestamp;
+use talktrack::store::{MessageCursor, SessionCursor};
+
+use crate::error::Problem;
+
+/// What a list gives at once, where the query does not say.
+const DEFAULT_LIMIT: usize = 50;
+/// What it gives at most.
+pub(crate) const MAX_LIMIT: usize = 500;
+
+/// The query, read into `T`. Parameters that nobody knows are refused: they would be taken for filters that hold.
+pub(crate) struct Params<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let query = Query::<T>::from_request_parts(parts, state).await;
+        let told = |rejection: String| rejection.replace("Failed to deserialize query string: ", "");
+        query
+            .map(|Query(query)| Self(query))
+            .map_err(|rejection| Problem::invalid(told(rejection.body_text())))
+    }
+}
+
+/// How many rows, from 1 to [`MAX_LIMIT`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limit(pub(crate) usize);
+
+impl Default for Limit {
+    fn default() -> Self {
+        Self(DEFAULT_LIMIT)
+    }
+}
+
+impl<'de> Deserialize<'de> for Limit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let problem = || de::Error::custom(format_args!("must be a whole number from 1 to {MAX_LIMIT}"));
+        let text = String::deserialize(deserializer)?;
+        let limit = text.parse().map_err(|_| problem())?;
+        if (1..=MAX_LIMIT).contains(&limit) { Ok(Self(limit)) } else { Err(problem()) }
+    }
+}
+
+/// A place in a list, as the last page told it: numbers and an id with dots between them. What they mean is nobody's
+/// business but the server's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cursor<T>(pub(crate) T);
+
+/// What a cursor can stand for.
+pub(crate) trait Place: Sized {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
+    fn read(parts: &[&str]) -> Option<Self>;
+}
+
+impl Place for SessionCursor {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.started_at.as_micros(), self.session_id.simple())
+    }
+
+    fn read(parts: &[&str]) -> Option<Self> {
+        let [started_at, session_id] = parts else { return None };
+        Some(Self { started_at: moment(started_at)?, session_id: session_id.parse().ok()? })
+    }
+}
+
+impl Place for MessageCursor {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.created_at.as_micros(), self.seq, self.id.simple())
+    }
+
+    fn read(parts: &[&str]) -> Option<Self> {
+        let [created_at, seq, id] = parts else { return None };
+        Some(Self { created_at: moment(created_at)?, seq: seq.parse().ok()?, id: id.parse().ok()? })
+    }
+}
+
+fn moment(micros: &str) -> Option<Timestamp> {
+    Timestamp::from_micros(micros.parse().ok()?)
+}
+
+impl<T: Place> fmt::Display for Cursor<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.write(f)
+    }
+}
+
+impl<T: Place> FromStr for Cursor<T> {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts: Vec<_> = text.split('.').collect();
+        T::read(&parts).map(Self).ok_or("is not one that this list has given")
+    }
+}
+
+impl<T: Place> Serialize for Cursor<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de, T: Place> Deserialize<'de> for Cursor<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_cursor_comes_back_as_it_went() {
+        let moment = Timestamp::from_micros(-7).unwrap();
+        let session = Cursor(SessionCursor { started_at: moment, session_id: Uuid::from_u128(1) });
+        assert_eq!(session.to_string().parse(), Ok(session));
+        let message = Cursor(MessageCursor { created_at: moment, seq: i64::MIN, id: Uuid::from_u128(2) });
+        assert_eq!(message.to_string().parse(), Ok(message));
+        for text in ["", "1", "1.2", "1.2.3", &format!("{session}.x"), &format!("9{session}")] {
+            assert!(text.parse::<Cursor<MessageCursor>>().is_err(), "{text}");
+        }
+        assert!(message.to_string().parse::<Cursor<SessionCursor>>().is_err());
+    }
+}

@@ -1,0 +1,113 @@
+//! Sessions and messages as the API shows them: the columns of the schema, under their names.
+
+use serde::Serialize;
+use talktrack::store::{MessageRow, SessionRow};
+use talktrack::{JsonArray, JsonObject, Kind, Role, Status, Timestamp};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// A session.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Session {
+    session_id: Uuid,
+    user_id: Uuid,
+    /// The caller's own id.
+    external_id: Option<String>,
+    /// `active`, `ended` or `abandoned`.
+    #[schema(value_type = String, example = "ended")]
+    status: Status,
+    /// Why it ended.
+    #[schema(example = "completed")]
+    end_reason: Option<String>,
+    #[schema(value_type = String, format = DateTime)]
+    started_at: Timestamp,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    ended_at: Option<Timestamp>,
+    /// From start to end.
+    duration_seconds: Option<f64>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_event_at: Option<Timestamp>,
+    message_count: u64,
+    /// The caller's own remarks.
+    #[schema(value_type = Option<serde_json::Map<String, serde_json::Value>>)]
+    metadata: Option<JsonObject>,
+}
+
+/// A message.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Message {
+    id: Uuid,
+    session_id: Uuid,
+    /// Whose session it is; null for messages of `system`.
+    user_id: Option<Uuid>,
+    /// `user`, `assistant`, `system`, `developer` or `tool`.
+    #[schema(value_type = String, example = "user")]
+    role: Role,
+    /// What was said, and heard.
+    content: String,
+    audio_url: Option<String>,
+    /// The caller's own remarks.
+    #[schema(value_type = Option<serde_json::Map<String, serde_json::Value>>)]
+    metadata: Option<JsonObject>,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    /// The order of acceptance; null on rows that talktrack did not write.
+    seq: Option<i64>,
+    /// The caller's own id.
+    external_id: Option<String>,
+    /// `message`, `tool_call`, `tool_result` or `event`.
+    #[schema(value_type = String, example = "message")]
+    kind: Kind,
+    revision: u32,
+    /// The user cut in while it was spoken.
+    interrupted: bool,
+    /// What the model generated, where less was heard.
+    content_generated: Option<String>,
+    /// OpenTelemetry GenAI message parts.
+    #[schema(value_type = Option<Vec<serde_json::Value>>)]
+    parts: Option<JsonArray>,
+    /// Numbers of the turn.
+    #[schema(value_type = Option<serde_json::Map<String, serde_json::Value>>)]
+    metrics: Option<JsonObject>,
+}
+
+impl From<SessionRow> for Session {
+    fn from(row: SessionRow) -> Self {
+        Self {
+            session_id: row.session_id,
+            user_id: row.user_id,
+            external_id: row.external_id,
+            status: row.status,
+            end_reason: row.end_reason,
+            started_at: row.started_at,
+            ended_at: row.ended_at,
+            duration_seconds: row.duration_seconds,
+            last_event_at: row.last_event_at,
+            message_count: row.message_count,
+            metadata: row.metadata,
+        }
+    }
+}
+
+impl From<MessageRow> for Message {
+    fn from(row: MessageRow) -> Self {
+        Self {
+            id: row.id,
+            session_id: row.session_id,
+            user_id: row.user_id,
+            role: row.role,
+            content: row.content,
+            audio_url: row.audio_url,
+            metadata: row.metadata,
+            created_at: row.created_at,
+            seq: row.seq,
+            external_id: row.external_id,
+            kind: row.kind,
+            revision: row.revision,
+            interrupted: row.interrupted,
+            content_generated: row.content_generated,
+            parts: row.parts,
+            metrics: row.metrics,
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! `POST /v1/sessions`: a session begins, or goes on where it is known.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Serialize;
+use talktrack::{NewSession, NotDurable};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::body::JsonText;
+use super::requests::SessionStart;
+use crate::auth::Caller;
+use crate::config::Scope;
+use crate::error::{Document, Problem};
+use crate::state::AppState;
+use crate::wire::{ClientFrame, Frame, SessionStartFrame};
+
+/// A session that is durable.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct StartedSession {
+    session_id: Uuid,
+    user_id: Uuid,
+    /// It was there before and goes on.
+    resumed: bool,
+}
+
+/// Starts a session
+///
+/// Answers when the session is durable. One that is known goes on: its end is taken back. It stays open until it is ended, or
+/// has been silent for `idle_timeout`.
+#[utoipa::path(
+    post, path = "/v1/sessions", tag = "writing", request_body = SessionStart,
+    responses(
+        (status = 201, description = "The session is durable.", body = StartedSession),
+        (status = "4XX", description = "Refused; nothing is kept.", body = Document),
+        (status = "5XX", description = "Not now.", body = Document),
+    )
+)]
+pub(crate) async fn answer(
+    State(state): State<AppState>,
+    caller: Caller,
+    body: JsonText,
+) -> Result<(StatusCode, Json<StartedSession>), Problem> {
+    caller.require(Scope::Write)?;
+    let session = session(&caller, body.frame("session.start")?)?;
+    let (session_id, user_id) = (session.session_id, session.user_id);
+    let tracker = state.tracker();
+    let receipt = tracker.start_session(session)?;
+    let started = receipt.durable().await.inspect_err(|why| {
+        if *why == NotDurable::OtherUser {
+            tracker.forget(session_id, user_id);
+        }
+    });
+    // Whoever starts a session like this holds no connection that could break.
+    tracker.detach(session_id);
+    let resumed = started?.resumed;
+    Ok((StatusCode::CREATED, Json(StartedSession { session_id, user_id, resumed })))
+}
+
+fn session(caller: &Caller, frame: Frame) -> Result<NewSession, Problem> {
+    let user_id = caller.speaks_for(frame.user_id)?.ok_or_else(|| Problem::invalid("user_id: missing"))?;
+    let ClientFrame::SessionStart(SessionStartFrame { external_id, metadata, started_at }) = frame.body
+    else {
+        return Err(Problem::invalid("type: must be session.start here, or left out"));
+    };
+    let session = match external_id {
+        Some(name) => NewSession::named(name, user_id),
+        None => NewSession::new(Uuid::new_v4(), user_id),
+    };
+    let session_id = frame.session_id.unwrap_or(session.session_id);
+    Ok(NewSession { session_id, metadata, started_at, ..session })
+}
