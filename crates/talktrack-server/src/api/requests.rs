@@ -46,7 +46,7 @@ pub(crate) struct SessionEnd {
 #[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
 pub(crate) enum NewMessages {
-    One(NewMessage),
+    One(Box<NewMessage>),
     Several(Vec<NewMessage>),
 }
 
