@@ -84,7 +84,7 @@ pub(crate) struct WhatWasWrong {
 /// Answers when everything is durable. An array is answered message by message: with 202 (201 with `wait=stored`) where all
 /// are durable (stored), with 207 where some were refused. A single message that is refused is a problem document.
 #[utoipa::path(
-    post, path = "/v1/sessions/{session_id}/messages", tag = "writing", request_body = NewMessages,
+    post, path = "/v1/sessions/{session_id}/messages", operation_id = "add_messages", tag = "writing", request_body = NewMessages,
     params(("session_id" = Uuid, Path), Wanted,
         ("Idempotency-Key" = Option<String>, Header, description = "Messages without an id get one that is derived from it.")),
     responses(
@@ -137,11 +137,12 @@ fn several(text: &str) -> Result<Vec<&str>, Problem> {
     let texts: Vec<&RawValue> =
         serde_json::from_str(text).map_err(|error| WireError::json(format!("not valid JSON: {error}")))?;
     match texts.len() {
+        0 => Err(Problem::invalid("an array must hold a message at least")),
         1..=MAX_MESSAGES => Ok(texts.into_iter().map(RawValue::get).collect()),
         count => Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "too_large",
-            format!("an array must hold 1 to {MAX_MESSAGES} messages, not {count}"),
+            format!("an array may hold {MAX_MESSAGES} messages, not {count}"),
         )),
     }
 }

@@ -31,7 +31,7 @@ pub(crate) struct EndedSession {
 ///
 /// Answers when the end, and everything sent before it, is durable. Ending it again changes nothing.
 #[utoipa::path(
-    post, path = "/v1/sessions/{session_id}/end", tag = "writing", request_body = SessionEnd,
+    post, path = "/v1/sessions/{session_id}/end", operation_id = "end_session", tag = "writing", request_body = SessionEnd,
     params(("session_id" = Uuid, Path)),
     responses(
         (status = 202, description = "The end is durable.", body = EndedSession),

@@ -13,7 +13,7 @@ use crate::state::AppState;
 ///
 /// Its messages are a list of their own.
 #[utoipa::path(
-    get, path = "/v1/sessions/{session_id}", tag = "reading", params(("session_id" = Uuid, Path)),
+    get, path = "/v1/sessions/{session_id}", operation_id = "get_session", tag = "reading", params(("session_id" = Uuid, Path)),
     responses(
         (status = 200, description = "The session.", body = Session),
         (status = "4XX", description = "Refused, or not there.", body = Document),

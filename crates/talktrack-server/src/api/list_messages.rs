@@ -42,7 +42,7 @@ pub(crate) struct Messages {
 ///
 /// In the order of `created_at`, then of acceptance. What is said while you turn the pages comes at the end.
 #[utoipa::path(
-    get, path = "/v1/sessions/{session_id}/messages", tag = "reading",
+    get, path = "/v1/sessions/{session_id}/messages", operation_id = "list_messages", tag = "reading",
     params(("session_id" = Uuid, Path), Page),
     responses(
         (status = 200, description = "A page.", body = Messages),

@@ -55,7 +55,7 @@ pub(crate) struct Sessions {
 ///
 /// The newest first. What begins while you turn the pages comes before the first one, and moves nothing.
 #[utoipa::path(
-    get, path = "/v1/sessions", tag = "reading", params(Filter),
+    get, path = "/v1/sessions", operation_id = "list_sessions", tag = "reading", params(Filter),
     responses(
         (status = 200, description = "A page.", body = Sessions),
         (status = "4XX", description = "Refused.", body = Document),

@@ -30,7 +30,7 @@ pub(crate) struct StartedSession {
 /// Answers when the session is durable. One that is known goes on: its end is taken back. It stays open until it is ended, or
 /// has been silent for `idle_timeout`.
 #[utoipa::path(
-    post, path = "/v1/sessions", tag = "writing", request_body = SessionStart,
+    post, path = "/v1/sessions", operation_id = "start_session", tag = "writing", request_body = SessionStart,
     responses(
         (status = 201, description = "The session is durable.", body = StartedSession),
         (status = "4XX", description = "Refused; nothing is kept.", body = Document),

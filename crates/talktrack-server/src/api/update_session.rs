@@ -25,7 +25,7 @@ pub(crate) struct UpdatedSession {
 ///
 /// Each key replaces the one of the same name; others stay. Answers when that is durable.
 #[utoipa::path(
-    patch, path = "/v1/sessions/{session_id}", tag = "writing", request_body = SessionUpdate,
+    patch, path = "/v1/sessions/{session_id}", operation_id = "update_session", tag = "writing", request_body = SessionUpdate,
     params(("session_id" = Uuid, Path)),
     responses(
         (status = 202, description = "The update is durable.", body = UpdatedSession),

@@ -5,6 +5,7 @@
 mod harness;
 
 mod auth;
+mod api;
 mod protocol;
 mod messages;
 mod bad_input;
