@@ -13,7 +13,7 @@ use super::access::{self, SessionId};
 use super::body::JsonText;
 use super::requests::SessionEnd;
 use crate::auth::Caller;
-use crate::error::{Document, Problem};
+use crate::error::Problem;
 use crate::state::AppState;
 use crate::wire::{self, ClientFrame};
 
@@ -35,8 +35,7 @@ pub(crate) struct EndedSession {
     params(("session_id" = Uuid, Path)),
     responses(
         (status = 202, description = "The end is durable.", body = EndedSession),
-        (status = "4XX", description = "Refused; nothing is kept.", body = Document),
-        (status = "5XX", description = "Not now.", body = Document),
+        Problem,
     )
 )]
 pub(crate) async fn answer(

@@ -6,7 +6,7 @@ use axum::extract::State;
 use super::access::{self, SessionId};
 use super::rows::Session;
 use crate::auth::Caller;
-use crate::error::{Document, Problem};
+use crate::error::Problem;
 use crate::state::AppState;
 
 /// Shows a session
@@ -16,8 +16,7 @@ use crate::state::AppState;
     get, path = "/v1/sessions/{session_id}", operation_id = "get_session", tag = "reading", params(("session_id" = Uuid, Path)),
     responses(
         (status = 200, description = "The session.", body = Session),
-        (status = "4XX", description = "Refused, or not there.", body = Document),
-        (status = "5XX", description = "Not now.", body = Document),
+        Problem,
     )
 )]
 pub(crate) async fn answer(

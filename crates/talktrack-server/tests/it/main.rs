@@ -6,6 +6,7 @@ mod harness;
 
 mod auth;
 mod api;
+mod clients;
 mod protocol;
 mod messages;
 mod bad_input;

@@ -111,6 +111,8 @@ async fn messages_are_taken() {
         {"role": "nobody", "content": "x", "ref": "b"}, message("Bye"), 7,
     ]);
     told.add("several, each answered by itself", say(mixed)).await;
+    let bad = json!([{"role": "user", "ref": 1}, message("Bye")]);
+    told.add("several, of which none is taken", say(bad)).await;
     told.add("none", say(json!([]))).await;
     told.add("another frame", say(json!({"type": "session.end"}))).await;
     told.add("another wait", post(&server, &format!("{path}?wait=forever"), &message("x"))).await;
