@@ -119,8 +119,8 @@ pub(crate) async fn answer(
         };
         outcomes.push((reference, outcome));
     }
-    let refused = outcomes.iter().filter_map(|(_, outcome)| outcome.as_ref().err());
-    let (refusals, first) = (refused.clone().count(), refused.cloned().next());
+    let mut refused = outcomes.iter().filter_map(|(_, outcome)| outcome.as_ref().err());
+    let (refusals, first) = (refused.clone().count(), refused.next().cloned());
     let status = match (first, query.wait) {
         (Some(problem), _) if !is_array => return Err(problem),
         (Some(problem), _) if refusals == outcomes.len() => {

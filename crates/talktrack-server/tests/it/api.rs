@@ -4,6 +4,7 @@
 mod answers;
 mod arrays;
 mod description;
+mod exports;
 mod owners;
 mod pages;
 mod waiting;

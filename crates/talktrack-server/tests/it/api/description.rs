@@ -23,6 +23,7 @@ const ROUTES: &[&str] = &[
     "GET /readyz",
     "GET /v1/sessions",
     "GET /v1/sessions/{session_id}",
+    "GET /v1/sessions/{session_id}/export",
     "GET /v1/sessions/{session_id}/messages",
     "PATCH /v1/sessions/{session_id}",
     "POST /v1/sessions",
