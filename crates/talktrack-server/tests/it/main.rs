@@ -7,6 +7,7 @@ mod harness;
 mod auth;
 mod api;
 mod clients;
+mod examples;
 mod protocol;
 mod messages;
 mod bad_input;
