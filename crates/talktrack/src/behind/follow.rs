@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use uuid::Uuid;
 
+use crate::changes::{self, ChangeKind};
 use crate::database::{self, text};
 use crate::store::sqlite::index::{self, Index, Reached, Text};
 use crate::store::{Class, Indexer, Step, StoreError};
@@ -12,6 +14,8 @@ use crate::store::{Class, Indexer, Step, StoreError};
 /// Messages of one step, and bytes of their text: a moment's work.
 const MESSAGES: usize = 500;
 const BYTES: usize = 1 << 20;
+/// Changes that are looked through in one step for what was revised or deleted.
+const CHANGES: usize = 5_000;
 
 macro_rules! select_texts {
     ($rest:literal) => {
@@ -33,6 +37,8 @@ pub(super) struct Follower {
 struct Open {
     database: Connection,
     index: Index,
+    /// Of the index.
+    file: PathBuf,
     reached: Reached,
 }
 
@@ -79,38 +85,78 @@ impl Open {
             Err(error) if database::is_damage(&error) => Index::anew(&file)?,
             index => index?,
         };
-        let reached = index.reached()?;
-        Ok(Self { database, index, reached })
+        let mut open = Self { reached: index.reached()?, database, index, file };
+        if open.reached == Reached::default() {
+            open.begin()?;
+        }
+        Ok(open)
+    }
+
+    /// Every row is new. What was changed before they are looked at is in them.
+    fn begin(&mut self) -> rusqlite::Result<()> {
+        self.reached = Reached { row: 0, change: changes::newest(&self.database)? };
+        Ok(())
     }
 
     fn step(&mut self) -> rusqlite::Result<u64> {
-        let texts = self.new_texts()?;
-        if let Some(last) = texts.last() {
-            let reached = Reached { row: last.row, ..self.reached };
-            let change = self.index.change()?;
-            change.put(&texts)?;
+        let before = self.reached;
+        let news = changes::since(&self.database, before.change, CHANGES)?;
+        if !news.is_whole {
+            tracing::info!("search: the index is of another time than the database, and is made anew");
+            self.index = Index::anew(&self.file)?;
+            self.begin()?;
+            return Ok(1);
+        }
+        let mut reached = Reached { change: news.next, ..before };
+        let change = self.index.change()?;
+        for news in &news.changes {
+            match (news.kind, news.message_id) {
+                (ChangeKind::SessionDeleted, _) => {
+                    // What came later may have the numbers of the last rows that are gone.
+                    let last = change.take_out(&news.session_id.to_string())?;
+                    reached.row = reached.row.min(last);
+                }
+                (ChangeKind::Revision, Some(id)) => {
+                    let revised = revised_text(&self.database, id, reached.row)?;
+                    change.put(revised.as_slice())?;
+                }
+                _ => {}
+            }
+        }
+        let texts = new_texts(&self.database, reached.row)?;
+        change.put(&texts)?;
+        reached.row = texts.last().map_or(reached.row, |last| last.row);
+        if reached != before {
             change.commit(reached)?;
             self.reached = reached;
         }
         let newest = "SELECT coalesce(max(rowid), 0) FROM conversation_messages";
         let newest: i64 = self.database.prepare_cached(newest)?.query_row([], |row| row.get(0))?;
-        Ok((newest - self.reached.row).max(0).unsigned_abs())
+        let unread = u64::from(news.changes.len() >= CHANGES);
+        Ok((newest - reached.row).max(0).unsigned_abs().max(unread))
     }
+}
 
-    fn new_texts(&self) -> rusqlite::Result<Vec<Text>> {
-        let sql = select_texts!("WHERE m.rowid > ?1 ORDER BY m.rowid LIMIT ?2");
-        let mut statement = self.database.prepare_cached(sql)?;
-        let mut rows = statement.query(params![self.reached.row, MESSAGES])?;
-        let (mut texts, mut bytes) = (Vec::new(), 0);
-        while bytes < BYTES
-            && let Some(row) = rows.next()?
-        {
-            let text = text_of(row)?;
-            bytes += text.content.len();
-            texts.push(text);
-        }
-        Ok(texts)
+/// Messages behind this row, as they are now.
+fn new_texts(database: &Connection, row: i64) -> rusqlite::Result<Vec<Text>> {
+    let sql = select_texts!("WHERE m.rowid > ?1 ORDER BY m.rowid LIMIT ?2");
+    let mut statement = database.prepare_cached(sql)?;
+    let mut rows = statement.query(params![row, MESSAGES])?;
+    let (mut texts, mut bytes) = (Vec::new(), 0);
+    while bytes < BYTES
+        && let Some(row) = rows.next()?
+    {
+        let text = text_of(row)?;
+        bytes += text.content.len();
+        texts.push(text);
     }
+    Ok(texts)
+}
+
+/// A message as it is now, where the index has an earlier revision of it.
+fn revised_text(database: &Connection, id: Uuid, row: i64) -> rusqlite::Result<Option<Text>> {
+    let mut statement = database.prepare_cached(select_texts!("WHERE m.id = ?1 AND m.rowid <= ?2"))?;
+    statement.query_row(params![id.to_string(), row], text_of).optional()
 }
 
 fn text_of(row: &Row<'_>) -> rusqlite::Result<Text> {

@@ -147,7 +147,7 @@ mod tests {
             "e-mail",
             "numb*",
             "\"the ord*\"",
-            "\"order num",
+            "\"order num*",
             "order-number",
             "...please!",
         ] {

@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn hits_are_set_off_where_they_stand() {
         assert_eq!(
-            shown("order m*", "<b>My ORDER</b>, the order.").unwrap(),
+            shown("order my*", "<b>My ORDER</b>, the order.").unwrap(),
             "<b>[My] [ORDER]</b>, the [order]."
         );
         assert_eq!(shown("東京都 京都に", "私は東京都に").unwrap(), "私は[東京都に]");

@@ -108,7 +108,8 @@ fn class(character: char) -> Class {
     match character {
         _ if character.is_ascii_alphanumeric() => Class::Letter,
         _ if character.is_ascii() => Class::Other,
-        _ if is_combining_mark(character) => Class::Mark,
+        // The two that go with Kana of half width are letters by their name only.
+        _ if is_combining_mark(character) || matches!(character, '\u{ff9e}' | '\u{ff9f}') => Class::Mark,
         _ if !character.is_alphanumeric() => Class::Other,
         // Thai to Myanmar; Hangul, also that of half width; Khmer; Kana and Han, with their extensions.
         '\u{0e00}'..='\u{0eff}'
