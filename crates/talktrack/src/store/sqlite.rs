@@ -4,6 +4,8 @@ mod write;
 mod sessions;
 mod read;
 mod letters;
+mod search;
+pub(crate) mod index;
 
 pub use letters::{DeadLetter, Replayed};
 pub use read::SqliteReader;
