@@ -23,7 +23,7 @@ fn open(dir: &TempDir) -> Tracker {
 async fn say(tracker: &Tracker, texts: &[&str]) {
     drop(tracker.start_session(new_session()).expect("accepted"));
     for text in texts {
-        accept(tracker, message(*text));
+        drop(accept(tracker, message(*text)));
     }
     within(tracker.flush()).await.expect("durable");
 }

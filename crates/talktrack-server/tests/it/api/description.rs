@@ -25,6 +25,7 @@ const ROUTES: &[&str] = &[
     "GET /v1/sessions/{session_id}",
     "GET /v1/sessions/{session_id}/export",
     "GET /v1/sessions/{session_id}/messages",
+    "GET /v1/search",
     "PATCH /v1/sessions/{session_id}",
     "POST /v1/sessions",
     "POST /v1/sessions/{session_id}/end",
