@@ -21,6 +21,7 @@ const ROUTES: &[&str] = &[
     "GET /healthz",
     "GET /metrics",
     "GET /readyz",
+    "GET /v1/search",
     "GET /v1/sessions",
     "GET /v1/sessions/{session_id}",
     "GET /v1/sessions/{session_id}/export",
