@@ -7,6 +7,7 @@ pub(crate) mod add_messages;
 pub(crate) mod list_sessions;
 pub(crate) mod get_session;
 pub(crate) mod list_messages;
+pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod ready;
 pub(crate) mod metrics;
