@@ -362,6 +362,20 @@ impl Read for MemoryStore {
         Arc::new(Self { viewer: Some(viewer.user_id), ..self.clone() })
     }
 
+    async fn sessions_by_id(&self, ids: &[Uuid]) -> Result<Vec<SessionRow>, ReadError> {
+        let tables = self.tables.lock();
+        Ok(ids.iter().filter_map(|id| tables.sessions.get(id)).cloned().collect())
+    }
+
+    async fn messages_by_id(&self, ids: &[Uuid]) -> Result<Vec<MessageRow>, ReadError> {
+        let tables = self.tables.lock();
+        let row = |id: &Uuid| {
+            let (place, stamped) = tables.messages.get(id)?;
+            tables.transcripts.get(&stamped.message.session_id)?.get(place)
+        };
+        Ok(ids.iter().filter_map(row).cloned().collect())
+    }
+
     async fn audit(&self) -> Result<Audit, ReadError> {
         let tables = self.tables.lock();
         let there = |session: &Uuid| tables.transcripts.get(session).map_or(0, BTreeMap::len) as u64;
