@@ -7,6 +7,8 @@ pub(crate) mod add_messages;
 pub(crate) mod list_sessions;
 pub(crate) mod get_session;
 pub(crate) mod list_messages;
+pub(crate) mod add_audio;
+pub(crate) mod get_audio;
 pub(crate) mod health;
 pub(crate) mod ready;
 pub(crate) mod metrics;
@@ -15,7 +17,9 @@ pub(crate) mod docs;
 // What they have in common.
 mod access;
 mod body;
+mod incoming;
 mod query;
+mod range;
 mod requests;
 mod rows;
 

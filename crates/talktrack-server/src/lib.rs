@@ -23,6 +23,7 @@ mod table;
 // The words that all of them are written in.
 mod state;
 mod auth;
+mod audio;
 mod tls;
 mod store;
 mod telemetry;

@@ -9,6 +9,7 @@ use talktrack::Tracker;
 use talktrack::store::sqlite::SqliteReader;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::audio::Audio;
 use crate::auth::Gate;
 use crate::config::Config;
 
@@ -20,6 +21,7 @@ struct Shared {
     tracker: Tracker,
     /// The file of the data directory: the store, or the outbox of a remote one.
     local: SqliteReader,
+    audio: Audio,
     config: Config,
     gate: Gate,
     metrics: PrometheusHandle,
@@ -40,6 +42,7 @@ impl AppState {
     pub(crate) fn new(
         tracker: Tracker,
         local: SqliteReader,
+        audio: Audio,
         config: Config,
         metrics: PrometheusHandle,
     ) -> Self {
@@ -48,7 +51,7 @@ impl AppState {
         let stopping = watch::Sender::new(false);
         let gate = Gate::new(&config.identity);
         taken_seats().set(0);
-        Self(Arc::new(Shared { tracker, local, config, gate, metrics, stopping, free_seats, seats }))
+        Self(Arc::new(Shared { tracker, local, audio, config, gate, metrics, stopping, free_seats, seats }))
     }
 
     pub(crate) fn tracker(&self) -> &Tracker {
@@ -57,6 +60,10 @@ impl AppState {
 
     pub(crate) fn local(&self) -> &SqliteReader {
         &self.0.local
+    }
+
+    pub(crate) fn audio(&self) -> &Audio {
+        &self.0.audio
     }
 
     pub(crate) fn config(&self) -> &Config {

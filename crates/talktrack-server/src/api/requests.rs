@@ -80,3 +80,8 @@ pub(crate) struct NewMessage {
     #[serde(rename = "ref")]
     reference: Option<Value>,
 }
+
+/// A sound file.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub(crate) struct Recording(Vec<u8>);

@@ -4,6 +4,7 @@ mod keys;
 mod tokens;
 mod published;
 mod socket;
+mod audio;
 mod tls;
 
 // What these are made of.

@@ -7,6 +7,7 @@ mod harness;
 mod auth;
 mod protocol;
 mod messages;
+mod audio;
 mod bad_input;
 mod bad_peers;
 mod pressure;
