@@ -7,7 +7,7 @@ MINUTES ?= 60
 BIN := target/release/talktrack
 AS_ROOT = $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: run-server client build test test-faults soak fuzz check fmt bench help need-cc need-postgres install-postgres need-faketime need-strace need-moto
+.PHONY: run-server client build test test-faults soak fuzz check fmt bench help need-cc need-postgres install-postgres need-faketime need-strace need-clients
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -42,11 +42,15 @@ need-strace:
 	{ $(AS_ROOT) apt-get update && $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends strace; } || \
 	echo "strace cannot be installed: failing disks and power cuts are not tested" >&2
 
-# An object store that speaks S3, in a Python environment of its own. Where it cannot be had, its tests say so and are left out.
-need-moto:
-	@[ -x target/moto/bin/moto_server ] || [ -n "$(call installed,moto_server)" ] || \
-	{ python3 -m venv target/moto && target/moto/bin/pip install --quiet 'moto[server,s3]'; } || \
-	{ rm -rf target/moto; echo "moto cannot be installed: recordings in S3 are not tested (needs python3 with venv)" >&2; }
+# Clients that others have written, and an object store, in Python. Where they cannot be had, the tests that need them say so
+# and are left out.
+CLIENTS := crates/talktrack-server/tests/clients/requirements.txt
+
+need-clients: target/clients/installed
+
+target/clients/installed: $(CLIENTS)
+	@python3 -m venv target/clients && target/clients/bin/pip install --quiet --disable-pip-version-check -r $(CLIENTS) && touch $@ || \
+	echo "Python's schemathesis, websockets and moto cannot be installed: real clients and object stores are not tested" >&2
 
 build: need-cc ## the optimised binary, target/release/talktrack
 	cargo build --release --locked -p talktrack-server
@@ -57,7 +61,7 @@ run-server: build ## the server on http://127.0.0.1:8080; its log goes to LOG=/t
 client: build ## talk to the server from the terminal; ARGS="--file conv.jsonl --sockets 64" replays
 	$(BIN) client $(ARGS)
 
-test: need-cc need-postgres need-faketime need-strace need-moto ## what the tests need, and all tests
+test: need-cc need-postgres need-faketime need-strace need-clients ## what the tests need, and all tests
 	cargo test --locked --workspace --all-features
 
 test-faults: need-cc need-postgres need-faketime need-strace ## every fault on purpose, all of it (up to 40 minutes); make test runs a short cut

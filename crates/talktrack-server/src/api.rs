@@ -9,6 +9,7 @@ pub(crate) mod get_session;
 pub(crate) mod list_messages;
 pub(crate) mod add_audio;
 pub(crate) mod get_audio;
+pub(crate) mod export;
 pub(crate) mod health;
 pub(crate) mod ready;
 pub(crate) mod metrics;

@@ -36,6 +36,7 @@ fn described() -> OpenApiRouter<AppState> {
         .routes(routes!(api::add_messages::answer, api::list_messages::answer))
         .routes(routes!(api::add_audio::answer))
         .routes(routes!(api::get_audio::answer))
+        .routes(routes!(api::export::answer))
         .routes(routes!(api::health::answer))
         .routes(routes!(api::ready::answer))
         .routes(routes!(api::metrics::answer))

@@ -55,6 +55,7 @@ pub mod store;
 
 // The words it is written in.
 pub mod options;
+pub mod changes;
 mod database;
 mod lock;
 pub mod lines;
@@ -68,6 +69,7 @@ pub mod error;
 pub mod clock;
 
 pub use books::Books;
+pub use changes::{Change, ChangeKind, Changes};
 pub use clock::Timestamp;
 pub use database::FILE_NAME as DATABASE_FILE;
 pub use error::{NotDurable, OpenError, ReadError, Reason, Refused};

@@ -27,9 +27,9 @@ pub(crate) fn pgbouncer() -> PathBuf {
     programs.into_iter().find(|program| program.is_file()).unwrap_or_else(|| missing("pgbouncer"))
 }
 
-/// The program `moto_server`, where it is installed; `make test` puts it beside what is built.
+/// The program `moto_server`, where it is installed; `make test` puts it with the other programs in Python.
 pub(crate) fn moto() -> Option<PathBuf> {
-    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/moto/bin");
+    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/clients/bin");
     let places = path().into_iter().chain([ours]);
     places.map(|place| place.join("moto_server")).find(|program| program.is_file())
 }

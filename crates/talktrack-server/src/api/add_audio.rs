@@ -13,7 +13,7 @@ use super::incoming::Incoming;
 use super::requests::Recording;
 use crate::audio::{Format, Name, Ticket};
 use crate::auth::Caller;
-use crate::error::{Document, Problem};
+use crate::error::Problem;
 use crate::state::AppState;
 
 /// Seconds after which an upload that found no room may come again.
@@ -39,13 +39,12 @@ pub(crate) struct KeptRecording {
 /// of `audio/` and is not asked further. Answers when the recording is safe, with the `audio_url` for the message it belongs
 /// to. What breaks off leaves nothing.
 #[utoipa::path(
-    post, path = "/v1/sessions/{session_id}/audio", tag = "writing",
+    post, path = "/v1/sessions/{session_id}/audio", operation_id = "add_audio", tag = "writing",
     request_body(content = Recording, content_type = "audio/*"), params(("session_id" = Uuid, Path)),
     responses(
         (status = 201, description = "The recording is kept.", body = KeptRecording,
             headers(("Location" = String, description = "The same as `audio_url`."))),
-        (status = "4XX", description = "Refused; nothing is kept.", body = Document),
-        (status = "5XX", description = "Not now.", body = Document),
+        Problem,
     )
 )]
 pub(crate) async fn answer(

@@ -13,7 +13,7 @@ use super::range::Wanted;
 use super::requests::Recording;
 use crate::audio::Name;
 use crate::auth::Caller;
-use crate::error::{Document, Problem};
+use crate::error::Problem;
 use crate::state::AppState;
 
 /// Kept by the browser of whoever asked, and asked for anew each time: it may be deleted.
@@ -24,15 +24,20 @@ const CACHING: &str = "private, no-cache";
 /// The address is what `audio_url` says. `Range` gives a part of it, so that a player can seek; a recording never changes, and
 /// `If-None-Match` with its `ETag` costs nothing.
 #[utoipa::path(
-    get, path = "/v1/sessions/{session_id}/audio/{name}", tag = "reading",
+    get, path = "/v1/sessions/{session_id}/audio/{name}", operation_id = "get_audio", tag = "reading",
     params(("session_id" = Uuid, Path), ("name" = String, Path),
         ("Range" = Option<String>, Header, description = "One range of bytes, such as `bytes=0-1023`.")),
     responses(
-        (status = 200, description = "The recording.", body = Recording, content_type = "audio/*"),
-        (status = 206, description = "The part that was asked for.", body = Recording, content_type = "audio/*"),
+        (status = 200, description = "The recording.", content(
+            (Recording = "audio/wav"), (Recording = "audio/ogg"), (Recording = "audio/webm"), (Recording = "audio/mpeg"),
+            (Recording = "audio/mp4"), (Recording = "audio/flac"), (Recording = "audio/aac"),
+        )),
+        (status = 206, description = "The part that was asked for.", content(
+            (Recording = "audio/wav"), (Recording = "audio/ogg"), (Recording = "audio/webm"), (Recording = "audio/mpeg"),
+            (Recording = "audio/mp4"), (Recording = "audio/flac"), (Recording = "audio/aac"),
+        )),
         (status = 304, description = "You have it already."),
-        (status = "4XX", description = "Refused, or not there.", body = Document),
-        (status = "5XX", description = "Not now.", body = Document),
+        Problem,
     )
 )]
 pub(crate) async fn answer(

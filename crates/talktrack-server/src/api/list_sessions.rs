@@ -14,7 +14,7 @@ use super::access;
 use super::query::{Cursor, Limit, Params};
 use super::rows::Session;
 use crate::auth::Caller;
-use crate::error::{Document, Problem};
+use crate::error::Problem;
 use crate::state::AppState;
 
 /// The query.
@@ -38,7 +38,7 @@ pub(crate) struct Filter {
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Limit,
     /// Goes on after the page that gave it.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<String>, pattern = "^-?[0-9]{1,15}\\.[0-9a-f]{32}$")]
     cursor: Option<Cursor<SessionCursor>>,
 }
 
@@ -55,11 +55,10 @@ pub(crate) struct Sessions {
 ///
 /// The newest first. What begins while you turn the pages comes before the first one, and moves nothing.
 #[utoipa::path(
-    get, path = "/v1/sessions", tag = "reading", params(Filter),
+    get, path = "/v1/sessions", operation_id = "list_sessions", tag = "reading", params(Filter),
     responses(
         (status = 200, description = "A page.", body = Sessions),
-        (status = "4XX", description = "Refused.", body = Document),
-        (status = "5XX", description = "Not now.", body = Document),
+        Problem,
     )
 )]
 pub(crate) async fn answer(

@@ -16,7 +16,7 @@ pub(crate) use exchange::{Answer, Upload, exchange};
 pub(crate) use recording::{mp3, ogg, wav};
 
 /// A session that is there.
-async fn session(server: &Server) -> Uuid {
+pub(crate) async fn session(server: &Server) -> Uuid {
     Client::new(server).await.session
 }
 

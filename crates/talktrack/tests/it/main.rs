@@ -14,6 +14,7 @@ mod outbox;
 mod poison;
 mod dead_letters;
 mod corruption;
+mod changes;
 mod damage;
 mod model;
 mod damaged_bytes;

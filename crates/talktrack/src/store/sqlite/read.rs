@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
 use crate::books::Books;
+use crate::changes::{self, Changes};
 use crate::clock::Seq;
 use crate::database::{self, UuidText, column, column_or_null, parse_time, parse_uuid, text, text_or_null};
 use crate::error::ReadError;
@@ -75,6 +76,22 @@ impl SqliteReader {
                 .query_row("SELECT coalesce(max(rowid), 0) FROM conversation_messages", [], |row| row.get(0))
         })
         .await
+    }
+
+    /// Up to so many changes after a place in their order (see [`changes`]), and the place to go on from.
+    ///
+    /// # Errors
+    /// Where SQLite cannot read the file.
+    pub async fn changes_since(&self, place: Seq, limit: usize) -> Result<Changes, ReadError> {
+        self.ask(move |connection| changes::since(connection, place, limit)).await
+    }
+
+    /// The place behind the newest change, for [`Self::changes_since`].
+    ///
+    /// # Errors
+    /// Where SQLite cannot read the file.
+    pub async fn newest_change(&self) -> Result<Seq, ReadError> {
+        self.ask(changes::newest).await
     }
 
     /// Runs a query on a thread that may block.
