@@ -7,6 +7,8 @@ pub(crate) mod add_messages;
 pub(crate) mod list_sessions;
 pub(crate) mod get_session;
 pub(crate) mod list_messages;
+pub(crate) mod add_audio;
+pub(crate) mod get_audio;
 pub(crate) mod export;
 pub(crate) mod search;
 pub(crate) mod events;
@@ -18,7 +20,9 @@ pub(crate) mod docs;
 // What they have in common.
 mod access;
 mod body;
+mod incoming;
 mod query;
+mod range;
 mod requests;
 mod rows;
 
