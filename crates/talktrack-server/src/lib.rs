@@ -17,6 +17,8 @@ mod api;
 mod jsonl;
 mod wire;
 mod letters;
+mod retention;
+mod deletion;
 mod output;
 mod table;
 

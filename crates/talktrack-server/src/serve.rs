@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::config::Config;
 use crate::error::Failure;
+use crate::retention;
 use crate::router::router;
 use crate::state::AppState;
 use crate::store;
@@ -51,6 +52,7 @@ pub(crate) async fn serve(config: Config) -> Result<ExitCode, Failure> {
     let state = AppState::new(tracker, local, config, telemetry.metrics());
     let accepting = tokio::spawn(accept::accept(listener, router(state.clone())));
     tokio::spawn(state.gate().clone().keep_keys_fresh());
+    tokio::spawn(retention::keep(state.clone()));
     let control = Control::start(&state);
     listen_file.write(address)?;
     let (version, data_dir) = (env!("CARGO_PKG_VERSION"), state.config().data_dir.display());

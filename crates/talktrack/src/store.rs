@@ -48,6 +48,14 @@ pub trait Read: Rows {
     /// The same rows as this user sees them. The store itself keeps all others from being seen, whoever asks for what.
     fn seen_by(&self, viewer: Viewer) -> Arc<dyn Rows>;
 
+    /// Sessions of which nothing was heard since this moment, oldest first, after the cursor.
+    async fn silent(
+        &self,
+        since: Timestamp,
+        after: Option<SessionCursor>,
+        limit: usize,
+    ) -> Result<Vec<SessionRow>, ReadError>;
+
     /// Counts everything and names what does not add up.
     async fn audit(&self) -> Result<Audit, ReadError>;
 }

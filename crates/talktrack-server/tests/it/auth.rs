@@ -5,6 +5,7 @@ mod tokens;
 mod published;
 mod socket;
 mod tls;
+mod deletion;
 
 // What these are made of.
 mod publisher;

@@ -1,4 +1,4 @@
--- talktrack: brings the tables conversation_sessions and conversation_messages to the schema that talktrack writes.
+-- talktrack: brings the tables conversation_sessions, conversation_messages and conversation_deletions to the schema that talktrack writes.
 --
 -- Paste it whole into the SQL editor of Supabase, or give it to psql. It takes an empty database, tables of your own
 -- that lack columns, and a database that is right already. It keeps every row, your own columns, triggers, policies and

@@ -1,6 +1,6 @@
 //! Conversations in memory: a remote store without a network. Everything it holds dies with it; what is in the journal does not.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use crate::clock::{Seq, Timestamp};
 use crate::error::{NotDurable, ReadError};
 use crate::json::JsonObject;
 use crate::record::{
-    Body, DeadReason, Ended, Meeting, Record, SessionAlive, SessionEnd, SessionStart, Stamped, Status,
-    Verdict,
+    Body, DeadReason, Ended, Meeting, Record, Removed, SessionAlive, SessionDelete, SessionEnd, SessionStart,
+    Stamped, Status, Verdict,
 };
 use crate::store::{
     Audit, MessageCursor, MessageRow, Read, Rows, SessionCursor, SessionFilter, SessionRow, Store,
@@ -33,6 +33,7 @@ struct Tables {
     sessions: HashMap<Uuid, SessionRow>,
     messages: HashMap<Uuid, (MessageCursor, Stamped)>,
     transcripts: HashMap<Uuid, BTreeMap<MessageCursor, MessageRow>>,
+    deleted: HashSet<Uuid>,
     /// Asked before each write; an answer is the write's error.
     fault: Option<Fault>,
     /// Asked after each write; an answer takes the place of the true one.
@@ -98,6 +99,11 @@ impl Store for MemoryStore {
 impl Tables {
     fn write(&mut self, record: &Record) -> Verdict {
         match &record.body {
+            Body::Delete(delete) => self.delete(delete),
+            Body::Message(_) if self.deleted.contains(&record.session_id()) => {
+                Verdict::Dead(DeadReason::Deleted)
+            }
+            _ if self.deleted.contains(&record.session_id()) => Verdict::Refused(NotDurable::Deleted),
             Body::Start(start) => self.start(record.seq, start),
             Body::Update(update) => match self.sessions.get_mut(&update.session_id) {
                 Some(session) if update.owner.is_some_and(|owner| owner != session.user_id) => {
@@ -162,6 +168,24 @@ impl Tables {
         }
         let duration_seconds = session.duration_seconds.unwrap_or(0.0);
         Verdict::Ended(Ended { duration_seconds, message_count: session.message_count })
+    }
+
+    fn delete(&mut self, delete: &SessionDelete) -> Verdict {
+        if let Some(session) = self.sessions.get(&delete.session_id) {
+            if delete.owner.is_some_and(|owner| owner != session.user_id) {
+                return Verdict::Refused(NotDurable::OtherUser);
+            }
+            if delete.spares(session.last_event_at.unwrap_or(session.started_at)) {
+                return Verdict::GoesOn;
+            }
+        }
+        if delete.is_for_good() {
+            self.deleted.insert(delete.session_id);
+        }
+        let sessions = self.sessions.remove(&delete.session_id).iter().count() as u64;
+        let messages = self.transcripts.remove(&delete.session_id).map_or(0, |transcript| transcript.len());
+        self.messages.retain(|_, (_, stamped)| stamped.message.session_id != delete.session_id);
+        Verdict::Deleted(Removed { sessions, messages: messages as u64, ..Removed::default() })
     }
 
     fn alive(&mut self, alive: &SessionAlive) -> Verdict {
@@ -317,6 +341,23 @@ impl Rows for MemoryStore {
 impl Read for MemoryStore {
     fn seen_by(&self, viewer: Viewer) -> Arc<dyn Rows> {
         Arc::new(Self { viewer: Some(viewer.user_id), ..self.clone() })
+    }
+
+    async fn silent(
+        &self,
+        since: Timestamp,
+        after: Option<SessionCursor>,
+        limit: usize,
+    ) -> Result<Vec<SessionRow>, ReadError> {
+        let place = |row: &SessionRow| (row.started_at, row.session_id);
+        let wanted = |row: &&SessionRow| {
+            row.last_event_at.unwrap_or(row.started_at) < since
+                && after.is_none_or(|after| place(row) > (after.started_at, after.session_id))
+        };
+        let mut rows: Vec<_> = self.tables.lock().sessions.values().filter(wanted).cloned().collect();
+        rows.sort_by_key(place);
+        rows.truncate(limit);
+        Ok(rows)
     }
 
     async fn audit(&self) -> Result<Audit, ReadError> {

@@ -4,7 +4,9 @@ mod write;
 mod sessions;
 mod read;
 mod letters;
+mod deleted;
 
+pub(crate) use deleted::{is_deleted, note as note_deleted, take_back as take_back_deleted};
 pub use letters::{DeadLetter, Replayed};
 pub use read::SqliteReader;
 pub(crate) use read::{BOOKS_COLUMNS, books_row};

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
 use crate::books::Books;
-use crate::clock::Seq;
+use crate::clock::{Seq, Timestamp};
 use crate::database::{self, UuidText, column, column_or_null, parse_time, parse_uuid, text, text_or_null};
 use crate::error::ReadError;
 use crate::json::{JsonArray, JsonObject};
@@ -28,7 +28,7 @@ const REMEDY: &str = "stop the server and start it again: it saves what can be r
 
 /// The columns of [`Books`], for [`books_row`].
 pub(crate) const BOOKS_COLUMNS: &str =
-    "durable, stored, dead_lettered, letters_taken_out, inserted, journal_bytes";
+    "durable, stored, dead_lettered, letters_taken_out, inserted, journal_bytes, deleted";
 
 /// Reads a talktrack SQLite file. Several may read it while one process writes.
 #[derive(Debug, Clone)]
@@ -190,6 +190,28 @@ impl Read for SqliteReader {
         Arc::new(Self { viewer: Some(viewer.user_id), ..self.clone() })
     }
 
+    async fn silent(
+        &self,
+        since: Timestamp,
+        after: Option<SessionCursor>,
+        limit: usize,
+    ) -> Result<Vec<SessionRow>, ReadError> {
+        let since = since.to_string();
+        let place = after
+            .map(|cursor| (cursor.started_at.to_string(), cursor.session_id.to_string()))
+            .unwrap_or_default();
+        self.ask(move |connection| {
+            let sql = format!(
+                "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE started_at < ?1 \
+                 AND coalesce(last_event_at, started_at) < ?1 AND (started_at, session_id) > (?2, ?3) \
+                 ORDER BY started_at, session_id LIMIT ?4"
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            statement.query_map(params![since, place.0, place.1, limit], session_row)?.collect()
+        })
+        .await
+    }
+
     async fn audit(&self) -> Result<Audit, ReadError> {
         self.ask(|connection| {
             // One transaction: every count is of the same moment.
@@ -276,6 +298,7 @@ pub(crate) fn books_row(row: &Row<'_>) -> rusqlite::Result<Books> {
         letters_taken_out: row.get(3)?,
         inserted: row.get(4)?,
         journal_bytes: row.get(5)?,
+        deleted: row.get(6)?,
     })
 }
 
@@ -313,8 +336,8 @@ fn audit(connection: &Connection) -> rusqlite::Result<Audit> {
         audit.dead_letters == letters,
         format!("{letters} dead letters were written and not taken out, {} are there", audit.dead_letters),
     );
-    let (wanted, found) = (books.inserted, audit.messages);
-    expect(wanted == found, format!("{wanted} messages were written, {found} are there"));
+    let (wanted, found) = (books.rows(), audit.messages);
+    expect(wanted == found, format!("{wanted} messages were written and not deleted, {found} are there"));
     audit.problems.extend(odd_sessions(connection)?);
     let integrity: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if integrity != "ok" {

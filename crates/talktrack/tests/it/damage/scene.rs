@@ -208,7 +208,8 @@ async fn goes_on(tracker: &Tracker) {
 /// Messages among the dead letters: there, though their text may have rotted.
 fn laid_aside(data_dir: &Path) -> BTreeMap<Uuid, String> {
     let connection = sqlite(data_dir);
-    let mut letters = connection.prepare("SELECT message_id FROM dead_letters").unwrap();
+    let mut letters =
+        connection.prepare("SELECT message_id FROM dead_letters WHERE message_id IS NOT NULL").unwrap();
     let ids = letters.query_map([], |row| row.get::<_, String>(0)).unwrap();
     ids.filter_map(|id| Some((id.unwrap().parse().ok()?, String::new()))).collect()
 }

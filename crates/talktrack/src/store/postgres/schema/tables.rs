@@ -2,7 +2,7 @@
 
 use super::spelling::literals;
 
-/// One of the two tables.
+/// One of the tables.
 pub(super) struct Table {
     pub(super) name: &'static str,
     pub(super) columns: &'static [Column],
@@ -91,9 +91,10 @@ impl Column {
 
 pub(super) const SESSIONS: &str = "conversation_sessions";
 pub(super) const MESSAGES: &str = "conversation_messages";
+pub(super) const DELETIONS: &str = "conversation_deletions";
 
-/// Both tables, the one that is referred to first.
-pub(super) const TABLES: [Table; 2] = [
+/// All tables, the one that is referred to first.
+pub(super) const TABLES: [Table; 3] = [
     Table {
         name: SESSIONS,
         columns: &[
@@ -162,6 +163,16 @@ pub(super) const TABLES: [Table; 2] = [
             Column::new("metrics", "jsonb").note("numbers of the turn"),
         ],
     },
+    Table {
+        name: DELETIONS,
+        columns: &[
+            Column::new("session_id", "uuid")
+                .required()
+                .key("PRIMARY KEY")
+                .note("was deleted: what comes of it later is refused"),
+            Column::new("deleted_at", "timestamptz").required().default("now()"),
+        ],
+    },
 ];
 
 /// Who can speak.
@@ -222,7 +233,7 @@ macro_rules! own_messages {
 }
 
 /// Who sees and changes what. `(SELECT auth.uid())` is evaluated once a query, `auth.uid()` would be once a row.
-pub(super) const POLICIES: [Policy; 4] = [
+pub(super) const POLICIES: [Policy; 5] = [
     Policy {
         name: "talktrack_own_sessions",
         table: SESSIONS,
@@ -250,6 +261,14 @@ pub(super) const POLICIES: [Policy; 4] = [
     Policy {
         name: "talktrack_service_messages",
         table: MESSAGES,
+        role: "service_role",
+        using: "true",
+        check: "true",
+    },
+    // Nobody else has anything to look for there.
+    Policy {
+        name: "talktrack_service_deletions",
+        table: DELETIONS,
         role: "service_role",
         using: "true",
         check: "true",
