@@ -20,6 +20,7 @@ pub const FILE_NAME: &str = "talktrack.db";
 const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/sqlite/0001_initial.sql"),
     include_str!("../migrations/sqlite/0002_letters_taken_out.sql"),
+    include_str!("../migrations/sqlite/0003_changes.sql"),
     include_str!("../migrations/sqlite/0004_deleted_sessions.sql"),
 ];
 

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, TransactionBehavior, ffi};
 
 use crate::books::{Books, Figures, count_deletion, count_refusal};
+use crate::changes::{self, Change};
 use crate::clock::Seq;
 use crate::database;
 use crate::error::OpenError;
@@ -69,6 +70,8 @@ pub(crate) struct Journal {
     connection: Connection,
     books: Books,
     last_seq: Seq,
+    /// Rows in the table of changes.
+    changes: u64,
     outbox: Option<Outbox>,
     /// What can leave the journal with the next commit.
     settled: Vec<Run>,
@@ -118,6 +121,7 @@ impl Journal {
         let failed = |source| OpenError::Database { path: path.to_owned(), source };
         let mut reserve = Reserve::beside(path);
         let (connection, books, last_seq) = opening::take_up(path, remote, &mut reserve)?;
+        let changes = changes::count(&connection).map_err(failed)?;
         reserve.grow();
         if reserve.held() > 0 {
             database::keep_log_within(&connection, reserve.held()).map_err(failed)?;
@@ -134,6 +138,7 @@ impl Journal {
             connection,
             books,
             last_seq,
+            changes,
             outbox,
             settled,
             deletions,
@@ -280,13 +285,16 @@ impl Journal {
         for (entry, verdict) in batch.iter().zip(&mut verdicts) {
             aside::enter(&tx, &entry.record, verdict, &mut books)?;
         }
+        let changed = batch.iter().zip(&verdicts);
+        let changed = changed.filter_map(|(entry, verdict)| Change::by(&entry.record, verdict));
+        let changes = changes::forget(&tx, self.changes + changes::add(&tx, changed)?)?;
         let taken_out = chores.iter().map(|chore| chore.carry_out(&tx, &mut books));
         let taken_out = taken_out.collect::<rusqlite::Result<_>>()?;
         let last_seq = batch.last().map_or(self.last_seq, |entry| entry.record.seq.max(self.last_seq));
         aside::write_books(&tx, &books, last_seq)?;
         tx.commit()?;
         gone.sort_unstable();
-        self.last_seq = last_seq;
+        (self.last_seq, self.changes) = (last_seq, changes);
         Ok(Written { verdicts, taken_out, gone, books })
     }
 

@@ -17,6 +17,8 @@
 //! 7. [`store`]: until the row is committed in the store. Now it is **stored**. With the SQLite store there is no way to go:
 //!    its row was written by the journal's own transaction.
 //!
+//! Behind it, where nobody waits, `behind` keeps the index by which messages are found by their words.
+//!
 //! Then come the words in which the path is written.
 //!
 //! # Example
@@ -51,16 +53,19 @@ mod journal;
 mod salvage;
 mod writer;
 mod retry;
+mod behind;
 pub mod store;
 
 // The words it is written in.
 pub mod options;
+pub mod changes;
 mod database;
 mod lock;
 pub mod lines;
 mod receipt;
 mod health;
 mod books;
+pub mod search;
 pub mod record;
 pub mod message;
 pub mod json;
@@ -68,6 +73,7 @@ pub mod error;
 pub mod clock;
 
 pub use books::Books;
+pub use changes::{Change, ChangeKind, Changes};
 pub use clock::Timestamp;
 pub use database::FILE_NAME as DATABASE_FILE;
 pub use error::{NotDurable, OpenError, ReadError, Reason, Refused};

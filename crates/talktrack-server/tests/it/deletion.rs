@@ -5,19 +5,15 @@ use talktrack_testbed::{Postgres, Proxy};
 use uuid::Uuid;
 
 use crate::harness::remote::{arrives, migrated, said, select};
-use crate::harness::{Client, Home, HttpAnswer, Server, request, text, until, user};
+use crate::harness::{Client, Home, HttpAnswer, Server, text, until, user};
 
 /// Sends a request with this body.
 async fn send(server: &Server, method: &str, path: &str, body: &Value) -> HttpAnswer {
-    let body = body.to_string();
-    let length = body.len();
-    let head =
-        format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n");
-    request(server.address, &format!("{head}Content-Type: application/json\r\n\r\n{body}")).await
+    server.request(method, path).json(body).send().await
 }
 
-pub(crate) async fn delete(server: &Server, path: &str) -> HttpAnswer {
-    request(server.address, &format!("DELETE {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await
+async fn delete(server: &Server, path: &str) -> HttpAnswer {
+    server.request("DELETE", path).send().await
 }
 
 fn removed(answer: &HttpAnswer) -> [u64; 4] {

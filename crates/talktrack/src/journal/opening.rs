@@ -5,6 +5,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use crate::books::Books;
+use crate::changes::{self, Change, ChangeKind};
 use crate::clock::Seq;
 use crate::database;
 use crate::error::OpenError;
@@ -47,7 +48,7 @@ fn open_file(path: &Path, remote: bool) -> Result<(Connection, Books, Seq), Open
                 "{brought} records waited for a remote store, which is the store no longer; they are in this file now"
             );
         }
-        sqlite::abandon_open_sessions(&mut connection).map_err(failed)?
+        abandon_open_sessions(&mut connection, &mut last_seq, &books).map_err(failed)?
     };
     if abandoned > 0 {
         tracing::warn!(
@@ -55,4 +56,28 @@ fn open_file(path: &Path, remote: bool) -> Result<(Connection, Books, Seq), Open
         );
     }
     Ok((connection, books, last_seq))
+}
+
+/// After a crash: whoever follows learns of each session that this ends.
+fn abandon_open_sessions(
+    connection: &mut Connection,
+    last_seq: &mut Seq,
+    books: &Books,
+) -> rusqlite::Result<usize> {
+    let tx = connection.transaction()?;
+    let abandoned = sqlite::abandon_open_sessions(&tx)?;
+    let mut seqs = changes::newest(&tx)?.max(*last_seq)..;
+    seqs.next();
+    let changes = abandoned.iter().zip(seqs).map(|(session_id, seq)| Change {
+        seq,
+        kind: ChangeKind::SessionEnded,
+        session_id: *session_id,
+        user_id: None,
+        message_id: None,
+    });
+    changes::add(&tx, changes)?;
+    *last_seq = changes::newest(&tx)?.max(*last_seq);
+    aside::write_books(&tx, books, *last_seq)?;
+    tx.commit()?;
+    Ok(abandoned.len())
 }

@@ -7,6 +7,7 @@ use rusqlite::{CachedStatement, Connection, Row, Transaction, params};
 use uuid::Uuid;
 
 use crate::books::Books;
+use crate::changes::{self, Change};
 use crate::clock::{Clock, Seq, SystemClock, Timestamp};
 use crate::database::{UuidText, column_or_null, parse_uuid};
 use crate::error::NotDurable;
@@ -320,14 +321,17 @@ pub(super) fn abandon_open_sessions(
     let open = open_sessions(&tx)?;
     // Whatever came later is another node's: it took the session over while this one was down.
     let seen_until = Timestamp::from_micros(*last_seq);
+    // A file that was saved may have begun its changes later than its books.
+    *last_seq = changes::newest(&tx)?.max(*last_seq);
     let ends = open.into_iter().map(|session_id| {
         *last_seq += 1;
-        let ended_at = Timestamp::from_micros(*last_seq).unwrap_or_else(|| SystemClock.now());
+        let ended_at = seen_until.unwrap_or_else(|| SystemClock.now());
         let end = SessionEnd { seen_until, ..SessionEnd::abandoned(session_id, "error", ended_at) };
         Record { seq: *last_seq, body: Body::End(end) }
     });
     let ends: Vec<Record> = ends.collect();
-    append(&tx, ends.iter(), books, &mut Vec::new())?;
+    let verdicts = append(&tx, ends.iter(), books, &mut Vec::new())?;
+    changes::add(&tx, ends.iter().zip(&verdicts).filter_map(|(end, verdict)| Change::by(end, verdict)))?;
     aside::write_books(&tx, books, *last_seq)?;
     tx.commit()?;
     Ok(ends.len())

@@ -3,7 +3,8 @@
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use crate::books::Books;
-use crate::clock::Seq;
+use crate::changes;
+use crate::clock::{Clock as _, Seq, SystemClock};
 use crate::salvage::cells::Value;
 use crate::salvage::report::{Lost, Saved};
 use crate::store::sqlite;
@@ -35,6 +36,8 @@ pub(super) fn settle(tx: &Transaction<'_>, found: Option<&[Value]>, horizon: Seq
     let missing = known.as_ref().map_or_else(Lost::default, |known| missing(&known.books, &rows));
     let last_seq = known.as_ref().map_or(0, |known| known.last_seq).max(rows.last_seq);
     write(tx, &books(known.map(|known| known.books), &rows), last_seq)?;
+    // Nobody knows how far the newest went that are gone: not beyond this moment.
+    changes::begin_anew(tx, last_seq.max(SystemClock.now().as_micros()))?;
     let Rows { messages, sessions, waiting, all_letters, .. } = rows;
     Ok(Saved { messages, sessions, waiting, letters: all_letters, restored_sessions: 0, missing })
 }

@@ -1,5 +1,7 @@
 //! Conversations in memory: a remote store without a network. Everything it holds dies with it; what is in the journal does not.
 
+mod deletion;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -12,9 +14,10 @@ use crate::clock::{Seq, Timestamp};
 use crate::error::{NotDurable, ReadError};
 use crate::json::JsonObject;
 use crate::record::{
-    Body, DeadReason, Ended, Meeting, Record, Removed, SessionAlive, SessionDelete, SessionEnd, SessionStart,
-    Stamped, Status, Verdict,
+    Body, DeadReason, Ended, Meeting, Record, SessionAlive, SessionEnd, SessionStart, Stamped, Status,
+    Verdict,
 };
+use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
 use crate::store::{
     Audit, MessageCursor, MessageRow, Read, Rows, SessionCursor, SessionFilter, SessionRow, Store,
     StoreError, Viewer,
@@ -170,24 +173,6 @@ impl Tables {
         Verdict::Ended(Ended { duration_seconds, message_count: session.message_count })
     }
 
-    fn delete(&mut self, delete: &SessionDelete) -> Verdict {
-        if let Some(session) = self.sessions.get(&delete.session_id) {
-            if delete.owner.is_some_and(|owner| owner != session.user_id) {
-                return Verdict::Refused(NotDurable::OtherUser);
-            }
-            if delete.spares(session.last_event_at.unwrap_or(session.started_at)) {
-                return Verdict::GoesOn;
-            }
-        }
-        if delete.is_for_good() {
-            self.deleted.insert(delete.session_id);
-        }
-        let sessions = self.sessions.remove(&delete.session_id).iter().count() as u64;
-        let messages = self.transcripts.remove(&delete.session_id).map_or(0, |transcript| transcript.len());
-        self.messages.retain(|_, (_, stamped)| stamped.message.session_id != delete.session_id);
-        Verdict::Deleted(Removed { sessions, messages: messages as u64, ..Removed::default() })
-    }
-
     fn alive(&mut self, alive: &SessionAlive) -> Verdict {
         if let Some(session) = self.sessions.get_mut(&alive.session_id) {
             session.last_event_at = session.last_event_at.max(Some(alive.at));
@@ -306,7 +291,15 @@ impl Rows for MemoryStore {
                 && filter.status.is_none_or(|status| status == row.status)
                 && after.is_none_or(|after| place(row) < (after.started_at, after.session_id))
         };
-        let mut rows: Vec<_> = self.tables.lock().sessions.values().filter(wanted).cloned().collect();
+        let tables = self.tables.lock();
+        let finds = |row: &&SessionRow| {
+            let mut transcript = tables.transcripts.get(&row.session_id).into_iter().flatten();
+            filter
+                .matching
+                .as_ref()
+                .is_none_or(|query| transcript.any(|(_, said)| query.finds(&said.content)))
+        };
+        let mut rows: Vec<_> = tables.sessions.values().filter(wanted).filter(finds).cloned().collect();
         rows.sort_by_key(|row| std::cmp::Reverse(place(row)));
         rows.truncate(limit);
         Ok(rows)
@@ -335,6 +328,40 @@ impl Rows for MemoryStore {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         Ok(transcript.range((from, Bound::Unbounded)).take(limit).map(|(_, row)| row.clone()).collect())
     }
+
+    async fn search(
+        &self,
+        wanted: SearchFilter,
+        after: Option<SearchCursor>,
+        limit: usize,
+    ) -> Result<Vec<Hit>, SearchError> {
+        let tables = self.tables.lock();
+        let is_asked = |session: &&SessionRow| {
+            self.shows(session)
+                && wanted.user_id.is_none_or(|user| user == session.user_id)
+                && wanted.session_id.is_none_or(|id| id == session.session_id)
+        };
+        let mut hits = Vec::new();
+        for session in tables.sessions.values().filter(is_asked) {
+            for (place, row) in tables.transcripts.get(&session.session_id).into_iter().flatten() {
+                let is_after = after.is_none_or(|after| (place.seq, place.id) < (after.place, after.id));
+                let snippet = if is_after { wanted.query.snippet(&row.content) } else { None };
+                hits.extend(snippet.map(|snippet| Hit {
+                    message_id: row.id,
+                    session_id: row.session_id,
+                    user_id: session.user_id,
+                    role: row.role,
+                    kind: row.kind,
+                    created_at: row.created_at,
+                    snippet,
+                    place: place.seq,
+                }));
+            }
+        }
+        hits.sort_by_key(|hit| std::cmp::Reverse((hit.place, hit.message_id)));
+        hits.truncate(limit);
+        Ok(hits)
+    }
 }
 
 #[async_trait]
@@ -349,15 +376,7 @@ impl Read for MemoryStore {
         after: Option<SessionCursor>,
         limit: usize,
     ) -> Result<Vec<SessionRow>, ReadError> {
-        let place = |row: &SessionRow| (row.started_at, row.session_id);
-        let wanted = |row: &&SessionRow| {
-            row.last_event_at.unwrap_or(row.started_at) < since
-                && after.is_none_or(|after| place(row) > (after.started_at, after.session_id))
-        };
-        let mut rows: Vec<_> = self.tables.lock().sessions.values().filter(wanted).cloned().collect();
-        rows.sort_by_key(place);
-        rows.truncate(limit);
-        Ok(rows)
+        Ok(self.tables.lock().silent(since, after, limit))
     }
 
     async fn audit(&self) -> Result<Audit, ReadError> {

@@ -5,6 +5,8 @@ mod sessions;
 mod read;
 mod letters;
 mod deleted;
+mod search;
+pub(crate) mod index;
 
 pub(crate) use deleted::{is_deleted, note as note_deleted, take_back as take_back_deleted};
 pub use letters::{DeadLetter, Replayed};

@@ -3,11 +3,10 @@
 use uuid::Uuid;
 
 use super::{SECRET, SigningKey, claims, new_key, serve_with};
-use crate::harness::{Client, Home, HttpAnswer, Server, request};
+use crate::harness::{Client, Home, HttpAnswer, Server};
 
 async fn delete(server: &Server, path: &str, token: &str) -> HttpAnswer {
-    let head = format!("DELETE {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
-    request(server.address, &format!("{head}Authorization: Bearer {token}\r\n\r\n")).await
+    server.request("DELETE", path).token(token).send().await
 }
 
 #[tokio::test]

@@ -78,6 +78,11 @@ const DELETE_SESSIONS: &str = concat!(
     " RETURNING session.session_id"
 );
 
+/// The words by which their messages were found.
+const FORGET: &str = "
+DELETE FROM public.conversation_search AS found WHERE session_id = ANY($1::uuid[])
+  AND NOT EXISTS (SELECT FROM public.conversation_sessions session WHERE session.session_id = found.session_id)";
+
 const DELETED: &str =
     "SELECT session_id FROM public.conversation_deletions WHERE session_id = ANY($1::uuid[])";
 
@@ -105,9 +110,10 @@ pub(super) async fn write(
         about(NOTE),
         about(DELETE_MESSAGES),
         about(DELETE_SESSIONS),
+        Some(Statement::new(FORGET).uuids(ids())),
         Some(sessions::owners(ids())),
     ];
-    let [_, _, _, messages, gone, left] = transaction(client, transaction::TO_WRITE, &statements).await?;
+    let [_, _, _, messages, gone, _, left] = transaction(client, transaction::TO_WRITE, &statements).await?;
     let messages = counts(&messages)?;
     let gone = ids_of(&gone)?;
     let left: HashMap<Uuid, Uuid> =

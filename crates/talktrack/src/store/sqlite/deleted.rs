@@ -10,6 +10,8 @@ use crate::database::UuidText;
 use crate::error::ReadError;
 use crate::record::{Record, Removed};
 use crate::store::sqlite::SqliteReader;
+use crate::store::sqlite::read::{SESSION_COLUMNS, session_row};
+use crate::store::{SessionCursor, SessionRow};
 
 /// Whether the session was deleted for good.
 pub(crate) fn is_deleted(connection: &Connection, session_id: Uuid) -> rusqlite::Result<bool> {
@@ -37,6 +39,24 @@ pub(super) fn remove(tx: &Transaction<'_>, session_id: Uuid) -> rusqlite::Result
     let messages = gone("DELETE FROM conversation_messages WHERE session_id = ?1")?;
     let sessions = gone("DELETE FROM conversation_sessions WHERE session_id = ?1")?;
     Ok(Removed { sessions, messages, ..Removed::default() })
+}
+
+/// Sessions of which nothing was heard since this moment, oldest first.
+pub(super) fn silent(
+    connection: &Connection,
+    since: Timestamp,
+    after: Option<SessionCursor>,
+    limit: usize,
+) -> rusqlite::Result<Vec<SessionRow>> {
+    let sql = format!(
+        "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE started_at < ?1 \
+         AND coalesce(last_event_at, started_at) < ?1 AND (started_at, session_id) > (?2, ?3) \
+         ORDER BY started_at, session_id LIMIT ?4"
+    );
+    let place = |cursor: SessionCursor| (cursor.started_at.to_string(), cursor.session_id.to_string());
+    let (began, id) = after.map(place).unwrap_or_default();
+    let mut statement = connection.prepare_cached(&sql)?;
+    statement.query_map(params![since.to_string(), began, id, limit], session_row)?.collect()
 }
 
 /// What a deletion asks of the file, beside the rows that are stored.

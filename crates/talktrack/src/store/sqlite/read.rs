@@ -9,16 +9,20 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
 use crate::books::Books;
+use crate::changes::{self, Changes};
 use crate::clock::{Seq, Timestamp};
 use crate::database::{self, UuidText, column, column_or_null, parse_time, parse_uuid, text, text_or_null};
 use crate::error::ReadError;
 use crate::json::{JsonArray, JsonObject};
 use crate::record::Status;
+use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
+use crate::store::sqlite::deleted;
+use crate::store::sqlite::search::{self, Searchers};
 use crate::store::{
     Audit, MessageCursor, MessageRow, Read, Rows, SessionCursor, SessionFilter, SessionRow, Viewer,
 };
 
-const SESSION_COLUMNS: &str = "session_id, user_id, external_id, status, end_reason, started_at, ended_at, duration_seconds, \
+pub(super) const SESSION_COLUMNS: &str = "session_id, user_id, external_id, status, end_reason, started_at, ended_at, duration_seconds, \
      last_event_at, message_count, metadata";
 const MESSAGE_COLUMNS: &str = "id, session_id, user_id, role, content, audio_url, metadata, created_at, seq, external_id, kind, \
      revision, interrupted, content_generated, parts, metrics";
@@ -34,6 +38,7 @@ pub(crate) const BOOKS_COLUMNS: &str =
 #[derive(Debug, Clone)]
 pub struct SqliteReader {
     connection: Arc<Mutex<Connection>>,
+    searchers: Arc<Searchers>,
     /// Who sees it, where that is not everybody.
     viewer: Option<Uuid>,
 }
@@ -45,7 +50,8 @@ impl SqliteReader {
     /// Where there is no such file, or SQLite cannot read it.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let connection = Arc::new(Mutex::new(database::open_to_read(path)?));
-        Ok(Self { connection, viewer: None })
+        let searchers = Arc::new(Searchers::new(path.to_owned()));
+        Ok(Self { connection, searchers, viewer: None })
     }
 
     /// Messages in the order in which they were written, after a place in that order (0 = from the beginning), and the
@@ -75,6 +81,22 @@ impl SqliteReader {
                 .query_row("SELECT coalesce(max(rowid), 0) FROM conversation_messages", [], |row| row.get(0))
         })
         .await
+    }
+
+    /// Up to so many changes after a place in their order (see [`changes`]), and the place to go on from.
+    ///
+    /// # Errors
+    /// Where SQLite cannot read the file.
+    pub async fn changes_since(&self, place: Seq, limit: usize) -> Result<Changes, ReadError> {
+        self.ask(move |connection| changes::since(connection, place, limit)).await
+    }
+
+    /// The place behind the newest change, for [`Self::changes_since`].
+    ///
+    /// # Errors
+    /// Where SQLite cannot read the file.
+    pub async fn newest_change(&self) -> Result<Seq, ReadError> {
+        self.ask(changes::newest).await
     }
 
     /// Runs a query on a thread that may block.
@@ -121,7 +143,7 @@ impl Rows for SqliteReader {
         limit: usize,
     ) -> Result<Vec<SessionRow>, ReadError> {
         let viewer = self.viewer;
-        self.ask(move |connection| {
+        let list = move |connection: &Connection, found: Option<(&str, String)>| {
             let mut conditions = Conditions::default();
             conditions.add("user_id = ?", viewer.map(|user| [user.to_string()]));
             conditions.add("user_id = ?", filter.user_id.map(|user| [user.to_string()]));
@@ -130,6 +152,9 @@ impl Rows for SqliteReader {
             conditions.add("started_at < ?", filter.until.map(|until| [until.to_string()]));
             let place = after.map(|cursor| [cursor.started_at.to_string(), cursor.session_id.to_string()]);
             conditions.add("(started_at, session_id) < (?, ?)", place);
+            if let Some((condition, value)) = found {
+                conditions.add(condition, Some([value]));
+            }
             let sql = format!(
                 "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE true{} \
                  ORDER BY started_at DESC, session_id DESC LIMIT {limit}",
@@ -137,8 +162,16 @@ impl Rows for SqliteReader {
             );
             let mut statement = connection.prepare_cached(&sql)?;
             statement.query_map(rusqlite::params_from_iter(conditions.values), session_row)?.collect()
-        })
-        .await
+        };
+        let Some(query) = filter.matching else {
+            return self.ask(move |connection| list(connection, None)).await;
+        };
+        let user = filter.user_id.or(viewer);
+        let asked = self.searchers.ask(move |connection| {
+            let found = search::sessions(connection, &query, user)?;
+            list(connection, Some(found))
+        });
+        Ok(asked.await?)
     }
 
     async fn sessions_by_prefix(&self, prefix: &str, limit: usize) -> Result<Vec<SessionRow>, ReadError> {
@@ -182,6 +215,18 @@ impl Rows for SqliteReader {
         })
         .await
     }
+
+    async fn search(
+        &self,
+        wanted: SearchFilter,
+        after: Option<SearchCursor>,
+        limit: usize,
+    ) -> Result<Vec<Hit>, SearchError> {
+        let viewer = self.viewer;
+        self.searchers
+            .ask(move |connection| search::messages(connection, &wanted, viewer, after, limit))
+            .await
+    }
 }
 
 #[async_trait]
@@ -194,22 +239,9 @@ impl Read for SqliteReader {
         &self,
         since: Timestamp,
         after: Option<SessionCursor>,
-        limit: usize,
+        most: usize,
     ) -> Result<Vec<SessionRow>, ReadError> {
-        let since = since.to_string();
-        let place = after
-            .map(|cursor| (cursor.started_at.to_string(), cursor.session_id.to_string()))
-            .unwrap_or_default();
-        self.ask(move |connection| {
-            let sql = format!(
-                "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE started_at < ?1 \
-                 AND coalesce(last_event_at, started_at) < ?1 AND (started_at, session_id) > (?2, ?3) \
-                 ORDER BY started_at, session_id LIMIT ?4"
-            );
-            let mut statement = connection.prepare_cached(&sql)?;
-            statement.query_map(params![since, place.0, place.1, limit], session_row)?.collect()
-        })
-        .await
+        self.ask(move |connection| deleted::silent(connection, since, after, most)).await
     }
 
     async fn audit(&self) -> Result<Audit, ReadError> {
@@ -252,7 +284,7 @@ pub(super) fn message(connection: &Connection, id: Uuid) -> rusqlite::Result<Opt
 }
 
 /// Only what names a session or gives it its place must be readable; a column that has rotted must not hide all others.
-fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
+pub(super) fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
     Ok(SessionRow {
         session_id: column(row, 0, parse_uuid)?,
         user_id: column(row, 1, parse_uuid)?,
@@ -324,10 +356,8 @@ fn audit(connection: &Connection) -> rusqlite::Result<Audit> {
             audit.problems.push(problem);
         }
     };
-    expect(
-        books.durable == books.stored + dead + pending,
-        "durable differs from stored + dead_lettered + pending".into(),
-    );
+    let sum = books.stored + dead + pending;
+    expect(books.durable == sum, "durable differs from stored + dead_lettered + pending".into());
     expect(
         audit.journal == pending,
         format!("{pending} messages should be pending, the journal holds {}", audit.journal),

@@ -1,6 +1,6 @@
 //! The rows of sessions: opened, reopened, counted, closed.
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Transaction, params};
 use uuid::Uuid;
 
 use crate::clock::{Seq, Timestamp};
@@ -87,15 +87,13 @@ pub(super) fn end(tx: &Transaction<'_>, end: &SessionEnd) -> rusqlite::Result<Op
     Ok(Some(Ended { duration_seconds, message_count }))
 }
 
-/// After a crash nobody ended what was open: every such session is abandoned, at its last event. Says how many.
-pub(crate) fn abandon_open_sessions(connection: &mut Connection) -> rusqlite::Result<usize> {
-    let tx = connection.transaction()?;
-    let open = open_sessions(&tx)?;
+/// After a crash nobody ended what was open: every such session is abandoned, at its last event. Says which.
+pub(crate) fn abandon_open_sessions(tx: &Transaction<'_>) -> rusqlite::Result<Vec<Uuid>> {
+    let open = open_sessions(tx)?;
     for (session_id, ended_at) in &open {
-        end(&tx, &SessionEnd::abandoned(*session_id, "error", *ended_at))?;
+        end(tx, &SessionEnd::abandoned(*session_id, "error", *ended_at))?;
     }
-    tx.commit()?;
-    Ok(open.len())
+    Ok(open.into_iter().map(|(session_id, _)| session_id).collect())
 }
 
 fn open_sessions(tx: &Transaction<'_>) -> rusqlite::Result<Vec<(Uuid, Timestamp)>> {

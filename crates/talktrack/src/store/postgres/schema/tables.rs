@@ -91,10 +91,11 @@ impl Column {
 
 pub(super) const SESSIONS: &str = "conversation_sessions";
 pub(super) const MESSAGES: &str = "conversation_messages";
+pub(super) const SEARCH: &str = "conversation_search";
 pub(super) const DELETIONS: &str = "conversation_deletions";
 
-/// All tables, the one that is referred to first.
-pub(super) const TABLES: [Table; 3] = [
+/// The tables, those that are referred to first.
+pub(super) const TABLES: [Table; 4] = [
     Table {
         name: SESSIONS,
         columns: &[
@@ -164,6 +165,17 @@ pub(super) const TABLES: [Table; 3] = [
         ],
     },
     Table {
+        name: SEARCH,
+        columns: &[
+            Column::new("message_id", "uuid").required().key("PRIMARY KEY"),
+            Column::new("session_id", "uuid").required(),
+            Column::new("user_id", "uuid").required().note("whose session it is"),
+            Column::new("place", "bigint").required().note("its seq, or its time where it has none"),
+            Column::new("revision", "integer").required().note("of which these are the words"),
+            Column::new("words", "tsvector").required(),
+        ],
+    },
+    Table {
         name: DELETIONS,
         columns: &[
             Column::new("session_id", "uuid")
@@ -188,7 +200,7 @@ pub(super) struct Index {
 
 /// What the queries need. `message_count` and `last_event_at` are in none: they change with every message, and a change
 /// that touches no index stays on its page.
-pub(super) const INDEXES: [Index; 5] = [
+pub(super) const INDEXES: [Index; 9] = [
     Index {
         name: "conversation_sessions_of_user",
         table: SESSIONS,
@@ -214,6 +226,14 @@ pub(super) const INDEXES: [Index; 5] = [
         table: MESSAGES,
         definition: "USING brin (seq) WITH (autosummarize = on)",
     },
+    Index { name: "conversation_search_words", table: SEARCH, definition: "USING gin (words)" },
+    Index { name: "conversation_search_newest", table: SEARCH, definition: "(place DESC, message_id DESC)" },
+    Index {
+        name: "conversation_search_of_user",
+        table: SEARCH,
+        definition: "(user_id, place DESC, message_id DESC)",
+    },
+    Index { name: "conversation_search_of_session", table: SEARCH, definition: "(session_id)" },
 ];
 
 /// A policy, for every command.
@@ -233,7 +253,7 @@ macro_rules! own_messages {
 }
 
 /// Who sees and changes what. `(SELECT auth.uid())` is evaluated once a query, `auth.uid()` would be once a row.
-pub(super) const POLICIES: [Policy; 5] = [
+pub(super) const POLICIES: [Policy; 7] = [
     Policy {
         name: "talktrack_own_sessions",
         table: SESSIONS,
@@ -250,6 +270,20 @@ pub(super) const POLICIES: [Policy; 5] = [
             own_messages!(),
             "\n    AND (user_id = (SELECT auth.uid()) OR user_id IS NULL AND role = 'system')"
         ),
+    },
+    Policy {
+        name: "talktrack_own_search",
+        table: SEARCH,
+        role: "authenticated",
+        using: "user_id = (SELECT auth.uid())",
+        check: own_messages!(),
+    },
+    Policy {
+        name: "talktrack_service_search",
+        table: SEARCH,
+        role: "service_role",
+        using: "true",
+        check: "true",
     },
     Policy {
         name: "talktrack_service_sessions",

@@ -109,6 +109,7 @@ fn gist(expression: &str) -> String {
         "conversation_sessions.",
         "conversation_messages.",
         "conversation_deletions.",
+        "conversation_search.",
         "::text",
         "asuid",
     ] {
