@@ -11,6 +11,7 @@ pub(crate) mod get_session;
 pub(crate) mod list_messages;
 pub(crate) mod export;
 pub(crate) mod search;
+pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod ready;
 pub(crate) mod metrics;

@@ -46,6 +46,7 @@ pub(crate) struct Config {
     pub(crate) max_message_bytes: usize,
     pub(crate) max_body_bytes: usize,
     pub(crate) max_connections: usize,
+    pub(crate) max_listeners: usize,
     pub(crate) ping_interval: Duration,
     pub(crate) peer_timeout: Duration,
     pub(crate) shutdown_deadline: Duration,
@@ -116,6 +117,7 @@ impl Config {
             max_message_bytes,
             max_body_bytes: layers.get("max_body_bytes", parse::memory)?,
             max_connections: layers.get("max_connections", parse::count)?,
+            max_listeners: layers.get("max_listeners", parse::count)?,
             // A connection that answers pings keeps its session from being abandoned: it must be asked in time.
             ping_interval: ping_interval.min(idle_timeout / 2),
             peer_timeout: layers.get("peer_timeout", peer_timeout)?,

@@ -25,6 +25,7 @@ mod table;
 
 // The words that all of them are written in.
 mod state;
+mod events;
 mod auth;
 mod tls;
 mod store;

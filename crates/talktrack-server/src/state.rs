@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::auth::Gate;
 use crate::config::Config;
+use crate::events::Events;
 
 /// Shared by all; clones are one.
 #[derive(Clone)]
@@ -22,6 +23,7 @@ struct Shared {
     local: SqliteReader,
     config: Config,
     gate: Gate,
+    events: Events,
     metrics: PrometheusHandle,
     /// Turns true once, when the server begins to stop.
     stopping: watch::Sender<bool>,
@@ -40,6 +42,7 @@ impl AppState {
     pub(crate) fn new(
         tracker: Tracker,
         local: SqliteReader,
+        events: Events,
         config: Config,
         metrics: PrometheusHandle,
     ) -> Self {
@@ -48,7 +51,7 @@ impl AppState {
         let stopping = watch::Sender::new(false);
         let gate = Gate::new(&config.identity);
         taken_seats().set(0);
-        Self(Arc::new(Shared { tracker, local, config, gate, metrics, stopping, free_seats, seats }))
+        Self(Arc::new(Shared { tracker, local, config, gate, events, metrics, stopping, free_seats, seats }))
     }
 
     pub(crate) fn tracker(&self) -> &Tracker {
@@ -65,6 +68,10 @@ impl AppState {
 
     pub(crate) fn gate(&self) -> &Gate {
         &self.0.gate
+    }
+
+    pub(crate) fn events(&self) -> &Events {
+        &self.0.events
     }
 
     pub(crate) fn metrics(&self) -> &PrometheusHandle {

@@ -11,7 +11,7 @@ use crate::clock::{Seq, Timestamp};
 use crate::error::ReadError;
 use crate::json::{JsonArray, JsonObject};
 use crate::message::{Kind, Message, Role, TurnMetrics};
-use crate::record::{Record, Status, Verdict};
+use crate::record::{Record, SessionStart, Stamped, Status, Verdict};
 use crate::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
 
 pub mod memory;
@@ -82,6 +82,12 @@ pub trait Read: Rows {
         after: Option<SessionCursor>,
         limit: usize,
     ) -> Result<Vec<SessionRow>, ReadError>;
+
+    /// Those of these sessions that are there, in no order.
+    async fn sessions_by_id(&self, ids: &[Uuid]) -> Result<Vec<SessionRow>, ReadError>;
+
+    /// Those of these messages that are there, in no order.
+    async fn messages_by_id(&self, ids: &[Uuid]) -> Result<Vec<MessageRow>, ReadError>;
 
     /// Counts everything and names what does not add up.
     async fn audit(&self) -> Result<Audit, ReadError>;
@@ -182,6 +188,23 @@ pub struct SessionRow {
 }
 
 impl SessionRow {
+    /// The row of a session that begins.
+    pub fn begun(start: &SessionStart, seq: Seq) -> Self {
+        Self {
+            session_id: start.session_id,
+            user_id: start.user_id,
+            external_id: start.external_id.clone(),
+            status: Status::Active,
+            end_reason: None,
+            started_at: start.started_at,
+            ended_at: None,
+            duration_seconds: None,
+            last_event_at: Some(start.happened_at(seq)),
+            message_count: 0,
+            metadata: Some(start.metadata.clone().unwrap_or_default()),
+        }
+    }
+
     /// Where the list goes on after this row.
     pub fn cursor(&self) -> SessionCursor {
         SessionCursor { started_at: self.started_at, session_id: self.session_id }
@@ -211,6 +234,29 @@ pub struct MessageRow {
 }
 
 impl MessageRow {
+    /// The row of a message that is accepted, in a session of this user; the user is `None` where nobody knows whose it is.
+    pub fn accepted(stamped: &Stamped, seq: Seq, owner: Option<Uuid>) -> Self {
+        let message = &stamped.message;
+        Self {
+            id: stamped.id,
+            session_id: message.session_id,
+            user_id: owner.and_then(|owner| stamped.user_id(owner)),
+            role: message.role,
+            content: message.content.clone(),
+            audio_url: message.audio_url.clone(),
+            metadata: message.metadata.clone(),
+            created_at: stamped.created_at,
+            seq: Some(seq),
+            external_id: message.external_id.clone(),
+            kind: message.kind,
+            revision: message.revision,
+            interrupted: message.interrupted,
+            content_generated: message.content_generated.clone(),
+            parts: message.parts.clone(),
+            metrics: message.metrics.as_ref().map(|metrics| metrics.as_json().clone()),
+        }
+    }
+
     /// The message that was handed over, as far as a row tells.
     pub(crate) fn into_message(self) -> Message {
         Message {

@@ -155,6 +155,7 @@ macro_rules! for_each_conformance_check {
                 sessions_page_by_page_come_newest_first_once_each_while_more_arrive,
                 sessions_can_be_filtered_by_user_and_status,
                 sessions_can_be_filtered_by_when_they_began,
+                rows_are_found_by_their_ids,
             }
             search {
                 what_was_said_is_found_by_its_words_newest_first,

@@ -27,7 +27,7 @@ pub(crate) struct DeletedSession {
 /// and the code `deleted`, and it cannot begin again. Users delete their own; a key needs the scope `admin`. Deleting it again
 /// removes nothing.
 #[utoipa::path(
-    delete, path = "/v1/sessions/{session_id}", tag = "deleting", params(("session_id" = Uuid, Path)),
+    delete, path = "/v1/sessions/{session_id}", operation_id = "delete_session", tag = "deleting", params(("session_id" = Uuid, Path)),
     responses(
         (status = 200, description = "It is gone everywhere.", body = DeletedSession),
         (status = 202, description = "It is gone here; the database cannot be reached and follows.", body = DeletedSession),

@@ -28,7 +28,7 @@ pub(crate) struct DeletedUser {
 /// Every session of theirs, each as by itself, until none is left. The user may come back with new sessions. Users delete
 /// themselves; a key needs the scope `admin`. Where there is nothing of them, nothing is removed.
 #[utoipa::path(
-    delete, path = "/v1/users/{user_id}", tag = "deleting", params(("user_id" = Uuid, Path)),
+    delete, path = "/v1/users/{user_id}", operation_id = "delete_user", tag = "deleting", params(("user_id" = Uuid, Path)),
     responses(
         (status = 200, description = "Everything is gone.", body = DeletedUser),
         (status = 202, description = "It is gone here; the database cannot be reached and follows.", body = DeletedUser),

@@ -100,6 +100,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     ),
     Setting::new("max_body_bytes", "max-body-bytes", "SIZE", "The largest body of an HTTP request"),
     Setting::new("max_connections", "max-connections", "N", "WebSocket connections at once"),
+    Setting::new("max_listeners", "max-listeners", "N", "Listeners to live events at once"),
     Setting::new("ping_interval", "ping-interval", "DURATION", "How often each connection is pinged"),
     Setting::new("peer_timeout", "peer-timeout", "DURATION", "A peer silent for this long is gone"),
     Setting::new("shutdown_deadline", "shutdown-deadline", "DURATION", "How long an orderly stop may take"),

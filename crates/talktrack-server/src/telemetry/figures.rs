@@ -82,6 +82,7 @@ fn describe() {
     describe_gauge!("talktrack_search_lag_messages", "Messages stored and not yet to be found by a search");
     describe_gauge!("talktrack_sessions_active", "Sessions that nobody has ended");
     describe_gauge!("talktrack_ws_connections", "WebSocket connections");
+    describe_gauge!("talktrack_event_listeners", "Listeners to live events");
     describe_histogram!("talktrack_batch_size", "Entries in one commit");
     describe_histogram!(
         "talktrack_commit_seconds",

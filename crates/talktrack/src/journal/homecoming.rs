@@ -5,12 +5,11 @@ use uuid::Uuid;
 
 use crate::books::Books;
 use crate::clock::Seq;
-use crate::journal::outbox::readable;
 use crate::journal::settled::{self, Run};
 use crate::journal::{aside, erasure};
 use crate::lines;
 use crate::record::{DeadReason, Record, Removed, Verdict};
-use crate::store::sqlite;
+use crate::store::sqlite::{self, readable};
 
 /// Records that one transaction brings home.
 const HOMECOMING: usize = 1_000;

@@ -1,6 +1,7 @@
 //! Conversations in memory: a remote store without a network. Everything it holds dies with it; what is in the journal does not.
 
 mod deletion;
+mod rows;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
@@ -18,6 +19,7 @@ use crate::record::{
     Verdict,
 };
 use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
+use crate::store::memory::rows::{new_session, row_of};
 use crate::store::{
     Audit, MessageCursor, MessageRow, Read, Rows, SessionCursor, SessionFilter, SessionRow, Store,
     StoreError, Viewer,
@@ -222,44 +224,6 @@ impl Tables {
     }
 }
 
-fn new_session(start: &SessionStart, happened_at: Timestamp) -> SessionRow {
-    SessionRow {
-        session_id: start.session_id,
-        user_id: start.user_id,
-        external_id: start.external_id.clone(),
-        status: Status::Active,
-        end_reason: None,
-        started_at: start.started_at,
-        ended_at: None,
-        duration_seconds: None,
-        last_event_at: Some(happened_at),
-        message_count: 0,
-        metadata: Some(start.metadata.clone().unwrap_or_default()),
-    }
-}
-
-fn row_of(owner: Uuid, seq: i64, created_at: Timestamp, stamped: &Stamped) -> MessageRow {
-    let message = stamped.message.clone();
-    MessageRow {
-        id: stamped.id,
-        session_id: message.session_id,
-        user_id: stamped.user_id(owner),
-        role: message.role,
-        content: message.content,
-        audio_url: message.audio_url,
-        metadata: message.metadata,
-        created_at,
-        seq: Some(seq),
-        external_id: message.external_id,
-        kind: message.kind,
-        revision: message.revision,
-        interrupted: message.interrupted,
-        content_generated: message.content_generated,
-        parts: message.parts,
-        metrics: message.metrics.map(|metrics| metrics.as_json().clone()),
-    }
-}
-
 fn merge(metadata: &mut Option<JsonObject>, added: &JsonObject) {
     *metadata = Some(metadata.take().unwrap_or_default().merged(added));
 }
@@ -377,6 +341,20 @@ impl Read for MemoryStore {
         limit: usize,
     ) -> Result<Vec<SessionRow>, ReadError> {
         Ok(self.tables.lock().silent(since, after, limit))
+    }
+
+    async fn sessions_by_id(&self, ids: &[Uuid]) -> Result<Vec<SessionRow>, ReadError> {
+        let tables = self.tables.lock();
+        Ok(ids.iter().filter_map(|id| tables.sessions.get(id)).cloned().collect())
+    }
+
+    async fn messages_by_id(&self, ids: &[Uuid]) -> Result<Vec<MessageRow>, ReadError> {
+        let tables = self.tables.lock();
+        let row = |id: &Uuid| {
+            let (place, stamped) = tables.messages.get(id)?;
+            tables.transcripts.get(&stamped.message.session_id)?.get(place)
+        };
+        Ok(ids.iter().filter_map(row).cloned().collect())
     }
 
     async fn audit(&self) -> Result<Audit, ReadError> {

@@ -3,12 +3,15 @@
 mod write;
 mod sessions;
 mod read;
+mod following;
 mod letters;
 mod deleted;
 mod search;
 pub(crate) mod index;
 
 pub(crate) use deleted::{is_deleted, note as note_deleted, take_back as take_back_deleted};
+pub use following::Waiting;
+pub(crate) use following::readable;
 pub use letters::{DeadLetter, Replayed};
 pub use read::SqliteReader;
 pub(crate) use read::{BOOKS_COLUMNS, books_row};

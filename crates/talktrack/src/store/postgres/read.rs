@@ -43,6 +43,8 @@ macro_rules! select_messages {
 /// Messages with one of the ids in $1.
 pub(super) const MESSAGES_BY_ID: &str = select_messages!("WHERE id = ANY($1::uuid[])");
 
+const SESSIONS_BY_ID: &str = select_sessions!("WHERE session_id = ANY($1::uuid[])");
+
 const SESSION: &str = select_sessions!("WHERE session_id = $1::uuid");
 
 /// Newest first. What is null does not restrict.
@@ -219,6 +221,16 @@ impl Read for PostgresStore {
             .with(after.map(|cursor| cursor.session_id), Type::UUID)
             .with(rows(limit), Type::INT8);
         self.ask(statement).await?.iter().map(session_row).collect()
+    }
+
+    async fn sessions_by_id(&self, ids: &[Uuid]) -> Result<Vec<SessionRow>, ReadError> {
+        let statement = Statement::new(SESSIONS_BY_ID).with(ids.to_vec(), Type::UUID_ARRAY);
+        self.ask(statement).await?.iter().map(session_row).collect()
+    }
+
+    async fn messages_by_id(&self, ids: &[Uuid]) -> Result<Vec<MessageRow>, ReadError> {
+        let statement = Statement::new(MESSAGES_BY_ID).with(ids.to_vec(), Type::UUID_ARRAY);
+        self.ask(statement).await?.iter().map(message_row).collect()
     }
 
     async fn audit(&self) -> Result<Audit, ReadError> {

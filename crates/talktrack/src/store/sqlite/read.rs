@@ -9,15 +9,14 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
 use crate::books::Books;
-use crate::changes::{self, Changes};
 use crate::clock::{Seq, Timestamp};
 use crate::database::{self, UuidText, column, column_or_null, parse_time, parse_uuid, text, text_or_null};
 use crate::error::ReadError;
 use crate::json::{JsonArray, JsonObject};
 use crate::record::Status;
 use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
-use crate::store::sqlite::deleted;
 use crate::store::sqlite::search::{self, Searchers};
+use crate::store::sqlite::{deleted, following};
 use crate::store::{
     Audit, MessageCursor, MessageRow, Read, Rows, SessionCursor, SessionFilter, SessionRow, Viewer,
 };
@@ -81,22 +80,6 @@ impl SqliteReader {
                 .query_row("SELECT coalesce(max(rowid), 0) FROM conversation_messages", [], |row| row.get(0))
         })
         .await
-    }
-
-    /// Up to so many changes after a place in their order (see [`changes`]), and the place to go on from.
-    ///
-    /// # Errors
-    /// Where SQLite cannot read the file.
-    pub async fn changes_since(&self, place: Seq, limit: usize) -> Result<Changes, ReadError> {
-        self.ask(move |connection| changes::since(connection, place, limit)).await
-    }
-
-    /// The place behind the newest change, for [`Self::changes_since`].
-    ///
-    /// # Errors
-    /// Where SQLite cannot read the file.
-    pub async fn newest_change(&self) -> Result<Seq, ReadError> {
-        self.ask(changes::newest).await
     }
 
     /// Runs a query on a thread that may block.
@@ -242,6 +225,16 @@ impl Read for SqliteReader {
         most: usize,
     ) -> Result<Vec<SessionRow>, ReadError> {
         self.ask(move |connection| deleted::silent(connection, since, after, most)).await
+    }
+
+    async fn sessions_by_id(&self, ids: &[Uuid]) -> Result<Vec<SessionRow>, ReadError> {
+        let ids = ids.to_vec();
+        self.ask(move |connection| following::sessions_by_id(connection, &ids)).await
+    }
+
+    async fn messages_by_id(&self, ids: &[Uuid]) -> Result<Vec<MessageRow>, ReadError> {
+        let ids = ids.to_vec();
+        self.ask(move |connection| following::messages_by_id(connection, &ids)).await
     }
 
     async fn audit(&self) -> Result<Audit, ReadError> {
