@@ -28,7 +28,7 @@ impl Pending {
             Body::Start(_) | Body::Update(_) | Body::End(_) => {
                 !self.0.lock().contains_key(&record.session_id())
             }
-            Body::Alive(_) => false,
+            Body::Alive(_) | Body::Delete(_) => false,
         }
     }
 
@@ -48,7 +48,7 @@ impl Pending {
             Body::Start(start) => Some(start.user_id),
             Body::Update(update) => update.owner,
             Body::End(end) => end.owner,
-            Body::Alive(_) | Body::Message(_) => return Ok(None),
+            Body::Alive(_) | Body::Message(_) | Body::Delete(_) => return Ok(None),
         };
         // Somebody else's session: the store will refuse the record.
         if claimed.zip(known.as_ref()).is_some_and(|(user, row)| user != row.user_id) {
