@@ -1,5 +1,7 @@
 //! Sessions and users that go, with everything that belongs to them: the one place that knows where that lies.
 
+pub(crate) mod recordings;
+
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -33,8 +35,10 @@ pub(crate) struct Gone {
     dead_letters: u64,
     /// Messages removed from the journal, which were on their way to the store.
     journal: u64,
-    /// `done`; or `pending` where the database cannot be reached: it is deleted there as soon as it can, and is not counted
-    /// here.
+    /// Recordings removed.
+    audio: u64,
+    /// `done`; or `pending` where the database, or the object store of recordings, cannot be reached: it is deleted there as soon
+    /// as it can, and is not counted here.
     store: InStore,
 }
 
@@ -126,8 +130,9 @@ async fn delete_some(
             Err(problem) if problem.code() == NotDurable::OtherUser.code() => {}
             deleted => deleted?,
         }
-        let Gone { sessions, messages, dead_letters, journal, store } = one;
+        let Gone { sessions, messages, dead_letters, journal, audio, store } = one;
         gone.add(Removed { sessions, messages, dead_letters, journal });
+        gone.audio += audio;
         if store == InStore::Pending {
             gone.store = store;
         }
@@ -148,6 +153,10 @@ async fn delete(
         Ok(Ok(removed)) => gone.add(removed),
         Ok(Err(NotDurable::Stopped)) | Err(_) => gone.store = InStore::Pending,
         Ok(Err(why)) => return Err(why.into()),
+    }
+    match recordings::remove(state, session_id).await {
+        Some(count) => gone.audio += count,
+        None => gone.store = InStore::Pending,
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use talktrack::store::SessionRow;
 use talktrack::{Deletion, NotDurable, ReadError, Removed, Timestamp};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::deletion::recordings;
 use crate::state::AppState;
 
 /// How often it is looked for what has grown too old.
@@ -86,10 +87,19 @@ fn in_steps(page: &[SessionRow]) -> Vec<&[SessionRow]> {
 async fn delete(state: &AppState, sessions: &[SessionRow], before: Timestamp) -> Result<Removed, ReadError> {
     let accept = |row: &SessionRow| state.tracker().delete_silent_session(row.session_id, before);
     // What finds no room in the queue is still there in an hour.
-    let accepted: Vec<_> = sessions.iter().filter_map(|row| accept(row).ok().flatten()).collect();
+    let removal = |row: &SessionRow| {
+        let deletion = accept(row).ok().flatten()?;
+        let session_id = row.session_id;
+        Some(async move { (session_id, removed_by(deletion).await) })
+    };
     let mut removed = Removed::default();
-    for one in join_all(accepted.into_iter().map(removed_by)).await {
-        removed += one?;
+    for (session_id, one) in join_all(sessions.iter().filter_map(removal)).await {
+        let one = one?;
+        // One that has come to life meanwhile is still there.
+        if one.sessions > 0 {
+            recordings::remove(state, session_id).await;
+        }
+        removed += one;
     }
     Ok(removed)
 }

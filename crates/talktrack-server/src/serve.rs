@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::audio::Audio;
 use crate::config::{Config, Database};
+use crate::deletion;
 use crate::error::Failure;
 use crate::events::Events;
 use crate::retention;
@@ -64,6 +65,7 @@ pub(crate) async fn serve(config: Config) -> Result<ExitCode, Failure> {
         let audio = state.audio().clone();
         async move { audio.sweep().await }
     });
+    tokio::spawn(deletion::recordings::catch_up(state.clone()));
     tokio::spawn(retention::keep(state.clone()));
     let control = Control::start(&state);
     listen_file.write(address)?;

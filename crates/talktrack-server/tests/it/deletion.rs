@@ -44,7 +44,7 @@ async fn a_deleted_session_is_gone_everywhere_and_what_comes_late_is_refused() {
     let answer = delete(&server, &path).await;
     assert_eq!(answer.status, 200);
     let expected = json!({"session_id": session, "sessions": 1, "messages": 2, "dead_letters": 0, "journal": 0,
-        "store": "done"});
+        "audio": 0, "store": "done"});
     assert_eq!(answer.json(), expected);
     assert!(!is_on_the_disk(&home, "battery staple") && is_on_the_disk(&home, "something else"));
 
