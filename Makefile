@@ -42,14 +42,15 @@ need-strace:
 	{ $(AS_ROOT) apt-get update && $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends strace; } || \
 	echo "strace cannot be installed: failing disks and power cuts are not tested" >&2
 
-# Clients that others have written, in Python. Where they cannot be had, the tests that need them say so and are left out.
+# Clients that others have written, and an object store, in Python. Where they cannot be had, the tests that need them say so
+# and are left out.
 CLIENTS := crates/talktrack-server/tests/clients/requirements.txt
 
 need-clients: target/clients/installed
 
 target/clients/installed: $(CLIENTS)
 	@python3 -m venv target/clients && target/clients/bin/pip install --quiet --disable-pip-version-check -r $(CLIENTS) && touch $@ || \
-	echo "Python's schemathesis and websockets cannot be installed: real clients are not tested" >&2
+	echo "Python's schemathesis, websockets and moto cannot be installed: real clients and object stores are not tested" >&2
 
 build: need-cc ## the optimised binary, target/release/talktrack
 	cargo build --release --locked -p talktrack-server

@@ -9,6 +9,8 @@ pub(crate) mod delete_user;
 pub(crate) mod list_sessions;
 pub(crate) mod get_session;
 pub(crate) mod list_messages;
+pub(crate) mod add_audio;
+pub(crate) mod get_audio;
 pub(crate) mod export;
 pub(crate) mod search;
 pub(crate) mod events;
@@ -20,7 +22,9 @@ pub(crate) mod docs;
 // What they have in common.
 mod access;
 mod body;
+mod incoming;
 mod query;
+mod range;
 mod requests;
 mod rows;
 

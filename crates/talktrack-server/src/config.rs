@@ -1,6 +1,7 @@
 //! The settings: read from all layers at the start, checked once, never changed. A bad one stops the start with one line
 //! that names it, where it was set, and what is expected.
 
+mod audio;
 mod flags;
 mod identity;
 mod layers;
@@ -16,6 +17,7 @@ use talktrack::Options;
 use talktrack::store::postgres::Address;
 use tracing::level_filters::LevelFilter;
 
+pub(crate) use audio::{AudioStore, S3};
 pub(crate) use flags::{Place, SettingFlags};
 pub(crate) use identity::{ApiKey, Identity, Scope, Scopes, Secret, check_name};
 pub(crate) use settings::TOKEN_VARIABLE;
@@ -33,6 +35,9 @@ pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     /// Where the conversations end up.
     pub(crate) database: Database,
+    /// Where recordings end up.
+    pub(crate) audio_store: AudioStore,
+    pub(crate) max_audio_bytes: u64,
     pub(crate) identity: Identity,
     /// Pages from elsewhere that may connect from a browser; in lower case.
     pub(crate) allowed_origins: Vec<String>,
@@ -106,6 +111,8 @@ impl Config {
             listen: layers.get("listen", |text| listen(text, is_open))?,
             data_dir: layers.get("data_dir", parse::path)?,
             database: layers.get("database_url", parse::database)?,
+            audio_store: AudioStore::read(layers)?,
+            max_audio_bytes: layers.get("max_audio_bytes", parse::size)?,
             identity,
             allowed_origins: layers.get("allowed_origins", |text| allowed_origins(text, is_open))?,
             queue_capacity: layers.get("queue_capacity", parse::count)?,

@@ -120,6 +120,11 @@ impl Problem {
         Self { retry_after: Some(retry_after), ..problem }
     }
 
+    /// Too much is asked of the server; it is worth to ask again after some seconds.
+    pub(crate) fn busy(status: StatusCode, detail: impl Into<String>, retry_after: u32) -> Self {
+        Self { retry_after: Some(retry_after), ..Self::new(status, "rate_limited", detail) }
+    }
+
     /// The server is about to go.
     pub(crate) fn shutting_down() -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", "the server is shutting down")

@@ -27,6 +27,7 @@ mod table;
 mod state;
 mod events;
 mod auth;
+mod audio;
 mod tls;
 mod store;
 mod telemetry;

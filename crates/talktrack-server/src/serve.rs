@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, timeout};
 
+use crate::audio::Audio;
 use crate::config::{Config, Database};
 use crate::error::Failure;
 use crate::events::Events;
@@ -54,10 +55,15 @@ pub(crate) async fn serve(config: Config) -> Result<ExitCode, Failure> {
     let (listener, address) = bind(config.listen).await?;
     let local = store::open_file(&config.local_file())?;
     let events = open_events(&tracker, &config)?;
-    let state = AppState::new(tracker, local, events, config, telemetry.metrics());
+    let audio = Audio::open(&config)?;
+    let state = AppState::new(tracker, local, events, audio, config, telemetry.metrics());
     let accepting = tokio::spawn(accept::accept(listener, router(state.clone()), Bounds::of(state.config())));
     tokio::spawn(state.events().clone().run());
     tokio::spawn(state.gate().clone().keep_keys_fresh());
+    tokio::spawn({
+        let audio = state.audio().clone();
+        async move { audio.sweep().await }
+    });
     tokio::spawn(retention::keep(state.clone()));
     let control = Control::start(&state);
     listen_file.write(address)?;

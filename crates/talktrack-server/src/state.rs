@@ -9,6 +9,7 @@ use talktrack::Tracker;
 use talktrack::store::sqlite::SqliteReader;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::audio::Audio;
 use crate::auth::Gate;
 use crate::config::Config;
 use crate::events::Events;
@@ -21,6 +22,7 @@ struct Shared {
     tracker: Tracker,
     /// The file of the data directory: the store, or the outbox of a remote one.
     local: SqliteReader,
+    audio: Audio,
     config: Config,
     gate: Gate,
     events: Events,
@@ -43,6 +45,7 @@ impl AppState {
         tracker: Tracker,
         local: SqliteReader,
         events: Events,
+        audio: Audio,
         config: Config,
         metrics: PrometheusHandle,
     ) -> Self {
@@ -51,7 +54,18 @@ impl AppState {
         let stopping = watch::Sender::new(false);
         let gate = Gate::new(&config.identity);
         taken_seats().set(0);
-        Self(Arc::new(Shared { tracker, local, config, gate, events, metrics, stopping, free_seats, seats }))
+        Self(Arc::new(Shared {
+            tracker,
+            local,
+            events,
+            audio,
+            config,
+            gate,
+            metrics,
+            stopping,
+            free_seats,
+            seats,
+        }))
     }
 
     pub(crate) fn tracker(&self) -> &Tracker {
@@ -60,6 +74,10 @@ impl AppState {
 
     pub(crate) fn local(&self) -> &SqliteReader {
         &self.0.local
+    }
+
+    pub(crate) fn audio(&self) -> &Audio {
+        &self.0.audio
     }
 
     pub(crate) fn config(&self) -> &Config {

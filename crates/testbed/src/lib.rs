@@ -1,4 +1,4 @@
-//! What the tests run against: a PostgreSQL, a pgbouncer, and a network that can be broken.
+//! What the tests run against: a PostgreSQL, a pgbouncer, an object store, and a network that can be broken.
 //!
 //! Everything is real and of its own: a [`Postgres`] is a cluster in a temporary directory on a free port of 127.0.0.1,
 //! and ends with the process that started it, however that ends. Tests share [`Postgres::shared`] and take a
@@ -8,6 +8,7 @@
 
 mod supabase;
 mod pgbouncer;
+mod moto;
 mod postgres;
 mod database;
 mod proxy;
@@ -24,6 +25,7 @@ pub mod cut;
 pub use database::Database;
 pub use disk::SmallDisk;
 pub use harm::{Frozen, Occupied};
+pub use moto::Moto;
 pub use pgbouncer::PgBouncer;
 pub use postgres::{KEYED_PASSWORD, Postgres};
 pub use proxy::Proxy;

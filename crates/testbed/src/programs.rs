@@ -1,4 +1,4 @@
-//! Finds PostgreSQL's and pgbouncer's programs on this machine.
+//! Finds the programs of PostgreSQL, pgbouncer and moto on this machine.
 
 use std::cmp::Reverse;
 use std::env;
@@ -25,6 +25,13 @@ pub(crate) fn pgbouncer() -> PathBuf {
     places.extend(["/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin"].map(PathBuf::from));
     let programs = places.into_iter().map(|place| place.join("pgbouncer"));
     programs.into_iter().find(|program| program.is_file()).unwrap_or_else(|| missing("pgbouncer"))
+}
+
+/// The program `moto_server`, where it is installed; `make test` puts it with the other programs in Python.
+pub(crate) fn moto() -> Option<PathBuf> {
+    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/clients/bin");
+    let places = path().into_iter().chain([ours]);
+    places.map(|place| place.join("moto_server")).find(|program| program.is_file())
 }
 
 fn path() -> Vec<PathBuf> {

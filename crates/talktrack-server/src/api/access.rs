@@ -7,6 +7,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use serde::Deserialize;
 use talktrack::store::{Rows, SessionRow, Viewer};
 use talktrack::{NotDurable, ReadError};
 use tokio::time::timeout;
@@ -23,12 +24,19 @@ const LOOK: Duration = Duration::from_secs(5);
 /// The session that the path names.
 pub(crate) struct SessionId(pub(crate) Uuid);
 
+/// The path may name more.
+#[derive(Deserialize)]
+struct Named {
+    session_id: Uuid,
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for SessionId {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let path: Result<Path<Uuid>, PathRejection> = Path::from_request_parts(parts, state).await;
-        path.map(|Path(id)| Self(id)).map_err(|_| Problem::invalid("session_id: must be a UUID"))
+        let path: Result<Path<Named>, PathRejection> = Path::from_request_parts(parts, state).await;
+        path.map(|Path(path)| Self(path.session_id))
+            .map_err(|_| Problem::invalid("session_id: must be a UUID"))
     }
 }
 
@@ -70,6 +78,24 @@ fn seen(state: &AppState, caller: &Caller) -> Arc<dyn Rows> {
 /// Where there is none; and where the store cannot be asked.
 pub(crate) async fn session(rows: &dyn Rows, session_id: Uuid) -> Result<SessionRow, Problem> {
     rows.session(session_id).await.map_err(unreadable)?.ok_or_else(no_such_session)
+}
+
+/// Lets the caller read what hangs on a session that is there and theirs. What this node knows already need not have reached the
+/// store.
+///
+/// # Errors
+/// Where there is none; and where the store cannot be asked.
+pub(crate) async fn check_readable(
+    state: &AppState,
+    caller: &Caller,
+    session_id: Uuid,
+) -> Result<(), Problem> {
+    let rows = rows(state, caller)?;
+    match state.tracker().owner_of(session_id) {
+        Some(owner) if caller.may_see(owner) => Ok(()),
+        Some(_) => Err(no_such_session()),
+        None => session(&*rows, session_id).await.map(drop),
+    }
 }
 
 /// Lets the caller write into a session that is there and theirs.
@@ -146,6 +172,6 @@ async fn is_anywhere(state: &AppState, session_id: Uuid) -> Result<bool, Problem
         || !matches!(timeout(LOOK, tracker.reader().session(session_id)).await, Ok(Ok(None))))
 }
 
-fn no_such_session() -> Problem {
+pub(super) fn no_such_session() -> Problem {
     Problem::without_code(StatusCode::NOT_FOUND, "no such session")
 }

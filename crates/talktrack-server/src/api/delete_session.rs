@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::access::{self, SessionId};
 use crate::auth::Caller;
 use crate::deletion::{self, Gone};
-use crate::error::{Document, Problem};
+use crate::error::Problem;
 use crate::state::AppState;
 
 /// A session that is gone, and what was removed with it.
@@ -31,8 +31,7 @@ pub(crate) struct DeletedSession {
     responses(
         (status = 200, description = "It is gone everywhere.", body = DeletedSession),
         (status = 202, description = "It is gone here; the database cannot be reached and follows.", body = DeletedSession),
-        (status = "4XX", description = "Refused, or not there.", body = Document),
-        (status = "5XX", description = "Not now.", body = Document),
+        Problem,
     )
 )]
 pub(crate) async fn answer(

@@ -12,7 +12,7 @@ use super::delete_session::status;
 use crate::auth::Caller;
 use crate::config::Scope;
 use crate::deletion::{self, Gone};
-use crate::error::{Document, Problem};
+use crate::error::Problem;
 use crate::state::AppState;
 
 /// A user of whom nothing is left, and what was removed.
@@ -32,8 +32,7 @@ pub(crate) struct DeletedUser {
     responses(
         (status = 200, description = "Everything is gone.", body = DeletedUser),
         (status = 202, description = "It is gone here; the database cannot be reached and follows.", body = DeletedUser),
-        (status = "4XX", description = "Refused.", body = Document),
-        (status = "5XX", description = "Not now. What was not deleted yet is still there.", body = Document),
+        Problem,
     )
 )]
 pub(crate) async fn answer(

@@ -114,3 +114,8 @@ pub(crate) enum Reference {
     Text(String),
     Number(f64),
 }
+
+/// A sound file.
+#[derive(ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub(crate) struct Recording(Vec<u8>);

@@ -3,8 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use axum::http::Uri;
-
 /// What a key may be called at most.
 const MAX_NAME_BYTES: usize = 64;
 
@@ -190,16 +188,7 @@ pub(super) fn api_keys(text: &str) -> Result<Vec<ApiKey>, String> {
 
 /// Reads the URL of a Supabase project.
 pub(super) fn supabase_url(text: &str) -> Result<Option<String>, String> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let form = "must be a URL such as https://PROJECT.supabase.co, without a user and a query";
-    let url: Uri = text.parse().map_err(|_| form)?;
-    let plain = url.query().is_none() && url.authority().is_some_and(|place| !place.as_str().contains('@'));
-    match url.scheme_str() {
-        Some("https" | "http") if plain => Ok(Some(text.trim_end_matches('/').to_owned())),
-        _ => Err(form.into()),
-    }
+    super::parse::optional_url(text, "https://PROJECT.supabase.co")
 }
 
 /// Reads the secret of HS256 tokens.

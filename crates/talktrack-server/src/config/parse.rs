@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use axum::http::Uri;
 use talktrack::store::postgres::InvalidAddress;
 use tracing::level_filters::LevelFilter;
 
@@ -64,6 +65,21 @@ pub(super) fn text(text: &str) -> Result<String, String> {
 /// Text, or nothing.
 pub(super) fn optional_text(text: &str) -> Result<Option<String>, String> {
     Ok((!text.is_empty()).then(|| text.to_owned()))
+}
+
+/// A URL with nothing secret in it, or nothing. Without a slash at its end.
+pub(super) fn optional_url(text: &str, example: &str) -> Result<Option<String>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    // What stood there is not shown: it may have held a password.
+    let form = || format!("must be a URL such as {example}, without a user and a query");
+    let url: Uri = text.parse().map_err(|_| form())?;
+    let plain = url.query().is_none() && url.authority().is_some_and(|place| !place.as_str().contains('@'));
+    match url.scheme_str() {
+        Some("https" | "http") if plain => Ok(Some(text.trim_end_matches('/').to_owned())),
+        _ => Err(form()),
+    }
 }
 
 /// A path that must be there.

@@ -55,6 +55,22 @@ pub(super) const SETTINGS: &[Setting] = &[
         "URL",
         "The store, as sqlite://PATH or postgres://…; talktrack.db in the data directory",
     ),
+    Setting::new(
+        "audio_store",
+        "audio-store",
+        "URL",
+        "Recordings, as s3://BUCKET/PREFIX; audio/ in the data directory",
+    ),
+    Setting::new("audio_endpoint", "audio-endpoint", "URL", "The server of the bucket, where it is not AWS"),
+    Setting::new("audio_region", "audio-region", "NAME", "The region of the bucket"),
+    Setting::new("audio_access_key_id", "audio-access-key-id", "ID", "The key for the bucket"),
+    Setting::new(
+        "audio_secret_access_key",
+        "audio-secret-access-key",
+        "SECRET",
+        "Its secret; better set in the environment, since others see a flag",
+    ),
+    Setting::new("max_audio_bytes", "max-audio-bytes", "SIZE", "The largest recording"),
     Setting::new("api_keys", "api-keys", "LIST", "The keys of servers, as `talktrack keys new` prints them"),
     Setting::new("supabase_url", "supabase-url", "URL", "The Supabase project whose users' tokens count"),
     Setting::new(

@@ -49,6 +49,7 @@ pub(super) fn install() -> Result<PrometheusHandle, Failure> {
 }
 
 fn describe() {
+    describe_counter!("talktrack_audio_bytes_total", Unit::Bytes, "Bytes of recordings that were kept");
     describe_counter!("talktrack_messages_accepted_total", "Messages taken into the queue");
     describe_counter!(
         "talktrack_messages_durable_total",

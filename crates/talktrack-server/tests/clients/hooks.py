@@ -35,3 +35,11 @@ def before_call(context, case, kwargs):
         # There must be something to look for.
         if isinstance(case.query, dict) and isinstance(case.query.get("q"), str):
             case.query["q"] = case.query["q"][:498] + " a"
+
+
+@schemathesis.serializer("audio/*")
+def recording(context, value):
+    # It is one by its bytes: what is meant to be taken begins as one.
+    noise = value if isinstance(value, bytes) else getattr(value, "data", str(value).encode())
+    meta = context.case.meta
+    return b"RIFF\0\0\0\0WAVE" + noise if meta is None or meta.generation.mode.is_positive else noise

@@ -5,6 +5,7 @@ mod tokens;
 mod published;
 mod socket;
 mod events;
+mod audio;
 mod tls;
 mod deletion;
 

@@ -11,6 +11,7 @@ mod examples;
 mod protocol;
 mod messages;
 mod events;
+mod audio;
 mod bad_input;
 mod bad_peers;
 mod pressure;

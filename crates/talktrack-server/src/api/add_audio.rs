@@ -1,0 +1,139 @@
+//! `POST /v1/sessions/{session_id}/audio`: a recording comes in, piece by piece, and is kept under a name of ours.
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use metrics::counter;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::access::{self, SessionId};
+use super::incoming::Incoming;
+use super::requests::Recording;
+use crate::audio::{Format, Name, Ticket};
+use crate::auth::Caller;
+use crate::error::Problem;
+use crate::state::AppState;
+
+/// Seconds after which an upload that found no room may come again.
+const RETRY_AFTER: u32 = 10;
+
+/// A recording that is kept.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct KeptRecording {
+    /// For `audio_url` of a message: where it is read, on this server.
+    #[schema(
+        example = "/v1/sessions/9e3c1730-9c19-47cb-a50c-0a3c8a2f4a33/audio/01a20901-7957-72ca-8a13-20d8fe439945.ogg"
+    )]
+    audio_url: String,
+    /// What it is, by its bytes.
+    #[schema(value_type = String, example = "audio/ogg")]
+    content_type: &'static str,
+    bytes: u64,
+}
+
+/// Keeps a recording
+///
+/// The body is the file itself: WAV, Ogg, WebM, MP3, MP4, FLAC or AAC. What it is, its bytes tell; the `Content-Type` has to be
+/// of `audio/` and is not asked further. Answers when the recording is safe, with the `audio_url` for the message it belongs
+/// to. What breaks off leaves nothing.
+#[utoipa::path(
+    post, path = "/v1/sessions/{session_id}/audio", operation_id = "add_audio", tag = "writing",
+    request_body(content = Recording, content_type = "audio/*"), params(("session_id" = Uuid, Path)),
+    responses(
+        (status = 201, description = "The recording is kept.", body = KeptRecording,
+            headers(("Location" = String, description = "The same as `audio_url`."))),
+        Problem,
+    )
+)]
+pub(crate) async fn answer(
+    State(state): State<AppState>,
+    caller: Caller,
+    SessionId(session_id): SessionId,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, [(header::HeaderName, String); 1], Json<KeptRecording>), Problem> {
+    if state.is_stopping() {
+        return Err(Problem::shutting_down());
+    }
+    check(&headers, state.config().max_audio_bytes)?;
+    let ticket = state.audio().announce(session_id);
+    access::check_writable(&state, &caller, session_id).await?;
+    let busy = || {
+        let detail = "too many recordings are being uploaded; try again later";
+        Problem::busy(StatusCode::SERVICE_UNAVAILABLE, detail, RETRY_AFTER)
+    };
+    let _slot = state.audio().slot().await.ok_or_else(busy)?;
+    let incoming = Incoming::new(body, state.config().peer_timeout);
+    let (name, bytes) = receive(&state, ticket, incoming).await?;
+    // Another node may have deleted the session in the meantime.
+    if let Err(problem) = access::check_writable(&state, &caller, session_id).await {
+        state.audio().delete(session_id, name).await?;
+        return Err(problem);
+    }
+    counter!("talktrack_audio_bytes_total").increment(bytes);
+    let audio_url = format!("/v1/sessions/{session_id}/audio/{name}");
+    let kept =
+        KeptRecording { audio_url: audio_url.clone(), content_type: name.format().content_type(), bytes };
+    Ok((StatusCode::CREATED, [(header::LOCATION, audio_url)], Json(kept)))
+}
+
+/// What can be told before the first byte.
+fn check(headers: &HeaderMap, limit: u64) -> Result<(), Problem> {
+    let told = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type = told(header::CONTENT_TYPE).trim_start();
+    // Asked for also because a browser asks before a page from elsewhere may send this, and does not for a plain form.
+    if !content_type.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("audio/")) {
+        let detail = "the body must be a recording, and Content-Type begin with audio/";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_message", detail));
+    }
+    match told(header::CONTENT_LENGTH).parse::<u64>() {
+        Ok(length) if length > limit => Err(too_large(limit)),
+        _ => Ok(()),
+    }
+}
+
+/// Takes it all in, unless its session is deleted meanwhile.
+async fn receive(state: &AppState, ticket: Ticket, incoming: Incoming) -> Result<(Name, u64), Problem> {
+    let deletion = ticket.watch();
+    tokio::select! {
+        biased;
+        () = deletion.deleted() => Err(access::no_such_session()),
+        kept = keep(state, ticket, incoming) => kept,
+    }
+}
+
+async fn keep(state: &AppState, ticket: Ticket, mut incoming: Incoming) -> Result<(Name, u64), Problem> {
+    let limit = state.config().max_audio_bytes;
+    let mut head = Vec::new();
+    while head.len() < Format::HEAD {
+        let Some(piece) = incoming.next().await? else { break };
+        head.extend_from_slice(&piece);
+    }
+    if head.is_empty() {
+        return Err(Problem::invalid("the body is empty"));
+    }
+    let mut upload = state.audio().upload(ticket, Format::of(&head).ok_or_else(no_audio)?);
+    let mut piece = Bytes::from(head);
+    loop {
+        if incoming.received() > limit {
+            return Err(too_large(limit));
+        }
+        upload.write(&piece).await?;
+        piece = match incoming.next().await? {
+            Some(piece) => piece,
+            None => return Ok((upload.finish().await?, incoming.received())),
+        };
+    }
+}
+
+fn no_audio() -> Problem {
+    let detail = "the bytes are of no audio that is known here: WAV, Ogg, WebM, MP3, MP4, FLAC, AAC (ADTS)";
+    Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_message", detail)
+}
+
+fn too_large(limit: u64) -> Problem {
+    let detail = format!("a recording may have {limit} bytes (max_audio_bytes)");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
+}

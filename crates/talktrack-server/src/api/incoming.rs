@@ -1,0 +1,88 @@
+//! The body of a request, as it comes in. A sender who stops, or who sends so little that it never ends, is not waited for.
+
+use std::time::Duration;
+
+use axum::body::{Body, BodyDataStream, Bytes};
+use axum::http::StatusCode;
+use futures_util::StreamExt as _;
+use tokio::time::{Instant, timeout};
+
+use crate::error::Problem;
+
+/// Bytes a second that have to come on the whole: a tenth of what the thriftiest codec makes of speech.
+const PACE: u64 = 64;
+
+/// The pieces of a body.
+pub(crate) struct Incoming {
+    body: BodyDataStream,
+    /// How long it may be silent.
+    patience: Duration,
+    received: u64,
+    /// How long it was waited for, all in all. The time that others take with the pieces does not count.
+    waited: Duration,
+}
+
+impl Incoming {
+    pub(crate) fn new(body: Body, patience: Duration) -> Self {
+        Self { body: body.into_data_stream(), patience, received: 0, waited: Duration::ZERO }
+    }
+
+    /// How many bytes have come.
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// The next piece; `None` at the end.
+    ///
+    /// # Errors
+    /// Where it breaks off, and where the sender takes too long.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        let earned = self.patience + Duration::from_secs(self.received / PACE);
+        let left = earned.saturating_sub(self.waited).min(self.patience);
+        let began = Instant::now();
+        let piece = timeout(left, self.body.next()).await.map_err(|_| too_slow())?;
+        self.waited += began.elapsed();
+        let piece = piece.transpose().map_err(|_| Problem::invalid("the body broke off"))?;
+        self.received += piece.as_ref().map_or(0, |piece| piece.len() as u64);
+        Ok(piece)
+    }
+}
+
+fn too_slow() -> Problem {
+    Problem::without_code(StatusCode::REQUEST_TIMEOUT, "the body does not come, or comes too slowly")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::stream;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    /// A body of so many pieces, each of this size and after this pause.
+    fn body(pieces: u32, bytes: usize, pause: Duration) -> Body {
+        Body::from_stream(stream::unfold(0, move |place| async move {
+            sleep(pause).await;
+            (place < pieces).then(|| (Ok::<_, Infallible>(Bytes::from(vec![0; bytes])), place + 1))
+        }))
+    }
+
+    async fn read(body: Body) -> Result<u64, Problem> {
+        let mut incoming = Incoming::new(body, Duration::from_secs(60));
+        while incoming.next().await?.is_some() {}
+        Ok(incoming.received())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_may_take_its_time_but_not_for_ever() {
+        assert_eq!(
+            read(body(100, 10_000, Duration::from_secs(59))).await,
+            Ok(1_000_000),
+            "slow, and going on"
+        );
+        assert_eq!(read(body(2, 10_000, Duration::from_secs(61))).await, Err(too_slow()), "silent");
+        assert_eq!(read(body(1_000, 1, Duration::from_secs(1))).await, Err(too_slow()), "a byte at a time");
+    }
+}

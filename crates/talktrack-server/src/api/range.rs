@@ -1,0 +1,74 @@
+//! The `Range` of a request (RFC 9110, section 14): one stretch of bytes. Several at once, or what is no range, are answered
+//! with the whole, as the standard allows.
+
+use std::ops::Range;
+
+/// What of a file is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Whole,
+    Part(Range<u64>),
+    /// It has no such part.
+    Nothing,
+}
+
+impl Wanted {
+    /// Reads the header's value for a file of this many bytes.
+    pub(super) fn of(header: &str, size: u64) -> Self {
+        let Some((first, last)) = parse(header) else { return Self::Whole };
+        let range = match (first, last) {
+            (Some(first), Some(last)) if last < first => return Self::Whole,
+            (Some(first), Some(last)) => first..last.saturating_add(1).min(size),
+            (Some(first), None) => first..size,
+            (None, Some(count)) => size.saturating_sub(count)..size,
+            (None, None) => return Self::Whole,
+        };
+        if range.is_empty() { Self::Nothing } else { Self::Part(range) }
+    }
+}
+
+/// The numbers before and after the dash.
+fn parse(header: &str) -> Option<(Option<u64>, Option<u64>)> {
+    let (unit, range) = header.split_once('=')?;
+    let (first, last) = range.trim().split_once('-')?;
+    let number = |text: &str| match text {
+        "" => Some(None),
+        text if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok().map(Some),
+        _ => None,
+    };
+    if !unit.trim().eq_ignore_ascii_case("bytes") {
+        return None;
+    }
+    Some((number(first)?, number(last)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_a_part_the_whole_or_nothing() {
+        for (header, wanted) in [
+            ("bytes=0-0", Wanted::Part(0..1)),
+            ("bytes=2-5", Wanted::Part(2..6)),
+            ("bytes=2-", Wanted::Part(2..10)),
+            ("bytes=-3", Wanted::Part(7..10)),
+            ("bytes=-30", Wanted::Part(0..10)),
+            ("Bytes = 5-99", Wanted::Part(5..10)),
+            ("bytes=0-18446744073709551615", Wanted::Part(0..10)),
+            ("bytes=10-", Wanted::Nothing),
+            ("bytes=10-20", Wanted::Nothing),
+            ("bytes=-0", Wanted::Nothing),
+            ("bytes=5-2", Wanted::Whole),
+            ("bytes=0-1,4-5", Wanted::Whole),
+            ("bytes=-", Wanted::Whole),
+            ("bytes=+1-2", Wanted::Whole),
+            ("bytes=99999999999999999999-", Wanted::Whole),
+            ("lines=1-2", Wanted::Whole),
+            ("", Wanted::Whole),
+        ] {
+            assert_eq!(Wanted::of(header, 10), wanted, "{header}");
+        }
+        assert_eq!(Wanted::of("bytes=0-", 0), Wanted::Nothing);
+    }
+}

@@ -1,0 +1,217 @@
+//! Recordings: what a message's `audio_url` leads to. They lie beside the conversations, in a folder of the data directory or
+//! in an object store, under `<session_id>/<name>`. Whose they are is the session's matter; here nobody is asked.
+
+mod format;
+mod name;
+mod upload;
+mod place;
+mod running;
+mod failure;
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use object_store::{GetOptions, ObjectStore as _, ObjectStoreExt as _};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+pub(crate) use failure::Unavailable;
+pub(crate) use format::Format;
+pub(crate) use name::Name;
+pub(crate) use running::Ticket;
+pub(crate) use upload::Upload;
+
+use crate::config::Config;
+use crate::error::Failure;
+use place::Place;
+use running::Running;
+
+/// Uploads at once: each holds up to two parts in memory, of 5 MiB where it is S3.
+const UPLOADS: usize = 16;
+
+/// How long an upload waits for another to end.
+const QUEUE: Duration = Duration::from_secs(10);
+
+/// Where recordings are kept. Clones are one.
+#[derive(Clone)]
+pub(crate) struct Audio(Arc<Shared>);
+
+struct Shared {
+    place: Place,
+    running: Running,
+    free: Arc<Semaphore>,
+}
+
+/// The right to one upload, given back when it goes.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Audio {
+    /// What the settings name.
+    ///
+    /// # Errors
+    /// Where that cannot be a place at all. Whether it can be reached is found out by whoever uses it.
+    pub(crate) fn open(config: &Config) -> Result<Self, Failure> {
+        Place::of(config).map(Self::of)
+    }
+
+    fn of(place: Place) -> Self {
+        Self(Arc::new(Shared { place, running: Running::default(), free: Arc::new(Semaphore::new(UPLOADS)) }))
+    }
+
+    /// Clears away what uploads have left that a crash cut off. Those that run are left alone.
+    pub(crate) async fn sweep(&self) {
+        let audio = self.clone();
+        let swept = spawn_blocking(move || {
+            let Shared { place, running, .. } = &*audio.0;
+            let folders = place.session_folders().into_iter();
+            folders
+                .filter(|(id, _)| !running.is_any(*id))
+                .map(|(_, folder)| place::sweep(&folder).unwrap_or(0))
+                .sum::<usize>()
+        });
+        if let Ok(count @ 1..) = swept.await {
+            tracing::info!("cleared away {count} recordings whose upload was cut off");
+        }
+    }
+
+    /// Room for one more upload; `None` where all are busy for long.
+    pub(crate) async fn slot(&self) -> Option<Slot> {
+        let permit = timeout(QUEUE, Arc::clone(&self.0.free).acquire_owned()).await.ok()?.ok()?;
+        Some(Slot { _permit: permit })
+    }
+
+    /// Announces an upload, before it is known whether the session is there: whoever deletes the session from now on waits for
+    /// it.
+    pub(crate) fn announce(&self, session_id: Uuid) -> Ticket {
+        self.0.running.enter(session_id)
+    }
+
+    /// Begins to write a recording.
+    pub(crate) fn upload(&self, ticket: Ticket, format: Format) -> Upload {
+        let name = Name::mint(format);
+        let path = self.0.place.of_session(ticket.session_id()).join(name.to_string());
+        Upload::new(self, Arc::clone(&self.0.place.objects), path, name, ticket)
+    }
+
+    /// How many bytes a recording has; `None` where it is not there.
+    ///
+    /// # Errors
+    /// Where the store cannot be asked.
+    pub(crate) async fn size(&self, session_id: Uuid, name: Name) -> Result<Option<u64>, Unavailable> {
+        let path = self.0.place.of_session(session_id).join(name.to_string());
+        match self.0.place.objects.head(&path).await {
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Some of a recording's bytes, piece by piece; `None` where it is not there.
+    ///
+    /// # Errors
+    /// Where the store cannot be asked.
+    pub(crate) async fn read(
+        &self,
+        session_id: Uuid,
+        name: Name,
+        range: Range<u64>,
+    ) -> Result<Option<BoxStream<'static, object_store::Result<Bytes>>>, Unavailable> {
+        let path = self.0.place.of_session(session_id).join(name.to_string());
+        let options = GetOptions { range: Some(range.into()), ..GetOptions::default() };
+        match self.0.place.objects.get_opts(&path, options).await {
+            Ok(found) => Ok(Some(found.into_stream())),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes one recording.
+    ///
+    /// # Errors
+    /// Where the store cannot do it.
+    pub(crate) async fn delete(&self, session_id: Uuid, name: Name) -> Result<(), Unavailable> {
+        let path = self.0.place.of_session(session_id).join(name.to_string());
+        match self.0.place.objects.delete(&path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes every recording of a session, and says how many there were. Uploads that run are told to give up and waited for.
+    /// Doing it again changes nothing. Whoever calls it has seen to it that no new upload finds the session.
+    ///
+    /// # Errors
+    /// Where the store cannot do it; do it again then.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for the deletion of sessions"))]
+    pub(crate) async fn delete_session(&self, session_id: Uuid) -> Result<usize, Unavailable> {
+        let Shared { place, running, .. } = &*self.0;
+        running.stop(session_id).await;
+        let listed = place.objects.list(Some(&place.of_session(session_id))).map_ok(|object| object.location);
+        let deleted = place.objects.delete_stream(listed.boxed());
+        let count = deleted.try_fold(0, async |count, _| Ok(count + 1)).await;
+        if let Some(folder) = place.session_folder(session_id) {
+            let removed = spawn_blocking(move || place::remove(&folder)).await;
+            removed.unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into()))?;
+        }
+        Ok(count?)
+    }
+
+    fn is_folder(&self) -> bool {
+        self.0.place.is_folder()
+    }
+
+    fn part_bytes(&self) -> usize {
+        self.0.place.part_bytes()
+    }
+
+    /// Removes a session's folder where nothing is in it.
+    async fn tidy(&self, session_id: Uuid) {
+        if let Some(folder) = self.0.place.session_folder(session_id) {
+            let _ = spawn_blocking(move || std::fs::remove_dir(folder)).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An upload of a WAV, half way.
+    async fn half_way(audio: &Audio, session_id: Uuid) -> Upload {
+        let mut upload = audio.upload(audio.announce(session_id), Format::Wav);
+        upload.write(&vec![0; 1 << 20]).await.unwrap();
+        upload
+    }
+
+    #[tokio::test]
+    async fn deleting_a_session_removes_all_its_recordings_and_those_that_are_coming_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let audio = Audio::of(Place::folder(dir.path()).unwrap());
+        let (session, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let name = half_way(&audio, session).await.finish().await.unwrap();
+        half_way(&audio, session).await.finish().await.unwrap();
+        let neighbour = half_way(&audio, other).await.finish().await.unwrap();
+        // The handler of a request lets go of its upload when it is told.
+        let deletion = audio.announce(session);
+        let (told, upload) = (deletion.watch(), half_way(&audio, session).await);
+        let coming_in = tokio::spawn(async move {
+            told.deleted().await;
+            drop((upload, deletion));
+        });
+        assert_eq!(audio.delete_session(session).await, Ok(2));
+        coming_in.await.unwrap();
+        assert!(!dir.path().join("audio").join(session.to_string()).exists());
+        assert_eq!(audio.size(session, name).await, Ok(None));
+        assert_eq!(audio.delete_session(session).await, Ok(0), "again");
+        assert_eq!(audio.size(other, neighbour).await, Ok(Some(1 << 20)));
+    }
+}

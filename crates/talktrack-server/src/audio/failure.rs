@@ -1,0 +1,75 @@
+//! Why recordings cannot be had or kept just now.
+
+use std::io;
+
+use crate::error::Problem;
+
+/// Seconds after which it is worth to ask again.
+const RETRY_AFTER: u32 = 10;
+
+/// The words of a store may be long.
+const MAX_CHARS: usize = 300;
+
+/// The store cannot be used now. Says why, for the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unavailable(String);
+
+impl Unavailable {
+    pub(super) fn new(why: &str) -> Self {
+        Self(why.to_owned())
+    }
+
+    pub(super) fn log(&self, what: &str) {
+        tracing::error!("audio: {what}: {}", self.0);
+    }
+}
+
+impl From<object_store::Error> for Unavailable {
+    fn from(error: object_store::Error) -> Self {
+        use object_store::Error::{PermissionDenied, Unauthenticated};
+        match error {
+            PermissionDenied { .. } | Unauthenticated { .. } => {
+                Self::new("the object store refuses the credentials")
+            }
+            error => Self(in_words(&error.to_string())),
+        }
+    }
+}
+
+/// The writer of a recording wraps what the store says.
+impl From<io::Error> for Unavailable {
+    fn from(error: io::Error) -> Self {
+        let kind = error.kind();
+        match error.into_inner().map(|inner| inner.downcast::<object_store::Error>()) {
+            Some(Ok(inner)) => Self::from(*inner),
+            Some(Err(other)) => Self(in_words(&other.to_string())),
+            None => Self(kind.to_string()),
+        }
+    }
+}
+
+/// One line, up to where the store begins to quote: its answers may repeat the request, with a session's token in it.
+fn in_words(text: &str) -> String {
+    let own = text.split(['<', '\n']).next().unwrap_or_default();
+    own.trim_end_matches([' ', ':']).chars().take(MAX_CHARS).collect()
+}
+
+impl From<Unavailable> for Problem {
+    fn from(error: Unavailable) -> Self {
+        error.log("the store cannot be used");
+        Self::unavailable("recordings cannot be kept or read at present; try again later", RETRY_AFTER)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_store_quotes_is_not_repeated() {
+        let told = "Generic S3 error: Server returned non-2xx status code: 403 Forbidden: <?xml ?><StringToSign>token";
+        let expected = "Generic S3 error: Server returned non-2xx status code: 403 Forbidden";
+        assert_eq!(in_words(told), expected);
+        assert_eq!(in_words(&"x".repeat(1_000)).len(), MAX_CHARS);
+    }
+}

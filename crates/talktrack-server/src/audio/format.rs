@@ -1,0 +1,143 @@
+//! What kind of audio bytes are, told by how they begin. What the sender calls them is not asked: what is kept here is played
+//! by browsers, and a page that is called a recording must not become one.
+
+/// A format that is kept and played.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Wav,
+    /// Opus, Vorbis and others, as it comes from most speech services.
+    Ogg,
+    /// What Chrome and Firefox record.
+    WebM,
+    Mp3,
+    /// What Safari and phones record.
+    Mp4,
+    Flac,
+    Aac,
+}
+
+/// The brands of MP4 files that hold sound; a picture has others.
+const MP4_BRANDS: &[&[u8]] =
+    &[b"M4A ", b"M4B ", b"mp41", b"mp42", b"isom", b"iso2", b"iso4", b"iso5", b"iso6", b"dash", b"F4A "];
+
+/// The element of a Matroska file's head that says it is WebM: its id, the length of its text, the text.
+const WEBM: &[u8] = b"\x42\x82\x84webm";
+
+impl Format {
+    /// So many bytes of the beginning tell all there is to know.
+    pub(crate) const HEAD: usize = 64;
+
+    const ALL: [Self; 7] = [Self::Wav, Self::Ogg, Self::WebM, Self::Mp3, Self::Mp4, Self::Flac, Self::Aac];
+
+    /// The format of what begins with these bytes.
+    pub(crate) fn of(head: &[u8]) -> Option<Self> {
+        let head = &head[..head.len().min(Self::HEAD)];
+        let at = |place: usize, length: usize| head.get(place..place + length).unwrap_or_default();
+        let contains = |part: &[u8]| head.windows(part.len()).any(|window| window == part);
+        match at(0, 4) {
+            b"RIFF" | b"RF64" if at(8, 4) == b"WAVE" => Some(Self::Wav),
+            b"OggS" => Some(Self::Ogg),
+            b"\x1a\x45\xdf\xa3" if contains(WEBM) => Some(Self::WebM),
+            b"fLaC" => Some(Self::Flac),
+            _ if at(4, 4) == b"ftyp" && MP4_BRANDS.contains(&at(8, 4)) => Some(Self::Mp4),
+            _ if at(0, 3) == b"ID3" && head.len() > 10 => Some(Self::Mp3),
+            frame if is_mp3_frame(frame) => Some(Self::Mp3),
+            frame if is_adts_frame(frame) => Some(Self::Aac),
+            _ => None,
+        }
+    }
+
+    /// The end of a file's name, without the dot.
+    pub(crate) fn extension(self) -> &'static str {
+        match self {
+            Self::Wav => "wav",
+            Self::Ogg => "ogg",
+            Self::WebM => "webm",
+            Self::Mp3 => "mp3",
+            Self::Mp4 => "m4a",
+            Self::Flac => "flac",
+            Self::Aac => "aac",
+        }
+    }
+
+    /// The format of files whose names end so.
+    pub(crate) fn of_extension(extension: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.extension() == extension)
+    }
+
+    pub(crate) fn content_type(self) -> &'static str {
+        match self {
+            Self::Wav => "audio/wav",
+            Self::Ogg => "audio/ogg",
+            Self::WebM => "audio/webm",
+            Self::Mp3 => "audio/mpeg",
+            Self::Mp4 => "audio/mp4",
+            Self::Flac => "audio/flac",
+            Self::Aac => "audio/aac",
+        }
+    }
+}
+
+/// Eleven ones, then version, layer III, a bit rate and a sample rate that exist.
+fn is_mp3_frame(frame: &[u8]) -> bool {
+    let &[first, second, third, _] = frame else { return false };
+    let (version, layer) = (second >> 3 & 0b11, second >> 1 & 0b11);
+    let (bit_rate, sample_rate) = (third >> 4, third >> 2 & 0b11);
+    let is_synchronous = first == 0xff && second >= 0xe0;
+    is_synchronous && version != 0b01 && layer == 0b01 && bit_rate != 0b1111 && sample_rate != 0b11
+}
+
+/// Twelve ones, then a layer that is always 0, and a sample rate that exists.
+fn is_adts_frame(frame: &[u8]) -> bool {
+    let &[first, second, third, _] = frame else { return false };
+    first == 0xff && second & 0b1111_0110 == 0b1111_0000 && third >> 2 & 0b1111 < 13
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_format_is_told_by_its_first_bytes() {
+        let webm = b"\x1a\x45\xdf\xa3\x01\0\0\0\0\0\0\x1f\x42\x86\x81\x01\x42\xf7\x81\x01\x42\xf2\x81\x04\x42\xf3\x81\x08\x42\x82\x84webm\x42\x87";
+        for (head, format) in [
+            (&b"RIFF\x24\0\0\0WAVEfmt "[..], Format::Wav),
+            (b"OggS\0\x02\0\0\0\0\0\0\0\0", Format::Ogg),
+            (webm, Format::WebM),
+            (b"\0\0\0\x20ftypM4A \0\0\0\0", Format::Mp4),
+            (b"\0\0\0\x1cftypisom\0\0\x02\0", Format::Mp4),
+            (b"fLaC\0\0\0\x22", Format::Flac),
+            (b"ID3\x04\0\0\0\0\0\x23TSSE", Format::Mp3),
+            (b"\xff\xfb\x90\x64", Format::Mp3),
+            (b"\xff\xf3\x40\xc4", Format::Mp3),
+            (b"\xff\xf1\x50\x80", Format::Aac),
+            (b"\xff\xf9\x4c\x80", Format::Aac),
+        ] {
+            assert_eq!(Format::of(head), Some(format), "{head:?}");
+            assert_eq!(Format::of_extension(format.extension()), Some(format));
+        }
+    }
+
+    #[test]
+    fn what_is_no_audio_is_not_taken_for_one_however_it_begins() {
+        let matroska = b"\x1a\x45\xdf\xa3\xa3\x42\x86\x81\x01\x42\x82\x88matroska";
+        for head in [
+            &b""[..],
+            b"R",
+            b"RIFF\x24\0\0\0AVI LIST",
+            b"<!doctype html><script>",
+            b"<svg xmlns=",
+            b"ID3",
+            b"\0\0\0\x18ftypheic",
+            b"\0\0\0\x14ftypqt  ",
+            b"\xff\xd8\xff\xe0",
+            b"\xff\xfe<\0",
+            b"\xff\xff\xff\xff",
+            b"\x89PNG\r\n\x1a\n",
+            b"MZ\x90\0",
+            matroska,
+        ] {
+            assert_eq!(Format::of(head), None, "{head:?}");
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! What a recording is called. The name is ours, so that nothing a client says becomes part of a path.
+
+use std::fmt;
+use std::str::FromStr;
+
+use uuid::Uuid;
+
+use super::Format;
+
+/// `<uuid>.<extension>`: unique, and in the order of arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Name {
+    id: Uuid,
+    format: Format,
+}
+
+impl Name {
+    pub(crate) fn mint(format: Format) -> Self {
+        Self { id: Uuid::now_v7(), format }
+    }
+
+    pub(crate) fn format(self) -> Format {
+        self.format
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.id, self.format.extension())
+    }
+}
+
+/// Reads a name exactly as it was given out.
+impl FromStr for Name {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (id, extension) = text.split_once('.').ok_or(())?;
+        let id = id.parse().map_err(|_| ())?;
+        let name = Self { id, format: Format::of_extension(extension).ok_or(())? };
+        if name.to_string() == text { Ok(name) } else { Err(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_read_as_it_was_minted_and_nothing_else_is_one() {
+        let name = Name::mint(Format::Mp4);
+        assert_eq!(name.to_string().parse(), Ok(name));
+        let id = Uuid::from_u128(0xabc);
+        for text in [
+            "",
+            ".wav",
+            "..",
+            "../../etc/passwd",
+            &format!("{id}"),
+            &format!("{id}.exe"),
+            &format!("{id}.wav#1"),
+            &format!("{}.wav", id.simple()),
+            &format!("{id}.wav").to_uppercase(),
+            &format!("x/{id}.wav"),
+        ] {
+            assert_eq!(text.parse::<Name>(), Err(()), "{text}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Where recordings are kept, as the settings say it.
+
+use super::identity::Secret;
+use super::layers::Layers;
+use super::parse;
+use crate::error::Failure;
+
+/// Where Supabase Storage answers to S3.
+const EXAMPLE: &str = "https://PROJECT.supabase.co/storage/v1/s3";
+
+/// Where recordings are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum AudioStore {
+    /// In the data directory.
+    Folder,
+    S3(S3),
+}
+
+/// A bucket, and how to get at it. What is `None` comes from the usual variables of AWS, or is AWS's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct S3 {
+    pub(crate) bucket: String,
+    /// What the names of all recordings begin with; may be empty.
+    pub(crate) prefix: String,
+    pub(crate) endpoint: Option<String>,
+    pub(crate) region: Option<String>,
+    /// The key's id and its secret.
+    pub(crate) keys: Option<(String, Secret)>,
+}
+
+impl AudioStore {
+    pub(super) fn read(layers: &Layers) -> Result<Self, Failure> {
+        let place = layers.get("audio_store", bucket)?;
+        let endpoint = layers.get("audio_endpoint", |text| parse::optional_url(text, EXAMPLE))?;
+        let region = layers.get("audio_region", parse::optional_text)?;
+        let id = layers.get("audio_access_key_id", parse::optional_text)?;
+        let secret = layers.get("audio_secret_access_key", |text| match (&id, text) {
+            (None, "") => Ok(None),
+            (Some(id), secret) if !secret.is_empty() => Ok(Some((id.clone(), secret.into()))),
+            _ => Err("must be set where audio_access_key_id is, and only there".to_owned()),
+        });
+        let keys = secret?;
+        let s3 = |(bucket, prefix)| Self::S3(S3 { bucket, prefix, endpoint, region, keys });
+        Ok(place.map_or(Self::Folder, s3))
+    }
+}
+
+/// The bucket and what stands behind it.
+fn bucket(text: &str) -> Result<Option<(String, String)>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let (bucket, prefix) =
+        text.strip_prefix("s3://").map(|rest| rest.split_once('/').unwrap_or((rest, ""))).unwrap_or_default();
+    let is_plain = |text: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c));
+    let prefix = prefix.trim_matches('/');
+    if bucket.is_empty()
+        || !is_plain(bucket)
+        || !is_plain(prefix)
+        || prefix.contains("//")
+        || prefix.contains("..")
+    {
+        // It may be a URL with a password.
+        return Err("must be s3://BUCKET or s3://BUCKET/PREFIX, of letters, digits, '-', '_' and '.'; the server's address is \
+                    audio_endpoint"
+            .into());
+    }
+    Ok(Some((bucket.to_owned(), prefix.to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_may_have_a_prefix_and_nothing_else() {
+        let named = |bucket: &str, prefix: &str| Ok(Some((bucket.to_owned(), prefix.to_owned())));
+        assert_eq!(bucket(""), Ok(None));
+        assert_eq!(bucket("s3://calls"), named("calls", ""));
+        assert_eq!(bucket("s3://calls/eu/live/"), named("calls", "eu/live"));
+        for text in [
+            "calls",
+            "s3://",
+            "s3:///x",
+            "https://x/y",
+            "s3://me:hunter2@calls",
+            "s3://a/../b",
+            "s3://a?x=hunter2",
+        ] {
+            assert!(!bucket(text).unwrap_err().contains("hunter2"), "{text}");
+        }
+    }
+}

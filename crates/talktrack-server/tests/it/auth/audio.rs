@@ -1,0 +1,39 @@
+//! Whose a recording is.
+
+use uuid::Uuid;
+
+use super::{SECRET, SigningKey, claims, new_key, serve_with};
+use crate::audio::{exchange, wav};
+use crate::harness::{Client, Home};
+
+#[tokio::test]
+async fn a_user_keeps_and_reads_recordings_of_their_own_sessions_only() {
+    let home = Home::new();
+    let (reader, writer) = (new_key(&home, "reader", "read").await, new_key(&home, "writer", "write").await);
+    let keys = format!("{} {}", reader.entry, writer.entry);
+    let environment = [("SUPABASE_JWT_SECRET", SECRET), ("TALKTRACK_API_KEYS", &keys)];
+    let server = serve_with(&home, &environment).await;
+    let token = |user| SigningKey::secret(SECRET).token(&claims(user));
+    let (own, other) = (token(Uuid::new_v4()), token(Uuid::new_v4()));
+    let session = Client::come_with(&server, "", &own).await.expect_started().await.session;
+    let send = async |token: &str| {
+        let head = format!("POST /v1/sessions/{session}/audio HTTP/1.1\r\nContent-Type: audio/wav\r\n");
+        exchange(&server, &format!("{head}Authorization: Bearer {token}\r\n"), &wav(100)).await
+    };
+    let kept = send(&own).await;
+    assert_eq!(kept.status, 201, "{kept:?}");
+    send(&other).await.problem(404);
+    send(&reader.key).await.problem(403);
+    assert_eq!(send(&writer.key).await.status, 201, "a server writes for all");
+
+    let url = kept.json()["audio_url"].as_str().unwrap().to_owned();
+    let read = async |authorization: &str| {
+        exchange(&server, &format!("GET {url} HTTP/1.1\r\n{authorization}"), &[]).await
+    };
+    let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
+    assert_eq!(read(&bearer(&own)).await.status, 200);
+    assert_eq!(read(&bearer(&reader.key)).await.status, 200, "a server reads for all");
+    read(&bearer(&other)).await.problem(404);
+    read(&bearer(&writer.key)).await.problem(403);
+    read("").await.problem(401);
+}
