@@ -91,7 +91,7 @@ pub(crate) async fn delete_user(state: &AppState, user_id: Uuid) -> Result<Gone,
     finish(async move {
         let (mut gone, mut done) = (Gone::default(), HashSet::new());
         loop {
-            let found = sessions_of(&state, user_id).await.map_err(unreadable)?;
+            let found = sessions_of(&state, user_id).await.map_err(|error| unreadable(&error))?;
             let left: Vec<Uuid> = found.into_iter().filter(|session_id| done.insert(*session_id)).collect();
             if left.is_empty() {
                 break;
@@ -101,7 +101,7 @@ pub(crate) async fn delete_user(state: &AppState, user_id: Uuid) -> Result<Gone,
             }
         }
         // What was laid aside of sessions that were never theirs.
-        let letters = state.local().dead_letters_of(user_id).await.map_err(unreadable)?;
+        let letters = state.local().dead_letters_of(user_id).await.map_err(|error| unreadable(&error))?;
         gone.dead_letters += state.tracker().take_out_dead_letters(letters).await?.len() as u64;
         Ok(gone)
     })
@@ -178,7 +178,7 @@ async fn sessions_of(state: &AppState, user_id: Uuid) -> Result<HashSet<Uuid>, R
     }
 }
 
-fn unreadable(error: ReadError) -> Problem {
+fn unreadable(error: &ReadError) -> Problem {
     tracing::warn!("{error}");
     Problem::unavailable("the store cannot be read at present; what was not deleted yet is still there", 5)
 }

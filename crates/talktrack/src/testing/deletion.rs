@@ -75,8 +75,9 @@ pub async fn what_was_accepted_before_a_deletion_goes_with_it(setup: Setup) {
     let trial = Trial::open(setup);
     let tracker = trial.tracker();
     drop(tracker.start_session(NewSession::new(GOES, USER)).expect("accepted"));
-    let say = |number: u32| tracker.track_message(Message::new(GOES, Role::User, number.to_string()));
-    let receipts: Vec<_> = (0..50).map(|number| say(number).expect("accepted")).collect();
+    let said = |number: u32| Message::new(GOES, Role::User, number.to_string());
+    let receipts: Vec<_> =
+        (0..50).map(|number| tracker.track_message(said(number)).expect("accepted")).collect();
     let removed = trial.delete(GOES).await;
     for receipt in receipts {
         assert_eq!(within("a receipt", receipt.durable()).await, Ok(()));
@@ -140,7 +141,7 @@ pub async fn a_session_that_is_too_old_goes_and_may_begin_again(setup: Setup) {
     }
     assert_eq!(removed, Removed { sessions: 1, messages: 1, ..Removed::default() });
     trial.settled().await;
-    assert_eq!(silent(&trial).await, [Uuid::nil(); 0]);
+    assert!(silent(&trial).await.is_empty());
     assert_eq!(trial.contents(STAYS).await, ["just now"]);
     assert!(!trial.start(NewSession::new(GOES, USER)).await.resumed);
     trial.say(GOES, Role::User, "again").await;
