@@ -7,7 +7,7 @@ MINUTES ?= 60
 BIN := target/release/talktrack
 AS_ROOT = $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: run-server client build test test-faults soak fuzz check fmt bench help need-cc need-postgres install-postgres need-faketime need-strace
+.PHONY: run-server client build test test-faults soak fuzz check fmt bench help need-cc need-postgres install-postgres need-faketime need-strace need-clients
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -42,6 +42,15 @@ need-strace:
 	{ $(AS_ROOT) apt-get update && $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends strace; } || \
 	echo "strace cannot be installed: failing disks and power cuts are not tested" >&2
 
+# Clients that others have written, in Python. Where they cannot be had, the tests that need them say so and are left out.
+CLIENTS := crates/talktrack-server/tests/clients/requirements.txt
+
+need-clients: target/clients/installed
+
+target/clients/installed: $(CLIENTS)
+	@python3 -m venv target/clients && target/clients/bin/pip install --quiet --disable-pip-version-check -r $(CLIENTS) && touch $@ || \
+	echo "Python's schemathesis and websockets cannot be installed: real clients are not tested" >&2
+
 build: need-cc ## the optimised binary, target/release/talktrack
 	cargo build --release --locked -p talktrack-server
 
@@ -51,7 +60,7 @@ run-server: build ## the server on http://127.0.0.1:8080; its log goes to LOG=/t
 client: build ## talk to the server from the terminal; ARGS="--file conv.jsonl --sockets 64" replays
 	$(BIN) client $(ARGS)
 
-test: need-cc need-postgres need-faketime need-strace ## what the tests need, and all tests
+test: need-cc need-postgres need-faketime need-strace need-clients ## what the tests need, and all tests
 	cargo test --locked --workspace --all-features
 
 test-faults: need-cc need-postgres need-faketime need-strace ## every fault on purpose, all of it (up to 40 minutes); make test runs a short cut

@@ -8,6 +8,8 @@ pub(crate) mod list_sessions;
 pub(crate) mod get_session;
 pub(crate) mod list_messages;
 pub(crate) mod events;
+pub(crate) mod export;
+pub(crate) mod search;
 pub(crate) mod health;
 pub(crate) mod ready;
 pub(crate) mod metrics;

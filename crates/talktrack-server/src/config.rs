@@ -48,6 +48,7 @@ pub(crate) struct Config {
     pub(crate) ping_interval: Duration,
     pub(crate) peer_timeout: Duration,
     pub(crate) shutdown_deadline: Duration,
+    pub(crate) search: bool,
     pub(crate) log_format: LogFormat,
     pub(crate) log_file: Option<PathBuf>,
     pub(crate) log_level: LevelFilter,
@@ -118,6 +119,7 @@ impl Config {
             ping_interval: ping_interval.min(idle_timeout / 2),
             peer_timeout: layers.get("peer_timeout", peer_timeout)?,
             shutdown_deadline: layers.get("shutdown_deadline", parse::duration)?,
+            search: layers.get("search", parse::switch)?,
             log_format: layers.get("log_format", parse::log_format)?,
             log_file: layers.get("log_file", parse::optional_path)?,
             log_level: layers.get("log_level", parse::log_level)?,
@@ -138,6 +140,7 @@ impl Config {
             grace_period: self.grace_period,
             idle_timeout: self.idle_timeout,
             max_message_bytes: self.max_message_bytes,
+            search: self.search,
             ..Options::new(&self.data_dir)
         }
     }

@@ -1,13 +1,16 @@
 //! Failures, as people and programs see them: one line on stderr with an exit code, or a problem document over HTTP.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::process::ExitCode;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::Value;
 use talktrack::{NotDurable, Reason, Refused};
-use utoipa::ToSchema;
+use utoipa::openapi::{Content, Ref, RefOr, Response as Described, ResponseBuilder};
+use utoipa::{IntoResponses, ToSchema};
 
 /// Why a command ends early. Displays as one line; secrets never get into it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +59,8 @@ macro_rules! fails_with {
 
 fails_with!(std::io::Error, talktrack::OpenError, talktrack::ReadError, NotDurable);
 
+const PROBLEM_JSON: &str = "application/problem+json";
+
 /// An error over HTTP: a problem document (RFC 9457) with one of the protocol's codes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
@@ -65,21 +70,28 @@ pub(crate) struct Problem {
     detail: String,
     /// Seconds after which it is worth to ask again.
     retry_after: Option<u32>,
+    /// What became of each part of the request, where it had parts.
+    acks: Option<Value>,
 }
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code: Some(code), detail: detail.into(), retry_after: None }
+        Self { status, code: Some(code), detail: detail.into(), retry_after: None, acks: None }
     }
 
     /// A request that names nothing the server has.
     pub(crate) fn without_code(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, code: None, detail: detail.into(), retry_after: None }
+        Self { status, code: None, detail: detail.into(), retry_after: None, acks: None }
     }
 
     /// A field of the request is missing or bad.
     pub(crate) fn invalid(detail: impl fmt::Display) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_message", detail.to_string())
+    }
+
+    /// The same, of a request with several parts, of which none was taken.
+    pub(crate) fn of_all(self, acks: Value) -> Self {
+        Self { detail: format!("nothing was taken; the first: {}", self.detail), acks: Some(acks), ..self }
     }
 
     /// The protocol's code for it.
@@ -164,6 +176,22 @@ pub(crate) struct Document {
     /// For people; may change.
     #[schema(example = "content: missing")]
     detail: String,
+    /// Of an array of which nothing was taken: what was wrong with each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    acks: Option<Value>,
+}
+
+/// What every endpoint may answer instead, for the description of the API.
+impl IntoResponses for Problem {
+    fn responses() -> BTreeMap<String, RefOr<Described>> {
+        let kinds = [("4XX", "Refused; nothing is kept."), ("5XX", "Not now.")];
+        kinds.into_iter().map(|(status, meaning)| (status.to_owned(), described(meaning).into())).collect()
+    }
+}
+
+fn described(meaning: &str) -> Described {
+    let document = Content::new(Some(Ref::from_schema_name(Document::name())));
+    ResponseBuilder::new().description(meaning).content(PROBLEM_JSON, document).build()
 }
 
 impl IntoResponse for Problem {
@@ -174,10 +202,10 @@ impl IntoResponse for Problem {
             status: self.status.as_u16(),
             code: self.code,
             detail: self.detail,
+            acks: self.acks,
         };
         let body = serde_json::to_string(&document).unwrap_or_default();
-        let mut response =
-            (self.status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        let mut response = (self.status, [(header::CONTENT_TYPE, PROBLEM_JSON)], body).into_response();
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

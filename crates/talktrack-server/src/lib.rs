@@ -14,6 +14,7 @@ mod serve;
 mod router;
 mod socket;
 mod api;
+mod transcript;
 mod jsonl;
 mod wire;
 mod letters;

@@ -83,10 +83,12 @@ impl Output {
 
     /// Writes one line.
     pub(crate) fn line(&mut self, text: &str) -> Result<(), Stop> {
-        self.target
-            .write_all(text.as_bytes())
-            .and_then(|()| self.target.write_all(b"\n"))
-            .map_err(|error| stop(&error))
+        self.text(text).and_then(|()| self.text("\n"))
+    }
+
+    /// Writes text as it is.
+    pub(crate) fn text(&mut self, text: &str) -> Result<(), Stop> {
+        self.target.write_all(text.as_bytes()).map_err(|error| stop(&error))
     }
 
     /// Writes a value as one line of JSON.

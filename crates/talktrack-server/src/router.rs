@@ -35,6 +35,8 @@ fn described() -> OpenApiRouter<AppState> {
         .routes(routes!(api::end_session::answer))
         .routes(routes!(api::add_messages::answer, api::list_messages::answer))
         .routes(routes!(api::events::answer))
+        .routes(routes!(api::export::answer))
+        .routes(routes!(api::search::answer))
         .routes(routes!(api::health::answer))
         .routes(routes!(api::ready::answer))
         .routes(routes!(api::metrics::answer))

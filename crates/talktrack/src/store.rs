@@ -12,6 +12,7 @@ use crate::error::ReadError;
 use crate::json::{JsonArray, JsonObject};
 use crate::message::{Kind, Message, Role, TurnMetrics};
 use crate::record::{Record, SessionStart, Stamped, Status, Verdict};
+use crate::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
 
 pub mod memory;
 #[cfg(feature = "postgres")]
@@ -40,6 +41,32 @@ pub trait Store: Read {
     /// # Errors
     /// Where the store cannot be asked now.
     async fn abandon_silent(&self, since: Timestamp) -> Result<u64, StoreError>;
+
+    /// What keeps the index for [`Rows::search`], where the store needs somebody to do that behind the path.
+    fn indexer(&self) -> Option<Box<dyn Indexer>> {
+        None
+    }
+}
+
+/// Brings the index by which messages are found up to what is stored. It works on a thread of its own, where it may wait.
+#[async_trait]
+pub trait Indexer: Send {
+    /// A moment's work.
+    ///
+    /// # Errors
+    /// Where it cannot be done now. It is tried again.
+    async fn step(&mut self) -> Result<Step, StoreError>;
+}
+
+/// How far a step has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Everything that is stored is found.
+    UpToDate,
+    /// So many messages are not found yet, as far as is known.
+    More(u64),
+    /// Nothing is known that is not found, and it is being looked whether that is so.
+    Passing,
 }
 
 /// What every store can show to those who may see everything.
@@ -82,6 +109,15 @@ pub trait Rows: Send + Sync + 'static {
         after: Option<MessageCursor>,
         limit: usize,
     ) -> Result<Vec<MessageRow>, ReadError>;
+
+    /// Messages with these words in them, newest first, after the cursor. What was said a moment ago may be missing yet: the
+    /// index is brought up to it behind the path.
+    async fn search(
+        &self,
+        wanted: SearchFilter,
+        after: Option<SearchCursor>,
+        limit: usize,
+    ) -> Result<Vec<Hit>, SearchError>;
 }
 
 /// A user who looks: at own sessions, and at every message in them.
@@ -250,6 +286,8 @@ pub struct SessionFilter {
     pub since: Option<Timestamp>,
     /// Begun before this moment.
     pub until: Option<Timestamp>,
+    /// With a message in which all of this is found.
+    pub matching: Option<Query>,
 }
 
 /// A place in the list of sessions.

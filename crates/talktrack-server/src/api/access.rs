@@ -84,6 +84,7 @@ pub(crate) async fn check_writable(
 }
 
 /// The store cannot be asked now.
+#[expect(clippy::needless_pass_by_value, reason = "so that `map_err` takes it as it is")]
 pub(crate) fn unreadable(error: ReadError) -> Problem {
     tracing::warn!("{error}");
     // The store's words may tell of its insides: they are for the log.

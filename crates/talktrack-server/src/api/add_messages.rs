@@ -23,7 +23,7 @@ use super::body::JsonText;
 use super::query::Params;
 use super::requests::NewMessages;
 use crate::auth::Caller;
-use crate::error::{Document, Problem};
+use crate::error::Problem;
 use crate::state::AppState;
 use crate::wire::{ClientFrame, Frame, FrameRef, WireError};
 
@@ -82,17 +82,16 @@ pub(crate) struct WhatWasWrong {
 /// Says something, or many things
 ///
 /// Answers when everything is durable. An array is answered message by message: with 202 (201 with `wait=stored`) where all
-/// are durable (stored), with 207 where some were refused. A single message that is refused is a problem document.
+/// are durable (stored), with 207 where some were refused. Where none was taken, the answer is a problem document.
 #[utoipa::path(
-    post, path = "/v1/sessions/{session_id}/messages", tag = "writing", request_body = NewMessages,
+    post, path = "/v1/sessions/{session_id}/messages", operation_id = "add_messages", tag = "writing", request_body = NewMessages,
     params(("session_id" = Uuid, Path), Wanted,
         ("Idempotency-Key" = Option<String>, Header, description = "Messages without an id get one that is derived from it.")),
     responses(
         (status = 201, description = "All are stored.", body = Answers),
         (status = 202, description = "All are durable.", body = Answers),
         (status = 207, description = "Some were refused.", body = Answers),
-        (status = "4XX", description = "Refused; nothing is kept.", body = Document),
-        (status = "5XX", description = "Not now.", body = Document),
+        Problem,
     )
 )]
 pub(crate) async fn answer(
@@ -112,24 +111,31 @@ pub(crate) async fn answer(
         .enumerate()
         .map(|(place, text)| hand_over(&state, session_id, text, key.map(|key| (key, place))))
         .collect();
-    let mut acks = Vec::with_capacity(handed_over.len());
+    let mut outcomes = Vec::with_capacity(handed_over.len());
     for (reference, outcome) in handed_over {
         let outcome = match outcome {
             Ok(receipt) => durable(&state, receipt, query.wait).await,
             Err(problem) => Err(problem),
         };
-        match outcome {
-            Err(problem) if !is_array => return Err(problem),
-            outcome => acks.push(Answer::of(outcome, reference)),
-        }
+        outcomes.push((reference, outcome));
     }
-    let all_well = acks.iter().all(|ack| ack.error.is_none());
-    let status = match query.wait {
-        _ if !all_well => StatusCode::MULTI_STATUS,
-        Some(Wait::Stored) => StatusCode::CREATED,
-        None => StatusCode::ACCEPTED,
+    let mut refused = outcomes.iter().filter_map(|(_, outcome)| outcome.as_ref().err());
+    let (refusals, first) = (refused.clone().count(), refused.next().cloned());
+    let status = match (first, query.wait) {
+        (Some(problem), _) if !is_array => return Err(problem),
+        (Some(problem), _) if refusals == outcomes.len() => {
+            let acks = serde_json::to_value(answers(outcomes)).unwrap_or_default();
+            return Err(problem.of_all(acks));
+        }
+        (Some(_), _) => StatusCode::MULTI_STATUS,
+        (None, Some(Wait::Stored)) => StatusCode::CREATED,
+        (None, None) => StatusCode::ACCEPTED,
     };
-    Ok((status, Json(Answers { acks })))
+    Ok((status, Json(Answers { acks: answers(outcomes) })))
+}
+
+fn answers(outcomes: Vec<(Option<FrameRef>, Result<Uuid, Problem>)>) -> Vec<Answer> {
+    outcomes.into_iter().map(|(reference, outcome)| Answer::of(outcome, reference)).collect()
 }
 
 /// The texts of an array's messages.
@@ -137,11 +143,12 @@ fn several(text: &str) -> Result<Vec<&str>, Problem> {
     let texts: Vec<&RawValue> =
         serde_json::from_str(text).map_err(|error| WireError::json(format!("not valid JSON: {error}")))?;
     match texts.len() {
+        0 => Err(Problem::invalid("an array must hold a message at least")),
         1..=MAX_MESSAGES => Ok(texts.into_iter().map(RawValue::get).collect()),
         count => Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "too_large",
-            format!("an array must hold 1 to {MAX_MESSAGES} messages, not {count}"),
+            format!("an array may hold {MAX_MESSAGES} messages, not {count}"),
         )),
     }
 }

@@ -8,9 +8,12 @@ use axum::response::IntoResponse;
 use axum::routing::MethodRouter;
 use serde_json::{Map, Value};
 
+use crate::error::Document;
+
 /// What the description begins with; the endpoints add themselves.
 #[derive(utoipa::OpenApi)]
 #[openapi(
+    components(schemas(Document)),
     info(
         title = "talktrack",
         description = "Conversations of voice and chat agents: written down as they happen, and read back. Errors are problem \

@@ -13,7 +13,7 @@ use super::access::{self, SessionId};
 use super::body::JsonText;
 use super::requests::SessionEnd;
 use crate::auth::Caller;
-use crate::error::{Document, Problem};
+use crate::error::Problem;
 use crate::state::AppState;
 use crate::wire::{self, ClientFrame};
 
@@ -31,12 +31,11 @@ pub(crate) struct EndedSession {
 ///
 /// Answers when the end, and everything sent before it, is durable. Ending it again changes nothing.
 #[utoipa::path(
-    post, path = "/v1/sessions/{session_id}/end", tag = "writing", request_body = SessionEnd,
+    post, path = "/v1/sessions/{session_id}/end", operation_id = "end_session", tag = "writing", request_body = SessionEnd,
     params(("session_id" = Uuid, Path)),
     responses(
         (status = 202, description = "The end is durable.", body = EndedSession),
-        (status = "4XX", description = "Refused; nothing is kept.", body = Document),
-        (status = "5XX", description = "Not now.", body = Document),
+        Problem,
     )
 )]
 pub(crate) async fn answer(

@@ -6,18 +6,17 @@ use axum::extract::State;
 use super::access::{self, SessionId};
 use super::rows::Session;
 use crate::auth::Caller;
-use crate::error::{Document, Problem};
+use crate::error::Problem;
 use crate::state::AppState;
 
 /// Shows a session
 ///
 /// Its messages are a list of their own.
 #[utoipa::path(
-    get, path = "/v1/sessions/{session_id}", tag = "reading", params(("session_id" = Uuid, Path)),
+    get, path = "/v1/sessions/{session_id}", operation_id = "get_session", tag = "reading", params(("session_id" = Uuid, Path)),
     responses(
         (status = 200, description = "The session.", body = Session),
-        (status = "4XX", description = "Refused, or not there.", body = Document),
-        (status = "5XX", description = "Not now.", body = Document),
+        Problem,
     )
 )]
 pub(crate) async fn answer(

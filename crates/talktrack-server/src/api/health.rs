@@ -6,7 +6,7 @@ use serde_json::json;
 
 /// Is the process there?
 #[utoipa::path(
-    get, path = "/healthz", tag = "operating",
+    get, path = "/healthz", operation_id = "health", tag = "operating",
     responses(
         (status = 200, description = "It is."),
     )

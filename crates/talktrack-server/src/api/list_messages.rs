@@ -12,7 +12,7 @@ use super::access::{self, SessionId};
 use super::query::{Cursor, Limit, Params};
 use super::rows::Message;
 use crate::auth::Caller;
-use crate::error::{Document, Problem};
+use crate::error::Problem;
 use crate::state::AppState;
 
 /// The query.
@@ -25,7 +25,7 @@ pub(crate) struct Page {
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Limit,
     /// Goes on after the page that gave it.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<String>, pattern = "^-?[0-9]{1,15}\\.-?[0-9]{1,18}\\.[0-9a-f]{32}$")]
     cursor: Option<Cursor<MessageCursor>>,
 }
 
@@ -42,12 +42,11 @@ pub(crate) struct Messages {
 ///
 /// In the order of `created_at`, then of acceptance. What is said while you turn the pages comes at the end.
 #[utoipa::path(
-    get, path = "/v1/sessions/{session_id}/messages", tag = "reading",
+    get, path = "/v1/sessions/{session_id}/messages", operation_id = "list_messages", tag = "reading",
     params(("session_id" = Uuid, Path), Page),
     responses(
         (status = 200, description = "A page.", body = Messages),
-        (status = "4XX", description = "Refused, or not there.", body = Document),
-        (status = "5XX", description = "Not now.", body = Document),
+        Problem,
     )
 )]
 pub(crate) async fn answer(

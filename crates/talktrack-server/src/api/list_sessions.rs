@@ -5,6 +5,7 @@
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use talktrack::search::Query;
 use talktrack::store::{SessionCursor, SessionFilter, SessionRow};
 use talktrack::{Status, Timestamp};
 use utoipa::{IntoParams, ToSchema};
@@ -14,7 +15,7 @@ use super::access;
 use super::query::{Cursor, Limit, Params};
 use super::rows::Session;
 use crate::auth::Caller;
-use crate::error::{Document, Problem};
+use crate::error::Problem;
 use crate::state::AppState;
 
 /// The query.
@@ -33,12 +34,15 @@ pub(crate) struct Filter {
     /// Begun before this moment.
     #[param(value_type = Option<String>, format = DateTime)]
     until: Option<Timestamp>,
+    /// With a message in which all of this is found, as by `/v1/search`.
+    #[param(value_type = Option<String>, min_length = 1, max_length = 500)]
+    q: Option<Query>,
     /// How many at most; 50 where it is left out.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Limit,
     /// Goes on after the page that gave it.
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<String>, pattern = "^-?[0-9]{1,15}\\.[0-9a-f]{32}$")]
     cursor: Option<Cursor<SessionCursor>>,
 }
 
@@ -55,11 +59,10 @@ pub(crate) struct Sessions {
 ///
 /// The newest first. What begins while you turn the pages comes before the first one, and moves nothing.
 #[utoipa::path(
-    get, path = "/v1/sessions", tag = "reading", params(Filter),
+    get, path = "/v1/sessions", operation_id = "list_sessions", tag = "reading", params(Filter),
     responses(
         (status = 200, description = "A page.", body = Sessions),
-        (status = "4XX", description = "Refused.", body = Document),
-        (status = "5XX", description = "Not now.", body = Document),
+        Problem,
     )
 )]
 pub(crate) async fn answer(
@@ -68,8 +71,8 @@ pub(crate) async fn answer(
     Params(query): Params<Filter>,
 ) -> Result<Json<Sessions>, Problem> {
     let rows = access::rows(&state, &caller)?;
-    let Filter { user_id, status, since, until, limit: Limit(limit), cursor } = query;
-    let filter = SessionFilter { user_id: caller.speaks_for(user_id)?, status, since, until };
+    let Filter { user_id, status, since, until, q, limit: Limit(limit), cursor } = query;
+    let filter = SessionFilter { user_id: caller.speaks_for(user_id)?, status, since, until, matching: q };
     let found = rows.sessions(filter, cursor.map(|Cursor(place)| place), limit).await;
     let found = found.map_err(access::unreadable)?;
     let next_cursor = found.last().filter(|_| found.len() == limit).map(SessionRow::cursor).map(Cursor);

@@ -13,7 +13,7 @@ use crate::state::AppState;
 
 /// The figures, for Prometheus
 #[utoipa::path(
-    get, path = "/metrics", tag = "operating",
+    get, path = "/metrics", operation_id = "metrics", tag = "operating",
     responses(
         (status = 200, description = "In the text format of Prometheus.", content_type = "text/plain", body = String),
     )

@@ -13,7 +13,7 @@ use crate::state::AppState;
 
 /// Would messages become durable and stored now?
 #[utoipa::path(
-    get, path = "/readyz", tag = "operating",
+    get, path = "/readyz", operation_id = "ready", tag = "operating",
     responses(
         (status = 200, description = "They would."),
         (status = 503, description = "They would not, and why."),

@@ -12,16 +12,17 @@ use uuid::Uuid;
 #[derive(ToSchema)]
 pub(crate) struct SessionStart {
     /// Minted where it is left out.
+    #[schema(value_type = Option<String>, format = Uuid, min_length = 36, max_length = 36)]
     session_id: Option<Uuid>,
     /// Your own id; without `session_id`, that is derived from it.
     #[schema(min_length = 1, max_length = 256)]
     external_id: Option<String>,
-    /// Whose it is. With a user's token it may be left out.
-    user_id: Option<Uuid>,
+    /// Whose it is. A user's token says so by itself: there it may be left out.
+    user_id: Uuid,
     /// Yours alone.
     metadata: Option<Map<String, Value>>,
     /// When it began; now where it is left out.
-    #[schema(format = DateTime)]
+    #[schema(format = DateTime, min_length = 20)]
     started_at: Option<String>,
 }
 
@@ -38,7 +39,7 @@ pub(crate) struct SessionEnd {
     #[schema(min_length = 1, max_length = 256)]
     reason: Option<String>,
     /// When; now where it is left out.
-    #[schema(format = DateTime)]
+    #[schema(format = DateTime, min_length = 20)]
     ended_at: Option<String>,
 }
 
@@ -46,8 +47,32 @@ pub(crate) struct SessionEnd {
 #[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
 pub(crate) enum NewMessages {
-    One(NewMessage),
-    Several(Vec<NewMessage>),
+    One(Box<NewMessage>),
+    Several(SeveralMessages),
+}
+
+/// Messages in the order in which they were said; 1,000 at most.
+#[derive(Deserialize, ToSchema)]
+#[schema(min_items = 1)]
+pub(crate) struct SeveralMessages(Vec<NewMessage>);
+
+/// The numbers of a turn, in milliseconds where the name says `_ms`. Other keys are kept, too.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct Metrics {
+    stt_ms: Option<f64>,
+    eou_ms: Option<f64>,
+    llm_ttft_ms: Option<f64>,
+    tts_ttfb_ms: Option<f64>,
+    e2e_ms: Option<f64>,
+    heard_ms: Option<f64>,
+    audio_start_ms: Option<f64>,
+    audio_end_ms: Option<f64>,
+    input_tokens: Option<f64>,
+    output_tokens: Option<f64>,
+    confidence: Option<f64>,
+    model: Option<String>,
+    provider: Option<String>,
+    language: Option<String>,
 }
 
 /// Something that was said. Its fields are those of the `message` frame.
@@ -59,11 +84,12 @@ pub(crate) struct NewMessage {
     /// `parts` is there.
     content: String,
     /// The idempotency key; derived from `external_id` or minted where it is left out.
+    #[schema(value_type = Option<String>, format = Uuid, min_length = 36, max_length = 36)]
     id: Option<Uuid>,
     #[schema(min_length = 1, max_length = 256)]
     external_id: Option<String>,
     /// When it was said; now where it is left out.
-    #[schema(format = DateTime)]
+    #[schema(format = DateTime, min_length = 20)]
     created_at: Option<String>,
     #[schema(pattern = "^(message|tool_call|tool_result|event)$")]
     kind: Option<String>,
@@ -75,8 +101,16 @@ pub(crate) struct NewMessage {
     audio_url: Option<String>,
     metadata: Option<Map<String, Value>>,
     parts: Option<Vec<Value>>,
-    metrics: Option<Map<String, Value>>,
+    metrics: Option<Metrics>,
     /// Your mark, a string or a number; the answer repeats it.
     #[serde(rename = "ref")]
-    reference: Option<Value>,
+    reference: Option<Reference>,
+}
+
+/// A mark.
+#[derive(Deserialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum Reference {
+    Text(String),
+    Number(f64),
 }

@@ -12,7 +12,7 @@ use super::body::JsonText;
 use super::requests::SessionStart;
 use crate::auth::Caller;
 use crate::config::Scope;
-use crate::error::{Document, Problem};
+use crate::error::Problem;
 use crate::state::AppState;
 use crate::wire::{ClientFrame, Frame, SessionStartFrame};
 
@@ -30,11 +30,10 @@ pub(crate) struct StartedSession {
 /// Answers when the session is durable. One that is known goes on: its end is taken back. It stays open until it is ended, or
 /// has been silent for `idle_timeout`.
 #[utoipa::path(
-    post, path = "/v1/sessions", tag = "writing", request_body = SessionStart,
+    post, path = "/v1/sessions", operation_id = "start_session", tag = "writing", request_body = SessionStart,
     responses(
         (status = 201, description = "The session is durable.", body = StartedSession),
-        (status = "4XX", description = "Refused; nothing is kept.", body = Document),
-        (status = "5XX", description = "Not now.", body = Document),
+        Problem,
     )
 )]
 pub(crate) async fn answer(

@@ -11,7 +11,7 @@ use super::access::{self, SessionId};
 use super::body::JsonText;
 use super::requests::SessionUpdate;
 use crate::auth::Caller;
-use crate::error::{Document, Problem};
+use crate::error::Problem;
 use crate::state::AppState;
 use crate::wire::ClientFrame;
 
@@ -25,12 +25,11 @@ pub(crate) struct UpdatedSession {
 ///
 /// Each key replaces the one of the same name; others stay. Answers when that is durable.
 #[utoipa::path(
-    patch, path = "/v1/sessions/{session_id}", tag = "writing", request_body = SessionUpdate,
+    patch, path = "/v1/sessions/{session_id}", operation_id = "update_session", tag = "writing", request_body = SessionUpdate,
     params(("session_id" = Uuid, Path)),
     responses(
         (status = 202, description = "The update is durable.", body = UpdatedSession),
-        (status = "4XX", description = "Refused; nothing is kept.", body = Document),
-        (status = "5XX", description = "Not now.", body = Document),
+        Problem,
     )
 )]
 pub(crate) async fn answer(

@@ -1,4 +1,4 @@
-//! `talktrack export`: conversations as JSONL, which `talktrack import` and `talktrack client --file` read.
+//! `talktrack export`: conversations as files, among them JSONL, which `talktrack import` and `talktrack client --file` read.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::config::Place;
 use crate::error::Failure;
 use crate::output::{Output, Stop};
 use crate::store::PAGE;
-use crate::wire::{EndLine, MessageLine, StartLine};
+use crate::transcript::{Document, Format};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -27,8 +27,11 @@ pub(crate) struct Args {
     /// Write to this file, not to standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Always so: one JSON object a line
-    #[arg(long, hide = true)]
+    /// As what: jsonl is what `talktrack import` reads
+    #[arg(short, long, value_enum, default_value_t)]
+    format: Format,
+    /// As it is without: one JSON object a line
+    #[arg(long, hide = true, conflicts_with = "format")]
     json: bool,
     #[command(flatten)]
     place: Place,
@@ -43,16 +46,19 @@ async fn export(args: Args) -> Result<(), Stop> {
     let stored = looking::open(&args.place)?;
     let reader = stored.rows();
     let chosen = chosen(reader, &args).await?;
+    if !args.format.holds_several() && chosen.len() != 1 {
+        return Err(Failure::usage("this format holds one conversation: name it with --session ID").into());
+    }
     let mut output = match &args.output {
         Some(path) => Output::to(File::create(path).map_err(|error| cannot_write(path, &error))?),
         None => Output::stdout(),
     };
-    let mut count = 0;
+    let (mut count, mut document) = (0, args.format.document());
     if chosen.is_empty() && args.sessions.is_empty() {
-        count = every_session(reader, &args, &mut output).await?;
+        count = every_session(reader, &args, &mut *document, &mut output).await?;
     }
     for row in &chosen {
-        session(reader, row, &mut output).await?;
+        session(reader, row, &mut *document, &mut output).await?;
         count += 1;
     }
     output.flush()?;
@@ -80,13 +86,18 @@ async fn chosen(reader: &dyn Read, args: &Args) -> Result<Vec<SessionRow>, Failu
 }
 
 /// All of them, newest first, a page at a time.
-async fn every_session(reader: &dyn Read, args: &Args, output: &mut Output) -> Result<usize, Stop> {
+async fn every_session(
+    reader: &dyn Read,
+    args: &Args,
+    document: &mut dyn Document,
+    output: &mut Output,
+) -> Result<usize, Stop> {
     let filter = SessionFilter { user_id: args.user, ..SessionFilter::default() };
     let (mut cursor, mut count) = (None, 0);
     loop {
         let page = reader.sessions(filter.clone(), cursor, PAGE).await?;
         for row in &page {
-            session(reader, row, output).await?;
+            session(reader, row, document, output).await?;
         }
         cursor = page.last().map(SessionRow::cursor);
         count += page.len();
@@ -96,16 +107,23 @@ async fn every_session(reader: &dyn Read, args: &Args, output: &mut Output) -> R
     }
 }
 
-async fn session(reader: &dyn Read, row: &SessionRow, output: &mut Output) -> Result<(), Stop> {
-    output.json(&StartLine::of_row(row))?;
-    let mut cursor = None;
+async fn session(
+    reader: &dyn Read,
+    row: &SessionRow,
+    document: &mut dyn Document,
+    output: &mut Output,
+) -> Result<(), Stop> {
+    let (mut cursor, mut text) = (None, String::new());
+    document.begin(row, &mut text);
     loop {
         let page = reader.messages(row.session_id, cursor, PAGE).await?;
-        page.iter().try_for_each(|message| output.json(&MessageLine::of_row(message)))?;
+        page.iter().for_each(|message| document.message(message, &mut text));
         cursor = page.last().map(MessageRow::cursor);
         if page.len() < PAGE {
-            break;
+            document.end(row, &mut text);
+            return output.text(&text);
         }
+        output.text(&text)?;
+        text.clear();
     }
-    EndLine::of_row(row).map_or(Ok(()), |line| output.json(&line))
 }

@@ -9,7 +9,7 @@ mod tls;
 
 // What these are made of.
 mod publisher;
-mod signing;
+pub(crate) mod signing;
 
 use uuid::Uuid;
 
@@ -18,16 +18,16 @@ use publisher::Publisher;
 use signing::{SigningKey, claims};
 
 /// A secret as long as Supabase's.
-const SECRET: &str = "super-secret-jwt-token-with-at-least-32-characters-long";
+pub(crate) const SECRET: &str = "super-secret-jwt-token-with-at-least-32-characters-long";
 
 /// An API key, and its entry for the settings.
-struct ApiKey {
-    key: String,
-    entry: String,
+pub(crate) struct ApiKey {
+    pub(crate) key: String,
+    pub(crate) entry: String,
 }
 
 /// Has the program make a key.
-async fn new_key(home: &Home, name: &str, scopes: &str) -> ApiKey {
+pub(crate) async fn new_key(home: &Home, name: &str, scopes: &str) -> ApiKey {
     let made =
         home.run(&["keys", "new", "--name", name, "--scopes", scopes, "--json"]).await.succeeded().json();
     let text = |field: &str| made[field].as_str().unwrap().to_owned();
@@ -35,7 +35,7 @@ async fn new_key(home: &Home, name: &str, scopes: &str) -> ApiKey {
 }
 
 /// A server with these variables in its environment, and a log that hides nothing.
-async fn serve_with(home: &Home, environment: &[(&str, &str)]) -> Server {
+pub(crate) async fn serve_with(home: &Home, environment: &[(&str, &str)]) -> Server {
     let mut command = home.server_command(&["--log-level", "trace"]);
     command.envs(environment.iter().copied());
     Server::start(home, command).await

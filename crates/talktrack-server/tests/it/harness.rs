@@ -13,7 +13,7 @@ mod wait;
 pub(crate) use client::{Client, acks_in, text, user};
 pub(crate) use database::{Database, MessageRow};
 pub(crate) use home::{Home, Output};
-pub(crate) use http::{HttpAnswer, request, upgrade};
+pub(crate) use http::{HttpAnswer, Request, request, upgrade};
 pub(crate) use listener::{Listener, Told};
 pub(crate) use server::Server;
 pub(crate) use talkers::{Oracle, gapless};

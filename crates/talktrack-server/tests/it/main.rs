@@ -5,6 +5,9 @@
 mod harness;
 
 mod auth;
+mod api;
+mod clients;
+mod examples;
 mod protocol;
 mod messages;
 mod events;

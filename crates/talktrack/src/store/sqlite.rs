@@ -5,6 +5,8 @@ mod sessions;
 mod read;
 mod following;
 mod letters;
+mod search;
+pub(crate) mod index;
 
 pub use following::Waiting;
 pub(crate) use following::readable;

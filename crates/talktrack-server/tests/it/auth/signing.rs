@@ -18,7 +18,7 @@ use uuid::Uuid;
 static RSA: LazyLock<rsa::PrivateKey> = LazyLock::new(rsa::PrivateKey::generate);
 
 /// A key that signs tokens.
-pub(super) struct SigningKey {
+pub(crate) struct SigningKey {
     pub(super) kid: String,
     kind: Kind,
 }
@@ -30,7 +30,7 @@ enum Kind {
 }
 
 impl SigningKey {
-    pub(super) fn secret(secret: impl AsRef<[u8]>) -> Self {
+    pub(crate) fn secret(secret: impl AsRef<[u8]>) -> Self {
         Self { kid: "secret".into(), kind: Kind::Secret(secret.as_ref().to_owned()) }
     }
 
@@ -78,7 +78,7 @@ impl SigningKey {
     }
 
     /// A token with these claims, as the project would make it.
-    pub(super) fn token(&self, claims: &Value) -> String {
+    pub(crate) fn token(&self, claims: &Value) -> String {
         self.sign(&json!({"alg": self.algorithm(), "typ": "JWT", "kid": self.kid}), claims)
     }
 
@@ -100,7 +100,7 @@ impl SigningKey {
 }
 
 /// The claims of a good token, good for an hour.
-pub(super) fn claims(user: Uuid) -> Value {
+pub(crate) fn claims(user: Uuid) -> Value {
     json!({"sub": user, "aud": "authenticated", "role": "authenticated", "exp": now() + 3600})
 }
 

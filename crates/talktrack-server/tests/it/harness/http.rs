@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
-use super::within;
+use super::{Server, within};
 
 /// An answer with its body.
 #[derive(Debug, Clone)]
@@ -40,6 +40,58 @@ impl HttpAnswer {
         assert_eq!((&problem["status"], &problem["code"]), (&status.into(), &code.into()), "{self:?}");
         assert!(problem["title"].is_string(), "{self:?}");
         problem["detail"].as_str().unwrap_or_else(|| panic!("no detail: {self:?}")).to_owned()
+    }
+}
+
+/// A request that is not sent yet.
+pub(crate) struct Request<'s> {
+    server: &'s Server,
+    method: &'s str,
+    pub(crate) path: String,
+    headers: Vec<String>,
+    body: String,
+}
+
+impl Server {
+    /// A request with neither token nor body.
+    pub(crate) fn request<'s>(&'s self, method: &'s str, path: impl Into<String>) -> Request<'s> {
+        let headers = vec!["Host: x".to_owned(), "Connection: close".to_owned()];
+        Request { server: self, method, path: path.into(), headers, body: String::new() }
+    }
+}
+
+impl Request<'_> {
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push(format!("{name}: {value}"));
+        self
+    }
+
+    /// Whoever has the token asks.
+    pub(crate) fn token(self, token: &str) -> Self {
+        self.header("Authorization", &format!("Bearer {token}"))
+    }
+
+    /// A body of this type, as it stands.
+    pub(crate) fn body(mut self, content_type: &str, body: impl Into<String>) -> Self {
+        self.body = body.into();
+        let length = self.body.len().to_string();
+        self.header("Content-Type", content_type).header("Content-Length", &length)
+    }
+
+    pub(crate) fn json(self, body: &Value) -> Self {
+        self.body("application/json", body.to_string())
+    }
+
+    /// The request's first line, and its body.
+    pub(crate) fn in_words(&self) -> String {
+        format!("{} {}\n{}", self.method, self.path, self.body)
+    }
+
+    /// Sends it, and reads the whole answer.
+    pub(crate) async fn send(self) -> HttpAnswer {
+        let head = self.headers.join("\r\n");
+        let text = format!("{} {} HTTP/1.1\r\n{head}\r\n\r\n{}", self.method, self.path, self.body);
+        request(self.server.address, &text).await
     }
 }
 
@@ -86,9 +138,26 @@ async fn read_answer(stream: &mut TcpStream) -> HttpAnswer {
     let mut body = vec![0; length.unwrap_or(0)];
     match length {
         Some(_) => _ = stream.read_exact(&mut body).await.unwrap(),
+        None if answer.header("transfer-encoding") == Some("chunked") => body = read_chunks(stream).await,
         None if status != 101 => _ = stream.read_to_end(&mut body).await.unwrap(),
         None => {}
     }
     answer.body = String::from_utf8(body).unwrap();
     answer
+}
+
+/// A body that comes in pieces, each behind its length; one that breaks off is no whole answer.
+async fn read_chunks(stream: &mut TcpStream) -> Vec<u8> {
+    let (mut stream, mut body) = (BufReader::new(stream), Vec::new());
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).await.unwrap();
+        let length = usize::from_str_radix(line.trim(), 16).expect("the body broke off");
+        let mut piece = vec![0; length + 2];
+        stream.read_exact(&mut piece).await.expect("the body broke off");
+        if length == 0 {
+            return body;
+        }
+        body.extend(&piece[..length]);
+    }
 }

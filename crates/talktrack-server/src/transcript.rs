@@ -1,0 +1,80 @@
+//! A conversation as a document: the formats of an export. Each is written message by message, so that a long conversation
+//! needs no more memory than a short one.
+
+mod json;
+mod jsonl;
+mod text;
+mod vtt;
+mod openai;
+
+use serde::Deserialize;
+use talktrack::store::{MessageRow, SessionRow};
+
+/// What a conversation can be written as.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Format {
+    /// One object: the session, and all its messages
+    Json,
+    /// The frames of the protocol, one a line, which `talktrack import` reads
+    #[default]
+    Jsonl,
+    /// For people
+    Text,
+    /// Subtitles (`WebVTT`), from the offsets of the audio or the times
+    Vtt,
+    /// The array of messages that chat models take
+    Openai,
+}
+
+/// A document that grows with the conversation. What is to be written next is appended to `out`.
+pub(crate) trait Document: Send {
+    fn begin(&mut self, session: &SessionRow, out: &mut String);
+    fn message(&mut self, row: &MessageRow, out: &mut String);
+    fn end(&mut self, session: &SessionRow, out: &mut String);
+}
+
+impl Format {
+    /// A new document of it.
+    pub(crate) fn document(self) -> Box<dyn Document> {
+        match self {
+            Self::Json => Box::<json::Json>::default(),
+            Self::Jsonl => Box::new(jsonl::Jsonl),
+            Self::Text => Box::<text::Text>::default(),
+            Self::Vtt => Box::<vtt::Vtt>::default(),
+            Self::Openai => Box::<openai::OpenAi>::default(),
+        }
+    }
+
+    /// Whether documents of several conversations, one behind the other, are still of this format.
+    pub(crate) fn holds_several(self) -> bool {
+        !matches!(self, Self::Vtt)
+    }
+
+    /// What it is over HTTP.
+    pub(crate) fn content_type(self) -> &'static str {
+        match self {
+            Self::Json | Self::Openai => "application/json",
+            Self::Jsonl => "application/jsonl",
+            Self::Text => "text/plain; charset=utf-8",
+            Self::Vtt => "text/vtt; charset=utf-8",
+        }
+    }
+
+    /// The ending of its files.
+    pub(crate) fn extension(self) -> &'static str {
+        match self {
+            Self::Json => "json",
+            Self::Jsonl => "jsonl",
+            Self::Text => "txt",
+            Self::Vtt => "vtt",
+            Self::Openai => "openai.json",
+        }
+    }
+}
+
+/// Appends a value as JSON.
+fn write_json(value: &impl serde::Serialize, out: &mut String) {
+    // Rows have text as keys alone: they can always be written.
+    out.push_str(&serde_json::to_string(value).unwrap_or_default());
+}

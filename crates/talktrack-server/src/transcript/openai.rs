@@ -1,0 +1,93 @@
+//! The array of messages that chat models take: `OpenAI`'s chat completions, and what imitates them.
+//!
+//! What was heard counts, not what was generated. Calls of tools are made of the message's `parts`, which have
+//! OpenTelemetry's shape (`{"type": "tool_call", "id", "name", "arguments"}`, `{"type": "tool_call_response", "id",
+//! "response"}`, <https://opentelemetry.io/docs/specs/semconv/gen-ai/>); what says nothing to a model (events) is left out.
+
+use serde_json::{Value, json};
+use talktrack::store::{MessageRow, SessionRow};
+use talktrack::{Kind, Role};
+
+use super::{Document, write_json};
+
+#[derive(Default)]
+pub(super) struct OpenAi {
+    has_messages: bool,
+    /// What a result without an id answers: the call before it.
+    last_call: Option<String>,
+}
+
+impl Document for OpenAi {
+    fn begin(&mut self, _: &SessionRow, out: &mut String) {
+        out.push('[');
+    }
+
+    fn message(&mut self, row: &MessageRow, out: &mut String) {
+        for message in self.messages(row) {
+            out.push_str(if self.has_messages { ",\n" } else { "\n" });
+            self.has_messages = true;
+            write_json(&message, out);
+        }
+    }
+
+    fn end(&mut self, _: &SessionRow, out: &mut String) {
+        out.push_str(if self.has_messages { "\n]\n" } else { "]\n" });
+        (self.has_messages, self.last_call) = (false, None);
+    }
+}
+
+impl OpenAi {
+    fn messages(&mut self, row: &MessageRow) -> Vec<Value> {
+        let parts: Option<Vec<Value>> =
+            row.parts.as_ref().and_then(|json| serde_json::from_str(json.as_str()).ok());
+        let parts = parts.unwrap_or_default();
+        match row.kind {
+            Kind::Message if row.role == Role::Tool => self.results(row, &parts),
+            Kind::Message => vec![json!({"role": row.role, "content": row.content})],
+            Kind::ToolCall => vec![self.call(row, &parts)],
+            Kind::ToolResult => self.results(row, &parts),
+            Kind::Event => Vec::new(),
+        }
+    }
+
+    fn call(&mut self, row: &MessageRow, parts: &[Value]) -> Value {
+        let mut calls = Vec::new();
+        for part in parts.iter().filter(|part| part["type"] == "tool_call") {
+            let id = part["id"].as_str().map_or_else(|| row.id.to_string(), str::to_owned);
+            let function = json!({"name": part["name"], "arguments": as_text(&part["arguments"])});
+            calls.push(json!({"id": id, "type": "function", "function": function}));
+            self.last_call = Some(id);
+        }
+        if calls.is_empty() {
+            // Nobody told which function: the words are all there is.
+            return json!({"role": "assistant", "content": row.content});
+        }
+        let content = Some(&row.content).filter(|content| !content.is_empty());
+        json!({"role": "assistant", "content": content, "tool_calls": calls})
+    }
+
+    fn results(&mut self, row: &MessageRow, parts: &[Value]) -> Vec<Value> {
+        let responses = parts.iter().filter(|part| part["type"] == "tool_call_response");
+        let mut results: Vec<_> = responses
+            .map(|part| {
+                let response = part.get("response").or_else(|| part.get("result")).unwrap_or(&Value::Null);
+                self.result(part["id"].as_str(), row, &as_text(response))
+            })
+            .collect();
+        if results.is_empty() {
+            results.push(self.result(None, row, &row.content));
+        }
+        results
+    }
+
+    fn result(&self, call: Option<&str>, row: &MessageRow, content: &str) -> Value {
+        let call = call.map(str::to_owned).or_else(|| self.last_call.clone());
+        let call = call.unwrap_or_else(|| row.id.to_string());
+        json!({"role": "tool", "tool_call_id": call, "content": content})
+    }
+}
+
+/// Models take arguments and answers as text.
+fn as_text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}

@@ -1,0 +1,63 @@
+//! For people: who said what, when; what was generated and never heard; tool calls by their words.
+
+use std::fmt::Write as _;
+
+use talktrack::Kind;
+use talktrack::store::{MessageRow, SessionRow};
+
+use super::Document;
+use crate::table;
+
+#[derive(Default)]
+pub(super) struct Text {
+    /// Some session has been written: the next one is set off.
+    is_further: bool,
+}
+
+impl Document for Text {
+    fn begin(&mut self, session: &SessionRow, out: &mut String) {
+        if std::mem::replace(&mut self.is_further, true) {
+            out.push_str("\n\n");
+        }
+        // Writing into a string cannot fail, here and below.
+        let _ = writeln!(out, "session {}", session.session_id);
+        let _ = writeln!(out, "user    {}", session.user_id);
+        let _ = writeln!(out, "started {}", table::moment(session.started_at));
+        if let Some(ended_at) = session.ended_at {
+            let reason = session.end_reason.as_deref().unwrap_or("for no known reason");
+            let (at, status) = (table::moment(ended_at), session.status.as_str());
+            let _ = writeln!(out, "ended   {at} ({status}: {})", table::safe_line(reason));
+        }
+        out.push('\n');
+    }
+
+    fn message(&mut self, row: &MessageRow, out: &mut String) {
+        let kind = match row.kind {
+            Kind::Message => String::new(),
+            kind => format!(" ({})", kind.as_str().replace('_', " ")),
+        };
+        let _ = write!(out, "{}  {}{kind}:", table::moment(row.created_at), row.role.as_str());
+        indented(&row.content, out);
+        if row.interrupted {
+            out.push_str("    [interrupted]\n");
+        }
+        if let Some(generated) = row.content_generated.as_deref().filter(|text| *text != row.content) {
+            out.push_str("    [generated, not all of it heard]");
+            indented(generated, out);
+        }
+    }
+
+    fn end(&mut self, _: &SessionRow, _: &mut String) {}
+}
+
+/// Text behind what stands on the line already, and further lines of it below, set in.
+fn indented(text: &str, out: &mut String) {
+    for (number, line) in table::safe(text).lines().enumerate() {
+        out.push_str(if number == 0 { " " } else { "    " });
+        out.push_str(line);
+        out.push('\n');
+    }
+    if text.is_empty() {
+        out.push('\n');
+    }
+}

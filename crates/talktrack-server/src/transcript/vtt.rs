@@ -1,0 +1,119 @@
+//! Subtitles: `WebVTT` (W3C, <https://www.w3.org/TR/webvtt1/>), a cue for each message that the user
+//! or the assistant spoke.
+//!
+//! Where the turn's numbers say when the audio began and ended (`audio_start_ms`, `audio_end_ms`, from the start of the
+//! session's recording), those count. Else a message begins when it was said, and lasts until the next one begins, but no
+//! longer than it takes to read it.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+use talktrack::store::{MessageRow, SessionRow};
+use talktrack::{Kind, Role, Timestamp};
+
+use super::Document;
+
+/// Reading takes so long a character, and so long at least.
+const MS_PER_CHARACTER: u64 = 65;
+const SHORTEST_MS: u64 = 1_000;
+
+#[derive(Default)]
+pub(super) struct Vtt {
+    started_at: Option<Timestamp>,
+    /// Its end may depend on the next one's start.
+    waiting: Option<Cue>,
+}
+
+/// Milliseconds are those of the recording.
+struct Cue {
+    start_ms: u64,
+    end: End,
+    voice: &'static str,
+    text: String,
+}
+
+enum End {
+    /// The audio ended there.
+    At(u64),
+    /// Where the next one begins, or there at the latest.
+    Before(u64),
+}
+
+impl Document for Vtt {
+    fn begin(&mut self, session: &SessionRow, out: &mut String) {
+        self.started_at = Some(session.started_at);
+        let _ = write!(out, "WEBVTT\n\nNOTE session {}\n", session.session_id);
+    }
+
+    fn message(&mut self, row: &MessageRow, out: &mut String) {
+        let is_speech = row.kind == Kind::Message && matches!(row.role, Role::User | Role::Assistant);
+        if !is_speech || row.content.trim().is_empty() {
+            return;
+        }
+        let cue = self.cue(row);
+        if let Some(before) = self.waiting.replace(cue) {
+            let next = self.waiting.as_ref().map(|cue| cue.start_ms);
+            before.write(next, out);
+        }
+    }
+
+    fn end(&mut self, _: &SessionRow, out: &mut String) {
+        if let Some(last) = self.waiting.take() {
+            last.write(None, out);
+        }
+    }
+}
+
+impl Vtt {
+    fn cue(&self, row: &MessageRow) -> Cue {
+        let numbers: Option<Value> =
+            row.metrics.as_ref().and_then(|json| serde_json::from_str(json.as_str()).ok());
+        let number = |name: &str| numbers.as_ref().and_then(|numbers| milliseconds(&numbers[name]));
+        let said = self.started_at.map_or(0.0, |start| row.created_at.seconds_since(start));
+        // Cues must not begin before the one before them does.
+        let earliest = self.waiting.as_ref().map_or(0, |cue| cue.start_ms);
+        let start_ms = number("audio_start_ms").unwrap_or_else(|| whole(said * 1_000.0)).max(earliest);
+        let reading = (MS_PER_CHARACTER * row.content.chars().count() as u64).max(SHORTEST_MS);
+        let end = match number("audio_end_ms") {
+            Some(end) if end > start_ms => End::At(end),
+            _ => End::Before(start_ms + reading),
+        };
+        Cue { start_ms, end, voice: row.role.as_str(), text: escaped(&row.content) }
+    }
+}
+
+impl Cue {
+    fn write(self, next_start_ms: Option<u64>, out: &mut String) {
+        let end_ms = match self.end {
+            End::At(end) => end,
+            End::Before(latest) => next_start_ms.map_or(latest, |next| latest.min(next)),
+        };
+        let (start, end) = (clock(self.start_ms), clock(end_ms.max(self.start_ms + 1)));
+        // Writing into a string cannot fail.
+        let _ = write!(out, "\n{start} --> {end}\n<v {}>{}\n", self.voice, self.text);
+    }
+}
+
+/// A number of milliseconds as somebody has measured it; nothing where it makes no sense.
+fn milliseconds(value: &Value) -> Option<u64> {
+    value.as_f64().filter(|ms| ms.is_finite() && *ms >= 0.0).map(whole)
+}
+
+/// Cut off at both ends: a cue begins within the recording, and there is none of a year.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped before")]
+fn whole(ms: f64) -> u64 {
+    const YEAR_MS: f64 = 366.0 * 86_400_000.0;
+    ms.clamp(0.0, YEAR_MS).round() as u64
+}
+
+fn clock(ms: u64) -> String {
+    format!("{:02}:{:02}:{:02}.{:03}", ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60, ms % 1_000)
+}
+
+/// Text of a cue: no markup, no arrow, nothing that steers a terminal, and no empty line, which would end it.
+fn escaped(text: &str) -> String {
+    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let text = text.replace(|character: char| character.is_control() && character != '\n', " ");
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join("\n")
+}

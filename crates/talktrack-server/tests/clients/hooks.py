@@ -1,0 +1,31 @@
+"""Rules that a JSON schema cannot say: what the generator makes is bent to them, so that all else it makes must be taken."""
+
+import schemathesis
+
+TIMES = {"created_at", "started_at", "ended_at"}
+
+
+def bend(value):
+    if isinstance(value, list):
+        return [bend(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    bent = {key: bend(item) for key, item in value.items()}
+    for key in TIMES & bent.keys():
+        # Nothing was said in the future, nor before there were clocks to tell.
+        if isinstance(bent[key], str) and bent[key][:4].isdigit() and not "1000" < bent[key][:4] < "2020":
+            bent[key] = "2019" + bent[key][4:]
+    for key in ("external_id", "reason"):
+        # 256 bytes, where the schema can only count characters; and PostgreSQL has no U+0000.
+        if isinstance(bent.get(key), str) and 0 < len(bent[key]) <= 256:
+            bent[key] = bent[key].replace("\0", "0").encode("utf-8", "replace")[:256].decode("utf-8", "ignore")
+    # Without words, a message has to be something else than words.
+    if bent.get("content") == "" and bent.get("kind") in (None, "message"):
+        bent["kind"] = "event"
+    return bent
+
+
+@schemathesis.hook
+def before_call(context, case, kwargs):
+    if case.meta is None or case.meta.generation.mode.is_positive:
+        case.body = bend(case.body)

@@ -1,0 +1,147 @@
+//! A conversation as a document, in each format, byte for byte.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::transcript::Transcript;
+use super::{say, start};
+use crate::harness::{Home, Server};
+
+const SESSION: &str = "fda86359-0000-4000-8000-000000000001";
+const USER: &str = "03f6b167-0000-4000-8000-000000000002";
+
+/// A call of everything that can happen in one.
+async fn conversation(server: &Server) {
+    let body = json!({"session_id": SESSION, "user_id": USER, "started_at": "2026-11-23T08:00:00Z"});
+    assert_eq!(server.request("POST", "/v1/sessions").json(&body).send().await.status, 201);
+    let said = |second: u32, role: &str, fields: Value| {
+        let mut message = json!({
+            "id": Uuid::from_u128(u128::from(second)), "role": role, "created_at": format!("2026-11-23T08:00:{second:02}Z"),
+        });
+        message.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        message
+    };
+    let call =
+        json!({"type": "tool_call", "id": "call_1", "name": "weather", "arguments": {"city": "Turin"}});
+    let result = json!({"type": "tool_call_response", "id": "call_1", "response": {"celsius": 4}});
+    let messages = json!([
+        said(1, "system", json!({"content": "Be kind."})),
+        said(
+            2,
+            "user",
+            json!({"content": "How cold\n\nis it --> in <Turin> & around?",
+            "metrics": {"audio_start_ms": 1_900, "audio_end_ms": 3_250.4}})
+        ),
+        said(4, "assistant", json!({"content": "weather(Turin)", "kind": "tool_call", "parts": [call]})),
+        said(5, "tool", json!({"content": "4 degrees", "kind": "tool_result", "parts": [result]})),
+        said(
+            6,
+            "assistant",
+            json!({"content": "It is 4 de", "content_generated": "It is 4 degrees, and dry.",
+            "interrupted": true})
+        ),
+        said(7, "user", json!({"content": "Thanks \u{2615}\u{1b}[31m"})),
+        said(8, "user", json!({"content": "dtmf 1", "kind": "event"})),
+    ]);
+    let session = SESSION.parse().unwrap();
+    assert_eq!(say(server, session, &messages).await.status, 202);
+    let end = json!({"reason": "completed", "ended_at": "2026-11-23T08:00:45.2Z"});
+    let path = format!("/v1/sessions/{SESSION}/end");
+    assert_eq!(server.request("POST", path).json(&end).send().await.status, 202);
+}
+
+fn export<'s>(server: &'s Server, format: &str) -> crate::harness::Request<'s> {
+    server.request("GET", format!("/v1/sessions/{SESSION}/export?format={format}"))
+}
+
+#[tokio::test]
+async fn a_conversation_is_written_in_every_format() {
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    conversation(&server).await;
+    let mut told = Transcript::default();
+    for format in ["json", "jsonl", "text", "vtt", "openai"] {
+        told.add(format, export(&server, format)).await;
+    }
+    told.add("another format", export(&server, "pdf")).await;
+    let unknown = format!("/v1/sessions/{}/export", Uuid::nil());
+    told.add("a session that is not there", server.request("GET", unknown)).await;
+    told.is_as_before("export");
+    let named = export(&server, "vtt").send().await;
+    let name = format!("attachment; filename=\"{SESSION}.vtt\"");
+    assert_eq!(named.header("content-disposition"), Some(name.as_str()));
+}
+
+#[tokio::test]
+async fn an_empty_conversation_is_a_document_too() {
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    let session = start(&server).await;
+    let mut documents = Vec::new();
+    for format in ["json", "openai", "vtt"] {
+        let path = format!("/v1/sessions/{session}/export?format={format}");
+        documents.push(server.request("GET", path).send().await);
+    }
+    assert_eq!(documents[0].json()["messages"], json!([]));
+    assert_eq!(documents[1].json(), json!([]));
+    assert_eq!(documents[2].body, format!("WEBVTT\n\nNOTE session {session}\n"));
+}
+
+#[tokio::test]
+async fn what_is_exported_is_imported_as_the_same_conversation_byte_for_byte() {
+    let (home, other) = (Home::new(), Home::new());
+    let server = home.serve(&[]).await;
+    conversation(&server).await;
+    let exported = export(&server, "jsonl").send().await.body;
+    let by_command = home.look(&["export", "--session", SESSION]).await.succeeded().stdout;
+    assert_eq!(exported, by_command);
+    let file = other.write("conversation.jsonl", &exported);
+    other.look(&["import", &file]).await.succeeded();
+    assert_eq!(other.look(&["export"]).await.succeeded().stdout, exported);
+    let columns = "SELECT session_id, user_id, status, end_reason, started_at, ended_at, duration_seconds, message_count \
+                   FROM conversation_sessions";
+    assert_eq!(other.database().select(columns), home.database().select(columns));
+    other.verify().await;
+}
+
+#[tokio::test]
+async fn a_command_writes_the_same_files() {
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    conversation(&server).await;
+    for format in ["json", "jsonl", "text", "vtt", "openai"] {
+        let written =
+            home.look(&["export", "--format", format, "--session", SESSION]).await.succeeded().stdout;
+        assert_eq!(written, export(&server, format).send().await.body, "{format}");
+    }
+    start(&server).await;
+    let why = home.look(&["export", "--format", "vtt"]).await.failed(2);
+    assert_eq!(why, "talktrack: this format holds one conversation: name it with --session ID");
+    let all = home.look(&["export", "--format", "openai"]).await.succeeded().stdout;
+    let arrays: Vec<Value> =
+        serde_json::Deserializer::from_str(&all).into_iter().map(Result::unwrap).collect();
+    assert_eq!(arrays.len(), 2, "an array for each conversation");
+}
+
+/// The memory that an export takes does not grow with the conversation.
+#[tokio::test]
+async fn a_long_conversation_is_exported_as_it_is_read() {
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    let session = start(&server).await;
+    let words = "x".repeat(2_000);
+    for part in 0..20 {
+        let turn = |turn: u32| json!({"role": "user", "content": format!("{part}.{turn} {words}")});
+        let messages: Value = (0..1_000).map(turn).collect();
+        assert_eq!(say(&server, session, &messages).await.status, 202);
+    }
+    let path = format!("/v1/sessions/{session}/export");
+    let short = start(&server).await;
+    server.request("GET", format!("/v1/sessions/{short}/export")).send().await;
+    let before = server.resident_kib();
+    let exported = server.request("GET", path).send().await;
+    let grown = server.resident_kib().saturating_sub(before);
+    assert_eq!(exported.body.lines().count(), 20_001);
+    let size = exported.body.len() / 1024;
+    assert!(size > 40_000 && grown < 10_000, "{grown} KiB more for {size} KiB");
+}

@@ -1,0 +1,122 @@
+//! Lists in pages: nothing is left out or told twice, whatever arrives while somebody turns them.
+
+use std::collections::HashSet;
+
+use serde_json::{Value, json};
+use talktrack_testbed::Postgres;
+use uuid::Uuid;
+
+use super::{messages_of, say, start};
+use crate::harness::remote::migrated;
+use crate::harness::{Home, Server};
+
+/// A page, and where the list goes on.
+async fn page(server: &Server, path: &str, cursor: Option<&str>, list: &str) -> (Vec<Value>, Option<String>) {
+    let sign = if path.contains('?') { '&' } else { '?' };
+    let path = cursor.map_or_else(|| path.to_owned(), |cursor| format!("{path}{sign}cursor={cursor}"));
+    let answer = server.request("GET", path).send().await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let mut page = answer.json();
+    let Value::Array(rows) = page[list].take() else { panic!("{answer:?}") };
+    (rows, page["next_cursor"].as_str().map(str::to_owned))
+}
+
+/// All rows of a list.
+pub(super) async fn all(server: &Server, path: &str, list: &str) -> Vec<Value> {
+    let (mut rows, mut next) = page(server, path, None, list).await;
+    while let Some(cursor) = next {
+        let (more, after) = page(server, path, Some(&cursor), list).await;
+        rows.extend(more);
+        next = after;
+    }
+    rows
+}
+
+/// Turns the pages of a transcript while something is said between any two of them.
+async fn transcript_grows(server: &Server) {
+    let session = start(server).await;
+    let messages: Value = (0..20).map(|turn| json!({"role": "user", "content": turn.to_string()})).collect();
+    assert_eq!(say(server, session, &messages).await.status, 202);
+    server.drained().await;
+    let path = format!("{}?limit=3", messages_of(session));
+    let (mut told, mut next) = page(server, &path, None, "messages").await;
+    for turn in 20..25 {
+        let message = json!({"role": "user", "content": turn.to_string()});
+        assert_eq!(say(server, session, &message).await.status, 202);
+        server.drained().await;
+        let (more, after) = page(server, &path, next.as_deref(), "messages").await;
+        told.extend(more);
+        next = after;
+    }
+    while let Some(cursor) = next {
+        let (more, after) = page(server, &path, Some(&cursor), "messages").await;
+        told.extend(more);
+        next = after;
+    }
+    let told: Vec<_> = told.iter().map(|row| row["content"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(told, (0..25).map(|turn| turn.to_string()).collect::<Vec<_>>());
+}
+
+/// Turns the pages of the list of sessions while others begin, several at the same moment.
+async fn sessions_begin(server: &Server) {
+    let begin = async |at: usize| {
+        let session = Uuid::new_v4();
+        let started_at = format!("2026-11-23T08:{:02}:00Z", at / 3);
+        let body = json!({"session_id": session, "user_id": Uuid::nil(), "started_at": started_at});
+        assert_eq!(server.request("POST", "/v1/sessions").json(&body).send().await.status, 201);
+        session.to_string()
+    };
+    let mut there = HashSet::new();
+    for at in 0..12 {
+        there.insert(begin(at).await);
+    }
+    server.drained().await;
+    let path = format!("/v1/sessions?limit=2&user_id={}", Uuid::nil());
+    let (mut told, mut next) = page(server, &path, None, "sessions").await;
+    let mut newer = 12;
+    while let Some(cursor) = next {
+        begin(newer).await;
+        newer += 1;
+        server.drained().await;
+        let (more, after) = page(server, &path, Some(&cursor), "sessions").await;
+        told.extend(more);
+        next = after;
+    }
+    let ids: Vec<_> = told.iter().map(|row| row["session_id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(ids.len(), 12, "{told:?}");
+    assert_eq!(ids.into_iter().collect::<HashSet<_>>(), there);
+    assert!(told.is_sorted_by(|a, b| a["started_at"].as_str() >= b["started_at"].as_str()), "newest first");
+}
+
+#[tokio::test]
+async fn pages_leave_nothing_out_while_rows_arrive() {
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    transcript_grows(&server).await;
+    sessions_begin(&server).await;
+}
+
+#[tokio::test]
+async fn pages_leave_nothing_out_while_rows_arrive_in_postgresql() {
+    let (home, database) = (Home::new(), migrated(Postgres::shared()).await);
+    let server = home.serve_on(&database.url()).await;
+    transcript_grows(&server).await;
+    sessions_begin(&server).await;
+}
+
+#[tokio::test]
+async fn a_page_of_the_last_rows_leads_nowhere_or_to_an_empty_one() {
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    let session = start(&server).await;
+    let messages: Value = (0..4).map(|turn| json!({"role": "user", "content": turn.to_string()})).collect();
+    assert_eq!(say(&server, session, &messages).await.status, 202);
+    let path = messages_of(session);
+    let (rows, next) = page(&server, &format!("{path}?limit=5"), None, "messages").await;
+    assert_eq!((rows.len(), next), (4, None));
+    let (rows, next) = page(&server, &format!("{path}?limit=4"), None, "messages").await;
+    assert_eq!(rows.len(), 4);
+    // There may be more: only asking tells.
+    let (rows, next) = page(&server, &format!("{path}?limit=4"), next.as_deref(), "messages").await;
+    assert_eq!((rows.len(), next), (0, None));
+}

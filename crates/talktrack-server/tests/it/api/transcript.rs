@@ -1,0 +1,55 @@
+//! Requests and their answers as a text to compare with the last one that somebody has looked at.
+
+use serde_json::Value;
+
+use crate::harness::Request;
+
+/// What is asked, and what comes back.
+#[derive(Default)]
+pub(super) struct Transcript(String);
+
+/// What differs from run to run.
+const CHANCE: [&str; 3] = ["seq", "last_event_at", "next_cursor"];
+
+impl Transcript {
+    /// Sends the request, and writes both sides down.
+    pub(super) async fn add(&mut self, what: &str, request: Request<'_>) {
+        let asked = request.in_words();
+        let answer = request.send().await;
+        let mut lines = format!("# {what}\n{}\n\n{}\n", asked.trim_end(), answer.status);
+        for name in ["content-type", "www-authenticate", "retry-after", "allow"] {
+            lines.extend(answer.header(name).map(|value| format!("{name}: {value}\n")));
+        }
+        lines += &match serde_json::from_str::<Value>(&answer.body) {
+            Ok(mut body) => {
+                mask(&mut body);
+                format!("{body:#}")
+            }
+            Err(_) => answer.body,
+        };
+        self.0 += &format!("{}\n\n\n", lines.trim_end());
+    }
+
+    /// It says what it said when it was last looked at.
+    pub(super) fn is_as_before(&self, name: &str) {
+        insta::with_settings!({omit_expression => true, prepend_module_to_snapshot => false, snapshot_path => "snapshots"}, {
+            insta::assert_snapshot!(name, self.0.trim_end());
+        });
+    }
+}
+
+fn mask(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match value {
+                    Value::Null => {}
+                    value if CHANCE.contains(&name.as_str()) => *value = format!("[{name}]").into(),
+                    value => mask(value),
+                }
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(mask),
+        _ => {}
+    }
+}

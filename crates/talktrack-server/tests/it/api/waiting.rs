@@ -1,0 +1,65 @@
+//! `?wait=stored`: the answer comes when the store has the row, or says why it will not.
+
+use serde_json::json;
+use talktrack_testbed::Postgres;
+
+use super::{messages_of, start};
+use crate::harness::remote::{migrated, said};
+use crate::harness::{Home, until_told};
+
+#[tokio::test]
+async fn whoever_waits_for_the_store_finds_the_row_there() {
+    let (home, database) = (Home::new(), migrated(Postgres::shared()).await);
+    let server = home.serve_on(&database.url()).await;
+    let session = start(&server).await;
+    for turn in 0..20 {
+        let body = json!({"role": "user", "content": turn.to_string()});
+        let path = format!("{}?wait=stored", messages_of(session));
+        let answer = server.request("POST", path).json(&body).send().await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        assert_eq!(said(&database, session).last(), Some(&turn.to_string()));
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_holds_up_those_alone_who_wait_for_it() {
+    let (home, mut cluster) = (Home::new(), Postgres::start());
+    let database = migrated(&cluster).await;
+    let server = home.serve_on(&database.url()).await;
+    let session = start(&server).await;
+    server.drained().await;
+    cluster.stop();
+    let body = |content: &str| json!({"role": "user", "content": content});
+    let quick = server.request("POST", messages_of(session)).json(&body("durable")).send().await;
+    assert_eq!(quick.status, 202, "{quick:?}");
+    let path = format!("{}?wait=stored", messages_of(session));
+    let waits = server.request("POST", path).json(&body("stored")).send();
+    let back = async {
+        until_told("both are durable", async || {
+            (server.metric("talktrack_journal_pending").await == 2.0).then_some(())
+        })
+        .await;
+        cluster.start_again();
+    };
+    let (answer, ()) = tokio::join!(waits, back);
+    assert_eq!(answer.status, 201, "{answer:?}");
+    assert_eq!(said(&database, session), ["durable", "stored"]);
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_row_that_the_store_refuses_is_told_why() {
+    let (home, database) = (Home::new(), migrated(Postgres::shared()).await);
+    let server = home.serve_on(&database.url()).await;
+    let session = start(&server).await;
+    database.psql("ALTER TABLE conversation_messages ADD CHECK (content <> 'forbidden')");
+    let path = format!("{}?wait=stored", messages_of(session));
+    let body = json!([{"role": "user", "content": "fine"}, {"role": "user", "content": "forbidden"}]);
+    let answer = server.request("POST", path).json(&body).send().await;
+    assert_eq!(answer.status, 207, "{answer:?}");
+    let acks = &answer.json()["acks"];
+    assert!(acks[0]["id"].is_string(), "{acks}");
+    let why = acks[1]["error"]["message"].as_str().unwrap();
+    assert!(why.contains("it lies in the dead letters"), "{why}");
+    assert!(!answer.body.contains("forbidden"), "the row's words are for its owner: {answer:?}");
+    assert_eq!(said(&database, session), ["fine"]);
+}
