@@ -5,6 +5,7 @@
 mod follow;
 
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,14 +13,18 @@ use metrics::{Gauge, gauge};
 
 use crate::behind::follow::Follower;
 use crate::health::Vitals;
-use crate::store::{Indexer, Step, Store, StoreError};
+use crate::store::{Class, Indexer, Step, Store, StoreError};
 
 /// How often it is looked whether there is something new.
 const LOOK: Duration = Duration::from_millis(250);
 /// The same where the last look failed.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How many times as long as it worked it rests, while the journal is busy.
+/// How many times as long as it worked it rests, while the journal is busy; but never for longer than this, since what it follows
+/// is kept for so many messages only.
 const BUSY: u32 = 9;
+const LONGEST_REST: Duration = Duration::from_secs(1);
+/// How often a step that takes long is asked whether it is still wanted.
+const STILL_WANTED: Duration = Duration::from_millis(100);
 /// More than this many messages behind is worth a line in the log.
 const WORTH_TELLING: u64 = 20_000;
 
@@ -47,7 +52,8 @@ pub(crate) fn run(
     let mut durable = books.borrow().durable;
     loop {
         let began = Instant::now();
-        let looked = runtime.block_on(indexer.step());
+        let looked = runtime.block_on(unless_stopped(indexer.step(), &mut pause));
+        let Some(looked) = looked else { break };
         account.tell(&looked);
         let now = books.borrow().durable;
         let is_busy = std::mem::replace(&mut durable, now) != now;
@@ -55,12 +61,28 @@ pub(crate) fn run(
             Err(_) => PATIENCE,
             Ok(Step::UpToDate) => LOOK,
             Ok(Step::More(_)) if !is_busy => began.elapsed() / 4,
-            Ok(Step::More(_) | Step::Passing) => began.elapsed() * BUSY,
+            Ok(Step::More(_) | Step::Passing) => (began.elapsed() * BUSY).min(LONGEST_REST),
         };
         if !pause(rest) {
-            // A name that is being looked up must not hold up the stop.
-            runtime.shutdown_background();
-            return Ok(());
+            break;
+        }
+    }
+    // A name that is being looked up must not hold up the stop.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+/// What the step comes to; `None` where it was stopped meanwhile.
+async fn unless_stopped<T>(
+    step: impl Future<Output = T>,
+    pause: &mut impl FnMut(Duration) -> bool,
+) -> Option<T> {
+    let mut step = pin!(step);
+    loop {
+        match tokio::time::timeout(STILL_WANTED, &mut step).await {
+            Ok(done) => return Some(done),
+            Err(_) if pause(Duration::ZERO) => {}
+            Err(_) => return None,
         }
     }
 }
@@ -92,7 +114,10 @@ impl Account {
             Ok(Step::More(lag)) => *lag,
             Ok(Step::UpToDate | Step::Passing) => 0,
             Err(error) => {
-                if !std::mem::replace(&mut self.failing, true) {
+                // Of a database that is away the writer tells.
+                let is_news = !self.failing && error.class != Class::Transient;
+                if is_news {
+                    self.failing = true;
                     let why = &error.message;
                     tracing::warn!("search: what is new cannot be found at present: {why}");
                 }

@@ -14,8 +14,8 @@ use crate::store::{Class, Indexer, Step, StoreError};
 /// Messages of one step, and bytes of their text: a moment's work.
 const MESSAGES: usize = 500;
 const BYTES: usize = 1 << 20;
-/// Changes that are looked through in one step for what was revised or deleted.
-const CHANGES: usize = 5_000;
+/// What was revised or deleted, of one step.
+const CHANGES: usize = 1_000;
 
 macro_rules! select_texts {
     ($rest:literal) => {
@@ -69,7 +69,7 @@ impl Indexer for Follower {
                 if database::is_damage(&error) {
                     database::suspect(&index::path_of(&self.path), &error.to_string());
                 }
-                Err(StoreError { class: Class::Transient, message: error.to_string() })
+                Err(StoreError { class: Class::Systemic, message: error.to_string() })
             }
         }
     }
@@ -100,7 +100,7 @@ impl Open {
 
     fn step(&mut self) -> rusqlite::Result<u64> {
         let before = self.reached;
-        let news = changes::since(&self.database, before.change, CHANGES)?;
+        let news = changes::overturning_since(&self.database, before.change, CHANGES)?;
         if !news.is_whole {
             tracing::info!("search: the index is of another time than the database, and is made anew");
             self.index = Index::anew(&self.file)?;
