@@ -20,7 +20,7 @@ use super::access;
 use super::query::Params;
 use crate::auth::Caller;
 use crate::config::Scope;
-use crate::error::{Document, Problem};
+use crate::error::Problem;
 use crate::events::{Filter, Listener, Next, closing, gap, mark};
 use crate::state::{AppState, Stopping};
 
@@ -49,12 +49,11 @@ pub(crate) struct Wanted {
 /// `revision`). The data are the row, as it is when the event is sent. `gap` says that some of what you ask for is no
 /// longer kept, `closing` is the last event, with the reason: connect again behind the last id.
 #[utoipa::path(
-    get, path = "/v1/events", tag = "reading",
+    get, path = "/v1/events", operation_id = "events", tag = "reading",
     params(Wanted, ("Last-Event-ID" = Option<Seq>, Header, description = "As `last_event_id`.")),
     responses(
         (status = 200, description = "Events, without an end.", body = String, content_type = "text/event-stream"),
-        (status = "4XX", description = "Refused.", body = Document),
-        (status = "5XX", description = "Not now.", body = Document),
+        Problem,
     )
 )]
 pub(crate) async fn answer(

@@ -22,6 +22,7 @@ const ROUTES: &[&str] = &[
     "GET /metrics",
     "GET /readyz",
     "GET /v1/search",
+    "GET /v1/events",
     "GET /v1/sessions",
     "GET /v1/sessions/{session_id}",
     "GET /v1/sessions/{session_id}/export",
