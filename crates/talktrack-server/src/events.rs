@@ -100,6 +100,8 @@ impl Events {
                 () = self.follow() => {}
                 _ = listeners.wait_for(|listeners| *listeners == 0) => {}
             }
+            let head = *self.0.head.borrow();
+            self.0.ring.lock().begin(head);
         }
     }
 

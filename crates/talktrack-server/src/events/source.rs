@@ -160,7 +160,9 @@ impl Source {
         }
         if kind == ChangeKind::SessionDeleted {
             let data = json!({"session_id": session_id, "user_id": user_id});
-            return Ok(Some(Event::new(seq, kind, session_id, user_id, &data)));
+            // Nobody can be asked any more whose it was: where that was not noted, it was no user's.
+            let owner = user_id.or(Some(Uuid::nil()));
+            return Ok(Some(Event::new(seq, kind, session_id, owner, &data)));
         }
         if let Some(id) = message_id {
             let row = known.messages.get(&id).filter(|row| row.session_id == session_id);
