@@ -155,7 +155,9 @@ impl Source {
                 pending.forget(session_id);
             }
             let data = json!({"session_id": session_id, "user_id": user_id});
-            return Ok(Some(Event::new(seq, kind, session_id, user_id, &data)));
+            // Nobody can be asked any more whose it was: where that was not noted, it was no user's.
+            let owner = user_id.or(Some(Uuid::nil()));
+            return Ok(Some(Event::new(seq, kind, session_id, owner, &data)));
         }
         let session = known.sessions.get(&session_id);
         if let (Some(pending), Some(waiting)) = (&self.pending, known.waiting.get(&seq)) {
