@@ -33,7 +33,6 @@ fn main() -> Outcome<()> {
 }
 
 /// A user, a session and a text for the message of this number.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rank below WORDS")]
 fn said(n: usize) -> (Uuid, Uuid, String) {
     let session = n / (OF_A_SESSION * 10) * 10 + n % 10;
     let mut random = fastrand::Rng::with_seed(n as u64);
