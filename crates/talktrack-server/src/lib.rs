@@ -12,6 +12,7 @@ mod cli;
 mod command;
 mod serve;
 mod router;
+mod guard;
 mod socket;
 mod api;
 mod transcript;
@@ -24,6 +25,8 @@ mod table;
 // The words that all of them are written in.
 mod state;
 mod auth;
+mod limits;
+mod origin;
 mod audio;
 mod tls;
 mod store;

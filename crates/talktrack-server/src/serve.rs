@@ -51,8 +51,9 @@ pub(crate) async fn serve(config: Config) -> Result<ExitCode, Failure> {
     let local = store::open_file(&config.local_file())?;
     let audio = Audio::open(&config)?;
     let state = AppState::new(tracker, local, audio, config, telemetry.metrics());
-    let accepting = tokio::spawn(accept::accept(listener, router(state.clone())));
+    let accepting = tokio::spawn(accept::accept(listener, router(state.clone()), state.config().clone()));
     tokio::spawn(state.gate().clone().keep_keys_fresh());
+    tokio::spawn(state.limits().clone().keep_small());
     tokio::spawn({
         let audio = state.audio().clone();
         async move { audio.sweep().await }
@@ -111,7 +112,9 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure>
 
 /// Each connection needs a descriptor; the usual soft limit of 1,024 is far below what the system allows.
 fn raise_descriptor_limit(config: &Config) {
-    let wanted = u64::try_from(config.max_connections).unwrap_or(u64::MAX).saturating_add(OTHER_DESCRIPTORS);
+    let wanted = u64::try_from(config.max_connections.saturating_add(config.max_http_connections))
+        .unwrap_or(u64::MAX)
+        .saturating_add(OTHER_DESCRIPTORS);
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) if limit < wanted => {
             tracing::warn!(

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::audio::Audio;
 use crate::auth::Gate;
 use crate::config::Config;
+use crate::limits::Limits;
 
 /// Shared by all; clones are one.
 #[derive(Clone)]
@@ -24,6 +25,7 @@ struct Shared {
     audio: Audio,
     config: Config,
     gate: Gate,
+    limits: Limits,
     metrics: PrometheusHandle,
     /// Turns true once, when the server begins to stop.
     stopping: watch::Sender<bool>,
@@ -49,9 +51,21 @@ impl AppState {
         let seats = u32::try_from(config.max_connections).unwrap_or(u32::MAX);
         let free_seats = Arc::new(Semaphore::new(usize::try_from(seats).unwrap_or(Semaphore::MAX_PERMITS)));
         let stopping = watch::Sender::new(false);
-        let gate = Gate::new(&config.identity);
+        let limits = Limits::new(&config);
+        let gate = Gate::new(&config.identity, limits.clone());
         taken_seats().set(0);
-        Self(Arc::new(Shared { tracker, local, audio, config, gate, metrics, stopping, free_seats, seats }))
+        Self(Arc::new(Shared {
+            tracker,
+            local,
+            audio,
+            config,
+            gate,
+            limits,
+            metrics,
+            stopping,
+            free_seats,
+            seats,
+        }))
     }
 
     pub(crate) fn tracker(&self) -> &Tracker {
@@ -72,6 +86,10 @@ impl AppState {
 
     pub(crate) fn gate(&self) -> &Gate {
         &self.0.gate
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.0.limits
     }
 
     pub(crate) fn metrics(&self) -> &PrometheusHandle {

@@ -1,6 +1,6 @@
 //! A TCP stream that is closed gently. Closing a socket that holds unread bytes resets the connection, and the peer, busy
 //! sending, may never see the answer that explains why. So the stream first says that it has nothing to add, and throws
-//! away what still comes, for a moment.
+//! away what still comes, for a moment. A peer that takes nothing of what is sent is given up.
 
 use std::io;
 use std::pin::Pin;
@@ -10,23 +10,44 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
+
+use crate::limits::Place;
 
 /// How long, and for how many bytes, a peer may go on sending to nobody.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u64 = 16 << 20;
 
-#[derive(Debug)]
 pub(super) struct Linger {
     /// Taken only when this is dropped.
     stream: Option<TcpStream>,
     /// The peer has closed its side, or the connection is broken: nothing is left to wait for.
     over: bool,
+    /// How long the peer may take nothing of what is sent.
+    patience: Duration,
+    /// Runs while it takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
+    /// Its place among the connections of its address.
+    _place: Place,
 }
 
 impl Linger {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream: Some(stream), over: false }
+    pub(super) fn new(stream: TcpStream, patience: Duration, place: Place) -> Self {
+        Self { stream: Some(stream), over: false, patience, stalled: None, _place: place }
+    }
+
+    /// Passes on what became of a write, unless nothing could be written for too long.
+    fn patiently<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let patience = self.patience;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
+        ready!(stalled.as_mut().poll(cx));
+        // Nobody reads a farewell either.
+        self.over = true;
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
@@ -49,7 +70,8 @@ impl AsyncRead for Linger {
 
 impl AsyncWrite for Linger {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.stream()?.poll_write(cx, buf)
+        let written = self.stream()?.poll_write(cx, buf);
+        self.patiently(cx, written)
     }
 
     fn poll_write_vectored(
@@ -57,7 +79,8 @@ impl AsyncWrite for Linger {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.stream()?.poll_write_vectored(cx, bufs)
+        let written = self.stream()?.poll_write_vectored(cx, bufs);
+        self.patiently(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
