@@ -96,4 +96,5 @@ fmt: ## formats the code
 bench: build need-postgres ## every figure in the README, beside its limit
 	cargo bench --locked -p talktrack --bench path
 	cargo bench --locked -p talktrack --bench postgres
+	cargo bench --locked -p talktrack --bench search
 	cargo bench --locked -p talktrack-server --bench server

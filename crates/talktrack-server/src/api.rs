@@ -10,6 +10,8 @@ pub(crate) mod list_messages;
 pub(crate) mod add_audio;
 pub(crate) mod get_audio;
 pub(crate) mod export;
+pub(crate) mod search;
+pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod ready;
 pub(crate) mod metrics;

@@ -58,9 +58,11 @@ pub(crate) struct Config {
     /// Whose `X-Forwarded-For` is believed.
     pub(crate) trusted_proxies: Vec<Network>,
     pub(crate) request_timeout: Duration,
+    pub(crate) max_listeners: usize,
     pub(crate) ping_interval: Duration,
     pub(crate) peer_timeout: Duration,
     pub(crate) shutdown_deadline: Duration,
+    pub(crate) search: bool,
     pub(crate) log_format: LogFormat,
     pub(crate) log_file: Option<PathBuf>,
     pub(crate) log_level: LevelFilter,
@@ -135,10 +137,12 @@ impl Config {
             rate_per_address: layers.get("rate_per_address", |text| limits::unless_off(text, str::parse))?,
             trusted_proxies: layers.get("trusted_proxies", limits::networks)?,
             request_timeout: layers.get("request_timeout", parse::duration)?,
+            max_listeners: layers.get("max_listeners", parse::count)?,
             // A connection that answers pings keeps its session from being abandoned: it must be asked in time.
             ping_interval: ping_interval.min(idle_timeout / 2),
             peer_timeout: layers.get("peer_timeout", peer_timeout)?,
             shutdown_deadline: layers.get("shutdown_deadline", parse::duration)?,
+            search: layers.get("search", parse::switch)?,
             log_format: layers.get("log_format", parse::log_format)?,
             log_file: layers.get("log_file", parse::optional_path)?,
             log_level: layers.get("log_level", parse::log_level)?,
@@ -159,6 +163,7 @@ impl Config {
             grace_period: self.grace_period,
             idle_timeout: self.idle_timeout,
             max_message_bytes: self.max_message_bytes,
+            search: self.search,
             ..Options::new(&self.data_dir)
         }
     }

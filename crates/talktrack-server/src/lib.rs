@@ -24,6 +24,7 @@ mod table;
 
 // The words that all of them are written in.
 mod state;
+mod events;
 mod auth;
 mod limits;
 mod origin;

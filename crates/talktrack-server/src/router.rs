@@ -68,6 +68,8 @@ fn described() -> OpenApiRouter<AppState> {
         .routes(routes!(api::add_audio::answer))
         .routes(routes!(api::get_audio::answer))
         .routes(routes!(api::export::answer))
+        .routes(routes!(api::search::answer))
+        .routes(routes!(api::events::answer))
         .routes(routes!(api::health::answer))
         .routes(routes!(api::ready::answer))
         .routes(routes!(api::metrics::answer))

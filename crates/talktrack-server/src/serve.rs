@@ -12,13 +12,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use talktrack::Tracker;
+use talktrack::store::sqlite::SqliteReader;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, timeout};
 
 use crate::audio::Audio;
-use crate::config::Config;
+use crate::config::{Config, Database};
 use crate::error::Failure;
+use crate::events::Events;
 use crate::router::router;
 use crate::state::AppState;
 use crate::store;
@@ -49,9 +52,11 @@ pub(crate) async fn serve(config: Config) -> Result<ExitCode, Failure> {
     let listen_file = ListenFile::new(&config.data_dir);
     let (listener, address) = bind(config.listen).await?;
     let local = store::open_file(&config.local_file())?;
+    let events = open_events(&tracker, &config)?;
     let audio = Audio::open(&config)?;
-    let state = AppState::new(tracker, local, audio, config, telemetry.metrics());
+    let state = AppState::new(tracker, local, events, audio, config, telemetry.metrics());
     let accepting = tokio::spawn(accept::accept(listener, router(state.clone()), state.config().clone()));
+    tokio::spawn(state.events().clone().run());
     tokio::spawn(state.gate().clone().keep_keys_fresh());
     tokio::spawn(state.limits().clone().keep_small());
     tokio::spawn({
@@ -88,7 +93,7 @@ async fn stop(state: &AppState) -> ExitCode {
     }
     let stopped = state.tracker().shutdown(deadline.saturating_sub(began.elapsed())).await;
     // Whoever is still here has waited for an answer, and it is there now.
-    let _ = timeout(FAREWELL, state.all_left()).await;
+    let _ = timeout(FAREWELL, async { tokio::join!(state.all_left(), state.events().all_left()) }).await;
     match stopped {
         Ok(()) => {
             tracing::info!("stopped; everything accepted is durable");
@@ -103,6 +108,13 @@ async fn stop(state: &AppState) -> ExitCode {
     }
 }
 
+/// What becomes durable, for whoever listens.
+fn open_events(tracker: &Tracker, config: &Config) -> Result<Events, Failure> {
+    let (file, is_remote) = (config.local_file(), matches!(config.database, Database::Postgres(_)));
+    let events = Events::of(tracker, || SqliteReader::open(&file), is_remote, config.max_listeners)?;
+    Ok(events)
+}
+
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
     let failed = |error| Failure::new(format!("listen: cannot listen on {address}: {error}"));
     let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -112,13 +124,13 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure>
 
 /// Each connection needs a descriptor; the usual soft limit of 1,024 is far below what the system allows.
 fn raise_descriptor_limit(config: &Config) {
-    let wanted = u64::try_from(config.max_connections.saturating_add(config.max_http_connections))
-        .unwrap_or(u64::MAX)
-        .saturating_add(OTHER_DESCRIPTORS);
+    let others = config.max_http_connections.saturating_add(config.max_listeners);
+    let wanted = config.max_connections.saturating_add(others);
+    let wanted = u64::try_from(wanted).unwrap_or(u64::MAX).saturating_add(OTHER_DESCRIPTORS);
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) if limit < wanted => {
             tracing::warn!(
-                "only {limit} files may be open at once: max_connections cannot be reached (raise ulimit -n)"
+                "only {limit} files may be open at once: max_connections and max_listeners cannot be reached (raise ulimit -n)"
             );
         }
         Ok(_) => {}

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::audio::Audio;
 use crate::auth::Gate;
 use crate::config::Config;
+use crate::events::Events;
 use crate::limits::Limits;
 
 /// Shared by all; clones are one.
@@ -26,6 +27,7 @@ struct Shared {
     config: Config,
     gate: Gate,
     limits: Limits,
+    events: Events,
     metrics: PrometheusHandle,
     /// Turns true once, when the server begins to stop.
     stopping: watch::Sender<bool>,
@@ -44,6 +46,7 @@ impl AppState {
     pub(crate) fn new(
         tracker: Tracker,
         local: SqliteReader,
+        events: Events,
         audio: Audio,
         config: Config,
         metrics: PrometheusHandle,
@@ -57,6 +60,7 @@ impl AppState {
         Self(Arc::new(Shared {
             tracker,
             local,
+            events,
             audio,
             config,
             gate,
@@ -90,6 +94,10 @@ impl AppState {
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.0.limits
+    }
+
+    pub(crate) fn events(&self) -> &Events {
+        &self.0.events
     }
 
     pub(crate) fn metrics(&self) -> &PrometheusHandle {

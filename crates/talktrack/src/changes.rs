@@ -186,6 +186,26 @@ pub(crate) fn since(connection: &Connection, place: Seq, limit: usize) -> rusqli
     Ok(read)
 }
 
+/// Of those that came after a place that was told before, up to so many that touch what was there before: revisions and
+/// deletions. Nothing is missing where that place itself is still kept; in a file of another time it never was.
+pub(crate) fn overturning_since(
+    connection: &Connection,
+    place: Seq,
+    limit: usize,
+) -> rusqlite::Result<Changes> {
+    let tx = connection.unchecked_transaction()?;
+    let is_whole = tx.prepare_cached("SELECT 1 FROM changes WHERE seq = ?1")?.exists([place])?;
+    let last = newest(&tx)?;
+    let sql = "SELECT seq, kind, session_id, user_id, message_id FROM changes WHERE seq > ?1 AND kind IN (?2, ?3) \
+               ORDER BY seq LIMIT ?4";
+    let mut statement = tx.prepare_cached(sql)?;
+    let kinds = [ChangeKind::SessionDeleted, ChangeKind::Revision].map(ChangeKind::code);
+    let found = statement.query_map(params![place, kinds[0], kinds[1], limit], |row| Ok(change(row)))?;
+    let changes: Vec<_> = found.filter_map(Result::transpose).collect::<rusqlite::Result<_>>()?;
+    let seen = changes.last().filter(|_| changes.len() == limit).map(|change| change.seq);
+    Ok(Changes { changes, next: seen.unwrap_or(last).max(place), is_whole })
+}
+
 fn change(row: &Row<'_>) -> Option<Change> {
     Some(Change {
         seq: row.get(0).ok()?,

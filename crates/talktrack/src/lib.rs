@@ -17,6 +17,8 @@
 //! 7. [`store`]: until the row is committed in the store. Now it is **stored**. With the SQLite store there is no way to go:
 //!    its row was written by the journal's own transaction.
 //!
+//! Behind it, where nobody waits, `behind` keeps the index by which messages are found by their words.
+//!
 //! Then come the words in which the path is written.
 //!
 //! # Example
@@ -51,6 +53,7 @@ mod journal;
 mod salvage;
 mod writer;
 mod retry;
+mod behind;
 pub mod store;
 
 // The words it is written in.
@@ -62,6 +65,7 @@ pub mod lines;
 mod receipt;
 mod health;
 mod books;
+pub mod search;
 pub mod record;
 pub mod message;
 pub mod json;

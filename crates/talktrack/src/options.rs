@@ -25,6 +25,8 @@ pub struct Options {
     pub idle_timeout: Duration,
     /// The largest message, all its text fields together, in bytes. Default 1 MiB.
     pub max_message_bytes: usize,
+    /// Keep an index by which messages are found by their words. Default true.
+    pub search: bool,
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
 }
@@ -46,6 +48,7 @@ impl Options {
             grace_period: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(30 * 60),
             max_message_bytes: 1 << 20,
+            search: true,
             clock: Arc::new(SystemClock),
         }
     }

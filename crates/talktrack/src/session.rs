@@ -8,7 +8,8 @@ use dashmap::mapref::entry::Entry;
 use uuid::Uuid;
 
 use crate::clock::{Now, Seq, Timestamp};
-use crate::record::Ended;
+use crate::record::{Ended, Status};
+use crate::store::SessionRow;
 
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
@@ -65,6 +66,25 @@ impl Session {
 
     pub(crate) fn started_at(&self) -> Timestamp {
         self.started_at
+    }
+
+    /// What memory knows of it, as a row; it keeps no words.
+    pub(crate) fn row(&self, session_id: Uuid) -> SessionRow {
+        let ended_at = self.ended.map(|closed| closed.ended_at);
+        SessionRow {
+            session_id,
+            user_id: self.user_id,
+            external_id: None,
+            status: if ended_at.is_some() { Status::Ended } else { Status::Active },
+            end_reason: None,
+            started_at: self.started_at,
+            ended_at,
+            duration_seconds: ended_at
+                .map(|ended_at| ended_at.max(self.started_at).seconds_since(self.started_at)),
+            last_event_at: Some(self.last_event.at),
+            message_count: self.message_count,
+            metadata: None,
+        }
     }
 
     pub(crate) fn started_seq(&self) -> Seq {

@@ -11,7 +11,8 @@ use crate::clock::{Seq, Timestamp};
 use crate::error::ReadError;
 use crate::json::{JsonArray, JsonObject};
 use crate::message::{Kind, Message, Role, TurnMetrics};
-use crate::record::{Record, Status, Verdict};
+use crate::record::{Record, SessionStart, Stamped, Status, Verdict};
+use crate::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
 
 pub mod memory;
 #[cfg(feature = "postgres")]
@@ -40,6 +41,32 @@ pub trait Store: Read {
     /// # Errors
     /// Where the store cannot be asked now.
     async fn abandon_silent(&self, since: Timestamp) -> Result<u64, StoreError>;
+
+    /// What keeps the index for [`Rows::search`], where the store needs somebody to do that behind the path.
+    fn indexer(&self) -> Option<Box<dyn Indexer>> {
+        None
+    }
+}
+
+/// Brings the index by which messages are found up to what is stored. It works on a thread of its own, where it may wait.
+#[async_trait]
+pub trait Indexer: Send {
+    /// A moment's work.
+    ///
+    /// # Errors
+    /// Where it cannot be done now. It is tried again.
+    async fn step(&mut self) -> Result<Step, StoreError>;
+}
+
+/// How far a step has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Everything that is stored is found.
+    UpToDate,
+    /// So many messages are not found yet, as far as is known.
+    More(u64),
+    /// Nothing is known that is not found, and it is being looked whether that is so.
+    Passing,
 }
 
 /// What every store can show to those who may see everything.
@@ -47,6 +74,12 @@ pub trait Store: Read {
 pub trait Read: Rows {
     /// The same rows as this user sees them. The store itself keeps all others from being seen, whoever asks for what.
     fn seen_by(&self, viewer: Viewer) -> Arc<dyn Rows>;
+
+    /// Those of these sessions that are there, in no order.
+    async fn sessions_by_id(&self, ids: &[Uuid]) -> Result<Vec<SessionRow>, ReadError>;
+
+    /// Those of these messages that are there, in no order.
+    async fn messages_by_id(&self, ids: &[Uuid]) -> Result<Vec<MessageRow>, ReadError>;
 
     /// Counts everything and names what does not add up.
     async fn audit(&self) -> Result<Audit, ReadError>;
@@ -76,6 +109,15 @@ pub trait Rows: Send + Sync + 'static {
         after: Option<MessageCursor>,
         limit: usize,
     ) -> Result<Vec<MessageRow>, ReadError>;
+
+    /// Messages with these words in them, newest first, after the cursor. What was said a moment ago may be missing yet: the
+    /// index is brought up to it behind the path.
+    async fn search(
+        &self,
+        wanted: SearchFilter,
+        after: Option<SearchCursor>,
+        limit: usize,
+    ) -> Result<Vec<Hit>, SearchError>;
 }
 
 /// A user who looks: at own sessions, and at every message in them.
@@ -138,6 +180,23 @@ pub struct SessionRow {
 }
 
 impl SessionRow {
+    /// The row of a session that begins.
+    pub fn begun(start: &SessionStart, seq: Seq) -> Self {
+        Self {
+            session_id: start.session_id,
+            user_id: start.user_id,
+            external_id: start.external_id.clone(),
+            status: Status::Active,
+            end_reason: None,
+            started_at: start.started_at,
+            ended_at: None,
+            duration_seconds: None,
+            last_event_at: Some(start.happened_at(seq)),
+            message_count: 0,
+            metadata: Some(start.metadata.clone().unwrap_or_default()),
+        }
+    }
+
     /// Where the list goes on after this row.
     pub fn cursor(&self) -> SessionCursor {
         SessionCursor { started_at: self.started_at, session_id: self.session_id }
@@ -167,6 +226,29 @@ pub struct MessageRow {
 }
 
 impl MessageRow {
+    /// The row of a message that is accepted, in a session of this user; the user is `None` where nobody knows whose it is.
+    pub fn accepted(stamped: &Stamped, seq: Seq, owner: Option<Uuid>) -> Self {
+        let message = &stamped.message;
+        Self {
+            id: stamped.id,
+            session_id: message.session_id,
+            user_id: owner.and_then(|owner| stamped.user_id(owner)),
+            role: message.role,
+            content: message.content.clone(),
+            audio_url: message.audio_url.clone(),
+            metadata: message.metadata.clone(),
+            created_at: stamped.created_at,
+            seq: Some(seq),
+            external_id: message.external_id.clone(),
+            kind: message.kind,
+            revision: message.revision,
+            interrupted: message.interrupted,
+            content_generated: message.content_generated.clone(),
+            parts: message.parts.clone(),
+            metrics: message.metrics.as_ref().map(|metrics| metrics.as_json().clone()),
+        }
+    }
+
     /// The message that was handed over, as far as a row tells.
     pub(crate) fn into_message(self) -> Message {
         Message {
@@ -204,6 +286,8 @@ pub struct SessionFilter {
     pub since: Option<Timestamp>,
     /// Begun before this moment.
     pub until: Option<Timestamp>,
+    /// With a message in which all of this is found.
+    pub matching: Option<Query>,
 }
 
 /// A place in the list of sessions.

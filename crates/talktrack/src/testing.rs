@@ -23,6 +23,7 @@ mod ownership;
 mod lateness;
 mod paging;
 mod accounts;
+mod search;
 pub mod damage;
 pub mod layout;
 
@@ -153,6 +154,16 @@ macro_rules! for_each_conformance_check {
                 sessions_page_by_page_come_newest_first_once_each_while_more_arrive,
                 sessions_can_be_filtered_by_user_and_status,
                 sessions_can_be_filtered_by_when_they_began,
+                rows_are_found_by_their_ids,
+            }
+            search {
+                what_was_said_is_found_by_its_words_newest_first,
+                a_user_finds_what_was_said_in_own_sessions_only,
+                hits_page_by_page_come_newest_first_once_each,
+                a_revised_message_is_found_by_its_new_words_only,
+                what_was_said_before_a_restart_is_found,
+                sessions_can_be_filtered_by_what_was_said_in_them,
+                every_query_has_an_answer,
             }
             accounts {
                 what_was_flushed_to_the_store_is_there,

@@ -5,6 +5,7 @@
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
+use talktrack::search::Query;
 use talktrack::store::{SessionCursor, SessionFilter, SessionRow};
 use talktrack::{Status, Timestamp};
 use utoipa::{IntoParams, ToSchema};
@@ -33,6 +34,9 @@ pub(crate) struct Filter {
     /// Begun before this moment.
     #[param(value_type = Option<String>, format = DateTime)]
     until: Option<Timestamp>,
+    /// With a message in which all of this is found, as by `/v1/search`.
+    #[param(value_type = Option<String>, min_length = 1, max_length = 500)]
+    q: Option<Query>,
     /// How many at most; 50 where it is left out.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
@@ -67,8 +71,8 @@ pub(crate) async fn answer(
     Params(query): Params<Filter>,
 ) -> Result<Json<Sessions>, Problem> {
     let rows = access::rows(&state, &caller)?;
-    let Filter { user_id, status, since, until, limit: Limit(limit), cursor } = query;
-    let filter = SessionFilter { user_id: caller.speaks_for(user_id)?, status, since, until };
+    let Filter { user_id, status, since, until, q, limit: Limit(limit), cursor } = query;
+    let filter = SessionFilter { user_id: caller.speaks_for(user_id)?, status, since, until, matching: q };
     let found = rows.sessions(filter, cursor.map(|Cursor(place)| place), limit).await;
     let found = found.map_err(access::unreadable)?;
     let next_cursor = found.last().filter(|_| found.len() == limit).map(SessionRow::cursor).map(Cursor);

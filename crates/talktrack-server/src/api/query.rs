@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use talktrack::Timestamp;
+use talktrack::search::SearchCursor;
 use talktrack::store::{MessageCursor, SessionCursor};
 
 use crate::error::Problem;
@@ -81,6 +82,17 @@ impl Place for MessageCursor {
     fn read(parts: &[&str]) -> Option<Self> {
         let [created_at, seq, id] = parts else { return None };
         Some(Self { created_at: moment(created_at)?, seq: seq.parse().ok()?, id: id.parse().ok()? })
+    }
+}
+
+impl Place for SearchCursor {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.place, self.id.simple())
+    }
+
+    fn read(parts: &[&str]) -> Option<Self> {
+        let [place, id] = parts else { return None };
+        Some(Self { place: place.parse().ok()?, id: id.parse().ok()? })
     }
 }
 

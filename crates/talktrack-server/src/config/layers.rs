@@ -85,6 +85,7 @@ impl Layers {
             let text = match value {
                 toml::Value::String(text) => text,
                 toml::Value::Integer(number) => number.to_string(),
+                toml::Value::Boolean(switch) => switch.to_string(),
                 toml::Value::Array(entries) => joined(&entries).ok_or_else(|| {
                     bad(&key, origin, "must be a string, or a list of strings without spaces")
                 })?,

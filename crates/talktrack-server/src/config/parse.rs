@@ -138,6 +138,11 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("must be a duration such as 500ms, 60s or 30m, not {text:?}"))
 }
 
+/// On or off.
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| format!("must be true or false, not {text:?}"))
+}
+
 /// How log lines look.
 pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
     match text {

@@ -43,9 +43,12 @@ type Held = Mutex<HashMap<IpAddr, usize>>;
 
 impl Connections {
     pub(crate) fn new(config: &Config) -> Self {
+        // Listeners to events stay; they must not take what the others need.
+        let most =
+            config.max_http_connections.saturating_add(config.max_listeners).min(Semaphore::MAX_PERMITS);
         Self {
-            free: Arc::new(Semaphore::new(config.max_http_connections)),
-            most: config.max_http_connections,
+            free: Arc::new(Semaphore::new(most)),
+            most,
             each: config.max_connections_per_address,
             trusted_proxies: config.trusted_proxies.clone(),
             held: Arc::default(),
@@ -66,7 +69,8 @@ impl Connections {
             return Err(refused("connections_per_address", detail.to_owned()));
         };
         let slot = Arc::clone(&self.free).try_acquire_owned().map_err(|_| {
-            let detail = format!("all {} connections are taken (max_http_connections)", self.most);
+            let detail =
+                format!("all {} connections are taken (max_http_connections, max_listeners)", self.most);
             refused("http_connections", detail)
         })?;
         Ok(Admitted { slot, place })

@@ -12,6 +12,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
 use tower_service::Service as _;
 
 use super::linger::Linger;
@@ -44,9 +45,9 @@ pub(super) async fn accept(listener: TcpListener, router: Router, config: Config
         match connections.admit(peer) {
             Ok(Admitted { slot, place }) => {
                 let router = router.clone();
-                let stream = Linger::new(stream, patience, place);
+                let stream = Linger::new(stream, place);
                 tokio::spawn(async move {
-                    serve(stream, router, peer).await;
+                    serve(stream, patience, router, peer).await;
                     drop(slot);
                 });
             }
@@ -55,7 +56,7 @@ pub(super) async fn accept(listener: TcpListener, router: Router, config: Config
                 let refuse = Router::new().fallback(async move || problem.clone());
                 tokio::spawn(async move {
                     // Its own patience is short: the head of one request.
-                    serve(Linger::new(stream, HEADER_TIMEOUT, Place::none()), refuse, peer).await;
+                    serve(Linger::new(stream, Place::none()), HEADER_TIMEOUT, refuse, peer).await;
                     drop(refusal);
                 });
             }
@@ -64,7 +65,10 @@ pub(super) async fn accept(listener: TcpListener, router: Router, config: Config
 }
 
 /// Answers what comes over a connection, until it ends or becomes a WebSocket.
-async fn serve(stream: Linger, router: Router, peer: IpAddr) {
+/// A peer that takes nothing of what is sent is given up after `patience`.
+async fn serve(stream: Linger, patience: Duration, router: Router, peer: IpAddr) {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(patience));
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     server.max_header_size(MAX_HEAD_BYTES).max_buf_size(READ_AHEAD);
@@ -73,7 +77,7 @@ async fn serve(stream: Linger, router: Router, peer: IpAddr) {
         // Always ready.
         router.clone().call(request)
     });
-    let connection = server.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let connection = server.serve_connection(TokioIo::new(Box::pin(stream)), service).with_upgrades();
     if let Err(error) = connection.await {
         tracing::debug!(%error, "a connection ended early");
     }

@@ -1,6 +1,6 @@
 //! A TCP stream that is closed gently. Closing a socket that holds unread bytes resets the connection, and the peer, busy
 //! sending, may never see the answer that explains why. So the stream first says that it has nothing to add, and throws
-//! away what still comes, for a moment. A peer that takes nothing of what is sent is given up.
+//! away what still comes, for a moment.
 
 use std::io;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::timeout;
 
 use crate::limits::Place;
 
@@ -18,36 +18,19 @@ use crate::limits::Place;
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u64 = 16 << 20;
 
+#[derive(Debug)]
 pub(super) struct Linger {
     /// Taken only when this is dropped.
     stream: Option<TcpStream>,
     /// The peer has closed its side, or the connection is broken: nothing is left to wait for.
     over: bool,
-    /// How long the peer may take nothing of what is sent.
-    patience: Duration,
-    /// Runs while it takes nothing.
-    stalled: Option<Pin<Box<Sleep>>>,
     /// Its place among the connections of its address.
     _place: Place,
 }
 
 impl Linger {
-    pub(super) fn new(stream: TcpStream, patience: Duration, place: Place) -> Self {
-        Self { stream: Some(stream), over: false, patience, stalled: None, _place: place }
-    }
-
-    /// Passes on what became of a write, unless nothing could be written for too long.
-    fn patiently<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.stalled = None;
-            return written;
-        }
-        let patience = self.patience;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
-        ready!(stalled.as_mut().poll(cx));
-        // Nobody reads a farewell either.
-        self.over = true;
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    pub(super) fn new(stream: TcpStream, place: Place) -> Self {
+        Self { stream: Some(stream), over: false, _place: place }
     }
 
     fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {
@@ -70,8 +53,7 @@ impl AsyncRead for Linger {
 
 impl AsyncWrite for Linger {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = self.stream()?.poll_write(cx, buf);
-        self.patiently(cx, written)
+        self.stream()?.poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -79,8 +61,7 @@ impl AsyncWrite for Linger {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = self.stream()?.poll_write_vectored(cx, bufs);
-        self.patiently(cx, written)
+        self.stream()?.poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {

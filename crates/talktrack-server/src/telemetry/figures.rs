@@ -76,8 +76,10 @@ fn describe() {
     describe_gauge!("talktrack_journal_bytes", Unit::Bytes, "Bytes durable here and not yet in the store");
     describe_gauge!("talktrack_store_up", "1 while the store takes what it is given, else 0");
     describe_gauge!("talktrack_quarantines", "Damaged databases that are kept for somebody to look at");
+    describe_gauge!("talktrack_search_lag_messages", "Messages stored and not yet to be found by a search");
     describe_gauge!("talktrack_sessions_active", "Sessions that nobody has ended");
     describe_gauge!("talktrack_ws_connections", "WebSocket connections");
+    describe_gauge!("talktrack_event_listeners", "Listeners to live events");
     describe_histogram!("talktrack_batch_size", "Entries in one commit");
     describe_histogram!(
         "talktrack_commit_seconds",

@@ -7,6 +7,7 @@ mod description;
 mod exports;
 mod owners;
 mod pages;
+mod search;
 mod waiting;
 
 // What these are made of.

@@ -4,6 +4,7 @@ mod keys;
 mod tokens;
 mod published;
 mod socket;
+mod events;
 mod audio;
 mod tls;
 

@@ -92,6 +92,8 @@ async fn keeps_to_its_description(home: &Home, server: &Server, schemathesis: &P
     command.env("SCHEMATHESIS_HOOKS", script("hooks.py")).current_dir(home.data_dir());
     command.arg("--config-file").arg(script("schemathesis.toml"));
     command.arg("run").arg(format!("http://{}/openapi.json", server.address));
+    // An answer without an end.
+    command.args(["--exclude-path", "/v1/events"]);
     command.args(["--checks", "all", "--max-examples", "20", "--seed", "20261123", "--workers", "1"]);
     let output = Output::of(command).await;
     let end: String = output.stdout.chars().take(20_000).collect();

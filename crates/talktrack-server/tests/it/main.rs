@@ -10,6 +10,7 @@ mod clients;
 mod examples;
 mod protocol;
 mod messages;
+mod events;
 mod audio;
 mod bad_input;
 mod bad_peers;

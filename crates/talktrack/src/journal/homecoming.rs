@@ -5,11 +5,10 @@ use rusqlite::{Connection, Transaction};
 use crate::books::Books;
 use crate::clock::Seq;
 use crate::journal::aside;
-use crate::journal::outbox::readable;
 use crate::journal::settled::{self, Run};
 use crate::lines;
 use crate::record::{DeadReason, Record, Verdict};
-use crate::store::sqlite;
+use crate::store::sqlite::{self, readable};
 
 /// Records that one transaction brings home.
 const HOMECOMING: usize = 1_000;

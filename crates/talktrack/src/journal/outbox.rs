@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rusqlite::{CachedStatement, Connection, Row, Transaction, params};
+use rusqlite::{CachedStatement, Connection, Transaction, params};
 use uuid::Uuid;
 
 use crate::books::Books;
@@ -18,6 +18,7 @@ use crate::lines;
 use crate::options::Options;
 use crate::record::{Body, DeadReason, Record, SessionEnd, Stamped, Verdict};
 use crate::store::Store;
+use crate::store::sqlite::readable;
 use crate::writer::{LANES, Settle, Writer};
 
 /// A backlog is handed over and cleared away in small steps: a new message waits for no more than one of each.
@@ -207,17 +208,6 @@ struct Pass {
     passed_by: [bool; LANES],
     /// The last row that was seen and need not wait.
     reached: Seq,
-}
-
-/// A row of the journal; no record where its bytes are not those that were written.
-pub(super) fn readable(row: &Row<'_>) -> rusqlite::Result<(Seq, Option<Record>)> {
-    let seq = row.get(0)?;
-    // What rots may be the checksum as well: a row that cannot be read must not hold up those behind it.
-    let Ok(body) = row.get_ref(1)?.as_bytes() else { return Ok((seq, None)) };
-    let intact = row.get::<_, u32>(2).is_ok_and(|checksum| checksum == crc32fast::hash(body));
-    let record: Option<Record> = if intact { serde_json::from_slice(body).ok() } else { None };
-    // The row's own number may have rotted: the store's answer would be for a row that is not there.
-    Ok((seq, record.filter(|record| record.seq == seq)))
 }
 
 /// Writes the records into the journal table, and says which need no writing.

@@ -15,6 +15,7 @@ use crate::record::{
     Body, DeadReason, Ended, Meeting, Record, SessionAlive, SessionEnd, SessionStart, Stamped, Status,
     Verdict,
 };
+use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
 use crate::store::{
     Audit, MessageCursor, MessageRow, Read, Rows, SessionCursor, SessionFilter, SessionRow, Store,
     StoreError, Viewer,
@@ -282,7 +283,15 @@ impl Rows for MemoryStore {
                 && filter.status.is_none_or(|status| status == row.status)
                 && after.is_none_or(|after| place(row) < (after.started_at, after.session_id))
         };
-        let mut rows: Vec<_> = self.tables.lock().sessions.values().filter(wanted).cloned().collect();
+        let tables = self.tables.lock();
+        let finds = |row: &&SessionRow| {
+            let mut transcript = tables.transcripts.get(&row.session_id).into_iter().flatten();
+            filter
+                .matching
+                .as_ref()
+                .is_none_or(|query| transcript.any(|(_, said)| query.finds(&said.content)))
+        };
+        let mut rows: Vec<_> = tables.sessions.values().filter(wanted).filter(finds).cloned().collect();
         rows.sort_by_key(|row| std::cmp::Reverse(place(row)));
         rows.truncate(limit);
         Ok(rows)
@@ -311,12 +320,60 @@ impl Rows for MemoryStore {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         Ok(transcript.range((from, Bound::Unbounded)).take(limit).map(|(_, row)| row.clone()).collect())
     }
+
+    async fn search(
+        &self,
+        wanted: SearchFilter,
+        after: Option<SearchCursor>,
+        limit: usize,
+    ) -> Result<Vec<Hit>, SearchError> {
+        let tables = self.tables.lock();
+        let is_asked = |session: &&SessionRow| {
+            self.shows(session)
+                && wanted.user_id.is_none_or(|user| user == session.user_id)
+                && wanted.session_id.is_none_or(|id| id == session.session_id)
+        };
+        let mut hits = Vec::new();
+        for session in tables.sessions.values().filter(is_asked) {
+            for (place, row) in tables.transcripts.get(&session.session_id).into_iter().flatten() {
+                let is_after = after.is_none_or(|after| (place.seq, place.id) < (after.place, after.id));
+                let snippet = if is_after { wanted.query.snippet(&row.content) } else { None };
+                hits.extend(snippet.map(|snippet| Hit {
+                    message_id: row.id,
+                    session_id: row.session_id,
+                    user_id: session.user_id,
+                    role: row.role,
+                    kind: row.kind,
+                    created_at: row.created_at,
+                    snippet,
+                    place: place.seq,
+                }));
+            }
+        }
+        hits.sort_by_key(|hit| std::cmp::Reverse((hit.place, hit.message_id)));
+        hits.truncate(limit);
+        Ok(hits)
+    }
 }
 
 #[async_trait]
 impl Read for MemoryStore {
     fn seen_by(&self, viewer: Viewer) -> Arc<dyn Rows> {
         Arc::new(Self { viewer: Some(viewer.user_id), ..self.clone() })
+    }
+
+    async fn sessions_by_id(&self, ids: &[Uuid]) -> Result<Vec<SessionRow>, ReadError> {
+        let tables = self.tables.lock();
+        Ok(ids.iter().filter_map(|id| tables.sessions.get(id)).cloned().collect())
+    }
+
+    async fn messages_by_id(&self, ids: &[Uuid]) -> Result<Vec<MessageRow>, ReadError> {
+        let tables = self.tables.lock();
+        let row = |id: &Uuid| {
+            let (place, stamped) = tables.messages.get(id)?;
+            tables.transcripts.get(&stamped.message.session_id)?.get(place)
+        };
+        Ok(ids.iter().filter_map(row).cloned().collect())
     }
 
     async fn audit(&self) -> Result<Audit, ReadError> {

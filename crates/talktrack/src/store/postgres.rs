@@ -11,6 +11,8 @@ mod sessions;
 mod taken;
 mod obstacle;
 mod read;
+mod search;
+mod indexer;
 mod transaction;
 mod statement;
 mod explain;
@@ -33,10 +35,11 @@ use crate::json::JsonObject;
 use crate::record::{Record, Verdict};
 use crate::store::postgres::connect::CONNECT_PATIENCE;
 use crate::store::postgres::failure::Failure;
+use crate::store::postgres::indexer::TableIndexer;
 use crate::store::postgres::schema::Difference;
 use crate::store::postgres::statement::Statement;
 use crate::store::postgres::transaction::transaction;
-use crate::store::{Class, Store, StoreError};
+use crate::store::{Class, Indexer, Store, StoreError};
 
 pub use connect::{Address, ConnectError, InvalidAddress};
 
@@ -59,6 +62,8 @@ pub struct PostgresStore {
     /// Apart from the readers, so that nobody who looks can hold up who writes.
     writers: Pool,
     readers: Pool,
+    /// One connection for the index, made and used on its own thread.
+    indexers: Pool,
     /// Who reads, where that is not everybody: the claims of a token.
     viewer: Option<JsonObject>,
 }
@@ -69,16 +74,22 @@ impl PostgresStore {
     /// # Errors
     /// Where the certificates that the address names cannot be read.
     pub fn new(address: &Address) -> Result<Self, ConnectError> {
-        Ok(Self { writers: pool(address, WRITERS)?, readers: pool(address, READERS)?, viewer: None })
+        Ok(Self {
+            writers: pool(address, WRITERS)?,
+            readers: pool(address, READERS)?,
+            indexers: pool(address, 1)?,
+            viewer: None,
+        })
     }
 
     /// Runs a question on a connection for readers.
     async fn ask(&self, statement: Statement<'_>) -> Result<Vec<Row>, ReadError> {
-        let asked = async {
-            let client = self.readers.get().await?;
-            within(client, PATIENCE, async |client| Ok(self.ask_as_viewer(client, statement).await?)).await
-        };
-        asked.await.map_err(|failure: Failure| ReadError(failure.message().to_owned()))
+        self.try_ask(statement).await.map_err(|failure| ReadError(failure.message().to_owned()))
+    }
+
+    async fn try_ask(&self, statement: Statement<'_>) -> Result<Vec<Row>, Failure> {
+        let client = self.readers.get().await?;
+        within(client, PATIENCE, async |client| Ok(self.ask_as_viewer(client, statement).await?)).await
     }
 
     async fn ask_as_viewer(
@@ -143,6 +154,10 @@ impl Store for PostgresStore {
         };
         let abandoned = abandoned.await.map_err(Failure::into_error)?;
         Ok(abandoned.len() as u64)
+    }
+
+    fn indexer(&self) -> Option<Box<dyn Indexer>> {
+        Some(Box::new(TableIndexer::new(self.indexers.clone())))
     }
 }
 

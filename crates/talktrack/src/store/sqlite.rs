@@ -3,8 +3,13 @@
 mod write;
 mod sessions;
 mod read;
+mod following;
 mod letters;
+mod search;
+pub(crate) mod index;
 
+pub use following::Waiting;
+pub(crate) use following::readable;
 pub use letters::{DeadLetter, Replayed};
 pub use read::SqliteReader;
 pub(crate) use read::{BOOKS_COLUMNS, books_row};

@@ -181,3 +181,25 @@ pub async fn sessions_can_be_filtered_by_user_and_status(setup: Setup) {
     let abandoned = SessionFilter { status: Some(Status::Abandoned), ..every() };
     assert_eq!(trial.sessions(abandoned).await, []);
 }
+
+pub async fn rows_are_found_by_their_ids(setup: Setup) {
+    let mut trial = Trial::open(setup);
+    let newest_first = nine_sessions(&trial).await;
+    let mut said = Vec::new();
+    for (number, session) in newest_first.iter().enumerate() {
+        said.push(trial.say(*session, Role::User, &format!("message {number}")).await);
+    }
+    trial.settled().await;
+    let reader = trial.tracker().reader();
+    let nobody = Uuid::from_u128(1);
+    let wanted = [newest_first[3], nobody, newest_first[0]];
+    let mut sessions = reader.sessions_by_id(&wanted).await.expect("the store can be read");
+    sessions.sort_by_key(|row| row.started_at);
+    assert_eq!(sessions, [trial.session(wanted[0]).await, trial.session(wanted[2]).await]);
+    let mut messages =
+        reader.messages_by_id(&[said[3], nobody, said[0]]).await.expect("the store can be read");
+    messages.sort_by_key(|row| row.seq);
+    let transcripts = [trial.transcript(newest_first[0]).await, trial.transcript(newest_first[3]).await];
+    assert_eq!(messages, transcripts.concat());
+    assert_eq!(reader.messages_by_id(&[]).await.expect("the store can be read"), []);
+}

@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use parking_lot::{Condvar, Mutex};
 
+use crate::behind;
 use crate::books::{Books, Figures};
 use crate::error::{NotDurable, OpenError};
 use crate::health::Vitals;
@@ -21,7 +22,7 @@ use crate::receipt::Progress;
 use crate::record::Status;
 use crate::session::Registry;
 use crate::store::sqlite::SqliteReader;
-use crate::store::{Read, Store};
+use crate::store::{Indexer, Read, Store};
 use crate::tracker::{Door, Tracker};
 
 /// What runs beside the door. It ends with the last clone of the tracker.
@@ -75,7 +76,8 @@ impl Tracker {
             let fed = journal.feed(store, &door.options, move || queue.nudge());
             fed.map_err(|source| OpenError::Io { path: path.clone(), source })?;
         }
-        life.start(journal).map_err(|source| OpenError::Io { path, source })?;
+        let indexer = if door.options.search { behind::indexer(&path, store) } else { None };
+        life.start(journal, indexer).map_err(|source| OpenError::Io { path, source })?;
         Ok(Self { door, life })
     }
 
@@ -143,7 +145,7 @@ impl Tracker {
 }
 
 impl Life {
-    fn start(&self, journal: Journal) -> std::io::Result<()> {
+    fn start(&self, journal: Journal, indexer: Option<Box<dyn Indexer>>) -> std::io::Result<()> {
         let door = Arc::clone(&self.door);
         let run = move || {
             door.queue.run(journal, &door.shared.figures);
@@ -161,6 +163,16 @@ impl Life {
         };
         let sweeper = std::thread::Builder::new().name("talktrack-sweeper".into()).spawn(run)?;
         self.threads.lock().push(sweeper);
+        if let Some(indexer) = indexer {
+            let (sweeper, vitals) = (Arc::clone(&self.sweeper), Arc::clone(&self.door.shared.vitals));
+            let run = move || {
+                if let Err(error) = behind::run(indexer, &vitals, |pause| sweeper.pause(pause)) {
+                    tracing::warn!("search: what is new cannot be found: {error}");
+                }
+            };
+            let search = std::thread::Builder::new().name("talktrack-search".into()).spawn(run)?;
+            self.threads.lock().push(search);
+        }
         Ok(())
     }
 

@@ -16,6 +16,7 @@ use crate::queue::Admission;
 use crate::receipt::{Receipt, Reply, SessionReceipt, Started};
 use crate::record::{Body, Ended, SessionAlive, SessionEnd, SessionStart, SessionUpdate, Status};
 use crate::session::Session;
+use crate::store::SessionRow;
 use crate::tracker::{Door, Tracker};
 
 /// A session for [`Tracker::start_session`].
@@ -136,6 +137,12 @@ impl Tracker {
     /// Whose a session is, as far as memory knows. It knows those that go on here, and those that ended a moment ago.
     pub fn owner_of(&self, session_id: Uuid) -> Option<Uuid> {
         self.door.registry.with(session_id, |session| session.map(|session| session.user_id))
+    }
+
+    /// What memory knows of a session that goes on here, or ended a moment ago, as a row: neither its words (`external_id`,
+    /// `end_reason`, `metadata`) nor what other nodes know of it. The whole of it is in the store.
+    pub fn session_in_memory(&self, session_id: Uuid) -> Option<SessionRow> {
+        self.door.registry.with(session_id, |session| session.map(|session| session.row(session_id)))
     }
 
     /// The session's connection lives, although nobody speaks: it is not idle.

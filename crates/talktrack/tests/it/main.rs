@@ -18,6 +18,7 @@ mod changes;
 mod damage;
 mod model;
 mod damaged_bytes;
+mod search;
 mod sessions;
 mod text;
 mod json;

@@ -62,6 +62,13 @@ impl Oracle {
         until("the next ack", || (self.count() > count).then_some(())).await;
     }
 
+    /// Everything acknowledged is among these messages.
+    pub(crate) fn heard_in(&self, ids: &BTreeSet<Uuid>) {
+        for id in self.acknowledged.lock().unwrap().keys() {
+            assert!(ids.contains(id), "{id} was acknowledged");
+        }
+    }
+
     /// Everything acknowledged is among these messages as it was said, and nothing is there under two ids.
     pub(crate) fn finds_everything_in(&self, stored: &BTreeMap<Uuid, String>) {
         for (id, content) in self.acknowledged.lock().unwrap().iter() {

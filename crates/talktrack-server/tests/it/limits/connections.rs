@@ -11,7 +11,7 @@ use crate::harness::{Client, Home, request, until, until_told, upgrade, within};
 #[tokio::test]
 async fn connections_beyond_the_limit_are_told_so_and_those_that_are_there_go_on() {
     let home = Home::new();
-    let server = home.serve(&["--max-http-connections", "2"]).await;
+    let server = home.serve(&["--max-http-connections", "1", "--max-listeners", "1"]).await;
     // A WebSocket is none of those.
     let mut client = Client::new(&server).await;
     let waiting = [sent(&server, "GET ").await, sent(&server, "GET ").await];

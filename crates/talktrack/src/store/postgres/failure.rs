@@ -81,6 +81,16 @@ impl Failure {
         code.starts_with("42") && code != "42501" || code == "3F000"
     }
 
+    /// Whether the role may not do this.
+    pub(super) fn is_about_rights(&self) -> bool {
+        self.code == Some(SqlState::INSUFFICIENT_PRIVILEGE)
+    }
+
+    /// Whether the server broke it off, because it took too long.
+    pub(super) fn is_over_time(&self) -> bool {
+        self.code == Some(SqlState::QUERY_CANCELED)
+    }
+
     /// Whether this difference is why a row was refused.
     pub(super) fn concerns(&self, difference: &Difference) -> bool {
         let same_table = self.table.as_deref() == difference.table;

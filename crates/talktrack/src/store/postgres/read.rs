@@ -13,6 +13,7 @@ use crate::clock::{Seq, Timestamp};
 use crate::error::ReadError;
 use crate::json::{JsonArray, JsonObject};
 use crate::record::Status;
+use crate::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::statement::{Statement, moment};
 use crate::store::{
@@ -42,6 +43,8 @@ macro_rules! select_messages {
 /// Messages with one of the ids in $1.
 pub(super) const MESSAGES_BY_ID: &str = select_messages!("WHERE id = ANY($1::uuid[])");
 
+const SESSIONS_BY_ID: &str = select_sessions!("WHERE session_id = ANY($1::uuid[])");
+
 const SESSION: &str = select_sessions!("WHERE session_id = $1::uuid");
 
 /// Newest first. What is null does not restrict.
@@ -49,6 +52,27 @@ const SESSIONS: &str = select_sessions!(
     "WHERE ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2) \
      AND ($3::timestamptz IS NULL OR started_at >= $3) AND ($4::timestamptz IS NULL OR started_at < $4) \
      AND ($5::timestamptz IS NULL OR (started_at, session_id) < ($5, $6::uuid)) \
+     ORDER BY started_at DESC, session_id DESC LIMIT $7::int8"
+);
+
+/// Of the newest of them, those in which something is found; what is common is found there.
+const NEWEST_MATCHING_SESSIONS: &str = select_sessions!(
+    "AS session WHERE session_id IN (SELECT session_id FROM public.conversation_sessions \
+       WHERE ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2) \
+       AND ($3::timestamptz IS NULL OR started_at >= $3) AND ($4::timestamptz IS NULL OR started_at < $4) \
+       AND ($5::timestamptz IS NULL OR (started_at, session_id) < ($5, $6::uuid)) \
+       ORDER BY started_at DESC, session_id DESC LIMIT 500) \
+     AND EXISTS (SELECT FROM public.conversation_search AS found \
+       WHERE found.session_id = session.session_id AND found.words @@ $8::text::tsquery) \
+     ORDER BY started_at DESC, session_id DESC LIMIT $7::int8"
+);
+
+/// Of all.
+const MATCHING_SESSIONS: &str = select_sessions!(
+    "WHERE ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2) \
+     AND ($3::timestamptz IS NULL OR started_at >= $3) AND ($4::timestamptz IS NULL OR started_at < $4) \
+     AND ($5::timestamptz IS NULL OR (started_at, session_id) < ($5, $6::uuid)) \
+     AND session_id IN (SELECT session_id FROM public.conversation_search WHERE words @@ $8::text::tsquery) \
      ORDER BY started_at DESC, session_id DESC LIMIT $7::int8"
 );
 
@@ -108,15 +132,30 @@ impl Rows for PostgresStore {
         after: Option<SessionCursor>,
         limit: usize,
     ) -> Result<Vec<SessionRow>, ReadError> {
-        let statement = Statement::new(SESSIONS)
-            .with(filter.user_id, Type::UUID)
-            .with(filter.status.map(Status::as_str), Type::TEXT)
-            .with(filter.since.map(moment), Type::TIMESTAMPTZ)
-            .with(filter.until.map(moment), Type::TIMESTAMPTZ)
-            .with(after.map(|cursor| moment(cursor.started_at)), Type::TIMESTAMPTZ)
-            .with(after.map(|cursor| cursor.session_id), Type::UUID)
-            .with(rows(limit), Type::INT8);
-        self.ask(statement).await?.iter().map(session_row).collect()
+        let list = |sql| {
+            Statement::new(sql)
+                .with(filter.user_id, Type::UUID)
+                .with(filter.status.map(Status::as_str), Type::TEXT)
+                .with(filter.since.map(moment), Type::TIMESTAMPTZ)
+                .with(filter.until.map(moment), Type::TIMESTAMPTZ)
+                .with(after.map(|cursor| moment(cursor.started_at)), Type::TIMESTAMPTZ)
+                .with(after.map(|cursor| cursor.session_id), Type::UUID)
+                .with(rows(limit), Type::INT8)
+        };
+        let found = match filter.matching.as_ref().map(Query::for_postgres) {
+            None => self.ask(list(SESSIONS)).await?,
+            Some(words) => {
+                let newest = list(NEWEST_MATCHING_SESSIONS).with(words.clone(), Type::TEXT);
+                let newest = self.search(newest).await?;
+                let is_all = newest.len() == limit;
+                if is_all {
+                    newest
+                } else {
+                    self.search(list(MATCHING_SESSIONS).with(words, Type::TEXT)).await?
+                }
+            }
+        };
+        found.iter().map(session_row).collect()
     }
 
     async fn sessions_by_prefix(&self, prefix: &str, limit: usize) -> Result<Vec<SessionRow>, ReadError> {
@@ -144,6 +183,15 @@ impl Rows for PostgresStore {
         };
         self.ask(statement.with(rows(limit), Type::INT8)).await?.iter().map(message_row).collect()
     }
+
+    async fn search(
+        &self,
+        wanted: SearchFilter,
+        after: Option<SearchCursor>,
+        limit: usize,
+    ) -> Result<Vec<Hit>, SearchError> {
+        self.find(&wanted, after, limit).await
+    }
 }
 
 #[async_trait]
@@ -152,6 +200,16 @@ impl Read for PostgresStore {
         // The one claim that the policies ask for is that of whoever was let in.
         let sub = JsonObject::parse(&format!(r#"{{"sub":"{}"}}"#, viewer.user_id)).unwrap_or_default();
         Arc::new(Self { viewer: Some(viewer.claims.merged(&sub)), ..self.clone() })
+    }
+
+    async fn sessions_by_id(&self, ids: &[Uuid]) -> Result<Vec<SessionRow>, ReadError> {
+        let statement = Statement::new(SESSIONS_BY_ID).with(ids.to_vec(), Type::UUID_ARRAY);
+        self.ask(statement).await?.iter().map(session_row).collect()
+    }
+
+    async fn messages_by_id(&self, ids: &[Uuid]) -> Result<Vec<MessageRow>, ReadError> {
+        let statement = Statement::new(MESSAGES_BY_ID).with(ids.to_vec(), Type::UUID_ARRAY);
+        self.ask(statement).await?.iter().map(message_row).collect()
     }
 
     async fn audit(&self) -> Result<Audit, ReadError> {
@@ -219,12 +277,15 @@ pub(super) fn message_row(row: &Row) -> Result<MessageRow, ReadError> {
     })
 }
 
-fn get<'r, T: tokio_postgres::types::FromSql<'r>>(row: &'r Row, column: usize) -> Result<T, ReadError> {
+pub(super) fn get<'r, T: tokio_postgres::types::FromSql<'r>>(
+    row: &'r Row,
+    column: usize,
+) -> Result<T, ReadError> {
     row.try_get(column).map_err(|error| ReadError(error.to_string()))
 }
 
 /// What a column's text stands for; others than talktrack may have written it.
-fn word<T>(row: &Row, column: usize, parse: impl Fn(&str) -> Option<T>) -> Result<T, ReadError> {
+pub(super) fn word<T>(row: &Row, column: usize, parse: impl Fn(&str) -> Option<T>) -> Result<T, ReadError> {
     let text: &str = get(row, column)?;
     parse(text).ok_or_else(|| unreadable(row, column, &text))
 }
@@ -239,7 +300,7 @@ fn json_or_null<T>(
     Ok(text.and_then(parse))
 }
 
-fn timestamp(row: &Row, column: usize) -> Result<Timestamp, ReadError> {
+pub(super) fn timestamp(row: &Row, column: usize) -> Result<Timestamp, ReadError> {
     timestamp_or_null(row, column)?.ok_or_else(|| unreadable(row, column, &"null"))
 }
 

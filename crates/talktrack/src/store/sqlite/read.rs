@@ -9,12 +9,14 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
 use crate::books::Books;
-use crate::changes::{self, Changes};
 use crate::clock::Seq;
 use crate::database::{self, UuidText, column, column_or_null, parse_time, parse_uuid, text, text_or_null};
 use crate::error::ReadError;
 use crate::json::{JsonArray, JsonObject};
 use crate::record::Status;
+use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
+use crate::store::sqlite::following;
+use crate::store::sqlite::search::{self, Searchers};
 use crate::store::{
     Audit, MessageCursor, MessageRow, Read, Rows, SessionCursor, SessionFilter, SessionRow, Viewer,
 };
@@ -35,6 +37,7 @@ pub(crate) const BOOKS_COLUMNS: &str =
 #[derive(Debug, Clone)]
 pub struct SqliteReader {
     connection: Arc<Mutex<Connection>>,
+    searchers: Arc<Searchers>,
     /// Who sees it, where that is not everybody.
     viewer: Option<Uuid>,
 }
@@ -46,7 +49,8 @@ impl SqliteReader {
     /// Where there is no such file, or SQLite cannot read it.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let connection = Arc::new(Mutex::new(database::open_to_read(path)?));
-        Ok(Self { connection, viewer: None })
+        let searchers = Arc::new(Searchers::new(path.to_owned()));
+        Ok(Self { connection, searchers, viewer: None })
     }
 
     /// Messages in the order in which they were written, after a place in that order (0 = from the beginning), and the
@@ -76,22 +80,6 @@ impl SqliteReader {
                 .query_row("SELECT coalesce(max(rowid), 0) FROM conversation_messages", [], |row| row.get(0))
         })
         .await
-    }
-
-    /// Up to so many changes after a place in their order (see [`changes`]), and the place to go on from.
-    ///
-    /// # Errors
-    /// Where SQLite cannot read the file.
-    pub async fn changes_since(&self, place: Seq, limit: usize) -> Result<Changes, ReadError> {
-        self.ask(move |connection| changes::since(connection, place, limit)).await
-    }
-
-    /// The place behind the newest change, for [`Self::changes_since`].
-    ///
-    /// # Errors
-    /// Where SQLite cannot read the file.
-    pub async fn newest_change(&self) -> Result<Seq, ReadError> {
-        self.ask(changes::newest).await
     }
 
     /// Runs a query on a thread that may block.
@@ -138,7 +126,7 @@ impl Rows for SqliteReader {
         limit: usize,
     ) -> Result<Vec<SessionRow>, ReadError> {
         let viewer = self.viewer;
-        self.ask(move |connection| {
+        let list = move |connection: &Connection, found: Option<(&str, String)>| {
             let mut conditions = Conditions::default();
             conditions.add("user_id = ?", viewer.map(|user| [user.to_string()]));
             conditions.add("user_id = ?", filter.user_id.map(|user| [user.to_string()]));
@@ -147,6 +135,9 @@ impl Rows for SqliteReader {
             conditions.add("started_at < ?", filter.until.map(|until| [until.to_string()]));
             let place = after.map(|cursor| [cursor.started_at.to_string(), cursor.session_id.to_string()]);
             conditions.add("(started_at, session_id) < (?, ?)", place);
+            if let Some((condition, value)) = found {
+                conditions.add(condition, Some([value]));
+            }
             let sql = format!(
                 "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE true{} \
                  ORDER BY started_at DESC, session_id DESC LIMIT {limit}",
@@ -154,8 +145,16 @@ impl Rows for SqliteReader {
             );
             let mut statement = connection.prepare_cached(&sql)?;
             statement.query_map(rusqlite::params_from_iter(conditions.values), session_row)?.collect()
-        })
-        .await
+        };
+        let Some(query) = filter.matching else {
+            return self.ask(move |connection| list(connection, None)).await;
+        };
+        let user = filter.user_id.or(viewer);
+        let asked = self.searchers.ask(move |connection| {
+            let found = search::sessions(connection, &query, user)?;
+            list(connection, Some(found))
+        });
+        Ok(asked.await?)
     }
 
     async fn sessions_by_prefix(&self, prefix: &str, limit: usize) -> Result<Vec<SessionRow>, ReadError> {
@@ -199,12 +198,34 @@ impl Rows for SqliteReader {
         })
         .await
     }
+
+    async fn search(
+        &self,
+        wanted: SearchFilter,
+        after: Option<SearchCursor>,
+        limit: usize,
+    ) -> Result<Vec<Hit>, SearchError> {
+        let viewer = self.viewer;
+        self.searchers
+            .ask(move |connection| search::messages(connection, &wanted, viewer, after, limit))
+            .await
+    }
 }
 
 #[async_trait]
 impl Read for SqliteReader {
     fn seen_by(&self, viewer: Viewer) -> Arc<dyn Rows> {
         Arc::new(Self { viewer: Some(viewer.user_id), ..self.clone() })
+    }
+
+    async fn sessions_by_id(&self, ids: &[Uuid]) -> Result<Vec<SessionRow>, ReadError> {
+        let ids = ids.to_vec();
+        self.ask(move |connection| following::sessions_by_id(connection, &ids)).await
+    }
+
+    async fn messages_by_id(&self, ids: &[Uuid]) -> Result<Vec<MessageRow>, ReadError> {
+        let ids = ids.to_vec();
+        self.ask(move |connection| following::messages_by_id(connection, &ids)).await
     }
 
     async fn audit(&self) -> Result<Audit, ReadError> {

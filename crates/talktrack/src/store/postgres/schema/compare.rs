@@ -6,14 +6,14 @@ mod columns;
 use super::Difference;
 use super::catalog::Catalog;
 use super::mend;
-use super::tables::{INDEXES, Index, TABLES};
+use super::tables::{INDEXES, Index, SEARCH, TABLES};
 
 /// Every difference: first what others need.
 pub(super) fn compare(catalog: &Catalog) -> Vec<Difference> {
     let mut found = access::roles(catalog);
     for table in TABLES.iter().filter(|table| catalog.table(table.name).is_none()) {
         let problem = format!("Could not find the table 'public.{}'", table.name);
-        found.push(Difference::of_table(table.name, problem, mend::make_table(table)).stops_every_row());
+        found.push(stopping(Difference::of_table(table.name, problem, mend::make_table(table))));
     }
     for table in &TABLES {
         found.extend(columns::compare(catalog, table));
@@ -28,4 +28,9 @@ pub(super) fn compare(catalog: &Catalog) -> Vec<Difference> {
     }
     found.extend(access::compare(catalog));
     found
+}
+
+/// Without its words a message is not found; it is stored all the same.
+fn stopping(difference: Difference) -> Difference {
+    if difference.table == Some(SEARCH) { difference } else { difference.stops_every_row() }
 }

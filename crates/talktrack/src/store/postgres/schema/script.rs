@@ -16,7 +16,7 @@ pub(super) fn migration() -> String {
     let mut script = Script(BEGIN.to_owned());
     script.section("2. Roles and auth.uid()", [ROLES.trim_end().replace("{uid}", mend::UID)]);
     script.section("3. Tables and columns that are missing", renames().chain(TABLES.iter().flat_map(tables)));
-    script.section("4. Columns that may be null", TABLES.iter().map(nullable));
+    script.section("4. Columns that may be null", TABLES.iter().filter_map(nullable));
     script.section("5. Checks that list words", words());
     script.section("6. Indexes", INDEXES.iter().map(|index| attempt(&mend::create_index(index))));
     script.section("7. Defaults, and values for rows that have none", TABLES.iter().flat_map(values));
@@ -84,11 +84,11 @@ fn tables(table: &Table) -> [String; 2] {
     [format!("\n{}", mend::create_table(table)), format!("ALTER TABLE public.{}\n{added};", table.name)]
 }
 
-fn nullable(table: &Table) -> String {
+fn nullable(table: &Table) -> Option<String> {
     let columns = table.columns.iter().filter(|column| column.nullable);
     let lines: Vec<_> =
         columns.map(|column| format!("  ALTER COLUMN {} DROP NOT NULL", column.name)).collect();
-    format!("ALTER TABLE public.{}\n{};", table.name, lines.join(",\n"))
+    (!lines.is_empty()).then(|| format!("ALTER TABLE public.{}\n{};", table.name, lines.join(",\n")))
 }
 
 fn words() -> impl Iterator<Item = String> {

@@ -2,7 +2,7 @@
 
 use super::spelling::literals;
 
-/// One of the two tables.
+/// One of the tables.
 pub(super) struct Table {
     pub(super) name: &'static str,
     pub(super) columns: &'static [Column],
@@ -91,9 +91,10 @@ impl Column {
 
 pub(super) const SESSIONS: &str = "conversation_sessions";
 pub(super) const MESSAGES: &str = "conversation_messages";
+pub(super) const SEARCH: &str = "conversation_search";
 
-/// Both tables, the one that is referred to first.
-pub(super) const TABLES: [Table; 2] = [
+/// The tables, those that are referred to first.
+pub(super) const TABLES: [Table; 3] = [
     Table {
         name: SESSIONS,
         columns: &[
@@ -162,6 +163,17 @@ pub(super) const TABLES: [Table; 2] = [
             Column::new("metrics", "jsonb").note("numbers of the turn"),
         ],
     },
+    Table {
+        name: SEARCH,
+        columns: &[
+            Column::new("message_id", "uuid").required().key("PRIMARY KEY"),
+            Column::new("session_id", "uuid").required(),
+            Column::new("user_id", "uuid").required().note("whose session it is"),
+            Column::new("place", "bigint").required().note("its seq, or its time where it has none"),
+            Column::new("revision", "integer").required().note("of which these are the words"),
+            Column::new("words", "tsvector").required(),
+        ],
+    },
 ];
 
 /// Who can speak.
@@ -177,7 +189,7 @@ pub(super) struct Index {
 
 /// What the queries need. `message_count` and `last_event_at` are in none: they change with every message, and a change
 /// that touches no index stays on its page.
-pub(super) const INDEXES: [Index; 5] = [
+pub(super) const INDEXES: [Index; 9] = [
     Index {
         name: "conversation_sessions_of_user",
         table: SESSIONS,
@@ -203,6 +215,14 @@ pub(super) const INDEXES: [Index; 5] = [
         table: MESSAGES,
         definition: "USING brin (seq) WITH (autosummarize = on)",
     },
+    Index { name: "conversation_search_words", table: SEARCH, definition: "USING gin (words)" },
+    Index { name: "conversation_search_newest", table: SEARCH, definition: "(place DESC, message_id DESC)" },
+    Index {
+        name: "conversation_search_of_user",
+        table: SEARCH,
+        definition: "(user_id, place DESC, message_id DESC)",
+    },
+    Index { name: "conversation_search_of_session", table: SEARCH, definition: "(session_id)" },
 ];
 
 /// A policy, for every command.
@@ -222,7 +242,7 @@ macro_rules! own_messages {
 }
 
 /// Who sees and changes what. `(SELECT auth.uid())` is evaluated once a query, `auth.uid()` would be once a row.
-pub(super) const POLICIES: [Policy; 4] = [
+pub(super) const POLICIES: [Policy; 6] = [
     Policy {
         name: "talktrack_own_sessions",
         table: SESSIONS,
@@ -239,6 +259,20 @@ pub(super) const POLICIES: [Policy; 4] = [
             own_messages!(),
             "\n    AND (user_id = (SELECT auth.uid()) OR user_id IS NULL AND role = 'system')"
         ),
+    },
+    Policy {
+        name: "talktrack_own_search",
+        table: SEARCH,
+        role: "authenticated",
+        using: "user_id = (SELECT auth.uid())",
+        check: own_messages!(),
+    },
+    Policy {
+        name: "talktrack_service_search",
+        table: SEARCH,
+        role: "service_role",
+        using: "true",
+        check: "true",
     },
     Policy {
         name: "talktrack_service_sessions",

@@ -104,7 +104,14 @@ fn says_the_same(policy: &Policy, is: &PolicyFound) -> bool {
 fn gist(expression: &str) -> String {
     let mut text = expression.to_lowercase();
     text.retain(|character| !character.is_whitespace() && !matches!(character, '(' | ')'));
-    for added in ["public.", "conversation_sessions.", "conversation_messages.", "::text", "asuid"] {
+    for added in [
+        "public.",
+        "conversation_sessions.",
+        "conversation_messages.",
+        "conversation_search.",
+        "::text",
+        "asuid",
+    ] {
         text = text.replace(added, "");
     }
     text

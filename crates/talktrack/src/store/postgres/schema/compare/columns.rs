@@ -3,7 +3,7 @@
 use super::super::Difference;
 use super::super::catalog::{Catalog, CheckFound, ColumnFound, ReferenceFound};
 use super::super::mend;
-use super::super::tables::{Column, MESSAGES, SESSIONS, Table};
+use super::super::tables::{Column, MESSAGES, SEARCH, SESSIONS, Table};
 
 /// What is different about the columns of a table that is there.
 pub(super) fn compare(catalog: &Catalog, table: &Table) -> Vec<Difference> {
@@ -19,7 +19,7 @@ pub(super) fn compare(catalog: &Catalog, table: &Table) -> Vec<Difference> {
         if column.key && !catalog.is_key(table.name, column.name) {
             let problem = format!("The '{}' column of '{}' is not unique", column.name, table.name);
             let mend = mend::add_key(table.name, column.name, there.has_primary_key);
-            found.push(Difference::of_column(table.name, column.name, problem, mend).stops_every_row());
+            found.push(super::stopping(Difference::of_column(table.name, column.name, problem, mend)));
         }
         let checks =
             catalog.checks.iter().filter(|check| check.table == table.name && check.column == column.name);
@@ -41,7 +41,7 @@ fn missing(catalog: &Catalog, table: &'static str, column: &Column) -> Differenc
             [first].into_iter().chain(rest).collect::<Vec<_>>().join("\n")
         }
     };
-    Difference::of_column(table, column.name, problem, mend).stops_every_row()
+    super::stopping(Difference::of_column(table, column.name, problem, mend))
 }
 
 fn different(table: &'static str, column: &Column, is: &ColumnFound) -> Vec<Difference> {
@@ -113,13 +113,14 @@ fn quoted(expression: &str) -> Vec<String> {
 
 /// A column of the user's own that every row must fill, and talktrack cannot.
 fn unfillable(column: &ColumnFound) -> Difference {
-    let (table, name) = (if column.table == SESSIONS { SESSIONS } else { MESSAGES }, &column.name);
+    let ours = [SESSIONS, MESSAGES, SEARCH].into_iter().find(|name| *name == column.table);
+    let (table, name) = (ours.unwrap_or(MESSAGES), &column.name);
     let problem = format!(
         "The '{name}' column of '{table}' is your own, allows no null and has no default, so that talktrack cannot write a row"
     );
-    Difference::of_column(table, name, problem, mend::allow_null(table, name))
-        .yours_to_mend()
-        .stops_every_row()
+    super::stopping(
+        Difference::of_column(table, name, problem, mend::allow_null(table, name)).yours_to_mend(),
+    )
 }
 
 /// Messages refer to sessions by what both of them call `session_id`, and by nothing else.

@@ -1,0 +1,25 @@
+//! What the server does, seen from outside: the real binary, real sockets, a client on the same machine. Each figure stands
+//! beside its limit from the same run. `cargo bench --bench server -- http` runs one group alone.
+
+mod bed;
+mod socket;
+mod http;
+mod lists;
+mod tokens;
+
+#[expect(clippy::unwrap_used, reason = "shared with the tests, where that is how a test ends")]
+#[path = "../../tests/it/auth/signing.rs"]
+mod signing;
+
+use bed::Outcome;
+
+/// Measures, and prints what it measured.
+type Group = fn() -> Outcome<()>;
+
+fn main() -> Outcome<()> {
+    let groups: [(&str, Group); 4] =
+        [("socket", socket::run), ("http", http::run), ("tokens", tokens::run), ("lists", lists::run)];
+    let chosen: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    let is_chosen = |name: &str| chosen.is_empty() || chosen.iter().any(|word| word == name);
+    groups.into_iter().filter(|(name, _)| is_chosen(name)).try_for_each(|(_, run)| run())
+}

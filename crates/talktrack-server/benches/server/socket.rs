@@ -1,0 +1,86 @@
+//! The process itself, and conversations over sockets.
+
+use futures_util::future::try_join_all;
+use tokio_tungstenite::connect_async;
+
+use crate::bed::{Outcome, Server, TEXT, conversations, number};
+
+pub(crate) fn run() -> Outcome<()> {
+    start()?;
+    idle_sockets()?;
+    throughput()?;
+    paced()
+}
+
+/// From spawning the process to its first 200 on /readyz.
+fn start() -> Outcome<()> {
+    let mut times = Vec::new();
+    for _ in 0..11 {
+        let dir = tempfile::tempdir()?;
+        times.push(Server::start(dir.path(), &[])?.ready_after.as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    let median = times[times.len() / 2];
+    println!("start to ready: {median:.0} ms, median of 11 (limit 100, ratio {:.2})", median / 100.0);
+    Ok(())
+}
+
+fn idle_sockets() -> Outcome<()> {
+    const SOCKETS: usize = 5_000;
+    let dir = tempfile::tempdir()?;
+    let server = Server::start(dir.path(), &["--ping-interval", "10m", "--peer-timeout", "30m"])?;
+    let idle = server.resident()?;
+    println!("idle: {:.1} MB resident (limit 20, ratio {:.2})", idle as f64 / 1e6, idle as f64 / 20e6);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let sockets = runtime.block_on(async {
+        let mut sockets = Vec::new();
+        for _ in 0..SOCKETS / 50 {
+            let opened =
+                (0..50).map(|_| async { connect_async(server.socket_url()).await.map(|(socket, _)| socket) });
+            sockets.extend(try_join_all(opened).await?);
+        }
+        Outcome::Ok(sockets)
+    })?;
+    server.wait_for_metric("talktrack_ws_connections", SOCKETS as f64)?;
+    let each = server.resident()?.saturating_sub(idle) as f64 / SOCKETS as f64;
+    println!("{SOCKETS} idle sockets: {:.1} KB each (limit 20, ratio {:.2})", each / 1e3, each / 20e3);
+    drop(sockets);
+    Ok(())
+}
+
+/// Sixty-four sockets as fast as they can, the client on the same cores, every message acknowledged.
+fn throughput() -> Outcome<()> {
+    const MESSAGES: usize = 400_000;
+    let mut best = Vec::new();
+    for _ in 0..3 {
+        let dir = tempfile::tempdir()?;
+        let server = Server::start(&dir.path().join("data"), &[])?;
+        let file = conversations(dir.path(), 640, MESSAGES / 640)?;
+        let summary = server.replay(&file, &["--sockets", "64"])?;
+        best.push(number(&summary, "messages_per_second")?);
+    }
+    best.sort_by(f64::total_cmp);
+    println!(
+        "socket to durable row, 64 sockets, client on the same cores, {MESSAGES} messages of {} bytes: {:.0} messages/s, median \
+         of 3 (limit 40,000, ratio {:.2})",
+        TEXT.len(),
+        best[1],
+        best[1] / 40e3
+    );
+    Ok(())
+}
+
+/// A thousand messages a second, as many agents at once would send them.
+fn paced() -> Outcome<()> {
+    let dir = tempfile::tempdir()?;
+    let server = Server::start(&dir.path().join("data"), &[])?;
+    let file = conversations(dir.path(), 64, 300)?;
+    let summary = server.replay(&file, &["--sockets", "64", "--rate", "1000"])?;
+    let (p50, p99) = (number(&summary, "ack_p50_ms")?, number(&summary, "ack_p99_ms")?);
+    println!(
+        "paced at 1,000 messages/s: ack p50 {p50:.2} ms (limit 3, ratio {:.2})   p99 {p99:.2} ms (limit 15, ratio {:.2})",
+        p50 / 3.0,
+        p99 / 15.0
+    );
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! `GET /v1/events`: what becomes durable, as it does (server-sent events).
+
+#![expect(unused_qualifications, reason = "in what the macro makes of the parameters")]
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde::Deserialize;
+use talktrack::clock::Seq;
+use tokio::time::{Instant, Interval, interval_at};
+use utoipa::IntoParams;
+use uuid::Uuid;
+
+use super::access;
+use super::query::Params;
+use crate::auth::Caller;
+use crate::config::Scope;
+use crate::error::Problem;
+use crate::events::{Filter, Listener, Next, closing, gap, mark};
+use crate::state::{AppState, Stopping};
+
+/// The header in which a client that connects again says how far it has come.
+const LAST_EVENT_ID: &str = "last-event-id";
+
+/// The query.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Wanted {
+    /// Of this session.
+    session_id: Option<Uuid>,
+    /// Of this user's sessions.
+    user_id: Option<Uuid>,
+    /// Begins behind the event with this id. The header `Last-Event-ID` wins over it: clients that connect again send it by
+    /// themselves.
+    #[param(minimum = 0)]
+    last_event_id: Option<Seq>,
+}
+
+/// Streams what becomes durable
+///
+/// In this order, from now on or behind the event that `last_event_id` names: `session.started` (or resumed),
+/// `session.updated`, `session.ended`, `session.deleted` and `message` (a later revision too: the same id with a higher
+/// `revision`). The data are the row, as it is when the event is sent. `gap` says that some of what you ask for is no
+/// longer kept, `closing` is the last event, with the reason: connect again behind the last id.
+#[utoipa::path(
+    get, path = "/v1/events", operation_id = "events", tag = "reading",
+    params(Wanted, ("Last-Event-ID" = Option<Seq>, Header, description = "As `last_event_id`.")),
+    responses(
+        (status = 200, description = "Events, without an end.", body = String, content_type = "text/event-stream"),
+        Problem,
+    )
+)]
+pub(crate) async fn answer(
+    State(state): State<AppState>,
+    caller: Caller,
+    headers: HeaderMap,
+    Params(query): Params<Wanted>,
+) -> Result<Response, Problem> {
+    caller.require(Scope::Read)?;
+    let filter = Filter { session_id: query.session_id, user_id: caller.speaks_for(query.user_id)? };
+    let after = last_event_id(&headers)?.or(query.last_event_id);
+    if after.is_some_and(|after| after < 0) {
+        return Err(Problem::invalid("last_event_id: must not be negative"));
+    }
+    if state.is_stopping() {
+        return Err(Problem::shutting_down());
+    }
+    let Some(place) = state.events().take_place() else {
+        let most = state.config().max_listeners;
+        let detail = format!("all {most} listeners are there that may be (max_listeners)");
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "rate_limited", detail));
+    };
+    let listener = Listener::begin(place, filter, after).await.map_err(access::unreadable)?;
+    let patience = state.config().peer_timeout / 2;
+    let period = state.config().ping_interval;
+    let alive = interval_at(Instant::now() + period, period);
+    let feed = Feed { listener, patience, stopping: state.watch_stop(), alive, offered: None };
+    let body = Body::from_stream(stream::unfold(Some(feed), Feed::step));
+    let headers = [
+        (header::CONTENT_TYPE.as_str(), "text/event-stream"),
+        (header::CACHE_CONTROL.as_str(), "no-store"),
+        // Proxies that gather what they pass on would hold events back.
+        ("x-accel-buffering", "no"),
+    ];
+    Ok((headers, body).into_response())
+}
+
+/// An empty one counts as none.
+fn last_event_id(headers: &HeaderMap) -> Result<Option<Seq>, Problem> {
+    let Some(value) = headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty()) else { return Ok(None) };
+    let id = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+    id.map(Some).ok_or_else(|| Problem::invalid("Last-Event-ID: is not one that this stream has given"))
+}
+
+/// A listener's stream. It is asked for more only when the peer has taken what it was given, so nothing waits for a peer
+/// but what is on the way to it.
+struct Feed {
+    listener: Listener,
+    /// How long the peer may take over what is on the way.
+    patience: Duration,
+    stopping: Stopping,
+    /// When there was no event for so long, there is a sign of life.
+    alive: Interval,
+    /// When something was given, and not yet asked for more.
+    offered: Option<Instant>,
+}
+
+type Step = Option<(Result<Bytes, Infallible>, Option<Feed>)>;
+
+/// The last thing that a stream says.
+struct Last(Bytes);
+
+impl Feed {
+    async fn step(feed: Option<Self>) -> Step {
+        let mut feed = feed?;
+        let is_late = feed.offered.take().is_some_and(|offered| offered.elapsed() > feed.patience);
+        let said = if is_late { Err(too_slow()) } else { feed.next().await };
+        Some(match said {
+            Ok(bytes) => {
+                feed.offered = Some(Instant::now());
+                (Ok(bytes), Some(feed))
+            }
+            Err(Last(bytes)) => (Ok(bytes), None),
+        })
+    }
+
+    async fn next(&mut self) -> Result<Bytes, Last> {
+        let Self { listener, stopping, alive, .. } = self;
+        let next = tokio::select! {
+            biased;
+            () = stopping.wait() => return Err(Last(closing("shutting_down", "the server is shutting down"))),
+            next = listener.next() => next,
+            _ = alive.tick() => return Ok(mark(listener.untold_place())),
+        };
+        alive.reset();
+        match next {
+            Next::Events(bytes) => Ok(bytes),
+            Next::Gap(after, place) => Ok(gap(after, place)),
+            Next::TooSlow => Err(too_slow()),
+            Next::Unknown => Err(Last(closing(
+                "internal",
+                "whose the next event is cannot be told while the store is away; connect again later",
+            ))),
+        }
+    }
+}
+
+fn too_slow() -> Last {
+    tracing::debug!("a listener takes events too slowly, and is cut off");
+    Last(closing("too_slow", "you take events too slowly; connect again, and read on from your last one"))
+}

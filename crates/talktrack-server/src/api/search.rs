@@ -1,0 +1,127 @@
+//! `GET /v1/search`: messages by their words, newest first.
+
+#![expect(unused_qualifications, reason = "in what the macro makes of the parameters")]
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use talktrack::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
+use talktrack::{Kind, Role, Timestamp};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::access;
+use super::query::{Cursor, Limit, Params};
+use crate::auth::Caller;
+use crate::error::Problem;
+use crate::state::AppState;
+
+/// Seconds after which it is worth to ask again where there is no index yet.
+const INDEX_IS_BEING_MADE: u32 = 5;
+
+/// The query.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Wanted {
+    /// Words that must all be in a message, in any order; whatever their case and accents. `"several words"` in this order,
+    /// `begin*` for words that begin so. Everything else is plain text.
+    #[param(value_type = String, min_length = 1, max_length = 500, example = "refund \"order number\" deliver*")]
+    q: Query,
+    /// In sessions of this user.
+    user_id: Option<Uuid>,
+    /// In this session.
+    session_id: Option<Uuid>,
+    /// How many at most; 50 where it is left out.
+    #[serde(default)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
+    limit: Limit,
+    /// Goes on after the page that gave it.
+    #[param(value_type = Option<String>, pattern = "^-?[0-9]{1,18}\\.[0-9a-f]{32}$")]
+    cursor: Option<Cursor<SearchCursor>>,
+}
+
+/// A page of what was found.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Found {
+    hits: Vec<FoundMessage>,
+    /// Where the list goes on; null at its end.
+    #[schema(value_type = Option<String>)]
+    next_cursor: Option<Cursor<SearchCursor>>,
+}
+
+/// A message that was found.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FoundMessage {
+    message_id: Uuid,
+    session_id: Uuid,
+    /// Whose session it is.
+    user_id: Uuid,
+    /// `user`, `assistant`, `system`, `developer` or `tool`.
+    #[schema(value_type = String, example = "user")]
+    role: Role,
+    /// `message`, `tool_call`, `tool_result` or `event`.
+    #[schema(value_type = String, example = "message")]
+    kind: Kind,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    /// The part of the content with the first hit, in pieces. Show each as text: nothing in it is markup.
+    snippet: Vec<Piece>,
+}
+
+/// A piece of a message's content.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Piece {
+    /// As it was said; `…` alone at either end stands for what is left out.
+    #[schema(example = "refund")]
+    text: String,
+    /// It is what was looked for.
+    hit: bool,
+}
+
+/// Finds messages by their words
+///
+/// The newest first, in the order in which they were accepted. What was said a moment ago may not be found yet: the index is
+/// brought up to it behind the ingestion, within a second where the server is not busy.
+#[utoipa::path(
+    get, path = "/v1/search", operation_id = "search", tag = "reading", params(Wanted),
+    responses(
+        (status = 200, description = "A page.", body = Found),
+        Problem,
+    )
+)]
+pub(crate) async fn answer(
+    State(state): State<AppState>,
+    caller: Caller,
+    Params(wanted): Params<Wanted>,
+) -> Result<Json<Found>, Problem> {
+    let rows = access::rows(&state, &caller)?;
+    let Wanted { q, user_id, session_id, limit: Limit(limit), cursor } = wanted;
+    let filter = SearchFilter { query: q, user_id: caller.speaks_for(user_id)?, session_id };
+    let found = rows.search(filter, cursor.map(|Cursor(place)| place), limit).await.map_err(no_answer)?;
+    let next_cursor = found.last().filter(|_| found.len() == limit).map(Hit::cursor).map(Cursor);
+    Ok(Json(Found { hits: found.into_iter().map(FoundMessage::from).collect(), next_cursor }))
+}
+
+fn no_answer(error: SearchError) -> Problem {
+    match error {
+        SearchError::Read(error) => access::unreadable(error),
+        error @ SearchError::NoIndex(_) => Problem::unavailable(error.to_string(), INDEX_IS_BEING_MADE),
+        error => Problem::invalid(format_args!("q: {error}")),
+    }
+}
+
+impl From<Hit> for FoundMessage {
+    fn from(hit: Hit) -> Self {
+        let piece = |piece: talktrack::search::Piece| Piece { text: piece.text, hit: piece.hit };
+        Self {
+            message_id: hit.message_id,
+            session_id: hit.session_id,
+            user_id: hit.user_id,
+            role: hit.role,
+            kind: hit.kind,
+            created_at: hit.created_at,
+            snippet: hit.snippet.into_iter().map(piece).collect(),
+        }
+    }
+}

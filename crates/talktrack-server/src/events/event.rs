@@ -1,0 +1,101 @@
+//! An event as it goes over the wire (server-sent events, as the HTML standard has them).
+
+use std::fmt::Write as _;
+
+use axum::body::Bytes;
+use serde::Serialize;
+use serde_json::json;
+use talktrack::ChangeKind;
+use talktrack::clock::Seq;
+use uuid::Uuid;
+
+/// Something that became durable, made once for all listeners.
+#[derive(Debug)]
+pub(crate) struct Event {
+    /// Its place, and its id on the wire.
+    pub(crate) seq: Seq,
+    pub(crate) session_id: Uuid,
+    /// Whose the session is; `None` where that cannot be told now.
+    pub(crate) owner: Option<Uuid>,
+    pub(crate) bytes: Bytes,
+}
+
+impl Event {
+    pub(super) fn new(
+        seq: Seq,
+        kind: ChangeKind,
+        session_id: Uuid,
+        owner: Option<Uuid>,
+        data: &impl Serialize,
+    ) -> Self {
+        let bytes = frame(Some(seq), name(kind), data).into();
+        Self { seq, session_id, owner, bytes }
+    }
+
+    #[cfg(test)]
+    pub(super) fn empty(seq: Seq) -> Self {
+        Self { seq, session_id: Uuid::nil(), owner: None, bytes: Bytes::new() }
+    }
+}
+
+/// What happened, as the wire names it.
+fn name(kind: ChangeKind) -> &'static str {
+    match kind {
+        ChangeKind::SessionStarted => "session.started",
+        ChangeKind::SessionUpdated => "session.updated",
+        ChangeKind::SessionEnded => "session.ended",
+        ChangeKind::SessionDeleted => "session.deleted",
+        ChangeKind::Message | ChangeKind::Revision => "message",
+    }
+}
+
+/// The last event of a stream, with the reason. The codes are the protocol's.
+pub(crate) fn closing(code: &str, message: &str) -> Bytes {
+    frame(None, "closing", &json!({"code": code, "message": message})).into()
+}
+
+/// Something is missing before this place.
+pub(crate) fn gap(after: Seq, place: Seq) -> Bytes {
+    let message =
+        "events that came after this id are no longer kept; read what you need of them from the lists";
+    frame(Some(place), "gap", &json!({"last_event_id": after, "message": message})).into()
+}
+
+/// A sign of life. It takes the listener's id along, where nothing of what came was for it; no client makes an event of it.
+pub(crate) fn mark(place: Option<Seq>) -> Bytes {
+    place.map_or(Bytes::from_static(b":\n\n"), |place| format!("id: {place}\n\n").into())
+}
+
+fn frame(id: Option<Seq>, name: &str, data: &impl Serialize) -> String {
+    let mut text = String::new();
+    // Writing into a string cannot fail.
+    if let Some(id) = id {
+        let _ = writeln!(text, "id: {id}");
+    }
+    // Within a string of JSON there is no bare line break: where there is one, a space says the same.
+    let data = serde_json::to_string(data).unwrap_or_default().replace(['\n', '\r'], " ");
+    let _ = write!(text, "event: {name}\ndata: {data}\n\n");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use talktrack::JsonObject;
+
+    use super::*;
+
+    #[test]
+    fn data_are_one_line_whatever_is_in_them() {
+        let metadata = JsonObject::parse("{\"a\":\n[1,\r\n2],\"b\":\"\\n\"}").unwrap();
+        let text = frame(Some(7), "message", &metadata);
+        let lines: Vec<_> = text.split('\n').collect();
+        assert_eq!((lines.len(), lines[0], lines[1]), (5, "id: 7", "event: message"));
+        let data = lines[2].strip_prefix("data: ").unwrap();
+        assert_eq!(serde_json::from_str::<serde_json::Value>(data).unwrap(), json!({"a": [1, 2], "b": "\n"}));
+    }
+
+    #[test]
+    fn a_mark_is_no_event() {
+        assert_eq!((mark(Some(7)), mark(None)), ("id: 7\n\n".into(), ":\n\n".into()));
+    }
+}

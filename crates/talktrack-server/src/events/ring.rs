@@ -1,0 +1,121 @@
+//! The latest events, for all listeners.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use talktrack::clock::Seq;
+
+use super::event::Event;
+
+/// What is kept, in bytes.
+const RING_BYTES: usize = 8 << 20;
+
+/// Events that a listener takes at once, and their bytes (one is taken in any case).
+const TAKEN_AT_ONCE: usize = 256;
+const TAKEN_BYTES: usize = 64 << 10;
+
+/// All events between two places, in their order.
+#[derive(Debug, Default)]
+pub(super) struct Ring {
+    events: VecDeque<Arc<Event>>,
+    bytes: usize,
+    /// What came before and at this place is not here.
+    floor: Seq,
+    /// How far it goes.
+    head: Seq,
+}
+
+/// What there is for a listener.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// The next events, if any, and the place behind them.
+    UpTo(Vec<Arc<Event>>, Seq),
+    /// What comes next for it is here no longer.
+    Gone,
+}
+
+impl Ring {
+    /// Begins anew, behind this place.
+    pub(super) fn begin(&mut self, place: Seq) {
+        *self = Self { floor: place, head: place, ..Self::default() };
+    }
+
+    /// Adds what came up to `head`, and lets go of the oldest.
+    pub(super) fn push(&mut self, events: Vec<Arc<Event>>, head: Seq) {
+        for event in events {
+            self.bytes += event.bytes.len();
+            self.events.push_back(event);
+        }
+        self.head = head;
+        while self.bytes > RING_BYTES
+            && let Some(oldest) = self.events.pop_front()
+        {
+            self.bytes -= oldest.bytes.len();
+            self.floor = oldest.seq;
+        }
+    }
+
+    /// What comes after a listener's place.
+    pub(super) fn after(&self, place: Seq) -> Taken {
+        if place < self.floor {
+            return Taken::Gone;
+        }
+        let first = self.events.partition_point(|event| event.seq <= place);
+        let mut room = TAKEN_BYTES;
+        let fits = |event: &&Arc<Event>| {
+            let fits = room > 0;
+            room = room.saturating_sub(event.bytes.len());
+            fits
+        };
+        let taken: Vec<_> =
+            self.events.iter().skip(first).take(TAKEN_AT_ONCE).take_while(fits).cloned().collect();
+        let is_all = first + taken.len() == self.events.len();
+        let last = taken.last().map_or(place, |event| event.seq);
+        Taken::UpTo(taken, if is_all { self.head.max(place) } else { last })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(seq: Seq, bytes: usize) -> Arc<Event> {
+        Arc::new(Event { bytes: vec![b'x'; bytes].into(), ..Event::empty(seq) })
+    }
+
+    fn after(ring: &Ring, place: Seq) -> Option<(Vec<Seq>, Seq)> {
+        match ring.after(place) {
+            Taken::UpTo(events, next) => Some((events.iter().map(|event| event.seq).collect(), next)),
+            Taken::Gone => None,
+        }
+    }
+
+    #[test]
+    fn each_listener_takes_what_comes_after_its_place() {
+        let mut ring = Ring::default();
+        ring.begin(10);
+        ring.push(vec![event(12, 1), event(15, 1)], 17);
+        assert_eq!(after(&ring, 9), None);
+        assert_eq!(after(&ring, 10), Some((vec![12, 15], 17)));
+        assert_eq!(after(&ring, 12), Some((vec![15], 17)));
+        assert_eq!(after(&ring, 17), Some((vec![], 17)));
+        assert_eq!(after(&ring, 20), Some((vec![], 20)), "ahead, where the ring began anew later");
+        ring.push(vec![], 21);
+        assert_eq!(after(&ring, 17), Some((vec![], 21)));
+    }
+
+    #[test]
+    fn the_oldest_go_and_a_listener_takes_only_so_much_at_once() {
+        let mut ring = Ring::default();
+        ring.begin(0);
+        (1..=20).for_each(|seq| ring.push(vec![event(seq, 1 << 20)], seq));
+        assert_eq!(after(&ring, 11), None);
+        assert_eq!(after(&ring, 12), Some((vec![13], 13)), "a large one comes alone");
+        assert_eq!(after(&ring, 19), Some((vec![20], 20)));
+        (21..=1_000).for_each(|seq| ring.push(vec![event(seq, 10)], seq));
+        assert_eq!(after(&ring, 20).map(|(events, next)| (events.len(), next)), Some((256, 276)));
+        ring.push(vec![event(2_000, RING_BYTES + 1)], 2_000);
+        assert_eq!(after(&ring, 1_999), None, "one that has no room in it is read by each for themselves");
+        assert_eq!(after(&ring, 2_000), Some((vec![], 2_000)));
+    }
+}

@@ -1,0 +1,178 @@
+//! The changes after a place as events: what became durable, with the rows as they are now.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use talktrack::clock::Seq;
+use talktrack::store::sqlite::{SqliteReader, Waiting};
+use talktrack::store::{MessageRow, Read, SessionRow};
+use talktrack::{Change, ChangeKind, Durability, ReadError, Tracker};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::event::Event;
+use super::pending::{self, Pending};
+
+/// Changes read at once: few, because messages can be large.
+const AT_ONCE: usize = 50;
+
+/// How long the store may take over a page.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub(super) struct Source {
+    tracker: Tracker,
+    /// The file of the data directory.
+    file: SqliteReader,
+    /// Where the rows are.
+    rows: Arc<dyn Read>,
+    /// What the file has on its way to a remote store; `None` where it is the store itself.
+    pending: Option<Pending>,
+}
+
+/// Some of the events after a place.
+pub(super) struct Page {
+    pub(super) events: Vec<Arc<Event>>,
+    /// The place to go on from.
+    pub(super) next: Seq,
+    /// The place before the first of them, where some are missing before it.
+    pub(super) gap: Option<Seq>,
+}
+
+/// What is known of a page of changes.
+#[derive(Default)]
+struct Known {
+    /// Still on their way to a remote store.
+    waiting: HashMap<Seq, Waiting>,
+    sessions: HashMap<Uuid, SessionRow>,
+    messages: HashMap<Uuid, MessageRow>,
+}
+
+impl Source {
+    pub(super) fn new(tracker: Tracker, file: SqliteReader, is_remote: bool) -> Self {
+        let rows: Arc<dyn Read> = if is_remote { tracker.reader() } else { Arc::new(file.clone()) };
+        let pending = is_remote.then(Pending::default);
+        Self { tracker, file, rows, pending }
+    }
+
+    pub(super) fn durability(&self) -> Durability {
+        self.tracker.durability()
+    }
+
+    /// The place behind the newest change.
+    pub(super) async fn newest(&self) -> Result<Seq, ReadError> {
+        self.file.newest_change().await
+    }
+
+    /// The next events. Rows that are gone by now leave none.
+    pub(super) async fn page(&self, place: Seq) -> Result<Page, ReadError> {
+        let read = self.file.changes_since(place, AT_ONCE).await?;
+        let (mut changes, mut next) = (read.changes, read.next);
+        let gap = (!read.is_whole).then(|| changes.first().map_or(next, |first| first.seq - 1));
+        let mut known = Known { waiting: self.waiting(&changes).await?, ..Known::default() };
+        if let Err(error) = self.look_up(&changes, &mut known).await {
+            // What needs no store does not wait for it.
+            let ready = changes.iter().take_while(|change| known.waiting.contains_key(&change.seq)).count();
+            changes.truncate(ready);
+            next = changes.last().ok_or(error)?.seq;
+        }
+        let mut events = Vec::with_capacity(changes.len());
+        for change in changes {
+            match self.event(&change, &known) {
+                Ok(event) => events.extend(event.map(Arc::new)),
+                Err(error) if events.is_empty() => return Err(error),
+                Err(_) => {
+                    next = change.seq - 1;
+                    break;
+                }
+            }
+        }
+        Ok(Page { events, next, gap })
+    }
+
+    async fn waiting(&self, changes: &[Change]) -> Result<HashMap<Seq, Waiting>, ReadError> {
+        if self.pending.is_none() || changes.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let waiting = self.file.waiting(changes.iter().map(|change| change.seq).collect()).await?;
+        Ok(waiting.into_iter().map(|waiting| (waiting.record.seq, waiting)).collect())
+    }
+
+    /// Asks the store for what is not on its way to it. What is has left the journal only once the store has it.
+    async fn look_up(&self, changes: &[Change], known: &mut Known) -> Result<(), ReadError> {
+        let is_needed = changes.iter().any(|change| !known.waiting.contains_key(&change.seq));
+        if !is_needed && self.tracker.health().store.is_some() {
+            return Ok(());
+        }
+        let asked = timeout(PATIENCE, self.ask(changes, known)).await;
+        match asked.unwrap_or_else(|_| Err(ReadError("no answer in time".into()))) {
+            Err(error) if is_needed => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    async fn ask(&self, changes: &[Change], known: &mut Known) -> Result<(), ReadError> {
+        let is_wanted = |change: &&Change| {
+            change.kind == ChangeKind::Revision || !known.waiting.contains_key(&change.seq)
+        };
+        let wanted = changes.iter().filter(is_wanted);
+        let messages: HashSet<Uuid> = wanted.filter_map(|change| change.message_id).collect();
+        if !messages.is_empty() {
+            let rows = self.rows.messages_by_id(&Vec::from_iter(messages)).await?;
+            known.messages = rows.into_iter().map(|row| (row.id, row)).collect();
+        }
+        let sessions = changes.iter().filter(|change| self.needs_session(change, known));
+        let sessions: HashSet<Uuid> = sessions.map(|change| change.session_id).collect();
+        if !sessions.is_empty() {
+            let rows = self.rows.sessions_by_id(&Vec::from_iter(sessions)).await?;
+            known.sessions = rows.into_iter().map(|row| (row.session_id, row)).collect();
+        }
+        Ok(())
+    }
+
+    /// Whether the session's row is needed: for its own sake, or because only it tells whose a message is.
+    fn needs_session(&self, change: &Change, known: &Known) -> bool {
+        if let (Some(pending), Some(waiting)) = (&self.pending, known.waiting.get(&change.seq)) {
+            return pending.needs_session(&waiting.record);
+        }
+        match change.message_id {
+            Some(id) => known.messages.get(&id).is_some_and(|row| self.owner(change, row).is_none()),
+            None => change.kind != ChangeKind::SessionDeleted,
+        }
+    }
+
+    /// Whose a message is. Where the store is remote, a record's user is a claim that it may have refused.
+    fn owner(&self, change: &Change, row: &MessageRow) -> Option<Uuid> {
+        change.user_id.filter(|_| self.pending.is_none()).or(row.user_id)
+    }
+
+    /// An error where the store has to be asked first, and cannot be.
+    fn event(&self, change: &Change, known: &Known) -> Result<Option<Event>, ReadError> {
+        let Change { seq, kind, session_id, user_id, message_id } = *change;
+        let session = known.sessions.get(&session_id);
+        if let (Some(pending), Some(waiting)) = (&self.pending, known.waiting.get(&seq)) {
+            if let Some(id) = message_id {
+                return Ok(pending::message(kind, waiting, known.messages.get(&id), session));
+            }
+            let remembered = self.tracker.session_in_memory(session_id);
+            return pending.session(kind, &waiting.record, session, remembered);
+        }
+        if kind == ChangeKind::SessionDeleted {
+            let data = json!({"session_id": session_id, "user_id": user_id});
+            return Ok(Some(Event::new(seq, kind, session_id, user_id, &data)));
+        }
+        if let Some(id) = message_id {
+            let row = known.messages.get(&id).filter(|row| row.session_id == session_id);
+            let owner = row.and_then(|row| self.owner(change, row)).or(session.map(|row| row.user_id));
+            return Ok(row
+                .zip(owner)
+                .map(|(row, owner)| Event::new(seq, kind, session_id, Some(owner), row)));
+        }
+        if let Some(pending) = &self.pending {
+            pending.forget(session_id);
+        }
+        let row = session.filter(|row| user_id.is_none_or(|user| user == row.user_id));
+        Ok(row.map(|row| Event::new(seq, kind, session_id, Some(row.user_id), row)))
+    }
+}

@@ -1,0 +1,62 @@
+//! Live events by identity: users hear of their own sessions and of nothing else.
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{SECRET, SigningKey, claims, new_key, serve_with};
+use crate::harness::{Client, Home, Listener};
+
+#[tokio::test]
+async fn users_hear_of_their_own_sessions_and_servers_of_all() {
+    let home = Home::new();
+    let key = new_key(&home, "reader", "read").await;
+    let environment = [("SUPABASE_JWT_SECRET", SECRET), ("TALKTRACK_API_KEYS", &*key.entry)];
+    let server = serve_with(&home, &environment).await;
+    let (ann, bob) = (Uuid::new_v4(), Uuid::new_v4());
+    let token = |user| SigningKey::secret(SECRET).token(&claims(user));
+    let authorization = |token: &str| format!("Authorization: Bearer {token}\r\n");
+    let mut all = Listener::with(&server, "", &authorization(&key.key)).await;
+    let mut anns = Listener::with(&server, "", &authorization(&token(ann))).await;
+
+    let mut his = Client::come_with(&server, "", &token(bob)).await.expect_started().await;
+    his.say("Bob's secret").await;
+    // What a system message says has no user of its own.
+    his.track(json!({"type": "message", "role": "system", "content": "be kind to Bob"})).await;
+    let mut hers = Client::come_with(&server, "", &token(ann)).await.expect_started().await;
+    hers.track(json!({"type": "message", "role": "system", "content": "be kind to Ann"})).await;
+    hers.say("hello").await;
+
+    let heard = anns.several(3).await;
+    assert_eq!(heard[0].data["session_id"], json!(hers.session), "{heard:?}");
+    assert_eq!(heard[1].data["content"], "be kind to Ann");
+    assert_eq!((&heard[2].data["content"], &heard[2].data["user_id"]), (&json!("hello"), &json!(ann)));
+    assert_eq!(all.several(6).await.len(), 6);
+
+    // Nor does it help to ask for his session, or to come again behind an earlier event.
+    let query = format!("session_id={}&last_event_id=0", his.session);
+    let mut curious = Listener::with(&server, &query, &authorization(&token(ann))).await;
+    let mut again = Listener::with(&server, "last_event_id=0", &authorization(&token(ann))).await;
+    assert_eq!(again.several(3).await, heard);
+    his.say("more of it").await;
+    hers.say("the end").await;
+    assert_eq!(again.expect("message").await.data["content"], "the end");
+    assert_eq!(anns.expect("message").await.data["content"], "the end");
+    server.stop().await;
+    assert_eq!(curious.expect("closing").await.data["code"], "shutting_down");
+    let ended = anns.next().await.unwrap();
+    assert!(ended.name == "closing" || ended.data["session_id"] == json!(hers.session), "{ended:?}");
+}
+
+#[tokio::test]
+async fn who_may_not_read_may_not_listen() {
+    let home = Home::new();
+    let key = new_key(&home, "writer", "write").await;
+    let environment = [("SUPABASE_JWT_SECRET", SECRET), ("TALKTRACK_API_KEYS", &*key.entry)];
+    let server = serve_with(&home, &environment).await;
+    server.get("/v1/events").await.problem(401, "unauthorized");
+    server.get_with("/v1/events", &key.key).await.problem(403, "unauthorized");
+    let token = SigningKey::secret(SECRET).token(&claims(Uuid::new_v4()));
+    let query = format!("/v1/events?user_id={}", Uuid::new_v4());
+    let why = server.get_with(&query, &token).await.problem(403, "unauthorized");
+    assert!(why.starts_with("user_id: "), "{why}");
+}

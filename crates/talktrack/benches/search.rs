@@ -1,0 +1,232 @@
+//! What searching costs: whoever writes, while the index is brought up behind them, and whoever searches, among
+//! `TALKTRACK_BENCH_MESSAGES` messages (1,000,000 where it is not set).
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use talktrack::search::SearchFilter;
+use talktrack::store::postgres::{Address, PostgresStore, schema};
+use talktrack::store::{Read, Step, Store as _};
+use talktrack::{Message, NewSession, Options, Role, Tracker};
+use talktrack_testbed::Postgres;
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Messages of a session, and sessions of a user.
+const OF_A_SESSION: usize = 50;
+const OF_A_USER: usize = 20;
+/// Different words; the second is half as frequent as the first, and so on.
+const WORDS: usize = 30_000;
+const WORDS_OF_A_MESSAGE: usize = 33;
+
+fn main() -> Outcome<()> {
+    let messages = std::env::var("TALKTRACK_BENCH_MESSAGES").ok().and_then(|n| n.parse().ok());
+    let messages: usize = messages.unwrap_or(1_000_000);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    ingestion(&runtime)?;
+    let dir = tempfile::tempdir()?;
+    sqlite(&runtime, dir.path(), messages)?;
+    postgres(&runtime, messages)
+}
+
+/// A user, a session and a text for the message of this number.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rank below WORDS")]
+fn said(n: usize) -> (Uuid, Uuid, String) {
+    let session = n / (OF_A_SESSION * 10) * 10 + n % 10;
+    let mut random = fastrand::Rng::with_seed(n as u64);
+    let mut text = String::with_capacity(220);
+    for _ in 0..WORDS_OF_A_MESSAGE {
+        let rank = (WORDS as f64).powf(random.f64()) as usize;
+        let word = rank.wrapping_mul(2_654_435_761) % 1_000_003;
+        text.push_str(&format!(
+            "{}{word} ",
+            ["ba", "co", "di", "fu", "le", "mi", "no", "ra", "su", "ti"][rank % 10]
+        ));
+    }
+    if n.is_multiple_of(100_000) {
+        text.push_str("needle");
+    }
+    (Uuid::from_u128((session / OF_A_USER) as u128 + 1), Uuid::from_u128(session as u128 + 1), text)
+}
+
+/// A word of the texts, by how frequent it is.
+fn word(rank: usize) -> String {
+    let number = rank.wrapping_mul(2_654_435_761) % 1_000_003;
+    format!("{}{number}", ["ba", "co", "di", "fu", "le", "mi", "no", "ra", "su", "ti"][rank % 10])
+}
+
+fn open(dir: &Path, search: bool) -> Outcome<Tracker> {
+    Ok(Tracker::open(Options { search, ..Options::new(dir) })?)
+}
+
+fn write(runtime: &Runtime, tracker: &Tracker, numbers: std::ops::Range<usize>) -> Outcome<()> {
+    let mut started = std::collections::HashSet::new();
+    for n in numbers {
+        let (user, session, text) = said(n);
+        if started.insert(session) {
+            let mut new = NewSession::new(session, user);
+            while let Err(refused) = tracker.start_session(new) {
+                new = refused.returned;
+                std::thread::sleep(Duration::from_micros(500));
+            }
+        }
+        let mut message = Message::new(session, Role::User, text);
+        while let Err(refused) = tracker.track_message(message) {
+            message = refused.returned;
+            std::thread::sleep(Duration::from_micros(500));
+        }
+    }
+    Ok(runtime.block_on(tracker.flush())?)
+}
+
+/// Messages per second that become durable, with and without the index behind them, one after the other.
+fn ingestion(runtime: &Runtime) -> Outcome<()> {
+    const MESSAGES: usize = 200_000;
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for _ in 0..5 {
+        for (search, rates) in [(true, &mut with), (false, &mut without)] {
+            let dir = tempfile::tempdir()?;
+            let tracker = open(dir.path(), search)?;
+            let began = Instant::now();
+            write(runtime, &tracker, 0..MESSAGES)?;
+            rates.push(MESSAGES as f64 / began.elapsed().as_secs_f64());
+        }
+    }
+    with.sort_by(f64::total_cmp);
+    without.sort_by(f64::total_cmp);
+    println!(
+        "durable with an index behind it: {:.0} messages/s, without {:.0}, ratio {:.2} (limit 0.85)   medians of 5",
+        with[2],
+        without[2],
+        with[2] / without[2]
+    );
+    Ok(())
+}
+
+fn sqlite(runtime: &Runtime, dir: &Path, messages: usize) -> Outcome<()> {
+    let began = Instant::now();
+    let tracker = open(dir, false)?;
+    write(runtime, &tracker, 0..messages)?;
+    runtime.block_on(tracker.shutdown(Duration::from_secs(60)))?;
+    println!("SQLite: {messages} messages written in {:.0} s", began.elapsed().as_secs_f64());
+    let began = Instant::now();
+    let tracker = open(dir, true)?;
+    let last = SearchFilter { session_id: Some(said(messages - 1).1), ..wanted(said(messages - 1).2.trim()) };
+    let reader = tracker.reader();
+    while runtime.block_on(reader.search(last.clone(), None, 1)).map_or(true, |hits| hits.is_empty()) {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let size = |name: &str| std::fs::metadata(dir.join(name)).map_or(0, |file| file.len() >> 20);
+    println!(
+        "  index built in {:.0} s: {} MiB beside {} MiB",
+        began.elapsed().as_secs_f64(),
+        size("talktrack-search.db"),
+        size("talktrack.db")
+    );
+    latencies(runtime, &tracker.reader(), messages)
+}
+
+fn postgres(runtime: &Runtime, messages: usize) -> Outcome<()> {
+    let database = Postgres::plain().database();
+    let address: Address = database.url().parse()?;
+    let store = runtime.block_on(async {
+        schema::migrate(&address.connect().await?).await?;
+        Outcome::Ok(PostgresStore::new(&address)?)
+    })?;
+    let began = Instant::now();
+    let dir = tempfile::tempdir()?;
+    let shared: Arc<dyn talktrack::store::Store> = Arc::new(store.clone());
+    let tracker = Tracker::open_with_store(Options { search: false, ..Options::new(dir.path()) }, &shared)?;
+    write(runtime, &tracker, 0..messages)?;
+    runtime.block_on(tracker.flush_to_store())?;
+    println!("PostgreSQL: {messages} messages written in {:.0} s", began.elapsed().as_secs_f64());
+    let began = Instant::now();
+    let mut indexer = store.indexer().ok_or("an indexer")?;
+    runtime.block_on(async {
+        while indexer.step().await? != Step::UpToDate {}
+        Outcome::Ok(())
+    })?;
+    database.psql(
+        "VACUUM ANALYZE conversation_search; ANALYZE conversation_messages; ANALYZE conversation_sessions",
+    );
+    let size = |table: &str| database.psql(&format!("SELECT pg_total_relation_size('{table}') >> 20"));
+    println!(
+        "  index built in {:.0} s: {} MiB beside {} MiB",
+        began.elapsed().as_secs_f64(),
+        size("conversation_search"),
+        size("conversation_messages")
+    );
+    let reader: Arc<dyn Read> = Arc::new(store);
+    latencies(runtime, &reader, messages)
+}
+
+fn wanted(query: &str) -> SearchFilter {
+    let query: String = query.chars().take(200).collect();
+    SearchFilter {
+        query: query.parse().unwrap_or_else(|_| std::process::abort()),
+        user_id: None,
+        session_id: None,
+    }
+}
+
+/// What a search of 50 hits takes, once everything it needs has been read.
+fn latencies(runtime: &Runtime, reader: &Arc<dyn Read>, messages: usize) -> Outcome<()> {
+    let (user, session, _) = said(messages / 2);
+    let of_user = |query: &str| SearchFilter { user_id: Some(user), ..wanted(query) };
+    let common = word(1);
+    let viewer = talktrack::store::Viewer { user_id: user, claims: talktrack::JsonObject::default() };
+    let theirs = reader.seen_by(viewer);
+    for (what, filter) in [
+        ("a rare word", wanted("needle")),
+        ("a common word", wanted(&common)),
+        ("a word of one in 10,000", wanted(&word(300))),
+        ("no message at all", wanted("haystack")),
+        ("two common words", wanted(&format!("{common} {}", word(2)))),
+        ("a common and a rare word", wanted(&format!("{common} needle"))),
+        ("a phrase", wanted(&format!("\"{common} {}\"", word(2)))),
+        ("a beginning", wanted(&format!("{}*", &word(300)[..5]))),
+        ("a common word of one user", of_user(&common)),
+        ("a rare word of one user", of_user(&word(3_000))),
+        ("a common word of one session", SearchFilter { session_id: Some(session), ..wanted(&common) }),
+    ] {
+        let (times, hits) =
+            timed(runtime, async || Ok(reader.search(filter.clone(), None, 50).await?.len()))?;
+        print(what, &times, hits);
+    }
+    let (times, hits) = timed(runtime, async || Ok(theirs.search(wanted(&common), None, 50).await?.len()))?;
+    print("a common word, by its user", &times, hits);
+    for query in ["needle", common.as_str()] {
+        let filter = talktrack::store::SessionFilter { matching: query.parse().ok(), ..Default::default() };
+        let (times, hits) =
+            timed(runtime, async || Ok(reader.sessions(filter.clone(), None, 50).await?.len()))?;
+        print(
+            if query == "needle" { "sessions with a rare word" } else { "sessions with a common word" },
+            &times,
+            hits,
+        );
+    }
+    Ok(())
+}
+
+fn timed(runtime: &Runtime, ask: impl AsyncFn() -> Outcome<usize>) -> Outcome<(Vec<Duration>, usize)> {
+    let (mut times, mut hits) = (Vec::new(), runtime.block_on(ask())?);
+    for _ in 0..20 {
+        let began = Instant::now();
+        hits = runtime.block_on(ask())?;
+        times.push(began.elapsed());
+    }
+    times.sort();
+    Ok((times, hits))
+}
+
+fn print(what: &str, times: &[Duration], hits: usize) {
+    let ms = |at: usize| times[at].as_secs_f64() * 1e3;
+    println!(
+        "  {what:<32} {hits:>3} hits   median {:>8.2} ms   worst of 20 {:>8.2} ms   (limit 100)",
+        ms(10),
+        ms(19)
+    );
+}

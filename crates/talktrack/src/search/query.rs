@@ -1,0 +1,187 @@
+//! What is asked for.
+
+use std::fmt::Write as _;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, de};
+
+use crate::search::words::Words;
+
+/// Characters that a query may have.
+pub const MAX_QUERY_CHARS: usize = 500;
+
+/// Words that must all be in a message: `order refund` finds messages with both, `"order number"` those in which one follows
+/// the other, `refund*` those with a word that begins so. Everything else is plain text: there is no syntax to get wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Query {
+    phrases: Vec<Phrase>,
+}
+
+/// Words that follow each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Phrase {
+    pub(super) words: Vec<String>,
+    /// The last word need only begin so.
+    pub(super) is_prefix: bool,
+}
+
+/// Why a text is no query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidQuery {
+    /// There is nothing to look for.
+    #[error("must contain a letter or a digit")]
+    Empty,
+    /// It is longer than [`MAX_QUERY_CHARS`].
+    #[error("must have at most {MAX_QUERY_CHARS} characters")]
+    TooLong,
+}
+
+/// Fewer letters before a `*` would begin half of all words.
+const MIN_PREFIX_CHARS: usize = 2;
+
+impl FromStr for Query {
+    type Err = InvalidQuery;
+
+    fn from_str(text: &str) -> Result<Self, InvalidQuery> {
+        if text.chars().nth(MAX_QUERY_CHARS).is_some() {
+            return Err(InvalidQuery::TooLong);
+        }
+        let mut phrases: Vec<Phrase> = Vec::new();
+        // What stands at odd places stood between quotes. The last one may be missing: whoever types has not come to it yet.
+        for (place, part) in text.split('"').enumerate() {
+            if place % 2 == 1 {
+                phrases.extend(Phrase::of(part));
+            } else {
+                phrases.extend(part.split_whitespace().filter_map(Phrase::of));
+            }
+        }
+        if phrases.is_empty() { Err(InvalidQuery::Empty) } else { Ok(Self { phrases }) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Query {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl Phrase {
+    fn of(text: &str) -> Option<Self> {
+        let words = Words::of(text);
+        let last = words.len().checked_sub(1)?;
+        let starred =
+            text.trim_end().ends_with('*') && words.word(last).chars().nth(MIN_PREFIX_CHARS - 1).is_some();
+        let mut phrase = Self { words: words.iter().map(str::to_owned).collect(), is_prefix: starred };
+        // A letter that ends the query need not end the sentence, where no space tells.
+        if words.is_lone(last) {
+            let is_told_by_the_pair_before_it =
+                last > 0 && words.place(last - 1).end == words.place(last).end;
+            if is_told_by_the_pair_before_it {
+                phrase.words.pop();
+            }
+            phrase.is_prefix = !is_told_by_the_pair_before_it;
+        }
+        Some(phrase)
+    }
+
+    /// How many words from this place on are this phrase; `None` where it does not stand there.
+    pub(super) fn stands_at(&self, words: &Words, at: usize) -> Option<usize> {
+        let (last, first) = self.words.split_last()?;
+        let end = at + first.len();
+        let is_there = end < words.len()
+            && first.iter().zip(at..).all(|(word, at)| words.word(at) == word)
+            && (words.word(end) == last || self.is_prefix && words.word(end).starts_with(last.as_str()));
+        is_there.then_some(self.words.len())
+    }
+}
+
+impl Query {
+    pub(super) fn phrases(&self) -> &[Phrase] {
+        &self.phrases
+    }
+
+    /// Whether all of it is in the text.
+    pub(crate) fn finds(&self, text: &str) -> bool {
+        let words = Words::of(text);
+        let is_there = |phrase: &Phrase| (0..words.len()).any(|at| phrase.stands_at(&words, at).is_some());
+        self.phrases.iter().all(is_there)
+    }
+
+    /// In the words of FTS5.
+    pub(crate) fn for_sqlite(&self) -> String {
+        let mut sql = String::new();
+        for (place, phrase) in self.phrases.iter().enumerate() {
+            let (and, star) =
+                (if place > 0 { " AND " } else { "" }, if phrase.is_prefix { " *" } else { "" });
+            // Words have neither quotes nor anything else in them that FTS5 gives a meaning.
+            let _ = write!(sql, "{and}\"{}\"{star}", phrase.words.join(" "));
+        }
+        sql
+    }
+
+    /// As PostgreSQL writes a `tsquery`.
+    pub(crate) fn for_postgres(&self) -> String {
+        let phrases = self.phrases.iter().map(|phrase| {
+            let words: Vec<_> = phrase.words.iter().map(|word| format!("'{word}'")).collect();
+            format!("({}{})", words.join(" <-> "), if phrase.is_prefix { ":*" } else { "" })
+        });
+        phrases.collect::<Vec<_>>().join(" & ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(text: &str) -> Query {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn all_words_must_be_there_in_any_order_and_phrases_as_they_are() {
+        let text = "Please change the order number of my E-Mail order.";
+        for found in [
+            "order",
+            "ORDER change",
+            "\"order number\"",
+            "e-mail",
+            "numb*",
+            "\"the ord*\"",
+            "\"order num*",
+            "order-number",
+            "...please!",
+        ] {
+            assert!(query(found).finds(text), "{found}");
+        }
+        for missed in ["orders", "ord", "order refund", "\"number order\"", "mail-e", "\"order numb\""] {
+            assert!(!query(missed).finds(text), "{missed}");
+        }
+    }
+
+    #[test]
+    fn any_part_of_a_sentence_without_spaces_is_found() {
+        let text = "私は東京都に住んでいますiPhone";
+        for found in ["東", "東京", "京都に", "すiphone", "住んで 東京都", "都*", "iphone"] {
+            assert!(query(found).finds(text), "{found}");
+        }
+        for missed in ["都京", "大", "東都", "京iphone"] {
+            assert!(!query(missed).finds(text), "{missed}");
+        }
+    }
+
+    #[test]
+    fn it_is_put_in_the_words_of_each_database() {
+        let query = query("Foo \"bar b*\" 東 東京都");
+        assert_eq!(query.for_sqlite(), r#""foo" AND "bar b" AND "東" * AND "東京 京都""#);
+        assert_eq!(query.for_postgres(), "('foo') & ('bar' <-> 'b') & ('東':*) & ('東京' <-> '京都')");
+    }
+
+    #[test]
+    fn what_has_no_word_and_what_is_too_long_is_no_query() {
+        for empty in ["", " ", "\"\"", "* - ( )", "🎉"] {
+            assert_eq!(empty.parse::<Query>(), Err(InvalidQuery::Empty), "{empty}");
+        }
+        assert!("é".repeat(MAX_QUERY_CHARS).parse::<Query>().is_ok());
+        assert_eq!("é".repeat(MAX_QUERY_CHARS + 1).parse::<Query>(), Err(InvalidQuery::TooLong));
+    }
+}

@@ -1,0 +1,120 @@
+//! What is shown of a message that was found.
+
+use std::ops::Range;
+
+use serde::Serialize;
+
+use crate::search::query::Query;
+use crate::search::words::Words;
+
+/// Bytes shown of a message, about.
+const LENGTH: usize = 240;
+/// How many of them stand before the first hit.
+const BEFORE: usize = 60;
+/// How far a cut is moved to spare a word.
+const SPARE: usize = 20;
+
+/// A piece of a message's text, as it was said. A client shows it as text, and sets off what is a hit: nothing in it has a
+/// meaning as markup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Piece {
+    /// The text.
+    pub text: String,
+    /// It is what was looked for.
+    pub hit: bool,
+}
+
+impl Query {
+    /// The part of the text where the first hit is, in pieces; `…` stands for what is left out before and behind it. `None`
+    /// where not all of the query is in the text.
+    pub(crate) fn snippet(&self, text: &str) -> Option<Vec<Piece>> {
+        let hits = self.hits(&Words::of(text))?;
+        let shown = window(text, hits.first().map_or(0..0, Clone::clone));
+        let mut pieces = Vec::new();
+        let mut add = |piece: &str, hit| {
+            if !piece.is_empty() {
+                pieces.push(Piece { text: piece.to_owned(), hit });
+            }
+        };
+        let mut at = shown.start;
+        add(if shown.start > 0 { "…" } else { "" }, false);
+        for hit in hits.iter().filter(|hit| hit.end <= shown.end) {
+            add(&text[at..hit.start], false);
+            add(&text[hit.clone()], true);
+            at = hit.end;
+        }
+        add(&text[at..shown.end], false);
+        add(if shown.end < text.len() { "…" } else { "" }, false);
+        Some(pieces)
+    }
+
+    /// Where it stands in the text, in order and without overlaps.
+    fn hits(&self, words: &Words) -> Option<Vec<Range<usize>>> {
+        let mut missing: Vec<bool> = self.phrases().iter().map(|_| true).collect();
+        let mut hits: Vec<Range<usize>> = Vec::new();
+        for at in 0..words.len() {
+            for (phrase, missing) in self.phrases().iter().zip(&mut missing) {
+                let Some(length) = phrase.stands_at(words, at) else { continue };
+                *missing = false;
+                let (start, end) = (words.place(at).start, words.place(at + length - 1).end);
+                match hits.last_mut() {
+                    Some(last) if last.end >= start => last.end = last.end.max(end),
+                    _ => hits.push(start..end),
+                }
+            }
+        }
+        (!missing.contains(&true)).then_some(hits)
+    }
+}
+
+/// The part of the text that is shown.
+fn window(text: &str, first: Range<usize>) -> Range<usize> {
+    let start = match first.start.saturating_sub(BEFORE) {
+        0 => 0,
+        start => {
+            let start = boundary(text, start);
+            let near = &text[start..boundary(text, start + SPARE).min(first.start)];
+            near.find(char::is_whitespace).map_or(start, |space| boundary(text, start + space + 1))
+        }
+    };
+    let end = boundary(text, start + LENGTH).max(first.end);
+    if end == text.len() {
+        return start..end;
+    }
+    let near = boundary(text, end - SPARE).clamp(first.end, end);
+    start..text[near..end].rfind(char::is_whitespace).map_or(end, |space| near + space)
+}
+
+/// The first place from here on where a character begins.
+fn boundary(text: &str, from: usize) -> usize {
+    (from..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(query: &str, text: &str) -> Option<String> {
+        let pieces = query.parse::<Query>().unwrap().snippet(text)?;
+        let mark = |piece: Piece| if piece.hit { format!("[{}]", piece.text) } else { piece.text };
+        Some(pieces.into_iter().map(mark).collect())
+    }
+
+    #[test]
+    fn hits_are_set_off_where_they_stand() {
+        assert_eq!(
+            shown("order my*", "<b>My ORDER</b>, the order.").unwrap(),
+            "<b>[My] [ORDER]</b>, the [order]."
+        );
+        assert_eq!(shown("東京都 京都に", "私は東京都に").unwrap(), "私は[東京都に]");
+        assert_eq!(shown("order", "orders"), None);
+    }
+
+    #[test]
+    fn of_a_long_text_the_part_with_the_first_hit_is_shown() {
+        let text = format!("{} needle {}", "hay ".repeat(100), "straw ".repeat(100));
+        let snippet = shown("needle", &text).unwrap();
+        assert!(snippet.starts_with("…hay hay ") && snippet.ends_with(" straw…"), "{snippet}");
+        assert!(snippet.contains(" [needle] ") && snippet.len() < LENGTH + 20, "{snippet}");
+    }
+}

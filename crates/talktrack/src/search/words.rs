@@ -1,0 +1,192 @@
+//! Text as words.
+
+use std::ops::Range;
+
+use unicode_normalization::UnicodeNormalization as _;
+use unicode_normalization::char::is_combining_mark;
+
+/// Of a longer text the first words count; it is cut there so that one message cannot hold up all others.
+pub const MAX_WORDS: usize = 10_000;
+
+/// Of a longer word (of encoded data, say) the first bytes count.
+const MAX_WORD_BYTES: usize = 64;
+
+/// The words of a text, each as it is compared, and where it stands.
+#[derive(Debug, Default)]
+pub(crate) struct Words {
+    folded: String,
+    places: Vec<Place>,
+}
+
+#[derive(Debug)]
+struct Place {
+    folded: Range<usize>,
+    text: Range<usize>,
+    /// A letter of a script without spaces that has no such letter behind it.
+    is_lone: bool,
+}
+
+/// What a character is to a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Letter,
+    /// Of a script that sets no spaces between words.
+    Spaceless,
+    /// Goes with the letter before it.
+    Mark,
+    Other,
+}
+
+impl Words {
+    /// Takes a text apart.
+    pub(crate) fn of(text: &str) -> Self {
+        let mut words = Self::default();
+        let mut rest = 0;
+        while words.places.len() < MAX_WORDS
+            && let Some((kind, unit)) = next_unit(text, rest)
+        {
+            rest = unit.end;
+            if kind == Class::Spaceless {
+                let second = next_unit(text, unit.end)
+                    .filter(|(next, there)| *next == Class::Spaceless && there.start == unit.end);
+                let end = second.as_ref().map_or(unit.end, |(_, second)| second.end);
+                words.push(text, unit.start..end, second.is_none());
+            } else {
+                words.push(text, unit, false);
+            }
+        }
+        words
+    }
+
+    fn push(&mut self, text: &str, place: Range<usize>, is_lone: bool) {
+        let from = self.folded.len();
+        fold(&text[place.clone()], &mut self.folded);
+        let mut end = (from + MAX_WORD_BYTES).min(self.folded.len());
+        while !self.folded.is_char_boundary(end) {
+            end -= 1;
+        }
+        self.folded.truncate(end);
+        if end > from {
+            self.places.push(Place { folded: from..end, text: place, is_lone });
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// A word as it is compared.
+    pub(crate) fn word(&self, at: usize) -> &str {
+        &self.folded[self.places[at].folded.clone()]
+    }
+
+    /// Where it stands in the text.
+    pub(crate) fn place(&self, at: usize) -> Range<usize> {
+        self.places[at].text.clone()
+    }
+
+    pub(crate) fn is_lone(&self, at: usize) -> bool {
+        self.places[at].is_lone
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
+        (0..self.len()).map(|at| self.word(at))
+    }
+}
+
+/// The next word at or behind this place; of a spaceless script, the next letter.
+fn next_unit(text: &str, from: usize) -> Option<(Class, Range<usize>)> {
+    let mut characters = text[from..].char_indices().map(|(at, character)| (from + at, class(character)));
+    let is_letter = |class| matches!(class, Class::Letter | Class::Spaceless);
+    let (start, kind) = characters.by_ref().find(|(_, class)| is_letter(*class))?;
+    let goes_on = |next: Class| next == Class::Mark || (kind == Class::Letter && next == Class::Letter);
+    let end = characters.find(|(_, next)| !goes_on(*next)).map_or(text.len(), |(end, _)| end);
+    Some((kind, start..end))
+}
+
+fn class(character: char) -> Class {
+    match character {
+        _ if character.is_ascii_alphanumeric() => Class::Letter,
+        _ if character.is_ascii() => Class::Other,
+        // The two that go with Kana of half width are letters by their name only.
+        _ if is_combining_mark(character) || matches!(character, '\u{ff9e}' | '\u{ff9f}') => Class::Mark,
+        _ if !character.is_alphanumeric() => Class::Other,
+        // Thai to Myanmar; Hangul, also that of half width; Khmer; Kana and Han, with their extensions.
+        '\u{0e00}'..='\u{0eff}'
+        | '\u{1000}'..='\u{11ff}'
+        | '\u{1780}'..='\u{17ff}'
+        | '\u{2e80}'..='\u{d7ff}'
+        | '\u{f900}'..='\u{faff}'
+        | '\u{ff66}'..='\u{ffdc}'
+        | '\u{1b000}'..='\u{1b16f}'
+        | '\u{20000}'..='\u{3ffff}' => Class::Spaceless,
+        _ => Class::Letter,
+    }
+}
+
+/// Writes a word as it is compared: in lower case, without accents, in one of several ways to spell the same.
+fn fold(word: &str, into: &mut String) {
+    if word.is_ascii() {
+        into.extend(word.chars().map(|letter| letter.to_ascii_lowercase()));
+        return;
+    }
+    let letters = word.nfkd().flat_map(char::to_lowercase).filter(|letter| !is_accent(*letter)).nfc();
+    for letter in letters.filter(|letter| letter.is_alphanumeric() || is_combining_mark(*letter)) {
+        match letter {
+            'ß' => into.push_str("ss"),
+            // Greek has another sigma at the end of a word.
+            'ς' => into.push('σ'),
+            letter => into.push(letter),
+        }
+    }
+}
+
+/// What is written above and below letters in Latin, Greek, Cyrillic, Hebrew and Arabic, and often left out.
+fn is_accent(character: char) -> bool {
+    matches!(character, '\u{0300}'..='\u{036f}' | '\u{0591}'..='\u{05c7}' | '\u{064b}'..='\u{065f}' | '\u{0670}' | '\u{0640}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        Words::of(text).iter().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn words_are_runs_of_letters_and_digits_in_lower_case_without_accents() {
+        assert_eq!(
+            words("Don't e-mail ME@Example.org, 2x!"),
+            ["don", "t", "e", "mail", "me", "example", "org", "2x"]
+        );
+        assert_eq!(
+            words("Äpfel straße ÇA Ｆｕｌｌ Ελλάς ЁЖ İzmir"),
+            ["apfel", "strasse", "ca", "full", "ελλασ", "еж", "izmir"]
+        );
+        assert_eq!(words("e\u{301}te\u{301} été हिन्दी"), ["ete", "ete", "हिन्दी"]);
+        assert_eq!(words(" \u{e000}…🎉\0"), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn scripts_without_spaces_are_taken_two_letters_at_a_time() {
+        assert_eq!(words("東京都はABC、京"), ["東京", "京都", "都は", "は", "abc", "京"]);
+        assert_eq!(words("한국어 ที่ดี"), ["한국", "국어", "어", "ที่ดี", "ดี"]);
+        assert_eq!(words("ｶﾞｷﾞ"), ["ガギ", "ギ"]);
+    }
+
+    #[test]
+    fn each_word_knows_where_it_stands() {
+        let text = "¡Ça, 東京!";
+        let words = Words::of(text);
+        let places: Vec<_> = (0..words.len()).map(|at| &text[words.place(at)]).collect();
+        assert_eq!(places, ["Ça", "東京", "京"]);
+    }
+
+    #[test]
+    fn a_long_text_and_a_long_word_are_cut() {
+        assert_eq!(Words::of(&"a ".repeat(MAX_WORDS + 5)).len(), MAX_WORDS);
+        assert_eq!(words(&"é".repeat(100)), ["e".repeat(64)]);
+        assert_eq!(words(&"ж".repeat(100)), ["ж".repeat(32)]);
+    }
+}

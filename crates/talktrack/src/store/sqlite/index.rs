@@ -1,0 +1,176 @@
+//! The search index: a file of its own beside the database, written behind the journal and made anew whenever it is not
+//! what it should be. It holds no text, only which words are in which row.
+//!
+//! A row's number in the index is its `rowid` in `conversation_messages`: what was written last comes last, so that the newest
+//! hits are found first without sorting. Whose a message is, and which session's, are words of it, too: one user's hits among
+//! those of all others are an intersection of two lists.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use rusqlite::{Connection, OpenFlags, Transaction, params};
+
+use crate::database;
+use crate::search::Words;
+
+/// Goes up whenever other words are made of the same text; an index of another layout is made anew.
+const LAYOUT: i64 = 1;
+
+/// `ascii` takes every letter beyond ASCII for a part of a word, and so leaves the words as they are given.
+const SCHEMA: &str = "
+CREATE VIRTUAL TABLE texts USING fts5(words, content='', contentless_delete=1, tokenize='ascii');
+CREATE TABLE state (one integer PRIMARY KEY CHECK (one = 1), row integer NOT NULL, change integer NOT NULL);
+INSERT INTO state VALUES (1, 0, 0);";
+
+/// Before the digits of an id: no word of a text begins so.
+const USER: char = '\u{e000}';
+const SESSION: char = '\u{e001}';
+
+/// How far the index has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Reached {
+    /// Every row up to here is in it.
+    pub(crate) row: i64,
+    /// Every change up to here was followed.
+    pub(crate) change: i64,
+}
+
+/// A message to be found.
+#[derive(Debug)]
+pub(crate) struct Text {
+    pub(crate) row: i64,
+    pub(crate) user_id: String,
+    pub(crate) session_id: String,
+    pub(crate) content: String,
+}
+
+/// The index, for the one who writes it.
+pub(crate) struct Index {
+    connection: Connection,
+}
+
+/// Where the index of this database is.
+pub(crate) fn path_of(database: &Path) -> PathBuf {
+    let name = database.file_stem().unwrap_or_default().to_string_lossy();
+    database.with_file_name(format!("{name}-search.db"))
+}
+
+impl Index {
+    /// Opens it, or makes an empty one where it is missing or of another layout.
+    pub(crate) fn open(path: &Path) -> rusqlite::Result<Self> {
+        let index = Self::connect(path)?;
+        let layout: i64 = index.connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        if layout == LAYOUT {
+            return Ok(index);
+        }
+        drop(index);
+        Self::anew(path)
+    }
+
+    /// An empty one, whatever was there.
+    pub(crate) fn anew(path: &Path) -> rusqlite::Result<Self> {
+        remove(path).map_err(|error| {
+            let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
+            rusqlite::Error::SqliteFailure(full, Some(error.to_string()))
+        })?;
+        let mut index = Self::connect(path)?;
+        let tx = index.connection.transaction()?;
+        tx.execute_batch(SCHEMA)?;
+        tx.pragma_update(None, "user_version", LAYOUT)?;
+        tx.commit()?;
+        Ok(index)
+    }
+
+    fn connect(path: &Path) -> rusqlite::Result<Self> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        // After a power cut it is older than it was, and as sound: nothing waits for the disk but the copying of the log.
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
+        connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+        connection.pragma_update(None, "cache_size", -16_384)?;
+        Ok(Self { connection })
+    }
+
+    /// How far it has come.
+    pub(crate) fn reached(&self) -> rusqlite::Result<Reached> {
+        let reached = |row: &rusqlite::Row<'_>| Ok(Reached { row: row.get(0)?, change: row.get(1)? });
+        self.connection.query_row("SELECT row, change FROM state", [], reached)
+    }
+
+    /// Begins to change it: all of it, or nothing.
+    pub(crate) fn change(&mut self) -> rusqlite::Result<Change<'_>> {
+        Ok(Change(self.connection.transaction()?))
+    }
+}
+
+/// A change of the index that is under way.
+pub(crate) struct Change<'c>(Transaction<'c>);
+
+impl Change<'_> {
+    /// Adds texts, or puts them in the place of what was there.
+    pub(crate) fn put(&self, texts: &[Text]) -> rusqlite::Result<()> {
+        let mut put = self.0.prepare_cached("INSERT OR REPLACE INTO texts (rowid, words) VALUES (?1, ?2)")?;
+        let mut words = String::new();
+        for text in texts {
+            words.clear();
+            words.extend([USER]);
+            words.extend(digits(&text.user_id));
+            words.extend([' ', SESSION]);
+            words.extend(digits(&text.session_id));
+            for word in Words::of(&text.content).iter() {
+                words.push(' ');
+                words.push_str(word);
+            }
+            put.execute(params![text.row, words])?;
+        }
+        Ok(())
+    }
+
+    /// Takes every message of a session out. Says up to which row the index still holds anything.
+    pub(crate) fn take_out(&self, session_id: &str) -> rusqlite::Result<i64> {
+        let mut rows = self.0.prepare_cached("SELECT rowid FROM texts WHERE texts MATCH ?1")?;
+        let rows = rows
+            .query_map([of_session(session_id)], |row| row.get(0))?
+            .collect::<rusqlite::Result<Vec<i64>>>()?;
+        let mut delete = self.0.prepare_cached("DELETE FROM texts WHERE rowid = ?1")?;
+        for row in rows {
+            delete.execute([row])?;
+        }
+        self.0.query_row("SELECT coalesce(max(id), 0) FROM texts_docsize", [], |row| row.get(0))
+    }
+
+    /// Holds what was changed, and how far that is.
+    pub(crate) fn commit(self, reached: Reached) -> rusqlite::Result<()> {
+        self.0.execute("UPDATE state SET row = ?1, change = ?2", params![reached.row, reached.change])?;
+        self.0.commit()
+    }
+}
+
+/// What finds the messages of a user.
+pub(crate) fn of_user(id: &str) -> String {
+    format!("\"{USER}{}\"", digits(id).collect::<String>())
+}
+
+/// What finds the messages of a session.
+pub(crate) fn of_session(id: &str) -> String {
+    format!("\"{SESSION}{}\"", digits(id).collect::<String>())
+}
+
+fn digits(id: &str) -> impl Iterator<Item = char> {
+    id.chars().filter(char::is_ascii_hexdigit)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    for file in [path.to_owned(), database::beside(path, "-wal"), database::beside(path, "-shm")] {
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    database::clear_suspicion(path);
+    Ok(())
+}

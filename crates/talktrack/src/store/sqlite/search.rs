@@ -1,0 +1,193 @@
+//! Searching: the index says which rows, the rows what was said.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rusqlite::{Connection, ErrorCode, Row, params_from_iter};
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use crate::database::{self, column, parse_time, parse_uuid, text};
+use crate::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
+use crate::store::sqlite::index;
+
+/// Searches at the same time; more wait.
+const SEATS: usize = 4;
+/// How long one may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Connections that have both files open.
+#[derive(Debug)]
+pub(super) struct Searchers {
+    database: PathBuf,
+    idle: Mutex<Vec<Searcher>>,
+    seats: Semaphore,
+}
+
+#[derive(Debug)]
+struct Searcher {
+    connection: Connection,
+    /// The index that it has open, which may have been made anew since.
+    inode: u64,
+}
+
+impl Searchers {
+    pub(super) fn new(database: PathBuf) -> Self {
+        Self { database, idle: Mutex::default(), seats: Semaphore::new(SEATS) }
+    }
+
+    /// Runs a question on both files, on a thread that may block, and breaks it off where it takes too long.
+    pub(super) async fn ask<T: Send + 'static>(
+        self: &Arc<Self>,
+        question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, SearchError> {
+        // The semaphore is never closed: an error cannot come.
+        let _seat = self.seats.acquire().await;
+        let searcher = self.searcher()?;
+        let (interrupt, pool) = (searcher.connection.get_interrupt_handle(), Arc::clone(self));
+        let mut answer = tokio::task::spawn_blocking(move || {
+            let answer = question(&searcher.connection);
+            pool.take_back(searcher, answer)
+        });
+        let answer = match tokio::time::timeout(PATIENCE, &mut answer).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                interrupt.interrupt();
+                answer.await
+            }
+        };
+        answer.unwrap_or_else(|stopped| Err(database_error(stopped.to_string())))
+    }
+
+    fn searcher(&self) -> Result<Searcher, SearchError> {
+        let path = index::path_of(&self.database);
+        let missing = || SearchError::NoIndex("the search index is not there yet; try again soon".into());
+        let inode = std::fs::metadata(&path).map_err(|_| missing())?.ino();
+        let idle = std::mem::take(&mut *self.idle.lock());
+        let mut fit = idle.into_iter().filter(|searcher| searcher.inode == inode);
+        let found = fit.next();
+        self.idle.lock().extend(fit);
+        if let Some(searcher) = found {
+            return Ok(searcher);
+        }
+        let connection =
+            database::open_to_read(&self.database).map_err(|error| database_error(error.to_string()))?;
+        let attached = connection.execute("ATTACH ?1 AS search", [path.to_string_lossy()]);
+        // Not whole yet: it has been there for a moment only.
+        let is_whole = || connection.query_row("SELECT 1 FROM search.state", [], |_| Ok(()));
+        attached.and_then(|_| is_whole()).map_err(|_| missing())?;
+        Ok(Searcher { connection, inode })
+    }
+
+    fn take_back<T>(&self, searcher: Searcher, answer: rusqlite::Result<T>) -> Result<T, SearchError> {
+        match answer {
+            Ok(answer) => {
+                self.idle.lock().push(searcher);
+                Ok(answer)
+            }
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
+                Err(SearchError::TooBroad)
+            }
+            Err(error) => {
+                if database::is_damage(&error) {
+                    // Whichever file it is: who writes it looks at it.
+                    database::suspect(&index::path_of(&self.database), &error.to_string());
+                }
+                Err(database_error(error.to_string()))
+            }
+        }
+    }
+}
+
+fn database_error(words: String) -> SearchError {
+    SearchError::Read(crate::error::ReadError(words))
+}
+
+/// What the index is asked for.
+fn expression(query: &Query, user_id: Option<Uuid>, session_id: Option<Uuid>) -> String {
+    // The shorter lists first.
+    let session = session_id.map(|id| index::of_session(&id.to_string()));
+    let user = user_id.map(|id| index::of_user(&id.to_string()));
+    let parts: Vec<_> = session.into_iter().chain(user).chain([query.for_sqlite()]).collect();
+    parts.join(" AND ")
+}
+
+/// Messages in which it is all found, the newest first.
+pub(super) fn messages(
+    connection: &Connection,
+    wanted: &SearchFilter,
+    viewer: Option<Uuid>,
+    after: Option<SearchCursor>,
+    limit: usize,
+) -> rusqlite::Result<Vec<Hit>> {
+    const FOUND: &str = "SELECT m.id, m.session_id, s.user_id, m.role, m.kind, m.created_at, m.content, t.rowid \
+         FROM search.texts t CROSS JOIN conversation_messages m ON m.rowid = t.rowid \
+         CROSS JOIN conversation_sessions s ON s.session_id = m.session_id \
+         WHERE t.texts MATCH ?1 AND t.rowid < ?2 ORDER BY t.rowid DESC";
+    let expression = expression(&wanted.query, wanted.user_id.or(viewer), wanted.session_id);
+    let place = after.map_or(i64::MAX, |cursor| cursor.place);
+    let mut found = connection.prepare_cached(FOUND)?;
+    let mut rows = found.query(rusqlite::params![expression, place])?;
+    let mut hits = Vec::new();
+    while hits.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        let content = text(row, 6)?;
+        // The index may be a moment behind: what is shown has it in it, and is theirs.
+        let Some(snippet) = wanted.query.snippet(&content) else { continue };
+        let hit = hit(row, snippet)?;
+        let is_theirs = |user: Option<Uuid>| user.is_none_or(|user| user == hit.user_id);
+        let is_there = wanted.session_id.is_none_or(|session| session == hit.session_id);
+        if is_theirs(viewer) && is_theirs(wanted.user_id) && is_there {
+            hits.push(hit);
+        }
+    }
+    Ok(hits)
+}
+
+fn hit(row: &Row<'_>, snippet: Vec<crate::search::Piece>) -> rusqlite::Result<Hit> {
+    Ok(Hit {
+        message_id: column(row, 0, parse_uuid)?,
+        session_id: column(row, 1, parse_uuid)?,
+        user_id: column(row, 2, parse_uuid)?,
+        role: column(row, 3, |word| word.parse().ok())?,
+        kind: column(row, 4, |word| word.parse().ok())?,
+        created_at: column(row, 5, parse_time)?,
+        snippet,
+        place: row.get(7)?,
+    })
+}
+
+/// Up to so many hits, their sessions are named; where there are more, each session is asked in the order of the list.
+const FEW: usize = 2_000;
+
+/// A condition on `session_id` for a list of sessions in which something is found, and its value.
+pub(super) fn sessions(
+    connection: &Connection,
+    query: &Query,
+    user_id: Option<Uuid>,
+) -> rusqlite::Result<(&'static str, String)> {
+    const OF_HITS: &str = "SELECT m.session_id FROM search.texts t CROSS JOIN conversation_messages m ON m.rowid = t.rowid \
+         WHERE t.texts MATCH ? LIMIT ?";
+    const ONE_OF: &str = "session_id IN (SELECT value FROM json_each(?))";
+    const ASK_EACH: &str = "EXISTS (SELECT 1 FROM search.texts t WHERE t.texts MATCH '\"\u{e001}' || replace(session_id, '-', '') || '\" AND ' || ?)";
+    let expression = expression(query, user_id, None);
+    let mut of_hits = connection.prepare_cached(OF_HITS)?;
+    let values = [expression, (FEW + 1).to_string()];
+    let mut found: Vec<String> = Vec::new();
+    let mut rows = of_hits.query(params_from_iter(values))?;
+    let mut count = 0;
+    while let Some(row) = rows.next()? {
+        count += 1;
+        found.push(row.get(0)?);
+    }
+    if count > FEW {
+        return Ok((ASK_EACH, query.for_sqlite()));
+    }
+    found.sort_unstable();
+    found.dedup();
+    Ok((ONE_OF, serde_json::to_string(&found).unwrap_or_default()))
+}

@@ -1,0 +1,163 @@
+//! The index of the SQLite file: it can be lost, damaged, or of another time, and is made anew; what is deleted is found no
+//! more.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use talktrack::search::{MAX_WORDS, SearchFilter};
+use talktrack::testing::PATIENCE;
+use talktrack::{Options, Tracker};
+use tempfile::TempDir;
+
+use crate::support::{accept, dir, image_of, message, new_session, sqlite, within};
+
+fn index_of(data_dir: &Path) -> PathBuf {
+    data_dir.join("talktrack-search.db")
+}
+
+fn open(dir: &TempDir) -> Tracker {
+    Tracker::open(Options::new(dir.path())).expect("the tracker opens")
+}
+
+async fn say(tracker: &Tracker, texts: &[&str]) {
+    drop(tracker.start_session(new_session()).expect("accepted"));
+    for text in texts {
+        drop(accept(tracker, message(*text)));
+    }
+    within(tracker.flush()).await.expect("durable");
+}
+
+/// Waits until a search finds so many messages.
+async fn finds(tracker: &Tracker, query: &str, count: usize) {
+    let wanted = SearchFilter { query: query.parse().unwrap(), user_id: None, session_id: None };
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let found = tracker.reader().search(wanted.clone(), None, 1_000).await;
+        match &found {
+            Ok(hits) if hits.len() == count => return,
+            _ => assert!(Instant::now() < deadline, "{query}, expected {count}: {found:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn close(tracker: Tracker) {
+    tracker.shutdown(PATIENCE).await.expect("everything is durable");
+}
+
+#[tokio::test]
+async fn an_index_that_is_missing_or_damaged_is_made_anew() {
+    let dir = dir();
+    let tracker = open(&dir);
+    say(&tracker, &["a needle", "hay"]).await;
+    finds(&tracker, "needle", 1).await;
+    close(tracker).await;
+
+    std::fs::remove_file(index_of(dir.path())).unwrap();
+    let tracker = open(&dir);
+    finds(&tracker, "needle", 1).await;
+    close(tracker).await;
+
+    for damage in [&b"this is no database, whatever its name says"[..], &[0; 8_192]] {
+        std::fs::write(index_of(dir.path()), damage).unwrap();
+        let tracker = open(&dir);
+        finds(&tracker, "needle", 1).await;
+        close(tracker).await;
+    }
+}
+
+#[tokio::test]
+async fn an_index_that_is_damaged_inside_while_it_is_used_is_made_anew() {
+    let dir = dir();
+    let tracker = open(&dir);
+    say(&tracker, &["a needle", "hay"]).await;
+    finds(&tracker, "needle", 1).await;
+    close(tracker).await;
+    let index = Connection::open(index_of(dir.path())).unwrap();
+    index.execute_batch("UPDATE texts_data SET block = x'ffffffffffffffff' WHERE id > 10; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    drop(index);
+    let tracker = open(&dir);
+    finds(&tracker, "needle", 1).await;
+    close(tracker).await;
+}
+
+#[tokio::test]
+async fn an_index_of_another_time_is_made_anew() {
+    let (dir, earlier) = (dir(), dir());
+    let tracker = open(&dir);
+    say(&tracker, &["a needle"]).await;
+    finds(&tracker, "needle", 1).await;
+    close(tracker).await;
+    image_of_database(dir.path(), earlier.path());
+
+    let tracker = open(&dir);
+    say(&tracker, &["another needle", "and one more needle"]).await;
+    finds(&tracker, "needle", 3).await;
+    close(tracker).await;
+
+    // An earlier database beside a later index, as somebody leaves it who puts a backup back.
+    image_of_database(earlier.path(), dir.path());
+    let tracker = open(&dir);
+    finds(&tracker, "needle", 1).await;
+    say(&tracker, &["hay", "a pin in hay"]).await;
+    finds(&tracker, "pin", 1).await;
+    finds(&tracker, "needle", 1).await;
+    close(tracker).await;
+}
+
+fn image_of_database(from: &Path, into: &Path) {
+    std::fs::copy(from.join("talktrack.db"), into.join("talktrack.db")).unwrap();
+}
+
+#[tokio::test]
+async fn what_was_said_after_a_crash_and_before_it_is_found() {
+    let (dir, image) = (dir(), dir());
+    let tracker = open(&dir);
+    say(&tracker, &["a needle"]).await;
+    finds(&tracker, "needle", 1).await;
+    image_of(dir.path(), image.path());
+    std::fs::copy(index_of(dir.path()), index_of(image.path())).unwrap();
+    let log = "talktrack-search.db-wal";
+    std::fs::copy(dir.path().join(log), image.path().join(log)).unwrap();
+    close(tracker).await;
+    let tracker = open(&image);
+    say(&tracker, &["another needle"]).await;
+    finds(&tracker, "needle", 2).await;
+    close(tracker).await;
+}
+
+#[tokio::test]
+async fn rows_that_are_gone_are_not_shown() {
+    let dir = dir();
+    let tracker = open(&dir);
+    say(&tracker, &["a needle", "another needle", "hay"]).await;
+    finds(&tracker, "needle", 2).await;
+    sqlite(dir.path()).execute("DELETE FROM conversation_messages WHERE content = 'a needle'", []).unwrap();
+    finds(&tracker, "needle", 1).await;
+    close(tracker).await;
+}
+
+#[tokio::test]
+async fn of_a_very_long_message_the_first_words_are_found() {
+    let dir = dir();
+    let tracker = open(&dir);
+    let long = format!("{}needle", "hay ".repeat(MAX_WORDS - 1));
+    let too_long = format!("{}needle", "hay ".repeat(MAX_WORDS));
+    say(&tracker, &[&too_long, &long]).await;
+    finds(&tracker, "hay", 2).await;
+    finds(&tracker, "needle", 1).await;
+    close(tracker).await;
+}
+
+#[tokio::test]
+async fn without_an_index_nothing_is_found_and_everything_is_written() {
+    let dir = dir();
+    let tracker = Tracker::open(Options { search: false, ..Options::new(dir.path()) }).unwrap();
+    say(&tracker, &["a needle"]).await;
+    let wanted = SearchFilter { query: "needle".parse().unwrap(), user_id: None, session_id: None };
+    let refused = tracker.reader().search(wanted, None, 10).await.unwrap_err().to_string();
+    assert!(refused.contains("the search index is not there"), "{refused}");
+    assert!(!index_of(dir.path()).exists());
+    close(tracker).await;
+}
