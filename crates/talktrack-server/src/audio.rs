@@ -151,7 +151,6 @@ impl Audio {
     ///
     /// # Errors
     /// Where the store cannot do it; do it again then.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the deletion of sessions"))]
     pub(crate) async fn delete_session(&self, session_id: Uuid) -> Result<usize, Unavailable> {
         let Shared { place, running, .. } = &*self.0;
         running.stop(session_id).await;
@@ -163,6 +162,16 @@ impl Audio {
             removed.unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into()))?;
         }
         Ok(count?)
+    }
+
+    /// The sessions of which there are recordings.
+    ///
+    /// # Errors
+    /// Where the store cannot be asked.
+    pub(crate) async fn sessions(&self) -> Result<Vec<Uuid>, Unavailable> {
+        let place = &self.0.place;
+        let listed = place.objects.list_with_delimiter(Some(place.root())).await?;
+        Ok(listed.common_prefixes.iter().filter_map(|path| path.filename()?.parse().ok()).collect())
     }
 
     fn is_folder(&self) -> bool {

@@ -48,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) journal_max_bytes: u64,
     pub(crate) grace_period: Duration,
     pub(crate) idle_timeout: Duration,
+    /// How long a session is kept after its last event; `None` for ever.
+    pub(crate) retention: Option<Duration>,
     pub(crate) max_message_bytes: usize,
     pub(crate) max_body_bytes: usize,
     pub(crate) max_connections: usize,
@@ -127,6 +129,7 @@ impl Config {
             journal_max_bytes: layers.get("journal_max_bytes", parse::size)?,
             grace_period: layers.get("grace_period", parse::duration)?,
             idle_timeout,
+            retention: layers.get("retention_days", parse::days)?,
             max_message_bytes,
             max_body_bytes: layers.get("max_body_bytes", parse::memory)?,
             max_connections: layers.get("max_connections", parse::count)?,

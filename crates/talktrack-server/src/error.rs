@@ -158,6 +158,7 @@ impl From<NotDurable> for Problem {
             NotDurable::IdConflict => StatusCode::CONFLICT,
             NotDurable::OtherUser => StatusCode::FORBIDDEN,
             NotDurable::UnknownSession => StatusCode::NOT_FOUND,
+            NotDurable::Deleted => StatusCode::GONE,
             NotDurable::Stopped => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };

@@ -100,6 +100,8 @@ impl Events {
                 () = self.follow() => {}
                 _ = listeners.wait_for(|listeners| *listeners == 0) => {}
             }
+            let head = *self.0.head.borrow();
+            self.0.ring.lock().begin(head);
         }
     }
 
@@ -114,7 +116,13 @@ impl Events {
                 Ok(page) if page.next == place => durability.changed().await,
                 Ok(page) => {
                     place = page.next;
-                    ring.lock().push(page.events, place);
+                    let mut ring = ring.lock();
+                    // More came than is kept while this was read: whoever listens is as late, and learns it from the table.
+                    if let Some(gap) = page.gap {
+                        ring.begin(gap);
+                    }
+                    ring.push(page.events, place);
+                    drop(ring);
                     head.send_replace(place);
                 }
                 Err(error) => {

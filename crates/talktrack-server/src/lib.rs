@@ -19,6 +19,8 @@ mod transcript;
 mod jsonl;
 mod wire;
 mod letters;
+mod retention;
+mod deletion;
 mod output;
 mod table;
 

@@ -62,7 +62,8 @@ pub(crate) fn router(state: AppState) -> Router {
 fn described() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(api::docs::Api::openapi())
         .routes(routes!(api::start_session::answer, api::list_sessions::answer))
-        .routes(routes!(api::get_session::answer, api::update_session::answer))
+        .routes(routes!(api::get_session::answer, api::update_session::answer, api::delete_session::answer))
+        .routes(routes!(api::delete_user::answer))
         .routes(routes!(api::end_session::answer))
         .routes(routes!(api::add_messages::answer, api::list_messages::answer))
         .routes(routes!(api::add_audio::answer))

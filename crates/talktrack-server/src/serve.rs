@@ -20,8 +20,10 @@ use tokio::time::{Instant, timeout};
 
 use crate::audio::Audio;
 use crate::config::{Config, Database};
+use crate::deletion;
 use crate::error::Failure;
 use crate::events::Events;
+use crate::retention;
 use crate::router::router;
 use crate::state::AppState;
 use crate::store;
@@ -63,6 +65,8 @@ pub(crate) async fn serve(config: Config) -> Result<ExitCode, Failure> {
         let audio = state.audio().clone();
         async move { audio.sweep().await }
     });
+    tokio::spawn(deletion::recordings::catch_up(state.clone()));
+    tokio::spawn(retention::keep(state.clone()));
     let control = Control::start(&state);
     listen_file.write(address)?;
     let (version, data_dir) = (env!("CARGO_PKG_VERSION"), state.config().data_dir.display());

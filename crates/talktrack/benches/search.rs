@@ -39,17 +39,19 @@ fn said(n: usize) -> (Uuid, Uuid, String) {
     let mut random = fastrand::Rng::with_seed(n as u64);
     let mut text = String::with_capacity(220);
     for _ in 0..WORDS_OF_A_MESSAGE {
-        let rank = (WORDS as f64).powf(random.f64()) as usize;
-        let word = rank.wrapping_mul(2_654_435_761) % 1_000_003;
-        text.push_str(&format!(
-            "{}{word} ",
-            ["ba", "co", "di", "fu", "le", "mi", "no", "ra", "su", "ti"][rank % 10]
-        ));
+        text.push_str(&word(rank(&mut random)));
+        text.push(' ');
     }
     if n.is_multiple_of(100_000) {
         text.push_str("needle");
     }
     (Uuid::from_u128((session / OF_A_USER) as u128 + 1), Uuid::from_u128(session as u128 + 1), text)
+}
+
+/// One in so many, the first the most likely.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 1 to WORDS")]
+fn rank(random: &mut fastrand::Rng) -> usize {
+    (WORDS as f64).powf(random.f64()) as usize
 }
 
 /// A word of the texts, by how frequent it is.

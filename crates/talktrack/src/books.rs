@@ -4,7 +4,7 @@
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use serde::{Deserialize, Serialize};
 
-use crate::record::Verdict;
+use crate::record::{Body, Record, Verdict};
 
 /// Counts of messages since the data directory was made, kept in it and changed in the same transactions as the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -20,6 +20,8 @@ pub struct Books {
     pub letters_taken_out: u64,
     /// Rows written for them in this file; revisions and repetitions write none.
     pub inserted: u64,
+    /// Of these rows: no longer there, because their sessions were deleted.
+    pub deleted: u64,
     /// Bytes of what waits in the journal.
     pub journal_bytes: u64,
 }
@@ -33,6 +35,17 @@ impl Books {
     /// Dead letters of messages that should be there.
     pub fn letters(&self) -> u64 {
         self.dead_lettered.saturating_sub(self.letters_taken_out)
+    }
+
+    /// Rows written in this file that should be there.
+    pub fn rows(&self) -> u64 {
+        self.inserted.saturating_sub(self.deleted)
+    }
+
+    /// Enters messages that leave the journal because their session was deleted: as letters of which none is kept.
+    pub(crate) fn let_go(&mut self, messages: u64, bytes: u64) {
+        self.leave_journal(0, messages, bytes);
+        self.letters_taken_out += messages;
     }
 
     /// Enters what the store has answered for rows of the journal, and which leave it for that.
@@ -57,6 +70,7 @@ impl Books {
             | Verdict::Updated
             | Verdict::Ended(_)
             | Verdict::GoesOn
+            | Verdict::Deleted(_)
             | Verdict::Refused(_) => {
                 return;
             }
@@ -120,6 +134,14 @@ impl Figures {
 /// Counts a refusal by its reason.
 pub(crate) fn count_refusal(reason: &'static str) {
     counter!("talktrack_messages_refused_total", "reason" => reason).increment(1);
+}
+
+/// Counts a session that was deleted, by why it was.
+pub(crate) fn count_deletion(record: &Record, verdict: &Verdict) {
+    let (Body::Delete(delete), Verdict::Deleted(removed)) = (&record.body, verdict) else { return };
+    let reason = if delete.is_for_good() { "request" } else { "age" };
+    counter!("talktrack_sessions_deleted_total", "reason" => reason).increment(removed.sessions);
+    counter!("talktrack_messages_deleted_total", "reason" => reason).increment(removed.messages);
 }
 
 /// Counts an attempt at the store that will be repeated, by the class of its error.

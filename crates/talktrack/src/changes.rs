@@ -95,7 +95,8 @@ impl Change {
             | Verdict::Journaled
             | Verdict::Started { .. }
             | Verdict::Updated
-            | Verdict::Ended(_) => false,
+            | Verdict::Ended(_)
+            | Verdict::Deleted(_) => false,
         };
         if nothing {
             return None;
@@ -109,6 +110,9 @@ impl Change {
             Body::Update(update) => (ChangeKind::SessionUpdated, update.owner),
             Body::End(end) => (ChangeKind::SessionEnded, end.owner),
             Body::Alive(_) => return None,
+            // Whether it goes, the remote store has yet to find out.
+            Body::Delete(_) if *verdict == Verdict::Journaled => return None,
+            Body::Delete(delete) => (ChangeKind::SessionDeleted, delete.owner),
             Body::Message(stamped) if revises(stamped.message.revision) => {
                 (ChangeKind::Revision, stamped.owner)
             }

@@ -21,6 +21,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/sqlite/0001_initial.sql"),
     include_str!("../migrations/sqlite/0002_letters_taken_out.sql"),
     include_str!("../migrations/sqlite/0003_changes.sql"),
+    include_str!("../migrations/sqlite/0004_deleted_sessions.sql"),
 ];
 
 /// Pages in the write-ahead log before a commit copies them into the database file. The default of 1,000 checkpoints
@@ -32,6 +33,9 @@ const PAGE_BYTES: u64 = 4_096;
 
 /// More than a batch needs in the log.
 const BATCH_BYTES: u64 = 2 << 20;
+
+/// How long the connection that writes waits for others.
+pub(crate) const BUSY: Duration = Duration::from_millis(250);
 
 /// The ending of a note that a file may be damaged.
 const SUSPICION: &str = "-suspect";
@@ -86,7 +90,7 @@ pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
     // Whoever else writes is waited for outside: a commit that fails is tried again, and its cause is shown meanwhile.
-    connection.busy_timeout(Duration::from_millis(250))?;
+    connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // A commit returns after its frames are on the disk: this is what "durable" means here. No commit may wait for less, one
     // that only clears the journal neither: where a sync fails, the frames of its commit are written again, but those of
@@ -95,6 +99,7 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     connection.pragma_update(None, "cache_size", -32_768)?;
+    overwrite_what_is_deleted(connection, true)?;
     // The writer looks every session up once per batch, which says the same as the check per row.
     connection.pragma_update(None, "foreign_keys", false)?;
     connection.set_prepared_statement_cache_capacity(64);
@@ -135,9 +140,9 @@ pub(crate) fn keep_log_within(connection: &Connection, room: u64) -> rusqlite::R
     connection.pragma_update(None, "wal_autocheckpoint", pages)
 }
 
-/// Copies the log into the database file and gives its room back, as far as nobody reads from it.
-pub(crate) fn clear_log(connection: &Connection) -> rusqlite::Result<()> {
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+/// Copies the log into the database file and gives its room back. Says whether that is done: not while somebody reads from it.
+pub(crate) fn clear_log(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0)).map(|busy| !busy)
 }
 
 /// Whether a batch has room in what was freed inside the file, which need not grow for it then.
@@ -150,6 +155,12 @@ pub(crate) fn has_room_inside(connection: &Connection) -> rusqlite::Result<bool>
 pub(crate) fn is_disk_full(error: &rusqlite::Error) -> bool {
     let code = error.sqlite_error().map(|error| (error.code, error.extended_code));
     code.is_some_and(|(code, extended)| code == ErrorCode::DiskFull || extended == ffi::SQLITE_IOERR_SHMSIZE)
+}
+
+/// Whether nothing that is deleted stays in the file: its bytes are overwritten, in pages that become free as well. Those cost
+/// room in the log; without them only what is free inside of a page is overwritten, which costs none.
+pub(crate) fn overwrite_what_is_deleted(connection: &Connection, pages_too: bool) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "secure_delete", if pages_too { "ON" } else { "FAST" })
 }
 
 fn migrate(connection: &mut Connection, from: i64, to: i64) -> rusqlite::Result<()> {

@@ -91,6 +91,9 @@ pub enum NotDurable {
     /// No session with this id is stored.
     #[error("no such session")]
     UnknownSession,
+    /// The session was deleted, and nothing of it is kept any more. Use another session.
+    #[error("the session was deleted; nothing more of it is kept")]
+    Deleted,
     /// The tracker stopped before the disk had it. Hand it over again.
     #[error("talktrack stopped before it was durable")]
     Stopped,
@@ -106,6 +109,7 @@ impl NotDurable {
             Self::IdConflict => "id_conflict",
             Self::OtherUser => "unauthorized",
             Self::UnknownSession => "invalid_message",
+            Self::Deleted => "deleted",
             Self::Stopped => "shutting_down",
             Self::Forgotten => "internal",
         }

@@ -26,6 +26,8 @@ pub(crate) struct Vitals {
     causes: Mutex<Causes>,
     books: watch::Sender<Books>,
     full: AtomicBool,
+    /// Something was deleted, and may still be in the log of the file.
+    unerased: AtomicBool,
 }
 
 /// Who asks after the store while no lane has anything for it.
@@ -44,8 +46,16 @@ struct Causes {
 
 impl Vitals {
     pub(crate) fn new(books: Books) -> Arc<Self> {
-        let (causes, full) = (Mutex::default(), AtomicBool::new(false));
-        Arc::new(Self { causes, books: watch::Sender::new(books), full })
+        let (causes, full, unerased) = (Mutex::default(), AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { causes, books: watch::Sender::new(books), full, unerased })
+    }
+
+    pub(crate) fn set_unerased(&self, unerased: bool) {
+        self.unerased.store(unerased, Ordering::Release);
+    }
+
+    pub(crate) fn is_unerased(&self) -> bool {
+        self.unerased.load(Ordering::Acquire)
     }
 
     pub(crate) fn journal(&self, cause: Option<String>) {

@@ -6,6 +6,8 @@ mod aside;
 mod outbox;
 mod homecoming;
 mod settled;
+mod erasure;
+mod answers;
 mod reserve;
 
 use std::path::Path;
@@ -13,21 +15,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, Transaction, TransactionBehavior, ffi};
+use rusqlite::{Connection, TransactionBehavior, ffi};
 
-use crate::books::{Books, Figures, count_refusal};
+use crate::books::{Books, Figures, count_deletion, count_refusal};
 use crate::changes::{self, Change};
 use crate::clock::Seq;
 use crate::database;
-use crate::error::{NotDurable, OpenError};
+use crate::error::OpenError;
 use crate::health::Vitals;
+use crate::journal::answers::Deletions;
+use crate::journal::erasure::Eraser;
 use crate::journal::outbox::Outbox;
 use crate::journal::reserve::Reserve;
 use crate::journal::settled::Run;
 use crate::lines;
 use crate::options::Options;
-use crate::receipt::{Progress, Reply, Started};
-use crate::record::{Body, Ended, Record, Verdict};
+use crate::receipt::{Progress, Reply};
+use crate::record::{Record, Verdict};
 use crate::retry::Backoff;
 use crate::store::{Store, sqlite};
 
@@ -71,6 +75,9 @@ pub(crate) struct Journal {
     outbox: Option<Outbox>,
     /// What can leave the journal with the next commit.
     settled: Vec<Run>,
+    /// Who waits for the remote store to delete something.
+    deletions: Deletions,
+    eraser: Eraser,
     reserve: Reserve,
     /// The last attempt to write failed, and everybody was told why.
     failing: bool,
@@ -92,6 +99,8 @@ struct Written {
     verdicts: Vec<Verdict>,
     /// Of each chore, in order: the dead letters that were there.
     taken_out: Vec<Vec<Seq>>,
+    /// What deletions took out of the journal.
+    gone: Vec<Seq>,
     books: Books,
 }
 
@@ -122,9 +131,23 @@ impl Journal {
         shared.figures.publish(&books);
         shared.vitals.books(books);
         shared.progress.answer_up_to(last_seq);
-        let (outbox, settled) = (None, Vec::new());
-        let failing = false;
-        Ok(Self { connection, books, last_seq, changes, outbox, settled, reserve, failing, shared, backoff })
+        let (outbox, settled, deletions) = (None, Vec::new(), Deletions::default());
+        let (failing, mut eraser) = (false, Eraser::default());
+        eraser.resume(&connection, &shared.vitals).map_err(failed)?;
+        Ok(Self {
+            connection,
+            books,
+            last_seq,
+            changes,
+            outbox,
+            settled,
+            deletions,
+            eraser,
+            reserve,
+            failing,
+            shared,
+            backoff,
+        })
     }
 
     /// Brings what is durable to `store` from now on. `wake` calls for a commit when the store has answered.
@@ -178,7 +201,10 @@ impl Journal {
             // Not in vain: whoever else writes to this disk may be faster when the reserve is taken back.
             if database::is_disk_full(error) && (makes_room || database::has_room_inside(&self.connection)?) {
                 let lent = self.reserve.make_way();
+                // Overwriting pages takes room that there is not: those that become free now are overwritten as they are used.
+                database::overwrite_what_is_deleted(&self.connection, false)?;
                 written = self.write_in_the_reserve(batch, chores);
+                database::overwrite_what_is_deleted(&self.connection, true)?;
                 self.reserve.take_back(lent);
             }
         }
@@ -219,14 +245,24 @@ impl Journal {
         let is_idle = batch.is_empty() && self.settled.is_empty() && chores.is_empty();
         if is_idle {
             self.recovers(waiting);
+            self.eraser.go_on(&self.connection, &self.shared.vitals);
             return Ok(Vec::new());
         }
         let started = Instant::now();
-        let Written { verdicts, taken_out, books } = self.write(batch, chores)?;
+        let Written { verdicts, taken_out, gone, books } = self.write(batch, chores)?;
         self.books = books;
         // Before the books: who sees there that nothing waits any more must find the claims fallen.
         let settled = std::mem::take(&mut self.settled);
         self.announce_settled(&settled);
+        if let Some(outbox) = &mut self.outbox {
+            outbox.forget(gone);
+        }
+        let is_deletion = |verdict: &Verdict| matches!(verdict, Verdict::Deleted(_));
+        if verdicts.iter().any(is_deletion) || taken_out.iter().any(|letters| !letters.is_empty()) {
+            self.eraser.begin(&self.connection, &self.shared.vitals);
+        } else {
+            self.eraser.go_on(&self.connection, &self.shared.vitals);
+        }
         self.holds(batch.len(), started.elapsed(), waiting);
         self.announce(batch, &verdicts);
         for (chore, taken_out) in chores.drain(..).zip(taken_out) {
@@ -239,25 +275,27 @@ impl Journal {
     fn write(&mut self, batch: &[Entry], chores: &[TakeOut]) -> rusqlite::Result<Written> {
         let tx = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let records = batch.iter().map(|entry| &entry.record);
-        let mut books = self.books;
-        let verdicts = match &self.outbox {
+        let (mut books, mut gone) = (self.books, Vec::new());
+        // First: what a deletion takes out below must not be settled any more.
+        settled::settle(&tx, &self.settled, &mut books)?;
+        let mut verdicts = match &self.outbox {
             None => sqlite::apply(&tx, records)?,
-            Some(_) => outbox::append(&tx, records, &mut books)?,
+            Some(_) => outbox::append(&tx, records, &mut books, &mut gone)?,
         };
-        for (entry, verdict) in batch.iter().zip(&verdicts) {
-            enter(&tx, &entry.record, verdict, &mut books)?;
+        for (entry, verdict) in batch.iter().zip(&mut verdicts) {
+            aside::enter(&tx, &entry.record, verdict, &mut books)?;
         }
         let changed = batch.iter().zip(&verdicts);
         let changed = changed.filter_map(|(entry, verdict)| Change::by(&entry.record, verdict));
         let changes = changes::forget(&tx, self.changes + changes::add(&tx, changed)?)?;
-        settled::settle(&tx, &self.settled, &mut books)?;
         let taken_out = chores.iter().map(|chore| chore.carry_out(&tx, &mut books));
         let taken_out = taken_out.collect::<rusqlite::Result<_>>()?;
         let last_seq = batch.last().map_or(self.last_seq, |entry| entry.record.seq.max(self.last_seq));
         aside::write_books(&tx, &books, last_seq)?;
         tx.commit()?;
+        gone.sort_unstable();
         (self.last_seq, self.changes) = (last_seq, changes);
-        Ok(Written { verdicts, taken_out, books })
+        Ok(Written { verdicts, taken_out, gone, books })
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a batch has at most some thousand records")]
@@ -314,8 +352,9 @@ impl Journal {
     }
 
     /// The store may find out later that a session is another user's: the claim to it falls.
-    fn announce_settled(&self, settled: &[Run]) {
+    fn announce_settled(&mut self, settled: &[Run]) {
         for (seq, verdict) in settled.iter().flatten() {
+            self.deletions.settle(*seq, verdict);
             if let Verdict::Refused(why) = verdict {
                 self.shared.progress.refuse(*seq, *why);
             }
@@ -323,7 +362,7 @@ impl Journal {
     }
 
     /// Tells receipts first (somebody may wait), then those who asked for figures, then the log.
-    fn announce(&self, batch: &mut [Entry], verdicts: &[Verdict]) {
+    fn announce(&mut self, batch: &mut [Entry], verdicts: &[Verdict]) {
         for (entry, verdict) in batch.iter().zip(verdicts) {
             if let Verdict::Refused(why) = verdict {
                 self.shared.progress.refuse(entry.record.seq, *why);
@@ -335,9 +374,15 @@ impl Journal {
         if let Some(last) = batch.last() {
             self.shared.progress.answer_up_to(last.record.seq);
         }
+        let is_remote = self.outbox.is_some();
         for (entry, verdict) in batch.iter_mut().zip(verdicts) {
-            answer(&entry.record, std::mem::take(&mut entry.reply), verdict);
-            lines::stored(&entry.record, verdict);
+            let reply = std::mem::take(&mut entry.reply);
+            self.deletions.answer(&entry.record, reply, verdict, is_remote);
+            // Of a remote store the writer tells.
+            if !(is_remote && matches!(verdict, Verdict::Deleted(_))) {
+                lines::stored(&entry.record, verdict);
+                count_deletion(&entry.record, verdict);
+            }
         }
     }
 }
@@ -348,48 +393,4 @@ fn damaged(connection: &Connection, error: &rusqlite::Error) -> Option<String> {
         connection.path().iter().for_each(|path| database::suspect(Path::new(path), &error.to_string()));
         format!("the database file is damaged ({error}); restart talktrack, which saves what can be read")
     })
-}
-
-/// Enters a message in the books; lays a dead one aside in the same transaction.
-fn enter(
-    tx: &Transaction<'_>,
-    record: &Record,
-    verdict: &Verdict,
-    books: &mut Books,
-) -> rusqlite::Result<()> {
-    let Some(stamped) = record.message() else { return Ok(()) };
-    books.enter(verdict);
-    let Verdict::Dead(reason) = verdict else { return Ok(()) };
-    let body = serde_json::to_string(record)
-        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-    let (session_id, message_id) = (record.session_id().to_string(), stamped.id.to_string());
-    aside::lay_aside(tx, record.seq, Some(&session_id), Some(&message_id), reason, &body)
-}
-
-/// Answers whoever asked for a session's figures. They may be gone; the record is durable all the same.
-fn answer(record: &Record, reply: Reply, verdict: &Verdict) {
-    match reply {
-        Reply::Nobody => {}
-        Reply::Started(asker) => _ = asker.send(started(record, verdict)),
-        Reply::Ended(asker) => _ = asker.send(ended(record, verdict)),
-    }
-}
-
-fn started(record: &Record, verdict: &Verdict) -> Result<Started, NotDurable> {
-    match (verdict, &record.body) {
-        (Verdict::Started { resumed }, _) => Ok(Started { resumed: *resumed }),
-        (Verdict::Refused(why), _) => Err(*why),
-        // The store has not been asked yet: the answer is what this process knows.
-        (_, Body::Start(start)) => Ok(Started { resumed: start.resumed }),
-        _ => Err(NotDurable::UnknownSession),
-    }
-}
-
-fn ended(record: &Record, verdict: &Verdict) -> Result<Ended, NotDurable> {
-    match (verdict, &record.body) {
-        (Verdict::Ended(figures), _) => Ok(*figures),
-        (Verdict::Refused(why), _) => Err(*why),
-        (_, Body::End(end)) => end.known.ok_or(NotDurable::UnknownSession),
-        _ => Err(NotDurable::UnknownSession),
-    }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use uuid::Uuid;
 
-use crate::record::{Ended, Record, Verdict};
+use crate::record::{DeadReason, Ended, Record, Removed, Verdict};
 
 /// The target of these lines; the text format prints their message and nothing else.
 pub const TARGET: &str = "talktrack::life";
@@ -30,6 +30,14 @@ pub(crate) fn stored(record: &Record, verdict: &Verdict) {
                 role = role.as_str(), "✅ Saved {role} message for session {}...", Short(session));
         }
         (Body::End(end), Verdict::Ended(figures)) => ended(end.session_id, figures),
+        (Body::Delete(delete), Verdict::Deleted(removed)) if delete.is_for_good() => {
+            deleted(delete.session_id, removed)
+        }
+        (_, Verdict::Dead(DeadReason::Deleted)) => {
+            let session = record.session_id();
+            tracing::info!(target: TARGET, event = "message_let_go", session_id = %session,
+                "Let go of a message for session {}..., which was deleted", Short(session));
+        }
         (_, Verdict::Dead(reason)) => {
             let reason = reason.detail().unwrap_or(reason.as_str());
             tracing::error!(target: TARGET, event = "message_dead_lettered", session_id = %record.session_id(),
@@ -48,6 +56,12 @@ fn ended(session: Uuid, figures: &Ended) {
     let Ended { duration_seconds, message_count } = *figures;
     tracing::info!(target: TARGET, event = "session_ended", session_id = %session, duration_seconds, message_count,
         "✅ Ended session {}... (duration: {duration_seconds:.1}s, messages: {message_count})", Short(session));
+}
+
+fn deleted(session: Uuid, removed: &Removed) {
+    let Removed { sessions, messages, dead_letters, .. } = *removed;
+    tracing::info!(target: TARGET, event = "session_deleted", session_id = %session, sessions, messages, dead_letters,
+        "✅ Deleted session {}... (messages: {messages})", Short(session));
 }
 
 /// A message or an end for a session that this process does not know; the store will be asked.

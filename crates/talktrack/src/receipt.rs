@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::clock::Seq;
 use crate::error::NotDurable;
-use crate::record::Ended;
+use crate::record::{Ended, Removed};
 
 /// How many refusals after acceptance are remembered for receipts that ask late.
 const REMEMBERED: usize = 65_536;
@@ -197,6 +197,32 @@ impl<T> SessionReceipt<T> {
     }
 }
 
+/// A deletion is under way. What it removes here, and what in a remote store: the same receipt twice where there is none.
+#[derive(Debug)]
+#[must_use = "accepted is not durable: await the receipts, or drop them on purpose"]
+pub struct Deletion {
+    /// Resolves when it is durable: nothing of the session is left on this machine. Where this file is the store, these are
+    /// all figures.
+    pub here: SessionReceipt<Removed>,
+    /// Resolves when the remote store has done it too, with what was there; at once, with nothing, where there is none. It
+    /// waits for as long as the store is away, and gives up with the tracker: the next start goes on with it.
+    pub in_store: SessionReceipt<Removed>,
+}
+
+/// Who waits for what a deletion removes.
+#[derive(Debug)]
+pub(crate) struct Deleting {
+    pub(crate) here: oneshot::Sender<Result<Removed, NotDurable>>,
+    pub(crate) in_store: oneshot::Sender<Result<Removed, NotDurable>>,
+}
+
+impl Deletion {
+    pub(crate) fn new() -> (Deleting, Self) {
+        let ((here, receipt), (in_store, stored)) = (SessionReceipt::new(), SessionReceipt::new());
+        (Deleting { here, in_store }, Self { here: receipt, in_store: stored })
+    }
+}
+
 /// Who waits for a session record's figures.
 #[derive(Debug, Default)]
 pub(crate) enum Reply {
@@ -204,4 +230,5 @@ pub(crate) enum Reply {
     Nobody,
     Started(oneshot::Sender<Result<Started, NotDurable>>),
     Ended(oneshot::Sender<Result<Ended, NotDurable>>),
+    Deleted(Deleting),
 }

@@ -24,6 +24,7 @@ impl Record {
             Body::Update(update) => update.session_id,
             Body::End(end) => end.session_id,
             Body::Alive(alive) => alive.session_id,
+            Body::Delete(delete) => delete.session_id,
             Body::Message(stamped) => stamped.message.session_id,
         }
     }
@@ -37,9 +38,26 @@ impl Record {
             }
             Body::Update(update) => update.metadata.as_str().len(),
             Body::End(end) => end.reason.len(),
-            Body::Alive(_) => 0,
+            Body::Alive(_) | Body::Delete(_) => 0,
             Body::Message(stamped) => stamped.message.heap_bytes(),
         }
+    }
+
+    /// Whose it is, as far as it says so itself.
+    pub(crate) fn owner(&self) -> Option<Uuid> {
+        match &self.body {
+            Body::Start(start) => Some(start.user_id),
+            Body::Update(update) => update.owner,
+            Body::End(end) => end.owner,
+            Body::Alive(_) => None,
+            Body::Message(stamped) => stamped.owner,
+            Body::Delete(delete) => delete.owner,
+        }
+    }
+
+    /// Whether it goes from the journal with its session. What deletes that stays until the store has done it too.
+    pub(crate) fn may_be_let_go(&self) -> bool {
+        !matches!(self.body, Body::Delete(_))
     }
 
     /// The message in it, where it is one.
@@ -65,6 +83,8 @@ pub enum Body {
     Alive(SessionAlive),
     /// Something was said.
     Message(Stamped),
+    /// The session goes, with everything that was said in it.
+    Delete(SessionDelete),
 }
 
 /// A session begins, or goes on where it is known.
@@ -145,6 +165,54 @@ pub struct SessionAlive {
     pub session_id: Uuid,
     /// When its peer was last heard of.
     pub at: Timestamp,
+}
+
+/// A session goes, with everything that was said in it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SessionDelete {
+    /// The session.
+    pub session_id: Uuid,
+    /// Whose it has to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Uuid>,
+    /// Only where nothing was heard of it since: it is too old to be kept. Nobody wants to be rid of it, so that it may begin
+    /// again. Otherwise whatever comes of it later is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub silent_since: Option<Timestamp>,
+}
+
+impl SessionDelete {
+    /// Whether it is for good: what comes later is refused.
+    pub fn is_for_good(&self) -> bool {
+        self.silent_since.is_none()
+    }
+
+    /// Whether a session that was last heard of at this moment is too young to go.
+    pub fn spares(&self, last_event_at: Timestamp) -> bool {
+        self.silent_since.is_some_and(|since| last_event_at >= since)
+    }
+}
+
+/// What was removed with a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Removed {
+    /// Rows of sessions.
+    pub sessions: u64,
+    /// Rows of messages.
+    pub messages: u64,
+    /// Dead letters.
+    pub dead_letters: u64,
+    /// Messages that were on their way to a remote store.
+    pub journal: u64,
+}
+
+impl std::ops::AddAssign for Removed {
+    fn add_assign(&mut self, more: Self) {
+        self.sessions += more.sessions;
+        self.messages += more.messages;
+        self.dead_letters += more.dead_letters;
+        self.journal += more.journal;
+    }
 }
 
 /// A message with all that the tracker knows about it.
@@ -270,6 +338,8 @@ pub enum Verdict {
     Ended(Ended),
     /// The session goes on: it gave a sign of life, or another node has it and this one had inferred its end.
     GoesOn,
+    /// The session was removed, as far as it is there and in the place that answers.
+    Deleted(Removed),
     /// Refused after acceptance.
     Refused(crate::error::NotDurable),
     /// The store will never take it; it was laid aside with this reason.
@@ -299,6 +369,8 @@ pub enum DeadReason {
     Data(String),
     /// Its bytes in the journal no longer match their checksum.
     Corrupt,
+    /// Its session was deleted: it is let go, and no letter is kept of it.
+    Deleted,
 }
 
 impl DeadReason {
@@ -310,6 +382,7 @@ impl DeadReason {
             Self::IdConflict => "id_conflict",
             Self::Data(_) => "data",
             Self::Corrupt => "corrupt",
+            Self::Deleted => "deleted",
         }
     }
 

@@ -194,6 +194,15 @@ impl Registry {
         self.sessions.iter().filter(|session| session.ended.is_none()).map(|session| *session.key()).collect()
     }
 
+    /// Those of this user.
+    pub(crate) fn of_user(&self, user_id: Uuid) -> Vec<Uuid> {
+        self.sessions
+            .iter()
+            .filter(|session| session.user_id == user_id)
+            .map(|session| *session.key())
+            .collect()
+    }
+
     /// Lets go of sessions whose grace period is over, and sorts the others.
     pub(crate) fn sweep(&self, now: Duration, grace: Duration, idle: Duration) -> Swept {
         let mut swept = Swept::default();

@@ -75,6 +75,14 @@ pub trait Read: Rows {
     /// The same rows as this user sees them. The store itself keeps all others from being seen, whoever asks for what.
     fn seen_by(&self, viewer: Viewer) -> Arc<dyn Rows>;
 
+    /// Sessions of which nothing was heard since this moment, oldest first, after the cursor.
+    async fn silent(
+        &self,
+        since: Timestamp,
+        after: Option<SessionCursor>,
+        limit: usize,
+    ) -> Result<Vec<SessionRow>, ReadError>;
+
     /// Those of these sessions that are there, in no order.
     async fn sessions_by_id(&self, ids: &[Uuid]) -> Result<Vec<SessionRow>, ReadError>;
 

@@ -23,6 +23,7 @@ mod ownership;
 mod lateness;
 mod paging;
 mod accounts;
+mod deletion;
 mod search;
 pub mod damage;
 pub mod layout;
@@ -170,6 +171,16 @@ macro_rules! for_each_conformance_check {
                 counts_and_last_events_are_those_of_the_rows,
                 the_books_balance_after_everything,
                 the_books_go_on_after_a_restart,
+            }
+            deletion {
+                a_deleted_session_is_gone_with_its_messages_and_the_others_stay,
+                deleting_a_session_again_removes_nothing,
+                whatever_comes_of_a_deleted_session_is_refused_after_a_restart_too,
+                what_was_accepted_before_a_deletion_goes_with_it,
+                dead_letters_go_with_their_session,
+                another_users_session_is_not_deleted_and_goes_on,
+                a_session_that_is_too_old_goes_and_may_begin_again,
+                a_session_that_was_heard_of_since_is_spared,
             }
         }
     };

@@ -2,6 +2,7 @@
 
 mod sessions;
 mod letters;
+mod deletion;
 mod life;
 
 use std::sync::Arc;

@@ -8,8 +8,8 @@ use axum::extract::{FromRequestParts, Path};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::Deserialize;
-use talktrack::ReadError;
 use talktrack::store::{Rows, SessionRow, Viewer};
+use talktrack::{NotDurable, ReadError};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -37,6 +37,18 @@ impl<S: Send + Sync> FromRequestParts<S> for SessionId {
         let path: Result<Path<Named>, PathRejection> = Path::from_request_parts(parts, state).await;
         path.map(|Path(path)| Self(path.session_id))
             .map_err(|_| Problem::invalid("session_id: must be a UUID"))
+    }
+}
+
+/// The user that the path names.
+pub(crate) struct UserId(pub(crate) Uuid);
+
+impl<S: Send + Sync> FromRequestParts<S> for UserId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path: Result<Path<Uuid>, PathRejection> = Path::from_request_parts(parts, state).await;
+        path.map(|Path(id)| Self(id)).map_err(|_| Problem::invalid("user_id: must be a UUID"))
     }
 }
 
@@ -99,6 +111,9 @@ pub(crate) async fn check_writable(
     if let Some(owner) = state.tracker().owner_of(session_id) {
         return if caller.may_see(owner) { Ok(()) } else { Err(no_such_session()) };
     }
+    if state.local().is_deleted(session_id).await.map_err(unreadable)? {
+        return Err(NotDurable::Deleted.into());
+    }
     match timeout(LOOK, seen(state, caller).session(session_id)).await {
         Ok(Ok(Some(_))) => Ok(()),
         Ok(Ok(None)) => Err(no_such_session()),
@@ -119,6 +134,42 @@ pub(crate) fn unreadable(error: ReadError) -> Problem {
         "internal",
         "the store cannot be read at present; try again later",
     )
+}
+
+/// Lets the caller delete a session that is there: one of their own, or any with a key for administration. Says whose it has
+/// to be.
+///
+/// # Errors
+/// Where there is none; and where nobody can tell whether it is theirs.
+pub(crate) async fn check_deletable(
+    state: &AppState,
+    caller: &Caller,
+    session_id: Uuid,
+) -> Result<Option<Uuid>, Problem> {
+    let Some(user) = caller.user() else {
+        caller.require(Scope::Admin)?;
+        return is_anywhere(state, session_id)
+            .await
+            .and_then(|is| is.then_some(None).ok_or_else(no_such_session));
+    };
+    caller.require(Scope::Write)?;
+    let owner = Some(user.user_id);
+    if seen(state, caller).session(session_id).await.map_err(unreadable)?.is_some() {
+        return Ok(owner);
+    }
+    // A claim that the store has not confirmed counts only where nobody else has the session.
+    let is_free = state.tracker().reader().session(session_id).await.map_err(unreadable)?.is_none();
+    let is_theirs = is_free && state.tracker().owner_of(session_id) == owner;
+    if is_theirs { Ok(owner) } else { Err(no_such_session()) }
+}
+
+/// Whether there is anything of a session, or was. While the store cannot be asked, there may be.
+async fn is_anywhere(state: &AppState, session_id: Uuid) -> Result<bool, Problem> {
+    let (tracker, local) = (state.tracker(), state.local());
+    Ok(tracker.owner_of(session_id).is_some()
+        || local.is_deleted(session_id).await.map_err(unreadable)?
+        || local.keeps_something_of(session_id).await.map_err(unreadable)?
+        || !matches!(timeout(LOOK, tracker.reader().session(session_id)).await, Ok(Ok(None))))
 }
 
 pub(super) fn no_such_session() -> Problem {

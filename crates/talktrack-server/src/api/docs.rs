@@ -27,6 +27,7 @@ use crate::error::Document;
     tags(
         (name = "writing", description = "Every answer comes when what it tells of is durable."),
         (name = "reading", description = "What the store has. A user's token shows their own."),
+        (name = "deleting", description = "What is deleted is gone for good."),
         (name = "operating", description = "For those who run the server."),
     )
 )]

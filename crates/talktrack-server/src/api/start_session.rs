@@ -47,7 +47,7 @@ pub(crate) async fn answer(
     let tracker = state.tracker();
     let receipt = tracker.start_session(session)?;
     let started = receipt.durable().await.inspect_err(|why| {
-        if *why == NotDurable::OtherUser {
+        if matches!(why, NotDurable::OtherUser | NotDurable::Deleted) {
             tracker.forget(session_id, user_id);
         }
     });

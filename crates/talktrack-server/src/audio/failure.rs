@@ -19,7 +19,7 @@ impl Unavailable {
         Self(why.to_owned())
     }
 
-    pub(super) fn log(&self, what: &str) {
+    pub(crate) fn log(&self, what: &str) {
         tracing::error!("audio: {what}: {}", self.0);
     }
 }

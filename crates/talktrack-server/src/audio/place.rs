@@ -80,6 +80,11 @@ impl Place {
         if self.is_folder() { FOLDER_PART } else { S3_PART }
     }
 
+    /// What all recordings begin with.
+    pub(super) fn root(&self) -> &Path {
+        &self.prefix
+    }
+
     /// What all recordings of a session begin with.
     pub(super) fn of_session(&self, session_id: Uuid) -> Path {
         self.prefix.clone().join(session_id.to_string())

@@ -119,6 +119,17 @@ pub(super) fn count(text: &str) -> Result<usize, String> {
     number.ok_or_else(|| format!("must be a whole number of at least 1, not {text:?}"))
 }
 
+/// A number of days; 0 for none.
+pub(super) fn days(text: &str) -> Result<Option<Duration>, String> {
+    match text.parse::<u16>() {
+        Ok(0) => Ok(None),
+        Ok(days) => Ok(Some(Duration::from_secs(u64::from(days) * 24 * 60 * 60))),
+        Err(_) => {
+            Err(format!("must be a whole number of days from 0 (keep for ever) to 65535, not {text:?}"))
+        }
+    }
+}
+
 /// A number of bytes, at least one.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     let size = with_unit(text, SIZES).filter(|size| *size > 0);

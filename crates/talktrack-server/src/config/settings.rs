@@ -103,6 +103,12 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new("grace_period", "grace-period", "DURATION", "How long an ended session is still known"),
     Setting::new("idle_timeout", "idle-timeout", "DURATION", "A session silent for this long is abandoned"),
     Setting::new(
+        "retention_days",
+        "retention-days",
+        "DAYS",
+        "A session silent for so many days is deleted; 0 for none",
+    ),
+    Setting::new(
         "max_message_bytes",
         "max-message-bytes",
         "SIZE",

@@ -150,6 +150,15 @@ impl Source {
     /// An error where the store has to be asked first, and cannot be.
     fn event(&self, change: &Change, known: &Known) -> Result<Option<Event>, ReadError> {
         let Change { seq, kind, session_id, user_id, message_id } = *change;
+        if kind == ChangeKind::SessionDeleted {
+            if let Some(pending) = &self.pending {
+                pending.forget(session_id);
+            }
+            let data = json!({"session_id": session_id, "user_id": user_id});
+            // Nobody can be asked any more whose it was: where that was not noted, it was no user's.
+            let owner = user_id.or(Some(Uuid::nil()));
+            return Ok(Some(Event::new(seq, kind, session_id, owner, &data)));
+        }
         let session = known.sessions.get(&session_id);
         if let (Some(pending), Some(waiting)) = (&self.pending, known.waiting.get(&seq)) {
             if let Some(id) = message_id {
@@ -157,10 +166,6 @@ impl Source {
             }
             let remembered = self.tracker.session_in_memory(session_id);
             return pending.session(kind, &waiting.record, session, remembered);
-        }
-        if kind == ChangeKind::SessionDeleted {
-            let data = json!({"session_id": session_id, "user_id": user_id});
-            return Ok(Some(Event::new(seq, kind, session_id, user_id, &data)));
         }
         if let Some(id) = message_id {
             let row = known.messages.get(&id).filter(|row| row.session_id == session_id);

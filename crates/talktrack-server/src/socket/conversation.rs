@@ -290,7 +290,7 @@ impl Conversation {
 /// Says why the session cannot be started, and closes.
 async fn turn_away(mut peer: Peer, code: &'static str, message: String) {
     let close = match code {
-        "unauthorized" => close_code::POLICY,
+        "unauthorized" | "deleted" => close_code::POLICY,
         "shutting_down" => close_code::AWAY,
         "queue_full" | "journal_full" => close_code::AGAIN,
         _ => close_code::ERROR,

@@ -27,7 +27,7 @@ impl Presence {
         match receipt.durable().await {
             Ok(started) => Ok((presence, started)),
             Err(why) => {
-                if why == NotDurable::OtherUser {
+                if matches!(why, NotDurable::OtherUser | NotDurable::Deleted) {
                     presence.refused = true;
                     presence.tracker.forget(session_id, user_id);
                 }

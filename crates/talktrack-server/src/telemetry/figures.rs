@@ -20,6 +20,7 @@ const REASONS: &[&str] = &[
     "journal_full",
     "rate_limited",
     "unauthorized",
+    "deleted",
     "shutting_down",
 ];
 
@@ -57,6 +58,11 @@ fn describe() {
         "Messages acknowledged: committed on the local disk"
     );
     describe_counter!("talktrack_messages_stored_total", "Messages committed in the store");
+    describe_counter!("talktrack_sessions_deleted_total", "Sessions removed from the store, by why");
+    describe_counter!(
+        "talktrack_messages_deleted_total",
+        "Messages removed from the store with their sessions"
+    );
     describe_counter!(
         "talktrack_messages_dead_lettered_total",
         "Messages laid aside, which the store will never take"

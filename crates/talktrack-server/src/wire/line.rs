@@ -19,7 +19,7 @@ pub(crate) enum RecordLine<'a> {
 }
 
 impl<'a> RecordLine<'a> {
-    /// `None` for a sign of life, which nobody tells in a frame.
+    /// `None` for a sign of life and a deletion, which nobody tells in a frame.
     pub(crate) fn of(record: &'a Record) -> Option<Self> {
         Some(match &record.body {
             Body::Start(start) => Self::Start(StartLine {
@@ -44,7 +44,7 @@ impl<'a> RecordLine<'a> {
                 created_at: Some(stamped.created_at),
                 ..MessageLine::of_message(&stamped.message, None)
             })),
-            Body::Alive(_) => return None,
+            Body::Alive(_) | Body::Delete(_) => return None,
         })
     }
 }

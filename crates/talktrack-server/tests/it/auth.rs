@@ -7,6 +7,7 @@ mod socket;
 mod events;
 mod audio;
 mod tls;
+mod deletion;
 
 // What these are made of.
 mod publisher;

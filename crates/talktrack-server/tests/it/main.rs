@@ -24,6 +24,7 @@ mod logs;
 mod replay;
 mod commands;
 mod dead_letters;
+mod deletion;
 mod control;
 mod postgres;
 mod postgres_outage;

@@ -1,5 +1,5 @@
 -- talktrack: brings the tables conversation_sessions and conversation_messages to the schema that talktrack writes, and
--- makes conversation_search, by which messages are found.
+-- makes conversation_search, by which messages are found, and conversation_deletions, which refuses what was deleted.
 --
 -- Paste it whole into the SQL editor of Supabase, or give it to psql. It takes an empty database, tables of your own
 -- that lack columns, and a database that is right already. It keeps every row, your own columns, triggers, policies and

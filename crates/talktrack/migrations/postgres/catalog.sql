@@ -2,7 +2,8 @@
 -- by functions that ask for rights.
 WITH ours AS (
   SELECT oid, relname AS name, relrowsecurity FROM pg_catalog.pg_class
-  WHERE relnamespace = to_regnamespace('public') AND relname IN ('conversation_sessions', 'conversation_messages', 'conversation_search')
+  WHERE relnamespace = to_regnamespace('public') AND relname IN ('conversation_sessions', 'conversation_messages', 'conversation_search',
+    'conversation_deletions')
 ), columns AS (
   SELECT o.name AS "table", a.attrelid, a.attnum, a.attname AS name, a.attnotnull AS not_null,
     replace(format_type(a.atttypid, a.atttypmod), 'timestamp with time zone', 'timestamptz') AS "type",

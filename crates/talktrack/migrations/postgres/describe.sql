@@ -7,7 +7,8 @@ WITH wanted ("table", "column", "type", "nullable") AS (VALUES
     pg_get_expr(d.adbin, d.adrelid) AS "default"
   FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
   LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-  WHERE c.relnamespace = to_regnamespace('public') AND c.relname IN ('conversation_sessions', 'conversation_messages', 'conversation_search')
+  WHERE c.relnamespace = to_regnamespace('public') AND c.relname IN ('conversation_sessions', 'conversation_messages', 'conversation_search',
+    'conversation_deletions')
     AND a.attnum > 0 AND NOT a.attisdropped
 )
 SELECT "table", "column", coalesce(p."type", '') AS "type", coalesce(p."nullable", true) AS "nullable", p."default",

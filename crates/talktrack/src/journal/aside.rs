@@ -5,7 +5,8 @@ use tokio::sync::oneshot;
 
 use crate::books::Books;
 use crate::clock::{Clock, Seq, SystemClock};
-use crate::record::DeadReason;
+use crate::journal::erasure;
+use crate::record::{DeadReason, Record, Verdict};
 use crate::store::sqlite::{BOOKS_COLUMNS, books_row};
 
 /// Dead letters to be taken out: replayed and durable again, or given up. A chore for the journal's thread, which alone
@@ -30,6 +31,26 @@ impl TakeOut {
         }
         Ok(taken_out)
     }
+}
+
+/// Enters a message in the books, and lays a dead one aside in the same transaction. Takes the letters of a deleted session out.
+pub(super) fn enter(
+    tx: &Transaction<'_>,
+    record: &Record,
+    verdict: &mut Verdict,
+    books: &mut Books,
+) -> rusqlite::Result<()> {
+    if let Verdict::Deleted(removed) = verdict {
+        books.deleted += removed.messages;
+        removed.dead_letters = erasure::take_letters(tx, record.session_id(), books)?;
+    }
+    let Some(stamped) = record.message() else { return Ok(()) };
+    books.enter(verdict);
+    let Verdict::Dead(reason) = verdict else { return Ok(()) };
+    let body = serde_json::to_string(record)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let (session_id, message_id) = (record.session_id().to_string(), stamped.id.to_string());
+    lay_aside(tx, record.seq, Some(&session_id), Some(&message_id), reason, &body)
 }
 
 /// Keeps the text of a record that the store will never take, with the reason.
@@ -64,8 +85,9 @@ pub(super) fn read_books(connection: &Connection) -> rusqlite::Result<(Books, Se
 
 pub(super) fn write_books(tx: &Transaction<'_>, books: &Books, last_seq: Seq) -> rusqlite::Result<()> {
     let sql = "UPDATE books SET durable = ?1, stored = ?2, dead_lettered = ?3, letters_taken_out = ?4, inserted = ?5, \
-               journal_bytes = ?6, last_seq = ?7";
-    let Books { durable, stored, dead_lettered, letters_taken_out, inserted, journal_bytes } = *books;
+               journal_bytes = ?6, last_seq = ?7, deleted = ?8";
+    let Books { durable, stored, dead_lettered, letters_taken_out, inserted, deleted, journal_bytes } =
+        *books;
     tx.prepare_cached(sql)?.execute(params![
         durable,
         stored,
@@ -73,7 +95,8 @@ pub(super) fn write_books(tx: &Transaction<'_>, books: &Books, last_seq: Seq) ->
         letters_taken_out,
         inserted,
         journal_bytes,
-        last_seq
+        last_seq,
+        deleted
     ])?;
     Ok(())
 }

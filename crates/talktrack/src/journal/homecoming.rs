@@ -1,13 +1,14 @@
 //! The way home: a file that was the outbox of a remote store becomes the store itself.
 
 use rusqlite::{Connection, Transaction};
+use uuid::Uuid;
 
 use crate::books::Books;
 use crate::clock::Seq;
-use crate::journal::aside;
 use crate::journal::settled::{self, Run};
+use crate::journal::{aside, erasure};
 use crate::lines;
-use crate::record::{DeadReason, Record, Verdict};
+use crate::record::{DeadReason, Record, Removed, Verdict};
 use crate::store::sqlite::{self, readable};
 
 /// Records that one transaction brings home.
@@ -35,9 +36,14 @@ fn bring_some_home(connection: &mut Connection, books: &mut Books) -> rusqlite::
         .iter()
         .map(|(seq, record)| (*seq, judge(record).unwrap_or(Verdict::Dead(DeadReason::Corrupt))))
         .collect();
+    let removed = deletions(&waiting, &settled);
     let inserted = settled.iter().filter(|(_, verdict)| *verdict == Verdict::Inserted).count();
     let mut after = Books { inserted: books.inserted + inserted as u64, ..*books };
     settled::settle(&tx, std::slice::from_ref(&settled), &mut after)?;
+    for (session_id, removed) in removed {
+        after.deleted += removed.messages;
+        erasure::take_letters(&tx, session_id, &mut after)?;
+    }
     let (_, last_seq) = aside::read_books(&tx)?;
     aside::write_books(&tx, &after, last_seq)?;
     tx.commit()?;
@@ -46,6 +52,15 @@ fn bring_some_home(connection: &mut Connection, books: &mut Books) -> rusqlite::
         record.iter().for_each(|record| lines::stored(record, verdict));
     }
     Ok(settled.len())
+}
+
+/// The sessions that go with these records, and what was there of them.
+fn deletions(waiting: &[(Seq, Option<Record>)], settled: &Run) -> Vec<(Uuid, Removed)> {
+    let removed = |((_, record), (_, verdict)): (&(Seq, Option<Record>), &(Seq, Verdict))| match verdict {
+        Verdict::Deleted(removed) => Some((record.as_ref()?.session_id(), *removed)),
+        _ => None,
+    };
+    waiting.iter().zip(settled).filter_map(removed).collect()
 }
 
 fn oldest(tx: &Transaction<'_>) -> rusqlite::Result<Vec<(Seq, Option<Record>)>> {

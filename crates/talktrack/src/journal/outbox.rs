@@ -12,13 +12,14 @@ use crate::clock::{Clock, Seq, SystemClock, Timestamp};
 use crate::database::{UuidText, column_or_null, parse_uuid};
 use crate::error::NotDurable;
 use crate::health::{BACKLOG, Vitals};
+use crate::journal::erasure::{self, Known};
 use crate::journal::settled::{Outstanding, Run};
 use crate::journal::{Entry, Shared, aside, damaged};
 use crate::lines;
 use crate::options::Options;
-use crate::record::{Body, DeadReason, Record, SessionEnd, Stamped, Verdict};
-use crate::store::Store;
+use crate::record::{Body, DeadReason, Record, Removed, SessionDelete, SessionEnd, Stamped, Verdict};
 use crate::store::sqlite::readable;
+use crate::store::{Store, sqlite};
 use crate::writer::{LANES, Settle, Writer};
 
 /// A backlog is handed over and cleared away in small steps: a new message waits for no more than one of each.
@@ -34,6 +35,8 @@ pub(super) struct Outbox {
     newest: Seq,
     /// What the writer has.
     outstanding: Outstanding,
+    /// What deletions of the batch just committed took out of the journal: some of it may be of the same batch.
+    gone: Vec<Seq>,
     vitals: Arc<Vitals>,
     max_bytes: u64,
 }
@@ -72,6 +75,7 @@ impl Outbox {
             fed: [0; LANES],
             newest,
             outstanding: Outstanding::default(),
+            gone: Vec::new(),
             vitals,
             max_bytes,
         })
@@ -91,6 +95,13 @@ impl Outbox {
             self.answers.post(Vec::new());
         }
         runs
+    }
+
+    /// These rows were taken out of the journal. What the writer has of them it may still bring to the store, before what
+    /// deletes it there.
+    pub(super) fn forget(&mut self, gone: Vec<Seq>) {
+        self.outstanding.forget(&gone);
+        self.gone = gone;
     }
 
     pub(super) fn is_full(&self, books: &Books) -> bool {
@@ -113,9 +124,13 @@ impl Outbox {
 
     fn feed_batch(&mut self, batch: &mut Vec<Entry>, verdicts: &[Verdict], before: Seq) {
         let mut pass = self.pass(before);
-        let journaled = batch.drain(..).zip(verdicts).filter(|(_, verdict)| **verdict == Verdict::Journaled);
-        let complete =
-            journaled.map(|(entry, _)| entry.record).all(|record| self.hand_over(record, &mut pass));
+        // A deletion has been done here, and the store has yet to hear of it.
+        let goes_on = |verdict: &Verdict| matches!(verdict, Verdict::Journaled | Verdict::Deleted(_));
+        let journaled = batch.drain(..).zip(verdicts).filter(|(_, verdict)| goes_on(verdict));
+        let gone = std::mem::take(&mut self.gone);
+        let records = journaled.map(|(entry, _)| entry.record);
+        let mut left = records.filter(|record| gone.binary_search(&record.seq).is_err());
+        let complete = left.all(|record| self.hand_over(record, &mut pass));
         self.finish(&pass, complete.then_some(self.newest));
     }
 
@@ -215,11 +230,39 @@ pub(super) fn append<'a>(
     tx: &Transaction<'_>,
     records: impl Iterator<Item = &'a Record>,
     books: &mut Books,
+    gone: &mut Vec<Seq>,
 ) -> rusqlite::Result<Vec<Verdict>> {
-    let sql = "INSERT INTO journal (seq, message_id, revision, body, checksum) VALUES (?1, ?2, ?3, ?4, ?5) \
+    let sql = "INSERT INTO journal (seq, message_id, revision, body, checksum, session_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
                ON CONFLICT (message_id, revision) WHERE message_id IS NOT NULL DO NOTHING";
     let mut insert = tx.prepare_cached(sql)?;
-    records.map(|record| append_one(tx, &mut insert, record, books)).collect()
+    let mut known = Known::default();
+    let mut verdict = |record: &Record| match &record.body {
+        Body::Delete(delete) => {
+            append_one(tx, &mut insert, record, books)?;
+            delete_here(tx, delete, books, &mut known, gone)
+        }
+        _ if known.is_deleted(tx, record.session_id())? => Ok(Verdict::Refused(NotDurable::Deleted)),
+        _ => append_one(tx, &mut insert, record, books),
+    };
+    records.map(&mut verdict).collect()
+}
+
+/// Takes what waits of the session out of the journal. Whether one is too old to be kept, the store alone can tell.
+fn delete_here(
+    tx: &Transaction<'_>,
+    delete: &SessionDelete,
+    books: &mut Books,
+    known: &mut Known,
+    gone: &mut Vec<Seq>,
+) -> rusqlite::Result<Verdict> {
+    if !delete.is_for_good() {
+        return Ok(Verdict::Journaled);
+    }
+    let session_id = delete.session_id;
+    sqlite::note_deleted(tx, session_id)?;
+    known.note(session_id);
+    let journal = erasure::take_waiting(tx, session_id, books, gone)?;
+    Ok(Verdict::Deleted(Removed { journal, ..Removed::default() }))
 }
 
 fn append_one(
@@ -234,7 +277,10 @@ fn append_one(
     let id = stamped.map(|stamped| UuidText::new(stamped.id));
     let revision = stamped.map(|stamped| stamped.message.revision);
     let id = id.as_ref().map(UuidText::as_str);
-    let added = insert.execute(params![record.seq, id, revision, body, crc32fast::hash(body.as_bytes())])?;
+    let session_id = record.may_be_let_go().then(|| UuidText::new(record.session_id()));
+    let session_id = session_id.as_ref().map(UuidText::as_str);
+    let checksum = crc32fast::hash(body.as_bytes());
+    let added = insert.execute(params![record.seq, id, revision, body, checksum, session_id])?;
     if let Some(stamped) = stamped.filter(|_| added == 0) {
         return meet_waiting(tx, stamped);
     }
@@ -250,7 +296,7 @@ fn note_open_session(tx: &Transaction<'_>, body: &Body) -> rusqlite::Result<()> 
             ("INSERT OR IGNORE INTO open_sessions (session_id) VALUES (?1)", start.session_id)
         }
         Body::End(end) => ("DELETE FROM open_sessions WHERE session_id = ?1", end.session_id),
-        Body::Update(_) | Body::Alive(_) | Body::Message(_) => return Ok(()),
+        Body::Update(_) | Body::Alive(_) | Body::Message(_) | Body::Delete(_) => return Ok(()),
     };
     tx.prepare_cached(sql)?.execute([UuidText::new(session_id).as_str()]).map(drop)
 }
@@ -274,7 +320,7 @@ pub(super) fn abandon_open_sessions(
         Record { seq: *last_seq, body: Body::End(end) }
     });
     let ends: Vec<Record> = ends.collect();
-    let verdicts = append(&tx, ends.iter(), books)?;
+    let verdicts = append(&tx, ends.iter(), books, &mut Vec::new())?;
     changes::add(&tx, ends.iter().zip(&verdicts).filter_map(|(end, verdict)| Change::by(end, verdict)))?;
     aside::write_books(&tx, books, *last_seq)?;
     tx.commit()?;

@@ -8,8 +8,10 @@ use rusqlite::{Transaction, params};
 use crate::books::Books;
 use crate::clock::Seq;
 use crate::database::text_or_null;
-use crate::journal::aside;
-use crate::record::{DeadReason, Record, Verdict};
+use crate::error::NotDurable;
+use crate::journal::{aside, erasure};
+use crate::record::{Body, DeadReason, Record, Verdict};
+use crate::store::sqlite;
 
 /// Rows of the journal that the writer has, in their order, each with its answer once there is one.
 #[derive(Debug, Default)]
@@ -32,6 +34,13 @@ impl Outstanding {
     pub(super) fn answer(&mut self, seq: Seq, verdict: Verdict) {
         if let Ok(place) = self.0.binary_search_by_key(&seq, |(seq, _)| *seq) {
             self.0[place].1 = Some(verdict);
+        }
+    }
+
+    /// Lets go of rows that were taken out of the journal: their answers no longer count.
+    pub(super) fn forget(&mut self, gone: &[Seq]) {
+        if !gone.is_empty() {
+            self.0.retain(|(seq, _)| gone.binary_search(seq).is_err());
         }
     }
 
@@ -65,10 +74,13 @@ impl Outstanding {
 pub(super) fn settle(tx: &Transaction<'_>, runs: &[Run], books: &mut Books) -> rusqlite::Result<()> {
     for run in runs {
         let (Some((first, _)), Some((last, _))) = (run.first(), run.last()) else { continue };
-        let mut dead = 0;
+        let (mut dead, mut let_go) = (0, 0);
         for (seq, verdict) in run {
-            if let Some(reason) = dead_reason(verdict) {
-                dead += u64::from(lay_aside(tx, *seq, &reason)?);
+            if is_of_a_deleted_session(verdict) {
+                let_go += u64::from(erasure::learn(tx, *seq, books)?);
+            } else if let Some(reason) = dead_reason(verdict) {
+                let is_refused = matches!(verdict, Verdict::Refused(_));
+                dead += u64::from(lay_aside(tx, *seq, &reason, is_refused)?);
             }
         }
         let figures = figures(tx, *first, *last)?;
@@ -78,7 +90,8 @@ pub(super) fn settle(tx: &Transaction<'_>, runs: &[Run], books: &mut Books) -> r
         } else {
             remove_one_by_one(tx, run)?
         };
-        books.leave_journal(messages.saturating_sub(dead), dead, bytes);
+        books.let_go(let_go, 0);
+        books.leave_journal(messages.saturating_sub(dead + let_go), dead, bytes);
     }
     let empty = "SELECT NOT EXISTS (SELECT 1 FROM journal)";
     if !runs.is_empty() && tx.prepare_cached(empty)?.query_row([], |row| row.get(0))? {
@@ -120,6 +133,10 @@ fn remove_one_by_one(tx: &Transaction<'_>, run: &Run) -> rusqlite::Result<(u64, 
     Ok(removed)
 }
 
+fn is_of_a_deleted_session(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Dead(DeadReason::Deleted) | Verdict::Refused(NotDurable::Deleted))
+}
+
 fn dead_reason(verdict: &Verdict) -> Option<DeadReason> {
     match verdict {
         Verdict::Dead(reason) => Some(reason.clone()),
@@ -129,12 +146,22 @@ fn dead_reason(verdict: &Verdict) -> Option<DeadReason> {
 }
 
 /// Copies the row to the dead letters. Says whether it is a message.
-fn lay_aside(tx: &Transaction<'_>, seq: Seq, reason: &DeadReason) -> rusqlite::Result<bool> {
+fn lay_aside(
+    tx: &Transaction<'_>,
+    seq: Seq,
+    reason: &DeadReason,
+    is_refused: bool,
+) -> rusqlite::Result<bool> {
     let mut read = tx.prepare_cached("SELECT message_id, body FROM journal WHERE seq = ?1")?;
     let (message_id, body): (Option<String>, Vec<u8>) =
         read.query_row([seq], |row| Ok((text_or_null(row, 0)?, row.get_ref(1)?.as_bytes()?.to_vec())))?;
     let record: Option<Record> = serde_json::from_slice(&body).ok();
-    let session_id = record.map(|record| record.session_id().to_string());
+    // A deletion that the store refuses has nothing in it that would have to be kept, and the session goes on.
+    if is_refused && let Some(Record { body: Body::Delete(delete), .. }) = &record {
+        sqlite::take_back_deleted(tx, delete.session_id)?;
+        return Ok(false);
+    }
+    let session_id = record.as_ref().map(|record| record.session_id().to_string());
     let body = String::from_utf8_lossy(&body);
     aside::lay_aside(tx, seq, session_id.as_deref(), message_id.as_deref(), reason, &body)?;
     Ok(message_id.is_some())

@@ -28,6 +28,7 @@ pub(super) fn carry(pages: &Pages, draft: &Path) -> rusqlite::Result<Saved> {
     tx.execute_batch("CREATE TEMP TABLE session_index (user_id, started_at, session_id)")?;
     carrier.carry_rows(pages)?;
     let (books, broken) = (carrier.books, carrier.broken);
+    remove_what_was_deleted(&tx)?;
     let restored = restore_sessions(&tx)?;
     let incomplete = recount(&tx)?;
     let mut saved = totals::settle(&tx, books.as_deref(), horizon)?;
@@ -65,6 +66,12 @@ impl Carrier<'_> {
         if table == Table::Journal {
             self.name_record(&mut found);
         }
+        // One bit of a letter is its case: the id is the same, its spelling is not.
+        for column in table.ids() {
+            if let Value::Text(id) = &mut found.values[*column] {
+                id.make_ascii_lowercase();
+            }
+        }
         let Some(mut insert) = self.insert(table)? else {
             self.books = Some(found.values);
             return Ok(());
@@ -84,10 +91,14 @@ impl Carrier<'_> {
     /// What the body of an intact record says of itself counts, not what its row says of it. One that is not intact will be
     /// laid aside, but nothing new may come before it: a `seq` out of the future would have it so.
     fn name_record(&mut self, found: &mut Found) {
+        found.values.resize(6, Value::Null);
         if let Some(record) = intact(&found.values) {
             let message = record.message().map(|stamped| (stamped.id.to_string(), stamped.message.revision));
             let (id, revision) = message.unzip();
             found.rowid = Some(record.seq);
+            if record.may_be_let_go() {
+                found.values[5] = Value::Text(record.session_id().to_string().into());
+            }
             found.values[1] = id.map_or(Value::Null, |id| Value::Text(id.into()));
             found.values[2] = revision.map_or(Value::Null, |revision| Value::Integer(revision.into()));
         } else if !found.rowid.is_some_and(|seq| (1..=self.horizon).contains(&seq)) {
@@ -108,11 +119,12 @@ impl Carrier<'_> {
                 created_at, seq, external_id, kind, revision, interrupted, content_generated, parts, metrics)",
                 17,
             ),
-            Table::Journal => ("journal (seq, message_id, revision, body, checksum)", 5),
+            Table::Journal => ("journal (seq, message_id, revision, body, checksum, session_id)", 6),
             Table::DeadLetters => {
                 ("dead_letters (seq, session_id, message_id, reason, detail, body, died_at)", 7)
             }
             Table::OpenSessions => ("open_sessions (session_id)", 1),
+            Table::DeletedSessions => ("deleted_sessions (session_id, deleted_at)", 2),
             Table::SessionIndex => ("session_index (user_id, started_at, session_id, rowid)", 4),
             Table::Books => return Ok(None),
         };
@@ -142,6 +154,17 @@ fn intact(values: &[Value]) -> Option<Record> {
     let (Value::Text(body), Value::Integer(checksum)) = (&values[3], &values[4]) else { return None };
     let holds = i64::from(crc32fast::hash(body)) == *checksum;
     holds.then(|| serde_json::from_slice(body).ok()).flatten()
+}
+
+/// An old page may tell of a session once more that was deleted since.
+fn remove_what_was_deleted(tx: &Transaction<'_>) -> rusqlite::Result<()> {
+    let tables =
+        ["conversation_messages", "conversation_sessions", "session_index", "journal", "dead_letters"];
+    tables.into_iter().try_for_each(|table| {
+        let sql =
+            format!("DELETE FROM {table} WHERE session_id IN (SELECT session_id FROM deleted_sessions)");
+        tx.execute(&sql, []).map(drop)
+    })
 }
 
 /// Sessions whose row is gone: written again from the index, or else from their messages. Says how many.

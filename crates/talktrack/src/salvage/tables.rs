@@ -14,6 +14,7 @@ pub(super) enum Table {
     Journal,
     DeadLetters,
     OpenSessions,
+    DeletedSessions,
     Books,
     /// The index `conversation_sessions_of_user`: a second place that knows whose a session is.
     SessionIndex,
@@ -26,14 +27,29 @@ impl Table {
         let table = match (found.rowid, found.values.as_slice()) {
             (Some(_), [_, _, _, _, _, _, _, _, _, _, _, _, _]) => Self::Sessions,
             (Some(_), [_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _]) => Self::Messages,
-            (Some(_), [Null, _, _, Text(_), Integer(_)]) => Self::Journal,
+            // Earlier versions did not name the session of a record.
+            (
+                Some(_),
+                [Null, _, _, Text(_), Integer(_)] | [Null, _, _, Text(_), Integer(_), Null | Text(_)],
+            ) => Self::Journal,
             (Some(_), [Null, _, _, Text(_), _, Text(_), Text(_)]) => Self::DeadLetters,
-            (Some(1), [Null, totals @ ..]) if matches!(totals.len(), 6 | 7) => Self::Books,
+            (Some(1), [Null, totals @ ..]) if matches!(totals.len(), 6..=8) => Self::Books,
             (None, [Text(_)]) => Self::OpenSessions,
+            (None, [Text(_), Text(_)]) => Self::DeletedSessions,
             (None, [Text(_), Text(_), Text(_), Integer(_)]) => Self::SessionIndex,
             _ => return None,
         };
         table.believes(&found.values).then_some(table)
+    }
+
+    /// The columns that hold ids.
+    pub(super) fn ids(self) -> &'static [usize] {
+        match self {
+            Self::Sessions | Self::Messages => &[0, 1, 2],
+            Self::SessionIndex => &[0, 2],
+            Self::OpenSessions | Self::DeletedSessions => &[0],
+            Self::Journal | Self::DeadLetters | Self::Books => &[],
+        }
     }
 
     fn believes(self, values: &[Value]) -> bool {
@@ -58,6 +74,7 @@ impl Table {
             Self::Journal => true,
             Self::DeadLetters => times(values, &[6]),
             Self::OpenSessions => ids(values, &[0]),
+            Self::DeletedSessions => ids(values, &[0]) && times(values, &[1]),
             Self::SessionIndex => ids(values, &[0, 2]) && times(values, &[1]),
             Self::Books => values[1..].iter().all(|total| matches!(total, Value::Integer(0..))),
         }

@@ -55,6 +55,7 @@ fn known(values: &[Value]) -> Option<Known> {
         inserted: total(4)?,
         journal_bytes: total(5)?,
         letters_taken_out: total(7)?,
+        deleted: total(8)?,
     };
     let last_seq = i64::try_from(total(6)?).ok()?;
     are_possible(&books).then_some(Known { books, last_seq })
@@ -63,14 +64,15 @@ fn known(values: &[Value]) -> Option<Known> {
 fn are_possible(books: &Books) -> bool {
     books.durable >= books.stored.saturating_add(books.dead_lettered)
         && books.dead_lettered >= books.letters_taken_out
+        && books.inserted >= books.deleted
 }
 
 /// Whether the books of a file are there, and can be true.
 pub(super) fn are_sound(connection: &Connection) -> rusqlite::Result<bool> {
     // A file of an older version has fewer columns.
-    let sql = "SELECT durable, stored, dead_lettered, 0, inserted, journal_bytes, last_seq FROM books WHERE one = 1";
+    let sql = "SELECT durable, stored, dead_lettered, 0, inserted, journal_bytes, 0, last_seq FROM books WHERE one = 1";
     let books = connection.query_row(sql, [], |row| {
-        let readable = row.get::<_, i64>(6).is_ok_and(|last_seq| last_seq >= 0);
+        let readable = row.get::<_, i64>(7).is_ok_and(|last_seq| last_seq >= 0);
         Ok(readable && sqlite::books_row(row).is_ok_and(|books| are_possible(&books)))
     });
     Ok(books.optional()?.unwrap_or(false))
@@ -99,7 +101,7 @@ fn count(tx: &Transaction<'_>, horizon: Seq) -> rusqlite::Result<Rows> {
 fn missing(books: &Books, rows: &Rows) -> Lost {
     Lost {
         books_read: true,
-        messages: books.inserted.saturating_sub(rows.messages),
+        messages: books.rows().saturating_sub(rows.messages),
         pending: books.pending().saturating_sub(rows.pending),
         letters: books.letters().saturating_sub(rows.letters),
         ..Lost::default()
@@ -109,25 +111,33 @@ fn missing(books: &Books, rows: &Rows) -> Lost {
 /// What is gone leaves the totals. What a remote store has stays in them: that is known from the old books alone.
 fn books(known: Option<Books>, rows: &Rows) -> Books {
     let old = known.unwrap_or_default();
-    let stored = (old.stored + rows.messages).saturating_sub(old.inserted);
+    let stored = (old.stored + rows.messages).saturating_sub(old.rows());
     let dead_lettered = old.letters_taken_out + rows.letters;
     Books {
         durable: stored + dead_lettered + rows.pending,
         stored,
         dead_lettered,
         letters_taken_out: old.letters_taken_out,
-        inserted: rows.messages,
+        inserted: rows.messages + old.deleted,
+        deleted: old.deleted,
         journal_bytes: rows.waiting_bytes,
     }
 }
 
 fn write(tx: &Transaction<'_>, books: &Books, last_seq: Seq) -> rusqlite::Result<()> {
     let sql = "UPDATE books SET durable = ?1, stored = ?2, dead_lettered = ?3, letters_taken_out = ?4, inserted = ?5, \
-               journal_bytes = ?6, last_seq = ?7";
-    let Books { durable, stored, dead_lettered, letters_taken_out, inserted, journal_bytes } = *books;
-    tx.execute(
-        sql,
-        params![durable, stored, dead_lettered, letters_taken_out, inserted, journal_bytes, last_seq],
-    )
-    .map(drop)
+               journal_bytes = ?6, last_seq = ?7, deleted = ?8";
+    let Books { durable, stored, dead_lettered, letters_taken_out, inserted, deleted, journal_bytes } =
+        *books;
+    let totals = params![
+        durable,
+        stored,
+        dead_lettered,
+        letters_taken_out,
+        inserted,
+        journal_bytes,
+        last_seq,
+        deleted
+    ];
+    tx.execute(sql, totals).map(drop)
 }

@@ -1,6 +1,9 @@
 //! Conversations in memory: a remote store without a network. Everything it holds dies with it; what is in the journal does not.
 
-use std::collections::{BTreeMap, HashMap};
+mod deletion;
+mod rows;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -16,6 +19,7 @@ use crate::record::{
     Verdict,
 };
 use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
+use crate::store::memory::rows::{new_session, row_of};
 use crate::store::{
     Audit, MessageCursor, MessageRow, Read, Rows, SessionCursor, SessionFilter, SessionRow, Store,
     StoreError, Viewer,
@@ -34,6 +38,7 @@ struct Tables {
     sessions: HashMap<Uuid, SessionRow>,
     messages: HashMap<Uuid, (MessageCursor, Stamped)>,
     transcripts: HashMap<Uuid, BTreeMap<MessageCursor, MessageRow>>,
+    deleted: HashSet<Uuid>,
     /// Asked before each write; an answer is the write's error.
     fault: Option<Fault>,
     /// Asked after each write; an answer takes the place of the true one.
@@ -99,6 +104,11 @@ impl Store for MemoryStore {
 impl Tables {
     fn write(&mut self, record: &Record) -> Verdict {
         match &record.body {
+            Body::Delete(delete) => self.delete(delete),
+            Body::Message(_) if self.deleted.contains(&record.session_id()) => {
+                Verdict::Dead(DeadReason::Deleted)
+            }
+            _ if self.deleted.contains(&record.session_id()) => Verdict::Refused(NotDurable::Deleted),
             Body::Start(start) => self.start(record.seq, start),
             Body::Update(update) => match self.sessions.get_mut(&update.session_id) {
                 Some(session) if update.owner.is_some_and(|owner| owner != session.user_id) => {
@@ -214,44 +224,6 @@ impl Tables {
     }
 }
 
-fn new_session(start: &SessionStart, happened_at: Timestamp) -> SessionRow {
-    SessionRow {
-        session_id: start.session_id,
-        user_id: start.user_id,
-        external_id: start.external_id.clone(),
-        status: Status::Active,
-        end_reason: None,
-        started_at: start.started_at,
-        ended_at: None,
-        duration_seconds: None,
-        last_event_at: Some(happened_at),
-        message_count: 0,
-        metadata: Some(start.metadata.clone().unwrap_or_default()),
-    }
-}
-
-fn row_of(owner: Uuid, seq: i64, created_at: Timestamp, stamped: &Stamped) -> MessageRow {
-    let message = stamped.message.clone();
-    MessageRow {
-        id: stamped.id,
-        session_id: message.session_id,
-        user_id: stamped.user_id(owner),
-        role: message.role,
-        content: message.content,
-        audio_url: message.audio_url,
-        metadata: message.metadata,
-        created_at,
-        seq: Some(seq),
-        external_id: message.external_id,
-        kind: message.kind,
-        revision: message.revision,
-        interrupted: message.interrupted,
-        content_generated: message.content_generated,
-        parts: message.parts,
-        metrics: message.metrics.map(|metrics| metrics.as_json().clone()),
-    }
-}
-
 fn merge(metadata: &mut Option<JsonObject>, added: &JsonObject) {
     *metadata = Some(metadata.take().unwrap_or_default().merged(added));
 }
@@ -360,6 +332,15 @@ impl Rows for MemoryStore {
 impl Read for MemoryStore {
     fn seen_by(&self, viewer: Viewer) -> Arc<dyn Rows> {
         Arc::new(Self { viewer: Some(viewer.user_id), ..self.clone() })
+    }
+
+    async fn silent(
+        &self,
+        since: Timestamp,
+        after: Option<SessionCursor>,
+        limit: usize,
+    ) -> Result<Vec<SessionRow>, ReadError> {
+        Ok(self.tables.lock().silent(since, after, limit))
     }
 
     async fn sessions_by_id(&self, ids: &[Uuid]) -> Result<Vec<SessionRow>, ReadError> {

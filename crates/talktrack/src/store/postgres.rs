@@ -9,6 +9,7 @@ mod plan;
 mod messages;
 mod sessions;
 mod taken;
+mod deletions;
 mod obstacle;
 mod read;
 mod search;

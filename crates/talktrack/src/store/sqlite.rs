@@ -5,9 +5,11 @@ mod sessions;
 mod read;
 mod following;
 mod letters;
+mod deleted;
 mod search;
 pub(crate) mod index;
 
+pub(crate) use deleted::{is_deleted, note as note_deleted, take_back as take_back_deleted};
 pub use following::Waiting;
 pub(crate) use following::readable;
 pub use letters::{DeadLetter, Replayed};

@@ -176,7 +176,7 @@ pub async fn sessions_can_be_filtered_by_what_was_said_in_them(setup: Setup) {
     assert_eq!(sessions("order", None).await, [SESSION, OTHER_SESSION]);
     assert_eq!(sessions("zoe order", None).await, [SESSION]);
     assert_eq!(sessions("order", Some(OTHER_USER)).await, [OTHER_SESSION]);
-    assert_eq!(sessions("zoe cancel", None).await, [] as [Uuid; 0], "not in one message");
+    assert_eq!(sessions("zoe cancel", None).await.len(), 0, "not in one message");
     let claims = JsonObject::parse("{}").expect("an object");
     let mine = trial.tracker().reader().seen_by(Viewer { user_id: USER, claims });
     let filter =

@@ -11,7 +11,7 @@ use crate::error::NotDurable;
 use crate::message::{Message, Role};
 use crate::options::Options;
 use crate::receipt::Started;
-use crate::record::Ended;
+use crate::record::{Ended, Removed};
 use crate::store::{Audit, MessageRow, SessionFilter, SessionRow};
 use crate::testing::{PATIENCE, Setup};
 use crate::tracker::{NewSession, Tracker};
@@ -83,6 +83,15 @@ impl Trial {
     pub async fn end(&self, session_id: Uuid, reason: &str) -> Ended {
         let receipt = self.tracker.end_session(session_id, reason).expect("the end is accepted");
         within("the session's end", receipt.durable()).await.expect("the session's end becomes durable")
+    }
+
+    /// Deletes a session, here and in the store, and says what was removed.
+    pub async fn delete(&self, session_id: Uuid) -> Removed {
+        let deletion = self.tracker.delete_session(session_id, None).expect("the deletion is accepted");
+        let mut removed = within("the deletion", deletion.here.durable()).await.expect("it becomes durable");
+        removed +=
+            within("the store's deletion", deletion.in_store.durable()).await.expect("the store does it");
+        removed
     }
 
     /// Says a message, durably, and gives its id.

@@ -222,7 +222,7 @@ impl Door {
     fn is_proven(&self, session: &Session) -> bool {
         !matches!(
             self.shared.progress.outcome_of(session.started_seq()),
-            None | Some(Err(NotDurable::OtherUser))
+            None | Some(Err(NotDurable::OtherUser | NotDurable::Deleted))
         )
     }
 
@@ -290,6 +290,9 @@ impl Door {
         }
         for (session_id, at) in swept.alive {
             self.tell_alive(session_id, at, now.at);
+        }
+        if self.shared.vitals.is_unerased() {
+            self.queue.nudge();
         }
         self.shared.figures.sessions_active.set(f64::from(swept.active));
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::books::Figures;
+use crate::books::{Figures, count_deletion};
 use crate::error::NotDurable;
 use crate::lines;
 use crate::record::{Body, DeadReason, Record, Verdict};
@@ -205,6 +205,7 @@ impl Lane {
     fn settle<'r>(&self, settled: impl Iterator<Item = (&'r Record, Verdict)>) {
         let told = settled.map(|(record, verdict)| {
             lines::stored(record, &verdict);
+            count_deletion(record, &verdict);
             self.load.remove(record);
             (record.seq, verdict)
         });

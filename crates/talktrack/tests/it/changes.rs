@@ -256,6 +256,11 @@ async fn after_damage_they_begin_anew_and_whoever_followed_learns_it() {
     assert_eq!(value::<u64>(dir.path(), "SELECT count(*) FROM conversation_messages"), 2);
 }
 
+/// Takes away what came with this version and those after it.
+const AS_IT_WAS: &str = "DROP TABLE changes; DROP TABLE deleted_sessions; DROP INDEX journal_of_session; \
+                         DROP INDEX dead_letters_of_session; ALTER TABLE journal DROP COLUMN session_id; \
+                         ALTER TABLE books DROP COLUMN deleted; PRAGMA user_version = 2";
+
 #[tokio::test]
 async fn a_file_from_before_there_were_any_begins_with_now() {
     let dir = dir();
@@ -264,7 +269,7 @@ async fn a_file_from_before_there_were_any_begins_with_now() {
     converse(&tracker).await;
     drop(tracker);
     let last_seq: i64 = value(dir.path(), "SELECT last_seq FROM books");
-    sqlite(dir.path()).execute_batch("DROP TABLE changes; PRAGMA user_version = 2").unwrap();
+    sqlite(dir.path()).execute_batch(AS_IT_WAS).unwrap();
     let tracker = setup.open(setup.options()).unwrap();
     assert!(!since(&dir, 0).await.is_whole, "there were some, and nobody wrote them down");
     let begun = since(&dir, last_seq).await;

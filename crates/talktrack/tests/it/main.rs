@@ -13,6 +13,7 @@ mod crash;
 mod outbox;
 mod poison;
 mod dead_letters;
+mod deletion;
 mod corruption;
 mod changes;
 mod damage;

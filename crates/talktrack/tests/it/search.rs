@@ -10,7 +10,7 @@ use talktrack::testing::PATIENCE;
 use talktrack::{Options, Tracker};
 use tempfile::TempDir;
 
-use crate::support::{accept, dir, image_of, message, new_session, sqlite, within};
+use crate::support::{SESSION, accept, dir, image_of, message, new_session, sqlite, within};
 
 fn index_of(data_dir: &Path) -> PathBuf {
     data_dir.join("talktrack-search.db")
@@ -135,6 +135,36 @@ async fn rows_that_are_gone_are_not_shown() {
     finds(&tracker, "needle", 2).await;
     sqlite(dir.path()).execute("DELETE FROM conversation_messages WHERE content = 'a needle'", []).unwrap();
     finds(&tracker, "needle", 1).await;
+    close(tracker).await;
+}
+
+#[tokio::test]
+async fn what_was_deleted_leaves_the_index_and_what_takes_its_place_is_found() {
+    let dir = dir();
+    let tracker = open(&dir);
+    say(&tracker, &["hay", "a needle", "another needle"]).await;
+    finds(&tracker, "needle", 2).await;
+    close(tracker).await;
+    // As the journal deletes a session: its rows, and a change that tells of it. Their numbers are free then.
+    let database = sqlite(dir.path());
+    let session = SESSION.simple();
+    database
+        .execute_batch(&format!(
+            "DELETE FROM conversation_messages;
+             INSERT INTO changes (seq, kind, session_id) SELECT max(seq) + 1, 4, x'{session}' FROM changes;"
+        ))
+        .unwrap();
+    drop(database);
+    let tracker = open(&dir);
+    say(&tracker, &["a pin"]).await;
+    finds(&tracker, "pin", 1).await;
+    finds(&tracker, "needle", 0).await;
+    let index = Connection::open(index_of(dir.path())).unwrap();
+    let rows = |word: &str| {
+        let sql = "SELECT count(*) FROM texts WHERE texts MATCH ?1";
+        index.query_row(sql, [word], |row| row.get::<_, u64>(0)).unwrap()
+    };
+    assert_eq!((rows("needle"), rows("hay"), rows("pin")), (0, 0, 1));
     close(tracker).await;
 }
 

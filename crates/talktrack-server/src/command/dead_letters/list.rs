@@ -112,6 +112,7 @@ fn kind(letter: &DeadLetter) -> &'static str {
         Ok(Body::Update(_)) => "(update of a session)",
         Ok(Body::End(_)) => "(end of a session)",
         Ok(Body::Alive(_)) => "(sign of life of a session)",
+        Ok(Body::Delete(_)) => "(deletion of a session)",
         Ok(Body::Message(_)) => "(message)",
         Err(_) => "(unreadable)",
     }

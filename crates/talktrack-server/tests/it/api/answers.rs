@@ -152,6 +152,29 @@ async fn sessions_and_messages_are_shown() {
 }
 
 #[tokio::test]
+async fn a_session_is_deleted_and_a_user() {
+    let home = Home::new();
+    let server = with_session(&home).await;
+    assert_eq!(post(&server, &format!("/{SESSION}/messages"), &message("Hello")).send().await.status, 202);
+    let delete = |path: &str| server.request("DELETE", format!("/v1/{path}"));
+    let mut told = Transcript::default();
+    told.add("it goes", delete(&format!("sessions/{SESSION}"))).await;
+    told.add("the row is gone", get(&server, &format!("/{SESSION}"))).await;
+    told.add("what comes late", post(&server, &format!("/{SESSION}/messages"), &message("Hello"))).await;
+    told.add("it does not begin again", start(&server)).await;
+    told.add("nor end", post(&server, &format!("/{SESSION}/end"), &json!({}))).await;
+    told.add("again: nothing is left", delete(&format!("sessions/{SESSION}"))).await;
+    told.add("a session that is not there", delete(&format!("sessions/{UNKNOWN}"))).await;
+    told.add("no id", delete("sessions/x")).await;
+    let another = json!({"session_id": UNKNOWN, "user_id": USER});
+    assert_eq!(post(&server, "", &another).send().await.status, 201);
+    told.add("a user goes", delete(&format!("users/{USER}"))).await;
+    told.add("of whom nothing is left", delete(&format!("users/{USER}"))).await;
+    told.add("no user's id", delete("users/x")).await;
+    told.is_as_before("delete");
+}
+
+#[tokio::test]
 async fn what_is_not_there_or_not_allowed_is_a_problem() {
     let home = Home::new();
     let (reader, writer) = (new_key(&home, "reader", "read").await, new_key(&home, "writer", "write").await);

@@ -4,7 +4,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{exchange, files, keep, mp3, ogg, read, send, session, wav};
-use crate::harness::{Client, Home};
+use crate::harness::{Client, Home, until};
 
 #[tokio::test]
 async fn a_recording_comes_back_as_it_was_and_a_message_leads_to_it() {
@@ -130,4 +130,29 @@ async fn what_is_not_there_cannot_be_read_and_no_name_leads_elsewhere() {
         read(&server, &format!("/v1/sessions/x/audio/{name}"), "").await.problem(400),
         "invalid_message"
     );
+}
+
+#[tokio::test]
+async fn recordings_go_with_their_session_at_the_next_start_at_the_latest() {
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    let (gone, other) = (session(&server).await, session(&server).await);
+    let url = keep(&server, gone, &wav(100_000)).await;
+    keep(&server, gone, &wav(70_000)).await;
+    keep(&server, other, &wav(50_000)).await;
+    let deleted = server.request("DELETE", format!("/v1/sessions/{gone}")).send().await;
+    assert_eq!((deleted.status, &deleted.json()["audio"]), (200, &2.into()), "{deleted:?}");
+    assert!(!home.data_dir().join("audio").join(gone.to_string()).exists());
+    assert_eq!(read(&server, &url, "").await.status, 404);
+    let late = send(&server, gone, "audio/wav", &wav(10_000)).await;
+    assert_eq!(late.status, 404, "{late:?}");
+    server.kill().await;
+    // As if it had been killed between the two.
+    let left = home.data_dir().join("audio").join(gone.to_string());
+    std::fs::create_dir(&left).unwrap();
+    std::fs::write(left.join(url.rsplit('/').next().unwrap()), wav(1_000)).unwrap();
+    let server = home.serve(&[]).await;
+    until("what was left is removed", || (!left.exists()).then_some(())).await;
+    assert_eq!(files(&home, other).len(), 1, "and nobody else's");
+    server.stop().await;
 }

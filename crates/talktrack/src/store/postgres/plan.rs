@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::clock::{Seq, Timestamp};
 use crate::json::JsonObject;
-use crate::record::{Body, Record, SessionEnd, SessionStart, Stamped};
+use crate::record::{Body, Record, SessionDelete, SessionEnd, SessionStart, Stamped};
 
 /// A message, with its place among the batch's records.
 #[derive(Clone, Copy)]
@@ -27,7 +27,7 @@ pub(super) struct Merged {
     pub(super) places: Vec<usize>,
 }
 
-/// One round: starts, then updates, messages and signs of life, then ends.
+/// One round: starts, then updates, messages and signs of life, then ends. Or nothing but deletions.
 #[derive(Default)]
 pub(super) struct Round<'r> {
     pub(super) starts: Vec<(usize, Seq, &'r SessionStart)>,
@@ -40,6 +40,8 @@ pub(super) struct Round<'r> {
     /// The latest for each session.
     pub(super) alive: HashMap<Uuid, Timestamp>,
     pub(super) ends: Vec<(usize, &'r SessionEnd)>,
+    /// One for each session; then there is nothing else.
+    pub(super) deletes: Vec<(usize, &'r SessionDelete)>,
     /// How far each session has come in this round.
     steps: HashMap<Uuid, Step>,
     /// The session of each message id.
@@ -51,6 +53,7 @@ enum Step {
     Started,
     UnderWay,
     Ended,
+    Deleted,
 }
 
 impl Step {
@@ -59,6 +62,7 @@ impl Step {
             Body::Start(_) => Self::Started,
             Body::Update(_) | Body::Alive(_) | Body::Message(_) => Self::UnderWay,
             Body::End(_) => Self::Ended,
+            Body::Delete(_) => Self::Deleted,
         }
     }
 }
@@ -82,6 +86,10 @@ impl<'r> Round<'r> {
     /// session's row only once, so there is one start and one end.
     fn has_room_for(&self, record: &Record) -> bool {
         let next = Step::of(&record.body);
+        let is_for_deletions = !self.deletes.is_empty();
+        if !self.steps.is_empty() && is_for_deletions != (next == Step::Deleted) {
+            return false;
+        }
         let taken = record.message().and_then(|stamped| self.ids.get(&stamped.id));
         if taken.is_some_and(|session_id| *session_id != record.session_id()) {
             return false;
@@ -144,6 +152,7 @@ impl<'r> Round<'r> {
                 *latest = alive.at.max(*latest);
             }
             Body::End(end) => self.ends.push((place, end)),
+            Body::Delete(delete) => self.deletes.push((place, delete)),
         }
     }
 }

@@ -55,6 +55,13 @@ const SESSIONS: &str = select_sessions!(
      ORDER BY started_at DESC, session_id DESC LIMIT $7::int8"
 );
 
+/// Oldest first, by the index on when they began.
+const SILENT: &str = select_sessions!(
+    "WHERE started_at < $1::timestamptz AND coalesce(last_event_at, started_at) < $1 \
+     AND ($2::timestamptz IS NULL OR (started_at, session_id) > ($2, $3::uuid)) \
+     ORDER BY started_at, session_id LIMIT $4::int8"
+);
+
 /// Of the newest of them, those in which something is found; what is common is found there.
 const NEWEST_MATCHING_SESSIONS: &str = select_sessions!(
     "AS session WHERE session_id IN (SELECT session_id FROM public.conversation_sessions \
@@ -200,6 +207,20 @@ impl Read for PostgresStore {
         // The one claim that the policies ask for is that of whoever was let in.
         let sub = JsonObject::parse(&format!(r#"{{"sub":"{}"}}"#, viewer.user_id)).unwrap_or_default();
         Arc::new(Self { viewer: Some(viewer.claims.merged(&sub)), ..self.clone() })
+    }
+
+    async fn silent(
+        &self,
+        since: Timestamp,
+        after: Option<SessionCursor>,
+        limit: usize,
+    ) -> Result<Vec<SessionRow>, ReadError> {
+        let statement = Statement::new(SILENT)
+            .with(moment(since), Type::TIMESTAMPTZ)
+            .with(after.map(|cursor| moment(cursor.started_at)), Type::TIMESTAMPTZ)
+            .with(after.map(|cursor| cursor.session_id), Type::UUID)
+            .with(rows(limit), Type::INT8);
+        self.ask(statement).await?.iter().map(session_row).collect()
     }
 
     async fn sessions_by_id(&self, ids: &[Uuid]) -> Result<Vec<SessionRow>, ReadError> {

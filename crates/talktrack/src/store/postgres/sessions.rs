@@ -9,7 +9,7 @@ use crate::record::{SessionEnd, SessionStart};
 use crate::store::postgres::plan::Merged;
 use crate::store::postgres::statement::{Statement, moment};
 
-/// A session begins, or goes on and forgets its end; but not one of which the store knows something later than this start,
+/// A session begins, unless it was deleted, or goes on and forgets its end; but not one of which the store knows something later than this start,
 /// which then comes late: another node has gone on with the session, and perhaps ended it. Something later is not enough where
 /// the end is earlier: such a start comes again, because its answer was lost, behind the end that has just come again too.
 /// (When a session was abandoned its row does not tell.) Answers for those that are this user's. In the order of their ids:
@@ -20,6 +20,7 @@ INSERT INTO public.conversation_sessions AS session
 SELECT id, session_id, user_id, started_at, created_at, least(started_at, created_at), external_id, metadata::jsonb
 FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[])
   AS t(id, session_id, user_id, started_at, created_at, external_id, metadata)
+WHERE NOT EXISTS (SELECT FROM public.conversation_deletions gone WHERE gone.session_id = t.session_id)
 ORDER BY session_id
 ON CONFLICT (session_id) DO UPDATE
 SET (status, ended_at, duration_seconds, end_reason) = (
@@ -36,7 +37,8 @@ RETURNING session.session_id, xmax = 0 AS is_new";
 /// at the same moment.
 const RESTORE: &str = "
 INSERT INTO public.conversation_sessions (id, session_id, user_id, started_at, last_event_at)
-VALUES ($1::uuid, $2::uuid, $3::uuid, $4::timestamptz, $4::timestamptz) ON CONFLICT DO NOTHING";
+SELECT $1::uuid, $2::uuid, $3::uuid, $4::timestamptz, $4::timestamptz
+WHERE NOT EXISTS (SELECT FROM public.conversation_deletions gone WHERE gone.session_id = $2::uuid) ON CONFLICT DO NOTHING";
 
 const UPDATE: &str = "
 UPDATE public.conversation_sessions session SET metadata = coalesce(session.metadata, '{}') || news.metadata::jsonb

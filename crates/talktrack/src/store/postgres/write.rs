@@ -11,7 +11,7 @@ use crate::record::{DeadReason, Ended, Verdict};
 use crate::store::postgres::failure::{Failure, MESSAGES, SESSIONS};
 use crate::store::postgres::plan::{Merged, Placed, Round};
 use crate::store::postgres::transaction::{self, transaction};
-use crate::store::postgres::{messages, obstacle, sessions, taken};
+use crate::store::postgres::{deletions, messages, obstacle, sessions, taken};
 
 /// Writes the rounds, of so many records, and says what became of each record.
 pub(super) async fn write(
@@ -33,7 +33,7 @@ pub(super) async fn write(
         again.take_message(placed);
     }
     let open = write_round(client, &again, &mut verdicts).await?;
-    if !open.homeless.is_empty() {
+    if !deletions::let_go(client, open.homeless, &mut verdicts).await?.is_empty() {
         let otherwise = "sessions are being deleted while they are written";
         return Err(obstacle::swallowed(client, SESSIONS, otherwise).await);
     }
@@ -42,6 +42,7 @@ pub(super) async fn write(
         return Err(obstacle::swallowed(client, MESSAGES, otherwise).await);
     }
     if verdicts.iter().any(is_unknown) {
+        deletions::refuse_what_is_told(client, rounds, &mut verdicts).await?;
         obstacle::no_session_is_hidden(client).await?;
     }
     Ok(verdicts)
@@ -74,16 +75,22 @@ async fn write_round<'r>(
     round: &Round<'r>,
     verdicts: &mut [Verdict],
 ) -> Result<Open<'r>, Failure> {
+    if !round.deletes.is_empty() {
+        deletions::write(client, &round.deletes, verdicts).await?;
+        return Ok(Open::default());
+    }
+    let starting = round.starts.iter().map(|(_, _, start)| start.session_id);
     let updates = round.updates.iter().map(|(session_id, merged)| (*session_id, merged));
     let alive = round.alive.iter().map(|(session_id, at)| (*session_id, *at));
     let statements = [
+        (!round.starts.is_empty()).then(|| deletions::share_lock(starting)),
         (!round.starts.is_empty()).then(|| sessions::start(&round.starts)),
         (!round.updates.is_empty()).then(|| sessions::update(updates)),
         (!round.messages.is_empty()).then(|| messages::insert(&round.messages)),
         (!round.alive.is_empty()).then(|| sessions::alive(alive)),
         (!round.ends.is_empty()).then(|| sessions::end(&round.ends)),
     ];
-    let [started, updated, inserted, _, ended] =
+    let [_, started, updated, inserted, _, ended] =
         transaction(client, transaction::TO_WRITE, &statements).await?;
     judge_starts(client, round, &started, verdicts).await?;
     judge_updates(round, &updated, verdicts)?;
@@ -111,7 +118,15 @@ async fn judge_starts(
             }
         };
     }
-    if !refused.is_empty() && owners(client, refused.iter().copied()).await?.len() < refused.len() {
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let deleted = deletions::deleted(client, refused.iter().copied()).await?;
+    for (place, ..) in round.starts.iter().filter(|(_, _, start)| deleted.contains(&start.session_id)) {
+        verdicts[*place] = Verdict::Refused(NotDurable::Deleted);
+    }
+    refused.retain(|session_id| !deleted.contains(session_id));
+    if owners(client, refused.iter().copied()).await?.len() < refused.len() {
         let otherwise = "sessions are being deleted while they begin";
         return Err(obstacle::swallowed(client, SESSIONS, otherwise).await);
     }
@@ -199,7 +214,7 @@ async fn restore_sessions<'r>(
 ) -> Result<(Round<'r>, HashSet<Uuid>), Failure> {
     let mut again = Round::default();
     let mut restored = HashSet::new();
-    for placed in homeless {
+    for placed in deletions::let_go(client, homeless, verdicts).await? {
         let session_id = placed.stamped.message.session_id;
         let Some(owner) = placed.stamped.owner else {
             verdicts[placed.place] = Verdict::Dead(DeadReason::UnknownSession);
@@ -207,8 +222,10 @@ async fn restore_sessions<'r>(
         };
         if restored.insert(session_id) {
             let started_at = placed.stamped.session_started_at.unwrap_or(placed.stamped.created_at);
-            let statement = sessions::restore(session_id, owner, started_at);
-            statement.query(client).await.map_err(|error| Failure::from(error).of_a_session())?;
+            let lock = deletions::share_lock(std::iter::once(session_id));
+            let statements = [Some(lock), Some(sessions::restore(session_id, owner, started_at))];
+            let written = transaction(client, transaction::TO_WRITE, &statements).await;
+            written.map_err(|error| Failure::from(error).of_a_session())?;
             tracing::warn!(%session_id, "the row of a session that goes on was gone; it is written again");
         }
         again.take_message(placed);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use rusqlite::{Connection, ErrorCode, Row, params_from_iter};
+use rusqlite::{Connection, ErrorCode, InterruptHandle, Row, params_from_iter};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Searchers {
     database: PathBuf,
     idle: Mutex<Vec<Searcher>>,
-    seats: Semaphore,
+    seats: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -36,7 +36,7 @@ struct Searcher {
 
 impl Searchers {
     pub(super) fn new(database: PathBuf) -> Self {
-        Self { database, idle: Mutex::default(), seats: Semaphore::new(SEATS) }
+        Self { database, idle: Mutex::default(), seats: Arc::new(Semaphore::new(SEATS)) }
     }
 
     /// Runs a question on both files, on a thread that may block, and breaks it off where it takes too long.
@@ -44,22 +44,27 @@ impl Searchers {
         self: &Arc<Self>,
         question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, SearchError> {
-        // The semaphore is never closed: an error cannot come.
-        let _seat = self.seats.acquire().await;
-        let searcher = self.searcher()?;
-        let (interrupt, pool) = (searcher.connection.get_interrupt_handle(), Arc::clone(self));
-        let mut answer = tokio::task::spawn_blocking(move || {
+        // Held until the work is over, also where nobody waits for it any more. The semaphore is never closed.
+        let seat = Arc::clone(&self.seats).acquire_owned().await;
+        let pool = Arc::clone(self);
+        let searcher = blocking(move || pool.searcher()).await?;
+        let mut interrupt = Interrupt(Some(searcher.connection.get_interrupt_handle()));
+        let pool = Arc::clone(self);
+        let mut answer = std::pin::pin!(blocking(move || {
             let answer = question(&searcher.connection);
-            pool.take_back(searcher, answer)
-        });
+            let answer = pool.take_back(searcher, answer);
+            drop(seat);
+            answer
+        }));
         let answer = match tokio::time::timeout(PATIENCE, &mut answer).await {
             Ok(answer) => answer,
             Err(_) => {
-                interrupt.interrupt();
+                interrupt.now();
                 answer.await
             }
         };
-        answer.unwrap_or_else(|stopped| Err(database_error(stopped.to_string())))
+        interrupt.0 = None;
+        answer
     }
 
     fn searcher(&self) -> Result<Searcher, SearchError> {
@@ -100,6 +105,28 @@ impl Searchers {
             }
         }
     }
+}
+
+/// Breaks a question off: at once, or where whoever asked has gone.
+struct Interrupt(Option<InterruptHandle>);
+
+impl Interrupt {
+    fn now(&mut self) {
+        self.0.take().iter().for_each(InterruptHandle::interrupt);
+    }
+}
+
+impl Drop for Interrupt {
+    fn drop(&mut self) {
+        self.now();
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SearchError> + Send + 'static,
+) -> Result<T, SearchError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|stopped| Err(database_error(stopped.to_string())))
 }
 
 fn database_error(words: String) -> SearchError {

@@ -11,9 +11,10 @@ use crate::database::{UuidText, column, parse_uuid};
 use crate::error::NotDurable;
 use crate::json::JsonObject;
 use crate::record::{
-    Body, DeadReason, Meeting, Record, SessionEnd, SessionStart, SessionUpdate, Stamped, Verdict,
+    Body, DeadReason, Meeting, Record, Removed, SessionDelete, SessionEnd, SessionStart, SessionUpdate,
+    Stamped, Verdict,
 };
-use crate::store::sqlite::{read, sessions};
+use crate::store::sqlite::{deleted, read, sessions};
 
 const INSERT_MESSAGE: &str = "INSERT INTO conversation_messages (id, session_id, user_id, role, content, audio_url, metadata, \
      created_at, seq, external_id, kind, revision, interrupted, content_generated, parts, metrics) \
@@ -54,6 +55,8 @@ struct Batch<'t> {
 struct Session {
     /// `None` where no such session is stored.
     owner: Option<Uuid>,
+    /// It was deleted for good.
+    deleted: bool,
     added: u64,
     last_event_at: Option<Timestamp>,
 }
@@ -67,12 +70,21 @@ impl Batch<'_> {
             Body::End(end) => self.end(end),
             // There is no other node that would have to hear of it.
             Body::Alive(_) => Ok(Verdict::GoesOn),
+            Body::Delete(delete) => self.delete(delete),
         }
     }
 
+    /// Whose the session is, where it is stored.
+    fn owner_of(&mut self, session_id: Uuid) -> rusqlite::Result<Result<Option<Uuid>, Verdict>> {
+        let session = self.session(session_id)?;
+        Ok(if session.deleted { Err(Verdict::Refused(NotDurable::Deleted)) } else { Ok(session.owner) })
+    }
+
     fn message(&mut self, seq: Seq, stamped: &Stamped) -> rusqlite::Result<Verdict> {
-        let Some(owner) = self.owner(seq, stamped)? else {
-            return Ok(Verdict::Dead(DeadReason::UnknownSession));
+        let owner = match self.owner(seq, stamped)? {
+            Ok(Some(owner)) => owner,
+            Ok(None) => return Ok(Verdict::Dead(DeadReason::UnknownSession)),
+            Err(refused) => return Ok(refused),
         };
         if stamped.owner.is_some_and(|user| user != owner) {
             return Ok(Verdict::Dead(DeadReason::OtherUser));
@@ -88,16 +100,16 @@ impl Batch<'_> {
 
     /// Whose session the message belongs to. Where its row is gone, or was never in this file but in a remote store, it is
     /// written again from what the tracker knew of it.
-    fn owner(&mut self, seq: Seq, stamped: &Stamped) -> rusqlite::Result<Option<Uuid>> {
+    fn owner(&mut self, seq: Seq, stamped: &Stamped) -> rusqlite::Result<Result<Option<Uuid>, Verdict>> {
         let session_id = stamped.message.session_id;
-        let stored = self.session(session_id)?.owner;
-        let (None, Some(user_id)) = (stored, stamped.owner) else { return Ok(stored) };
+        let stored = self.owner_of(session_id)?;
+        let (Ok(None), Some(user_id)) = (&stored, stamped.owner) else { return Ok(stored) };
         let started_at = stamped.session_started_at.unwrap_or(stamped.created_at);
         let (external_id, metadata, resumed) = (None, None, true);
         let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed };
         sessions::insert(self.tx, seq, &start)?;
         self.session(session_id)?.owner = Some(user_id);
-        Ok(Some(user_id))
+        Ok(Ok(Some(user_id)))
     }
 
     fn insert(&mut self, seq: Seq, stamped: &Stamped, user_id: Option<Uuid>) -> rusqlite::Result<bool> {
@@ -171,7 +183,10 @@ impl Batch<'_> {
     }
 
     fn start(&mut self, seq: Seq, start: &SessionStart) -> rusqlite::Result<Verdict> {
-        let owner = self.session(start.session_id)?.owner;
+        let owner = match self.owner_of(start.session_id)? {
+            Ok(owner) => owner,
+            Err(refused) => return Ok(refused),
+        };
         if owner.is_some_and(|user| user != start.user_id) {
             return Ok(Verdict::Refused(NotDurable::OtherUser));
         }
@@ -184,25 +199,54 @@ impl Batch<'_> {
     }
 
     fn update(&mut self, update: &SessionUpdate) -> rusqlite::Result<Verdict> {
-        match self.session(update.session_id)?.owner {
-            None => return Ok(Verdict::Refused(NotDurable::UnknownSession)),
-            Some(user) if update.owner.is_some_and(|owner| owner != user) => {
+        match self.owner_of(update.session_id)? {
+            Err(refused) => return Ok(refused),
+            Ok(None) => return Ok(Verdict::Refused(NotDurable::UnknownSession)),
+            Ok(Some(user)) if update.owner.is_some_and(|owner| owner != user) => {
                 return Ok(Verdict::Refused(NotDurable::OtherUser));
             }
-            Some(_) => {}
+            Ok(Some(_)) => {}
         }
         sessions::merge_metadata(self.tx, update.session_id, &update.metadata)?;
         Ok(Verdict::Updated)
     }
 
     fn end(&mut self, end: &SessionEnd) -> rusqlite::Result<Verdict> {
-        let user = self.session(end.session_id)?.owner;
+        let user = match self.owner_of(end.session_id)? {
+            Ok(user) => user,
+            Err(refused) => return Ok(refused),
+        };
         if user.zip(end.owner).is_some_and(|(user, owner)| user != owner) {
             return Ok(Verdict::Refused(NotDurable::OtherUser));
         }
         self.flush(end.session_id)?;
         let figures = sessions::end(self.tx, end)?;
         Ok(figures.map_or(Verdict::Refused(NotDurable::UnknownSession), Verdict::Ended))
+    }
+
+    fn delete(&mut self, delete: &SessionDelete) -> rusqlite::Result<Verdict> {
+        let session_id = delete.session_id;
+        let user = self.session(session_id)?.owner;
+        if user.zip(delete.owner).is_some_and(|(user, owner)| user != owner) {
+            return Ok(Verdict::Refused(NotDurable::OtherUser));
+        }
+        self.flush(session_id)?;
+        if !delete.is_for_good() {
+            match read::session(self.tx, session_id)? {
+                None => return Ok(Verdict::Deleted(Removed::default())),
+                Some(row) if delete.spares(row.last_event_at.unwrap_or(row.started_at)) => {
+                    return Ok(Verdict::GoesOn);
+                }
+                Some(_) => {}
+            }
+        }
+        let removed = deleted::remove(self.tx, session_id)?;
+        if delete.is_for_good() {
+            deleted::note(self.tx, session_id)?;
+        }
+        // What comes of it later in this batch finds it so.
+        self.sessions.remove(&session_id);
+        Ok(Verdict::Deleted(removed))
     }
 
     /// What is known of a session, read from its row where this batch has not met it yet.
@@ -215,7 +259,9 @@ impl Batch<'_> {
                     .tx
                     .prepare_cached(read)?
                     .query_row([UuidText::new(session_id).as_str()], |row| column(row, 0, parse_uuid));
-                Ok(unknown.insert(Session { owner: owner.optional()?, added: 0, last_event_at: None }))
+                let owner = owner.optional()?;
+                let deleted = owner.is_none() && deleted::is_deleted(self.tx, session_id)?;
+                Ok(unknown.insert(Session { owner, deleted, added: 0, last_event_at: None }))
             }
         }
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use talktrack::record::Record;
 use talktrack::store::Class;
 use talktrack::testing::Setup;
 use talktrack::{DATABASE_FILE, Message, NewSession, OpenError, Role, Tracker, quarantines};
@@ -162,7 +163,10 @@ impl Scene {
         for (id, (content, pages)) in &self.messages {
             let harmed = pages.intersection(&hit.pages).next().is_some();
             match found.get(id) {
-                Some(stored) => assert!(harmed || stored == content, "{id} is not what was said"),
+                Some(stored) => assert!(
+                    harmed || stored == content,
+                    "{id} is not what was said: it lies on {pages:?}, and {hit:?}"
+                ),
                 None => {
                     assert!(harmed, "{id} lies on {pages:?}, and {hit:?} cost it");
                     missing += 1;
@@ -205,12 +209,18 @@ async fn goes_on(tracker: &Tracker) {
     within(tracker.flush_to_store()).await.unwrap();
 }
 
-/// Messages among the dead letters: there, though their text may have rotted.
+/// Messages among the dead letters: there, though their text may have rotted. (Where the start of a session has, its messages
+/// come to a store that knows no such session.)
 fn laid_aside(data_dir: &Path) -> BTreeMap<Uuid, String> {
     let connection = sqlite(data_dir);
-    let mut letters = connection.prepare("SELECT message_id FROM dead_letters").unwrap();
-    let ids = letters.query_map([], |row| row.get::<_, String>(0)).unwrap();
-    ids.filter_map(|id| Some((id.unwrap().parse().ok()?, String::new()))).collect()
+    let mut letters =
+        connection.prepare("SELECT message_id, body FROM dead_letters WHERE message_id IS NOT NULL").unwrap();
+    let ids = letters.query_map([], |row| {
+        let record = serde_json::from_slice::<Record>(row.get_ref(1)?.as_bytes()?).ok();
+        let content = record.and_then(|record| Some(record.message()?.message.content.clone()));
+        Ok((row.get::<_, String>(0)?, content.unwrap_or_default()))
+    });
+    ids.unwrap().map(Result::unwrap).filter_map(|(id, content)| Some((id.parse().ok()?, content))).collect()
 }
 
 /// The pages of a database as they are after all that is in its log, each where something was said on it.

@@ -22,6 +22,7 @@ async fn large() -> Database {
            FROM generate_series(1, 100000) AS n;
          INSERT INTO conversation_messages (session_id, user_id, role, content, seq)
            SELECT session_id, user_id, 'user', 'said', row_number() OVER () FROM conversation_sessions;
+         INSERT INTO conversation_search SELECT id, session_id, user_id, seq, 0, '''said'':1' FROM conversation_messages;
          CREATE SEQUENCE calls;
          CREATE OR REPLACE FUNCTION auth.uid() RETURNS uuid LANGUAGE plpgsql STABLE SECURITY DEFINER AS $$
            BEGIN PERFORM nextval('public.calls'); RETURN current_setting('request.jwt.claims', true)::jsonb ->> 'sub'; END $$;
@@ -45,7 +46,12 @@ async fn a_users_queries_use_the_indexes_and_never_ask_for_each_row_who_asks() {
     let own_session = format!(
         "SELECT * FROM conversation_messages WHERE session_id = '{SESSION}' ORDER BY created_at, coalesce(seq, 0)"
     );
+    let search = format!(
+        "SELECT * FROM conversation_search WHERE user_id = '{USER}' AND words @@ '''said'''
+         ORDER BY place DESC, message_id DESC LIMIT 50"
+    );
     for (query, index, rows, calls) in [
+        (&*search, "conversation_search_of_user", 50, 1),
         ("SELECT * FROM conversation_sessions", "conversation_sessions_of_user", 100, 1),
         (
             "SELECT * FROM conversation_sessions ORDER BY started_at DESC, session_id DESC LIMIT 20",

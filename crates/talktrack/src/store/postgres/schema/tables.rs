@@ -92,9 +92,10 @@ impl Column {
 pub(super) const SESSIONS: &str = "conversation_sessions";
 pub(super) const MESSAGES: &str = "conversation_messages";
 pub(super) const SEARCH: &str = "conversation_search";
+pub(super) const DELETIONS: &str = "conversation_deletions";
 
 /// The tables, those that are referred to first.
-pub(super) const TABLES: [Table; 3] = [
+pub(super) const TABLES: [Table; 4] = [
     Table {
         name: SESSIONS,
         columns: &[
@@ -174,6 +175,16 @@ pub(super) const TABLES: [Table; 3] = [
             Column::new("words", "tsvector").required(),
         ],
     },
+    Table {
+        name: DELETIONS,
+        columns: &[
+            Column::new("session_id", "uuid")
+                .required()
+                .key("PRIMARY KEY")
+                .note("was deleted: what comes of it later is refused"),
+            Column::new("deleted_at", "timestamptz").required().default("now()"),
+        ],
+    },
 ];
 
 /// Who can speak.
@@ -242,7 +253,7 @@ macro_rules! own_messages {
 }
 
 /// Who sees and changes what. `(SELECT auth.uid())` is evaluated once a query, `auth.uid()` would be once a row.
-pub(super) const POLICIES: [Policy; 6] = [
+pub(super) const POLICIES: [Policy; 7] = [
     Policy {
         name: "talktrack_own_sessions",
         table: SESSIONS,
@@ -284,6 +295,14 @@ pub(super) const POLICIES: [Policy; 6] = [
     Policy {
         name: "talktrack_service_messages",
         table: MESSAGES,
+        role: "service_role",
+        using: "true",
+        check: "true",
+    },
+    // Nobody else has anything to look for there.
+    Policy {
+        name: "talktrack_service_deletions",
+        table: DELETIONS,
         role: "service_role",
         using: "true",
         check: "true",

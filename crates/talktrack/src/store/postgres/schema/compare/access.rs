@@ -108,6 +108,7 @@ fn gist(expression: &str) -> String {
         "public.",
         "conversation_sessions.",
         "conversation_messages.",
+        "conversation_deletions.",
         "conversation_search.",
         "::text",
         "asuid",

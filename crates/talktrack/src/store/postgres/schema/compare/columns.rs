@@ -3,7 +3,7 @@
 use super::super::Difference;
 use super::super::catalog::{Catalog, CheckFound, ColumnFound, ReferenceFound};
 use super::super::mend;
-use super::super::tables::{Column, MESSAGES, SEARCH, SESSIONS, Table};
+use super::super::tables::{Column, MESSAGES, SESSIONS, TABLES, Table};
 
 /// What is different about the columns of a table that is there.
 pub(super) fn compare(catalog: &Catalog, table: &Table) -> Vec<Difference> {
@@ -113,8 +113,9 @@ fn quoted(expression: &str) -> Vec<String> {
 
 /// A column of the user's own that every row must fill, and talktrack cannot.
 fn unfillable(column: &ColumnFound) -> Difference {
-    let ours = [SESSIONS, MESSAGES, SEARCH].into_iter().find(|name| *name == column.table);
-    let (table, name) = (ours.unwrap_or(MESSAGES), &column.name);
+    let table =
+        TABLES.iter().map(|table| table.name).find(|table| *table == column.table).unwrap_or(MESSAGES);
+    let name = &column.name;
     let problem = format!(
         "The '{name}' column of '{table}' is your own, allows no null and has no default, so that talktrack cannot write a row"
     );

@@ -1,0 +1,50 @@
+//! `DELETE /v1/sessions/{session_id}`: a session goes, with everything that was said in it.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::access::{self, SessionId};
+use crate::auth::Caller;
+use crate::deletion::{self, Gone};
+use crate::error::Problem;
+use crate::state::AppState;
+
+/// A session that is gone, and what was removed with it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DeletedSession {
+    session_id: Uuid,
+    #[serde(flatten)]
+    removed: Gone,
+}
+
+/// Deletes a session
+///
+/// For good, with its messages, dead letters and what waits for the database. Whatever comes of it later is refused with 410
+/// and the code `deleted`, and it cannot begin again. Users delete their own; a key needs the scope `admin`. Deleting it again
+/// removes nothing.
+#[utoipa::path(
+    delete, path = "/v1/sessions/{session_id}", operation_id = "delete_session", tag = "deleting", params(("session_id" = Uuid, Path)),
+    responses(
+        (status = 200, description = "It is gone everywhere.", body = DeletedSession),
+        (status = 202, description = "It is gone here; the database cannot be reached and follows.", body = DeletedSession),
+        Problem,
+    )
+)]
+pub(crate) async fn answer(
+    State(state): State<AppState>,
+    caller: Caller,
+    SessionId(session_id): SessionId,
+) -> Result<(StatusCode, Json<DeletedSession>), Problem> {
+    let owner = access::check_deletable(&state, &caller, session_id).await?;
+    let removed = deletion::delete_session(&state, session_id, owner).await?;
+    Ok((status(&removed), Json(DeletedSession { session_id, removed })))
+}
+
+/// Whether the database has done it too.
+pub(super) fn status(removed: &Gone) -> StatusCode {
+    if removed.is_done() { StatusCode::OK } else { StatusCode::ACCEPTED }
+}

@@ -1,0 +1,48 @@
+//! `DELETE /v1/users/{user_id}`: everything that a user ever said goes.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::access::UserId;
+use super::delete_session::status;
+use crate::auth::Caller;
+use crate::config::Scope;
+use crate::deletion::{self, Gone};
+use crate::error::Problem;
+use crate::state::AppState;
+
+/// A user of whom nothing is left, and what was removed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DeletedUser {
+    user_id: Uuid,
+    #[serde(flatten)]
+    removed: Gone,
+}
+
+/// Deletes a user
+///
+/// Every session of theirs, each as by itself, until none is left. The user may come back with new sessions. Users delete
+/// themselves; a key needs the scope `admin`. Where there is nothing of them, nothing is removed.
+#[utoipa::path(
+    delete, path = "/v1/users/{user_id}", operation_id = "delete_user", tag = "deleting", params(("user_id" = Uuid, Path)),
+    responses(
+        (status = 200, description = "Everything is gone.", body = DeletedUser),
+        (status = 202, description = "It is gone here; the database cannot be reached and follows.", body = DeletedUser),
+        Problem,
+    )
+)]
+pub(crate) async fn answer(
+    State(state): State<AppState>,
+    caller: Caller,
+    UserId(user_id): UserId,
+) -> Result<(StatusCode, Json<DeletedUser>), Problem> {
+    let scope = if caller.user().is_some() { Scope::Write } else { Scope::Admin };
+    caller.require(scope)?;
+    caller.speaks_for(Some(user_id))?;
+    let removed = deletion::delete_user(&state, user_id).await?;
+    Ok((status(&removed), Json(DeletedUser { user_id, removed })))
+}

@@ -1,0 +1,164 @@
+//! Retention by age: what is too old to be kept goes, a little at a time.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use talktrack::clock::{Clock as _, SystemClock};
+use talktrack::store::SessionRow;
+use talktrack::{Deletion, NotDurable, ReadError, Removed, Timestamp};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::deletion::recordings;
+use crate::state::AppState;
+
+/// How often it is looked for what has grown too old.
+const INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+/// Sessions that are looked at together, and messages that go with some of them at once.
+const PAGE: usize = 100;
+const MESSAGES: u64 = 1_000;
+
+/// The rest after each step, so that whoever talks finds the disk free.
+const REST: Duration = Duration::from_millis(50);
+
+/// How long a remote store is waited for before the next step.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Deletes what has grown too old, for as long as the server lives. Returns at once where everything is kept.
+pub(crate) async fn keep(state: AppState) {
+    let Some(age) = state.config().retention else { return };
+    let (began, clock) = (SystemClock.now(), Instant::now());
+    let mut stopping = state.watch_stop();
+    loop {
+        // A calendar that leaps ahead makes nothing older.
+        let now = SystemClock.now().min(began.plus(clock.elapsed()));
+        let pass = async {
+            if let Err(error) = pass(&state, now.minus(age)).await {
+                tracing::warn!("retention: {error}; it will be tried again");
+            }
+            sleep(INTERVAL).await;
+        };
+        tokio::select! {
+            () = stopping.wait() => return,
+            () = pass => {}
+        }
+    }
+}
+
+async fn pass(state: &AppState, before: Timestamp) -> Result<(), ReadError> {
+    let reader = state.tracker().reader();
+    let (mut removed, mut after) = (Removed::default(), None);
+    loop {
+        let page = reader.silent(before, after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.cursor());
+        for some in in_steps(&page) {
+            removed += delete(state, some, before).await?;
+            sleep(REST).await;
+        }
+    }
+    removed.dead_letters += letters(state, before).await?;
+    if removed != Removed::default() {
+        let Removed { sessions, messages, dead_letters, .. } = removed;
+        tracing::info!(
+            sessions,
+            messages,
+            dead_letters,
+            "retention: deleted {sessions} sessions with {messages} messages, and {dead_letters} dead letters, from before {before}"
+        );
+    }
+    Ok(())
+}
+
+/// Pieces of a page, each with so many messages that nobody has to wait for it.
+fn in_steps(page: &[SessionRow]) -> Vec<&[SessionRow]> {
+    let (mut steps, mut start, mut messages) = (Vec::new(), 0, 0);
+    for (place, row) in page.iter().enumerate() {
+        if place > start && messages + row.message_count > MESSAGES {
+            steps.push(&page[start..place]);
+            (start, messages) = (place, 0);
+        }
+        messages += row.message_count;
+    }
+    steps.push(&page[start..]);
+    steps
+}
+
+async fn delete(state: &AppState, sessions: &[SessionRow], before: Timestamp) -> Result<Removed, ReadError> {
+    let accept = |row: &SessionRow| state.tracker().delete_silent_session(row.session_id, before);
+    // What finds no room in the queue is still there in an hour.
+    let removal = |row: &SessionRow| {
+        let deletion = accept(row).ok().flatten()?;
+        let session_id = row.session_id;
+        Some(async move { (session_id, removed_by(deletion).await) })
+    };
+    let mut removed = Removed::default();
+    for (session_id, one) in join_all(sessions.iter().filter_map(removal)).await {
+        let one = one?;
+        // One that has come to life meanwhile is still there.
+        if one.sessions > 0 {
+            recordings::remove(state, session_id).await;
+        }
+        removed += one;
+    }
+    Ok(removed)
+}
+
+async fn removed_by(Deletion { here, in_store }: Deletion) -> Result<Removed, ReadError> {
+    let stopped = |why: NotDurable| ReadError(why.to_string());
+    let mut removed = here.durable().await.map_err(stopped)?;
+    let Ok(in_store) = timeout(PATIENCE, in_store.durable()).await else {
+        return Err(ReadError("the store does not answer".into()));
+    };
+    removed += in_store.map_err(stopped)?;
+    Ok(removed)
+}
+
+/// Takes dead letters out that are too old. Says how many there were.
+async fn letters(state: &AppState, before: Timestamp) -> Result<u64, ReadError> {
+    let mut removed = 0;
+    loop {
+        let old = state.local().dead_letters_before(before, PAGE).await?;
+        if old.is_empty() {
+            return Ok(removed);
+        }
+        let stopped = |why: NotDurable| ReadError(why.to_string());
+        removed += state.tracker().take_out_dead_letters(old).await.map_err(stopped)?.len() as u64;
+        sleep(REST).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use talktrack::{Status, clock::Clock as _};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn rows(counts: &[u64]) -> Vec<SessionRow> {
+        let row = |message_count: &u64| SessionRow {
+            session_id: Uuid::nil(),
+            user_id: Uuid::nil(),
+            external_id: None,
+            status: Status::Ended,
+            end_reason: None,
+            started_at: SystemClock.now(),
+            ended_at: None,
+            duration_seconds: None,
+            last_event_at: None,
+            message_count: *message_count,
+            metadata: None,
+        };
+        counts.iter().map(row).collect()
+    }
+
+    #[test]
+    fn a_step_takes_as_many_sessions_as_their_messages_allow_and_at_least_one() {
+        let steps =
+            |counts: &[u64]| in_steps(&rows(counts)).iter().map(|step| step.len()).collect::<Vec<_>>();
+        assert_eq!(steps(&[1, 1, 1]), [3]);
+        assert_eq!(steps(&[600, 400, 1]), [2, 1]);
+        assert_eq!(steps(&[5_000, 5_000]), [1, 1]);
+        assert_eq!(steps(&[1_000, 1, 5_000]), [1, 1, 1]);
+    }
+}

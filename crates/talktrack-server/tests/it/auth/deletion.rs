@@ -1,0 +1,58 @@
+//! Who may delete what: users their own and themselves, keys with the scope `admin` everything.
+
+use uuid::Uuid;
+
+use super::{SECRET, SigningKey, claims, new_key, serve_with};
+use crate::harness::{Client, Home, HttpAnswer, Server};
+
+async fn delete(server: &Server, path: &str, token: &str) -> HttpAnswer {
+    server.request("DELETE", path).token(token).send().await
+}
+
+#[tokio::test]
+async fn a_user_deletes_their_own_and_nobody_elses() {
+    let home = Home::new();
+    let server = serve_with(&home, &[("SUPABASE_JWT_SECRET", SECRET)]).await;
+    let key = SigningKey::secret(SECRET);
+    let (mine, theirs) = (Uuid::new_v4(), Uuid::new_v4());
+    let (my_token, their_token) = (key.token(&claims(mine)), key.token(&claims(theirs)));
+    let mut my_session = Client::come_with(&server, "", &my_token).await.expect_started().await;
+    let mut their_session = Client::come_with(&server, "", &their_token).await.expect_started().await;
+    my_session.say("mine").await;
+    their_session.say("theirs").await;
+    let path = |client: &Client| format!("/v1/sessions/{}", client.session);
+    assert_eq!(delete(&server, &path(&their_session), &my_token).await.status, 404);
+    delete(&server, &format!("/v1/users/{theirs}"), &my_token).await.problem(403, "unauthorized");
+    assert_eq!(home.database().contents(their_session.session), ["theirs"]);
+    assert_eq!(delete(&server, &path(&my_session), &my_token).await.status, 200);
+    assert_eq!(home.database().session(my_session.session), None);
+    let more = Client::come_with(&server, "", &my_token).await.expect_started().await;
+    let answer = delete(&server, &format!("/v1/users/{mine}"), &my_token).await;
+    assert_eq!((answer.status, &answer.json()["sessions"]), (200, &1.into()));
+    assert_eq!(home.database().session(more.session), None);
+    assert_eq!(home.database().contents(their_session.session), ["theirs"]);
+    their_session.say("nobody noticed").await;
+}
+
+#[tokio::test]
+async fn a_key_needs_the_scope_admin_to_delete() {
+    let home = Home::new();
+    let (writer, admin) =
+        (new_key(&home, "writer", "read,write").await, new_key(&home, "admin", "admin").await);
+    let keys = format!("{} {}", writer.entry, admin.entry);
+    let server = serve_with(&home, &[("TALKTRACK_API_KEYS", &keys)]).await;
+    let query = format!("user_id={}", Uuid::new_v4());
+    let mut client = Client::come_with(&server, &query, &writer.key).await.expect_started().await;
+    client.say("hello").await;
+    let paths = [format!("/v1/sessions/{}", client.session), format!("/v1/users/{}", client.user)];
+    for path in &paths {
+        let why = delete(&server, path, &writer.key).await.problem(403, "unauthorized");
+        assert_eq!(why, "this needs an API key with the scope admin");
+        delete(&server, path, "tt_nobody").await.problem(401, "unauthorized");
+    }
+    assert_eq!(home.database().contents(client.session), ["hello"]);
+    for path in &paths {
+        assert_eq!(delete(&server, path, &admin.key).await.status, 200, "{path}");
+    }
+    assert_eq!(home.database().session(client.session), None);
+}

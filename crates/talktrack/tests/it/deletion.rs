@@ -1,0 +1,342 @@
+//! Deletion that is real: nothing of a deleted session is left on the disk or comes back, whatever else goes wrong.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use talktrack::store::memory::MemoryStore;
+use talktrack::store::{Class, Store};
+use talktrack::testing::{Setup, Trial, eventually};
+use talktrack::{Books, Deletion, Message, NewSession, NotDurable, Removed, Role, Tracker};
+use uuid::Uuid;
+
+use crate::node::Node;
+use crate::postgres::{migrated, store_at};
+use crate::support::{
+    SESSION, USER, accept, dir, image_of, message, new_session, remote, sqlite, store_error, value, within,
+};
+
+const OTHER_SESSION: Uuid = Uuid::from_u128(0xa1);
+
+/// Words that nothing but the session has.
+const SECRET: &str = "correct horse battery staple";
+
+/// Something said, so long that it needs pages of its own.
+fn long(number: u32) -> String {
+    format!("{number}: {}", SECRET.repeat(600))
+}
+
+async fn delete(tracker: &Tracker) -> (Removed, Removed) {
+    let Deletion { here, in_store } = tracker.delete_session(SESSION, None).expect("accepted");
+    let here = within(here.durable()).await.expect("durable");
+    (here, within(in_store.durable()).await.expect("the store does it"))
+}
+
+/// The files below a directory that have these words in them.
+fn files_with(words: &str, dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        if String::from_utf8_lossy(&bytes).contains(words) {
+            found.push(path.display().to_string());
+        }
+    }
+    found
+}
+
+/// Says short and long things, revises some, and has some refused.
+async fn talk(tracker: &Tracker) {
+    let said = |number: u32, revision: u32, text: String| Message {
+        external_id: Some(number.to_string()),
+        revision,
+        ..message(text)
+    };
+    for number in 0..40 {
+        drop(accept(tracker, said(number, 0, if number % 2 == 0 { SECRET.into() } else { long(number) })));
+        drop(accept(tracker, Message::new(OTHER_SESSION, Role::User, format!("{number} of the other"))));
+    }
+    for number in 0..10 {
+        drop(accept(tracker, said(number, 1, format!("{SECRET}, or so"))));
+    }
+    within(tracker.flush()).await.unwrap();
+}
+
+async fn two_sessions(tracker: &Tracker) {
+    for session in [SESSION, OTHER_SESSION] {
+        let receipt = tracker.start_session(NewSession::new(session, USER)).expect("accepted");
+        within(receipt.durable()).await.expect("durable");
+    }
+    talk(tracker).await;
+}
+
+async fn contents(tracker: &Tracker, session: Uuid) -> Vec<String> {
+    let rows = within(tracker.reader().messages(session, None, 1_000)).await.unwrap();
+    rows.into_iter().map(|row| row.content).collect()
+}
+
+#[tokio::test]
+async fn the_words_of_a_deleted_session_are_in_no_file_when_the_answer_comes() {
+    let dir = dir();
+    let setup = Setup::sqlite(dir.path());
+    let tracker = setup.open(setup.options()).unwrap();
+    two_sessions(&tracker).await;
+    assert_ne!(files_with(SECRET, dir.path()), [""; 0]);
+    let (removed, _) = delete(&tracker).await;
+    assert_eq!((removed.sessions, removed.messages), (1, 40));
+    assert_eq!(files_with(SECRET, dir.path()), [""; 0]);
+    assert_eq!(contents(&tracker, OTHER_SESSION).await.len(), 40);
+    assert_eq!(within(tracker.reader().audit()).await.unwrap().problems, [""; 0]);
+    let Books { inserted, deleted, .. } = tracker.health().books;
+    assert_eq!((inserted, deleted), (80, 40));
+}
+
+#[tokio::test]
+async fn words_that_a_remote_store_has_long_had_are_in_no_file_either() {
+    let dir = dir();
+    let (setup, _store) = remote(&dir);
+    let tracker = setup.open(setup.options()).unwrap();
+    two_sessions(&tracker).await;
+    within(tracker.flush_to_store()).await.unwrap();
+    let (here, in_store) = delete(&tracker).await;
+    assert_eq!((here, in_store.messages), (Removed::default(), 40));
+    assert_eq!(files_with(SECRET, dir.path()), [""; 0]);
+    assert_eq!(contents(&tracker, OTHER_SESSION).await.len(), 40);
+}
+
+#[tokio::test]
+async fn somebody_who_reads_the_log_only_delays_that_the_words_leave_it() {
+    let dir = dir();
+    let setup = Setup::sqlite(dir.path());
+    let tracker = setup.open(setup.options()).unwrap();
+    two_sessions(&tracker).await;
+    let reader = sqlite(dir.path());
+    reader.execute_batch("BEGIN; SELECT count(*) FROM conversation_messages").unwrap();
+    let (removed, _) = delete(&tracker).await;
+    assert_eq!(removed.messages, 40, "nobody waits for who reads");
+    reader.execute_batch("COMMIT").unwrap();
+    eventually("the words leave the log", || files_with(SECRET, dir.path()).is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_deletion_while_the_store_is_away_is_done_here_at_once_and_there_when_it_is_back() {
+    let dir = dir();
+    let (setup, store) = remote(&dir);
+    let tracker = setup.open(setup.options()).unwrap();
+    two_sessions(&tracker).await;
+    within(tracker.flush_to_store()).await.unwrap();
+    store.fail_when(|_| Some(store_error(Class::Transient, "away")));
+    drop(accept(&tracker, message(format!("{SECRET} once more"))));
+    drop(accept(&tracker, Message::new(OTHER_SESSION, Role::User, "the last")));
+    within(tracker.flush()).await.unwrap();
+    let Deletion { here, in_store } = tracker.delete_session(SESSION, None).unwrap();
+    let here = within(here.durable()).await.unwrap();
+    assert_eq!(here, Removed { journal: 1, ..Removed::default() });
+    assert_eq!(files_with(SECRET, dir.path()), [""; 0]);
+    let books = tracker.health().books;
+    assert_eq!((books.durable, books.pending(), books.letters()), (92, 1, 0));
+    assert_eq!(within(accept(&tracker, message("late"))).await, Err(NotDurable::Deleted));
+    store.mend();
+    // What the writer had in its hands may have got there before.
+    let in_store = within(in_store.durable()).await.unwrap();
+    assert!((40..=41).contains(&in_store.messages), "{in_store:?}");
+    within(tracker.flush_to_store()).await.unwrap();
+    assert_eq!(
+        (contents(&tracker, SESSION).await.len(), contents(&tracker, OTHER_SESSION).await.len()),
+        (0, 41)
+    );
+    assert_eq!(value::<u64>(dir.path(), "SELECT count(*) FROM journal"), 0);
+    assert_eq!(value::<u64>(dir.path(), "SELECT count(*) FROM dead_letters"), 0);
+}
+
+#[tokio::test]
+async fn a_kill_right_after_the_answer_brings_nothing_back() {
+    let (dir, image) = (dir(), dir());
+    let setup = Setup::sqlite(dir.path());
+    let tracker = setup.open(setup.options()).unwrap();
+    two_sessions(&tracker).await;
+    delete(&tracker).await;
+    image_of(dir.path(), image.path());
+    let survivor = Setup::sqlite(image.path());
+    let survivor = survivor.open(survivor.options()).unwrap();
+    assert_eq!(
+        (contents(&survivor, SESSION).await.len(), contents(&survivor, OTHER_SESSION).await.len()),
+        (0, 40)
+    );
+    assert_eq!(within(accept(&survivor, message("late"))).await, Err(NotDurable::Deleted));
+    assert_eq!(files_with(SECRET, image.path()), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_kill_before_the_store_heard_of_it_brings_nothing_back_either() {
+    let (dir, image) = (dir(), dir());
+    let (setup, store) = remote(&dir);
+    let tracker = setup.open(setup.options()).unwrap();
+    two_sessions(&tracker).await;
+    within(tracker.flush_to_store()).await.unwrap();
+    store.fail_when(|_| Some(store_error(Class::Transient, "away")));
+    drop(accept(&tracker, message("on its way")));
+    let Deletion { here, .. } = tracker.delete_session(SESSION, None).unwrap();
+    within(here.durable()).await.unwrap();
+    image_of(dir.path(), image.path());
+    drop(tracker);
+    store.mend();
+    let survivor = Setup::remote(image.path(), Arc::new(store.clone()) as Arc<dyn Store>);
+    let survivor = survivor.open(survivor.options()).unwrap();
+    within(survivor.flush_to_store()).await.unwrap();
+    assert_eq!(
+        (contents(&survivor, SESSION).await.len(), contents(&survivor, OTHER_SESSION).await.len()),
+        (0, 40)
+    );
+    assert_eq!(within(accept(&survivor, message("late"))).await, Err(NotDurable::Deleted));
+}
+
+#[tokio::test]
+async fn a_file_that_becomes_the_store_itself_honours_what_was_deleted() {
+    let dir = dir();
+    let (setup, store) = remote(&dir);
+    store.fail_when(|_| Some(store_error(Class::Transient, "away")));
+    let tracker = setup.open(setup.options()).unwrap();
+    two_sessions(&tracker).await;
+    let Deletion { here, .. } = tracker.delete_session(SESSION, None).unwrap();
+    assert_eq!(within(here.durable()).await.map(|removed| removed.journal), Ok(50));
+    drop(tracker);
+    let home = Setup::sqlite(dir.path());
+    let home = home.open(home.options()).unwrap();
+    assert_eq!((contents(&home, SESSION).await.len(), contents(&home, OTHER_SESSION).await.len()), (0, 40));
+    assert_eq!(within(accept(&home, message("late"))).await, Err(NotDurable::Deleted));
+    assert_eq!(within(home.reader().audit()).await.unwrap().problems, [""; 0]);
+}
+
+#[tokio::test]
+async fn what_lies_between_deleted_rows_in_the_journal_stays() {
+    let dir = dir();
+    let (setup, store) = remote(&dir);
+    let tracker = setup.open(setup.options()).unwrap();
+    store.fail_when(|_| Some(store_error(Class::Transient, "away")));
+    two_sessions(&tracker).await;
+    // Handed over in one batch with what deletes it, and in batches of their own.
+    let receipts: Vec<_> = (0..20)
+        .flat_map(|number| {
+            [message(number.to_string()), Message::new(OTHER_SESSION, Role::User, format!("more {number}"))]
+        })
+        .map(|message| accept(&tracker, message))
+        .collect();
+    let Deletion { here, in_store } = tracker.delete_session(SESSION, None).unwrap();
+    within(here.durable()).await.unwrap();
+    for receipt in receipts {
+        within(receipt).await.unwrap();
+    }
+    store.mend();
+    within(in_store.durable()).await.unwrap();
+    within(tracker.flush_to_store()).await.unwrap();
+    let books = tracker.health().books;
+    assert_eq!((books.durable, books.stored, books.letters()), (130, 60, 0));
+    assert_eq!(
+        (contents(&tracker, SESSION).await.len(), contents(&tracker, OTHER_SESSION).await.len()),
+        (0, 60)
+    );
+}
+
+/// Another node has messages of the session that the store has not yet when it is deleted.
+async fn late_from_another_node(ways: [Arc<dyn Store>; 2], reach: &MemoryStore, is_memory: bool) {
+    let [one, other] = ways;
+    let one = Node::on(&one);
+    one.start(SESSION).await;
+    one.say(SESSION, "on the first").await;
+    one.settled().await;
+    let second = Node::on(&other);
+    second.start(SESSION).await;
+    second.say(SESSION, "on the second").await;
+    second.settled().await;
+    if is_memory {
+        reach.fail_when(|records| {
+            let late = |record: &talktrack::record::Record| record.message().is_some();
+            records.iter().any(late).then(|| store_error(Class::Transient, "away"))
+        });
+        second.say(SESSION, "under way").await;
+    }
+    delete(&one.tracker).await;
+    if is_memory {
+        reach.mend();
+    } else {
+        second.say(SESSION, "too late").await;
+    }
+    let books = second.settled().await;
+    assert_eq!((books.dead_lettered, books.letters()), (1, 0), "let go of, with nothing kept");
+    assert!(second.dead_letters().is_empty());
+    assert_eq!(within(accept(&second.tracker, message("later still"))).await, Err(NotDurable::Deleted));
+    assert_eq!(within(one.tracker.reader().session(SESSION)).await.unwrap(), None);
+    assert!(one.contents(SESSION).await.is_empty());
+    one.settled().await;
+}
+
+#[tokio::test]
+async fn what_another_node_still_has_of_a_deleted_session_is_let_go_in_memory() {
+    let store = MemoryStore::new();
+    late_from_another_node([Arc::new(store.clone()), Arc::new(store.clone())], &store, true).await;
+}
+
+#[tokio::test]
+async fn what_another_node_still_has_of_a_deleted_session_is_let_go_in_postgresql() {
+    let database = migrated().await;
+    let way = || Arc::new(store_at(&database.url())) as Arc<dyn Store>;
+    late_from_another_node([way(), way()], &MemoryStore::new(), false).await;
+}
+
+#[tokio::test]
+async fn nodes_that_start_and_delete_the_same_sessions_at_once_leave_none_behind() {
+    let database = migrated().await;
+    let node = || Node::on(&(Arc::new(store_at(&database.url())) as Arc<dyn Store>));
+    let (starts, deletes) = (node(), node());
+    for number in 0..60 {
+        let session = Uuid::from_u128(0xde1e7e + number);
+        drop(starts.tracker.start_session(NewSession::new(session, USER)).unwrap());
+        drop(accept(&starts.tracker, Message::new(session, Role::User, "hello")));
+        let Deletion { here, in_store } = deletes.tracker.delete_session(session, None).unwrap();
+        within(here.durable()).await.unwrap();
+        within(in_store.durable()).await.unwrap();
+    }
+    starts.settled().await;
+    deletes.settled().await;
+    let left = database.psql(
+        "SELECT (SELECT count(*) FROM conversation_sessions) + (SELECT count(*) FROM conversation_messages)",
+    );
+    assert_eq!(left.trim(), "0");
+    assert_eq!(database.psql("SELECT count(*) FROM conversation_deletions").trim(), "60");
+}
+
+#[tokio::test]
+async fn letters_that_are_taken_out_leave_no_words_behind() {
+    let dir = dir();
+    let mut trial = Trial::open(Setup::sqlite(dir.path()));
+    trial.track(message(long(1))).await.unwrap();
+    let seq: i64 = value(dir.path(), "SELECT seq FROM dead_letters");
+    assert_ne!(files_with(SECRET, dir.path()), [""; 0]);
+    assert_eq!(within(trial.tracker().take_out_dead_letters(vec![seq])).await, Ok(vec![seq]));
+    eventually("the words are gone", || files_with(SECRET, dir.path()).is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_file_that_was_saved_from_damage_still_refuses_what_was_deleted() {
+    let dir = dir();
+    let tracker = Tracker::open(talktrack::Options::new(dir.path())).unwrap();
+    two_sessions(&tracker).await;
+    delete(&tracker).await;
+    drop(tracker);
+    let file = dir.path().join(talktrack::DATABASE_FILE);
+    let mut bytes = std::fs::read(&file).unwrap();
+    // The first page of the schema: no table is found by its name any more.
+    bytes[100..108].fill(0xff);
+    std::fs::write(&file, bytes).unwrap();
+    let tracker = Tracker::open(talktrack::Options::new(dir.path())).unwrap();
+    assert_eq!(talktrack::quarantines(&file).len(), 1);
+    assert_eq!(
+        (contents(&tracker, SESSION).await.len(), contents(&tracker, OTHER_SESSION).await.len()),
+        (0, 40)
+    );
+    assert_eq!(within(accept(&tracker, message("late"))).await, Err(NotDurable::Deleted));
+    drop(tracker.start_session(new_session()).unwrap());
+    within(tracker.flush()).await.unwrap();
+    assert_eq!(within(tracker.reader().session(SESSION)).await.unwrap(), None);
+    assert_eq!(within(tracker.reader().audit()).await.unwrap().problems, [""; 0]);
+}
