@@ -23,6 +23,7 @@ pub(crate) use keys::NewKey;
 
 use crate::config::{Identity, Scope, Scopes};
 use crate::error::Problem;
+use crate::limits::{Account, Limits};
 use jwt::Tokens;
 use keys::Keys;
 use refused::Refused;
@@ -71,6 +72,15 @@ impl Caller {
         }
     }
 
+    /// On whose account it goes; `None` where nobody is asked.
+    pub(crate) fn account(&self) -> Option<Account> {
+        match self {
+            Self::Anyone => None,
+            Self::Key { name, .. } => Some(Account::Key(Arc::clone(name))),
+            Self::User(user) => Some(Account::User(user.user_id)),
+        }
+    }
+
     /// Whether what belongs to this user may be shown to the caller.
     pub(crate) fn may_see(&self, user_id: Uuid) -> bool {
         self.user().is_none_or(|user| user.user_id == user_id)
@@ -110,14 +120,16 @@ struct Checks {
     keys: Keys,
     /// `None` where no users are expected.
     tokens: Option<Tokens>,
+    limits: Limits,
 }
 
 impl Gate {
-    pub(crate) fn new(identity: &Identity) -> Self {
+    pub(crate) fn new(identity: &Identity, limits: Limits) -> Self {
         Self(Arc::new(Checks {
             is_open: !identity.is_configured(),
             keys: Keys::new(&identity.api_keys),
             tokens: identity.takes_users().then(|| Tokens::new(identity)),
+            limits,
         }))
     }
 
@@ -128,7 +140,7 @@ impl Gate {
         }
     }
 
-    /// Who sends these headers.
+    /// Who sends these headers. It counts as one request on their account.
     pub(crate) async fn admit(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
         if self.0.is_open {
             return Ok(Caller::Anyone);
@@ -137,10 +149,12 @@ impl Gate {
             Ok(token) => self.0.check(token).await,
             Err(refused) => Err(refused),
         };
-        admitted.map_err(|refused| {
+        let caller = admitted.map_err(|refused| {
             tracing::debug!(%refused, "a request is refused");
-            refused.into()
-        })
+            Problem::from(refused)
+        })?;
+        self.0.limits.take_from(caller.account().as_ref())?;
+        Ok(caller)
     }
 }
 

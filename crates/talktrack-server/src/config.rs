@@ -5,6 +5,7 @@ mod audio;
 mod flags;
 mod identity;
 mod layers;
+mod limits;
 mod parse;
 mod settings;
 
@@ -20,6 +21,7 @@ use tracing::level_filters::LevelFilter;
 pub(crate) use audio::{AudioStore, S3};
 pub(crate) use flags::{Place, SettingFlags};
 pub(crate) use identity::{ApiKey, Identity, Scope, Scopes, Secret, check_name};
+pub(crate) use limits::{Network, Rate};
 pub(crate) use settings::TOKEN_VARIABLE;
 
 use crate::error::Failure;
@@ -51,6 +53,13 @@ pub(crate) struct Config {
     pub(crate) max_message_bytes: usize,
     pub(crate) max_body_bytes: usize,
     pub(crate) max_connections: usize,
+    pub(crate) max_http_connections: usize,
+    pub(crate) max_connections_per_address: Option<usize>,
+    pub(crate) rate_per_token: Option<Rate>,
+    pub(crate) rate_per_address: Option<Rate>,
+    /// Whose `X-Forwarded-For` is believed.
+    pub(crate) trusted_proxies: Vec<Network>,
+    pub(crate) request_timeout: Duration,
     pub(crate) max_listeners: usize,
     pub(crate) ping_interval: Duration,
     pub(crate) peer_timeout: Duration,
@@ -124,6 +133,13 @@ impl Config {
             max_message_bytes,
             max_body_bytes: layers.get("max_body_bytes", parse::memory)?,
             max_connections: layers.get("max_connections", parse::count)?,
+            max_http_connections: layers.get("max_http_connections", parse::count)?,
+            max_connections_per_address: layers
+                .get("max_connections_per_address", |text| limits::unless_off(text, parse::count))?,
+            rate_per_token: layers.get("rate_per_token", |text| limits::unless_off(text, str::parse))?,
+            rate_per_address: layers.get("rate_per_address", |text| limits::unless_off(text, str::parse))?,
+            trusted_proxies: layers.get("trusted_proxies", limits::networks)?,
+            request_timeout: layers.get("request_timeout", parse::duration)?,
             max_listeners: layers.get("max_listeners", parse::count)?,
             // A connection that answers pings keeps its session from being abandoned: it must be asked in time.
             ping_interval: ping_interval.min(idle_timeout / 2),

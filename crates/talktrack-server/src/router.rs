@@ -1,17 +1,46 @@
 //! The table of routes.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{HeaderName, Method, StatusCode, Uri, header};
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api;
 use crate::error::Problem;
+use crate::guard::guard;
+use crate::origin;
 use crate::socket;
 use crate::state::AppState;
+
+/// Headers that a page may send and see.
+const ASKED_WITH: [HeaderName; 7] = [
+    header::AUTHORIZATION,
+    header::CONTENT_TYPE,
+    HeaderName::from_static("idempotency-key"),
+    HeaderName::from_static("last-event-id"),
+    header::RANGE,
+    header::IF_RANGE,
+    header::IF_NONE_MATCH,
+];
+const ANSWERED_WITH: [HeaderName; 7] = [
+    header::LOCATION,
+    header::RETRY_AFTER,
+    header::CONTENT_RANGE,
+    header::CONTENT_LENGTH,
+    header::ACCEPT_RANGES,
+    header::CONTENT_DISPOSITION,
+    header::ETAG,
+];
+
+/// How long a browser need not ask again whether it may.
+const PREFLIGHT: Duration = Duration::from_secs(3_600);
 
 /// Everything the server answers to.
 pub(crate) fn router(state: AppState) -> Router {
@@ -24,6 +53,8 @@ pub(crate) fn router(state: AppState) -> Router {
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(state.config().max_body_bytes))
+        .layer(from_fn_with_state(state.clone(), guard))
+        .layer(cors(&state))
         .with_state(state)
 }
 
@@ -43,6 +74,17 @@ fn described() -> OpenApiRouter<AppState> {
         .routes(routes!(api::health::answer))
         .routes(routes!(api::ready::answer))
         .routes(routes!(api::metrics::answer))
+}
+
+/// Which pages may read the answers in a browser: those that may open a WebSocket too. There are no cookies to be sent along.
+fn cors(state: &AppState) -> CorsLayer {
+    let allowed = state.config().allowed_origins.clone();
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::predicate(move |origin, _| origin::is_welcome(origin, &allowed)))
+        .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::DELETE])
+        .allow_headers(ASKED_WITH)
+        .expose_headers(ANSWERED_WITH)
+        .max_age(PREFLIGHT)
 }
 
 async fn nothing_here(uri: Uri) -> Problem {

@@ -28,7 +28,6 @@ use crate::router::router;
 use crate::state::AppState;
 use crate::store;
 use crate::telemetry::Telemetry;
-use accept::Bounds;
 use control::Control;
 
 /// The file in the data directory that tells the address really bound.
@@ -58,9 +57,10 @@ pub(crate) async fn serve(config: Config) -> Result<ExitCode, Failure> {
     let events = open_events(&tracker, &config)?;
     let audio = Audio::open(&config)?;
     let state = AppState::new(tracker, local, events, audio, config, telemetry.metrics());
-    let accepting = tokio::spawn(accept::accept(listener, router(state.clone()), Bounds::of(state.config())));
+    let accepting = tokio::spawn(accept::accept(listener, router(state.clone()), state.config().clone()));
     tokio::spawn(state.events().clone().run());
     tokio::spawn(state.gate().clone().keep_keys_fresh());
+    tokio::spawn(state.limits().clone().keep_small());
     tokio::spawn({
         let audio = state.audio().clone();
         async move { audio.sweep().await }
@@ -128,7 +128,8 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure>
 
 /// Each connection needs a descriptor; the usual soft limit of 1,024 is far below what the system allows.
 fn raise_descriptor_limit(config: &Config) {
-    let wanted = config.max_connections.saturating_add(config.max_listeners);
+    let others = config.max_http_connections.saturating_add(config.max_listeners);
+    let wanted = config.max_connections.saturating_add(others);
     let wanted = u64::try_from(wanted).unwrap_or(u64::MAX).saturating_add(OTHER_DESCRIPTORS);
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) if limit < wanted => {

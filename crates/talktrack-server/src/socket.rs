@@ -1,7 +1,6 @@
 //! `GET /v1/ws`: a WebSocket connection is one session. What is wrong with the request is answered over HTTP; what is
 //! wrong later, with an error frame.
 
-mod origin;
 mod conversation;
 mod owed;
 mod presence;
@@ -10,7 +9,7 @@ mod peer;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::{Query, State};
+use axum::extract::{Extension, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -22,6 +21,8 @@ use uuid::Uuid;
 use crate::auth::Caller;
 use crate::config::{MAX_FRAME_BYTES, Scope};
 use crate::error::Problem;
+use crate::limits::ClientAddress;
+use crate::origin;
 use crate::state::AppState;
 use conversation::Conversation;
 use peer::Peer;
@@ -35,6 +36,9 @@ const WRITE_BUFFER: usize = 4 << 10;
 
 /// Bytes that may wait for a peer that reads slowly. An ack frame must fit in.
 const MAX_WRITE_BUFFER: usize = 256 << 10;
+
+/// Seconds after which somebody may have left.
+const RETRY_AFTER: u32 = 1;
 
 /// What we speak, as a subprotocol. A browser that puts its token among the subprotocols needs one that is no token, for
 /// us to choose: it takes no connection without.
@@ -52,6 +56,7 @@ pub(crate) struct Params {
 pub(crate) async fn connect(
     State(state): State<AppState>,
     caller: Caller,
+    client: Option<Extension<ClientAddress>>,
     headers: HeaderMap,
     query: Result<Query<Params>, QueryRejection>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -73,7 +78,7 @@ pub(crate) async fn connect(
     let Some(seat) = state.take_seat() else {
         let detail =
             format!("all {} connections are taken (max_connections)", state.config().max_connections);
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "rate_limited", detail));
+        return Err(Problem::busy(StatusCode::SERVICE_UNAVAILABLE, detail, RETRY_AFTER));
     };
     let upgrade = upgrade
         .protocols([PROTOCOL])
@@ -82,9 +87,11 @@ pub(crate) async fn connect(
         .max_write_buffer_size(MAX_WRITE_BUFFER)
         .max_frame_size(MAX_FRAME_BYTES)
         .max_message_size(MAX_FRAME_BYTES);
+    let address = client.map(|Extension(ClientAddress(address))| address);
+    let meter = state.limits().meter(address, caller.account());
     let response = upgrade.on_upgrade(async move |socket| {
         let peer = Peer::new(socket, state.config().peer_timeout, state.watch_stop());
-        if let Some(conversation) = Conversation::start(peer, &state, session).await {
+        if let Some(conversation) = Conversation::start(peer, &state, session, meter).await {
             conversation.run().await;
         }
         drop(seat);

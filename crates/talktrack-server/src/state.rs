@@ -13,6 +13,7 @@ use crate::audio::Audio;
 use crate::auth::Gate;
 use crate::config::Config;
 use crate::events::Events;
+use crate::limits::Limits;
 
 /// Shared by all; clones are one.
 #[derive(Clone)]
@@ -25,6 +26,7 @@ struct Shared {
     audio: Audio,
     config: Config,
     gate: Gate,
+    limits: Limits,
     events: Events,
     metrics: PrometheusHandle,
     /// Turns true once, when the server begins to stop.
@@ -52,7 +54,8 @@ impl AppState {
         let seats = u32::try_from(config.max_connections).unwrap_or(u32::MAX);
         let free_seats = Arc::new(Semaphore::new(usize::try_from(seats).unwrap_or(Semaphore::MAX_PERMITS)));
         let stopping = watch::Sender::new(false);
-        let gate = Gate::new(&config.identity);
+        let limits = Limits::new(&config);
+        let gate = Gate::new(&config.identity, limits.clone());
         taken_seats().set(0);
         Self(Arc::new(Shared {
             tracker,
@@ -61,6 +64,7 @@ impl AppState {
             audio,
             config,
             gate,
+            limits,
             metrics,
             stopping,
             free_seats,
@@ -86,6 +90,10 @@ impl AppState {
 
     pub(crate) fn gate(&self) -> &Gate {
         &self.0.gate
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.0.limits
     }
 
     pub(crate) fn events(&self) -> &Events {

@@ -1,20 +1,25 @@
 //! The body of a request: JSON text of a bounded size, whose fields are read by the same rules as a frame's.
 
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::body::HttpBody as _;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 
+use super::incoming::Incoming;
 use crate::error::Problem;
+use crate::limits::Room;
 use crate::state::AppState;
 use crate::wire::{Frame, INVALID_JSON, WireError};
 
 /// JSON text, not looked at yet.
-pub(crate) struct JsonText(String);
+pub(crate) struct JsonText {
+    text: String,
+    /// What it takes of the memory for bodies.
+    _room: Option<Room>,
+}
 
 impl JsonText {
     pub(crate) fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// Reads it as a frame of this type, which it need not name.
@@ -22,7 +27,7 @@ impl JsonText {
     /// # Errors
     /// Names the field to blame.
     pub(crate) fn frame(&self, frame_type: &'static str) -> Result<Frame, Problem> {
-        Frame::parse_as(Some(frame_type), &self.0).map_err(Problem::from)
+        Frame::parse_as(Some(frame_type), &self.text).map_err(Problem::from)
     }
 }
 
@@ -40,13 +45,11 @@ impl FromRequest<AppState> for JsonText {
             let detail = "the body must be JSON, and Content-Type application/json";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID_JSON, detail));
         }
-        let limit = state.config().max_body_bytes;
-        let bytes =
-            Bytes::from_request(request, state).await.map_err(|rejection| unreadable(&rejection, limit))?;
-        let text = String::from_utf8(bytes.into());
+        let (bytes, room) = read(request, state).await?;
+        let text = String::from_utf8(bytes);
         let text =
             text.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, INVALID_JSON, "the body must be UTF-8"))?;
-        Ok(Self(text))
+        Ok(Self { text, _room: room })
     }
 }
 
@@ -55,11 +58,29 @@ fn is_json(headers: &HeaderMap) -> bool {
     told.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }
 
-fn unreadable(rejection: &BytesRejection, limit: usize) -> Problem {
-    match rejection.status() {
-        status @ StatusCode::PAYLOAD_TOO_LARGE => {
-            Problem::new(status, "too_large", format!("the body may have {limit} bytes (max_body_bytes)"))
-        }
-        _ => Problem::new(StatusCode::BAD_REQUEST, INVALID_JSON, "the body could not be read to its end"),
+/// The whole body. Room for it is taken as it comes: what somebody only announces takes nothing from others.
+async fn read(request: Request, state: &AppState) -> Result<(Vec<u8>, Option<Room>), Problem> {
+    let limit = state.config().max_body_bytes;
+    let too_large = || {
+        let detail = format!("the body may have {limit} bytes (max_body_bytes)");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
+    };
+    let body = request.into_body();
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large());
     }
+    let mut incoming = Incoming::new(body, state.config().peer_timeout);
+    let (mut bytes, mut taken): (_, Option<Room>) = (Vec::new(), None);
+    while let Some(piece) = incoming.next().await? {
+        if bytes.len() + piece.len() > limit {
+            return Err(too_large());
+        }
+        let room = state.limits().room(piece.len())?;
+        match &mut taken {
+            Some(taken) => taken.merge(room),
+            None => taken = Some(room),
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok((bytes, taken))
 }

@@ -3,9 +3,13 @@
 
 use std::fmt::Write as _;
 
+use axum::body::Bytes;
 use axum::http::header;
 use axum::response::IntoResponse;
 use axum::routing::MethodRouter;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::digest::{SHA256, digest};
 use serde_json::{Map, Value};
 
 use crate::error::Document;
@@ -42,17 +46,21 @@ impl Page {
     }
 
     pub(crate) fn json<S: Clone + Send + Sync + 'static>(&self) -> MethodRouter<S> {
-        constant("application/json", self.json.clone())
+        let json = Bytes::from(self.json.clone());
+        axum::routing::get(async move || ([(header::CONTENT_TYPE, "application/json")], json).into_response())
     }
 
     pub(crate) fn html<S: Clone + Send + Sync + 'static>(&self) -> MethodRouter<S> {
-        constant("text/html; charset=utf-8", self.html.clone())
+        // The page may have this style, and nothing else.
+        let style = STANDARD.encode(digest(&SHA256, STYLE.as_bytes()));
+        let policy = format!("default-src 'none'; style-src 'sha256-{style}'; frame-ancestors 'none'");
+        let html = Bytes::from(self.html.clone());
+        let headers = [
+            (header::CONTENT_TYPE, "text/html; charset=utf-8".to_owned()),
+            (header::CONTENT_SECURITY_POLICY, policy),
+        ];
+        axum::routing::get(async move || (headers, html).into_response())
     }
-}
-
-fn constant<S: Clone + Send + Sync + 'static>(content_type: &'static str, text: String) -> MethodRouter<S> {
-    let text = axum::body::Bytes::from(text);
-    axum::routing::get(async move || ([(header::CONTENT_TYPE, content_type)], text).into_response())
 }
 
 const STYLE: &str = "\

@@ -12,6 +12,8 @@ use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
+use crate::limits::Place;
+
 /// How long, and for how many bytes, a peer may go on sending to nobody.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u64 = 16 << 20;
@@ -22,11 +24,13 @@ pub(super) struct Linger {
     stream: Option<TcpStream>,
     /// The peer has closed its side, or the connection is broken: nothing is left to wait for.
     over: bool,
+    /// Its place among the connections of its address.
+    _place: Place,
 }
 
 impl Linger {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream: Some(stream), over: false }
+    pub(super) fn new(stream: TcpStream, place: Place) -> Self {
+        Self { stream: Some(stream), over: false, _place: place }
     }
 
     fn stream(&mut self) -> io::Result<Pin<&mut TcpStream>> {

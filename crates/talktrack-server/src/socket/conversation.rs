@@ -13,6 +13,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::owed::Owed;
 use super::peer::{Gone, Heard, Peer};
 use super::presence::Presence;
+use crate::limits::Meter;
 use crate::state::{AppState, Stopping};
 use crate::wire::{self, ClientFrame, Frame, FrameRef, INVALID_MESSAGE, ServerFrame};
 
@@ -24,6 +25,7 @@ pub(super) struct Conversation {
     state: AppState,
     stopping: Stopping,
     presence: Presence,
+    meter: Meter,
     /// The peer has ended the session, and was told.
     has_ended: bool,
     owed: Owed,
@@ -52,7 +54,12 @@ impl From<Gone> for Ending {
 
 impl Conversation {
     /// Starts the session and greets; turns the peer away, and is `None`, where it cannot be started.
-    pub(super) async fn start(mut peer: Peer, state: &AppState, session: NewSession) -> Option<Self> {
+    pub(super) async fn start(
+        mut peer: Peer,
+        state: &AppState,
+        session: NewSession,
+        meter: Meter,
+    ) -> Option<Self> {
         let (session_id, user_id) = (session.session_id, session.user_id);
         let (presence, resumed) = match Presence::begin(state.tracker(), session).await {
             Ok((presence, Started { resumed })) => (presence, resumed),
@@ -69,6 +76,7 @@ impl Conversation {
             peer,
             stopping: state.watch_stop(),
             presence,
+            meter,
             has_ended: false,
             owed: Owed::default(),
             durability: state.tracker().durability(),
@@ -144,6 +152,9 @@ impl Conversation {
         };
         if named.is_some_and(|named| named != session_id) {
             return self.reject(INVALID_MESSAGE, "session_id: is not this connection's", reference).await;
+        }
+        if let Err(wait) = self.meter.take() {
+            return self.reject("rate_limited", wait.in_words(), reference).await;
         }
         match body {
             ClientFrame::Message(message) => self.message(message.in_session(session_id), reference).await,

@@ -18,6 +18,7 @@ const REASONS: &[&str] = &[
     "too_large",
     "queue_full",
     "journal_full",
+    "rate_limited",
     "unauthorized",
     "deleted",
     "shutting_down",
@@ -49,6 +50,7 @@ pub(super) fn install() -> Result<PrometheusHandle, Failure> {
 }
 
 fn describe() {
+    describe_counter!("talktrack_limited_total", "Requests, frames and connections refused by a limit");
     describe_counter!("talktrack_audio_bytes_total", Unit::Bytes, "Bytes of recordings that were kept");
     describe_counter!("talktrack_messages_accepted_total", "Messages taken into the queue");
     describe_counter!(

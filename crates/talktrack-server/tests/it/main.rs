@@ -15,6 +15,7 @@ mod audio;
 mod bad_input;
 mod bad_peers;
 mod pressure;
+mod limits;
 mod settings;
 mod schema;
 mod shutdown;

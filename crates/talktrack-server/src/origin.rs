@@ -5,19 +5,24 @@
 use std::net::IpAddr;
 
 use axum::http::header::ORIGIN;
-use axum::http::{HeaderMap, Uri};
+use axum::http::{HeaderMap, HeaderValue, Uri};
 
 use crate::error::Problem;
 
 /// Refuses pages that come neither from this machine nor from one of the allowed origins, which are in lower case.
-pub(super) fn check(headers: &HeaderMap, allowed: &[String]) -> Result<(), Problem> {
+pub(crate) fn check(headers: &HeaderMap, allowed: &[String]) -> Result<(), Problem> {
     let Some(origin) = headers.get(ORIGIN) else { return Ok(()) };
-    if origin.to_str().is_ok_and(|origin| is_local(origin) || is_allowed(origin, allowed)) {
+    if is_welcome(origin, allowed) {
         return Ok(());
     }
     Err(Problem::forbidden(
         "Origin: only pages from this machine (localhost) and of allowed_origins may connect",
     ))
+}
+
+/// Whether pages of this origin may connect, and read what is answered.
+pub(crate) fn is_welcome(origin: &HeaderValue, allowed: &[String]) -> bool {
+    origin.to_str().is_ok_and(|origin| is_local(origin) || is_allowed(origin, allowed))
 }
 
 fn is_allowed(origin: &str, allowed: &[String]) -> bool {

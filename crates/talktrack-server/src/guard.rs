@@ -1,0 +1,70 @@
+//! What is looked at before any endpoint is reached, and added to every answer: where a request comes from, whether that
+//! address has asked for too much, how long the answer may take, and what a browser may do with it.
+
+use std::net::IpAddr;
+
+use axum::extract::{Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use tokio::time::timeout;
+
+use crate::error::Problem;
+use crate::limits::ClientAddress;
+use crate::state::AppState;
+
+/// The other end of the connection that a request came over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PeerAddress(pub(crate) IpAddr);
+
+/// Asked by load balancers, often and without a name.
+const NEVER_LIMITED: [&str; 2] = ["/healthz", "/readyz"];
+
+/// What every answer says unless it says otherwise. Nothing of it may be shown inside another page, kept, or taken for
+/// something else than it is.
+const HEADERS: [(HeaderName, &str); 4] = [
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (REFERRER_POLICY, "no-referrer"),
+    (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (CACHE_CONTROL, "no-store"),
+];
+
+/// Passes a request on to its endpoint.
+pub(crate) async fn guard(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+    let mut answer = match admit(&state, &mut request) {
+        Ok(()) => within_its_time(&state, request, next).await,
+        Err(problem) => problem.into_response(),
+    };
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        for (name, value) in HEADERS {
+            answer.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+        }
+    }
+    answer
+}
+
+fn admit(state: &AppState, request: &mut Request) -> Result<(), Problem> {
+    let Some(&PeerAddress(peer)) = request.extensions().get() else { return Ok(()) };
+    let client = state.limits().client(peer, request.headers());
+    request.extensions_mut().insert(ClientAddress(client));
+    if NEVER_LIMITED.contains(&request.uri().path()) {
+        return Ok(());
+    }
+    Ok(state.limits().take_from_address(client)?)
+}
+
+async fn within_its_time(state: &AppState, request: Request, next: Next) -> Response {
+    // A recording comes in as long as it comes in; its endpoint sees to it that something does.
+    if request.method() == Method::POST && request.uri().path().ends_with("/audio") {
+        return next.run(request).await;
+    }
+    let deadline = state.config().request_timeout;
+    match timeout(deadline, next.run(request)).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            let detail = format!("the request took longer than {deadline:?} (request_timeout)");
+            Problem::without_code(StatusCode::REQUEST_TIMEOUT, detail).into_response()
+        }
+    }
+}

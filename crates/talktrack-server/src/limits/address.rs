@@ -1,0 +1,73 @@
+//! Where a request comes from. A connection tells it, unless it is a proxy's that the settings name: that one tells it in
+//! `X-Forwarded-For`. From anybody else that header is only a claim.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use axum::http::HeaderMap;
+
+use crate::config::Network;
+
+const X_FORWARDED_FOR: &str = "x-forwarded-for";
+
+/// The nearest address that is no proxy of ours: each proxy adds the one it was asked from at the end of the list.
+pub(super) fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
+    let mut client = peer.to_canonical();
+    let lists: Vec<_> =
+        headers.get_all(X_FORWARDED_FOR).iter().filter_map(|list| list.to_str().ok()).collect();
+    for told in lists.iter().rev().flat_map(|list| list.rsplit(',')) {
+        if !is_trusted(client, trusted) {
+            break;
+        }
+        match told.trim().parse::<IpAddr>() {
+            Ok(address) => client = address.to_canonical(),
+            Err(_) => break,
+        }
+    }
+    client
+}
+
+pub(super) fn is_trusted(address: IpAddr, trusted: &[Network]) -> bool {
+    trusted.iter().any(|network| network.contains(&address.to_canonical()))
+}
+
+/// What counts as one address: of IPv6, somebody who has one has all of its network.
+pub(super) fn neighbourhood(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(peer: &str, lists: &[&str]) -> String {
+        let headers =
+            lists.iter().map(|list| (X_FORWARDED_FOR.parse().unwrap(), list.parse().unwrap())).collect();
+        let trusted = ["10.0.0.0/8", "::1/128"].map(|network| network.parse().unwrap());
+        client(peer.parse().unwrap(), &headers, &trusted).to_string()
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_is_believed_and_only_as_far_as_the_next_stranger() {
+        assert_eq!(told("203.0.113.7", &["198.51.100.1"]), "203.0.113.7");
+        assert_eq!(told("10.0.0.1", &[]), "10.0.0.1");
+        assert_eq!(told("10.0.0.1", &["198.51.100.1"]), "198.51.100.1");
+        assert_eq!(told("::ffff:10.0.0.1", &["198.51.100.1"]), "198.51.100.1");
+        assert_eq!(
+            told("::1", &["6.6.6.6, 198.51.100.1, 10.9.9.9"]),
+            "198.51.100.1",
+            "what it claims is left"
+        );
+        assert_eq!(told("::1", &["6.6.6.6, 198.51.100.1", "10.9.9.9"]), "198.51.100.1");
+        assert_eq!(told("10.0.0.1", &["198.51.100.1, nonsense"]), "10.0.0.1");
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_neighbour() {
+        let of = |address: &str| neighbourhood(address.parse().unwrap()).to_string();
+        assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!((of("192.0.2.1"), of("::ffff:192.0.2.1")), ("192.0.2.1".into(), "192.0.2.1".into()));
+    }
+}

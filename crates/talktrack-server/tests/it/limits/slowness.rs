@@ -1,0 +1,57 @@
+//! How slowly somebody may speak and listen, and how long an answer may take.
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::sent;
+use crate::audio::{exchange, wav};
+use crate::harness::{Client, Home, until_told};
+
+const HURRY: [&str; 4] = ["--ping-interval", "200ms", "--peer-timeout", "500ms"];
+
+#[tokio::test]
+async fn a_body_that_stops_coming_is_not_waited_for() {
+    let home = Home::new();
+    let server = home.serve(&HURRY).await;
+    let head = "POST /v1/sessions HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 100\r\n";
+    let mut upload = crate::audio::Upload::begin(server.address, head).await;
+    upload.send(b"{\"user_id\":").await;
+    upload.answer().await.problem(408);
+}
+
+#[tokio::test]
+async fn a_request_that_takes_too_long_is_answered_so() {
+    let home = Home::new();
+    let server = home.serve(&["--request-timeout", "300ms"]).await;
+    let disk = home.database().block();
+    let body = json!({"user_id": Uuid::new_v4()});
+    let answer = server.request("POST", "/v1/sessions").json(&body).send().await;
+    assert_eq!(answer.status, 408, "{answer:?}");
+    assert!(answer.json()["detail"].as_str().unwrap().contains("request_timeout"), "{answer:?}");
+    drop(disk);
+    until_told("it goes on", async || {
+        (server.request("POST", "/v1/sessions").json(&body).send().await.status == 201).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_does_not_read_the_answer_is_cut_off() {
+    // More than the system keeps for both sides of a connection.
+    const BYTES: usize = 32 << 20;
+    let home = Home::new();
+    let server =
+        home.serve(&[&HURRY[..], &["--max-http-connections", "1", "--max-listeners", "1"]].concat()).await;
+    let session = Client::new(&server).await.session;
+    let post = format!("POST /v1/sessions/{session}/audio HTTP/1.1\r\nContent-Type: audio/wav\r\n");
+    let kept = exchange(&server, &post, &wav(BYTES)).await.json();
+    let url = kept["audio_url"].as_str().unwrap();
+    let get = format!("GET {url} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let deaf = [sent(&server, &get).await, sent(&server, &get).await];
+    until_told("they hold all connections", async || {
+        (server.get("/healthz").await.status == 503).then_some(())
+    })
+    .await;
+    until_told("they are cut off", async || (server.get("/healthz").await.status == 200).then_some(())).await;
+    drop(deaf);
+}
