@@ -50,7 +50,7 @@ pub(crate) struct Wanted {
 /// longer kept, `closing` is the last event, with the reason: connect again behind the last id.
 #[utoipa::path(
     get, path = "/v1/events", operation_id = "events", tag = "reading",
-    params(Wanted, ("Last-Event-ID" = Option<Seq>, Header, description = "As `last_event_id`.")),
+    params(Wanted, ("Last-Event-ID" = Option<i64>, Header, description = "As `last_event_id`.")),
     responses(
         (status = 200, description = "Events, without an end.", body = String, content_type = "text/event-stream"),
         Problem,

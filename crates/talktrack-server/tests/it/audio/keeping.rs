@@ -145,7 +145,7 @@ async fn recordings_go_with_their_session_at_the_next_start_at_the_latest() {
     assert!(!home.data_dir().join("audio").join(gone.to_string()).exists());
     assert_eq!(read(&server, &url, "").await.status, 404);
     let late = send(&server, gone, "audio/wav", &wav(10_000)).await;
-    assert_eq!(late.status, 404, "{late:?}");
+    assert_eq!(late.status, 410, "{late:?}");
     server.kill().await;
     // As if it had been killed between the two.
     let left = home.data_dir().join("audio").join(gone.to_string());
