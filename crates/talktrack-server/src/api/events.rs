@@ -39,6 +39,7 @@ pub(crate) struct Wanted {
     /// Begins behind the event with this id. The header `Last-Event-ID` wins over it: clients that connect again send it by
     /// themselves.
     #[param(minimum = 0)]
+    #[param(value_type = Option<i64>)]
     last_event_id: Option<Seq>,
 }
 

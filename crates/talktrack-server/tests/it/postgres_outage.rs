@@ -193,7 +193,7 @@ async fn readiness_tells_of_a_database_that_is_away_or_has_drifted_before_anybod
     assert!(told.contains("store: the database cannot be reached"), "{told}");
     server.shows("talktrack_store_up", 0.0).await;
     proxy.mend();
-    let drifted = "Could not find the table 'public.conversation_sessions', and 1 more difference (run: talktrack migrate)";
+    let drifted = "Could not find the table 'public.conversation_sessions', and 2 more differences (run: talktrack migrate)";
     until_told("the tables are missed", async || {
         server.get("/readyz").await.body.contains(drifted).then_some(())
     })

@@ -36,7 +36,11 @@ fn files_with(words: &str, dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
-        let bytes = std::fs::read(&path).unwrap();
+        // What goes meanwhile has no words in it.
+        let bytes = match std::fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            read => read.unwrap(),
+        };
         if String::from_utf8_lossy(&bytes).contains(words) {
             found.push(path.display().to_string());
         }

@@ -166,6 +166,8 @@ async fn events_go_on_while_the_database_is_away() {
     }
     client.track(json!({"type": "message", "role": "system", "content": "be kind"})).await;
     client.send(json!({"type": "session.update", "metadata": {"topic": "tea"}})).await;
+    // It is accepted before the other one comes.
+    client.lives().await;
     let mut other = Client::new(&server).await;
     other.say("and another").await;
     client.end("completed").await;
