@@ -1,6 +1,7 @@
 //! The index of the file: what was revised and deleted, then what is new.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
@@ -16,6 +17,9 @@ const MESSAGES: usize = 500;
 const BYTES: usize = 1 << 20;
 /// What was revised or deleted, of one step.
 const CHANGES: usize = 1_000;
+
+/// Taking words out of the file writes all of it anew, a little at a time: not more often than this.
+const CLEANINGS: Duration = Duration::from_secs(60 * 60);
 
 macro_rules! select_texts {
     ($rest:literal) => {
@@ -40,6 +44,15 @@ struct Open {
     /// Of the index.
     file: PathBuf,
     reached: Reached,
+    cleaning: Cleaning,
+}
+
+/// How far the words of what was deleted have left the file.
+enum Cleaning {
+    /// They may be there; it is looked at from then on.
+    From(Instant),
+    /// Some are still there.
+    UnderWay,
 }
 
 impl Follower {
@@ -47,14 +60,19 @@ impl Follower {
         Self { path: database.to_owned(), open: None }
     }
 
-    /// Goes a step, and says how many messages are left.
-    fn try_step(&mut self) -> rusqlite::Result<u64> {
+    /// Goes a step: what is new first.
+    fn try_step(&mut self) -> rusqlite::Result<Step> {
         let suspect = database::is_suspect(&index::path_of(&self.path));
         let open = match self.open.take() {
             Some(open) if !suspect => open,
             _ => Open::at(&self.path, suspect)?,
         };
-        self.open.insert(open).step()
+        let open = self.open.insert(open);
+        match open.step()? {
+            0 if open.clean()? => Ok(Step::Passing),
+            0 => Ok(Step::UpToDate),
+            left => Ok(Step::More(left)),
+        }
     }
 }
 
@@ -62,8 +80,7 @@ impl Follower {
 impl Indexer for Follower {
     async fn step(&mut self) -> Result<Step, StoreError> {
         match self.try_step() {
-            Ok(0) => Ok(Step::UpToDate),
-            Ok(left) => Ok(Step::More(left)),
+            Ok(step) => Ok(step),
             Err(error) => {
                 self.open = None;
                 if database::is_damage(&error) {
@@ -85,7 +102,8 @@ impl Open {
             Err(error) if database::is_damage(&error) => Index::anew(&file)?,
             index => index?,
         };
-        let mut open = Self { reached: index.reached()?, database, index, file };
+        let cleaning = Cleaning::From(Instant::now());
+        let mut open = Self { reached: index.reached()?, database, index, file, cleaning };
         if open.reached == Reached::default() {
             open.begin()?;
         }
@@ -98,6 +116,7 @@ impl Open {
         Ok(())
     }
 
+    /// Goes a step, and says how many messages are left.
     fn step(&mut self) -> rusqlite::Result<u64> {
         let before = self.reached;
         let news = changes::overturning_since(&self.database, before.change, CHANGES)?;
@@ -134,6 +153,21 @@ impl Open {
         let newest: i64 = self.database.prepare_cached(newest)?.query_row([], |row| row.get(0))?;
         let unread = u64::from(news.changes.len() >= CHANGES);
         Ok((newest - reached.row).max(0).unsigned_abs().max(unread))
+    }
+}
+
+impl Open {
+    /// Takes a part of the words of deleted messages out of the file. Says whether there are more.
+    fn clean(&mut self) -> rusqlite::Result<bool> {
+        let is_first = match self.cleaning {
+            Cleaning::From(then) if Instant::now() < then || !self.index.is_unclean()? => return Ok(false),
+            Cleaning::From(_) => true,
+            Cleaning::UnderWay => false,
+        };
+        let has_more = self.index.clean(is_first)?;
+        self.cleaning =
+            if has_more { Cleaning::UnderWay } else { Cleaning::From(Instant::now() + CLEANINGS) };
+        Ok(has_more)
     }
 }
 

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use talktrack::search::{MAX_WORDS, SearchFilter};
 use talktrack::testing::PATIENCE;
-use talktrack::{Options, Tracker};
+use talktrack::{Message, NewSession, Options, Role, Tracker};
 use tempfile::TempDir;
+use uuid::Uuid;
 
 use crate::support::{SESSION, accept, dir, image_of, message, new_session, sqlite, within};
 
@@ -189,5 +190,39 @@ async fn without_an_index_nothing_is_found_and_everything_is_written() {
     let refused = tracker.reader().search(wanted, None, 10).await.unwrap_err().to_string();
     assert!(refused.contains("the search index is not there"), "{refused}");
     assert!(!index_of(dir.path()).exists());
+    close(tracker).await;
+}
+
+/// Whether a file of the index has these letters in it.
+fn is_in_the_index(dir: &TempDir, letters: &str) -> bool {
+    let files = ["", "-wal"].map(|ending| format!("{}{ending}", index_of(dir.path()).display()));
+    files.iter().any(|file| {
+        let bytes = std::fs::read(file).unwrap_or_default();
+        bytes.windows(letters.len()).any(|window| window == letters.as_bytes())
+    })
+}
+
+#[tokio::test]
+async fn the_words_of_what_is_deleted_leave_the_file_of_the_index() {
+    let dir = dir();
+    let tracker = open(&dir);
+    let other = NewSession::new(Uuid::from_u128(77), Uuid::from_u128(78));
+    let other = (other.session_id, tracker.start_session(other).expect("accepted")).0;
+    let stays = Message::new(other, Role::User, "quokka");
+    drop(tracker.track_message(stays).map_err(|refused| refused.reason).expect("accepted"));
+    // Words are kept without what they have in common with the one before them: this one has nothing.
+    say(&tracker, &["zyzzyva", "hay"]).await;
+    finds(&tracker, "zyzzyva", 1).await;
+    assert!(is_in_the_index(&dir, "zyzzyva"));
+    let deletion = tracker.delete_session(SESSION, None).expect("accepted");
+    within(deletion.here.durable()).await.expect("durable");
+    finds(&tracker, "zyzzyva", 0).await;
+    let deadline = Instant::now() + PATIENCE;
+    while is_in_the_index(&dir, "zyzzyva") {
+        assert!(Instant::now() < deadline, "the word is still there");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(is_in_the_index(&dir, "quokka"), "and nothing else went");
+    finds(&tracker, "quokka", 1).await;
     close(tracker).await;
 }

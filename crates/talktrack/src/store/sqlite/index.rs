@@ -14,13 +14,17 @@ use crate::database;
 use crate::search::Words;
 
 /// Goes up whenever other words are made of the same text; an index of another layout is made anew.
-const LAYOUT: i64 = 1;
+const LAYOUT: i64 = 2;
+
+/// Pages that one step of cleaning writes.
+const CLEANED_PAGES: i64 = 200;
 
 /// `ascii` takes every letter beyond ASCII for a part of a word, and so leaves the words as they are given.
 const SCHEMA: &str = "
 CREATE VIRTUAL TABLE texts USING fts5(words, content='', contentless_delete=1, tokenize='ascii');
-CREATE TABLE state (one integer PRIMARY KEY CHECK (one = 1), row integer NOT NULL, change integer NOT NULL);
-INSERT INTO state VALUES (1, 0, 0);";
+CREATE TABLE state (one integer PRIMARY KEY CHECK (one = 1), row integer NOT NULL, change integer NOT NULL,
+  unclean integer NOT NULL);
+INSERT INTO state VALUES (1, 0, 0, 0);";
 
 /// Before the digits of an id: no word of a text begins so.
 const USER: char = '\u{e000}';
@@ -92,6 +96,8 @@ impl Index {
         connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
         connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
         connection.pragma_update(None, "cache_size", -16_384)?;
+        // What goes is overwritten.
+        connection.pragma_update(None, "secure_delete", true)?;
         Ok(Self { connection })
     }
 
@@ -99,6 +105,31 @@ impl Index {
     pub(crate) fn reached(&self) -> rusqlite::Result<Reached> {
         let reached = |row: &rusqlite::Row<'_>| Ok(Reached { row: row.get(0)?, change: row.get(1)? });
         self.connection.query_row("SELECT row, change FROM state", [], reached)
+    }
+
+    /// Whether words of what was taken out are still in the file.
+    pub(crate) fn is_unclean(&self) -> rusqlite::Result<bool> {
+        self.connection.query_row("SELECT unclean <> 0 FROM state", [], |row| row.get(0))
+    }
+
+    /// Writes a part of the index anew, without the words of what was taken out. `is_first` begins with all of it. Says whether
+    /// more is to be done.
+    pub(crate) fn clean(&mut self, is_first: bool) -> rusqlite::Result<bool> {
+        // A negative number takes every segment of the index for one that is to be merged: the words go in no other way.
+        let pages = if is_first { -CLEANED_PAGES } else { CLEANED_PAGES };
+        let before = self.connection.total_changes();
+        self.connection.execute("INSERT INTO texts (texts, rank) VALUES ('merge', ?1)", [pages])?;
+        // One change is the command itself.
+        let has_more = self.connection.total_changes() - before >= 2;
+        if is_first {
+            self.connection.execute("UPDATE state SET unclean = 2", [])?;
+        }
+        if !has_more {
+            // What was taken out meanwhile may lie in a part that had been written anew before.
+            self.connection.execute("UPDATE state SET unclean = 0 WHERE unclean = 2", [])?;
+            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        }
+        Ok(has_more)
     }
 
     /// Begins to change it: all of it, or nothing.
@@ -139,6 +170,7 @@ impl Change<'_> {
         let mut delete = self.0.prepare_cached("DELETE FROM texts WHERE rowid = ?1")?;
         for row in rows {
             delete.execute([row])?;
+            self.0.prepare_cached("UPDATE state SET unclean = 1")?.execute([])?;
         }
         self.0.query_row("SELECT coalesce(max(id), 0) FROM texts_docsize", [], |row| row.get(0))
     }
