@@ -40,8 +40,10 @@ async fn who_does_not_read_the_answer_is_cut_off() {
     // More than the system keeps for both sides of a connection.
     const BYTES: usize = 32 << 20;
     let home = Home::new();
-    let server =
-        home.serve(&[&HURRY[..], &["--max-http-connections", "1", "--max-listeners", "1"]].concat()).await;
+    // So long that it is seen that they hold their connections, on a busy machine too.
+    let patience = ["--ping-interval", "1s", "--peer-timeout", "6s"];
+    let room = ["--max-http-connections", "1", "--max-listeners", "1"];
+    let server = home.serve(&[patience, room].concat()).await;
     let session = Client::new(&server).await.session;
     let post = format!("POST /v1/sessions/{session}/audio HTTP/1.1\r\nContent-Type: audio/wav\r\n");
     let kept = exchange(&server, &post, &wav(BYTES)).await.json();
