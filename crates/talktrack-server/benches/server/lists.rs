@@ -1,4 +1,4 @@
-//! Lists and transcripts with a lot behind them: a million messages, or as many millions as `TALKTRACK_BENCH_MILLIONS` says.
+//! Lists and transcripts with a lot behind them: a million messages, or as many millions as `BENCH_MILLIONS` says.
 
 use std::path::Path;
 use std::time::Instant;
@@ -13,7 +13,7 @@ const USERS: u64 = 1_000;
 const REQUESTS: u64 = 2_000;
 
 pub(crate) fn run() -> Outcome<()> {
-    let millions: u64 = std::env::var("TALKTRACK_BENCH_MILLIONS").map_or(Ok(1), |text| text.parse())?;
+    let millions: u64 = std::env::var("BENCH_MILLIONS").map_or(Ok(1), |text| text.parse())?;
     let sessions = millions * 1_000_000 / TURNS;
     let dir = tempfile::tempdir()?;
     drop(Server::start(dir.path(), &[])?);
