@@ -291,7 +291,7 @@ impl Journal {
         let taken_out = chores.iter().map(|chore| chore.carry_out(&tx, &mut books));
         let taken_out = taken_out.collect::<rusqlite::Result<_>>()?;
         let last_seq = batch.last().map_or(self.last_seq, |entry| entry.record.seq.max(self.last_seq));
-        aside::write_books(&tx, &books, last_seq)?;
+        sqlite::write_books(&tx, &books, last_seq)?;
         tx.commit()?;
         gone.sort_unstable();
         (self.last_seq, self.changes) = (last_seq, changes);

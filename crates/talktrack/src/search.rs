@@ -21,6 +21,11 @@ use crate::clock::Timestamp;
 use crate::error::ReadError;
 use crate::message::{Kind, Role};
 
+/// Before the digits of an id among the words of a message, which says whose it is and of which session: no word of a text
+/// begins so.
+pub(crate) const USER: char = '\u{e000}';
+pub(crate) const SESSION: char = '\u{e001}';
+
 /// Which messages to find.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SearchFilter {

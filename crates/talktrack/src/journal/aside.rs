@@ -82,21 +82,3 @@ pub(super) fn read_books(connection: &Connection) -> rusqlite::Result<(Books, Se
     let sql = format!("SELECT {BOOKS_COLUMNS}, last_seq FROM books");
     connection.query_row(&sql, [], |row| Ok((books_row(row)?, row.get("last_seq")?)))
 }
-
-pub(super) fn write_books(tx: &Transaction<'_>, books: &Books, last_seq: Seq) -> rusqlite::Result<()> {
-    let sql = "UPDATE books SET durable = ?1, stored = ?2, dead_lettered = ?3, letters_taken_out = ?4, inserted = ?5, \
-               journal_bytes = ?6, last_seq = ?7, deleted = ?8";
-    let Books { durable, stored, dead_lettered, letters_taken_out, inserted, deleted, journal_bytes } =
-        *books;
-    tx.prepare_cached(sql)?.execute(params![
-        durable,
-        stored,
-        dead_lettered,
-        letters_taken_out,
-        inserted,
-        journal_bytes,
-        last_seq,
-        deleted
-    ])?;
-    Ok(())
-}

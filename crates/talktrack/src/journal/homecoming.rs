@@ -45,7 +45,7 @@ fn bring_some_home(connection: &mut Connection, books: &mut Books) -> rusqlite::
         erasure::take_letters(&tx, session_id, &mut after)?;
     }
     let (_, last_seq) = aside::read_books(&tx)?;
-    aside::write_books(&tx, &after, last_seq)?;
+    sqlite::write_books(&tx, &after, last_seq)?;
     tx.commit()?;
     *books = after;
     for ((_, record), (_, verdict)) in waiting.iter().zip(&settled) {

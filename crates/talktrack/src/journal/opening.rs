@@ -77,7 +77,7 @@ fn abandon_open_sessions(
     });
     changes::add(&tx, changes)?;
     *last_seq = changes::newest(&tx)?.max(*last_seq);
-    aside::write_books(&tx, books, *last_seq)?;
+    sqlite::write_books(&tx, books, *last_seq)?;
     tx.commit()?;
     Ok(abandoned.len())
 }

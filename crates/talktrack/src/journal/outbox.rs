@@ -14,7 +14,7 @@ use crate::error::NotDurable;
 use crate::health::{BACKLOG, Vitals};
 use crate::journal::erasure::{self, Known};
 use crate::journal::settled::{Outstanding, Run};
-use crate::journal::{Entry, Shared, aside, damaged};
+use crate::journal::{Entry, Shared, damaged};
 use crate::lines;
 use crate::options::Options;
 use crate::record::{Body, DeadReason, Record, Removed, SessionDelete, SessionEnd, Stamped, Verdict};
@@ -322,7 +322,7 @@ pub(super) fn abandon_open_sessions(
     let ends: Vec<Record> = ends.collect();
     let verdicts = append(&tx, ends.iter(), books, &mut Vec::new())?;
     changes::add(&tx, ends.iter().zip(&verdicts).filter_map(|(end, verdict)| Change::by(end, verdict)))?;
-    aside::write_books(&tx, books, *last_seq)?;
+    sqlite::write_books(&tx, books, *last_seq)?;
     tx.commit()?;
     Ok(ends.len())
 }

@@ -1,6 +1,6 @@
 //! The books of a file that was saved: they say what is there, and beside them how much more there should be.
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, Transaction};
 
 use crate::books::Books;
 use crate::changes;
@@ -35,7 +35,7 @@ pub(super) fn settle(tx: &Transaction<'_>, found: Option<&[Value]>, horizon: Seq
     let (rows, known) = (count(tx, horizon)?, found.and_then(known));
     let missing = known.as_ref().map_or_else(Lost::default, |known| missing(&known.books, &rows));
     let last_seq = known.as_ref().map_or(0, |known| known.last_seq).max(rows.last_seq);
-    write(tx, &books(known.map(|known| known.books), &rows), last_seq)?;
+    sqlite::write_books(tx, &books(known.map(|known| known.books), &rows), last_seq)?;
     // Nobody knows how far the newest went that are gone: not beyond this moment.
     changes::begin_anew(tx, last_seq.max(SystemClock.now().as_micros()))?;
     let Rows { messages, sessions, waiting, all_letters, .. } = rows;
@@ -122,22 +122,4 @@ fn books(known: Option<Books>, rows: &Rows) -> Books {
         deleted: old.deleted,
         journal_bytes: rows.waiting_bytes,
     }
-}
-
-fn write(tx: &Transaction<'_>, books: &Books, last_seq: Seq) -> rusqlite::Result<()> {
-    let sql = "UPDATE books SET durable = ?1, stored = ?2, dead_lettered = ?3, letters_taken_out = ?4, inserted = ?5, \
-               journal_bytes = ?6, last_seq = ?7, deleted = ?8";
-    let Books { durable, stored, dead_lettered, letters_taken_out, inserted, deleted, journal_bytes } =
-        *books;
-    let totals = params![
-        durable,
-        stored,
-        dead_lettered,
-        letters_taken_out,
-        inserted,
-        journal_bytes,
-        last_seq,
-        deleted
-    ];
-    tx.execute(sql, totals).map(drop)
 }

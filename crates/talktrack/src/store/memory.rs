@@ -19,7 +19,7 @@ use crate::record::{
     Verdict,
 };
 use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
-use crate::store::memory::rows::{new_session, row_of};
+use crate::store::memory::rows::row_of;
 use crate::store::{
     Audit, MessageCursor, MessageRow, Read, Rows, SessionCursor, SessionFilter, SessionRow, Store,
     StoreError, Viewer,
@@ -129,7 +129,7 @@ impl Tables {
     fn start(&mut self, seq: Seq, start: &SessionStart) -> Verdict {
         let happened_at = start.happened_at(seq);
         let Some(session) = self.sessions.get_mut(&start.session_id) else {
-            self.sessions.insert(start.session_id, new_session(start, happened_at));
+            self.sessions.insert(start.session_id, SessionRow::begun(start, seq));
             return Verdict::Started { resumed: false };
         };
         if session.user_id != start.user_id {

@@ -16,4 +16,4 @@ pub use letters::{DeadLetter, Replayed};
 pub use read::SqliteReader;
 pub(crate) use read::{BOOKS_COLUMNS, books_row};
 pub(crate) use sessions::{abandon_open_sessions, insert as insert_session};
-pub(crate) use write::apply;
+pub(crate) use write::{apply, write_books};

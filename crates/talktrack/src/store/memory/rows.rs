@@ -3,24 +3,8 @@
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
-use crate::record::{SessionStart, Stamped, Status};
-use crate::store::{MessageRow, SessionRow};
-
-pub(super) fn new_session(start: &SessionStart, happened_at: Timestamp) -> SessionRow {
-    SessionRow {
-        session_id: start.session_id,
-        user_id: start.user_id,
-        external_id: start.external_id.clone(),
-        status: Status::Active,
-        end_reason: None,
-        started_at: start.started_at,
-        ended_at: None,
-        duration_seconds: None,
-        last_event_at: Some(happened_at),
-        message_count: 0,
-        metadata: Some(start.metadata.clone().unwrap_or_default()),
-    }
-}
+use crate::record::Stamped;
+use crate::store::MessageRow;
 
 pub(super) fn row_of(owner: Uuid, seq: i64, created_at: Timestamp, stamped: &Stamped) -> MessageRow {
     let message = stamped.message.clone();

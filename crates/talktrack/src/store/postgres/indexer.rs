@@ -14,15 +14,11 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use crate::search::Words;
+use crate::search::{SESSION, USER, Words};
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::statement::Statement;
 use crate::store::postgres::{PATIENCE, within};
 use crate::store::{Indexer, Step, StoreError};
-
-/// Before the digits of an id: no word of a text begins so.
-pub(super) const USER: char = '\u{e000}';
-pub(super) const SESSION: char = '\u{e001}';
 
 /// Messages of one step.
 const MESSAGES: usize = 500;

@@ -129,8 +129,8 @@ impl PostgresStore {
 
 /// Whose a message is and which session's are words of it, so that the index finds what has all of them.
 fn with_ids(wanted: &SearchFilter, words: String) -> String {
-    let user = wanted.user_id.map(|id| format!(" & '{}{}'", super::indexer::USER, id.simple()));
-    let session = wanted.session_id.map(|id| format!(" & '{}{}'", super::indexer::SESSION, id.simple()));
+    let user = wanted.user_id.map(|id| format!(" & '{}{}'", crate::search::USER, id.simple()));
+    let session = wanted.session_id.map(|id| format!(" & '{}{}'", crate::search::SESSION, id.simple()));
     words + &user.unwrap_or_default() + &session.unwrap_or_default()
 }
 

@@ -11,7 +11,7 @@ use std::{fs, io};
 use rusqlite::{Connection, OpenFlags, Transaction, params};
 
 use crate::database;
-use crate::search::Words;
+use crate::search::{SESSION, USER, Words};
 
 /// Goes up whenever other words are made of the same text; an index of another layout is made anew.
 const LAYOUT: i64 = 2;
@@ -25,10 +25,6 @@ CREATE VIRTUAL TABLE texts USING fts5(words, content='', contentless_delete=1, t
 CREATE TABLE state (one integer PRIMARY KEY CHECK (one = 1), row integer NOT NULL, change integer NOT NULL,
   unclean integer NOT NULL);
 INSERT INTO state VALUES (1, 0, 0, 0);";
-
-/// Before the digits of an id: no word of a text begins so.
-const USER: char = '\u{e000}';
-const SESSION: char = '\u{e001}';
 
 /// How far the index has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use std::collections::hash_map::Entry;
 use rusqlite::{CachedStatement, Error, ErrorCode, OptionalExtension, Transaction, params};
 use uuid::Uuid;
 
+use crate::books::Books;
 use crate::clock::{Seq, Timestamp};
 use crate::database::{UuidText, column, parse_uuid};
 use crate::error::NotDurable;
@@ -41,6 +42,25 @@ pub(crate) fn apply<'a>(
     let verdicts = records.map(|record| batch.write(record)).collect::<rusqlite::Result<Vec<_>>>()?;
     batch.finish()?;
     Ok(verdicts)
+}
+
+/// The books, and the highest `seq` they know of.
+pub(crate) fn write_books(tx: &Transaction<'_>, books: &Books, last_seq: Seq) -> rusqlite::Result<()> {
+    let sql = "UPDATE books SET durable = ?1, stored = ?2, dead_lettered = ?3, letters_taken_out = ?4, inserted = ?5, \
+               journal_bytes = ?6, last_seq = ?7, deleted = ?8";
+    let Books { durable, stored, dead_lettered, letters_taken_out, inserted, deleted, journal_bytes } =
+        *books;
+    tx.prepare_cached(sql)?.execute(params![
+        durable,
+        stored,
+        dead_lettered,
+        letters_taken_out,
+        inserted,
+        journal_bytes,
+        last_seq,
+        deleted
+    ])?;
+    Ok(())
 }
 
 /// One batch on its way into the tables. Counts per session are kept here and written once.
