@@ -166,6 +166,12 @@ impl Journal {
         self.last_seq
     }
 
+    /// The end. Copies the log into the file where nobody reads from it: then that file is everything.
+    pub(crate) fn close(self) {
+        let _ = self.connection.busy_timeout(Duration::ZERO);
+        self.clear_log();
+    }
+
     /// Makes the batch durable and does the chores, and tells whoever waits. What is done is taken out of both.
     pub(crate) fn commit(&mut self, batch: &mut Vec<Entry>, chores: &mut Vec<TakeOut>) -> Committed {
         let settled = self.outbox.as_mut().map(Outbox::take_settled).unwrap_or_default();

@@ -135,7 +135,7 @@ impl Queue {
 
     /// The journal's thread: brings every batch into the journal until the queue is closed and empty, or the journal had
     /// to give a batch up: nothing after it may be called durable.
-    pub(crate) fn run(&self, mut journal: Journal, figures: &Figures) {
+    pub(crate) fn run(&self, mut journal: Journal, figures: &Figures) -> Journal {
         let (mut batch, mut chores) = (Vec::new(), Vec::new());
         // First without a batch: what an earlier run left in the journal need not wait for the first message.
         loop {
@@ -147,6 +147,7 @@ impl Queue {
             }
         }
         self.abandon();
+        journal
     }
 
     /// Waits for so long, or until there is a chore or a nudge: they may help a commit that fails.

@@ -28,6 +28,9 @@ use crate::tracker::{Door, Tracker};
 /// What runs beside the door. It ends with the last clone of the tracker.
 pub(super) struct Life {
     door: Arc<Door>,
+    /// Gives the journal back when the queue is closed and empty.
+    journal: Mutex<Option<JoinHandle<Journal>>>,
+    /// All others.
     threads: Mutex<Vec<JoinHandle<()>>>,
     sweeper: Arc<Sweeper>,
     /// Held until the threads have ended.
@@ -69,8 +72,13 @@ impl Tracker {
         };
         let (registry, queue, closing) = (Registry::default(), Arc::new(queue), AtomicBool::new(false));
         let door = Arc::new(Door { registry, queue, shared, reader, options, closing });
-        let (sweeper, threads, locks) = (Arc::default(), Mutex::default(), Mutex::new(locks));
-        let life = Arc::new(Life { door: Arc::clone(&door), threads, sweeper, locks });
+        let life = Arc::new(Life {
+            door: Arc::clone(&door),
+            journal: Mutex::default(),
+            threads: Mutex::default(),
+            sweeper: Arc::default(),
+            locks: Mutex::new(locks),
+        });
         if let Some(store) = store {
             let queue = Arc::clone(&door.queue);
             let fed = journal.feed(store, &door.options, move || queue.nudge());
@@ -148,11 +156,12 @@ impl Life {
     fn start(&self, journal: Journal, indexer: Option<Box<dyn Indexer>>) -> std::io::Result<()> {
         let door = Arc::clone(&self.door);
         let run = move || {
-            door.queue.run(journal, &door.shared.figures);
+            let journal = door.queue.run(journal, &door.shared.figures);
             door.shared.progress.stop();
+            journal
         };
         let journal = std::thread::Builder::new().name("talktrack-journal".into()).spawn(run)?;
-        self.threads.lock().push(journal);
+        *self.journal.lock() = Some(journal);
         let (sweeper, door) = (Arc::clone(&self.sweeper), Arc::clone(&self.door));
         let pause = door.options.grace_period.min(door.options.idle_timeout) / 4;
         let pause = pause.clamp(Duration::from_millis(20), Duration::from_secs(1));
@@ -178,11 +187,16 @@ impl Life {
 
     fn join(&self) {
         let threads = std::mem::take(&mut *self.threads.lock());
+        let journal = self.journal.lock().take();
         if self.door.queue.is_forked() {
             // They are the parent's: they can be neither waited for here nor let go.
-            std::mem::forget(threads);
+            std::mem::forget((threads, journal));
         } else {
             threads.into_iter().for_each(|thread| drop(thread.join()));
+            // After those that follow it: nobody reads from the file any more.
+            if let Some(Ok(journal)) = journal.map(JoinHandle::join) {
+                journal.close();
+            }
         }
         self.locks.lock().clear();
     }

@@ -48,6 +48,29 @@ async fn a_shutdown_writes_what_was_accepted_and_ends_what_is_open() {
     assert_eq!(within(tracker.reader().audit()).await.unwrap().problems, [""; 0]);
 }
 
+/// People copy the file with the name they know. The two beside it, in which SQLite may still have the newest, they miss.
+#[tokio::test]
+async fn after_a_shutdown_the_one_file_is_everything_although_somebody_still_has_it_open() {
+    let dir = dir();
+    let setup = Setup::sqlite(dir.path());
+    let tracker = setup.open(setup.options()).unwrap();
+    drop(tracker.start_session(new_session()).unwrap());
+    for text in numbers(500) {
+        drop(accept(&tracker, message(text)));
+    }
+    tracker.flush().await.unwrap();
+    assert_eq!(contents(&tracker).await.len(), 500);
+    within(tracker.shutdown(AMPLE)).await.unwrap();
+
+    let copy = crate::support::dir();
+    std::fs::copy(dir.path().join("talktrack.db"), copy.path().join("talktrack.db")).unwrap();
+    let setup = Setup::sqlite(copy.path());
+    let copied = setup.open(setup.options()).unwrap();
+    assert_eq!(contents(&copied).await, numbers(500));
+    assert_eq!(within(copied.reader().audit()).await.unwrap().problems, [""; 0]);
+    drop(tracker);
+}
+
 fn assert_refuses_everything(tracker: &Tracker) {
     let metadata = JsonObject::parse("{}").unwrap();
     let refused = tracker.track_message(message("too late")).expect_err("refused");
