@@ -3,6 +3,7 @@
 mod write;
 mod sessions;
 mod read;
+mod glimpse;
 mod following;
 mod letters;
 mod deleted;
