@@ -73,7 +73,8 @@ impl Server {
 
     /// Asks for a page.
     pub(crate) async fn get(&self, path: &str) -> HttpAnswer {
-        request(self.address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")).await
+        request(self.address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+            .await
     }
 
     /// Asks for a page with a token.
