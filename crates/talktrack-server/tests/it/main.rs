@@ -23,6 +23,7 @@ mod ops;
 mod logs;
 mod replay;
 mod commands;
+mod demo;
 mod dead_letters;
 mod deletion;
 mod control;
