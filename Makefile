@@ -7,7 +7,7 @@ MINUTES ?= 60
 BIN := target/release/talktrack
 AS_ROOT = $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: run-server client build test test-faults soak fuzz check fmt bench help need-cc need-postgres install-postgres need-faketime need-strace need-clients
+.PHONY: run-server client build test test-faults soak fuzz check fmt bench help need-cc need-postgres install-postgres need-faketime need-strace need-espeak need-clients need-browser
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -42,6 +42,13 @@ need-strace:
 	{ $(AS_ROOT) apt-get update && $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends strace; } || \
 	echo "strace cannot be installed: failing disks and power cuts are not tested" >&2
 
+# What speaks in the recordings that `talktrack demo` makes. Where it cannot be had, the test that needs it says so and is left
+# out.
+need-espeak:
+	@[ -n "$(call installed,espeak-ng)" ] || ! command -v apt-get >/dev/null || \
+	{ $(AS_ROOT) apt-get update && $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends espeak-ng; } || \
+	echo "espeak-ng cannot be installed: the recordings of talktrack demo are not tested" >&2
+
 # Clients that others have written, and an object store, in Python. Where they cannot be had, the tests that need them say so
 # and are left out.
 CLIENTS := crates/talktrack-server/tests/clients/requirements.txt
@@ -52,6 +59,21 @@ target/clients/installed: $(CLIENTS)
 	@python3 -m venv target/clients && target/clients/bin/pip install --quiet --disable-pip-version-check -r $(CLIENTS) && touch $@ || \
 	echo "Python's schemathesis, websockets and moto cannot be installed: real clients and object stores are not tested" >&2
 
+# A browser, what drives it (with Node) and what judges its pages. Where they cannot be had, the tests that need them say so
+# and are left out. CHROMIUM names a browser that is not in the PATH.
+BROWSER := crates/talktrack-server/tests/browser
+BROWSERS = $(call installed,chromium) $(call installed,chromium-browser) $(call installed,google-chrome) $(CHROMIUM)
+
+need-browser: target/browser/installed
+	@[ -n "$(strip $(BROWSERS))" ] || ! command -v apt-get >/dev/null || \
+	{ $(AS_ROOT) apt-get update && $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium; } || \
+	echo "Chromium cannot be installed: the pages are not tested in a browser" >&2
+
+target/browser/installed: $(BROWSER)/package.json $(BROWSER)/package-lock.json
+	@mkdir -p target/browser && cp $^ target/browser && \
+	npm ci --prefix target/browser --silent --no-audit --no-fund --ignore-scripts && touch $@ || \
+	echo "playwright-core and axe-core cannot be installed (they need Node 20 with npm): the pages are not tested in a browser" >&2
+
 build: need-cc ## the optimised binary, target/release/talktrack
 	cargo build --release --locked -p talktrack-server
 
@@ -61,7 +83,7 @@ run-server: build ## the server on http://127.0.0.1:8080; its log goes to LOG=/t
 client: build ## talk to the server from the terminal; ARGS="--file conv.jsonl --sockets 64" replays
 	$(BIN) client $(ARGS)
 
-test: need-cc need-postgres need-faketime need-strace need-clients ## what the tests need, and all tests
+test: need-cc need-postgres need-faketime need-strace need-espeak need-clients need-browser ## what the tests need, and all tests
 	cargo test --locked --workspace --all-features
 
 test-faults: need-cc need-postgres need-faketime need-strace ## every fault on purpose, all of it (up to 40 minutes); make test runs a short cut

@@ -20,10 +20,10 @@ pub(crate) mod metrics;
 pub(crate) mod docs;
 
 // What they have in common.
-mod access;
+pub(crate) mod access;
 mod body;
 mod incoming;
-mod query;
+pub(crate) mod query;
 mod range;
 mod requests;
 mod rows;

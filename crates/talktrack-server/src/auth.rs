@@ -9,6 +9,7 @@ mod key_set;
 mod fetch;
 mod signature;
 mod keys;
+pub(crate) mod cookie;
 mod refused;
 
 use std::sync::Arc;
@@ -133,6 +134,11 @@ impl Gate {
         }))
     }
 
+    /// Nobody is asked who they are.
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.is_open
+    }
+
     /// Fetches the published keys of users' tokens, again and again. Returns at once where there are none to fetch.
     pub(crate) async fn keep_keys_fresh(self) {
         if let Some(tokens) = &self.0.tokens {
@@ -172,7 +178,7 @@ impl Checks {
 fn bearer(headers: &HeaderMap) -> Result<&str, Refused> {
     let mut given = headers.get_all(AUTHORIZATION).iter();
     match (given.next(), given.next()) {
-        (None, _) => in_subprotocols(headers).ok_or(Refused::NoToken),
+        (None, _) => in_subprotocols(headers).or_else(|| cookie::token(headers)).ok_or(Refused::NoToken),
         (Some(value), None) => after_scheme(value).ok_or(Refused::NotBearer),
         (Some(_), Some(_)) => Err(Refused::NotBearer),
     }

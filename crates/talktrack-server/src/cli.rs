@@ -22,6 +22,8 @@ struct Cli {
 enum Command {
     /// Run the server
     Serve(command::serve::Args),
+    /// Fill a running server with conversations to look at
+    Demo(command::demo::Args),
     /// Talk to a server from the terminal, or replay recorded conversations
     Client(command::client::Args),
     /// Read conversations from JSONL into the store
@@ -72,6 +74,7 @@ fn run(command: Command) -> Outcome {
     let ended = runtime.block_on(async {
         match command {
             Command::Serve(args) => command::serve::run(args).await,
+            Command::Demo(args) => command::demo::run(args).await,
             Command::Client(args) => command::client::run(args).await,
             Command::Import(args) => command::import::run(args).await,
             Command::Export(args) => command::export::run(args).await,

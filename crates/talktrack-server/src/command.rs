@@ -2,6 +2,7 @@
 //! `async fn run(args: Args) -> Outcome`.
 
 pub(crate) mod serve;
+pub(crate) mod demo;
 pub(crate) mod client;
 pub(crate) mod import;
 pub(crate) mod export;

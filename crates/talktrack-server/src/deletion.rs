@@ -58,6 +58,17 @@ impl Gone {
         self.journal += removed.journal;
     }
 
+    /// What there was, each with its number, where there was any: for people.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (u64, &'static str)> {
+        let parts = [
+            (self.messages, "messages"),
+            (self.audio, "recordings"),
+            (self.dead_letters, "dead letters"),
+            (self.journal, "messages on their way to the database"),
+        ];
+        parts.into_iter().filter(|(number, _)| *number > 0)
+    }
+
     /// Whether nothing is left to do.
     pub(crate) fn is_done(&self) -> bool {
         self.store == InStore::Done

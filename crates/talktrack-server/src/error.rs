@@ -94,6 +94,15 @@ impl Problem {
         Self { detail: format!("nothing was taken; the first: {}", self.detail), acks: Some(acks), ..self }
     }
 
+    /// The address is nobody's.
+    pub(crate) fn nothing_at(path: &str) -> Self {
+        Self::without_code(StatusCode::NOT_FOUND, format!("there is nothing at {path}"))
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     /// The protocol's code for it.
     pub(crate) fn code(&self) -> &'static str {
         self.code.unwrap_or("internal")

@@ -51,7 +51,9 @@ fn admit(state: &AppState, request: &mut Request) -> Result<(), Problem> {
     if NEVER_LIMITED.contains(&request.uri().path()) {
         return Ok(());
     }
-    Ok(state.limits().take_from_address(client)?)
+    state.limits().take_from_address(client)?;
+    state.origins().check_host(request.headers())?;
+    state.origins().check_writing(request.method(), request.headers())
 }
 
 async fn within_its_time(state: &AppState, request: Request, next: Next) -> Response {

@@ -14,6 +14,7 @@ mod serve;
 mod router;
 mod guard;
 mod socket;
+mod dashboard;
 mod api;
 mod transcript;
 mod jsonl;

@@ -13,6 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api;
+use crate::dashboard;
 use crate::error::Problem;
 use crate::guard::guard;
 use crate::origin;
@@ -50,6 +51,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/v1/ws", get(socket::connect))
         .route("/openapi.json", get(page.json()))
         .route("/docs", get(page.html()))
+        .merge(dashboard::routes())
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(state.config().max_body_bytes))
@@ -88,7 +90,7 @@ fn cors(state: &AppState) -> CorsLayer {
 }
 
 async fn nothing_here(uri: Uri) -> Problem {
-    Problem::without_code(StatusCode::NOT_FOUND, format!("there is nothing at {}", uri.path()))
+    Problem::nothing_at(uri.path())
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Problem {

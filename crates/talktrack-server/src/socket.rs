@@ -22,7 +22,6 @@ use crate::auth::Caller;
 use crate::config::{MAX_FRAME_BYTES, Scope};
 use crate::error::Problem;
 use crate::limits::ClientAddress;
-use crate::origin;
 use crate::state::AppState;
 use conversation::Conversation;
 use peer::Peer;
@@ -61,7 +60,7 @@ pub(crate) async fn connect(
     query: Result<Query<Params>, QueryRejection>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
-    origin::check(&headers, &state.config().allowed_origins)?;
+    state.origins().check(&headers)?;
     caller.require(Scope::Write)?;
     let Query(params) = query.map_err(|rejection| Problem::invalid(rejection.body_text()))?;
     let session = params.session(&caller)?;

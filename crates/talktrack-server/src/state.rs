@@ -14,6 +14,7 @@ use crate::auth::Gate;
 use crate::config::Config;
 use crate::events::Events;
 use crate::limits::Limits;
+use crate::origin::Origins;
 
 /// Shared by all; clones are one.
 #[derive(Clone)]
@@ -90,6 +91,11 @@ impl AppState {
 
     pub(crate) fn gate(&self) -> &Gate {
         &self.0.gate
+    }
+
+    /// Which pages in a browser may use it.
+    pub(crate) fn origins(&self) -> Origins<'_> {
+        Origins { allowed: &self.0.config.allowed_origins, is_open: self.0.gate.is_open() }
     }
 
     pub(crate) fn limits(&self) -> &Limits {

@@ -22,7 +22,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/sqlite/0002_letters_taken_out.sql"),
     include_str!("../migrations/sqlite/0003_changes.sql"),
     include_str!("../migrations/sqlite/0004_deleted_sessions.sql"),
-    include_str!("../migrations/sqlite/0005_stats.sql"),
+    include_str!("../migrations/sqlite/0005_interruptions.sql"),
+    include_str!("../migrations/sqlite/0006_stats.sql"),
 ];
 
 /// Pages in the write-ahead log before a commit copies them into the database file. The default of 1,000 checkpoints
@@ -192,6 +193,14 @@ pub(crate) fn schema_of_version(version: i64) -> rusqlite::Result<Vec<[Option<St
 /// The newest version of the schema.
 pub(crate) fn newest_version() -> i64 {
     i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
+/// What an error means that says the file is damaged. Only a start can mend it, and this one makes sure that the next will.
+pub(crate) fn damaged(connection: &Connection, error: &rusqlite::Error) -> Option<String> {
+    is_damage(error).then(|| {
+        connection.path().iter().for_each(|path| suspect(Path::new(path), &error.to_string()));
+        format!("the database file is damaged ({error}); restart talktrack, which saves what can be read")
+    })
 }
 
 /// Whether an error says that the file is not what was written; every other has its cause outside it.

@@ -335,7 +335,7 @@ impl Journal {
         let is_full = database::is_disk_full(error);
         let cause = if is_full {
             "the journal's disk is full".to_owned()
-        } else if let Some(damaged) = damaged(&self.connection, error) {
+        } else if let Some(damaged) = database::damaged(&self.connection, error) {
             damaged
         } else {
             format!("the journal cannot write: {error}")
@@ -391,12 +391,4 @@ impl Journal {
             }
         }
     }
-}
-
-/// What an error means that says the file is damaged. Only a start can mend it, and this one makes sure that the next will.
-fn damaged(connection: &Connection, error: &rusqlite::Error) -> Option<String> {
-    database::is_damage(error).then(|| {
-        connection.path().iter().for_each(|path| database::suspect(Path::new(path), &error.to_string()));
-        format!("the database file is damaged ({error}); restart talktrack, which saves what can be read")
-    })
 }

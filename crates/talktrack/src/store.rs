@@ -127,6 +127,9 @@ pub trait Rows: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<MessageRow>, ReadError>;
 
+    /// What shows at a glance how these sessions went; of those that are there and have a message, in no order.
+    async fn glimpses(&self, ids: &[Uuid]) -> Result<Vec<Glimpse>, ReadError>;
+
     /// Messages with these words in them, newest first, after the cursor. What was said a moment ago may be missing yet: the
     /// index is brought up to it behind the path.
     async fn search(
@@ -222,6 +225,22 @@ impl SessionRow {
         SessionCursor { started_at: self.started_at, session_id: self.session_id }
     }
 }
+
+/// A session at a glance, beside its row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Glimpse {
+    /// The session.
+    pub session_id: Uuid,
+    /// Who spoke last: the user or the assistant.
+    pub last_role: Role,
+    /// The first [`GLIMPSE_CHARS`] characters of what was said last.
+    pub last_words: String,
+    /// Messages in which somebody was interrupted.
+    pub interruptions: u64,
+}
+
+/// What of the last words a [`Glimpse`] shows, in characters.
+pub const GLIMPSE_CHARS: usize = 200;
 
 /// A row of `conversation_messages`.
 #[derive(Debug, Clone, PartialEq, Serialize)]

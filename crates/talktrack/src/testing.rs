@@ -157,6 +157,7 @@ macro_rules! for_each_conformance_check {
                 sessions_can_be_filtered_by_user_and_status,
                 sessions_can_be_filtered_by_when_they_began,
                 rows_are_found_by_their_ids,
+                sessions_at_a_glance_show_the_last_words_and_how_often_somebody_was_interrupted,
             }
             search {
                 what_was_said_is_found_by_its_words_newest_first,

@@ -64,7 +64,7 @@ impl Page {
 }
 
 const STYLE: &str = "\
-:root{color-scheme:light dark;font:16px/1.5 system-ui,sans-serif}body{max-width:60rem;margin:2rem auto;padding:0 1rem}\
+:root{color-scheme:light dark;background:Canvas;color:CanvasText;font:16px/1.5 system-ui,sans-serif}body{max-width:60rem;margin:2rem auto;padding:0 1rem}\
 code{font-family:ui-monospace,monospace;font-size:.9em}summary{cursor:pointer;padding:.4rem 0}summary b{display:inline-block;\
 min-width:4.5rem}table{border-collapse:collapse;margin:.5rem 0 1rem;width:100%}td,th{text-align:left;vertical-align:top;\
 padding:.25rem .75rem .25rem 0;border-bottom:1px solid #8884}details{border-bottom:1px solid #8884}section{margin:2rem 0}";
@@ -72,7 +72,7 @@ padding:.25rem .75rem .25rem 0;border-bottom:1px solid #8884}details{border-bott
 fn page(description: &Value) -> String {
     let mut html = format!(
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
-         <title>talktrack: the HTTP API</title><style>{STYLE}</style><h1>talktrack: the HTTP API</h1><p>{}</p>\
+         <title>talktrack: the HTTP API</title><style>{STYLE}</style><main><h1>talktrack: the HTTP API</h1><p>{}</p>\
          <p>For programs: <a href=/openapi.json>/openapi.json</a></p>",
         prose(&description["info"]["description"])
     );
@@ -93,7 +93,7 @@ fn page(description: &Value) -> String {
     for (name, schema) in entries(&description["components"]["schemas"]) {
         html.push_str(&shape(name, schema));
     }
-    html.push_str("</section></html>");
+    html.push_str("</section></main></html>");
     html
 }
 

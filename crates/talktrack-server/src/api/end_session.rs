@@ -44,13 +44,13 @@ pub(crate) async fn answer(
     SessionId(session_id): SessionId,
     body: JsonText,
 ) -> Result<(StatusCode, Json<EndedSession>), Problem> {
-    let ClientFrame::SessionEnd { reason, ended_at, status: None } = body.frame("session.end")?.body else {
-        return Err(Problem::invalid("status: is for files; a session that is ended here has ended"));
+    let ClientFrame::SessionEnd { reason, ended_at, status } = body.frame("session.end")?.body else {
+        return Err(Problem::invalid("type: must be session.end here, or left out"));
     };
     let reason = wire::reason_of_end(reason).map_err(Problem::invalid)?;
     access::check_writable(&state, &caller, session_id).await?;
     let ended_at = ended_at.unwrap_or_else(|| SystemClock.now());
-    let closing = Closing { status: Status::Ended, reason: &reason, ended_at };
+    let closing = Closing { status: status.unwrap_or(Status::Ended), reason: &reason, ended_at };
     let ended = state.tracker().end_session_as(session_id, closing)?.durable().await?;
     let talktrack::Ended { duration_seconds, message_count } = ended;
     Ok((StatusCode::ACCEPTED, Json(EndedSession { session_id, duration_seconds, message_count })))

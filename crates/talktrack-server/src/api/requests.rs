@@ -41,6 +41,10 @@ pub(crate) struct SessionEnd {
     /// When; now where it is left out.
     #[schema(format = DateTime, min_length = 20)]
     ended_at: Option<String>,
+    /// `abandoned` says that nobody ended it: then its end is its last message, whatever `ended_at` says. For conversations
+    /// that are carried over from elsewhere.
+    #[schema(pattern = "^(ended|abandoned)$")]
+    status: Option<String>,
 }
 
 /// One message, or several, which are answered in their order.

@@ -7,7 +7,7 @@ mod frames;
 mod plan;
 mod report;
 pub(crate) mod recording;
-mod connection;
+pub(super) mod connection;
 
 use std::num::NonZero;
 use std::path::PathBuf;

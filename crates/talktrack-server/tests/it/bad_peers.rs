@@ -140,7 +140,7 @@ async fn a_request_that_never_ends_does_not_keep_its_connection() {
     let home = Home::new();
     let server = home.serve(&["--ping-interval", "100ms", "--peer-timeout", "600ms"]).await;
     let mut streams = Vec::new();
-    for beginning in ["", "GET /v1/ws?user", "GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "] {
+    for beginning in ["", "GET /v1/ws?user", "GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: "] {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         stream.write_all(beginning.as_bytes()).await.unwrap();
         streams.push(stream);

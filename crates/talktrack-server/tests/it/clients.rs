@@ -27,7 +27,7 @@ fn installed(program: &str) -> Option<PathBuf> {
 }
 
 /// A Node that has a WebSocket of its own: from version 22 on, and earlier when told to.
-async fn node() -> Option<Command> {
+pub(crate) async fn node() -> Option<Command> {
     for flags in [&[][..], &["--experimental-websocket"]] {
         let mut probe = Command::new("node");
         let works =

@@ -146,7 +146,7 @@ async fn other_requests_get_problem_documents() {
         ("GET /v1/ws?user_id=00000000-0000-4000-8000-000000000001 HTTP/1.1", 400),
     ] {
         let answer =
-            request(server.address, &format!("{line}\r\nHost: x\r\nConnection: close\r\n\r\n")).await;
+            request(server.address, &format!("{line}\r\nHost: localhost\r\nConnection: close\r\n\r\n")).await;
         let kind = answer.header("content-type");
         assert_eq!((answer.status, kind), (status, Some("application/problem+json")), "{line}");
         assert_eq!(answer.json()["status"], status);

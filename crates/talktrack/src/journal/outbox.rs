@@ -9,12 +9,12 @@ use uuid::Uuid;
 use crate::books::Books;
 use crate::changes::{self, Change};
 use crate::clock::{Clock, Seq, SystemClock, Timestamp};
-use crate::database::{UuidText, column_or_null, parse_uuid};
+use crate::database::{self, UuidText, column_or_null, parse_uuid};
 use crate::error::NotDurable;
 use crate::health::{BACKLOG, Vitals};
 use crate::journal::erasure::{self, Known};
 use crate::journal::settled::{Outstanding, Run};
-use crate::journal::{Entry, Shared, damaged};
+use crate::journal::{Entry, Shared};
 use crate::lines;
 use crate::options::Options;
 use crate::record::{Body, DeadReason, Record, Removed, SessionDelete, SessionEnd, Stamped, Verdict};
@@ -140,7 +140,7 @@ impl Outbox {
             self.vitals.store_works(BACKLOG);
             return;
         };
-        let cause = damaged(connection, &error)
+        let cause = database::damaged(connection, &error)
             .unwrap_or_else(|| format!("cannot read the journal back, it will be tried again: {error}"));
         if self.vitals.store_fails(BACKLOG, &cause) {
             lines::failed(&cause);

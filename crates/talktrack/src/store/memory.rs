@@ -21,9 +21,9 @@ use crate::record::{
 };
 use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
 use crate::stats::{Counter, Range, Stats, StatsError};
-use crate::store::memory::rows::row_of;
+use crate::store::memory::rows::{glimpse_of, row_of};
 use crate::store::{
-    Audit, MessageCursor, MessageRow, Read, Rows, SessionCursor, SessionFilter, SessionRow, Store,
+    Audit, Glimpse, MessageCursor, MessageRow, Read, Rows, SessionCursor, SessionFilter, SessionRow, Store,
     StoreError, Viewer,
 };
 
@@ -293,6 +293,13 @@ impl Rows for MemoryStore {
         };
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         Ok(transcript.range((from, Bound::Unbounded)).take(limit).map(|(_, row)| row.clone()).collect())
+    }
+
+    async fn glimpses(&self, ids: &[Uuid]) -> Result<Vec<Glimpse>, ReadError> {
+        let tables = self.tables.lock();
+        let shown = ids.iter().filter(|id| tables.sessions.get(id).is_some_and(|row| self.shows(row)));
+        let transcripts = shown.filter_map(|id| tables.transcripts.get(id));
+        Ok(transcripts.filter_map(glimpse_of).collect())
     }
 
     async fn search(

@@ -4,6 +4,7 @@ mod write;
 mod sessions;
 mod audit;
 mod read;
+mod glimpse;
 mod following;
 mod letters;
 mod deleted;

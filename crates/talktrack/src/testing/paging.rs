@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::message::{Message, Role};
+use crate::json::JsonObject;
+use crate::message::{Kind, Message, Role};
 use crate::record::Status;
-use crate::store::{MessageRow, SessionFilter, SessionRow};
+use crate::store::{GLIMPSE_CHARS, Glimpse, MessageRow, SessionFilter, SessionRow, Viewer};
 use crate::testing::{Setup, Trial};
 use crate::tracker::NewSession;
 
@@ -202,4 +203,40 @@ pub async fn rows_are_found_by_their_ids(setup: Setup) {
     let transcripts = [trial.transcript(newest_first[0]).await, trial.transcript(newest_first[3]).await];
     assert_eq!(messages, transcripts.concat());
     assert_eq!(reader.messages_by_id(&[]).await.expect("the store can be read"), []);
+}
+
+pub async fn sessions_at_a_glance_show_the_last_words_and_how_often_somebody_was_interrupted(setup: Setup) {
+    const SILENT: Uuid = Uuid::from_u128(0xa9);
+    const OTHERS: Uuid = Uuid::from_u128(0xaa);
+    let mut trial = Trial::open(setup);
+    for (session, user) in [(SESSION, USER), (SILENT, USER), (OTHERS, OTHER_USER)] {
+        trial.start(NewSession::new(session, user)).await;
+    }
+    trial.say(SESSION, Role::User, "Where is it?").await;
+    let cut_short = Message { interrupted: true, ..Message::new(SESSION, Role::Assistant, "It left our") };
+    trial.track(cut_short).await.expect("taken");
+    let long = "\u{e4}\u{1f50a}".repeat(GLIMPSE_CHARS);
+    trial.say(SESSION, Role::User, &long).await;
+    let call = Message { kind: Kind::ToolCall, ..Message::new(SESSION, Role::Assistant, "look it up") };
+    trial.track(call).await.expect("taken");
+    trial.say(SESSION, Role::System, "be brief").await;
+    trial.say(OTHERS, Role::Assistant, "Good morning").await;
+    trial.settled().await;
+
+    let glimpse = |session_id, last_role, last_words: String, interruptions| Glimpse {
+        session_id,
+        last_role,
+        last_words,
+        interruptions,
+    };
+    let first: String = long.chars().take(GLIMPSE_CHARS).collect();
+    let own = glimpse(SESSION, Role::User, first, 1);
+    let others = glimpse(OTHERS, Role::Assistant, "Good morning".into(), 0);
+    let ids = [OTHERS, SILENT, SESSION, Uuid::from_u128(0xab)];
+    let reader = trial.tracker().reader();
+    let mut seen = reader.glimpses(&ids).await.expect("the store can be read");
+    seen.sort_by_key(|glimpse| glimpse.session_id);
+    assert_eq!(seen, [own.clone(), others]);
+    let viewer = Viewer { user_id: USER, claims: JsonObject::default() };
+    assert_eq!(reader.seen_by(viewer).glimpses(&ids).await.expect("the store can be read"), [own]);
 }

@@ -18,19 +18,19 @@ use crate::tls;
 use crate::wire::ServerFrame;
 
 /// The connection itself.
-pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub(in crate::command) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// Who talks: what goes into the URL.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Identity<'a> {
-    pub(super) session_id: Option<Uuid>,
-    pub(super) user_id: Option<Uuid>,
-    pub(super) external_id: Option<&'a str>,
+pub(in crate::command) struct Identity<'a> {
+    pub(in crate::command) session_id: Option<Uuid>,
+    pub(in crate::command) user_id: Option<Uuid>,
+    pub(in crate::command) external_id: Option<&'a str>,
 }
 
 /// Why there is no connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum NotConnected {
+pub(in crate::command) enum NotConnected {
     /// The server has no room just now.
     TryAgain(String),
     /// Trying again will not help.
@@ -44,7 +44,7 @@ impl From<String> for NotConnected {
 }
 
 /// A server to connect to. No `Debug`: it holds a token.
-pub(super) struct Server {
+pub(in crate::command) struct Server {
     /// With the path of the protocol.
     url: String,
     /// The token, as the header says it.
@@ -54,7 +54,7 @@ pub(super) struct Server {
 
 impl Server {
     /// The server at this URL, which is asked with this token.
-    pub(super) fn new(url: &str, token: Option<&Secret>) -> Result<Self, Failure> {
+    pub(in crate::command) fn new(url: &str, token: Option<&Secret>) -> Result<Self, Failure> {
         let connector = match url.split_once("://") {
             Some(("ws", _)) => Connector::Plain,
             Some(("wss", _)) => Connector::Rustls(tls::client_config().map_err(Failure::new)?),
@@ -71,7 +71,7 @@ impl Server {
     ///
     /// # Errors
     /// Says in words why the server could not be reached or did not want us.
-    pub(super) async fn connect(
+    pub(in crate::command) async fn connect(
         &self,
         identity: Identity<'_>,
     ) -> Result<(Socket, ServerFrame), NotConnected> {
@@ -118,7 +118,7 @@ fn with_path(url: &str) -> String {
 }
 
 /// Whether an error's code says that the same thing may succeed in a moment.
-pub(super) fn is_want_of_room(code: &str) -> bool {
+pub(in crate::command) fn is_want_of_room(code: &str) -> bool {
     matches!(code, "queue_full" | "journal_full" | "rate_limited")
 }
 
@@ -126,7 +126,7 @@ pub(super) fn is_want_of_room(code: &str) -> bool {
 ///
 /// # Errors
 /// Says in words why there will be none.
-pub(super) async fn answer(socket: &mut Socket) -> Result<ServerFrame, String> {
+pub(in crate::command) async fn answer(socket: &mut Socket) -> Result<ServerFrame, String> {
     loop {
         let message = socket.next().await.ok_or("the server closed the connection")?;
         if let Some(frame) = read(message)? {
@@ -139,7 +139,7 @@ pub(super) async fn answer(socket: &mut Socket) -> Result<ServerFrame, String> {
 ///
 /// # Errors
 /// Says in words why the connection is lost.
-pub(super) fn read(message: Result<Message, Error>) -> Result<Option<ServerFrame>, String> {
+pub(in crate::command) fn read(message: Result<Message, Error>) -> Result<Option<ServerFrame>, String> {
     match message.map_err(|error| format!("the connection is lost: {error}"))? {
         Message::Text(text) => {
             ServerFrame::parse(&text).map(Some).or_else(|problem| match problem.starts_with("type: ") {

@@ -88,9 +88,24 @@ async fn a_session_is_ended() {
     told.add("again: nothing changes", end(SESSION, json!({"reason": "error"}))).await;
     told.add("an empty reason", end(SESSION, json!({"reason": ""}))).await;
     told.add("no time", end(SESSION, json!({"ended_at": "yesterday"}))).await;
-    told.add("a status, which is for files", end(SESSION, json!({"status": "abandoned"}))).await;
+    told.add("no status that an end has", end(SESSION, json!({"status": "active"}))).await;
     told.add("a session that is not there", end(UNKNOWN, json!({}))).await;
     told.is_as_before("end_session");
+}
+
+/// A conversation that is carried over may be one that nobody ended.
+#[tokio::test]
+async fn a_session_that_nobody_ended_is_told_as_abandoned_and_ends_with_its_last_message() {
+    let home = Home::new();
+    let server = with_session(&home).await;
+    let last = json!({"role": "user", "content": "Err, one second", "created_at": "2026-11-23T08:00:20Z"});
+    assert_eq!(post(&server, &format!("/{SESSION}/messages"), &last).send().await.status, 202);
+    let end = json!({"status": "abandoned", "reason": "idle_timeout", "ended_at": "2026-11-23T08:30:00Z"});
+    let told = post(&server, &format!("/{SESSION}/end"), &end).send().await;
+    assert_eq!((told.status, told.json()["duration_seconds"].as_f64()), (202, Some(20.0)));
+    let row = get(&server, &format!("/{SESSION}")).send().await.json();
+    assert_eq!((&row["status"], &row["end_reason"]), (&json!("abandoned"), &json!("idle_timeout")));
+    assert_eq!(row["ended_at"], "2026-11-23T08:00:20.000000Z");
 }
 
 #[tokio::test]

@@ -58,7 +58,10 @@ pub(crate) struct Upload(TcpStream);
 impl Upload {
     pub(crate) async fn begin(address: SocketAddr, head: &str) -> Self {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(format!("{head}Host: x\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+        stream
+            .write_all(format!("{head}Host: localhost\r\nConnection: close\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
         Self(stream)
     }
 

@@ -55,7 +55,7 @@ pub(crate) struct Request<'s> {
 impl Server {
     /// A request with neither token nor body.
     pub(crate) fn request<'s>(&'s self, method: &'s str, path: impl Into<String>) -> Request<'s> {
-        let headers = vec!["Host: x".to_owned(), "Connection: close".to_owned()];
+        let headers = vec!["Host: localhost".to_owned(), "Connection: close".to_owned()];
         Request { server: self, method, path: path.into(), headers, body: String::new() }
     }
 }
@@ -113,7 +113,7 @@ pub(crate) async fn upgrade(
 ) -> (TcpStream, HttpAnswer) {
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
     );
     within("an answer to the request for a WebSocket", async {

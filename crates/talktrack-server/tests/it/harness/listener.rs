@@ -64,7 +64,7 @@ impl Listener {
     }
 
     async fn come(socket: TcpSocket, server: &Server, query: &str, headers: &str) -> Self {
-        let request = format!("GET /v1/events?{query} HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
+        let request = format!("GET /v1/events?{query} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
         let mut stream =
             BufReader::new(within("a connection", socket.connect(server.address)).await.unwrap());
         stream.write_all(request.as_bytes()).await.unwrap();

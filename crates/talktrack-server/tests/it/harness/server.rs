@@ -73,12 +73,13 @@ impl Server {
 
     /// Asks for a page.
     pub(crate) async fn get(&self, path: &str) -> HttpAnswer {
-        request(self.address, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")).await
+        request(self.address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+            .await
     }
 
     /// Asks for a page with a token.
     pub(crate) async fn get_with(&self, path: &str, token: &str) -> HttpAnswer {
-        let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
+        let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
         request(self.address, &format!("{head}Authorization: Bearer {token}\r\n\r\n")).await
     }
 

@@ -58,7 +58,7 @@ async fn bodies_that_never_end_do_not_fill_the_memory() {
     let server = home.serve(&[]).await;
     let session = Client::new(&server).await.session;
     let head = format!(
-        "POST /v1/sessions/{session}/messages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        "POST /v1/sessions/{session}/messages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         BODY + 1
     );
     let mut streams = Vec::new();

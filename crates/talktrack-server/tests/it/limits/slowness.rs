@@ -48,7 +48,7 @@ async fn who_does_not_read_the_answer_is_cut_off() {
     let post = format!("POST /v1/sessions/{session}/audio HTTP/1.1\r\nContent-Type: audio/wav\r\n");
     let kept = exchange(&server, &post, &wav(BYTES)).await.json();
     let url = kept["audio_url"].as_str().unwrap();
-    let get = format!("GET {url} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let get = format!("GET {url} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let deaf = [sent(&server, &get).await, sent(&server, &get).await];
     until_told("they hold all connections", async || {
         (server.get("/healthz").await.status == 503).then_some(())

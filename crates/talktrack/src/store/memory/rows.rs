@@ -1,10 +1,13 @@
 //! Rows as records make them.
 
+use std::collections::BTreeMap;
+
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
+use crate::message::{Kind, Role};
 use crate::record::Stamped;
-use crate::store::MessageRow;
+use crate::store::{GLIMPSE_CHARS, Glimpse, MessageCursor, MessageRow};
 
 pub(super) fn row_of(owner: Uuid, seq: i64, created_at: Timestamp, stamped: &Stamped) -> MessageRow {
     let message = stamped.message.clone();
@@ -26,4 +29,17 @@ pub(super) fn row_of(owner: Uuid, seq: i64, created_at: Timestamp, stamped: &Sta
         parts: message.parts,
         metrics: message.metrics.map(|metrics| metrics.as_json().clone()),
     }
+}
+
+/// `None` where nobody has spoken yet.
+pub(super) fn glimpse_of(transcript: &BTreeMap<MessageCursor, MessageRow>) -> Option<Glimpse> {
+    let spoken =
+        |row: &&MessageRow| row.kind == Kind::Message && matches!(row.role, Role::User | Role::Assistant);
+    let last = transcript.values().rev().find(spoken)?;
+    Some(Glimpse {
+        session_id: last.session_id,
+        last_role: last.role,
+        last_words: last.content.chars().take(GLIMPSE_CHARS).collect(),
+        interruptions: transcript.values().filter(|row| row.interrupted).count() as u64,
+    })
 }

@@ -18,7 +18,8 @@ use crate::stats::{Range, Stats, StatsError};
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::statement::{Statement, moment};
 use crate::store::{
-    Audit, MessageCursor, MessageRow, Read, Rows, SessionCursor, SessionFilter, SessionRow, Viewer,
+    Audit, GLIMPSE_CHARS, Glimpse, MessageCursor, MessageRow, Read, Rows, SessionCursor, SessionFilter,
+    SessionRow, Viewer,
 };
 
 macro_rules! select_sessions {
@@ -94,6 +95,16 @@ const MESSAGES: &str = select_messages!(
 
 const FIRST_MESSAGES: &str =
     select_messages!("WHERE session_id = $1::uuid ORDER BY created_at, coalesce(seq, 0), id LIMIT $2::int8");
+
+/// Of each of the sessions in $1, what was said last and how often somebody was interrupted.
+const GLIMPSES: &str = "
+SELECT last.session_id, last.role, last.words,
+  (SELECT count(*) FROM public.conversation_messages cut WHERE cut.session_id = last.session_id AND cut.interrupted)
+FROM unnest($1::uuid[]) AS wanted (id) CROSS JOIN LATERAL (
+  SELECT session_id, role, left(content, $2::int8::integer) AS words FROM public.conversation_messages
+  WHERE session_id = wanted.id AND kind = 'message' AND role IN ('user', 'assistant')
+  ORDER BY created_at DESC, coalesce(seq, 0) DESC, id DESC LIMIT 1
+) AS last";
 
 /// By the order of acceptance, for whoever follows what comes in.
 const ACCEPTED_SINCE: &str = select_messages!("WHERE seq > $1::int8 ORDER BY seq, id LIMIT $2::int8");
@@ -192,6 +203,13 @@ impl Rows for PostgresStore {
         self.ask(statement.with(rows(limit), Type::INT8)).await?.iter().map(message_row).collect()
     }
 
+    async fn glimpses(&self, ids: &[Uuid]) -> Result<Vec<Glimpse>, ReadError> {
+        let statement = Statement::new(GLIMPSES)
+            .with(ids.to_vec(), Type::UUID_ARRAY)
+            .with(rows(GLIMPSE_CHARS), Type::INT8);
+        self.ask(statement).await?.iter().map(glimpse).collect()
+    }
+
     async fn search(
         &self,
         wanted: SearchFilter,
@@ -282,6 +300,15 @@ fn session_row(row: &Row) -> Result<SessionRow, ReadError> {
         last_event_at: timestamp_or_null(row, 8)?,
         message_count: get::<i64>(row, 9)?.try_into().unwrap_or(0),
         metadata: json_or_null(row, 10, |text| JsonObject::parse(text).ok())?,
+    })
+}
+
+fn glimpse(row: &Row) -> Result<Glimpse, ReadError> {
+    Ok(Glimpse {
+        session_id: get(row, 0)?,
+        last_role: word(row, 1, |word| word.parse().ok())?,
+        last_words: get(row, 2)?,
+        interruptions: get::<i64>(row, 3)?.unsigned_abs(),
     })
 }
 

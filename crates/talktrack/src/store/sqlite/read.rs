@@ -18,9 +18,9 @@ use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
 use crate::stats::{Range, Stats, StatsError};
 use crate::store::sqlite::search::{self, Searchers};
 use crate::store::sqlite::stats::Statistics;
-use crate::store::sqlite::{audit, deleted, following};
+use crate::store::sqlite::{audit, deleted, following, glimpse};
 use crate::store::{
-    Audit, MessageCursor, MessageRow, Read, Rows, SessionCursor, SessionFilter, SessionRow, Viewer,
+    Audit, Glimpse, MessageCursor, MessageRow, Read, Rows, SessionCursor, SessionFilter, SessionRow, Viewer,
 };
 
 pub(super) const SESSION_COLUMNS: &str = "session_id, user_id, external_id, status, end_reason, started_at, ended_at, duration_seconds, \
@@ -206,6 +206,11 @@ impl Rows for SqliteReader {
             rows.collect()
         })
         .await
+    }
+
+    async fn glimpses(&self, ids: &[Uuid]) -> Result<Vec<Glimpse>, ReadError> {
+        let (ids, viewer) = (ids.to_vec(), self.viewer);
+        self.ask(move |connection| glimpse::of(connection, &ids, viewer)).await
     }
 
     async fn search(

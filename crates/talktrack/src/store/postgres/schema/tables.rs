@@ -200,7 +200,7 @@ pub(super) struct Index {
 
 /// What the queries need. `message_count` and `last_event_at` are in none: they change with every message, and a change
 /// that touches no index stays on its page.
-pub(super) const INDEXES: [Index; 9] = [
+pub(super) const INDEXES: [Index; 10] = [
     Index {
         name: "conversation_sessions_of_user",
         table: SESSIONS,
@@ -220,6 +220,11 @@ pub(super) const INDEXES: [Index; 9] = [
         name: "conversation_messages_in_order",
         table: MESSAGES,
         definition: "(session_id, created_at, (coalesce(seq, 0)))",
+    },
+    Index {
+        name: "conversation_messages_interrupted",
+        table: MESSAGES,
+        definition: "(session_id) WHERE interrupted",
     },
     Index {
         name: "conversation_messages_by_seq",

@@ -1,0 +1,120 @@
+// A conversation follows what is said, plays what was recorded and lights the message one hears.
+"use strict";
+
+(() => {
+  const transcript = document.getElementById("transcript");
+  const session = transcript.dataset.session;
+  const address = `/sessions/${session}`;
+
+  // ---- What is said appears, and a later revision takes the place of the earlier one.
+  const isAtEnd = () => scrollY + innerHeight >= document.documentElement.scrollHeight - 160;
+
+  function show(said, before) {
+    const old = document.getElementById(said.id);
+    if (old) {
+      if (old.innerHTML === said.innerHTML) return;
+      old.replaceWith(said);
+    } else {
+      said.classList.add("new");
+      transcript.insertBefore(said, before ? before.nextSibling : null);
+    }
+    talktrack.showTimes(said);
+  }
+
+  let changed = new Set();
+  const refresh = talktrack.gently(async () => {
+    const stay = isAtEnd();
+    const revised = [...changed].map((id) => document.getElementById(`m-${id}`)).filter(Boolean);
+    changed = new Set();
+    for (const said of revised) {
+      const after = said.previousElementSibling?.dataset.cursor ?? "";
+      const part = await talktrack.part(`${address}/said?limit=1&after=${after}`);
+      const fresh = part.getElementById(said.id);
+      if (fresh) show(fresh);
+    }
+    if ("open" in transcript.dataset) {
+      const after = transcript.lastElementChild?.dataset.cursor ?? "";
+      const part = await talktrack.part(`${address}/said?after=${after}`);
+      for (const said of [...part.querySelectorAll(".said")]) show(said);
+    }
+    const part = await talktrack.part(`${address}/head`);
+    refreshHead(part.getElementById("head"));
+    if (transcript.children.length) document.getElementById("silence")?.remove();
+    if (stay) scrollTo({ top: document.documentElement.scrollHeight });
+  }, 150);
+
+  // Only what changes: a menu that is open stays open, a recording goes on.
+  function refreshHead(fresh) {
+    const head = document.getElementById("head");
+    if (!fresh) return;
+    talktrack.showTimes(fresh);
+    for (const part of [".figures", ".heading"]) {
+      const [old, now] = [head.querySelector(part), fresh.querySelector(part)];
+      if (old && now && old.innerHTML !== now.innerHTML) old.innerHTML = now.innerHTML;
+    }
+    head.toggleAttribute("data-live", fresh.hasAttribute("data-live"));
+  }
+
+  talktrack.follow(`?session_id=${session}`, (name, data) => {
+    if (name === "session.deleted") return location.replace(location.pathname);
+    if (name === "message" && data.id) changed.add(data.id);
+    refresh();
+  }, talktrack.saysFollowing);
+
+  // ---- Recordings: of a message, or of the whole conversation.
+  const player = document.getElementById("player");
+  const audio = player.querySelector("audio");
+  let playing = null;
+
+  function light(said) {
+    if (playing === said) return;
+    playing?.classList.remove("playing");
+    playing?.querySelector("[data-play] span")?.replaceChildren("Play");
+    playing = said;
+    said?.classList.add("playing");
+    said?.querySelector("[data-play] span")?.replaceChildren("Pause");
+  }
+
+  transcript.addEventListener("click", (event) => {
+    const play = event.target.closest("[data-play]");
+    if (!play) return;
+    event.preventDefault();
+    const said = play.closest(".said");
+    if (playing === said && !audio.paused) return audio.pause();
+    document.getElementById("recording")?.pause();
+    player.hidden = false;
+    if (audio.getAttribute("src") !== play.getAttribute("href")) audio.src = play.getAttribute("href");
+    light(said);
+    audio.play().catch(() => light(null));
+  });
+  for (const end of ["pause", "ended", "error"]) audio.addEventListener(end, () => light(null));
+
+  const recording = document.getElementById("recording");
+  recording?.addEventListener("timeupdate", () => {
+    if (recording.paused) return;
+    const now = recording.currentTime * 1000;
+    light([...transcript.querySelectorAll("[data-start]")].findLast((said) => +said.dataset.start <= now && now < +said.dataset.end) ?? null);
+  });
+  recording?.addEventListener("play", () => audio.pause());
+  for (const end of ["pause", "ended"]) recording?.addEventListener(end, () => light(null));
+
+  // ---- Copying.
+  const texts = {
+    link: () => location.origin + location.pathname,
+    transcript: async () => (await fetch(`/v1/sessions/${session}/export?format=text`)).text(),
+  };
+  for (const button of document.querySelectorAll("[data-copy]")) {
+    if (!navigator.clipboard) continue;
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      const label = button.textContent;
+      try {
+        await navigator.clipboard.writeText(await texts[button.dataset.copy]());
+        button.textContent = "Copied";
+      } catch {
+        button.textContent = "This did not work";
+      }
+      setTimeout(() => { button.textContent = label; }, 1500);
+    });
+  }
+})();

@@ -1,0 +1,36 @@
+// The list follows what happens: conversations that begin appear on top, those that go on show it.
+"use strict";
+
+(() => {
+  const list = document.getElementById("list");
+  if (!list || !("live" in list.dataset)) return;
+
+  const refresh = talktrack.gently(async () => {
+    const page = await talktrack.part(location.href);
+    const fresh = page.getElementById("list");
+    if (!fresh) return;
+    talktrack.showTimes(fresh);
+    const wanted = new Set();
+    let place = null;
+    for (const row of [...fresh.children]) {
+      wanted.add(row.id);
+      const old = document.getElementById(row.id);
+      if (!old) row.classList.add("new");
+      if (old && old.innerHTML === row.innerHTML && old.className === row.className) {
+        if (old.previousElementSibling !== place) list.insertBefore(old, place ? place.nextSibling : list.firstChild);
+        place = old;
+        continue;
+      }
+      // Whoever is on it with the keyboard stays there.
+      const focused = old && old.contains(document.activeElement) ? document.activeElement.className : null;
+      if (old) old.replaceWith(row);
+      if (!old || row.previousElementSibling !== place) list.insertBefore(row, place ? place.nextSibling : list.firstChild);
+      if (focused) row.getElementsByClassName(focused)[0]?.focus();
+      place = row;
+    }
+    for (const row of [...list.children]) if (!wanted.has(row.id)) row.remove();
+    if (list.children.length) document.getElementById("empty")?.remove();
+  }, 400);
+
+  talktrack.follow("", refresh, talktrack.saysFollowing);
+})();

@@ -1,0 +1,133 @@
+//! `talktrack demo`: fills a running server with conversations that look like real ones, to try pages, searches and figures.
+
+mod live;
+mod delivery;
+mod api;
+mod timing;
+mod outline;
+mod rhythm;
+mod numbers;
+mod speech;
+mod scripts;
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+use talktrack::clock::{Clock as _, SystemClock};
+use uuid::Uuid;
+
+use super::Outcome;
+use super::client::connection::Server;
+use crate::config::{Secret, TOKEN_VARIABLE};
+use crate::error::Failure;
+use crate::output;
+use api::Api;
+use delivery::Delivered;
+use outline::Outline;
+use scripts::Script;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Running it again changes nothing; another --seed makes other conversations. Where espeak-ng is installed, a \
+    few of them get recordings."
+)]
+pub(crate) struct Args {
+    /// The running server
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    url: String,
+    /// The API key (scopes read and write) or user token to come with
+    #[arg(long, value_name = "TOKEN", env = TOKEN_VARIABLE, hide_env_values = true)]
+    token: Option<Secret>,
+    /// Whose all of the conversations are; several users' where it is left out
+    #[arg(long, value_name = "UUID")]
+    user_id: Option<Uuid>,
+    /// How many conversations there are to be, over the last week
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    sessions: usize,
+    /// The same number makes the same conversations
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// One more conversation then goes on while you watch
+    #[arg(long)]
+    live: bool,
+    /// The summary as one JSON object
+    #[arg(long, conflicts_with = "live")]
+    json: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Default, Serialize)]
+struct Summary {
+    url: String,
+    /// New ones.
+    sessions: usize,
+    messages: usize,
+    recordings: usize,
+    there_already: usize,
+    deleted: usize,
+}
+
+/// Runs it.
+pub(crate) async fn run(args: Args) -> Outcome {
+    let api = Api::new(&args.url, args.token.clone())?;
+    let scripts = scripts::all()?;
+    if !args.live || args.sessions > 0 {
+        let summary = fill(&args, &api, &scripts).await?;
+        output::sum_up(args.json, &summary, |_| summary.in_words(), ExitCode::SUCCESS)?;
+    }
+    if !args.live {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let socket = api.url.replacen("http", "ws", 1);
+    let server = Server::new(&socket, args.token.as_ref())?;
+    let outline = outline::draw_live(&scripts, args.seed)?;
+    // Whose token it is, it says itself.
+    let user_id = args.user_id.or(args.token.is_none().then_some(outline.user_id));
+    live::talk(&server, &outline, user_id, |session_id| format!("{}/sessions/{session_id}", api.url)).await
+}
+
+async fn fill(args: &Args, api: &Api, scripts: &[Script]) -> Result<Summary, Failure> {
+    let now = SystemClock.now();
+    let can_speak = speech::is_installed().await;
+    if !can_speak && args.sessions > 0 {
+        eprintln!(
+            "espeak-ng is not installed: there will be no recordings (apt-get install espeak-ng, or brew install espeak-ng)"
+        );
+    }
+    let mut summary = Summary { url: api.url.clone(), ..Summary::default() };
+    for number in 0..args.sessions {
+        let mut outline: Outline<'_> = outline::draw(scripts, args.seed, number)?;
+        if let Some(user_id) = args.user_id {
+            outline.belongs_to(user_id);
+        }
+        let start =
+            rhythm::start(now, number, args.sessions, &mut outline::generator(args.seed, "start", number));
+        match delivery::deliver(api, &outline, start, can_speak).await? {
+            Delivered::Made { messages, recordings } => {
+                summary.sessions += 1;
+                summary.messages += messages;
+                summary.recordings += recordings;
+            }
+            Delivered::AlreadyThere => summary.there_already += 1,
+            Delivered::Deleted => summary.deleted += 1,
+        }
+    }
+    Ok(summary)
+}
+
+impl Summary {
+    fn in_words(&self) -> String {
+        let Self { url, sessions, messages, recordings, there_already, deleted } = self;
+        let mut text =
+            format!("made {sessions} conversations with {messages} messages and {recordings} recordings");
+        if *there_already > 0 {
+            text.push_str(&format!("; {there_already} were there already"));
+        }
+        if *deleted > 0 {
+            text.push_str(&format!("; {deleted} have been deleted and stay so (--seed makes others)"));
+        }
+        text.push_str(&format!("\nlook at them: {url}/"));
+        text
+    }
+}

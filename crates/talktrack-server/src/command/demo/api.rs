@@ -1,0 +1,130 @@
+//! The HTTP API of a running server, as a program uses it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::{Client, Method, StatusCode};
+use rustls::crypto::ring;
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::Value;
+
+use crate::config::Secret;
+use crate::error::Failure;
+use crate::{table, tls};
+
+/// Longer than a server takes for anything that is asked here.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// How often a server may ask to come again later.
+const ATTEMPTS: usize = 20;
+
+/// A server, and who asks it. No `Debug`: it holds a token.
+pub(super) struct Api {
+    client: Client,
+    /// Without a slash at its end.
+    pub(super) url: String,
+    token: Option<Secret>,
+}
+
+/// An answer that is no failure of the way there.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) body: Value,
+}
+
+impl Api {
+    /// The server at this URL, which is asked with this token.
+    pub(super) fn new(url: &str, token: Option<Secret>) -> Result<Self, Failure> {
+        let tls = match url.split_once("://") {
+            Some(("http", _)) => no_tls()?,
+            Some(("https", _)) => tls::client_config().map_err(Failure::new)?,
+            _ => {
+                return Err(Failure::usage(format_args!(
+                    "--url: must begin with http:// or https://, not {url:?}"
+                )));
+            }
+        };
+        let client =
+            Client::builder().tls_backend_preconfigured(Arc::unwrap_or_clone(tls)).timeout(PATIENCE).build();
+        Ok(Self { client: client.map_err(Failure::new)?, url: url.trim_end_matches('/').to_owned(), token })
+    }
+
+    /// Asks for something.
+    pub(super) async fn get(&self, path: &str) -> Result<Answer, Failure> {
+        self.send(Method::GET, path, "application/json", Vec::new()).await
+    }
+
+    /// Sends JSON, and hears what becomes of it.
+    pub(super) async fn tell(&self, method: Method, path: &str, body: &Value) -> Result<Answer, Failure> {
+        self.send(method, path, "application/json", body.to_string().into_bytes()).await
+    }
+
+    /// Keeps a recording, and says where.
+    pub(super) async fn keep(&self, path: &str, wav: Vec<u8>) -> Result<Value, Failure> {
+        let kept = self.send(Method::POST, path, "audio/wav", wav).await?.taken()?;
+        Ok(kept["audio_url"].clone())
+    }
+
+    /// Sends a request, as often as the server asks to come again later.
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Vec<u8>,
+    ) -> Result<Answer, Failure> {
+        for _ in 0..ATTEMPTS {
+            let mut request = self.client.request(method.clone(), format!("{}{path}", self.url));
+            if let Some(token) = &self.token {
+                request = request.bearer_auth(token.reveal());
+            }
+            let request = request.header("content-type", content_type).body(body.clone());
+            let answer = request.send().await.map_err(|error| self.out_of_reach(&error))?;
+            let status = answer.status();
+            let later =
+                answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+            let text = answer.text().await.map_err(|error| self.out_of_reach(&error))?;
+            match later.filter(|_| !status.is_success()) {
+                Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
+                None => return Ok(Answer { status, body: serde_json::from_str(&text).unwrap_or_default() }),
+            }
+        }
+        Err(Failure::new(format_args!("{} has no room, after {ATTEMPTS} attempts", self.url)))
+    }
+
+    fn out_of_reach(&self, error: &reqwest::Error) -> Failure {
+        if error.is_connect() {
+            let hint = "start the server with `talktrack serve`, or name another one with --url";
+            return Failure::new(format_args!("no server answers at {}; {hint}", self.url));
+        }
+        Failure::new(format_args!("{} did not answer: {error}", self.url))
+    }
+}
+
+impl Answer {
+    /// Its body, where all of it was taken.
+    pub(super) fn taken(self) -> Result<Value, Failure> {
+        if self.status.is_success() && self.status != StatusCode::MULTI_STATUS {
+            return Ok(self.body);
+        }
+        let first = self.body["acks"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find_map(|ack| ack["error"]["message"].as_str());
+        let words = first.or(self.body["detail"].as_str()).unwrap_or("is the URL right?");
+        Err(Failure::new(format_args!(
+            "the server refused it ({}): {}",
+            self.status.as_u16(),
+            table::safe_line(words)
+        )))
+    }
+}
+
+/// Nobody to trust, for a connection that proves nothing.
+fn no_tls() -> Result<Arc<ClientConfig>, Failure> {
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(Failure::new)?;
+    Ok(Arc::new(config.with_root_certificates(RootCertStore::empty()).with_no_client_auth()))
+}

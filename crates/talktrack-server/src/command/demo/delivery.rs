@@ -1,0 +1,150 @@
+//! Brings a conversation to the server, as an agent that carries over what it has kept elsewhere: the session, the recordings,
+//! the messages, the end. What is there already stays as it is; what was broken off is completed.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use talktrack::{Status, Timestamp};
+
+use super::api::Api;
+use super::outline::Outline;
+use super::scripts::Line;
+use super::speech::{self, Clip};
+use super::timing::{self, Said};
+use crate::error::Failure;
+
+/// What became of a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Delivered {
+    /// With so many messages, and so many recordings.
+    Made {
+        messages: usize,
+        recordings: usize,
+    },
+    AlreadyThere,
+    /// Somebody has deleted it: it does not come back.
+    Deleted,
+}
+
+/// Brings one. `start` is when it began, where the server does not know it yet.
+pub(super) async fn deliver(
+    api: &Api,
+    outline: &Outline<'_>,
+    start: Timestamp,
+    can_speak: bool,
+) -> Result<Delivered, Failure> {
+    let session = format!("/v1/sessions/{}", outline.session_id());
+    let there = api.get(&session).await?;
+    let start = match there.status {
+        StatusCode::NOT_FOUND => match begin(api, outline, start).await? {
+            true => start,
+            false => return Ok(Delivered::Deleted),
+        },
+        _ => {
+            let row = there.taken()?;
+            if !row["ended_at"].is_null() {
+                return Ok(Delivered::AlreadyThere);
+            }
+            row["started_at"].as_str().and_then(|start| start.parse().ok()).unwrap_or(start)
+        }
+    };
+    let clips = if can_speak && outline.is_recorded { spoken(outline).await? } else { Vec::new() };
+    let said = timing::of(outline, &clips);
+    let recordings = messages(api, &session, &said, &clips, start).await?;
+    if recordings > 0 {
+        let audio_url = api.keep(&format!("{session}/audio"), whole(&said, &clips).wav()).await?;
+        api.tell(Method::PATCH, &session, &json!({"metadata": {"audio_url": audio_url}})).await?.taken()?;
+    }
+    end(api, &session, outline, &said, start).await?;
+    Ok(Delivered::Made { messages: said.len(), recordings })
+}
+
+/// Starts the session. False where it was deleted.
+async fn begin(api: &Api, outline: &Outline<'_>, start: Timestamp) -> Result<bool, Failure> {
+    let body = json!({
+        "external_id": outline.external_id, "user_id": outline.user_id, "started_at": start,
+        "metadata": outline.metadata,
+    });
+    let answer = api.tell(Method::POST, "/v1/sessions", &body).await?;
+    if answer.status == StatusCode::GONE {
+        return Ok(false);
+    }
+    answer.taken().map(|_| true)
+}
+
+/// Sends what is not there yet; says how many recordings the conversation has.
+async fn messages(
+    api: &Api,
+    session: &str,
+    said: &[Said],
+    clips: &[Clip],
+    start: Timestamp,
+) -> Result<usize, Failure> {
+    let path = format!("{session}/messages");
+    let stored = api.get(&format!("{path}?limit=500")).await?.taken()?;
+    let stored = stored["messages"].as_array().map_or(&[][..], Vec::as_slice);
+    let known: BTreeSet<&str> = stored.iter().filter_map(|row| row["external_id"].as_str()).collect();
+    let mut recordings = stored.iter().filter(|row| row["audio_url"].is_string()).count();
+    let mut missing = Vec::new();
+    for (number, message) in said.iter().enumerate() {
+        if message.fields["external_id"].as_str().is_some_and(|name| known.contains(name)) {
+            continue;
+        }
+        let mut fields = message.fields.clone();
+        fields.insert("created_at".to_owned(), json!(after(start, message.from_ms)));
+        if let Some(clip) = clips.get(number).filter(|clip| !clip.is_empty()) {
+            fields.insert("audio_url".to_owned(), api.keep(&format!("{session}/audio"), clip.wav()).await?);
+            recordings += 1;
+        }
+        missing.push(Value::Object(fields));
+    }
+    if !missing.is_empty() {
+        api.tell(Method::POST, &path, &Value::Array(missing)).await?.taken()?;
+    }
+    Ok(recordings)
+}
+
+async fn end(
+    api: &Api,
+    session: &str,
+    outline: &Outline<'_>,
+    said: &[Said],
+    start: Timestamp,
+) -> Result<(), Failure> {
+    let (status, reason) = outline.script.end();
+    let until = said.iter().map(|said| said.until_ms).fold(0.0, f64::max);
+    let mut body = json!({"reason": reason, "ended_at": after(start, until + 900.0)});
+    if status == Status::Abandoned {
+        body["status"] = json!(status);
+    }
+    api.tell(Method::POST, &format!("{session}/end"), &body).await?.taken().map(drop)
+}
+
+/// The user and the agent, each in a voice of their own.
+async fn spoken(outline: &Outline<'_>) -> Result<Vec<Clip>, Failure> {
+    let voice = outline.script.voice.as_deref().unwrap_or("en-gb");
+    let mut clips = Vec::new();
+    for line in &outline.lines {
+        clips.push(match line {
+            Line::User(text) => speech::speak(&format!("{voice}+m3"), text).await?,
+            Line::Agent(heard, _) => speech::speak(&format!("{voice}+f2"), heard).await?,
+            _ => Clip::default(),
+        });
+    }
+    Ok(clips)
+}
+
+/// The whole conversation as one recording.
+fn whole(said: &[Said], clips: &[Clip]) -> Clip {
+    let mut whole = Clip::default();
+    for (message, clip) in said.iter().zip(clips) {
+        whole.add(clip, message.from_ms);
+    }
+    whole
+}
+
+fn after(start: Timestamp, ms: f64) -> Timestamp {
+    start.plus(Duration::from_secs_f64(ms / 1_000.0))
+}

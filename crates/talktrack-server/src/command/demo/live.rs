@@ -1,0 +1,122 @@
+//! A conversation that goes on while somebody watches: over a WebSocket, each message when it has been said.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use futures_util::SinkExt as _;
+use serde_json::{Map, Value, json};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::Message;
+use uuid::Uuid;
+
+use super::outline::Outline;
+use super::timing;
+use crate::command::client::connection::{self, Identity, NotConnected, Server, Socket};
+use crate::error::Failure;
+use crate::output::{Output, Stop};
+use crate::table::{self, View};
+use crate::wire::ServerFrame;
+
+/// How long the last answers are waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Talks until the conversation is over, or somebody presses Ctrl-C. `page` is where it can be watched.
+pub(super) async fn talk(
+    server: &Server,
+    outline: &Outline<'_>,
+    user_id: Option<Uuid>,
+    page: impl Fn(Uuid) -> String,
+) -> Result<ExitCode, Failure> {
+    let identity = Identity { user_id, ..Identity::default() };
+    let (socket, greeting) = server.connect(identity).await.map_err(|why| match why {
+        NotConnected::TryAgain(why) | NotConnected::Refused(why) => Failure::new(why),
+    })?;
+    let ServerFrame::SessionStarted { session_id, .. } = greeting else {
+        return Err(Failure::new("the server did not greet; is the URL right?"));
+    };
+    let mut talk = Talk { socket, output: Output::stdout(), view: View::of_stdout() };
+    let told = talk.say(&format!("a conversation goes on at {} (Ctrl-C ends it)", page(session_id)));
+    let ended = match told {
+        Ok(()) => talk.go_on(outline).await,
+        Err(stop) => Err(stop),
+    };
+    ended.map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
+}
+
+struct Talk {
+    socket: Socket,
+    output: Output,
+    view: View,
+}
+
+impl Talk {
+    async fn go_on(&mut self, outline: &Outline<'_>) -> Result<(), Stop> {
+        self.send(&json!({"type": "session.update", "metadata": outline.metadata})).await?;
+        let began = Instant::now();
+        for said in timing::of(outline, &[]) {
+            let due = began + Duration::from_secs_f64(said.until_ms / 1_000.0);
+            if self.is_stopped_before(due).await? {
+                return self.close().await;
+            }
+            self.show(&said.fields)?;
+            let mut frame = said.fields;
+            frame.insert("type".to_owned(), json!("message"));
+            self.send(&Value::Object(frame)).await?;
+        }
+        let (_, reason) = outline.script.end();
+        self.send(&json!({"type": "session.end", "reason": reason})).await?;
+        while !matches!(self.answer_in_time().await?, ServerFrame::SessionEnded { .. }) {}
+        self.close().await
+    }
+
+    /// Hears the server until then; true where somebody wants to stop.
+    async fn is_stopped_before(&mut self, due: Instant) -> Result<bool, Stop> {
+        loop {
+            tokio::select! {
+                () = sleep_until(due) => return Ok(false),
+                pressed = tokio::signal::ctrl_c() => return pressed.map(|()| true).map_err(Stop::from),
+                answer = connection::answer(&mut self.socket) => refused(&answer.map_err(Failure::new)?)?,
+            }
+        }
+    }
+
+    async fn answer_in_time(&mut self) -> Result<ServerFrame, Stop> {
+        let answer = timeout(PATIENCE, connection::answer(&mut self.socket)).await;
+        let answer = answer.map_err(|_| Failure::new("the server does not answer"))?.map_err(Failure::new)?;
+        refused(&answer)?;
+        Ok(answer)
+    }
+
+    /// A closed connection ends the session: `disconnect`.
+    async fn close(&mut self) -> Result<(), Stop> {
+        drop(timeout(PATIENCE, self.socket.close(None)).await);
+        Ok(())
+    }
+
+    async fn send(&mut self, frame: &Value) -> Result<(), Stop> {
+        let sent = self.socket.send(Message::text(frame.to_string())).await;
+        sent.map_err(|error| Stop::from(Failure::new(format_args!("the connection is lost: {error}"))))
+    }
+
+    fn show(&mut self, message: &Map<String, Value>) -> Result<(), Stop> {
+        let text = |name: &str| message.get(name).and_then(Value::as_str).unwrap_or_default();
+        let line = match text("kind") {
+            "" | "message" => format!("{:<9}  {}", text("role"), table::safe_line(text("content"))),
+            kind => self.view.dim(&format!("{:<9}  [{kind}]", text("role"))).into_owned(),
+        };
+        self.say(&line)
+    }
+
+    fn say(&mut self, line: &str) -> Result<(), Stop> {
+        self.output.line(line).and_then(|()| self.output.flush())
+    }
+}
+
+fn refused(answer: &ServerFrame) -> Result<(), Failure> {
+    match answer {
+        ServerFrame::Error { code, message, .. } => {
+            Err(Failure::new(format_args!("the server refused it: {code}: {}", table::safe_line(message))))
+        }
+        _ => Ok(()),
+    }
+}

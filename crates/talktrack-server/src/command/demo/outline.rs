@@ -1,0 +1,137 @@
+//! Who talks to whom, and what about: one conversation, drawn by its number and the seed.
+
+use fastrand::Rng;
+use serde_json::{Map, Value, json};
+use talktrack::NewSession;
+use uuid::Uuid;
+
+use super::scripts::{Channel, Line, Script};
+use crate::error::Failure;
+
+/// Models, and who provides them.
+const MODELS: [(&str, &str); 4] = [
+    ("gpt-4o-mini", "openai"),
+    ("gemini-2.5-flash", "google"),
+    ("mistral-small-latest", "mistral"),
+    ("llama-3.3-70b-versatile", "groq"),
+];
+
+/// A conversation before anybody knows when what is said in it.
+#[derive(Debug)]
+pub(super) struct Outline<'s> {
+    pub(super) script: &'s Script,
+    /// In other conversations too, as people who call again are.
+    pub(super) user_id: Uuid,
+    pub(super) model: (&'static str, &'static str),
+    pub(super) metadata: Map<String, Value>,
+    pub(super) lines: Vec<Line>,
+    /// Whether it is spoken, where somebody is installed who can.
+    pub(super) is_recorded: bool,
+    /// The same name is the same conversation: it is never made twice.
+    pub(super) external_id: String,
+    /// For what else is drawn of it.
+    pub(super) rng: Rng,
+}
+
+/// The conversation of this number.
+pub(super) fn draw(scripts: &[Script], seed: u64, number: usize) -> Result<Outline<'_>, Failure> {
+    let round = number / scripts.len();
+    // Each round has every script once, in an order of its own.
+    let mut order: Vec<&Script> = scripts.iter().collect();
+    generator(seed, "round", round).shuffle(&mut order);
+    let mut rng = generator(seed, "conversation", number);
+    of_script(order[number % scripts.len()], &mut rng, format!("demo-{seed}-{number}"), round == 0)
+}
+
+/// One that is not the same as any that has a number.
+pub(super) fn draw_live(scripts: &[Script], seed: u64) -> Result<Outline<'_>, Failure> {
+    let mut rng = generator(seed, "live", 0);
+    let talks = |script: &&Script| script.channel != Channel::Chat && script.language.starts_with("en");
+    let scripts: Vec<&Script> =
+        scripts.iter().filter(talks).filter(|script| script.end().1 == "completed").collect();
+    let script = rng.choice(scripts).ok_or_else(|| Failure::new("there is no script to talk by"))?;
+    of_script(script, &mut rng, String::new(), false)
+}
+
+fn of_script<'s>(
+    script: &'s Script,
+    rng: &mut Rng,
+    external_id: String,
+    is_first: bool,
+) -> Result<Outline<'s>, Failure> {
+    let language = script.language.split('-').next().unwrap_or_default();
+    let callers = if language == "en" { 7 } else { 2 };
+    let caller = rng.usize(..callers);
+    let user = format!("{language}-{caller}.demo.talktrack");
+    let mut metadata = Map::new();
+    let mut add = |name: &str, value: Value| drop(metadata.insert(name.to_owned(), value));
+    add("channel", json!(script.channel.as_str()));
+    add("agent", json!(script.agent));
+    add("agent_version", json!(*rng.choice(&["2.3.1", "2.4.0", "2.4.0"]).unwrap_or(&"2.4.0")));
+    add("language", json!(script.language));
+    if script.channel == Channel::Phone {
+        // Numbers that are kept free for fiction.
+        add("caller", json!(format!("+1 202 555 01{:02}", 10 * language.len() + caller)));
+    }
+    add("source", json!("talktrack demo"));
+    Ok(Outline {
+        script,
+        user_id: Uuid::new_v5(&Uuid::NAMESPACE_DNS, user.as_bytes()),
+        model: *rng.choice(&MODELS).unwrap_or(&MODELS[0]),
+        metadata,
+        lines: script.filled(rng)?,
+        is_recorded: is_first && script.voice.is_some(),
+        external_id,
+        rng: rng.fork(),
+    })
+}
+
+/// The same numbers for the same question, whatever else was drawn.
+pub(super) fn generator(seed: u64, what: &str, number: usize) -> Rng {
+    let name = format!("{seed} {what} {number}");
+    let (high, low) = Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()).as_u64_pair();
+    Rng::with_seed(high ^ low)
+}
+
+impl Outline<'_> {
+    /// It is this user's, and another conversation than the one of the same number that is not.
+    pub(super) fn belongs_to(&mut self, user_id: Uuid) {
+        self.user_id = user_id;
+        self.external_id = format!("{}-{user_id}", self.external_id);
+    }
+
+    /// Derived from its name, as the server does.
+    pub(super) fn session_id(&self) -> Uuid {
+        NewSession::named(self.external_id.as_str(), self.user_id).session_id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scripts;
+    use super::*;
+
+    #[test]
+    fn every_script_can_be_read_and_no_slot_is_left_open() {
+        let scripts = scripts::all().unwrap();
+        for number in 0..3 * scripts.len() {
+            let outline = draw(&scripts, 1, number).unwrap();
+            let said = format!("{:?}", outline.lines);
+            let slots =
+                said.split('{').skip(1).filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
+            assert_eq!(slots.collect::<Vec<_>>(), [""; 0], "{}", outline.script.name);
+        }
+    }
+
+    #[test]
+    fn the_first_round_has_every_script_and_the_same_seed_draws_the_same() {
+        let scripts = scripts::all().unwrap();
+        let draw = |seed, number| draw(&scripts, seed, number).unwrap();
+        let names: std::collections::BTreeSet<_> =
+            (0..scripts.len()).map(|n| &draw(1, n).script.name).collect();
+        assert_eq!(names.len(), scripts.len());
+        let (one, same, other) = (draw(1, 3), draw(1, 3), draw(2, 3));
+        assert_eq!((&one.lines, one.session_id()), (&same.lines, same.session_id()));
+        assert_ne!(one.session_id(), other.session_id());
+    }
+}

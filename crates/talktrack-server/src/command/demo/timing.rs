@@ -1,0 +1,213 @@
+//! When each message is said, and the numbers of its turn.
+
+use fastrand::Rng;
+use serde_json::{Map, Value, json};
+
+use super::numbers::{self, Waits, between, skewed, tenths};
+use super::outline::Outline;
+use super::scripts::{Channel, Line};
+use super::speech::Clip;
+
+/// A message, with its place in the conversation in milliseconds.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) from_ms: f64,
+    pub(super) until_ms: f64,
+    /// The fields of the `message` frame, but for its time and its recording.
+    pub(super) fields: Map<String, Value>,
+}
+
+/// The messages of a conversation in their order. `clips` are what is spoken of its lines, empty where nothing is.
+pub(super) fn of(outline: &Outline<'_>, clips: &[Clip]) -> Vec<Said> {
+    let mut talk = Talk {
+        outline,
+        rng: outline.rng.clone(),
+        now_ms: 0.0,
+        user_until_ms: None,
+        is_interrupted: false,
+        calls: 0,
+        context: 160,
+    };
+    let silence = Clip::default();
+    let said = outline.lines.iter().enumerate();
+    said.map(|(number, line)| {
+        let mut said = talk.say(line, clips.get(number).unwrap_or(&silence));
+        said.fields.insert("external_id".to_owned(), json!(format!("{}", number + 1)));
+        said
+    })
+    .collect()
+}
+
+struct Talk<'o> {
+    outline: &'o Outline<'o>,
+    rng: Rng,
+    /// Where the last message ended.
+    now_ms: f64,
+    /// Where the user's last speech ended, as long as the agent has not answered it.
+    user_until_ms: Option<f64>,
+    /// The user cut in.
+    is_interrupted: bool,
+    calls: usize,
+    /// Tokens of what the model has been told so far.
+    context: u64,
+}
+
+impl Talk<'_> {
+    fn say(&mut self, line: &Line, clip: &Clip) -> Said {
+        match line {
+            Line::System(text) => self.plain("system", "message", text),
+            Line::Event(text) => {
+                self.now_ms += between(&mut self.rng, 150.0, 600.0);
+                self.plain("system", "event", text)
+            }
+            Line::User(text) => self.user(text, clip),
+            Line::Agent(heard, generated) => self.agent(heard, generated.as_deref(), clip),
+            Line::Call(function, arguments) => self.call(function, arguments),
+            Line::Result(answer) => self.result(answer),
+        }
+    }
+
+    fn plain(&mut self, role: &str, kind: &str, text: &str) -> Said {
+        self.context += numbers::tokens(text);
+        said(self.now_ms, self.now_ms, json!({"role": role, "kind": kind, "content": text}))
+    }
+
+    fn user(&mut self, text: &str, clip: &Clip) -> Said {
+        self.context += numbers::tokens(text);
+        let pause = skewed(&mut self.rng, 650.0, 0.5);
+        let language = &self.outline.script.language;
+        if self.is_typed() {
+            let typing = 1_500.0 + 110.0 * numbers::speaking(&mut self.rng, text) / 62.0;
+            self.now_ms = tenths(self.now_ms + pause + typing);
+            self.user_until_ms = Some(self.now_ms);
+            let fields = json!({"role": "user", "content": text, "metrics": {"language": language}});
+            return said(self.now_ms, self.now_ms, fields);
+        }
+        // Who cuts in speaks a moment before the other one stops.
+        let from = if self.is_interrupted {
+            self.now_ms - between(&mut self.rng, 120.0, 320.0)
+        } else {
+            self.now_ms + pause
+        };
+        let (from, until) = self.speech(from.max(0.0), text, clip);
+        (self.now_ms, self.user_until_ms, self.is_interrupted) = (until, Some(until), false);
+        let waits = Waits::draw(&mut self.rng);
+        let metrics = json!({
+            "stt_ms": waits.stt, "eou_ms": waits.end_of_utterance, "confidence": numbers::confidence(&mut self.rng),
+            "language": language, "audio_start_ms": from, "audio_end_ms": until,
+        });
+        // The model begins when it is clear that the user has finished.
+        self.now_ms += waits.stt + waits.end_of_utterance;
+        said(from, until, json!({"role": "user", "content": text, "metrics": metrics}))
+    }
+
+    fn agent(&mut self, heard: &str, generated: Option<&str>, clip: &Clip) -> Said {
+        let waits = Waits::draw(&mut self.rng);
+        let mut metrics = self.of_the_model(generated.unwrap_or(heard), waits.first_token);
+        let first_byte = if self.is_typed() { 0.0 } else { waits.first_byte };
+        let from = self.now_ms + waits.first_token + first_byte;
+        let (from, until) =
+            if self.is_typed() { (tenths(from), tenths(from)) } else { self.speech(from, heard, clip) };
+        if let Some(user_until_ms) = self.user_until_ms.take() {
+            metrics.insert("e2e_ms".to_owned(), json!(tenths(from - user_until_ms)));
+        }
+        if !self.is_typed() {
+            metrics.insert("tts_ttfb_ms".to_owned(), json!(first_byte));
+            metrics.insert("audio_start_ms".to_owned(), json!(from));
+            metrics.insert("audio_end_ms".to_owned(), json!(until));
+        }
+        let mut fields = json!({"role": "assistant", "content": heard});
+        if let Some(generated) = generated {
+            metrics.insert("heard_ms".to_owned(), json!(tenths(until - from)));
+            fields["interrupted"] = json!(true);
+            fields["content_generated"] = json!(generated);
+        }
+        fields["metrics"] = Value::Object(metrics);
+        (self.now_ms, self.is_interrupted) = (until, generated.is_some());
+        said(from, until, fields)
+    }
+
+    fn call(&mut self, function: &str, arguments: &Value) -> Said {
+        let waits = Waits::draw(&mut self.rng);
+        // A call needs no voice, and its model is warm.
+        let first_token = tenths(waits.first_token * 0.5);
+        let metrics = self.of_the_model(&arguments.to_string(), first_token);
+        self.calls += 1;
+        self.now_ms = tenths(self.now_ms + first_token);
+        let parts =
+            json!([{"type": "tool_call", "id": self.call_id(), "name": function, "arguments": arguments}]);
+        let fields = json!({"role": "assistant", "kind": "tool_call", "content": "", "parts": parts, "metrics": metrics});
+        said(self.now_ms, self.now_ms, fields)
+    }
+
+    fn result(&mut self, answer: &Value) -> Said {
+        let took = skewed(&mut self.rng, 130.0, 0.4).min(700.0);
+        self.now_ms = tenths(self.now_ms + answer["after_ms"].as_f64().unwrap_or(took));
+        let text = answer.to_string();
+        self.context += numbers::tokens(&text);
+        let parts = json!([{"type": "tool_call_response", "id": self.call_id(), "response": answer}]);
+        let fields = json!({"role": "tool", "kind": "tool_result", "content": text, "parts": parts});
+        said(self.now_ms, self.now_ms, fields)
+    }
+
+    fn call_id(&self) -> String {
+        format!("call_{:02}", self.calls)
+    }
+
+    fn is_typed(&self) -> bool {
+        self.outline.script.channel == Channel::Chat
+    }
+
+    /// From when until when it is heard.
+    fn speech(&mut self, from: f64, text: &str, clip: &Clip) -> (f64, f64) {
+        let takes = if clip.is_empty() { numbers::speaking(&mut self.rng, text) } else { clip.ms() };
+        let from = tenths(from);
+        (from, tenths(from + takes))
+    }
+
+    fn of_the_model(&mut self, generated: &str, first_token: f64) -> Map<String, Value> {
+        let (model, provider) = self.outline.model;
+        let tokens = numbers::tokens(generated);
+        let mut metrics = Map::new();
+        metrics.insert("llm_ttft_ms".to_owned(), json!(first_token));
+        metrics.insert("input_tokens".to_owned(), json!(self.context));
+        metrics.insert("output_tokens".to_owned(), json!(tokens));
+        metrics.insert("model".to_owned(), json!(model));
+        metrics.insert("provider".to_owned(), json!(provider));
+        self.context += tokens;
+        metrics
+    }
+}
+
+fn said(from_ms: f64, until_ms: f64, fields: Value) -> Said {
+    let fields = match fields {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    };
+    Said { from_ms, until_ms, fields }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{outline, scripts};
+    use super::*;
+
+    /// What the pages show and the figures count: answers within a second, some of three, and nothing before its time.
+    #[test]
+    fn turns_follow_each_other_and_answers_come_as_fast_as_real_ones() {
+        let scripts = scripts::all().unwrap();
+        let mut answers = Vec::new();
+        for number in 0..200 {
+            let outline = outline::draw(&scripts, 1, number).unwrap();
+            let talk = of(&outline, &[]);
+            let starts: Vec<f64> = talk.iter().map(|said| said.from_ms).collect();
+            assert!(starts.windows(2).all(|pair| pair[0] <= pair[1]), "{starts:?}");
+            assert!(talk.iter().all(|said| said.until_ms < 300_000.0), "{starts:?}");
+            answers.extend(talk.iter().filter_map(|said| said.fields.get("metrics")?["e2e_ms"].as_f64()));
+        }
+        answers.sort_by(f64::total_cmp);
+        let (median, slowest) = (answers[answers.len() / 2], answers[answers.len() - 1]);
+        assert!((700.0..1_000.0).contains(&median), "p50 {median}");
+        assert!((2_400.0..5_000.0).contains(&slowest), "the slowest {slowest}");
+    }
+}

@@ -1,0 +1,38 @@
+//! Pages for people, from the same rows and under the same rules as the API. They are made on the server, need nothing from the
+//! network, and can be read without a script; a script makes them follow what happens.
+
+mod login;
+mod sessions;
+mod found;
+mod conversation;
+mod deletion;
+
+// What they have in common.
+mod visitor;
+mod page;
+mod row;
+mod said;
+mod turn;
+mod assets;
+mod words;
+
+use axum::Router;
+use axum::routing::{get, post};
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::CompressionLevel;
+
+use crate::state::AppState;
+
+/// The pages. What they weigh on the wire is a fraction of what they are.
+pub(crate) fn routes() -> Router<AppState> {
+    Router::new()
+        .route("/", get(sessions::page))
+        .route("/sessions/{session_id}", get(conversation::page))
+        .route("/sessions/{session_id}/head", get(conversation::head))
+        .route("/sessions/{session_id}/said", get(conversation::said))
+        .route("/sessions/{session_id}/delete", get(deletion::ask).post(deletion::delete))
+        .route("/login", get(login::page).post(login::enter))
+        .route("/logout", post(login::leave))
+        .route("/assets/{name}", get(assets::answer))
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
+}

@@ -1,0 +1,184 @@
+//! `/sessions/{session_id}`: a conversation as people read it. While it goes on, the page follows.
+
+use askama::Template;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+use talktrack::store::{MessageCursor, MessageRow, Rows, SessionRow};
+use talktrack::{JsonObject, Status};
+use uuid::Uuid;
+
+use super::page::{Frame, Here, Trouble, shown};
+use super::row;
+use super::said::{Said, playable};
+use super::visitor::Visitor;
+use super::words::{Moment, count, duration, hue, short};
+use crate::api::access::{self, SessionId};
+use crate::api::query::Cursor;
+use crate::config::Scope;
+use crate::error::Problem;
+use crate::state::AppState;
+
+/// Messages on a page.
+const PAGE: usize = 1_000;
+
+/// What of the transcript is asked for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Part {
+    after: String,
+    limit: Option<usize>,
+}
+
+/// What stands above the transcript.
+#[derive(Template)]
+#[template(path = "conversation_head.html")]
+struct Head {
+    id: Uuid,
+    user_id: Uuid,
+    user: String,
+    hue: u128,
+    status: Status,
+    end_reason: Option<String>,
+    started: Moment,
+    duration: String,
+    messages: String,
+    external_id: Option<String>,
+    /// A recording of all of it.
+    audio: Option<String>,
+    /// Keys and values.
+    metadata: Vec<(String, String)>,
+    may_delete: bool,
+}
+
+#[derive(Template)]
+#[template(path = "conversation.html")]
+struct ConversationPage {
+    frame: Frame,
+    head: Head,
+    transcript: Transcript,
+    /// The page begins in the middle.
+    is_part: bool,
+    /// Where the next page begins.
+    next: Option<String>,
+}
+
+/// A part of the transcript.
+#[derive(Template)]
+#[template(path = "transcript.html")]
+struct Transcript {
+    said: Vec<Said>,
+}
+
+/// All of it, a page at a time.
+pub(super) async fn page(
+    State(state): State<AppState>,
+    visitor: Visitor,
+    SessionId(id): SessionId,
+    Query(part): Query<Part>,
+) -> Result<Response, Trouble> {
+    let frame = || Frame::of(&visitor, Here::Conversations);
+    let answer = async {
+        let rows = access::rows(&state, &visitor.caller)?;
+        let session = access::session(&*rows, id).await?;
+        let place = part.place()?;
+        let read = read(&*rows, &session, place, PAGE).await?;
+        let next = read.last().filter(|_| read.len() == PAGE).map(|row| Cursor(row.cursor()).to_string());
+        let transcript = Transcript::of(&session, read);
+        let head = Head::of(session, may_delete(&visitor));
+        let page = ConversationPage { frame: frame(), head, transcript, is_part: place.is_some(), next };
+        Ok(shown(StatusCode::OK, &page))
+    };
+    answer.await.map_err(|problem: Problem| Trouble::of(problem, frame()))
+}
+
+/// What stands above it, as it is now: for a script.
+pub(super) async fn head(
+    State(state): State<AppState>,
+    visitor: Visitor,
+    SessionId(id): SessionId,
+) -> Result<Response, Trouble> {
+    let rows = access::rows(&state, &visitor.caller)?;
+    let session = access::session(&*rows, id).await?;
+    Ok(shown(StatusCode::OK, &Head::of(session, may_delete(&visitor))))
+}
+
+/// What was said after a place: for a script.
+pub(super) async fn said(
+    State(state): State<AppState>,
+    visitor: Visitor,
+    SessionId(id): SessionId,
+    Query(part): Query<Part>,
+) -> Result<Response, Trouble> {
+    let rows = access::rows(&state, &visitor.caller)?;
+    let session = access::session(&*rows, id).await?;
+    let limit = part.limit.unwrap_or(PAGE).clamp(1, PAGE);
+    let read = read(&*rows, &session, part.place()?, limit).await?;
+    Ok(shown(StatusCode::OK, &Transcript::of(&session, read)))
+}
+
+async fn read(
+    rows: &dyn Rows,
+    session: &SessionRow,
+    after: Option<MessageCursor>,
+    limit: usize,
+) -> Result<Vec<MessageRow>, Problem> {
+    rows.messages(session.session_id, after, limit).await.map_err(access::unreadable)
+}
+
+fn may_delete(visitor: &Visitor) -> bool {
+    let scope = if visitor.caller.user().is_some() { Scope::Write } else { Scope::Admin };
+    visitor.caller.require(scope).is_ok()
+}
+
+impl Part {
+    fn place(&self) -> Result<Option<MessageCursor>, Problem> {
+        if self.after.is_empty() {
+            return Ok(None);
+        }
+        let cursor = self.after.parse::<Cursor<MessageCursor>>();
+        cursor
+            .map(|Cursor(place)| Some(place))
+            .map_err(|error| Problem::invalid(format_args!("after: {error}")))
+    }
+}
+
+impl Head {
+    fn of(session: SessionRow, may_delete: bool) -> Self {
+        let members = |metadata: &JsonObject| metadata.members().into_iter().map(value).collect::<Vec<_>>();
+        let metadata = session.metadata.as_ref().map(members).unwrap_or_default();
+        let audio = metadata.iter().find(|(key, _)| key == "audio_url").and_then(|(_, url)| playable(url));
+        Self {
+            id: session.session_id,
+            user_id: session.user_id,
+            user: short(session.user_id),
+            hue: hue(session.user_id),
+            started: Moment(session.started_at),
+            duration: duration(row::seconds(&session)),
+            messages: count(session.message_count, "message", "messages"),
+            status: session.status,
+            end_reason: session.end_reason,
+            external_id: session.external_id,
+            audio,
+            metadata,
+            may_delete,
+        }
+    }
+
+    fn is_live(&self) -> bool {
+        self.status == Status::Active
+    }
+}
+
+impl Transcript {
+    fn of(session: &SessionRow, rows: Vec<MessageRow>) -> Self {
+        Self { said: rows.into_iter().map(|row| Said::of(row, session.started_at)).collect() }
+    }
+}
+
+/// A text as it is, everything else as JSON.
+fn value((key, value): (String, &serde_json::value::RawValue)) -> (String, String) {
+    let text = serde_json::from_str::<String>(value.get()).unwrap_or_else(|_| value.get().to_owned());
+    (key, text)
+}

@@ -1,0 +1,64 @@
+//! `/sessions/{session_id}/delete`: says what goes, and then does it.
+
+use askama::Template;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use uuid::Uuid;
+
+use super::page::{Frame, Here, Trouble, shown};
+use super::visitor::Visitor;
+use super::words::{Moment, count, short};
+use crate::api::access::{self, SessionId};
+use crate::deletion::{self, Gone};
+use crate::error::Problem;
+use crate::state::AppState;
+
+#[derive(Template)]
+#[template(path = "delete.html")]
+struct AskPage {
+    frame: Frame,
+    id: Uuid,
+    user: String,
+    started: Moment,
+    messages: String,
+}
+
+#[derive(Template)]
+#[template(path = "deleted.html")]
+struct DeletedPage {
+    frame: Frame,
+    gone: Gone,
+}
+
+/// Names what goes.
+pub(super) async fn ask(
+    State(state): State<AppState>,
+    visitor: Visitor,
+    SessionId(id): SessionId,
+) -> Result<Response, Trouble> {
+    let frame = || Frame::of(&visitor, Here::Conversations);
+    let answer = async {
+        access::check_deletable(&state, &visitor.caller, id).await?;
+        let session = access::session(&*access::rows(&state, &visitor.caller)?, id).await?;
+        let messages = count(session.message_count, "message", "messages");
+        let (user, started) = (short(session.user_id), Moment(session.started_at));
+        Ok(shown(StatusCode::OK, &AskPage { frame: frame(), id, user, started, messages }))
+    };
+    answer.await.map_err(|problem: Problem| Trouble::of(problem, frame()))
+}
+
+/// Deletes it.
+pub(super) async fn delete(
+    State(state): State<AppState>,
+    visitor: Visitor,
+    SessionId(id): SessionId,
+) -> Result<Response, Trouble> {
+    let frame = || Frame::of(&visitor, Here::Conversations);
+    let answer = async {
+        let owner = access::check_deletable(&state, &visitor.caller, id).await?;
+        let gone = deletion::delete_session(&state, id, owner).await?;
+        Ok(shown(StatusCode::OK, &DeletedPage { frame: frame(), gone }))
+    };
+    answer.await.map_err(|problem: Problem| Trouble::of(problem, frame()))
+}

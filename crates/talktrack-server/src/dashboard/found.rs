@@ -1,0 +1,121 @@
+//! Conversations in which something was found, with the places where it stands.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use talktrack::search::{Hit, Piece, Query, SearchCursor, SearchError, SearchFilter};
+use talktrack::store::{MessageCursor, Rows, SessionFilter, SessionRow};
+use uuid::Uuid;
+
+use super::row::{self, Row, speaker};
+use super::words::Moment;
+use crate::api::access;
+use crate::api::query::Cursor;
+use crate::error::Problem;
+
+/// Pages of hits that are looked through for those that the other filters admit.
+const LOOKS: usize = 10;
+
+/// A hit is shown with what was said so long before it.
+const BEFORE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// A conversation, and hits in it that follow each other in the list.
+pub(super) struct Found {
+    pub(super) row: Row,
+    pub(super) hits: Vec<Place>,
+}
+
+/// A hit, as the template shows it.
+pub(super) struct Place {
+    pub(super) message_id: Uuid,
+    pub(super) who: &'static str,
+    pub(super) when: Moment,
+    pub(super) pieces: Vec<Piece>,
+    /// Where the transcript has to begin so that the message is on its page.
+    pub(super) after: String,
+}
+
+/// The newest hits after a place, and where the list goes on.
+pub(super) async fn find(
+    rows: &dyn Rows,
+    query: Query,
+    filter: &SessionFilter,
+    mut after: Option<SearchCursor>,
+    limit: usize,
+) -> Result<(Vec<Found>, Option<String>), Problem> {
+    let wanted = SearchFilter { query, user_id: filter.user_id, session_id: None };
+    let (mut hits, mut sessions) = (Vec::new(), HashMap::new());
+    for _ in 0..LOOKS {
+        let page = rows.search(wanted.clone(), after, limit).await.map_err(no_answer)?;
+        let is_last = page.len() < limit;
+        for hit in page {
+            after = Some(hit.cursor());
+            if admits(rows, filter, &hit, &mut sessions).await? {
+                hits.push(hit);
+            }
+        }
+        if is_last {
+            after = None;
+        }
+        if is_last || hits.len() >= limit {
+            break;
+        }
+    }
+    let found = together(rows, hits, sessions).await?;
+    Ok((found, after.map(|place| Cursor(place).to_string())))
+}
+
+/// Whether the hit's conversation is one of those that are asked for.
+async fn admits(
+    rows: &dyn Rows,
+    filter: &SessionFilter,
+    hit: &Hit,
+    sessions: &mut HashMap<Uuid, Option<SessionRow>>,
+) -> Result<bool, Problem> {
+    if let Entry::Vacant(unknown) = sessions.entry(hit.session_id) {
+        let row = rows.session(hit.session_id).await.map_err(access::unreadable)?;
+        let is_wanted = |row: &SessionRow| {
+            filter.status.is_none_or(|status| status == row.status)
+                && filter.since.is_none_or(|since| row.started_at >= since)
+                && filter.until.is_none_or(|until| row.started_at < until)
+        };
+        unknown.insert(row.filter(is_wanted));
+    }
+    Ok(sessions.get(&hit.session_id).is_some_and(Option::is_some))
+}
+
+/// Hits of one conversation that follow each other go under one row.
+async fn together(
+    rows: &dyn Rows,
+    hits: Vec<Hit>,
+    mut sessions: HashMap<Uuid, Option<SessionRow>>,
+) -> Result<Vec<Found>, Problem> {
+    let mut order: Vec<SessionRow> = Vec::new();
+    let mut places: HashMap<Uuid, Vec<Place>> = HashMap::new();
+    for hit in hits {
+        order.extend(sessions.get_mut(&hit.session_id).and_then(Option::take));
+        places.entry(hit.session_id).or_default().push(place(hit));
+    }
+    let listed = row::rows(rows, order).await.map_err(access::unreadable)?;
+    let found = |row: Row| Found { hits: places.remove(&row.id).unwrap_or_default(), row };
+    Ok(listed.into_iter().map(found).collect())
+}
+
+fn place(hit: Hit) -> Place {
+    let before = MessageCursor { created_at: hit.created_at.minus(BEFORE), seq: i64::MIN, id: Uuid::nil() };
+    Place {
+        message_id: hit.message_id,
+        who: speaker(hit.role),
+        when: Moment(hit.created_at),
+        pieces: hit.snippet,
+        after: Cursor(before).to_string(),
+    }
+}
+
+fn no_answer(error: SearchError) -> Problem {
+    match error {
+        SearchError::Read(error) => access::unreadable(error),
+        SearchError::NoIndex(why) => Problem::unavailable(why, 5),
+        error => Problem::invalid(format_args!("Search: {error}")),
+    }
+}

@@ -1,0 +1,118 @@
+//! The frame around every page, and pages that say why there is none.
+
+use askama::Template;
+use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY};
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+
+use super::assets;
+use super::visitor::Visitor;
+use crate::error::Problem;
+
+/// Scripts and styles of this server and no others, none of them within a page: text that gets into a page as markup would
+/// still do nothing. Recordings may lie elsewhere.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob: https:; \
+     connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// Which page one is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Here {
+    Conversations,
+    Elsewhere,
+}
+
+/// What stands around every page.
+pub(super) struct Frame {
+    here: Here,
+    /// As whom one has logged in; `None` where nobody is asked.
+    pub(super) who: Option<String>,
+    /// Nobody has logged in yet: there is nowhere to go.
+    pub(super) is_outside: bool,
+}
+
+impl Frame {
+    pub(super) fn of(visitor: &Visitor, here: Here) -> Self {
+        Self { here, who: visitor.name(), is_outside: false }
+    }
+
+    pub(super) fn outside() -> Self {
+        Self { here: Here::Elsewhere, who: None, is_outside: true }
+    }
+
+    pub(super) fn is(&self, here: &str) -> bool {
+        let name = match self.here {
+            Here::Conversations => "conversations",
+            Here::Elsewhere => "",
+        };
+        name == here
+    }
+
+    pub(super) fn asset(&self, name: &str) -> String {
+        assets::address(name)
+    }
+}
+
+/// A page, or a part of one for a script.
+pub(super) fn shown(status: StatusCode, page: &impl Template) -> Response {
+    let html = match page.render() {
+        Ok(html) => html,
+        Err(error) => {
+            tracing::error!(%error, "a page cannot be made");
+            return Problem::without_code(StatusCode::INTERNAL_SERVER_ERROR, "the page cannot be made")
+                .into_response();
+        }
+    };
+    // Forms say where they are sent from, to this server alone.
+    let headers = [
+        (CONTENT_TYPE, "text/html; charset=utf-8"),
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (REFERRER_POLICY, "same-origin"),
+    ];
+    (status, headers, html).into_response()
+}
+
+/// Why there is no page.
+#[derive(Debug)]
+pub(super) struct Trouble(Response);
+
+#[derive(Template)]
+#[template(path = "trouble.html")]
+struct TroublePage {
+    frame: Frame,
+    heading: &'static str,
+    detail: String,
+}
+
+impl Trouble {
+    /// Says it on a page.
+    pub(super) fn of(problem: Problem, frame: Frame) -> Self {
+        let status = problem.status();
+        let heading = match status {
+            StatusCode::NOT_FOUND => "There is nothing here",
+            StatusCode::GONE => "This was deleted",
+            StatusCode::FORBIDDEN => "You may not do this",
+            StatusCode::SERVICE_UNAVAILABLE => "Not now",
+            _ => "This did not work",
+        };
+        Self(shown(status, &TroublePage { frame, heading, detail: problem.into_detail() }))
+    }
+
+    /// Whoever has not logged in does so first, and then comes back.
+    pub(super) fn log_in(from: &Uri) -> Self {
+        let back = from.path_and_query().map_or("/", |path| path.as_str());
+        let query = form_urlencoded::Serializer::new(String::new()).append_pair("next", back).finish();
+        Self(axum::response::Redirect::to(&format!("/login?{query}")).into_response())
+    }
+}
+
+impl From<Problem> for Trouble {
+    fn from(problem: Problem) -> Self {
+        Self::of(problem, Frame { here: Here::Elsewhere, who: None, is_outside: false })
+    }
+}
+
+impl IntoResponse for Trouble {
+    fn into_response(self) -> Response {
+        self.0
+    }
+}

@@ -1,0 +1,161 @@
+//! A message as people read it: what was heard, and what was generated and never heard; a tool's work folded; how long the
+//! answer took.
+
+use serde_json::Value;
+use talktrack::store::MessageRow;
+use talktrack::{Kind, Role, Timestamp};
+use uuid::Uuid;
+
+use super::row::speaker;
+use super::turn::Turn;
+use super::words::{Moment, place};
+use crate::api::query::Cursor;
+
+/// A message, as the template shows it.
+pub(super) struct Said {
+    pub(super) id: Uuid,
+    /// Where the transcript goes on behind it.
+    pub(super) cursor: String,
+    pub(super) form: Form,
+    pub(super) who: &'static str,
+    pub(super) when: Moment,
+    /// Since the session began.
+    pub(super) offset: String,
+    pub(super) heard: String,
+    /// What was generated behind that, and nobody heard.
+    pub(super) unheard: Option<String>,
+    pub(super) is_interrupted: bool,
+    pub(super) audio: Option<String>,
+    /// Where it lies in the recording of the session, in milliseconds.
+    pub(super) span: Option<(u64, u64)>,
+    pub(super) turn: Option<Turn>,
+    /// For who wants to know more, as JSON.
+    pub(super) details: Vec<(&'static str, String)>,
+}
+
+/// How it is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    User,
+    Agent,
+    /// What a tool does, and what agents are told: folded.
+    Aside,
+}
+
+impl Said {
+    pub(super) fn of(row: MessageRow, began: Timestamp) -> Self {
+        let cursor = Cursor(row.cursor()).to_string();
+        let form = match (row.kind, row.role) {
+            (Kind::Message, Role::User) => Form::User,
+            (Kind::Message, Role::Assistant) => Form::Agent,
+            _ => Form::Aside,
+        };
+        let metrics: Option<Value> =
+            row.metrics.as_ref().map(talktrack::JsonObject::to_value).map(Value::from);
+        let number = |name: &str| metrics.as_ref().and_then(|metrics| metrics[name].as_f64());
+        let json =
+            |name, text: Option<&str>| text.filter(|text| *text != "{}").map(|text| (name, pretty(text)));
+        let details = [
+            json("parts", row.parts.as_ref().map(talktrack::JsonArray::as_str)),
+            json("metadata", row.metadata.as_ref().map(talktrack::JsonObject::as_str)),
+            json("metrics", row.metrics.as_ref().map(talktrack::JsonObject::as_str)),
+        ];
+        Self {
+            id: row.id,
+            cursor,
+            form,
+            who: title(row.kind, row.role),
+            when: Moment(row.created_at),
+            offset: place(row.created_at.seconds_since(began)),
+            unheard: unheard(&row.content, row.content_generated.as_deref()),
+            heard: row.content,
+            is_interrupted: row.interrupted,
+            audio: row.audio_url.as_deref().and_then(playable),
+            span: span(number("audio_start_ms"), number("audio_end_ms")),
+            turn: Turn::of(number),
+            details: details.into_iter().flatten().collect(),
+        }
+    }
+
+    /// The class of its look.
+    pub(super) fn class(&self) -> &'static str {
+        match self.form {
+            Form::User => "user",
+            Form::Agent => "agent",
+            Form::Aside => "aside",
+        }
+    }
+}
+
+fn title(kind: Kind, role: Role) -> &'static str {
+    match kind {
+        Kind::Message => speaker(role),
+        Kind::ToolCall => "Tool call",
+        Kind::ToolResult => "Tool result",
+        Kind::Event => "Event",
+    }
+}
+
+/// Behind what was heard comes the rest; where the one does not begin with the other, all of it.
+fn unheard(heard: &str, generated: Option<&str>) -> Option<String> {
+    let generated = generated?;
+    let rest = generated.strip_prefix(heard.trim_end()).unwrap_or(generated).trim_start();
+    (!rest.is_empty()).then(|| rest.to_owned())
+}
+
+/// The address of a recording, where it is one that a page may play.
+pub(super) fn playable(url: &str) -> Option<String> {
+    let is_ours = url.starts_with("/v1/sessions/");
+    (is_ours || url.starts_with("https://")).then(|| url.to_owned())
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "checked to be neither negative nor large"
+)]
+fn span(start: Option<f64>, end: Option<f64>) -> Option<(u64, u64)> {
+    let (start, end) = start.zip(end)?;
+    (0.0..1e12).contains(&start).then_some(())?;
+    (end > start && end < 1e12).then_some((start as u64, end as u64))
+}
+
+fn pretty(json: &str) -> String {
+    serde_json::from_str::<Value>(json).map_or_else(|_| json.to_owned(), |value| format!("{value:#}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_heard_is_what_comes_after_what_was_heard() {
+        assert_eq!(unheard("We open at", Some("We open at nine.")).as_deref(), Some("nine."));
+        assert_eq!(unheard("We open at ", Some("We open at nine.")).as_deref(), Some("nine."));
+        assert_eq!(unheard("um", Some("We open at nine.")).as_deref(), Some("We open at nine."));
+        assert_eq!(unheard("All of it", Some("All of it")), None);
+        assert_eq!(unheard("All of it", None), None);
+    }
+
+    #[test]
+    fn only_addresses_of_recordings_are_played() {
+        assert!(
+            playable("/v1/sessions/x/audio/y.wav").is_some() && playable("https://a.example/b.ogg").is_some()
+        );
+        for other in
+            ["javascript:alert(1)", "data:audio/wav;base64,", "//evil.example/x.wav", "http://a/b", "x.wav"]
+        {
+            assert_eq!(playable(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_span_makes_sense_or_is_none() {
+        assert_eq!(span(Some(10.0), Some(20.5)), Some((10, 20)));
+        for (start, end) in
+            [(Some(5.0), Some(5.0)), (Some(-1.0), Some(5.0)), (Some(0.0), Some(1e300)), (None, Some(1.0))]
+        {
+            assert_eq!(span(start, end), None);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The time between the end of the user's words and the first sound of the answer, stage by stage, as a small waterfall.
+
+use std::fmt::Write as _;
+
+/// Units across: each is this many milliseconds, and what lies beyond is cut off.
+const WIDTH: f64 = 240.0;
+const MS_ACROSS: f64 = 3_000.0;
+
+/// Its stages in their order: the name of the number, how people call it, the class of its colour.
+const STAGES: [(&str, &str, &str); 4] = [
+    ("eou_ms", "end of speech", "eou"),
+    ("stt_ms", "transcript", "stt"),
+    ("llm_ttft_ms", "first token", "llm"),
+    ("tts_ttfb_ms", "first sound", "tts"),
+];
+
+/// How long the agent took to answer.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Turn {
+    pub(super) bars: Vec<Bar>,
+    /// All of it, in words.
+    pub(super) total: Option<String>,
+    /// For who cannot see the picture.
+    pub(super) label: String,
+}
+
+/// A stage.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Bar {
+    pub(super) class: &'static str,
+    pub(super) x: String,
+    pub(super) width: String,
+}
+
+impl Turn {
+    /// From the numbers of the turn; `None` where they do not tell.
+    pub(super) fn of(number: impl Fn(&str) -> Option<f64>) -> Option<Self> {
+        let time = |name| number(name).filter(|ms| ms.is_finite() && *ms >= 0.0);
+        let (mut bars, mut at, mut label) = (Vec::new(), 0.0_f64, String::new());
+        for (name, called, class) in STAGES {
+            let Some(ms) = time(name) else { continue };
+            let (x, end) = (across(at), across(at + ms));
+            bars.push(Bar { class, x: format!("{x:.1}"), width: format!("{:.1}", (end - x).max(1.0)) });
+            // Writing into a string cannot fail.
+            let _ = write!(label, "{}{called} {}", if label.is_empty() { "" } else { ", " }, spoken(ms));
+            at += ms;
+        }
+        let total = time("e2e_ms");
+        // One stage alone is no way from one end to the other.
+        if bars.len() < 2 && total.is_none() {
+            return None;
+        }
+        let total = total.or(Some(at)).map(spoken);
+        if let Some(total) = &total {
+            let _ = write!(label, "{}in all {total}", if label.is_empty() { "" } else { "; " });
+        }
+        Some(Self { bars, total, label })
+    }
+}
+
+fn across(ms: f64) -> f64 {
+    (ms / MS_ACROSS * WIDTH).min(WIDTH)
+}
+
+/// `840 ms`, `1.24 s`.
+fn spoken(ms: f64) -> String {
+    if ms < 1_000.0 { format!("{ms:.0} ms") } else { format!("{:.2} s", ms / 1_000.0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_follow_each_other() {
+        let numbers = [("stt_ms", 300.0), ("llm_ttft_ms", 600.0), ("e2e_ms", 1_240.0)];
+        let number = |name: &str| numbers.iter().find(|(key, _)| *key == name).map(|(_, ms)| *ms);
+        let turn = Turn::of(number).unwrap();
+        let places: Vec<_> = turn.bars.iter().map(|bar| (bar.class, &*bar.x, &*bar.width)).collect();
+        assert_eq!(places, [("stt", "0.0", "24.0"), ("llm", "24.0", "48.0")]);
+        assert_eq!(turn.label, "transcript 300 ms, first token 600 ms; in all 1.24 s");
+        assert_eq!(Turn::of(|_| None), None);
+        assert_eq!(Turn::of(|_| Some(f64::NAN)), None);
+    }
+}

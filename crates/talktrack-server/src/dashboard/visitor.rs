@@ -1,0 +1,38 @@
+//! Who looks at a page.
+
+use axum::extract::FromRequestParts;
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+
+use super::page::{Frame, Trouble};
+use super::words::short;
+use crate::auth::Caller;
+use crate::state::AppState;
+
+/// Somebody who may look. Who has not logged in is sent to do so.
+pub(super) struct Visitor {
+    pub(super) caller: Caller,
+}
+
+impl Visitor {
+    /// As whom they have logged in.
+    pub(super) fn name(&self) -> Option<String> {
+        match &self.caller {
+            Caller::Anyone => None,
+            Caller::Key { name, .. } => Some(format!("key {name}")),
+            Caller::User(user) => Some(format!("user {}", short(user.user_id))),
+        }
+    }
+}
+
+impl FromRequestParts<AppState> for Visitor {
+    type Rejection = Trouble;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Trouble> {
+        match Caller::from_request_parts(parts, state).await {
+            Ok(caller) => Ok(Self { caller }),
+            Err(problem) if problem.status() == StatusCode::UNAUTHORIZED => Err(Trouble::log_in(&parts.uri)),
+            Err(problem) => Err(Trouble::of(problem, Frame::outside())),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What pages say of ids, times and numbers.
+
+use std::fmt;
+
+use talktrack::Timestamp;
+use uuid::Uuid;
+
+/// Users are told apart by one of so many colours, beside their ids.
+const HUES: u128 = 8;
+
+/// A moment: exact for programs, and as people read it. A script shows it in the reader's own time zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Moment(pub(super) Timestamp);
+
+impl Moment {
+    /// To the minute.
+    pub(super) fn shown(&self) -> String {
+        let text = self.0.to_string();
+        // RFC 3339 is ASCII; a year beyond four digits would be cut, and is no worse for it.
+        format!("{} {} UTC", text.get(..10).unwrap_or_default(), text.get(11..16).unwrap_or_default())
+    }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The first characters of an id, as in the log.
+pub(super) fn short(id: Uuid) -> String {
+    id.to_string().chars().take(8).collect()
+}
+
+/// The colour of a user, which is always the same.
+pub(super) fn hue(id: Uuid) -> u128 {
+    // The last digits differ in every kind of UUID.
+    (id.as_u128() & 0xffff_ffff) % HUES
+}
+
+/// How long something took: `8 s`, `4 min 12 s`, `1 h 3 min`.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "not negative, and cut off at centuries"
+)]
+pub(super) fn duration(seconds: f64) -> String {
+    let seconds = seconds.clamp(0.0, 1e10).round() as u64;
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
+    }
+}
+
+/// A place in a conversation: `0:07`, `12:30`, `1:02:03`.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "not negative, and cut off at centuries"
+)]
+pub(super) fn place(seconds: f64) -> String {
+    let seconds = seconds.clamp(0.0, 1e10) as u64;
+    let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
+}
+
+/// `1 message`, `2 messages`.
+pub(super) fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", grouped(number), if number == 1 { one } else { many })
+}
+
+/// `1,234,567`.
+pub(super) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_numbers_are_as_people_write_them() {
+        assert_eq!(
+            [0.4, 59.6, 252.0, 3_780.0].map(duration),
+            ["0 s", "1 min 0 s", "4 min 12 s", "1 h 3 min"]
+        );
+        assert_eq!([-1.0, 7.9, 750.0, 3_723.0].map(place), ["0:00", "0:07", "12:30", "1:02:03"]);
+        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([1, 2].map(|number| count(number, "message", "messages")), ["1 message", "2 messages"]);
+        assert_eq!(Moment("2026-11-23T14:05:59Z".parse().unwrap()).shown(), "2026-11-23 14:05 UTC");
+    }
+}

@@ -1,0 +1,78 @@
+//! The pages in a real browser: Chromium, driven by playwright-core, judged by axe-core. Each test starts a server, and Node
+//! runs its script in `tests/browser/`. `make test` installs what that needs; where it cannot be had, these tests say so and
+//! are left out. Their pictures are in `target/screenshots/`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use crate::clients;
+use crate::harness::{Home, Server};
+
+/// A browser takes its time where the machine is busy; the scripts' own waits end long before.
+const DEADLINE: Duration = Duration::from_secs(240);
+
+/// What runs a script, and the browser that it drives.
+struct Browser {
+    node: Command,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The browser that `CHROMIUM` names, or one in the PATH.
+fn chromium() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("CHROMIUM").filter(|named| !named.is_empty()) {
+        return Some(named.into());
+    }
+    let path = std::env::var_os("PATH")?;
+    let places: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    let named = |name: &str| places.iter().map(|place| place.join(name)).find(|program| program.is_file());
+    ["chromium", "chromium-browser", "google-chrome"].into_iter().find_map(named)
+}
+
+impl Browser {
+    /// `None` where something is not installed; says what.
+    async fn installed() -> Option<Self> {
+        let Some(chromium) = chromium() else {
+            eprintln!(
+                "LEFT OUT: there is no Chromium; `make test` installs it where there is apt-get, CHROMIUM names one"
+            );
+            return None;
+        };
+        let modules = root().join("target/browser");
+        if !modules.join("installed").is_file() {
+            eprintln!(
+                "LEFT OUT: playwright-core and axe-core are not installed; `make test` does it where there is npm"
+            );
+            return None;
+        }
+        let mut node = clients::node().await?;
+        node.env("CHROMIUM", chromium).env("TALKTRACK_BROWSER_MODULES", modules);
+        node.env("TALKTRACK_SCREENSHOTS", root().join("target/screenshots")).kill_on_drop(true);
+        Some(Self { node })
+    }
+
+    /// Runs a script on the server's pages, to its end.
+    async fn visits(mut self, server: &Server, script: &str) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser").join(script);
+        self.node.arg(path).env("TALKTRACK_URL", format!("http://{}", server.address));
+        let Ok(output) = tokio::time::timeout(DEADLINE, self.node.output()).await else {
+            panic!("{script} did not end within {DEADLINE:?}");
+        };
+        let output = output.unwrap();
+        let told =
+            [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        assert!(output.status.success(), "{script}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn the_description_of_the_api_is_a_page_that_everybody_can_read() {
+    let Some(browser) = Browser::installed().await else { return };
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    browser.visits(&server, "docs.mjs").await;
+}

@@ -1,0 +1,44 @@
+//! Sessions at a glance. Each costs two looks at an index, however much was said in it.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+use uuid::Uuid;
+
+use crate::database::{UuidText, column, text};
+use crate::store::sqlite::read::session;
+use crate::store::{GLIMPSE_CHARS, Glimpse};
+
+const LAST: &str = "SELECT role, substr(content, 1, ?2) FROM conversation_messages \
+     WHERE session_id = ?1 AND kind = 'message' AND role IN ('user', 'assistant') \
+     ORDER BY created_at DESC, coalesce(seq, 0) DESC, id DESC LIMIT 1";
+
+const INTERRUPTIONS: &str =
+    "SELECT count(*) FROM conversation_messages WHERE session_id = ?1 AND interrupted";
+
+/// Of those of these sessions that `viewer` may see, where somebody in particular looks.
+pub(super) fn of(
+    connection: &Connection,
+    ids: &[Uuid],
+    viewer: Option<Uuid>,
+) -> rusqlite::Result<Vec<Glimpse>> {
+    let mut glimpses = Vec::with_capacity(ids.len());
+    for &session_id in ids {
+        if let Some(viewer) = viewer
+            && session(connection, session_id)?.is_none_or(|session| session.user_id != viewer)
+        {
+            continue;
+        }
+        glimpses.extend(one(connection, session_id)?);
+    }
+    Ok(glimpses)
+}
+
+fn one(connection: &Connection, session_id: Uuid) -> rusqlite::Result<Option<Glimpse>> {
+    let id = UuidText::new(session_id);
+    let last = connection.prepare_cached(LAST)?.query_row(params![id.as_str(), GLIMPSE_CHARS], |row| {
+        Ok((column(row, 0, |word| word.parse().ok())?, text(row, 1)?))
+    });
+    let Some((last_role, last_words)) = last.optional()? else { return Ok(None) };
+    let interruptions =
+        connection.prepare_cached(INTERRUPTIONS)?.query_row([id.as_str()], |row| row.get(0))?;
+    Ok(Some(Glimpse { session_id, last_role, last_words, interruptions }))
+}
