@@ -1,8 +1,10 @@
-//! Behind the path: the index by which messages are found is brought up to what was written. Nobody waits for it, and it waits
-//! for everybody: it takes little at a time, and rests the longer the busier the journal is. Whatever happens to an index, it can
-//! be made anew from the rows.
+//! Behind the path: the index by which messages are found, and the tallies of what happened when, are brought up to what was
+//! written. Nobody waits for them, and they wait for everybody: each takes little at a time, and rests the longer the busier the
+//! journal is. Whatever happens to one, it can be made anew from the rows.
 
 mod follow;
+mod tally;
+mod recount;
 
 use std::path::Path;
 use std::pin::pin;
@@ -12,7 +14,9 @@ use std::time::{Duration, Instant};
 use metrics::{Gauge, gauge};
 
 use crate::behind::follow::Follower;
+use crate::behind::tally::Tallier;
 use crate::health::Vitals;
+use crate::options::Options;
 use crate::store::{Class, Indexer, Step, Store, StoreError};
 
 /// How often it is looked whether there is something new.
@@ -28,48 +32,79 @@ const STILL_WANTED: Duration = Duration::from_millis(100);
 /// More than this many messages behind is worth a line in the log.
 const WORTH_TELLING: u64 = 20_000;
 
-/// What keeps the index of this database, or of the store behind it; `None` where nobody needs to.
-pub(crate) fn indexer(database: &Path, store: Option<&Arc<dyn Store>>) -> Option<Box<dyn Indexer>> {
-    match store {
-        Some(store) => store.indexer(),
-        None => Some(Box::new(Follower::of(database))),
-    }
+/// Somebody who follows what is written.
+pub(crate) struct Work {
+    indexer: Box<dyn Indexer>,
+    account: Account,
+    /// When it goes its next step.
+    due: Instant,
+    /// Messages that were durable when it went its last.
+    durable: u64,
 }
 
-/// Runs it until `pause`, which waits so long, says that it is over.
+/// Those who follow this database, or the store behind it, as far as the options want them and somebody needs to.
+pub(crate) fn followers(database: &Path, store: Option<&Arc<dyn Store>>, options: &Options) -> Vec<Work> {
+    let search = || match store {
+        Some(store) => store.indexer(),
+        None => Some(Box::new(Follower::of(database)) as Box<dyn Indexer>),
+    };
+    let stats = || match store {
+        Some(store) => store.tallier(),
+        None => Some(Box::new(Tallier::of(database)) as Box<dyn Indexer>),
+    };
+    let follower = |indexer, account| Work { indexer, account, due: Instant::now(), durable: 0 };
+    let search = options.search.then(search).flatten().map(|search| follower(search, Account::of_search()));
+    let stats = options.stats.then(stats).flatten().map(|stats| follower(stats, Account::of_stats()));
+    search.into_iter().chain(stats).collect()
+}
+
+/// Runs them until `pause`, which waits so long, says that it is over.
 ///
 /// # Errors
 /// Where the system does not give what a thread needs to wait for a network.
 pub(crate) fn run(
-    mut indexer: Box<dyn Indexer>,
+    mut followers: Vec<Work>,
     vitals: &Arc<Vitals>,
     mut pause: impl FnMut(Duration) -> bool,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     give_way();
-    let mut account = Account::new();
     let books = vitals.watch_books();
-    let mut durable = books.borrow().durable;
-    loop {
+    for follower in &mut followers {
+        follower.durable = books.borrow().durable;
+    }
+    // Of those whose time has come, the one that waits longest.
+    while let Some(next) = followers.iter_mut().min_by_key(|follower| follower.due) {
+        let wait = next.due.saturating_duration_since(Instant::now());
+        if !wait.is_zero() && !pause(wait) {
+            break;
+        }
         let began = Instant::now();
-        let looked = runtime.block_on(unless_stopped(indexer.step(), &mut pause));
+        let looked = runtime.block_on(unless_stopped(next.indexer.step(), &mut pause));
         let Some(looked) = looked else { break };
-        account.tell(&looked);
-        let now = books.borrow().durable;
-        let is_busy = std::mem::replace(&mut durable, now) != now;
-        let rest = match looked {
-            Err(_) => PATIENCE,
-            Ok(Step::UpToDate) => LOOK,
-            Ok(Step::More(_)) if !is_busy => began.elapsed() / 4,
-            Ok(Step::More(_) | Step::Passing) => (began.elapsed() * BUSY).min(LONGEST_REST),
-        };
-        if !pause(rest) {
+        next.rest(&looked, began.elapsed(), books.borrow().durable);
+        if !pause(Duration::ZERO) {
             break;
         }
     }
     // A name that is being looked up must not hold up the stop.
     runtime.shutdown_background();
     Ok(())
+}
+
+impl Work {
+    /// Tells of its step, which took so long, and says when it goes the next.
+    fn rest(&mut self, looked: &Result<Step, StoreError>, worked: Duration, durable: u64) {
+        self.account.tell(looked);
+        let is_busy = std::mem::replace(&mut self.durable, durable) != durable;
+        let rest = match looked {
+            Err(_) => PATIENCE,
+            Ok(Step::UpToDate) => LOOK,
+            Ok(Step::More(_)) if !is_busy => worked / 4,
+            Ok(Step::More(_) | Step::Passing) => (worked * BUSY).min(LONGEST_REST),
+        };
+        self.due = Instant::now() + rest;
+    }
 }
 
 /// What the step comes to; `None` where it was stopped meanwhile.
@@ -96,20 +131,50 @@ fn give_way() {
     }
 }
 
-/// What is told of the index: in the log what is worth a line, in the figures how far it is behind.
+/// What is told of a follower: in the log what is worth a line, in the figures how far it is behind.
 struct Account {
-    lag: Gauge,
+    words: Words,
+    lag: Option<Gauge>,
     /// When it was told that much is to be done.
     began: Option<Instant>,
     failing: bool,
 }
 
+/// What an account says: of what, what does not happen now, what happens again, what is begun, what is done.
+struct Words {
+    name: &'static str,
+    fails: &'static str,
+    goes_on: &'static str,
+    begins: fn(u64) -> String,
+    is_done: &'static str,
+}
+
 impl Account {
-    fn new() -> Self {
-        Self { lag: gauge!("talktrack_search_lag_messages"), began: None, failing: false }
+    fn of_search() -> Self {
+        let words = Words {
+            name: "search",
+            fails: "what is new cannot be found at present",
+            goes_on: "what is new is found again",
+            begins: |lag| format!("the index is built, {lag} messages are to be added to it"),
+            is_done: "the index is up to date",
+        };
+        let lag = Some(gauge!("talktrack_search_lag_messages"));
+        Self { words, lag, began: None, failing: false }
+    }
+
+    fn of_stats() -> Self {
+        let words = Words {
+            name: "stats",
+            fails: "what is new is not counted at present",
+            goes_on: "what is new is counted again",
+            begins: |lag| format!("{lag} messages are to be counted"),
+            is_done: "everything is counted",
+        };
+        Self { words, lag: None, began: None, failing: false }
     }
 
     fn tell(&mut self, looked: &Result<Step, StoreError>) {
+        let Words { name, fails, goes_on, begins, is_done } = self.words;
         let lag = match looked {
             Ok(Step::More(lag)) => *lag,
             Ok(Step::UpToDate | Step::Passing) => 0,
@@ -119,23 +184,23 @@ impl Account {
                 if is_news {
                     self.failing = true;
                     let why = &error.message;
-                    tracing::warn!("search: what is new cannot be found at present: {why}");
+                    tracing::warn!("{name}: {fails}: {why}");
                 }
                 return;
             }
         };
         if std::mem::take(&mut self.failing) {
-            tracing::info!("search: what is new is found again");
+            tracing::info!("{name}: {goes_on}");
         }
-        self.lag.set(f64::from(u32::try_from(lag).unwrap_or(u32::MAX)));
+        self.lag.iter().for_each(|gauge| gauge.set(f64::from(u32::try_from(lag).unwrap_or(u32::MAX))));
         match self.began {
             None if lag > WORTH_TELLING => {
-                tracing::info!("search: the index is built, {lag} messages are to be added to it");
+                tracing::info!("{name}: {}", begins(lag));
                 self.began = Some(Instant::now());
             }
             Some(began) if lag == 0 => {
                 let seconds = began.elapsed().as_secs_f64();
-                tracing::info!("search: the index is up to date, after {seconds:.0} s");
+                tracing::info!("{name}: {is_done}, after {seconds:.0} s");
                 self.began = None;
             }
             _ => {}

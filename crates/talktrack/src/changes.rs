@@ -6,7 +6,7 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use uuid::Uuid;
 
-use crate::clock::Seq;
+use crate::clock::{Seq, Timestamp};
 use crate::record::{Body, Record, Verdict};
 
 /// How many are kept, about 13 MB. Whoever is further behind has to look at the rows themselves.
@@ -147,6 +147,7 @@ pub(crate) fn forget(tx: &Transaction<'_>, there: u64) -> rusqlite::Result<u64> 
         tx.prepare_cached(first_kept)?.query_row([there - KEPT], |row| row.get(0)).optional()?;
     let Some(first_kept) = first_kept else { return Ok(there) };
     let gone = tx.prepare_cached("DELETE FROM changes WHERE seq < ?1")?.execute([first_kept])?;
+    tx.prepare_cached("DELETE FROM deleted_spans WHERE seq < ?1")?.execute([first_kept])?;
     Ok(there.saturating_sub(gone as u64))
 }
 
@@ -164,6 +165,7 @@ pub(crate) fn newest(connection: &Connection) -> rusqlite::Result<Seq> {
 /// They begin anew, behind this place: whoever followed what was there before learns that it is gone.
 pub(crate) fn begin_anew(tx: &Transaction<'_>, place: Seq) -> rusqlite::Result<()> {
     tx.execute("DELETE FROM changes", [])?;
+    tx.execute("DELETE FROM deleted_spans", [])?;
     tx.execute("INSERT INTO changes (seq, kind) VALUES (?1, 0)", [place]).map(drop)
 }
 
@@ -190,24 +192,49 @@ pub(crate) fn since(connection: &Connection, place: Seq, limit: usize) -> rusqli
     Ok(read)
 }
 
-/// Of those that came after a place that was told before, up to so many that touch what was there before: revisions and
-/// deletions. Nothing is missing where that place itself is still kept; in a file of another time it never was.
-pub(crate) fn overturning_since(
-    connection: &Connection,
+/// What touches what was there before.
+pub(crate) const OVERTURNING: [ChangeKind; 2] = [ChangeKind::SessionDeleted, ChangeKind::Revision];
+
+/// Of those that came after a place that was told before, up to so many of these kinds, at the moment of the transaction.
+/// Nothing is missing where that place itself is still kept; in a file of another time it never was.
+pub(crate) fn of_kinds_since(
+    tx: &Transaction<'_>,
+    kinds: &[ChangeKind],
     place: Seq,
     limit: usize,
 ) -> rusqlite::Result<Changes> {
-    let tx = connection.unchecked_transaction()?;
     let is_whole = tx.prepare_cached("SELECT 1 FROM changes WHERE seq = ?1")?.exists([place])?;
-    let last = newest(&tx)?;
-    let sql = "SELECT seq, kind, session_id, user_id, message_id FROM changes WHERE seq > ?1 AND kind IN (?2, ?3) \
-               ORDER BY seq LIMIT ?4";
-    let mut statement = tx.prepare_cached(sql)?;
-    let kinds = [ChangeKind::SessionDeleted, ChangeKind::Revision].map(ChangeKind::code);
-    let found = statement.query_map(params![place, kinds[0], kinds[1], limit], |row| Ok(change(row)))?;
+    let last = newest(tx)?;
+    let kinds: Vec<_> = kinds.iter().map(|kind| kind.code().to_string()).collect();
+    let sql = format!(
+        "SELECT seq, kind, session_id, user_id, message_id FROM changes WHERE seq > ?1 AND kind IN ({}) \
+         ORDER BY seq LIMIT ?2",
+        kinds.join(", ")
+    );
+    let mut statement = tx.prepare_cached(&sql)?;
+    let found = statement.query_map(params![place, limit], |row| Ok(change(row)))?;
     let changes: Vec<_> = found.filter_map(Result::transpose).collect::<rusqlite::Result<_>>()?;
     let seen = changes.last().filter(|_| changes.len() == limit).map(|change| change.seq);
     Ok(Changes { changes, next: seen.unwrap_or(last).max(place), is_whole })
+}
+
+/// Notes when that had happened which the deletion at this place took with it.
+pub(crate) fn note_span(
+    tx: &Transaction<'_>,
+    place: Seq,
+    (earliest, latest): (Timestamp, Timestamp),
+) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO deleted_spans (seq, earliest, latest) VALUES (?1, ?2, ?3)";
+    let span = params![place, earliest.as_micros(), latest.as_micros()];
+    tx.prepare_cached(sql)?.execute(span).map(drop)
+}
+
+/// When that had happened which the deletion at this place took with it; `None` where that was nothing.
+pub(crate) fn span(tx: &Transaction<'_>, place: Seq) -> rusqlite::Result<Option<(Timestamp, Timestamp)>> {
+    let sql = "SELECT earliest, latest FROM deleted_spans WHERE seq = ?1";
+    let span = tx.prepare_cached(sql)?.query_row([place], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let moments = |(earliest, latest)| Timestamp::from_micros(earliest).zip(Timestamp::from_micros(latest));
+    Ok(span.and_then(moments))
 }
 
 fn change(row: &Row<'_>) -> Option<Change> {

@@ -23,6 +23,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/sqlite/0003_changes.sql"),
     include_str!("../migrations/sqlite/0004_deleted_sessions.sql"),
     include_str!("../migrations/sqlite/0005_interruptions.sql"),
+    include_str!("../migrations/sqlite/0006_stats.sql"),
 ];
 
 /// Pages in the write-ahead log before a commit copies them into the database file. The default of 1,000 checkpoints

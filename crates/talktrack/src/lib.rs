@@ -66,6 +66,7 @@ mod receipt;
 mod health;
 mod books;
 pub mod search;
+pub mod stats;
 pub mod record;
 pub mod message;
 pub mod json;

@@ -27,6 +27,8 @@ pub struct Options {
     pub max_message_bytes: usize,
     /// Keep an index by which messages are found by their words. Default true.
     pub search: bool,
+    /// Count what happens over time, for statistics. Default true.
+    pub stats: bool,
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
 }
@@ -49,6 +51,7 @@ impl Options {
             idle_timeout: Duration::from_secs(30 * 60),
             max_message_bytes: 1 << 20,
             search: true,
+            stats: true,
             clock: Arc::new(SystemClock),
         }
     }

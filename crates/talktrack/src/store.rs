@@ -13,6 +13,7 @@ use crate::json::{JsonArray, JsonObject};
 use crate::message::{Kind, Message, Role, TurnMetrics};
 use crate::record::{Record, SessionStart, Stamped, Status, Verdict};
 use crate::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
+use crate::stats::{Range, Stats, StatsError};
 
 pub mod memory;
 #[cfg(feature = "postgres")]
@@ -44,6 +45,11 @@ pub trait Store: Read {
 
     /// What keeps the index for [`Rows::search`], where the store needs somebody to do that behind the path.
     fn indexer(&self) -> Option<Box<dyn Indexer>> {
+        None
+    }
+
+    /// What keeps the tallies for [`Read::stats`], where the store needs somebody to do that behind the path.
+    fn tallier(&self) -> Option<Box<dyn Indexer>> {
         None
     }
 }
@@ -89,6 +95,9 @@ pub trait Read: Rows {
     /// Those of these messages that are there, in no order.
     async fn messages_by_id(&self, ids: &[Uuid]) -> Result<Vec<MessageRow>, ReadError>;
 
+    /// What happened in a range of time, of all users. It may be a moment behind, and says so.
+    async fn stats(&self, range: &Range) -> Result<Stats, StatsError>;
+
     /// Counts everything and names what does not add up.
     async fn audit(&self) -> Result<Audit, ReadError>;
 }
@@ -129,6 +138,9 @@ pub trait Rows: Send + Sync + 'static {
         after: Option<SearchCursor>,
         limit: usize,
     ) -> Result<Vec<Hit>, SearchError>;
+
+    /// What happened in a range of time in the sessions of one user, counted from the rows.
+    async fn stats_of(&self, user_id: Uuid, range: &Range) -> Result<Stats, StatsError>;
 }
 
 /// A user who looks: at own sessions, and at every message in them.

@@ -25,6 +25,7 @@ mod paging;
 mod accounts;
 mod deletion;
 mod search;
+mod stats;
 pub mod damage;
 pub mod layout;
 
@@ -166,6 +167,17 @@ macro_rules! for_each_conformance_check {
                 what_was_said_before_a_restart_is_found,
                 sessions_can_be_filtered_by_what_was_said_in_them,
                 every_query_has_an_answer,
+            }
+            stats {
+                sessions_and_messages_are_counted_where_they_happened,
+                percentiles_are_within_one_percent,
+                what_was_measured_and_cut_short_by_a_revision_is_counted_once,
+                an_end_that_comes_later_counts_where_the_session_began,
+                a_late_arrival_is_counted_when_it_was_said,
+                what_is_deleted_is_counted_no_more,
+                what_was_counted_before_a_restart_stays_counted,
+                a_users_own_figures_tell_of_no_other_user,
+                a_range_is_made_of_whole_stretches,
             }
             accounts {
                 what_was_flushed_to_the_store_is_there,

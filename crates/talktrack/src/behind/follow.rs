@@ -119,7 +119,9 @@ impl Open {
     /// Goes a step, and says how many messages are left.
     fn step(&mut self) -> rusqlite::Result<u64> {
         let before = self.reached;
-        let news = changes::overturning_since(&self.database, before.change, CHANGES)?;
+        let moment = self.database.unchecked_transaction()?;
+        let news = changes::of_kinds_since(&moment, &changes::OVERTURNING, before.change, CHANGES)?;
+        drop(moment);
         if !news.is_whole {
             tracing::info!("search: the index is of another time than the database, and is made anew");
             self.index = Index::anew(&self.file)?;

@@ -1,6 +1,7 @@
 //! Conversations in memory: a remote store without a network. Everything it holds dies with it; what is in the journal does not.
 
 mod deletion;
+mod stats;
 mod rows;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -19,6 +20,7 @@ use crate::record::{
     Verdict,
 };
 use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
+use crate::stats::{Counter, Range, Stats, StatsError};
 use crate::store::memory::rows::{glimpse_of, row_of};
 use crate::store::{
     Audit, Glimpse, MessageCursor, MessageRow, Read, Rows, SessionCursor, SessionFilter, SessionRow, Store,
@@ -333,6 +335,12 @@ impl Rows for MemoryStore {
         hits.truncate(limit);
         Ok(hits)
     }
+
+    async fn stats_of(&self, user_id: Uuid, range: &Range) -> Result<Stats, StatsError> {
+        let is_shown = self.viewer.is_none_or(|viewer| viewer == user_id);
+        let stats = self.tables.lock().stats(Some(user_id), range);
+        Ok(if is_shown { stats } else { Counter::of(*range).into_stats() })
+    }
 }
 
 #[async_trait]
@@ -362,6 +370,10 @@ impl Read for MemoryStore {
             tables.transcripts.get(&stamped.message.session_id)?.get(place)
         };
         Ok(ids.iter().filter_map(row).cloned().collect())
+    }
+
+    async fn stats(&self, range: &Range) -> Result<Stats, StatsError> {
+        Ok(self.tables.lock().stats(None, range))
     }
 
     async fn audit(&self) -> Result<Audit, ReadError> {

@@ -13,6 +13,7 @@ mod deletions;
 mod obstacle;
 mod read;
 mod search;
+mod stats;
 mod indexer;
 mod transaction;
 mod statement;

@@ -2,13 +2,17 @@
 
 mod write;
 mod sessions;
+mod audit;
 mod read;
 mod glimpse;
 mod following;
 mod letters;
 mod deleted;
+mod stats;
 mod search;
 pub(crate) mod index;
+pub(crate) mod tallies;
+mod derived;
 
 pub(crate) use deleted::{is_deleted, note as note_deleted, take_back as take_back_deleted};
 pub use following::Waiting;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use parking_lot::{Condvar, Mutex};
 
-use crate::behind;
+use crate::behind::{self, Work};
 use crate::books::{Books, Figures};
 use crate::error::{NotDurable, OpenError};
 use crate::health::Vitals;
@@ -22,7 +22,7 @@ use crate::receipt::Progress;
 use crate::record::Status;
 use crate::session::Registry;
 use crate::store::sqlite::SqliteReader;
-use crate::store::{Indexer, Read, Store};
+use crate::store::{Read, Store};
 use crate::tracker::{Door, Tracker};
 
 /// What runs beside the door. It ends with the last clone of the tracker.
@@ -84,8 +84,8 @@ impl Tracker {
             let fed = journal.feed(store, &door.options, move || queue.nudge());
             fed.map_err(|source| OpenError::Io { path: path.clone(), source })?;
         }
-        let indexer = if door.options.search { behind::indexer(&path, store) } else { None };
-        life.start(journal, indexer).map_err(|source| OpenError::Io { path, source })?;
+        let followers = behind::followers(&path, store, &door.options);
+        life.start(journal, followers).map_err(|source| OpenError::Io { path, source })?;
         Ok(Self { door, life })
     }
 
@@ -153,7 +153,7 @@ impl Tracker {
 }
 
 impl Life {
-    fn start(&self, journal: Journal, indexer: Option<Box<dyn Indexer>>) -> std::io::Result<()> {
+    fn start(&self, journal: Journal, followers: Vec<Work>) -> std::io::Result<()> {
         let door = Arc::clone(&self.door);
         let run = move || {
             let journal = door.queue.run(journal, &door.shared.figures);
@@ -172,15 +172,15 @@ impl Life {
         };
         let sweeper = std::thread::Builder::new().name("talktrack-sweeper".into()).spawn(run)?;
         self.threads.lock().push(sweeper);
-        if let Some(indexer) = indexer {
+        if !followers.is_empty() {
             let (sweeper, vitals) = (Arc::clone(&self.sweeper), Arc::clone(&self.door.shared.vitals));
             let run = move || {
-                if let Err(error) = behind::run(indexer, &vitals, |pause| sweeper.pause(pause)) {
-                    tracing::warn!("search: what is new cannot be found: {error}");
+                if let Err(error) = behind::run(followers, &vitals, |pause| sweeper.pause(pause)) {
+                    tracing::warn!("search and stats: what is new is neither found nor counted: {error}");
                 }
             };
-            let search = std::thread::Builder::new().name("talktrack-search".into()).spawn(run)?;
-            self.threads.lock().push(search);
+            let behind = std::thread::Builder::new().name("talktrack-behind".into()).spawn(run)?;
+            self.threads.lock().push(behind);
         }
         Ok(())
     }

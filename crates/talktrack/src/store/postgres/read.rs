@@ -14,6 +14,7 @@ use crate::error::ReadError;
 use crate::json::{JsonArray, JsonObject};
 use crate::record::Status;
 use crate::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
+use crate::stats::{Range, Stats, StatsError};
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::statement::{Statement, moment};
 use crate::store::{
@@ -217,6 +218,10 @@ impl Rows for PostgresStore {
     ) -> Result<Vec<Hit>, SearchError> {
         self.find(&wanted, after, limit).await
     }
+
+    async fn stats_of(&self, user_id: Uuid, range: &Range) -> Result<Stats, StatsError> {
+        self.count(Some(user_id), range).await
+    }
 }
 
 #[async_trait]
@@ -249,6 +254,10 @@ impl Read for PostgresStore {
     async fn messages_by_id(&self, ids: &[Uuid]) -> Result<Vec<MessageRow>, ReadError> {
         let statement = Statement::new(MESSAGES_BY_ID).with(ids.to_vec(), Type::UUID_ARRAY);
         self.ask(statement).await?.iter().map(message_row).collect()
+    }
+
+    async fn stats(&self, range: &Range) -> Result<Stats, StatsError> {
+        self.count(None, range).await
     }
 
     async fn audit(&self) -> Result<Audit, ReadError> {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use uuid::Uuid;
 
+use crate::changes;
 use crate::clock::{Clock as _, Seq, SystemClock, Timestamp};
-use crate::database::UuidText;
+use crate::database::{UuidText, column_or_null, parse_time};
 use crate::error::ReadError;
 use crate::record::{Record, Removed};
 use crate::store::sqlite::SqliteReader;
@@ -32,13 +33,34 @@ pub(crate) fn take_back(tx: &Transaction<'_>, session_id: Uuid) -> rusqlite::Res
     tx.prepare_cached(sql)?.execute([UuidText::new(session_id).as_str()]).map(drop)
 }
 
-/// Removes the session's rows.
-pub(super) fn remove(tx: &Transaction<'_>, session_id: Uuid) -> rusqlite::Result<Removed> {
-    let session_id = UuidText::new(session_id);
-    let gone = |sql: &str| tx.prepare_cached(sql)?.execute([session_id.as_str()]).map(|rows| rows as u64);
+/// Removes the session's rows, and notes when that was which goes with them, at the place of the deletion.
+pub(super) fn remove(tx: &Transaction<'_>, place: Seq, session_id: Uuid) -> rusqlite::Result<Removed> {
+    let id = UuidText::new(session_id);
+    if let Some(span) = span(tx, &id)? {
+        changes::note_span(tx, place, span)?;
+    }
+    let gone = |sql: &str| tx.prepare_cached(sql)?.execute([id.as_str()]).map(|rows| rows as u64);
     let messages = gone("DELETE FROM conversation_messages WHERE session_id = ?1")?;
     let sessions = gone("DELETE FROM conversation_sessions WHERE session_id = ?1")?;
     Ok(Removed { sessions, messages, ..Removed::default() })
+}
+
+/// The first and the last moment of a session: of its start, and of what was said in it.
+fn span(tx: &Transaction<'_>, id: &UuidText) -> rusqlite::Result<Option<(Timestamp, Timestamp)>> {
+    const MOMENTS: [&str; 3] = [
+        "SELECT started_at FROM conversation_sessions WHERE session_id = ?1",
+        "SELECT min(created_at) FROM conversation_messages WHERE session_id = ?1",
+        "SELECT max(created_at) FROM conversation_messages WHERE session_id = ?1",
+    ];
+    let mut span: Option<(Timestamp, Timestamp)> = None;
+    for sql in MOMENTS {
+        let moment =
+            tx.prepare_cached(sql)?.query_row([id.as_str()], |row| column_or_null(row, 0, parse_time));
+        if let Some(moment) = moment.optional()?.flatten() {
+            span = Some(span.map_or((moment, moment), |(first, last)| (first.min(moment), last.max(moment))));
+        }
+    }
+    Ok(span)
 }
 
 /// Sessions of which nothing was heard since this moment, oldest first.

@@ -6,25 +6,28 @@
 //! those of all others are an intersection of two lists.
 
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
-use rusqlite::{Connection, OpenFlags, Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 
-use crate::database;
 use crate::search::{SESSION, USER, Words};
-
-/// Goes up whenever other words are made of the same text; an index of another layout is made anew.
-const LAYOUT: i64 = 2;
+use crate::store::sqlite::derived::Derived;
 
 /// Pages that one step of cleaning writes.
 const CLEANED_PAGES: i64 = 200;
 
-/// `ascii` takes every letter beyond ASCII for a part of a word, and so leaves the words as they are given.
-const SCHEMA: &str = "
+/// `ascii` takes every letter beyond ASCII for a part of a word, and so leaves the words as they are given. The layout goes up
+/// whenever other words are made of the same text.
+const FILE: Derived = Derived {
+    name: "search",
+    layout: 2,
+    schema: "
 CREATE VIRTUAL TABLE texts USING fts5(words, content='', contentless_delete=1, tokenize='ascii');
 CREATE TABLE state (one integer PRIMARY KEY CHECK (one = 1), row integer NOT NULL, change integer NOT NULL,
   unclean integer NOT NULL);
-INSERT INTO state VALUES (1, 0, 0, 0);";
+INSERT INTO state VALUES (1, 0, 0, 0);",
+    cache_kib: 16_384,
+    overwrites: true,
+};
 
 /// How far the index has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -51,50 +54,18 @@ pub(crate) struct Index {
 
 /// Where the index of this database is.
 pub(crate) fn path_of(database: &Path) -> PathBuf {
-    let name = database.file_stem().unwrap_or_default().to_string_lossy();
-    database.with_file_name(format!("{name}-search.db"))
+    FILE.path_of(database)
 }
 
 impl Index {
     /// Opens it, or makes an empty one where it is missing or of another layout.
     pub(crate) fn open(path: &Path) -> rusqlite::Result<Self> {
-        let index = Self::connect(path)?;
-        let layout: i64 = index.connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        if layout == LAYOUT {
-            return Ok(index);
-        }
-        drop(index);
-        Self::anew(path)
+        FILE.open(path).map(|connection| Self { connection })
     }
 
     /// An empty one, whatever was there.
     pub(crate) fn anew(path: &Path) -> rusqlite::Result<Self> {
-        remove(path).map_err(|error| {
-            let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
-            rusqlite::Error::SqliteFailure(full, Some(error.to_string()))
-        })?;
-        let mut index = Self::connect(path)?;
-        let tx = index.connection.transaction()?;
-        tx.execute_batch(SCHEMA)?;
-        tx.pragma_update(None, "user_version", LAYOUT)?;
-        tx.commit()?;
-        Ok(index)
-    }
-
-    fn connect(path: &Path) -> rusqlite::Result<Self> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        // After a power cut it is older than it was, and as sound: nothing waits for the disk but the copying of the log.
-        connection.pragma_update(None, "synchronous", "NORMAL")?;
-        connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
-        connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
-        connection.pragma_update(None, "cache_size", -16_384)?;
-        // What goes is overwritten.
-        connection.pragma_update(None, "secure_delete", true)?;
-        Ok(Self { connection })
+        FILE.anew(path).map(|connection| Self { connection })
     }
 
     /// How far it has come.
@@ -190,15 +161,4 @@ pub(crate) fn of_session(id: &str) -> String {
 
 fn digits(id: &str) -> impl Iterator<Item = char> {
     id.chars().filter(char::is_ascii_hexdigit)
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    for file in [path.to_owned(), database::beside(path, "-wal"), database::beside(path, "-shm")] {
-        match fs::remove_file(&file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    database::clear_suspicion(path);
-    Ok(())
 }

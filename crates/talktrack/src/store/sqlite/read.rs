@@ -15,8 +15,10 @@ use crate::error::ReadError;
 use crate::json::{JsonArray, JsonObject};
 use crate::record::Status;
 use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
+use crate::stats::{Range, Stats, StatsError};
 use crate::store::sqlite::search::{self, Searchers};
-use crate::store::sqlite::{deleted, following, glimpse};
+use crate::store::sqlite::stats::Statistics;
+use crate::store::sqlite::{audit, deleted, following, glimpse};
 use crate::store::{
     Audit, Glimpse, MessageCursor, MessageRow, Read, Rows, SessionCursor, SessionFilter, SessionRow, Viewer,
 };
@@ -27,7 +29,7 @@ const MESSAGE_COLUMNS: &str = "id, session_id, user_id, role, content, audio_url
      revision, interrupted, content_generated, parts, metrics";
 
 /// What helps against damage.
-const REMEDY: &str = "stop the server and start it again: it saves what can be read";
+pub(super) const REMEDY: &str = "stop the server and start it again: it saves what can be read";
 
 /// The columns of [`Books`], for [`books_row`].
 pub(crate) const BOOKS_COLUMNS: &str =
@@ -38,6 +40,7 @@ pub(crate) const BOOKS_COLUMNS: &str =
 pub struct SqliteReader {
     connection: Arc<Mutex<Connection>>,
     searchers: Arc<Searchers>,
+    pub(super) statistics: Arc<Statistics>,
     /// Who sees it, where that is not everybody.
     viewer: Option<Uuid>,
 }
@@ -50,7 +53,13 @@ impl SqliteReader {
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let connection = Arc::new(Mutex::new(database::open_to_read(path)?));
         let searchers = Arc::new(Searchers::new(path.to_owned()));
-        Ok(Self { connection, searchers, viewer: None })
+        let statistics = Arc::new(Statistics::of(path));
+        Ok(Self { connection, searchers, statistics, viewer: None })
+    }
+
+    /// Who sees it, where that is not everybody.
+    pub(super) fn viewer(&self) -> Option<Uuid> {
+        self.viewer
     }
 
     /// Messages in the order in which they were written, after a place in that order (0 = from the beginning), and the
@@ -107,7 +116,7 @@ fn asked<T>(
     })
 }
 
-fn note_damage(connection: &Connection, damage: &str) {
+pub(super) fn note_damage(connection: &Connection, damage: &str) {
     connection.path().iter().for_each(|path| database::suspect(Path::new(path), damage));
 }
 
@@ -215,6 +224,10 @@ impl Rows for SqliteReader {
             .ask(move |connection| search::messages(connection, &wanted, viewer, after, limit))
             .await
     }
+
+    async fn stats_of(&self, user_id: Uuid, range: &Range) -> Result<Stats, StatsError> {
+        self.counted_of(user_id, *range).await
+    }
 }
 
 #[async_trait]
@@ -242,11 +255,15 @@ impl Read for SqliteReader {
         self.ask(move |connection| following::messages_by_id(connection, &ids)).await
     }
 
+    async fn stats(&self, range: &Range) -> Result<Stats, StatsError> {
+        self.tallied(*range).await
+    }
+
     async fn audit(&self) -> Result<Audit, ReadError> {
         self.ask(|connection| {
             // One transaction: every count is of the same moment.
             let tx = connection.unchecked_transaction()?;
-            audit(&tx)
+            audit::audit(&tx)
         })
         .await
     }
@@ -334,65 +351,4 @@ pub(crate) fn books_row(row: &Row<'_>) -> rusqlite::Result<Books> {
 
 fn parse_object(text: &str) -> Option<JsonObject> {
     JsonObject::parse(text).ok()
-}
-
-fn audit(connection: &Connection) -> rusqlite::Result<Audit> {
-    let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, u64>(0));
-    let books = connection.query_row(&format!("SELECT {BOOKS_COLUMNS} FROM books"), [], books_row)?;
-    let mut audit = Audit {
-        books: Some(books),
-        sessions: count("SELECT count(*) FROM conversation_sessions")?,
-        messages: count("SELECT count(*) FROM conversation_messages")?,
-        dead_letters: count("SELECT count(*) FROM dead_letters WHERE message_id IS NOT NULL")?,
-        journal: count("SELECT count(*) FROM journal WHERE message_id IS NOT NULL")?,
-        problems: Vec::new(),
-    };
-    let (pending, dead) = (books.pending(), books.dead_lettered);
-    let letters = books.letters();
-    let mut expect = |ok: bool, problem: String| {
-        if !ok {
-            audit.problems.push(problem);
-        }
-    };
-    let sum = books.stored + dead + pending;
-    expect(books.durable == sum, "durable differs from stored + dead_lettered + pending".into());
-    expect(
-        audit.journal == pending,
-        format!("{pending} messages should be pending, the journal holds {}", audit.journal),
-    );
-    expect(
-        audit.dead_letters == letters,
-        format!("{letters} dead letters were written and not taken out, {} are there", audit.dead_letters),
-    );
-    let (wanted, found) = (books.rows(), audit.messages);
-    expect(wanted == found, format!("{wanted} messages were written and not deleted, {found} are there"));
-    audit.problems.extend(odd_sessions(connection)?);
-    let integrity: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-    if integrity != "ok" {
-        note_damage(connection, &integrity);
-        audit.problems.push(format!("SQLite finds the file damaged: {integrity}; {REMEDY}"));
-    }
-    Ok(audit)
-}
-
-/// Sessions whose figures differ from their rows, messages without a session or with rotten columns; the first 20 of each.
-fn odd_sessions(connection: &Connection) -> rusqlite::Result<Vec<String>> {
-    const QUESTIONS: [&str; 4] = [
-        "SELECT 'session ' || session_id || ' says ' || message_count || ' messages, ' || n || ' are there' FROM \
-         (SELECT s.session_id, s.message_count, (SELECT count(*) FROM conversation_messages m WHERE m.session_id = s.session_id) n \
-         FROM conversation_sessions s) WHERE message_count <> n LIMIT 20",
-        "SELECT 'message ' || id || ' belongs to session ' || session_id || ', which is not there' FROM conversation_messages m \
-         WHERE NOT EXISTS (SELECT 1 FROM conversation_sessions s WHERE s.session_id = m.session_id) LIMIT 20",
-        "SELECT 'message ' || id || ' has metadata, parts or metrics that are no longer JSON' FROM conversation_messages \
-         WHERE NOT (coalesce(json_valid(metadata), 1) AND coalesce(json_valid(parts), 1) AND coalesce(json_valid(metrics), 1)) LIMIT 20",
-        "SELECT 'session ' || session_id || ' is ' || status || ' and has ended_at ' || coalesce(ended_at, 'null') \
-         FROM conversation_sessions WHERE (status = 'active') <> (ended_at IS NULL) LIMIT 20",
-    ];
-    let mut problems = Vec::new();
-    for question in QUESTIONS {
-        let mut statement = connection.prepare(question)?;
-        let found = statement.query_map([], |row| text(row, 0))?;
-        problems.extend(found.collect::<rusqlite::Result<Vec<String>>>()?);
-    }
-    Ok(problems)
 }

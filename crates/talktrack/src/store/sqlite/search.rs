@@ -108,10 +108,10 @@ impl Searchers {
 }
 
 /// Breaks a question off: at once, or where whoever asked has gone.
-struct Interrupt(Option<InterruptHandle>);
+pub(super) struct Interrupt(pub(super) Option<InterruptHandle>);
 
 impl Interrupt {
-    fn now(&mut self) {
+    pub(super) fn now(&mut self) {
         self.0.take().iter().for_each(InterruptHandle::interrupt);
     }
 }

@@ -90,7 +90,7 @@ impl Batch<'_> {
             Body::End(end) => self.end(end),
             // There is no other node that would have to hear of it.
             Body::Alive(_) => Ok(Verdict::GoesOn),
-            Body::Delete(delete) => self.delete(delete),
+            Body::Delete(delete) => self.delete(record.seq, delete),
         }
     }
 
@@ -244,7 +244,7 @@ impl Batch<'_> {
         Ok(figures.map_or(Verdict::Refused(NotDurable::UnknownSession), Verdict::Ended))
     }
 
-    fn delete(&mut self, delete: &SessionDelete) -> rusqlite::Result<Verdict> {
+    fn delete(&mut self, seq: Seq, delete: &SessionDelete) -> rusqlite::Result<Verdict> {
         let session_id = delete.session_id;
         let user = self.session(session_id)?.owner;
         if user.zip(delete.owner).is_some_and(|(user, owner)| user != owner) {
@@ -260,7 +260,7 @@ impl Batch<'_> {
                 Some(_) => {}
             }
         }
-        let removed = deleted::remove(self.tx, session_id)?;
+        let removed = deleted::remove(self.tx, seq, session_id)?;
         if delete.is_for_good() {
             deleted::note(self.tx, session_id)?;
         }

@@ -1,0 +1,201 @@
+//! How numbers are distributed, to within one percent of each: a DDSketch (Masson, Rim, Lee: "DDSketch", VLDB 2019). Numbers of
+//! about the same size share a bin, whose width grows with them; two distributions add up bin by bin, and the sum is as exact as
+//! either.
+//!
+//! Our own: the crate `sketches-ddsketch` keeps every bin between the smallest and the largest, 1 KiB at least, of which some
+//! hundred thousand are to be kept here, does not give them away, and takes infinities for numbers.
+
+use std::cmp::Ordering;
+
+use serde::{Deserialize, Serialize};
+
+/// How far a percentile may be off.
+const ERROR: f64 = 0.01;
+/// What is smaller is taken for zero.
+const SMALLEST: f64 = 1e-6;
+/// What is larger is no measure of a conversation (thirty years in milliseconds), and is left out.
+const LARGEST: f64 = 1e12;
+
+/// A number of numbers: how many, how large together, the extremes, and any percentile to within one percent of its value.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Distribution {
+    /// How many numbers are in each bin, in the order of their size; bins without any are left out.
+    bins: Vec<(i16, u64)>,
+    exact: Option<Exact>,
+}
+
+/// What is known exactly.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Exact {
+    sum: f64,
+    min: f64,
+    max: f64,
+}
+
+impl Distribution {
+    /// Counts a number. One that is none, or not finite, or beyond ±1e12 is left out.
+    pub fn count(&mut self, number: f64) {
+        if !(-LARGEST..=LARGEST).contains(&number) {
+            return;
+        }
+        let bin = bin_of(number);
+        match self.bins.binary_search_by_key(&bin, |(bin, _)| *bin) {
+            Ok(place) => self.bins[place].1 += 1,
+            Err(place) => self.bins.insert(place, (bin, 1)),
+        }
+        self.know(Exact { sum: number, min: number, max: number });
+    }
+
+    /// Adds all numbers of another.
+    pub fn add(&mut self, other: &Self) {
+        let Some(exact) = other.exact else { return };
+        if self.bins.is_empty() {
+            self.bins.clone_from(&other.bins);
+        } else {
+            self.bins = merged(&self.bins, &other.bins);
+        }
+        self.know(exact);
+    }
+
+    fn know(&mut self, more: Exact) {
+        self.exact = Some(self.exact.map_or(more, |known| Exact {
+            sum: known.sum + more.sum,
+            min: known.min.min(more.min),
+            max: known.max.max(more.max),
+        }));
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.exact.is_none()
+    }
+
+    /// How many.
+    pub fn len(&self) -> u64 {
+        self.bins.iter().fold(0, |sum, (_, count)| sum.saturating_add(*count))
+    }
+
+    /// All of them together; 0 where there are none.
+    pub fn sum(&self) -> f64 {
+        self.exact.map_or(0.0, |exact| exact.sum)
+    }
+
+    /// The smallest.
+    pub fn min(&self) -> Option<f64> {
+        self.exact.map(|exact| exact.min)
+    }
+
+    /// The largest.
+    pub fn max(&self) -> Option<f64> {
+        self.exact.map(|exact| exact.max)
+    }
+
+    /// The number that this part of all (0 to 1) do not exceed, to within one percent of its value.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rank among more than 2^53 numbers need not be exact, and is not below zero"
+    )]
+    pub fn quantile(&self, part: f64) -> Option<f64> {
+        let Exact { min, max, .. } = self.exact?;
+        let rank = (part.clamp(0.0, 1.0) * self.len().saturating_sub(1) as f64) as u64;
+        let mut passed = 0_u64;
+        let found = self.bins.iter().find(|(_, count)| {
+            passed = passed.saturating_add(*count);
+            passed > rank
+        });
+        Some(found.map_or(max, |(bin, _)| middle_of(*bin)).clamp(min, max.max(min)))
+    }
+}
+
+/// Both, in one order.
+fn merged(left: &[(i16, u64)], right: &[(i16, u64)]) -> Vec<(i16, u64)> {
+    let (mut left, mut right) = (left.iter().copied().peekable(), right.iter().copied().peekable());
+    let mut bins = Vec::with_capacity(left.len().max(right.len()));
+    while let (Some(one), Some(other)) = (left.peek(), right.peek()) {
+        let (bin, more) = (one.0, other.1);
+        match one.0.cmp(&other.0) {
+            Ordering::Less => bins.extend(left.next()),
+            Ordering::Greater => bins.extend(right.next()),
+            Ordering::Equal => {
+                bins.push((bin, one.1.saturating_add(more)));
+                left.next();
+                right.next();
+            }
+        }
+    }
+    bins.extend(left);
+    bins.extend(right);
+    bins
+}
+
+/// From one bin to the next, the logarithm of a number grows by so much.
+fn width() -> f64 {
+    ((1.0 + ERROR) / (1.0 - ERROR)).ln()
+}
+
+/// Zero has a bin of its own; from there on they are counted up, and for negative numbers down.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "within the bounds above there are some 2,100 bins either way"
+)]
+fn bin_of(number: f64) -> i16 {
+    let size = number.abs();
+    if size < SMALLEST {
+        return 0;
+    }
+    let bin = ((size / SMALLEST).ln() / width()).ceil() as i16 + 1;
+    if number < 0.0 { -bin } else { bin }
+}
+
+/// The number that is as far from the bin's lower end as from its upper, in proportion.
+fn middle_of(bin: i16) -> f64 {
+    let (sign, bin) = (f64::from(bin.signum()), f64::from(bin.saturating_abs()));
+    sign * SMALLEST * ((bin - 1.0) * width()).exp() * (1.0 - ERROR)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(numbers: &[f64]) -> Distribution {
+        let mut distribution = Distribution::default();
+        numbers.iter().for_each(|number| distribution.count(*number));
+        distribution
+    }
+
+    #[test]
+    fn every_percentile_is_within_one_percent() {
+        let numbers: Vec<f64> = (0..10_000).map(|number| f64::from(number - 2_000).powi(3) / 1e4).collect();
+        let distribution = of(&numbers);
+        for percent in 0..=100_u32 {
+            let part = f64::from(percent) / 100.0;
+            let exact = numbers[usize::try_from(percent * 9_999 / 100).unwrap()];
+            let found = distribution.quantile(part).unwrap();
+            assert!((found - exact).abs() <= exact.abs() * ERROR + 1e-6, "p{percent}: {found}, not {exact}");
+        }
+    }
+
+    #[test]
+    fn two_add_up_to_what_one_would_be() {
+        let numbers: Vec<f64> = (0..3_000).map(|number| f64::from(number) * 1.25).collect();
+        let (left, right) = numbers.split_at(1_000);
+        let mut sum = of(left);
+        sum.add(&of(right));
+        sum.add(&Distribution::default());
+        let mut other = Distribution::default();
+        other.add(&of(right));
+        other.add(&of(left));
+        assert_eq!((&sum, &other), (&of(&numbers), &of(&numbers)));
+        assert_eq!((sum.len(), sum.min(), sum.max()), (3_000, Some(0.0), Some(3_748.75)));
+    }
+
+    #[test]
+    fn what_is_no_measure_does_no_harm() {
+        let odd = of(&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300, -1e13]);
+        assert_eq!((odd.len(), odd.sum(), odd.quantile(0.5)), (0, 0.0, None));
+        let small = of(&[0.0, -0.0, 1e-300, -5.0, 1e12]);
+        assert_eq!((small.len(), small.quantile(0.0), small.quantile(0.5)), (5, Some(-5.0), Some(0.0)));
+    }
+}

@@ -1,0 +1,69 @@
+//! What the file says of itself, against what is in it.
+
+use rusqlite::Connection;
+
+use crate::database::text;
+use crate::store::Audit;
+use crate::store::sqlite::read::{BOOKS_COLUMNS, REMEDY, books_row, note_damage};
+
+/// Counts everything, and names what does not add up.
+pub(super) fn audit(connection: &Connection) -> rusqlite::Result<Audit> {
+    let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, u64>(0));
+    let books = connection.query_row(&format!("SELECT {BOOKS_COLUMNS} FROM books"), [], books_row)?;
+    let mut audit = Audit {
+        books: Some(books),
+        sessions: count("SELECT count(*) FROM conversation_sessions")?,
+        messages: count("SELECT count(*) FROM conversation_messages")?,
+        dead_letters: count("SELECT count(*) FROM dead_letters WHERE message_id IS NOT NULL")?,
+        journal: count("SELECT count(*) FROM journal WHERE message_id IS NOT NULL")?,
+        problems: Vec::new(),
+    };
+    let (pending, dead) = (books.pending(), books.dead_lettered);
+    let letters = books.letters();
+    let mut expect = |ok: bool, problem: String| {
+        if !ok {
+            audit.problems.push(problem);
+        }
+    };
+    let sum = books.stored + dead + pending;
+    expect(books.durable == sum, "durable differs from stored + dead_lettered + pending".into());
+    expect(
+        audit.journal == pending,
+        format!("{pending} messages should be pending, the journal holds {}", audit.journal),
+    );
+    expect(
+        audit.dead_letters == letters,
+        format!("{letters} dead letters were written and not taken out, {} are there", audit.dead_letters),
+    );
+    let (wanted, found) = (books.rows(), audit.messages);
+    expect(wanted == found, format!("{wanted} messages were written and not deleted, {found} are there"));
+    audit.problems.extend(odd_sessions(connection)?);
+    let integrity: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    if integrity != "ok" {
+        note_damage(connection, &integrity);
+        audit.problems.push(format!("SQLite finds the file damaged: {integrity}; {REMEDY}"));
+    }
+    Ok(audit)
+}
+
+/// Sessions whose figures differ from their rows, messages without a session or with rotten columns; the first 20 of each.
+fn odd_sessions(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    const QUESTIONS: [&str; 4] = [
+        "SELECT 'session ' || session_id || ' says ' || message_count || ' messages, ' || n || ' are there' FROM \
+         (SELECT s.session_id, s.message_count, (SELECT count(*) FROM conversation_messages m WHERE m.session_id = s.session_id) n \
+         FROM conversation_sessions s) WHERE message_count <> n LIMIT 20",
+        "SELECT 'message ' || id || ' belongs to session ' || session_id || ', which is not there' FROM conversation_messages m \
+         WHERE NOT EXISTS (SELECT 1 FROM conversation_sessions s WHERE s.session_id = m.session_id) LIMIT 20",
+        "SELECT 'message ' || id || ' has metadata, parts or metrics that are no longer JSON' FROM conversation_messages \
+         WHERE NOT (coalesce(json_valid(metadata), 1) AND coalesce(json_valid(parts), 1) AND coalesce(json_valid(metrics), 1)) LIMIT 20",
+        "SELECT 'session ' || session_id || ' is ' || status || ' and has ended_at ' || coalesce(ended_at, 'null') \
+         FROM conversation_sessions WHERE (status = 'active') <> (ended_at IS NULL) LIMIT 20",
+    ];
+    let mut problems = Vec::new();
+    for question in QUESTIONS {
+        let mut statement = connection.prepare(question)?;
+        let found = statement.query_map([], |row| text(row, 0))?;
+        problems.extend(found.collect::<rusqlite::Result<Vec<String>>>()?);
+    }
+    Ok(problems)
+}

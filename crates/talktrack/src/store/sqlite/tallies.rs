@@ -1,0 +1,325 @@
+//! The tallies: a file of its own beside the database, written behind the journal and made anew whenever it is not what it
+//! should be. It holds figures, and which rows were counted into which slice of five minutes; nothing of what was said.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+
+use crate::stats::{Grain, Tally};
+use crate::store::sqlite::derived::Derived;
+
+/// Rows that follow each other into the same slice are one run: those who talk do so in the order of time. What is stale is
+/// counted anew; `marks` goes up with each reason to do so.
+const FILE: Derived = Derived {
+    name: "stats",
+    layout: 1,
+    schema: "
+CREATE TABLE runs (first integer PRIMARY KEY, last integer NOT NULL, slice integer NOT NULL);
+CREATE INDEX runs_of_slice ON runs (slice);
+CREATE TABLE tallies (place integer PRIMARY KEY, bytes blob NOT NULL);
+CREATE TABLE stale (slice integer NOT NULL, part integer NOT NULL, marks integer NOT NULL, PRIMARY KEY (slice, part)) WITHOUT ROWID;
+CREATE TABLE state (one integer PRIMARY KEY CHECK (one = 1), row integer NOT NULL, session integer NOT NULL, change integer NOT NULL);
+INSERT INTO state VALUES (1, 0, 0, 0);",
+    cache_kib: 1_024,
+    overwrites: false,
+};
+
+/// How far the tallies have come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Reached {
+    /// Every message up to this row is counted.
+    pub(crate) row: i64,
+    /// Every session up to this row is counted, or will be: its slice is stale.
+    pub(crate) session: i64,
+    /// Every change up to here was followed.
+    pub(crate) change: i64,
+}
+
+/// What of a slice is counted by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Part {
+    /// What was said in it.
+    Messages,
+    /// The sessions that began in it.
+    Sessions,
+}
+
+/// A part of a slice that is to be counted anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stale {
+    pub(crate) slice: i64,
+    pub(crate) part: Part,
+    /// How often it was found stale.
+    pub(crate) marks: i64,
+}
+
+/// Rows that follow each other, all of them in one slice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) first: i64,
+    pub(crate) last: i64,
+    pub(crate) slice: i64,
+}
+
+/// The file, for the one who writes it.
+pub(crate) struct Tallies {
+    connection: Connection,
+}
+
+/// Where the tallies of this database are.
+pub(crate) fn path_of(database: &Path) -> PathBuf {
+    FILE.path_of(database)
+}
+
+impl Tallies {
+    /// Opens them, or makes an empty file where it is missing or of another layout.
+    pub(crate) fn open(path: &Path) -> rusqlite::Result<Self> {
+        FILE.open(path).map(|connection| Self { connection })
+    }
+
+    /// An empty file, whatever was there.
+    pub(crate) fn anew(path: &Path) -> rusqlite::Result<Self> {
+        FILE.anew(path).map(|connection| Self { connection })
+    }
+
+    /// How far they have come.
+    pub(crate) fn reached(&self) -> rusqlite::Result<Reached> {
+        reached(&self.connection)
+    }
+
+    /// Begins to change them: all of it, or nothing.
+    pub(crate) fn change(&mut self) -> rusqlite::Result<Change<'_>> {
+        Ok(Change { tx: self.connection.transaction()?, touched: BTreeSet::new() })
+    }
+}
+
+/// How far the tallies of this file have come.
+pub(super) fn reached(connection: &Connection) -> rusqlite::Result<Reached> {
+    let sql = "SELECT row, session, change FROM state";
+    connection
+        .prepare_cached(sql)?
+        .query_row([], |row| Ok(Reached { row: row.get(0)?, session: row.get(1)?, change: row.get(2)? }))
+}
+
+/// The tallies of a range, by the numbers of their stretches. Those in which nothing happened are left out.
+pub(super) fn of(
+    connection: &Connection,
+    grain: Grain,
+    numbers: &std::ops::Range<i64>,
+) -> rusqlite::Result<Vec<(i64, Tally)>> {
+    let first = place(grain, 0);
+    let sql = "SELECT place - ?3, bytes FROM tallies WHERE place >= ?1 AND place < ?2 ORDER BY place";
+    let mut statement = connection.prepare_cached(sql)?;
+    let range = params![place(grain, numbers.start), place(grain, numbers.end), first];
+    let found = statement.query_map(range, |row| Ok((row.get(0)?, tally(row.get_ref(1)?.as_blob()?)?)))?;
+    found.collect()
+}
+
+/// How many slices of a range are to be counted anew.
+pub(super) fn stale_in(connection: &Connection, slices: &std::ops::Range<i64>) -> rusqlite::Result<u64> {
+    let sql = "SELECT count(DISTINCT slice) FROM stale WHERE slice >= ?1 AND slice < ?2";
+    connection.prepare_cached(sql)?.query_row([slices.start, slices.end], |row| row.get(0))
+}
+
+/// A change of the tallies that is under way. The hours and days of the slices that it touches follow at its end.
+pub(crate) struct Change<'c> {
+    tx: Transaction<'c>,
+    /// Hours of which a slice was counted anew.
+    touched: BTreeSet<i64>,
+}
+
+impl Change<'_> {
+    /// What is newly counted, by slices, and which rows that were, in their order.
+    pub(crate) fn add(&self, counted: &BTreeMap<i64, Tally>, runs: &[Run]) -> rusqlite::Result<()> {
+        for grain in Grain::ALL {
+            let mut sums: BTreeMap<i64, Tally> = BTreeMap::new();
+            for (slice, tally) in counted {
+                sums.entry(Grain::Slice.number_in(grain, *slice)).or_default().add(tally);
+            }
+            for (number, more) in sums {
+                let mut sum = self.tally(grain, number)?;
+                sum.add(&more);
+                self.put(grain, number, &sum)?;
+            }
+        }
+        runs.iter().try_for_each(|run| self.add_run(*run))
+    }
+
+    /// Rows that come behind all that are counted.
+    fn add_run(&self, Run { first, last, slice }: Run) -> rusqlite::Result<()> {
+        let longer = "UPDATE runs SET last = ?2 WHERE first = (SELECT max(first) FROM runs) AND last = ?1 AND slice = ?3";
+        if self.tx.prepare_cached(longer)?.execute([first - 1, last, slice])? == 0 {
+            let sql = "INSERT INTO runs (first, last, slice) VALUES (?1, ?2, ?3)";
+            self.tx.prepare_cached(sql)?.execute([first, last, slice])?;
+        }
+        Ok(())
+    }
+
+    /// The next rows of a slice, behind this one.
+    pub(crate) fn next_run(&self, slice: i64, behind: i64) -> rusqlite::Result<Option<Run>> {
+        const REACHES_OVER: &str =
+            "SELECT ?2 + 1, last FROM runs WHERE slice = ?1 AND first <= ?2 ORDER BY first DESC LIMIT 1";
+        const BEGINS_LATER: &str =
+            "SELECT first, last FROM runs WHERE slice = ?1 AND first > ?2 ORDER BY first LIMIT 1";
+        let run = |row: &rusqlite::Row<'_>| Ok(Run { first: row.get(0)?, last: row.get(1)?, slice });
+        let find = |sql| self.tx.prepare_cached(sql)?.query_row([slice, behind], run).optional();
+        match find(REACHES_OVER)? {
+            Some(run) if run.last > behind => Ok(Some(run)),
+            _ => find(BEGINS_LATER),
+        }
+    }
+
+    /// This row is of another slice than it was counted into.
+    pub(crate) fn move_row(&self, row: i64, slice: i64) -> rusqlite::Result<()> {
+        let sql = "SELECT first, last, slice FROM runs WHERE first <= ?1 ORDER BY first DESC LIMIT 1";
+        let run =
+            |row: &rusqlite::Row<'_>| Ok(Run { first: row.get(0)?, last: row.get(1)?, slice: row.get(2)? });
+        let Some(run) = self.tx.prepare_cached(sql)?.query_row([row], run).optional()? else { return Ok(()) };
+        self.tx.prepare_cached("DELETE FROM runs WHERE first = ?1")?.execute([run.first])?;
+        let parts = [
+            Run { last: row - 1, ..run },
+            Run { first: row, last: row, slice },
+            Run { first: row + 1, ..run },
+        ];
+        let mut insert =
+            self.tx.prepare_cached("INSERT INTO runs (first, last, slice) VALUES (?1, ?2, ?3)")?;
+        for part in parts.into_iter().filter(|part| part.first <= part.last) {
+            insert.execute([part.first, part.last, part.slice])?;
+        }
+        self.mark(slice, Part::Messages)
+    }
+
+    /// No row behind this one is there any more: their numbers may be given again.
+    pub(crate) fn forget_rows_behind(&self, row: i64) -> rusqlite::Result<()> {
+        let sql = "SELECT DISTINCT slice FROM runs WHERE last > ?1";
+        let slices = self
+            .tx
+            .prepare_cached(sql)?
+            .query_map([row], |row| row.get(0))?
+            .collect::<rusqlite::Result<Vec<i64>>>()?;
+        self.tx.prepare_cached("DELETE FROM runs WHERE first > ?1")?.execute([row])?;
+        self.tx.prepare_cached("UPDATE runs SET last = ?1 WHERE last > ?1")?.execute([row])?;
+        slices.into_iter().try_for_each(|slice| self.mark(slice, Part::Messages))
+    }
+
+    /// This part of a slice is to be counted anew.
+    pub(crate) fn mark(&self, slice: i64, part: Part) -> rusqlite::Result<()> {
+        let sql = "INSERT INTO stale (slice, part, marks) VALUES (?1, ?2, 1) ON CONFLICT DO UPDATE SET marks = marks + 1";
+        self.tx.prepare_cached(sql)?.execute([slice, code(part)]).map(drop)
+    }
+
+    /// The same of all slices from one to another in which anything was counted.
+    pub(crate) fn mark_all(&self, first: i64, last: i64) -> rusqlite::Result<()> {
+        let sql = "INSERT INTO stale (slice, part, marks) SELECT place - ?3, ?4, 1 FROM tallies \
+                   WHERE place BETWEEN ?1 AND ?2 ON CONFLICT DO UPDATE SET marks = marks + 1";
+        let (from, to) = (place(Grain::Slice, first), place(Grain::Slice, last));
+        let mut mark = self.tx.prepare_cached(sql)?;
+        for part in [Part::Messages, Part::Sessions] {
+            mark.execute([from, to, place(Grain::Slice, 0), code(part)])?;
+        }
+        Ok(())
+    }
+
+    /// Some of what is stale, the newest first.
+    pub(crate) fn stale(&self, limit: usize) -> rusqlite::Result<Vec<Stale>> {
+        let sql = "SELECT slice, part, marks FROM stale ORDER BY slice DESC, part DESC LIMIT ?1";
+        let mut statement = self.tx.prepare_cached(sql)?;
+        let stale = statement.query_map([limit], |row| {
+            let part =
+                if row.get::<_, i64>(1)? == code(Part::Messages) { Part::Messages } else { Part::Sessions };
+            Ok(Stale { slice: row.get(0)?, part, marks: row.get(2)? })
+        })?;
+        stale.collect()
+    }
+
+    /// A part of a slice was counted anew. It stays stale where there was another reason to do so meanwhile.
+    pub(crate) fn recounted(&mut self, stale: Stale, counted: Tally) -> rusqlite::Result<()> {
+        let Stale { slice, part, marks } = stale;
+        let mut tally = self.tally(Grain::Slice, slice)?;
+        match part {
+            Part::Messages => tally.messages = counted.messages,
+            Part::Sessions => tally.sessions = counted.sessions,
+        }
+        self.put(Grain::Slice, slice, &tally)?;
+        self.touched.insert(Grain::Slice.number_in(Grain::Hour, slice));
+        let sql = "DELETE FROM stale WHERE slice = ?1 AND part = ?2 AND marks = ?3";
+        self.tx.prepare_cached(sql)?.execute([slice, code(part), marks]).map(drop)
+    }
+
+    /// Whether anything was changed.
+    pub(crate) fn has_changed(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
+    /// Holds what was changed, and how far that is.
+    pub(crate) fn commit(self, reached: Reached) -> rusqlite::Result<()> {
+        for hour in &self.touched {
+            self.sum_up(Grain::Slice, Grain::Hour, *hour)?;
+        }
+        let days: BTreeSet<_> =
+            self.touched.iter().map(|hour| Grain::Hour.number_in(Grain::Day, *hour)).collect();
+        for day in days {
+            self.sum_up(Grain::Hour, Grain::Day, day)?;
+        }
+        let sql = "UPDATE state SET row = ?1, session = ?2, change = ?3";
+        self.tx.prepare_cached(sql)?.execute([reached.row, reached.session, reached.change])?;
+        self.tx.commit()
+    }
+
+    /// Makes a stretch the sum of what is in it.
+    fn sum_up(&self, fine: Grain, coarse: Grain, number: i64) -> rusqlite::Result<()> {
+        let parts = coarse.micros() / fine.micros();
+        let mut sum = Tally::default();
+        for (_, part) in of(&self.tx, fine, &(number * parts..(number + 1) * parts))? {
+            sum.add(&part);
+        }
+        self.put(coarse, number, &sum)
+    }
+
+    fn tally(&self, grain: Grain, number: i64) -> rusqlite::Result<Tally> {
+        let sql = "SELECT bytes FROM tallies WHERE place = ?1";
+        let found = |row: &rusqlite::Row<'_>| tally(row.get_ref(0)?.as_blob()?);
+        let found = self.tx.prepare_cached(sql)?.query_row([place(grain, number)], found).optional()?;
+        Ok(found.unwrap_or_default())
+    }
+
+    fn put(&self, grain: Grain, number: i64, tally: &Tally) -> rusqlite::Result<()> {
+        let place = place(grain, number);
+        if tally.is_empty() {
+            return self
+                .tx
+                .prepare_cached("DELETE FROM tallies WHERE place = ?1")?
+                .execute([place])
+                .map(drop);
+        }
+        let sql = "INSERT OR REPLACE INTO tallies (place, bytes) VALUES (?1, ?2)";
+        self.tx.prepare_cached(sql)?.execute(params![place, tally.to_bytes()]).map(drop)
+    }
+}
+
+/// Each grain has a room of its own, in which a tally's place is its number.
+fn place(grain: Grain, number: i64) -> i64 {
+    let room = match grain {
+        Grain::Slice => 1_i64,
+        Grain::Hour => 2,
+        Grain::Day => 3,
+    };
+    (room << 40) + number
+}
+
+fn code(part: Part) -> i64 {
+    match part {
+        Part::Messages => 1,
+        Part::Sessions => 2,
+    }
+}
+
+/// What is no tally is damage.
+fn tally(bytes: &[u8]) -> rusqlite::Result<Tally> {
+    let damage = || {
+        let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+        rusqlite::Error::SqliteFailure(corrupt, Some("a tally cannot be read".into()))
+    };
+    Tally::from_bytes(bytes).ok_or_else(damage)
+}
