@@ -9,16 +9,21 @@
   // ---- What is said appears, and a later revision takes the place of the earlier one.
   const isAtEnd = () => scrollY + innerHeight >= document.documentElement.scrollHeight - 160;
 
-  function show(said, before) {
+  function show(said) {
     const old = document.getElementById(said.id);
     if (old) {
-      if (old.innerHTML === said.innerHTML) return;
       old.replaceWith(said);
     } else {
       said.classList.add("new");
-      transcript.insertBefore(said, before ? before.nextSibling : null);
+      transcript.append(said);
     }
     talktrack.showTimes(said);
+  }
+
+  // What was said a little before is a part of a turn: it is asked for as well.
+  function placeBefore(said) {
+    for (let back = 0; back < 6 && said; back += 1) said = said.previousElementSibling;
+    return said?.dataset.cursor ?? "";
   }
 
   let changed = new Set();
@@ -27,15 +32,13 @@
     const revised = [...changed].map((id) => document.getElementById(`m-${id}`)).filter(Boolean);
     changed = new Set();
     for (const said of revised) {
-      const after = said.previousElementSibling?.dataset.cursor ?? "";
-      const part = await talktrack.part(`${address}/said?limit=1&after=${after}`);
+      const part = await talktrack.part(`${address}/said?limit=6&after=${placeBefore(said)}`);
       const fresh = part.getElementById(said.id);
       if (fresh) show(fresh);
     }
     if ("open" in transcript.dataset) {
-      const after = transcript.lastElementChild?.dataset.cursor ?? "";
-      const part = await talktrack.part(`${address}/said?after=${after}`);
-      for (const said of [...part.querySelectorAll(".said")]) show(said);
+      const part = await talktrack.part(`${address}/said?after=${placeBefore(transcript.lastElementChild)}`);
+      for (const said of [...part.querySelectorAll(".said")]) if (!document.getElementById(said.id)) show(said);
     }
     const part = await talktrack.part(`${address}/head`);
     refreshHead(part.getElementById("head"));

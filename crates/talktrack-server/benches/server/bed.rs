@@ -146,7 +146,7 @@ impl Connection {
     /// Sends a request as it stands, and reads the answer, whose status it must be; gives its body.
     pub(crate) fn ask(&mut self, request: &[u8], status: u16) -> Outcome<&[u8]> {
         self.stream.get_mut().write_all(request)?;
-        let mut length = 0;
+        let (mut length, mut is_chunked) = (0, false);
         let expected = format!("HTTP/1.1 {status} ");
         self.read_line()?;
         let answered = self.line.clone();
@@ -156,16 +156,32 @@ impl Connection {
                 Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
                     length = value.parse()?
                 }
+                Some((name, "chunked")) if name.eq_ignore_ascii_case("transfer-encoding") => {
+                    is_chunked = true
+                }
                 None => break,
                 Some(_) => {}
             }
         }
-        self.body.resize(length, 0);
-        self.stream.read_exact(&mut self.body)?;
+        self.body.clear();
+        self.read_body(length)?;
+        while is_chunked {
+            self.read_line()?;
+            let length = usize::from_str_radix(self.line.trim_end(), 16)?;
+            is_chunked = length > 0;
+            self.read_body(length)?;
+            self.read_line()?;
+        }
         if !answered.starts_with(&expected) {
             return Err(format!("{answered}{}", String::from_utf8_lossy(&self.body)).into());
         }
         Ok(&self.body)
+    }
+
+    fn read_body(&mut self, length: usize) -> Outcome<()> {
+        let there = self.body.len();
+        self.body.resize(there + length, 0);
+        Ok(self.stream.read_exact(&mut self.body[there..])?)
     }
 
     fn read_line(&mut self) -> Outcome<()> {
@@ -180,7 +196,7 @@ impl Connection {
 /// A request of this head, on a connection that stays open.
 pub(crate) fn request(method: &str, path: &str, headers: &str, body: &str) -> Vec<u8> {
     let length = body.len();
-    format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {length}\r\n\r\n{body}")
+    format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {length}\r\n\r\n{body}")
         .into_bytes()
 }
 

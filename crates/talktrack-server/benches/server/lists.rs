@@ -29,28 +29,52 @@ pub(crate) fn run() -> Outcome<()> {
         ("a user's newest 50 sessions", &list),
         ("a transcript of 50 messages", &transcript),
     ] {
-        let [p50, p99] = latencies(&server, path)?;
+        let [p50, p99] = latencies(&server, path, REQUESTS)?;
         println!(
             "{what} over HTTP, among {millions},000,000 messages in SQLite: p50 {p50:.2} ms, p99 {p99:.2} ms (limit 10, ratio {:.2})",
             p99 / 10.0
         );
     }
+    pages(&server, millions, &transcript_page(&dir.path().join("talktrack.db"))?)
+}
+
+/// Pages of the dashboard, as the server makes them; a browser gets them compressed, which is done too.
+fn pages(server: &Server, millions: u64, long: &str) -> Outcome<()> {
+    for (what, path) in
+        [("the page of 50 conversations", "/"), ("the page of a transcript of 1,000 messages", long)]
+    {
+        let [p50, p99] = latencies(server, &|_| path.to_owned(), 100)?;
+        println!(
+            "{what}, among {millions},000,000 messages in SQLite: p50 {p50:.2} ms, p99 {p99:.2} ms (limit 20, ratio {:.2})",
+            p99 / 20.0
+        );
+    }
     Ok(())
+}
+
+/// Puts a thousand messages together into one conversation, and says where its page is.
+fn transcript_page(database: &Path) -> Outcome<String> {
+    let database = Database::open(database)?;
+    let id = session_id(0).to_string();
+    let taken = "UPDATE conversation_messages SET session_id = ?1, metrics = ?2 WHERE rowid <= 1000";
+    let metrics = r#"{"eou_ms":310,"stt_ms":190,"llm_ttft_ms":420,"tts_ttfb_ms":150,"e2e_ms":1070}"#;
+    database.execute(taken, params![id, metrics])?;
+    Ok(format!("/sessions/{id}"))
 }
 
 fn session_id(number: u64) -> Uuid {
     Uuid::from_u128(u128::from(number.wrapping_mul(0x9E37_79B9_7F4A_7C15)) << 64 | u128::from(number))
 }
 
-fn latencies(server: &Server, path: &dyn Fn(u64) -> String) -> Outcome<[f64; 2]> {
+fn latencies(server: &Server, path: &dyn Fn(u64) -> String, requests: u64) -> Outcome<[f64; 2]> {
     let mut connection = Connection::to(server)?;
     let mut times = Vec::new();
     // Once to warm up.
-    for number in 0..2 * REQUESTS {
-        let request = request("GET", &path(number % REQUESTS), "", "");
+    for number in 0..2 * requests {
+        let request = request("GET", &path(number % requests), "Accept-Encoding: gzip\r\n", "");
         let started = Instant::now();
         connection.ask(&request, 200)?;
-        if number >= REQUESTS {
+        if number >= requests {
             times.push(started.elapsed().as_secs_f64() * 1e3);
         }
     }

@@ -11,10 +11,10 @@ use uuid::Uuid;
 
 use super::page::{Frame, Here, Trouble, shown};
 use super::row;
-use super::said::{Said, playable};
-use super::visitor::Visitor;
+use super::said::{Form, Numbers, Said, playable};
+use super::visitor::{Conversation, Visitor};
 use super::words::{Moment, count, duration, hue, short};
-use crate::api::access::{self, SessionId};
+use crate::api::access;
 use crate::api::query::Cursor;
 use crate::config::Scope;
 use crate::error::Problem;
@@ -75,7 +75,7 @@ struct Transcript {
 pub(super) async fn page(
     State(state): State<AppState>,
     visitor: Visitor,
-    SessionId(id): SessionId,
+    Conversation(id): Conversation,
     Query(part): Query<Part>,
 ) -> Result<Response, Trouble> {
     let frame = || Frame::of(&visitor, Here::Conversations);
@@ -97,7 +97,7 @@ pub(super) async fn page(
 pub(super) async fn head(
     State(state): State<AppState>,
     visitor: Visitor,
-    SessionId(id): SessionId,
+    Conversation(id): Conversation,
 ) -> Result<Response, Trouble> {
     let rows = access::rows(&state, &visitor.caller)?;
     let session = access::session(&*rows, id).await?;
@@ -108,7 +108,7 @@ pub(super) async fn head(
 pub(super) async fn said(
     State(state): State<AppState>,
     visitor: Visitor,
-    SessionId(id): SessionId,
+    Conversation(id): Conversation,
     Query(part): Query<Part>,
 ) -> Result<Response, Trouble> {
     let rows = access::rows(&state, &visitor.caller)?;
@@ -173,7 +173,18 @@ impl Head {
 
 impl Transcript {
     fn of(session: &SessionRow, rows: Vec<MessageRow>) -> Self {
-        Self { said: rows.into_iter().map(|row| Said::of(row, session.started_at)).collect() }
+        let mut asked: Option<Numbers> = None;
+        let said = |row: MessageRow| {
+            let numbers = Numbers::of(&row);
+            let said = Said::of(row, asked.as_ref(), session.started_at);
+            match said.form {
+                Form::User => asked = Some(numbers),
+                Form::Agent => asked = None,
+                Form::Aside => {}
+            }
+            said
+        };
+        Self { said: rows.into_iter().map(said).collect() }
     }
 }
 

@@ -7,9 +7,9 @@ use axum::response::Response;
 use uuid::Uuid;
 
 use super::page::{Frame, Here, Trouble, shown};
-use super::visitor::Visitor;
+use super::visitor::{Conversation, Visitor};
 use super::words::{Moment, count, short};
-use crate::api::access::{self, SessionId};
+use crate::api::access;
 use crate::deletion::{self, Gone};
 use crate::error::Problem;
 use crate::state::AppState;
@@ -35,7 +35,7 @@ struct DeletedPage {
 pub(super) async fn ask(
     State(state): State<AppState>,
     visitor: Visitor,
-    SessionId(id): SessionId,
+    Conversation(id): Conversation,
 ) -> Result<Response, Trouble> {
     let frame = || Frame::of(&visitor, Here::Conversations);
     let answer = async {
@@ -52,7 +52,7 @@ pub(super) async fn ask(
 pub(super) async fn delete(
     State(state): State<AppState>,
     visitor: Visitor,
-    SessionId(id): SessionId,
+    Conversation(id): Conversation,
 ) -> Result<Response, Trouble> {
     let frame = || Frame::of(&visitor, Here::Conversations);
     let answer = async {

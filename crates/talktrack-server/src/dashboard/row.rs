@@ -44,6 +44,10 @@ impl Row {
         self.status == Status::Active
     }
 
+    pub(super) fn interruptions(&self) -> String {
+        count(self.interruptions, "interruption", "interruptions")
+    }
+
     /// What the list is called for who cannot see it.
     pub(super) fn label(&self) -> String {
         let live = if self.is_live() { ", live" } else { "" };

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 use talktrack::store::MessageRow;
-use talktrack::{Kind, Role, Timestamp};
+use talktrack::{JsonArray, JsonObject, Kind, Role, Timestamp};
 use uuid::Uuid;
 
 use super::row::speaker;
@@ -18,6 +18,8 @@ pub(super) struct Said {
     pub(super) cursor: String,
     pub(super) form: Form,
     pub(super) who: &'static str,
+    /// The tool's name.
+    pub(super) tool: Option<String>,
     pub(super) when: Moment,
     /// Since the session began.
     pub(super) offset: String,
@@ -43,22 +45,23 @@ pub(super) enum Form {
 }
 
 impl Said {
-    pub(super) fn of(row: MessageRow, began: Timestamp) -> Self {
+    /// `before` is what the user said before it: its numbers are a part of the time to the answer.
+    pub(super) fn of(row: MessageRow, before: Option<&Numbers>, began: Timestamp) -> Self {
         let cursor = Cursor(row.cursor()).to_string();
         let form = match (row.kind, row.role) {
             (Kind::Message, Role::User) => Form::User,
             (Kind::Message, Role::Assistant) => Form::Agent,
             _ => Form::Aside,
         };
-        let metrics: Option<Value> =
-            row.metrics.as_ref().map(talktrack::JsonObject::to_value).map(Value::from);
-        let number = |name: &str| metrics.as_ref().and_then(|metrics| metrics[name].as_f64());
+        let numbers = Numbers::of(&row);
+        let number = |name: &str| numbers.get(name);
+        let in_turn = |name: &str| number(name).or_else(|| before?.get(name));
         let json =
             |name, text: Option<&str>| text.filter(|text| *text != "{}").map(|text| (name, pretty(text)));
         let details = [
-            json("parts", row.parts.as_ref().map(talktrack::JsonArray::as_str)),
-            json("metadata", row.metadata.as_ref().map(talktrack::JsonObject::as_str)),
-            json("metrics", row.metrics.as_ref().map(talktrack::JsonObject::as_str)),
+            json("parts", row.parts.as_ref().map(JsonArray::as_str)),
+            json("metadata", row.metadata.as_ref().map(JsonObject::as_str)),
+            json("metrics", row.metrics.as_ref().map(JsonObject::as_str)),
         ];
         Self {
             id: row.id,
@@ -72,7 +75,8 @@ impl Said {
             is_interrupted: row.interrupted,
             audio: row.audio_url.as_deref().and_then(playable),
             span: span(number("audio_start_ms"), number("audio_end_ms")),
-            turn: Turn::of(number),
+            turn: if form == Form::Agent { Turn::of(in_turn) } else { None },
+            tool: row.parts.as_ref().and_then(|parts| tool(parts.as_str())),
             details: details.into_iter().flatten().collect(),
         }
     }
@@ -85,6 +89,25 @@ impl Said {
             Form::Aside => "aside",
         }
     }
+}
+
+/// The numbers of a turn.
+pub(super) struct Numbers(Value);
+
+impl Numbers {
+    pub(super) fn of(row: &MessageRow) -> Self {
+        Self(row.metrics.as_ref().map(JsonObject::to_value).map(Value::from).unwrap_or_default())
+    }
+
+    fn get(&self, name: &str) -> Option<f64> {
+        self.0[name].as_f64()
+    }
+}
+
+/// Which tool the parts of a message call.
+fn tool(parts: &str) -> Option<String> {
+    let parts: Vec<Value> = serde_json::from_str(parts).ok()?;
+    parts.iter().find_map(|part| part["name"].as_str()).map(str::to_owned)
 }
 
 fn title(kind: Kind, role: Role) -> &'static str {

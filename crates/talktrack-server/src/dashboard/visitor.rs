@@ -1,11 +1,14 @@
-//! Who looks at a page.
+//! Who looks at a page, and at what.
 
 use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 
+use uuid::Uuid;
+
 use super::page::{Frame, Trouble};
 use super::words::short;
+use crate::api::access::SessionId;
 use crate::auth::Caller;
 use crate::state::AppState;
 
@@ -22,6 +25,18 @@ impl Visitor {
             Caller::Key { name, .. } => Some(format!("key {name}")),
             Caller::User(user) => Some(format!("user {}", short(user.user_id))),
         }
+    }
+}
+
+/// The conversation that the address names.
+pub(super) struct Conversation(pub(super) Uuid);
+
+impl FromRequestParts<AppState> for Conversation {
+    type Rejection = Trouble;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Trouble> {
+        let SessionId(id) = SessionId::from_request_parts(parts, state).await?;
+        Ok(Self(id))
     }
 }
 

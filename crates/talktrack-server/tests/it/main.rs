@@ -7,6 +7,7 @@ mod harness;
 mod auth;
 mod api;
 mod clients;
+mod dashboard;
 mod browser;
 mod examples;
 mod protocol;
