@@ -6,6 +6,7 @@ mod sessions;
 mod found;
 mod conversation;
 mod deletion;
+mod talk;
 mod health;
 mod dead;
 
@@ -35,6 +36,7 @@ pub(crate) fn routes() -> Router<AppState> {
         .route("/sessions/{session_id}/head", get(conversation::head))
         .route("/sessions/{session_id}/said", get(conversation::said))
         .route("/sessions/{session_id}/delete", get(deletion::ask).post(deletion::delete))
+        .route("/talk", get(talk::page))
         .route("/health", get(health::page))
         .route("/health/figures", get(health::figures))
         .route("/health/letters/{seq}", get(dead::letter))

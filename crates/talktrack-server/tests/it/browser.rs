@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use crate::clients;
-use crate::harness::{Home, Server};
+use crate::harness::{Client, Home, Server};
 
 /// A browser takes its time where the machine is busy; the scripts' own waits end long before.
 const DEADLINE: Duration = Duration::from_secs(240);
@@ -75,4 +75,28 @@ async fn the_description_of_the_api_is_a_page_that_everybody_can_read() {
     let home = Home::new();
     let server = home.serve(&[]).await;
     browser.visits(&server, "docs.mjs").await;
+}
+
+#[tokio::test]
+async fn the_health_of_the_server_is_followed_and_dead_letters_are_settled_with_the_keyboard() {
+    let Some(browser) = Browser::installed().await else { return };
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    let mut client = Client::new(&server).await;
+    home.database().execute(
+        "CREATE TRIGGER refuse BEFORE INSERT ON conversation_messages WHEN NEW.content LIKE 'poison%'
+         BEGIN SELECT RAISE(ABORT, 'not this one'); END",
+    );
+    for content in ["good", "poison 1", "poison 2"] {
+        client.say(content).await;
+    }
+    browser.visits(&server, "health.mjs").await;
+}
+
+#[tokio::test]
+async fn somebody_talks_with_the_echo_cuts_in_and_loses_the_connection_and_nothing_else() {
+    let Some(browser) = Browser::installed().await else { return };
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    browser.visits(&server, "talk.mjs").await;
 }
