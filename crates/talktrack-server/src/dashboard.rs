@@ -6,6 +6,7 @@ mod sessions;
 mod found;
 mod conversation;
 mod deletion;
+mod numbers;
 
 // What they have in common.
 mod visitor;
@@ -13,6 +14,7 @@ mod page;
 mod row;
 mod said;
 mod turn;
+mod chart;
 mod assets;
 mod words;
 
@@ -31,6 +33,7 @@ pub(crate) fn routes() -> Router<AppState> {
         .route("/sessions/{session_id}/head", get(conversation::head))
         .route("/sessions/{session_id}/said", get(conversation::said))
         .route("/sessions/{session_id}/delete", get(deletion::ask).post(deletion::delete))
+        .route("/stats", get(numbers::page))
         .route("/login", get(login::page).post(login::enter))
         .route("/logout", post(login::leave))
         .route("/assets/{name}", get(assets::answer))

@@ -18,6 +18,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Here {
     Conversations,
+    Numbers,
     Elsewhere,
 }
 
@@ -42,6 +43,7 @@ impl Frame {
     pub(super) fn is(&self, here: &str) -> bool {
         let name = match self.here {
             Here::Conversations => "conversations",
+            Here::Numbers => "numbers",
             Here::Elsewhere => "",
         };
         name == here
