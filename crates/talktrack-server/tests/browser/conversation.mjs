@@ -53,11 +53,13 @@ async function reads({ page }, said) {
 
 // A message is played, is lit while it is, and pauses.
 async function plays({ page }, said, lit) {
-  const first = messages.find(({ audio_url }) => audio_url)
-  await said(first).getByText('Play').click()
+  // A long one, so that it is not over before one has looked.
+  const length = ({ metrics }) => metrics.audio_end_ms - metrics.audio_start_ms
+  const [long] = messages.filter(({ audio_url }) => audio_url).sort((one, other) => length(other) - length(one))
+  await said(long).getByText('Play').click()
   await until('the message is heard', () => page.locator('#player audio').evaluate((audio) => audio.currentTime > 0.05))
-  assert.deepEqual(await lit(), [`m-${first.id}`])
-  await said(first).getByText('Pause').click()
+  assert.deepEqual(await lit(), [`m-${long.id}`])
+  await said(long).getByText('Pause').click()
   await until('nothing is lit', async () => (await lit()).length === 0)
   assert.ok(await page.locator('#player audio').evaluate((audio) => audio.paused))
 }
@@ -67,11 +69,16 @@ async function playsAll({ page }, lit) {
   const spoken = messages.filter(({ metrics }) => metrics?.audio_start_ms)
   const recording = page.locator('#recording')
   for (const { id, metrics } of [spoken[2], spoken[0]]) {
-    await recording.evaluate(async (audio, at) => {
-      audio.currentTime = at
+    // From its beginning again where it is over before one has looked.
+    const play = () => recording.evaluate(async (audio, [start, end]) => {
+      const at = audio.currentTime * 1000
+      if (audio.paused || at < start || at > end - 300) audio.currentTime = (start + 150) / 1000
       await audio.play()
-    }, (metrics.audio_start_ms + 150) / 1000)
-    await until('the message that is heard is lit', async () => (await lit()).includes(`m-${id}`))
+    }, [metrics.audio_start_ms, metrics.audio_end_ms])
+    await until('the message that is heard is lit', async () => {
+      await play()
+      return (await lit()).join() === `m-${id}`
+    })
   }
   await recording.evaluate((audio) => audio.pause())
   await until('nothing is lit', async () => (await lit()).length === 0)

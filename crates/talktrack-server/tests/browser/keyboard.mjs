@@ -47,7 +47,7 @@ await browse(async (visit) => {
   await page.waitForURL((url) => url.pathname === href)
 
   // Search, and on to where it was said.
-  await visit.open('/?q=goodbye')
+  await visit.search('goodbye')
   const hit = await visit.tabTo('a hit', ({ href }) => href?.includes('#m-'), 30)
   await page.keyboard.press('Enter')
   await page.waitForURL((url) => hit.href.endsWith(url.hash))

@@ -84,6 +84,16 @@ class Visit {
     return answer
   }
 
+  // Searches, again and again until something is found: the index comes behind the messages.
+  async search(words) {
+    const query = `/?q=${encodeURIComponent(words)}&user=&status=`
+    await until(`${words} is found`, async () => {
+      await this.open(query)
+      return this.page.locator('.hit mark').first().isVisible()
+    })
+    return query
+  }
+
   // Takes note of what the test itself has provoked: that this page answers with this status. The browser complains about it,
   // sometimes twice.
   async complained(status) {

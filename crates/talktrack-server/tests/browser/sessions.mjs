@@ -47,10 +47,7 @@ await browse(async (visit) => {
   await visit.axe('a filter that is wrong')
 
   // Search: hits are highlighted, and lead to where they were said.
-  await until('the words are found', async () => {
-    await visit.open('/?q=wallet')
-    return page.locator('.hit mark').first().isVisible()
-  })
+  await visit.search('wallet')
   await visit.open('/')
   await page.getByLabel('Search what was said').fill('lost my wall*')
   await page.keyboard.press('Enter')
@@ -73,8 +70,5 @@ await browse(async (visit) => {
   }))
 
   // Scripts without spaces, and those that are written from the right.
-  for (const words of ['快递', '露天風呂', 'الأسنان']) {
-    await visit.open(`/?q=${encodeURIComponent(words)}`)
-    assert.ok(await page.locator('.hit mark').first().isVisible(), words)
-  }
+  for (const words of ['快递', '露天風呂', 'الأسنان']) await visit.search(words)
 })
