@@ -13,6 +13,7 @@ pub(crate) mod add_audio;
 pub(crate) mod get_audio;
 pub(crate) mod export;
 pub(crate) mod search;
+pub(crate) mod stats;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod ready;

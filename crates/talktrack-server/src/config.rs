@@ -65,6 +65,7 @@ pub(crate) struct Config {
     pub(crate) peer_timeout: Duration,
     pub(crate) shutdown_deadline: Duration,
     pub(crate) search: bool,
+    pub(crate) stats: bool,
     pub(crate) log_format: LogFormat,
     pub(crate) log_file: Option<PathBuf>,
     pub(crate) log_level: LevelFilter,
@@ -146,6 +147,7 @@ impl Config {
             peer_timeout: layers.get("peer_timeout", peer_timeout)?,
             shutdown_deadline: layers.get("shutdown_deadline", parse::duration)?,
             search: layers.get("search", parse::switch)?,
+            stats: layers.get("stats", parse::switch)?,
             log_format: layers.get("log_format", parse::log_format)?,
             log_file: layers.get("log_file", parse::optional_path)?,
             log_level: layers.get("log_level", parse::log_level)?,
@@ -167,6 +169,7 @@ impl Config {
             idle_timeout: self.idle_timeout,
             max_message_bytes: self.max_message_bytes,
             search: self.search,
+            stats: self.stats,
             ..Options::new(&self.data_dir)
         }
     }

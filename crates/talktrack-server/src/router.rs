@@ -72,6 +72,7 @@ fn described() -> OpenApiRouter<AppState> {
         .routes(routes!(api::get_audio::answer))
         .routes(routes!(api::export::answer))
         .routes(routes!(api::search::answer))
+        .routes(routes!(api::stats::answer))
         .routes(routes!(api::events::answer))
         .routes(routes!(api::health::answer))
         .routes(routes!(api::ready::answer))

@@ -157,6 +157,7 @@ pub(super) const SETTINGS: &[Setting] = &[
     Setting::new("peer_timeout", "peer-timeout", "DURATION", "A peer silent for this long is gone"),
     Setting::new("shutdown_deadline", "shutdown-deadline", "DURATION", "How long an orderly stop may take"),
     Setting::new("search", "search", "BOOL", "Keep an index by which messages are found by their words"),
+    Setting::new("stats", "stats", "BOOL", "Count what happens over time, for statistics"),
     Setting::new("log_format", "log-format", "FORMAT", "text, or json: one object a line"),
     Setting::new("log_file", "log-file", "FILE", "Append the log to this file, besides stdout"),
     Setting::new("log_level", "log-level", "LEVEL", "error, warn, info, debug, trace or off"),

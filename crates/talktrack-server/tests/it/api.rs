@@ -8,6 +8,7 @@ mod exports;
 mod owners;
 mod pages;
 mod search;
+mod stats;
 mod waiting;
 
 // What these are made of.

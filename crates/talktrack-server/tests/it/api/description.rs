@@ -30,6 +30,7 @@ const ROUTES: &[&str] = &[
     "GET /v1/sessions/{session_id}/export",
     "GET /v1/sessions/{session_id}/messages",
     "GET /v1/search",
+    "GET /v1/stats",
     "PATCH /v1/sessions/{session_id}",
     "POST /v1/sessions",
     "POST /v1/sessions/{session_id}/audio",
