@@ -115,14 +115,18 @@ class Visit {
     await this.page.screenshot({ path: screenshot('failed') }).catch(() => {})
   }
 
-  // axe-core finds nothing on the page as it stands now, in light and dark. It is put in from outside, under the page's own
-  // policy, which allows it no script.
+  // axe-core finds nothing on the page as it stands now, in light and dark, which differ in colours alone. It is put in from
+  // outside, under the page's own policy, which allows it no script.
   async axe(what = this.page.url()) {
     for (const colorScheme of SCHEMES) {
       await this.page.emulateMedia({ colorScheme })
       await this.isAtRest()
+      const runOnly = colorScheme === 'dark' ? ['color-contrast'] : undefined
       await this.page.evaluate(axeSource)
-      const { violations } = await this.page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }))
+      const { violations } = await this.page.evaluate(
+        (runOnly) => window.axe.run(document, { resultTypes: ['violations'], ...(runOnly && { runOnly }) }),
+        runOnly,
+      )
       const told = violations.map(({ id, impact, help, nodes }) => {
         const places = nodes.slice(0, 5).map((node) => `    ${node.html.slice(0, 200)}\n      ${node.failureSummary.replaceAll('\n', '\n      ')}`)
         return `  ${id} (${impact}): ${help}, ${nodes.length} times\n${places.join('\n')}`
