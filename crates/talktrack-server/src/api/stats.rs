@@ -162,9 +162,11 @@ pub(crate) async fn answer(
     let range =
         Range::new(since, until, step.map(Grain::from), SystemClock.now()).map_err(Problem::invalid)?;
     match caller.speaks_for(user_id)? {
-        Some(user) => {
-            rows.stats_of(user, &range).await.map(|stats| Json(Statistics::of(&stats, None))).map_err(no_answer)
-        }
+        Some(user) => rows
+            .stats_of(user, &range)
+            .await
+            .map(|stats| Json(Statistics::of(&stats, None)))
+            .map_err(no_answer),
         None => {
             let stats = state.tracker().reader().stats(&range).await.map_err(no_answer)?;
             let letters = state.local().dead_letters_over(&range).await.map_err(access::unreadable)?;
