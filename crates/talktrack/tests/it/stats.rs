@@ -67,7 +67,7 @@ async fn counts(tracker: &Tracker, messages: u64) -> Tally {
         match &answer {
             Ok(stats) if stats.behind == Behind::default() && stats.total().messages.total() == messages => {
                 let counted = reader.stats_of(USER, &range).await.expect("the rows can be counted");
-                if figures(&counted) == figures(&stats) {
+                if figures(&counted) == figures(stats) {
                     let coarse =
                         Range::new(Some(range.since()), Some(range.until()), Some(Grain::Day), range.until());
                     let coarse = reader.stats(&coarse.unwrap()).await.expect("an answer").total();
