@@ -24,7 +24,7 @@ fn main() -> Outcome<()> {
     let messages = std::env::var("TALKTRACK_BENCH_MESSAGES").ok().and_then(|n| n.parse().ok());
     let messages: usize = messages.unwrap_or(200_000);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    ingestion(&runtime)?;
+    ingestion(&runtime, messages.min(200_000))?;
     let dir = tempfile::tempdir()?;
     sqlite(&runtime, dir.path(), messages)
 }
@@ -83,16 +83,15 @@ fn write(
 }
 
 /// Messages per second that become durable, with and without counting behind them, one after the other.
-fn ingestion(runtime: &Runtime) -> Outcome<()> {
-    const MESSAGES: usize = 200_000;
+fn ingestion(runtime: &Runtime, messages: usize) -> Outcome<()> {
     let (mut with, mut without) = (Vec::new(), Vec::new());
     for _ in 0..5 {
         for (stats, rates) in [(true, &mut with), (false, &mut without)] {
             let dir = tempfile::tempdir()?;
             let tracker = open(dir.path(), stats)?;
             let began = Instant::now();
-            write(runtime, &tracker, MESSAGES, |_| None)?;
-            rates.push(MESSAGES as f64 / began.elapsed().as_secs_f64());
+            write(runtime, &tracker, messages, |_| None)?;
+            rates.push(messages as f64 / began.elapsed().as_secs_f64());
         }
     }
     with.sort_by(f64::total_cmp);
