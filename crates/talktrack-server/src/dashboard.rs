@@ -7,6 +7,8 @@ mod found;
 mod conversation;
 mod deletion;
 mod numbers;
+mod health;
+mod dead;
 
 // What they have in common.
 mod visitor;
@@ -15,6 +17,8 @@ mod row;
 mod said;
 mod turn;
 mod chart;
+mod figures;
+mod letter;
 mod assets;
 mod words;
 
@@ -34,6 +38,11 @@ pub(crate) fn routes() -> Router<AppState> {
         .route("/sessions/{session_id}/said", get(conversation::said))
         .route("/sessions/{session_id}/delete", get(deletion::ask).post(deletion::delete))
         .route("/stats", get(numbers::page))
+        .route("/health", get(health::page))
+        .route("/health/figures", get(health::figures))
+        .route("/health/letters/{seq}", get(dead::letter))
+        .route("/health/replay", post(dead::replay))
+        .route("/health/drop", get(dead::ask).post(dead::forget))
         .route("/login", get(login::page).post(login::enter))
         .route("/logout", post(login::leave))
         .route("/assets/{name}", get(assets::answer))
