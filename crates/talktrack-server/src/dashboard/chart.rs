@@ -9,7 +9,7 @@ const RIGHT: f64 = 414.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 168.0;
 /// Labels below it.
-const MOST_LABELS: usize = 6;
+const MOST_LABELS: usize = 8;
 
 /// A chart, as the template draws it.
 pub(super) struct Chart {
@@ -75,12 +75,15 @@ impl Along {
         let label = |moment: &String| match grain {
             Grain::Slice => part(moment, 11..16),
             Grain::Hour if !spans_days => part(moment, 11..16),
-            Grain::Hour => format!("{} {}", part(moment, 5..10), part(moment, 11..16)),
-            Grain::Day => part(moment, 5..10),
+            Grain::Hour | Grain::Day => part(moment, 5..10),
         };
-        let every = moments.len().div_ceil(MOST_LABELS).max(1);
+        // Hours of several days are told by where the days begin.
+        let begins_day =
+            |moment: &String| grain != Grain::Hour || !spans_days || part(moment, 11..16) == "00:00";
+        let labels: Vec<_> = moments.iter().enumerate().filter(|(_, moment)| begins_day(moment)).collect();
+        let every = labels.len().div_ceil(MOST_LABELS).max(1);
         let labels =
-            moments.iter().enumerate().step_by(every).map(|(place, moment)| (place, label(moment))).collect();
+            labels.into_iter().step_by(every).map(|(place, moment)| (place, label(moment))).collect();
         Self { names: names.collect(), labels }
     }
 

@@ -183,8 +183,8 @@ fn cards(total: &Tally, letters: Option<&[u64]>) -> Vec<(&'static str, String)> 
         ("Conversations", grouped(total.sessions.begun)),
         ("Messages", grouped(total.messages.total())),
         ("Interruptions", grouped(total.messages.interruptions)),
-        ("Median duration", part(&total.sessions.duration_seconds, 0.5, duration)),
-        ("Answer, median", part(&e2e, 0.5, milliseconds)),
+        ("Duration, p50", part(&total.sessions.duration_seconds, 0.5, duration)),
+        ("Answer, p50", part(&e2e, 0.5, milliseconds)),
         ("Answer, p95", part(&e2e, 0.95, milliseconds)),
     ];
     if let Some(letters) = letters {

@@ -277,7 +277,7 @@ async fn the_numbers_are_drawn_and_every_value_is_in_a_table() {
     talk.end("completed").await;
     let page = until_told("everything is counted", async || {
         let page = server.get("/stats?range=6h").await.body;
-        (page.contains("<dd>3</dd>") && page.contains("<dt>Median duration</dt><dd>0 s</dd>")).then_some(page)
+        (page.contains("<dd>3</dd>") && page.contains("<dt>Duration, p50</dt><dd>0 s</dd>")).then_some(page)
     })
     .await;
     assert_eq!(page.matches("<svg viewBox=\"0 0 420").count(), 6, "a chart each");
