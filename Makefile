@@ -119,4 +119,5 @@ bench: build need-postgres ## every figure in the README, beside its limit
 	cargo bench --locked -p talktrack --bench path
 	cargo bench --locked -p talktrack --bench postgres
 	cargo bench --locked -p talktrack --bench search
+	cargo bench --locked -p talktrack --bench stats
 	cargo bench --locked -p talktrack-server --bench server

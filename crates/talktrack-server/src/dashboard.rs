@@ -6,6 +6,9 @@ mod sessions;
 mod found;
 mod conversation;
 mod deletion;
+mod numbers;
+mod health;
+mod dead;
 
 // What they have in common.
 mod visitor;
@@ -13,6 +16,9 @@ mod page;
 mod row;
 mod said;
 mod turn;
+mod chart;
+mod figures;
+mod letter;
 mod assets;
 mod words;
 
@@ -31,6 +37,12 @@ pub(crate) fn routes() -> Router<AppState> {
         .route("/sessions/{session_id}/head", get(conversation::head))
         .route("/sessions/{session_id}/said", get(conversation::said))
         .route("/sessions/{session_id}/delete", get(deletion::ask).post(deletion::delete))
+        .route("/stats", get(numbers::page))
+        .route("/health", get(health::page))
+        .route("/health/figures", get(health::figures))
+        .route("/health/letters/{seq}", get(dead::letter))
+        .route("/health/replay", post(dead::replay))
+        .route("/health/drop", get(dead::ask).post(dead::forget))
         .route("/login", get(login::page).post(login::enter))
         .route("/logout", post(login::leave))
         .route("/assets/{name}", get(assets::answer))

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use talktrack::clock::Seq;
-use talktrack::record::Record;
-use talktrack::store::sqlite::{Replayed, SqliteReader};
+use talktrack::record::{Body, Record};
+use talktrack::store::sqlite::{DeadLetter, Replayed, SqliteReader};
 use talktrack::{NotDurable, ReadError, Reason, Receipt, Refused, Tracker};
 
 pub(crate) use control_dir::ControlDir;
@@ -85,7 +85,12 @@ pub(crate) struct Letters {
 impl Letters {
     /// Those that `tracker` lays aside in this file.
     pub(crate) fn of(tracker: Tracker, database: &Path) -> Result<Self, ReadError> {
-        Ok(Self { tracker, reader: SqliteReader::open(database)? })
+        Ok(Self::read_by(tracker, SqliteReader::open(database)?))
+    }
+
+    /// Those that `tracker` lays aside in the file that `reader` reads.
+    pub(crate) fn read_by(tracker: Tracker, reader: SqliteReader) -> Self {
+        Self { tracker, reader }
     }
 
     /// Does what is asked for, and says what became of each letter.
@@ -164,6 +169,19 @@ impl Letters {
                 Fate::DeadAgain { letter: letter.seq, reason: letter.reason, detail: letter.detail }
             }
         })
+    }
+}
+
+/// What the letter is of.
+pub(crate) fn kind(letter: &DeadLetter) -> &'static str {
+    match letter.record.as_ref().map(|record| &record.body) {
+        Ok(Body::Start(_)) => "start of a session",
+        Ok(Body::Update(_)) => "update of a session",
+        Ok(Body::End(_)) => "end of a session",
+        Ok(Body::Alive(_)) => "sign of life of a session",
+        Ok(Body::Delete(_)) => "deletion of a session",
+        Ok(Body::Message(_)) => "message",
+        Err(_) => "unreadable",
     }
 }
 

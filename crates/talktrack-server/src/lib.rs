@@ -19,6 +19,7 @@ mod api;
 mod transcript;
 mod jsonl;
 mod wire;
+mod schema;
 mod letters;
 mod retention;
 mod deletion;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::books::Books;
+use crate::books::{Books, count_refusal};
 
 /// A moment's view of the path. `None` means well; a text says what is wrong, in words for the log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct Health {
     pub store: Option<String>,
     /// The books.
     pub books: Books,
+    /// What was refused since the process began, by the codes of the reasons.
+    pub refused: BTreeMap<&'static str, u64>,
 }
 
 /// The shared cell behind [`Health`].
@@ -28,6 +30,8 @@ pub(crate) struct Vitals {
     full: AtomicBool,
     /// Something was deleted, and may still be in the log of the file.
     unerased: AtomicBool,
+    /// By the codes of the reasons.
+    refused: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 /// Who asks after the store while no lane has anything for it.
@@ -47,7 +51,14 @@ struct Causes {
 impl Vitals {
     pub(crate) fn new(books: Books) -> Arc<Self> {
         let (causes, full, unerased) = (Mutex::default(), AtomicBool::new(false), AtomicBool::new(false));
-        Arc::new(Self { causes, books: watch::Sender::new(books), full, unerased })
+        let (books, refused) = (watch::Sender::new(books), Mutex::default());
+        Arc::new(Self { causes, books, full, unerased, refused })
+    }
+
+    /// Counts a refusal by the code of its reason: for whoever asks, and in the exported figures.
+    pub(crate) fn count_refusal(&self, code: &'static str) {
+        *self.refused.lock().entry(code).or_default() += 1;
+        count_refusal(code);
     }
 
     pub(crate) fn set_unerased(&self, unerased: bool) {
@@ -108,6 +119,6 @@ impl Vitals {
         };
         let (journal, store) = (causes.journal.clone().or_else(full), causes.store.values().next().cloned());
         drop(causes);
-        Health { journal, store, books: *self.books.borrow() }
+        Health { journal, store, books: *self.books.borrow(), refused: self.refused.lock().clone() }
     }
 }

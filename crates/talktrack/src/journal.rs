@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, TransactionBehavior, ffi};
 
-use crate::books::{Books, Figures, count_deletion, count_refusal};
+use crate::books::{Books, Figures, count_deletion};
 use crate::changes::{self, Change};
 use crate::clock::Seq;
 use crate::database;
@@ -373,7 +373,7 @@ impl Journal {
             if let Verdict::Refused(why) = verdict {
                 self.shared.progress.refuse(entry.record.seq, *why);
                 if entry.record.message().is_some() {
-                    count_refusal(why.code());
+                    self.shared.vitals.count_refusal(why.code());
                 }
             }
         }

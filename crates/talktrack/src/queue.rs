@@ -110,6 +110,11 @@ impl Queue {
         self.state.lock().entries
     }
 
+    /// Messages that ever came in.
+    pub(crate) fn accepted_messages(&self) -> u64 {
+        self.state.lock().accepted_messages
+    }
+
     /// Calls the journal's thread although nothing arrived.
     pub(crate) fn nudge(&self) {
         self.state.lock().nudged = true;
@@ -163,7 +168,12 @@ impl Queue {
     /// Nobody takes from the queue any more: what is left is let go, and whoever waits for it learns it.
     fn abandon(&self) {
         let mut state = self.state.lock();
-        let left = State { closed: true, last_seq: state.last_seq, ..State::default() };
+        let left = State {
+            closed: true,
+            last_seq: state.last_seq,
+            accepted_messages: state.accepted_messages,
+            ..State::default()
+        };
         let left = std::mem::replace(&mut *state, left);
         drop(state);
         drop(left);

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::books::count_refusal;
 use crate::clock::{Now, Timestamp};
 use crate::error::{Reason, Refused};
 use crate::health::Health;
@@ -67,7 +66,7 @@ impl Tracker {
             Err(reason) => Err(Refused { reason, returned: message }),
         };
         if let Err(refused) = &tracked {
-            count_refusal(refused.reason.code());
+            self.count_refusal(refused.reason.code());
         }
         tracked
     }
@@ -85,6 +84,16 @@ impl Tracker {
     /// How the path is doing.
     pub fn health(&self) -> Health {
         self.door.shared.vitals.read()
+    }
+
+    /// Counts what was refused before it could come here by the code of the reason, beside what is refused here.
+    pub fn count_refusal(&self, code: &'static str) {
+        self.door.shared.vitals.count_refusal(code);
+    }
+
+    /// Messages accepted since the data directory was made.
+    pub fn accepted_messages(&self) -> u64 {
+        self.door.queue.accepted_messages()
     }
 
     /// Entries that wait in memory.

@@ -2,13 +2,11 @@
 
 use std::process::ExitCode;
 
-use talktrack::store::postgres::schema;
-
 use super::Outcome;
-use super::schema::{NOTHING_TO_DO, connect, in_full, write};
+use super::schema::{NOTHING_TO_DO, connect, write};
 use crate::config::Place;
-use crate::error::Failure;
 use crate::output::{Output, Stop};
+use crate::schema;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -30,7 +28,7 @@ async fn compare(args: Args) -> Result<ExitCode, Stop> {
         eprintln!("{NOTHING_TO_DO}");
         return Ok(ExitCode::SUCCESS);
     };
-    let found = schema::differences(&client).await.map_err(|error| Failure::new(in_full(&error)))?;
+    let found = schema::differences(&client).await?;
     let mut output = Output::stdout();
     if args.json {
         found.iter().try_for_each(|difference| output.json(difference))?;

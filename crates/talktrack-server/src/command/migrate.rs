@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use talktrack::store::postgres::schema::{self, ColumnInfo};
 
 use super::Outcome;
-use super::schema::{NOTHING_TO_DO, connect, in_full, write};
+use super::schema::{NOTHING_TO_DO, connect, write};
 use crate::config::Place;
 use crate::error::Failure;
 use crate::output::{Output, Stop};
+use crate::schema::in_full;
 use crate::table::{self, View};
 
 /// Arguments.

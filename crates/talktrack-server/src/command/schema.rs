@@ -1,13 +1,12 @@
 //! What `migrate` and `doctor` share: the connection, and how a difference is written.
 
-use std::error::Error;
-
 use talktrack::store::postgres::schema::Difference;
 use tokio_postgres::Client;
 
 use crate::config::{Database, Place};
 use crate::error::Failure;
 use crate::output::{Output, Stop};
+use crate::schema;
 use crate::table;
 
 /// Said where the store is a SQLite file.
@@ -17,21 +16,8 @@ pub(super) const NOTHING_TO_DO: &str = "the store is a SQLite file, whose schema
 pub(super) async fn connect(place: &Place) -> Result<Option<Client>, Failure> {
     match place.load()?.database {
         Database::File(_) => Ok(None),
-        Database::Postgres(address) => {
-            let client = address.connect().await;
-            client.map(Some).map_err(|error| Failure::new(format_args!("{address}: {}", in_full(&error))))
-        }
+        Database::Postgres(address) => schema::connect(&address).await.map(Some),
     }
-}
-
-/// An error with what caused it.
-pub(super) fn in_full(error: &dyn Error) -> String {
-    let (mut line, mut cause) = (error.to_string(), error.source());
-    while let Some(error) = cause {
-        line.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    line
 }
 
 /// Writes the differences as SQL that mends them, each below a comment that says what it is about.

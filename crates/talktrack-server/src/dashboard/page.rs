@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::assets;
 use super::visitor::Visitor;
+use crate::config::Scope;
 use crate::error::Problem;
 
 /// Scripts and styles of this server and no others, none of them within a page: text that gets into a page as markup would
@@ -18,6 +19,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Here {
     Conversations,
+    Numbers,
+    Health,
     Elsewhere,
 }
 
@@ -28,20 +31,25 @@ pub(super) struct Frame {
     pub(super) who: Option<String>,
     /// Nobody has logged in yet: there is nowhere to go.
     pub(super) is_outside: bool,
+    /// Whoever looks runs the server.
+    pub(super) is_operator: bool,
 }
 
 impl Frame {
     pub(super) fn of(visitor: &Visitor, here: Here) -> Self {
-        Self { here, who: visitor.name(), is_outside: false }
+        let is_operator = visitor.caller.require(Scope::Admin).is_ok();
+        Self { here, who: visitor.name(), is_outside: false, is_operator }
     }
 
     pub(super) fn outside() -> Self {
-        Self { here: Here::Elsewhere, who: None, is_outside: true }
+        Self { here: Here::Elsewhere, who: None, is_outside: true, is_operator: false }
     }
 
     pub(super) fn is(&self, here: &str) -> bool {
         let name = match self.here {
             Here::Conversations => "conversations",
+            Here::Numbers => "numbers",
+            Here::Health => "health",
             Here::Elsewhere => "",
         };
         name == here
@@ -107,7 +115,7 @@ impl Trouble {
 
 impl From<Problem> for Trouble {
     fn from(problem: Problem) -> Self {
-        Self::of(problem, Frame { here: Here::Elsewhere, who: None, is_outside: false })
+        Self::of(problem, Frame { is_outside: false, ..Frame::outside() })
     }
 }
 

@@ -6,10 +6,11 @@ use axum::http::request::Parts;
 
 use uuid::Uuid;
 
-use super::page::{Frame, Trouble};
+use super::page::{Frame, Here, Trouble};
 use super::words::short;
 use crate::api::access::SessionId;
 use crate::auth::Caller;
+use crate::config::Scope;
 use crate::state::AppState;
 
 /// Somebody who may look. Who has not logged in is sent to do so.
@@ -48,6 +49,21 @@ impl FromRequestParts<AppState> for Visitor {
             Ok(caller) => Ok(Self { caller }),
             Err(problem) if problem.status() == StatusCode::UNAUTHORIZED => Err(Trouble::log_in(&parts.uri)),
             Err(problem) => Err(Trouble::of(problem, Frame::outside())),
+        }
+    }
+}
+
+/// Somebody who runs the server: what is wrong with it names hosts and tables, and dead letters hold what anybody has said.
+pub(super) struct Operator(pub(super) Visitor);
+
+impl FromRequestParts<AppState> for Operator {
+    type Rejection = Trouble;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Trouble> {
+        let visitor = Visitor::from_request_parts(parts, state).await?;
+        match visitor.caller.require(Scope::Admin) {
+            Ok(()) => Ok(Self(visitor)),
+            Err(problem) => Err(Trouble::of(problem, Frame::of(&visitor, Here::Health))),
         }
     }
 }

@@ -83,6 +83,19 @@ pub(super) fn grouped(number: u64) -> String {
     text
 }
 
+/// `12 B`, `3.4 KiB`.
+#[expect(clippy::cast_precision_loss, reason = "one digit behind the point")]
+pub(super) fn bytes(number: u64) -> String {
+    let mut size = number as f64;
+    for unit in ["B", "KiB", "MiB"] {
+        if size < 1_024.0 {
+            return if unit == "B" { format!("{number} B") } else { format!("{size:.1} {unit}") };
+        }
+        size /= 1_024.0;
+    }
+    format!("{size:.1} GiB")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +107,7 @@ mod tests {
             ["0 s", "1 min 0 s", "4 min 12 s", "1 h 3 min"]
         );
         assert_eq!([-1.0, 7.9, 750.0, 3_723.0].map(place), ["0:00", "0:07", "12:30", "1:02:03"]);
+        assert_eq!([0, 1_023, 3_500, 5 << 30].map(bytes), ["0 B", "1023 B", "3.4 KiB", "5.0 GiB"]);
         assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([1, 2].map(|number| count(number, "message", "messages")), ["1 message", "2 messages"]);
         assert_eq!(Moment("2026-11-23T14:05:59Z".parse().unwrap()).shown(), "2026-11-23 14:05 UTC");

@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use std::pin::Pin;
 
 use axum::extract::ws::close_code;
-use metrics::counter;
 use talktrack::error::Reason;
 use talktrack::{Durability, Message, NewSession, Started};
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -273,7 +272,7 @@ impl Conversation {
         message: impl Into<String>,
         reference: Option<FrameRef>,
     ) -> Result<(), Gone> {
-        counter!("talktrack_messages_refused_total", "reason" => code).increment(1);
+        self.presence.tracker.count_refusal(code);
         self.say_error(code, message.into(), reference).await
     }
 

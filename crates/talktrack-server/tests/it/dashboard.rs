@@ -2,3 +2,4 @@
 
 mod login;
 mod pages;
+mod health;

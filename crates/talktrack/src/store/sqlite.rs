@@ -17,7 +17,7 @@ mod derived;
 pub(crate) use deleted::{is_deleted, note as note_deleted, take_back as take_back_deleted};
 pub use following::Waiting;
 pub(crate) use following::readable;
-pub use letters::{DeadLetter, Replayed};
+pub use letters::{DeadLetter, Replayed, Tally};
 pub use read::SqliteReader;
 pub(crate) use read::{BOOKS_COLUMNS, books_row};
 pub(crate) use sessions::{abandon_open_sessions, insert as insert_session};

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use crate::books::count_refusal;
 use crate::clock::Seq;
 use crate::error::{NotDurable, Refused};
 use crate::journal::TakeOut;
@@ -24,7 +23,7 @@ impl Tracker {
     #[expect(clippy::result_large_err, reason = "the refusal hands the record back")]
     pub fn replay(&self, record: Record) -> Result<Receipt, Refused<Record>> {
         let replayed = self.door.replay(record);
-        replayed.inspect_err(|refused| count_refusal(refused.reason.code()))
+        replayed.inspect_err(|refused| self.count_refusal(refused.reason.code()))
     }
 
     /// Takes dead letters out for ever, and says which of them were there. Waits until that is on the disk.

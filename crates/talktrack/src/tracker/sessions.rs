@@ -5,7 +5,6 @@ use std::sync::Arc;
 use dashmap::mapref::entry::Entry;
 use uuid::Uuid;
 
-use crate::books::count_refusal;
 use crate::clock::Timestamp;
 use crate::error::{NotDurable, Reason, Refused};
 use crate::json::JsonObject;
@@ -79,7 +78,7 @@ impl Tracker {
     #[expect(clippy::result_large_err, reason = "the refusal hands the session back")]
     pub fn start_session(&self, session: NewSession) -> Result<SessionReceipt<Started>, Refused<NewSession>> {
         let started = self.door.start(session);
-        started.inspect_err(|refused| count_refusal(refused.reason.code()))
+        started.inspect_err(|refused| self.count_refusal(refused.reason.code()))
     }
 
     /// Merges keys into a session's metadata, each replacing the one of its name.
@@ -92,7 +91,7 @@ impl Tracker {
         metadata: JsonObject,
     ) -> Result<Receipt, Refused<JsonObject>> {
         let updated = self.door.update(session_id, metadata);
-        updated.inspect_err(|refused| count_refusal(refused.reason.code()))
+        updated.inspect_err(|refused| self.count_refusal(refused.reason.code()))
     }
 
     /// Ends a session, whoever else is connected to it. Ending it again changes nothing.

@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use talktrack::record::Body;
 use talktrack::store::sqlite::{DeadLetter, SqliteReader};
 
 use super::{NONE, Sheet};
@@ -10,7 +9,7 @@ use crate::command::Outcome;
 use crate::command::looking::{self, SHORT_ID};
 use crate::config::Place;
 use crate::error::Failure;
-use crate::letters::MOST_AT_ONCE;
+use crate::letters::{self, MOST_AT_ONCE};
 use crate::output::{Output, Stop};
 use crate::table::{self, View};
 
@@ -46,7 +45,7 @@ async fn list(args: Args) -> Result<(), Stop> {
     let (mut output, view) = (Output::stdout(), View::of_stdout());
     let mut table = heads(view);
     for page in newest.chunks(MOST_AT_ONCE) {
-        for letter in letters(&reader, page).await? {
+        for letter in between(&reader, page).await? {
             if args.json {
                 output.json(&Sheet::of(&letter))?;
             } else {
@@ -63,7 +62,7 @@ async fn list(args: Args) -> Result<(), Stop> {
 }
 
 /// The letters from the first to the last of these; some may be gone meanwhile.
-async fn letters(reader: &SqliteReader, seqs: &[i64]) -> Result<Vec<DeadLetter>, Failure> {
+async fn between(reader: &SqliteReader, seqs: &[i64]) -> Result<Vec<DeadLetter>, Failure> {
     let (Some(first), Some(last)) = (seqs.first(), seqs.last()) else { return Ok(Vec::new()) };
     let mut letters = reader.dead_letters(Some(first - 1), seqs.len()).await?;
     letters.retain(|letter| letter.seq <= *last);
@@ -95,7 +94,9 @@ fn cells(letter: &DeadLetter, view: View) -> Vec<String> {
     session.truncate(if whole { SHORT_ID } else { SHORTEST_ID });
     let mut cells = vec![letter.seq.to_string(), table::moment(letter.died_at), session];
     if whole {
-        cells.push(letter.message_id.map_or_else(|| kind(letter).to_owned(), |id| id.to_string()));
+        cells.push(
+            letter.message_id.map_or_else(|| format!("({})", letters::kind(letter)), |id| id.to_string()),
+        );
     }
     cells.push(table::safe_line(&letter.reason).into_owned());
     let front = if whole { WHOLE_FRONT } else { SHORT_FRONT };
@@ -103,19 +104,6 @@ fn cells(letter: &DeadLetter, view: View) -> Vec<String> {
     let detail = table::safe_line(letter.detail.as_deref().unwrap_or_default());
     cells.push(room.map_or_else(|| detail.to_string(), |room| table::cut(&detail, room)));
     cells
-}
-
-/// What it is, where it is no message.
-fn kind(letter: &DeadLetter) -> &'static str {
-    match letter.record.as_ref().map(|record| &record.body) {
-        Ok(Body::Start(_)) => "(start of a session)",
-        Ok(Body::Update(_)) => "(update of a session)",
-        Ok(Body::End(_)) => "(end of a session)",
-        Ok(Body::Alive(_)) => "(sign of life of a session)",
-        Ok(Body::Delete(_)) => "(deletion of a session)",
-        Ok(Body::Message(_)) => "(message)",
-        Err(_) => "(unreadable)",
-    }
 }
 
 #[cfg(test)]

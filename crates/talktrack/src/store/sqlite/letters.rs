@@ -3,12 +3,13 @@
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
 
+use crate::books::Books;
 use crate::clock::{Clock as _, Seq, SystemClock, Timestamp};
 use crate::database::{UuidText, column_or_null, parse_time, parse_uuid, text, text_or_null};
 use crate::error::ReadError;
 use crate::receipt::Receipt;
 use crate::record::{DeadReason, Record};
-use crate::store::sqlite::SqliteReader;
+use crate::store::sqlite::{BOOKS_COLUMNS, SqliteReader, books_row};
 
 const LETTER_COLUMNS: &str = "seq, session_id, message_id, reason, detail, died_at, body";
 
@@ -50,7 +51,77 @@ pub enum Replayed {
     DeadAgain(Box<DeadLetter>),
 }
 
+/// What of the path is in the file at one moment, counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tally {
+    /// The totals that are kept of it.
+    pub books: Books,
+    /// Messages on their way to the remote store.
+    pub pending: u64,
+    /// Dead letters of messages.
+    pub letters: u64,
+    /// All dead letters, those of sessions too, by reason.
+    pub reasons: Vec<(String, u64)>,
+}
+
+impl Tally {
+    /// Whether the totals are those that were counted: `durable = stored + dead_lettered + pending`, and each letter is there.
+    pub fn is_balanced(&self) -> bool {
+        let books = &self.books;
+        books.durable == books.stored + books.dead_lettered + self.pending && books.letters() == self.letters
+    }
+}
+
 impl SqliteReader {
+    /// Counts what waits and what was laid aside, at one moment. Takes the longer the more there is of it.
+    ///
+    /// # Errors
+    /// Where SQLite cannot read the file.
+    pub async fn tally(&self) -> Result<Tally, ReadError> {
+        self.ask(|connection| {
+            let tx = connection.unchecked_transaction()?;
+            tally(&tx)
+        })
+        .await
+    }
+
+    /// Dead letters, newest first, before the one with this `seq`; those of one reason, or all.
+    ///
+    /// # Errors
+    /// Where SQLite cannot read the file.
+    pub async fn newest_dead_letters(
+        &self,
+        reason: Option<String>,
+        before: Option<Seq>,
+        limit: usize,
+    ) -> Result<Vec<DeadLetter>, ReadError> {
+        self.ask(move |connection| {
+            let sql = format!(
+                "SELECT {LETTER_COLUMNS} FROM dead_letters WHERE seq < ?1 AND coalesce(reason = ?2, true) \
+                 ORDER BY seq DESC LIMIT ?3"
+            );
+            let before = before.unwrap_or(Seq::MAX);
+            connection.prepare_cached(&sql)?.query_map(params![before, reason, limit], letter_row)?.collect()
+        })
+        .await
+    }
+
+    /// The `seq` of the dead letters of one reason, or of all, oldest first.
+    ///
+    /// # Errors
+    /// Where SQLite cannot read the file.
+    pub async fn dead_letter_seqs_of(
+        &self,
+        reason: Option<String>,
+        limit: usize,
+    ) -> Result<Vec<Seq>, ReadError> {
+        self.ask(move |connection| {
+            let sql = "SELECT seq FROM dead_letters WHERE coalesce(reason = ?1, true) ORDER BY seq LIMIT ?2";
+            connection.prepare_cached(sql)?.query_map(params![reason, limit], |row| row.get(0))?.collect()
+        })
+        .await
+    }
+
     /// Dead letters, oldest first, after the one with this `seq`.
     ///
     /// # Errors
@@ -102,6 +173,19 @@ impl SqliteReader {
         })
         .await
     }
+}
+
+fn tally(connection: &Connection) -> rusqlite::Result<Tally> {
+    let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, u64>(0));
+    let mut reasons = connection
+        .prepare_cached("SELECT reason, count(*) FROM dead_letters GROUP BY reason ORDER BY reason")?;
+    let reasons = reasons.query_map([], |row| Ok((text(row, 0)?, row.get(1)?)))?;
+    Ok(Tally {
+        books: connection.query_row(&format!("SELECT {BOOKS_COLUMNS} FROM books"), [], books_row)?,
+        pending: count("SELECT count(*) FROM journal WHERE message_id IS NOT NULL")?,
+        letters: count("SELECT count(*) FROM dead_letters WHERE message_id IS NOT NULL")?,
+        reasons: reasons.collect::<rusqlite::Result<_>>()?,
+    })
 }
 
 /// Whether the record waits for the remote store, or the same message does.

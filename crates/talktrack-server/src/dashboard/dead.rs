@@ -1,0 +1,238 @@
+//! `/health/letters/{seq}`, `/health/replay`, `/health/drop`: dead letters are read, brought back on their way, or let go.
+
+use std::time::{Duration, Instant};
+
+use askama::Template;
+use axum::Form;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+use talktrack::clock::Seq;
+
+use super::letter::{Letter, meaning};
+use super::page::{Frame, Here, Trouble, shown};
+use super::visitor::{Operator, Visitor};
+use super::words::{count, grouped};
+use crate::api::access;
+use crate::error::Problem;
+use crate::letters::{Fate, Letters, MOST_AT_ONCE, Outcome, Request};
+use crate::state::AppState;
+
+/// Letters are brought back or dropped for so long at a time; what is left is told.
+const BUDGET: Duration = Duration::from_secs(10);
+
+/// As many are named at a time.
+const MOST: usize = 10_000;
+
+/// Outcomes that are told one by one.
+const TOLD: usize = 20;
+
+/// Which letters are meant: one, or all of a reason.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Meant {
+    letter: Option<Seq>,
+    reason: String,
+}
+
+#[derive(Template)]
+#[template(path = "letter.html")]
+struct LetterPage {
+    frame: Frame,
+    letter: Letter,
+}
+
+#[derive(Template)]
+#[template(path = "drop.html")]
+struct DropPage {
+    frame: Frame,
+    meant: Meant,
+    /// The one that goes, where it is one.
+    letter: Option<Letter>,
+    /// How many go.
+    number: u64,
+}
+
+#[derive(Template)]
+#[template(path = "settled.html")]
+struct SettledPage {
+    frame: Frame,
+    heading: String,
+    /// How many met each fate, in words.
+    fates: Vec<(&'static str, u64)>,
+    /// Those that did not go as was asked.
+    others: Vec<(Seq, String)>,
+    /// There was no time for these.
+    left: u64,
+}
+
+/// One letter, whole.
+pub(super) async fn letter(
+    State(state): State<AppState>,
+    Operator(visitor): Operator,
+    Path(seq): Path<Seq>,
+) -> Result<Response, Trouble> {
+    let frame = || Frame::of(&visitor, Here::Health);
+    let answer = async {
+        let letter = state.local().dead_letter(seq).await.map_err(access::unreadable)?;
+        let letter = Letter::of(letter.ok_or_else(not_there)?);
+        Ok(shown(StatusCode::OK, &LetterPage { frame: frame(), letter }))
+    };
+    answer.await.map_err(|problem: Problem| Trouble::of(problem, frame()))
+}
+
+/// Names what goes.
+pub(super) async fn ask(
+    State(state): State<AppState>,
+    Operator(visitor): Operator,
+    Query(meant): Query<Meant>,
+) -> Result<Response, Trouble> {
+    let frame = || Frame::of(&visitor, Here::Health);
+    let answer = async {
+        let seqs = meant.seqs(&state).await?;
+        let first = *seqs.first().ok_or_else(not_there)?;
+        let letter = match meant.letter {
+            Some(_) => state.local().dead_letter(first).await.map_err(access::unreadable)?,
+            None => None,
+        };
+        let (letter, number) = (letter.map(Letter::of), many(seqs.len()));
+        Ok(shown(StatusCode::OK, &DropPage { frame: frame(), meant, letter, number }))
+    };
+    answer.await.map_err(|problem: Problem| Trouble::of(problem, frame()))
+}
+
+/// Lets them go.
+pub(super) async fn forget(
+    State(state): State<AppState>,
+    Operator(visitor): Operator,
+    Form(meant): Form<Meant>,
+) -> Result<Response, Trouble> {
+    settle(&state, &visitor, meant, Request::Drop).await
+}
+
+/// Brings them back on their way.
+pub(super) async fn replay(
+    State(state): State<AppState>,
+    Operator(visitor): Operator,
+    Form(meant): Form<Meant>,
+) -> Result<Response, Trouble> {
+    settle(&state, &visitor, meant, Request::Replay).await
+}
+
+async fn settle(
+    state: &AppState,
+    visitor: &Visitor,
+    meant: Meant,
+    request: fn(Vec<Seq>) -> Request,
+) -> Result<Response, Trouble> {
+    let frame = || Frame::of(visitor, Here::Health);
+    let answer = async {
+        let seqs = meant.seqs(state).await?;
+        let letters = Letters::read_by(state.tracker().clone(), state.local().clone());
+        // What has begun is brought to its end, whoever goes on waiting for it.
+        let carried_out = tokio::spawn(carry_out(letters, seqs, request)).await;
+        let carried_out = carried_out.map_err(|error| internal(&error))?;
+        let (outcomes, left) = carried_out.map_err(|failure| internal(&failure))?;
+        let done = outcomes.iter().filter(|outcome| outcome.fate.is_good()).count();
+        tracing::info!(asked = outcomes.len(), done, left, "dead letters settled from the dashboard");
+        Ok(shown(StatusCode::OK, &SettledPage::of(frame(), &outcomes, left)))
+    };
+    answer.await.map_err(|problem: Problem| Trouble::of(problem, frame()))
+}
+
+/// What became of each, and how many there was no time for.
+async fn carry_out(
+    letters: Letters,
+    seqs: Vec<Seq>,
+    request: fn(Vec<Seq>) -> Request,
+) -> Result<(Vec<Outcome>, usize), crate::error::Failure> {
+    let (began, mut outcomes) = (Instant::now(), Vec::with_capacity(seqs.len()));
+    for some in seqs.chunks(MOST_AT_ONCE) {
+        if began.elapsed() > BUDGET {
+            break;
+        }
+        outcomes.extend(letters.carry_out(request(some.to_vec())).await?);
+    }
+    let left = seqs.len() - outcomes.len();
+    Ok((outcomes, left))
+}
+
+impl Meant {
+    /// The letters that are meant, as they are there now.
+    async fn seqs(&self, state: &AppState) -> Result<Vec<Seq>, Problem> {
+        let reason = Some(self.reason.clone()).filter(|reason| !reason.is_empty());
+        match (self.letter, reason) {
+            (Some(seq), _) => Ok(vec![seq]),
+            (None, Some(reason)) => {
+                let seqs = state.local().dead_letter_seqs_of(Some(reason), MOST).await;
+                seqs.map_err(access::unreadable)
+            }
+            (None, None) => {
+                Err(Problem::invalid("letter or reason: one of them says which letters are meant"))
+            }
+        }
+    }
+}
+
+impl SettledPage {
+    fn of(frame: Frame, outcomes: &[Outcome], left: usize) -> Self {
+        let mut fates: Vec<(&'static str, u64)> = Vec::new();
+        for outcome in outcomes {
+            let words = in_words(&outcome.fate);
+            match fates.iter_mut().find(|(known, _)| *known == words) {
+                Some((_, number)) => *number += 1,
+                None => fates.push((words, 1)),
+            }
+        }
+        let others = outcomes.iter().filter_map(|outcome| Some((outcome.seq, why(&outcome.fate)?)));
+        let others = others.take(TOLD).collect();
+        let good = outcomes.iter().filter(|outcome| outcome.fate.is_good()).count();
+        let heading = match (outcomes.len(), good) {
+            (0, _) => "There was no such letter".to_owned(),
+            (all, good) if all == good => "Done".to_owned(),
+            (_, 0) => "This did not work".to_owned(),
+            (all, good) => format!("{good} of {all} done"),
+        };
+        Self { frame, heading, fates, others, left: many(left) }
+    }
+}
+
+fn in_words(fate: &Fate) -> &'static str {
+    match fate {
+        Fate::Stored => "replayed, and stored",
+        Fate::OnItsWay => "replayed, and on the way to the database",
+        Fate::DeadAgain { .. } => "replayed, and refused again: a new letter",
+        Fate::Dropped => "dropped",
+        Fate::Stays { .. } => "could not be replayed, and where it was",
+        Fate::NotThere => "not there any more",
+    }
+}
+
+/// Why it did not go as was asked.
+fn why(fate: &Fate) -> Option<String> {
+    match fate {
+        Fate::DeadAgain { letter, reason, detail } => {
+            let detail = detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default();
+            Some(format!("refused again, {reason}{detail}; it is letter {letter} now"))
+        }
+        Fate::Stays { why } => Some(why.clone()),
+        Fate::NotThere => Some("it was not there any more".to_owned()),
+        Fate::Stored | Fate::OnItsWay | Fate::Dropped => None,
+    }
+}
+
+fn many(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+fn not_there() -> Problem {
+    Problem::without_code(
+        StatusCode::NOT_FOUND,
+        "there is no such dead letter; it may have been replayed or dropped",
+    )
+}
+
+fn internal(error: &dyn std::fmt::Display) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "internal", error.to_string())
+}

@@ -1,0 +1,73 @@
+//! A dead letter as people read it.
+
+use talktrack::clock::Seq;
+use talktrack::store::sqlite::DeadLetter;
+use uuid::Uuid;
+
+use super::words::Moment;
+use crate::letters;
+use crate::table;
+use crate::wire::RecordLine;
+
+/// Characters of a letter that the list shows.
+const GLIMPSE: usize = 1_000;
+
+/// A letter, as the templates show it.
+pub(super) struct Letter {
+    pub(super) seq: Seq,
+    pub(super) reason: String,
+    pub(super) detail: Option<String>,
+    pub(super) when: Moment,
+    pub(super) session_id: Option<Uuid>,
+    pub(super) message_id: Option<Uuid>,
+    /// What it is of.
+    pub(super) kind: &'static str,
+    /// What it says: the words of a message; what else it is, as it stands.
+    pub(super) text: String,
+    /// As a line for `talktrack import`.
+    pub(super) line: Option<String>,
+}
+
+impl Letter {
+    pub(super) fn of(letter: DeadLetter) -> Self {
+        let kind = letters::kind(&letter);
+        let record = letter.record.as_deref();
+        let line = record.ok().and_then(RecordLine::of);
+        let line = line.and_then(|line| serde_json::to_string(&line).ok());
+        let line = line.map(|line| table::safe_json(&line).into_owned());
+        let words = record.ok().and_then(|record| Some(record.message()?.message.content.clone()));
+        let text = match record {
+            Ok(_) => words.or_else(|| line.clone()).unwrap_or_default(),
+            Err(text) => text.clone(),
+        };
+        Self {
+            seq: letter.seq,
+            detail: letter.detail,
+            when: Moment(letter.died_at),
+            session_id: letter.session_id,
+            message_id: letter.message_id,
+            reason: letter.reason,
+            kind,
+            text,
+            line,
+        }
+    }
+
+    /// The beginning of what it says.
+    pub(super) fn glimpse(&self) -> String {
+        table::cut(&self.text, GLIMPSE)
+    }
+}
+
+/// What a reason means, in words.
+pub(super) fn meaning(reason: &str) -> &'static str {
+    match reason {
+        "unknown_session" => "no session of this id exists",
+        "other_user" => "the session belongs to another user",
+        "id_conflict" => "another message has this id",
+        "data" => "the store refuses this very row",
+        "corrupt" => "its bytes have changed since it was accepted",
+        "deleted" => "its session was deleted",
+        _ => "",
+    }
+}
