@@ -60,13 +60,13 @@ target/clients/installed: $(CLIENTS)
 	echo "Python's schemathesis, websockets and moto cannot be installed: real clients and object stores are not tested" >&2
 
 # A browser, what drives it (with Node) and what judges its pages. Where they cannot be had, the tests that need them say so
-# and are left out. CHROMIUM names a browser that is not in the PATH.
+# and are left out. CHROMIUM names a browser that is not in the PATH. The font is for Chinese and Japanese in the pictures.
 BROWSER := crates/talktrack-server/tests/browser
 BROWSERS = $(call installed,chromium) $(call installed,chromium-browser) $(call installed,google-chrome) $(CHROMIUM)
 
 need-browser: target/browser/installed
 	@[ -n "$(strip $(BROWSERS))" ] || ! command -v apt-get >/dev/null || \
-	{ $(AS_ROOT) apt-get update && $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium; } || \
+	{ $(AS_ROOT) apt-get update && $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium fonts-droid-fallback; } || \
 	echo "Chromium cannot be installed: the pages are not tested in a browser" >&2
 
 target/browser/installed: $(BROWSER)/package.json $(BROWSER)/package-lock.json
@@ -119,4 +119,5 @@ bench: build need-postgres ## every figure in the README, beside its limit
 	cargo bench --locked -p talktrack --bench path
 	cargo bench --locked -p talktrack --bench postgres
 	cargo bench --locked -p talktrack --bench search
+	cargo bench --locked -p talktrack --bench stats
 	cargo bench --locked -p talktrack-server --bench server

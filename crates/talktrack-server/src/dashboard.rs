@@ -6,6 +6,7 @@ mod sessions;
 mod found;
 mod conversation;
 mod deletion;
+mod numbers;
 mod talk;
 mod health;
 mod dead;
@@ -16,6 +17,7 @@ mod page;
 mod row;
 mod said;
 mod turn;
+mod chart;
 mod figures;
 mod letter;
 mod assets;
@@ -36,6 +38,7 @@ pub(crate) fn routes() -> Router<AppState> {
         .route("/sessions/{session_id}/head", get(conversation::head))
         .route("/sessions/{session_id}/said", get(conversation::said))
         .route("/sessions/{session_id}/delete", get(deletion::ask).post(deletion::delete))
+        .route("/stats", get(numbers::page))
         .route("/talk", get(talk::page))
         .route("/health", get(health::page))
         .route("/health/figures", get(health::figures))

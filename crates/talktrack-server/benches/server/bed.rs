@@ -120,6 +120,17 @@ impl Server {
         let line = status.lines().find(|line| line.starts_with("VmRSS")).ok_or("no VmRSS")?;
         Ok(line.split_whitespace().nth(1).ok_or("no size")?.parse::<u64>()? * 1024)
     }
+
+    /// What it has had of the processors, in user and in kernel mode.
+    pub(crate) fn processor_seconds(&self) -> Outcome<f64> {
+        /// As Linux counts for programs, on every machine.
+        const TICKS: f64 = 100.0;
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let (_, fields) = stat.rsplit_once(')').ok_or("no name in stat")?;
+        let ticks: Vec<f64> =
+            fields.split_whitespace().skip(11).take(2).map(str::parse).collect::<Result<_, _>>()?;
+        Ok(ticks.iter().sum::<f64>() / TICKS)
+    }
 }
 
 impl Drop for Server {
@@ -138,18 +149,30 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn to(server: &Server) -> Outcome<Self> {
-        let stream = TcpStream::connect(&server.address)?;
+        Self::at(&server.address)
+    }
+
+    pub(crate) fn at(address: &str) -> Outcome<Self> {
+        let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         Ok(Self { stream: BufReader::new(stream), line: String::new(), body: Vec::new() })
     }
 
     /// Sends a request as it stands, and reads the answer, whose status it must be; gives its body.
     pub(crate) fn ask(&mut self, request: &[u8], status: u16) -> Outcome<&[u8]> {
+        let answered = self.answer(request)?;
+        if answered != status {
+            return Err(format!("{answered}: {}", String::from_utf8_lossy(&self.body)).into());
+        }
+        Ok(&self.body)
+    }
+
+    /// Sends a request as it stands, and reads the answer; gives its status.
+    pub(crate) fn answer(&mut self, request: &[u8]) -> Outcome<u16> {
         self.stream.get_mut().write_all(request)?;
         let (mut length, mut is_chunked) = (0, false);
-        let expected = format!("HTTP/1.1 {status} ");
         self.read_line()?;
-        let answered = self.line.clone();
+        let status = self.line.split(' ').nth(1).ok_or("no status")?.parse()?;
         loop {
             self.read_line()?;
             match self.line.trim_end().split_once(": ") {
@@ -172,10 +195,7 @@ impl Connection {
             self.read_body(length)?;
             self.read_line()?;
         }
-        if !answered.starts_with(&expected) {
-            return Err(format!("{answered}{}", String::from_utf8_lossy(&self.body)).into());
-        }
-        Ok(&self.body)
+        Ok(status)
     }
 
     fn read_body(&mut self, length: usize) -> Outcome<()> {

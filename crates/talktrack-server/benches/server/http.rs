@@ -18,13 +18,13 @@ pub(crate) fn run() -> Outcome<()> {
     let mut rates = Vec::new();
     for _ in 0..3 {
         let dir = tempfile::tempdir()?;
-        rates.push(ingest(&Server::start(dir.path(), &[])?)?);
+        rates.push(ingest(&Server::start(dir.path(), &[])?, REQUESTS)?);
     }
     rates.sort_by(f64::total_cmp);
     println!(
         "HTTP to durable row, arrays of {MESSAGES}, {CALLERS} callers, client on the same cores, {} messages of {} bytes: {:.0} \
          messages/s, median of 3 (limit 60,000, ratio {:.2})",
-        CALLERS * REQUESTS * MESSAGES,
+        messages(REQUESTS),
         TEXT.len(),
         rates[1],
         rates[1] / 60e3
@@ -32,8 +32,13 @@ pub(crate) fn run() -> Outcome<()> {
     Ok(())
 }
 
-/// Messages a second, each of them acknowledged.
-fn ingest(server: &Server) -> Outcome<f64> {
+/// How many messages so many requests of each caller are.
+pub(crate) fn messages(requests: usize) -> usize {
+    CALLERS * requests * MESSAGES
+}
+
+/// Messages a second, each of them acknowledged, of callers that send so many requests each.
+pub(crate) fn ingest(server: &Server, requests: usize) -> Outcome<f64> {
     let message = |turn: usize| json!({"role": if turn.is_multiple_of(2) { "user" } else { "assistant" }, "content": TEXT});
     let body = (0..MESSAGES).map(message).collect::<Value>().to_string();
     let mut callers = Vec::new();
@@ -47,12 +52,12 @@ fn ingest(server: &Server) -> Outcome<f64> {
     let started = Instant::now();
     std::thread::scope(|scope| {
         let run = |(mut connection, say): (Connection, Vec<u8>)| {
-            scope.spawn(move || (0..REQUESTS).try_for_each(|_| connection.ask(&say, 202).map(drop)))
+            scope.spawn(move || (0..requests).try_for_each(|_| connection.ask(&say, 202).map(drop)))
         };
         let running: Vec<_> = callers.into_iter().map(run).collect();
         running.into_iter().try_for_each(|caller| caller.join().map_err(|_| "a caller died")?)
     })?;
     let seconds = started.elapsed().as_secs_f64();
-    server.wait_for_metric("talktrack_messages_durable_total", (CALLERS * REQUESTS * MESSAGES) as f64)?;
-    Ok((CALLERS * REQUESTS * MESSAGES) as f64 / seconds)
+    server.wait_for_metric("talktrack_messages_durable_total", messages(requests) as f64)?;
+    Ok(messages(requests) as f64 / seconds)
 }

@@ -4,6 +4,8 @@
 mod bed;
 mod socket;
 mod http;
+mod flood;
+mod listeners;
 mod lists;
 mod tokens;
 
@@ -17,8 +19,14 @@ use bed::Outcome;
 type Group = fn() -> Outcome<()>;
 
 fn main() -> Outcome<()> {
-    let groups: [(&str, Group); 4] =
-        [("socket", socket::run), ("http", http::run), ("tokens", tokens::run), ("lists", lists::run)];
+    let groups: [(&str, Group); 6] = [
+        ("socket", socket::run),
+        ("http", http::run),
+        ("flood", flood::run),
+        ("listeners", listeners::run),
+        ("tokens", tokens::run),
+        ("lists", lists::run),
+    ];
     let chosen: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
     let is_chosen = |name: &str| chosen.is_empty() || chosen.iter().any(|word| word == name);
     groups.into_iter().filter(|(name, _)| is_chosen(name)).try_for_each(|(_, run)| run())

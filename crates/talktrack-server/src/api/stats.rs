@@ -157,20 +157,27 @@ pub(crate) async fn answer(
     caller: Caller,
     Params(wanted): Params<Wanted>,
 ) -> Result<Json<Statistics>, Problem> {
-    let rows = access::rows(&state, &caller)?;
     let Wanted { since, until, step, user_id } = wanted;
     let range =
         Range::new(since, until, step.map(Grain::from), SystemClock.now()).map_err(Problem::invalid)?;
-    match caller.speaks_for(user_id)? {
-        Some(user) => {
-            rows.stats_of(user, &range).await.map(|stats| Json(Statistics::of(&stats, None))).map_err(no_answer)
-        }
-        None => {
-            let stats = state.tracker().reader().stats(&range).await.map_err(no_answer)?;
-            let letters = state.local().dead_letters_over(&range).await.map_err(access::unreadable)?;
-            Ok(Json(Statistics::of(&stats, Some(&letters))))
-        }
+    let (stats, letters) = count(&state, &caller, user_id, &range).await?;
+    Ok(Json(Statistics::of(&stats, letters.as_deref())))
+}
+
+/// What happened, as far as the caller may know; for those who see everything also the dead letters of each stretch.
+pub(crate) async fn count(
+    state: &AppState,
+    caller: &Caller,
+    user_id: Option<Uuid>,
+    range: &Range,
+) -> Result<(Stats, Option<Vec<u64>>), Problem> {
+    let rows = access::rows(state, caller)?;
+    if let Some(user) = caller.speaks_for(user_id)? {
+        return Ok((rows.stats_of(user, range).await.map_err(no_answer)?, None));
     }
+    let stats = state.tracker().reader().stats(range).await.map_err(no_answer)?;
+    let letters = state.local().dead_letters_over(range).await.map_err(access::unreadable)?;
+    Ok((stats, Some(letters)))
 }
 
 fn no_answer(error: StatsError) -> Problem {

@@ -96,7 +96,8 @@ async fn fill(args: &Args, api: &Api, scripts: &[Script]) -> Result<Summary, Fai
         );
     }
     let mut summary = Summary { url: api.url.clone(), ..Summary::default() };
-    for number in 0..args.sessions {
+    // The oldest first, as they were said: what is listed by its arrival has the same order.
+    for number in (0..args.sessions).rev() {
         let mut outline: Outline<'_> = outline::draw(scripts, args.seed, number)?;
         if let Some(user_id) = args.user_id {
             outline.belongs_to(user_id);

@@ -19,6 +19,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Here {
     Conversations,
+    Numbers,
     Talk,
     Health,
     Elsewhere,
@@ -48,6 +49,7 @@ impl Frame {
     pub(super) fn is(&self, here: &str) -> bool {
         let name = match self.here {
             Here::Conversations => "conversations",
+            Here::Numbers => "numbers",
             Here::Talk => "talk",
             Here::Health => "health",
             Here::Elsewhere => "",

@@ -71,7 +71,7 @@ impl Said {
             when: Moment(row.created_at),
             offset: place(row.created_at.seconds_since(began)),
             unheard: unheard(&row.content, row.content_generated.as_deref()),
-            heard: row.content,
+            heard: if row.content.trim().is_empty() { in_words(row.parts.as_ref()) } else { row.content },
             is_interrupted: row.interrupted,
             audio: row.audio_url.as_deref().and_then(playable),
             span: span(number("audio_start_ms"), number("audio_end_ms")),
@@ -108,6 +108,18 @@ impl Numbers {
 fn tool(parts: &str) -> Option<String> {
     let parts: Vec<Value> = serde_json::from_str(parts).ok()?;
     parts.iter().find_map(|part| part["name"].as_str()).map(str::to_owned)
+}
+
+/// What a message without words says instead: with what its tools are called, and what they answer.
+fn in_words(parts: Option<&JsonArray>) -> String {
+    let parts: Option<Vec<Value>> = parts.and_then(|parts| serde_json::from_str(parts.as_str()).ok());
+    let words = |part: &Value| {
+        let said =
+            ["arguments", "response", "result", "content", "type"].iter().find_map(|key| part.get(key))?;
+        Some(said.as_str().map_or_else(|| said.to_string(), str::to_owned))
+    };
+    let words: Vec<_> = parts.iter().flatten().filter_map(words).collect();
+    if words.is_empty() { "(no words)".to_owned() } else { words.join("\n") }
 }
 
 fn title(kind: Kind, role: Role) -> &'static str {
@@ -158,6 +170,17 @@ mod tests {
         assert_eq!(unheard("um", Some("We open at nine.")).as_deref(), Some("We open at nine."));
         assert_eq!(unheard("All of it", Some("All of it")), None);
         assert_eq!(unheard("All of it", None), None);
+    }
+
+    #[test]
+    fn what_has_no_words_says_what_its_tools_are_told_and_answer() {
+        let told = |parts: &str| in_words(JsonArray::parse(parts).ok().as_ref());
+        assert_eq!(
+            told(r#"[{"type":"tool_call","name":"weather","arguments":{"in":"Turin"}}]"#),
+            r#"{"in":"Turin"}"#
+        );
+        assert_eq!(told(r#"[{"type":"tool_call_response","response":"4°"},{"type":"file"}]"#), "4°\nfile");
+        assert_eq!((told("[1,{}]"), in_words(None)), ("(no words)".to_owned(), "(no words)".to_owned()));
     }
 
     #[test]

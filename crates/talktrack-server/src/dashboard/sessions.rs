@@ -148,7 +148,7 @@ fn given(field: &str) -> Option<&str> {
 }
 
 /// The beginning of a day (UTC).
-fn day(field: &str, name: &str) -> Result<Option<Timestamp>, Problem> {
+pub(super) fn day(field: &str, name: &str) -> Result<Option<Timestamp>, Problem> {
     let day = given(field).map(|day| format!("{day}T00:00:00Z").parse::<Timestamp>()).transpose();
     day.map_err(|_| Problem::invalid(format_args!("{name}: must be a day such as 2026-11-23")))
 }

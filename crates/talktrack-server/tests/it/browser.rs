@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::process::Command;
+use uuid::Uuid;
 
+use crate::auth::signing::{SigningKey, claims};
+use crate::auth::{self, SECRET};
 use crate::clients;
 use crate::harness::{Client, Home, Server};
 
@@ -50,15 +53,15 @@ impl Browser {
             return None;
         }
         let mut node = clients::node().await?;
-        node.env("CHROMIUM", chromium).env("TALKTRACK_BROWSER_MODULES", modules);
-        node.env("TALKTRACK_SCREENSHOTS", root().join("target/screenshots")).kill_on_drop(true);
+        node.env("CHROMIUM", chromium).env("BROWSER_MODULES", modules);
+        node.env("SCREENSHOTS", root().join("target/screenshots")).kill_on_drop(true);
         Some(Self { node })
     }
 
     /// Runs a script on the server's pages, to its end.
     async fn visits(mut self, server: &Server, script: &str) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser").join(script);
-        self.node.arg(path).env("TALKTRACK_URL", format!("http://{}", server.address));
+        self.node.arg(path).env("SERVER_URL", format!("http://{}", server.address));
         let Ok(output) = tokio::time::timeout(DEADLINE, self.node.output()).await else {
             panic!("{script} did not end within {DEADLINE:?}");
         };
@@ -75,6 +78,78 @@ async fn the_description_of_the_api_is_a_page_that_everybody_can_read() {
     let home = Home::new();
     let server = home.serve(&[]).await;
     browser.visits(&server, "docs.mjs").await;
+}
+
+/// A server that `talktrack demo` has filled.
+async fn filled(home: &Home, sessions: &str) -> Server {
+    let server = home.serve(&["--log-level", "warn"]).await;
+    let url = format!("http://{}", server.address);
+    home.run(&["demo", "--url", &url, "--sessions", sessions]).await.succeeded();
+    server
+}
+
+#[tokio::test]
+async fn the_list_of_conversations_is_leafed_through_filtered_and_searched() {
+    let Some(browser) = Browser::installed().await else { return };
+    let home = Home::new();
+    let server = filled(&home, "70").await;
+    browser.visits(&server, "sessions.mjs").await;
+}
+
+#[tokio::test]
+async fn a_conversation_is_read_heard_copied_exported_and_deleted() {
+    let Some(mut browser) = Browser::installed().await else { return };
+    let home = Home::new();
+    let server = filled(&home, "20").await;
+    let recorded =
+        home.database().count("SELECT count(*) FROM conversation_messages WHERE audio_url IS NOT NULL", &[]);
+    if recorded == 0 {
+        eprintln!("LEFT OUT: espeak-ng is not installed: no recording is played");
+    }
+    browser.node.env("RECORDED", if recorded > 0 { "yes" } else { "no" });
+    browser.visits(&server, "conversation.mjs").await;
+}
+
+#[tokio::test]
+async fn pages_follow_a_conversation_while_it_goes_on() {
+    let Some(browser) = Browser::installed().await else { return };
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    browser.visits(&server, "live.mjs").await;
+}
+
+#[tokio::test]
+async fn whatever_people_say_is_shown_as_it_is_and_does_nothing() {
+    let Some(browser) = Browser::installed().await else { return };
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    browser.visits(&server, "hostile.mjs").await;
+}
+
+#[tokio::test]
+async fn everything_is_reached_with_the_keyboard_and_one_sees_where_one_is() {
+    let Some(browser) = Browser::installed().await else { return };
+    let home = Home::new();
+    let server = filled(&home, "20").await;
+    browser.visits(&server, "keyboard.mjs").await;
+}
+
+#[tokio::test]
+async fn who_logs_in_sees_what_the_token_allows_until_they_log_out() {
+    let Some(mut browser) = Browser::installed().await else { return };
+    let home = Home::new();
+    let key = auth::new_key(&home, "dashboard", "read,write,admin").await;
+    let server =
+        auth::serve_with(&home, &[("TALKTRACK_API_KEYS", &key.entry), ("SUPABASE_JWT_SECRET", SECRET)]).await;
+    let user = Uuid::new_v4();
+    let token = SigningKey::secret(SECRET).token(&claims(user));
+    let (url, id) = (format!("http://{}", server.address), user.to_string());
+    home.run(&["demo", "--url", &url, "--token", &key.key, "--sessions", "5"]).await.succeeded();
+    home.run(&["demo", "--url", &url, "--token", &token, "--user-id", &id, "--sessions", "3"])
+        .await
+        .succeeded();
+    browser.node.envs([("API_KEY", &key.key), ("USER_TOKEN", &token), ("USER_ID", &id)]);
+    browser.visits(&server, "login.mjs").await;
 }
 
 #[tokio::test]

@@ -6,12 +6,14 @@ use std::process::Stdio;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
+use talktrack_testbed::Postgres;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::Command;
 use uuid::Uuid;
 
 use crate::auth::signing::{SigningKey, claims};
 use crate::auth::{SECRET, serve_with};
+use crate::harness::remote::{migrated, select};
 use crate::harness::{Home, Output, Server, until, within};
 
 /// `talktrack demo` against this server, where nothing is installed that could speak.
@@ -60,6 +62,31 @@ async fn running_it_twice_changes_nothing_and_the_books_balance() {
         3,
         "another seed makes others"
     );
+    server.stop().await;
+    home.verify().await;
+}
+
+/// What is durable may not be in the database yet, which is asked whether it is.
+#[tokio::test]
+async fn running_it_twice_changes_nothing_where_postgresql_is_the_store() {
+    let database = migrated(Postgres::shared()).await;
+    let home = Home::new();
+    let server = home.serve_on(&database.url()).await;
+    let arguments = ["--sessions", "20"];
+    let first = fill(&home, &server, &arguments).await;
+    assert_eq!((&first["sessions"], &first["there_already"]), (&json!(20), &json!(0)));
+    fill(&home, &server, &arguments).await;
+    server.drained().await;
+    let rows = |table: &str| select(&database, &format!("SELECT * FROM conversation_{table} ORDER BY id"));
+    let before = (rows("sessions"), rows("messages"));
+    assert_eq!((before.0.len(), json!(before.1.len())), (20, first["messages"].clone()));
+    assert!(
+        before.0.iter().all(|row| row["status"] == "ended" || row["end_reason"] == "idle_timeout"),
+        "{before:?}"
+    );
+    assert_eq!(fill(&home, &server, &arguments).await["there_already"], 20);
+    server.drained().await;
+    assert_eq!((rows("sessions"), rows("messages")), before);
     server.stop().await;
     home.verify().await;
 }

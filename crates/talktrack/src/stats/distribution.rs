@@ -90,6 +90,12 @@ impl Distribution {
         self.exact.map(|exact| exact.max)
     }
 
+    /// How many do not exceed a number, to within those that are as far from it as a percentile may be.
+    pub fn up_to(&self, number: f64) -> u64 {
+        let bin = bin_of(number.clamp(-LARGEST, LARGEST));
+        self.bins.iter().take_while(|(other, _)| *other <= bin).map(|(_, count)| count).sum()
+    }
+
     /// The number that this part of all (0 to 1) do not exceed, to within one percent of its value.
     #[expect(
         clippy::cast_precision_loss,
@@ -99,7 +105,8 @@ impl Distribution {
     )]
     pub fn quantile(&self, part: f64) -> Option<f64> {
         let Exact { min, max, .. } = self.exact?;
-        let rank = (part.clamp(0.0, 1.0) * self.len().saturating_sub(1) as f64) as u64;
+        // The nearest rank: of a few numbers, the highest percentiles are the largest of them.
+        let rank = (part.clamp(0.0, 1.0) * self.len() as f64 * (1.0 - 1e-12)).ceil().max(1.0) as u64 - 1;
         let mut passed = 0_u64;
         let found = self.bins.iter().find(|(_, count)| {
             passed = passed.saturating_add(*count);
@@ -171,7 +178,7 @@ mod tests {
         let distribution = of(&numbers);
         for percent in 0..=100_u32 {
             let part = f64::from(percent) / 100.0;
-            let exact = numbers[usize::try_from(percent * 9_999 / 100).unwrap()];
+            let exact = numbers[usize::try_from((percent * 100).max(1) - 1).unwrap()];
             let found = distribution.quantile(part).unwrap();
             assert!((found - exact).abs() <= exact.abs() * ERROR + 1e-6, "p{percent}: {found}, not {exact}");
         }
@@ -189,6 +196,13 @@ mod tests {
         other.add(&of(left));
         assert_eq!((&sum, &other), (&of(&numbers), &of(&numbers)));
         assert_eq!((sum.len(), sum.min(), sum.max()), (3_000, Some(0.0), Some(3_748.75)));
+    }
+
+    #[test]
+    fn as_many_are_up_to_a_number_as_there_are() {
+        let distribution = of(&[-3.0, 0.0, 9.0, 10.0, 50.0, 50.0, 1e9]);
+        let counts = [-4.0, -2.5, 0.0, 10.0, 49.0, 60.0, f64::MAX].map(|number| distribution.up_to(number));
+        assert_eq!(counts, [0, 1, 2, 4, 4, 6, 7]);
     }
 
     #[test]

@@ -257,7 +257,8 @@ async fn after_damage_they_begin_anew_and_whoever_followed_learns_it() {
 }
 
 /// Takes away what came with this version and those after it.
-const AS_IT_WAS: &str = "DROP TABLE changes; DROP TABLE deleted_sessions; DROP INDEX journal_of_session; \
+const AS_IT_WAS: &str = "DROP TABLE changes; DROP TABLE deleted_sessions; DROP TABLE deleted_spans; \
+                         DROP INDEX dead_letters_over_time; DROP INDEX conversation_messages_interrupted; DROP INDEX journal_of_session; \
                          DROP INDEX dead_letters_of_session; ALTER TABLE journal DROP COLUMN session_id; \
                          ALTER TABLE books DROP COLUMN deleted; PRAGMA user_version = 2";
 

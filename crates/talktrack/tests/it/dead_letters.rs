@@ -324,7 +324,8 @@ async fn a_file_from_before_letters_could_be_taken_out_is_brought_up_to_date() {
     let tracker = open(&setup);
     let seq = lay_aside(&dir, &tracker, &["old"]).await[0].seq;
     drop(tracker);
-    let as_it_was = "DROP TABLE deleted_sessions; DROP INDEX journal_of_session; DROP INDEX dead_letters_of_session; \
+    let as_it_was = "DROP TABLE deleted_sessions; DROP TABLE deleted_spans; DROP INDEX dead_letters_over_time; \
+                     DROP INDEX conversation_messages_interrupted; DROP INDEX journal_of_session; DROP INDEX dead_letters_of_session; \
                      ALTER TABLE journal DROP COLUMN session_id; ALTER TABLE books DROP COLUMN deleted; \
                      ALTER TABLE books DROP COLUMN letters_taken_out; DROP TABLE changes; PRAGMA user_version = 1";
     sqlite(dir.path()).execute_batch(as_it_was).unwrap();
@@ -332,5 +333,5 @@ async fn a_file_from_before_letters_could_be_taken_out_is_brought_up_to_date() {
     assert_eq!(tracker.health().books, Books { durable: 1, dead_lettered: 1, ..Books::default() });
     take_out(&tracker, &[seq]).await;
     assert_books(&dir, &tracker, 1, 1, 1).await;
-    assert_eq!(value::<u64>(dir.path(), "PRAGMA user_version"), 4);
+    assert_eq!(value::<u64>(dir.path(), "PRAGMA user_version"), 6);
 }

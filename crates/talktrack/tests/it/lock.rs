@@ -95,7 +95,7 @@ fn a_file_of_a_newer_talktrack_is_left_alone() {
     let OpenError::NewerSchema { path, found, known } = &error else { panic!("another error: {error}") };
     assert_eq!(
         (path.as_path(), *found, *known),
-        (dir.path().join(talktrack::DATABASE_FILE).as_path(), 99, 4)
+        (dir.path().join(talktrack::DATABASE_FILE).as_path(), 99, 6)
     );
     assert!(error.to_string().contains("schema version 99"), "{error}");
     let version: i64 = sqlite(dir.path()).query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();

@@ -20,6 +20,7 @@ mod damage;
 mod model;
 mod damaged_bytes;
 mod search;
+mod stats;
 mod sessions;
 mod text;
 mod json;

@@ -37,23 +37,26 @@ pub(super) async fn deliver(
 ) -> Result<Delivered, Failure> {
     let session = format!("/v1/sessions/{}", outline.session_id());
     let there = api.get(&session).await?;
-    let start = match there.status {
-        StatusCode::NOT_FOUND => match begin(api, outline, start).await? {
-            true => start,
-            false => return Ok(Delivered::Deleted),
-        },
-        _ => {
-            let row = there.taken()?;
-            if !row["ended_at"].is_null() {
-                return Ok(Delivered::AlreadyThere);
-            }
-            row["started_at"].as_str().and_then(|start| start.parse().ok()).unwrap_or(start)
+    let mut has_recording = false;
+    let (start, stored) = if there.status == StatusCode::NOT_FOUND {
+        if !begin(api, outline, start).await? {
+            return Ok(Delivered::Deleted);
         }
+        (start, Vec::new())
+    } else {
+        let row = there.taken()?;
+        if !row["ended_at"].is_null() {
+            return Ok(Delivered::AlreadyThere);
+        }
+        has_recording = row["metadata"]["audio_url"].is_string();
+        let began = row["started_at"].as_str().and_then(|start| start.parse().ok());
+        let mut page = api.get(&format!("{session}/messages?limit=500")).await?.taken()?;
+        (began.unwrap_or(start), page["messages"].as_array_mut().map(std::mem::take).unwrap_or_default())
     };
     let clips = if can_speak && outline.is_recorded { spoken(outline).await? } else { Vec::new() };
     let said = timing::of(outline, &clips);
-    let recordings = messages(api, &session, &said, &clips, start).await?;
-    if recordings > 0 {
+    let recordings = messages(api, &session, &said, &clips, start, &stored).await?;
+    if clips.iter().any(|clip| !clip.is_empty()) && !has_recording {
         let audio_url = api.keep(&format!("{session}/audio"), whole(&said, &clips).wav()).await?;
         api.tell(Method::PATCH, &session, &json!({"metadata": {"audio_url": audio_url}})).await?.taken()?;
     }
@@ -81,10 +84,8 @@ async fn messages(
     said: &[Said],
     clips: &[Clip],
     start: Timestamp,
+    stored: &[Value],
 ) -> Result<usize, Failure> {
-    let path = format!("{session}/messages");
-    let stored = api.get(&format!("{path}?limit=500")).await?.taken()?;
-    let stored = stored["messages"].as_array().map_or(&[][..], Vec::as_slice);
     let known: BTreeSet<&str> = stored.iter().filter_map(|row| row["external_id"].as_str()).collect();
     let mut recordings = stored.iter().filter(|row| row["audio_url"].is_string()).count();
     let mut missing = Vec::new();
@@ -101,6 +102,8 @@ async fn messages(
         missing.push(Value::Object(fields));
     }
     if !missing.is_empty() {
+        // In the store, not only on its way there: who runs this again asks there what is missing.
+        let path = format!("{session}/messages?wait=stored");
         api.tell(Method::POST, &path, &Value::Array(missing)).await?.taken()?;
     }
     Ok(recordings)

@@ -59,6 +59,9 @@ fn of_script<'s>(
     external_id: String,
     is_first: bool,
 ) -> Result<Outline<'s>, Failure> {
+    let is_recorded = is_first && script.voice.is_some();
+    // Those that one listens to or looks on at.
+    let shows_all = is_recorded || external_id.is_empty();
     let language = script.language.split('-').next().unwrap_or_default();
     let callers = if language == "en" { 7 } else { 2 };
     let caller = rng.usize(..callers);
@@ -79,8 +82,8 @@ fn of_script<'s>(
         user_id: Uuid::new_v5(&Uuid::NAMESPACE_DNS, user.as_bytes()),
         model: *rng.choice(&MODELS).unwrap_or(&MODELS[0]),
         metadata,
-        lines: script.filled(rng)?,
-        is_recorded: is_first && script.voice.is_some(),
+        lines: script.filled(rng, shows_all)?,
+        is_recorded,
         external_id,
         rng: rng.fork(),
     })

@@ -14,6 +14,9 @@ const FILES: [&str; 2] = [include_str!("scripts/english.toml"), include_str!("sc
 /// What stands in a line between what was heard and what was generated only.
 const CUT: char = '|';
 
+/// How often users cut in where they might.
+const CUTS_IN: f64 = 0.4;
+
 /// A conversation as it is written down, before anybody has it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -97,15 +100,28 @@ impl Script {
         }
     }
 
-    /// Its lines, with a word drawn for each slot.
-    pub(super) fn filled(&self, rng: &mut Rng) -> Result<Vec<Line>, Failure> {
+    /// Its lines, with a word drawn for each slot. Where the user cuts in, the agent is let finish as often as not, unless
+    /// `always_cuts`, or nothing follows.
+    pub(super) fn filled(&self, rng: &mut Rng, always_cuts: bool) -> Result<Vec<Line>, Failure> {
         let mut text = self.lines.clone();
         for (slot, words) in &self.slots {
             let word = rng.choice(words).map_or("", String::as_str);
             text = text.replace(&format!("{{{slot}}}"), word);
         }
         let bad = |line: &str| Failure::new(format_args!("script {}: cannot read {line:?}", self.name));
-        text.lines().map(|line| read(line).ok_or_else(|| bad(line))).collect()
+        let lines: Result<Vec<Line>, Failure> =
+            text.lines().map(|line| read(line).ok_or_else(|| bad(line))).collect();
+        let mut lines = lines?;
+        let last = lines.len().saturating_sub(1);
+        for line in &mut lines[..last] {
+            if let Line::Agent(_, Some(generated)) = line
+                && !always_cuts
+                && rng.f64() > CUTS_IN
+            {
+                *line = Line::Agent(std::mem::take(generated), None);
+            }
+        }
+        Ok(lines)
     }
 }
 

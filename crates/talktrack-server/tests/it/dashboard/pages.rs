@@ -263,3 +263,46 @@ async fn what_looks_are_made_of_is_kept_by_the_browser_until_it_changes() {
     let missing = server.get("/assets/nothing.css").await;
     assert!(missing.status == 404 && missing.body.contains("There is nothing here"), "{missing:?}");
 }
+
+#[tokio::test]
+async fn the_numbers_are_drawn_and_every_value_is_in_a_table() {
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    let mut talk = Client::new(&server).await;
+    for ms in [400, 800, 1_200] {
+        let metrics = json!({"e2e_ms": ms, "llm_ttft_ms": ms / 2});
+        talk.track(json!({"type": "message", "role": "assistant", "content": "x", "interrupted": true, "metrics": metrics}))
+            .await;
+    }
+    talk.end("completed").await;
+    let page = until_told("everything is counted", async || {
+        let page = server.get("/stats?range=6h").await.body;
+        (page.contains("<dd>3</dd>") && page.contains("<dt>Duration, p50</dt><dd>0 s</dd>")).then_some(page)
+    })
+    .await;
+    assert_eq!(page.matches("<svg viewBox=\"0 0 420").count(), 6, "a chart each");
+    for part in [
+        "<dt>Conversations</dt><dd>1</dd>",
+        "<dt>Interruptions</dt><dd>3</dd>",
+        "<dt>Dead letters</dt><dd>0</dd>",
+        "<th scope=\"col\">p95</th>",
+        "aria-label=\"Time to the answer (e2e_ms): at most 1",
+        "<th scope=\"row\">up to 10 s</th><td>1</td>",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    let other = server.get("/stats?range=30d&measure=llm_ttft_ms&user=").await.body;
+    assert!(other.contains("First token of the model (llm_ttft_ms): at most "), "{other}");
+    let nobody = server.get(&format!("/stats?user={}", Uuid::new_v4())).await.body;
+    assert!(nobody.contains("<dt>Messages</dt><dd>0</dd>") && !nobody.contains("Dead letters"), "{nobody}");
+    for (query, told) in
+        [("user=x", "User: "), ("from=x", "From: "), ("from=2026-02-02&to=2026-01-01", "since: ")]
+    {
+        let page = server.get(&format!("/stats?{query}")).await;
+        assert!(page.status == 400 && page.body.contains(told), "{query}: {page:?}");
+    }
+    let markup = "%3Cscript%3E";
+    let page =
+        server.get(&format!("/stats?range={markup}&from={markup}&measure={markup}&user={markup}")).await;
+    assert!(!page.body.contains("<script>"), "{page:?}");
+}

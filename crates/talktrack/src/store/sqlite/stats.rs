@@ -43,10 +43,11 @@ impl Statistics {
         // Held until the work is over, also where nobody waits for it any more. The semaphore is never closed.
         let seat = Arc::clone(&self.seats).acquire_owned().await;
         let path = self.database.clone();
+        let tallies = tallies::path_of(&path);
         let connection = blocking(move || open(&path)).await?;
         let mut interrupt = Interrupt(Some(connection.get_interrupt_handle()));
         let mut answer = std::pin::pin!(blocking(move || {
-            let answer = question(&connection).map_err(|error| failed(&connection, &error));
+            let answer = question(&connection).map_err(|error| failed(&connection, &tallies, &error));
             drop(seat);
             answer
         }));
@@ -69,13 +70,20 @@ async fn blocking<T: Send + 'static>(
     done.unwrap_or_else(|stopped| Err(ReadError(stopped.to_string()).into()))
 }
 
-fn failed(connection: &Connection, error: &rusqlite::Error) -> StatsError {
+fn failed(connection: &Connection, tallies: &Path, error: &rusqlite::Error) -> StatsError {
     if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) {
         return StatsError::TooMuch;
     }
-    if database::is_damage(error) {
+    if database::is_damage(error)
+        && let Some(path) = connection.path().map(Path::new)
+    {
         // Whoever writes the file looks at it.
-        connection.path().iter().for_each(|path| database::suspect(Path::new(path), &error.to_string()));
+        database::suspect(path, &error.to_string());
+        if path == tallies {
+            return StatsError::NotCounted(
+                "what was counted is damaged, and is counted anew; try again soon".into(),
+            );
+        }
     }
     ReadError(error.to_string()).into()
 }

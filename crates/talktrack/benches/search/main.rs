@@ -1,15 +1,16 @@
 //! What searching costs: whoever writes, while the index is brought up behind them, and whoever searches, among
-//! `TALKTRACK_BENCH_MESSAGES` messages (1,000,000 where it is not set).
+//! `TALKTRACK_BENCH_MESSAGES` messages (1,000,000 where it is not set). `cargo bench --bench search -- postgres` runs one group
+//! alone; the others are `ingestion`, `sqlite` and `postgres-ingestion`.
+
+mod postgres;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use talktrack::search::SearchFilter;
-use talktrack::store::postgres::{Address, PostgresStore, schema};
-use talktrack::store::{Read, Step, Store as _};
+use talktrack::store::Read;
 use talktrack::{Message, NewSession, Options, Role, Tracker};
-use talktrack_testbed::Postgres;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
@@ -26,10 +27,22 @@ fn main() -> Outcome<()> {
     let messages = std::env::var("TALKTRACK_BENCH_MESSAGES").ok().and_then(|n| n.parse().ok());
     let messages: usize = messages.unwrap_or(1_000_000);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    ingestion(&runtime)?;
-    let dir = tempfile::tempdir()?;
-    sqlite(&runtime, dir.path(), messages)?;
-    postgres(&runtime, messages)
+    let only = std::env::args().nth(1).filter(|arg| !arg.starts_with('-'));
+    let is_chosen = |name: &str| only.as_deref().is_none_or(|only| only == name);
+    if is_chosen("ingestion") {
+        ingestion(&runtime)?;
+    }
+    if is_chosen("postgres-ingestion") {
+        postgres::ingestion(&runtime)?;
+    }
+    if is_chosen("sqlite") {
+        let dir = tempfile::tempdir()?;
+        sqlite(&runtime, dir.path(), messages)?;
+    }
+    if is_chosen("postgres") {
+        postgres::search(&runtime, messages)?;
+    }
+    Ok(())
 }
 
 /// A user, a session and a text for the message of this number.
@@ -131,40 +144,6 @@ fn sqlite(runtime: &Runtime, dir: &Path, messages: usize) -> Outcome<()> {
         size("talktrack.db")
     );
     latencies(runtime, &tracker.reader(), messages)
-}
-
-fn postgres(runtime: &Runtime, messages: usize) -> Outcome<()> {
-    let database = Postgres::plain().database();
-    let address: Address = database.url().parse()?;
-    let store = runtime.block_on(async {
-        schema::migrate(&address.connect().await?).await?;
-        Outcome::Ok(PostgresStore::new(&address)?)
-    })?;
-    let began = Instant::now();
-    let dir = tempfile::tempdir()?;
-    let shared: Arc<dyn talktrack::store::Store> = Arc::new(store.clone());
-    let tracker = Tracker::open_with_store(Options { search: false, ..Options::new(dir.path()) }, &shared)?;
-    write(runtime, &tracker, 0..messages)?;
-    runtime.block_on(tracker.flush_to_store())?;
-    println!("PostgreSQL: {messages} messages written in {:.0} s", began.elapsed().as_secs_f64());
-    let began = Instant::now();
-    let mut indexer = store.indexer().ok_or("an indexer")?;
-    runtime.block_on(async {
-        while indexer.step().await? != Step::UpToDate {}
-        Outcome::Ok(())
-    })?;
-    database.psql(
-        "VACUUM ANALYZE conversation_search; ANALYZE conversation_messages; ANALYZE conversation_sessions",
-    );
-    let size = |table: &str| database.psql(&format!("SELECT pg_total_relation_size('{table}') >> 20"));
-    println!(
-        "  index built in {:.0} s: {} MiB beside {} MiB",
-        began.elapsed().as_secs_f64(),
-        size("conversation_search"),
-        size("conversation_messages")
-    );
-    let reader: Arc<dyn Read> = Arc::new(store);
-    latencies(runtime, &reader, messages)
 }
 
 fn first_words(text: &str) -> String {

@@ -1,0 +1,84 @@
+//! Messages over HTTP while somebody listens to them.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use crate::bed::{Outcome, Server, percentile};
+use crate::http;
+
+const LISTENERS: [usize; 3] = [0, 1, 10];
+const ROUNDS: usize = 3;
+
+/// Requests of each caller: enough that the ring of events is overrun, where listeners are slower.
+const REQUESTS: usize = 100;
+
+pub(crate) fn run() -> Outcome<()> {
+    let mut rates = [const { Vec::new() }; LISTENERS.len()];
+    let mut told = [const { Vec::new() }; LISTENERS.len()];
+    for _ in 0..ROUNDS {
+        for (of, listeners) in LISTENERS.into_iter().enumerate() {
+            let dir = tempfile::tempdir()?;
+            let server = Server::start(dir.path(), &[])?;
+            let heard: Vec<_> = (0..listeners).map(|_| listen(&server)).collect::<Outcome<_>>()?;
+            let began = Instant::now();
+            rates[of].push(http::ingest(&server, REQUESTS)?);
+            let all = http::messages(REQUESTS);
+            let count = || heard.iter().map(|heard| heard.load(Ordering::Relaxed)).min();
+            let at_the_end = count().unwrap_or(all) as f64 / all as f64;
+            while count().is_some_and(|count| count < all) && began.elapsed().as_secs() < 60 {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            told[of].push((at_the_end, all as f64 / began.elapsed().as_secs_f64()));
+        }
+    }
+    for (of, listeners) in LISTENERS.into_iter().enumerate() {
+        rates[of].sort_by(f64::total_cmp);
+        let [none, these] = [0, of].map(|of| percentile(&rates[of], 50));
+        let share = told[of].iter().map(|(share, _)| share).sum::<f64>() / ROUNDS as f64;
+        let pace = told[of].iter().map(|(_, pace)| pace).sum::<f64>() / ROUNDS as f64;
+        print!(
+            "HTTP to durable row with {listeners} listeners to /v1/events: {these:.0} messages/s, median of {ROUNDS}"
+        );
+        match listeners {
+            0 => println!(),
+            _ => println!(
+                " ({:.2} of what it is without; {:.0} % of it told by then, {pace:.0} events/s to each until all was told)",
+                these / none,
+                share * 100.0
+            ),
+        }
+    }
+    Ok(())
+}
+
+/// Takes all events as fast as they come; how many messages there were among them.
+fn listen(server: &Server) -> Outcome<Arc<AtomicUsize>> {
+    let stream = TcpStream::connect(&server.address)?;
+    write!(&stream, "GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+    let (heard, mut lines) = (Arc::new(AtomicUsize::new(0)), BufReader::with_capacity(1 << 18, stream));
+    let mut line = Vec::new();
+    // The head, and the first thing that is said: from here on nothing is missed.
+    while !line.starts_with(b"id:") && !line.starts_with(b":") {
+        line.clear();
+        if lines.read_until(b'\n', &mut line)? == 0 {
+            return Err("the events ended".into());
+        }
+    }
+    let count = Arc::clone(&heard);
+    std::thread::spawn(move || {
+        loop {
+            line.clear();
+            match lines.read_until(b'\n', &mut line) {
+                Ok(read) if read > 0 => {}
+                _ => return,
+            }
+            if line.starts_with(b"event: message") || line.starts_with(b"event:message") {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    });
+    Ok(heard)
+}

@@ -1,0 +1,282 @@
+//! Charts as SVG: bars or lines over time, with axes and values one can read. Every value is in a table beside the picture, too.
+
+use talktrack::Timestamp;
+use talktrack::stats::Grain;
+
+// Of the picture, in its own units: where the plot begins and ends.
+const LEFT: f64 = 46.0;
+const RIGHT: f64 = 414.0;
+const TOP: f64 = 10.0;
+const BOTTOM: f64 = 168.0;
+/// Labels below it.
+const MOST_LABELS: usize = 8;
+
+/// A chart, as the template draws it.
+pub(super) struct Chart {
+    pub(super) title: &'static str,
+    /// What the picture shows at most, in words.
+    pub(super) label: String,
+    /// Lines across, with their values.
+    pub(super) levels: Vec<Label>,
+    pub(super) places: Vec<Label>,
+    pub(super) bars: Vec<Bar>,
+    pub(super) lines: Vec<Line>,
+    /// The names of the columns, and the values of each row.
+    pub(super) columns: Vec<&'static str>,
+    pub(super) rows: Vec<Vec<String>>,
+}
+
+/// A text at a place, across or down.
+pub(super) struct Label {
+    pub(super) at: String,
+    pub(super) text: String,
+}
+
+/// A bar, and the space that answers to the mouse above it.
+pub(super) struct Bar {
+    pub(super) x: String,
+    pub(super) width: String,
+    pub(super) y: String,
+    pub(super) height: String,
+    pub(super) text: String,
+}
+
+/// A line with gaps where there is no value.
+pub(super) struct Line {
+    pub(super) name: &'static str,
+    pub(super) path: String,
+    pub(super) dots: Vec<(String, String)>,
+}
+
+/// What is drawn along the chart: each place has a name.
+pub(super) struct Along {
+    names: Vec<String>,
+    labels: Vec<(usize, String)>,
+}
+
+/// A row of values, as long as what they are drawn along.
+pub(super) struct Series {
+    pub(super) name: &'static str,
+    pub(super) values: Vec<Option<f64>>,
+}
+
+impl Along {
+    /// Stretches of time.
+    pub(super) fn time(moments: impl Iterator<Item = Timestamp>, grain: Grain) -> Self {
+        let moments: Vec<_> = moments.map(|moment| moment.to_string()).collect();
+        let part =
+            |moment: &str, range| moment.get::<std::ops::Range<usize>>(range).unwrap_or_default().to_owned();
+        let names = moments.iter().map(|moment| match grain {
+            Grain::Day => part(moment, 0..10),
+            Grain::Hour | Grain::Slice => part(moment, 0..16).replace('T', " "),
+        });
+        let spans_days = moments.first().map(|moment| part(moment, 0..10))
+            != moments.last().map(|moment| part(moment, 0..10));
+        let label = |moment: &String| match grain {
+            Grain::Slice => part(moment, 11..16),
+            Grain::Hour if !spans_days => part(moment, 11..16),
+            Grain::Hour | Grain::Day => part(moment, 5..10),
+        };
+        // Hours of several days are told by where the days begin.
+        let begins_day =
+            |moment: &String| grain != Grain::Hour || !spans_days || part(moment, 11..16) == "00:00";
+        let labels: Vec<_> = moments.iter().enumerate().filter(|(_, moment)| begins_day(moment)).collect();
+        let every = labels.len().div_ceil(MOST_LABELS).max(1);
+        let labels =
+            labels.into_iter().step_by(every).map(|(place, moment)| (place, label(moment))).collect();
+        Self { names: names.collect(), labels }
+    }
+
+    /// Places with names of their own.
+    pub(super) fn names(names: &[&str]) -> Self {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        Self { labels: names.iter().cloned().enumerate().collect(), names }
+    }
+}
+
+impl Chart {
+    /// Bars of whole numbers.
+    pub(super) fn bars(title: &'static str, along: &Along, series: &Series) -> Self {
+        let scale = Scale::of(&[&series.values], true);
+        let width = step(along);
+        let bar = |(place, value): (usize, &Option<f64>)| {
+            let value = value.unwrap_or(0.0);
+            let y = scale.y(value);
+            Bar {
+                x: point(LEFT + width * number(place) + (width * 0.1).min(4.0)),
+                width: point((width - (width * 0.2).min(8.0)).max(0.5)),
+                y: point(y),
+                height: point(BOTTOM - y),
+                text: format!("{}: {}", along.names[place], shown(value)),
+            }
+        };
+        let bars = series.values.iter().enumerate().map(bar).collect();
+        Self { bars, ..Self::frame(title, along, &scale, &[series]) }
+    }
+
+    /// Lines, one above the other.
+    pub(super) fn lines(title: &'static str, along: &Along, series: &[Series]) -> Self {
+        let values: Vec<_> = series.iter().map(|series| &series.values).collect();
+        let scale = Scale::of(&values, false);
+        let lines = series.iter().map(|series| line(along, series, &scale)).collect();
+        Self { lines, ..Self::frame(title, along, &scale, &series.iter().collect::<Vec<_>>()) }
+    }
+
+    fn frame(title: &'static str, along: &Along, scale: &Scale, series: &[&Series]) -> Self {
+        let level = |value: f64| Label { at: point(scale.y(value)), text: shown(value) };
+        let width = step(along);
+        let place = |(place, text): &(usize, String)| Label {
+            at: point(LEFT + width * (number(*place) + 0.5)),
+            text: text.clone(),
+        };
+        let value =
+            |series: &&Series, place: usize| series.values[place].map_or_else(|| "–".to_owned(), shown);
+        let row = |(place, name): (usize, &String)| {
+            std::iter::once(name.clone()).chain(series.iter().map(|series| value(series, place))).collect()
+        };
+        let is_empty = |place: &usize| {
+            series.iter().all(|series| series.values[*place].is_none_or(|value| value == 0.0))
+        };
+        let rows = along.names.iter().enumerate().filter(|(place, _)| !is_empty(place)).map(row).collect();
+        let largest = series
+            .iter()
+            .flat_map(|series| &series.values)
+            .flatten()
+            .fold(0.0_f64, |most, value| most.max(*value));
+        Self {
+            title,
+            label: format!(
+                "{title}: at most {} ({} values, in the table below)",
+                shown(largest),
+                along.names.len()
+            ),
+            levels: scale.levels().map(level).collect(),
+            places: along.labels.iter().map(place).collect(),
+            bars: Vec::new(),
+            lines: Vec::new(),
+            columns: series.iter().map(|series| series.name).collect(),
+            rows,
+        }
+    }
+}
+
+fn line(along: &Along, series: &Series, scale: &Scale) -> Line {
+    let width = step(along);
+    let (mut path, mut dots, mut before) = (String::new(), Vec::new(), false);
+    let there = |place: usize| series.values.get(place).copied().flatten().is_some();
+    for (place, value) in series.values.iter().enumerate() {
+        let Some(value) = value else {
+            before = false;
+            continue;
+        };
+        let (x, y) = (point(LEFT + width * (number(place) + 0.5)), point(scale.y(*value)));
+        path.push_str(if before { "L" } else { "M" });
+        path.push_str(&format!("{x} {y}"));
+        if !before && !there(place + 1) {
+            dots.push((x, y));
+        }
+        before = true;
+    }
+    Line { name: series.name, path, dots }
+}
+
+/// From zero to a round number.
+struct Scale {
+    top: f64,
+    step: f64,
+}
+
+impl Scale {
+    fn of(values: &[&Vec<Option<f64>>], is_whole: bool) -> Self {
+        let largest = values
+            .iter()
+            .flat_map(|values| values.iter())
+            .flatten()
+            .fold(0.0_f64, |most, value| most.max(*value));
+        let rough = (largest / 4.0).max(if is_whole { 1.0 } else { 1e-9 });
+        let size = 10_f64.powf(rough.log10().floor());
+        let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|factor| factor * size).find(|step| *step >= rough);
+        let step = step.unwrap_or(rough);
+        Self { top: (largest / step).ceil().max(1.0) * step, step }
+    }
+
+    fn y(&self, value: f64) -> f64 {
+        BOTTOM - value.clamp(0.0, self.top) / self.top * (BOTTOM - TOP)
+    }
+
+    fn levels(&self) -> impl Iterator<Item = f64> + '_ {
+        std::iter::successors(Some(0.0), |level| Some(level + self.step))
+            .take_while(|level| *level <= self.top * 1.001)
+    }
+}
+
+fn step(along: &Along) -> f64 {
+    (RIGHT - LEFT) / number(along.names.len().max(1))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "some thousands at most")]
+fn number(place: usize) -> f64 {
+    place as f64
+}
+
+fn point(place: f64) -> String {
+    format!("{place:.1}")
+}
+
+/// `0`, `0.85`, `12`, `1,240`, `3.2M`.
+fn shown(value: f64) -> String {
+    match value.abs() {
+        size if size >= 1e6 => format!("{:.1}M", value / 1e6),
+        size if size >= 1e4 => format!("{:.0}k", value / 1e3),
+        size if size >= 10.0 || value.fract() == 0.0 => format!("{value:.0}"),
+        _ => format!("{value:.2}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(values: &[Option<f64>]) -> Series {
+        Series { name: "n", values: values.to_vec() }
+    }
+
+    #[test]
+    fn axes_end_at_round_numbers_above_the_largest_value() {
+        for (largest, levels) in [
+            (0.0, vec!["0", "1"]),
+            (3.0, vec!["0", "1", "2", "3"]),
+            (7.0, vec!["0", "2", "4", "6", "8"]),
+            (840.0, vec!["0", "500", "1000"]),
+            (1_900.0, vec!["0", "500", "1000", "1500", "2000"]),
+        ] {
+            let chart = Chart::bars("t", &Along::names(&["a"]), &series(&[Some(largest)]));
+            assert_eq!(
+                chart.levels.iter().map(|level| level.text.as_str()).collect::<Vec<_>>(),
+                levels,
+                "{largest}"
+            );
+        }
+    }
+
+    #[test]
+    fn lines_have_gaps_where_nothing_was_measured() {
+        let along = Along::names(&["a", "b", "c", "d"]);
+        let chart = Chart::lines("t", &along, &[series(&[Some(1.0), None, Some(2.0), Some(3.0)])]);
+        let line = &chart.lines[0];
+        assert_eq!(
+            (line.path.matches('M').count(), line.path.matches('L').count(), line.dots.len()),
+            (2, 1, 1)
+        );
+        assert_eq!(chart.rows.len(), 3, "nothing is no row");
+    }
+
+    #[test]
+    fn times_are_named_as_the_stretches_are_long() {
+        let moments = ["2026-11-23T00:00:00Z", "2026-11-23T01:00:00Z"].map(|text| text.parse().unwrap());
+        let names = |grain| Along::time(moments.into_iter(), grain);
+        assert_eq!(names(Grain::Hour).names[1], "2026-11-23 01:00");
+        assert_eq!(names(Grain::Hour).labels[1].1, "01:00");
+        assert_eq!(names(Grain::Day).labels[0].1, "11-23");
+    }
+}

@@ -1,0 +1,57 @@
+// Where identity is checked, one logs in with a token, sees what it allows, and logs out.
+
+import { assert, browse } from './lib.mjs'
+
+const { API_KEY: key, USER_TOKEN: token, USER_ID: user } = process.env
+
+await browse(async (visit, another) => {
+  const { page } = visit
+  const logIn = async (page, token) => {
+    await page.getByLabel('Token').fill(token)
+    await page.getByRole('button', { name: 'Log in' }).click()
+  }
+
+  // Whoever comes without is asked, and brought to where they wanted to go.
+  await visit.open('/?status=ended')
+  assert.equal(new URL(page.url()).pathname, '/login')
+  assert.equal((await visit.focused()).name, 'token')
+  await visit.axe('the login')
+  await visit.fits()
+  await visit.shot('login')
+  await logIn(page, 'tt_this-is-none')
+  await page.getByRole('alert').waitFor()
+  await visit.complained(401)
+  await visit.axe('a login that failed')
+  await logIn(page, key)
+  await page.waitForURL((url) => url.pathname === '/' && url.search === '?status=ended')
+  const all = await page.locator('li.session').count()
+  assert.ok(all > 3)
+  await visit.axe('the list of somebody who has logged in')
+
+  // No script can read what the browser keeps, and no other page has it sent along with a form.
+  const [cookie] = await visit.context.cookies()
+  assert.ok(cookie.httpOnly && ['Lax', 'Strict'].includes(cookie.sameSite), JSON.stringify(cookie))
+  assert.equal(await page.evaluate(() => document.cookie), '')
+
+  // It goes for recordings and exports, and the page follows what happens.
+  const href = await page.locator('a.cover').first().getAttribute('href')
+  await visit.open(href)
+  assert.equal(await page.evaluate(async () => (await fetch(`/v1${location.pathname}/export`)).status), 200)
+
+  // A user sees their own.
+  const own = await another()
+  await own.open('/')
+  await logIn(own.page, token)
+  await own.page.waitForURL((url) => url.pathname === '/')
+  const owners = await own.page.locator('li.session a.user').evaluateAll((all) => all.map((one) => one.getAttribute('href')))
+  assert.deepEqual(owners, Array(3).fill(`/?user=${user}`))
+  await own.open(href, 404)
+  await own.complained(404)
+
+  // Logged out is logged out, on this page and on the one before.
+  await page.getByRole('button', { name: 'Log out' }).click()
+  await page.waitForURL((url) => url.pathname === '/login')
+  assert.deepEqual(await visit.context.cookies(), [])
+  await visit.open(href)
+  assert.equal(new URL(page.url()).pathname, '/login')
+})

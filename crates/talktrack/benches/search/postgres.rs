@@ -1,0 +1,121 @@
+//! The same with PostgreSQL as the store.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use talktrack::store::postgres::{Address, PostgresStore, schema};
+use talktrack::store::{Read, Step, Store};
+use talktrack::{Options, Tracker};
+use talktrack_testbed::{Database, Postgres};
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+use crate::{Outcome, latencies, said, write};
+
+/// Rows of a statement that fills the tables.
+const AT_ONCE: usize = 10_000;
+
+/// A row for each session that is not there yet, then one for each message, said one second after the other.
+const FILL: &str = "
+WITH said AS (SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::uuid[], $4::text[]) AS said (n, user_id, session_id, content)),
+begun AS (
+  INSERT INTO conversation_sessions (session_id, user_id, started_at, last_event_at)
+  SELECT session_id, user_id, at, at FROM (
+    SELECT session_id, user_id, timestamptz '2025-01-01' + min(n) * interval '1 second' AS at FROM said GROUP BY 1, 2
+  ) AS begun
+  ON CONFLICT (session_id) DO NOTHING)
+INSERT INTO conversation_messages (session_id, user_id, role, content, created_at, seq)
+SELECT session_id, user_id, 'user', content, timestamptz '2025-01-01' + n * interval '1 second', 1735689600000000 + n * 1000000
+FROM said";
+
+/// An empty database, far from nobody.
+fn place(runtime: &Runtime) -> Outcome<(Database, Address)> {
+    let database = Postgres::plain().database();
+    // Encryption costs the same with an index and without.
+    let address: Address = format!("{}?sslmode=disable", database.url()).parse()?;
+    runtime.block_on(async { Outcome::Ok(schema::migrate(&address.connect().await?).await?) })?;
+    database.psql("CHECKPOINT");
+    Ok((database, address))
+}
+
+/// Messages per second that get into the database, with and without the index behind them, one after the other.
+pub(crate) fn ingestion(runtime: &Runtime) -> Outcome<()> {
+    const MESSAGES: usize = 100_000;
+    let (mut with, mut without, mut indexed) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..5 {
+        for (search, rates) in [(true, &mut with), (false, &mut without)] {
+            let (dir, (database, address)) = (tempfile::tempdir()?, place(runtime)?);
+            let store: Arc<dyn Store> =
+                runtime.block_on(async { PostgresStore::new(&address) }).map(Arc::new)?;
+            let options = Options { search, stats: false, ..Options::new(dir.path()) };
+            let tracker = Tracker::open_with_store(options, &store)?;
+            let began = Instant::now();
+            write(runtime, &tracker, 0..MESSAGES)?;
+            runtime.block_on(tracker.flush_to_store())?;
+            rates.push(MESSAGES as f64 / began.elapsed().as_secs_f64());
+            if search {
+                indexed
+                    .push(database.psql("SELECT count(*) FROM conversation_search").trim().parse::<f64>()?);
+            }
+        }
+    }
+    [&mut with, &mut without, &mut indexed].into_iter().for_each(|figures| figures.sort_by(f64::total_cmp));
+    println!(
+        "stored in PostgreSQL with an index behind it: {:.0} messages/s, without {:.0}, ratio {:.2} (limit 0.85)   medians of 5; \
+         {:.0} % of it had its words by then",
+        with[2],
+        without[2],
+        with[2] / without[2],
+        indexed[2] * 100.0 / MESSAGES as f64
+    );
+    Ok(())
+}
+
+/// What a search takes among so many messages.
+pub(crate) fn search(runtime: &Runtime, messages: usize) -> Outcome<()> {
+    let (database, address) = place(runtime)?;
+    let began = Instant::now();
+    runtime.block_on(fill(&address, messages))?;
+    println!("PostgreSQL: {messages} messages written in {:.0} s", began.elapsed().as_secs_f64());
+    let began = Instant::now();
+    let store = runtime.block_on(async { PostgresStore::new(&address) })?;
+    let mut indexer = store.indexer().ok_or("an indexer")?;
+    runtime.block_on(async {
+        while indexer.step().await? != Step::UpToDate {}
+        Outcome::Ok(())
+    })?;
+    let built = began.elapsed().as_secs_f64();
+    // As autovacuum leaves them.
+    for table in ["conversation_search", "conversation_messages", "conversation_sessions"] {
+        database.psql(&format!("VACUUM ANALYZE {table}"));
+    }
+    let size = |table: &str| database.psql(&format!("SELECT pg_total_relation_size('{table}') >> 20"));
+    println!(
+        "  index built in {built:.0} s: {} MiB beside {} MiB",
+        size("conversation_search").trim(),
+        size("conversation_messages").trim()
+    );
+    let reader: Arc<dyn Read> = Arc::new(store);
+    latencies(runtime, &reader, messages)
+}
+
+/// Puts the messages into the tables themselves, past the path, which other figures are about.
+async fn fill(address: &Address, messages: usize) -> Outcome<()> {
+    let client = address.connect().await?;
+    client.batch_execute("SET session_replication_role = replica; SET synchronous_commit = off").await?;
+    let statement = client.prepare(FILL).await?;
+    for first in (0..messages).step_by(AT_ONCE) {
+        let (mut numbers, mut users, mut sessions) =
+            (Vec::<i64>::new(), Vec::<Uuid>::new(), Vec::<Uuid>::new());
+        let mut contents = Vec::<String>::new();
+        for n in first..messages.min(first + AT_ONCE) {
+            let (user, session, content) = said(n);
+            numbers.push(i64::try_from(n)?);
+            users.push(user);
+            sessions.push(session);
+            contents.push(content);
+        }
+        client.execute(&statement, &[&numbers, &users, &sessions, &contents]).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! What counting costs: whoever writes, while everything is counted behind them, and whoever asks for figures, among
+//! `TALKTRACK_BENCH_MESSAGES` messages of a year (200,000 where it is not set).
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use talktrack::stats::{Behind, Range};
+use talktrack::store::Read;
+use talktrack::{JsonObject, Message, NewSession, Options, Role, Timestamp, Tracker, TurnMetrics};
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Messages of a session, and sessions of a user.
+const OF_A_SESSION: usize = 50;
+const OF_A_USER: usize = 20;
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Of the text of each message.
+const BYTES: usize = 200;
+
+fn main() -> Outcome<()> {
+    let messages = std::env::var("TALKTRACK_BENCH_MESSAGES").ok().and_then(|n| n.parse().ok());
+    let messages: usize = messages.unwrap_or(200_000);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    ingestion(&runtime, messages.min(200_000))?;
+    let dir = tempfile::tempdir()?;
+    sqlite(&runtime, dir.path(), messages)
+}
+
+fn open(dir: &Path, stats: bool) -> Outcome<Tracker> {
+    Ok(Tracker::open(Options { search: false, stats, ..Options::new(dir) })?)
+}
+
+/// Ten sessions at a time, a message of one after a message of another.
+fn session_of(n: usize) -> usize {
+    n / (OF_A_SESSION * 10) * 10 + n % 10
+}
+
+/// The message of this number: every second one is a reply, which was measured.
+fn said(n: usize, at: Option<Timestamp>) -> Message {
+    let role = if n.is_multiple_of(2) { Role::User } else { Role::Assistant };
+    let mut random = fastrand::Rng::with_seed(n as u64);
+    let (ttft, tts) = (200.0 + 800.0 * random.f64().powi(3), 90.0 + 60.0 * random.f64());
+    let metrics = match role {
+        Role::User => format!(r#"{{"stt_ms":{tts:.1},"eou_ms":{:.1},"confidence":0.93}}"#, ttft / 2.0),
+        _ => format!(
+            r#"{{"llm_ttft_ms":{ttft:.1},"tts_ttfb_ms":{tts:.1},"e2e_ms":{:.1},"output_tokens":41}}"#,
+            ttft + tts
+        ),
+    };
+    let metrics = JsonObject::parse(&metrics).ok().and_then(|json| TurnMetrics::try_from(json).ok());
+    let session = Uuid::from_u128(session_of(n) as u128 + 1);
+    Message { created_at: at, metrics, ..Message::new(session, role, "x".repeat(BYTES)) }
+}
+
+fn write(
+    runtime: &Runtime,
+    tracker: &Tracker,
+    messages: usize,
+    at: impl Fn(usize) -> Option<Timestamp>,
+) -> Outcome<()> {
+    let mut started = std::collections::HashSet::new();
+    for n in 0..messages {
+        let session = session_of(n);
+        if started.insert(session) {
+            let user = Uuid::from_u128((session / OF_A_USER) as u128 + 1);
+            let session = Uuid::from_u128(session as u128 + 1);
+            let mut new = NewSession { started_at: at(n), ..NewSession::new(session, user) };
+            while let Err(refused) = tracker.start_session(new) {
+                new = refused.returned;
+                std::thread::sleep(Duration::from_micros(500));
+            }
+        }
+        let mut message = said(n, at(n));
+        while let Err(refused) = tracker.track_message(message) {
+            message = refused.returned;
+            std::thread::sleep(Duration::from_micros(500));
+        }
+    }
+    Ok(runtime.block_on(tracker.flush())?)
+}
+
+/// Messages per second that become durable, with and without counting behind them, one after the other.
+fn ingestion(runtime: &Runtime, messages: usize) -> Outcome<()> {
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for _ in 0..5 {
+        for (stats, rates) in [(true, &mut with), (false, &mut without)] {
+            let dir = tempfile::tempdir()?;
+            let tracker = open(dir.path(), stats)?;
+            let began = Instant::now();
+            write(runtime, &tracker, messages, |_| None)?;
+            rates.push(messages as f64 / began.elapsed().as_secs_f64());
+        }
+    }
+    with.sort_by(f64::total_cmp);
+    without.sort_by(f64::total_cmp);
+    println!(
+        "durable while it is counted: {:.0} messages/s, without {:.0}, ratio {:.2} (limit 0.85)   medians of 5",
+        with[2],
+        without[2],
+        with[2] / without[2]
+    );
+    Ok(())
+}
+
+fn sqlite(runtime: &Runtime, dir: &Path, messages: usize) -> Outcome<()> {
+    let end: Timestamp = "2026-11-01T00:00:00Z".parse()?;
+    let began = end.minus(DAY * 365);
+    let step = DAY * 365 / u32::try_from(messages.max(1))?;
+    let tracker = open(dir, false)?;
+    write(runtime, &tracker, messages, |n| Some(began.plus(step * u32::try_from(n).unwrap_or(u32::MAX))))?;
+    runtime.block_on(tracker.shutdown(Duration::from_secs(60)))?;
+    let counting = Instant::now();
+    let tracker = open(dir, true)?;
+    let reader = tracker.reader();
+    let year = Range::new(Some(began), Some(end), None, end)?;
+    let is_counted = || {
+        let stats = runtime.block_on(reader.stats(&year));
+        stats.is_ok_and(|stats| {
+            stats.behind == Behind::default() && stats.total().messages.total() == messages as u64
+        })
+    };
+    while !is_counted() {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let size = |name: &str| std::fs::metadata(dir.join(name)).map_or(0, |file| file.len() >> 10);
+    println!(
+        "SQLite: {messages} messages of a year counted in {:.1} s: {} KiB (and {} KiB of log) beside {} KiB",
+        counting.elapsed().as_secs_f64(),
+        size("talktrack-stats.db"),
+        size("talktrack-stats.db-wal"),
+        size("talktrack.db")
+    );
+    let midst = began.plus(DAY * 180);
+    let slices = talktrack::stats::Grain::Slice;
+    for (what, range) in [
+        ("a day by the hour", Range::new(Some(midst), Some(midst.plus(DAY)), None, end)?),
+        ("a day by five minutes", Range::new(Some(midst), Some(midst.plus(DAY)), Some(slices), end)?),
+        ("a week by the hour", Range::new(Some(midst), Some(midst.plus(DAY * 7)), None, end)?),
+        ("six days by five minutes", Range::new(Some(midst), Some(midst.plus(DAY * 6)), Some(slices), end)?),
+        ("a year by the day", year),
+    ] {
+        latency(runtime, &reader, what, &range)?;
+    }
+    own(runtime, &reader, &year)
+}
+
+fn latency(runtime: &Runtime, reader: &Arc<dyn Read>, what: &str, range: &Range) -> Outcome<()> {
+    let ask = async || {
+        let stats = reader.stats(range).await?;
+        Outcome::Ok(stats.total().messages.total())
+    };
+    print(what, runtime, ask)
+}
+
+/// Of a user with a thousand messages.
+fn own(runtime: &Runtime, reader: &Arc<dyn Read>, range: &Range) -> Outcome<()> {
+    let ask =
+        async || Outcome::Ok(reader.stats_of(Uuid::from_u128(1), range).await?.total().messages.total());
+    print("one user's year by the day", runtime, ask)
+}
+
+fn print(what: &str, runtime: &Runtime, ask: impl AsyncFn() -> Outcome<u64>) -> Outcome<()> {
+    let (mut times, mut counted) = (Vec::new(), runtime.block_on(ask())?);
+    for _ in 0..20 {
+        let began = Instant::now();
+        counted = runtime.block_on(ask())?;
+        times.push(began.elapsed());
+    }
+    times.sort();
+    let ms = |at: usize| times[at].as_secs_f64() * 1e3;
+    println!(
+        "  {what:<28} {counted:>9} messages   median {:>7.2} ms   worst of 20 {:>7.2} ms   (limit 50)",
+        ms(10),
+        ms(19)
+    );
+    Ok(())
+}

@@ -1,0 +1,258 @@
+//! The tallies of the SQLite file: they can be lost, damaged, or of another time, and are made anew; whatever is done to the
+//! rows, they come to what a count of the rows gives.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use talktrack::stats::{Behind, Grain, Messages, Range, Stats, StatsError, Tally};
+use talktrack::testing::PATIENCE;
+use talktrack::{Message, NewSession, Options, Role, Timestamp, Tracker, TurnMetrics};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::support::{SESSION, USER, dir, image_of, new_session, within};
+
+fn tallies_of(data_dir: &Path) -> PathBuf {
+    data_dir.join("talktrack-stats.db")
+}
+
+fn open(dir: &TempDir) -> Tracker {
+    Tracker::open(Options { search: false, ..Options::new(dir.path()) }).expect("the tracker opens")
+}
+
+fn moment(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+/// All that these tests tell of.
+fn day() -> Range {
+    let (since, until) = (moment("2026-01-01T00:00:00Z"), moment("2026-01-02T00:00:00Z"));
+    Range::new(Some(since), Some(until), Some(Grain::Slice), until).unwrap()
+}
+
+fn new(session: Uuid) -> NewSession {
+    NewSession { started_at: Some(moment("2026-01-01T00:00:00Z")), ..NewSession::new(session, USER) }
+}
+
+/// A message of so many minutes after midnight, which took so many milliseconds.
+fn said(session: Uuid, minute: u32, e2e_ms: u32) -> Message {
+    let metrics = format!(r#"{{"e2e_ms":{e2e_ms}}}"#).parse().ok();
+    let metrics: Option<TurnMetrics> =
+        metrics.map(|json: serde_json::Value| serde_json::from_value(json).unwrap());
+    let created_at = moment(&format!("2026-01-01T{:02}:{:02}:00Z", minute / 60, minute % 60));
+    Message { metrics, created_at: Some(created_at), ..Message::new(session, Role::Assistant, "said") }
+}
+
+async fn say(tracker: &Tracker, messages: impl IntoIterator<Item = Message>) {
+    for message in messages {
+        drop(tracker.track_message(message).map_err(|refused| refused.reason).expect("accepted"));
+    }
+    within(tracker.flush()).await.expect("durable");
+}
+
+/// Durations add up in another order, which the last digit of their sum may show; all else is the same.
+fn figures(stats: &Stats) -> Vec<(u64, u64, u64, u64, &Messages)> {
+    let figures = stats.stretches.iter().map(|Tally { sessions, messages }| {
+        (sessions.begun, sessions.ended, sessions.abandoned, sessions.duration_seconds.len(), messages)
+    });
+    figures.collect()
+}
+
+/// Waits until everything is counted, and so many messages; what is counted is then what a count of the rows gives.
+async fn counts(tracker: &Tracker, messages: u64) -> Tally {
+    let (deadline, range, reader) = (Instant::now() + PATIENCE, day(), tracker.reader());
+    loop {
+        let answer = reader.stats(&range).await;
+        match &answer {
+            Ok(stats) if stats.behind == Behind::default() && stats.total().messages.total() == messages => {
+                let counted = reader.stats_of(USER, &range).await.expect("the rows can be counted");
+                if figures(&counted) == figures(stats) {
+                    let coarse =
+                        Range::new(Some(range.since()), Some(range.until()), Some(Grain::Day), range.until());
+                    let coarse = reader.stats(&coarse.unwrap()).await.expect("an answer").total();
+                    assert_eq!(coarse.messages, stats.total().messages, "a day is the sum of its slices");
+                    return stats.total();
+                }
+            }
+            Ok(_) | Err(StatsError::NotCounted(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+        assert!(Instant::now() < deadline, "{messages} messages, counted: {answer:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn close(tracker: Tracker) {
+    tracker.shutdown(PATIENCE).await.expect("everything is durable");
+}
+
+#[tokio::test]
+async fn tallies_that_are_missing_or_damaged_are_made_anew() {
+    let dir = dir();
+    let tracker = open(&dir);
+    drop(tracker.start_session(new(SESSION)).expect("accepted"));
+    say(&tracker, (0..20).map(|number| said(SESSION, number * 7, number))).await;
+    counts(&tracker, 20).await;
+    close(tracker).await;
+
+    std::fs::remove_file(tallies_of(dir.path())).unwrap();
+    let tracker = open(&dir);
+    counts(&tracker, 20).await;
+    close(tracker).await;
+
+    for damage in [&b"this is no database, whatever its name says"[..], &[0; 8_192]] {
+        std::fs::write(tallies_of(dir.path()), damage).unwrap();
+        let tracker = open(&dir);
+        counts(&tracker, 20).await;
+        close(tracker).await;
+    }
+    for spoiled in ["PRAGMA user_version = 0", "UPDATE tallies SET bytes = x'01ffffffffffffffffffff'"] {
+        let file = Connection::open(tallies_of(dir.path())).unwrap();
+        file.execute_batch(&format!("{spoiled}; PRAGMA wal_checkpoint(TRUNCATE)")).unwrap();
+        drop(file);
+        let tracker = open(&dir);
+        // Whoever meets the damage leaves a note.
+        let _ = tracker.reader().stats(&day()).await;
+        counts(&tracker, 20).await;
+        close(tracker).await;
+    }
+}
+
+#[tokio::test]
+async fn tallies_of_another_time_are_made_anew() {
+    let (dir, earlier) = (dir(), dir());
+    let tracker = open(&dir);
+    drop(tracker.start_session(new(SESSION)).expect("accepted"));
+    say(&tracker, [said(SESSION, 1, 10)]).await;
+    counts(&tracker, 1).await;
+    close(tracker).await;
+    std::fs::copy(dir.path().join("talktrack.db"), earlier.path().join("talktrack.db")).unwrap();
+    let tracker = open(&dir);
+    say(&tracker, [said(SESSION, 2, 20), said(SESSION, 500, 30)]).await;
+    counts(&tracker, 3).await;
+    close(tracker).await;
+    // An earlier database beside later tallies, as somebody leaves it who puts a backup back.
+    std::fs::copy(earlier.path().join("talktrack.db"), dir.path().join("talktrack.db")).unwrap();
+    let tracker = open(&dir);
+    counts(&tracker, 1).await;
+    say(&tracker, [said(SESSION, 3, 40)]).await;
+    counts(&tracker, 2).await;
+    close(tracker).await;
+}
+
+#[tokio::test]
+async fn whenever_the_process_dies_the_tallies_come_to_what_the_rows_say() {
+    let dir = dir();
+    let tracker = open(&dir);
+    let mut images = Vec::new();
+    for round in 0..6_u32 {
+        let session = Uuid::from_u128(u128::from(round) + 1);
+        drop(tracker.start_session(new(session)).expect("accepted"));
+        say(&tracker, (0..40).map(|number| said(session, (round * 211 + number * 31) % 1_400, number))).await;
+        drop(tracker.end_session(session, "completed").expect("accepted"));
+        if round == 3 {
+            let deletion = tracker.delete_session(Uuid::from_u128(1), None).expect("accepted");
+            within(deletion.here.durable()).await.expect("durable");
+        }
+        // The files of the moment, however far the counting has come. First the tallies: those that are ahead of the rows are
+        // of another time.
+        let image = crate::support::dir();
+        for ending in ["", "-wal"] {
+            let name = format!("talktrack-stats.db{ending}");
+            let _ = std::fs::copy(dir.path().join(&name), image.path().join(&name));
+        }
+        image_of(dir.path(), image.path());
+        images.push((image, if round < 3 { (round + 1) * 40 } else { round * 40 }));
+    }
+    counts(&tracker, 200).await;
+    close(tracker).await;
+    for (image, messages) in images {
+        let tracker = open(&image);
+        counts(&tracker, messages.into()).await;
+        drop(tracker);
+    }
+}
+
+#[tokio::test]
+async fn rows_that_get_the_numbers_of_deleted_ones_are_counted_in_their_place() {
+    let dir = dir();
+    let (stays, goes) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    let tracker = open(&dir);
+    for session in [stays, goes] {
+        drop(tracker.start_session(new(session)).expect("accepted"));
+    }
+    say(
+        &tracker,
+        [said(stays, 1, 1), said(stays, 2, 2), said(goes, 3, 3), said(goes, 700, 4), said(goes, 701, 5)],
+    )
+    .await;
+    counts(&tracker, 5).await;
+    // While nobody counts, the last rows go and others get their numbers: fewer, as many, and more.
+    close(tracker).await;
+    for more in [1, 3, 5_u32] {
+        let quiet = Options { search: false, stats: false, ..Options::new(dir.path()) };
+        let tracker = Tracker::open(quiet).unwrap();
+        let last = if more == 1 { goes } else { Uuid::from_u128(u128::from(more)) };
+        let deletion = tracker.delete_session(last, None).expect("accepted");
+        within(deletion.here.durable()).await.expect("durable");
+        let next = Uuid::from_u128(u128::from(more) + 2);
+        drop(tracker.start_session(new(next)).expect("accepted"));
+        say(&tracker, (0..more).map(|number| said(next, 900 + number * 11, 90 + number))).await;
+        close(tracker).await;
+        let tracker = open(&dir);
+        let tally = counts(&tracker, 2 + u64::from(more)).await;
+        assert_eq!(tally.sessions.begun, 2, "one stays, one has come");
+        close(tracker).await;
+    }
+}
+
+#[tokio::test]
+async fn a_slice_of_many_rows_is_counted_anew_in_steps_while_more_arrive() {
+    let dir = dir();
+    let tracker = open(&dir);
+    drop(tracker.start_session(new(SESSION)).expect("accepted"));
+    let first = Message { id: Some(Uuid::from_u128(7)), ..said(SESSION, 10, 5) };
+    say(&tracker, [first.clone()]).await;
+    say(&tracker, (0..9_000).map(|number| said(SESSION, 10 + number % 4, number))).await;
+    counts(&tracker, 9_001).await;
+    let revised = |revision| Message { revision, interrupted: true, ..first.clone() };
+    for round in 1..=5 {
+        say(&tracker, [revised(round)]).await;
+        say(&tracker, (0..500).map(|number| said(SESSION, 9 + number % 6, number))).await;
+    }
+    let tally = counts(&tracker, 11_501).await;
+    assert_eq!(tally.messages.interruptions, 1);
+    close(tracker).await;
+}
+
+#[tokio::test]
+async fn a_row_that_moved_is_counted_where_it_is_once_its_slice_is_looked_at() {
+    let dir = dir();
+    let tracker = open(&dir);
+    drop(tracker.start_session(new(SESSION)).expect("accepted"));
+    let (id, neighbour) = (Some(Uuid::from_u128(7)), Some(Uuid::from_u128(8)));
+    let later = Message { id, revision: 1, ..said(SESSION, 20, 2) };
+    say(&tracker, [said(SESSION, 20, 1), later, Message { id: neighbour, ..said(SESSION, 21, 3) }]).await;
+    counts(&tracker, 3).await;
+    // The earlier revision comes late, and takes what is stored to its place. Of that nobody hears, until something beside its
+    // old place is revised.
+    say(&tracker, [Message { id, ..said(SESSION, 10, 9) }]).await;
+    say(&tracker, [Message { id: neighbour, revision: 1, ..said(SESSION, 21, 4) }]).await;
+    counts(&tracker, 3).await;
+    close(tracker).await;
+}
+
+#[tokio::test]
+async fn without_counting_everything_is_written_and_nothing_is_told() {
+    let dir = dir();
+    let tracker = Tracker::open(Options { stats: false, ..Options::new(dir.path()) }).unwrap();
+    drop(tracker.start_session(new_session()).expect("accepted"));
+    say(&tracker, [said(SESSION, 1, 1)]).await;
+    let refused = tracker.reader().stats(&day()).await.unwrap_err().to_string();
+    assert!(refused.contains("nothing is counted yet"), "{refused}");
+    assert!(!tallies_of(dir.path()).exists());
+    let own = tracker.reader().stats_of(USER, &day()).await.expect("counted from the rows");
+    assert_eq!(own.total().messages.total(), 1);
+    close(tracker).await;
+}
