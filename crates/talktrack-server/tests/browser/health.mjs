@@ -1,6 +1,6 @@
 // The server's health, followed as it changes, and a dead letter brought back and another let go, with the keyboard alone.
 
-import { Agent, api, assert, browse, until } from './lib.mjs'
+import { Agent, assert, browse, until } from './lib.mjs'
 
 const count = async (page, id) => Number(await page.locator(`#${id}`).getAttribute('value'))
 
@@ -16,6 +16,7 @@ await browse(async (visit, open) => {
   const agent = await Agent.connect({ user_id: crypto.randomUUID() })
   await agent.say('user', 'Is anybody there?')
   await until('the figures follow by themselves', async () => (await count(page, 'stored')) === stored + 1)
+  await agent.end()
 
   await page.locator('body').focus()
   await visit.tabTo('a letter to replay', ({ text }) => /^Replay letter/.test(text))

@@ -3,3 +3,4 @@
 mod login;
 mod pages;
 mod health;
+mod talk;
