@@ -6,7 +6,7 @@
   const at = (id) => document.getElementById(id);
   const talk = at("talk");
   const GREETING = " I am an echo. Cut in whenever you like.";
-  let line = null, microphone = null, recognition = null, mouth = null, hasVoice = false, answers = 0;
+  let line = null, microphone = null, recognition = null, mouth = null, lastAloud = null, hasVoice = false, answers = 0;
 
   // ---- Whose conversation it is.
   function ownUser() {
@@ -156,10 +156,13 @@
   }
 
   const wordsOf = (text) => text.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
+  // The loudspeaker is near the microphone, and recognition takes its time. Not every word is understood as it was said.
   function isOwnEcho(text) {
-    if (!mouth?.isAloud) return false;
-    const own = new Set(wordsOf(mouth.text));
-    return wordsOf(text).every((word) => own.has(word));
+    const spoken = mouth?.isAloud ? mouth : lastAloud;
+    const words = wordsOf(text);
+    if (!spoken || (spoken !== mouth && (performance.now() - spoken.until > 2000 || words.length < 2))) return false;
+    const own = new Set(wordsOf(spoken.text));
+    return words.filter((word) => own.has(word)).length >= words.length * 0.6;
   }
 
   // The user's words are whole.
@@ -229,7 +232,8 @@
         const heard = text.slice(0, own.heard).trimEnd();
         said.is(isWhole ? { content: text, ...more } : { content: heard, interrupted: true, content_generated: text, ...more });
         if (!isWhole) said.ack.after(" you cut in");
-        if (!wasAloud) at("news").textContent = `Echo: ${isWhole ? text : heard}`;
+        if (wasAloud) lastAloud = { text, until: performance.now() };
+        else at("news").textContent = `Echo: ${isWhole ? text : heard}`;
         if (mouth === own) { mouth = null; at("cut").hidden = true; }
       },
     });

@@ -86,11 +86,15 @@ talktrack.Recognition = class {
     recognition.onspeechstart = () => { this.silentSince = null; };
     recognition.onspeechend = () => { this.silentSince = performance.now(); };
     recognition.onresult = ({ results, resultIndex }) => {
+      // What is not final yet may come in several pieces.
+      let sofar = "";
       for (const result of [...results].slice(resultIndex)) {
         const { transcript, confidence } = result[0];
-        const text = transcript.trim();
-        if (text) hear(text, result.isFinal, { confidence, silentSince: this.silentSince });
+        if (!result.isFinal) { sofar += transcript; continue; }
+        if (transcript.trim()) hear(transcript.trim(), true, { confidence, silentSince: this.silentSince });
+        this.silentSince = null;
       }
+      if (sofar.trim()) hear(sofar.trim(), false, {});
     };
     recognition.onerror = ({ error }) => {
       if (error === "no-speech" || error === "aborted") return;
