@@ -151,3 +151,23 @@ async fn who_logs_in_sees_what_the_token_allows_until_they_log_out() {
     browser.node.envs([("API_KEY", &key.key), ("USER_TOKEN", &token), ("USER_ID", &id)]);
     browser.visits(&server, "login.mjs").await;
 }
+
+#[tokio::test]
+async fn the_numbers_are_charts_and_tables_that_one_can_read() {
+    let Some(browser) = Browser::installed().await else { return };
+    let home = Home::new();
+    let server = filled(&home, "70").await;
+    browser.visits(&server, "numbers.mjs").await;
+}
+
+#[tokio::test]
+async fn health_is_followed_and_dead_letters_are_read_dropped_and_brought_back() {
+    let Some(browser) = Browser::installed().await else { return };
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    home.database().execute(
+        "CREATE TRIGGER refuse BEFORE INSERT ON conversation_messages WHEN NEW.content LIKE 'poison%' \
+         BEGIN SELECT RAISE(ABORT, 'not this one'); END",
+    );
+    browser.visits(&server, "health.mjs").await;
+}
