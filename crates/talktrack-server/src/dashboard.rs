@@ -7,6 +7,7 @@ mod found;
 mod conversation;
 mod deletion;
 mod numbers;
+mod talk;
 mod health;
 mod dead;
 
@@ -38,6 +39,7 @@ pub(crate) fn routes() -> Router<AppState> {
         .route("/sessions/{session_id}/said", get(conversation::said))
         .route("/sessions/{session_id}/delete", get(deletion::ask).post(deletion::delete))
         .route("/stats", get(numbers::page))
+        .route("/talk", get(talk::page))
         .route("/health", get(health::page))
         .route("/health/figures", get(health::figures))
         .route("/health/letters/{seq}", get(dead::letter))

@@ -23,13 +23,16 @@ macro_rules! assets {
     };
 }
 
-const ASSETS: [Asset; 6] = assets! {
+const ASSETS: [Asset; 9] = assets! {
     "talktrack.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
     "page.js": "text/javascript; charset=utf-8",
     "sessions.js": "text/javascript; charset=utf-8",
     "conversation.js": "text/javascript; charset=utf-8",
     "health.js": "text/javascript; charset=utf-8",
+    "line.js": "text/javascript; charset=utf-8",
+    "voice.js": "text/javascript; charset=utf-8",
+    "talk.js": "text/javascript; charset=utf-8",
 };
 
 /// Goes up, so to speak, whenever one of them changes.

@@ -20,6 +20,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 pub(super) enum Here {
     Conversations,
     Numbers,
+    Talk,
     Health,
     Elsewhere,
 }
@@ -49,6 +50,7 @@ impl Frame {
         let name = match self.here {
             Here::Conversations => "conversations",
             Here::Numbers => "numbers",
+            Here::Talk => "talk",
             Here::Health => "health",
             Here::Elsewhere => "",
         };

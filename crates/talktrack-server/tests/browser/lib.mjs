@@ -33,12 +33,13 @@ const SIZES = {
 }
 const SCHEMES = ['light', 'dark']
 
-// Runs a test in a browser of its own: `body` gets a `Visit` on a large, light screen.
-export async function browse(body) {
+// Runs a test in a browser of its own: `body` gets a `Visit` on a large, light screen. A browser `without` its user's consent
+// gives pages no microphone.
+export async function browse(body, { without } = {}) {
   const isRoot = process.getuid?.() === 0
   const browser = await chromium.launch({
     executablePath: process.env.CHROMIUM,
-    args: [...FLAGS, ...(isRoot ? ['--no-sandbox'] : [])],
+    args: [...FLAGS.filter((flag) => flag !== without), ...(isRoot ? ['--no-sandbox'] : [])],
     timeout: 3 * DEADLINE,
   })
   const visits = []

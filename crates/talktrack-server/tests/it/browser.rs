@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::auth::signing::{SigningKey, claims};
 use crate::auth::{self, SECRET};
 use crate::clients;
-use crate::harness::{Home, Server};
+use crate::harness::{Client, Home, Server};
 
 /// A browser takes its time where the machine is busy; the scripts' own waits end long before.
 const DEADLINE: Duration = Duration::from_secs(240);
@@ -170,4 +170,12 @@ async fn health_is_followed_and_dead_letters_are_read_dropped_and_brought_back()
          BEGIN SELECT RAISE(ABORT, 'not this one'); END",
     );
     browser.visits(&server, "health.mjs").await;
+}
+
+#[tokio::test]
+async fn somebody_talks_with_the_echo_cuts_in_and_loses_the_connection_and_nothing_else() {
+    let Some(browser) = Browser::installed().await else { return };
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    browser.visits(&server, "talk.mjs").await;
 }

@@ -1,0 +1,93 @@
+// A connection that loses nothing: each message is kept until it is acknowledged, and sent again under the same id when the
+// connection was lost.
+"use strict";
+
+talktrack.uuid = () => {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+};
+
+talktrack.Line = class {
+  #waiting = new Map(); // ref -> { frame, since, answer }
+  #tries = 0;
+  #closed = false;
+
+  // `tell(state, why)`: "open", "gone" (and it is tried again), or "closed".
+  constructor(session, user, tell) {
+    Object.assign(this, { session, user, tell });
+    this.#connect();
+  }
+
+  get kept() { return this.#waiting.size; }
+
+  #connect() {
+    const address = new URL(`/v1/ws?session_id=${this.session}&user_id=${this.user}`, location.href);
+    address.protocol = address.protocol.replace("http", "ws");
+    this.socket = new WebSocket(address);
+    this.socket.onmessage = ({ data }) => this.#take(JSON.parse(data));
+    this.socket.onclose = () => this.#lost();
+  }
+
+  #lost() {
+    if (this.#closed) return this.tell("closed");
+    this.tell("gone");
+    const pause = Math.min(5000, 250 * 2 ** this.#tries) * (0.5 + Math.random());
+    this.#tries += 1;
+    setTimeout(() => { if (!this.#closed) this.#connect(); }, pause);
+  }
+
+  // Never waits. `answer(error, ms)` is called when it is durable, or refused.
+  send(frame, answer) {
+    const ref = frame.ref ?? talktrack.uuid();
+    this.#waiting.set(ref, { frame: { ...frame, ref }, since: performance.now(), answer });
+    this.#transmit(ref);
+  }
+
+  #transmit(ref) {
+    const kept = this.#waiting.get(ref);
+    if (kept && this.isOpen) this.socket.send(JSON.stringify(kept.frame));
+  }
+
+  get isOpen() { return this.started && this.socket.readyState === WebSocket.OPEN; }
+
+  #take(frame) {
+    if (frame.type === "session.started") {
+      [this.started, this.#tries] = [true, 0];
+      this.tell("open");
+      for (const ref of this.#waiting.keys()) this.#transmit(ref);
+    } else if (frame.type === "ack") {
+      for (const { ref } of frame.acks) this.#answer(ref, null);
+    } else if (frame.type === "session.ended") {
+      if (frame.ref) this.#answer(frame.ref, null, frame);
+    } else if (frame.type === "error") {
+      this.#refused(frame);
+    }
+  }
+
+  #refused({ ref, code, message }) {
+    if (code === "shutting_down") return; // the server closes the connection, and we come again
+    const isBusy = ["queue_full", "journal_full", "rate_limited"].includes(code);
+    if (isBusy) {
+      if (ref) setTimeout(() => this.#transmit(ref), 500 + 500 * Math.random());
+    } else if (ref) {
+      this.#answer(ref, message);
+    } else {
+      this.close();
+      this.tell("closed", message);
+    }
+  }
+
+  #answer(ref, error, frame) {
+    const kept = this.#waiting.get(ref);
+    this.#waiting.delete(ref);
+    kept?.answer?.(error, performance.now() - kept.since, frame);
+  }
+
+  close() {
+    this.#closed = true;
+    this.socket.close();
+  }
+};

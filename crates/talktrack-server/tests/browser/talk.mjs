@@ -1,0 +1,123 @@
+// Somebody talks with the echo: by typing and with Chromium's microphone, which beeps twice a second; cuts in; loses the
+// connection; and reads along in the conversation's own page.
+
+import { api, assert, browse, until } from './lib.mjs'
+
+const said = (page) => page.locator('#transcript > .said')
+const state = (page) => page.locator('#state').innerText()
+
+async function say(page, words) {
+  await page.locator('#words').fill(words)
+  await page.keyboard.press('Enter')
+}
+
+// What was said last, once nobody speaks any more and all of it is durable.
+async function ended(page) {
+  await page.locator('#cut').waitFor({ state: 'hidden' })
+  await until('everything is durable', async () => {
+    const acks = await page.locator('#transcript .ack').allInnerTexts()
+    return acks.length > 0 && acks.every((ack) => /^durable after \d/.test(ack))
+  })
+  return said(page).last()
+}
+
+const messagesOf = async (session) => (await api('GET', `/v1${session}/messages`)).messages
+
+await browse(async (visit, open) => {
+  const { page } = visit
+  // The way to the server, which can be cut.
+  const way = { isCut: false, sockets: [] }
+  await page.routeWebSocket(/\/v1\/ws/, (socket) => {
+    if (way.isCut) return socket.close({ code: 1011 })
+    const server = socket.connectToServer()
+    way.sockets.push({ socket, server })
+  })
+  const cut = async () => {
+    way.isCut = true
+    for (const { socket, server } of way.sockets.splice(0)) await Promise.all([socket.close({ code: 1011 }), server.close()])
+  }
+
+  await visit.open('/talk')
+  await visit.axe('/talk')
+  assert.match(await page.locator('main').innerText(), /The agent here is an echo/)
+  await page.locator('#with-cutting').uncheck()
+  await page.locator('#start').click()
+  await until('it is connected', async () => (await state(page)) === 'connected')
+  const session = await page.locator('#beside').getAttribute('href')
+  await until('it says how to go on', async () => /Speak|speak/.test(await page.locator('#ears').innerText()))
+
+  // ---- A turn, and the conversation's page beside it.
+  const beside = await open()
+  await beside.open(session)
+  await say(page, 'Hello there')
+  await until('the answer appears beside while it is spoken', async () => {
+    const words = await beside.page.locator('.said.agent .words').allInnerTexts()
+    return words.length === 1 && words[0].startsWith('You said') && !words[0].includes('whenever you like')
+  })
+  await ended(page)
+  await visit.axe('/talk, talking')
+  const whole = 'You said: Hello there. I am an echo. Cut in whenever you like.'
+  assert.equal(await said(page).last().locator('.words').innerText(), whole)
+  await until('all of it is beside', async () => (await beside.page.locator('.said.agent .words').innerText()) === whole)
+
+  // ---- The microphone: what it heard is kept with the words.
+  await until('it has been beeping for a while, and was kept', async () => {
+    await say(page, 'Do you hear me?')
+    await ended(page)
+    return (await page.locator('#transcript .play').count()) > 0
+  })
+  const recorded = (await messagesOf(session)).find(({ audio_url }) => audio_url)
+  const recording = await page.request.get(recorded.audio_url)
+  assert.match(recording.headers()['content-type'], /^audio\//)
+  assert.ok((await recording.body()).length > 500)
+
+  // ---- Cutting in, by the button and by a sound.
+  await say(page, 'one two three four five six seven eight nine ten')
+  await until('it speaks', async () => (await said(page).last().innerText()).includes('two'))
+  await page.locator('#cut').click()
+  assert.match(await (await ended(page)).innerText(), /you cut in/)
+  await say(page, Array.from({ length: 60 }, (_, number) => `word${number}`).join(' '))
+  await page.locator('#with-cutting').check()
+  assert.match(await (await ended(page)).innerText(), /you cut in/)
+  await page.locator('#with-cutting').uncheck()
+  const interrupted = (await messagesOf(session)).filter((message) => message.interrupted)
+  assert.equal(interrupted.length, 2)
+  for (const { content, content_generated } of interrupted) {
+    assert.ok(content_generated.startsWith(content) && content.length < content_generated.length, `${content} of ${content_generated}`)
+  }
+
+  // ---- The connection is lost, and nothing with it.
+  await cut()
+  await until('it says so', async () => /the connection is gone/.test(await state(page)))
+  await say(page, 'Is this kept?')
+  await until('it is kept', async () => /kept and sent again/.test(await state(page)))
+  way.isCut = false
+  await until('it is back', async () => (await state(page)) === 'connected')
+  await ended(page)
+  const kept = (await messagesOf(session)).filter(({ content }) => content === 'Is this kept?')
+  const shown = await page.locator('#transcript .said.user').last().getAttribute('id')
+  assert.deepEqual(kept.map(({ id }) => `m-${id}`), [shown], 'once, under its own id')
+
+  await page.locator('#end').click()
+  await until('it has ended', async () => (await state(page)) === 'ended')
+  assert.equal((await api('GET', `/v1${session}`)).status, 'ended')
+
+  await visit.open('/talk')
+  await visit.shot('talk', async (page) => {
+    await page.locator('#with-cutting').uncheck()
+    await say(page, 'Where is my order?')
+    await ended(page)
+  })
+})
+
+// The microphone is refused: by typing alone, with the keyboard.
+await browse(async (visit) => {
+  const { page } = visit
+  await visit.open('/talk')
+  await visit.tabTo('the field', ({ name }) => name === 'words')
+  await page.keyboard.type('Without a voice')
+  await page.keyboard.press('Enter')
+  await until('it says so', async () => /refused\. Go on by typing/.test(await page.locator('#ears').innerText()))
+  await ended(page)
+  assert.match(await said(page).last().innerText(), /You said: Without a voice/)
+}, { without: '--use-fake-ui-for-media-stream' })
