@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::auth::signing::{SigningKey, claims};
 use crate::auth::{self, SECRET};
 use crate::clients;
-use crate::harness::{Client, Home, Server};
+use crate::harness::{Home, Server};
 
 /// A browser takes its time where the machine is busy; the scripts' own waits end long before.
 const DEADLINE: Duration = Duration::from_secs(240);
