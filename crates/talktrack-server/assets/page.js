@@ -15,19 +15,32 @@ const talktrack = {
     }
   },
 
-  // Follows what becomes durable. `tell` gets the name and the data of each event, and "open" whenever the stream begins: what
-  // came while it was away is not in it.
+  // Follows what becomes durable, while the page is seen: a browser opens few connections to one server, for all of its tabs
+  // together. `tell` gets the name and the data of each event, and "open" whenever the stream begins: what came while it was away
+  // is not in it.
   follow(query, tell, state) {
     const names = ["session.started", "session.updated", "session.ended", "session.deleted", "message", "gap"];
-    const source = new EventSource("/v1/events" + query);
-    for (const name of names) source.addEventListener(name, (event) => tell(name, JSON.parse(event.data)));
-    source.addEventListener("open", () => { state(true); tell("open", {}); });
-    source.addEventListener("error", () => state(false));
-    // The server says goodbye: it stops, or we were too slow. The browser comes back by itself.
-    source.addEventListener("closing", () => state(false));
-    addEventListener("pagehide", () => source.close());
+    let source = null;
+    const stop = () => { source?.close(); source = null; };
+    const listen = () => {
+      if (source || document.hidden) return;
+      source = new EventSource("/v1/events" + query);
+      for (const name of names) source.addEventListener(name, (event) => tell(name, JSON.parse(event.data)));
+      source.addEventListener("open", () => { state(true); tell("open", {}); });
+      // The browser comes back by itself, unless it was refused.
+      source.addEventListener("error", () => {
+        state(false);
+        if (source?.readyState !== EventSource.CLOSED) return;
+        stop();
+        setTimeout(listen, 5000);
+      });
+      // The server says goodbye: it stops, or we were too slow.
+      source.addEventListener("closing", () => state(false));
+    };
+    document.addEventListener("visibilitychange", () => (document.hidden ? stop() : listen()));
+    addEventListener("pagehide", stop);
     addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
-    return source;
+    listen();
   },
 
   // Calls `work` soon, and not again before it is through: many events make one look.

@@ -97,13 +97,12 @@ async fn fill(args: &Args, api: &Api, scripts: &[Script]) -> Result<Summary, Fai
     }
     let mut summary = Summary { url: api.url.clone(), ..Summary::default() };
     // The oldest first, as they were said: what is listed by its arrival has the same order.
-    for number in (0..args.sessions).rev() {
+    let starts = rhythm::starts(now, args.sessions, &mut outline::generator(args.seed, "starts", 0));
+    for (number, start) in starts.into_iter().enumerate().rev() {
         let mut outline: Outline<'_> = outline::draw(scripts, args.seed, number)?;
         if let Some(user_id) = args.user_id {
             outline.belongs_to(user_id);
         }
-        let start =
-            rhythm::start(now, number, args.sessions, &mut outline::generator(args.seed, "start", number));
         match delivery::deliver(api, &outline, start, can_speak).await? {
             Delivered::Made { messages, recordings } => {
                 summary.sessions += 1;

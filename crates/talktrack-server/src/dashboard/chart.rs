@@ -70,8 +70,8 @@ impl Along {
             Grain::Day => part(moment, 0..10),
             Grain::Hour | Grain::Slice => part(moment, 0..16).replace('T', " "),
         });
-        let spans_days = moments.first().map(|moment| part(moment, 0..10))
-            != moments.last().map(|moment| part(moment, 0..10));
+        // Of a day or two one wants the hours.
+        let spans_days = moments.len() > 48;
         let label = |moment: &String| match grain {
             Grain::Slice => part(moment, 11..16),
             Grain::Hour if !spans_days => part(moment, 11..16),

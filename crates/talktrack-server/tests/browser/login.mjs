@@ -34,7 +34,8 @@ await browse(async (visit, another) => {
   assert.equal(await page.evaluate(() => document.cookie), '')
 
   // It goes for recordings and exports, and the page follows what happens.
-  const href = await page.locator('a.cover').first().getAttribute('href')
+  const others = page.locator(`li.session:not(:has(a.user[href$="${user}"]))`)
+  const href = await others.first().locator('a.cover').getAttribute('href')
   await visit.open(href)
   assert.equal(await page.evaluate(async () => (await fetch(`/v1${location.pathname}/export`)).status), 200)
 

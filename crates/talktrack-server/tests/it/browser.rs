@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::auth::signing::{SigningKey, claims};
 use crate::auth::{self, SECRET};
 use crate::clients;
-use crate::harness::{Client, Home, Server};
+use crate::harness::{Home, Server};
 
 /// A browser takes its time where the machine is busy; the scripts' own waits end long before.
 const DEADLINE: Duration = Duration::from_secs(240);
@@ -153,18 +153,22 @@ async fn who_logs_in_sees_what_the_token_allows_until_they_log_out() {
 }
 
 #[tokio::test]
-async fn the_health_of_the_server_is_followed_and_dead_letters_are_settled_with_the_keyboard() {
+async fn the_numbers_are_charts_and_tables_that_one_can_read() {
+    let Some(browser) = Browser::installed().await else { return };
+    let home = Home::new();
+    let server = filled(&home, "70").await;
+    browser.visits(&server, "numbers.mjs").await;
+}
+
+#[tokio::test]
+async fn health_is_followed_and_dead_letters_are_read_dropped_and_brought_back() {
     let Some(browser) = Browser::installed().await else { return };
     let home = Home::new();
     let server = home.serve(&[]).await;
-    let mut client = Client::new(&server).await;
     home.database().execute(
-        "CREATE TRIGGER refuse BEFORE INSERT ON conversation_messages WHEN NEW.content LIKE 'poison%'
+        "CREATE TRIGGER refuse BEFORE INSERT ON conversation_messages WHEN NEW.content LIKE 'poison%' \
          BEGIN SELECT RAISE(ABORT, 'not this one'); END",
     );
-    for content in ["good", "poison 1", "poison 2"] {
-        client.say(content).await;
-    }
     browser.visits(&server, "health.mjs").await;
 }
 

@@ -1,11 +1,13 @@
-//! When people call: over the last week, mostly in the morning and in the afternoon.
+//! When people call: over the last week, mostly in the morning and in the afternoon, and less at its end.
 
 use std::time::Duration;
 
 use fastrand::Rng;
 use talktrack::Timestamp;
 
-const HOURS: usize = 7 * 24;
+use super::numbers::skewed;
+
+const DAYS: usize = 7;
 const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Longer than any of the conversations: the newest one has ended by now.
@@ -17,30 +19,38 @@ const OF_A_DAY: [f64; 24] = [
     1.5, 0.8, 0.4,
 ];
 
-/// When the conversation of this number, of so many, begins. 0 is the newest.
-pub(super) fn start(now: Timestamp, number: usize, count: usize, rng: &mut Rng) -> Timestamp {
+/// And on each day of a week, from Thursday on, as which 1970 began.
+const OF_A_WEEK: [f64; 7] = [1.0, 0.9, 0.45, 0.35, 1.1, 1.0, 1.0];
+
+/// When so many conversations begin, the newest first.
+pub(super) fn starts(now: Timestamp, count: usize, rng: &mut Rng) -> Vec<Timestamp> {
     let latest = now.minus(LATEST);
-    let weight = |hours_ago: usize| OF_A_DAY[hour_of_day(latest, hours_ago)];
-    let total: f64 = (0..HOURS).map(weight).sum();
-    #[expect(clippy::cast_precision_loss, reason = "numbers of conversations are small")]
-    let share = (number as f64 + rng.f64()) / count.max(1) as f64;
-    let mut left = share * total;
-    for hours_ago in 0..HOURS {
-        let weight = weight(hours_ago);
-        if left < weight {
-            #[expect(clippy::cast_possible_truncation, reason = "at most 168")]
-            let ago = HOUR * hours_ago as u32 + HOUR.mul_f64(left / weight);
-            return latest.minus(ago);
-        }
-        left -= weight;
-    }
-    latest.minus(HOUR * 168)
+    // No day is like the one before.
+    let moods: Vec<f64> = (0..=DAYS).map(|_| skewed(rng, 1.0, 0.25)).collect();
+    let weights: Vec<f64> = (0..DAYS * 24).map(|ago| weight(latest, ago) * moods[ago / 24]).collect();
+    let total: f64 = weights.iter().sum();
+    let mut starts: Vec<_> = (0..count).map(|_| latest.minus(ago(&weights, rng.f64() * total))).collect();
+    starts.sort_by_key(|start| std::cmp::Reverse(*start));
+    starts
 }
 
-fn hour_of_day(latest: Timestamp, hours_ago: usize) -> usize {
-    let hours = latest.as_micros() / 3_600_000_000;
-    let hour = (hours - i64::try_from(hours_ago).unwrap_or(0)).rem_euclid(24);
-    usize::try_from(hour).unwrap_or(0)
+fn weight(latest: Timestamp, hours_ago: usize) -> f64 {
+    let hours = latest.as_micros() / 3_600_000_000 - i64::try_from(hours_ago).unwrap_or(0);
+    let place = |number: i64| usize::try_from(number).unwrap_or(0);
+    OF_A_DAY[place(hours.rem_euclid(24))] * OF_A_WEEK[place(hours.div_euclid(24).rem_euclid(7))]
+}
+
+/// How long ago it is, where so much of the weight lies in between.
+fn ago(weights: &[f64], mut left: f64) -> Duration {
+    let mut whole = Duration::ZERO;
+    for weight in weights {
+        if left < *weight {
+            return whole + HOUR.mul_f64(left / weight);
+        }
+        left -= weight;
+        whole += HOUR;
+    }
+    whole
 }
 
 #[cfg(test)]
@@ -50,13 +60,14 @@ mod tests {
     #[test]
     fn conversations_are_of_the_last_week_newest_first_and_few_at_night() {
         let now: Timestamp = "2026-11-23T08:20:00Z".parse().unwrap();
-        let mut rng = Rng::with_seed(1);
-        let starts: Vec<_> = (0..500).map(|number| start(now, number, 500, &mut rng)).collect();
+        let starts = starts(now, 500, &mut Rng::with_seed(1));
         assert!(starts.windows(2).all(|pair| pair[0] >= pair[1]), "newest first");
         assert!(starts.iter().all(|start| (600.0..=605_400.0).contains(&now.seconds_since(*start))));
-        let at_night = starts.iter().filter(|start| hour_of_day(**start, 0) < 6).count();
+        let hour = |start: &Timestamp| start.as_micros() / 3_600_000_000 % 24;
+        let at_night = starts.iter().filter(|start| hour(start) < 6).count();
         assert!(at_night < 20, "{at_night} at night");
-        let days = starts.iter().map(|start| start.as_micros() / 86_400_000_000);
-        assert_eq!(days.collect::<std::collections::BTreeSet<_>>().len(), 8);
+        let on = |day: &str| starts.iter().filter(|start| start.to_string().starts_with(day)).count();
+        assert!(on("2026-11-22") < on("2026-11-20"), "fewer on a Sunday than on a Friday");
+        assert!(on("2026-11-17") > 20);
     }
 }
