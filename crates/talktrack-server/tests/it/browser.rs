@@ -173,6 +173,14 @@ async fn health_is_followed_and_dead_letters_are_read_dropped_and_brought_back()
 }
 
 #[tokio::test]
+async fn a_database_that_is_away_stands_out_on_a_page_that_can_still_be_read() {
+    let Some(browser) = Browser::installed().await else { return };
+    let home = Home::new();
+    let server = home.serve_on("postgres://nobody@127.0.0.1:1/nowhere").await;
+    browser.visits(&server, "parked.mjs").await;
+}
+
+#[tokio::test]
 async fn somebody_talks_with_the_echo_cuts_in_and_loses_the_connection_and_nothing_else() {
     let Some(browser) = Browser::installed().await else { return };
     let home = Home::new();

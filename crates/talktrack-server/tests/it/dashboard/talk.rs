@@ -23,7 +23,10 @@ async fn the_page_says_that_the_agent_is_an_echo_and_how_to_connect_ones_own() {
     }
     assert!(!page.body.contains("Bearer"), "nobody is asked for a token here: {page:?}");
     for script in ["line.js", "voice.js", "talk.js"] {
-        assert!(page.body.contains(&format!("<script defer src=\"/assets/{script}?v=")), "{script}: {page:?}");
+        assert!(
+            page.body.contains(&format!("<script defer src=\"/assets/{script}?v=")),
+            "{script}: {page:?}"
+        );
         assert_eq!(server.get(&format!("/assets/{script}")).await.status, 200, "{script}");
     }
     let policy = page.header("content-security-policy").unwrap();
