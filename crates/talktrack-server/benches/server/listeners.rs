@@ -60,8 +60,8 @@ fn listen(server: &Server) -> Outcome<Arc<AtomicUsize>> {
     write!(&stream, "GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
     let (heard, mut lines) = (Arc::new(AtomicUsize::new(0)), BufReader::with_capacity(1 << 18, stream));
     let mut line = Vec::new();
-    // The head, and the first thing that is said: from here on nothing is missed.
-    while !line.starts_with(b"id:") && !line.starts_with(b":") {
+    // The head is sent when the place in the order is taken: from here on nothing is missed.
+    while line != b"\r\n" {
         line.clear();
         if lines.read_until(b'\n', &mut line)? == 0 {
             return Err("the events ended".into());

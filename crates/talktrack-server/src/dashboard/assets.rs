@@ -8,7 +8,6 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use ring::digest::{SHA256, digest};
 
-use super::page::Trouble;
 use crate::error::Problem;
 
 struct Asset {
@@ -46,7 +45,7 @@ pub(super) fn address(name: &str) -> String {
     format!("/assets/{name}?v={}", *VERSION)
 }
 
-pub(super) async fn answer(Path(name): Path<String>) -> Result<Response, Trouble> {
+pub(super) async fn answer(Path(name): Path<String>) -> Result<Response, Problem> {
     let asset = ASSETS.iter().find(|asset| asset.name == name);
     let asset = asset.ok_or_else(|| Problem::nothing_at(&format!("/assets/{name}")))?;
     let headers =

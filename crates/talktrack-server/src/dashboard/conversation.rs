@@ -78,7 +78,7 @@ pub(super) async fn page(
     Conversation(id): Conversation,
     Query(part): Query<Part>,
 ) -> Result<Response, Trouble> {
-    let frame = || Frame::of(&visitor, Here::Conversations);
+    let frame = || Frame::of(&visitor.caller, Here::Conversations);
     let answer = async {
         let rows = access::rows(&state, &visitor.caller)?;
         let session = access::session(&*rows, id).await?;

@@ -73,7 +73,7 @@ pub(super) async fn letter(
     Operator(visitor): Operator,
     Path(seq): Path<Seq>,
 ) -> Result<Response, Trouble> {
-    let frame = || Frame::of(&visitor, Here::Health);
+    let frame = || Frame::of(&visitor.caller, Here::Health);
     let answer = async {
         let letter = state.local().dead_letter(seq).await.map_err(access::unreadable)?;
         let letter = Letter::of(letter.ok_or_else(not_there)?);
@@ -88,7 +88,7 @@ pub(super) async fn ask(
     Operator(visitor): Operator,
     Query(meant): Query<Meant>,
 ) -> Result<Response, Trouble> {
-    let frame = || Frame::of(&visitor, Here::Health);
+    let frame = || Frame::of(&visitor.caller, Here::Health);
     let answer = async {
         let seqs = meant.seqs(&state).await?;
         let first = *seqs.first().ok_or_else(not_there)?;
@@ -126,7 +126,7 @@ async fn settle(
     meant: Meant,
     request: fn(Vec<Seq>) -> Request,
 ) -> Result<Response, Trouble> {
-    let frame = || Frame::of(visitor, Here::Health);
+    let frame = || Frame::of(&visitor.caller, Here::Health);
     let answer = async {
         let seqs = meant.seqs(state).await?;
         let letters = Letters::read_by(state.tracker().clone(), state.local().clone());

@@ -37,7 +37,7 @@ pub(super) async fn ask(
     visitor: Visitor,
     Conversation(id): Conversation,
 ) -> Result<Response, Trouble> {
-    let frame = || Frame::of(&visitor, Here::Conversations);
+    let frame = || Frame::of(&visitor.caller, Here::Conversations);
     let answer = async {
         access::check_deletable(&state, &visitor.caller, id).await?;
         let session = access::session(&*access::rows(&state, &visitor.caller)?, id).await?;
@@ -54,7 +54,7 @@ pub(super) async fn delete(
     visitor: Visitor,
     Conversation(id): Conversation,
 ) -> Result<Response, Trouble> {
-    let frame = || Frame::of(&visitor, Here::Conversations);
+    let frame = || Frame::of(&visitor.caller, Here::Conversations);
     let answer = async {
         let owner = access::check_deletable(&state, &visitor.caller, id).await?;
         let gone = deletion::delete_session(&state, id, owner).await?;

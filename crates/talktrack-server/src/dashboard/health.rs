@@ -73,14 +73,14 @@ pub(super) async fn page(
     Operator(visitor): Operator,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, Trouble> {
-    let frame = Frame::of(&visitor, Here::Health);
+    let frame = Frame::of(&visitor.caller, Here::Health);
     let reason = Some(wanted.reason.clone()).filter(|reason| !reason.is_empty());
     let (tally, schema, letters) = tokio::join!(
         timeout(PATIENCE, state.local().tally()),
         compare(&state),
         state.local().newest_dead_letters(reason, wanted.before, PAGE),
     );
-    let unreadable = |error| Trouble::of(access::unreadable(error), Frame::of(&visitor, Here::Health));
+    let unreadable = |error| Trouble::of(access::unreadable(error), Frame::of(&visitor.caller, Here::Health));
     let letters = letters.map_err(unreadable)?;
     let counted = tally.ok().transpose().map_err(unreadable)?;
     let counted = counted.map(|tally| Counted { tally, at: Moment(now()) });

@@ -6,7 +6,8 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
 use super::assets;
-use super::visitor::Visitor;
+use super::words::short;
+use crate::auth::Caller;
 use crate::config::Scope;
 use crate::error::Problem;
 
@@ -37,9 +38,9 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    pub(super) fn of(visitor: &Visitor, here: Here) -> Self {
-        let is_operator = visitor.caller.require(Scope::Admin).is_ok();
-        Self { here, who: visitor.name(), is_outside: false, is_operator }
+    pub(super) fn of(caller: &Caller, here: Here) -> Self {
+        let is_operator = caller.require(Scope::Admin).is_ok();
+        Self { here, who: name(caller), is_outside: false, is_operator }
     }
 
     pub(super) fn outside() -> Self {
@@ -59,6 +60,15 @@ impl Frame {
 
     pub(super) fn asset(&self, name: &str) -> String {
         assets::address(name)
+    }
+}
+
+/// As whom somebody has logged in.
+fn name(caller: &Caller) -> Option<String> {
+    match caller {
+        Caller::Anyone => None,
+        Caller::Key { name, .. } => Some(format!("key {name}")),
+        Caller::User(user) => Some(format!("user {}", short(user.user_id))),
     }
 }
 

@@ -61,7 +61,7 @@ pub(super) async fn page(
     headers: axum::http::HeaderMap,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, Trouble> {
-    let frame = || Frame::of(&visitor, Here::Conversations);
+    let frame = || Frame::of(&visitor.caller, Here::Conversations);
     let rows = access::rows(&state, &visitor.caller).map_err(|problem| Trouble::of(problem, frame()))?;
     let host = headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1:8080").to_owned();
     let listed = list(&*rows, &visitor.caller, &wanted).await;

@@ -31,7 +31,7 @@ pub(super) async fn page(
     visitor: Visitor,
     headers: HeaderMap,
 ) -> Result<Response, Trouble> {
-    let frame = Frame::of(&visitor, Here::Talk);
+    let frame = Frame::of(&visitor.caller, Here::Talk);
     if let Err(problem) = visitor.caller.require(Scope::Write) {
         return Err(Trouble::of(problem, frame));
     }

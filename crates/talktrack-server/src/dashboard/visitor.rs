@@ -3,11 +3,9 @@
 use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-
 use uuid::Uuid;
 
 use super::page::{Frame, Here, Trouble};
-use super::words::short;
 use crate::api::access::SessionId;
 use crate::auth::Caller;
 use crate::config::Scope;
@@ -16,17 +14,6 @@ use crate::state::AppState;
 /// Somebody who may look. Who has not logged in is sent to do so.
 pub(super) struct Visitor {
     pub(super) caller: Caller,
-}
-
-impl Visitor {
-    /// As whom they have logged in.
-    pub(super) fn name(&self) -> Option<String> {
-        match &self.caller {
-            Caller::Anyone => None,
-            Caller::Key { name, .. } => Some(format!("key {name}")),
-            Caller::User(user) => Some(format!("user {}", short(user.user_id))),
-        }
-    }
 }
 
 /// The conversation that the address names.
@@ -63,7 +50,7 @@ impl FromRequestParts<AppState> for Operator {
         let visitor = Visitor::from_request_parts(parts, state).await?;
         match visitor.caller.require(Scope::Admin) {
             Ok(()) => Ok(Self(visitor)),
-            Err(problem) => Err(Trouble::of(problem, Frame::of(&visitor, Here::Health))),
+            Err(problem) => Err(Trouble::of(problem, Frame::of(&visitor.caller, Here::Health))),
         }
     }
 }

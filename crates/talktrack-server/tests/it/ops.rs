@@ -141,7 +141,7 @@ async fn other_requests_get_problem_documents() {
     let server = home.serve(&[]).await;
     for (line, status) in [
         ("GET /nothing HTTP/1.1", 404),
-        ("GET / HTTP/1.1", 404),
+        ("GET /v2/sessions HTTP/1.1", 404),
         ("POST /healthz HTTP/1.1", 405),
         ("GET /v1/ws?user_id=00000000-0000-4000-8000-000000000001 HTTP/1.1", 400),
     ] {

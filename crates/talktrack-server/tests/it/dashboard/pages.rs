@@ -261,7 +261,10 @@ async fn what_looks_are_made_of_is_kept_by_the_browser_until_it_changes() {
     let missing = server.get("/assets/../Cargo.toml").await;
     assert_eq!(missing.status, 404);
     let missing = server.get("/assets/nothing.css").await;
-    assert!(missing.status == 404 && missing.body.contains("There is nothing here"), "{missing:?}");
+    assert!(
+        missing.status == 404 && missing.body.contains("there is nothing at /assets/nothing.css"),
+        "{missing:?}"
+    );
 }
 
 #[tokio::test]

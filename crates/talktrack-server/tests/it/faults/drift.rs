@@ -96,8 +96,9 @@ async fn columns_that_are_dropped_renamed_retyped_or_have_to_be_filled_are_named
         .await;
         drifts(
             &ordeal,
-            "ALTER TABLE conversation_messages ALTER interrupted DROP DEFAULT, \
-             ALTER interrupted TYPE integer USING interrupted::integer",
+            // PostgreSQL retypes no column that an index asks a question of.
+            "DROP INDEX conversation_messages_interrupted; ALTER TABLE conversation_messages \
+             ALTER interrupted DROP DEFAULT, ALTER interrupted TYPE integer USING interrupted::integer",
             "The 'interrupted' column of 'conversation_messages' is integer, not boolean (run: talktrack doctor)",
             Mend::Doctor,
         )
