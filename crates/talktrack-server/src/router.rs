@@ -45,12 +45,13 @@ const PREFLIGHT: Duration = Duration::from_secs(3_600);
 
 /// Everything the server answers to.
 pub(crate) fn router(state: AppState) -> Router {
-    let (described, description) = described().split_for_parts();
-    let page = api::docs::Page::of(&description);
-    described
+    // Few ask for the description: it is made for the first who does.
+    let page = api::docs::Page::of(|| described().split_for_parts().1);
+    let (endpoints, _) = described().split_for_parts();
+    endpoints
         .route("/v1/ws", get(socket::connect))
-        .route("/openapi.json", get(page.json()))
-        .route("/docs", get(page.html()))
+        .route("/openapi.json", page.json())
+        .route("/docs", page.html())
         .merge(dashboard::routes())
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)

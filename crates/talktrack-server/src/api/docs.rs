@@ -2,6 +2,7 @@
 //! needs nothing from the network.
 
 use std::fmt::Write as _;
+use std::sync::{Arc, LazyLock};
 
 use axum::body::Bytes;
 use axum::http::header;
@@ -33,33 +34,41 @@ use crate::error::Document;
 )]
 pub(crate) struct Api;
 
-/// Both forms of the description, made once.
-pub(crate) struct Page {
-    json: String,
-    html: String,
+/// Both forms of the description, made when somebody first asks for one. Clones are one.
+#[derive(Clone)]
+pub(crate) struct Page(Arc<LazyLock<Forms, Box<dyn FnOnce() -> Forms + Send + Sync>>>);
+
+struct Forms {
+    json: Bytes,
+    html: Bytes,
 }
 
 impl Page {
-    pub(crate) fn of(description: &utoipa::openapi::OpenApi) -> Self {
-        let value = serde_json::to_value(description).unwrap_or_default();
-        Self { json: format!("{value:#}"), html: page(&value) }
+    pub(crate) fn of(describe: impl FnOnce() -> utoipa::openapi::OpenApi + Send + Sync + 'static) -> Self {
+        let forms = move || {
+            let value = serde_json::to_value(describe()).unwrap_or_default();
+            Forms { json: format!("{value:#}").into(), html: page(&value).into() }
+        };
+        Self(Arc::new(LazyLock::new(Box::new(forms))))
     }
 
     pub(crate) fn json<S: Clone + Send + Sync + 'static>(&self) -> MethodRouter<S> {
-        let json = Bytes::from(self.json.clone());
-        axum::routing::get(async move || ([(header::CONTENT_TYPE, "application/json")], json).into_response())
+        let page = self.clone();
+        axum::routing::get(async move || {
+            ([(header::CONTENT_TYPE, "application/json")], page.0.json.clone()).into_response()
+        })
     }
 
     pub(crate) fn html<S: Clone + Send + Sync + 'static>(&self) -> MethodRouter<S> {
         // The page may have this style, and nothing else.
         let style = STANDARD.encode(digest(&SHA256, STYLE.as_bytes()));
         let policy = format!("default-src 'none'; style-src 'sha256-{style}'; frame-ancestors 'none'");
-        let html = Bytes::from(self.html.clone());
         let headers = [
             (header::CONTENT_TYPE, "text/html; charset=utf-8".to_owned()),
             (header::CONTENT_SECURITY_POLICY, policy),
         ];
-        axum::routing::get(async move || (headers, html).into_response())
+        let page = self.clone();
+        axum::routing::get(async move || (headers, page.0.html.clone()).into_response())
     }
 }
 
