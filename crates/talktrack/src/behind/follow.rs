@@ -119,10 +119,12 @@ impl Open {
     /// Goes a step, and says how many messages are left.
     fn step(&mut self) -> rusqlite::Result<u64> {
         let before = self.reached;
+        // All of one moment: the place in the changes that is kept is not before any row that is in the index. Of an earlier
+        // database that is put back, the index knows by that place that it is of another time.
         let moment = self.database.unchecked_transaction()?;
         let news = changes::of_kinds_since(&moment, &changes::OVERTURNING, before.change, CHANGES)?;
-        drop(moment);
         if !news.is_whole {
+            drop(moment);
             tracing::info!("search: the index is of another time than the database, and is made anew");
             self.index = Index::anew(&self.file)?;
             self.begin()?;
@@ -138,13 +140,13 @@ impl Open {
                     reached.row = reached.row.min(last);
                 }
                 (ChangeKind::Revision, Some(id)) => {
-                    let revised = revised_text(&self.database, id, reached.row)?;
+                    let revised = revised_text(&moment, id, reached.row)?;
                     change.put(revised.as_slice())?;
                 }
                 _ => {}
             }
         }
-        let texts = new_texts(&self.database, reached.row)?;
+        let texts = new_texts(&moment, reached.row)?;
         change.put(&texts)?;
         reached.row = texts.last().map_or(reached.row, |last| last.row);
         if reached != before {
@@ -152,7 +154,7 @@ impl Open {
             self.reached = reached;
         }
         let newest = "SELECT coalesce(max(rowid), 0) FROM conversation_messages";
-        let newest: i64 = self.database.prepare_cached(newest)?.query_row([], |row| row.get(0))?;
+        let newest: i64 = moment.prepare_cached(newest)?.query_row([], |row| row.get(0))?;
         let unread = u64::from(news.changes.len() >= CHANGES);
         Ok((newest - reached.row).max(0).unsigned_abs().max(unread))
     }

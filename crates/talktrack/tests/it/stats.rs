@@ -67,11 +67,12 @@ async fn counts(tracker: &Tracker, messages: u64) -> Tally {
         match &answer {
             Ok(stats) if stats.behind == Behind::default() && stats.total().messages.total() == messages => {
                 let counted = reader.stats_of(USER, &range).await.expect("the rows can be counted");
-                if figures(&counted) == figures(stats) {
-                    let coarse =
-                        Range::new(Some(range.since()), Some(range.until()), Some(Grain::Day), range.until());
-                    let coarse = reader.stats(&coarse.unwrap()).await.expect("an answer").total();
-                    assert_eq!(coarse.messages, stats.total().messages, "a day is the sum of its slices");
+                let day =
+                    Range::new(Some(range.since()), Some(range.until()), Some(Grain::Day), range.until());
+                // Between two questions the tallies may be made anew.
+                let coarse = reader.stats(&day.unwrap()).await.map(|stats| stats.total());
+                let is_sum = coarse.is_ok_and(|coarse| coarse.messages == stats.total().messages);
+                if is_sum && figures(&counted) == figures(stats) {
                     return stats.total();
                 }
             }

@@ -4,9 +4,21 @@
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use parking_lot::RwLock;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::database;
+
+/// Held while a file is made anew under the name of another, and while one is being opened. SQLite takes the files beside a database
+/// by their names, and the locks on them do not hold within a process: a reader that has opened what is about to go would share
+/// the memory of what comes, and one of the two would cut it off under the other (SIGBUS).
+static NAMES: RwLock<()> = RwLock::new(());
+
+/// Opens a derived file to read it. `open` has to read something, so that all of its files are open.
+pub(super) fn opened<T>(open: impl FnOnce() -> T) -> T {
+    let _stays = NAMES.read();
+    open()
+}
 
 /// What such a file is like.
 pub(crate) struct Derived {
@@ -41,6 +53,7 @@ impl Derived {
 
     /// An empty one, whatever was there.
     pub(crate) fn anew(&self, path: &Path) -> rusqlite::Result<Connection> {
+        let _nobody_opens_it = NAMES.write();
         remove(path).map_err(|error| {
             let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
             rusqlite::Error::SqliteFailure(full, Some(error.to_string()))

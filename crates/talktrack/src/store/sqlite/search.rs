@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::database::{self, column, parse_time, parse_uuid, text};
 use crate::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
-use crate::store::sqlite::index;
+use crate::store::sqlite::{derived, index};
 
 /// Searches at the same time; more wait.
 const SEATS: usize = 4;
@@ -80,10 +80,12 @@ impl Searchers {
         }
         let connection =
             database::open_to_read(&self.database).map_err(|error| database_error(error.to_string()))?;
-        let attached = connection.execute("ATTACH ?1 AS search", [path.to_string_lossy()]);
-        // Not whole yet: it has been there for a moment only.
-        let is_whole = || connection.query_row("SELECT 1 FROM search.state", [], |_| Ok(()));
-        attached.and_then(|_| is_whole()).map_err(|_| missing())?;
+        let attached = derived::opened(|| {
+            connection.execute("ATTACH ?1 AS search", [path.to_string_lossy()])?;
+            connection.query_row("SELECT 1 FROM search.state", [], |_| Ok(()))
+        });
+        // Where it is not whole yet, it has been there for a moment only.
+        attached.map_err(|_| missing())?;
         Ok(Searcher { connection, inode })
     }
 

@@ -15,7 +15,7 @@ use crate::message::Role;
 use crate::record::Status;
 use crate::stats::{Behind, Counter, Range, Stats, StatsError, Tally};
 use crate::store::sqlite::search::Interrupt;
-use crate::store::sqlite::{SqliteReader, tallies};
+use crate::store::sqlite::{SqliteReader, derived, tallies};
 
 /// Questions that are answered at the same time; more wait.
 const SEATS: usize = 2;
@@ -95,12 +95,14 @@ fn open_database(path: &Path) -> Result<Connection, StatsError> {
 fn open_tallies(database: &Path) -> Result<Connection, StatsError> {
     let missing = || StatsError::NotCounted("nothing is counted yet; try again soon".into());
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(tallies::path_of(database), flags).map_err(|_| missing())?;
-    let ready =
-        connection.busy_timeout(PATIENCE).and_then(|()| connection.pragma_update(None, "query_only", true));
-    // Not whole yet: it has been there for a moment only.
-    ready.and_then(|()| tallies::reached(&connection)).map_err(|_| missing())?;
-    Ok(connection)
+    let opened = derived::opened(|| {
+        let connection = Connection::open_with_flags(tallies::path_of(database), flags)?;
+        connection.busy_timeout(PATIENCE)?;
+        connection.pragma_update(None, "query_only", true)?;
+        tallies::reached(&connection).map(|_| connection)
+    });
+    // Where it is not whole yet, it has been there for a moment only.
+    opened.map_err(|_| missing())
 }
 
 impl SqliteReader {
