@@ -98,16 +98,20 @@ pub(crate) async fn answer(
     let rows = access::rows(&state, &caller)?;
     let Wanted { q, user_id, session_id, limit: Limit(limit), cursor } = wanted;
     let filter = SearchFilter { query: q, user_id: caller.speaks_for(user_id)?, session_id };
-    let found = rows.search(filter, cursor.map(|Cursor(place)| place), limit).await.map_err(no_answer)?;
+    let found = rows
+        .search(filter, cursor.map(|Cursor(place)| place), limit)
+        .await
+        .map_err(|error| no_answer("q", error))?;
     let next_cursor = found.last().filter(|_| found.len() == limit).map(Hit::cursor).map(Cursor);
     Ok(Json(Found { hits: found.into_iter().map(FoundMessage::from).collect(), next_cursor }))
 }
 
-fn no_answer(error: SearchError) -> Problem {
+/// Why there is none; `field` is what the words are called where they were given.
+pub(crate) fn no_answer(field: &str, error: SearchError) -> Problem {
     match error {
         SearchError::Read(error) => access::unreadable(error),
         error @ SearchError::NoIndex(_) => Problem::unavailable(error.to_string(), INDEX_IS_BEING_MADE),
-        error => Problem::invalid(format_args!("q: {error}")),
+        error => Problem::invalid(format_args!("{field}: {error}")),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use talktrack::search::{Hit, Piece, Query, SearchCursor, SearchError, SearchFilter};
+use talktrack::search::{Hit, Piece, Query, SearchCursor, SearchFilter};
 use talktrack::store::{MessageCursor, Rows, SessionFilter, SessionRow};
 use uuid::Uuid;
 
@@ -11,6 +11,7 @@ use super::row::{self, Row, speaker};
 use super::words::Moment;
 use crate::api::access;
 use crate::api::query::Cursor;
+use crate::api::search::no_answer;
 use crate::error::Problem;
 
 /// Pages of hits that are looked through for those that the other filters admit.
@@ -46,7 +47,8 @@ pub(super) async fn find(
     let wanted = SearchFilter { query, user_id: filter.user_id, session_id: None };
     let (mut hits, mut sessions) = (Vec::new(), HashMap::new());
     for _ in 0..LOOKS {
-        let page = rows.search(wanted.clone(), after, limit).await.map_err(no_answer)?;
+        let page = rows.search(wanted.clone(), after, limit).await;
+        let page = page.map_err(|error| no_answer("Search", error))?;
         let is_last = page.len() < limit;
         for hit in page {
             after = Some(hit.cursor());
@@ -109,13 +111,5 @@ fn place(hit: Hit) -> Place {
         when: Moment(hit.created_at),
         pieces: hit.snippet,
         after: Cursor(before).to_string(),
-    }
-}
-
-fn no_answer(error: SearchError) -> Problem {
-    match error {
-        SearchError::Read(error) => access::unreadable(error),
-        SearchError::NoIndex(why) => Problem::unavailable(why, 5),
-        error => Problem::invalid(format_args!("Search: {error}")),
     }
 }

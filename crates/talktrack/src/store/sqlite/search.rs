@@ -48,23 +48,15 @@ impl Searchers {
         let seat = Arc::clone(&self.seats).acquire_owned().await;
         let pool = Arc::clone(self);
         let searcher = blocking(move || pool.searcher()).await?;
-        let mut interrupt = Interrupt(Some(searcher.connection.get_interrupt_handle()));
+        let interrupt = Interrupt(Some(searcher.connection.get_interrupt_handle()));
         let pool = Arc::clone(self);
-        let mut answer = std::pin::pin!(blocking(move || {
+        let answer = blocking(move || {
             let answer = question(&searcher.connection);
             let answer = pool.take_back(searcher, answer);
             drop(seat);
             answer
-        }));
-        let answer = match tokio::time::timeout(PATIENCE, &mut answer).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                interrupt.now();
-                answer.await
-            }
-        };
-        interrupt.0 = None;
-        answer
+        });
+        interrupt.unless_within(PATIENCE, answer).await
     }
 
     fn searcher(&self) -> Result<Searcher, SearchError> {
@@ -113,7 +105,21 @@ impl Searchers {
 pub(super) struct Interrupt(pub(super) Option<InterruptHandle>);
 
 impl Interrupt {
-    pub(super) fn now(&mut self) {
+    /// Waits for the answer, and breaks the question off where it takes longer than that.
+    pub(super) async fn unless_within<T>(mut self, patience: Duration, answer: impl Future<Output = T>) -> T {
+        let mut answer = std::pin::pin!(answer);
+        let answer = match tokio::time::timeout(patience, &mut answer).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.now();
+                answer.await
+            }
+        };
+        self.0 = None;
+        answer
+    }
+
+    fn now(&mut self) {
         self.0.take().iter().for_each(InterruptHandle::interrupt);
     }
 }

@@ -45,21 +45,13 @@ impl Statistics {
         let path = self.database.clone();
         let tallies = tallies::path_of(&path);
         let connection = blocking(move || open(&path)).await?;
-        let mut interrupt = Interrupt(Some(connection.get_interrupt_handle()));
-        let mut answer = std::pin::pin!(blocking(move || {
+        let interrupt = Interrupt(Some(connection.get_interrupt_handle()));
+        let answer = blocking(move || {
             let answer = question(&connection).map_err(|error| failed(&connection, &tallies, &error));
             drop(seat);
             answer
-        }));
-        let answer = match tokio::time::timeout(PATIENCE, &mut answer).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                interrupt.now();
-                answer.await
-            }
-        };
-        interrupt.0 = None;
-        answer
+        });
+        interrupt.unless_within(PATIENCE, answer).await
     }
 }
 
