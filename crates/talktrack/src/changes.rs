@@ -195,6 +195,24 @@ pub(crate) fn since(connection: &Connection, place: Seq, limit: usize) -> rusqli
 /// What touches what was there before.
 pub(crate) const OVERTURNING: [ChangeKind; 2] = [ChangeKind::SessionDeleted, ChangeKind::Revision];
 
+/// How many of these kinds came after a place; no more than the limit are counted.
+pub(crate) fn count_of_kinds_since(
+    connection: &Connection,
+    kinds: &[ChangeKind],
+    place: Seq,
+    limit: usize,
+) -> rusqlite::Result<u64> {
+    let sql = format!(
+        "SELECT count(*) FROM (SELECT 1 FROM changes WHERE seq > ?1 AND kind IN ({}) LIMIT ?2)",
+        codes(kinds)
+    );
+    connection.prepare_cached(&sql)?.query_row(params![place, limit], |row| row.get(0))
+}
+
+fn codes(kinds: &[ChangeKind]) -> String {
+    kinds.iter().map(|kind| kind.code().to_string()).collect::<Vec<_>>().join(", ")
+}
+
 /// Of those that came after a place that was told before, up to so many of these kinds, at the moment of the transaction.
 /// Nothing is missing where that place itself is still kept; in a file of another time it never was.
 pub(crate) fn of_kinds_since(
@@ -205,11 +223,10 @@ pub(crate) fn of_kinds_since(
 ) -> rusqlite::Result<Changes> {
     let is_whole = tx.prepare_cached("SELECT 1 FROM changes WHERE seq = ?1")?.exists([place])?;
     let last = newest(tx)?;
-    let kinds: Vec<_> = kinds.iter().map(|kind| kind.code().to_string()).collect();
     let sql = format!(
         "SELECT seq, kind, session_id, user_id, message_id FROM changes WHERE seq > ?1 AND kind IN ({}) \
          ORDER BY seq LIMIT ?2",
-        kinds.join(", ")
+        codes(kinds)
     );
     let mut statement = tx.prepare_cached(&sql)?;
     let found = statement.query_map(params![place, limit], |row| Ok(change(row)))?;

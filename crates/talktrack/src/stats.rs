@@ -80,6 +80,9 @@ pub struct Stats {
 pub struct Behind {
     /// Messages that are stored and not counted yet, in any stretch.
     pub messages: u64,
+    /// Sessions that began, ended or were deleted and messages that were revised, in any stretch, of which the slices are not
+    /// known yet; 10,000 where there are more.
+    pub changes: u64,
     /// Slices of five minutes of the range that are being counted anew: something in them was revised, ended or deleted.
     pub slices: u64,
 }

@@ -76,6 +76,9 @@ pub(crate) struct Statistics {
 pub(crate) struct NotCounted {
     /// Messages that are stored and not counted yet, whenever they were said.
     messages: u64,
+    /// Sessions that began, ended or were deleted and messages that were revised, whenever that was, and are not looked at yet;
+    /// 10,000 where there are more.
+    changes: u64,
     /// Stretches of five minutes in this range that are being counted anew, since something in them ended, or was revised or
     /// deleted.
     slices: u64,
@@ -200,14 +203,14 @@ impl From<Step> for Grain {
 
 impl Statistics {
     fn of(stats: &Stats, letters: Option<&[u64]>) -> Self {
-        let Behind { messages, slices } = stats.behind;
+        let Behind { messages, changes, slices } = stats.behind;
         let letters_at = |place| letters.map(|letters| letters.get(place).copied().unwrap_or(0));
         let bucket = |(place, (at, tally))| Bucket { at, figures: Figures::of(tally, letters_at(place)) };
         Self {
             since: stats.range.since(),
             until: stats.range.until(),
             step_seconds: stats.range.grain().duration().as_secs(),
-            behind: NotCounted { messages, slices },
+            behind: NotCounted { messages, changes, slices },
             totals: Figures::of(&stats.total(), letters.map(|letters| letters.iter().sum())),
             buckets: stats.stretches().enumerate().map(bucket).collect(),
         }

@@ -165,8 +165,9 @@ impl Numbers {
         let behind = Some(stats.behind).filter(|behind| *behind != talktrack::stats::Behind::default());
         let behind = behind.map(|behind| {
             format!(
-                "Still being counted: {} messages, {} stretches of five minutes.",
+                "Still being counted: {} messages, {} changes, {} stretches of five minutes.",
                 grouped(behind.messages),
+                grouped(behind.changes),
                 behind.slices
             )
         });

@@ -21,9 +21,6 @@ const ROWS: usize = 5_000;
 const SLICES: usize = 200;
 /// Changes of one step.
 const CHANGES: usize = 2_000;
-/// What makes a slice stale.
-const KINDS: [ChangeKind; 4] =
-    [ChangeKind::SessionStarted, ChangeKind::SessionEnded, ChangeKind::SessionDeleted, ChangeKind::Revision];
 /// A slice that goes stale again and again is not counted anew for so many times as long as that took.
 const REST: u32 = 10;
 
@@ -107,7 +104,7 @@ impl Open {
         // What is read below is all of one moment.
         let moment = self.database.unchecked_transaction()?;
         let before = self.reached;
-        let news = changes::of_kinds_since(&moment, &KINDS, before.change, CHANGES)?;
+        let news = changes::of_kinds_since(&moment, &tallies::RECOUNTED, before.change, CHANGES)?;
         if !news.is_whole {
             tracing::info!("stats: the tallies are of another time than the database, and are made anew");
             drop(moment);

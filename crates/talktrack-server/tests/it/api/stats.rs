@@ -45,7 +45,7 @@ async fn counted(server: &Server, token: Option<&str>, query: &str, messages: u6
             None => request.send().await,
         };
         let told = if answer.status == 200 { answer.json() } else { Value::Null };
-        let is_counted = told["behind"] == json!({"messages": 0, "slices": 0});
+        let is_counted = told["behind"] == json!({"messages": 0, "changes": 0, "slices": 0});
         (is_counted && told["totals"]["messages"]["total"] == messages).then_some(told)
     })
     .await

@@ -8,6 +8,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Row, params};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use crate::changes;
 use crate::clock::Timestamp;
 use crate::database::{self, UuidText, column_or_null, parse_time};
 use crate::error::ReadError;
@@ -21,6 +22,9 @@ use crate::store::sqlite::{SqliteReader, derived, tallies};
 const SEATS: usize = 2;
 /// How long one may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Changes that are not followed yet, as many as are told.
+const MOST_CHANGES: usize = 10_000;
 
 /// Where statistics are read.
 #[derive(Debug)]
@@ -102,13 +106,17 @@ impl SqliteReader {
     pub(super) async fn tallied(&self, range: Range) -> Result<Stats, StatsError> {
         let question = move |connection: &Connection| {
             let tx = connection.unchecked_transaction()?;
-            let row = tallies::reached(&tx)?.row;
+            let reached = tallies::reached(&tx)?;
             let slices = tallies::stale_in(&tx, &range.slices())?;
-            Ok((row, slices, tallies::of(&tx, range.grain(), &range.numbers())?))
+            Ok((reached, slices, tallies::of(&tx, range.grain(), &range.numbers())?))
         };
-        let (row, slices, found) = self.statistics.ask(open_tallies, question).await?;
+        let (reached, slices, found) = self.statistics.ask(open_tallies, question).await?;
         let newest = self.end().await?;
-        let messages = newest.saturating_sub(row).max(0).unsigned_abs();
+        let messages = newest.saturating_sub(reached.row).max(0).unsigned_abs();
+        let since = move |connection: &Connection| {
+            changes::count_of_kinds_since(connection, &tallies::RECOUNTED, reached.change, MOST_CHANGES)
+        };
+        let changes = self.ask(since).await?;
         let mut stretches = vec![Tally::default(); range.len()];
         for (number, tally) in found {
             let place = usize::try_from(number - range.numbers().start);
@@ -116,7 +124,7 @@ impl SqliteReader {
                 *stretch = tally;
             }
         }
-        Ok(Stats { range, stretches, behind: Behind { messages, slices } })
+        Ok(Stats { range, stretches, behind: Behind { messages, changes, slices } })
     }
 
     /// What happened in a range of time in the sessions of this user.

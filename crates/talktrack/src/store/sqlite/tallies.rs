@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
+use crate::changes::ChangeKind;
 use crate::stats::{Grain, Tally};
 use crate::store::sqlite::derived::Derived;
 
@@ -24,6 +25,10 @@ INSERT INTO state VALUES (1, 0, 0, 0);",
     cache_kib: 1_024,
     overwrites: false,
 };
+
+/// The changes that make a slice stale.
+pub(crate) const RECOUNTED: [ChangeKind; 4] =
+    [ChangeKind::SessionStarted, ChangeKind::SessionEnded, ChangeKind::SessionDeleted, ChangeKind::Revision];
 
 /// How far the tallies have come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
