@@ -1,5 +1,6 @@
 -- talktrack: brings the tables conversation_sessions and conversation_messages to the schema that talktrack writes, and
--- makes conversation_search, by which messages are found, and conversation_deletions, which refuses what was deleted.
+-- makes conversation_search, by which messages are found, conversation_deletions, which refuses what was deleted, and
+-- conversation_stats and conversation_stats_stale, where what happened is counted.
 --
 -- Paste it whole into the SQL editor of Supabase, or give it to psql. It takes an empty database, tables of your own
 -- that lack columns, and a database that is right already. It keeps every row, your own columns, triggers, policies and
@@ -109,6 +110,15 @@ BEGIN
   END LOOP;
 END $$;
 
+-- The trigger is made anew where it is not there, is switched off, or calls something else.
+CREATE OR REPLACE FUNCTION pg_temp.talktrack_trigger(relation regclass, trigger_name name, statements text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = relation AND tgname = trigger_name AND tgenabled IN ('O', 'A')
+                 AND tgtype & 1 = 0 AND tgfoid = 'public.conversation_stats_touched()'::regprocedure) THEN
+    PERFORM pg_temp.talktrack_try(statements);
+  END IF;
+END $$;
+
 -- Triggers of your own do not hear of what is filled in below. The last step sets them as they were.
 DO $$
 DECLARE
@@ -118,7 +128,7 @@ BEGIN
   FOR own IN
     SELECT tgrelid::regclass AS relation, tgname, tgenabled FROM pg_trigger
     WHERE tgrelid IN (to_regclass('public.conversation_sessions'), to_regclass('public.conversation_messages'))
-      AND NOT tgisinternal AND tgenabled <> 'D'
+      AND NOT tgisinternal AND tgenabled <> 'D' AND tgname NOT LIKE 'talktrack\_stats\_%'
   LOOP
     EXECUTE format('ALTER TABLE %s DISABLE TRIGGER %I', own.relation, own.tgname);
     restore := restore || format('ALTER TABLE %s ENABLE %s TRIGGER %I;', own.relation,

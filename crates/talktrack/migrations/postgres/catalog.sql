@@ -3,7 +3,7 @@
 WITH ours AS (
   SELECT oid, relname AS name, relrowsecurity FROM pg_catalog.pg_class
   WHERE relnamespace = to_regnamespace('public') AND relname IN ('conversation_sessions', 'conversation_messages', 'conversation_search',
-    'conversation_deletions')
+    'conversation_deletions', 'conversation_stats', 'conversation_stats_stale')
 ), columns AS (
   SELECT o.name AS "table", a.attrelid, a.attnum, a.attname AS name, a.attnotnull AS not_null,
     replace(format_type(a.atttypid, a.atttypmod), 'timestamp with time zone', 'timestamptz') AS "type",
@@ -20,6 +20,11 @@ WITH ours AS (
     coalesce(p.proargnames, '{}') AS names
   FROM pg_catalog.pg_proc p
   WHERE p.proname = 'insert_conversation_message' AND p.pronamespace = to_regnamespace('public')
+), markers AS (
+  SELECT p.oid, p.prosrc AS body,
+    p.prorettype = 'trigger'::regtype AND p.prosecdef AND p.proconfig = ARRAY['search_path=""'] AS sound
+  FROM pg_catalog.pg_proc p
+  WHERE p.proname = 'conversation_stats_touched' AND p.pronamespace = to_regnamespace('public') AND p.pronargs = 0
 ), roles AS (
   SELECT oid, rolname AS name FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
 )
@@ -52,5 +57,10 @@ SELECT jsonb_build_object(
       WHERE has_table_privilege(r.oid, o.oid, privilege)
         OR (privilege IN ('SELECT', 'INSERT', 'UPDATE', 'REFERENCES') AND has_any_column_privilege(r.oid, o.oid, privilege))),
   'callers', (SELECT coalesce(jsonb_agg(r.name), '[]') FROM functions f, roles r
-      WHERE f.arguments = 'uuid, text, text, text, jsonb, uuid' AND has_function_privilege(r.oid, f.oid, 'EXECUTE'))
+      WHERE f.arguments = 'uuid, text, text, text, jsonb, uuid' AND has_function_privilege(r.oid, f.oid, 'EXECUTE')),
+  'marker', (SELECT to_jsonb(markers) - 'oid' FROM markers),
+  'triggers', (SELECT coalesce(jsonb_agg(jsonb_build_object('table', o.name, 'name', t.tgname,
+        'sound', t.tgenabled IN ('O', 'A') AND m.oid IS NOT NULL AND t.tgtype & 1 = 0)), '[]')
+      FROM pg_catalog.pg_trigger t JOIN ours o ON o.oid = t.tgrelid LEFT JOIN markers m ON m.oid = t.tgfoid
+      WHERE t.tgname LIKE 'talktrack\_stats\_%')
 )::text

@@ -12,6 +12,7 @@ DROP FUNCTION pg_temp.talktrack_default(regclass, name, text);
 DROP FUNCTION pg_temp.talktrack_require(regclass, name, text);
 DROP FUNCTION pg_temp.talktrack_key(regclass, name);
 DROP FUNCTION pg_temp.talktrack_words(regclass, name, text[]);
+DROP FUNCTION pg_temp.talktrack_trigger(regclass, name, text);
 
 -- PostgREST keeps a copy of the schema; now it reads it anew.
 NOTIFY pgrst, 'reload schema';

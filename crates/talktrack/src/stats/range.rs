@@ -50,6 +50,16 @@ impl Grain {
         number.div_euclid(coarser.micros() / self.micros())
     }
 
+    /// Where the tally of a stretch is kept: each grain has a room of its own. None is at 0.
+    pub(crate) fn place_of(self, number: i64) -> i64 {
+        let room = match self {
+            Self::Slice => 1_i64,
+            Self::Hour => 2,
+            Self::Day => 3,
+        };
+        (room << 40) + number
+    }
+
     /// The one that suits a range of this length.
     fn of(length: i64) -> Self {
         match length {

@@ -15,6 +15,7 @@ mod read;
 mod search;
 mod stats;
 mod indexer;
+mod tallier;
 mod transaction;
 mod statement;
 mod explain;
@@ -40,6 +41,7 @@ use crate::store::postgres::failure::Failure;
 use crate::store::postgres::indexer::TableIndexer;
 use crate::store::postgres::schema::Difference;
 use crate::store::postgres::statement::Statement;
+use crate::store::postgres::tallier::TableTallier;
 use crate::store::postgres::transaction::transaction;
 use crate::store::{Class, Indexer, Store, StoreError};
 
@@ -64,8 +66,9 @@ pub struct PostgresStore {
     /// Apart from the readers, so that nobody who looks can hold up who writes.
     writers: Pool,
     readers: Pool,
-    /// One connection for the index, made and used on its own thread.
+    /// One connection for the index, one for the tallies, made and used on their own thread.
     indexers: Pool,
+    talliers: Pool,
     /// Who reads, where that is not everybody: the claims of a token.
     viewer: Option<JsonObject>,
 }
@@ -80,6 +83,7 @@ impl PostgresStore {
             writers: pool(address, WRITERS)?,
             readers: pool(address, READERS)?,
             indexers: pool(address, 1)?,
+            talliers: pool(address, 1)?,
             viewer: None,
         })
     }
@@ -160,6 +164,10 @@ impl Store for PostgresStore {
 
     fn indexer(&self) -> Option<Box<dyn Indexer>> {
         Some(Box::new(TableIndexer::new(self.indexers.clone())))
+    }
+
+    fn tallier(&self) -> Option<Box<dyn Indexer>> {
+        Some(Box::new(TableTallier::new(self.talliers.clone())))
     }
 }
 

@@ -1,6 +1,8 @@
 //! The tallies of the SQLite file: they can be lost, damaged, or of another time, and are made anew; whatever is done to the
 //! rows, they come to what a count of the rows gives.
 
+mod postgres;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 

@@ -220,7 +220,7 @@ impl Rows for PostgresStore {
     }
 
     async fn stats_of(&self, user_id: Uuid, range: &Range) -> Result<Stats, StatsError> {
-        self.count(Some(user_id), range).await
+        self.count_of(user_id, range).await
     }
 }
 
@@ -257,7 +257,7 @@ impl Read for PostgresStore {
     }
 
     async fn stats(&self, range: &Range) -> Result<Stats, StatsError> {
-        self.count(None, range).await
+        self.tallied(*range).await
     }
 
     async fn audit(&self) -> Result<Audit, ReadError> {

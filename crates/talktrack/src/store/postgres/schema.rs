@@ -14,6 +14,7 @@ mod compare;
 mod mend;
 mod script;
 mod tables;
+mod triggers;
 mod spelling;
 
 use serde::Serialize;

@@ -3,7 +3,7 @@
 
 use jiff::Timestamp as Moment;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Error, Row};
+use tokio_postgres::{Client, Error, Row, RowStream};
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
@@ -40,11 +40,18 @@ impl<'a> Statement<'a> {
         self.with(values.collect::<Vec<_>>(), Type::TEXT_ARRAY)
     }
 
+    /// Runs it, and hands out its rows as they come.
+    pub(super) async fn stream(&self, client: &Client) -> Result<RowStream, Error> {
+        client.query_typed_raw(self.sql, self.values()).await
+    }
+
     /// Runs it.
     pub(super) async fn query(&self, client: &Client) -> Result<Vec<Row>, Error> {
-        let values: Vec<(&(dyn ToSql + Sync), Type)> =
-            self.values.iter().map(|(value, of)| (&**value as &(dyn ToSql + Sync), of.clone())).collect();
-        client.query_typed(self.sql, &values).await
+        client.query_typed(self.sql, &self.values()).await
+    }
+
+    fn values(&self) -> Vec<(&(dyn ToSql + Sync), Type)> {
+        self.values.iter().map(|(value, of)| (&**value as &(dyn ToSql + Sync), of.clone())).collect()
     }
 }
 

@@ -1,31 +1,68 @@
-//! What happened when, counted from the rows.
+//! Reading what happened when: of everybody from the tallies, of one user from the rows.
 
 use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
 
+use crate::error::ReadError;
 use crate::message::Role;
 use crate::record::Status;
-use crate::stats::{Counter, Range, Stats, StatsError};
-use crate::store::postgres::PostgresStore;
+use crate::stats::{Behind, Counter, Range, Stats, StatsError, Tally};
+use crate::store::postgres::failure::Failure;
 use crate::store::postgres::read::{get, timestamp, word};
 use crate::store::postgres::statement::{Statement, moment};
+use crate::store::postgres::tallier::{self, State};
+use crate::store::postgres::transaction::{self, transaction};
+use crate::store::postgres::{PATIENCE, PostgresStore, within};
 
 /// Rows that one answer may be counted from. All of them are in memory for a moment.
 const MOST: usize = 200_000;
 
+const STALE: &str = "SELECT count(DISTINCT slice) FROM public.conversation_stats_stale \
+     WHERE slice >= $1::bigint AND slice < $2::bigint";
+
 const SESSIONS: &str = "
 SELECT started_at, status, duration_seconds FROM public.conversation_sessions
-WHERE started_at >= $1::timestamptz AND started_at < $2::timestamptz AND ($3::uuid IS NULL OR user_id = $3) LIMIT $4::int8";
+WHERE started_at >= $1::timestamptz AND started_at < $2::timestamptz AND user_id = $3::uuid LIMIT $4::int8";
 
 const MESSAGES: &str = "
 SELECT message.created_at, message.role, message.interrupted, message.metrics::text
 FROM public.conversation_messages AS message JOIN public.conversation_sessions AS session USING (session_id)
 WHERE message.created_at >= $1::timestamptz AND message.created_at < $2::timestamptz
-  AND ($3::uuid IS NULL OR session.user_id = $3) LIMIT $4::int8";
+  AND session.user_id = $3::uuid LIMIT $4::int8";
 
 impl PostgresStore {
-    /// What happened in a range of time, of one user or of all.
-    pub(super) async fn count(&self, user_id: Option<Uuid>, range: &Range) -> Result<Stats, StatsError> {
+    /// What happened in a range of time, as far as it is counted.
+    pub(super) async fn tallied(&self, range: Range) -> Result<Stats, StatsError> {
+        let answer = async {
+            let client = self.readers.get().await?;
+            within(client, PATIENCE, async |client| Ok(read(client, &range).await?)).await
+        };
+        let [state, stale, tallies] = answer.await.map_err(|failure: Failure| {
+            if failure.is_about_the_schema() || failure.is_about_rights() {
+                return not_counted("the database has no tables to count in, or keeps talktrack from them (run: talktrack doctor)");
+            }
+            ReadError(failure.message().to_owned()).into()
+        })?;
+        let state = State::of(state.first()).map_err(|error| ReadError(error.to_string()))?;
+        if !matches!(state, State::Noted) {
+            return Err(not_counted("nothing is counted yet; try again soon"));
+        }
+        let mut stretches = vec![Tally::default(); range.len()];
+        let first = range.grain().place_of(range.numbers().start);
+        for (place, tally) in tallier::of(&tallies).map_err(|ReadError(why)| StatsError::NotCounted(why))? {
+            let place = usize::try_from(place - first);
+            if let Some(stretch) = place.ok().and_then(|place| stretches.get_mut(place)) {
+                *stretch = tally;
+            }
+        }
+        let slices: i64 = stale.first().map_or(Ok(0), |row| get(row, 0))?;
+        let behind = Behind { slices: slices.unsigned_abs(), ..Behind::default() };
+        Ok(Stats { range, stretches, behind })
+    }
+
+    /// What happened in a range of time in the sessions of this user.
+    pub(super) async fn count_of(&self, user_id: Uuid, range: &Range) -> Result<Stats, StatsError> {
         let most = i64::try_from(MOST).unwrap_or(i64::MAX);
         let of_range = |sql| {
             Statement::new(sql)
@@ -50,4 +87,19 @@ impl PostgresStore {
         }
         Ok(counter.into_stats())
     }
+}
+
+fn not_counted(why: &str) -> StatsError {
+    StatsError::NotCounted(why.to_owned())
+}
+
+/// What is to be counted is read before what is counted: nothing is in neither.
+async fn read(client: &Client, range: &Range) -> Result<[Vec<Row>; 3], Error> {
+    let slices = range.slices();
+    let statements = [
+        Some(Statement::new(tallier::STATE)),
+        Some(Statement::new(STALE).with(slices.start, Type::INT8).with(slices.end, Type::INT8)),
+        Some(tallier::tallies(range.grain(), range.numbers())),
+    ];
+    transaction(client, transaction::TO_READ, &statements).await
 }

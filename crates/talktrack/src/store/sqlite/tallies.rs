@@ -113,10 +113,10 @@ pub(super) fn of(
     grain: Grain,
     numbers: &std::ops::Range<i64>,
 ) -> rusqlite::Result<Vec<(i64, Tally)>> {
-    let first = place(grain, 0);
+    let first = grain.place_of(0);
     let sql = "SELECT place - ?3, bytes FROM tallies WHERE place >= ?1 AND place < ?2 ORDER BY place";
     let mut statement = connection.prepare_cached(sql)?;
-    let range = params![place(grain, numbers.start), place(grain, numbers.end), first];
+    let range = params![grain.place_of(numbers.start), grain.place_of(numbers.end), first];
     let found = statement.query_map(range, |row| Ok((row.get(0)?, tally(row.get_ref(1)?.as_blob()?)?)))?;
     found.collect()
 }
@@ -218,10 +218,10 @@ impl Change<'_> {
     pub(crate) fn mark_all(&self, first: i64, last: i64) -> rusqlite::Result<()> {
         let sql = "INSERT INTO stale (slice, part, marks) SELECT place - ?3, ?4, 1 FROM tallies \
                    WHERE place BETWEEN ?1 AND ?2 ON CONFLICT DO UPDATE SET marks = marks + 1";
-        let (from, to) = (place(Grain::Slice, first), place(Grain::Slice, last));
+        let (from, to) = (Grain::Slice.place_of(first), Grain::Slice.place_of(last));
         let mut mark = self.tx.prepare_cached(sql)?;
         for part in [Part::Messages, Part::Sessions] {
-            mark.execute([from, to, place(Grain::Slice, 0), code(part)])?;
+            mark.execute([from, to, Grain::Slice.place_of(0), code(part)])?;
         }
         Ok(())
     }
@@ -285,12 +285,12 @@ impl Change<'_> {
     fn tally(&self, grain: Grain, number: i64) -> rusqlite::Result<Tally> {
         let sql = "SELECT bytes FROM tallies WHERE place = ?1";
         let found = |row: &rusqlite::Row<'_>| tally(row.get_ref(0)?.as_blob()?);
-        let found = self.tx.prepare_cached(sql)?.query_row([place(grain, number)], found).optional()?;
+        let found = self.tx.prepare_cached(sql)?.query_row([grain.place_of(number)], found).optional()?;
         Ok(found.unwrap_or_default())
     }
 
     fn put(&self, grain: Grain, number: i64, tally: &Tally) -> rusqlite::Result<()> {
-        let place = place(grain, number);
+        let place = grain.place_of(number);
         if tally.is_empty() {
             return self
                 .tx
@@ -301,16 +301,6 @@ impl Change<'_> {
         let sql = "INSERT OR REPLACE INTO tallies (place, bytes) VALUES (?1, ?2)";
         self.tx.prepare_cached(sql)?.execute(params![place, tally.to_bytes()]).map(drop)
     }
-}
-
-/// Each grain has a room of its own, in which a tally's place is its number.
-fn place(grain: Grain, number: i64) -> i64 {
-    let room = match grain {
-        Grain::Slice => 1_i64,
-        Grain::Hour => 2,
-        Grain::Day => 3,
-    };
-    (room << 40) + number
 }
 
 fn code(part: Part) -> i64 {

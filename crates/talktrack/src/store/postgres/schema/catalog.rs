@@ -27,6 +27,10 @@ pub(super) struct Catalog {
     pub(super) privileges: Vec<PrivilegeFound>,
     /// The roles that may call our function.
     pub(super) callers: Vec<String>,
+    /// The function that notes what is to be counted.
+    pub(super) marker: Option<MarkerFound>,
+    /// Triggers with names of ours.
+    pub(super) triggers: Vec<TriggerFound>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -96,6 +100,21 @@ pub(super) struct PrivilegeFound {
     pub(super) table: String,
     pub(super) role: String,
     pub(super) privilege: String,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct MarkerFound {
+    pub(super) body: String,
+    /// It is a trigger's, runs with its owner's rights and an empty search path.
+    pub(super) sound: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct TriggerFound {
+    pub(super) table: String,
+    pub(super) name: String,
+    /// It is switched on, and calls our function once for each statement.
+    pub(super) sound: bool,
 }
 
 impl Catalog {

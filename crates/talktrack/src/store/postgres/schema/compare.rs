@@ -2,11 +2,12 @@
 
 mod access;
 mod columns;
+mod counted;
 
 use super::Difference;
 use super::catalog::Catalog;
 use super::mend;
-use super::tables::{INDEXES, Index, SEARCH, TABLES};
+use super::tables::{INDEXES, Index, SEARCH, STALE, STATS, TABLES};
 
 /// Every difference: first what others need.
 pub(super) fn compare(catalog: &Catalog) -> Vec<Difference> {
@@ -27,10 +28,12 @@ pub(super) fn compare(catalog: &Catalog) -> Vec<Difference> {
         found.push(Difference::of_table(index.table, problem, mend::create_index(index)));
     }
     found.extend(access::compare(catalog));
+    found.extend(counted::compare(catalog));
     found
 }
 
-/// Without its words a message is not found; it is stored all the same.
+/// Without its words a message is not found, without the tallies it is not counted; it is stored all the same.
 fn stopping(difference: Difference) -> Difference {
-    if difference.table == Some(SEARCH) { difference } else { difference.stops_every_row() }
+    let is_derived = difference.table.is_some_and(|table| [SEARCH, STATS, STALE].contains(&table));
+    if is_derived { difference } else { difference.stops_every_row() }
 }

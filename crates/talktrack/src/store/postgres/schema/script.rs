@@ -3,6 +3,7 @@
 use super::mend;
 use super::spelling;
 use super::tables::{Column, INDEXES, MESSAGES, POLICIES, SESSIONS, TABLES, Table};
+use super::triggers::{self, TRIGGERS};
 
 const BEGIN: &str = include_str!("../../../../migrations/postgres/begin.sql");
 const ROLES: &str = include_str!("../../../../migrations/postgres/roles.sql");
@@ -24,7 +25,8 @@ pub(super) fn migration() -> String {
     script.section("9. Row-level security", security());
     let function = [REPLACEABLE.trim_end().to_owned(), mend::create_function(), mend::grant_function()];
     script.section("10. insert_conversation_message, for PostgREST", function);
-    script.section("11. The end", [END.to_owned()]);
+    script.section("11. What notes that something is to be counted", counted());
+    script.section("12. The end", [END.to_owned()]);
     script.0
 }
 
@@ -130,6 +132,16 @@ fn values(table: &Table) -> Vec<String> {
         }
     }
     calls
+}
+
+fn counted() -> impl Iterator<Item = String> {
+    let trigger = |trigger: &triggers::Trigger| {
+        let create = format!("'{}', $sql$\n{}\n$sql$", trigger.name, triggers::create_trigger(trigger));
+        call("trigger", trigger.table, &create)
+    };
+    [triggers::forget_what_another_noted(), triggers::create_marker()]
+        .into_iter()
+        .chain(TRIGGERS.iter().map(trigger))
 }
 
 fn security() -> impl Iterator<Item = String> {

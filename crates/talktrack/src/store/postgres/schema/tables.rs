@@ -93,9 +93,11 @@ pub(super) const SESSIONS: &str = "conversation_sessions";
 pub(super) const MESSAGES: &str = "conversation_messages";
 pub(super) const SEARCH: &str = "conversation_search";
 pub(super) const DELETIONS: &str = "conversation_deletions";
+pub(super) const STATS: &str = "conversation_stats";
+pub(super) const STALE: &str = "conversation_stats_stale";
 
 /// The tables, those that are referred to first.
-pub(super) const TABLES: [Table; 4] = [
+pub(super) const TABLES: [Table; 6] = [
     Table {
         name: SESSIONS,
         columns: &[
@@ -185,6 +187,22 @@ pub(super) const TABLES: [Table; 4] = [
             Column::new("deleted_at", "timestamptz").required().default("now()"),
         ],
     },
+    Table {
+        name: STATS,
+        columns: &[
+            Column::new("place", "bigint").required().key("PRIMARY KEY").note("of a stretch of time, by its length"),
+            Column::new("tally", "bytea").required().note("what happened in it, in figures"),
+        ],
+    },
+    Table {
+        name: STALE,
+        columns: &[
+            Column::new("id", "uuid").required().default("gen_random_uuid()").key("PRIMARY KEY"),
+            Column::new("slice", "bigint")
+                .required()
+                .note("five minutes since 1970 that are to be counted anew"),
+        ],
+    },
 ];
 
 /// Who can speak.
@@ -200,7 +218,7 @@ pub(super) struct Index {
 
 /// What the queries need. `message_count` and `last_event_at` are in none: they change with every message, and a change
 /// that touches no index stays on its page.
-pub(super) const INDEXES: [Index; 10] = [
+pub(super) const INDEXES: [Index; 12] = [
     Index {
         name: "conversation_sessions_of_user",
         table: SESSIONS,
@@ -231,6 +249,7 @@ pub(super) const INDEXES: [Index; 10] = [
         table: MESSAGES,
         definition: "USING brin (seq) WITH (autosummarize = on)",
     },
+    Index { name: "conversation_messages_by_time", table: MESSAGES, definition: "(created_at)" },
     Index { name: "conversation_search_words", table: SEARCH, definition: "USING gin (words)" },
     Index { name: "conversation_search_newest", table: SEARCH, definition: "(place DESC, message_id DESC)" },
     Index {
@@ -239,6 +258,7 @@ pub(super) const INDEXES: [Index; 10] = [
         definition: "(user_id, place DESC, message_id DESC)",
     },
     Index { name: "conversation_search_of_session", table: SEARCH, definition: "(session_id)" },
+    Index { name: "conversation_stats_stale_slices", table: STALE, definition: "(slice)" },
 ];
 
 /// A policy, for every command.
@@ -258,7 +278,7 @@ macro_rules! own_messages {
 }
 
 /// Who sees and changes what. `(SELECT auth.uid())` is evaluated once a query, `auth.uid()` would be once a row.
-pub(super) const POLICIES: [Policy; 7] = [
+pub(super) const POLICIES: [Policy; 9] = [
     Policy {
         name: "talktrack_own_sessions",
         table: SESSIONS,
@@ -309,6 +329,20 @@ pub(super) const POLICIES: [Policy; 7] = [
     Policy {
         name: "talktrack_service_deletions",
         table: DELETIONS,
+        role: "service_role",
+        using: "true",
+        check: "true",
+    },
+    Policy {
+        name: "talktrack_service_stats",
+        table: STATS,
+        role: "service_role",
+        using: "true",
+        check: "true",
+    },
+    Policy {
+        name: "talktrack_service_stats_stale",
+        table: STALE,
         role: "service_role",
         using: "true",
         check: "true",

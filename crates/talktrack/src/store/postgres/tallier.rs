@@ -1,0 +1,295 @@
+//! Counts what happened, in the database itself: `conversation_stats` holds a tally for each stretch of time in which something
+//! did. Triggers note in `conversation_stats_stale` which five minutes were touched, by whomever, in the transaction that touched
+//! them; here those are counted anew from their rows, behind the path. However many nodes there are, one counts at a time.
+//!
+//! The tally at place 0 is none: it says that notes are taken, and how far that is. Where it is missing (at first, or because
+//! somebody emptied the table), everything is counted.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use deadpool_postgres::Pool;
+use futures_util::TryStreamExt as _;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Row};
+
+use crate::clock::Timestamp;
+use crate::error::ReadError;
+use crate::message::Role;
+use crate::record::Status;
+use crate::stats::{Grain, Tally};
+use crate::store::postgres::failure::Failure;
+use crate::store::postgres::read::{get, timestamp, word};
+use crate::store::postgres::statement::{Statement, moment};
+use crate::store::postgres::within;
+use crate::store::{Class, Indexer, Step, StoreError};
+
+/// Rows of one step, at which no further hour is begun: a moment's work.
+const ROWS: u64 = 20_000;
+/// Five minutes in which something happens all the time are not counted anew for so many times as long as that took.
+const REST: u32 = 10;
+const SHORTEST_REST: Duration = Duration::from_secs(1);
+/// How long one transaction may take: five minutes may have millions of messages, and at first all of them are looked at.
+const PATIENCE: Duration = Duration::from_secs(30 * 60);
+
+/// Nobody is made to wait for a lock for long. The first number stands for talktrack; sessions have those below 64.
+const BEGIN: &str = "BEGIN; SET LOCAL statement_timeout = '30min'; SET LOCAL lock_timeout = '1s'";
+const IS_ALONE: &str = "SELECT pg_try_advisory_xact_lock(1952541803, 64)";
+
+pub(super) const STATE: &str = "SELECT tally FROM public.conversation_stats WHERE place = 0";
+
+/// From its commit on notes are taken. Whoever writes has looked whether they are in the same transaction, and is waited for: so
+/// whatever is not noted is there to be seen afterwards.
+const TAKE_NOTES: &str = "
+LOCK TABLE public.conversation_stats IN ACCESS EXCLUSIVE MODE;
+DELETE FROM public.conversation_stats_stale;
+DELETE FROM public.conversation_stats;
+INSERT INTO public.conversation_stats (place, tally) VALUES (0, '')";
+
+/// Everything that there is. Of what was counted before nothing is kept: it may be of another time, or of another form.
+const NOTE_ALL: &str = "
+INSERT INTO public.conversation_stats_stale (slice)
+SELECT floor(extract(epoch FROM created_at) / 300)::bigint FROM public.conversation_messages WHERE isfinite(created_at)
+UNION SELECT floor(extract(epoch FROM started_at) / 300)::bigint FROM public.conversation_sessions WHERE isfinite(started_at)";
+
+/// The newest that may be counted now, more than an hour has.
+const STALE: &str = "
+SELECT DISTINCT slice FROM public.conversation_stats_stale WHERE slice <> ALL ($1::bigint[]) ORDER BY slice DESC LIMIT 13";
+
+const TAKE_UP: &str = "DELETE FROM public.conversation_stats_stale WHERE slice = ANY ($1::bigint[])";
+
+const MESSAGES: &str = "SELECT created_at, role, interrupted, metrics::text FROM public.conversation_messages \
+     WHERE created_at >= $1::timestamptz AND created_at < $2::timestamptz";
+
+const SESSIONS: &str = "SELECT started_at, status, duration_seconds FROM public.conversation_sessions \
+     WHERE started_at >= $1::timestamptz AND started_at < $2::timestamptz";
+
+const TALLIES: &str =
+    "SELECT place, tally FROM public.conversation_stats WHERE place >= $1::bigint AND place < $2::bigint";
+
+const PUT: &str = "INSERT INTO public.conversation_stats (place, tally) VALUES ($1::bigint, $2::bytea) \
+     ON CONFLICT (place) DO UPDATE SET tally = excluded.tally";
+
+const REMOVE: &str = "DELETE FROM public.conversation_stats WHERE place = $1::bigint";
+
+/// How far counting has come, as the tally at place 0 says.
+pub(super) enum State {
+    /// No notes are taken.
+    Unknown,
+    /// Notes are taken; what was there before is not noted yet.
+    Begun,
+    /// Whatever is not counted is noted.
+    Noted,
+}
+
+impl State {
+    /// The row at place 0, where it is there.
+    pub(super) fn of(row: Option<&Row>) -> Result<Self, tokio_postgres::Error> {
+        let Some(row) = row else { return Ok(Self::Unknown) };
+        let form: &[u8] = row.try_get(0)?;
+        // Tallies of another form cannot be read.
+        let known = if form == noted() { Self::Noted } else { Self::Unknown };
+        Ok(if form.is_empty() { Self::Begun } else { known })
+    }
+}
+
+/// An empty tally: its first byte tells of which form tallies are.
+fn noted() -> Vec<u8> {
+    Tally::default().to_bytes()
+}
+
+pub(super) struct TableTallier {
+    pool: Pool,
+    /// What was counted anew a moment ago, and until when it rests.
+    resting: BTreeMap<i64, Instant>,
+}
+
+/// What a transaction came to.
+enum Done {
+    /// Somebody else counts.
+    Elsewhere,
+    /// Counting has begun.
+    Begun,
+    /// These slices were counted, which had so many rows. There may be more.
+    Counted(Vec<i64>, u64),
+    Nothing,
+}
+
+impl TableTallier {
+    pub(super) fn new(pool: Pool) -> Self {
+        Self { pool, resting: BTreeMap::new() }
+    }
+
+    async fn try_step(&mut self) -> Result<Step, Failure> {
+        let mut left = ROWS;
+        loop {
+            let began = Instant::now();
+            self.resting.retain(|_, until| *until > began);
+            let resting: Vec<i64> = self.resting.keys().copied().collect();
+            let client = self.pool.get().await?;
+            let done = within(client, PATIENCE, async |client| in_transaction(client, resting).await).await?;
+            match done {
+                Done::Elsewhere | Done::Nothing => return Ok(Step::UpToDate),
+                Done::Begun => return Ok(Step::More(1)),
+                Done::Counted(slices, rows) => {
+                    let until = Instant::now() + (began.elapsed() * REST).max(SHORTEST_REST);
+                    self.resting.extend(slices.into_iter().map(|slice| (slice, until)));
+                    left = left.saturating_sub(rows.max(100));
+                }
+            }
+            if left == 0 {
+                return Ok(Step::More(1));
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Indexer for TableTallier {
+    async fn step(&mut self) -> Result<Step, StoreError> {
+        self.try_step().await.map_err(|failure| {
+            if failure.is_about_the_schema() || failure.is_about_rights() {
+                let message = format!("{} (run: talktrack doctor)", failure.message());
+                return StoreError { class: Class::Systemic, message };
+            }
+            failure.into_error()
+        })
+    }
+}
+
+async fn in_transaction(client: &Client, resting: Vec<i64>) -> Result<Done, Failure> {
+    client.batch_execute(BEGIN).await?;
+    let done = go_on(client, resting).await;
+    client.batch_execute(if done.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
+    done
+}
+
+async fn go_on(client: &Client, resting: Vec<i64>) -> Result<Done, Failure> {
+    let alone = Statement::new(IS_ALONE).query(client).await?;
+    if !alone.first().is_some_and(|row| row.get(0)) {
+        return Ok(Done::Elsewhere);
+    }
+    match State::of(Statement::new(STATE).query(client).await?.first())? {
+        State::Unknown => begin(client).await,
+        State::Begun => {
+            Statement::new(NOTE_ALL).query(client).await?;
+            put(client, 0, noted()).await?;
+            Ok(Done::Begun)
+        }
+        State::Noted => match recount(client, resting).await? {
+            Some(done) => Ok(done),
+            None => begin(client).await,
+        },
+    }
+}
+
+async fn begin(client: &Client) -> Result<Done, Failure> {
+    client.batch_execute(TAKE_NOTES).await?;
+    tracing::info!("stats: everything in the database is counted");
+    Ok(Done::Begun)
+}
+
+/// Counts the newest of what is stale, up to an hour. `None` where what was counted before cannot be read.
+async fn recount(client: &Client, resting: Vec<i64>) -> Result<Option<Done>, Failure> {
+    let stale = Statement::new(STALE).with(resting, Type::INT8_ARRAY).query(client).await?;
+    let mut slices: Vec<i64> = stale.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let hour_of = |slice: i64| Grain::Slice.number_in(Grain::Hour, slice);
+    let Some(hour) = slices.first().map(|newest| hour_of(*newest)) else { return Ok(Some(Done::Nothing)) };
+    slices.retain(|slice| hour_of(*slice) == hour);
+    // First the notes: what is noted from now on was not seen here.
+    Statement::new(TAKE_UP).with(slices.clone(), Type::INT8_ARRAY).query(client).await?;
+    let mut tallies: BTreeMap<i64, Tally> = slices.iter().map(|slice| (*slice, Tally::default())).collect();
+    let rows = count(client, &mut tallies).await?;
+    for (slice, tally) in &tallies {
+        set(client, Grain::Slice.place_of(*slice), tally).await?;
+    }
+    let day = Grain::Hour.number_in(Grain::Day, hour);
+    let is_summed_up = sum_up(client, Grain::Slice, Grain::Hour, hour).await?
+        && sum_up(client, Grain::Hour, Grain::Day, day).await?;
+    Ok(is_summed_up.then_some(Done::Counted(slices, rows)))
+}
+
+/// Counts the rows of these slices, and says how many those were.
+async fn count(client: &Client, tallies: &mut BTreeMap<i64, Tally>) -> Result<u64, Failure> {
+    let begins = |slice: i64| Timestamp::from_micros(slice.saturating_mul(Grain::Slice.micros()));
+    let ends = tallies.keys().copied().map(|slice| slice.saturating_add(1));
+    // Of what is said in other years than talktrack knows, nothing is told.
+    let Some((since, until)) =
+        tallies.keys().find_map(|slice| begins(*slice)).zip(ends.rev().find_map(begins))
+    else {
+        return Ok(0);
+    };
+    let of_range = |sql| {
+        Statement::new(sql).with(moment(since), Type::TIMESTAMPTZ).with(moment(until), Type::TIMESTAMPTZ)
+    };
+    let mut seen = 0;
+    let mut messages = pin!(of_range(MESSAGES).stream(client).await?);
+    while let Some(row) = messages.try_next().await? {
+        seen += 1;
+        // What is not readable is counted nowhere.
+        let Some((tally, role)) =
+            tally_of(&row, tallies).zip(word(&row, 1, |word| word.parse::<Role>().ok()).ok())
+        else {
+            continue;
+        };
+        tally.messages.count(role, get(&row, 2).unwrap_or_default(), get(&row, 3).unwrap_or_default());
+    }
+    let mut sessions = pin!(of_range(SESSIONS).stream(client).await?);
+    while let Some(row) = sessions.try_next().await? {
+        seen += 1;
+        let Some(tally) = tally_of(&row, tallies) else { continue };
+        tally
+            .sessions
+            .count(word(&row, 1, Status::parse).unwrap_or(Status::Active), get(&row, 2).unwrap_or_default());
+    }
+    Ok(seen)
+}
+
+fn tally_of<'t>(row: &Row, tallies: &'t mut BTreeMap<i64, Tally>) -> Option<&'t mut Tally> {
+    tallies.get_mut(&Grain::Slice.number_of(timestamp(row, 0).ok()?))
+}
+
+/// Makes a stretch the sum of what is in it; not where that cannot be read.
+async fn sum_up(client: &Client, fine: Grain, coarse: Grain, number: i64) -> Result<bool, Failure> {
+    let parts = coarse.micros() / fine.micros();
+    let mut sum = Tally::default();
+    let rows = tallies(fine, number * parts..(number + 1) * parts).query(client).await?;
+    let Ok(parts) = of(&rows) else { return Ok(false) };
+    for (_, part) in parts {
+        sum.add(&part);
+    }
+    set(client, coarse.place_of(number), &sum).await?;
+    Ok(true)
+}
+
+/// Asks for the tallies of a range.
+pub(super) fn tallies(grain: Grain, numbers: std::ops::Range<i64>) -> Statement<'static> {
+    let (first, end) = (grain.place_of(numbers.start), grain.place_of(numbers.end));
+    Statement::new(TALLIES).with(first, Type::INT8).with(end, Type::INT8)
+}
+
+/// The tallies in these rows, by their place.
+pub(super) fn of(rows: &[Row]) -> Result<Vec<(i64, Tally)>, ReadError> {
+    const UNREADABLE: &str =
+        "what was counted cannot be read; empty conversation_stats, and it is counted anew";
+    let tally = |row: &Row| {
+        let tally = Tally::from_bytes(get(row, 1)?).ok_or_else(|| ReadError(UNREADABLE.into()))?;
+        Ok((get(row, 0)?, tally))
+    };
+    rows.iter().map(tally).collect()
+}
+
+async fn set(client: &Client, place: i64, tally: &Tally) -> Result<(), Failure> {
+    if tally.is_empty() {
+        Statement::new(REMOVE).with(place, Type::INT8).query(client).await?;
+        return Ok(());
+    }
+    put(client, place, tally.to_bytes()).await
+}
+
+async fn put(client: &Client, place: i64, tally: Vec<u8>) -> Result<(), Failure> {
+    Statement::new(PUT).with(place, Type::INT8).with(tally, Type::BYTEA).query(client).await?;
+    Ok(())
+}

@@ -1,0 +1,256 @@
+//! The tallies in PostgreSQL: whoever writes into the tables is counted, whoever counts.
+
+use std::time::{Duration, Instant};
+
+use talktrack::stats::{Behind, Grain, Range, Stats, StatsError};
+use talktrack::store::postgres::{PostgresStore, schema};
+use talktrack::store::{Indexer, Read as _, Rows as _, Store as _};
+use talktrack::testing::PATIENCE;
+use talktrack_testbed::{Database, Postgres, like_supabase};
+
+use super::{figures, moment};
+use crate::postgres::{migrate, migrated, store_at};
+use crate::rls::{ANN, ANNS, Caller, as_caller};
+use crate::schema::connect;
+
+/// A store, and whoever counts there.
+struct Counting {
+    store: PostgresStore,
+    tallier: Box<dyn Indexer>,
+}
+
+/// A day of which these tests tell.
+fn day(grain: Grain) -> Range {
+    let (since, until) = (moment("2026-01-01T00:00:00Z"), moment("2026-01-02T00:00:00Z"));
+    Range::new(Some(since), Some(until), Some(grain), until).unwrap()
+}
+
+impl Counting {
+    fn at(database: &Database) -> Self {
+        let store = store_at(&database.url());
+        let tallier = store.tallier().expect("somebody counts");
+        Self { store, tallier }
+    }
+
+    /// Counts until nothing is left to be counted, and holds that against a count of the rows. All messages are Ann's.
+    async fn counted(&mut self, messages: u64, sessions: u64) -> Stats {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.tallier.step().await.expect("a step");
+            let answer = self.store.stats(&day(Grain::Slice)).await;
+            match &answer {
+                Ok(stats) if stats.behind == Behind::default() => {
+                    let stats = answer.unwrap();
+                    let total = stats.total();
+                    assert_eq!((total.messages.total(), total.sessions.begun), (messages, sessions));
+                    let rows = self.store.stats_of(ANN.parse().unwrap(), &stats.range).await.unwrap();
+                    assert_eq!(figures(&stats), figures(&rows));
+                    let whole = self.store.stats(&day(Grain::Day)).await.unwrap().total();
+                    assert_eq!(whole.messages, total.messages);
+                    return stats;
+                }
+                Ok(_) | Err(StatsError::NotCounted(_)) => {}
+                Err(error) => panic!("{error}"),
+            }
+            assert!(Instant::now() < deadline, "{answer:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// A session of Ann's that begins at midnight, with a message every seven minutes.
+fn said(database: &Database, session: &str, messages: u32) {
+    database.psql(&format!(
+        "INSERT INTO conversation_sessions (session_id, user_id, started_at) VALUES ('{session}', '{ANN}', '2026-01-01');
+         INSERT INTO conversation_messages (session_id, user_id, role, content, created_at, metrics)
+         SELECT '{session}', '{ANN}', 'assistant', 'said', timestamptz '2026-01-01' + n * interval '7 minutes',
+           jsonb_build_object('e2e_ms', n)
+         FROM generate_series(0, {messages} - 1) AS n"
+    ));
+}
+
+const OTHER: &str = "00000000-0000-4000-8000-0000000000a2";
+
+#[tokio::test]
+async fn whatever_others_do_to_the_rows_is_counted() {
+    let database = migrated().await;
+    let mut counting = Counting::at(&database);
+    counting.counted(0, 0).await;
+    said(&database, ANNS, 20);
+    counting.counted(20, 1).await;
+    for (sql, messages, interrupted, ended) in [
+        ("UPDATE conversation_messages SET interrupted = true WHERE created_at < '2026-01-01 00:20'", 20, 3, 0),
+        ("UPDATE conversation_sessions SET status = 'ended', duration_seconds = 60", 20, 3, 1),
+        ("UPDATE conversation_messages SET created_at = created_at + interval '9 hours' WHERE interrupted", 20, 3, 1),
+        ("UPDATE conversation_sessions SET started_at = started_at + interval '1 hour'", 20, 3, 1),
+        ("DELETE FROM conversation_messages WHERE created_at > '2026-01-01 09:10'", 19, 2, 1),
+        ("INSERT INTO conversation_messages (session_id, user_id, role, content, created_at, metrics)
+          SELECT session_id, user_id, 'user', 'x', created_at, '[]' FROM conversation_messages", 38, 2, 1),
+        // Nobody has to tell of such times, and none of them does harm.
+        ("UPDATE conversation_messages SET created_at = (ARRAY['infinity', '-infinity', '20000-01-01', '4000-01-01 BC'])[1 + length(role) % 4]::timestamptz
+          WHERE role = 'user' AND created_at > '2026-01-01 01:00'", 25, 2, 1),
+    ] {
+        database.psql(sql);
+        let total = counting.counted(messages, 1).await.total();
+        assert_eq!((total.messages.interruptions, total.sessions.ended), (interrupted, ended), "{sql}");
+    }
+    database.psql("TRUNCATE conversation_messages");
+    counting.counted(0, 1).await;
+    database.psql("DELETE FROM conversation_sessions");
+    counting.counted(0, 0).await;
+    let left = "SELECT count(*) FROM conversation_stats WHERE place > 0 AND place < 2 * (1::bigint << 40)";
+    assert_eq!(database.psql(left), "0");
+}
+
+#[tokio::test]
+async fn what_was_there_before_is_counted_and_again_where_the_tallies_are_taken_away() {
+    let database = migrated().await;
+    said(&database, ANNS, 200);
+    let mut counting = Counting::at(&database);
+    let answer = counting.store.stats(&day(Grain::Hour)).await;
+    assert!(matches!(answer, Err(StatsError::NotCounted(_))), "{answer:?}");
+    counting.counted(200, 1).await;
+    for taken_away in [
+        "TRUNCATE conversation_stats",
+        "TRUNCATE conversation_stats, conversation_stats_stale",
+        "DELETE FROM conversation_stats WHERE place = 0; UPDATE conversation_stats SET tally = '\\x00'",
+        // Of another version.
+        "UPDATE conversation_stats SET tally = '\\xff' || tally",
+        // Broken, and one of those that are broken is looked at.
+        "UPDATE conversation_stats SET tally = '\\x01' WHERE place > 0; UPDATE conversation_messages SET interrupted = true",
+    ] {
+        database.psql(taken_away);
+        counting.counted(200, 1).await;
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_committed_while_counting_begins_is_counted() {
+    let database = migrated().await;
+    said(&database, ANNS, 1);
+    let slow = connect(&database).await;
+    let insert = format!(
+        "BEGIN; INSERT INTO conversation_messages (session_id, user_id, role, content, created_at)
+         VALUES ('{ANNS}', '{ANN}', 'user', 'slowly', '2026-01-01 00:01')"
+    );
+    slow.batch_execute(&insert).await.unwrap();
+    let mut counting = Counting::at(&database);
+    // It was written before notes were taken, and nobody sees it yet: so nothing begins.
+    counting.tallier.step().await.expect_err("somebody is writing");
+    slow.batch_execute("COMMIT").await.unwrap();
+    counting.counted(2, 1).await;
+    // Later nobody has to wait for anybody.
+    slow.batch_execute(&insert.replace("00:01", "00:02")).await.unwrap();
+    counting.counted(2, 1).await;
+    slow.batch_execute("COMMIT").await.unwrap();
+    counting.counted(3, 1).await;
+}
+
+#[tokio::test]
+async fn two_who_count_at_once_count_nothing_twice_and_leave_nothing_out() {
+    let database = migrated().await;
+    said(&database, ANNS, 100);
+    let mut nodes = [Counting::at(&database), Counting::at(&database)];
+    for round in 0..10 {
+        let minute = round * 3;
+        database.psql(&format!(
+            "UPDATE conversation_messages SET interrupted = true WHERE created_at < '2026-01-01 00:{minute:02}'"
+        ));
+        let [one, two] = &mut nodes;
+        let (one, two) = tokio::join!(one.tallier.step(), two.tallier.step());
+        one.and(two).expect("both go on");
+    }
+    let [one, two] = &mut nodes;
+    let (one, two) = tokio::join!(one.counted(100, 1), two.counted(100, 1));
+    assert_eq!(figures(&one), figures(&two));
+    assert_eq!(one.total().messages.interruptions, 4);
+}
+
+#[tokio::test]
+async fn nothing_that_is_wrong_with_the_counting_keeps_a_row_out() {
+    let database = migrated().await;
+    let mut counting = Counting::at(&database);
+    said(&database, ANNS, 3);
+    counting.counted(3, 1).await;
+    let message = "INSERT INTO conversation_messages (session_id, user_id, role, content, created_at)
+                   SELECT session_id, user_id, 'user', 'more', started_at FROM conversation_sessions";
+    for (count, broken) in [
+        "ALTER TABLE conversation_messages DISABLE TRIGGER talktrack_stats_insert",
+        "DROP TRIGGER talktrack_stats_insert ON conversation_messages",
+        "DROP FUNCTION conversation_stats_touched CASCADE",
+        "CREATE OR REPLACE FUNCTION conversation_stats_touched() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+        "DROP TABLE conversation_stats_stale",
+        "DROP TABLE conversation_stats",
+        "DROP TABLE conversation_stats, conversation_stats_stale",
+        "ALTER TABLE conversation_stats_stale ADD CONSTRAINT own CHECK (slice < 0)",
+        "ALTER TABLE conversation_stats_stale ADD COLUMN own text NOT NULL",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        database.psql(broken);
+        let messages = 4 + count as u64;
+        database.psql(message);
+        counting.store.check().await.expect("rows are taken");
+        // It may be that nothing can be counted now. Nothing of that is for the writer to mend.
+        let _ = counting.tallier.step().await;
+        for difference in schema::differences(&connect(&database).await).await.unwrap() {
+            database.psql(&difference.mend);
+        }
+        // What is somebody's own is theirs to take away.
+        database.psql("ALTER TABLE conversation_stats_stale DROP CONSTRAINT IF EXISTS own, DROP COLUMN IF EXISTS own");
+        migrate(&database).await;
+        counting.counted(messages, 1).await;
+    }
+}
+
+#[tokio::test]
+async fn a_migration_mends_what_notes_are_taken_with_and_has_everything_counted() {
+    let database = migrated().await;
+    let mut counting = Counting::at(&database);
+    said(&database, ANNS, 3);
+    counting.counted(3, 1).await;
+    database.psql("ALTER TABLE conversation_messages DISABLE TRIGGER ALL");
+    said(&database, OTHER, 2);
+    let found = schema::differences(&connect(&database).await).await.unwrap();
+    let problems: Vec<_> = found.iter().map(|difference| difference.problem.as_str()).collect();
+    assert_eq!(problems.len(), 4, "{problems:?}");
+    assert_eq!(
+        problems[0],
+        "Could not find the trigger 'talktrack_stats_insert' of 'conversation_messages', or it is switched off"
+    );
+    migrate(&database).await;
+    counting.counted(5, 2).await;
+}
+
+#[tokio::test]
+async fn users_are_counted_and_neither_see_nor_change_what_is_counted() {
+    let database = Postgres::shared().database();
+    like_supabase(&database);
+    migrate(&database).await;
+    let mut counting = Counting::at(&database);
+    counting.counted(0, 0).await;
+    let began = format!(
+        "INSERT INTO conversation_sessions (session_id, user_id, started_at) VALUES ('{ANNS}', '{ANN}', '2026-01-01')"
+    );
+    as_caller(&database, Caller::User(ANN), &began).unwrap();
+    let said = format!(
+        "INSERT INTO conversation_messages (session_id, user_id, role, content, created_at)
+         VALUES ('{ANNS}', '{ANN}', 'user', 'hello', '2026-01-01 00:00:01')"
+    );
+    as_caller(&database, Caller::User(ANN), &said).unwrap();
+    let before = database.psql("SELECT count(*) FROM conversation_stats_stale");
+    assert_eq!(before, "2", "one note of the session, one of the message");
+    for table in ["conversation_stats", "conversation_stats_stale"] {
+        let user = Caller::User(ANN);
+        assert_eq!(as_caller(&database, user, &format!("SELECT count(*) FROM {table}")).unwrap(), "0");
+        as_caller(&database, user, &format!("DELETE FROM {table}")).unwrap();
+        let seen = as_caller(&database, Caller::Anon, &format!("SELECT FROM {table}"));
+        assert!(seen.unwrap_err().contains("42501"));
+    }
+    let forged = "INSERT INTO conversation_stats_stale (slice) VALUES (1)";
+    assert!(as_caller(&database, Caller::User(ANN), forged).unwrap_err().contains("42501"));
+    let call = "SELECT conversation_stats_touched()";
+    assert!(as_caller(&database, Caller::User(ANN), call).is_err());
+    counting.counted(1, 1).await;
+}
