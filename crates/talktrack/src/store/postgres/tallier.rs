@@ -30,12 +30,15 @@ use crate::store::{Class, Indexer, Step, StoreError};
 const ROWS: u64 = 20_000;
 /// Five minutes in which something happens all the time are not counted anew for so many times as long as that took.
 const REST: u32 = 10;
-const SHORTEST_REST: Duration = Duration::from_secs(1);
+/// A shorter rest is not worth to be remembered: it is not looked more often than that.
+const SHORTEST_REST: Duration = Duration::from_millis(200);
 /// How long one transaction may take: five minutes may have millions of messages, and at first all of them are looked at.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
-/// Nobody is made to wait for a lock for long. The first number stands for talktrack; sessions have those below 64.
-const BEGIN: &str = "BEGIN; SET LOCAL statement_timeout = '30min'; SET LOCAL lock_timeout = '1s'";
+/// Nobody is made to wait for a lock for long, and nobody waits for the disk: what a crash of the database takes away is not counted,
+/// and noted still. The first number stands for talktrack; sessions have those below 64.
+const BEGIN: &str = "BEGIN; SET LOCAL statement_timeout = '30min'; SET LOCAL lock_timeout = '1s'; \
+     SET LOCAL synchronous_commit = off";
 const IS_ALONE: &str = "SELECT pg_try_advisory_xact_lock(1952541803, 64)";
 
 pub(super) const STATE: &str = "SELECT tally FROM public.conversation_stats WHERE place = 0";
@@ -69,10 +72,12 @@ const SESSIONS: &str = "SELECT started_at, status, duration_seconds FROM public.
 const TALLIES: &str =
     "SELECT place, tally FROM public.conversation_stats WHERE place >= $1::bigint AND place < $2::bigint";
 
-const PUT: &str = "INSERT INTO public.conversation_stats (place, tally) VALUES ($1::bigint, $2::bytea) \
+const PUT: &str = "INSERT INTO public.conversation_stats (place, tally) SELECT * FROM unnest($1::bigint[], $2::bytea[]) \
      ON CONFLICT (place) DO UPDATE SET tally = excluded.tally";
 
-const REMOVE: &str = "DELETE FROM public.conversation_stats WHERE place = $1::bigint";
+const REMOVE: &str = "DELETE FROM public.conversation_stats WHERE place = ANY ($1::bigint[])";
+
+const ALL_IS_NOTED: &str = "UPDATE public.conversation_stats SET tally = $1::bytea WHERE place = 0";
 
 /// How far counting has come, as the tally at place 0 says.
 pub(super) enum State {
@@ -134,8 +139,11 @@ impl TableTallier {
                 Done::Elsewhere | Done::Nothing => return Ok(Step::UpToDate),
                 Done::Begun => return Ok(Step::More(1)),
                 Done::Counted(slices, rows) => {
-                    let until = Instant::now() + (began.elapsed() * REST).max(SHORTEST_REST);
-                    self.resting.extend(slices.into_iter().map(|slice| (slice, until)));
+                    let rest = began.elapsed() * REST;
+                    if rest > SHORTEST_REST {
+                        let until = Instant::now() + rest;
+                        self.resting.extend(slices.into_iter().map(|slice| (slice, until)));
+                    }
                     left = left.saturating_sub(rows.max(100));
                 }
             }
@@ -175,7 +183,7 @@ async fn go_on(client: &Client, resting: Vec<i64>) -> Result<Done, Failure> {
         State::Unknown => begin(client).await,
         State::Begun => {
             Statement::new(NOTE_ALL).query(client).await?;
-            put(client, 0, noted()).await?;
+            Statement::new(ALL_IS_NOTED).with(noted(), Type::BYTEA).query(client).await?;
             Ok(Done::Begun)
         }
         State::Noted => match recount(client, resting).await? {
@@ -202,9 +210,8 @@ async fn recount(client: &Client, resting: Vec<i64>) -> Result<Option<Done>, Fai
     Statement::new(TAKE_UP).with(slices.clone(), Type::INT8_ARRAY).query(client).await?;
     let mut tallies: BTreeMap<i64, Tally> = slices.iter().map(|slice| (*slice, Tally::default())).collect();
     let rows = count(client, &mut tallies).await?;
-    for (slice, tally) in &tallies {
-        set(client, Grain::Slice.place_of(*slice), tally).await?;
-    }
+    put(client, tallies.into_iter().map(|(slice, tally)| (Grain::Slice.place_of(slice), tally)).collect())
+        .await?;
     let day = Grain::Hour.number_in(Grain::Day, hour);
     let is_summed_up = sum_up(client, Grain::Slice, Grain::Hour, hour).await?
         && sum_up(client, Grain::Hour, Grain::Day, day).await?;
@@ -260,7 +267,7 @@ async fn sum_up(client: &Client, fine: Grain, coarse: Grain, number: i64) -> Res
     for (_, part) in parts {
         sum.add(&part);
     }
-    set(client, coarse.place_of(number), &sum).await?;
+    put(client, vec![(coarse.place_of(number), sum)]).await?;
     Ok(true)
 }
 
@@ -281,15 +288,18 @@ pub(super) fn of(rows: &[Row]) -> Result<Vec<(i64, Tally)>, ReadError> {
     rows.iter().map(tally).collect()
 }
 
-async fn set(client: &Client, place: i64, tally: &Tally) -> Result<(), Failure> {
-    if tally.is_empty() {
-        Statement::new(REMOVE).with(place, Type::INT8).query(client).await?;
-        return Ok(());
+/// Keeps these tallies, by their place. Those in which nothing happened go.
+async fn put(client: &Client, tallies: Vec<(i64, Tally)>) -> Result<(), Failure> {
+    let (gone, kept): (Vec<_>, Vec<_>) = tallies.into_iter().partition(|(_, tally)| tally.is_empty());
+    if !gone.is_empty() {
+        let places: Vec<i64> = gone.into_iter().map(|(place, _)| place).collect();
+        Statement::new(REMOVE).with(places, Type::INT8_ARRAY).query(client).await?;
     }
-    put(client, place, tally.to_bytes()).await
-}
-
-async fn put(client: &Client, place: i64, tally: Vec<u8>) -> Result<(), Failure> {
-    Statement::new(PUT).with(place, Type::INT8).with(tally, Type::BYTEA).query(client).await?;
+    if !kept.is_empty() {
+        let (places, tallies): (Vec<i64>, Vec<_>) =
+            kept.into_iter().map(|(place, tally)| (place, tally.to_bytes())).unzip();
+        let put = Statement::new(PUT).with(places, Type::INT8_ARRAY).with(tallies, Type::BYTEA_ARRAY);
+        put.query(client).await?;
+    }
     Ok(())
 }

@@ -1,5 +1,8 @@
 //! What counting costs: whoever writes, while everything is counted behind them, and whoever asks for figures, among
-//! `TALKTRACK_BENCH_MESSAGES` messages of a year (200,000 where it is not set).
+//! `TALKTRACK_BENCH_MESSAGES` messages of a year (200,000 where it is not set). `cargo bench --bench stats -- postgres` runs one
+//! group alone; the others are `ingestion`, `sqlite` and `postgres-ingestion`.
+
+mod postgres;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,9 +27,28 @@ fn main() -> Outcome<()> {
     let messages = std::env::var("TALKTRACK_BENCH_MESSAGES").ok().and_then(|n| n.parse().ok());
     let messages: usize = messages.unwrap_or(200_000);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    ingestion(&runtime, messages.min(200_000))?;
-    let dir = tempfile::tempdir()?;
-    sqlite(&runtime, dir.path(), messages)
+    let only = std::env::args().nth(1).filter(|arg| !arg.starts_with('-'));
+    let is_chosen = |name: &str| only.as_deref().is_none_or(|only| only == name);
+    if is_chosen("ingestion") {
+        ingestion(&runtime, messages.min(200_000))?;
+    }
+    if is_chosen("postgres-ingestion") {
+        postgres::ingestion(&runtime)?;
+    }
+    if is_chosen("sqlite") {
+        let dir = tempfile::tempdir()?;
+        sqlite(&runtime, dir.path(), messages)?;
+    }
+    if is_chosen("postgres") {
+        postgres::stats(&runtime, messages)?;
+    }
+    Ok(())
+}
+
+/// The year that all messages are of.
+fn year() -> Outcome<Range> {
+    let end: Timestamp = "2026-11-01T00:00:00Z".parse()?;
+    Ok(Range::new(Some(end.minus(DAY * 365)), Some(end), None, end)?)
 }
 
 fn open(dir: &Path, stats: bool) -> Outcome<Tracker> {
@@ -106,8 +128,8 @@ fn ingestion(runtime: &Runtime, messages: usize) -> Outcome<()> {
 }
 
 fn sqlite(runtime: &Runtime, dir: &Path, messages: usize) -> Outcome<()> {
-    let end: Timestamp = "2026-11-01T00:00:00Z".parse()?;
-    let began = end.minus(DAY * 365);
+    let year = year()?;
+    let began = year.since();
     let step = DAY * 365 / u32::try_from(messages.max(1))?;
     let tracker = open(dir, false)?;
     write(runtime, &tracker, messages, |n| Some(began.plus(step * u32::try_from(n).unwrap_or(u32::MAX))))?;
@@ -115,7 +137,6 @@ fn sqlite(runtime: &Runtime, dir: &Path, messages: usize) -> Outcome<()> {
     let counting = Instant::now();
     let tracker = open(dir, true)?;
     let reader = tracker.reader();
-    let year = Range::new(Some(began), Some(end), None, end)?;
     let is_counted = || {
         let stats = runtime.block_on(reader.stats(&year));
         stats.is_ok_and(|stats| {
@@ -133,18 +154,22 @@ fn sqlite(runtime: &Runtime, dir: &Path, messages: usize) -> Outcome<()> {
         size("talktrack-stats.db-wal"),
         size("talktrack.db")
     );
-    let midst = began.plus(DAY * 180);
+    latencies(runtime, &reader, &year)
+}
+
+fn latencies(runtime: &Runtime, reader: &Arc<dyn Read>, year: &Range) -> Outcome<()> {
+    let (midst, end) = (year.since().plus(DAY * 180), year.until());
     let slices = talktrack::stats::Grain::Slice;
     for (what, range) in [
-        ("a day by the hour", Range::new(Some(midst), Some(midst.plus(DAY)), None, end)?),
-        ("a day by five minutes", Range::new(Some(midst), Some(midst.plus(DAY)), Some(slices), end)?),
-        ("a week by the hour", Range::new(Some(midst), Some(midst.plus(DAY * 7)), None, end)?),
-        ("six days by five minutes", Range::new(Some(midst), Some(midst.plus(DAY * 6)), Some(slices), end)?),
-        ("a year by the day", year),
+        ("a day by the hour", Range::new(Some(midst), Some(midst.plus(DAY)), None, end)),
+        ("a day by five minutes", Range::new(Some(midst), Some(midst.plus(DAY)), Some(slices), end)),
+        ("a week by the hour", Range::new(Some(midst), Some(midst.plus(DAY * 7)), None, end)),
+        ("six days by five minutes", Range::new(Some(midst), Some(midst.plus(DAY * 6)), Some(slices), end)),
+        ("a year by the day", Ok(*year)),
     ] {
-        latency(runtime, &reader, what, &range)?;
+        latency(runtime, reader, what, &range?)?;
     }
-    own(runtime, &reader, &year)
+    own(runtime, reader, year)
 }
 
 fn latency(runtime: &Runtime, reader: &Arc<dyn Read>, what: &str, range: &Range) -> Outcome<()> {
