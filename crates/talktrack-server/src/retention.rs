@@ -85,7 +85,8 @@ fn in_steps(page: &[SessionRow]) -> Vec<&[SessionRow]> {
 }
 
 async fn delete(state: &AppState, sessions: &[SessionRow], before: Timestamp) -> Result<Removed, ReadError> {
-    let accept = |row: &SessionRow| state.tracker().delete_silent_session(row.session_id, before);
+    let accept =
+        |row: &SessionRow| state.tracker().delete_silent_session(row.session_id, Some(row.user_id), before);
     // What finds no room in the queue is still there in an hour.
     let removal = |row: &SessionRow| {
         let deletion = accept(row).ok().flatten()?;

@@ -148,9 +148,7 @@ pub(crate) async fn check_deletable(
 ) -> Result<Option<Uuid>, Problem> {
     let Some(user) = caller.user() else {
         caller.require(Scope::Admin)?;
-        return is_anywhere(state, session_id)
-            .await
-            .and_then(|is| is.then_some(None).ok_or_else(no_such_session));
+        return owner_anywhere(state, session_id).await;
     };
     caller.require(Scope::Write)?;
     let owner = Some(user.user_id);
@@ -163,13 +161,21 @@ pub(crate) async fn check_deletable(
     if is_theirs { Ok(owner) } else { Err(no_such_session()) }
 }
 
-/// Whether there is anything of a session, or was. While the store cannot be asked, there may be.
-async fn is_anywhere(state: &AppState, session_id: Uuid) -> Result<bool, Problem> {
+/// Whose a session is, if there is anything of it, or was, and if that can be told. While the store cannot be asked, there may be.
+async fn owner_anywhere(state: &AppState, session_id: Uuid) -> Result<Option<Uuid>, Problem> {
     let (tracker, local) = (state.tracker(), state.local());
-    Ok(tracker.owner_of(session_id).is_some()
-        || local.is_deleted(session_id).await.map_err(unreadable)?
-        || local.keeps_something_of(session_id).await.map_err(unreadable)?
-        || !matches!(timeout(LOOK, tracker.reader().session(session_id)).await, Ok(Ok(None))))
+    match timeout(LOOK, tracker.reader().session(session_id)).await {
+        Ok(Ok(Some(row))) => return Ok(Some(row.user_id)),
+        Ok(Ok(None)) => {}
+        Ok(Err(_)) | Err(_) => return Ok(None),
+    }
+    // A claim that the store has not confirmed counts where nobody else has the session.
+    if let Some(owner) = tracker.owner_of(session_id) {
+        return Ok(Some(owner));
+    }
+    let is_known = local.is_deleted(session_id).await.map_err(unreadable)?
+        || local.keeps_something_of(session_id).await.map_err(unreadable)?;
+    is_known.then_some(None).ok_or_else(no_such_session)
 }
 
 pub(super) fn no_such_session() -> Problem {

@@ -158,7 +158,9 @@ fn lay_aside(
     let record: Option<Record> = serde_json::from_slice(&body).ok();
     // A deletion that the store refuses has nothing in it that would have to be kept, and the session goes on.
     if is_refused && let Some(Record { body: Body::Delete(delete), .. }) = &record {
-        sqlite::take_back_deleted(tx, delete.session_id)?;
+        if delete.is_for_good() {
+            sqlite::take_back_deleted(tx, delete.session_id)?;
+        }
         return Ok(false);
     }
     let session_id = record.as_ref().map(|record| record.session_id().to_string());

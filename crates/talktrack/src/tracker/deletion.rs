@@ -24,19 +24,20 @@ impl Tracker {
     }
 
     /// Deletes a session of which nothing was heard since this moment: it is too old to be kept. One that is under way is
-    /// spared. It may begin again.
+    /// spared, and so is another user's where `owner` is given. It may begin again.
     ///
     /// # Errors
     /// As [`Self::delete_session`].
     pub fn delete_silent_session(
         &self,
         session_id: Uuid,
+        owner: Option<Uuid>,
         since: Timestamp,
     ) -> Result<Option<Deletion>, Reason> {
         if self.owner_of(session_id).is_some() {
             return Ok(None);
         }
-        let delete = SessionDelete { session_id, owner: None, silent_since: Some(since) };
+        let delete = SessionDelete { session_id, owner, silent_since: Some(since) };
         self.door.delete(delete).map(Some)
     }
 

@@ -1,9 +1,11 @@
 //! Live events by identity: users hear of their own sessions and of nothing else.
 
 use serde_json::json;
+use talktrack_testbed::Postgres;
 use uuid::Uuid;
 
 use super::{SECRET, SigningKey, claims, new_key, serve_with};
+use crate::harness::remote::migrated;
 use crate::harness::{Client, Home, Listener};
 
 #[tokio::test]
@@ -45,6 +47,47 @@ async fn users_hear_of_their_own_sessions_and_servers_of_all() {
     assert_eq!(curious.expect("closing").await.data["code"], "shutting_down");
     let ended = anns.next().await.unwrap();
     assert!(ended.name == "closing" || ended.data["session_id"] == json!(hers.session), "{ended:?}");
+}
+
+async fn a_user_hears_that_their_session_was_deleted(database: Option<&str>) {
+    let home = Home::new();
+    let key = new_key(&home, "keeper", "admin").await;
+    let mut environment = vec![("SUPABASE_JWT_SECRET", SECRET), ("TALKTRACK_API_KEYS", &*key.entry)];
+    environment.extend(database.map(|url| ("DATABASE_URL", url)));
+    let server = serve_with(&home, &environment).await;
+    let (ann, bob) = (Uuid::new_v4(), Uuid::new_v4());
+    let token = |user| SigningKey::secret(SECRET).token(&claims(user));
+    let mut hers = Client::come_with(&server, "", &token(ann)).await.expect_started().await;
+    hers.say("hello").await;
+    let session = hers.session;
+    drop(hers);
+    server.drained().await;
+    let authorization = |user| format!("Authorization: Bearer {}\r\n", token(user));
+    let mut anns = Listener::with(&server, "", &authorization(ann)).await;
+    let mut bobs = Listener::with(&server, "", &authorization(bob)).await;
+    let path = format!("/v1/sessions/{session}");
+    assert_eq!(server.request("DELETE", path).token(&key.key).send().await.status, 200);
+    // That it ended may be told before.
+    let deleted = loop {
+        let told = anns.next().await.expect("the stream goes on");
+        if told.name == "session.deleted" {
+            break told;
+        }
+    };
+    assert_eq!(deleted.data, json!({"session_id": session, "user_id": ann}));
+    server.stop().await;
+    assert_eq!(bobs.next().await.unwrap().name, "closing");
+}
+
+#[tokio::test]
+async fn a_user_hears_that_a_key_deleted_their_session() {
+    a_user_hears_that_their_session_was_deleted(None).await;
+}
+
+#[tokio::test]
+async fn a_user_hears_that_a_key_deleted_their_session_from_postgresql() {
+    let database = migrated(Postgres::shared()).await;
+    a_user_hears_that_their_session_was_deleted(Some(&database.url())).await;
 }
 
 #[tokio::test]
