@@ -39,11 +39,18 @@ fn figure(page: &str, attribute: &str) -> f64 {
     rest.split('"').next().unwrap().parse().unwrap()
 }
 
-/// The page says what `/metrics` says.
-async fn agrees_with_the_metrics(server: &Server, page: &str, figures: &[(&str, &str)]) {
-    for (attribute, metric) in figures {
-        assert_eq!(figure(page, attribute), server.metric(metric).await, "{metric}: {page}");
-    }
+/// Waits until the page says what `/metrics` says, and returns it. What is under way lies in a queue for a moment.
+async fn agrees_with_the_metrics(server: &Server, figures: &[(&str, &str)]) -> String {
+    let agrees = async || {
+        let page = page(server, "/health").await;
+        for (attribute, metric) in figures {
+            if figure(&page, attribute) != server.metric(metric).await {
+                return None;
+            }
+        }
+        Some(page)
+    };
+    until_told("the page agrees with the metrics", agrees).await
 }
 
 /// Waits until the page says all of this, and returns it.
@@ -83,8 +90,7 @@ async fn the_figures_are_those_of_the_metrics_and_the_books_are_shown_to_balance
     client.expect("error").await;
     client.send(text("user", &"x".repeat(1_000_001 + 48_576))).await;
     client.expect("error").await;
-    let page = page(&server, "/health").await;
-    agrees_with_the_metrics(&server, &page, &FIGURES).await;
+    let page = agrees_with_the_metrics(&server, &FIGURES).await;
     for reason in ["invalid_message", "too_large"] {
         let metric = format!("talktrack_messages_refused_total{{reason=\"{reason}\"}}");
         let shown = figure(&page, &format!("data-reason=\"{reason}\""));
@@ -117,7 +123,7 @@ async fn a_parked_store_is_shown_with_its_cause_the_command_that_mends_it_and_ea
         "One difference",
         "<pre><code>ALTER TABLE public.conversation_messages ADD COLUMN audio_url text;</code></pre>",
     ];
-    let parked = shows(&server, &told).await;
+    shows(&server, &told).await;
     let figures = [
         &FIGURES[..],
         &[
@@ -125,7 +131,7 @@ async fn a_parked_store_is_shown_with_its_cause_the_command_that_mends_it_and_ea
             ("id=\"journal-bytes\"", "talktrack_journal_bytes"),
         ],
     ];
-    agrees_with_the_metrics(&server, &parked, &figures.concat()).await;
+    let parked = agrees_with_the_metrics(&server, &figures.concat()).await;
     assert_eq!((figure(&parked, "id=\"stored\""), figure(&parked, "id=\"pending\"")), (1.0, 1.0));
     assert!(parked.contains("1 message on the way, 0 dead letters, as the books say"), "{parked}");
 

@@ -16,6 +16,7 @@ use crate::record::Status;
 use crate::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
 use crate::stats::{Range, Stats, StatsError};
 use crate::store::postgres::PostgresStore;
+use crate::store::postgres::search::with_ids;
 use crate::store::postgres::statement::{Statement, moment};
 use crate::store::{
     Audit, GLIMPSE_CHARS, Glimpse, MessageCursor, MessageRow, Read, Rows, SessionCursor, SessionFilter,
@@ -64,24 +65,25 @@ const SILENT: &str = select_sessions!(
      ORDER BY started_at, session_id LIMIT $4::int8"
 );
 
-/// Of the newest of them, those in which something is found; what is common is found there.
+/// Of the newest of them, those in which something is found; what is common is found there. Each is asked by itself.
 const NEWEST_MATCHING_SESSIONS: &str = select_sessions!(
     "AS session WHERE session_id IN (SELECT session_id FROM public.conversation_sessions \
        WHERE ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2) \
        AND ($3::timestamptz IS NULL OR started_at >= $3) AND ($4::timestamptz IS NULL OR started_at < $4) \
        AND ($5::timestamptz IS NULL OR (started_at, session_id) < ($5, $6::uuid)) \
        ORDER BY started_at DESC, session_id DESC LIMIT 500) \
-     AND EXISTS (SELECT FROM public.conversation_search AS found \
-       WHERE found.session_id = session.session_id AND found.words @@ $8::text::tsquery) \
+     AND (SELECT true FROM public.conversation_search AS found \
+       WHERE found.session_id = session.session_id AND found.words @@ $8::text::tsquery LIMIT 1) \
      ORDER BY started_at DESC, session_id DESC LIMIT $7::int8"
 );
 
-/// Of all.
+/// Of all. The array is made first, by the index of the words: else the planner, which takes every word for a frequent one, would ask
+/// one session after the other until it has enough.
 const MATCHING_SESSIONS: &str = select_sessions!(
     "WHERE ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2) \
      AND ($3::timestamptz IS NULL OR started_at >= $3) AND ($4::timestamptz IS NULL OR started_at < $4) \
      AND ($5::timestamptz IS NULL OR (started_at, session_id) < ($5, $6::uuid)) \
-     AND session_id IN (SELECT session_id FROM public.conversation_search WHERE words @@ $8::text::tsquery) \
+     AND session_id = ANY (ARRAY(SELECT DISTINCT session_id FROM public.conversation_search WHERE words @@ $8::text::tsquery)) \
      ORDER BY started_at DESC, session_id DESC LIMIT $7::int8"
 );
 
@@ -170,6 +172,7 @@ impl Rows for PostgresStore {
                 if is_all {
                     newest
                 } else {
+                    let words = with_ids(words, filter.user_id, None);
                     self.search(list(MATCHING_SESSIONS).with(words, Type::TEXT)).await?
                 }
             }

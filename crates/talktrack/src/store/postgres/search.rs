@@ -7,6 +7,7 @@
 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
+use uuid::Uuid;
 
 use crate::error::ReadError;
 use crate::json::JsonObject;
@@ -111,7 +112,7 @@ impl PostgresStore {
                 return Ok(newest);
             }
         }
-        self.search(statement(BY_WORDS, with_ids(wanted, words))).await
+        self.search(statement(BY_WORDS, with_ids(words, wanted.user_id, wanted.session_id))).await
     }
 
     /// Asks what needs the index.
@@ -128,13 +129,13 @@ impl PostgresStore {
 }
 
 /// Whose a message is and which session's are words of it, so that the index finds what has all of them.
-fn with_ids(wanted: &SearchFilter, words: String) -> String {
-    let user = wanted.user_id.map(|id| format!(" & '{}{}'", crate::search::USER, id.simple()));
-    let session = wanted.session_id.map(|id| format!(" & '{}{}'", crate::search::SESSION, id.simple()));
+pub(super) fn with_ids(words: String, user_id: Option<Uuid>, session_id: Option<Uuid>) -> String {
+    let user = user_id.map(|id| format!(" & '{}{}'", crate::search::USER, id.simple()));
+    let session = session_id.map(|id| format!(" & '{}{}'", crate::search::SESSION, id.simple()));
     words + &user.unwrap_or_default() + &session.unwrap_or_default()
 }
 
-fn subject(claims: &JsonObject) -> Option<uuid::Uuid> {
+fn subject(claims: &JsonObject) -> Option<Uuid> {
     let claims: serde_json::Map<String, serde_json::Value> = serde_json::from_str(claims.as_str()).ok()?;
     claims.get("sub")?.as_str()?.parse().ok()
 }
