@@ -254,3 +254,31 @@ async fn users_are_counted_and_neither_see_nor_change_what_is_counted() {
     assert!(as_caller(&database, Caller::User(ANN), call).is_err());
     counting.counted(1, 1).await;
 }
+
+/// What `docs/supabase.md` has somebody run for a role that can do less harm.
+fn own_role() -> String {
+    let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/supabase.md");
+    let guide = std::fs::read_to_string(guide).expect("the guide");
+    let (_, section) = guide.split_once("\n## 6. A role of its own\n").expect("the section");
+    let (_, sql) = section.split_once("```sql\n").expect("its statements");
+    sql.split("```").next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_role_of_its_own_as_the_guide_makes_it_writes_finds_and_counts() {
+    let cluster = Postgres::start();
+    let database = cluster.database();
+    migrate(&database).await;
+    database.psql(&own_role());
+    let store = store_at(&database.url_as("talktrack_writer"));
+    store.check().await.expect("rows are taken");
+    let tallier = store.tallier().expect("somebody counts");
+    let mut counting = Counting { store, tallier };
+    counting.counted(0, 0).await;
+    said(&database, ANNS, 3);
+    counting.counted(3, 1).await;
+    let mut indexer = counting.store.indexer().expect("somebody keeps an index");
+    indexer.step().await.expect("what is said can be found");
+    let words = database.psql("SELECT count(*) FROM conversation_search");
+    assert_eq!(words, "3");
+}
