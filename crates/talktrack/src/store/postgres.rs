@@ -12,6 +12,7 @@ mod taken;
 mod deletions;
 mod obstacle;
 mod read;
+mod rows;
 mod search;
 mod stats;
 mod indexer;

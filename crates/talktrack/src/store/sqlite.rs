@@ -3,6 +3,7 @@
 mod write;
 mod sessions;
 mod audit;
+mod rows;
 mod read;
 mod glimpse;
 mod following;
@@ -19,6 +20,6 @@ pub use following::Waiting;
 pub(crate) use following::readable;
 pub use letters::{DeadLetter, Replayed, Tally};
 pub use read::SqliteReader;
-pub(crate) use read::{BOOKS_COLUMNS, books_row};
+pub(crate) use rows::{BOOKS_COLUMNS, books_row};
 pub(crate) use sessions::{abandon_open_sessions, insert as insert_session};
 pub(crate) use write::{apply, write_books};

@@ -14,7 +14,7 @@ use crate::json::JsonObject;
 use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::failure::Failure;
-use crate::store::postgres::read::{get, timestamp, word};
+use crate::store::postgres::rows::{get, timestamp, word};
 use crate::store::postgres::statement::Statement;
 
 macro_rules! select_hits {

@@ -9,7 +9,7 @@ use crate::message::Role;
 use crate::record::Status;
 use crate::stats::{Behind, Counter, Range, Stats, StatsError, Tally};
 use crate::store::postgres::failure::Failure;
-use crate::store::postgres::read::{get, timestamp, word};
+use crate::store::postgres::rows::{get, timestamp, word};
 use crate::store::postgres::statement::{Statement, moment};
 use crate::store::postgres::tallier::{self, State};
 use crate::store::postgres::transaction::{self, transaction};

@@ -10,7 +10,8 @@ use crate::message::Message;
 use crate::record::{DeadReason, Meeting, Stamped, Verdict};
 use crate::store::postgres::failure::{Failure, MESSAGES};
 use crate::store::postgres::plan::Placed;
-use crate::store::postgres::read::{MESSAGES_BY_ID, message_row};
+use crate::store::postgres::read::MESSAGES_BY_ID;
+use crate::store::postgres::rows::message_row;
 use crate::store::postgres::statement::Statement;
 use crate::store::postgres::{messages, obstacle};
 

@@ -21,7 +21,7 @@ use crate::message::Role;
 use crate::record::Status;
 use crate::stats::{Grain, Tally};
 use crate::store::postgres::failure::Failure;
-use crate::store::postgres::read::{get, timestamp, word};
+use crate::store::postgres::rows::{get, timestamp, word};
 use crate::store::postgres::statement::{Statement, moment};
 use crate::store::postgres::within;
 use crate::store::{Class, Indexer, Step, StoreError};

@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use crate::database::text;
 use crate::store::Audit;
-use crate::store::sqlite::read::{BOOKS_COLUMNS, REMEDY, books_row, note_damage};
+use crate::store::sqlite::rows::{BOOKS_COLUMNS, REMEDY, books_row, note_damage};
 
 /// Counts everything, and names what does not add up.
 pub(super) fn audit(connection: &Connection) -> rusqlite::Result<Audit> {

@@ -11,7 +11,7 @@ use crate::database::{UuidText, column_or_null, parse_time};
 use crate::error::ReadError;
 use crate::record::{Record, Removed};
 use crate::store::sqlite::SqliteReader;
-use crate::store::sqlite::read::{SESSION_COLUMNS, session_row};
+use crate::store::sqlite::rows::{SESSION_COLUMNS, session_row};
 use crate::store::{SessionCursor, SessionRow};
 
 /// Whether the session was deleted for good.

@@ -9,7 +9,7 @@ use crate::database::UuidText;
 use crate::error::ReadError;
 use crate::record::Record;
 use crate::store::sqlite::SqliteReader;
-use crate::store::sqlite::read::{message, session};
+use crate::store::sqlite::rows::{message, session};
 use crate::store::{MessageRow, SessionRow};
 
 impl SqliteReader {

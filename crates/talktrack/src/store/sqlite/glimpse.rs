@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
 use crate::database::{UuidText, column, text};
-use crate::store::sqlite::read::session;
+use crate::store::sqlite::rows::session;
 use crate::store::{GLIMPSE_CHARS, Glimpse};
 
 const LAST: &str = "SELECT role, substr(content, 1, ?2) FROM conversation_messages \

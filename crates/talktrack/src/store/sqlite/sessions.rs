@@ -7,7 +7,7 @@ use crate::clock::{Seq, Timestamp};
 use crate::database::{UuidText, column, parse_time, parse_uuid};
 use crate::json::JsonObject;
 use crate::record::{Ended, SessionEnd, SessionStart, Status};
-use crate::store::sqlite::read;
+use crate::store::sqlite::rows;
 
 pub(crate) fn insert(tx: &Transaction<'_>, seq: Seq, start: &SessionStart) -> rusqlite::Result<()> {
     let sql = "INSERT INTO conversation_sessions (id, session_id, user_id, started_at, created_at, last_event_at, external_id, \
@@ -39,7 +39,7 @@ pub(super) fn merge_metadata(
     session_id: Uuid,
     added: &JsonObject,
 ) -> rusqlite::Result<()> {
-    let stored = read::session(tx, session_id)?.and_then(|session| session.metadata);
+    let stored = rows::session(tx, session_id)?.and_then(|session| session.metadata);
     let merged = stored.unwrap_or_default().merged(added);
     tx.prepare_cached("UPDATE conversation_sessions SET metadata = ?2 WHERE session_id = ?1")?
         .execute(params![UuidText::new(session_id).as_str(), merged.as_str()])?;
@@ -63,7 +63,7 @@ pub(super) fn count(
 /// Closes the session and says its figures; `None` where it is not there. An end stands, unless it was only inferred
 /// (`abandoned`) and somebody knows better now.
 pub(super) fn end(tx: &Transaction<'_>, end: &SessionEnd) -> rusqlite::Result<Option<Ended>> {
-    let Some(session) = read::session(tx, end.session_id)? else { return Ok(None) };
+    let Some(session) = rows::session(tx, end.session_id)? else { return Ok(None) };
     let inferred = session.status == Status::Abandoned && end.status == Status::Ended;
     let message_count = session.message_count;
     if session.ended_at.is_some() && !inferred {

@@ -15,7 +15,7 @@ use crate::record::{
     Body, DeadReason, Meeting, Record, Removed, SessionDelete, SessionEnd, SessionStart, SessionUpdate,
     Stamped, Verdict,
 };
-use crate::store::sqlite::{deleted, read, sessions};
+use crate::store::sqlite::{deleted, rows, sessions};
 
 const INSERT_MESSAGE: &str = "INSERT INTO conversation_messages (id, session_id, user_id, role, content, audio_url, metadata, \
      created_at, seq, external_id, kind, revision, interrupted, content_generated, parts, metrics) \
@@ -161,7 +161,7 @@ impl Batch<'_> {
 
     /// The id is taken: a repetition, a revision, or a conflict.
     fn meet_existing(&mut self, seq: Seq, stamped: &Stamped, owner: Uuid) -> rusqlite::Result<Verdict> {
-        let row = read::message(self.tx, stamped.id)?.ok_or(Error::QueryReturnedNoRows)?;
+        let row = rows::message(self.tx, stamped.id)?.ok_or(Error::QueryReturnedNoRows)?;
         Ok(match stamped.meets(&row.into_message()) {
             Meeting::Overtaken => {
                 self.move_up(seq, stamped)?;
@@ -252,7 +252,7 @@ impl Batch<'_> {
         }
         self.flush(session_id)?;
         if !delete.is_for_good() {
-            match read::session(self.tx, session_id)? {
+            match rows::session(self.tx, session_id)? {
                 None => return Ok(Verdict::Deleted(Removed::default())),
                 Some(row) if delete.spares(row.last_event_at.unwrap_or(row.started_at)) => {
                     return Ok(Verdict::GoesOn);
