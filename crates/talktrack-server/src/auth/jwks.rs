@@ -10,9 +10,9 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::fetch;
-use super::jwt::PinnedKey;
 use super::key_set::KeySet;
 use super::refused::Refused;
+use super::signature::PinnedKey;
 
 /// Where a Supabase project publishes its keys.
 const PATH: &str = "/auth/v1/.well-known/jwks.json";

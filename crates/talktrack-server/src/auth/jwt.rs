@@ -12,18 +12,12 @@ use super::User;
 use super::claims::Rules;
 use super::jwks::Jwks;
 use super::refused::Refused;
-use super::signature;
+use super::signature::{self, PinnedKey};
 use super::verified::Verified;
 use crate::config::Identity;
 
 /// A longer token is refused unread. Supabase's have 1 to 2 KiB.
 const MAX_TOKEN_BYTES: usize = 16 << 10;
-
-/// A key, and the only algorithm it is used with.
-pub(super) struct PinnedKey {
-    pub(super) algorithm: Algorithm,
-    pub(super) key: DecodingKey,
-}
 
 /// What tokens are checked with.
 pub(super) struct Tokens {

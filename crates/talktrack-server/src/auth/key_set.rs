@@ -8,7 +8,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::jwt::PinnedKey;
+use super::signature::PinnedKey;
 
 /// More keys than anybody rotates through.
 const MAX_KEYS: usize = 64;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::jwt::PinnedKey;
 use super::keys::sha256;
 use super::refused::Refused;
+use super::signature::PinnedKey;
 
 /// Tokens that are remembered. One more, and all are forgotten: the next request of each costs one signature.
 const CAPACITY: usize = 1_024;
