@@ -15,6 +15,7 @@ use metrics::{Gauge, gauge};
 
 use crate::behind::follow::Follower;
 use crate::behind::tally::Tallier;
+use crate::books::Books;
 use crate::health::Vitals;
 use crate::options::Options;
 use crate::store::{Class, Indexer, Step, Store, StoreError};
@@ -38,8 +39,8 @@ pub(crate) struct Work {
     account: Account,
     /// When it goes its next step.
     due: Instant,
-    /// Messages that were durable when it went its last.
-    durable: u64,
+    /// What the books said when it went its last.
+    moved: u64,
 }
 
 /// Those who follow this database, or the store behind it, as far as the options want them and somebody needs to.
@@ -52,7 +53,7 @@ pub(crate) fn followers(database: &Path, store: Option<&Arc<dyn Store>>, options
         Some(store) => store.tallier(),
         None => Some(Box::new(Tallier::of(database)) as Box<dyn Indexer>),
     };
-    let follower = |indexer, account| Work { indexer, account, due: Instant::now(), durable: 0 };
+    let follower = |indexer, account| Work { indexer, account, due: Instant::now(), moved: 0 };
     let search = options.search.then(search).flatten().map(|search| follower(search, Account::of_search()));
     let stats = options.stats.then(stats).flatten().map(|stats| follower(stats, Account::of_stats()));
     search.into_iter().chain(stats).collect()
@@ -71,7 +72,7 @@ pub(crate) fn run(
     give_way();
     let books = vitals.watch_books();
     for follower in &mut followers {
-        follower.durable = books.borrow().durable;
+        follower.moved = moved(&books.borrow());
     }
     // Of those whose time has come, the one that waits longest.
     while let Some(next) = followers.iter_mut().min_by_key(|follower| follower.due) {
@@ -82,7 +83,7 @@ pub(crate) fn run(
         let began = Instant::now();
         let looked = runtime.block_on(unless_stopped(next.indexer.step(), &mut pause));
         let Some(looked) = looked else { break };
-        next.rest(&looked, began.elapsed(), books.borrow().durable);
+        next.rest(&looked, began.elapsed(), moved(&books.borrow()));
         if !pause(Duration::ZERO) {
             break;
         }
@@ -92,11 +93,16 @@ pub(crate) fn run(
     Ok(())
 }
 
+/// Goes up with every message that becomes durable, and with every one that gets into a remote store.
+fn moved(books: &Books) -> u64 {
+    books.durable + books.stored
+}
+
 impl Work {
     /// Tells of its step, which took so long, and says when it goes the next.
-    fn rest(&mut self, looked: &Result<Step, StoreError>, worked: Duration, durable: u64) {
+    fn rest(&mut self, looked: &Result<Step, StoreError>, worked: Duration, moved: u64) {
         self.account.tell(looked);
-        let is_busy = std::mem::replace(&mut self.durable, durable) != durable;
+        let is_busy = std::mem::replace(&mut self.moved, moved) != moved;
         let rest = match looked {
             Err(_) => PATIENCE,
             Ok(Step::UpToDate) => LOOK,

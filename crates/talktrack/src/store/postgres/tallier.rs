@@ -29,7 +29,7 @@ use crate::store::{Class, Indexer, Step, StoreError};
 /// Rows of one step, at which no further hour is begun: a moment's work.
 const ROWS: u64 = 20_000;
 /// Five minutes in which something happens all the time are not counted anew for so many times as long as that took.
-const REST: u32 = 10;
+const REST: u32 = 20;
 /// A shorter rest is not worth to be remembered: it is not looked more often than that.
 const SHORTEST_REST: Duration = Duration::from_millis(200);
 /// How long one transaction may take: five minutes may have millions of messages, and at first all of them are looked at.
