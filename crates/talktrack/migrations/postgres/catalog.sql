@@ -22,7 +22,7 @@ WITH ours AS (
   WHERE p.proname = 'insert_conversation_message' AND p.pronamespace = to_regnamespace('public')
 ), markers AS (
   SELECT p.oid, p.prosrc AS body,
-    p.prorettype = 'trigger'::regtype AND p.prosecdef AND p.proconfig = ARRAY['search_path=""'] AS sound
+    p.prorettype = 'trigger'::regtype AND p.prosecdef AND p.proconfig = ARRAY['search_path=""', 'lock_timeout=0'] AS sound
   FROM pg_catalog.pg_proc p
   WHERE p.proname = 'conversation_stats_touched' AND p.pronamespace = to_regnamespace('public') AND p.pronargs = 0
 ), roles AS (

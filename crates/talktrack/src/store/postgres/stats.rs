@@ -38,12 +38,11 @@ impl PostgresStore {
             let client = self.readers.get().await?;
             within(client, PATIENCE, async |client| Ok(read(client, &range).await?)).await
         };
-        let [state, stale, tallies] = answer.await.map_err(|failure: Failure| {
-            if failure.is_about_the_schema() || failure.is_about_rights() {
-                return not_counted("the database has no tables to count in, or keeps talktrack from them (run: talktrack doctor)");
-            }
-            ReadError(failure.message().to_owned()).into()
-        })?;
+        let [state, stale, tallies] =
+            answer.await.map_err(|failure: Failure| match tallier::why_not(&failure) {
+                Some(why) => StatsError::NotCounted(format!("nothing is counted here: {why}")),
+                None => ReadError(failure.message().to_owned()).into(),
+            })?;
         let state = State::of(state.first()).map_err(|error| ReadError(error.to_string()))?;
         if !matches!(state, State::Noted) {
             return Err(not_counted("nothing is counted yet; try again soon"));

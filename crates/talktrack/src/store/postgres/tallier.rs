@@ -35,23 +35,29 @@ const SHORTEST_REST: Duration = Duration::from_millis(200);
 /// How long one transaction may take: five minutes may have millions of messages, and at first all of them are looked at.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
-/// Nobody is made to wait for a lock for long, and nobody waits for the disk: what a crash of the database takes away is not counted,
-/// and noted still. The first number stands for talktrack; sessions have those below 64.
-const BEGIN: &str = "BEGIN; SET LOCAL statement_timeout = '30min'; SET LOCAL lock_timeout = '1s'; \
-     SET LOCAL synchronous_commit = off";
+/// It gives way to whoever waits for a lock as well, a migration above all, and nobody waits for the disk: what a crash of the database
+/// takes away is not counted, and noted still. The lock's first number stands for talktrack; sessions have those below 64.
+const BEGIN: &str = "BEGIN; SET LOCAL statement_timeout = '30min'; SET LOCAL lock_timeout = '300ms'; \
+     SET LOCAL idle_in_transaction_session_timeout = '30s'; SET LOCAL synchronous_commit = off";
 const IS_ALONE: &str = "SELECT pg_try_advisory_xact_lock(1952541803, 64)";
 
 pub(super) const STATE: &str = "SELECT tally FROM public.conversation_stats WHERE place = 0";
 
-/// From its commit on notes are taken. Whoever writes has looked whether they are in the same transaction, and is waited for: so
-/// whatever is not noted is there to be seen afterwards.
-const TAKE_NOTES: &str = "
-LOCK TABLE public.conversation_stats IN ACCESS EXCLUSIVE MODE;
-DELETE FROM public.conversation_stats_stale;
-DELETE FROM public.conversation_stats;
-INSERT INTO public.conversation_stats (place, tally) VALUES (0, '')";
+/// Of what was counted before nothing is kept: it may be of another time, or of another form.
+const FORGET: &str = "DELETE FROM public.conversation_stats; DELETE FROM public.conversation_stats_stale";
 
-/// Everything that there is. Of what was counted before nothing is kept: it may be of another time, or of another form.
+/// From its commit on notes are taken. Whoever writes has looked whether they are in the same transaction, and is waited for: so
+/// whatever is not noted is there to be seen afterwards. Sent as a whole, since whoever writes waits for its end.
+const TAKE_NOTES: &str = "
+BEGIN;
+SET LOCAL lock_timeout = '100ms';
+SET LOCAL statement_timeout = '3s';
+SELECT pg_advisory_xact_lock(1952541803, 64);
+LOCK TABLE public.conversation_stats IN ACCESS EXCLUSIVE MODE;
+INSERT INTO public.conversation_stats (place, tally) VALUES (0, '') ON CONFLICT (place) DO NOTHING;
+COMMIT";
+
+/// Everything that there is.
 const NOTE_ALL: &str = "
 INSERT INTO public.conversation_stats_stale (slice)
 SELECT floor(extract(epoch FROM created_at) / 300)::bigint FROM public.conversation_messages WHERE isfinite(created_at)
@@ -78,6 +84,18 @@ const PUT: &str = "INSERT INTO public.conversation_stats (place, tally) SELECT *
 const REMOVE: &str = "DELETE FROM public.conversation_stats WHERE place = ANY ($1::bigint[])";
 
 const ALL_IS_NOTED: &str = "UPDATE public.conversation_stats SET tally = $1::bytea WHERE place = 0";
+
+/// What keeps anybody from counting, where it is not for the moment only.
+pub(super) fn why_not(failure: &Failure) -> Option<String> {
+    let what_to_do = if failure.is_about_rights() {
+        "it needs SELECT, INSERT, UPDATE and DELETE on conversation_stats and conversation_stats_stale, and policies there"
+    } else if failure.is_about_the_schema() {
+        "run: talktrack migrate"
+    } else {
+        return None;
+    };
+    Some(format!("{} ({what_to_do})", failure.message()))
+}
 
 /// How far counting has come, as the tally at place 0 says.
 pub(super) enum State {
@@ -115,7 +133,9 @@ pub(super) struct TableTallier {
 enum Done {
     /// Somebody else counts.
     Elsewhere,
-    /// Counting has begun.
+    /// Nothing is counted any more: notes are to be taken.
+    Forgotten,
+    /// Everything that there is has been noted.
     Begun,
     /// These slices were counted, which had so many rows. There may be more.
     Counted(Vec<i64>, u64),
@@ -137,7 +157,7 @@ impl TableTallier {
             let done = within(client, PATIENCE, async |client| in_transaction(client, resting).await).await?;
             match done {
                 Done::Elsewhere | Done::Nothing => return Ok(Step::UpToDate),
-                Done::Begun => return Ok(Step::More(1)),
+                Done::Forgotten | Done::Begun => return Ok(Step::More(1)),
                 Done::Counted(slices, rows) => {
                     let rest = began.elapsed() * REST;
                     if rest > SHORTEST_REST {
@@ -157,12 +177,9 @@ impl TableTallier {
 #[async_trait]
 impl Indexer for TableTallier {
     async fn step(&mut self) -> Result<Step, StoreError> {
-        self.try_step().await.map_err(|failure| {
-            if failure.is_about_the_schema() || failure.is_about_rights() {
-                let message = format!("{} (run: talktrack doctor)", failure.message());
-                return StoreError { class: Class::Systemic, message };
-            }
-            failure.into_error()
+        self.try_step().await.map_err(|failure| match why_not(&failure) {
+            Some(message) => StoreError { class: Class::Systemic, message },
+            None => failure.into_error(),
         })
     }
 }
@@ -171,6 +188,13 @@ async fn in_transaction(client: &Client, resting: Vec<i64>) -> Result<Done, Fail
     client.batch_execute(BEGIN).await?;
     let done = go_on(client, resting).await;
     client.batch_execute(if done.is_ok() { "COMMIT" } else { "ROLLBACK" }).await?;
+    if let Ok(Done::Forgotten) = done {
+        if let Err(error) = client.batch_execute(TAKE_NOTES).await {
+            client.batch_execute("ROLLBACK").await?;
+            return Err(error.into());
+        }
+        tracing::info!("stats: everything in the database is counted");
+    }
     done
 }
 
@@ -180,7 +204,7 @@ async fn go_on(client: &Client, resting: Vec<i64>) -> Result<Done, Failure> {
         return Ok(Done::Elsewhere);
     }
     match State::of(Statement::new(STATE).query(client).await?.first())? {
-        State::Unknown => begin(client).await,
+        State::Unknown => forget(client).await,
         State::Begun => {
             Statement::new(NOTE_ALL).query(client).await?;
             Statement::new(ALL_IS_NOTED).with(noted(), Type::BYTEA).query(client).await?;
@@ -188,15 +212,14 @@ async fn go_on(client: &Client, resting: Vec<i64>) -> Result<Done, Failure> {
         }
         State::Noted => match recount(client, resting).await? {
             Some(done) => Ok(done),
-            None => begin(client).await,
+            None => forget(client).await,
         },
     }
 }
 
-async fn begin(client: &Client) -> Result<Done, Failure> {
-    client.batch_execute(TAKE_NOTES).await?;
-    tracing::info!("stats: everything in the database is counted");
-    Ok(Done::Begun)
+async fn forget(client: &Client) -> Result<Done, Failure> {
+    client.batch_execute(FORGET).await?;
+    Ok(Done::Forgotten)
 }
 
 /// Counts the newest of what is stale, up to an hour. `None` where what was counted before cannot be read.

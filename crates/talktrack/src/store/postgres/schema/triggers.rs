@@ -29,10 +29,11 @@ macro_rules! triggers {
     };
 }
 
-pub(super) const TRIGGERS: [Trigger; 7] = triggers![
+pub(super) const TRIGGERS: [Trigger; 8] = triggers![
     ("talktrack_stats_insert", SESSIONS, "INSERT", CAME),
     ("talktrack_stats_update", SESSIONS, "UPDATE", CHANGED),
     ("talktrack_stats_delete", SESSIONS, "DELETE", WENT),
+    ("talktrack_stats_truncate", SESSIONS, "TRUNCATE", ""),
     ("talktrack_stats_insert", MESSAGES, "INSERT", CAME),
     ("talktrack_stats_update", MESSAGES, "UPDATE", CHANGED),
     ("talktrack_stats_delete", MESSAGES, "DELETE", WENT),
@@ -49,10 +50,10 @@ pub(super) fn forget_what_another_noted() -> String {
 }
 
 /// Makes the function, or puts it in the place of an earlier one. It has the rights of its owner: whoever may write a message
-/// may not therefore change what is counted.
+/// may not therefore change what is counted. The one lock that it may meet is held for a moment.
 pub(super) fn create_marker() -> String {
     format!(
-        "CREATE OR REPLACE FUNCTION {MARKER}()\nRETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = ''\n\
+        "CREATE OR REPLACE FUNCTION {MARKER}()\nRETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = '' SET lock_timeout = 0\n\
          AS $talktrack$\n{MARKER_BODY}$talktrack$;\n\
          REVOKE ALL ON FUNCTION {MARKER}() FROM PUBLIC, anon, authenticated;"
     )
@@ -64,7 +65,12 @@ pub(super) fn create_trigger(trigger: &Trigger) -> String {
     format!(
         "DROP TRIGGER IF EXISTS {name} ON public.{table};\n\
          CREATE TRIGGER {name} AFTER {event} ON public.{table}{referencing}\n  \
-         FOR EACH STATEMENT EXECUTE FUNCTION {MARKER}();\n\
-         DELETE FROM public.{STATS} WHERE place = 0;"
+         FOR EACH STATEMENT EXECUTE FUNCTION {MARKER}();\n{}",
+        count_anew()
     )
+}
+
+/// Has everything counted anew.
+pub(super) fn count_anew() -> String {
+    format!("DELETE FROM public.{STATS} WHERE place = 0;")
 }

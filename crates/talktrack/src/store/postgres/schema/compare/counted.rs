@@ -13,7 +13,7 @@ pub(super) fn compare(catalog: &Catalog) -> Vec<Difference> {
         }
         Some(_) => None,
     };
-    let mend = || format!("{}\n{}", triggers::forget_what_another_noted(), triggers::create_marker());
+    let mend = || format!("{}\n{}", triggers::create_marker(), triggers::count_anew());
     let function = problem.map(|problem| Difference::of_database(problem, mend()));
     let is_there = |trigger: &Trigger| {
         catalog.triggers.iter().any(|is| is.table == trigger.table && is.name == trigger.name && is.sound)
