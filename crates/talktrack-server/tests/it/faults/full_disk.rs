@@ -215,6 +215,7 @@ async fn a_first_start_on_a_full_disk_says_so_in_one_line() {
 
 #[tokio::test]
 async fn an_import_waits_for_room_and_says_so() {
+    const MESSAGES: usize = 1_000;
     let home = Home::new();
     let Some(disk) = Disk::under(&home) else { return };
     home.serve(&[]).await.stop().await;
@@ -223,7 +224,8 @@ async fn an_import_waits_for_room_and_says_so() {
     let mut lines = vec![json!({"type": "session.start", "session_id": session, "user_id": user})];
     let words = "word ".repeat(1_000);
     let message = |number| json!({"type": "message", "session_id": session, "role": "user", "content": format!("{number} {words}")});
-    lines.extend((0..2_000).map(message));
+    // More than is kept in reserve for a full disk; and so few that their rows have room beside it twice, in the log and in the file.
+    lines.extend((0..MESSAGES).map(message));
     let lines: Vec<_> = lines.iter().map(ToString::to_string).collect();
     let file = home.write("conversation.jsonl", lines.join("\n"));
     let mut import = home.command(&["import", &file, "--data-dir", home.data_dir().to_str().unwrap()]);
@@ -239,6 +241,6 @@ async fn an_import_waits_for_room_and_says_so() {
     .await;
     disk.free();
     assert!(within("the import ends", import.wait()).await.unwrap().success());
-    assert_eq!(home.database().messages(session).len(), 2_000);
+    assert_eq!(home.database().messages(session).len(), MESSAGES);
     home.verify().await;
 }
