@@ -193,6 +193,18 @@ fn place_of(role: Role) -> usize {
 }
 
 impl Stats {
+    /// The tallies of a range, by the numbers of their stretches; where none is, nothing happened.
+    pub(crate) fn tallied(range: Range, found: Vec<(i64, Tally)>, behind: Behind) -> Self {
+        let mut stretches = vec![Tally::default(); range.len()];
+        for (number, tally) in found {
+            let place = usize::try_from(number - range.numbers().start);
+            if let Some(stretch) = place.ok().and_then(|place| stretches.get_mut(place)) {
+                *stretch = tally;
+            }
+        }
+        Self { range, stretches, behind }
+    }
+
     /// Each stretch with the moment at which it begins.
     pub fn stretches(&self) -> impl Iterator<Item = (Timestamp, &Tally)> {
         self.range.stretches().zip(&self.stretches)

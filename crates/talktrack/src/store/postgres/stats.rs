@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::error::ReadError;
 use crate::message::Role;
 use crate::record::Status;
-use crate::stats::{Behind, Counter, Range, Stats, StatsError, Tally};
+use crate::stats::{Behind, Counter, Range, Stats, StatsError};
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::rows::{get, timestamp, word};
 use crate::store::postgres::statement::{Statement, moment};
@@ -47,17 +47,11 @@ impl PostgresStore {
         if !matches!(state, State::Noted) {
             return Err(not_counted("nothing is counted yet; try again soon"));
         }
-        let mut stretches = vec![Tally::default(); range.len()];
-        let first = range.grain().place_of(range.numbers().start);
-        for (place, tally) in tallier::of(&tallies).map_err(|ReadError(why)| StatsError::NotCounted(why))? {
-            let place = usize::try_from(place - first);
-            if let Some(stretch) = place.ok().and_then(|place| stretches.get_mut(place)) {
-                *stretch = tally;
-            }
-        }
+        let found =
+            tallier::of(range.grain(), &tallies).map_err(|ReadError(why)| StatsError::NotCounted(why))?;
         let slices: i64 = stale.first().map_or(Ok(0), |row| get(row, 0))?;
         let behind = Behind { slices: slices.unsigned_abs(), ..Behind::default() };
-        Ok(Stats { range, stretches, behind })
+        Ok(Stats::tallied(range, found, behind))
     }
 
     /// What happened in a range of time in the sessions of this user.

@@ -286,7 +286,7 @@ async fn sum_up(client: &Client, fine: Grain, coarse: Grain, number: i64) -> Res
     let parts = coarse.micros() / fine.micros();
     let mut sum = Tally::default();
     let rows = tallies(fine, number * parts..(number + 1) * parts).query(client).await?;
-    let Ok(parts) = of(&rows) else { return Ok(false) };
+    let Ok(parts) = of(fine, &rows) else { return Ok(false) };
     for (_, part) in parts {
         sum.add(&part);
     }
@@ -300,13 +300,13 @@ pub(super) fn tallies(grain: Grain, numbers: std::ops::Range<i64>) -> Statement<
     Statement::new(TALLIES).with(first, Type::INT8).with(end, Type::INT8)
 }
 
-/// The tallies in these rows, by their place.
-pub(super) fn of(rows: &[Row]) -> Result<Vec<(i64, Tally)>, ReadError> {
+/// The tallies in these rows, by the numbers of their stretches.
+pub(super) fn of(grain: Grain, rows: &[Row]) -> Result<Vec<(i64, Tally)>, ReadError> {
     const UNREADABLE: &str =
         "what was counted cannot be read; empty conversation_stats, and it is counted anew";
     let tally = |row: &Row| {
         let tally = Tally::from_bytes(get(row, 1)?).ok_or_else(|| ReadError(UNREADABLE.into()))?;
-        Ok((get(row, 0)?, tally))
+        Ok((get::<i64>(row, 0)? - grain.place_of(0), tally))
     };
     rows.iter().map(tally).collect()
 }

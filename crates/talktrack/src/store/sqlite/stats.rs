@@ -14,7 +14,7 @@ use crate::database::{self, UuidText, column_or_null, parse_time};
 use crate::error::ReadError;
 use crate::message::Role;
 use crate::record::Status;
-use crate::stats::{Behind, Counter, Range, Stats, StatsError, Tally};
+use crate::stats::{Behind, Counter, Range, Stats, StatsError};
 use crate::store::sqlite::search::Interrupt;
 use crate::store::sqlite::{SqliteReader, derived, tallies};
 
@@ -117,14 +117,7 @@ impl SqliteReader {
             changes::count_of_kinds_since(connection, &tallies::RECOUNTED, reached.change, MOST_CHANGES)
         };
         let changes = self.ask(since).await?;
-        let mut stretches = vec![Tally::default(); range.len()];
-        for (number, tally) in found {
-            let place = usize::try_from(number - range.numbers().start);
-            if let Some(stretch) = place.ok().and_then(|place| stretches.get_mut(place)) {
-                *stretch = tally;
-            }
-        }
-        Ok(Stats { range, stretches, behind: Behind { messages, changes, slices } })
+        Ok(Stats::tallied(range, found, Behind { messages, changes, slices }))
     }
 
     /// What happened in a range of time in the sessions of this user.
