@@ -16,17 +16,19 @@ talktrack.Line = class {
   #closed = false;
 
   // `tell(state, why)`: "open", "gone" (and it is tried again), or "closed".
-  constructor(session, user, tell) {
-    Object.assign(this, { session, user, tell });
+  // A user's token cannot choose the id of a new session: `name` is our own name for it, and the server says the id.
+  constructor(name, user, tell) {
+    Object.assign(this, { name, user, tell });
     this.#connect();
   }
 
   get kept() { return this.#waiting.size; }
 
   #connect() {
-    const address = new URL(`/v1/ws?session_id=${this.session}&user_id=${this.user}`, location.href);
+    const address = new URL(`/v1/ws?external_id=${this.name}&user_id=${this.user}`, location.href);
     address.protocol = address.protocol.replace("http", "ws");
-    this.socket = new WebSocket(address);
+    // A WebSocket can send no header: the token stands among the subprotocols.
+    this.socket = new WebSocket(address, talktrack.csrf ? ["talktrack", `csrf.${talktrack.csrf}`] : []);
     this.socket.onmessage = ({ data }) => this.#take(JSON.parse(data));
     this.socket.onclose = () => this.#lost();
   }
@@ -55,7 +57,7 @@ talktrack.Line = class {
 
   #take(frame) {
     if (frame.type === "session.started") {
-      [this.started, this.#tries] = [true, 0];
+      [this.started, this.session, this.#tries] = [true, frame.session_id, 0];
       this.tell("open");
       for (const ref of this.#waiting.keys()) this.#transmit(ref);
     } else if (frame.type === "ack") {

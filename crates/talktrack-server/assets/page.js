@@ -2,6 +2,9 @@
 "use strict";
 
 const talktrack = {
+  // What our pages send along with whatever changes something, so that no other page can do it with our cookie.
+  csrf: document.querySelector('meta[name="csrf-token"]')?.content ?? "",
+
   // Times as the reader's clock shows them; those of today without the day.
   showTimes(root) {
     const day = new Date().toDateString();

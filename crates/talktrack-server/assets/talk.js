@@ -49,6 +49,7 @@
       Object.assign(this.fields, fields);
       this.revision += 1;
       const { id, role, created_at, revision } = this;
+      this.element.setAttribute("aria-busy", "true"); // until this revision is durable
       const { content, content_generated } = this.fields;
       this.words.textContent = content;
       if (content_generated) {
@@ -58,7 +59,10 @@
       }
       this.element.scrollIntoView({ block: "nearest" });
       this.line.send({ type: "message", id, role, created_at, revision, ref: `${id}.${revision}`, ...this.fields }, (error, ms) => {
-        if (revision === this.revision) this.ack.textContent = error ? `refused: ${error}` : `durable after ${told(ms)}`;
+        if (revision === this.revision) {
+          this.ack.textContent = error ? `refused: ${error}` : `durable after ${told(ms)}`;
+          this.element.removeAttribute("aria-busy");
+        }
         this.ack.classList.toggle("trouble", !!error);
         tellState();
       });
@@ -102,7 +106,7 @@
     const own = line = new talktrack.Line(session, user, (state, why) => {
       if (line === own) { tellState(state, why); if (why) stop(); }
     });
-    at("beside").href = `/sessions/${session}`;
+    at("beside").href = `/sessions/external:${session}`;
     at("beside").hidden = false;
     at("words").focus();
     hasVoice = at("with-voice").checked && await talktrack.Mouth.hasVoice();
@@ -193,7 +197,7 @@
 
   async function upload(session, recording) {
     for (let attempt = 1; ; attempt += 1) {
-      const request = { method: "POST", body: recording, headers: { "content-type": recording.type } };
+      const request = { method: "POST", body: recording, headers: { "content-type": recording.type, "x-csrf-token": talktrack.csrf } };
       const answer = await fetch(`/v1/sessions/${session}/audio`, request).catch(() => null);
       if (answer?.ok) return (await answer.json()).audio_url;
       const isPassing = !answer || answer.status === 429 || answer.status >= 500;

@@ -21,8 +21,8 @@ pub(crate) mod metrics;
 pub(crate) mod docs;
 
 // What they have in common.
-pub(crate) mod access;
-mod body;
+pub(crate) mod form;
+pub(crate) mod body;
 mod incoming;
 pub(crate) mod query;
 mod range;

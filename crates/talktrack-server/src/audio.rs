@@ -5,6 +5,7 @@ mod format;
 mod name;
 mod upload;
 mod place;
+mod quota;
 mod running;
 mod failure;
 
@@ -24,12 +25,15 @@ use uuid::Uuid;
 pub(crate) use failure::Unavailable;
 pub(crate) use format::Format;
 pub(crate) use name::Name;
+pub(crate) use place::Folder;
+pub(crate) use quota::{Limits as AudioLimits, Quota};
 pub(crate) use running::Ticket;
 pub(crate) use upload::Upload;
 
 use crate::config::Config;
 use crate::error::Failure;
 use place::Place;
+use quota::Usage;
 use running::Running;
 
 /// Uploads at once: each holds up to two parts in memory, of 5 MiB where it is S3.
@@ -45,6 +49,7 @@ pub(crate) struct Audio(Arc<Shared>);
 struct Shared {
     place: Place,
     running: Running,
+    usage: Usage,
     free: Arc<Semaphore>,
 }
 
@@ -64,7 +69,8 @@ impl Audio {
     }
 
     fn of(place: Place) -> Self {
-        Self(Arc::new(Shared { place, running: Running::default(), free: Arc::new(Semaphore::new(UPLOADS)) }))
+        let (running, usage) = (Running::default(), Usage::default());
+        Self(Arc::new(Shared { place, running, usage, free: Arc::new(Semaphore::new(UPLOADS)) }))
     }
 
     /// Clears away what uploads have left that a crash cut off. Those that run are left alone.
@@ -83,6 +89,25 @@ impl Audio {
         }
     }
 
+    /// Counts the bytes that were kept before this start. Until that is done, quotas know only what came since.
+    pub(crate) async fn measure(&self) {
+        let Shared { place, usage, .. } = &*self.0;
+        let mut listed = place.objects.list(Some(place.root()));
+        while let Some(object) = listed.next().await {
+            match object {
+                Ok(object) => usage.add(place.owner_of(&object.location), object.size),
+                Err(error) => {
+                    return Unavailable::from(error).log("cannot count the recordings for their quotas");
+                }
+            }
+        }
+    }
+
+    /// What one upload for this user may add.
+    pub(crate) fn quota(&self, owner: Option<Uuid>, limits: AudioLimits) -> Quota {
+        Quota::new(&self.0.usage, owner, limits)
+    }
+
     /// Room for one more upload; `None` where all are busy for long.
     pub(crate) async fn slot(&self) -> Option<Slot> {
         let permit = timeout(QUEUE, Arc::clone(&self.0.free).acquire_owned()).await.ok()?.ok()?;
@@ -96,18 +121,18 @@ impl Audio {
     }
 
     /// Begins to write a recording.
-    pub(crate) fn upload(&self, ticket: Ticket, format: Format) -> Upload {
+    pub(crate) fn upload(&self, ticket: Ticket, owner: Option<Uuid>, format: Format) -> Upload {
         let name = Name::mint(format);
-        let path = self.0.place.of_session(ticket.session_id()).join(name.to_string());
-        Upload::new(self, Arc::clone(&self.0.place.objects), path, name, ticket)
+        let folder = Folder { session_id: ticket.session_id(), owner };
+        Upload::new(self, Arc::clone(&self.0.place.objects), folder, name, ticket)
     }
 
     /// How many bytes a recording has; `None` where it is not there.
     ///
     /// # Errors
     /// Where the store cannot be asked.
-    pub(crate) async fn size(&self, session_id: Uuid, name: Name) -> Result<Option<u64>, Unavailable> {
-        let path = self.0.place.of_session(session_id).join(name.to_string());
+    pub(crate) async fn size(&self, folder: Folder, name: Name) -> Result<Option<u64>, Unavailable> {
+        let path = self.0.place.of_recording(folder, name);
         match self.0.place.objects.head(&path).await {
             Ok(meta) => Ok(Some(meta.size)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
@@ -121,11 +146,11 @@ impl Audio {
     /// Where the store cannot be asked.
     pub(crate) async fn read(
         &self,
-        session_id: Uuid,
+        folder: Folder,
         name: Name,
         range: Range<u64>,
     ) -> Result<Option<BoxStream<'static, object_store::Result<Bytes>>>, Unavailable> {
-        let path = self.0.place.of_session(session_id).join(name.to_string());
+        let path = self.0.place.of_recording(folder, name);
         let options = GetOptions { range: Some(range.into()), ..GetOptions::default() };
         match self.0.place.objects.get_opts(&path, options).await {
             Ok(found) => Ok(Some(found.into_stream())),
@@ -138,8 +163,11 @@ impl Audio {
     ///
     /// # Errors
     /// Where the store cannot do it.
-    pub(crate) async fn delete(&self, session_id: Uuid, name: Name) -> Result<(), Unavailable> {
-        let path = self.0.place.of_session(session_id).join(name.to_string());
+    pub(crate) async fn delete(&self, folder: Folder, name: Name) -> Result<(), Unavailable> {
+        let path = self.0.place.of_recording(folder, name);
+        if let Ok(meta) = self.0.place.objects.head(&path).await {
+            self.0.usage.remove(folder.owner, meta.size);
+        }
         match self.0.place.objects.delete(&path).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(error.into()),
@@ -154,7 +182,11 @@ impl Audio {
     pub(crate) async fn delete_session(&self, session_id: Uuid) -> Result<usize, Unavailable> {
         let Shared { place, running, .. } = &*self.0;
         running.stop(session_id).await;
-        let listed = place.objects.list(Some(&place.of_session(session_id))).map_ok(|object| object.location);
+        let audio = Arc::clone(&self.0);
+        let listed = place.objects.list(Some(&place.of_session(session_id))).map_ok(move |object| {
+            audio.usage.remove(audio.place.owner_of(&object.location), object.size);
+            object.location
+        });
         let deleted = place.objects.delete_stream(listed.boxed());
         let count = deleted.try_fold(0, async |count, _| Ok(count + 1)).await;
         if let Some(folder) = place.session_folder(session_id) {
@@ -182,11 +214,13 @@ impl Audio {
         self.0.place.part_bytes()
     }
 
-    /// Removes a session's folder where nothing is in it.
-    async fn tidy(&self, session_id: Uuid) {
-        if let Some(folder) = self.0.place.session_folder(session_id) {
-            let _ = spawn_blocking(move || std::fs::remove_dir(folder)).await;
-        }
+    /// Removes a claim's folder, and the session's, if nothing is in them.
+    async fn tidy(&self, folder: Folder) {
+        let session = Folder { owner: None, ..folder };
+        let folders = [folder, session].map(|folder| self.0.place.claim_folder(folder));
+        let remove =
+            move || folders.into_iter().flatten().for_each(|folder| drop(std::fs::remove_dir(folder)));
+        let _ = spawn_blocking(remove).await;
     }
 }
 
@@ -194,9 +228,13 @@ impl Audio {
 mod tests {
     use super::*;
 
+    fn folder(session_id: Uuid) -> Folder {
+        Folder { session_id, owner: Some(Uuid::from_u128(9)) }
+    }
+
     /// An upload of a WAV, half way.
     async fn half_way(audio: &Audio, session_id: Uuid) -> Upload {
-        let mut upload = audio.upload(audio.announce(session_id), Format::Wav);
+        let mut upload = audio.upload(audio.announce(session_id), Some(Uuid::from_u128(9)), Format::Wav);
         upload.write(&vec![0; 1 << 20]).await.unwrap();
         upload
     }
@@ -219,8 +257,8 @@ mod tests {
         assert_eq!(audio.delete_session(session).await, Ok(2));
         coming_in.await.unwrap();
         assert!(!dir.path().join("audio").join(session.to_string()).exists());
-        assert_eq!(audio.size(session, name).await, Ok(None));
+        assert_eq!(audio.size(folder(session), name).await, Ok(None));
         assert_eq!(audio.delete_session(session).await, Ok(0), "again");
-        assert_eq!(audio.size(other, neighbour).await, Ok(Some(1 << 20)));
+        assert_eq!(audio.size(folder(other), neighbour).await, Ok(Some(1 << 20)));
     }
 }

@@ -1,46 +1,59 @@
 //! Who asks, and what they may do. A server comes with an API key, a user with a JWT of Supabase; where the settings name
 //! neither, nobody is asked, and the server answers on its own machine only. Handlers get a [`Caller`] and never see a token.
 
-mod claims;
+mod gate;
+mod lease;
+mod bearer;
+mod logins;
+mod csrf;
+mod key_file;
+mod key_use;
 mod jwt;
+mod claims;
 mod verified;
 mod jwks;
 mod key_set;
 mod fetch;
 mod signature;
 mod keys;
+mod proof;
 pub(crate) mod cookie;
 mod refused;
 
 use std::sync::Arc;
 
-use axum::extract::{FromRef, FromRequestParts};
-use axum::http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue};
 use uuid::Uuid;
 
-pub(crate) use keys::NewKey;
+pub(crate) use csrf::{CSRF_FIELD, CSRF_HEADER};
+pub(crate) use gate::{Admission, Gate, SeenCaller};
+pub(crate) use key_file::{KeyFile, merged};
+pub(crate) use key_use::KeyUses;
+pub(crate) use keys::{NewKey, id_of as key_id};
+pub(crate) use lease::{Lease, Notice};
 
-use crate::config::{Identity, Scope, Scopes};
+use crate::audit::Actor;
+use crate::config::{Scope, Scopes, UserAccess};
 use crate::error::Problem;
-use crate::limits::{Account, Limits};
-use jwt::Tokens;
-use keys::Keys;
-use refused::Refused;
-
-/// What a browser's WebSocket puts before the token: it can send no `Authorization`, but it can name subprotocols.
-const BEARER_PROTOCOL: &str = "bearer.";
+use crate::limits::Account;
 
 /// Who asks. Taken from the request by axum, so that a handler that names it cannot be reached without it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Caller {
     /// No identity is checked: somebody on this machine, who may do everything.
     Anyone,
-    /// A server, which speaks for all users within its scopes.
-    Key { name: Arc<str>, scopes: Scopes },
+    /// A server, which acts for all users, or for some, within its scopes.
+    Key(Arc<KeyHolder>),
     /// A user, who reads and writes their own and nothing else.
     User(User),
+}
+
+/// A server with an API key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeyHolder {
+    pub(crate) name: Arc<str>,
+    pub(crate) scopes: Scopes,
+    /// The users that the key may act for; `None` for all.
+    pub(crate) users: Option<Arc<[Uuid]>>,
 }
 
 /// A user who has proved to be one.
@@ -49,27 +62,83 @@ pub(crate) struct User {
     pub(crate) user_id: Uuid,
     /// All claims of the token, as the JSON object that was signed: PostgreSQL's policies read them.
     pub(crate) claims: Arc<str>,
+    /// What the server lets users' tokens do.
+    pub(crate) access: UserAccess,
 }
 
 impl Caller {
-    /// Refuses callers who may not do what needs this scope. Passing it, a user may still do it to their own only.
+    /// Refuses callers who may not do what needs this scope. A caller who passes may still act only for the users of
+    /// [`Self::may_act_for`].
     pub(crate) fn require(&self, scope: Scope) -> Result<(), Problem> {
         let allowed = match self {
             Self::Anyone => true,
-            Self::Key { scopes, .. } => scopes.allow(scope),
-            Self::User(_) => matches!(scope, Scope::Read | Scope::Write),
+            Self::Key(key) => key.scopes.allow(scope),
+            Self::User(user) => match scope {
+                Scope::Read => true,
+                Scope::Write => user.access >= UserAccess::Write,
+                Scope::Metrics | Scope::Admin => false,
+            },
         };
         if allowed {
             return Ok(());
         }
+        if scope == Scope::Write && self.user().is_some() {
+            return Err(Problem::forbidden("users' tokens may only read here (user_access)"));
+        }
         Err(Problem::forbidden(format!("this needs an API key with the scope {}", scope.name())))
+    }
+
+    /// Refuses callers who do not run the server: what is wrong with it and its dead letters concern all users.
+    pub(crate) fn require_operator(&self) -> Result<(), Problem> {
+        self.require_for_all(Scope::Admin)
+    }
+
+    /// Refuses callers who may not do what needs this scope, and keys that are limited to some users: the answer is about all
+    /// users.
+    pub(crate) fn require_for_all(&self, scope: Scope) -> Result<(), Problem> {
+        self.require(scope)?;
+        match self.acts_for_all() {
+            true => Ok(()),
+            false => Err(Problem::forbidden("this needs an API key that acts for all users")),
+        }
+    }
+
+    /// Refuses callers who may not delete sessions.
+    pub(crate) fn require_delete(&self) -> Result<(), Problem> {
+        match self.user() {
+            None => self.require(Scope::Admin),
+            Some(user) if user.access >= UserAccess::Delete => Ok(()),
+            Some(_) => Err(Problem::forbidden("users' tokens may not delete here (user_access)")),
+        }
     }
 
     /// The user who asks, where one does: they see nobody else's.
     pub(crate) fn user(&self) -> Option<&User> {
         match self {
             Self::User(user) => Some(user),
-            Self::Anyone | Self::Key { .. } => None,
+            Self::Anyone | Self::Key(_) => None,
+        }
+    }
+
+    /// The users that an API key is limited to; `None` for every other caller.
+    pub(crate) fn limited_to(&self) -> Option<&Arc<[Uuid]>> {
+        match self {
+            Self::Key(key) => key.users.as_ref(),
+            Self::Anyone | Self::User(_) => None,
+        }
+    }
+
+    /// True if the caller may act for every user: what concerns the whole server is for them alone.
+    pub(crate) fn acts_for_all(&self) -> bool {
+        self.user().is_none() && self.limited_to().is_none()
+    }
+
+    /// Who it is, for the audit log.
+    pub(crate) fn actor(&self) -> Actor {
+        match self {
+            Self::Anyone => Actor::Anyone,
+            Self::Key(key) => Actor::Key(Arc::clone(&key.name)),
+            Self::User(user) => Actor::User(user.user_id),
         }
     }
 
@@ -77,121 +146,51 @@ impl Caller {
     pub(crate) fn account(&self) -> Option<Account> {
         match self {
             Self::Anyone => None,
-            Self::Key { name, .. } => Some(Account::Key(Arc::clone(name))),
+            Self::Key(key) => Some(Account::Key(Arc::clone(&key.name))),
             Self::User(user) => Some(Account::User(user.user_id)),
         }
     }
 
-    /// Whether what belongs to this user may be shown to the caller.
-    pub(crate) fn may_see(&self, user_id: Uuid) -> bool {
-        self.user().is_none_or(|user| user.user_id == user_id)
+    /// True if the caller may read and change what belongs to this user.
+    pub(crate) fn may_act_for(&self, user_id: Uuid) -> bool {
+        match self {
+            Self::Anyone => true,
+            Self::Key(key) => key.users.as_ref().is_none_or(|users| users.contains(&user_id)),
+            Self::User(user) => user.user_id == user_id,
+        }
     }
 
-    /// Whom a request is about that may name a user: a user is always meant themselves, and refused where they name another.
+    /// The user that a request is about, if it is about one. A user's token is about its user, also if the request names none;
+    /// a key that is limited to one user is about that user.
+    ///
+    /// # Errors
+    /// If the request names a user that the caller may not act for, and if a key of several users names none of them.
     pub(crate) fn speaks_for(&self, named: Option<Uuid>) -> Result<Option<Uuid>, Problem> {
-        match (self.user(), named) {
-            (None, named) => Ok(named),
-            (Some(user), Some(named)) if named != user.user_id => {
+        match (self, named) {
+            (Self::User(user), Some(named)) if named != user.user_id => {
                 Err(Problem::forbidden("user_id: is not the one the token was made for"))
             }
-            (Some(user), _) => Ok(Some(user.user_id)),
+            (Self::User(user), _) => Ok(Some(user.user_id)),
+            (Self::Key(key), named) => key.speaks_for(named),
+            (Self::Anyone, named) => Ok(named),
         }
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Caller
-where
-    Gate: FromRef<S>,
-{
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        Gate::from_ref(state).admit(&parts.headers).await
-    }
-}
-
-/// Where callers are told apart. Clones are one.
-#[derive(Clone)]
-pub(crate) struct Gate(Arc<Checks>);
-
-/// What a token may prove to be.
-struct Checks {
-    /// Nobody is asked.
-    is_open: bool,
-    keys: Keys,
-    /// `None` where no users are expected.
-    tokens: Option<Tokens>,
-    limits: Limits,
-}
-
-impl Gate {
-    pub(crate) fn new(identity: &Identity, limits: Limits) -> Self {
-        Self(Arc::new(Checks {
-            is_open: !identity.is_configured(),
-            keys: Keys::new(&identity.api_keys),
-            tokens: identity.takes_users().then(|| Tokens::new(identity)),
-            limits,
-        }))
-    }
-
-    /// Nobody is asked who they are.
-    pub(crate) fn is_open(&self) -> bool {
-        self.0.is_open
-    }
-
-    /// Fetches the published keys of users' tokens, again and again. Returns at once where there are none to fetch.
-    pub(crate) async fn keep_keys_fresh(self) {
-        if let Some(tokens) = &self.0.tokens {
-            tokens.keep_keys_fresh().await;
+impl KeyHolder {
+    fn speaks_for(&self, named: Option<Uuid>) -> Result<Option<Uuid>, Problem> {
+        match (self.users.as_deref(), named) {
+            (None, named) => Ok(named),
+            (Some(users), Some(named)) if users.contains(&named) => Ok(Some(named)),
+            (Some(_), Some(_)) => Err(Problem::forbidden("user_id: this API key may not act for that user")),
+            (Some([user]), None) => Ok(Some(*user)),
+            (Some(users), None) => {
+                let detail =
+                    format!("user_id: missing; this API key acts for {} users, so name one", users.len());
+                Err(Problem::invalid(detail))
+            }
         }
     }
-
-    /// Who sends these headers. It counts as one request on their account.
-    pub(crate) async fn admit(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
-        if self.0.is_open {
-            return Ok(Caller::Anyone);
-        }
-        let admitted = match bearer(headers) {
-            Ok(token) => self.0.check(token).await,
-            Err(refused) => Err(refused),
-        };
-        let caller = admitted.map_err(|refused| {
-            tracing::debug!(%refused, "a request is refused");
-            Problem::from(refused)
-        })?;
-        self.0.limits.take_from(caller.account().as_ref())?;
-        Ok(caller)
-    }
-}
-
-impl Checks {
-    async fn check(&self, token: &str) -> Result<Caller, Refused> {
-        match &self.tokens {
-            _ if keys::is_one(token) => self.keys.find(token),
-            Some(tokens) => tokens.check(token).await.map(Caller::User),
-            None => Err(Refused::NotAKey),
-        }
-    }
-}
-
-/// The token that a request carries.
-fn bearer(headers: &HeaderMap) -> Result<&str, Refused> {
-    let mut given = headers.get_all(AUTHORIZATION).iter();
-    match (given.next(), given.next()) {
-        (None, _) => in_subprotocols(headers).or_else(|| cookie::token(headers)).ok_or(Refused::NoToken),
-        (Some(value), None) => after_scheme(value).ok_or(Refused::NotBearer),
-        (Some(_), Some(_)) => Err(Refused::NotBearer),
-    }
-}
-
-fn after_scheme(value: &HeaderValue) -> Option<&str> {
-    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-    Some(token.trim()).filter(|token| scheme.eq_ignore_ascii_case("bearer") && !token.is_empty())
-}
-
-fn in_subprotocols(headers: &HeaderMap) -> Option<&str> {
-    let lists = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|list| list.to_str().ok());
-    lists.flat_map(|list| list.split(',')).find_map(|protocol| protocol.trim().strip_prefix(BEARER_PROTOCOL))
 }
 
 #[cfg(test)]
@@ -199,11 +198,16 @@ mod tests {
     use super::*;
 
     fn key(scopes: &str) -> Caller {
-        Caller::Key { name: "k".into(), scopes: scopes.parse().unwrap() }
+        limited_key(scopes, None)
+    }
+
+    fn limited_key(scopes: &str, users: Option<&[u128]>) -> Caller {
+        let users = users.map(|users| users.iter().copied().map(Uuid::from_u128).collect());
+        Caller::Key(Arc::new(KeyHolder { name: "k".into(), scopes: scopes.parse().unwrap(), users }))
     }
 
     fn user(id: u128) -> Caller {
-        Caller::User(User { user_id: Uuid::from_u128(id), claims: "{}".into() })
+        Caller::User(User { user_id: Uuid::from_u128(id), claims: "{}".into(), access: UserAccess::Write })
     }
 
     #[test]
@@ -223,7 +227,7 @@ mod tests {
     #[test]
     fn a_user_sees_and_speaks_for_themselves_only() {
         let (own, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        assert!(user(1).may_see(own) && !user(1).may_see(other) && key("read").may_see(other));
+        assert!(user(1).may_act_for(own) && !user(1).may_act_for(other) && key("read").may_act_for(other));
         assert_eq!(user(1).speaks_for(None), Ok(Some(own)));
         assert_eq!(user(1).speaks_for(Some(own)), Ok(Some(own)));
         assert!(user(1).speaks_for(Some(other)).is_err());
@@ -232,22 +236,17 @@ mod tests {
     }
 
     #[test]
-    fn a_token_comes_as_a_bearer_or_among_the_subprotocols() {
-        fn token(given: &[(axum::http::HeaderName, &'static str)]) -> Result<String, Refused> {
-            let value = |text| HeaderValue::from_static(text);
-            let headers = given.iter().map(|(name, text)| (name.clone(), value(text))).collect();
-            bearer(&headers).map(str::to_owned)
-        }
-        assert_eq!(token(&[(AUTHORIZATION, "Bearer a.b.c")]), Ok("a.b.c".into()));
-        assert_eq!(token(&[(AUTHORIZATION, "bearer  tt_1")]), Ok("tt_1".into()));
-        assert_eq!(token(&[(SEC_WEBSOCKET_PROTOCOL, "talktrack, bearer.a.b.c")]), Ok("a.b.c".into()));
-        assert_eq!(token(&[(SEC_WEBSOCKET_PROTOCOL, "talktrack")]), Err(Refused::NoToken));
-        assert_eq!(token(&[]), Err(Refused::NoToken));
-        for value in ["Basic bWU6aHVudGVyMg==", "Bearer", "Bearer ", "a.b.c"] {
-            assert_eq!(
-                token(&[(AUTHORIZATION, value), (SEC_WEBSOCKET_PROTOCOL, "bearer.x")]),
-                Err(Refused::NotBearer)
-            );
+    fn a_limited_key_acts_for_its_users_and_names_one_of_several() {
+        let (first, second, other) = (Uuid::from_u128(1), Uuid::from_u128(2), Uuid::from_u128(3));
+        let (one, two) = (limited_key("admin", Some(&[1])), limited_key("admin", Some(&[1, 2])));
+        assert!(two.may_act_for(first) && two.may_act_for(second) && !two.may_act_for(other));
+        assert_eq!(one.speaks_for(None), Ok(Some(first)));
+        assert_eq!(two.speaks_for(Some(second)), Ok(Some(second)));
+        assert!(two.speaks_for(None).is_err() && two.speaks_for(Some(other)).is_err());
+        assert!(!one.acts_for_all() && key("read").acts_for_all() && Caller::Anyone.acts_for_all());
+        for scope in [Scope::Metrics, Scope::Admin] {
+            assert!(one.require(scope).is_ok() && one.require_for_all(scope).is_err());
+            assert!(key("admin").require_for_all(scope).is_ok());
         }
     }
 }

@@ -2,14 +2,16 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
+use crate::build_info;
 use crate::command::{self, Outcome};
 use crate::error::Failure;
+use crate::visible;
 
 /// Writes down every conversation that a voice or chat agent has, and loses none of it.
 #[derive(Debug, Parser)]
-#[command(name = "talktrack", version, max_term_width = 110, arg_required_else_help = true)]
+#[command(name = "talktrack", version = build_info::VERSION_AND_COMMIT, max_term_width = 110, arg_required_else_help = true)]
 #[command(
     after_help = "Settings come from talktrack.toml, TALKTRACK_* environment variables and flags; see `talktrack serve --help`."
 )]
@@ -38,14 +40,27 @@ enum Command {
     Tail(command::tail::Args),
     /// Look at what the store would not take, bring it back, or let it go
     DeadLetters(command::dead_letters::Args),
+    /// See or change the PostgreSQL store that a data directory writes to
+    Outbox(command::outbox::Args),
+    /// List or remove damaged databases that are kept beside the one in use
+    Quarantine(command::quarantine::Args),
     /// Audit the books: counts against rows, journal, dead letters
     Verify(command::verify::Args),
     /// Bring a PostgreSQL database to the schema
     Migrate(command::migrate::Args),
     /// Compare a PostgreSQL database with the schema, and print the SQL that mends it
     Doctor(command::doctor::Args),
-    /// Make API keys for servers
+    /// Make, list and revoke API keys for servers
     Keys(command::keys::Args),
+    /// Show who did what: the audit log
+    Audit(command::audit::Args),
+    /// Show which build this is
+    Version(command::version::Args),
+    /// Print what a shell needs to complete commands and flags
+    Completions(command::completions::Args),
+    /// Write the manual pages
+    #[command(hide = true)]
+    Man(command::man::Args),
 }
 
 /// Does what the arguments say.
@@ -62,7 +77,7 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => Err(Failure::usage(one_line(&error))),
     };
     ended.unwrap_or_else(|failure| {
-        eprintln!("talktrack: {failure}");
+        eprintln!("talktrack: {}", visible::safe_line(&failure.to_string()));
         failure.exit_code()
     })
 }
@@ -82,10 +97,16 @@ fn run(command: Command) -> Outcome {
             Command::Show(args) => command::show::run(args).await,
             Command::Tail(args) => command::tail::run(args).await,
             Command::DeadLetters(args) => command::dead_letters::run(args).await,
+            Command::Outbox(args) => command::outbox::run(args).await,
+            Command::Quarantine(args) => command::quarantine::run(args).await,
             Command::Verify(args) => command::verify::run(args).await,
             Command::Migrate(args) => command::migrate::run(args).await,
             Command::Doctor(args) => command::doctor::run(args).await,
             Command::Keys(args) => command::keys::run(args).await,
+            Command::Audit(args) => command::audit::run(args).await,
+            Command::Version(args) => command::version::run(&args),
+            Command::Completions(args) => command::completions::run(&args, Cli::command()),
+            Command::Man(args) => command::man::run(&args, Cli::command()),
         }
     });
     // What still runs (a read from the terminal, say) has nothing left to answer.

@@ -10,10 +10,16 @@ pub(crate) mod sessions;
 pub(crate) mod tail;
 pub(crate) mod show;
 pub(crate) mod dead_letters;
+pub(crate) mod outbox;
+pub(crate) mod quarantine;
 pub(crate) mod verify;
 pub(crate) mod migrate;
 pub(crate) mod doctor;
 pub(crate) mod keys;
+pub(crate) mod audit;
+pub(crate) mod version;
+pub(crate) mod completions;
+pub(crate) mod man;
 mod schema;
 mod looking;
 

@@ -1,6 +1,7 @@
 //! The settings: read from all layers at the start, checked once, never changed. A bad one stops the start with one line
 //! that names it, where it was set, and what is expected.
 
+mod api_key;
 mod audio;
 mod flags;
 mod identity;
@@ -18,10 +19,12 @@ use talktrack::Options;
 use talktrack::store::postgres::Address;
 use tracing::level_filters::LevelFilter;
 
-pub(crate) use audio::{AudioStore, S3};
-pub(crate) use flags::{Place, SettingFlags};
-pub(crate) use identity::{ApiKey, Identity, Scope, Scopes, Secret, check_name};
-pub(crate) use limits::{Network, Rate};
+pub(crate) use api_key::{ApiKey, Scope, Scopes, check_name, networks as key_networks, users as key_users};
+pub(crate) use audio::{AudioQuotas, AudioStore, S3};
+pub(crate) use flags::{KeyPlace, Place, SettingFlags};
+pub(crate) use identity::{Identity, KeySettings, Secret, UserAccess};
+pub(crate) use limits::{AuditFiles, CallerLimits, Network, Rate};
+pub(crate) use parse::duration as parse_duration;
 pub(crate) use settings::TOKEN_VARIABLE;
 
 use crate::error::Failure;
@@ -40,12 +43,22 @@ pub(crate) struct Config {
     /// Where recordings end up.
     pub(crate) audio_store: AudioStore,
     pub(crate) max_audio_bytes: u64,
+    pub(crate) audio_quotas: AudioQuotas,
     pub(crate) identity: Identity,
+    /// A login to the dashboard that was not used for so long is over.
+    pub(crate) login_idle_timeout: Duration,
+    /// So long after it began, a login is over.
+    pub(crate) login_max_age: Duration,
+    /// How much of the audit log is kept.
+    pub(crate) audit: AuditFiles,
     /// Pages from elsewhere that may connect from a browser; in lower case.
     pub(crate) allowed_origins: Vec<String>,
     pub(crate) queue_capacity: usize,
     pub(crate) queue_bytes: usize,
     pub(crate) journal_max_bytes: u64,
+    pub(crate) resend_window: Duration,
+    pub(crate) resend_window_max_bytes: u64,
+    pub(crate) unknown_session_wait: Duration,
     pub(crate) grace_period: Duration,
     pub(crate) idle_timeout: Duration,
     /// How long a session is kept after its last event; `None` for ever.
@@ -54,9 +67,7 @@ pub(crate) struct Config {
     pub(crate) max_body_bytes: usize,
     pub(crate) max_connections: usize,
     pub(crate) max_http_connections: usize,
-    pub(crate) max_connections_per_address: Option<usize>,
-    pub(crate) rate_per_token: Option<Rate>,
-    pub(crate) rate_per_address: Option<Rate>,
+    pub(crate) caller_limits: CallerLimits,
     /// Whose `X-Forwarded-For` is believed.
     pub(crate) trusted_proxies: Vec<Network>,
     pub(crate) request_timeout: Duration,
@@ -69,6 +80,8 @@ pub(crate) struct Config {
     pub(crate) log_format: LogFormat,
     pub(crate) log_file: Option<PathBuf>,
     pub(crate) log_level: LevelFilter,
+    /// Every setting as it was given, without secrets: for the audit log.
+    pub(crate) told: Vec<(&'static str, String)>,
 }
 
 /// What `database_url` names.
@@ -123,11 +136,18 @@ impl Config {
             database: layers.get("database_url", parse::database)?,
             audio_store: AudioStore::read(layers)?,
             max_audio_bytes: layers.get("max_audio_bytes", parse::size)?,
+            audio_quotas: AudioQuotas::read(layers)?,
             identity,
+            login_idle_timeout: layers.get("login_idle_timeout", parse::duration)?,
+            login_max_age: layers.get("login_max_age", parse::duration)?,
+            audit: AuditFiles::read(layers)?,
             allowed_origins: layers.get("allowed_origins", |text| allowed_origins(text, is_open))?,
             queue_capacity: layers.get("queue_capacity", parse::count)?,
             queue_bytes: layers.get("queue_bytes", queue_bytes)?,
             journal_max_bytes: layers.get("journal_max_bytes", parse::size)?,
+            resend_window: layers.get("resend_window", parse::duration)?,
+            resend_window_max_bytes: layers.get("resend_window_max_bytes", parse::size)?,
+            unknown_session_wait: layers.get("unknown_session_wait", parse::duration)?,
             grace_period: layers.get("grace_period", parse::duration)?,
             idle_timeout,
             retention: layers.get("retention_days", parse::days)?,
@@ -135,10 +155,7 @@ impl Config {
             max_body_bytes: layers.get("max_body_bytes", parse::memory)?,
             max_connections: layers.get("max_connections", parse::count)?,
             max_http_connections: layers.get("max_http_connections", parse::count)?,
-            max_connections_per_address: layers
-                .get("max_connections_per_address", |text| limits::unless_off(text, parse::count))?,
-            rate_per_token: layers.get("rate_per_token", |text| limits::unless_off(text, str::parse))?,
-            rate_per_address: layers.get("rate_per_address", |text| limits::unless_off(text, str::parse))?,
+            caller_limits: CallerLimits::read(layers)?,
             trusted_proxies: layers.get("trusted_proxies", limits::networks)?,
             request_timeout: layers.get("request_timeout", parse::duration)?,
             max_listeners: layers.get("max_listeners", parse::count)?,
@@ -151,6 +168,7 @@ impl Config {
             log_format: layers.get("log_format", parse::log_format)?,
             log_file: layers.get("log_file", parse::optional_path)?,
             log_level: layers.get("log_level", parse::log_level)?,
+            told: layers.without_secrets(),
         })
     }
 
@@ -165,6 +183,9 @@ impl Config {
             queue_capacity: self.queue_capacity,
             queue_bytes: self.queue_bytes,
             journal_max_bytes: self.journal_max_bytes,
+            resend_window: self.resend_window,
+            resend_window_max_bytes: self.resend_window_max_bytes,
+            unknown_session_wait: self.unknown_session_wait,
             grace_period: self.grace_period,
             idle_timeout: self.idle_timeout,
             max_message_bytes: self.max_message_bytes,
@@ -186,10 +207,12 @@ fn read_identity(layers: &Layers) -> Result<Identity, Failure> {
     let of_project = || supabase_url.as_ref().map(|url| format!("{url}/auth/v1"));
     Ok(Identity {
         api_keys: layers.get("api_keys", identity::api_keys)?,
+        api_keys_file: layers.get("api_keys_file", parse::optional_path)?,
         jwt_issuer: issuer.or_else(of_project),
         supabase_url,
         supabase_jwt_secret: layers.get("supabase_jwt_secret", identity::jwt_secret)?,
         jwt_audience: layers.get("jwt_audience", parse::text)?,
+        user_access: layers.get("user_access", identity::user_access)?,
     })
 }
 
@@ -198,7 +221,7 @@ fn listen(text: &str, is_open: bool) -> Result<SocketAddr, String> {
     match parse::address(text)? {
         address if is_open && !address.ip().is_loopback() => Err(format!(
             "must be a loopback address such as 127.0.0.1:8080, not {address}: no authentication is configured (api_keys, \
-             supabase_url or supabase_jwt_secret), so the server answers on its own machine only"
+             api_keys_file, supabase_url or supabase_jwt_secret), so the server answers on its own machine only"
         )),
         address => Ok(address),
     }
@@ -241,18 +264,19 @@ mod tests {
         let config = load(&[], &[]).unwrap();
         let (ours, theirs) = (config.options(), Options::new("./talktrack-data"));
         assert_eq!(
-            (ours.data_dir, ours.queue_capacity, ours.queue_bytes, ours.journal_max_bytes),
-            (theirs.data_dir, theirs.queue_capacity, theirs.queue_bytes, theirs.journal_max_bytes)
+            (&ours.data_dir, ours.queue_capacity, ours.queue_bytes, ours.journal_max_bytes),
+            (&theirs.data_dir, theirs.queue_capacity, theirs.queue_bytes, theirs.journal_max_bytes)
         );
-        assert_eq!(
-            (ours.grace_period, ours.idle_timeout, ours.max_message_bytes),
-            (theirs.grace_period, theirs.idle_timeout, theirs.max_message_bytes)
-        );
+        let times = |options: &Options| {
+            let Options { resend_window, unknown_session_wait, grace_period, idle_timeout, .. } = options;
+            [*resend_window, *unknown_session_wait, *grace_period, *idle_timeout]
+        };
+        assert_eq!(times(&ours), times(&theirs));
+        let bytes = |options: &Options| (options.resend_window_max_bytes, options.max_message_bytes);
+        assert_eq!(bytes(&ours), bytes(&theirs));
         assert_eq!((config.listen.to_string().as_str(), config.max_connections), ("127.0.0.1:8080", 10_000));
-        assert_eq!(
-            (config.log_file, config.database, config.log_level),
-            (None, Database::File(None), LevelFilter::INFO)
-        );
+        assert_eq!((config.log_file, config.log_level), (None, LevelFilter::INFO));
+        assert_eq!(config.database, Database::File(None));
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod health;
 mod dead;
 
 // What they have in common.
+mod forms;
 mod visitor;
 mod page;
 mod row;
@@ -24,14 +25,16 @@ mod assets;
 mod words;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::CompressionLevel;
 
+use crate::metered::meter;
 use crate::state::AppState;
 
 /// The pages. What they weigh on the wire is a fraction of what they are.
-pub(crate) fn routes() -> Router<AppState> {
+pub(crate) fn routes(state: &AppState) -> Router<AppState> {
     Router::new()
         .route("/", get(sessions::page))
         .route("/sessions/{session_id}", get(conversation::page))
@@ -48,5 +51,8 @@ pub(crate) fn routes() -> Router<AppState> {
         .route("/login", get(login::page).post(login::enter))
         .route("/logout", post(login::leave))
         .route("/assets/{name}", get(assets::answer))
+        .layer(from_fn_with_state(state.clone(), forms::check))
+        // What a page weighs before it is compressed.
+        .layer(from_fn_with_state(state.clone(), meter))
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
 }

@@ -1,18 +1,25 @@
 //! Sessions and users that go, with everything that belongs to them: the one place that knows where that lies.
 
+pub(crate) mod due_users;
 pub(crate) mod recordings;
+mod remaining;
 
 use std::collections::HashSet;
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use futures_util::future::join_all;
 use serde::Serialize;
+use talktrack::clock::{Clock as _, SystemClock};
 use talktrack::store::SessionFilter;
-use talktrack::{Deletion, NotDurable, ReadError, Removed};
+use talktrack::{Deletion, NotDurable, ReadError, Removed, SessionReceipt};
 use tokio::time::timeout;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::access::{self, Granted, SessionName};
+use crate::auth::Caller;
+use crate::deletion::remaining::Remaining;
 use crate::error::Problem;
 use crate::state::AppState;
 use crate::store::PAGE;
@@ -21,11 +28,15 @@ use crate::store::PAGE;
 const PATIENCE: Duration = Duration::from_secs(10);
 const LITTLE_PATIENCE: Duration = Duration::from_secs(1);
 
+/// For who deletes a session that is not there.
+const REFUSED_FROM_NOW_ON: &str =
+    "records of such a session that another server delivers later are refused from now on";
+
 /// Sessions of a user that are deleted at once.
 const TOGETHER: usize = 50;
 
 /// What was removed.
-#[derive(Debug, Clone, Copy, Default, Serialize, ToSchema)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 pub(crate) struct Gone {
     /// Sessions removed from the store.
     sessions: u64,
@@ -40,6 +51,9 @@ pub(crate) struct Gone {
     /// `done`; or `pending` where the database, or the object store of recordings, cannot be reached: it is deleted there as soon
     /// as it can, and is not counted here.
     store: InStore,
+    /// Files in the data directory of this server that may still hold what was deleted: what is left of damaged databases.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    remaining: Vec<Remaining>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
@@ -69,54 +83,124 @@ impl Gone {
         parts.into_iter().filter(|(number, _)| *number > 0)
     }
 
+    /// Files that may still hold what was deleted.
+    pub(crate) fn remaining(&self) -> &[Remaining] {
+        &self.remaining
+    }
+
     /// Whether nothing is left to do.
     pub(crate) fn is_done(&self) -> bool {
         self.store == InStore::Done
     }
 }
 
-/// Deletes a session. What was begun is finished though nobody waits for the answer any more.
+/// Deletes the session that the caller names. What was begun is finished though nobody waits for the answer any more.
 ///
 /// # Errors
-/// Where it cannot be accepted now, or is another user's than this one's.
+/// If the deletion cannot be accepted now, or the session is absent or not the caller's. Another node may have something of an
+/// absent session all the same: that is refused when it arrives.
 pub(crate) async fn delete_session(
     state: &AppState,
-    session_id: Uuid,
-    owner: Option<Uuid>,
-) -> Result<Gone, Problem> {
+    caller: &Caller,
+    name: &SessionName,
+) -> Result<(Uuid, Gone), Problem> {
+    let Granted { session_id, claim, owner, .. } = match access::to_delete(state, caller, name).await {
+        Err(problem) if problem.code() == NotDurable::UnknownSession.code() => {
+            refuse_absent(state, access::absent_to_delete(caller, name)).await?;
+            return Err(problem.with_advice(REFUSED_FROM_NOW_ON));
+        }
+        granted => granted?,
+    };
+    let state = state.clone();
+    let gone = finish(async move {
+        let mut gone = Gone::default();
+        let accepted = match claim {
+            Some(owner) => state.tracker().delete_session(session_id, Some(owner)),
+            None => state.tracker().delete_session_of_anyone(session_id, owner),
+        };
+        delete(&state, session_id, accepted?, &mut gone).await?;
+        gone.remaining = remaining::find(&state).await;
+        Ok(gone)
+    });
+    Ok((session_id, gone.await?))
+}
+
+/// Leaves marks for sessions that are not there, or another user's.
+async fn refuse_absent(state: &AppState, sessions: Vec<(Uuid, Option<Uuid>)>) -> Result<(), Problem> {
+    let state = state.clone();
+    let marks = sessions.into_iter().map(move |(session_id, owner)| {
+        let accepted = state.tracker().delete_session(session_id, owner);
+        async move {
+            let Deletion { here, in_store } = accepted?;
+            // That the session is another user's is nothing to tell anyone.
+            let _ = here.durable().await;
+            let _ = timeout(LITTLE_PATIENCE, in_store.durable()).await;
+            Ok(Gone::default())
+        }
+    });
+    let marks: Vec<_> = marks.collect();
+    finish(async move { join_all(marks).await.into_iter().try_fold(Gone::default(), |_, mark| mark) })
+        .await
+        .map(drop)
+}
+
+/// Deletes everything of a user: what is stored, what is under way, what waits. If the store cannot be asked, what is here goes at
+/// once, and the rest when it can be.
+///
+/// # Errors
+/// If the deletion cannot be accepted now.
+pub(crate) async fn delete_user(state: &AppState, user_id: Uuid) -> Result<Gone, Problem> {
     let state = state.clone();
     finish(async move {
+        let _running = state.deleted_users().begin(user_id);
+        let moment = SystemClock.now();
+        // Before the mark: the process may end as soon as the store has that, and the rest is found by this note alone.
+        let noted =
+            if state.is_remote() { state.deleted_users().note(user_id, moment).await } else { Ok(None) };
         let mut gone = Gone::default();
-        delete(&state, session_id, owner, &mut gone).await?;
+        // First: whatever begins after the store has done this is new, and whatever it has by then is found below.
+        match state.tracker().delete_user(user_id) {
+            Ok(accepted) => delete_all(&state, user_id, accepted, &mut gone).await?,
+            Err(refused) => {
+                let put_back = state.deleted_users().put_back(user_id, moment, noted.ok().flatten());
+                put_back.await.map_err(|error| not_noted(&error))?;
+                return Err(refused.into());
+            }
+        }
+        if gone.is_done() {
+            due_users::forget(&state, user_id, moment).await;
+        } else {
+            noted.map_err(|error| not_noted(&error))?;
+        }
+        gone.remaining = remaining::find(&state).await;
         Ok(gone)
     })
     .await
 }
 
-/// Deletes everything of a user: what is stored, what is under way, what waits.
-///
-/// # Errors
-/// Where the store cannot say what there is.
-pub(crate) async fn delete_user(state: &AppState, user_id: Uuid) -> Result<Gone, Problem> {
-    let state = state.clone();
-    finish(async move {
-        let (mut gone, mut done) = (Gone::default(), HashSet::new());
-        loop {
-            let found = sessions_of(&state, user_id).await.map_err(|error| unreadable(&error))?;
-            let left: Vec<Uuid> = found.into_iter().filter(|session_id| done.insert(*session_id)).collect();
-            if left.is_empty() {
-                break;
-            }
-            for some in left.chunks(TOGETHER) {
-                delete_some(&state, some, user_id, &mut gone).await?;
-            }
+async fn delete_all(
+    state: &AppState,
+    user_id: Uuid,
+    Deletion { here, in_store }: Deletion,
+    gone: &mut Gone,
+) -> Result<(), Problem> {
+    here.durable().await?;
+    if done_in_time(state, in_store).await?.is_none() {
+        gone.store = InStore::Pending;
+    }
+    let mut done = HashSet::new();
+    loop {
+        let found = sessions_of(state, user_id, gone).await?;
+        let left: Vec<Uuid> = found.into_iter().filter(|session_id| done.insert(*session_id)).collect();
+        if left.is_empty() {
+            break;
         }
-        // What was laid aside of sessions that were never theirs.
-        let letters = state.local().dead_letters_of(user_id).await.map_err(|error| unreadable(&error))?;
-        gone.dead_letters += state.tracker().take_out_dead_letters(letters).await?.len() as u64;
-        Ok(gone)
-    })
-    .await
+        delete_some(state, left, user_id, gone).await?;
+    }
+    // What was laid aside of sessions that were never theirs.
+    let letters = state.local().dead_letters_of(user_id).await.map_err(|error| unreadable(&error))?;
+    gone.dead_letters += state.tracker().take_out_dead_letters(letters).await?.len() as u64;
+    Ok(())
 }
 
 async fn finish(work: impl Future<Output = Result<Gone, Problem>> + Send + 'static) -> Result<Gone, Problem> {
@@ -126,14 +210,29 @@ async fn finish(work: impl Future<Output = Result<Gone, Problem>> + Send + 'stat
 
 async fn delete_some(
     state: &AppState,
+    sessions: Vec<Uuid>,
+    user_id: Uuid,
+    gone: &mut Gone,
+) -> Result<(), Problem> {
+    for some in sessions.chunks(TOGETHER) {
+        delete_together(state, some, user_id, gone).await?;
+    }
+    Ok(())
+}
+
+async fn delete_together(
+    state: &AppState,
     sessions: &[Uuid],
     user_id: Uuid,
     gone: &mut Gone,
 ) -> Result<(), Problem> {
     let deletions = sessions.iter().map(|session_id| async move {
         let mut gone = Gone::default();
-        let deleted = delete(state, *session_id, Some(user_id), &mut gone).await;
-        (deleted, gone)
+        let deleted = async {
+            let accepted = state.tracker().delete_session(*session_id, Some(user_id))?;
+            delete(state, *session_id, accepted, &mut gone).await
+        };
+        (deleted.await, gone)
     });
     for (deleted, one) in join_all(deletions).await {
         match deleted {
@@ -141,7 +240,7 @@ async fn delete_some(
             Err(problem) if problem.code() == NotDurable::OtherUser.code() => {}
             deleted => deleted?,
         }
-        let Gone { sessions, messages, dead_letters, journal, audio, store } = one;
+        let Gone { sessions, messages, dead_letters, journal, audio, store, .. } = one;
         gone.add(Removed { sessions, messages, dead_letters, journal });
         gone.audio += audio;
         if store == InStore::Pending {
@@ -154,16 +253,20 @@ async fn delete_some(
 async fn delete(
     state: &AppState,
     session_id: Uuid,
-    owner: Option<Uuid>,
+    Deletion { here, in_store }: Deletion,
     gone: &mut Gone,
 ) -> Result<(), Problem> {
-    let Deletion { here, in_store } = state.tracker().delete_session(session_id, owner)?;
     gone.add(here.durable().await?);
-    let is_away = state.tracker().health().store.is_some();
-    match timeout(if is_away { LITTLE_PATIENCE } else { PATIENCE }, in_store.durable()).await {
-        Ok(Ok(removed)) => gone.add(removed),
-        Ok(Err(NotDurable::Stopped)) | Err(_) => gone.store = InStore::Pending,
-        Ok(Err(why)) => return Err(why.into()),
+    if timeout(PATIENCE, state.tracker().erased()).await.is_err() {
+        gone.store = InStore::Pending;
+    }
+    match done_in_time(state, in_store).await? {
+        Some(removed) => gone.add(removed),
+        None => gone.store = InStore::Pending,
+    }
+    // What the store confirms may be purged here in its turn.
+    if gone.is_done() && timeout(PATIENCE, state.tracker().erased()).await.is_err() {
+        gone.store = InStore::Pending;
     }
     match recordings::remove(state, session_id).await {
         Some(count) => gone.audio += count,
@@ -172,24 +275,60 @@ async fn delete(
     Ok(())
 }
 
-/// The sessions of a user that are stored, in memory, or on their way to the store.
-async fn sessions_of(state: &AppState, user_id: Uuid) -> Result<HashSet<Uuid>, ReadError> {
+/// What the store removed; `None` if it does so later.
+async fn done_in_time(
+    state: &AppState,
+    in_store: SessionReceipt<Removed>,
+) -> Result<Option<Removed>, Problem> {
+    let is_away = state.tracker().health().store.is_some();
+    match timeout(if is_away { LITTLE_PATIENCE } else { PATIENCE }, in_store.durable()).await {
+        Ok(Ok(removed)) => Ok(Some(removed)),
+        Ok(Err(NotDurable::Stopped)) | Err(_) => Ok(None),
+        Ok(Err(why)) => Err(why.into()),
+    }
+}
+
+/// The sessions of a user that are in memory, on their way to the store, or stored, as far as the store can be asked.
+async fn sessions_of(state: &AppState, user_id: Uuid, gone: &mut Gone) -> Result<HashSet<Uuid>, Problem> {
     let mut found: HashSet<Uuid> = state.tracker().sessions_of(user_id).into_iter().collect();
-    found.extend(state.local().waiting_sessions_of(user_id).await?);
+    found.extend(state.local().waiting_sessions_of(user_id).await.map_err(|error| unreadable(&error))?);
+    if state.is_remote() && state.tracker().health().store.is_some() {
+        gone.store = InStore::Pending;
+        return Ok(found);
+    }
+    match timeout(PATIENCE, sessions_in_store(state, user_id)).await {
+        Ok(Ok(stored)) => found.extend(stored),
+        Ok(Err(error)) if !state.is_remote() => return Err(unreadable(&error)),
+        Ok(Err(_)) | Err(_) => gone.store = InStore::Pending,
+    }
+    Ok(found)
+}
+
+/// The sessions of a user that are stored.
+async fn sessions_in_store(state: &AppState, user_id: Uuid) -> Result<Vec<Uuid>, ReadError> {
     let reader = state.tracker().reader();
     let filter = SessionFilter { user_id: Some(user_id), ..SessionFilter::default() };
-    let mut after = None;
+    let (mut found, mut after) = (Vec::new(), None);
     loop {
         let page = reader.sessions(filter.clone(), after, PAGE).await?;
         found.extend(page.iter().map(|row| row.session_id));
-        match page.last().filter(|_| page.len() == PAGE) {
+        match page.last_before_more() {
             Some(last) => after = Some(last.cursor()),
             None => return Ok(found),
         }
     }
 }
 
+/// The data directory cannot be read.
 fn unreadable(error: &ReadError) -> Problem {
-    tracing::warn!("{error}");
-    Problem::unavailable("the store cannot be read at present; what was not deleted yet is still there", 5)
+    Problem::store_unavailable(error)
+}
+
+fn not_noted(error: &std::io::Error) -> Problem {
+    tracing::error!("cannot note that a user is to be deleted: {error}");
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "journal_full",
+        "the disk of the server does not take the deletion now",
+    )
 }

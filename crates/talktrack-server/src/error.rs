@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::Value;
-use talktrack::{NotDurable, Reason, Refused};
+use talktrack::{NotDurable, ReadError, Reason, Refused};
 use utoipa::openapi::{Content, Ref, RefOr, Response as Described, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema};
 
@@ -57,7 +57,10 @@ macro_rules! fails_with {
     };
 }
 
-fails_with!(std::io::Error, talktrack::OpenError, talktrack::ReadError, NotDurable);
+fails_with!(std::io::Error, talktrack::OpenError, ReadError, NotDurable);
+
+/// Seconds after which a store that could not be asked may be there again.
+const STORE_RETRY_AFTER: u32 = 5;
 
 const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -96,11 +99,48 @@ impl Problem {
 
     /// The address is nobody's.
     pub(crate) fn nothing_at(path: &str) -> Self {
-        Self::without_code(StatusCode::NOT_FOUND, format!("there is nothing at {path}"))
+        Self::not_found(format!("there is nothing at {path}"))
+    }
+
+    /// What the request names is not there.
+    pub(crate) fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", detail)
+    }
+
+    /// There is no such session, as far as the caller may know: the same answer for a session that is absent and for one of
+    /// another user.
+    pub(crate) fn session_not_found() -> Self {
+        NotDurable::UnknownSession.into()
+    }
+
+    /// The same problem, with what to do if the session is missing.
+    pub(crate) fn with_advice(self, advice: &str) -> Self {
+        match self.status {
+            StatusCode::NOT_FOUND => Self { detail: format!("{}; {advice}", self.detail), ..self },
+            _ => self,
+        }
+    }
+
+    /// The store cannot be asked now.
+    pub(crate) fn store_unavailable(error: &ReadError) -> Self {
+        tracing::warn!("{error}");
+        // The store's words may tell of its insides: they are for the log.
+        Self::store_away("the store cannot be read at present; try again later", STORE_RETRY_AFTER)
+    }
+
+    /// A store cannot be used now: that of the conversations, or that of recordings. It is worth to ask again after some seconds.
+    pub(crate) fn store_away(detail: &str, retry_after: u32) -> Self {
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", detail);
+        Self { retry_after: Some(retry_after), ..problem }
     }
 
     pub(crate) fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// Seconds after which it is worth to ask again.
+    pub(crate) fn retry_after(&self) -> Option<u32> {
+        self.retry_after
     }
 
     /// The protocol's code for it.
@@ -120,7 +160,7 @@ impl Problem {
 
     /// Who asks is known, and may not do this.
     pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "unauthorized", detail)
+        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
     }
 
     /// Something that is needed to answer is not to be had just now; it is worth to ask again after some seconds.
@@ -145,8 +185,7 @@ impl From<Reason> for Problem {
     fn from(reason: Reason) -> Self {
         let status = match reason {
             Reason::Invalid(_) => StatusCode::BAD_REQUEST,
-            Reason::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Reason::OtherUser => StatusCode::FORBIDDEN,
+            Reason::TooLarge { .. } | Reason::MetadataTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Reason::QueueFull => StatusCode::TOO_MANY_REQUESTS,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
@@ -165,8 +204,9 @@ impl From<NotDurable> for Problem {
     fn from(why: NotDurable) -> Self {
         let status = match why {
             NotDurable::IdConflict => StatusCode::CONFLICT,
-            NotDurable::OtherUser => StatusCode::FORBIDDEN,
+            NotDurable::OtherUser | NotDurable::NotTheirs => StatusCode::FORBIDDEN,
             NotDurable::UnknownSession => StatusCode::NOT_FOUND,
+            NotDurable::MetadataTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             NotDurable::Deleted => StatusCode::GONE,
             NotDurable::Stopped => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,

@@ -4,14 +4,17 @@
 use std::net::IpAddr;
 
 use axum::extract::{Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use tokio::time::timeout;
 
 use crate::error::Problem;
-use crate::limits::ClientAddress;
+use crate::limits::{ClientAddress, OverTls};
 use crate::state::AppState;
 
 /// The other end of the connection that a request came over.
@@ -23,22 +26,32 @@ const NEVER_LIMITED: [&str; 2] = ["/healthz", "/readyz"];
 
 /// What every answer says unless it says otherwise. Nothing of it may be shown inside another page, kept, or taken for
 /// something else than it is.
-const HEADERS: [(HeaderName, &str); 4] = [
+const HEADERS: [(HeaderName, &str); 6] = [
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (REFERRER_POLICY, "no-referrer"),
     (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
     (CACHE_CONTROL, "no-store"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
 ];
+
+/// Said behind TLS alone: a browser that has heard it asks over TLS only, for a year.
+const ONLY_OVER_TLS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 /// Passes a request on to its endpoint.
 pub(crate) async fn guard(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
-    let mut answer = match admit(&state, &mut request) {
+    let admitted = admit(&state, &mut request);
+    let is_over_tls = matches!(request.extensions().get(), Some(OverTls(true)));
+    let mut answer = match admitted {
         Ok(()) => within_its_time(&state, request, next).await,
         Err(problem) => problem.into_response(),
     };
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         for (name, value) in HEADERS {
             answer.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+        }
+        if is_over_tls {
+            answer.headers_mut().insert(STRICT_TRANSPORT_SECURITY, ONLY_OVER_TLS);
         }
     }
     answer
@@ -47,12 +60,14 @@ pub(crate) async fn guard(State(state): State<AppState>, mut request: Request, n
 fn admit(state: &AppState, request: &mut Request) -> Result<(), Problem> {
     let Some(&PeerAddress(peer)) = request.extensions().get() else { return Ok(()) };
     let client = state.limits().client(peer, request.headers());
+    let is_over_tls = state.limits().is_over_tls(peer, request.headers());
     request.extensions_mut().insert(ClientAddress(client));
+    request.extensions_mut().insert(OverTls(is_over_tls));
+    state.origins().check_host(request.uri(), request.headers())?;
     if NEVER_LIMITED.contains(&request.uri().path()) {
         return Ok(());
     }
     state.limits().take_from_address(client)?;
-    state.origins().check_host(request.headers())?;
     state.origins().check_writing(request.method(), request.headers())
 }
 
@@ -66,7 +81,7 @@ async fn within_its_time(state: &AppState, request: Request, next: Next) -> Resp
         Ok(answer) => answer,
         Err(_) => {
             let detail = format!("the request took longer than {deadline:?} (request_timeout)");
-            Problem::without_code(StatusCode::REQUEST_TIMEOUT, detail).into_response()
+            Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", detail).into_response()
         }
     }
 }

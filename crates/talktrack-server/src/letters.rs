@@ -26,6 +26,19 @@ pub(crate) enum Request {
     Replay(Vec<Seq>),
     /// Take them out for ever.
     Drop(Vec<Seq>),
+    /// Bring what waits to the store that the server's settings name, whatever store the data directory notes.
+    RedirectOutbox,
+}
+
+impl Request {
+    /// What the audit log calls it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Replay(_) => "dead_letters.replay",
+            Self::Drop(_) => "dead_letters.drop",
+            Self::RedirectOutbox => "outbox.redirect",
+        }
+    }
 }
 
 /// What a server answers to a request.
@@ -34,8 +47,24 @@ pub(crate) enum Request {
 pub(crate) enum Answer {
     /// Of each letter, in the order of the request.
     Outcomes(Vec<Outcome>),
+    /// The outbox belongs to the store at this address now.
+    Redirected(String),
     /// Why there is no answer to the request as a whole.
     Error(String),
+}
+
+impl Answer {
+    /// What became of each letter.
+    ///
+    /// # Errors
+    /// If that is not what was asked for.
+    pub(crate) fn into_outcomes(self) -> Result<Vec<Outcome>, Failure> {
+        match self {
+            Self::Outcomes(outcomes) => Ok(outcomes),
+            Self::Error(problem) => Err(Failure::new(problem)),
+            Self::Redirected(_) => Err(Failure::new("another answer came than was asked for")),
+        }
+    }
 }
 
 /// What became of one letter.
@@ -61,6 +90,8 @@ pub(crate) enum Fate {
         reason: String,
         detail: Option<String>,
     },
+    /// Replayed, and refused because the session, the message or the user was deleted: nothing of it is kept.
+    Deleted,
     /// Taken out for ever.
     Dropped,
     /// It could not be replayed now, and is where it was.
@@ -72,7 +103,7 @@ pub(crate) enum Fate {
 impl Fate {
     /// Whether what was asked for is done.
     pub(crate) fn is_good(&self) -> bool {
-        matches!(self, Self::Stored | Self::OnItsWay | Self::Dropped)
+        matches!(self, Self::Stored | Self::OnItsWay | Self::Deleted | Self::Dropped)
     }
 }
 
@@ -97,10 +128,16 @@ impl Letters {
     ///
     /// # Errors
     /// Where the tracker stopped meanwhile, or the file cannot be read. What was done until then is done.
-    pub(crate) async fn carry_out(&self, request: Request) -> Result<Vec<Outcome>, Failure> {
+    pub(crate) async fn carry_out(&self, request: Request) -> Result<Answer, Failure> {
         match request {
-            Request::Replay(seqs) => self.replay(seqs).await,
-            Request::Drop(seqs) => self.forget(seqs).await,
+            Request::Replay(seqs) => self.replay(seqs).await.map(Answer::Outcomes),
+            Request::Drop(seqs) => self.forget(seqs).await.map(Answer::Outcomes),
+            Request::RedirectOutbox => match self.tracker.redirect_outbox() {
+                Some(address) => Ok(Answer::Redirected(address)),
+                None => Err(Failure::new(
+                    "the server was started without database_url; stop it, and run the command again",
+                )),
+            },
         }
     }
 
@@ -165,6 +202,7 @@ impl Letters {
         Ok(match self.reader.replayed(receipt).await? {
             Replayed::Stored => Fate::Stored,
             Replayed::OnItsWay => Fate::OnItsWay,
+            Replayed::Deleted => Fate::Deleted,
             Replayed::DeadAgain(letter) => {
                 Fate::DeadAgain { letter: letter.seq, reason: letter.reason, detail: letter.detail }
             }
@@ -180,6 +218,7 @@ pub(crate) fn kind(letter: &DeadLetter) -> &'static str {
         Ok(Body::End(_)) => "end of a session",
         Ok(Body::Alive(_)) => "sign of life of a session",
         Ok(Body::Delete(_)) => "deletion of a session",
+        Ok(Body::DeleteUser(_)) => "deletion of a user",
         Ok(Body::Message(_)) => "message",
         Err(_) => "unreadable",
     }

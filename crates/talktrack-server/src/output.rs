@@ -1,7 +1,7 @@
 //! Standard output, whose reader may leave before we are done (`talktrack tail | head`). That is no error: the command
 //! ends quietly.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
@@ -11,6 +11,7 @@ use tokio::net::unix::pipe::Sender;
 
 use crate::error::Failure;
 use crate::table::View;
+use crate::visible;
 
 /// Why a command stops before its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,17 +69,19 @@ pub(crate) fn sum_up(
 /// Where a command writes what it was asked for.
 pub(crate) struct Output {
     target: Box<dyn Write>,
+    /// Whatever text a row holds must move no cursor.
+    is_terminal: bool,
 }
 
 impl Output {
     /// Standard output.
     pub(crate) fn stdout() -> Self {
-        Self::to(io::stdout())
+        Self { is_terminal: io::stdout().is_terminal(), ..Self::to(io::stdout()) }
     }
 
     /// A file, or anything else that takes bytes.
     pub(crate) fn to(target: impl Write + 'static) -> Self {
-        Self { target: Box::new(BufWriter::with_capacity(1 << 16, target)) }
+        Self { target: Box::new(BufWriter::with_capacity(1 << 16, target)), is_terminal: false }
     }
 
     /// Writes one line.
@@ -86,13 +89,18 @@ impl Output {
         self.text(text).and_then(|()| self.text("\n"))
     }
 
-    /// Writes text as it is.
+    /// Writes text: as it is, or for a terminal with what could harm it made visible.
     pub(crate) fn text(&mut self, text: &str) -> Result<(), Stop> {
+        let text = if self.is_terminal { visible::safe_with_our_own(text) } else { text.into() };
         self.target.write_all(text.as_bytes()).map_err(|error| stop(&error))
     }
 
     /// Writes a value as one line of JSON.
     pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), Stop> {
+        if self.is_terminal {
+            let json = serde_json::to_string(value).map_err(|error| stop(&error.into()))?;
+            return self.line(&visible::safe_json(&json));
+        }
         serde_json::to_writer(&mut self.target, value).map_err(|error| stop(&error.into()))?;
         self.target.write_all(b"\n").map_err(|error| stop(&error))
     }

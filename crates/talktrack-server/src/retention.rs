@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use serde_json::json;
 use talktrack::clock::{Clock as _, SystemClock};
 use talktrack::store::SessionRow;
 use talktrack::{Deletion, NotDurable, ReadError, Removed, Timestamp};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::audit::{Actor, Entry};
 use crate::deletion::recordings;
 use crate::state::AppState;
 
@@ -60,6 +62,8 @@ async fn pass(state: &AppState, before: Timestamp) -> Result<(), ReadError> {
     removed.dead_letters += letters(state, before).await?;
     if removed != Removed::default() {
         let Removed { sessions, messages, dead_letters, .. } = removed;
+        let detail = json!({"sessions": sessions, "messages": messages, "dead_letters": dead_letters, "before": before});
+        state.audit().record(Entry::new(Actor::Server, "retention", None).detail(detail));
         tracing::info!(
             sessions,
             messages,
@@ -74,11 +78,13 @@ async fn pass(state: &AppState, before: Timestamp) -> Result<(), ReadError> {
 fn in_steps(page: &[SessionRow]) -> Vec<&[SessionRow]> {
     let (mut steps, mut start, mut messages) = (Vec::new(), 0, 0);
     for (place, row) in page.iter().enumerate() {
-        if place > start && messages + row.message_count > MESSAGES {
+        // Another program may have written any count.
+        let count = row.message_count.max(0).unsigned_abs().min(MESSAGES);
+        if place > start && messages + count > MESSAGES {
             steps.push(&page[start..place]);
             (start, messages) = (place, 0);
         }
-        messages += row.message_count;
+        messages += count;
     }
     steps.push(&page[start..]);
     steps
@@ -86,7 +92,7 @@ fn in_steps(page: &[SessionRow]) -> Vec<&[SessionRow]> {
 
 async fn delete(state: &AppState, sessions: &[SessionRow], before: Timestamp) -> Result<Removed, ReadError> {
     let accept =
-        |row: &SessionRow| state.tracker().delete_silent_session(row.session_id, Some(row.user_id), before);
+        |row: &SessionRow| state.tracker().delete_silent_session(row.session_id, row.user_id, before);
     // What finds no room in the queue is still there in an hour.
     let removal = |row: &SessionRow| {
         let deletion = accept(row).ok().flatten()?;
@@ -136,14 +142,14 @@ mod tests {
 
     use super::*;
 
-    fn rows(counts: &[u64]) -> Vec<SessionRow> {
-        let row = |message_count: &u64| SessionRow {
+    fn rows(counts: &[i64]) -> Vec<SessionRow> {
+        let row = |message_count: &i64| SessionRow {
             session_id: Uuid::nil(),
-            user_id: Uuid::nil(),
+            user_id: None,
             external_id: None,
-            status: Status::Ended,
+            status: Status::Ended.into(),
             end_reason: None,
-            started_at: SystemClock.now(),
+            started_at: SystemClock.now().into(),
             ended_at: None,
             duration_seconds: None,
             last_event_at: None,
@@ -156,10 +162,11 @@ mod tests {
     #[test]
     fn a_step_takes_as_many_sessions_as_their_messages_allow_and_at_least_one() {
         let steps =
-            |counts: &[u64]| in_steps(&rows(counts)).iter().map(|step| step.len()).collect::<Vec<_>>();
+            |counts: &[i64]| in_steps(&rows(counts)).iter().map(|step| step.len()).collect::<Vec<_>>();
         assert_eq!(steps(&[1, 1, 1]), [3]);
         assert_eq!(steps(&[600, 400, 1]), [2, 1]);
         assert_eq!(steps(&[5_000, 5_000]), [1, 1]);
         assert_eq!(steps(&[1_000, 1, 5_000]), [1, 1, 1]);
+        assert_eq!(steps(&[i64::MAX, -7, i64::MAX, i64::MIN]), [2, 2]);
     }
 }

@@ -16,9 +16,11 @@ use crate::api;
 use crate::dashboard;
 use crate::error::Problem;
 use crate::guard::guard;
+use crate::metered::meter;
 use crate::origin;
 use crate::socket;
 use crate::state::AppState;
+use crate::trail;
 
 /// Headers that a page may send and see.
 const ASKED_WITH: [HeaderName; 7] = [
@@ -52,10 +54,12 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/v1/ws", get(socket::connect))
         .route("/openapi.json", page.json())
         .route("/docs", page.html())
-        .merge(dashboard::routes())
+        .layer(from_fn_with_state(state.clone(), meter))
+        .merge(dashboard::routes(&state))
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(state.config().max_body_bytes))
+        .layer(from_fn_with_state(state.clone(), trail::record))
         .layer(from_fn_with_state(state.clone(), guard))
         .layer(cors(&state))
         .with_state(state)
@@ -80,15 +84,24 @@ fn described() -> OpenApiRouter<AppState> {
         .routes(routes!(api::metrics::answer))
 }
 
-/// Which pages may read the answers in a browser: those that may open a WebSocket too. There are no cookies to be sent along.
+/// Which pages may read the answers in a browser: those that may open a WebSocket too. No cookies are sent along.
 fn cors(state: &AppState) -> CorsLayer {
     let allowed = state.config().allowed_origins.clone();
     CorsLayer::new()
-        .allow_origin(AllowOrigin::predicate(move |origin, _| origin::is_welcome(origin, &allowed)))
+        .allow_origin(AllowOrigin::predicate(move |origin, request| {
+            is_api(request.uri.path()) && origin::is_welcome(origin, &allowed)
+        }))
         .allow_methods([Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::DELETE])
         .allow_headers(ASKED_WITH)
         .expose_headers(ANSWERED_WITH)
         .max_age(PREFLIGHT)
+}
+
+/// True if the path is none of the dashboard's: of its pages, those of other servers on this machine may read nothing, or they
+/// would read the tokens of its forms.
+fn is_api(path: &str) -> bool {
+    let others = ["/openapi.json", "/docs", "/healthz", "/readyz", "/metrics"];
+    path.starts_with("/v1/") || others.contains(&path)
 }
 
 async fn nothing_here(uri: Uri) -> Problem {

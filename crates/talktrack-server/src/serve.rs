@@ -19,10 +19,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, timeout};
 
 use crate::audio::Audio;
-use crate::config::{Config, Database};
+use crate::audit::{Actor, Entry};
+use crate::auth::KeyFile;
+use crate::config::Config;
 use crate::deletion;
 use crate::error::Failure;
 use crate::events::Events;
+use crate::letter_quota;
 use crate::retention;
 use crate::router::router;
 use crate::state::AppState;
@@ -50,6 +53,7 @@ pub(crate) async fn serve(config: Config) -> Result<ExitCode, Failure> {
     let mut signals = Signals::listen()?;
     let telemetry = Telemetry::start(&config)?;
     raise_descriptor_limit(&config);
+    check_keys(&config)?;
     let tracker = store::open_tracker(&config, config.options())?;
     let listen_file = ListenFile::new(&config.data_dir);
     let (listener, address) = bind(config.listen).await?;
@@ -60,15 +64,27 @@ pub(crate) async fn serve(config: Config) -> Result<ExitCode, Failure> {
     let accepting = tokio::spawn(accept::accept(listener, router(state.clone()), state.config().clone()));
     tokio::spawn(state.events().clone().run());
     tokio::spawn(state.gate().clone().keep_keys_fresh());
+    tokio::spawn(state.gate().clone().watch_key_file());
+    tokio::spawn(state.gate().clone().keep_uses());
     tokio::spawn(state.limits().clone().keep_small());
+    tokio::spawn(state.turns().clone().keep_small(state.tracker().clone()));
+    tokio::spawn(state.turns().clone().follow_heavy_records(state.tracker().clone()));
     tokio::spawn({
         let audio = state.audio().clone();
-        async move { audio.sweep().await }
+        async move {
+            audio.sweep().await;
+            audio.measure().await;
+        }
     });
     tokio::spawn(deletion::recordings::catch_up(state.clone()));
+    if state.is_remote() {
+        tokio::spawn(deletion::due_users::follow(state.clone()));
+    }
     tokio::spawn(retention::keep(state.clone()));
+    tokio::spawn(letter_quota::follow(state.clone()));
     let control = Control::start(&state);
     listen_file.write(address)?;
+    state.record_start();
     let (version, data_dir) = (env!("CARGO_PKG_VERSION"), state.config().data_dir.display());
     tracing::info!("talktrack {version} listening on http://{address} (data in {data_dir})");
 
@@ -82,8 +98,21 @@ pub(crate) async fn serve(config: Config) -> Result<ExitCode, Failure> {
     drop(control);
     drop(listen_file);
     let stopped = stop(&state).await;
+    state.gate().save_uses().await;
+    state.audit().record(Entry::new(Actor::Server, "server.stopped", None));
+    state.audit().finish().await;
     accepting.abort();
     Ok(stopped)
+}
+
+/// A file of keys with a wrong line stops the start, as a wrong setting does.
+fn check_keys(config: &Config) -> Result<(), Failure> {
+    let Some(path) = &config.identity.api_keys_file else { return Ok(()) };
+    let keys = KeyFile::new(path.clone()).read()?;
+    if keys.is_empty() && config.identity.api_keys.is_empty() {
+        tracing::warn!("api_keys_file: {} has no key yet (run: talktrack keys new)", path.display());
+    }
+    Ok(())
 }
 
 /// Lets connections say goodbye, then makes everything durable.
@@ -114,7 +143,7 @@ async fn stop(state: &AppState) -> ExitCode {
 
 /// What becomes durable, for whoever listens.
 fn open_events(tracker: &Tracker, config: &Config) -> Result<Events, Failure> {
-    let (file, is_remote) = (config.local_file(), matches!(config.database, Database::Postgres(_)));
+    let (file, is_remote) = (config.local_file(), tracker.is_outbox());
     let events = Events::of(tracker, || SqliteReader::open(&file), is_remote, config.max_listeners)?;
     Ok(events)
 }

@@ -2,6 +2,7 @@
 //! wrong later, with an error frame.
 
 mod conversation;
+mod ending;
 mod owed;
 mod presence;
 mod peer;
@@ -18,7 +19,8 @@ use talktrack::error::Invalid;
 use talktrack::message::MAX_EXTERNAL_ID_BYTES;
 use uuid::Uuid;
 
-use crate::auth::Caller;
+use crate::access::{self, SessionName};
+use crate::auth::{Admission, Caller};
 use crate::config::{MAX_FRAME_BYTES, Scope};
 use crate::error::Problem;
 use crate::limits::ClientAddress;
@@ -54,16 +56,17 @@ pub(crate) struct Params {
 /// Begins a session over a WebSocket.
 pub(crate) async fn connect(
     State(state): State<AppState>,
-    caller: Caller,
+    admission: Admission,
     client: Option<Extension<ClientAddress>>,
     headers: HeaderMap,
     query: Result<Query<Params>, QueryRejection>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     state.origins().check(&headers)?;
+    let caller = &admission.caller;
     caller.require(Scope::Write)?;
     let Query(params) = query.map_err(|rejection| Problem::invalid(rejection.body_text()))?;
-    let session = params.session(&caller)?;
+    let session = params.session(&state, caller).await?;
     let upgrade = upgrade.map_err(|rejection| {
         Problem::new(
             rejection.status(),
@@ -74,6 +77,7 @@ pub(crate) async fn connect(
     if state.is_stopping() {
         return Err(Problem::shutting_down());
     }
+    let place = state.limits().connect(caller.account().as_ref())?;
     let Some(seat) = state.take_seat() else {
         let detail =
             format!("all {} connections are taken (max_connections)", state.config().max_connections);
@@ -88,40 +92,55 @@ pub(crate) async fn connect(
         .max_message_size(MAX_FRAME_BYTES);
     let address = client.map(|Extension(ClientAddress(address))| address);
     let meter = state.limits().meter(address, caller.account());
+    let pace = state.turns().pace(caller.account(), address, session.session_id);
+    let caller = caller.clone();
+    let lease = state.gate().lease(admission, Scope::Write, Some(session.user_id));
     let response = upgrade.on_upgrade(async move |socket| {
         let peer = Peer::new(socket, state.config().peer_timeout, state.watch_stop());
-        if let Some(conversation) = Conversation::start(peer, &state, session, meter).await {
+        if let Some(conversation) =
+            Conversation::start(peer, &state, caller, session, (meter, pace), lease).await
+        {
             conversation.run().await;
         }
-        drop(seat);
+        drop((seat, place));
     });
     Ok(response.into_response())
 }
 
 impl Params {
     /// The session that the caller asks for, in their own name or, where they may, in that of the user they name.
-    fn session(self, caller: &Caller) -> Result<NewSession, Problem> {
+    async fn session(self, state: &AppState, caller: &Caller) -> Result<NewSession, Problem> {
+        let Asked { name, user_id, external_id } = self.parse(caller)?;
+        access::to_start(state, caller, user_id, name.as_ref(), external_id).await
+    }
+
+    fn parse(self, caller: &Caller) -> Result<Asked, Problem> {
         let named = uuid("user_id", self.user_id.as_deref()).map_err(Problem::invalid)?;
         let missing = || Problem::invalid(Invalid::new("user_id", "missing"));
         let user_id = caller.speaks_for(named)?.ok_or_else(missing)?;
-        self.session_of(user_id).map_err(Problem::invalid)
+        let name = self.session_id.as_deref().map(SessionName::parse).transpose();
+        let name = name.map_err(|problem| Problem::invalid(Invalid::new("session_id", problem)))?;
+        let external_id = self.external_id.map(checked).transpose().map_err(Problem::invalid)?;
+        Ok(Asked { name, user_id, external_id })
     }
+}
 
-    fn session_of(self, user_id: Uuid) -> Result<NewSession, Invalid> {
-        let session_id = uuid("session_id", self.session_id.as_deref())?;
-        match self.external_id {
-            Some(name) if !(1..=MAX_EXTERNAL_ID_BYTES).contains(&name.len()) => {
-                Err(Invalid::new("external_id", "must be 1 to 256 bytes"))
-            }
-            Some(name) if name.contains('\0') => Err(Invalid::new("external_id", "must not contain U+0000")),
-            Some(name) => {
-                let session = NewSession::named(name, user_id);
-                Ok(NewSession { session_id: session_id.unwrap_or(session.session_id), ..session })
-            }
-            // Chance from its first character on: people tell sessions apart by the first eight.
-            None => Ok(NewSession::new(session_id.unwrap_or_else(Uuid::new_v4), user_id)),
-        }
+/// What the query asks for.
+#[derive(Debug, PartialEq, Eq)]
+struct Asked {
+    name: Option<SessionName>,
+    user_id: Uuid,
+    external_id: Option<String>,
+}
+
+fn checked(external_id: String) -> Result<String, Invalid> {
+    if !(1..=MAX_EXTERNAL_ID_BYTES).contains(&external_id.len()) {
+        return Err(Invalid::new("external_id", "must be 1 to 256 bytes"));
     }
+    if external_id.contains('\0') {
+        return Err(Invalid::new("external_id", "must not contain U+0000"));
+    }
+    Ok(external_id)
 }
 
 fn uuid(field: &'static str, text: Option<&str>) -> Result<Option<Uuid>, Invalid> {
@@ -133,27 +152,27 @@ fn uuid(field: &'static str, text: Option<&str>) -> Result<Option<Uuid>, Invalid
 mod tests {
     use super::*;
 
-    fn session(
+    fn asked(
         session_id: Option<&str>,
         user_id: Option<&str>,
         external_id: Option<&str>,
-    ) -> Result<NewSession, Problem> {
+    ) -> Result<Asked, Problem> {
         let own = |text: Option<&str>| text.map(str::to_owned);
         let params =
             Params { session_id: own(session_id), user_id: own(user_id), external_id: own(external_id) };
-        params.session(&Caller::Anyone)
+        params.parse(&Caller::Anyone)
     }
 
     const USER: Option<&str> = Some("00000000-0000-0000-0000-000000000002");
 
     #[test]
-    fn a_session_is_given_or_derived_or_minted() {
-        let given = session(Some("00000000-0000-0000-0000-000000000001"), USER, Some("call 7")).unwrap();
-        assert_eq!((given.session_id, given.external_id.as_deref()), (Uuid::from_u128(1), Some("call 7")));
-        let derived = session(None, USER, Some("call 7")).unwrap();
-        assert_eq!(derived, NewSession::named("call 7", Uuid::from_u128(2)));
-        let minted = session(None, USER, None).unwrap();
-        assert_eq!((minted.session_id.get_version_num(), minted.user_id), (4, Uuid::from_u128(2)));
+    fn a_session_is_asked_for_by_its_id_or_its_name_or_not_at_all() {
+        let given = asked(Some("00000000-0000-0000-0000-000000000001"), USER, Some("call 7")).unwrap();
+        assert_eq!(given.name, Some(SessionName::Id(Uuid::from_u128(1))));
+        assert_eq!((given.user_id, given.external_id.as_deref()), (Uuid::from_u128(2), Some("call 7")));
+        let named = asked(Some("external:call 7"), USER, None).unwrap();
+        assert_eq!(named.name, Some(SessionName::External("call 7".into())));
+        assert_eq!(asked(None, USER, None).unwrap().name, None);
     }
 
     #[test]
@@ -163,11 +182,11 @@ mod tests {
             (None, None, None, "user_id: missing"),
             (None, Some("me"), None, "user_id: must be a UUID"),
             (None, Some(""), None, "user_id: must be a UUID"),
-            (Some("7"), USER, None, "session_id: must be a UUID"),
+            (Some("7"), USER, None, "session_id: must be a UUID or external:NAME"),
             (None, USER, Some(""), "external_id: must be 1 to 256 bytes"),
             (None, USER, Some(&*long), "external_id: must be 1 to 256 bytes"),
         ] {
-            assert_eq!(session(session_id, user_id, external_id), Err(Problem::invalid(expected)));
+            assert_eq!(asked(session_id, user_id, external_id), Err(Problem::invalid(expected)));
         }
     }
 }

@@ -5,16 +5,20 @@ use std::sync::Arc;
 use axum::extract::FromRef;
 use metrics::{Gauge, gauge};
 use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::json;
 use talktrack::Tracker;
 use talktrack::store::sqlite::SqliteReader;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::audio::Audio;
+use crate::audit::{Actor, Audit, Entry};
 use crate::auth::Gate;
-use crate::config::Config;
+use crate::config::{Config, Database};
+use crate::deleted_users::DeletedUsers;
 use crate::events::Events;
 use crate::limits::Limits;
 use crate::origin::Origins;
+use crate::turns::Turns;
 
 /// Shared by all; clones are one.
 #[derive(Clone)]
@@ -27,7 +31,10 @@ struct Shared {
     audio: Audio,
     config: Config,
     gate: Gate,
+    audit: Audit,
     limits: Limits,
+    turns: Turns,
+    deleted_users: DeletedUsers,
     events: Events,
     metrics: PrometheusHandle,
     /// Turns true once, when the server begins to stop.
@@ -56,7 +63,9 @@ impl AppState {
         let free_seats = Arc::new(Semaphore::new(usize::try_from(seats).unwrap_or(Semaphore::MAX_PERMITS)));
         let stopping = watch::Sender::new(false);
         let limits = Limits::new(&config);
-        let gate = Gate::new(&config.identity, limits.clone());
+        let audit = Audit::open(&config.data_dir, config.audit);
+        let gate = Gate::new(&config, limits.clone(), audit.clone());
+        let deleted_users = DeletedUsers::below(&config.data_dir);
         taken_seats().set(0);
         Self(Arc::new(Shared {
             tracker,
@@ -65,7 +74,10 @@ impl AppState {
             audio,
             config,
             gate,
+            audit,
             limits,
+            turns: Turns::default(),
+            deleted_users,
             metrics,
             stopping,
             free_seats,
@@ -85,12 +97,21 @@ impl AppState {
         &self.0.audio
     }
 
+    /// True if what is durable here is on its way to a remote store.
+    pub(crate) fn is_remote(&self) -> bool {
+        matches!(self.0.config.database, Database::Postgres(_))
+    }
+
     pub(crate) fn config(&self) -> &Config {
         &self.0.config
     }
 
     pub(crate) fn gate(&self) -> &Gate {
         &self.0.gate
+    }
+
+    pub(crate) fn audit(&self) -> &Audit {
+        &self.0.audit
     }
 
     /// Which pages in a browser may use it.
@@ -100,6 +121,15 @@ impl AppState {
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.0.limits
+    }
+
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.0.turns
+    }
+
+    /// Users whose deletion is not done yet.
+    pub(crate) fn deleted_users(&self) -> &DeletedUsers {
+        &self.0.deleted_users
     }
 
     pub(crate) fn events(&self) -> &Events {
@@ -121,6 +151,16 @@ impl AppState {
     pub(crate) async fn all_left(&self) {
         // The semaphore is never closed: an error cannot come.
         let _ = self.0.free_seats.acquire_many(self.0.seats).await;
+    }
+
+    /// Writes the settings down in the audit log, at the start.
+    pub(crate) fn record_start(&self) {
+        let settings = self.config().told.iter().map(|(key, told)| ((*key).to_owned(), told.as_str().into()));
+        let detail = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "settings": settings.collect::<serde_json::Map<_, _>>(),
+        });
+        self.audit().record(Entry::new(Actor::Server, "server.started", None).detail(detail));
     }
 
     /// No new work from now on; connections say goodbye.

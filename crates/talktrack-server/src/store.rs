@@ -8,11 +8,12 @@ use talktrack::clock::{Clock as _, Seq, SystemClock};
 use talktrack::store::postgres::PostgresStore;
 use talktrack::store::sqlite::SqliteReader;
 use talktrack::store::{MessageRow, Read, Store};
-use talktrack::{OpenError, Options, ReadError, Tracker};
+use talktrack::{NotedStore, OpenError, Options, ReadError, Redirect, Tracker};
 use uuid::Uuid;
 
 use crate::config::{Config, Database};
 use crate::error::Failure;
+use crate::visible;
 
 /// Rows asked for at once: enough to be quick, few enough to keep memory flat.
 pub(crate) const PAGE: usize = 500;
@@ -39,6 +40,73 @@ pub(crate) fn open_tracker(config: &Config, options: Options) -> Result<Tracker,
     }
 }
 
+/// The same for a command that brings something on its way, while no server has the data directory: the outbox stays that of the
+/// store it notes.
+///
+/// # Errors
+/// As [`open_tracker`]; and if the settings name another store.
+pub(crate) async fn open_tracker_for_command(
+    config: &Config,
+    options: Options,
+) -> Result<Tracker, NotOpened> {
+    let tracker = open_tracker(config, Options { redirect: Redirect::Never, ..options })?;
+    match refuse_other_store(config).await {
+        Ok(()) => Ok(tracker),
+        Err(refusal) => {
+            // Its threads are waited for.
+            let _ = tokio::task::spawn_blocking(move || drop(tracker)).await;
+            Err(NotOpened::OtherStore(refusal))
+        }
+    }
+}
+
+/// Why a command has no tracker.
+pub(crate) enum NotOpened {
+    Tracker(OpenError),
+    OtherStore(Failure),
+}
+
+impl From<OpenError> for NotOpened {
+    fn from(error: OpenError) -> Self {
+        Self::Tracker(error)
+    }
+}
+
+impl From<NotOpened> for Failure {
+    fn from(why: NotOpened) -> Self {
+        match why {
+            NotOpened::Tracker(error) => error.into(),
+            NotOpened::OtherStore(failure) => failure,
+        }
+    }
+}
+
+/// Refuses settings that name another store than the one whose outbox the data directory is, as far as that can be known now: a
+/// database that is away is asked later, by the writer.
+///
+/// # Errors
+/// Names the store and the setting.
+pub(crate) async fn refuse_other_store(config: &Config) -> Result<(), Failure> {
+    let Some(noted) = NotedStore::of_file(&config.local_file())? else { return Ok(()) };
+    match other_store(config, &noted).await {
+        Some(problem) => {
+            let waiting = noted.waiting;
+            Err(Failure::new(format_args!(
+                "nothing was done, and {waiting} records stay where they are: {problem}"
+            )))
+        }
+        None => Ok(()),
+    }
+}
+
+/// How the settings name another store than the noted one, in words.
+pub(crate) async fn other_store(config: &Config, noted: &NotedStore) -> Option<String> {
+    let Database::Postgres(address) = &config.database else { return Some(noted.without_address()) };
+    let id = noted.id?;
+    let found = PostgresStore::new(address).ok()?.identity().await.ok()??;
+    (found != id).then(|| noted.mismatch(&address.to_string()))
+}
+
 /// What is stored, to look at it.
 pub(crate) enum Stored {
     File(SqliteReader),
@@ -52,7 +120,14 @@ impl Stored {
     /// Where there is no such file. A database is asked later.
     pub(crate) fn open(config: &Config) -> Result<Self, Failure> {
         match &config.database {
-            Database::File(_) => open_file(&config.local_file()).map(Self::File),
+            Database::File(_) => {
+                let reader = open_file(&config.local_file())?;
+                if let Some(noted) = NotedStore::of_file(&config.local_file())? {
+                    let words = noted.without_address();
+                    eprintln!("talktrack: only this file is looked at: {}", visible::safe_line(&words));
+                }
+                Ok(Self::File(reader))
+            }
             Database::Postgres(address) => PostgresStore::new(address)
                 .map(Self::Postgres)
                 .map_err(|error| Failure::new(error.to_string())),
@@ -122,18 +197,19 @@ impl Follower {
             (Stored::File(reader), Place::Row(place)) => {
                 let (rows, next) = reader.written_since(*place, PAGE).await?;
                 *place = next;
-                let more = rows.len() == PAGE;
-                Ok((rows, more))
+                let more = rows.more;
+                Ok((rows.rows, more))
             }
             (Stored::Postgres(store), Place::Seq { began, page, newest, seen }) => {
-                let mut rows = store.accepted_since(*page, PAGE).await?;
+                let found = store.accepted_since(*page, PAGE).await?;
+                let (mut rows, more) = (found.rows, found.more);
                 let last = rows.last().and_then(|row| row.seq).unwrap_or(*page);
-                let more = rows.len() == PAGE;
                 *newest = last.max(*newest);
                 rows.retain(|row| seen.insert((row.seq.unwrap_or(0), row.id)));
                 // Page by page up to the newest, then from a little before it again.
                 let back = newest.saturating_sub(LOOK_BACK).max(*began);
-                *page = if more { last.saturating_sub(1).max(*page) } else { back };
+                let next = if rows.is_empty() { last } else { last.saturating_sub(1).max(*page) };
+                *page = if more { next } else { back };
                 *seen = seen.split_off(&(back.min(*page), Uuid::nil()));
                 Ok((rows, more))
             }

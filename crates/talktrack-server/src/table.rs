@@ -2,12 +2,15 @@
 //! characters become visible before they reach the terminal.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
-use talktrack::Timestamp;
+use talktrack::StoredTime;
 use terminal_size::{Width, terminal_size};
+use uuid::Uuid;
+
+use crate::visible::{DIM, PLAIN};
+pub(crate) use crate::visible::{safe, safe_json, safe_line};
 
 /// Text on a terminal is not wrapped narrower than this, however narrow the terminal is.
 const NARROWEST: usize = 20;
@@ -40,7 +43,7 @@ impl View {
 
     /// A side remark.
     pub(crate) fn dim(self, text: &str) -> Cow<'_, str> {
-        if self.colour { format!("\x1b[2m{text}\x1b[0m").into() } else { text.into() }
+        if self.colour { format!("{DIM}{text}{PLAIN}").into() } else { text.into() }
     }
 
     /// The lines of a text (already [`safe`]) that stands after `indent` characters.
@@ -71,69 +74,6 @@ pub(crate) fn table(view: View, heads: &[&str]) -> Table {
     table
 }
 
-/// The text with every control character in visible form, so that it cannot move the cursor, change the window's title
-/// or turn the line around. Line feeds stay.
-pub(crate) fn safe(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_unsafe) {
-        return text.into();
-    }
-    let mut visible = String::with_capacity(text.len() + 16);
-    for character in text.chars() {
-        match character {
-            '\t' => visible.push_str("    "),
-            // The end of a line as some systems write it; the line feed follows.
-            '\r' => visible.push_str("\\r"),
-            unsafe_one if is_unsafe(unsafe_one) => {
-                // Writing into a string cannot fail.
-                let _ = write!(visible, "\\u{{{:x}}}", u32::from(unsafe_one));
-            }
-            harmless => visible.push(harmless),
-        }
-    }
-    visible.into()
-}
-
-/// JSON that stays on its line and is safe on a terminal, and still says the same.
-pub(crate) fn safe_json(json: &str) -> Cow<'_, str> {
-    let harms = |character: char| character == '\n' || is_unsafe(character);
-    if !json.contains(harms) {
-        return json.into();
-    }
-    let mut visible = String::with_capacity(json.len() + 16);
-    for character in json.chars() {
-        match character {
-            // Not in a string, where it would be escaped, but between two values.
-            '\t' | '\r' | '\n' => visible.push(' '),
-            // Writing into a string cannot fail. No unsafe character needs more than four digits.
-            harmful if harms(harmful) => drop(write!(visible, "\\u{:04x}", u32::from(harmful))),
-            harmless => visible.push(harmless),
-        }
-    }
-    visible.into()
-}
-
-/// The same on one line.
-pub(crate) fn safe_line(text: &str) -> Cow<'_, str> {
-    match safe(text) {
-        lines if lines.contains('\n') => lines.replace('\n', "\\n").into(),
-        line => line,
-    }
-}
-
-fn is_unsafe(character: char) -> bool {
-    match character {
-        '\n' => false,
-        // Line and paragraph separators, marks, embeddings, overrides and isolates of the writing direction.
-        '\u{2028}'
-        | '\u{2029}'
-        | '\u{200e}'
-        | '\u{200f}'
-        | '\u{202a}'..='\u{202e}'
-        | '\u{2066}'..='\u{2069}' => true,
-        _ => character.is_control(),
-    }
-}
-
 /// The text, or as much of its beginning as fits.
 pub(crate) fn cut(text: &str, characters: usize) -> String {
     match text.char_indices().nth(characters) {
@@ -142,18 +82,26 @@ pub(crate) fn cut(text: &str, characters: usize) -> String {
     }
 }
 
-/// A time, to the second.
-pub(crate) fn moment(time: Timestamp) -> String {
+/// A time, to the second; as it is if it is none of the years 0000 to 9999.
+pub(crate) fn moment(time: &StoredTime) -> String {
     let exact = time.to_string();
-    match exact.split_once('.') {
-        Some((seconds, _)) => format!("{seconds}Z"),
-        None => exact,
+    match (time, exact.split_once('.')) {
+        (StoredTime::Known(_), Some((seconds, _))) => format!("{seconds}Z"),
+        _ => safe_line(&exact).into_owned(),
     }
+}
+
+/// A user's id; a dash if another program left it out.
+pub(crate) fn user(id: Option<Uuid>) -> String {
+    id.map_or_else(|| "-".to_owned(), |id| id.to_string())
 }
 
 /// A duration, in the two units that matter.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to what a u64 holds")]
 pub(crate) fn duration(seconds: f64) -> String {
+    if !seconds.is_finite() {
+        return seconds.to_string();
+    }
     if seconds < 60.0 {
         return format!("{seconds:.1}s");
     }
@@ -171,23 +119,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn control_characters_reach_no_terminal() {
-        assert_eq!(safe("plain, with ünïcödé 👩‍👩‍👧"), "plain, with ünïcödé 👩‍👩‍👧");
-        assert_eq!(safe("\x1b]0;pwned\x07\x1b[2J"), "\\u{1b}]0;pwned\\u{7}\\u{1b}[2J");
-        assert_eq!(safe("a\tb\r\nc\u{9b}1m\u{202e}d"), "a    b\\r\nc\\u{9b}1m\\u{202e}d");
-        assert_eq!(safe_line("a\nb"), "a\\nb");
-    }
-
-    #[test]
-    fn json_is_made_safe_and_says_the_same() {
-        let json = "{\"a\":\n[\"x\u{9b}\u{202e}\u{7f}ü\"]}";
-        let safe = safe_json(json);
-        assert_eq!(safe, r#"{"a": ["x\u009b\u202e\u007fü"]}"#);
-        let value = |json: &str| serde_json::from_str::<serde_json::Value>(json).unwrap();
-        assert_eq!(value(&safe), value(json));
-    }
-
-    #[test]
     fn what_does_not_fit_is_cut_with_a_mark() {
         assert_eq!((cut("grüße", 5), cut("grüßen", 5)), ("grüße".to_owned(), "grüß…".to_owned()));
     }
@@ -200,7 +131,10 @@ mod tests {
 
     #[test]
     fn times_are_shown_to_the_second() {
-        assert_eq!(moment("2026-11-23T08:00:00.123456Z".parse().unwrap()), "2026-11-23T08:00:00Z");
+        assert_eq!(
+            moment(&StoredTime::Known("2026-11-23T08:00:00.123456Z".parse().unwrap())),
+            "2026-11-23T08:00:00Z"
+        );
     }
 
     #[test]

@@ -4,13 +4,13 @@ mod figures;
 mod log;
 mod format;
 
-use std::fs::OpenOptions;
 use std::io::{IsTerminal as _, stdout};
 use std::path::Path;
 use std::time::Duration;
 
 use metrics::counter;
 use metrics_exporter_prometheus::PrometheusHandle;
+use talktrack::permissions;
 use tokio::task::AbortHandle;
 use tracing_appender::non_blocking::{ErrorCounter, WorkerGuard};
 
@@ -61,7 +61,10 @@ impl Drop for Telemetry {
 }
 
 fn open(path: &Path) -> Result<std::fs::File, Failure> {
-    let opened = OpenOptions::new().create(true).append(true).open(path);
+    let opened = permissions::private_file().create(true).append(true).open(path);
+    if let Err(error) = permissions::tighten(path) {
+        eprintln!("talktrack: other users may read {}: {error}", path.display());
+    }
     opened.map_err(|error| Failure::usage(format!("log_file: cannot open {}: {error}", path.display())))
 }
 

@@ -7,8 +7,10 @@ mod frame;
 mod line;
 mod explain;
 mod reference;
+mod reason;
 
 pub(crate) use answer::{Ack, AckWriter, ServerFrame};
-pub(crate) use frame::{ClientFrame, Frame, SessionStartFrame, reason_of_end};
+pub(crate) use frame::{ClientFrame, Frame, SessionStartFrame};
 pub(crate) use line::{EndLine, MessageLine, RecordLine, StartLine};
+pub(crate) use reason::reason_of_end;
 pub(crate) use reference::{FrameRef, INVALID_JSON, INVALID_MESSAGE, WireError};

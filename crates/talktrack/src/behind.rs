@@ -101,7 +101,7 @@ fn moved(books: &Books) -> u64 {
 impl Work {
     /// Tells of its step, which took so long, and says when it goes the next.
     fn rest(&mut self, looked: &Result<Step, StoreError>, worked: Duration, moved: u64) {
-        self.account.tell(looked);
+        self.account.tell(looked, self.indexer.known_lag());
         let is_busy = std::mem::replace(&mut self.moved, moved) != moved;
         let rest = match looked {
             Err(_) => PATIENCE,
@@ -179,12 +179,15 @@ impl Account {
         Self { words, lag: None, began: None, failing: false }
     }
 
-    fn tell(&mut self, looked: &Result<Step, StoreError>) {
+    fn tell(&mut self, looked: &Result<Step, StoreError>, known_lag: u64) {
         let Words { name, fails, goes_on, begins, is_done } = self.words;
         let lag = match looked {
             Ok(Step::More(lag)) => *lag,
-            Ok(Step::UpToDate | Step::Passing) => 0,
+            Ok(Step::UpToDate | Step::Passing) => known_lag,
             Err(error) => {
+                if known_lag > 0 {
+                    self.show(known_lag);
+                }
                 // Of a database that is away the writer tells.
                 let is_news = !self.failing && error.class != Class::Transient;
                 if is_news {
@@ -198,7 +201,7 @@ impl Account {
         if std::mem::take(&mut self.failing) {
             tracing::info!("{name}: {goes_on}");
         }
-        self.lag.iter().for_each(|gauge| gauge.set(f64::from(u32::try_from(lag).unwrap_or(u32::MAX))));
+        self.show(lag);
         match self.began {
             None if lag > WORTH_TELLING => {
                 tracing::info!("{name}: {}", begins(lag));
@@ -211,5 +214,9 @@ impl Account {
             }
             _ => {}
         }
+    }
+
+    fn show(&self, lag: u64) {
+        self.lag.iter().for_each(|gauge| gauge.set(f64::from(u32::try_from(lag).unwrap_or(u32::MAX))));
     }
 }

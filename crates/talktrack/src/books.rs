@@ -55,6 +55,12 @@ impl Books {
         self.journal_bytes = self.journal_bytes.saturating_sub(bytes);
     }
 
+    /// Enters records that the store had, and has no longer: they wait again.
+    pub(crate) fn return_to_journal(&mut self, messages: u64, bytes: u64) {
+        self.stored = self.stored.saturating_sub(messages);
+        self.journal_bytes += bytes;
+    }
+
     /// Enters the fate of one message where it is known at once.
     fn settle(&mut self, dead: bool) {
         let total = if dead { &mut self.dead_lettered } else { &mut self.stored };
@@ -64,13 +70,15 @@ impl Books {
     /// Enters the fate of one message.
     pub(crate) fn enter(&mut self, verdict: &Verdict) {
         match verdict {
-            Verdict::Inserted => self.inserted += 1,
+            Verdict::Inserted | Verdict::Reopened(_) => self.inserted += 1,
             Verdict::Revised | Verdict::AlreadyThere | Verdict::Dead(_) | Verdict::Journaled => {}
             Verdict::Started { .. }
             | Verdict::Updated
             | Verdict::Ended(_)
             | Verdict::GoesOn
+            | Verdict::Waits
             | Verdict::Deleted(_)
+            | Verdict::Expired(..)
             | Verdict::Refused(_) => {
                 return;
             }

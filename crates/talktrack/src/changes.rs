@@ -89,14 +89,20 @@ impl Change {
     /// `None` where the record changed nothing.
     pub(crate) fn by(record: &Record, verdict: &Verdict) -> Option<Self> {
         let nothing = match verdict {
-            Verdict::AlreadyThere | Verdict::GoesOn | Verdict::Refused(_) | Verdict::Dead(_) => true,
+            Verdict::AlreadyThere
+            | Verdict::Waits
+            | Verdict::GoesOn
+            | Verdict::Refused(_)
+            | Verdict::Dead(_) => true,
             Verdict::Inserted
+            | Verdict::Reopened(_)
             | Verdict::Revised
             | Verdict::Journaled
             | Verdict::Started { .. }
             | Verdict::Updated
             | Verdict::Ended(_)
-            | Verdict::Deleted(_) => false,
+            | Verdict::Deleted(_)
+            | Verdict::Expired(..) => false,
         };
         if nothing {
             return None;
@@ -109,10 +115,10 @@ impl Change {
             Body::Start(start) => (ChangeKind::SessionStarted, Some(start.user_id)),
             Body::Update(update) => (ChangeKind::SessionUpdated, update.owner),
             Body::End(end) => (ChangeKind::SessionEnded, end.owner),
-            Body::Alive(_) => return None,
+            Body::Alive(_) | Body::DeleteUser(_) => return None,
             // Whether it goes, the remote store has yet to find out.
             Body::Delete(_) if *verdict == Verdict::Journaled => return None,
-            Body::Delete(delete) => (ChangeKind::SessionDeleted, delete.owner),
+            Body::Delete(delete) => (ChangeKind::SessionDeleted, delete.told_to),
             Body::Message(stamped) if revises(stamped.message.revision) => {
                 (ChangeKind::Revision, stamped.owner)
             }

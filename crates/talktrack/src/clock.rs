@@ -1,11 +1,15 @@
 //! Time as talktrack writes it: microseconds since the Unix epoch, UTC. The clock is a parameter, so tests need no sleep.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use jiff::SignedDuration;
+use jiff::civil::DateTime;
+use jiff::fmt::temporal::Pieces;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The order of acceptance: microseconds since the epoch, bumped by one where the clock stands still or steps back,
@@ -19,8 +23,7 @@ pub struct Timestamp(i64);
 impl Timestamp {
     /// From microseconds since 1970-01-01T00:00:00Z. `None` outside the years 0000 to 9999, which RFC 3339 cannot write.
     pub fn from_micros(micros: i64) -> Option<Self> {
-        let year = jiff::Timestamp::from_microsecond(micros).ok()?.to_zoned(jiff::tz::TimeZone::UTC).year();
-        (0..=9999).contains(&year).then_some(Self(micros))
+        (FIRST_MICROS..=LAST_MICROS).contains(&micros).then_some(Self(micros))
     }
 
     /// Microseconds since 1970-01-01T00:00:00Z.
@@ -48,10 +51,17 @@ impl Timestamp {
     }
 }
 
+/// `0000-01-01T00:00:00.000000Z` and `9999-12-31T23:59:59.999999Z`.
+const FIRST_MICROS: i64 = -62_167_219_200_000_000;
+const LAST_MICROS: i64 = 253_402_300_799_999_999;
+
+/// The calendar's moment at the epoch. [`jiff::Timestamp`] ends a day before the year 9999 does, the calendar does not.
+const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match jiff::Timestamp::from_microsecond(self.0) {
-            Ok(moment) => write!(f, "{moment:.6}"),
+        match EPOCH.checked_add(SignedDuration::from_micros(self.0)) {
+            Ok(moment) => write!(f, "{moment:.6}Z"),
             Err(_) => write!(f, "{}us", self.0),
         }
     }
@@ -63,18 +73,48 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// The text is not an RFC 3339 time with an offset, such as `2026-11-23T08:00:00Z`.
+/// Why a text is no time that talktrack takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not an RFC 3339 time such as 2026-11-23T08:00:00Z")]
-pub struct InvalidTimestamp;
+pub enum InvalidTimestamp {
+    /// The text is not an RFC 3339 time with an offset, such as `2026-11-23T08:00:00Z`.
+    #[error("not an RFC 3339 time such as 2026-11-23T08:00:00Z")]
+    Syntax,
+    /// The text is a time, but in UTC it lies outside the years 0000 to 9999.
+    #[error("must be from 0000-01-01T00:00:00Z to 9999-12-31T23:59:59.999999Z")]
+    OutOfRange,
+}
 
 impl FromStr for Timestamp {
     type Err = InvalidTimestamp;
 
+    /// Reads an RFC 3339 time with an offset. Digits beyond the microseconds are cut.
     fn from_str(text: &str) -> Result<Self, InvalidTimestamp> {
-        let moment: jiff::Timestamp = text.parse().map_err(|_| InvalidTimestamp)?;
-        Self::from_micros(moment.as_microsecond()).ok_or(InvalidTimestamp)
+        // RFC 3339 has years of four digits, and no sign.
+        if !text.starts_with(|first: char| first.is_ascii_digit()) {
+            return Err(InvalidTimestamp::Syntax);
+        }
+        let text = without_submicros(text);
+        if let Ok(moment) = text.parse::<jiff::Timestamp>() {
+            return Self::from_micros(moment.as_microsecond()).ok_or(InvalidTimestamp::OutOfRange);
+        }
+        let pieces = Pieces::parse(&*text).map_err(|_| InvalidTimestamp::Syntax)?;
+        let (Some(time), Some(offset)) = (pieces.time(), pieces.to_numeric_offset()) else {
+            return Err(InvalidTimestamp::Syntax);
+        };
+        let since_epoch = pieces.date().to_datetime(time).duration_since(EPOCH);
+        let micros = (since_epoch - SignedDuration::from_secs(offset.seconds().into())).as_micros();
+        i64::try_from(micros).ok().and_then(Self::from_micros).ok_or(InvalidTimestamp::OutOfRange)
     }
+}
+
+/// RFC 3339 allows any number of digits after the point.
+fn without_submicros(text: &str) -> Cow<'_, str> {
+    let Some(point) = text.find('.') else { return text.into() };
+    let digits = text[point + 1..].bytes().take_while(u8::is_ascii_digit).count();
+    if digits <= 6 {
+        return text.into();
+    }
+    format!("{}{}", &text[..point + 7], &text[point + 1 + digits..]).into()
 }
 
 impl Serialize for Timestamp {
@@ -85,7 +125,7 @@ impl Serialize for Timestamp {
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        let text = <Cow<'de, str>>::deserialize(deserializer)?;
         text.parse().map_err(de::Error::custom)
     }
 }
@@ -169,5 +209,57 @@ impl Clock for ManualClock {
 
     fn elapsed(&self) -> Duration {
         Duration::from_micros(self.0.elapsed_micros.load(Ordering::SeqCst))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> String {
+        match text.parse::<Timestamp>() {
+            Ok(moment) => moment.to_string(),
+            Err(why) => why.to_string(),
+        }
+    }
+
+    #[test]
+    fn every_moment_of_the_years_of_rfc_3339_is_read_and_shown() {
+        for (text, shown) in [
+            ("2026-11-23T09:00:00+01:00", "2026-11-23T08:00:00.000000Z"),
+            ("2026-11-23T08:00:00.1234567Z", "2026-11-23T08:00:00.123456Z"),
+            ("2026-11-23T08:00:00.123456789012+00:00", "2026-11-23T08:00:00.123456Z"),
+            ("1969-12-31T23:59:59.9999999Z", "1969-12-31T23:59:59.999999Z"),
+            ("0000-01-01T00:00:00Z", "0000-01-01T00:00:00.000000Z"),
+            ("9999-12-30T22:00:00Z", "9999-12-30T22:00:00.000000Z"),
+            ("9999-12-31T23:59:59.999999999Z", "9999-12-31T23:59:59.999999Z"),
+            ("9999-12-31T22:59:59-01:00", "9999-12-31T23:59:59.000000Z"),
+        ] {
+            assert_eq!(read(text), shown, "{text}");
+        }
+        for micros in [FIRST_MICROS, -1, 0, LAST_MICROS] {
+            let moment = Timestamp::from_micros(micros).unwrap();
+            assert_eq!(moment.to_string().parse(), Ok(moment));
+        }
+        assert_eq!([FIRST_MICROS - 1, LAST_MICROS + 1].map(Timestamp::from_micros), [None, None]);
+    }
+
+    #[test]
+    fn a_time_outside_these_years_is_told_from_what_is_no_time() {
+        for text in ["0000-01-01T00:00:00+00:01", "9999-12-31T23:59:59-00:01"] {
+            assert_eq!(text.parse::<Timestamp>(), Err(InvalidTimestamp::OutOfRange), "{text}");
+        }
+        for text in [
+            "",
+            "yesterday",
+            "2026-11-23",
+            "2026-11-23T08:00:00",
+            "9999-12-31T23:59:59",
+            "2026-13-01T00:00:00Z",
+            "+010000-01-01T00:00:00Z",
+            "-009999-01-01T00:00:00Z",
+        ] {
+            assert_eq!(text.parse::<Timestamp>(), Err(InvalidTimestamp::Syntax), "{text}");
+        }
     }
 }

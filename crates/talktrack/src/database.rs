@@ -1,10 +1,13 @@
 //! The SQLite file: how it is made and opened, its schema, and how its columns spell UUIDs, times and JSON.
 
+pub(crate) mod kept_open;
+
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rusqlite::types::{FromSqlError, Type, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, ffi};
@@ -12,6 +15,7 @@ use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::error::OpenError;
+use crate::permissions::{make_private_file, private_file};
 
 /// The file in the data directory: the store, or the outbox of a remote one.
 pub const FILE_NAME: &str = "talktrack.db";
@@ -24,6 +28,14 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/sqlite/0004_deleted_sessions.sql"),
     include_str!("../migrations/sqlite/0005_interruptions.sql"),
     include_str!("../migrations/sqlite/0006_stats.sql"),
+    include_str!("../migrations/sqlite/0007_directory.sql"),
+    include_str!("../migrations/sqlite/0008_conflicts.sql"),
+    include_str!("../migrations/sqlite/0009_resend_window.sql"),
+    include_str!("../migrations/sqlite/0010_extra.sql"),
+    include_str!("../migrations/sqlite/0011_deletion_marks.sql"),
+    include_str!("../migrations/sqlite/0012_message_deletions.sql"),
+    include_str!("../migrations/sqlite/0013_users_of_deleted_sessions.sql"),
+    include_str!("../migrations/sqlite/0014_letter_sizes.sql"),
 ];
 
 /// Pages in the write-ahead log before a commit copies them into the database file. The default of 1,000 checkpoints
@@ -53,7 +65,42 @@ pub(crate) fn open_to_write(path: &Path) -> Result<Connection, OpenError> {
         return Err(OpenError::NewerSchema { path: path.to_owned(), found, known });
     }
     migrate(&mut connection, found, known).map_err(failed)?;
+    tell_from_a_copy(&connection, path).map_err(failed)?;
     Ok(connection)
+}
+
+/// The id of this data directory among the nodes that write to one store.
+pub(crate) fn node(connection: &Connection) -> rusqlite::Result<Uuid> {
+    connection.query_row("SELECT node FROM directory", [], |row| column(row, 0, parse_uuid))
+}
+
+/// A copy of a file (a backup that was restored, a directory that was copied) gets another node id: the numbers of deliveries
+/// that a store knows of this node are those of the original.
+fn tell_from_a_copy(connection: &Connection, path: &Path) -> rusqlite::Result<()> {
+    let noted: Option<String> = connection.query_row("SELECT file FROM directory", [], |row| row.get(0))?;
+    let Some(mark) = mark_of(path).filter(|mark| noted.as_ref() != Some(mark)) else { return Ok(()) };
+    if noted.is_some() {
+        let mut random = [0; 16];
+        fastrand::fill(&mut random);
+        let node = uuid::Builder::from_random_bytes(random).into_uuid();
+        connection.execute("UPDATE directory SET node = ?1", [node.to_string()])?;
+        tracing::warn!(
+            "this data directory is a copy or was restored: it gets a node id of its own ({node})"
+        );
+    }
+    connection.execute("UPDATE directory SET file = ?1", [mark]).map(drop)
+}
+
+/// Another server has this node id as well: the next start takes this file for a copy.
+pub(crate) fn give_up_node(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute("UPDATE directory SET file = 'a copy'", []).map(drop)
+}
+
+/// What tells a file from a copy of it: its inode, and when that was made if the file system knows.
+fn mark_of(path: &Path) -> Option<String> {
+    let found = fs::metadata(path).ok()?;
+    let made = found.created().ok().and_then(|made| made.duration_since(SystemTime::UNIX_EPOCH).ok());
+    Some(format!("{}:{}", found.ino(), made.map_or(0, |made| made.as_nanos())))
 }
 
 /// Makes a new file, which is there as a whole or not at all: one that is empty or half made is not of our making.
@@ -69,6 +116,8 @@ pub(crate) fn create(path: &Path) -> Result<(), OpenError> {
 
 /// A new file with the present schema, for whoever makes it whole and then puts it in its place: nothing waits for the disk.
 pub(crate) fn draft(path: &Path) -> rusqlite::Result<Connection> {
+    // What cannot be made here, SQLite cannot open either, and says so.
+    let _ = make_private_file(path);
     let mut connection = Connection::open(path)?;
     connection.pragma_update(None, "journal_mode", "MEMORY")?;
     connection.pragma_update(None, "synchronous", "OFF")?;
@@ -213,7 +262,8 @@ pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
 /// Leaves a note beside the file that somebody has met damage in it: the next start looks at every page. Where it cannot be
 /// left, a small file is looked at all the same.
 pub(crate) fn suspect(path: &Path, damage: &str) {
-    let _ = fs::write(beside(path, SUSPICION), damage);
+    let note = private_file().write(true).create(true).truncate(true).open(beside(path, SUSPICION));
+    let _ = note.and_then(|mut note| note.write_all(damage.as_bytes()));
 }
 
 pub(crate) fn is_suspect(path: &Path) -> bool {

@@ -35,15 +35,26 @@ pub enum Reason {
         /// The limit in force.
         limit: usize,
     },
-    /// The session belongs to another user. Use another session.
-    #[error("the session belongs to another user")]
-    OtherUser,
+    /// The session's metadata would be longer than 64 KiB. Leave keys out, or replace them by shorter ones.
+    #[error("the session's metadata would have {size} bytes, the limit is {limit}")]
+    MetadataTooLarge {
+        /// Their size in bytes with the keys that were given, as far as this process knows them.
+        size: usize,
+        /// The limit in force.
+        limit: usize,
+    },
     /// More is coming in than the disk takes. Try again in a moment.
     #[error("the queue is full; try again in a moment")]
     QueueFull,
     /// The journal has reached `journal_max_bytes`, or its disk is full. Try again once there is room.
     #[error("the journal is full; try again once there is room")]
     JournalFull,
+    /// The data directory, or a file in it that talktrack has open, was deleted or replaced. Nothing can become durable until it
+    /// is put back or talktrack is restarted. Keep the message and send it again then, or send it to another node.
+    #[error(
+        "the data directory or its database was deleted or replaced while talktrack runs; put it back or restart talktrack"
+    )]
+    GroundLost,
     /// This process was forked from the one that opened the tracker; the threads that write stayed there. Open another tracker
     /// after the fork, on a data directory of its own.
     #[error("this process was forked from the one that opened the tracker; open another one after the fork")]
@@ -58,10 +69,9 @@ impl Reason {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Invalid(_) => "invalid_message",
-            Self::TooLarge { .. } => "too_large",
-            Self::OtherUser => "unauthorized",
+            Self::TooLarge { .. } | Self::MetadataTooLarge { .. } => "too_large",
             Self::QueueFull => "queue_full",
-            Self::JournalFull => "journal_full",
+            Self::JournalFull | Self::GroundLost => "journal_full",
             Self::Forked => "internal",
             Self::ShuttingDown => "shutting_down",
         }
@@ -85,13 +95,20 @@ pub enum NotDurable {
     /// The same id is there with other content. Use a new id, or a higher revision.
     #[error("the id is taken by a message with other content; a change needs a higher revision")]
     IdConflict,
+    /// A user's token revises only what a user's token wrote. Leave the message as it is.
+    #[error("a user's token revises only what a user's token wrote")]
+    NotTheirs,
     /// The session belongs to another user.
     #[error("the session belongs to another user")]
     OtherUser,
     /// No session with this id is stored.
     #[error("no such session")]
     UnknownSession,
-    /// The session was deleted, and nothing of it is kept any more. Use another session.
+    /// The session's metadata would be longer than 64 KiB. Leave keys out, or replace them by shorter ones.
+    #[error("the session's metadata would be longer than the limit of 64 KiB")]
+    MetadataTooLarge,
+    /// The session was deleted, and nothing of it is kept any more: use another session. Or this message was, and does not come
+    /// back.
     #[error("the session was deleted; nothing more of it is kept")]
     Deleted,
     /// The tracker stopped before the disk had it. Hand it over again.
@@ -107,8 +124,9 @@ impl NotDurable {
     pub fn code(self) -> &'static str {
         match self {
             Self::IdConflict => "id_conflict",
-            Self::OtherUser => "unauthorized",
-            Self::UnknownSession => "invalid_message",
+            Self::NotTheirs | Self::OtherUser => "forbidden",
+            Self::UnknownSession => "session_not_found",
+            Self::MetadataTooLarge => "too_large",
             Self::Deleted => "deleted",
             Self::Stopped => "shutting_down",
             Self::Forgotten => "internal",
@@ -145,6 +163,14 @@ pub enum OpenError {
         found: i64,
         /// The newest version this build can read.
         known: i64,
+    },
+    /// The database file may be in use through another directory.
+    #[error("{} {problem}", path.display())]
+    Ground {
+        /// The database file.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        problem: String,
     },
     /// Not even the room kept back on the disk is enough to open the database file.
     #[error("cannot open {}: its disk is full; make room there", path.display())]

@@ -24,7 +24,7 @@ pub(crate) fn stored(record: &Record, verdict: &Verdict) {
     use crate::record::Body;
     match (&record.body, verdict) {
         (Body::Start(start), Verdict::Started { .. }) => started(start.session_id, start.user_id),
-        (Body::Message(stamped), Verdict::Inserted | Verdict::Revised) => {
+        (Body::Message(stamped), Verdict::Inserted | Verdict::Reopened(_) | Verdict::Revised) => {
             let (session, role) = (stamped.message.session_id, stamped.message.role);
             tracing::info!(target: TARGET, event = "message_saved", session_id = %session, message_id = %stamped.id,
                 role = role.as_str(), "✅ Saved {role} message for session {}...", Short(session));
@@ -33,10 +33,15 @@ pub(crate) fn stored(record: &Record, verdict: &Verdict) {
         (Body::Delete(delete), Verdict::Deleted(removed)) if delete.is_for_good() => {
             deleted(delete.session_id, removed)
         }
-        (_, Verdict::Dead(DeadReason::Deleted)) => {
+        (_, Verdict::Dead(DeadReason::Deleted | DeadReason::DeletedForUser)) => {
             let session = record.session_id();
             tracing::info!(target: TARGET, event = "message_let_go", session_id = %session,
                 "Let go of a message for session {}..., which was deleted", Short(session));
+        }
+        (_, Verdict::Dead(DeadReason::DeletedMessage)) => {
+            let session = record.session_id();
+            tracing::info!(target: TARGET, event = "message_dropped", session_id = %session,
+                "Dropped a message of session {}... that was deleted", Short(session));
         }
         (_, Verdict::Dead(reason)) => {
             let reason = reason.detail().unwrap_or(reason.as_str());

@@ -1,11 +1,13 @@
 //! The lock on a data directory: one process at a time. The operating system releases it however the process ends.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use crate::clock::Timestamp;
 use crate::error::OpenError;
+use crate::permissions::{make_private_directory, private_file};
 
 /// The file in the data directory. Its text names the holder, for people; the lock itself is the system's (`flock`).
 const FILE_NAME: &str = "LOCK";
@@ -17,6 +19,7 @@ const HOLDER_BYTES: u64 = 200;
 #[derive(Debug)]
 pub(crate) struct Lock {
     file: File,
+    path: PathBuf,
     /// Who took it. A process that this one has forked has a copy, and must leave it alone.
     process: u32,
 }
@@ -26,7 +29,7 @@ impl Lock {
         let failed = |path: &Path, source| OpenError::Io { path: path.to_owned(), source };
         make_directory(data_dir).map_err(|error| failed(data_dir, error))?;
         let path = data_dir.join(FILE_NAME);
-        let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let open = private_file().read(true).write(true).create(true).truncate(false).open(&path);
         let mut file = open.map_err(|error| failed(&path, error))?;
         match file.try_lock() {
             Ok(()) => {}
@@ -38,7 +41,16 @@ impl Lock {
         }
         // Who holds it is a courtesy: a full disk must not stop a start that only wants to make room.
         let _ = describe(&mut file, now);
-        Ok(Self { file, process: std::process::id() })
+        Ok(Self { file, path, process: std::process::id() })
+    }
+
+    /// The lock file, and the device and number of the file that is really locked.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub(crate) fn held(&self) -> std::io::Result<(PathBuf, (u64, u64))> {
+        let held = self.file.metadata()?;
+        Ok((self.path.clone(), (held.dev(), held.ino())))
     }
 }
 
@@ -56,7 +68,7 @@ impl Drop for Lock {
 /// lies in a directory need not include the name that the directory has in the one above.
 fn make_directory(dir: &Path) -> std::io::Result<()> {
     let missing = dir.ancestors().skip(1).take_while(|above| !above.exists()).count();
-    std::fs::create_dir_all(dir)?;
+    make_private_directory(dir)?;
     // One more than was made here: an earlier start may have been killed in between.
     for above in dir.ancestors().skip(1).take(missing + 1) {
         let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };

@@ -1,15 +1,20 @@
 //! A message as the caller hands it over: what was said, in which session, by whom.
 
+mod turn_metrics;
+
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Map;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::error::Invalid;
 use crate::json::{JsonArray, JsonObject};
+use crate::stored::AsWord;
+
+pub use turn_metrics::TurnMetrics;
 
 /// An `external_id` longer than this many bytes is refused.
 pub const MAX_EXTERNAL_ID_BYTES: usize = 256;
@@ -19,6 +24,17 @@ pub const SESSION_NAMESPACE: Uuid = Uuid::from_u128(0x8f5a_3c0e_6d1b_5b7e_9a42_7
 
 /// Set to `true` in a message's metadata where a U+0000 in it was replaced by U+FFFD.
 pub const NUL_REPLACED: &str = "talktrack.nul_replaced";
+
+/// The key of `extra` under which talktrack makes its own notes.
+pub const NOTES: &str = "talktrack";
+
+/// The note of who wrote a message, and its only value: a user, with a token.
+const BY: &str = "by";
+const BY_USER: &str = "user";
+/// The note that a lone half of a surrogate pair was replaced by U+FFFD somewhere in the message.
+pub const SURROGATES_REPLACED: &str = "surrogates_replaced";
+/// The note of the `created_at` that the caller sent, if it was too far ahead to be used.
+const CLAIMED: &str = "created_at";
 
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident, $field:literal { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ }) => {
@@ -41,6 +57,12 @@ macro_rules! words {
                     $($word => Ok(Self::$variant),)+
                     _ => Err(Invalid::new($field, concat!("must be one of", $(" ", $word),+))),
                 }
+            }
+        }
+
+        impl AsWord for $name {
+            fn as_word(&self) -> &str {
+                self.as_str()
             }
         }
 
@@ -86,6 +108,72 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
+/// On whose authority a message is handed over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Author {
+    /// An API key or the embedding program, in the session as this process knows it.
+    #[default]
+    Program,
+    /// The same, in the claim of this user.
+    ProgramFor(Uuid),
+    /// This user, with a token. The message's id is derived ([`user_message_id`]), its row says so (`extra.talktrack.by`), and it
+    /// revises only what a user wrote.
+    User(Uuid),
+}
+
+impl Author {
+    /// The user in whose claim it is written, if that is said.
+    pub fn user_id(self) -> Option<Uuid> {
+        match self {
+            Self::Program => None,
+            Self::ProgramFor(user_id) | Self::User(user_id) => Some(user_id),
+        }
+    }
+
+    /// True if a user wrote it with a token.
+    pub fn is_user(self) -> bool {
+        matches!(self, Self::User(_))
+    }
+}
+
+/// An id that a caller gave to a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GivenId<'a> {
+    /// `id`.
+    Id(Uuid),
+    /// `external_id`.
+    ExternalId(&'a str),
+}
+
+/// The id under which a message of a user's token is stored: UUIDv5 with the session as namespace, of the 16 bytes of the
+/// user's id, one byte (0 for `id`, 1 for `external_id`), and the 16 bytes of the `id` or the bytes of the `external_id`. So no
+/// user can take an id that another one or a key may use.
+pub fn user_message_id(session_id: Uuid, user_id: Uuid, given: GivenId<'_>) -> Uuid {
+    let mut name = Vec::with_capacity(17 + MAX_EXTERNAL_ID_BYTES);
+    name.extend_from_slice(user_id.as_bytes());
+    match given {
+        GivenId::Id(id) => {
+            name.push(0);
+            name.extend_from_slice(id.as_bytes());
+        }
+        GivenId::ExternalId(text) => {
+            name.push(1);
+            name.extend_from_slice(text.as_bytes());
+        }
+    }
+    Uuid::new_v5(&session_id, &name)
+}
+
+/// The id of a session that a user's token starts under an `external_id`: UUIDv5 with the user as namespace.
+pub fn user_session_id(user_id: Uuid, external_id: &str) -> Uuid {
+    Uuid::new_v5(&user_id, external_id.as_bytes())
+}
+
+/// The id of a session that an API key or the embedding program starts under an `external_id`.
+pub fn program_session_id(external_id: &str) -> Uuid {
+    Uuid::new_v5(&SESSION_NAMESPACE, external_id.as_bytes())
+}
+
 /// A message for [`Tracker::track_message`](crate::Tracker::track_message).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Message {
@@ -128,6 +216,10 @@ pub struct Message {
     /// Numbers of the turn.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<TurnMetrics>,
+    /// What does not belong in another field. It does not decide whether two messages are the same. The key `talktrack` is
+    /// talktrack's own: the tracker removes it from what a caller hands over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extra: Option<JsonObject>,
 }
 
 impl Message {
@@ -148,6 +240,7 @@ impl Message {
             content_generated: None,
             parts: None,
             metrics: None,
+            extra: None,
         }
     }
 
@@ -161,16 +254,14 @@ impl Message {
             + self.metadata.as_ref().map_or(0, |json| json.as_str().len())
             + self.parts.as_ref().map_or(0, |json| json.as_str().len())
             + self.metrics.as_ref().map_or(0, |json| json.as_json().as_str().len())
+            + self.extra.as_ref().map_or(0, |json| json.as_str().len())
     }
 
     /// Says which field breaks the contract, if one does. Size limits are the tracker's.
-    pub(crate) fn check(&self, latest: Timestamp) -> Result<(), Invalid> {
+    pub(crate) fn check(&self) -> Result<(), Invalid> {
         let says_more = self.content_generated.is_some() || self.parts.is_some();
         if self.content.is_empty() && self.kind == Kind::Message && !says_more {
             return Err(Invalid::new("content", "must not be empty"));
-        }
-        if self.created_at.is_some_and(|at| at > latest) {
-            return Err(Invalid::new("created_at", "lies more than a day in the future"));
         }
         if self.revision > i32::MAX.unsigned_abs() {
             return Err(Invalid::new("revision", "must be at most 2147483647"));
@@ -200,8 +291,47 @@ impl Message {
         }
     }
 
-    /// The id under which it is stored, where the caller's data fix it.
-    pub(crate) fn given_id(&self) -> Option<Uuid> {
+    /// Notes that lone halves of surrogate pairs in its JSON were replaced by U+FFFD.
+    pub fn note_replaced_surrogates(&mut self) {
+        let notes = Map::from_iter([(SURROGATES_REPLACED.to_owned(), true.into())]);
+        let notes = JsonObject::from(&Map::from_iter([(NOTES.to_owned(), notes.into())]));
+        self.extra = Some(self.extra.take().unwrap_or_default().merged(&notes));
+    }
+
+    /// Replaces what stands under talktrack's own key of `extra`: who wrote the message, and what `created_at` the caller claimed,
+    /// if it lies in the future. The note of replaced surrogates stays.
+    pub(crate) fn note(&mut self, author: Author, claimed: Option<Timestamp>) {
+        let is_noted = |extra: &JsonObject| extra.members().iter().any(|(key, _)| key == NOTES);
+        let mut replaced = None;
+        if self.extra.as_ref().is_some_and(is_noted) {
+            let mut fields = self.extra.take().unwrap_or_default().to_value();
+            let notes = fields.remove(NOTES).unwrap_or_default();
+            replaced =
+                (notes[SURROGATES_REPLACED] == true).then(|| (SURROGATES_REPLACED.to_owned(), true.into()));
+            self.extra = (!fields.is_empty()).then(|| JsonObject::from(&fields));
+        }
+        let by = author.is_user().then(|| (BY.to_owned(), BY_USER.into()));
+        let claimed = claimed.map(|at| (CLAIMED.to_owned(), at.to_string().into()));
+        let notes: Map<String, Value> = by.into_iter().chain(claimed).chain(replaced).collect();
+        if !notes.is_empty() {
+            let notes = JsonObject::from(&Map::from_iter([(NOTES.to_owned(), notes.into())]));
+            self.extra = Some(self.extra.take().unwrap_or_default().merged(&notes));
+        }
+    }
+
+    /// True if a user wrote it with a token, by its notes.
+    pub(crate) fn is_by_user(&self) -> bool {
+        let notes = self.extra.as_ref().and_then(|extra| extra.to_value().remove(NOTES));
+        notes.is_some_and(|notes| notes[BY] == BY_USER)
+    }
+
+    /// The id under which it is stored, if the caller's data fix it.
+    pub(crate) fn given_id(&self, author: Author) -> Option<Uuid> {
+        if let Author::User(user_id) = author {
+            let named = || self.external_id.as_deref().map(GivenId::ExternalId);
+            let given = self.id.map(GivenId::Id).or_else(named);
+            return given.map(|given| user_message_id(self.session_id, user_id, given));
+        }
         let derived =
             || self.external_id.as_ref().map(|name| Uuid::new_v5(&self.session_id, name.as_bytes()));
         self.id.or_else(derived)
@@ -223,57 +353,5 @@ pub(crate) fn check_external_id(id: &str) -> Result<(), Invalid> {
         0 => Err(Invalid::new("external_id", "must not be empty")),
         1..=MAX_EXTERNAL_ID_BYTES => Ok(()),
         _ => Err(Invalid::new("external_id", "must be at most 256 bytes")),
-    }
-}
-
-/// The numbers of one turn: a JSON object in which the known keys have the right type; unknown keys are kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct TurnMetrics(JsonObject);
-
-impl TurnMetrics {
-    /// The object itself.
-    pub fn as_json(&self) -> &JsonObject {
-        &self.0
-    }
-}
-
-impl TryFrom<JsonObject> for TurnMetrics {
-    type Error = Invalid;
-
-    fn try_from(json: JsonObject) -> Result<Self, Invalid> {
-        const TEXTS: [&str; 3] = ["model", "provider", "language"];
-        const NUMBERS: [&str; 11] = [
-            "stt_ms",
-            "eou_ms",
-            "llm_ttft_ms",
-            "tts_ttfb_ms",
-            "e2e_ms",
-            "heard_ms",
-            "audio_start_ms",
-            "audio_end_ms",
-            "input_tokens",
-            "output_tokens",
-            "confidence",
-        ];
-        for (key, value) in json.members() {
-            let first = value.get().as_bytes().first().copied();
-            let is_null = first == Some(b'n');
-            if TEXTS.contains(&key.as_str()) && !is_null && first != Some(b'"') {
-                return Err(Invalid::new("metrics", format!("{key}: must be a string")));
-            }
-            let is_number = first.is_some_and(|byte| byte == b'-' || byte.is_ascii_digit());
-            if NUMBERS.contains(&key.as_str()) && !is_null && !is_number {
-                return Err(Invalid::new("metrics", format!("{key}: must be a number")));
-            }
-        }
-        Ok(Self(json))
-    }
-}
-
-impl<'de> Deserialize<'de> for TurnMetrics {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let json = JsonObject::deserialize(deserializer)?;
-        Self::try_from(json).map_err(serde::de::Error::custom)
     }
 }

@@ -11,7 +11,7 @@ use crate::clock::{Seq, Timestamp};
 use crate::error::Reason;
 use crate::journal::{Committed, Entry, Journal, TakeOut};
 use crate::receipt::Reply;
-use crate::record::{Body, Record};
+use crate::record::{Attempt, Body, Record};
 
 /// The most messages one commit takes.
 const BATCH_MESSAGES: usize = 1_000;
@@ -221,11 +221,16 @@ pub(crate) struct Place<'q> {
 impl Place<'_> {
     /// Takes the entry and stamps its `seq`.
     pub(crate) fn fill(self, body: Body, reply: Reply) -> Seq {
+        self.fill_again(Attempt::First, body, reply)
+    }
+
+    /// The same for an entry that the store may have seen before.
+    pub(crate) fn fill_again(self, attempt: Attempt, body: Body, reply: Reply) -> Seq {
         let Self { queue, mut state, now, bytes } = self;
         let seq = now.as_micros().max(state.last_seq + 1);
         state.last_seq = seq;
         state.accepted_messages += u64::from(matches!(body, Body::Message(_)));
-        state.join(Entry { record: Record { seq, body }, reply }, bytes);
+        state.join(Entry { record: Record { seq, body, attempt }, reply }, bytes);
         let wake = std::mem::take(&mut state.asleep);
         drop(state);
         if wake {

@@ -1,6 +1,8 @@
 //! Receipts: how a caller learns that something accepted is durable. One number, the watermark, serves every receipt at
 //! once, so that a receipt nobody asks costs nothing.
 
+mod dropped;
+
 use std::collections::BTreeMap;
 use std::future::{Future, IntoFuture};
 use std::pin::Pin;
@@ -12,6 +14,7 @@ use uuid::Uuid;
 
 use crate::clock::Seq;
 use crate::error::NotDurable;
+use crate::receipt::dropped::Dropped;
 use crate::record::{Ended, Removed};
 
 /// How many refusals after acceptance are remembered for receipts that ask late.
@@ -30,6 +33,9 @@ struct Mark {
 pub(crate) struct Progress {
     mark: watch::Sender<Mark>,
     refused: Mutex<RefusedLater>,
+    dropped: Mutex<Dropped>,
+    /// How many durable records a remote store has refused since.
+    refused_by_store: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -41,7 +47,29 @@ struct RefusedLater {
 impl Progress {
     pub(crate) fn new() -> Arc<Self> {
         let mark = watch::Sender::new(Mark { answered: Seq::MIN, stopped: false });
-        Arc::new(Self { mark, refused: Mutex::default() })
+        let (refused, dropped) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { mark, refused, dropped, refused_by_store: watch::Sender::new(0) })
+    }
+
+    /// Remembers durable records that will never be stored, because what they say was deleted. `up_to` is the highest `seq` that a
+    /// receipt of one of these messages can have.
+    pub(crate) fn note_dropped(&self, seqs: &[Seq], messages: &[Uuid], up_to: Seq) {
+        if !seqs.is_empty() {
+            self.dropped.lock().add_records(seqs, messages, up_to);
+        }
+    }
+
+    /// Tells those who follow these claims that the store refused records of them that were acknowledged. A claim without a user
+    /// stands for all users.
+    pub(crate) fn note_dropped_claims(&self, claims: &[(Uuid, Option<Uuid>)]) {
+        claims.iter().for_each(|claim| self.dropped.lock().add_claim(*claim));
+        self.refused_by_store.send_modify(|refusals| *refusals += 1);
+    }
+
+    /// Remembers that the remote store refused a record that was durable already, and tells those who follow refusals.
+    pub(crate) fn refuse_durable(&self, seq: Seq, why: NotDurable) {
+        self.refuse(seq, why);
+        self.refused_by_store.send_modify(|refusals| *refusals += 1);
     }
 
     /// Remembers a refusal. Must be called before the watermark passes it.
@@ -89,6 +117,53 @@ impl Progress {
     }
 }
 
+/// Follows what a remote store may refuse after it was durable: a start, and with it the claim to a session, or what was said in
+/// it.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    progress: Arc<Progress>,
+    refusals: watch::Receiver<u64>,
+    seq: Seq,
+    session_id: Uuid,
+    user_id: Uuid,
+    /// How often records of the claim had been dropped when that was last told.
+    dropped: u64,
+}
+
+/// What a remote store refused after it was durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClaimRefusal {
+    /// The start, for this reason: the session is not to be had.
+    Start(NotDurable),
+    /// Acknowledged records: the session or its user was deleted, by SQL or on another node.
+    Records,
+}
+
+impl Claim {
+    /// Waits until the store refuses the claim, or something of it. If the store never does, it waits for as long as it is asked.
+    pub async fn refused(&mut self) -> ClaimRefusal {
+        loop {
+            self.refusals.borrow_and_update();
+            if let Some(Err(why)) = self.progress.outcome_of(self.seq)
+                && is_refusal(why)
+            {
+                return ClaimRefusal::Start(why);
+            }
+            let dropped = self.progress.dropped.lock().times(self.session_id, self.user_id);
+            if dropped > std::mem::replace(&mut self.dropped, dropped) {
+                return ClaimRefusal::Records;
+            }
+            // The sender lives in `self.progress`: an error cannot come.
+            let _ = self.refusals.changed().await;
+        }
+    }
+}
+
+/// True if the store said that the session is not to be had, so that the claim to it falls.
+pub(crate) fn is_refusal(why: NotDurable) -> bool {
+    matches!(why, NotDurable::OtherUser | NotDurable::Deleted)
+}
+
 /// Follows what becomes durable; for callers with many messages under way. See [`Tracker::durability`](crate::Tracker::durability).
 #[derive(Debug)]
 pub struct Durability {
@@ -101,6 +176,12 @@ impl Durability {
     pub async fn changed(&mut self) {
         // The sender lives in `self.progress`: it cannot be gone.
         let _ = self.mark.changed().await;
+    }
+
+    /// Everything accepted up to this `seq` has its answer; the highest there is, if nothing more will be answered.
+    pub fn answered(&self) -> Seq {
+        let mark = *self.mark.borrow();
+        if mark.stopped { Seq::MAX } else { mark.answered }
     }
 
     /// What became of the record with this `seq`: `None` while it is still under way.
@@ -152,6 +233,11 @@ impl Receipt {
         self.seq
     }
 
+    /// True if the record is durable and will never be stored, because what it says was deleted.
+    pub(crate) fn was_dropped(&self) -> bool {
+        self.progress.dropped.lock().contains(self.seq, self.id)
+    }
+
     /// Waits until the message is durable.
     ///
     /// # Errors
@@ -180,12 +266,27 @@ pub struct Started {
 /// A receipt that resolves with what the journal found: [`Started`] or [`Ended`].
 #[derive(Debug)]
 #[must_use = "accepted is not durable: await the receipt, or drop it on purpose"]
-pub struct SessionReceipt<T>(oneshot::Receiver<Result<T, NotDurable>>);
+pub struct SessionReceipt<T> {
+    answer: oneshot::Receiver<Result<T, NotDurable>>,
+    seq: Seq,
+    progress: Arc<Progress>,
+}
 
 impl<T> SessionReceipt<T> {
-    pub(crate) fn new() -> (oneshot::Sender<Result<T, NotDurable>>, Self) {
-        let (sender, receiver) = oneshot::channel();
-        (sender, Self(receiver))
+    pub(crate) fn new(
+        answer: oneshot::Receiver<Result<T, NotDurable>>,
+        seq: Seq,
+        progress: &Arc<Progress>,
+    ) -> Self {
+        Self { answer, seq, progress: Arc::clone(progress) }
+    }
+
+    /// Follows what a remote store says of it, and of what is written in the claim of this user, after it was durable.
+    pub fn claim(&self, session_id: Uuid, user_id: Uuid) -> Claim {
+        let (progress, seq) = (Arc::clone(&self.progress), self.seq);
+        let refusals = progress.refused_by_store.subscribe();
+        let dropped = progress.dropped.lock().times(session_id, user_id);
+        Claim { progress, refusals, seq, session_id, user_id, dropped }
     }
 
     /// Waits until it is durable.
@@ -193,7 +294,7 @@ impl<T> SessionReceipt<T> {
     /// # Errors
     /// Where it was refused after acceptance; see [`NotDurable`].
     pub async fn durable(self) -> Result<T, NotDurable> {
-        self.0.await.unwrap_or(Err(NotDurable::Stopped))
+        self.answer.await.unwrap_or(Err(NotDurable::Stopped))
     }
 }
 
@@ -216,10 +317,26 @@ pub(crate) struct Deleting {
     pub(crate) in_store: oneshot::Sender<Result<Removed, NotDurable>>,
 }
 
+/// Where the figures of a deletion arrive.
+#[derive(Debug)]
+pub(crate) struct Deleted {
+    here: oneshot::Receiver<Result<Removed, NotDurable>>,
+    in_store: oneshot::Receiver<Result<Removed, NotDurable>>,
+}
+
 impl Deletion {
-    pub(crate) fn new() -> (Deleting, Self) {
-        let ((here, receipt), (in_store, stored)) = (SessionReceipt::new(), SessionReceipt::new());
-        (Deleting { here, in_store }, Self { here: receipt, in_store: stored })
+    /// The two ends of an answer that is to come.
+    pub(crate) fn channel() -> (Deleting, Deleted) {
+        let ((here, is_gone_here), (in_store, is_gone_in_store)) = (oneshot::channel(), oneshot::channel());
+        (Deleting { here, in_store }, Deleted { here: is_gone_here, in_store: is_gone_in_store })
+    }
+
+    /// The deletion that was accepted at this place.
+    pub(crate) fn new(answers: Deleted, seq: Seq, progress: &Arc<Progress>) -> Self {
+        Self {
+            here: SessionReceipt::new(answers.here, seq, progress),
+            in_store: SessionReceipt::new(answers.in_store, seq, progress),
+        }
     }
 }
 

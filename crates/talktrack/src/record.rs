@@ -7,6 +7,12 @@ use crate::clock::{Seq, Timestamp};
 use crate::json::JsonObject;
 use crate::message::{Message, Role};
 
+mod deletion;
+mod verdict;
+
+pub use deletion::{Removed, RemovedRows, SessionDelete, UserDelete};
+pub use verdict::{DeadReason, Ended, Reopened, Verdict};
+
 /// One stamped thing to write.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -14,10 +20,25 @@ pub struct Record {
     pub seq: Seq,
     /// What it is.
     pub body: Body,
+    /// Whether the store may have seen it before.
+    #[serde(default, skip_serializing_if = "Attempt::is_first")]
+    pub attempt: Attempt,
 }
 
 impl Record {
-    /// The session it belongs to: the key of its lane.
+    /// A record that the store has not seen yet.
+    pub fn new(seq: Seq, body: Body) -> Self {
+        Self { seq, body, attempt: Attempt::First }
+    }
+
+    /// From now on the store may have seen the record.
+    pub(crate) fn may_have_been_seen(&mut self) {
+        if self.attempt.is_first() {
+            self.attempt = Attempt::Retry;
+        }
+    }
+
+    /// The session it belongs to: the key of its lane. The deletion of a user belongs to no session; the user stands for it.
     pub fn session_id(&self) -> Uuid {
         match &self.body {
             Body::Start(start) => start.session_id,
@@ -25,6 +46,7 @@ impl Record {
             Body::End(end) => end.session_id,
             Body::Alive(alive) => alive.session_id,
             Body::Delete(delete) => delete.session_id,
+            Body::DeleteUser(delete) => delete.user_id,
             Body::Message(stamped) => stamped.message.session_id,
         }
     }
@@ -38,26 +60,28 @@ impl Record {
             }
             Body::Update(update) => update.metadata.as_str().len(),
             Body::End(end) => end.reason.len(),
-            Body::Alive(_) | Body::Delete(_) => 0,
+            Body::Alive(_) | Body::Delete(_) | Body::DeleteUser(_) => 0,
             Body::Message(stamped) => stamped.message.heap_bytes(),
         }
     }
 
     /// Whose it is, as far as it says so itself.
-    pub(crate) fn owner(&self) -> Option<Uuid> {
+    pub fn owner(&self) -> Option<Uuid> {
         match &self.body {
             Body::Start(start) => Some(start.user_id),
             Body::Update(update) => update.owner,
             Body::End(end) => end.owner,
-            Body::Alive(_) => None,
+            Body::Alive(alive) => alive.owner,
             Body::Message(stamped) => stamped.owner,
             Body::Delete(delete) => delete.owner,
+            Body::DeleteUser(delete) => Some(delete.user_id),
         }
     }
 
-    /// Whether it goes from the journal with its session. What deletes that stays until the store has done it too.
-    pub(crate) fn may_be_let_go(&self) -> bool {
-        !matches!(self.body, Body::Delete(_))
+    /// True if the record deletes something. It stays in the journal when its session leaves that, until the store has done it
+    /// too.
+    pub(crate) fn is_deletion(&self) -> bool {
+        matches!(self.body, Body::Delete(_) | Body::DeleteUser(_))
     }
 
     /// The message in it, where it is one.
@@ -66,6 +90,34 @@ impl Record {
             Body::Message(stamped) => Some(stamped),
             _ => None,
         }
+    }
+}
+
+/// Whether the store may have seen a record before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Attempt {
+    /// The store has not seen the record.
+    #[default]
+    First,
+    /// The store may have applied the record: its answer was lost, or a later process read the record back.
+    Retry,
+    /// An operator replayed a dead letter: newer records of the session may have been applied since.
+    Replay,
+}
+
+impl Attempt {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Retry => "retry",
+            Self::Replay => "replay",
+        }
+    }
+
+    pub(crate) fn is_first(&self) -> bool {
+        *self == Self::First
     }
 }
 
@@ -85,6 +137,8 @@ pub enum Body {
     Message(Stamped),
     /// The session goes, with everything that was said in it.
     Delete(SessionDelete),
+    /// A user goes: sessions of the user that started before are refused from now on.
+    DeleteUser(UserDelete),
 }
 
 /// A session begins, or goes on where it is known.
@@ -152,6 +206,11 @@ impl SessionEnd {
         Self { session_id, status, reason, ended_at, known: None, seen_until: None, owner: None }
     }
 
+    /// True if nobody spoke this end: a node saw a lost connection or silence, or found the session open after a crash.
+    pub fn is_inferred(&self) -> bool {
+        self.seen_until.is_some() || self.status == Status::Abandoned
+    }
+
     /// Whether the session goes on elsewhere, going by the last event that the store knows of.
     pub fn is_outdated(&self, last_event_at: Option<Timestamp>) -> bool {
         self.seen_until.zip(last_event_at).is_some_and(|(seen, stored)| stored > seen)
@@ -165,54 +224,9 @@ pub struct SessionAlive {
     pub session_id: Uuid,
     /// When its peer was last heard of.
     pub at: Timestamp,
-}
-
-/// A session goes, with everything that was said in it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SessionDelete {
-    /// The session.
-    pub session_id: Uuid,
-    /// Whose it has to be.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The user whose claim lives: a sign of life does not count for another user's session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Uuid>,
-    /// Only where nothing was heard of it since: it is too old to be kept. Nobody wants to be rid of it, so that it may begin
-    /// again. Otherwise whatever comes of it later is refused.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub silent_since: Option<Timestamp>,
-}
-
-impl SessionDelete {
-    /// Whether it is for good: what comes later is refused.
-    pub fn is_for_good(&self) -> bool {
-        self.silent_since.is_none()
-    }
-
-    /// Whether a session that was last heard of at this moment is too young to go.
-    pub fn spares(&self, last_event_at: Timestamp) -> bool {
-        self.silent_since.is_some_and(|since| last_event_at >= since)
-    }
-}
-
-/// What was removed with a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Removed {
-    /// Rows of sessions.
-    pub sessions: u64,
-    /// Rows of messages.
-    pub messages: u64,
-    /// Dead letters.
-    pub dead_letters: u64,
-    /// Messages that were on their way to a remote store.
-    pub journal: u64,
-}
-
-impl std::ops::AddAssign for Removed {
-    fn add_assign(&mut self, more: Self) {
-        self.sessions += more.sessions;
-        self.messages += more.messages;
-        self.dead_letters += more.dead_letters;
-        self.journal += more.journal;
-    }
 }
 
 /// A message with all that the tracker knows about it.
@@ -223,11 +237,18 @@ pub struct Stamped {
     /// The session's user where the tracker knew it; else it is read from the stored session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<Uuid>,
+    /// A user wrote it with a token: it revises only what a user wrote, and its row says so in `extra.talktrack.by`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub by_user: bool,
     /// When the session began, where the tracker knew it: its row can be written again if somebody took it away.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_started_at: Option<Timestamp>,
     /// When it was said.
     pub created_at: Timestamp,
+    /// The message takes back an end that nobody spoke and that lies before this moment: `grace_period` before the message
+    /// was accepted. `None` if the tracker held the session in memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub takes_back: Option<Timestamp>,
     /// The message.
     pub message: Message,
 }
@@ -238,17 +259,22 @@ impl Stamped {
         (self.message.role != Role::System).then_some(owner)
     }
 
-    /// What it is to the message that is stored under its id.
+    /// What it is to the message that is stored under its id, whose `created_at` is the place it has there.
     pub(crate) fn meets(&self, stored: &Message) -> Meeting {
         let mine = &self.message;
         if mine.session_id != stored.session_id {
             Meeting::Conflict
+        } else if mine.revision > stored.revision && self.by_user && !stored.is_by_user() {
+            Meeting::NotTheirs
         } else if mine.revision > stored.revision {
             Meeting::Newer
         } else if mine.revision < stored.revision {
             Meeting::Overtaken
         } else if self.same_content(stored) {
-            Meeting::Known
+            // If a client sends a message again over another node, two copies with two moments of acceptance reach the store.
+            let is_placed_by_acceptance = mine.created_at.is_none();
+            let is_earlier = stored.created_at.is_some_and(|place| self.created_at < place);
+            if is_placed_by_acceptance && is_earlier { Meeting::Overtaken } else { Meeting::Known }
         } else {
             Meeting::Conflict
         }
@@ -257,6 +283,12 @@ impl Stamped {
     /// When it happened, for the session's last event: nothing happens after it was accepted.
     pub fn happened_at(&self, seq: Seq) -> Timestamp {
         Timestamp::from_micros(seq).map_or(self.created_at, |accepted| accepted.min(self.created_at))
+    }
+
+    /// The message takes back an end that nobody spoke if that lies before this moment. A message that the store may have
+    /// seen before takes back none.
+    pub(crate) fn takes_back(&self, attempt: Attempt) -> Option<Timestamp> {
+        self.takes_back.filter(|_| attempt.is_first()).map(|latest| latest.min(self.created_at))
     }
 
     /// Whether `other` says the same. The moment of acceptance does not count: a retry has a later one.
@@ -275,6 +307,11 @@ impl Stamped {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference over")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
 /// What a message is to the one that is stored under its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Meeting {
@@ -282,10 +319,13 @@ pub(crate) enum Meeting {
     Newer,
     /// The same: nothing to do.
     Known,
-    /// An earlier revision of it, which comes late: its place is where the message belongs.
+    /// An earlier revision of it, or a copy that another node accepted earlier. It comes late, and its place is where the
+    /// message belongs.
     Overtaken,
     /// Something else.
     Conflict,
+    /// A user's later revision of what no user wrote.
+    NotTheirs,
 }
 
 /// Where a session stands.
@@ -313,84 +353,5 @@ impl Status {
     /// From the word in the database.
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Active, Self::Ended, Self::Abandoned].into_iter().find(|status| status.as_str() == word)
-    }
-}
-
-/// What became of one record.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Verdict {
-    /// A message's row was written.
-    Inserted,
-    /// A message's row was replaced by a later revision.
-    Revised,
-    /// The same message, or a later revision of it, was there already: nothing to do.
-    AlreadyThere,
-    /// It lies in the journal, on its way to the store.
-    Journaled,
-    /// The session's row was written or reopened.
-    Started {
-        /// The session was there before.
-        resumed: bool,
-    },
-    /// The session's metadata were merged.
-    Updated,
-    /// The session was closed.
-    Ended(Ended),
-    /// The session goes on: it gave a sign of life, or another node has it and this one had inferred its end.
-    GoesOn,
-    /// The session was removed, as far as it is there and in the place that answers.
-    Deleted(Removed),
-    /// Refused after acceptance.
-    Refused(crate::error::NotDurable),
-    /// The store will never take it; it was laid aside with this reason.
-    Dead(DeadReason),
-}
-
-/// A closed session's figures.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Ended {
-    /// From start to end, in seconds.
-    pub duration_seconds: f64,
-    /// Messages stored in it.
-    pub message_count: u64,
-}
-
-/// Why a record became a dead letter.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum DeadReason {
-    /// No session of this id exists anywhere.
-    UnknownSession,
-    /// The session belongs to another user.
-    OtherUser,
-    /// The id is taken by a message with other content (found out only in the store).
-    IdConflict,
-    /// The store refuses this very row, in its own words.
-    Data(String),
-    /// Its bytes in the journal no longer match their checksum.
-    Corrupt,
-    /// Its session was deleted: it is let go, and no letter is kept of it.
-    Deleted,
-}
-
-impl DeadReason {
-    /// The word in the database.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::UnknownSession => "unknown_session",
-            Self::OtherUser => "other_user",
-            Self::IdConflict => "id_conflict",
-            Self::Data(_) => "data",
-            Self::Corrupt => "corrupt",
-            Self::Deleted => "deleted",
-        }
-    }
-
-    /// More than the word, where there is more.
-    pub fn detail(&self) -> Option<&str> {
-        match self {
-            Self::Data(detail) => Some(detail),
-            _ => None,
-        }
     }
 }

@@ -17,9 +17,9 @@ pub(crate) use words::Words;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::clock::Timestamp;
 use crate::error::ReadError;
 use crate::message::{Kind, Role};
+use crate::stored::{Stored, StoredTime};
 
 /// Before the digits of an id among the words of a message, which says whose it is and of which session: no word of a text
 /// begins so.
@@ -54,9 +54,9 @@ pub struct Hit {
     pub session_id: Uuid,
     /// Whose session it is.
     pub user_id: Uuid,
-    pub role: Role,
-    pub kind: Kind,
-    pub created_at: Timestamp,
+    pub role: Stored<Role>,
+    pub kind: Stored<Kind>,
+    pub created_at: StoredTime,
     /// A part of the content with what was found in it.
     pub snippet: Vec<Piece>,
     /// Its place in the order of the store, which is that of acceptance as far as the store knows it.

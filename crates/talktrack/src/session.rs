@@ -1,22 +1,110 @@
 //! The session registry: what this process knows of the sessions under way. Whose they are, how far they have come, and
 //! when they leave memory.
 
+mod known_metadata;
+
 use std::time::Duration;
 
 use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
+use dashmap::mapref::entry::{Entry, OccupiedEntry};
 use uuid::Uuid;
+
+pub(crate) use known_metadata::{KnownMetadata, MemberSizes};
 
 use crate::clock::{Now, Seq, Timestamp};
 use crate::record::{Ended, Status};
 use crate::store::SessionRow;
+use crate::stored::StoredTime;
 
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    sessions: DashMap<Uuid, Session>,
+    sessions: DashMap<Uuid, Claims>,
 }
 
-/// One session under way, or ended less than the grace period ago.
+/// A session as a caller means it: in the claim of one user, or however this process knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionRef {
+    /// The session.
+    pub session_id: Uuid,
+    /// The user whose claim is meant. Without it, the one claim that this process knows; if it knows none or several, the
+    /// record carries no owner and takes the stored session's user.
+    pub user_id: Option<Uuid>,
+}
+
+impl SessionRef {
+    /// The session in the claim of this user.
+    pub fn of_user(session_id: Uuid, user_id: Uuid) -> Self {
+        Self { session_id, user_id: Some(user_id) }
+    }
+}
+
+impl From<Uuid> for SessionRef {
+    fn from(session_id: Uuid) -> Self {
+        Self { session_id, user_id: None }
+    }
+}
+
+/// What this process knows of one session: a claim for each user for whom it was started. More than one exists only until
+/// the store says whose the session is.
+#[derive(Debug)]
+pub(crate) struct Claims {
+    first: Session,
+    others: Vec<Session>,
+}
+
+impl Claims {
+    pub(crate) fn new(first: Session) -> Self {
+        Self { first, others: Vec::new() }
+    }
+
+    /// Puts a new claim beside those of other users. What the store has refused makes room.
+    pub(crate) fn add(&mut self, claim: Session, is_refused: impl Fn(&Session) -> bool) {
+        let makes_room = |known: &Session| known.user_id == claim.user_id || is_refused(known);
+        self.others.retain(|known| !makes_room(known));
+        if makes_room(&self.first) {
+            self.first = claim;
+        } else {
+            self.others.push(claim);
+        }
+    }
+
+    /// Forgets the claim of this user; all claims if no user is given.
+    pub(crate) fn forget(mut claims: OccupiedEntry<'_, Uuid, Self>, user_id: Option<Uuid>) {
+        let is_kept = |claim: &mut Session| user_id.is_some_and(|user| user != claim.user_id);
+        if !claims.get_mut().retain(is_kept) {
+            claims.remove();
+        }
+    }
+
+    /// The claim of this user; without a user, the only claim.
+    pub(crate) fn find(&mut self, user_id: Option<Uuid>) -> Option<&mut Session> {
+        match user_id {
+            None => self.others.is_empty().then_some(&mut self.first),
+            Some(user_id) => self.iter_mut().find(|claim| claim.user_id == user_id),
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Session> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Session> {
+        std::iter::once(&mut self.first).chain(&mut self.others)
+    }
+
+    /// Keeps the claims for which this holds. False if none is left.
+    fn retain(&mut self, mut keep: impl FnMut(&mut Session) -> bool) -> bool {
+        self.others.retain_mut(&mut keep);
+        if keep(&mut self.first) {
+            return true;
+        }
+        let Some(next) = self.others.pop() else { return false };
+        self.first = next;
+        true
+    }
+}
+
+/// One user's claim to a session under way, or to one that ended less than the grace period ago.
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
     pub(crate) user_id: Uuid,
@@ -31,8 +119,12 @@ pub(crate) struct Session {
     /// Starts without their disconnect: a session ends when the last of its connections does. Whoever ended it is still
     /// connected, and leaves later.
     connections: u32,
-    /// Where its first start stands in the order of acceptance: until that is durable, whose it is is only a claim.
+    /// The `seq` of its first start in this process. Until that start is durable, it proves nothing.
     started_seq: Seq,
+    /// The `seq` of its latest start.
+    resumed_seq: Seq,
+    /// What this process knows of the length of its metadata.
+    metadata: KnownMetadata,
     /// Where its latest record stands: what the store may know of it from this process.
     last_seq: Seq,
     /// And when that was.
@@ -59,9 +151,18 @@ impl Session {
             message_count: 0,
             connections: 1,
             started_seq,
+            resumed_seq: started_seq,
+            metadata: KnownMetadata::default(),
             last_seq: started_seq,
             recorded: now.elapsed,
         }
+    }
+
+    /// A session that was over until a message took its end back: nobody is connected to it here. The store has said whose it
+    /// is: no start of this process has to prove it.
+    pub(crate) fn reopened(user_id: Uuid, started_at: Timestamp, now: Now, last_seq: Seq) -> Self {
+        let (started_seq, resumed_seq) = (0, 0);
+        Self { connections: 0, started_seq, resumed_seq, ..Self::new(user_id, started_at, now, last_seq) }
     }
 
     pub(crate) fn started_at(&self) -> Timestamp {
@@ -73,27 +174,37 @@ impl Session {
         let ended_at = self.ended.map(|closed| closed.ended_at);
         SessionRow {
             session_id,
-            user_id: self.user_id,
+            user_id: Some(self.user_id),
             external_id: None,
-            status: if ended_at.is_some() { Status::Ended } else { Status::Active },
+            status: if ended_at.is_some() { Status::Ended } else { Status::Active }.into(),
             end_reason: None,
-            started_at: self.started_at,
-            ended_at,
+            started_at: self.started_at.into(),
+            ended_at: ended_at.map(StoredTime::Known),
             duration_seconds: ended_at
                 .map(|ended_at| ended_at.max(self.started_at).seconds_since(self.started_at)),
-            last_event_at: Some(self.last_event.at),
-            message_count: self.message_count,
+            last_event_at: Some(self.last_event.at.into()),
+            message_count: i64::try_from(self.message_count).unwrap_or(i64::MAX),
             metadata: None,
         }
+    }
+
+    /// What this process knows of the length of its metadata.
+    pub(crate) fn metadata(&mut self) -> &mut KnownMetadata {
+        &mut self.metadata
     }
 
     pub(crate) fn started_seq(&self) -> Seq {
         self.started_seq
     }
 
+    pub(crate) fn resumed_seq(&self) -> Seq {
+        self.resumed_seq
+    }
+
     pub(crate) fn resume(&mut self, now: Now, seq: Seq) {
         self.ended = None;
         self.connections += 1;
+        self.resumed_seq = seq;
         self.recorded(now, seq);
     }
 
@@ -112,6 +223,11 @@ impl Session {
             self.said_until = self.said_until.max(now);
             self.said_until
         })
+    }
+
+    /// Whatever is said next without a claim does not come before this moment.
+    pub(crate) fn say_after(&mut self, moment: Option<Timestamp>) {
+        self.said_until = moment.map_or(self.said_until, |moment| moment.max(self.said_until));
     }
 
     /// The latest that this process has seen of it; by the order of acceptance where the clock stepped back meanwhile.
@@ -154,70 +270,103 @@ impl Session {
 #[derive(Debug, Default)]
 pub(crate) struct Swept {
     /// Without a sign of life for too long.
-    pub(crate) silent: Vec<Uuid>,
+    pub(crate) silent: Vec<SessionRef>,
     /// Alive, without a word for so long that the store should be told, with the latest sign of life.
-    pub(crate) alive: Vec<(Uuid, Timestamp)>,
+    pub(crate) alive: Vec<(SessionRef, Timestamp)>,
     /// Under way.
     pub(crate) active: u32,
 }
 
 impl Registry {
-    /// The session's place, filled or not, locked for as long as the answer is kept. Never hold it across I/O.
-    pub(crate) fn entry(&self, session_id: Uuid) -> Entry<'_, Uuid, Session> {
+    /// The session's place, with or without claims, locked for as long as the answer is kept. Never hold it across I/O.
+    pub(crate) fn entry(&self, session_id: Uuid) -> Entry<'_, Uuid, Claims> {
         self.sessions.entry(session_id)
     }
 
-    /// Works on the session where it is known, under its lock.
-    pub(crate) fn with<T>(&self, session_id: Uuid, work: impl FnOnce(Option<&mut Session>) -> T) -> T {
+    /// Works on the claim, if it is known, under the session's lock.
+    pub(crate) fn with<T>(
+        &self,
+        SessionRef { session_id, user_id }: SessionRef,
+        work: impl FnOnce(Option<&mut Session>) -> T,
+    ) -> T {
         match self.sessions.get_mut(&session_id) {
-            Some(mut session) => work(Some(session.value_mut())),
+            Some(mut claims) => work(claims.find(user_id)),
             None => work(None),
         }
     }
 
     /// A sign of life other than a message.
-    pub(crate) fn keep_alive(&self, session_id: Uuid, now: Now) {
-        self.with(session_id, |session| {
-            if let Some(session) = session {
-                session.last_event = now;
+    pub(crate) fn keep_alive(&self, session: SessionRef, now: Now) {
+        self.with(session, |claim| {
+            if let Some(claim) = claim {
+                claim.last_event = now;
             }
         });
     }
 
-    /// Drops the claim of this user, where it is theirs.
+    /// Forgets the claim of this user.
     pub(crate) fn forget(&self, session_id: Uuid, user_id: Uuid) {
-        self.sessions.remove_if(&session_id, |_, session| session.user_id == user_id);
+        if let Entry::Occupied(claims) = self.sessions.entry(session_id) {
+            Claims::forget(claims, Some(user_id));
+        }
     }
 
-    /// Sessions that nobody has ended.
-    pub(crate) fn open(&self) -> Vec<Uuid> {
-        self.sessions.iter().filter(|session| session.ended.is_none()).map(|session| *session.key()).collect()
+    /// True if any user claims the session.
+    pub(crate) fn contains(&self, session_id: Uuid) -> bool {
+        self.sessions.contains_key(&session_id)
+    }
+
+    /// The claims of a session, each in its own words.
+    pub(crate) fn claims<T>(&self, session_id: Uuid, tell: impl FnMut(&Session) -> T) -> Vec<T> {
+        self.sessions.get(&session_id).map_or_else(Vec::new, |claims| claims.iter().map(tell).collect())
+    }
+
+    /// Claims that nobody has ended.
+    pub(crate) fn open(&self) -> Vec<SessionRef> {
+        self.select(|claim| claim.ended.is_none())
     }
 
     /// Those of this user.
     pub(crate) fn of_user(&self, user_id: Uuid) -> Vec<Uuid> {
-        self.sessions
-            .iter()
-            .filter(|session| session.user_id == user_id)
-            .map(|session| *session.key())
-            .collect()
+        self.select(|claim| claim.user_id == user_id).into_iter().map(|claim| claim.session_id).collect()
     }
 
-    /// Lets go of sessions whose grace period is over, and sorts the others.
-    pub(crate) fn sweep(&self, now: Duration, grace: Duration, idle: Duration) -> Swept {
+    fn select(&self, is_wanted: impl Fn(&Session) -> bool) -> Vec<SessionRef> {
+        let mut found = Vec::new();
+        for claims in &self.sessions {
+            let wanted = claims.iter().filter(|claim| is_wanted(claim));
+            found.extend(wanted.map(|claim| SessionRef::of_user(*claims.key(), claim.user_id)));
+        }
+        found
+    }
+
+    /// Drops claims that the store has refused and those whose grace period is over, and sorts the others.
+    pub(crate) fn sweep(
+        &self,
+        now: Duration,
+        grace: Duration,
+        idle: Duration,
+        is_refused: impl Fn(&Session) -> bool,
+    ) -> Swept {
         let mut swept = Swept::default();
-        self.sessions.retain(|session_id, session| {
-            if let Some(closed) = session.ended {
-                return closed.closed.saturating_add(grace) > now;
-            }
-            if session.is_silent(now, idle) {
-                swept.silent.push(*session_id);
-            } else {
-                swept.active += 1;
-                // Other nodes go by what the store tells: it has to hear of this one in time.
-                swept.alive.extend(session.untold_life(idle / 2).map(|at| (*session_id, at)));
-            }
-            true
+        self.sessions.retain(|session_id, claims| {
+            claims.retain(|claim| {
+                if is_refused(claim) {
+                    return false;
+                }
+                if let Some(closed) = claim.ended {
+                    return closed.closed.saturating_add(grace) > now;
+                }
+                let session = SessionRef::of_user(*session_id, claim.user_id);
+                if claim.is_silent(now, idle) {
+                    swept.silent.push(session);
+                } else {
+                    swept.active += 1;
+                    // Other nodes go by what the store tells: it has to hear of this one in time.
+                    swept.alive.extend(claim.untold_life(idle / 2).map(|at| (session, at)));
+                }
+                true
+            })
         });
         swept
     }

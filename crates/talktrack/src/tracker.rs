@@ -1,13 +1,16 @@
 //! The tracker: the door. Checks what comes in, stamps it with what it knows of the session, and puts it in the queue.
 
 mod sessions;
+mod new_session;
+mod sweep;
+mod claimed_time;
 mod letters;
 mod deletion;
+mod outbox;
 mod life;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -16,19 +19,21 @@ use crate::error::{Reason, Refused};
 use crate::health::Health;
 use crate::journal::Shared;
 use crate::lines;
-use crate::message::Message;
+use crate::message::{Author, Message};
 use crate::options::Options;
 use crate::queue::{Admission, Queue};
 use crate::receipt::{Durability, Receipt, Reply};
 use crate::record::{Body, Stamped};
-use crate::session::Registry;
+use crate::session::{Registry, SessionRef};
 use crate::store::Read;
 use crate::tracker::life::Life;
+use crate::tracker::outbox::OutboxStore;
 
-pub use sessions::{Closing, NewSession};
+pub use new_session::NewSession;
+pub use sessions::Closing;
 
-/// A message may claim to have been said at most this much later than now: clocks differ, and time zones get lost.
-const FUTURE: Duration = Duration::from_secs(24 * 60 * 60);
+/// The longest `extra` of a message, in bytes.
+const MAX_EXTRA: usize = 64 << 10;
 
 /// Writes conversations down. Clones share one tracker; its methods may be called from any thread and never wait for I/O,
 /// but for those that are `async`.
@@ -45,9 +50,24 @@ struct Door {
     /// What the journal tells.
     shared: Shared,
     reader: Arc<dyn Read>,
+    /// `None` if the file of the data directory is the store.
+    outbox: Option<OutboxStore>,
     options: Options,
     /// New work is refused.
     closing: AtomicBool,
+}
+
+/// What the tracker adds to a message.
+#[derive(Clone, Copy)]
+struct Stamp {
+    /// The user whose claim it is written in, if one is known or named.
+    owner: Option<Uuid>,
+    /// When the session began, if this process knows the claim.
+    started_at: Option<Timestamp>,
+    author: Author,
+    created_at: Timestamp,
+    /// The latest inferred end that the message takes back.
+    takes_back: Option<Timestamp>,
 }
 
 impl Tracker {
@@ -59,10 +79,48 @@ impl Tracker {
         clippy::result_large_err,
         reason = "the refusal hands the message back; a box would cost an allocation"
     )]
-    pub fn track_message(&self, mut message: Message) -> Result<Receipt, Refused<Message>> {
+    pub fn track_message(&self, message: Message) -> Result<Receipt, Refused<Message>> {
+        self.track_message_as(message, Author::Program)
+    }
+
+    /// The same, on the authority of somebody else than the embedding program.
+    ///
+    /// # Errors
+    /// As [`Self::track_message`].
+    #[expect(
+        clippy::result_large_err,
+        reason = "the refusal hands the message back; a box would cost an allocation"
+    )]
+    pub fn track_message_as(&self, message: Message, author: Author) -> Result<Receipt, Refused<Message>> {
+        self.track_message_after(message, author, None)
+    }
+
+    /// The same for a session in which something was last said at `said_until` on another node: a message without a time of its own
+    /// is placed after that. More than a day ahead of this node's clock it counts for nothing.
+    ///
+    /// # Errors
+    /// As [`Self::track_message`].
+    #[expect(
+        clippy::result_large_err,
+        reason = "the refusal hands the message back; a box would cost an allocation"
+    )]
+    pub fn track_message_after(
+        &self,
+        mut message: Message,
+        author: Author,
+        said_until: Option<Timestamp>,
+    ) -> Result<Receipt, Refused<Message>> {
         let now = self.door.now();
-        let tracked = match self.door.check(&mut message, now) {
-            Ok(()) => self.door.accept(message, now),
+        let tracked = match self.door.check(&mut message) {
+            Ok(()) => {
+                let claimed = message.created_at.take_if(|claimed| self.door.is_ahead(*claimed, now.at));
+                message.note(author, claimed);
+                let said_after = said_until.and_then(|until| self.door.said_after(until, now.at));
+                self.door.accept(message, author, now, said_after).map_err(|mut refused| {
+                    refused.returned.created_at = refused.returned.created_at.or(claimed);
+                    refused
+                })
+            }
             Err(reason) => Err(Refused { reason, returned: message }),
         };
         if let Err(refused) = &tracked {
@@ -107,22 +165,16 @@ impl Door {
         Now::by(&*self.options.clock)
     }
 
-    fn check(&self, message: &mut Message, now: Now) -> Result<(), Reason> {
+    fn check(&self, message: &mut Message) -> Result<(), Reason> {
         self.check_room()?;
         self.check_size(message.heap_bytes())?;
-        message.check(self.latest(message.created_at, now.at))?;
+        let extra = message.extra.as_ref().map_or(0, |extra| extra.as_str().len());
+        if extra > MAX_EXTRA {
+            return Err(Reason::TooLarge { size: extra, limit: MAX_EXTRA });
+        }
+        message.check()?;
         message.replace_nul();
         Ok(())
-    }
-
-    /// The latest moment at which a message may have been said. Where the clock has stepped back, others need not have: a
-    /// moment that this data directory has seen is no lie.
-    fn latest(&self, claimed: Option<Timestamp>, now: Timestamp) -> Timestamp {
-        let latest = now.plus(FUTURE);
-        if claimed.is_none_or(|claimed| claimed <= latest) {
-            return latest;
-        }
-        Timestamp::from_micros(self.queue.last_seq()).map_or(latest, |seen| latest.max(seen.plus(FUTURE)))
     }
 
     fn check_open(&self) -> Result<(), Reason> {
@@ -132,7 +184,7 @@ impl Door {
     /// Whether the tracker is open and the journal has room.
     fn check_room(&self) -> Result<(), Reason> {
         self.check_open()?;
-        if self.shared.vitals.is_full() { Err(Reason::JournalFull) } else { Ok(()) }
+        self.shared.vitals.refusal().map_or(Ok(()), Err)
     }
 
     fn check_size(&self, size: usize) -> Result<(), Reason> {
@@ -145,19 +197,33 @@ impl Door {
         clippy::result_large_err,
         reason = "the refusal hands the message back; a box would cost an allocation"
     )]
-    fn accept(&self, message: Message, now: Now) -> Result<Receipt, Refused<Message>> {
+    fn accept(
+        &self,
+        message: Message,
+        author: Author,
+        now: Now,
+        said_after: Option<Timestamp>,
+    ) -> Result<Receipt, Refused<Message>> {
         let session_id = message.session_id;
-        let known = self.registry.with(session_id, |mut session| {
-            let owner = session.as_ref().map(|session| (session.user_id, session.started_at()));
+        let claim = SessionRef { session_id, user_id: author.user_id() };
+        let known = self.registry.with(claim, |mut session| {
+            let owner = session.as_ref().map(|session| session.user_id).or(author.user_id());
+            let started_at = session.as_ref().map(|session| session.started_at());
             let said_at = match &mut session {
-                Some(session) => session.said_at(message.created_at, now.at),
-                None => message.created_at.unwrap_or(now.at),
+                Some(session) => {
+                    session.say_after(said_after);
+                    session.said_at(message.created_at, now.at)
+                }
+                None => message.created_at.unwrap_or(said_after.map_or(now.at, |after| after.max(now.at))),
             };
-            let receipt = self.enqueue(message, owner, now.at, said_at)?;
+            // A session in memory has not ended, or less than `grace_period` ago.
+            let takes_back = session.is_none().then(|| now.at.minus(self.options.grace_period));
+            let stamp = Stamp { owner, started_at, author, created_at: said_at, takes_back };
+            let receipt = self.enqueue(message, stamp, now.at)?;
             if let Some(session) = session {
                 session.count_message(now, receipt.seq());
             }
-            Ok((receipt, owner.is_some()))
+            Ok((receipt, started_at.is_some()))
         });
         known.map(|(receipt, known)| {
             if !known {
@@ -171,18 +237,14 @@ impl Door {
         clippy::result_large_err,
         reason = "the refusal hands the message back; a box would cost an allocation"
     )]
-    fn enqueue(
-        &self,
-        message: Message,
-        owner: Option<(Uuid, Timestamp)>,
-        now: Timestamp,
-        created_at: Timestamp,
-    ) -> Result<Receipt, Refused<Message>> {
-        let id = message.given_id().unwrap_or_else(|| mint(now));
+    fn enqueue(&self, message: Message, stamp: Stamp, now: Timestamp) -> Result<Receipt, Refused<Message>> {
+        let id = message.given_id(stamp.author).unwrap_or_else(|| mint(now));
         match self.queue.admit(now, message.heap_bytes(), Admission::IfRoom) {
             Ok(place) => {
-                let (owner, session_started_at) = owner.unzip();
-                let stamped = Stamped { id, owner, session_started_at, created_at, message };
+                let Stamp { owner, started_at: session_started_at, author, created_at, takes_back } = stamp;
+                let by_user = author.is_user();
+                let stamped =
+                    Stamped { id, owner, by_user, session_started_at, created_at, takes_back, message };
                 let seq = place.fill(Body::Message(stamped), Reply::Nobody);
                 Ok(Receipt::new(id, seq, Arc::clone(&self.shared.progress)))
             }

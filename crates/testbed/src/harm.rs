@@ -10,7 +10,7 @@ use crate::psql::Psql;
 /// What PostgreSQL says when all its connections are taken.
 const ALL_TAKEN: &str = "too many clients already";
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A server all of whose processes stand still.
 pub struct Frozen {

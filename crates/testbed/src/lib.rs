@@ -21,6 +21,7 @@ mod scratch;
 mod programs;
 mod ports;
 pub mod cut;
+pub mod skip;
 
 pub use database::Database;
 pub use disk::SmallDisk;

@@ -23,7 +23,7 @@ const USERS: &str = r#"
 "#;
 
 /// How long it may take to listen, and how often we look.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// How often a start may find its port taken by somebody else meanwhile.

@@ -13,13 +13,15 @@ use crate::programs;
 use crate::psql::Psql;
 use crate::scratch::Scratch;
 
-/// The password of the user `keyed`, the only one who is asked for one.
+/// The password of the users who are asked for one: `keyed` by SCRAM, `asked_in_the_clear` for the password itself.
 pub const KEYED_PASSWORD: &str = "sesame";
 
 /// Who may come in how, first match first.
 const ACCESS: &str = "\
 local all all               trust
+host  replication all 127.0.0.1/32 trust
 host  all keyed 127.0.0.1/32 scram-sha-256
+host  all asked_in_the_clear 127.0.0.1/32 password
 host  all all   127.0.0.1/32 trust
 ";
 
@@ -35,7 +37,7 @@ const PORT_TAKEN: &str = "Address already in use";
 const STARTS: usize = 5;
 
 /// A running cluster in a temporary directory, on a port of 127.0.0.1, durable as in production. Everybody is let in,
-/// `talktrack` as a superuser; only `keyed` must give [`KEYED_PASSWORD`] (SCRAM). It speaks TLS as localhost and as
+/// `talktrack` as a superuser; only `keyed` (SCRAM) and `asked_in_the_clear` must give [`KEYED_PASSWORD`]. It speaks TLS as localhost and as
 /// 127.0.0.1 with those who want it. Dropped, it is stopped and removed.
 pub struct Postgres {
     programs: PathBuf,
@@ -68,7 +70,9 @@ impl Postgres {
         let other_ca_file = scratch.write("other-ca.pem", &Authority::new("somebody else").certificate);
         let mut cluster = Self { programs, port: 0, ca_file, other_ca_file, scratch };
         cluster.listen_on_a_free_port();
-        cluster.psql("postgres", &format!("CREATE ROLE keyed LOGIN PASSWORD '{KEYED_PASSWORD}'"));
+        for role in ["keyed", "asked_in_the_clear"] {
+            cluster.psql("postgres", &format!("CREATE ROLE {role} LOGIN PASSWORD '{KEYED_PASSWORD}'"));
+        }
         cluster
     }
 
@@ -129,6 +133,57 @@ impl Postgres {
     pub fn start_as_standby(&mut self) {
         self.scratch.write("data/standby.signal", "");
         self.start_again();
+    }
+
+    /// A standby that this server streams everything to, asynchronously: it answers no later than its primary does. Returns when
+    /// it takes connections.
+    pub fn standby(&self) -> Self {
+        let scratch = Scratch::new(PID_FILE, "QUIT");
+        let port = self.port.to_string();
+        let output = scratch
+            .command(&self.programs.join("pg_basebackup"))
+            .args([
+                "-D",
+                "data",
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &port,
+                "-U",
+                "talktrack",
+                "-c",
+                "fast",
+                "-X",
+                "stream",
+            ])
+            .output()
+            .expect("pg_basebackup can be started");
+        assert!(output.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&output.stderr));
+        let ca_file = certify(&scratch);
+        let other_ca_file = scratch.write("other-ca.pem", &Authority::new("somebody else").certificate);
+        scratch.write("data/standby.signal", "");
+        let programs = self.programs.clone();
+        let mut standby = Self { programs, port: 0, ca_file, other_ca_file, scratch };
+        standby.listen_on_a_free_port();
+        standby.follow(&format!("host=127.0.0.1 port={port} user=talktrack"));
+        standby
+    }
+
+    /// Whether the standby has everything that this server has written so far.
+    pub fn is_followed_by(&self, standby: &Self) -> bool {
+        let written = self.psql("postgres", "SELECT pg_current_wal_lsn()");
+        standby.psql("postgres", &format!("SELECT coalesce(pg_last_wal_replay_lsn() >= '{written}', false)"))
+            == "t"
+    }
+
+    /// From now on the standby hears nothing of its primary: it lags behind.
+    pub fn lag(&self) {
+        self.follow("");
+    }
+
+    fn follow(&self, primary: &str) {
+        self.psql("postgres", &format!("ALTER SYSTEM SET primary_conninfo = '{primary}'"));
+        self.psql("postgres", "SELECT pg_reload_conf()");
     }
 
     /// Makes a primary of the standby. Connections stay open.

@@ -2,7 +2,7 @@
 
 use crate::database::Database;
 
-/// Makes the database look as a Supabase project's does: the roles of its API, `auth.users` and `auth.uid()`, and default
+/// Makes the database look as a Supabase project's does: the roles of its API, `auth.users`, `auth.uid()` and `auth.jwt()`, and default
 /// privileges that open every new table to all of them. `postgres` is its owner, and no superuser: that is as whom a
 /// project's own tools connect. `authenticator` is as whom its API does. Neither is asked for a password.
 ///
@@ -47,6 +47,13 @@ CREATE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql STABLE AS $$
         nullif(current_setting('request.jwt.claim.sub', true), ''),
         nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub'
     )::uuid
+$$;
+
+CREATE FUNCTION auth.jwt() RETURNS jsonb LANGUAGE sql STABLE AS $$
+    SELECT coalesce(
+        nullif(current_setting('request.jwt.claim', true), ''),
+        nullif(current_setting('request.jwt.claims', true), '')
+    )::jsonb
 $$;
 
 GRANT USAGE ON SCHEMA public, auth TO anon, authenticated, service_role, postgres;

@@ -17,7 +17,7 @@ use crate::bed::{Connection, Outcome, Server, TEXT, percentile, request};
 
 /// Requests that an address may send in a second; the one that is measured sends half of it, the flood ten times as many.
 const ADMITTED: u32 = 200;
-const MEASURED: u32 = ADMITTED / 2;
+pub(crate) const MEASURED: u32 = ADMITTED / 2;
 const FLOOD: u32 = 10 * ADMITTED;
 
 /// Connections of the flood.
@@ -43,12 +43,13 @@ pub(crate) fn run() -> Outcome<()> {
     let start = json!({"session_id": session, "user_id": Uuid::from_u128(7)}).to_string();
     let headers = "Content-Type: application/json\r\n";
     Connection::to(&server)?.ask(&request("POST", "/v1/sessions", headers, &start), 201)?;
-    patiently(&server, session, MEASURED)?;
+    let patient = say(session, "198.51.100.1");
+    patiently(&server, &patient, MEASURED)?;
     let before = server.resident()?;
     let (mut times, mut server_seconds, sent) = ([const { Vec::new() }; 3], [0.0; 2], Sent::default());
     for _ in 0..ROUNDS {
         let began = server.processor_seconds()?;
-        times[0].extend(patiently(&server, session, SECONDS * MEASURED)?);
+        times[0].extend(patiently(&server, &patient, SECONDS * MEASURED)?);
         server_seconds[0] += server.processor_seconds()? - began;
         times[1].extend(crowded(&server, session, &control, &Sent::default())?);
         let began = server.processor_seconds()?;
@@ -86,8 +87,8 @@ fn report(times: &mut [Vec<f64>; 3], sent: &Sent, server_seconds: f64, grown: u6
 }
 
 /// How long each of so many admitted requests took, in milliseconds.
-fn patiently(server: &Server, session: Uuid, requests: u32) -> Outcome<Vec<f64>> {
-    let (mut connection, say) = (Connection::to(server)?, say(session, "198.51.100.1"));
+pub(crate) fn patiently(server: &Server, say: &[u8], requests: u32) -> Outcome<Vec<f64>> {
+    let mut connection = Connection::to(server)?;
     let (started, mut times) = (Instant::now(), Vec::new());
     for number in 0..requests {
         let due = started + Duration::from_secs(1) * number / MEASURED;
@@ -95,7 +96,7 @@ fn patiently(server: &Server, session: Uuid, requests: u32) -> Outcome<Vec<f64>>
         // The one before took so long that this one waited for it: that counts.
         let late = !times.is_empty() && times.last().is_some_and(|last| *last > 1e3 / f64::from(MEASURED));
         let began = if late { due } else { Instant::now() };
-        connection.ask(&say, 202)?;
+        connection.ask(say, 202)?;
         times.push(began.elapsed().as_secs_f64() * 1e3);
     }
     Ok(times)
@@ -103,7 +104,8 @@ fn patiently(server: &Server, session: Uuid, requests: u32) -> Outcome<Vec<f64>>
 
 /// The same while a flood goes to this address.
 fn crowded(server: &Server, session: Uuid, address: &str, sent: &Sent) -> Outcome<Vec<f64>> {
-    let (say, is_over) = (say(session, "203.0.113.9"), AtomicBool::new(false));
+    let (patient, is_over) = (say(session, "198.51.100.1"), AtomicBool::new(false));
+    let say = say(session, "203.0.113.9");
     std::thread::scope(|scope| {
         let flood: Vec<_> = (0..CONNECTIONS)
             .map(|number| {
@@ -111,7 +113,7 @@ fn crowded(server: &Server, session: Uuid, address: &str, sent: &Sent) -> Outcom
                 scope.spawn(move || pour(address, say, number, is_over, sent))
             })
             .collect();
-        let times = patiently(server, session, SECONDS * MEASURED);
+        let times = patiently(server, &patient, SECONDS * MEASURED);
         is_over.store(true, Ordering::Relaxed);
         flood.into_iter().try_for_each(|one| one.join().map_err(|_| "the flood broke off")?)?;
         times
@@ -144,7 +146,7 @@ fn say(session: Uuid, from: &str) -> Vec<u8> {
 }
 
 /// Answers whatever is asked with the same refusal; its address.
-fn fixed_answers() -> Outcome<String> {
+pub(crate) fn fixed_answers() -> Outcome<String> {
     const ANSWER: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?.to_string();
@@ -174,7 +176,7 @@ fn fixed_answers() -> Outcome<String> {
 }
 
 /// The thread that calls this gives way to all others.
-fn at_lowest_priority() -> Outcome<()> {
+pub(crate) fn at_lowest_priority() -> Outcome<()> {
     let task = std::fs::read_link("/proc/thread-self")?;
     let task = task.file_name().ok_or("no thread")?;
     let status = Command::new("renice").args(["-n", "19", "-p"]).arg(task).output()?.status;

@@ -5,6 +5,7 @@ mod bed;
 mod socket;
 mod http;
 mod flood;
+mod fairness;
 mod listeners;
 mod lists;
 mod tokens;
@@ -19,10 +20,11 @@ use bed::Outcome;
 type Group = fn() -> Outcome<()>;
 
 fn main() -> Outcome<()> {
-    let groups: [(&str, Group); 6] = [
+    let groups: [(&str, Group); 7] = [
         ("socket", socket::run),
         ("http", http::run),
         ("flood", flood::run),
+        ("fairness", fairness::run),
         ("listeners", listeners::run),
         ("tokens", tokens::run),
         ("lists", lists::run),

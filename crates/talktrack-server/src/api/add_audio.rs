@@ -7,13 +7,16 @@ use axum::http::{HeaderMap, StatusCode, header};
 use metrics::counter;
 use serde::Serialize;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
-use super::access::{self, SessionId};
 use super::incoming::Incoming;
 use super::requests::Recording;
-use crate::audio::{Format, Name, Ticket};
-use crate::auth::Caller;
+use crate::access::{self, Granted, SessionName};
+use crate::audio::{AudioLimits, Folder, Format, Name, Quota, Ticket};
+use crate::auth::{Admission, Caller};
+use crate::config::AudioQuotas;
 use crate::error::Problem;
+use crate::limits::LIMITED;
 use crate::state::AppState;
 
 /// Seconds after which an upload that found no room may come again.
@@ -40,7 +43,7 @@ pub(crate) struct KeptRecording {
 /// to. What breaks off leaves nothing.
 #[utoipa::path(
     post, path = "/v1/sessions/{session_id}/audio", operation_id = "add_audio", tag = "writing",
-    request_body(content = Recording, content_type = "audio/*"), params(("session_id" = Uuid, Path)),
+    request_body(content = Recording, content_type = "audio/*"), params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "Its UUID, or `external:NAME` with your own name for it, percent-encoded.")),
     responses(
         (status = 201, description = "The recording is kept.", body = KeptRecording,
             headers(("Location" = String, description = "The same as `audio_url`."))),
@@ -49,8 +52,8 @@ pub(crate) struct KeptRecording {
 )]
 pub(crate) async fn answer(
     State(state): State<AppState>,
-    caller: Caller,
-    SessionId(session_id): SessionId,
+    admission: Admission,
+    name: SessionName,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, [(header::HeaderName, String); 1], Json<KeptRecording>), Problem> {
@@ -58,18 +61,29 @@ pub(crate) async fn answer(
         return Err(Problem::shutting_down());
     }
     check(&headers, state.config().max_audio_bytes)?;
-    let ticket = state.audio().announce(session_id);
-    access::check_writable(&state, &caller, session_id).await?;
+    let caller = &admission.caller;
+    let (ticket, granted) = announce(&state, caller, &name).await?;
+    let Granted { session_id, claim: owner, .. } = granted;
     let busy = || {
         let detail = "too many recordings are being uploaded; try again later";
         Problem::busy(StatusCode::SERVICE_UNAVAILABLE, detail, RETRY_AFTER)
     };
     let _slot = state.audio().slot().await.ok_or_else(busy)?;
     let incoming = Incoming::new(body, state.config().peer_timeout);
-    let (name, bytes) = receive(&state, ticket, incoming).await?;
-    // Another node may have deleted the session in the meantime.
-    if let Err(problem) = access::check_writable(&state, &caller, session_id).await {
-        state.audio().delete(session_id, name).await?;
+    let AudioQuotas { per_user, total } = state.config().audio_quotas;
+    let limits = AudioLimits { of_user: per_user.filter(|_| caller.user().is_some()), total };
+    let mut quota = state.audio().quota(owner, limits);
+    let (name, bytes) = receive(&state, ticket, (owner, &mut quota), incoming).await?;
+    quota.keep();
+    // An upload takes as long as it takes. In the meantime the token may have expired, the key may have been revoked, the session
+    // may have been deleted, or the store may have refused the claim to it.
+    let still = state.gate().check_again(&admission);
+    let still = match still {
+        Ok(()) => access::to_write(&state, caller, &SessionName::from(session_id)).await.map(drop),
+        Err(problem) => Err(problem),
+    };
+    if let Err(problem) = still {
+        state.audio().delete(Folder { session_id, owner }, name).await?;
         return Err(problem);
     }
     counter!("talktrack_audio_bytes_total").increment(bytes);
@@ -77,6 +91,20 @@ pub(crate) async fn answer(
     let kept =
         KeptRecording { audio_url: audio_url.clone(), content_type: name.format().content_type(), bytes };
     Ok((StatusCode::CREATED, [(header::LOCATION, audio_url)], Json(kept)))
+}
+
+/// Announces the upload and lets the caller write. Announced first: whoever deletes the session from now on waits for it.
+async fn announce(
+    state: &AppState,
+    caller: &Caller,
+    name: &SessionName,
+) -> Result<(Ticket, Granted), Problem> {
+    let session_id = match name {
+        SessionName::Id(id) => *id,
+        SessionName::External(_) => access::to_write(state, caller, name).await?.session_id,
+    };
+    let ticket = state.audio().announce(session_id);
+    Ok((ticket, access::to_write(state, caller, &SessionName::from(session_id)).await?))
 }
 
 /// What can be told before the first byte.
@@ -95,16 +123,26 @@ fn check(headers: &HeaderMap, limit: u64) -> Result<(), Problem> {
 }
 
 /// Takes it all in, unless its session is deleted meanwhile.
-async fn receive(state: &AppState, ticket: Ticket, incoming: Incoming) -> Result<(Name, u64), Problem> {
+async fn receive(
+    state: &AppState,
+    ticket: Ticket,
+    of: (Option<Uuid>, &mut Quota),
+    incoming: Incoming,
+) -> Result<(Name, u64), Problem> {
     let deletion = ticket.watch();
     tokio::select! {
         biased;
-        () = deletion.deleted() => Err(access::no_such_session()),
-        kept = keep(state, ticket, incoming) => kept,
+        () = deletion.deleted() => Err(Problem::session_not_found()),
+        kept = keep(state, ticket, of, incoming) => kept,
     }
 }
 
-async fn keep(state: &AppState, ticket: Ticket, mut incoming: Incoming) -> Result<(Name, u64), Problem> {
+async fn keep(
+    state: &AppState,
+    ticket: Ticket,
+    (owner, quota): (Option<Uuid>, &mut Quota),
+    mut incoming: Incoming,
+) -> Result<(Name, u64), Problem> {
     let limit = state.config().max_audio_bytes;
     let mut head = Vec::new();
     while head.len() < Format::HEAD {
@@ -114,12 +152,13 @@ async fn keep(state: &AppState, ticket: Ticket, mut incoming: Incoming) -> Resul
     if head.is_empty() {
         return Err(Problem::invalid("the body is empty"));
     }
-    let mut upload = state.audio().upload(ticket, Format::of(&head).ok_or_else(no_audio)?);
+    let mut upload = state.audio().upload(ticket, owner, Format::of(&head).ok_or_else(no_audio)?);
     let mut piece = Bytes::from(head);
     loop {
         if incoming.received() > limit {
             return Err(too_large(limit));
         }
+        quota.take(piece.len() as u64).map_err(quota_is_full)?;
         upload.write(&piece).await?;
         piece = match incoming.next().await? {
             Some(piece) => piece,
@@ -131,6 +170,12 @@ async fn keep(state: &AppState, ticket: Ticket, mut incoming: Incoming) -> Resul
 fn no_audio() -> Problem {
     let detail = "the bytes are of no audio that is known here: WAV, Ogg, WebM, MP3, MP4, FLAC, AAC (ADTS)";
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_message", detail)
+}
+
+fn quota_is_full((setting, limit): (&'static str, u64)) -> Problem {
+    counter!(LIMITED, "limit" => setting).increment(1);
+    let detail = format!("recordings may take {limit} bytes ({setting}); delete sessions to make room");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
 }
 
 fn too_large(limit: u64) -> Problem {

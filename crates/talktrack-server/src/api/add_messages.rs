@@ -7,23 +7,24 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use talktrack::store::sqlite::Replayed;
-use talktrack::{Message, Receipt};
+use talktrack::{Author, Message, NotDurable, Receipt, Timestamp};
 use tokio::time::{Instant, sleep};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::access::{self, SessionId};
 use super::body::JsonText;
 use super::query::Params;
 use super::requests::NewMessages;
+use crate::access::{self, SessionName};
 use crate::auth::Caller;
 use crate::error::Problem;
+use crate::limits::ClientAddress;
 use crate::state::AppState;
 use crate::wire::{ClientFrame, Frame, FrameRef, WireError};
 
@@ -85,7 +86,7 @@ pub(crate) struct WhatWasWrong {
 /// are durable (stored), with 207 where some were refused. Where none was taken, the answer is a problem document.
 #[utoipa::path(
     post, path = "/v1/sessions/{session_id}/messages", operation_id = "add_messages", tag = "writing", request_body = NewMessages,
-    params(("session_id" = Uuid, Path), Wanted,
+    params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "Its UUID, or `external:NAME` with your own name for it, percent-encoded."), Wanted,
         ("Idempotency-Key" = Option<String>, Header, description = "Messages without an id get one that is derived from it.")),
     responses(
         (status = 201, description = "All are stored.", body = Answers),
@@ -97,24 +98,34 @@ pub(crate) struct WhatWasWrong {
 pub(crate) async fn answer(
     State(state): State<AppState>,
     caller: Caller,
-    SessionId(session_id): SessionId,
+    name: SessionName,
     Params(query): Params<Wanted>,
+    client: Option<Extension<ClientAddress>>,
     headers: HeaderMap,
     body: JsonText,
 ) -> Result<(StatusCode, Json<Answers>), Problem> {
     let is_array = body.as_str().trim_start().starts_with('[');
     let texts = if is_array { several(body.as_str())? } else { vec![body.as_str()] };
-    access::check_writable(&state, &caller, session_id).await?;
+    let granted = access::to_write(&state, &caller, &name).await?;
+    let (author, said_until) = (granted.author(&caller), granted.said_until(&state).await);
+    let writing = Writing { session_id: granted.session_id, author, said_until };
+    state.limits().check_dead_letters(caller.account().as_ref())?;
     let key = headers.get(IDEMPOTENCY_KEY).map(axum::http::HeaderValue::as_bytes);
-    let handed_over: Vec<_> = texts
-        .into_iter()
-        .enumerate()
-        .map(|(place, text)| hand_over(&state, session_id, text, key.map(|key| (key, place))))
-        .collect();
+    let client = client.map(|Extension(ClientAddress(address))| address);
+    let mut pace = state.turns().pace(caller.account(), client, granted.session_id);
+    let (mut handed_over, mut durability) = (Vec::with_capacity(texts.len()), state.tracker().durability());
+    for (place, text) in texts.into_iter().enumerate() {
+        pace.wait(text.len(), &mut durability).await;
+        let handed = hand_over(&state, writing, text, key.map(|key| (key, place)));
+        if let (_, Ok(receipt)) = &handed {
+            pace.sent(receipt.seq(), text.len());
+        }
+        handed_over.push(handed);
+    }
     let mut outcomes = Vec::with_capacity(handed_over.len());
     for (reference, outcome) in handed_over {
         let outcome = match outcome {
-            Ok(receipt) => durable(&state, receipt, query.wait).await,
+            Ok(receipt) => durable(&state, &caller, receipt, query.wait).await,
             Err(problem) => Err(problem),
         };
         outcomes.push((reference, outcome));
@@ -153,10 +164,19 @@ fn several(text: &str) -> Result<Vec<&str>, Problem> {
     }
 }
 
+/// Where messages are written, and on whose authority.
+#[derive(Clone, Copy)]
+struct Writing {
+    session_id: Uuid,
+    author: Author,
+    /// What is written without a time of its own comes after it.
+    said_until: Option<Timestamp>,
+}
+
 /// Gives one message to the tracker.
 fn hand_over(
     state: &AppState,
-    session_id: Uuid,
+    Writing { session_id, author, said_until }: Writing,
     text: &str,
     key: Option<(&[u8], usize)>,
 ) -> (Option<FrameRef>, Result<Receipt, Problem>) {
@@ -169,7 +189,7 @@ fn hand_over(
         }
         Err(error) => return (error.reference.clone(), Err(error.into())),
     };
-    let receipt = state.tracker().track_message(identified(message, key));
+    let receipt = state.tracker().track_message_after(identified(message, key), author, said_until);
     (reference, receipt.map_err(Problem::from))
 }
 
@@ -184,10 +204,15 @@ fn identified(message: Message, key: Option<(&[u8], usize)>) -> Message {
 }
 
 /// Waits until the message is durable, and stored where that was asked for.
-async fn durable(state: &AppState, receipt: Receipt, wait: Option<Wait>) -> Result<Uuid, Problem> {
+async fn durable(
+    state: &AppState,
+    caller: &Caller,
+    receipt: Receipt,
+    wait: Option<Wait>,
+) -> Result<Uuid, Problem> {
     let id = receipt.id();
     let stored = receipt.clone();
-    receipt.durable().await?;
+    receipt.durable().await.map_err(|why| access::refusal(caller, why))?;
     if wait.is_some() {
         until_stored(state, &stored).await?;
     }
@@ -197,17 +222,18 @@ async fn durable(state: &AppState, receipt: Receipt, wait: Option<Wait>) -> Resu
 async fn until_stored(state: &AppState, receipt: &Receipt) -> Result<(), Problem> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        match state.local().replayed(receipt).await.map_err(access::unreadable)? {
+        match state.local().replayed(receipt).await.map_err(|error| Problem::store_unavailable(&error))? {
             Replayed::Stored => return Ok(()),
             Replayed::DeadAgain(letter) => {
                 let why = letter.detail.unwrap_or(letter.reason);
                 let detail = format!("the store refuses it ({why}); it lies in the dead letters");
                 return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_message", detail));
             }
+            Replayed::Deleted => return Err(NotDurable::Deleted.into()),
             Replayed::OnItsWay if Instant::now() < deadline => sleep(INTERVAL).await,
             Replayed::OnItsWay => {
                 let detail = "it is durable, and will be stored once the store takes it";
-                return Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "internal", detail));
+                return Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "store_unavailable", detail));
             }
         }
     }

@@ -1,12 +1,12 @@
 //! The body of a request: JSON text of a bounded size, whose fields are read by the same rules as a frame's.
 
-use axum::body::HttpBody as _;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 
 use super::incoming::Incoming;
 use crate::error::Problem;
-use crate::limits::Room;
+use crate::limits::{Account, Room};
 use crate::state::AppState;
 use crate::wire::{Frame, INVALID_JSON, WireError};
 
@@ -45,7 +45,11 @@ impl FromRequest<AppState> for JsonText {
             let detail = "the body must be JSON, and Content-Type application/json";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID_JSON, detail));
         }
-        let (bytes, room) = read(request, state).await?;
+        let limit = state.config().max_body_bytes;
+        let detail = format!("the body may have {limit} bytes (max_body_bytes)");
+        let account: Option<Account> = request.extensions().get().cloned();
+        let (bytes, room) = read(request.into_body(), state, limit, &detail).await?;
+        state.limits().take_bytes(account.as_ref(), bytes.len())?;
         let text = String::from_utf8(bytes);
         let text =
             text.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, INVALID_JSON, "the body must be UTF-8"))?;
@@ -58,14 +62,15 @@ fn is_json(headers: &HeaderMap) -> bool {
     told.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }
 
-/// The whole body. Room for it is taken as it comes: what somebody only announces takes nothing from others.
-async fn read(request: Request, state: &AppState) -> Result<(Vec<u8>, Option<Room>), Problem> {
-    let limit = state.config().max_body_bytes;
-    let too_large = || {
-        let detail = format!("the body may have {limit} bytes (max_body_bytes)");
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
-    };
-    let body = request.into_body();
+/// The whole body, of at most `limit` bytes; `detail` says so if it has more. Memory is taken as the bytes come: what a sender
+/// only announces takes nothing from others.
+pub(crate) async fn read(
+    body: Body,
+    state: &AppState,
+    limit: usize,
+    detail: &str,
+) -> Result<(Vec<u8>, Option<Room>), Problem> {
+    let too_large = || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail);
     if body.size_hint().lower() > limit as u64 {
         return Err(too_large());
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::access::{self, SessionId};
+use crate::access::SessionName;
 use crate::auth::Caller;
 use crate::deletion::{self, Gone};
 use crate::error::Problem;
@@ -25,9 +25,10 @@ pub(crate) struct DeletedSession {
 ///
 /// For good, with its messages, dead letters and what waits for the database. Whatever comes of it later is refused with 410
 /// and the code `deleted`, and it cannot begin again. Users delete their own; a key needs the scope `admin`. Deleting it again
-/// removes nothing.
+/// removes nothing. Of a session that is not there (404), whatever another server delivers later is refused, too: for a user
+/// what was accepted for that user.
 #[utoipa::path(
-    delete, path = "/v1/sessions/{session_id}", operation_id = "delete_session", tag = "deleting", params(("session_id" = Uuid, Path)),
+    delete, path = "/v1/sessions/{session_id}", operation_id = "delete_session", tag = "deleting", params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "Its UUID, or `external:NAME` with your own name for it, percent-encoded.")),
     responses(
         (status = 200, description = "It is gone everywhere.", body = DeletedSession),
         (status = 202, description = "It is gone here; the database cannot be reached and follows.", body = DeletedSession),
@@ -37,10 +38,9 @@ pub(crate) struct DeletedSession {
 pub(crate) async fn answer(
     State(state): State<AppState>,
     caller: Caller,
-    SessionId(session_id): SessionId,
+    name: SessionName,
 ) -> Result<(StatusCode, Json<DeletedSession>), Problem> {
-    let owner = access::check_deletable(&state, &caller, session_id).await?;
-    let removed = deletion::delete_session(&state, session_id, owner).await?;
+    let (session_id, removed) = deletion::delete_session(&state, &caller, &name).await?;
     Ok((status(&removed), Json(DeletedSession { session_id, removed })))
 }
 

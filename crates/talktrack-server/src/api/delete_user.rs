@@ -7,10 +7,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::access::UserId;
 use super::delete_session::status;
+use crate::access::UserId;
 use crate::auth::Caller;
-use crate::config::Scope;
 use crate::deletion::{self, Gone};
 use crate::error::Problem;
 use crate::state::AppState;
@@ -25,7 +24,8 @@ pub(crate) struct DeletedUser {
 
 /// Deletes a user
 ///
-/// Every session of theirs, each as by itself, until none is left. The user may come back with new sessions. Users delete
+/// Every session of theirs, each as by itself, until none is left; sessions that began before and that another server delivers
+/// later are refused. The user may come back with new sessions. Users delete
 /// themselves; a key needs the scope `admin`. Where there is nothing of them, nothing is removed.
 #[utoipa::path(
     delete, path = "/v1/users/{user_id}", operation_id = "delete_user", tag = "deleting", params(("user_id" = Uuid, Path)),
@@ -40,8 +40,7 @@ pub(crate) async fn answer(
     caller: Caller,
     UserId(user_id): UserId,
 ) -> Result<(StatusCode, Json<DeletedUser>), Problem> {
-    let scope = if caller.user().is_some() { Scope::Write } else { Scope::Admin };
-    caller.require(scope)?;
+    caller.require_delete()?;
     caller.speaks_for(Some(user_id))?;
     let removed = deletion::delete_user(&state, user_id).await?;
     Ok((status(&removed), Json(DeletedUser { user_id, removed })))

@@ -4,14 +4,15 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
+use talktrack::StoredTime;
 use talktrack::clock::{Clock as _, SystemClock};
-use talktrack::{Closing, Status};
+use talktrack::{Closing, Ended, NotDurable, Status, Timestamp};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::access::{self, SessionId};
 use super::body::JsonText;
 use super::requests::SessionEnd;
+use crate::access::{self, Granted, SessionName};
 use crate::auth::Caller;
 use crate::error::Problem;
 use crate::state::AppState;
@@ -21,10 +22,11 @@ use crate::wire::{self, ClientFrame};
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct EndedSession {
     session_id: Uuid,
-    /// From start to end.
+    /// From start to end. Null if only the store knows it, and the store cannot be asked now.
     #[schema(example = 45.2)]
-    duration_seconds: f64,
-    message_count: u64,
+    duration_seconds: Option<f64>,
+    /// Null as `duration_seconds`.
+    message_count: Option<u64>,
 }
 
 /// Ends a session
@@ -32,7 +34,7 @@ pub(crate) struct EndedSession {
 /// Answers when the end, and everything sent before it, is durable. Ending it again changes nothing.
 #[utoipa::path(
     post, path = "/v1/sessions/{session_id}/end", operation_id = "end_session", tag = "writing", request_body = SessionEnd,
-    params(("session_id" = Uuid, Path)),
+    params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "Its UUID, or `external:NAME` with your own name for it, percent-encoded.")),
     responses(
         (status = 202, description = "The end is durable.", body = EndedSession),
         Problem,
@@ -41,17 +43,40 @@ pub(crate) struct EndedSession {
 pub(crate) async fn answer(
     State(state): State<AppState>,
     caller: Caller,
-    SessionId(session_id): SessionId,
+    name: SessionName,
     body: JsonText,
 ) -> Result<(StatusCode, Json<EndedSession>), Problem> {
     let ClientFrame::SessionEnd { reason, ended_at, status } = body.frame("session.end")?.body else {
         return Err(Problem::invalid("type: must be session.end here, or left out"));
     };
     let reason = wire::reason_of_end(reason).map_err(Problem::invalid)?;
-    access::check_writable(&state, &caller, session_id).await?;
+    let granted = access::to_write(&state, &caller, &name).await?;
+    let ended_at = ended_at.map(|claimed| state.tracker().session_time("ended_at", claimed)).transpose()?;
     let ended_at = ended_at.unwrap_or_else(|| SystemClock.now());
-    let closing = Closing { status: status.unwrap_or(Status::Ended), reason: &reason, ended_at };
-    let ended = state.tracker().end_session_as(session_id, closing)?.durable().await?;
-    let talktrack::Ended { duration_seconds, message_count } = ended;
+    let known = figures(&state, &caller, &granted, ended_at).await;
+    let closing = Closing { status: status.unwrap_or(Status::Ended), reason: &reason, ended_at, known };
+    let receipt = state.tracker().end_session_as(granted.session(), closing)?;
+    let ended = match receipt.durable().await {
+        Ok(ended) => Some(ended),
+        // The end waits for the store like everything that a key writes; only the store knows the figures.
+        Err(NotDurable::UnknownSession) if state.is_remote() && caller.user().is_none() => None,
+        Err(why) => return Err(access::refusal(&caller, why).into()),
+    };
+    let (duration_seconds, message_count) =
+        ended.map(|ended| (ended.duration_seconds, ended.message_count)).unzip();
+    let session_id = granted.session_id;
     Ok((StatusCode::ACCEPTED, Json(EndedSession { session_id, duration_seconds, message_count })))
+}
+
+/// The figures of a session that this node has not in memory, as far as the store and the journal tell them.
+async fn figures(state: &AppState, caller: &Caller, granted: &Granted, ended_at: Timestamp) -> Option<Ended> {
+    if !state.is_remote() || state.tracker().session_in_memory(granted.session()).is_some() {
+        return None;
+    }
+    let row = access::row(state, caller, granted).await?;
+    let ended_at = row.ended_at.as_ref().and_then(StoredTime::known).unwrap_or(ended_at);
+    // A start that is no time gives no duration.
+    let duration_seconds =
+        row.started_at.known().map_or(0.0, |start| ended_at.max(start).seconds_since(start));
+    Some(Ended { duration_seconds, message_count: row.message_count.max(0).unsigned_abs() })
 }

@@ -12,16 +12,16 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Deserialize;
 use talktrack::clock::Seq;
-use tokio::time::{Instant, Interval, interval_at};
+use tokio::time::{Instant, Interval, interval_at, sleep_until};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
-use super::access;
 use super::query::Params;
-use crate::auth::Caller;
+use crate::auth::{Admission, Lease, Notice};
 use crate::config::Scope;
 use crate::error::Problem;
 use crate::events::{Filter, Listener, Next, closing, gap, mark};
+use crate::limits::{Account, CountedPlace};
 use crate::state::{AppState, Stopping};
 
 /// The header in which a client that connects again says how far it has come.
@@ -59,10 +59,11 @@ pub(crate) struct Wanted {
 )]
 pub(crate) async fn answer(
     State(state): State<AppState>,
-    caller: Caller,
+    admission: Admission,
     headers: HeaderMap,
     Params(query): Params<Wanted>,
 ) -> Result<Response, Problem> {
+    let caller = &admission.caller;
     caller.require(Scope::Read)?;
     let filter = Filter { session_id: query.session_id, user_id: caller.speaks_for(query.user_id)? };
     let after = last_event_id(&headers)?.or(query.last_event_id);
@@ -72,16 +73,27 @@ pub(crate) async fn answer(
     if state.is_stopping() {
         return Err(Problem::shutting_down());
     }
+    let of_user = state.limits().connect(admission.caller.account().as_ref())?;
     let Some(place) = state.events().take_place() else {
         let most = state.config().max_listeners;
         let detail = format!("all {most} listeners are there that may be (max_listeners)");
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "rate_limited", detail));
     };
-    let listener = Listener::begin(place, filter, after).await.map_err(access::unreadable)?;
+    let listener =
+        Listener::begin(place, filter, after).await.map_err(|error| Problem::store_unavailable(&error))?;
+    let lease = state.gate().lease(admission, Scope::Read, filter.user_id);
     let patience = state.config().peer_timeout / 2;
     let period = state.config().ping_interval;
     let alive = interval_at(Instant::now() + period, period);
-    let feed = Feed { listener, patience, stopping: state.watch_stop(), alive, offered: None };
+    let feed = Feed {
+        listener,
+        patience,
+        stopping: state.watch_stop(),
+        alive,
+        lease,
+        offered: None,
+        _place: of_user,
+    };
     let body = Body::from_stream(stream::unfold(Some(feed), Feed::step));
     let headers = [
         (header::CONTENT_TYPE.as_str(), "text/event-stream"),
@@ -108,8 +120,12 @@ struct Feed {
     stopping: Stopping,
     /// When there was no event for so long, there is a sign of life.
     alive: Interval,
+    /// For how long the listener may stay.
+    lease: Lease,
     /// When something was given, and not yet asked for more.
     offered: Option<Instant>,
+    /// Its place among the connections of its user.
+    _place: Option<CountedPlace<Account>>,
 }
 
 type Step = Option<(Result<Bytes, Infallible>, Option<Feed>)>;
@@ -132,10 +148,11 @@ impl Feed {
     }
 
     async fn next(&mut self) -> Result<Bytes, Last> {
-        let Self { listener, stopping, alive, .. } = self;
+        let Self { listener, stopping, alive, lease, .. } = self;
         let next = tokio::select! {
             biased;
             () = stopping.wait() => return Err(Last(closing("shutting_down", "the server is shutting down"))),
+            why = over(lease) => return Err(Last(closing("unauthorized", &why))),
             next = listener.next() => next,
             _ = alive.tick() => return Ok(mark(listener.untold_place())),
         };
@@ -145,9 +162,23 @@ impl Feed {
             Next::Gap(after, place) => Ok(gap(after, place)),
             Next::TooSlow => Err(too_slow()),
             Next::Unknown => Err(Last(closing(
-                "internal",
+                "store_unavailable",
                 "whose the next event is cannot be told while the store is away; connect again later",
             ))),
+        }
+    }
+}
+
+/// Waits until the listener may not stay any longer, and says why.
+async fn over(lease: &mut Lease) -> String {
+    loop {
+        match lease.next_look() {
+            Some(next) => sleep_until(next).await,
+            None => std::future::pending().await,
+        }
+        // Nothing can be said to a listener that its token expires: it will connect again with another.
+        if let Some(Notice::Over(why)) = lease.look() {
+            return why;
         }
     }
 }

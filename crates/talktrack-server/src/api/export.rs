@@ -2,8 +2,6 @@
 
 #![expect(unused_qualifications, reason = "in what the macro makes of the parameters")]
 
-use std::sync::Arc;
-
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header;
@@ -11,17 +9,19 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Deserialize;
 use talktrack::ReadError;
-use talktrack::store::{MessageCursor, MessageRow, Rows, SessionRow};
+use talktrack::store::{MessageCursor, MessageRow, Page};
+use tokio::task::spawn_blocking;
 use utoipa::IntoParams;
 
-use super::access::{self, SessionId};
 use super::query::Params;
+use crate::access::{SessionName, SessionView};
 use crate::auth::Caller;
 use crate::error::Problem;
+use crate::limits::{Account, CountedPlace, Limits};
 use crate::state::AppState;
 use crate::transcript::{Document, Format};
 
-/// Rows that are held at once. Each may be as large as the largest message.
+/// Rows that are held at once, if they are small: a page is bounded in bytes, too.
 const PAGE: usize = 100;
 
 /// The query.
@@ -42,7 +42,7 @@ pub(crate) struct Wanted {
 /// store fails in the middle, the answer breaks off without its end, which HTTP tells from a whole one.
 #[utoipa::path(
     get, path = "/v1/sessions/{session_id}/export", operation_id = "export", tag = "reading",
-    params(("session_id" = Uuid, Path), Wanted),
+    params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "Its UUID, or `external:NAME` with your own name for it, percent-encoded."), Wanted),
     responses(
         (status = 200, description = "The conversation.", content(
             (String = "application/jsonl"), (String = "text/plain"), (String = "text/vtt"), (Value = "application/json"),
@@ -53,28 +53,48 @@ pub(crate) struct Wanted {
 pub(crate) async fn answer(
     State(state): State<AppState>,
     caller: Caller,
-    SessionId(session_id): SessionId,
+    name: SessionName,
     Params(Wanted { format }): Params<Wanted>,
 ) -> Result<Response, Problem> {
-    let rows = access::rows(&state, &caller)?;
-    let session = access::session(&*rows, session_id).await?;
-    let first = rows.messages(session_id, None, PAGE).await.map_err(access::unreadable)?;
+    let view = SessionView::open(&state, &caller, &name).await?;
+    let limits = state.limits().clone();
+    let place = limits.begin_export(caller.account().as_ref())?;
+    let is_remote = state.is_remote();
+    let first = read(&view, None, &limits, is_remote).await;
+    let first = first.map_err(|error| Problem::store_unavailable(&error))?;
+    let session_id = view.session.session_id;
     let name = format!("attachment; filename=\"{session_id}.{}\"", format.extension());
     let headers = [(header::CONTENT_TYPE, format.content_type()), (header::CONTENT_DISPOSITION, &name)];
-    let export = Export { rows, session, document: format.document(), next: Next::First(first) };
+    let (document, next) = (format.document(), Next::First(first));
+    let export = Export { view, is_remote, document, next, limits, _place: place };
     Ok((headers, Body::from_stream(stream::try_unfold(export, Export::piece))).into_response())
+}
+
+/// Reads a page. To read from the local file is work for this machine's processors and takes a turn. A database elsewhere may take long
+/// to answer: nobody else's export waits for that.
+async fn read(
+    view: &SessionView,
+    after: Option<MessageCursor>,
+    limits: &Limits,
+    is_remote: bool,
+) -> Result<Page<MessageRow>, ReadError> {
+    let _turn = if is_remote { None } else { limits.export_turn().await };
+    view.messages(after, PAGE).await
 }
 
 /// A document on its way.
 struct Export {
-    rows: Arc<dyn Rows>,
-    session: SessionRow,
+    view: SessionView,
+    is_remote: bool,
     document: Box<dyn Document>,
     next: Next,
+    limits: Limits,
+    /// It counts as an export of its caller for so long.
+    _place: Option<CountedPlace<Account>>,
 }
 
 enum Next {
-    First(Vec<MessageRow>),
+    First(Page<MessageRow>),
     After(MessageCursor),
     Nothing,
 }
@@ -82,23 +102,37 @@ enum Next {
 impl Export {
     /// The next piece of the document: a page of messages. The one behind it is read when the reader has taken this one.
     async fn piece(mut self) -> Result<Option<(Bytes, Self)>, ReadError> {
-        let mut piece = String::new();
-        let page = match std::mem::replace(&mut self.next, Next::Nothing) {
-            Next::First(page) => {
-                self.document.begin(&self.session, &mut piece);
-                page
-            }
+        let (page, is_first) = match std::mem::replace(&mut self.next, Next::Nothing) {
+            Next::First(page) => (page, true),
             Next::After(place) => {
-                let page = self.rows.messages(self.session.session_id, Some(place), PAGE).await;
-                page.inspect_err(|error| tracing::warn!(%error, "an export breaks off"))?
+                let page = read(&self.view, Some(place), &self.limits, self.is_remote).await;
+                (page.inspect_err(|error| tracing::warn!(%error, "an export breaks off"))?, false)
             }
             Next::Nothing => return Ok(None),
         };
-        page.iter().for_each(|row| self.document.message(row, &mut piece));
-        match page.last() {
-            Some(last) if page.len() == PAGE => self.next = Next::After(last.cursor()),
-            _ => self.document.end(&self.session, &mut piece),
+        if let Some(last) = page.last_before_more() {
+            self.next = Next::After(last.cursor());
         }
-        Ok(Some((piece.into(), self)))
+        // Megabytes of text take a while: whoever waits for an acknowledgement must not wait for the thread, too.
+        let limits = self.limits.clone();
+        let _turn = limits.export_turn().await;
+        let written = spawn_blocking(move || {
+            let piece = self.write(&page, is_first);
+            (piece, self)
+        });
+        let (piece, export) = written.await.map_err(|error| ReadError(error.to_string()))?;
+        Ok(Some((piece.into(), export)))
+    }
+
+    fn write(&mut self, page: &[MessageRow], is_first: bool) -> String {
+        let mut piece = String::new();
+        if is_first {
+            self.document.begin(&self.view.session, &mut piece);
+        }
+        page.iter().for_each(|row| self.document.message(row, &mut piece));
+        if matches!(self.next, Next::Nothing) {
+            self.document.end(&self.view.session, &mut piece);
+        }
+        piece
     }
 }

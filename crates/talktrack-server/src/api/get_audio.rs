@@ -6,12 +6,11 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use uuid::Uuid;
 
-use super::access::{self, SessionId};
 use super::range::Wanted;
 use super::requests::Recording;
-use crate::audio::Name;
+use crate::access::{self, Granted, SessionName};
+use crate::audio::{Folder, Name};
 use crate::auth::Caller;
 use crate::error::Problem;
 use crate::state::AppState;
@@ -25,7 +24,7 @@ const CACHING: &str = "private, no-cache";
 /// `If-None-Match` with its `ETag` costs nothing.
 #[utoipa::path(
     get, path = "/v1/sessions/{session_id}/audio/{name}", operation_id = "get_audio", tag = "reading",
-    params(("session_id" = Uuid, Path), ("name" = String, Path),
+    params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "Its UUID, or `external:NAME` with your own name for it, percent-encoded."), ("name" = String, Path),
         ("Range" = Option<String>, Header, description = "One range of bytes, such as `bytes=0-1023`.")),
     responses(
         (status = 200, description = "The recording.", content(
@@ -43,14 +42,14 @@ const CACHING: &str = "private, no-cache";
 pub(crate) async fn answer(
     State(state): State<AppState>,
     caller: Caller,
-    SessionId(session_id): SessionId,
+    session: SessionName,
     Path((_, name)): Path<(String, String)>,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    access::check_readable(&state, &caller, session_id).await?;
+    let granted = access::to_read(&state, &caller, &session).await?;
     let name: Name = name.parse().map_err(|()| no_such_recording())?;
-    let size = state.audio().size(session_id, name).await?.ok_or_else(no_such_recording)?;
+    let (folder, size) = locate(&state, &caller, &granted, name).await?.ok_or_else(no_such_recording)?;
     let etag = format!("\"{name}\"");
     let told = |name| headers.get(name).and_then(|value| value.to_str().ok());
     if told(header::IF_NONE_MATCH).is_some_and(|tags| knows(tags, &etag)) {
@@ -73,7 +72,7 @@ pub(crate) async fn answer(
     };
     let body = match method {
         Method::HEAD => Body::empty(),
-        _ => body(&state, session_id, name, range.clone()).await?,
+        _ => body(&state, folder, name, range.clone()).await?,
     };
     let mut answer = (status, described(name, etag, &range), body).into_response();
     if status == StatusCode::PARTIAL_CONTENT {
@@ -83,8 +82,34 @@ pub(crate) async fn answer(
     Ok(answer)
 }
 
-async fn body(state: &AppState, session_id: Uuid, name: Name, range: Range<u64>) -> Result<Body, Problem> {
-    let pieces = state.audio().read(session_id, name, range).await?;
+/// Where the recording lies, and how many bytes it has.
+async fn locate(
+    state: &AppState,
+    caller: &Caller,
+    granted: &Granted,
+    name: Name,
+) -> Result<Option<(Folder, u64)>, Problem> {
+    let session_id = granted.session_id;
+    // Two keys may have claimed the session for different users; a key reads what belongs to either.
+    let owners = match granted.owner {
+        Some(owner) => vec![owner],
+        None => state.tracker().proven_owners(session_id),
+    };
+    for folder in owners.into_iter().map(|owner| Folder { session_id, owner: Some(owner) }) {
+        if let Some(size) = state.audio().size(folder, name).await? {
+            return Ok(Some((folder, size)));
+        }
+    }
+    // What belongs to the stored session's user is not shown to somebody who only claims the session.
+    let is_theirs =
+        caller.user().is_none() || granted.is_stored || access::is_stored(state, caller, session_id).await?;
+    let folder = Folder { session_id, owner: None };
+    let size = if is_theirs { state.audio().size(folder, name).await? } else { None };
+    Ok(size.map(|size| (folder, size)))
+}
+
+async fn body(state: &AppState, folder: Folder, name: Name, range: Range<u64>) -> Result<Body, Problem> {
+    let pieces = state.audio().read(folder, name, range).await?;
     Ok(Body::from_stream(pieces.ok_or_else(no_such_recording)?))
 }
 
@@ -113,5 +138,5 @@ fn out_of_range(size: u64) -> Response {
 }
 
 fn no_such_recording() -> Problem {
-    Problem::without_code(StatusCode::NOT_FOUND, "no such recording")
+    Problem::not_found("no such recording")
 }

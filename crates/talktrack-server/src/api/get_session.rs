@@ -3,8 +3,8 @@
 use axum::Json;
 use axum::extract::State;
 
-use super::access::{self, SessionId};
 use super::rows::Session;
+use crate::access::{SessionName, SessionView};
 use crate::auth::Caller;
 use crate::error::Problem;
 use crate::state::AppState;
@@ -13,7 +13,7 @@ use crate::state::AppState;
 ///
 /// Its messages are a list of their own.
 #[utoipa::path(
-    get, path = "/v1/sessions/{session_id}", operation_id = "get_session", tag = "reading", params(("session_id" = Uuid, Path)),
+    get, path = "/v1/sessions/{session_id}", operation_id = "get_session", tag = "reading", params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "Its UUID, or `external:NAME` with your own name for it, percent-encoded.")),
     responses(
         (status = 200, description = "The session.", body = Session),
         Problem,
@@ -22,8 +22,7 @@ use crate::state::AppState;
 pub(crate) async fn answer(
     State(state): State<AppState>,
     caller: Caller,
-    SessionId(session_id): SessionId,
+    name: SessionName,
 ) -> Result<Json<Session>, Problem> {
-    let rows = access::rows(&state, &caller)?;
-    Ok(Json(access::session(&*rows, session_id).await?.into()))
+    Ok(Json(SessionView::open(&state, &caller, &name).await?.session.into()))
 }

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use talktrack::store::{MessageCursor, MessageRow};
 use utoipa::{IntoParams, ToSchema};
 
-use super::access::{self, SessionId};
 use super::query::{Cursor, Limit, Params};
 use super::rows::Message;
+use crate::access::{SessionName, SessionView};
 use crate::auth::Caller;
 use crate::error::Problem;
 use crate::state::AppState;
@@ -20,12 +20,12 @@ use crate::state::AppState;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Page {
-    /// How many at most; 50 where it is left out.
+    /// How many at most; 50 if it is left out. A page of large rows ends earlier.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Limit,
     /// Goes on after the page that gave it.
-    #[param(value_type = Option<String>, pattern = "^-?[0-9]{1,15}\\.-?[0-9]{1,18}\\.[0-9a-f]{32}$")]
+    #[param(value_type = Option<String>, pattern = "^(r|p?-?[0-9]{1,19})\\.-?[0-9]{1,19}\\.[0-9a-f]{32}$")]
     cursor: Option<Cursor<MessageCursor>>,
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct Messages {
 /// In the order of `created_at`, then of acceptance. What is said while you turn the pages comes at the end.
 #[utoipa::path(
     get, path = "/v1/sessions/{session_id}/messages", operation_id = "list_messages", tag = "reading",
-    params(("session_id" = Uuid, Path), Page),
+    params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "Its UUID, or `external:NAME` with your own name for it, percent-encoded."), Page),
     responses(
         (status = 200, description = "A page.", body = Messages),
         Problem,
@@ -52,17 +52,13 @@ pub(crate) struct Messages {
 pub(crate) async fn answer(
     State(state): State<AppState>,
     caller: Caller,
-    SessionId(session_id): SessionId,
+    name: SessionName,
     Params(query): Params<Page>,
 ) -> Result<Json<Messages>, Problem> {
-    let rows = access::rows(&state, &caller)?;
+    let view = SessionView::open(&state, &caller, &name).await?;
     let Page { limit: Limit(limit), cursor } = query;
-    let found = rows.messages(session_id, cursor.map(|Cursor(place)| place), limit).await;
-    let found = found.map_err(access::unreadable)?;
-    if found.is_empty() {
-        // No messages, or no session.
-        access::session(&*rows, session_id).await?;
-    }
-    let next_cursor = found.last().filter(|_| found.len() == limit).map(MessageRow::cursor).map(Cursor);
+    let found = view.messages(cursor.map(|Cursor(place)| place), limit).await;
+    let found = found.map_err(|error| Problem::store_unavailable(&error))?;
+    let next_cursor = found.last_before_more().map(MessageRow::cursor).map(Cursor);
     Ok(Json(Messages { messages: found.into_iter().map(Message::from).collect(), next_cursor }))
 }

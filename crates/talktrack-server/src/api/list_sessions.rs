@@ -11,9 +11,9 @@ use talktrack::{Status, Timestamp};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::access;
 use super::query::{Cursor, Limit, Params};
 use super::rows::Session;
+use crate::access;
 use crate::auth::Caller;
 use crate::error::Problem;
 use crate::state::AppState;
@@ -37,12 +37,12 @@ pub(crate) struct Filter {
     /// With a message in which all of this is found, as by `/v1/search`.
     #[param(value_type = Option<String>, min_length = 1, max_length = 500)]
     q: Option<Query>,
-    /// How many at most; 50 where it is left out.
+    /// How many at most; 50 if it is left out. A page of large rows ends earlier.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Limit,
     /// Goes on after the page that gave it.
-    #[param(value_type = Option<String>, pattern = "^-?[0-9]{1,15}\\.[0-9a-f]{32}$")]
+    #[param(value_type = Option<String>, pattern = "^(r|p?-?[0-9]{1,19})\\.[0-9a-f]{32}$")]
     cursor: Option<Cursor<SessionCursor>>,
 }
 
@@ -74,7 +74,7 @@ pub(crate) async fn answer(
     let Filter { user_id, status, since, until, q, limit: Limit(limit), cursor } = query;
     let filter = SessionFilter { user_id: caller.speaks_for(user_id)?, status, since, until, matching: q };
     let found = rows.sessions(filter, cursor.map(|Cursor(place)| place), limit).await;
-    let found = found.map_err(access::unreadable)?;
-    let next_cursor = found.last().filter(|_| found.len() == limit).map(SessionRow::cursor).map(Cursor);
+    let found = found.map_err(|error| Problem::store_unavailable(&error))?;
+    let next_cursor = found.last_before_more().map(SessionRow::cursor).map(Cursor);
     Ok(Json(Sessions { sessions: found.into_iter().map(Session::from).collect(), next_cursor }))
 }

@@ -1,5 +1,5 @@
 //! `GET /metrics`: the figures, for Prometheus. Whose conversations there are cannot be read off them, but how much a
-//! business talks can: where identity is checked, they are for keys with the scope `metrics`.
+//! business talks can: if identity is checked, they are for keys with the scope `metrics` that act for all users.
 
 use axum::extract::State;
 use axum::http::header;
@@ -19,7 +19,7 @@ use crate::state::AppState;
     )
 )]
 pub(crate) async fn answer(State(state): State<AppState>, caller: Caller) -> Result<Response, Problem> {
-    caller.require(Scope::Metrics)?;
+    caller.require_for_all(Scope::Metrics)?;
     // Looked at anew each time: people empty it while the server runs.
     let kept = talktrack::quarantines(&state.config().local_file()).len();
     gauge!("talktrack_quarantines").set(u32::try_from(kept).unwrap_or(u32::MAX));

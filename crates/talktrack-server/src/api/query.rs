@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use talktrack::Timestamp;
 use talktrack::search::SearchCursor;
 use talktrack::store::{MessageCursor, SessionCursor};
+use talktrack::stored::TimeKey;
 
 use crate::error::Problem;
 
@@ -65,23 +66,23 @@ pub(crate) trait Place: Sized {
 
 impl Place for SessionCursor {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.started_at.as_micros(), self.session_id.simple())
+        write!(f, "{}.{}", Key(self.started_at), self.session_id.simple())
     }
 
     fn read(parts: &[&str]) -> Option<Self> {
         let [started_at, session_id] = parts else { return None };
-        Some(Self { started_at: moment(started_at)?, session_id: session_id.parse().ok()? })
+        Some(Self { started_at: key(started_at)?, session_id: session_id.parse().ok()? })
     }
 }
 
 impl Place for MessageCursor {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", self.created_at.as_micros(), self.seq, self.id.simple())
+        write!(f, "{}.{}.{}", Key(self.created_at), self.seq, self.id.simple())
     }
 
     fn read(parts: &[&str]) -> Option<Self> {
         let [created_at, seq, id] = parts else { return None };
-        Some(Self { created_at: moment(created_at)?, seq: seq.parse().ok()?, id: id.parse().ok()? })
+        Some(Self { created_at: key(created_at)?, seq: seq.parse().ok()?, id: id.parse().ok()? })
     }
 }
 
@@ -96,8 +97,26 @@ impl Place for SearchCursor {
     }
 }
 
-fn moment(micros: &str) -> Option<Timestamp> {
-    Timestamp::from_micros(micros.parse().ok()?)
+/// Where a row stands in time: microseconds since 1970; since 2000 behind a `p`, for years that only PostgreSQL knows; `r` if the
+/// place is that of the row itself.
+struct Key(TimeKey);
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0, self.0.known()) {
+            (_, Some(moment)) => moment.as_micros().fmt(f),
+            (TimeKey::At(micros), None) => write!(f, "p{micros}"),
+            (TimeKey::OfRow, None) => f.write_str("r"),
+        }
+    }
+}
+
+fn key(text: &str) -> Option<TimeKey> {
+    match text.strip_prefix('p') {
+        Some(micros) => Some(TimeKey::At(micros.parse().ok()?)),
+        None if text == "r" => Some(TimeKey::OfRow),
+        None => Some(Timestamp::from_micros(text.parse().ok()?)?.into()),
+    }
 }
 
 impl<T: Place> fmt::Display for Cursor<T> {
@@ -136,9 +155,13 @@ mod tests {
     #[test]
     fn a_cursor_comes_back_as_it_went() {
         let moment = Timestamp::from_micros(-7).unwrap();
-        let session = Cursor(SessionCursor { started_at: moment, session_id: Uuid::from_u128(1) });
-        assert_eq!(session.to_string().parse(), Ok(session));
-        let message = Cursor(MessageCursor { created_at: moment, seq: i64::MIN, id: Uuid::from_u128(2) });
+        let session = Cursor(SessionCursor { started_at: moment.into(), session_id: Uuid::from_u128(1) });
+        for started_at in [moment.into(), TimeKey::At(i64::MAX), TimeKey::At(i64::MIN), TimeKey::OfRow] {
+            let odd = Cursor(SessionCursor { started_at, ..session.0 });
+            assert_eq!(odd.to_string().parse(), Ok(odd));
+        }
+        let message =
+            Cursor(MessageCursor { created_at: moment.into(), seq: i64::MIN, id: Uuid::from_u128(2) });
         assert_eq!(message.to_string().parse(), Ok(message));
         for text in ["", "1", "1.2", "1.2.3", &format!("{session}.x"), &format!("9{session}")] {
             assert!(text.parse::<Cursor<MessageCursor>>().is_err(), "{text}");

@@ -1,5 +1,5 @@
 //! `GET /readyz`: whether messages would become durable and stored now, and if not, why. Whether is for everybody, since load
-//! balancers send no token; why names hosts and tables, and is for those who may see the figures.
+//! balancers send no token; why names hosts and tables, and is for those who may see the figures of all users.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -26,9 +26,13 @@ pub(crate) async fn answer(State(state): State<AppState>, caller: Result<Caller,
     causes.extend(health.journal.map(|cause| named("journal", cause)));
     causes.extend(health.store.map(|cause| named("store", cause)));
     causes.extend(state.is_stopping().then(|| "shutting down".to_owned()));
+    let sees_causes = caller.is_ok_and(|caller| caller.require_for_all(Scope::Metrics).is_ok());
     if causes.is_empty() {
-        super::json(StatusCode::OK, &json!({"status": "ready"}))
-    } else if caller.is_ok_and(|caller| caller.require(Scope::Metrics).is_ok()) {
+        match health.warning.filter(|_| sees_causes) {
+            Some(warning) => super::json(StatusCode::OK, &json!({"status": "ready", "warnings": [warning]})),
+            None => super::json(StatusCode::OK, &json!({"status": "ready"})),
+        }
+    } else if sees_causes {
         super::json(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "not ready", "causes": causes}))
     } else {
         super::json(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "not ready"}))

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 use talktrack::store::{MessageRow, SessionRow};
-use talktrack::{JsonArray, JsonObject, Kind, Role, Status, Timestamp};
+use talktrack::stored::serialize_number;
+use talktrack::{JsonArray, JsonObject, Kind, Role, Status, Stored, StoredTime};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -10,27 +11,30 @@ use uuid::Uuid;
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Session {
     session_id: Uuid,
-    user_id: Uuid,
+    /// Null if another program left it null.
+    user_id: Option<Uuid>,
     /// The caller's own id.
     external_id: Option<String>,
-    /// `active`, `ended` or `abandoned`.
+    /// `active`, `ended` or `abandoned`; another word as another program wrote it.
     #[schema(value_type = String, example = "ended")]
-    status: Status,
+    status: Stored<Status>,
     /// Why it ended.
     #[schema(example = "completed")]
     end_reason: Option<String>,
+    /// A time of which another program wrote a year beyond 9999, `infinity` or text that is no time is shown as it is.
     #[schema(value_type = String, format = DateTime)]
-    started_at: Timestamp,
+    started_at: StoredTime,
     #[schema(value_type = Option<String>, format = DateTime)]
-    ended_at: Option<Timestamp>,
+    ended_at: Option<StoredTime>,
     /// From start to end.
+    #[serde(serialize_with = "serialize_number")]
     duration_seconds: Option<f64>,
     #[schema(value_type = Option<String>, format = DateTime)]
-    last_event_at: Option<Timestamp>,
-    message_count: u64,
+    last_event_at: Option<StoredTime>,
+    message_count: i64,
     /// The caller's own remarks.
     #[schema(value_type = Option<serde_json::Map<String, serde_json::Value>>)]
-    metadata: Option<JsonObject>,
+    metadata: Option<Stored<JsonObject>>,
 }
 
 /// A message.
@@ -40,35 +44,39 @@ pub(crate) struct Message {
     session_id: Uuid,
     /// Whose session it is; null for messages of `system`.
     user_id: Option<Uuid>,
-    /// `user`, `assistant`, `system`, `developer` or `tool`.
+    /// `user`, `assistant`, `system`, `developer` or `tool`; another word as another program wrote it.
     #[schema(value_type = String, example = "user")]
-    role: Role,
+    role: Stored<Role>,
     /// What was said, and heard.
     content: String,
     audio_url: Option<String>,
     /// The caller's own remarks.
     #[schema(value_type = Option<serde_json::Map<String, serde_json::Value>>)]
-    metadata: Option<JsonObject>,
+    metadata: Option<Stored<JsonObject>>,
     #[schema(value_type = String, format = DateTime)]
-    created_at: Timestamp,
+    created_at: StoredTime,
     /// The order of acceptance; null on rows that talktrack did not write.
     seq: Option<i64>,
     /// The caller's own id.
     external_id: Option<String>,
-    /// `message`, `tool_call`, `tool_result` or `event`.
+    /// `message`, `tool_call`, `tool_result` or `event`; another word as another program wrote it.
     #[schema(value_type = String, example = "message")]
-    kind: Kind,
-    revision: u32,
+    kind: Stored<Kind>,
+    revision: i64,
     /// The user cut in while it was spoken.
     interrupted: bool,
     /// What the model generated, where less was heard.
     content_generated: Option<String>,
     /// OpenTelemetry GenAI message parts.
     #[schema(value_type = Option<Vec<serde_json::Value>>)]
-    parts: Option<JsonArray>,
+    parts: Option<Stored<JsonArray>>,
     /// Numbers of the turn.
     #[schema(value_type = Option<serde_json::Map<String, serde_json::Value>>)]
-    metrics: Option<JsonObject>,
+    metrics: Option<Stored<JsonObject>>,
+    /// What does not belong in another field. talktrack's own notes are under `talktrack`: `by` is `user` if a user wrote it with a
+    /// token.
+    #[schema(value_type = Option<serde_json::Map<String, serde_json::Value>>)]
+    extra: Option<Stored<JsonObject>>,
 }
 
 impl From<SessionRow> for Session {
@@ -108,6 +116,7 @@ impl From<MessageRow> for Message {
             content_generated: row.content_generated,
             parts: row.parts,
             metrics: row.metrics,
+            extra: row.extra,
         }
     }
 }

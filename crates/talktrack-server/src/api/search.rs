@@ -6,12 +6,12 @@ use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use talktrack::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
-use talktrack::{Kind, Role, Timestamp};
+use talktrack::{Kind, Role, Stored, StoredTime};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::access;
 use super::query::{Cursor, Limit, Params};
+use crate::access;
 use crate::auth::Caller;
 use crate::error::Problem;
 use crate::state::AppState;
@@ -32,7 +32,7 @@ pub(crate) struct Wanted {
     user_id: Option<Uuid>,
     /// In this session.
     session_id: Option<Uuid>,
-    /// How many at most; 50 where it is left out.
+    /// How many at most; 50 if it is left out. A page of large messages ends earlier.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Limit,
@@ -57,14 +57,14 @@ pub(crate) struct FoundMessage {
     session_id: Uuid,
     /// Whose session it is.
     user_id: Uuid,
-    /// `user`, `assistant`, `system`, `developer` or `tool`.
+    /// `user`, `assistant`, `system`, `developer` or `tool`; another word as another program wrote it.
     #[schema(value_type = String, example = "user")]
-    role: Role,
-    /// `message`, `tool_call`, `tool_result` or `event`.
+    role: Stored<Role>,
+    /// `message`, `tool_call`, `tool_result` or `event`; another word as another program wrote it.
     #[schema(value_type = String, example = "message")]
-    kind: Kind,
+    kind: Stored<Kind>,
     #[schema(value_type = String, format = DateTime)]
-    created_at: Timestamp,
+    created_at: StoredTime,
     /// The part of the content with the first hit, in pieces. Show each as text: nothing in it is markup.
     snippet: Vec<Piece>,
 }
@@ -102,14 +102,14 @@ pub(crate) async fn answer(
         .search(filter, cursor.map(|Cursor(place)| place), limit)
         .await
         .map_err(|error| no_answer("q", error))?;
-    let next_cursor = found.last().filter(|_| found.len() == limit).map(Hit::cursor).map(Cursor);
+    let next_cursor = found.last_before_more().map(Hit::cursor).map(Cursor);
     Ok(Json(Found { hits: found.into_iter().map(FoundMessage::from).collect(), next_cursor }))
 }
 
 /// Why there is none; `field` is what the words are called where they were given.
 pub(crate) fn no_answer(field: &str, error: SearchError) -> Problem {
     match error {
-        SearchError::Read(error) => access::unreadable(error),
+        SearchError::Read(error) => Problem::store_unavailable(&error),
         error @ SearchError::NoIndex(_) => Problem::unavailable(error.to_string(), INDEX_IS_BEING_MADE),
         error => Problem::invalid(format_args!("{field}: {error}")),
     }

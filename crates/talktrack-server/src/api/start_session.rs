@@ -4,14 +4,14 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
-use talktrack::{NewSession, NotDurable};
+use talktrack::{NewSession, NotDurable, SessionRef};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::body::JsonText;
 use super::requests::SessionStart;
+use crate::access::{self, SessionName};
 use crate::auth::Caller;
-use crate::config::Scope;
 use crate::error::Problem;
 use crate::state::AppState;
 use crate::wire::{ClientFrame, Frame, SessionStartFrame};
@@ -41,8 +41,8 @@ pub(crate) async fn answer(
     caller: Caller,
     body: JsonText,
 ) -> Result<(StatusCode, Json<StartedSession>), Problem> {
-    caller.require(Scope::Write)?;
-    let session = session(&caller, body.frame("session.start")?)?;
+    let session = session(&state, &caller, body.frame("session.start")?).await?;
+    let session = access::meet_store(&state, &caller, session).await?;
     let (session_id, user_id) = (session.session_id, session.user_id);
     let tracker = state.tracker();
     let receipt = tracker.start_session(session)?;
@@ -52,21 +52,18 @@ pub(crate) async fn answer(
         }
     });
     // Whoever starts a session like this holds no connection that could break.
-    tracker.detach(session_id);
-    let resumed = started?.resumed;
+    tracker.detach(SessionRef::of_user(session_id, user_id));
+    let resumed = started.map_err(|why| access::refusal(&caller, why))?.resumed;
     Ok((StatusCode::CREATED, Json(StartedSession { session_id, user_id, resumed })))
 }
 
-fn session(caller: &Caller, frame: Frame) -> Result<NewSession, Problem> {
+async fn session(state: &AppState, caller: &Caller, frame: Frame) -> Result<NewSession, Problem> {
     let user_id = caller.speaks_for(frame.user_id)?.ok_or_else(|| Problem::invalid("user_id: missing"))?;
     let ClientFrame::SessionStart(SessionStartFrame { external_id, metadata, started_at }) = frame.body
     else {
         return Err(Problem::invalid("type: must be session.start here, or left out"));
     };
-    let session = match external_id {
-        Some(name) => NewSession::named(name, user_id),
-        None => NewSession::new(Uuid::new_v4(), user_id),
-    };
-    let session_id = frame.session_id.unwrap_or(session.session_id);
-    Ok(NewSession { session_id, metadata, started_at, ..session })
+    let name = frame.session_id.map(SessionName::from);
+    let session = access::to_start(state, caller, user_id, name.as_ref(), external_id).await?;
+    Ok(NewSession { metadata, started_at, ..session })
 }

@@ -13,8 +13,8 @@ use talktrack::{Role, Timestamp};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::access;
 use super::query::Params;
+use crate::access;
 use crate::auth::Caller;
 use crate::error::Problem;
 use crate::state::AppState;
@@ -179,13 +179,14 @@ pub(crate) async fn count(
         return Ok((rows.stats_of(user, range).await.map_err(no_answer)?, None));
     }
     let stats = state.tracker().reader().stats(range).await.map_err(no_answer)?;
-    let letters = state.local().dead_letters_over(range).await.map_err(access::unreadable)?;
+    let letters =
+        state.local().dead_letters_over(range).await.map_err(|error| Problem::store_unavailable(&error))?;
     Ok((stats, Some(letters)))
 }
 
 fn no_answer(error: StatsError) -> Problem {
     match error {
-        StatsError::Read(error) => access::unreadable(error),
+        StatsError::Read(error) => Problem::store_unavailable(&error),
         StatsError::TooMuch => Problem::invalid(format_args!("since: {error}")),
         error => Problem::unavailable(error.to_string(), COUNTING_BEGINS),
     }

@@ -1,17 +1,19 @@
 //! `PATCH /v1/sessions/{session_id}`: keys are merged into the session's metadata.
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use serde::Serialize;
+use talktrack::json::MAX_SESSION_METADATA;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::access::{self, SessionId};
 use super::body::JsonText;
 use super::requests::SessionUpdate;
+use crate::access::{self, SessionName};
 use crate::auth::Caller;
 use crate::error::Problem;
+use crate::limits::ClientAddress;
 use crate::state::AppState;
 use crate::wire::ClientFrame;
 
@@ -26,7 +28,7 @@ pub(crate) struct UpdatedSession {
 /// Each key replaces the one of the same name; others stay. Answers when that is durable.
 #[utoipa::path(
     patch, path = "/v1/sessions/{session_id}", operation_id = "update_session", tag = "writing", request_body = SessionUpdate,
-    params(("session_id" = Uuid, Path)),
+    params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "Its UUID, or `external:NAME` with your own name for it, percent-encoded.")),
     responses(
         (status = 202, description = "The update is durable.", body = UpdatedSession),
         Problem,
@@ -35,13 +37,21 @@ pub(crate) struct UpdatedSession {
 pub(crate) async fn answer(
     State(state): State<AppState>,
     caller: Caller,
-    SessionId(session_id): SessionId,
+    name: SessionName,
+    client: Option<Extension<ClientAddress>>,
     body: JsonText,
 ) -> Result<(StatusCode, Json<UpdatedSession>), Problem> {
     let ClientFrame::SessionUpdate { metadata } = body.frame("session.update")?.body else {
         return Err(Problem::invalid("type: must be session.update here, or left out"));
     };
-    access::check_writable(&state, &caller, session_id).await?;
-    state.tracker().update_session(session_id, metadata)?.durable().await?;
-    Ok((StatusCode::ACCEPTED, Json(UpdatedSession { session_id })))
+    let granted = access::to_write(&state, &caller, &name).await?;
+    state.limits().check_dead_letters(caller.account().as_ref())?;
+    let client = client.map(|Extension(ClientAddress(address))| address);
+    let mut pace = state.turns().pace(caller.account(), client, granted.session_id);
+    pace.wait(MAX_SESSION_METADATA, &mut state.tracker().durability()).await;
+    let receipt = state.tracker().update_session(granted.session(), metadata)?;
+    // All of the metadata are written again.
+    pace.sent(receipt.seq(), MAX_SESSION_METADATA);
+    receipt.durable().await.map_err(|why| access::refusal(&caller, why))?;
+    Ok((StatusCode::ACCEPTED, Json(UpdatedSession { session_id: granted.session_id })))
 }

@@ -57,7 +57,7 @@ fn in_words(text: &str) -> String {
 impl From<Unavailable> for Problem {
     fn from(error: Unavailable) -> Self {
         error.log("the store cannot be used");
-        Self::unavailable("recordings cannot be kept or read at present; try again later", RETRY_AFTER)
+        Self::store_away("recordings cannot be kept or read at present; try again later", RETRY_AFTER)
     }
 }
 

@@ -12,6 +12,7 @@ use object_store::path::Path;
 use object_store::{ClientConfigKey, ObjectStore, RetryConfig};
 use uuid::Uuid;
 
+use super::Name;
 use crate::config::{AudioStore, Config, S3};
 use crate::error::Failure;
 
@@ -27,6 +28,15 @@ const SILENCE: &str = "20s";
 const FOR_EVER: &str = "1day";
 const RETRIES: usize = 3;
 const RETRY_FOR: Duration = Duration::from_secs(15);
+
+/// Whose recordings of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Folder {
+    pub(crate) session_id: Uuid,
+    /// The user for whom they were accepted. `None` if a key named a session that this node did not know: they are the stored
+    /// session's user's.
+    pub(crate) owner: Option<Uuid>,
+}
 
 /// A place for recordings.
 pub(super) struct Place {
@@ -90,9 +100,31 @@ impl Place {
         self.prefix.clone().join(session_id.to_string())
     }
 
+    /// Where a recording lies. Two users whose claims to a session are not settled yet have folders of their own; what a key
+    /// adds to a session that this node does not know lies in the session's.
+    pub(super) fn of_recording(&self, Folder { session_id, owner }: Folder, name: Name) -> Path {
+        let session = self.of_session(session_id);
+        let folder = owner.map_or(session.clone(), |owner| session.join(owner.to_string()));
+        folder.join(name.to_string())
+    }
+
+    /// Whose a recording is, as far as its path tells.
+    pub(super) fn owner_of(&self, recording: &Path) -> Option<Uuid> {
+        let mut parts = recording.prefix_match(&self.prefix)?;
+        let (_session, owner) = (parts.next()?, parts.next()?);
+        parts.next()?;
+        owner.as_ref().parse().ok()
+    }
+
     /// Where a session's recordings lie, where it is a folder.
     pub(super) fn session_folder(&self, session_id: Uuid) -> Option<PathBuf> {
         Some(self.folder.as_ref()?.join(session_id.to_string()))
+    }
+
+    /// Where the recordings of one claim lie, if it is a folder.
+    pub(super) fn claim_folder(&self, Folder { session_id, owner }: Folder) -> Option<PathBuf> {
+        let folder = self.session_folder(session_id)?;
+        Some(owner.map_or(folder.clone(), |owner| folder.join(owner.to_string())))
     }
 
     /// The folders of all sessions.
@@ -127,7 +159,9 @@ pub(super) fn sweep(folder: &FilePath) -> io::Result<usize> {
     let mut removed = 0;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().contains('#') {
+        if entry.file_type()?.is_dir() {
+            removed += sweep(&entry.path())?;
+        } else if entry.file_name().to_string_lossy().contains('#') {
             fs::remove_file(entry.path())?;
             removed += 1;
         }

@@ -4,17 +4,17 @@ use object_store::ObjectStore;
 use object_store::buffered::BufWriter;
 use std::sync::Arc;
 
-use object_store::path::Path;
 use object_store::{Attribute, Attributes};
 use tokio::io::AsyncWriteExt as _;
 
 use super::failure::Unavailable;
 use super::running::Ticket;
-use super::{Audio, Name};
+use super::{Audio, Folder, Name};
 
 /// Its bytes so far. Dropped before [`Self::finish`], it leaves nothing behind.
 pub(crate) struct Upload {
     audio: Audio,
+    folder: Folder,
     name: Name,
     /// Taken when it ends, one way or the other.
     writing: Option<Writing>,
@@ -30,16 +30,17 @@ impl Upload {
     pub(super) fn new(
         audio: &Audio,
         store: Arc<dyn ObjectStore>,
-        path: Path,
+        folder: Folder,
         name: Name,
         ticket: Ticket,
     ) -> Self {
+        let path = audio.0.place.of_recording(folder, name);
         let mut writer = BufWriter::with_capacity(store, path, audio.part_bytes()).with_max_concurrency(1);
         if !audio.is_folder() {
             let content_type = (Attribute::ContentType, name.format().content_type());
             writer = writer.with_attributes(Attributes::from_iter([content_type]));
         }
-        Self { audio: audio.clone(), name, writing: Some(Writing { writer, ticket }) }
+        Self { audio: audio.clone(), folder, name, writing: Some(Writing { writer, ticket }) }
     }
 
     /// Takes more. Waits where the store is slower than the sender.
@@ -75,14 +76,14 @@ impl Upload {
 impl Drop for Upload {
     fn drop(&mut self) {
         let Some(Writing { mut writer, ticket }) = self.writing.take() else { return };
-        let audio = self.audio.clone();
+        let (audio, folder) = (self.audio.clone(), self.folder);
         // Without a runtime the process ends: what a folder has of it is swept at the next start.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 if let Err(error) = writer.abort().await {
                     Unavailable::from(error).log("cannot clear away an interrupted upload");
                 }
-                audio.tidy(ticket.session_id()).await;
+                audio.tidy(folder).await;
                 drop(ticket);
             });
         }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::refused::Refused;
 
 /// Seconds by which clocks may differ.
-const LEEWAY: f64 = 30.0;
+pub(super) const LEEWAY: f64 = 30.0;
 
 /// The end of the year 9999, in seconds since the epoch. Later times are not meant.
 const LAST_SECOND: f64 = 253_402_300_799.0;
@@ -30,20 +30,31 @@ struct Claims {
     sub: Option<Value>,
 }
 
+/// Whom the claims are about, and until when.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Subject {
+    pub(super) user_id: Uuid,
+    /// The claim `exp`, in seconds since the epoch.
+    pub(super) expires: f64,
+}
+
+/// Refuses what has expired at this time, in seconds since the epoch.
+pub(super) fn check_expiry(expires: f64, now: f64) -> Result<(), Refused> {
+    if now >= expires + LEEWAY { Err(Refused::Expired) } else { Ok(()) }
+}
+
 impl Rules {
-    /// The user that these claims, a JSON object, make of their bearer, at this time (seconds since the epoch).
-    pub(super) fn user(&self, claims: &str, now: f64) -> Result<Uuid, Refused> {
+    /// Whom these claims, a JSON object, are about, at this time (seconds since the epoch).
+    pub(super) fn subject(&self, claims: &str, now: f64) -> Result<Subject, Refused> {
         let claims: Claims = serde_json::from_str(claims).map_err(|_| Refused::NotAToken)?;
         let expires = time("exp", claims.exp.as_ref())?.ok_or(Refused::Missing("exp"))?;
-        if now >= expires + LEEWAY {
-            return Err(Refused::Expired);
-        }
+        check_expiry(expires, now)?;
         if time("nbf", claims.nbf.as_ref())?.is_some_and(|begins| now < begins - LEEWAY) {
             return Err(Refused::NotYet);
         }
         self.check_audience(claims.aud.as_ref())?;
         self.check_issuer(claims.iss.as_ref())?;
-        subject(claims.sub.as_ref())
+        user_id(claims.sub.as_ref()).map(|user_id| Subject { user_id, expires })
     }
 
     fn check_audience(&self, claim: Option<&Value>) -> Result<(), Refused> {
@@ -73,7 +84,7 @@ fn time(name: &'static str, claim: Option<&Value>) -> Result<Option<f64>, Refuse
     seconds.map(Some).ok_or(Refused::Claim(name, "must be a number of seconds since 1970"))
 }
 
-fn subject(claim: Option<&Value>) -> Result<Uuid, Refused> {
+fn user_id(claim: Option<&Value>) -> Result<Uuid, Refused> {
     let text = claim.ok_or(Refused::Missing("sub"))?.as_str().unwrap_or_default();
     // Hyphenated and nothing around it, as Supabase writes it and its policies read it.
     let user_id = Uuid::try_parse(text).ok().filter(|_| text.len() == uuid::fmt::Hyphenated::LENGTH);
@@ -93,7 +104,7 @@ mod tests {
         let rules = Rules { audience: "authenticated".into(), issuer: Some("https://x/auth/v1".into()) };
         let mut claims = json!({"exp": NOW + 60.0, "aud": "authenticated", "iss": "https://x/auth/v1", "sub": USER, "role": "x"});
         change(&mut claims);
-        rules.user(&claims.to_string(), NOW)
+        rules.subject(&claims.to_string(), NOW).map(|subject| subject.user_id)
     }
 
     fn without(name: &str) -> Result<Uuid, Refused> {

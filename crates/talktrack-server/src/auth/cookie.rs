@@ -1,30 +1,42 @@
-//! The token of a person who has logged in to the dashboard. No script can read it, and no page from elsewhere can have it
-//! sent along with anything but a link.
+//! The cookie of a person who has logged in to the dashboard: a random id of the login, never the key or the token. No script
+//! can read it. It is sent along with links from elsewhere (`SameSite=Lax`), so that a link in a ticket opens a conversation;
+//! whatever changes something needs more than the cookie (`auth/csrf.rs`).
 
 use axum::http::header::COOKIE;
 use axum::http::{HeaderMap, HeaderValue};
 
-const NAME: &str = "talktrack_token";
+/// Over TLS: a browser takes a cookie of this name only with `Secure` and for this host alone, so that no other host and no
+/// unencrypted page can plant one.
+const SECURE_NAME: &str = "__Host-talktrack";
 
-/// The token that a browser sends along.
-pub(super) fn token(headers: &HeaderMap) -> Option<&str> {
+/// Without TLS, where browsers refuse the other name.
+const PLAIN_NAME: &str = "talktrack_session";
+
+/// The id that a browser sends along.
+pub(super) fn login_id(headers: &HeaderMap, is_over_tls: bool) -> Option<&str> {
     let cookies = headers.get_all(COOKIE).iter().filter_map(|cookies| cookies.to_str().ok());
     let mut pairs =
         cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == NAME).map(|(_, token)| token).filter(|token| !token.is_empty())
+    pairs.find(|(name, _)| *name == name_of(is_over_tls)).map(|(_, id)| id).filter(|id| !id.is_empty())
 }
 
-/// Has the browser keep the token until it is closed; `None` where it is none. Over TLS it is sent over TLS only.
-pub(crate) fn keep(token: &str, is_over_tls: bool) -> Option<HeaderValue> {
-    let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';' | b'\\');
+/// Has the browser keep the id until it is closed.
+pub(crate) fn keep(id: &str, is_over_tls: bool) -> Option<HeaderValue> {
+    HeaderValue::from_str(&set(id, is_over_tls)).ok()
+}
+
+/// Has the browser forget the id.
+pub(crate) fn forget(is_over_tls: bool) -> Option<HeaderValue> {
+    HeaderValue::from_str(&format!("{}; Max-Age=0", set("", is_over_tls))).ok()
+}
+
+fn set(id: &str, is_over_tls: bool) -> String {
     let secure = if is_over_tls { "; Secure" } else { "" };
-    let cookie = format!("{NAME}={token}; Path=/; HttpOnly; SameSite=Lax{secure}");
-    HeaderValue::from_str(&cookie).ok().filter(|_| token.bytes().all(is_plain))
+    format!("{}={id}; Path=/; HttpOnly; SameSite=Lax{secure}", name_of(is_over_tls))
 }
 
-/// Has the browser forget it.
-pub(crate) fn forget() -> HeaderValue {
-    HeaderValue::from_static("talktrack_token=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0")
+fn name_of(is_over_tls: bool) -> &'static str {
+    if is_over_tls { SECURE_NAME } else { PLAIN_NAME }
 }
 
 #[cfg(test)]
@@ -32,21 +44,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_token_is_found_among_other_cookies() {
+    fn the_id_is_found_among_other_cookies() {
         let headers = |text: &'static str| HeaderMap::from_iter([(COOKIE, HeaderValue::from_static(text))]);
-        assert_eq!(token(&headers("a=1; talktrack_token=x.y.z; b=2")), Some("x.y.z"));
-        assert_eq!(token(&headers("talktrack_token=tt_1=")), Some("tt_1="));
-        for none in ["", "talktrack_token", "talktrack_token=", "other=talktrack_token", "xtalktrack_token=1"]
-        {
-            assert_eq!(token(&headers(none)), None, "{none}");
+        let id = |text, is_over_tls| login_id(&headers(text), is_over_tls).map(str::to_owned);
+        assert_eq!(id("a=1; talktrack_session=x-_1; b=2", false), Some("x-_1".into()));
+        assert_eq!(id("a=1; __Host-talktrack=y", true), Some("y".into()));
+        assert_eq!(id("talktrack_session=planted", true), None, "an unencrypted page cannot plant one");
+        for none in ["", "talktrack_session", "talktrack_session=", "xtalktrack_session=1"] {
+            assert_eq!(id(none, false), None, "{none}");
         }
     }
 
     #[test]
-    fn what_would_end_the_cookie_is_no_token() {
-        assert!(keep("a.b-c_d=", false).is_some() && keep("a", true).is_some());
-        for bad in ["a; Path=/x", "a b", "a\r\nSet-Cookie: x=1", "ä", "a,b"] {
-            assert_eq!(keep(bad, false), None, "{bad}");
-        }
+    fn over_tls_the_cookie_is_bound_to_this_host() {
+        let kept = keep("x", true).unwrap();
+        assert_eq!(kept, "__Host-talktrack=x; Path=/; HttpOnly; SameSite=Lax; Secure");
+        assert_eq!(keep("x", false).unwrap(), "talktrack_session=x; Path=/; HttpOnly; SameSite=Lax");
+        assert!(forget(true).unwrap().to_str().unwrap().ends_with("Secure; Max-Age=0"));
     }
 }

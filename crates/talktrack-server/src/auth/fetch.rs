@@ -1,61 +1,44 @@
-//! One document over HTTP or HTTPS: a fresh connection, no redirects, nothing larger than it should be. For one small file
-//! every ten minutes, that is all the client we need.
+//! One small document over HTTP or HTTPS, without redirects.
 
 use axum::body::Bytes;
-use axum::http::header::{ACCEPT, HOST, USER_AGENT};
-use axum::http::{Request, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use axum::http::Uri;
+use axum::http::header::ACCEPT;
+use reqwest::redirect::Policy;
+use reqwest::{Client, StatusCode};
+use rustls::ClientConfig;
 
 use crate::tls;
 
-/// Bytes of the answer's head that are read at most.
-const MAX_HEAD_BYTES: usize = 16 << 10;
-
-/// What stands at this URL, up to `limit` bytes of it.
+/// Fetches the document at this URL, up to `limit` bytes. Each call opens its own connection, so that it trusts the root
+/// certificates that the system has now. The proxies of `HTTPS_PROXY` and `NO_PROXY` count.
 ///
 /// # Errors
-/// Says in words why it is not to be had.
+/// Says in words why the document cannot be had.
 pub(super) async fn get(url: &Uri, limit: usize) -> Result<Bytes, String> {
-    let host = url.host().ok_or("the URL names no host")?.trim_matches(['[', ']']);
-    let is_encrypted = url.scheme_str() == Some("https");
-    let port = url.port_u16().unwrap_or(if is_encrypted { 443 } else { 80 });
-    let stream =
-        TcpStream::connect((host, port)).await.map_err(|error| format!("cannot connect: {error}"))?;
-    if !is_encrypted {
-        return request(stream, url, limit).await;
-    }
-    let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
-    let connected = TlsConnector::from(tls::client_config()?).connect(name, stream).await;
-    request(connected.map_err(|error| format!("TLS: {error}"))?, url, limit).await
-}
-
-async fn request<S>(stream: S, url: &Uri, limit: usize) -> Result<Bytes, String>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let in_words = |error: hyper::Error| error.to_string();
-    let mut client = http1::Builder::new();
-    client.max_buf_size(MAX_HEAD_BYTES);
-    let (mut sender, connection) = client.handshake(TokioIo::new(stream)).await.map_err(in_words)?;
-    // Ends by itself when the sender is gone.
-    tokio::spawn(connection);
-    let path = url.path_and_query().map_or("/", |path| path.as_str());
-    let request = Request::get(path)
-        .header(HOST, url.authority().map_or("", |authority| authority.as_str()))
-        .header(ACCEPT, "application/json")
-        .header(USER_AGENT, concat!("talktrack/", env!("CARGO_PKG_VERSION")))
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| error.to_string())?;
-    let answer = sender.send_request(request).await.map_err(in_words)?;
+    let client = Client::builder()
+        .tls_backend_preconfigured(ClientConfig::clone(&*tls::client_config()?))
+        .redirect(Policy::none())
+        .user_agent(concat!("talktrack/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(in_words)?;
+    let request = client.get(url.to_string()).header(ACCEPT, "application/json");
+    let mut answer = request.send().await.map_err(in_words)?;
     if answer.status() != StatusCode::OK {
         return Err(format!("the answer is {}", answer.status()));
     }
-    let body = Limited::new(answer.into_body(), limit).collect().await;
-    body.map(|body| body.to_bytes()).map_err(|error| error.to_string())
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(in_words)? {
+        if body.len() + chunk.len() > limit {
+            return Err(format!("the answer is longer than {limit} bytes"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.into())
+}
+
+/// The innermost cause, which the others only repeat. The caller names the URL.
+fn in_words(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+    causes.last().map_or_else(String::new, ToString::to_string)
 }

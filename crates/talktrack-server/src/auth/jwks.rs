@@ -86,6 +86,11 @@ impl Jwks {
         }
     }
 
+    /// True if the project publishes a key of this name, as far as is known.
+    pub(super) fn has(&self, kid: &str) -> bool {
+        self.0.find(kid).is_some()
+    }
+
     /// The key of this name; waits for a fetch where it is not at hand and may be new.
     pub(super) async fn key(&self, kid: &str) -> Result<Arc<PinnedKey>, Refused> {
         if let Some(key) = self.0.find(kid) {

@@ -9,12 +9,13 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::value::RawValue;
 
 use super::User;
-use super::claims::Rules;
+use super::claims::{Rules, Subject, check_expiry};
 use super::jwks::Jwks;
+use super::proof::CheckedToken;
 use super::refused::Refused;
 use super::signature::{self, PinnedKey};
 use super::verified::Verified;
-use crate::config::Identity;
+use crate::config::{Identity, UserAccess};
 
 /// A longer token is refused unread. Supabase's have 1 to 2 KiB.
 const MAX_TOKEN_BYTES: usize = 16 << 10;
@@ -26,6 +27,8 @@ pub(super) struct Tokens {
     /// The published keys.
     jwks: Option<Jwks>,
     rules: Rules,
+    /// What a user's token may do.
+    access: UserAccess,
     /// Signatures that need not be checked again.
     verified: Verified,
 }
@@ -40,6 +43,7 @@ impl Tokens {
         Self {
             secret,
             jwks: identity.supabase_url.as_deref().map(Jwks::of_project),
+            access: identity.user_access,
             rules: Rules { audience: identity.jwt_audience.clone(), issuer: identity.jwt_issuer.clone() },
             verified: Verified::default(),
         }
@@ -52,18 +56,28 @@ impl Tokens {
         }
     }
 
-    /// The user whose token this is.
-    pub(super) async fn check(&self, token: &str) -> Result<User, Refused> {
+    /// What this token says, if it counts.
+    pub(super) async fn check(&self, token: &str) -> Result<CheckedToken, Refused> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Refused::NotAToken);
         }
-        let key = self.key_for(token).await?;
+        let (key, kid) = self.key_for(token).await?;
         let claims = self.verified.claims(token, &key, || verify(token, &key))?;
-        let user_id = self.rules.user(&claims, seconds_since_epoch())?;
-        Ok(User { user_id, claims })
+        let Subject { user_id, expires } = self.rules.subject(&claims, seconds_since_epoch())?;
+        Ok(CheckedToken { user: User { user_id, claims, access: self.access }, expires, kid })
     }
 
-    async fn key_for(&self, token: &str) -> Result<Arc<PinnedKey>, Refused> {
+    /// Refuses a token that counted before and does not any more: it has expired, or the project took its key back.
+    pub(super) fn check_again(&self, token: &CheckedToken) -> Result<(), Refused> {
+        check_expiry(token.expires, seconds_since_epoch())?;
+        match (&token.kid, &self.jwks) {
+            (Some(kid), Some(jwks)) if !jwks.has(kid) => Err(Refused::UnknownKeyId),
+            _ => Ok(()),
+        }
+    }
+
+    /// The key that must have signed the token, and its name if it is a published one.
+    async fn key_for(&self, token: &str) -> Result<(Arc<PinnedKey>, Option<String>), Refused> {
         let header = decode_header(token).map_err(|error| match error.kind() {
             // A header that is JSON and cannot be read names an algorithm that does not exist, such as `none`.
             ErrorKind::Json(error) if error.is_data() => Refused::Algorithm,
@@ -73,9 +87,10 @@ impl Tokens {
             return Err(Refused::Critical);
         }
         match (header.alg, &self.secret, &self.jwks) {
-            (Algorithm::HS256, Some(secret), _) => Ok(Arc::clone(secret)),
+            (Algorithm::HS256, Some(secret), _) => Ok((Arc::clone(secret), None)),
             (Algorithm::ES256 | Algorithm::RS256, _, Some(jwks)) => {
-                jwks.key(&header.kid.ok_or(Refused::NoKeyId)?).await
+                let kid = header.kid.ok_or(Refused::NoKeyId)?;
+                Ok((jwks.key(&kid).await?, Some(kid)))
             }
             _ => Err(Refused::Algorithm),
         }

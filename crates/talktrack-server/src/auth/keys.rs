@@ -3,15 +3,18 @@
 //! The id is the beginning of the hash: it names the key where it turns up, without telling it, and shows a typing error.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use parking_lot::RwLock;
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use subtle::ConstantTimeEq as _;
+use talktrack::Timestamp;
 
-use super::Caller;
+use super::KeyHolder;
 use super::refused::Refused;
 use crate::config::{ApiKey, Scopes};
 
@@ -24,26 +27,79 @@ const SECRET_BYTES: usize = 32;
 /// Bytes of the hash that name the key.
 const ID_BYTES: usize = 4;
 
-/// The keys that the settings hold.
-pub(super) struct Keys(Vec<Known>);
+/// The keys that count now. They may be replaced while the server runs.
+pub(super) struct KeyRing(RwLock<Arc<Vec<Arc<Known>>>>);
 
-struct Known {
-    digest: [u8; 32],
-    caller: Caller,
+/// A key that was found, and whose key it is.
+#[derive(Debug)]
+pub(super) struct Known {
+    entry: ApiKey,
+    holder: Arc<KeyHolder>,
 }
 
-impl Keys {
+impl KeyRing {
     pub(super) fn new(keys: &[ApiKey]) -> Self {
-        let caller = |key: &ApiKey| Caller::Key { name: Arc::from(&*key.name), scopes: key.scopes };
-        Self(keys.iter().map(|key| Known { digest: key.digest, caller: caller(key) }).collect())
+        let ring = Self(RwLock::default());
+        ring.replace(keys);
+        ring
     }
 
-    /// Whose key this is.
-    pub(super) fn find(&self, key: &str) -> Result<Caller, Refused> {
+    /// Takes these keys in place of those it had.
+    pub(super) fn replace(&self, keys: &[ApiKey]) {
+        let known = |key: &ApiKey| {
+            let (name, scopes, users) = (Arc::from(&*key.name), key.scopes, key.users.clone());
+            let holder = Arc::new(KeyHolder { name, scopes, users });
+            Arc::new(Known { entry: key.clone(), holder })
+        };
+        *self.0.write() = Arc::new(keys.iter().map(known).collect());
+    }
+
+    /// The holder of this key, which is used from this address at this moment.
+    pub(super) fn find(
+        &self,
+        key: &str,
+        from: Option<IpAddr>,
+        now: Timestamp,
+    ) -> Result<Arc<Known>, Refused> {
         let digest = digest_of(key).ok_or(Refused::MistypedKey)?;
+        self.find_digest(&digest, from, now)
+    }
+
+    /// The same by the hash of the key's secret.
+    pub(super) fn find_digest(
+        &self,
+        digest: &[u8; 32],
+        from: Option<IpAddr>,
+        now: Timestamp,
+    ) -> Result<Arc<Known>, Refused> {
+        let ring = Arc::clone(&self.0.read());
         // In constant time, so that how long it takes does not tell how much of a guess was right.
-        let known = self.0.iter().find(|known| known.digest.ct_eq(&digest).into());
-        known.map(|known| known.caller.clone()).ok_or(Refused::UnknownKey)
+        let known = ring.iter().find(|known| known.entry.digest.ct_eq(digest).into());
+        let known = known.ok_or(Refused::UnknownKey)?;
+        if known.entry.revoked.is_some() {
+            return Err(Refused::RevokedKey);
+        }
+        if known.entry.expires.is_some_and(|expires| now >= expires) {
+            return Err(Refused::ExpiredKey);
+        }
+        if from.is_some_and(|from| !known.entry.allows_address(from)) {
+            return Err(Refused::KeyElsewhere);
+        }
+        Ok(Arc::clone(known))
+    }
+}
+
+impl Known {
+    pub(super) fn holder(&self) -> &Arc<KeyHolder> {
+        &self.holder
+    }
+
+    pub(super) fn digest(&self) -> [u8; 32] {
+        self.entry.digest
+    }
+
+    pub(super) fn expires(&self) -> Option<Timestamp> {
+        self.entry.expires
     }
 }
 
@@ -59,7 +115,8 @@ fn digest_of(key: &str) -> Option<[u8; 32]> {
     (id == id_of(&digest)).then_some(digest)
 }
 
-fn id_of(digest: &[u8; 32]) -> String {
+/// The id of a key, as the key and logs have it: the beginning of its hash.
+pub(crate) fn id_of(digest: &[u8; 32]) -> String {
     digest[..ID_BYTES].iter().fold(String::new(), |mut id, byte| {
         // Writing into a string cannot fail.
         let _ = write!(id, "{byte:02x}");
@@ -89,7 +146,7 @@ impl NewKey {
         let secret = URL_SAFE_NO_PAD.encode(chance);
         let digest = sha256(&secret);
         let key = format!("{PREFIX}{}_{secret}", id_of(&digest));
-        Some(Self { key, entry: ApiKey { name, scopes, digest } })
+        Some(Self { key, entry: ApiKey::new(name, scopes, digest) })
     }
 }
 
@@ -101,23 +158,47 @@ mod tests {
         NewKey::draw(name.into(), "read".parse().unwrap()).unwrap()
     }
 
+    fn now() -> Timestamp {
+        "2026-12-01T00:00:00Z".parse().unwrap()
+    }
+
     #[test]
     fn a_key_is_found_by_its_hash_alone() {
         let (one, other, third) = (draw("one"), draw("other"), draw("third"));
-        let keys = Keys::new(&[one.entry.clone(), other.entry.clone()]);
-        let found = keys.find(&other.key).unwrap();
-        assert_eq!(found, Caller::Key { name: "other".into(), scopes: "read".parse().unwrap() });
-        assert_eq!(keys.find(&third.key), Err(Refused::UnknownKey));
-        assert!(!one.entry.to_string().contains(one.key.rsplit('_').next().unwrap()));
+        let keys = KeyRing::new(&[one.entry.clone(), other.entry.clone()]);
+        let found = keys.find(&other.key, None, now()).unwrap();
+        assert_eq!((&*found.holder().name, found.holder().scopes), ("other", "read".parse().unwrap()));
+        assert_eq!(keys.find(&third.key, None, now()).err(), Some(Refused::UnknownKey));
+        assert!(!one.entry.to_string().contains(one.key.splitn(3, '_').nth(2).unwrap()));
+    }
+
+    #[test]
+    fn a_key_counts_until_it_expires_or_is_revoked_and_from_its_networks_only() {
+        let new = draw("one");
+        let with = |change: fn(&mut ApiKey)| {
+            let mut entry = new.entry.clone();
+            change(&mut entry);
+            let from = Some("10.0.0.1".parse().unwrap());
+            KeyRing::new(&[entry]).find(&new.key, from, now()).err()
+        };
+        assert_eq!(with(|_| ()), None);
+        assert_eq!(with(|key| key.expires = Some(now())), Some(Refused::ExpiredKey));
+        assert_eq!(with(|key| key.expires = "2026-12-01T00:00:01Z".parse().ok()), None);
+        assert_eq!(with(|key| key.revoked = "2099-01-01T00:00:00Z".parse().ok()), Some(Refused::RevokedKey));
+        assert_eq!(with(|key| key.networks = vec!["10.0.0.0/8".parse().unwrap()]), None);
+        assert_eq!(
+            with(|key| key.networks = vec!["192.0.2.0/24".parse().unwrap()]),
+            Some(Refused::KeyElsewhere)
+        );
     }
 
     #[test]
     fn a_mistyped_key_is_told_apart_from_an_unknown_one() {
         let new = draw("one");
-        let keys = Keys::new(&[new.entry]);
+        let keys = KeyRing::new(&[new.entry]);
         let cut = &new.key[..new.key.len() - 1];
         for key in [cut, &format!("{}x", new.key), "tt_", "tt_0_", "tt__", "tt_12345678_x"] {
-            assert_eq!(keys.find(key), Err(Refused::MistypedKey), "{key}");
+            assert_eq!(keys.find(key, None, now()).err(), Some(Refused::MistypedKey), "{key}");
         }
     }
 

@@ -22,6 +22,29 @@ pub(super) enum Refused {
     /// It has the form of an API key that the settings do not hold.
     #[error("the API key is not known here")]
     UnknownKey,
+    /// It was revoked.
+    #[error("the API key was revoked")]
+    RevokedKey,
+    /// Its time is over.
+    #[error("the API key has expired")]
+    ExpiredKey,
+    /// It may not be used from the address that the request comes from.
+    #[error("the API key may not be used from this address")]
+    KeyElsewhere,
+    /// The login to the dashboard has ended, or there was none.
+    #[error("you are not logged in any more; log in again")]
+    LoginOver,
+    /// The cookie of a login came with a request that changes something, and the page that sent it is not one of ours.
+    #[error("Origin: with the cookie of a login only the server's own pages may do this")]
+    OtherPage,
+    /// The cookie of a login came without the token that our own pages send.
+    #[error("the page is out of date, or not one of this server's: load it again (X-CSRF-Token)")]
+    NoCsrfToken,
+    /// A connection may be continued by a token of the same user, or a key of the same name, alone.
+    #[error(
+        "token: must be of the same user, or a key of the same name, as the one that opened the connection"
+    )]
+    OtherSubject,
     /// Only API keys are taken here.
     #[error("the token is no API key, and nothing else is taken here")]
     NotAKey,
@@ -60,10 +83,34 @@ pub(super) enum Refused {
     NotYet,
 }
 
+impl Refused {
+    /// True if somebody who was not let in may have tried to get in: these are written into the audit log. A token that has
+    /// expired, or that was forgotten, is everyday.
+    pub(super) fn is_an_attempt(self) -> bool {
+        matches!(
+            self,
+            Self::MistypedKey
+                | Self::UnknownKey
+                | Self::RevokedKey
+                | Self::ExpiredKey
+                | Self::KeyElsewhere
+                | Self::Algorithm
+                | Self::UnknownKeyId
+                | Self::Signature
+                | Self::OtherPage
+                | Self::NoCsrfToken
+                | Self::OtherSubject
+        )
+    }
+}
+
 impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::KeysOutOfReach => Self::unavailable(refused.to_string(), RETRY_AFTER),
+            Refused::KeyElsewhere | Refused::OtherPage | Refused::NoCsrfToken => {
+                Self::forbidden(refused.to_string())
+            }
             _ => Self::unauthorized(refused.to_string()),
         }
     }

@@ -6,6 +6,7 @@ mod show;
 mod settle;
 mod hands;
 
+pub(super) use hands::ask_server;
 use serde::Serialize;
 use talktrack::Timestamp;
 use talktrack::clock::Seq;

@@ -9,9 +9,11 @@ use uuid::Uuid;
 
 use super::Outcome;
 use super::looking::{self, HOW_TO_BEGIN};
+use crate::audit::{self, Actor, Entry};
 use crate::config::Place;
 use crate::error::Failure;
 use crate::output::{Output, Stop};
+use crate::store;
 use crate::store::PAGE;
 use crate::transcript::{Document, Format};
 
@@ -43,7 +45,10 @@ pub(crate) async fn run(args: Args) -> Outcome {
 }
 
 async fn export(args: Args) -> Result<(), Stop> {
-    let stored = looking::open(&args.place)?;
+    let config = args.place.load()?;
+    // An export of the wrong store would be taken for a backup.
+    store::refuse_other_store(&config).await?;
+    let (stored, data_dir) = (looking::open(&args.place)?, config.data_dir);
     let reader = stored.rows();
     let chosen = chosen(reader, &args).await?;
     if !args.format.holds_several() && chosen.len() != 1 {
@@ -62,6 +67,9 @@ async fn export(args: Args) -> Result<(), Stop> {
         count += 1;
     }
     output.flush()?;
+    let one = chosen.first().filter(|_| chosen.len() == 1).map(|row| row.session_id);
+    let exported = Entry::new(Actor::of_this_process(), "export", None).session(one).user(args.user);
+    audit::record_command(&data_dir, &exported.count(u64::try_from(count).unwrap_or(u64::MAX)));
     if count == 0 {
         eprintln!("{}", if args.user.is_some() { "no such conversations" } else { HOW_TO_BEGIN });
     }
@@ -77,7 +85,7 @@ async fn chosen(reader: &dyn Read, args: &Args) -> Result<Vec<SessionRow>, Failu
     let mut chosen: Vec<SessionRow> = Vec::new();
     for id in &args.sessions {
         let row = looking::find_session(reader, id).await?;
-        let wanted = args.user.is_none_or(|user| user == row.user_id);
+        let wanted = args.user.is_none_or(|user| row.user_id == Some(user));
         if wanted && chosen.iter().all(|other| other.session_id != row.session_id) {
             chosen.push(row);
         }
@@ -101,7 +109,7 @@ async fn every_session(
         }
         cursor = page.last().map(SessionRow::cursor);
         count += page.len();
-        if page.len() < PAGE {
+        if !page.more {
             return Ok(count);
         }
     }
@@ -119,7 +127,7 @@ async fn session(
         let page = reader.messages(row.session_id, cursor, PAGE).await?;
         page.iter().for_each(|message| document.message(message, &mut text));
         cursor = page.last().map(MessageRow::cursor);
-        if page.len() < PAGE {
+        if !page.more {
             document.end(row, &mut text);
             return output.text(&text);
         }

@@ -15,7 +15,7 @@ use crate::config::{Config, Database, Place};
 use crate::error::Failure;
 use crate::jsonl::Lines;
 use crate::output;
-use crate::store;
+use crate::store::{self, NotOpened};
 use importer::Importer;
 
 /// Arguments.
@@ -40,7 +40,7 @@ pub(crate) async fn run(args: Args) -> Outcome {
     let began = Instant::now();
     let config = args.place.load()?;
     let counts_rows = matches!(config.database, Database::File(_));
-    let mut importer = Importer::new(open(&config)?, counts_rows);
+    let mut importer = Importer::new(open(&config).await?, counts_rows);
     for path in &args.files {
         file(&mut importer, path).await?;
     }
@@ -50,12 +50,12 @@ pub(crate) async fn run(args: Args) -> Outcome {
     output::sum_up(args.json, &tally.summary(took), |_| tally.in_words(took), code)
 }
 
-fn open(config: &Config) -> Result<Tracker, Failure> {
+async fn open(config: &Config) -> Result<Tracker, Failure> {
     let mut options = config.options();
     // A session that the file leaves open is not idle: its messages may lie further down.
     options.idle_timeout = std::time::Duration::from_secs(100 * 365 * 86_400);
-    store::open_tracker(config, options).map_err(|error| match error {
-        OpenError::Locked { .. } => Failure::new(format_args!(
+    store::open_tracker_for_command(config, options).await.map_err(|error| match error {
+        NotOpened::Tracker(error @ OpenError::Locked { .. }) => Failure::new(format_args!(
             "{error}; a running server takes the file with `talktrack client --file F`"
         )),
         other => other.into(),

@@ -1,15 +1,16 @@
-//! `talktrack keys new`: makes an API key. The key is shown once; the settings get its hash.
+//! `talktrack keys`: makes API keys, lists them and revokes them. The settings and the file of keys hold hashes; a key is shown
+//! once, when it is made.
 
-use std::process::ExitCode;
+mod list;
+mod new;
+mod revoke;
 
 use clap::Subcommand;
-use serde::Serialize;
 
 use super::Outcome;
-use crate::auth::NewKey;
-use crate::config::{Scopes, check_name};
-use crate::error::Failure;
-use crate::output::sum_up;
+use crate::audit::{self, Actor, Entry};
+use crate::auth::KeyFile;
+use crate::config::{ApiKey, KeySettings};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -20,47 +21,31 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Make a key for a server, and the line for the settings that lets it in
-    New(New),
+    /// Make a key for a server, and add it to api_keys_file or print the line for the settings
+    New(new::Args),
+    /// List the keys, with their limits and their last use
+    List(list::Args),
+    /// Revoke a key: its requests are refused within seconds, its connections end within a minute
+    Revoke(revoke::Args),
 }
 
-#[derive(Debug, clap::Args)]
-struct New {
-    /// What the key is called in the settings: letters, digits, '-', '_' and '.'
-    #[arg(long, value_name = "NAME", value_parser = name)]
-    name: String,
-    /// What it allows: read, write, metrics, admin (everything), with commas between them
-    #[arg(long, value_name = "SCOPES")]
-    scopes: Scopes,
-    /// The two as one JSON object
-    #[arg(long)]
-    json: bool,
-}
-
-fn name(text: &str) -> Result<String, String> {
-    check_name(text).map(|()| text.to_owned())
-}
-
-/// What is shown of a new key.
-#[derive(Serialize)]
-struct Shown {
-    key: String,
-    api_keys: String,
-}
-
-/// Makes a key and shows it. Nothing is written anywhere.
+/// Runs it.
 pub(crate) async fn run(args: Args) -> Outcome {
-    let Action::New(New { name, scopes, json }) = args.action;
-    let Some(new) = NewKey::draw(name, scopes) else {
-        return Err(Failure::new("the system has no randomness to make a key of"));
-    };
-    let shown = Shown { key: new.key, api_keys: new.entry.to_string() };
-    sum_up(json, &shown, |_| in_words(&shown), ExitCode::SUCCESS)
+    match args.action {
+        Action::New(args) => new::run(args),
+        Action::List(args) => list::run(&args),
+        Action::Revoke(args) => revoke::run(&args),
+    }
 }
 
-fn in_words(Shown { key, api_keys }: &Shown) -> String {
-    format!(
-        "The key, which is shown this once (Authorization: Bearer KEY):\n\n  {key}\n\n\
-         The entry for api_keys in the settings of the server that is to take it:\n\n  {api_keys}"
-    )
+/// The file of keys, if the settings name one.
+fn file(settings: &KeySettings) -> Option<KeyFile> {
+    settings.api_keys_file.clone().map(KeyFile::new)
+}
+
+/// Writes down that a key was made or revoked.
+fn record(settings: &KeySettings, what: &'static str, key: &ApiKey) {
+    let limits = serde_json::json!({"key": key.name, "scopes": key.scopes.to_string()});
+    let entry = Entry::new(Actor::of_this_process(), what, None).detail(limits);
+    audit::record_command(&settings.data_dir, &entry);
 }

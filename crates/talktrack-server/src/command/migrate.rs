@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use talktrack::store::postgres::schema::{self, ColumnInfo};
+use talktrack::store::postgres::schema::{self, ColumnInfo, UserAccess};
 
 use super::Outcome;
 use super::schema::{NOTHING_TO_DO, connect, write};
@@ -18,6 +18,10 @@ pub(crate) struct Args {
     /// Print the SQL instead, for the SQL editor of Supabase or psql; asks no database
     #[arg(long)]
     print: bool,
+    /// What users may do with their own conversations through PostgREST: read, write or delete. Without it they keep what the
+    /// database notes; the first time, write
+    #[arg(long, value_name = "ACCESS")]
+    users: Option<UserAccess>,
     #[command(flatten)]
     place: Place,
 }
@@ -30,7 +34,8 @@ pub(crate) async fn run(args: Args) -> Outcome {
 async fn migrate(args: Args) -> Result<ExitCode, Stop> {
     let mut output = Output::stdout();
     if args.print {
-        output.line(schema::script().trim_end())?;
+        let script = args.users.map_or_else(schema::script, schema::script_for);
+        output.line(script.trim_end())?;
         output.flush()?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -38,7 +43,11 @@ async fn migrate(args: Args) -> Result<ExitCode, Stop> {
         eprintln!("{NOTHING_TO_DO}");
         return Ok(ExitCode::SUCCESS);
     };
-    let left_over = schema::migrate(&client).await.map_err(Failure::new)?;
+    let left_over = match args.users {
+        None => schema::migrate(&client).await,
+        Some(access) => schema::migrate_for(&client, access).await,
+    };
+    let left_over = left_over.map_err(Failure::new)?;
     let columns = schema::describe(&client).await.map_err(|error| Failure::new(in_full(&error)))?;
     output.line(&listing(&columns, View::of_stdout()))?;
     if !left_over.is_empty() {

@@ -23,7 +23,8 @@ pub(super) async fn connect(place: &Place) -> Result<Option<Client>, Failure> {
 /// Writes the differences as SQL that mends them, each below a comment that says what it is about.
 pub(super) fn write(output: &mut Output, differences: &[Difference]) -> Result<(), Stop> {
     differences.iter().try_for_each(|difference| {
-        output.line(&format!("-- {}", table::safe_line(&difference.problem)))?;
+        let kind = if difference.warning { "Warning: " } else { "" };
+        output.line(&format!("-- {kind}{}", table::safe_line(&difference.problem)))?;
         output.line(&format!("{}\n", table::safe(&difference.mend)))
     })
 }

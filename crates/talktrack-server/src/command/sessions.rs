@@ -76,9 +76,9 @@ async fn newest(args: &Args) -> Result<Vec<SessionRow>, Failure> {
         let cursor = rows.last().map(SessionRow::cursor);
         let limit = PAGE.min(wanted - rows.len());
         let page = reader.sessions(filter.clone(), cursor, limit).await?;
-        let full = page.len() == limit;
+        let more = page.more;
         rows.extend(page);
-        if !full || rows.len() == wanted {
+        if !more || rows.len() == wanted {
             return Ok(rows);
         }
     }
@@ -97,11 +97,11 @@ fn listing(rows: &[SessionRow], view: View) -> String {
             session.truncate(SHORT_ID);
         }
         let length = row.duration_seconds.map_or_else(|| "-".to_owned(), table::duration);
-        let status = row.status.as_str().to_owned();
+        let status = table::safe_line(row.status.as_str()).into_owned();
         let mut cells =
-            vec![session, table::moment(row.started_at), length, row.message_count.to_string(), status];
+            vec![session, table::moment(&row.started_at), length, row.message_count.to_string(), status];
         if whole {
-            cells.push(row.user_id.to_string());
+            cells.push(table::user(row.user_id));
         }
         table.add_row(cells);
     }
@@ -110,17 +110,23 @@ fn listing(rows: &[SessionRow], view: View) -> String {
 
 #[cfg(test)]
 mod tests {
+    use talktrack::StoredTime;
+
     use super::*;
+
+    fn moment(text: &str) -> StoredTime {
+        StoredTime::Known(text.parse().unwrap())
+    }
 
     fn row() -> SessionRow {
         SessionRow {
             session_id: Uuid::from_u128(0xfda8_6359 << 96),
-            user_id: Uuid::from_u128(2),
+            user_id: Some(Uuid::from_u128(2)),
             external_id: None,
-            status: Status::Ended,
+            status: Status::Ended.into(),
             end_reason: Some("completed".into()),
-            started_at: "2026-11-23T08:00:00Z".parse().unwrap(),
-            ended_at: Some("2026-11-23T08:00:45.2Z".parse().unwrap()),
+            started_at: moment("2026-11-23T08:00:00Z"),
+            ended_at: Some(moment("2026-11-23T08:00:45.2Z")),
             duration_seconds: Some(45.2),
             last_event_at: None,
             message_count: 8,

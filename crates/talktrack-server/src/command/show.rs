@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use talktrack::Kind;
 use talktrack::store::{MessageRow, SessionRow};
+use talktrack::{Kind, Stored};
 
 use super::Outcome;
 use super::looking;
@@ -51,18 +51,18 @@ async fn show(args: Args) -> Result<(), Stop> {
             if args.json { output.json(row) } else { message(&mut output, row, view) }?;
         }
         cursor = page.last().map(MessageRow::cursor);
-        if page.len() < PAGE {
+        if !page.more {
             return output.flush();
         }
     }
 }
 
 fn head(output: &mut Output, session: &SessionRow, view: View) -> Result<(), Stop> {
-    let ended = match (session.ended_at, &session.end_reason) {
+    let ended = match (&session.ended_at, &session.end_reason) {
         (None, _) => "goes on".to_owned(),
         (Some(at), reason) => {
             let reason = table::safe_line(reason.as_deref().unwrap_or("for no known reason"));
-            format!("{} {} ({reason})", session.status.as_str(), table::moment(at))
+            format!("{} {} ({reason})", table::safe_line(session.status.as_str()), table::moment(at))
         }
     };
     let length = session
@@ -73,12 +73,12 @@ fn head(output: &mut Output, session: &SessionRow, view: View) -> Result<(), Sto
         count => format!("{count} messages"),
     };
     output.line(&format!("session {}", session.session_id))?;
-    output.line(&format!("user    {}", session.user_id))?;
-    output.line(&format!("started {}, {ended}{length}, {messages}", table::moment(session.started_at)))?;
+    output.line(&format!("user    {}", table::user(session.user_id)))?;
+    output.line(&format!("started {}, {ended}{length}, {messages}", table::moment(&session.started_at)))?;
     if let Some(name) = &session.external_id {
         output.line(&view.dim(&format!("external_id {}", table::safe_line(name))))?;
     }
-    if let Some(metadata) = session.metadata.as_ref().filter(|metadata| !metadata.members().is_empty()) {
+    if let Some(metadata) = session.metadata.as_ref().filter(|metadata| metadata.as_str() != "{}") {
         output.line(&view.dim(&format!("metadata {}", table::safe_line(metadata.as_str()))))?;
     }
     output.line("")
@@ -86,7 +86,7 @@ fn head(output: &mut Output, session: &SessionRow, view: View) -> Result<(), Sto
 
 /// One message: time, role and text, then what else is known of it.
 pub(super) fn message(output: &mut Output, row: &MessageRow, view: View) -> Result<(), Stop> {
-    let front = format!("{}  {:<9}", table::moment(row.created_at), row.role.as_str());
+    let front = format!("{}  {:<9}", table::moment(&row.created_at), table::safe_line(row.role.as_str()));
     let roomy = view.fits(ROOMY);
     let indent = if roomy { INDENT } else { 2 };
     let text = table::safe(row.content.trim_end_matches('\n'));
@@ -117,7 +117,7 @@ fn remarks(row: &MessageRow) -> Vec<String> {
     if row.interrupted {
         marks.push("interrupted".to_owned());
     }
-    if row.revision > 0 {
+    if row.revision != 0 {
         marks.push(format!("revision {}", row.revision));
     }
     let mut remarks = Vec::new();
@@ -128,8 +128,8 @@ fn remarks(row: &MessageRow) -> Vec<String> {
         |name: &str, value: Option<&str>| remarks.extend(value.map(|value| format!("{name}: {value}")));
     add("generated", row.content_generated.as_deref());
     add("audio", row.audio_url.as_deref());
-    add("parts", row.parts.as_ref().map(|parts| parts.as_str()));
-    add("metrics", row.metrics.as_ref().map(|metrics| metrics.as_str()));
-    add("metadata", row.metadata.as_ref().map(|metadata| metadata.as_str()));
+    add("parts", row.parts.as_ref().map(Stored::as_str));
+    add("metrics", row.metrics.as_ref().map(Stored::as_str));
+    add("metadata", row.metadata.as_ref().map(Stored::as_str));
     remarks
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use serde::Serialize;
+use talktrack::NotedStore;
 use talktrack::store::{Audit, Read as _};
 
 use super::Outcome;
@@ -30,10 +31,11 @@ pub(crate) async fn run(args: Args) -> Outcome {
 
 async fn verify(args: Args) -> Result<ExitCode, Stop> {
     let audit = audit(&args.place).await?;
+    let other_store = other_store(&args.place).await?;
     let quarantines = talktrack::quarantines(&args.place.load()?.local_file());
     let mut output = Output::stdout();
     let (balanced, pending) = (audit.problems.is_empty(), pending(&audit));
-    let report = Report { balanced, pending, quarantines, audit: &audit };
+    let report = Report { balanced, pending, quarantines, other_store, audit: &audit };
     if args.json {
         output.json(&report)?;
     } else {
@@ -45,6 +47,9 @@ async fn verify(args: Args) -> Result<ExitCode, Stop> {
             let line = format!("! a damaged database is kept in {}; see its report.txt", dir.display());
             output.line(&table::safe_line(&line))?;
         }
+        if let Some(problem) = &report.other_store {
+            output.line(&format!("✗ {}", table::safe_line(problem)))?;
+        }
         output.line(if report.balanced {
             "✓ the books balance"
         } else {
@@ -52,7 +57,8 @@ async fn verify(args: Args) -> Result<ExitCode, Stop> {
         })?;
     }
     output.flush()?;
-    Ok(if report.balanced { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let is_right = report.balanced && report.other_store.is_none();
+    Ok(if is_right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What the store counts; where that is remote, with the books, the journal and the dead letters of this machine's file.
@@ -69,12 +75,23 @@ async fn audit(place: &Place) -> Result<Audit, Failure> {
     Ok(Audit { sessions: audit.sessions, messages: audit.messages, problems, ..local })
 }
 
+async fn other_store(place: &Place) -> Result<Option<String>, Failure> {
+    let config = place.load()?;
+    match NotedStore::of_file(&config.local_file())? {
+        Some(noted) => Ok(store::other_store(&config, &noted).await),
+        None => Ok(None),
+    }
+}
+
 #[derive(Serialize)]
 struct Report<'a> {
     balanced: bool,
     pending: u64,
     /// Where damaged databases are kept. The books of what was saved balance without them.
     quarantines: Vec<PathBuf>,
+    /// How the settings name another store than the one whose outbox the data directory is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    other_store: Option<String>,
     #[serde(flatten)]
     audit: &'a Audit,
 }

@@ -2,6 +2,7 @@
 
 use super::identity::Secret;
 use super::layers::Layers;
+use super::limits::unless_off;
 use super::parse;
 use crate::error::Failure;
 
@@ -26,6 +27,22 @@ pub(crate) struct S3 {
     pub(crate) region: Option<String>,
     /// The key's id and its secret.
     pub(crate) keys: Option<(String, Secret)>,
+}
+
+/// How many bytes of recordings are kept; `None` is no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AudioQuotas {
+    /// Of each user who uploads with a token.
+    pub(crate) per_user: Option<u64>,
+    /// Of all.
+    pub(crate) total: Option<u64>,
+}
+
+impl AudioQuotas {
+    pub(super) fn read(layers: &Layers) -> Result<Self, Failure> {
+        let bytes = |key| layers.get(key, |text| unless_off(text, parse::size));
+        Ok(Self { per_user: bytes("max_audio_bytes_per_user")?, total: bytes("max_audio_bytes_total")? })
+    }
 }
 
 impl AudioStore {

@@ -1,11 +1,13 @@
 //! The settings as flags. Built from the list of settings, so that none can be forgotten.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
 use super::Config;
-use super::layers::DEFAULTS;
+use super::identity::KeySettings;
+use super::layers::{DEFAULTS, Layers};
 use super::settings::{SETTINGS, Setting};
 use crate::error::Failure;
 
@@ -28,7 +30,7 @@ impl SettingFlags {
     fn augment(command: Command, keys: &[&str]) -> Command {
         let config =
             Arg::new("config").long("config").value_name("FILE").value_parser(value_parser!(PathBuf));
-        let command = command.arg(config.help("The settings file; talktrack.toml in the working directory"));
+        let command = command.arg(config.help("The settings file; talktrack.toml in the data directory that --data-dir or TALKTRACK_DATA_DIR names, or in /etc/talktrack"));
         let defaults: toml::Table = DEFAULTS.parse().unwrap_or_default();
         let chosen = SETTINGS.iter().filter(|setting| keys.is_empty() || keys.contains(&setting.key));
         chosen.fold(command, |command, setting| {
@@ -70,6 +72,23 @@ impl Place {
     }
 }
 
+/// The settings that say where API keys stand, and where the data directory is.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KeyPlace(SettingFlags);
+
+impl KeyPlace {
+    const KEYS: &[&str] = &["data_dir", "api_keys_file"];
+
+    /// Those settings, with these flags on top.
+    ///
+    /// # Errors
+    /// Names the first setting that is unknown or bad.
+    pub(crate) fn load(&self) -> Result<KeySettings, Failure> {
+        let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+        KeySettings::read(&Layers::gather(self.0.config.as_deref(), &environment, &self.0.given)?)
+    }
+}
+
 macro_rules! as_clap_args {
     ($name:ident, $keys:expr, $wrap:expr) => {
         impl Args for $name {
@@ -97,3 +116,4 @@ macro_rules! as_clap_args {
 
 as_clap_args!(SettingFlags, &[], |flags| flags);
 as_clap_args!(Place, Self::KEYS, Place);
+as_clap_args!(KeyPlace, Self::KEYS, KeyPlace);

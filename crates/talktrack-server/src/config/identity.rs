@@ -1,10 +1,11 @@
 //! Who may ask, as the settings say it: API keys for servers, and where the users' tokens come from.
 
 use std::fmt;
-use std::str::FromStr;
+use std::path::PathBuf;
 
-/// What a key may be called at most.
-const MAX_NAME_BYTES: usize = 64;
+use super::api_key::ApiKey;
+use super::layers::Layers;
+use crate::error::Failure;
 
 /// HMAC with SHA-256 is as strong as its secret up to this length; a shorter one can be guessed from a single token.
 const MIN_SECRET_BYTES: usize = 32;
@@ -13,6 +14,8 @@ const MIN_SECRET_BYTES: usize = 32;
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Identity {
     pub(crate) api_keys: Vec<ApiKey>,
+    /// Where further keys stand. A server that was given this asks every caller, also while the file has no key.
+    pub(crate) api_keys_file: Option<PathBuf>,
     /// The Supabase project whose published keys sign the users' tokens. Without a slash at its end.
     pub(crate) supabase_url: Option<String>,
     /// The secret that older Supabase projects sign tokens with.
@@ -20,17 +23,59 @@ pub(crate) struct Identity {
     pub(crate) jwt_audience: String,
     /// Whose tokens they have to be; `None` for anybody who has the keys.
     pub(crate) jwt_issuer: Option<String>,
+    /// What users' tokens may do.
+    pub(crate) user_access: UserAccess,
 }
 
 impl Identity {
     /// Whether anybody is asked who they are.
     pub(crate) fn is_configured(&self) -> bool {
-        !self.api_keys.is_empty() || self.takes_users()
+        !self.api_keys.is_empty() || self.api_keys_file.is_some() || self.takes_users()
     }
 
     /// Whether users come with tokens.
     pub(crate) fn takes_users(&self) -> bool {
         self.supabase_url.is_some() || self.supabase_jwt_secret.is_some()
+    }
+}
+
+/// The settings that say where keys stand. Read by themselves: a key is made before the other settings are complete.
+#[derive(Debug)]
+pub(crate) struct KeySettings {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) api_keys: Vec<ApiKey>,
+    pub(crate) api_keys_file: Option<PathBuf>,
+}
+
+impl KeySettings {
+    pub(super) fn read(layers: &Layers) -> Result<Self, Failure> {
+        Ok(Self {
+            data_dir: layers.get("data_dir", super::parse::path)?,
+            api_keys: layers.get("api_keys", api_keys)?,
+            api_keys_file: layers.get("api_keys_file", super::parse::optional_path)?,
+        })
+    }
+}
+
+/// What users' tokens may do with the users' own conversations.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum UserAccess {
+    /// Read them.
+    Read,
+    /// Read and write them; a token revises only what a token wrote.
+    #[default]
+    Write,
+    /// Read, write and delete them.
+    Delete,
+}
+
+/// `read`, `read+write` or `read+write+delete`.
+pub(super) fn user_access(text: &str) -> Result<UserAccess, String> {
+    match text {
+        "read" => Ok(UserAccess::Read),
+        "read+write" => Ok(UserAccess::Write),
+        "read+write+delete" => Ok(UserAccess::Delete),
+        _ => Err("must be read, read+write or read+write+delete".into()),
     }
 }
 
@@ -54,123 +99,6 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(hidden)")
     }
-}
-
-/// A key that a server comes with. Displays as it stands in the settings: `name:read+write:SHA-256 in hex`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ApiKey {
-    pub(crate) name: String,
-    pub(crate) scopes: Scopes,
-    /// The SHA-256 of the key's secret. It tells nobody the key.
-    pub(crate) digest: [u8; 32],
-}
-
-/// What a key allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Scope {
-    /// Reading conversations.
-    Read,
-    /// Writing conversations, in any user's name.
-    Write,
-    /// Reading the figures of the server, for monitoring.
-    Metrics,
-    /// Everything, and what the other scopes do not allow: deleting.
-    Admin,
-}
-
-/// A set of scopes; never empty.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Scopes(u8);
-
-impl Scope {
-    const ALL: [Self; 4] = [Self::Read, Self::Write, Self::Metrics, Self::Admin];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::Metrics => "metrics",
-            Self::Admin => "admin",
-        }
-    }
-
-    fn bit(self) -> u8 {
-        1 << self as u8
-    }
-}
-
-impl Scopes {
-    /// Whether they allow what needs this scope. `admin` allows everything.
-    pub(crate) fn allow(self, scope: Scope) -> bool {
-        self.0 & (scope.bit() | Scope::Admin.bit()) != 0
-    }
-}
-
-/// Reads names with `+` or `,` between them.
-impl FromStr for Scopes {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        text.split(['+', ',']).try_fold(Self(0), |scopes, name| {
-            let scope = Scope::ALL.into_iter().find(|scope| scope.name() == name.trim());
-            let scope = scope.ok_or("scopes are read, write, metrics and admin, such as read+write")?;
-            Ok(Self(scopes.0 | scope.bit()))
-        })
-    }
-}
-
-impl fmt::Display for Scopes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let held = Scope::ALL.into_iter().filter(|scope| self.0 & scope.bit() != 0);
-        f.write_str(&held.map(Scope::name).collect::<Vec<_>>().join("+"))
-    }
-}
-
-impl fmt::Debug for Scopes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// Whether a key may bear this name: it stands in logs and between colons.
-pub(crate) fn check_name(name: &str) -> Result<(), String> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    if (1..=MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(allowed) {
-        return Ok(());
-    }
-    Err(format!("a key's name is 1 to {MAX_NAME_BYTES} letters, digits, '-', '_' or '.'"))
-}
-
-impl FromStr for ApiKey {
-    type Err = String;
-
-    /// What is wrong is said without what stood there: somebody may have put the key itself.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let form = "must be a list of NAME:SCOPES:HASH, as `talktrack keys new` prints them";
-        let [name, scopes, hash] = text.split(':').collect::<Vec<_>>()[..] else { return Err(form.into()) };
-        check_name(name)?;
-        let digest = from_hex(hash).ok_or(form)?;
-        Ok(Self { name: name.to_owned(), scopes: scopes.parse()?, digest })
-    }
-}
-
-impl fmt::Display for ApiKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:", self.name, self.scopes)?;
-        self.digest.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-fn from_hex(text: &str) -> Option<[u8; 32]> {
-    let mut digest = [0; 32];
-    let pairs = text.as_bytes().chunks_exact(2);
-    if text.len() != 2 * digest.len() || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    for (byte, pair) in digest.iter_mut().zip(pairs) {
-        *byte = u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(digest)
 }
 
 /// Reads the list of keys. A name stands for one key, so that a line in the log does.
@@ -206,37 +134,10 @@ pub(super) fn jwt_secret(text: &str) -> Result<Option<Secret>, String> {
 mod tests {
     use super::*;
 
-    const HASH: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
-
     #[test]
-    fn a_key_is_read_as_it_is_written() {
-        let line = format!("agent-1:read+write:{HASH}");
-        let key: ApiKey = line.parse().unwrap();
-        assert_eq!((key.to_string(), key.name.as_str()), (line, "agent-1"));
-        assert!(key.scopes.allow(Scope::Read) && key.scopes.allow(Scope::Write));
-        assert!(!key.scopes.allow(Scope::Admin) && !key.scopes.allow(Scope::Metrics));
-        let admin: Scopes = "admin".parse().unwrap();
-        assert!(Scope::ALL.into_iter().all(|scope| admin.allow(scope)));
-    }
-
-    #[test]
-    fn a_bad_key_is_refused_without_repeating_it() {
-        for entry in [
-            "tt_hunter2".to_owned(),
-            format!("hunter2:{HASH}"),
-            format!("hunter2:root:{HASH}"),
-            format!("hunter2::{HASH}"),
-            format!("hunter 2:read:{HASH}"),
-            format!(":read:{HASH}"),
-            "a:read:hunter2".to_owned(),
-            format!("a:read:{}", HASH.replace('2', "é")),
-            format!("a:read:+{}", &HASH[1..]),
-            format!("a:read:{HASH}:hunter2"),
-        ] {
-            let why = entry.parse::<ApiKey>().unwrap_err();
-            assert!(!why.contains("hunter"), "{entry}: {why}");
-        }
-        let twice = format!("a:read:{HASH}, a:write:{HASH}");
+    fn a_name_stands_for_one_key() {
+        let hash = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+        let twice = format!("a:read:{hash}, a:write:{hash}");
         assert_eq!(api_keys(&twice).unwrap_err(), "two keys are called a");
     }
 

@@ -2,18 +2,29 @@
 //! remembers where it came from.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::settings::{CONFIG_VARIABLE, SETTINGS, Setting, TOKEN_VARIABLE, USUAL_VARIABLES, VARIABLE_PREFIX};
+use super::parse;
+use super::settings::{
+    CONFIG_VARIABLE, DATA_DIR_VARIABLE, NO_SETTINGS, SETTINGS, Setting, USUAL_VARIABLES, VARIABLE_PREFIX,
+};
 use crate::error::Failure;
 
 /// The defaults, with their comments.
 pub(super) const DEFAULTS: &str = include_str!("../config.default.toml");
 
-/// Read where it is there and no other file is named.
+/// The file in the data directory, if that is named, and in [`SYSTEM_DIR`]. Never that of the working directory: whoever can write
+/// there could lead the server anywhere.
 const OWN_FILE: &str = "talktrack.toml";
+
+/// Where the administrator of the machine keeps settings.
+const SYSTEM_DIR: &str = "/etc/talktrack";
+
+/// No file can set this: the file may itself lie in the data directory.
+const NEVER_IN_FILES: &str = "data_dir";
 
 /// Where a value was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,7 +57,10 @@ impl Layers {
         layers.file(DEFAULTS, &Origin::Default)?;
         let variable =
             environment.iter().find(|(name, _)| name == CONFIG_VARIABLE).map(|(_, path)| Path::new(path));
-        layers.own_file(config.or(variable))?;
+        match config.or(variable) {
+            Some(named) => layers.named_file(named)?,
+            None => layers.usual_file(environment, flags)?,
+        }
         layers.environment(environment)?;
         for (key, text) in flags {
             let Some(setting) = Setting::by_key(key) else { continue };
@@ -63,15 +77,51 @@ impl Layers {
         parse(&given.text).map_err(|expected| bad(key, &given.origin, &expected))
     }
 
-    fn own_file(&mut self, named: Option<&Path>) -> Result<(), Failure> {
-        let path = named.unwrap_or(Path::new(OWN_FILE));
-        match std::fs::read_to_string(path) {
-            Ok(text) => self.file(&text, &Origin::File(path.to_owned())),
-            Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            Err(error) => {
-                Err(Failure::usage(format!("cannot read the settings file {}: {error}", path.display())))
+    /// Every setting as it was given, in the order of the list. Of what may hold a secret it is only said that it is set; of the
+    /// keys the hashes are left out.
+    pub(super) fn without_secrets(&self) -> Vec<(&'static str, String)> {
+        let told = |setting: &Setting| {
+            let text = &self.0.get(setting.key)?.text;
+            let told = match setting.key {
+                _ if text.is_empty() => String::new(),
+                "api_keys" => parse::list(text).map(without_hash).collect::<Vec<_>>().join(" "),
+                "database_url" if text.starts_with("sqlite:") => text.clone(),
+                "database_url" => "(set, hidden)".into(),
+                key if ["secret", "password", "access_key"].iter().any(|part| key.contains(part)) => {
+                    "(set, hidden)".into()
+                }
+                _ => text.clone(),
+            };
+            Some((setting.key, told))
+        };
+        SETTINGS.iter().filter_map(told).collect()
+    }
+
+    /// The file that was named.
+    fn named_file(&mut self, path: &Path) -> Result<(), Failure> {
+        let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+        self.file(&text, &Origin::File(path.to_owned()))
+    }
+
+    /// The file in the data directory, if a flag or a variable names that; else the one in `/etc/talktrack`; else none.
+    fn usual_file(
+        &mut self,
+        environment: &[(OsString, OsString)],
+        flags: &[(&'static str, String)],
+    ) -> Result<(), Failure> {
+        let flag = flags.iter().find(|(key, _)| *key == NEVER_IN_FILES).map(|(_, dir)| PathBuf::from(dir));
+        let named = |(name, _): &&(OsString, OsString)| *name == *DATA_DIR_VARIABLE;
+        let variable = || environment.iter().find(named).map(|(_, dir)| PathBuf::from(dir));
+        let places = flag.or_else(variable).into_iter().chain([PathBuf::from(SYSTEM_DIR)]);
+        for path in places.map(|dir| dir.join(OWN_FILE)) {
+            match std::fs::read_to_string(&path) {
+                Ok(text) => return self.file(&text, &Origin::File(path)),
+                // The data directory may not be there yet, or be a file: that is told when it is opened.
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+                Err(error) => return Err(unreadable(&path, &error)),
             }
         }
+        Ok(())
     }
 
     fn file(&mut self, text: &str, origin: &Origin) -> Result<(), Failure> {
@@ -82,6 +132,10 @@ impl Layers {
         })?;
         for (key, value) in table {
             let Some(setting) = Setting::by_key(&key) else { return Err(unknown(&key, origin)) };
+            if key == NEVER_IN_FILES && *origin != Origin::Default {
+                let expected = "cannot be set in a file; name it with --data-dir or TALKTRACK_DATA_DIR";
+                return Err(bad(&key, origin, expected));
+            }
             let text = match value {
                 toml::Value::String(text) => text,
                 toml::Value::Integer(number) => number.to_string(),
@@ -101,8 +155,7 @@ impl Layers {
             |name: &str| USUAL_VARIABLES.iter().find(|(usual, _)| *usual == name).map(|(_, key)| *key);
         let usual = environment.iter().filter(|(name, _)| name.to_str().and_then(usual_key).is_some());
         let own = environment.iter().filter(|(name, _)| name.to_string_lossy().starts_with(VARIABLE_PREFIX));
-        let no_setting = |name: &OsString| name == CONFIG_VARIABLE || name == TOKEN_VARIABLE;
-        for (name, value) in usual.chain(own).filter(|(name, _)| !no_setting(name)) {
+        for (name, value) in usual.chain(own).filter(|(name, value)| !is_of_others(name, value)) {
             let name = name.to_string_lossy().into_owned();
             let of_this_name = |setting: &&Setting| setting.variable() == name;
             let setting = match usual_key(&name) {
@@ -116,6 +169,27 @@ impl Layers {
         }
         Ok(())
     }
+}
+
+/// The name and the scopes of a key.
+fn without_hash(entry: &str) -> String {
+    entry.splitn(3, ':').take(2).collect::<Vec<_>>().join(":")
+}
+
+/// Variables with the prefix that are no settings: those of clients and tests, and those that Kubernetes sets in every container
+/// beside a service called `talktrack`.
+fn is_of_others(name: &OsStr, value: &OsStr) -> bool {
+    let (name, value) = (name.to_string_lossy(), value.to_string_lossy());
+    let is_setting = SETTINGS.iter().any(|setting| setting.variable() == name);
+    // TALKTRACK_PORT=tcp://10.0.0.7:8080, TALKTRACK_SERVICE_HOST and TALKTRACK_PORT_8080_TCP_ADDR.
+    let is_of_a_service = name.contains("_SERVICE_")
+        || name.contains("_PORT_") && ["_TCP", "_UDP"].iter().any(|protocol| name.contains(protocol))
+        || ["tcp://", "udp://"].iter().any(|scheme| value.starts_with(scheme));
+    name == CONFIG_VARIABLE || NO_SETTINGS.contains(&&*name) || !is_setting && is_of_a_service
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::usage(format!("cannot read the settings file {}: {error}", path.display()))
 }
 
 /// A list in a file is the same as its entries with spaces between them elsewhere.

@@ -10,6 +10,7 @@ use talktrack::store::postgres::InvalidAddress;
 use tracing::level_filters::LevelFilter;
 
 use super::{Database, LogFormat};
+use crate::authority::PageOrigin;
 
 /// The units of a size. The longer spelling comes first, since `KiB` ends in `B` as well.
 const SIZES: &[(&str, u64)] = &[
@@ -44,11 +45,7 @@ pub(super) fn list(text: &str) -> impl Iterator<Item = &str> {
 
 /// The origins of pages (`https://app.example.com`), or `*` for all.
 pub(super) fn origins(text: &str) -> Result<Vec<String>, String> {
-    let is_origin = |entry: &str| {
-        let place = entry.strip_prefix("https://").or_else(|| entry.strip_prefix("http://"));
-        entry == "*"
-            || place.is_some_and(|place| !place.is_empty() && !place.contains(['/', '?', '#', '@', '*']))
-    };
+    let is_origin = |entry: &str| entry == "*" || PageOrigin::parse(entry).is_some();
     match list(text).find(|entry| !is_origin(entry)) {
         None => Ok(list(text).map(str::to_ascii_lowercase).collect()),
         Some(entry) => {
@@ -142,7 +139,7 @@ pub(super) fn memory(text: &str) -> Result<usize, String> {
 }
 
 /// A duration, at least a millisecond.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let millis = with_unit(text, DURATIONS).filter(|millis| *millis > 0);
     millis
         .map(Duration::from_millis)

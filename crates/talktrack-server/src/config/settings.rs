@@ -35,6 +35,24 @@ pub(super) const VARIABLE_PREFIX: &str = "TALKTRACK_";
 /// Names the settings file, as `--config` does.
 pub(super) const CONFIG_VARIABLE: &str = "TALKTRACK_CONFIG";
 
+/// Names the data directory, as `--data-dir` does.
+pub(super) const DATA_DIR_VARIABLE: &str = "TALKTRACK_DATA_DIR";
+
+/// What clients and tests read: no settings of the server, and no mistake.
+pub(super) const NO_SETTINGS: [&str; 11] = [
+    TOKEN_VARIABLE,
+    "TALKTRACK_URL",
+    "TALKTRACK_USER_ID",
+    "TALKTRACK_SPOOL_DIR",
+    "TALKTRACK_SEED",
+    "TALKTRACK_FAULTS",
+    "TALKTRACK_REQUIRE_ALL",
+    "TALKTRACK_SKIPPED",
+    "TALKTRACK_SOAK_MINUTES",
+    "TALKTRACK_BENCH",
+    "TALKTRACK_BENCH_MESSAGES",
+];
+
 /// The token of `talktrack client`: a secret of whoever runs it, and no setting.
 pub(crate) const TOKEN_VARIABLE: &str = "TALKTRACK_TOKEN";
 
@@ -71,7 +89,20 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Its secret; better set in the environment, since others see a flag",
     ),
     Setting::new("max_audio_bytes", "max-audio-bytes", "SIZE", "The largest recording"),
+    Setting::new(
+        "max_audio_bytes_per_user",
+        "max-audio-bytes-per-user",
+        "SIZE",
+        "Recordings of one user who uploads with a token, or off",
+    ),
+    Setting::new("max_audio_bytes_total", "max-audio-bytes-total", "SIZE", "Recordings of all, or off"),
     Setting::new("api_keys", "api-keys", "LIST", "The keys of servers, as `talktrack keys new` prints them"),
+    Setting::new(
+        "api_keys_file",
+        "api-keys-file",
+        "FILE",
+        "Further keys, one a line; changes count without a restart (`talktrack keys`)",
+    ),
     Setting::new("supabase_url", "supabase-url", "URL", "The Supabase project whose users' tokens count"),
     Setting::new(
         "supabase_jwt_secret",
@@ -87,6 +118,26 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Who has to have made them; SUPABASE_URL/auth/v1 where supabase_url is set",
     ),
     Setting::new(
+        "user_access",
+        "user-access",
+        "RIGHTS",
+        "What users' tokens may do: read, read+write or read+write+delete",
+    ),
+    Setting::new(
+        "login_idle_timeout",
+        "login-idle-timeout",
+        "DURATION",
+        "A login to the dashboard that is not used for this long ends",
+    ),
+    Setting::new(
+        "login_max_age",
+        "login-max-age",
+        "DURATION",
+        "A login to the dashboard ends after this long",
+    ),
+    Setting::new("audit_file_bytes", "audit-file-bytes", "SIZE", "Bytes of one file of the audit log"),
+    Setting::new("audit_files", "audit-files", "N", "Files of the audit log that are kept"),
+    Setting::new(
         "allowed_origins",
         "allowed-origins",
         "LIST",
@@ -99,6 +150,24 @@ pub(super) const SETTINGS: &[Setting] = &[
         "journal-max-bytes",
         "SIZE",
         "Bytes that may wait on the disk for a remote store",
+    ),
+    Setting::new(
+        "resend_window",
+        "resend-window",
+        "DURATION",
+        "How long messages stay after PostgreSQL confirmed them, in case it forgets them",
+    ),
+    Setting::new(
+        "resend_window_max_bytes",
+        "resend-window-max-bytes",
+        "SIZE",
+        "The most bytes of such messages",
+    ),
+    Setting::new(
+        "unknown_session_wait",
+        "unknown-session-wait",
+        "DURATION",
+        "How long records wait for a session that PostgreSQL does not know",
     ),
     Setting::new("grace_period", "grace-period", "DURATION", "How long an ended session is still known"),
     Setting::new("idle_timeout", "idle-timeout", "DURATION", "A session silent for this long is abandoned"),
@@ -129,10 +198,64 @@ pub(super) const SETTINGS: &[Setting] = &[
         "Connections at once from one address, or off",
     ),
     Setting::new(
-        "rate_per_token",
-        "rate-per-token",
+        "max_http_connections_per_address",
+        "max-http-connections-per-address",
+        "COUNT",
+        "Connections of one address that are no WebSocket, or off",
+    ),
+    Setting::new(
+        "max_connections_per_user",
+        "max-connections-per-user",
+        "COUNT",
+        "WebSockets and listeners of one user with a token, or off",
+    ),
+    Setting::new(
+        "rate_per_key",
+        "rate-per-key",
         "RATE",
-        "Requests and frames of one key or user, such as 100/s, or off",
+        "Requests and frames of one API key, such as 100/s, or off",
+    ),
+    Setting::new(
+        "rate_per_user",
+        "rate-per-user",
+        "RATE",
+        "Requests and frames of one user with a token, such as 100/s, or off",
+    ),
+    Setting::new(
+        "bytes_per_user",
+        "bytes-per-user",
+        "RATE",
+        "Bytes of bodies and frames of one user with a token, such as 4MiB/s, or off",
+    ),
+    Setting::new(
+        "read_bytes_per_user",
+        "read-bytes-per-user",
+        "RATE",
+        "Bytes that one user with a token reads, such as 8MiB/s, or off",
+    ),
+    Setting::new(
+        "max_exports_per_user",
+        "max-exports-per-user",
+        "COUNT",
+        "Exports of one user with a token at once, or off",
+    ),
+    Setting::new(
+        "max_exports_per_key",
+        "max-exports-per-key",
+        "COUNT",
+        "Exports of one API key at once, or off",
+    ),
+    Setting::new(
+        "dead_letter_bytes_per_user",
+        "dead-letter-bytes-per-user",
+        "SIZE",
+        "Dead letters of one user with a token, or off",
+    ),
+    Setting::new(
+        "rate_unauthenticated",
+        "rate-unauthenticated",
+        "RATE",
+        "Requests of one address without a key or token that counts, such as 100/s, or off",
     ),
     Setting::new(
         "rate_per_address",

@@ -5,18 +5,17 @@ use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
-use talktrack::store::{MessageCursor, MessageRow, Rows, SessionRow};
-use talktrack::{JsonObject, Status};
+use talktrack::store::{MessageCursor, MessageRow, Page, SessionRow};
+use talktrack::{JsonObject, Status, Stored};
 use uuid::Uuid;
 
 use super::page::{Frame, Here, Trouble, shown};
 use super::row;
 use super::said::{Form, Numbers, Said, playable};
 use super::visitor::{Conversation, Visitor};
-use super::words::{Moment, count, duration, hue, short};
-use crate::api::access;
+use super::words::{Moment, duration, hue, short, stored_count};
+use crate::access::SessionView;
 use crate::api::query::Cursor;
-use crate::config::Scope;
 use crate::error::Problem;
 use crate::state::AppState;
 
@@ -36,10 +35,10 @@ pub(super) struct Part {
 #[template(path = "conversation_head.html")]
 struct Head {
     id: Uuid,
-    user_id: Uuid,
+    user_id: String,
     user: String,
     hue: u128,
-    status: Status,
+    status: Stored<Status>,
     end_reason: Option<String>,
     started: Moment,
     duration: String,
@@ -75,17 +74,17 @@ struct Transcript {
 pub(super) async fn page(
     State(state): State<AppState>,
     visitor: Visitor,
-    Conversation(id): Conversation,
+    Conversation(name): Conversation,
     Query(part): Query<Part>,
 ) -> Result<Response, Trouble> {
-    let frame = || Frame::of(&visitor.caller, Here::Conversations);
+    let frame = || Frame::of(&visitor, Here::Conversations);
     let answer = async {
-        let rows = access::rows(&state, &visitor.caller)?;
-        let session = access::session(&*rows, id).await?;
+        let view = SessionView::open(&state, &visitor.caller, &name).await?;
         let place = part.place()?;
-        let read = read(&*rows, &session, place, PAGE).await?;
-        let next = read.last().filter(|_| read.len() == PAGE).map(|row| Cursor(row.cursor()).to_string());
-        let transcript = Transcript::of(&session, read);
+        let read = read(&view, place, PAGE).await?;
+        let session = view.session;
+        let next = read.last_before_more().map(|row| Cursor(row.cursor()).to_string());
+        let transcript = Transcript::of(&session, read.rows);
         let head = Head::of(session, may_delete(&visitor));
         let page = ConversationPage { frame: frame(), head, transcript, is_part: place.is_some(), next };
         Ok(shown(StatusCode::OK, &page))
@@ -97,10 +96,9 @@ pub(super) async fn page(
 pub(super) async fn head(
     State(state): State<AppState>,
     visitor: Visitor,
-    Conversation(id): Conversation,
+    Conversation(name): Conversation,
 ) -> Result<Response, Trouble> {
-    let rows = access::rows(&state, &visitor.caller)?;
-    let session = access::session(&*rows, id).await?;
+    let session = SessionView::open(&state, &visitor.caller, &name).await?.session;
     Ok(shown(StatusCode::OK, &Head::of(session, may_delete(&visitor))))
 }
 
@@ -108,28 +106,25 @@ pub(super) async fn head(
 pub(super) async fn said(
     State(state): State<AppState>,
     visitor: Visitor,
-    Conversation(id): Conversation,
+    Conversation(name): Conversation,
     Query(part): Query<Part>,
 ) -> Result<Response, Trouble> {
-    let rows = access::rows(&state, &visitor.caller)?;
-    let session = access::session(&*rows, id).await?;
+    let view = SessionView::open(&state, &visitor.caller, &name).await?;
     let limit = part.limit.unwrap_or(PAGE).clamp(1, PAGE);
-    let read = read(&*rows, &session, part.place()?, limit).await?;
-    Ok(shown(StatusCode::OK, &Transcript::of(&session, read)))
+    let read = read(&view, part.place()?, limit).await?;
+    Ok(shown(StatusCode::OK, &Transcript::of(&view.session, read.rows)))
 }
 
 async fn read(
-    rows: &dyn Rows,
-    session: &SessionRow,
+    view: &SessionView,
     after: Option<MessageCursor>,
     limit: usize,
-) -> Result<Vec<MessageRow>, Problem> {
-    rows.messages(session.session_id, after, limit).await.map_err(access::unreadable)
+) -> Result<Page<MessageRow>, Problem> {
+    view.messages(after, limit).await.map_err(|error| Problem::store_unavailable(&error))
 }
 
 fn may_delete(visitor: &Visitor) -> bool {
-    let scope = if visitor.caller.user().is_some() { Scope::Write } else { Scope::Admin };
-    visitor.caller.require(scope).is_ok()
+    visitor.caller.require_delete().is_ok()
 }
 
 impl Part {
@@ -146,17 +141,20 @@ impl Part {
 
 impl Head {
     fn of(session: SessionRow, may_delete: bool) -> Self {
-        let members = |metadata: &JsonObject| metadata.members().into_iter().map(value).collect::<Vec<_>>();
+        let members = |metadata: &Stored<JsonObject>| match metadata.known() {
+            Some(metadata) => metadata.members().into_iter().map(value).collect::<Vec<_>>(),
+            None => vec![("metadata".to_owned(), metadata.as_str().to_owned())],
+        };
         let metadata = session.metadata.as_ref().map(members).unwrap_or_default();
         let audio = metadata.iter().find(|(key, _)| key == "audio_url").and_then(|(_, url)| playable(url));
         Self {
             id: session.session_id,
-            user_id: session.user_id,
+            user_id: session.user_id.map(|id| id.to_string()).unwrap_or_default(),
             user: short(session.user_id),
             hue: hue(session.user_id),
-            started: Moment(session.started_at),
+            started: Moment::new(session.started_at.clone()),
             duration: duration(row::seconds(&session)),
-            messages: count(session.message_count, "message", "messages"),
+            messages: stored_count(session.message_count, "message", "messages"),
             status: session.status,
             end_reason: session.end_reason,
             external_id: session.external_id,
@@ -164,6 +162,11 @@ impl Head {
             metadata,
             may_delete,
         }
+    }
+
+    /// A status that another program wrote.
+    fn odd_status(&self) -> Option<&str> {
+        self.status.known().is_none().then(|| self.status.as_str())
     }
 
     fn is_live(&self) -> bool {
@@ -176,7 +179,7 @@ impl Transcript {
         let mut asked: Option<Numbers> = None;
         let said = |row: MessageRow| {
             let numbers = Numbers::of(&row);
-            let said = Said::of(row, asked.as_ref(), session.started_at);
+            let said = Said::of(row, asked.as_ref(), session.started_at.known());
             match said.form {
                 Form::User => asked = Some(numbers),
                 Form::Agent => asked = None,

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use askama::Template;
-use axum::Form;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -14,7 +13,7 @@ use super::letter::{Letter, meaning};
 use super::page::{Frame, Here, Trouble, shown};
 use super::visitor::{Operator, Visitor};
 use super::words::{count, grouped};
-use crate::api::access;
+use crate::api::form::FormBody;
 use crate::error::Problem;
 use crate::letters::{Fate, Letters, MOST_AT_ONCE, Outcome, Request};
 use crate::state::AppState;
@@ -73,9 +72,10 @@ pub(super) async fn letter(
     Operator(visitor): Operator,
     Path(seq): Path<Seq>,
 ) -> Result<Response, Trouble> {
-    let frame = || Frame::of(&visitor.caller, Here::Health);
+    let frame = || Frame::of(&visitor, Here::Health);
     let answer = async {
-        let letter = state.local().dead_letter(seq).await.map_err(access::unreadable)?;
+        let letter =
+            state.local().dead_letter(seq).await.map_err(|error| Problem::store_unavailable(&error))?;
         let letter = Letter::of(letter.ok_or_else(not_there)?);
         Ok(shown(StatusCode::OK, &LetterPage { frame: frame(), letter }))
     };
@@ -88,12 +88,14 @@ pub(super) async fn ask(
     Operator(visitor): Operator,
     Query(meant): Query<Meant>,
 ) -> Result<Response, Trouble> {
-    let frame = || Frame::of(&visitor.caller, Here::Health);
+    let frame = || Frame::of(&visitor, Here::Health);
     let answer = async {
         let seqs = meant.seqs(&state).await?;
         let first = *seqs.first().ok_or_else(not_there)?;
         let letter = match meant.letter {
-            Some(_) => state.local().dead_letter(first).await.map_err(access::unreadable)?,
+            Some(_) => {
+                state.local().dead_letter(first).await.map_err(|error| Problem::store_unavailable(&error))?
+            }
             None => None,
         };
         let (letter, number) = (letter.map(Letter::of), many(seqs.len()));
@@ -106,7 +108,7 @@ pub(super) async fn ask(
 pub(super) async fn forget(
     State(state): State<AppState>,
     Operator(visitor): Operator,
-    Form(meant): Form<Meant>,
+    FormBody(meant): FormBody<Meant>,
 ) -> Result<Response, Trouble> {
     settle(&state, &visitor, meant, Request::Drop).await
 }
@@ -115,7 +117,7 @@ pub(super) async fn forget(
 pub(super) async fn replay(
     State(state): State<AppState>,
     Operator(visitor): Operator,
-    Form(meant): Form<Meant>,
+    FormBody(meant): FormBody<Meant>,
 ) -> Result<Response, Trouble> {
     settle(&state, &visitor, meant, Request::Replay).await
 }
@@ -126,7 +128,7 @@ async fn settle(
     meant: Meant,
     request: fn(Vec<Seq>) -> Request,
 ) -> Result<Response, Trouble> {
-    let frame = || Frame::of(&visitor.caller, Here::Health);
+    let frame = || Frame::of(visitor, Here::Health);
     let answer = async {
         let seqs = meant.seqs(state).await?;
         let letters = Letters::read_by(state.tracker().clone(), state.local().clone());
@@ -152,7 +154,7 @@ async fn carry_out(
         if began.elapsed() > BUDGET {
             break;
         }
-        outcomes.extend(letters.carry_out(request(some.to_vec())).await?);
+        outcomes.extend(letters.carry_out(request(some.to_vec())).await?.into_outcomes()?);
     }
     let left = seqs.len() - outcomes.len();
     Ok((outcomes, left))
@@ -166,7 +168,7 @@ impl Meant {
             (Some(seq), _) => Ok(vec![seq]),
             (None, Some(reason)) => {
                 let seqs = state.local().dead_letter_seqs_of(Some(reason), MOST).await;
-                seqs.map_err(access::unreadable)
+                seqs.map_err(|error| Problem::store_unavailable(&error))
             }
             (None, None) => {
                 Err(Problem::invalid("letter or reason: one of them says which letters are meant"))
@@ -203,6 +205,7 @@ fn in_words(fate: &Fate) -> &'static str {
         Fate::Stored => "replayed, and stored",
         Fate::OnItsWay => "replayed, and on the way to the database",
         Fate::DeadAgain { .. } => "replayed, and refused again: a new letter",
+        Fate::Deleted => "gone: what they say was deleted meanwhile",
         Fate::Dropped => "dropped",
         Fate::Stays { .. } => "could not be replayed, and where it was",
         Fate::NotThere => "not there any more",
@@ -218,7 +221,7 @@ fn why(fate: &Fate) -> Option<String> {
         }
         Fate::Stays { why } => Some(why.clone()),
         Fate::NotThere => Some("it was not there any more".to_owned()),
-        Fate::Stored | Fate::OnItsWay | Fate::Dropped => None,
+        Fate::Stored | Fate::OnItsWay | Fate::Deleted | Fate::Dropped => None,
     }
 }
 

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::page::{Frame, Here, Trouble, shown};
 use super::visitor::{Conversation, Visitor};
-use super::words::{Moment, count, short};
-use crate::api::access;
+use super::words::{Moment, short, stored_count};
+use crate::access::{self, SessionView};
 use crate::deletion::{self, Gone};
 use crate::error::Problem;
 use crate::state::AppState;
@@ -35,14 +35,15 @@ struct DeletedPage {
 pub(super) async fn ask(
     State(state): State<AppState>,
     visitor: Visitor,
-    Conversation(id): Conversation,
+    Conversation(name): Conversation,
 ) -> Result<Response, Trouble> {
-    let frame = || Frame::of(&visitor.caller, Here::Conversations);
+    let frame = || Frame::of(&visitor, Here::Conversations);
     let answer = async {
-        access::check_deletable(&state, &visitor.caller, id).await?;
-        let session = access::session(&*access::rows(&state, &visitor.caller)?, id).await?;
-        let messages = count(session.message_count, "message", "messages");
-        let (user, started) = (short(session.user_id), Moment(session.started_at));
+        access::to_delete(&state, &visitor.caller, &name).await?;
+        let session = SessionView::open(&state, &visitor.caller, &name).await?.session;
+        let id = session.session_id;
+        let messages = stored_count(session.message_count, "message", "messages");
+        let (user, started) = (short(session.user_id), Moment::new(session.started_at));
         Ok(shown(StatusCode::OK, &AskPage { frame: frame(), id, user, started, messages }))
     };
     answer.await.map_err(|problem: Problem| Trouble::of(problem, frame()))
@@ -52,12 +53,11 @@ pub(super) async fn ask(
 pub(super) async fn delete(
     State(state): State<AppState>,
     visitor: Visitor,
-    Conversation(id): Conversation,
+    Conversation(name): Conversation,
 ) -> Result<Response, Trouble> {
-    let frame = || Frame::of(&visitor.caller, Here::Conversations);
+    let frame = || Frame::of(&visitor, Here::Conversations);
     let answer = async {
-        let owner = access::check_deletable(&state, &visitor.caller, id).await?;
-        let gone = deletion::delete_session(&state, id, owner).await?;
+        let (_, gone) = deletion::delete_session(&state, &visitor.caller, &name).await?;
         Ok(shown(StatusCode::OK, &DeletedPage { frame: frame(), gone }))
     };
     answer.await.map_err(|problem: Problem| Trouble::of(problem, frame()))

@@ -4,7 +4,6 @@ use askama::Template;
 use talktrack::Books;
 
 use super::words::{bytes, grouped};
-use crate::config::Database;
 use crate::state::AppState;
 
 /// What of the page changes by itself.
@@ -51,7 +50,7 @@ impl Figures {
             queue_capacity: number(config.queue_capacity),
             journal_fails,
             store_fails,
-            is_remote: matches!(config.database, Database::Postgres(_)),
+            is_remote: state.tracker().is_outbox(),
             books: health.books,
         }
     }

@@ -5,11 +5,11 @@ use std::collections::hash_map::Entry;
 
 use talktrack::search::{Hit, Piece, Query, SearchCursor, SearchFilter};
 use talktrack::store::{MessageCursor, Rows, SessionFilter, SessionRow};
+use talktrack::stored::TimeKey;
 use uuid::Uuid;
 
 use super::row::{self, Row, speaker};
 use super::words::Moment;
-use crate::api::access;
 use crate::api::query::Cursor;
 use crate::api::search::no_answer;
 use crate::error::Problem;
@@ -29,7 +29,7 @@ pub(super) struct Found {
 /// A hit, as the template shows it.
 pub(super) struct Place {
     pub(super) message_id: Uuid,
-    pub(super) who: &'static str,
+    pub(super) who: String,
     pub(super) when: Moment,
     pub(super) pieces: Vec<Piece>,
     /// Where the transcript has to begin so that the message is on its page.
@@ -49,7 +49,7 @@ pub(super) async fn find(
     for _ in 0..LOOKS {
         let page = rows.search(wanted.clone(), after, limit).await;
         let page = page.map_err(|error| no_answer("Search", error))?;
-        let is_last = page.len() < limit;
+        let is_last = !page.more;
         for hit in page {
             after = Some(hit.cursor());
             if admits(rows, filter, &hit, &mut sessions).await? {
@@ -75,11 +75,11 @@ async fn admits(
     sessions: &mut HashMap<Uuid, Option<SessionRow>>,
 ) -> Result<bool, Problem> {
     if let Entry::Vacant(unknown) = sessions.entry(hit.session_id) {
-        let row = rows.session(hit.session_id).await.map_err(access::unreadable)?;
+        let row = rows.session(hit.session_id).await.map_err(|error| Problem::store_unavailable(&error))?;
         let is_wanted = |row: &SessionRow| {
-            filter.status.is_none_or(|status| status == row.status)
-                && filter.since.is_none_or(|since| row.started_at >= since)
-                && filter.until.is_none_or(|until| row.started_at < until)
+            filter.status.is_none_or(|status| row.status == status)
+                && filter.since.is_none_or(|since| row.started_at >= since.into())
+                && filter.until.is_none_or(|until| row.started_at < until.into())
         };
         unknown.insert(row.filter(is_wanted));
     }
@@ -98,17 +98,19 @@ async fn together(
         order.extend(sessions.get_mut(&hit.session_id).and_then(Option::take));
         places.entry(hit.session_id).or_default().push(place(hit));
     }
-    let listed = row::rows(rows, order).await.map_err(access::unreadable)?;
+    let listed = row::rows(rows, order).await.map_err(|error| Problem::store_unavailable(&error))?;
     let found = |row: Row| Found { hits: places.remove(&row.id).unwrap_or_default(), row };
     Ok(listed.into_iter().map(found).collect())
 }
 
 fn place(hit: Hit) -> Place {
-    let before = MessageCursor { created_at: hit.created_at.minus(BEFORE), seq: i64::MIN, id: Uuid::nil() };
+    // Of a time that is none of the calendar, nothing lies just before.
+    let before = hit.created_at.known().map_or(TimeKey::At(i64::MIN), |at| at.minus(BEFORE).into());
+    let before = MessageCursor { created_at: before, seq: i64::MIN, id: Uuid::nil() };
     Place {
         message_id: hit.message_id,
-        who: speaker(hit.role),
-        when: Moment(hit.created_at),
+        who: speaker(&hit.role).to_owned(),
+        when: Moment::new(hit.created_at),
         pieces: hit.snippet,
         after: Cursor(before).to_string(),
     }

@@ -20,8 +20,8 @@ use super::letter::{Letter, meaning};
 use super::page::{Frame, Here, Trouble, shown};
 use super::visitor::Operator;
 use super::words::{Moment, count, grouped};
-use crate::api::access;
 use crate::config::Database;
+use crate::error::Problem;
 use crate::schema;
 use crate::state::AppState;
 
@@ -73,17 +73,18 @@ pub(super) async fn page(
     Operator(visitor): Operator,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, Trouble> {
-    let frame = Frame::of(&visitor.caller, Here::Health);
+    let frame = Frame::of(&visitor, Here::Health);
     let reason = Some(wanted.reason.clone()).filter(|reason| !reason.is_empty());
     let (tally, schema, letters) = tokio::join!(
         timeout(PATIENCE, state.local().tally()),
         compare(&state),
         state.local().newest_dead_letters(reason, wanted.before, PAGE),
     );
-    let unreadable = |error| Trouble::of(access::unreadable(error), Frame::of(&visitor.caller, Here::Health));
+    let unreadable =
+        |error| Trouble::of(Problem::store_unavailable(&error), Frame::of(&visitor, Here::Health));
     let letters = letters.map_err(unreadable)?;
     let counted = tally.ok().transpose().map_err(unreadable)?;
-    let counted = counted.map(|tally| Counted { tally, at: Moment(now()) });
+    let counted = counted.map(|tally| Counted { tally, at: Moment::new(now()) });
     let older = letters.last().filter(|_| letters.len() == PAGE).map(|letter| wanted.query(letter.seq));
     let letters = letters.into_iter().map(Letter::of).collect();
     let figures = Figures::of(&state);

@@ -43,7 +43,7 @@ impl Letter {
         Self {
             seq: letter.seq,
             detail: letter.detail,
-            when: Moment(letter.died_at),
+            when: Moment::new(letter.died_at),
             session_id: letter.session_id,
             message_id: letter.message_id,
             reason: letter.reason,

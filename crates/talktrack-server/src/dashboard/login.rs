@@ -1,16 +1,19 @@
-//! `/login` and `/logout`: a person shows a token once, and the browser keeps it in a cookie.
+//! `/login` and `/logout`: a person shows a key or a token once, and the browser keeps the id of the login in a cookie.
 
 use askama::Template;
-use axum::Form;
-use axum::extract::{Query, State};
-use axum::http::header::{AUTHORIZATION, SET_COOKIE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::extract::{Extension, Query, State};
+use axum::http::header::SET_COOKIE;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{AppendHeaders, IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
-use super::page::{Frame, shown};
-use crate::auth::{Caller, cookie};
+use super::page::{Frame, Trouble, shown};
+use crate::api::form::FormBody;
+use crate::audit::{self, Actor};
+use crate::auth::{Admission, cookie};
 use crate::error::Problem;
+use crate::limits::{ClientAddress, OverTls, neighbourhood};
+use crate::origin;
 use crate::state::AppState;
 
 #[derive(Template)]
@@ -45,31 +48,60 @@ pub(super) async fn page(State(state): State<AppState>, Query(way): Query<Way>) 
     shown(StatusCode::OK, &LoginPage { frame: Frame::outside(), next: within(way.next), trouble: None })
 }
 
-/// Lets in whoever has a good one.
+/// Begins a login with a key or a token that counts.
 pub(super) async fn enter(
     State(state): State<AppState>,
+    client: Option<Extension<ClientAddress>>,
+    over_tls: Option<Extension<OverTls>>,
     headers: HeaderMap,
-    Form(entry): Form<Entry>,
+    FormBody(entry): FormBody<Entry>,
 ) -> Response {
     let (token, next) = (entry.token.trim(), within(entry.next));
-    let is_over_tls = headers.get("x-forwarded-proto").is_some_and(|scheme| scheme == "https");
-    let admitted = admit(&state, token).await;
-    match admitted.map(|_| cookie::keep(token, is_over_tls)) {
-        Ok(Some(kept)) => ([(SET_COOKIE, kept)], Redirect::to(&next)).into_response(),
-        Ok(None) => refuse(next, Problem::unauthorized("this is no token")),
-        Err(problem) => refuse(next, problem),
+    let from = client.map(|Extension(ClientAddress(address))| address);
+    if !origin::is_own_page(&headers, &state.config().allowed_origins) {
+        return refuse(next, Problem::forbidden("Origin: the form was sent by another page; log in here"));
+    }
+    if state.gate().is_open() {
+        return Redirect::to(&next).into_response();
+    }
+    match state.gate().log_in(token, from).await {
+        Ok((id, caller)) => {
+            state.audit().record(audit::Entry::new(caller.actor(), "login", from));
+            let kept = cookie::keep(&id, is_over_tls(over_tls));
+            (AppendHeaders(kept.map(|kept| (SET_COOKIE, kept))), Redirect::to(&next)).into_response()
+        }
+        Err(problem) => {
+            let failed = audit::Entry::new(Actor::Unknown, "login.failed", from.map(neighbourhood));
+            state.audit().record_once(failed.status(problem.status().as_u16()));
+            refuse(next, problem)
+        }
     }
 }
 
-/// Forgets it.
-pub(super) async fn leave() -> Response {
-    ([(SET_COOKIE, cookie::forget())], Redirect::to("/login")).into_response()
+/// Ends the login.
+pub(super) async fn leave(
+    State(state): State<AppState>,
+    client: Option<Extension<ClientAddress>>,
+    over_tls: Option<Extension<OverTls>>,
+    admission: Result<Admission, Problem>,
+) -> Response {
+    match admission {
+        Ok(admission) => {
+            state.gate().log_out(&admission);
+            let from = client.map(|Extension(ClientAddress(address))| address);
+            state.audit().record(audit::Entry::new(admission.caller.actor(), "logout", from));
+        }
+        // It was over already.
+        Err(problem) if problem.status() == StatusCode::UNAUTHORIZED => {}
+        Err(problem) => return Trouble::of(problem, Frame::outside()).into_response(),
+    }
+    let forgotten = cookie::forget(is_over_tls(over_tls));
+    (AppendHeaders(forgotten.map(|forgotten| (SET_COOKIE, forgotten))), Redirect::to("/login"))
+        .into_response()
 }
 
-async fn admit(state: &AppState, token: &str) -> Result<Caller, Problem> {
-    let value = HeaderValue::from_str(&format!("Bearer {token}"));
-    let value = value.map_err(|_| Problem::unauthorized("this is no token"))?;
-    state.gate().admit(&HeaderMap::from_iter([(AUTHORIZATION, value)])).await
+fn is_over_tls(extension: Option<Extension<OverTls>>) -> bool {
+    extension.is_some_and(|Extension(OverTls(is_over_tls))| is_over_tls)
 }
 
 fn refuse(next: String, problem: Problem) -> Response {

@@ -86,7 +86,7 @@ pub(super) async fn page(
         Ok(numbers) => (StatusCode::OK, None, Some(numbers)),
         Err(problem) => (problem.status(), Some(problem.into_detail()), None),
     };
-    let frame = Frame::of(&visitor.caller, Here::Numbers);
+    let frame = Frame::of(&visitor, Here::Numbers);
     Ok(shown(status, &NumbersPage { frame, wanted, trouble, numbers }))
 }
 

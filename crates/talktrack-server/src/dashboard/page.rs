@@ -1,14 +1,14 @@
 //! The frame around every page, and pages that say why there is none.
 
 use askama::Template;
-use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY};
+use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, RETRY_AFTER};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
 use super::assets;
+use super::visitor::Visitor;
 use super::words::short;
 use crate::auth::Caller;
-use crate::config::Scope;
 use crate::error::Problem;
 
 /// Scripts and styles of this server and no others, none of them within a page: text that gets into a page as markup would
@@ -35,16 +35,19 @@ pub(super) struct Frame {
     pub(super) is_outside: bool,
     /// Whoever looks runs the server.
     pub(super) is_operator: bool,
+    /// What the forms and scripts of the page send along, so that no other page can send them.
+    csrf: String,
 }
 
 impl Frame {
-    pub(super) fn of(caller: &Caller, here: Here) -> Self {
-        let is_operator = caller.require(Scope::Admin).is_ok();
-        Self { here, who: name(caller), is_outside: false, is_operator }
+    pub(super) fn of(visitor: &Visitor, here: Here) -> Self {
+        let Visitor { caller, csrf } = visitor;
+        let is_operator = caller.require_operator().is_ok();
+        Self { here, who: name(caller), is_outside: false, is_operator, csrf: csrf.clone() }
     }
 
     pub(super) fn outside() -> Self {
-        Self { here: Here::Elsewhere, who: None, is_outside: true, is_operator: false }
+        Self { here: Here::Elsewhere, who: None, is_outside: true, is_operator: false, csrf: String::new() }
     }
 
     pub(super) fn is(&self, here: &str) -> bool {
@@ -58,6 +61,11 @@ impl Frame {
         name == here
     }
 
+    /// The token against requests of other pages.
+    pub(super) fn csrf(&self) -> &str {
+        &self.csrf
+    }
+
     pub(super) fn asset(&self, name: &str) -> String {
         assets::address(name)
     }
@@ -67,7 +75,7 @@ impl Frame {
 fn name(caller: &Caller) -> Option<String> {
     match caller {
         Caller::Anyone => None,
-        Caller::Key { name, .. } => Some(format!("key {name}")),
+        Caller::Key(key) => Some(format!("key {}", key.name)),
         Caller::User(user) => Some(format!("user {}", short(user.user_id))),
     }
 }
@@ -111,10 +119,15 @@ impl Trouble {
             StatusCode::NOT_FOUND => "There is nothing here",
             StatusCode::GONE => "This was deleted",
             StatusCode::FORBIDDEN => "You may not do this",
-            StatusCode::SERVICE_UNAVAILABLE => "Not now",
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => "Not now",
             _ => "This did not work",
         };
-        Self(shown(status, &TroublePage { frame, heading, detail: problem.into_detail() }))
+        let retry_after = problem.retry_after();
+        let mut page = shown(status, &TroublePage { frame, heading, detail: problem.into_detail() });
+        if let Some(seconds) = retry_after {
+            page.headers_mut().insert(RETRY_AFTER, seconds.into());
+        }
+        Self(page)
     }
 
     /// Whoever has not logged in does so first, and then comes back.

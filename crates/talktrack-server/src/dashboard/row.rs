@@ -4,23 +4,23 @@ use std::collections::HashMap;
 
 use talktrack::clock::{Clock as _, SystemClock};
 use talktrack::store::{Glimpse, Rows, SessionRow};
-use talktrack::{ReadError, Role, Status};
+use talktrack::{ReadError, Role, Status, Stored};
 use uuid::Uuid;
 
-use super::words::{Moment, count, duration, hue, short};
+use super::words::{Moment, count, duration, hue, short, stored_count};
 
 /// A row of the list, as the template shows it.
 pub(super) struct Row {
     pub(super) id: Uuid,
-    pub(super) user_id: Uuid,
+    pub(super) user_id: String,
     pub(super) user: String,
     pub(super) hue: u128,
     pub(super) started: Moment,
     pub(super) duration: String,
     pub(super) messages: String,
-    pub(super) status: Status,
+    pub(super) status: Stored<Status>,
     /// Who spoke last, and what.
-    pub(super) last: Option<(&'static str, String)>,
+    pub(super) last: Option<(String, String)>,
     pub(super) interruptions: u64,
 }
 
@@ -28,16 +28,21 @@ impl Row {
     fn new(session: &SessionRow, glimpse: Option<Glimpse>) -> Self {
         Self {
             id: session.session_id,
-            user_id: session.user_id,
+            user_id: session.user_id.map(|id| id.to_string()).unwrap_or_default(),
             user: short(session.user_id),
             hue: hue(session.user_id),
-            started: Moment(session.started_at),
+            started: Moment::new(session.started_at.clone()),
             duration: duration(seconds(session)),
-            messages: count(session.message_count, "message", "messages"),
-            status: session.status,
+            messages: stored_count(session.message_count, "message", "messages"),
+            status: session.status.clone(),
             interruptions: glimpse.as_ref().map_or(0, |glimpse| glimpse.interruptions),
-            last: glimpse.map(|glimpse| (speaker(glimpse.last_role), glimpse.last_words)),
+            last: glimpse.map(|glimpse| (speaker(&glimpse.last_role).to_owned(), glimpse.last_words)),
         }
+    }
+
+    /// A status that another program wrote.
+    pub(super) fn odd_status(&self) -> Option<&str> {
+        self.status.known().is_none().then(|| self.status.as_str())
     }
 
     pub(super) fn is_live(&self) -> bool {
@@ -70,17 +75,20 @@ pub(super) async fn rows(rows: &dyn Rows, sessions: Vec<SessionRow>) -> Result<V
 
 /// How long it has lasted, or lasts.
 pub(super) fn seconds(session: &SessionRow) -> f64 {
-    let until = session.ended_at.unwrap_or_else(|| SystemClock.now());
-    session.duration_seconds.unwrap_or_else(|| until.seconds_since(session.started_at))
+    let until = session.ended_at.clone().unwrap_or_else(|| SystemClock.now().into());
+    let known = until.known().zip(session.started_at.known());
+    let counted = known.map_or(0.0, |(until, start)| until.seconds_since(start));
+    session.duration_seconds.unwrap_or(counted)
 }
 
-/// As people call who speaks.
-pub(super) fn speaker(role: Role) -> &'static str {
-    match role {
-        Role::User => "User",
-        Role::Assistant => "Agent",
-        Role::System => "System",
-        Role::Developer => "Developer",
-        Role::Tool => "Tool",
+/// As people call who speaks; the word of another program as it is.
+pub(super) fn speaker(role: &Stored<Role>) -> &str {
+    match role.known() {
+        Some(Role::User) => "User",
+        Some(Role::Assistant) => "Agent",
+        Some(Role::System) => "System",
+        Some(Role::Developer) => "Developer",
+        Some(Role::Tool) => "Tool",
+        None => role.as_str(),
     }
 }

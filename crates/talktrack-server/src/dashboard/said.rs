@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 use talktrack::store::MessageRow;
-use talktrack::{JsonArray, JsonObject, Kind, Role, Timestamp};
+use talktrack::{JsonObject, Kind, Role, Stored, Timestamp};
 use uuid::Uuid;
 
 use super::row::speaker;
@@ -17,7 +17,7 @@ pub(super) struct Said {
     /// Where the transcript goes on behind it.
     pub(super) cursor: String,
     pub(super) form: Form,
-    pub(super) who: &'static str,
+    pub(super) who: String,
     /// The tool's name.
     pub(super) tool: Option<String>,
     pub(super) when: Moment,
@@ -46,11 +46,11 @@ pub(super) enum Form {
 
 impl Said {
     /// `before` is what the user said before it: its numbers are a part of the time to the answer.
-    pub(super) fn of(row: MessageRow, before: Option<&Numbers>, began: Timestamp) -> Self {
+    pub(super) fn of(row: MessageRow, before: Option<&Numbers>, began: Option<Timestamp>) -> Self {
         let cursor = Cursor(row.cursor()).to_string();
-        let form = match (row.kind, row.role) {
-            (Kind::Message, Role::User) => Form::User,
-            (Kind::Message, Role::Assistant) => Form::Agent,
+        let form = match (row.kind.known(), row.role.known()) {
+            (Some(Kind::Message), Some(Role::User)) => Form::User,
+            (Some(Kind::Message), Some(Role::Assistant)) => Form::Agent,
             _ => Form::Aside,
         };
         let numbers = Numbers::of(&row);
@@ -59,19 +59,27 @@ impl Said {
         let json =
             |name, text: Option<&str>| text.filter(|text| *text != "{}").map(|text| (name, pretty(text)));
         let details = [
-            json("parts", row.parts.as_ref().map(JsonArray::as_str)),
-            json("metadata", row.metadata.as_ref().map(JsonObject::as_str)),
-            json("metrics", row.metrics.as_ref().map(JsonObject::as_str)),
+            json("parts", row.parts.as_ref().map(Stored::as_str)),
+            json("metadata", row.metadata.as_ref().map(Stored::as_str)),
+            json("metrics", row.metrics.as_ref().map(Stored::as_str)),
         ];
         Self {
             id: row.id,
             cursor,
             form,
-            who: title(row.kind, row.role),
-            when: Moment(row.created_at),
-            offset: place(row.created_at.seconds_since(began)),
+            who: title(&row.kind, &row.role).to_owned(),
+            offset: row
+                .created_at
+                .known()
+                .zip(began)
+                .map_or_else(|| row.created_at.to_string(), |(at, began)| place(at.seconds_since(began))),
+            when: Moment::new(row.created_at),
             unheard: unheard(&row.content, row.content_generated.as_deref()),
-            heard: if row.content.trim().is_empty() { in_words(row.parts.as_ref()) } else { row.content },
+            heard: if row.content.trim().is_empty() {
+                in_words(row.parts.as_ref().map(Stored::as_str))
+            } else {
+                row.content
+            },
             is_interrupted: row.interrupted,
             audio: row.audio_url.as_deref().and_then(playable),
             span: span(number("audio_start_ms"), number("audio_end_ms")),
@@ -96,7 +104,14 @@ pub(super) struct Numbers(Value);
 
 impl Numbers {
     pub(super) fn of(row: &MessageRow) -> Self {
-        Self(row.metrics.as_ref().map(JsonObject::to_value).map(Value::from).unwrap_or_default())
+        Self(
+            row.metrics
+                .as_ref()
+                .and_then(Stored::known)
+                .map(JsonObject::to_value)
+                .map(Value::from)
+                .unwrap_or_default(),
+        )
     }
 
     fn get(&self, name: &str) -> Option<f64> {
@@ -111,8 +126,8 @@ fn tool(parts: &str) -> Option<String> {
 }
 
 /// What a message without words says instead: with what its tools are called, and what they answer.
-fn in_words(parts: Option<&JsonArray>) -> String {
-    let parts: Option<Vec<Value>> = parts.and_then(|parts| serde_json::from_str(parts.as_str()).ok());
+fn in_words(parts: Option<&str>) -> String {
+    let parts: Option<Vec<Value>> = parts.and_then(|parts| serde_json::from_str(parts).ok());
     let words = |part: &Value| {
         let said =
             ["arguments", "response", "result", "content", "type"].iter().find_map(|key| part.get(key))?;
@@ -122,12 +137,13 @@ fn in_words(parts: Option<&JsonArray>) -> String {
     if words.is_empty() { "(no words)".to_owned() } else { words.join("\n") }
 }
 
-fn title(kind: Kind, role: Role) -> &'static str {
-    match kind {
-        Kind::Message => speaker(role),
-        Kind::ToolCall => "Tool call",
-        Kind::ToolResult => "Tool result",
-        Kind::Event => "Event",
+fn title<'r>(kind: &'r Stored<Kind>, role: &'r Stored<Role>) -> &'r str {
+    match kind.known() {
+        Some(Kind::Message) => speaker(role),
+        Some(Kind::ToolCall) => "Tool call",
+        Some(Kind::ToolResult) => "Tool result",
+        Some(Kind::Event) => "Event",
+        None => kind.as_str(),
     }
 }
 
@@ -174,7 +190,7 @@ mod tests {
 
     #[test]
     fn what_has_no_words_says_what_its_tools_are_told_and_answer() {
-        let told = |parts: &str| in_words(JsonArray::parse(parts).ok().as_ref());
+        let told = |parts: &str| in_words(Some(parts));
         assert_eq!(
             told(r#"[{"type":"tool_call","name":"weather","arguments":{"in":"Turin"}}]"#),
             r#"{"in":"Turin"}"#

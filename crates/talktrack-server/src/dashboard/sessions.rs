@@ -13,7 +13,7 @@ use super::found::{self, Found};
 use super::page::{Frame, Here, Trouble, shown};
 use super::row::{self, Row};
 use super::visitor::Visitor;
-use crate::api::access;
+use crate::access;
 use crate::api::query::Cursor;
 use crate::auth::Caller;
 use crate::error::Problem;
@@ -61,7 +61,7 @@ pub(super) async fn page(
     headers: axum::http::HeaderMap,
     Query(wanted): Query<Wanted>,
 ) -> Result<Response, Trouble> {
-    let frame = || Frame::of(&visitor.caller, Here::Conversations);
+    let frame = || Frame::of(&visitor, Here::Conversations);
     let rows = access::rows(&state, &visitor.caller).map_err(|problem| Trouble::of(problem, frame()))?;
     let host = headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1:8080").to_owned();
     let listed = list(&*rows, &visitor.caller, &wanted).await;
@@ -80,9 +80,9 @@ async fn list(rows: &dyn Rows, caller: &Caller, wanted: &Wanted) -> Result<(List
         return Ok((List::Found(found), cursor));
     }
     let sessions = rows.sessions(filter, wanted.place::<SessionCursor>()?, PAGE).await;
-    let sessions = sessions.map_err(access::unreadable)?;
-    let cursor = sessions.last().filter(|_| sessions.len() == PAGE).map(SessionRow::cursor);
-    let list = row::rows(rows, sessions).await.map_err(access::unreadable)?;
+    let sessions = sessions.map_err(|error| Problem::store_unavailable(&error))?;
+    let cursor = sessions.last_before_more().map(SessionRow::cursor);
+    let list = row::rows(rows, sessions.rows).await.map_err(|error| Problem::store_unavailable(&error))?;
     Ok((List::Rows(list), cursor.map(|cursor| Cursor(cursor).to_string())))
 }
 

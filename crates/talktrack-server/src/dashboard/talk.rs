@@ -31,11 +31,11 @@ pub(super) async fn page(
     visitor: Visitor,
     headers: HeaderMap,
 ) -> Result<Response, Trouble> {
-    let frame = Frame::of(&visitor.caller, Here::Talk);
+    let frame = Frame::of(&visitor, Here::Talk);
     if let Err(problem) = visitor.caller.require(Scope::Write) {
         return Err(Trouble::of(problem, frame));
     }
-    let user = visitor.caller.user().map(|user| user.user_id);
+    let user = visitor.caller.speaks_for(None).ok().flatten();
     let (address, needs_token) = (address(&headers)?, !state.gate().is_open());
     Ok(shown(StatusCode::OK, &TalkPage { frame, user, address, needs_token }))
 }

@@ -3,28 +3,27 @@
 use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use uuid::Uuid;
 
 use super::page::{Frame, Here, Trouble};
-use crate::api::access::SessionId;
-use crate::auth::Caller;
-use crate::config::Scope;
+use crate::access::SessionName;
+use crate::auth::{Admission, Caller};
 use crate::state::AppState;
 
 /// Somebody who may look. Who has not logged in is sent to do so.
 pub(super) struct Visitor {
     pub(super) caller: Caller,
+    /// What the forms and scripts of the page send along.
+    pub(super) csrf: String,
 }
 
 /// The conversation that the address names.
-pub(super) struct Conversation(pub(super) Uuid);
+pub(super) struct Conversation(pub(super) SessionName);
 
 impl FromRequestParts<AppState> for Conversation {
     type Rejection = Trouble;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Trouble> {
-        let SessionId(id) = SessionId::from_request_parts(parts, state).await?;
-        Ok(Self(id))
+        Ok(Self(SessionName::from_request_parts(parts, state).await?))
     }
 }
 
@@ -32,8 +31,11 @@ impl FromRequestParts<AppState> for Visitor {
     type Rejection = Trouble;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Trouble> {
-        match Caller::from_request_parts(parts, state).await {
-            Ok(caller) => Ok(Self { caller }),
+        match Admission::from_request_parts(parts, state).await {
+            Ok(admission) => {
+                let csrf = state.gate().csrf_token(&admission);
+                Ok(Self { caller: admission.caller, csrf })
+            }
             Err(problem) if problem.status() == StatusCode::UNAUTHORIZED => Err(Trouble::log_in(&parts.uri)),
             Err(problem) => Err(Trouble::of(problem, Frame::outside())),
         }
@@ -48,9 +50,9 @@ impl FromRequestParts<AppState> for Operator {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Trouble> {
         let visitor = Visitor::from_request_parts(parts, state).await?;
-        match visitor.caller.require(Scope::Admin) {
+        match visitor.caller.require_operator() {
             Ok(()) => Ok(Self(visitor)),
-            Err(problem) => Err(Trouble::of(problem, Frame::of(&visitor.caller, Here::Health))),
+            Err(problem) => Err(Trouble::of(problem, Frame::of(&visitor, Here::Health))),
         }
     }
 }

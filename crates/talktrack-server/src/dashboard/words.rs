@@ -2,21 +2,27 @@
 
 use std::fmt;
 
-use talktrack::Timestamp;
+use talktrack::StoredTime;
 use uuid::Uuid;
 
 /// Users are told apart by one of so many colours, beside their ids.
 const HUES: u128 = 8;
 
 /// A moment: exact for programs, and as people read it. A script shows it in the reader's own time zone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Moment(pub(super) Timestamp);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Moment(StoredTime);
 
 impl Moment {
-    /// To the minute.
+    pub(super) fn new(time: impl Into<StoredTime>) -> Self {
+        Self(time.into())
+    }
+
+    /// To the minute; as it is if it is none of the years 0000 to 9999.
     pub(super) fn shown(&self) -> String {
         let text = self.0.to_string();
-        // RFC 3339 is ASCII; a year beyond four digits would be cut, and is no worse for it.
+        if !matches!(self.0, StoredTime::Known(_)) {
+            return if text.is_empty() { "no time".to_owned() } else { text };
+        }
         format!("{} {} UTC", text.get(..10).unwrap_or_default(), text.get(11..16).unwrap_or_default())
     }
 }
@@ -27,15 +33,16 @@ impl fmt::Display for Moment {
     }
 }
 
-/// The first characters of an id, as in the log.
-pub(super) fn short(id: Uuid) -> String {
+/// The first characters of an id, as in the log; `unknown` if another program left it out.
+pub(super) fn short(id: impl Into<Option<Uuid>>) -> String {
+    let Some(id) = id.into() else { return "unknown".to_owned() };
     id.to_string().chars().take(8).collect()
 }
 
 /// The colour of a user, which is always the same.
-pub(super) fn hue(id: Uuid) -> u128 {
+pub(super) fn hue(id: Option<Uuid>) -> u128 {
     // The last digits differ in every kind of UUID.
-    (id.as_u128() & 0xffff_ffff) % HUES
+    (id.unwrap_or_default().as_u128() & 0xffff_ffff) % HUES
 }
 
 /// How long something took: `8 s`, `4 min 12 s`, `1 h 3 min`.
@@ -63,6 +70,11 @@ pub(super) fn place(seconds: f64) -> String {
     let seconds = seconds.clamp(0.0, 1e10) as u64;
     let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
     if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
+}
+
+/// `1 message`, `2 messages`, of a column in which another program may have written any number.
+pub(super) fn stored_count(number: i64, one: &str, many: &str) -> String {
+    u64::try_from(number).map_or_else(|_| format!("{number} {many}"), |number| count(number, one, many))
 }
 
 /// `1 message`, `2 messages`.
@@ -110,6 +122,7 @@ mod tests {
         assert_eq!([0, 1_023, 3_500, 5 << 30].map(bytes), ["0 B", "1023 B", "3.4 KiB", "5.0 GiB"]);
         assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([1, 2].map(|number| count(number, "message", "messages")), ["1 message", "2 messages"]);
-        assert_eq!(Moment("2026-11-23T14:05:59Z".parse().unwrap()).shown(), "2026-11-23 14:05 UTC");
+        let at: talktrack::Timestamp = "2026-11-23T14:05:59Z".parse().unwrap();
+        assert_eq!(Moment::new(at).shown(), "2026-11-23 14:05 UTC");
     }
 }

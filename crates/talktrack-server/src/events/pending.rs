@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 
 use parking_lot::Mutex;
-use talktrack::clock::Timestamp;
-use talktrack::record::{Body, Record, SessionEnd, SessionStart, SessionUpdate};
+use talktrack::record::{Body, Record};
 use talktrack::store::sqlite::Waiting;
 use talktrack::store::{MessageRow, SessionRow};
-use talktrack::{ChangeKind, JsonObject, ReadError, Status};
+use talktrack::{ChangeKind, ReadError};
 use uuid::Uuid;
 
 use super::event::Event;
+use crate::pending_session;
 
 /// What is remembered of sessions, in bytes; where it is more, they are read from the store again.
 const REMEMBERED_BYTES: usize = 8 << 20;
@@ -19,9 +19,12 @@ const REMEMBERED_BYTES: usize = 8 << 20;
 #[derive(Default)]
 pub(super) struct Pending(Mutex<Rows>);
 
+/// A session in the claim of one user. Two users' claims make two rows, until the store says whose the session is.
+type Claim = (Uuid, Uuid);
+
 #[derive(Default)]
 struct Rows {
-    rows: HashMap<Uuid, SessionRow>,
+    rows: HashMap<Claim, SessionRow>,
     bytes: usize,
 }
 
@@ -31,10 +34,9 @@ impl Pending {
         match &record.body {
             Body::Message(stamped) => stamped.owner.is_none(),
             Body::Start(start) if !start.resumed => false,
-            Body::Start(_) | Body::Update(_) | Body::End(_) => {
-                !self.0.lock().rows.contains_key(&record.session_id())
-            }
-            Body::Alive(_) | Body::Delete(_) => false,
+            Body::Start(_) | Body::Update(_) | Body::End(_) => claimed_by(record)
+                .is_none_or(|user| !self.0.lock().rows.contains_key(&(record.session_id(), user))),
+            Body::Alive(_) | Body::Delete(_) | Body::DeleteUser(_) => false,
         }
     }
 
@@ -48,50 +50,63 @@ impl Pending {
         remembered: Option<SessionRow>,
     ) -> Result<Option<Event>, ReadError> {
         let (seq, session_id) = (record.seq, record.session_id());
-        let claimed = match &record.body {
-            Body::Start(start) => Some(start.user_id),
-            Body::Update(update) => update.owner,
-            Body::End(end) => end.owner,
-            Body::Alive(_) | Body::Message(_) | Body::Delete(_) => return Ok(None),
-        };
-        let mut rows = self.0.lock();
-        let is_anothers = |row: &SessionRow| claimed.is_some_and(|user| user != row.user_id);
-        if rows.rows.get(&session_id).is_some_and(is_anothers) {
-            rows.remove(session_id);
-            return Err(ReadError("two claim the session: the store has to be asked whose it is".into()));
-        }
-        let known = rows.rows.get(&session_id).or(stored).cloned().or_else(|| remembered.clone());
-        // Somebody else's session: the store will refuse the record.
-        if known.as_ref().is_some_and(is_anothers) {
+        if matches!(record.body, Body::Alive(_) | Body::Message(_) | Body::Delete(_) | Body::DeleteUser(_)) {
             return Ok(None);
         }
-        let mut row = after(record, known)?;
+        let user = claimed_by(record).or(stored.and_then(|row| row.user_id));
+        let user = user.or(remembered.as_ref().and_then(|row| row.user_id)).ok_or_else(unknown)?;
+        // Somebody else's session: the store will refuse the record.
+        if stored.is_some_and(|row| row.user_id != Some(user)) {
+            return Ok(None);
+        }
+        let mut rows = self.0.lock();
+        let known = rows.rows.get(&(session_id, user)).or(stored).cloned();
+        let remembered = remembered.filter(|row| row.user_id == Some(user));
+        let known = known.or_else(|| remembered.clone());
+        let mut row = pending_session::after(record, known).ok_or_else(unknown)?;
         if let Some(remembered) = remembered {
             row.message_count = row.message_count.max(remembered.message_count);
-            row.last_event_at = row.last_event_at.max(remembered.last_event_at);
+            row.last_event_at = row.last_event_at.take().max(remembered.last_event_at);
         }
-        rows.insert(row.clone());
-        Ok(Some(Event::new(seq, kind, session_id, Some(row.user_id), &row)))
+        rows.insert((session_id, user), row.clone());
+        Ok(Some(Event::new(seq, kind, session_id, Some(user), &row)))
     }
 
     /// The store has what was on its way, and knows better.
     pub(super) fn forget(&self, session_id: Uuid) {
-        self.0.lock().remove(session_id);
+        let mut rows = self.0.lock();
+        let claims: Vec<Claim> = rows.rows.keys().filter(|claim| claim.0 == session_id).copied().collect();
+        claims.into_iter().for_each(|claim| rows.remove(claim));
     }
 }
 
+/// The user whose claim a record of a session belongs to, if the record says so.
+fn claimed_by(record: &Record) -> Option<Uuid> {
+    match &record.body {
+        Body::Start(start) => Some(start.user_id),
+        Body::Update(update) => update.owner,
+        Body::End(end) => end.owner,
+        Body::Alive(_) | Body::Message(_) | Body::Delete(_) | Body::DeleteUser(_) => None,
+    }
+}
+
+/// Only the store knows whose session it is, and it may know more in a moment.
+fn unknown() -> ReadError {
+    ReadError("whose session it is, only the store knows".into())
+}
+
 impl Rows {
-    fn insert(&mut self, row: SessionRow) {
-        self.remove(row.session_id);
+    fn insert(&mut self, claim: Claim, row: SessionRow) {
+        self.remove(claim);
         if self.bytes > REMEMBERED_BYTES {
             *self = Self::default();
         }
         self.bytes += bytes(&row);
-        self.rows.insert(row.session_id, row);
+        self.rows.insert(claim, row);
     }
 
-    fn remove(&mut self, session_id: Uuid) {
-        self.bytes -= self.rows.remove(&session_id).map_or(0, |row| bytes(&row));
+    fn remove(&mut self, claim: Claim) {
+        self.bytes -= self.rows.remove(&claim).map_or(0, |row| bytes(&row));
     }
 }
 
@@ -111,86 +126,23 @@ pub(super) fn message(
 ) -> Option<Event> {
     let Waiting { record, first } = waiting;
     let stamped = record.message()?;
-    let owner = stamped.owner.or(session.map(|row| row.user_id));
+    let owner = stamped.owner.or(session.map(|row| row.user_id.unwrap_or_default()));
     let mut row = MessageRow::accepted(stamped, record.seq, owner);
     // A revision says what was said better, not when.
-    let first = first.as_ref().and_then(|first| Some((first.message()?.created_at, Some(first.seq))));
+    let first = first.as_ref().and_then(|first| Some((first.message()?.created_at.into(), Some(first.seq))));
     let stored = stored.filter(|stored| stored.session_id == row.session_id);
-    if let Some(place) = stored.map(|stored| (stored.created_at, stored.seq)).or(first) {
+    if let Some(place) = stored.map(|stored| (stored.created_at.clone(), stored.seq)).or(first) {
         (row.created_at, row.seq) = place;
     }
     Some(Event::new(record.seq, kind, row.session_id, owner, &row))
 }
 
-/// The row that the record leaves, as far as this node knows.
-fn after(record: &Record, known: Option<SessionRow>) -> Result<SessionRow, ReadError> {
-    let unknown = || ReadError("whose session it is, only the store knows".into());
-    Ok(match (&record.body, known) {
-        (Body::Start(start), None) => SessionRow::begun(start, record.seq),
-        (Body::Start(start), Some(row)) => resumed(start, row),
-        (Body::Update(update), Some(row)) => updated(update, row),
-        (Body::End(end), Some(row)) => ended(end, row),
-        (Body::End(end), None) => ended(end, from_its_end(end).ok_or_else(unknown)?),
-        _ => return Err(unknown()),
-    })
-}
-
-fn resumed(start: &SessionStart, row: SessionRow) -> SessionRow {
-    let metadata = merged(row.metadata.as_ref(), start.metadata.as_ref());
-    let external_id = row.external_id.or_else(|| start.external_id.clone());
-    let (status, end_reason, ended_at, duration_seconds) = (Status::Active, None, None, None);
-    SessionRow { status, end_reason, ended_at, duration_seconds, metadata, external_id, ..row }
-}
-
-fn updated(update: &SessionUpdate, row: SessionRow) -> SessionRow {
-    SessionRow { metadata: merged(row.metadata.as_ref(), Some(&update.metadata)), ..row }
-}
-
-fn ended(end: &SessionEnd, row: SessionRow) -> SessionRow {
-    let ended_at = match end.status {
-        Status::Abandoned => row.last_event_at.unwrap_or(end.ended_at),
-        Status::Active | Status::Ended => end.ended_at,
-    };
-    let lasted = ended_at.max(row.started_at).seconds_since(row.started_at);
-    SessionRow {
-        status: end.status,
-        end_reason: Some(end.reason.clone()),
-        ended_at: Some(ended_at),
-        duration_seconds: Some(end.known.map_or(lasted, |known| known.duration_seconds)),
-        message_count: end.known.map_or(0, |known| known.message_count).max(row.message_count),
-        ..row
-    }
-}
-
-/// What an end tells of its session, where nothing else does.
-#[expect(clippy::cast_possible_truncation, reason = "a duration in microseconds fits")]
-fn from_its_end(end: &SessionEnd) -> Option<SessionRow> {
-    let lasted = end.known.map_or(0.0, |known| known.duration_seconds);
-    let started_at = Timestamp::from_micros(end.ended_at.as_micros() - (lasted * 1e6) as i64)?;
-    Some(SessionRow {
-        session_id: end.session_id,
-        user_id: end.owner?,
-        external_id: None,
-        status: end.status,
-        end_reason: None,
-        started_at,
-        ended_at: None,
-        duration_seconds: None,
-        last_event_at: None,
-        message_count: 0,
-        metadata: None,
-    })
-}
-
-fn merged(row: Option<&JsonObject>, added: Option<&JsonObject>) -> Option<JsonObject> {
-    match (row, added) {
-        (Some(row), Some(added)) => Some(row.merged(added)),
-        (row, added) => row.or(added).cloned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use talktrack::clock::Timestamp;
+    use talktrack::record::{SessionEnd, SessionStart, SessionUpdate};
+    use talktrack::{JsonObject, Status, Stored};
+
     use super::*;
 
     const SESSION: Uuid = Uuid::from_u128(1);
@@ -205,12 +157,12 @@ mod tests {
         let (external_id, metadata) = (Some("call 7".into()), Some(object(r#"{"a":1}"#)));
         let (session_id, resumed) = (SESSION, false);
         let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed };
-        Record { seq: 1_000_000, body: Body::Start(start) }
+        Record::new(1_000_000, Body::Start(start))
     }
 
     fn update(owner: Uuid) -> Record {
         let (session_id, metadata, owner) = (SESSION, object(r#"{"b":2}"#), Some(owner));
-        Record { seq: 2_000_000, body: Body::Update(SessionUpdate { session_id, metadata, owner }) }
+        Record::new(2_000_000, Body::Update(SessionUpdate { session_id, metadata, owner }))
     }
 
     fn told(pending: &Pending, record: &Record, stored: Option<&SessionRow>) -> Option<serde_json::Value> {
@@ -231,7 +183,7 @@ mod tests {
         let (status, reason, known) = (Status::Ended, "completed".to_owned(), None);
         let (session_id, seen_until, owner) = (SESSION, None, Some(USER));
         let end = SessionEnd { session_id, status, reason, ended_at, known, seen_until, owner };
-        let row = told(&pending, &Record { seq: 4_000_000, body: Body::End(end) }, None).unwrap();
+        let row = told(&pending, &Record::new(4_000_000, Body::End(end)), None).unwrap();
         assert_eq!(
             (&row["status"], &row["external_id"], &row["duration_seconds"]),
             (&"ended".into(), &"call 7".into(), &2.5.into())
@@ -239,29 +191,33 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_to_anothers_session_hides_nothing_of_it() {
-        let pending = Pending::default();
-        told(&pending, &start(Uuid::from_u128(3)), None).unwrap();
+    fn two_claims_to_a_session_are_told_apart_and_the_stored_user_wins() {
+        let (pending, other) = (Pending::default(), Uuid::from_u128(3));
+        told(&pending, &start(other), None).unwrap();
+        told(&pending, &start(USER), None).unwrap();
+        let row = told(&pending, &update(USER), None).unwrap();
+        assert_eq!((&row["user_id"], &row["metadata"]["b"]), (&USER.to_string().into(), &2.into()));
         let Body::Start(begun) = start(USER).body else { unreachable!() };
         let stored = SessionRow::begun(&begun, 1);
-        assert_eq!(told(&pending, &update(USER), Some(&stored)), None, "the claim is dropped first");
-        assert!(pending.needs_session(&update(USER)));
+        assert_eq!(told(&pending, &update(other), Some(&stored)), None, "the store will refuse it");
         assert_eq!(told(&pending, &update(USER), Some(&stored)).unwrap()["user_id"], USER.to_string());
-        assert_eq!(told(&pending, &update(Uuid::from_u128(4)), None), None);
+        pending.forget(SESSION);
+        assert!(pending.needs_session(&update(USER)) && pending.needs_session(&update(other)));
     }
 
     #[test]
     fn what_is_remembered_has_a_bound() {
         let mut rows = Rows::default();
         let Body::Start(begun) = start(USER).body else { unreachable!() };
-        let metadata = Some(object(&format!(r#"{{"a":"{}"}}"#, "x".repeat(1 << 20))));
+        let metadata = Some(Stored::Known(object(&format!(r#"{{"a":"{}"}}"#, "x".repeat(1 << 20)))));
         for number in 0..50 {
             let row = SessionRow { session_id: Uuid::from_u128(number), ..SessionRow::begun(&begun, 1) };
-            rows.insert(SessionRow { metadata: metadata.clone(), ..row });
+            let claim = (row.session_id, USER);
+            rows.insert(claim, SessionRow { metadata: metadata.clone(), ..row });
             assert!(rows.bytes <= REMEMBERED_BYTES + (2 << 20));
         }
         assert!(!rows.rows.is_empty());
-        (0..50).for_each(|number| rows.remove(Uuid::from_u128(number)));
+        (0..50).for_each(|number| rows.remove((Uuid::from_u128(number), USER)));
         assert_eq!(rows.bytes, 0);
     }
 }

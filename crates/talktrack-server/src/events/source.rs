@@ -8,15 +8,16 @@ use serde_json::json;
 use talktrack::clock::Seq;
 use talktrack::store::sqlite::{SqliteReader, Waiting};
 use talktrack::store::{MessageRow, Read, SessionRow};
-use talktrack::{Change, ChangeKind, Durability, ReadError, Tracker};
+use talktrack::{Change, ChangeKind, Durability, ReadError, SessionRef, Tracker};
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::event::Event;
 use super::pending::{self, Pending};
 
-/// Changes read at once: few, because messages can be large.
+/// Changes read at once, and bytes of their events (one is taken in any case).
 const AT_ONCE: usize = 50;
+const PAGE_BYTES: usize = 1 << 20;
 
 /// How long the store may take over a page.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -46,7 +47,16 @@ struct Known {
     /// Still on their way to a remote store.
     waiting: HashMap<Seq, Waiting>,
     sessions: HashMap<Uuid, SessionRow>,
+    /// Changes whose messages were not looked up: those before them are large.
+    unread: HashSet<Seq>,
     messages: HashMap<Uuid, MessageRow>,
+}
+
+/// Leaves only the first of the changes for this page, and says where the next one begins.
+fn cut(changes: &mut Vec<Change>, first: usize, next: Seq) -> Seq {
+    let next = changes.get(first).map_or(next, |change| change.seq - 1);
+    changes.truncate(first);
+    next
 }
 
 impl Source {
@@ -70,17 +80,29 @@ impl Source {
         let read = self.file.changes_since(place, AT_ONCE).await?;
         let (mut changes, mut next) = (read.changes, read.next);
         let gap = (!read.is_whole).then(|| changes.first().map_or(next, |first| first.seq - 1));
-        let mut known = Known { waiting: self.waiting(&changes).await?, ..Known::default() };
+        let (waiting, looked_up) = self.waiting(&changes).await?;
+        next = cut(&mut changes, looked_up, next);
+        let mut known = Known { waiting, ..Known::default() };
         if let Err(error) = self.look_up(&changes, &mut known).await {
             // What needs no store does not wait for it.
             let ready = changes.iter().take_while(|change| known.waiting.contains_key(&change.seq)).count();
             changes.truncate(ready);
             next = changes.last().ok_or(error)?.seq;
         }
-        let mut events = Vec::with_capacity(changes.len());
+        if let Some(unread) = changes.iter().position(|change| known.unread.contains(&change.seq)) {
+            next = cut(&mut changes, unread, next);
+        }
+        let (mut events, mut bytes): (Vec<Arc<Event>>, usize) = (Vec::with_capacity(changes.len()), 0);
         for change in changes {
+            if bytes >= PAGE_BYTES {
+                next = change.seq - 1;
+                break;
+            }
             match self.event(&change, &known) {
-                Ok(event) => events.extend(event.map(Arc::new)),
+                Ok(event) => {
+                    bytes += event.as_ref().map_or(0, |event| event.bytes.len());
+                    events.extend(event.map(Arc::new));
+                }
                 Err(error) if events.is_empty() => return Err(error),
                 Err(_) => {
                     next = change.seq - 1;
@@ -91,12 +113,14 @@ impl Source {
         Ok(Page { events, next, gap })
     }
 
-    async fn waiting(&self, changes: &[Change]) -> Result<HashMap<Seq, Waiting>, ReadError> {
+    /// What waits of these changes, or of the first of them if their records are large, and of how many.
+    async fn waiting(&self, changes: &[Change]) -> Result<(HashMap<Seq, Waiting>, usize), ReadError> {
         if self.pending.is_none() || changes.is_empty() {
-            return Ok(HashMap::new());
+            return Ok((HashMap::new(), changes.len()));
         }
-        let waiting = self.file.waiting(changes.iter().map(|change| change.seq).collect()).await?;
-        Ok(waiting.into_iter().map(|waiting| (waiting.record.seq, waiting)).collect())
+        let seqs = changes.iter().map(|change| change.seq).collect();
+        let (waiting, looked_up) = self.file.waiting(seqs).await?;
+        Ok((waiting.into_iter().map(|waiting| (waiting.record.seq, waiting)).collect(), looked_up))
     }
 
     /// Asks the store for what is not on its way to it. What is has left the journal only once the store has it.
@@ -116,10 +140,18 @@ impl Source {
         let is_wanted = |change: &&Change| {
             change.kind == ChangeKind::Revision || !known.waiting.contains_key(&change.seq)
         };
-        let wanted = changes.iter().filter(is_wanted);
-        let messages: HashSet<Uuid> = wanted.filter_map(|change| change.message_id).collect();
-        if !messages.is_empty() {
-            let rows = self.rows.messages_by_id(&Vec::from_iter(messages)).await?;
+        let wanted = || changes.iter().filter(is_wanted);
+        let mut seen = HashSet::new();
+        let ids = wanted().filter_map(|change| change.message_id).filter(|id| seen.insert(*id));
+        let ids: Vec<Uuid> = ids.collect();
+        if !ids.is_empty() {
+            let rows = self.rows.messages_by_id(&ids).await?;
+            if let Some(last) = rows.last_before_more() {
+                let unread: HashSet<Uuid> =
+                    ids.iter().rev().take_while(|id| **id != last.id).copied().collect();
+                let is_unread = |change: &&Change| change.message_id.is_some_and(|id| unread.contains(&id));
+                known.unread = wanted().filter(is_unread).map(|change| change.seq).collect();
+            }
             known.messages = rows.into_iter().map(|row| (row.id, row)).collect();
         }
         let sessions = changes.iter().filter(|change| self.needs_session(change, known));
@@ -164,12 +196,15 @@ impl Source {
             if let Some(id) = message_id {
                 return Ok(pending::message(kind, waiting, known.messages.get(&id), session));
             }
-            let remembered = self.tracker.session_in_memory(session_id);
+            let claim = SessionRef { session_id, user_id: waiting.record.owner() };
+            let remembered = self.tracker.session_in_memory(claim);
             return pending.session(kind, &waiting.record, session, remembered);
         }
         if let Some(id) = message_id {
             let row = known.messages.get(&id).filter(|row| row.session_id == session_id);
-            let owner = row.and_then(|row| self.owner(change, row)).or(session.map(|row| row.user_id));
+            let owner = row
+                .and_then(|row| self.owner(change, row))
+                .or(session.map(|row| row.user_id.unwrap_or_default()));
             return Ok(row
                 .zip(owner)
                 .map(|(row, owner)| Event::new(seq, kind, session_id, Some(owner), row)));
@@ -177,7 +212,9 @@ impl Source {
         if let Some(pending) = &self.pending {
             pending.forget(session_id);
         }
-        let row = session.filter(|row| user_id.is_none_or(|user| user == row.user_id));
-        Ok(row.map(|row| Event::new(seq, kind, session_id, Some(row.user_id), row)))
+        let row = session.filter(|row| user_id.is_none_or(|user| row.user_id == Some(user)));
+        // Of a session without a user, which another program wrote, no user hears.
+        let owner = |row: &SessionRow| Some(row.user_id.unwrap_or_default());
+        Ok(row.map(|row| Event::new(seq, kind, session_id, owner(row), row)))
     }
 }

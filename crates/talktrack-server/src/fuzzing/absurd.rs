@@ -97,8 +97,14 @@ fn value() -> impl Strategy<Value = String> {
 /// An object of any fields, some of them twice.
 fn frame() -> impl Strategy<Value = String> {
     let field = (prop::sample::select(&FIELDS[..]), value());
-    let kind =
-        prop::sample::select(vec!["message", "session.start", "session.update", "session.end", "ping"]);
+    let kind = prop::sample::select(vec![
+        "message",
+        "session.start",
+        "session.update",
+        "session.end",
+        "auth",
+        "ping",
+    ]);
     (kind, prop::collection::vec(field, 0..6)).prop_map(|(kind, fields)| {
         let fields: String = fields.into_iter().map(|(name, value)| format!(",\"{name}\":{value}")).collect();
         let session = "\"session_id\":\"00000000-0000-0000-0000-00000000000a\"";

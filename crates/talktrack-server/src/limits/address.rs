@@ -8,6 +8,7 @@ use axum::http::HeaderMap;
 use crate::config::Network;
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
+const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
 
 /// The nearest address that is no proxy of ours: each proxy adds the one it was asked from at the end of the list.
 pub(super) fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
@@ -26,12 +27,20 @@ pub(super) fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> 
     client
 }
 
+/// True if a trusted proxy says that the client speaks TLS to it.
+pub(super) fn is_over_tls(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> bool {
+    let mut told = headers.get_all(X_FORWARDED_PROTO).iter().peekable();
+    is_trusted(peer, trusted)
+        && told.peek().is_some()
+        && told.all(|value| value.to_str().is_ok_and(|scheme| scheme.trim().eq_ignore_ascii_case("https")))
+}
+
 pub(super) fn is_trusted(address: IpAddr, trusted: &[Network]) -> bool {
     trusted.iter().any(|network| network.contains(&address.to_canonical()))
 }
 
 /// What counts as one address: of IPv6, somebody who has one has all of its network.
-pub(super) fn neighbourhood(address: IpAddr) -> IpAddr {
+pub(crate) fn neighbourhood(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         address @ IpAddr::V4(_) => address,

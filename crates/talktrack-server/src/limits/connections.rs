@@ -1,14 +1,13 @@
 //! How many connections there are, in all and of each address.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
 use metrics::counter;
-use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::counts::{CountedPlace, Counts};
 use super::{LIMITED, address};
 use crate::config::{Config, Network};
 use crate::error::Problem;
@@ -25,21 +24,20 @@ pub(crate) struct Connections {
     each: Option<usize>,
     /// Everybody comes through them.
     trusted_proxies: Vec<Network>,
-    held: Arc<Held>,
+    held: Counts<IpAddr>,
+    /// Of those that are no WebSocket (yet).
+    each_http: Option<usize>,
+    http_held: Counts<IpAddr>,
 }
 
 /// What a connection holds: the slot until it ends or becomes a WebSocket's, the place until it ends.
 pub(crate) struct Admitted {
-    pub(crate) slot: OwnedSemaphorePermit,
+    pub(crate) slot: (OwnedSemaphorePermit, Place),
     pub(crate) place: Place,
 }
 
-/// One connection of an address, as long as it lives.
-#[derive(Debug)]
-pub(crate) struct Place(Option<(IpAddr, Arc<Held>)>);
-
-/// The connections of each address that has any.
-type Held = Mutex<HashMap<IpAddr, usize>>;
+/// One connection of an address, as long as it lives; `None` if it is not counted.
+pub(crate) type Place = Option<CountedPlace<IpAddr>>;
 
 impl Connections {
     pub(crate) fn new(config: &Config) -> Self {
@@ -49,9 +47,11 @@ impl Connections {
         Self {
             free: Arc::new(Semaphore::new(most)),
             most,
-            each: config.max_connections_per_address,
+            each: config.caller_limits.connections_per_address,
             trusted_proxies: config.trusted_proxies.clone(),
-            held: Arc::default(),
+            held: Counts::default(),
+            each_http: config.caller_limits.http_connections_per_address,
+            http_held: Counts::default(),
         }
     }
 
@@ -64,48 +64,25 @@ impl Connections {
             counter!(LIMITED, "limit" => limit).increment(1);
             Problem::busy(StatusCode::SERVICE_UNAVAILABLE, detail, RETRY_AFTER)
         };
-        let Some(place) = self.place(peer) else {
+        let Ok(place) = self.place(&self.held, peer, self.each) else {
             let detail = "this address has too many connections (max_connections_per_address)";
             return Err(refused("connections_per_address", detail.to_owned()));
+        };
+        let Ok(http_place) = self.place(&self.http_held, peer, self.each_http) else {
+            let detail = "this address has too many connections (max_http_connections_per_address)";
+            return Err(refused("http_connections_per_address", detail.to_owned()));
         };
         let slot = Arc::clone(&self.free).try_acquire_owned().map_err(|_| {
             let detail =
                 format!("all {} connections are taken (max_http_connections, max_listeners)", self.most);
             refused("http_connections", detail)
         })?;
-        Ok(Admitted { slot, place })
+        Ok(Admitted { slot: (slot, http_place), place })
     }
 
-    fn place(&self, peer: IpAddr) -> Option<Place> {
-        let Some(most) = self.each.filter(|_| !address::is_trusted(peer, &self.trusted_proxies)) else {
-            return Some(Place(None));
-        };
-        let address = address::neighbourhood(peer);
-        let mut held = self.held.lock();
-        let count = held.entry(address).or_default();
-        if *count >= most {
-            return None;
-        }
-        *count += 1;
-        Some(Place(Some((address, Arc::clone(&self.held)))))
-    }
-}
-
-impl Place {
-    /// Of a connection that is not counted.
-    pub(crate) fn none() -> Self {
-        Self(None)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let Some((address, held)) = &self.0 else { return };
-        let mut held = held.lock();
-        let Some(count) = held.get_mut(address) else { return };
-        *count -= 1;
-        if *count == 0 {
-            held.remove(address);
-        }
+    /// One more of the address; `Err` if it has too many.
+    fn place(&self, counts: &Counts<IpAddr>, peer: IpAddr, most: Option<usize>) -> Result<Place, ()> {
+        let counted = most.filter(|_| !address::is_trusted(peer, &self.trusted_proxies));
+        counted.map(|most| counts.place(address::neighbourhood(peer), most).ok_or(())).transpose()
     }
 }

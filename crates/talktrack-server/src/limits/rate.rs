@@ -1,23 +1,44 @@
 //! So many in a time, for each of many.
 
 use std::hash::Hash;
+use std::num::NonZeroU32;
 
-use governor::clock::{Clock as _, DefaultClock};
+use governor::clock::{Clock, DefaultClock};
 use governor::state::keyed::DefaultKeyedStateStore;
-use governor::{Quota, RateLimiter};
+use governor::{NotUntil, Quota, RateLimiter};
 
 use crate::config::Rate;
 
 /// One allowance for each key. It is used up at once or little by little, and comes back evenly.
 pub(super) struct Rates<K: Hash + Eq + Clone> {
     limiter: RateLimiter<K, DefaultKeyedStateStore<K>, DefaultClock>,
+    burst: NonZeroU32,
     clock: DefaultClock,
 }
 
 impl<K: Hash + Eq + Clone> Rates<K> {
     pub(super) fn new(rate: Rate) -> Self {
+        Self::with_burst(rate, 1)
+    }
+
+    /// As much as comes back in so many of the rate's periods may be taken at once.
+    pub(super) fn with_burst(rate: Rate, periods: u32) -> Self {
         let quota = Quota::with_period(rate.interval()).unwrap_or_else(|| Quota::per_second(rate.count));
-        Self { limiter: RateLimiter::keyed(quota.allow_burst(rate.count)), clock: DefaultClock::default() }
+        let burst = rate.count.saturating_mul(NonZeroU32::new(periods).unwrap_or(NonZeroU32::MIN));
+        let limiter = RateLimiter::keyed(quota.allow_burst(burst));
+        Self { limiter, burst, clock: DefaultClock::default() }
+    }
+
+    /// Takes so many; all there can ever be, if that is less.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub(super) fn take_many(&self, key: &K, count: usize) -> Result<(), u32> {
+        let Some(count) = u32::try_from(count).ok().and_then(NonZeroU32::new) else { return Ok(()) };
+        match self.limiter.check_key_n(key, count.min(self.burst)) {
+            Ok(Ok(())) | Err(_) => Ok(()),
+            Ok(Err(until)) => Err(self.seconds(&until)),
+        }
     }
 
     /// Takes one.
@@ -25,10 +46,12 @@ impl<K: Hash + Eq + Clone> Rates<K> {
     /// # Errors
     /// The seconds until there is one, at least 1, where there is none.
     pub(super) fn take(&self, key: &K) -> Result<(), u32> {
-        self.limiter.check_key(key).map_err(|until| {
-            let wait = until.wait_time_from(self.clock.now());
-            u32::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX).max(1)
-        })
+        self.limiter.check_key(key).map_err(|until| self.seconds(&until))
+    }
+
+    fn seconds(&self, until: &NotUntil<<DefaultClock as Clock>::Instant>) -> u32 {
+        let wait = until.wait_time_from(self.clock.now());
+        u32::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX).max(1)
     }
 
     /// Forgets those whose allowance is whole again.

@@ -18,7 +18,7 @@ use tower_service::Service as _;
 use super::linger::Linger;
 use crate::config::Config;
 use crate::guard::PeerAddress;
-use crate::limits::{Admitted, Connections, Place};
+use crate::limits::{Admitted, Connections};
 
 /// How long a client may take to say what it wants, and may keep a connection that it does not use.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -56,7 +56,7 @@ pub(super) async fn accept(listener: TcpListener, router: Router, config: Config
                 let refuse = Router::new().fallback(async move || problem.clone());
                 tokio::spawn(async move {
                     // Its own patience is short: the head of one request.
-                    serve(Linger::new(stream, Place::none()), HEADER_TIMEOUT, refuse, peer).await;
+                    serve(Linger::new(stream, None), HEADER_TIMEOUT, refuse, peer).await;
                     drop(refusal);
                 });
             }

@@ -6,14 +6,16 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
+use crate::audit::{Actor, Audit, Entry};
 use crate::error::Failure;
-use crate::letters::{Answer, ControlDir, Letters, MOST_AT_ONCE, Outcome, Request};
+use crate::letters::{Answer, ControlDir, Letters, MOST_AT_ONCE, Request};
 use crate::state::AppState;
 
 /// How long somebody may take to say what they want.
@@ -47,7 +49,8 @@ impl Control {
         let config = state.config();
         let letters = Letters::of(state.tracker().clone(), &config.local_file())?;
         let dir = ControlDir::open(&config.data_dir)?;
-        let accepting = tokio::spawn(accept(dir.listen()?, Arc::new(letters))).abort_handle();
+        let hands = (letters, state.audit().clone());
+        let accepting = tokio::spawn(accept(dir.listen()?, Arc::new(hands))).abort_handle();
         Ok(Self { dir, accepting })
     }
 }
@@ -59,7 +62,7 @@ impl Drop for Control {
     }
 }
 
-async fn accept(listener: UnixListener, letters: Arc<Letters>) {
+async fn accept(listener: UnixListener, hands: Arc<(Letters, Audit)>) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
         let stream = match listener.accept().await {
@@ -70,9 +73,9 @@ async fn accept(listener: UnixListener, letters: Arc<Letters>) {
                 continue;
             }
         };
-        let letters = Arc::clone(&letters);
+        let hands = Arc::clone(&hands);
         tokio::spawn(async move {
-            if let Err(error) = converse(stream, &letters).await {
+            if let Err(error) = converse(stream, &hands).await {
                 tracing::debug!(%error, "a connection to the control socket ended early");
             }
             drop(slot);
@@ -80,9 +83,14 @@ async fn accept(listener: UnixListener, letters: Arc<Letters>) {
     }
 }
 
-async fn converse(mut stream: UnixStream, letters: &Letters) -> io::Result<()> {
+async fn converse(mut stream: UnixStream, (letters, audit): &(Letters, Audit)) -> io::Result<()> {
     let answer = match timeout(PATIENCE, hear(&mut stream)).await {
-        Ok(Ok(request)) => carry_out(request, letters).await,
+        Ok(Ok(request)) => {
+            let what = request.name();
+            let answer = carry_out(request, letters).await;
+            record(audit, &stream, what, &answer);
+            answer
+        }
         Ok(Err(problem)) => Answer::Error(problem.to_string()),
         Err(_) => Answer::Error(format!("nothing was asked within {PATIENCE:?}")),
     };
@@ -99,7 +107,7 @@ async fn hear(stream: &mut UnixStream) -> Result<Request, Failure> {
     }
     let request = serde_json::from_slice(&line);
     let request = request.map_err(|error| Failure::new(format_args!("not a request: {error}")))?;
-    let (Request::Replay(letters) | Request::Drop(letters)) = &request;
+    let (Request::Replay(letters) | Request::Drop(letters)) = &request else { return Ok(request) };
     if letters.len() > MOST_AT_ONCE {
         return Err(Failure::new(format_args!("more than {MOST_AT_ONCE} letters at once")));
     }
@@ -110,11 +118,12 @@ async fn carry_out(request: Request, letters: &Letters) -> Answer {
     let what = match &request {
         Request::Replay(_) => "replayed",
         Request::Drop(_) => "dropped",
+        Request::RedirectOutbox => "left alone",
     };
     match timeout(DEADLINE, letters.carry_out(request)).await {
-        Ok(Ok(outcomes)) => {
-            log(what, &outcomes);
-            Answer::Outcomes(outcomes)
+        Ok(Ok(answer)) => {
+            log(what, &answer);
+            answer
         }
         Ok(Err(failure)) => Answer::Error(failure.to_string()),
         Err(_) => Answer::Error(format!(
@@ -123,7 +132,30 @@ async fn carry_out(request: Request, letters: &Letters) -> Answer {
     }
 }
 
-fn log(what: &str, outcomes: &[Outcome]) {
+/// Writes down who asked for what: the system knows whose process is at the other end.
+fn record(audit: &Audit, stream: &UnixStream, what: &'static str, answer: &Answer) {
+    let who = stream.peer_cred().map_or(Actor::Unknown, |peer| Actor::of_system_user(peer.uid()));
+    let entry = Entry::new(who, what, None);
+    audit.record(match answer {
+        Answer::Outcomes(outcomes) => {
+            let done = outcomes.iter().filter(|outcome| outcome.fate.is_good()).count();
+            let detail = json!({"asked": outcomes.len()});
+            entry.count(u64::try_from(done).unwrap_or(u64::MAX)).detail(detail)
+        }
+        Answer::Redirected(address) => entry.detail(json!({"store": address})),
+        Answer::Error(_) => entry.outcome("failed"),
+    });
+}
+
+fn log(what: &str, answer: &Answer) {
+    let outcomes = match answer {
+        Answer::Outcomes(outcomes) => outcomes,
+        Answer::Redirected(address) => {
+            tracing::warn!("the outbox was given to {address} from the command line");
+            return;
+        }
+        Answer::Error(_) => return,
+    };
     let (asked, done) = (outcomes.len(), outcomes.iter().filter(|outcome| outcome.fate.is_good()).count());
     tracing::info!(asked, done, "dead letters {what} from the command line");
 }

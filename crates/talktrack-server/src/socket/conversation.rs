@@ -1,30 +1,44 @@
 //! One connection's task: hears frames, hands messages to the tracker, and answers as they become durable. Everything is
 //! bounded: while an answer cannot be sent, nothing is read.
 
+mod frames;
+
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::time::Duration;
 
 use axum::extract::ws::close_code;
 use talktrack::error::Reason;
-use talktrack::{Durability, Message, NewSession, Started};
-use tokio::time::{Instant, Sleep, sleep_until};
+use talktrack::{ClaimRefusal, Durability, NewSession, NotDurable, Started};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
+use super::ending::{Ending, turn_away};
 use super::owed::Owed;
-use super::peer::{Gone, Heard, Peer};
+use super::peer::{Gone, Peer};
 use super::presence::Presence;
+use crate::access;
+use crate::auth::{Caller, Lease, Notice};
 use crate::limits::Meter;
 use crate::state::{AppState, Stopping};
-use crate::wire::{self, ClientFrame, Frame, FrameRef, INVALID_MESSAGE, ServerFrame};
+use crate::turns::Pace;
+use crate::wire::{self, FrameRef, INVALID_MESSAGE, ServerFrame};
 
-/// Frames taken in one go before other things get their turn.
-const BURST: usize = 64;
+/// How long the last answers and the goodbye may take when the connection may not stay.
+const LAST_WORDS: Duration = Duration::from_secs(20);
+
+/// What the peer is told if the store dropped what was acknowledged.
+const DROPPED: &str =
+    "something that was acknowledged is not stored: the session or its user was deleted meanwhile";
 
 pub(super) struct Conversation {
     peer: Peer,
     state: AppState,
+    caller: Caller,
     stopping: Stopping,
     presence: Presence,
     meter: Meter,
+    pace: Pace,
+    lease: Lease,
     /// The peer has ended the session, and was told.
     has_ended: bool,
     owed: Owed,
@@ -35,32 +49,18 @@ pub(super) struct Conversation {
     alarm: Pin<Box<Sleep>>,
 }
 
-/// How a connection ends.
-enum Ending {
-    /// The peer is gone.
-    Gone,
-    /// We close it, for this reason.
-    Close(u16, &'static str),
-    /// The server stops.
-    Stopping,
-}
-
-impl From<Gone> for Ending {
-    fn from(_: Gone) -> Self {
-        Self::Gone
-    }
-}
-
 impl Conversation {
     /// Starts the session and greets; turns the peer away, and is `None`, where it cannot be started.
     pub(super) async fn start(
         mut peer: Peer,
         state: &AppState,
+        caller: Caller,
         session: NewSession,
-        meter: Meter,
+        (meter, pace): (Meter, Pace),
+        lease: Lease,
     ) -> Option<Self> {
         let (session_id, user_id) = (session.session_id, session.user_id);
-        let (presence, resumed) = match Presence::begin(state.tracker(), session).await {
+        let (presence, resumed) = match Presence::begin(state, &caller, session).await {
             Ok((presence, Started { resumed })) => (presence, resumed),
             Err((code, why)) => {
                 turn_away(peer, code, why).await;
@@ -73,16 +73,20 @@ impl Conversation {
         let (now, interval) = (Instant::now(), state.config().ping_interval);
         Some(Self {
             peer,
+            caller,
             stopping: state.watch_stop(),
             presence,
             meter,
+            pace,
+            lease,
             has_ended: false,
             owed: Owed::default(),
             durability: state.tracker().durability(),
             state: state.clone(),
             last_heard: now,
             next_ping: now + interval,
-            alarm: Box::pin(sleep_until(now + interval)),
+            // The first look at the lease is due at once.
+            alarm: Box::pin(sleep_until(now)),
         })
     }
 
@@ -92,6 +96,10 @@ impl Conversation {
         match ending {
             Ending::Gone => {}
             Ending::Close(code, reason) => self.peer.close(code, reason).await,
+            Ending::Over(why) => {
+                // What was accepted is durable soon; if the disk takes longer, the client sends it again with a new token.
+                let _ = timeout(LAST_WORDS, self.dismiss(why)).await;
+            }
             Ending::Stopping => {
                 if self.say_goodbye().await.is_ok() {
                     self.peer.close(close_code::AWAY, "shutting down").await;
@@ -106,84 +114,31 @@ impl Conversation {
                 biased;
                 () = self.stopping.wait() => return Err(Ending::Stopping),
                 () = self.durability.changed(), if !self.owed.is_empty() => self.answer().await?,
-                () = self.alarm.as_mut() => self.ping_or_give_up().await?,
+                refusal = self.presence.claim.refused() => match refusal {
+                    ClaimRefusal::Start(why) => return Err(self.lose_session(why).await?),
+                    ClaimRefusal::Records => self.tell_of_dropped_records().await?,
+                },
+                () = self.alarm.as_mut() => self.watch().await?,
                 heard = self.peer.hear() => self.listen(heard).await?,
             }
         }
     }
 
-    /// Takes a frame, and those that have come with it.
-    async fn listen(&mut self, heard: Heard) -> Result<(), Ending> {
-        self.last_heard = Instant::now();
-        self.take(heard).await?;
-        for _ in 1..BURST {
-            let Some(heard) = self.peer.hear_now() else { break };
-            self.take(heard).await?;
-        }
-        Ok(self.peer.flush().await?)
+    /// A remote store found out whose the session is: the claim of this connection is over, and with it the connection.
+    async fn lose_session(&mut self, why: NotDurable) -> Result<Ending, Gone> {
+        self.presence.give_up();
+        self.has_ended = true;
+        let why = access::refusal(&self.caller, why);
+        self.say_error(why.code(), why.to_string(), None).await?;
+        self.peer.flush().await?;
+        Ok(Ending::Close(close_code::POLICY, why.code()))
     }
 
-    async fn take(&mut self, heard: Heard) -> Result<(), Ending> {
-        match heard {
-            Heard::Text(text) => Ok(self.frame(&text).await?),
-            Heard::Binary => {
-                Ok(self.reject(INVALID_MESSAGE, "a frame must be text, not binary", None).await?)
-            }
-            Heard::SignOfLife => {
-                self.keep_alive();
-                Ok(())
-            }
-            Heard::TooLarge => {
-                self.reject("too_large", "a frame must be at most 1 MiB", None).await?;
-                Err(Ending::Close(close_code::SIZE, "a frame must be at most 1 MiB"))
-            }
-            Heard::NotUtf8 => Err(Ending::Close(close_code::INVALID, "text must be UTF-8")),
-            Heard::Garbage => Err(Ending::Close(close_code::PROTOCOL, "not a WebSocket frame")),
-            Heard::Gone => Err(Ending::Gone),
-        }
-    }
-
-    async fn frame(&mut self, text: &str) -> Result<(), Gone> {
-        let session_id = self.presence.session_id;
-        let Frame { body, session_id: named, reference, .. } = match Frame::parse(text) {
-            Ok(frame) => frame,
-            Err(error) => return self.reject(error.code, error.message, error.reference).await,
-        };
-        if named.is_some_and(|named| named != session_id) {
-            return self.reject(INVALID_MESSAGE, "session_id: is not this connection's", reference).await;
-        }
-        if let Err(wait) = self.meter.take() {
-            return self.reject("rate_limited", wait.in_words(), reference).await;
-        }
-        match body {
-            ClientFrame::Message(message) => self.message(message.in_session(session_id), reference).await,
-            ClientFrame::SessionUpdate { metadata } => {
-                match self.presence.tracker.update_session(session_id, metadata) {
-                    Ok(receipt) => self.owed.update(&receipt, reference),
-                    Err(refused) => self.refuse(&refused.reason, reference).await?,
-                }
-                Ok(())
-            }
-            ClientFrame::SessionEnd { reason, .. } => self.end(reason, reference).await,
-            ClientFrame::SessionStart(_) => {
-                let problem = "type: session.start is for files; a connection starts its session by itself";
-                self.reject(INVALID_MESSAGE, problem, reference).await
-            }
-            ClientFrame::Ping => {
-                self.keep_alive();
-                self.peer.say(ServerFrame::Pong { reference }.to_text()).await
-            }
-        }
-    }
-
-    async fn message(&mut self, message: Message, reference: Option<FrameRef>) -> Result<(), Gone> {
-        match self.presence.tracker.track_message(message) {
-            Ok(receipt) => {
-                self.owed.message(&receipt, reference);
-                Ok(())
-            }
-            Err(refused) => self.refuse(&refused.reason, reference).await,
-        }
+    /// The store dropped what was acknowledged. The peer may still go on with another session on another connection.
+    async fn tell_of_dropped_records(&mut self) -> Result<(), Gone> {
+        let why = access::refusal(&self.caller, NotDurable::Deleted);
+        self.say_error(why.code(), DROPPED.to_owned(), None).await?;
+        self.peer.flush().await
     }
 
     /// Ends the session. Its end comes after its messages in the queue, so when it is durable, so are they.
@@ -192,7 +147,7 @@ impl Conversation {
             Ok(reason) => reason,
             Err(invalid) => return self.reject(INVALID_MESSAGE, invalid.to_string(), reference).await,
         };
-        let receipt = match self.presence.tracker.end_session(self.presence.session_id, &reason) {
+        let receipt = match self.presence.tracker.end_session(self.presence.session, &reason) {
             Ok(receipt) => receipt,
             Err(reason) => return self.refuse(&reason, reference).await,
         };
@@ -203,13 +158,18 @@ impl Conversation {
         self.answer().await?;
         match ended {
             Ok(figures) => self.peer.say(self.ended(figures, reference)).await,
-            Err(why) => self.say_error(why.code(), why.to_string(), reference).await,
+            Err(why) => {
+                let why = access::refusal(&self.caller, why);
+                self.say_error(why.code(), why.to_string(), reference).await
+            }
         }
     }
 
     /// Sends every answer that is ready.
     async fn answer(&mut self) -> Result<(), Gone> {
-        while let Some(text) = self.owed.next_frame(&self.durability) {
+        while let Some(text) =
+            self.owed.next_frame(&self.durability, |why| access::refusal(&self.caller, why))
+        {
             self.peer.say(text).await?;
         }
         self.peer.flush().await
@@ -219,29 +179,82 @@ impl Conversation {
         let (now, config) = (Instant::now(), self.state.config());
         let silent_until = self.last_heard + config.peer_timeout;
         if now >= silent_until {
-            tracing::debug!(session_id = %self.presence.session_id, "the peer is silent: closing its connection");
+            tracing::debug!(session_id = %self.presence.session.session_id, "the peer is silent: closing its connection");
             return Err(Ending::Close(close_code::POLICY, "silent for too long"));
         }
         if now >= self.next_ping {
             self.next_ping = now + config.ping_interval;
             self.peer.ping().await?;
         }
+        Ok(())
+    }
+
+    /// Does what is due by the clock, and sets the alarm for what comes next.
+    async fn watch(&mut self) -> Result<(), Ending> {
+        if self.lease.next_look().is_some_and(|next| Instant::now() >= next) {
+            self.look_at_lease().await?;
+        }
+        self.ping_or_give_up().await?;
+        let silent_until = self.last_heard + self.state.config().peer_timeout;
         let next = self.next_ping.min(silent_until);
+        let next = self.lease.next_look().map_or(next, |look| look.min(next));
         self.alarm.as_mut().reset(next);
         Ok(())
     }
 
-    /// Answers everything that is owed, ends the session and says so.
-    async fn say_goodbye(&mut self) -> Result<(), Gone> {
+    /// Tells the peer that its token or key expires, and closes the connection when it has.
+    async fn look_at_lease(&mut self) -> Result<(), Ending> {
+        match self.lease.look() {
+            None => Ok(()),
+            Some(Notice::Expiring(expires_at)) => {
+                self.peer.say(ServerFrame::TokenExpiring { expires_at }.to_text()).await?;
+                Ok(self.peer.flush().await?)
+            }
+            Some(Notice::Over(why)) => {
+                let session_id = self.presence.session.session_id;
+                tracing::info!(%session_id, "closing the connection: {why}");
+                Err(Ending::Over(why))
+            }
+        }
+    }
+
+    /// Answers everything that is owed, says why the connection ends, and closes it.
+    async fn dismiss(mut self, why: String) -> Result<(), Gone> {
+        self.answer_all().await?;
+        self.say_error("unauthorized", why, None).await?;
+        self.peer.close(close_code::POLICY, "unauthorized").await;
+        Ok(())
+    }
+
+    /// Goes on with another token.
+    async fn renew(&mut self, token: &str, reference: Option<FrameRef>) -> Result<(), Gone> {
+        match self.lease.renew(token).await {
+            // The next look tells whether it expires soon.
+            Ok(()) => {
+                self.alarm.as_mut().reset(Instant::now());
+                Ok(())
+            }
+            Err(why) => self.reject("unauthorized", why, reference).await,
+        }
+    }
+
+    /// Answers everything that is owed.
+    async fn answer_all(&mut self) -> Result<(), Gone> {
         self.answer().await?;
         while !self.owed.is_empty() {
             self.durability.changed().await;
             self.answer().await?;
         }
+        Ok(())
+    }
+
+    /// Answers everything that is owed, ends the session and says so.
+    async fn say_goodbye(&mut self) -> Result<(), Gone> {
+        self.answer_all().await?;
         if self.has_ended {
             return Ok(());
         }
-        let Ok(receipt) = self.presence.tracker.end_session(self.presence.session_id, "shutdown") else {
+        let Ok(receipt) = self.presence.tracker.end_session(self.presence.session, "shutdown") else {
             return Ok(());
         };
         match receipt.durable().await {
@@ -252,12 +265,12 @@ impl Conversation {
 
     fn ended(&self, figures: talktrack::Ended, reference: Option<FrameRef>) -> String {
         let talktrack::Ended { duration_seconds, message_count } = figures;
-        let session_id = self.presence.session_id;
+        let session_id = self.presence.session.session_id;
         ServerFrame::SessionEnded { session_id, duration_seconds, message_count, reference }.to_text()
     }
 
     fn keep_alive(&self) {
-        self.presence.tracker.keep_alive(self.presence.session_id);
+        self.presence.tracker.keep_alive(self.presence.session);
     }
 
     /// Answers what the tracker refused, and has counted.
@@ -283,19 +296,5 @@ impl Conversation {
         reference: Option<FrameRef>,
     ) -> Result<(), Gone> {
         self.peer.say(ServerFrame::Error { code: code.to_owned(), message, reference }.to_text()).await
-    }
-}
-
-/// Says why the session cannot be started, and closes.
-async fn turn_away(mut peer: Peer, code: &'static str, message: String) {
-    let close = match code {
-        "unauthorized" | "deleted" => close_code::POLICY,
-        "shutting_down" => close_code::AWAY,
-        "queue_full" | "journal_full" => close_code::AGAIN,
-        _ => close_code::ERROR,
-    };
-    let error = ServerFrame::Error { code: code.to_owned(), message, reference: None };
-    if peer.say(error.to_text()).await.is_ok() {
-        peer.close(close, code).await;
     }
 }

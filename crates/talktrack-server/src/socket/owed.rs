@@ -41,15 +41,19 @@ impl Owed {
         self.0.push_back(Debt { seq: receipt.seq(), message_id: None, reference });
     }
 
-    /// The next frame that can be sent: acks as far as they go, or one error.
-    pub(super) fn next_frame(&mut self, durability: &Durability) -> Option<String> {
+    /// The next frame that can be sent: acks as far as they go, or one error, as `tell` has the caller know it.
+    pub(super) fn next_frame(
+        &mut self,
+        durability: &Durability,
+        tell: impl Fn(NotDurable) -> NotDurable,
+    ) -> Option<String> {
         let mut acks = None;
         for _ in 0..MAX_ACKS {
             let Some(debt) = self.0.front() else { break };
             match durability.outcome(debt.seq) {
                 None => break,
                 Some(Err(_)) if acks.is_some() => break,
-                Some(Err(why)) => return self.0.pop_front().map(|debt| error(debt, why)),
+                Some(Err(why)) => return self.0.pop_front().map(|debt| error(debt, tell(why))),
                 Some(Ok(())) => {
                     if let Some(id) = debt.message_id {
                         let expected = self.0.len().min(MAX_ACKS);

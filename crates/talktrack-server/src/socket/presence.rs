@@ -1,12 +1,20 @@
 //! Being connected to a session: from its start until the connection is gone.
 
-use talktrack::{NewSession, NotDurable, Started, Tracker};
-use uuid::Uuid;
+use talktrack::{Author, Claim, NewSession, NotDurable, SessionRef, Started, Tracker};
+
+use crate::access;
+use crate::auth::Caller;
+use crate::state::AppState;
 
 /// Whatever happens to the connection's task, the session learns that the connection is gone.
 pub(super) struct Presence {
     pub(super) tracker: Tracker,
-    pub(super) session_id: Uuid,
+    /// The session, in the claim of the user for whom this connection started it.
+    pub(super) session: SessionRef,
+    /// On whose authority the connection writes.
+    pub(super) author: Author,
+    /// What a remote store says of the start later on.
+    pub(super) claim: Claim,
     /// The session was never ours: there is nothing to disconnect from.
     refused: bool,
 }
@@ -17,23 +25,38 @@ impl Presence {
     /// # Errors
     /// The protocol's code and the reason in words.
     pub(super) async fn begin(
-        tracker: &Tracker,
+        state: &AppState,
+        caller: &Caller,
         session: NewSession,
     ) -> Result<(Self, Started), (&'static str, String)> {
-        let (session_id, user_id) = (session.session_id, session.user_id);
+        let met = access::meet_store(state, caller, session).await;
+        let session = met.map_err(|problem| (problem.code(), problem.into_detail()))?;
+        let tracker = state.tracker();
+        let user_id = session.user_id;
+        let session_ref = SessionRef::of_user(session.session_id, user_id);
+        let author = access::author(caller, session_ref.user_id);
         let receipt = tracker.start_session(session);
         let receipt = receipt.map_err(|refused| (refused.reason.code(), refused.reason.to_string()))?;
-        let mut presence = Self { tracker: tracker.clone(), session_id, refused: false };
+        let claim = receipt.claim(session_ref.session_id, user_id);
+        let mut presence =
+            Self { tracker: tracker.clone(), session: session_ref, author, claim, refused: false };
         match receipt.durable().await {
             Ok(started) => Ok((presence, started)),
             Err(why) => {
                 if matches!(why, NotDurable::OtherUser | NotDurable::Deleted) {
-                    presence.refused = true;
-                    presence.tracker.forget(session_id, user_id);
+                    presence.give_up();
                 }
+                let why = access::refusal(caller, why);
                 Err((why.code(), why.to_string()))
             }
         }
+    }
+
+    /// The store refused the session: nothing of the connection's claim is left here.
+    pub(super) fn give_up(&mut self) {
+        let SessionRef { session_id, user_id } = self.session;
+        self.refused = true;
+        user_id.iter().for_each(|user_id| self.tracker.forget(session_id, *user_id));
     }
 }
 
@@ -41,7 +64,7 @@ impl Drop for Presence {
     fn drop(&mut self) {
         if !self.refused {
             // Refused only while shutting down, which ends every session itself.
-            let _ = self.tracker.disconnect(self.session_id);
+            let _ = self.tracker.disconnect(self.session);
         }
     }
 }

@@ -20,6 +20,8 @@ const REASONS: &[&str] = &[
     "journal_full",
     "rate_limited",
     "unauthorized",
+    "forbidden",
+    "session_not_found",
     "deleted",
     "shutting_down",
 ];
@@ -50,6 +52,10 @@ pub(super) fn install() -> Result<PrometheusHandle, Failure> {
 }
 
 fn describe() {
+    describe_counter!(
+        "talktrack_audit_entries_lost_total",
+        "Entries of the audit log that could not be written"
+    );
     describe_counter!("talktrack_limited_total", "Requests, frames and connections refused by a limit");
     describe_counter!("talktrack_audio_bytes_total", Unit::Bytes, "Bytes of recordings that were kept");
     describe_counter!("talktrack_messages_accepted_total", "Messages taken into the queue");

@@ -8,6 +8,8 @@ use talktrack::lines;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
+use crate::visible;
+
 /// Whether text lines have colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Look {
@@ -31,10 +33,8 @@ pub(super) fn text_line(event: &Event<'_>, look: Look) -> String {
         event.record(&mut TextFields(&mut line));
     }
     // One event is one line, whatever a library's error says.
-    if line[start..].contains(['\n', '\r']) {
-        let text = line.split_off(start);
-        line.push_str(&text.replace(['\n', '\r'], " "));
-    }
+    let text = line.split_off(start);
+    line.push_str(&visible::safe_line(&text.replace(['\n', '\r'], " ")));
     line.push('\n');
     line
 }

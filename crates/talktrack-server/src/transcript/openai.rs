@@ -41,12 +41,13 @@ impl OpenAi {
         let parts: Option<Vec<Value>> =
             row.parts.as_ref().and_then(|json| serde_json::from_str(json.as_str()).ok());
         let parts = parts.unwrap_or_default();
-        match row.kind {
-            Kind::Message if row.role == Role::Tool => self.results(row, &parts),
-            Kind::Message => vec![json!({"role": row.role, "content": row.content})],
-            Kind::ToolCall => vec![self.call(row, &parts)],
-            Kind::ToolResult => self.results(row, &parts),
-            Kind::Event => Vec::new(),
+        match row.kind.known() {
+            Some(Kind::Message) if row.role == Role::Tool => self.results(row, &parts),
+            Some(Kind::Message) => vec![json!({"role": row.role, "content": row.content})],
+            Some(Kind::ToolCall) => vec![self.call(row, &parts)],
+            Some(Kind::ToolResult) => self.results(row, &parts),
+            // What another program means by a kind of its own, a model is not told.
+            Some(Kind::Event) | None => Vec::new(),
         }
     }
 

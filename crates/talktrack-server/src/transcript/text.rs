@@ -21,22 +21,24 @@ impl Document for Text {
         }
         // Writing into a string cannot fail, here and below.
         let _ = writeln!(out, "session {}", session.session_id);
-        let _ = writeln!(out, "user    {}", session.user_id);
-        let _ = writeln!(out, "started {}", table::moment(session.started_at));
-        if let Some(ended_at) = session.ended_at {
+        let _ = writeln!(out, "user    {}", table::user(session.user_id));
+        let _ = writeln!(out, "started {}", table::moment(&session.started_at));
+        if let Some(ended_at) = &session.ended_at {
             let reason = session.end_reason.as_deref().unwrap_or("for no known reason");
-            let (at, status) = (table::moment(ended_at), session.status.as_str());
+            let (at, status) = (table::moment(ended_at), table::safe_line(session.status.as_str()));
             let _ = writeln!(out, "ended   {at} ({status}: {})", table::safe_line(reason));
         }
         out.push('\n');
     }
 
     fn message(&mut self, row: &MessageRow, out: &mut String) {
-        let kind = match row.kind {
-            Kind::Message => String::new(),
-            kind => format!(" ({})", kind.as_str().replace('_', " ")),
+        let kind = if row.kind == Kind::Message {
+            String::new()
+        } else {
+            format!(" ({})", table::safe_line(row.kind.as_str()).replace('_', " "))
         };
-        let _ = write!(out, "{}  {}{kind}:", table::moment(row.created_at), row.role.as_str());
+        let role = table::safe_line(row.role.as_str());
+        let _ = write!(out, "{}  {role}{kind}:", table::moment(&row.created_at));
         indented(&row.content, out);
         if row.interrupted {
             out.push_str("    [interrupted]\n");

@@ -41,12 +41,12 @@ enum End {
 
 impl Document for Vtt {
     fn begin(&mut self, session: &SessionRow, out: &mut String) {
-        self.started_at = Some(session.started_at);
+        self.started_at = session.started_at.known();
         let _ = write!(out, "WEBVTT\n\nNOTE session {}\n", session.session_id);
     }
 
     fn message(&mut self, row: &MessageRow, out: &mut String) {
-        let is_speech = row.kind == Kind::Message && matches!(row.role, Role::User | Role::Assistant);
+        let is_speech = row.kind == Kind::Message && (row.role == Role::User || row.role == Role::Assistant);
         if !is_speech || row.content.trim().is_empty() {
             return;
         }
@@ -69,7 +69,8 @@ impl Vtt {
         let numbers: Option<Value> =
             row.metrics.as_ref().and_then(|json| serde_json::from_str(json.as_str()).ok());
         let number = |name: &str| numbers.as_ref().and_then(|numbers| milliseconds(&numbers[name]));
-        let said = self.started_at.map_or(0.0, |start| row.created_at.seconds_since(start));
+        let span = self.started_at.zip(row.created_at.known());
+        let said = span.map_or(0.0, |(start, at)| at.seconds_since(start));
         // Cues must not begin before the one before them does.
         let earliest = self.waiting.as_ref().map_or(0, |cue| cue.start_ms);
         let start_ms = number("audio_start_ms").unwrap_or_else(|| whole(said * 1_000.0)).max(earliest);
@@ -78,7 +79,12 @@ impl Vtt {
             Some(end) if end > start_ms => End::At(end),
             _ => End::Before(start_ms + reading),
         };
-        Cue { start_ms, end, voice: row.role.as_str(), text: escaped(&row.content) }
+        Cue {
+            start_ms,
+            end,
+            voice: if row.role == Role::User { "user" } else { "assistant" },
+            text: escaped(&row.content),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize, Serializer};
+use talktrack::Timestamp;
 use uuid::Uuid;
 
 use super::reference::FrameRef;
@@ -45,6 +46,11 @@ pub(crate) enum ServerFrame {
         /// The mark of the frame that asked for it.
         reference: Option<FrameRef>,
     },
+    /// What proves who the client is expires soon.
+    TokenExpiring {
+        /// From this moment on it does not count.
+        expires_at: Timestamp,
+    },
     /// The server is there.
     Pong {
         /// The ping's mark.
@@ -81,6 +87,7 @@ impl ServerFrame {
             "error" => fields.error(),
             "session.started" => fields.started(),
             "session.ended" => fields.ended(),
+            "token.expiring" => fields.expires_at.map(|expires_at| Self::TokenExpiring { expires_at }),
             "pong" => Some(Self::Pong { reference: fields.reference }),
             _ => return Err(format!("type: unknown: {frame_type}")),
         };
@@ -101,6 +108,7 @@ struct Fields {
     resumed: Option<bool>,
     duration_seconds: Option<f64>,
     message_count: Option<u64>,
+    expires_at: Option<Timestamp>,
     #[serde(default, rename = "ref")]
     reference: Option<FrameRef>,
 }
@@ -150,6 +158,10 @@ impl Serialize for ServerFrame {
                 map.serialize_entry("duration_seconds", duration_seconds)?;
                 map.serialize_entry("message_count", message_count)?;
             }
+            Self::TokenExpiring { expires_at } => {
+                map.serialize_entry("type", "token.expiring")?;
+                map.serialize_entry("expires_at", expires_at)?;
+            }
             Self::Pong { .. } => map.serialize_entry("type", "pong")?,
         }
         if let Some(reference) = self.reference() {
@@ -165,7 +177,7 @@ impl ServerFrame {
             Self::Error { reference, .. }
             | Self::SessionEnded { reference, .. }
             | Self::Pong { reference } => reference.as_ref(),
-            Self::SessionStarted { .. } | Self::Ack { .. } => None,
+            Self::SessionStarted { .. } | Self::Ack { .. } | Self::TokenExpiring { .. } => None,
         }
     }
 }

@@ -80,12 +80,19 @@ fn check(name: &str, value: &str) -> Option<String> {
     if value == "null" || fits(value) {
         return None;
     }
+    if TIMES.contains(&name) {
+        let problem = serde_json::from_str::<String>(value)
+            .map_or(Err(InvalidTimestamp::Syntax), |text| text.parse::<Timestamp>());
+        return problem.err().map(|problem| format!("{name}: {problem}"));
+    }
     // A string that is no string after all has an escape that means nothing.
     match serde_json::from_str::<String>(value) {
         Err(error) if value.starts_with('"') => Some(format!("{name}: not a valid string: {error}")),
         _ => Some(format!("{name}: {expected}")),
     }
 }
+
+const TIMES: [&str; 3] = ["created_at", "started_at", "ended_at"];
 
 type Fits = fn(&str) -> bool;
 
@@ -98,7 +105,7 @@ fn expected(name: &str) -> Option<(Fits, String)> {
         "session_id" | "user_id" | "id" => (fits::<Uuid>, "must be a UUID".into()),
         "role" => (fits::<Role>, problem_of::<Role>()),
         "kind" => (fits::<Kind>, problem_of::<Kind>()),
-        "created_at" | "started_at" | "ended_at" => (fits::<Timestamp>, InvalidTimestamp.to_string()),
+        name if TIMES.contains(&name) => (fits::<Timestamp>, String::new()),
         "revision" => (fits::<u32>, "must be a whole number from 0 to 2147483647".into()),
         "interrupted" => (fits::<bool>, "must be true or false".into()),
         "metadata" | "parts" | "metrics" | "ref" => (|_| true, String::new()),

@@ -1,6 +1,9 @@
 //! From the client: a text becomes a frame in one pass. Only where that fails does a second, slower pass find the field to
 //! blame.
 
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 
 use serde::Deserialize;
@@ -11,9 +14,7 @@ use uuid::Uuid;
 
 use super::explain::{NOT_AN_OBJECT, explain, unread};
 use super::reference::{FrameRef, WireError};
-
-/// A longer reason is refused: it stands in a column that people read.
-const MAX_REASON_BYTES: usize = 256;
+use crate::config::Secret;
 
 /// One frame and what can stand on every one.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +49,11 @@ pub(crate) enum ClientFrame {
         ended_at: Option<Timestamp>,
         /// That nobody ended it, where it was abandoned. In files only.
         status: Option<Status>,
+    },
+    /// The connection goes on with this key or token.
+    Auth {
+        /// Not shown anywhere.
+        token: Secret,
     },
     /// Asks for a pong.
     Ping,
@@ -89,6 +95,18 @@ impl Frame {
     /// # Errors
     /// As [`Self::parse`]; and where it says that it is of another type.
     pub(crate) fn parse_as(known: Option<&'static str>, text: &str) -> Result<Self, WireError> {
+        let Some(clean) = json::replace_lone_surrogates(text) else {
+            return Self::parse_clean(known, text, text);
+        };
+        let mut frame = Self::parse_clean(known, &clean, text)?;
+        if let ClientFrame::Message(MessageFrame(message)) = &mut frame.body {
+            message.note_replaced_surrogates();
+        }
+        Ok(frame)
+    }
+
+    /// `text` is `sent` without lone halves of surrogate pairs; no byte has another place.
+    fn parse_clean(known: Option<&'static str>, text: &str, sent: &str) -> Result<Self, WireError> {
         if is_too_deep(text) {
             return Err(unread(text, format!("nested deeper than {} levels", json::MAX_DEPTH)));
         }
@@ -97,7 +115,12 @@ impl Frame {
         if !text.trim_ascii_start().starts_with('{') {
             return Err(WireError::json(NOT_AN_OBJECT));
         }
-        let reference = match fields.reference.map(|raw| FrameRef::from_json(raw.get())) {
+        // A mark is echoed as it was written, or not at all.
+        let as_sent = |raw: &RawValue| {
+            let start = raw.get().as_ptr().addr() - text.as_ptr().addr();
+            FrameRef::from_json(&sent[start..start + raw.get().len()])
+        };
+        let reference = match fields.reference.map(as_sent) {
             Some(Err(problem)) => return Err(WireError::message(format!("ref: {problem}"), None)),
             Some(Ok(reference)) => Some(reference),
             None => None,
@@ -138,6 +161,9 @@ struct Fields<'a> {
     reason: Option<String>,
     started_at: Option<Timestamp>,
     ended_at: Option<Timestamp>,
+    // A secret: only looked at in a frame that brings one.
+    #[serde(borrow)]
+    token: Option<&'a RawValue>,
     // Other protocols' messages have a field of this name too: looked at only where it is ours.
     #[serde(borrow)]
     status: Option<&'a RawValue>,
@@ -156,6 +182,7 @@ impl Fields<'_> {
             }
             "message" => self.message().map(ClientFrame::Message),
             "ping" => Ok(ClientFrame::Ping),
+            "auth" => self.token().map(|token| ClientFrame::Auth { token }),
             "session.update" => match self.object("metadata", self.metadata)? {
                 Some(metadata) => Ok(ClientFrame::SessionUpdate { metadata }),
                 None => Err(missing("metadata")),
@@ -169,7 +196,7 @@ impl Fields<'_> {
                 external_id: self.external_id,
                 started_at: self.started_at,
             })),
-            _ => Err(Invalid::new("type", "must be one of message session.update session.end ping")),
+            _ => Err(Invalid::new("type", "must be one of message session.update session.end auth ping")),
         }
     }
 
@@ -193,7 +220,15 @@ impl Fields<'_> {
             content_generated: self.content_generated,
             parts,
             metrics,
+            extra: None,
         }))
+    }
+
+    fn token(&self) -> Result<Secret, Invalid> {
+        let raw = self.token.ok_or(missing("token"))?;
+        let token = serde_json::from_str::<String>(raw.get());
+        // What stood there is not repeated.
+        token.map(|token| token.trim().into()).map_err(|_| Invalid::new("token", "must be a string"))
     }
 
     fn end_status(&self) -> Result<Option<Status>, Invalid> {
@@ -210,19 +245,6 @@ impl Fields<'_> {
     }
 }
 
-/// Why a session ends, in the caller's word.
-///
-/// # Errors
-/// Where the word does not fit into a column that people read.
-pub(crate) fn reason_of_end(reason: Option<String>) -> Result<String, Invalid> {
-    let reason = reason.unwrap_or_else(|| "completed".into());
-    if (1..=MAX_REASON_BYTES).contains(&reason.len()) && !reason.contains('\0') {
-        Ok(reason)
-    } else {
-        Err(Invalid::new("reason", "must be 1 to 256 bytes without U+0000"))
-    }
-}
-
 fn missing(field: &'static str) -> Invalid {
     Invalid::new(field, "missing")
 }
@@ -231,163 +253,4 @@ fn missing(field: &'static str) -> Invalid {
 fn is_too_deep(text: &str) -> bool {
     let opening = text.bytes().filter(|byte| matches!(byte, b'{' | b'[')).count();
     opening > json::MAX_DEPTH && json::depth(text) > json::MAX_DEPTH
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn message(text: &str) -> Message {
-        match Frame::parse(text).unwrap().body {
-            ClientFrame::Message(message) => message.in_session(Uuid::from_u128(7)),
-            other => panic!("not a message: {other:?}"),
-        }
-    }
-
-    fn problem(text: &str) -> (&'static str, String) {
-        let error = Frame::parse(text).unwrap_err();
-        (error.code, error.message)
-    }
-
-    #[test]
-    fn role_and_content_are_enough_and_null_is_as_good_as_left_out() {
-        let plain = message(r#"{"type":"message","role":"user","content":"Hello"}"#);
-        assert_eq!(plain, Message::new(Uuid::from_u128(7), Role::User, "Hello"));
-        let nulls = message(
-            r#"{"type":"message","role":"user","content":"Hello","audio_url":null,"metadata":null,"created_at":null,
-                "id":null,"external_id":null,"kind":null,"interrupted":null,"content_generated":null,"parts":null,
-                "metrics":null,"revision":null,"ref":null,"session_id":null,"shoe_size":44}"#,
-        );
-        assert_eq!(nulls, plain);
-    }
-
-    #[test]
-    fn every_field_arrives_as_it_was_sent() {
-        let id = Uuid::from_u128(3);
-        let full = message(&format!(
-            r#"{{"type":"message","role":"tool","content":"4\u00b0","audio_url":"https://a/b","metadata":{{ "a" : 1.0 }},
-                "created_at":"2026-11-23T09:00:00+01:00","id":"{id}","external_id":"x","kind":"tool_result",
-                "interrupted":true,"content_generated":"five","parts":[1],"metrics":{{"stt_ms":12.5}},"revision":2}}"#,
-        ));
-        assert_eq!((full.role, full.kind, full.content.as_str()), (Role::Tool, Kind::ToolResult, "4°"));
-        assert_eq!((full.id, full.external_id.as_deref()), (Some(id), Some("x")));
-        assert_eq!(full.created_at.unwrap().to_string(), "2026-11-23T08:00:00.000000Z");
-        assert_eq!(full.metadata.unwrap().as_str(), r#"{ "a" : 1.0 }"#);
-        assert_eq!(
-            (full.parts.unwrap().as_str(), full.metrics.unwrap().as_json().as_str()),
-            ("[1]", r#"{"stt_ms":12.5}"#)
-        );
-        assert_eq!(
-            (full.interrupted, full.revision, full.content_generated.as_deref()),
-            (true, 2, Some("five"))
-        );
-    }
-
-    #[test]
-    fn a_ref_is_echoed_exactly_and_survives_a_bad_field() {
-        for text in ["\"any\"", "7", "-1.50", "\"caf\\u00e9\""] {
-            let frame = Frame::parse(&format!(r#"{{"type":"ping","ref":{text}}}"#)).unwrap();
-            assert_eq!(frame.reference.unwrap().as_json(), text);
-            let error =
-                Frame::parse(&format!(r#"{{"type":"message","role":"user","ref":{text}}}"#)).unwrap_err();
-            assert_eq!(
-                (error.message.as_str(), error.reference.unwrap().as_json()),
-                ("content: missing", text)
-            );
-            let error = Frame::parse(&format!(r#"{{"type":"message","role":7,"ref":{text}}}"#)).unwrap_err();
-            assert_eq!(error.reference.unwrap().as_json(), text);
-        }
-        for text in ["true", "[]", "{}", &format!("\"{}\"", "x".repeat(255)), "\"\\ud800\""] {
-            let (code, message) = problem(&format!(r#"{{"type":"ping","ref":{text}}}"#));
-            assert_eq!(
-                (code, message.as_str()),
-                ("invalid_message", "ref: must be a string or a number of at most 256 bytes")
-            );
-        }
-    }
-
-    #[test]
-    fn what_is_no_json_object_is_invalid_json() {
-        let deep = format!(r#"{{"type":"ping","x":{}{}}}"#, "[".repeat(100), "]".repeat(100));
-        // As many values as a frame has fields, the type first.
-        let array = format!(r#"["ping"{}]"#, ",null".repeat(21));
-        for text in [
-            "",
-            "{",
-            "[]",
-            "7",
-            "\"x\"",
-            "{\"type\":\"ping\"} x",
-            "null",
-            &deep,
-            &"[".repeat(100_000),
-            &array,
-        ] {
-            assert_eq!(problem(text).0, "invalid_json", "{text:.40}");
-        }
-        assert!(problem(r#"{"type":"ping","\ud800":1}"#).1.starts_with("not valid JSON: "));
-        let just_right = format!(r#"{{"type":"ping","x":{}{}}}"#, "[".repeat(99), "]".repeat(99));
-        assert_eq!(Frame::parse(&just_right).unwrap().body, ClientFrame::Ping);
-    }
-
-    /// A client that replays a file waited in vain for the answer to such a line, and gave the session up.
-    #[test]
-    fn a_frame_that_is_nested_too_deeply_is_answered_by_its_ref() {
-        let deep = format!(r#"{{"ref":7,"type":"ping","x":{}{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
-        assert_eq!(Frame::parse(&deep).unwrap_err().reference, Some(FrameRef::number(7)));
-    }
-
-    /// Each field was compared with every other: one frame kept a thread busy for most of a minute.
-    #[test]
-    fn a_bad_frame_of_a_hundred_thousand_fields_is_explained_at_once() {
-        let fields: String = (0..100_000).map(|number| format!(r#""{number}":0,"#)).collect();
-        let began = std::time::Instant::now();
-        assert_eq!(problem(&format!(r#"{{{fields}"role":7}}"#)).1.split(' ').next(), Some("role:"));
-        assert!(began.elapsed().as_secs() < 5, "took {:?}", began.elapsed());
-    }
-
-    #[test]
-    fn a_bad_field_is_named() {
-        let roles = "role: must be one of user assistant system developer tool";
-        let time = "created_at: not an RFC 3339 time such as 2026-11-23T08:00:00Z";
-        for (fields, expected) in [
-            (r#""x":1"#, "type: missing"),
-            (r#""type":7"#, "type: must be a string"),
-            (r#""type":"shout""#, "type: must be one of message session.update session.end ping"),
-            (r#""type":"message","content":"x""#, "role: missing"),
-            (r#""type":"message","role":"user""#, "content: missing"),
-            (r#""type":"message","role":"king","content":"x""#, roles),
-            (r#""type":"message","role":7,"content":"x""#, roles),
-            (r#""type":"message","role":"user","content":7"#, "content: must be a string"),
-            (
-                r#""type":"message","role":"user","content":"x","metadata":[]"#,
-                "metadata: must be a JSON object",
-            ),
-            (r#""type":"message","role":"user","content":"x","parts":{}"#, "parts: must be a JSON array"),
-            (
-                r#""type":"message","role":"user","content":"x","metrics":{"stt_ms":"1"}"#,
-                "metrics: stt_ms: must be a number",
-            ),
-            (r#""type":"message","role":"user","content":"x","created_at":"yesterday""#, time),
-            (r#""type":"message","role":"user","content":"x","created_at":7"#, time),
-            (r#""type":"message","role":"user","content":"x","id":"7""#, "id: must be a UUID"),
-            (
-                r#""type":"message","role":"user","content":"x","interrupted":1"#,
-                "interrupted: must be true or false",
-            ),
-            (
-                r#""type":"message","role":"user","content":"x","revision":-1"#,
-                "revision: must be a whole number from 0 to 2147483647",
-            ),
-            (r#""type":"message","role":"user","role":"user","content":"x""#, "role: stands there twice"),
-            (r#""type":"session.update""#, "metadata: missing"),
-            (r#""type":"session.end","reason":7"#, "reason: must be a string"),
-            (r#""type":"session.end","status":"active""#, "status: must be one of ended abandoned"),
-        ] {
-            let (code, message) = problem(&format!("{{{fields}}}"));
-            assert_eq!((code, message.as_str()), ("invalid_message", expected), "{fields}");
-        }
-        let (code, message) = problem(r#"{"type":"message","role":"user","content":"\ud800"}"#);
-        assert!(code == "invalid_message" && message.starts_with("content: "), "{message}");
-    }
 }

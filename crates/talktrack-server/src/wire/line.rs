@@ -1,9 +1,11 @@
 //! Into a file, or from our own client: frames as they are written. What is not there, or is as always, is left out.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 use talktrack::record::{Body, Record};
 use talktrack::store::{MessageRow, SessionRow};
-use talktrack::{JsonArray, JsonObject, Kind, Message, Role, Status, Timestamp};
+use talktrack::{JsonArray, JsonObject, Kind, Message, Role, Status, Stored, StoredTime};
 use uuid::Uuid;
 
 use super::reference::FrameRef;
@@ -24,10 +26,10 @@ impl<'a> RecordLine<'a> {
         Some(match &record.body {
             Body::Start(start) => Self::Start(StartLine {
                 session_id: start.session_id,
-                user_id: start.user_id,
+                user_id: Some(start.user_id),
                 external_id: start.external_id.as_deref(),
-                started_at: start.started_at,
-                metadata: start.metadata.as_ref(),
+                started_at: start.started_at.into(),
+                metadata: start.metadata.as_ref().map(Json::Given),
             }),
             Body::Update(update) => {
                 Self::Update(UpdateLine { session_id: update.session_id, metadata: &update.metadata })
@@ -35,18 +37,26 @@ impl<'a> RecordLine<'a> {
             Body::End(end) => Self::End(EndLine {
                 session_id: end.session_id,
                 reason: Some(&end.reason),
-                ended_at: end.ended_at,
+                ended_at: end.ended_at.into(),
                 status: (end.status == Status::Abandoned).then_some(end.status),
             }),
             Body::Message(stamped) => Self::Message(Box::new(MessageLine {
                 session_id: Some(stamped.message.session_id),
                 id: Some(stamped.id),
-                created_at: Some(stamped.created_at),
+                created_at: Some(stamped.created_at.into()),
                 ..MessageLine::of_message(&stamped.message, None)
             })),
-            Body::Alive(_) | Body::Delete(_) => return None,
+            Body::Alive(_) | Body::Delete(_) | Body::DeleteUser(_) => return None,
         })
     }
+}
+
+/// JSON of a frame: a caller's, or as it is stored.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Json<'a, T: Serialize> {
+    Given(&'a T),
+    Stored(&'a Stored<T>),
 }
 
 /// A `message` frame.
@@ -57,16 +67,16 @@ pub(crate) struct MessageLine<'a> {
     session_id: Option<Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<Uuid>,
-    role: Role,
+    role: Cow<'a, Stored<Role>>,
     content: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    created_at: Option<Timestamp>,
+    created_at: Option<StoredTime>,
     #[serde(skip_serializing_if = "Option::is_none")]
     external_id: Option<&'a str>,
     #[serde(skip_serializing_if = "is_plain")]
-    kind: Kind,
+    kind: Cow<'a, Stored<Kind>>,
     #[serde(skip_serializing_if = "is_first")]
-    revision: u32,
+    revision: i64,
     #[serde(skip_serializing_if = "is_false")]
     interrupted: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,11 +84,13 @@ pub(crate) struct MessageLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     content_generated: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    metadata: Option<&'a JsonObject>,
+    metadata: Option<Json<'a, JsonObject>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    parts: Option<&'a JsonArray>,
+    parts: Option<Json<'a, JsonArray>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    metrics: Option<&'a JsonObject>,
+    metrics: Option<Json<'a, JsonObject>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    extra: Option<Json<'a, JsonObject>>,
     #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
     reference: Option<&'a FrameRef>,
 }
@@ -89,18 +101,19 @@ impl<'a> MessageLine<'a> {
         Self {
             session_id: Some(row.session_id),
             id: Some(row.id),
-            role: row.role,
+            role: Cow::Borrowed(&row.role),
             content: &row.content,
-            created_at: Some(row.created_at),
+            created_at: Some(row.created_at.clone()),
             external_id: row.external_id.as_deref(),
-            kind: row.kind,
+            kind: Cow::Borrowed(&row.kind),
             revision: row.revision,
             interrupted: row.interrupted,
             audio_url: row.audio_url.as_deref(),
             content_generated: row.content_generated.as_deref(),
-            metadata: row.metadata.as_ref(),
-            parts: row.parts.as_ref(),
-            metrics: row.metrics.as_ref(),
+            metadata: row.metadata.as_ref().map(Json::Stored),
+            parts: row.parts.as_ref().map(Json::Stored),
+            metrics: row.metrics.as_ref().map(Json::Stored),
+            extra: row.extra.as_ref().map(Json::Stored),
             reference: None,
         }
     }
@@ -110,18 +123,20 @@ impl<'a> MessageLine<'a> {
         Self {
             session_id: None,
             id: message.id,
-            role: message.role,
+            role: Cow::Owned(message.role.into()),
             content: &message.content,
-            created_at: message.created_at,
+            created_at: message.created_at.map(StoredTime::Known),
             external_id: message.external_id.as_deref(),
-            kind: message.kind,
-            revision: message.revision,
+            kind: Cow::Owned(message.kind.into()),
+            revision: message.revision.into(),
             interrupted: message.interrupted,
             audio_url: message.audio_url.as_deref(),
             content_generated: message.content_generated.as_deref(),
-            metadata: message.metadata.as_ref(),
-            parts: message.parts.as_ref(),
-            metrics: message.metrics.as_ref().map(talktrack::TurnMetrics::as_json),
+            metadata: message.metadata.as_ref().map(Json::Given),
+            parts: message.parts.as_ref().map(Json::Given),
+            metrics: message.metrics.as_ref().map(|metrics| Json::Given(metrics.as_json())),
+            // A caller cannot set it over a connection.
+            extra: None,
             reference,
         }
     }
@@ -132,12 +147,12 @@ impl<'a> MessageLine<'a> {
 #[serde(tag = "type", rename = "session.start")]
 pub(crate) struct StartLine<'a> {
     session_id: Uuid,
-    user_id: Uuid,
+    user_id: Option<Uuid>,
     #[serde(skip_serializing_if = "Option::is_none")]
     external_id: Option<&'a str>,
-    started_at: Timestamp,
+    started_at: StoredTime,
     #[serde(skip_serializing_if = "Option::is_none")]
-    metadata: Option<&'a JsonObject>,
+    metadata: Option<Json<'a, JsonObject>>,
 }
 
 impl<'a> StartLine<'a> {
@@ -147,8 +162,8 @@ impl<'a> StartLine<'a> {
             session_id: row.session_id,
             user_id: row.user_id,
             external_id: row.external_id.as_deref(),
-            started_at: row.started_at,
-            metadata: row.metadata.as_ref(),
+            started_at: row.started_at.clone(),
+            metadata: row.metadata.as_ref().map(Json::Stored),
         }
     }
 }
@@ -168,7 +183,7 @@ pub(crate) struct EndLine<'a> {
     session_id: Uuid,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
-    ended_at: Timestamp,
+    ended_at: StoredTime,
     /// Said of sessions that nobody ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<Status>,
@@ -177,17 +192,17 @@ pub(crate) struct EndLine<'a> {
 impl<'a> EndLine<'a> {
     /// The end of a stored session, where it has one.
     pub(crate) fn of_row(row: &'a SessionRow) -> Option<Self> {
-        let ended_at = row.ended_at?;
-        let status = (row.status == Status::Abandoned).then_some(row.status);
+        let ended_at = row.ended_at.clone()?;
+        let status = (row.status == Status::Abandoned).then_some(Status::Abandoned);
         Some(Self { session_id: row.session_id, reason: row.end_reason.as_deref(), ended_at, status })
     }
 }
 
-fn is_plain(kind: &Kind) -> bool {
+fn is_plain(kind: &Stored<Kind>) -> bool {
     *kind == Kind::Message
 }
 
-fn is_first(revision: &u32) -> bool {
+fn is_first(revision: &i64) -> bool {
     *revision == 0
 }
 
@@ -208,7 +223,7 @@ mod tests {
         assert_eq!(text, r#"{"type":"message","role":"assistant","content":"Hello \"you\"\n","ref":1}"#);
 
         message.id = Some(Uuid::from_u128(5));
-        message.created_at = Timestamp::from_micros(1_700_000_000_000_001);
+        message.created_at = talktrack::Timestamp::from_micros(1_700_000_000_000_001);
         (message.kind, message.revision, message.interrupted) = (Kind::ToolCall, 3, true);
         message.metadata = Some(JsonObject::parse(r#"{"a":[1.0]}"#).unwrap());
         let text = serde_json::to_string(&MessageLine::of_message(&message, None)).unwrap();

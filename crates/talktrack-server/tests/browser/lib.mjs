@@ -17,7 +17,7 @@ const { chromium } = modules('playwright-core')
 const axeSource = readFileSync(modules.resolve('axe-core/axe.min.js'), 'utf8')
 
 // Far longer than anything takes, even on a busy machine.
-const DEADLINE = 20_000
+const DEADLINE = 60_000
 
 const FLAGS = [
   '--use-fake-device-for-media-stream',
@@ -40,7 +40,7 @@ export async function browse(body, { without } = {}) {
   const browser = await chromium.launch({
     executablePath: process.env.CHROMIUM,
     args: [...FLAGS.filter((flag) => flag !== without), ...(isRoot ? ['--no-sandbox'] : [])],
-    timeout: 3 * DEADLINE,
+    timeout: DEADLINE,
   })
   const visits = []
   const open = async (options) => {

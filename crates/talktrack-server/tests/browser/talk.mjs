@@ -14,14 +14,20 @@ async function say(page, words) {
   await page.keyboard.press('Enter')
 }
 
-// What was said last, once nobody speaks any more and all of it is durable.
+// What was said last, when nobody speaks any more and the last revision of each message is durable.
 async function ended(page) {
   await page.locator('#cut').waitFor({ state: 'hidden' })
+  await durable(page)
+  return said(page).last()
+}
+
+// A page shows when a message was durable; while a later revision of it is not, the message is busy.
+async function durable(page) {
   await until('everything is durable', async () => {
     const acks = await page.locator('#transcript .ack').allInnerTexts()
-    return acks.length > 0 && acks.every((ack) => /^durable after \d/.test(ack))
+    const busy = await page.locator('#transcript > [aria-busy]').count()
+    return acks.length > 0 && busy === 0 && acks.every((ack) => /^durable after \d/.test(ack))
   })
-  return said(page).last()
 }
 
 const messagesOf = async (session) => (await api('GET', `/v1${session}/messages`)).messages
@@ -72,6 +78,7 @@ await browse(async (visit, open) => {
     await ended(page)
     return (await page.locator('#transcript .play').count()) > 0
   })
+  await durable(page) // the address of the recording is a revision, too
   const recorded = (await messagesOf(session)).find(({ audio_url }) => audio_url)
   const recording = await page.request.get(recorded.audio_url)
   assert.match(recording.headers()['content-type'], /^audio\//)

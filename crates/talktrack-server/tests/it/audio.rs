@@ -9,6 +9,8 @@ mod s3;
 mod exchange;
 mod recording;
 
+use std::path::Path;
+
 use uuid::Uuid;
 
 use crate::harness::{Client, Home, Server};
@@ -40,6 +42,15 @@ async fn read(server: &Server, url: &str, headers: &str) -> Answer {
 
 /// The files that a server keeps for a session, with those that are being written.
 fn files(home: &Home, session: Uuid) -> Vec<String> {
-    let entries = std::fs::read_dir(home.data_dir().join("audio").join(session.to_string()));
-    entries.into_iter().flatten().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    names_in(&home.data_dir().join("audio").join(session.to_string()))
+}
+
+/// The names of the files in a folder and in those below it: each user's claim has one of its own.
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().map(Result::unwrap);
+    let names = |entry: std::fs::DirEntry| match entry.path().is_dir() {
+        true => names_in(&entry.path()),
+        false => vec![entry.file_name().into_string().unwrap()],
+    };
+    entries.flat_map(names).collect()
 }

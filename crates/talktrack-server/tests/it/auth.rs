@@ -4,6 +4,9 @@ mod keys;
 mod tokens;
 mod published;
 mod socket;
+mod expiry;
+mod key_file;
+mod limited_keys;
 mod events;
 mod audio;
 mod tls;
@@ -30,8 +33,13 @@ pub(crate) struct ApiKey {
 
 /// Has the program make a key.
 pub(crate) async fn new_key(home: &Home, name: &str, scopes: &str) -> ApiKey {
-    let made =
-        home.run(&["keys", "new", "--name", name, "--scopes", scopes, "--json"]).await.succeeded().json();
+    new_limited_key(home, name, scopes, &[]).await
+}
+
+/// Has the program make a key that is limited by these arguments.
+pub(crate) async fn new_limited_key(home: &Home, name: &str, scopes: &str, limits: &[&str]) -> ApiKey {
+    let arguments = [&["keys", "new", "--name", name, "--scopes", scopes, "--json"], limits].concat();
+    let made = home.run(&arguments).await.succeeded().json();
     let text = |field: &str| made[field].as_str().unwrap().to_owned();
     ApiKey { key: text("key"), entry: text("api_keys") }
 }

@@ -59,7 +59,7 @@ async fn another_users_connection_to_a_session_is_shown_the_door() {
     let query = format!("session_id={session}&user_id={stranger}");
     let knock = async |what: &str| {
         let mut client = Client::open(&server, &query).await;
-        let said = client.refused("unauthorized", Value::Null).await;
+        let said = client.refused("forbidden", Value::Null).await;
         assert!(!said.contains(&owner.user.to_string()), "whose it is, is nobody's business: {said}");
         assert_eq!(client.closed().await, Some(CloseCode::Policy), "{what}");
     };
@@ -70,7 +70,7 @@ async fn another_users_connection_to_a_session_is_shown_the_door() {
 
     let server = home.serve(&[]).await;
     let mut client = Client::open(&server, &query).await;
-    client.refused("unauthorized", Value::Null).await;
+    client.refused("forbidden", Value::Null).await;
     assert_eq!(client.closed().await, Some(CloseCode::Policy), "only the store knows whose it is");
     let mut owner = Client::join(&server, session, owner.user).await;
     owner.say("and again").await;
@@ -93,7 +93,7 @@ async fn a_stranger_who_knocks_first_after_a_restart_does_not_keep_the_owner_out
         Client::open(&server, &format!("session_id={session}&user_id={}", Uuid::new_v4())).await;
     let owner = Client::open(&server, &format!("session_id={session}&user_id={user}")).await;
     drop(disk);
-    stranger.refused("unauthorized", Value::Null).await;
+    stranger.refused("forbidden", Value::Null).await;
     let mut owner = owner.expect_started().await;
     owner.say("still mine").await;
     let rows = home.database().messages(session);

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use talktrack_testbed::skip;
 use tokio::process::Command;
 use uuid::Uuid;
 
@@ -14,7 +15,7 @@ use crate::clients;
 use crate::harness::{Home, Server};
 
 /// A browser takes its time where the machine is busy; the scripts' own waits end long before.
-const DEADLINE: Duration = Duration::from_secs(240);
+const DEADLINE: Duration = Duration::from_secs(600);
 
 /// What runs a script, and the browser that it drives.
 struct Browser {
@@ -37,18 +38,20 @@ fn chromium() -> Option<PathBuf> {
 }
 
 impl Browser {
-    /// `None` where something is not installed; says what.
+    /// `None` if something is not installed; the test is recorded as skipped.
     async fn installed() -> Option<Self> {
         let Some(chromium) = chromium() else {
-            eprintln!(
-                "LEFT OUT: there is no Chromium; `make test` installs it where there is apt-get, CHROMIUM names one"
+            skip::missing(
+                "the pages",
+                "there is no Chromium (`make test` installs it with apt-get; CHROMIUM names one)",
             );
             return None;
         };
         let modules = root().join("target/browser");
         if !modules.join("installed").is_file() {
-            eprintln!(
-                "LEFT OUT: playwright-core and axe-core are not installed; `make test` does it where there is npm"
+            skip::missing(
+                "the pages",
+                "playwright-core and axe-core are not installed (`make test` does it with npm)",
             );
             return None;
         }
@@ -104,7 +107,7 @@ async fn a_conversation_is_read_heard_copied_exported_and_deleted() {
     let recorded =
         home.database().count("SELECT count(*) FROM conversation_messages WHERE audio_url IS NOT NULL", &[]);
     if recorded == 0 {
-        eprintln!("LEFT OUT: espeak-ng is not installed: no recording is played");
+        skip::missing("playing a recording", "espeak-ng is not installed");
     }
     browser.node.env("RECORDED", if recorded > 0 { "yes" } else { "no" });
     browser.visits(&server, "conversation.mjs").await;
@@ -150,6 +153,18 @@ async fn who_logs_in_sees_what_the_token_allows_until_they_log_out() {
         .succeeded();
     browser.node.envs([("API_KEY", &key.key), ("USER_TOKEN", &token), ("USER_ID", &id)]);
     browser.visits(&server, "login.mjs").await;
+}
+
+#[tokio::test]
+async fn a_page_on_another_port_comes_to_nothing_with_the_cookie_of_somebody_who_is_logged_in() {
+    let Some(mut browser) = Browser::installed().await else { return };
+    let home = Home::new();
+    let key = auth::new_key(&home, "dashboard", "read,write,admin").await;
+    let server = auth::serve_with(&home, &[("TALKTRACK_API_KEYS", &key.entry)]).await;
+    let url = format!("http://{}", server.address);
+    home.run(&["demo", "--url", &url, "--token", &key.key, "--sessions", "3"]).await.succeeded();
+    browser.node.env("API_KEY", &key.key);
+    browser.visits(&server, "other_port.mjs").await;
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
+use talktrack_testbed::skip;
 use tokio::process::Command;
 use uuid::Uuid;
 
@@ -19,9 +20,7 @@ fn installed(program: &str) -> Option<PathBuf> {
     let path = root.join("target/clients/bin").join(program);
     let found = path.is_file().then_some(path);
     if found.is_none() {
-        eprintln!(
-            "LEFT OUT: {program} is not installed; `make test` does it where there are Python and a package index"
-        );
+        skip::missing(program, "it is not installed (`make test` does it with Python and a package index)");
     }
     found
 }
@@ -38,7 +37,7 @@ pub(crate) async fn node() -> Option<Command> {
             return Some(node);
         }
     }
-    eprintln!("LEFT OUT: there is no Node with a WebSocket (20.10 or later)");
+    skip::missing("clients in JavaScript", "there is no Node with a WebSocket (20.10 or later)");
     None
 }
 

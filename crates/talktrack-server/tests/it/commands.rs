@@ -160,7 +160,8 @@ async fn import_reports_bad_lines_with_their_place_and_takes_the_others() {
     let home = Home::new();
     let (session, user) = (Uuid::new_v4(), Uuid::new_v4());
     let lines = [
-        json!({"type": "session.start", "session_id": session, "user_id": user}).to_string(),
+        json!({"type": "session.start", "session_id": session, "user_id": user, "started_at": "2026-01-01T00:00:00Z"})
+            .to_string(),
         json!({"type": "message", "session_id": session, "role": "user", "content": "one"}).to_string(),
         "{broken".into(),
         json!({"type": "message", "session_id": session, "role": "king", "content": "SECRET"}).to_string(),
@@ -170,19 +171,29 @@ async fn import_reports_bad_lines_with_their_place_and_takes_the_others() {
             .to_string(),
         json!({"type": "session.start", "session_id": session, "user_id": Uuid::new_v4()}).to_string(),
         json!({"type": "message", "session_id": session, "role": "user", "content": "two"}).to_string(),
+        json!({"type": "session.end", "session_id": session, "ended_at": "0001-01-01T00:00:00Z"}).to_string(),
+        json!({"type": "session.end", "session_id": session, "ended_at": "2025-01-01T00:00:00Z"}).to_string(),
         json!({"type": "session.end", "session_id": session}).to_string(),
     ];
     let file = home.write("conv.jsonl", lines.join("\n"));
     let output = home.look(&["import", &file, "--json"]).await;
     assert_eq!(output.code, Some(1), "{output:?}");
-    for (line, word) in [(3, "JSON"), (4, "role"), (6, "session_id"), (7, "session"), (8, "user")] {
+    for (line, word) in [
+        (3, "JSON"),
+        (4, "role"),
+        (6, "session_id"),
+        (7, "session"),
+        (8, "user"),
+        (10, "ended_at: before the started_at"),
+        (11, "ended_at: before the started_at"),
+    ] {
         let place = format!("{file}:{line}: ");
         let told = output.stderr.lines().find(|told| told.starts_with(&place));
         assert!(told.is_some_and(|told| told.contains(word)), "{place}{word}: {}", output.stderr);
     }
     assert!(!output.stderr.contains("SECRET"), "{}", output.stderr);
     let summary = output.json();
-    assert_eq!((&summary["messages"], &summary["refused"]), (&json!(2), &json!(5)), "{summary}");
+    assert_eq!((&summary["messages"], &summary["refused"]), (&json!(2), &json!(7)), "{summary}");
     assert_eq!(home.database().contents(session), ["one", "two"]);
     let again = home.look(&["import", &file, "--json"]).await.json();
     assert_eq!(again["new"], 0, "{again}");
@@ -273,5 +284,42 @@ async fn a_command_that_does_not_exist_is_an_error_of_one_line() {
     let help = home.run(&["--help"]).await.succeeded().stdout;
     for command in ["serve", "client", "import", "export", "sessions", "show", "tail", "verify"] {
         assert!(help.contains(command), "{help}");
+    }
+}
+
+#[tokio::test]
+async fn version_names_the_build_for_people_and_programs() {
+    let home = Home::new();
+    let version = env!("CARGO_PKG_VERSION");
+    let short = home.run(&["--version"]).await.succeeded().stdout;
+    assert!(short.starts_with(&format!("talktrack {version}")), "{short}");
+    let said = home.run(&["version", "--json"]).await.succeeded().json_lines().remove(0);
+    assert_eq!(said["version"], version);
+    assert!(said["target"].as_str().is_some_and(|target| target.contains(std::env::consts::ARCH)), "{said}");
+    let words = home.run(&["version"]).await.succeeded().stdout;
+    assert!(words.contains(version) && words.contains(said["target"].as_str().unwrap()), "{words}");
+}
+
+#[tokio::test]
+async fn a_shell_completes_commands_and_each_command_has_a_manual_page() {
+    let home = Home::new();
+    let script = home.run(&["completions", "bash"]).await.succeeded().stdout;
+    let checked = std::process::Command::new("bash").args(["-n", "-c", &script]).status().unwrap();
+    assert!(checked.success() && script.contains("dead-letters"), "{script}");
+    let complete = format!(
+        "{script}\nCOMP_WORDS=(talktrack ver); COMP_CWORD=1; _talktrack talktrack ver talktrack; echo ${{COMPREPLY[@]}}"
+    );
+    let offered = std::process::Command::new("bash").args(["-c", &complete]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&offered.stdout).trim(), "verify version");
+
+    let pages = home.path("man");
+    home.run(&["man", pages.to_str().unwrap()]).await.succeeded();
+    let help = home.run(&["help"]).await.succeeded().stdout;
+    let commands =
+        help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let names = commands.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help");
+    for command in names {
+        let page = std::fs::read_to_string(pages.join(format!("talktrack-{command}.1")));
+        assert!(page.is_ok_and(|page| page.contains(".SH SYNOPSIS")), "talktrack-{command}.1");
     }
 }

@@ -1,5 +1,9 @@
 //! Deletion over HTTP: what is gone, what the answer says, and what comes too late.
 
+mod away;
+mod importing;
+mod waiting;
+
 use serde_json::{Value, json};
 use talktrack_testbed::{Postgres, Proxy};
 use uuid::Uuid;
@@ -198,4 +202,41 @@ async fn what_is_too_old_in_postgresql_is_deleted_by_whichever_node_looks_first(
     servers.0.stop().await;
     servers.1.stop().await;
     home.look_at(&url, &["verify"]).await.succeeded();
+}
+
+#[tokio::test]
+async fn damaged_files_that_are_kept_still_hold_deleted_text_until_they_are_dropped() {
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    let mut client = Client::new(&server).await;
+    client.say("correct horse").await;
+    let session = client.session;
+    server.stop().await;
+    let file = home.data_dir().join("talktrack.db");
+    let mut bytes = std::fs::read(&file).unwrap();
+    // The first page of the schema: no table is found by its name any more.
+    bytes[100..108].fill(0xff);
+    std::fs::write(&file, bytes).unwrap();
+
+    let server = home.serve(&[]).await;
+    let answer = delete(&server, &format!("/v1/sessions/{session}")).await;
+    assert!(!is_on_the_disk(&home, "correct horse"), "the files in use");
+    let listed = home.look(&["quarantine", "list", "--json"]).await.succeeded().json_lines();
+    let name = listed[0]["name"].as_str().unwrap().to_owned();
+    assert_eq!(listed.len(), 1);
+    let remaining = json!([{"path": format!("quarantine/{name}"), "remove": format!("talktrack quarantine drop {name}")}]);
+    assert_eq!((answer.status, &answer.json()["remaining"]), (200, &remaining));
+    let user = delete(&server, &format!("/v1/users/{}", Uuid::new_v4())).await;
+    assert_eq!(user.json()["remaining"], remaining);
+    let kept = home.data_dir().join("quarantine").join(&name);
+    assert!(kept.join("report.txt").exists());
+    home.look(&["quarantine", "drop", "another"]).await.failed(1);
+    home.look(&["quarantine", "drop", "--all"]).await.failed(2);
+    home.look(&["quarantine", "drop", &name]).await.succeeded();
+    assert!(!kept.exists());
+    assert!(home.look(&["quarantine", "list"]).await.succeeded().stdout.is_empty());
+    let user = delete(&server, &format!("/v1/users/{}", Uuid::new_v4())).await;
+    assert_eq!((user.status, &user.json()["remaining"]), (200, &Value::Null));
+    server.stop().await;
+    home.verify().await;
 }

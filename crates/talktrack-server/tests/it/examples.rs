@@ -1,6 +1,7 @@
 //! The examples of docs/http-api.md are run one after the other, and give what the page shows.
 
 use serde_json::Value;
+use talktrack_testbed::skip;
 use tokio::process::Command;
 
 use crate::harness::{Home, Output};
@@ -50,7 +51,7 @@ fn masked(value: &Value) -> Value {
 #[tokio::test]
 async fn every_example_gives_the_answer_that_the_page_shows() {
     if std::process::Command::new("curl").arg("--version").output().is_err() {
-        eprintln!("LEFT OUT: curl is not installed");
+        skip::missing("the examples of docs/http-api.md", "curl is not installed");
         return;
     }
     let examples = examples(&std::fs::read_to_string(PAGE).unwrap());

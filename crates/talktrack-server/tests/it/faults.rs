@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 mod kill;
+mod nodes;
 mod away;
 mod poison;
 mod drift;
@@ -15,10 +16,17 @@ mod answers;
 mod power;
 mod damage;
 mod flood;
+mod greed;
 mod stop;
 mod neighbours;
 mod silence;
-mod clock;
+pub(crate) mod clock;
+mod ground;
+mod odd_values;
+mod triggers;
+mod forgetting;
+mod unknown;
+mod bad_rows;
 mod soak;
 
 // The disk that loses its power.

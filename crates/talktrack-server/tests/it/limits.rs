@@ -1,10 +1,13 @@
 //! Limits: how often, how many, how large, how slowly; and what browsers are told. Each by real sockets.
 
 mod rates;
+mod reading;
+mod turns;
 mod connections;
 mod slowness;
 mod browsers;
 mod flood;
+mod dead_letters;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;

@@ -5,6 +5,7 @@
 mod harness;
 
 mod auth;
+mod isolation;
 mod api;
 mod clients;
 mod dashboard;
@@ -22,7 +23,10 @@ mod settings;
 mod schema;
 mod shutdown;
 mod ops;
+mod ground;
+mod which_store;
 mod logs;
+mod audit_log;
 mod replay;
 mod commands;
 mod demo;
@@ -32,6 +36,7 @@ mod control;
 mod postgres;
 mod postgres_outage;
 mod postgres_commands;
+mod node_order;
 
 mod faults;
 

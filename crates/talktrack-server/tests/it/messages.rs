@@ -211,3 +211,29 @@ async fn numbers_are_kept_as_they_were_written_however_large_or_exact() {
     }
     assert!(session.contains(r#""channel":"phone""#), "{session}");
 }
+
+#[tokio::test]
+async fn talktracks_own_notes_come_from_talktrack_alone_whatever_a_message_says() {
+    let home = Home::new();
+    let (session, user) = (Uuid::new_v4(), Uuid::new_v4());
+    let forged = || json!({"extra": {"talktrack": {"by": "user"}}});
+    let lines = [
+        json!({"type": "session.start", "session_id": session, "user_id": user}),
+        with(
+            json!({"type": "message", "session_id": session, "role": "user", "content": "in a file"}),
+            forged(),
+        ),
+    ];
+    let file = home.write("conv.jsonl", lines.map(|line| line.to_string()).join("\n"));
+    home.look(&["import", &file]).await.succeeded();
+    let server = home.serve(&[]).await;
+    let mut client = Client::join(&server, session, user).await;
+    client.track(with(text("user", "by socket"), forged())).await;
+    let path = format!("/v1/sessions/{session}/messages");
+    let message = with(json!({"role": "user", "content": "over HTTP"}), forged());
+    assert_eq!(server.request("POST", path.clone()).json(&message).send().await.status, 202);
+    let page = server.request("GET", path).send().await.json();
+    let said: Vec<_> = page["messages"].as_array().unwrap().iter().collect();
+    assert_eq!(said.len(), 3, "{page}");
+    assert!(said.iter().all(|message| message["extra"].is_null()), "{page}");
+}

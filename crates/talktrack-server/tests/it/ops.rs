@@ -152,3 +152,43 @@ async fn other_requests_get_problem_documents() {
         assert_eq!(answer.json()["status"], status);
     }
 }
+
+/// With a name that was made to lead here (DNS rebinding) a page could read what is wrong with the server.
+#[tokio::test]
+async fn probes_without_identity_are_answered_under_names_of_this_machine_only() {
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    for path in ["/healthz", "/readyz", "/v1/sessions"] {
+        for (host, status) in [
+            ("localhost", 200),
+            ("127.0.0.1:8080", 200),
+            ("[::1]:8080", 200),
+            ("evil.example", 403),
+            ("localhost.evil.example", 403),
+            ("localhost.", 403),
+            ("me@localhost", 403),
+        ] {
+            let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+            let answer = request(server.address, &head).await;
+            assert_eq!(answer.status, status, "{path} {host}");
+            assert_eq!(answer.header("cross-origin-opener-policy"), Some("same-origin"));
+            assert_eq!(answer.header("cross-origin-resource-policy"), Some("same-origin"));
+            assert_eq!(answer.header("strict-transport-security"), None, "not over TLS");
+        }
+    }
+}
+
+#[tokio::test]
+async fn browsers_are_told_to_stay_with_tls_if_a_trusted_proxy_says_so() {
+    let home = Home::new();
+    let hsts = async |server: &Server| {
+        let answer = server.request("GET", "/healthz").header("X-Forwarded-Proto", "https").send().await;
+        answer.header("strict-transport-security").map(str::to_owned)
+    };
+    let server = home.serve(&["--trusted-proxies", "127.0.0.1"]).await;
+    assert_eq!(hsts(&server).await.as_deref(), Some("max-age=31536000"));
+    assert_eq!(server.get("/healthz").await.header("strict-transport-security"), None);
+    server.stop().await;
+    let server = home.serve(&[]).await;
+    assert_eq!(hsts(&server).await, None, "anybody could say so");
+}

@@ -39,7 +39,7 @@ async fn migrate_mends_and_shows_the_final_schema_and_doctor_is_silent_then() {
     ] {
         assert!(lines.iter().any(|shown| shown == line), "{line}: {}", shown.stdout);
     }
-    assert_eq!(lines.len(), 1 + 13 + 16 + 6 + 2 + 2 + 2 + 1);
+    assert_eq!(lines.len(), 1 + 17 + 17 + 6 + 3 + 3 + 3 + 3 + 2 + 2 + 4 + 1);
     let silent = run(&home, &database, &["doctor"]).await.succeeded();
     assert_eq!((silent.stdout.as_str(), silent.stderr.as_str()), ("", ""));
     assert_eq!(run(&home, &database, &["migrate"]).await.succeeded(), shown, "again");
@@ -65,6 +65,7 @@ ALTER TABLE public.conversation_messages DROP CONSTRAINT \"conversation_messages
 
 -- Could not find the 'audio_url' column of 'conversation_messages'
 ALTER TABLE public.conversation_messages ADD COLUMN audio_url text;
+GRANT INSERT (audio_url) ON public.conversation_messages TO authenticated;
 
 -- Could not find the index 'conversation_messages_by_seq' of 'conversation_messages'
 CREATE INDEX IF NOT EXISTS conversation_messages_by_seq ON public.conversation_messages USING brin (seq) WITH (autosummarize = on);
@@ -77,7 +78,8 @@ CREATE INDEX IF NOT EXISTS conversation_messages_by_seq ON public.conversation_m
         "table": "conversation_messages",
         "column": "audio_url",
         "problem": "Could not find the 'audio_url' column of 'conversation_messages'",
-        "mend": "ALTER TABLE public.conversation_messages ADD COLUMN audio_url text;"
+        "mend": "ALTER TABLE public.conversation_messages ADD COLUMN audio_url text;\n\
+                 GRANT INSERT (audio_url) ON public.conversation_messages TO authenticated;"
     });
     assert_eq!(objects[2], audio_url);
     // What it prints is SQL as it stands.
@@ -136,10 +138,62 @@ async fn a_database_out_of_reach_and_a_role_without_rights_are_named_in_one_line
     let nowhere = "postgres://me:hunter2@127.0.0.1:1/x";
     for command in ["migrate", "doctor"] {
         let line = home.run(&[command, "--database-url", nowhere]).await.failed(1);
-        assert!(line.contains("postgres://127.0.0.1/x: ") && line.contains("refused"), "{line}");
+        assert!(line.contains("postgres://127.0.0.1:1/x: ") && line.contains("refused"), "{line}");
         assert!(!line.contains("hunter2"), "{line}");
     }
     let url = database.url_as(&format!("keyed:{}", talktrack_testbed::KEYED_PASSWORD));
     let line = home.run(&["migrate", "--database-url", &url]).await.failed(1);
     assert!(line.contains("permission denied") && line.contains("talktrack migrate --print"), "{line}");
+}
+
+#[tokio::test]
+async fn migrate_gives_users_what_is_asked_for_and_keeps_it_until_it_is_asked_otherwise() {
+    let (home, database) = (Home::new(), Postgres::plain().database());
+    let may = || {
+        database.psql(
+            "SELECT user_access, has_column_privilege('authenticated', 'conversation_messages', 'content', 'INSERT'),
+               has_table_privilege('authenticated', 'conversation_messages', 'DELETE') FROM conversation_store",
+        )
+    };
+    for (arguments, expected) in [
+        (&["migrate"][..], "write|t|f"),
+        (&["migrate", "--users", "delete"], "delete|t|t"),
+        (&["migrate"], "delete|t|t"),
+        (&["migrate", "--users", "read"], "read|f|f"),
+        (&["migrate"], "read|f|f"),
+    ] {
+        run(&home, &database, arguments).await.succeeded();
+        assert_eq!(may(), expected, "{arguments:?}");
+        run(&home, &database, &["doctor"]).await.succeeded();
+    }
+    database.psql(&home.run(&["migrate", "--print", "--users", "write"]).await.succeeded().stdout);
+    assert_eq!(may(), "write|t|f");
+    database.psql("GRANT DELETE ON conversation_messages TO authenticated");
+    let found = run(&home, &database, &["doctor"]).await;
+    let problem = "-- The role 'authenticated' may DELETE 'conversation_messages', and must not\n";
+    assert!(found.code == Some(1) && found.stdout.starts_with(problem), "{found:?}");
+    let refused = home.run(&["migrate", "--users", "all"]).await;
+    assert!(
+        refused.code == Some(2) && refused.stderr.contains("must be read, write or delete"),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn warnings_are_printed_and_are_no_failure() {
+    let (home, database) = (Home::new(), Postgres::plain().database());
+    run(&home, &database, &["migrate"]).await.succeeded();
+    database.psql("ALTER TABLE conversation_messages SET UNLOGGED");
+    let found = run(&home, &database, &["doctor"]).await.succeeded();
+    let expected = "\
+-- Warning: The table 'conversation_messages' is UNLOGGED: a crash of the server empties it
+ALTER TABLE public.conversation_messages SET LOGGED;
+
+";
+    assert_eq!(found.stdout, expected);
+    let objects = run(&home, &database, &["doctor", "--json"]).await.succeeded().json_lines();
+    assert_eq!((objects.len(), &objects[0]["warning"]), (1, &json!(true)));
+    run(&home, &database, &["migrate"]).await.succeeded();
+    database.psql("DROP INDEX conversation_messages_by_seq");
+    assert_eq!(run(&home, &database, &["doctor"]).await.code, Some(1), "beside a difference");
 }

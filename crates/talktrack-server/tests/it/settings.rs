@@ -14,7 +14,7 @@ async fn refuses_to_start(home: &Home, flags: &[&str], environment: &[(&str, &st
 #[tokio::test]
 async fn a_flag_wins_over_the_environment_that_over_the_file_and_that_over_the_default() {
     let home = Home::new();
-    home.write("talktrack.toml", "max_connections = 1\ngrace_period = \"5s\"\nlog_level = \"off\"\n");
+    home.settings("max_connections = 1\ngrace_period = \"5s\"\nlog_level = \"off\"\n");
     let allowed = async |environment: &[(&str, &str)], flags: &[&str]| {
         let mut command = home.server_command(flags);
         command.envs(environment.iter().copied());
@@ -85,13 +85,13 @@ async fn an_unknown_setting_stops_the_start_wherever_it_stands() {
     assert!(line.contains("TALKTRACK_LISTN"), "{line}");
     let line = refuses_to_start(&home, &["--lissten", "127.0.0.1:0"], &[]).await;
     assert!(line.contains("--lissten"), "{line}");
-    home.write("talktrack.toml", "queue_capacitty = 5\n");
+    home.settings("queue_capacitty = 5\n");
     let line = refuses_to_start(&home, &[], &[]).await;
     assert!(line.contains("queue_capacitty") && line.contains("talktrack.toml"), "{line}");
-    home.write("talktrack.toml", "[server]\nlisten = \"127.0.0.1:0\"\n");
+    home.settings("[server]\nlisten = \"127.0.0.1:0\"\n");
     let line = refuses_to_start(&home, &[], &[]).await;
     assert!(line.contains("server") && line.contains("talktrack.toml"), "{line}");
-    home.write("talktrack.toml", "this is no = = toml\n");
+    home.settings("this is no = = toml\n");
     let line = refuses_to_start(&home, &[], &[]).await;
     assert!(line.contains("talktrack.toml") && line.contains("line 1"), "{line}");
 }
@@ -164,10 +164,10 @@ async fn a_secret_is_never_shown() {
         let line = refuses_to_start(&home, &["--database-url", url], &[]).await;
         assert!(!line.contains("hunter2"), "{line}");
     }
-    home.write("talktrack.toml", "database_url = \"postgres://me:hunter2@db.example:port/x\"\n");
+    home.settings("database_url = \"postgres://me:hunter2@db.example:port/x\"\n");
     let line = refuses_to_start(&home, &[], &[]).await;
     assert!(line.contains("database_url: ") && !line.contains("hunter2"), "{line}");
-    home.write("talktrack.toml", "database_url = \"postgres://me:hunter2@db.example/x\n");
+    home.settings("database_url = \"postgres://me:hunter2@db.example/x\n");
     let line = refuses_to_start(&home, &[], &[]).await;
     assert!(!line.contains("hunter2"), "{line}");
 }
@@ -190,4 +190,51 @@ async fn a_data_directory_that_cannot_be_made_is_named() {
     let output = home.run(&["serve", "--listen", "127.0.0.1:0", "--data-dir", &format!("{file}/data")]).await;
     assert_eq!(output.code, Some(1), "{output:?}");
     assert!(output.stderr.contains("occupied/data"), "{output:?}");
+}
+
+/// Whoever can write into the directory in which somebody starts a server could lead it anywhere.
+#[tokio::test]
+async fn a_settings_file_in_the_working_directory_is_not_read() {
+    let home = Home::new();
+    home.write("talktrack.toml", "this is no = = toml\n");
+    let server = home.serve(&[]).await;
+    server.stop().await;
+    home.settings("grace_period = \"never\"\n");
+    let mut command = home.command(&["serve"]);
+    command.env("TALKTRACK_DATA_DIR", home.data_dir());
+    let line = Output::of(command).await.failed(2);
+    assert!(line.contains("grace_period") && line.contains("data/talktrack.toml"), "{line}");
+}
+
+#[tokio::test]
+async fn no_file_says_where_the_data_are() {
+    let home = Home::new();
+    let file = home.write("other.toml", "data_dir = \"elsewhere\"\n");
+    let line = refuses_to_start(&home, &["--config", &file], &[]).await;
+    assert!(
+        line.starts_with("talktrack: data_dir: cannot be set in a file; name it with --data-dir"),
+        "{line}"
+    );
+}
+
+/// Kubernetes sets these in every container beside a service called `talktrack`; the others are for clients and tests.
+#[tokio::test]
+async fn variables_of_others_are_no_settings_and_no_mistakes() {
+    let home = Home::new();
+    let mut command = home.server_command(&[]);
+    for (name, value) in [
+        ("TALKTRACK_PORT", "tcp://10.0.0.7:8080"),
+        ("TALKTRACK_PORT_8080_TCP", "tcp://10.0.0.7:8080"),
+        ("TALKTRACK_PORT_8080_TCP_ADDR", "10.0.0.7"),
+        ("TALKTRACK_PORT_8080_TCP_PROTO", "tcp"),
+        ("TALKTRACK_SERVICE_HOST", "10.0.0.7"),
+        ("TALKTRACK_URL", "http://127.0.0.1:8080"),
+        ("TALKTRACK_TOKEN", "tt_"),
+        ("TALKTRACK_SEED", "7"),
+    ] {
+        command.env(name, value);
+    }
+    Server::start(&home, command).await.stop().await;
+    let line = refuses_to_start(&Home::new(), &[], &[("TALKTRACK_QUEUE_BYTES", "tcp://10.0.0.7:80")]).await;
+    assert!(line.contains("queue_bytes: must be a size"), "{line}");
 }

@@ -1,6 +1,7 @@
 -- talktrack: brings the tables conversation_sessions and conversation_messages to the schema that talktrack writes, and
--- makes conversation_search, by which messages are found, conversation_deletions, which refuses what was deleted, and
--- conversation_stats and conversation_stats_stale, where what happened is counted.
+-- makes conversation_search, by which messages are found, conversation_deletions, conversation_user_deletions and
+-- conversation_message_deletions, which refuse what was deleted, and
+-- conversation_stats and conversation_stats_stale, where what happened is counted, and conversation_store, which names this store.
 --
 -- Paste it whole into the SQL editor of Supabase, or give it to psql. It takes an empty database, tables of your own
 -- that lack columns, and a database that is right already. It keeps every row, your own columns, triggers, policies and
@@ -26,7 +27,7 @@ BEGIN
 EXCEPTION
   WHEN not_null_violation OR unique_violation OR check_violation OR foreign_key_violation OR invalid_foreign_key
     OR undefined_function OR datatype_mismatch OR cannot_coerce OR invalid_text_representation
-    OR invalid_table_definition OR feature_not_supported
+    OR invalid_table_definition OR feature_not_supported OR generated_always
   THEN
     RAISE WARNING 'talktrack: left over: % (%)', statement, SQLERRM;
 END $$;
@@ -63,6 +64,14 @@ BEGIN
   END IF;
 END $$;
 
+-- The column may hold a null. A column that the database numbers by itself holds none.
+CREATE OR REPLACE FUNCTION pg_temp.talktrack_nullable(relation regclass, col name) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+  IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = relation AND attname = col AND attnotnull AND attidentity = '') THEN
+    PERFORM pg_temp.talktrack_try(format('ALTER TABLE %s ALTER COLUMN %I DROP NOT NULL', relation, col));
+  END IF;
+END $$;
+
 -- The column may hold no null from now on; rows that have one get the value, if there is one for them.
 CREATE OR REPLACE FUNCTION pg_temp.talktrack_require(relation regclass, col name, value text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
@@ -88,20 +97,45 @@ BEGIN
   END IF;
 END $$;
 
--- A check of this column that lists words, and not all that talktrack writes, lists them all.
+-- Does what the statement says if users have this access or a wider one.
+CREATE OR REPLACE FUNCTION pg_temp.talktrack_users(access text, statement text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  every CONSTANT text[] := '{read,write,delete}';
+BEGIN
+  IF array_position(every, access) <= array_position(every, (SELECT user_access FROM public.conversation_store)) THEN
+    PERFORM pg_temp.talktrack_try(statement);
+  END IF;
+END $$;
+
+-- Takes every right from the roles of users, but for rights to columns of your own that were given one by one.
+CREATE OR REPLACE FUNCTION pg_temp.talktrack_revoke(relation regclass, ours name[], statements text) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  own text := (SELECT coalesce(string_agg(format('GRANT %s (%I) ON %s TO authenticated;', acl.privilege_type, a.attname, relation), ''), '')
+    FROM pg_attribute a, aclexplode(a.attacl) AS acl
+    WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> ALL (ours)
+      AND acl.grantee = 'authenticated'::regrole AND acl.privilege_type IN ('SELECT', 'INSERT', 'UPDATE'));
+BEGIN
+  EXECUTE statements;
+  EXECUTE own;
+END $$;
+
+-- A check of this column that lists the words it allows, and asks nothing else, lists all that talktrack writes. Every other check is
+-- your own.
 CREATE OR REPLACE FUNCTION pg_temp.talktrack_words(relation regclass, col name, words text[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
+  literal CONSTANT text := '''((?:[^'']|'''')*)''';
   old record;
   listed text[];
 BEGIN
   FOR old IN
-    SELECT c.conname, pg_get_constraintdef(c.oid) AS definition, c.convalidated
+    SELECT c.conname, pg_get_expr(c.conbin, c.conrelid) AS expression, c.convalidated
     FROM pg_constraint c JOIN pg_attribute a ON a.attrelid = c.conrelid AND c.conkey = ARRAY[a.attnum]
     WHERE c.conrelid = relation AND c.contype = 'c' AND a.attname = col
   LOOP
-    listed := ARRAY(SELECT replace(literal[1], '''''', '''')
-                    FROM regexp_matches(old.definition, '''((?:[^'']|'''')*)''', 'g') AS literal);
-    CONTINUE WHEN listed @> words OR NOT (listed && words OR old.definition LIKE '% = ANY (%');
+    CONTINUE WHEN regexp_replace(regexp_replace(old.expression, literal, '', 'g'), '::text\[\]|::character varying\[\]|::text|::character varying|[\s(),]', '', 'g')
+      NOT IN (col || '=ANYARRAY[]', col || '=');
+    listed := ARRAY(SELECT replace(hit[1], '''''', '''') FROM regexp_matches(old.expression, literal, 'g') AS hit);
+    CONTINUE WHEN listed @> words;
     EXECUTE format('ALTER TABLE %s DROP CONSTRAINT %I', relation, old.conname);
     EXECUTE format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (%I IN (%s)) %s', relation, old.conname, col,
       (SELECT string_agg(quote_literal(word), ', ' ORDER BY place) FROM
@@ -111,10 +145,10 @@ BEGIN
 END $$;
 
 -- The trigger is made anew where it is not there, is switched off, or calls something else.
-CREATE OR REPLACE FUNCTION pg_temp.talktrack_trigger(relation regclass, trigger_name name, statements text) RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION pg_temp.talktrack_trigger(relation regclass, trigger_name name, called text, statements text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = relation AND tgname = trigger_name AND tgenabled IN ('O', 'A')
-                 AND tgtype & 1 = 0 AND tgfoid = 'public.conversation_stats_touched()'::regprocedure) THEN
+                 AND tgtype & 1 = 0 AND tgfoid = to_regprocedure(called || '()')) THEN
     PERFORM pg_temp.talktrack_try(statements);
   END IF;
 END $$;
@@ -128,7 +162,7 @@ BEGIN
   FOR own IN
     SELECT tgrelid::regclass AS relation, tgname, tgenabled FROM pg_trigger
     WHERE tgrelid IN (to_regclass('public.conversation_sessions'), to_regclass('public.conversation_messages'))
-      AND NOT tgisinternal AND tgenabled <> 'D' AND tgname NOT LIKE 'talktrack\_stats\_%'
+      AND NOT tgisinternal AND tgenabled <> 'D' AND tgname NOT LIKE 'talktrack\_%'
   LOOP
     EXECUTE format('ALTER TABLE %s DISABLE TRIGGER %I', own.relation, own.tgname);
     restore := restore || format('ALTER TABLE %s ENABLE %s TRIGGER %I;', own.relation,

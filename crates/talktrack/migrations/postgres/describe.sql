@@ -8,7 +8,8 @@ WITH wanted ("table", "column", "type", "nullable") AS (VALUES
   FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
   LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
   WHERE c.relnamespace = to_regnamespace('public') AND c.relname IN ('conversation_sessions', 'conversation_messages', 'conversation_search',
-    'conversation_deletions', 'conversation_stats', 'conversation_stats_stale')
+    'conversation_deletions', 'conversation_user_deletions', 'conversation_message_deletions', 'conversation_nodes', 'conversation_stats', 'conversation_stats_stale',
+    'conversation_store')
     AND a.attnum > 0 AND NOT a.attisdropped
 )
 SELECT "table", "column", coalesce(p."type", '') AS "type", coalesce(p."nullable", true) AS "nullable", p."default",

@@ -8,11 +8,14 @@ END $$;
 
 DROP FUNCTION pg_temp.talktrack_try(text);
 DROP FUNCTION pg_temp.talktrack_renamed(name, name);
+DROP FUNCTION pg_temp.talktrack_nullable(regclass, name);
 DROP FUNCTION pg_temp.talktrack_default(regclass, name, text);
 DROP FUNCTION pg_temp.talktrack_require(regclass, name, text);
 DROP FUNCTION pg_temp.talktrack_key(regclass, name);
+DROP FUNCTION pg_temp.talktrack_users(text, text);
+DROP FUNCTION pg_temp.talktrack_revoke(regclass, name[], text);
 DROP FUNCTION pg_temp.talktrack_words(regclass, name, text[]);
-DROP FUNCTION pg_temp.talktrack_trigger(regclass, name, text);
+DROP FUNCTION pg_temp.talktrack_trigger(regclass, name, text, text);
 
 -- PostgREST keeps a copy of the schema; now it reads it anew.
 NOTIFY pgrst, 'reload schema';

@@ -1,4 +1,12 @@
 DECLARE
+  -- Not current_user: that is the owner of this function.
+  caller CONSTANT name := coalesce(nullif(current_setting('role', true), 'none'), session_user);
+  subject CONSTANT text := auth.jwt() ->> 'sub';
+  subject_id CONSTANT uuid := CASE WHEN subject ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' THEN subject::uuid END;
+  -- Who may write to any session anyhow.
+  is_trusted CONSTANT boolean := (SELECT rolsuper OR rolbypassrls OR pg_has_role(oid, 'service_role', 'USAGE')
+      OR oid = (SELECT relowner FROM pg_class WHERE oid = 'public.conversation_sessions'::regclass)
+    FROM pg_roles WHERE rolname = caller);
   owner uuid;
   new_id uuid;
 BEGIN
@@ -12,13 +20,13 @@ BEGIN
   END IF;
   UPDATE public.conversation_sessions
     SET message_count = message_count + 1, last_event_at = greatest(last_event_at, now())
-    WHERE session_id = p_session_id
+    WHERE session_id = p_session_id AND (is_trusted OR user_id = subject_id)
     RETURNING user_id INTO owner;
   IF NOT FOUND THEN
-    -- The caller's rights decide what is known: somebody else's session is unknown too.
+    -- Another user's session is unknown, too.
     RAISE EXCEPTION 'unknown session %', p_session_id
       USING ERRCODE = 'foreign_key_violation', HINT = 'Start it first: insert its row into conversation_sessions.';
-  ELSIF p_user_id <> owner THEN
+  ELSIF p_user_id IS DISTINCT FROM owner AND p_user_id IS NOT NULL THEN
     RAISE EXCEPTION 'session % belongs to another user than p_user_id', p_session_id
       USING ERRCODE = 'insufficient_privilege', HINT = 'Leave p_user_id out: it is filled in from the session.';
   END IF;

@@ -1,4 +1,4 @@
--- Supabase has these roles and this function, and they are left as they are; on plain PostgreSQL they are made here.
+-- Supabase has these roles and functions, and they are left as they are; on plain PostgreSQL they are made here.
 DO $$
 DECLARE
   wanted name;
@@ -25,5 +25,9 @@ BEGIN
   IF NOT EXISTS (SELECT FROM pg_proc WHERE proname = 'uid' AND pronamespace = to_regnamespace('auth') AND pronargs = 0) THEN
     EXECUTE $sql$
 {uid}$sql$;
+  END IF;
+  IF NOT EXISTS (SELECT FROM pg_proc WHERE proname = 'jwt' AND pronamespace = to_regnamespace('auth') AND pronargs = 0) THEN
+    EXECUTE $sql$
+{jwt}$sql$;
   END IF;
 END $$;

@@ -1,3 +1,4 @@
--- The user whose claims the connection carries.
+-- The user whose claims the connection carries, if the subject is a UUID.
 CREATE FUNCTION auth.uid() RETURNS uuid LANGUAGE sql STABLE AS
-  $uid$ SELECT nullif(nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub', '')::uuid $uid$;
+  $uid$ SELECT CASE WHEN sub ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' THEN sub::uuid END
+    FROM (SELECT nullif(current_setting('request.jwt.claims', true), '')::jsonb ->> 'sub' AS sub) AS claims $uid$;

@@ -86,7 +86,7 @@ impl Indexer for Follower {
                 if database::is_damage(&error) {
                     database::suspect(&index::path_of(&self.path), &error.to_string());
                 }
-                Err(StoreError { class: Class::Systemic, message: error.to_string() })
+                Err(StoreError::new(Class::Systemic, error.to_string()))
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The tallies of the file: what was revised, ended and deleted makes its slices stale, what is new is added, and what is stale
 //! is counted anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,8 @@ use crate::store::{Class, Indexer, Step, StoreError};
 /// Rows of one step, to be added or to be counted anew, and slices that they may touch: a moment's work.
 const ROWS: usize = 5_000;
 const SLICES: usize = 200;
+/// Slices before the present one that are counted at once, whatever else there is: two hours.
+const RECENT_SLICES: i64 = 24;
 /// Changes of one step.
 const CHANGES: usize = 2_000;
 /// A slice that goes stale again and again is not counted anew for so many times as long as that took.
@@ -67,7 +69,7 @@ impl Indexer for Tallier {
                 if database::is_damage(&error) {
                     database::suspect(&tallies::path_of(&self.path), &error.to_string());
                 }
-                Err(StoreError { class: Class::Systemic, message: error.to_string() })
+                Err(StoreError::new(Class::Systemic, error.to_string()))
             }
         }
     }
@@ -124,12 +126,17 @@ impl Open {
             make_stale(&moment, &change, news, reached.row)?;
         }
         let sessions = mark_new_sessions(&moment, &change, &mut reached)?;
-        let (tallies, runs) = new_rows(&moment, &mut reached)?;
+        let now = slice_of(news.next);
+        let NewRows { tallies, runs, put_off } = new_rows(&moment, &mut reached, now)?;
         change.add(&tallies, &runs)?;
+        put_off.into_iter().try_for_each(|slice| change.mark(slice, Part::Messages))?;
         let is_busy = sessions == ROWS || news.changes.len() == CHANGES;
         // Before all reasons are known to count it anew, it would be done in vain.
-        let waits =
-            if is_busy { true } else { recount(&mut self.recount, &mut self.resting, &moment, &mut change)? };
+        let waits = if is_busy {
+            true
+        } else {
+            recount(&mut self.recount, &mut self.resting, &moment, &mut change, now)?
+        };
         if reached != before || self.recount.is_some() || change.has_changed() {
             change.commit(reached)?;
             self.reached = reached;
@@ -213,7 +220,7 @@ fn mark_new_sessions(
     let sql = "SELECT rowid, started_at FROM conversation_sessions WHERE rowid > ?1 ORDER BY rowid LIMIT ?2";
     let mut statement = moment.prepare_cached(sql)?;
     let mut rows = statement.query(params![reached.session, ROWS])?;
-    let (mut slices, mut found) = (std::collections::BTreeSet::new(), 0);
+    let (mut slices, mut found) = (BTreeSet::new(), 0);
     while let Some(row) = rows.next()? {
         reached.session = row.get(0)?;
         slices.extend(column_or_null(row, 1, parse_time)?.map(|at| Grain::Slice.number_of(at)));
@@ -223,29 +230,44 @@ fn mark_new_sessions(
     Ok(found)
 }
 
-/// Counts messages behind those that are counted, some at a time.
-fn new_rows(
-    moment: &Transaction<'_>,
-    reached: &mut Reached,
-) -> rusqlite::Result<(BTreeMap<i64, Tally>, Vec<Run>)> {
+/// The slice of the moment at which a record was accepted.
+fn slice_of(seq: Seq) -> i64 {
+    Timestamp::from_micros(seq).map_or(i64::MAX, |accepted| Grain::Slice.number_of(accepted))
+}
+
+/// Messages that are newly counted.
+struct NewRows {
+    tallies: BTreeMap<i64, Tally>,
+    runs: Vec<Run>,
+    /// Slices of messages that are counted with what is stale: too many others are touched already.
+    put_off: BTreeSet<i64>,
+}
+
+/// Counts messages behind those that are counted, some at a time. Those of many slices at once are put off, so that they do not
+/// hold up what is said now.
+fn new_rows(moment: &Transaction<'_>, reached: &mut Reached, now: i64) -> rusqlite::Result<NewRows> {
     let sql = "SELECT rowid, created_at, role, interrupted, metrics FROM conversation_messages \
                WHERE rowid > ?1 ORDER BY rowid LIMIT ?2";
     let mut statement = moment.prepare_cached(sql)?;
     let mut rows = statement.query(params![reached.row, ROWS])?;
     let (mut tallies, mut runs) = (BTreeMap::<i64, Tally>::new(), Vec::<Run>::new());
-    while tallies.len() < SLICES
-        && let Some(row) = rows.next()?
-    {
+    let mut put_off = BTreeSet::new();
+    while let Some(row) = rows.next()? {
         reached.row = row.get(0)?;
         // What is not readable is counted nowhere.
         let Some(Counted { row, slice, role, interrupted, metrics }) = counted(row)? else { continue };
-        tallies.entry(slice).or_default().messages.count(role, interrupted, metrics);
+        let is_of_now = (now - RECENT_SLICES..=now).contains(&slice);
+        if is_of_now || tallies.len() < SLICES || tallies.contains_key(&slice) {
+            tallies.entry(slice).or_default().messages.count(role, interrupted, metrics);
+        } else {
+            put_off.insert(slice);
+        }
         match runs.last_mut() {
             Some(run) if run.slice == slice && run.last == row - 1 => run.last = row,
             _ => runs.push(Run { first: row, last: row, slice }),
         }
     }
-    Ok((tallies, runs))
+    Ok(NewRows { tallies, runs, put_off })
 }
 
 /// Counts anew what is stale, as much as a moment allows. Says whether more is to be done now.
@@ -254,6 +276,7 @@ fn recount(
     resting: &mut BTreeMap<(i64, Part), Instant>,
     moment: &Transaction<'_>,
     change: &mut tallies::Change<'_>,
+    now_slice: i64,
 ) -> rusqlite::Result<bool> {
     let mut rows = ROWS;
     for _ in 0..SLICES {
@@ -262,7 +285,7 @@ fn recount(
             None => {
                 let now = Instant::now();
                 resting.retain(|_, until| *until > now);
-                let stale = change.stale(resting.len() + 1)?;
+                let stale = change.stale(now_slice, resting.len() + 1)?;
                 let next = stale.into_iter().find(|stale| !resting.contains_key(&(stale.slice, stale.part)));
                 let Some(next) = next else { return Ok(false) };
                 Recount::of(next)

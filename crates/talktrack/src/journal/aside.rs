@@ -5,8 +5,8 @@ use tokio::sync::oneshot;
 
 use crate::books::Books;
 use crate::clock::{Clock, Seq, SystemClock};
-use crate::journal::erasure;
-use crate::record::{DeadReason, Record, Verdict};
+use crate::journal::erasure::{self, Scope};
+use crate::record::{Body, DeadReason, Record, Verdict};
 use crate::store::sqlite::{BOOKS_COLUMNS, books_row};
 
 /// Dead letters to be taken out: replayed and durable again, or given up. A chore for the journal's thread, which alone
@@ -40,9 +40,9 @@ pub(super) fn enter(
     verdict: &mut Verdict,
     books: &mut Books,
 ) -> rusqlite::Result<()> {
-    if let Verdict::Deleted(removed) = verdict {
+    if let (Body::Delete(delete), Verdict::Deleted(removed)) = (&record.body, &mut *verdict) {
         books.deleted += removed.messages;
-        removed.dead_letters = erasure::take_letters(tx, record.session_id(), books)?;
+        removed.dead_letters = erasure::take_letters(tx, Scope::deleted(delete, removed), books)?;
     }
     let Some(stamped) = record.message() else { return Ok(()) };
     books.enter(verdict);

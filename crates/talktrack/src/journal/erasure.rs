@@ -4,123 +4,332 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use uuid::Uuid;
 
 use crate::books::Books;
 use crate::clock::Seq;
-use crate::database::{self, UuidText};
+use crate::database::{self, UuidText, column_or_null, parse_uuid};
 use crate::health::Vitals;
-use crate::store::sqlite;
+use crate::journal::gone::Gone;
+use crate::journal::scrub::{Scrub, Turn};
+use crate::record::{Body, Record, Removed, SessionDelete};
+use crate::store::DeletedSession;
+use crate::store::sqlite::{self, DeletedMessages, owner, readable};
+use crate::writer::Deletions;
 
-/// Takes out what waits of the session. Says how many messages that were; their places in the journal go to `gone`.
+/// The records of session `?1` that were accepted for user `?2`, or all of the session if that is null.
+macro_rules! of_session {
+    () => {
+        concat!("session_id = ?1 AND (?2 IS NULL OR ", owner!(), " = ?2)")
+    };
+}
+
+/// A session, or what of it was accepted for one user.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scope {
+    pub(super) session_id: Uuid,
+    pub(super) owner: Option<Uuid>,
+}
+
+impl Scope {
+    /// All of a session.
+    pub(super) fn session(session_id: Uuid) -> Self {
+        Self { session_id, owner: None }
+    }
+
+    /// What goes with a deletion that removed so much: all of a session whose row is gone.
+    pub(super) fn deleted(delete: &SessionDelete, removed: &Removed) -> Self {
+        let owner = delete.owner.filter(|_| removed.sessions == 0);
+        Self { session_id: delete.session_id, owner }
+    }
+}
+
+/// Removes what the journal has of the session, in the re-send window as well. Says how many messages waited for the store; the
+/// places of all records that were removed go to `gone`.
 pub(super) fn take_waiting(
     tx: &Transaction<'_>,
-    session_id: Uuid,
+    scope: Scope,
     books: &mut Books,
-    gone: &mut Vec<Seq>,
+    gone: &mut Gone,
 ) -> rusqlite::Result<u64> {
-    let id = UuidText::new(session_id);
-    let sql =
-        "DELETE FROM journal WHERE session_id = ?1 RETURNING seq, message_id IS NOT NULL, octet_length(body)";
-    let mut delete = tx.prepare_cached(sql)?;
-    let rows = delete.query_map([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    let mut messages = 0;
-    for row in rows {
-        let (seq, is_message, bytes): (Seq, bool, u64) = row?;
-        books.let_go(u64::from(is_message), bytes);
-        messages += u64::from(is_message);
-        gone.push(seq);
-    }
-    // Nobody has to end it after a crash.
-    tx.prepare_cached("DELETE FROM open_sessions WHERE session_id = ?1")?.execute([id.as_str()])?;
+    let (id, owner) = (UuidText::new(scope.session_id), scope.owner.map(UuidText::new));
+    let scope = params![id.as_str(), owner.as_ref().map(UuidText::as_str)];
+    // First: what is confirmed has been counted as stored.
+    let waiting = concat!(
+        "SELECT count(message_id), coalesce(sum(octet_length(body)), 0) FROM pending WHERE ",
+        of_session!()
+    );
+    let (messages, bytes) =
+        tx.prepare_cached(waiting)?.query_row(scope, |row| Ok((row.get(0)?, row.get(1)?)))?;
+    books.let_go(messages, bytes);
+    let delete = concat!("DELETE FROM journal WHERE ", of_session!(), " RETURNING seq, message_id");
+    let mut delete = tx.prepare_cached(delete)?;
+    delete.query_map(scope, |row| gone.add_row(row))?.collect::<rusqlite::Result<()>>()?;
+    close_without_records(tx, Some(id.as_str()))?;
     Ok(messages)
 }
 
-/// Takes out the dead letters of the session, those whose bytes have rotted too much to name it included. Says how many there
-/// were.
-pub(super) fn take_letters(
-    tx: &Transaction<'_>,
-    session_id: Uuid,
-    books: &mut Books,
-) -> rusqlite::Result<u64> {
-    let sql = "DELETE FROM dead_letters WHERE session_id = ?1 OR (session_id IS NULL AND instr(body, ?1)) \
-               RETURNING message_id IS NOT NULL";
+/// Nobody has to end a session after a crash of which the journal has nothing any more.
+fn close_without_records(tx: &Transaction<'_>, session_id: Option<&str>) -> rusqlite::Result<()> {
+    let close = "DELETE FROM open_sessions WHERE session_id = ?1 \
+                 AND NOT EXISTS (SELECT 1 FROM journal WHERE session_id = ?1)";
+    tx.prepare_cached(close)?.execute([session_id]).map(drop)
+}
+
+/// Takes out the dead letters of the session; of all users also those whose bytes have rotted too much to name it. Says how many
+/// there were.
+pub(super) fn take_letters(tx: &Transaction<'_>, scope: Scope, books: &mut Books) -> rusqlite::Result<u64> {
+    let sql = concat!(
+        "DELETE FROM dead_letters WHERE ",
+        of_session!(),
+        " OR (?2 IS NULL AND session_id IS NULL AND instr(body, ?1)) RETURNING message_id IS NOT NULL"
+    );
+    let (id, owner) = (UuidText::new(scope.session_id), scope.owner.map(UuidText::new));
     let mut delete = tx.prepare_cached(sql)?;
-    let letters = delete.query_map([UuidText::new(session_id).as_str()], |row| row.get(0))?;
+    let letters =
+        delete.query_map(params![id.as_str(), owner.as_ref().map(UuidText::as_str)], |row| row.get(0))?;
     let letters = letters.collect::<rusqlite::Result<Vec<bool>>>()?;
     books.letters_taken_out += letters.iter().filter(|was_message| **was_message).count() as u64;
     Ok(letters.len() as u64)
 }
 
-/// The store knows that this record's session was deleted: this file knows it too from now on. Says whether it is a message.
-pub(super) fn learn(tx: &Transaction<'_>, seq: Seq, books: &mut Books) -> rusqlite::Result<bool> {
-    let sql = "SELECT session_id, message_id IS NOT NULL FROM journal WHERE seq = ?1";
-    let (session_id, is_message): (Option<String>, bool) =
-        tx.prepare_cached(sql)?.query_row(params![seq], |row| Ok((row.get(0)?, row.get(1)?)))?;
+/// The store knows that this record's session was deleted: this file knows it too from now on, and removes what it has of it.
+pub(super) fn learn(
+    tx: &Transaction<'_>,
+    seq: Seq,
+    books: &mut Books,
+    gone: &mut Gone,
+) -> rusqlite::Result<()> {
+    let sql = "SELECT session_id FROM journal WHERE seq = ?1";
+    let session_id: Option<Option<String>> =
+        tx.prepare_cached(sql)?.query_row(params![seq], |row| row.get(0)).optional()?;
+    // Removed with another record of its session.
+    let Some(session_id) = session_id else { return Ok(()) };
     if let Some(session_id) = session_id.and_then(|text| Uuid::try_parse(&text).ok()) {
-        sqlite::note_deleted(tx, session_id)?;
-        take_letters(tx, session_id, books)?;
+        forget_session(tx, session_id, None, books, gone)?;
+        gone.add_claim(session_id, None);
     }
-    Ok(is_message)
+    Ok(())
 }
 
-/// Which sessions were deleted, asked once for each in a batch.
+/// The store knows that this was deleted: this file removes what it has of it.
+pub(super) fn learn_all(
+    tx: &Transaction<'_>,
+    Deletions { sessions, messages }: &Deletions,
+    books: &mut Books,
+    gone: &mut Gone,
+) -> rusqlite::Result<()> {
+    for DeletedSession { session_id, user_id } in sessions {
+        if forget_session(tx, *session_id, *user_id, books, gone)? > 0 {
+            gone.add_claim(*session_id, None);
+        }
+    }
+    messages.iter().try_for_each(|(session_id, id)| forget_message(tx, *session_id, *id, books, gone))
+}
+
+/// A message was deleted by itself. What waits of it counts as stored: it was, or would have been.
+fn forget_message(
+    tx: &Transaction<'_>,
+    session_id: Uuid,
+    message_id: Uuid,
+    books: &mut Books,
+    gone: &mut Gone,
+) -> rusqlite::Result<()> {
+    let (session, message) = (UuidText::new(session_id), UuidText::new(message_id));
+    let ids = [session.as_str(), message.as_str()];
+    let waiting = "SELECT count(*), coalesce(sum(octet_length(body)), 0) FROM pending WHERE session_id = ?1 AND message_id = ?2";
+    let (records, bytes) =
+        tx.prepare_cached(waiting)?.query_row(ids, |row| Ok((row.get(0)?, row.get(1)?)))?;
+    books.leave_journal(records, 0, bytes);
+    let delete = "DELETE FROM journal WHERE session_id = ?1 AND message_id = ?2 RETURNING seq, message_id";
+    let mut delete = tx.prepare_cached(delete)?;
+    delete.query_map(ids, |row| gone.add_row(row))?.collect::<rusqlite::Result<()>>()?;
+    sqlite::note_deleted_message(tx, session.as_str(), message.as_str())
+}
+
+/// The store has done the deletion that is the record at this place. If the session was the user's who deleted it, nothing of it
+/// is left to anybody: this file removes what was not accepted for that user by name, too.
+pub(super) fn confirm(
+    tx: &Transaction<'_>,
+    seq: Seq,
+    books: &mut Books,
+    gone: &mut Gone,
+) -> rusqlite::Result<()> {
+    let sql = "SELECT seq, body, checksum FROM journal WHERE seq = ?1";
+    let record = tx.prepare_cached(sql)?.query_row([seq], readable).optional()?;
+    match record.and_then(|(_, record)| record).map(|record| record.body) {
+        Some(Body::Delete(delete)) if delete.is_for_good() && delete.owner.is_some() => {
+            forget_session(tx, delete.session_id, delete.owner, books, gone).map(drop)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The session is deleted for good, whoever knows of it. Says how many messages waited for the store.
+fn forget_session(
+    tx: &Transaction<'_>,
+    session_id: Uuid,
+    user: Option<Uuid>,
+    books: &mut Books,
+    gone: &mut Gone,
+) -> rusqlite::Result<u64> {
+    sqlite::note_deleted(tx, session_id, user)?;
+    gone.add_letters(take_letters(tx, Scope::session(session_id), books)?);
+    take_waiting(tx, Scope::session(session_id), books, gone)
+}
+
+/// Drops one record that the store refuses because its user deleted the session, or everything: no dead letter keeps its text.
+pub(super) fn drop_record(
+    tx: &Transaction<'_>,
+    seq: Seq,
+    books: &mut Books,
+    gone: &mut Gone,
+) -> rusqlite::Result<()> {
+    let Some(dropped) = remove(tx, seq, gone)? else { return Ok(()) };
+    books.let_go(u64::from(dropped.message_id.is_some()), dropped.bytes);
+    if let Some(session_id) = dropped.session_id.as_deref().and_then(parse_uuid) {
+        gone.add_claim(session_id, dropped.owner);
+    }
+    close_without_records(tx, dropped.session_id.as_deref())
+}
+
+/// Drops a message that the store refuses because it was deleted. It counts as stored: it was, or would have been. This file
+/// knows it from now on.
+pub(super) fn drop_message(
+    tx: &Transaction<'_>,
+    seq: Seq,
+    books: &mut Books,
+    gone: &mut Gone,
+) -> rusqlite::Result<()> {
+    let Some(dropped) = remove(tx, seq, gone)? else { return Ok(()) };
+    let (Some(session_id), Some(message_id)) = (&dropped.session_id, &dropped.message_id) else {
+        return Ok(());
+    };
+    books.leave_journal(1, 0, dropped.bytes);
+    sqlite::note_deleted_message(tx, session_id, message_id)
+}
+
+/// A record that the store refused because it was deleted, or its user was.
+struct Dropped {
+    message_id: Option<String>,
+    session_id: Option<String>,
+    owner: Option<Uuid>,
+    bytes: u64,
+}
+
+fn remove(tx: &Transaction<'_>, seq: Seq, gone: &mut Gone) -> rusqlite::Result<Option<Dropped>> {
+    let sql = concat!(
+        "DELETE FROM journal WHERE seq = ?1 RETURNING seq, message_id, session_id, octet_length(body), ",
+        owner!()
+    );
+    let mut delete = tx.prepare_cached(sql)?;
+    let removed = delete.query_row([seq], |row| {
+        gone.add_row(row)?;
+        let (message_id, session_id, bytes) = (row.get(1)?, row.get(2)?, row.get(3)?);
+        Ok(Dropped { message_id, session_id, owner: column_or_null(row, 4, parse_uuid)?, bytes })
+    });
+    removed.optional()
+}
+
+/// Which claims to sessions were deleted, asked once for each in a batch.
 #[derive(Default)]
-pub(super) struct Known(HashMap<Uuid, bool>);
+pub(super) struct Known {
+    claims: HashMap<(Uuid, Option<Uuid>), bool>,
+    messages: DeletedMessages,
+}
 
 impl Known {
-    pub(super) fn is_deleted(&mut self, connection: &Connection, session_id: Uuid) -> rusqlite::Result<bool> {
-        if let Some(known) = self.0.get(&session_id) {
+    /// Whether a record of the session that was accepted for this user comes too late.
+    pub(super) fn is_refused(
+        &mut self,
+        connection: &Connection,
+        session_id: Uuid,
+        owner: Option<Uuid>,
+    ) -> rusqlite::Result<bool> {
+        if let Some(known) = self.claims.get(&(session_id, owner)) {
             return Ok(*known);
         }
-        let is_deleted = sqlite::is_deleted(connection, session_id)?;
-        self.0.insert(session_id, is_deleted);
-        Ok(is_deleted)
+        let is_refused = sqlite::is_refused(connection, session_id, owner)?;
+        self.claims.insert((session_id, owner), is_refused);
+        Ok(is_refused)
     }
 
-    /// It is deleted now.
-    pub(super) fn note(&mut self, session_id: Uuid) {
-        self.0.insert(session_id, true);
+    /// Whether the message was deleted, as far as this file knows.
+    pub(super) fn is_deleted(&mut self, connection: &Connection, record: &Record) -> rusqlite::Result<bool> {
+        let message = record.message().map(|stamped| (record.session_id(), stamped.id));
+        message.map_or(Ok(false), |(session_id, id)| self.messages.contains(connection, session_id, id))
+    }
+
+    /// Something was deleted: what was known may be so no more.
+    pub(super) fn clear(&mut self) {
+        self.claims.clear();
     }
 }
 
-/// How long a log that could not be cleared is left alone.
+/// How long nothing is tried after somebody who reads was in the way, or after a turn while others wait.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How long a turn takes right after a deletion, or while nobody waits; and while others do.
+const TURNS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(25));
 
-/// Clears the log of the file after a deletion: what was deleted leaves it too, and with it the disk. While somebody reads from
-/// the log, or the disk has no room, it is tried again; the sweeper calls for it.
+/// Has what was deleted leave the files: the write-ahead log is copied and cut off, and the remains in the database file are
+/// overwritten ([`Scrub`]). What takes long, or is in the way of somebody who reads, is continued between commits; the sweeper
+/// calls for it.
 #[derive(Default)]
 pub(super) struct Eraser {
     tried: Option<Instant>,
+    pass: Option<Scrub>,
 }
 
 impl Eraser {
-    /// Something was deleted. Waits a moment for those who read.
+    /// Something was deleted.
     pub(super) fn begin(&mut self, connection: &Connection, vitals: &Vitals) {
-        self.tried = Some(Instant::now());
-        vitals.set_unerased(!cleared(connection));
+        vitals.set_unerased(true);
+        self.turn(connection, vitals, TURNS.0);
     }
 
-    /// The same where a crash came between a deletion and this.
+    /// The same if an earlier process did not come to the end of it.
     pub(super) fn resume(&mut self, connection: &Connection, vitals: &Vitals) -> rusqlite::Result<()> {
-        let any = "SELECT EXISTS (SELECT 1 FROM deleted_sessions)";
-        if connection.query_row(any, [], |row| row.get(0))? {
+        if connection.query_row("SELECT EXISTS (SELECT 1 FROM unerased)", [], |row| row.get(0))? {
             self.begin(connection, vitals);
         }
         Ok(())
     }
 
-    /// Tries again where that is due. Waits for nobody.
-    pub(super) fn go_on(&mut self, connection: &Connection, vitals: &Vitals) {
+    /// Continues if that is due. Waits for nobody.
+    pub(super) fn go_on(&mut self, connection: &Connection, vitals: &Vitals, is_idle: bool) {
         let is_due = self.tried.is_none_or(|tried| tried.elapsed() >= PAUSE);
         if vitals.is_unerased() && is_due && connection.busy_timeout(Duration::ZERO).is_ok() {
-            self.begin(connection, vitals);
+            self.turn(connection, vitals, if is_idle { TURNS.0 } else { TURNS.1 });
             let _ = connection.busy_timeout(database::BUSY);
         }
     }
+
+    fn turn(&mut self, connection: &Connection, vitals: &Vitals, budget: Duration) {
+        let turned = self.try_turn(connection, budget);
+        self.tried = Some(Instant::now());
+        match turned {
+            Ok(Turn::Done) => {
+                self.pass = None;
+                // If this fails, the next start looks through the file once more.
+                let _ = connection.execute("DELETE FROM unerased", []);
+                vitals.set_unerased(false);
+            }
+            Ok(Turn::More | Turn::Blocked) => {}
+            Err(error) => tracing::debug!(%error, "what was deleted is overwritten later"),
+        }
+    }
+
+    fn try_turn(&mut self, connection: &Connection, budget: Duration) -> rusqlite::Result<Turn> {
+        let pass = match &mut self.pass {
+            Some(pass) => pass,
+            None => self.pass.insert(Scrub::begin(connection)?),
+        };
+        pass.turn(connection, budget)
+    }
 }
 
-fn cleared(connection: &Connection) -> bool {
-    database::clear_log(connection).is_ok_and(|done| done)
+/// A deletion of this transaction is not done before its remains are overwritten.
+pub(super) fn note_unerased(tx: &Transaction<'_>) -> rusqlite::Result<()> {
+    tx.prepare_cached("INSERT OR IGNORE INTO unerased (one) VALUES (1)")?.execute([]).map(drop)
 }

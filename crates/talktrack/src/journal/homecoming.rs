@@ -1,14 +1,13 @@
 //! The way home: a file that was the outbox of a remote store becomes the store itself.
 
 use rusqlite::{Connection, Transaction};
-use uuid::Uuid;
 
 use crate::books::Books;
 use crate::clock::Seq;
-use crate::journal::settled::{self, Run};
-use crate::journal::{aside, erasure};
+use crate::journal::erasure::{self, Scope};
+use crate::journal::{aside, settled, window};
 use crate::lines;
-use crate::record::{DeadReason, Record, Removed, Verdict};
+use crate::record::{Body, DeadReason, Record, Removed, SessionDelete, Verdict};
 use crate::store::sqlite::{self, readable};
 
 /// Records that one transaction brings home.
@@ -18,6 +17,9 @@ const HOMECOMING: usize = 1_000;
 /// order of acceptance. Says how many records that were.
 pub(super) fn bring_home(connection: &mut Connection, books: &mut Books) -> rusqlite::Result<usize> {
     let mut brought = 0;
+    let tx = connection.transaction()?;
+    window::drop_all(&tx)?;
+    tx.commit()?;
     loop {
         match bring_some_home(connection, books)? {
             0 => return Ok(brought),
@@ -32,17 +34,20 @@ fn bring_some_home(connection: &mut Connection, books: &mut Books) -> rusqlite::
     let records = waiting.iter().filter_map(|(_, record)| record.as_ref());
     let mut verdicts = sqlite::apply(&tx, records)?.into_iter();
     let mut judge = |record: &Option<Record>| record.as_ref().and_then(|_| verdicts.next());
-    let settled: Run = waiting
+    let settled: Vec<(Seq, Verdict)> = waiting
         .iter()
         .map(|(seq, record)| (*seq, judge(record).unwrap_or(Verdict::Dead(DeadReason::Corrupt))))
         .collect();
     let removed = deletions(&waiting, &settled);
-    let inserted = settled.iter().filter(|(_, verdict)| *verdict == Verdict::Inserted).count();
+    let inserted = settled
+        .iter()
+        .filter(|(_, verdict)| matches!(verdict, Verdict::Inserted | Verdict::Reopened(_)))
+        .count();
     let mut after = Books { inserted: books.inserted + inserted as u64, ..*books };
-    settled::settle(&tx, std::slice::from_ref(&settled), &mut after)?;
-    for (session_id, removed) in removed {
+    settled.iter().try_for_each(|(seq, verdict)| settled::leave(&tx, *seq, verdict, &mut after))?;
+    for (delete, removed) in removed {
         after.deleted += removed.messages;
-        erasure::take_letters(&tx, session_id, &mut after)?;
+        erasure::take_letters(&tx, Scope::deleted(&delete, &removed), &mut after)?;
     }
     let (_, last_seq) = aside::read_books(&tx)?;
     sqlite::write_books(&tx, &after, last_seq)?;
@@ -55,9 +60,12 @@ fn bring_some_home(connection: &mut Connection, books: &mut Books) -> rusqlite::
 }
 
 /// The sessions that go with these records, and what was there of them.
-fn deletions(waiting: &[(Seq, Option<Record>)], settled: &Run) -> Vec<(Uuid, Removed)> {
-    let removed = |((_, record), (_, verdict)): (&(Seq, Option<Record>), &(Seq, Verdict))| match verdict {
-        Verdict::Deleted(removed) => Some((record.as_ref()?.session_id(), *removed)),
+fn deletions(waiting: &[(Seq, Option<Record>)], settled: &[(Seq, Verdict)]) -> Vec<(SessionDelete, Removed)> {
+    let removed = |((_, record), (_, verdict)): (&(Seq, Option<Record>), &(Seq, Verdict))| match (
+        &record.as_ref()?.body,
+        verdict,
+    ) {
+        (Body::Delete(delete), Verdict::Deleted(removed)) => Some((delete.clone(), *removed)),
         _ => None,
     };
     waiting.iter().zip(settled).filter_map(removed).collect()

@@ -11,20 +11,35 @@ use crate::database;
 use crate::error::OpenError;
 use crate::journal::reserve::Reserve;
 use crate::journal::{aside, homecoming, outbox};
+use crate::noted_store::NotedStore;
+use crate::options::Redirect;
 use crate::salvage;
 use crate::store::sqlite;
 
+/// What the file is to be opened as.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Purpose<'a> {
+    /// The address of the remote store whose outbox the file is to be; `None` if it is to be the store itself.
+    pub(crate) remote: Option<&'a str>,
+    pub(crate) redirect: Redirect,
+}
+
+/// An open file.
+pub(super) struct Opened {
+    pub(super) connection: Connection,
+    pub(super) books: Books,
+    pub(super) last_seq: Seq,
+    /// `None` if the file itself is the store.
+    pub(super) outbox: Option<NotedStore>,
+}
+
 /// Opens the file, and closes what was left open in it, where there is no other room with that of the reserve.
-pub(super) fn take_up(
-    path: &Path,
-    remote: bool,
-    reserve: &mut Reserve,
-) -> Result<(Connection, Books, Seq), OpenError> {
+pub(super) fn take_up(path: &Path, purpose: Purpose<'_>, reserve: &mut Reserve) -> Result<Opened, OpenError> {
     let is_full = |error: &OpenError| matches!(error, OpenError::Database { source, .. } if database::is_disk_full(source));
-    match open_file(path, remote) {
+    match open_file(path, purpose) {
         Err(error) if is_full(&error) => {
             let lent = reserve.make_way();
-            let opened = open_file(path, remote);
+            let opened = open_file(path, purpose);
             reserve.take_back(lent);
             let full = |error| {
                 if is_full(&error) { OpenError::DiskFull { path: path.to_owned() } } else { error }
@@ -35,11 +50,12 @@ pub(super) fn take_up(
     }
 }
 
-fn open_file(path: &Path, remote: bool) -> Result<(Connection, Books, Seq), OpenError> {
+fn open_file(path: &Path, purpose: Purpose<'_>) -> Result<Opened, OpenError> {
     let failed = |source| OpenError::Database { path: path.to_owned(), source };
     let mut connection = salvage::open(path)?;
     let (mut books, mut last_seq) = aside::read_books(&connection).map_err(failed)?;
-    let abandoned = if remote {
+    let outbox = whose_outbox(&connection, purpose).map_err(failed)?;
+    let abandoned = if outbox.is_some() {
         outbox::abandon_open_sessions(&mut connection, &mut last_seq, &mut books).map_err(failed)?
     } else {
         let brought = homecoming::bring_home(&mut connection, &mut books).map_err(failed)?;
@@ -55,7 +71,37 @@ fn open_file(path: &Path, remote: bool) -> Result<(Connection, Books, Seq), Open
             "the last run did not end {abandoned} sessions; they are now abandoned, at their last event"
         );
     }
-    Ok((connection, books, last_seq))
+    Ok(Opened { connection, books, last_seq, outbox })
+}
+
+/// The store that what waits in this file is for, as far as the file notes it; `None` if the file is the store itself.
+fn whose_outbox(connection: &Connection, purpose: Purpose<'_>) -> rusqlite::Result<Option<NotedStore>> {
+    let noted = NotedStore::read(connection)?;
+    let Purpose { remote, redirect } = purpose;
+    match (remote, noted) {
+        (Some(address), noted) => {
+            let noted = noted.filter(|_| redirect != Redirect::Always).unwrap_or_default();
+            // Before the store was reached: what comes until then is for a remote store, and for no table of this file.
+            if noted.id.is_none() {
+                NotedStore::note(connection, None, address)?;
+            }
+            Ok(Some(noted))
+        }
+        (None, Some(noted))
+            if redirect == Redirect::Never || redirect == Redirect::IfEmpty && !noted.is_drained() =>
+        {
+            Ok(Some(noted))
+        }
+        (None, Some(noted)) => {
+            let name = noted.name();
+            tracing::warn!(
+                "this data directory was the outbox of {name}; its own tables are the store from now on"
+            );
+            NotedStore::forget(connection)?;
+            Ok(None)
+        }
+        (None, None) => Ok(None),
+    }
 }
 
 /// After a crash: whoever follows learns of each session that this ends.

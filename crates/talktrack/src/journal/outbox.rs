@@ -1,40 +1,48 @@
 //! The file as the outbox of a remote store: records wait in the journal table until the store has them.
 
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rusqlite::{CachedStatement, Connection, Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 use uuid::Uuid;
 
 use crate::books::Books;
-use crate::changes::{self, Change};
+use crate::changes;
 use crate::clock::{Clock, Seq, SystemClock, Timestamp};
-use crate::database::{self, UuidText, column_or_null, parse_uuid};
-use crate::error::NotDurable;
+use crate::database::{self, column_or_null, parse_uuid};
 use crate::health::{BACKLOG, Vitals};
-use crate::journal::erasure::{self, Known};
-use crate::journal::settled::{Outstanding, Run};
+use crate::journal::append::append;
+use crate::journal::gone::Gone;
+use crate::journal::window::{self, Change, Window};
 use crate::journal::{Entry, Shared};
 use crate::lines;
 use crate::options::Options;
-use crate::record::{Body, DeadReason, Record, Removed, SessionDelete, SessionEnd, Stamped, Verdict};
+use crate::record::{Body, DeadReason, Record, SessionEnd, Verdict};
+use crate::store::sqlite;
 use crate::store::sqlite::readable;
-use crate::store::{Store, sqlite};
-use crate::writer::{LANES, Settle, Writer};
+use crate::writer::{Answer, LANES, Settle, Settled, StoreClaim, Writer};
 
-/// A backlog is handed over and cleared away in small steps: a new message waits for no more than one of each.
+/// A backlog is handed over and settled in small steps: a new message waits for no more than one of each.
 const FED_AT_ONCE: usize = 250;
-const SETTLED_AT_ONCE: usize = 500;
+const SETTLED_AT_ONCE: usize = 2_000;
+/// A deletion runs several statements, and counts as so many settled records: one piece of deletions fills a transaction.
+const DELETION_WEIGHT: usize = 8;
 
 pub(super) struct Outbox {
     writer: Writer,
+    claim: Arc<StoreClaim>,
     answers: Arc<Answers>,
     /// Of each lane of the writer, everything up to here was handed to it.
     fed: [Seq; LANES],
     /// The newest record in the journal: behind it lies a backlog where it is not fed.
     newest: Seq,
-    /// What the writer has.
-    outstanding: Outstanding,
+    /// Of each lane: up to here, an earlier process or this one handed records to the store, which may have seen them.
+    delivered: [Seq; LANES],
+    /// Of each lane: records of parked sessions that it has.
+    handed: [HashSet<Seq>; LANES],
+    /// What the store has confirmed.
+    window: Window,
     /// What deletions of the batch just committed took out of the journal: some of it may be of the same batch.
     gone: Vec<Seq>,
     vitals: Arc<Vitals>,
@@ -43,14 +51,16 @@ pub(super) struct Outbox {
 
 /// Where the store's answers wait for the next commit.
 struct Answers {
-    waiting: Mutex<Vec<(Seq, Verdict)>>,
+    waiting: Mutex<VecDeque<Answer>>,
     /// Calls for that commit.
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Answers {
-    fn post(&self, verdicts: Vec<(Seq, Verdict)>) {
-        self.waiting.lock().extend(verdicts);
+    fn post(&self, answer: Answer) {
+        if !matches!(answer, Answer::Wake) {
+            self.waiting.lock().push_back(answer);
+        }
         (self.wake)();
     }
 }
@@ -58,60 +68,115 @@ impl Answers {
 impl Outbox {
     /// Starts the writer. Whatever lies in the journal, up to `newest`, is its backlog.
     pub(super) fn open(
-        store: &Arc<dyn Store>,
+        connection: &Connection,
+        claim: &Arc<StoreClaim>,
         shared: &Shared,
         newest: Seq,
         options: &Options,
         wake: impl Fn() + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
+        let unreadable = std::io::Error::other::<rusqlite::Error>;
+        let node = database::node(connection).map_err(unreadable)?;
+        let window = Window::open(connection, options).map_err(unreadable)?;
+        let deliveries = window::deliveries(connection).map_err(unreadable)?;
         let answers = Arc::new(Answers { waiting: Mutex::default(), wake: Box::new(wake) });
         let posted = Arc::clone(&answers);
-        let settle: Settle = Arc::new(move |verdicts| posted.post(verdicts));
-        let writer = Writer::start(store, &settle, &shared.vitals, &shared.figures, options)?;
+        let settle: Settle = Arc::new(move |answer| posted.post(answer));
+        let writer =
+            Writer::start(node, deliveries, claim, &settle, &shared.vitals, &shared.figures, options)?;
         let (vitals, max_bytes) = (Arc::clone(&shared.vitals), options.journal_max_bytes);
         Ok(Self {
             writer,
+            claim: Arc::clone(claim),
             answers,
             fed: [0; LANES],
             newest,
-            outstanding: Outstanding::default(),
+            delivered: [newest; LANES],
+            handed: std::array::from_fn(|_| HashSet::new()),
+            window,
             gone: Vec::new(),
             vitals,
             max_bytes,
         })
     }
 
-    /// What can leave the journal now.
-    pub(super) fn take_settled(&mut self) -> Vec<Run> {
-        for (seq, verdict) in std::mem::take(&mut *self.answers.waiting.lock()) {
-            self.outstanding.answer(seq, verdict);
-        }
-        // What one lane waits with must not hold up the others' books.
-        if self.vitals.is_store_failing() {
-            return self.outstanding.take_all();
-        }
-        let runs = self.outstanding.take_first(SETTLED_AT_ONCE);
-        if runs.iter().flatten().count() == SETTLED_AT_ONCE {
-            self.answers.post(Vec::new());
-        }
-        runs
+    /// Notes in the data directory whose outbox it is, once the writer has met the store.
+    pub(super) fn note_store(&self, connection: &Connection) {
+        self.claim.write_down(connection);
     }
 
-    /// These rows were taken out of the journal. What the writer has of them it may still bring to the store, before what
-    /// deletes it there.
-    pub(super) fn forget(&mut self, gone: Vec<Seq>) {
-        self.outstanding.forget(&gone);
-        self.gone = gone;
+    /// What the writer has told, in its order; a part of it, if it is much.
+    pub(super) fn take_answers(&mut self) -> Vec<Answer> {
+        let (mut taken, mut records) = (Vec::new(), 0);
+        let mut waiting = self.answers.waiting.lock();
+        while records < SETTLED_AT_ONCE {
+            let Some(mut answer) = waiting.pop_front() else { return taken };
+            match &mut answer {
+                Answer::Settled { lane, records: more, .. } => {
+                    records += more.len();
+                    if !self.handed[*lane].is_empty() {
+                        more.iter().for_each(|settled| _ = self.handed[*lane].remove(&settled.seq));
+                    }
+                    more.retain(|settled| settled.verdict != Verdict::Waits);
+                }
+                Answer::Deleted(deletions) => records += deletions.len() * DELETION_WEIGHT,
+                Answer::Rewind { .. } | Answer::Foreign | Answer::Wake => {}
+            }
+            taken.push(answer);
+        }
+        drop(waiting);
+        self.answers.post(Answer::Wake);
+        taken
+    }
+
+    /// A transaction has committed that entered answers of the writer, and removed these rows from the journal. What the writer
+    /// has of them it may still deliver, before what deletes it in the store.
+    pub(super) fn settled(&mut self, change: Change, gone: Gone) {
+        self.window.enter(&change);
+        self.gone = gone.into_seqs();
+        for (lane, rewound) in change.rewound {
+            // Everything that is pending comes anew, from the oldest on.
+            self.fed[lane] = 0;
+            self.handed[lane].clear();
+            self.writer.parking().open_again(|session_id| Writer::lane_of_session(session_id) == lane);
+            self.delivered[lane] = rewound.last.max(self.delivered[lane]);
+            self.writer.rewound(lane, rewound);
+        }
+    }
+
+    pub(super) fn window(&self) -> &Window {
+        &self.window
+    }
+
+    pub(super) fn window_mut(&mut self) -> &mut Window {
+        &mut self.window
+    }
+
+    /// Removes what has been in the window for long enough. Not while a backlog waits, unless there is far too much of it.
+    pub(super) fn remove_old(&mut self, connection: &mut Connection) {
+        if self.has_backlog() && !self.window.is_overfull() {
+            return;
+        }
+        match self.window.remove_old(connection) {
+            Ok(true) => self.answers.post(Answer::Wake),
+            Ok(false) => {}
+            // Tried again by the next look.
+            Err(error) => tracing::debug!(%error, "the re-send window keeps what should leave it"),
+        }
+    }
+
+    fn has_backlog(&self) -> bool {
+        self.fed.iter().any(|fed| *fed < self.newest)
     }
 
     pub(super) fn is_full(&self, books: &Books) -> bool {
-        books.journal_bytes >= self.max_bytes
+        books.journal_bytes.saturating_add(self.vitals.letter_bytes()) >= self.max_bytes
     }
 
     /// Hands the writer what it has room for: the batch just committed where nothing waits before it, else the next
     /// records from the table.
     pub(super) fn feed(&mut self, connection: &Connection, batch: &mut Vec<Entry>, verdicts: &[Verdict]) {
-        let caught_up = self.fed.iter().all(|fed| *fed >= self.newest);
+        let caught_up = !self.has_backlog();
         let before = self.newest;
         self.newest = batch.last().map_or(before, |entry| entry.record.seq);
         if caught_up {
@@ -119,6 +184,7 @@ impl Outbox {
         } else {
             self.read_back(connection);
         }
+        self.feed_parked(connection);
         (0..LANES).for_each(|lane| self.writer.expect_more(lane, self.fed[lane] < self.newest));
     }
 
@@ -149,7 +215,7 @@ impl Outbox {
 
     fn feed_from_table(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         let mut pass = self.pass(0);
-        let sql = "SELECT seq, body, checksum FROM journal WHERE seq > ?1 ORDER BY seq LIMIT ?2";
+        let sql = "SELECT seq, body, checksum FROM pending WHERE seq > ?1 ORDER BY seq LIMIT ?2";
         let mut statement = connection.prepare_cached(sql)?;
         let Some(start) = (0..LANES).filter(|lane| !pass.passed_by[*lane]).map(|lane| self.fed[lane]).min()
         else {
@@ -162,8 +228,7 @@ impl Outbox {
             let goes_on = match record {
                 Some(record) => self.hand_over(record, &mut pass),
                 None => {
-                    self.outstanding.add(seq, Some(Verdict::Dead(DeadReason::Corrupt)));
-                    self.answers.post(Vec::new());
+                    self.answer_now(seq, Verdict::Dead(DeadReason::Corrupt));
                     pass.reached = seq;
                     true
                 }
@@ -177,9 +242,40 @@ impl Outbox {
         // Fewer rows: that was all; what came last may have needed none.
         self.finish(&pass, (rows < FED_AT_ONCE).then_some(self.newest));
         if rows == FED_AT_ONCE {
-            self.answers.post(Vec::new());
+            self.answers.post(Answer::Wake);
         }
         Ok(())
+    }
+
+    /// This row needs no store to be answered for.
+    pub(super) fn answer_now(&self, seq: Seq, verdict: Verdict) {
+        let records = vec![Settled { seq, deletes: false, is_message: false, verdict, removed: None }];
+        self.answers.post(Answer::Settled { lane: 0, delivery: 0, records });
+    }
+
+    pub(super) fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// True if the lane has this record of a parked session.
+    pub(super) fn was_handed(&self, lane: usize, seq: Seq) -> bool {
+        self.handed[lane].contains(&seq)
+    }
+
+    /// Up to which record the lane was fed.
+    pub(super) fn fed(&self, lane: usize) -> Seq {
+        self.fed[lane]
+    }
+
+    /// Hands over records of a parked session, which lie before the place up to which its lane was fed.
+    pub(super) fn hand_over_parked(&mut self, lane: usize, mut records: Vec<Record>) {
+        for record in &mut records {
+            if record.seq <= self.delivered[lane] {
+                record.may_have_been_seen();
+            }
+            self.handed[lane].insert(record.seq);
+        }
+        self.writer.offer_parked(lane, records);
     }
 
     /// A look at the rows behind this one. While the store fails, a lane without room is passed by: it may be the one that
@@ -191,12 +287,17 @@ impl Outbox {
     }
 
     /// Hands a record to its lane, unless that has it already or is passed by. False where it and what follows must wait.
-    fn hand_over(&mut self, record: Record, pass: &mut Pass) -> bool {
+    fn hand_over(&mut self, mut record: Record, pass: &mut Pass) -> bool {
         let (seq, lane) = (record.seq, Writer::lane_of(&record));
         if seq > self.fed[lane] && !pass.passed_by[lane] {
-            if self.writer.has_room(lane) {
+            if self.writer.parking().holds(&record) {
                 self.fed[lane] = seq;
-                self.outstanding.add(seq, None);
+                self.hold_back(&record);
+            } else if self.writer.has_room(lane) {
+                self.fed[lane] = seq;
+                if seq <= self.delivered[lane] {
+                    record.may_have_been_seen();
+                }
                 self.writer.offer(record);
             } else if pass.store_fails {
                 pass.passed_by[lane] = true;
@@ -225,82 +326,6 @@ struct Pass {
     reached: Seq,
 }
 
-/// Writes the records into the journal table, and says which need no writing.
-pub(super) fn append<'a>(
-    tx: &Transaction<'_>,
-    records: impl Iterator<Item = &'a Record>,
-    books: &mut Books,
-    gone: &mut Vec<Seq>,
-) -> rusqlite::Result<Vec<Verdict>> {
-    let sql = "INSERT INTO journal (seq, message_id, revision, body, checksum, session_id) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
-               ON CONFLICT (message_id, revision) WHERE message_id IS NOT NULL DO NOTHING";
-    let mut insert = tx.prepare_cached(sql)?;
-    let mut known = Known::default();
-    let mut verdict = |record: &Record| match &record.body {
-        Body::Delete(delete) => {
-            append_one(tx, &mut insert, record, books)?;
-            delete_here(tx, delete, books, &mut known, gone)
-        }
-        _ if known.is_deleted(tx, record.session_id())? => Ok(Verdict::Refused(NotDurable::Deleted)),
-        _ => append_one(tx, &mut insert, record, books),
-    };
-    records.map(&mut verdict).collect()
-}
-
-/// Takes what waits of the session out of the journal. Whether one is too old to be kept, the store alone can tell.
-fn delete_here(
-    tx: &Transaction<'_>,
-    delete: &SessionDelete,
-    books: &mut Books,
-    known: &mut Known,
-    gone: &mut Vec<Seq>,
-) -> rusqlite::Result<Verdict> {
-    if !delete.is_for_good() {
-        return Ok(Verdict::Journaled);
-    }
-    let session_id = delete.session_id;
-    sqlite::note_deleted(tx, session_id)?;
-    known.note(session_id);
-    let journal = erasure::take_waiting(tx, session_id, books, gone)?;
-    Ok(Verdict::Deleted(Removed { journal, ..Removed::default() }))
-}
-
-fn append_one(
-    tx: &Transaction<'_>,
-    insert: &mut CachedStatement<'_>,
-    record: &Record,
-    books: &mut Books,
-) -> rusqlite::Result<Verdict> {
-    let body = serde_json::to_string(record)
-        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-    let stamped = record.message();
-    let id = stamped.map(|stamped| UuidText::new(stamped.id));
-    let revision = stamped.map(|stamped| stamped.message.revision);
-    let id = id.as_ref().map(UuidText::as_str);
-    let session_id = record.may_be_let_go().then(|| UuidText::new(record.session_id()));
-    let session_id = session_id.as_ref().map(UuidText::as_str);
-    let checksum = crc32fast::hash(body.as_bytes());
-    let added = insert.execute(params![record.seq, id, revision, body, checksum, session_id])?;
-    if let Some(stamped) = stamped.filter(|_| added == 0) {
-        return meet_waiting(tx, stamped);
-    }
-    books.journal_bytes += body.len() as u64;
-    note_open_session(tx, &record.body)?;
-    Ok(Verdict::Journaled)
-}
-
-/// Remembers which sessions are open, for the start after a crash.
-fn note_open_session(tx: &Transaction<'_>, body: &Body) -> rusqlite::Result<()> {
-    let (sql, session_id) = match body {
-        Body::Start(start) => {
-            ("INSERT OR IGNORE INTO open_sessions (session_id) VALUES (?1)", start.session_id)
-        }
-        Body::End(end) => ("DELETE FROM open_sessions WHERE session_id = ?1", end.session_id),
-        Body::Update(_) | Body::Alive(_) | Body::Message(_) | Body::Delete(_) => return Ok(()),
-    };
-    tx.prepare_cached(sql)?.execute([UuidText::new(session_id).as_str()]).map(drop)
-}
-
 /// After a crash: an end for each session that was left open, at its last event. Says how many.
 pub(super) fn abandon_open_sessions(
     connection: &mut Connection,
@@ -317,11 +342,14 @@ pub(super) fn abandon_open_sessions(
         *last_seq += 1;
         let ended_at = seen_until.unwrap_or_else(|| SystemClock.now());
         let end = SessionEnd { seen_until, ..SessionEnd::abandoned(session_id, "error", ended_at) };
-        Record { seq: *last_seq, body: Body::End(end) }
+        Record::new(*last_seq, Body::End(end))
     });
     let ends: Vec<Record> = ends.collect();
-    let verdicts = append(&tx, ends.iter(), books, &mut Vec::new())?;
-    changes::add(&tx, ends.iter().zip(&verdicts).filter_map(|(end, verdict)| Change::by(end, verdict)))?;
+    let verdicts = append(&tx, ends.iter(), books, &mut Gone::default())?;
+    changes::add(
+        &tx,
+        ends.iter().zip(&verdicts).filter_map(|(end, verdict)| changes::Change::by(end, verdict)),
+    )?;
     sqlite::write_books(&tx, books, *last_seq)?;
     tx.commit()?;
     Ok(ends.len())
@@ -332,15 +360,4 @@ fn open_sessions(tx: &Transaction<'_>) -> rusqlite::Result<Vec<Uuid>> {
     let open = open.query_map([], |row| column_or_null(row, 0, parse_uuid))?;
     // An id that has rotted beyond reading names no session that could be ended.
     open.filter_map(Result::transpose).collect()
-}
-
-/// The same id and revision waits in the journal already.
-fn meet_waiting(tx: &Transaction<'_>, stamped: &Stamped) -> rusqlite::Result<Verdict> {
-    let sql = "SELECT seq, body, checksum FROM journal WHERE message_id = ?1 AND revision = ?2";
-    let id = UuidText::new(stamped.id);
-    let (_, waiting) =
-        tx.prepare_cached(sql)?.query_row(params![id.as_str(), stamped.message.revision], readable)?;
-    let same = waiting
-        .is_some_and(|record| record.message().is_some_and(|other| stamped.same_content(&other.message)));
-    Ok(if same { Verdict::AlreadyThere } else { Verdict::Refused(NotDurable::IdConflict) })
 }

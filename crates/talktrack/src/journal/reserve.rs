@@ -2,12 +2,13 @@
 //! disk would keep everybody from making room. A file full of nothing lies beside the database therefore, and makes way
 //! where there is no other room left.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 use crate::database;
+use crate::permissions::private_file;
 
 /// As much as the log may need at its longest, and a batch on top.
 const WANTED: u64 = 20 << 20;
@@ -71,7 +72,7 @@ impl Reserve {
     }
 
     fn allocate(&self, bytes: u64) -> std::io::Result<()> {
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&self.path)?;
+        let file = private_file().create(true).truncate(false).write(true).open(&self.path)?;
         Ok(fallocate(&file, FallocateFlags::empty(), 0, bytes)?)
     }
 

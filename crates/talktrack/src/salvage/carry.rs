@@ -15,6 +15,7 @@ use crate::salvage::report::{Missing, Saved};
 use crate::salvage::tables::Table;
 use crate::salvage::totals;
 use crate::store::sqlite;
+use crate::writer::Writer;
 
 /// A `seq` is a time; one that is further ahead than this has rotted, whatever the clock has done meanwhile.
 const FUTURE: Duration = Duration::from_secs(366 * 24 * 60 * 60);
@@ -22,6 +23,8 @@ const FUTURE: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// Makes the new file at `draft`, and says what is in it. Whether it reaches the disk is the caller's concern.
 pub(super) fn carry(pages: &Pages, draft: &Path) -> rusqlite::Result<Saved> {
     let mut connection = database::draft(draft)?;
+    // Other programs write words that talktrack does not know, past the checks of the tables: these rows stay as they are.
+    connection.pragma_update(None, "ignore_check_constraints", true)?;
     let tx = connection.transaction()?;
     let horizon = SystemClock.now().plus(FUTURE).as_micros();
     let mut carrier = Carrier { tx: &tx, books: None, broken: 0, horizon, nameless: 0 };
@@ -66,11 +69,24 @@ impl Carrier<'_> {
         if table == Table::Journal {
             self.name_record(&mut found);
         }
+        if table == Table::Sessions && found.values.len() < 16 {
+            found.values.extend([Value::Integer(0), Value::Null, Value::Null]);
+        }
+        if matches!(table, Table::Sessions | Table::Messages) && found.values.len() < 17 {
+            found.values.push(Value::Null);
+        }
+        if table == Table::DeletedSessions {
+            found.values.resize(3, Value::Null);
+        }
         // One bit of a letter is its case: the id is the same, its spelling is not.
         for column in table.ids() {
             if let Value::Text(id) = &mut found.values[*column] {
                 id.make_ascii_lowercase();
             }
+        }
+        if table == Table::Directory {
+            let note = "UPDATE directory SET store = ?1, store_address = ?2";
+            return self.tx.execute(note, params![found.values[2], found.values[3]]).map(drop);
         }
         let Some(mut insert) = self.insert(table)? else {
             self.books = Some(found.values);
@@ -91,14 +107,16 @@ impl Carrier<'_> {
     /// What the body of an intact record says of itself counts, not what its row says of it. One that is not intact will be
     /// laid aside, but nothing new may come before it: a `seq` out of the future would have it so.
     fn name_record(&mut self, found: &mut Found) {
-        found.values.resize(6, Value::Null);
+        found.values.resize(7, Value::Null);
         if let Some(record) = intact(&found.values) {
             let message = record.message().map(|stamped| (stamped.id.to_string(), stamped.message.revision));
             let (id, revision) = message.unzip();
             found.rowid = Some(record.seq);
-            if record.may_be_let_go() {
+            if !record.is_deletion() {
                 found.values[5] = Value::Text(record.session_id().to_string().into());
             }
+            let lane = i64::try_from(Writer::lane_of(&record)).unwrap_or(0);
+            found.values[6] = Value::Integer(lane);
             found.values[1] = id.map_or(Value::Null, |id| Value::Text(id.into()));
             found.values[2] = revision.map_or(Value::Null, |revision| Value::Integer(revision.into()));
         } else if !found.rowid.is_some_and(|seq| (1..=self.horizon).contains(&seq)) {
@@ -111,22 +129,31 @@ impl Carrier<'_> {
         let (into, columns) = match table {
             Table::Sessions => (
                 "conversation_sessions (rowid, id, session_id, user_id, started_at, ended_at, \
-                duration_seconds, metadata, created_at, external_id, status, end_reason, message_count, last_event_at)",
-                14,
+                duration_seconds, metadata, created_at, external_id, status, end_reason, message_count, last_event_at, \
+                end_inferred, last_node, last_seq, extra)",
+                18,
             ),
             Table::Messages => (
                 "conversation_messages (rowid, id, session_id, user_id, role, content, audio_url, metadata, \
-                created_at, seq, external_id, kind, revision, interrupted, content_generated, parts, metrics)",
-                17,
+                created_at, seq, external_id, kind, revision, interrupted, content_generated, parts, metrics, extra)",
+                18,
             ),
-            Table::Journal => ("journal (seq, message_id, revision, body, checksum, session_id)", 6),
+            Table::Journal => ("journal (seq, message_id, revision, body, checksum, session_id, lane)", 7),
+            Table::ResendWindow => {
+                ("resend_window (lane, first, last, delivery, stored_at, bytes, deletes)", 7)
+            }
+            Table::Lanes => ("lanes (lane, delivery)", 2),
             Table::DeadLetters => {
                 ("dead_letters (seq, session_id, message_id, reason, detail, body, died_at)", 7)
             }
             Table::OpenSessions => ("open_sessions (session_id)", 1),
-            Table::DeletedSessions => ("deleted_sessions (session_id, deleted_at)", 2),
+            Table::DeletedSessions => ("deleted_sessions (session_id, deleted_at, user_id)", 3),
+            Table::DeletedMessages => {
+                ("conversation_message_deletions (session_id, message_id, deleted_at)", 3)
+            }
+            Table::DeletedClaims => ("deleted_claims (session_id, user_id, deleted_at)", 3),
             Table::SessionIndex => ("session_index (user_id, started_at, session_id, rowid)", 4),
-            Table::Books => return Ok(None),
+            Table::Books | Table::Directory => return Ok(None),
         };
         let places = vec!["?"; columns].join(", ");
         self.tx.prepare_cached(&format!("INSERT OR IGNORE INTO {into} VALUES ({places})")).map(Some)
@@ -164,7 +191,10 @@ fn remove_what_was_deleted(tx: &Transaction<'_>) -> rusqlite::Result<()> {
         let sql =
             format!("DELETE FROM {table} WHERE session_id IN (SELECT session_id FROM deleted_sessions)");
         tx.execute(&sql, []).map(drop)
-    })
+    })?;
+    let sql = "DELETE FROM conversation_messages WHERE EXISTS (SELECT 1 FROM conversation_message_deletions gone \
+               WHERE gone.session_id = conversation_messages.session_id AND gone.message_id = conversation_messages.id)";
+    tx.execute(sql, []).map(drop)
 }
 
 /// Sessions whose row is gone: written again from the index, or else from their messages. Says how many.
@@ -203,7 +233,7 @@ fn restore(
     // Where nothing but system messages are left, nobody knows whose it was.
     let (user_id, external_id, metadata, resumed) = (user.unwrap_or_default(), None, None, true);
     let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed };
-    sqlite::insert_session(tx, started_at.as_micros(), &start)?;
+    sqlite::insert_session(tx, started_at.as_micros(), &start, false)?;
     let sql = "UPDATE conversation_sessions SET last_event_at = max(last_event_at, coalesce((SELECT max(created_at) \
                FROM conversation_messages m WHERE m.session_id = ?1), '')) WHERE session_id = ?1";
     tx.prepare_cached(sql)?.execute(params![session_id.to_string()]).map(drop)

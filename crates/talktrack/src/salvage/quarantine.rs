@@ -2,11 +2,12 @@
 //! too, and put in place by renaming; a start that finds that cut short goes on with it.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::clock::{Clock as _, SystemClock};
 use crate::database::{beside, sync_dir};
+use crate::permissions::{make_private_directory, private_file};
 
 /// The directory beside the database that holds one of these for each salvage.
 const DIRECTORY: &str = "quarantine";
@@ -59,7 +60,7 @@ impl Quarantine {
     pub(super) fn new(database: &Path) -> io::Result<Self> {
         let when = SystemClock.now().to_string().replace(':', "-");
         let dir = all(database).join(when);
-        fs::create_dir_all(&dir)?;
+        make_private_directory(&dir)?;
         Ok(Self { dir, database: database.to_owned() })
     }
 
@@ -77,8 +78,9 @@ impl Quarantine {
 
     /// The draft is whole. Once this returns, it is what counts.
     pub(super) fn seal(&self, report: &str) -> io::Result<()> {
-        fs::write(self.dir.join(REPORT), report)?;
-        File::open(self.dir.join(REPORT))?.sync_all()?;
+        let mut file = private_file().write(true).create(true).truncate(true).open(self.dir.join(REPORT))?;
+        file.write_all(report.as_bytes())?;
+        file.sync_all()?;
         File::open(self.draft())?.sync_all()?;
         fs::rename(self.draft(), self.dir.join(SALVAGED))?;
         [self.dir.as_path(), &all(&self.database)].into_iter().try_for_each(sync_dir)?;

@@ -1,9 +1,7 @@
 //! Which table a record found on a page belongs to. Trees and roots may be broken, so a record is known by its shape, and is
-//! believed only where what must be an id, a time or a word is one.
+//! believed only if what must be an id, a time or a text is one. Words that talktrack does not know were written by other programs.
 
 use crate::database::{parse_time, parse_uuid};
-use crate::message::{Kind, Role};
-use crate::record::Status;
 use crate::salvage::cells::{Found, Value};
 
 /// What is carried over.
@@ -15,7 +13,17 @@ pub(super) enum Table {
     DeadLetters,
     OpenSessions,
     DeletedSessions,
+    /// Sessions that users deleted who did not own them, as far as the store knew.
+    DeletedClaims,
+    /// Messages that were deleted by themselves; the session comes first in the row.
+    DeletedMessages,
+    /// Ranges of the journal that the store has confirmed.
+    ResendWindow,
+    /// The last delivery of each lane.
+    Lanes,
     Books,
+    /// What the directory notes of itself. Its node id is not carried: the new file is another node.
+    Directory,
     /// The index `conversation_sessions_of_user`: a second place that knows whose a session is.
     SessionIndex,
 }
@@ -25,17 +33,38 @@ impl Table {
     pub(super) fn of(found: &Found) -> Option<Self> {
         use Value::{Integer, Null, Text};
         let table = match (found.rowid, found.values.as_slice()) {
-            (Some(_), [_, _, _, _, _, _, _, _, _, _, _, _, _]) => Self::Sessions,
-            (Some(_), [_, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _]) => Self::Messages,
-            // Earlier versions did not name the session of a record.
+            // Earlier versions did not name the record that changed a session last, or had no column `extra`.
+            (Some(_), values) if matches!(values.len(), 13 | 16 | 17) && Self::Sessions.believes(values) => {
+                Self::Sessions
+            }
+            (Some(_), values) if matches!(values.len(), 16 | 17) => Self::Messages,
+            // Earlier versions did not name the session of a record, nor its lane.
             (
                 Some(_),
-                [Null, _, _, Text(_), Integer(_)] | [Null, _, _, Text(_), Integer(_), Null | Text(_)],
+                [Null, _, _, Text(_), Integer(_)]
+                | [Null, _, _, Text(_), Integer(_), Null | Text(_)]
+                | [Null, _, _, Text(_), Integer(_), Null | Text(_), Null | Integer(_)],
             ) => Self::Journal,
             (Some(_), [Null, _, _, Text(_), _, Text(_), Text(_)]) => Self::DeadLetters,
             (Some(1), [Null, totals @ ..]) if matches!(totals.len(), 6..=8) => Self::Books,
+            (None, [Integer(_), Integer(_), Integer(_), Integer(_), Integer(_), Integer(_), Integer(_)]) => {
+                Self::ResendWindow
+            }
+            (Some(_), [Null, Integer(_)]) => Self::Lanes,
+            // The file that the directory was noted for came last.
+            (
+                Some(1),
+                [Null, Text(_), Null | Text(_), Null | Text(_)]
+                | [Null, Text(_), Null | Text(_), Null | Text(_), Null | Text(_)],
+            ) => Self::Directory,
             (None, [Text(_)]) => Self::OpenSessions,
-            (None, [Text(_), Text(_)]) => Self::DeletedSessions,
+            // Earlier versions did not note whose a deleted session was.
+            (None, [Text(_), Text(_)] | [Text(_), Text(_), Null]) => Self::DeletedSessions,
+            (None, values @ [Text(_), Text(_), Text(_)]) if Self::DeletedSessions.believes(values) => {
+                Self::DeletedSessions
+            }
+            (None, [Text(_), Text(_), Integer(_)]) => Self::DeletedClaims,
+            (None, [Text(_), Text(_), Text(_)]) => Self::DeletedMessages,
             (None, [Text(_), Text(_), Text(_), Integer(_)]) => Self::SessionIndex,
             _ => return None,
         };
@@ -48,7 +77,13 @@ impl Table {
             Self::Sessions | Self::Messages => &[0, 1, 2],
             Self::SessionIndex => &[0, 2],
             Self::OpenSessions | Self::DeletedSessions => &[0],
-            Self::Journal | Self::DeadLetters | Self::Books => &[],
+            Self::DeletedClaims | Self::DeletedMessages => &[0, 1],
+            Self::Journal
+            | Self::DeadLetters
+            | Self::ResendWindow
+            | Self::Lanes
+            | Self::Books
+            | Self::Directory => &[],
         }
     }
 
@@ -58,24 +93,38 @@ impl Table {
                 ids(values, &[0, 1, 2])
                     && times(values, &[3])
                     && times_or_null(values, &[4, 7, 12])
-                    && values[9].text().and_then(Status::parse).is_some()
+                    && values[9].text().is_some()
                     && matches!(values[11], Value::Integer(0..))
+                    && matches!(values.get(13), None | Some(Value::Integer(0 | 1)))
+                    && matches!(values.get(15), None | Some(Value::Null | Value::Integer(_)))
             }
             Self::Messages => {
                 ids(values, &[0, 1])
                     && (values[2] == Value::Null || ids(values, &[2]))
-                    && values[3].text().is_some_and(|word| word.parse::<Role>().is_ok())
+                    && values[3].text().is_some()
                     && matches!(values[4], Value::Text(_))
                     && times(values, &[7])
                     && matches!(values[8], Value::Null | Value::Integer(_))
-                    && values[10].text().is_some_and(|word| word.parse::<Kind>().is_ok())
+                    && values[10].text().is_some()
                     && matches!(values[11..13], [Value::Integer(0..=0xffff_ffff), Value::Integer(0 | 1)])
             }
             Self::Journal => true,
             Self::DeadLetters => times(values, &[6]),
+            Self::ResendWindow => {
+                let number =
+                    |column: usize| if let Value::Integer(number) = values[column] { number } else { -1 };
+                (0..7).all(|column| number(column) >= 0) && number(1) <= number(2) && number(6) <= 1
+            }
+            Self::Lanes => matches!(values[1], Value::Integer(0..)),
             Self::OpenSessions => ids(values, &[0]),
-            Self::DeletedSessions => ids(values, &[0]) && times(values, &[1]),
+            Self::DeletedSessions => {
+                let user_is_valid = matches!(values.get(2), None | Some(Value::Null)) || ids(values, &[2]);
+                ids(values, &[0]) && times(values, &[1]) && user_is_valid
+            }
+            Self::DeletedClaims => ids(values, &[0, 1]) && matches!(values[2], Value::Integer(0..)),
+            Self::DeletedMessages => ids(values, &[0, 1]) && times(values, &[2]),
             Self::SessionIndex => ids(values, &[0, 2]) && times(values, &[1]),
+            Self::Directory => ids(values, &[1]) && (values[2] == Value::Null || ids(values, &[2])),
             Self::Books => values[1..].iter().all(|total| matches!(total, Value::Integer(0..))),
         }
     }

@@ -84,9 +84,9 @@ fn count(tx: &Transaction<'_>, horizon: Seq) -> rusqlite::Result<Rows> {
     Ok(Rows {
         messages: count("SELECT count(*) FROM conversation_messages")?,
         sessions: count("SELECT count(*) FROM conversation_sessions")?,
-        pending: count("SELECT count(message_id) FROM journal")?,
-        waiting: count("SELECT count(*) FROM journal")?,
-        waiting_bytes: count("SELECT coalesce(sum(octet_length(body)), 0) FROM journal")?,
+        pending: count("SELECT count(message_id) FROM pending")?,
+        waiting: count("SELECT count(*) FROM pending")?,
+        waiting_bytes: count("SELECT coalesce(sum(octet_length(body)), 0) FROM pending")?,
         letters: count("SELECT count(message_id) FROM dead_letters")?,
         all_letters: count("SELECT count(*) FROM dead_letters")?,
         last_seq: tx.query_row(

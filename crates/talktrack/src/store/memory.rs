@@ -1,6 +1,8 @@
 //! Conversations in memory: a remote store without a network. Everything it holds dies with it; what is in the journal does not.
 
 mod deletion;
+mod sessions;
+mod faults;
 mod stats;
 mod rows;
 
@@ -14,17 +16,18 @@ use uuid::Uuid;
 
 use crate::clock::{Seq, Timestamp};
 use crate::error::{NotDurable, ReadError};
-use crate::json::JsonObject;
 use crate::record::{
-    Body, DeadReason, Ended, Meeting, Record, SessionAlive, SessionEnd, SessionStart, Stamped, Status,
-    Verdict,
+    Attempt, Body, DeadReason, Meeting, Record, SessionAlive, SessionEnd, Stamped, Status, Verdict,
 };
 use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
 use crate::stats::{Counter, Range, Stats, StatsError};
+use crate::store::conflict::Rule;
+use crate::store::memory::faults::Fault;
 use crate::store::memory::rows::{glimpse_of, row_of};
+use crate::store::memory::sessions::{By, Told};
 use crate::store::{
-    Audit, Glimpse, MessageCursor, MessageRow, Read, Rows, SessionCursor, SessionFilter, SessionRow, Store,
-    StoreError, Viewer,
+    Audit, DeletedSession, Delivery, Glimpse, MessageCursor, MessageRow, Page, Read, Rows, SessionCursor,
+    SessionFilter, SessionRow, Store, StoreError, Viewer,
 };
 
 /// A store in memory. Clones share their content.
@@ -40,49 +43,43 @@ struct Tables {
     sessions: HashMap<Uuid, SessionRow>,
     messages: HashMap<Uuid, (MessageCursor, Stamped)>,
     transcripts: HashMap<Uuid, BTreeMap<MessageCursor, MessageRow>>,
-    deleted: HashSet<Uuid>,
+    /// Sessions that were deleted, and whose they were, as far as is known.
+    deleted: HashMap<Uuid, Option<Uuid>>,
+    /// Sessions that a user deleted without owning them.
+    deleted_claims: HashSet<(Uuid, Uuid)>,
+    /// When a user was deleted.
+    deleted_users: HashMap<Uuid, Seq>,
+    /// By session: the record that changed its row last, and whether nobody spoke its end.
+    told: HashMap<Uuid, Told>,
+    /// The last delivery of each node's lane.
+    numbers: HashMap<(Uuid, usize), i64>,
     /// Asked before each write; an answer is the write's error.
     fault: Option<Fault>,
     /// Asked after each write; an answer takes the place of the true one.
     lost: Option<Fault>,
 }
 
-/// Decides whether a write, or its answer, fails.
-type Fault = Box<dyn FnMut(&[Record]) -> Option<StoreError> + Send>;
-
 impl MemoryStore {
     /// An empty store.
     pub fn new() -> Self {
         Self::default()
     }
-
-    /// From now on each write is first shown to `fault`; where it answers with an error, nothing is written.
-    pub fn fail_when(&self, fault: impl FnMut(&[Record]) -> Option<StoreError> + Send + 'static) {
-        self.tables.lock().fault = Some(Box::new(fault));
-    }
-
-    /// From now on each write that is done is shown to `lost`; where it answers with an error, the true answer is lost on the
-    /// way, and whoever wrote is told the error instead.
-    pub fn lose_answers_when(&self, lost: impl FnMut(&[Record]) -> Option<StoreError> + Send + 'static) {
-        self.tables.lock().lost = Some(Box::new(lost));
-    }
-
-    /// Writes succeed again.
-    pub fn mend(&self) {
-        let mut tables = self.tables.lock();
-        (tables.fault, tables.lost) = (None, None);
-    }
 }
 
 #[async_trait]
 impl Store for MemoryStore {
-    async fn write(&self, records: &[Record]) -> Result<Vec<Verdict>, StoreError> {
-        let mut tables = self.tables.lock();
+    async fn write(&self, delivery: Delivery<'_>) -> Result<Vec<Verdict>, StoreError> {
+        let (records, mut tables) = (delivery.records, self.tables.lock());
+        tables.check_number(&delivery)?;
         if let Some(error) = tables.fault.as_mut().and_then(|fault| fault(records)) {
             return Err(error);
         }
-        let verdicts = records.iter().map(|record| tables.write(record)).collect();
-        tables.lost.as_mut().and_then(|lost| lost(records)).map_or(Ok(verdicts), Err)
+        let verdicts = records.iter().map(|record| tables.write(delivery.node, record)).collect();
+        tables.finish(&delivery).map(|()| verdicts)
+    }
+
+    async fn delivered(&self, node: Uuid, lane: usize) -> Result<Option<i64>, StoreError> {
+        Ok(self.tables.lock().numbers.get(&(node, lane)).copied())
     }
 
     async fn check(&self) -> Result<(), StoreError> {
@@ -92,94 +89,49 @@ impl Store for MemoryStore {
     async fn abandon_silent(&self, since: Timestamp) -> Result<u64, StoreError> {
         let mut tables = self.tables.lock();
         let silent = |session: &SessionRow| {
-            let last = session.last_event_at?;
+            let last = session.last_event_at.as_ref()?.known()?;
             (session.status == Status::Active && last < since).then_some((session.session_id, last))
         };
         let ends: Vec<_> = tables.sessions.values().filter_map(silent).collect();
         for (session_id, ended_at) in &ends {
-            tables.end(&SessionEnd::abandoned(*session_id, "idle_timeout", *ended_at));
+            tables.close(&SessionEnd::abandoned(*session_id, "idle_timeout", *ended_at));
         }
         Ok(ends.len() as u64)
     }
 }
 
 impl Tables {
-    fn write(&mut self, record: &Record) -> Verdict {
+    fn write(&mut self, node: Uuid, record: &Record) -> Verdict {
+        let last = self.told.get(&record.session_id()).and_then(|told| told.last);
+        let rule = Rule::of(last, node, record.seq, record.attempt);
+        let by = By { rule, origin: (node, record.seq), is_replayed: record.attempt == Attempt::Replay };
         match &record.body {
-            Body::Delete(delete) => self.delete(delete),
-            Body::Message(_) if self.deleted.contains(&record.session_id()) => {
+            Body::Delete(delete) => self.delete(record.seq, delete),
+            Body::DeleteUser(delete) => self.delete_user(record.seq, delete),
+            Body::Message(_) if self.deleted.contains_key(&record.session_id()) => {
                 Verdict::Dead(DeadReason::Deleted)
             }
-            _ if self.deleted.contains(&record.session_id()) => Verdict::Refused(NotDurable::Deleted),
-            Body::Start(start) => self.start(record.seq, start),
-            Body::Update(update) => match self.sessions.get_mut(&update.session_id) {
-                Some(session) if update.owner.is_some_and(|owner| owner != session.user_id) => {
-                    Verdict::Refused(NotDurable::OtherUser)
-                }
-                Some(session) => {
-                    merge(&mut session.metadata, &update.metadata);
-                    Verdict::Updated
-                }
-                None => Verdict::Refused(NotDurable::UnknownSession),
-            },
-            Body::End(end) => self.end(end),
+            _ if self.deleted.contains_key(&record.session_id()) => Verdict::Refused(NotDurable::Deleted),
+            _ if self.is_of_a_deleted_user(record) => Verdict::Dead(DeadReason::DeletedForUser),
+            Body::Start(start) => self.start(by, start),
+            Body::Update(update) => self.update(by, update),
+            Body::End(end) => self.end(by, end),
             Body::Alive(alive) => self.alive(alive),
-            Body::Message(stamped) => self.message(record.seq, stamped),
+            Body::Message(stamped) => {
+                let verdict = self.message(record.seq, stamped);
+                let takes_back = stamped.takes_back(record.attempt).filter(|_| verdict == Verdict::Inserted);
+                takes_back
+                    .and_then(|before| self.take_back_end(record.session_id(), before))
+                    .unwrap_or(verdict)
+            }
         }
-    }
-
-    fn start(&mut self, seq: Seq, start: &SessionStart) -> Verdict {
-        let happened_at = start.happened_at(seq);
-        let Some(session) = self.sessions.get_mut(&start.session_id) else {
-            self.sessions.insert(start.session_id, SessionRow::begun(start, seq));
-            return Verdict::Started { resumed: false };
-        };
-        if session.user_id != start.user_id {
-            return Verdict::Refused(NotDurable::OtherUser);
-        }
-        // A start that comes late reopens nothing: another node has gone on with the session, and perhaps ended it. One that
-        // comes again reopens what the end before it, which came again too, has closed. (When a session was abandoned its row
-        // does not tell.)
-        let ended_at = session.ended_at.filter(|_| session.status == Status::Ended);
-        let latest = session.last_event_at.into_iter().chain(ended_at).min();
-        if latest.is_none_or(|latest| latest.as_micros() <= seq) {
-            (session.status, session.ended_at, session.end_reason, session.duration_seconds) =
-                (Status::Active, None, None, None);
-        }
-        session.last_event_at = session.last_event_at.max(Some(happened_at));
-        if let Some(added) = &start.metadata {
-            merge(&mut session.metadata, added);
-        }
-        Verdict::Started { resumed: true }
-    }
-
-    fn end(&mut self, end: &SessionEnd) -> Verdict {
-        let Some(session) = self.sessions.get_mut(&end.session_id) else {
-            return Verdict::Refused(NotDurable::UnknownSession);
-        };
-        if end.owner.is_some_and(|owner| owner != session.user_id) {
-            return Verdict::Refused(NotDurable::OtherUser);
-        }
-        if end.is_outdated(session.last_event_at) {
-            return Verdict::GoesOn;
-        }
-        let inferred = session.status == Status::Abandoned && end.status == Status::Ended;
-        if session.ended_at.is_none() || inferred {
-            let last = session.last_event_at.unwrap_or(session.started_at);
-            let ended_at = if end.status == Status::Abandoned { last } else { end.ended_at };
-            session.ended_at = Some(ended_at);
-            session.status = end.status;
-            session.end_reason = Some(end.reason.clone());
-            session.duration_seconds =
-                Some(ended_at.max(session.started_at).seconds_since(session.started_at));
-        }
-        let duration_seconds = session.duration_seconds.unwrap_or(0.0);
-        Verdict::Ended(Ended { duration_seconds, message_count: session.message_count })
     }
 
     fn alive(&mut self, alive: &SessionAlive) -> Verdict {
-        if let Some(session) = self.sessions.get_mut(&alive.session_id) {
-            session.last_event_at = session.last_event_at.max(Some(alive.at));
+        if let Some(session) = self.sessions.get_mut(&alive.session_id)
+            && alive.owner.is_none_or(|owner| session.user_id == Some(owner))
+        {
+            session.last_event_at = session.last_event_at.take().max(Some(alive.at.into()));
         }
         Verdict::GoesOn
     }
@@ -188,51 +140,51 @@ impl Tables {
         let Some(session) = self.sessions.get_mut(&stamped.message.session_id) else {
             return Verdict::Dead(DeadReason::UnknownSession);
         };
-        if stamped.owner.is_some_and(|owner| owner != session.user_id) {
+        let Some(owner) = session.user_id.filter(|user| stamped.owner.is_none_or(|owner| owner == *user))
+        else {
             return Verdict::Dead(DeadReason::OtherUser);
-        }
+        };
         let transcript = self.transcripts.entry(session.session_id).or_default();
         if let Some((place, existing)) = self.messages.get_mut(&stamped.id) {
+            existing.message.created_at = place.created_at.known();
             match stamped.meets(&existing.message) {
                 Meeting::Overtaken => {
-                    let first = MessageCursor { created_at: stamped.created_at, seq, id: stamped.id };
+                    let first = MessageCursor { created_at: stamped.created_at.into(), seq, id: stamped.id };
                     if first < *place
                         && let Some(row) = transcript.remove(place)
                     {
-                        transcript.insert(
-                            first,
-                            MessageRow { created_at: first.created_at, seq: Some(seq), ..row },
-                        );
+                        let created_at = stamped.created_at.into();
+                        transcript.insert(first, MessageRow { created_at, seq: Some(seq), ..row });
                         *place = first;
                     }
                     return Verdict::AlreadyThere;
                 }
                 Meeting::Known => return Verdict::AlreadyThere,
                 Meeting::Conflict => return Verdict::Dead(DeadReason::IdConflict),
+                Meeting::NotTheirs => return Verdict::Dead(DeadReason::NotTheirs),
                 Meeting::Newer => {}
             }
             let mut revised = stamped.clone();
             revised.message.external_id = existing.message.external_id.take();
-            transcript.insert(*place, row_of(session.user_id, place.seq, place.created_at, &revised));
+            if let Some(row) = transcript.get_mut(place) {
+                *row = row_of(owner, place.seq, row.created_at.clone(), &revised);
+            }
             *existing = revised;
             return Verdict::Revised;
         }
-        let place = MessageCursor { created_at: stamped.created_at, seq, id: stamped.id };
-        transcript.insert(place, row_of(session.user_id, seq, stamped.created_at, stamped));
+        let row = row_of(owner, seq, stamped.created_at.into(), stamped);
+        let place = row.cursor();
+        transcript.insert(place, row);
         self.messages.insert(stamped.id, (place, stamped.clone()));
         session.message_count += 1;
-        session.last_event_at = session.last_event_at.max(Some(stamped.happened_at(seq)));
+        session.last_event_at = session.last_event_at.take().max(Some(stamped.happened_at(seq).into()));
         Verdict::Inserted
     }
 }
 
-fn merge(metadata: &mut Option<JsonObject>, added: &JsonObject) {
-    *metadata = Some(metadata.take().unwrap_or_default().merged(added));
-}
-
 impl MemoryStore {
     fn shows(&self, row: &SessionRow) -> bool {
-        self.viewer.is_none_or(|viewer| viewer == row.user_id)
+        self.viewer.is_none_or(|viewer| row.user_id == Some(viewer))
     }
 }
 
@@ -247,14 +199,14 @@ impl Rows for MemoryStore {
         filter: SessionFilter,
         after: Option<SessionCursor>,
         limit: usize,
-    ) -> Result<Vec<SessionRow>, ReadError> {
-        let place = |row: &SessionRow| (row.started_at, row.session_id);
+    ) -> Result<Page<SessionRow>, ReadError> {
+        let place = |row: &SessionRow| (row.started_at.key(), row.session_id);
         let wanted = |row: &&SessionRow| {
             self.shows(row)
-                && filter.user_id.is_none_or(|user| user == row.user_id)
-                && filter.since.is_none_or(|since| row.started_at >= since)
-                && filter.until.is_none_or(|until| row.started_at < until)
-                && filter.status.is_none_or(|status| status == row.status)
+                && filter.user_id.is_none_or(|user| row.user_id == Some(user))
+                && filter.since.is_none_or(|since| row.started_at >= since.into())
+                && filter.until.is_none_or(|until| row.started_at < until.into())
+                && filter.status.is_none_or(|status| row.status == status)
                 && after.is_none_or(|after| place(row) < (after.started_at, after.session_id))
         };
         let tables = self.tables.lock();
@@ -267,8 +219,24 @@ impl Rows for MemoryStore {
         };
         let mut rows: Vec<_> = tables.sessions.values().filter(wanted).filter(finds).cloned().collect();
         rows.sort_by_key(|row| std::cmp::Reverse(place(row)));
-        rows.truncate(limit);
-        Ok(rows)
+        Page::fill(rows.into_iter().map(Ok), limit)
+    }
+
+    async fn session_by_external_id(
+        &self,
+        user_id: Uuid,
+        external_id: &str,
+    ) -> Result<Option<SessionRow>, ReadError> {
+        let is_meant = |row: &&SessionRow| {
+            self.shows(row) && row.user_id == Some(user_id) && row.external_id.as_deref() == Some(external_id)
+        };
+        let tables = self.tables.lock();
+        Ok(tables
+            .sessions
+            .values()
+            .filter(is_meant)
+            .max_by_key(|row| (row.started_at.key(), row.session_id))
+            .cloned())
     }
 
     async fn sessions_by_prefix(&self, prefix: &str, limit: usize) -> Result<Vec<SessionRow>, ReadError> {
@@ -285,14 +253,14 @@ impl Rows for MemoryStore {
         session_id: Uuid,
         after: Option<MessageCursor>,
         limit: usize,
-    ) -> Result<Vec<MessageRow>, ReadError> {
+    ) -> Result<Page<MessageRow>, ReadError> {
         let tables = self.tables.lock();
         let is_shown = tables.sessions.get(&session_id).is_some_and(|row| self.shows(row));
         let Some(transcript) = tables.transcripts.get(&session_id).filter(|_| is_shown) else {
-            return Ok(Vec::new());
+            return Ok(Page::default());
         };
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        Ok(transcript.range((from, Bound::Unbounded)).take(limit).map(|(_, row)| row.clone()).collect())
+        Page::fill(transcript.range((from, Bound::Unbounded)).map(|(_, row)| Ok(row.clone())), limit)
     }
 
     async fn glimpses(&self, ids: &[Uuid]) -> Result<Vec<Glimpse>, ReadError> {
@@ -307,11 +275,11 @@ impl Rows for MemoryStore {
         wanted: SearchFilter,
         after: Option<SearchCursor>,
         limit: usize,
-    ) -> Result<Vec<Hit>, SearchError> {
+    ) -> Result<Page<Hit>, SearchError> {
         let tables = self.tables.lock();
         let is_asked = |session: &&SessionRow| {
             self.shows(session)
-                && wanted.user_id.is_none_or(|user| user == session.user_id)
+                && wanted.user_id.is_none_or(|user| session.user_id == Some(user))
                 && wanted.session_id.is_none_or(|id| id == session.session_id)
         };
         let mut hits = Vec::new();
@@ -322,18 +290,19 @@ impl Rows for MemoryStore {
                 hits.extend(snippet.map(|snippet| Hit {
                     message_id: row.id,
                     session_id: row.session_id,
-                    user_id: session.user_id,
-                    role: row.role,
-                    kind: row.kind,
-                    created_at: row.created_at,
+                    user_id: session.user_id.unwrap_or_default(),
+                    role: row.role.clone(),
+                    kind: row.kind.clone(),
+                    created_at: row.created_at.clone(),
                     snippet,
                     place: place.seq,
                 }));
             }
         }
         hits.sort_by_key(|hit| std::cmp::Reverse((hit.place, hit.message_id)));
+        let more = hits.len() >= limit;
         hits.truncate(limit);
-        Ok(hits)
+        Ok(Page { rows: hits, more })
     }
 
     async fn stats_of(&self, user_id: Uuid, range: &Range) -> Result<Stats, StatsError> {
@@ -363,13 +332,27 @@ impl Read for MemoryStore {
         Ok(ids.iter().filter_map(|id| tables.sessions.get(id)).cloned().collect())
     }
 
-    async fn messages_by_id(&self, ids: &[Uuid]) -> Result<Vec<MessageRow>, ReadError> {
+    async fn messages_by_id(&self, ids: &[Uuid]) -> Result<Page<MessageRow>, ReadError> {
         let tables = self.tables.lock();
         let row = |id: &Uuid| {
             let (place, stamped) = tables.messages.get(id)?;
             tables.transcripts.get(&stamped.message.session_id)?.get(place)
         };
-        Ok(ids.iter().filter_map(row).cloned().collect())
+        Page::fill(ids.iter().filter_map(row).cloned().map(Ok), usize::MAX)
+    }
+
+    async fn last_said_at(&self, session_id: Uuid) -> Result<Option<Timestamp>, ReadError> {
+        let tables = self.tables.lock();
+        let last = tables.transcripts.get(&session_id).and_then(|transcript| transcript.values().next_back());
+        Ok(last.and_then(|row| row.created_at.known()))
+    }
+
+    async fn deleted_sessions(&self, ids: &[Uuid]) -> Result<Vec<DeletedSession>, ReadError> {
+        let tables = self.tables.lock();
+        let find = |id: &Uuid| {
+            tables.deleted.get(id).map(|user_id| DeletedSession { session_id: *id, user_id: *user_id })
+        };
+        Ok(ids.iter().filter_map(find).collect())
     }
 
     async fn stats(&self, range: &Range) -> Result<Stats, StatsError> {
@@ -378,7 +361,7 @@ impl Read for MemoryStore {
 
     async fn audit(&self) -> Result<Audit, ReadError> {
         let tables = self.tables.lock();
-        let there = |session: &Uuid| tables.transcripts.get(session).map_or(0, BTreeMap::len) as u64;
+        let there = |session: &Uuid| tables.transcripts.get(session).map_or(0, BTreeMap::len) as i64;
         let odd =
             tables.sessions.values().filter(|session| session.message_count != there(&session.session_id));
         Ok(Audit {

@@ -10,41 +10,52 @@ mod messages;
 mod sessions;
 mod taken;
 mod deletions;
+mod user_marks;
 mod obstacle;
 mod read;
+mod queries;
 mod rows;
 mod search;
 mod stats;
 mod indexer;
+mod index_queue;
 mod tallier;
 mod transaction;
+mod deliveries;
 mod statement;
 mod explain;
 mod failure;
 mod sqlstate;
+mod connections;
+mod identity;
 mod connect;
+mod prefer;
+mod cleartext;
 pub mod schema;
 mod tls;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime};
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Row};
+use tokio_postgres::{Client, Error, Row};
+use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::error::ReadError;
-use crate::json::JsonObject;
-use crate::record::{Record, Verdict};
-use crate::store::postgres::connect::CONNECT_PATIENCE;
+use crate::noted_store::NotedStore;
+use crate::record::Verdict;
+use crate::store::postgres::connections::{Connections, within};
+use crate::store::postgres::deliveries::Lane;
 use crate::store::postgres::failure::Failure;
+use crate::store::postgres::identity::Expected;
+use crate::store::postgres::index_queue::IndexQueue;
 use crate::store::postgres::indexer::TableIndexer;
 use crate::store::postgres::schema::Difference;
 use crate::store::postgres::statement::Statement;
 use crate::store::postgres::tallier::TableTallier;
-use crate::store::postgres::transaction::transaction;
-use crate::store::{Class, Indexer, Store, StoreError};
+use crate::store::{Class, Delivery, Indexer, Store, StoreError, Viewer};
 
 pub use connect::{Address, ConnectError, InvalidAddress};
 
@@ -65,13 +76,18 @@ const BECOME: &str =
 #[derive(Clone)]
 pub struct PostgresStore {
     /// Apart from the readers, so that nobody who looks can hold up who writes.
-    writers: Pool,
-    readers: Pool,
+    writers: Connections,
+    readers: Connections,
     /// One connection for the index, one for the tallies, made and used on their own thread.
-    indexers: Pool,
-    talliers: Pool,
-    /// Who reads, where that is not everybody: the claims of a token.
-    viewer: Option<JsonObject>,
+    indexers: Connections,
+    talliers: Connections,
+    /// What was written and the index may not have yet.
+    unindexed: IndexQueue,
+    address: String,
+    /// Compared by each new connection.
+    expected: Expected,
+    /// Who reads, if only one user's rows are to be seen. The claims name the same user.
+    viewer: Option<Viewer>,
 }
 
 impl PostgresStore {
@@ -80,43 +96,46 @@ impl PostgresStore {
     /// # Errors
     /// Where the certificates that the address names cannot be read.
     pub fn new(address: &Address) -> Result<Self, ConnectError> {
+        let expected = Expected::default();
+        let pool = |size| Connections::new(address, &expected, size);
         Ok(Self {
-            writers: pool(address, WRITERS)?,
-            readers: pool(address, READERS)?,
-            indexers: pool(address, 1)?,
-            talliers: pool(address, 1)?,
+            writers: pool(WRITERS)?,
+            readers: pool(READERS)?,
+            indexers: pool(1)?,
+            talliers: pool(1)?,
+            unindexed: IndexQueue::default(),
+            address: address.to_string(),
+            expected: Arc::clone(&expected),
             viewer: None,
         })
     }
 
-    /// Runs a question on a connection for readers.
+    /// Runs a question on a connection for readers, as the viewer.
     async fn ask(&self, statement: Statement<'_>) -> Result<Vec<Row>, ReadError> {
-        self.try_ask(statement).await.map_err(|failure| ReadError(failure.message().to_owned()))
+        let found = async {
+            let client = self.readers.get().await?;
+            within(client, PATIENCE, async |client| Ok(self.ask_as_viewer(client, statement).await?)).await
+        };
+        found.await.map_err(|failure: Failure| ReadError(failure.message().to_owned()))
     }
 
-    async fn try_ask(&self, statement: Statement<'_>) -> Result<Vec<Row>, Failure> {
-        let client = self.readers.get().await?;
-        within(client, PATIENCE, async |client| Ok(self.ask_as_viewer(client, statement).await?)).await
-    }
-
-    async fn ask_as_viewer(
-        &self,
-        client: &Client,
-        statement: Statement<'_>,
-    ) -> Result<Vec<Row>, tokio_postgres::Error> {
-        let Some(claims) = &self.viewer else { return statement.query(client).await };
+    async fn ask_as_viewer(&self, client: &Client, statement: Statement<'_>) -> Result<Vec<Row>, Error> {
+        let Some(Viewer { claims, .. }) = &self.viewer else { return statement.query(client).await };
         let become_viewer = Statement::new(BECOME).with(claims.as_str(), Type::TEXT);
         let statements = [Some(become_viewer), Some(statement)];
-        let [_, rows] = transaction(client, transaction::TO_READ, &statements).await?;
+        let [_, rows] = transaction::read(client, &statements).await?;
         Ok(rows)
     }
 
-    async fn try_write(&self, records: &[Record]) -> Result<Vec<Verdict>, Failure> {
+    async fn try_write(&self, delivery: Delivery<'_>) -> Result<Vec<Verdict>, Failure> {
+        let records = delivery.records;
         let rounds = plan::rounds(records);
         // A session that begins and ends again and again takes a round trip each time.
         let patience = PATIENCE.saturating_mul(u32::try_from(rounds.len()).unwrap_or(u32::MAX));
         let client = self.writers.get().await?;
-        within(client, patience, async |client| write::write(client, &rounds, records.len()).await).await
+        let lane = Lane::of(&delivery);
+        within(client, patience, async |client| write::write(client, &lane, &rounds, records.len()).await)
+            .await
     }
 
     /// Looks at the schema where that may explain the failure.
@@ -132,19 +151,35 @@ impl PostgresStore {
 
     async fn differences(&self, patience: Duration) -> Result<Vec<Difference>, Failure> {
         let client = self.writers.get().await?;
-        within(client, patience, async |client| Ok(schema::differences(client).await?)).await
+        within(client, patience, async |client| Ok(schema::differences_for_writer(client).await?)).await
     }
 }
 
 #[async_trait]
 impl Store for PostgresStore {
-    async fn write(&self, records: &[Record]) -> Result<Vec<Verdict>, StoreError> {
-        let written = match self.try_write(records).await {
-            Err(failure) if failure.is_race() => self.try_write(records).await,
+    async fn write(&self, delivery: Delivery<'_>) -> Result<Vec<Verdict>, StoreError> {
+        let written = match self.try_write(delivery).await {
+            Err(failure) if failure.is_race() && !failure.is_outcome_unknown() => {
+                self.try_write(delivery).await
+            }
             written => written,
         };
         match written {
-            Ok(verdicts) => Ok(verdicts),
+            Ok(verdicts) => {
+                self.unindexed.add_stored(delivery.records, &verdicts);
+                Ok(verdicts)
+            }
+            Err(failure) => Err(self.explain(failure).await),
+        }
+    }
+
+    async fn delivered(&self, node: Uuid, lane: usize) -> Result<Option<i64>, StoreError> {
+        let held = async {
+            let client = self.writers.get().await?;
+            within(client, PATIENCE, async |client| deliveries::held(client, node, lane).await).await
+        };
+        match held.await {
+            Ok(held) => Ok(held),
             Err(failure) => Err(self.explain(failure).await),
         }
     }
@@ -152,6 +187,23 @@ impl Store for PostgresStore {
     async fn check(&self) -> Result<(), StoreError> {
         let differences = self.differences(PATIENCE).await.map_err(Failure::into_error)?;
         explain::drift(&differences).map_or(Ok(()), Err)
+    }
+
+    async fn known_sessions(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, ReadError> {
+        let rows = self.ask(sessions::owners(ids.iter().copied())).await?;
+        let ids = rows.iter().map(|row| row.try_get(0));
+        ids.collect::<Result<_, _>>().map_err(|error| ReadError(error.to_string()))
+    }
+
+    async fn deleted_messages(
+        &self,
+        sessions: &[Uuid],
+        within: Duration,
+    ) -> Result<Vec<(Uuid, Uuid)>, ReadError> {
+        let asked = Statement::new(user_marks::DELETED_MESSAGES).uuids(sessions.iter().copied());
+        let rows = self.ask(asked.with(within.as_secs_f64(), Type::FLOAT8)).await?;
+        let ids = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+        ids.collect::<Result<_, Error>>().map_err(|error| ReadError(error.to_string()))
     }
 
     async fn abandon_silent(&self, since: Timestamp) -> Result<u64, StoreError> {
@@ -163,44 +215,39 @@ impl Store for PostgresStore {
         Ok(abandoned.len() as u64)
     }
 
+    async fn identity(&self) -> Result<Option<Uuid>, StoreError> {
+        let found = async {
+            let client = self.writers.get().await?;
+            within(client, PATIENCE, async |client| Ok(identity::id_of(client).await?)).await
+        };
+        match found.await {
+            Ok(Some(id)) => Ok(Some(id)),
+            Ok(None) => {
+                let message = "The table 'conversation_store' shows no row (run: talktrack migrate; or the user of \
+                               database_url needs a policy of its own there, docs/supabase.md)";
+                Err(StoreError::new(Class::Systemic, message))
+            }
+            Err(failure) => Err(self.explain(failure).await),
+        }
+    }
+
+    fn address(&self) -> String {
+        self.address.clone()
+    }
+
+    fn expect(&self, noted: Option<NotedStore>) {
+        *self.expected.lock() = noted;
+        // Connections that are open have compared nothing yet, or something else.
+        [&self.writers, &self.readers, &self.indexers, &self.talliers]
+            .into_iter()
+            .for_each(Connections::close_idle);
+    }
+
     fn indexer(&self) -> Option<Box<dyn Indexer>> {
-        Some(Box::new(TableIndexer::new(self.indexers.clone())))
+        Some(Box::new(TableIndexer::new(self.indexers.clone(), self.unindexed.clone())))
     }
 
     fn tallier(&self) -> Option<Box<dyn Indexer>> {
         Some(Box::new(TableTallier::new(self.talliers.clone())))
     }
-}
-
-/// Uses a connection, and lets go of it for good where that fails, unless for a row. What it still owes would be taken for
-/// the answer to the next question; and it goes by what was set when it was opened: a database that was made read-only stays
-/// so for it, whoever mends that.
-async fn within<T>(
-    client: Object,
-    patience: Duration,
-    work: impl AsyncFnOnce(&Client) -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    let answer = match tokio::time::timeout(patience, work(&client)).await {
-        Ok(answer) => answer,
-        Err(_) => {
-            Err(Failure::timeout(format!("the database has not answered for {} s", patience.as_secs())))
-        }
-    };
-    if answer.as_ref().is_err_and(|failure| failure.class != Class::Data) {
-        drop(Object::take(client));
-    }
-    answer
-}
-
-fn pool(address: &Address, size: usize) -> Result<Pool, ConnectError> {
-    // Fast: no round trip before each use. A connection that broke shows when it is used, and the writer tries again.
-    let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let manager = Manager::from_config(address.config().clone(), address.tls()?, config);
-    let pool = Pool::builder(manager)
-        .max_size(size)
-        .runtime(Runtime::Tokio1)
-        .create_timeout(Some(CONNECT_PATIENCE))
-        .wait_timeout(Some(CONNECT_PATIENCE))
-        .build();
-    pool.map_err(|error| ConnectError::Tls(error.to_string()))
 }

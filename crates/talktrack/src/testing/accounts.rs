@@ -7,9 +7,12 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::books::Books;
+use crate::clock::Timestamp;
 use crate::json::JsonObject;
 use crate::message::{Message, Role};
 use crate::record::Status;
+use crate::store::MessageRow;
+use crate::stored::Stored;
 use crate::testing::{Setup, Trial};
 use crate::tracker::NewSession;
 
@@ -29,7 +32,7 @@ pub async fn what_was_flushed_to_the_store_is_there(setup: Setup) {
         let metadata = JsonObject::parse(r#"{"seen":true}"#).expect("an object");
         trial.tracker().update_session(session, metadata.clone()).expect("accepted").await.expect("durable");
         trial.settled().await;
-        assert_eq!(trial.session(session).await.metadata, Some(metadata), "session {number}, updated");
+        assert_eq!(trial.session(session).await.metadata, Some(metadata.into()), "session {number}, updated");
         trial.say(session, Role::User, "hello").await;
         trial.settled().await;
         assert_eq!(trial.contents(session).await, ["hello"], "session {number}, spoken in");
@@ -48,7 +51,7 @@ pub async fn counts_and_last_events_are_those_of_the_rows(setup: Setup) {
         trial.say(SESSION, Role::User, "again").await;
         trial.settled().await;
         let row = trial.session(SESSION).await;
-        assert_eq!((row.message_count, row.last_event_at), (count, Some(trial.now())));
+        assert_eq!((row.message_count, row.last_event_at), (count, Some(trial.now().into())));
     }
     let last = trial.now();
     // Told later, said earlier: one more message, no later event.
@@ -59,7 +62,7 @@ pub async fn counts_and_last_events_are_those_of_the_rows(setup: Setup) {
     trial.track(earlier).await.expect("durable");
     trial.settled().await;
     let row = trial.session(SESSION).await;
-    assert_eq!((row.message_count, row.last_event_at), (6, Some(last)));
+    assert_eq!((row.message_count, row.last_event_at), (6, Some(last.into())));
     // Said in the future, by a clock that goes before: the event is now.
     trial.wait(Duration::from_secs(10));
     let ahead = Message {
@@ -69,7 +72,38 @@ pub async fn counts_and_last_events_are_those_of_the_rows(setup: Setup) {
     trial.track(ahead).await.expect("durable");
     trial.settled().await;
     let row = trial.session(SESSION).await;
-    assert_eq!((row.message_count, row.last_event_at), (7, Some(trial.now())));
+    assert_eq!((row.message_count, row.last_event_at), (7, Some(trial.now().into())));
+}
+
+/// A clock that is wrong, the caller's or the server's, is no reason to refuse what was said.
+pub async fn what_was_said_in_the_future_stands_where_it_was_accepted(setup: Setup) {
+    let mut trial = Trial::open(setup);
+    trial.start(NewSession::new(SESSION, USER)).await;
+    let said = |text: &str, created_at: Timestamp| Message {
+        id: Some(Uuid::new_v5(&SESSION, text.as_bytes())),
+        created_at: Some(created_at),
+        extra: JsonObject::parse(r#"{"talktrack":{"created_at":"forged"},"mood":"good"}"#).ok(),
+        ..Message::new(SESSION, Role::User, text)
+    };
+    let (begun, day) = (trial.now(), Duration::from_secs(24 * 60 * 60));
+    let far = [begun.plus(day * 2), begun.plus(day * 365 * 50)];
+    trial.track(said("question", far[0])).await.expect("durable");
+    trial.wait(Duration::from_secs(1));
+    trial.track(Message::new(SESSION, Role::Assistant, "answer")).await.expect("durable");
+    trial.track(said("a little ahead", trial.now().plus(Duration::from_secs(60)))).await.expect("durable");
+    trial.track(said("far ahead", far[1])).await.expect("durable");
+    // Once more, the same.
+    trial.track(said("question", far[0])).await.expect("durable");
+    let books = trial.settled().await;
+    assert_eq!(books.dead_lettered, 0);
+    assert_eq!(trial.contents(SESSION).await, ["question", "answer", "far ahead", "a little ahead"]);
+    let note = |row: MessageRow| {
+        let extra = row.extra.and_then(Stored::into_known)?.to_value();
+        Some(extra.get("talktrack")?["created_at"].clone())
+    };
+    let notes: Vec<_> = trial.transcript(SESSION).await.into_iter().map(note).collect();
+    let claimed = |at: Timestamp| Some(serde_json::Value::from(at.to_string()));
+    assert_eq!(notes, [claimed(far[0]), None, claimed(far[1]), None]);
 }
 
 /// Does some of everything, and says how many messages are stored, laid aside, and how many rows there are.

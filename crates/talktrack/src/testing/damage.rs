@@ -146,7 +146,7 @@ fn open(data_dir: &Path, remote: bool) -> Result<Tracker, OpenError> {
         return Tracker::open(options);
     }
     let store = MemoryStore::new();
-    store.fail_when(|_| Some(StoreError { class: Class::Transient, message: "away".into() }));
+    store.fail_when(|_| Some(StoreError::new(Class::Transient, "away")));
     Tracker::open_with_store(options, &(Arc::new(store) as Arc<dyn Store>))
 }
 

@@ -115,6 +115,23 @@ pub async fn another_users_session_is_not_deleted_and_goes_on(setup: Setup) {
     assert_eq!(trial.session(GOES).await.message_count, 3);
 }
 
+pub async fn a_user_who_deletes_a_session_that_is_not_there_is_refused_it_and_nobody_else_is(setup: Setup) {
+    let trial = Trial::open(setup);
+    let deletion = trial.tracker().delete_session(GOES, Some(USER)).expect("accepted");
+    assert_eq!(within("the deletion", deletion.here.durable()).await, Ok(Removed::default()));
+    assert_eq!(within("in the store", deletion.in_store.durable()).await, Ok(Removed::default()));
+    let mut trial = trial.restart().await;
+    for _ in 0..2 {
+        let start = trial.tracker().start_session(NewSession::new(GOES, USER)).expect("accepted");
+        assert_eq!(within("a start", start.durable()).await, Err(NotDurable::Deleted));
+        trial.start(NewSession::new(GOES, OTHER)).await;
+        trial.say(GOES, Role::User, "not yours").await;
+    }
+    trial.settled().await;
+    assert_eq!(trial.contents(GOES).await.len(), 2);
+    assert_eq!(trial.session(GOES).await.user_id, Some(OTHER));
+}
+
 pub async fn a_session_that_is_too_old_goes_and_may_begin_again(setup: Setup) {
     let mut trial = Trial::open(setup);
     trial.start(NewSession::new(GOES, USER)).await;

@@ -10,6 +10,7 @@ use crate::error::NotDurable;
 use crate::json::{JsonArray, JsonObject};
 use crate::message::{Kind, Message, Role, TurnMetrics};
 use crate::store::MessageRow;
+use crate::stored::Stored;
 use crate::testing::{Setup, Trial};
 use crate::tracker::NewSession;
 
@@ -97,7 +98,7 @@ pub async fn the_same_message_again_changes_nothing(setup: Setup) {
     assert_eq!(trial.transcript(SESSION).await, before, "the row, place included, is as it was");
     let session = trial.session(SESSION).await;
     assert_eq!(session.message_count, 1);
-    assert_eq!(session.last_event_at, Some(before[0].created_at), "a repetition is no event");
+    assert_eq!(session.last_event_at, Some(before[0].created_at.clone()), "a repetition is no event");
 }
 
 pub async fn the_same_message_again_after_a_restart_changes_nothing(setup: Setup) {
@@ -184,16 +185,16 @@ pub async fn a_higher_revision_replaces_and_keeps_its_place(setup: Setup) {
 
     let after = trial.transcript(SESSION).await;
     let expected = MessageRow {
-        role: Role::Assistant,
+        role: Role::Assistant.into(),
         content: revised.content,
         audio_url: revised.audio_url,
-        metadata: revised.metadata,
-        kind: Kind::Event,
+        metadata: revised.metadata.map(Stored::Known),
+        kind: Kind::Event.into(),
         revision: 1,
         interrupted: true,
         content_generated: revised.content_generated,
-        parts: revised.parts,
-        metrics: revised.metrics.map(|metrics| metrics.as_json().clone()),
+        parts: revised.parts.map(Stored::Known),
+        metrics: revised.metrics.map(|metrics| metrics.as_json().clone().into()),
         ..before[0].clone()
     };
     assert_eq!(after, [expected, before[1].clone()], "the revision, in the place of the first draft");
@@ -209,8 +210,8 @@ pub async fn a_revision_to_a_system_message_has_no_user_and_back(setup: Setup) {
         trial.track(Message { revision, role, ..with_id("of many roles") }).await.expect("durable");
         trial.settled().await;
         let rows = trial.transcript(SESSION).await;
-        let found: Vec<_> = rows.iter().map(|row| (row.role, row.user_id)).collect();
-        assert_eq!(found, [(role, user)], "revision {revision}");
+        let found: Vec<_> = rows.iter().map(|row| (row.role.clone(), row.user_id)).collect();
+        assert_eq!(found, [(role.into(), user)], "revision {revision}");
     }
 }
 
@@ -254,7 +255,7 @@ pub async fn a_revision_that_overtook_the_first_draft_goes_to_its_place(setup: S
     trial.settled().await;
     assert_eq!(trial.contents(SESSION).await, ["second draft", "the answer"]);
     let row = trial.transcript(SESSION).await.remove(0);
-    assert_eq!((row.created_at, row.revision), (said_at, 1));
+    assert_eq!((row.created_at, row.revision), (said_at.into(), 1));
     assert_eq!(trial.session(SESSION).await.message_count, 2);
 }
 

@@ -39,10 +39,10 @@ async fn assert_taken(trial: &mut Trial) {
     let said: Vec<_> = rows.iter().map(|row| (row.content.as_str(), row.user_id)).collect();
     assert_eq!(said, [("bye", Some(USER)), ("goodbye", Some(USER)), ("call ended", None)]);
     let after = trial.session(SESSION).await;
-    assert_eq!((after.message_count, after.last_event_at), (3, Some(trial.now())));
+    assert_eq!((after.message_count, after.last_event_at), (3, Some(trial.now().into())));
     assert_eq!(
         (after.status, after.ended_at),
-        (Status::Ended, before.ended_at),
+        (Status::Ended.into(), before.ended_at),
         "a late message reopens nothing"
     );
     assert_eq!(after.duration_seconds, before.duration_seconds);
@@ -70,6 +70,42 @@ pub async fn a_late_message_after_a_restart_gets_the_sessions_user(setup: Setup)
     trial.wait(Duration::from_secs(3_600));
     let mut trial = trial.restart().await;
     assert_taken(&mut trial).await;
+}
+
+pub async fn a_message_long_after_an_end_that_nobody_spoke_takes_it_back(setup: Setup) {
+    let mut trial = Trial::open(setup);
+    trial.start(NewSession::new(SESSION, USER)).await;
+    trial.say(SESSION, Role::User, "one moment").await;
+    trial
+        .tracker()
+        .disconnect(SESSION)
+        .expect("accepted")
+        .expect("the last connection")
+        .durable()
+        .await
+        .expect("durable");
+    trial.settled().await;
+    assert_eq!(trial.session(SESSION).await.status, Status::Ended);
+    trial.wait(Duration::from_secs(61));
+    trial.tracker().sweep();
+    assert_eq!(trial.tracker().sessions_in_memory(), 0);
+    trial.say(SESSION, Role::User, "here I am again").await;
+    trial.settled().await;
+    let row = trial.session(SESSION).await;
+    assert_eq!(
+        (row.status, row.ended_at, row.end_reason, row.message_count),
+        (Status::Active.into(), None, None, 2)
+    );
+    let said_at = trial.now();
+
+    // It is in memory again, and is idle one day like any other.
+    trial.tracker().sweep();
+    assert_eq!(trial.tracker().owner_of(SESSION), Some(USER));
+    trial.wait(Duration::from_secs(30 * 60));
+    trial.tracker().sweep();
+    trial.settled().await;
+    let row = trial.session(SESSION).await;
+    assert_eq!((row.status, row.ended_at), (Status::Abandoned.into(), Some(said_at.into())));
 }
 
 fn lost(content: &str) -> Message {

@@ -2,11 +2,18 @@
 
 #![expect(missing_docs, reason = "each check's name says what it checks")]
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
+use crate::error::NotDurable;
 use crate::json::JsonObject;
-use crate::message::{Message, Role};
-use crate::store::{SessionFilter, SessionRow, Viewer};
+use crate::message::{Author, GivenId, Message, Role, user_message_id};
+use crate::options::Options;
+use crate::receipt::ClaimRefusal;
+use crate::store::{MessageRow, SessionFilter, SessionRow, Viewer};
+use crate::stored::Stored;
+use crate::testing::trial::within;
 use crate::testing::{Setup, Trial};
 use crate::tracker::NewSession;
 
@@ -39,11 +46,19 @@ pub async fn another_users_start_is_refused_while_the_session_is_in_memory(setup
     trial.say(SESSION, Role::User, "mine").await;
     trial.settled().await;
     let before = trial.session(SESSION).await;
-    let refused = trial.tracker().start_session(stolen()).expect_err("the session is known to be another's");
-    assert_eq!((refused.reason.code(), refused.returned), ("unauthorized", stolen()));
+    let start = trial.tracker().start_session(stolen()).expect("the store decides");
+    let mut claim = start.claim(SESSION, OTHER_USER);
+    let at_once = start.durable().await;
+    let refused = ClaimRefusal::Start(NotDurable::OtherUser);
+    assert_eq!(claim.refused().await, refused, "at once ({at_once:?}) or on the way");
     trial.settled().await;
-    assert_eq!(trial.session(SESSION).await, before);
+    assert!(trial.tracker().is_proven(SESSION, USER) && !trial.tracker().is_proven(SESSION, OTHER_USER));
+    trial.tracker().sweep();
+    assert_eq!(trial.tracker().owner_of(SESSION), Some(USER), "a refused claim is dropped");
     trial.say(SESSION, Role::User, "still mine").await;
+    trial.settled().await;
+    let after = trial.session(SESSION).await;
+    assert_eq!((after.user_id, &after.metadata, after.status), (Some(USER), &before.metadata, before.status));
     assert_eq!(trial.settled().await.dead_lettered, 0);
     assert_eq!(trial.contents(SESSION).await, ["mine", "still mine"]);
 }
@@ -84,6 +99,23 @@ pub async fn another_users_update_and_end_leave_the_stored_session_as_it_is(setu
     assert_eq!(trial.session(SESSION).await, before);
 }
 
+pub async fn another_users_update_and_end_do_not_wait_for_a_session(setup: Setup) {
+    let mut trial = Trial::open(setup);
+    trial.start(mine()).await;
+    trial.say(SESSION, Role::User, "mine").await;
+    trial.settled().await;
+    // Longer than this check has patience: nothing may count as told of a session that is yet to come.
+    let options = Options { unknown_session_wait: Duration::from_secs(3600), ..trial.options() };
+    let trial = trial.reopen_with(options);
+    let start = trial.tracker().start_session(stolen()).expect("this process does not know the session");
+    let metadata = JsonObject::parse(r#"{"stolen":"twice"}"#).expect("an object");
+    let update = trial.tracker().update_session(SESSION, metadata).expect("accepted");
+    let end = trial.tracker().end_session(SESSION, "stolen").expect("accepted");
+    let _ = (start.durable().await, update.durable().await, end.durable().await);
+    let stored = within("nothing waits", trial.tracker().flush_to_store()).await;
+    assert_eq!(stored, Ok(()));
+}
+
 pub async fn the_rightful_user_gets_the_session_after_anothers_start(setup: Setup) {
     let mut trial = forgotten_by_memory(setup).await;
     let stolen = trial.tracker().start_session(stolen()).expect("this process does not know the session");
@@ -96,7 +128,10 @@ pub async fn the_rightful_user_gets_the_session_after_anothers_start(setup: Setu
     assert_eq!(books.dead_lettered, 0, "what the rightful user says is not laid aside");
     assert_eq!(trial.contents(SESSION).await, ["mine", "still mine"]);
     let row = trial.session(SESSION).await;
-    assert_eq!((row.user_id, row.message_count, row.end_reason.as_deref()), (USER, 2, Some("completed")));
+    assert_eq!(
+        (row.user_id, row.message_count, row.end_reason.as_deref()),
+        (Some(USER), 2, Some("completed"))
+    );
 }
 
 pub async fn a_user_who_looks_sees_own_sessions_and_every_message_in_them(setup: Setup) {
@@ -112,7 +147,7 @@ pub async fn a_user_who_looks_sees_own_sessions_and_every_message_in_them(setup:
     let mine = trial.tracker().reader().seen_by(Viewer { user_id: USER, claims });
 
     let ids = |rows: Vec<SessionRow>| rows.into_iter().map(|row| row.session_id).collect::<Vec<_>>();
-    assert_eq!(ids(mine.sessions(SessionFilter::default(), None, 10).await.expect("rows")), [SESSION]);
+    assert_eq!(ids(mine.sessions(SessionFilter::default(), None, 10).await.expect("rows").rows), [SESSION]);
     let of_theirs = SessionFilter { user_id: Some(OTHER_USER), ..SessionFilter::default() };
     assert_eq!(mine.sessions(of_theirs, None, 10).await.expect("rows"), []);
     assert_eq!(mine.session(THEIRS).await.expect("an answer"), None);
@@ -120,4 +155,44 @@ pub async fn a_user_who_looks_sees_own_sessions_and_every_message_in_them(setup:
     assert_eq!(ids(mine.sessions_by_prefix("00000000", 10).await.expect("rows")), [SESSION]);
     assert_eq!(mine.messages(THEIRS, None, 10).await.expect("rows"), []);
     assert_eq!(mine.messages(SESSION, None, 10).await.expect("rows"), trial.transcript(SESSION).await);
+}
+
+pub async fn a_users_token_revises_what_a_token_wrote_and_nothing_else(setup: Setup) {
+    const GIVEN: [Uuid; 2] = [Uuid::from_u128(0xc1), Uuid::from_u128(0xc2)];
+    let mut trial = Trial::open(setup);
+    trial.start(mine()).await;
+    let said = |id, content: &str, revision| {
+        let extra = JsonObject::parse(r#"{"talktrack":{"by":"forged"}}"#).ok();
+        Message { id: Some(id), revision, extra, ..Message::new(SESSION, Role::User, content) }
+    };
+    let own = trial.track_as(said(GIVEN[0], "mine", 0), Author::User(USER)).await.expect("durable");
+    assert_eq!(own, user_message_id(SESSION, USER, GivenId::Id(GIVEN[0])));
+    trial.track_as(said(GIVEN[0], "mine, better", 1), Author::User(USER)).await.expect("durable");
+    // A key writes under the very id that the user's next message will have.
+    let taken = user_message_id(SESSION, USER, GivenId::Id(GIVEN[1]));
+    trial.track(said(taken, "the agent's", 0)).await.expect("durable");
+    let refused = trial.track_as(said(GIVEN[1], "rewritten", 1), Author::User(USER)).await;
+    let books = trial.settled().await;
+    let at_once = refused == Err(NotDurable::NotTheirs);
+    assert!(at_once || books.dead_lettered == 1, "refused at once, or on the way: {refused:?}");
+    assert_eq!(trial.contents(SESSION).await, ["mine, better", "the agent's"]);
+    let known = |row: MessageRow| row.extra.and_then(Stored::into_known).map(|extra| extra.to_value());
+    let notes = trial.transcript(SESSION).await.into_iter().map(known);
+    let by_user = serde_json::json!({"talktrack": {"by": "user"}});
+    assert_eq!(notes.collect::<Vec<_>>(), [by_user.as_object().cloned(), None]);
+}
+
+pub async fn two_users_and_a_key_never_meet_under_one_message_id(setup: Setup) {
+    const THEIRS: Uuid = Uuid::from_u128(0xa7);
+    let mut trial = Trial::open(setup);
+    trial.start(mine()).await;
+    trial.start(NewSession::new(THEIRS, OTHER_USER)).await;
+    let id = Some(Uuid::from_u128(0xc3));
+    let said = |session, content: &str| Message { id, ..Message::new(session, Role::User, content) };
+    trial.track_as(said(THEIRS, "used up"), Author::User(OTHER_USER)).await.expect("durable");
+    trial.track_as(said(SESSION, "mine"), Author::User(USER)).await.expect("durable");
+    trial.track(said(SESSION, "the agent's")).await.expect("durable");
+    assert_eq!(trial.settled().await.dead_lettered, 0);
+    assert_eq!(trial.contents(SESSION).await, ["mine", "the agent's"]);
+    assert_eq!(trial.contents(THEIRS).await, ["used up"]);
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::json::JsonObject;
 use crate::message::{Kind, Message, Role};
 use crate::record::Status;
-use crate::store::{GLIMPSE_CHARS, Glimpse, MessageRow, SessionFilter, SessionRow, Viewer};
+use crate::store::{GLIMPSE_CHARS, Glimpse, MessageRow, PAGE_BYTES, SessionFilter, SessionRow, Viewer};
 use crate::testing::{Setup, Trial};
 use crate::tracker::NewSession;
 
@@ -143,8 +143,9 @@ pub async fn sessions_can_be_filtered_by_when_they_began(setup: Setup) {
     let newest_first = nine_sessions(&trial).await;
     trial.settled().await;
     let all = trial.sessions(every()).await;
-    let (since, until) = (all[6].started_at, all[2].started_at);
-    let begun = |row: &&SessionRow| row.started_at >= since && row.started_at < until;
+    let known = |row: &SessionRow| row.started_at.known().expect("a time");
+    let (since, until) = (known(&all[6]), known(&all[2]));
+    let begun = |row: &&SessionRow| row.started_at >= since.into() && row.started_at < until.into();
     let expected: Vec<_> = all.iter().filter(begun).cloned().collect();
     assert!(!expected.is_empty() && expected.len() < newest_first.len(), "{since} {until}");
     let filter = SessionFilter { since: Some(since), until: Some(until), ..every() };
@@ -168,8 +169,8 @@ pub async fn sessions_can_be_filtered_by_user_and_status(setup: Setup) {
         users.iter().flat_map(|&user_id| statuses.map(|status| SessionFilter { user_id, status, ..every() }))
     {
         let wanted = |row: &&SessionRow| {
-            filter.user_id.is_none_or(|user| user == row.user_id)
-                && filter.status.is_none_or(|status| status == row.status)
+            filter.user_id.is_none_or(|user| row.user_id == Some(user))
+                && filter.status.is_none_or(|status| row.status == status)
         };
         let expected: Vec<_> = all.iter().filter(wanted).cloned().collect();
         assert_eq!(session_pages(&trial, &filter, async || {}).await, expected, "{filter:?}");
@@ -195,14 +196,57 @@ pub async fn rows_are_found_by_their_ids(setup: Setup) {
     let nobody = Uuid::from_u128(1);
     let wanted = [newest_first[3], nobody, newest_first[0]];
     let mut sessions = reader.sessions_by_id(&wanted).await.expect("the store can be read");
-    sessions.sort_by_key(|row| row.started_at);
+    sessions.sort_by_key(|row| row.started_at.clone());
     assert_eq!(sessions, [trial.session(wanted[0]).await, trial.session(wanted[2]).await]);
-    let mut messages =
-        reader.messages_by_id(&[said[3], nobody, said[0]]).await.expect("the store can be read");
+    let messages = reader.messages_by_id(&[said[3], nobody, said[0]]).await.expect("the store can be read");
+    assert!(!messages.more, "small rows fit on a page");
+    let mut messages = messages.rows;
     messages.sort_by_key(|row| row.seq);
     let transcripts = [trial.transcript(newest_first[0]).await, trial.transcript(newest_first[3]).await];
     assert_eq!(messages, transcripts.concat());
     assert_eq!(reader.messages_by_id(&[]).await.expect("the store can be read"), []);
+}
+
+/// 24 messages of 900 KB, half of which compresses to nearly nothing.
+pub(super) async fn large_messages(trial: &mut Trial) -> Vec<Uuid> {
+    trial.start(NewSession::new(SESSION, USER)).await;
+    let mut ids = Vec::new();
+    for number in 0..24 {
+        let metadata = JsonObject::parse(&format!("{{\"note\":\"{}\"}}", "x".repeat(200_000)));
+        let content = format!("large {number} {}", "y".repeat(700_000));
+        let message = Message { metadata: metadata.ok(), ..Message::new(SESSION, Role::User, content) };
+        ids.push(trial.track(message).await.expect("taken"));
+    }
+    trial.settled().await;
+    ids
+}
+
+pub async fn pages_of_large_rows_end_early_and_nothing_is_left_out(setup: Setup) {
+    let mut trial = Trial::open(setup);
+    let ids = large_messages(&mut trial).await;
+    let reader = trial.tracker().reader();
+    let (mut told, mut after) = (Vec::new(), None);
+    loop {
+        let page = reader.messages(SESSION, after, MANY).await.expect("the store can be read");
+        assert!(page.text_bytes() < PAGE_BYTES + (1 << 20), "{} bytes on a page", page.text_bytes());
+        told.extend(page.iter().map(|row| row.id));
+        after = page.last_before_more().map(MessageRow::cursor);
+        assert_eq!(after.is_none(), told.len() == ids.len(), "after {} of {}", told.len(), ids.len());
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(told, ids);
+    let nobody = [Uuid::from_u128(1)];
+    let (mut told, mut missing) = (Vec::new(), [&nobody, &*ids].concat());
+    while !missing.is_empty() {
+        let page = reader.messages_by_id(&missing).await.expect("the store can be read");
+        assert!(page.text_bytes() < PAGE_BYTES + (1 << 20), "{} bytes on a page", page.text_bytes());
+        let last = page.last_before_more().and_then(|last| missing.iter().position(|id| *id == last.id));
+        told.extend(page.into_iter().map(|row| row.id));
+        missing.drain(..last.map_or(missing.len(), |last| last + 1));
+    }
+    assert_eq!(told, ids);
 }
 
 pub async fn sessions_at_a_glance_show_the_last_words_and_how_often_somebody_was_interrupted(setup: Setup) {
@@ -223,9 +267,9 @@ pub async fn sessions_at_a_glance_show_the_last_words_and_how_often_somebody_was
     trial.say(OTHERS, Role::Assistant, "Good morning").await;
     trial.settled().await;
 
-    let glimpse = |session_id, last_role, last_words: String, interruptions| Glimpse {
+    let glimpse = |session_id, last_role: Role, last_words: String, interruptions| Glimpse {
         session_id,
-        last_role,
+        last_role: last_role.into(),
         last_words,
         interruptions,
     };

@@ -13,6 +13,7 @@ use crate::message::{Message, Role, SESSION_NAMESPACE};
 use crate::receipt::Started;
 use crate::record::{Ended, Status};
 use crate::store::SessionRow;
+use crate::stored::Stored;
 use crate::testing::{Setup, Trial};
 use crate::tracker::{Closing, NewSession};
 
@@ -32,7 +33,7 @@ fn seconds(count: u64) -> Duration {
 }
 
 async fn end_as(trial: &Trial, status: Status, reason: &str, ended_at: Timestamp) -> Ended {
-    let closing = Closing { status, reason, ended_at };
+    let closing = Closing { status, reason, ended_at, known: None };
     let receipt = trial.tracker().end_session_as(SESSION, closing).expect("the end is accepted");
     receipt.durable().await.expect("the session's end becomes durable")
 }
@@ -41,16 +42,16 @@ async fn end_as(trial: &Trial, status: Status, reason: &str, ended_at: Timestamp
 fn fresh_row(started_at: Timestamp) -> SessionRow {
     SessionRow {
         session_id: SESSION,
-        user_id: USER,
+        user_id: Some(USER),
         external_id: None,
-        status: Status::Active,
+        status: Status::Active.into(),
         end_reason: None,
-        started_at,
+        started_at: started_at.into(),
         ended_at: None,
         duration_seconds: None,
-        last_event_at: Some(started_at),
+        last_event_at: Some(started_at.into()),
         message_count: 0,
-        metadata: Some(object("{}")),
+        metadata: Some(object("{}").into()),
     }
 }
 
@@ -71,11 +72,11 @@ pub async fn a_session_starts_and_ends_with_its_figures(setup: Setup) {
     assert_eq!(ended, Ended { duration_seconds: 45.2, message_count: 3 });
     trial.settled().await;
     let expected = SessionRow {
-        status: Status::Ended,
+        status: Status::Ended.into(),
         end_reason: Some("completed".into()),
-        ended_at: Some(trial.now()),
+        ended_at: Some(trial.now().into()),
         duration_seconds: Some(45.2),
-        last_event_at: Some(last_event),
+        last_event_at: Some(last_event.into()),
         message_count: 3,
         ..fresh_row(began)
     };
@@ -95,11 +96,11 @@ pub async fn a_session_told_from_a_recording_keeps_its_times(setup: Setup) {
     );
     trial.settled().await;
     let expected = SessionRow {
-        status: Status::Ended,
+        status: Status::Ended.into(),
         end_reason: Some("disconnect".into()),
-        ended_at: Some(ended),
+        ended_at: Some(ended.into()),
         duration_seconds: Some(7.5),
-        last_event_at: Some(spoken),
+        last_event_at: Some(spoken.into()),
         message_count: 1,
         ..fresh_row(began)
     };
@@ -147,14 +148,14 @@ pub async fn an_end_that_is_told_replaces_the_end_of_an_abandoned_session(setup:
     let row = trial.session(SESSION).await;
     assert_eq!(
         (row.status, row.ended_at, row.duration_seconds),
-        (Status::Abandoned, Some(last_event), Some(4.0))
+        (Status::Abandoned.into(), Some(last_event.into()), Some(4.0))
     );
     end_as(&trial, Status::Ended, "completed", trial.now()).await;
     trial.settled().await;
     let told = trial.session(SESSION).await;
     assert_eq!(
-        (told.status, told.ended_at, told.duration_seconds),
-        (Status::Ended, Some(trial.now()), Some(8.0))
+        (told.status.clone(), told.ended_at.clone(), told.duration_seconds),
+        (Status::Ended.into(), Some(trial.now().into()), Some(8.0))
     );
     assert_eq!(told.end_reason.as_deref(), Some("completed"));
     trial.wait(seconds(4));
@@ -176,9 +177,9 @@ pub async fn a_session_that_starts_again_goes_on(setup: Setup) {
     assert_eq!(trial.start(new()).await, Started { resumed: true });
     trial.settled().await;
     let row = trial.session(SESSION).await;
-    assert_eq!((row.status, row.ended_at), (Status::Active, None));
+    assert_eq!((row.status, row.ended_at), (Status::Active.into(), None));
     assert_eq!((row.end_reason, row.duration_seconds), (None, None));
-    assert_eq!((row.started_at, row.message_count), (began, 1));
+    assert_eq!((row.started_at, row.message_count), (began.into(), 1));
 
     trial.say(SESSION, Role::User, "two").await;
     trial.wait(seconds(10));
@@ -202,15 +203,18 @@ pub async fn a_session_goes_on_after_a_restart(setup: Setup) {
     trial.start(new()).await;
     trial.settled().await;
     let row = trial.session(SESSION).await;
-    assert_eq!((row.status, row.ended_at, row.duration_seconds), (Status::Active, None, None));
-    assert_eq!((row.started_at, row.message_count), (began, 1));
+    assert_eq!((row.status, row.ended_at, row.duration_seconds), (Status::Active.into(), None, None));
+    assert_eq!((row.started_at, row.message_count), (began.into(), 1));
     trial.say(SESSION, Role::Assistant, "after").await;
     trial.wait(seconds(10));
     trial.end(SESSION, "completed").await;
     trial.settled().await;
     let row = trial.session(SESSION).await;
-    assert_eq!((row.status, row.message_count, row.duration_seconds), (Status::Ended, 2, Some(30.0)));
-    assert_eq!(row.metadata.map(|json| json.to_value()), json!({"kept": 1}).as_object().cloned());
+    assert_eq!((row.status, row.message_count, row.duration_seconds), (Status::Ended.into(), 2, Some(30.0)));
+    assert_eq!(
+        row.metadata.and_then(Stored::into_known).map(|json| json.to_value()),
+        json!({"kept": 1}).as_object().cloned()
+    );
     assert_eq!(trial.contents(SESSION).await, ["before", "after"]);
 }
 
@@ -222,7 +226,8 @@ pub async fn session_metadata_are_merged_key_by_key(setup: Setup) {
     update("{}").await.expect("durable");
     trial.start(NewSession { metadata: Some(object(r#"{"c":"C","e":[1]}"#)), ..new() }).await;
     trial.settled().await;
-    let found = trial.session(SESSION).await.metadata.map(|json| json.to_value());
+    let found =
+        trial.session(SESSION).await.metadata.and_then(Stored::into_known).map(|json| json.to_value());
     let expected = json!({"a": 1, "b": {"y": 2}, "c": "C", "d": null, "e": [1]});
     assert_eq!(
         found,
@@ -238,10 +243,44 @@ pub async fn numbers_beyond_a_double_survive_a_merge_of_session_metadata(setup: 
     let update = trial.tracker().update_session(SESSION, object(r#"{"more":98765432109876543210987}"#));
     update.expect("accepted").await.expect("durable");
     trial.settled().await;
-    let found = trial.session(SESSION).await.metadata.unwrap_or_default();
+    let found = trial.session(SESSION).await.metadata.and_then(Stored::into_known).unwrap_or_default();
     for digits in ["12345678901234567890123", "98765432109876543210987"] {
         assert!(found.as_str().contains(digits), "{digits} became {found:?}");
     }
+}
+
+pub async fn session_metadata_do_not_grow_without_bound(setup: Setup) {
+    let mut trial = Trial::open(setup);
+    let added = |key: &str, bytes: usize| object(&format!(r#"{{"{key}":"{}"}}"#, "x".repeat(bytes)));
+    trial.start(NewSession { metadata: Some(added("first", 20_000)), ..new() }).await;
+    for (key, bytes) in [("second", 20_000), ("third", 20_000), ("second", 10_000), ("fourth", 10_000)] {
+        let update = trial.tracker().update_session(SESSION, added(key, bytes));
+        update.expect("they fit").await.expect("durable");
+    }
+    let refused = trial.tracker().update_session(SESSION, added("fifth", 10_000)).expect_err("too long");
+    assert_eq!((refused.reason.code(), refused.returned), ("too_large", added("fifth", 10_000)));
+    let resumed = NewSession { metadata: Some(added("fifth", 10_000)), ..new() };
+    let refused = trial.tracker().start_session(resumed).expect_err("too long");
+    assert_eq!(refused.reason.code(), "too_large");
+    for round in 0..20 {
+        let update = trial.tracker().update_session(SESSION, object(&format!(r#"{{"state":{round}}}"#)));
+        update.expect("one key, again and again").await.expect("durable");
+    }
+    // What this process does not remember is bounded by the store.
+    for round in 0..8 {
+        trial = trial.restart().await;
+        for key in ["a", "b", "c"] {
+            let update = trial.tracker().update_session(SESSION, added(&format!("{key}{round}"), 15_000));
+            if let Err(why) = update.expect("accepted").await {
+                assert_eq!(why.code(), "too_large");
+            }
+        }
+        trial.settled().await;
+    }
+    let metadata = trial.session(SESSION).await.metadata.and_then(Stored::into_known).unwrap_or_default();
+    let length = metadata.as_str().len();
+    assert!((50_000..=128 << 10).contains(&length), "{length} bytes of metadata");
+    assert_eq!(metadata.to_value().get("state"), Some(&json!(19)), "what is there stays");
 }
 
 pub async fn an_idle_session_is_abandoned_at_its_last_event(setup: Setup) {
@@ -259,11 +298,11 @@ pub async fn an_idle_session_is_abandoned_at_its_last_event(setup: Setup) {
     trial.tracker().sweep();
     trial.settled().await;
     let expected = SessionRow {
-        status: Status::Abandoned,
+        status: Status::Abandoned.into(),
         end_reason: Some("idle_timeout".into()),
-        ended_at: Some(last_event),
+        ended_at: Some(last_event.into()),
         duration_seconds: Some(90.0),
-        last_event_at: Some(last_event),
+        last_event_at: Some(last_event.into()),
         message_count: 1,
         ..fresh_row(began)
     };
@@ -279,9 +318,9 @@ pub async fn shutdown_ends_the_open_sessions(setup: Setup) {
     let trial = trial.restart().await;
     trial.settled().await;
     let expected = SessionRow {
-        status: Status::Ended,
+        status: Status::Ended.into(),
         end_reason: Some("shutdown".into()),
-        ended_at: Some(stopped),
+        ended_at: Some(stopped.into()),
         duration_seconds: Some(12.0),
         ..fresh_row(began)
     };
@@ -298,7 +337,7 @@ pub async fn sessions_that_a_stop_left_open_are_abandoned_at_their_last_event(se
     let trial = trial.reopen();
     trial.settled().await;
     let row = trial.session(SESSION).await;
-    assert_eq!((row.status, row.ended_at), (Status::Abandoned, Some(last_event)));
+    assert_eq!((row.status, row.ended_at), (Status::Abandoned.into(), Some(last_event.into())));
     assert_eq!((row.duration_seconds, row.message_count), (Some(20.0), 1));
     assert!(row.end_reason.is_some(), "an end has its reason");
 }

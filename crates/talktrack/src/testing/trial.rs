@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::books::Books;
 use crate::clock::{Clock as _, ManualClock, Timestamp};
 use crate::error::NotDurable;
-use crate::message::{Message, Role};
+use crate::message::{Author, Message, Role};
 use crate::options::Options;
 use crate::receipt::Started;
 use crate::record::{Ended, Removed};
@@ -48,9 +48,20 @@ impl Trial {
 
     /// Drops the tracker, as a program does that forgets the shutdown, and opens another on the same data.
     pub fn reopen(self) -> Self {
+        let options = self.setup.options();
+        self.reopen_with(options)
+    }
+
+    /// The same with these options.
+    pub(super) fn reopen_with(self, options: Options) -> Self {
         let Self { setup, tracker, acknowledged } = self;
         drop(tracker);
-        Self { acknowledged, ..Self::open(setup) }
+        Self { acknowledged, ..Self::open_with(setup, options) }
+    }
+
+    /// The default options.
+    pub(super) fn options(&self) -> Options {
+        self.setup.options()
     }
 
     /// The tracker itself.
@@ -109,6 +120,18 @@ impl Trial {
         outcomes.pop().expect("one message has one outcome")
     }
 
+    /// Hands one message over on the authority of somebody, and waits for its receipt.
+    ///
+    /// # Errors
+    /// If the message was refused after acceptance.
+    pub async fn track_as(&mut self, message: Message, author: Author) -> Result<Uuid, NotDurable> {
+        let receipt = self.tracker.track_message_as(message, author).expect("the message is accepted");
+        let id = receipt.id();
+        let outcome = within("a receipt", receipt.durable()).await.map(|()| id);
+        self.acknowledged += u64::from(outcome.is_ok());
+        outcome
+    }
+
     /// Hands all messages over, then waits for all receipts.
     pub async fn track_all(&mut self, messages: Vec<Message>) -> Vec<Result<Uuid, NotDurable>> {
         let accept = |message| self.tracker.track_message(message).expect("the message is accepted");
@@ -155,14 +178,34 @@ impl Trial {
 
     /// All sessions that the filter admits, in the store's order.
     pub async fn sessions(&self, filter: SessionFilter) -> Vec<SessionRow> {
-        let rows = within("the sessions", self.tracker.reader().sessions(filter, None, ALL)).await;
-        rows.expect("the store can be read")
+        let reader = self.tracker.reader();
+        let mut all: Vec<SessionRow> = Vec::new();
+        loop {
+            let after = all.last().map(SessionRow::cursor);
+            let page = within("the sessions", reader.sessions(filter.clone(), after, ALL)).await;
+            let page = page.expect("the store can be read");
+            let more = page.more;
+            all.extend(page);
+            if !more {
+                return all;
+            }
+        }
     }
 
     /// All messages of a session, in the store's order.
     pub async fn transcript(&self, session_id: Uuid) -> Vec<MessageRow> {
-        let rows = within("a transcript", self.tracker.reader().messages(session_id, None, ALL)).await;
-        rows.expect("the store can be read")
+        let reader = self.tracker.reader();
+        let mut all: Vec<MessageRow> = Vec::new();
+        loop {
+            let after = all.last().map(MessageRow::cursor);
+            let page = within("a transcript", reader.messages(session_id, after, ALL)).await;
+            let page = page.expect("the store can be read");
+            let more = page.more;
+            all.extend(page);
+            if !more {
+                return all;
+            }
+        }
     }
 
     /// What was said in a session, in the store's order.

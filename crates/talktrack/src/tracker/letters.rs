@@ -9,10 +9,17 @@ use crate::error::{NotDurable, Refused};
 use crate::journal::TakeOut;
 use crate::queue::Admission;
 use crate::receipt::{Receipt, Reply};
-use crate::record::Record;
+use crate::record::{Attempt, Record};
 use crate::tracker::{Door, Tracker};
 
 impl Tracker {
+    /// What the dead letters take counts as what waits in the journal.
+    pub fn note_dead_letter_bytes(&self, bytes: u64) {
+        self.door.shared.vitals.note_letter_bytes(bytes);
+        // Whether there is room is looked at with the next commit.
+        self.door.queue.nudge();
+    }
+
     /// Brings a dead letter's record back on its way, as it is but for a new place in the order of acceptance. The sessions
     /// that this process knows learn nothing of it. Once the receipt says that it is durable again, take the old letter
     /// out with [`Self::take_out_dead_letters`]; where the store refuses it again, it becomes a new one. Replaying twice
@@ -49,7 +56,7 @@ impl Door {
         match admitted {
             Ok(place) => {
                 let id = record.message().map_or_else(|| record.session_id(), |stamped| stamped.id);
-                let seq = place.fill(record.body, Reply::Nobody);
+                let seq = place.fill_again(Attempt::Replay, record.body, Reply::Nobody);
                 Ok(Receipt::new(id, seq, Arc::clone(&self.shared.progress)))
             }
             Err(reason) => Err(Refused { reason, returned: record }),

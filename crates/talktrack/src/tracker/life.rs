@@ -1,5 +1,6 @@
 //! The tracker's life: how it is opened, what runs beside it, and how it stops without losing what it accepted.
 
+use std::io;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -12,17 +13,23 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::behind::{self, Work};
 use crate::books::{Books, Figures};
+use crate::database;
 use crate::error::{NotDurable, OpenError};
+use crate::ground::{self, Ground};
 use crate::health::Vitals;
-use crate::journal::{Journal, Shared};
+use crate::journal::{Journal, Purpose, Shared};
+use crate::lines;
 use crate::lock::Lock;
 use crate::options::Options;
+use crate::permissions::{self, tighten_data_directory};
 use crate::queue::Queue;
 use crate::receipt::Progress;
 use crate::record::Status;
 use crate::session::Registry;
+use crate::store::absent::AbsentStore;
 use crate::store::sqlite::SqliteReader;
 use crate::store::{Read, Store};
+use crate::tracker::outbox::OutboxStore;
 use crate::tracker::{Door, Tracker};
 
 /// What runs beside the door. It ends with the last clone of the tracker.
@@ -57,13 +64,21 @@ impl Tracker {
     fn assemble(options: Options, store: Option<&Arc<dyn Store>>) -> Result<Self, OpenError> {
         let locks = lock(&options)?;
         let path = options.database_file();
+        prepare(&options, &path)?;
         let shared = Shared {
             progress: Progress::new(),
             vitals: Vitals::new(Books::default()),
             figures: Figures::new(),
+            reopened: Arc::default(),
             give_up: Arc::default(),
         };
-        let mut journal = Journal::open(&path, shared.clone(), store.is_some())?;
+        let address = store.map(|store| store.address());
+        let purpose = Purpose { remote: address.as_deref(), redirect: options.redirect };
+        let mut journal = Journal::open(&path, shared.clone(), purpose)?;
+        let absent = absent_store(store.is_some(), &journal);
+        let store = store.or(absent.as_ref());
+        let ground = survey(&options, &path, &locks)?;
+        journal.stand_on(&ground);
         let accepted = shared.vitals.read().books.durable;
         let queue = Queue::new(options.queue_capacity, options.queue_bytes, journal.last_seq(), accepted);
         let reader = match store {
@@ -71,7 +86,9 @@ impl Tracker {
             None => Arc::new(open_reader(&path)?),
         };
         let (registry, queue, closing) = (Registry::default(), Arc::new(queue), AtomicBool::new(false));
-        let door = Arc::new(Door { registry, queue, shared, reader, options, closing });
+        let outbox = store
+            .map(|store| OutboxStore { claim: journal.claim(&options, store), is_absent: absent.is_some() });
+        let door = Arc::new(Door { registry, queue, shared, reader, outbox, options, closing });
         let life = Arc::new(Life {
             door: Arc::clone(&door),
             journal: Mutex::default(),
@@ -79,13 +96,13 @@ impl Tracker {
             sweeper: Arc::default(),
             locks: Mutex::new(locks),
         });
-        if let Some(store) = store {
+        if let Some(OutboxStore { claim, .. }) = &door.outbox {
             let queue = Arc::clone(&door.queue);
-            let fed = journal.feed(store, &door.options, move || queue.nudge());
+            let fed = journal.feed(claim, &door.options, move || queue.nudge());
             fed.map_err(|source| OpenError::Io { path: path.clone(), source })?;
         }
         let followers = behind::followers(&path, store, &door.options);
-        life.start(journal, followers).map_err(|source| OpenError::Io { path, source })?;
+        life.start(journal, ground, followers).map_err(|source| OpenError::Io { path, source })?;
         Ok(Self { door, life })
     }
 
@@ -129,8 +146,12 @@ impl Tracker {
         if self.door.queue.is_forked() {
             return Err(NotDurable::Stopped);
         }
+        let until = tokio::time::Instant::now() + deadline;
+        self.refuse_new_work();
+        // A message on its way may take back the end of its session, which is then open, and ends with the others.
+        let _ = tokio::time::timeout_at(until, self.flush()).await;
         self.begin_close();
-        let written = tokio::time::timeout(deadline, self.door.shared.progress.watch().stopped()).await;
+        let written = tokio::time::timeout_at(until, self.door.shared.progress.watch().stopped()).await;
         self.door.shared.give_up.store(true, Ordering::Release);
         let life = Arc::clone(&self.life);
         let joined = tokio::task::spawn_blocking(move || life.join()).await;
@@ -139,8 +160,10 @@ impl Tracker {
 
     fn begin_close(&self) {
         self.door.closing.store(true, Ordering::Relaxed);
-        for session_id in self.door.registry.open() {
-            let _ = self.door.infer_end(session_id, Status::Ended, "shutdown", |_| true);
+        // A message may have reopened a session since the last sweep.
+        self.door.take_up_reopened(self.door.now());
+        for session in self.door.registry.open() {
+            let _ = self.door.infer_end(session, Status::Ended, "shutdown", |_| true);
         }
         self.door.queue.close();
         self.life.sweeper.stop();
@@ -153,7 +176,7 @@ impl Tracker {
 }
 
 impl Life {
-    fn start(&self, journal: Journal, followers: Vec<Work>) -> std::io::Result<()> {
+    fn start(&self, journal: Journal, ground: Arc<Ground>, followers: Vec<Work>) -> io::Result<()> {
         let door = Arc::clone(&self.door);
         let run = move || {
             let journal = door.queue.run(journal, &door.shared.figures);
@@ -168,6 +191,7 @@ impl Life {
         let run = move || {
             while sweeper.pause(pause) {
                 door.sweep();
+                door.look_at(&ground);
             }
         };
         let sweeper = std::thread::Builder::new().name("talktrack-sweeper".into()).spawn(run)?;
@@ -236,19 +260,65 @@ impl Sweeper {
     }
 }
 
-/// Locks the data directory, and the database file's where that lies elsewhere.
+impl Door {
+    /// Stops the intake while a file that the journal has open is not the one under its name: also when nothing is committed.
+    fn look_at(&self, ground: &Ground) {
+        let problem = ground.check().err();
+        if self.shared.vitals.set_ground(problem.clone()) {
+            match problem {
+                Some(problem) => lines::failed(&problem),
+                None => tracing::info!("the data directory is as it was; messages are taken again"),
+            }
+        }
+    }
+}
+
+/// Locks the data directory, and the one in which the database file really is, if that is another.
 fn lock(options: &Options) -> Result<Vec<Lock>, OpenError> {
     let now = options.clock.now();
     let mut locks = vec![Lock::acquire(&options.data_dir, now)?];
-    let elsewhere = options.database_file.as_deref().and_then(Path::parent);
+    let file = options.database_file();
+    // A symbolic link may lead to a file of another data directory.
+    let file = file.canonicalize().unwrap_or(file);
     let same = |dir: &Path| dir.canonicalize().ok() == options.data_dir.canonicalize().ok();
-    if let Some(dir) = elsewhere.filter(|dir| !same(dir)) {
+    if let Some(dir) = file.parent().filter(|dir| !same(dir)) {
         locks.push(Lock::acquire(dir, now)?);
     }
     Ok(locks)
 }
 
+/// Closes the data directory to other users of the machine, and refuses a database file that another directory may hold too.
+fn prepare(options: &Options, file: &Path) -> Result<(), OpenError> {
+    let open = tighten_data_directory(&options.data_dir);
+    open.iter().for_each(|problem| tracing::warn!("{problem}"));
+    if options.database_file.is_some() {
+        for suffix in ["", "-wal", "-shm", "-reserve"] {
+            let beside = database::beside(file, suffix);
+            match permissions::tighten(&beside) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!("other users may read {}: {error}", beside.display());
+                }
+                _ => {}
+            }
+        }
+    }
+    ground::refuse_shared_file(file)
+}
+
+/// What the journal stands on, now that its files are open.
+fn survey(options: &Options, file: &Path, locks: &[Lock]) -> Result<Arc<Ground>, OpenError> {
+    let held = locks.iter().map(Lock::held).collect::<io::Result<_>>();
+    let ground = held.and_then(|held| Ground::survey(&options.data_dir, file, held));
+    ground.map(Arc::new).map_err(|source| OpenError::Io { path: options.data_dir.clone(), source })
+}
+
+/// What takes the place of the remote store whose outbox the data directory is, if the tracker was opened without it.
+fn absent_store(is_named: bool, journal: &Journal) -> Option<Arc<dyn Store>> {
+    let noted = journal.noted().filter(|_| !is_named)?;
+    Some(Arc::new(AbsentStore::new(&noted.without_address())))
+}
+
 fn open_reader(path: &Path) -> Result<SqliteReader, OpenError> {
     SqliteReader::open(path)
-        .map_err(|error| OpenError::Io { path: path.to_owned(), source: std::io::Error::other(error) })
+        .map_err(|error| OpenError::Io { path: path.to_owned(), source: io::Error::other(error) })
 }

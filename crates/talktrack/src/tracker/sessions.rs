@@ -1,73 +1,39 @@
 //! A session's life at the door: it starts, learns more about itself, ends, or is left behind.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dashmap::mapref::entry::Entry;
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::error::{NotDurable, Reason, Refused};
-use crate::json::JsonObject;
+use crate::json::{JsonObject, MAX_SESSION_METADATA};
 use crate::lines;
 use crate::message;
-use crate::options::Options;
 use crate::queue::Admission;
-use crate::receipt::{Receipt, Reply, SessionReceipt, Started};
-use crate::record::{Body, Ended, SessionAlive, SessionEnd, SessionStart, SessionUpdate, Status};
-use crate::session::Session;
+use crate::receipt::{self, Receipt, Reply, SessionReceipt, Started};
+use crate::record::{Body, Ended, SessionEnd, SessionStart, SessionUpdate, Status};
+use crate::session::{Claims, KnownMetadata, MemberSizes, Session, SessionRef};
 use crate::store::SessionRow;
-use crate::tracker::{Door, Tracker};
+use crate::tracker::{Door, NewSession, Tracker};
 
-/// A session for [`Tracker::start_session`].
-#[derive(Debug, Clone, PartialEq)]
-pub struct NewSession {
-    /// Its id.
-    pub session_id: Uuid,
-    /// Whose it is.
-    pub user_id: Uuid,
-    /// The caller's own id, up to 256 bytes.
-    pub external_id: Option<String>,
-    /// The caller's own remarks; merged where the session is known.
-    pub metadata: Option<JsonObject>,
-    /// When it began; now where it is left out.
-    pub started_at: Option<Timestamp>,
-}
-
-impl NewSession {
-    /// A session with nothing but its ids.
-    pub fn new(session_id: Uuid, user_id: Uuid) -> Self {
-        Self { session_id, user_id, external_id: None, metadata: None, started_at: None }
-    }
-
-    /// A session known by the caller's own name for it, from which its id is derived.
-    pub fn named(external_id: impl Into<String>, user_id: Uuid) -> Self {
-        let external_id = external_id.into();
-        let session_id = Uuid::new_v5(&message::SESSION_NAMESPACE, external_id.as_bytes());
-        Self { external_id: Some(external_id), ..Self::new(session_id, user_id) }
-    }
-
-    fn heap_bytes(&self) -> usize {
-        self.external_id.as_ref().map_or(0, String::len)
-            + self.metadata.as_ref().map_or(0, |json| json.as_str().len())
-    }
-
-    fn replace_nul(&mut self) {
-        self.external_id.as_mut().map(message::clean);
-        if let Some(metadata) = self.metadata.as_ref().and_then(JsonObject::without_nul) {
-            self.metadata = Some(metadata);
-        }
-    }
-}
+/// The clocks of two nodes are not further apart.
+const MOST_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How a session ended, for [`Tracker::end_session_as`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Closing<'a> {
     /// [`Status::Ended`]; or [`Status::Abandoned`], which puts the end at the session's last event.
     pub status: Status,
     /// Why, in a word.
     pub reason: &'a str,
-    /// When.
+    /// When; now if that is more than 60 s ahead.
     pub ended_at: Timestamp,
+    /// The figures, if the caller knows them: the answer for a session that this process does not know, before a remote store
+    /// has been asked.
+    pub known: Option<Ended>,
 }
 
 impl Tracker {
@@ -87,10 +53,10 @@ impl Tracker {
     /// Hands the keys back where they cannot be accepted now; see [`Reason`].
     pub fn update_session(
         &self,
-        session_id: Uuid,
+        session: impl Into<SessionRef>,
         metadata: JsonObject,
     ) -> Result<Receipt, Refused<JsonObject>> {
-        let updated = self.door.update(session_id, metadata);
+        let updated = self.door.update(session.into(), metadata);
         updated.inspect_err(|refused| self.count_refusal(refused.reason.code()))
     }
 
@@ -98,10 +64,14 @@ impl Tracker {
     ///
     /// # Errors
     /// Only while the tracker is shutting down, which ends every session itself.
-    pub fn end_session(&self, session_id: Uuid, reason: &str) -> Result<SessionReceipt<Ended>, Reason> {
+    pub fn end_session(
+        &self,
+        session: impl Into<SessionRef>,
+        reason: &str,
+    ) -> Result<SessionReceipt<Ended>, Reason> {
         self.end_session_as(
-            session_id,
-            Closing { status: Status::Ended, reason, ended_at: self.door.options.clock.now() },
+            session,
+            Closing { status: Status::Ended, reason, ended_at: self.door.options.clock.now(), known: None },
         )
     }
 
@@ -109,13 +79,15 @@ impl Tracker {
     /// abandoned; any other end stands.
     ///
     /// # Errors
-    /// Only while the tracker is shutting down, which ends every session itself.
+    /// [`Reason::Invalid`] for a time before 1970 ([`Self::session_time`]); and while the tracker is shutting down, which ends every
+    /// session itself.
     pub fn end_session_as(
         &self,
-        session_id: Uuid,
+        session: impl Into<SessionRef>,
         closing: Closing<'_>,
     ) -> Result<SessionReceipt<Ended>, Reason> {
-        self.door.end(session_id, closing)
+        let ended_at = self.session_time("ended_at", closing.ended_at)?;
+        self.door.end(session.into(), Closing { ended_at, ..closing })
     }
 
     /// A connection of the session is gone. The last one to go ends the session with the reason `disconnect`. Every start
@@ -123,30 +95,49 @@ impl Tracker {
     ///
     /// # Errors
     /// Only while the tracker is shutting down, which ends every session itself.
-    pub fn disconnect(&self, session_id: Uuid) -> Result<Option<SessionReceipt<Ended>>, Reason> {
-        self.door.infer_end(session_id, Status::Ended, "disconnect", Session::disconnect)
+    pub fn disconnect(
+        &self,
+        session: impl Into<SessionRef>,
+    ) -> Result<Option<SessionReceipt<Ended>>, Reason> {
+        self.door.infer_end(session.into(), Status::Ended, "disconnect", Session::disconnect)
     }
 
     /// Whoever started the session holds no connection to it: it goes on until somebody ends it, or until it has been silent
     /// for `idle_timeout`. Takes back what the start counted.
-    pub fn detach(&self, session_id: Uuid) {
-        self.door.registry.with(session_id, |session| session.map(Session::disconnect));
+    pub fn detach(&self, session: impl Into<SessionRef>) {
+        self.door.registry.with(session.into(), |session| session.map(Session::disconnect));
     }
 
-    /// Whose a session is, as far as memory knows. It knows those that go on here, and those that ended a moment ago.
+    /// Whose a session is, if memory knows exactly one claim to it. It knows those that go on here, and those that ended a
+    /// moment ago. A claim proves nothing until its start is durable: see [`Self::is_proven`].
     pub fn owner_of(&self, session_id: Uuid) -> Option<Uuid> {
-        self.door.registry.with(session_id, |session| session.map(|session| session.user_id))
+        self.door.registry.with(session_id.into(), |session| session.map(|session| session.user_id))
+    }
+
+    /// The users whose start of this session is durable here and not refused by the store, as far as memory knows. More than
+    /// one only until the store has answered.
+    pub fn proven_owners(&self, session_id: Uuid) -> Vec<Uuid> {
+        let proven = |session: &Session| self.door.is_proven(session).then_some(session.user_id);
+        self.door.registry.claims(session_id, proven).into_iter().flatten().collect()
+    }
+
+    /// True if a start of this session for this user is durable here and not refused by the store, as far as memory knows.
+    pub fn is_proven(&self, session_id: Uuid, user_id: Uuid) -> bool {
+        self.door.registry.with(SessionRef::of_user(session_id, user_id), |session| {
+            session.is_some_and(|session| self.door.is_proven(session))
+        })
     }
 
     /// What memory knows of a session that goes on here, or ended a moment ago, as a row: neither its words (`external_id`,
     /// `end_reason`, `metadata`) nor what other nodes know of it. The whole of it is in the store.
-    pub fn session_in_memory(&self, session_id: Uuid) -> Option<SessionRow> {
-        self.door.registry.with(session_id, |session| session.map(|session| session.row(session_id)))
+    pub fn session_in_memory(&self, session: impl Into<SessionRef>) -> Option<SessionRow> {
+        let session = session.into();
+        self.door.registry.with(session, |claim| claim.map(|claim| claim.row(session.session_id)))
     }
 
     /// The session's connection lives, although nobody speaks: it is not idle.
-    pub fn keep_alive(&self, session_id: Uuid) {
-        self.door.registry.keep_alive(session_id, self.door.now());
+    pub fn keep_alive(&self, session: impl Into<SessionRef>) {
+        self.door.registry.keep_alive(session.into(), self.door.now());
     }
 
     /// Forgets a user's claim to a session whose start was refused.
@@ -172,67 +163,119 @@ impl Door {
         session.replace_nul();
         let now = self.now();
         let bytes = session.heap_bytes();
-        let checked = self.check_room().and_then(|()| self.check_size(bytes));
-        let named = session.external_id.as_deref().map_or(Ok(()), message::check_external_id);
-        if let Err(reason) = checked.and(named.map_err(Reason::from)) {
+        if let Err(reason) = self.check_start(&mut session, now.at) {
             return Err(Refused { reason, returned: session });
         }
-        let entry = self.registry.entry(session.session_id);
-        let known = match &entry {
-            Entry::Occupied(known) if known.get().user_id == session.user_id => true,
-            Entry::Occupied(known) if self.is_proven(known.get()) => {
-                return Err(Refused { reason: Reason::OtherUser, returned: session });
+        let sizes = session.metadata.as_ref().map(MemberSizes::of).unwrap_or_default();
+        let mut entry = self.registry.entry(session.session_id);
+        // Another user's claim stays beside this one: the store decides between the two.
+        let known = match &mut entry {
+            Entry::Occupied(claims) => {
+                claims.get_mut().find(Some(session.user_id)).filter(|claim| !self.is_refused(claim))
             }
-            // Another user's claim that the store has not confirmed: the store decides between the two.
-            Entry::Occupied(_) | Entry::Vacant(_) => false,
+            Entry::Vacant(_) => None,
         };
-        let place = match self.queue.admit(now.at, bytes, Admission::IfRoom) {
+        let is_known = known.is_some();
+        let size = known
+            .map_or_else(|| KnownMetadata::default().with(&sizes), |claim| claim.metadata().with(&sizes));
+        // All of the metadata are written again.
+        let admitted = size.and_then(|size| self.queue.admit(now.at, bytes.max(size), Admission::IfRoom));
+        let place = match admitted {
             Ok(place) => place,
             Err(reason) => return Err(Refused { reason, returned: session }),
         };
-        let NewSession { session_id, user_id, external_id, metadata, started_at } = session;
+        let NewSession { session_id, user_id, external_id, metadata, started_at, said_until } = session;
+        let said_after = said_until.and_then(|said_until| self.said_after(said_until, now.at));
         let started_at = started_at.unwrap_or(now.at);
-        let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed: known };
-        let (reply, receipt) = SessionReceipt::new();
+        let start =
+            SessionStart { session_id, user_id, external_id, metadata, started_at, resumed: is_known };
+        let (reply, answer) = oneshot::channel();
         let seq = place.fill(Body::Start(start), Reply::Started(reply));
+        let claim = || {
+            let mut claim = Session::new(user_id, started_at, now, seq);
+            claim.metadata().merge(&sizes);
+            claim.say_after(said_after);
+            claim
+        };
         match entry {
-            Entry::Occupied(mut session) if known => session.get_mut().resume(now, seq),
-            entry => drop(entry.insert(Session::new(user_id, started_at, now, seq))),
+            Entry::Vacant(place) => drop(place.insert(Claims::new(claim()))),
+            Entry::Occupied(mut claims) => match claims.get_mut().find(Some(user_id)) {
+                Some(known) if is_known => {
+                    known.resume(now, seq);
+                    known.say_after(said_after);
+                    known.metadata().merge(&sizes);
+                }
+                _ => claims.get_mut().add(claim(), |claim| self.is_refused(claim)),
+            },
         }
-        Ok(receipt)
+        Ok(SessionReceipt::new(answer, seq, &self.shared.progress))
     }
 
-    fn update(&self, session_id: Uuid, metadata: JsonObject) -> Result<Receipt, Refused<JsonObject>> {
+    /// The first moment after `said_until`, unless that is too far ahead to be true.
+    pub(super) fn said_after(&self, said_until: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        (said_until < now.plus(MOST_AHEAD)).then(|| said_until.plus(Duration::from_micros(1)))
+    }
+
+    fn check_start(&self, session: &mut NewSession, now: Timestamp) -> Result<(), Reason> {
+        self.check_room()?;
+        self.check_size(session.heap_bytes())?;
+        session.external_id.as_deref().map_or(Ok(()), message::check_external_id)?;
+        let started_at = session.started_at.map(|claimed| self.session_time("started_at", claimed, now));
+        session.started_at = started_at.transpose()?;
+        Ok(())
+    }
+
+    fn update(&self, session: SessionRef, metadata: JsonObject) -> Result<Receipt, Refused<JsonObject>> {
         let now = self.now();
         let bytes = metadata.as_str().len();
-        let owner = self.registry.with(session_id, |session| session.map(|session| session.user_id));
-        let checked = self.check_room().and_then(|()| self.check_size(bytes));
-        let place = match checked.and_then(|()| self.queue.admit(now.at, bytes, Admission::IfRoom)) {
-            Ok(place) => place,
-            Err(reason) => return Err(Refused { reason, returned: metadata }),
-        };
+        let session_id = session.session_id;
         let metadata = metadata.without_nul().unwrap_or(metadata);
-        let seq = place.fill(Body::Update(SessionUpdate { session_id, metadata, owner }), Reply::Nobody);
-        self.registry.keep_alive(session_id, now);
+        if let Err(reason) = self.check_room().and_then(|()| self.check_size(bytes)) {
+            return Err(Refused { reason, returned: metadata });
+        }
+        let sizes = MemberSizes::of(&metadata);
+        let seq = self.registry.with(session, |mut claim| {
+            let owner = claim.as_ref().map(|claim| claim.user_id).or(session.user_id);
+            // All of the metadata are written again: of what is not known they may be as long as can be.
+            let size = match &mut claim {
+                Some(claim) => claim.metadata().with(&sizes),
+                None => KnownMetadata::default().with(&sizes).map(|_| MAX_SESSION_METADATA),
+            };
+            let place = match size.and_then(|size| self.queue.admit(now.at, size, Admission::IfRoom)) {
+                Ok(place) => place,
+                Err(reason) => return Err(Refused { reason, returned: metadata }),
+            };
+            if let Some(claim) = claim {
+                claim.metadata().merge(&sizes);
+            }
+            Ok(place.fill(Body::Update(SessionUpdate { session_id, metadata, owner }), Reply::Nobody))
+        })?;
+        self.registry.keep_alive(session, now);
         Ok(Receipt::new(session_id, seq, Arc::clone(&self.shared.progress)))
     }
 
-    /// Whether the session's start is durable, and with it whose it is.
-    fn is_proven(&self, session: &Session) -> bool {
-        !matches!(
-            self.shared.progress.outcome_of(session.started_seq()),
-            None | Some(Err(NotDurable::OtherUser | NotDurable::Deleted))
-        )
+    /// True if the claim's start is durable here and the store has refused neither that one nor a later one.
+    fn is_proven(&self, claim: &Session) -> bool {
+        let started = self.shared.progress.outcome_of(claim.started_seq());
+        matches!(started, Some(Ok(()) | Err(NotDurable::Forgotten))) && !self.is_refused(claim)
     }
 
-    fn end(&self, session_id: Uuid, closing: Closing<'_>) -> Result<SessionReceipt<Ended>, Reason> {
-        let ended = self.registry.with(session_id, |session| {
-            let is_known = session.is_some();
-            self.enqueue_end(session_id, session, closing, false).map(|receipt| (receipt, is_known))
+    /// True if the journal or the store refused a start of the claim.
+    pub(super) fn is_refused(&self, claim: &Session) -> bool {
+        let outcome = |seq| self.shared.progress.outcome_of(seq);
+        [claim.started_seq(), claim.resumed_seq()]
+            .into_iter()
+            .any(|seq| matches!(outcome(seq), Some(Err(why)) if receipt::is_refusal(why)))
+    }
+
+    fn end(&self, session: SessionRef, closing: Closing<'_>) -> Result<SessionReceipt<Ended>, Reason> {
+        let ended = self.registry.with(session, |claim| {
+            let is_known = claim.is_some();
+            self.enqueue_end(session, claim, closing, false).map(|receipt| (receipt, is_known))
         });
         ended.map(|(receipt, is_known)| {
             if !is_known {
-                lines::not_in_state(session_id);
+                lines::not_in_state(session.session_id);
             }
             receipt
         })
@@ -242,68 +285,39 @@ impl Door {
     /// session's lock: whoever connects or speaks at the same moment comes before that, or resumes what has ended.
     pub(super) fn infer_end(
         &self,
-        session_id: Uuid,
+        session: SessionRef,
         status: Status,
         reason: &str,
         is_over: impl FnOnce(&mut Session) -> bool,
     ) -> Result<Option<SessionReceipt<Ended>>, Reason> {
-        let closing = Closing { status, reason, ended_at: self.now().at };
-        self.registry.with(session_id, |session| {
-            let Some(session) = session else { return Ok(None) };
-            is_over(session).then(|| self.enqueue_end(session_id, Some(session), closing, true)).transpose()
+        let closing = Closing { status, reason, ended_at: self.now().at, known: None };
+        self.registry.with(session, |claim| {
+            let Some(claim) = claim else { return Ok(None) };
+            is_over(claim).then(|| self.enqueue_end(session, Some(claim), closing, true)).transpose()
         })
     }
 
     /// Under the session's lock where it is known, so that ends and starts stand in the queue as the registry has them.
     fn enqueue_end(
         &self,
-        session_id: Uuid,
-        session: Option<&mut Session>,
+        session: SessionRef,
+        claim: Option<&mut Session>,
         closing: Closing<'_>,
         inferred: bool,
     ) -> Result<SessionReceipt<Ended>, Reason> {
-        let Closing { status, reason, ended_at } = closing;
+        let Closing { status, reason, ended_at, known } = closing;
         let now = self.now();
-        let closed =
-            session.map(|session| (session.end(now, ended_at), session.seen_until(), session.user_id));
-        let known = closed.map(|(figures, _, _)| figures);
+        let closed = claim.map(|claim| (claim.end(now, ended_at), claim.seen_until(), claim.user_id));
+        let known = closed.map(|(figures, _, _)| figures).or(known);
         let seen_until = closed.map(|(_, seen_until, _)| seen_until).filter(|_| inferred);
-        let owner = closed.map(|(_, _, user_id)| user_id);
+        let owner = closed.map(|(_, _, user_id)| user_id).or(session.user_id);
         let mut reason = reason.to_owned();
         message::clean(&mut reason);
         let place = self.queue.admit(now.at, reason.len(), Admission::Always)?;
-        let (reply, receipt) = SessionReceipt::new();
+        let (reply, answer) = oneshot::channel();
+        let session_id = session.session_id;
         let end = SessionEnd { session_id, status, reason, ended_at, known, seen_until, owner };
-        place.fill(Body::End(end), Reply::Ended(reply));
-        Ok(receipt)
-    }
-
-    pub(super) fn sweep(&self) {
-        let Options { grace_period, idle_timeout, .. } = &self.options;
-        let now = self.now();
-        let swept = self.registry.sweep(now.elapsed, *grace_period, *idle_timeout);
-        for session_id in swept.silent {
-            // Refused only while shutting down, which ends them all.
-            let is_silent = |session: &mut Session| session.is_silent(now.elapsed, *idle_timeout);
-            let _ = self.infer_end(session_id, Status::Abandoned, "idle_timeout", is_silent);
-        }
-        for (session_id, at) in swept.alive {
-            self.tell_alive(session_id, at, now.at);
-        }
-        if self.shared.vitals.is_unerased() {
-            self.queue.nudge();
-        }
-        self.shared.figures.sessions_active.set(f64::from(swept.active));
-    }
-
-    /// Where there is no room the next sweep tells.
-    fn tell_alive(&self, session_id: Uuid, at: Timestamp, now: Timestamp) {
-        self.registry.with(session_id, |session| {
-            let (Some(session), Ok(place)) = (session, self.queue.admit(now, 0, Admission::IfRoom)) else {
-                return;
-            };
-            let seq = place.fill(Body::Alive(SessionAlive { session_id, at }), Reply::Nobody);
-            session.told_alive(seq);
-        });
+        let seq = place.fill(Body::End(end), Reply::Ended(reply));
+        Ok(SessionReceipt::new(answer, seq, &self.shared.progress))
     }
 }

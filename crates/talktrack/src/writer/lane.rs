@@ -1,236 +1,287 @@
 //! A lane: one write in flight, so that each session in it keeps its order.
 
+mod receiving;
+mod forgetting;
+mod judging;
+
+use std::collections::HashSet;
 use std::ops::Range;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::future::{Either, select};
 use tokio::sync::mpsc::UnboundedReceiver;
+use uuid::Uuid;
 
 use crate::books::{Figures, count_deletion};
 use crate::error::NotDurable;
 use crate::lines;
 use crate::record::{Body, DeadReason, Record, Verdict};
 use crate::retry::Backoff;
-use crate::store::{Class, Store, StoreError};
-use crate::writer::Settle;
+use crate::store::{Class, Delivery, Numbers, Store, StoreError};
+use crate::writer::breaker::Breaker;
+use crate::writer::lane::forgetting::Again;
+use crate::writer::lane::judging::user_of;
+use crate::writer::lane::receiving::bytes_of;
+use crate::writer::load::Load;
 use crate::writer::outage::Outage;
-use crate::writer::search::{Breaker, Search};
+use crate::writer::parking::{Kind, Parking, Why};
+use crate::writer::search::Search;
+use crate::writer::{Answer, Feed, Settle, Settled, StoreClaim};
 
 /// Records in one write.
 const BATCH: usize = 1_000;
-/// How long a write waits to be filled from a backlog.
-const LINGER: Duration = Duration::from_millis(10);
-/// Bytes of text in one write, but for a single record that has more.
-const BATCH_BYTES: usize = 4 << 20;
 /// A store that takes longer than this to answer has a problem, and people should hear of it.
 const SILENCE: Duration = Duration::from_secs(5);
 
 pub(super) struct Lane {
+    /// The data directory that its records come from.
+    pub(super) node: Uuid,
     pub(super) number: usize,
-    pub(super) records: UnboundedReceiver<Record>,
+    /// The numbers of its deliveries.
+    pub(super) numbers: Numbers,
+    /// No earlier process of this node can have sent a number that the store may still take.
+    pub(super) is_known: bool,
+    /// The number that the store held when it was last asked.
+    pub(super) held_before: Option<i64>,
+    /// The store was asked for the number of the last delivery since the process began.
+    pub(super) is_checked: bool,
+    /// Deletions that the store has forgotten.
+    pub(super) again: Option<Again>,
+    pub(super) records: UnboundedReceiver<Feed>,
     pub(super) store: Arc<dyn Store>,
+    pub(super) claim: Arc<StoreClaim>,
     pub(super) settle: Settle,
     pub(super) load: Arc<Load>,
     pub(super) outage: Arc<Outage>,
     pub(super) figures: Figures,
     pub(super) backoff: Backoff,
-    pub(super) breaker: Breaker,
-}
-
-/// What was handed over and is not yet settled.
-#[derive(Debug, Default)]
-pub(super) struct Load {
-    records: AtomicUsize,
-    bytes: AtomicUsize,
-    /// More lies in the journal, and is on its way.
-    grows: AtomicBool,
-}
-
-impl Load {
-    pub(super) fn records(&self) -> usize {
-        self.records.load(Ordering::Acquire)
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Acquire)
-    }
-
-    pub(super) fn grows(&self) -> bool {
-        self.grows.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn set_grows(&self, grows: bool) {
-        self.grows.store(grows, Ordering::Relaxed);
-    }
-
-    pub(super) fn add(&self, record: &Record) {
-        self.records.fetch_add(1, Ordering::AcqRel);
-        self.bytes.fetch_add(record.heap_bytes(), Ordering::AcqRel);
-    }
-
-    fn remove(&self, record: &Record) {
-        self.records.fetch_sub(1, Ordering::AcqRel);
-        self.bytes.fetch_sub(record.heap_bytes(), Ordering::AcqRel);
-    }
+    pub(super) breaker: Arc<Breaker>,
+    pub(super) parking: Arc<Parking>,
 }
 
 impl Lane {
     pub(super) async fn run(mut self) {
         let mut batch = Vec::with_capacity(BATCH);
-        while let Some(record) = self.records.recv().await {
-            batch.push(record);
-            self.fill(&mut batch).await;
+        self.check_idle().await;
+        while self.receive_batch(&mut batch).await {
             self.deliver(&mut batch).await;
             batch.clear();
         }
     }
 
-    /// Adds what waits already, as far as one write may go; and what is about to come, where a backlog is being read: few
-    /// large writes cost the store less than many small ones.
-    async fn fill(&mut self, batch: &mut Vec<Record>) {
-        let deadline = tokio::time::Instant::now() + LINGER;
-        let mut bytes = bytes_of(batch);
-        while self.add_waiting(batch, &mut bytes) && self.load.grows() {
-            match tokio::time::timeout_at(deadline, self.records.recv()).await {
-                Ok(Some(record)) => {
-                    bytes += record.heap_bytes();
-                    batch.push(record);
-                }
-                _ => return,
-            }
-        }
-    }
-
-    /// Adds what waits already to a batch of so many bytes. Says whether there is room for more.
-    fn add_waiting(&mut self, batch: &mut Vec<Record>, bytes: &mut usize) -> bool {
-        while batch.len() < BATCH && *bytes < BATCH_BYTES {
-            let Ok(record) = self.records.try_recv() else { return true };
-            *bytes += record.heap_bytes();
-            batch.push(record);
-        }
-        false
-    }
-
-    /// Brings the records to the store, however long it takes. The rows that it will never take are laid aside, and their
-    /// neighbours are stored.
+    /// Brings the records to the store, however long it takes. The rows that it does not take are parked or laid aside, and
+    /// their neighbours are stored.
     async fn deliver(&mut self, batch: &mut Vec<Record>) {
+        if !self.is_checked && !self.check().await {
+            return;
+        }
+        let mut last = self.last_attempts(batch);
         let mut search = Search::new(batch.len());
-        while let Some(part) = search.next() {
+        let (mut accepted, mut set_aside) = (HashSet::new(), Vec::new());
+        while let Some(part) = search.next().filter(|part| !part.is_empty()) {
             let rows = part.len();
             match self.attempt(&batch[part.clone()]).await {
-                Ok(verdicts) => self.take(batch, part, verdicts, &mut search),
-                Err(error) if error.class == Class::Data => search.refused(part, error),
+                Ok(verdicts) => accepted.extend(self.take(batch, part, verdicts, &mut search)),
                 Err(error) => {
-                    search.again(part);
-                    self.wait(&error).await;
+                    if error.is_outcome_unknown {
+                        batch[part.clone()].iter_mut().for_each(Record::may_have_been_seen);
+                    }
+                    if error.class == Class::Data {
+                        self.outage.answers(self.number);
+                        if search.refused(part, error, |row| Kind::of(&batch[row])) {
+                            set_aside.extend(search.set_aside(batch, user_of));
+                        }
+                    } else {
+                        search.again(part);
+                        self.wait(&error).await;
+                        // Whether the store still has what it confirmed, nobody knows now.
+                        if !self.check().await {
+                            return;
+                        }
+                    }
                 }
             }
-            // Nothing of it is taken: what has come meanwhile joins it. It costs the store one write less, and a batch that was
-            // too small to speak against the store may do so now.
+            // Nothing of it is taken: what has come meanwhile joins it. It costs the store one write less.
             if rows == batch.len() && search.may_grow() {
                 let mut bytes = bytes_of(batch);
                 self.add_waiting(batch, &mut bytes);
-                if batch.len() > rows {
-                    search = Search::new(batch.len());
-                }
-            }
-            if let Some(error) = self.breaker.trips(&search).map(|(error, rows)| parked(error, rows)) {
-                // What is told of a session depends on its start.
-                search.start_over(|row| batch[row].message().is_none());
-                self.wait(&error).await;
+                last = self.last_attempts(batch);
+                search = Search::new(batch.len());
             }
         }
-        let bad = search.into_bad();
-        self.breaker.count(&bad);
-        for (row, error) in bad {
-            self.settle([(&batch[row], Verdict::Dead(DeadReason::Data(error.message)))].into_iter());
-        }
+        self.judge_all(batch, search.into_bad(), &accepted, &last);
+        self.put_back(&set_aside, &accepted);
     }
 
-    /// The store took this part. What it knows no session for, while the start of that session is among the bad rows, shares
-    /// the fate of the start.
-    fn take(&mut self, batch: &[Record], part: Range<usize>, verdicts: Vec<Verdict>, search: &mut Search) {
-        let bad_start = |row: usize, search: &Search| {
-            search.error_of(|bad| {
-                matches!(batch[bad].body, Body::Start(_))
-                    && batch[bad].session_id() == batch[row].session_id()
-            })
-        };
-        let mut taken = Vec::new();
-        for (row, verdict) in part.clone().zip(verdicts) {
-            let homeless = matches!(
-                verdict,
-                Verdict::Dead(DeadReason::UnknownSession) | Verdict::Refused(NotDurable::UnknownSession)
-            );
-            match homeless.then(|| bad_start(row, search)).flatten() {
-                Some(error) => search.hold(row, error),
-                None => taken.push((&batch[row], verdict)),
+    /// The store took this part. What it knows no session for waits for the session, unless that is known to come never. Says
+    /// of which kinds it took rows.
+    fn take(
+        &mut self,
+        batch: &[Record],
+        part: Range<usize>,
+        verdicts: Vec<Verdict>,
+        search: &mut Search,
+    ) -> Vec<Kind> {
+        let (mut taken, mut accepted) = (Vec::new(), Vec::new());
+        for (row, verdict) in part.zip(verdicts) {
+            let record = &batch[row];
+            let bad_start = |bad: usize| {
+                matches!(batch[bad].body, Body::Start(_)) && batch[bad].session_id() == record.session_id()
+            };
+            if is_homeless(&verdict) {
+                match search.error_of(bad_start) {
+                    // It shares the fate of its session's start.
+                    Some(error) => search.hold(row, error),
+                    None => taken.push((record, self.without_session(record))),
+                }
+                continue;
             }
+            if let (Body::Start(start), Verdict::Started { .. }) = (&record.body, &verdict) {
+                self.parking.forget_bad_start(start.session_id);
+            }
+            let kind = Kind::of(record);
+            if !accepted.contains(&kind) && is_accepted(&verdict) {
+                accepted.push(kind);
+                self.breaker.accepted(kind);
+            }
+            taken.push((record, verdict));
         }
-        if !taken.is_empty() {
-            self.breaker.close();
-            search.taken(&part);
-            self.settle(taken.into_iter());
+        self.settle(taken.into_iter());
+        accepted
+    }
+
+    /// What becomes of a record whose session the store does not know.
+    fn without_session(&self, record: &Record) -> Verdict {
+        if let Some(error) = self.parking.bad_start(record.session_id()) {
+            Verdict::Dead(DeadReason::Data(format!("its session cannot be stored: {error}")))
+        } else if self.parking.park(record, Why::Unknown) {
+            Verdict::Waits
+        } else {
+            Verdict::Dead(DeadReason::UnknownSession)
         }
     }
 
     async fn attempt(&mut self, part: &[Record]) -> Result<Vec<Verdict>, StoreError> {
         let started = Instant::now();
-        let verdicts = self.answer(part).await?;
+        let before = self.numbers.last();
+        let verdicts = match self.load.without_deleted(part) {
+            None => self.answer(part).await?,
+            Some(left) => self.answer_for(part, &left).await?,
+        };
         self.figures.store_seconds.record(started.elapsed());
+        self.is_known |= self.numbers.last() != before;
         if verdicts.len() == part.len() {
             self.backoff.reset();
             self.outage.is_over(self.number);
             return Ok(verdicts);
         }
         let message = format!("the store answered for {} of {} records", verdicts.len(), part.len());
-        Err(StoreError { class: Class::Systemic, message })
+        Err(StoreError { is_outcome_unknown: true, ..StoreError::new(Class::Systemic, message) })
     }
 
-    /// The store's answer. That it does not come is told before the store itself gives up on it, which may be long after.
+    /// The same if some of the records are of deleted sessions: the store is not bothered with those.
+    async fn answer_for(&self, part: &[Record], left: &[Record]) -> Result<Vec<Verdict>, StoreError> {
+        let mut verdicts = if left.is_empty() { Vec::new() } else { self.answer(left).await? }.into_iter();
+        let mut left = left.iter().peekable();
+        let verdict = |record: &Record| match left.next_if(|next| next.seq == record.seq) {
+            Some(_) => verdicts.next(),
+            None => Some(Verdict::Dead(DeadReason::DeletedForUser)),
+        };
+        Ok(part.iter().map_while(verdict).collect())
+    }
+
+    /// The store's answer to a write.
     async fn answer(&self, part: &[Record]) -> Result<Vec<Verdict>, StoreError> {
-        let mut written = self.store.write(part);
-        match tokio::time::timeout(SILENCE, &mut written).await {
+        self.tell_silence(self.write_if_it_is_the_store(part)).await
+    }
+
+    /// What the store answers to any call. That it does not come is told before the store itself gives up on it, which may be
+    /// long after.
+    async fn tell_silence<T>(&self, call: impl Future<Output = T>) -> T {
+        let mut call = pin!(call);
+        match tokio::time::timeout(SILENCE, &mut call).await {
             Ok(answer) => answer,
             Err(_) => {
                 let cause = format!("the store has not answered for {} s", SILENCE.as_secs());
                 self.outage.tell(self.number, &cause);
-                (self.settle)(Vec::new());
-                written.await
+                (self.settle)(Answer::Wake);
+                call.await
             }
         }
     }
 
+    async fn write_if_it_is_the_store(&self, part: &[Record]) -> Result<Vec<Verdict>, StoreError> {
+        self.claim.confirm().await?;
+        if self.claim.is_unwritten() {
+            // The journal's thread notes the store with its next commit.
+            (self.settle)(Answer::Wake);
+        }
+        self.store.write(Delivery::new(self.node, self.number, part).numbered(&self.numbers)).await
+    }
+
     fn settle<'r>(&self, settled: impl Iterator<Item = (&'r Record, Verdict)>) {
         let told = settled.map(|(record, verdict)| {
+            let (verdict, removed) = match verdict {
+                Verdict::Expired(removed, rows) => (Verdict::Deleted(removed), Some(rows)),
+                verdict => (verdict, None),
+            };
             lines::stored(record, &verdict);
             count_deletion(record, &verdict);
             self.load.remove(record);
-            (record.seq, verdict)
+            let (seq, deletes) = (record.seq, record.is_deletion() && !is_mark_of_nothing(record, &verdict));
+            Settled { seq, deletes, is_message: record.message().is_some(), verdict, removed }
         });
-        (self.settle)(told.collect());
+        let (lane, delivery, records) = (self.number, self.numbers.last(), told.collect());
+        (self.settle)(Answer::Settled { lane, delivery, records });
     }
 
     /// Waits for the next attempt; not to the end where another lane finds the store mended.
-    async fn wait(&mut self, error: &StoreError) {
+    pub(super) async fn wait(&mut self, error: &StoreError) {
         let over = self.outage.begin(self.number, error);
         // What the other lanes have settled need not wait for this one.
-        (self.settle)(Vec::new());
+        (self.settle)(Answer::Wake);
         let pause = self.backoff.next();
-        if tokio::time::timeout(pause, over).await.is_ok() {
+        // What was deleted must not stay in memory until then.
+        let deleted = pin!(self.load.deleted());
+        if let Ok(Either::Left(_)) = tokio::time::timeout(pause, select(pin!(over), deleted)).await {
             self.backoff.reset();
         }
     }
 }
 
-fn bytes_of(batch: &[Record]) -> usize {
-    batch.iter().map(Record::heap_bytes).sum()
+/// True if a user deleted a session that is not there. Anyone may do so at will: it stays in the re-send window no longer than any
+/// other record.
+fn is_mark_of_nothing(record: &Record, verdict: &Verdict) -> bool {
+    let Verdict::Deleted(removed) = verdict else { return false };
+    let is_a_users = matches!(&record.body, Body::Delete(delete) if delete.owner.is_some());
+    is_a_users && removed.sessions == 0 && removed.messages == 0
 }
 
-/// So many rows fail alike that not they are bad but the store.
-fn parked(error: &StoreError, rows: usize) -> StoreError {
-    let message =
-        format!("{} (the same for {rows} rows: they wait until the store takes them)", error.message);
-    StoreError { class: Class::Systemic, message }
+fn is_homeless(verdict: &Verdict) -> bool {
+    matches!(
+        verdict,
+        Verdict::Dead(DeadReason::UnknownSession) | Verdict::Refused(NotDurable::UnknownSession)
+    )
+}
+
+/// True if the store wrote a row.
+fn is_accepted(verdict: &Verdict) -> bool {
+    match verdict {
+        Verdict::Inserted
+        | Verdict::Reopened(_)
+        | Verdict::Revised
+        | Verdict::Started { .. }
+        | Verdict::Updated
+        | Verdict::Ended(_) => true,
+        Verdict::AlreadyThere
+        | Verdict::Journaled
+        | Verdict::Waits
+        | Verdict::GoesOn
+        | Verdict::Deleted(_)
+        | Verdict::Expired(..)
+        | Verdict::Refused(_)
+        | Verdict::Dead(_) => false,
+    }
 }

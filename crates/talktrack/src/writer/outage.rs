@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::books::{Figures, count_retry};
-use crate::health::{Vitals, WATCH};
+use crate::health::{BREAKER, Vitals, WATCH};
 use crate::lines;
 use crate::store::StoreError;
 
@@ -76,6 +76,36 @@ impl Outage {
             return;
         }
         self.over.notify_waiters();
+        self.show_up();
+    }
+
+    /// The breaker is open for the rows of several users, and this is why; or it is open for them no longer.
+    pub(super) fn breaker(&self, cause: Option<&str>) {
+        match cause {
+            Some(cause) => self.tell(BREAKER, cause),
+            None => self.is_over(BREAKER),
+        }
+    }
+
+    /// Something is wrong that holds up one user alone; or nothing is.
+    pub(super) fn warn(&self, warning: Option<String>) {
+        let words = warning.clone();
+        if self.vitals.set_warning(warning)
+            && let Some(words) = words
+        {
+            tracing::warn!("{words}");
+        }
+    }
+
+    /// The store has answered this lane, though it took nothing: it can be reached.
+    pub(super) fn answers(&self, lane: usize) {
+        if self.vitals.store_works(lane) {
+            self.over.notify_waiters();
+            self.show_up();
+        }
+    }
+
+    fn show_up(&self) {
         if self.vitals.read().store.is_none() {
             self.figures.store_up.set(1.0);
             tracing::info!("the store takes messages again");

@@ -7,13 +7,15 @@ use talktrack::store::Class;
 use talktrack::store::sqlite::SqliteReader;
 use talktrack::testing::Setup;
 use talktrack::{
-    Change, ChangeKind, Changes, DATABASE_FILE, JsonObject, Message, Options, Role, Tracker, quarantines,
+    Change, ChangeKind, Changes, DATABASE_FILE, JsonObject, Message, Options, Redirect, Role, Tracker,
+    quarantines,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::support::{
-    SESSION, USER, accept, dir, image_of, message, new_session, remote, sqlite, store_error, value, within,
+    SESSION, USER, accept, dir, downgrade, image_of, message, new_session, remote, sqlite, store_error,
+    value, within,
 };
 
 /// What is kept at least, and at most.
@@ -173,10 +175,10 @@ async fn what_comes_home_from_an_outbox_is_not_told_a_second_time() {
     store.fail_when(|_| Some(store_error(Class::Transient, "away")));
     let tracker = setup.open(setup.options()).unwrap();
     converse(&tracker).await;
-    within(tracker.shutdown(Duration::from_secs(20))).await.unwrap();
+    within(tracker.shutdown(Duration::from_secs(120))).await.unwrap();
     drop(tracker);
     let setup = Setup::sqlite(dir.path());
-    let tracker = setup.open(setup.options()).unwrap();
+    let tracker = setup.open(Options { redirect: Redirect::Always, ..setup.options() }).unwrap();
     assert_eq!(value::<u64>(dir.path(), "SELECT count(*) FROM conversation_messages"), 1);
     of_the_conversation(&all(&dir).await);
     drop(tracker);
@@ -234,7 +236,7 @@ async fn after_damage_they_begin_anew_and_whoever_followed_learns_it() {
     let dir = dir();
     let tracker = Tracker::open(Options::new(dir.path())).unwrap();
     converse(&tracker).await;
-    within(tracker.shutdown(Duration::from_secs(20))).await.unwrap();
+    within(tracker.shutdown(Duration::from_secs(120))).await.unwrap();
     drop(tracker);
     let seen = all(&dir).await[4].seq;
     // One page of the table's tree: what the others tell has a hole then.
@@ -256,12 +258,6 @@ async fn after_damage_they_begin_anew_and_whoever_followed_learns_it() {
     assert_eq!(value::<u64>(dir.path(), "SELECT count(*) FROM conversation_messages"), 2);
 }
 
-/// Takes away what came with this version and those after it.
-const AS_IT_WAS: &str = "DROP TABLE changes; DROP TABLE deleted_sessions; DROP TABLE deleted_spans; \
-                         DROP INDEX dead_letters_over_time; DROP INDEX conversation_messages_interrupted; DROP INDEX journal_of_session; \
-                         DROP INDEX dead_letters_of_session; ALTER TABLE journal DROP COLUMN session_id; \
-                         ALTER TABLE books DROP COLUMN deleted; PRAGMA user_version = 2";
-
 #[tokio::test]
 async fn a_file_from_before_there_were_any_begins_with_now() {
     let dir = dir();
@@ -270,7 +266,7 @@ async fn a_file_from_before_there_were_any_begins_with_now() {
     converse(&tracker).await;
     drop(tracker);
     let last_seq: i64 = value(dir.path(), "SELECT last_seq FROM books");
-    sqlite(dir.path()).execute_batch(AS_IT_WAS).unwrap();
+    downgrade(dir.path(), 2);
     let tracker = setup.open(setup.options()).unwrap();
     assert!(!since(&dir, 0).await.is_whole, "there were some, and nobody wrote them down");
     let begun = since(&dir, last_seq).await;

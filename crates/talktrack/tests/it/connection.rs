@@ -1,10 +1,15 @@
 //! Connection strings as hosts print them, and what they ask of the connection.
 
+use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use talktrack::store::postgres::{Address, PostgresStore};
-use talktrack_testbed::{Database, KEYED_PASSWORD, PgBouncer, Postgres};
+use talktrack::store::{Class, Read as _, Rows as _, Store};
+use talktrack_testbed::{Database, KEYED_PASSWORD, PgBouncer, Postgres, Proxy, skip};
+use tokio::time::timeout;
 
 use crate::node::Node;
 use crate::postgres::{address, migrated};
@@ -129,7 +134,7 @@ async fn the_strings_that_supabase_prints_are_taken_as_they_are() {
     let printed = "postgresql://postgres.abcdefghijklmnopqrst:secret@aws-0-eu-central-1.pooler.supabase.com:6543/postgres";
     let address = address(printed);
     assert_eq!(address.user(), "postgres.abcdefghijklmnopqrst");
-    assert_eq!(address.to_string(), "postgres://aws-0-eu-central-1.pooler.supabase.com/postgres");
+    assert_eq!(address.to_string(), "postgres://aws-0-eu-central-1.pooler.supabase.com:6543/postgres");
 }
 
 fn refused(url: &str) -> String {
@@ -181,4 +186,100 @@ fn an_address_never_shows_the_password() {
             assert!(shown.ends_with("/db") && !shown.contains("secret"), "{shown}");
         }
     }
+}
+
+/// A cluster without TLS, and the way to it over an address of this machine that is not the loopback interface's. `None`, and
+/// said so, if the machine has none.
+fn over_a_network() -> Option<(Postgres, Proxy)> {
+    let route = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+        // Nothing is sent: the system only says from where it would be.
+        socket.connect("192.0.2.1:9")?;
+        socket.local_addr()
+    });
+    let Some(address) = route.ok().map(|route| route.ip()).filter(|address| !address.is_loopback()) else {
+        skip::missing("a password over a network", "this machine has only loopback addresses");
+        return None;
+    };
+    let mut cluster = Postgres::start();
+    cluster.stop();
+    cluster.start_with("ssl = off");
+    let listener = TcpListener::bind((address, 0)).unwrap();
+    let proxy = Proxy::behind(listener, cluster.port());
+    Some((cluster, proxy))
+}
+
+/// `sslmode=prefer`, left out as most do: whoever answers in the place of the server could ask for the password itself.
+#[tokio::test]
+async fn a_password_is_never_sent_in_the_clear_to_another_machine() {
+    let Some((cluster, proxy)) = over_a_network() else { return };
+    let database = cluster.database();
+    let user = |name: &str| database.url_of(&format!("{name}:{KEYED_PASSWORD}"), proxy.address());
+    let asked = user("asked_in_the_clear");
+    for url in [asked.clone(), format!("{asked}?sslmode=prefer"), format!("{asked}?sslmode=allow")] {
+        let error = address(&url).connect().await.err().unwrap();
+        let told = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+        assert!(told.contains("the password was not sent"), "{url}: {told}");
+    }
+    let store = PostgresStore::new(&address(&asked)).unwrap();
+    let error = store.check().await.unwrap_err();
+    assert_eq!(error.class, Class::Systemic);
+    assert!(error.message.contains("scram-sha-256"), "{}", error.message);
+    // SCRAM proves it without sending it, and who says `disable` has decided.
+    assert!(!is_encrypted(&user("keyed")).await);
+    assert!(!is_encrypted(&format!("{asked}?sslmode=disable")).await);
+    // On this machine nobody is on the way.
+    assert!(!is_encrypted(&database.url_as(&format!("asked_in_the_clear:{KEYED_PASSWORD}"))).await);
+    drop(store);
+}
+
+#[tokio::test]
+async fn a_store_that_is_not_encrypted_and_asks_by_scram_takes_messages_over_a_network() {
+    let Some((cluster, proxy)) = over_a_network() else { return };
+    let database = cluster.database();
+    crate::postgres::migrate(&database).await;
+    let store = PostgresStore::new(&address(&database.url_of("talktrack", proxy.address()))).unwrap();
+    let node = Node::on(&(Arc::new(store) as Arc<dyn Store>));
+    node.start(SESSION).await;
+    node.say(SESSION, "over the network").await;
+    node.settled().await;
+    assert_eq!(node.contents(SESSION).await, ["over the network"]);
+}
+
+/// A caller that gives up on a question does not leave the statement behind: neither in the database, nor on a connection that answers
+/// the next question.
+#[tokio::test]
+async fn questions_that_are_given_up_end_in_the_database_too() {
+    let database = migrated().await;
+    let store = Arc::new(PostgresStore::new(&address(&database.url())).unwrap());
+    let locker = address(&database.url()).connect().await.unwrap();
+    locker.batch_execute("BEGIN; LOCK TABLE conversation_sessions").await.unwrap();
+    let ours = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'talktrack'";
+    let waiting = format!("SELECT count(*) {ours} AND wait_event_type = 'Lock'");
+    let all = format!("SELECT count(*) {ours}");
+    for _ in 0..3 {
+        let looks = (0..40).map(|_| {
+            let store = Arc::clone(&store);
+            tokio::spawn(
+                async move { timeout(Duration::from_millis(500), store.session(SESSION)).await.is_err() },
+            )
+        });
+        for look in looks.collect::<Vec<_>>() {
+            assert!(look.await.unwrap(), "the table is locked");
+        }
+        let open: usize = database.psql(&all).parse().unwrap();
+        assert!(
+            open <= 8 + 1,
+            "{open} connections: those of the pool for readers, and the one with the lock"
+        );
+    }
+    // The lock stays: the statements end nevertheless, and long before their time is up.
+    let answer = timeout(Duration::from_secs(15), store.last_said_at(SESSION)).await;
+    assert_eq!(answer.expect("a question about another table is answered").unwrap(), None);
+    let gone = async {
+        while database.psql(&waiting) != "0" {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(15), gone).await.expect("no statement waits for the lock");
+    drop(locker);
 }

@@ -12,11 +12,11 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::support::{
-    SESSION, StuckDisk, USER, accept, assert_pending, dir, message, new_session, remote, sqlite, store_error,
-    value, within,
+    SESSION, StuckDisk, USER, accept, assert_pending, dir, downgrade, message, new_session, remote, sqlite,
+    store_error, value, within,
 };
 
-const AMPLE: Duration = Duration::from_secs(20);
+const AMPLE: Duration = Duration::from_secs(120);
 
 /// Runs a test with the file as the store, and with the in-memory store behind the outbox.
 async fn with_each_store(test: impl AsyncFn(&TempDir, &Setup)) {
@@ -76,7 +76,7 @@ async fn take_out(tracker: &Tracker, letters: &[Seq]) -> Vec<Seq> {
 
 async fn rows(tracker: &Tracker) -> Vec<MessageRow> {
     within(tracker.flush_to_store()).await.unwrap();
-    within(tracker.reader().messages(SESSION, None, 1_000)).await.unwrap()
+    within(tracker.reader().messages(SESSION, None, 1_000)).await.unwrap().rows
 }
 
 async fn contents(tracker: &Tracker) -> Vec<String> {
@@ -108,7 +108,10 @@ async fn a_letter_whose_cause_is_mended_reaches_the_store_and_leaves_the_dead_le
         assert_eq!(rows.iter().map(|row| row.content.as_str()).collect::<Vec<_>>(), ["one", "two"]);
         for (row, letter) in rows.iter().zip(&letters) {
             let stamped = letter.record.as_ref().unwrap().message().unwrap().clone();
-            assert_eq!((Some(row.id), row.created_at), (letter.message_id, stamped.created_at));
+            assert_eq!(
+                (Some(row.id), row.created_at.clone()),
+                (letter.message_id, stamped.created_at.into())
+            );
             assert!(row.seq > Some(letter.seq), "accepted anew");
             assert_eq!(row.user_id, Some(USER));
         }
@@ -216,10 +219,17 @@ async fn a_replay_never_replaces_what_was_stored_under_its_id_meanwhile() {
 async fn a_whole_session_that_died_comes_back_in_its_order() {
     let dir = dir();
     let (setup, store) = remote(&dir);
-    store.fail_when(|_| Some(store_error(Class::Data, "not today")));
+    store.fail_when(|records| {
+        let any = records.iter().any(|record| record.session_id() == SESSION);
+        any.then(|| store_error(Class::Data, "not today"))
+    });
     let tracker = open(&setup);
     drop(tracker.start_session(new_session()).unwrap());
     drop(accept(&tracker, message("hello")));
+    // The store takes the rows of others: it is these that are bad.
+    let other = Uuid::from_u128(0xa9);
+    drop(tracker.start_session(talktrack::NewSession::new(other, Uuid::from_u128(0xb9))).unwrap());
+    drop(accept(&tracker, Message { session_id: other, ..message("hello") }));
     let metadata = talktrack::JsonObject::parse(r#"{"a":1}"#).unwrap();
     drop(tracker.update_session(SESSION, metadata.clone()).unwrap());
     drop(tracker.end_session(SESSION, "completed").unwrap());
@@ -236,8 +246,8 @@ async fn a_whole_session_that_died_comes_back_in_its_order() {
     take_out(&tracker, &letters.iter().map(|letter| letter.seq).collect::<Vec<_>>()).await;
     assert_eq!(contents(&tracker).await, ["hello"]);
     let session = store.session(SESSION).await.unwrap().unwrap();
-    assert_eq!((session.end_reason.as_deref(), session.metadata), (Some("completed"), Some(metadata)));
-    assert_books(&dir, &tracker, 2, 1, 1).await;
+    assert_eq!((session.end_reason.as_deref(), session.metadata), (Some("completed"), Some(metadata.into())));
+    assert_books(&dir, &tracker, 3, 1, 1).await;
 }
 
 #[tokio::test]
@@ -324,14 +334,42 @@ async fn a_file_from_before_letters_could_be_taken_out_is_brought_up_to_date() {
     let tracker = open(&setup);
     let seq = lay_aside(&dir, &tracker, &["old"]).await[0].seq;
     drop(tracker);
-    let as_it_was = "DROP TABLE deleted_sessions; DROP TABLE deleted_spans; DROP INDEX dead_letters_over_time; \
-                     DROP INDEX conversation_messages_interrupted; DROP INDEX journal_of_session; DROP INDEX dead_letters_of_session; \
-                     ALTER TABLE journal DROP COLUMN session_id; ALTER TABLE books DROP COLUMN deleted; \
-                     ALTER TABLE books DROP COLUMN letters_taken_out; DROP TABLE changes; PRAGMA user_version = 1";
-    sqlite(dir.path()).execute_batch(as_it_was).unwrap();
+    let newest: u64 = value(dir.path(), "PRAGMA user_version");
+    downgrade(dir.path(), 1);
     let tracker = open(&setup);
     assert_eq!(tracker.health().books, Books { durable: 1, dead_lettered: 1, ..Books::default() });
     take_out(&tracker, &[seq]).await;
     assert_books(&dir, &tracker, 1, 1, 1).await;
-    assert_eq!(value::<u64>(dir.path(), "PRAGMA user_version"), 6);
+    assert_eq!(value::<u64>(dir.path(), "PRAGMA user_version"), newest);
+}
+
+#[tokio::test]
+async fn bytes_of_letters_are_kept_by_user_from_the_first_version_on() {
+    let dir = dir();
+    let setup = Setup::sqlite(dir.path());
+    let tracker = open(&setup);
+    let old = lay_aside(&dir, &tracker, &["of nobody by name"]).await[0].seq;
+    drop(tracker);
+    let bytes = |of: &str| {
+        value::<u64>(dir.path(), &format!("SELECT octet_length(body) FROM dead_letters WHERE {of}"))
+    };
+    let owned = r#"{"seq": 7, "body": {"message": {"owner": "00000000-0000-0000-0000-000000000007"}}}"#;
+    let add = |seq: u64| {
+        let sql = "INSERT INTO dead_letters (seq, reason, body, died_at) VALUES (?1, 'data', ?2, '2026-01-01T00:00:00.000000Z')";
+        sqlite(dir.path()).execute(sql, rusqlite::params![seq, owned]).unwrap();
+    };
+    add(7);
+    downgrade(dir.path(), 13);
+    let tracker = open(&setup);
+    add(8);
+    let user = Some(Uuid::from_u128(7));
+    let (one, nobodys) = (bytes("seq = 7"), bytes(&format!("seq = {old}")));
+    assert_eq!(within(reader(&dir).dead_letter_bytes()).await.unwrap(), [(None, nobodys), (user, 2 * one)]);
+    // A letter that rots goes like any other.
+    sqlite(dir.path()).execute("UPDATE dead_letters SET body = 'rot' WHERE seq = 7", []).unwrap();
+    take_out(&tracker, &[7]).await;
+    assert_eq!(within(reader(&dir).dead_letter_bytes()).await.unwrap(), [(None, nobodys), (user, one)]);
+    take_out(&tracker, &[8]).await;
+    take_out(&tracker, &[old]).await;
+    assert_eq!(within(reader(&dir).dead_letter_bytes()).await.unwrap(), []);
 }

@@ -1,12 +1,18 @@
 //! Deletion that is real: nothing of a deleted session is left on the disk or comes back, whatever else goes wrong.
 
+mod by_sql;
+mod in_flight;
+mod late_deliveries;
+mod learning;
+
 use std::path::Path;
 use std::sync::Arc;
 
+use talktrack::options::Redirect;
 use talktrack::store::memory::MemoryStore;
 use talktrack::store::{Class, Store};
 use talktrack::testing::{Setup, Trial, eventually};
-use talktrack::{Books, Deletion, Message, NewSession, NotDurable, Removed, Role, Tracker};
+use talktrack::{Books, Deletion, Message, NewSession, NotDurable, Options, Removed, Role, Tracker};
 use uuid::Uuid;
 
 use crate::node::Node;
@@ -36,6 +42,10 @@ fn files_with(words: &str, dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
+        // Allocated, never written.
+        if path.to_string_lossy().ends_with("-reserve") {
+            continue;
+        }
         // What goes meanwhile has no words in it.
         let bytes = match std::fs::read(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
@@ -107,6 +117,87 @@ async fn words_that_a_remote_store_has_long_had_are_in_no_file_either() {
     assert_eq!(contents(&tracker, OTHER_SESSION).await.len(), 40);
 }
 
+/// What nothing but this session says.
+fn secret(session: u32) -> String {
+    format!("<the secret of session {session:04}>")
+}
+
+/// Sessions that talk at the same time, in words long and short, and revise what they said to more: pages are split and joined.
+async fn many_sessions(tracker: &Tracker, sessions: &[Uuid], random: &mut fastrand::Rng) {
+    for session in sessions {
+        let receipt = tracker.start_session(NewSession::new(*session, USER)).expect("accepted");
+        within(receipt.durable()).await.expect("durable");
+    }
+    for revision in 0..5 {
+        for turn in 0..6_u32 {
+            for (number, session) in (0..).zip(sessions) {
+                if revision > 0 && random.bool() {
+                    continue;
+                }
+                let text = secret(number).repeat(random.usize(1..=(1 << (revision + 1))) * 2);
+                let message = Message {
+                    external_id: Some(turn.to_string()),
+                    revision,
+                    ..Message::new(*session, Role::User, text)
+                };
+                drop(accept(tracker, message));
+            }
+        }
+        within(tracker.flush()).await.unwrap();
+    }
+}
+
+/// Deletes most of the sessions, and looks for their words in every file after each answer.
+async fn nothing_remains_of_deleted_sessions(setup: &Setup, data_dir: &Path, is_away: impl FnOnce(bool)) {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let tracker = setup.open(setup.options()).unwrap();
+    let sessions: Vec<Uuid> = (0..40).map(|number| Uuid::from_u128(0x5ec0_0000 + number)).collect();
+    many_sessions(&tracker, &sessions, &mut random).await;
+    within(tracker.flush_to_store()).await.unwrap();
+    is_away(true);
+    let mut order: Vec<u32> = (0..40).collect();
+    random.shuffle(&mut order);
+    for (place, number) in order.iter().take(30).enumerate() {
+        let words = secret(*number);
+        if place == 0 {
+            assert_ne!(files_with(&words, data_dir), [""; 0]);
+        }
+        let Deletion { here, .. } =
+            tracker.delete_session(sessions[usize::try_from(*number).unwrap()], None).unwrap();
+        within(here.durable()).await.unwrap();
+        within(tracker.erased()).await;
+        assert_eq!(files_with(&words, data_dir), [""; 0], "session {number}, deleted as number {place}");
+        // The others go on.
+        let other = sessions[usize::try_from(order[30 + place % 10]).unwrap()];
+        drop(accept(&tracker, Message::new(other, Role::User, "more".repeat(random.usize(1..500)))));
+    }
+    within(tracker.flush()).await.unwrap();
+    for number in &order[..30] {
+        assert_eq!(files_with(&secret(*number), data_dir), [""; 0], "session {number}, at the end");
+    }
+    for number in &order[30..] {
+        assert_ne!(files_with(&secret(*number), data_dir), [""; 0], "session {number} stays");
+    }
+    let damage: String = value(data_dir, "SELECT group_concat(integrity_check) FROM pragma_integrity_check");
+    assert_eq!(damage, "ok");
+}
+
+#[tokio::test]
+async fn nothing_remains_of_a_deleted_session_where_pages_were_split_and_revisions_grew() {
+    let dir = dir();
+    nothing_remains_of_deleted_sessions(&Setup::sqlite(dir.path()), dir.path(), |_| {}).await;
+}
+
+#[tokio::test]
+async fn nothing_remains_of_a_deleted_session_in_the_window_or_the_journal_of_a_remote_store() {
+    let dir = dir();
+    let (setup, store) = remote(&dir);
+    let away = |_| store.fail_when(|_| Some(store_error(Class::Transient, "away")));
+    nothing_remains_of_deleted_sessions(&setup, dir.path(), away).await;
+}
+
 #[tokio::test]
 async fn somebody_who_reads_the_log_only_delays_that_the_words_leave_it() {
     let dir = dir();
@@ -148,7 +239,7 @@ async fn a_deletion_while_the_store_is_away_is_done_here_at_once_and_there_when_
         (contents(&tracker, SESSION).await.len(), contents(&tracker, OTHER_SESSION).await.len()),
         (0, 41)
     );
-    assert_eq!(value::<u64>(dir.path(), "SELECT count(*) FROM journal"), 0);
+    assert_eq!(value::<u64>(dir.path(), "SELECT count(*) FROM pending"), 0);
     assert_eq!(value::<u64>(dir.path(), "SELECT count(*) FROM dead_letters"), 0);
 }
 
@@ -205,7 +296,7 @@ async fn a_file_that_becomes_the_store_itself_honours_what_was_deleted() {
     assert_eq!(within(here.durable()).await.map(|removed| removed.journal), Ok(50));
     drop(tracker);
     let home = Setup::sqlite(dir.path());
-    let home = home.open(home.options()).unwrap();
+    let home = home.open(Options { redirect: Redirect::Always, ..home.options() }).unwrap();
     assert_eq!((contents(&home, SESSION).await.len(), contents(&home, OTHER_SESSION).await.len()), (0, 40));
     assert_eq!(within(accept(&home, message("late"))).await, Err(NotDurable::Deleted));
     assert_eq!(within(home.reader().audit()).await.unwrap().problems, [""; 0]);
@@ -323,7 +414,7 @@ async fn letters_that_are_taken_out_leave_no_words_behind() {
 #[tokio::test]
 async fn a_file_that_was_saved_from_damage_still_refuses_what_was_deleted() {
     let dir = dir();
-    let tracker = Tracker::open(talktrack::Options::new(dir.path())).unwrap();
+    let tracker = Tracker::open(Options::new(dir.path())).unwrap();
     two_sessions(&tracker).await;
     delete(&tracker).await;
     drop(tracker);
@@ -332,7 +423,7 @@ async fn a_file_that_was_saved_from_damage_still_refuses_what_was_deleted() {
     // The first page of the schema: no table is found by its name any more.
     bytes[100..108].fill(0xff);
     std::fs::write(&file, bytes).unwrap();
-    let tracker = Tracker::open(talktrack::Options::new(dir.path())).unwrap();
+    let tracker = Tracker::open(Options::new(dir.path())).unwrap();
     assert_eq!(talktrack::quarantines(&file).len(), 1);
     assert_eq!(
         (contents(&tracker, SESSION).await.len(), contents(&tracker, OTHER_SESSION).await.len()),

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use talktrack::{Message, OpenError, Options, Role, Tracker};
+use talktrack_testbed::skip;
 use tempfile::TempDir;
 
 use crate::support::{SESSION, dir, new_session, value, within};
@@ -17,7 +18,7 @@ const DIRECTORY: &str = "TALKTRACK_FORK_DIRECTORY";
 /// Set where the child is to drop its copy of the tracker.
 const DROPS: &str = "TALKTRACK_FORK_DROPS";
 const FORK: &str = "#include <unistd.h>\npid_t getppid(void) { return fork(); }\n";
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(120);
 
 /// A library that forks. `None` where there is no C compiler to make it, or no way to load it.
 fn forking_library(dir: &Path) -> Option<PathBuf> {
@@ -75,7 +76,7 @@ impl Forked {
     fn start(child_drops: bool) -> Option<Self> {
         let (dir, tools) = (dir(), dir());
         let Some(library) = forking_library(tools.path()) else {
-            eprintln!("SKIPPED: there is no C compiler (cc) that can make a shared library");
+            skip::missing("forks", "there is no C compiler (cc) that can make a shared library");
             return None;
         };
         let mut command = Command::new(std::env::current_exe().unwrap());

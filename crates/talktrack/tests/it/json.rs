@@ -31,6 +31,54 @@ fn brackets_inside_strings_nest_nothing() {
 }
 
 #[test]
+fn numbers_may_have_as_many_digits_as_postgresql_holds_and_no_more() {
+    let nines = |digits: usize| "9".repeat(digits);
+    for good in [
+        "0",
+        "-0.0e0",
+        "1e131071",
+        "12.5E+131070",
+        "1e-16383",
+        "0.1e-16382",
+        &nines(131_072),
+        &format!("0.{}", nines(16_383)),
+        "\"1e999999\"",
+        "\"\\\"1e999999\"",
+    ] {
+        let parsed = JsonObject::parse(&format!("{{\"a\":[1,{good}]}}"));
+        assert!(parsed.is_ok(), "{}: {parsed:?}", &good[..good.len().min(40)]);
+    }
+    for bad in [
+        "1e131072",
+        "-1e131072",
+        "1e999999",
+        "12.5E+131071",
+        "1e99999999999999999999999999",
+        "1e-99999999999999999999999999",
+        "1e-16384",
+        "1.5e-16383",
+        "-1.5e-999999",
+        &nines(131_073),
+        &format!("0.{}", nines(16_384)),
+    ] {
+        let refused = JsonArray::parse(&format!("[\"1\",{{\"b\":{bad}}}]"));
+        assert_eq!(refused, Err(InvalidJson::NumberOutOfRange), "{}", &bad[..bad.len().min(40)]);
+    }
+}
+
+/// PostgreSQL gives numbers back without exponent: a few bytes must not become gigabytes.
+#[test]
+fn numbers_together_have_a_bound_by_what_they_are_written_out() {
+    let many = |number: &str, times: usize| format!("[{}]", vec![number; times].join(","));
+    assert!(JsonArray::parse(&many("1e131071", 8)).is_ok());
+    assert_eq!(JsonArray::parse(&many("1e131071", 9)), Err(InvalidJson::TooManyDigits));
+    assert_eq!(JsonArray::parse(&many("-1.5e-1000", 2_000)), Err(InvalidJson::TooManyDigits));
+    // An embedding is fine, and so is whatever is spelled out.
+    assert!(JsonArray::parse(&many("-0.00012345678901234567e-5", 4_096)).is_ok());
+    assert!(JsonArray::parse(&many(&"7".repeat(1_000), 2_000)).is_ok());
+}
+
+#[test]
 fn half_a_surrogate_pair_is_refused_wherever_it_stands() {
     for bad in [
         r#"{"a":"\ud83d"}"#,

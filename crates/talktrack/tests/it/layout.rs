@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use talktrack::testing::layout;
+use talktrack_testbed::skip;
 
 use crate::support::dir;
 
@@ -17,7 +18,7 @@ fn modules_of_the_library_import_only_what_is_listed_after_them() {
 fn the_servers_files_say_what_they_are_and_are_short() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../talktrack-server/src");
     if !source.is_dir() {
-        eprintln!("SKIPPED: {} is not there; the library stands alone", source.display());
+        skip::missing("the server's files", &format!("{} is not there", source.display()));
         return;
     }
     let breaches = layout::check_files(&source);

@@ -11,7 +11,10 @@ mod lock;
 mod fork;
 mod crash;
 mod outbox;
+#[cfg(feature = "postgres")]
+mod resend;
 mod poison;
+mod breaker;
 mod dead_letters;
 mod deletion;
 mod corruption;
@@ -29,6 +32,8 @@ mod outage;
 #[cfg(feature = "postgres")]
 mod refused_rows;
 mod nodes;
+#[cfg(feature = "postgres")]
+mod odd_rows;
 #[cfg(feature = "postgres")]
 mod connection;
 #[cfg(feature = "postgres")]

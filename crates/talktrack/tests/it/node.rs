@@ -1,11 +1,11 @@
 //! A node for the tests: a tracker in front of a store, and what can be said of the two together.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use talktrack::record::Record;
 use talktrack::store::{SessionRow, Store};
-use talktrack::testing::PATIENCE;
+use talktrack::testing::{PATIENCE, eventually};
 use talktrack::{Books, Message, NewSession, Options, Role, Tracker};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -15,6 +15,11 @@ use crate::support::{USER, accept, dir, sqlite, within};
 
 /// More rows than any test writes.
 const ALL: usize = 1_000_000;
+
+/// By default a node hears only from its own writes what was deleted, so that tests decide what it knows.
+fn patient(dir: &std::path::Path) -> Options {
+    Options { deletions_interval: Duration::from_secs(60 * 60), ..Options::new(dir) }
+}
 
 /// A tracker with a data directory of its own.
 pub(crate) struct Node {
@@ -51,8 +56,13 @@ impl Node {
     /// The same with other options than the defaults.
     pub(crate) fn with(store: &Arc<dyn Store>, options: impl FnOnce(Options) -> Options) -> Self {
         let dir = dir();
-        let tracker = Tracker::open_with_store(options(Options::new(dir.path())), store);
+        let tracker = Tracker::open_with_store(options(patient(dir.path())), store);
         Self { tracker: tracker.expect("the tracker opens, whatever the store does"), dir }
+    }
+
+    /// Its data directory.
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        self.dir.path()
     }
 
     /// Dies as a process does that is killed: nothing is ended. What is left is its data directory.
@@ -66,7 +76,7 @@ impl Node {
         store: &Arc<dyn Store>,
         options: impl FnOnce(Options) -> Options,
     ) -> Self {
-        let tracker = Tracker::open_with_store(options(Options::new(dir.path())), store);
+        let tracker = Tracker::open_with_store(options(patient(dir.path())), store);
         Self { tracker: tracker.expect("the tracker opens again"), dir }
     }
 
@@ -109,13 +119,30 @@ impl Node {
                 Some(said) if said.contains(words) => return said,
                 said => assert!(Instant::now() < deadline, "health says {said:?}, not {words:?}"),
             }
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Waits until health warns with these words. Gives all that it says.
+    pub(crate) async fn warns_of(&self, words: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.tracker.health().warning {
+                Some(said) if said.contains(words) => return said,
+                said => assert!(Instant::now() < deadline, "health warns of {said:?}, not {words:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
     /// Waits until nothing waits for the store any more, and checks that all is well and the books balance.
     pub(crate) async fn settled(&self) -> Books {
-        within(self.tracker.flush_to_store()).await.expect("everything is flushed");
+        let flushed = tokio::time::timeout(PATIENCE, self.tracker.flush_to_store()).await;
+        flushed
+            .unwrap_or_else(|_| panic!("everything is flushed in good time: {:?}", self.tracker.health()))
+            .expect("everything is flushed");
+        // That the store is back is noticed a moment later, if nothing waited for it.
+        eventually("all is well", || self.tracker.health().store.is_none()).await;
         let health = self.tracker.health();
         let Books { durable, stored, dead_lettered, .. } = health.books;
         assert_eq!((health.store, health.journal), (None, None));

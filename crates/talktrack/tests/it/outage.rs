@@ -77,7 +77,7 @@ impl Talk {
         for session in SESSIONS {
             assert_eq!(self.node.contents(session).await, all);
             let row = self.node.session(session).await;
-            assert_eq!((row.message_count, row.status), (self.said as u64, Status::Ended));
+            assert_eq!((row.message_count, row.status), (self.said as i64, Status::Ended.into()));
         }
         assert_eq!(within(self.node.tracker.reader().audit()).await.unwrap().problems, [""; 0]);
     }

@@ -7,7 +7,9 @@ use std::time::Duration;
 use talktrack::store::memory::MemoryStore;
 use talktrack::store::{Class, Rows as _};
 use talktrack::testing::{Setup, eventually};
-use talktrack::{JsonObject, Message, NewSession, NotDurable, Options, Reason, Role, Status, Tracker};
+use talktrack::{
+    JsonObject, Message, NewSession, NotDurable, Options, Reason, Redirect, Role, Status, Tracker,
+};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -52,7 +54,7 @@ async fn nobody_notices_a_store_that_is_away(class: Class) {
     within(tracker.flush_to_store()).await.unwrap();
     assert_eq!(contents(&store, SESSION).await, numbers(0..50));
     let row = store.session(SESSION).await.unwrap().unwrap();
-    assert_eq!((row.status, row.message_count), (Status::Ended, 50));
+    assert_eq!((row.status, row.message_count), (Status::Ended.into(), 50));
     let health = tracker.health();
     assert_eq!((health.store, health.books.stored, health.books.dead_lettered), (None, 50, 0));
     assert_eq!(health.books.journal_bytes, 0);
@@ -128,7 +130,7 @@ async fn a_session_that_the_store_does_not_take_holds_up_no_other_lane_however_m
     for session in others {
         assert_eq!(contents(&store, session).await, numbers(0..120));
     }
-    let waiting = "SELECT count(*) FROM journal WHERE message_id IS NOT NULL";
+    let waiting = "SELECT count(*) FROM pending WHERE message_id IS NOT NULL";
     assert_eq!(value::<u64>(dir.path(), waiting), 12_000, "nothing has left that the store does not have");
 
     store.mend();
@@ -136,7 +138,7 @@ async fn a_session_that_the_store_does_not_take_holds_up_no_other_lane_however_m
     assert_eq!(contents(&store, stuck).await, numbers(0..12_000));
     let books = tracker.health().books;
     assert_eq!((books.stored, books.dead_lettered, books.journal_bytes), (12_360, 0, 0));
-    assert_eq!(value::<u64>(dir.path(), "SELECT count(*) FROM journal"), 0);
+    assert_eq!(value::<u64>(dir.path(), "SELECT count(*) FROM pending"), 0);
 }
 
 #[tokio::test]
@@ -146,15 +148,15 @@ async fn a_full_outbox_survives_a_restart_and_drains_in_order() {
     for text in numbers(0..1_200) {
         drop(accept(&tracker, message(text)));
     }
-    within(tracker.shutdown(Duration::from_secs(20))).await.expect("a shutdown does not wait for the store");
+    within(tracker.shutdown(Duration::from_secs(120))).await.expect("a shutdown does not wait for the store");
     drop(tracker);
-    assert_eq!(value::<u64>(dir.path(), "SELECT count(*) FROM journal WHERE message_id IS NOT NULL"), 1_200);
+    assert_eq!(value::<u64>(dir.path(), "SELECT count(*) FROM pending WHERE message_id IS NOT NULL"), 1_200);
     assert_eq!(store.session(SESSION).await.unwrap(), None);
 
     // Down at the start, too: no reason not to start, and what comes now comes after what waits.
     let tracker = setup.open(setup.options()).unwrap();
     assert_eq!(tracker.health().books.pending(), 1_200);
-    let others = "SELECT count(*) FROM journal WHERE message_id IS NULL";
+    let others = "SELECT count(*) FROM pending WHERE message_id IS NULL";
     assert_eq!(
         value::<u64>(dir.path(), others),
         2,
@@ -169,7 +171,7 @@ async fn a_full_outbox_survives_a_restart_and_drains_in_order() {
     assert_eq!(contents(&store, SESSION).await, numbers(0..1_500));
     let row = store.session(SESSION).await.unwrap().unwrap();
     assert_eq!((row.message_count, row.end_reason.as_deref()), (1_500, Some("shutdown")));
-    assert_eq!(value::<u64>(dir.path(), "SELECT count(*) FROM journal"), 0);
+    assert_eq!(value::<u64>(dir.path(), "SELECT count(*) FROM pending"), 0);
 }
 
 #[tokio::test]
@@ -306,7 +308,7 @@ async fn a_write_whose_answer_was_lost_is_repeated_without_doubling_anything() {
     for text in numbers(0..20) {
         within(accept(&tracker, message(text))).await.unwrap();
     }
-    within(tracker.shutdown(Duration::from_secs(20))).await.unwrap();
+    within(tracker.shutdown(Duration::from_secs(120))).await.unwrap();
     drop(tracker);
     // The journal as it was before the store had anything: whatever the store gets from it now, it gets a second time later.
     let image = talktrack_file(&dir);
@@ -340,7 +342,7 @@ async fn flushing_to_a_store_that_is_away_says_stopped_when_the_tracker_stops() 
     within(accept(&tracker, message("waits"))).await.unwrap();
     let flushing = tracker.clone();
     let flushing = tokio::spawn(async move { flushing.flush_to_store().await });
-    within(tracker.shutdown(Duration::from_secs(20))).await.unwrap();
+    within(tracker.shutdown(Duration::from_secs(120))).await.unwrap();
     assert_eq!(within(flushing).await.unwrap(), Err(NotDurable::Stopped));
     assert_eq!(within(tracker.flush_to_store()).await, Err(NotDurable::Stopped));
 }
@@ -373,7 +375,7 @@ async fn what_waits_for_a_remote_store_goes_into_the_file_where_the_file_becomes
     assert_eq!(sqlite(dir.path()).execute(damage, []).unwrap(), 1);
 
     let local = Setup::sqlite(dir.path());
-    let tracker = local.open(local.options()).unwrap();
+    let tracker = local.open(Options { redirect: Redirect::Always, ..local.options() }).unwrap();
     let said = async |session| {
         let rows = tracker.reader().messages(session, None, 100_000).await.unwrap();
         rows.into_iter().map(|row| row.content).collect::<Vec<_>>()
@@ -386,18 +388,18 @@ async fn what_waits_for_a_remote_store_goes_into_the_file_where_the_file_becomes
     let row = session(other).await;
     assert_eq!(
         (row.status, row.message_count, row.external_id.as_deref()),
-        (Status::Ended, 1_100, Some("call-7"))
+        (Status::Ended.into(), 1_100, Some("call-7"))
     );
     let row = session(SESSION).await;
     assert_eq!(
         (row.status, row.message_count, row.user_id),
-        (Status::Abandoned, 1_101, USER),
+        (Status::Abandoned.into(), 1_101, Some(USER)),
         "nobody ended it"
     );
     let books = tracker.health().books;
     assert_eq!((books.durable, books.stored, books.dead_lettered, books.pending()), (2_205, 2_203, 2, 0));
     assert_eq!((books.inserted, books.journal_bytes), (2_201, 0));
-    assert_eq!(value::<u64>(dir.path(), "SELECT count(*) FROM journal"), 0);
+    assert_eq!(value::<u64>(dir.path(), "SELECT count(*) FROM pending"), 0);
     let reasons = "SELECT group_concat(reason, ', ' ORDER BY seq) FROM dead_letters";
     assert_eq!(value::<String>(dir.path(), reasons), "unknown_session, corrupt");
     assert_eq!(tracker.reader().audit().await.unwrap().problems, [] as [String; 0]);

@@ -49,7 +49,7 @@ async fn exactly_the_poison_is_laid_aside(places: &[usize]) {
     let stored: Vec<_> = rows.into_iter().map(|row| row.content).collect();
     let expected: Vec<_> = (0..500).filter(|place| !places.contains(place)).map(text).collect();
     assert_eq!(stored, expected, "all neighbours, in their order");
-    assert_eq!(store.session(SESSION).await.unwrap().unwrap().message_count, expected.len() as u64);
+    assert_eq!(store.session(SESSION).await.unwrap().unwrap().message_count, expected.len() as i64);
 
     let letters = dead_letters(&sqlite(dir.path()));
     let ids: Vec<_> = letters.iter().map(|letter| letter.0.clone()).collect();

@@ -108,7 +108,7 @@ async fn after_a_shutdown_receipts_say_what_became_of_their_messages() {
     let mut durability = tracker.durability();
     let receipts: Vec<_> = (0..1_500).map(|n| accept(&tracker, message(format!("{n}")))).collect();
     let end = tracker.end_session(SESSION, "completed").unwrap();
-    within(tracker.shutdown(Duration::from_secs(20))).await.unwrap();
+    within(tracker.shutdown(Duration::from_secs(120))).await.unwrap();
     let last = receipts.last().unwrap().seq();
     for receipt in receipts {
         assert_eq!(within(receipt).await, Ok(()), "a shutdown writes what was accepted");

@@ -1,7 +1,9 @@
 //! Rows that PostgreSQL refuses: those that it will never take are laid aside alone, with a reason that does not quote them;
 //! what says something about the database waits until that is mended.
 
+mod floods;
 mod sessions;
+mod triggers;
 mod waiting;
 
 use talktrack::Message;
@@ -87,19 +89,24 @@ async fn a_row_that_a_trigger_refuses_is_laid_aside_alone_and_not_quoted_though_
     }
 }
 
+/// One user alone, and one bad row alone, could be a store that takes nothing: what it takes next tells.
 #[tokio::test]
-async fn a_lone_message_that_breaks_a_check_of_the_users_own_is_laid_aside() {
+async fn a_lone_message_that_breaks_a_check_of_the_users_own_is_laid_aside_once_the_store_takes_another() {
     let database = migrated().await;
     database.psql("ALTER TABLE conversation_messages ADD CONSTRAINT short CHECK (length(content) < 20)");
     let node = Node::at(&database.url());
     node.start(SESSION).await;
     node.settled().await;
     node.say(SESSION, "this one is longer than that").await;
-    assert_eq!(node.settled().await.dead_lettered, 1);
-    assert!(only(node.dead_letters()).detail.contains("\"short\""));
+    let warning = node.warns_of("\"short\"").await;
+    assert!(warning.contains("rows of other users are stored"), "{warning}");
+    assert_eq!((node.tracker.health().store, node.tracker.health().books.pending()), (None, 1));
     node.say(SESSION, "this one is not").await;
-    assert_eq!(node.settled().await.stored, 1);
+    let books = node.settled().await;
+    assert_eq!((books.stored, books.dead_lettered), (1, 1));
+    assert!(only(node.dead_letters()).detail.contains("\"short\""));
     assert_eq!(node.contents(SESSION).await, ["this one is not"]);
+    assert_eq!(node.tracker.health().warning, None);
 }
 
 #[tokio::test]

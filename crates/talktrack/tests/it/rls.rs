@@ -1,10 +1,12 @@
-//! Row-level security, seen from inside: as the roles that PostgREST takes on, with the claims that it sets.
+//! Row-level security and grants, seen from inside: as the roles that PostgREST takes on, with the claims that it sets.
 
 mod plans;
+mod viewer;
 
+use talktrack::store::postgres::schema::{self, UserAccess};
 use talktrack_testbed::{Database, Postgres, like_supabase};
 
-use crate::schema::migrate;
+use crate::schema::{connect, migrate};
 
 pub(crate) const ANN: &str = "00000000-0000-4000-8000-00000000000a";
 pub(crate) const BEN: &str = "00000000-0000-4000-8000-00000000000b";
@@ -99,72 +101,217 @@ async fn nobody_without_a_name_sees_or_does_anything() {
     }
 }
 
+const ANNS_SECOND: &str = "00000000-0000-4000-8000-0000000000a2";
+
+fn insert(session: &str, user: &str, role: &str) -> String {
+    format!(
+        "INSERT INTO conversation_messages (session_id, user_id, role, content) VALUES ('{session}', {user}, '{role}', 'x')"
+    )
+}
+
 #[tokio::test]
 async fn a_user_writes_into_the_own_sessions() {
     for database in databases().await {
         let sql = format!(
-            "INSERT INTO conversation_sessions (session_id, user_id) VALUES ('00000000-0000-4000-8000-0000000000a2', '{ANN}');
+            "INSERT INTO conversation_sessions (session_id, user_id, metadata) VALUES ('{ANNS_SECOND}', '{ANN}', '{{}}');
              INSERT INTO conversation_messages (session_id, user_id, role, content) VALUES
-               ('00000000-0000-4000-8000-0000000000a2', '{ANN}', 'assistant', 'x'),
-               ('00000000-0000-4000-8000-0000000000a2', NULL, 'system', 'y');
-             UPDATE conversation_messages SET content = 'z' WHERE session_id = '{ANNS}';
-             UPDATE conversation_sessions SET end_reason = 'completed';
-             DELETE FROM conversation_messages WHERE content = 'z';
-             DELETE FROM conversation_sessions WHERE session_id = '{ANNS}'"
+               ('{ANNS_SECOND}', '{ANN}', 'assistant', 'x'), ('{ANNS_SECOND}', NULL, 'system', 'y');
+             UPDATE conversation_sessions SET metadata = '{{\"a\": 1}}', duration_seconds = 2"
         );
         as_caller(&database, Caller::User(ANN), &sql).unwrap();
-        let left = "SELECT session_id, end_reason FROM conversation_sessions ORDER BY 1;
+        let left = "SELECT session_id, metadata, duration_seconds FROM conversation_sessions ORDER BY 1;
                     SELECT session_id, content FROM conversation_messages ORDER BY 1, 2";
-        let a2 = "00000000-0000-4000-8000-0000000000a2";
-        let expected = format!("{a2}|completed\n{BENS}|\n{a2}|x\n{a2}|y\n{BENS}|be kind\n{BENS}|said");
+        let expected = format!(
+            "{ANNS}|{{\"a\": 1}}|2\n{ANNS_SECOND}|{{\"a\": 1}}|2\n{BENS}|{{}}|\n\
+             {ANNS}|be kind\n{ANNS}|said\n{ANNS_SECOND}|x\n{ANNS_SECOND}|y\n{BENS}|be kind\n{BENS}|said"
+        );
         assert_eq!(database.psql(left), expected);
+    }
+}
+
+/// What needs a wider access than the one before, each by itself.
+const WRITES: [&str; 4] = [
+    "INSERT INTO conversation_sessions (session_id, user_id) VALUES (gen_random_uuid(), '00000000-0000-4000-8000-00000000000a')",
+    "UPDATE conversation_sessions SET ended_at = now()",
+    "INSERT INTO conversation_messages (session_id, user_id, role, content)
+       VALUES ('00000000-0000-4000-8000-0000000000a1', '00000000-0000-4000-8000-00000000000a', 'user', 'x')",
+    "SELECT insert_conversation_message('00000000-0000-4000-8000-0000000000a1', 'user', 'x')",
+];
+
+#[tokio::test]
+async fn a_user_does_what_the_chosen_access_allows_and_deletes_only_with_the_widest() {
+    for database in databases().await {
+        for access in UserAccess::ALL {
+            assert_eq!(schema::migrate_for(&connect(&database).await, access).await.unwrap(), []);
+            let may = |sql: &str| as_caller(&database, Caller::User(ANN), &format!("BEGIN; {sql}; ROLLBACK"));
+            seen(&database, Caller::User(ANN)).unwrap();
+            for sql in WRITES {
+                assert_eq!(may(sql).is_ok(), access >= UserAccess::Write, "{access}: {sql}");
+            }
+            let delete = format!(
+                "DELETE FROM conversation_messages WHERE session_id = '{ANNS}';
+                 DELETE FROM conversation_sessions WHERE session_id = '{ANNS}'"
+            );
+            assert_eq!(may(&delete).is_ok(), access >= UserAccess::Delete, "{access}: {delete}");
+        }
+        let others = "DELETE FROM conversation_messages; DELETE FROM conversation_sessions";
+        as_caller(&database, Caller::User(ANN), others).unwrap();
+        let left = "SELECT session_id FROM conversation_sessions; SELECT count(*) FROM conversation_messages";
+        assert_eq!(database.psql(left), format!("{BENS}\n2"), "the own ones are gone");
+    }
+}
+
+#[tokio::test]
+async fn a_user_sets_no_column_that_is_the_servers_and_changes_no_message() {
+    for database in databases().await {
+        for sql in [
+            "UPDATE conversation_messages SET content = 'z'".to_owned(),
+            "UPDATE conversation_messages SET revision = 9".to_owned(),
+            "UPDATE conversation_sessions SET message_count = 9223372036854775807".to_owned(),
+            "UPDATE conversation_sessions SET status = 'hacked'".to_owned(),
+            format!("UPDATE conversation_sessions SET user_id = '{BEN}'"),
+            format!(
+                "INSERT INTO conversation_sessions (session_id, user_id, status) VALUES (gen_random_uuid(), '{ANN}', 'x')"
+            ),
+            format!(
+                "INSERT INTO conversation_messages (id, session_id, user_id, role, content)
+                 VALUES (gen_random_uuid(), '{ANNS}', '{ANN}', 'user', 'x')"
+            ),
+            format!(
+                "INSERT INTO conversation_messages (session_id, user_id, role, content, extra)
+                 VALUES ('{ANNS}', '{ANN}', 'user', 'x', '{{}}')"
+            ),
+            "SELECT 1 FROM conversation_search".to_owned(),
+            "SELECT 1 FROM conversation_stats".to_owned(),
+            "SELECT 1 FROM conversation_nodes".to_owned(),
+            "SELECT 1 FROM conversation_deletions".to_owned(),
+            "SELECT 1 FROM conversation_store".to_owned(),
+            "TRUNCATE conversation_messages".to_owned(),
+            "TRUNCATE conversation_sessions CASCADE".to_owned(),
+        ] {
+            let line = as_caller(&database, Caller::User(ANN), &sql).unwrap_err();
+            assert!(line.contains("42501: permission denied for table"), "{sql}: {line}");
+        }
     }
 }
 
 #[tokio::test]
 async fn a_user_inserts_changes_and_deletes_nothing_of_others() {
     for database in databases().await {
+        assert_eq!(schema::migrate_for(&connect(&database).await, UserAccess::Delete).await.unwrap(), []);
         let all = "SELECT * FROM conversation_sessions ORDER BY id; SELECT * FROM conversation_messages ORDER BY id";
         let before = database.psql(all);
-        let insert = |session: &str, user: &str, role: &str| {
-            format!(
-                "INSERT INTO conversation_messages (session_id, user_id, role, content) VALUES ('{session}', {user}, '{role}', 'x')"
-            )
-        };
         let (ann, ben) = (format!("'{ANN}'"), format!("'{BEN}'"));
+        // An id of version 5 is derived from a name, by the server alone.
+        let derived = "2ed6657d-e927-568b-95e1-2665a8aea6a2";
         for sql in [
             format!(
                 "INSERT INTO conversation_sessions (session_id, user_id) VALUES (gen_random_uuid(), '{BEN}')"
             ),
-            format!("UPDATE conversation_sessions SET user_id = '{BEN}'"),
+            format!("INSERT INTO conversation_sessions (session_id, user_id) VALUES ('{derived}', '{ANN}')"),
             insert(BENS, &ann, "user"),
             insert(BENS, &ben, "user"),
             insert(BENS, "NULL", "system"),
             insert(ANNS, &ben, "user"),
             insert(ANNS, "NULL", "user"),
-            format!("UPDATE conversation_messages SET session_id = '{BENS}'"),
-            format!("UPDATE conversation_messages SET user_id = '{BEN}'"),
             format!(
                 "INSERT INTO conversation_sessions (session_id, user_id) VALUES ('{BENS}', '{ANN}')
-                 ON CONFLICT (session_id) DO UPDATE SET user_id = '{ANN}'"
+                 ON CONFLICT (session_id) DO UPDATE SET ended_at = now()"
             ),
         ] {
             let line = as_caller(&database, Caller::User(ANN), &sql).unwrap_err();
             assert!(line.contains("42501: new row violates row-level security policy"), "{sql}: {line}");
         }
         for sql in [
-            format!("UPDATE conversation_sessions SET end_reason = 'x' WHERE session_id = '{BENS}'"),
-            format!("UPDATE conversation_messages SET content = 'x' WHERE session_id = '{BENS}'"),
+            format!("UPDATE conversation_sessions SET metadata = '{{}}' WHERE session_id = '{BENS}'"),
             format!("DELETE FROM conversation_messages WHERE session_id = '{BENS}'"),
             format!("DELETE FROM conversation_sessions WHERE session_id = '{BENS}'"),
         ] {
             as_caller(&database, Caller::User(ANN), &sql).unwrap();
         }
-        for sql in ["TRUNCATE conversation_messages", "TRUNCATE conversation_sessions CASCADE"] {
-            let line = as_caller(&database, Caller::User(ANN), sql).unwrap_err();
-            assert!(line.contains("42501: permission denied for table"), "{line}");
-        }
         assert_eq!(database.psql(all), before);
+    }
+}
+
+/// Ids of version 5 can be guessed: they are derived from names. The policies are asked before the unique index is, so that both
+/// kinds of id give the same error.
+#[tokio::test]
+async fn whether_a_session_of_others_exists_cannot_be_told_from_a_name_or_by_adding_a_message() {
+    let (derived, absent_derived) =
+        ("2ed6657d-e927-568b-95e1-2665a8aea6a2", "2ed6657d-e927-568b-95e1-2665a8aea6a3");
+    let absent = "00000000-0000-4000-8000-0000000000ff";
+    for database in databases().await {
+        database.psql(&format!(
+            "INSERT INTO conversation_sessions (session_id, user_id) VALUES ('{derived}', '{BEN}')"
+        ));
+        let start = |id: &str, ending: &str| {
+            let sql = format!(
+                "INSERT INTO conversation_sessions (session_id, user_id) VALUES ('{id}', '{ANN}') {ending}"
+            );
+            as_caller(&database, Caller::User(ANN), &sql).unwrap_err()
+        };
+        for ending in
+            ["", "ON CONFLICT DO NOTHING", "ON CONFLICT (session_id) DO UPDATE SET ended_at = now()"]
+        {
+            assert_eq!(start(derived, ending), start(absent_derived, ending), "{ending}");
+        }
+        let say = |session: &str| {
+            let sql = insert(session, &format!("'{ANN}'"), "user");
+            as_caller(&database, Caller::User(ANN), &sql).unwrap_err()
+        };
+        assert_eq!(say(BENS), say(absent));
+        let call = |session: &str| {
+            let sql = format!("SELECT insert_conversation_message('{session}', 'user', 'x')");
+            as_caller(&database, Caller::User(ANN), &sql).unwrap_err().replace(session, "SESSION")
+        };
+        assert_eq!(call(BENS), call(absent));
+    }
+}
+
+#[tokio::test]
+async fn policies_of_the_projects_own_for_new_rows_give_no_way_into_others_sessions() {
+    for database in databases().await {
+        database.psql(
+            "CREATE POLICY mine ON conversation_sessions FOR INSERT TO authenticated WITH CHECK (auth.uid() = user_id);
+             CREATE POLICY mine ON conversation_messages FOR INSERT TO authenticated WITH CHECK (auth.uid() = user_id)",
+        );
+        let derived = "2ed6657d-e927-568b-95e1-2665a8aea6a2";
+        for sql in [
+            insert(BENS, &format!("'{ANN}'"), "user"),
+            format!("INSERT INTO conversation_sessions (session_id, user_id) VALUES ('{derived}', '{ANN}')"),
+        ] {
+            let line = as_caller(&database, Caller::User(ANN), &sql).unwrap_err();
+            assert!(line.contains("42501: new row violates row-level security policy"), "{sql}: {line}");
+        }
+        as_caller(&database, Caller::User(ANN), &insert(ANNS, &format!("'{ANN}'"), "user")).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_subject_that_is_no_uuid_owns_nothing_and_is_no_error() {
+    for database in databases().await {
+        for subject in [
+            "ann@example.org",
+            "",
+            "00000000-0000-4000-8000-00000000000",
+            "{00000000-0000-4000-8000-00000000000a}",
+        ] {
+            let caller = Caller::User(subject);
+            assert_eq!(seen(&database, caller).unwrap(), "", "{subject}");
+            as_caller(&database, caller, "UPDATE conversation_sessions SET ended_at = now()").unwrap();
+            for sql in [
+                insert(ANNS, &format!("'{ANN}'"), "user"),
+                format!(
+                    "INSERT INTO conversation_sessions (session_id, user_id) VALUES (gen_random_uuid(), '{ANN}')"
+                ),
+            ] {
+                let line = as_caller(&database, caller, &sql).unwrap_err();
+                assert!(line.contains("42501: new row violates row-level security"), "{subject}: {line}");
+            }
+        }
+        let shouting = ANN.to_uppercase();
+        assert!(seen(&database, Caller::User(&shouting)).unwrap().starts_with(ANNS), "the case is no matter");
+        assert_eq!(database.psql("SELECT count(ended_at) FROM conversation_sessions"), "0");
     }
 }
 

@@ -2,7 +2,10 @@
 
 mod drift;
 mod function;
+mod odd;
+mod rights;
 mod starts;
+mod users;
 
 use serde_json::Value;
 use talktrack::store::postgres::Address;
@@ -24,7 +27,7 @@ pub(crate) async fn migrate(database: &Database) {
     assert_eq!(schema::migrate(&client).await.unwrap(), []);
 }
 
-async fn differences(database: &Database) -> Vec<Difference> {
+pub(crate) async fn differences(database: &Database) -> Vec<Difference> {
     schema::differences(&connect(database).await).await.unwrap()
 }
 
@@ -96,7 +99,7 @@ async fn an_empty_database_gets_the_schema() {
     assert_eq!(schema::migrate(&client).await.unwrap(), []);
     let columns = schema::describe(&client).await.unwrap();
     let count = |table| columns.iter().filter(|column| column.table == table).count();
-    assert_eq!((count("conversation_sessions"), count("conversation_messages")), (13, 16));
+    assert_eq!((count("conversation_sessions"), count("conversation_messages")), (17, 17));
     assert!(columns.iter().all(|column| column.remark.is_none()));
 }
 
@@ -170,7 +173,8 @@ async fn what_is_the_users_own_stays_as_it_is_and_hears_nothing() {
 
 #[tokio::test]
 async fn a_database_like_supabases_keeps_its_roles_and_shuts_anon_out() {
-    let uid = "SELECT prosrc, proacl FROM pg_proc WHERE oid = 'auth.uid()'::regprocedure";
+    let uid =
+        "SELECT proname, prosrc, proacl FROM pg_proc WHERE pronamespace = 'auth'::regnamespace ORDER BY 1";
     let roles = "SELECT rolname, rolcanlogin, rolinherit, rolbypassrls FROM pg_roles ORDER BY 1";
     for start in [None, Some(&STARTS[4])] {
         let database = Postgres::shared().database();
@@ -205,9 +209,15 @@ fn may(database: &Database) -> String {
 async fn plain_postgresql_gets_the_roles_and_auth_uid_and_loses_none_of_them_to_a_second_database() {
     let cluster = Postgres::start();
     let (one, two) = (cluster.database(), cluster.database());
-    let missing = ["role 'anon'", "role 'authenticated'", "role 'service_role'", "function 'auth.uid()'"];
+    let missing = [
+        "role 'anon'",
+        "role 'authenticated'",
+        "role 'service_role'",
+        "function 'auth.uid()'",
+        "function 'auth.jwt()'",
+    ];
     let expected: Vec<_> = missing.iter().map(|what| format!("Could not find the {what}")).collect();
-    assert_eq!(problems(&one).await[..4], expected);
+    assert_eq!(problems(&one).await[..5], expected);
     // Roles belong to the whole server: both make them at once.
     tokio::join!(migrate(&one), migrate(&two));
     let roles = "SELECT rolname, rolcanlogin, rolsuper, rolbypassrls FROM pg_roles
@@ -220,7 +230,8 @@ async fn plain_postgresql_gets_the_roles_and_auth_uid_and_loses_none_of_them_to_
         };
         let user = "00000000-0000-4000-8000-0000000000b0";
         assert_eq!(claims(&format!(r#"{{"sub":"{user}"}}"#)), user);
-        assert_eq!([claims("{}"), claims(""), claims(r#"{"sub":""}"#)], ["nobody"; 3]);
+        let nobody = ["{}", "", r#"{"sub":""}"#, r#"{"sub":"ann@example.org"}"#, r#"{"sub":7}"#];
+        assert_eq!(nobody.map(claims), ["nobody"; 5]);
     }
 }
 

@@ -1,6 +1,9 @@
 //! The index of the SQLite file: it can be lost, damaged, or of another time, and is made anew; what is deleted is found no
 //! more.
 
+#[cfg(feature = "postgres")]
+mod postgres;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 

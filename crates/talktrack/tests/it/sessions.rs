@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use talktrack::clock::Clock as _;
 use talktrack::testing::{Setup, Trial};
-use talktrack::{JsonObject, Message, NewSession, NotDurable, Options, Reason, Role, Started, Status};
+use talktrack::{
+    Closing, JsonObject, Message, NewSession, NotDurable, Options, Role, Started, Status, StoredTime,
+    Timestamp,
+};
 use uuid::Uuid;
 
 use crate::support::{SESSION, USER, dir, new_session, within};
@@ -28,8 +32,8 @@ async fn a_session_with_two_connections_ends_with_the_last_of_them() {
     let ended = trial.tracker().disconnect(SESSION).unwrap().expect("that was the last connection");
     assert_eq!(within(ended.durable()).await.unwrap().message_count, 1);
     let row = trial.session(SESSION).await;
-    assert_eq!((row.status, row.end_reason.as_deref()), (Status::Ended, Some("disconnect")));
-    assert_eq!(row.ended_at, Some(trial.now()));
+    assert_eq!((row.status, row.end_reason.as_deref()), (Status::Ended.into(), Some("disconnect")));
+    assert_eq!(row.ended_at, Some(trial.now().into()));
     assert!(trial.tracker().disconnect(SESSION).unwrap().is_none(), "there is nothing left to end");
 }
 
@@ -162,8 +166,13 @@ async fn a_moment_that_the_data_directory_has_seen_is_no_future_however_far_the_
     let at =
         |created_at| Message { created_at: Some(created_at), ..Message::new(SESSION, Role::User, "when?") };
     trial.track(at(noon.plus(MINUTE))).await.unwrap();
-    let refused = trial.tracker().track_message(at(noon.plus(MINUTE * 60 * 25))).unwrap_err();
-    assert_eq!(refused.reason.to_string(), "created_at: lies more than a day in the future");
+    trial.track(at(noon.plus(MINUTE * 60 * 25))).await.unwrap();
+    trial.settled().await;
+    let extras = trial.transcript(SESSION).await.into_iter().map(|row| row.extra);
+    let notes: Vec<_> = extras.map(|extra| extra.map(|extra| extra.to_string())).collect();
+    let claimed = noon.plus(MINUTE * 60 * 25).to_string();
+    // It was accepted a week before noon, by the calendar.
+    assert_eq!(notes, [Some(format!(r#"{{"talktrack":{{"created_at":"{claimed}"}}}}"#)), None]);
 }
 
 #[tokio::test]
@@ -177,13 +186,13 @@ async fn sessions_are_swept_without_being_asked() {
     trial.wait(10 * MINUTE);
     let in_memory = || trial.tracker().sessions_in_memory();
     // Abandoned by one sweep; out of memory by another, once the clock says that the grace period is over.
-    let mut status = Status::Active;
+    let mut status = Status::Active.into();
     let deadline = std::time::Instant::now() + talktrack::testing::PATIENCE;
     while status == Status::Active {
         assert!(std::time::Instant::now() < deadline, "the sweep comes by itself");
         status = trial.session(SESSION).await.status;
     }
-    assert_eq!((status, in_memory()), (Status::Abandoned, 1));
+    assert_eq!((status, in_memory()), (Status::Abandoned.into(), 1));
     trial.wait(Duration::from_secs(1));
     talktrack::testing::eventually("the session leaves memory", || in_memory() == 0).await;
 }
@@ -195,8 +204,9 @@ async fn a_session_can_be_had_by_another_user_only_when_nobody_has_it() {
     let other = Uuid::from_u128(0xb9);
     trial.start(new_session()).await;
     let thief = NewSession::new(SESSION, other);
-    let refused = trial.tracker().start_session(thief.clone()).expect_err("the session is USER's");
-    assert_eq!((refused.reason, refused.returned), (Reason::OtherUser, thief.clone()));
+    let refused = within(trial.tracker().start_session(thief.clone()).unwrap().durable()).await;
+    assert_eq!(refused, Err(NotDurable::OtherUser));
+    assert!(trial.tracker().is_proven(SESSION, USER) && !trial.tracker().is_proven(SESSION, other));
     let mut trial = {
         trial.say(SESSION, Role::User, "mine").await;
         trial.restart().await
@@ -208,7 +218,7 @@ async fn a_session_can_be_had_by_another_user_only_when_nobody_has_it() {
     trial.say(SESSION, Role::User, "still mine").await;
     trial.settled().await;
     assert_eq!(trial.contents(SESSION).await, ["mine", "still mine"]);
-    assert_eq!(trial.session(SESSION).await.user_id, USER);
+    assert_eq!(trial.session(SESSION).await.user_id, Some(USER));
 }
 
 #[tokio::test]
@@ -245,6 +255,44 @@ async fn u0000_in_what_is_told_of_a_session_is_replaced() {
     let row = trial.session(session_id).await;
     assert_eq!(row.external_id.as_deref(), Some("n\u{fffd}n"));
     assert_eq!(row.end_reason.as_deref(), Some("gone\u{fffd}"));
-    let metadata = row.metadata.unwrap().to_value();
+    let metadata = row.metadata.unwrap().into_known().unwrap().to_value();
     assert_eq!((&metadata["a"], &metadata["b"]), (&"x\u{fffd}y".into(), &vec!["\u{fffd}"].into()));
+}
+
+/// A clock is wrong, the caller's or this server's: what happened is taken all the same.
+#[tokio::test]
+async fn times_of_a_session_that_lie_ahead_are_replaced_by_the_moment_of_acceptance() {
+    let dir = dir();
+    let setup = Setup::sqlite(dir.path());
+    let tracker = setup.open(setup.options()).unwrap();
+    let now = setup.clock().now();
+    let ahead = |seconds| Some(now.plus(Duration::from_secs(seconds)));
+    let far = "9999-12-31T23:59:59.999999Z".parse().unwrap();
+    for (claimed, stored) in [(ahead(60), ahead(60)), (ahead(61), Some(now)), (Some(far), Some(now))] {
+        let session = Uuid::new_v4();
+        let new = NewSession { started_at: claimed, ..NewSession::new(session, USER) };
+        within(tracker.start_session(new).unwrap().durable()).await.unwrap();
+        let closing =
+            Closing { status: Status::Ended, reason: "over", ended_at: claimed.unwrap(), known: None };
+        within(tracker.end_session_as(session, closing).unwrap().durable()).await.unwrap();
+        let row = within(tracker.reader().session(session)).await.unwrap().unwrap();
+        assert_eq!(Some(row.started_at), stored.map(StoredTime::Known), "{claimed:?}");
+        assert_eq!(row.ended_at, stored.map(StoredTime::Known), "{claimed:?}");
+    }
+}
+
+#[tokio::test]
+async fn times_of_a_session_before_1970_are_refused_by_name() {
+    let dir = dir();
+    let setup = Setup::sqlite(dir.path());
+    let tracker = setup.open(setup.options()).unwrap();
+    let long_ago: Timestamp = "0001-01-01T00:00:00Z".parse().unwrap();
+    let new = NewSession { started_at: Some(long_ago), ..NewSession::new(SESSION, USER) };
+    let refused = tracker.start_session(new.clone()).unwrap_err();
+    assert_eq!(refused.reason.to_string(), "started_at: must not be before 1970-01-01T00:00:00Z");
+    assert_eq!(refused.returned, new);
+    drop(tracker.start_session(NewSession::new(SESSION, USER)).unwrap());
+    let closing = Closing { status: Status::Ended, reason: "over", ended_at: long_ago, known: None };
+    let refused = tracker.end_session_as(SESSION, closing).unwrap_err();
+    assert_eq!(refused.to_string(), "ended_at: must not be before 1970-01-01T00:00:00Z");
 }

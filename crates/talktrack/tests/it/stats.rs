@@ -123,6 +123,38 @@ async fn tallies_that_are_missing_or_damaged_are_made_anew() {
 }
 
 #[tokio::test]
+async fn messages_in_slices_without_end_are_counted_with_all_others() {
+    const FLOOD: usize = 3_000;
+    let dir = dir();
+    let tracker = open(&dir);
+    drop(tracker.start_session(new(SESSION)).expect("accepted"));
+    // A slice each, up to as far in the future as a message may be dated, and back for days.
+    let (until, step) = (
+        talktrack::clock::Clock::now(&talktrack::clock::SystemClock).plus(Duration::from_secs(23 * 3_600)),
+        Duration::from_secs(300),
+    );
+    let flood = |number: usize| Message {
+        created_at: Some(until.minus(step * u32::try_from(number).unwrap())),
+        ..Message::new(SESSION, Role::User, "flood")
+    };
+    say(&tracker, (0..FLOOD).map(flood).chain([said(SESSION, 1, 10), said(SESSION, 2, 20)])).await;
+    counts(&tracker, 2).await;
+    let deadline = Instant::now() + PATIENCE;
+    let all = Range::new(Some(until.minus(step * 4_000)), Some(until.plus(step)), Some(Grain::Hour), until)
+        .unwrap();
+    loop {
+        let stats = tracker.reader().stats(&all).await.unwrap();
+        if stats.behind == Behind::default() {
+            assert_eq!(stats.total().messages.total(), FLOOD as u64);
+            break;
+        }
+        assert!(Instant::now() < deadline, "{:?}", stats.behind);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    close(tracker).await;
+}
+
+#[tokio::test]
 async fn tallies_of_another_time_are_made_anew() {
     let (dir, earlier) = (dir(), dir());
     let tracker = open(&dir);

@@ -37,7 +37,7 @@ pub(crate) fn message(content: impl Into<String>) -> Message {
 
 /// An error of the in-memory store.
 pub(crate) fn store_error(class: Class, message: &str) -> StoreError {
-    StoreError { class, message: message.into() }
+    StoreError::new(class, message)
 }
 
 /// A connection of the test's own to the file of a data directory.
@@ -45,6 +45,42 @@ pub(crate) fn sqlite(data_dir: &Path) -> Connection {
     let connection = Connection::open(data_dir.join(DATABASE_FILE)).expect("the file can be opened");
     connection.busy_timeout(PATIENCE).expect("a busy timeout can be set");
     connection
+}
+
+/// Makes the closed file of a data directory one of an earlier schema version, with every row and column that version had.
+pub(crate) fn downgrade(data_dir: &Path, version: usize) {
+    let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/sqlite");
+    let files = std::fs::read_dir(migrations).expect("the migrations can be listed");
+    let mut files: Vec<_> = files.map(|file| file.expect("a migration").path()).collect();
+    files.sort();
+    let (now, before) = (data_dir.join(DATABASE_FILE), data_dir.join("before.db"));
+    let file = Connection::open(&before).expect("a file can be made");
+    for migration in &files[..version] {
+        let sql = std::fs::read_to_string(migration).expect("a migration can be read");
+        file.execute_batch(&sql).expect("a migration can be applied");
+    }
+    file.pragma_update(None, "user_version", i64::try_from(version).expect("few versions"))
+        .expect("a version");
+    file.execute("ATTACH ?1 AS now", [now.to_str()]).expect("the file can be attached");
+    for table in names(&file, "SELECT name FROM main.sqlite_schema WHERE type = 'table'") {
+        let columns =
+            names(&file, &format!("SELECT name FROM pragma_table_info('{table}', 'main')")).join(", ");
+        let copy = format!(
+            "DELETE FROM main.{table}; INSERT INTO main.{table} ({columns}) SELECT {columns} FROM now.{table}"
+        );
+        file.execute_batch(&copy).expect("a later version keeps the columns of an earlier one");
+    }
+    drop(file);
+    for ending in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(data_dir.join(format!("{DATABASE_FILE}{ending}")));
+    }
+    std::fs::rename(before, now).expect("the file can be replaced");
+}
+
+fn names(file: &Connection, sql: &str) -> Vec<String> {
+    let mut names = file.prepare(sql).expect("names can be listed");
+    let names = names.query_map([], |row| row.get(0)).expect("names can be listed");
+    names.collect::<Result<_, _>>().expect("names are text")
 }
 
 /// Copies the files of a data directory as they are, as the death of the process would leave them.

@@ -2,7 +2,7 @@
 
 use talktrack::message::{NUL_REPLACED, TurnMetrics};
 use talktrack::testing::{Setup, Trial};
-use talktrack::{JsonArray, JsonObject, Message};
+use talktrack::{JsonArray, JsonObject, Message, Stored};
 use uuid::Uuid;
 
 use crate::support::{SESSION, dir, message, new_session, value};
@@ -38,11 +38,11 @@ async fn u0000_is_replaced_in_every_field_and_flagged_in_the_metadata() {
     assert_eq!(id, Uuid::new_v5(&SESSION, "own\u{fffd}id".as_bytes()));
     assert_eq!(row.audio_url.as_deref(), Some("a\u{fffd}"));
     assert_eq!(row.content_generated.as_deref(), Some("\u{fffd}g"));
-    let metadata = row.metadata.unwrap().to_value();
+    let metadata = row.metadata.unwrap().into_known().unwrap().to_value();
     assert_eq!(metadata["k\u{fffd}"]["deep"], serde_json::json!(["\u{fffd}", 1]));
     assert_eq!((&metadata[NUL_REPLACED], metadata.len()), (&true.into(), 2));
-    assert_eq!(row.parts.unwrap().to_value(), ["p\u{fffd}"]);
-    assert_eq!(row.metrics.unwrap().to_value()["model"], "m\u{fffd}");
+    assert_eq!(row.parts.unwrap().into_known().unwrap().to_value(), ["p\u{fffd}"]);
+    assert_eq!(row.metrics.unwrap().into_known().unwrap().to_value()["model"], "m\u{fffd}");
     let anywhere = "SELECT count(*) FROM conversation_messages WHERE instr(cast(metadata || parts || metrics AS text), '\\u0000')";
     assert_eq!(value::<u64>(dir.path(), anywhere), 0);
 }
@@ -66,7 +66,8 @@ async fn u0000_in_any_one_field_is_enough_for_the_flag() {
     let rows = trial.transcript(SESSION).await;
     assert_eq!(rows.len(), count);
     for row in rows {
-        let flag = row.metadata.map(|metadata| metadata.to_value()[NUL_REPLACED].clone());
+        let flag =
+            row.metadata.map(|metadata| metadata.into_known().unwrap().to_value()[NUL_REPLACED].clone());
         assert_eq!(flag, Some(true.into()), "{}", row.content);
     }
 }
@@ -81,7 +82,7 @@ async fn text_without_u0000_is_left_alone_byte_for_byte() {
     let said = Message { metadata: Some(object(spelled)), ..message("\\u0000 \\0 \u{fffd} \u{2400}") };
     trial.track(said.clone()).await.unwrap();
     let row = trial.transcript(SESSION).await.remove(0);
-    assert_eq!((row.content, row.metadata), (said.content, said.metadata));
+    assert_eq!((row.content, row.metadata), (said.content, said.metadata.map(Stored::Known)));
     assert_eq!(value::<String>(dir.path(), "SELECT metadata FROM conversation_messages"), spelled);
 }
 

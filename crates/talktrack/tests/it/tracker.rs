@@ -17,7 +17,7 @@ async fn flushing_a_tracker_that_was_handed_nothing_returns_at_once() {
     within(tracker.flush()).await.unwrap();
     within(tracker.flush_to_store()).await.unwrap();
     drop(accept(&tracker, message("something")));
-    within(tracker.shutdown(Duration::from_secs(10))).await.unwrap();
+    within(tracker.shutdown(Duration::from_secs(120))).await.unwrap();
     drop(tracker);
 
     let tracker = setup.open(setup.options()).unwrap();
@@ -66,7 +66,7 @@ async fn seq_increases_when_the_clock_stands_still_or_steps_back_and_across_a_re
     setup.clock().advance(Duration::from_secs(60));
     all.extend(seqs(&tracker, 5));
     assert!(all[10] >= noon.as_micros() + 60_000_000, "seq follows the clock again: {}", all[10]);
-    within(tracker.shutdown(Duration::from_secs(10))).await.unwrap();
+    within(tracker.shutdown(Duration::from_secs(120))).await.unwrap();
     drop(tracker);
 
     setup.clock().set(back(24));
@@ -89,7 +89,7 @@ async fn seq_increases_across_a_restart_with_a_remote_store_that_holds_everythin
     all.extend(seqs(&tracker, 3));
     assert_increasing(&all);
     // The ends of sessions left open took their seq before any message did: had both the same, this could not be written.
-    within(tracker.shutdown(Duration::from_secs(5))).await.expect("everything accepted can be written");
+    within(tracker.shutdown(Duration::from_secs(120))).await.expect("everything accepted can be written");
 }
 
 #[tokio::test]

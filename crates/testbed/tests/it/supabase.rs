@@ -70,5 +70,5 @@ fn a_new_table_of_its_owner_is_open_to_the_roles_of_the_api() {
 #[test]
 fn a_plain_cluster_has_none_of_it() {
     let roles = "SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY 1";
-    assert_eq!(Postgres::plain().psql("postgres", roles), "keyed\ntalktrack");
+    assert_eq!(Postgres::plain().psql("postgres", roles), "asked_in_the_clear\nkeyed\ntalktrack");
 }

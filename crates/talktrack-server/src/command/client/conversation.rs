@@ -172,6 +172,10 @@ impl Conversation<'_> {
                 let taken = reference.as_ref().and_then(number).and_then(|frame| self.frames.taken(frame));
                 self.plan.budget.add_permits(usize::from(taken.is_some()));
             }
+            ServerFrame::TokenExpiring { expires_at } => self.plan.report.complain(format_args!(
+                "session {}: the token expires at {expires_at}; the server closes the connection then",
+                self.session.session_id
+            )),
             ServerFrame::SessionStarted { .. } | ServerFrame::SessionEnded { .. } => {}
         }
     }

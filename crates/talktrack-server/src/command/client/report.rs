@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::recording::Recording;
 use crate::error::Failure;
 use crate::table::{self, View};
+use crate::visible;
 
 /// So many complaints are printed in full; more would hide the first, which tells the most.
 const COMPLAINTS: u64 = 10;
@@ -115,7 +116,7 @@ impl Report {
     /// Something a person should know.
     pub(super) fn complain(&self, what: impl Display) {
         if self.complaints.fetch_add(1, Ordering::Relaxed) < COMPLAINTS {
-            self.bar.suspend(|| eprintln!("{what}"));
+            self.bar.suspend(|| eprintln!("{}", visible::safe_line(&what.to_string())));
         }
     }
 

@@ -172,6 +172,11 @@ impl Talk {
                 let length = table::duration(*duration_seconds);
                 self.say(&format!("session {session_id} ended after {length} with {message_count} messages"))
             }
+            ServerFrame::TokenExpiring { expires_at } => {
+                let told =
+                    format!("the token expires at {expires_at}; the server closes the connection then");
+                self.say(&self.view.dim(&told))
+            }
             ServerFrame::Pong { .. } => Ok(()),
         }
     }

@@ -1,7 +1,7 @@
 //! Whose hands write: ours where no server has the data directory, else the server's, asked through its control socket.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use talktrack::OpenError;
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::config::Config;
 use crate::error::Failure;
 use crate::letters::{Answer, ControlDir, Letters, Outcome, Request};
-use crate::store;
+use crate::store::{self, NotOpened};
 
 /// Longer than a server takes to answer, whatever it answers.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -29,10 +29,10 @@ pub(super) enum Hands {
 }
 
 impl Hands {
-    pub(super) fn on(config: &Config) -> Result<Self, Failure> {
-        match store::open_tracker(config, config.options()) {
+    pub(super) async fn on(config: &Config) -> Result<Self, Failure> {
+        match store::open_tracker_for_command(config, config.options()).await {
             Ok(tracker) => Ok(Self::Ours(Letters::of(tracker, &config.local_file())?)),
-            Err(locked @ OpenError::Locked { .. }) => {
+            Err(NotOpened::Tracker(locked @ OpenError::Locked { .. })) => {
                 Ok(Self::Servers { data_dir: config.data_dir.clone(), locked: locked.to_string() })
             }
             Err(other) => Err(other.into()),
@@ -41,15 +41,16 @@ impl Hands {
 
     pub(super) async fn carry_out(&self, request: Request) -> Result<Vec<Outcome>, Failure> {
         match self {
-            Self::Ours(letters) => letters.carry_out(request).await,
+            Self::Ours(letters) => letters.carry_out(request).await?.into_outcomes(),
             Self::Servers { data_dir, locked } => {
-                let connected = async { ControlDir::open(data_dir)?.connect().await };
-                let stream = connected.await.map_err(|error| {
-                    Failure::new(format_args!("{locked} (it does not answer on its control socket: {error})"))
-                })?;
-                ask(stream, &request).await
+                ask_server(data_dir, locked, &request).await?.into_outcomes()
             }
         }
+    }
+
+    /// True if no server does it, which would write down that it did.
+    pub(super) fn are_ours(&self) -> bool {
+        matches!(self, Self::Ours(_))
     }
 
     /// Lets go of the data directory. Whatever was accepted is durable by now; its threads are waited for.
@@ -58,7 +59,19 @@ impl Hands {
     }
 }
 
-async fn ask(stream: UnixStream, request: &Request) -> Result<Vec<Outcome>, Failure> {
+/// Asks the server that has the data directory. `locked` says who has it.
+///
+/// # Errors
+/// If it does not answer, or answers why it cannot do that.
+pub(crate) async fn ask_server(data_dir: &Path, locked: &str, request: &Request) -> Result<Answer, Failure> {
+    let connected = async { ControlDir::open(data_dir)?.connect().await };
+    let stream = connected.await.map_err(|error| {
+        Failure::new(format_args!("{locked} (it does not answer on its control socket: {error})"))
+    })?;
+    ask(stream, request).await
+}
+
+async fn ask(stream: UnixStream, request: &Request) -> Result<Answer, Failure> {
     let line = serde_json::to_string(request).map_err(Failure::new)? + "\n";
     let answer = match timeout(PATIENCE, exchange(stream, &line)).await {
         Ok(answer) => answer,
@@ -70,8 +83,8 @@ async fn ask(stream: UnixStream, request: &Request) -> Result<Vec<Outcome>, Fail
     };
     let answer = answer.map_err(|error| unclear(&error))?;
     match serde_json::from_str(&answer).map_err(|error| unclear(&error))? {
-        Answer::Outcomes(outcomes) => Ok(outcomes),
         Answer::Error(problem) => Err(Failure::new(format_args!("the server says: {problem}"))),
+        answer => Ok(answer),
     }
 }
 

@@ -92,7 +92,7 @@ fn cells(letter: &DeadLetter, view: View) -> Vec<String> {
     let whole = view.fits(WHOLE_FRONT + NARROWEST_DETAIL);
     let mut session = letter.session_id.map_or_else(|| "-".into(), |id| id.to_string());
     session.truncate(if whole { SHORT_ID } else { SHORTEST_ID });
-    let mut cells = vec![letter.seq.to_string(), table::moment(letter.died_at), session];
+    let mut cells = vec![letter.seq.to_string(), table::moment(&letter.died_at.into()), session];
     if whole {
         cells.push(
             letter.message_id.map_or_else(|| format!("({})", letters::kind(letter)), |id| id.to_string()),

@@ -2,10 +2,12 @@
 
 use std::process::ExitCode;
 
+use serde_json::json;
 use talktrack::clock::Seq;
 
 use super::NONE;
 use super::hands::Hands;
+use crate::audit::{self, Actor, Entry};
 use crate::command::{self, looking};
 use crate::config::Place;
 use crate::error::Failure;
@@ -69,20 +71,26 @@ async fn settle(chosen: &Chosen, request: fn(Vec<Seq>) -> Request) -> command::O
     let config = chosen.place.load()?;
     store::expect_file(&config.local_file())?;
     // First: on a full disk whoever looks at the file needs room that only they can make.
-    let hands = Hands::on(&config)?;
+    let hands = Hands::on(&config).await?;
     let seqs = chosen.seqs().await?;
     if seqs.is_empty() {
         eprintln!("{NONE}");
         return hands.let_go().await.map(|()| ExitCode::SUCCESS);
     }
-    let mut all_good = true;
+    let what = request(Vec::new()).name();
+    let (mut all_good, mut done) = (true, 0_u64);
     let mut output = Output::stdout();
     for some in seqs.chunks(MOST_AT_ONCE) {
         for outcome in hands.carry_out(request(some.to_vec())).await? {
             all_good &= outcome.fate.is_good();
+            done += u64::from(outcome.fate.is_good());
             tell(&outcome, chosen.json, &mut output).or_else(ignore_reader_gone)?;
         }
         output.flush().or_else(ignore_reader_gone)?;
+    }
+    if hands.are_ours() {
+        let (who, detail) = (Actor::of_this_process(), json!({"asked": seqs.len()}));
+        audit::record_command(&config.data_dir, &Entry::new(who, what, None).count(done).detail(detail));
     }
     hands.let_go().await?;
     Ok(if all_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -123,6 +131,7 @@ fn in_words(fate: &Fate) -> String {
             let detail = detail.as_ref().map_or_else(String::new, |detail| format!(" ({detail})"));
             format!("refused again, and now the dead letter {letter}: {reason}{detail}")
         }
+        Fate::Deleted => "gone: what it says was deleted meanwhile".into(),
         Fate::Dropped => "dropped".into(),
         Fate::Stays { why } => format!("stays a dead letter: {why}"),
         Fate::NotThere => "there is no such dead letter".into(),

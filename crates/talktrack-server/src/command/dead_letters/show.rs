@@ -52,7 +52,7 @@ fn head(output: &mut Output, letter: &DeadLetter) -> Result<(), Stop> {
     let owner = letter.record.as_ref().ok().and_then(|record| record.message()?.owner);
     let lines = [
         ("letter", Some(letter.seq.to_string())),
-        ("died", Some(table::moment(letter.died_at))),
+        ("died", Some(table::moment(&letter.died_at.into()))),
         ("reason", Some(letter.reason.clone())),
         ("detail", letter.detail.clone()),
         ("session", letter.session_id.map(|id| id.to_string())),

@@ -35,7 +35,7 @@ pub(super) async fn deliver(
     start: Timestamp,
     can_speak: bool,
 ) -> Result<Delivered, Failure> {
-    let session = format!("/v1/sessions/{}", outline.session_id());
+    let session = outline.session_path();
     let there = api.get(&session).await?;
     let mut has_recording = false;
     let (start, stored) = if there.status == StatusCode::NOT_FOUND {

@@ -2,7 +2,6 @@
 
 use fastrand::Rng;
 use serde_json::{Map, Value, json};
-use talktrack::NewSession;
 use uuid::Uuid;
 
 use super::scripts::{Channel, Line, Script};
@@ -103,9 +102,10 @@ impl Outline<'_> {
         self.external_id = format!("{}-{user_id}", self.external_id);
     }
 
-    /// Derived from its name, as the server does.
-    pub(super) fn session_id(&self) -> Uuid {
-        NewSession::named(self.external_id.as_str(), self.user_id).session_id
+    /// The address of the session, by its name: which id that gives depends on who asks, a key or a user.
+    pub(super) fn session_path(&self) -> String {
+        let name: String = form_urlencoded::byte_serialize(self.external_id.as_bytes()).collect();
+        format!("/v1/sessions/external:{name}")
     }
 }
 
@@ -134,7 +134,7 @@ mod tests {
             (0..scripts.len()).map(|n| &draw(1, n).script.name).collect();
         assert_eq!(names.len(), scripts.len());
         let (one, same, other) = (draw(1, 3), draw(1, 3), draw(2, 3));
-        assert_eq!((&one.lines, one.session_id()), (&same.lines, same.session_id()));
-        assert_ne!(one.session_id(), other.session_id());
+        assert_eq!((&one.lines, one.session_path()), (&same.lines, same.session_path()));
+        assert_ne!(one.session_path(), other.session_path());
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use talktrack::clock::{Clock as _, SystemClock};
 use talktrack::store::{Read, SessionRow};
-use talktrack::{Closing, JsonObject, Message, NewSession, Status, Timestamp, Tracker};
+use talktrack::{Closing, JsonObject, Message, NewSession, Status, Stored, Timestamp, Tracker};
 use uuid::Uuid;
 
 use super::handover::{Handover, Trouble};
@@ -31,13 +31,19 @@ struct Session {
     user_id: Uuid,
     /// By a line, not by what was stored before.
     is_started: bool,
+    /// When it began, as far as that is known.
+    started_at: Option<Timestamp>,
     /// When the last of its messages was said.
     last: Option<Timestamp>,
 }
 
 impl Session {
-    fn of(user_id: Uuid, is_started: bool) -> Self {
-        Self { user_id, is_started, last: None }
+    fn of(user_id: Uuid, is_started: bool, started_at: Option<Timestamp>) -> Self {
+        Self { user_id, is_started, started_at, last: None }
+    }
+
+    fn stored(row: &SessionRow) -> Self {
+        Self::of(row.user_id.unwrap_or_default(), false, row.started_at.known())
     }
 }
 
@@ -99,7 +105,7 @@ impl Importer {
                 let status = status.unwrap_or(Status::Ended);
                 self.end(named?, status, reason.as_deref(), ended_at).await
             }
-            ClientFrame::Ping => Ok(()),
+            ClientFrame::Auth { .. } | ClientFrame::Ping => Ok(()),
         }
     }
 
@@ -120,7 +126,7 @@ impl Importer {
         let started = self.sessions.get(&session_id).filter(|session| session.is_started);
         let started = started.map(|session| session.user_id);
         let stored = if started.is_none() { self.reader.session(session_id).await? } else { None };
-        let owner = started.or(stored.as_ref().map(|row| row.user_id));
+        let owner = started.or(stored.as_ref().and_then(|row| row.user_id));
         if owner.is_some_and(|owner| owner != user_id) {
             return Err(bad("user_id: the session belongs to another user"));
         }
@@ -130,14 +136,14 @@ impl Importer {
         let session = NewSession { metadata, started_at, ..session };
         drop(self.handover.patiently(session, Tracker::start_session).await?);
         self.handover.tally.sessions += u64::from(started.is_none());
-        self.sessions.entry(session_id).or_insert_with(|| Session::of(user_id, true));
+        self.sessions.entry(session_id).or_insert_with(|| Session::of(user_id, true, started_at));
         Ok(())
     }
 
     /// The session is stored already. It is not started again, which would reopen it: what is missing is added to it.
     async fn go_on(&mut self, row: &SessionRow, metadata: Option<JsonObject>) -> Result<(), Trouble> {
-        self.sessions.entry(row.session_id).or_insert_with(|| Session::of(row.user_id, false));
-        let stored = row.metadata.clone().unwrap_or_default();
+        self.sessions.entry(row.session_id).or_insert_with(|| Session::stored(row));
+        let stored = row.metadata.as_ref().and_then(Stored::as_object).unwrap_or_default();
         let is_new = |metadata: &JsonObject| stored.merged(metadata) != stored.merged(&JsonObject::default());
         match metadata.filter(is_new) {
             Some(metadata) => self.update(row.session_id, metadata).await,
@@ -150,7 +156,7 @@ impl Importer {
         if !self.sessions.contains_key(&session_id)
             && let Some(row) = self.reader.session(session_id).await?
         {
-            self.sessions.insert(session_id, Session::of(row.user_id, false));
+            self.sessions.insert(session_id, Session::stored(&row));
         }
         let unknown = "session_id: no session.start line came before, and no such session is stored";
         self.sessions.get_mut(&session_id).ok_or_else(|| bad(unknown))
@@ -185,9 +191,13 @@ impl Importer {
         reason: Option<&str>,
         ended_at: Option<Timestamp>,
     ) -> Result<(), Trouble> {
-        let last = self.session(session_id).await?.last;
+        let session = self.session(session_id).await?;
+        if ended_at.zip(session.started_at).is_some_and(|(ended_at, started_at)| ended_at < started_at) {
+            return Err(bad("ended_at: before the started_at of the session"));
+        }
+        let last = session.last;
         let ended_at = ended_at.or(last).unwrap_or_else(|| SystemClock.now());
-        let closing = Closing { status, reason: reason.unwrap_or("completed"), ended_at };
+        let closing = Closing { status, reason: reason.unwrap_or("completed"), ended_at, known: None };
         self.handover.at_once(|tracker| tracker.end_session_as(session_id, closing)).map(drop)
     }
 }

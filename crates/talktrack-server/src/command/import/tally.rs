@@ -32,6 +32,8 @@ pub(super) struct Summary {
     /// `None` where the store alone could tell.
     new: Option<u64>,
     dead_lettered: u64,
+    /// Dropped by the store: their session, their user or they themselves were deleted.
+    deleted: u64,
     pending: u64,
     refused: u64,
     seconds: f64,
@@ -50,7 +52,7 @@ impl Tally {
 
     /// Whether every line is in the store.
     pub(super) fn is_clean(&self) -> bool {
-        self.refused == 0 && self.dead_lettered() == 0 && self.after.pending() == 0
+        self.refused == 0 && self.dead_lettered() + self.deleted() == 0 && self.after.pending() == 0
     }
 
     pub(super) fn say_once_that_it_waits(&mut self) {
@@ -66,6 +68,7 @@ impl Tally {
             messages: self.messages,
             new: self.new_messages(),
             dead_lettered: self.dead_lettered(),
+            deleted: self.deleted(),
             pending: self.after.pending(),
             refused: self.refused,
             seconds: took.as_secs_f64(),
@@ -75,7 +78,7 @@ impl Tally {
     pub(super) fn in_words(&self, took: Duration) -> String {
         let messages = self.messages;
         let of_these = self.new_messages().map_or_else(String::new, |new| {
-            let known = messages.saturating_sub(new + self.dead_lettered());
+            let known = messages.saturating_sub(new + self.dead_lettered() + self.deleted());
             format!(" ({new} new, {known} there already)")
         });
         let mut text = format!(
@@ -93,6 +96,9 @@ impl Tally {
         if self.dead_lettered() > 0 {
             text.push_str(&format!("; {} messages laid aside as dead letters", self.dead_lettered()));
         }
+        if self.deleted() > 0 {
+            text.push_str(&format!("; {} messages dropped: they were deleted", self.deleted()));
+        }
         text
     }
 
@@ -102,7 +108,13 @@ impl Tally {
     }
 
     fn dead_lettered(&self) -> u64 {
-        self.after.dead_lettered.saturating_sub(self.before.dead_lettered)
+        let dead = self.after.dead_lettered.saturating_sub(self.before.dead_lettered);
+        dead.saturating_sub(self.deleted())
+    }
+
+    /// The books enter what is dropped as dead letters that were taken out at once.
+    fn deleted(&self) -> u64 {
+        self.after.letters_taken_out.saturating_sub(self.before.letters_taken_out)
     }
 }
 
@@ -122,6 +134,19 @@ mod tests {
         );
         tally.refused = 1;
         assert!(!tally.is_clean());
+    }
+
+    #[test]
+    fn what_the_store_dropped_is_no_dead_letter() {
+        let mut tally =
+            Tally::new(Books { dead_lettered: 3, letters_taken_out: 3, ..Books::default() }, false);
+        (tally.lines, tally.messages) = (2, 2);
+        tally.close(Books { durable: 5, dead_lettered: 5, letters_taken_out: 5, ..Books::default() });
+        assert!(!tally.is_clean());
+        assert_eq!(
+            tally.in_words(Duration::from_millis(1_500)),
+            "imported 0 new sessions and 2 messages in 1.5s; 0 lines refused; 2 messages dropped: they were deleted"
+        );
     }
 
     #[test]

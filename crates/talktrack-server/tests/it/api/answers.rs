@@ -181,7 +181,7 @@ async fn a_session_is_deleted_and_a_user() {
     told.add("again: nothing is left", delete(&format!("sessions/{SESSION}"))).await;
     told.add("a session that is not there", delete(&format!("sessions/{UNKNOWN}"))).await;
     told.add("no id", delete("sessions/x")).await;
-    let another = json!({"session_id": UNKNOWN, "user_id": USER});
+    let another = json!({"session_id": "00000000-0000-0000-0000-0000000000a2", "user_id": USER});
     assert_eq!(post(&server, "", &another).send().await.status, 201);
     told.add("a user goes", delete(&format!("users/{USER}"))).await;
     told.add("of whom nothing is left", delete(&format!("users/{USER}"))).await;

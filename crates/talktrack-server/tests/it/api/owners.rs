@@ -61,7 +61,7 @@ async fn each_has_their_own(guarded: &Guarded) {
     let list = guarded.by(&ada_token, "GET", "/v1/sessions").send().await.json();
     assert_eq!(ids(&list), [adas.to_string()]);
     let others = guarded.by(&ada_token, "GET", &format!("/v1/sessions?user_id={bob}")).send().await;
-    others.problem(403, "unauthorized");
+    others.problem(403, "forbidden");
     for path in ["", "/messages"] {
         let own = guarded.by(&ada_token, "GET", &format!("/v1/sessions/{adas}{path}")).send().await;
         assert_eq!(own.status, 200, "{own:?}");
@@ -80,10 +80,13 @@ async fn each_has_their_own(guarded: &Guarded) {
     }
     let taken = json!({"session_id": bobs});
     let answer = guarded.by(&ada_token, "POST", "/v1/sessions").json(&taken).send().await;
-    answer.problem(403, "unauthorized");
+    let taken = answer.problem(404, "session_not_found").to_owned();
+    let absent = json!({"session_id": Uuid::new_v4()});
+    let answer = guarded.by(&ada_token, "POST", "/v1/sessions").json(&absent).send().await;
+    assert_eq!(answer.problem(404, "session_not_found"), taken, "absent or another's, it is all the same");
     let for_another = json!({"user_id": bob});
     let answer = guarded.by(&ada_token, "POST", "/v1/sessions").json(&for_another).send().await;
-    answer.problem(403, "unauthorized");
+    answer.problem(403, "forbidden");
     let own = guarded.by(&ada_token, "POST", "/v1/sessions").json(&json!({})).send().await;
     assert_eq!((own.status, &own.json()["user_id"]), (201, &json!(ada)), "{own:?}");
 }

@@ -120,3 +120,46 @@ async fn a_page_of_the_last_rows_leads_nowhere_or_to_an_empty_one() {
     let (rows, next) = page(&server, &format!("{path}?limit=4"), next.as_deref(), "messages").await;
     assert_eq!((rows.len(), next), (0, None));
 }
+
+/// Pages of the largest messages are bounded in bytes, over HTTP and in the dashboard, and nothing is left out.
+async fn large_messages_come_on_small_pages(server: &Server) {
+    const MESSAGES: usize = 40;
+    const PAGE_AT_MOST: usize = 6 << 20;
+    let session = start(server).await;
+    for number in 0..MESSAGES {
+        let content = format!("{number} {}", "x".repeat(900 << 10));
+        assert_eq!(say(server, session, &json!({"role": "user", "content": content})).await.status, 202);
+    }
+    server.drained().await;
+    let before = server.resident_kib();
+    let path = format!("{}?limit=500", messages_of(session));
+    let four = (0..4).map(|_| server.get(&path));
+    for answer in futures_util::future::join_all(four).await {
+        assert!(answer.body.len() < PAGE_AT_MOST, "{} bytes", answer.body.len());
+    }
+    let dashboard = server.get(&format!("/sessions/{session}")).await;
+    assert!(dashboard.body.len() < PAGE_AT_MOST, "{} bytes", dashboard.body.len());
+    assert!(dashboard.body.contains("rel=\"next\""), "the page says where the transcript goes on");
+    let grown = server.resident_kib().saturating_sub(before);
+    assert!(grown < 128 << 10, "{grown} KiB for pages of 4 MiB");
+    let (rows, next) = page(server, &path, None, "messages").await;
+    assert!(rows.len() < MESSAGES && next.is_some(), "{} rows on a page", rows.len());
+    let rows = all(server, &path, "messages").await;
+    let numbers =
+        rows.iter().map(|row| row["content"].as_str().unwrap().split(' ').next().unwrap().to_owned());
+    assert_eq!(numbers.collect::<Vec<_>>(), (0..MESSAGES).map(|n| n.to_string()).collect::<Vec<_>>());
+    let export = server.get(&format!("/v1/sessions/{session}/export?format=text")).await;
+    assert!(export.body.len() > MESSAGES * (900 << 10), "the export is whole: {} bytes", export.body.len());
+}
+
+#[tokio::test]
+async fn pages_of_large_messages_end_early() {
+    let home = Home::new();
+    large_messages_come_on_small_pages(&home.serve(&[]).await).await;
+}
+
+#[tokio::test]
+async fn pages_of_large_messages_end_early_in_postgresql() {
+    let (home, database) = (Home::new(), migrated(Postgres::shared()).await);
+    large_messages_come_on_small_pages(&home.serve_on(&database.url()).await).await;
+}

@@ -66,7 +66,7 @@ async fn stats_tell_what_happened_when() {
     for query in [
         "since=2026-11-23T08:00:00Z&until=2026-11-23T08:00:00Z",
         "since=2016-11-23T08:00:00Z&step=5m",
-        "until=9999-12-30T21:00:00Z&step=1d",
+        "until=9999-12-31T21:00:00Z&step=1d",
         "since=yesterday",
         "step=1w",
         "user_id=7",

@@ -54,12 +54,52 @@ async fn whoever_waits_for_a_row_that_the_store_refuses_is_told_why() {
     database.psql("ALTER TABLE conversation_messages ADD CHECK (content <> 'forbidden')");
     let path = format!("{}?wait=stored", messages_of(session));
     let body = json!([{"role": "user", "content": "fine"}, {"role": "user", "content": "forbidden"}]);
-    let answer = server.request("POST", path).json(&body).send().await;
+    // If the two are not written together, the next row that the store takes tells that this one is bad.
+    let other = messages_of(start(&server).await);
+    let next_rows = async {
+        loop {
+            let next =
+                server.request("POST", other.as_str()).json(&json!({"role": "user", "content": "fine"}));
+            assert_eq!(next.send().await.status, 202);
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    let answer = tokio::select! {
+        answer = server.request("POST", path).json(&body).send() => answer,
+        () = next_rows => unreachable!("it goes on for ever"),
+    };
     assert_eq!(answer.status, 207, "{answer:?}");
     let acks = &answer.json()["acks"];
     assert!(acks[0]["id"].is_string(), "{acks}");
     let why = acks[1]["error"]["message"].as_str().unwrap();
     assert!(why.contains("it lies in the dead letters"), "{why}");
     assert!(!answer.body.contains("forbidden"), "the row's words are for its owner: {answer:?}");
+    assert_eq!(said(&database, session), ["fine"]);
+}
+
+/// With nobody beside it, a row that is refused could be the store's fault: it waits, and so does no one else.
+#[tokio::test]
+async fn a_lone_user_who_waits_for_a_row_that_the_store_refuses_is_answered_in_time_and_health_names_the_row()
+{
+    let (home, database) = (Home::new(), migrated(Postgres::shared()).await);
+    let server = home.serve_on(&database.url()).await;
+    let session = start(&server).await;
+    server.drained().await;
+    database.psql("ALTER TABLE conversation_messages ADD CONSTRAINT polite CHECK (content <> 'forbidden')");
+    let path = format!("{}?wait=stored", messages_of(session));
+    let body = json!({"role": "user", "content": "forbidden"});
+    let answer = server.request("POST", path.as_str()).json(&body).send_patiently(60).await;
+    assert!(answer.problem(504, "store_unavailable").starts_with("it is durable"), "{answer:?}");
+    let health = server.readiness(200).await;
+    assert!(health.contains("polite") && health.contains("they wait until the store takes them"), "{health}");
+    assert!(!health.contains("forbidden"), "the row's words are for its owner: {health}");
+    // The next row that the store takes tells that it was the row.
+    let body = json!({"role": "user", "content": "fine"});
+    let answer = server.request("POST", path).json(&body).send().await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    until_told("the refused row is a dead letter", async || {
+        (server.metric("talktrack_messages_dead_lettered_total").await == 1.0).then_some(())
+    })
+    .await;
     assert_eq!(said(&database, session), ["fine"]);
 }

@@ -39,6 +39,8 @@ async fn recordings_in_an_object_store_are_kept_read_and_refused_like_those_in_a
     let home = Home::new();
     let server = serve(&moto, &home, &["--max-audio-bytes", "12MiB"]).await;
     let session = session(&server).await;
+    let row = server.get(&format!("/v1/sessions/{session}")).await.json();
+    let owner = row["user_id"].as_str().unwrap();
     for sent in [mp3(1_000), wav(5 << 20), wav(12 << 20)] {
         let url = keep(&server, session, &sent).await;
         let back = read(&server, &url, "").await;
@@ -47,11 +49,11 @@ async fn recordings_in_an_object_store_are_kept_read_and_refused_like_those_in_a
         assert_eq!((part.status, &part.body[..]), (206, &sent[sent.len() - 100..]));
         let head = exchange(&server, &format!("HEAD {url} HTTP/1.1\r\n"), &[]).await;
         assert_eq!(head.header("content-length"), Some(sent.len().to_string().as_str()));
-        let object = url.replace("/v1/sessions/", "/calls/live/").replace("/audio/", "/");
+        let object = url.replace("/v1/sessions/", "/calls/live/").replace("/audio/", &format!("/{owner}/"));
         assert_eq!(ask(&moto, "HEAD", &object).await, 200, "under the prefix: {object}");
     }
     let missing = format!("/v1/sessions/{session}/audio/{}.wav", uuid::Uuid::new_v4());
-    assert_eq!(read(&server, &missing, "").await.problem(404), json!(null));
+    assert_eq!(read(&server, &missing, "").await.problem(404), json!("not_found"));
     let mut upload = Upload::chunked(&server, session).await;
     upload.chunk(&wav(12 << 20)).await;
     upload.chunk(b"x").await;
@@ -68,7 +70,10 @@ async fn an_object_store_that_is_away_is_told_to_whoever_asks_and_holds_up_nothi
     let url = keep(&server, session, &wav(1_000)).await;
     drop(moto);
     for answer in [send(&server, session, "audio/wav", &wav(1_000)).await, read(&server, &url, "").await] {
-        assert_eq!((answer.problem(503), answer.header("retry-after")), (json!("internal"), Some("10")));
+        assert_eq!(
+            (answer.problem(503), answer.header("retry-after")),
+            (json!("store_unavailable"), Some("10"))
+        );
         assert!(!answer.json()["detail"].as_str().unwrap().contains("127.0.0.1"), "{answer:?}");
     }
     assert_eq!(server.get("/readyz").await.status, 200, "conversations go on");

@@ -97,9 +97,9 @@ async fn who_may_not_read_may_not_listen() {
     let environment = [("SUPABASE_JWT_SECRET", SECRET), ("TALKTRACK_API_KEYS", &*key.entry)];
     let server = serve_with(&home, &environment).await;
     server.get("/v1/events").await.problem(401, "unauthorized");
-    server.get_with("/v1/events", &key.key).await.problem(403, "unauthorized");
+    server.get_with("/v1/events", &key.key).await.problem(403, "forbidden");
     let token = SigningKey::secret(SECRET).token(&claims(Uuid::new_v4()));
     let query = format!("/v1/events?user_id={}", Uuid::new_v4());
-    let why = server.get_with(&query, &token).await.problem(403, "unauthorized");
+    let why = server.get_with(&query, &token).await.problem(403, "forbidden");
     assert!(why.starts_with("user_id: "), "{why}");
 }

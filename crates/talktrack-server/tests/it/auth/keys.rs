@@ -47,22 +47,22 @@ async fn a_key_does_what_its_scopes_say() {
         (new_key(&home, "watcher", "metrics").await, new_key(&home, "admin", "admin").await);
     let file = format!("api_keys = [{:?}, {:?}]\n", reader.entry, writer.entry);
     let both = format!("{} {}", watcher.entry, admin.entry);
-    home.write("talktrack.toml", file);
+    home.settings(file);
     let query = format!("user_id={}", Uuid::new_v4());
 
     let server = serve_with(&home, &[]).await;
     let answer = knock(&server, &query, &reader.key).await;
-    assert_eq!(answer.problem(403, "unauthorized"), "this needs an API key with the scope write");
+    assert_eq!(answer.problem(403, "forbidden"), "this needs an API key with the scope write");
     assert_eq!(knock(&server, &query, &writer.key).await.status, 101);
     for key in [&reader.key, &writer.key] {
         let answer = server.get_with("/metrics", key).await;
-        assert_eq!(answer.problem(403, "unauthorized"), "this needs an API key with the scope metrics");
+        assert_eq!(answer.problem(403, "forbidden"), "this needs an API key with the scope metrics");
     }
     server.stop().await;
 
     let server = serve_with(&home, &[("TALKTRACK_API_KEYS", &both)]).await;
     assert_eq!(knock(&server, &query, &admin.key).await.status, 101);
-    knock(&server, &query, &watcher.key).await.problem(403, "unauthorized");
+    knock(&server, &query, &watcher.key).await.problem(403, "forbidden");
     for key in [&watcher.key, &admin.key] {
         assert!(server.get_with("/metrics", key).await.body.contains("talktrack_messages_durable_total"));
     }

@@ -105,7 +105,7 @@ pub(crate) fn claims(user: Uuid) -> Value {
 }
 
 /// Seconds since the epoch.
-pub(super) fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 

@@ -2,14 +2,12 @@
 
 use std::process::Stdio;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use uuid::Uuid;
 
-use super::signing::now;
 use super::{SECRET, SigningKey, claims, new_key, serve_with};
-use crate::harness::{Client, Home, Output, Server, until_told, upgrade};
+use crate::harness::{Client, Home, Output, Server, upgrade};
 
 fn token_of(user: Uuid) -> String {
     SigningKey::secret(SECRET).token(&claims(user))
@@ -46,30 +44,19 @@ async fn a_browser_brings_its_token_among_the_subprotocols_and_does_not_get_it_b
 async fn a_session_of_another_user_is_refused_and_stays_as_it_is() {
     let home = Home::new();
     let server = serve(&home).await;
-    let (owner, thief, session) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
-    let query = format!("session_id={session}");
-    let mut client = Client::come_with(&server, &query, &token_of(owner)).await.expect_started().await;
+    let (owner, thief) = (Uuid::new_v4(), Uuid::new_v4());
+    let mut client = Client::come_with(&server, "", &token_of(owner)).await.expect_started().await;
+    let session = client.session;
     client.say("mine").await;
-    let mut stranger = Client::come_with(&server, &query, &token_of(thief)).await;
-    stranger.refused("unauthorized", Value::Null).await;
-    assert_eq!(stranger.closed().await, Some(CloseCode::Policy));
+    let knock = async |session: Uuid| {
+        let authorization = format!("Bearer {}", token_of(thief));
+        let path = format!("/v1/ws?session_id={session}");
+        let (_, answer) = upgrade(server.address, &path, &[("Authorization", &authorization)]).await;
+        answer.problem(404, "session_not_found").to_owned()
+    };
+    assert_eq!(knock(session).await, knock(Uuid::new_v4()).await, "absent or another's, it is all the same");
     client.say("still mine").await;
     assert_eq!(home.database().contents(session), ["mine", "still mine"]);
-}
-
-#[tokio::test]
-async fn a_conversation_outlives_the_token_it_began_with() {
-    let home = Home::new();
-    let server = serve(&home).await;
-    let mut expiring = claims(Uuid::new_v4());
-    // With the leeway of 30 s, good for some seconds more.
-    expiring["exp"] = (now() - 25).into();
-    let token = SigningKey::secret(SECRET).token(&expiring);
-    let mut client = Client::come_with(&server, "", &token).await.expect_started().await;
-    let expired = async || (server.get_with("/metrics", &token).await.status == 401).then_some(());
-    until_told("the token expires", expired).await;
-    client.say("the call goes on").await;
-    client.lives().await;
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ async fn the_session_belongs_to_the_user_of_the_token() {
     let said = format!("user_id={user}");
     assert_eq!(knock(&server, &said, &token).await.status, 101, "naming oneself is no mistake");
     let other = format!("user_id={}", Uuid::new_v4());
-    let why = knock(&server, &other, &token).await.problem(403, "unauthorized");
+    let why = knock(&server, &other, &token).await.problem(403, "forbidden");
     assert!(why.starts_with("user_id: "), "{why}");
     let users = "SELECT count(DISTINCT user_id) FROM conversation_sessions";
     assert_eq!(home.database().count(users, &[]), 1);

@@ -80,7 +80,8 @@ fn letters(page: &str) -> Vec<i64> {
 }
 
 async fn post(server: &Server, path: &str, form: &str) -> HttpAnswer {
-    server.request("POST", path).body(FORM, form).send().await
+    let csrf = super::csrf(&server.get("/health").await);
+    server.request("POST", path).body(FORM, format!("csrf={csrf}&{form}")).send().await
 }
 
 #[tokio::test]
@@ -121,7 +122,8 @@ async fn a_parked_store_is_shown_with_its_cause_the_command_that_mends_it_and_ea
         "Could not find the &#39;audio_url&#39; column of &#39;conversation_messages&#39;</bdi>",
         "<pre><code>talktrack migrate</code></pre>",
         "One difference",
-        "<pre><code>ALTER TABLE public.conversation_messages ADD COLUMN audio_url text;</code></pre>",
+        "<pre><code>ALTER TABLE public.conversation_messages ADD COLUMN audio_url text;\n\
+         GRANT INSERT (audio_url) ON public.conversation_messages TO authenticated;</code></pre>",
     ];
     shows(&server, &told).await;
     let figures = [

@@ -1,21 +1,24 @@
 //! Who sees pages: whoever has logged in, and of them everybody their own.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::auth::signing::{SigningKey, claims};
+use super::csrf;
+use crate::auth::signing::{SigningKey, claims, now};
 use crate::auth::{SECRET, new_key, serve_with};
-use crate::harness::{Client, Home, HttpAnswer, Server};
+use crate::harness::{Client, Home, HttpAnswer, Server, until_told, upgrade};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
-async fn log_in(server: &Server, token: &str, next: &str) -> HttpAnswer {
+pub(crate) async fn log_in(server: &Server, token: &str, next: &str) -> HttpAnswer {
     let form = format!("token={token}&next={}", next.replace('/', "%2F").replace('?', "%3F"));
     server.request("POST", "/login").body(FORM, form).send().await
 }
 
 /// The cookie that an answer has the browser keep, as the browser sends it.
-fn cookie(answer: &HttpAnswer) -> String {
+pub(crate) fn cookie(answer: &HttpAnswer) -> String {
     let set = answer.header("set-cookie").unwrap_or_else(|| panic!("no cookie: {answer:?}"));
     for attribute in ["Path=/", "HttpOnly", "SameSite=Lax"] {
         assert!(set.contains(attribute), "{set}");
@@ -57,9 +60,15 @@ async fn whoever_has_not_logged_in_is_asked_to_and_comes_back_to_where_they_want
     // The same cookie opens what pages ask for: events, recordings, exports.
     assert_eq!(server.request("GET", "/v1/sessions").header("Cookie", &cookie).send().await.status, 200);
 
-    let left = server.request("POST", "/logout").header("Cookie", &cookie).body(FORM, "").send().await;
+    let form = format!("csrf={}", csrf(&page));
+    let left = server.request("POST", "/logout").header("Cookie", &cookie).body(FORM, form).send().await;
     assert_eq!((left.status, left.header("location")), (303, Some("/login")));
     assert!(left.header("set-cookie").unwrap().contains("Max-Age=0"), "{left:?}");
+    let again = server.request("GET", "/v1/sessions").header("Cookie", &cookie).send().await;
+    assert!(
+        again.problem(401, "unauthorized").contains("log in again"),
+        "the login is over on the server too"
+    );
     for elsewhere in ["//evil.example", "https://evil.example/"] {
         let entered = log_in(&server, &key.key, elsewhere).await;
         assert_eq!(entered.header("location"), Some("/"), "{elsewhere}");
@@ -67,14 +76,192 @@ async fn whoever_has_not_logged_in_is_asked_to_and_comes_back_to_where_they_want
 }
 
 #[tokio::test]
-async fn over_tls_the_cookie_is_sent_over_tls_only() {
+async fn over_tls_the_cookie_is_bound_to_this_host_and_sent_over_tls_only() {
+    let home = Home::new();
+    let key = new_key(&home, "desk", "read").await;
+    let environment = [("TALKTRACK_API_KEYS", &*key.entry), ("TALKTRACK_TRUSTED_PROXIES", "127.0.0.1")];
+    let server = serve_with(&home, &environment).await;
+    let over_tls = |method, path| server.request(method, path).header("X-Forwarded-Proto", "https");
+    let entered = over_tls("POST", "/login").body(FORM, format!("token={}", key.key)).send().await;
+    let set = entered.header("set-cookie").unwrap();
+    assert!(set.starts_with("__Host-talktrack=") && set.ends_with("; Secure"), "{set}");
+    let cookie = cookie(&entered);
+    assert_eq!(over_tls("GET", "/v1/sessions").header("Cookie", &cookie).send().await.status, 200);
+    // A cookie of the other name may have been planted by an unencrypted page: over TLS it counts for nothing.
+    let plain = cookie.replace("__Host-talktrack", "talktrack_session");
+    assert_eq!(over_tls("GET", "/v1/sessions").header("Cookie", &plain).send().await.status, 401);
+}
+
+#[tokio::test]
+async fn who_is_no_trusted_proxy_is_not_believed_that_it_speaks_tls() {
     let home = Home::new();
     let key = new_key(&home, "desk", "read").await;
     let server = serve_with(&home, &[("TALKTRACK_API_KEYS", &key.entry)]).await;
-    let form = format!("token={}", key.key);
-    let entered =
-        server.request("POST", "/login").header("X-Forwarded-Proto", "https").body(FORM, form).send().await;
-    assert!(entered.header("set-cookie").unwrap().ends_with("; Secure"), "{entered:?}");
+    let request = server.request("POST", "/login").header("X-Forwarded-Proto", "https");
+    let entered = request.body(FORM, format!("token={}", key.key)).send().await;
+    assert!(!cookie(&entered).starts_with("__Host-"), "{entered:?}");
+}
+
+#[tokio::test]
+async fn the_cookie_is_neither_the_key_nor_anything_made_of_it_and_does_not_outlive_a_restart() {
+    let home = Home::new();
+    let key = new_key(&home, "desk", "read").await;
+    let environment = [("TALKTRACK_API_KEYS", &*key.entry)];
+    let server = serve_with(&home, &environment).await;
+    let (one, other) =
+        (cookie(&log_in(&server, &key.key, "/").await), cookie(&log_in(&server, &key.key, "/").await));
+    let id = one.split_once('=').unwrap().1;
+    assert!(one != other && id.len() >= 43 && !one.contains(&key.key) && !key.key.contains(id), "{one}");
+    let refused = server.get_with("/v1/sessions", id).await;
+    assert_eq!(refused.status, 401, "it opens nothing but as a cookie");
+    server.stop().await;
+    for file in std::fs::read_dir(home.data_dir()).unwrap().map(|file| file.unwrap().path()) {
+        let text = String::from_utf8_lossy(&std::fs::read(&file).unwrap_or_default()).into_owned();
+        assert!(!text.contains(id) && !text.contains(&key.key), "{}", file.display());
+    }
+    let server = serve_with(&home, &environment).await;
+    assert_eq!(server.request("GET", "/v1/sessions").header("Cookie", &one).send().await.status, 401);
+}
+
+#[tokio::test]
+async fn a_login_ends_when_it_is_not_used_and_at_its_greatest_age() {
+    let home = Home::new();
+    let key = new_key(&home, "desk", "read").await;
+    for (setting, is_used) in [("TALKTRACK_LOGIN_IDLE_TIMEOUT", false), ("TALKTRACK_LOGIN_MAX_AGE", true)] {
+        let environment = [("TALKTRACK_API_KEYS", &*key.entry), (setting, "3s")];
+        let server = serve_with(&home, &environment).await;
+        let cookie = cookie(&log_in(&server, &key.key, "/").await);
+        let status =
+            async || server.request("GET", "/v1/sessions").header("Cookie", &cookie).send().await.status;
+        assert_eq!(status().await, 200);
+        if is_used {
+            until_told("the login is too old", async || (status().await == 401).then_some(())).await;
+        } else {
+            // To ask would be to use it.
+            let began = Instant::now();
+            let is_over = async || (began.elapsed() > Duration::from_millis(3_200)).then_some(());
+            until_told("time goes by", is_over).await;
+            assert_eq!(status().await, 401);
+        }
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_login_ends_with_the_token_of_its_user() {
+    let home = Home::new();
+    let server = serve_with(&home, &[("SUPABASE_JWT_SECRET", SECRET)]).await;
+    let mut expiring = claims(Uuid::new_v4());
+    // With the leeway of 30 s, good for a few seconds more.
+    expiring["exp"] = (now() - 23).into();
+    let cookie = cookie(&log_in(&server, &SigningKey::secret(SECRET).token(&expiring), "/").await);
+    let status = async || server.request("GET", "/v1/sessions").header("Cookie", &cookie).send().await.status;
+    assert_eq!(status().await, 200);
+    until_told("the token expires", async || (status().await == 401).then_some(())).await;
+}
+
+/// A page on another port of this machine is of the same site to a browser, which sends our cookie with what it asks for.
+#[tokio::test]
+async fn a_page_on_another_port_of_this_machine_can_do_nothing_with_the_cookie() {
+    let home = Home::new();
+    let key = new_key(&home, "desk", "admin").await;
+    let server = serve_with(&home, &[("TALKTRACK_API_KEYS", &key.entry)]).await;
+    let mut client = Client::come_with(&server, &format!("user_id={}", Uuid::new_v4()), &key.key).await;
+    client = client.expect_started().await;
+    client.say("stay").await;
+    let cookie = cookie(&log_in(&server, &key.key, "/").await);
+    let page = server.request("GET", "/").header("Cookie", &cookie).send().await;
+    let (own, others) = (csrf(&page), {
+        let other = self::cookie(&log_in(&server, &key.key, "/").await);
+        csrf(&server.request("GET", "/").header("Cookie", &other).send().await)
+    });
+    let session = client.session;
+    let json = json!({"session_id": Uuid::new_v4(), "user_id": Uuid::new_v4()}).to_string();
+    let asked = [
+        ("POST", format!("/sessions/{session}/delete"), FORM, String::new()),
+        ("POST", "/health/drop".into(), FORM, "reason=data".into()),
+        ("POST", "/logout".into(), FORM, String::new()),
+        ("DELETE", format!("/v1/sessions/{session}"), "application/json", String::new()),
+        ("POST", "/v1/sessions".into(), "application/json", json),
+        ("POST", format!("/v1/sessions/{session}/end"), "application/json", "{}".into()),
+        ("PATCH", format!("/v1/sessions/{session}"), "application/json", r#"{"metadata":{"a":1}}"#.into()),
+    ];
+    for (method, path, kind, body) in &asked {
+        // Without a token, with one of another login, and with the right one from the wrong page.
+        for (origin, token) in [
+            ("http://localhost", None),
+            ("http://localhost", Some(&others)),
+            ("http://localhost:3000", Some(&own)),
+            ("http://127.0.0.1:3000", None),
+        ] {
+            let mut request = server.request(method, path.as_str()).header("Cookie", &cookie);
+            request = request.header("Origin", origin);
+            if let Some(token) = token {
+                request = request.header("X-CSRF-Token", token);
+            }
+            let refused = request.body(kind, body.as_str()).send().await;
+            assert_eq!(refused.status, 403, "{method} {path} from {origin} with {token:?}: {refused:?}");
+        }
+    }
+    let knock = async |origin: &str, token: &str| {
+        let protocols = format!("talktrack, csrf.{token}");
+        let headers = [("Cookie", &*cookie), ("Origin", origin), ("Sec-WebSocket-Protocol", &protocols)];
+        upgrade(server.address, &format!("/v1/ws?user_id={}", Uuid::new_v4()), &headers).await.1.status
+    };
+    for (origin, token) in [("http://localhost", &others), ("http://localhost:3000", &own)] {
+        assert_eq!(knock(origin, token).await, 403, "{origin}");
+    }
+    assert_eq!(knock("http://localhost", &own).await, 101, "our own page may");
+    assert_eq!(home.database().contents(session), ["stay"]);
+    let ours = server.request("DELETE", format!("/v1/sessions/{session}")).header("Cookie", &cookie);
+    let gone = ours.header("Origin", "http://localhost").header("X-CSRF-Token", &own).send().await;
+    assert_eq!(gone.status, 200, "{gone:?}");
+    // A page of another port can read none of our pages, where the token stands; the API it may, without the cookie.
+    let read = async |path: &str| {
+        let answer = server
+            .request("GET", path)
+            .header("Origin", "http://localhost:3000")
+            .token(&key.key)
+            .send()
+            .await;
+        answer.header("access-control-allow-origin").is_some()
+    };
+    assert!(!read("/").await && !read("/health").await && read("/v1/sessions").await);
+}
+
+#[tokio::test]
+async fn while_no_identity_is_checked_a_form_counts_only_from_our_own_pages() {
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    let mut client = Client::new(&server).await;
+    client.say("stay").await;
+    let path = format!("/sessions/{}/delete", client.session);
+    let page = server.get(&path).await;
+    for form in ["", "csrf=", "csrf=AAAA"] {
+        let refused = server.request("POST", path.as_str()).body(FORM, form).send().await;
+        assert!(refused.status == 403 && refused.body.contains("load it again"), "{refused:?}");
+    }
+    assert_eq!(home.database().contents(client.session), ["stay"]);
+    let form = format!("csrf={}", csrf(&page));
+    let gone = server.request("POST", path).body(FORM, form).send().await;
+    assert!(gone.status == 200 && gone.body.contains("It is gone"), "{gone:?}");
+}
+
+#[tokio::test]
+async fn one_login_too_many_of_a_key_ends_the_least_recent_one() {
+    let home = Home::new();
+    let key = new_key(&home, "desk", "read").await;
+    let server = serve_with(&home, &[("TALKTRACK_API_KEYS", &key.entry)]).await;
+    let mut cookies = Vec::new();
+    for _ in 0..33 {
+        cookies.push(cookie(&log_in(&server, &key.key, "/").await));
+    }
+    let mut lives = Vec::new();
+    for cookie in &cookies {
+        let answer = server.request("GET", "/v1/sessions").header("Cookie", cookie).send().await;
+        lives.push(answer.status == 200);
+    }
+    assert_eq!((lives[0], lives.iter().filter(|lives| **lives).count()), (false, 32));
 }
 
 #[tokio::test]
@@ -98,11 +285,14 @@ async fn a_page_from_elsewhere_can_do_nothing_with_the_cookie() {
     ] {
         for origin in ["https://evil.example", "null", "http://localhost.evil.example"] {
             let refused = asked(method, path.clone(), origin).await;
-            assert!(refused.problem(403, "unauthorized").starts_with("Origin: "), "{method} {path} {origin}");
+            assert!(refused.problem(403, "forbidden").starts_with("Origin: "), "{method} {path} {origin}");
         }
     }
     assert_eq!(home.database().contents(client.session), ["stay"]);
-    let from_here = asked("POST", delete, "http://localhost").await;
+    let page = server.request("GET", "/").header("Cookie", &cookie).send().await;
+    let from_here =
+        server.request("POST", delete).header("Cookie", &cookie).header("Origin", "http://localhost");
+    let from_here = from_here.body(FORM, format!("csrf={}", csrf(&page))).send().await;
     assert!(from_here.status == 200 && from_here.body.contains("It is gone"), "{from_here:?}");
     assert_eq!(home.database().contents(client.session), [""; 0]);
 }
@@ -110,7 +300,8 @@ async fn a_page_from_elsewhere_can_do_nothing_with_the_cookie() {
 #[tokio::test]
 async fn a_user_sees_their_own_conversations_on_every_page_and_no_others() {
     let home = Home::new();
-    let server = serve_with(&home, &[("SUPABASE_JWT_SECRET", SECRET)]).await;
+    let rights = ("TALKTRACK_USER_ACCESS", "read+write+delete");
+    let server = serve_with(&home, &[("SUPABASE_JWT_SECRET", SECRET), rights]).await;
     let (anna, ben) = (Uuid::new_v4(), Uuid::new_v4());
     let mut talks = Vec::new();
     for (user, words) in [(anna, "apples of Anna"), (ben, "bread of Ben")] {
@@ -131,7 +322,8 @@ async fn a_user_sees_their_own_conversations_on_every_page_and_no_others() {
         assert!(answer.status == 404 && !answer.body.contains("bread"), "{path}: {answer:?}");
     }
     let delete = server.request("POST", format!("/sessions/{}/delete", talks[1].session));
-    let refused = delete.header("Cookie", &cookie).body(FORM, "").send().await;
+    let form = format!("csrf={}", csrf(&list));
+    let refused = delete.header("Cookie", &cookie).body(FORM, form).send().await;
     assert_eq!(refused.status, 404, "{refused:?}");
     assert_eq!(home.database().contents(talks[1].session), ["bread of Ben"]);
 }
@@ -143,10 +335,27 @@ async fn where_nobody_is_asked_only_the_names_of_this_machine_lead_here() {
     assert_eq!(server.get("/login").await.header("location"), Some("/"), "there is nothing to log in to");
     let text = "GET / HTTP/1.1\r\nHost: rebound.example\r\nConnection: close\r\n\r\n";
     let refused = crate::harness::request(server.address, text).await;
-    assert!(refused.problem(403, "unauthorized").starts_with("Host: "), "{refused:?}");
+    assert!(refused.problem(403, "forbidden").starts_with("Host: "), "{refused:?}");
     let session = Uuid::new_v4();
     let body = json!({"session_id": session, "user_id": Uuid::new_v4()});
     let evil = server.request("POST", "/v1/sessions").header("Origin", "https://evil.example").json(&body);
-    evil.send().await.problem(403, "unauthorized");
+    evil.send().await.problem(403, "forbidden");
     assert!(home.database().session(session).is_none());
+}
+
+#[tokio::test]
+async fn a_form_that_is_larger_than_a_token_is_refused_before_it_is_read() {
+    let home = Home::new();
+    let key = new_key(&home, "desk", "admin").await;
+    let server = serve_with(&home, &[("TALKTRACK_API_KEYS", &key.entry)]).await;
+    let refused = log_in(&server, &"a".repeat(32 << 10), "/").await;
+    assert!(refused.status == 413 && refused.body.contains("a form has at most 32768 bytes"), "{refused:?}");
+    let announced = "POST /login HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+                     Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 16777216\r\n\r\n";
+    let refused = crate::harness::request(server.address, announced).await;
+    assert!(
+        refused.status == 413 && refused.body.contains("a form has at most 32768 bytes"),
+        "announced: {refused:?}"
+    );
+    assert_eq!(log_in(&server, &key.key, "/").await.status, 303);
 }

@@ -14,7 +14,7 @@ const A_MOMENT: Duration = Duration::from_secs(1);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_committed_and_never_answered_is_there_once_and_counted_once() {
     let ordeal = Ordeal::begin(Stand::on_postgres().await).await;
-    let stored = || rows::number(&ordeal.stand, "SELECT count(*) AS n FROM conversation_messages");
+    let stored = || rows::count(&ordeal.stand);
     for _ in 0..cut::rounds(4, 60) {
         let proxy = &ordeal.remote().proxy;
         // No answer passes from here on. What is held back with them reaches the database after it was counted, unless every

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use talktrack_testbed::{Postgres, SmallDisk};
+use talktrack_testbed::{Postgres, SmallDisk, skip};
 
 use super::cut;
 use super::ordeal::Ordeal;
@@ -123,7 +123,7 @@ async fn a_database_that_is_read_only_has_no_connection_left_or_no_disk_for_a_wh
             remote.database.psql(&format!("CREATE TABLESPACE small LOCATION '{}'", disk.path().display()));
             remote.database.psql("ALTER TABLE conversation_messages SET TABLESPACE small");
         }
-        None => println!("SKIPPED: a full disk needs the right to mount one (root)"),
+        None => skip::missing("PostgreSQL on a full disk", "this process may not mount one (run as root)"),
     }
     let ordeal = Ordeal::begin(Stand::on_remote(remote)).await;
     for _ in 0..cut::rounds(1, 4) {

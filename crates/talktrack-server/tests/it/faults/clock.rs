@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use talktrack::clock::{Clock as _, SystemClock};
+use talktrack_testbed::skip;
 use tokio::process::Command;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -16,7 +17,7 @@ use super::judge::judge;
 use super::rows;
 use super::stand::Stand;
 use super::talkers::Manner;
-use crate::harness::{Client, Server};
+use crate::harness::{Client, Home, Server};
 
 const HOUR: i64 = 60 * 60;
 const DAY: i64 = 24 * HOUR;
@@ -30,7 +31,7 @@ const MANNER: Manner =
     Manner { talkers: TALKERS, ahead: 20, pause: Duration::from_millis(1), per_session: 100_000 };
 
 /// A calendar that can be put at any moment.
-struct Calendar {
+pub(crate) struct Calendar {
     library: PathBuf,
     offset: PathBuf,
 }
@@ -38,28 +39,31 @@ struct Calendar {
 impl Calendar {
     /// Of the servers on this stand. `None`, and said so, where libfaketime is not installed.
     fn of(stand: &Stand) -> Option<Self> {
+        Self::in_home(&stand.home)
+    }
+
+    /// Of the servers of this home.
+    pub(crate) fn in_home(home: &Home) -> Option<Self> {
         let places = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
         let mut libraries = places.map(|place| place.path().join("faketime/libfaketimeMT.so.1"));
         let Some(library) = libraries.find(|library| library.is_file()) else {
-            eprintln!(
-                "SKIPPED: jumps of the clock, because libfaketime is not installed (Debian: libfaketime)"
-            );
+            skip::missing("jumps of the clock", "libfaketime is not installed (Debian: libfaketime)");
             return None;
         };
-        let calendar = Self { library, offset: stand.home.path("calendar") };
+        let calendar = Self { library, offset: home.path("calendar") };
         calendar.put(0);
         Some(calendar)
     }
 
     /// So many seconds beside the truth.
-    fn put(&self, seconds: i64) {
+    pub(crate) fn put(&self, seconds: i64) {
         let draft = self.offset.with_extension("draft");
         std::fs::write(&draft, format!("{seconds:+}s\n")).unwrap();
         std::fs::rename(draft, &self.offset).unwrap();
     }
 
     /// The command, on this calendar. Its stopwatch is right.
-    fn on(&self, mut command: Command) -> Command {
+    pub(crate) fn on(&self, mut command: Command) -> Command {
         command.env("LD_PRELOAD", &self.library).env("FAKETIME_TIMESTAMP_FILE", &self.offset);
         for setting in ["FAKETIME_NO_CACHE", "FAKETIME_DONT_FAKE_MONOTONIC", "NO_FAKE_STAT"] {
             command.env(setting, "1");

@@ -105,7 +105,7 @@ impl Left {
             remote.proxy.cut();
         }
         for orderly in [true, false] {
-            let server = stand.serve(&[]).await;
+            let server = stand.serve(&["--unknown-session-wait", "1s"]).await;
             let talkers = stand.talk(Manner { talkers: 3, ahead: 20, per_session: 100, ..Manner::default() });
             stand.oracle.hears(300).await;
             talkers.fall_silent().await;
@@ -141,7 +141,7 @@ impl Left {
         let places = harm.befalls(&data_dir, random);
         let (hit, broken) = (self.hit(harm.file(), &places), files(&data_dir));
         eprintln!("{harm:?} on pages {hit:?}");
-        let server = self.stand.serve(&[]).await;
+        let server = self.stand.serve(&["--unknown-session-wait", "1s"]).await;
         self.kept(&broken);
         Client::new(&server).await.say("fresh").await;
         self.stand.drained(&server).await;

@@ -52,6 +52,10 @@ fn writer(database: &Database, attributes: &str) -> String {
     let role = format!("writer_of_{}", database.name());
     database.psql(&format!("CREATE ROLE {role} LOGIN {attributes}"));
     database.psql(&format!("GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO {role}"));
+    database.psql(&format!("CREATE POLICY writer ON conversation_store TO {role} USING (true)"));
+    database.psql(&format!(
+        "CREATE POLICY writer ON conversation_nodes TO {role} USING (true) WITH CHECK (true)"
+    ));
     role
 }
 

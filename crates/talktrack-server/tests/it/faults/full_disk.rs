@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::json;
-use talktrack_testbed::SmallDisk;
+use talktrack_testbed::{SmallDisk, skip};
 use uuid::Uuid;
 
 use super::cut;
@@ -33,7 +33,7 @@ impl Disk {
     fn under(home: &Home) -> Option<Self> {
         let disk = SmallDisk::for_owner_of(home.data_dir().parent().unwrap(), SIZE);
         if disk.is_none() {
-            eprintln!("SKIPPED: a full disk, because this process may not mount one (run as root)");
+            skip::missing("a full disk", "this process may not mount one (run as root)");
         }
         let disk = disk?;
         symlink(disk.path(), home.data_dir()).unwrap();

@@ -38,10 +38,22 @@ impl Verdict {
 
 /// Judges, beside a running server that has nothing left to wait for.
 pub(crate) async fn judge(stand: &Stand, server: &Server) -> Verdict {
-    gets_through(stand, server).await;
-    stand.drained(server).await;
-    balance(stand, server).await;
-    let (stored, dead) = (rows::messages(stand), dead(stand).await);
+    judge_nodes(&[(stand, server)]).await
+}
+
+/// The same for all nodes of one store.
+pub(crate) async fn judge_nodes(nodes: &[(&Stand, &Server)]) -> Verdict {
+    let (mut durable, mut dead) = (0.0, BTreeMap::new());
+    for (stand, server) in nodes {
+        gets_through(stand, server).await;
+        stand.drained(server).await;
+        durable += balance(stand, server).await;
+        dead.extend(dead_letters(stand).await);
+    }
+    let stand = nodes[0].0;
+    let acknowledged = stand.oracle.count();
+    assert!(durable.to_string().parse::<usize>().unwrap() >= acknowledged, "{durable} of {acknowledged}");
+    let stored = rows::messages(stand);
     let notes = stand.oracle.notes();
     if notes.refused.is_empty() {
         in_order(&notes, &stored, &dead);
@@ -51,6 +63,9 @@ pub(crate) async fn judge(stand: &Stand, server: &Server) -> Verdict {
     nothing_is_lost(&notes, &stored, &dead);
     nothing_is_said_twice(&stored);
     sessions_are_as_told(&notes, &stored, &rows::sessions(stand), stand.user);
+    if nodes.len() == 1 {
+        updates_are_as_told(&notes, &rows::sessions(stand));
+    }
     let verdict = Verdict { acknowledged: notes.acknowledged.len(), stored: stored.len(), dead };
     eprintln!(
         "{} acknowledged, {} stored, {} dead, refused {:?}, the slowest answer {:?}",
@@ -74,8 +89,8 @@ async fn gets_through(stand: &Stand, server: &Server) {
     crate::harness::until_within(super::PATIENCE, "something fresh reaches the store", stored).await;
 }
 
-/// `durable = stored + dead + pending`, on `/metrics` and in the file.
-async fn balance(stand: &Stand, server: &Server) {
+/// `durable = stored + dead + pending`, on `/metrics` and in the file. Says how many are durable.
+async fn balance(stand: &Stand, server: &Server) -> f64 {
     let figure = async |name: &str| server.metric(&format!("talktrack_{name}")).await;
     let balanced = async || {
         let durable = figure("messages_durable_total").await;
@@ -83,13 +98,12 @@ async fn balance(stand: &Stand, server: &Server) {
         (durable == rest + figure("journal_pending").await).then_some(durable)
     };
     let durable = until_told("the figures balance", balanced).await;
-    let acknowledged = stand.oracle.count();
-    assert!(durable.to_string().parse::<usize>().unwrap() >= acknowledged, "{durable} of {acknowledged}");
     match stand.remote() {
         Some(remote) => stand.home.look_at(&remote.database.url(), &["verify"]).await,
         None => stand.home.look(&["verify"]).await,
     }
     .succeeded();
+    durable
 }
 
 fn in_order(notes: &Notes, stored: &[Row], dead: &BTreeMap<Uuid, Value>) {
@@ -112,7 +126,7 @@ fn by_id(rows: Vec<Row>) -> BTreeMap<Uuid, Row> {
 }
 
 /// Every message in the dead letters, as the frame that would say it again.
-async fn dead(stand: &Stand) -> BTreeMap<Uuid, Value> {
+async fn dead_letters(stand: &Stand) -> BTreeMap<Uuid, Value> {
     let list = stand.home.look(&["dead-letters", "list", "--json", "--limit", "1000000"]).await.succeeded();
     let frames = list.json_lines().into_iter().map(|letter| letter["frame"].clone());
     let messages = frames.filter(|frame| frame["type"] == "message");
@@ -166,7 +180,13 @@ fn sessions_are_as_told(notes: &Notes, stored: &BTreeMap<Uuid, Row>, sessions: &
         if notes.ended.contains(id) {
             assert_eq!((&*row.status, row.end_reason.as_deref()), ("ended", Some("completed")), "{row:?}");
         }
-        if let Some(updated) = notes.updated.get(id).filter(|_| !is_another) {
+    }
+}
+
+/// The newest update that is durable is stored. Of several nodes, the one that delivers last has the last word.
+fn updates_are_as_told(notes: &Notes, sessions: &[SessionRow]) {
+    for row in sessions.iter().filter(|row| !notes.sessions_taken_away.contains(&row.session_id)) {
+        if let Some(updated) = notes.updated.get(&row.session_id) {
             assert!(row.metadata["at"].as_u64() >= Some(*updated as u64), "{updated}: {row:?}");
         }
     }

@@ -13,7 +13,7 @@ const LATEST_MS: u64 = 300;
 async fn kill_after_kill(stand: &Stand, case: &str) {
     let mut random = cut::random(case);
     let talkers = stand.talk(Manner { per_session: 500, ..Manner::default() });
-    for _ in 0..cut::rounds(4, 100) {
+    for _ in 0..cut::rounds(4, 700) {
         // In some rounds the database is away, from the start or from the middle of some write on.
         if let Some(remote) = stand.remote() {
             match random.u8(0..4) {

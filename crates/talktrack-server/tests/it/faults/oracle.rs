@@ -20,6 +20,8 @@ pub(crate) struct Notes {
     pub(crate) said: BTreeMap<Uuid, Saying>,
     /// The highest revision of each message that was acknowledged.
     pub(crate) acknowledged: BTreeMap<Uuid, Saying>,
+    /// The sessions of which each node has acknowledged something.
+    pub(crate) acknowledged_by: BTreeMap<usize, BTreeSet<Uuid>>,
     /// Sessions that have begun.
     pub(crate) begun: BTreeSet<Uuid>,
     /// Sessions whose end was answered.
@@ -60,10 +62,11 @@ impl Notes {
         self.said.entry(saying.id()).or_insert(saying);
     }
 
-    /// It was acknowledged, after so long, and the session's updates up to `updated` with it.
-    pub(crate) fn heard(&mut self, saying: Saying, after: Duration, updated: Option<usize>) {
+    /// This node acknowledged it, after so long, and the session's updates up to `updated` with it.
+    pub(crate) fn heard(&mut self, saying: Saying, node: usize, after: Duration, updated: Option<usize>) {
         let known = self.acknowledged.entry(saying.id()).or_insert(saying);
         *known = saying.max(*known);
+        self.acknowledged_by.entry(node).or_default().insert(saying.session);
         self.slowest = self.slowest.max(after);
         if let Some(updated) = updated {
             self.updated.insert(saying.session, updated);

@@ -153,7 +153,8 @@ async fn one_row_in_500_whose_id_another_message_has_is_laid_aside_alone() {
     // The other one goes, and is counted no more.
     for id in &bad {
         database.psql(&format!(
-            "WITH gone AS (DELETE FROM conversation_messages WHERE id = '{id}' RETURNING session_id)
+            "SET session_replication_role = replica;
+             WITH gone AS (DELETE FROM conversation_messages WHERE id = '{id}' RETURNING session_id)
              UPDATE conversation_sessions session SET message_count = message_count - 1
              FROM gone WHERE session.session_id = gone.session_id"
         ));
@@ -172,7 +173,7 @@ async fn a_batch_of_nothing_but_bad_rows_speaks_against_the_database_and_waits()
     let page = until_told("/readyz says that rows wait", page).await;
     assert!(page.contains("violates check constraint"), "{page}");
     assert_eq!(eve.letters().await, [Value::Null; 0]);
-    assert_eq!(rows::number(&eve.stand, "SELECT count(*) AS n FROM conversation_messages"), 0);
+    assert_eq!(rows::count(&eve.stand), 0);
     database.psql("ALTER TABLE conversation_messages DROP CONSTRAINT never");
     judge(&eve.stand, &eve.server).await.without_dead_letters();
     eve.stand.stop(eve.server).await;
@@ -218,13 +219,17 @@ fn unspeakable() -> Vec<Value> {
 }
 
 /// The same in spellings that no tree of values has.
-fn misspelled() -> [String; 6] {
+fn misspelled() -> [String; 10] {
     let deep = format!("{}{}", "[".repeat(5_000), "]".repeat(5_000));
     let metadata = [
         r#"{"half": "\ud800"}"#,
         r#"{"swapped": "\udc00\ud800"}"#,
         r#"{"huge": 1e999999}"#,
         r#"{"tiny": -1.5e-999999}"#,
+        r#"{"largest": [1e131071, -0.1e131071, 1e-16383]}"#,
+        r#"{"too large": [1, {"n": -1e131072}]}"#,
+        r#"{"too small": 1.5E-16383}"#,
+        &format!(r#"{{"long": {}}}"#, "9".repeat(140_000)),
         r#"{"twice": 1, "twice": "\u0000"}"#,
         &format!(r#"{{"deep": {deep}}}"#),
     ];
@@ -236,8 +241,7 @@ fn misspelled() -> [String; 6] {
 }
 
 #[tokio::test]
-async fn whatever_postgresql_cannot_hold_is_refused_at_the_door_or_stored_in_other_words_but_for_huge_numbers()
- {
+async fn whatever_postgresql_cannot_hold_is_refused_at_the_door_or_stored_in_other_words() {
     let stand = Stand::on_postgres().await;
     let server = stand.serve(&[]).await;
     let refused = server.get(&format!("/v1/ws?user_id={}&external_id=own%00id", Uuid::new_v4())).await;
@@ -258,12 +262,9 @@ async fn whatever_postgresql_cannot_hold_is_refused_at_the_door_or_stored_in_oth
     }
     client.close().await;
     stand.drained(&server).await;
-    // A number may have any size in JSON, and in SQLite; not even this test can read it back.
     let letters = stand.home.look(&["dead-letters", "list", "--json"]).await.succeeded().stdout;
-    let reason = "value overflows numeric format (SQLSTATE 22003)";
-    assert_eq!(letters.lines().filter(|letter| letter.contains(reason)).count(), 2, "{letters}");
-    assert_eq!(letters.lines().count(), 2, "{letters}");
-    let rows = rows::number(&stand, "SELECT count(*) AS n FROM conversation_messages");
+    assert_eq!(letters.lines().count(), 0, "{letters}");
+    let rows = rows::count(&stand);
     assert!(rows > 0 && answers[1] >= rows && answers[0] > 0, "{rows}, {answers:?}");
     stand.stop(server).await;
 }

@@ -13,7 +13,8 @@ use super::stand::Stand;
 use super::story::Story;
 use super::strace::{Strace, is_whole};
 use super::talkers::Manner;
-use crate::harness::Server;
+use crate::harness::remote::all_said;
+use crate::harness::{Server, until};
 
 /// Every so often a sync fails, and what it should have brought to the disk may never come there.
 const BAD_SYNCS: &[&str] = &["fdatasync:error=EIO:when=20+3"];
@@ -64,6 +65,10 @@ impl Life<'_> {
                 None => {}
             }
             stand.oracle.hears(self.messages / 6).await;
+        }
+        if let Some(remote) = stand.remote() {
+            let something = || (!all_said(&remote.database).is_empty()).then_some(());
+            until("PostgreSQL has something of it", something).await;
         }
     }
 }

@@ -51,6 +51,11 @@ pub(crate) fn sessions(stand: &Stand) -> Vec<SessionRow> {
     all(stand, SESSIONS)
 }
 
+/// How many messages are stored.
+pub(crate) fn count(stand: &Stand) -> u64 {
+    number(stand, "SELECT count(*) AS n FROM conversation_messages")
+}
+
 /// The number that a query selects as `n`.
 pub(crate) fn number(stand: &Stand, query: &str) -> u64 {
     all::<Value>(stand, query)[0]["n"].as_u64().unwrap()

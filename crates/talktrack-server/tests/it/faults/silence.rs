@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use talktrack_testbed::{Postgres, Proxy};
+use talktrack_testbed::{Postgres, Proxy, skip};
 use tokio_tungstenite::connect_async;
 use uuid::Uuid;
 
@@ -36,11 +36,11 @@ async fn a_database_that_falls_silent_is_named_and_what_it_owes_arrives_when_it_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_nobody_resets_are_given_up_and_none_of_them_hangs_for_ever() {
     if cut::rounds(0, 1) == 0 {
-        println!("SKIPPED: half a minute of silence is for the full cut");
+        skip::left_to_full_run("half a minute of silence");
         return;
     }
     let Some(network) = Namespace::new() else {
-        println!("SKIPPED: a network namespace needs root and the program ip");
+        skip::missing("a silent network", "a network namespace needs root and the program ip");
         return;
     };
     let cluster = Postgres::shared();

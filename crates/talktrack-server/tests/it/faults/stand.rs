@@ -20,12 +20,22 @@ pub(crate) struct Stand {
     pub(crate) oracle: Arc<Oracle>,
     pub(crate) user: Uuid,
     remote: Option<Remote>,
-    door: watch::Sender<Option<SocketAddr>>,
+    /// Its number among the nodes of one store, counted from 0.
+    node: usize,
+    door: Arc<watch::Sender<Vec<Place>>>,
+}
+
+/// A node that takes connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Its number among the nodes of one store.
+    pub(crate) node: usize,
+    pub(crate) address: SocketAddr,
 }
 
 /// A PostgreSQL as the store, with a network that can be broken.
 pub(crate) struct Remote {
-    pub(crate) database: Database,
+    pub(crate) database: Arc<Database>,
     pub(crate) proxy: Proxy,
     /// As whom the server comes in.
     role: String,
@@ -39,7 +49,7 @@ impl Remote {
 
     /// The same behind a network of the case's own.
     pub(crate) async fn behind(proxy: Proxy, cluster: &Postgres) -> Self {
-        Self { database: migrated(cluster).await, proxy, role: "talktrack".to_owned() }
+        Self { database: Arc::new(migrated(cluster).await), proxy, role: "talktrack".to_owned() }
     }
 
     /// The server comes in as this role.
@@ -71,12 +81,37 @@ impl Stand {
 
     fn with(remote: Option<Remote>) -> Self {
         let (home, oracle) = (Home::new(), Arc::new(Oracle::default()));
-        Self { home, oracle, user: Uuid::new_v4(), remote, door: watch::Sender::new(None) }
+        Self { home, oracle, user: Uuid::new_v4(), remote, node: 0, door: Arc::default() }
+    }
+
+    /// So many nodes over one database on the cluster that all tests share. Each has a home and a network of its own; talkers
+    /// come to any of them.
+    pub(crate) async fn nodes(count: usize) -> Vec<Self> {
+        let first = Self::on_postgres().await;
+        let node = |node| {
+            let database = Arc::clone(&first.remote().expect("it has a remote store").database);
+            let proxy = Proxy::to(Postgres::shared().port());
+            Self {
+                home: Home::new(),
+                oracle: Arc::clone(&first.oracle),
+                user: first.user,
+                remote: Some(Remote { database, proxy, role: "talktrack".to_owned() }),
+                node,
+                door: Arc::clone(&first.door),
+            }
+        };
+        let others: Vec<_> = (1..count).map(node).collect();
+        [first].into_iter().chain(others).collect()
     }
 
     /// The remote store, where there is one.
     pub(crate) fn remote(&self) -> Option<&Remote> {
         self.remote.as_ref()
+    }
+
+    /// Its number among the nodes of one store.
+    pub(crate) fn node(&self) -> usize {
+        self.node
     }
 
     /// Starts a server with these flags on top, and tells the talkers where it is.
@@ -97,7 +132,8 @@ impl Stand {
     /// The same by a command of the test's own.
     pub(crate) async fn serve_as(&self, command: Command) -> Server {
         let server = Server::start(&self.home, command).await;
-        self.door.send_replace(Some(server.address));
+        let place = Place { node: self.node, address: server.address };
+        self.door.send_modify(|places| places.push(place));
         server
     }
 
@@ -118,7 +154,7 @@ impl Stand {
 
     /// The signal ends the server, with this exit code.
     pub(crate) async fn ends(&self, server: &mut Server, signal: Signal) -> Option<i32> {
-        self.door.send_replace(None);
+        self.door.send_modify(|places| places.retain(|place| place.node != self.node));
         server.signal(signal);
         server.ended().await
     }

@@ -3,10 +3,10 @@
 //! strace runs as the server's grandchild (`-D`), so that the process that a test starts, signals and kills is the server's
 //! own. It needs Linux and a system that permits ptrace; where it cannot run, a test says so and is skipped.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use talktrack_testbed::skip;
 use tokio::process::Command;
 
 use crate::harness::until_within;
@@ -38,7 +38,7 @@ impl Strace {
                 }
             }
         };
-        std::io::stderr().write_all(format!("SKIPPED: {case}: {why}\n").as_bytes()).unwrap();
+        skip::missing(case, &why);
         None
     }
 

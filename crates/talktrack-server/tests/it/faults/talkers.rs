@@ -2,7 +2,6 @@
 //! again what was not acknowledged or was refused, revise what they said, end their session and begin another.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,7 @@ use uuid::Uuid;
 
 use super::oracle::Oracle;
 use super::saying::Saying;
+use super::stand::Place;
 use crate::harness::acks_in;
 
 /// How long a client waits before it tries again what was refused.
@@ -48,8 +48,8 @@ impl Default for Manner {
     }
 }
 
-/// Where the server is just now. Nobody is there while it is being started again.
-pub(crate) type Door = watch::Receiver<Option<SocketAddr>>;
+/// The nodes that take connections just now; none while the only server is being started again.
+pub(crate) type Door = watch::Receiver<Vec<Place>>;
 
 /// Talkers at work. They never give up; [`Talkers::fall_silent`] ends them.
 pub(crate) struct Talkers {
@@ -65,6 +65,7 @@ impl Talkers {
             manner,
             user,
             door: door.clone(),
+            node: 0,
             oracle: Arc::clone(oracle),
             silence: silence.subscribe(),
             conversation: Conversation::new(),
@@ -127,6 +128,8 @@ struct Talker {
     manner: Manner,
     user: Uuid,
     door: Door,
+    /// The node that it talks to.
+    node: usize,
     oracle: Arc<Oracle>,
     silence: watch::Receiver<bool>,
     conversation: Conversation,
@@ -151,7 +154,9 @@ impl Talker {
     }
 
     async fn connect(&mut self) -> Option<Socket> {
-        let address = self.door.wait_for(Option::is_some).await.ok()?.expect("waited for");
+        let places = self.door.wait_for(|places| !places.is_empty()).await.ok()?.clone();
+        let Place { node, address } = fastrand::choice(places).expect("waited for");
+        self.node = node;
         let session = self.conversation.session;
         let url = format!("ws://{address}/v1/ws?session_id={session}&user_id={}", self.user);
         Some(connect_async(url).await.ok()?.0)
@@ -239,7 +244,7 @@ impl Talker {
             let saying = saying(conversation.session, &ack.reference);
             assert_eq!(ack.id, saying.id(), "{frame}");
             let sent = conversation.under_way.remove(&saying).flatten().expect("an ack for what was sent");
-            self.oracle.notes().heard(saying, sent.at.elapsed(), sent.after_update);
+            self.oracle.notes().heard(saying, self.node, sent.at.elapsed(), sent.after_update);
         }
     }
 

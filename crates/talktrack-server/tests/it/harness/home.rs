@@ -11,7 +11,7 @@ use tokio::process::Command;
 use super::{Database, Server};
 
 /// A command that takes longer hangs.
-const COMMAND_DEADLINE: Duration = Duration::from_secs(60);
+const COMMAND_DEADLINE: Duration = Duration::from_secs(180);
 
 /// The working directory of one test. Gone when it is dropped; hold it longer than the servers in it.
 pub(crate) struct Home(TempDir);
@@ -31,6 +31,12 @@ impl Home {
         let path = self.path(name);
         std::fs::write(&path, content).unwrap();
         path.to_str().unwrap().to_owned()
+    }
+
+    /// Writes the settings file in the data directory of its servers.
+    pub(crate) fn settings(&self, content: impl AsRef<[u8]>) {
+        std::fs::create_dir_all(self.data_dir()).unwrap();
+        self.write("data/talktrack.toml", content);
     }
 
     /// Where its servers keep their data.

@@ -89,20 +89,31 @@ impl Request<'_> {
 
     /// Sends it, and reads the whole answer.
     pub(crate) async fn send(self) -> HttpAnswer {
+        request(self.server.address, &self.in_full()).await
+    }
+
+    /// The same where the server may take so many seconds to answer.
+    pub(crate) async fn send_patiently(self, seconds: u64) -> HttpAnswer {
+        let answer = exchange(self.server.address, self.in_full());
+        let patience = std::time::Duration::from_secs(seconds);
+        tokio::time::timeout(patience, answer).await.expect("an answer over HTTP in good time")
+    }
+
+    fn in_full(&self) -> String {
         let head = self.headers.join("\r\n");
-        let text = format!("{} {} HTTP/1.1\r\n{head}\r\n\r\n{}", self.method, self.path, self.body);
-        request(self.server.address, &text).await
+        format!("{} {} HTTP/1.1\r\n{head}\r\n\r\n{}", self.method, self.path, self.body)
     }
 }
 
 /// Sends a request as it stands and reads the whole answer.
 pub(crate) async fn request(address: SocketAddr, text: &str) -> HttpAnswer {
-    within("an answer over HTTP", async {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(text.as_bytes()).await.unwrap();
-        read_answer(&mut stream).await
-    })
-    .await
+    within("an answer over HTTP", exchange(address, text.to_owned())).await
+}
+
+async fn exchange(address: SocketAddr, text: String) -> HttpAnswer {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    read_answer(&mut stream).await
 }
 
 /// Asks for a WebSocket at this path, with further headers, and reads the answer, whatever it is.

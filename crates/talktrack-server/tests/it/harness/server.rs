@@ -120,8 +120,22 @@ impl Server {
 
     /// The memory it occupies, in KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
+        self.memory_kib("VmRSS:")
+    }
+
+    /// The most memory that it has occupied so far, in KiB.
+    pub(crate) fn peak_kib(&self) -> u64 {
+        self.memory_kib("VmHWM:")
+    }
+
+    /// How many MiB more it has occupied at most than these KiB.
+    pub(crate) fn grown_mib(&self, before: u64) -> u64 {
+        self.peak_kib().saturating_sub(before) >> 10
+    }
+
+    fn memory_kib(&self, figure: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(figure)).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 }

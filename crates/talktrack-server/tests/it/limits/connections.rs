@@ -1,7 +1,7 @@
 //! How many connections there may be, and how large what comes over them.
 
 use serde_json::json;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
@@ -82,4 +82,29 @@ async fn bodies_that_never_end_do_not_fill_the_memory() {
         (server.request("POST", &path).json(&body).send().await.status == 202).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn slow_heads_of_one_address_shut_out_no_other() {
+    let home = Home::new();
+    let limits = ["--max-http-connections", "20", "--max-listeners", "20"];
+    let server = home.serve(&[&limits[..], &["--max-http-connections-per-address", "10"]].concat()).await;
+    let mut client = Client::new(&server).await;
+    let mut slow = Vec::new();
+    for _ in 0..60 {
+        slow.push(sent(&server, "GET /healthz HTTP/1.1\r\nX: ").await);
+    }
+    let refused = until_told("this address has its share", async || {
+        Some(server.get("/healthz").await).filter(|answer| answer.status == 503)
+    });
+    let detail = refused.await.problem(503, "rate_limited").to_owned();
+    assert!(detail.contains("max_http_connections_per_address"), "{detail}");
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut other = socket.connect(server.address).await.unwrap();
+    other.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    within("another address is served", other.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    client.say("a WebSocket is none of these").await;
 }

@@ -15,7 +15,7 @@ async fn ask(server: &Server, headers: &[(&str, &str)]) -> HttpAnswer {
 fn is_limited(answer: &HttpAnswer) {
     let detail = answer.problem(429, "rate_limited");
     let seconds: u32 = answer.header("retry-after").unwrap().parse().unwrap();
-    assert!((1..=60).contains(&seconds) && detail.contains("rate_per_"), "{answer:?}");
+    assert!((1..=60).contains(&seconds) && detail.contains("rate_"), "{answer:?}");
 }
 
 #[tokio::test]
@@ -55,7 +55,8 @@ async fn a_key_and_a_user_may_ask_so_often_however_many_tokens_they_have() {
     let environment = [
         ("TALKTRACK_API_KEYS", &*keys),
         ("SUPABASE_JWT_SECRET", SECRET),
-        ("TALKTRACK_RATE_PER_TOKEN", "2/m"),
+        ("TALKTRACK_RATE_PER_KEY", "2/m"),
+        ("TALKTRACK_RATE_PER_USER", "2/m"),
     ];
     let server = serve_with(&home, &environment).await;
     let by = async |token: &str| server.request("GET", "/v1/sessions").token(token).send().await;
@@ -73,6 +74,73 @@ async fn a_key_and_a_user_may_ask_so_often_however_many_tokens_they_have() {
     is_limited(&by(&token(ada, 3)).await);
     assert_eq!(by(&token(bob, 1)).await.status, 200);
     assert_eq!(by("hunter2").await.status, 401, "who is not known has no allowance to use up");
+}
+
+/// A server that knows users by their tokens, and the token of one.
+pub(super) async fn for_users(home: &Home, settings: &[(&str, &str)]) -> (Server, String, Uuid) {
+    let environment = [&[("SUPABASE_JWT_SECRET", SECRET)], settings].concat();
+    let user = Uuid::new_v4();
+    (serve_with(home, &environment).await, SigningKey::secret(SECRET).token(&claims(user)), user)
+}
+
+#[tokio::test]
+async fn users_and_strangers_are_limited_by_default_and_keys_are_not() {
+    let home = Home::new();
+    let key = new_key(&home, "agent", "read").await;
+    let (server, token, _) = for_users(&home, &[("TALKTRACK_API_KEYS", &key.entry)]).await;
+    let ask = async |token: Option<&str>| {
+        let request = server.request("GET", "/v1/sessions");
+        token.map_or(request, |token| server.request("GET", "/v1/sessions").token(token)).send().await
+    };
+    let asked = |token| async move {
+        let answers = futures_util::future::join_all((0..600).map(|_| ask(token))).await;
+        answers.into_iter().filter(|answer| answer.status == 429).inspect(is_limited).count()
+    };
+    assert!(asked(Some(&*token)).await > 0, "600 requests of a user");
+    assert!(asked(None).await > 0, "600 requests of nobody in particular");
+    assert!(asked(Some("tt_hunter2")).await > 0, "600 guesses");
+    assert_eq!(asked(Some(&*key.key)).await, 0, "requests of a key");
+}
+
+#[tokio::test]
+async fn a_users_bytes_and_connections_are_limited() {
+    let home = Home::new();
+    let limits = [("TALKTRACK_BYTES_PER_USER", "1KiB/s"), ("TALKTRACK_MAX_CONNECTIONS_PER_USER", "1")];
+    let (server, token, user) = for_users(&home, &limits).await;
+    let bearer = format!("Bearer {token}");
+    let headers = [("Authorization", &*bearer)];
+    let path = format!("/v1/ws?user_id={user}");
+    let (socket, answer) = crate::harness::upgrade(server.address, &path, &headers).await;
+    assert_eq!(answer.status, 101, "{answer:?}");
+    let (_, refused) = crate::harness::upgrade(server.address, &path, &headers).await;
+    assert!(refused.problem(503, "rate_limited").contains("max_connections_per_user"), "{refused:?}");
+    drop(socket);
+    let session = server.request("POST", "/v1/sessions").token(&token).json(&json!({})).send().await;
+    assert_eq!(session.status, 201, "{session:?}");
+    let path = format!("/v1/sessions/{}/messages", session.json()["session_id"].as_str().unwrap());
+    let body = json!({"role": "user", "content": "x".repeat(4_000)});
+    let say = async || server.request("POST", &path).token(&token).json(&body).send().await;
+    let refused =
+        until_told("bytes are limited", async || Some(say().await).filter(|answer| answer.status != 202));
+    let refused = refused.await;
+    assert!(refused.problem(429, "rate_limited").contains("bytes_per_user"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn metadata_of_a_session_are_bounded() {
+    let home = Home::new();
+    let server = home.serve(&[]).await;
+    let mut client = Client::new(&server).await;
+    let path = format!("/v1/sessions/{}", client.session);
+    let note = |key: &str, bytes: usize| json!({"metadata": {key: "x".repeat(bytes)}});
+    let patch = async |body| server.request("PATCH", &path).json(&body).send().await;
+    assert_eq!(patch(note("a", 60_000)).await.status, 202);
+    assert!(patch(note("b", 10_000)).await.problem(413, "too_large").contains("metadata"));
+    assert_eq!(patch(note("a", 10_000)).await.status, 202, "it becomes shorter");
+    client.send(json!({"type": "session.update", "metadata": {"c": "x".repeat(60_000)}, "ref": 7})).await;
+    let error = client.receive().await;
+    assert_eq!((&error["code"], &error["ref"]), (&json!("too_large"), &json!(7)), "{error}");
+    client.say("the connection lives").await;
 }
 
 #[tokio::test]

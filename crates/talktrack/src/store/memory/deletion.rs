@@ -2,29 +2,101 @@
 
 use uuid::Uuid;
 
-use crate::clock::Timestamp;
+use crate::clock::{Seq, Timestamp};
 use crate::error::NotDurable;
-use crate::record::{Removed, SessionDelete, Verdict};
+use crate::record::{Body, Record, Removed, RemovedRows, SessionDelete, UserDelete, Verdict};
 use crate::store::memory::Tables;
 use crate::store::{SessionCursor, SessionRow};
+use crate::stored::TimeKey;
 
 impl Tables {
-    pub(super) fn delete(&mut self, delete: &SessionDelete) -> Verdict {
+    pub(super) fn delete(&mut self, seq: Seq, delete: &SessionDelete) -> Verdict {
+        if let Some(rows) = &delete.removed {
+            self.remove_again(seq, delete.session_id, rows);
+            return Verdict::Deleted(Removed::default());
+        }
+        let is_owners =
+            |owner| self.sessions.get(&delete.session_id).is_some_and(|row| row.user_id == Some(owner));
+        if let Some(owner) = delete.owner.filter(|owner| delete.is_for_good() && !is_owners(*owner)) {
+            if !self.deleted.contains_key(&delete.session_id) {
+                self.deleted_claims.insert((delete.session_id, owner));
+            }
+            let is_there = self.sessions.contains_key(&delete.session_id);
+            let other = is_there.then_some(Verdict::Refused(NotDurable::OtherUser));
+            return other.unwrap_or(Verdict::Deleted(Removed::default()));
+        }
         if let Some(session) = self.sessions.get(&delete.session_id) {
-            if delete.owner.is_some_and(|owner| owner != session.user_id) {
+            if delete.owner.is_some_and(|owner| session.user_id != Some(owner)) {
                 return Verdict::Refused(NotDurable::OtherUser);
             }
-            if delete.spares(session.last_event_at.unwrap_or(session.started_at)) {
+            if session.is_spared_by(delete) {
                 return Verdict::GoesOn;
             }
         }
         if delete.is_for_good() {
-            self.deleted.insert(delete.session_id);
+            let user = self.sessions.get(&delete.session_id).and_then(|row| row.user_id);
+            let noted = self.deleted.entry(delete.session_id).or_default();
+            *noted = noted.or(user).or(delete.told_to);
         }
+        self.told.remove(&delete.session_id);
         let sessions = self.sessions.remove(&delete.session_id).iter().count() as u64;
         let messages = self.transcripts.remove(&delete.session_id).map_or(0, |transcript| transcript.len());
-        self.messages.retain(|_, (_, stamped)| stamped.message.session_id != delete.session_id);
-        Verdict::Deleted(Removed { sessions, messages: messages as u64, ..Removed::default() })
+        let mut ids = Vec::new();
+        self.messages.retain(|id, (_, stamped)| {
+            let stays = stamped.message.session_id != delete.session_id;
+            ids.extend((!stays).then_some(*id));
+            stays
+        });
+        let removed = Removed { sessions, messages: messages as u64, ..Removed::default() };
+        if delete.is_for_good() {
+            return Verdict::Deleted(removed);
+        }
+        Verdict::Expired(removed, RemovedRows { session: sessions > 0, messages: ids })
+    }
+
+    /// Removes what an earlier delivery of this deletion removed, as far as it was not written again since.
+    fn remove_again(&mut self, seq: Seq, session_id: Uuid, rows: &RemovedRows) {
+        for id in &rows.messages {
+            let is_old = self
+                .messages
+                .get(id)
+                .is_some_and(|(place, stamped)| stamped.message.session_id == session_id && place.seq <= seq);
+            if is_old && let Some((place, _)) = self.messages.remove(id) {
+                self.transcripts.get_mut(&session_id).map(|transcript| transcript.remove(&place));
+            }
+        }
+        let is_empty = self.transcripts.get(&session_id).is_none_or(|transcript| transcript.is_empty());
+        let last = self.told.get(&session_id).and_then(|told| told.last);
+        if rows.session && is_empty && last.is_none_or(|(_, last)| last <= seq) {
+            self.sessions.remove(&session_id);
+            self.transcripts.remove(&session_id);
+            self.told.remove(&session_id);
+        }
+    }
+
+    pub(super) fn delete_user(&mut self, seq: Seq, delete: &UserDelete) -> Verdict {
+        let deleted_at = self.deleted_users.entry(delete.user_id).or_insert(seq);
+        *deleted_at = seq.max(*deleted_at);
+        Verdict::Deleted(Removed::default())
+    }
+
+    /// Whether the record comes too late for its user, who deleted its session or everything.
+    pub(super) fn is_of_a_deleted_user(&self, record: &Record) -> bool {
+        let (session, owner) = (self.sessions.get(&record.session_id()), record.owner());
+        if owner.is_some_and(|owner| self.deleted_claims.contains(&(record.session_id(), owner))) {
+            return true;
+        }
+        let user = owner.or_else(|| session.and_then(|row| row.user_id));
+        let Some(deleted_at) = user.and_then(|user| self.deleted_users.get(&user)) else { return false };
+        let begun = match &record.body {
+            Body::Message(stamped) if session.is_none() => {
+                stamped.session_started_at.map_or(Seq::MIN, Timestamp::as_micros).min(record.seq)
+            }
+            // An earlier start of the session was refused.
+            Body::Update(_) | Body::End(_) if session.is_none() => Seq::MIN,
+            _ => record.seq,
+        };
+        begun <= *deleted_at
     }
 
     /// Sessions of which nothing was heard since this moment, oldest first.
@@ -34,9 +106,9 @@ impl Tables {
         after: Option<SessionCursor>,
         limit: usize,
     ) -> Vec<SessionRow> {
-        let place = |row: &SessionRow| -> (Timestamp, Uuid) { (row.started_at, row.session_id) };
+        let place = |row: &SessionRow| -> (TimeKey, Uuid) { (row.started_at.key(), row.session_id) };
         let wanted = |row: &&SessionRow| {
-            row.last_event_at.unwrap_or(row.started_at) < since
+            *row.last_event_at.as_ref().unwrap_or(&row.started_at) < since.into()
                 && after.is_none_or(|after| place(row) > (after.started_at, after.session_id))
         };
         let mut rows: Vec<_> = self.sessions.values().filter(wanted).cloned().collect();

@@ -2,21 +2,27 @@
 
 use uuid::Uuid;
 
-use crate::json::JsonObject;
+use crate::record::Status;
 use crate::stats::{Counter, Range, Stats};
 use crate::store::SessionRow;
 use crate::store::memory::Tables;
+use crate::stored::Stored;
 
 impl Tables {
     /// What happened in a range of time, of one user or of all.
     pub(super) fn stats(&self, user_id: Option<Uuid>, range: &Range) -> Stats {
         let mut counter = Counter::of(*range);
-        let is_asked = |session: &&SessionRow| user_id.is_none_or(|user| user == session.user_id);
+        let is_asked = |session: &&SessionRow| user_id.is_none_or(|user| session.user_id == Some(user));
         for session in self.sessions.values().filter(is_asked) {
-            counter.session(session.started_at, session.status, session.duration_seconds);
+            let status = session.status.known().copied().unwrap_or(Status::Active);
+            if let Some(started_at) = session.started_at.known() {
+                counter.session(started_at, status, session.duration_seconds);
+            }
             for row in self.transcripts.get(&session.session_id).into_iter().flat_map(|rows| rows.values()) {
-                let metrics = row.metrics.as_ref().map(JsonObject::as_str);
-                counter.message(row.created_at, row.role, row.interrupted, metrics);
+                let metrics = row.metrics.as_ref().map(Stored::as_str);
+                if let Some((at, role)) = row.created_at.known().zip(row.role.known().copied()) {
+                    counter.message(at, role, row.interrupted, metrics);
+                }
             }
         }
         counter.into_stats()

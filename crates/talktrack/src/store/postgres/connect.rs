@@ -10,6 +10,7 @@ use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::store::postgres::prefer;
 use crate::store::postgres::tls::{self, Trust};
 
 /// How long a server may take to accept a connection, where the connection string does not say.
@@ -21,6 +22,9 @@ pub(super) const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// How long what was sent may stay unconfirmed, and how long a connection may be silent before the peer is asked whether it is
 /// still there.
 const SILENT_PEER: Duration = Duration::from_secs(30);
+
+/// The port that need not be named.
+const USUAL_PORT: u16 = 5432;
 
 /// What the string should look like.
 const EXAMPLE: &str = "postgres://USER:PASSWORD@HOST:5432/DATABASE";
@@ -161,9 +165,8 @@ impl Address {
     /// # Errors
     /// Where the server cannot be reached, or turns this client away.
     pub async fn connect(&self) -> Result<Client, ConnectError> {
-        let connecting = tokio::time::timeout(CONNECT_PATIENCE, self.config.connect(self.tls()?));
-        let (client, connection) = connecting.await.map_err(|_| ConnectError::Timeout)??;
-        tokio::spawn(connection);
+        let connecting = tokio::time::timeout(CONNECT_PATIENCE, prefer::connect(&self.config, self.tls()?));
+        let (client, _driver) = connecting.await.map_err(|_| ConnectError::Timeout)??;
         Ok(client)
     }
 
@@ -186,11 +189,17 @@ impl Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "postgres://")?;
+        let ports = self.config.get_ports();
         for (place, host) in self.config.get_hosts().iter().enumerate() {
             let comma = if place == 0 { "" } else { "," };
             match host {
                 Host::Tcp(name) => write!(f, "{comma}{name}")?,
                 Host::Unix(path) => write!(f, "{comma}{}", Path::display(path))?,
+            }
+            // One port stands for all hosts.
+            match ports.get(place).or_else(|| ports.first()) {
+                Some(port) if *port != USUAL_PORT => write!(f, ":{port}")?,
+                _ => {}
             }
         }
         write!(f, "/{}", self.config.get_dbname().unwrap_or_else(|| self.user()))

@@ -9,13 +9,15 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
 
+use crate::clock::Timestamp;
 use crate::error::NotDurable;
-use crate::record::{DeadReason, Removed, SessionDelete, Verdict};
+use crate::record::{DeadReason, Removed, RemovedRows, SessionDelete, Verdict};
+use crate::store::postgres::deliveries::Lane;
 use crate::store::postgres::failure::{Failure, SESSIONS};
-use crate::store::postgres::plan::{Placed, Round};
+use crate::store::postgres::plan::{Placed, Round, Told};
 use crate::store::postgres::statement::{Statement, moment};
-use crate::store::postgres::transaction::{self, transaction};
-use crate::store::postgres::{obstacle, sessions};
+use crate::store::postgres::user_marks::{self, Late};
+use crate::store::postgres::{obstacle, sessions, transaction};
 
 /// Few locks for however many sessions: the server has a table of a fixed size for them. In their order, so that nobody waits
 /// for somebody who waits. The first number stands for talktrack.
@@ -39,7 +41,8 @@ SELECT session_id FROM public.conversation_sessions WHERE session_id = ANY($1::u
 
 macro_rules! gone {
     () => {
-        "unnest($1::uuid[], $2::uuid[], $3::timestamptz[]) AS gone(session_id, owner, silent_since)"
+        "unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::uuid[]) \
+         AS gone(session_id, owner, silent_since, accepted, told_to)"
     };
 }
 
@@ -52,12 +55,26 @@ macro_rules! goes {
 }
 
 const NOTE: &str = concat!(
-    "INSERT INTO public.conversation_deletions (session_id) SELECT gone.session_id FROM ",
+    "INSERT INTO public.conversation_deletions AS mark (session_id, user_id) \
+     SELECT gone.session_id, coalesce(session.user_id, gone.owner, gone.told_to) FROM ",
     gone!(),
     " LEFT JOIN public.conversation_sessions session ON session.session_id = gone.session_id \
-     WHERE gone.silent_since IS NULL AND (session.session_id IS NULL OR ",
+     WHERE gone.silent_since IS NULL AND (session.session_id IS NULL AND gone.owner IS NULL OR ",
     goes!(),
-    ") ORDER BY gone.session_id ON CONFLICT (session_id) DO NOTHING"
+    ") ORDER BY gone.session_id ON CONFLICT (session_id) DO UPDATE SET user_id = excluded.user_id \
+     WHERE mark.user_id IS NULL AND excluded.user_id IS NOT NULL"
+);
+
+/// The user who deletes does not own the session, as far as is known here: the mark is about that user alone.
+const NOTE_CLAIMS: &str = concat!(
+    "INSERT INTO public.conversation_user_deletions AS mark (user_id, session_id, deleted_at) \
+     SELECT gone.owner, gone.session_id, coalesce(gone.accepted, now()) FROM ",
+    gone!(),
+    " LEFT JOIN public.conversation_sessions session ON session.session_id = gone.session_id \
+     WHERE gone.silent_since IS NULL AND gone.owner IS NOT NULL AND session.user_id IS DISTINCT FROM gone.owner \
+     AND NOT EXISTS (SELECT FROM public.conversation_deletions deleted WHERE deleted.session_id = gone.session_id) \
+     ORDER BY gone.owner, gone.session_id \
+     ON CONFLICT (user_id, session_id) DO UPDATE SET deleted_at = greatest(mark.deleted_at, excluded.deleted_at)"
 );
 
 const DELETE_MESSAGES: &str = concat!(
@@ -65,9 +82,12 @@ const DELETE_MESSAGES: &str = concat!(
     gone!(),
     " LEFT JOIN public.conversation_sessions session ON session.session_id = gone.session_id \
      WHERE message.session_id = gone.session_id \
-     AND CASE WHEN session.session_id IS NULL THEN gone.silent_since IS NULL ELSE ",
+     AND CASE WHEN session.session_id IS NULL \
+       THEN gone.silent_since IS NULL AND (gone.owner IS NULL OR message.user_id = gone.owner) ELSE ",
     goes!(),
-    " END RETURNING message.session_id) SELECT session_id, count(*) FROM deleted GROUP BY session_id"
+    " END RETURNING message.session_id, \
+     CASE WHEN gone.silent_since IS NOT NULL THEN message.id END AS id) \
+     SELECT session_id, count(*), coalesce(array_agg(id) FILTER (WHERE id IS NOT NULL), '{}') FROM deleted GROUP BY session_id"
 );
 
 const DELETE_SESSIONS: &str = concat!(
@@ -78,59 +98,103 @@ const DELETE_SESSIONS: &str = concat!(
     " RETURNING session.session_id"
 );
 
+/// What was removed before and is there again, unless it was written again since.
+const DELETE_MESSAGES_AGAIN: &str = "
+DELETE FROM public.conversation_messages message USING unnest($1::uuid[], $2::uuid[], $3::int8[]) AS gone(session_id, id, seq)
+WHERE message.id = gone.id AND message.session_id = gone.session_id AND coalesce(message.seq <= gone.seq, true)";
+
+const DELETE_SESSIONS_AGAIN: &str = "
+DELETE FROM public.conversation_sessions session USING unnest($1::uuid[], $2::int8[]) AS gone(session_id, seq)
+WHERE session.session_id = gone.session_id AND coalesce(session.last_seq <= gone.seq, true)
+  AND coalesce(session.created_at <= timestamptz 'epoch' + gone.seq * interval '1 microsecond', true)
+  AND NOT EXISTS (SELECT FROM public.conversation_messages message WHERE message.session_id = session.session_id)";
+
 /// The words by which their messages were found.
 const FORGET: &str = "
 DELETE FROM public.conversation_search AS found WHERE session_id = ANY($1::uuid[])
   AND NOT EXISTS (SELECT FROM public.conversation_sessions session WHERE session.session_id = found.session_id)";
 
+/// What the triggers would note of it is noted here, or not to be noted.
+const QUIET: &str = "SELECT set_config('talktrack.deletes', 'on', true)";
+
+/// The mark of a session refuses its messages as well.
+const DROP_TOMBSTONES: &str = "
+DELETE FROM public.conversation_message_deletions AS gone WHERE session_id = ANY($1::uuid[])
+  AND NOT EXISTS (SELECT FROM public.conversation_sessions session WHERE session.session_id = gone.session_id)";
+
 const DELETED: &str =
     "SELECT session_id FROM public.conversation_deletions WHERE session_id = ANY($1::uuid[])";
 
-/// Goes before the start of sessions, in the same transaction: after it, a deletion is seen, or waits.
-pub(super) fn share_lock(sessions: impl Iterator<Item = Uuid>) -> Statement<'static> {
-    Statement::new(SHARE_LOCK).uuids(sessions)
+/// Goes before the start of sessions, in the same transaction: after it, a deletion of the sessions or of their users is seen,
+/// or waits.
+pub(super) fn share_lock(ids: impl Iterator<Item = Uuid>) -> Statement<'static> {
+    Statement::new(SHARE_LOCK).uuids(ids)
 }
 
-/// Deletes the sessions of one round in one transaction. None is in it twice.
+/// Deletes the sessions and users of one round in one transaction. None is in it twice.
 pub(super) async fn write(
     client: &Client,
-    deletes: &[(usize, &SessionDelete)],
+    lane: &Lane<'_>,
+    round: &Round<'_>,
     verdicts: &mut [Verdict],
 ) -> Result<(), Failure> {
+    let (deletes, users, again) = (&round.deletes, &round.users, &round.again);
     let ids = || deletes.iter().map(|(_, delete)| delete.session_id);
+    let ids_again = || again.iter().map(|(_, delete, _)| delete.session_id);
+    let user_ids = || users.iter().map(|(_, delete)| delete.user_id);
     let about = |sql| {
         let owners: Vec<_> = deletes.iter().map(|(_, delete)| delete.owner).collect();
         let since: Vec<_> = deletes.iter().map(|(_, delete)| delete.silent_since.map(moment)).collect();
-        let statement = Statement::new(sql).uuids(ids());
-        Some(statement.with(owners, Type::UUID_ARRAY).with(since, Type::TIMESTAMPTZ_ARRAY))
+        let statement = Statement::new(sql).uuids(ids()).with(owners, Type::UUID_ARRAY);
+        let accepted: Vec<_> =
+            deletes.iter().map(|(told, _)| Timestamp::from_micros(told.seq).map(moment)).collect();
+        let statement = statement.with(since, Type::TIMESTAMPTZ_ARRAY);
+        let told_to: Vec<_> = deletes.iter().map(|(_, delete)| delete.told_to).collect();
+        let statement = statement.with(accepted, Type::TIMESTAMPTZ_ARRAY);
+        (!deletes.is_empty()).then(|| statement.with(told_to, Type::UUID_ARRAY))
     };
+    let owners = deletes.iter().filter_map(|(_, delete)| delete.owner);
     let statements = [
-        Some(Statement::new(LOCK).uuids(ids())),
-        Some(Statement::new(LOCK_ROWS).uuids(ids())),
+        Some(Statement::new(QUIET)),
+        Some(Statement::new(LOCK).uuids(ids().chain(ids_again()).chain(user_ids()))),
+        Some(Statement::new(LOCK_ROWS).uuids(ids().chain(ids_again()))),
         about(NOTE),
+        about(NOTE_CLAIMS),
+        (!deletes.is_empty()).then(|| user_marks::bound(owners)),
+        (!users.is_empty()).then(|| user_marks::note(users)),
         about(DELETE_MESSAGES),
         about(DELETE_SESSIONS),
+        (!again.is_empty()).then(|| messages_again(again)),
+        (!again.is_empty()).then(|| sessions_again(again)),
+        Some(Statement::new(DROP_TOMBSTONES).uuids(ids().chain(ids_again()))),
         Some(sessions::owners(ids())),
     ];
-    let [_, _, _, messages, gone, left] = transaction(client, transaction::TO_WRITE, &statements).await?;
+    let [_, _, _, _, _, _, _, messages, gone, _, _, _, left] =
+        transaction::write(client, lane, &statements).await?;
+    let done = users.iter().map(|(told, _)| told).chain(again.iter().map(|(told, ..)| told));
+    done.for_each(|told| verdicts[told.place] = Verdict::Deleted(Removed::default()));
     // Whatever is wrong with the index keeps nothing from being deleted: its own pass finds later what is left.
-    let _ = Statement::new(FORGET).uuids(ids()).query(client).await;
-    let messages = counts(&messages)?;
+    let _ = Statement::new(FORGET).uuids(ids().chain(ids_again())).query(client).await;
+    let mut messages = removed_messages(&messages)?;
     let gone = ids_of(&gone)?;
     let left: HashMap<Uuid, Uuid> =
         left.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, Error>>()?;
     if deletes.iter().any(|(_, delete)| !gone.contains(&delete.session_id)) {
         obstacle::no_session_is_hidden(client).await?;
     }
-    for (place, delete) in deletes {
+    for (Told { place, .. }, delete) in deletes {
         let session_id = &delete.session_id;
         let removed = Removed {
             sessions: u64::from(gone.contains(session_id)),
-            messages: messages.get(session_id).copied().unwrap_or(0),
+            messages: messages.get(session_id).map_or(0, |(count, _)| *count),
             ..Removed::default()
         };
         verdicts[*place] = match left.get(session_id) {
-            None => Verdict::Deleted(removed),
+            None if delete.is_for_good() => Verdict::Deleted(removed),
+            None => {
+                let messages = messages.remove(session_id).map_or_else(Vec::new, |(_, ids)| ids);
+                Verdict::Expired(removed, RemovedRows { session: removed.sessions > 0, messages })
+            }
             Some(user_id) if delete.owner.is_some_and(|owner| owner != *user_id) => {
                 Verdict::Refused(NotDurable::OtherUser)
             }
@@ -157,7 +221,7 @@ pub(super) async fn deleted(
     ids_of(&Statement::new(DELETED).uuids(sessions.into_iter()).query(client).await?)
 }
 
-/// Lets go of messages whose session was deleted, and returns the others.
+/// Lets go of messages whose session was deleted, or whose user was, and returns the others.
 pub(super) async fn let_go<'r>(
     client: &Client,
     homeless: Vec<Placed<'r>>,
@@ -168,10 +232,11 @@ pub(super) async fn let_go<'r>(
     let (gone, left): (Vec<_>, Vec<_>) =
         homeless.into_iter().partition(|placed| deleted.contains(&session_of(placed)));
     gone.iter().for_each(|placed| verdicts[placed.place] = Verdict::Dead(DeadReason::Deleted));
-    Ok(left)
+    user_marks::let_go(client, left, verdicts).await
 }
 
-/// What was told of a session that nobody knows: it may have been deleted.
+/// Updates and ends that no session took: it may have been deleted, or be another user's. All others are of a session that is
+/// not there yet.
 pub(super) async fn refuse_what_is_told(
     client: &Client,
     rounds: &[Round<'_>],
@@ -179,13 +244,33 @@ pub(super) async fn refuse_what_is_told(
 ) -> Result<(), Error> {
     let unknown = Verdict::Refused(NotDurable::UnknownSession);
     let updates = rounds.iter().flat_map(|round| &round.updates);
-    let updates = updates.flat_map(|(id, merged)| merged.places.iter().map(|place| (*place, *id)));
-    let ends = rounds.iter().flat_map(|round| &round.ends).map(|(place, end)| (*place, end.session_id));
-    let told: Vec<_> = updates.chain(ends).filter(|(place, _)| verdicts[*place] == unknown).collect();
-    let deleted = deleted(client, told.iter().map(|(_, session_id)| *session_id)).await?;
-    for (place, session_id) in told {
+    let updates = updates.flat_map(|(id, merged)| {
+        merged.places.iter().map(|place| (*place, *id, merged.owner, merged.last_seq))
+    });
+    let ends = rounds.iter().flat_map(|round| &round.ends);
+    let ends = ends.map(|(told, end)| (told.place, end.session_id, end.owner, told.seq));
+    let told: Vec<_> = updates.chain(ends).filter(|(place, ..)| verdicts[*place] == unknown).collect();
+    if told.is_empty() {
+        return Ok(());
+    }
+    let deleted = deleted(client, told.iter().map(|(_, session_id, ..)| *session_id)).await?;
+    let owners = sessions::find_owners(client, told.iter().map(|(_, session_id, ..)| *session_id)).await?;
+    // If a session is not there for which an owner is named, its start was refused.
+    let late = told.iter().map(|(place, session_id, owner, seq)| Late {
+        place: *place,
+        session_id: *session_id,
+        owner: *owner,
+        begun: None,
+        accepted: *seq,
+    });
+    let late = user_marks::refused(client, late).await?;
+    for (place, session_id, owner, _) in told {
         if deleted.contains(&session_id) {
             verdicts[place] = Verdict::Refused(NotDurable::Deleted);
+        } else if late.contains(&place) {
+            verdicts[place] = Verdict::Dead(DeadReason::DeletedForUser);
+        } else if owners.get(&session_id).is_some_and(|other| owner.is_some_and(|owner| owner != *other)) {
+            verdicts[place] = Verdict::Refused(NotDurable::OtherUser);
         }
     }
     Ok(())
@@ -195,7 +280,29 @@ fn ids_of(rows: &[Row]) -> Result<HashSet<Uuid>, Error> {
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
-fn counts(rows: &[Row]) -> Result<HashMap<Uuid, u64>, Error> {
-    let count = |row: &Row| Ok((row.try_get(0)?, row.try_get::<_, i64>(1)?.unsigned_abs()));
-    rows.iter().map(count).collect()
+/// How many messages went with each session; and which, if the session was too old.
+fn removed_messages(rows: &[Row]) -> Result<HashMap<Uuid, (u64, Vec<Uuid>)>, Error> {
+    let removed = |row: &Row| {
+        let count = row.try_get::<_, i64>(1)?.unsigned_abs();
+        Ok((row.try_get(0)?, (count, row.try_get(2)?)))
+    };
+    rows.iter().map(removed).collect()
+}
+
+fn messages_again(again: &[(Told, &SessionDelete, &RemovedRows)]) -> Statement<'static> {
+    let all = || {
+        again.iter().flat_map(|(told, delete, rows)| {
+            rows.messages.iter().map(|id| (delete.session_id, *id, told.seq))
+        })
+    };
+    let statement = Statement::new(DELETE_MESSAGES_AGAIN).uuids(all().map(|(session_id, ..)| session_id));
+    let statement = statement.uuids(all().map(|(_, id, _)| id));
+    statement.with(all().map(|(.., seq)| seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
+}
+
+fn sessions_again(again: &[(Told, &SessionDelete, &RemovedRows)]) -> Statement<'static> {
+    let all = || again.iter().filter(|(_, _, rows)| rows.session);
+    let statement =
+        Statement::new(DELETE_SESSIONS_AGAIN).uuids(all().map(|(_, delete, _)| delete.session_id));
+    statement.with(all().map(|(told, ..)| told.seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
 }

@@ -8,7 +8,7 @@ use crate::store::{Class, StoreError};
 /// The writer's answer to a failure.
 pub(super) fn explain(failure: Failure, differences: &[Difference]) -> StoreError {
     match in_words(&failure, differences) {
-        Some(message) => StoreError { class: Class::Systemic, message },
+        Some(message) => StoreError { class: Class::Systemic, message, ..failure.into_error() },
         None => failure.into_error(),
     }
 }
@@ -24,7 +24,7 @@ fn in_words(failure: &Failure, differences: &[Difference]) -> Option<String> {
 /// What would keep every row from being written.
 pub(super) fn drift(differences: &[Difference]) -> Option<StoreError> {
     let message = tell(differences, |difference| difference.stops_every_row)?;
-    Some(StoreError { class: Class::Systemic, message })
+    Some(StoreError::new(Class::Systemic, message))
 }
 
 fn tell(differences: &[Difference], is_meant: impl Fn(&Difference) -> bool) -> Option<String> {

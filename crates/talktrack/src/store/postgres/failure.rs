@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
-use deadpool_postgres::PoolError;
+use deadpool_postgres::{HookError, PoolError};
 use tokio_postgres::error::{DbError, SqlState};
 
 use crate::error::ReadError;
+use crate::store::postgres::cleartext::CleartextAsked;
 use crate::store::postgres::schema::Difference;
 use crate::store::postgres::sqlstate::class_of;
 use crate::store::{Class, StoreError};
@@ -18,6 +19,9 @@ pub(super) const MESSAGES: &str = "conversation_messages";
 pub(super) struct Failure {
     pub(super) class: Class,
     message: String,
+    /// Something may have been written all the same.
+    is_outcome_unknown: bool,
+    is_changed_id: bool,
     /// The SQLSTATE, where the server answered at all.
     code: Option<SqlState>,
     table: Option<String>,
@@ -52,7 +56,17 @@ impl Failure {
     }
 
     fn without_answer(class: Class, message: String) -> Self {
-        Self { class, message, code: None, table: None, column: None, constraint: None }
+        let (code, table, column, constraint) = (None, None, None, None);
+        Self {
+            class,
+            message,
+            is_outcome_unknown: true,
+            is_changed_id: false,
+            code,
+            table,
+            column,
+            constraint,
+        }
     }
 
     /// Somebody took a session's row away between two statements, or wrote it at the same moment. The same again finds what
@@ -63,6 +77,11 @@ impl Failure {
             (Some(code), Some(SESSIONS)) => *code == SqlState::UNIQUE_VIOLATION,
             _ => false,
         }
+    }
+
+    /// Whether a trigger gave a row another id, so that the statement broke the transaction off. The words are the statement's own.
+    pub(super) fn is_changed_id(&self) -> bool {
+        self.code == Some(SqlState::INVALID_TEXT_REPRESENTATION) && self.is_changed_id
     }
 
     /// Whether the schema may be the cause, and a look at it worth the time.
@@ -105,9 +124,25 @@ impl Failure {
         Self { message: format!("its session cannot be stored: {}", self.message), ..self }
     }
 
+    /// The same, after another transaction of the batch was committed.
+    pub(super) fn after_a_commit(self) -> Self {
+        Self { is_outcome_unknown: true, ..self }
+    }
+
+    /// The same, before anything was sent.
+    fn before_anything(self) -> Self {
+        Self { is_outcome_unknown: false, ..self }
+    }
+
+    /// True if something may have been written all the same.
+    pub(super) fn is_outcome_unknown(&self) -> bool {
+        self.is_outcome_unknown
+    }
+
     /// As the writer's answer.
     pub(super) fn into_error(self) -> StoreError {
-        StoreError { class: self.class, message: self.message }
+        let Self { class, message, is_outcome_unknown, .. } = self;
+        StoreError { class, message, is_outcome_unknown }
     }
 }
 
@@ -117,6 +152,9 @@ impl From<tokio_postgres::Error> for Failure {
             return Self::of_answer(answer);
         }
         let cause = std::error::Error::source(&error);
+        if let Some(asked) = cause.and_then(cleartext_asked) {
+            return Self::systemic(asked.to_string());
+        }
         let of_the_network = cause.is_some_and(|cause| cause.is::<std::io::Error>());
         let message = cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
         // What fails on this side before anything was sent, or cannot be read back, has no rule: it waits.
@@ -129,12 +167,24 @@ impl From<tokio_postgres::Error> for Failure {
     }
 }
 
+/// A password that would have been sent in the clear.
+fn cleartext_asked<'e>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e CleartextAsked> {
+    cause.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref()
+}
+
 impl From<PoolError> for Failure {
     fn from(error: PoolError) -> Self {
         match error {
-            PoolError::Backend(error) => error.into(),
-            PoolError::Timeout(_) => Self::timeout("the database cannot be reached (no connection in time)"),
-            other => Self::without_answer(Class::Systemic, other.to_string()),
+            PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
+                Self::from(error).before_anything()
+            }
+            PoolError::PostCreateHook(HookError::Message(message)) => {
+                Self::systemic(message.into_owned()).before_anything()
+            }
+            PoolError::Timeout(_) => {
+                Self::timeout("the database cannot be reached (no connection in time)").before_anything()
+            }
+            other => Self::without_answer(Class::Systemic, other.to_string()).before_anything(),
         }
     }
 }
@@ -145,6 +195,9 @@ impl Failure {
         Self {
             class: class_of(answer.code().code()),
             message: in_words(answer),
+            is_changed_id: answer.message().contains("\"talktrack: a trigger changed"),
+            // A server that stops or breaks off may have committed before it says so.
+            is_outcome_unknown: ["08", "57P"].iter().any(|group| answer.code().code().starts_with(group)),
             code: Some(answer.code().clone()),
             table: owned(answer.table()),
             column: owned(answer.column()),

@@ -1,51 +1,79 @@
 //! Fills `conversation_search` behind the ingestion: whatever message has no words there yet gets them, whoever wrote it and on
 //! whichever node. Several nodes may do so at once; the second one finds nothing left to do.
 //!
-//! It looks at the table as it lies on the disk, a range of pages at a time: new rows come at its end, which is looked at
-//! again and again; what lies elsewhere (what was there before, what was revised late) is met by a pass over all of it, at the
-//! start and then every hour.
+//! It looks in three places. What this node stored is looked up by its ids ([`IndexQueue`]). What other nodes and programs write
+//! mostly comes at the end of the table as it lies on the disk: the pages there are read again and again. What lies elsewhere (what
+//! was there before the start, what others revised or wrote into room that a `VACUUM` has freed) is found by a pass over all pages,
+//! at the start and then again and again: the longer a pass works, the longer the next one waits.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use deadpool_postgres::Pool;
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::search::{SESSION, USER, Words};
+use crate::store::postgres::PATIENCE;
+use crate::store::postgres::connections::{Connections, within};
 use crate::store::postgres::failure::Failure;
+use crate::store::postgres::index_queue::IndexQueue;
 use crate::store::postgres::statement::Statement;
-use crate::store::postgres::{PATIENCE, within};
 use crate::store::{Indexer, Step, StoreError};
 
-/// Messages of one step.
+/// Messages of one step, from each place.
 const MESSAGES: usize = 500;
+/// Bytes of text of one step, but at least one message.
+const BYTES: usize = 1 << 20;
 /// Pages of one step: some 10,000 to 100,000 rows.
 const PAGES: i64 = 1_000;
 /// How long a row may lie in a page before it is seen by others: longer than any statement of ours may take.
 const HIDDEN: Duration = Duration::from_secs(40);
-/// From one pass over everything to the next.
-const PASSES: Duration = Duration::from_secs(60 * 60);
+/// The next pass begins after so many times the work of the last one: passes take at most a twentieth of one connection.
+const PASS_REST: u32 = 20;
+const SHORTEST_PASS_REST: Duration = Duration::from_secs(5);
+const LONGEST_PASS_REST: Duration = Duration::from_secs(60 * 60);
+/// A pass that is due goes a step at least this often, however many new messages come.
+const PASS_STEP_DUE: Duration = Duration::from_secs(5);
 
 const SIZE: &str = "SELECT max(pg_relation_size(of)) / current_setting('block_size')::bigint, \
      pg_relation_size('public.conversation_messages') / current_setting('block_size')::bigint \
      FROM unnest(ARRAY['public.conversation_messages', 'public.conversation_search']::regclass[]) AS of";
 
-/// What has no words yet, or those of an earlier revision. At most 1 MiB of text, but at least one.
-const WITHOUT_WORDS: &str = "
-SELECT id, session_id, user_id, place, revision, content FROM (
-  SELECT message.id, message.session_id, session.user_id, message.revision, message.content,
-    coalesce(message.seq, (extract(epoch FROM message.created_at) * 1000000)::bigint) AS place,
-    sum(octet_length(message.content)) OVER (ORDER BY message.ctid) - octet_length(message.content) AS before
+/// What has no words yet, or those of an earlier revision. Other programs may have left any column null, and may have written times
+/// that are no number of microseconds. At most [`BYTES`] of text, but at least one message.
+macro_rules! select_without_words {
+    ($among:literal) => {
+        concat!(
+            "SELECT id, session_id, user_id, place, revision, content FROM (
+  SELECT message.id, message.session_id, session.user_id, coalesce(message.revision, 0) AS revision,
+    coalesce(message.content, '') AS content,
+    coalesce(message.seq, CASE WHEN message.created_at BETWEEN '0001-01-01' AND '9999-12-31'
+      THEN (extract(epoch FROM message.created_at) * 1000000)::bigint ELSE 0 END) AS place,
+    sum(coalesce(octet_length(message.content), 0)) OVER (ORDER BY message.ctid)
+      - coalesce(octet_length(message.content), 0) AS before
   FROM public.conversation_messages AS message
   JOIN public.conversation_sessions AS session ON session.session_id = message.session_id
-  WHERE message.ctid >= ('(' || $1::bigint || ',0)')::tid AND message.ctid < ('(' || $2::bigint || ',0)')::tid
+  WHERE ",
+            $among,
+            "
     AND NOT EXISTS (SELECT FROM public.conversation_search AS found
-                    WHERE found.message_id = message.id AND found.revision = message.revision)
-  ORDER BY message.ctid LIMIT $3::bigint
-) AS message WHERE before < 1048576";
+                    WHERE found.message_id = message.id AND found.revision = coalesce(message.revision, 0))
+    AND message.id IS NOT NULL AND session.user_id IS NOT NULL
+  ORDER BY message.ctid LIMIT $1::bigint
+) AS message WHERE before < 1048576"
+        )
+    };
+}
+
+/// Among the messages in these pages.
+const IN_PAGES: &str = select_without_words!(
+    "message.ctid >= ('(' || $2::bigint || ',0)')::tid AND message.ctid < ('(' || $3::bigint || ',0)')::tid"
+);
+
+/// Among these messages.
+const WITH_IDS: &str = select_without_words!("message.id = ANY ($2::uuid[])");
 
 const PUT: &str = "
 INSERT INTO public.conversation_search AS found (message_id, session_id, user_id, place, revision, words)
@@ -66,63 +94,125 @@ WHERE ctid >= ('(' || $1::bigint || ',0)')::tid AND ctid < ('(' || $2::bigint ||
 
 /// Where it looks next.
 pub(super) struct TableIndexer {
-    pool: Pool,
+    pool: Connections,
+    stored: IndexQueue,
+    end: End,
+    pass: Pass,
+}
+
+/// The end of the table.
+#[derive(Default)]
+struct End {
     /// How long the table was, and when: the end that is looked at begins where it was some time ago.
-    ends: VecDeque<(Instant, i64)>,
-    /// The pass over everything, from the end to the beginning: what comes next lies before this page.
-    pass: Option<i64>,
-    next_pass: Instant,
+    sizes: VecDeque<(Instant, i64)>,
+    /// More without words may be there than the last step took.
+    has_more: bool,
+}
+
+/// The passes over everything.
+struct Pass {
+    /// A pass is under way, from the end to the beginning: what comes next lies before this page.
+    before: Option<i64>,
+    /// How long it has worked.
+    worked: Duration,
+    /// How many dropped messages it finds, since it began after they were stored.
+    finds: u64,
+    /// The next one begins as soon as this one is done, since messages without words are known to be somewhere.
+    is_wanted: bool,
+    /// Otherwise it begins now.
+    next: Instant,
+    last_step: Instant,
+}
+
+/// What was given words.
+struct Filled {
+    messages: usize,
+    bytes: usize,
 }
 
 impl TableIndexer {
-    pub(super) fn new(pool: Pool) -> Self {
-        Self { pool, ends: VecDeque::new(), pass: None, next_pass: Instant::now() }
+    pub(super) fn new(pool: Connections, stored: IndexQueue) -> Self {
+        stored.open();
+        Self { pool, stored, end: End::default(), pass: Pass::new(Instant::now()) }
     }
 
     async fn try_step(&mut self) -> Result<Step, Failure> {
         let now = Instant::now();
+        self.fill_stored().await?;
         let size = self.ask(Statement::new(SIZE)).await?;
         let page = |column| size.first().map_or(Ok(0), |row| row.try_get::<_, i64>(column));
         let (all, pages) = (page(0)?, page(1)?);
-        while self.ends.get(1).is_some_and(|(at, _)| now.duration_since(*at) > HIDDEN) {
-            self.ends.pop_front();
+        let (from, is_cut) = self.end.begin(now, pages);
+        if is_cut {
+            // Messages without words have left the pages that count as the end.
+            self.pass.is_wanted = true;
         }
-        let end_of_late = self.ends.front().map_or(pages, |(_, end)| *end).min(pages);
-        if self.ends.is_empty() || self.ends.back().is_some_and(|(_, end)| *end != pages) {
-            self.ends.push_back((now, pages));
+        self.end.has_more = self.fill(in_pages(from, pages + 1)).await?.is_full();
+        let mut has_more = self.end.has_more || self.stored.len() > 0;
+        if has_more && now.duration_since(self.pass.last_step) < PASS_STEP_DUE {
+            return Ok(self.more());
         }
-        // The last page may be half full.
-        if self.fill((end_of_late - 1).max(0), pages + 1).await? {
-            return Ok(Step::More(MESSAGES as u64));
+        has_more |= self.step_pass(all).await?;
+        if has_more {
+            return Ok(self.more());
         }
-        if self.pass.is_none() && now >= self.next_pass {
-            self.pass = Some(all);
-        }
-        let Some(before) = self.pass else { return Ok(Step::UpToDate) };
-        let from = (before - PAGES).max(0);
-        if self.fill(from, before).await? {
-            return Ok(Step::More(MESSAGES as u64));
-        }
-        self.ask(Statement::new(FORGET).with(from, Type::INT8).with(before, Type::INT8)).await?;
-        self.pass = (from > 0).then_some(from);
-        if self.pass.is_none() {
-            self.next_pass = now + PASSES;
-        }
-        Ok(if self.pass.is_some() { Step::Passing } else { Step::UpToDate })
+        Ok(if self.pass.before.is_some() { Step::Passing } else { Step::UpToDate })
     }
 
-    /// Gives words to messages in these pages; says whether there may be more without.
-    async fn fill(&mut self, from: i64, to: i64) -> Result<bool, Failure> {
-        let find = Statement::new(WITHOUT_WORDS)
-            .with(from, Type::INT8)
-            .with(to, Type::INT8)
-            .with(MESSAGES as i64, Type::INT8);
-        let rows = self.ask(find).await?;
-        if rows.is_empty() {
-            return Ok(false);
+    fn more(&self) -> Step {
+        Step::More(self.stored.len().max(MESSAGES as u64))
+    }
+
+    /// Gives words to what this node has stored.
+    async fn fill_stored(&self) -> Result<(), Failure> {
+        let ids = self.stored.first(MESSAGES);
+        if ids.is_empty() {
+            return Ok(());
         }
-        self.ask(put(&rows)?).await?;
-        Ok(true)
+        let count = ids.len();
+        let with_ids = Statement::new(WITH_IDS).with(MESSAGES as i64, Type::INT8).with(ids, Type::UUID_ARRAY);
+        // If there was too much text for one step, the ids stay; those that have words are passed over next time.
+        if self.fill(with_ids).await?.bytes < BYTES {
+            self.stored.remove(count);
+        }
+        Ok(())
+    }
+
+    /// Goes a step of the pass, if one is due; says whether it found more messages without words than it took.
+    async fn step_pass(&mut self, pages: i64) -> Result<bool, Failure> {
+        let began = Instant::now();
+        self.pass.last_step = began;
+        let dropped = self.stored.dropped();
+        if self.pass.before.is_none() && (self.pass.is_wanted || dropped > 0 || began >= self.pass.next) {
+            self.pass = Pass { before: Some(pages), finds: dropped, ..Pass::new(began) };
+        }
+        let Some(before) = self.pass.before else { return Ok(false) };
+        let from = (before - PAGES).max(0);
+        let has_more = self.fill(in_pages(from, before)).await?.is_full();
+        if !has_more {
+            self.ask(Statement::new(FORGET).with(from, Type::INT8).with(before, Type::INT8)).await?;
+            self.pass.before = (from > 0).then_some(from);
+        }
+        self.pass.worked += began.elapsed();
+        if self.pass.before.is_none() {
+            self.stored.forget_dropped(self.pass.finds);
+            let rest = (self.pass.worked * PASS_REST).clamp(SHORTEST_PASS_REST, LONGEST_PASS_REST);
+            self.pass.next = Instant::now() + rest;
+        }
+        Ok(has_more)
+    }
+
+    /// Gives words to the messages that this finds.
+    async fn fill(&self, find: Statement<'_>) -> Result<Filled, Failure> {
+        let rows = self.ask(find).await?;
+        let mut filled = Filled { messages: rows.len(), bytes: 0 };
+        for row in &rows {
+            filled.bytes += row.try_get::<_, &str>(5)?.len();
+        }
+        if !rows.is_empty() {
+            self.ask(put(&rows)?).await?;
+        }
+        Ok(filled)
     }
 
     async fn ask(&self, statement: Statement<'_>) -> Result<Vec<Row>, Failure> {
@@ -136,6 +226,46 @@ impl Indexer for TableIndexer {
     async fn step(&mut self) -> Result<Step, StoreError> {
         self.try_step().await.map_err(Failure::into_error)
     }
+
+    fn known_lag(&self) -> u64 {
+        self.stored.len()
+    }
+}
+
+impl Filled {
+    /// There may be more than one step takes.
+    fn is_full(&self) -> bool {
+        self.messages >= MESSAGES || self.bytes >= BYTES
+    }
+}
+
+impl Pass {
+    /// A pass is due.
+    fn new(now: Instant) -> Self {
+        Self { before: None, worked: Duration::ZERO, finds: 0, is_wanted: false, next: now, last_step: now }
+    }
+}
+
+impl End {
+    /// The page at which the end begins, now that the table has so many; and whether it moved past messages without words.
+    fn begin(&mut self, now: Instant, pages: i64) -> (i64, bool) {
+        let before = self.sizes.len();
+        while self.sizes.get(1).is_some_and(|(at, _)| now.duration_since(*at) > HIDDEN) {
+            self.sizes.pop_front();
+        }
+        let has_moved = self.sizes.len() < before;
+        let begins = self.sizes.front().map_or(pages, |(_, end)| *end).min(pages);
+        if self.sizes.is_empty() || self.sizes.back().is_some_and(|(_, end)| *end != pages) {
+            self.sizes.push_back((now, pages));
+        }
+        // The last page may be half full.
+        ((begins - 1).max(0), has_moved && self.has_more)
+    }
+}
+
+/// Asks for the messages without words in these pages.
+fn in_pages(from: i64, to: i64) -> Statement<'static> {
+    Statement::new(IN_PAGES).with(MESSAGES as i64, Type::INT8).with(from, Type::INT8).with(to, Type::INT8)
 }
 
 fn put(rows: &[Row]) -> Result<Statement<'static>, tokio_postgres::Error> {

@@ -13,29 +13,48 @@ use crate::store::postgres::statement::Statement;
 const INSERT: &str = "
 WITH inserted AS (
   INSERT INTO public.conversation_messages (id, session_id, user_id, role, content, audio_url, metadata, created_at, seq,
-    external_id, kind, revision, interrupted, content_generated, parts, metrics)
+    external_id, kind, revision, interrupted, content_generated, parts, metrics, extra)
   SELECT news.id, news.session_id, CASE WHEN role <> 'system' THEN session.user_id END, role, content, audio_url,
     news.metadata::jsonb, news.created_at, seq, news.external_id, kind, revision, interrupted, content_generated,
-    parts::jsonb, metrics::jsonb
+    parts::jsonb, metrics::jsonb, news.extra::jsonb
   FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int4[], $8::bool[], $9::text[],
-      $10::text[], $11::text[], $12::uuid[], $13::uuid[], $14::timestamptz[], $15::int8[], $16::text[])
-    AS news(id, role, content, audio_url, metadata, kind, revision, interrupted, content_generated, parts, metrics,
+      $10::text[], $11::text[], $12::text[], $13::uuid[], $14::uuid[], $15::timestamptz[], $16::int8[], $17::text[])
+    AS news(id, role, content, audio_url, metadata, kind, revision, interrupted, content_generated, parts, metrics, extra,
       session_id, owner, created_at, seq, external_id)
   JOIN public.conversation_sessions session
     ON session.session_id = news.session_id AND session.user_id = coalesce(news.owner, session.user_id)
+  WHERE NOT EXISTS (SELECT FROM public.conversation_user_deletions gone WHERE gone.user_id = session.user_id
+    AND CASE gone.session_id WHEN '00000000-0000-0000-0000-000000000000'
+      THEN gone.deleted_at >= timestamptz 'epoch' + seq * interval '1 microsecond'
+      WHEN session.session_id THEN news.owner IS NOT NULL END)
+    AND NOT EXISTS (SELECT FROM public.conversation_message_deletions gone
+      WHERE gone.session_id = news.session_id AND gone.message_id = news.id)
   ORDER BY news.id
   ON CONFLICT (id) DO NOTHING RETURNING id, session_id, created_at, seq
 ), counted AS (
   UPDATE public.conversation_sessions session
-  SET message_count = session.message_count + news.messages,
-      last_event_at = greatest(session.last_event_at, news.happened_at)
+  -- The column cannot hold more; the messages are there all the same.
+  SET message_count = least(coalesce(session.message_count, 0), 9223372036854775807 - news.messages) + news.messages,
+      last_event_at = greatest(session.last_event_at, news.happened_at),
+      (status, ended_at, duration_seconds, end_reason, end_inferred) = (
+        SELECT CASE WHEN goes_on THEN 'active' ELSE session.status END, CASE WHEN NOT goes_on THEN session.ended_at END,
+          CASE WHEN NOT goes_on THEN session.duration_seconds END, CASE WHEN NOT goes_on THEN session.end_reason END,
+          session.end_inferred AND NOT goes_on
+        FROM (SELECT session.end_inferred AND coalesce(session.ended_at < news.takes_back, false)) AS decided(goes_on))
   FROM (SELECT session_id, count(*) AS messages,
           -- Nothing happens after it was accepted, whatever the caller's clock says.
-          max(least(created_at, timestamptz 'epoch' + seq * interval '1 microsecond')) AS happened_at
-        FROM inserted GROUP BY session_id) news
+          max(least(created_at, timestamptz 'epoch' + seq * interval '1 microsecond')) AS happened_at,
+          max(takes_back) AS takes_back
+        FROM inserted LEFT JOIN unnest($19::uuid[], $20::timestamptz[]) AS late(id, takes_back) USING (id)
+        GROUP BY session_id) news
   WHERE session.session_id = news.session_id
 )
-SELECT CASE WHEN count(*) < $17::int8 THEN coalesce(array_agg(id), '{}') END FROM inserted";
+SELECT CASE WHEN count(*) < $18::int8 THEN coalesce(array_agg(id), '{}') END,
+  -- Fails, and with it the whole transaction, if a trigger gave a row another id: it would be written again without end.
+  (SELECT ('talktrack: a trigger changed ' || count(*))::int FROM inserted WHERE NOT EXISTS (
+    SELECT FROM unnest($1::uuid[], $13::uuid[]) AS sent(id, session_id)
+    WHERE sent.id = inserted.id AND sent.session_id = inserted.session_id) HAVING count(*) > 0)
+FROM inserted";
 
 /// Replaces what earlier revisions said; their place (created_at, seq) stays. Answers with the ids that were replaced.
 const REVISE: &str = "
@@ -43,10 +62,11 @@ UPDATE public.conversation_messages message
 SET role = revised.role, content = revised.content, audio_url = revised.audio_url, metadata = revised.metadata::jsonb,
     kind = revised.kind, revision = revised.revision, interrupted = revised.interrupted,
     content_generated = revised.content_generated, parts = revised.parts::jsonb, metrics = revised.metrics::jsonb,
+    extra = revised.extra::jsonb,
     user_id = CASE WHEN revised.role <> 'system' THEN session.user_id END
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int4[], $8::bool[], $9::text[],
-    $10::text[], $11::text[])
-  AS revised(id, role, content, audio_url, metadata, kind, revision, interrupted, content_generated, parts, metrics),
+    $10::text[], $11::text[], $12::text[])
+  AS revised(id, role, content, audio_url, metadata, kind, revision, interrupted, content_generated, parts, metrics, extra),
   public.conversation_sessions session
 WHERE message.id = revised.id AND message.revision < revised.revision AND session.session_id = message.session_id
 RETURNING message.id";
@@ -60,6 +80,7 @@ WHERE message.id = first.id AND (message.created_at, message.seq) > (first.creat
 /// Inserts these messages. No id is in it twice.
 pub(super) fn insert<'a>(messages: &[Placed<'a>]) -> Statement<'a> {
     let all = || messages.iter().map(|placed| placed.stamped);
+    let late = || messages.iter().filter_map(|placed| Some((placed, placed.takes_back()?)));
     with_content(Statement::new(INSERT), all)
         .uuids(all().map(|stamped| stamped.message.session_id))
         .with(all().map(|stamped| stamped.owner).collect::<Vec<_>>(), Type::UUID_ARRAY)
@@ -67,6 +88,8 @@ pub(super) fn insert<'a>(messages: &[Placed<'a>]) -> Statement<'a> {
         .with(messages.iter().map(|placed| placed.seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
         .texts_or_null(all().map(|stamped| stamped.message.external_id.as_deref()))
         .with(i64::try_from(messages.len()).unwrap_or(i64::MAX), Type::INT8)
+        .uuids(late().map(|(placed, _)| placed.stamped.id))
+        .moments(late().map(|(_, before)| before))
 }
 
 /// Moves what is stored under these ids to where these belong. No id is in it twice.
@@ -104,4 +127,5 @@ fn with_content<'a, I: Iterator<Item = &'a Stamped>>(
         .texts_or_null(
             messages().map(|message| message.metrics.as_ref().map(|metrics| metrics.as_json().as_str())),
         )
+        .texts_or_null(messages().map(|message| message.extra.as_ref().map(JsonObject::as_str)))
 }

@@ -4,7 +4,7 @@
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error};
 
-use crate::store::postgres::failure::{Failure, SESSIONS};
+use crate::store::postgres::failure::{Failure, MESSAGES, SESSIONS};
 use crate::store::postgres::statement::Statement;
 
 /// The triggers that may turn a row away before it is written.
@@ -31,6 +31,22 @@ pub(super) async fn swallowed(client: &Client, table: &str, otherwise: &str) -> 
         Ok(None) => Failure::changed(otherwise),
         Err(error) => error.into(),
     }
+}
+
+/// A row came back with another id than it was written with. Nothing of the transaction was kept.
+pub(super) async fn changed_id(client: &Client) -> Failure {
+    for table in [MESSAGES, SESSIONS] {
+        match about::<String>(client, TRIGGERS, table).await {
+            Ok(Some(names)) => {
+                return Failure::systemic(format!(
+                    "The trigger {names} of '{table}' changes the id, session or user of rows: mend it or drop it"
+                ));
+            }
+            Ok(None) => {}
+            Err(error) => return error.into(),
+        }
+    }
+    Failure::changed("a trigger changed the id of a row, and is gone now")
 }
 
 /// Whether a session that is not found may be there all the same.

@@ -8,7 +8,24 @@ use uuid::Uuid;
 
 use crate::clock::{Seq, Timestamp};
 use crate::json::JsonObject;
-use crate::record::{Body, Record, SessionDelete, SessionEnd, SessionStart, Stamped};
+use crate::record::{
+    Attempt, Body, Record, RemovedRows, SessionDelete, SessionEnd, SessionStart, Stamped, UserDelete,
+};
+
+/// A record's place among the batch's records and in the order of acceptance, and whether the store may have seen it before.
+#[derive(Clone, Copy)]
+pub(super) struct Told {
+    pub(super) place: usize,
+    pub(super) seq: Seq,
+    pub(super) attempt: Attempt,
+}
+
+impl Told {
+    /// When the record was accepted.
+    pub(super) fn accepted(self, otherwise: Timestamp) -> Timestamp {
+        Timestamp::from_micros(self.seq).unwrap_or(otherwise)
+    }
+}
 
 /// A message, with its place among the batch's records.
 #[derive(Clone, Copy)]
@@ -16,6 +33,14 @@ pub(super) struct Placed<'r> {
     pub(super) place: usize,
     pub(super) seq: Seq,
     pub(super) stamped: &'r Stamped,
+    pub(super) attempt: Attempt,
+}
+
+impl Placed<'_> {
+    /// The message takes back an end that nobody spoke if that lies before this moment.
+    pub(super) fn takes_back(&self) -> Option<Timestamp> {
+        self.stamped.takes_back(self.attempt)
+    }
 }
 
 /// A session's updates, merged.
@@ -23,6 +48,10 @@ pub(super) struct Merged {
     pub(super) metadata: JsonObject,
     /// Whose the session is, as all of them say.
     pub(super) owner: Option<Uuid>,
+    /// Of all of them.
+    pub(super) attempt: Attempt,
+    /// Of the last of them.
+    pub(super) last_seq: Seq,
     /// The places of the records.
     pub(super) places: Vec<usize>,
 }
@@ -30,18 +59,22 @@ pub(super) struct Merged {
 /// One round: starts, then updates, messages and signs of life, then ends. Or nothing but deletions.
 #[derive(Default)]
 pub(super) struct Round<'r> {
-    pub(super) starts: Vec<(usize, Seq, &'r SessionStart)>,
+    pub(super) starts: Vec<(Told, &'r SessionStart)>,
     /// One for each session.
     pub(super) updates: HashMap<Uuid, Merged>,
     /// No id is in it twice.
     pub(super) messages: Vec<Placed<'r>>,
     /// Messages whose id stands in `messages` already, for the same session: repetitions and later revisions.
     pub(super) repeats: Vec<Placed<'r>>,
-    /// The latest for each session.
-    pub(super) alive: HashMap<Uuid, Timestamp>,
-    pub(super) ends: Vec<(usize, &'r SessionEnd)>,
-    /// One for each session; then there is nothing else.
-    pub(super) deletes: Vec<(usize, &'r SessionDelete)>,
+    /// The latest for each claim to a session.
+    pub(super) alive: HashMap<(Uuid, Option<Uuid>), Timestamp>,
+    pub(super) ends: Vec<(Told, &'r SessionEnd)>,
+    /// One for each session; then there is nothing else but deletions.
+    pub(super) deletes: Vec<(Told, &'r SessionDelete)>,
+    /// Deletions that the database did before and has forgotten; likewise.
+    pub(super) again: Vec<(Told, &'r SessionDelete, &'r RemovedRows)>,
+    /// One for each user; likewise.
+    pub(super) users: Vec<(Told, &'r UserDelete)>,
     /// How far each session has come in this round.
     steps: HashMap<Uuid, Step>,
     /// The session of each message id.
@@ -62,7 +95,7 @@ impl Step {
             Body::Start(_) => Self::Started,
             Body::Update(_) | Body::Alive(_) | Body::Message(_) => Self::UnderWay,
             Body::End(_) => Self::Ended,
-            Body::Delete(_) => Self::Deleted,
+            Body::Delete(_) | Body::DeleteUser(_) => Self::Deleted,
         }
     }
 }
@@ -86,7 +119,7 @@ impl<'r> Round<'r> {
     /// session's row only once, so there is one start and one end.
     fn has_room_for(&self, record: &Record) -> bool {
         let next = Step::of(&record.body);
-        let is_for_deletions = !self.deletes.is_empty();
+        let is_for_deletions = self.is_for_deletions();
         if !self.steps.is_empty() && is_for_deletions != (next == Step::Deleted) {
             return false;
         }
@@ -95,7 +128,10 @@ impl<'r> Round<'r> {
             return false;
         }
         if let Body::Update(update) = &record.body
-            && self.updates.get(&update.session_id).is_some_and(|merged| merged.owner != update.owner)
+            && self
+                .updates
+                .get(&update.session_id)
+                .is_some_and(|merged| (merged.owner, merged.attempt) != (update.owner, record.attempt))
         {
             return false;
         }
@@ -103,6 +139,16 @@ impl<'r> Round<'r> {
             None => true,
             Some(last) => next == Step::UnderWay && *last <= next || next == Step::Ended && *last < next,
         }
+    }
+
+    pub(super) fn is_for_deletions(&self) -> bool {
+        !self.deletes.is_empty() || !self.again.is_empty() || !self.users.is_empty()
+    }
+
+    /// The messages that may take back an end, with their sessions.
+    pub(super) fn late_messages(&self) -> impl Iterator<Item = (Uuid, &Placed<'r>)> {
+        let late = self.messages.iter().filter(|placed| placed.takes_back().is_some());
+        late.map(|placed| (placed.stamped.message.session_id, placed))
     }
 
     /// A message alone; no other record of its session may be in this round.
@@ -114,45 +160,52 @@ impl<'r> Round<'r> {
     /// What an earlier round told of these sessions in vain: their rows were not there, and now they are.
     pub(super) fn take_what_is_told_of(&mut self, sessions: &HashSet<Uuid>, earlier: &Round<'r>) {
         for (session_id, merged) in earlier.updates.iter().filter(|(id, _)| sessions.contains(id)) {
-            self.take_update(*session_id, merged.owner, &merged.metadata, &merged.places);
+            let again = merged.places.iter().map(|place| Told {
+                place: *place,
+                seq: merged.last_seq,
+                attempt: merged.attempt,
+            });
+            again.for_each(|told| self.take_update(told, *session_id, merged.owner, &merged.metadata));
         }
         self.ends.extend(earlier.ends.iter().filter(|(_, end)| sessions.contains(&end.session_id)));
     }
 
-    fn take_update(
-        &mut self,
-        session_id: Uuid,
-        owner: Option<Uuid>,
-        metadata: &JsonObject,
-        places: &[usize],
-    ) {
+    fn take_update(&mut self, told: Told, session_id: Uuid, owner: Option<Uuid>, metadata: &JsonObject) {
+        let Told { place, seq, attempt } = told;
         match self.updates.entry(session_id) {
             Entry::Vacant(first) => {
-                let (metadata, places) = (metadata.clone(), places.to_vec());
-                first.insert(Merged { metadata, owner, places });
+                let (metadata, places) = (metadata.clone(), vec![place]);
+                first.insert(Merged { metadata, owner, attempt, last_seq: seq, places });
             }
             Entry::Occupied(mut merged) => {
                 let merged = merged.get_mut();
                 merged.metadata = merged.metadata.merged(metadata);
-                merged.places.extend(places);
+                merged.last_seq = seq;
+                merged.places.push(place);
             }
         }
     }
 
     fn take(&mut self, place: usize, record: &'r Record) {
         self.steps.insert(record.session_id(), Step::of(&record.body));
+        let told = Told { place, seq: record.seq, attempt: record.attempt };
         match &record.body {
-            Body::Start(start) => self.starts.push((place, record.seq, start)),
-            Body::Update(update) => {
-                self.take_update(update.session_id, update.owner, &update.metadata, &[place]);
+            Body::Start(start) => self.starts.push((told, start)),
+            Body::Update(update) => self.take_update(told, update.session_id, update.owner, &update.metadata),
+            Body::Message(stamped) => {
+                self.take_message(Placed { place, seq: record.seq, stamped, attempt: record.attempt });
             }
-            Body::Message(stamped) => self.take_message(Placed { place, seq: record.seq, stamped }),
             Body::Alive(alive) => {
-                let latest = self.alive.entry(alive.session_id).or_insert(alive.at);
+                let claim = (alive.session_id, alive.owner);
+                let latest = self.alive.entry(claim).or_insert(alive.at);
                 *latest = alive.at.max(*latest);
             }
-            Body::End(end) => self.ends.push((place, end)),
-            Body::Delete(delete) => self.deletes.push((place, delete)),
+            Body::End(end) => self.ends.push((told, end)),
+            Body::Delete(delete) => match &delete.removed {
+                None => self.deletes.push((told, delete)),
+                Some(rows) => self.again.push((told, delete, rows)),
+            },
+            Body::DeleteUser(delete) => self.users.push((told, delete)),
         }
     }
 }

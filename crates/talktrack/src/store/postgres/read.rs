@@ -13,128 +13,58 @@ use crate::record::Status;
 use crate::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
 use crate::stats::{Range, Stats, StatsError};
 use crate::store::postgres::PostgresStore;
-use crate::store::postgres::rows::{get, glimpse, message_row, session_row};
+use crate::store::postgres::queries::{
+    ACCEPTED_SINCE, COUNTS, DELETED_SESSIONS, FIRST_MESSAGES, GLIMPSES, LAST_SAID_AT, MATCHING_SESSIONS,
+    MESSAGES, MESSAGES_BY_ID, MESSAGES_WITHOUT_TIME, NEWEST_MATCHING_SESSIONS, ODD_SESSIONS, ORPHANS,
+    SESSION, SESSION_BY_NAME, SESSIONS, SESSIONS_AMONG, SESSIONS_BY_ID, SESSIONS_BY_PREFIX,
+    SESSIONS_OF_USER_AT, SILENT, VISIBLE_MESSAGES,
+};
+use crate::store::postgres::rows::{
+    SESSION_COLUMNS, get, glimpse, is_full, key, message_page, session_page, session_row, time,
+};
 use crate::store::postgres::search::with_ids;
 use crate::store::postgres::statement::{Statement, moment};
 use crate::store::{
-    Audit, GLIMPSE_CHARS, Glimpse, MessageCursor, MessageRow, Read, Rows, SessionCursor, SessionFilter,
-    SessionRow, Viewer,
+    Audit, DeletedSession, GLIMPSE_CHARS, Glimpse, MessageCursor, MessageRow, Page, Read, Rows,
+    SessionCursor, SessionFilter, SessionRow, Viewer,
 };
 
-macro_rules! select_sessions {
-    ($rest:literal) => {
-        concat!(
-            "SELECT session_id, user_id, external_id, status, end_reason, started_at, ended_at, duration_seconds, \
-             last_event_at, message_count, metadata::text FROM public.conversation_sessions ",
-            $rest
-        )
-    };
-}
-
-macro_rules! select_messages {
-    ($rest:literal) => {
-        concat!(
-            "SELECT id, session_id, user_id, role, content, audio_url, metadata::text, created_at, seq, external_id, kind, \
-             revision, interrupted, content_generated, parts::text, metrics::text FROM public.conversation_messages ",
-            $rest
-        )
-    };
-}
-
-/// Messages with one of the ids in $1.
-pub(super) const MESSAGES_BY_ID: &str = select_messages!("WHERE id = ANY($1::uuid[])");
-
-const SESSIONS_BY_ID: &str = select_sessions!("WHERE session_id = ANY($1::uuid[])");
-
-const SESSION: &str = select_sessions!("WHERE session_id = $1::uuid");
-
-/// Newest first. What is null does not restrict.
-const SESSIONS: &str = select_sessions!(
-    "WHERE ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2) \
-     AND ($3::timestamptz IS NULL OR started_at >= $3) AND ($4::timestamptz IS NULL OR started_at < $4) \
-     AND ($5::timestamptz IS NULL OR (started_at, session_id) < ($5, $6::uuid)) \
-     ORDER BY started_at DESC, session_id DESC LIMIT $7::int8"
-);
-
-/// Oldest first, by the index on when they began.
-const SILENT: &str = select_sessions!(
-    "WHERE started_at < $1::timestamptz AND coalesce(last_event_at, started_at) < $1 \
-     AND ($2::timestamptz IS NULL OR (started_at, session_id) > ($2, $3::uuid)) \
-     ORDER BY started_at, session_id LIMIT $4::int8"
-);
-
-/// Of the newest of them, those in which something is found; what is common is found there. Each is asked by itself.
-const NEWEST_MATCHING_SESSIONS: &str = select_sessions!(
-    "AS session WHERE session_id IN (SELECT session_id FROM public.conversation_sessions \
-       WHERE ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2) \
-       AND ($3::timestamptz IS NULL OR started_at >= $3) AND ($4::timestamptz IS NULL OR started_at < $4) \
-       AND ($5::timestamptz IS NULL OR (started_at, session_id) < ($5, $6::uuid)) \
-       ORDER BY started_at DESC, session_id DESC LIMIT 500) \
-     AND (SELECT true FROM public.conversation_search AS found \
-       WHERE found.session_id = session.session_id AND found.words @@ $8::text::tsquery LIMIT 1) \
-     ORDER BY started_at DESC, session_id DESC LIMIT $7::int8"
-);
-
-/// Of all. The array is made first, by the index of the words: else the planner, which takes every word for a frequent one, would ask
-/// one session after the other until it has enough.
-const MATCHING_SESSIONS: &str = select_sessions!(
-    "WHERE ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2) \
-     AND ($3::timestamptz IS NULL OR started_at >= $3) AND ($4::timestamptz IS NULL OR started_at < $4) \
-     AND ($5::timestamptz IS NULL OR (started_at, session_id) < ($5, $6::uuid)) \
-     AND session_id = ANY (ARRAY(SELECT DISTINCT session_id FROM public.conversation_search WHERE words @@ $8::text::tsquery)) \
-     ORDER BY started_at DESC, session_id DESC LIMIT $7::int8"
-);
-
-const SESSIONS_BY_PREFIX: &str =
-    select_sessions!("WHERE session_id BETWEEN $1::uuid AND $2::uuid ORDER BY session_id LIMIT $3::int8");
-
-const MESSAGES: &str = select_messages!(
-    "WHERE session_id = $1::uuid AND (created_at, coalesce(seq, 0), id) > ($2::timestamptz, $3::int8, $4::uuid) \
-     ORDER BY created_at, coalesce(seq, 0), id LIMIT $5::int8"
-);
-
-const FIRST_MESSAGES: &str =
-    select_messages!("WHERE session_id = $1::uuid ORDER BY created_at, coalesce(seq, 0), id LIMIT $2::int8");
-
-/// Of each of the sessions in $1, what was said last and how often somebody was interrupted.
-const GLIMPSES: &str = "
-SELECT last.session_id, last.role, last.words,
-  (SELECT count(*) FROM public.conversation_messages cut WHERE cut.session_id = last.session_id AND cut.interrupted)
-FROM unnest($1::uuid[]) AS wanted (id) CROSS JOIN LATERAL (
-  SELECT session_id, role, left(content, $2::int8::integer) AS words FROM public.conversation_messages
-  WHERE session_id = wanted.id AND kind = 'message' AND role IN ('user', 'assistant')
-  ORDER BY created_at DESC, coalesce(seq, 0) DESC, id DESC LIMIT 1
-) AS last";
-
-/// By the order of acceptance, for whoever follows what comes in.
-const ACCEPTED_SINCE: &str = select_messages!("WHERE seq > $1::int8 ORDER BY seq, id LIMIT $2::int8");
-
-/// A session is at fault where its count is below the rows that talktrack wrote, or above all rows: others may write rows,
-/// too, and count them or not.
-const ODD_SESSIONS: &str = "
-SELECT 'session ' || session.session_id || ' says ' || session.message_count || ' messages, ' || rows.total || ' are there'
-FROM public.conversation_sessions session
-LEFT JOIN (SELECT session_id, count(*) AS total, count(seq) AS ours FROM public.conversation_messages GROUP BY session_id) rows
-  USING (session_id)
-WHERE session.message_count NOT BETWEEN coalesce(rows.ours, 0) AND coalesce(rows.total, 0) LIMIT 20";
-
-const ORPHANS: &str = "
-SELECT 'message ' || id || ' belongs to session ' || session_id || ', which is not there'
-FROM public.conversation_messages message
-WHERE NOT EXISTS (SELECT FROM public.conversation_sessions session WHERE session.session_id = message.session_id) LIMIT 20";
-
-const COUNTS: &str = "
-SELECT (SELECT count(*) FROM public.conversation_sessions), (SELECT count(*) FROM public.conversation_messages)";
-
 impl PostgresStore {
+    /// The viewer's sessions in which the viewer may see the words: those that the index names, listed as the viewer.
+    async fn matching_sessions_of(
+        &self,
+        viewer: &Viewer,
+        query: &Query,
+        filter: &SessionFilter,
+        after: Option<SessionCursor>,
+        limit: usize,
+    ) -> Result<Page<SessionRow>, ReadError> {
+        let named = self.sessions_with(viewer, query).await?;
+        let (mut rows, mut after): (Vec<Result<SessionRow, ReadError>>, _) = (Vec::new(), after);
+        loop {
+            let among = list(SESSIONS_AMONG, filter, after, limit).uuids(named.iter().copied());
+            let listed = session_page(&self.ask(among).await?, limit)?;
+            let ids: Vec<_> = listed.iter().map(|row| row.session_id).collect();
+            let seen = self.seen_sessions(viewer, query, &ids).await?;
+            after = listed.last_before_more().map(SessionRow::cursor);
+            let is_shown = |row: &SessionRow| seen.contains(&row.session_id);
+            rows.extend(listed.into_iter().filter(is_shown).map(Ok));
+            let page = Page::fill(rows, limit)?;
+            if page.more || after.is_none() {
+                return Ok(page);
+            }
+            rows = page.rows.into_iter().map(Ok).collect();
+        }
+    }
+
     /// Messages of all sessions that were accepted after this `seq`, in the order of acceptance. Those of other sessions and
     /// of other nodes may come later than some with a higher `seq`: whoever follows looks back a little.
     ///
     /// # Errors
     /// Where the database cannot be asked now.
-    pub async fn accepted_since(&self, seq: Seq, limit: usize) -> Result<Vec<MessageRow>, ReadError> {
+    pub async fn accepted_since(&self, seq: Seq, limit: usize) -> Result<Page<MessageRow>, ReadError> {
         let statement = Statement::new(ACCEPTED_SINCE).with(seq, Type::INT8).with(rows(limit), Type::INT8);
-        self.ask(statement).await?.iter().map(message_row).collect()
+        message_page(&self.ask(statement).await?, limit)
     }
 }
 
@@ -150,32 +80,37 @@ impl Rows for PostgresStore {
         filter: SessionFilter,
         after: Option<SessionCursor>,
         limit: usize,
-    ) -> Result<Vec<SessionRow>, ReadError> {
-        let list = |sql| {
-            Statement::new(sql)
-                .with(filter.user_id, Type::UUID)
-                .with(filter.status.map(Status::as_str), Type::TEXT)
-                .with(filter.since.map(moment), Type::TIMESTAMPTZ)
-                .with(filter.until.map(moment), Type::TIMESTAMPTZ)
-                .with(after.map(|cursor| moment(cursor.started_at)), Type::TIMESTAMPTZ)
-                .with(after.map(|cursor| cursor.session_id), Type::UUID)
-                .with(rows(limit), Type::INT8)
-        };
-        let found = match filter.matching.as_ref().map(Query::for_postgres) {
-            None => self.ask(list(SESSIONS)).await?,
-            Some(words) => {
-                let newest = list(NEWEST_MATCHING_SESSIONS).with(words.clone(), Type::TEXT);
-                let newest = self.search(newest).await?;
-                let is_all = newest.len() == limit;
-                if is_all {
+    ) -> Result<Page<SessionRow>, ReadError> {
+        let found = match (&filter.matching, &self.viewer) {
+            (None, _) => self.ask(list(SESSIONS, &filter, after, limit)).await?,
+            (Some(query), Some(viewer)) => {
+                return self.matching_sessions_of(viewer, query, &filter, after, limit).await;
+            }
+            (Some(query), None) => {
+                let words = query.for_postgres();
+                let newest = list(NEWEST_MATCHING_SESSIONS, &filter, after, limit);
+                let newest = self.search(newest.with(words.clone(), Type::TEXT)).await?;
+                if is_full(&newest, limit, SESSION_COLUMNS)? {
                     newest
                 } else {
                     let words = with_ids(words, filter.user_id, None);
-                    self.search(list(MATCHING_SESSIONS).with(words, Type::TEXT)).await?
+                    let all = list(MATCHING_SESSIONS, &filter, after, limit);
+                    self.search(all.with(words, Type::TEXT)).await?
                 }
             }
         };
-        found.iter().map(session_row).collect()
+        session_page(&found, limit)
+    }
+
+    async fn session_by_external_id(
+        &self,
+        user_id: Uuid,
+        external_id: &str,
+    ) -> Result<Option<SessionRow>, ReadError> {
+        let statement = Statement::new(SESSION_BY_NAME)
+            .with(user_id, Type::UUID)
+            .with(external_id.to_owned(), Type::TEXT);
+        self.ask(statement).await?.first().map(session_row).transpose()
     }
 
     async fn sessions_by_prefix(&self, prefix: &str, limit: usize) -> Result<Vec<SessionRow>, ReadError> {
@@ -192,16 +127,38 @@ impl Rows for PostgresStore {
         session_id: Uuid,
         after: Option<MessageCursor>,
         limit: usize,
-    ) -> Result<Vec<MessageRow>, ReadError> {
-        let statement = match after {
-            Some(cursor) => Statement::new(MESSAGES)
-                .with(session_id, Type::UUID)
-                .with(moment(cursor.created_at), Type::TIMESTAMPTZ)
-                .with(cursor.seq, Type::INT8)
-                .with(cursor.id, Type::UUID),
-            None => Statement::new(FIRST_MESSAGES).with(session_id, Type::UUID),
+    ) -> Result<Page<MessageRow>, ReadError> {
+        let about = |sql| Statement::new(sql).with(session_id, Type::UUID);
+        let Some(cursor) = after else {
+            let first = about(FIRST_MESSAGES).with(rows(limit), Type::INT8);
+            return message_page(&self.ask(first).await?, limit);
         };
-        self.ask(statement.with(rows(limit), Type::INT8)).await?.iter().map(message_row).collect()
+        let mut found = Page::default();
+        let place = key(cursor.created_at);
+        if place.is_some() {
+            let next = about(MESSAGES)
+                .with(place, Type::TIMESTAMPTZ)
+                .with(cursor.seq, Type::INT8)
+                .with(cursor.id, Type::UUID)
+                .with(rows(limit), Type::INT8);
+            found = message_page(&self.ask(next).await?, limit)?;
+        }
+        if !found.more {
+            let limit = limit - found.len();
+            let last = about(MESSAGES_WITHOUT_TIME)
+                .with(cursor.seq, Type::INT8)
+                .with(place.is_none().then_some(cursor.id), Type::UUID)
+                .with(rows(limit), Type::INT8);
+            let last = message_page(&self.ask(last).await?, limit)?;
+            found.more = last.more;
+            found.rows.extend(last);
+        }
+        Ok(found)
+    }
+
+    async fn visible_messages(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, ReadError> {
+        let statement = Statement::new(VISIBLE_MESSAGES).with(ids.to_vec(), Type::UUID_ARRAY);
+        self.ask(statement).await?.iter().map(|row| get(row, 0)).collect()
     }
 
     async fn glimpses(&self, ids: &[Uuid]) -> Result<Vec<Glimpse>, ReadError> {
@@ -216,7 +173,7 @@ impl Rows for PostgresStore {
         wanted: SearchFilter,
         after: Option<SearchCursor>,
         limit: usize,
-    ) -> Result<Vec<Hit>, SearchError> {
+    ) -> Result<Page<Hit>, SearchError> {
         self.find(&wanted, after, limit).await
     }
 
@@ -230,7 +187,8 @@ impl Read for PostgresStore {
     fn seen_by(&self, viewer: Viewer) -> Arc<dyn Rows> {
         // The one claim that the policies ask for is that of whoever was let in.
         let sub = JsonObject::parse(&format!(r#"{{"sub":"{}"}}"#, viewer.user_id)).unwrap_or_default();
-        Arc::new(Self { viewer: Some(viewer.claims.merged(&sub)), ..self.clone() })
+        let viewer = Viewer { claims: viewer.claims.merged(&sub), ..viewer };
+        Arc::new(Self { viewer: Some(viewer), ..self.clone() })
     }
 
     async fn silent(
@@ -241,7 +199,7 @@ impl Read for PostgresStore {
     ) -> Result<Vec<SessionRow>, ReadError> {
         let statement = Statement::new(SILENT)
             .with(moment(since), Type::TIMESTAMPTZ)
-            .with(after.map(|cursor| moment(cursor.started_at)), Type::TIMESTAMPTZ)
+            .with(after.and_then(|cursor| key(cursor.started_at)), Type::TIMESTAMPTZ)
             .with(after.map(|cursor| cursor.session_id), Type::UUID)
             .with(rows(limit), Type::INT8);
         self.ask(statement).await?.iter().map(session_row).collect()
@@ -252,9 +210,27 @@ impl Read for PostgresStore {
         self.ask(statement).await?.iter().map(session_row).collect()
     }
 
-    async fn messages_by_id(&self, ids: &[Uuid]) -> Result<Vec<MessageRow>, ReadError> {
+    async fn messages_by_id(&self, ids: &[Uuid]) -> Result<Page<MessageRow>, ReadError> {
         let statement = Statement::new(MESSAGES_BY_ID).with(ids.to_vec(), Type::UUID_ARRAY);
-        self.ask(statement).await?.iter().map(message_row).collect()
+        message_page(&self.ask(statement).await?, usize::MAX)
+    }
+
+    async fn last_said_at(&self, session_id: Uuid) -> Result<Option<Timestamp>, ReadError> {
+        let rows = self.ask(Statement::new(LAST_SAID_AT).with(session_id, Type::UUID)).await?;
+        let last = rows.first().map(|row| time(row, 0)).transpose()?;
+        Ok(last.and_then(|time| time.known()))
+    }
+
+    async fn sessions_of_user_at(&self, user_id: Uuid, at: Timestamp) -> Result<Vec<Uuid>, ReadError> {
+        let statement =
+            Statement::new(SESSIONS_OF_USER_AT).with(user_id, Type::UUID).with(moment(at), Type::TIMESTAMPTZ);
+        self.ask(statement).await?.iter().map(|row| get(row, 0)).collect()
+    }
+
+    async fn deleted_sessions(&self, ids: &[Uuid]) -> Result<Vec<DeletedSession>, ReadError> {
+        let rows = self.ask(Statement::new(DELETED_SESSIONS).uuids(ids.iter().copied())).await?;
+        let deleted = |row| Ok(DeletedSession { session_id: get(row, 0)?, user_id: get(row, 1)? });
+        rows.iter().map(deleted).collect()
     }
 
     async fn stats(&self, range: &Range) -> Result<Stats, StatsError> {
@@ -274,6 +250,23 @@ impl Read for PostgresStore {
         let (sessions, messages) = (count(0)?, count(1)?);
         Ok(Audit { books: None, sessions, messages, dead_letters: 0, journal: 0, problems })
     }
+}
+
+/// A page of sessions.
+fn list<'a>(
+    sql: &'static str,
+    filter: &SessionFilter,
+    after: Option<SessionCursor>,
+    limit: usize,
+) -> Statement<'a> {
+    Statement::new(sql)
+        .with(filter.user_id, Type::UUID)
+        .with(filter.status.map(Status::as_str), Type::TEXT)
+        .with(filter.since.map(moment), Type::TIMESTAMPTZ)
+        .with(filter.until.map(moment), Type::TIMESTAMPTZ)
+        .with(after.and_then(|cursor| key(cursor.started_at)), Type::TIMESTAMPTZ)
+        .with(after.map(|cursor| cursor.session_id), Type::UUID)
+        .with(rows(limit), Type::INT8)
 }
 
 fn rows(limit: usize) -> i64 {

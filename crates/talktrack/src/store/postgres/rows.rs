@@ -1,17 +1,17 @@
-//! Rows as values. Others than talktrack may have written them: what it cannot read it names.
+//! Rows as values. Others than talktrack may have written them: what a column's type allows is shown as it is.
 
-use std::fmt;
+use std::error::Error;
 
-use jiff::Timestamp as Moment;
 use tokio_postgres::Row;
-use uuid::Uuid;
+use tokio_postgres::types::private::BytesMut;
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checked};
 
-use crate::clock::Timestamp;
 use crate::error::ReadError;
-use crate::json::{JsonArray, JsonObject};
 use crate::record::Status;
-use crate::store::{Glimpse, MessageRow, SessionRow};
+use crate::store::{Glimpse, MessageRow, Page, SessionRow};
+use crate::stored::{FromJson, Stored, StoredTime, TimeKey};
 
+/// A session. A read leaves out a row without an id: nothing can name it.
 pub(super) fn session_row(row: &Row) -> Result<SessionRow, ReadError> {
     Ok(SessionRow {
         session_id: get(row, 0)?,
@@ -19,12 +19,12 @@ pub(super) fn session_row(row: &Row) -> Result<SessionRow, ReadError> {
         external_id: get(row, 2)?,
         status: word(row, 3, Status::parse)?,
         end_reason: get(row, 4)?,
-        started_at: timestamp(row, 5)?,
-        ended_at: timestamp_or_null(row, 6)?,
+        started_at: time(row, 5)?,
+        ended_at: time_or_null(row, 6)?,
         duration_seconds: get(row, 7)?,
-        last_event_at: timestamp_or_null(row, 8)?,
-        message_count: get::<i64>(row, 9)?.try_into().unwrap_or(0),
-        metadata: json_or_null(row, 10, |text| JsonObject::parse(text).ok())?,
+        last_event_at: time_or_null(row, 8)?,
+        message_count: or_default(row, 9)?,
+        metadata: json_or_null(row, 10)?,
     })
 }
 
@@ -32,7 +32,7 @@ pub(super) fn glimpse(row: &Row) -> Result<Glimpse, ReadError> {
     Ok(Glimpse {
         session_id: get(row, 0)?,
         last_role: word(row, 1, |word| word.parse().ok())?,
-        last_words: get(row, 2)?,
+        last_words: or_default(row, 2)?,
         interruptions: get::<i64>(row, 3)?.unsigned_abs(),
     })
 }
@@ -44,57 +44,102 @@ pub(super) fn message_row(row: &Row) -> Result<MessageRow, ReadError> {
         session_id: get(row, 1)?,
         user_id: get(row, 2)?,
         role: word(row, 3, |word| word.parse().ok())?,
-        content: get(row, 4)?,
+        content: or_default(row, 4)?,
         audio_url: get(row, 5)?,
-        metadata: json_or_null(row, 6, |text| JsonObject::parse(text).ok())?,
-        created_at: timestamp(row, 7)?,
+        metadata: json_or_null(row, 6)?,
+        created_at: time(row, 7)?,
         seq: get(row, 8)?,
         external_id: get(row, 9)?,
         kind: word(row, 10, |word| word.parse().ok())?,
-        revision: get::<i32>(row, 11)?.try_into().unwrap_or(0),
-        interrupted: get(row, 12)?,
+        revision: or_default::<i32>(row, 11)?.into(),
+        interrupted: or_default(row, 12)?,
         content_generated: get(row, 13)?,
-        parts: json_or_null(row, 14, |text| JsonArray::parse(text).ok())?,
-        metrics: json_or_null(row, 15, |text| JsonObject::parse(text).ok())?,
+        parts: json_or_null(row, 14)?,
+        metrics: json_or_null(row, 15)?,
+        extra: json_or_null(row, 16)?,
     })
 }
 
-pub(super) fn get<'r, T: tokio_postgres::types::FromSql<'r>>(
-    row: &'r Row,
-    column: usize,
-) -> Result<T, ReadError> {
+/// Columns of a row before the one that says how many rows were found.
+pub(super) const SESSION_COLUMNS: usize = 11;
+const MESSAGE_COLUMNS: usize = 17;
+
+/// A page of sessions.
+pub(super) fn session_page(rows: &[Row], limit: usize) -> Result<Page<SessionRow>, ReadError> {
+    let more = is_full(rows, limit, SESSION_COLUMNS)?;
+    Ok(Page { rows: rows.iter().map(session_row).collect::<Result<_, _>>()?, more })
+}
+
+/// A page of messages.
+pub(super) fn message_page(rows: &[Row], limit: usize) -> Result<Page<MessageRow>, ReadError> {
+    let more = is_full(rows, limit, MESSAGE_COLUMNS)?;
+    Ok(Page { rows: rows.iter().map(message_row).collect::<Result<_, _>>()?, more })
+}
+
+/// True if these rows are all that fit on the page, in number or in bytes. The column behind the others says how many rows were
+/// found before bytes counted.
+pub(super) fn is_full(rows: &[Row], limit: usize, column: usize) -> Result<bool, ReadError> {
+    let found = rows.first().map_or(Ok(0), |row| get::<i64>(row, column))?;
+    Ok(rows.len() >= limit || usize::try_from(found).is_ok_and(|found| found > rows.len()))
+}
+
+pub(super) fn get<'r, T: FromSql<'r>>(row: &'r Row, column: usize) -> Result<T, ReadError> {
     row.try_get(column).map_err(|error| ReadError(error.to_string()))
 }
 
-/// What a column's text stands for; others than talktrack may have written it.
-pub(super) fn word<T>(row: &Row, column: usize, parse: impl Fn(&str) -> Option<T>) -> Result<T, ReadError> {
-    let text: &str = get(row, column)?;
-    parse(text).ok_or_else(|| unreadable(row, column, &text))
+/// The value of a column that talktrack never leaves null, or the default if it is null.
+pub(super) fn or_default<'r, T: FromSql<'r> + Default>(row: &'r Row, column: usize) -> Result<T, ReadError> {
+    get::<Option<T>>(row, column).map(Option::unwrap_or_default)
 }
 
-fn json_or_null<T>(
+/// The word in a column, known or not.
+pub(super) fn word<T>(
     row: &Row,
     column: usize,
     parse: impl Fn(&str) -> Option<T>,
-) -> Result<Option<T>, ReadError> {
-    let text: Option<&str> = get(row, column)?;
-    // Others may have put any JSON there. What is not of the expected type says nothing to talktrack.
-    Ok(text.and_then(parse))
+) -> Result<Stored<T>, ReadError> {
+    Ok(Stored::word(get(row, column)?, parse))
 }
 
-pub(super) fn timestamp(row: &Row, column: usize) -> Result<Timestamp, ReadError> {
-    timestamp_or_null(row, column)?.ok_or_else(|| unreadable(row, column, &"null"))
+fn json_or_null<T: FromJson>(row: &Row, column: usize) -> Result<Option<Stored<T>>, ReadError> {
+    Ok(get::<Option<&str>>(row, column)?.map(Stored::json))
 }
 
-fn timestamp_or_null(row: &Row, column: usize) -> Result<Option<Timestamp>, ReadError> {
-    let moment: Option<Moment> = get(row, column)?;
-    let known = |moment: Moment| Timestamp::from_micros(moment.as_microsecond());
-    moment.map(|moment| known(moment).ok_or_else(|| unreadable(row, column, &moment))).transpose()
+/// The time in a column that talktrack never leaves null.
+pub(super) fn time(row: &Row, column: usize) -> Result<StoredTime, ReadError> {
+    time_or_null(row, column).map(|time| time.unwrap_or(StoredTime::Null))
 }
 
-fn unreadable(row: &Row, column: usize, value: &dyn fmt::Display) -> ReadError {
-    let name = row.columns().get(column).map_or("a column", |column| column.name());
-    let id: Option<Uuid> = row.try_get(0).ok();
-    let id = id.map(|id| id.to_string()).unwrap_or_default();
-    ReadError(format!("row {id}: {name} has a value that talktrack does not know: {value}"))
+fn time_or_null(row: &Row, column: usize) -> Result<Option<StoredTime>, ReadError> {
+    let time: Option<Micros> = get(row, column)?;
+    Ok(time.map(|Micros(micros)| StoredTime::from_micros_since_2000(micros)))
+}
+
+/// A `timestamptz` of any year, `-infinity` and `infinity` included, as it travels.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Micros(i64);
+
+/// The time of a cursor, as a parameter. NULL if the row's time is.
+pub(super) fn key(key: TimeKey) -> Option<Micros> {
+    match key {
+        TimeKey::At(micros) => Some(Micros(micros)),
+        TimeKey::OfRow => None,
+    }
+}
+
+impl FromSql<'_> for Micros {
+    fn from_sql(of: &Type, bytes: &[u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        i64::from_sql(of, bytes).map(Self)
+    }
+
+    accepts!(TIMESTAMPTZ);
+}
+
+impl ToSql for Micros {
+    fn to_sql(&self, of: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+        self.0.to_sql(of, out)
+    }
+
+    accepts!(TIMESTAMPTZ);
+    to_sql_checked!();
 }

@@ -10,9 +10,13 @@
 //! (a column of another type, say) is left over, and named with the SQL that would mend it.
 
 mod catalog;
+mod checks;
 mod compare;
 mod mend;
 mod script;
+mod rights;
+mod policies;
+mod users;
 mod tables;
 mod triggers;
 mod spelling;
@@ -22,6 +26,9 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, GenericClient, Row};
 
 use catalog::Catalog;
+use tables::{STORE, USER_ACCESS};
+
+pub use users::UserAccess;
 
 /// Something that a database has otherwise than the schema.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -34,6 +41,9 @@ pub struct Difference {
     pub problem: String,
     /// The SQL that mends it.
     pub mend: String,
+    /// Everything works all the same, with less safety than it could have.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub warning: bool,
     /// Migrating does not: it would change what is the user's own.
     #[serde(skip)]
     pub(super) is_yours_to_mend: bool,
@@ -52,12 +62,24 @@ impl Difference {
         Self { is_yours_to_mend: true, ..self }
     }
 
+    fn warning(self) -> Self {
+        Self { warning: true, ..self.yours_to_mend() }
+    }
+
     fn stops_every_row(self) -> Self {
         Self { stops_every_row: true, ..self }
     }
 
     fn of_database(problem: String, mend: String) -> Self {
-        Self { table: None, column: None, problem, mend, is_yours_to_mend: false, stops_every_row: false }
+        Self {
+            table: None,
+            column: None,
+            problem,
+            mend,
+            warning: false,
+            is_yours_to_mend: false,
+            stops_every_row: false,
+        }
     }
 
     fn of_table(table: &'static str, problem: String, mend: String) -> Self {
@@ -128,18 +150,37 @@ fn words(error: &tokio_postgres::Error) -> String {
     format!("{}{}", said.message(), detail.unwrap_or_default())
 }
 
-/// The migration as a script for an SQL editor: one transaction, and a query of the final schema.
+/// The migration as a script for an SQL editor: one transaction, and a query of the final schema. Users keep the access that the
+/// database notes; the first time they may write.
 pub fn script() -> String {
-    script::whole()
+    script::whole(None)
 }
 
-/// Brings the database to the schema, in one transaction, and says what is left over.
+/// The same, which gives users this access.
+pub fn script_for(access: UserAccess) -> String {
+    script::whole(Some(access))
+}
+
+/// Brings the database to the schema, in one transaction, and says what is left over. Users keep the access that the database
+/// notes; the first time they may write.
 ///
 /// # Errors
 /// Where nothing could be done.
 pub async fn migrate(client: &Client) -> Result<Vec<Difference>, MigrateError> {
-    let (script, mut tries) = (script::migration(), 1);
-    while let Err(error) = client.batch_execute(&script).await {
+    run(client, &script::migration(None)).await
+}
+
+/// The same, and gives users this access.
+///
+/// # Errors
+/// Where nothing could be done.
+pub async fn migrate_for(client: &Client, access: UserAccess) -> Result<Vec<Difference>, MigrateError> {
+    run(client, &script::migration(Some(access))).await
+}
+
+async fn run(client: &Client, script: &str) -> Result<Vec<Difference>, MigrateError> {
+    let mut tries = 1;
+    while let Err(error) = client.batch_execute(script).await {
         // Where the connection is gone, so is the transaction.
         let _ = client.batch_execute("ROLLBACK").await;
         if !is_deadlock(&error) || tries == TRIES {
@@ -147,19 +188,88 @@ pub async fn migrate(client: &Client) -> Result<Vec<Difference>, MigrateError> {
         }
         tries += 1;
     }
-    Ok(differences(client).await?)
+    let mut left = differences(client).await?;
+    left.retain(|difference| !difference.warning);
+    Ok(left)
 }
 
-/// Everything that the database has otherwise than the schema, in one round trip.
+/// Everything that the database has otherwise than the schema. Tries checks and policies of the user's own.
 ///
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn differences(client: &impl GenericClient) -> Result<Vec<Difference>, tokio_postgres::Error> {
+    compare(client, true).await
+}
+
+/// The same for the writer, whom policies for users do not concern: these are not tried.
+pub(super) async fn differences_for_writer(
+    client: &impl GenericClient,
+) -> Result<Vec<Difference>, tokio_postgres::Error> {
+    compare(client, false).await
+}
+
+async fn compare(
+    client: &impl GenericClient,
+    with_policies: bool,
+) -> Result<Vec<Difference>, tokio_postgres::Error> {
     let mut tries = 1;
     loop {
         match Catalog::read(client).await {
             Err(error) if is_deadlock(&error) && tries < TRIES => tries += 1,
-            read => return Ok(compare::compare(&read?)),
+            read => {
+                let mut catalog = read?;
+                checks::try_words(client, &mut catalog).await?;
+                if with_policies {
+                    checks::try_policies(client, &mut catalog).await?;
+                }
+                let noted = StoreRow::read(client, &catalog).await?;
+                let mut found = compare::compare(&catalog, noted.access());
+                if matches!(noted, StoreRow::Missing) {
+                    let problem = format!("The table '{STORE}' shows no row, which names this store");
+                    found.push(Difference::of_table(STORE, problem, mend::give_id()).stops_every_row());
+                }
+                return Ok(found);
+            }
+        }
+    }
+}
+
+/// The one row that is part of the schema.
+enum StoreRow {
+    /// There is no such table.
+    NoTable,
+    /// This role may not read it: it is told so when it writes.
+    Unreadable,
+    Missing,
+    Found(Option<UserAccess>),
+}
+
+impl StoreRow {
+    async fn read(client: &impl GenericClient, catalog: &Catalog) -> Result<Self, tokio_postgres::Error> {
+        if catalog.table(STORE).is_none() {
+            return Ok(Self::NoTable);
+        }
+        let may_look = format!("SELECT has_table_privilege('public.{STORE}', 'SELECT')");
+        if !client.query_typed_one(&may_look, &[]).await?.try_get::<_, bool>(0)? {
+            return Ok(Self::Unreadable);
+        }
+        // A database of an earlier schema notes nothing: users are to have what a first migration gives them.
+        let noted = match catalog.column(STORE, USER_ACCESS) {
+            Some(_) => format!("{USER_ACCESS}::text"),
+            None => format!("'{}'", UserAccess::default()),
+        };
+        let rows = client.query_typed(&format!("SELECT {noted} FROM public.{STORE}"), &[]).await?;
+        let Some(row) = rows.first() else { return Ok(Self::Missing) };
+        let noted: Option<&str> = row.try_get(0)?;
+        Ok(Self::Found(noted.and_then(|noted| noted.parse().ok())))
+    }
+
+    /// What users may do, as far as that is known.
+    fn access(&self) -> Option<UserAccess> {
+        match self {
+            Self::Found(access) => *access,
+            Self::Unreadable => None,
+            Self::NoTable | Self::Missing => Some(UserAccess::default()),
         }
     }
 }

@@ -2,32 +2,40 @@
 //!
 //! A word may be in half of all messages or in three. For the former the newest messages are looked at one by one until there
 //! are enough, for the latter the index on the words names them all. Which of the two it is nobody knows beforehand, the
-//! planner neither: so the newest are looked at first, a bounded number of them. A user's messages are looked at one by one in
-//! any case: under row-level security the database asks the policy first, and the index on the words has no say.
+//! planner neither: so the newest are looked at first, a bounded number of them.
+//!
+//! Users have no right to the index. For a viewer the server asks the index with its own rights, for messages of this user only,
+//! and then reads the messages found as the viewer: policies of the project that hide some of them hide their words, too.
+
+use std::collections::HashMap;
 
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::error::ReadError;
-use crate::json::JsonObject;
-use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
-use crate::store::postgres::PostgresStore;
+use crate::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
+use crate::store::postgres::connections::within;
 use crate::store::postgres::failure::Failure;
-use crate::store::postgres::rows::{get, timestamp, word};
+use crate::store::postgres::rows::{get, is_full, or_default, time, word};
 use crate::store::postgres::statement::Statement;
+use crate::store::postgres::{PATIENCE, PostgresStore};
+use crate::store::{Page, SEARCHED_BYTES, Viewer};
 
 macro_rules! select_hits {
     ($from:literal, $order:literal) => {
         concat!(
-            "SELECT message.id, message.session_id, found.user_id, message.role, message.kind, message.created_at, found.place, \
+            "SELECT id, session_id, user_id, role, kind, created_at, place, content, listed FROM (SELECT *, count(*) OVER () AS listed, \
+             sum(weight) OVER (ORDER BY place DESC, id DESC ROWS UNBOUNDED PRECEDING) - weight AS bytes FROM (\
+             SELECT *, coalesce(octet_length(content::text), 0) AS weight FROM (\
+             SELECT message.id, message.session_id, found.user_id, message.role, message.kind, message.created_at, found.place, \
              message.content FROM (",
             $from,
             ") AS found JOIN public.conversation_messages AS message ON message.id = found.message_id \
              WHERE found.words @@ $1::text::tsquery AND ($2::bigint IS NULL OR (found.place, found.message_id) < ($2, $3::uuid)) \
              AND ($5::uuid IS NULL OR found.user_id = $5) AND ($6::uuid IS NULL OR found.session_id = $6) ORDER BY ",
             $order,
-            " LIMIT $4::bigint"
+            " LIMIT $4::bigint) AS hits OFFSET 0) AS measured) AS weighed WHERE bytes < 4194304 ORDER BY place DESC, id DESC"
         )
     };
 }
@@ -43,46 +51,172 @@ const NEWEST: &str = select_hits!(
 const BY_WORDS: &str =
     select_hits!("SELECT * FROM public.conversation_search", "found.place + 0 DESC, found.message_id DESC");
 
-/// Among those of a user, in their order.
-const OF_USER: &str = select_hits!(
-    "SELECT * FROM public.conversation_search WHERE user_id = $5::uuid",
-    "found.place DESC, found.message_id DESC"
-);
+/// Among those of a user, in their order: which messages, not what was said.
+const OF_USER: &str = "SELECT message_id, place FROM public.conversation_search \
+     WHERE user_id = $5::uuid AND words @@ $1::text::tsquery AND ($6::uuid IS NULL OR session_id = $6) \
+     AND ($2::bigint IS NULL OR (place, message_id) < ($2, $3::uuid)) ORDER BY place DESC, message_id DESC LIMIT $4::bigint";
+
+/// Of those, what the viewer may see.
+const FOUND_MESSAGES: &str = "SELECT id, session_id, role, kind, created_at, content, listed FROM (\
+     SELECT *, count(*) OVER () AS listed, sum(weight) \
+       OVER (ORDER BY array_position($1::uuid[], id) ROWS UNBOUNDED PRECEDING) - weight AS bytes FROM (\
+       SELECT id, session_id, role, kind, created_at, content, coalesce(octet_length(content::text), 0) AS weight FROM public.conversation_messages WHERE id = ANY($1::uuid[]) OFFSET 0) AS hits) AS weighed \
+     WHERE bytes < 4194304 ORDER BY array_position($1::uuid[], id)";
+
+/// Index entries of a viewer that are looked up at once. Policies of the project may hide most of them.
+const AT_LEAST: usize = 50;
+
+/// In which of a user's sessions the words are, whether or not the viewer may see where.
+const SESSIONS_OF_USER: &str = "SELECT DISTINCT session_id FROM public.conversation_search \
+     WHERE user_id = $1::uuid AND words @@ $2::text::tsquery";
+
+/// Of each session, the newest messages with the words.
+const IN_SESSIONS: &str = "SELECT found.message_id FROM unnest($1::uuid[]) AS wanted (id) CROSS JOIN LATERAL \
+     (SELECT message_id FROM public.conversation_search WHERE session_id = wanted.id AND user_id = $2::uuid \
+       AND words @@ $3::text::tsquery ORDER BY place DESC LIMIT 1000) AS found";
+
+/// The sessions of those messages that the viewer may see.
+const SEEN_IN: &str =
+    "SELECT DISTINCT session_id FROM public.conversation_messages WHERE id = ANY($1::uuid[])";
+
+/// Columns of a hit before the one that says how many rows were listed.
+const HIT_COLUMNS: usize = 8;
+/// The same for what a viewer may see.
+const VIEWER_COLUMNS: usize = 6;
 
 impl PostgresStore {
-    /// Hits, newest first.
+    /// A page of hits, newest first.
     pub(super) async fn find(
         &self,
         wanted: &SearchFilter,
         after: Option<SearchCursor>,
         limit: usize,
-    ) -> Result<Vec<Hit>, SearchError> {
-        let mut hits: Vec<Hit> = Vec::new();
-        let mut after = after;
+    ) -> Result<Page<Hit>, SearchError> {
+        let mut hits: Page<Hit> = Page::default();
+        let (mut after, mut bytes) = (after, 0);
         loop {
             let missing = limit - hits.len();
-            let rows = self.find_rows(wanted, after, missing).await?;
-            for row in &rows {
-                let place = SearchCursor { place: get(row, 6)?, id: get(row, 0)? };
-                after = Some(place);
-                // A message may have been revised a moment ago: what is shown has it in it.
-                if let Some(snippet) = wanted.query.snippet(get(row, 7)?) {
-                    hits.push(Hit {
-                        message_id: place.id,
-                        session_id: get(row, 1)?,
-                        user_id: get(row, 2)?,
-                        role: word(row, 3, |word| word.parse().ok())?,
-                        kind: word(row, 4, |word| word.parse().ok())?,
-                        created_at: timestamp(row, 5)?,
-                        snippet,
-                        place: place.place,
-                    });
-                }
-            }
-            if rows.len() < missing || hits.len() == limit {
+            let found = match &self.viewer {
+                None => self.find_for_all(wanted, after, missing).await?,
+                Some(viewer) => self.find_for_viewer(viewer, wanted, after, missing.max(AT_LEAST)).await?,
+            };
+            bytes += found.bytes;
+            hits.rows.extend(found.hits.into_iter().take(missing));
+            hits.more = hits.len() >= limit || (bytes >= SEARCHED_BYTES && !hits.is_empty());
+            if found.last.is_none() || hits.more {
+                hits.more &= hits.len() >= limit || found.last.is_some();
                 return Ok(hits);
             }
+            after = found.last;
         }
+    }
+
+    async fn find_for_all(
+        &self,
+        wanted: &SearchFilter,
+        after: Option<SearchCursor>,
+        limit: usize,
+    ) -> Result<Found, SearchError> {
+        let rows = self.find_rows(wanted, after, limit).await?;
+        let mut found = Found::default();
+        for row in &rows {
+            let place = SearchCursor { place: get(row, 6)?, id: get(row, 0)? };
+            found.last = Some(place);
+            let content: &str = or_default(row, 7)?;
+            found.bytes += content.len();
+            let Some(snippet) = wanted.query.snippet(content) else { continue };
+            found.hits.push(Hit {
+                message_id: place.id,
+                session_id: get(row, 1)?,
+                user_id: get(row, 2)?,
+                role: word(row, 3, |word| word.parse().ok())?,
+                kind: word(row, 4, |word| word.parse().ok())?,
+                created_at: time(row, 5)?,
+                snippet,
+                place: place.place,
+            });
+        }
+        if !is_full(&rows, limit, HIT_COLUMNS)? {
+            found.last = None;
+        }
+        Ok(found)
+    }
+
+    /// The index is asked with the rights of the server, the messages are read as the viewer.
+    async fn find_for_viewer(
+        &self,
+        viewer: &Viewer,
+        wanted: &SearchFilter,
+        after: Option<SearchCursor>,
+        limit: usize,
+    ) -> Result<Found, SearchError> {
+        if wanted.user_id.is_some_and(|user| user != viewer.user_id) {
+            return Ok(Found::default());
+        }
+        let words = with_ids(wanted.query.for_postgres(), Some(viewer.user_id), wanted.session_id);
+        let question = question(OF_USER, words, wanted, after, limit, Some(viewer.user_id));
+        let entries = self.search(question).await?;
+        let places: Vec<_> = entries
+            .iter()
+            .map(|row| Ok(SearchCursor { place: get(row, 1)?, id: get(row, 0)? }))
+            .collect::<Result<_, ReadError>>()?;
+        let rows =
+            self.ask(Statement::new(FOUND_MESSAGES).uuids(places.iter().map(|place| place.id))).await?;
+        let mut seen: HashMap<Uuid, Hit> = HashMap::new();
+        let (mut bytes, mut last_read) = (0, None);
+        for row in &rows {
+            let message_id = get(row, 0)?;
+            let content: &str = or_default(row, 5)?;
+            (bytes, last_read) = (bytes + content.len(), Some(message_id));
+            let Some(snippet) = wanted.query.snippet(content) else { continue };
+            let hit = Hit {
+                message_id,
+                session_id: get(row, 1)?,
+                user_id: viewer.user_id,
+                role: word(row, 2, |word| word.parse().ok())?,
+                kind: word(row, 3, |word| word.parse().ok())?,
+                created_at: time(row, 4)?,
+                snippet,
+                place: 0,
+            };
+            seen.insert(message_id, hit);
+        }
+        let last = if is_full(&rows, usize::MAX, VIEWER_COLUMNS)? {
+            places.iter().find(|place| Some(place.id) == last_read)
+        } else {
+            places.last().filter(|_| places.len() == limit)
+        };
+        let in_order =
+            places.iter().filter_map(|at| Some(Hit { place: at.place, ..seen.remove(&at.id)? })).collect();
+        Ok(Found { hits: in_order, last: last.copied(), bytes })
+    }
+
+    /// The ids of the viewer's sessions in which the words are, to list them as the viewer.
+    pub(super) async fn sessions_with(
+        &self,
+        viewer: &Viewer,
+        query: &Query,
+    ) -> Result<Vec<Uuid>, SearchError> {
+        let words = with_ids(query.for_postgres(), Some(viewer.user_id), None);
+        let of_user =
+            Statement::new(SESSIONS_OF_USER).with(viewer.user_id, Type::UUID).with(words, Type::TEXT);
+        Ok(ids(&self.search(of_user).await?)?)
+    }
+
+    /// Those of the sessions in which the viewer may see a message with the words.
+    pub(super) async fn seen_sessions(
+        &self,
+        viewer: &Viewer,
+        query: &Query,
+        sessions: &[Uuid],
+    ) -> Result<Vec<Uuid>, SearchError> {
+        let found = Statement::new(IN_SESSIONS)
+            .uuids(sessions.iter().copied())
+            .with(viewer.user_id, Type::UUID)
+            .with(query.for_postgres(), Type::TEXT);
+        let messages = ids(&self.search(found).await?)?;
+        let seen = Statement::new(SEEN_IN).uuids(messages.into_iter());
+        Ok(ids(&self.ask(seen).await?)?)
     }
 
     async fn find_rows(
@@ -91,33 +225,24 @@ impl PostgresStore {
         after: Option<SearchCursor>,
         limit: usize,
     ) -> Result<Vec<Row>, SearchError> {
-        let viewer = self.viewer.as_ref().and_then(subject);
-        let user = wanted.user_id.or(viewer);
-        let statement = |sql, query: String| {
-            Statement::new(sql)
-                .with(query, Type::TEXT)
-                .with(after.map(|after| after.place), Type::INT8)
-                .with(after.map(|after| after.id), Type::UUID)
-                .with(i64::try_from(limit).unwrap_or(i64::MAX), Type::INT8)
-                .with(user, Type::UUID)
-                .with(wanted.session_id, Type::UUID)
-        };
         let words = wanted.query.for_postgres();
-        if viewer.is_some() {
-            return self.search(statement(OF_USER, words)).await;
-        }
-        if user.is_none() && wanted.session_id.is_none() {
-            let newest = self.search(statement(NEWEST, words.clone())).await?;
-            if newest.len() == limit {
+        if wanted.user_id.is_none() && wanted.session_id.is_none() {
+            let newest = self.search(question(NEWEST, words.clone(), wanted, after, limit, None)).await?;
+            if is_full(&newest, limit, HIT_COLUMNS)? {
                 return Ok(newest);
             }
         }
-        self.search(statement(BY_WORDS, with_ids(words, wanted.user_id, wanted.session_id))).await
+        let words = with_ids(words, wanted.user_id, wanted.session_id);
+        self.search(question(BY_WORDS, words, wanted, after, limit, wanted.user_id)).await
     }
 
-    /// Asks what needs the index.
+    /// Asks what needs the index, with the rights of the server.
     pub(super) async fn search(&self, statement: Statement<'_>) -> Result<Vec<Row>, SearchError> {
-        self.try_ask(statement).await.map_err(|failure: Failure| {
+        let found = async {
+            let client = self.readers.get().await?;
+            within(client, PATIENCE, async |client| Ok(statement.query(client).await?)).await
+        };
+        found.await.map_err(|failure: Failure| {
             if failure.is_about_the_schema() || failure.is_about_rights() {
                 return SearchError::NoIndex(
                     "the database has no index to search by, or keeps talktrack from it (run: talktrack doctor)".into(),
@@ -135,7 +260,35 @@ pub(super) fn with_ids(words: String, user_id: Option<Uuid>, session_id: Option<
     words + &user.unwrap_or_default() + &session.unwrap_or_default()
 }
 
-fn subject(claims: &JsonObject) -> Option<Uuid> {
-    let claims: serde_json::Map<String, serde_json::Value> = serde_json::from_str(claims.as_str()).ok()?;
-    claims.get("sub")?.as_str()?.parse().ok()
+/// A question of the index.
+fn question<'a>(
+    sql: &'static str,
+    words: String,
+    wanted: &SearchFilter,
+    after: Option<SearchCursor>,
+    limit: usize,
+    user: Option<Uuid>,
+) -> Statement<'a> {
+    Statement::new(sql)
+        .with(words, Type::TEXT)
+        .with(after.map(|after| after.place), Type::INT8)
+        .with(after.map(|after| after.id), Type::UUID)
+        .with(i64::try_from(limit).unwrap_or(i64::MAX), Type::INT8)
+        .with(user, Type::UUID)
+        .with(wanted.session_id, Type::UUID)
+}
+
+fn ids(rows: &[Row]) -> Result<Vec<Uuid>, ReadError> {
+    rows.iter().map(|row| get(row, 0)).collect()
+}
+
+/// Some of the hits.
+#[derive(Default)]
+struct Found {
+    /// A message may have been revised a moment ago: what is shown has the words in it.
+    hits: Vec<Hit>,
+    /// The last index entry that was looked at, if there may be more after it.
+    last: Option<SearchCursor>,
+    /// Bytes of the messages that were read.
+    bytes: usize,
 }

@@ -8,12 +8,13 @@ use crate::error::ReadError;
 use crate::message::Role;
 use crate::record::Status;
 use crate::stats::{Behind, Counter, Range, Stats, StatsError};
+use crate::store::postgres::connections::within;
 use crate::store::postgres::failure::Failure;
-use crate::store::postgres::rows::{get, timestamp, word};
+use crate::store::postgres::rows::{get, or_default, time, word};
 use crate::store::postgres::statement::{Statement, moment};
 use crate::store::postgres::tallier::{self, State};
-use crate::store::postgres::transaction::{self, transaction};
-use crate::store::postgres::{PATIENCE, PostgresStore, within};
+use crate::store::postgres::transaction;
+use crate::store::postgres::{PATIENCE, PostgresStore};
 
 /// Rows that one answer may be counted from. All of them are in memory for a moment.
 const MOST: usize = 200_000;
@@ -67,13 +68,18 @@ impl PostgresStore {
         let mut counter = Counter::of(*range);
         let sessions = self.ask(of_range(SESSIONS)).await?;
         for row in &sessions {
-            counter.session(timestamp(row, 0)?, word(row, 1, Status::parse)?, get(row, 2)?);
+            let status = word(row, 1, Status::parse)?.into_known().unwrap_or(Status::Active);
+            if let Some(at) = time(row, 0)?.known() {
+                counter.session(at, status, get(row, 2)?);
+            }
         }
         let messages = self.ask(of_range(MESSAGES)).await?;
         for row in &messages {
-            let role = word(row, 1, |word| word.parse::<Role>().ok())?;
+            let role = word(row, 1, |word| word.parse::<Role>().ok())?.into_known();
             let metrics: Option<&str> = get(row, 3)?;
-            counter.message(timestamp(row, 0)?, role, get(row, 2)?, metrics);
+            if let Some((at, role)) = time(row, 0)?.known().zip(role) {
+                counter.message(at, role, or_default(row, 2)?, metrics);
+            }
         }
         if sessions.len().max(messages.len()) >= MOST {
             return Err(StatsError::TooMuch);
@@ -94,5 +100,5 @@ async fn read(client: &Client, range: &Range) -> Result<[Vec<Row>; 3], Error> {
         Some(Statement::new(STALE).with(slices.start, Type::INT8).with(slices.end, Type::INT8)),
         Some(tallier::tallies(range.grain(), range.numbers())),
     ];
-    transaction(client, transaction::TO_READ, &statements).await
+    transaction::read(client, &statements).await
 }

@@ -6,19 +6,21 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use crate::message::Message;
 use crate::record::{DeadReason, Meeting, Stamped, Verdict};
+use crate::store::MessageRow;
+use crate::store::postgres::deliveries::Lane;
 use crate::store::postgres::failure::{Failure, MESSAGES};
 use crate::store::postgres::plan::Placed;
-use crate::store::postgres::read::MESSAGES_BY_ID;
-use crate::store::postgres::rows::message_row;
+use crate::store::postgres::queries::MESSAGES_BY_ID;
+use crate::store::postgres::rows::message_page;
 use crate::store::postgres::statement::Statement;
-use crate::store::postgres::{messages, obstacle};
+use crate::store::postgres::{messages, obstacle, transaction};
 
 /// Compares each with what is stored, and writes the revisions that are newer. Returns those that nothing is stored of: the
 /// row was deleted meanwhile, or their session came only after they were written.
 pub(super) async fn settle<'r>(
     client: &Client,
+    lane: &Lane<'_>,
     mut taken: Vec<Placed<'r>>,
     verdicts: &mut [Verdict],
 ) -> Result<Vec<Placed<'r>>, Failure> {
@@ -36,28 +38,35 @@ pub(super) async fn settle<'r>(
             missing.push(placed);
             continue;
         };
-        verdicts[placed.place] = match stamped.meets(message) {
+        // The row that this very record became, whatever a trigger has done to what it says.
+        let is_own = message.seq == Some(placed.seq)
+            && message.revision == i64::from(stamped.message.revision)
+            && message.session_id == stamped.message.session_id;
+        verdicts[placed.place] = match message.met_by(stamped) {
             Meeting::Overtaken => {
                 overtaken.entry(stamped.id).or_insert(placed);
                 Verdict::AlreadyThere
             }
             Meeting::Known => Verdict::AlreadyThere,
+            Meeting::Conflict if is_own => Verdict::AlreadyThere,
             Meeting::Conflict => Verdict::Dead(DeadReason::IdConflict),
+            Meeting::NotTheirs => Verdict::Dead(DeadReason::NotTheirs),
             Meeting::Newer => {
-                message.clone_from(&stamped.message);
+                let created_at = message.created_at.clone();
+                *message = MessageRow { created_at, ..MessageRow::accepted(stamped, 0, None) };
                 newer.insert(stamped.id, stamped);
                 Verdict::Revised
             }
         };
     }
     if !overtaken.is_empty() {
-        messages::move_up(overtaken.values()).query(client).await?;
+        transaction::write(client, lane, &[Some(messages::move_up(overtaken.values()))]).await?;
     }
     let newer: Vec<&Stamped> = newer.into_values().collect();
     if newer.is_empty() {
         return Ok(missing);
     }
-    let revised = messages::revise(&newer).query(client).await?;
+    let [revised] = transaction::write(client, lane, &[Some(messages::revise(&newer))]).await?;
     if revised.len() < newer.len() {
         let otherwise = "a message was revised by somebody else at the same moment";
         return Err(obstacle::swallowed(client, MESSAGES, otherwise).await);
@@ -65,9 +74,18 @@ pub(super) async fn settle<'r>(
     Ok(missing)
 }
 
-async fn stored(client: &Client, taken: &[Placed<'_>]) -> Result<HashMap<Uuid, Message>, Failure> {
-    let ids: Vec<Uuid> = taken.iter().map(|placed| placed.stamped.id).collect();
-    let rows = Statement::new(MESSAGES_BY_ID).with(ids, Type::UUID_ARRAY).query(client).await?;
-    let rows = rows.iter().map(|row| message_row(row).map(|row| (row.id, row.into_message())));
-    rows.collect::<Result<_, _>>().map_err(Failure::unreadable)
+async fn stored(client: &Client, taken: &[Placed<'_>]) -> Result<HashMap<Uuid, MessageRow>, Failure> {
+    let mut ids: Vec<Uuid> = taken.iter().map(|placed| placed.stamped.id).collect();
+    let mut stored = HashMap::new();
+    loop {
+        let rows = Statement::new(MESSAGES_BY_ID).with(ids.clone(), Type::UUID_ARRAY).query(client).await?;
+        let page = message_page(&rows, usize::MAX).map_err(Failure::unreadable)?;
+        let last = page.last_before_more().map(|row| row.id);
+        stored.extend(page.into_iter().map(|row| (row.id, row)));
+        let Some(last) = last.and_then(|last| ids.iter().rposition(|id| *id == last)) else {
+            return Ok(stored);
+        };
+        ids.drain(..=last);
+        ids.retain(|id| !stored.contains_key(id));
+    }
 }

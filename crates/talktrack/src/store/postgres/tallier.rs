@@ -10,7 +10,6 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use deadpool_postgres::Pool;
 use futures_util::TryStreamExt as _;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Row};
@@ -20,11 +19,12 @@ use crate::error::ReadError;
 use crate::message::Role;
 use crate::record::Status;
 use crate::stats::{Grain, Tally};
+use crate::store::postgres::connections::{Connections, within};
 use crate::store::postgres::failure::Failure;
-use crate::store::postgres::rows::{get, timestamp, word};
+use crate::store::postgres::rows::{get, time, word};
 use crate::store::postgres::statement::{Statement, moment};
-use crate::store::postgres::within;
 use crate::store::{Class, Indexer, Step, StoreError};
+use crate::stored::Stored;
 
 /// Rows of one step, at which no further hour is begun: a moment's work.
 const ROWS: u64 = 20_000;
@@ -63,9 +63,11 @@ INSERT INTO public.conversation_stats_stale (slice)
 SELECT floor(extract(epoch FROM created_at) / 300)::bigint FROM public.conversation_messages WHERE isfinite(created_at)
 UNION SELECT floor(extract(epoch FROM started_at) / 300)::bigint FROM public.conversation_sessions WHERE isfinite(started_at)";
 
-/// The newest that may be counted now, more than an hour has.
+/// The newest that may be counted now, more than an hour has. Slices of the future come last: however many of them one writes, the
+/// present is counted.
 const STALE: &str = "
-SELECT DISTINCT slice FROM public.conversation_stats_stale WHERE slice <> ALL ($1::bigint[]) ORDER BY slice DESC LIMIT 13";
+SELECT slice FROM (SELECT DISTINCT slice FROM public.conversation_stats_stale WHERE slice <> ALL ($1::bigint[])) AS stale
+ORDER BY slice > extract(epoch FROM now()) / 300, slice DESC LIMIT 13";
 
 const TAKE_UP: &str = "DELETE FROM public.conversation_stats_stale WHERE slice = ANY ($1::bigint[])";
 
@@ -124,7 +126,7 @@ fn noted() -> Vec<u8> {
 }
 
 pub(super) struct TableTallier {
-    pool: Pool,
+    pool: Connections,
     /// What was counted anew a moment ago, and until when it rests.
     resting: BTreeMap<i64, Instant>,
 }
@@ -143,7 +145,7 @@ enum Done {
 }
 
 impl TableTallier {
-    pub(super) fn new(pool: Pool) -> Self {
+    pub(super) fn new(pool: Connections) -> Self {
         Self { pool, resting: BTreeMap::new() }
     }
 
@@ -178,7 +180,7 @@ impl TableTallier {
 impl Indexer for TableTallier {
     async fn step(&mut self) -> Result<Step, StoreError> {
         self.try_step().await.map_err(|failure| match why_not(&failure) {
-            Some(message) => StoreError { class: Class::Systemic, message },
+            Some(message) => StoreError::new(Class::Systemic, message),
             None => failure.into_error(),
         })
     }
@@ -259,8 +261,8 @@ async fn count(client: &Client, tallies: &mut BTreeMap<i64, Tally>) -> Result<u6
     while let Some(row) = messages.try_next().await? {
         seen += 1;
         // What is not readable is counted nowhere.
-        let Some((tally, role)) =
-            tally_of(&row, tallies).zip(word(&row, 1, |word| word.parse::<Role>().ok()).ok())
+        let Some((tally, role)) = tally_of(&row, tallies)
+            .zip(word(&row, 1, |word| word.parse::<Role>().ok()).ok().and_then(Stored::into_known))
         else {
             continue;
         };
@@ -270,15 +272,14 @@ async fn count(client: &Client, tallies: &mut BTreeMap<i64, Tally>) -> Result<u6
     while let Some(row) = sessions.try_next().await? {
         seen += 1;
         let Some(tally) = tally_of(&row, tallies) else { continue };
-        tally
-            .sessions
-            .count(word(&row, 1, Status::parse).unwrap_or(Status::Active), get(&row, 2).unwrap_or_default());
+        let status = word(&row, 1, Status::parse).ok().and_then(Stored::into_known).unwrap_or(Status::Active);
+        tally.sessions.count(status, get(&row, 2).unwrap_or_default());
     }
     Ok(seen)
 }
 
 fn tally_of<'t>(row: &Row, tallies: &'t mut BTreeMap<i64, Tally>) -> Option<&'t mut Tally> {
-    tallies.get_mut(&Grain::Slice.number_of(timestamp(row, 0).ok()?))
+    tallies.get_mut(&Grain::Slice.number_of(time(row, 0).ok()?.known()?))
 }
 
 /// Makes a stretch the sum of what is in it; not where that cannot be read.

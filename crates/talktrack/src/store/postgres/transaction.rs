@@ -4,49 +4,95 @@ use futures_util::future::maybe_done;
 use futures_util::poll;
 use tokio_postgres::{Client, Error, Row};
 
+use crate::store::postgres::deliveries::{self, Lane};
+use crate::store::postgres::failure::Failure;
 use crate::store::postgres::statement::Statement;
 
-/// Begins one that writes. A server that loses this client halfway must not keep rows locked for it.
-pub(super) const TO_WRITE: &str =
-    "BEGIN; SET LOCAL statement_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '30s'";
+/// Begins one that writes. A server that loses this client halfway must not keep rows locked for it. What is confirmed is on the
+/// disk: a database or a role may have switched that off.
+const TO_WRITE: &str = "BEGIN; SET LOCAL statement_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '10s'; \
+     SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')";
 
 /// Begins one that reads.
-pub(super) const TO_READ: &str = "BEGIN READ ONLY; SET LOCAL statement_timeout = '30s'";
+const TO_READ: &str = "BEGIN READ ONLY; SET LOCAL statement_timeout = '30s'";
 
-/// Runs the statements in one transaction. Everything is sent before the first answer is awaited.
-pub(super) async fn transaction<const N: usize>(
+/// Runs the statements in one transaction that reads.
+pub(super) async fn read<const N: usize>(
     client: &Client,
-    begin: &str,
     statements: &[Option<Statement<'_>>; N],
 ) -> Result<[Vec<Row>; N], Error> {
+    transaction(client, TO_READ, None, statements).await.map_err(|broken| broken.error)
+}
+
+/// Runs the statements in one transaction that writes: the next delivery of a lane.
+pub(super) async fn write<const N: usize>(
+    client: &Client,
+    lane: &Lane<'_>,
+    statements: &[Option<Statement<'_>>; N],
+) -> Result<[Vec<Row>; N], Failure> {
+    let delivery = lane.next();
+    let guard = delivery.as_ref().map(|(statement, _)| statement);
+    match transaction(client, TO_WRITE, guard, statements).await {
+        Ok(rows) => {
+            // Without a statement nothing was sent.
+            if let Some((_, number)) = delivery.filter(|_| statements.iter().any(Option::is_some)) {
+                lane.commit(number);
+            }
+            Ok(rows)
+        }
+        Err(Broken { error, by_guard: true }) => Err(deliveries::failure(error)),
+        Err(Broken { error, by_guard: false }) => Err(error.into()),
+    }
+}
+
+/// Why a transaction failed.
+struct Broken {
+    error: Error,
+    /// The statement failed that moves the number of the delivery.
+    by_guard: bool,
+}
+
+/// Runs the statements in one transaction. Everything is sent before the first answer is awaited.
+async fn transaction<const N: usize>(
+    client: &Client,
+    begin: &str,
+    guard: Option<&Statement<'_>>,
+    statements: &[Option<Statement<'_>>; N],
+) -> Result<[Vec<Row>; N], Broken> {
     if statements.iter().all(Option::is_none) {
         return Ok(std::array::from_fn(|_| Vec::new()));
     }
     let mut begun = Box::pin(maybe_done(client.batch_execute(begin)));
+    let mut guarded = Box::pin(maybe_done(run(client, guard)));
     let mut answers =
         statements.each_ref().map(|statement| Box::pin(maybe_done(run(client, statement.as_ref()))));
     let mut committed = Box::pin(maybe_done(client.batch_execute("COMMIT")));
     // The first poll of each sends it.
     let _ = poll!(begun.as_mut());
+    let _ = poll!(guarded.as_mut());
     for answer in &mut answers {
         let _ = poll!(answer.as_mut());
     }
     let _ = poll!(committed.as_mut());
 
     begun.as_mut().await;
-    let mut outcome = begun.as_mut().take_output().unwrap_or(Ok(()));
+    let broken = |by_guard| move |error| Broken { error, by_guard };
+    let mut outcome = begun.as_mut().take_output().unwrap_or(Ok(())).map_err(broken(false));
+    guarded.as_mut().await;
+    outcome =
+        outcome.and(guarded.as_mut().take_output().unwrap_or(Ok(Vec::new())).map(drop).map_err(broken(true)));
     let mut rows = std::array::from_fn(|_| Vec::new());
     for (answer, rows) in answers.iter_mut().zip(&mut rows) {
         answer.as_mut().await;
         match answer.as_mut().take_output() {
             Some(Ok(found)) => *rows = found,
             // What follows the first error says only that there was one.
-            Some(Err(error)) => outcome = outcome.and(Err(error)),
+            Some(Err(error)) => outcome = outcome.and(Err(error).map_err(broken(false))),
             None => {}
         }
     }
     committed.as_mut().await;
-    outcome = outcome.and(committed.as_mut().take_output().unwrap_or(Ok(())));
+    outcome = outcome.and(committed.as_mut().take_output().unwrap_or(Ok(())).map_err(broken(false)));
     outcome.map(|()| rows)
 }
 

@@ -7,45 +7,65 @@ use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
 
 use crate::error::NotDurable;
-use crate::record::{DeadReason, Ended, Verdict};
+use crate::record::{DeadReason, Ended, Reopened, Verdict};
+use crate::store::conflict::METADATA_TOO_LARGE;
+use crate::store::postgres::deliveries::Lane;
 use crate::store::postgres::failure::{Failure, MESSAGES, SESSIONS};
 use crate::store::postgres::plan::{Merged, Placed, Round};
-use crate::store::postgres::transaction::{self, transaction};
-use crate::store::postgres::{deletions, messages, obstacle, sessions, taken};
+use crate::store::postgres::user_marks::{self, Late};
+use crate::store::postgres::{deletions, messages, obstacle, rows, sessions, taken, transaction};
 
 /// Writes the rounds, of so many records, and says what became of each record.
 pub(super) async fn write(
     client: &Client,
+    lane: &Lane<'_>,
     rounds: &[Round<'_>],
     records: usize,
 ) -> Result<Vec<Verdict>, Failure> {
     let mut verdicts = vec![Verdict::AlreadyThere; records];
-    let mut open = Open::default();
-    for round in rounds {
-        open.extend(write_round(client, round, &mut verdicts).await?);
+    let Some((first, later)) = rounds.split_first() else { return Ok(verdicts) };
+    let open = write_round(client, lane, first, &mut verdicts).await?;
+    let rest = write_rest(client, lane, (rounds, later), open, &mut verdicts).await;
+    rest.map(|()| verdicts).map_err(Failure::after_a_commit)
+}
+
+/// What follows the first transaction: further rounds, and what the first answers ask for.
+async fn write_rest<'r>(
+    client: &Client,
+    lane: &Lane<'_>,
+    (rounds, later): (&[Round<'r>], &[Round<'r>]),
+    mut open: Open<'r>,
+    verdicts: &mut [Verdict],
+) -> Result<(), Failure> {
+    for round in later {
+        open.extend(write_round(client, lane, round, verdicts).await?);
     }
-    let (mut again, mut restored) = restore_sessions(client, open.homeless, &mut verdicts).await?;
+    let (mut again, mut restored) = restore_sessions(client, lane, open.homeless, verdicts).await?;
     // Where one began again later in the batch, what was told of it before is over.
-    restored
-        .retain(|id| !rounds.iter().any(|round| round.starts.iter().any(|start| start.2.session_id == *id)));
+    restored.retain(|id| {
+        !rounds.iter().any(|round| round.starts.iter().any(|(_, start)| start.session_id == *id))
+    });
     rounds.iter().for_each(|round| again.take_what_is_told_of(&restored, round));
-    for placed in taken::settle(client, open.taken, &mut verdicts).await? {
+    let missing = taken::settle(client, lane, open.taken, verdicts).await?;
+    let missing = user_marks::drop_deleted(client, missing, verdicts).await?;
+    for placed in user_marks::let_go(client, missing, verdicts).await? {
         again.take_message(placed);
     }
-    let open = write_round(client, &again, &mut verdicts).await?;
-    if !deletions::let_go(client, open.homeless, &mut verdicts).await?.is_empty() {
+    let open = write_round(client, lane, &again, verdicts).await?;
+    if !deletions::let_go(client, open.homeless, verdicts).await?.is_empty() {
         let otherwise = "sessions are being deleted while they are written";
         return Err(obstacle::swallowed(client, SESSIONS, otherwise).await);
     }
-    if !taken::settle(client, open.taken, &mut verdicts).await?.is_empty() {
+    let missing = taken::settle(client, lane, open.taken, verdicts).await?;
+    if !user_marks::drop_deleted(client, missing, verdicts).await?.is_empty() {
         let otherwise = "messages are being deleted while they are written";
         return Err(obstacle::swallowed(client, MESSAGES, otherwise).await);
     }
     if verdicts.iter().any(is_unknown) {
-        deletions::refuse_what_is_told(client, rounds, &mut verdicts).await?;
+        deletions::refuse_what_is_told(client, rounds, verdicts).await?;
         obstacle::no_session_is_hidden(client).await?;
     }
-    Ok(verdicts)
+    Ok(())
 }
 
 fn is_unknown(verdict: &Verdict) -> bool {
@@ -72,30 +92,38 @@ impl Open<'_> {
 /// Writes one round in one transaction.
 async fn write_round<'r>(
     client: &Client,
+    lane: &Lane<'_>,
     round: &Round<'r>,
     verdicts: &mut [Verdict],
 ) -> Result<Open<'r>, Failure> {
-    if !round.deletes.is_empty() {
-        deletions::write(client, &round.deletes, verdicts).await?;
+    if round.is_for_deletions() {
+        deletions::write(client, lane, round, verdicts).await?;
         return Ok(Open::default());
     }
-    let starting = round.starts.iter().map(|(_, _, start)| start.session_id);
+    let starting = round.starts.iter().flat_map(|(_, start)| [start.session_id, start.user_id]);
     let updates = round.updates.iter().map(|(session_id, merged)| (*session_id, merged));
-    let alive = round.alive.iter().map(|(session_id, at)| (*session_id, *at));
+    let alive = round.alive.iter().map(|(claim, at)| (*claim, *at));
+    let mut late = round.late_messages().peekable();
     let statements = [
         (!round.starts.is_empty()).then(|| deletions::share_lock(starting)),
-        (!round.starts.is_empty()).then(|| sessions::start(&round.starts)),
-        (!round.updates.is_empty()).then(|| sessions::update(updates)),
+        (!round.starts.is_empty()).then(|| sessions::start(lane.node(), &round.starts)),
+        (!round.updates.is_empty()).then(|| sessions::update(lane.node(), &updates)),
+        late.peek().is_some().then(|| sessions::inferred_ends(late.map(|(session_id, _)| session_id))),
         (!round.messages.is_empty()).then(|| messages::insert(&round.messages)),
         (!round.alive.is_empty()).then(|| sessions::alive(alive)),
-        (!round.ends.is_empty()).then(|| sessions::end(&round.ends)),
+        (!round.ends.is_empty()).then(|| sessions::end(lane.node(), &round.ends)),
     ];
-    let [_, started, updated, inserted, _, ended] =
-        transaction(client, transaction::TO_WRITE, &statements).await?;
+    let written = transaction::write(client, lane, &statements).await;
+    let [_, started, updated, inferred, inserted, _, ended] = match written {
+        Err(failure) if failure.is_changed_id() => return Err(obstacle::changed_id(client).await),
+        written => written?,
+    };
     judge_starts(client, round, &started, verdicts).await?;
     judge_updates(round, &updated, verdicts)?;
     judge_ends(round, &ended, verdicts)?;
-    Ok(judge_messages(client, round, &inserted, verdicts).await?)
+    let open = judge_messages(client, round, &inserted, verdicts).await?;
+    judge_taken_back(round, &inferred, verdicts)?;
+    Ok(open)
 }
 
 async fn judge_starts(
@@ -106,12 +134,14 @@ async fn judge_starts(
 ) -> Result<(), Failure> {
     let mut started = HashMap::new();
     for row in rows {
-        started.insert(row.try_get::<_, Uuid>(0)?, row.try_get::<_, bool>(1)?);
+        let (is_new, fits): (bool, bool) = (row.try_get(1)?, row.try_get(2)?);
+        let verdict = if fits { Verdict::Started { resumed: !is_new } } else { metadata_too_large() };
+        started.insert(row.try_get::<_, Uuid>(0)?, verdict);
     }
     let mut refused = Vec::new();
-    for (place, _, start) in &round.starts {
-        verdicts[*place] = match started.get(&start.session_id) {
-            Some(new) => Verdict::Started { resumed: !new },
+    for (told, start) in &round.starts {
+        verdicts[told.place] = match started.remove(&start.session_id) {
+            Some(verdict) => verdict,
             None => {
                 refused.push(start.session_id);
                 Verdict::Refused(NotDurable::OtherUser)
@@ -122,21 +152,21 @@ async fn judge_starts(
         return Ok(());
     }
     let deleted = deletions::deleted(client, refused.iter().copied()).await?;
-    for (place, ..) in round.starts.iter().filter(|(_, _, start)| deleted.contains(&start.session_id)) {
-        verdicts[*place] = Verdict::Refused(NotDurable::Deleted);
+    for (told, _) in round.starts.iter().filter(|(_, start)| deleted.contains(&start.session_id)) {
+        verdicts[told.place] = Verdict::Refused(NotDurable::Deleted);
+    }
+    let late = round.starts.iter().filter(|(_, start)| refused.contains(&start.session_id));
+    let late = user_marks::refused(client, late.map(|(told, start)| Late::start(*told, start))).await?;
+    for (told, start) in round.starts.iter().filter(|(told, _)| late.contains(&told.place)) {
+        verdicts[told.place] = Verdict::Dead(DeadReason::DeletedForUser);
+        refused.retain(|session_id| *session_id != start.session_id);
     }
     refused.retain(|session_id| !deleted.contains(session_id));
-    if owners(client, refused.iter().copied()).await?.len() < refused.len() {
+    if sessions::find_owners(client, refused.iter().copied()).await?.len() < refused.len() {
         let otherwise = "sessions are being deleted while they begin";
         return Err(obstacle::swallowed(client, SESSIONS, otherwise).await);
     }
     Ok(())
-}
-
-/// The users of those of these sessions that are there.
-async fn owners(client: &Client, sessions: impl Iterator<Item = Uuid>) -> Result<HashMap<Uuid, Uuid>, Error> {
-    let rows = sessions::owners(sessions).query(client).await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
 fn judge_updates(round: &Round<'_>, rows: &[Row], verdicts: &mut [Verdict]) -> Result<(), Error> {
@@ -146,10 +176,15 @@ fn judge_updates(round: &Round<'_>, rows: &[Row], verdicts: &mut [Verdict]) -> R
     round.updates.values().for_each(|merged| judge(merged, Verdict::Refused(NotDurable::UnknownSession)));
     for row in rows {
         if let Some(merged) = round.updates.get(&row.try_get::<_, Uuid>(0)?) {
-            judge(merged, Verdict::Updated);
+            let fits: bool = row.try_get(1)?;
+            judge(merged, if fits { Verdict::Updated } else { metadata_too_large() });
         }
     }
     Ok(())
+}
+
+fn metadata_too_large() -> Verdict {
+    Verdict::Dead(DeadReason::Data(METADATA_TOO_LARGE.into()))
 }
 
 fn judge_ends(round: &Round<'_>, rows: &[Row], verdicts: &mut [Verdict]) -> Result<(), Error> {
@@ -162,9 +197,30 @@ fn judge_ends(round: &Round<'_>, rows: &[Row], verdicts: &mut [Verdict]) -> Resu
         let verdict = if goes_on { Verdict::GoesOn } else { Verdict::Ended(figures) };
         ended.insert(row.try_get::<_, Uuid>(0)?, verdict);
     }
-    for (place, end) in &round.ends {
+    for (told, end) in &round.ends {
         let unknown = Verdict::Refused(NotDurable::UnknownSession);
-        verdicts[*place] = ended.remove(&end.session_id).unwrap_or(unknown);
+        verdicts[told.place] = ended.remove(&end.session_id).unwrap_or(unknown);
+    }
+    Ok(())
+}
+
+/// The messages that took back an end: the rows are the sessions whose end nobody had spoken before they were written.
+fn judge_taken_back(round: &Round<'_>, ended: &[Row], verdicts: &mut [Verdict]) -> Result<(), Error> {
+    for row in ended {
+        let session_id: Uuid = row.try_get(0)?;
+        // A time that no [`Timestamp`] holds was written by another program: the session stays as the store has it.
+        let known = |column| rows::time(row, column).ok().and_then(|time| time.known());
+        let (Some(started_at), Some(ended_at)) = (known(2), known(3)) else {
+            continue;
+        };
+        let reopened = Reopened { session_id, user_id: row.try_get(1)?, started_at };
+        let of_session = round.late_messages().filter(|(id, _)| *id == session_id).map(|(_, placed)| placed);
+        for placed in of_session.filter(|placed| placed.takes_back().is_some_and(|before| ended_at < before))
+        {
+            if verdicts[placed.place] == Verdict::Inserted {
+                verdicts[placed.place] = Verdict::Reopened(reopened);
+            }
+        }
     }
     Ok(())
 }
@@ -192,7 +248,8 @@ async fn judge_messages<'r>(
     if left.is_empty() {
         return Ok(open);
     }
-    let owners = owners(client, left.iter().map(|placed| placed.stamped.message.session_id)).await?;
+    let owners =
+        sessions::find_owners(client, left.iter().map(|placed| placed.stamped.message.session_id)).await?;
     for placed in left {
         match owners.get(&placed.stamped.message.session_id) {
             None => open.homeless.push(placed),
@@ -209,6 +266,7 @@ async fn judge_messages<'r>(
 /// have a session now, and these sessions; where nobody knew it, they never will.
 async fn restore_sessions<'r>(
     client: &Client,
+    lane: &Lane<'_>,
     homeless: Vec<Placed<'r>>,
     verdicts: &mut [Verdict],
 ) -> Result<(Round<'r>, HashSet<Uuid>), Failure> {
@@ -222,10 +280,10 @@ async fn restore_sessions<'r>(
         };
         if restored.insert(session_id) {
             let started_at = placed.stamped.session_started_at.unwrap_or(placed.stamped.created_at);
-            let lock = deletions::share_lock(std::iter::once(session_id));
-            let statements = [Some(lock), Some(sessions::restore(session_id, owner, started_at))];
-            let written = transaction(client, transaction::TO_WRITE, &statements).await;
-            written.map_err(|error| Failure::from(error).of_a_session())?;
+            let lock = deletions::share_lock([session_id, owner].into_iter());
+            let lock = Some(lock);
+            let statements = [lock, Some(sessions::restore(session_id, owner, started_at, placed.seq))];
+            transaction::write(client, lane, &statements).await.map_err(Failure::of_a_session)?;
             tracing::warn!(%session_id, "the row of a session that goes on was gone; it is written again");
         }
         again.take_message(placed);

@@ -7,30 +7,69 @@ use uuid::Uuid;
 
 use crate::changes;
 use crate::clock::{Clock as _, Seq, SystemClock, Timestamp};
-use crate::database::{UuidText, column_or_null, parse_time};
+use crate::database::{UuidText, column_or_null, parse_time, parse_uuid};
 use crate::error::ReadError;
 use crate::record::{Record, Removed};
-use crate::store::sqlite::SqliteReader;
-use crate::store::sqlite::rows::{SESSION_COLUMNS, session_row};
-use crate::store::{SessionCursor, SessionRow};
+use crate::store::sqlite::rows::{SESSION_COLUMNS, has_id, session_row};
+use crate::store::sqlite::{SqliteReader, deleted_messages};
+use crate::store::{DeletedSession, Page, SessionCursor, SessionRow};
+
+const HAS_ID: &str = has_id!("session_id");
+
+/// Sessions that are remembered of a user who deleted them without owning them, as far as the store knew.
+const MOST_CLAIMS: u32 = 1_000;
 
 /// Whether the session was deleted for good.
-pub(crate) fn is_deleted(connection: &Connection, session_id: Uuid) -> rusqlite::Result<bool> {
+pub(super) fn is_deleted(connection: &Connection, session_id: Uuid) -> rusqlite::Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM deleted_sessions WHERE session_id = ?1)";
     connection.prepare_cached(sql)?.query_row([UuidText::new(session_id).as_str()], |row| row.get(0))
 }
 
-/// From now on whatever comes of the session is refused.
-pub(crate) fn note(tx: &Transaction<'_>, session_id: Uuid) -> rusqlite::Result<()> {
-    let sql = "INSERT OR IGNORE INTO deleted_sessions (session_id, deleted_at) VALUES (?1, ?2)";
-    let now = SystemClock.now().to_string();
-    tx.prepare_cached(sql)?.execute(params![UuidText::new(session_id).as_str(), now]).map(drop)
+/// Whether a record of the session that was accepted for this user, or for no user by name, comes too late.
+pub(crate) fn is_refused(
+    connection: &Connection,
+    session_id: Uuid,
+    owner: Option<Uuid>,
+) -> rusqlite::Result<bool> {
+    if is_deleted(connection, session_id)? {
+        return Ok(true);
+    }
+    let Some(owner) = owner else { return Ok(false) };
+    let sql = "SELECT EXISTS (SELECT 1 FROM deleted_claims WHERE session_id = ?1 AND user_id = ?2)";
+    let (session_id, owner) = (UuidText::new(session_id), UuidText::new(owner));
+    connection.prepare_cached(sql)?.query_row([session_id.as_str(), owner.as_str()], |row| row.get(0))
 }
 
-/// It was not deleted after all.
-pub(crate) fn take_back(tx: &Transaction<'_>, session_id: Uuid) -> rusqlite::Result<()> {
-    let sql = "DELETE FROM deleted_sessions WHERE session_id = ?1";
-    tx.prepare_cached(sql)?.execute([UuidText::new(session_id).as_str()]).map(drop)
+/// Those of these sessions that were deleted for good.
+pub(super) fn find(connection: &Connection, ids: &[Uuid]) -> rusqlite::Result<Vec<DeletedSession>> {
+    let mut one = connection.prepare_cached("SELECT user_id FROM deleted_sessions WHERE session_id = ?1")?;
+    let mut found = Vec::new();
+    for id in ids {
+        let user = one.query_row([UuidText::new(*id).as_str()], |row| column_or_null(row, 0, parse_uuid));
+        found.extend(user.optional()?.map(|user_id| DeletedSession { session_id: *id, user_id }));
+    }
+    Ok(found)
+}
+
+/// From now on whatever comes of the session is refused. `user` is whose it was, as far as is known.
+pub(crate) fn note(tx: &Transaction<'_>, session_id: Uuid, user: Option<Uuid>) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO deleted_sessions (session_id, deleted_at, user_id) VALUES (?1, ?2, ?3) \
+               ON CONFLICT (session_id) DO UPDATE SET user_id = coalesce(user_id, excluded.user_id)";
+    let (now, user) = (SystemClock.now().to_string(), user.map(UuidText::new));
+    let user = user.as_ref().map(UuidText::as_str);
+    tx.prepare_cached(sql)?.execute(params![UuidText::new(session_id).as_str(), now, user])?;
+    deleted_messages::forget(tx, session_id)
+}
+
+/// From now on records of the session that are accepted for this user are refused. The oldest marks of the user make room.
+pub(crate) fn note_claim(tx: &Transaction<'_>, session_id: Uuid, user_id: Uuid) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO deleted_claims (session_id, user_id, deleted_at) VALUES (?1, ?2, ?3)";
+    let (session_id, user_id) = (UuidText::new(session_id), UuidText::new(user_id));
+    let now = SystemClock.now().as_micros();
+    tx.prepare_cached(sql)?.execute(params![session_id.as_str(), user_id.as_str(), now])?;
+    let bound = "DELETE FROM deleted_claims WHERE user_id = ?1 AND deleted_at < \
+                 (SELECT deleted_at FROM deleted_claims WHERE user_id = ?1 ORDER BY deleted_at DESC LIMIT 1 OFFSET ?2)";
+    tx.prepare_cached(bound)?.execute(params![user_id.as_str(), MOST_CLAIMS - 1]).map(drop)
 }
 
 /// Removes the session's rows, and notes when that was which goes with them, at the place of the deletion.
@@ -42,6 +81,7 @@ pub(super) fn remove(tx: &Transaction<'_>, place: Seq, session_id: Uuid) -> rusq
     let gone = |sql: &str| tx.prepare_cached(sql)?.execute([id.as_str()]).map(|rows| rows as u64);
     let messages = gone("DELETE FROM conversation_messages WHERE session_id = ?1")?;
     let sessions = gone("DELETE FROM conversation_sessions WHERE session_id = ?1")?;
+    deleted_messages::forget(tx, session_id)?;
     Ok(Removed { sessions, messages, ..Removed::default() })
 }
 
@@ -63,7 +103,8 @@ fn span(tx: &Transaction<'_>, id: &UuidText) -> rusqlite::Result<Option<(Timesta
     Ok(span)
 }
 
-/// Sessions of which nothing was heard since this moment, oldest first.
+/// Sessions of which nothing was heard since this moment, oldest first. A time before 1970, or one that is no time, says nothing
+/// about the age of a session.
 pub(super) fn silent(
     connection: &Connection,
     since: Timestamp,
@@ -72,13 +113,16 @@ pub(super) fn silent(
 ) -> rusqlite::Result<Vec<SessionRow>> {
     let sql = format!(
         "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE started_at < ?1 \
-         AND coalesce(last_event_at, started_at) < ?1 AND (started_at, session_id) > (?2, ?3) \
-         ORDER BY started_at, session_id LIMIT ?4"
+         AND coalesce(last_event_at, started_at) < ?1 AND coalesce(last_event_at, started_at) > '1970-01-01T00:00:00.000000Z' \
+         AND {HAS_ID} AND (started_at, session_id) > (?2, ?3) ORDER BY started_at, session_id LIMIT ?4"
     );
-    let place = |cursor: SessionCursor| (cursor.started_at.to_string(), cursor.session_id.to_string());
-    let (began, id) = after.map(place).unwrap_or_default();
+    // A start that a cursor cannot carry is in no such list.
+    let place =
+        |cursor: SessionCursor| Some((cursor.started_at.known()?.to_string(), cursor.session_id.to_string()));
+    let (began, id) = after.and_then(place).unwrap_or_default();
     let mut statement = connection.prepare_cached(&sql)?;
-    statement.query_map(params![since.to_string(), began, id, limit], session_row)?.collect()
+    let rows = statement.query_map(params![since.to_string(), began, id, limit], session_row)?;
+    Page::fill(rows, limit).map(|page| page.rows)
 }
 
 /// What a deletion asks of the file, beside the rows that are stored.
@@ -110,6 +154,18 @@ impl SqliteReader {
         let sql = "SELECT seq, body FROM journal WHERE session_id IS NOT NULL AND instr(body, ?1)";
         let found = self.records_of(user_id, sql).await?;
         Ok(found.into_iter().map(|(_, record)| record.session_id()).collect())
+    }
+
+    /// Whether the deletion of this user waits for a remote store.
+    ///
+    /// # Errors
+    /// If SQLite cannot read the file.
+    pub async fn user_deletion_waits(&self, user_id: Uuid) -> Result<bool, ReadError> {
+        // Deletions alone name no session in the column.
+        let sql = "SELECT EXISTS (SELECT 1 FROM pending WHERE session_id IS NULL AND message_id IS NULL \
+                   AND json_valid(body) AND body ->> '$.body.delete_user.user_id' = ?1)";
+        let id = UuidText::new(user_id);
+        self.ask(move |connection| connection.query_row(sql, [id.as_str()], |row| row.get(0))).await
     }
 
     /// The dead letters of this user.

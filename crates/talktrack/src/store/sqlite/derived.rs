@@ -8,6 +8,7 @@ use parking_lot::RwLock;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::database;
+use crate::permissions::make_private_file;
 
 /// Held while a file is made anew under the name of another, and while one is being opened. SQLite takes the files beside a database
 /// by their names, and the locks on them do not hold within a process: a reader that has opened what is about to go would share
@@ -70,6 +71,8 @@ impl Derived {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        // What cannot be made here, SQLite cannot open either, and says so.
+        let _ = make_private_file(path);
         let connection = Connection::open_with_flags(path, flags)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // Nothing waits for the disk but the copying of the log.

@@ -10,7 +10,7 @@ use crate::error::ReadError;
 use crate::record::Record;
 use crate::store::sqlite::SqliteReader;
 use crate::store::sqlite::rows::{message, session};
-use crate::store::{MessageRow, SessionRow};
+use crate::store::{MessageRow, PAGE_BYTES, Page, SessionRow};
 
 impl SqliteReader {
     /// Up to so many changes after a place in their order (see [`changes`]), and the place to go on from.
@@ -30,26 +30,32 @@ impl SqliteReader {
     }
 
     /// Those of the records of these `seq` that are still on their way to a remote store. With a later revision of a message
-    /// comes the first that is on its way: a revision keeps the place of what it revises.
+    /// comes the first that is on its way: a revision keeps the place of what it revises. If they are large, only the first of
+    /// the `seq` are looked up; says how many.
     ///
     /// # Errors
     /// Where SQLite cannot read the file.
-    pub async fn waiting(&self, seqs: Vec<Seq>) -> Result<Vec<Waiting>, ReadError> {
+    pub async fn waiting(&self, seqs: Vec<Seq>) -> Result<(Vec<Waiting>, usize), ReadError> {
         self.ask(move |connection| {
             // One transaction: what is there must not leave between the two questions.
             let tx = connection.unchecked_transaction()?;
             let mut read = tx.prepare_cached("SELECT seq, body, checksum FROM journal WHERE seq = ?1")?;
-            let mut waiting = Vec::new();
+            let (mut waiting, mut looked_up, mut bytes) = (Vec::new(), 0, 0);
             for seq in seqs {
+                if bytes >= PAGE_BYTES {
+                    break;
+                }
+                looked_up += 1;
                 let mut rows = read.query([seq])?;
                 let Some(record) = rows.next()?.map(readable).transpose()?.and_then(|(_, record)| record)
                 else {
                     continue;
                 };
                 let first = first_revision(&tx, &record)?;
+                bytes += record.heap_bytes() + first.as_ref().map_or(0, Record::heap_bytes);
                 waiting.push(Waiting { record, first });
             }
-            Ok(waiting)
+            Ok((waiting, looked_up))
         })
         .await
     }
@@ -91,6 +97,6 @@ pub(super) fn sessions_by_id(connection: &Connection, ids: &[Uuid]) -> rusqlite:
 }
 
 /// The messages of these ids that are there.
-pub(super) fn messages_by_id(connection: &Connection, ids: &[Uuid]) -> rusqlite::Result<Vec<MessageRow>> {
-    ids.iter().filter_map(|id| message(connection, *id).transpose()).collect()
+pub(super) fn messages_by_id(connection: &Connection, ids: &[Uuid]) -> rusqlite::Result<Page<MessageRow>> {
+    Page::fill(ids.iter().filter_map(|id| message(connection, *id).transpose()), usize::MAX)
 }

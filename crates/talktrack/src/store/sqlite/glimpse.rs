@@ -3,8 +3,8 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
-use crate::database::{UuidText, column, text};
-use crate::store::sqlite::rows::session;
+use crate::database::{UuidText, text};
+use crate::store::sqlite::rows::{session, word};
 use crate::store::{GLIMPSE_CHARS, Glimpse};
 
 const LAST: &str = "SELECT role, substr(content, 1, ?2) FROM conversation_messages \
@@ -23,7 +23,7 @@ pub(super) fn of(
     let mut glimpses = Vec::with_capacity(ids.len());
     for &session_id in ids {
         if let Some(viewer) = viewer
-            && session(connection, session_id)?.is_none_or(|session| session.user_id != viewer)
+            && session(connection, session_id)?.is_none_or(|session| session.user_id != Some(viewer))
         {
             continue;
         }
@@ -35,7 +35,7 @@ pub(super) fn of(
 fn one(connection: &Connection, session_id: Uuid) -> rusqlite::Result<Option<Glimpse>> {
     let id = UuidText::new(session_id);
     let last = connection.prepare_cached(LAST)?.query_row(params![id.as_str(), GLIMPSE_CHARS], |row| {
-        Ok((column(row, 0, |word| word.parse().ok())?, text(row, 1)?))
+        Ok((word(row, 0, |word| word.parse().ok())?, text(row, 1)?))
     });
     let Some((last_role, last_words)) = last.optional()? else { return Ok(None) };
     let interruptions =

@@ -13,6 +13,9 @@ use crate::store::sqlite::{BOOKS_COLUMNS, SqliteReader, books_row};
 
 const LETTER_COLUMNS: &str = "seq, session_id, message_id, reason, detail, died_at, body";
 
+/// From an index alone, in its order.
+const BYTES_OF_OWNERS: &str = "SELECT owner, sum(bytes) FROM letter_sizes GROUP BY owner";
+
 /// Something durable that the store would not take.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeadLetter {
@@ -40,7 +43,7 @@ impl DeadLetter {
     }
 }
 
-/// What became of a replayed dead letter, once it was durable again.
+/// What became of a durable record: a message, or a dead letter that was replayed.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Replayed {
     /// The store has it.
@@ -49,6 +52,8 @@ pub enum Replayed {
     OnItsWay,
     /// The store refused it again: it is a new letter.
     DeadAgain(Box<DeadLetter>),
+    /// It is gone: the session, the message or the user was deleted.
+    Deleted,
 }
 
 /// What of the path is in the file at one moment, counted.
@@ -81,6 +86,22 @@ impl SqliteReader {
         self.ask(|connection| {
             let tx = connection.unchecked_transaction()?;
             tally(&tx)
+        })
+        .await
+    }
+
+    /// The bytes of the dead letters that were accepted for each user, and of those that name no user.
+    ///
+    /// # Errors
+    /// If SQLite cannot read the file.
+    pub async fn dead_letter_bytes(&self) -> Result<Vec<(Option<Uuid>, u64)>, ReadError> {
+        self.ask(|connection| {
+            let mut statement = connection.prepare_cached(BYTES_OF_OWNERS)?;
+            let rows = statement.query_map([], |row| {
+                let bytes: Option<i64> = row.get(1)?;
+                Ok((column_or_null(row, 0, parse_uuid)?, bytes.unwrap_or(0).unsigned_abs()))
+            })?;
+            rows.collect()
         })
         .await
     }
@@ -158,18 +179,20 @@ impl SqliteReader {
         .await
     }
 
-    /// What became of what [`Tracker::replay`](crate::Tracker::replay) gave this receipt for, now that it is durable.
+    /// What became of the record that this receipt was given for, now that it is durable.
     ///
     /// # Errors
     /// Where SQLite cannot read the file.
     pub async fn replayed(&self, receipt: &Receipt) -> Result<Replayed, ReadError> {
-        let (seq, id) = (receipt.seq(), receipt.id());
+        let receipt = receipt.clone();
         self.ask(move |connection| {
             // In this order: what is no longer in the journal is where it will stay.
-            if waits(connection, seq, id)? {
+            if waits(connection, receipt.seq(), receipt.id())? {
                 return Ok(Replayed::OnItsWay);
             }
-            Ok(letter(connection, seq)?.map_or(Replayed::Stored, |letter| Replayed::DeadAgain(letter.into())))
+            let letter = letter(connection, receipt.seq())?.map(|letter| Replayed::DeadAgain(letter.into()));
+            // Noted before the record left the journal.
+            Ok(letter.unwrap_or(if receipt.was_dropped() { Replayed::Deleted } else { Replayed::Stored }))
         })
         .await
     }
@@ -182,7 +205,7 @@ fn tally(connection: &Connection) -> rusqlite::Result<Tally> {
     let reasons = reasons.query_map([], |row| Ok((text(row, 0)?, row.get(1)?)))?;
     Ok(Tally {
         books: connection.query_row(&format!("SELECT {BOOKS_COLUMNS} FROM books"), [], books_row)?,
-        pending: count("SELECT count(*) FROM journal WHERE message_id IS NOT NULL")?,
+        pending: count("SELECT count(*) FROM pending WHERE message_id IS NOT NULL")?,
         letters: count("SELECT count(*) FROM dead_letters WHERE message_id IS NOT NULL")?,
         reasons: reasons.collect::<rusqlite::Result<_>>()?,
     })
@@ -190,7 +213,7 @@ fn tally(connection: &Connection) -> rusqlite::Result<Tally> {
 
 /// Whether the record waits for the remote store, or the same message does.
 fn waits(connection: &Connection, seq: Seq, id: Uuid) -> rusqlite::Result<bool> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM journal WHERE seq = ?1 OR message_id = ?2)";
+    let sql = "SELECT EXISTS (SELECT 1 FROM pending WHERE seq = ?1 OR message_id = ?2)";
     connection.prepare_cached(sql)?.query_row(params![seq, UuidText::new(id).as_str()], |row| row.get(0))
 }
 
@@ -213,4 +236,25 @@ fn letter_row(row: &Row<'_>) -> rusqlite::Result<DeadLetter> {
         died_at: died_at.unwrap_or_else(|| SystemClock.now()),
         record: record.map_err(|_| String::from_utf8_lossy(body).into_owned()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database;
+
+    /// The steps of a query in the words of SQLite.
+    fn plan(connection: &Connection, sql: &str) -> Vec<String> {
+        let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        let steps = plan.query_map([], |row| row.get(3)).unwrap();
+        steps.collect::<rusqlite::Result<_>>().unwrap()
+    }
+
+    #[test]
+    fn the_bytes_of_letters_are_counted_from_an_index_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let connection = database::draft(&dir.path().join("file")).unwrap();
+        let steps = plan(&connection, BYTES_OF_OWNERS);
+        assert_eq!(steps, ["SCAN letter_sizes USING COVERING INDEX letter_sizes_of_owner"]);
+    }
 }

@@ -5,23 +5,40 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
-use crate::clock::{Seq, Timestamp};
-use crate::database::{self, UuidText};
+use crate::clock::Timestamp;
+use crate::database::{self, UuidText, column_or_null, parse_time};
 use crate::error::ReadError;
 use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
 use crate::stats::{Range, Stats, StatsError};
 use crate::store::sqlite::rows::{
-    MESSAGE_COLUMNS, REMEDY, SESSION_COLUMNS, message_row, note_damage, session, session_row,
+    MESSAGE_COLUMNS, REMEDY, SESSION_COLUMNS, has_id, message_row, note_damage, session, session_row,
 };
 use crate::store::sqlite::search::{self, Searchers};
 use crate::store::sqlite::stats::Statistics;
 use crate::store::sqlite::{audit, deleted, following, glimpse};
 use crate::store::{
-    Audit, Glimpse, MessageCursor, MessageRow, Read, Rows, SessionCursor, SessionFilter, SessionRow, Viewer,
+    Audit, DeletedSession, Glimpse, MessageCursor, MessageRow, Page, Read, Rows, SessionCursor,
+    SessionFilter, SessionRow, Viewer,
 };
+
+const HAS_ID: &str = has_id!("session_id");
+const HAS_MESSAGE_ID: &str = has_id!("id");
+
+/// Sessions after the one with this id in a list, newest first. Its place cannot be written: it is looked up. NULL sorts last.
+const BEFORE_ROW: &str = "EXISTS (SELECT 1 FROM conversation_sessions AS last WHERE last.session_id = ? AND CASE \
+     WHEN conversation_sessions.started_at IS last.started_at THEN conversation_sessions.session_id < last.session_id \
+     ELSE last.started_at IS NOT NULL \
+       AND (conversation_sessions.started_at IS NULL OR conversation_sessions.started_at < last.started_at) END)";
+
+/// Messages after the one with the id ?4 in a transcript, in the same way. NULL sorts first.
+const AFTER_ROW: &str = "EXISTS (SELECT 1 FROM conversation_messages AS last WHERE last.id = ?4 AND CASE \
+     WHEN conversation_messages.created_at IS last.created_at \
+       THEN (coalesce(conversation_messages.seq, 0), conversation_messages.id) > (coalesce(last.seq, 0), last.id) \
+     ELSE conversation_messages.created_at IS NOT NULL \
+       AND (last.created_at IS NULL OR conversation_messages.created_at > last.created_at) END)";
 
 /// Reads a talktrack SQLite file. Several may read it while one process writes.
 #[derive(Debug, Clone)]
@@ -55,14 +72,24 @@ impl SqliteReader {
     ///
     /// # Errors
     /// Where SQLite cannot read the file.
-    pub async fn written_since(&self, place: i64, limit: usize) -> Result<(Vec<MessageRow>, i64), ReadError> {
+    pub async fn written_since(
+        &self,
+        place: i64,
+        limit: usize,
+    ) -> Result<(Page<MessageRow>, i64), ReadError> {
         self.ask(move |connection| {
-            let sql = format!("SELECT {MESSAGE_COLUMNS}, rowid FROM conversation_messages WHERE rowid > ?1 ORDER BY rowid LIMIT ?2");
+            let sql = format!(
+                "SELECT {MESSAGE_COLUMNS}, rowid FROM conversation_messages WHERE rowid > ?1 AND {HAS_MESSAGE_ID} \
+                 AND {HAS_ID} ORDER BY rowid LIMIT ?2"
+            );
             let mut statement = connection.prepare_cached(&sql)?;
-            let rows = statement.query_map(params![place, limit], |row| Ok((message_row(row)?, row.get::<_, i64>(16)?)))?;
-            let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-            let next = rows.last().map_or(place, |(_, place)| *place);
-            Ok((rows.into_iter().map(|(row, _)| row).collect(), next))
+            let mut next = place;
+            let read = |row: &rusqlite::Row<'_>| {
+                next = row.get(17)?;
+                message_row(row)
+            };
+            let page = Page::fill(statement.query_map(params![place, limit], read)?, limit)?;
+            Ok((page, next))
         })
         .await
     }
@@ -109,7 +136,7 @@ impl Rows for SqliteReader {
     async fn session(&self, session_id: Uuid) -> Result<Option<SessionRow>, ReadError> {
         let viewer = self.viewer;
         let row = self.ask(move |connection| session(connection, session_id)).await?;
-        Ok(row.filter(|row| viewer.is_none_or(|viewer| viewer == row.user_id)))
+        Ok(row.filter(|row| viewer.is_none_or(|viewer| row.user_id == Some(viewer))))
     }
 
     async fn sessions(
@@ -117,37 +144,56 @@ impl Rows for SqliteReader {
         filter: SessionFilter,
         after: Option<SessionCursor>,
         limit: usize,
-    ) -> Result<Vec<SessionRow>, ReadError> {
+    ) -> Result<Page<SessionRow>, ReadError> {
         let viewer = self.viewer;
+        let user = filter.user_id.or(viewer);
+        let matching = filter.matching.clone();
         let list = move |connection: &Connection, found: Option<(&str, String)>| {
-            let mut conditions = Conditions::default();
-            conditions.add("user_id = ?", viewer.map(|user| [user.to_string()]));
-            conditions.add("user_id = ?", filter.user_id.map(|user| [user.to_string()]));
-            conditions.add("status = ?", filter.status.map(|status| [status.as_str().to_owned()]));
-            conditions.add("started_at >= ?", filter.since.map(|since| [since.to_string()]));
-            conditions.add("started_at < ?", filter.until.map(|until| [until.to_string()]));
-            let place = after.map(|cursor| [cursor.started_at.to_string(), cursor.session_id.to_string()]);
-            conditions.add("(started_at, session_id) < (?, ?)", place);
-            if let Some((condition, value)) = found {
-                conditions.add(condition, Some([value]));
+            let page = |place, limit| session_page(connection, &filter, viewer, found.as_ref(), place, limit);
+            let mut rows = match after.map(|cursor| (cursor.started_at.known(), cursor.session_id)) {
+                None => return page(Place::Anywhere, limit),
+                Some((None, id)) => return page(Place::AfterRow(id), limit),
+                Some((Some(at), id)) => page(Place::Before(at, id), limit)?,
+            };
+            // A comparison with NULL holds for no row: those come last.
+            if !rows.more {
+                let last = page(Place::Null, limit - rows.len())?;
+                rows.more = last.more;
+                rows.rows.extend(last);
             }
-            let sql = format!(
-                "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE true{} \
-                 ORDER BY started_at DESC, session_id DESC LIMIT {limit}",
-                conditions.sql
-            );
-            let mut statement = connection.prepare_cached(&sql)?;
-            statement.query_map(rusqlite::params_from_iter(conditions.values), session_row)?.collect()
+            Ok(rows)
         };
-        let Some(query) = filter.matching else {
+        let Some(query) = matching else {
             return self.ask(move |connection| list(connection, None)).await;
         };
-        let user = filter.user_id.or(viewer);
         let asked = self.searchers.ask(move |connection| {
             let found = search::sessions(connection, &query, user)?;
             list(connection, Some(found))
         });
         Ok(asked.await?)
+    }
+
+    async fn session_by_external_id(
+        &self,
+        user_id: Uuid,
+        external_id: &str,
+    ) -> Result<Option<SessionRow>, ReadError> {
+        if self.viewer.is_some_and(|viewer| viewer != user_id) {
+            return Ok(None);
+        }
+        let name = external_id.to_owned();
+        self.ask(move |connection| {
+            let sql = format!(
+                "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE user_id = ?1 AND external_id = ?2 AND {HAS_ID} \
+                 ORDER BY started_at DESC, session_id DESC LIMIT 1"
+            );
+            let user_id = UuidText::new(user_id);
+            connection
+                .prepare_cached(&sql)?
+                .query_row(params![user_id.as_str(), name], session_row)
+                .optional()
+        })
+        .await
     }
 
     async fn sessions_by_prefix(&self, prefix: &str, limit: usize) -> Result<Vec<SessionRow>, ReadError> {
@@ -156,7 +202,7 @@ impl Rows for SqliteReader {
         self.ask(move |connection| {
             let sql = format!(
                 "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE session_id >= ?1 AND session_id < ?1 || 'g' \
-                 AND (?3 IS NULL OR user_id = ?3) ORDER BY session_id LIMIT ?2"
+                 AND {HAS_ID} AND (?3 IS NULL OR user_id = ?3) ORDER BY session_id LIMIT ?2"
             );
             connection.prepare_cached(&sql)?.query_map(params![from, limit, viewer], session_row)?.collect()
         })
@@ -168,26 +214,29 @@ impl Rows for SqliteReader {
         session_id: Uuid,
         after: Option<MessageCursor>,
         limit: usize,
-    ) -> Result<Vec<MessageRow>, ReadError> {
+    ) -> Result<Page<MessageRow>, ReadError> {
         let viewer = self.viewer;
         self.ask(move |connection| {
             if let Some(viewer) = viewer
-                && session(connection, session_id)?.is_none_or(|session| session.user_id != viewer)
+                && session(connection, session_id)?.is_none_or(|session| session.user_id != Some(viewer))
             {
-                return Ok(Vec::new());
+                return Ok(Page::default());
             }
-            let (created_at, seq, id) = match after {
-                Some(cursor) => (cursor.created_at.to_string(), cursor.seq, cursor.id.to_string()),
-                None => (String::new(), Seq::MIN, String::new()),
+            let at = after.and_then(|cursor| cursor.created_at.known());
+            let (seq, id) = after.map(|cursor| (cursor.seq, cursor.id.to_string())).unwrap_or_default();
+            let place = match (after, at) {
+                (None, _) => "true",
+                (Some(_), Some(_)) => "(created_at, coalesce(seq, 0), id) > (?2, ?3, ?4)",
+                (Some(_), None) => AFTER_ROW,
             };
             let sql = format!(
-                "SELECT {MESSAGE_COLUMNS} FROM conversation_messages WHERE session_id = ?1 \
-                 AND (created_at, coalesce(seq, 0), id) > (?2, ?3, ?4) ORDER BY created_at, coalesce(seq, 0), id LIMIT ?5"
+                "SELECT {MESSAGE_COLUMNS} FROM conversation_messages WHERE session_id = ?1 AND {HAS_MESSAGE_ID} AND {place} \
+                 ORDER BY created_at, coalesce(seq, 0), id LIMIT ?5"
             );
-            let session_id = UuidText::new(session_id);
+            let (session_id, at) = (UuidText::new(session_id), at.map(|at| at.to_string()));
             let mut statement = connection.prepare_cached(&sql)?;
-            let rows = statement.query_map(params![session_id.as_str(), created_at, seq, id, limit], message_row)?;
-            rows.collect()
+            // Each form names other parameters: those that one lacks are bound all the same.
+            Page::fill(statement.query_map(params![session_id.as_str(), at, seq, id, limit], message_row)?, limit)
         })
         .await
     }
@@ -202,7 +251,7 @@ impl Rows for SqliteReader {
         wanted: SearchFilter,
         after: Option<SearchCursor>,
         limit: usize,
-    ) -> Result<Vec<Hit>, SearchError> {
+    ) -> Result<Page<Hit>, SearchError> {
         let viewer = self.viewer;
         self.searchers
             .ask(move |connection| search::messages(connection, &wanted, viewer, after, limit))
@@ -234,9 +283,23 @@ impl Read for SqliteReader {
         self.ask(move |connection| following::sessions_by_id(connection, &ids)).await
     }
 
-    async fn messages_by_id(&self, ids: &[Uuid]) -> Result<Vec<MessageRow>, ReadError> {
+    async fn messages_by_id(&self, ids: &[Uuid]) -> Result<Page<MessageRow>, ReadError> {
         let ids = ids.to_vec();
         self.ask(move |connection| following::messages_by_id(connection, &ids)).await
+    }
+
+    async fn last_said_at(&self, session_id: Uuid) -> Result<Option<Timestamp>, ReadError> {
+        let sql = "SELECT max(created_at) FROM conversation_messages WHERE session_id = ?1";
+        let last = move |connection: &Connection| {
+            let id = UuidText::new(session_id);
+            connection.prepare_cached(sql)?.query_row([id.as_str()], |row| column_or_null(row, 0, parse_time))
+        };
+        self.ask(last).await
+    }
+
+    async fn deleted_sessions(&self, ids: &[Uuid]) -> Result<Vec<DeletedSession>, ReadError> {
+        let ids = ids.to_vec();
+        self.ask(move |connection| deleted::find(connection, &ids)).await
     }
 
     async fn stats(&self, range: &Range) -> Result<Stats, StatsError> {
@@ -251,6 +314,49 @@ impl Read for SqliteReader {
         })
         .await
     }
+}
+
+/// Which part of a list a page is of.
+#[derive(Clone, Copy)]
+enum Place {
+    Anywhere,
+    Before(Timestamp, Uuid),
+    AfterRow(Uuid),
+    Null,
+}
+
+fn session_page(
+    connection: &Connection,
+    filter: &SessionFilter,
+    viewer: Option<Uuid>,
+    found: Option<&(&str, String)>,
+    place: Place,
+    limit: usize,
+) -> rusqlite::Result<Page<SessionRow>> {
+    let mut conditions = Conditions::default();
+    conditions.add("user_id = ?", viewer.map(|user| [user.to_string()]));
+    conditions.add("user_id = ?", filter.user_id.map(|user| [user.to_string()]));
+    conditions.add("status = ?", filter.status.map(|status| [status.as_str().to_owned()]));
+    conditions.add("started_at >= ?", filter.since.map(|since| [since.to_string()]));
+    conditions.add("started_at < ?", filter.until.map(|until| [until.to_string()]));
+    match place {
+        Place::Anywhere => {}
+        Place::Before(at, id) => {
+            conditions.add("(started_at, session_id) < (?, ?)", Some([at.to_string(), id.to_string()]));
+        }
+        Place::AfterRow(id) => conditions.add(BEFORE_ROW, Some([id.to_string()])),
+        Place::Null => conditions.add("started_at IS NULL", Some([])),
+    }
+    if let Some((condition, value)) = found {
+        conditions.add(condition, Some([value.clone()]));
+    }
+    let sql = format!(
+        "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE {HAS_ID}{} \
+         ORDER BY started_at DESC, session_id DESC LIMIT {limit}",
+        conditions.sql
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    Page::fill(statement.query_map(rusqlite::params_from_iter(conditions.values), session_row)?, limit)
 }
 
 /// What restricts a list; what is not given does not.

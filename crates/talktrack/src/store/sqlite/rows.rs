@@ -2,19 +2,34 @@
 
 use std::path::Path;
 
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row};
 use uuid::Uuid;
 
 use crate::books::Books;
-use crate::database::{self, UuidText, column, column_or_null, parse_time, parse_uuid, text, text_or_null};
-use crate::json::{JsonArray, JsonObject};
+use crate::clock::Seq;
+use crate::database::{self, UuidText, column, column_or_null, parse_uuid, text, text_or_null};
 use crate::record::Status;
 use crate::store::{MessageRow, SessionRow};
+use crate::stored::{FromJson, Stored, StoredTime};
 
 pub(super) const SESSION_COLUMNS: &str = "session_id, user_id, external_id, status, end_reason, started_at, ended_at, duration_seconds, \
      last_event_at, message_count, metadata";
 pub(super) const MESSAGE_COLUMNS: &str = "id, session_id, user_id, role, content, audio_url, metadata, created_at, seq, external_id, kind, \
-     revision, interrupted, content_generated, parts, metrics";
+     revision, interrupted, content_generated, parts, metrics, extra";
+
+/// A condition: the column holds an id as talktrack spells it. A row that has none cannot be named, and `verify` reports it.
+macro_rules! has_id {
+    ($column:literal) => {
+        concat!(
+            "typeof(", $column, ") = 'text' AND length(", $column, ") = 36 AND ", $column, " GLOB \
+             '[0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f]-[0-9a-f][0-9a-f][0-9a-f][0-9a-f]-\
+             [0-9a-f][0-9a-f][0-9a-f][0-9a-f]-[0-9a-f][0-9a-f][0-9a-f][0-9a-f]-[0-9a-f][0-9a-f][0-9a-f][0-9a-f]\
+             [0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f][0-9a-f]'"
+        )
+    };
+}
+pub(super) use has_id;
 
 /// What helps against damage.
 pub(super) const REMEDY: &str = "stop the server and start it again: it saves what can be read";
@@ -40,42 +55,76 @@ pub(super) fn message(connection: &Connection, id: Uuid) -> rusqlite::Result<Opt
     connection.prepare_cached(&sql)?.query_row([UuidText::new(id).as_str()], message_row).optional()
 }
 
-/// Only what names a session or gives it its place must be readable; a column that has rotted must not hide all others.
+/// A row of which only the id must be readable ([`has_id!`] finds those): it shows every other value as it is.
 pub(super) fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
     Ok(SessionRow {
         session_id: column(row, 0, parse_uuid)?,
-        user_id: column(row, 1, parse_uuid)?,
+        user_id: column_or_null(row, 1, parse_uuid)?,
         external_id: text_or_null(row, 2)?,
-        status: column(row, 3, Status::parse)?,
+        status: word(row, 3, Status::parse)?,
         end_reason: text_or_null(row, 4)?,
-        started_at: column(row, 5, parse_time)?,
-        ended_at: column_or_null(row, 6, parse_time)?,
+        started_at: time(row, 5)?,
+        ended_at: time_or_null(row, 6)?,
         duration_seconds: row.get(7).ok().flatten(),
-        last_event_at: column_or_null(row, 8, parse_time)?,
+        last_event_at: time_or_null(row, 8)?,
         message_count: row.get(9).unwrap_or_default(),
-        metadata: column_or_null(row, 10, parse_object)?,
+        metadata: json_or_null(row, 10)?,
     })
 }
 
+/// A row of which only the ids must be readable: it shows every other value as it is.
 pub(super) fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
+    let seq: Result<Option<Seq>, _> = row.get(8);
+    let created_at = match time(row, 7)? {
+        // The list is ordered by what `seq` holds: a cursor cannot carry it.
+        StoredTime::Known(at) if seq.is_err() => StoredTime::Text(at.to_string().into()),
+        created_at => created_at,
+    };
     Ok(MessageRow {
         id: column(row, 0, parse_uuid)?,
         session_id: column(row, 1, parse_uuid)?,
         user_id: column_or_null(row, 2, parse_uuid)?,
-        role: column(row, 3, |word| word.parse().ok())?,
+        role: word(row, 3, |word| word.parse().ok())?,
         content: text(row, 4)?,
         audio_url: text_or_null(row, 5)?,
-        metadata: column_or_null(row, 6, parse_object)?,
-        created_at: column(row, 7, parse_time)?,
-        seq: row.get(8).ok().flatten(),
+        metadata: json_or_null(row, 6)?,
+        created_at,
+        seq: seq.ok().flatten(),
         external_id: text_or_null(row, 9)?,
-        kind: column(row, 10, |word| word.parse().ok())?,
+        kind: word(row, 10, |word| word.parse().ok())?,
         revision: row.get(11).unwrap_or_default(),
         interrupted: row.get(12).unwrap_or_default(),
         content_generated: text_or_null(row, 13)?,
-        parts: column_or_null(row, 14, |text| JsonArray::parse(text).ok())?,
-        metrics: column_or_null(row, 15, parse_object)?,
+        parts: json_or_null(row, 14)?,
+        metrics: json_or_null(row, 15)?,
+        extra: json_or_null(row, 16)?,
     })
+}
+
+/// The word in a column, known or not.
+pub(super) fn word<T>(
+    row: &Row<'_>,
+    index: usize,
+    parse: impl Fn(&str) -> Option<T>,
+) -> rusqlite::Result<Stored<T>> {
+    Ok(Stored::word(text_or_null(row, index)?.as_deref(), parse))
+}
+
+/// The time in a column that talktrack never leaves null.
+pub(super) fn time(row: &Row<'_>, index: usize) -> rusqlite::Result<StoredTime> {
+    time_or_null(row, index).map(|time| time.unwrap_or(StoredTime::Null))
+}
+
+fn time_or_null(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<StoredTime>> {
+    Ok(match row.get_ref(index)? {
+        ValueRef::Text(bytes) => Some(StoredTime::from_text(&String::from_utf8_lossy(bytes))),
+        // A cursor finds the row again by its id: bytes and numbers have another order than text.
+        _ => text_or_null(row, index)?.map(|text| StoredTime::Text(text.into())),
+    })
+}
+
+fn json_or_null<T: FromJson>(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Stored<T>>> {
+    Ok(text_or_null(row, index)?.as_deref().map(Stored::json))
 }
 
 /// The totals, from a row that begins with [`BOOKS_COLUMNS`].
@@ -89,8 +138,4 @@ pub(crate) fn books_row(row: &Row<'_>) -> rusqlite::Result<Books> {
         journal_bytes: row.get(5)?,
         deleted: row.get(6)?,
     })
-}
-
-fn parse_object(text: &str) -> Option<JsonObject> {
-    JsonObject::parse(text).ok()
 }

@@ -10,9 +10,11 @@ use rusqlite::{Connection, ErrorCode, InterruptHandle, Row, params_from_iter};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::database::{self, column, parse_time, parse_uuid, text};
+use crate::database::{self, column, parse_uuid, text};
 use crate::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
+use crate::store::sqlite::rows::{has_id, time, word};
 use crate::store::sqlite::{derived, index};
+use crate::store::{Page, SEARCHED_BYTES};
 
 /// Searches at the same time; more wait.
 const SEATS: usize = 4;
@@ -157,28 +159,39 @@ pub(super) fn messages(
     viewer: Option<Uuid>,
     after: Option<SearchCursor>,
     limit: usize,
-) -> rusqlite::Result<Vec<Hit>> {
-    const FOUND: &str = "SELECT m.id, m.session_id, s.user_id, m.role, m.kind, m.created_at, m.content, t.rowid \
+) -> rusqlite::Result<Page<Hit>> {
+    const FOUND: &str = concat!(
+        "SELECT m.id, m.session_id, s.user_id, m.role, m.kind, m.created_at, m.content, t.rowid \
          FROM search.texts t CROSS JOIN conversation_messages m ON m.rowid = t.rowid \
          CROSS JOIN conversation_sessions s ON s.session_id = m.session_id \
-         WHERE t.texts MATCH ?1 AND t.rowid < ?2 ORDER BY t.rowid DESC";
+         WHERE t.texts MATCH ?1 AND t.rowid < ?2 AND ",
+        has_id!("m.id"),
+        " AND ",
+        has_id!("m.session_id"),
+        " AND ",
+        has_id!("s.user_id"),
+        " ORDER BY t.rowid DESC"
+    );
     let expression = expression(&wanted.query, wanted.user_id.or(viewer), wanted.session_id);
     let place = after.map_or(i64::MAX, |cursor| cursor.place);
     let mut found = connection.prepare_cached(FOUND)?;
     let mut rows = found.query(rusqlite::params![expression, place])?;
-    let mut hits = Vec::new();
-    while hits.len() < limit
+    let mut hits: Page<Hit> = Page::default();
+    let mut bytes = 0;
+    while !hits.more
         && let Some(row) = rows.next()?
     {
         let content = text(row, 6)?;
+        bytes += content.len();
         // The index may be a moment behind: what is shown has it in it, and is theirs.
         let Some(snippet) = wanted.query.snippet(&content) else { continue };
         let hit = hit(row, snippet)?;
         let is_theirs = |user: Option<Uuid>| user.is_none_or(|user| user == hit.user_id);
         let is_there = wanted.session_id.is_none_or(|session| session == hit.session_id);
         if is_theirs(viewer) && is_theirs(wanted.user_id) && is_there {
-            hits.push(hit);
+            hits.rows.push(hit);
         }
+        hits.more = hits.len() >= limit || (bytes >= SEARCHED_BYTES && !hits.is_empty());
     }
     Ok(hits)
 }
@@ -188,9 +201,9 @@ fn hit(row: &Row<'_>, snippet: Vec<crate::search::Piece>) -> rusqlite::Result<Hi
         message_id: column(row, 0, parse_uuid)?,
         session_id: column(row, 1, parse_uuid)?,
         user_id: column(row, 2, parse_uuid)?,
-        role: column(row, 3, |word| word.parse().ok())?,
-        kind: column(row, 4, |word| word.parse().ok())?,
-        created_at: column(row, 5, parse_time)?,
+        role: word(row, 3, |word| word.parse().ok())?,
+        kind: word(row, 4, |word| word.parse().ok())?,
+        created_at: time(row, 5)?,
         snippet,
         place: row.get(7)?,
     })
@@ -217,7 +230,7 @@ pub(super) fn sessions(
     let mut count = 0;
     while let Some(row) = rows.next()? {
         count += 1;
-        found.push(row.get(0)?);
+        found.push(text(row, 0)?);
     }
     if count > FEW {
         return Ok((ASK_EACH, query.for_sqlite()));

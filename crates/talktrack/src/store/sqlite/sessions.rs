@@ -1,17 +1,27 @@
 //! The rows of sessions: opened, reopened, counted, closed.
 
-use rusqlite::{Transaction, params};
+use rusqlite::{OptionalExtension as _, Transaction, params};
 use uuid::Uuid;
 
 use crate::clock::{Seq, Timestamp};
-use crate::database::{UuidText, column, parse_time, parse_uuid};
-use crate::json::JsonObject;
-use crate::record::{Ended, SessionEnd, SessionStart, Status};
+use crate::database::{UuidText, column, column_or_null, parse_time, parse_uuid};
+use crate::json::{JsonObject, MAX_SESSION_METADATA};
+use crate::record::{Attempt, Ended, Record, Reopened, SessionEnd, SessionStart, Status};
+use crate::store::SessionRow;
+use crate::store::conflict::{Ending, Open, Rule};
 use crate::store::sqlite::rows;
+use crate::stored::{Stored, StoredTime};
 
-pub(crate) fn insert(tx: &Transaction<'_>, seq: Seq, start: &SessionStart) -> rusqlite::Result<()> {
+/// Writes the row of a session that begins. `is_told` is false if no start said so: another record of the session is known.
+pub(crate) fn insert(
+    tx: &Transaction<'_>,
+    seq: Seq,
+    start: &SessionStart,
+    is_told: bool,
+) -> rusqlite::Result<()> {
     let sql = "INSERT INTO conversation_sessions (id, session_id, user_id, started_at, created_at, last_event_at, external_id, \
-               metadata) VALUES (?1, ?2, ?3, ?4, ?5, ?4, ?6, ?7)";
+               metadata, last_node, last_seq) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?4, ?6, ?7, CASE WHEN ?8 THEN (SELECT node FROM directory) END, CASE WHEN ?8 THEN ?9 END)";
     tx.prepare_cached(sql)?.execute(params![
         UuidText::new(Uuid::new_v5(&start.session_id, b"row")).as_str(),
         UuidText::new(start.session_id).as_str(),
@@ -20,27 +30,135 @@ pub(crate) fn insert(tx: &Transaction<'_>, seq: Seq, start: &SessionStart) -> ru
         Timestamp::from_micros(seq).unwrap_or(start.started_at).to_string(),
         start.external_id,
         start.metadata.as_ref().map_or("{}", JsonObject::as_str),
+        is_told,
+        seq,
     ])?;
     Ok(())
 }
 
-/// The session goes on: whatever ended it is forgotten.
-pub(super) fn reopen(tx: &Transaction<'_>, start: &SessionStart) -> rusqlite::Result<()> {
-    let sql = "UPDATE conversation_sessions SET status = 'active', ended_at = NULL, duration_seconds = NULL, end_reason = NULL, \
-               last_event_at = max(coalesce(last_event_at, ''), ?2) WHERE session_id = ?1";
+/// A start of a session that is stored: the session goes on, unless the start comes late.
+///
+/// Changes nothing and says so if the metadata would become too long.
+pub(super) fn start_again(
+    tx: &Transaction<'_>,
+    told: Told,
+    start: &SessionStart,
+) -> rusqlite::Result<Result<(), MetadataTooLong>> {
+    let Some(rule) = rule(tx, start.session_id, told)? else { return Ok(Ok(())) };
+    let Some(session) = rows::session(tx, start.session_id)? else { return Ok(Ok(())) };
+    let added = start.metadata.as_ref();
+    let merged = added.map_or(Ok(None), |added| merged_metadata(rule, session.metadata.as_ref(), added));
+    let Ok(merged) = merged else { return Ok(Err(MetadataTooLong)) };
+    // An end at a time that is none is as early as can be.
+    let ended_at = session.ended_at.map(|at| at.known().unwrap_or(start.started_at));
+    if ended_at.is_some_and(|ended_at| rule.reopens(told.seq, ended_at)) {
+        reopen(tx, start.session_id)?;
+    }
+    let sql = "UPDATE conversation_sessions SET last_event_at = max(coalesce(last_event_at, ''), ?2), \
+               external_id = coalesce(external_id, ?3) WHERE session_id = ?1";
     let id = UuidText::new(start.session_id);
-    tx.prepare_cached(sql)?.execute(params![id.as_str(), start.started_at.to_string()])?;
-    start.metadata.as_ref().map_or(Ok(()), |metadata| merge_metadata(tx, start.session_id, metadata))
+    if rule != Rule::Ignore {
+        let params = params![id.as_str(), start.started_at.to_string(), start.external_id];
+        tx.prepare_cached(sql)?.execute(params)?;
+    }
+    note_applied(tx, rule, start.session_id, told.seq)?;
+    if let Some(merged) = merged {
+        write_metadata(tx, start.session_id, &merged)?;
+    }
+    Ok(Ok(()))
 }
 
-/// Adds keys to the session's metadata; each replaces the one of its name.
-pub(super) fn merge_metadata(
+/// Whatever ended the session is forgotten.
+fn reopen(tx: &Transaction<'_>, session_id: Uuid) -> rusqlite::Result<()> {
+    let sql = "UPDATE conversation_sessions SET status = 'active', ended_at = NULL, duration_seconds = NULL, end_reason = NULL, \
+               end_inferred = 0 WHERE session_id = ?1";
+    tx.prepare_cached(sql)?.execute([UuidText::new(session_id).as_str()]).map(drop)
+}
+
+/// A message takes back an end that nobody spoke, if that lies before this moment. Says what is known of a session that goes on.
+pub(super) fn take_back_end(
     tx: &Transaction<'_>,
     session_id: Uuid,
+    before: Timestamp,
+) -> rusqlite::Result<Option<Reopened>> {
+    let sql = "SELECT user_id, started_at FROM conversation_sessions WHERE session_id = ?1 AND end_inferred AND ended_at < ?2";
+    let (id, before) = (UuidText::new(session_id), before.to_string());
+    let found = tx.prepare_cached(sql)?.query_row(params![id.as_str(), before], |row| {
+        let known = column_or_null(row, 0, parse_uuid)?.zip(column_or_null(row, 1, parse_time)?);
+        Ok(known.map(|(user_id, started_at)| Reopened { session_id, user_id, started_at }))
+    });
+    let reopened = found.optional()?.flatten();
+    if reopened.is_some() {
+        reopen(tx, session_id)?;
+    }
+    Ok(reopened)
+}
+
+/// When a record was accepted, and whether the store may have seen it before.
+#[derive(Clone, Copy)]
+pub(super) struct Told {
+    pub(super) seq: Seq,
+    pub(super) attempt: Attempt,
+}
+
+impl Told {
+    pub(super) fn by(record: &Record) -> Self {
+        Self { seq: record.seq, attempt: record.attempt }
+    }
+}
+
+/// How much of a record applies to the session's row; `None` if there is no row.
+fn rule(tx: &Transaction<'_>, session_id: Uuid, told: Told) -> rusqlite::Result<Option<Rule>> {
+    let sql = "SELECT last_node, last_seq, (SELECT node FROM directory) FROM conversation_sessions WHERE session_id = ?1";
+    let rule = tx.prepare_cached(sql)?.query_row([UuidText::new(session_id).as_str()], |row| {
+        let last = column_or_null(row, 0, parse_uuid)?.zip(row.get(1).ok().flatten());
+        Ok(Rule::of(last, column(row, 2, parse_uuid)?, told.seq, told.attempt))
+    });
+    rule.optional()
+}
+
+/// The row names the record as the last that was applied.
+fn note_applied(tx: &Transaction<'_>, rule: Rule, session_id: Uuid, seq: Seq) -> rusqlite::Result<()> {
+    let sql = "UPDATE conversation_sessions SET last_node = (SELECT node FROM directory), last_seq = ?2 WHERE session_id = ?1";
+    if rule.is_applied() {
+        tx.prepare_cached(sql)?.execute(params![UuidText::new(session_id).as_str(), seq])?;
+    }
+    Ok(())
+}
+
+/// Adds an update's keys to the session's metadata, as far as the update applies.
+///
+/// Changes nothing and says so if they would become too long.
+pub(super) fn update(
+    tx: &Transaction<'_>,
+    told: Told,
+    session_id: Uuid,
     added: &JsonObject,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<Result<(), MetadataTooLong>> {
+    let Some(rule) = rule(tx, session_id, told)? else { return Ok(Ok(())) };
     let stored = rows::session(tx, session_id)?.and_then(|session| session.metadata);
-    let merged = stored.unwrap_or_default().merged(added);
+    match merged_metadata(rule, stored.as_ref(), added) {
+        Err(too_long) => return Ok(Err(too_long)),
+        Ok(Some(merged)) => write_metadata(tx, session_id, &merged)?,
+        Ok(None) => {}
+    }
+    note_applied(tx, rule, session_id, told.seq)?;
+    Ok(Ok(()))
+}
+
+/// The metadata of a session would be longer than they may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MetadataTooLong;
+
+fn merged_metadata(
+    rule: Rule,
+    stored: Option<&Stored<JsonObject>>,
+    added: &JsonObject,
+) -> Result<Option<JsonObject>, MetadataTooLong> {
+    rule.merge(stored, added, MAX_SESSION_METADATA).map_err(|_| MetadataTooLong)
+}
+
+fn write_metadata(tx: &Transaction<'_>, session_id: Uuid, merged: &JsonObject) -> rusqlite::Result<()> {
     tx.prepare_cached("UPDATE conversation_sessions SET metadata = ?2 WHERE session_id = ?1")?
         .execute(params![UuidText::new(session_id).as_str(), merged.as_str()])?;
     Ok(())
@@ -60,44 +178,73 @@ pub(super) fn count(
     Ok(())
 }
 
-/// Closes the session and says its figures; `None` where it is not there. An end stands, unless it was only inferred
-/// (`abandoned`) and somebody knows better now.
-pub(super) fn end(tx: &Transaction<'_>, end: &SessionEnd) -> rusqlite::Result<Option<Ended>> {
+/// Closes the session and says its figures; `None` if it is not there. An end stands, unless nobody spoke it and this one was
+/// spoken. Here is no other node that could have gone on with the session: only a replayed end may come late.
+pub(super) fn end(tx: &Transaction<'_>, told: Told, end: &SessionEnd) -> rusqlite::Result<Option<Ended>> {
     let Some(session) = rows::session(tx, end.session_id)? else { return Ok(None) };
-    let inferred = session.status == Status::Abandoned && end.status == Status::Ended;
-    let message_count = session.message_count;
-    if session.ended_at.is_some() && !inferred {
+    let Some(rule) = rule(tx, end.session_id, told)? else { return Ok(None) };
+    let inferred =
+        "SELECT end_inferred OR status = 'abandoned' FROM conversation_sessions WHERE session_id = ?1";
+    let id = UuidText::new(end.session_id);
+    let row = Open {
+        is_ended: session.ended_at.is_some(),
+        is_inferred: tx
+            .prepare_cached(inferred)?
+            .query_row([id.as_str()], |row| row.get(0))
+            .unwrap_or_default(),
+        last_event_at: known(session.last_event_at.as_ref()).filter(|_| !rule.is_applied()),
+    };
+    let message_count = session.message_count.max(0).unsigned_abs();
+    if Ending::of(rule, end, told.seq, row) != Ending::Closes {
         return Ok(Some(Ended { duration_seconds: session.duration_seconds.unwrap_or(0.0), message_count }));
     }
+    note_applied(tx, rule, end.session_id, told.seq)?;
+    let duration_seconds = close(tx, &session, end)?;
+    Ok(Some(Ended { duration_seconds, message_count }))
+}
+
+fn known(time: Option<&StoredTime>) -> Option<Timestamp> {
+    time.and_then(StoredTime::known)
+}
+
+/// Writes the end to the row, and says how long the session took in seconds.
+fn close(tx: &Transaction<'_>, session: &SessionRow, end: &SessionEnd) -> rusqlite::Result<f64> {
+    let started_at = session.started_at.known();
     // Nobody knows when an abandoned session ended; its last event is the last that is known of it.
     let ended_at = match end.status {
-        Status::Abandoned => session.last_event_at.unwrap_or(session.started_at),
+        Status::Abandoned => known(session.last_event_at.as_ref()).or(started_at).unwrap_or(end.ended_at),
         Status::Active | Status::Ended => end.ended_at,
     };
-    let duration_seconds = ended_at.max(session.started_at).seconds_since(session.started_at);
-    let sql = "UPDATE conversation_sessions SET status = ?2, end_reason = ?3, ended_at = ?4, duration_seconds = ?5 WHERE session_id = ?1";
-    let id = UuidText::new(end.session_id);
+    // A start that is no time gives no duration.
+    let duration_seconds = started_at.map_or(0.0, |start| ended_at.max(start).seconds_since(start));
+    let sql = "UPDATE conversation_sessions SET status = ?2, end_reason = ?3, ended_at = ?4, duration_seconds = ?5, \
+               end_inferred = ?6 WHERE session_id = ?1";
     tx.prepare_cached(sql)?.execute(params![
-        id.as_str(),
+        UuidText::new(end.session_id).as_str(),
         end.status.as_str(),
         end.reason,
         ended_at.to_string(),
-        duration_seconds
+        duration_seconds,
+        end.is_inferred(),
     ])?;
-    Ok(Some(Ended { duration_seconds, message_count }))
+    Ok(duration_seconds)
 }
 
 /// After a crash nobody ended what was open: every such session is abandoned, at its last event. Says which.
 pub(crate) fn abandon_open_sessions(tx: &Transaction<'_>) -> rusqlite::Result<Vec<Uuid>> {
     let open = open_sessions(tx)?;
-    for (session_id, ended_at) in &open {
-        end(tx, &SessionEnd::abandoned(*session_id, "error", *ended_at))?;
+    for session_id in &open {
+        if let Some(session) = rows::session(tx, *session_id)? {
+            // A start that is no time gives no end: another program wrote it.
+            let Some(started_at) = session.started_at.known() else { continue };
+            close(tx, &session, &SessionEnd::abandoned(*session_id, "error", started_at))?;
+        }
     }
-    Ok(open.into_iter().map(|(session_id, _)| session_id).collect())
+    Ok(open)
 }
 
-fn open_sessions(tx: &Transaction<'_>) -> rusqlite::Result<Vec<(Uuid, Timestamp)>> {
-    let mut open =
-        tx.prepare("SELECT session_id, started_at FROM conversation_sessions WHERE status = 'active'")?;
-    open.query_map([], |row| Ok((column(row, 0, parse_uuid)?, column(row, 1, parse_time)?)))?.collect()
+fn open_sessions(tx: &Transaction<'_>) -> rusqlite::Result<Vec<Uuid>> {
+    let mut open = tx.prepare("SELECT session_id FROM conversation_sessions WHERE status = 'active'")?;
+    let open = open.query_map([], |row| column_or_null(row, 0, parse_uuid))?;
+    open.filter_map(rusqlite::Result::transpose).collect()
 }

@@ -226,16 +226,24 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// Some of what is stale, the newest first.
-    pub(crate) fn stale(&self, limit: usize) -> rusqlite::Result<Vec<Stale>> {
-        let sql = "SELECT slice, part, marks FROM stale ORDER BY slice DESC, part DESC LIMIT ?1";
-        let mut statement = self.tx.prepare_cached(sql)?;
-        let stale = statement.query_map([limit], |row| {
-            let part =
-                if row.get::<_, i64>(1)? == code(Part::Messages) { Part::Messages } else { Part::Sessions };
-            Ok(Stale { slice: row.get(0)?, part, marks: row.get(2)? })
-        })?;
-        stale.collect()
+    /// Some of what is stale: the newest first of what is not after `now`, and then what somebody dated into the future. Messages
+    /// of one user in slices to come must not keep those of all others from being counted.
+    pub(crate) fn stale(&self, now: i64, limit: usize) -> rusqlite::Result<Vec<Stale>> {
+        const PAST: &str =
+            "SELECT slice, part, marks FROM stale WHERE slice <= ?1 ORDER BY slice DESC, part DESC LIMIT ?2";
+        const FUTURE: &str =
+            "SELECT slice, part, marks FROM stale WHERE slice > ?1 ORDER BY slice, part LIMIT ?2";
+        let mut stale = Vec::new();
+        for sql in [PAST, FUTURE] {
+            let mut statement = self.tx.prepare_cached(sql)?;
+            let found = statement.query_map(params![now, limit - stale.len()], |row| {
+                let is_of_messages = row.get::<_, i64>(1)? == code(Part::Messages);
+                let part = if is_of_messages { Part::Messages } else { Part::Sessions };
+                Ok(Stale { slice: row.get(0)?, part, marks: row.get(2)? })
+            })?;
+            stale.extend(found.collect::<rusqlite::Result<Vec<_>>>()?);
+        }
+        Ok(stale)
     }
 
     /// A part of a slice was counted anew. It stays stale where there was another reason to do so meanwhile.

@@ -8,22 +8,24 @@ use uuid::Uuid;
 
 use crate::books::Books;
 use crate::clock::{Seq, Timestamp};
-use crate::database::{UuidText, column, parse_uuid};
+use crate::database::{UuidText, column_or_null, parse_uuid};
 use crate::error::NotDurable;
 use crate::json::JsonObject;
 use crate::record::{
-    Body, DeadReason, Meeting, Record, Removed, SessionDelete, SessionEnd, SessionStart, SessionUpdate,
-    Stamped, Verdict,
+    Attempt, Body, DeadReason, Meeting, Record, Removed, SessionDelete, SessionEnd, SessionStart,
+    SessionUpdate, Stamped, Verdict,
 };
+use crate::store::sqlite::deleted_messages::DeletedMessages;
+use crate::store::sqlite::sessions::Told;
 use crate::store::sqlite::{deleted, rows, sessions};
 
 const INSERT_MESSAGE: &str = "INSERT INTO conversation_messages (id, session_id, user_id, role, content, audio_url, metadata, \
-     created_at, seq, external_id, kind, revision, interrupted, content_generated, parts, metrics) \
-     VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16) ON CONFLICT (id) DO NOTHING";
+     created_at, seq, external_id, kind, revision, interrupted, content_generated, parts, metrics, extra) \
+     VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17) ON CONFLICT (id) DO NOTHING";
 
 // A revision says what was said better, not when: the row keeps its place (created_at, seq).
 const REVISE_MESSAGE: &str = "UPDATE conversation_messages SET role=?2, content=?3, audio_url=?4, metadata=?5, kind=?6, \
-     revision=?7, interrupted=?8, content_generated=?9, parts=?10, metrics=?11, user_id=?12 WHERE id=?1";
+     revision=?7, interrupted=?8, content_generated=?9, parts=?10, metrics=?11, user_id=?12, extra=?13 WHERE id=?1";
 
 const MOVE_MESSAGE_UP: &str =
     "UPDATE conversation_messages SET created_at=?2, seq=?3 WHERE id=?1 AND (created_at, seq) > (?2, ?3)";
@@ -37,6 +39,7 @@ pub(crate) fn apply<'a>(
         tx,
         insert: tx.prepare_cached(INSERT_MESSAGE)?,
         sessions: HashMap::new(),
+        deleted_messages: DeletedMessages::default(),
         text: String::new(),
     };
     let verdicts = records.map(|record| batch.write(record)).collect::<rusqlite::Result<Vec<_>>>()?;
@@ -68,6 +71,7 @@ struct Batch<'t> {
     tx: &'t Transaction<'t>,
     insert: CachedStatement<'t>,
     sessions: HashMap<Uuid, Session>,
+    deleted_messages: DeletedMessages,
     text: String,
 }
 
@@ -84,23 +88,40 @@ struct Session {
 impl Batch<'_> {
     fn write(&mut self, record: &Record) -> rusqlite::Result<Verdict> {
         match &record.body {
-            Body::Message(stamped) => self.message(record.seq, stamped).or_else(laid_aside),
-            Body::Start(start) => self.start(record.seq, start),
-            Body::Update(update) => self.update(update),
-            Body::End(end) => self.end(end),
+            Body::Message(stamped) => {
+                self.message(record.seq, stamped, stamped.takes_back(record.attempt)).or_else(laid_aside)
+            }
+            Body::Start(start) => self.start(Told::by(record), start),
+            Body::Update(update) => self.update(Told::by(record), update),
+            Body::End(end) => self.end(Told::by(record), end),
             // There is no other node that would have to hear of it.
             Body::Alive(_) => Ok(Verdict::GoesOn),
             Body::Delete(delete) => self.delete(record.seq, delete),
+            // No other node delivers later what was accepted before, and each session is deleted by itself.
+            Body::DeleteUser(_) => Ok(Verdict::Deleted(Removed::default())),
         }
     }
 
-    /// Whose the session is, where it is stored.
-    fn owner_of(&mut self, session_id: Uuid) -> rusqlite::Result<Result<Option<Uuid>, Verdict>> {
+    /// Whose the session is, where it is stored, for a record that was accepted for this user.
+    fn owner_of(
+        &mut self,
+        session_id: Uuid,
+        accepted_for: Option<Uuid>,
+    ) -> rusqlite::Result<Result<Option<Uuid>, Verdict>> {
+        let tx = self.tx;
         let session = self.session(session_id)?;
-        Ok(if session.deleted { Err(Verdict::Refused(NotDurable::Deleted)) } else { Ok(session.owner) })
+        let is_theirs =
+            session.owner.is_some() && accepted_for.is_none_or(|user| session.owner == Some(user));
+        let refused = session.deleted || (!is_theirs && deleted::is_refused(tx, session_id, accepted_for)?);
+        Ok(if refused { Err(Verdict::Refused(NotDurable::Deleted)) } else { Ok(session.owner) })
     }
 
-    fn message(&mut self, seq: Seq, stamped: &Stamped) -> rusqlite::Result<Verdict> {
+    fn message(
+        &mut self,
+        seq: Seq,
+        stamped: &Stamped,
+        takes_back: Option<Timestamp>,
+    ) -> rusqlite::Result<Verdict> {
         let owner = match self.owner(seq, stamped)? {
             Ok(Some(owner)) => owner,
             Ok(None) => return Ok(Verdict::Dead(DeadReason::UnknownSession)),
@@ -109,25 +130,30 @@ impl Batch<'_> {
         if stamped.owner.is_some_and(|user| user != owner) {
             return Ok(Verdict::Dead(DeadReason::OtherUser));
         }
+        if self.deleted_messages.contains(self.tx, stamped.message.session_id, stamped.id)? {
+            return Ok(Verdict::Refused(NotDurable::Deleted));
+        }
         if !self.insert(seq, stamped, stamped.user_id(owner))? {
             return self.meet_existing(seq, stamped, owner);
         }
         let session = self.session(stamped.message.session_id)?;
         session.added += 1;
         session.last_event_at = session.last_event_at.max(Some(stamped.happened_at(seq)));
-        Ok(Verdict::Inserted)
+        let Some(before) = takes_back else { return Ok(Verdict::Inserted) };
+        let reopened = sessions::take_back_end(self.tx, stamped.message.session_id, before)?;
+        Ok(reopened.map_or(Verdict::Inserted, Verdict::Reopened))
     }
 
     /// Whose session the message belongs to. Where its row is gone, or was never in this file but in a remote store, it is
     /// written again from what the tracker knew of it.
     fn owner(&mut self, seq: Seq, stamped: &Stamped) -> rusqlite::Result<Result<Option<Uuid>, Verdict>> {
         let session_id = stamped.message.session_id;
-        let stored = self.owner_of(session_id)?;
+        let stored = self.owner_of(session_id, stamped.owner)?;
         let (Ok(None), Some(user_id)) = (&stored, stamped.owner) else { return Ok(stored) };
         let started_at = stamped.session_started_at.unwrap_or(stamped.created_at);
         let (external_id, metadata, resumed) = (None, None, true);
         let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed };
-        sessions::insert(self.tx, seq, &start)?;
+        sessions::insert(self.tx, seq, &start, false)?;
         self.session(session_id)?.owner = Some(user_id);
         Ok(Ok(Some(user_id)))
     }
@@ -155,6 +181,7 @@ impl Batch<'_> {
             message.content_generated,
             message.parts.as_ref().map(|parts| parts.as_str()),
             message.metrics.as_ref().map(|metrics| metrics.as_json().as_str()),
+            message.extra.as_ref().map(JsonObject::as_str),
         ])?;
         Ok(inserted == 1)
     }
@@ -162,13 +189,14 @@ impl Batch<'_> {
     /// The id is taken: a repetition, a revision, or a conflict.
     fn meet_existing(&mut self, seq: Seq, stamped: &Stamped, owner: Uuid) -> rusqlite::Result<Verdict> {
         let row = rows::message(self.tx, stamped.id)?.ok_or(Error::QueryReturnedNoRows)?;
-        Ok(match stamped.meets(&row.into_message()) {
+        Ok(match row.met_by(stamped) {
             Meeting::Overtaken => {
                 self.move_up(seq, stamped)?;
                 Verdict::AlreadyThere
             }
             Meeting::Known => Verdict::AlreadyThere,
             Meeting::Conflict => Verdict::Refused(NotDurable::IdConflict),
+            Meeting::NotTheirs => Verdict::Refused(NotDurable::NotTheirs),
             Meeting::Newer => {
                 self.revise(stamped, owner)?;
                 Verdict::Revised
@@ -198,12 +226,13 @@ impl Batch<'_> {
             message.parts.as_ref().map(|parts| parts.as_str()),
             message.metrics.as_ref().map(|metrics| metrics.as_json().as_str()),
             user_id.as_ref().map(UuidText::as_str),
+            message.extra.as_ref().map(JsonObject::as_str),
         ])?;
         Ok(())
     }
 
-    fn start(&mut self, seq: Seq, start: &SessionStart) -> rusqlite::Result<Verdict> {
-        let owner = match self.owner_of(start.session_id)? {
+    fn start(&mut self, told: Told, start: &SessionStart) -> rusqlite::Result<Verdict> {
+        let owner = match self.owner_of(start.session_id, Some(start.user_id))? {
             Ok(owner) => owner,
             Err(refused) => return Ok(refused),
         };
@@ -211,15 +240,20 @@ impl Batch<'_> {
             return Ok(Verdict::Refused(NotDurable::OtherUser));
         }
         match owner {
-            None => sessions::insert(self.tx, seq, start)?,
-            Some(_) => sessions::reopen(self.tx, start)?,
+            // A replayed start must not hide what was told of the session before it.
+            None => sessions::insert(self.tx, told.seq, start, told.attempt != Attempt::Replay)?,
+            Some(_) => {
+                if sessions::start_again(self.tx, told, start)?.is_err() {
+                    return Ok(Verdict::Refused(NotDurable::MetadataTooLarge));
+                }
+            }
         }
         self.session(start.session_id)?.owner = Some(start.user_id);
         Ok(Verdict::Started { resumed: owner.is_some() })
     }
 
-    fn update(&mut self, update: &SessionUpdate) -> rusqlite::Result<Verdict> {
-        match self.owner_of(update.session_id)? {
+    fn update(&mut self, told: Told, update: &SessionUpdate) -> rusqlite::Result<Verdict> {
+        match self.owner_of(update.session_id, update.owner)? {
             Err(refused) => return Ok(refused),
             Ok(None) => return Ok(Verdict::Refused(NotDurable::UnknownSession)),
             Ok(Some(user)) if update.owner.is_some_and(|owner| owner != user) => {
@@ -227,12 +261,12 @@ impl Batch<'_> {
             }
             Ok(Some(_)) => {}
         }
-        sessions::merge_metadata(self.tx, update.session_id, &update.metadata)?;
-        Ok(Verdict::Updated)
+        let updated = sessions::update(self.tx, told, update.session_id, &update.metadata)?;
+        Ok(updated.map_or(Verdict::Refused(NotDurable::MetadataTooLarge), |()| Verdict::Updated))
     }
 
-    fn end(&mut self, end: &SessionEnd) -> rusqlite::Result<Verdict> {
-        let user = match self.owner_of(end.session_id)? {
+    fn end(&mut self, told: Told, end: &SessionEnd) -> rusqlite::Result<Verdict> {
+        let user = match self.owner_of(end.session_id, end.owner)? {
             Ok(user) => user,
             Err(refused) => return Ok(refused),
         };
@@ -240,13 +274,25 @@ impl Batch<'_> {
             return Ok(Verdict::Refused(NotDurable::OtherUser));
         }
         self.flush(end.session_id)?;
-        let figures = sessions::end(self.tx, end)?;
+        let figures = sessions::end(self.tx, told, end)?;
         Ok(figures.map_or(Verdict::Refused(NotDurable::UnknownSession), Verdict::Ended))
     }
 
     fn delete(&mut self, seq: Seq, delete: &SessionDelete) -> rusqlite::Result<Verdict> {
         let session_id = delete.session_id;
-        let user = self.session(session_id)?.owner;
+        // A remote store has done it, and this file had nothing of it.
+        if delete.removed.is_some() {
+            return Ok(Verdict::Deleted(Removed::default()));
+        }
+        let Session { owner: user, deleted, .. } = *self.session(session_id)?;
+        if let Some(owner) = delete.owner.filter(|owner| delete.is_for_good() && user != Some(*owner)) {
+            // It is another user's, or may become one's: what was accepted for this user is refused.
+            if !deleted {
+                deleted::note_claim(self.tx, session_id, owner)?;
+            }
+            let other = user.map(|_| Verdict::Refused(NotDurable::OtherUser));
+            return Ok(other.unwrap_or(Verdict::Deleted(Removed::default())));
+        }
         if user.zip(delete.owner).is_some_and(|(user, owner)| user != owner) {
             return Ok(Verdict::Refused(NotDurable::OtherUser));
         }
@@ -254,7 +300,7 @@ impl Batch<'_> {
         if !delete.is_for_good() {
             match rows::session(self.tx, session_id)? {
                 None => return Ok(Verdict::Deleted(Removed::default())),
-                Some(row) if delete.spares(row.last_event_at.unwrap_or(row.started_at)) => {
+                Some(row) if row.is_spared_by(delete) => {
                     return Ok(Verdict::GoesOn);
                 }
                 Some(_) => {}
@@ -262,7 +308,7 @@ impl Batch<'_> {
         }
         let removed = deleted::remove(self.tx, seq, session_id)?;
         if delete.is_for_good() {
-            deleted::note(self.tx, session_id)?;
+            deleted::note(self.tx, session_id, user.or(delete.told_to))?;
         }
         // What comes of it later in this batch finds it so.
         self.sessions.remove(&session_id);
@@ -275,11 +321,12 @@ impl Batch<'_> {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(unknown) => {
                 let read = "SELECT user_id FROM conversation_sessions WHERE session_id = ?1";
-                let owner = self
-                    .tx
-                    .prepare_cached(read)?
-                    .query_row([UuidText::new(session_id).as_str()], |row| column(row, 0, parse_uuid));
-                let owner = owner.optional()?;
+                // A user that is no UUID is no user of talktrack: nil stands for them, whom no caller can be.
+                let owner =
+                    self.tx.prepare_cached(read)?.query_row([UuidText::new(session_id).as_str()], |row| {
+                        column_or_null(row, 0, parse_uuid)
+                    });
+                let owner = owner.optional()?.map(Option::unwrap_or_default);
                 let deleted = owner.is_none() && deleted::is_deleted(self.tx, session_id)?;
                 Ok(unknown.insert(Session { owner, deleted, added: 0, last_event_at: None }))
             }

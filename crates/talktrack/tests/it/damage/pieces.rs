@@ -19,7 +19,7 @@ async fn closed() -> (TempDir, PathBuf) {
     let tracker = setup.open(setup.options()).unwrap();
     drop(tracker.start_session(new_session()).unwrap());
     (0..MESSAGES).for_each(|number| drop(accept(&tracker, message(format!("message {number}")))));
-    within(tracker.shutdown(Duration::from_secs(20))).await.unwrap();
+    within(tracker.shutdown(Duration::from_secs(120))).await.unwrap();
     let file = dir.path().join(DATABASE_FILE);
     (dir, file)
 }
@@ -85,6 +85,27 @@ async fn a_session_whose_row_is_gone_is_written_again_from_what_else_tells_of_it
     open(&dir);
     let of = "SELECT user_id || ' ' || status || ' ' || message_count FROM conversation_sessions";
     assert_eq!(value::<String>(dir.path(), of), format!("{} abandoned {MESSAGES}", crate::support::USER));
+}
+
+#[tokio::test]
+async fn rows_with_words_of_other_programs_are_saved_as_they_are() {
+    let (dir, file) = closed().await;
+    sqlite(dir.path())
+        .execute_batch(
+            "PRAGMA ignore_check_constraints = 1;
+             UPDATE conversation_sessions SET status = 'hacked';
+             UPDATE conversation_messages SET role = 'agent' WHERE rowid = 1;
+             UPDATE conversation_messages SET kind = 'evil' WHERE rowid = 2;
+             PRAGMA wal_checkpoint(TRUNCATE)",
+        )
+        .unwrap();
+    // Everything is carried over, whatever lies on this page.
+    overwrite(&file, root(&dir, "changes"));
+    open(&dir);
+    assert_eq!((messages(&dir), quarantines(&file).len()), (MESSAGES, 1));
+    let words = "SELECT (SELECT status FROM conversation_sessions) || ' ' || \
+                 (SELECT count(*) FROM conversation_messages WHERE role = 'agent' OR kind = 'evil')";
+    assert_eq!(value::<String>(dir.path(), words), "hacked 2");
 }
 
 #[tokio::test]

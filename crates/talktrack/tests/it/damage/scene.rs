@@ -66,7 +66,7 @@ impl Scene {
         let tracker = setup.open(setup.options()).unwrap();
         let mut random = fastrand::Rng::with_seed(1);
         let said = talk(&tracker, &mut random).await;
-        within(tracker.shutdown(Duration::from_secs(20))).await.unwrap();
+        within(tracker.shutdown(Duration::from_secs(120))).await.unwrap();
         Self::of(live, said, false)
     }
 
@@ -92,7 +92,7 @@ impl Scene {
         let tracker = setup.open(setup.options()).unwrap();
         let mut random = fastrand::Rng::with_seed(3);
         let said = talk(&tracker, &mut random).await;
-        within(tracker.shutdown(Duration::from_secs(20))).await.unwrap();
+        within(tracker.shutdown(Duration::from_secs(120))).await.unwrap();
         Self::of(live, said, true)
     }
 

@@ -2,10 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 use talktrack::{Status, Timestamp};
 
 use super::operation::Session;
+
+/// How long a session stays in memory after its end.
+const GRACE: Duration = Duration::from_secs(60);
 
 /// All that can be seen from outside.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -31,6 +35,13 @@ pub(crate) struct Closing {
     pub(crate) status: Status,
     pub(crate) reason: String,
     pub(crate) at: Timestamp,
+}
+
+impl Closing {
+    /// No caller spoke it: a stop or a crash did.
+    fn is_inferred(&self) -> bool {
+        self.reason != "completed"
+    }
 }
 
 /// One message.
@@ -78,7 +89,8 @@ pub(crate) struct Books {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Told {
     Start(Session, Timestamp),
-    Message(Session, Turn),
+    /// Something was said, and accepted at this moment; `None` if an earlier process accepted it.
+    Message(Session, Turn, Option<Timestamp>),
     End(Session, Closing),
 }
 
@@ -107,6 +119,8 @@ pub(crate) struct Model {
     remote: bool,
     /// What waits for a remote store that is away.
     outbox: Option<Vec<Told>>,
+    /// What a remote store has confirmed and the journal still keeps.
+    window: Vec<Told>,
     /// Started and not ended: what the next start finds open after a crash.
     open: BTreeSet<Session>,
     /// What the receipts that nobody has looked at yet should say.
@@ -118,7 +132,8 @@ pub(crate) struct Model {
 impl Model {
     pub(crate) fn new(remote: bool) -> Self {
         let (picture, outbox, open) = (Picture::default(), None, BTreeSet::new());
-        Self { picture, remote, outbox, open, answers: Vec::new(), happened: BTreeMap::new() }
+        let (window, answers) = (Vec::new(), Vec::new());
+        Self { picture, remote, outbox, window, open, answers, happened: BTreeMap::new() }
     }
 
     /// Takes what is told, and notes what its receipt should say.
@@ -145,17 +160,20 @@ impl Model {
         self.store(told)
     }
 
-    /// The same id and revision may wait in the outbox already.
+    /// The same id and revision may be in the journal already.
     fn meet_waiting(&mut self, told: &Told) -> Option<Answer> {
-        let Told::Message(session, turn) = told else { return None };
+        let Told::Message(session, turn, _) = told else { return None };
         let same_id = |other: &&Told| match other {
-            Told::Message(waiting_in, waiting) => {
+            Told::Message(waiting_in, waiting, _) => {
                 turn.number.is_some()
                     && (waiting_in, waiting.number, waiting.revision) == (session, turn.number, turn.revision)
             }
             _ => false,
         };
-        let Told::Message(_, waiting) = self.outbox.iter().flatten().find(same_id)? else { return None };
+        let Told::Message(_, waiting, _) = self.outbox.iter().flatten().chain(&self.window).find(same_id)?
+        else {
+            return None;
+        };
         if waiting.text != turn.text {
             self.count("refused while the first waits");
             return Some(Answer::IdConflict);
@@ -170,7 +188,7 @@ impl Model {
         let answer = match told {
             Told::Start(session, at) => self.start(*session, *at),
             Told::End(session, closing) => self.end(*session, closing),
-            Told::Message(session, turn) => return self.message(*session, turn),
+            Told::Message(session, turn, accepted) => return self.message(*session, turn, *accepted),
         };
         if self.remote { Answer::Anything } else { answer }
     }
@@ -198,7 +216,7 @@ impl Model {
         let (status, last) = (closing.status, conversation.last_event_at);
         let stands = match &conversation.end {
             None => false,
-            Some(end) => end.status == Status::Ended || status == Status::Abandoned,
+            Some(end) => !end.is_inferred() || closing.is_inferred(),
         };
         if !stands {
             let at = if status == Status::Abandoned { last } else { closing.at };
@@ -211,12 +229,15 @@ impl Model {
         Answer::Ended { message_count, seconds }
     }
 
-    fn message(&mut self, session: Session, turn: &Turn) -> Answer {
-        let outcome = self.write(session, turn);
+    fn message(&mut self, session: Session, turn: &Turn, accepted: Option<Timestamp>) -> Answer {
+        let outcome = self.write(session, turn, accepted);
         self.count(outcome.unwrap_or_else(|reason| reason));
         let books = &mut self.picture.books;
         match outcome {
-            Ok(_) => books.stored += 1,
+            Ok(_) => {
+                books.stored += 1;
+                self.window.extend(self.remote.then(|| Told::Message(session, turn.clone(), None)));
+            }
             // The file knows at once, and refuses; a remote store is asked after the acknowledgement.
             Err("id_conflict") if !self.remote => {
                 books.durable -= 1;
@@ -231,7 +252,12 @@ impl Model {
     }
 
     /// Writes the row, or says why it is never taken.
-    fn write(&mut self, session: Session, turn: &Turn) -> Result<&'static str, &'static str> {
+    fn write(
+        &mut self,
+        session: Session,
+        turn: &Turn,
+        accepted: Option<Timestamp>,
+    ) -> Result<&'static str, &'static str> {
         let conversation = self.picture.sessions.get_mut(&session).ok_or("unknown_session")?;
         let same_id = |other: &Turn| turn.number.is_some() && other.number == turn.number;
         let Some(place) = conversation.turns.iter().position(same_id) else {
@@ -239,6 +265,14 @@ impl Model {
             conversation.insert(turn.clone());
             conversation.message_count += 1;
             conversation.last_event_at = conversation.last_event_at.max(turn.at);
+            let before = accepted.map(|accepted| turn.at.min(accepted.minus(GRACE)));
+            let takes_back =
+                |end: &Closing| end.is_inferred() && before.is_some_and(|before| end.at < before);
+            if conversation.end.as_ref().is_some_and(takes_back) {
+                conversation.end = None;
+                self.open.insert(session);
+                return Ok("taken back");
+            }
             return Ok(if late { "late" } else { "new" });
         };
         let there = &mut conversation.turns[place];
@@ -261,7 +295,7 @@ impl Model {
     pub(crate) fn is_welcome(&self, session: Session, turn: &Turn) -> bool {
         let mut later = self.clone();
         later.store_up();
-        self.open.contains(&session) && later.write(session, turn).is_ok()
+        self.open.contains(&session) && later.write(session, turn, None).is_ok()
     }
 
     /// The remote store is away.
@@ -276,12 +310,22 @@ impl Model {
         }
     }
 
+    /// The store may have seen what an earlier process accepted: such a message takes back no end.
+    fn inherit(&mut self) {
+        for told in self.outbox.iter_mut().flatten() {
+            if let Told::Message(_, _, accepted) = told {
+                *accepted = None;
+            }
+        }
+    }
+
     /// A shutdown ends what is open.
     pub(crate) fn shut_down(&mut self, at: Timestamp) {
         for session in self.open.clone() {
             let closing = Closing { status: Status::Ended, reason: "shutdown".into(), at };
             self.take(&Told::End(session, closing));
         }
+        self.inherit();
     }
 
     /// The next start after a crash ends what was open, at its last event.
@@ -292,6 +336,7 @@ impl Model {
             let closing = Closing { status: Status::Abandoned, reason: "error".into(), at };
             self.take(&Told::End(session, closing));
         }
+        self.inherit();
     }
 
     fn count(&mut self, what: &'static str) {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use talktrack::store::sqlite::SqliteReader;
 use talktrack::store::{MessageRow, Read, SessionRow};
-use talktrack::{DATABASE_FILE, Status, Tracker};
+use talktrack::{DATABASE_FILE, Status, StoredTime, Tracker};
 use uuid::Uuid;
 
 use super::expected::{Books, Closing, Conversation, Letter, Picture, Turn};
@@ -38,28 +38,31 @@ pub(crate) fn books(tracker: &Tracker) -> Books {
 }
 
 async fn conversation(reader: &dyn Read, session: Session, row: SessionRow) -> Conversation {
-    assert_eq!(row.user_id, session.user(), "whose the session is");
+    assert_eq!(row.user_id, Some(session.user()), "whose the session is");
     let rows = within(reader.messages(session.id(), None, ALL)).await.expect("the store can be read");
     assert!(rows.iter().all(|row| row.user_id == Some(session.user())), "whose its messages are");
-    let end = row.ended_at.map(|at| Closing {
-        status: row.status,
+    let known = |time: &StoredTime| time.known().expect("a time");
+    let (began, ended) = (known(&row.started_at), row.ended_at.as_ref().map(known));
+    let end = ended.map(|at| Closing {
+        status: *row.status.known().expect("a status"),
         reason: row.end_reason.clone().expect("an end has its reason"),
         at,
     });
-    let duration = row.ended_at.map(|at| at.max(row.started_at).seconds_since(row.started_at));
+    let duration = ended.map(|at| at.max(began).seconds_since(began));
     assert_eq!(row.duration_seconds, duration, "how long the session was");
     assert_eq!(row.status == Status::Active, end.is_none(), "a session that goes on has no end: {row:?}");
     Conversation {
-        started_at: row.started_at,
-        last_event_at: row.last_event_at.expect("a session has a last event"),
+        started_at: began,
+        last_event_at: row.last_event_at.as_ref().map(known).expect("a session has a last event"),
         end,
-        message_count: row.message_count,
+        message_count: row.message_count.unsigned_abs(),
         turns: rows.into_iter().map(|row| turn(session, row)).collect(),
     }
 }
 
 fn turn(session: Session, row: MessageRow) -> Turn {
     let MessageRow { id, revision, content: text, created_at: at, .. } = row;
+    let (revision, at) = (revision.try_into().expect("a revision"), at.known().expect("a time"));
     Turn { number: number(session, id), revision, text, at }
 }
 

@@ -145,7 +145,8 @@ impl World {
         }
         self.stray |= is_stray;
         let receipt = accept(self.tracker(), message);
-        self.tell(&Told::Message(session, turn), Awaited::Message(receipt));
+        let told = Told::Message(session, turn, Some(self.now()));
+        self.tell(&told, Awaited::Message(receipt));
     }
 
     fn wait(&mut self, seconds: u64) {

@@ -2,11 +2,12 @@
 
 use talktrack::clock::Clock as _;
 use talktrack::record::{Body, Record, SessionEnd, SessionStart, Stamped};
+use talktrack::store::Delivery;
 use talktrack::testing::PATIENCE;
 use talktrack::{Status, Timestamp};
 use uuid::Uuid;
 
-use super::{IMPATIENCE, LONG, MOMENT, Shared, over_both_stores};
+use super::{IMPATIENCE, LONG, MOMENT, NODES, Shared, over_both_stores};
 use crate::node::Node;
 use crate::support::{SESSION, USER, message, within};
 
@@ -47,7 +48,8 @@ async fn taken_over(shared: &Shared, by_start: bool) -> [Node; 2] {
 }
 
 async fn statuses(node: &Node) -> [Status; 2] {
-    [node.session(SESSION).await.status, node.session(LEFT).await.status]
+    let status = async |id| node.session(id).await.status.into_known().expect("a status");
+    [status(SESSION).await, status(LEFT).await]
 }
 
 async fn a_node_that_crashed_ends_what_nobody_took_over_and_nothing_else(shared: &Shared) {
@@ -111,7 +113,7 @@ async fn the_sessions_of_a_node_that_never_comes_back_are_abandoned_at_their_las
     let survivor = shared.impatient_node();
     abandoned(&survivor, SESSION).await;
     let row = survivor.session(SESSION).await;
-    assert_eq!((row.ended_at, row.duration_seconds), (Some(said_at), Some(1.0)));
+    assert_eq!((row.ended_at, row.duration_seconds), (Some(said_at.into()), Some(1.0)));
     assert_eq!(row.end_reason.as_deref(), Some("idle_timeout"));
 }
 
@@ -178,16 +180,19 @@ async fn a_start_that_comes_late_reopens_nothing_that_another_node_ended(shared:
     other.settled().await;
     let ended = other.session(SESSION).await;
     assert_eq!(ended.status, Status::Ended);
-    let record = Record { seq: accepted.as_micros(), body: Body::Start(late.clone()) };
-    shared.ways[0].write(&[record]).await.unwrap();
+    let record = Record::new(accepted.as_micros(), Body::Start(late.clone()));
+    shared.ways[0].write(Delivery::new(NODES[0], 0, &[record])).await.unwrap();
     assert_eq!(other.session(SESSION).await, ended);
 
     // A start after the end is another matter.
     let now = shared.clock.now();
     let again = SessionStart { started_at: now, ..late };
-    shared.ways[0].write(&[Record { seq: now.as_micros(), body: Body::Start(again) }]).await.unwrap();
+    shared.ways[0]
+        .write(Delivery::new(NODES[0], 0, &[Record::new(now.as_micros(), Body::Start(again))]))
+        .await
+        .unwrap();
     let row = other.session(SESSION).await;
-    assert_eq!((row.status, row.ended_at, row.message_count), (Status::Active, None, 1));
+    assert_eq!((row.status, row.ended_at, row.message_count), (Status::Active.into(), None, 1));
 }
 
 /// An end, a resumption and a message went to the store in one write, and its answer was lost. When they came again, the end
@@ -200,10 +205,13 @@ async fn what_comes_again_because_its_answer_was_lost_ends_nothing_that_goes_on(
     let began = shared.clock.now();
     let after = |moments| began.plus(MOMENT * moments);
     let written = [ended(after(1)), resumed(after(2)), said(after(3))];
-    shared.ways[0].write(&written).await.unwrap();
+    shared.ways[0].write(Delivery::new(NODES[0], 0, &written)).await.unwrap();
     let row = one.session(SESSION).await;
-    assert_eq!((row.status, row.ended_at, row.message_count), (Status::Active, None, 1));
-    shared.ways[0].write(&written).await.unwrap();
+    assert_eq!(
+        (row.status.clone(), row.ended_at.clone(), row.message_count),
+        (Status::Active.into(), None, 1)
+    );
+    shared.ways[0].write(Delivery::new(NODES[0], 0, &written)).await.unwrap();
     assert_eq!(one.session(SESSION).await, row);
 }
 
@@ -215,10 +223,13 @@ async fn what_comes_again_because_its_answer_was_lost_reopens_nothing(shared: &S
     let began = shared.clock.now();
     let after = |moments| began.plus(MOMENT * moments);
     let written = [resumed(after(1)), abandoned_at(after(2)), said(after(3))];
-    shared.ways[0].write(&written).await.unwrap();
+    shared.ways[0].write(Delivery::new(NODES[0], 0, &written)).await.unwrap();
     let row = one.session(SESSION).await;
-    assert_eq!((row.status, row.ended_at, row.message_count), (Status::Abandoned, Some(after(1)), 1));
-    shared.ways[0].write(&written).await.unwrap();
+    assert_eq!(
+        (row.status.clone(), row.ended_at.clone(), row.message_count),
+        (Status::Abandoned.into(), Some(after(1).into()), 1)
+    );
+    shared.ways[0].write(Delivery::new(NODES[0], 0, &written)).await.unwrap();
     assert_eq!(one.session(SESSION).await, row);
 }
 
@@ -233,18 +244,25 @@ fn abandoned_at(ended_at: Timestamp) -> Record {
 fn end(status: Status, ended_at: Timestamp, seen_until: Option<Timestamp>) -> Record {
     let (session_id, reason, known, owner) = (SESSION, "why".to_owned(), None, Some(USER));
     let end = SessionEnd { session_id, status, reason, ended_at, known, seen_until, owner };
-    Record { seq: ended_at.as_micros(), body: Body::End(end) }
+    Record::new(ended_at.as_micros(), Body::End(end))
 }
 
 fn resumed(started_at: Timestamp) -> Record {
     let (session_id, user_id, resumed) = (SESSION, USER, true);
     let start = SessionStart { session_id, user_id, external_id: None, metadata: None, started_at, resumed };
-    Record { seq: started_at.as_micros(), body: Body::Start(start) }
+    Record::new(started_at.as_micros(), Body::Start(start))
 }
 
 fn said(created_at: Timestamp) -> Record {
     let (id, owner) = (Uuid::from_u128(0xc1), Some(USER));
-    let stamped =
-        Stamped { id, owner, session_started_at: None, created_at, message: message("still there") };
-    Record { seq: created_at.as_micros(), body: Body::Message(stamped) }
+    let stamped = Stamped {
+        id,
+        owner,
+        by_user: false,
+        session_started_at: None,
+        created_at,
+        takes_back: None,
+        message: message("still there"),
+    };
+    Record::new(created_at.as_micros(), Body::Message(stamped))
 }

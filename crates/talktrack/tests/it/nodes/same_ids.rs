@@ -1,21 +1,23 @@
 //! The same ids on several nodes: repetitions, revisions, conflicts, and writes that meet each other.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use talktrack::clock::Clock as _;
 use talktrack::record::{Body, Record, SessionStart, Stamped, Verdict};
-use talktrack::store::{Read as _, Store as _};
+use talktrack::store::{Delivery, Read as _, Store as _};
 use talktrack::testing::Setup;
 use talktrack::{Message, Role, Timestamp};
 use uuid::Uuid;
 
-use super::{Shared, over_both_stores};
+use super::{NODES, Shared, over_both_stores};
 use crate::node::Node;
 use crate::postgres::{migrated, store_at};
 use crate::support::{SESSION, USER};
 
 over_both_stores! {
     the_same_message_sent_to_both_nodes_is_stored_once,
+    a_message_that_came_again_over_another_node_stands_where_it_was_first_accepted,
     the_highest_revision_stays_whichever_node_it_came_by,
     other_content_under_an_id_that_another_node_has_stored_is_laid_aside,
     an_id_that_another_node_has_stored_in_another_session_is_laid_aside,
@@ -46,6 +48,41 @@ async fn the_same_message_sent_to_both_nodes_is_stored_once(shared: &Shared) {
     all.sort();
     assert_eq!(contents, all);
     assert_eq!(nodes[1].session(SESSION).await.message_count, 200);
+}
+
+/// A client loses its node before the acks come, and sends everything again to another node, which delivers first.
+async fn a_message_that_came_again_over_another_node_stands_where_it_was_first_accepted(shared: &Shared) {
+    let said = |number: u128| said(SESSION, number, 0, &format!("message {number}"));
+    let [one, other] = [&shared.ways[0], &shared.ways[1]];
+    let lost = Node::with(one, shared.options());
+    lost.start(SESSION).await;
+    lost.settled().await;
+    let records = [(1, 0), (2, 1), (3, 2), (1, 10), (2, 11)].map(|(number, after)| {
+        let at = now().plus(Duration::from_secs(60 + after));
+        let message = said(number);
+        let id = Uuid::from_u128(number);
+        let stamped = Stamped {
+            by_user: false,
+            id,
+            owner: Some(USER),
+            session_started_at: None,
+            created_at: at,
+            takes_back: None,
+            message,
+        };
+        Record::new(at.as_micros(), Body::Message(stamped))
+    });
+    let (late, first) = records.split_at(3);
+    other.write(Delivery::new(NODES[1], 0, first)).await.unwrap();
+    let verdicts = one.write(Delivery::new(NODES[0], 0, late)).await.unwrap();
+    assert_eq!(verdicts, [Verdict::AlreadyThere, Verdict::AlreadyThere, Verdict::Inserted]);
+    assert_eq!(lost.contents(SESSION).await, ["message 1", "message 2", "message 3"]);
+    one.write(Delivery::new(NODES[0], 0, first)).await.unwrap();
+    assert_eq!(
+        lost.contents(SESSION).await,
+        ["message 1", "message 2", "message 3"],
+        "a later copy moves nothing"
+    );
 }
 
 async fn the_highest_revision_stays_whichever_node_it_came_by(shared: &Shared) {
@@ -97,14 +134,22 @@ fn now() -> Timestamp {
 fn start(seq: i64, session_id: Uuid) -> Record {
     let (external_id, metadata, started_at) = (None, None, now());
     let start = SessionStart { session_id, user_id: USER, external_id, metadata, started_at, resumed: false };
-    Record { seq, body: Body::Start(start) }
+    Record::new(seq, Body::Start(start))
 }
 
 fn record(seq: i64, session: Uuid, id: u128) -> Record {
     let message = said(session, id, 0, &format!("message {id}"));
     let (id, owner) = (Uuid::from_u128(id), Some(USER));
-    let stamped = Stamped { id, owner, session_started_at: Some(now()), created_at: now(), message };
-    Record { seq, body: Body::Message(stamped) }
+    let stamped = Stamped {
+        id,
+        owner,
+        by_user: false,
+        session_started_at: Some(now()),
+        created_at: now(),
+        takes_back: None,
+        message,
+    };
+    Record::new(seq, Body::Message(stamped))
 }
 
 /// Has two nodes write their batches at the same moment, round after round. A deadlock would cost one of them a second.
@@ -112,10 +157,13 @@ async fn write_at_once(known: &[Uuid], batches: impl Fn(u128) -> [Vec<Record>; 2
     let database = migrated().await;
     let ways = [0, 1].map(|_| Arc::new(store_at(&database.url())));
     let starts: Vec<_> = (1..).zip(known).map(|(seq, session)| start(seq, *session)).collect();
-    ways[0].write(&starts).await.unwrap();
+    ways[0].write(Delivery::new(NODES[0], 0, &starts)).await.unwrap();
     for round in 0..20 {
         let [one, other] = batches(round);
-        let (one, other) = tokio::join!(ways[0].write(&one), ways[1].write(&other));
+        let (one, other) = tokio::join!(
+            ways[0].write(Delivery::new(NODES[0], 0, &one)),
+            ways[1].write(Delivery::new(NODES[1], 0, &other))
+        );
         for verdicts in [one, other] {
             let verdicts = verdicts.unwrap_or_else(|error| panic!("in round {round}: {error}"));
             assert!(!verdicts.iter().any(|verdict| matches!(verdict, Verdict::Dead(_))));

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use talktrack_testbed::{Postgres, SmallDisk};
+use talktrack_testbed::{Postgres, SmallDisk, skip};
 
 use super::Talk;
 use crate::postgres::migrate;
@@ -12,7 +12,7 @@ async fn a_database_whose_disk_is_full_gets_everything_once_there_is_room() {
     let postgres = Postgres::start();
     let data = postgres.psql("postgres", "SHOW data_directory");
     let Some(disk) = SmallDisk::for_owner_of(Path::new(&data), 16) else {
-        println!("SKIPPED: a full disk needs the right to mount one (root)");
+        skip::missing("PostgreSQL on a full disk", "this process may not mount one (run as root)");
         return;
     };
     let database = postgres.database();

@@ -74,6 +74,9 @@ async fn a_user_without_rights_is_named_until_they_are_granted() {
     database.psql(&format!("CREATE ROLE {role} LOGIN BYPASSRLS"));
     database.psql(&format!("GRANT SELECT, UPDATE ON ALL TABLES IN SCHEMA public TO {role}"));
     let mut talk = Talk::over(&database.url_as(&role)).await;
+    talk.goes_on_despite("permission denied for table conversation_nodes (SQLSTATE 42501); grant the rights")
+        .await;
+    database.psql(&format!("GRANT INSERT ON conversation_nodes TO {role}"));
     talk.goes_on_despite(
         "permission denied for table conversation_sessions (SQLSTATE 42501); grant the rights",
     )

@@ -20,20 +20,29 @@ async fn with_users() -> Database {
     database
 }
 
+/// Deletes rows as something does that passes the triggers by, which note deletions.
+fn take_away(database: &Database, rows: &str) {
+    database.psql(&format!("SET session_replication_role = replica; DELETE FROM {rows}"));
+}
+
 #[tokio::test]
-async fn the_row_of_a_session_that_somebody_deleted_is_written_again() {
+async fn the_row_of_a_session_that_was_taken_away_is_written_again() {
     let database = migrated().await;
     let node = Node::at(&database.url());
     node.start(SESSION).await;
     node.say(SESSION, "before").await;
     node.settled().await;
     let before = node.session(SESSION).await;
-    database.psql("DELETE FROM conversation_messages; DELETE FROM conversation_sessions");
+    take_away(&database, "conversation_messages");
+    take_away(&database, "conversation_sessions");
     node.say(SESSION, "after").await;
     node.track(Message::new(SESSION, Role::System, "without user")).await;
     assert_eq!(node.settled().await.dead_lettered, 0);
     let row = node.session(SESSION).await;
-    assert_eq!((row.user_id, row.started_at, row.status), (USER, before.started_at, Status::Active));
+    assert_eq!(
+        (row.user_id, row.started_at, row.status),
+        (Some(USER), before.started_at, Status::Active.into())
+    );
     assert_eq!(row.message_count, 2);
     assert_eq!(node.contents(SESSION).await, ["after", "without user"]);
     within(node.tracker.end_session(SESSION, "completed").unwrap().durable()).await.unwrap();
@@ -53,7 +62,7 @@ async fn what_is_told_of_a_deleted_session_beside_its_message_is_told_of_the_row
     // Another session of the same lane waits, so that all of this is one batch.
     node.start(Uuid::from_u128(SESSION.as_u128() + 4)).await;
     node.complains_of("cannot be reached").await;
-    database.psql("DELETE FROM conversation_sessions");
+    take_away(&database, "conversation_sessions");
     node.say(SESSION, "after").await;
     let metadata = JsonObject::parse(r#"{"room": 7}"#).unwrap();
     drop(node.tracker.update_session(SESSION, metadata).unwrap());
@@ -63,7 +72,7 @@ async fn what_is_told_of_a_deleted_session_beside_its_message_is_told_of_the_row
     assert_eq!(node.dead_letters().len(), 0);
     let row = node.session(SESSION).await;
     assert_eq!((row.end_reason.as_deref(), row.message_count), (Some("completed"), 1));
-    assert_eq!(row.metadata.unwrap().to_value()["room"], 7);
+    assert_eq!(row.metadata.unwrap().into_known().unwrap().to_value()["room"], 7);
 }
 
 #[tokio::test]
@@ -108,7 +117,7 @@ async fn messages_are_laid_aside_whose_session_is_gone_and_cannot_be_written_aga
     node.start_as(SESSION, STRANGER).await;
     node.start(other).await;
     node.settled().await;
-    database.psql(&format!("DELETE FROM conversation_sessions WHERE user_id = '{STRANGER}'"));
+    take_away(&database, &format!("conversation_sessions WHERE user_id = '{STRANGER}'"));
     database.psql(&format!("DELETE FROM users WHERE id = '{STRANGER}'"));
     for session in [SESSION, other, SESSION, other] {
         node.say(session, "still there?").await;
@@ -128,8 +137,6 @@ async fn many_sessions_of_a_user_who_is_missing_wait_whole_until_the_user_is_the
     let proxy = Proxy::to(Postgres::shared().port());
     proxy.cut();
     let node = Node::at(&database.url_at(proxy.port()));
-    // Fills the lane's first write, which is tried while the others come in: few rows would be taken for bad.
-    node.start(Uuid::from_u128(400)).await;
     // All in one lane, so that they meet the database in few writes.
     let sessions: Vec<_> = (1..=30).map(|number| Uuid::from_u128(number * 4)).collect();
     for &session in &sessions {
@@ -138,7 +145,7 @@ async fn many_sessions_of_a_user_who_is_missing_wait_whole_until_the_user_is_the
         within(node.tracker.end_session(session, "completed").unwrap().durable()).await.unwrap();
     }
     proxy.mend();
-    node.complains_of(KEY).await;
+    node.warns_of(KEY).await;
     assert_eq!(node.tracker.health().books.dead_lettered, 0);
     database.psql(&format!("INSERT INTO users VALUES ('{STRANGER}')"));
     let books = node.settled().await;

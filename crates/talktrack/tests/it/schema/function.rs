@@ -111,7 +111,7 @@ async fn what_cannot_be_written_is_refused_with_the_reason_and_leaves_no_trace()
 }
 
 #[tokio::test]
-async fn it_runs_with_the_callers_rights() {
+async fn a_user_reaches_the_own_sessions_only_and_learns_of_no_other() {
     let database = project().await;
     let line = refusal(&database, Caller::User(ANN), &message(BENS, "user", "x"));
     assert!(
@@ -131,6 +131,87 @@ async fn it_runs_with_the_callers_rights() {
          SELECT public.insert_conversation_message(p_session_id => '{ANNS}', p_role => 'user', p_content => 'x') IS NOT NULL"
     );
     assert_eq!(as_caller(&database, Caller::User(ANN), &sql).unwrap(), "t");
+}
+
+/// Calls the function as a role of this database, with these claims, after `SET ROLE` or as the user of the session.
+fn call_as(
+    database: &Database,
+    user: &str,
+    role: Option<&str>,
+    claims: &str,
+    session: &str,
+) -> Result<String, String> {
+    let set = role.map(|role| format!("SET ROLE {role};\n")).unwrap_or_default();
+    let user = match user {
+        "" => String::new(),
+        user => format!("SET SESSION AUTHORIZATION {user};\n"),
+    };
+    database.try_psql(&format!(
+        "\\set VERBOSITY verbose\n{user}{set}\\o /dev/null\nSELECT set_config('request.jwt.claims', '{claims}', false);\n\\o\n
+         SELECT public.insert_conversation_message('{session}', 'user', 'x') IS NOT NULL"
+    ))
+}
+
+#[tokio::test]
+async fn the_owner_superusers_and_the_service_write_to_any_session_without_a_token_and_nobody_else() {
+    let database = project().await;
+    let name = database.name();
+    let [owner, bypassing, serving, other] =
+        ["owner", "bypassing", "serving", "other"].map(|role| format!("{role}_{name}"));
+    database.psql(&format!(
+        "CREATE ROLE {owner}; CREATE ROLE {bypassing} BYPASSRLS; CREATE ROLE {serving}; CREATE ROLE {other};
+         GRANT service_role TO {serving};
+         GRANT EXECUTE ON FUNCTION insert_conversation_message TO {owner}, {bypassing}, {serving}, {other};
+         GRANT USAGE ON SCHEMA auth, public TO {owner}, {bypassing}, {serving}, {other};
+         ALTER TABLE conversation_sessions OWNER TO {owner}"
+    ));
+    let bens = format!(r#"{{"sub":"{BEN}"}}"#);
+    for (user, role, claims) in [
+        ("", None, ""),
+        ("", Some(&*owner), ""),
+        ("", Some("service_role"), ""),
+        ("", Some("service_role"), &*bens),
+        (&owner, None, ""),
+        (&bypassing, None, ""),
+        (&serving, None, ""),
+        ("authenticator", Some("service_role"), ""),
+        ("authenticator", Some("authenticated"), &format!(r#"{{"sub":"{ANN}"}}"#)),
+        (&other, None, &format!(r#"{{"sub":"{ANN}"}}"#)),
+    ] {
+        let answer = call_as(&database, user, role, claims, ANNS);
+        assert_eq!(answer, Ok("t".to_owned()), "{user} as {role:?} with {claims:?}");
+    }
+    for (user, role, claims) in [
+        // Not with the rights of the session's user, or of the function's owner.
+        ("", Some("authenticated"), ""),
+        ("", Some("authenticated"), "{}"),
+        ("", Some("authenticated"), &*bens),
+        ("", Some("authenticated"), r#"{"sub":"ann@example.org","role":"service_role"}"#),
+        ("authenticator", Some("authenticated"), &*bens),
+        (&other, None, ""),
+        (&other, None, &*bens),
+    ] {
+        let line = call_as(&database, user, role, claims, ANNS).unwrap_err();
+        assert!(line.contains(&format!("23503: unknown session {ANNS}")), "{user} as {role:?}: {line}");
+    }
+    database.psql(&format!(
+        "ALTER TABLE conversation_sessions OWNER TO talktrack;
+         DROP OWNED BY {owner}, {bypassing}, {serving}, {other}; DROP ROLE {owner}, {bypassing}, {serving}, {other}"
+    ));
+}
+
+#[tokio::test]
+async fn another_users_session_and_none_give_the_same_answer_whatever_else_is_said() {
+    let database = project().await;
+    let unknown = "00000000-0000-4000-8000-00000000ffff";
+    for extra in ["", &format!(r#","p_user_id":"{ANN}""#), &format!(r#","p_user_id":"{BEN}""#)] {
+        let answer = |session: &str| {
+            let arguments =
+                format!(r#"{{"p_session_id":"{session}","p_role":"user","p_content":"x"{extra}}}"#);
+            refusal(&database, Caller::User(ANN), &arguments).replace(session, "SESSION")
+        };
+        assert_eq!(answer(BENS), answer(unknown), "{extra}");
+    }
 }
 
 #[tokio::test]

@@ -8,6 +8,14 @@ const CATALOG: &str = include_str!("../../../../migrations/postgres/catalog.sql"
 /// The answer.
 #[derive(Debug, Deserialize)]
 pub(super) struct Catalog {
+    /// The name of the database.
+    pub(super) database: String,
+    /// The name of its encoding.
+    pub(super) encoding: String,
+    /// Settings of the server that are off and should not be.
+    pub(super) switched_off: Vec<String>,
+    /// Defaults of roles or of the database that switch `synchronous_commit` off.
+    pub(super) asynchronous: Vec<DefaultFound>,
     pub(super) tables: Vec<TableFound>,
     pub(super) columns: Vec<ColumnFound>,
     /// Columns that are unique by themselves.
@@ -24,19 +32,26 @@ pub(super) struct Catalog {
     pub(super) roles: Vec<String>,
     /// `auth.uid()` is there.
     pub(super) has_uid: bool,
+    /// `auth.jwt()` is there.
+    pub(super) has_jwt: bool,
     pub(super) privileges: Vec<PrivilegeFound>,
     /// The roles that may call our function.
     pub(super) callers: Vec<String>,
-    /// The function that notes what is to be counted.
-    pub(super) marker: Option<MarkerFound>,
+    /// Functions with the names of those that our triggers call.
+    pub(super) trigger_functions: Vec<TriggerFunctionFound>,
     /// Triggers with names of ours.
     pub(super) triggers: Vec<TriggerFound>,
+    /// Views over our tables that users may use and that do not ask for the users' own rights.
+    pub(super) views: Vec<ViewFound>,
+    /// A view of this server can ask for the rights of whoever uses it.
+    pub(super) has_security_invoker: bool,
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) struct TableFound {
     pub(super) name: String,
     pub(super) row_security: bool,
+    pub(super) unlogged: bool,
     pub(super) has_primary_key: bool,
 }
 
@@ -49,6 +64,26 @@ pub(super) struct ColumnFound {
     pub(super) not_null: bool,
     /// A default, an identity or an expression that generates it.
     pub(super) has_default: bool,
+    /// Nothing can be written into it.
+    pub(super) generated: Option<Generated>,
+}
+
+/// By what a column is filled, whatever a statement says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Generated {
+    /// `GENERATED ALWAYS AS (…)`.
+    Expression,
+    /// `GENERATED ALWAYS AS IDENTITY`.
+    Identity,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct DefaultFound {
+    /// None for all roles.
+    pub(super) role: Option<String>,
+    /// In this database alone.
+    pub(super) in_database: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -69,7 +104,12 @@ pub(super) struct CheckFound {
     pub(super) table: String,
     pub(super) column: String,
     pub(super) name: String,
-    pub(super) definition: String,
+    /// What it asks.
+    pub(super) expression: String,
+    pub(super) validated: bool,
+    /// The words that it refuses of those that are written there, [tried](super::checks).
+    #[serde(skip)]
+    pub(super) refused: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -83,6 +123,17 @@ pub(super) struct PolicyFound {
     pub(super) roles: Option<Vec<String>>,
     pub(super) using: Option<String>,
     pub(super) check: Option<String>,
+    /// It opens rows of one user to another, [tried](super::checks) if it is the user's own.
+    #[serde(skip)]
+    pub(super) opens: bool,
+}
+
+impl PolicyFound {
+    /// Permissive policies add up: what ours keep apart, one of the user's own may open. No role named means everybody.
+    pub(super) fn is_permissive_for_users(&self) -> bool {
+        let is_user = |role: &String| role == "authenticated" || role == "anon";
+        self.permissive && self.roles.as_ref().is_none_or(|roles| roles.iter().any(is_user))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -90,7 +141,7 @@ pub(super) struct FunctionFound {
     pub(super) arguments: String,
     pub(super) names: Vec<String>,
     pub(super) body: String,
-    /// It returns a uuid, runs with the caller's rights, with an empty search path, and its last three parameters may be
+    /// It returns a uuid, runs with its owner's rights, with an empty search path, and its last three parameters may be
     /// left out.
     pub(super) sound: bool,
 }
@@ -100,12 +151,19 @@ pub(super) struct PrivilegeFound {
     pub(super) table: String,
     pub(super) role: String,
     pub(super) privilege: String,
+    /// Of the whole table.
+    pub(super) whole: bool,
+    /// Of these columns; empty for the whole table.
+    pub(super) columns: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
-pub(super) struct MarkerFound {
+pub(super) struct TriggerFunctionFound {
+    pub(super) name: String,
     pub(super) body: String,
-    /// It is a trigger's, runs with its owner's rights and an empty search path.
+    /// What is set while it runs.
+    pub(super) settings: Vec<String>,
+    /// It is a trigger's, and runs with its owner's rights.
     pub(super) sound: bool,
 }
 
@@ -113,8 +171,22 @@ pub(super) struct MarkerFound {
 pub(super) struct TriggerFound {
     pub(super) table: String,
     pub(super) name: String,
-    /// It is switched on, and calls our function once for each statement.
+    /// The one of our functions that it calls.
+    pub(super) function: Option<String>,
+    /// It is switched on, and runs once for each statement.
     pub(super) sound: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ViewFound {
+    pub(super) schema: String,
+    pub(super) name: String,
+    /// It holds rows of its own.
+    pub(super) materialized: bool,
+    /// Who may use it.
+    pub(super) roles: Vec<String>,
+    /// Those of our tables that it reads, itself or by another view.
+    pub(super) tables: Vec<String>,
 }
 
 impl Catalog {
@@ -141,11 +213,12 @@ impl Catalog {
         self.keys.iter().any(|key| key.table == table && key.column == column)
     }
 
-    pub(super) fn may(&self, role: &str, privilege: &str, table: &str) -> bool {
-        let is_it = |found: &PrivilegeFound| {
+    /// What a role holds of a privilege on a table, whether on the whole or on some columns.
+    pub(super) fn privilege(&self, role: &str, privilege: &str, table: &str) -> Option<&PrivilegeFound> {
+        let is_it = |found: &&PrivilegeFound| {
             found.role == role && found.privilege == privilege && found.table == table
         };
-        self.privileges.iter().any(is_it)
+        self.privileges.iter().find(is_it)
     }
 }
 

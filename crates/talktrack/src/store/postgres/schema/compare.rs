@@ -2,22 +2,35 @@
 
 mod access;
 mod columns;
-mod counted;
+mod durability;
+mod grants;
+mod triggers;
+mod views;
 
 use super::Difference;
 use super::catalog::Catalog;
 use super::mend;
-use super::tables::{INDEXES, Index, SEARCH, STALE, STATS, TABLES};
+use super::tables::{INDEXES, Index, SEARCH, STALE, STATS, TABLES, USER_ACCESS};
+use super::users::UserAccess;
 
-/// Every difference: first what others need.
-pub(super) fn compare(catalog: &Catalog) -> Vec<Difference> {
+/// Every difference: first what others need. Where it is not known what users may do, the database is compared with the access that
+/// it comes nearest to.
+pub(super) fn compare(catalog: &Catalog, access: Option<UserAccess>) -> Vec<Difference> {
+    let differences = |access| differences(catalog, access);
+    match access {
+        Some(access) => differences(access),
+        None => UserAccess::ALL.map(differences).into_iter().min_by_key(Vec::len).unwrap_or_default(),
+    }
+}
+
+fn differences(catalog: &Catalog, access: UserAccess) -> Vec<Difference> {
     let mut found = access::roles(catalog);
     for table in TABLES.iter().filter(|table| catalog.table(table.name).is_none()) {
         let problem = format!("Could not find the table 'public.{}'", table.name);
-        found.push(stopping(Difference::of_table(table.name, problem, mend::make_table(table))));
+        found.push(stopping(Difference::of_table(table.name, problem, mend::make_table(table, access))));
     }
     for table in &TABLES {
-        found.extend(columns::compare(catalog, table));
+        found.extend(columns::compare(catalog, table, access));
     }
     found.extend(columns::references(catalog));
     let missing = |index: &&Index| {
@@ -27,13 +40,17 @@ pub(super) fn compare(catalog: &Catalog) -> Vec<Difference> {
         let problem = format!("Could not find the index '{}' of '{}'", index.name, index.table);
         found.push(Difference::of_table(index.table, problem, mend::create_index(index)));
     }
-    found.extend(access::compare(catalog));
-    found.extend(counted::compare(catalog));
+    found.extend(access::compare(catalog, access));
+    found.extend(views::compare(catalog));
+    found.extend(triggers::compare(catalog));
+    found.extend(durability::compare(catalog));
     found
 }
 
-/// Without its words a message is not found, without the tallies it is not counted; it is stored all the same.
+/// Without its words a message is not found, without the tallies it is not counted, and what users may do is no matter of the
+/// writer's; it is stored all the same.
 fn stopping(difference: Difference) -> Difference {
     let is_derived = difference.table.is_some_and(|table| [SEARCH, STATS, STALE].contains(&table));
-    if is_derived { difference } else { difference.stops_every_row() }
+    let is_of_users = difference.column.as_deref() == Some(USER_ACCESS);
+    if is_derived || is_of_users { difference } else { difference.stops_every_row() }
 }

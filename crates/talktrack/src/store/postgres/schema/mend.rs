@@ -1,13 +1,11 @@
 //! The statements that make and mend things, each in one place for the script and for the doctor.
 
-use super::spelling::{identifier, literals};
-use super::tables::{
-    Column, FUNCTION, FUNCTION_ARGUMENTS, FUNCTION_PARAMETERS, INDEXES, Index, MESSAGES, POLICIES,
-    PRIVILEGES, Policy, SESSIONS, Table, function_body,
-};
-
-/// `auth.uid()` for a database that has none.
-pub(super) const UID: &str = include_str!("../../../../migrations/postgres/uid.sql");
+use super::catalog::{CheckFound, Generated};
+use super::policies::{POLICIES, Policy};
+use super::rights;
+use super::spelling::identifier;
+use super::tables::{Column, INDEXES, Index, MESSAGES, SESSIONS, STORE, Table};
+use super::users::UserAccess;
 
 /// Makes the table, every column on a line with what it means.
 pub(super) fn create_table(table: &Table) -> String {
@@ -24,12 +22,20 @@ pub(super) fn create_table(table: &Table) -> String {
 }
 
 /// Makes a table that is missing, with all that belongs to it.
-pub(super) fn make_table(table: &Table) -> String {
+pub(super) fn make_table(table: &Table, access: UserAccess) -> String {
     let indexes = INDEXES.iter().filter(|index| index.table == table.name).map(create_index);
-    let policies = POLICIES.iter().filter(|policy| policy.table == table.name).map(create_policy);
-    let security = [enable_row_security(table.name)].into_iter().chain(policies).chain([grant(table.name)]);
-    let all = [create_table(table)].into_iter().chain(indexes).chain(security);
+    let is_its = |policy: &&Policy| policy.table == table.name && policy.access <= access;
+    let policies = POLICIES.iter().filter(is_its).map(rights::create_policy);
+    let grants = rights::grant(table.name, access, &[]);
+    let security = [rights::enable_row_security(table.name)].into_iter().chain(policies).chain([grants]);
+    let id = (table.name == STORE).then(give_id);
+    let all = [create_table(table)].into_iter().chain(id).chain(indexes).chain(security);
     all.collect::<Vec<_>>().join("\n")
+}
+
+/// Gives the store its id, unless it has one.
+pub(super) fn give_id() -> String {
+    format!("INSERT INTO public.{STORE} DEFAULT VALUES ON CONFLICT DO NOTHING;")
 }
 
 fn definition(column: &Column) -> String {
@@ -128,76 +134,24 @@ pub(super) fn drop_constraint(table: &str, constraint: &str) -> String {
     format!("ALTER TABLE public.{table} DROP CONSTRAINT {};", identifier(constraint))
 }
 
-/// Puts a check that allows these words in the place of another one.
-pub(super) fn allow_words(table: &str, column: &str, check: &str, words: &[String]) -> String {
-    let (check, words) = (identifier(check), literals(words));
+/// Puts another check in the place of this one.
+pub(super) fn replace_check(table: &str, check: &CheckFound, condition: &str) -> String {
+    let (name, validity) = (identifier(&check.name), if check.validated { "" } else { " NOT VALID" });
     format!(
-        "ALTER TABLE public.{table} DROP CONSTRAINT {check},\n  ADD CONSTRAINT {check} CHECK ({column} IN ({words}));"
+        "ALTER TABLE public.{table} DROP CONSTRAINT {name},\n  ADD CONSTRAINT {name} CHECK ({condition}){validity};"
     )
+}
+
+/// Lets a column be written that is generated now. What it holds stays.
+pub(super) fn stop_generating(table: &str, column: &str, generated: Generated) -> String {
+    let what = match generated {
+        Generated::Expression => "EXPRESSION",
+        Generated::Identity => "IDENTITY",
+    };
+    format!("ALTER TABLE public.{table} ALTER COLUMN {column} DROP {what};")
 }
 
 /// Makes an index.
 pub(super) fn create_index(index: &Index) -> String {
     format!("CREATE INDEX IF NOT EXISTS {} ON public.{} {};", index.name, index.table, index.definition)
-}
-
-/// Switches row-level security on.
-pub(super) fn enable_row_security(table: &str) -> String {
-    format!("ALTER TABLE public.{table} ENABLE ROW LEVEL SECURITY;")
-}
-
-/// Removes the policy, where it is there.
-pub(super) fn drop_policy(policy: &Policy) -> String {
-    format!("DROP POLICY IF EXISTS {} ON public.{};", policy.name, policy.table)
-}
-
-/// Makes the policy.
-pub(super) fn create_policy(policy: &Policy) -> String {
-    let Policy { name, table, role, using, check } = policy;
-    format!("CREATE POLICY {name} ON public.{table} TO {role}\n  USING ({using})\n  WITH CHECK ({check});")
-}
-
-/// Who may do what with a table.
-pub(super) fn grant(table: &str) -> String {
-    let privileges = PRIVILEGES.join(", ");
-    format!(
-        "REVOKE ALL ON public.{table} FROM PUBLIC, anon;\n\
-         REVOKE TRUNCATE, REFERENCES, TRIGGER ON public.{table} FROM authenticated;\n\
-         GRANT {privileges} ON public.{table} TO authenticated, service_role;"
-    )
-}
-
-/// Makes the function, or puts it in the place of an earlier one.
-pub(super) fn create_function() -> String {
-    let types = FUNCTION_ARGUMENTS.split(", ");
-    let parameters = FUNCTION_PARAMETERS.iter().zip(types).enumerate().map(|(place, (name, sql_type))| {
-        let default = if place < 3 { "" } else { " DEFAULT NULL" };
-        format!("{name} {sql_type}{default}")
-    });
-    let parameters = parameters.collect::<Vec<_>>().join(", ");
-    let body = function_body();
-    format!(
-        "CREATE OR REPLACE FUNCTION {FUNCTION}({parameters})\nRETURNS uuid LANGUAGE plpgsql SECURITY INVOKER SET search_path = ''\nAS $talktrack$\n{body}$talktrack$;"
-    )
-}
-
-/// Who may call the function.
-pub(super) fn grant_function() -> String {
-    format!(
-        "REVOKE ALL ON FUNCTION {FUNCTION}({FUNCTION_ARGUMENTS}) FROM PUBLIC, anon;\n\
-         GRANT EXECUTE ON FUNCTION {FUNCTION}({FUNCTION_ARGUMENTS}) TO authenticated, service_role;"
-    )
-}
-
-/// Removes a function that would make calls by name ambiguous, or that cannot be replaced.
-pub(super) fn drop_function(arguments: &str) -> String {
-    format!("DROP FUNCTION {FUNCTION}({arguments});")
-}
-
-/// Makes `auth.uid()`, as Supabase has it.
-pub(super) fn make_uid() -> String {
-    let create = UID.trim_end();
-    format!(
-        "CREATE SCHEMA IF NOT EXISTS auth;\nGRANT USAGE ON SCHEMA auth TO anon, authenticated, service_role;\n{create}"
-    )
 }

@@ -1,9 +1,12 @@
 //! The script of the migration, made from the schema.
 
 use super::mend;
+use super::policies::{FORMER_POLICIES, POLICIES};
+use super::rights;
 use super::spelling;
-use super::tables::{Column, INDEXES, MESSAGES, POLICIES, SESSIONS, TABLES, Table};
-use super::triggers::{self, TRIGGERS};
+use super::tables::{Column, INDEXES, MESSAGES, SESSIONS, STORE, TABLES, Table};
+use super::triggers::{self, FUNCTIONS, TRIGGERS};
+use super::users::{USER_GRANTS, UserAccess};
 
 const BEGIN: &str = include_str!("../../../../migrations/postgres/begin.sql");
 const ROLES: &str = include_str!("../../../../migrations/postgres/roles.sql");
@@ -12,27 +15,29 @@ const END: &str = include_str!("../../../../migrations/postgres/end.sql");
 
 const DESCRIBE: &str = include_str!("../../../../migrations/postgres/describe.sql");
 
-/// The migration, up to its commit.
-pub(super) fn migration() -> String {
+/// The migration, up to its commit. Without an access, users keep the one that is noted; the first time they may write.
+pub(super) fn migration(access: Option<UserAccess>) -> String {
     let mut script = Script(BEGIN.to_owned());
-    script.section("2. Roles and auth.uid()", [ROLES.trim_end().replace("{uid}", mend::UID)]);
+    let roles = ROLES.trim_end().replace("{uid}", rights::UID).replace("{jwt}", rights::JWT);
+    script.section("2. Roles, auth.uid() and auth.jwt()", [roles]);
     script.section("3. Tables and columns that are missing", renames().chain(TABLES.iter().flat_map(tables)));
-    script.section("4. Columns that may be null", TABLES.iter().filter_map(nullable));
+    script.section("4. Columns that may be null", TABLES.iter().flat_map(nullable));
     script.section("5. Checks that list words", words());
     script.section("6. Indexes", INDEXES.iter().map(|index| attempt(&mend::create_index(index))));
     script.section("7. Defaults, and values for rows that have none", TABLES.iter().flat_map(values));
     script.section("8. Keys, and what refers to them", keys());
-    script.section("9. Row-level security", security());
-    let function = [REPLACEABLE.trim_end().to_owned(), mend::create_function(), mend::grant_function()];
-    script.section("10. insert_conversation_message, for PostgREST", function);
-    script.section("11. What notes that something is to be counted", counted());
-    script.section("12. The end", [END.to_owned()]);
+    script.section("9. The id of this store, and what users may do", store(access));
+    script.section("10. Row-level security", security());
+    script.section("11. Rights", TABLES.iter().flat_map(grants));
+    script.section("12. insert_conversation_message, for PostgREST", function());
+    script.section("13. What notes that something is to be counted, or was deleted", noted());
+    script.section("14. The end", [END.to_owned()]);
     script.0
 }
 
 /// The migration, and the final schema.
-pub(super) fn whole() -> String {
-    let mut script = Script(migration());
+pub(super) fn whole(access: Option<UserAccess>) -> String {
+    let mut script = Script(migration(access));
     script.section("The final schema", [format!("{};", description())]);
     script.0
 }
@@ -86,11 +91,9 @@ fn tables(table: &Table) -> [String; 2] {
     [format!("\n{}", mend::create_table(table)), format!("ALTER TABLE public.{}\n{added};", table.name)]
 }
 
-fn nullable(table: &Table) -> Option<String> {
+fn nullable(table: &Table) -> impl Iterator<Item = String> {
     let columns = table.columns.iter().filter(|column| column.nullable);
-    let lines: Vec<_> =
-        columns.map(|column| format!("  ALTER COLUMN {} DROP NOT NULL", column.name)).collect();
-    (!lines.is_empty()).then(|| format!("ALTER TABLE public.{}\n{};", table.name, lines.join(",\n")))
+    columns.map(|column| call("nullable", table.name, &format!("'{}'", column.name)))
 }
 
 fn words() -> impl Iterator<Item = String> {
@@ -134,19 +137,50 @@ fn values(table: &Table) -> Vec<String> {
     calls
 }
 
-fn counted() -> impl Iterator<Item = String> {
+fn noted() -> impl Iterator<Item = String> {
     let trigger = |trigger: &triggers::Trigger| {
-        let create = format!("'{}', $sql$\n{}\n$sql$", trigger.name, triggers::create_trigger(trigger));
-        call("trigger", trigger.table, &create)
+        let (name, function) = (trigger.name, trigger.function.name);
+        let create = triggers::create_trigger(trigger);
+        call("trigger", trigger.table, &format!("'{name}', '{function}', $sql$\n{create}\n$sql$"))
     };
-    [triggers::forget_what_another_noted(), triggers::create_marker()]
-        .into_iter()
+    std::iter::once(triggers::forget_what_another_noted())
+        .chain(FUNCTIONS.iter().map(|function| triggers::create_function(function)))
         .chain(TRIGGERS.iter().map(trigger))
 }
 
+fn store(access: Option<UserAccess>) -> Vec<String> {
+    let note = access.map(|access| {
+        format!("UPDATE public.{STORE} SET user_access = '{access}' WHERE user_access <> '{access}';")
+    });
+    [mend::give_id()].into_iter().chain(note).collect()
+}
+
+/// A statement for the databases in which users have this access.
+fn for_users(access: UserAccess, statement: &str) -> String {
+    let statement = statement.trim_end_matches(';');
+    format!("SELECT pg_temp.talktrack_users('{access}', $sql$\n{statement}\n$sql$);")
+}
+
 fn security() -> impl Iterator<Item = String> {
-    let enabled = TABLES.iter().map(|table| mend::enable_row_security(table.name));
-    let policies =
-        POLICIES.iter().flat_map(|policy| [mend::drop_policy(policy), attempt(&mend::create_policy(policy))]);
-    enabled.chain(policies).chain(TABLES.iter().map(|table| mend::grant(table.name)))
+    let enabled = TABLES.iter().map(|table| rights::enable_row_security(table.name));
+    let former = FORMER_POLICIES.iter().map(|(policy, table)| rights::drop_policy(policy, table));
+    let policies = POLICIES.iter().flat_map(|policy| {
+        let create = rights::create_policy(policy);
+        [rights::drop_policy(policy.name, policy.table), for_users(policy.access, &create)]
+    });
+    enabled.chain(former).chain(policies)
+}
+
+fn grants(table: &Table) -> Vec<String> {
+    let ours = table.columns.iter().map(|column| column.name).collect::<Vec<_>>().join(",");
+    let revoke = rights::revoke(table.name);
+    let revoke = call("revoke", table.name, &format!("'{{{ours}}}', $sql$\n{revoke}\n$sql$"));
+    let of_users = USER_GRANTS.iter().filter(|grant| grant.table == table.name);
+    let of_users = of_users.map(|grant| for_users(grant.access, &rights::grant_to_users(grant)));
+    [revoke].into_iter().chain(of_users).collect()
+}
+
+fn function() -> [String; 4] {
+    let users = for_users(rights::FUNCTION_ACCESS, &rights::grant_function_to_users());
+    [REPLACEABLE.trim_end().to_owned(), rights::create_function(), rights::revoke_function(), users]
 }

@@ -93,11 +93,18 @@ pub(super) const SESSIONS: &str = "conversation_sessions";
 pub(super) const MESSAGES: &str = "conversation_messages";
 pub(super) const SEARCH: &str = "conversation_search";
 pub(super) const DELETIONS: &str = "conversation_deletions";
+pub(super) const USER_DELETIONS: &str = "conversation_user_deletions";
+pub(super) const MESSAGE_DELETIONS: &str = "conversation_message_deletions";
+pub(super) const NODES: &str = "conversation_nodes";
 pub(super) const STATS: &str = "conversation_stats";
 pub(super) const STALE: &str = "conversation_stats_stale";
+pub(super) const STORE: &str = "conversation_store";
+
+/// The column of the store's row that notes what users may do.
+pub(super) const USER_ACCESS: &str = "user_access";
 
 /// The tables, those that are referred to first.
-pub(super) const TABLES: [Table; 6] = [
+pub(super) const TABLES: [Table; 10] = [
     Table {
         name: SESSIONS,
         columns: &[
@@ -129,6 +136,15 @@ pub(super) const TABLES: [Table; 6] = [
                     "(SELECT count(*) FROM public.conversation_messages AS m WHERE m.session_id = this.session_id)",
                 ),
             Column::new("last_event_at", "timestamptz"),
+            Column::new("end_inferred", "boolean")
+                .required()
+                .default("false")
+                .fill("coalesce(this.status = 'abandoned', false)")
+                .note("true for an end that nobody spoke"),
+            Column::new("last_node", "uuid")
+                .note("of the last start, update or end that was applied: the node that accepted it"),
+            Column::new("last_seq", "bigint").note("and its place in the order of that node"),
+            Column::new("extra", "jsonb").note("talktrack's own notes are under the key talktrack"),
         ],
     },
     Table {
@@ -164,6 +180,7 @@ pub(super) const TABLES: [Table; 6] = [
                 .note("what the model generated, where the user cut it short"),
             Column::new("parts", "jsonb").note("OpenTelemetry GenAI message parts"),
             Column::new("metrics", "jsonb").note("numbers of the turn"),
+            Column::new("extra", "jsonb").note("talktrack's own notes are under the key talktrack"),
         ],
     },
     Table {
@@ -185,6 +202,42 @@ pub(super) const TABLES: [Table; 6] = [
                 .key("PRIMARY KEY")
                 .note("was deleted: what comes of it later is refused"),
             Column::new("deleted_at", "timestamptz").required().default("now()"),
+            Column::new("user_id", "uuid").note("whose it was, as far as is known: only this user learns that it was deleted"),
+        ],
+    },
+    Table {
+        name: USER_DELETIONS,
+        columns: &[
+            Column::new("user_id", "uuid").required(),
+            Column::new("session_id", "uuid")
+                .required()
+                .constraint(", PRIMARY KEY (user_id, session_id)")
+                .note("that the user deleted without owning it, as far as was known; nil for the user as a whole"),
+            Column::new("deleted_at", "timestamptz")
+                .required()
+                .default("now()")
+                .note("nil: what was accepted for the user before is refused"),
+        ],
+    },
+    Table {
+        name: MESSAGE_DELETIONS,
+        columns: &[
+            Column::new("message_id", "uuid").required().note("was deleted, and its session was not"),
+            Column::new("session_id", "uuid")
+                .required()
+                .constraint(", PRIMARY KEY (session_id, message_id)"),
+            Column::new("deleted_at", "timestamptz").required().default("now()"),
+        ],
+    },
+    Table {
+        name: NODES,
+        columns: &[
+            Column::new("node", "uuid").required().note("a server's data directory"),
+            Column::new("lane", "integer").required().note("of its writer"),
+            Column::new("delivery", "bigint")
+                .required()
+                .constraint(", PRIMARY KEY (node, lane)")
+                .note("the last that is stored: what a server delivered after it was forgotten"),
         ],
     },
     Table {
@@ -201,6 +254,26 @@ pub(super) const TABLES: [Table; 6] = [
             Column::new("slice", "bigint")
                 .required()
                 .note("five minutes since 1970 that are to be counted anew"),
+        ],
+    },
+    Table {
+        name: STORE,
+        columns: &[
+            Column::new("is_one", "boolean")
+                .required()
+                .default("true")
+                .key("PRIMARY KEY CHECK (is_one)")
+                .note("there is one row"),
+            Column::new("id", "uuid")
+                .required()
+                .default("gen_random_uuid()")
+                .note("by which a data directory knows whose outbox it is"),
+            Column::new(USER_ACCESS, "text")
+                .required()
+                .default("'write'")
+                .words(&["read", "write", "delete"])
+                .note("what users may do through PostgREST"),
+            Column::new("created_at", "timestamptz").required().default("now()"),
         ],
     },
 ];
@@ -261,98 +334,10 @@ pub(super) const INDEXES: [Index; 12] = [
     Index { name: "conversation_stats_stale_slices", table: STALE, definition: "(slice)" },
 ];
 
-/// A policy, for every command.
-pub(super) struct Policy {
-    pub(super) name: &'static str,
-    pub(super) table: &'static str,
-    pub(super) role: &'static str,
-    pub(super) using: &'static str,
-    pub(super) check: &'static str,
-}
-
-/// The messages of the caller's own sessions. An array that is made once, so that the index on `session_id` serves it.
-macro_rules! own_messages {
-    () => {
-        "session_id = ANY (ARRAY(SELECT session_id FROM public.conversation_sessions WHERE user_id = (SELECT auth.uid())))"
-    };
-}
-
-/// Who sees and changes what. `(SELECT auth.uid())` is evaluated once a query, `auth.uid()` would be once a row.
-pub(super) const POLICIES: [Policy; 9] = [
-    Policy {
-        name: "talktrack_own_sessions",
-        table: SESSIONS,
-        role: "authenticated",
-        using: "user_id = (SELECT auth.uid())",
-        check: "user_id = (SELECT auth.uid())",
-    },
-    Policy {
-        name: "talktrack_own_messages",
-        table: MESSAGES,
-        role: "authenticated",
-        using: own_messages!(),
-        check: concat!(
-            own_messages!(),
-            "\n    AND (user_id = (SELECT auth.uid()) OR user_id IS NULL AND role = 'system')"
-        ),
-    },
-    Policy {
-        name: "talktrack_own_search",
-        table: SEARCH,
-        role: "authenticated",
-        using: "user_id = (SELECT auth.uid())",
-        // What is found of a message is talktrack's to write.
-        check: "false",
-    },
-    Policy {
-        name: "talktrack_service_search",
-        table: SEARCH,
-        role: "service_role",
-        using: "true",
-        check: "true",
-    },
-    Policy {
-        name: "talktrack_service_sessions",
-        table: SESSIONS,
-        role: "service_role",
-        using: "true",
-        check: "true",
-    },
-    Policy {
-        name: "talktrack_service_messages",
-        table: MESSAGES,
-        role: "service_role",
-        using: "true",
-        check: "true",
-    },
-    // Nobody else has anything to look for there.
-    Policy {
-        name: "talktrack_service_deletions",
-        table: DELETIONS,
-        role: "service_role",
-        using: "true",
-        check: "true",
-    },
-    Policy {
-        name: "talktrack_service_stats",
-        table: STATS,
-        role: "service_role",
-        using: "true",
-        check: "true",
-    },
-    Policy {
-        name: "talktrack_service_stats_stale",
-        table: STALE,
-        role: "service_role",
-        using: "true",
-        check: "true",
-    },
-];
-
 /// The roles of Supabase, which its policies and grants speak of.
 pub(super) const DATABASE_ROLES: [&str; 3] = ["anon", "authenticated", "service_role"];
 
-/// What those may do who may do anything. Not `TRUNCATE`, which no policy restrains.
+/// What `service_role` may do. Not `TRUNCATE`, which no policy restrains.
 pub(super) const PRIVILEGES: [&str; 4] = ["SELECT", "INSERT", "UPDATE", "DELETE"];
 
 /// The function that PostgREST calls, by name.

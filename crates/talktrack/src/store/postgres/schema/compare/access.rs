@@ -1,12 +1,12 @@
-//! Who may see and do what: roles, row-level security, grants, and the function.
+//! Who may see and do what: roles, row-level security, and the function.
 
 use super::super::Difference;
 use super::super::catalog::{Catalog, FunctionFound, PolicyFound};
-use super::super::mend;
-use super::super::tables::{
-    DATABASE_ROLES, FUNCTION_ARGUMENTS, FUNCTION_PARAMETERS, POLICIES, PRIVILEGES, Policy, TABLES, Table,
-    function_body,
-};
+use super::super::policies::{FORMER_POLICIES, POLICIES, Policy};
+use super::super::rights;
+use super::super::tables::{DATABASE_ROLES, FUNCTION_ARGUMENTS, FUNCTION_PARAMETERS, TABLES, function_body};
+use super::super::users::UserAccess;
+use super::grants;
 
 /// What Supabase brings along and plain PostgreSQL has to be given.
 pub(super) fn roles(catalog: &Catalog) -> Vec<Difference> {
@@ -17,83 +17,83 @@ pub(super) fn roles(catalog: &Catalog) -> Vec<Difference> {
             Difference::of_database(problem, format!("CREATE ROLE {role} NOLOGIN;"))
         })
         .collect();
-    if !catalog.has_uid {
-        found.push(Difference::of_database(
-            "Could not find the function 'auth.uid()'".into(),
-            mend::make_uid(),
-        ));
+    for (name, is_there, create) in
+        [("uid", catalog.has_uid, rights::UID), ("jwt", catalog.has_jwt, rights::JWT)]
+    {
+        if !is_there {
+            let problem = format!("Could not find the function 'auth.{name}()'");
+            found.push(Difference::of_database(problem, rights::make_auth_function(create)));
+        }
     }
     found
 }
 
 /// What is different about the rights to the tables that are there, and about the function.
-pub(super) fn compare(catalog: &Catalog) -> Vec<Difference> {
+pub(super) fn compare(catalog: &Catalog, access: UserAccess) -> Vec<Difference> {
     let there = TABLES.iter().filter(|table| catalog.table(table.name).is_some());
-    let mut found: Vec<_> = there.flat_map(|table| rights(catalog, table)).collect();
-    found.extend(function(catalog));
+    let mut found = Vec::new();
+    for table in there {
+        let name = table.name;
+        if catalog.table(name).is_some_and(|table| !table.row_security) {
+            let problem = format!("Row-level security of '{name}' is switched off");
+            found.push(Difference::of_table(name, problem, rights::enable_row_security(name)));
+        }
+        found.extend(policies(catalog, name, access));
+        found.extend(grants::compare(catalog, table, access));
+    }
+    found.extend(function(catalog, access));
     found
 }
 
-fn rights(catalog: &Catalog, table: &Table) -> Vec<Difference> {
-    let name = table.name;
-    let difference = |problem: String, mend| Difference::of_table(name, problem, mend);
+fn policies(catalog: &Catalog, table: &'static str, access: UserAccess) -> Vec<Difference> {
+    let difference = |problem: String, mend| Difference::of_table(table, problem, mend);
+    let find = |name: &str| catalog.policies.iter().find(|is| is.table == table && is.name == name);
     let mut found = Vec::new();
-    if catalog.table(name).is_some_and(|table| !table.row_security) {
-        let problem = format!("Row-level security of '{name}' is switched off");
-        found.push(difference(problem, mend::enable_row_security(name)));
-    }
-    for policy in POLICIES.iter().filter(|policy| policy.table == name) {
-        let is = catalog.policies.iter().find(|is| is.table == name && is.name == policy.name);
-        let problem = match is {
-            None => format!("Could not find the policy '{}' of '{name}'", policy.name),
-            Some(is) if !says_the_same(policy, is) => {
-                format!("The policy '{}' of '{name}' says something else", policy.name)
+    for policy in POLICIES.iter().filter(|policy| policy.table == table) {
+        let Policy { name, .. } = policy;
+        let drop = rights::drop_policy(name, table);
+        let create = || format!("{drop}\n{}", rights::create_policy(policy));
+        let (problem, mend) = match find(name) {
+            Some(_) if policy.access > access => {
+                let wide = format!("gives users more than '{access}'");
+                (format!("The policy '{name}' of '{table}' {wide}"), drop)
             }
-            Some(_) => continue,
+            None if policy.access <= access => {
+                (format!("Could not find the policy '{name}' of '{table}'"), create())
+            }
+            Some(is) if !says_the_same(policy, is) => {
+                (format!("The policy '{name}' of '{table}' says something else"), create())
+            }
+            _ => continue,
         };
-        let mend = format!("{}\n{}", mend::drop_policy(policy), mend::create_policy(policy));
         found.push(difference(problem, mend));
     }
-    let misgranted = misgranted(catalog, name);
-    if !misgranted.is_empty() {
-        found.push(difference(misgranted.join("; "), mend::grant(name)));
-    }
+    let former = FORMER_POLICIES.iter().filter(|(name, of)| *of == table && find(name).is_some());
+    found.extend(former.map(|(name, _)| {
+        let problem = format!("The policy '{name}' of '{table}' is no longer part of the schema");
+        difference(problem, rights::drop_policy(name, table))
+    }));
+    let widening = catalog.policies.iter().filter(|policy| policy.table == table && widens_access(policy));
+    found.extend(widening.map(|policy| {
+        let name = &policy.name;
+        let problem =
+            format!("The policy '{name}' of '{table}' lets users see or change the rows of all users");
+        difference(problem, rights::drop_policy(name, table)).yours_to_mend()
+    }));
     found
 }
 
-/// Everything about the grants on a table is mended in one go.
-fn misgranted(catalog: &Catalog, table: &str) -> Vec<String> {
-    let held = |role: &str, privileges: &[&'static str], wanted: bool| {
-        let these: Vec<_> = privileges
-            .iter()
-            .copied()
-            .filter(|privilege| catalog.may(role, privilege, table) == wanted)
-            .collect();
-        these.join(", ")
-    };
-    let mut found = Vec::new();
-    // A role that is not there yet lacks them too: whoever mends what is named here has to be done then.
-    for role in ["authenticated", "service_role"] {
-        let lacks = held(role, &PRIVILEGES, false);
-        if !lacks.is_empty() {
-            found.push(format!("The role '{role}' may not {lacks} '{table}'"));
-        }
-    }
-    let unrestrained = ["TRUNCATE", "REFERENCES", "TRIGGER"];
-    let everything = [&PRIVILEGES[..], &unrestrained].concat();
-    for (role, forbidden) in [("authenticated", &unrestrained[..]), ("anon", &everything)] {
-        let has = held(role, forbidden, true);
-        if !has.is_empty() {
-            found.push(format!("The role '{role}' may {has} '{table}', and must not"));
-        }
-    }
-    found
+/// True for a policy of the user's own that opens rows of one user to another.
+fn widens_access(policy: &PolicyFound) -> bool {
+    let ours = POLICIES.iter().map(|ours| (ours.name, ours.table)).chain(FORMER_POLICIES);
+    let is_ours = ours.into_iter().any(|(name, table)| table == policy.table && name == policy.name);
+    !is_ours && policy.opens
 }
 
 fn says_the_same(policy: &Policy, is: &PolicyFound) -> bool {
-    let same = |wanted: &str, is: &Option<String>| is.as_deref().map(gist) == Some(gist(wanted));
-    is.command == "*"
-        && is.permissive
+    let same = |wanted: Option<&str>, is: &Option<String>| wanted.map(gist) == is.as_deref().map(gist);
+    is.command == policy.command.letter()
+        && is.permissive != policy.restrictive
         && is.roles.as_deref() == Some(&[policy.role.to_owned()])
         && same(policy.using, &is.using)
         && same(policy.check, &is.check)
@@ -108,19 +108,18 @@ fn gist(expression: &str) -> String {
         "public.",
         "conversation_sessions.",
         "conversation_messages.",
-        "conversation_deletions.",
-        "conversation_search.",
         "::text",
-        "asuid",
+        "elsenull::uuid",
+        "as\"case\"",
     ] {
         text = text.replace(added, "");
     }
     text
 }
 
-fn function(catalog: &Catalog) -> Vec<Difference> {
+fn function(catalog: &Catalog, access: UserAccess) -> Vec<Difference> {
     let is_ours = |function: &&FunctionFound| function.arguments == FUNCTION_ARGUMENTS;
-    let create = || format!("{}\n{}", mend::create_function(), mend::grant_function());
+    let create = || format!("{}\n{}", rights::create_function(), rights::grant_function(access));
     let mut found = Vec::new();
     match catalog.functions.iter().find(is_ours) {
         None => {
@@ -131,29 +130,31 @@ fn function(catalog: &Catalog) -> Vec<Difference> {
             if !is.sound || is.names != FUNCTION_PARAMETERS || is.body.trim() != function_body().trim() =>
         {
             let problem = "The function 'insert_conversation_message' is another one".into();
-            let mend = format!("{}\n{}", mend::drop_function(FUNCTION_ARGUMENTS), create());
+            let mend = format!("{}\n{}", rights::drop_function(FUNCTION_ARGUMENTS), create());
             found.push(Difference::of_database(problem, mend));
         }
-        Some(_) => found.extend(callers(catalog)),
+        Some(_) => found.extend(callers(catalog, access)),
     }
     for other in catalog.functions.iter().filter(|function| !is_ours(function)) {
         let arguments = &other.arguments;
         let problem = format!(
             "There is another function 'insert_conversation_message' ({arguments}), so that calls by name are ambiguous"
         );
-        found.push(Difference::of_database(problem, mend::drop_function(arguments)));
+        found.push(Difference::of_database(problem, rights::drop_function(arguments)));
     }
     found
 }
 
 /// Who may call the function, and who must not.
-fn callers(catalog: &Catalog) -> Option<Difference> {
-    let is_wrong = |role: &&&str| {
-        let may = catalog.callers.iter().any(|caller| caller == **role);
-        may == (**role == "anon")
+fn callers(catalog: &Catalog, access: UserAccess) -> Option<Difference> {
+    let should = |role: &str| match role {
+        "anon" => false,
+        "authenticated" => access >= rights::FUNCTION_ACCESS,
+        _ => true,
     };
-    let first = DATABASE_ROLES.iter().find(is_wrong)?;
-    let may = if *first == "anon" { "may" } else { "may not" };
-    let problem = format!("The role '{first}' {may} call 'insert_conversation_message'");
-    Some(Difference::of_database(problem, mend::grant_function()))
+    let may = |role: &str| catalog.callers.iter().any(|caller| caller == role);
+    let wrong = DATABASE_ROLES.iter().find(|role| may(role) != should(role))?;
+    let (verb, must_not) = if may(wrong) { ("may", ", and must not") } else { ("may not", "") };
+    let problem = format!("The role '{wrong}' {verb} call 'insert_conversation_message'{must_not}");
+    Some(Difference::of_database(problem, rights::grant_function(access)))
 }

@@ -2,18 +2,22 @@
 
 use super::super::Difference;
 use super::super::catalog::{Catalog, CheckFound, ColumnFound, ReferenceFound};
+use super::super::checks;
 use super::super::mend;
+use super::super::rights;
+use super::super::spelling::literals;
 use super::super::tables::{Column, MESSAGES, SESSIONS, TABLES, Table};
+use super::super::users::UserAccess;
 
 /// What is different about the columns of a table that is there.
-pub(super) fn compare(catalog: &Catalog, table: &Table) -> Vec<Difference> {
+pub(super) fn compare(catalog: &Catalog, table: &Table, access: UserAccess) -> Vec<Difference> {
     let Some(there) = catalog.table(table.name) else { return Vec::new() };
     let mut found = Vec::new();
     // What a row gets may come from other columns of it: these first.
     let by_row = table.columns.iter().filter(|column| column.is_filled_by_row());
     for column in table.columns.iter().filter(|column| !column.is_filled_by_row()).chain(by_row) {
         match catalog.column(table.name, column.name) {
-            None => found.push(missing(catalog, table.name, column)),
+            None => found.push(missing(catalog, table.name, column, access)),
             Some(is) => found.extend(different(table.name, column, is)),
         }
         if column.key && !catalog.is_key(table.name, column.name) {
@@ -31,7 +35,7 @@ pub(super) fn compare(catalog: &Catalog, table: &Table) -> Vec<Difference> {
     found
 }
 
-fn missing(catalog: &Catalog, table: &'static str, column: &Column) -> Difference {
+fn missing(catalog: &Catalog, table: &'static str, column: &Column, access: UserAccess) -> Difference {
     let problem = format!("Could not find the '{}' column of '{table}'", column.name);
     let mend = match column.former.and_then(|former| catalog.column(table, former)) {
         None => mend::add_column(table, column),
@@ -41,6 +45,8 @@ fn missing(catalog: &Catalog, table: &'static str, column: &Column) -> Differenc
             [first].into_iter().chain(rest).collect::<Vec<_>>().join("\n")
         }
     };
+    let grants = rights::grant_column(table, column.name, access);
+    let mend = [mend].into_iter().chain(grants).collect::<Vec<_>>().join("\n");
     super::stopping(Difference::of_column(table, column.name, problem, mend))
 }
 
@@ -50,6 +56,9 @@ fn different(table: &'static str, column: &Column, is: &ColumnFound) -> Vec<Diff
     if !same_type(column.sql_type, &is.sql_type) {
         let problem = format!("The '{name}' column of '{table}' is {}, not {}", is.sql_type, column.sql_type);
         return vec![difference(problem, mend::retype(table, column, &is.sql_type)).yours_to_mend()];
+    }
+    if let Some(generated) = generated(table, column, is) {
+        return vec![generated];
     }
     let mut found = Vec::new();
     if let Some(value) = column.default.filter(|_| !is.has_default) {
@@ -72,43 +81,39 @@ fn same_type(wanted: &str, is: &str) -> bool {
     wanted == is || (wanted == "text" && is == "character varying")
 }
 
-/// A check that lists words, and not all that are written.
+/// A check that refuses words that are written. One that lists the words it allows gets the others, too; every other one is the
+/// user's own.
 fn narrow(table: &'static str, column: &Column, check: &CheckFound) -> Option<Difference> {
-    let listed = quoted(&check.definition);
-    let lacks: Vec<_> =
-        column.words.iter().filter(|word| !listed.iter().any(|listed| listed == *word)).collect();
-    let lists_words = lacks.len() < column.words.len() || check.definition.contains(" = ANY (");
-    if lacks.is_empty() || !lists_words {
+    if check.refused.is_empty() {
         return None;
     }
-    let mut words: Vec<String> = column.words.iter().map(|word| (*word).to_owned()).collect();
-    words.extend(listed.into_iter().filter(|word| !column.words.contains(&word.as_str())));
-    let lacks = lacks.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(", ");
-    let problem = format!("The check '{}' of '{table}' does not allow {lacks}", check.name);
-    let mend = mend::allow_words(table, column.name, &check.name, &words);
-    Some(Difference::of_column(table, column.name, problem, mend))
+    let refused = literals(&check.refused);
+    let problem = format!("The check '{}' of '{table}' does not allow {refused}", check.name);
+    let name = column.name;
+    let difference = |condition: &str| {
+        Difference::of_column(table, name, problem.clone(), mend::replace_check(table, check, condition))
+    };
+    Some(match checks::listed(name, &check.expression) {
+        Some(listed) => {
+            let mut words: Vec<String> = column.words.iter().map(|word| (*word).to_owned()).collect();
+            words.extend(listed.into_iter().filter(|word| !column.words.contains(&word.as_str())));
+            difference(&format!("{name} IN ({})", literals(&words)))
+        }
+        None => difference(&format!("({}) OR {name} IN ({refused})", check.expression)).yours_to_mend(),
+    })
 }
 
-/// The string literals in an expression.
-fn quoted(expression: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut rest = expression;
-    while let Some(start) = rest.find('\'') {
-        let mut literal = String::new();
-        rest = &rest[start + 1..];
-        while let Some(end) = rest.find('\'') {
-            literal.push_str(&rest[..end]);
-            rest = &rest[end + 1..];
-            // A doubled quote stands for one.
-            match rest.strip_prefix('\'') {
-                Some(after) => rest = after,
-                None => break,
-            }
-            literal.push('\'');
-        }
-        found.push(literal);
-    }
-    found
+/// A column that cannot be written, with what it needs once it can be.
+fn generated(table: &'static str, column: &Column, is: &ColumnFound) -> Option<Difference> {
+    let generated = is.generated?;
+    let name = column.name;
+    let problem = format!("The '{name}' column of '{table}' is generated, so that talktrack cannot write it");
+    let default = column.default.map(|value| mend::set_default(table, name, value));
+    let null = (column.nullable && is.not_null).then(|| mend::allow_null(table, name));
+    let required = (!column.nullable && !is.not_null).then(|| mend::require(table, column));
+    let first = mend::stop_generating(table, name, generated);
+    let all = [Some(first), default, null, required].into_iter().flatten().collect::<Vec<_>>();
+    Some(super::stopping(Difference::of_column(table, name, problem, all.join("\n"))).yours_to_mend())
 }
 
 /// A column of the user's own that every row must fill, and talktrack cannot.
@@ -142,16 +147,4 @@ pub(super) fn references(catalog: &Catalog) -> Vec<Difference> {
         found.push(difference(problem, mend::drop_constraint(MESSAGES, name)));
     }
     found
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quoted;
-
-    #[test]
-    fn literals_are_found_with_the_quotes_in_them() {
-        assert_eq!(quoted("CHECK ((role = ANY (ARRAY['user'::text, 'it''s'::text])))"), ["user", "it's"]);
-        assert_eq!(quoted("CHECK (role <> '')"), [""]);
-        assert!(quoted("CHECK (length(role) < 20)").is_empty());
-    }
 }

@@ -1,0 +1,111 @@
+//! How a request names a session or a user.
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequestParts, Path};
+use axum::http::request::Parts;
+use serde::Deserialize;
+use talktrack::message::{MAX_EXTERNAL_ID_BYTES, program_session_id, user_session_id};
+use uuid::Uuid;
+
+use crate::error::Problem;
+
+/// What comes before a caller's own name for a session.
+const EXTERNAL: &str = "external:";
+
+/// What a request calls a session: its UUID, or `external:NAME` with the caller's own name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SessionName {
+    Id(Uuid),
+    External(String),
+}
+
+impl SessionName {
+    /// Reads a name.
+    ///
+    /// # Errors
+    /// Says what it must be, as a clause that follows the field's name.
+    pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
+        match text.strip_prefix(EXTERNAL) {
+            Some(name) if (1..=MAX_EXTERNAL_ID_BYTES).contains(&name.len()) && !name.contains('\0') => {
+                Ok(Self::External(name.to_owned()))
+            }
+            Some(_) => Err("the name after external: must be 1 to 256 bytes without U+0000"),
+            None => Uuid::try_parse(text).map(Self::Id).map_err(|_| "must be a UUID or external:NAME"),
+        }
+    }
+
+    /// The session that an API key means.
+    pub(crate) fn id_for_key(&self) -> Uuid {
+        match self {
+            Self::Id(id) => *id,
+            Self::External(name) => program_session_id(name),
+        }
+    }
+
+    /// The sessions that a user may mean, the likelier first: of their own under this name, or one that a key started for them.
+    pub(super) fn ids_for_user(&self, user_id: Uuid) -> Vec<Uuid> {
+        match self {
+            Self::Id(id) => vec![*id],
+            Self::External(name) => vec![user_session_id(user_id, name), program_session_id(name)],
+        }
+    }
+}
+
+impl From<Uuid> for SessionName {
+    fn from(id: Uuid) -> Self {
+        Self::Id(id)
+    }
+}
+
+/// The path may name more.
+#[derive(Deserialize)]
+struct Named {
+    session_id: String,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for SessionName {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path: Result<Path<Named>, PathRejection> = Path::from_request_parts(parts, state).await;
+        let invalid = |problem: &str| Problem::invalid(format_args!("session_id: {problem}"));
+        let Path(path) = path.map_err(|_| invalid("must be a UUID or external:NAME"))?;
+        Self::parse(&path.session_id).map_err(invalid)
+    }
+}
+
+/// The user that the path names.
+pub(crate) struct UserId(pub(crate) Uuid);
+
+impl<S: Send + Sync> FromRequestParts<S> for UserId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let path: Result<Path<Uuid>, PathRejection> = Path::from_request_parts(parts, state).await;
+        path.map(|Path(id)| Self(id)).map_err(|_| Problem::invalid("user_id: must be a UUID"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_named_by_its_id_or_by_the_callers_own_name() {
+        let id = Uuid::from_u128(7);
+        assert_eq!(SessionName::parse(&id.to_string()), Ok(SessionName::Id(id)));
+        assert_eq!(SessionName::parse("external:a/b"), Ok(SessionName::External("a/b".into())));
+        let long = format!("external:{}", "x".repeat(257));
+        for text in ["external:", "external:a\0b", "7", "", "External:a", &long] {
+            assert!(SessionName::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_two_users_mean_the_same_session_by_a_name_of_their_own() {
+        let name = SessionName::parse("external:mail@example.com").unwrap();
+        let (one, other) = (name.ids_for_user(Uuid::from_u128(1)), name.ids_for_user(Uuid::from_u128(2)));
+        assert_ne!(one[0], other[0]);
+        assert_eq!((one[1], other[1]), (name.id_for_key(), name.id_for_key()));
+    }
+}

@@ -1,0 +1,177 @@
+//! One session as a caller reads it: the rows of the store, with what is durable here and waits for the store.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use talktrack::ReadError;
+use talktrack::record::{Body, Record};
+use talktrack::store::sqlite::SqliteReader;
+use talktrack::store::{MessageCursor, MessageRow, Page, Read, Rows, SessionRow};
+use uuid::Uuid;
+
+use super::proof::{self, Denied};
+use super::{Granted, SessionName, seen_by};
+use crate::auth::Caller;
+use crate::config::Scope;
+use crate::error::Problem;
+use crate::pending_session;
+use crate::state::AppState;
+
+/// A session that the caller may read.
+pub(crate) struct SessionView {
+    /// Its row.
+    pub(crate) session: SessionRow,
+    /// As far as the caller may see them.
+    rows: Arc<dyn Rows>,
+    /// All of them: messages that wait here may revise some.
+    reader: Arc<dyn Read>,
+    /// The journal before a remote store.
+    journal: Option<SqliteReader>,
+    /// A start waits here: if the store cannot be asked, what waits with it is an answer.
+    begins_here: bool,
+    /// The store's row proves whose it is. Otherwise only what was accepted for that user is shown.
+    is_stored: bool,
+}
+
+impl SessionView {
+    /// Finds the session.
+    ///
+    /// # Errors
+    /// 404 if the store answered and this node has nothing of the session either, or it is another user's; 503 if the store has
+    /// to be asked and cannot be.
+    pub(crate) async fn open(state: &AppState, caller: &Caller, name: &SessionName) -> Result<Self, Problem> {
+        caller.require(Scope::Read)?;
+        Ok(Self::find(state, caller, name).await.map_err(Denied::for_reader)?)
+    }
+
+    pub(super) async fn find(state: &AppState, caller: &Caller, name: &SessionName) -> Result<Self, Denied> {
+        let (Granted { session_id, owner, .. }, row) = proof::find_row(state, caller, name).await?;
+        let journal = state.is_remote().then(|| state.local().clone());
+        let waiting = match &journal {
+            Some(journal) => {
+                journal.session_records_on_the_way(session_id).await.map_err(Denied::Unavailable)?
+            }
+            None => Vec::new(),
+        };
+        let rows = seen_by(state, caller);
+        let stored = match row {
+            Some(row) => Ok(Some(row)),
+            None => proof::asked(rows.session(session_id)).await,
+        };
+        let owner = stored.as_ref().ok().and_then(Option::as_ref).and_then(|row| row.user_id).or(owner);
+        let is_stored = matches!(stored, Ok(Some(_)));
+        let (row, begins_here) = folded(stored.as_ref().ok().cloned().flatten(), &waiting, owner);
+        let Some(mut session) = row else { return Err(stored.err().unwrap_or(Denied::NotFound)) };
+        let journal_alone = journal.as_ref().filter(|_| !is_stored);
+        if let Some((journal, user_id)) = journal_alone.zip(session.user_id) {
+            let waiting = journal.count_messages_on_the_way(session_id, user_id).await;
+            let waiting = i64::try_from(waiting.map_err(Denied::Unavailable)?).unwrap_or(i64::MAX);
+            session.message_count = session.message_count.max(waiting);
+        }
+        let reader = state.tracker().reader();
+        Ok(Self { session, rows, reader, journal, begins_here, is_stored })
+    }
+
+    /// Its messages, in the order in which they were said, after the cursor.
+    ///
+    /// # Errors
+    /// If the store cannot be asked, and not all of the session is known to wait here.
+    pub(crate) async fn messages(
+        &self,
+        after: Option<MessageCursor>,
+        limit: usize,
+    ) -> Result<Page<MessageRow>, ReadError> {
+        // Before the store is read: what leaves the journal in between is found there.
+        let waiting = self.waiting().await?;
+        let mut page = match self.rows.messages(self.session.session_id, after, limit).await {
+            Err(_) if self.begins_here => Page::default(),
+            page => page?,
+        };
+        if waiting.is_empty() {
+            return Ok(page);
+        }
+        // What lies behind the last stored row of the page comes with a later page, also if that row is shown in another place.
+        let end = page.last_before_more().map(MessageRow::cursor);
+        page.rows.retain(|row| !waiting.contains_key(&row.id));
+        let is_wanted = |row: &MessageRow| {
+            after.is_none_or(|after| row.cursor() > after) && end.is_none_or(|end| row.cursor() <= end)
+        };
+        page.rows.extend(waiting.into_values().filter(is_wanted));
+        page.rows.sort_by_key(MessageRow::cursor);
+        let merged = Page::fill::<ReadError>(page.rows.into_iter().map(Ok), limit)?;
+        Ok(Page { more: merged.more || end.is_some(), ..merged })
+    }
+
+    /// The messages that wait here, each in its latest revision and at the place of its first.
+    async fn waiting(&self) -> Result<HashMap<Uuid, MessageRow>, ReadError> {
+        let mut waiting: HashMap<Uuid, MessageRow> = HashMap::new();
+        let Some(journal) = &self.journal else { return Ok(waiting) };
+        for record in journal.messages_on_the_way(self.session.session_id).await? {
+            let Some(stamped) = record.message().filter(|_| self.shows(&record)) else { continue };
+            let row = MessageRow::accepted(stamped, record.seq, self.session.user_id);
+            match waiting.get_mut(&row.id) {
+                None => _ = waiting.insert(row.id, row),
+                Some(known) if row.revision > known.revision => {
+                    *known = MessageRow { created_at: known.created_at.clone(), seq: known.seq, ..row };
+                }
+                Some(known) => (known.created_at, known.seq) = (row.created_at, row.seq),
+            }
+        }
+        if waiting.is_empty() {
+            return Ok(waiting);
+        }
+        let mut ids: Vec<Uuid> = waiting.keys().copied().collect();
+        while !ids.is_empty() {
+            let stored = match self.reader.messages_by_id(&ids).await {
+                Err(_) if self.begins_here => Page::default(),
+                stored => stored?,
+            };
+            let last = stored.last_before_more().map(|row| row.id);
+            let visible = self.visible(&stored).await?;
+            for row in stored {
+                match waiting.get_mut(&row.id) {
+                    Some(known)
+                        if row.session_id == known.session_id
+                            && known.revision > row.revision
+                            && visible.contains(&row.id) =>
+                    {
+                        (known.created_at, known.seq) = (row.created_at, row.seq);
+                    }
+                    _ => _ = waiting.remove(&row.id),
+                }
+            }
+            let looked_up = last.and_then(|last| ids.iter().position(|id| *id == last));
+            ids.drain(..looked_up.map_or(ids.len(), |last| last + 1));
+        }
+        Ok(waiting)
+    }
+
+    /// Those of these rows that the caller may see: policies of the project may hide some, and so what waits to revise them.
+    async fn visible(&self, stored: &[MessageRow]) -> Result<HashSet<Uuid>, ReadError> {
+        let ids: Vec<Uuid> = stored.iter().map(|row| row.id).collect();
+        if ids.is_empty() {
+            return Ok(HashSet::new());
+        }
+        Ok(self.rows.visible_messages(&ids).await?.into_iter().collect())
+    }
+
+    /// Records of a key that name no user take the stored row's.
+    fn shows(&self, record: &Record) -> bool {
+        record.owner().map_or(self.is_stored, |owner| self.session.user_id == Some(owner))
+    }
+}
+
+/// The stored row with what waits for it; and whether a start is among that.
+fn folded(stored: Option<SessionRow>, waiting: &[Record], owner: Option<Uuid>) -> (Option<SessionRow>, bool) {
+    let mut begins_here = false;
+    let mut row = stored;
+    for record in waiting {
+        let Some(user) = record.owner().or(owner) else { continue };
+        if row.as_ref().and_then(|row| row.user_id).or(owner).is_some_and(|owner| owner != user) {
+            continue;
+        }
+        begins_here |= matches!(record.body, Body::Start(_));
+        row = pending_session::after(record, row.clone()).or(row);
+    }
+    (row, begins_here)
+}

@@ -1,0 +1,28 @@
+//! A form that a page sends: small, and received within the memory for bodies like any other body.
+
+use axum::Form;
+use axum::body::Body;
+use axum::extract::{FromRequest, Request};
+use serde::de::DeserializeOwned;
+
+use super::body;
+use crate::error::Problem;
+use crate::state::AppState;
+
+/// A form has a token, a reason, a number: anyone may send one, also before a login.
+pub(crate) const MAX_FORM_BYTES: usize = 32 << 10;
+
+/// The fields of a form, read into `T`.
+pub(crate) struct FormBody<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequest<AppState> for FormBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
+        let (head, body) = request.into_parts();
+        let (bytes, _room) = body::read(body, state, MAX_FORM_BYTES, "a form may have 32768 bytes").await?;
+        let request = Request::from_parts(head, Body::from(bytes));
+        let form = Form::<T>::from_request(request, state).await;
+        form.map(|Form(fields)| Self(fields)).map_err(|rejection| Problem::invalid(rejection.body_text()))
+    }
+}

@@ -1,0 +1,118 @@
+//! How many bytes of recordings there are, of each user and in all.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+/// The bytes that are kept. Clones are one.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Usage(Arc<Mutex<Bytes>>);
+
+#[derive(Debug, Default)]
+struct Bytes {
+    total: u64,
+    users: HashMap<Uuid, u64>,
+}
+
+impl Usage {
+    pub(super) fn add(&self, owner: Option<Uuid>, bytes: u64) {
+        let mut kept = self.0.lock();
+        kept.total += bytes;
+        owner.into_iter().for_each(|owner| *kept.users.entry(owner).or_default() += bytes);
+    }
+
+    pub(super) fn remove(&self, owner: Option<Uuid>, bytes: u64) {
+        let mut kept = self.0.lock();
+        kept.total = kept.total.saturating_sub(bytes);
+        let Some(user) = owner else { return };
+        let left = kept.users.get(&user).map_or(0, |kept| kept.saturating_sub(bytes));
+        if left == 0 {
+            kept.users.remove(&user)
+        } else {
+            kept.users.insert(user, left)
+        };
+    }
+
+    fn of(&self, owner: Option<Uuid>) -> (u64, u64) {
+        let kept = self.0.lock();
+        (owner.and_then(|owner| kept.users.get(&owner).copied()).unwrap_or(0), kept.total)
+    }
+}
+
+/// The most that may be kept; `None` is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Of a user who uploads with a token.
+    pub(crate) of_user: Option<u64>,
+    /// Of all.
+    pub(crate) total: Option<u64>,
+}
+
+/// What one upload adds. Given back if the upload does not come to its end.
+#[derive(Debug)]
+pub(crate) struct Quota {
+    usage: Usage,
+    owner: Option<Uuid>,
+    limits: Limits,
+    taken: u64,
+}
+
+/// Which limit is met: its setting, and what it allows.
+pub(crate) type Exceeded = (&'static str, u64);
+
+impl Quota {
+    pub(super) fn new(usage: &Usage, owner: Option<Uuid>, limits: Limits) -> Self {
+        Self { usage: usage.clone(), owner, limits, taken: 0 }
+    }
+
+    /// Counts so many more bytes.
+    ///
+    /// # Errors
+    /// The limit that does not allow them.
+    pub(crate) fn take(&mut self, bytes: u64) -> Result<(), Exceeded> {
+        let (of_user, total) = self.usage.of(self.owner);
+        let exceeds = |kept: u64, limit: Option<u64>| limit.filter(|limit| kept + bytes > *limit);
+        if let Some(limit) = exceeds(of_user, self.limits.of_user) {
+            return Err(("max_audio_bytes_per_user", limit));
+        }
+        if let Some(limit) = exceeds(total, self.limits.total) {
+            return Err(("max_audio_bytes_total", limit));
+        }
+        self.usage.add(self.owner, bytes);
+        self.taken += bytes;
+        Ok(())
+    }
+
+    /// The upload has come to its end.
+    pub(crate) fn keep(mut self) {
+        self.taken = 0;
+    }
+}
+
+impl Drop for Quota {
+    fn drop(&mut self) {
+        self.usage.remove(self.owner, self.taken);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_counts_and_what_breaks_off_does_not() {
+        let (usage, ada) = (Usage::default(), Some(Uuid::from_u128(1)));
+        let limits = Limits { of_user: Some(10), total: Some(15) };
+        let mut one = Quota::new(&usage, ada, limits);
+        assert_eq!((one.take(8), one.take(3)), (Ok(()), Err(("max_audio_bytes_per_user", 10))));
+        one.keep();
+        let mut other = Quota::new(&usage, Some(Uuid::from_u128(2)), limits);
+        assert_eq!((other.take(7), other.take(1)), (Ok(()), Err(("max_audio_bytes_total", 15))));
+        drop(other);
+        assert_eq!(Quota::new(&usage, None, limits).take(7), Ok(()), "what broke off is given back");
+        usage.remove(ada, 8);
+        assert_eq!(Quota::new(&usage, ada, limits).take(10), Ok(()), "what is deleted is given back");
+    }
+}

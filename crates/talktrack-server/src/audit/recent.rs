@@ -1,0 +1,59 @@
+//! What happened a moment ago, so that repetitions can be left out.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::time::{Duration, Instant};
+
+/// By the hash of what happened: when it may be written down again.
+pub(super) struct Recent {
+    most: usize,
+    hasher: RandomState,
+    until: HashMap<u64, Instant>,
+    /// What was new and found no room.
+    overflow: u64,
+}
+
+impl Recent {
+    /// Remembers at most so many.
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, hasher: RandomState::new(), until: HashMap::new(), overflow: 0 }
+    }
+
+    /// True if this did not happen within `window`, as far as is remembered. If there is no room to remember it, it counts as
+    /// known: what floods this must not flood the disk.
+    pub(super) fn is_new(&mut self, what: &impl Hash, window: Duration) -> bool {
+        let (hash, now) = (self.hasher.hash_one(what), Instant::now());
+        if self.until.get(&hash).is_some_and(|until| now < *until) {
+            return false;
+        }
+        if self.until.len() >= self.most {
+            self.until.retain(|_, until| now < *until);
+        }
+        if self.until.len() >= self.most {
+            self.overflow += 1;
+            return false;
+        }
+        self.until.insert(hash, now + window);
+        true
+    }
+
+    /// How many were new and found no room since this was last asked.
+    pub(super) fn take_overflow(&mut self) -> u64 {
+        std::mem::take(&mut self.overflow)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repetition_is_known_and_a_flood_is_counted() {
+        let mut recent = Recent::new(2);
+        let (long, past) = (Duration::from_secs(60), Duration::ZERO);
+        assert!(recent.is_new(&"a", long) && !recent.is_new(&"a", long));
+        assert!(recent.is_new(&"b", past) && recent.is_new(&"c", long), "what is over makes room");
+        assert!(!recent.is_new(&"d", long) && !recent.is_new(&"e", long));
+        assert_eq!((recent.take_overflow(), recent.take_overflow()), (2, 0));
+    }
+}

@@ -1,0 +1,358 @@
+//! The check of who asks: at each request, and again for as long as a connection stays.
+
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::extract::{FromRef, FromRequestParts};
+use axum::http::request::Parts;
+use talktrack::Timestamp;
+use talktrack::clock::{Clock as _, SystemClock};
+use uuid::Uuid;
+
+use super::Caller;
+use super::bearer::{self, address};
+use super::claims::LEEWAY;
+use super::cookie;
+use super::csrf::CsrfKey;
+use super::jwt::Tokens;
+use super::key_file::{self, KeyFile};
+use super::key_use::KeyUses;
+use super::keys::{self, KeyRing};
+use super::lease::Lease;
+use super::logins::Logins;
+use super::proof::Proof;
+use super::refused::Refused;
+use crate::audit::Audit;
+use crate::config::{ApiKey, Config, Scope};
+use crate::error::Problem;
+use crate::limits::{Limits, OverTls, Reading};
+use crate::origin;
+
+/// How often logins that are over are forgotten, and the last uses of keys are written down.
+const TIDY: Duration = Duration::from_secs(60);
+
+/// Where callers are told apart. Clones are one.
+#[derive(Clone)]
+pub(crate) struct Gate(Arc<Checks>);
+
+/// What a token may prove to be.
+struct Checks {
+    /// No identity is checked.
+    is_open: bool,
+    /// The keys of the settings.
+    configured: Vec<ApiKey>,
+    /// Where further keys stand, if the settings name a file.
+    file: Option<KeyFile>,
+    keys: KeyRing,
+    uses: KeyUses,
+    /// `None` if no users are expected.
+    tokens: Option<Tokens>,
+    logins: Logins,
+    /// Behind the tokens of forms while no identity is checked; `None` if the system had no randomness: then no form counts.
+    csrf: Option<CsrfKey>,
+    allowed_origins: Vec<String>,
+    limits: Limits,
+    audit: Audit,
+}
+
+/// A caller who was let in, and what proved who it is. Taken from a request by axum, for what stays longer than an answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Admission {
+    pub(crate) caller: Caller,
+    pub(super) proof: Proof,
+    pub(super) from: Option<IpAddr>,
+}
+
+/// Who turned out to ask: put into a request before its endpoint is known, read when the answer is there. So what is written
+/// down about a request does not depend on its endpoint.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SeenCaller(Arc<OnceLock<(Caller, bool)>>);
+
+impl SeenCaller {
+    /// The caller, and true if a person at the dashboard is behind the key or token.
+    pub(crate) fn get(&self) -> Option<&(Caller, bool)> {
+        self.0.get()
+    }
+
+    fn note(&self, admission: &Admission) {
+        let is_person = matches!(admission.proof, Proof::Login(_));
+        // Asked twice, a request has the same caller.
+        let _ = self.0.set((admission.caller.clone(), is_person));
+    }
+}
+
+/// What still proves who a caller is, and until when.
+pub(super) struct Standing {
+    pub(super) caller: Caller,
+    /// `None` if it never expires.
+    pub(super) expires: Option<Timestamp>,
+    /// How long after that it still counts: clocks differ.
+    pub(super) leeway: Duration,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller
+where
+    Gate: FromRef<S>,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        Admission::from_request_parts(parts, state).await.map(|admission| admission.caller)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Admission
+where
+    Gate: FromRef<S>,
+{
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let admission = Gate::from_ref(state).admit(parts).await?;
+        if let Some(seen) = parts.extensions.get::<SeenCaller>() {
+            seen.note(&admission);
+        }
+        if let Some(reading) = parts.extensions.get::<Reading>().cloned() {
+            let limits = &Gate::from_ref(state).0.limits;
+            reading.begin(limits, admission.caller.account().as_ref()).await?;
+        }
+        if let Some(account) = admission.caller.account() {
+            // Whoever reads the body counts its bytes against it.
+            parts.extensions.insert(account);
+        }
+        Ok(admission)
+    }
+}
+
+impl Gate {
+    /// The gate of a server with these settings; `file` holds further keys.
+    pub(crate) fn new(config: &Config, limits: Limits, audit: Audit) -> Self {
+        let identity = &config.identity;
+        let gate = Self(Arc::new(Checks {
+            is_open: !identity.is_configured(),
+            configured: identity.api_keys.clone(),
+            file: identity.api_keys_file.clone().map(KeyFile::new),
+            keys: KeyRing::new(&identity.api_keys),
+            uses: KeyUses::open(&config.data_dir),
+            tokens: identity.takes_users().then(|| Tokens::new(identity)),
+            logins: Logins::new(config.login_idle_timeout, config.login_max_age),
+            csrf: CsrfKey::draw(),
+            allowed_origins: config.allowed_origins.clone(),
+            limits,
+            audit,
+        }));
+        gate.read_key_file();
+        gate
+    }
+
+    /// No caller is asked who it is.
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.is_open
+    }
+
+    /// Fetches the published keys of users' tokens, again and again. Returns at once if there are none to fetch.
+    pub(crate) async fn keep_keys_fresh(self) {
+        if let Some(tokens) = &self.0.tokens {
+            tokens.keep_keys_fresh().await;
+        }
+    }
+
+    /// Takes over what changes in the file of keys, for as long as the server lives.
+    pub(crate) async fn watch_key_file(self) {
+        let Some(file) = &self.0.file else { return };
+        loop {
+            file.changed().await;
+            self.read_key_file();
+        }
+    }
+
+    /// Writes down when keys were last used, again and again.
+    pub(crate) async fn keep_uses(self) {
+        loop {
+            tokio::time::sleep(TIDY).await;
+            self.save_uses().await;
+        }
+    }
+
+    /// Writes down when keys were last used.
+    pub(crate) async fn save_uses(&self) {
+        let gate = self.clone();
+        // A failed write is logged there; a task that panicked has logged it too.
+        let _ = tokio::task::spawn_blocking(move || gate.0.uses.save()).await;
+    }
+
+    fn read_key_file(&self) {
+        let Some(file) = &self.0.file else { return };
+        // A file that cannot be read now changes nothing: the keys that counted last go on counting, and the log says so.
+        if let Some(keys) = file.read_leniently() {
+            self.0.keys.replace(&key_file::merged(&self.0.configured, keys));
+        }
+    }
+
+    /// The caller who sends this request. It counts as one request on its account.
+    pub(crate) async fn admit(&self, parts: &Parts) -> Result<Admission, Problem> {
+        let from = address(parts);
+        if self.0.is_open {
+            return Ok(Admission { caller: Caller::Anyone, proof: Proof::Nothing, from });
+        }
+        let admitted = match bearer::token(&parts.headers) {
+            Ok(Some(token)) => self.0.check(token, from).await,
+            Ok(None) => self.0.logged_in(parts, from),
+            Err(refused) => Err(refused),
+        };
+        let admission = match admitted {
+            Ok(admission) => admission,
+            Err(refused) => {
+                self.0.limits.take_from_stranger(from)?;
+                return Err(self.refuse(refused, from));
+            }
+        };
+        self.0.limits.take_from(admission.caller.account().as_ref())?;
+        Ok(admission)
+    }
+
+    /// Begins a login to the dashboard with this key or token. Gives the id that the browser keeps.
+    pub(crate) async fn log_in(
+        &self,
+        token: &str,
+        from: Option<IpAddr>,
+    ) -> Result<(String, Caller), Problem> {
+        self.0.limits.take_from_stranger(from)?;
+        let admitted = self.0.check(token, from).await;
+        let Admission { caller, proof, .. } = admitted.map_err(|refused| self.refuse(refused, from))?;
+        self.0.limits.take_from(caller.account().as_ref())?;
+        let id = self.0.logins.begin(proof, caller.account());
+        let id = id.ok_or_else(|| Problem::unavailable("the system has no randomness to log in with", 1))?;
+        Ok((id, caller))
+    }
+
+    /// Ends the login that this request came with.
+    pub(crate) fn log_out(&self, admission: &Admission) {
+        if let Proof::Login(hash) = &admission.proof {
+            self.0.logins.end(hash);
+        }
+    }
+
+    /// A token that the forms and scripts of a page for this caller send along.
+    pub(crate) fn csrf_token(&self, admission: &Admission) -> String {
+        let token = match &admission.proof {
+            Proof::Login(hash) => self.0.logins.csrf_token(hash),
+            Proof::Nothing => self.0.csrf.as_ref().map(CsrfKey::token),
+            // A program that sends its key with each request is no browser.
+            Proof::Key(_) | Proof::Token(_) => None,
+        };
+        token.unwrap_or_default()
+    }
+
+    /// While no identity is checked: refuses a form that none of our pages has sent.
+    pub(crate) fn check_open_form(&self, parts: &Parts) -> Result<(), Problem> {
+        let token = bearer::csrf_token(&parts.headers).unwrap_or_default();
+        let is_ours = self.0.csrf.as_ref().is_some_and(|key| key.accepts(token));
+        if self.0.is_open && !is_ours { Err(Refused::NoCsrfToken.into()) } else { Ok(()) }
+    }
+
+    /// For a connection that stays: what it rests on. It needs this scope, and the right to act for this user; for all users if
+    /// none is named.
+    pub(crate) fn lease(&self, admission: Admission, scope: Scope, user: Option<Uuid>) -> Lease {
+        Lease::new(self.clone(), admission, scope, user)
+    }
+
+    /// For a request that takes long: refuses it if what proved who its caller is does not count any more.
+    pub(crate) fn check_again(&self, admission: &Admission) -> Result<(), Problem> {
+        let Admission { proof, from, .. } = admission;
+        self.0.look(proof, *from).map(drop).map_err(|refused| self.refuse(refused, *from))
+    }
+
+    /// What still proves who a caller is.
+    pub(super) fn look(&self, proof: &Proof, from: Option<IpAddr>) -> Result<Standing, Refused> {
+        self.0.look(proof, from)
+    }
+
+    /// What a further token proves.
+    pub(super) async fn check(&self, token: &str, from: Option<IpAddr>) -> Result<Admission, Refused> {
+        self.0.check(token, from).await
+    }
+
+    fn refuse(&self, refused: Refused, from: Option<IpAddr>) -> Problem {
+        tracing::debug!(%refused, "a request is refused");
+        if refused.is_an_attempt() {
+            self.0.audit.refused_at_the_door(&refused.to_string(), from);
+        }
+        refused.into()
+    }
+}
+
+impl Checks {
+    async fn check(&self, token: &str, from: Option<IpAddr>) -> Result<Admission, Refused> {
+        let (caller, proof) = match &self.tokens {
+            _ if keys::is_one(token) => {
+                let known = self.keys.find(token, from, SystemClock.now())?;
+                self.note_use(known.digest(), &known.holder().name, from);
+                (Caller::Key(Arc::clone(known.holder())), Proof::Key(known.digest()))
+            }
+            Some(tokens) => {
+                let checked = tokens.check(token).await?;
+                (Caller::User(checked.user.clone()), Proof::Token(Arc::new(checked)))
+            }
+            None => return Err(Refused::NotAKey),
+        };
+        Ok(Admission { caller, proof, from })
+    }
+
+    /// The caller whose browser sends the cookie of a login. If the request may change something, the cookie alone does not
+    /// do: a browser sends it for other pages too.
+    fn logged_in(&self, parts: &Parts, from: Option<IpAddr>) -> Result<Admission, Refused> {
+        let is_over_tls = parts.extensions.get().is_some_and(|OverTls(is_over_tls)| *is_over_tls);
+        let id = cookie::login_id(&parts.headers, is_over_tls).ok_or(Refused::NoToken)?;
+        let (hash, rests_on) = self.logins.use_now(id)?;
+        let caller = self.look(&rests_on, from).inspect_err(|_| self.logins.end(&hash))?.caller;
+        if let (Proof::Key(digest), Caller::Key(holder)) = (&rests_on, &caller) {
+            self.note_use(*digest, &holder.name, from);
+        }
+        if bearer::is_changing(parts) {
+            if !origin::is_own_page(&parts.headers, &self.allowed_origins) {
+                return Err(Refused::OtherPage);
+            }
+            let token = bearer::csrf_token(&parts.headers).unwrap_or_default();
+            if !self.logins.accepts_csrf(&hash, token) {
+                return Err(Refused::NoCsrfToken);
+            }
+        }
+        Ok(Admission { caller, proof: Proof::Login(hash), from })
+    }
+
+    fn look(&self, proof: &Proof, from: Option<IpAddr>) -> Result<Standing, Refused> {
+        match proof {
+            Proof::Nothing => Ok(Standing { caller: Caller::Anyone, expires: None, leeway: Duration::ZERO }),
+            Proof::Key(digest) => {
+                let known = self.keys.find_digest(digest, from, SystemClock.now())?;
+                let caller = Caller::Key(Arc::clone(known.holder()));
+                Ok(Standing { caller, expires: known.expires(), leeway: Duration::ZERO })
+            }
+            Proof::Token(token) => {
+                let tokens = self.tokens.as_ref().ok_or(Refused::NotAKey)?;
+                tokens.check_again(token)?;
+                let caller = Caller::User(token.user.clone());
+                let (expires, leeway) = (moment(token.expires), Duration::from_secs_f64(LEEWAY));
+                Ok(Standing { caller, expires, leeway })
+            }
+            Proof::Login(hash) => match self.logins.look(hash)? {
+                // Not reached: a login rests on a key or a token.
+                Proof::Login(_) => Err(Refused::LoginOver),
+                rests_on => self.look(&rests_on, from),
+            },
+        }
+    }
+
+    fn note_use(&self, digest: [u8; 32], name: &Arc<str>, from: Option<IpAddr>) {
+        self.uses.note(digest, name, from);
+        self.audit.key_used(name, from);
+    }
+}
+
+/// Seconds since the epoch as a moment, rounded down to a microsecond.
+fn moment(seconds: f64) -> Option<Timestamp> {
+    let micros = Duration::try_from_secs_f64(seconds).ok()?.as_micros();
+    Timestamp::from_micros(i64::try_from(micros).ok()?)
+}

@@ -1,0 +1,242 @@
+//! The file of API keys (`api_keys_file`): one entry a line, as in the settings. The server takes over what changes in it within
+//! seconds, so that a key is added, limited or revoked without a restart. `talktrack keys` edits it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+
+use crate::config::ApiKey;
+use crate::error::Failure;
+
+/// How often the server looks whether the file has changed.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// A larger file is not read: an entry has a few hundred bytes.
+const MAX_BYTES: u64 = 8 << 20;
+
+const HEADER: &str = "# API keys of talktrack, one NAME:SCOPES:HASH a line; `talktrack keys new|list|revoke` edits this file.\n\
+                      # A running server takes changes over within seconds.\n";
+
+/// The file of keys.
+pub(crate) struct KeyFile {
+    path: PathBuf,
+    /// How the file looked when it was last read.
+    seen: Mutex<Option<Stamp>>,
+}
+
+/// What changes when the file does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    bytes: u64,
+    modified: Option<SystemTime>,
+}
+
+impl KeyFile {
+    pub(crate) fn new(path: PathBuf) -> Self {
+        Self { path, seen: Mutex::new(None) }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// All keys of the file; none if there is no file.
+    ///
+    /// # Errors
+    /// Names the first line that is wrong, without repeating it: it may be a key itself, put there by mistake.
+    pub(crate) fn read(&self) -> Result<Vec<ApiKey>, Failure> {
+        let mut keys: Vec<ApiKey> = Vec::new();
+        for (number, line) in entries(&self.text()?) {
+            let wrong = |why: String| {
+                Failure::usage(format!("api_keys_file: {}: line {number}: {why}", self.path.display()))
+            };
+            let key: ApiKey = line.parse().map_err(wrong)?;
+            if keys.iter().any(|other| clash(other, &key)) {
+                return Err(wrong(format!("two keys are called {}", key.name)));
+            }
+            keys.push(key);
+        }
+        Ok(keys)
+    }
+
+    /// The keys of the lines that can be read; a line that cannot is named in the log, and its key does not count. `None` if the
+    /// file cannot be read at all: then the keys that counted before go on counting.
+    pub(super) fn read_leniently(&self) -> Option<Vec<ApiKey>> {
+        *self.seen.lock() = self.stamp();
+        let shown = self.path.display();
+        let text =
+            self.text().inspect_err(|failure| tracing::error!("{failure}; the keys stay as they were"));
+        let mut keys = Vec::new();
+        for (number, line) in entries(&text.ok()?) {
+            match line.parse::<ApiKey>() {
+                Ok(key) => keys.push(key),
+                Err(why) => tracing::error!("api_keys_file: {shown}: line {number} does not count: {why}"),
+            }
+        }
+        Some(keys)
+    }
+
+    /// Waits until the file has changed since it was last read.
+    pub(super) async fn changed(&self) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if self.stamp() != *self.seen.lock() {
+                return;
+            }
+        }
+    }
+
+    /// Adds a key.
+    ///
+    /// # Errors
+    /// If a key of this name counts already, and if the file cannot be written.
+    pub(crate) fn add(&self, key: &ApiKey) -> Result<(), Failure> {
+        self.edit(|text, keys| {
+            if keys.iter().any(|other| clash(other, key)) {
+                return Err(Failure::usage(format!("--name: a key called {} is there already", key.name)));
+            }
+            Ok(format!("{text}{key}\n"))
+        })
+    }
+
+    /// Writes this entry in place of the one with the same hash; adds it if there is none.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub(crate) fn put(&self, key: &ApiKey) -> Result<(), Failure> {
+        self.edit(|text, keys| {
+            if !keys.iter().any(|other| other.digest == key.digest) {
+                return Ok(format!("{text}{key}\n"));
+            }
+            let is_it = |line: &str| line.trim().parse::<ApiKey>().is_ok_and(|old| old.digest == key.digest);
+            let lines = text.lines().map(|line| if is_it(line) { key.to_string() } else { line.to_owned() });
+            Ok(lines.map(|line| line + "\n").collect())
+        })
+    }
+
+    /// Replaces the text as a whole, so that a reader finds the old file or the new one. One editor at a time.
+    fn edit(&self, change: impl FnOnce(&str, &[ApiKey]) -> Result<String, Failure>) -> Result<(), Failure> {
+        let failed =
+            |error: io::Error| Failure::new(format!("cannot write {}: {error}", self.path.display()));
+        let name = self.path.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+        let dir = match self.path.parent() {
+            Some(dir) if !dir.as_os_str().is_empty() => dir,
+            _ => Path::new("."),
+        };
+        let held = File::open(dir).map_err(failed)?;
+        held.lock().map_err(failed)?;
+        let mut text = self.text()?;
+        match text.is_empty() {
+            true => HEADER.clone_into(&mut text),
+            false if !text.ends_with('\n') => text.push('\n'),
+            false => {}
+        }
+        let text = change(&text, &self.read()?)?;
+        let draft = dir.join(format!(".{}.tmp", name.display()));
+        let mode = fs::metadata(&self.path).map_or(0o600, |metadata| metadata.permissions().mode() & 0o777);
+        let write = || {
+            let _ = fs::remove_file(&draft);
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&draft)?;
+            file.write_all(text.as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&draft, &self.path)?;
+            held.sync_all()
+        };
+        write().map_err(failed)
+    }
+
+    fn text(&self) -> Result<String, Failure> {
+        let failed = |error: &dyn std::fmt::Display| {
+            Failure::new(format!("cannot read {}: {error}", self.path.display()))
+        };
+        match fs::metadata(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
+            Ok(metadata) if metadata.len() > MAX_BYTES => return Err(failed(&"larger than 8 MiB")),
+            _ => {}
+        }
+        fs::read_to_string(&self.path).map_err(|error| failed(&error))
+    }
+
+    fn stamp(&self) -> Option<Stamp> {
+        let metadata = fs::metadata(&self.path).ok()?;
+        Some(Stamp { inode: metadata.ino(), bytes: metadata.len(), modified: metadata.modified().ok() })
+    }
+}
+
+/// The keys that count: those of the settings, and those of the file. An entry of the file with the hash of a key of the
+/// settings replaces that one: so a key of the settings can be revoked too. A name stands for one key, the first.
+pub(crate) fn merged(configured: &[ApiKey], file: Vec<ApiKey>) -> Vec<ApiKey> {
+    let is_replaced = |key: &&ApiKey| file.iter().any(|other| other.digest == key.digest);
+    let mut keys: Vec<ApiKey> = configured.iter().filter(|key| !is_replaced(key)).cloned().collect();
+    for key in file {
+        match keys.iter().any(|other| clash(other, &key)) {
+            true => {
+                tracing::error!("api_keys_file: two keys are called {}; the second does not count", key.name)
+            }
+            false => keys.push(key),
+        }
+    }
+    keys
+}
+
+/// A name stands for one key, so that a line in a log does. One that was revoked may give its name to the next.
+fn clash(one: &ApiKey, other: &ApiKey) -> bool {
+    one.name == other.name && one.revoked.is_none() && other.revoked.is_none()
+}
+
+/// The lines with entries, with their numbers.
+fn entries(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
+    lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::NewKey;
+
+    fn key(name: &str) -> ApiKey {
+        NewKey::draw(name.into(), "read".parse().unwrap()).unwrap().entry
+    }
+
+    #[test]
+    fn a_key_is_added_and_changed_and_comments_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = KeyFile::new(dir.path().join("keys"));
+        assert_eq!(file.read().unwrap(), []);
+        let (one, other) = (key("one"), key("other"));
+        file.add(&one).unwrap();
+        let noted = format!("{}# ours\n", fs::read_to_string(file.path()).unwrap());
+        fs::write(file.path(), noted).unwrap();
+        file.add(&other).unwrap();
+        assert!(file.add(&key("one")).is_err(), "the name is taken");
+        let revoked = ApiKey { revoked: "2026-12-01T00:00:00Z".parse().ok(), ..one.clone() };
+        file.put(&revoked).unwrap();
+        assert_eq!(file.read().unwrap(), [revoked.clone(), other.clone()]);
+        file.add(&key("one")).unwrap();
+        assert!(fs::read_to_string(file.path()).unwrap().contains("# ours\n"));
+        assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
+        // A key of the settings is revoked by an entry with its hash.
+        assert_eq!(merged(&[one, other.clone()], vec![revoked.clone()]), [other, revoked]);
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_read_takes_no_other_key_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = KeyFile::new(dir.path().join("keys"));
+        let good = key("good");
+        fs::write(file.path(), format!("tt_hunter2\n\n# x\n{good}")).unwrap();
+        assert_eq!(file.read_leniently(), Some(vec![good]));
+        let why = file.read().unwrap_err().to_string();
+        assert!(why.contains("line 1: ") && !why.contains("hunter2"), "{why}");
+        fs::remove_file(file.path()).unwrap();
+        assert_eq!(file.read_leniently(), Some(vec![]), "a file that is gone has no keys");
+        fs::create_dir(file.path()).unwrap();
+        assert_eq!(file.read_leniently(), None, "a file that cannot be read says nothing");
+    }
+}

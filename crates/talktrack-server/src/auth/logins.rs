@@ -1,0 +1,168 @@
+//! People who have logged in to the dashboard. The browser has a random id, the server keeps its hash and what was proved with
+//! the key or token at the login; that is checked again at every request, so that a login ends with its key. Logins are kept in
+//! memory alone: a restart ends them all, and no file holds one.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use parking_lot::Mutex;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use tokio::time::Instant;
+
+use super::csrf::CsrfKey;
+use super::keys::sha256;
+use super::proof::{LoginHash, Proof};
+use super::refused::Refused;
+use crate::limits::Account;
+
+/// Logins of one key or user. One more ends the one that was used least recently.
+const PER_ACCOUNT: usize = 32;
+
+/// Logins of all. One more ends the one that was used least recently.
+const IN_ALL: usize = 10_000;
+
+/// Bytes of an id: nobody guesses 256 bits.
+const ID_BYTES: usize = 32;
+
+/// All logins.
+pub(super) struct Logins {
+    /// A login that was not used for so long is over.
+    idle: Duration,
+    /// So long after its beginning a login is over.
+    max_age: Duration,
+    logins: Mutex<HashMap<LoginHash, Login>>,
+}
+
+struct Login {
+    proof: Proof,
+    account: Option<Account>,
+    csrf: CsrfKey,
+    began: Instant,
+    used: Instant,
+}
+
+impl Logins {
+    pub(super) fn new(idle: Duration, max_age: Duration) -> Self {
+        Self { idle, max_age, logins: Mutex::default() }
+    }
+
+    /// Begins a login, and gives its id for the browser; `None` if the system has no randomness to give.
+    pub(super) fn begin(&self, proof: Proof, account: Option<Account>) -> Option<String> {
+        let mut id = [0; ID_BYTES];
+        SystemRandom::new().fill(&mut id).ok()?;
+        let (id, now) = (URL_SAFE_NO_PAD.encode(id), Instant::now());
+        let mut logins = self.logins.lock();
+        logins.retain(|_, login| self.is_alive(login, now));
+        let own = |login: &Login| login.account == account;
+        if logins.values().filter(|login| own(login)).count() >= PER_ACCOUNT {
+            end_oldest(&mut logins, own);
+        }
+        if logins.len() >= IN_ALL {
+            end_oldest(&mut logins, |_| true);
+        }
+        let login = Login { proof, account, csrf: CsrfKey::draw()?, began: now, used: now };
+        logins.insert(sha256(&id), login);
+        Some(id)
+    }
+
+    /// What the login with this id rests on; it counts as used now.
+    pub(super) fn use_now(&self, id: &str) -> Result<(LoginHash, Proof), Refused> {
+        let (hash, now) = (sha256(id), Instant::now());
+        let mut logins = self.logins.lock();
+        let login = logins.get_mut(&hash).filter(|login| self.is_alive(login, now));
+        let login = login.ok_or(Refused::LoginOver)?;
+        login.used = now;
+        Ok((hash, login.proof.clone()))
+    }
+
+    /// What a login rests on, for a connection that stays. That it stays is no use of the login.
+    pub(super) fn look(&self, hash: &LoginHash) -> Result<Proof, Refused> {
+        let (logins, now) = (self.logins.lock(), Instant::now());
+        let login = logins.get(hash).filter(|login| self.is_alive(login, now));
+        login.map(|login| login.proof.clone()).ok_or(Refused::LoginOver)
+    }
+
+    pub(super) fn end(&self, hash: &LoginHash) {
+        self.logins.lock().remove(hash);
+    }
+
+    /// A token for the forms of one page.
+    pub(super) fn csrf_token(&self, hash: &LoginHash) -> Option<String> {
+        self.logins.lock().get(hash).map(|login| login.csrf.token())
+    }
+
+    /// True if the token was made for this login.
+    pub(super) fn accepts_csrf(&self, hash: &LoginHash, token: &str) -> bool {
+        self.logins.lock().get(hash).is_some_and(|login| login.csrf.accepts(token))
+    }
+
+    fn is_alive(&self, login: &Login, now: Instant) -> bool {
+        now.duration_since(login.used) < self.idle && now.duration_since(login.began) < self.max_age
+    }
+}
+
+fn end_oldest(logins: &mut HashMap<LoginHash, Login>, which: impl Fn(&Login) -> bool) {
+    let candidates = logins.iter().filter(|(_, login)| which(login));
+    let oldest = candidates.min_by_key(|(_, login)| login.used).map(|(hash, _)| *hash);
+    if let Some(oldest) = oldest {
+        logins.remove(&oldest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn logins() -> Logins {
+        Logins::new(10 * MINUTE, 60 * MINUTE)
+    }
+
+    fn begin(logins: &Logins, key: &str) -> String {
+        logins.begin(Proof::Nothing, Some(Account::Key(key.into()))).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_login_ends_when_it_is_not_used_and_at_its_greatest_age_though_it_is() {
+        let logins = logins();
+        let (unused, used) = (begin(&logins, "a"), begin(&logins, "a"));
+        for _ in 0..11 {
+            tokio::time::advance(5 * MINUTE).await;
+            assert!(logins.use_now(&used).is_ok());
+        }
+        assert_eq!(logins.use_now(&unused).err(), Some(Refused::LoginOver));
+        tokio::time::advance(5 * MINUTE).await;
+        assert_eq!(logins.use_now(&used).err(), Some(Refused::LoginOver));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_stays_does_not_keep_a_login_alive() {
+        let logins = logins();
+        let id = begin(&logins, "a");
+        let (hash, _) = logins.use_now(&id).unwrap();
+        for _ in 0..2 {
+            assert!(logins.look(&hash).is_ok());
+            tokio::time::advance(5 * MINUTE).await;
+        }
+        assert_eq!(logins.look(&hash).err(), Some(Refused::LoginOver));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_login_too_many_ends_the_one_of_the_same_key_that_was_used_least_recently() {
+        let logins = logins();
+        let other = begin(&logins, "other");
+        let mut own = Vec::new();
+        for _ in 0..PER_ACCOUNT {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            own.push(begin(&logins, "own"));
+        }
+        assert!(logins.use_now(&own[0]).is_ok());
+        own.push(begin(&logins, "own"));
+        let over: Vec<_> = own.iter().map(|id| logins.use_now(id).is_err()).collect();
+        assert_eq!(over.iter().filter(|over| **over).count(), 1);
+        assert!(over[1] && logins.use_now(&other).is_ok());
+    }
+}

@@ -1,0 +1,85 @@
+//! `talktrack audit`: shows the audit log, the oldest entry first.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::process::ExitCode;
+
+use serde_json::{Map, Value};
+use talktrack::Timestamp;
+use talktrack::clock::{Clock as _, SystemClock};
+
+use super::Outcome;
+use crate::audit::files;
+use crate::config::{KeyPlace, parse_duration};
+use crate::error::Failure;
+use crate::output::{Output, Stop};
+use crate::table;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// From when on: a duration up to now such as 24h, or a time such as 2026-11-29T00:00:00Z
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    since: Option<Timestamp>,
+    /// For programs: the entries as they are, one JSON object a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: KeyPlace,
+}
+
+/// Runs it.
+pub(crate) async fn run(args: Args) -> Outcome {
+    show(&args).map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
+}
+
+fn show(args: &Args) -> Result<(), Stop> {
+    let data_dir = args.place.load()?.data_dir;
+    let files = files(&data_dir);
+    if files.is_empty() {
+        return Err(Failure::new(format!("there is no audit log in {}", data_dir.display())).into());
+    }
+    let (mut output, mut unreadable) = (Output::stdout(), 0_u64);
+    for path in files {
+        let cannot = |error| Failure::new(format!("cannot read {}: {error}", path.display()));
+        for line in BufReader::new(File::open(&path).map_err(cannot)?).lines() {
+            let line = line.map_err(cannot)?;
+            match serde_json::from_str::<Map<String, Value>>(&line) {
+                Ok(entry) if is_since(&entry, args.since) => match args.json {
+                    true => output.json(&entry)?,
+                    false => output.line(&in_words(&entry))?,
+                },
+                Ok(_) => {}
+                Err(_) => unreadable += 1,
+            }
+        }
+    }
+    output.flush()?;
+    if unreadable > 0 {
+        eprintln!("{unreadable} lines are no entries of the audit log");
+    }
+    Ok(())
+}
+
+fn is_since(entry: &Map<String, Value>, since: Option<Timestamp>) -> bool {
+    let at = entry.get("at").and_then(Value::as_str).and_then(|at| at.parse::<Timestamp>().ok());
+    since.is_none_or(|since| at.is_none_or(|at| at >= since))
+}
+
+/// The usual fields in columns, then what else there is.
+fn in_words(entry: &Map<String, Value>) -> String {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let field = |name: &str| entry.get(name).map_or_else(|| "-".to_owned(), text);
+    let usual = ["at", "who", "what", "from", "outcome"];
+    let others = entry.iter().filter(|(name, _)| !usual.contains(&name.as_str()));
+    let others: Vec<String> = others.map(|(name, value)| format!("{name}={}", text(value))).collect();
+    let [at, who, what, from, outcome] = usual.map(field);
+    let line = format!("{at}  {who}  {what}  {from}  {outcome}  {}", others.join(" "));
+    table::safe_line(line.trim_end()).into_owned()
+}
+
+fn moment(text: &str) -> Result<Timestamp, String> {
+    let now = SystemClock.now();
+    let moment = text.parse().ok().or_else(|| parse_duration(text).ok().map(|before| now.minus(before)));
+    moment.ok_or_else(|| "must be a duration such as 24h, or a time such as 2026-11-29T00:00:00Z".to_owned())
+}

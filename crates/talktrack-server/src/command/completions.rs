@@ -1,0 +1,24 @@
+//! `talktrack completions SHELL`: what a shell needs to complete the commands and flags.
+
+use std::process::ExitCode;
+
+use clap_complete::Shell;
+
+use super::Outcome;
+use crate::output::{Output, Stop};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The shell; put the output where it looks for completions
+    shell: Shell,
+}
+
+/// Prints the completions of this command line.
+pub(crate) fn run(args: &Args, mut command_line: clap::Command) -> Outcome {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut command_line, "talktrack", &mut script);
+    let mut output = Output::stdout();
+    let written = output.text(&String::from_utf8_lossy(&script)).and_then(|()| output.flush());
+    written.map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
+}

@@ -1,0 +1,116 @@
+//! `talktrack keys list`.
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+use talktrack::Timestamp;
+use talktrack::clock::{Clock as _, SystemClock};
+
+use super::file;
+use crate::auth::{KeyUses, key_id, merged};
+use crate::command::Outcome;
+use crate::config::{ApiKey, KeyPlace, Network};
+use crate::output::{Output, Stop};
+use crate::table::{self, View};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// For programs: one JSON object a key
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: KeyPlace,
+}
+
+/// A key, as it is shown.
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    scopes: String,
+    /// What stands in the key after `tt_`.
+    id: String,
+    /// Whether it counts: active, expired or revoked.
+    state: &'static str,
+    expires: Option<Timestamp>,
+    revoked: Option<Timestamp>,
+    /// `null` for all.
+    users: Option<Vec<String>>,
+    /// `null` for all.
+    addresses: Option<Vec<String>>,
+    last_used: Option<Timestamp>,
+    last_used_from: Option<String>,
+    /// Where its entry stands.
+    place: &'static str,
+}
+
+/// Lists the keys.
+pub(super) fn run(args: &Args) -> Outcome {
+    let settings = args.place.load()?;
+    let of_file = file(&settings).map(|file| file.read()).transpose()?.unwrap_or_default();
+    let uses = KeyUses::open(&settings.data_dir);
+    let place = |key: &ApiKey| {
+        if of_file.iter().any(|other| other.digest == key.digest) { "api_keys_file" } else { "api_keys" }
+    };
+    let keys = merged(&settings.api_keys, of_file.clone());
+    let rows: Vec<Row> = keys.iter().map(|key| Row::of(key, place(key), &uses)).collect();
+    let mut output = Output::stdout();
+    let written = match args.json {
+        true => rows.iter().try_for_each(|row| output.json(row)),
+        false if rows.is_empty() => output.line("there are no keys; `talktrack keys new` makes one"),
+        false => output.line(&listing(&rows, View::of_stdout())),
+    };
+    written.and_then(|()| output.flush()).map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
+}
+
+impl Row {
+    fn of(key: &ApiKey, place: &'static str, uses: &KeyUses) -> Self {
+        let state = match (key.revoked, key.expires) {
+            (Some(_), _) => "revoked",
+            (None, Some(expires)) if expires <= SystemClock.now() => "expired",
+            _ => "active",
+        };
+        let used = uses.of(&key.digest);
+        let networks = Some(&key.networks).filter(|networks| !networks.is_empty());
+        Self {
+            name: key.name.clone(),
+            scopes: key.scopes.to_string(),
+            id: key_id(&key.digest),
+            state,
+            expires: key.expires,
+            revoked: key.revoked,
+            users: key.users.as_ref().map(|users| users.iter().map(ToString::to_string).collect()),
+            addresses: networks.map(|networks| networks.iter().map(Network::to_string).collect()),
+            last_used: used.as_ref().map(|used| used.at),
+            last_used_from: used.and_then(|used| used.from).map(|from| from.to_string()),
+            place,
+        }
+    }
+}
+
+fn listing(rows: &[Row], view: View) -> String {
+    let heads = ["name", "scopes", "state", "expires", "users", "addresses", "last used", "from", "in"];
+    let mut table = table::table(view, &heads);
+    let moment = |moment: Option<Timestamp>, none: &str| {
+        moment.map_or(none.to_owned(), |at| table::moment(&at.into()))
+    };
+    for row in rows {
+        let users = match row.users.as_deref() {
+            None => "all".to_owned(),
+            Some([user]) => user.clone(),
+            Some(users) => format!("{} users", users.len()),
+        };
+        table.add_row(vec![
+            row.name.clone(),
+            row.scopes.clone(),
+            row.state.to_owned(),
+            moment(row.expires, "never"),
+            users,
+            row.addresses.as_ref().map_or("all".to_owned(), |networks| networks.join(" ")),
+            moment(row.last_used, "-"),
+            row.last_used_from.clone().unwrap_or_else(|| "-".into()),
+            row.place.to_owned(),
+        ]);
+    }
+    table.trim_fmt()
+}

@@ -1,0 +1,107 @@
+//! `talktrack keys new`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use serde::Serialize;
+use talktrack::Timestamp;
+use talktrack::clock::{Clock as _, SystemClock};
+use uuid::Uuid;
+
+use super::{file, record};
+use crate::auth::NewKey;
+use crate::command::Outcome;
+use crate::config::{KeyPlace, Network, Scopes, check_name, key_networks, key_users, parse_duration};
+use crate::error::Failure;
+use crate::output::sum_up;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What the key is called in the settings: letters, digits, '-', '_' and '.'
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    name: String,
+    /// What it allows: read, write, metrics, admin (everything), with commas between them
+    #[arg(long, value_name = "SCOPES")]
+    scopes: Scopes,
+    /// Until when: a duration from now such as 90d, or a time such as 2027-01-01T00:00:00Z; for ever if left out
+    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    expires: Option<Timestamp>,
+    /// The users that it may act for, with commas between them; all if left out
+    #[arg(long, value_name = "UUIDS", value_parser = users)]
+    users: Option<Users>,
+    /// Addresses or networks that it may be used from, with commas between them; all if left out
+    #[arg(long, value_name = "NETWORKS", value_parser = networks)]
+    addresses: Option<Networks>,
+    /// The key and its entry as one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: KeyPlace,
+}
+
+// A list that clap takes as one value, not as several.
+type Users = Arc<[Uuid]>;
+#[derive(Debug, Clone)]
+struct Networks(Vec<Network>);
+
+/// What is shown of a new key.
+#[derive(Serialize)]
+struct Shown {
+    key: String,
+    api_keys: String,
+    /// The file that has the entry now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+}
+
+/// Makes a key and shows it.
+pub(super) fn run(args: Args) -> Outcome {
+    let settings = args.place.load()?;
+    let Some(mut new) = NewKey::draw(args.name, args.scopes) else {
+        return Err(Failure::new("the system has no randomness to make a key of"));
+    };
+    (new.entry.expires, new.entry.users) = (args.expires, args.users);
+    new.entry.networks = args.addresses.map(|Networks(networks)| networks).unwrap_or_default();
+    let file = file(&settings);
+    if let Some(file) = &file {
+        if settings.api_keys.iter().any(|key| key.name == new.entry.name) {
+            return Err(Failure::usage(format!("--name: api_keys has a key called {}", new.entry.name)));
+        }
+        file.add(&new.entry)?;
+        record(&settings, "keys.new", &new.entry);
+    }
+    let file = file.map(|file| file.path().display().to_string());
+    let shown = Shown { key: new.key, api_keys: new.entry.to_string(), file };
+    sum_up(args.json, &shown, |_| in_words(&shown), ExitCode::SUCCESS)
+}
+
+fn in_words(Shown { key, api_keys, file }: &Shown) -> String {
+    let entry = match file {
+        Some(file) => format!("Its entry is in {file}; a running server takes it over within seconds:"),
+        None => "The entry for api_keys in the settings of the server that is to take it:".to_owned(),
+    };
+    format!(
+        "The key, which is shown this once (Authorization: Bearer KEY):\n\n  {key}\n\n{entry}\n\n  {api_keys}"
+    )
+}
+
+fn name(text: &str) -> Result<String, String> {
+    check_name(text).map(|()| text.to_owned())
+}
+
+fn users(text: &str) -> Result<Users, String> {
+    key_users(text)
+}
+
+fn networks(text: &str) -> Result<Networks, String> {
+    key_networks(text).map(Networks)
+}
+
+fn moment(text: &str) -> Result<Timestamp, String> {
+    let now = SystemClock.now();
+    let moment = text.parse().ok().or_else(|| parse_duration(text).ok().map(|after| now.plus(after)));
+    moment.filter(|moment| *moment > now).ok_or_else(|| {
+        "must be a duration such as 90d, or a time to come such as 2027-01-01T00:00:00Z".to_owned()
+    })
+}

@@ -1,0 +1,51 @@
+//! `talktrack keys revoke`.
+
+use std::process::ExitCode;
+
+use talktrack::clock::{Clock as _, SystemClock};
+
+use super::{file, record};
+use crate::auth::merged;
+use crate::command::Outcome;
+use crate::config::{ApiKey, KeyPlace};
+use crate::error::Failure;
+use crate::output::sum_up;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What the key is called
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// The entry as one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: KeyPlace,
+}
+
+/// Revokes a key, also one of the settings: an entry of the file with its hash says so.
+pub(super) fn run(args: &Args) -> Outcome {
+    let settings = args.place.load()?;
+    let Some(file) = file(&settings) else {
+        return Err(Failure::usage(
+            "api_keys_file is not set, so nothing can be revoked while the server runs: set it, or take the key out of api_keys \
+             and restart the server",
+        ));
+    };
+    let keys = merged(&settings.api_keys, file.read()?);
+    let key = keys.into_iter().find(|key| key.name == args.name && key.revoked.is_none());
+    let key = key.ok_or_else(|| {
+        Failure::new(format!("there is no key called {} that counts; see `talktrack keys list`", args.name))
+    })?;
+    let revoked = ApiKey { revoked: Some(SystemClock.now()), ..key };
+    file.put(&revoked)?;
+    record(&settings, "keys.revoke", &revoked);
+    let shown =
+        serde_json::json!({"api_keys": revoked.to_string(), "file": file.path().display().to_string()});
+    let words = format!(
+        "{} is revoked: a running server refuses it within seconds, and ends its connections within a minute",
+        args.name
+    );
+    sum_up(args.json, &shown, |_| words, ExitCode::SUCCESS)
+}

@@ -1,0 +1,240 @@
+//! `talktrack outbox`: the store whose outbox a data directory is, and giving the outbox to another store.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::json;
+use talktrack::store::Store as _;
+use talktrack::store::postgres::{Address, PostgresStore};
+use talktrack::{NotedStore, OpenError, Options, Redirect};
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use super::Outcome;
+use super::dead_letters::ask_server;
+use crate::audit::{self, Actor, Entry};
+use crate::config::{Config, Database, Place};
+use crate::error::Failure;
+use crate::letters::{Answer, Request};
+use crate::output::{Output, Stop};
+use crate::store;
+use crate::table;
+
+/// Said if there is no outbox.
+const NO_OUTBOX: &str =
+    "this data directory is no outbox: its own file is the store, and nothing waits for another one";
+
+/// How long the writer may take to note the store that answered a moment ago.
+const NOTED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+#[command(arg_required_else_help = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Show the store that this data directory writes to, and what waits for it
+    Show(ShowArgs),
+    /// Bring what waits to another store than before
+    Redirect(RedirectArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ShowArgs {
+    /// For programs: one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "The other store is the one that database_url names. What waits goes there, and everything that is accepted \
+    from now on. What the former store has already stays there: copy it yourself, or export it and import it. A running server \
+    does this for its own database_url; with --local it has to be stopped first."
+)]
+struct RedirectArgs {
+    /// Bring what waits into the file of this data directory, which is the store from now on
+    #[arg(long)]
+    local: bool,
+    /// Yes, if something waits: it leaves for the other store, and for good
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Runs it.
+pub(crate) async fn run(args: Args) -> Outcome {
+    match args.action {
+        Action::Show(args) => show(&args).map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS)),
+        Action::Redirect(args) => redirect(&args).await,
+    }
+}
+
+/// For programs.
+#[derive(Serialize)]
+struct Shown<'a> {
+    /// Where the store is, without the password; null if the file itself is the store.
+    store: Option<&'a str>,
+    id: Option<Uuid>,
+    waiting: u64,
+}
+
+fn show(args: &ShowArgs) -> Result<(), Stop> {
+    let noted = noted(&args.place.load()?)?;
+    let mut output = Output::stdout();
+    if args.json {
+        let noted = noted.as_ref();
+        output.json(&Shown {
+            store: noted.map(NotedStore::name),
+            id: noted.and_then(|noted| noted.id),
+            waiting: noted.map_or(0, |noted| noted.waiting),
+        })?;
+    } else if let Some(noted) = &noted {
+        output.line(&in_words(noted))?;
+    } else {
+        output.line(NO_OUTBOX)?;
+    }
+    output.flush()
+}
+
+fn in_words(noted: &NotedStore) -> String {
+    let id = noted.id.map(|id| format!(" (store id {id})")).unwrap_or_default();
+    let name = table::safe_line(noted.name());
+    format!("the outbox of {name}{id}; {} records wait for it", noted.waiting)
+}
+
+fn noted(config: &Config) -> Result<Option<NotedStore>, Failure> {
+    store::expect_file(&config.local_file())?;
+    Ok(NotedStore::of_file(&config.local_file())?)
+}
+
+async fn redirect(args: &RedirectArgs) -> Outcome {
+    let config = args.place.load()?;
+    let Some(noted) = noted(&config)? else {
+        return say(NO_OUTBOX);
+    };
+    let target = Target::new(args, &config, &noted).await?;
+    if noted.waiting > 0 && !args.yes {
+        return Err(Failure::usage(format_args!(
+            "{} records wait for {}; this brings them to {}, for good; add --yes if that is meant",
+            noted.waiting,
+            noted.name(),
+            target.name()
+        )));
+    }
+    match target {
+        Target::File => to_file(&config, noted.waiting).await,
+        Target::Postgres { address, id } => to_postgres(&config, &address, id).await,
+    }
+}
+
+/// Where what waits is to go.
+enum Target {
+    File,
+    Postgres { address: Box<Address>, id: Uuid },
+}
+
+impl Target {
+    async fn new(args: &RedirectArgs, config: &Config, noted: &NotedStore) -> Result<Self, Failure> {
+        let address = match &config.database {
+            _ if args.local => return Ok(Self::File),
+            Database::Postgres(address) => address.clone(),
+            Database::File(_) => {
+                let which = "database_url names no other store: name it with --database-url";
+                return Err(Failure::usage(format_args!(
+                    "{which}, or say --local to keep everything in this file ({} records wait for {})",
+                    noted.waiting,
+                    noted.name()
+                )));
+            }
+        };
+        let store = PostgresStore::new(&address).map_err(Failure::new)?;
+        let failed = |error: &dyn std::fmt::Display| Failure::new(format_args!("{address}: {error}"));
+        match store.identity().await {
+            Ok(Some(id)) => Ok(Self::Postgres { address, id }),
+            Ok(None) => Err(failed(&"it carries no store id; run: talktrack migrate")),
+            Err(error) => Err(failed(&error)),
+        }
+    }
+
+    fn name(&self) -> String {
+        match self {
+            Self::File => "the file of this data directory".to_owned(),
+            Self::Postgres { address, .. } => address.to_string(),
+        }
+    }
+}
+
+async fn to_file(config: &Config, waiting: u64) -> Outcome {
+    let config = Config { database: Database::File(None), ..config.clone() };
+    let options = Options { redirect: Redirect::Always, ..config.options() };
+    let opened = store::open_tracker(&config, options).map_err(|error| match error {
+        OpenError::Locked { .. } => {
+            Failure::new(format_args!("{error}; --local needs the server to be stopped"))
+        }
+        other => other.into(),
+    });
+    close(opened?).await?;
+    record(&config, "the file");
+    say(&format!(
+        "{waiting} records were brought into the file of this data directory, which is the store from now on"
+    ))
+}
+
+async fn to_postgres(config: &Config, address: &Address, id: Uuid) -> Outcome {
+    let options = Options { redirect: Redirect::Always, ..config.options() };
+    let tracker = match store::open_tracker(config, options) {
+        Ok(tracker) => tracker,
+        Err(locked @ OpenError::Locked { .. }) => return through_server(config, &locked).await,
+        Err(other) => return Err(other.into()),
+    };
+    let deadline = Instant::now() + NOTED_WITHIN;
+    while noted(config)?.is_none_or(|noted| noted.id != Some(id)) {
+        if Instant::now() > deadline {
+            return Err(Failure::new(format_args!(
+                "{address} did not answer again; run the command once more"
+            )));
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    close(tracker).await?;
+    record(config, &address.to_string());
+    let left = noted(config)?.map_or(0, |noted| noted.waiting);
+    say(&format!(
+        "this data directory is the outbox of {address} from now on; {left} records still wait for it"
+    ))
+}
+
+async fn through_server(config: &Config, locked: &OpenError) -> Outcome {
+    match ask_server(&config.data_dir, &locked.to_string(), &Request::RedirectOutbox).await? {
+        Answer::Redirected(address) => say(&format!("the server brings what waits to {address} from now on")),
+        _ => {
+            Err(Failure::new("the server gave another answer than was asked for; is it of the same version?"))
+        }
+    }
+}
+
+fn say(line: &str) -> Outcome {
+    let mut output = Output::stdout();
+    let said = output.line(line).and_then(|()| output.flush());
+    said.map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
+}
+
+fn record(config: &Config, store: &str) {
+    let entry = Entry::new(Actor::of_this_process(), Request::RedirectOutbox.name(), None);
+    audit::record_command(&config.data_dir, &entry.detail(json!({"store": store})));
+}
+
+/// Waits until the threads have ended and the directory is free.
+async fn close(tracker: talktrack::Tracker) -> Result<(), Failure> {
+    tracker.flush().await?;
+    tokio::task::spawn_blocking(move || drop(tracker)).await.map_err(Failure::new)
+}

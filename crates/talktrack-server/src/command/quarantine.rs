@@ -1,0 +1,115 @@
+//! `talktrack quarantine`: the files of damaged databases that are kept beside the one in use. They hold text, also of what was
+//! deleted since.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::Outcome;
+use crate::audit::{self, Actor, Entry};
+use crate::config::Place;
+use crate::error::Failure;
+use crate::output::{Output, Stop};
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+#[command(arg_required_else_help = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// List the damaged databases that are kept, oldest first
+    List(ListArgs),
+    /// Remove damaged databases that are kept, for good
+    Drop(DropArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct ListArgs {
+    /// For programs: one JSON object a line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Debug, clap::Args)]
+struct DropArgs {
+    /// The names that `list` shows
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    names: Vec<String>,
+    /// All of them
+    #[arg(long, requires = "yes")]
+    all: bool,
+    /// Yes, all of them
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// One of them.
+#[derive(Debug, Serialize)]
+struct Kept {
+    name: String,
+    path: PathBuf,
+    bytes: u64,
+    /// The first line of its report.
+    report: String,
+}
+
+/// Runs it.
+pub(crate) async fn run(args: Args) -> Outcome {
+    match args.action {
+        Action::List(args) => list(&args).map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS)),
+        Action::Drop(args) => remove(&args),
+    }
+}
+
+fn list(args: &ListArgs) -> Result<(), Stop> {
+    let mut output = Output::stdout();
+    for kept in all(&args.place.load()?.local_file()) {
+        match args.json {
+            true => output.json(&kept)?,
+            false => output.line(&format!("{}  {} bytes  {}", kept.name, kept.bytes, kept.report))?,
+        }
+    }
+    output.flush()?;
+    Ok(())
+}
+
+fn remove(args: &DropArgs) -> Outcome {
+    let config = args.place.load()?;
+    let all = all(&config.local_file());
+    let unknown = args.names.iter().find(|name| !all.iter().any(|kept| kept.name == **name));
+    if let Some(name) = unknown {
+        return Err(Failure::new(format!("there is no {name} in quarantine; see talktrack quarantine list")));
+    }
+    let chosen = all.iter().filter(|kept| args.all || args.names.contains(&kept.name));
+    for kept in chosen {
+        fs::remove_dir_all(&kept.path)
+            .map_err(|error| Failure::new(format!("cannot remove {}: {error}", kept.path.display())))?;
+        println!("removed {}", kept.name);
+        let detail = serde_json::json!({"quarantine": kept.name});
+        let entry = Entry::new(Actor::of_this_process(), "quarantine.drop", None).detail(detail);
+        audit::record_command(&config.data_dir, &entry);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn all(database: &Path) -> Vec<Kept> {
+    let kept = |path: PathBuf| {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let files = fs::read_dir(&path).into_iter().flatten().flatten();
+        let bytes = files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum();
+        let report = fs::read_to_string(path.join("report.txt")).unwrap_or_default();
+        let report = report.lines().next().unwrap_or("no report").to_owned();
+        Kept { name, path, bytes, report }
+    };
+    talktrack::quarantines(database).into_iter().map(kept).collect()
+}

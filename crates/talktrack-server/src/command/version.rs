@@ -1,0 +1,35 @@
+//! `talktrack version`: which build this is.
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::Outcome;
+use crate::build_info;
+use crate::output::sum_up;
+
+/// Arguments.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// For programs: one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Build {
+    version: &'static str,
+    commit: Option<&'static str>,
+    target: &'static str,
+}
+
+/// Prints the version, the commit and the platform of this program.
+pub(crate) fn run(args: &Args) -> Outcome {
+    let build =
+        Build { version: build_info::VERSION, commit: build_info::commit(), target: build_info::TARGET };
+    let in_words = |_| {
+        let commit = build.commit.unwrap_or("unknown");
+        format!("talktrack {}\ncommit    {commit}\nplatform  {}", build.version, build.target)
+    };
+    sum_up(args.json, &build, in_words, ExitCode::SUCCESS)
+}

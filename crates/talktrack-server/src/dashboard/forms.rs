@@ -1,0 +1,43 @@
+//! Forms of our pages. Each has a field with a token that only our pages know; it is moved into a header here, before a form
+//! reaches its page, and the check of who asks looks at it there (`auth/gate.rs`). So no page can forget it.
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Method};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+
+use super::page::{Frame, Trouble};
+use crate::api::body;
+use crate::api::form::MAX_FORM_BYTES;
+use crate::auth::{CSRF_FIELD, CSRF_HEADER};
+use crate::error::Problem;
+use crate::state::AppState;
+
+/// Where one shows a key or token for the first time: there is no login yet that a form could belong to.
+const LOGIN: &str = "/login";
+
+/// Passes a request on; a form only if one of our pages sent it.
+pub(super) async fn check(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    if request.method() != Method::POST {
+        return next.run(request).await;
+    }
+    match with_token_in_header(&state, request).await {
+        Ok(request) => next.run(request).await,
+        Err(problem) => Trouble::of(problem, Frame::outside()).into_response(),
+    }
+}
+
+async fn with_token_in_header(state: &AppState, request: Request) -> Result<Request, Problem> {
+    let (mut parts, body) = request.into_parts();
+    let detail = format!("a form has at most {MAX_FORM_BYTES} bytes");
+    let (bytes, _room) = body::read(body, state, MAX_FORM_BYTES, &detail).await?;
+    let field = form_urlencoded::parse(&bytes).find(|(name, _)| name == CSRF_FIELD);
+    if let Some(token) = field.and_then(|(_, token)| HeaderValue::from_str(&token).ok()) {
+        parts.headers.insert(CSRF_HEADER, token);
+    }
+    if parts.uri.path() != LOGIN {
+        state.gate().check_open_form(&parts)?;
+    }
+    Ok(Request::from_parts(parts, Body::from(bytes)))
+}

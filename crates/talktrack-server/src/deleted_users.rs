@@ -1,0 +1,188 @@
+//! Users whose deletion is not done yet: a file for each such user keeps that in mind over a restart.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use talktrack::Timestamp;
+use talktrack::permissions::{make_private_directory, private_file};
+use tokio::task::spawn_blocking;
+use uuid::Uuid;
+
+/// Below the data directory. The name of a file is the user's id; the moment of the deletion is in it.
+const DIRECTORY: &str = "deleted-users";
+
+/// The notes; clones are one.
+#[derive(Clone)]
+pub(crate) struct DeletedUsers(Arc<Shared>);
+
+struct Shared {
+    directory: PathBuf,
+    /// Held while files are read and changed.
+    files: Mutex<()>,
+    /// Requests that delete a user now.
+    running: Mutex<HashMap<Uuid, usize>>,
+}
+
+/// A request that deletes a user, for as long as it runs.
+pub(crate) struct Running(DeletedUsers, Uuid);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut running = self.0.0.running.lock();
+        let requests = running.entry(self.1).or_default();
+        *requests = requests.saturating_sub(1);
+        if *requests == 0 {
+            running.remove(&self.1);
+        }
+    }
+}
+
+impl DeletedUsers {
+    pub(crate) fn below(data_dir: &Path) -> Self {
+        let directory = data_dir.join(DIRECTORY);
+        Self(Arc::new(Shared { directory, files: Mutex::default(), running: Mutex::default() }))
+    }
+
+    /// A request begins to delete the user: what it can do, nobody else has to do.
+    pub(crate) fn begin(&self, user_id: Uuid) -> Running {
+        *self.0.running.lock().entry(user_id).or_default() += 1;
+        Running(self.clone(), user_id)
+    }
+
+    /// Whether a request deletes the user now.
+    pub(crate) fn is_running(&self, user_id: Uuid) -> bool {
+        self.0.running.lock().contains_key(&user_id)
+    }
+
+    /// Notes on the disk that what was there of a user at this moment is to be deleted; a later moment stays. Returns the moment that
+    /// was noted before.
+    ///
+    /// # Errors
+    /// If the disk does not take it.
+    pub(crate) async fn note(&self, user_id: Uuid, moment: Timestamp) -> io::Result<Option<Timestamp>> {
+        self.change(move |notes| {
+            let noted = notes.read(user_id);
+            if noted.is_none_or(|noted| noted < moment) {
+                notes.write(user_id, moment)?;
+            }
+            Ok(noted)
+        })
+        .await
+    }
+
+    /// The deletion that was noted for this moment is done. A later one stays.
+    pub(crate) async fn forget(&self, user_id: Uuid, moment: Timestamp) -> io::Result<()> {
+        self.put_back(user_id, moment, None).await
+    }
+
+    /// The note for this moment gives way to what was noted before. A later one stays.
+    pub(crate) async fn put_back(
+        &self,
+        user_id: Uuid,
+        moment: Timestamp,
+        before: Option<Timestamp>,
+    ) -> io::Result<()> {
+        self.change(move |notes| match before {
+            _ if notes.read(user_id) != Some(moment) => Ok(()),
+            Some(before) => notes.write(user_id, before),
+            None => fs::remove_file(notes.file(user_id)),
+        })
+        .await
+    }
+
+    /// The users whose deletion is not done, and the moment of each deletion.
+    pub(crate) async fn due(&self) -> Vec<(Uuid, Timestamp)> {
+        let list = |notes: &Shared| {
+            let entries = match fs::read_dir(&notes.directory) {
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+                entries => entries?,
+            };
+            let users = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+            Ok(users.filter_map(|user_id| Some((user_id, notes.read(user_id)?))).collect())
+        };
+        self.change(list).await.unwrap_or_else(|error| {
+            tracing::debug!("cannot see which users are to be deleted: {error}");
+            Vec::new()
+        })
+    }
+
+    async fn change<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let notes = Arc::clone(&self.0);
+        let work = move || {
+            let _one_at_a_time = notes.files.lock();
+            work(&notes)
+        };
+        spawn_blocking(work).await.map_err(io::Error::other)?
+    }
+}
+
+impl Shared {
+    fn file(&self, user_id: Uuid) -> PathBuf {
+        self.directory.join(user_id.to_string())
+    }
+
+    fn read(&self, user_id: Uuid) -> Option<Timestamp> {
+        fs::read_to_string(self.file(user_id)).ok()?.parse().ok()
+    }
+
+    fn write(&self, user_id: Uuid, moment: Timestamp) -> io::Result<()> {
+        make_private_directory(&self.directory)?;
+        let draft = self.directory.join(format!("{user_id}.tmp"));
+        let mut draft_file = private_file().write(true).create(true).truncate(true).open(&draft)?;
+        draft_file.write_all(moment.to_string().as_bytes())?;
+        draft_file.sync_all()?;
+        fs::rename(&draft, self.file(user_id))?;
+        File::open(&self.directory)?.sync_all()?;
+        self.directory.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(micros: i64) -> Timestamp {
+        Timestamp::from_micros(micros).unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn requests_at_the_same_time_keep_the_latest_moment() {
+        let dir = tempfile::tempdir().unwrap();
+        let notes = DeletedUsers::below(dir.path());
+        let user = Uuid::new_v4();
+        let requests = (1..=50).map(|micros| {
+            let notes = notes.clone();
+            tokio::spawn(async move { notes.note(user, at(micros)).await })
+        });
+        for request in requests.collect::<Vec<_>>() {
+            request.await.unwrap().unwrap();
+        }
+        assert_eq!(notes.due().await, [(user, at(50))]);
+        notes.forget(user, at(49)).await.unwrap();
+        assert_eq!(notes.due().await, [(user, at(50))], "a later deletion is not done");
+        notes.forget(user, at(50)).await.unwrap();
+        assert_eq!(notes.due().await, []);
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_refused_leaves_the_note_of_an_earlier_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let notes = DeletedUsers::below(dir.path());
+        let user = Uuid::new_v4();
+        assert_eq!(notes.note(user, at(1)).await.unwrap(), None);
+        let before = notes.note(user, at(2)).await.unwrap();
+        notes.put_back(user, at(2), before).await.unwrap();
+        assert_eq!(notes.due().await, [(user, at(1))]);
+        let running = notes.begin(user);
+        assert!(notes.is_running(user));
+        drop(running);
+        assert!(!notes.is_running(user));
+    }
+}

@@ -1,0 +1,58 @@
+//! Users whose deletion the store has not done yet. Only the store knows all of their sessions: each is deleted when it can be asked.
+
+use std::time::Duration;
+
+use talktrack::{ReadError, Timestamp};
+use tokio::time::sleep;
+use uuid::Uuid;
+
+use super::{Gone, delete_some};
+use crate::error::Problem;
+use crate::state::AppState;
+
+/// How often the store is asked.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// Deletes the sessions of these users as soon as the store can be asked, for as long as the server lives.
+pub(crate) async fn follow(state: AppState) {
+    let mut stopping = state.watch_stop();
+    let follow = async {
+        loop {
+            for (user_id, moment) in state.deleted_users().due().await {
+                match delete(&state, user_id, moment).await {
+                    Ok(true) => forget(&state, user_id, moment).await,
+                    Ok(false) => {}
+                    Err(problem) => tracing::debug!("a user is not deleted yet: {}", problem.into_detail()),
+                }
+            }
+            sleep(INTERVAL).await;
+        }
+    };
+    tokio::select! {
+        () = stopping.wait() => {}
+        () = follow => {}
+    }
+}
+
+/// The deletion of this moment is done.
+pub(super) async fn forget(state: &AppState, user_id: Uuid, moment: Timestamp) {
+    if let Err(error) = state.deleted_users().forget(user_id, moment).await {
+        tracing::warn!("the deletion of a user is done once more at the next start: {error}");
+    }
+}
+
+/// Deletes what the store had of the user at the moment. False if the store has not done all of it.
+async fn delete(state: &AppState, user_id: Uuid, moment: Timestamp) -> Result<bool, Problem> {
+    let unreadable = |error: ReadError| Problem::store_unavailable(&error);
+    // After the mark, so that nothing comes that began before.
+    if state.deleted_users().is_running(user_id)
+        || state.tracker().health().store.is_some()
+        || state.local().user_deletion_waits(user_id).await.map_err(unreadable)?
+    {
+        return Ok(false);
+    }
+    let sessions = state.tracker().reader().sessions_of_user_at(user_id, moment).await.map_err(unreadable)?;
+    let mut gone = Gone::default();
+    delete_some(state, sessions, user_id, &mut gone).await?;
+    Ok(gone.is_done())
+}

@@ -1,0 +1,39 @@
+//! How much the dead letters take: of all, which counts as what waits in the journal, and of each user who writes with a token.
+//!
+//! Only a store that refuses rows makes dead letters, so nobody is held up to count them: they are looked at every few seconds, and
+//! what a user adds in between is bounded by the rate of their bytes.
+
+use std::time::{Duration, Instant};
+
+use talktrack::{Books, ReadError};
+use tokio::time::sleep;
+
+use crate::state::AppState;
+
+/// How often the dead letters are looked at, at most. Many of them are counted less often: counting takes a tenth of the time.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// Follows the dead letters until the server stops.
+pub(crate) async fn follow(state: AppState) {
+    let mut counted = None;
+    loop {
+        let (books, begun) = (state.tracker().health().books, Instant::now());
+        let changes = |books: &Books| (books.dead_lettered, books.letters_taken_out, books.deleted);
+        if counted != Some(changes(&books)) {
+            match count(&state).await {
+                Ok(()) => counted = Some(changes(&books)),
+                Err(error) => tracing::debug!(%error, "the dead letters cannot be counted now"),
+            }
+        }
+        sleep(INTERVAL.max(begun.elapsed() * 10)).await;
+    }
+}
+
+/// Counts the dead letters of all, and those of each user. What a token writes names its user.
+async fn count(state: &AppState) -> Result<(), ReadError> {
+    let letters = state.local().dead_letter_bytes().await?;
+    state.tracker().note_dead_letter_bytes(letters.iter().map(|(_, bytes)| bytes).sum());
+    let of_users = letters.into_iter().filter_map(|(user, bytes)| Some((user?, bytes)));
+    state.limits().note_dead_letters(of_users.collect());
+    Ok(())
+}

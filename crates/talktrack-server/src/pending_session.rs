@@ -1,0 +1,72 @@
+//! What the records of a session that wait for a remote store make of its row.
+
+use talktrack::clock::Timestamp;
+use talktrack::record::{Body, Record, SessionEnd, SessionStart, SessionUpdate};
+use talktrack::store::SessionRow;
+use talktrack::{JsonObject, Status, Stored, StoredTime};
+
+/// The row that the record leaves, as far as this node knows; `None` if it cannot tell whose session it is.
+pub(crate) fn after(record: &Record, known: Option<SessionRow>) -> Option<SessionRow> {
+    Some(match (&record.body, known) {
+        (Body::Start(start), None) => SessionRow::begun(start, record.seq),
+        (Body::Start(start), Some(row)) => resumed(start, row),
+        (Body::Update(update), Some(row)) => updated(update, row),
+        (Body::End(end), Some(row)) => ended(end, row),
+        (Body::End(end), None) => ended(end, from_its_end(end)?),
+        _ => return None,
+    })
+}
+
+fn resumed(start: &SessionStart, row: SessionRow) -> SessionRow {
+    let metadata = merged(row.metadata.as_ref(), start.metadata.as_ref());
+    let external_id = row.external_id.or_else(|| start.external_id.clone());
+    let (status, end_reason, ended_at, duration_seconds) = (Status::Active.into(), None, None, None);
+    SessionRow { status, end_reason, ended_at, duration_seconds, metadata, external_id, ..row }
+}
+
+fn updated(update: &SessionUpdate, row: SessionRow) -> SessionRow {
+    SessionRow { metadata: merged(row.metadata.as_ref(), Some(&update.metadata)), ..row }
+}
+
+fn ended(end: &SessionEnd, row: SessionRow) -> SessionRow {
+    let last = row.last_event_at.as_ref().and_then(StoredTime::known);
+    let ended_at = match end.status {
+        Status::Abandoned => last.unwrap_or(end.ended_at),
+        Status::Active | Status::Ended => end.ended_at,
+    };
+    let lasted = row.started_at.known().map_or(0.0, |start| ended_at.max(start).seconds_since(start));
+    let known = end.known.map_or(0, |known| i64::try_from(known.message_count).unwrap_or(i64::MAX));
+    SessionRow {
+        status: end.status.into(),
+        end_reason: Some(end.reason.clone()),
+        ended_at: Some(ended_at.into()),
+        duration_seconds: Some(end.known.map_or(lasted, |known| known.duration_seconds)),
+        message_count: known.max(row.message_count),
+        ..row
+    }
+}
+
+/// What an end tells of its session, where nothing else does.
+#[expect(clippy::cast_possible_truncation, reason = "a duration in microseconds fits")]
+fn from_its_end(end: &SessionEnd) -> Option<SessionRow> {
+    let lasted = end.known.map_or(0.0, |known| known.duration_seconds);
+    let started_at = Timestamp::from_micros(end.ended_at.as_micros() - (lasted * 1e6) as i64)?;
+    Some(SessionRow {
+        session_id: end.session_id,
+        user_id: Some(end.owner?),
+        external_id: None,
+        status: end.status.into(),
+        end_reason: None,
+        started_at: started_at.into(),
+        ended_at: None,
+        duration_seconds: None,
+        last_event_at: None,
+        message_count: 0,
+        metadata: None,
+    })
+}
+
+fn merged(row: Option<&Stored<JsonObject>>, added: Option<&JsonObject>) -> Option<Stored<JsonObject>> {
+    let Some(added) = added else { return row.cloned() };
+    Some(row.and_then(Stored::as_object).map_or_else(|| added.clone(), |row| row.merged(added)).into())
+}

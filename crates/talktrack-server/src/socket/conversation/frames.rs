@@ -1,0 +1,133 @@
+//! What the peer says: frames are taken one after the other, and each waits for its turn.
+
+use axum::extract::ws::close_code;
+use talktrack::Message;
+use talktrack::json::{JsonObject, MAX_SESSION_METADATA};
+use tokio::time::{Instant, sleep_until};
+
+use super::Conversation;
+use crate::socket::ending::Ending;
+use crate::socket::peer::Heard;
+use crate::turns::Waiting;
+use crate::wire::{ClientFrame, Frame, FrameRef, INVALID_MESSAGE, ServerFrame};
+
+/// Frames taken in one go before other things get their turn.
+const BURST: usize = 64;
+
+impl Conversation {
+    /// Takes a frame, and those that have come with it.
+    pub(super) async fn listen(&mut self, heard: Heard) -> Result<(), Ending> {
+        let began = Instant::now();
+        self.last_heard = began;
+        self.take(heard).await?;
+        for _ in 1..BURST {
+            // Who had to wait lets other things have their turn.
+            if self.last_heard != began {
+                break;
+            }
+            let Some(heard) = self.peer.hear_now() else { break };
+            self.take(heard).await?;
+        }
+        Ok(self.peer.flush().await?)
+    }
+
+    async fn take(&mut self, heard: Heard) -> Result<(), Ending> {
+        match heard {
+            Heard::Text(text) => self.frame(&text).await,
+            Heard::Binary => {
+                Ok(self.reject(INVALID_MESSAGE, "a frame must be text, not binary", None).await?)
+            }
+            Heard::SignOfLife => {
+                self.keep_alive();
+                Ok(())
+            }
+            Heard::TooLarge => {
+                self.reject("too_large", "a frame must be at most 1 MiB", None).await?;
+                Err(Ending::Close(close_code::SIZE, "a frame must be at most 1 MiB"))
+            }
+            Heard::NotUtf8 => Err(Ending::Close(close_code::INVALID, "text must be UTF-8")),
+            Heard::Garbage => Err(Ending::Close(close_code::PROTOCOL, "not a WebSocket frame")),
+            Heard::Gone => Err(Ending::Gone),
+        }
+    }
+
+    async fn frame(&mut self, text: &str) -> Result<(), Ending> {
+        let session_id = self.presence.session.session_id;
+        let Frame { body, session_id: named, reference, .. } = match Frame::parse(text) {
+            Ok(frame) => frame,
+            Err(error) => return Ok(self.reject(error.code, error.message, error.reference).await?),
+        };
+        if named.is_some_and(|named| named != session_id) {
+            let problem = "session_id: is not this connection's";
+            return Ok(self.reject(INVALID_MESSAGE, problem, reference).await?);
+        }
+        if let Err(wait) = self.meter.take(text.len()) {
+            return Ok(self.reject("rate_limited", wait.in_words(), reference).await?);
+        }
+        let writes = matches!(body, ClientFrame::Message(_) | ClientFrame::SessionUpdate { .. });
+        if writes && let Err(problem) = self.meter.check_dead_letters() {
+            return Ok(self.reject(problem.code(), problem.into_detail(), reference).await?);
+        }
+        match body {
+            ClientFrame::Message(message) => self.message(message.in_session(session_id), reference).await,
+            ClientFrame::SessionUpdate { metadata } => self.update(metadata, reference).await,
+            ClientFrame::SessionEnd { reason, .. } => Ok(self.end(reason, reference).await?),
+            ClientFrame::SessionStart(_) => {
+                let problem = "type: session.start is for files; a connection starts its session by itself";
+                Ok(self.reject(INVALID_MESSAGE, problem, reference).await?)
+            }
+            ClientFrame::Auth { token } => Ok(self.renew(token.reveal(), reference).await?),
+            ClientFrame::Ping => {
+                self.keep_alive();
+                Ok(self.peer.say(ServerFrame::Pong { reference }.to_text()).await?)
+            }
+        }
+    }
+
+    async fn message(&mut self, message: Message, reference: Option<FrameRef>) -> Result<(), Ending> {
+        let bytes = message.heap_bytes();
+        self.wait_for_turn(bytes).await?;
+        match self.presence.tracker.track_message_as(message, self.presence.author) {
+            Ok(receipt) => {
+                self.pace.sent(receipt.seq(), bytes);
+                self.owed.message(&receipt, reference);
+                Ok(())
+            }
+            Err(refused) => Ok(self.refuse(&refused.reason, reference).await?),
+        }
+    }
+
+    async fn update(&mut self, metadata: JsonObject, reference: Option<FrameRef>) -> Result<(), Ending> {
+        self.wait_for_turn(MAX_SESSION_METADATA).await?;
+        match self.presence.tracker.update_session(self.presence.session, metadata) {
+            Ok(receipt) => {
+                // All of the metadata are written again.
+                self.pace.sent(receipt.seq(), MAX_SESSION_METADATA);
+                self.owed.update(&receipt, reference);
+                Ok(())
+            }
+            Err(refused) => Ok(self.refuse(&refused.reason, reference).await?),
+        }
+    }
+
+    /// Waits until it is this session's turn to hand over a record with so many bytes of text. Meanwhile it answers what becomes
+    /// durable and does what is due by the clock. If the server stops, what waits was not handed over, and is not acknowledged.
+    async fn wait_for_turn(&mut self, bytes: usize) -> Result<(), Ending> {
+        let waiting = Waiting::new(bytes);
+        while let Some(until) = self.pace.next_look(&waiting, &self.durability) {
+            tokio::select! {
+                biased;
+                () = self.stopping.wait() => return Err(Ending::Stopping),
+                () = self.durability.changed() => self.answer().await?,
+                () = self.alarm.as_mut() => {
+                    self.last_heard = Instant::now();
+                    self.watch().await?;
+                }
+                () = sleep_until(until.into()) => {}
+            }
+            // The peer is not heard while it waits, which is not its fault.
+            self.last_heard = Instant::now();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,139 @@
+//! What of a request goes into the audit log. It is decided by the route and the answer, for all routes in one place, so that a
+//! new endpoint is written down without knowing of it: reads by administrators and by people at the dashboard, exports,
+//! deletions, and what is done to dead letters.
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::Method;
+use axum::middleware::Next;
+use axum::response::Response;
+use uuid::Uuid;
+
+use crate::audit::{Actor, Entry};
+use crate::auth::{Caller, SeenCaller};
+use crate::config::Scope;
+use crate::limits::ClientAddress;
+use crate::state::AppState;
+
+/// What a route does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    /// It shows what was said, or who spoke.
+    Read,
+    Export,
+    Delete,
+    /// It changes something for whoever runs the server: written down under this name.
+    Operate(&'static str),
+    /// It is not written down.
+    Other,
+}
+
+/// Passes a request on, and writes down what became of it.
+pub(crate) async fn record(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+    let act = request.extensions().get::<MatchedPath>().map(|route| act(request.method(), route.as_str()));
+    let Some(act) = act.filter(|act| *act != Act::Other) else { return next.run(request).await };
+    let seen = SeenCaller::default();
+    request.extensions_mut().insert(seen.clone());
+    let entry = about(&request);
+    let answer = next.run(request).await;
+    if let Some((caller, is_person)) = seen.get() {
+        // Of reads, only those by people who may see others' conversations. A user's own are their own affair.
+        let is_by_program = !(*is_person || is_administrator(caller)) || caller.user().is_some();
+        if act != Act::Read || !is_by_program {
+            write(&state, entry(caller.actor(), act).status(answer.status().as_u16()), act);
+        }
+    }
+    answer
+}
+
+fn write(state: &AppState, entry: Entry, act: Act) {
+    match act {
+        // Pages load themselves again, and what is refused changes nothing: both may come as often as somebody likes.
+        Act::Read | Act::Export => state.audit().record_once(entry),
+        _ if entry.is_refused() => state.audit().record_once(entry),
+        _ => state.audit().record(entry),
+    }
+}
+
+/// True for whoever may see everything and delete it. Programs with other keys read all day long: that they do is written down
+/// as the use of their key.
+fn is_administrator(caller: &Caller) -> bool {
+    matches!(caller, Caller::Key(_)) && caller.require(Scope::Admin).is_ok()
+}
+
+fn act(method: &Method, route: &str) -> Act {
+    match (method.as_str(), route) {
+        ("DELETE", _) => Act::Delete,
+        ("POST", "/sessions/{session_id}/delete") => Act::Delete,
+        ("POST", "/health/replay") => Act::Operate("dead_letters.replay"),
+        ("POST", "/health/drop") => Act::Operate("dead_letters.drop"),
+        ("GET" | "HEAD", route) if route.ends_with("/export") => Act::Export,
+        ("GET" | "HEAD", "/" | "/v1/search" | "/v1/events" | "/health/letters/{seq}") => Act::Read,
+        ("GET" | "HEAD", route)
+            if ["/v1/sessions", "/v1/users", "/sessions/"].iter().any(|begin| route.starts_with(begin)) =>
+        {
+            Act::Read
+        }
+        _ => Act::Other,
+    }
+}
+
+/// What is known before the answer is: the entry for a caller.
+fn about(request: &Request) -> impl FnOnce(Actor, Act) -> Entry + use<> {
+    let from = request.extensions().get().map(|ClientAddress(address)| *address);
+    let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
+    let route = route.unwrap_or_default();
+    let path = request.uri().path().split('/');
+    let named: Vec<(String, Uuid)> = route
+        .split('/')
+        .zip(path)
+        .filter_map(|(name, value)| Some((name.trim_matches(['{', '}']).to_owned(), value.parse().ok()?)))
+        .chain(in_query(request))
+        .collect();
+    move |who, act| {
+        let id =
+            |names: [&str; 2]| named.iter().find(|(name, _)| names.contains(&&**name)).map(|(_, id)| *id);
+        let what = match act {
+            Act::Read => "read",
+            Act::Export => "export",
+            Act::Delete => "delete",
+            Act::Operate(what) => what,
+            Act::Other => "other",
+        };
+        let entry = Entry::new(who, what, from).route(&route);
+        entry.session(id(["session_id", "session"])).user(id(["user_id", "user"]))
+    }
+}
+
+/// The ids that a query names. Nothing else of it is written down: it may hold words that were searched for.
+fn in_query(request: &Request) -> Vec<(String, Uuid)> {
+    let query = request.uri().query().unwrap_or_default();
+    let pairs = form_urlencoded::parse(query.as_bytes());
+    pairs.filter_map(|(name, value)| Some((name.into_owned(), value.parse().ok()?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_that_shows_or_removes_conversations_is_written_down() {
+        for (method, route, expected) in [
+            (Method::GET, "/v1/sessions", Act::Read),
+            (Method::GET, "/v1/sessions/{session_id}/messages", Act::Read),
+            (Method::GET, "/v1/sessions/{session_id}/audio/{name}", Act::Read),
+            (Method::GET, "/v1/sessions/{session_id}/export", Act::Export),
+            (Method::GET, "/v1/users/{user_id}/export", Act::Export),
+            (Method::GET, "/sessions/{session_id}/said", Act::Read),
+            (Method::DELETE, "/v1/users/{user_id}", Act::Delete),
+            (Method::DELETE, "/v1/sessions/{session_id}/messages/{message_id}", Act::Delete),
+            (Method::POST, "/sessions/{session_id}/delete", Act::Delete),
+            (Method::GET, "/sessions/{session_id}/delete", Act::Read),
+            (Method::POST, "/health/drop", Act::Operate("dead_letters.drop")),
+            (Method::POST, "/v1/sessions/{session_id}/messages", Act::Other),
+            (Method::GET, "/assets/{name}", Act::Other),
+            (Method::GET, "/readyz", Act::Other),
+        ] {
+            assert_eq!(act(&method, route), expected, "{method} {route}");
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! What of each of many senders is on its way, and who of them rests.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::hash::Hash;
+use std::time::{Duration, Instant};
+
+use talktrack::clock::Seq;
+
+use super::{ALONE, LONGEST_REST, RECENT, REST, SHARE, is_heavy};
+
+/// What of each of some senders is on its way, and who sent last.
+#[derive(Debug)]
+pub(super) struct Flights<K> {
+    flights: HashMap<K, Flight>,
+    /// Those with a heavy record on its way.
+    heavy: HashSet<K>,
+    /// Who sent last, and when.
+    last: Option<(K, Instant)>,
+    /// When somebody else sent last.
+    others: Option<Instant>,
+}
+
+/// What of one sender is on its way, oldest first.
+#[derive(Debug, Default)]
+struct Flight {
+    records: VecDeque<Record>,
+    weight: usize,
+    /// So many of them are heavy, and weigh so much.
+    heavy: usize,
+    heavy_weight: usize,
+    /// When it may hand over its next heavy record, if others send.
+    rests_until: Option<Instant>,
+}
+
+/// One record on its way.
+#[derive(Debug)]
+struct Record {
+    seq: Seq,
+    weight: usize,
+    since: Instant,
+}
+
+impl<K> Default for Flights<K> {
+    fn default() -> Self {
+        Self { flights: HashMap::new(), heavy: HashSet::new(), last: None, others: None }
+    }
+}
+
+impl<K: Hash + Eq + Clone> Flights<K> {
+    pub(super) fn has_room(
+        &mut self,
+        key: &K,
+        weight: usize,
+        share: usize,
+        durable: Seq,
+        now: Instant,
+    ) -> bool {
+        let have_others_sent = self.have_others_sent(key, now);
+        let Some(flight) = self.flights.get_mut(key) else { return true };
+        flight.land(durable, now);
+        match (have_others_sent, is_heavy(weight)) {
+            (false, _) => flight.weight < ALONE,
+            // A heavy one takes one share, so that a key, which has several, goes on with what is light.
+            (true, false) => flight.weight - flight.heavy_weight + flight.heavy * SHARE < share,
+            (true, true) => flight.heavy == 0 && flight.rest(now).is_none(),
+        }
+    }
+
+    fn have_others_sent(&self, key: &K, now: Instant) -> bool {
+        let others = match &self.last {
+            Some((last, _)) if last == key => self.others,
+            last => last.as_ref().map(|(_, at)| *at),
+        };
+        others.is_some_and(|at| now.saturating_duration_since(at) < RECENT)
+    }
+
+    /// How long this sender rests before its next heavy record, for the sake of others.
+    pub(super) fn rest(&self, key: &K, now: Instant) -> Option<Duration> {
+        let rest = self.flights.get(key)?.rest(now)?;
+        self.have_others_sent(key, now).then_some(rest)
+    }
+
+    /// Notes which heavy records are durable; true if others are on their way.
+    pub(super) fn land_heavy(&mut self, durable: Seq, now: Instant) -> bool {
+        let flights = &mut self.flights;
+        self.heavy.retain(|key| {
+            flights.get_mut(key).is_some_and(|flight| {
+                flight.land(durable, now);
+                flight.heavy > 0
+            })
+        });
+        !self.heavy.is_empty()
+    }
+
+    pub(super) fn add(&mut self, key: &K, seq: Seq, weight: usize, now: Instant) {
+        match &mut self.last {
+            Some((last, at)) if last == key => *at = now,
+            last => {
+                self.others = last.replace((key.clone(), now)).map(|(_, at)| at);
+            }
+        }
+        let flight = self.flights.entry(key.clone()).or_default();
+        flight.records.push_back(Record { seq, weight, since: now });
+        flight.weight += weight;
+        if is_heavy(weight) {
+            flight.heavy += 1;
+            flight.heavy_weight += weight;
+            self.heavy.insert(key.clone());
+        }
+    }
+
+    pub(super) fn forget(&mut self, durable: Seq, now: Instant) {
+        self.flights.retain(|_, flight| {
+            flight.land(durable, now);
+            !flight.records.is_empty() || flight.rest(now).is_some()
+        });
+        self.flights.shrink_to_fit();
+    }
+}
+
+impl Flight {
+    /// Forgets what is durable. After a heavy record a rest begins, whatever else is on its way.
+    fn land(&mut self, durable: Seq, now: Instant) {
+        while let Some(&Record { seq, weight, since }) = self.records.front()
+            && seq <= durable
+        {
+            self.records.pop_front();
+            self.weight -= weight;
+            if is_heavy(weight) {
+                self.heavy -= 1;
+                self.heavy_weight -= weight;
+                let took = now.saturating_duration_since(since);
+                self.rests_until = self.rests_until.max(Some(now + (took * REST).min(LONGEST_REST)));
+            }
+        }
+    }
+
+    fn rest(&self, now: Instant) -> Option<Duration> {
+        let rest = self.rests_until?.saturating_duration_since(now);
+        Some(rest).filter(|rest| !rest.is_zero())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::turns::KEY_SHARES;
+
+    const LARGE: usize = 450;
+
+    fn has_room(flights: &mut Flights<char>, key: char, weight: usize, durable: Seq, now: Instant) -> bool {
+        flights.has_room(&key, weight, SHARE, durable, now)
+    }
+
+    #[test]
+    fn who_is_alone_has_a_batch_and_who_is_not_has_a_share() {
+        let mut flights = Flights::default();
+        let now = Instant::now();
+        let fill = |flights: &mut Flights<char>, key, at| {
+            let mut sent = 0;
+            while has_room(flights, key, 1, 0, at) {
+                sent += 1;
+                flights.add(&key, sent, 1, at);
+            }
+            sent
+        };
+        assert_eq!(fill(&mut flights, 'a', now), ALONE as i64);
+        assert_eq!(fill(&mut flights, 'b', now), SHARE as i64, "a sends, too");
+        assert!(has_room(&mut flights, 'c', 1, 0, now), "who has nothing on its way does not wait");
+        assert!(!has_room(&mut flights, 'b', 1, 0, now));
+        assert!(has_room(&mut flights, 'b', 1, 1, now), "one is durable");
+        let later = now + RECENT;
+        assert!(has_room(&mut flights, 'b', 1, 1, later), "the other has stopped");
+        flights.forget(i64::MAX, later);
+        assert_eq!(flights.flights.len(), 0);
+    }
+
+    #[test]
+    fn who_sends_heavy_records_rests_before_the_next_while_others_send() {
+        let mut flights = Flights::default();
+        let (began, took) = (Instant::now(), Duration::from_millis(30));
+        let landed = began + took;
+        flights.add(&'a', 1, LARGE, began);
+        assert!(flights.land_heavy(0, began) && !flights.land_heavy(1, landed));
+        assert!(has_room(&mut flights, 'a', LARGE, 1, landed), "nobody else sends");
+        flights.add(&'b', 2, 1, landed);
+        assert!(!has_room(&mut flights, 'a', LARGE, 1, landed));
+        assert!(has_room(&mut flights, 'a', 1, 1, landed), "what is light does not rest");
+        assert_eq!(flights.rest(&'a', landed), Some(took * REST));
+        assert!(has_room(&mut flights, 'b', LARGE, 1, landed) && flights.rest(&'b', landed).is_none());
+        flights.forget(1, landed);
+        assert!(!has_room(&mut flights, 'a', LARGE, 1, landed), "a rest is not forgotten");
+        assert!(has_room(&mut flights, 'a', LARGE, 1, landed + took * REST));
+        // However slow the disk is, nobody rests for longer than this.
+        flights.add(&'a', 3, LARGE, landed);
+        let late = landed + Duration::from_secs(25);
+        flights.land_heavy(3, late);
+        assert_eq!(flights.rest(&'a', late), Some(LONGEST_REST));
+    }
+
+    /// A busy key has something on its way at all times.
+    #[test]
+    fn a_rest_is_that_of_the_heavy_record_whatever_else_is_on_its_way() {
+        let mut flights = Flights::default();
+        let (began, took) = (Instant::now(), Duration::from_millis(30));
+        let landed = began + took;
+        flights.add(&'b', 1, 1, began);
+        flights.add(&'a', 2, LARGE, began);
+        flights.add(&'a', 3, 1, began);
+        assert!(!flights.land_heavy(2, landed), "the light one is still on its way");
+        assert_eq!(flights.rest(&'a', landed), Some(took * REST));
+        flights.land_heavy(3, landed + took);
+        assert_eq!(flights.rest(&'a', landed + took), Some(took), "the light one adds nothing");
+    }
+
+    #[test]
+    fn one_heavy_record_is_on_its_way_and_what_is_light_of_the_same_key_goes_on() {
+        let mut flights = Flights::default();
+        let now = Instant::now();
+        let share = KEY_SHARES * SHARE;
+        flights.add(&'b', 1, 1, now);
+        for seq in 2..34 {
+            flights.add(&'a', seq, 1, now);
+        }
+        assert!(flights.has_room(&'a', LARGE, share, 0, now), "what is light leaves it a place");
+        flights.add(&'a', 34, LARGE, now);
+        assert!(!flights.has_room(&'a', LARGE, share, 0, now), "one at a time");
+        assert!(!flights.has_room(&'a', 1, share, 0, now), "both shares are taken");
+        assert!(flights.has_room(&'a', 1, share, 2, now), "one is durable");
+        assert!(flights.has_room(&'a', 1, share, 33, now) && !flights.has_room(&'a', LARGE, share, 33, now));
+    }
+}

@@ -1,0 +1,113 @@
+//! Text that others wrote, made fit for a terminal: what could move the cursor, change the window's title, or turn the line around is
+//! shown by its number.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// What our own output begins and ends dimmed words with: the only sequences that reach a terminal.
+pub(crate) const DIM: &str = "\x1b[2m";
+/// The end of it.
+pub(crate) const PLAIN: &str = "\x1b[0m";
+
+/// The text with every control character in visible form, so that it cannot move the cursor, change the window's title
+/// or turn the line around. Line feeds stay.
+pub(crate) fn safe(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_unsafe) {
+        return text.into();
+    }
+    let mut visible = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        match character {
+            '\t' => visible.push_str("    "),
+            // The end of a line as some systems write it; the line feed follows.
+            '\r' => visible.push_str("\\r"),
+            unsafe_one if is_unsafe(unsafe_one) => {
+                // Writing into a string cannot fail.
+                let _ = write!(visible, "\\u{{{:x}}}", u32::from(unsafe_one));
+            }
+            harmless => visible.push(harmless),
+        }
+    }
+    visible.into()
+}
+
+/// JSON that stays on its line and is safe on a terminal, and still says the same.
+pub(crate) fn safe_json(json: &str) -> Cow<'_, str> {
+    let harms = |character: char| character == '\n' || is_unsafe(character);
+    if !json.contains(harms) {
+        return json.into();
+    }
+    let mut visible = String::with_capacity(json.len() + 16);
+    for character in json.chars() {
+        match character {
+            // Not in a string, where it would be escaped, but between two values.
+            '\t' | '\r' | '\n' => visible.push(' '),
+            // Writing into a string cannot fail. No unsafe character needs more than four digits.
+            harmful if harms(harmful) => drop(write!(visible, "\\u{:04x}", u32::from(harmful))),
+            harmless => visible.push(harmless),
+        }
+    }
+    visible.into()
+}
+
+/// The same on one line.
+pub(crate) fn safe_line(text: &str) -> Cow<'_, str> {
+    match safe(text) {
+        lines if lines.contains('\n') => lines.replace('\n', "\\n").into(),
+        line => line,
+    }
+}
+
+fn is_unsafe(character: char) -> bool {
+    match character {
+        '\n' => false,
+        // Line and paragraph separators, marks, embeddings, overrides and isolates of the writing direction.
+        '\u{2028}'
+        | '\u{2029}'
+        | '\u{200e}'
+        | '\u{200f}'
+        | '\u{61c}'
+        | '\u{202a}'..='\u{202e}'
+        | '\u{2066}'..='\u{2069}' => true,
+        _ => character.is_control(),
+    }
+}
+
+/// What a command says, with the sequences of our own left in it: whatever was forgotten on the way here reaches no terminal.
+pub(crate) fn safe_with_our_own(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_unsafe) {
+        return text.into();
+    }
+    let dimmed = |part: &str| part.split(PLAIN).map(safe).collect::<Vec<_>>().join(PLAIN);
+    text.split(DIM).map(dimmed).collect::<Vec<_>>().join(DIM).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_reach_no_terminal() {
+        assert_eq!(safe("plain, with ünïcödé 👩‍👩‍👧"), "plain, with ünïcödé 👩‍👩‍👧");
+        assert_eq!(safe("\x1b]0;pwned\x07\x1b[2J"), "\\u{1b}]0;pwned\\u{7}\\u{1b}[2J");
+        assert_eq!(safe("a\tb\r\nc\u{9b}1m\u{202e}d"), "a    b\\r\nc\\u{9b}1m\\u{202e}d");
+        assert_eq!(safe_line("a\nb"), "a\\nb");
+    }
+
+    #[test]
+    fn json_is_made_safe_and_says_the_same() {
+        let json = "{\"a\":\n[\"x\u{9b}\u{202e}\u{7f}ü\"]}";
+        let safe = safe_json(json);
+        assert_eq!(safe, r#"{"a": ["x\u009b\u202e\u007fü"]}"#);
+        let value = |json: &str| serde_json::from_str::<serde_json::Value>(json).unwrap();
+        assert_eq!(value(&safe), value(json));
+    }
+
+    #[test]
+    fn only_our_own_sequences_are_left_in_what_is_said() {
+        let said = format!("{DIM}a side remark{PLAIN}\n\x1b[31mred\x1b]0;title\x07{DIM}\u{202e}");
+        let expected =
+            format!("{DIM}a side remark{PLAIN}\n\\u{{1b}}[31mred\\u{{1b}}]0;title\\u{{7}}{DIM}\\u{{202e}}");
+        assert_eq!(safe_with_our_own(&said), expected);
+    }
+}

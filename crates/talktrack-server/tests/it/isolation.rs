@@ -1,0 +1,87 @@
+//! Two users: Ben attacks Ann, by every route and every frame, in every state of the database. He must learn nothing, change
+//! nothing and block nothing, and what is Ann's must look to him like what is absent.
+
+mod attack;
+mod states;
+mod claims;
+mod names;
+mod journal;
+mod deleted;
+mod deletions;
+mod beside;
+mod limited_key;
+
+use serde_json::{Value, json};
+use talktrack_testbed::Database;
+use uuid::Uuid;
+
+use crate::auth::signing::{SigningKey, claims as claims_of};
+use crate::auth::{ApiKey, SECRET, new_key};
+use crate::harness::{Home, HttpAnswer, Server};
+
+/// What Ann's conversation holds and nobody else may see.
+const SECRET_WORDS: &str = "the-words-of-ann";
+
+/// A server that knows users, and one key.
+struct Scene {
+    home: Home,
+    server: Server,
+    key: ApiKey,
+    url: Option<String>,
+}
+
+impl Scene {
+    async fn new(database: Option<String>) -> Self {
+        let home = Home::new();
+        let key = new_key(&home, "agent", "read,write,admin").await;
+        let server = serve(&home, &key, database.as_deref()).await;
+        Self { home, server, key, url: database }
+    }
+
+    async fn restart(self) -> Self {
+        self.server.stop().await;
+        let server = serve(&self.home, &self.key, self.url.as_deref()).await;
+        Self { server, ..self }
+    }
+
+    /// Another node on the same database.
+    async fn neighbour(&self, database: &Database) -> Self {
+        Self::new(Some(database.url())).await
+    }
+
+    async fn ask(&self, token: &str, method: &str, path: &str, body: &Value) -> HttpAnswer {
+        self.server.request(method, path).token(token).json(body).send().await
+    }
+
+    /// A session of this user that the agent starts with its key, with one message.
+    async fn session_of(&self, user: Uuid) -> Uuid {
+        let session = Uuid::new_v4();
+        let start = json!({"session_id": session, "user_id": user, "metadata": {"note": SECRET_WORDS}});
+        let started = self.ask(&self.key.key, "POST", "/v1/sessions", &start).await;
+        assert_eq!(started.status, 201, "{started:?}");
+        self.says(&self.key.key, session, SECRET_WORDS).await;
+        session
+    }
+
+    async fn says(&self, token: &str, session: Uuid, content: &str) {
+        let message = json!({"role": "user", "content": content});
+        let said = self.ask(token, "POST", &format!("/v1/sessions/{session}/messages"), &message).await;
+        assert_eq!(said.status, 202, "{said:?}");
+    }
+}
+
+async fn serve(home: &Home, key: &ApiKey, database: Option<&str>) -> Server {
+    let mut command = home.server_command(&[]);
+    command.env("TALKTRACK_API_KEYS", &key.entry).env("SUPABASE_JWT_SECRET", SECRET);
+    command.env("TALKTRACK_USER_ACCESS", "read+write+delete");
+    // The attack is many requests a second; what bounds them has tests of its own.
+    command.env("TALKTRACK_RATE_PER_USER", "off").env("TALKTRACK_RATE_UNAUTHENTICATED", "off");
+    // What is tried here is how far somebody gets who is not slowed down.
+    command.env("TALKTRACK_RATE_PER_USER", "off").env("TALKTRACK_RATE_UNAUTHENTICATED", "off");
+    database.inspect(|url| _ = command.env("DATABASE_URL", url));
+    Server::start(home, command).await
+}
+
+fn token(user: Uuid) -> String {
+    SigningKey::secret(SECRET).token(&claims_of(user))
+}

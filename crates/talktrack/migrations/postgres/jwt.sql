@@ -1,0 +1,3 @@
+-- The claims that the connection carries.
+CREATE FUNCTION auth.jwt() RETURNS jsonb LANGUAGE sql STABLE AS
+  $jwt$ SELECT nullif(current_setting('request.jwt.claims', true), '')::jsonb $jwt$;

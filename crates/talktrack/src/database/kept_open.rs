@@ -1,0 +1,35 @@
+//! Database files that this process has open beside SQLite, until it ends: closing one would release every lock that SQLite holds
+//! on it for this process (as POSIX wants it).
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use parking_lot::Mutex;
+
+static OPEN: Mutex<Vec<&'static File>> = Mutex::new(Vec::new());
+
+/// The file at this path, for reading and writing.
+///
+/// # Errors
+/// If it cannot be opened.
+pub(crate) fn file(path: &Path) -> io::Result<&'static File> {
+    let found = std::fs::metadata(path)?;
+    let is_it = |file: &File| {
+        file.metadata().is_ok_and(|known| (known.dev(), known.ino()) == (found.dev(), found.ino()))
+    };
+    let mut open = OPEN.lock();
+    if let Some(file) = open.iter().copied().find(|file| is_it(file)) {
+        return Ok(file);
+    }
+    let file: &'static File = Box::leak(Box::new(OpenOptions::new().read(true).write(true).open(path)?));
+    open.push(file);
+    Ok(file)
+}
+
+/// Whether this number in `/proc/self/fd` is one of them.
+pub(crate) fn is_one(number: &str) -> bool {
+    OPEN.lock().iter().any(|file| file.as_raw_fd().to_string() == number)
+}

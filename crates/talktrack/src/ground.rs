@@ -1,0 +1,180 @@
+//! The ground under the journal: the files that the process has open must be those that have their names. A commit goes to an
+//! open file although its name is gone or leads to another file, and nothing would find there what was acknowledged.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::database;
+use crate::error::OpenError;
+
+/// What the system knows a file by, whatever its names are: its device, and its number on it.
+type Identity = (u64, u64);
+
+/// The names of what the journal stands on, and what each name led to at the start.
+#[derive(Debug)]
+pub(crate) struct Ground {
+    places: Vec<Place>,
+}
+
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
+    what: &'static str,
+    identity: Identity,
+}
+
+impl Ground {
+    /// Notes what the names lead to now, while the files are open. `locks` are the lock files that this process holds.
+    ///
+    /// # Errors
+    /// If one of them is gone already.
+    pub(crate) fn survey(data_dir: &Path, file: &Path, locks: Vec<(PathBuf, Identity)>) -> io::Result<Self> {
+        let here = Path::new(".");
+        let data_dir = if data_dir.as_os_str().is_empty() { here } else { data_dir };
+        let mut places = vec![
+            Place::found(data_dir.to_owned(), "the data directory")?,
+            Place::found(file.to_owned(), "the database file")?,
+        ];
+        // SQLite keeps both for as long as a connection is open.
+        for (suffix, what) in [("-wal", "the write-ahead log"), ("-shm", "the index of the write-ahead log")]
+        {
+            match Place::found(database::beside(file, suffix), what) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                place => places.push(place?),
+            }
+        }
+        let locks = locks.into_iter();
+        places.extend(locks.map(|(path, identity)| Place { path, what: "the lock file", identity }));
+        Ok(Self { places })
+    }
+
+    /// Compares every name with what it led to at the start. Costs a microsecond a name.
+    ///
+    /// # Errors
+    /// The first that leads elsewhere, as a sentence with what to do.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        self.places.iter().try_for_each(Place::check)
+    }
+}
+
+impl Place {
+    fn found(path: PathBuf, what: &'static str) -> io::Result<Self> {
+        let identity = identity_of(&path)?;
+        Ok(Self { path, what, identity })
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let became = match identity_of(&self.path) {
+            Ok(identity) if identity == self.identity => return Ok(()),
+            Ok(_) => "was replaced".to_owned(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => "is gone".to_owned(),
+            Err(error) => format!("cannot be found ({error})"),
+        };
+        let Self { path, what, .. } = self;
+        Err(format!(
+            "{what} {} {became} while talktrack runs: nothing is acknowledged any more; put it back, or restart talktrack, \
+             which starts with what is there then",
+            path.display()
+        ))
+    }
+}
+
+/// What a path leads to.
+pub(crate) fn identity_of(path: &Path) -> io::Result<Identity> {
+    fs::metadata(path).map(|found| (found.dev(), found.ino()))
+}
+
+/// Refuses a database file that a second directory may hold as well: the lock of one directory does not keep the other's
+/// server out, and each would have a write-ahead log of its own for the same file.
+///
+/// # Errors
+/// Names the file and what to do.
+pub(crate) fn refuse_shared_file(file: &Path) -> Result<(), OpenError> {
+    let refused = |problem: String| Err(OpenError::Ground { path: file.to_owned(), problem });
+    let Ok(found) = fs::metadata(file) else { return Ok(()) };
+    if found.nlink() > 1 {
+        return refused(format!(
+            "has {} names (hard links), so that another directory may use the same file with a log of its own; remove the \
+             others, or make it a file of its own with cp and mv",
+            found.nlink()
+        ));
+    }
+    if is_mount_point(file) {
+        return refused(
+            "is mounted by itself, so that its write-ahead log stays behind in the container and is lost with it; mount the \
+             whole data directory instead"
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
+/// Whether something is mounted on exactly this path. Says no on systems without `/proc`.
+fn is_mount_point(path: &Path) -> bool {
+    let Ok(path) = path.canonicalize() else { return false };
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    mounts.lines().filter_map(mount_point).any(|mounted| Path::new(&mounted) == path)
+}
+
+/// The fifth field of a line of mountinfo, in which blanks and backslashes are written as octal numbers.
+fn mount_point(line: &str) -> Option<String> {
+    let field = line.split(' ').nth(4)?;
+    let mut parts = field.split('\\');
+    let mut path = parts.next()?.to_owned();
+    for part in parts {
+        let code = part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        path.push(char::from(code?));
+        path.push_str(&part[3..]);
+    }
+    Some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_name_that_leads_elsewhere_is_noticed() {
+        for replaced in ["x.db", "x.db-wal", "x.db-shm", "LOCK"] {
+            for by_another in [false, true] {
+                let dir = tempfile::tempdir().unwrap();
+                let at = |name: &str| dir.path().join(name);
+                ["x.db", "x.db-wal", "x.db-shm", "LOCK"]
+                    .iter()
+                    .for_each(|name| fs::write(at(name), "").unwrap());
+                let lock = (at("LOCK"), identity_of(&at("LOCK")).unwrap());
+                let ground = Ground::survey(dir.path(), &at("x.db"), vec![lock]).unwrap();
+                assert_eq!(ground.check(), Ok(()));
+                fs::rename(at(replaced), at("elsewhere")).unwrap();
+                if by_another {
+                    fs::write(at(replaced), "").unwrap();
+                }
+                let problem = ground.check().unwrap_err();
+                let became = if by_another { "was replaced" } else { "is gone" };
+                assert!(problem.contains(replaced) && problem.contains(became), "{problem}");
+                fs::rename(at("elsewhere"), at(replaced)).unwrap();
+                assert_eq!(ground.check(), Ok(()), "it was put back");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_with_two_names_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, other) = (dir.path().join("one.db"), dir.path().join("other.db"));
+        fs::write(&one, "").unwrap();
+        assert!(refuse_shared_file(&one).is_ok());
+        fs::hard_link(&one, &other).unwrap();
+        let refused = refuse_shared_file(&one).unwrap_err().to_string();
+        assert!(refused.contains("has 2 names"), "{refused}");
+    }
+
+    #[test]
+    fn the_path_of_a_mount_is_read_with_its_blanks() {
+        let line = "36 35 98:0 /mnt1 /data\\040dir/talk\\134track.db rw,noatime master:1 - ext3 /dev/root rw";
+        assert_eq!(mount_point(line).as_deref(), Some("/data dir/talk\\track.db"));
+        assert_eq!(mount_point("nonsense"), None);
+    }
+}

@@ -1,0 +1,119 @@
+//! New records on their way into the journal, in front of a remote store.
+
+use rusqlite::{CachedStatement, Transaction, params};
+use uuid::Uuid;
+
+use crate::books::Books;
+use crate::database::UuidText;
+use crate::error::NotDurable;
+use crate::journal::erasure::{self, Known, Scope};
+use crate::journal::gone::Gone;
+use crate::record::{Body, Record, Removed, SessionDelete, Stamped, Verdict};
+use crate::store::sqlite::{self, readable};
+use crate::writer::Writer;
+
+/// Writes the records into the journal table, and says which need no writing.
+pub(super) fn append<'a>(
+    tx: &Transaction<'_>,
+    records: impl Iterator<Item = &'a Record>,
+    books: &mut Books,
+    gone: &mut Gone,
+) -> rusqlite::Result<Vec<Verdict>> {
+    let sql = "INSERT INTO journal (seq, message_id, revision, body, checksum, session_id, lane) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+               ON CONFLICT (message_id, revision) WHERE message_id IS NOT NULL DO NOTHING";
+    let mut insert = tx.prepare_cached(sql)?;
+    let mut known = Known::default();
+    let mut verdict = |record: &Record| match &record.body {
+        Body::Delete(delete) => {
+            append_one(tx, &mut insert, record, books)?;
+            delete_here(tx, delete, books, &mut known, gone)
+        }
+        Body::DeleteUser(_) => {
+            append_one(tx, &mut insert, record, books)?;
+            Ok(Verdict::Deleted(Removed::default()))
+        }
+        _ if known.is_refused(tx, record.session_id(), record.owner())?
+            || known.is_deleted(tx, record)? =>
+        {
+            Ok(Verdict::Refused(NotDurable::Deleted))
+        }
+        _ => append_one(tx, &mut insert, record, books),
+    };
+    records.map(&mut verdict).collect()
+}
+
+/// Takes what waits of the session out of the journal; of a session that has to be one user's, what was accepted for that user.
+/// Whether one is too old to be kept, the store alone can tell.
+fn delete_here(
+    tx: &Transaction<'_>,
+    delete: &SessionDelete,
+    books: &mut Books,
+    known: &mut Known,
+    gone: &mut Gone,
+) -> rusqlite::Result<Verdict> {
+    if !delete.is_for_good() {
+        return Ok(Verdict::Journaled);
+    }
+    match delete.owner {
+        None => sqlite::note_deleted(tx, delete.session_id, delete.told_to)?,
+        Some(owner) => sqlite::note_deleted_claim(tx, delete.session_id, owner)?,
+    }
+    known.clear();
+    let journal = erasure::take_waiting(tx, Scope::deleted(delete, &Removed::default()), books, gone)?;
+    Ok(Verdict::Deleted(Removed { journal, ..Removed::default() }))
+}
+
+fn append_one(
+    tx: &Transaction<'_>,
+    insert: &mut CachedStatement<'_>,
+    record: &Record,
+    books: &mut Books,
+) -> rusqlite::Result<Verdict> {
+    let body = serde_json::to_string(record)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let stamped = record.message();
+    let id = stamped.map(|stamped| UuidText::new(stamped.id));
+    let revision = stamped.map(|stamped| stamped.message.revision);
+    let id = id.as_ref().map(UuidText::as_str);
+    let session_id = (!record.is_deletion()).then(|| UuidText::new(record.session_id()));
+    let session_id = session_id.as_ref().map(UuidText::as_str);
+    let checksum = crc32fast::hash(body.as_bytes());
+    let lane = Writer::lane_of(record);
+    let added = insert.execute(params![record.seq, id, revision, body, checksum, session_id, lane])?;
+    if let Some(stamped) = stamped.filter(|_| added == 0) {
+        return meet_waiting(tx, stamped);
+    }
+    books.journal_bytes += body.len() as u64;
+    note_open_session(tx, &record.body)?;
+    Ok(Verdict::Journaled)
+}
+
+/// Remembers which sessions are open, for the start after a crash.
+fn note_open_session(tx: &Transaction<'_>, body: &Body) -> rusqlite::Result<()> {
+    match body {
+        Body::Start(start) => note_open(tx, start.session_id),
+        Body::End(end) => {
+            let mut close = tx.prepare_cached("DELETE FROM open_sessions WHERE session_id = ?1")?;
+            close.execute([UuidText::new(end.session_id).as_str()]).map(drop)
+        }
+        Body::Update(_) | Body::Alive(_) | Body::Message(_) | Body::Delete(_) | Body::DeleteUser(_) => Ok(()),
+    }
+}
+
+/// The session goes on here: if the process dies, the next start ends the session.
+pub(super) fn note_open(tx: &Transaction<'_>, session_id: Uuid) -> rusqlite::Result<()> {
+    let mut open = tx.prepare_cached("INSERT OR IGNORE INTO open_sessions (session_id) VALUES (?1)")?;
+    open.execute([UuidText::new(session_id).as_str()]).map(drop)
+}
+
+/// The same id and revision waits in the journal already.
+fn meet_waiting(tx: &Transaction<'_>, stamped: &Stamped) -> rusqlite::Result<Verdict> {
+    let sql = "SELECT seq, body, checksum FROM journal WHERE message_id = ?1 AND revision = ?2";
+    let id = UuidText::new(stamped.id);
+    let (_, waiting) =
+        tx.prepare_cached(sql)?.query_row(params![id.as_str(), stamped.message.revision], readable)?;
+    let same = waiting
+        .is_some_and(|record| record.message().is_some_and(|other| stamped.same_content(&other.message)));
+    Ok(if same { Verdict::AlreadyThere } else { Verdict::Refused(NotDurable::IdConflict) })
+}

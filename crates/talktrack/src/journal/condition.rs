@@ -1,0 +1,92 @@
+//! Whether the journal can write at present, and who is told: the refusals at the door, `/readyz`, the log and the figures.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rusqlite::ffi;
+
+use crate::database;
+use crate::journal::{Journal, Waiting};
+use crate::lines;
+
+/// How often it is asked whether a name was given back.
+const GROUND_PAUSE: Duration = Duration::from_millis(100);
+
+impl Journal {
+    /// Right after a commit: it is durable only if the next start finds it, so nothing goes on while a name leads elsewhere.
+    /// If the name is given back, the commit is there and is acknowledged.
+    ///
+    /// # Errors
+    /// If a stop can wait no longer.
+    pub(super) fn wait_for_ground(&self) -> rusqlite::Result<()> {
+        let Some(ground) = &self.ground else { return Ok(()) };
+        while let Err(problem) = ground.check() {
+            if self.shared.vitals.set_ground(Some(problem.clone())) {
+                lines::failed(&problem);
+                self.store_is_up(false);
+            }
+            if self.shared.give_up.load(Ordering::Acquire) {
+                let moved = ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED);
+                return Err(rusqlite::Error::SqliteFailure(moved, Some(problem)));
+            }
+            std::thread::sleep(GROUND_PAUSE);
+            if ground.check().is_ok() {
+                self.store_is_up(true);
+            }
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a batch has at most some thousand records")]
+    pub(super) fn holds(&mut self, records: usize, took: Duration, waiting: Waiting) {
+        let figures = &self.shared.figures;
+        figures.batch_size.record(records as f64);
+        figures.commit_seconds.record(took);
+        figures.publish(&self.books);
+        self.recovers(waiting);
+        // The books come last: who waits for them finds everything else in its place.
+        self.shared.vitals.books(self.books);
+    }
+
+    pub(super) fn recovers(&mut self, waiting: Waiting) {
+        if waiting == Waiting::Batch {
+            return;
+        }
+        let full = self.outbox.as_ref().is_some_and(|outbox| outbox.is_full(&self.books));
+        self.shared.vitals.set_full(full);
+        self.backoff.reset();
+        if std::mem::take(&mut self.failing) {
+            self.reserve.grow();
+            self.shared.vitals.journal(None);
+            self.store_is_up(true);
+            tracing::info!("the journal can write again");
+        }
+    }
+
+    pub(super) fn fails(&mut self, error: &rusqlite::Error) {
+        self.failing = true;
+        let is_full = database::is_disk_full(error);
+        let cause = if is_full {
+            "the journal's disk is full".to_owned()
+        } else if let Some(damaged) = database::damaged(&self.connection, error) {
+            damaged
+        } else {
+            format!("the journal cannot write: {error}")
+        };
+        lines::failed(&cause);
+        self.shared.vitals.journal(Some(cause));
+        if is_full {
+            // Until a commit holds again, whoever comes hears at once that there is no room, and keeps what they have. After
+            // the cause: who finds it full without one takes `journal_max_bytes` for it.
+            self.shared.vitals.set_full(true);
+        }
+        self.store_is_up(false);
+    }
+
+    /// Where this file is the store. Of a remote one the writer tells.
+    fn store_is_up(&self, up: bool) {
+        if self.outbox.is_none() {
+            self.shared.figures.store_up.set(f64::from(u8::from(up)));
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Records of parked sessions: they stay in the journal's table, outside the writer's windows, and are handed over from there,
+//! in their order, once the writer says so.
+
+use rusqlite::{Connection, params};
+
+use crate::clock::Seq;
+use crate::database::UuidText;
+use crate::journal::outbox::Outbox;
+use crate::record::{DeadReason, Record, Verdict};
+use crate::store::sqlite::readable;
+use crate::writer::{FedSession, Writer};
+
+/// Text of one session that is handed over at once, but for a single record that has more.
+const MOST_BYTES: usize = 1 << 20;
+
+impl Outbox {
+    /// A record that waits behind others of its session. If too many do, it becomes a dead letter.
+    pub(super) fn hold_back(&mut self, record: &Record) {
+        if !self.writer().parking().hold_back(record) {
+            self.answer_now(record.seq, Verdict::Dead(DeadReason::UnknownSession));
+        }
+    }
+
+    /// Hands over records of parked sessions that need not wait any more. Those that cannot be read back now are tried again.
+    pub(super) fn feed_parked(&mut self, connection: &Connection) {
+        if self.writer().parking().is_empty() {
+            return;
+        }
+        self.writer().open_due();
+        for fed in self.writer().parking().fed() {
+            if let Err(error) = self.feed_session(connection, fed) {
+                let session_id = fed.session_id;
+                tracing::warn!(%session_id, %error, "cannot read parked records back now");
+            }
+        }
+    }
+
+    /// Hands over the oldest records of one session, so many at most at a time. What lies behind the place up to which its lane
+    /// was fed comes by itself.
+    fn feed_session(&mut self, connection: &Connection, fed: FedSession) -> rusqlite::Result<()> {
+        let lane = Writer::lane_of_session(fed.session_id);
+        let waiting = self.waiting(connection, lane, fed)?;
+        if waiting.is_empty() {
+            self.writer().parking().unpark(fed.session_id);
+        }
+        let handed = waiting.iter().filter(|seq| self.was_handed(lane, **seq)).count();
+        if handed == waiting.len() || fed.is_probe && handed > 0 || !self.writer().has_room(lane) {
+            return Ok(());
+        }
+        let sql = "SELECT seq, body, checksum FROM journal WHERE seq = ?1";
+        let mut read = connection.prepare_cached(sql)?;
+        let (mut records, mut bytes): (Vec<Record>, usize) = (Vec::new(), 0);
+        for seq in waiting {
+            if self.was_handed(lane, seq) {
+                continue;
+            }
+            match read.query_row([seq], readable)? {
+                (_, Some(record)) => {
+                    bytes += record.heap_bytes();
+                    records.push(record);
+                }
+                (_, None) => self.answer_now(seq, Verdict::Dead(DeadReason::Corrupt)),
+            }
+            if bytes >= MOST_BYTES {
+                break;
+            }
+        }
+        self.hand_over_parked(lane, records);
+        Ok(())
+    }
+
+    /// The oldest records of a parked session; of a probe, the newest instead of the last of them, if it is a message: it may
+    /// overtake others of its session.
+    fn waiting(&self, connection: &Connection, lane: usize, fed: FedSession) -> rusqlite::Result<Vec<Seq>> {
+        let id = UuidText::new(fed.session_id);
+        let sql = "SELECT seq FROM pending WHERE session_id = ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3";
+        let mut oldest = connection.prepare_cached(sql)?;
+        let oldest = oldest.query_map(params![id.as_str(), self.fed(lane), fed.most], |row| row.get(0))?;
+        let mut waiting: Vec<Seq> = oldest.collect::<rusqlite::Result<_>>()?;
+        if fed.is_probe && waiting.len() == fed.most {
+            let sql = "SELECT seq, body, checksum FROM pending WHERE session_id = ?1 AND seq <= ?2 ORDER BY seq DESC LIMIT 1";
+            let mut newest = connection.prepare_cached(sql)?;
+            let (seq, record) = newest.query_row(params![id.as_str(), self.fed(lane)], readable)?;
+            if record.is_some_and(|record| record.message().is_some()) {
+                waiting.pop();
+                waiting.push(seq);
+            }
+        }
+        Ok(waiting)
+    }
+}

@@ -1,0 +1,222 @@
+//! Remains of what was deleted. SQLite overwrites a record that is deleted, but not what is left of records between the others
+//! when a page is split or joined. After a deletion, the room of the database file that holds no record is overwritten.
+//!
+//! This happens in the file itself, while its write-ahead log is empty and the one connection that writes does nothing. SQLite
+//! never reads those bytes, so that a crash in the middle damages nothing.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+
+use crate::database::{self, kept_open};
+
+/// Bytes before the first page's own header.
+const FILE_HEADER: usize = 100;
+/// A larger number of a page may look like the header of another page.
+const LARGEST_PAGE: u32 = 0x0200_0000;
+/// Pages between two looks at the clock.
+const STRIDE: u32 = 64;
+
+/// How far a turn has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// No remains are left.
+    Done,
+    /// There are more pages.
+    More,
+    /// Somebody reads from the write-ahead log.
+    Blocked,
+}
+
+/// A pass over the file, in turns: others commit between them.
+pub(super) struct Scrub {
+    file: &'static File,
+    path: PathBuf,
+    page_bytes: usize,
+    /// The next page of the pass. Pages before it have remains only if they changed since.
+    next: u32,
+    changed: BTreeSet<u32>,
+    /// How SQLite copied the log before: during a pass it must not, for it would not say which pages it copied.
+    autocheckpoint: i64,
+}
+
+impl Scrub {
+    /// Begins a pass.
+    pub(super) fn begin(connection: &Connection) -> rusqlite::Result<Self> {
+        let path = connection.path().map(PathBuf::from).unwrap_or_default();
+        let file = kept_open::file(&path).map_err(unusable)?;
+        let page_bytes = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+        let autocheckpoint = connection.pragma_query_value(None, "wal_autocheckpoint", |row| row.get(0))?;
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        Ok(Self { file, path, page_bytes, next: 1, changed: BTreeSet::new(), autocheckpoint })
+    }
+
+    /// One turn of about so long.
+    pub(super) fn turn(&mut self, connection: &Connection, budget: Duration) -> rusqlite::Result<Turn> {
+        let started = Instant::now();
+        self.changed.extend(pages_in_log(&self.path).map_err(unusable)?);
+        if !database::clear_log(connection)? {
+            return Ok(Turn::Blocked);
+        }
+        let (turn, has_written) = self.overwrite(started, budget).map_err(unusable)?;
+        if has_written {
+            self.file.sync_data().map_err(unusable)?;
+            // The connection may hold the pages as they were, and would write them back.
+            connection.execute_batch("PRAGMA shrink_memory")?;
+        }
+        if turn == Turn::Done {
+            connection.pragma_update(None, "wal_autocheckpoint", self.autocheckpoint)?;
+        }
+        Ok(turn)
+    }
+
+    fn overwrite(&mut self, started: Instant, budget: Duration) -> io::Result<(Turn, bool)> {
+        let pages = self.file.metadata()?.len() / self.page_bytes as u64;
+        let last = u32::try_from(pages).unwrap_or(u32::MAX).min(LARGEST_PAGE);
+        let free = Free::read(self.file, self.page_bytes)?;
+        let mut has_written = false;
+        for number in std::mem::take(&mut self.changed) {
+            // Those behind come in their turn.
+            if number < self.next && number <= last {
+                has_written |= self.overwrite_page(number, &free)?;
+            }
+        }
+        while self.next <= last {
+            has_written |= self.overwrite_page(self.next, &free)?;
+            self.next += 1;
+            if self.next.is_multiple_of(STRIDE) && started.elapsed() >= budget && self.next <= last {
+                return Ok((Turn::More, has_written));
+            }
+        }
+        Ok((Turn::Done, has_written))
+    }
+
+    fn overwrite_page(&self, number: u32, free: &Free) -> io::Result<bool> {
+        let place = u64::from(number - 1) * self.page_bytes as u64;
+        let mut page = vec![0; self.page_bytes];
+        self.file.read_exact_at(&mut page, place)?;
+        let changed = if free.leaves.contains(&number) {
+            erase(&mut page, 0, self.page_bytes)
+        } else if let Some(listed) = free.trunks.get(&number) {
+            erase(&mut page, 8 + 4 * listed, self.page_bytes)
+        } else {
+            erase_between_records(&mut page, number, self.page_bytes - free.reserved)
+        };
+        if changed {
+            self.file.write_all_at(&page, place)?;
+        }
+        Ok(changed)
+    }
+}
+
+/// The pages that hold nothing, and those that list them.
+struct Free {
+    leaves: HashSet<u32>,
+    /// With the number of pages that each lists.
+    trunks: HashMap<u32, usize>,
+    /// Bytes at the end of each page that SQLite does not use.
+    reserved: usize,
+}
+
+impl Free {
+    fn read(file: &File, page_bytes: usize) -> io::Result<Self> {
+        let mut header = [0; FILE_HEADER];
+        file.read_exact_at(&mut header, 0)?;
+        let reserved = usize::from(header[20]);
+        let mut free = Self { leaves: HashSet::new(), trunks: HashMap::new(), reserved };
+        let mut trunk = be32(&header, 32);
+        while trunk != 0 && !free.trunks.contains_key(&trunk) {
+            let mut page = vec![0; page_bytes];
+            file.read_exact_at(&mut page, u64::from(trunk - 1) * page_bytes as u64)?;
+            let listed = (be32(&page, 4) as usize).min(page_bytes / 4 - 2);
+            free.leaves.extend((0..listed).map(|index| be32(&page, 8 + 4 * index)));
+            free.trunks.insert(trunk, listed);
+            trunk = be32(&page, 0);
+        }
+        Ok(free)
+    }
+}
+
+/// Overwrites the room between the records of a page of a tree. Other pages begin with a zero, as long as the number of pages is
+/// below [`LARGEST_PAGE`]. (The format: sqlite.org/fileformat2.html, "B-tree Pages".)
+fn erase_between_records(page: &mut [u8], number: u32, usable: usize) -> bool {
+    let start = if number == 1 { FILE_HEADER } else { 0 };
+    let header = match page[start] {
+        2 | 5 => 12,
+        10 | 13 => 8,
+        _ => return false,
+    };
+    let (cells, content) = (be16(page, start + 3), be16(page, start + 5));
+    let content = if content == 0 { 65_536 } else { content };
+    let gap = start + header + 2 * cells;
+    if gap > content || content > usable {
+        return false;
+    }
+    let mut changed = erase(page, gap, content);
+    let mut block = be16(page, start + 1);
+    while block >= content && block + 4 <= usable {
+        let (next, bytes) = (be16(page, block), be16(page, block + 2));
+        if bytes < 4 || block + bytes > usable || (next != 0 && next < block + bytes) {
+            break;
+        }
+        changed |= erase(page, block + 4, block + bytes);
+        block = next;
+    }
+    changed
+}
+
+/// Whether there was anything.
+fn erase(page: &mut [u8], from: usize, to: usize) -> bool {
+    let Some(room) = page.get_mut(from..to).filter(|room| room.iter().any(|byte| *byte != 0)) else {
+        return false;
+    };
+    room.fill(0);
+    true
+}
+
+/// The pages that the write-ahead log has, also those of transactions that did not commit.
+fn pages_in_log(database: &Path) -> io::Result<BTreeSet<u32>> {
+    const HEADER: usize = 32;
+    const FRAME_HEADER: usize = 24;
+    let mut pages = BTreeSet::new();
+    let log = match File::open(database::beside(database, "-wal")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(pages),
+        log => log?,
+    };
+    let bytes = log.metadata()?.len();
+    if bytes < HEADER as u64 {
+        return Ok(pages);
+    }
+    let mut header = [0; HEADER];
+    log.read_exact_at(&mut header, 0)?;
+    let frame_bytes = (FRAME_HEADER + be32(&header, 8) as usize) as u64;
+    let mut place = HEADER as u64;
+    while place + frame_bytes <= bytes {
+        let mut frame = [0; FRAME_HEADER];
+        log.read_exact_at(&mut frame, place)?;
+        // What is behind is from before the log began from the front.
+        if frame[8..16] != header[16..24] {
+            break;
+        }
+        pages.insert(be32(&frame, 0));
+        place += frame_bytes;
+    }
+    Ok(pages)
+}
+
+fn unusable(error: io::Error) -> rusqlite::Error {
+    rusqlite::Error::ToSqlConversionFailure(Box::new(error))
+}
+
+fn be16(bytes: &[u8], at: usize) -> usize {
+    usize::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]))
+}
+
+fn be32(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}

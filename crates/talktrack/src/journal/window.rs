@@ -1,0 +1,361 @@
+//! The re-send window: records that the store has confirmed stay in the journal for a while. If the store forgets them (it
+//! crashed without syncing, a standby that lagged was promoted, a dump was restored), they become pending again.
+//!
+//! The rows stay as they are. The table `resend_window` says which of them are confirmed: one row for each range that one
+//! delivery of a lane stored. Rows leave in bulk, the oldest ranges first, when nobody waits.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, Transaction, params};
+
+use crate::books::Books;
+use crate::clock::{Clock, Now, Seq, Timestamp};
+use crate::database::UuidText;
+use crate::journal::gone::Gone;
+use crate::options::Options;
+use crate::record::{Body, Record, RemovedRows};
+use crate::store::sqlite::{self, readable};
+use crate::writer::{LANES, Rewound};
+
+/// How long a record that deletes something stays.
+const DELETIONS_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Rows that one transaction removes.
+const REMOVED_AT_ONCE: u64 = 1_000;
+/// Bytes that one transaction removes.
+const REMOVED_BYTES: u64 = 1 << 20;
+/// How often the window is looked at while there is nothing to remove.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// How much is kept, and how much there is.
+pub(super) struct Window {
+    keep: Duration,
+    max_bytes: u64,
+    /// Bytes of the confirmed records, without those that delete something.
+    bytes: u64,
+    clock: Arc<dyn Clock>,
+    begun: Now,
+    /// When there was last nothing to remove.
+    idle_since: Option<Instant>,
+}
+
+/// What a settling transaction did to the window.
+#[derive(Debug, Default)]
+pub(super) struct Change {
+    /// Bytes that came in.
+    pub(super) added: u64,
+    /// Bytes that became pending again.
+    pub(super) taken: u64,
+    /// Lanes whose records became pending again.
+    pub(super) rewound: Vec<(usize, Rewound)>,
+}
+
+/// Rows of one lane that follow each other.
+pub(super) struct Figures {
+    pub(super) rows: usize,
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+}
+
+impl Window {
+    /// The window of this file, as an earlier process left it.
+    pub(super) fn open(connection: &Connection, options: &Options) -> rusqlite::Result<Self> {
+        let sql = "SELECT coalesce(sum(bytes), 0) FROM resend_window WHERE deletes = 0";
+        let bytes = connection.query_row(sql, [], |row| row.get(0))?;
+        let (clock, max_bytes) = (Arc::clone(&options.clock), options.resend_window_max_bytes);
+        let begun = Now::by(&*clock);
+        Ok(Self { keep: options.resend_window, max_bytes, bytes, clock, begun, idle_since: None })
+    }
+
+    /// Now, by a calendar that does not leap ahead while the process runs: nothing may leave early for that.
+    pub(super) fn now(&self) -> Timestamp {
+        let passed = self.clock.elapsed().saturating_sub(self.begun.elapsed);
+        self.clock.now().min(self.begun.at.plus(passed))
+    }
+
+    /// Enters what a transaction did that has committed.
+    pub(super) fn enter(&mut self, change: &Change) {
+        self.bytes = (self.bytes + change.added).saturating_sub(change.taken);
+    }
+
+    /// Whether nothing is kept that could make way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes == 0
+    }
+
+    /// Whether more is kept than may be, far beyond what a moment's delay explains.
+    pub(super) fn is_overfull(&self) -> bool {
+        self.bytes > self.max_bytes.saturating_mul(2)
+    }
+
+    /// Removes what has been kept for long enough, and the oldest if there is too much; no more than one step of it. Says
+    /// whether there is more.
+    pub(super) fn remove_old(&mut self, connection: &mut Connection) -> rusqlite::Result<bool> {
+        let now = self.now();
+        if self.idle_since.is_some_and(|since| since.elapsed() < LOOK) {
+            return Ok(false);
+        }
+        let excess = self.bytes.saturating_sub(self.max_bytes);
+        let (until, long) = (now.minus(self.keep), now.minus(DELETIONS_KEPT));
+        if excess == 0 && !is_due(connection, until, long)? {
+            self.idle_since = Some(Instant::now());
+            return Ok(false);
+        }
+        self.idle_since = None;
+        let tx = connection.transaction()?;
+        let mut step = remove(&tx, until.as_micros(), false, 0)?;
+        if step.bytes < excess && !step.is_full() {
+            step += remove(&tx, i64::MAX, false, excess - step.bytes)?;
+        }
+        let deletions =
+            if step.is_full() { Step::default() } else { remove(&tx, long.as_micros(), true, 0)? };
+        tx.commit()?;
+        self.bytes = self.bytes.saturating_sub(step.bytes);
+        Ok(step.is_full() || deletions.is_full())
+    }
+
+    /// The disk is full: the oldest records make room. Says whether there were any.
+    pub(super) fn give_way(&mut self, connection: &mut Connection) -> rusqlite::Result<bool> {
+        let tx = connection.transaction()?;
+        let step = remove(&tx, i64::MAX, false, REMOVED_BYTES)?;
+        tx.commit()?;
+        self.bytes = self.bytes.saturating_sub(step.bytes);
+        Ok(step.rows > 0)
+    }
+}
+
+/// What one step removed.
+#[derive(Debug, Default, Clone, Copy)]
+struct Step {
+    rows: u64,
+    bytes: u64,
+}
+
+impl Step {
+    fn is_full(self) -> bool {
+        self.rows >= REMOVED_AT_ONCE || self.bytes >= REMOVED_BYTES
+    }
+}
+
+impl std::ops::AddAssign for Step {
+    fn add_assign(&mut self, more: Self) {
+        self.rows += more.rows;
+        self.bytes += more.bytes;
+    }
+}
+
+fn is_due(connection: &Connection, until: Timestamp, long: Timestamp) -> rusqlite::Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM resend_window WHERE deletes = 0 AND stored_at < ?1) \
+               OR EXISTS (SELECT 1 FROM resend_window WHERE deletes = 1 AND stored_at < ?2)";
+    let until = params![until.as_micros(), long.as_micros()];
+    connection.prepare_cached(sql)?.query_row(until, |row| row.get(0))
+}
+
+/// Removes the oldest ranges that were stored before a moment, in the order in which they were; at least so many bytes of
+/// them, or all if that is 0.
+fn remove(tx: &Transaction<'_>, before: i64, deletes: bool, bytes: u64) -> rusqlite::Result<Step> {
+    let sql = "SELECT lane, first, last, bytes FROM resend_window WHERE deletes = ?1 AND stored_at < ?2 \
+               ORDER BY stored_at LIMIT ?3";
+    let mut oldest = tx.prepare_cached(sql)?;
+    let oldest = oldest.query_map(params![deletes, before, REMOVED_AT_ONCE], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, Seq>(1)?, row.get::<_, Seq>(2)?, row.get::<_, u64>(3)?))
+    })?;
+    let mut records = tx.prepare_cached("DELETE FROM journal WHERE seq BETWEEN ?1 AND ?2 AND lane = ?3")?;
+    let mut range = tx.prepare_cached("DELETE FROM resend_window WHERE lane = ?1 AND first = ?2")?;
+    let mut step = Step::default();
+    for row in oldest.collect::<rusqlite::Result<Vec<_>>>()? {
+        let (lane, first, last, size) = row;
+        let rows = records.execute(params![first, last, lane])?;
+        range.execute(params![lane, first])?;
+        // A range that has no rows any more is work, too.
+        step += Step { rows: rows.max(1) as u64, bytes: size };
+        if step.is_full() || (bytes > 0 && step.bytes >= bytes) {
+            break;
+        }
+    }
+    Ok(step)
+}
+
+/// What lies in a range of a lane.
+pub(super) fn figures(tx: &Transaction<'_>, lane: usize, first: Seq, last: Seq) -> rusqlite::Result<Figures> {
+    let count = "SELECT count(*), count(message_id), coalesce(sum(octet_length(body)), 0) FROM journal \
+                 WHERE seq BETWEEN ?1 AND ?2 AND lane = ?3";
+    tx.prepare_cached(count)?.query_row(params![first, last, lane], |row| {
+        Ok(Figures { rows: row.get(0)?, messages: row.get(1)?, bytes: row.get(2)? })
+    })
+}
+
+/// The figures of these rows, if a lane has all of them and no other row between the first and the last.
+pub(super) fn figures_of_run(
+    tx: &Transaction<'_>,
+    lane: usize,
+    run: &[Seq],
+) -> rusqlite::Result<Option<Figures>> {
+    let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(None) };
+    let select = "SELECT seq, message_id IS NOT NULL, octet_length(body) FROM journal \
+                  WHERE seq BETWEEN ?1 AND ?2 AND lane = ?3 ORDER BY seq";
+    let mut select = tx.prepare_cached(select)?;
+    let mut rows = select.query(params![first, last, lane])?;
+    let mut figures = Figures { rows: 0, messages: 0, bytes: 0 };
+    while let Some(row) = rows.next()? {
+        if run.get(figures.rows) != Some(&row.get(0)?) {
+            return Ok(None);
+        }
+        figures.rows += 1;
+        figures.messages += u64::from(row.get::<_, bool>(1)?);
+        figures.bytes += row.get::<_, u64>(2)?;
+    }
+    Ok((figures.rows == run.len()).then_some(figures))
+}
+
+/// One range, as it is noted.
+pub(super) struct Range {
+    pub(super) lane: usize,
+    pub(super) first: Seq,
+    pub(super) last: Seq,
+    pub(super) delivery: i64,
+    pub(super) stored_at: Timestamp,
+    pub(super) bytes: u64,
+    pub(super) deletes: bool,
+}
+
+/// Notes that the store has these rows.
+pub(super) fn note(tx: &Transaction<'_>, range: &Range) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO resend_window (lane, first, last, delivery, stored_at, bytes, deletes) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let Range { lane, first, last, delivery, stored_at, bytes, deletes } = *range;
+    let values = params![lane, first, last, delivery, stored_at.as_micros(), bytes, deletes];
+    tx.prepare_cached(sql)?.execute(values).map(drop)
+}
+
+/// Notes the last delivery of a lane.
+pub(super) fn note_delivery(tx: &Transaction<'_>, lane: usize, delivery: i64) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO lanes (lane, delivery) VALUES (?1, ?2) \
+               ON CONFLICT (lane) DO UPDATE SET delivery = max(delivery, excluded.delivery)";
+    tx.prepare_cached(sql)?.execute(params![lane, delivery]).map(drop)
+}
+
+/// The last delivery of each lane, as far as this file knows.
+pub(super) fn deliveries(connection: &Connection) -> rusqlite::Result<[i64; LANES]> {
+    let mut known = [0; LANES];
+    // A file that was saved from damage may have only one of the two.
+    let sql = "SELECT lane, max(delivery) FROM (SELECT lane, delivery FROM lanes UNION ALL \
+               SELECT lane, delivery FROM resend_window) GROUP BY lane";
+    let mut noted = connection.prepare(sql)?;
+    for row in noted.query_map([], |row| Ok((row.get::<_, usize>(0)?, row.get(1)?)))? {
+        let (lane, delivery) = row?;
+        if let Some(known) = known.get_mut(lane) {
+            *known = delivery;
+        }
+    }
+    Ok(known)
+}
+
+/// The store has forgotten what a lane delivered after this delivery: it is pending again, and in the books as well.
+pub(super) fn rewind(
+    tx: &Transaction<'_>,
+    lane: usize,
+    after: i64,
+    books: &mut Books,
+    change: &mut Change,
+) -> rusqlite::Result<()> {
+    let sql = "SELECT first, last, bytes, deletes FROM resend_window WHERE lane = ?1 AND delivery > ?2 ORDER BY first";
+    let mut lost = tx.prepare_cached(sql)?;
+    let lost = lost.query_map(params![lane, after], |row| {
+        Ok((row.get::<_, Seq>(0)?, row.get::<_, Seq>(1)?, row.get::<_, u64>(2)?, row.get::<_, bool>(3)?))
+    })?;
+    let mut rewound = Rewound { last: 0, deletions: Vec::new() };
+    for row in lost.collect::<rusqlite::Result<Vec<_>>>()? {
+        let (first, last, noted, deletes) = row;
+        let Figures { messages, bytes, .. } = figures(tx, lane, first, last)?;
+        books.return_to_journal(messages, bytes);
+        if deletes {
+            rewound.deletions.extend(record(tx, first)?);
+        } else {
+            change.taken += noted;
+        }
+        rewound.last = last;
+    }
+    tx.prepare_cached("DELETE FROM resend_window WHERE lane = ?1 AND delivery > ?2")?
+        .execute(params![lane, after])?;
+    change.rewound.push((lane, rewound));
+    Ok(())
+}
+
+/// Notes in the record of a deletion by time which rows it removed: if the store forgets it, these are removed again. What the
+/// window has of the session goes: it is not delivered again, and the same message is new when it comes once more.
+pub(super) fn note_removed(
+    tx: &Transaction<'_>,
+    seq: Seq,
+    rows: &RemovedRows,
+    gone: &mut Gone,
+) -> rusqlite::Result<()> {
+    let Some(mut noted) = record(tx, seq)? else { return Ok(()) };
+    if let Body::Delete(delete) = &mut noted.body {
+        delete.removed = Some(rows.clone());
+        if rows.session {
+            // Its tombstones refused what would be a message of the session that went.
+            sqlite::forget_deleted_messages(tx, delete.session_id)?;
+            let sql = "DELETE FROM journal WHERE session_id = ?1 AND seq < ?2 \
+                       AND seq NOT IN (SELECT seq FROM pending WHERE session_id = ?1) RETURNING seq, message_id";
+            let mut confirmed = tx.prepare_cached(sql)?;
+            let id = UuidText::new(delete.session_id);
+            let removed = confirmed.query_map(params![id.as_str(), seq], |row| gone.add_row(row))?;
+            removed.collect::<rusqlite::Result<()>>()?;
+        }
+    }
+    let body = serde_json::to_string(&noted)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let sql = "UPDATE journal SET body = ?2, checksum = ?3 WHERE seq = ?1";
+    tx.prepare_cached(sql)?.execute(params![seq, body, crc32fast::hash(body.as_bytes())]).map(drop)
+}
+
+fn record(tx: &Transaction<'_>, seq: Seq) -> rusqlite::Result<Option<Record>> {
+    let mut one = tx.prepare_cached("SELECT seq, body, checksum FROM journal WHERE seq = ?1")?;
+    let mut rows = one.query([seq])?;
+    Ok(rows.next()?.map(readable).transpose()?.and_then(|(_, record)| record))
+}
+
+/// Forgets the window, rows and all: what the store has stays there.
+pub(super) fn drop_all(tx: &Transaction<'_>) -> rusqlite::Result<()> {
+    tx.execute("DELETE FROM journal WHERE seq NOT IN (SELECT seq FROM pending)", [])?;
+    tx.execute("DELETE FROM resend_window", []).map(drop)
+}
+
+/// If an earlier version had another number of lanes, every record gets its lane anew, and the whole window is pending once.
+pub(super) fn fit_lanes(
+    connection: &mut Connection,
+    lanes: usize,
+    lane_of: impl Fn(&Record) -> usize,
+    books: &mut Books,
+) -> rusqlite::Result<()> {
+    let listed = |sql: &str| -> rusqlite::Result<Vec<usize>> {
+        connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
+    };
+    if listed("SELECT lane FROM lanes ORDER BY lane")?.into_iter().eq(0..lanes) {
+        return Ok(());
+    }
+    let earlier = listed("SELECT lane FROM lanes UNION SELECT lane FROM resend_window")?;
+    let (tx, mut after) = (connection.transaction()?, *books);
+    earlier.iter().try_for_each(|lane| rewind(&tx, *lane, 0, &mut after, &mut Change::default()))?;
+    if !earlier.is_empty() {
+        assign_lanes(&tx, lane_of)?;
+        tx.execute("DELETE FROM lanes", [])?;
+    }
+    (0..lanes).try_for_each(|lane| note_delivery(&tx, lane, 0))?;
+    let sql = "UPDATE books SET stored = ?1, journal_bytes = ?2";
+    tx.execute(sql, params![after.stored, after.journal_bytes])?;
+    tx.commit()?;
+    *books = after;
+    Ok(())
+}
+
+fn assign_lanes(tx: &Transaction<'_>, lane_of: impl Fn(&Record) -> usize) -> rusqlite::Result<()> {
+    let mut all = tx.prepare("SELECT seq, body, checksum FROM journal")?;
+    let mut assign = tx.prepare("UPDATE journal SET lane = ?2 WHERE seq = ?1")?;
+    for row in all.query_map([], readable)?.collect::<rusqlite::Result<Vec<_>>>()? {
+        let (seq, record) = row;
+        assign.execute(params![seq, record.map_or(0, |record| lane_of(&record))])?;
+    }
+    Ok(())
+}

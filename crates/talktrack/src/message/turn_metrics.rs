@@ -1,0 +1,58 @@
+//! The numbers of one turn.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Invalid;
+use crate::json::JsonObject;
+
+/// The numbers of one turn: a JSON object in which the known keys have the right type; unknown keys are kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct TurnMetrics(pub(super) JsonObject);
+
+impl TurnMetrics {
+    /// The object itself.
+    pub fn as_json(&self) -> &JsonObject {
+        &self.0
+    }
+}
+
+impl TryFrom<JsonObject> for TurnMetrics {
+    type Error = Invalid;
+
+    fn try_from(json: JsonObject) -> Result<Self, Invalid> {
+        const TEXTS: [&str; 3] = ["model", "provider", "language"];
+        const NUMBERS: [&str; 11] = [
+            "stt_ms",
+            "eou_ms",
+            "llm_ttft_ms",
+            "tts_ttfb_ms",
+            "e2e_ms",
+            "heard_ms",
+            "audio_start_ms",
+            "audio_end_ms",
+            "input_tokens",
+            "output_tokens",
+            "confidence",
+        ];
+        for (key, value) in json.members() {
+            let first = value.get().as_bytes().first().copied();
+            let is_null = first == Some(b'n');
+            if TEXTS.contains(&key.as_str()) && !is_null && first != Some(b'"') {
+                return Err(Invalid::new("metrics", format!("{key}: must be a string")));
+            }
+            let is_number = first.is_some_and(|byte| byte == b'-' || byte.is_ascii_digit());
+            if NUMBERS.contains(&key.as_str()) && !is_null && !is_number {
+                return Err(Invalid::new("metrics", format!("{key}: must be a number")));
+            }
+        }
+        Ok(Self(json))
+    }
+}
+
+impl<'de> Deserialize<'de> for TurnMetrics {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = JsonObject::deserialize(deserializer)?;
+        Self::try_from(json).map_err(serde::de::Error::custom)
+    }
+}

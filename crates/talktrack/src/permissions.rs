@@ -1,0 +1,161 @@
+//! Who may read what talktrack writes: its owner, and no other user of the machine. Nearly every file holds transcripts.
+
+use std::fs::{self, DirBuilder, Metadata, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+/// What a new file gets, whatever the umask allows.
+const FILE_MODE: u32 = 0o600;
+/// What a new directory gets.
+const DIRECTORY_MODE: u32 = 0o700;
+/// The bits that let the group and all other users in.
+const OTHERS: u32 = 0o077;
+/// Set on directories that many users share, such as `/tmp`.
+const STICKY: u32 = 0o1000;
+
+/// The directories that talktrack makes in a data directory, and what file systems put there. With any other directory in
+/// it, a data directory is also the home of another program, which may need its own users to get in.
+const KNOWN_DIRECTORIES: [&str; 8] =
+    ["audio", "quarantine", "salvage", "backups", "audit", "deleted-users", "control.new", "lost+found"];
+
+/// Options that make a file for its owner alone.
+pub fn private_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(FILE_MODE);
+    options
+}
+
+/// Makes a directory for its owner alone, and those above it that are missing.
+///
+/// # Errors
+/// What the operating system says.
+pub fn make_private_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path)
+}
+
+/// Makes an empty file for its owner alone if there is none: SQLite opens a database with the rights that it finds, and gives
+/// its log the same.
+pub(crate) fn make_private_file(path: &Path) -> io::Result<()> {
+    private_file().write(true).create(true).truncate(false).open(path).map(drop)
+}
+
+/// Takes the rights of the group and of all other users away from a file or a directory.
+///
+/// # Errors
+/// If it is another user's, or is not there.
+pub fn tighten(path: &Path) -> io::Result<()> {
+    tighten_found(path, &fs::metadata(path)?)
+}
+
+fn tighten_found(path: &Path, found: &Metadata) -> io::Result<()> {
+    let mode = found.mode() & 0o7777;
+    if mode & OTHERS == 0 {
+        return Ok(());
+    }
+    fs::set_permissions(path, Permissions::from_mode(mode & !OTHERS))
+}
+
+/// Takes the rights of all other users away from a data directory and from what is in it. Returns a sentence for each thing
+/// that stays open to others: a start does not fail because of it.
+pub fn tighten_data_directory(dir: &Path) -> Vec<String> {
+    let mut open = Vec::new();
+    let mut is_shared = fs::metadata(dir).is_ok_and(|found| found.mode() & STICKY != 0);
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let is_known = KNOWN_DIRECTORIES.iter().any(|known| name == *known);
+        // Of the recordings' folder only: it may lie on another disk.
+        let found = if is_known { fs::metadata(entry.path()) } else { entry.metadata() };
+        match found {
+            Ok(found) if found.is_dir() && is_known => tighten_tree(&entry.path(), &found, &mut open),
+            Ok(found) if found.is_dir() => is_shared = true,
+            Ok(found) if !found.is_symlink() => tighten_or_tell(&entry.path(), &found, &mut open),
+            _ => {}
+        }
+    }
+    match fs::metadata(dir) {
+        Ok(found) if is_shared && found.mode() & OTHERS != 0 => {
+            let what = "holds the files of other programs too, so other users may still enter it";
+            open.push(format!("{} {what}; give talktrack a directory of its own", dir.display()));
+        }
+        Ok(found) => tighten_or_tell(dir, &found, &mut open),
+        Err(_) => {}
+    }
+    open
+}
+
+fn tighten_tree(dir: &Path, found: &Metadata, open: &mut Vec<String>) {
+    tighten_or_tell(dir, found, open);
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        match entry.metadata() {
+            Ok(found) if found.is_dir() => tighten_tree(&entry.path(), &found, open),
+            Ok(found) if !found.is_symlink() => tighten_or_tell(&entry.path(), &found, open),
+            _ => {}
+        }
+    }
+}
+
+fn tighten_or_tell(path: &Path, found: &Metadata, open: &mut Vec<String>) {
+    if let Err(error) = tighten_found(path, found) {
+        // Files come and go while this looks.
+        if error.kind() != io::ErrorKind::NotFound {
+            let (path, mode) = (path.display(), found.mode() & 0o777);
+            open.push(format!(
+                "{path} has the mode {mode:o}, and other users may read it: chmod go= it ({error})"
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    fn open_to_all(path: &Path, mode: u32) {
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn what_others_could_read_is_its_owners_alone_afterwards() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        fs::create_dir_all(dir.join("audio/session")).unwrap();
+        for file in ["talktrack.db", "talktrack.db-wal", "audio/session/one.wav"] {
+            fs::write(dir.join(file), "words").unwrap();
+            open_to_all(&dir.join(file), 0o666);
+        }
+        for directory in ["audio/session", "audio", "."] {
+            open_to_all(&dir.join(directory), 0o755);
+        }
+        assert_eq!(tighten_data_directory(dir), Vec::<String>::new());
+        for (path, expected) in [
+            (".", 0o700),
+            ("talktrack.db", 0o600),
+            ("talktrack.db-wal", 0o600),
+            ("audio", 0o700),
+            ("audio/session", 0o700),
+            ("audio/session/one.wav", 0o600),
+        ] {
+            assert_eq!(mode(&dir.join(path)), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_directory_of_other_programs_stays_as_it_is_and_that_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        fs::create_dir(dir.join("www")).unwrap();
+        fs::write(dir.join("talktrack.db"), "words").unwrap();
+        open_to_all(&dir.join("talktrack.db"), 0o644);
+        open_to_all(&dir.join("www"), 0o755);
+        open_to_all(dir, 0o755);
+        let told = tighten_data_directory(dir);
+        assert!(told.len() == 1 && told[0].contains("a directory of its own"), "{told:?}");
+        assert_eq!((mode(dir), mode(&dir.join("www"))), (0o755, 0o755));
+        assert_eq!(mode(&dir.join("talktrack.db")), 0o600);
+    }
+}

@@ -1,0 +1,150 @@
+//! The store that the settings do not name. What the directory acknowledges waits for it in the outbox, as if it were down; the
+//! file's own tables are not the store, so nothing is read from them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use crate::clock::Timestamp;
+use crate::error::ReadError;
+use crate::record::Verdict;
+use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
+use crate::stats::{Range, Stats, StatsError};
+use crate::store::{
+    Audit, Class, DeletedSession, Delivery, Glimpse, MessageCursor, MessageRow, Page, Read, Rows,
+    SessionCursor, SessionFilter, SessionRow, Store, StoreError, Viewer,
+};
+
+/// Refuses everything, with the words that say which store is missing.
+#[derive(Clone)]
+pub(crate) struct AbsentStore {
+    why: Arc<str>,
+}
+
+impl AbsentStore {
+    pub(crate) fn new(why: &str) -> Self {
+        Self { why: why.into() }
+    }
+
+    fn refuse<T>(&self) -> Result<T, StoreError> {
+        Err(StoreError::new(Class::Systemic, self.why.to_string()))
+    }
+
+    fn unreadable<T>(&self) -> Result<T, ReadError> {
+        Err(ReadError(self.why.to_string()))
+    }
+}
+
+#[async_trait]
+impl Store for AbsentStore {
+    async fn write(&self, _delivery: Delivery<'_>) -> Result<Vec<Verdict>, StoreError> {
+        self.refuse()
+    }
+
+    async fn delivered(&self, _node: Uuid, _lane: usize) -> Result<Option<i64>, StoreError> {
+        self.refuse()
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.refuse()
+    }
+
+    async fn abandon_silent(&self, _since: Timestamp) -> Result<u64, StoreError> {
+        self.refuse()
+    }
+}
+
+#[async_trait]
+impl Rows for AbsentStore {
+    async fn session(&self, _session_id: Uuid) -> Result<Option<SessionRow>, ReadError> {
+        self.unreadable()
+    }
+
+    async fn sessions(
+        &self,
+        _filter: SessionFilter,
+        _after: Option<SessionCursor>,
+        _limit: usize,
+    ) -> Result<Page<SessionRow>, ReadError> {
+        self.unreadable()
+    }
+
+    async fn session_by_external_id(
+        &self,
+        _user_id: Uuid,
+        _external_id: &str,
+    ) -> Result<Option<SessionRow>, ReadError> {
+        self.unreadable()
+    }
+
+    async fn sessions_by_prefix(&self, _prefix: &str, _limit: usize) -> Result<Vec<SessionRow>, ReadError> {
+        self.unreadable()
+    }
+
+    async fn messages(
+        &self,
+        _session_id: Uuid,
+        _after: Option<MessageCursor>,
+        _limit: usize,
+    ) -> Result<Page<MessageRow>, ReadError> {
+        self.unreadable()
+    }
+
+    async fn glimpses(&self, _ids: &[Uuid]) -> Result<Vec<Glimpse>, ReadError> {
+        self.unreadable()
+    }
+
+    async fn search(
+        &self,
+        _wanted: SearchFilter,
+        _after: Option<SearchCursor>,
+        _limit: usize,
+    ) -> Result<Page<Hit>, SearchError> {
+        self.unreadable().map_err(SearchError::from)
+    }
+
+    async fn stats_of(&self, _user_id: Uuid, _range: &Range) -> Result<Stats, StatsError> {
+        self.unreadable().map_err(StatsError::from)
+    }
+}
+
+#[async_trait]
+impl Read for AbsentStore {
+    fn seen_by(&self, _viewer: Viewer) -> Arc<dyn Rows> {
+        Arc::new(self.clone())
+    }
+
+    async fn silent(
+        &self,
+        _since: Timestamp,
+        _after: Option<SessionCursor>,
+        _limit: usize,
+    ) -> Result<Vec<SessionRow>, ReadError> {
+        self.unreadable()
+    }
+
+    async fn sessions_by_id(&self, _ids: &[Uuid]) -> Result<Vec<SessionRow>, ReadError> {
+        self.unreadable()
+    }
+
+    async fn messages_by_id(&self, _ids: &[Uuid]) -> Result<Page<MessageRow>, ReadError> {
+        self.unreadable()
+    }
+
+    async fn last_said_at(&self, _session_id: Uuid) -> Result<Option<Timestamp>, ReadError> {
+        self.unreadable()
+    }
+
+    async fn deleted_sessions(&self, _ids: &[Uuid]) -> Result<Vec<DeletedSession>, ReadError> {
+        self.unreadable()
+    }
+
+    async fn stats(&self, _range: &Range) -> Result<Stats, StatsError> {
+        self.unreadable().map_err(StatsError::from)
+    }
+
+    async fn audit(&self) -> Result<Audit, ReadError> {
+        self.unreadable()
+    }
+}

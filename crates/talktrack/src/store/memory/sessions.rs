@@ -1,0 +1,156 @@
+//! Sessions that start, change and end.
+
+use uuid::Uuid;
+
+use crate::clock::Timestamp;
+use crate::error::NotDurable;
+use crate::json::JsonObject;
+use crate::record::{DeadReason, Ended, Reopened, SessionEnd, SessionStart, SessionUpdate, Status, Verdict};
+use crate::store::SessionRow;
+use crate::store::conflict::{Ending, MAX_STORED_METADATA, METADATA_TOO_LARGE, Open, Origin, Rule};
+use crate::store::memory::Tables;
+use crate::stored::{Stored, StoredTime};
+
+/// What a session's row has in the other stores beside the columns of [`SessionRow`].
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Told {
+    /// The record that was applied last.
+    pub(super) last: Option<Origin>,
+    /// Nobody spoke the end.
+    end_inferred: bool,
+}
+
+/// Where a record comes from, and how much of it applies.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct By {
+    pub(super) rule: Rule,
+    pub(super) origin: Origin,
+    /// An operator replayed it.
+    pub(super) is_replayed: bool,
+}
+
+impl Tables {
+    pub(super) fn start(&mut self, by: By, start: &SessionStart) -> Verdict {
+        let (_, seq) = by.origin;
+        let told = self.told.entry(start.session_id).or_default();
+        let Some(session) = self.sessions.get_mut(&start.session_id) else {
+            self.sessions.insert(start.session_id, SessionRow::begun(start, seq));
+            // A replayed start must not hide what was told of the session before it.
+            *told = Told { last: (!by.is_replayed).then_some(by.origin), end_inferred: false };
+            return Verdict::Started { resumed: false };
+        };
+        if session.user_id != Some(start.user_id) {
+            return Verdict::Refused(NotDurable::OtherUser);
+        }
+        if known(session.ended_at.as_ref()).is_some_and(|ended_at| by.rule.reopens(seq, ended_at)) {
+            reopen(session, told);
+        }
+        session.last_event_at = session.last_event_at.take().max(Some(start.happened_at(seq).into()));
+        if session.external_id.is_none() {
+            session.external_id.clone_from(&start.external_id);
+        }
+        if let Some(added) = &start.metadata
+            && !merge(by.rule, &mut session.metadata, added)
+        {
+            return metadata_too_large();
+        }
+        told.apply(by);
+        Verdict::Started { resumed: true }
+    }
+
+    pub(super) fn update(&mut self, by: By, update: &SessionUpdate) -> Verdict {
+        let Some(session) = self.sessions.get_mut(&update.session_id) else {
+            return Verdict::Refused(NotDurable::UnknownSession);
+        };
+        if update.owner.is_some_and(|owner| session.user_id != Some(owner)) {
+            return Verdict::Refused(NotDurable::OtherUser);
+        }
+        if !merge(by.rule, &mut session.metadata, &update.metadata) {
+            return metadata_too_large();
+        }
+        self.told.entry(update.session_id).or_default().apply(by);
+        Verdict::Updated
+    }
+
+    /// A message takes back an end that nobody spoke, if that lies before this moment.
+    pub(super) fn take_back_end(&mut self, session_id: Uuid, before: Timestamp) -> Option<Verdict> {
+        let session = self.sessions.get_mut(&session_id)?;
+        let told = self.told.get_mut(&session_id).filter(|told| told.end_inferred)?;
+        known(session.ended_at.as_ref()).filter(|ended_at| *ended_at < before)?;
+        reopen(session, told);
+        let (user_id, started_at) = (session.user_id?, session.started_at.known()?);
+        Some(Verdict::Reopened(Reopened { session_id, user_id, started_at }))
+    }
+
+    pub(super) fn end(&mut self, by: By, end: &SessionEnd) -> Verdict {
+        let Some(session) = self.sessions.get(&end.session_id) else {
+            return Verdict::Refused(NotDurable::UnknownSession);
+        };
+        if end.owner.is_some_and(|owner| session.user_id != Some(owner)) {
+            return Verdict::Refused(NotDurable::OtherUser);
+        }
+        let row = Open {
+            is_ended: session.ended_at.is_some(),
+            is_inferred: self.told.get(&end.session_id).is_some_and(|told| told.end_inferred),
+            last_event_at: known(session.last_event_at.as_ref()),
+        };
+        let message_count = session.message_count.unsigned_abs();
+        let duration_seconds = match Ending::of(by.rule, end, by.origin.1, row) {
+            Ending::GoesOn => return Verdict::GoesOn,
+            Ending::Stands => session.duration_seconds,
+            Ending::Closes => {
+                self.told.entry(end.session_id).or_default().apply(by);
+                self.close(end)
+            }
+        };
+        Verdict::Ended(Ended { duration_seconds: duration_seconds.unwrap_or(0.0), message_count })
+    }
+
+    /// Writes the end to the row, and says how long the session took in seconds.
+    pub(super) fn close(&mut self, end: &SessionEnd) -> Option<f64> {
+        let session = self.sessions.get_mut(&end.session_id)?;
+        let started_at = session.started_at.known();
+        let last = known(session.last_event_at.as_ref()).or(started_at).unwrap_or(end.ended_at);
+        let ended_at = if end.status == Status::Abandoned { last } else { end.ended_at };
+        session.ended_at = Some(ended_at.into());
+        session.status = end.status.into();
+        session.end_reason = Some(end.reason.clone());
+        session.duration_seconds = started_at.map(|start| ended_at.max(start).seconds_since(start));
+        self.told.entry(end.session_id).or_default().end_inferred = end.is_inferred();
+        session.duration_seconds
+    }
+}
+
+impl Told {
+    /// The row names this record as the last that was applied.
+    fn apply(&mut self, by: By) {
+        if by.rule.is_applied() {
+            self.last = Some(by.origin);
+        }
+    }
+}
+
+/// Whatever ended the session is forgotten.
+fn reopen(session: &mut SessionRow, told: &mut Told) {
+    (session.status, session.ended_at, session.end_reason, session.duration_seconds) =
+        (Status::Active.into(), None, None, None);
+    told.end_inferred = false;
+}
+
+fn known(time: Option<&StoredTime>) -> Option<Timestamp> {
+    time.and_then(StoredTime::known)
+}
+
+/// False, and nothing is changed, if the metadata would become too long.
+fn merge(rule: Rule, metadata: &mut Option<Stored<JsonObject>>, added: &JsonObject) -> bool {
+    match rule.merge(metadata.as_ref(), added, MAX_STORED_METADATA) {
+        Ok(Some(merged)) => *metadata = Some(merged.into()),
+        Ok(None) => {}
+        Err(_) => return false,
+    }
+    true
+}
+
+fn metadata_too_large() -> Verdict {
+    Verdict::Dead(DeadReason::Data(METADATA_TOO_LARGE.into()))
+}

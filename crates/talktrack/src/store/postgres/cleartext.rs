@@ -1,0 +1,170 @@
+//! A stream to a PostgreSQL server that reads along until the server knows who asks, and breaks off if it asks for the password
+//! itself.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// Requests for authentication begin with this byte.
+const AUTHENTICATION: u8 = b'R';
+/// The request for the password in the clear.
+const CLEARTEXT: u32 = 3;
+/// The server knows who asks.
+const AUTHENTICATED: u32 = 0;
+/// A message's type and length.
+const HEAD: usize = 5;
+/// These, and the number of a request for authentication.
+const REQUEST: usize = HEAD + 4;
+
+/// The server asks for the password itself, and everybody on the way would learn it.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the server asks for the password in the clear over a connection that is not encrypted; the password was not sent: \
+     let the server speak TLS (sslmode=require), or let it ask by scram-sha-256"
+)]
+pub(super) struct CleartextAsked;
+
+/// The stream.
+pub(super) struct NoCleartext {
+    stream: TcpStream,
+    /// `None` once nothing has to be read along any more.
+    reader: Option<Along>,
+}
+
+impl NoCleartext {
+    /// The loopback interface may see the password: nobody else listens there.
+    pub(super) fn new(stream: TcpStream) -> Self {
+        let is_local = stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
+        Self { stream, reader: (!is_local).then(Along::default) }
+    }
+}
+
+/// How far the server's messages were read along.
+#[derive(Debug, Default)]
+struct Along {
+    /// The beginning of a message.
+    begun: Vec<u8>,
+    /// Bytes of it that say nothing here.
+    skip: usize,
+}
+
+impl Along {
+    /// Reads on. Returns true once the server knows who asks.
+    ///
+    /// # Errors
+    /// [`CleartextAsked`].
+    fn read(&mut self, mut bytes: &[u8]) -> Result<bool, CleartextAsked> {
+        while !bytes.is_empty() {
+            if self.skip > 0 {
+                let skipped = self.skip.min(bytes.len());
+                (self.skip, bytes) = (self.skip - skipped, &bytes[skipped..]);
+                continue;
+            }
+            self.begun.push(bytes[0]);
+            bytes = &bytes[1..];
+            let wanted = if self.begun[0] == AUTHENTICATION { REQUEST } else { HEAD };
+            if self.begun.len() < wanted {
+                continue;
+            }
+            let number =
+                |at: usize| self.begun[at..at + 4].iter().fold(0, |sum, byte| sum << 8 | u32::from(*byte));
+            let length = usize::try_from(number(1)).unwrap_or(usize::MAX);
+            if wanted == REQUEST {
+                match number(HEAD) {
+                    CLEARTEXT => return Err(CleartextAsked),
+                    AUTHENTICATED => return Ok(true),
+                    _ => {}
+                }
+            }
+            // The length counts itself, and not the type.
+            self.skip = length.saturating_add(1).saturating_sub(wanted);
+            self.begun.clear();
+        }
+        Ok(false)
+    }
+}
+
+impl AsyncRead for NoCleartext {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        if let Some(along) = &mut self.reader {
+            match along.read(&buffer.filled()[before..]) {
+                Ok(true) => self.reader = None,
+                Ok(false) => {}
+                Err(asked) => return Poll::Ready(Err(io::Error::other(asked))),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for NoCleartext {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
+        [&[kind][..], &length, body].concat()
+    }
+
+    /// Fed in pieces of every size: what is read at once is up to the network.
+    fn read(bytes: &[u8]) -> Vec<Result<bool, String>> {
+        (1..=bytes.len())
+            .map(|size| {
+                let mut along = Along::default();
+                for piece in bytes.chunks(size) {
+                    match along.read(piece) {
+                        Ok(false) => {}
+                        read => return read.map_err(|asked| asked.to_string()),
+                    }
+                }
+                Ok(false)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_request_for_the_password_is_found_wherever_it_stands() {
+        let asked = message(b'R', &3u32.to_be_bytes());
+        for before in [Vec::new(), message(b'v', b"12345678R\0\0\0\x08\0\0\0\x03"), message(b'N', b"RRRR\0")]
+        {
+            let bytes = [before, asked.clone()].concat();
+            assert!(read(&bytes).iter().all(Result::is_err), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn scram_and_everything_after_the_authentication_go_through() {
+        let sasl = message(b'R', &[&10u32.to_be_bytes()[..], b"SCRAM-SHA-256\0\0"].concat());
+        let done = message(b'R', &0u32.to_be_bytes());
+        let bytes = [sasl.clone(), done.clone(), message(b'R', &3u32.to_be_bytes())].concat();
+        assert!(read(&bytes).iter().all(|read| *read == Ok(true)), "what a row says is none of this");
+        assert!(read(&sasl).iter().all(|read| *read == Ok(false)));
+    }
+}

@@ -1,0 +1,75 @@
+//! The numbers of deliveries: each transaction of a lane moves the lane's number in `conversation_nodes` to the next, so that the
+//! lane sees what the database has forgotten. Only one lane writes its row: nobody waits for the lock.
+
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, Error};
+use uuid::Uuid;
+
+use crate::store::postgres::failure::Failure;
+use crate::store::postgres::statement::Statement;
+use crate::store::{Delivery, Numbers};
+
+/// Moves the number from `$3` to `$4`, and fails (22012) if the database holds another. The row of a lane that has not delivered
+/// yet is made.
+const MOVE: &str = "
+WITH moved AS (
+  UPDATE public.conversation_nodes SET delivery = $4::int8 WHERE node = $1::uuid AND lane = $2::int4 AND delivery = $3::int8 RETURNING 1
+), made AS (
+  INSERT INTO public.conversation_nodes (node, lane, delivery) SELECT $1::uuid, $2::int4, $4::int8
+  WHERE $3::int8 = 0 AND NOT EXISTS (SELECT FROM public.conversation_nodes WHERE node = $1::uuid AND lane = $2::int4) RETURNING 1
+)
+SELECT 1 / (SELECT count(*) FROM (SELECT FROM moved UNION ALL SELECT FROM made) AS there)";
+
+const HELD: &str = "SELECT delivery FROM public.conversation_nodes WHERE node = $1::uuid AND lane = $2::int4";
+
+/// The lane that writes.
+#[derive(Clone, Copy)]
+pub(super) struct Lane<'d> {
+    node: Uuid,
+    lane: i32,
+    numbers: Option<&'d Numbers>,
+}
+
+impl<'d> Lane<'d> {
+    pub(super) fn of(delivery: &Delivery<'d>) -> Self {
+        Self { node: delivery.node, lane: number_of(delivery.lane), numbers: delivery.numbers }
+    }
+
+    pub(super) fn node(&self) -> Uuid {
+        self.node
+    }
+
+    /// The statement that goes before everything else in the next transaction, and its number.
+    pub(super) fn next(&self) -> Option<(Statement<'static>, i64)> {
+        let numbers = self.numbers?;
+        let (last, next) = (numbers.last(), numbers.next());
+        let statement = Statement::new(MOVE).with(self.node, Type::UUID).with(self.lane, Type::INT4);
+        Some((statement.with(last, Type::INT8).with(next, Type::INT8), next))
+    }
+
+    pub(super) fn commit(&self, number: i64) {
+        self.numbers.iter().for_each(|numbers| numbers.commit(number));
+    }
+}
+
+/// The number of the last delivery of a lane, if the database knows any.
+pub(super) async fn held(client: &Client, node: Uuid, lane: usize) -> Result<Option<i64>, Failure> {
+    let statement = Statement::new(HELD).with(node, Type::UUID).with(number_of(lane), Type::INT4);
+    let rows = statement.query(client).await?;
+    Ok(rows.iter().map(|row| row.try_get(0)).max_by_key(|held| held.as_ref().ok().copied()).transpose()?)
+}
+
+/// Why the number could not be moved.
+pub(super) fn failure(error: Error) -> Failure {
+    if error.code() == Some(&SqlState::DIVISION_BY_ZERO) {
+        return Failure::changed(
+            "the database holds another delivery of this server than the last it confirmed",
+        );
+    }
+    error.into()
+}
+
+fn number_of(lane: usize) -> i32 {
+    i32::try_from(lane).unwrap_or(i32::MAX)
+}

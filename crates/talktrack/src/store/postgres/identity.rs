@@ -1,0 +1,47 @@
+//! Which store a database is: `migrate` gives it an id that survives upgrades and dumps, and each new connection compares it with
+//! the id that the data directory notes. So no statement reaches another database, wherever `database_url` leads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::{Hook, HookError};
+use parking_lot::Mutex;
+use tokio_postgres::{Client, Error};
+use uuid::Uuid;
+
+use crate::noted_store::NotedStore;
+use crate::store::postgres::connect::Address;
+
+/// How long the answer may take: a connection is being opened, and somebody waits for it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const SELECT: &str = "SELECT id FROM public.conversation_store";
+
+/// The only store to use; `None` while it may be any.
+pub(super) type Expected = Arc<Mutex<Option<NotedStore>>>;
+
+/// The id that the database carries; `None` if `migrate` has not written one, or the role sees none.
+pub(super) async fn id_of(client: &Client) -> Result<Option<Uuid>, Error> {
+    let rows = client.query_typed(SELECT, &[]).await?;
+    rows.first().map(|row| row.try_get(0)).transpose()
+}
+
+/// Refuses a new connection to another store than the expected one.
+pub(super) fn compare(expected: &Expected, address: &Address) -> Hook {
+    let (expected, place) = (Arc::clone(expected), address.to_string());
+    Hook::async_fn(move |client, _| {
+        let (expected, place) = (expected.lock().clone(), place.clone());
+        Box::pin(async move {
+            let Some(expected) = expected else { return Ok(()) };
+            match tokio::time::timeout(PATIENCE, id_of(client)).await {
+                Ok(Ok(found)) if found == expected.id => Ok(()),
+                Ok(Ok(_)) => Err(HookError::message(expected.mismatch(&place))),
+                Ok(Err(error)) => Err(HookError::Backend(error)),
+                Err(_) => {
+                    let seconds = PATIENCE.as_secs();
+                    Err(HookError::message(format!("the database has not answered for {seconds} s")))
+                }
+            }
+        })
+    })
+}

@@ -1,0 +1,132 @@
+//! The messages that this node has stored and that the search index may not have yet. The writer adds their ids after each
+//! commit, the indexer looks them up: a new row may be anywhere in the table, since PostgreSQL puts rows into room that a
+//! `VACUUM` has freed.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use crate::record::{Body, Record, Verdict};
+
+/// Ids that are kept: 1.6 MB. Of what comes on top only the number is kept, and a pass over the table finds it.
+const CAPACITY: usize = 100_000;
+
+/// Shared by the store, which adds, and one indexer, which takes.
+#[derive(Clone, Default)]
+pub(super) struct IndexQueue(Arc<Mutex<Ids>>);
+
+#[derive(Default)]
+struct Ids {
+    /// Whether an indexer takes what is added.
+    is_used: bool,
+    waiting: VecDeque<Uuid>,
+    /// Messages whose ids had no room.
+    dropped: u64,
+}
+
+impl IndexQueue {
+    /// Keeps from now on what is added.
+    pub(super) fn open(&self) {
+        self.0.lock().is_used = true;
+    }
+
+    /// Adds the messages among these records that are in the store.
+    pub(super) fn add_stored(&self, records: &[Record], verdicts: &[Verdict]) {
+        let is_stored = |verdict: &Verdict| {
+            // Also what was there already: the answer to an earlier attempt may have been lost.
+            matches!(
+                verdict,
+                Verdict::Inserted | Verdict::Reopened(_) | Verdict::Revised | Verdict::AlreadyThere
+            )
+        };
+        let stored = records.iter().zip(verdicts).filter(|(_, verdict)| is_stored(verdict));
+        let ids = stored.filter_map(|(record, _)| match &record.body {
+            Body::Message(stamped) => Some(stamped.id),
+            _ => None,
+        });
+        self.add(ids);
+    }
+
+    fn add(&self, ids: impl Iterator<Item = Uuid>) {
+        let mut queue = self.0.lock();
+        if !queue.is_used {
+            return;
+        }
+        for id in ids {
+            if queue.waiting.len() < CAPACITY {
+                queue.waiting.push_back(id);
+            } else {
+                queue.dropped += 1;
+            }
+        }
+    }
+
+    /// The ids that have waited longest. They stay until [`IndexQueue::remove`].
+    pub(super) fn first(&self, count: usize) -> Vec<Uuid> {
+        self.0.lock().waiting.iter().take(count).copied().collect()
+    }
+
+    /// Removes the ids that have waited longest.
+    pub(super) fn remove(&self, count: usize) {
+        let mut queue = self.0.lock();
+        let count = count.min(queue.waiting.len());
+        queue.waiting.drain(..count);
+        if queue.waiting.is_empty() {
+            queue.waiting.shrink_to(CAPACITY / 100);
+        }
+    }
+
+    /// Messages whose ids were dropped: a pass over the table that begins now finds them.
+    pub(super) fn dropped(&self) -> u64 {
+        self.0.lock().dropped
+    }
+
+    /// A pass has found so many of the dropped ones.
+    pub(super) fn forget_dropped(&self, count: u64) {
+        let mut queue = self.0.lock();
+        queue.dropped = queue.dropped.saturating_sub(count);
+    }
+
+    /// Messages that may not be in the index yet.
+    pub(super) fn len(&self) -> u64 {
+        let queue = self.0.lock();
+        queue.waiting.len() as u64 + queue.dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::{CAPACITY, IndexQueue};
+
+    fn ids(first: usize, count: usize) -> impl Iterator<Item = Uuid> {
+        (first..first + count).map(|number| Uuid::from_u128(number as u128))
+    }
+
+    #[test]
+    fn of_messages_without_room_the_number_is_kept_until_a_pass_has_found_them() {
+        let queue = IndexQueue::default();
+        queue.open();
+        queue.add(ids(0, CAPACITY - 1));
+        queue.add(ids(CAPACITY - 1, 3));
+        assert_eq!((queue.len(), queue.dropped()), (CAPACITY as u64 + 2, 2));
+        // The oldest are taken first; those that come now have room again, those that were dropped stay counted.
+        assert_eq!(queue.first(2), ids(0, 2).collect::<Vec<_>>());
+        queue.remove(2);
+        queue.add(ids(CAPACITY + 2, 3));
+        assert_eq!((queue.len(), queue.dropped()), (CAPACITY as u64 + 3, 3));
+        queue.forget_dropped(2);
+        queue.remove(CAPACITY);
+        assert_eq!((queue.len(), queue.dropped()), (1, 1));
+    }
+
+    #[test]
+    fn without_an_indexer_nothing_is_kept() {
+        let queue = IndexQueue::default();
+        queue.add(ids(0, 3));
+        assert_eq!(queue.len(), 0);
+    }
+}

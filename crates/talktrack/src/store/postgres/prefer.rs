@@ -1,0 +1,136 @@
+//! Connections with `sslmode=prefer`, also if it is left out: encrypted if the server can, else in the clear. In the clear the
+//! password itself never goes to another machine, whatever the one that answers there asks for: SCRAM proves it without.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres::tls::NoTlsStream;
+use tokio_postgres::{Client, Config, Connection, Error, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::store::postgres::cleartext::NoCleartext;
+
+/// What the driver says of a server without TLS if it has to be encrypted.
+const WITHOUT_TLS: &str = "server does not support TLS";
+
+/// Opens a connection, and drives it in a task of its own.
+///
+/// # Errors
+/// If the server cannot be reached, turns this client away, or asks for the password in the clear.
+pub(super) async fn connect(
+    config: &Config,
+    tls: MakeRustlsConnect,
+) -> Result<(Client, JoinHandle<()>), Error> {
+    if config.get_ssl_mode() != SslMode::Prefer
+        || config.get_password().is_none()
+        || is_on_this_machine(config)
+    {
+        let (client, connection) = config.connect(tls).await?;
+        return Ok((client, tokio::spawn(drive(connection))));
+    }
+    let mut encrypted = config.clone();
+    encrypted.ssl_mode(SslMode::Require);
+    match encrypted.connect(tls).await {
+        Ok((client, connection)) => Ok((client, tokio::spawn(drive(connection)))),
+        Err(error) if may_lack_tls(&error, config) => {
+            connect_in_the_clear(config).await.unwrap_or(Err(error))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn drive<C: Future<Output = Result<(), Error>>>(connection: C) {
+    if let Err(error) = connection.await {
+        // The writer tells of each lost connection in its own words, with the cause.
+        tracing::debug!(%error, "a connection to the database ended");
+    }
+}
+
+/// The last of several hosts may have failed for another reason than one before it.
+fn may_lack_tls(error: &Error, config: &Config) -> bool {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    cause.is_some_and(|cause| cause == WITHOUT_TLS)
+        || config.get_hosts().len() > 1 && error.as_db_error().is_none()
+}
+
+/// True if nothing leaves this machine, wherever the password goes.
+fn is_on_this_machine(config: &Config) -> bool {
+    let is_local = |host: &Host| match host {
+        Host::Tcp(name) => {
+            name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        }
+        Host::Unix(_) => true,
+    };
+    config.get_hosts().iter().all(is_local) && config.get_hostaddrs().iter().all(IpAddr::is_loopback)
+}
+
+/// Tries each host in turn. `None` if none could be reached at all.
+async fn connect_in_the_clear(config: &Config) -> Option<Result<(Client, JoinHandle<()>), Error>> {
+    let mut failed = None;
+    for (place, host) in config.get_hosts().iter().enumerate() {
+        let Host::Tcp(name) = host else { continue };
+        let ports = config.get_ports();
+        let port = ports.get(place).or_else(|| ports.first()).copied().unwrap_or(5432);
+        let address = config.get_hostaddrs().get(place).map(ToString::to_string);
+        let Ok(stream) = dial(address.as_deref().unwrap_or(name), port, config).await else { continue };
+        match begin(stream, config).await {
+            Ok(connected) => return Some(Ok(connected)),
+            Err(error) => failed = Some(Err(error)),
+        }
+    }
+    failed
+}
+
+async fn begin(stream: TcpStream, config: &Config) -> Result<(Client, JoinHandle<()>), Error> {
+    let mut plain = config.clone();
+    plain.ssl_mode(SslMode::Disable);
+    let stream = NoCleartext::new(stream);
+    let (client, connection): (Client, Connection<_, NoTlsStream>) = plain.connect_raw(stream, NoTls).await?;
+    let driver = tokio::spawn(drive(connection));
+    if config.get_target_session_attrs() == TargetSessionAttrs::ReadWrite {
+        // Fails on a standby, with the words of PostgreSQL.
+        client.batch_execute("BEGIN; SET TRANSACTION READ WRITE; COMMIT").await?;
+    }
+    Ok((client, driver))
+}
+
+/// As the driver does it: the first address that answers, with the timeouts of the connection string.
+async fn dial(host: &str, port: u16, config: &Config) -> io::Result<TcpStream> {
+    let mut failed = io::Error::from(io::ErrorKind::NotFound);
+    for address in tokio::net::lookup_host((host, port)).await? {
+        let patience = config.get_connect_timeout().copied().unwrap_or(Duration::from_secs(10));
+        match tokio::time::timeout(patience, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                stream.set_nodelay(true)?;
+                watch_peer(&stream, config)?;
+                return Ok(stream);
+            }
+            Ok(Err(error)) => failed = error,
+            Err(_) => failed = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(failed)
+}
+
+/// Gives up on a peer that has gone without a word.
+fn watch_peer(stream: &TcpStream, config: &Config) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(config.get_tcp_user_timeout().copied())?;
+    if config.get_keepalives() {
+        let mut keepalive = TcpKeepalive::new().with_time(config.get_keepalives_idle());
+        if let Some(interval) = config.get_keepalives_interval() {
+            keepalive = keepalive.with_interval(interval);
+        }
+        if let Some(retries) = config.get_keepalives_retries() {
+            keepalive = keepalive.with_retries(retries);
+        }
+        socket.set_tcp_keepalive(&keepalive)?;
+    }
+    Ok(())
+}

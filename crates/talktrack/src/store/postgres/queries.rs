@@ -1,0 +1,181 @@
+//! The questions that readers ask, each as one statement.
+
+macro_rules! select_sessions {
+    ($rest:literal) => {
+        concat!(
+            "SELECT session_id, user_id, external_id, status, end_reason, started_at, ended_at, duration_seconds, \
+             last_event_at, message_count, metadata::text FROM public.conversation_sessions ",
+            $rest
+        )
+    };
+}
+
+/// A page of sessions, in which each row is measured once (`OFFSET 0` keeps the planner from measuring it again): those rows that come before so many bytes of text, and how many there are in all up to the limit. The
+/// lengths of texts are known without reading them.
+macro_rules! page_of_sessions {
+    ($rows:literal, $order:literal, $limit:literal) => {
+        concat!(
+            "SELECT session_id, user_id, external_id, status, end_reason, started_at, ended_at, duration_seconds, \
+             last_event_at, message_count, metadata::text, found FROM (SELECT *, count(*) OVER () AS found, \
+             sum(weight) OVER (ORDER BY ", $order, " ROWS UNBOUNDED PRECEDING) - weight AS bytes FROM (\
+             SELECT *, coalesce(octet_length(external_id::text), 0) + coalesce(octet_length(end_reason::text), 0) \
+               + coalesce(octet_length(metadata::text), 0) AS weight FROM (SELECT session_id, user_id, external_id, status, end_reason, started_at, ended_at, duration_seconds, \
+               last_event_at, message_count, metadata FROM public.conversation_sessions ",
+            $rows, " ORDER BY ", $order, " LIMIT ", $limit, ") AS listed OFFSET 0) AS measured) AS weighed \
+             WHERE bytes < 4194304 ORDER BY ", $order
+        )
+    };
+}
+
+/// A page of messages, in the same way.
+macro_rules! page_of_messages {
+    ($rows:literal, $order:literal, $limit:literal) => {
+        concat!(
+            "SELECT id, session_id, user_id, role, content, audio_url, metadata::text, created_at, seq, external_id, kind, \
+             revision, interrupted, content_generated, parts::text, metrics::text, extra::text, found FROM (\
+             SELECT *, count(*) OVER () AS found, sum(weight) OVER (ORDER BY ", $order, " ROWS UNBOUNDED PRECEDING) - weight AS bytes FROM (\
+             SELECT *, coalesce(octet_length(content::text), 0) \
+               + coalesce(octet_length(content_generated::text), 0) + coalesce(octet_length(audio_url::text), 0) \
+               + coalesce(octet_length(external_id::text), 0) + coalesce(octet_length(metadata::text), 0) \
+               + coalesce(octet_length(parts::text), 0) + coalesce(octet_length(metrics::text), 0) \
+               + coalesce(octet_length(extra::text), 0) AS weight FROM (SELECT id, session_id, user_id, role, content, audio_url, metadata, created_at, seq, external_id, kind, \
+               revision, interrupted, content_generated, parts, metrics, extra FROM public.conversation_messages ",
+            $rows, " ORDER BY ", $order, " LIMIT ", $limit, ") AS listed OFFSET 0) AS measured) AS weighed \
+             WHERE bytes < 4194304 ORDER BY ", $order
+        )
+    };
+}
+
+/// Messages with one of the ids in $1, in the order of the ids. The limit restricts nothing.
+pub(super) const MESSAGES_BY_ID: &str =
+    page_of_messages!("WHERE id = ANY($1::uuid[])", "array_position($1::uuid[], id)", "2147483647::int8");
+
+/// Those of these messages that whoever asks may see.
+pub(super) const VISIBLE_MESSAGES: &str =
+    "SELECT id FROM public.conversation_messages WHERE id = ANY($1::uuid[])";
+
+pub(super) const SESSIONS_BY_ID: &str = select_sessions!("WHERE session_id = ANY($1::uuid[])");
+
+pub(super) const SESSION: &str = select_sessions!("WHERE session_id = $1::uuid");
+
+/// The newest of a user's sessions with a name, by the index on the user.
+pub(super) const SESSION_BY_NAME: &str = select_sessions!(
+    "WHERE session_id IS NOT NULL AND user_id = $1::uuid AND external_id = $2::text ORDER BY started_at DESC, session_id DESC LIMIT 1"
+);
+
+/// Newest first. What is null does not restrict.
+pub(super) const SESSIONS: &str = page_of_sessions!(
+    "WHERE session_id IS NOT NULL AND ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2) \
+     AND ($3::timestamptz IS NULL OR started_at >= $3) AND ($4::timestamptz IS NULL OR started_at < $4) \
+     AND ($6::uuid IS NULL OR (started_at, session_id) < ($5::timestamptz, $6) OR ($5 IS NULL AND (started_at IS NOT NULL OR session_id < $6)))",
+    "started_at DESC, session_id DESC",
+    "$7::int8"
+);
+
+/// Oldest first, by the index on when they began. A time before 1970 says nothing about the age of a session.
+pub(super) const SILENT: &str = page_of_sessions!(
+    "WHERE session_id IS NOT NULL AND started_at < $1::timestamptz AND coalesce(last_event_at, started_at) < $1 \
+     AND coalesce(last_event_at, started_at) > '1970-01-01T00:00:00Z' AND ($2::timestamptz IS NULL OR (started_at, session_id) > ($2, $3::uuid))",
+    "started_at, session_id",
+    "$4::int8"
+);
+
+/// Of the newest of them, those in which something is found; what is common is found there. Each is asked by itself.
+pub(super) const NEWEST_MATCHING_SESSIONS: &str = page_of_sessions!(
+    "AS session WHERE session_id IN (SELECT session_id FROM public.conversation_sessions \
+       WHERE ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2) \
+       AND ($3::timestamptz IS NULL OR started_at >= $3) AND ($4::timestamptz IS NULL OR started_at < $4) \
+       AND ($6::uuid IS NULL OR (started_at, session_id) < ($5::timestamptz, $6) OR ($5 IS NULL AND (started_at IS NOT NULL OR session_id < $6))) \
+       ORDER BY started_at DESC, session_id DESC LIMIT 500) \
+     AND (SELECT true FROM public.conversation_search AS found \
+       WHERE found.session_id = session.session_id AND found.words @@ $8::text::tsquery LIMIT 1)",
+    "started_at DESC, session_id DESC",
+    "$7::int8"
+);
+
+/// Of all. The array is made first, by the index of the words: else the planner, which takes every word for a frequent one, would ask
+/// one session after the other until it has enough.
+pub(super) const MATCHING_SESSIONS: &str = page_of_sessions!(
+    "WHERE session_id IS NOT NULL AND ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2) \
+     AND ($3::timestamptz IS NULL OR started_at >= $3) AND ($4::timestamptz IS NULL OR started_at < $4) \
+     AND ($6::uuid IS NULL OR (started_at, session_id) < ($5::timestamptz, $6) OR ($5 IS NULL AND (started_at IS NOT NULL OR session_id < $6))) \
+     AND session_id = ANY (ARRAY(SELECT DISTINCT session_id FROM public.conversation_search WHERE words @@ $8::text::tsquery))",
+    "started_at DESC, session_id DESC",
+    "$7::int8"
+);
+
+/// Of these.
+pub(super) const SESSIONS_AMONG: &str = page_of_sessions!(
+    "WHERE session_id = ANY($8::uuid[]) AND ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2) \
+     AND ($3::timestamptz IS NULL OR started_at >= $3) AND ($4::timestamptz IS NULL OR started_at < $4) \
+     AND ($6::uuid IS NULL OR (started_at, session_id) < ($5::timestamptz, $6) OR ($5 IS NULL AND (started_at IS NOT NULL OR session_id < $6)))",
+    "started_at DESC, session_id DESC",
+    "$7::int8"
+);
+
+pub(super) const SESSIONS_BY_PREFIX: &str =
+    select_sessions!("WHERE session_id BETWEEN $1::uuid AND $2::uuid ORDER BY session_id LIMIT $3::int8");
+
+pub(super) const MESSAGES: &str = page_of_messages!(
+    "WHERE session_id = $1::uuid AND (created_at, coalesce(seq, 0), id) > ($2::timestamptz, $3::int8, $4::uuid)",
+    "created_at, coalesce(seq, 0), id",
+    "$5::int8"
+);
+
+/// The last of a transcript: a comparison with NULL holds for no row. $3 is null if none of them was shown yet.
+pub(super) const MESSAGES_WITHOUT_TIME: &str = page_of_messages!(
+    "WHERE session_id = $1::uuid AND created_at IS NULL AND ($3::uuid IS NULL OR (coalesce(seq, 0), id) > ($2::int8, $3))",
+    "coalesce(seq, 0), id",
+    "$4::int8"
+);
+
+pub(super) const FIRST_MESSAGES: &str =
+    page_of_messages!("WHERE session_id = $1::uuid", "created_at, coalesce(seq, 0), id", "$2::int8");
+
+/// Of each of the sessions in $1, what was said last and how often somebody was interrupted.
+pub(super) const GLIMPSES: &str = "
+SELECT last.session_id, last.role, last.words,
+  (SELECT count(*) FROM public.conversation_messages cut WHERE cut.session_id = last.session_id AND cut.interrupted)
+FROM unnest($1::uuid[]) AS wanted (id) CROSS JOIN LATERAL (
+  SELECT session_id, role, left(content, $2::int8::integer) AS words FROM public.conversation_messages
+  WHERE session_id = wanted.id AND kind = 'message' AND role IN ('user', 'assistant')
+  ORDER BY created_at DESC, coalesce(seq, 0) DESC, id DESC LIMIT 1
+) AS last";
+
+/// By the order of acceptance, for whoever follows what comes in.
+pub(super) const ACCEPTED_SINCE: &str = page_of_messages!(
+    "WHERE seq > $1::int8 AND id IS NOT NULL AND session_id IS NOT NULL",
+    "seq, id",
+    "$2::int8"
+);
+
+/// A session is at fault where its count is below the rows that talktrack wrote, or above all rows: others may write rows,
+/// too, and count them or not.
+pub(super) const ODD_SESSIONS: &str = "
+SELECT 'session ' || coalesce(session.session_id::text, 'without an id') || ' says ' || coalesce(session.message_count::text, 'null')
+  || ' messages, ' || coalesce(rows.total, 0) || ' are there'
+FROM public.conversation_sessions session
+LEFT JOIN (SELECT session_id, count(*) AS total, count(seq) AS ours FROM public.conversation_messages GROUP BY session_id) rows
+  USING (session_id)
+WHERE coalesce(session.message_count, -1) NOT BETWEEN coalesce(rows.ours, 0) AND coalesce(rows.total, 0) LIMIT 20";
+
+/// In the order of an index, so that one row is read.
+pub(super) const LAST_SAID_AT: &str = "SELECT created_at FROM public.conversation_messages \
+     WHERE session_id = $1::uuid ORDER BY session_id DESC, created_at DESC, seq DESC LIMIT 1";
+
+/// Sessions that were deleted for good, and whose they were.
+pub(super) const DELETED_SESSIONS: &str =
+    "SELECT session_id, user_id FROM public.conversation_deletions WHERE session_id = ANY($1::uuid[])";
+
+/// A session is there from when it was accepted. The clock of whoever began it may be ahead of that.
+pub(super) const SESSIONS_OF_USER_AT: &str = "SELECT session_id FROM public.conversation_sessions \
+     WHERE user_id = $1::uuid AND (created_at <= $2::timestamptz OR started_at <= $2::timestamptz)";
+
+pub(super) const ORPHANS: &str = "
+SELECT 'message ' || coalesce(id::text, 'without an id') || ' belongs to session ' || coalesce(session_id::text, 'null')
+  || ', which is not there'
+FROM public.conversation_messages message
+WHERE NOT EXISTS (SELECT FROM public.conversation_sessions session WHERE session.session_id = message.session_id) LIMIT 20";
+
+pub(super) const COUNTS: &str = "
+SELECT (SELECT count(*) FROM public.conversation_sessions), (SELECT count(*) FROM public.conversation_messages)";

@@ -1,0 +1,148 @@
+//! Checks and policies of the user's own, by what they do: each check is tried with the words that talktrack writes, each policy with a
+//! row of another user. How they are written does not matter.
+
+use tokio_postgres::{Error, GenericClient, Row};
+
+use super::catalog::{Catalog, CheckFound};
+use super::spelling::literals;
+use super::tables::{Column, TABLES};
+
+/// Nothing that a check or a policy calls may change anything, or take long.
+const BEGIN: &str = "BEGIN READ ONLY; SET LOCAL statement_timeout = '5s'";
+
+/// A signed-in user of whom there is no row.
+const AS_A_USER: &str = r#"SELECT
+  set_config('request.jwt.claims', '{"sub":"3c1ad2c2-9d4f-4b52-8d0e-6f5f0b1c0a01","role":"authenticated"}', true),
+  set_config('request.jwt.claim.sub', '3c1ad2c2-9d4f-4b52-8d0e-6f5f0b1c0a01', true),
+  set_config('request.jwt.claim.role', 'authenticated', true)"#;
+
+/// A row of another one.
+const ROW_OF_ANOTHER: &str = r#"{"id":"3c1ad2c2-9d4f-4b52-8d0e-6f5f0b1c0a02","session_id":"3c1ad2c2-9d4f-4b52-8d0e-6f5f0b1c0a03",
+  "message_id":"3c1ad2c2-9d4f-4b52-8d0e-6f5f0b1c0a02","user_id":"3c1ad2c2-9d4f-4b52-8d0e-6f5f0b1c0a04"}"#;
+
+/// Notes of each check which words it refuses.
+pub(super) async fn try_words(client: &impl GenericClient, catalog: &mut Catalog) -> Result<(), Error> {
+    let mut checks = std::mem::take(&mut catalog.checks);
+    for check in &mut checks {
+        let column = column_of(check).filter(|column| !column.words.is_empty());
+        let found = catalog.column(&check.table, &check.column);
+        if let Some((column, found)) = column.zip(found) {
+            check.refused = refused(client, check, column, &found.sql_type).await?;
+        }
+    }
+    catalog.checks = checks;
+    Ok(())
+}
+
+/// The column of the schema that a check is about.
+pub(super) fn column_of(check: &CheckFound) -> Option<&'static Column> {
+    let table = TABLES.iter().find(|table| table.name == check.table)?;
+    table.columns.iter().find(|column| column.name == check.column)
+}
+
+/// The words that the check refuses: those for which it is false. If it cannot be evaluated, none is known.
+async fn refused(
+    client: &impl GenericClient,
+    check: &CheckFound,
+    column: &Column,
+    sql_type: &str,
+) -> Result<Vec<String>, Error> {
+    let (name, words, expression) = (column.name, literals(column.words), &check.expression);
+    let question = format!(
+        "SELECT word FROM unnest(ARRAY[{words}]) WITH ORDINALITY AS words (word, place), \
+         LATERAL (SELECT word::{sql_type} AS {name}) AS row \
+         WHERE NOT coalesce(({expression}), true) ORDER BY place"
+    );
+    let rows = ask(client, BEGIN, &question).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
+}
+
+/// Notes which policies of the user's own open rows of one user to another.
+pub(super) async fn try_policies(client: &impl GenericClient, catalog: &mut Catalog) -> Result<(), Error> {
+    let begin = format!("{BEGIN}; {AS_A_USER}");
+    for policy in catalog.policies.iter_mut().filter(|policy| policy.is_permissive_for_users()) {
+        for expression in [&policy.using, &policy.check].into_iter().flatten() {
+            let table = &policy.table;
+            let question = format!(
+                "SELECT coalesce(({expression}), false) \
+                 FROM jsonb_populate_record(NULL::public.{table}, '{ROW_OF_ANOTHER}') AS {table}"
+            );
+            let rows = ask(client, &begin, &question).await?;
+            policy.opens |= rows.first().map_or(Ok(false), |row| row.try_get(0))?;
+        }
+    }
+    Ok(())
+}
+
+/// Asks in a transaction that is rolled back. No answer if the question is an error.
+async fn ask(client: &impl GenericClient, begin: &str, question: &str) -> Result<Vec<Row>, Error> {
+    client.batch_execute(begin).await?;
+    let answer = client.query_typed(question, &[]).await;
+    client.batch_execute("ROLLBACK").await?;
+    match answer {
+        Err(error) if error.as_db_error().is_some() => Ok(Vec::new()),
+        answer => answer,
+    }
+}
+
+/// The words of a check that lists those it allows, and asks nothing else; `None` for every other one.
+pub(super) fn listed(column: &str, expression: &str) -> Option<Vec<String>> {
+    let (words, mut rest) = quoted(expression);
+    for cast in ["::text[]", "::character varying[]", "::text", "::character varying"] {
+        rest = rest.replace(cast, "");
+    }
+    rest.retain(|character| !character.is_whitespace() && !matches!(character, '(' | ')' | ','));
+    let is_list = [format!("{column}=ANYARRAY[]"), format!("{column}=")].contains(&rest);
+    is_list.then_some(words)
+}
+
+/// The string literals in an expression, and what is left without them.
+fn quoted(expression: &str) -> (Vec<String>, String) {
+    let (mut found, mut outside) = (Vec::new(), String::new());
+    let mut rest = expression;
+    while let Some(start) = rest.find('\'') {
+        let mut literal = String::new();
+        outside.push_str(&rest[..start]);
+        rest = &rest[start + 1..];
+        while let Some(end) = rest.find('\'') {
+            literal.push_str(&rest[..end]);
+            rest = &rest[end + 1..];
+            // A doubled quote stands for one.
+            match rest.strip_prefix('\'') {
+                Some(after) => rest = after,
+                None => break,
+            }
+            literal.push('\'');
+        }
+        found.push(literal);
+    }
+    outside.push_str(rest);
+    (found, outside)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::listed;
+
+    #[test]
+    fn a_list_of_words_is_told_from_whatever_else_holds_words() {
+        let list = |expression| listed("role", expression).unwrap_or_default().join(" ");
+        assert_eq!(list("(role = ANY (ARRAY['user'::text, 'it''s'::text]))"), "user it's");
+        assert_eq!(
+            list(
+                "((role)::text = ANY ((ARRAY['user'::character varying, 'bot'::character varying])::text[]))"
+            ),
+            "user bot"
+        );
+        assert_eq!(list("(role = 'user'::text)"), "user");
+        for other in [
+            "(role <> 'developer'::text)",
+            "(role <> ALL (ARRAY['robot'::text, 'bot'::text]))",
+            "((role = 'user'::text) OR (kind = 'event'::text))",
+            "(lower(role) = ANY (ARRAY['user'::text]))",
+            "(length(role) < 20)",
+        ] {
+            assert_eq!(listed("role", other), None, "{other}");
+        }
+    }
+}

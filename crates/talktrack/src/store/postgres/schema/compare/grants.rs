@@ -1,0 +1,90 @@
+//! Privileges on tables and on their columns.
+
+use super::super::Difference;
+use super::super::catalog::{Catalog, PrivilegeFound};
+use super::super::rights;
+use super::super::tables::{PRIVILEGES, Table};
+use super::super::users::{USER_GRANTS, UserAccess, UserGrant};
+
+/// Privileges that no policy restrains, or that nobody needs.
+const UNRESTRAINED: [&str; 3] = ["TRUNCATE", "REFERENCES", "TRIGGER"];
+
+/// Everything about the grants on a table is mended in one go.
+pub(super) fn compare(catalog: &Catalog, table: &Table, access: UserAccess) -> Option<Difference> {
+    let mut problems = Vec::new();
+    for privilege in PRIVILEGES.into_iter().chain(UNRESTRAINED) {
+        problems.extend(of_users(catalog, table, privilege, access));
+    }
+    problems.extend(of_service(catalog, table));
+    problems.extend(of_anon(catalog, table));
+    let mend = rights::grant(table.name, access, &own_columns(catalog, table));
+    (!problems.is_empty()).then(|| Difference::of_table(table.name, problems.join("; "), mend))
+}
+
+/// What `authenticated` may do with one privilege, and must not, or the other way round.
+fn of_users(catalog: &Catalog, table: &Table, privilege: &str, access: UserAccess) -> Vec<String> {
+    let name = table.name;
+    let is_wanted =
+        |grant: &&UserGrant| grant.table == name && grant.privilege == privilege && grant.access <= access;
+    let wanted = USER_GRANTS.iter().find(is_wanted);
+    let held = catalog.privilege("authenticated", privilege, name);
+    let whole = held.is_some_and(|held| held.whole);
+    let may = |what: &str| format!("The role 'authenticated' may {privilege}{what} '{name}', and must not");
+    let may_not = |what: &str| format!("The role 'authenticated' may not {privilege}{what} '{name}'");
+    match wanted {
+        Some(wanted) if wanted.columns.is_empty() => {
+            if whole {
+                Vec::new()
+            } else {
+                vec![may_not("")]
+            }
+        }
+        _ if whole => vec![may("")],
+        wanted => {
+            let wanted = wanted.map_or(&[][..], |wanted| wanted.columns);
+            let held: Vec<_> =
+                held.map_or(&[][..], |held| &held.columns).iter().map(String::as_str).collect();
+            let ours = held.iter().copied().filter(|column| is_ours(table, column));
+            let excess: Vec<_> = ours.filter(|column| !wanted.contains(column)).collect();
+            // A column that is missing comes with its rights.
+            let lacks = |column: &&str| !held.contains(column) && catalog.column(name, column).is_some();
+            let lacking: Vec<_> = wanted.iter().copied().filter(lacks).collect();
+            let list = |columns: &[&str]| format!(" ({})", columns.join(", "));
+            let excess = (!excess.is_empty()).then(|| may(&list(&excess)));
+            let lacking = (!lacking.is_empty()).then(|| may_not(&list(&lacking)));
+            excess.into_iter().chain(lacking).collect()
+        }
+    }
+}
+
+fn of_service(catalog: &Catalog, table: &Table) -> Option<String> {
+    let has = |privilege: &str| {
+        catalog.privilege("service_role", privilege, table.name).is_some_and(|held| held.whole)
+    };
+    let lacks: Vec<_> = PRIVILEGES.into_iter().filter(|privilege| !has(privilege)).collect();
+    let name = table.name;
+    (!lacks.is_empty()).then(|| format!("The role 'service_role' may not {} '{name}'", lacks.join(", ")))
+}
+
+fn of_anon(catalog: &Catalog, table: &Table) -> Option<String> {
+    let has = |privilege: &&str| catalog.privilege("anon", privilege, table.name).is_some();
+    let held: Vec<_> = PRIVILEGES.into_iter().chain(UNRESTRAINED).filter(has).collect();
+    let name = table.name;
+    (!held.is_empty()).then(|| format!("The role 'anon' may {} '{name}', and must not", held.join(", ")))
+}
+
+/// Rights of users to columns of the project's own, one by one: the project's business.
+fn own_columns(catalog: &Catalog, table: &Table) -> Vec<(String, String)> {
+    let of_users = |held: &&PrivilegeFound| {
+        held.role == "authenticated" && held.table == table.name && held.privilege != "REFERENCES"
+    };
+    let columns = |held: &PrivilegeFound| {
+        let own = held.columns.iter().filter(|column| !is_ours(table, column));
+        own.map(|column| (held.privilege.clone(), column.clone())).collect::<Vec<_>>()
+    };
+    catalog.privileges.iter().filter(of_users).flat_map(columns).collect()
+}
+
+fn is_ours(table: &Table, column: &str) -> bool {
+    table.columns.iter().any(|ours| ours.name == column)
+}

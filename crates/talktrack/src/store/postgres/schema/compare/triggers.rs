@@ -1,0 +1,40 @@
+//! What notes what other programs write: the functions, and the triggers that call them.
+
+use super::super::Difference;
+use super::super::catalog::Catalog;
+use super::super::triggers::{self, FUNCTIONS, TRIGGERS, Trigger, TriggerFunction};
+
+pub(super) fn compare(catalog: &Catalog) -> Vec<Difference> {
+    let functions = FUNCTIONS.iter().filter_map(|function| compare_function(catalog, function));
+    let missing = TRIGGERS.iter().filter(|trigger| !is_there(catalog, trigger)).map(|trigger| {
+        let Trigger { name, table, .. } = trigger;
+        let problem = format!("Could not find the trigger '{name}' of '{table}', or it is switched off");
+        Difference::of_table(table, problem, triggers::create_trigger(trigger))
+    });
+    functions.chain(missing).collect()
+}
+
+fn compare_function(catalog: &Catalog, function: &TriggerFunction) -> Option<Difference> {
+    let name = bare(function.name);
+    let problem = match catalog.trigger_functions.iter().find(|is| is.name == name) {
+        None => format!("Could not find the function '{name}'"),
+        Some(is)
+            if !is.sound || is.settings != function.settings || is.body.trim() != function.body.trim() =>
+        {
+            format!("The function '{name}' is another one")
+        }
+        Some(_) => return None,
+    };
+    Some(Difference::of_database(problem, triggers::mend_function(function)))
+}
+
+fn is_there(catalog: &Catalog, trigger: &Trigger) -> bool {
+    catalog.triggers.iter().any(|is| {
+        let is_ours = is.table == trigger.table && is.name == trigger.name;
+        is_ours && is.sound && is.function.as_deref() == Some(bare(trigger.function.name))
+    })
+}
+
+fn bare(name: &str) -> &str {
+    name.trim_start_matches("public.")
+}

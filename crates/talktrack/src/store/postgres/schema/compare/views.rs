@@ -1,0 +1,30 @@
+//! Views over our tables that users may use: row-level security does not apply to a view that reads with the rights of its owner.
+
+use super::super::Difference;
+use super::super::catalog::{Catalog, ViewFound};
+use super::super::rights;
+
+/// Each view by which a user may see rows that no policy was asked about.
+pub(super) fn compare(catalog: &Catalog) -> Vec<Difference> {
+    catalog.views.iter().map(|view| difference(view, catalog.has_security_invoker)).collect()
+}
+
+fn difference(view: &ViewFound, has_security_invoker: bool) -> Difference {
+    let ViewFound { schema, name, .. } = view;
+    let list = |names: &[String]| names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
+    let (tables, roles) = (list(&view.tables), list(&view.roles));
+    if view.materialized {
+        let problem = format!(
+            "The materialized view '{schema}.{name}' holds what was in {tables}, no policy protects it, and {roles} may read it"
+        );
+        return Difference::of_database(problem, rights::revoke_view(schema, name)).warning();
+    }
+    let problem = format!(
+        "The view '{schema}.{name}' reads {tables} with the rights of its owner, past the policies, and {roles} may use it"
+    );
+    let mend = match has_security_invoker {
+        true => rights::make_invoker(schema, name),
+        false => rights::revoke_view(schema, name),
+    };
+    Difference::of_database(problem, mend).yours_to_mend()
+}

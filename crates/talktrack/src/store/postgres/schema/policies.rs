@@ -1,0 +1,190 @@
+//! The policies of row-level security, as data.
+
+use super::tables::{
+    DELETIONS, MESSAGE_DELETIONS, MESSAGES, NODES, SEARCH, SESSIONS, STALE, STATS, STORE, USER_DELETIONS,
+};
+use super::users::UserAccess;
+
+/// A policy.
+pub(super) struct Policy {
+    pub(super) name: &'static str,
+    pub(super) table: &'static str,
+    pub(super) role: &'static str,
+    pub(super) command: Command,
+    /// Restricts whatever other policies allow.
+    pub(super) restrictive: bool,
+    pub(super) using: Option<&'static str>,
+    pub(super) check: Option<&'static str>,
+    /// The narrowest access of users with which it is there.
+    pub(super) access: UserAccess,
+}
+
+/// What a policy is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Command {
+    All,
+    Select,
+    Insert,
+    Update,
+    Delete,
+}
+
+impl Command {
+    pub(super) fn as_sql(self) -> &'static str {
+        match self {
+            Self::All => "ALL",
+            Self::Select => "SELECT",
+            Self::Insert => "INSERT",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+        }
+    }
+
+    /// As `pg_policy` has it.
+    pub(super) fn letter(self) -> &'static str {
+        match self {
+            Self::All => "*",
+            Self::Select => "r",
+            Self::Insert => "a",
+            Self::Update => "w",
+            Self::Delete => "d",
+        }
+    }
+}
+
+impl Policy {
+    const fn of_users(
+        name: &'static str,
+        table: &'static str,
+        command: Command,
+        condition: &'static str,
+        access: UserAccess,
+    ) -> Self {
+        let (using, check) = match command {
+            Command::Insert => (None, Some(condition)),
+            Command::Select | Command::Delete => (Some(condition), None),
+            Command::All | Command::Update => (Some(condition), Some(condition)),
+        };
+        Self { name, table, role: "authenticated", command, restrictive: false, using, check, access }
+    }
+
+    const fn restrictive(self) -> Self {
+        Self { restrictive: true, ..self }
+    }
+
+    const fn of_service(name: &'static str, table: &'static str) -> Self {
+        let role = "service_role";
+        let (command, access) = (Command::All, UserAccess::Read);
+        Self {
+            name,
+            table,
+            role,
+            command,
+            restrictive: false,
+            using: Some("true"),
+            check: Some("true"),
+            access,
+        }
+    }
+}
+
+/// Who asks: the subject of the token, if that is a UUID. Evaluated once a query; without the `SELECT` it would be once a row. The
+/// cast is reached for a UUID only: a subject of another kind owns nothing and is no error.
+macro_rules! caller {
+    () => {
+        "(SELECT CASE WHEN (auth.jwt() ->> 'sub') ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' THEN (auth.jwt() ->> 'sub')::uuid END)"
+    };
+}
+
+/// A session of the caller.
+macro_rules! own_session {
+    () => {
+        concat!("user_id = ", caller!())
+    };
+}
+
+/// A message of the caller's own sessions. An array that is made once, so that the index on `session_id` serves it.
+macro_rules! own_message {
+    () => {
+        concat!(
+            "session_id = ANY (ARRAY(SELECT session_id FROM public.conversation_sessions WHERE ",
+            own_session!(),
+            "))"
+        )
+    };
+}
+
+/// Version 5: an id that is derived from a name. Only the server derives them.
+const CHOSEN_ID: &str = "substr(session_id::text, 15, 1) <> '5'";
+
+/// Also if a policy of the project's own lets users add messages: the session is one that the caller sees, and the user is that of
+/// the session.
+const OF_ITS_SESSION: &str = "EXISTS (SELECT FROM public.conversation_sessions owned
+    WHERE owned.session_id = conversation_messages.session_id
+      AND (owned.user_id = conversation_messages.user_id
+        OR conversation_messages.user_id IS NULL AND conversation_messages.role = 'system'))";
+
+/// Who sees and changes what. The parts of an access are added up, and so are the policies of the project's own.
+pub(super) const POLICIES: [Policy; 19] = [
+    Policy::of_users("talktrack_own_sessions", SESSIONS, Command::Select, own_session!(), UserAccess::Read),
+    Policy::of_users(
+        "talktrack_insert_sessions",
+        SESSIONS,
+        Command::Insert,
+        own_session!(),
+        UserAccess::Write,
+    ),
+    Policy::of_users("talktrack_chosen_session_ids", SESSIONS, Command::Insert, CHOSEN_ID, UserAccess::Read)
+        .restrictive(),
+    Policy::of_users(
+        "talktrack_update_sessions",
+        SESSIONS,
+        Command::Update,
+        own_session!(),
+        UserAccess::Write,
+    ),
+    Policy::of_users(
+        "talktrack_delete_sessions",
+        SESSIONS,
+        Command::Delete,
+        own_session!(),
+        UserAccess::Delete,
+    ),
+    Policy::of_users("talktrack_own_messages", MESSAGES, Command::Select, own_message!(), UserAccess::Read),
+    Policy::of_users(
+        "talktrack_insert_messages",
+        MESSAGES,
+        Command::Insert,
+        own_message!(),
+        UserAccess::Write,
+    ),
+    Policy::of_users(
+        "talktrack_messages_of_session",
+        MESSAGES,
+        Command::Insert,
+        OF_ITS_SESSION,
+        UserAccess::Read,
+    )
+    .restrictive(),
+    Policy::of_users(
+        "talktrack_delete_messages",
+        MESSAGES,
+        Command::Delete,
+        own_message!(),
+        UserAccess::Delete,
+    ),
+    Policy::of_service("talktrack_service_sessions", SESSIONS),
+    Policy::of_service("talktrack_service_messages", MESSAGES),
+    // Nobody else has anything to look for there.
+    Policy::of_service("talktrack_service_search", SEARCH),
+    Policy::of_service("talktrack_service_deletions", DELETIONS),
+    Policy::of_service("talktrack_service_user_deletions", USER_DELETIONS),
+    Policy::of_service("talktrack_service_message_deletions", MESSAGE_DELETIONS),
+    Policy::of_service("talktrack_service_nodes", NODES),
+    Policy::of_service("talktrack_service_stats", STATS),
+    Policy::of_service("talktrack_service_stats_stale", STALE),
+    Policy::of_service("talktrack_service_store", STORE),
+];
+
+/// Policies that an earlier schema had, by name and table.
+pub(super) const FORMER_POLICIES: [(&str, &str); 1] = [("talktrack_own_search", SEARCH)];

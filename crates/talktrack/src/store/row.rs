@@ -1,0 +1,179 @@
+//! Rows as every store shows them.
+
+use std::cmp::Ordering;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::clock::Seq;
+use crate::json::{JsonArray, JsonObject};
+use crate::message::{Kind, Message, Role, TurnMetrics};
+use crate::record::{Meeting, SessionDelete, SessionStart, Stamped, Status};
+use crate::store::{MessageCursor, SessionCursor};
+use crate::stored::{AsWord, Stored, StoredTime, serialize_number};
+
+/// A row of `conversation_sessions`. Other programs may have written it: what talktrack does not know is in it as it is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the columns of the schema, described there")]
+pub struct SessionRow {
+    pub session_id: Uuid,
+    pub user_id: Option<Uuid>,
+    pub external_id: Option<String>,
+    pub status: Stored<Status>,
+    pub end_reason: Option<String>,
+    pub started_at: StoredTime,
+    pub ended_at: Option<StoredTime>,
+    #[serde(serialize_with = "serialize_number")]
+    pub duration_seconds: Option<f64>,
+    pub last_event_at: Option<StoredTime>,
+    pub message_count: i64,
+    pub metadata: Option<Stored<JsonObject>>,
+}
+
+impl SessionRow {
+    /// The row of a session that begins.
+    pub fn begun(start: &SessionStart, seq: Seq) -> Self {
+        Self {
+            session_id: start.session_id,
+            user_id: Some(start.user_id),
+            external_id: start.external_id.clone(),
+            status: Status::Active.into(),
+            end_reason: None,
+            started_at: start.started_at.into(),
+            ended_at: None,
+            duration_seconds: None,
+            last_event_at: Some(start.happened_at(seq).into()),
+            message_count: 0,
+            metadata: Some(start.metadata.clone().unwrap_or_default().into()),
+        }
+    }
+
+    /// True if the session is too young for this deletion, or if its times do not tell its age.
+    pub(crate) fn is_spared_by(&self, delete: &SessionDelete) -> bool {
+        let heard = self.last_event_at.as_ref().unwrap_or(&self.started_at).known();
+        let heard = heard.filter(|at| at.as_micros() > 0);
+        !delete.is_for_good() && heard.is_none_or(|at| delete.spares(at))
+    }
+
+    /// Where the list goes on after this row.
+    pub fn cursor(&self) -> SessionCursor {
+        SessionCursor { started_at: self.started_at.key(), session_id: self.session_id }
+    }
+}
+
+/// A session at a glance, beside its row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Glimpse {
+    /// The session.
+    pub session_id: Uuid,
+    /// Who spoke last: the user or the assistant.
+    pub last_role: Stored<Role>,
+    /// The first [`GLIMPSE_CHARS`] characters of what was said last.
+    pub last_words: String,
+    /// Messages in which somebody was interrupted.
+    pub interruptions: u64,
+}
+
+/// What of the last words a [`Glimpse`] shows, in characters.
+pub const GLIMPSE_CHARS: usize = 200;
+
+/// A row of `conversation_messages`. Other programs may have written it: what talktrack does not know is in it as it is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "the columns of the schema, described there")]
+pub struct MessageRow {
+    pub id: Uuid,
+    pub session_id: Uuid,
+    pub user_id: Option<Uuid>,
+    pub role: Stored<Role>,
+    pub content: String,
+    pub audio_url: Option<String>,
+    pub metadata: Option<Stored<JsonObject>>,
+    pub created_at: StoredTime,
+    pub seq: Option<Seq>,
+    pub external_id: Option<String>,
+    pub kind: Stored<Kind>,
+    pub revision: i64,
+    pub interrupted: bool,
+    pub content_generated: Option<String>,
+    pub parts: Option<Stored<JsonArray>>,
+    pub metrics: Option<Stored<JsonObject>>,
+    pub extra: Option<Stored<JsonObject>>,
+}
+
+impl MessageRow {
+    /// The row of a message that is accepted, in a session of this user; the user is `None` where nobody knows whose it is.
+    pub fn accepted(stamped: &Stamped, seq: Seq, owner: Option<Uuid>) -> Self {
+        let message = &stamped.message;
+        Self {
+            id: stamped.id,
+            session_id: message.session_id,
+            user_id: owner.and_then(|owner| stamped.user_id(owner)),
+            role: message.role.into(),
+            content: message.content.clone(),
+            audio_url: message.audio_url.clone(),
+            metadata: message.metadata.clone().map(Stored::Known),
+            created_at: stamped.created_at.into(),
+            seq: Some(seq),
+            external_id: message.external_id.clone(),
+            kind: message.kind.into(),
+            revision: message.revision.into(),
+            interrupted: message.interrupted,
+            content_generated: message.content_generated.clone(),
+            parts: message.parts.clone().map(Stored::Known),
+            metrics: message.metrics.as_ref().map(|metrics| metrics.as_json().clone().into()),
+            extra: message.extra.clone().map(Stored::Known),
+        }
+    }
+
+    /// What a message is to this row, which is stored under its id.
+    pub(crate) fn met_by(&self, stamped: &Stamped) -> Meeting {
+        if let Some(stored) = self.clone().into_message() {
+            return stamped.meets(&stored);
+        }
+        match i64::from(stamped.message.revision).cmp(&self.revision) {
+            _ if stamped.message.session_id != self.session_id => Meeting::Conflict,
+            // Somebody else than a user's token has changed the row.
+            Ordering::Greater if stamped.by_user => Meeting::NotTheirs,
+            Ordering::Greater => Meeting::Newer,
+            Ordering::Less => Meeting::Overtaken,
+            Ordering::Equal => Meeting::Conflict,
+        }
+    }
+
+    /// The message that was handed over. `None` if it holds a value that talktrack never wrote.
+    pub(crate) fn into_message(self) -> Option<Message> {
+        fn known<T>(value: Option<Stored<T>>) -> Option<Option<T>> {
+            value.map_or(Some(None), |value| value.into_known().map(Some))
+        }
+        let metrics = known(self.metrics)?.map(TurnMetrics::try_from).transpose().ok()?;
+        Some(Message {
+            session_id: self.session_id,
+            role: self.role.into_known()?,
+            content: self.content,
+            id: Some(self.id),
+            external_id: self.external_id,
+            created_at: self.created_at.known(),
+            kind: self.kind.into_known()?,
+            revision: self.revision.try_into().ok()?,
+            interrupted: self.interrupted,
+            audio_url: self.audio_url,
+            metadata: known(self.metadata)?,
+            content_generated: self.content_generated,
+            parts: known(self.parts)?,
+            metrics,
+            // Somebody else's odd value there says nothing of the content.
+            extra: self.extra.and_then(Stored::into_known),
+        })
+    }
+
+    /// Where the list goes on after this row.
+    pub fn cursor(&self) -> MessageCursor {
+        MessageCursor { created_at: self.created_at.key(), seq: self.seq.unwrap_or(0), id: self.id }
+    }
+}
+
+impl AsWord for Status {
+    fn as_word(&self) -> &str {
+        self.as_str()
+    }
+}

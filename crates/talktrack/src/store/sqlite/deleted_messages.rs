@@ -1,0 +1,53 @@
+//! Messages that were deleted while their session was not: a row for each stays as long as the session, and refuses what comes
+//! later under its id.
+
+use std::collections::HashMap;
+
+use rusqlite::{Connection, Transaction, params};
+use uuid::Uuid;
+
+use crate::clock::{Clock as _, SystemClock};
+use crate::database::UuidText;
+
+/// Which messages were deleted, for one batch. Most sessions have none, which is asked once for each session.
+#[derive(Debug, Default)]
+pub(crate) struct DeletedMessages(HashMap<Uuid, bool>);
+
+impl DeletedMessages {
+    /// Whether this message of the session was deleted.
+    pub(crate) fn contains(
+        &mut self,
+        connection: &Connection,
+        session_id: Uuid,
+        message_id: Uuid,
+    ) -> rusqlite::Result<bool> {
+        const ANY: &str =
+            "SELECT EXISTS (SELECT 1 FROM conversation_message_deletions WHERE session_id = ?1)";
+        const ONE: &str = "SELECT EXISTS (SELECT 1 FROM conversation_message_deletions WHERE session_id = ?1 AND message_id = ?2)";
+        let session = UuidText::new(session_id);
+        let has_any = match self.0.get(&session_id) {
+            Some(has_any) => *has_any,
+            None => {
+                let has_any =
+                    connection.prepare_cached(ANY)?.query_row([session.as_str()], |row| row.get(0))?;
+                *self.0.entry(session_id).or_insert(has_any)
+            }
+        };
+        let message = UuidText::new(message_id);
+        let ids = [session.as_str(), message.as_str()];
+        if has_any { connection.prepare_cached(ONE)?.query_row(ids, |row| row.get(0)) } else { Ok(false) }
+    }
+}
+
+/// From now on what comes under the id of this message is refused.
+pub(crate) fn note(tx: &Transaction<'_>, session_id: &str, message_id: &str) -> rusqlite::Result<()> {
+    let sql = "INSERT OR IGNORE INTO conversation_message_deletions (message_id, session_id, deleted_at) VALUES (?1, ?2, ?3)";
+    let now = SystemClock.now().to_string();
+    tx.prepare_cached(sql)?.execute(params![message_id, session_id, now]).map(drop)
+}
+
+/// The session is gone, and its mark or nothing refuses what comes later.
+pub(crate) fn forget(tx: &Transaction<'_>, session_id: Uuid) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM conversation_message_deletions WHERE session_id = ?1";
+    tx.prepare_cached(sql)?.execute([UuidText::new(session_id).as_str()]).map(drop)
+}

@@ -1,0 +1,158 @@
+//! What of one session waits in the journal for a remote store.
+
+use std::collections::BTreeSet;
+
+use uuid::Uuid;
+
+use crate::database::{UuidText, column_or_null, parse_uuid};
+use crate::error::ReadError;
+use crate::record::{Body, Record};
+use crate::store::sqlite::following::readable;
+use crate::store::sqlite::{SqliteReader, owner};
+
+/// What the store has confirmed a moment ago is in the journal, too, and proves as much. What the store refused is not.
+const STARTS: &str =
+    "SELECT seq, body, checksum FROM journal WHERE session_id = ?1 AND message_id IS NULL ORDER BY seq";
+
+/// Stops at the first: a session has many rows, and each is read as JSON.
+const UNOWNED: &str = concat!(
+    "SELECT EXISTS (SELECT 1 FROM pending WHERE session_id = ?1 AND json_valid(body) AND ",
+    owner!(),
+    " IS NULL)"
+);
+
+/// Messages, and bytes of them, that are read of one session at once.
+const MOST_MESSAGES: u64 = 10_000;
+const MOST_BYTES: u64 = 64 << 20;
+
+impl SqliteReader {
+    /// The sessions of which the journal, with the re-send window, or the dead letters have something.
+    ///
+    /// # Errors
+    /// If SQLite cannot read the file.
+    pub async fn sessions_with_records(&self) -> Result<Vec<Uuid>, ReadError> {
+        // From one session to the next in the index, whatever each has.
+        const SESSIONS: [&str; 2] = [
+            "WITH RECURSIVE one(id) AS (SELECT min(session_id) FROM journal UNION ALL \
+             SELECT (SELECT min(session_id) FROM journal WHERE session_id > one.id) FROM one WHERE one.id IS NOT NULL) \
+             SELECT id FROM one WHERE id IS NOT NULL",
+            "WITH RECURSIVE one(id) AS (SELECT min(session_id) FROM dead_letters UNION ALL \
+             SELECT (SELECT min(session_id) FROM dead_letters WHERE session_id > one.id) FROM one WHERE one.id IS NOT NULL) \
+             SELECT id FROM one WHERE id IS NOT NULL",
+        ];
+        self.ask(|connection| {
+            let mut found = BTreeSet::new();
+            for sql in SESSIONS {
+                let mut statement = connection.prepare_cached(sql)?;
+                let ids = statement.query_map([], |row| column_or_null(row, 0, parse_uuid))?;
+                found.extend(ids.collect::<rusqlite::Result<Vec<_>>>()?.into_iter().flatten());
+            }
+            Ok(found.into_iter().collect())
+        })
+        .await
+    }
+
+    /// The users for whom a start of this session is durable here and was not refused by the store.
+    ///
+    /// # Errors
+    /// If SQLite cannot read the file.
+    pub async fn claims_on_the_way(&self, session_id: Uuid) -> Result<Vec<Uuid>, ReadError> {
+        let records = self.records_of_session(session_id, STARTS).await?;
+        let started = records.iter().filter_map(|record| match &record.body {
+            Body::Start(start) => Some(start.user_id),
+            _ => None,
+        });
+        Ok(started.collect::<BTreeSet<_>>().into_iter().collect())
+    }
+
+    /// Starts, updates and ends of this session that wait for the store, in the order of acceptance.
+    ///
+    /// # Errors
+    /// If SQLite cannot read the file.
+    pub async fn session_records_on_the_way(&self, session_id: Uuid) -> Result<Vec<Record>, ReadError> {
+        let sql = "SELECT seq, body, checksum FROM pending WHERE session_id = ?1 AND message_id IS NULL ORDER BY seq";
+        self.records_of_session(session_id, sql).await
+    }
+
+    /// Whether a record of this session waits for the store that was accepted for nobody by name.
+    ///
+    /// # Errors
+    /// If SQLite cannot read the file.
+    pub async fn anything_unowned_on_the_way(&self, session_id: Uuid) -> Result<bool, ReadError> {
+        let id = UuidText::new(session_id);
+        self.ask(move |connection| {
+            connection.prepare_cached(UNOWNED)?.query_row([id.as_str()], |row| row.get(0))
+        })
+        .await
+    }
+
+    /// How many messages of this session wait for the store that were accepted for this user, or for nobody by name.
+    ///
+    /// # Errors
+    /// If SQLite cannot read the file.
+    pub async fn count_messages_on_the_way(&self, session_id: Uuid, user_id: Uuid) -> Result<u64, ReadError> {
+        let sql = "SELECT count(DISTINCT message_id) FROM pending WHERE session_id = ?1 \
+                   AND CASE WHEN json_valid(body) THEN coalesce(body ->> '$.body.message.owner', ?2) END = ?2";
+        let (id, user) = (UuidText::new(session_id), UuidText::new(user_id));
+        self.ask(move |connection| {
+            connection.prepare_cached(sql)?.query_row([id.as_str(), user.as_str()], |row| row.get(0))
+        })
+        .await
+    }
+
+    /// Messages of this session that wait for the store, in the order of acceptance.
+    ///
+    /// # Errors
+    /// If SQLite cannot read the file, or more waits than can be read at once.
+    pub async fn messages_on_the_way(&self, session_id: Uuid) -> Result<Vec<Record>, ReadError> {
+        let count = "SELECT count(*), coalesce(sum(octet_length(body)), 0) FROM pending \
+                     WHERE session_id = ?1 AND message_id IS NOT NULL";
+        let id = UuidText::new(session_id);
+        let (messages, bytes): (u64, u64) = self
+            .ask(move |connection| {
+                connection
+                    .prepare_cached(count)?
+                    .query_row([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
+            })
+            .await?;
+        if messages > MOST_MESSAGES || bytes > MOST_BYTES {
+            return Err(ReadError("too much of this session waits for the store to be shown".into()));
+        }
+        let sql = "SELECT seq, body, checksum FROM pending WHERE session_id = ?1 AND message_id IS NOT NULL ORDER BY seq";
+        self.records_of_session(session_id, sql).await
+    }
+
+    async fn records_of_session(
+        &self,
+        session_id: Uuid,
+        sql: &'static str,
+    ) -> Result<Vec<Record>, ReadError> {
+        let id = UuidText::new(session_id);
+        self.ask(move |connection| {
+            let mut statement = connection.prepare_cached(sql)?;
+            let rows = statement.query_map([id.as_str()], readable)?;
+            rows.filter_map(|row| row.map(|(_, record)| record).transpose()).collect()
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database;
+
+    #[test]
+    fn what_names_no_user_is_found_by_the_index_of_sessions() {
+        let dir = tempfile::tempdir().unwrap();
+        let connection = database::draft(&dir.path().join("file")).unwrap();
+        let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {UNOWNED}")).unwrap();
+        let steps = plan.query_map([SESSION], |row| row.get::<_, String>(3)).unwrap();
+        let steps: Vec<_> = steps.collect::<rusqlite::Result<_>>().unwrap();
+        let searches = |step: &String| step == "SEARCH journal USING INDEX journal_of_session (session_id=?)";
+        assert!(steps.iter().any(searches), "{steps:?}");
+        assert!(steps.iter().all(|step| !step.contains("SCAN") || step == "SCAN CONSTANT ROW"), "{steps:?}");
+    }
+
+    const SESSION: &str = "00000000-0000-4000-8000-000000000001";
+}

@@ -1,0 +1,57 @@
+//! What happens to sessions by itself: their grace period ends, they fall silent, or a message takes their end back.
+
+use dashmap::mapref::entry::Entry;
+
+use crate::clock::{Now, Timestamp};
+use crate::options::Options;
+use crate::queue::Admission;
+use crate::receipt::Reply;
+use crate::record::{Body, Reopened, SessionAlive, Status};
+use crate::session::{Claims, Session, SessionRef};
+use crate::tracker::Door;
+
+impl Door {
+    /// Takes sessions into memory that were over until a message took their end back: they are idle one day, too.
+    pub(super) fn take_up_reopened(&self, now: Now) {
+        for Reopened { session_id, user_id, started_at } in std::mem::take(&mut *self.shared.reopened.lock())
+        {
+            if let Entry::Vacant(place) = self.registry.entry(session_id) {
+                let session = Session::reopened(user_id, started_at, now, self.queue.last_seq());
+                drop(place.insert(Claims::new(session)));
+            }
+        }
+    }
+
+    pub(super) fn sweep(&self) {
+        let Options { grace_period, idle_timeout, .. } = &self.options;
+        let now = self.now();
+        self.take_up_reopened(now);
+        let is_refused = |claim: &Session| self.is_refused(claim);
+        let swept = self.registry.sweep(now.elapsed, *grace_period, *idle_timeout, is_refused);
+        for session in swept.silent {
+            // Refused only while shutting down, which ends them all.
+            let is_silent = |session: &mut Session| session.is_silent(now.elapsed, *idle_timeout);
+            let _ = self.infer_end(session, Status::Abandoned, "idle_timeout", is_silent);
+        }
+        for (session, at) in swept.alive {
+            self.tell_alive(session, at, now.at);
+        }
+        // The journal's thread looks after the re-send window when it has nothing else to do.
+        if self.shared.vitals.is_unerased() || self.shared.vitals.is_outbox() {
+            self.queue.nudge();
+        }
+        self.shared.figures.sessions_active.set(f64::from(swept.active));
+    }
+
+    /// Where there is no room the next sweep tells.
+    fn tell_alive(&self, session: SessionRef, at: Timestamp, now: Timestamp) {
+        self.registry.with(session, |claim| {
+            let (Some(claim), Ok(place)) = (claim, self.queue.admit(now, 0, Admission::IfRoom)) else {
+                return;
+            };
+            let alive = SessionAlive { session_id: session.session_id, at, owner: Some(claim.user_id) };
+            let seq = place.fill(Body::Alive(alive), Reply::Nobody);
+            claim.told_alive(seq);
+        });
+    }
+}

@@ -1,0 +1,195 @@
+//! A store that forgets: the lane compares the number of its last delivery with the one that the store holds. If the store's is
+//! lower, what was delivered after it is gone, and is delivered again.
+
+use std::time::Duration;
+
+use crate::record::{Attempt, Record};
+use crate::store::{Class, Delivery, StoreError};
+use crate::writer::lane::Lane;
+use crate::writer::{Answer, Feed, Rewound};
+
+/// How often a lane that has nothing to deliver compares the numbers.
+pub(super) const INTERVAL: Duration = Duration::from_secs(10);
+
+/// How the store's number of a lane compares.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Comparison {
+    /// The store has everything that it confirmed.
+    Same,
+    /// The store has nothing after this delivery.
+    Forgot(i64),
+    /// Somebody else has delivered as this node.
+    Foreign(i64),
+}
+
+/// `held` is the store's number, `last` the last that it confirmed, `highest` the highest that was sent if nobody else can have
+/// sent more: of an earlier process nobody knows what it sent last.
+fn compare(held: Option<i64>, last: i64, highest: Option<i64>) -> Comparison {
+    match held.unwrap_or(0) {
+        held if highest.is_some_and(|highest| held > highest) => Comparison::Foreign(held),
+        held if held >= last => Comparison::Same,
+        held => Comparison::Forgot(held),
+    }
+}
+
+impl Lane {
+    /// Compares the numbers until that is done. Says whether the store still has what it confirmed; if not, everything that
+    /// was handed to the lane has been taken back, and comes again.
+    pub(super) async fn check(&mut self) -> bool {
+        loop {
+            match self.look().await {
+                Ok(Comparison::Same) => {
+                    self.is_checked = true;
+                    return true;
+                }
+                Ok(Comparison::Forgot(held)) => {
+                    self.rewind(held).await;
+                    return false;
+                }
+                Ok(Comparison::Foreign(held)) => {
+                    let error = foreign(self.number, held, self.numbers.highest());
+                    (self.settle)(Answer::Foreign);
+                    self.wait(&error).await;
+                }
+                Err(error) => self.wait(&error).await,
+            }
+        }
+    }
+
+    /// The same for a lane that has nothing to deliver: a store that cannot be asked now is asked later.
+    pub(super) async fn check_idle(&mut self) {
+        if self.numbers.last() == 0 {
+            return;
+        }
+        let looked = self.look().await;
+        if looked.is_ok() {
+            // No write follows that would end an outage of this lane, such as a silence that was told.
+            self.outage.answers(self.number);
+        }
+        match looked {
+            Ok(Comparison::Same) => self.is_checked = true,
+            Ok(Comparison::Forgot(held)) => self.rewind(held).await,
+            Ok(Comparison::Foreign(_)) => _ = self.check().await,
+            Err(error) => tracing::debug!(%error, "cannot compare the numbers of deliveries now"),
+        }
+    }
+
+    async fn look(&mut self) -> Result<Comparison, StoreError> {
+        let held = self.tell_silence(self.held()).await?;
+        let highest = self.is_known.then(|| self.numbers.highest());
+        let comparison = compare(held, self.numbers.last(), highest);
+        if comparison == Comparison::Same {
+            let held = held.unwrap_or(0);
+            self.numbers.go_on_from(held);
+            // The store may complete one more transaction of an earlier process, which that sent before it died: one from the
+            // number that was seen first.
+            self.is_known |= self.held_before.replace(held).is_some_and(|first| first != held);
+        }
+        Ok(comparison)
+    }
+
+    /// The store's number of the last delivery.
+    async fn held(&self) -> Result<Option<i64>, StoreError> {
+        self.claim.confirm().await?;
+        self.store.delivered(self.node, self.number).await
+    }
+
+    /// Has the journal make pending again what the store has forgotten, and takes it up.
+    async fn rewind(&mut self, held: i64) {
+        tracing::warn!(
+            lane = self.number,
+            "the store has forgotten what it had confirmed; what is in the re-send window is delivered again"
+        );
+        (self.settle)(Answer::Rewind { lane: self.number, after: held });
+        self.again = None;
+        while let Some(feed) = self.records.recv().await {
+            if let Feed::Rewound(rewound) = feed {
+                self.take_up(rewound, held);
+                return;
+            }
+        }
+    }
+
+    fn take_up(&mut self, rewound: Rewound, held: i64) {
+        self.numbers.go_on_from(held);
+        (self.is_known, self.is_checked, self.held_before) = (true, true, Some(held));
+        let Rewound { last, mut deletions } = rewound;
+        deletions.iter_mut().for_each(|record| record.attempt = Attempt::Retry);
+        if !deletions.is_empty() {
+            self.again = Some(Again { after: last, deletions, is_first: true });
+        }
+    }
+
+    /// Delivers the deletions that go before everything else, or after it. Nobody waits for the answers: each of these records
+    /// is delivered once more in its place. False if the store forgot something meanwhile: then every record comes again.
+    pub(super) async fn deliver_deletions(&mut self) -> bool {
+        let Some(again) = self.again.take() else { return true };
+        for record in &again.deletions {
+            let part = std::slice::from_ref(record);
+            let delivery = Delivery::new(self.node, self.number, part).numbered(&self.numbers);
+            if let Err(error) = self.tell_silence(self.store.write(delivery)).await {
+                // Once more, from the first of them on, when the store can be reached.
+                self.again = Some(again);
+                self.wait(&error).await;
+                return self.check().await;
+            }
+        }
+        self.outage.is_over(self.number);
+        if again.is_first {
+            self.again = Some(Again { is_first: false, ..again });
+        }
+        true
+    }
+}
+
+/// Deletions that the store has forgotten.
+pub(in crate::writer) struct Again {
+    /// The last record that became pending again.
+    after: i64,
+    deletions: Vec<Record>,
+    /// They have not gone before the others yet.
+    is_first: bool,
+}
+
+impl Again {
+    /// Whether they go before this record.
+    pub(super) fn is_due_before(&self, record: &Record) -> bool {
+        self.is_first || record.seq > self.after
+    }
+
+    pub(super) fn is_first(&self) -> bool {
+        self.is_first
+    }
+}
+
+fn foreign(lane: usize, held: i64, highest: i64) -> StoreError {
+    let message = format!(
+        "another server delivers under the node id of this data directory (lane {lane}: the store holds delivery {held}, this \
+         server has sent {highest}): one of the two directories is a copy of the other; restart this server, which then gets an \
+         id of its own and delivers what waits"
+    );
+    StoreError::new(Class::Systemic, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_tell_what_a_store_has_forgotten_and_whether_somebody_else_writes() {
+        for (held, last, highest, expected) in [
+            (None, 0, None, Comparison::Same),
+            (None, 0, Some(1), Comparison::Same),
+            (Some(7), 7, Some(7), Comparison::Same),
+            // The answer to number 8 was lost.
+            (Some(8), 7, Some(8), Comparison::Same),
+            (Some(6), 7, Some(7), Comparison::Forgot(6)),
+            (None, 7, Some(7), Comparison::Forgot(0)),
+            (Some(9), 7, Some(8), Comparison::Foreign(9)),
+            (Some(1), 0, Some(0), Comparison::Foreign(1)),
+            (Some(9), 7, None, Comparison::Same),
+        ] {
+            assert_eq!(compare(held, last, highest), expected, "{held:?} {last} {highest:?}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What becomes of the rows that the store refused: dead letters, or parked until it is clear whether they are bad.
+
+use std::collections::HashSet;
+
+use uuid::Uuid;
+
+use crate::record::{Body, DeadReason, Record, Verdict};
+use crate::writer::lane::Lane;
+use crate::writer::parking::{Kind, Why};
+use crate::writer::search::Bad;
+
+impl Lane {
+    /// The sessions in this batch whose rows have waited long enough: what is refused of them now is refused for good.
+    pub(super) fn last_attempts(&self, batch: &[Record]) -> HashSet<Uuid> {
+        self.breaker.tried(batch.iter().filter_map(Record::owner));
+        if self.parking.is_empty() {
+            return HashSet::new();
+        }
+        let sessions = batch.iter().map(Record::session_id);
+        sessions.filter(|session_id| self.parking.is_last(*session_id)).collect()
+    }
+
+    /// Rows that the store refused. They are bad if it took another of their kind beside them, or if this was their last
+    /// attempt; else they wait. A deletion cannot wait: nothing would hand it over again.
+    pub(super) fn judge_all(
+        &self,
+        batch: &[Record],
+        mut bad: Vec<Bad>,
+        accepted: &HashSet<Kind>,
+        last: &HashSet<Uuid>,
+    ) {
+        for kind in [Kind::Session, Kind::Message] {
+            let of_kind = |bad: &mut Bad| bad.kind == kind;
+            let bad: Vec<Bad> = bad.extract_if(.., of_kind).collect();
+            let is_last = |session_id: Uuid| accepted.contains(&kind) || last.contains(&session_id);
+            self.judge(batch, kind, bad, is_last);
+        }
+    }
+
+    fn judge(&self, batch: &[Record], kind: Kind, bad: Vec<Bad>, is_last: impl Fn(Uuid) -> bool) {
+        let (dead, open): (Vec<Bad>, Vec<Bad>) = bad.into_iter().partition(|bad| {
+            let record = &batch[bad.row];
+            record.is_deletion() || is_last(record.session_id())
+        });
+        if !open.is_empty() {
+            let waiting = open.iter().map(|bad| &batch[bad.row]);
+            waiting.clone().for_each(|record| _ = self.parking.park(record, Why::Refused(kind)));
+            let users = open.iter().map(|bad| (user_of(&batch[bad.row]), bad.error.message.as_str()));
+            self.breaker.refused(kind, users);
+            self.settle(waiting.map(|record| (record, Verdict::Waits)));
+        }
+        for Bad { row, error, .. } in dead {
+            if let Body::Start(start) = &batch[row].body {
+                self.parking.note_bad_start(start.session_id, &error.message);
+            }
+            self.settle([(&batch[row], Verdict::Dead(DeadReason::Data(error.message)))].into_iter());
+        }
+    }
+
+    /// Records that were set aside untried go back to the journal, and are tried in a while.
+    pub(super) fn put_back(&self, set_aside: &[(Record, Kind)], accepted: &HashSet<Kind>) {
+        for (record, kind) in set_aside {
+            self.parking.put_back(record, *kind, accepted.contains(kind));
+        }
+        if !set_aside.is_empty() {
+            self.settle(set_aside.iter().map(|(record, _)| (record, Verdict::Waits)));
+        }
+    }
+}
+
+/// Whose row it is, as far as the record tells: all others count as one user.
+pub(super) fn user_of(record: &Record) -> Uuid {
+    record.owner().unwrap_or_default()
+}

@@ -1,0 +1,111 @@
+//! What a lane receives, and how much of it goes into one write.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc::error::TryRecvError;
+use uuid::Uuid;
+
+use crate::record::{DeadReason, Record, Verdict};
+use crate::writer::lane::{BATCH, Lane, forgetting};
+use crate::writer::{Answer, Feed};
+
+/// How long a write waits to be filled from a backlog.
+pub(super) const LINGER: Duration = Duration::from_millis(10);
+/// Bytes of text in one write, but for a single record that has more.
+pub(super) const BATCH_BYTES: usize = 1 << 20;
+
+impl Lane {
+    /// Waits for records, and fills the batch as far as one write may go. False if none will come any more. While there are
+    /// none, the lane asks now and then whether the store still has what it confirmed.
+    pub(super) async fn receive_batch(&mut self, batch: &mut Vec<Record>) -> bool {
+        while batch.is_empty() {
+            let has_deletions =
+                self.again.as_ref().is_some_and(|again| again.is_first() || !self.load.grows());
+            let wait = if has_deletions { LINGER } else { forgetting::INTERVAL };
+            match tokio::time::timeout(wait, self.records.recv()).await {
+                Ok(Some(feed)) => {
+                    self.receive(feed, batch);
+                    if !self.deliver_deletions_before(batch).await {
+                        // Everything that the lane had was taken back, and comes again.
+                        batch.clear();
+                    }
+                }
+                Ok(None) => return false,
+                Err(_) if has_deletions => _ = self.deliver_deletions().await,
+                Err(_) => self.check_idle().await,
+            }
+        }
+        self.fill(batch).await;
+        true
+    }
+
+    async fn deliver_deletions_before(&mut self, batch: &[Record]) -> bool {
+        let is_due = |lane: &Self| {
+            let again = lane.again.as_ref();
+            again.is_some_and(|again| batch.iter().any(|record| again.is_due_before(record)))
+        };
+        while is_due(self) {
+            if !self.deliver_deletions().await {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Adds what waits already, as far as one write may go; and what is about to come, where a backlog is being read: few
+    /// large writes cost the store less than many small ones.
+    async fn fill(&mut self, batch: &mut Vec<Record>) {
+        let deadline = tokio::time::Instant::now() + LINGER;
+        let mut bytes = bytes_of(batch);
+        while self.add_waiting(batch, &mut bytes) && self.load.grows() {
+            match tokio::time::timeout_at(deadline, self.records.recv()).await {
+                Ok(Some(feed)) => bytes += self.receive(feed, batch),
+                _ => return,
+            }
+        }
+    }
+
+    /// Adds what waits already to a batch of so many bytes. Says whether there is room for more.
+    pub(super) fn add_waiting(&mut self, batch: &mut Vec<Record>, bytes: &mut usize) -> bool {
+        while batch.len() < BATCH && *bytes < BATCH_BYTES {
+            match self.records.try_recv() {
+                Ok(feed) => *bytes += self.receive(feed, batch),
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return true,
+            }
+        }
+        false
+    }
+
+    /// Adds what was handed over. Says how many bytes that is.
+    fn receive(&self, feed: Feed, batch: &mut Vec<Record>) -> usize {
+        let before = batch.len();
+        match feed {
+            Feed::Record(record) => self.add(record, batch),
+            // They go into one write, so that the rows that the store takes tell which are bad.
+            Feed::Parked(records) => records.into_iter().for_each(|record| self.add(record, batch)),
+            Feed::Open(session_id) => self.open(session_id),
+            // Comes only when the lane waits for it.
+            Feed::Rewound(_) => {}
+        }
+        bytes_of(&batch[before..])
+    }
+
+    /// Adds a record that was handed over, unless its session was parked meanwhile: then it goes back to the journal.
+    fn add(&self, record: Record, batch: &mut Vec<Record>) {
+        match self.parking.go_back(&record) {
+            None => batch.push(record),
+            Some(true) => self.settle([(&record, Verdict::Waits)].into_iter()),
+            Some(false) => self.settle([(&record, Verdict::Dead(DeadReason::UnknownSession))].into_iter()),
+        }
+    }
+
+    /// The records of this parked session come.
+    fn open(&self, session_id: Uuid) {
+        self.parking.open(session_id);
+        (self.settle)(Answer::Wake);
+    }
+}
+
+pub(super) fn bytes_of(batch: &[Record]) -> usize {
+    batch.iter().map(Record::heap_bytes).sum()
+}

@@ -1,0 +1,107 @@
+//! What a lane holds: records that were handed over and are not yet settled.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::clock::Seq;
+use crate::record::{Body, Record};
+
+/// What was handed over and is not yet settled.
+#[derive(Debug, Default)]
+pub(super) struct Load {
+    records: AtomicUsize,
+    bytes: AtomicUsize,
+    /// More lies in the journal, and is on its way.
+    grows: AtomicBool,
+    /// Sessions that were deleted while records of theirs may be here, each as one user's or as a whole, with the place of the
+    /// deletion.
+    deleted: Mutex<HashMap<(Uuid, Option<Uuid>), Seq>>,
+    any_deleted: AtomicBool,
+    /// Woken when a session is deleted.
+    deletes: Notify,
+}
+
+impl Load {
+    pub(super) fn records(&self) -> usize {
+        self.records.load(Ordering::Acquire)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Acquire)
+    }
+
+    pub(super) fn grows(&self) -> bool {
+        self.grows.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_grows(&self, grows: bool) {
+        self.grows.store(grows, Ordering::Relaxed);
+    }
+
+    pub(super) fn add(&self, record: &Record) {
+        if let Body::Delete(delete) = &record.body
+            && delete.is_for_good()
+        {
+            self.deleted.lock().insert((delete.session_id, delete.owner), record.seq);
+            self.any_deleted.store(true, Ordering::Release);
+            self.deletes.notify_one();
+        }
+        self.records.fetch_add(1, Ordering::AcqRel);
+        self.bytes.fetch_add(record.heap_bytes(), Ordering::AcqRel);
+    }
+
+    /// Nothing is handed over: the lane has let go of it.
+    pub(super) fn clear(&self) {
+        self.records.store(0, Ordering::Release);
+        self.bytes.store(0, Ordering::Release);
+        self.deleted.lock().clear();
+        self.any_deleted.store(false, Ordering::Release);
+    }
+
+    pub(super) fn remove(&self, record: &Record) {
+        let less = |load: &AtomicUsize, by: usize| {
+            let _ =
+                load.fetch_update(Ordering::AcqRel, Ordering::Acquire, |load| Some(load.saturating_sub(by)));
+        };
+        less(&self.records, 1);
+        less(&self.bytes, record.heap_bytes());
+        self.forget_deletion(record);
+    }
+
+    /// Resolves when a session is deleted.
+    pub(super) async fn deleted(&self) {
+        self.deletes.notified().await;
+    }
+
+    /// These records without those of deleted sessions; `None` if there are none of those.
+    pub(super) fn without_deleted(&self, records: &[Record]) -> Option<Vec<Record>> {
+        if !self.any_deleted.load(Ordering::Acquire) {
+            return None;
+        }
+        let deleted = self.deleted.lock();
+        let is_deleted = |record: &&Record| {
+            let is_before = |owner| {
+                let deletion = deleted.get(&(record.session_id(), owner));
+                deletion.is_some_and(|deletion| record.seq < *deletion)
+            };
+            is_before(None) || record.owner().is_some_and(|owner| is_before(Some(owner)))
+        };
+        let any = records.iter().any(|record| is_deleted(&record));
+        any.then(|| records.iter().filter(|record| !is_deleted(record)).cloned().collect())
+    }
+
+    /// The store has answered for the deletion, also for what was older: nothing of that comes after it.
+    fn forget_deletion(&self, record: &Record) {
+        if let Body::Delete(delete) = &record.body {
+            let (mut deleted, claim) = (self.deleted.lock(), (delete.session_id, delete.owner));
+            if deleted.get(&claim) == Some(&record.seq) {
+                deleted.remove(&claim);
+            }
+            self.any_deleted.store(!deleted.is_empty(), Ordering::Release);
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Whose outbox this is: nothing goes to a store before its id was compared with the one that the data directory notes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+use rusqlite::Connection;
+
+use crate::noted_store::NotedStore;
+use crate::store::{Class, Store, StoreError};
+
+/// The store that the records of this data directory are for.
+pub(crate) struct StoreClaim {
+    store: Arc<dyn Store>,
+    state: Mutex<State>,
+    /// The store at hand is the right one.
+    confirmed: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    noted: Option<NotedStore>,
+    /// Nothing waited at the start, so that another store may take the place of the noted one.
+    redirects: bool,
+    /// The data directory does not say it yet.
+    is_unwritten: bool,
+}
+
+impl StoreClaim {
+    /// What the data directory notes at the start. `redirects` if another store may take its place.
+    pub(crate) fn new(noted: Option<NotedStore>, redirects: bool, store: &Arc<dyn Store>) -> Arc<Self> {
+        let noted = noted.filter(|noted| noted.id.is_some());
+        store.expect(noted.clone().filter(|_| !redirects));
+        let state = Mutex::new(State { noted, redirects, is_unwritten: false });
+        Arc::new(Self { store: Arc::clone(store), state, confirmed: AtomicBool::new(false) })
+    }
+
+    /// The store at hand.
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Compares the store's id, unless it was found right before.
+    ///
+    /// # Errors
+    /// If it cannot be asked, or is another store.
+    pub(super) async fn confirm(&self) -> Result<(), StoreError> {
+        if self.confirmed.load(Ordering::Acquire) { Ok(()) } else { self.compare().await }
+    }
+
+    /// Compares the store's id, also if it was right before: a pooler may lead to another database while it runs.
+    ///
+    /// # Errors
+    /// As [`Self::confirm`].
+    pub(super) async fn compare(&self) -> Result<(), StoreError> {
+        let compared = match self.store.identity().await {
+            Ok(Some(id)) => self.judge(NotedStore {
+                id: Some(id),
+                address: Some(self.store.address()),
+                ..NotedStore::default()
+            }),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        self.confirmed.store(compared.is_ok(), Ordering::Release);
+        compared
+    }
+
+    fn judge(&self, found: NotedStore) -> Result<(), StoreError> {
+        let mut state = self.state.lock();
+        match &state.noted {
+            Some(noted) if noted.id == found.id => {
+                if state.redirects {
+                    state.redirects = false;
+                    self.store.expect(state.noted.clone());
+                }
+                return Ok(());
+            }
+            Some(noted) if !state.redirects => {
+                let message = noted.mismatch(found.name());
+                return Err(StoreError::new(Class::Systemic, message));
+            }
+            Some(noted) => {
+                let (old, new) = (noted.name(), found.name());
+                tracing::warn!(
+                    "this data directory was the outbox of {old}, where nothing waited; it is that of {new} now"
+                );
+            }
+            None => {}
+        }
+        self.store.expect(Some(found.clone()));
+        *state = State { noted: Some(found), redirects: false, is_unwritten: true };
+        Ok(())
+    }
+
+    /// Gives the outbox to the store at hand, whatever the directory notes.
+    pub(crate) fn forget(&self) {
+        self.store.expect(None);
+        self.state.lock().noted = None;
+        self.confirmed.store(false, Ordering::Release);
+    }
+
+    /// True if the data directory has yet to note the store.
+    pub(crate) fn is_unwritten(&self) -> bool {
+        self.state.lock().is_unwritten
+    }
+
+    /// Notes the store in the data directory, if that is left to do. What fails is left for the next time: until then the
+    /// next start takes the store that it meets, which is this one.
+    pub(crate) fn write_down(&self, connection: &Connection) {
+        let unwritten = {
+            let state = self.state.lock();
+            state.noted.clone().filter(|_| state.is_unwritten)
+        };
+        let Some(noted) = unwritten else { return };
+        if let Err(error) = NotedStore::note(connection, noted.id, noted.name()) {
+            tracing::debug!(%error, "cannot note the store in the data directory now");
+            return;
+        }
+        let mut state = self.state.lock();
+        if state.noted.as_ref().is_some_and(|now| now.id == noted.id) {
+            state.is_unwritten = false;
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! A session is deleted while a write with its messages is on the way, and other messages of the same lane wait for their session.
+
+use std::sync::{Arc, mpsc};
+
+use talktrack::record::Record;
+use talktrack::store::memory::MemoryStore;
+use talktrack::store::{Class, Store};
+use uuid::Uuid;
+
+use crate::node::Node;
+use crate::support::{SESSION, store_error, within};
+
+/// In the same lane as [`SESSION`].
+fn neighbour(number: u128) -> Uuid {
+    Uuid::from_u128(SESSION.as_u128() + 400 * number)
+}
+
+fn says(record: &Record, text: &str) -> bool {
+    record.message().is_some_and(|stamped| stamped.message.content == text)
+}
+
+/// The rows between the first and the last of a delivery were counted: one that waited and one that was removed meanwhile made
+/// the count right, and the one that waited was taken for stored and dropped.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_waits_for_its_session_is_kept_if_a_deletion_removes_another_one_of_the_write() {
+    let store = MemoryStore::new();
+    let (first, deleted, last, unknown) = (neighbour(1), neighbour(2), neighbour(3), SESSION);
+    let node = Node::on(&(Arc::new(store.clone()) as Arc<dyn Store>));
+    for session in [first, deleted, last] {
+        node.start(session).await;
+    }
+    node.settled().await;
+    store.fail_when(|_| Some(store_error(Class::Transient, "away")));
+    for (session, text) in [(first, "one"), (unknown, "waits"), (deleted, "two"), (last, "three")] {
+        node.say(session, text).await;
+    }
+    node.complains_of("away").await;
+
+    // The write is done, and its answer is held until the session is deleted.
+    let (written, is_written) = mpsc::channel();
+    let (release, is_released) = mpsc::channel::<()>();
+    store.lose_answers_when(move |records| {
+        if ["one", "waits", "two", "three"].iter().all(|text| records.iter().any(|record| says(record, text)))
+        {
+            written.send(()).expect("the test waits for it");
+            is_released.recv().expect("the test releases it");
+        }
+        None
+    });
+    store.fail_when(|_| None);
+    let is_written = tokio::task::spawn_blocking(move || is_written.recv());
+    within(is_written).await.expect("the thread ends").expect("all four are in one write");
+    let deletion = node.tracker.delete_session(deleted, None).expect("accepted");
+    within(deletion.here.durable()).await.expect("the messages have left the journal");
+    release.send(()).expect("the write waits");
+    within(deletion.in_store.durable()).await.expect("the store deletes it");
+
+    // What the journal holds counts, not what memory knows.
+    let node = Node::back(node.dies(), &(Arc::new(store.clone()) as Arc<dyn Store>), |options| options);
+    assert_eq!(node.tracker.health().books.pending(), 1, "{:?}", node.tracker.health().books);
+    node.start(unknown).await;
+    node.settled().await;
+    assert_eq!(node.contents(unknown).await, ["waits"]);
+    assert_eq!(node.contents(deleted).await, Vec::<String>::new());
+}

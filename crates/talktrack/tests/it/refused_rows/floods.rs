@@ -1,0 +1,75 @@
+//! One user sends many rows that PostgreSQL refuses, over two nodes: the rows of everyone else are stored meanwhile.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use talktrack::store::Store;
+use talktrack::testing::PATIENCE;
+use talktrack_testbed::Database;
+use uuid::Uuid;
+
+use crate::node::Node;
+use crate::postgres::{migrated, store_at};
+
+/// The user whose rows are bad.
+const BAD: Uuid = Uuid::from_u128(0xbad);
+const OTHERS: u128 = 16;
+/// What each of the others says to each node.
+const TURNS: usize = 5;
+
+async fn database() -> Database {
+    let database = migrated().await;
+    database.psql("ALTER TABLE conversation_messages ADD CHECK (content NOT LIKE 'bad%')");
+    database
+}
+
+fn session(node: u128, user: u128) -> Uuid {
+    Uuid::from_u128((node << 32) + 0x2000 + user)
+}
+
+/// 60 bad messages in 12 sessions, among those of the others.
+async fn flood(node: &Node, number: u128) {
+    for user in 0..OTHERS {
+        node.start_as(session(number, user), Uuid::from_u128(0x1000 + user)).await;
+    }
+    for user in 100..112 {
+        node.start_as(session(number, user), BAD).await;
+    }
+    for round in 0..TURNS {
+        for user in 100..112 {
+            node.say_all(session(number, user), [format!("bad {round}")].into_iter()).await;
+        }
+        for user in 0..OTHERS {
+            node.say_all(session(number, user), [format!("good {round}")].into_iter()).await;
+        }
+    }
+}
+
+/// Waits until the database has all that the others said, and checks that no node says meanwhile that the store takes nothing.
+async fn others_are_stored(database: &Database, nodes: &[&Node], number: usize) {
+    let good = "SELECT count(*) FROM conversation_messages WHERE content LIKE 'good%'";
+    let deadline = Instant::now() + PATIENCE;
+    while database.psql(good) != number.to_string() {
+        nodes.iter().for_each(|node| assert_eq!(node.tracker.health().store, None));
+        assert!(Instant::now() < deadline, "the rows of the others are stored");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_user_with_many_bad_rows_holds_up_nobody_on_two_nodes_nor_after_a_restart() {
+    let database = database().await;
+    let (a, b) = (Node::at(&database.url()), Node::at(&database.url()));
+    tokio::join!(flood(&a, 1), flood(&b, 2));
+    let all = 2 * usize::try_from(OTHERS).unwrap() * TURNS;
+    others_are_stored(&database, &[&a, &b], all).await;
+    let dir = a.dies();
+    let store = Arc::new(store_at(&database.url())) as Arc<dyn Store>;
+    let a = Node::back(dir, &store, |options| options);
+    flood(&a, 3).await;
+    others_are_stored(&database, &[&a, &b], all + all / 2).await;
+    for (node, dead) in [(&a, 120), (&b, 60)] {
+        let books = node.settled().await;
+        assert_eq!((books.dead_lettered, node.tracker.health().warning), (dead, None));
+    }
+}

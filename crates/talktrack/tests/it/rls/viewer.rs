@@ -1,0 +1,125 @@
+//! What the server reads as a user: with that user's rights, so that policies of the project count, and from the search index
+//! with its own, to which users have no right.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use talktrack::search::{Hit, SearchFilter};
+use talktrack::stats::Range;
+use talktrack::store::{Rows, SessionFilter, Viewer};
+use talktrack::testing::{Setup, Trial, eventually};
+use talktrack::{JsonObject, NewSession, Role};
+use talktrack_testbed::Database;
+use uuid::Uuid;
+
+use crate::postgres::{migrated, store_at};
+use crate::support::{SESSION, USER, dir};
+
+const SECOND: Uuid = Uuid::from_u128(0xa1);
+const OTHER: Uuid = Uuid::from_u128(0xa2);
+const OTHER_USER: Uuid = Uuid::from_u128(0xb1);
+
+/// Hides some messages and one session from users, and takes from them whatever they do not need.
+const NARROWER: &str = "
+    CREATE POLICY no_secrets ON conversation_messages AS RESTRICTIVE FOR SELECT TO authenticated
+      USING (content NOT LIKE '%secret%');
+    REVOKE ALL ON conversation_search, conversation_stats, conversation_stats_stale, conversation_nodes,
+      conversation_deletions, conversation_store FROM authenticated";
+
+/// Three sessions with the word `order`: visible in the first, in a secret in the second, another user's the third.
+async fn trial(database: &Database, dir: &tempfile::TempDir) -> Trial {
+    let mut trial = Trial::open(Setup::remote(dir.path(), Arc::new(store_at(&database.url()))));
+    for (session, user, texts) in [
+        (SESSION, USER, &["my order", "a secret order", "nothing"][..]),
+        (SECOND, USER, &["another secret order", "good bye"]),
+        (OTHER, OTHER_USER, &["their order"]),
+    ] {
+        trial.start(NewSession::new(session, user)).await;
+        for text in texts {
+            trial.say(session, Role::User, text).await;
+        }
+    }
+    trial.settled().await;
+    eventually("everything is indexed", || database.psql("SELECT count(*) FROM conversation_search") == "6")
+        .await;
+    database.psql(NARROWER);
+    trial
+}
+
+fn viewer(trial: &Trial) -> Arc<dyn Rows> {
+    let claims = JsonObject::parse("{}").unwrap();
+    trial.tracker().reader().seen_by(Viewer { user_id: USER, claims })
+}
+
+fn wanted(user_id: Option<Uuid>, session_id: Option<Uuid>) -> SearchFilter {
+    SearchFilter { query: "order".parse().unwrap(), user_id, session_id }
+}
+
+fn contents(hits: &[Hit]) -> Vec<String> {
+    hits.iter().map(|hit| hit.snippet.iter().map(|piece| &*piece.text).collect()).collect()
+}
+
+#[tokio::test]
+async fn a_search_as_a_user_finds_what_policies_of_the_project_leave_to_be_seen() {
+    let (dir, database) = (dir(), migrated().await);
+    let trial = trial(&database, &dir).await;
+    let (all, mine) = (trial.tracker().reader(), viewer(&trial));
+    assert_eq!(all.search(wanted(None, None), None, 10).await.unwrap().len(), 4);
+    assert_eq!(all.search(wanted(Some(USER), None), None, 10).await.unwrap().len(), 3);
+    for filter in [wanted(None, None), wanted(Some(USER), None), wanted(None, Some(SESSION))] {
+        // The page ends at what is visible, however much that is hidden lies between.
+        for limit in [1, 10] {
+            let hits = mine.search(filter.clone(), None, limit).await.unwrap();
+            assert_eq!(contents(&hits), ["my order"], "{filter:?}");
+            assert_eq!(hits[0].user_id, USER);
+            let after = mine.search(filter.clone(), Some(hits[0].cursor()), 10).await.unwrap();
+            assert_eq!(after, [], "{filter:?}");
+        }
+    }
+    for filter in [wanted(Some(OTHER_USER), None), wanted(None, Some(OTHER)), wanted(None, Some(SECOND))] {
+        assert_eq!(mine.search(filter.clone(), None, 10).await.unwrap(), [], "{filter:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_is_found_by_words_that_the_user_may_see_and_by_no_others() {
+    let (dir, database) = (dir(), migrated().await);
+    let trial = trial(&database, &dir).await;
+    let mine = viewer(&trial);
+    let sessions = async |query: &str, limit| {
+        let filter = SessionFilter { matching: Some(query.parse().unwrap()), ..SessionFilter::default() };
+        let rows = mine.sessions(filter, None, limit).await.unwrap();
+        rows.into_iter().map(|row| row.session_id).collect::<Vec<_>>()
+    };
+    // The newest session has the word only where the user may not look: the page is filled from those before.
+    assert_eq!(sessions("order", 10).await, [SESSION]);
+    assert_eq!(sessions("order", 1).await, [SESSION]);
+    assert_eq!(sessions("secret", 10).await, [] as [Uuid; 0]);
+    assert_eq!(sessions("bye", 10).await, [SECOND]);
+    assert_eq!(sessions("their", 10).await, [] as [Uuid; 0]);
+}
+
+#[tokio::test]
+async fn every_other_read_as_a_user_needs_no_more_than_the_two_tables() {
+    let (dir, database) = (dir(), migrated().await);
+    let trial = trial(&database, &dir).await;
+    let mine = viewer(&trial);
+    let ids = |rows: Vec<talktrack::store::SessionRow>| {
+        rows.into_iter().map(|row| row.session_id).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(mine.sessions(SessionFilter::default(), None, 10).await.unwrap().rows), [SECOND, SESSION]);
+    assert_eq!(ids(mine.sessions_by_prefix("00000000", 10).await.unwrap()), [SESSION, SECOND]);
+    assert!(mine.session(SESSION).await.unwrap().is_some());
+    assert!(mine.session(OTHER).await.unwrap().is_none());
+    assert!(mine.session_by_external_id(USER, "none").await.unwrap().is_none());
+    let messages = mine.messages(SESSION, None, 10).await.unwrap();
+    let said: Vec<_> = messages.iter().map(|row| &*row.content).collect();
+    assert_eq!(said, ["my order", "nothing"]);
+    let glimpses = mine.glimpses(&[SESSION, SECOND, OTHER]).await.unwrap();
+    let words: Vec<_> = glimpses.iter().map(|glimpse| &*glimpse.last_words).collect();
+    assert_eq!(words, ["nothing", "good bye"]);
+    trial.wait(Duration::from_secs(3_600));
+    let range = Range::new(None, None, None, trial.now()).unwrap();
+    let counted = mine.stats_of(USER, &range).await.unwrap();
+    assert_eq!((counted.total().sessions.begun, counted.total().messages.total()), (2, 3));
+}
