@@ -77,17 +77,19 @@ target/browser/installed: $(BROWSER)/package.json $(BROWSER)/package-lock.json
 build: need-cc ## the optimised binary, target/release/talktrack
 	cargo build --release --locked -p talktrack-server
 
-run-server: build ## the server on http://127.0.0.1:8080; its log goes to LOG=/tmp/server_logs.txt too
-	@trap '' INT; $(BIN) serve $(ARGS) 2>&1 | tee $(LOG)
+run-server: build ## the server on http://127.0.0.1:8080; appends its log to LOG=/tmp/server_logs.txt
+	@exec $(BIN) serve --log-file "$(LOG)" $(ARGS)
 
 client: build ## talk to the server from the terminal; ARGS="--file conv.jsonl --sockets 64" replays
 	$(BIN) client $(ARGS)
 
 test: need-cc need-postgres need-faketime need-strace need-espeak need-clients need-browser ## what the tests need, and all tests
-	cargo test --locked --workspace --all-features
+	@mkdir -p target && : > target/skipped.txt
+	TALKTRACK_SKIPPED=$(CURDIR)/target/skipped.txt cargo test --locked --workspace --all-features; status=$$?; \
+	sort -u target/skipped.txt; echo "$$(sort -u target/skipped.txt | grep -c ^SKIPPED) cases were skipped"; exit $$status
 
 test-faults: need-cc need-postgres need-faketime need-strace ## every fault on purpose, all of it (up to 40 minutes); make test runs a short cut
-	TALKTRACK_FAULTS=full cargo test --locked -p talktrack-server --test it -- faults:: --nocapture --test-threads 2
+	TALKTRACK_FAULTS=full cargo test --locked -p talktrack-server --test it -- faults:: replay:: --nocapture --test-threads 2
 	TALKTRACK_FAULTS=full cargo test --locked -p talktrack --all-features --test it -- model:: damaged_bytes:: --nocapture
 
 soak: need-cc need-postgres ## mixed load and random faults for MINUTES=60, over SQLite and PostgreSQL
@@ -105,12 +107,19 @@ fuzz: need-cc ## what libFuzzer finds in MINUTES=1 a target; needs a nightly too
 	$(FUZZ) jsonl corpus/jsonl seeds/jsonl -- $(FUZZ_FOR) -dict=seeds/frames.dict -close_fd_mask=2
 	$(FUZZ) journal corpus/journal -- $(FUZZ_FOR) -max_len=256 -len_control=0
 
-check: ## formatting, lints, licences
+# RustSec publishes its advisories as a git repository only, which cargo-deny fetches.
+ADVISORIES := https://github.com/rustsec/advisory-db
+
+check: ## formatting, lints, licences, and known vulnerabilities where their database can be reached
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked -p talktrack --no-deps --all-features
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	deploy/check
 	cargo deny --locked check bans licenses sources
+	@if GIT_TERMINAL_PROMPT=0 timeout 20 git ls-remote --quiet $(ADVISORIES) HEAD >/dev/null 2>&1; \
+	then cargo deny --locked check advisories; \
+	else echo "advisories were NOT checked: $(ADVISORIES) cannot be reached from here" >&2; fi
 
 fmt: ## formats the code
 	cargo fmt --all
