@@ -33,6 +33,8 @@ const BY: &str = "by";
 const BY_USER: &str = "user";
 /// The note that a lone half of a surrogate pair was replaced by U+FFFD somewhere in the message.
 pub const SURROGATES_REPLACED: &str = "surrogates_replaced";
+/// The note of the record whose revision a row holds, by its `seq`.
+pub(crate) const REVISION_SEQ: &str = "revision_seq";
 /// The note of the `created_at` that the caller sent, if it was too far ahead to be used.
 const CLAIMED: &str = "created_at";
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::clock::Seq;
 use crate::json::{JsonArray, JsonObject};
-use crate::message::{Kind, Message, Role, TurnMetrics};
+use crate::message::{Kind, Message, NOTES, REVISION_SEQ, Role, TurnMetrics};
 use crate::record::{Meeting, SessionDelete, SessionStart, Stamped, Status};
 use crate::store::{MessageCursor, SessionCursor};
 use crate::stored::{AsWord, Stored, StoredTime, serialize_number};
@@ -138,6 +138,13 @@ impl MessageRow {
             Ordering::Less => Meeting::Overtaken,
             Ordering::Equal => Meeting::Conflict,
         }
+    }
+
+    /// The record that the row says, if that is not the one that made it, by talktrack's own notes. They are made only if triggers
+    /// may edit rows.
+    pub(crate) fn revision_seq(&self) -> Option<Seq> {
+        let notes = self.extra.as_ref()?.known()?.to_value().remove(NOTES)?;
+        notes[REVISION_SEQ].as_i64()
     }
 
     /// The message that was handed over. `None` if it holds a value that talktrack never wrote.

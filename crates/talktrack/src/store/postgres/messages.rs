@@ -56,26 +56,47 @@ SELECT CASE WHEN count(*) < $18::int8 THEN coalesce(array_agg(id), '{}') END,
     WHERE sent.id = inserted.id AND sent.session_id = inserted.session_id) HAVING count(*) > 0)
 FROM inserted";
 
+/// `extra` with the note of the record that the row says, if triggers of the project's own may edit rows: then only the note tells
+/// that the same record comes again.
+macro_rules! noted {
+    ($extra:literal, $seq:literal) => {
+        concat!(
+            "CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = 'public.conversation_messages'::regclass
+                -- For each row, before an insert or an update.
+                AND tgtype & 3 = 3 AND tgtype & 20 <> 0)
+              AND coalesce(jsonb_typeof(", $extra, "), 'object') = 'object'
+            THEN jsonb_set(coalesce(", $extra, ", '{}'), '{talktrack}', coalesce(", $extra, "->'talktrack', '{}')
+              || jsonb_build_object('revision_seq', ", $seq, "))
+            ELSE ", $extra, " END"
+        )
+    };
+}
+
 /// Replaces what earlier revisions said; their place (created_at, seq) stays. Answers with the ids that were replaced.
-const REVISE: &str = "
+const REVISE: &str = concat!("
 UPDATE public.conversation_messages message
 SET role = revised.role, content = revised.content, audio_url = revised.audio_url, metadata = revised.metadata::jsonb,
     kind = revised.kind, revision = revised.revision, interrupted = revised.interrupted,
     content_generated = revised.content_generated, parts = revised.parts::jsonb, metrics = revised.metrics::jsonb,
-    extra = revised.extra::jsonb,
+    extra = ", noted!("revised.extra::jsonb", "revised.seq"), ",
     user_id = CASE WHEN revised.role <> 'system' THEN session.user_id END
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::int4[], $8::bool[], $9::text[],
-    $10::text[], $11::text[], $12::text[])
-  AS revised(id, role, content, audio_url, metadata, kind, revision, interrupted, content_generated, parts, metrics, extra),
+    $10::text[], $11::text[], $12::text[], $13::int8[])
+  AS revised(id, role, content, audio_url, metadata, kind, revision, interrupted, content_generated, parts, metrics, extra, seq),
   public.conversation_sessions session
 WHERE message.id = revised.id AND message.revision < revised.revision AND session.session_id = message.session_id
-RETURNING message.id";
+RETURNING message.id");
 
 /// Gives messages the place of an earlier revision that came after a later one.
-const MOVE_UP: &str = "
-UPDATE public.conversation_messages message SET created_at = first.created_at, seq = first.seq
+const MOVE_UP: &str = concat!(
+    "
+UPDATE public.conversation_messages message SET created_at = first.created_at, seq = first.seq,
+    extra = ",
+    noted!("message.extra", "coalesce(message.extra->'talktrack'->'revision_seq', to_jsonb(message.seq))"),
+    "
 FROM unnest($1::uuid[], $2::timestamptz[], $3::int8[]) AS first(id, created_at, seq)
-WHERE message.id = first.id AND (message.created_at, message.seq) > (first.created_at, first.seq)";
+WHERE message.id = first.id AND (message.created_at, message.seq) > (first.created_at, first.seq)"
+);
 
 /// Inserts these messages. No id is in it twice.
 pub(super) fn insert<'a>(messages: &[Placed<'a>]) -> Statement<'a> {
@@ -101,8 +122,9 @@ pub(super) fn move_up<'a>(earlier: impl Iterator<Item = &'a Placed<'a>> + Clone)
 }
 
 /// Replaces earlier revisions by these. No id is in it twice.
-pub(super) fn revise<'a>(revisions: &[&'a Stamped]) -> Statement<'a> {
-    with_content(Statement::new(REVISE), || revisions.iter().copied())
+pub(super) fn revise<'a>(revisions: &[Placed<'a>]) -> Statement<'a> {
+    with_content(Statement::new(REVISE), || revisions.iter().map(|placed| placed.stamped))
+        .with(revisions.iter().map(|placed| placed.seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
 }
 
 /// The ids, and what a revision may change.

@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use crate::record::{DeadReason, Meeting, Stamped, Verdict};
+use crate::record::{DeadReason, Meeting, Verdict};
 use crate::store::MessageRow;
 use crate::store::postgres::deliveries::Lane;
 use crate::store::postgres::failure::{Failure, MESSAGES};
@@ -29,7 +29,7 @@ pub(super) async fn settle<'r>(
     }
     taken.sort_by_key(|placed| placed.place);
     let mut known = stored(client, &taken).await?;
-    let mut newer: HashMap<Uuid, &Stamped> = HashMap::new();
+    let mut newer: HashMap<Uuid, Placed<'r>> = HashMap::new();
     let mut overtaken: HashMap<Uuid, Placed<'r>> = HashMap::new();
     let mut missing = Vec::new();
     for placed in taken {
@@ -38,8 +38,8 @@ pub(super) async fn settle<'r>(
             missing.push(placed);
             continue;
         };
-        // The row that this very record became, whatever a trigger has done to what it says.
-        let is_own = message.seq == Some(placed.seq)
+        // What this very record became, whatever a trigger has done to what it says.
+        let is_own = (message.seq == Some(placed.seq) || message.revision_seq() == Some(placed.seq))
             && message.revision == i64::from(stamped.message.revision)
             && message.session_id == stamped.message.session_id;
         verdicts[placed.place] = match message.met_by(stamped) {
@@ -54,7 +54,7 @@ pub(super) async fn settle<'r>(
             Meeting::Newer => {
                 let created_at = message.created_at.clone();
                 *message = MessageRow { created_at, ..MessageRow::accepted(stamped, 0, None) };
-                newer.insert(stamped.id, stamped);
+                newer.insert(stamped.id, placed);
                 Verdict::Revised
             }
         };
@@ -62,7 +62,7 @@ pub(super) async fn settle<'r>(
     if !overtaken.is_empty() {
         transaction::write(client, lane, &[Some(messages::move_up(overtaken.values()))]).await?;
     }
-    let newer: Vec<&Stamped> = newer.into_values().collect();
+    let newer: Vec<Placed<'r>> = newer.into_values().collect();
     if newer.is_empty() {
         return Ok(missing);
     }

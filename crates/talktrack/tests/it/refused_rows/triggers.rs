@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use talktrack::record::{Body, Record, Stamped, Verdict};
+use talktrack::Message;
+use talktrack::clock::Timestamp;
+use talktrack::record::{Body, DeadReason, Record, Stamped, Verdict};
 use talktrack::store::{Delivery, Store as _};
 use uuid::Uuid;
 
@@ -49,14 +51,10 @@ async fn a_trigger_that_gives_sessions_another_user_is_named_and_nothing_is_kept
     assert_eq!(node.session(SESSION).await.user_id, Some(USER));
 }
 
-#[tokio::test]
-async fn a_message_whose_content_a_trigger_edits_is_no_conflict_when_it_comes_again() {
-    let database = migrated().await;
-    let node = Node::at(&database.url());
-    node.start(SESSION).await;
-    node.settled().await;
-    database.psql(&trigger("conversation_messages", "NEW.content := upper(NEW.content)"));
-    let created_at = "2026-02-03T04:05:06Z".parse().unwrap();
+/// A revision of one message, handed over so many seconds after a fixed moment.
+fn revision(revision: u32, second: i64) -> Record {
+    let begun: Timestamp = "2026-02-03T04:05:06Z".parse().unwrap();
+    let created_at = begun.plus(Duration::from_secs(second.unsigned_abs()));
     let stamped = Stamped {
         id: Uuid::from_u128(7),
         owner: Some(USER),
@@ -64,14 +62,70 @@ async fn a_message_whose_content_a_trigger_edits_is_no_conflict_when_it_comes_ag
         created_at,
         takes_back: None,
         by_user: false,
-        message: message("hush"),
+        message: Message { revision, ..message("hush") },
     };
-    let record = Record::new(created_at.as_micros(), Body::Message(stamped));
+    Record::new(created_at.as_micros(), Body::Message(stamped))
+}
+
+/// Writes these to a database whose trigger edits what was said, one after the other, and checks what the store answers.
+async fn edited(on: &str, deliveries: &[(Record, Verdict)]) {
+    let database = migrated().await;
+    let node = Node::at(&database.url());
+    node.start(SESSION).await;
+    node.settled().await;
+    let trigger = trigger("conversation_messages", "NEW.content := upper(NEW.content)");
+    database.psql(&trigger.replace("BEFORE INSERT", &format!("BEFORE {on}")));
     let store = store_at(&database.url());
-    for expected in [Verdict::Inserted, Verdict::AlreadyThere] {
-        let node = Uuid::from_u128(0xd7);
-        let verdicts = store.write(Delivery::new(node, 0, std::slice::from_ref(&record))).await.unwrap();
-        assert_eq!(verdicts, [expected]);
+    for (record, expected) in deliveries {
+        let delivery = Delivery::new(Uuid::from_u128(0xd7), 0, std::slice::from_ref(record));
+        assert_eq!(store.write(delivery).await.unwrap(), std::slice::from_ref(expected), "{record:?}");
     }
     assert_eq!(node.contents(SESSION).await, ["HUSH"]);
+}
+
+#[tokio::test]
+async fn a_message_whose_content_a_trigger_edits_is_no_conflict_when_it_comes_again() {
+    let first = || revision(0, 0);
+    edited("INSERT", &[(first(), Verdict::Inserted), (first(), Verdict::AlreadyThere)]).await;
+}
+
+#[tokio::test]
+async fn a_revision_whose_content_a_trigger_edits_is_no_conflict_when_it_comes_again() {
+    let [first, second, third] = [0, 1, 2].map(|number| move || revision(number, number.into()));
+    let deliveries = [
+        (first(), Verdict::Inserted),
+        (second(), Verdict::Revised),
+        (second(), Verdict::AlreadyThere),
+        (first(), Verdict::AlreadyThere),
+        (third(), Verdict::Revised),
+        (third(), Verdict::AlreadyThere),
+    ];
+    edited("INSERT OR UPDATE", &deliveries).await;
+}
+
+#[tokio::test]
+async fn a_revision_that_came_first_is_no_conflict_when_it_comes_again_after_an_earlier_one() {
+    let [first, second] = [0, 1].map(|number| move || revision(number, number.into()));
+    let deliveries = [
+        (second(), Verdict::Inserted),
+        (first(), Verdict::AlreadyThere),
+        (second(), Verdict::AlreadyThere),
+        (first(), Verdict::AlreadyThere),
+    ];
+    edited("INSERT", &deliveries).await;
+    edited("INSERT OR UPDATE", &deliveries).await;
+}
+
+/// Whatever a trigger does: another record that says something else under the same id and revision is a conflict.
+#[tokio::test]
+async fn another_record_is_a_conflict_though_a_trigger_edits_what_it_meets() {
+    let [first, second] = [0, 1].map(|number| move || revision(number, number.into()));
+    let conflict = || Verdict::Dead(DeadReason::IdConflict);
+    let deliveries = [
+        (first(), Verdict::Inserted),
+        (revision(0, 5), conflict()),
+        (second(), Verdict::Revised),
+        (revision(1, 5), conflict()),
+    ];
+    edited("INSERT OR UPDATE", &deliveries).await;
 }
