@@ -25,6 +25,18 @@ pub(crate) struct Story {
     said: BTreeMap<Uuid, Saying>,
 }
 
+/// Where the traces mention this id: what was read wrongly, if anything was, is among these lines.
+fn mentions(traces: &[PathBuf], id: &Uuid) -> String {
+    let (id, mut found) = (id.to_string(), String::new());
+    for (life, trace) in traces.iter().enumerate() {
+        let text = std::fs::read_to_string(trace).unwrap();
+        let lines = text.lines().enumerate().filter(|(_, line)| line.contains(&id));
+        let short = |line: &str| line.chars().take(300).collect::<String>();
+        lines.for_each(|(at, line)| found += &format!("life {life}, line {at}: {}\n", short(line)));
+    }
+    found
+}
+
 /// One power cut.
 #[derive(Clone, Copy)]
 struct PowerCut {
@@ -41,10 +53,15 @@ impl Story {
         let (told, stored) = (told::acknowledged(&events), told::stored(&events));
         let (said, heard) = {
             let notes = stand.oracle.notes();
-            (notes.said.clone(), notes.acknowledged.len())
+            (notes.said.clone(), notes.acknowledged.clone())
         };
         let ids: BTreeSet<_> = told.iter().map(|told| told.id).collect();
-        assert!(ids.len() >= heard, "talkers heard {heard} acknowledgements, the trace shows {}", ids.len());
+        let not_shown: Vec<_> = heard.iter().filter(|(id, _)| !ids.contains(id)).collect();
+        assert!(
+            not_shown.is_empty(),
+            "talkers heard acknowledgements that the trace does not show: {not_shown:?}\n{}",
+            not_shown.iter().map(|(id, _)| mentions(traces, id)).collect::<String>()
+        );
         assert!(stand.remote().is_none() || !stored.is_empty(), "the trace shows nothing of PostgreSQL");
         eprintln!("{} events, {} acknowledged, {} seen stored", events.len(), ids.len(), stored.len());
         Self { stand, events, told, stored, said }
