@@ -15,22 +15,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::error::ReadError;
-use crate::message::Role;
+use crate::message::{Role, TurnMetrics};
 use crate::record::Status;
 
-/// The keys of `metrics` that measure something: times in milliseconds, numbers of tokens, a probability. (Where in the audio a
-/// message begins and ends is a place, not a measure.)
-pub const MEASURES: [&str; 9] = [
-    "stt_ms",
-    "eou_ms",
-    "llm_ttft_ms",
-    "tts_ttfb_ms",
-    "e2e_ms",
-    "heard_ms",
-    "input_tokens",
-    "output_tokens",
-    "confidence",
-];
+/// The keys of `metrics` that are counted.
+pub const MEASURES: [&str; 9] = TurnMetrics::MEASURES;
 
 /// What happened in a stretch of time.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

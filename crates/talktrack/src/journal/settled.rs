@@ -93,7 +93,7 @@ impl Delivery<'_, '_> {
                 if removed.sessions > 0 {
                     erasure::confirm(self.tx, *seq, self.books, gone)?;
                 }
-                self.note(*seq, *seq, true)?;
+                self.note(*seq, true)?;
                 return rows.as_ref().map_or(Ok(()), |rows| window::note_removed(self.tx, *seq, rows, gone));
             }
             // A deletion that the store found nothing to do for is never tried again.
@@ -115,14 +115,16 @@ impl Delivery<'_, '_> {
         let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
         match window::figures_of_run(self.tx, self.lane, &run)? {
             Some(found) => self.note_figures(*first, *last, &found, false),
-            None => run.iter().try_for_each(|seq| self.note(*seq, *seq, false)),
+            None => run.iter().try_for_each(|seq| self.note(*seq, false)),
         }
     }
 
-    fn note(&mut self, first: Seq, last: Seq, deletes: bool) -> rusqlite::Result<()> {
-        let found = window::figures(self.tx, self.lane, first, last)?;
-        // A deletion may have removed the row meanwhile.
-        if found.rows == 0 { Ok(()) } else { self.note_figures(first, last, &found, deletes) }
+    fn note(&mut self, seq: Seq, deletes: bool) -> rusqlite::Result<()> {
+        match window::figures_of_run(self.tx, self.lane, &[seq])? {
+            Some(found) => self.note_figures(seq, seq, &found, deletes),
+            // A deletion has removed the row meanwhile.
+            None => Ok(()),
+        }
     }
 
     fn note_figures(

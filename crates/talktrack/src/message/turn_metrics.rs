@@ -11,6 +11,23 @@ use crate::json::JsonObject;
 pub struct TurnMetrics(pub(super) JsonObject);
 
 impl TurnMetrics {
+    /// The keys that measure something: times in milliseconds, numbers of tokens, a probability. The statistics count these.
+    pub const MEASURES: [&str; 9] = [
+        "stt_ms",
+        "eou_ms",
+        "llm_ttft_ms",
+        "tts_ttfb_ms",
+        "e2e_ms",
+        "heard_ms",
+        "input_tokens",
+        "output_tokens",
+        "confidence",
+    ];
+    /// The keys that say where in the audio a message begins and ends, in milliseconds.
+    const PLACES: [&str; 2] = ["audio_start_ms", "audio_end_ms"];
+    /// The keys that name something.
+    const TEXTS: [&str; 3] = ["model", "provider", "language"];
+
     /// The object itself.
     pub fn as_json(&self) -> &JsonObject {
         &self.0
@@ -21,28 +38,15 @@ impl TryFrom<JsonObject> for TurnMetrics {
     type Error = Invalid;
 
     fn try_from(json: JsonObject) -> Result<Self, Invalid> {
-        const TEXTS: [&str; 3] = ["model", "provider", "language"];
-        const NUMBERS: [&str; 11] = [
-            "stt_ms",
-            "eou_ms",
-            "llm_ttft_ms",
-            "tts_ttfb_ms",
-            "e2e_ms",
-            "heard_ms",
-            "audio_start_ms",
-            "audio_end_ms",
-            "input_tokens",
-            "output_tokens",
-            "confidence",
-        ];
         for (key, value) in json.members() {
             let first = value.get().as_bytes().first().copied();
             let is_null = first == Some(b'n');
-            if TEXTS.contains(&key.as_str()) && !is_null && first != Some(b'"') {
+            if Self::TEXTS.contains(&key.as_str()) && !is_null && first != Some(b'"') {
                 return Err(Invalid::new("metrics", format!("{key}: must be a string")));
             }
             let is_number = first.is_some_and(|byte| byte == b'-' || byte.is_ascii_digit());
-            if NUMBERS.contains(&key.as_str()) && !is_null && !is_number {
+            let means_number = Self::MEASURES.contains(&key.as_str()) || Self::PLACES.contains(&key.as_str());
+            if means_number && !is_null && !is_number {
                 return Err(Invalid::new("metrics", format!("{key}: must be a number")));
             }
         }

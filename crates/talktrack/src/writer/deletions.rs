@@ -44,7 +44,7 @@ impl Deletions {
 
 /// Asks for as long as the writer runs.
 pub(super) async fn follow(claim: Arc<StoreClaim>, settle: Settle, options: Options) {
-    let Some(journal) = open(&options.database_file()).await else { return };
+    let journal = open(&options.database_file()).await;
     let mut learner = Learner { within: options.resend_window + SLACK, ..Learner::default() };
     let mut pause = options.deletions_interval;
     loop {
@@ -57,16 +57,19 @@ pub(super) async fn follow(claim: Arc<StoreClaim>, settle: Settle, options: Opti
     }
 }
 
-/// Tried again until the file can be opened.
-async fn open(file: &Path) -> Option<SqliteReader> {
-    for _ in 0..100 {
+/// Tries again until the file can be opened. It says once that it cannot.
+async fn open(file: &Path) -> SqliteReader {
+    let mut fails = false;
+    loop {
         match SqliteReader::open(file) {
-            Ok(reader) => return Some(reader),
-            Err(error) => tracing::warn!(%error, "cannot read the journal to learn what was deleted"),
+            Ok(reader) => return reader,
+            Err(error) if !std::mem::replace(&mut fails, true) => {
+                tracing::warn!(%error, "cannot read the journal to learn what was deleted; it is tried again");
+            }
+            Err(error) => tracing::debug!(%error, "still cannot read the journal to learn what was deleted"),
         }
         tokio::time::sleep(PAUSE).await;
     }
-    None
 }
 
 /// Who is asked what was deleted.
