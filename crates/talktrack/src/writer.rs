@@ -10,7 +10,7 @@ mod parking;
 mod deletions;
 mod outage;
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -29,7 +29,7 @@ use crate::record::{Record, RemovedRows, Verdict};
 use crate::retry::Backoff;
 use crate::store::{Numbers, Store};
 use crate::writer::breaker::Breaker;
-use crate::writer::lane::Lane;
+use crate::writer::lane::{Lane, Suspects};
 use crate::writer::load::Load;
 use crate::writer::outage::Outage;
 
@@ -151,6 +151,7 @@ impl Writer {
                 is_checked: false,
                 again: None,
                 records,
+                ahead: VecDeque::new(),
                 store: Arc::clone(store),
                 claim: Arc::clone(claim),
                 settle: Arc::clone(settle),
@@ -160,6 +161,7 @@ impl Writer {
                 backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT, fastrand::Rng::new()),
                 breaker: Arc::clone(&breaker),
                 parking: Arc::clone(&parking),
+                suspects: Suspects::default(),
             });
         }
         let learn = deletions::follow(Arc::clone(claim), Arc::clone(settle), options.clone());

@@ -4,7 +4,7 @@ mod receiving;
 mod forgetting;
 mod judging;
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
@@ -22,13 +22,14 @@ use crate::retry::Backoff;
 use crate::store::{Class, Delivery, Numbers, Store, StoreError};
 use crate::writer::breaker::Breaker;
 use crate::writer::lane::forgetting::Again;
-use crate::writer::lane::judging::user_of;
 use crate::writer::lane::receiving::bytes_of;
 use crate::writer::load::Load;
 use crate::writer::outage::Outage;
 use crate::writer::parking::{Kind, Parking, Why};
 use crate::writer::search::Search;
 use crate::writer::{Answer, Feed, Settle, Settled, StoreClaim};
+
+pub(super) use crate::writer::lane::judging::Suspects;
 
 /// Records in one write.
 const BATCH: usize = 1_000;
@@ -50,6 +51,8 @@ pub(super) struct Lane {
     /// Deletions that the store has forgotten.
     pub(super) again: Option<Again>,
     pub(super) records: UnboundedReceiver<Feed>,
+    /// Received already, to see whose it is, and next.
+    pub(super) ahead: VecDeque<Feed>,
     pub(super) store: Arc<dyn Store>,
     pub(super) claim: Arc<StoreClaim>,
     pub(super) settle: Settle,
@@ -59,6 +62,7 @@ pub(super) struct Lane {
     pub(super) backoff: Backoff,
     pub(super) breaker: Arc<Breaker>,
     pub(super) parking: Arc<Parking>,
+    pub(super) suspects: Suspects,
 }
 
 impl Lane {
@@ -78,7 +82,7 @@ impl Lane {
             return;
         }
         let mut last = self.last_attempts(batch);
-        let mut search = Search::new(batch.len());
+        let mut search = self.search(batch);
         let (mut accepted, mut set_aside) = (HashSet::new(), Vec::new());
         while let Some(part) = search.next().filter(|part| !part.is_empty()) {
             let rows = part.len();
@@ -90,8 +94,8 @@ impl Lane {
                     }
                     if error.class == Class::Data {
                         self.outage.answers(self.number);
-                        if search.refused(part, error, |row| Kind::of(&batch[row])) {
-                            set_aside.extend(search.set_aside(batch, user_of));
+                        if let Some(bad) = search.refused(part, error, |row| Kind::of(&batch[row])) {
+                            set_aside.extend(self.found_bad(bad, batch, &mut search));
                         }
                     } else {
                         search.again(part);
@@ -108,7 +112,7 @@ impl Lane {
                 let mut bytes = bytes_of(batch);
                 self.add_waiting(batch, &mut bytes);
                 last = self.last_attempts(batch);
-                search = Search::new(batch.len());
+                search = self.search(batch);
             }
         }
         self.judge_all(batch, search.into_bad(), &accepted, &last);

@@ -28,6 +28,8 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from
 const PROBE: (usize, usize) = (10, 4);
 /// Records of one parked session with a lane at once, if they are not such a probe.
 const FED_AT_ONCE: usize = 250;
+/// Records of all sessions whose rows were refused: they may be bad as well, and must leave the lanes room for what is new.
+const REFUSED_AT_ONCE: usize = 1_000;
 
 /// What a row is written to: the store may refuse the rows of one table and take those of the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -146,13 +148,19 @@ impl Parking {
             return Vec::new();
         }
         let state = self.state.lock();
-        let fed = state.sessions.iter().filter(|(_, parked)| parked.stage == Stage::Fed);
-        fed.map(|(session_id, parked)| {
-            let is_probe = !parked.is_last && parked.why != Why::Unknown;
-            let most = if is_probe { PROBE.0 } else { FED_AT_ONCE };
-            FedSession { session_id: *session_id, most, is_probe }
-        })
-        .collect()
+        let fed = || state.sessions.iter().filter(|(_, parked)| parked.stage == Stage::Fed);
+        let refused = fed().filter(|(_, parked)| parked.why != Why::Unknown).count().max(1);
+        fed()
+            .map(|(session_id, parked)| {
+                let is_probe = !parked.is_last && parked.why != Why::Unknown;
+                let most = match parked.why {
+                    Why::Unknown => FED_AT_ONCE,
+                    Why::Refused(_) if is_probe => PROBE.0,
+                    Why::Refused(_) => (REFUSED_AT_ONCE / refused).clamp(1, FED_AT_ONCE),
+                };
+                FedSession { session_id: *session_id, most, is_probe }
+            })
+            .collect()
     }
 
     /// Sessions of which the lane is to be told that their records come: tell it.

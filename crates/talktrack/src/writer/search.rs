@@ -1,8 +1,8 @@
 //! The search for rows that the store does not take: a batch that it refuses for its data is cut in halves until the bad row is
 //! alone. A row that fails twice alone is bad, unless the breaker says that it is the store.
 //!
-//! Each bad row costs the store several writes. If a batch has many, the search sets the other rows of the same users aside,
-//! untried, so that the rows of all other users need not wait for them.
+//! Each bad row costs the store several writes. Once a user has one, the rows of all other users are tried first. If a batch has
+//! many, or if others wait behind it, the search sets the other rows of the same users aside, untried.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -36,10 +36,13 @@ pub(super) struct Bad {
 }
 
 impl Search {
-    pub(super) fn new(rows: usize) -> Self {
+    /// Begins with the rows of other users than these, if any are known to send bad rows, and goes on with theirs.
+    pub(super) fn new(batch: &mut Vec<Record>, is_suspect: impl Fn(&Record) -> bool) -> Self {
         #[expect(clippy::single_range_in_vec_init, reason = "one part, from the first row to the last")]
-        let parts = vec![0..rows];
-        Self { rows, parts, failed_once: None, bad: Vec::new(), refused: 0 }
+        let parts = vec![0..batch.len()];
+        let mut search = Self { rows: batch.len(), parts, failed_once: None, bad: Vec::new(), refused: 0 };
+        search.demote(batch, is_suspect);
+        search
     }
 
     /// The next part to try.
@@ -52,14 +55,13 @@ impl Search {
         self.parts.push(part);
     }
 
-    /// The store refused the part for its data. Says whether a bad row was found, and too many of them are known by now to go
-    /// on like this: see [`Self::set_aside`].
+    /// The store refused the part for its data. Gives the row if it was alone, and is bad.
     pub(super) fn refused(
         &mut self,
         part: Range<usize>,
         error: StoreError,
         kind: impl Fn(usize) -> Kind,
-    ) -> bool {
+    ) -> Option<usize> {
         let (first, rows) = (part.start, part.len());
         if rows > 1 {
             let middle = first + rows / 2;
@@ -69,9 +71,30 @@ impl Search {
         } else {
             self.bad.push(Bad { row: first, error, kind: kind(first) });
             self.refused += 1;
-            return self.refused >= MOST_BAD;
+            return Some(first);
         }
-        false
+        None
+    }
+
+    /// Too many rows are known to be bad by now to go on like this: see [`Self::set_aside`].
+    pub(super) fn has_many(&self) -> bool {
+        self.refused >= MOST_BAD
+    }
+
+    /// From now on the rows of these users are tried after those of all others. A session's rows stay together, in their order.
+    pub(super) fn demote(&mut self, batch: &mut Vec<Record>, is_suspect: impl Fn(&Record) -> bool) {
+        let Some(next) = self.parts.last().map(|part| part.start) else { return };
+        let suspect = batch[next..].iter().filter(|record| is_suspect(record));
+        let sessions: HashSet<Uuid> = suspect.map(Record::session_id).collect();
+        let is_last = |record: &Record| sessions.contains(&record.session_id());
+        if batch[next..].is_sorted_by_key(is_last) {
+            return;
+        }
+        let (last, first): (Vec<_>, Vec<_>) = batch.split_off(next).into_iter().partition(is_last);
+        batch.extend(first);
+        let middle = batch.len();
+        batch.extend(last);
+        self.parts = vec![middle..batch.len(), next..middle];
     }
 
     /// Takes out of the batch what is still to be tried of the users who have bad rows, if it is of the same kind; and what
@@ -147,21 +170,46 @@ impl Search {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::{Message, Role};
+    use crate::record::Stamped;
     use crate::store::Class;
 
     fn error(message: &str) -> StoreError {
         StoreError::new(Class::Data, message)
     }
 
-    /// Searches a batch in which these rows are bad, and says which were found.
-    fn search(rows: usize, bad: &[usize]) -> Vec<usize> {
-        let mut search = Search::new(rows);
+    /// A message of this user, as the row with this number.
+    fn row(number: usize, user: u128) -> Record {
+        let stamped = Stamped {
+            id: Uuid::from_u128(number as u128),
+            owner: Some(Uuid::from_u128(user)),
+            by_user: false,
+            session_started_at: None,
+            created_at: "2026-02-03T04:05:06Z".parse().unwrap(),
+            takes_back: None,
+            message: Message::new(Uuid::from_u128(0xa000 + user), Role::User, "there"),
+        };
+        Record::new(number.try_into().unwrap(), Body::Message(stamped))
+    }
+
+    /// Searches a batch of these users' rows, of which these are bad. Says which were found, and which rows were tried in one part.
+    fn search(users: &[u128], bad: &[usize]) -> (Vec<usize>, Vec<Vec<usize>>) {
+        let number = |record: &Record| usize::try_from(record.seq).unwrap();
+        let mut batch: Vec<Record> = users.iter().enumerate().map(|(at, user)| row(at, *user)).collect();
+        let mut suspects = HashSet::new();
+        let mut search = Search::new(&mut batch, |_| false);
+        let mut tried = Vec::new();
         while let Some(part) = search.next() {
-            if bad.iter().any(|row| part.contains(row)) {
-                let _ = search.refused(part, error("bad"), |_| Kind::Message);
+            let rows: Vec<usize> = batch[part.clone()].iter().map(number).collect();
+            if rows.iter().any(|row| bad.contains(row))
+                && let Some(found) = search.refused(part, error("bad"), |_| Kind::Message)
+            {
+                suspects.insert(batch[found].owner());
+                search.demote(&mut batch, |record| suspects.contains(&record.owner()));
             }
+            tried.push(rows);
         }
-        search.into_bad().into_iter().map(|bad| bad.row).collect()
+        (search.into_bad().into_iter().map(|bad| number(&batch[bad.row])).collect(), tried)
     }
 
     #[test]
@@ -172,7 +220,23 @@ mod tests {
             let count = random.usize(0..5);
             let mut places = random.choose_multiple(0..rows, count);
             places.sort_unstable();
-            assert_eq!(search(rows, &places), places, "of {rows}");
+            assert_eq!(search(&vec![1; rows], &places).0, places, "of {rows}");
+            let users: Vec<u128> = (0..rows).map(|_| random.u128(0..4)).collect();
+            let mut found = search(&users, &places).0;
+            found.sort_unstable();
+            assert_eq!(found, places, "of {users:?}");
         }
+    }
+
+    /// Half of the rows are bad, all of one user. As soon as the first is found, all rows of the others are tried in one part.
+    #[test]
+    fn the_rows_of_others_are_tried_once_a_user_has_a_bad_one() {
+        let users: Vec<u128> = (0..256).map(|number| number % 2).collect();
+        let bad: Vec<usize> = (0..256).filter(|number| number % 2 == 1).collect();
+        let (found, tried) = search(&users, &bad);
+        assert_eq!(found, bad);
+        let others: Vec<usize> = (2..256).filter(|number| number % 2 == 0).collect();
+        let at = tried.iter().position(|rows| *rows == others).unwrap();
+        assert!(at <= 12, "{at} attempts before it");
     }
 }

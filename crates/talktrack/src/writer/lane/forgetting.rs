@@ -102,6 +102,7 @@ impl Lane {
         );
         (self.settle)(Answer::Rewind { lane: self.number, after: held });
         self.again = None;
+        self.ahead.clear();
         while let Some(feed) = self.records.recv().await {
             if let Feed::Rewound(rewound) = feed {
                 self.take_up(rewound, held);

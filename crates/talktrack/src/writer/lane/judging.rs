@@ -1,15 +1,57 @@
 //! What becomes of the rows that the store refused: dead letters, or parked until it is clear whether they are bad.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
 use crate::record::{Body, DeadReason, Record, Verdict};
 use crate::writer::lane::Lane;
 use crate::writer::parking::{Kind, Why};
-use crate::writer::search::Bad;
+use crate::writer::search::{Bad, Search};
+
+/// How long the rows of a user who had a bad one are tried after those of all others.
+const SUSPECT: Duration = Duration::from_secs(60);
+
+/// Users who had a bad row lately. Their next rows may be as bad, and must not hold up those of others.
+#[derive(Default)]
+pub(in crate::writer) struct Suspects(HashMap<Uuid, Instant>);
+
+impl Suspects {
+    fn add(&mut self, user: Uuid) {
+        self.0.insert(user, Instant::now());
+    }
+
+    fn forget_old(&mut self) {
+        self.0.retain(|_, since| since.elapsed() < SUSPECT);
+    }
+
+    pub(super) fn has(&self, record: &Record) -> bool {
+        // The deletion of a user comes after what the user said.
+        !self.0.is_empty()
+            && (self.0.contains_key(&user_of(record)) || self.0.contains_key(&record.session_id()))
+    }
+}
 
 impl Lane {
+    /// Begins to search this batch.
+    pub(super) fn search(&mut self, batch: &mut Vec<Record>) -> Search {
+        self.suspects.forget_old();
+        Search::new(batch, |record| self.suspects.has(record))
+    }
+
+    /// This row is bad: what others have in the batch goes first. Gives what is set aside, if too many are bad or others wait.
+    pub(super) fn found_bad(
+        &mut self,
+        bad: usize,
+        batch: &mut Vec<Record>,
+        search: &mut Search,
+    ) -> Vec<(Record, Kind)> {
+        self.suspects.add(user_of(&batch[bad]));
+        search.demote(batch, |record| self.suspects.has(record));
+        if search.has_many() || self.others_wait() { search.set_aside(batch, user_of) } else { Vec::new() }
+    }
+
     /// The sessions in this batch whose rows have waited long enough: what is refused of them now is refused for good.
     pub(super) fn last_attempts(&self, batch: &[Record]) -> HashSet<Uuid> {
         self.breaker.tried(batch.iter().filter_map(Record::owner));
@@ -69,6 +111,6 @@ impl Lane {
 }
 
 /// Whose row it is, as far as the record tells: all others count as one user.
-pub(super) fn user_of(record: &Record) -> Uuid {
+fn user_of(record: &Record) -> Uuid {
     record.owner().unwrap_or_default()
 }

@@ -22,7 +22,7 @@ impl Lane {
             let has_deletions =
                 self.again.as_ref().is_some_and(|again| again.is_first() || !self.load.grows());
             let wait = if has_deletions { LINGER } else { forgetting::INTERVAL };
-            match tokio::time::timeout(wait, self.records.recv()).await {
+            match tokio::time::timeout(wait, self.next_feed()).await {
                 Ok(Some(feed)) => {
                     self.receive(feed, batch);
                     if !self.deliver_deletions_before(batch).await {
@@ -37,6 +37,26 @@ impl Lane {
         }
         self.fill(batch).await;
         true
+    }
+
+    async fn next_feed(&mut self) -> Option<Feed> {
+        match self.ahead.pop_front() {
+            Some(feed) => Some(feed),
+            None => self.records.recv().await,
+        }
+    }
+
+    /// Whether anybody waits behind this batch who had no bad row lately.
+    pub(super) fn others_wait(&mut self) -> bool {
+        while let Ok(feed) = self.records.try_recv() {
+            self.ahead.push_back(feed);
+        }
+        let is_of_others = |record: &Record| !self.suspects.has(record) && !self.parking.holds(record);
+        self.ahead.iter().any(|feed| match feed {
+            Feed::Record(record) => is_of_others(record),
+            Feed::Parked(records) => records.iter().any(|record| !self.suspects.has(record)),
+            Feed::Open(_) | Feed::Rewound(_) => false,
+        })
     }
 
     async fn deliver_deletions_before(&mut self, batch: &[Record]) -> bool {
@@ -58,7 +78,7 @@ impl Lane {
         let deadline = tokio::time::Instant::now() + LINGER;
         let mut bytes = bytes_of(batch);
         while self.add_waiting(batch, &mut bytes) && self.load.grows() {
-            match tokio::time::timeout_at(deadline, self.records.recv()).await {
+            match tokio::time::timeout_at(deadline, self.next_feed()).await {
                 Ok(Some(feed)) => bytes += self.receive(feed, batch),
                 _ => return,
             }
@@ -68,7 +88,7 @@ impl Lane {
     /// Adds what waits already to a batch of so many bytes. Says whether there is room for more.
     pub(super) fn add_waiting(&mut self, batch: &mut Vec<Record>, bytes: &mut usize) -> bool {
         while batch.len() < BATCH && *bytes < BATCH_BYTES {
-            match self.records.try_recv() {
+            match self.ahead.pop_front().map_or_else(|| self.records.try_recv(), Ok) {
                 Ok(feed) => *bytes += self.receive(feed, batch),
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => return true,
             }

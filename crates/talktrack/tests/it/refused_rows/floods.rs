@@ -73,3 +73,44 @@ async fn a_user_with_many_bad_rows_holds_up_nobody_on_two_nodes_nor_after_a_rest
         assert_eq!((books.dead_lettered, node.tracker.health().warning), (dead, None));
     }
 }
+
+/// Counts the statements that write messages, also those that are rolled back, and notes the count beside each good row.
+const COUNTED: &str = "
+CREATE SEQUENCE attempts;
+CREATE TABLE noted (content text, attempt bigint);
+CREATE FUNCTION attempted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('attempts'); RETURN NULL; END $$;
+CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  INSERT INTO noted SELECT NEW.content, last_value FROM attempts; RETURN NULL; END $$;
+CREATE TRIGGER attempted BEFORE INSERT ON conversation_messages FOR EACH STATEMENT EXECUTE FUNCTION attempted();
+CREATE TRIGGER note AFTER INSERT ON conversation_messages FOR EACH ROW WHEN (NEW.content LIKE 'good%') EXECUTE FUNCTION note();
+GRANT ALL ON noted, attempts TO PUBLIC";
+
+/// The bad rows of a long flood fill what a lane may hold. What somebody else says meanwhile goes past them, once the search has
+/// found the bad row that it is at.
+#[tokio::test]
+async fn what_others_say_during_a_long_flood_waits_for_few_attempts_at_its_rows() {
+    // All in one lane: sessions whose numbers four divides.
+    let (other, flooding) = (Uuid::from_u128(0x1000), |number: u128| Uuid::from_u128(0x2000 + 4 * number));
+    let database = database().await;
+    database.psql(COUNTED);
+    let node = Node::at(&database.url());
+    node.start(other).await;
+    for number in 0..10 {
+        node.start_as(flooding(number), BAD).await;
+    }
+    node.settled().await;
+    for number in 0..10 {
+        node.say_all(flooding(number), (0..250).map(|row| format!("bad {row}"))).await;
+    }
+    let mut attempts = Vec::new();
+    for round in 1..=5 {
+        let before: u64 = database.psql("SELECT last_value FROM attempts").parse().unwrap();
+        node.say_all(other, [format!("good {round}")].into_iter()).await;
+        others_are_stored(&database, &[&node], round).await;
+        let noted = format!("SELECT attempt FROM noted WHERE content = 'good {round}'");
+        attempts.push(database.psql(&noted).parse::<u64>().unwrap() - before);
+    }
+    // A search for twenty bad rows takes more than a hundred. To find one takes ten.
+    attempts.sort_unstable();
+    assert!(attempts[2] < 60, "{attempts:?}");
+}
