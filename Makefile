@@ -117,6 +117,7 @@ check: ## formatting, lints, licences, and known vulnerabilities where their dat
 	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
 	deploy/check
 	cargo deny --locked check bans licenses sources
+	cd fuzz && cargo update --workspace --locked
 	@if GIT_TERMINAL_PROMPT=0 timeout 20 git ls-remote --quiet $(ADVISORIES) HEAD >/dev/null 2>&1; \
 	then cargo deny --locked check advisories; \
 	else echo "advisories were NOT checked: $(ADVISORIES) cannot be reached from here" >&2; fi
