@@ -1,25 +1,25 @@
-//! talktrack writes down every conversation that a voice or chat agent has, and loses none of it, without ever making the
-//! agent wait.
+//! talktrack records every conversation that a voice or chat agent has. It loses no acknowledged message and never
+//! makes the agent wait.
 //!
 //! # The path of a message
 //!
-//! The modules below are listed in the order in which a message meets them. Each calls the next and never looks back: a
-//! module imports only modules listed after it (a test holds the code to that).
+//! The modules below are listed in the order in which a message passes through them. Each stage calls the next and
+//! never looks back: a module imports only modules listed after it (a test enforces this).
 //!
-//! 1. [`tracker`]: the door. [`Tracker::track_message`] checks the message, stamps it with its id and its session's user,
-//! 2. `session`: which the registry of sessions under way knows in O(1),
-//! 3. `queue`: and puts it in a bounded queue. Now it is **accepted**, and the caller goes on. A full queue refuses at once and
-//!    hands the message back.
-//! 4. `journal`: one thread takes everything that waits, writes it in one SQLite transaction and commits. Now it is
-//!    **durable**: the [`Receipt`] resolves.
-//! 5. `writer`: where a remote store is configured, the journal was its outbox, and lanes bring the message on,
-//! 6. `retry`: as often as it takes,
-//! 7. [`store`]: until the row is committed in the store. Now it is **stored**. With the SQLite store there is no way to go:
-//!    its row was written by the journal's own transaction.
+//! 1. [`tracker`] checks the message ([`Tracker::track_message`]) and stamps it with its id and its session's user,
+//! 2. which it looks up in O(1) in `session`, the registry of active sessions.
+//! 3. `queue` is a bounded queue in memory. From here on the message is **accepted**, and the caller can continue. A
+//!    full queue refuses the message at once and returns it to the caller.
+//! 4. `journal` runs one thread that takes everything in the queue, writes it in one SQLite transaction and commits
+//!    (group commit). The message is now **durable**, and its [`Receipt`] resolves.
+//! 5. `writer` delivers the message if a remote store is configured. The journal is then its outbox.
+//! 6. `retry` repeats a failed delivery with backoff, without a limit on the number of attempts.
+//! 7. [`store`] commits the row. The message is now **stored**. With the SQLite store, steps 5 to 7 do not exist: the
+//!    journal's own transaction writes the row.
 //!
-//! Behind it, where nobody waits, `behind` keeps the index by which messages are found by their words.
+//! In the background, `behind` maintains the full-text search index and the statistics. No caller waits for it.
 //!
-//! Then come the words in which the path is written.
+//! The modules after `store` hold the types and helpers that these stages share.
 //!
 //! # Example
 //!
@@ -45,7 +45,7 @@
 #[cfg(feature = "testing")]
 pub mod testing;
 
-// The path.
+// The path of a message.
 pub mod tracker;
 mod session;
 mod queue;
@@ -56,7 +56,7 @@ mod retry;
 mod behind;
 pub mod store;
 
-// The words it is written in.
+// Shared types and helpers.
 pub mod options;
 pub mod changes;
 mod lock;

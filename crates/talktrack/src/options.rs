@@ -1,4 +1,4 @@
-//! What can be chosen when a tracker is opened. The defaults are those of the server's settings.
+//! The options of a tracker. The defaults are those of the server's settings.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,65 +6,67 @@ use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock};
 
-/// What happens to an outbox that notes another store than the one the tracker is opened with.
+/// What happens to an outbox whose noted store differs from the store that the tracker is opened with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Redirect {
-    /// It stays the outbox of the noted store: what comes waits until that is the store again.
+    /// The outbox keeps its noted store. Records wait until the tracker is opened with that store again.
     Never,
-    /// The same, unless nothing waits in it: then it becomes the outbox of the other store.
+    /// If the outbox is empty, it becomes the outbox of the other store. Otherwise it keeps its noted store.
     IfEmpty,
-    /// It becomes the outbox of the other store, which gets what waits. Without a remote store what waits goes into the
-    /// file's own tables.
+    /// The outbox becomes the outbox of the other store, which receives the backlog. If there is no remote store, the
+    /// backlog is written to the SQLite file's own tables.
     Always,
 }
 
-/// How a tracker behaves.
+/// The configuration of a tracker.
 #[derive(Clone)]
 pub struct Options {
-    /// Holds `talktrack.db` and `LOCK`; made where it is missing.
+    /// Contains `talktrack.db` and `LOCK`. Created if it does not exist.
     pub data_dir: PathBuf,
-    /// The SQLite file, where it is not `talktrack.db` in `data_dir`.
+    /// The SQLite file, if it is not `talktrack.db` in `data_dir`.
     pub database_file: Option<PathBuf>,
-    /// Messages that may wait in memory; one more is refused with `queue_full`. Default 10,000.
+    /// The maximum number of messages in the queue. Further ones are refused with `queue_full`. Default 10,000.
     pub queue_capacity: usize,
-    /// Bytes of text that may wait in memory. Default 64 MiB.
+    /// The maximum number of bytes of text in the queue. Default 64 MiB.
     pub queue_bytes: usize,
-    /// Bytes that may wait in the journal for a remote store; more is refused with `journal_full`. Default 10 GiB.
+    /// The maximum number of bytes in the journal that wait for a remote store. Further messages are refused with
+    /// `journal_full`. Default 10 GiB.
     pub journal_max_bytes: u64,
-    /// How long records stay in the journal after a remote store has confirmed them. If the store forgets them in that time, they
-    /// are delivered again. Default 15 min.
+    /// How long records stay in the journal after a remote store has confirmed them. If the store loses them within
+    /// that time, the journal delivers them again. Default 15 min.
     pub resend_window: Duration,
-    /// The most bytes of such records. Default 256 MiB.
+    /// The maximum number of bytes of confirmed records in the journal. Default 256 MiB.
     pub resend_window_max_bytes: u64,
     /// How long an ended session stays in memory. Default 60 s.
     pub grace_period: Duration,
     /// A session without an event for this long is abandoned. Default 30 min.
     pub idle_timeout: Duration,
-    /// How long a record of a session that a remote store does not know waits for the session, counted while the store can be
-    /// reached; then it becomes a dead letter. Default 10 min.
+    /// How long a record waits for its session if a remote store does not know that session. Only time in which the
+    /// store is reachable counts. After that the record becomes a dead letter. Default 10 min.
     pub unknown_session_wait: Duration,
-    /// How often a remote store is asked what was deleted in it by SQL or on another node, while the journal has something of a
+    /// How often the journal asks a remote store for deletions by SQL or by another node, while it holds records of any
     /// session. Default 3 s.
     pub deletions_interval: Duration,
-    /// The largest message, all its text fields together, in bytes. Default 1 MiB.
+    /// The maximum size of a message in bytes, all text fields together. Default 1 MiB.
     pub max_message_bytes: usize,
-    /// Keep an index by which messages are found by their words. Default true.
+    /// Maintains a full-text search index of the messages. Default true.
     pub search: bool,
-    /// Count what happens over time, for statistics. Default true.
+    /// Maintains statistics over time. Default true.
     pub stats: bool,
-    /// Whether an outbox may be given to another store than the one it notes. Default [`Redirect::IfEmpty`].
+    /// What happens if the outbox notes a store other than the one the tracker is opened with. Default
+    /// [`Redirect::IfEmpty`].
     pub redirect: Redirect,
-    /// Where the time comes from.
+    /// The source of the time.
     pub clock: Arc<dyn Clock>,
 }
 
 impl Options {
-    /// The SQLite file: the store, or the outbox of a remote one.
+    /// Returns the path of the SQLite file: the store, or the outbox of a remote store.
     pub fn database_file(&self) -> PathBuf {
         self.database_file.clone().unwrap_or_else(|| self.data_dir.join(crate::database::FILE_NAME))
     }
 
-    /// The defaults, on this data directory.
+    /// Returns the default options for this data directory.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             data_dir: data_dir.into(),

@@ -1,4 +1,5 @@
-//! The tracker: the door. Checks what comes in, stamps it with what it knows of the session, and puts it in the queue.
+//! The tracker is the entry point of the library. It checks what a caller hands over, stamps it with what it knows
+//! about the session, and puts it in the queue.
 
 mod sessions;
 mod new_session;
@@ -32,49 +33,49 @@ use crate::tracker::outbox::OutboxStore;
 pub use new_session::NewSession;
 pub use sessions::Closing;
 
-/// The longest `extra` of a message, in bytes.
+/// The maximum size of a message's `extra`, in bytes.
 const MAX_EXTRA: usize = 64 << 10;
 
-/// Writes conversations down. Clones share one tracker; its methods may be called from any thread and never wait for I/O,
-/// but for those that are `async`.
+/// Records conversations. All clones share one tracker. Its methods may be called from any thread, and only the `async`
+/// ones wait for I/O.
 #[derive(Clone)]
 pub struct Tracker {
     door: Arc<Door>,
     life: Arc<Life>,
 }
 
-/// What the door needs to let something in.
+/// The part of the tracker that checks, stamps and enqueues. The background threads share it.
 struct Door {
     registry: Registry,
     queue: Arc<Queue>,
-    /// What the journal tells.
+    /// The progress and the health that the journal reports.
     shared: Shared,
     reader: Arc<dyn Read>,
-    /// `None` if the file of the data directory is the store.
+    /// `None` if the SQLite file of the data directory is the store.
     outbox: Option<OutboxStore>,
     options: Options,
-    /// New work is refused.
+    /// True if new work is refused.
     closing: AtomicBool,
 }
 
 /// What the tracker adds to a message.
 #[derive(Clone, Copy)]
 struct Stamp {
-    /// The user whose claim it is written in, if one is known or named.
+    /// The user whose claim the message belongs to, if it is known or the caller named it.
     owner: Option<Uuid>,
-    /// When the session began, if this process knows the claim.
+    /// When the session started, if this process knows the claim.
     started_at: Option<Timestamp>,
     author: Author,
     created_at: Timestamp,
-    /// The latest inferred end that the message takes back.
+    /// The message cancels an inferred end of its session if that end is before this time.
     takes_back: Option<Timestamp>,
 }
 
 impl Tracker {
-    /// Something was said. Returns at once: in the queue, or refused.
+    /// Accepts a message. Returns at once: the message is in the queue, or it is refused.
     ///
     /// # Errors
-    /// Hands the message back where it cannot be accepted now; see [`Reason`].
+    /// Returns the message with a [`Reason`] if it cannot be accepted now.
     #[expect(
         clippy::result_large_err,
         reason = "the refusal hands the message back; a box would cost an allocation"
@@ -83,7 +84,7 @@ impl Tracker {
         self.track_message_as(message, Author::Program)
     }
 
-    /// The same, on the authority of somebody else than the embedding program.
+    /// Accepts a message on the authority of an author other than the embedding program.
     ///
     /// # Errors
     /// As [`Self::track_message`].
@@ -95,8 +96,8 @@ impl Tracker {
         self.track_message_after(message, author, None)
     }
 
-    /// The same for a session in which something was last said at `said_until` on another node: a message without a time of its own
-    /// is placed after that. More than a day ahead of this node's clock it counts for nothing.
+    /// Accepts a message for a session whose last message on another node was at `said_until`: a message without a time
+    /// of its own is placed after that. `said_until` is ignored if it is more than a day ahead of this node's clock.
     ///
     /// # Errors
     /// As [`Self::track_message`].
@@ -129,32 +130,33 @@ impl Tracker {
         tracked
     }
 
-    /// Follows what becomes durable, for callers with many messages under way.
+    /// Follows the durability watermark, for callers that have many messages in flight.
     pub fn durability(&self) -> Durability {
         self.door.shared.progress.watch()
     }
 
-    /// Reads what is stored.
+    /// Returns a reader of the store.
     pub fn reader(&self) -> Arc<dyn Read> {
         Arc::clone(&self.door.reader)
     }
 
-    /// How the path is doing.
+    /// Returns the current health of the path from the queue to the store.
     pub fn health(&self) -> Health {
         self.door.shared.vitals.read()
     }
 
-    /// Counts what was refused before it could come here by the code of the reason, beside what is refused here.
+    /// Counts a refusal that happened before the message reached the tracker, under the code of its reason. The tracker
+    /// counts its own refusals in the same counters.
     pub fn count_refusal(&self, code: &'static str) {
         self.door.shared.vitals.count_refusal(code);
     }
 
-    /// Messages accepted since the data directory was made.
+    /// Returns the number of messages accepted since the data directory was created.
     pub fn accepted_messages(&self) -> u64 {
         self.door.queue.accepted_messages()
     }
 
-    /// Entries that wait in memory.
+    /// Returns the number of entries in the queue.
     pub fn queue_depth(&self) -> usize {
         self.door.queue.len()
     }
@@ -181,7 +183,7 @@ impl Door {
         if self.closing.load(Ordering::Relaxed) { Err(Reason::ShuttingDown) } else { Ok(()) }
     }
 
-    /// Whether the tracker is open and the journal has room.
+    /// Returns an error unless the tracker is open and the journal has room.
     fn check_room(&self) -> Result<(), Reason> {
         self.check_open()?;
         self.shared.vitals.refusal().map_or(Ok(()), Err)
@@ -192,7 +194,7 @@ impl Door {
         if size > limit { Err(Reason::TooLarge { size, limit }) } else { Ok(()) }
     }
 
-    /// Stamps the message with what is known of its session, and queues it.
+    /// Stamps the message with what is known of its session, and enqueues it.
     #[expect(
         clippy::result_large_err,
         reason = "the refusal hands the message back; a box would cost an allocation"
@@ -216,7 +218,7 @@ impl Door {
                 }
                 None => message.created_at.unwrap_or(said_after.map_or(now.at, |after| after.max(now.at))),
             };
-            // A session in memory has not ended, or less than `grace_period` ago.
+            // A session in memory is active, or it ended less than `grace_period` ago.
             let takes_back = session.is_none().then(|| now.at.minus(self.options.grace_period));
             let stamp = Stamp { owner, started_at, author, created_at: said_at, takes_back };
             let receipt = self.enqueue(message, stamp, now.at)?;
@@ -253,7 +255,7 @@ impl Door {
     }
 }
 
-/// A UUIDv7 of this moment: 48 bits of milliseconds, then the microseconds, then chance.
+/// Returns a new UUIDv7: 48 bits of milliseconds, then the microseconds, then random bits.
 fn mint(now: Timestamp) -> Uuid {
     let micros = now.as_micros().unsigned_abs();
     let mut random = [0; 10];

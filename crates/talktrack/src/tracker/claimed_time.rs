@@ -1,4 +1,5 @@
-//! Times that a caller claims. The caller's clock may be wrong, or this server's: neither is a reason to refuse anything.
+//! Times that a caller claims. The caller's clock or this server's clock may be wrong. Neither is a reason to refuse a
+//! message.
 
 use std::time::Duration;
 
@@ -6,24 +7,24 @@ use crate::clock::Timestamp;
 use crate::error::{Invalid, Reason};
 use crate::tracker::{Door, Tracker};
 
-/// Something may claim to have happened at most this much later than now: clocks differ.
+/// A claimed time may be at most this far in the future, because clocks differ.
 const FUTURE: Duration = Duration::from_secs(60);
 
 impl Tracker {
-    /// The moment that stands for a session's `started_at` or `ended_at`, as `field` says: the claimed one, or now if that is more
-    /// than 60 s ahead.
+    /// Returns the time to record as a session's `started_at` or `ended_at` (`field` names which): the claimed time, or
+    /// the current time if the claimed time is more than 60 s ahead.
     ///
     /// # Errors
-    /// [`Reason::Invalid`] if the claimed moment lies before 1970: it says nothing about when the session was.
+    /// [`Reason::Invalid`] if the claimed time is before 1970, because it then says nothing about when the session was.
     pub fn session_time(&self, field: &'static str, claimed: Timestamp) -> Result<Timestamp, Reason> {
         self.door.session_time(field, claimed, self.door.now().at)
     }
 }
 
 impl Door {
-    /// True if a claimed moment is too far ahead to be true, so that the moment of acceptance stands for it.
+    /// True if a claimed time is too far in the future to be correct. The time of acceptance then replaces it.
     pub(super) fn is_ahead(&self, claimed: Timestamp, now: Timestamp) -> bool {
-        // If the clock has stepped back, a moment that this data directory has seen is no future.
+        // The clock may have stepped back: a time that this data directory has already seen is not in the future.
         let seen = || Timestamp::from_micros(self.queue.last_seq()).map(|seen| seen.plus(FUTURE));
         claimed > now.plus(FUTURE) && seen().is_none_or(|seen| claimed > seen)
     }

@@ -1,4 +1,4 @@
-//! Deletion at the door: a session goes, with everything that was said in it.
+//! Deletion of sessions and users.
 
 use dashmap::mapref::entry::Entry;
 use uuid::Uuid;
@@ -12,15 +12,17 @@ use crate::session::Claims;
 use crate::tracker::{Door, Tracker};
 
 impl Tracker {
-    /// Deletes a session for good: its rows, what waits of it in the journal, its dead letters. What was accepted of it before
-    /// goes with it; what comes later is refused ([`NotDurable::Deleted`](crate::NotDurable::Deleted)), and it cannot begin
-    /// again. Where `owner` is given, nothing happens to a session that is another user's: only what was accepted for `owner` goes
-    /// and is refused from now on. The same is true of a session that the store does not know yet.
+    /// Deletes a session permanently: its rows, its records in the journal and its dead letters, including everything
+    /// that was accepted before this call. Later records of the session are refused
+    /// ([`NotDurable::Deleted`](crate::NotDurable::Deleted)), and the session cannot start again. If `owner` is given
+    /// and the session belongs to another user, or is not in the store yet, only what was accepted for `owner` is
+    /// deleted and refused from then on.
     ///
-    /// With a remote store the text leaves this machine at once, and the store's rows as soon as it can be reached.
+    /// With a remote store, the text leaves this machine at once. The rows in the store follow as soon as the store can
+    /// be reached.
     ///
     /// # Errors
-    /// Where it cannot be accepted now; see [`Reason`].
+    /// A [`Reason`] if the deletion cannot be accepted now.
     pub fn delete_session(&self, session_id: Uuid, owner: Option<Uuid>) -> Result<Deletion, Reason> {
         self.door.delete(SessionDelete {
             session_id,
@@ -31,8 +33,8 @@ impl Tracker {
         })
     }
 
-    /// The same whoever's the session is. `told_to` is the user who hears of it from [`Change`](crate::changes::Change), as far as
-    /// that is known.
+    /// Deletes a session permanently, whichever user owns it. `told_to` is the owner as far as the caller knows: this
+    /// user hears of the deletion through [`Change`](crate::changes::Change).
     ///
     /// # Errors
     /// As [`Self::delete_session`].
@@ -50,8 +52,9 @@ impl Tracker {
         })
     }
 
-    /// Deletes a session of which nothing was heard since this moment: it is too old to be kept. One that is under way is
-    /// spared, and so is another user's where `owner` is given. It may begin again.
+    /// Deletes a session that has had no event since `since`, because it is too old to be kept. The deletion spares a
+    /// session with a later event, and the session of a user other than `owner` if that is given. The session may start
+    /// again. Returns `None` if the session is in memory, that is, active or just ended.
     ///
     /// # Errors
     /// As [`Self::delete_session`].
@@ -69,9 +72,9 @@ impl Tracker {
         self.door.delete(delete).map(Some)
     }
 
-    /// Deletes a user as a whole, from now on: a remote store refuses whatever other nodes deliver later of sessions of the user
-    /// that started before. Sessions that start later are new. The sessions that are known have to be deleted one by one, after
-    /// the store has done this.
+    /// Marks a user as deleted from now on: a remote store refuses everything that other nodes deliver later for
+    /// sessions of the user that started before this call. Sessions that start later are new. The caller deletes the
+    /// known sessions one by one after the store has confirmed this mark.
     ///
     /// # Errors
     /// As [`Self::delete_session`].
@@ -83,26 +86,26 @@ impl Tracker {
         Ok(Deletion::new(answers, seq, &self.door.shared.progress))
     }
 
-    /// Waits until what was deleted has left every file of the data directory, its remains included. A deletion does so at once,
-    /// unless the file is large or somebody reads it: then this takes as long as that does.
+    /// Waits until the deleted data has left every file of the data directory, including the WAL. This is normally the
+    /// case as soon as the deletion is durable. A large file or an active reader delays it.
     pub async fn erased(&self) {
         let mut unerased = self.door.shared.vitals.watch_unerased();
-        // The sender lives in the tracker: it cannot be gone.
+        // The sender lives as long as the tracker, so it cannot be gone.
         let _ = unerased.wait_for(|unerased| !unerased).await;
     }
 
-    /// The sessions of this user that are under way, or ended a moment ago.
+    /// Returns the sessions of this user that are active or have just ended.
     pub fn sessions_of(&self, user_id: Uuid) -> Vec<Uuid> {
         self.door.registry.of_user(user_id)
     }
 }
 
 impl Door {
-    /// A full journal is no reason to wait: this makes room.
+    /// A full journal does not block a deletion, because a deletion makes room.
     fn delete(&self, delete: SessionDelete) -> Result<Deletion, Reason> {
         self.check_open()?;
         let (is_for_good, owner) = (delete.is_for_good(), delete.owner);
-        // Under the session's lock: whatever of it comes later finds nothing in memory that could give it a user.
+        // The entry holds the session's lock: later records of the session find no user for it in memory.
         let entry = self.registry.entry(delete.session_id);
         let place = self.queue.admit(self.now().at, 0, Admission::IfRoom)?;
         let (deleting, answers) = Deletion::channel();

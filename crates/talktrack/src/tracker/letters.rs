@@ -1,4 +1,4 @@
-//! Dead letters at the door: back into the queue, or out of the file.
+//! Dead letters: replay them into the queue, or delete them.
 
 use std::sync::Arc;
 
@@ -13,30 +13,30 @@ use crate::record::{Attempt, Record};
 use crate::tracker::{Door, Tracker};
 
 impl Tracker {
-    /// What the dead letters take counts as what waits in the journal.
+    /// Sets the size of the dead letters in bytes. It counts towards the limit of the journal.
     pub fn note_dead_letter_bytes(&self, bytes: u64) {
         self.door.shared.vitals.note_letter_bytes(bytes);
-        // Whether there is room is looked at with the next commit.
+        // The journal checks with its next commit whether there is room.
         self.door.queue.nudge();
     }
 
-    /// Brings a dead letter's record back on its way, as it is but for a new place in the order of acceptance. The sessions
-    /// that this process knows learn nothing of it. Once the receipt says that it is durable again, take the old letter
-    /// out with [`Self::take_out_dead_letters`]; where the store refuses it again, it becomes a new one. Replaying twice
-    /// stores a message once, for its id is the same.
+    /// Enqueues the record of a dead letter again. The record stays as it is, except that it gets a new place in the
+    /// order of acceptance. The session registry does not change. When the receipt says that the record is durable
+    /// again, delete the old letter with [`Self::take_out_dead_letters`]. If the store refuses the record again, a new
+    /// dead letter is written. Replaying a record twice stores its message once, because the id is the same.
     ///
     /// # Errors
-    /// Hands the record back where it cannot be accepted now; see [`crate::error::Reason`].
+    /// Returns the record with a [`crate::error::Reason`] if it cannot be accepted now.
     #[expect(clippy::result_large_err, reason = "the refusal hands the record back")]
     pub fn replay(&self, record: Record) -> Result<Receipt, Refused<Record>> {
         let replayed = self.door.replay(record);
         replayed.inspect_err(|refused| self.count_refusal(refused.reason.code()))
     }
 
-    /// Takes dead letters out for ever, and says which of them were there. Waits until that is on the disk.
+    /// Deletes dead letters permanently and returns which of them existed. Waits until the deletion is on disk.
     ///
     /// # Errors
-    /// [`NotDurable::Stopped`] where the tracker stopped before.
+    /// [`NotDurable::Stopped`] if the tracker stopped first.
     pub async fn take_out_dead_letters(&self, letters: Vec<Seq>) -> Result<Vec<Seq>, NotDurable> {
         let (done, taken_out) = oneshot::channel();
         self.door.queue.ask(TakeOut { letters, done });
@@ -48,7 +48,7 @@ impl Door {
     #[expect(clippy::result_large_err, reason = "the refusal hands the record back")]
     fn replay(&self, record: Record) -> Result<Receipt, Refused<Record>> {
         let bytes = record.heap_bytes();
-        // What was valid once is valid still; room there must be.
+        // The record passed the validity checks when it was first accepted, so only the limits are checked again.
         let admitted = self
             .check_room()
             .and_then(|()| self.check_size(bytes))

@@ -1,4 +1,4 @@
-//! The tracker's life: how it is opened, what runs beside it, and how it stops without losing what it accepted.
+//! The life cycle of a tracker: how it opens, which threads it runs, and how it stops without losing what it accepted.
 
 use std::io;
 use std::path::Path;
@@ -32,12 +32,12 @@ use crate::store::{Read, Store};
 use crate::tracker::outbox::OutboxStore;
 use crate::tracker::{Door, Tracker};
 
-/// What runs beside the door. It ends with the last clone of the tracker.
+/// The threads of a tracker. They end when the last clone of the tracker is dropped.
 pub(super) struct Life {
     door: Arc<Door>,
-    /// Gives the journal back when the queue is closed and empty.
+    /// The thread returns the journal when the queue is closed and empty.
     journal: Mutex<Option<JoinHandle<Journal>>>,
-    /// All others.
+    /// All other threads.
     threads: Mutex<Vec<JoinHandle<()>>>,
     sweeper: Arc<Sweeper>,
     /// Held until the threads have ended.
@@ -45,15 +45,16 @@ pub(super) struct Life {
 }
 
 impl Tracker {
-    /// Takes the data directory, brings its file up to date and starts the threads. The SQLite file is the store.
+    /// Locks the data directory, migrates its database file and starts the threads. The SQLite file is the store.
     ///
     /// # Errors
-    /// Where another process has the directory, or the file cannot be opened; see [`OpenError`].
+    /// An [`OpenError`] if another process has locked the directory or the file cannot be opened.
     pub fn open(options: Options) -> Result<Self, OpenError> {
         Self::assemble(options, None)
     }
 
-    /// The same with a remote store: the SQLite file is its outbox. The store need not be there yet.
+    /// Opens a tracker with a remote store. The SQLite file is the outbox of that store. The store need not be
+    /// reachable yet.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -109,22 +110,22 @@ impl Tracker {
     /// Waits until everything accepted so far is durable.
     ///
     /// # Errors
-    /// [`NotDurable::Stopped`] where the tracker stopped before.
+    /// [`NotDurable::Stopped`] if the tracker stopped first.
     pub async fn flush(&self) -> Result<(), NotDurable> {
         if self.door.queue.is_forked() {
             return Err(NotDurable::Stopped);
         }
         match self.door.shared.progress.watch().wait(self.door.queue.last_seq()).await {
             Err(NotDurable::Stopped) => Err(NotDurable::Stopped),
-            // The last record itself was refused: all the same, it has its answer, and so has everything before it.
+            // The last record was refused after acceptance. Like everything before it, it has its answer.
             _ => Ok(()),
         }
     }
 
-    /// Waits until everything accepted so far is durable and nothing waits for the store.
+    /// Waits until everything accepted so far is durable and nothing in the journal waits for the store.
     ///
     /// # Errors
-    /// [`NotDurable::Stopped`] where the tracker stopped before.
+    /// [`NotDurable::Stopped`] if the tracker stopped first.
     pub async fn flush_to_store(&self) -> Result<(), NotDurable> {
         self.flush().await?;
         let mut books = self.door.shared.vitals.watch_books();
@@ -137,18 +138,18 @@ impl Tracker {
         }
     }
 
-    /// Refuses new work, ends the open sessions (`shutdown`), and waits until everything accepted is durable.
+    /// Refuses new work, ends the open sessions (reason `shutdown`), and waits until everything accepted is durable.
     ///
     /// # Errors
-    /// [`NotDurable::Stopped`] where that took longer than `deadline`: what was not durable then is lost, and every receipt
-    /// says so.
+    /// [`NotDurable::Stopped`] if that takes longer than `deadline`: what is not durable by then is lost, and every
+    /// receipt says so.
     pub async fn shutdown(&self, deadline: Duration) -> Result<(), NotDurable> {
         if self.door.queue.is_forked() {
             return Err(NotDurable::Stopped);
         }
         let until = tokio::time::Instant::now() + deadline;
         self.refuse_new_work();
-        // A message on its way may take back the end of its session, which is then open, and ends with the others.
+        // A message in flight may reopen its session. The session then ends with the others.
         let _ = tokio::time::timeout_at(until, self.flush()).await;
         self.begin_close();
         let written = tokio::time::timeout_at(until, self.door.shared.progress.watch().stopped()).await;
@@ -169,7 +170,8 @@ impl Tracker {
         self.life.sweeper.stop();
     }
 
-    /// From now on every message is refused with [`crate::error::Reason::ShuttingDown`]; what was accepted is still written.
+    /// Refuses every further message with [`crate::error::Reason::ShuttingDown`]. What was already accepted is still
+    /// written.
     pub fn refuse_new_work(&self) {
         self.door.closing.store(true, Ordering::Relaxed);
     }
@@ -213,11 +215,11 @@ impl Life {
         let threads = std::mem::take(&mut *self.threads.lock());
         let journal = self.journal.lock().take();
         if self.door.queue.is_forked() {
-            // They are the parent's: they can be neither waited for here nor let go.
+            // The threads belong to the parent process: this process can neither join them nor drop their handles.
             std::mem::forget((threads, journal));
         } else {
             threads.into_iter().for_each(|thread| drop(thread.join()));
-            // After those that follow it: nobody reads from the file any more.
+            // The threads that read the file have ended by now.
             if let Some(Ok(journal)) = journal.map(JoinHandle::join) {
                 journal.close();
             }
@@ -226,7 +228,7 @@ impl Life {
     }
 }
 
-/// A tracker that is dropped writes what it accepted, for as long as that takes; [`Tracker::shutdown`] has a deadline.
+/// Dropping the tracker writes everything it accepted, however long that takes. [`Tracker::shutdown`] has a deadline.
 impl Drop for Life {
     fn drop(&mut self) {
         if !self.door.queue.is_forked() {
@@ -237,7 +239,7 @@ impl Drop for Life {
     }
 }
 
-/// Wakes at intervals until it is stopped.
+/// Paces the background threads and stops them.
 #[derive(Debug, Default)]
 struct Sweeper {
     stopped: Mutex<bool>,
@@ -245,7 +247,7 @@ struct Sweeper {
 }
 
 impl Sweeper {
-    /// False where it was stopped meanwhile.
+    /// Waits for `pause`. Returns false if the sweeper was stopped before or during the wait.
     fn pause(&self, pause: Duration) -> bool {
         let mut stopped = self.stopped.lock();
         if !*stopped {
@@ -261,7 +263,8 @@ impl Sweeper {
 }
 
 impl Door {
-    /// Stops the intake while a file that the journal has open is not the one under its name: also when nothing is committed.
+    /// Stops the intake while a file that the journal has open is not the file at its path any more. The sweeper calls
+    /// this even if nothing is committed.
     fn look_at(&self, ground: &Ground) {
         let problem = ground.check().err();
         if self.shared.vitals.set_ground(problem.clone()) {
@@ -273,12 +276,12 @@ impl Door {
     }
 }
 
-/// Locks the data directory, and the one in which the database file really is, if that is another.
+/// Locks the data directory. If the database file is really in another directory, locks that one as well.
 fn lock(options: &Options) -> Result<Vec<Lock>, OpenError> {
     let now = options.clock.now();
     let mut locks = vec![Lock::acquire(&options.data_dir, now)?];
     let file = options.database_file();
-    // A symbolic link may lead to a file of another data directory.
+    // A symbolic link may lead to a file in another data directory.
     let file = file.canonicalize().unwrap_or(file);
     let same = |dir: &Path| dir.canonicalize().ok() == options.data_dir.canonicalize().ok();
     if let Some(dir) = file.parent().filter(|dir| !same(dir)) {
@@ -287,7 +290,7 @@ fn lock(options: &Options) -> Result<Vec<Lock>, OpenError> {
     Ok(locks)
 }
 
-/// Closes the data directory to other users of the machine, and refuses a database file that another directory may hold too.
+/// Restricts the data directory to its owner, and refuses a database file that another directory may contain as well.
 fn prepare(options: &Options, file: &Path) -> Result<(), OpenError> {
     let open = tighten_data_directory(&options.data_dir);
     open.iter().for_each(|problem| tracing::warn!("{problem}"));
@@ -305,14 +308,15 @@ fn prepare(options: &Options, file: &Path) -> Result<(), OpenError> {
     ground::refuse_shared_file(file)
 }
 
-/// What the journal stands on, now that its files are open.
+/// Records the identity of the files and directories that the journal depends on. Call it when the files are open.
 fn survey(options: &Options, file: &Path, locks: &[Lock]) -> Result<Arc<Ground>, OpenError> {
     let held = locks.iter().map(Lock::held).collect::<io::Result<_>>();
     let ground = held.and_then(|held| Ground::survey(&options.data_dir, file, held));
     ground.map(Arc::new).map_err(|source| OpenError::Io { path: options.data_dir.clone(), source })
 }
 
-/// What takes the place of the remote store whose outbox the data directory is, if the tracker was opened without it.
+/// Returns a placeholder for the remote store if the data directory is an outbox and the tracker was opened without
+/// that store.
 fn absent_store(is_named: bool, journal: &Journal) -> Option<Arc<dyn Store>> {
     let noted = journal.noted().filter(|_| !is_named)?;
     Some(Arc::new(AbsentStore::new(&noted.without_address())))

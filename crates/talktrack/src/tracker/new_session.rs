@@ -9,35 +9,36 @@ use crate::message;
 /// A session for [`Tracker::start_session`](crate::Tracker::start_session).
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewSession {
-    /// Its id.
+    /// The session's id.
     pub session_id: Uuid,
-    /// Whose it is.
+    /// The user who owns the session.
     pub user_id: Uuid,
     /// The caller's own id, up to 256 bytes.
     pub external_id: Option<String>,
-    /// The caller's own remarks; merged where the session is known.
+    /// The caller's own data. It is merged into the metadata of a known session.
     pub metadata: Option<JsonObject>,
-    /// When it began; now if it is left out, or more than 60 s ahead.
+    /// When the session started. The current time if it is omitted or more than 60 s ahead.
     pub started_at: Option<Timestamp>,
-    /// When something was last said in it on another node, as far as the caller knows: what is said without a time of its own is
-    /// placed after it. More than a day ahead of this node's clock it counts for nothing.
+    /// The time of the last message on another node, as far as the caller knows. Messages without a time of their own
+    /// are placed after it. It is ignored if it is more than a day ahead of this node's clock.
     pub said_until: Option<Timestamp>,
 }
 
 impl NewSession {
-    /// A session with nothing but its ids.
+    /// Creates a session with only its ids.
     pub fn new(session_id: Uuid, user_id: Uuid) -> Self {
         Self { session_id, user_id, external_id: None, metadata: None, started_at: None, said_until: None }
     }
 
-    /// A session known by the caller's own name for it, from which its id is derived.
+    /// Creates a session that the caller knows by its own name. The session id is derived from that name.
     pub fn named(external_id: impl Into<String>, user_id: Uuid) -> Self {
         let external_id = external_id.into();
         let session_id = message::program_session_id(&external_id);
         Self { external_id: Some(external_id), ..Self::new(session_id, user_id) }
     }
 
-    /// The same for a user who starts it with a token: no other user's name for a session leads to the same id.
+    /// Creates a named session for a user who starts it with a token. The id also depends on the user, so that another
+    /// user's name never leads to the same id.
     pub fn named_by_user(external_id: impl Into<String>, user_id: Uuid) -> Self {
         let external_id = external_id.into();
         let session_id = message::user_session_id(user_id, &external_id);

@@ -1,4 +1,4 @@
-//! A session's life at the door: it starts, learns more about itself, ends, or is left behind.
+//! The life of a session in the tracker: it starts, its metadata change, it ends, or its connection is lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,38 +19,38 @@ use crate::session::{Claims, KnownMetadata, MemberSizes, Session, SessionRef};
 use crate::store::SessionRow;
 use crate::tracker::{Door, NewSession, Tracker};
 
-/// The clocks of two nodes are not further apart.
+/// The clocks of two nodes are assumed to differ by less than this.
 const MOST_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How a session ended, for [`Tracker::end_session_as`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Closing<'a> {
-    /// [`Status::Ended`]; or [`Status::Abandoned`], which puts the end at the session's last event.
+    /// [`Status::Ended`], or [`Status::Abandoned`], which puts the end at the session's last event.
     pub status: Status,
-    /// Why, in a word.
+    /// The reason, in one word.
     pub reason: &'a str,
-    /// When; now if that is more than 60 s ahead.
+    /// When the session ended. The current time if this is more than 60 s ahead.
     pub ended_at: Timestamp,
-    /// The figures, if the caller knows them: the answer for a session that this process does not know, before a remote store
-    /// has been asked.
+    /// The duration and the message count, if the caller knows them. The receipt returns them if this process does not
+    /// know the session and the remote store has not answered yet.
     pub known: Option<Ended>,
 }
 
 impl Tracker {
-    /// A session begins, or goes on where it is known.
+    /// Starts a session, or resumes it if it is known.
     ///
     /// # Errors
-    /// Hands the session back where it cannot be accepted now; see [`Reason`].
+    /// Returns the session with a [`Reason`] if it cannot be accepted now.
     #[expect(clippy::result_large_err, reason = "the refusal hands the session back")]
     pub fn start_session(&self, session: NewSession) -> Result<SessionReceipt<Started>, Refused<NewSession>> {
         let started = self.door.start(session);
         started.inspect_err(|refused| self.count_refusal(refused.reason.code()))
     }
 
-    /// Merges keys into a session's metadata, each replacing the one of its name.
+    /// Merges keys into a session's metadata. A key replaces an existing key of the same name.
     ///
     /// # Errors
-    /// Hands the keys back where they cannot be accepted now; see [`Reason`].
+    /// Returns the keys with a [`Reason`] if they cannot be accepted now.
     pub fn update_session(
         &self,
         session: impl Into<SessionRef>,
@@ -60,10 +60,10 @@ impl Tracker {
         updated.inspect_err(|refused| self.count_refusal(refused.reason.code()))
     }
 
-    /// Ends a session, whoever else is connected to it. Ending it again changes nothing.
+    /// Ends a session, even if other connections use it. Ending it again changes nothing.
     ///
     /// # Errors
-    /// Only while the tracker is shutting down, which ends every session itself.
+    /// Only while the tracker is shutting down, because it then ends every session itself.
     pub fn end_session(
         &self,
         session: impl Into<SessionRef>,
@@ -75,12 +75,12 @@ impl Tracker {
         )
     }
 
-    /// The same with all that is known of the end, such as one from a recording. It replaces the end of a session that was
-    /// abandoned; any other end stands.
+    /// Ends a session with everything that the caller knows of its end, for example from a recording. This replaces the
+    /// end of an abandoned session. Any other earlier end stays as it is.
     ///
     /// # Errors
-    /// [`Reason::Invalid`] for a time before 1970 ([`Self::session_time`]); and while the tracker is shutting down, which ends every
-    /// session itself.
+    /// [`Reason::Invalid`] if the time is before 1970 ([`Self::session_time`]). Any other error only while the tracker
+    /// is shutting down, because it then ends every session itself.
     pub fn end_session_as(
         &self,
         session: impl Into<SessionRef>,
@@ -90,11 +90,11 @@ impl Tracker {
         self.door.end(session.into(), Closing { ended_at, ..closing })
     }
 
-    /// A connection of the session is gone. The last one to go ends the session with the reason `disconnect`. Every start
-    /// counts as one connection until its `disconnect`, also where somebody ends the session in between.
+    /// Removes one connection from the session. Removing the last one ends the session with the reason `disconnect`.
+    /// Every start counts as one connection until its `disconnect`, even if the session is ended in between.
     ///
     /// # Errors
-    /// Only while the tracker is shutting down, which ends every session itself.
+    /// Only while the tracker is shutting down, because it then ends every session itself.
     pub fn disconnect(
         &self,
         session: impl Into<SessionRef>,
@@ -102,40 +102,43 @@ impl Tracker {
         self.door.infer_end(session.into(), Status::Ended, "disconnect", Session::disconnect)
     }
 
-    /// Whoever started the session holds no connection to it: it goes on until somebody ends it, or until it has been silent
-    /// for `idle_timeout`. Takes back what the start counted.
+    /// Says that the caller that started the session holds no connection to it: the session stays active until a caller
+    /// ends it, or until it has had no event for `idle_timeout`. Undoes the connection count of the start.
     pub fn detach(&self, session: impl Into<SessionRef>) {
         self.door.registry.with(session.into(), |session| session.map(Session::disconnect));
     }
 
-    /// Whose a session is, if memory knows exactly one claim to it. It knows those that go on here, and those that ended a
-    /// moment ago. A claim proves nothing until its start is durable: see [`Self::is_proven`].
+    /// Returns the owner of a session if memory holds exactly one claim to it. Memory holds sessions that are active on
+    /// this node and sessions that have just ended. A claim proves nothing until its start is durable: see
+    /// [`Self::is_proven`].
     pub fn owner_of(&self, session_id: Uuid) -> Option<Uuid> {
         self.door.registry.with(session_id.into(), |session| session.map(|session| session.user_id))
     }
 
-    /// The users whose start of this session is durable here and not refused by the store, as far as memory knows. More than
-    /// one only until the store has answered.
+    /// Returns the users whose start of this session is durable here and was not refused by the store, as far as memory
+    /// knows. There can be more than one user only until the store has answered.
     pub fn proven_owners(&self, session_id: Uuid) -> Vec<Uuid> {
         let proven = |session: &Session| self.door.is_proven(session).then_some(session.user_id);
         self.door.registry.claims(session_id, proven).into_iter().flatten().collect()
     }
 
-    /// True if a start of this session for this user is durable here and not refused by the store, as far as memory knows.
+    /// True if a start of this session by this user is durable here and was not refused by the store, as far as memory
+    /// knows.
     pub fn is_proven(&self, session_id: Uuid, user_id: Uuid) -> bool {
         self.door.registry.with(SessionRef::of_user(session_id, user_id), |session| {
             session.is_some_and(|session| self.door.is_proven(session))
         })
     }
 
-    /// What memory knows of a session that goes on here, or ended a moment ago, as a row: neither its words (`external_id`,
-    /// `end_reason`, `metadata`) nor what other nodes know of it. The whole of it is in the store.
+    /// Returns the row of a session that is active on this node or has just ended, from memory. The row lacks
+    /// `external_id`, `end_reason` and `metadata`, and everything that only other nodes know. The complete row is in
+    /// the store.
     pub fn session_in_memory(&self, session: impl Into<SessionRef>) -> Option<SessionRow> {
         let session = session.into();
         self.door.registry.with(session, |claim| claim.map(|claim| claim.row(session.session_id)))
     }
 
-    /// The session's connection lives, although nobody speaks: it is not idle.
+    /// Says that the session's connection is alive although it sends no messages, so that the session is not idle.
     pub fn keep_alive(&self, session: impl Into<SessionRef>) {
         self.door.registry.keep_alive(session.into(), self.door.now());
     }
@@ -145,13 +148,13 @@ impl Tracker {
         self.door.registry.forget(session_id, user_id);
     }
 
-    /// Lets go of sessions whose grace period is over and abandons those that have been silent for `idle_timeout`.
-    /// Happens by itself, several times per period.
+    /// Removes sessions whose grace period is over from memory, and abandons sessions that have been idle for
+    /// `idle_timeout`. A background thread does this several times per period.
     pub fn sweep(&self) {
         self.door.sweep();
     }
 
-    /// Sessions in memory: those that go on, and those in their grace period.
+    /// Returns the number of sessions in memory: active ones and those in their grace period.
     pub fn sessions_in_memory(&self) -> usize {
         self.door.registry.len()
     }
@@ -168,7 +171,7 @@ impl Door {
         }
         let sizes = session.metadata.as_ref().map(MemberSizes::of).unwrap_or_default();
         let mut entry = self.registry.entry(session.session_id);
-        // Another user's claim stays beside this one: the store decides between the two.
+        // Another user's claim is kept as well: the store decides between the two.
         let known = match &mut entry {
             Entry::Occupied(claims) => {
                 claims.get_mut().find(Some(session.user_id)).filter(|claim| !self.is_refused(claim))
@@ -178,7 +181,7 @@ impl Door {
         let is_known = known.is_some();
         let size = known
             .map_or_else(|| KnownMetadata::default().with(&sizes), |claim| claim.metadata().with(&sizes));
-        // All of the metadata are written again.
+        // The journal rewrites all of the session's metadata, so the queue counts their full size.
         let admitted = size.and_then(|size| self.queue.admit(now.at, bytes.max(size), Admission::IfRoom));
         let place = match admitted {
             Ok(place) => place,
@@ -211,7 +214,7 @@ impl Door {
         Ok(SessionReceipt::new(answer, seq, &self.shared.progress))
     }
 
-    /// The first moment after `said_until`, unless that is too far ahead to be true.
+    /// Returns the first moment after `said_until`, or `None` if `said_until` is too far ahead to be correct.
     pub(super) fn said_after(&self, said_until: Timestamp, now: Timestamp) -> Option<Timestamp> {
         (said_until < now.plus(MOST_AHEAD)).then(|| said_until.plus(Duration::from_micros(1)))
     }
@@ -236,7 +239,8 @@ impl Door {
         let sizes = MemberSizes::of(&metadata);
         let seq = self.registry.with(session, |mut claim| {
             let owner = claim.as_ref().map(|claim| claim.user_id).or(session.user_id);
-            // All of the metadata are written again: of what is not known they may be as long as can be.
+            // The journal rewrites all of the session's metadata. For an unknown session their size is unknown, so the
+            // queue counts the maximum.
             let size = match &mut claim {
                 Some(claim) => claim.metadata().with(&sizes),
                 None => KnownMetadata::default().with(&sizes).map(|_| MAX_SESSION_METADATA),
@@ -254,7 +258,7 @@ impl Door {
         Ok(Receipt::new(session_id, seq, Arc::clone(&self.shared.progress)))
     }
 
-    /// True if the claim's start is durable here and the store has refused neither that one nor a later one.
+    /// True if the claim's start is durable here and the store has refused neither that start nor a later one.
     fn is_proven(&self, claim: &Session) -> bool {
         let started = self.shared.progress.outcome_of(claim.started_seq());
         matches!(started, Some(Ok(()) | Err(NotDurable::Forgotten))) && !self.is_refused(claim)
@@ -281,8 +285,9 @@ impl Door {
         })
     }
 
-    /// Nobody told the end, but this node sees it: a connection gone, silence, its own stop. `is_over` decides under the
-    /// session's lock: whoever connects or speaks at the same moment comes before that, or resumes what has ended.
+    /// Ends a session that no caller ended, because this node sees its end: a lost connection, silence, or its own
+    /// shutdown. `is_over` decides under the session's lock: a connection or a message that arrives at the same moment
+    /// either comes first or resumes the session.
     pub(super) fn infer_end(
         &self,
         session: SessionRef,
@@ -297,7 +302,8 @@ impl Door {
         })
     }
 
-    /// Under the session's lock where it is known, so that ends and starts stand in the queue as the registry has them.
+    /// Enqueues the end. If the session is known, the caller holds its lock, so that ends and starts have the same
+    /// order in the queue as in the registry.
     fn enqueue_end(
         &self,
         session: SessionRef,

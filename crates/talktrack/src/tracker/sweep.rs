@@ -1,4 +1,4 @@
-//! What happens to sessions by itself: their grace period ends, they fall silent, or a message takes their end back.
+//! What happens to sessions without a call: their grace period ends, they become idle, or a message cancels their end.
 
 use dashmap::mapref::entry::Entry;
 
@@ -11,7 +11,8 @@ use crate::session::{Claims, Session, SessionRef};
 use crate::tracker::Door;
 
 impl Door {
-    /// Takes sessions into memory that were over until a message took their end back: they are idle one day, too.
+    /// Puts sessions into memory that had ended until a message cancelled their end, so that the idle timeout applies
+    /// to them again.
     pub(super) fn take_up_reopened(&self, now: Now) {
         for Reopened { session_id, user_id, started_at } in std::mem::take(&mut *self.shared.reopened.lock())
         {
@@ -29,21 +30,21 @@ impl Door {
         let is_refused = |claim: &Session| self.is_refused(claim);
         let swept = self.registry.sweep(now.elapsed, *grace_period, *idle_timeout, is_refused);
         for session in swept.silent {
-            // Refused only while shutting down, which ends them all.
+            // Refused only while shutting down, which ends all sessions.
             let is_silent = |session: &mut Session| session.is_silent(now.elapsed, *idle_timeout);
             let _ = self.infer_end(session, Status::Abandoned, "idle_timeout", is_silent);
         }
         for (session, at) in swept.alive {
             self.tell_alive(session, at, now.at);
         }
-        // The journal's thread looks after the re-send window when it has nothing else to do.
+        // The journal's thread maintains the re-send window when it is otherwise idle.
         if self.shared.vitals.is_unerased() || self.shared.vitals.is_outbox() {
             self.queue.nudge();
         }
         self.shared.figures.sessions_active.set(f64::from(swept.active));
     }
 
-    /// Where there is no room the next sweep tells.
+    /// Enqueues a heartbeat of the session. If the queue has no room, the next sweep tries again.
     fn tell_alive(&self, session: SessionRef, at: Timestamp, now: Timestamp) {
         self.registry.with(session, |claim| {
             let (Some(claim), Ok(place)) = (claim, self.queue.admit(now, 0, Admission::IfRoom)) else {
