@@ -1,71 +1,73 @@
-//! Refusals: at the door (nothing was accepted, the caller has everything back) and after it (accepted, never durable).
+//! Errors: refusals before acceptance (the caller gets everything back), refusals after it (accepted, never durable),
+//! and failures to open or read.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-/// A field that breaks the contract, and how.
+/// A field that violates the contract, and how.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
 pub struct Invalid {
     /// The field's name on the wire.
     pub field: &'static str,
-    /// What is wrong with it, as a clause that follows the field's name.
+    /// What is wrong with the field, as a clause that follows the field's name.
     pub problem: Cow<'static, str>,
 }
 
 impl Invalid {
-    /// Names a field and its problem.
+    /// Creates the error from a field and its problem.
     pub fn new(field: &'static str, problem: impl Into<Cow<'static, str>>) -> Self {
         Self { field, problem: problem.into() }
     }
 }
 
-/// Why the tracker refused at the door. Each has a counter, `talktrack_messages_refused_total{reason}`.
+/// Why the tracker did not accept something. Each reason has a counter, `talktrack_messages_refused_total{reason}`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Reason {
-    /// A field breaks the contract. Mend it; trying again as it is will not help.
+    /// A field violates the contract. Correct it: a retry without a change fails again.
     #[error("{0}")]
     Invalid(#[from] Invalid),
-    /// Larger than `max_message_bytes`. Split it.
+    /// The message is larger than `max_message_bytes`. Split it.
     #[error("the message has {size} bytes, the limit is {limit}")]
     TooLarge {
-        /// Its size in bytes, all text fields together.
+        /// The size of all text fields together, in bytes.
         size: usize,
-        /// The limit in force.
+        /// The limit in bytes.
         limit: usize,
     },
-    /// The session's metadata would be longer than 64 KiB. Leave keys out, or replace them by shorter ones.
+    /// The session's metadata would be longer than 64 KiB. Omit keys, or use shorter values.
     #[error("the session's metadata would have {size} bytes, the limit is {limit}")]
     MetadataTooLarge {
-        /// Their size in bytes with the keys that were given, as far as this process knows them.
+        /// The size of the merged metadata in bytes, as far as this process knows them.
         size: usize,
-        /// The limit in force.
+        /// The limit in bytes.
         limit: usize,
     },
-    /// More is coming in than the disk takes. Try again in a moment.
+    /// Messages arrive faster than the disk can commit them (backpressure). Retry after a moment.
     #[error("the queue is full; try again in a moment")]
     QueueFull,
-    /// The journal has reached `journal_max_bytes`, or its disk is full. Try again once there is room.
+    /// The journal has reached `journal_max_bytes`, or its disk is full. Retry when there is room.
     #[error("the journal is full; try again once there is room")]
     JournalFull,
-    /// The data directory, or a file in it that talktrack has open, was deleted or replaced. Nothing can become durable until it
-    /// is put back or talktrack is restarted. Keep the message and send it again then, or send it to another node.
+    /// The data directory, or a file in it that talktrack has open, was deleted or replaced. Nothing can become durable
+    /// until it is restored or talktrack is restarted. Keep the message and send it again then, or send it to another
+    /// node.
     #[error(
         "the data directory or its database was deleted or replaced while talktrack runs; put it back or restart talktrack"
     )]
     GroundLost,
-    /// This process was forked from the one that opened the tracker; the threads that write stayed there. Open another tracker
-    /// after the fork, on a data directory of its own.
+    /// This process was forked from the one that opened the tracker. The threads that write exist only in the parent.
+    /// Open another tracker after the fork, on a data directory of its own.
     #[error("this process was forked from the one that opened the tracker; open another one after the fork")]
     Forked,
-    /// The tracker is shutting down. Try another node, or this one after its restart.
+    /// The tracker is shutting down. Use another node, or this one after its restart.
     #[error("shutting down")]
     ShuttingDown,
 }
 
 impl Reason {
-    /// The code that the wire, the HTTP API and the counter use.
+    /// Returns the code that the wire protocol, the HTTP API and the counter use.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Invalid(_) => "invalid_message",
@@ -78,24 +80,24 @@ impl Reason {
     }
 }
 
-/// A refusal at the door: what was handed over comes back whole.
+/// A refusal before acceptance. It returns what was handed over.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{reason}")]
 pub struct Refused<T> {
-    /// Why.
+    /// The reason of the refusal.
     pub reason: Reason,
-    /// What was refused, as it came.
+    /// What was refused, unchanged.
     pub returned: T,
 }
 
-/// Why something accepted did not become durable.
+/// Why an accepted record did not become durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotDurable {
-    /// The same id is there with other content. Use a new id, or a higher revision.
+    /// The same id exists with other content. Use a new id, or a higher revision.
     #[error("the id is taken by a message with other content; a change needs a higher revision")]
     IdConflict,
-    /// A user's token revises only what a user's token wrote. Leave the message as it is.
+    /// A user's token can revise only messages that a user's token wrote. Do not retry.
     #[error("a user's token revises only what a user's token wrote")]
     NotTheirs,
     /// The session belongs to another user.
@@ -104,23 +106,24 @@ pub enum NotDurable {
     /// No session with this id is stored.
     #[error("no such session")]
     UnknownSession,
-    /// The session's metadata would be longer than 64 KiB. Leave keys out, or replace them by shorter ones.
+    /// The session's metadata would be longer than 64 KiB. Omit keys, or use shorter values.
     #[error("the session's metadata would be longer than the limit of 64 KiB")]
     MetadataTooLarge,
-    /// The session was deleted, and nothing of it is kept any more: use another session. Or this message was, and does not come
-    /// back.
+    /// The session was deleted and accepts no more records: use another session. Or this message was deleted, and the
+    /// same id is not stored again.
     #[error("the session was deleted; nothing more of it is kept")]
     Deleted,
-    /// The tracker stopped before the disk had it. Hand it over again.
+    /// The tracker stopped before the record was on disk. Send it again.
     #[error("talktrack stopped before it was durable")]
     Stopped,
-    /// Asked so late that the answer is forgotten (65,536 refusals came after). Hand it over again: ids make that safe.
+    /// The receipt was awaited so late that the answer is forgotten (65,536 refusals came after it). Send the record
+    /// again: its id makes that safe.
     #[error("asked too late to know; hand it over again")]
     Forgotten,
 }
 
 impl NotDurable {
-    /// The code that the wire, the HTTP API and the counter use.
+    /// Returns the code that the wire protocol, the HTTP API and the counter use.
     pub fn code(self) -> &'static str {
         match self {
             Self::IdConflict => "id_conflict",
@@ -138,7 +141,7 @@ impl NotDurable {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// Another process has the data directory.
+    /// Another process has locked the data directory.
     #[error("{} is in use by {holder}; stop it, or choose another data_dir", path.display())]
     Locked {
         /// The data directory.
@@ -146,12 +149,12 @@ pub enum OpenError {
         /// What the holder wrote into the lock file.
         holder: String,
     },
-    /// The data directory cannot be made or written.
+    /// The data directory cannot be created or written.
     #[error("cannot use {}: {source}", path.display())]
     Io {
         /// The path that failed.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The database file was written by a newer talktrack.
@@ -159,9 +162,9 @@ pub enum OpenError {
     NewerSchema {
         /// The database file.
         path: PathBuf,
-        /// Its schema version.
+        /// The schema version of the file.
         found: i64,
-        /// The newest version this build can read.
+        /// The newest version that this build can read.
         known: i64,
     },
     /// The database file may be in use through another directory.
@@ -169,24 +172,24 @@ pub enum OpenError {
     Ground {
         /// The database file.
         path: PathBuf,
-        /// What is wrong with it, and what to do.
+        /// What is wrong with the file, and what to do.
         problem: String,
     },
-    /// Not even the room kept back on the disk is enough to open the database file.
+    /// The disk is full. Even the disk reserve is not enough to open the database file.
     #[error("cannot open {}: its disk is full; make room there", path.display())]
     DiskFull {
         /// The database file.
         path: PathBuf,
     },
-    /// The database file is damaged, and what can be read of it cannot be brought into a new one. Nothing was changed.
+    /// The database file is damaged, and its readable contents cannot be copied into a new file. Nothing was changed.
     #[error("{} is damaged ({damage}), and what can be read of it cannot be saved now: {source}; nothing was changed; \
              make room for a second file of its size beside it, and start again", path.display())]
     Salvage {
         /// The database file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The damage that was found.
         damage: String,
-        /// Why it cannot be saved.
+        /// Why the contents cannot be copied.
         source: std::io::Error,
     },
     /// The database file cannot be opened.
@@ -194,12 +197,12 @@ pub enum OpenError {
     Database {
         /// The database file.
         path: PathBuf,
-        /// What SQLite said.
+        /// The error of SQLite.
         source: rusqlite::Error,
     },
 }
 
-/// A question to the store that could not be answered. Nothing was changed.
+/// A query to the store failed. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read from the store: {0}")]
 pub struct ReadError(pub String);

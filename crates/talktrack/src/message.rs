@@ -1,4 +1,4 @@
-//! A message as the caller hands it over: what was said, in which session, by whom.
+//! A message as the caller hands it over: its text, its session and its author.
 
 mod turn_metrics;
 
@@ -16,26 +16,26 @@ use crate::stored::AsWord;
 
 pub use turn_metrics::TurnMetrics;
 
-/// An `external_id` longer than this many bytes is refused.
+/// The maximum length of an `external_id`, in bytes. A longer one is refused.
 pub const MAX_EXTERNAL_ID_BYTES: usize = 256;
 
-/// The namespace from which a session's UUID is derived where the caller only has a name for it (`external_id`).
+/// The namespace from which a session's UUID is derived if the caller only has a name for the session (`external_id`).
 pub const SESSION_NAMESPACE: Uuid = Uuid::from_u128(0x8f5a_3c0e_6d1b_5b7e_9a42_7461_6c6b_7472);
 
-/// Set to `true` in a message's metadata where a U+0000 in it was replaced by U+FFFD.
+/// The metadata key that is set to `true` if a U+0000 in the message was replaced by U+FFFD.
 pub const NUL_REPLACED: &str = "talktrack.nul_replaced";
 
-/// The key of `extra` under which talktrack makes its own notes.
+/// The key of `extra` that holds talktrack's own notes.
 pub const NOTES: &str = "talktrack";
 
-/// The note of who wrote a message, and its only value: a user, with a token.
+/// The note that says who wrote a message. Its only value means a user with a token.
 const BY: &str = "by";
 const BY_USER: &str = "user";
-/// The note that a lone half of a surrogate pair was replaced by U+FFFD somewhere in the message.
+/// The note that a lone surrogate somewhere in the message was replaced by U+FFFD.
 pub const SURROGATES_REPLACED: &str = "surrogates_replaced";
-/// The note of the record whose revision a row holds, by its `seq`.
+/// The note of the `seq` of the record whose revision a row holds.
 pub(crate) const REVISION_SEQ: &str = "revision_seq";
-/// The note of the `created_at` that the caller sent, if it was too far ahead to be used.
+/// The note of the `created_at` that the caller sent, if it was too far in the future to be used.
 const CLAIMED: &str = "created_at";
 
 macro_rules! words {
@@ -45,7 +45,7 @@ macro_rules! words {
         pub enum $name { $($(#[$variant_doc])* #[serde(rename = $word)] $variant),+ }
 
         impl $name {
-            /// The word that the wire and the database use.
+            /// Returns the word for this value on the wire and in the database.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }
             }
@@ -77,31 +77,31 @@ macro_rules! words {
 }
 
 words! {
-    /// Who spoke.
+    /// Who wrote a message.
     Role, "role" {
         /// The human.
         User = "user",
         /// The agent.
         Assistant = "assistant",
-        /// Instructions; stored without a `user_id`.
+        /// Instructions. Stored without a `user_id`.
         System = "system",
         /// Instructions of the agent's developer.
         Developer = "developer",
-        /// What a tool answered.
+        /// The result of a tool.
         Tool = "tool"
     }
 }
 
 words! {
-    /// What sort of entry in the transcript it is.
+    /// The kind of an entry in the transcript.
     Kind, "kind" {
-        /// Words.
+        /// Text.
         Message = "message",
         /// The agent calls a tool.
         ToolCall = "tool_call",
-        /// The tool's answer.
+        /// The result of a tool call.
         ToolResult = "tool_result",
-        /// Something that happened and has no words of its own.
+        /// An event without text of its own.
         Event = "event"
     }
 }
@@ -110,21 +110,21 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// On whose authority a message is handed over.
+/// The authority on which a message is handed over.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Author {
-    /// An API key or the embedding program, in the session as this process knows it.
+    /// An API key or the embedding program, for the session as this process knows it.
     #[default]
     Program,
-    /// The same, in the claim of this user.
+    /// An API key or the embedding program, in the claim of this user.
     ProgramFor(Uuid),
-    /// This user, with a token. The message's id is derived ([`user_message_id`]), its row says so (`extra.talktrack.by`), and it
-    /// revises only what a user wrote.
+    /// This user, with a token. The message's id is derived ([`user_message_id`]), its row says so
+    /// (`extra.talktrack.by`), and the message can revise only messages that a user wrote.
     User(Uuid),
 }
 
 impl Author {
-    /// The user in whose claim it is written, if that is said.
+    /// Returns the user in whose claim the message is written, if one is named.
     pub fn user_id(self) -> Option<Uuid> {
         match self {
             Self::Program => None,
@@ -132,7 +132,7 @@ impl Author {
         }
     }
 
-    /// True if a user wrote it with a token.
+    /// True if a user wrote the message with a token.
     pub fn is_user(self) -> bool {
         matches!(self, Self::User(_))
     }
@@ -141,15 +141,15 @@ impl Author {
 /// An id that a caller gave to a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GivenId<'a> {
-    /// `id`.
+    /// The `id` of the message.
     Id(Uuid),
-    /// `external_id`.
+    /// The `external_id` of the message.
     ExternalId(&'a str),
 }
 
-/// The id under which a message of a user's token is stored: UUIDv5 with the session as namespace, of the 16 bytes of the
-/// user's id, one byte (0 for `id`, 1 for `external_id`), and the 16 bytes of the `id` or the bytes of the `external_id`. So no
-/// user can take an id that another one or a key may use.
+/// Returns the id under which a message written with a user's token is stored. It is a UUIDv5 with the session as its
+/// namespace. Its name is the 16 bytes of the user's id, one byte (0 for `id`, 1 for `external_id`), and the 16 bytes
+/// of the `id` or the bytes of the `external_id`. So no user can take an id that another user or an API key may use.
 pub fn user_message_id(session_id: Uuid, user_id: Uuid, given: GivenId<'_>) -> Uuid {
     let mut name = Vec::with_capacity(17 + MAX_EXTERNAL_ID_BYTES);
     name.extend_from_slice(user_id.as_bytes());
@@ -166,12 +166,13 @@ pub fn user_message_id(session_id: Uuid, user_id: Uuid, given: GivenId<'_>) -> U
     Uuid::new_v5(&session_id, &name)
 }
 
-/// The id of a session that a user's token starts under an `external_id`: UUIDv5 with the user as namespace.
+/// Returns the id of a session that a user's token starts under an `external_id`: a UUIDv5 with the user as its
+/// namespace.
 pub fn user_session_id(user_id: Uuid, external_id: &str) -> Uuid {
     Uuid::new_v5(&user_id, external_id.as_bytes())
 }
 
-/// The id of a session that an API key or the embedding program starts under an `external_id`.
+/// Returns the id of a session that an API key or the embedding program starts under an `external_id`.
 pub fn program_session_id(external_id: &str) -> Uuid {
     Uuid::new_v5(&SESSION_NAMESPACE, external_id.as_bytes())
 }
@@ -179,53 +180,53 @@ pub fn program_session_id(external_id: &str) -> Uuid {
 /// A message for [`Tracker::track_message`](crate::Tracker::track_message).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Message {
-    /// The session it belongs to.
+    /// The session that the message belongs to.
     pub session_id: Uuid,
-    /// Who spoke.
+    /// Who wrote the message.
     pub role: Role,
-    /// What was said, and heard. May be empty only for another kind than [`Kind::Message`], or where
-    /// `content_generated` or `parts` say more.
+    /// The text that was spoken and heard. It may be empty only if `kind` is not [`Kind::Message`], or if
+    /// `content_generated` or `parts` is set.
     pub content: String,
-    /// The idempotency key. Without it the id is derived from `external_id`, or minted (UUIDv7).
+    /// The idempotency key. Without it, the id is derived from `external_id`, or a new UUIDv7 is generated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<Uuid>,
     /// The caller's own id, up to [`MAX_EXTERNAL_ID_BYTES`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external_id: Option<String>,
-    /// When it was said; the moment of acceptance where it is left out.
+    /// When the message was spoken or written. If omitted, the time of acceptance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Timestamp>,
-    /// What sort of entry it is.
+    /// The kind of the transcript entry.
     pub kind: Kind,
-    /// A later revision of the same id replaces an earlier one. At most `i32::MAX`.
+    /// The revision. A later revision of the same id replaces an earlier one. At most `i32::MAX`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub revision: u32,
-    /// The user cut in while it was spoken.
+    /// True if the user interrupted the agent while it spoke this message.
     #[serde(default, skip_serializing_if = "is_default")]
     pub interrupted: bool,
-    /// Where its sound lies.
+    /// The address of the recording.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audio_url: Option<String>,
-    /// The caller's own remarks.
+    /// The caller's own data.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<JsonObject>,
-    /// What the model generated, where less was heard.
+    /// The text that the model generated, if the user heard less than that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content_generated: Option<String>,
     /// OpenTelemetry GenAI message parts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parts: Option<JsonArray>,
-    /// Numbers of the turn.
+    /// The metrics of the turn.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<TurnMetrics>,
-    /// What does not belong in another field. It does not decide whether two messages are the same. The key `talktrack` is
-    /// talktrack's own: the tracker removes it from what a caller hands over.
+    /// Data that belongs to no other field. It does not count when two messages are compared. The key `talktrack` is
+    /// reserved: the tracker removes it from what a caller hands over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extra: Option<JsonObject>,
 }
 
 impl Message {
-    /// A message with nothing but the words.
+    /// Creates a message with only its text.
     pub fn new(session_id: Uuid, role: Role, content: impl Into<String>) -> Self {
         Self {
             session_id,
@@ -246,7 +247,8 @@ impl Message {
         }
     }
 
-    /// The bytes it keeps in memory beyond the struct itself: what the queue's byte budget counts.
+    /// Returns the bytes that the message occupies on the heap, without the struct itself. The byte limit of the queue
+    /// counts them.
     pub fn heap_bytes(&self) -> usize {
         let text = |field: &Option<String>| field.as_ref().map_or(0, String::len);
         self.content.len()
@@ -259,7 +261,7 @@ impl Message {
             + self.extra.as_ref().map_or(0, |json| json.as_str().len())
     }
 
-    /// Says which field breaks the contract, if one does. Size limits are the tracker's.
+    /// Returns an error that names the field if a field is invalid. The tracker checks the size limits.
     pub(crate) fn check(&self) -> Result<(), Invalid> {
         let says_more = self.content_generated.is_some() || self.parts.is_some();
         if self.content.is_empty() && self.kind == Kind::Message && !says_more {
@@ -271,7 +273,8 @@ impl Message {
         self.external_id.as_deref().map_or(Ok(()), check_external_id)
     }
 
-    /// Replaces U+0000, which PostgreSQL cannot store, by U+FFFD everywhere, and flags it in the metadata.
+    /// Replaces U+0000, which PostgreSQL cannot store, by U+FFFD in all fields, and flags the replacement in the
+    /// metadata.
     pub(crate) fn replace_nul(&mut self) {
         let mut found = clean(&mut self.content);
         for field in [&mut self.external_id, &mut self.audio_url, &mut self.content_generated] {
@@ -293,15 +296,15 @@ impl Message {
         }
     }
 
-    /// Notes that lone halves of surrogate pairs in its JSON were replaced by U+FFFD.
+    /// Notes in `extra` that lone surrogates in the message's JSON were replaced by U+FFFD.
     pub fn note_replaced_surrogates(&mut self) {
         let notes = Map::from_iter([(SURROGATES_REPLACED.to_owned(), true.into())]);
         let notes = JsonObject::from(&Map::from_iter([(NOTES.to_owned(), notes.into())]));
         self.extra = Some(self.extra.take().unwrap_or_default().merged(&notes));
     }
 
-    /// Replaces what stands under talktrack's own key of `extra`: who wrote the message, and what `created_at` the caller claimed,
-    /// if it lies in the future. The note of replaced surrogates stays.
+    /// Replaces talktrack's own notes in `extra`: who wrote the message, and the `created_at` that the caller claimed
+    /// if it was too far in the future. The note of replaced surrogates is kept.
     pub(crate) fn note(&mut self, author: Author, claimed: Option<Timestamp>) {
         let is_noted = |extra: &JsonObject| extra.members().iter().any(|(key, _)| key == NOTES);
         let mut replaced = None;
@@ -321,13 +324,13 @@ impl Message {
         }
     }
 
-    /// True if a user wrote it with a token, by its notes.
+    /// True if the notes say that a user wrote the message with a token.
     pub(crate) fn is_by_user(&self) -> bool {
         let notes = self.extra.as_ref().and_then(|extra| extra.to_value().remove(NOTES));
         notes.is_some_and(|notes| notes[BY] == BY_USER)
     }
 
-    /// The id under which it is stored, if the caller's data fix it.
+    /// Returns the id under which the message is stored, if the caller's data determine it.
     pub(crate) fn given_id(&self, author: Author) -> Option<Uuid> {
         if let Author::User(user_id) = author {
             let named = || self.external_id.as_deref().map(GivenId::ExternalId);
@@ -340,7 +343,7 @@ impl Message {
     }
 }
 
-/// Replaces each U+0000 by U+FFFD; says whether there was one.
+/// Replaces each U+0000 by U+FFFD. Returns true if there was one.
 pub(crate) fn clean(text: &mut String) -> bool {
     let found = text.as_bytes().contains(&0);
     if found {
@@ -349,7 +352,7 @@ pub(crate) fn clean(text: &mut String) -> bool {
     found
 }
 
-/// An external id is neither empty nor endless.
+/// Checks that an external id has 1 to [`MAX_EXTERNAL_ID_BYTES`] bytes.
 pub(crate) fn check_external_id(id: &str) -> Result<(), Invalid> {
     match id.len() {
         0 => Err(Invalid::new("external_id", "must not be empty")),

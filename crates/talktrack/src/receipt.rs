@@ -1,5 +1,5 @@
-//! Receipts: how a caller learns that something accepted is durable. One number, the watermark, serves every receipt at
-//! once, so that a receipt nobody asks costs nothing.
+//! Receipts tell a caller when an accepted record is durable. One number, the watermark, serves every receipt, so that
+//! a receipt that is never awaited costs nothing.
 
 mod dropped;
 
@@ -17,24 +17,24 @@ use crate::error::NotDurable;
 use crate::receipt::dropped::Dropped;
 use crate::record::{Ended, Removed};
 
-/// How many refusals after acceptance are remembered for receipts that ask late.
+/// The number of refusals after acceptance that are remembered for receipts that are awaited late.
 const REMEMBERED: usize = 65_536;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Mark {
-    /// Everything accepted up to here has its answer.
+    /// The watermark: everything accepted up to this `seq` has its answer.
     answered: Seq,
-    /// Nothing more will be answered.
+    /// True if no further record will be answered.
     stopped: bool,
 }
 
-/// What is durable so far. The journal writes it, receipts and connections read it.
+/// What is durable so far. The journal writes it. Receipts and connections read it.
 #[derive(Debug)]
 pub(crate) struct Progress {
     mark: watch::Sender<Mark>,
     refused: Mutex<RefusedLater>,
     dropped: Mutex<Dropped>,
-    /// How many durable records a remote store has refused since.
+    /// The number of durable records that a remote store has refused.
     refused_by_store: watch::Sender<u64>,
 }
 
@@ -51,28 +51,29 @@ impl Progress {
         Arc::new(Self { mark, refused, dropped, refused_by_store: watch::Sender::new(0) })
     }
 
-    /// Remembers durable records that will never be stored, because what they say was deleted. `up_to` is the highest `seq` that a
-    /// receipt of one of these messages can have.
+    /// Remembers durable records that will never be stored because their content was deleted. `up_to` is the highest
+    /// `seq` that a receipt of one of these messages can have.
     pub(crate) fn note_dropped(&self, seqs: &[Seq], messages: &[Uuid], up_to: Seq) {
         if !seqs.is_empty() {
             self.dropped.lock().add_records(seqs, messages, up_to);
         }
     }
 
-    /// Tells those who follow these claims that the store refused records of them that were acknowledged. A claim without a user
-    /// stands for all users.
+    /// Notifies those who follow these claims that the store refused acknowledged records of them. A claim without a
+    /// user stands for all users.
     pub(crate) fn note_dropped_claims(&self, claims: &[(Uuid, Option<Uuid>)]) {
         claims.iter().for_each(|claim| self.dropped.lock().add_claim(*claim));
         self.refused_by_store.send_modify(|refusals| *refusals += 1);
     }
 
-    /// Remembers that the remote store refused a record that was durable already, and tells those who follow refusals.
+    /// Remembers that the remote store refused a record that was already durable, and notifies those who follow
+    /// refusals.
     pub(crate) fn refuse_durable(&self, seq: Seq, why: NotDurable) {
         self.refuse(seq, why);
         self.refused_by_store.send_modify(|refusals| *refusals += 1);
     }
 
-    /// Remembers a refusal. Must be called before the watermark passes it.
+    /// Remembers a refusal. Must be called before the watermark passes `seq`.
     pub(crate) fn refuse(&self, seq: Seq, why: NotDurable) {
         let mut refused = self.refused.lock();
         refused.by_seq.insert(seq, why);
@@ -88,17 +89,17 @@ impl Progress {
         self.mark.send_modify(|mark| mark.answered = mark.answered.max(seq));
     }
 
-    /// Nothing more will become durable: whoever still waits learns it.
+    /// Marks that nothing more will become durable. Everyone who still waits is told.
     pub(crate) fn stop(&self) {
         self.mark.send_modify(|mark| mark.stopped = true);
     }
 
-    /// A view for a connection that has many messages under way at once.
+    /// Returns a view for a connection that has many messages in flight.
     pub(crate) fn watch(self: &Arc<Self>) -> Durability {
         Durability { progress: Arc::clone(self), mark: self.mark.subscribe() }
     }
 
-    /// What became of the record with this `seq`: `None` while it is still under way.
+    /// Returns the outcome of the record with this `seq`, or `None` if it has no answer yet.
     pub(crate) fn outcome_of(&self, seq: Seq) -> Option<Result<(), NotDurable>> {
         let mark = *self.mark.borrow();
         self.outcome(mark, seq)
@@ -112,13 +113,13 @@ impl Progress {
         if let Some(why) = refused.by_seq.get(&seq) {
             return Some(Err(*why));
         }
-        // Only a receipt older than a forgotten refusal cannot be told apart from a good one.
+        // A receipt older than a forgotten refusal is the only one that cannot be told apart from a success.
         Some(if seq <= refused.forgotten_up_to { Err(NotDurable::Forgotten) } else { Ok(()) })
     }
 }
 
-/// Follows what a remote store may refuse after it was durable: a start, and with it the claim to a session, or what was said in
-/// it.
+/// Follows what a remote store may refuse after it was durable: a session start, and with it the claim to the session,
+/// or records of the session.
 #[derive(Debug, Clone)]
 pub struct Claim {
     progress: Arc<Progress>,
@@ -126,21 +127,21 @@ pub struct Claim {
     seq: Seq,
     session_id: Uuid,
     user_id: Uuid,
-    /// How often records of the claim had been dropped when that was last told.
+    /// The number of drops in this claim when [`Self::refused`] last returned.
     dropped: u64,
 }
 
 /// What a remote store refused after it was durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClaimRefusal {
-    /// The start, for this reason: the session is not to be had.
+    /// The start, for this reason. The claim to the session is void.
     Start(NotDurable),
-    /// Acknowledged records: the session or its user was deleted, by SQL or on another node.
+    /// Acknowledged records, because the session or its user was deleted by SQL or on another node.
     Records,
 }
 
 impl Claim {
-    /// Waits until the store refuses the claim, or something of it. If the store never does, it waits for as long as it is asked.
+    /// Waits until the store refuses the claim or records of it. If the store never does, this never returns.
     pub async fn refused(&mut self) -> ClaimRefusal {
         loop {
             self.refusals.borrow_and_update();
@@ -153,18 +154,19 @@ impl Claim {
             if dropped > std::mem::replace(&mut self.dropped, dropped) {
                 return ClaimRefusal::Records;
             }
-            // The sender lives in `self.progress`: an error cannot come.
+            // The sender lives in `self.progress`, so an error is impossible.
             let _ = self.refusals.changed().await;
         }
     }
 }
 
-/// True if the store said that the session is not to be had, so that the claim to it falls.
+/// True if the store refused the session itself, which voids the claim to it.
 pub(crate) fn is_refusal(why: NotDurable) -> bool {
     matches!(why, NotDurable::OtherUser | NotDurable::Deleted)
 }
 
-/// Follows what becomes durable; for callers with many messages under way. See [`Tracker::durability`](crate::Tracker::durability).
+/// Follows the durability watermark, for callers that have many messages in flight. See
+/// [`Tracker::durability`](crate::Tracker::durability).
 #[derive(Debug)]
 pub struct Durability {
     progress: Arc<Progress>,
@@ -174,17 +176,18 @@ pub struct Durability {
 impl Durability {
     /// Waits until more has become durable since the last call.
     pub async fn changed(&mut self) {
-        // The sender lives in `self.progress`: it cannot be gone.
+        // The sender lives in `self.progress`, so it cannot be gone.
         let _ = self.mark.changed().await;
     }
 
-    /// Everything accepted up to this `seq` has its answer; the highest there is, if nothing more will be answered.
+    /// Returns the watermark: everything accepted up to this `seq` has its answer. Returns `Seq::MAX` if nothing more
+    /// will be answered.
     pub fn answered(&self) -> Seq {
         let mark = *self.mark.borrow();
         if mark.stopped { Seq::MAX } else { mark.answered }
     }
 
-    /// What became of the record with this `seq`: `None` while it is still under way.
+    /// Returns the outcome of the record with this `seq`, or `None` if it has no answer yet.
     pub fn outcome(&self, seq: Seq) -> Option<Result<(), NotDurable>> {
         self.progress.outcome_of(seq)
     }
@@ -194,10 +197,10 @@ impl Durability {
         let _ = self.mark.wait_for(|mark| mark.stopped).await;
     }
 
-    /// Waits for one record's outcome.
+    /// Waits for the outcome of one record.
     ///
     /// # Errors
-    /// Where it was refused after acceptance; see [`NotDurable`].
+    /// A [`NotDurable`] if the record was refused after acceptance.
     pub async fn wait(&mut self, seq: Seq) -> Result<(), NotDurable> {
         loop {
             let mark = *self.mark.borrow_and_update();
@@ -223,17 +226,17 @@ impl Receipt {
         Self { id, seq, progress }
     }
 
-    /// The message's id in the store (the session's, for a session's receipt).
+    /// Returns the message's id in the store. For a session's receipt, this is the session's id.
     pub fn id(&self) -> Uuid {
         self.id
     }
 
-    /// Its place in the order of acceptance.
+    /// Returns the record's place in the order of acceptance.
     pub fn seq(&self) -> Seq {
         self.seq
     }
 
-    /// True if the record is durable and will never be stored, because what it says was deleted.
+    /// True if the record is durable and will never be stored because its content was deleted.
     pub(crate) fn was_dropped(&self) -> bool {
         self.progress.dropped.lock().contains(self.seq, self.id)
     }
@@ -241,7 +244,7 @@ impl Receipt {
     /// Waits until the message is durable.
     ///
     /// # Errors
-    /// Where it was refused after acceptance; see [`NotDurable`].
+    /// A [`NotDurable`] if the message was refused after acceptance.
     pub async fn durable(self) -> Result<(), NotDurable> {
         self.progress.watch().wait(self.seq).await
     }
@@ -256,14 +259,14 @@ impl IntoFuture for Receipt {
     }
 }
 
-/// A session's start became durable.
+/// The result of a session's start that became durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Started {
-    /// The session was there before and goes on.
+    /// True if the session existed before and was resumed.
     pub resumed: bool,
 }
 
-/// A receipt that resolves with what the journal found: [`Started`] or [`Ended`].
+/// A receipt that resolves with what the journal found: [`Started`], [`Ended`] or [`Removed`].
 #[derive(Debug)]
 #[must_use = "accepted is not durable: await the receipt, or drop it on purpose"]
 pub struct SessionReceipt<T> {
@@ -281,7 +284,8 @@ impl<T> SessionReceipt<T> {
         Self { answer, seq, progress: Arc::clone(progress) }
     }
 
-    /// Follows what a remote store says of it, and of what is written in the claim of this user, after it was durable.
+    /// Follows what a remote store says about this start, and about records written in the claim of this user, after
+    /// they were durable.
     pub fn claim(&self, session_id: Uuid, user_id: Uuid) -> Claim {
         let (progress, seq) = (Arc::clone(&self.progress), self.seq);
         let refusals = progress.refused_by_store.subscribe();
@@ -289,35 +293,37 @@ impl<T> SessionReceipt<T> {
         Claim { progress, refusals, seq, session_id, user_id, dropped }
     }
 
-    /// Waits until it is durable.
+    /// Waits until the record is durable.
     ///
     /// # Errors
-    /// Where it was refused after acceptance; see [`NotDurable`].
+    /// A [`NotDurable`] if the record was refused after acceptance.
     pub async fn durable(self) -> Result<T, NotDurable> {
         self.answer.await.unwrap_or(Err(NotDurable::Stopped))
     }
 }
 
-/// A deletion is under way. What it removes here, and what in a remote store: the same receipt twice where there is none.
+/// A deletion in progress, with one receipt for this machine and one for the remote store. Without a remote store, both
+/// resolve alike.
 #[derive(Debug)]
 #[must_use = "accepted is not durable: await the receipts, or drop them on purpose"]
 pub struct Deletion {
-    /// Resolves when it is durable: nothing of the session is left on this machine. Where this file is the store, these are
-    /// all figures.
+    /// Resolves when the deletion is durable: nothing of the session is left on this machine. If the SQLite file is the
+    /// store, these are the complete counts.
     pub here: SessionReceipt<Removed>,
-    /// Resolves when the remote store has done it too, with what was there; at once, with nothing, where there is none. It
-    /// waits for as long as the store is away, and gives up with the tracker: the next start goes on with it.
+    /// Resolves when the remote store has confirmed the deletion, with what it removed there. Without a remote store it
+    /// resolves at once, with zero counts. It waits for as long as the store is away, and fails if the tracker stops:
+    /// the next start continues the deletion.
     pub in_store: SessionReceipt<Removed>,
 }
 
-/// Who waits for what a deletion removes.
+/// The senders for the counts of a deletion.
 #[derive(Debug)]
 pub(crate) struct Deleting {
     pub(crate) here: oneshot::Sender<Result<Removed, NotDurable>>,
     pub(crate) in_store: oneshot::Sender<Result<Removed, NotDurable>>,
 }
 
-/// Where the figures of a deletion arrive.
+/// The receivers for the counts of a deletion.
 #[derive(Debug)]
 pub(crate) struct Deleted {
     here: oneshot::Receiver<Result<Removed, NotDurable>>,
@@ -325,13 +331,13 @@ pub(crate) struct Deleted {
 }
 
 impl Deletion {
-    /// The two ends of an answer that is to come.
+    /// Creates the two ends of the channels for a deletion's counts.
     pub(crate) fn channel() -> (Deleting, Deleted) {
         let ((here, is_gone_here), (in_store, is_gone_in_store)) = (oneshot::channel(), oneshot::channel());
         (Deleting { here, in_store }, Deleted { here: is_gone_here, in_store: is_gone_in_store })
     }
 
-    /// The deletion that was accepted at this place.
+    /// Creates the deletion that was accepted as `seq`.
     pub(crate) fn new(answers: Deleted, seq: Seq, progress: &Arc<Progress>) -> Self {
         Self {
             here: SessionReceipt::new(answers.here, seq, progress),
@@ -340,7 +346,7 @@ impl Deletion {
     }
 }
 
-/// Who waits for a session record's figures.
+/// The sender for the result of a session record.
 #[derive(Debug, Default)]
 pub(crate) enum Reply {
     #[default]

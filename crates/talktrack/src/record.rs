@@ -1,4 +1,4 @@
-//! A record: what travels behind the tracker. Stamped, valid, complete; nothing later adds to it.
+//! A record is what the tracker puts in the queue: stamped, valid and complete. No later stage adds to it.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -13,32 +13,33 @@ mod verdict;
 pub use deletion::{Removed, RemovedRows, SessionDelete, UserDelete};
 pub use verdict::{DeadReason, Ended, Reopened, Verdict};
 
-/// One stamped thing to write.
+/// One stamped entry to write.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// Order of acceptance; stamped by the queue.
+    /// The place in the order of acceptance. The queue assigns it.
     pub seq: Seq,
-    /// What it is.
+    /// The content of the record.
     pub body: Body,
-    /// Whether the store may have seen it before.
+    /// Says if the store may have seen the record before.
     #[serde(default, skip_serializing_if = "Attempt::is_first")]
     pub attempt: Attempt,
 }
 
 impl Record {
-    /// A record that the store has not seen yet.
+    /// Creates a record that the store has not seen yet.
     pub fn new(seq: Seq, body: Body) -> Self {
         Self { seq, body, attempt: Attempt::First }
     }
 
-    /// From now on the store may have seen the record.
+    /// Marks that the store may have seen the record.
     pub(crate) fn may_have_been_seen(&mut self) {
         if self.attempt.is_first() {
             self.attempt = Attempt::Retry;
         }
     }
 
-    /// The session it belongs to: the key of its lane. The deletion of a user belongs to no session; the user stands for it.
+    /// Returns the session that the record belongs to, which selects its lane. The deletion of a user belongs to no
+    /// session: this returns the user's id instead.
     pub fn session_id(&self) -> Uuid {
         match &self.body {
             Body::Start(start) => start.session_id,
@@ -51,7 +52,7 @@ impl Record {
         }
     }
 
-    /// The bytes of text that it keeps in memory beyond the struct itself.
+    /// Returns the bytes of text that the record occupies on the heap, without the struct itself.
     pub(crate) fn heap_bytes(&self) -> usize {
         match &self.body {
             Body::Start(start) => {
@@ -65,7 +66,7 @@ impl Record {
         }
     }
 
-    /// Whose it is, as far as it says so itself.
+    /// Returns the record's owner, as far as the record names one.
     pub fn owner(&self) -> Option<Uuid> {
         match &self.body {
             Body::Start(start) => Some(start.user_id),
@@ -78,13 +79,13 @@ impl Record {
         }
     }
 
-    /// True if the record deletes something. It stays in the journal when its session leaves that, until the store has done it
-    /// too.
+    /// True if the record deletes something. Purging a session from the journal keeps such a record until the store has
+    /// confirmed it.
     pub(crate) fn is_deletion(&self) -> bool {
         matches!(self.body, Body::Delete(_) | Body::DeleteUser(_))
     }
 
-    /// The message in it, where it is one.
+    /// Returns the message, if the record is one.
     pub fn message(&self) -> Option<&Stamped> {
         match &self.body {
             Body::Message(stamped) => Some(stamped),
@@ -93,21 +94,21 @@ impl Record {
     }
 }
 
-/// Whether the store may have seen a record before.
+/// Says if the store may have seen a record before.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Attempt {
     /// The store has not seen the record.
     #[default]
     First,
-    /// The store may have applied the record: its answer was lost, or a later process read the record back.
+    /// The store may have applied the record: its answer was lost, or a later process read the record from the journal.
     Retry,
-    /// An operator replayed a dead letter: newer records of the session may have been applied since.
+    /// An operator replayed a dead letter. Newer records of the session may have been applied since.
     Replay,
 }
 
 impl Attempt {
-    /// The word for it.
+    /// Returns the word for this value.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::First => "first",
@@ -125,128 +126,134 @@ impl Attempt {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Body {
-    /// A session begins, or goes on.
+    /// Starts or resumes a session.
     Start(SessionStart),
-    /// The session's metadata grow.
+    /// Merges keys into the session's metadata.
     Update(SessionUpdate),
-    /// A session ends.
+    /// Ends a session.
     End(SessionEnd),
-    /// Nobody speaks, but the session's connection lives.
+    /// A heartbeat: the session's connection is alive although it sends no messages.
     Alive(SessionAlive),
-    /// Something was said.
+    /// A message.
     Message(Stamped),
-    /// The session goes, with everything that was said in it.
+    /// Deletes a session with all its messages.
     Delete(SessionDelete),
-    /// A user goes: sessions of the user that started before are refused from now on.
+    /// Marks a user as deleted: sessions of the user that started before are refused from now on.
     DeleteUser(UserDelete),
 }
 
-/// A session begins, or goes on where it is known.
+/// Starts a session, or resumes it if it is known.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionStart {
     /// The session.
     pub session_id: Uuid,
-    /// Whose it is.
+    /// The user who owns the session.
     pub user_id: Uuid,
     /// The caller's own id.
     pub external_id: Option<String>,
-    /// Merged into the metadata of a session that goes on.
+    /// Merged into the metadata if the session is resumed.
     pub metadata: Option<JsonObject>,
-    /// When it began; kept where the session goes on.
+    /// When the session started. A resumed session keeps its earlier start.
     pub started_at: Timestamp,
-    /// This process knows the session already.
+    /// True if this process knows the session already.
     pub resumed: bool,
 }
 
 impl SessionStart {
-    /// When it happened, for the session's last event: nothing happens after it was accepted.
+    /// Returns the time that counts as the session's last event: never later than the time of acceptance.
     pub fn happened_at(&self, seq: Seq) -> Timestamp {
         Timestamp::from_micros(seq).map_or(self.started_at, |accepted| accepted.min(self.started_at))
     }
 }
 
-/// Keys to be merged into a session's metadata, each replacing the one of its name.
+/// Merges keys into a session's metadata. A key replaces an existing key of the same name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionUpdate {
     /// The session.
     pub session_id: Uuid,
     /// The keys.
     pub metadata: JsonObject,
-    /// Whose the session is, where the tracker knew it: nobody changes another user's.
+    /// The owner of the session, if the tracker knew it. The store refuses the update if the session belongs to another
+    /// user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<Uuid>,
 }
 
-/// A session ends.
+/// Ends a session.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionEnd {
     /// The session.
     pub session_id: Uuid,
-    /// `ended`, or `abandoned` where nobody ended it.
+    /// `ended`, or `abandoned` if no caller ended the session.
     pub status: Status,
-    /// Why, in a word.
+    /// The reason, in one word.
     pub reason: String,
-    /// When.
+    /// When the session ended.
     pub ended_at: Timestamp,
-    /// The figures as this process knows them: the answer while the store is out of reach.
+    /// The duration and the message count as this process knows them: the answer while the store cannot be reached.
     pub known: Option<Ended>,
-    /// Where nobody told the end, and this node infers it (a connection gone, silence, a stop, a crash): the latest it has
-    /// seen of the session. If the store knows of something later, another node has the session, and it goes on.
+    /// For an end that no caller sent and that this node infers (from a lost connection, silence, a shutdown or a
+    /// crash): the latest event of the session that this node has seen. If the store knows a later event, the session
+    /// is active on another node and does not end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seen_until: Option<Timestamp>,
-    /// Whose the session is, where the tracker knew it: nobody changes another user's.
+    /// The owner of the session, if the tracker knew it. The store refuses the end if the session belongs to another
+    /// user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<Uuid>,
 }
 
 impl SessionEnd {
-    /// The end of a session that nobody ended, at its last event.
+    /// Creates the end of an abandoned session, at its last event.
     pub(crate) fn abandoned(session_id: Uuid, reason: &str, ended_at: Timestamp) -> Self {
         let (status, reason) = (Status::Abandoned, reason.to_owned());
         Self { session_id, status, reason, ended_at, known: None, seen_until: None, owner: None }
     }
 
-    /// True if nobody spoke this end: a node saw a lost connection or silence, or found the session open after a crash.
+    /// True if no caller sent this end: a node saw a lost connection or silence, or found the session open after a
+    /// crash.
     pub fn is_inferred(&self) -> bool {
         self.seen_until.is_some() || self.status == Status::Abandoned
     }
 
-    /// Whether the session goes on elsewhere, going by the last event that the store knows of.
+    /// True if the session is active on another node, going by the last event that the store knows.
     pub fn is_outdated(&self, last_event_at: Option<Timestamp>) -> bool {
         self.seen_until.zip(last_event_at).is_some_and(|(seen, stored)| stored > seen)
     }
 }
 
-/// A sign of life of a session in which nobody speaks.
+/// A heartbeat of a session that sends no messages.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionAlive {
     /// The session.
     pub session_id: Uuid,
-    /// When its peer was last heard of.
+    /// When the session's peer was last heard of.
     pub at: Timestamp,
-    /// The user whose claim lives: a sign of life does not count for another user's session.
+    /// The user whose claim is alive. The heartbeat does not count for another user's session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<Uuid>,
 }
 
-/// A message with all that the tracker knows about it.
+/// A message with everything that the tracker knows about it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stamped {
-    /// Its id in the store.
+    /// The message's id in the store.
     pub id: Uuid,
-    /// The session's user where the tracker knew it; else it is read from the stored session.
+    /// The session's user, if the tracker knew it. Otherwise it is read from the stored session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<Uuid>,
-    /// A user wrote it with a token: it revises only what a user wrote, and its row says so in `extra.talktrack.by`.
+    /// True if a user wrote the message with a token: it can revise only messages that a user wrote, and its row says
+    /// so in `extra.talktrack.by`.
     #[serde(default, skip_serializing_if = "is_false")]
     pub by_user: bool,
-    /// When the session began, where the tracker knew it: its row can be written again if somebody took it away.
+    /// When the session started, if the tracker knew it. With it, the session's row can be written again if it was
+    /// removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_started_at: Option<Timestamp>,
-    /// When it was said.
+    /// When the message was spoken or written.
     pub created_at: Timestamp,
-    /// The message takes back an end that nobody spoke and that lies before this moment: `grace_period` before the message
-    /// was accepted. `None` if the tracker held the session in memory.
+    /// The message cancels an inferred end of its session that is before this time: `grace_period` before the message
+    /// was accepted. `None` if the tracker had the session in memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub takes_back: Option<Timestamp>,
     /// The message.
@@ -254,12 +261,13 @@ pub struct Stamped {
 }
 
 impl Stamped {
-    /// The `user_id` of its row, given the session's: system messages have none.
+    /// Returns the `user_id` of the message's row, given the session's owner. System messages have none.
     pub fn user_id(&self, owner: Uuid) -> Option<Uuid> {
         (self.message.role != Role::System).then_some(owner)
     }
 
-    /// What it is to the message that is stored under its id, whose `created_at` is the place it has there.
+    /// Compares the message with the one that is stored under its id. `stored.created_at` is the stored message's place
+    /// in the session.
     pub(crate) fn meets(&self, stored: &Message) -> Meeting {
         let mine = &self.message;
         if mine.session_id != stored.session_id {
@@ -271,7 +279,8 @@ impl Stamped {
         } else if mine.revision < stored.revision {
             Meeting::Overtaken
         } else if self.same_content(stored) {
-            // If a client sends a message again over another node, two copies with two moments of acceptance reach the store.
+            // If a client sends a message again through another node, two copies with different times of acceptance
+            // reach the store.
             let is_placed_by_acceptance = mine.created_at.is_none();
             let is_earlier = stored.created_at.is_some_and(|place| self.created_at < place);
             if is_placed_by_acceptance && is_earlier { Meeting::Overtaken } else { Meeting::Known }
@@ -280,18 +289,18 @@ impl Stamped {
         }
     }
 
-    /// When it happened, for the session's last event: nothing happens after it was accepted.
+    /// Returns the time that counts as the session's last event: never later than the time of acceptance.
     pub fn happened_at(&self, seq: Seq) -> Timestamp {
         Timestamp::from_micros(seq).map_or(self.created_at, |accepted| accepted.min(self.created_at))
     }
 
-    /// The message takes back an end that nobody spoke if that lies before this moment. A message that the store may have
-    /// seen before takes back none.
+    /// Returns the time before which an inferred end of the session is cancelled by this message. A message that the
+    /// store may have seen before cancels none.
     pub(crate) fn takes_back(&self, attempt: Attempt) -> Option<Timestamp> {
         self.takes_back.filter(|_| attempt.is_first()).map(|latest| latest.min(self.created_at))
     }
 
-    /// Whether `other` says the same. The moment of acceptance does not count: a retry has a later one.
+    /// True if `other` has the same content. The time of acceptance does not count, because a retry has a later one.
     pub fn same_content(&self, other: &Message) -> bool {
         let mine = &self.message;
         mine.session_id == other.session_id
@@ -312,36 +321,36 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
-/// What a message is to the one that is stored under its id.
+/// How a message relates to the one that is stored under its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Meeting {
-    /// A later revision of it.
+    /// A later revision.
     Newer,
-    /// The same: nothing to do.
+    /// The same message: nothing to do.
     Known,
-    /// An earlier revision of it, or a copy that another node accepted earlier. It comes late, and its place is where the
-    /// message belongs.
+    /// An earlier revision, or a copy that another node accepted earlier. It arrives late. In the second case its time
+    /// is the message's place in the session.
     Overtaken,
-    /// Something else.
+    /// Another message under the same id.
     Conflict,
-    /// A user's later revision of what no user wrote.
+    /// A user's later revision of a message that no user wrote.
     NotTheirs,
 }
 
-/// Where a session stands.
+/// The status of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// It goes on.
+    /// The session is active.
     Active,
-    /// Somebody ended it.
+    /// A caller ended the session.
     Ended,
-    /// Nobody ended it; talktrack did, when it had been silent for too long or after a crash.
+    /// No caller ended the session. talktrack ended it because it was idle for too long, or after a crash.
     Abandoned,
 }
 
 impl Status {
-    /// The word in the database.
+    /// Returns the word in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Active => "active",
@@ -350,7 +359,7 @@ impl Status {
         }
     }
 
-    /// From the word in the database.
+    /// Parses the word in the database. Returns `None` for any other word.
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Active, Self::Ended, Self::Abandoned].into_iter().find(|status| status.as_str() == word)
     }

@@ -1,17 +1,18 @@
-//! The numbers of one turn.
+//! The metrics of one turn.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Invalid;
 use crate::json::JsonObject;
 
-/// The numbers of one turn: a JSON object in which the known keys have the right type; unknown keys are kept.
+/// The metrics of one turn: a JSON object. The known keys have the right type, and unknown keys are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct TurnMetrics(pub(super) JsonObject);
 
 impl TurnMetrics {
-    /// The keys that measure something: times in milliseconds, numbers of tokens, a probability. The statistics count these.
+    /// The keys with measured values: times in milliseconds, token counts, a probability. The statistics cover these
+    /// keys.
     pub const MEASURES: [&str; 9] = [
         "stt_ms",
         "eou_ms",
@@ -23,12 +24,12 @@ impl TurnMetrics {
         "output_tokens",
         "confidence",
     ];
-    /// The keys that say where in the audio a message begins and ends, in milliseconds.
+    /// The keys that give the start and the end of a message in the audio, in milliseconds.
     const PLACES: [&str; 2] = ["audio_start_ms", "audio_end_ms"];
     /// The keys that name something.
     const TEXTS: [&str; 3] = ["model", "provider", "language"];
 
-    /// The object itself.
+    /// Returns the JSON object.
     pub fn as_json(&self) -> &JsonObject {
         &self.0
     }

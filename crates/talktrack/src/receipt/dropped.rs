@@ -1,4 +1,4 @@
-//! Durable records that will never be stored, because what they say was deleted.
+//! Durable records that will never be stored because their content was deleted.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -6,18 +6,19 @@ use uuid::Uuid;
 
 use crate::clock::Seq;
 
-/// How many of each are remembered. Whoever asks does so within moments.
+/// The number of entries of each sort that are remembered. A caller asks within moments.
 const REMEMBERED: usize = 65_536;
 
-/// The newest of them.
+/// The newest dropped records, messages and claims.
 #[derive(Debug, Default)]
 pub(super) struct Dropped {
     records: HashSet<Seq>,
     records_by_age: VecDeque<Seq>,
-    /// Of each message the highest `seq` that a receipt of the dropped message can have: the same message may be sent again later.
+    /// Per message: the highest `seq` that a receipt of the dropped message can have, because the same message may be
+    /// sent again later.
     messages: HashMap<Uuid, Seq>,
     messages_by_age: VecDeque<Uuid>,
-    /// How often records of a session were dropped for this user, or for all users.
+    /// How many times records of a session were dropped for this user, or for all users.
     claims: HashMap<(Uuid, Option<Uuid>), u64>,
     claims_by_age: VecDeque<(Uuid, Option<Uuid>)>,
 }
@@ -57,7 +58,7 @@ impl Dropped {
         self.records.contains(&seq) || self.messages.get(&message_id).is_some_and(|up_to| seq <= *up_to)
     }
 
-    /// How often records of the session were dropped that were accepted for this user, or whoever's they were.
+    /// Returns how many times records of the session were dropped that were accepted for this user, or for all users.
     pub(super) fn times(&self, session_id: Uuid, user_id: Uuid) -> u64 {
         [Some(user_id), None].into_iter().filter_map(|owner| self.claims.get(&(session_id, owner))).sum()
     }

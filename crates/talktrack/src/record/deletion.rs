@@ -5,50 +5,51 @@ use uuid::Uuid;
 
 use crate::clock::Timestamp;
 
-/// A session goes, with everything that was said in it.
+/// Deletes a session with all its messages.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SessionDelete {
     /// The session.
     pub session_id: Uuid,
-    /// Whose it has to be. If the store has no session of this user under the id, the mark that stays refuses only records that
-    /// were accepted for this user.
+    /// The user who must own the session. If the store has no session of this user under the id, the tombstone refuses
+    /// only records that were accepted for this user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<Uuid>,
-    /// Whose it was, as far as whoever deletes it knows: this user hears of it.
+    /// The owner as far as the deleting caller knows. This user hears of the deletion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told_to: Option<Uuid>,
-    /// Only where nothing was heard of it since: it is too old to be kept. Nobody wants to be rid of it, so that it may begin
-    /// again. Otherwise whatever comes of it later is refused.
+    /// If set, this is a deletion by age: the session is deleted only if it has had no event since this time. No one
+    /// asked to delete it, so it may start again. If `None`, the deletion is permanent, and later records of the
+    /// session are refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub silent_since: Option<Timestamp>,
-    /// What a deletion by time removed when the store did it. To do it again, after the store has forgotten it, means to remove
-    /// these rows and no others: what is too old is not judged again.
+    /// The rows that a deletion by age removed when the store applied it. If the store loses the deletion and gets it
+    /// again, it removes exactly these rows and does not judge the age again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removed: Option<RemovedRows>,
 }
 
 impl SessionDelete {
-    /// Whether it is for good: what comes later is refused.
+    /// True if the deletion is permanent: later records of the session are refused.
     pub fn is_for_good(&self) -> bool {
         self.silent_since.is_none()
     }
 
-    /// Whether a session that was last heard of at this moment is too young to go.
+    /// True if a session whose last event was at this time is too recent to be deleted.
     pub fn spares(&self, last_event_at: Timestamp) -> bool {
         self.silent_since.is_some_and(|since| last_event_at >= since)
     }
 }
 
-/// The rows that a deletion by time removed.
+/// The rows that a deletion by age removed.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct RemovedRows {
-    /// The row of the session.
+    /// True if the session's row was removed.
     pub session: bool,
-    /// The ids of messages.
+    /// The ids of the removed messages.
     pub messages: Vec<Uuid>,
 }
 
-/// What was removed with a session.
+/// The number of rows that a deletion removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Removed {
     /// Rows of sessions.
@@ -57,7 +58,7 @@ pub struct Removed {
     pub messages: u64,
     /// Dead letters.
     pub dead_letters: u64,
-    /// Messages that were on their way to a remote store.
+    /// Messages in the journal that waited for a remote store.
     pub journal: u64,
 }
 
@@ -70,9 +71,9 @@ impl std::ops::AddAssign for Removed {
     }
 }
 
-/// A user goes. The record leaves a mark at its moment of acceptance: what was accepted for the user before it, and sessions
-/// that started before it, are refused by the store whenever another node delivers them. The sessions that the store knows are
-/// deleted one by one ([`SessionDelete`]).
+/// Deletes a user. The record leaves a tombstone with its time of acceptance: the store then refuses what was accepted
+/// for the user before that time, and sessions that started before it, whichever node delivers them. The sessions that
+/// the store knows are deleted one by one ([`SessionDelete`]).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct UserDelete {
     /// The user.

@@ -1,4 +1,4 @@
-//! What became of a record: the answer of the place that wrote it.
+//! Verdicts: what the journal or the store did with a record.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,59 +7,59 @@ use uuid::Uuid;
 use crate::clock::Timestamp;
 use crate::record::{Removed, RemovedRows};
 
-/// What became of one record.
+/// What the journal or the store did with one record.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
-    /// A message's row was written.
+    /// The message's row was written.
     Inserted,
-    /// A message's row was written, and its session, whose end nobody had spoken, goes on.
+    /// The message's row was written. It cancelled the inferred end of its session, which is active again.
     Reopened(Reopened),
-    /// A message's row was replaced by a later revision.
+    /// The message's row was replaced by a later revision.
     Revised,
-    /// The same message, or a later revision of it, was there already: nothing to do.
+    /// The same message or a later revision of it was already stored. Nothing was done.
     AlreadyThere,
-    /// It lies in the journal, on its way to the store.
+    /// The record is in the journal and waits for the remote store.
     Journaled,
-    /// It stays in the journal, parked: the store does not take it now, and may take it later.
+    /// The record stays parked in the journal: the store cannot take it now and may take it later.
     Waits,
     /// The session's row was written or reopened.
     Started {
-        /// The session was there before.
+        /// True if the session existed before.
         resumed: bool,
     },
     /// The session's metadata were merged.
     Updated,
-    /// The session was closed.
+    /// The session was ended.
     Ended(Ended),
-    /// The session goes on: it gave a sign of life, or another node has it and this one had inferred its end.
+    /// The session stays active: it sent a heartbeat, or this node inferred its end but it is active on another node.
     GoesOn,
-    /// The session was removed, as far as it is there and in the place that answers.
+    /// The session was removed from the place that answers, as far as it was there.
     Deleted(Removed),
-    /// The session was removed because it was too old: the rows that went.
+    /// The session was removed because of its age. Lists the removed rows.
     Expired(Removed, RemovedRows),
-    /// Refused after acceptance.
+    /// The record was refused after acceptance.
     Refused(crate::error::NotDurable),
-    /// The store will never take it; it was laid aside with this reason.
+    /// The store will never take the record. It became a dead letter with this reason.
     Dead(DeadReason),
 }
 
-/// A session whose end a message took back.
+/// A session whose end was cancelled by a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reopened {
-    /// Its id.
+    /// The session's id.
     pub session_id: Uuid,
-    /// Whose it is.
+    /// The user who owns the session.
     pub user_id: Uuid,
-    /// When it began.
+    /// When the session started.
     pub started_at: Timestamp,
 }
 
-/// A closed session's figures.
+/// The duration and the message count of an ended session.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Ended {
     /// From start to end, in seconds.
     pub duration_seconds: f64,
-    /// Messages stored in it.
+    /// The number of messages stored in the session.
     pub message_count: u64,
 }
 
@@ -67,28 +67,29 @@ pub struct Ended {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeadReason {
-    /// No session of this id exists anywhere.
+    /// No session with this id exists anywhere.
     UnknownSession,
     /// The session belongs to another user.
     OtherUser,
-    /// The id is taken by a message with other content (found out only in the store).
+    /// The id is taken by a message with other content (found only in the store).
     IdConflict,
     /// A user's token revised a message that no user wrote.
     NotTheirs,
-    /// The store refuses this very row, in its own words.
+    /// The store refuses this row. Contains the store's error message.
     Data(String),
-    /// Its bytes in the journal no longer match their checksum.
+    /// The record's bytes in the journal do not match their checksum.
     Corrupt,
-    /// Its session was deleted: it is let go, and no letter is kept of it.
+    /// The session was deleted. The record is dropped, and no dead letter is kept.
     Deleted,
-    /// The message was deleted: it is dropped, and its session goes on.
+    /// The message was deleted. The record is dropped, and its session stays active.
     DeletedMessage,
-    /// The user it was accepted for deleted the session, or everything: it is let go, and no letter is kept of it.
+    /// The user for whom the record was accepted deleted the session, or all data. The record is dropped, and no dead
+    /// letter is kept.
     DeletedForUser,
 }
 
 impl DeadReason {
-    /// The word in the database.
+    /// Returns the word in the database.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::UnknownSession => "unknown_session",
@@ -101,7 +102,7 @@ impl DeadReason {
         }
     }
 
-    /// More than the word, where there is more.
+    /// Returns the details, if the word does not say everything.
     pub fn detail(&self) -> Option<&str> {
         match self {
             Self::Data(detail) => Some(detail),
