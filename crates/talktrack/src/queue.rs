@@ -1,5 +1,5 @@
-//! The queue: the one boundary between the callers and the disk. Bounded in messages and bytes; a push never waits for
-//! I/O, only for the moment in which another push or the hand-over of a batch holds the lock.
+//! The queue is the only boundary between the callers and the disk. It is bounded in messages and bytes. A push never
+//! waits for I/O, only for its lock, which another push or the hand-over of a batch holds for a moment.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,17 +13,17 @@ use crate::journal::{Committed, Entry, Journal, TakeOut};
 use crate::receipt::Reply;
 use crate::record::{Attempt, Body, Record};
 
-/// The most messages one commit takes.
+/// The maximum number of messages in one commit.
 const BATCH_MESSAGES: usize = 1_000;
-/// The most bytes of text one commit takes (a single larger message still goes in one).
+/// The maximum number of bytes of text in one commit. A single larger message is committed alone.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// Whether an entry may be turned away when the queue is full.
+/// Says if a full queue may refuse an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admission {
-    /// Only where there is room.
+    /// The entry is refused if there is no room.
     IfRoom,
-    /// Always: ends of sessions, of which there are never more than sessions.
+    /// The entry is always accepted. This is for the ends of sessions, of which there are never more than sessions.
     Always,
 }
 
@@ -33,30 +33,30 @@ pub(crate) struct Queue {
     arrived: Condvar,
     capacity: usize,
     max_bytes: usize,
-    /// The process whose thread takes from it. One that was forked from it has a copy that nobody empties.
+    /// The process whose journal thread drains the queue. A forked child has a copy of the queue that no thread drains.
     process: u32,
 }
 
-/// Batches are formed as entries arrive, so that handing one over is a swap, however many wait.
+/// Entries form batches as they arrive, so that handing over a batch is a swap, however many entries wait.
 #[derive(Debug, Default)]
 struct State {
     /// The batch that new entries join.
     open: Batch,
     /// Full batches, oldest first.
     sealed: VecDeque<Batch>,
-    /// Empty batches whose memory serves again.
+    /// Empty batches whose memory is reused.
     spare: Vec<Vec<Entry>>,
-    /// What else the journal's thread is to write; each has somebody who waits for it.
+    /// Maintenance tasks for the journal's thread. A caller awaits each of them.
     chores: Vec<TakeOut>,
     entries: usize,
     bytes: usize,
     accepted_messages: u64,
     last_seq: Seq,
-    /// The journal's thread sleeps: the next arrival wakes it.
+    /// True while the journal's thread sleeps. The next arrival wakes it.
     asleep: bool,
-    /// The journal's thread is wanted for another reason than an arrival.
+    /// True if the journal's thread is to wake up although nothing arrived.
     nudged: bool,
-    /// Why nothing more comes in.
+    /// True if the queue accepts nothing more.
     closed: bool,
 }
 
@@ -67,19 +67,19 @@ struct Batch {
 }
 
 impl Queue {
-    /// An empty queue whose first `seq` comes after `last_seq`.
+    /// Creates an empty queue whose first `seq` comes after `last_seq`.
     pub(crate) fn new(capacity: usize, max_bytes: usize, last_seq: Seq, accepted_messages: u64) -> Self {
         let state = State { last_seq, accepted_messages, ..State::default() };
         let process = std::process::id();
         Self { state: Mutex::new(state), arrived: Condvar::new(), capacity, max_bytes, process }
     }
 
-    /// Whether this is a copy in a child process.
+    /// True if this is a copy in a forked child process.
     pub(crate) fn is_forked(&self) -> bool {
         self.process != std::process::id()
     }
 
-    /// A place for one entry, or the reason why there is none.
+    /// Returns a place for one entry, or the reason of the refusal.
     pub(crate) fn admit(
         &self,
         now: Timestamp,
@@ -100,29 +100,29 @@ impl Queue {
         Ok(Place { queue: self, state, now, bytes })
     }
 
-    /// The `seq` of what was accepted last.
+    /// Returns the `seq` of the entry that was accepted last.
     pub(crate) fn last_seq(&self) -> Seq {
         self.state.lock().last_seq
     }
 
-    /// Entries that wait.
+    /// Returns the number of entries in the queue.
     pub(crate) fn len(&self) -> usize {
         self.state.lock().entries
     }
 
-    /// Messages that ever came in.
+    /// Returns the number of messages ever accepted.
     pub(crate) fn accepted_messages(&self) -> u64 {
         self.state.lock().accepted_messages
     }
 
-    /// Calls the journal's thread although nothing arrived.
+    /// Wakes the journal's thread although nothing arrived.
     pub(crate) fn nudge(&self) {
         self.state.lock().nudged = true;
         self.arrived.notify_one();
     }
 
-    /// Asks the journal's thread for something else than a record, in its next transaction. Where it takes nothing more,
-    /// the chore is let go, and whoever waits for it learns it.
+    /// Enqueues a maintenance task for the journal's next transaction. If the queue is closed, the task is dropped, and
+    /// dropping it tells the caller that awaits it.
     pub(crate) fn ask(&self, chore: TakeOut) {
         let mut state = self.state.lock();
         if !state.closed {
@@ -132,17 +132,17 @@ impl Queue {
         self.arrived.notify_one();
     }
 
-    /// Nothing more comes in; what waits is still written.
+    /// Closes the queue: it accepts nothing more, and the entries in it are still written.
     pub(crate) fn close(&self) {
         self.state.lock().closed = true;
         self.arrived.notify_one();
     }
 
-    /// The journal's thread: brings every batch into the journal until the queue is closed and empty, or the journal had
-    /// to give a batch up: nothing after it may be called durable.
+    /// Runs the journal's thread: commits every batch until the queue is closed and empty, or until the journal had to
+    /// give up a batch. Nothing after a batch that was given up may be called durable.
     pub(crate) fn run(&self, mut journal: Journal, figures: &Figures) -> Journal {
         let (mut batch, mut chores) = (Vec::new(), Vec::new());
-        // First without a batch: what an earlier run left in the journal need not wait for the first message.
+        // The first commit has no batch: what an earlier run left in the journal does not wait for the first message.
         loop {
             match journal.commit(&mut batch, &mut chores) {
                 Committed::Yes if !self.next(&mut batch, &mut chores, figures) => break,
@@ -155,7 +155,7 @@ impl Queue {
         journal
     }
 
-    /// Waits for so long, or until there is a chore or a nudge: they may help a commit that fails.
+    /// Waits for `pause`, or until there is a maintenance task or a wake-up. Either may help a failing commit.
     fn pause(&self, pause: Duration, chores: &mut Vec<TakeOut>) {
         let mut state = self.state.lock();
         if state.chores.is_empty() && !state.nudged {
@@ -165,7 +165,8 @@ impl Queue {
         chores.append(&mut state.chores);
     }
 
-    /// Nobody takes from the queue any more: what is left is let go, and whoever waits for it learns it.
+    /// Drops everything that is left when the journal's thread has ended. Dropping the entries tells the callers that
+    /// await them.
     fn abandon(&self) {
         let mut state = self.state.lock();
         let left = State {
@@ -179,15 +180,16 @@ impl Queue {
         drop(left);
     }
 
-    /// Waits for a batch, a chore or a nudge, and swaps what there is for what was emptied. False when the queue is closed
-    /// and empty.
+    /// Waits for a batch, a maintenance task or a wake-up. Swaps the emptied buffers for what has arrived. Returns
+    /// false if the queue is closed and empty.
     fn next(&self, batch: &mut Vec<Entry>, chores: &mut Vec<TakeOut>, figures: &Figures) -> bool {
         let mut state = self.state.lock();
         if batch.capacity() > 0 {
             state.spare.push(std::mem::take(batch));
         }
         while state.entries == 0 && state.chores.is_empty() {
-            // A stop does not wait for what the store still answers: the journal keeps it for the next start.
+            // A shutdown does not wait for the store's pending answers: the journal keeps the records for the next
+            // start.
             if state.closed {
                 return false;
             }
@@ -209,7 +211,7 @@ impl Queue {
     }
 }
 
-/// A place in the queue, kept free under its lock: fill it at once.
+/// A reserved place in the queue. It holds the queue's lock: fill it at once.
 #[must_use]
 pub(crate) struct Place<'q> {
     queue: &'q Queue,
@@ -219,12 +221,12 @@ pub(crate) struct Place<'q> {
 }
 
 impl Place<'_> {
-    /// Takes the entry and stamps its `seq`.
+    /// Enqueues the entry and returns the `seq` that it got.
     pub(crate) fn fill(self, body: Body, reply: Reply) -> Seq {
         self.fill_again(Attempt::First, body, reply)
     }
 
-    /// The same for an entry that the store may have seen before.
+    /// Enqueues an entry that the store may have seen before.
     pub(crate) fn fill_again(self, attempt: Attempt, body: Body, reply: Reply) -> Seq {
         let Self { queue, mut state, now, bytes } = self;
         let seq = now.as_micros().max(state.last_seq + 1);
