@@ -1,5 +1,6 @@
-//! The journal: one thread, one SQLite connection, one transaction for all that waited meanwhile. When the transaction
-//! has committed, what was in it is durable. Where SQLite is the store, the same transaction writes the store's rows.
+//! The journal: one thread, one SQLite connection, and one transaction for everything that has arrived in the meantime
+//! (group commit). Everything in a transaction is durable once it has committed. If SQLite is the store, the same
+//! transaction writes the store's rows.
 
 mod opening;
 mod aside;
@@ -50,88 +51,89 @@ use crate::writer::{Answer, LANES, StoreClaim, Writer};
 pub(crate) use aside::TakeOut;
 pub(crate) use opening::Purpose;
 
-/// A record on its way into the journal, and who waits for its figures.
+/// A record on its way into the journal, with the channel for its result.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) record: Record,
     pub(crate) reply: Reply,
 }
 
-/// What the journal shares with the other side of the queue.
+/// What the journal shares with the tracker and the queue.
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) progress: Arc<Progress>,
     pub(crate) vitals: Arc<Vitals>,
     pub(crate) figures: Figures,
-    /// Sessions whose end a message took back, for the tracker to take up again.
+    /// Sessions whose end was cancelled by a message. The tracker puts them back into memory.
     pub(crate) reopened: Arc<Mutex<Vec<Reopened>>>,
-    /// Set when a stop can wait no longer: what cannot be written now is given up.
+    /// Set when the deadline of a shutdown has passed: what cannot be written then is given up.
     pub(crate) give_up: Arc<AtomicBool>,
 }
 
-/// What became of a batch.
+/// The result of an attempt to commit a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Committed {
-    /// It is durable.
+    /// The batch is durable.
     Yes,
-    /// It waits for another attempt, after this pause or as soon as there is something to do that may help.
+    /// The batch waits for another attempt, after this pause or as soon as a maintenance task or a wake-up arrives.
     NotYet(Duration),
-    /// A stop can wait no longer.
+    /// The batch is given up because the deadline of a shutdown has passed.
     Never,
 }
 
-/// Writes batches of entries and says what is durable.
+/// Writes batches of entries and announces what is durable.
 pub(crate) struct Journal {
     connection: Connection,
     books: Books,
     last_seq: Seq,
-    /// Rows in the table of changes.
+    /// The number of rows in the table `changes`.
     changes: u64,
-    /// The store that the file notes, if it is an outbox, until there is a writer.
+    /// The store that the file notes if it is an outbox. Taken when the writer is created.
     noted: Option<NotedStore>,
     outbox: Option<Outbox>,
-    /// What the writer has told, for the next commit.
+    /// Answers of the writer for the next commit.
     settled: Vec<Answer>,
-    /// Who waits for the remote store to delete something.
+    /// Callers that wait for the remote store to confirm a deletion.
     deletions: Deletions,
     eraser: Eraser,
     reserve: Reserve,
-    /// What the file stands on, once the tracker has surveyed it.
+    /// The identity of the files that the journal depends on, once the tracker has recorded it.
     ground: Option<Arc<Ground>>,
-    /// The last attempt to write failed, and everybody was told why.
+    /// True if the last attempt to write failed and its cause was announced.
     failing: bool,
     shared: Shared,
     backoff: Backoff,
 }
 
-/// What has to wait although a transaction holds.
+/// Says if the batch still waits although a transaction was committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Waiting {
     Nothing,
-    /// The batch, for room.
+    /// The batch waits for disk space.
     Batch,
 }
 
-/// What one transaction did.
+/// The result of one transaction.
 struct Written {
-    /// Of each entry, in order.
+    /// One per entry, in order.
     verdicts: Vec<Verdict>,
-    /// Of each chore, in order: the dead letters that were there.
+    /// One per maintenance task, in order: the dead letters that existed.
     taken_out: Vec<Vec<Seq>>,
-    /// What deletions removed from the journal.
+    /// Records that deletions removed from the journal.
     gone: Gone,
-    /// Whether text was deleted.
+    /// True if text was deleted.
     erases: bool,
-    /// What became of the re-send window.
+    /// How the re-send window changed.
     window: WindowChange,
     books: Books,
 }
 
 impl Journal {
-    /// Opens the file and closes what a crash left open, in the store itself or, where that is remote, on the way to it.
+    /// Opens the file and ends the sessions that a crash left open. With a remote store, their ends are written to the
+    /// journal.
     pub(crate) fn open(path: &Path, shared: Shared, purpose: Purpose<'_>) -> Result<Self, OpenError> {
         match Self::try_open(path, shared.clone(), purpose) {
-            // Damage that the first look at a large file has not seen: every page is looked at now.
+            // The quick check of a large file missed the damage. The second attempt checks every page.
             Err(OpenError::Database { source, .. }) if database::is_damage(&source) => {
                 database::suspect(path, &source.to_string());
                 Self::try_open(path, shared, purpose)
@@ -176,7 +178,7 @@ impl Journal {
         })
     }
 
-    /// What is to be compared before anything goes to `store`.
+    /// Returns the claim that is compared with `store` before anything is delivered to it.
     pub(crate) fn claim(&mut self, options: &Options, store: &Arc<dyn Store>) -> Arc<StoreClaim> {
         let redirects = match options.redirect {
             Redirect::Never => false,
@@ -186,7 +188,8 @@ impl Journal {
         StoreClaim::new(self.noted.take(), redirects, store)
     }
 
-    /// Brings what is durable to the store from now on. `wake` calls for a commit when the store has answered.
+    /// Starts the delivery of durable records to the store. The writer calls `wake` to ask for a commit when the store
+    /// has answered.
     pub(crate) fn feed(
         &mut self,
         claim: &Arc<StoreClaim>,
@@ -202,28 +205,30 @@ impl Journal {
         Ok(())
     }
 
-    /// Acknowledges nothing from now on unless the names of the files lead to what this process has open.
+    /// From now on, nothing is acknowledged unless the paths of the files lead to the files that this process has open.
     pub(crate) fn stand_on(&mut self, ground: &Arc<Ground>) {
         self.ground = Some(Arc::clone(ground));
     }
 
-    /// The store that the file notes, if it is an outbox.
+    /// Returns the store that the file notes, if it is an outbox.
     pub(crate) fn noted(&self) -> Option<&NotedStore> {
         self.noted.as_ref()
     }
 
-    /// The highest `seq` ever stamped on this data directory.
+    /// Returns the highest `seq` ever assigned in this data directory.
     pub(crate) fn last_seq(&self) -> Seq {
         self.last_seq
     }
 
-    /// The end. Copies the log into the file where nobody reads from it: then that file is everything.
+    /// Closes the journal. Checkpoints the WAL into the database file unless a reader prevents that, so that the file
+    /// alone holds all data.
     pub(crate) fn close(self) {
         let _ = self.connection.busy_timeout(Duration::ZERO);
         self.clear_log();
     }
 
-    /// Makes the batch durable and does the chores, and tells whoever waits. What is done is taken out of both.
+    /// Commits the batch and the maintenance tasks, and notifies the callers that await them. Removes from both what is
+    /// done.
     pub(crate) fn commit(&mut self, batch: &mut Vec<Entry>, chores: &mut Vec<TakeOut>) -> Committed {
         if let Some(outbox) = &self.outbox {
             outbox.note_store(&self.connection);
@@ -239,7 +244,7 @@ impl Journal {
         if let Some(outbox) = &mut self.outbox {
             match &written {
                 Ok(verdicts) => outbox.feed(&self.connection, batch, verdicts),
-                // What is durable goes on although nothing new becomes it.
+                // Durable records are still delivered although nothing new becomes durable.
                 Err(_) => outbox.feed(&self.connection, &mut Vec::new(), &[]),
             }
         }
@@ -258,10 +263,12 @@ impl Journal {
         if let Err(error) = &written {
             self.fails(error);
             let makes_room = !self.settled.is_empty() || !chores.is_empty() || self.has_window();
-            // Not in vain: whoever else writes to this disk may be faster when the reserve is taken back.
+            // If another process takes the freed space first, the reserve stays smaller. So it is released only if the
+            // commit can free space.
             if database::is_disk_full(error) && (makes_room || database::has_room_inside(&self.connection)?) {
                 let lent = self.reserve.make_way();
-                // Overwriting pages takes room that there is not: those that become free now are overwritten as they are used.
+                // Overwriting freed pages needs disk space, of which there is none. Pages that become free now are
+                // overwritten when they are reused.
                 database::overwrite_what_is_deleted(&self.connection, false)?;
                 written = self.write_in_the_reserve(batch, chores);
                 database::overwrite_what_is_deleted(&self.connection, true)?;
@@ -271,7 +278,8 @@ impl Journal {
         written
     }
 
-    /// The disk is full. What makes room is written first, and the batch only where it has room in what became free.
+    /// Writes while the disk is full. What frees space is committed first. The batch follows only if it fits into the
+    /// freed space.
     fn write_in_the_reserve(
         &mut self,
         batch: &mut [Entry],
@@ -289,7 +297,7 @@ impl Journal {
         Ok(verdicts)
     }
 
-    /// Everybody has their answers: what has been in the window for long enough goes.
+    /// Removes old records from the re-send window. Called when all answers have been sent.
     fn tidy_window(&mut self) {
         if let Some(outbox) = &mut self.outbox {
             outbox.remove_old(&mut self.connection);
@@ -300,7 +308,7 @@ impl Journal {
         self.outbox.as_ref().is_some_and(|outbox| !outbox.window().is_empty())
     }
 
-    /// What the store has confirmed makes way for what it has not, as far as that needs room.
+    /// Removes confirmed records from the re-send window until the file has room for unconfirmed ones.
     fn shrink_window(&mut self) -> rusqlite::Result<()> {
         while !database::has_room_inside(&self.connection)?
             && let Some(outbox) = &mut self.outbox
@@ -311,14 +319,14 @@ impl Journal {
         Ok(())
     }
 
-    /// Where that fails, what follows needs more room, and fails or not.
+    /// A failure is ignored: the next write then needs more space, and may fail.
     fn clear_log(&self) {
         if let Err(error) = database::clear_log(&self.connection) {
             tracing::debug!(%error, "the log of the journal's file stays as long as it is");
         }
     }
 
-    /// One transaction for all of it, and everybody is told.
+    /// Writes everything in one transaction and announces the results.
     fn write_down(
         &mut self,
         batch: &mut [Entry],
@@ -335,7 +343,7 @@ impl Journal {
         let started = Instant::now();
         let Written { verdicts, taken_out, gone, erases, window, books } = self.write(batch, chores)?;
         self.books = books;
-        // Before the books: who sees there that nothing waits any more must find the claims fallen.
+        // Before the books: a caller that sees there that nothing waits must find the void claims marked as void.
         let settled = std::mem::take(&mut self.settled);
         self.announce_settled(&settled);
         gone.announce_claims(&self.shared.progress);
@@ -350,7 +358,7 @@ impl Journal {
         self.holds(batch.len(), started.elapsed(), waiting);
         self.announce(batch, &verdicts);
         for (chore, taken_out) in chores.drain(..).zip(taken_out) {
-            // Whoever asked may be gone; it is done all the same.
+            // The caller may be gone. The task is done all the same.
             let _ = chore.done.send(taken_out);
         }
         self.tidy_window();
@@ -362,7 +370,7 @@ impl Journal {
         let records = batch.iter().map(|entry| &entry.record);
         let mut books = self.books;
         let now = self.outbox.as_ref().map(|outbox| outbox.window().now());
-        // First: what a deletion removes below must not be settled any more.
+        // First, because records that a deletion removes below must not be settled afterwards.
         let (window, mut gone) = match now {
             Some(now) => settled::settle(&tx, &self.settled, now, &mut books)?,
             None => (WindowChange::default(), Gone::default()),

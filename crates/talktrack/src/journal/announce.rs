@@ -1,4 +1,5 @@
-//! After a commit: receipts, those who asked for figures, the tracker and the log learn what became of each record.
+//! After a commit: tells the receipts, the callers that await a result, the tracker and the log what became of each
+//! record.
 
 use crate::books::count_deletion;
 use crate::error::NotDurable;
@@ -8,7 +9,8 @@ use crate::record::{DeadReason, Verdict};
 use crate::writer::{Answer, Settled};
 
 impl Journal {
-    /// The store may find out later that a session is another user's: the claim to it falls.
+    /// Announces what the store answered. The store may refuse a durable session start because the session belongs to
+    /// another user: the claim is then void.
     pub(super) fn announce_settled(&mut self, answers: &[Answer]) {
         for answer in answers {
             let Answer::Settled { records, .. } = answer else { continue };
@@ -19,7 +21,7 @@ impl Journal {
                     Verdict::Dead(DeadReason::DeletedMessage) => {
                         self.shared.vitals.count_refusal(NotDurable::Deleted.code());
                     }
-                    // A message was acknowledged, and stays so.
+                    // A message stays acknowledged, so its receipt is not changed.
                     Verdict::Dead(DeadReason::DeletedForUser) if !is_message => {
                         self.shared.progress.refuse_durable(*seq, NotDurable::Deleted);
                     }
@@ -36,7 +38,8 @@ impl Journal {
         }
     }
 
-    /// Tells receipts first (somebody may wait), then those who asked for figures, then the log.
+    /// Announces to the receipts first, because a caller may wait for them, then to the callers that await a result,
+    /// then to the log.
     pub(super) fn announce(&mut self, batch: &mut [Entry], verdicts: &[Verdict]) {
         for (entry, verdict) in batch.iter().zip(verdicts) {
             self.note_reopened(verdict);
@@ -54,7 +57,7 @@ impl Journal {
         for (entry, verdict) in batch.iter_mut().zip(verdicts) {
             let reply = std::mem::take(&mut entry.reply);
             self.deletions.answer(&entry.record, reply, verdict, is_remote);
-            // Of a remote store the writer tells.
+            // With a remote store, the writer logs and counts the deletion.
             if !(is_remote && matches!(verdict, Verdict::Deleted(_))) {
                 lines::stored(&entry.record, verdict);
                 count_deletion(&entry.record, verdict);

@@ -1,4 +1,4 @@
-//! What those are told who wait for more than a receipt: the figures of a session that began, ended, or was deleted.
+//! Replies to the callers that await more than a receipt: the result of a session that started, ended, or was deleted.
 
 use std::collections::HashMap;
 
@@ -9,12 +9,12 @@ use crate::error::NotDurable;
 use crate::receipt::{Deleting, Reply, Started};
 use crate::record::{Body, Ended, Record, Removed, Verdict};
 
-/// Who waits for a remote store to delete a session too.
+/// The callers that wait for a remote store to confirm a deletion, by the `seq` of the deletion.
 #[derive(Default)]
 pub(super) struct Deletions(HashMap<Seq, oneshot::Sender<Result<Removed, NotDurable>>>);
 
 impl Deletions {
-    /// Answers whoever asked. They may be gone; the record is durable all the same.
+    /// Replies to the caller. The caller may be gone; the record is durable all the same.
     pub(super) fn answer(&mut self, record: &Record, reply: Reply, verdict: &Verdict, is_remote: bool) {
         match reply {
             Reply::Nobody => {}
@@ -33,7 +33,8 @@ impl Deletions {
         }
     }
 
-    /// The remote store has answered for this record. Where it will never do it, nobody is told that it is done.
+    /// Replies when the remote store has answered for this record. If the store will never apply the deletion, the
+    /// sender is dropped, so that the caller gets no confirmation.
     pub(super) fn settle(&mut self, seq: Seq, verdict: &Verdict) {
         if let Some(asker) = self.0.remove(&seq)
             && !matches!(verdict, Verdict::Dead(_))
@@ -55,7 +56,7 @@ fn started(record: &Record, verdict: &Verdict) -> Result<Started, NotDurable> {
     match (verdict, &record.body) {
         (Verdict::Started { resumed }, _) => Ok(Started { resumed: *resumed }),
         (Verdict::Refused(why), _) => Err(*why),
-        // The store has not been asked yet: the answer is what this process knows.
+        // The remote store has not been asked yet. The reply is what this process knows.
         (_, Body::Start(start)) => Ok(Started { resumed: start.resumed }),
         _ => Err(NotDurable::UnknownSession),
     }

@@ -1,4 +1,4 @@
-//! New records on their way into the journal, in front of a remote store.
+//! Appends new records to the journal of a remote store's outbox.
 
 use rusqlite::{CachedStatement, Transaction, params};
 use uuid::Uuid;
@@ -12,7 +12,7 @@ use crate::record::{Body, Record, Removed, SessionDelete, Stamped, Verdict};
 use crate::store::sqlite::{self, readable};
 use crate::writer::Writer;
 
-/// Writes the records into the journal table, and says which need no writing.
+/// Writes the records to the table `journal`. Returns a verdict for each, including those that need no row.
 pub(super) fn append<'a>(
     tx: &Transaction<'_>,
     records: impl Iterator<Item = &'a Record>,
@@ -43,8 +43,8 @@ pub(super) fn append<'a>(
     records.map(&mut verdict).collect()
 }
 
-/// Takes what waits of the session out of the journal; of a session that has to be one user's, what was accepted for that user.
-/// Whether one is too old to be kept, the store alone can tell.
+/// Removes the session's records from the journal, or only those that were accepted for `delete.owner` if it is set.
+/// Does nothing for a deletion by age, because only the store knows the age of a session.
 fn delete_here(
     tx: &Transaction<'_>,
     delete: &SessionDelete,
@@ -89,7 +89,7 @@ fn append_one(
     Ok(Verdict::Journaled)
 }
 
-/// Remembers which sessions are open, for the start after a crash.
+/// Notes which sessions are open, so that the next start can end them after a crash.
 fn note_open_session(tx: &Transaction<'_>, body: &Body) -> rusqlite::Result<()> {
     match body {
         Body::Start(start) => note_open(tx, start.session_id),
@@ -101,13 +101,13 @@ fn note_open_session(tx: &Transaction<'_>, body: &Body) -> rusqlite::Result<()> 
     }
 }
 
-/// The session goes on here: if the process dies, the next start ends the session.
+/// Notes that the session is open on this node: after a crash, the next start ends it.
 pub(super) fn note_open(tx: &Transaction<'_>, session_id: Uuid) -> rusqlite::Result<()> {
     let mut open = tx.prepare_cached("INSERT OR IGNORE INTO open_sessions (session_id) VALUES (?1)")?;
     open.execute([UuidText::new(session_id).as_str()]).map(drop)
 }
 
-/// The same id and revision waits in the journal already.
+/// Compares the message with one of the same id and revision that is already in the journal.
 fn meet_waiting(tx: &Transaction<'_>, stamped: &Stamped) -> rusqlite::Result<Verdict> {
     let sql = "SELECT seq, body, checksum FROM journal WHERE message_id = ?1 AND revision = ?2";
     let id = UuidText::new(stamped.id);

@@ -1,4 +1,4 @@
-//! What the journal keeps beside the messages: the dead letters and the books.
+//! The dead letters and the books, which the journal keeps in its own file.
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use tokio::sync::oneshot;
@@ -9,17 +9,17 @@ use crate::journal::erasure::{self, Scope};
 use crate::record::{Body, DeadReason, Record, Verdict};
 use crate::store::sqlite::{BOOKS_COLUMNS, books_row};
 
-/// Dead letters to be taken out: replayed and durable again, or given up. A chore for the journal's thread, which alone
-/// writes the file; it is done in the next transaction.
+/// Deletes dead letters that were replayed and are durable again, or that an operator dropped. The journal's thread is
+/// the only one that writes the file. It runs this maintenance task in its next transaction.
 #[derive(Debug)]
 pub(crate) struct TakeOut {
     pub(crate) letters: Vec<Seq>,
-    /// Told which of them were there. Whoever asked may be gone.
+    /// Receives the dead letters that existed. The caller may be gone.
     pub(crate) done: oneshot::Sender<Vec<Seq>>,
 }
 
 impl TakeOut {
-    /// Takes the letters out and says which of them were there.
+    /// Deletes the letters and returns those that existed.
     pub(super) fn carry_out(&self, tx: &Transaction<'_>, books: &mut Books) -> rusqlite::Result<Vec<Seq>> {
         let sql = "DELETE FROM dead_letters WHERE seq = ?1 RETURNING message_id IS NOT NULL";
         let mut delete = tx.prepare_cached(sql)?;
@@ -33,7 +33,8 @@ impl TakeOut {
     }
 }
 
-/// Enters a message in the books, and lays a dead one aside in the same transaction. Takes the letters of a deleted session out.
+/// Counts a message in the books, and writes a dead letter in the same transaction if the message is dead. For a
+/// deletion, deletes the session's dead letters.
 pub(super) fn enter(
     tx: &Transaction<'_>,
     record: &Record,
@@ -53,7 +54,7 @@ pub(super) fn enter(
     lay_aside(tx, record.seq, Some(&session_id), Some(&message_id), reason, &body)
 }
 
-/// Keeps the text of a record that the store will never take, with the reason.
+/// Writes a dead letter: the text of a record that the store will never take, with the reason.
 pub(super) fn lay_aside(
     tx: &Transaction<'_>,
     seq: Seq,
@@ -77,7 +78,7 @@ pub(super) fn lay_aside(
     Ok(())
 }
 
-/// The books, and the highest `seq` they know of.
+/// Returns the books and the highest `seq` that they include.
 pub(super) fn read_books(connection: &Connection) -> rusqlite::Result<(Books, Seq)> {
     let sql = format!("SELECT {BOOKS_COLUMNS}, last_seq FROM books");
     connection.query_row(&sql, [], |row| Ok((books_row(row)?, row.get("last_seq")?)))

@@ -1,4 +1,5 @@
-//! Whether the journal can write at present, and who is told: the refusals at the door, `/readyz`, the log and the figures.
+//! Tracks if the journal can write, and reports that to the tracker (which then refuses messages), to `/readyz`, to the
+//! log and to the metrics.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,15 +10,15 @@ use crate::database;
 use crate::journal::{Journal, Waiting};
 use crate::lines;
 
-/// How often it is asked whether a name was given back.
+/// The interval at which the journal checks if a path has been restored.
 const GROUND_PAUSE: Duration = Duration::from_millis(100);
 
 impl Journal {
-    /// Right after a commit: it is durable only if the next start finds it, so nothing goes on while a name leads elsewhere.
-    /// If the name is given back, the commit is there and is acknowledged.
+    /// Waits right after a commit while a path leads to another file: the commit is durable only if the next start
+    /// finds it. If the path is restored, the commit is there and is acknowledged.
     ///
     /// # Errors
-    /// If a stop can wait no longer.
+    /// If the deadline of a shutdown has passed.
     pub(super) fn wait_for_ground(&self) -> rusqlite::Result<()> {
         let Some(ground) = &self.ground else { return Ok(()) };
         while let Err(problem) = ground.check() {
@@ -44,7 +45,7 @@ impl Journal {
         figures.commit_seconds.record(took);
         figures.publish(&self.books);
         self.recovers(waiting);
-        // The books come last: who waits for them finds everything else in its place.
+        // The books come last: a caller that waits for them finds everything else up to date.
         self.shared.vitals.books(self.books);
     }
 
@@ -76,14 +77,14 @@ impl Journal {
         lines::failed(&cause);
         self.shared.vitals.journal(Some(cause));
         if is_full {
-            // Until a commit holds again, whoever comes hears at once that there is no room, and keeps what they have. After
-            // the cause: who finds it full without one takes `journal_max_bytes` for it.
+            // Until a commit succeeds again, every caller is refused at once and keeps its message. This is set after
+            // the cause: a reader that sees a full journal without a cause would take it for `journal_max_bytes`.
             self.shared.vitals.set_full(true);
         }
         self.store_is_up(false);
     }
 
-    /// Where this file is the store. Of a remote one the writer tells.
+    /// Sets the metric if this file is the store. With a remote store, the writer sets it.
     fn store_is_up(&self, up: bool) {
         if self.outbox.is_none() {
             self.shared.figures.store_up.set(f64::from(u8::from(up)));

@@ -1,5 +1,5 @@
-//! What a deletion takes out of the journal and the dead letters. It happens in the transaction in which the deletion becomes
-//! durable, so that the text is gone whatever the store does.
+//! What a deletion removes from the journal and the dead letters. This happens in the transaction that makes the
+//! deletion durable, so that the text is gone whatever the store does.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -18,14 +18,15 @@ use crate::store::DeletedSession;
 use crate::store::sqlite::{self, DeletedMessages, owner, readable};
 use crate::writer::Deletions;
 
-/// The records of session `?1` that were accepted for user `?2`, or all of the session if that is null.
+/// The SQL condition for the records of session `?1` that were accepted for user `?2`, or for all of its records if
+/// `?2` is null.
 macro_rules! of_session {
     () => {
         concat!("session_id = ?1 AND (?2 IS NULL OR ", owner!(), " = ?2)")
     };
 }
 
-/// A session, or what of it was accepted for one user.
+/// A session, or only the records that were accepted for one user in it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Scope {
     pub(super) session_id: Uuid,
@@ -33,20 +34,21 @@ pub(super) struct Scope {
 }
 
 impl Scope {
-    /// All of a session.
+    /// The whole session.
     pub(super) fn session(session_id: Uuid) -> Self {
         Self { session_id, owner: None }
     }
 
-    /// What goes with a deletion that removed so much: all of a session whose row is gone.
+    /// The scope of a deletion that removed `removed`: the whole session if its row is gone, otherwise only the owner's
+    /// records.
     pub(super) fn deleted(delete: &SessionDelete, removed: &Removed) -> Self {
         let owner = delete.owner.filter(|_| removed.sessions == 0);
         Self { session_id: delete.session_id, owner }
     }
 }
 
-/// Removes what the journal has of the session, in the re-send window as well. Says how many messages waited for the store; the
-/// places of all records that were removed go to `gone`.
+/// Removes the session's records from the journal, including the re-send window. Returns the number of messages that
+/// waited for the store, and adds all removed records to `gone`.
 pub(super) fn take_waiting(
     tx: &Transaction<'_>,
     scope: Scope,
@@ -55,7 +57,7 @@ pub(super) fn take_waiting(
 ) -> rusqlite::Result<u64> {
     let (id, owner) = (UuidText::new(scope.session_id), scope.owner.map(UuidText::new));
     let scope = params![id.as_str(), owner.as_ref().map(UuidText::as_str)];
-    // First: what is confirmed has been counted as stored.
+    // First, because confirmed records have been counted as stored.
     let waiting = concat!(
         "SELECT count(message_id), coalesce(sum(octet_length(body)), 0) FROM pending WHERE ",
         of_session!()
@@ -70,15 +72,15 @@ pub(super) fn take_waiting(
     Ok(messages)
 }
 
-/// Nobody has to end a session after a crash of which the journal has nothing any more.
+/// Removes the session from `open_sessions` if the journal has no record of it: it need not be ended after a crash.
 fn close_without_records(tx: &Transaction<'_>, session_id: Option<&str>) -> rusqlite::Result<()> {
     let close = "DELETE FROM open_sessions WHERE session_id = ?1 \
                  AND NOT EXISTS (SELECT 1 FROM journal WHERE session_id = ?1)";
     tx.prepare_cached(close)?.execute([session_id]).map(drop)
 }
 
-/// Takes out the dead letters of the session; of all users also those whose bytes have rotted too much to name it. Says how many
-/// there were.
+/// Deletes the dead letters of the session and returns their number. For all users, this includes letters whose bytes
+/// are too damaged to name the session.
 pub(super) fn take_letters(tx: &Transaction<'_>, scope: Scope, books: &mut Books) -> rusqlite::Result<u64> {
     let sql = concat!(
         "DELETE FROM dead_letters WHERE ",
@@ -94,7 +96,8 @@ pub(super) fn take_letters(tx: &Transaction<'_>, scope: Scope, books: &mut Books
     Ok(letters.len() as u64)
 }
 
-/// The store knows that this record's session was deleted: this file knows it too from now on, and removes what it has of it.
+/// Applies a deletion that the store reported for this record's session: notes it in this file, and removes what the
+/// file has of the session.
 pub(super) fn learn(
     tx: &Transaction<'_>,
     seq: Seq,
@@ -104,7 +107,7 @@ pub(super) fn learn(
     let sql = "SELECT session_id FROM journal WHERE seq = ?1";
     let session_id: Option<Option<String>> =
         tx.prepare_cached(sql)?.query_row(params![seq], |row| row.get(0)).optional()?;
-    // Removed with another record of its session.
+    // The row was removed together with another record of its session.
     let Some(session_id) = session_id else { return Ok(()) };
     if let Some(session_id) = session_id.and_then(|text| Uuid::try_parse(&text).ok()) {
         forget_session(tx, session_id, None, books, gone)?;
@@ -113,7 +116,7 @@ pub(super) fn learn(
     Ok(())
 }
 
-/// The store knows that this was deleted: this file removes what it has of it.
+/// Applies deletions that the store reported: removes from this file what it has of these sessions and messages.
 pub(super) fn learn_all(
     tx: &Transaction<'_>,
     Deletions { sessions, messages }: &Deletions,
@@ -128,7 +131,8 @@ pub(super) fn learn_all(
     messages.iter().try_for_each(|(session_id, id)| forget_message(tx, *session_id, *id, books, gone))
 }
 
-/// A message was deleted by itself. What waits of it counts as stored: it was, or would have been.
+/// Removes a message that was deleted by itself. Its records in the journal count as stored: the store had the message,
+/// or would have had it.
 fn forget_message(
     tx: &Transaction<'_>,
     session_id: Uuid,
@@ -148,8 +152,8 @@ fn forget_message(
     sqlite::note_deleted_message(tx, session.as_str(), message.as_str())
 }
 
-/// The store has done the deletion that is the record at this place. If the session was the user's who deleted it, nothing of it
-/// is left to anybody: this file removes what was not accepted for that user by name, too.
+/// Applies the store's confirmation of the deletion with this `seq`. If the session belonged to the user who deleted
+/// it, no other user keeps anything of it: records that were accepted without that user's name are removed as well.
 pub(super) fn confirm(
     tx: &Transaction<'_>,
     seq: Seq,
@@ -166,7 +170,8 @@ pub(super) fn confirm(
     }
 }
 
-/// The session is deleted for good, whoever knows of it. Says how many messages waited for the store.
+/// Removes everything of a session that was deleted permanently. Returns the number of messages that waited for the
+/// store.
 fn forget_session(
     tx: &Transaction<'_>,
     session_id: Uuid,
@@ -179,7 +184,8 @@ fn forget_session(
     take_waiting(tx, Scope::session(session_id), books, gone)
 }
 
-/// Drops one record that the store refuses because its user deleted the session, or everything: no dead letter keeps its text.
+/// Drops one record that the store refuses because its user deleted the session or all data. No dead letter keeps its
+/// text.
 pub(super) fn drop_record(
     tx: &Transaction<'_>,
     seq: Seq,
@@ -194,8 +200,8 @@ pub(super) fn drop_record(
     close_without_records(tx, dropped.session_id.as_deref())
 }
 
-/// Drops a message that the store refuses because it was deleted. It counts as stored: it was, or would have been. This file
-/// knows it from now on.
+/// Drops a message that the store refuses because it was deleted, and notes the deletion in this file. The message
+/// counts as stored: the store had it, or would have had it.
 pub(super) fn drop_message(
     tx: &Transaction<'_>,
     seq: Seq,
@@ -210,7 +216,7 @@ pub(super) fn drop_message(
     sqlite::note_deleted_message(tx, session_id, message_id)
 }
 
-/// A record that the store refused because it was deleted, or its user was.
+/// A record that the store refused because it or its user was deleted.
 struct Dropped {
     message_id: Option<String>,
     session_id: Option<String>,
@@ -232,7 +238,7 @@ fn remove(tx: &Transaction<'_>, seq: Seq, gone: &mut Gone) -> rusqlite::Result<O
     removed.optional()
 }
 
-/// Which claims to sessions were deleted, asked once for each in a batch.
+/// The claims that are known to be deleted or not. Each is queried once per batch.
 #[derive(Default)]
 pub(super) struct Known {
     claims: HashMap<(Uuid, Option<Uuid>), bool>,
@@ -240,7 +246,7 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// Whether a record of the session that was accepted for this user comes too late.
+    /// True if the session was deleted for this user, so that the record comes too late.
     pub(super) fn is_refused(
         &mut self,
         connection: &Connection,
@@ -255,26 +261,26 @@ impl Known {
         Ok(is_refused)
     }
 
-    /// Whether the message was deleted, as far as this file knows.
+    /// True if the message was deleted, as far as this file knows.
     pub(super) fn is_deleted(&mut self, connection: &Connection, record: &Record) -> rusqlite::Result<bool> {
         let message = record.message().map(|stamped| (record.session_id(), stamped.id));
         message.map_or(Ok(false), |(session_id, id)| self.messages.contains(connection, session_id, id))
     }
 
-    /// Something was deleted: what was known may be so no more.
+    /// Clears the cache, because a deletion may have changed the answers.
     pub(super) fn clear(&mut self) {
         self.claims.clear();
     }
 }
 
-/// How long nothing is tried after somebody who reads was in the way, or after a turn while others wait.
+/// The pause after a reader blocked the eraser, and between two turns.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long a turn takes right after a deletion, or while nobody waits; and while others do.
+/// The time budget of a turn: right after a deletion or while the journal is idle, and while batches arrive.
 const TURNS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(25));
 
-/// Has what was deleted leave the files: the write-ahead log is copied and cut off, and the remains in the database file are
-/// overwritten ([`Scrub`]). What takes long, or is in the way of somebody who reads, is continued between commits; the sweeper
-/// calls for it.
+/// Removes deleted data from the files: checkpoints and truncates the WAL, and overwrites the remains in the database
+/// file ([`Scrub`]). Work that takes long, or that a reader blocks, continues between commits. The sweeper wakes the
+/// journal for it.
 #[derive(Default)]
 pub(super) struct Eraser {
     tried: Option<Instant>,
@@ -282,13 +288,13 @@ pub(super) struct Eraser {
 }
 
 impl Eraser {
-    /// Something was deleted.
+    /// Starts after a deletion.
     pub(super) fn begin(&mut self, connection: &Connection, vitals: &Vitals) {
         vitals.set_unerased(true);
         self.turn(connection, vitals, TURNS.0);
     }
 
-    /// The same if an earlier process did not come to the end of it.
+    /// Starts if an earlier process did not finish.
     pub(super) fn resume(&mut self, connection: &Connection, vitals: &Vitals) -> rusqlite::Result<()> {
         if connection.query_row("SELECT EXISTS (SELECT 1 FROM unerased)", [], |row| row.get(0))? {
             self.begin(connection, vitals);
@@ -296,7 +302,7 @@ impl Eraser {
         Ok(())
     }
 
-    /// Continues if that is due. Waits for nobody.
+    /// Continues if a turn is due. Never waits for a lock.
     pub(super) fn go_on(&mut self, connection: &Connection, vitals: &Vitals, is_idle: bool) {
         let is_due = self.tried.is_none_or(|tried| tried.elapsed() >= PAUSE);
         if vitals.is_unerased() && is_due && connection.busy_timeout(Duration::ZERO).is_ok() {
@@ -311,7 +317,7 @@ impl Eraser {
         match turned {
             Ok(Turn::Done) => {
                 self.pass = None;
-                // If this fails, the next start looks through the file once more.
+                // If this fails, the next start scrubs the file once more.
                 let _ = connection.execute("DELETE FROM unerased", []);
                 vitals.set_unerased(false);
             }
@@ -329,7 +335,7 @@ impl Eraser {
     }
 }
 
-/// A deletion of this transaction is not done before its remains are overwritten.
+/// Notes in the transaction that the remains of a deletion have yet to be overwritten.
 pub(super) fn note_unerased(tx: &Transaction<'_>) -> rusqlite::Result<()> {
     tx.prepare_cached("INSERT OR IGNORE INTO unerased (one) VALUES (1)")?.execute([]).map(drop)
 }

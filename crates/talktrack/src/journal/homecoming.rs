@@ -1,4 +1,4 @@
-//! The way home: a file that was the outbox of a remote store becomes the store itself.
+//! Turns a file that was the outbox of a remote store into the store itself.
 
 use rusqlite::{Connection, Transaction};
 
@@ -10,11 +10,11 @@ use crate::lines;
 use crate::record::{Body, DeadReason, Record, Removed, SessionDelete, Verdict};
 use crate::store::sqlite::{self, readable};
 
-/// Records that one transaction brings home.
+/// The maximum number of records in one transaction.
 const HOMECOMING: usize = 1_000;
 
-/// The file was the outbox of a remote store and is the store itself now: what waits in it goes into its own tables, in the
-/// order of acceptance. Says how many records that were.
+/// Moves the backlog of the former outbox into the file's own tables, in the order of acceptance. Returns the number of
+/// records.
 pub(super) fn bring_home(connection: &mut Connection, books: &mut Books) -> rusqlite::Result<usize> {
     let mut brought = 0;
     let tx = connection.transaction()?;
@@ -59,7 +59,7 @@ fn bring_some_home(connection: &mut Connection, books: &mut Books) -> rusqlite::
     Ok(settled.len())
 }
 
-/// The sessions that go with these records, and what was there of them.
+/// Returns the deletions among these records, each with what it removed.
 fn deletions(waiting: &[(Seq, Option<Record>)], settled: &[(Seq, Verdict)]) -> Vec<(SessionDelete, Removed)> {
     let removed = |((_, record), (_, verdict)): (&(Seq, Option<Record>), &(Seq, Verdict))| match (
         &record.as_ref()?.body,

@@ -1,4 +1,4 @@
-//! How the journal's file is opened, and what an earlier run left open in it is closed.
+//! Opens the journal's file and ends the sessions that an earlier run left open in it.
 
 use std::path::Path;
 
@@ -16,10 +16,10 @@ use crate::options::Redirect;
 use crate::salvage;
 use crate::store::sqlite;
 
-/// What the file is to be opened as.
+/// The purpose for which the file is opened.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Purpose<'a> {
-    /// The address of the remote store whose outbox the file is to be; `None` if it is to be the store itself.
+    /// The address of the remote store whose outbox the file is to be, or `None` if the file is to be the store itself.
     pub(crate) remote: Option<&'a str>,
     pub(crate) redirect: Redirect,
 }
@@ -33,7 +33,7 @@ pub(super) struct Opened {
     pub(super) outbox: Option<NotedStore>,
 }
 
-/// Opens the file, and closes what was left open in it, where there is no other room with that of the reserve.
+/// Opens the file and ends the sessions that were left open in it. If the disk is full, it uses the disk reserve.
 pub(super) fn take_up(path: &Path, purpose: Purpose<'_>, reserve: &mut Reserve) -> Result<Opened, OpenError> {
     let is_full = |error: &OpenError| matches!(error, OpenError::Database { source, .. } if database::is_disk_full(source));
     match open_file(path, purpose) {
@@ -74,14 +74,16 @@ fn open_file(path: &Path, purpose: Purpose<'_>) -> Result<Opened, OpenError> {
     Ok(Opened { connection, books, last_seq, outbox })
 }
 
-/// The store that what waits in this file is for, as far as the file notes it; `None` if the file is the store itself.
+/// Returns the store for which records wait in this file, as far as the file notes it, or `None` if the file is the
+/// store itself.
 fn whose_outbox(connection: &Connection, purpose: Purpose<'_>) -> rusqlite::Result<Option<NotedStore>> {
     let noted = NotedStore::read(connection)?;
     let Purpose { remote, redirect } = purpose;
     match (remote, noted) {
         (Some(address), noted) => {
             let noted = noted.filter(|_| redirect != Redirect::Always).unwrap_or_default();
-            // Before the store was reached: what comes until then is for a remote store, and for no table of this file.
+            // The store has not been reached yet. Until it is, records are for a remote store and not for the tables of
+            // this file.
             if noted.id.is_none() {
                 NotedStore::note(connection, None, address)?;
             }
@@ -104,7 +106,7 @@ fn whose_outbox(connection: &Connection, purpose: Purpose<'_>) -> rusqlite::Resu
     }
 }
 
-/// After a crash: whoever follows learns of each session that this ends.
+/// Abandons the sessions that a crash left open, and writes a change for each, so that followers learn of it.
 fn abandon_open_sessions(
     connection: &mut Connection,
     last_seq: &mut Seq,

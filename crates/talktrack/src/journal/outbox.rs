@@ -1,4 +1,4 @@
-//! The file as the outbox of a remote store: records wait in the journal table until the store has them.
+//! The file as the outbox of a remote store: records wait in the table `journal` until the store has them.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -23,36 +23,38 @@ use crate::store::sqlite;
 use crate::store::sqlite::readable;
 use crate::writer::{Answer, LANES, Settle, Settled, StoreClaim, Writer};
 
-/// A backlog is handed over and settled in small steps: a new message waits for no more than one of each.
+/// A backlog is handed over and settled in small steps, so that a new message waits for no more than one step of each.
 const FED_AT_ONCE: usize = 250;
 const SETTLED_AT_ONCE: usize = 2_000;
-/// A deletion runs several statements, and counts as so many settled records: one piece of deletions fills a transaction.
+/// A deletion runs several statements, so it counts as this many settled records. One piece of deletions fills a
+/// transaction.
 const DELETION_WEIGHT: usize = 8;
 
 pub(super) struct Outbox {
     writer: Writer,
     claim: Arc<StoreClaim>,
     answers: Arc<Answers>,
-    /// Of each lane of the writer, everything up to here was handed to it.
+    /// Per lane: the highest `seq` handed to the writer.
     fed: [Seq; LANES],
-    /// The newest record in the journal: behind it lies a backlog where it is not fed.
+    /// The newest record in the journal. A lane that was not fed up to it has a backlog.
     newest: Seq,
-    /// Of each lane: up to here, an earlier process or this one handed records to the store, which may have seen them.
+    /// Per lane: records up to this `seq` were handed to the store by this process or an earlier one, so the store may
+    /// have seen them.
     delivered: [Seq; LANES],
-    /// Of each lane: records of parked sessions that it has.
+    /// Per lane: the records of parked sessions that the lane holds.
     handed: [HashSet<Seq>; LANES],
-    /// What the store has confirmed.
+    /// The records that the store has confirmed.
     window: Window,
-    /// What deletions of the batch just committed took out of the journal: some of it may be of the same batch.
+    /// Records that deletions of the last commit removed from the journal. Some may be of the same batch.
     gone: Vec<Seq>,
     vitals: Arc<Vitals>,
     max_bytes: u64,
 }
 
-/// Where the store's answers wait for the next commit.
+/// The store's answers, which wait for the next commit.
 struct Answers {
     waiting: Mutex<VecDeque<Answer>>,
-    /// Calls for that commit.
+    /// Asks for that commit.
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -66,7 +68,7 @@ impl Answers {
 }
 
 impl Outbox {
-    /// Starts the writer. Whatever lies in the journal, up to `newest`, is its backlog.
+    /// Starts the writer. All records in the journal, up to `newest`, are its backlog.
     pub(super) fn open(
         connection: &Connection,
         claim: &Arc<StoreClaim>,
@@ -100,12 +102,12 @@ impl Outbox {
         })
     }
 
-    /// Notes in the data directory whose outbox it is, once the writer has met the store.
+    /// Notes in the data directory which store's outbox it is, once the writer has identified the store.
     pub(super) fn note_store(&self, connection: &Connection) {
         self.claim.write_down(connection);
     }
 
-    /// What the writer has told, in its order; a part of it, if it is much.
+    /// Returns the writer's answers in order, or the first part of them if there are many.
     pub(super) fn take_answers(&mut self) -> Vec<Answer> {
         let (mut taken, mut records) = (Vec::new(), 0);
         let mut waiting = self.answers.waiting.lock();
@@ -129,13 +131,14 @@ impl Outbox {
         taken
     }
 
-    /// A transaction has committed that entered answers of the writer, and removed these rows from the journal. What the writer
-    /// has of them it may still deliver, before what deletes it in the store.
+    /// Applies a committed transaction that entered the writer's answers and removed the rows in `gone` from the
+    /// journal. The writer may still deliver records it already holds of these rows, but it does so before the
+    /// deletion.
     pub(super) fn settled(&mut self, change: Change, gone: Gone) {
         self.window.enter(&change);
         self.gone = gone.into_seqs();
         for (lane, rewound) in change.rewound {
-            // Everything that is pending comes anew, from the oldest on.
+            // All pending records are handed over again, from the oldest on.
             self.fed[lane] = 0;
             self.handed[lane].clear();
             self.writer.parking().open_again(|session_id| Writer::lane_of_session(session_id) == lane);
@@ -152,7 +155,8 @@ impl Outbox {
         &mut self.window
     }
 
-    /// Removes what has been in the window for long enough. Not while a backlog waits, unless there is far too much of it.
+    /// Removes records that have been in the window long enough. While there is a backlog, it does so only if the
+    /// window is far over its limit.
     pub(super) fn remove_old(&mut self, connection: &mut Connection) {
         if self.has_backlog() && !self.window.is_overfull() {
             return;
@@ -160,7 +164,7 @@ impl Outbox {
         match self.window.remove_old(connection) {
             Ok(true) => self.answers.post(Answer::Wake),
             Ok(false) => {}
-            // Tried again by the next look.
+            // The next round tries again.
             Err(error) => tracing::debug!(%error, "the re-send window keeps what should leave it"),
         }
     }
@@ -173,7 +177,7 @@ impl Outbox {
         books.journal_bytes.saturating_add(self.vitals.letter_bytes()) >= self.max_bytes
     }
 
-    /// Hands the writer what it has room for: the batch just committed where nothing waits before it, else the next
+    /// Hands the writer as much as it has room for: the committed batch if there is no backlog, otherwise the next
     /// records from the table.
     pub(super) fn feed(&mut self, connection: &Connection, batch: &mut Vec<Entry>, verdicts: &[Verdict]) {
         let caught_up = !self.has_backlog();
@@ -190,7 +194,7 @@ impl Outbox {
 
     fn feed_batch(&mut self, batch: &mut Vec<Entry>, verdicts: &[Verdict], before: Seq) {
         let mut pass = self.pass(before);
-        // A deletion has been done here, and the store has yet to hear of it.
+        // A deletion was applied here and has yet to be delivered to the store.
         let goes_on = |verdict: &Verdict| matches!(verdict, Verdict::Journaled | Verdict::Deleted(_));
         let journaled = batch.drain(..).zip(verdicts).filter(|(_, verdict)| goes_on(verdict));
         let gone = std::mem::take(&mut self.gone);
@@ -200,7 +204,8 @@ impl Outbox {
         self.finish(&pass, complete.then_some(self.newest));
     }
 
-    /// Where the backlog cannot be read, new messages are durable as always; it is tried again with the next of them.
+    /// Hands over records from the table. If they cannot be read, new messages still become durable, and the next call
+    /// tries again.
     fn read_back(&mut self, connection: &Connection) {
         let Err(error) = self.feed_from_table(connection) else {
             self.vitals.store_works(BACKLOG);
@@ -239,7 +244,7 @@ impl Outbox {
             }
             rows += 1;
         }
-        // Fewer rows: that was all; what came last may have needed none.
+        // Fewer rows than the limit: there are no more. Later records may not need delivery.
         self.finish(&pass, (rows < FED_AT_ONCE).then_some(self.newest));
         if rows == FED_AT_ONCE {
             self.answers.post(Answer::Wake);
@@ -247,7 +252,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// This row needs no store to be answered for.
+    /// Answers for a row without the store.
     pub(super) fn answer_now(&self, seq: Seq, verdict: Verdict) {
         let records = vec![Settled { seq, deletes: false, is_message: false, verdict, removed: None }];
         self.answers.post(Answer::Settled { lane: 0, delivery: 0, records });
@@ -257,17 +262,17 @@ impl Outbox {
         &self.writer
     }
 
-    /// True if the lane has this record of a parked session.
+    /// True if the lane holds this record of a parked session.
     pub(super) fn was_handed(&self, lane: usize, seq: Seq) -> bool {
         self.handed[lane].contains(&seq)
     }
 
-    /// Up to which record the lane was fed.
+    /// Returns the highest `seq` that was handed to the lane.
     pub(super) fn fed(&self, lane: usize) -> Seq {
         self.fed[lane]
     }
 
-    /// Hands over records of a parked session, which lie before the place up to which its lane was fed.
+    /// Hands over records of a parked session. They have a lower `seq` than the last one that was handed to their lane.
     pub(super) fn hand_over_parked(&mut self, lane: usize, mut records: Vec<Record>) {
         for record in &mut records {
             if record.seq <= self.delivered[lane] {
@@ -278,15 +283,17 @@ impl Outbox {
         self.writer.offer_parked(lane, records);
     }
 
-    /// A look at the rows behind this one. While the store fails, a lane without room is passed by: it may be the one that
-    /// gets nothing through, and the others may get through. While the store works, room comes soon, and all wait for it.
+    /// Starts a pass over the rows after `reached`. While the store fails, the pass skips a lane without room: that
+    /// lane may be the only one that is stuck. While the store works, room becomes free soon, and all lanes wait for
+    /// it.
     fn pass(&self, reached: Seq) -> Pass {
         let store_fails = self.vitals.is_store_failing();
         let passed_by = std::array::from_fn(|lane| store_fails && !self.writer.has_room(lane));
         Pass { store_fails, passed_by, reached }
     }
 
-    /// Hands a record to its lane, unless that has it already or is passed by. False where it and what follows must wait.
+    /// Hands a record to its lane, unless the lane has it already or is skipped. Returns false if this record and all
+    /// later ones must wait.
     fn hand_over(&mut self, mut record: Record, pass: &mut Pass) -> bool {
         let (seq, lane) = (record.seq, Writer::lane_of(&record));
         if seq > self.fed[lane] && !pass.passed_by[lane] {
@@ -309,7 +316,7 @@ impl Outbox {
         true
     }
 
-    /// Notes how far the lanes were fed that were not passed by.
+    /// Notes how far the lanes were fed that were not skipped.
     fn finish(&mut self, pass: &Pass, reached: Option<Seq>) {
         let reached = reached.unwrap_or(pass.reached);
         let lanes = self.fed.iter_mut().zip(pass.passed_by);
@@ -317,16 +324,16 @@ impl Outbox {
     }
 }
 
-/// One look at the rows of the journal, in their order.
+/// One pass over the rows of the journal, in their order.
 struct Pass {
     store_fails: bool,
-    /// Lanes that had no room for one of their rows. They get it, and what follows it, by another look.
+    /// Lanes that had no room for one of their rows. They get this row and the later ones in another pass.
     passed_by: [bool; LANES],
-    /// The last row that was seen and need not wait.
+    /// The last row that the pass handled.
     reached: Seq,
 }
 
-/// After a crash: an end for each session that was left open, at its last event. Says how many.
+/// Ends each session that a crash left open, at its last event. Returns the number of sessions.
 pub(super) fn abandon_open_sessions(
     connection: &mut Connection,
     last_seq: &mut Seq,
@@ -334,9 +341,9 @@ pub(super) fn abandon_open_sessions(
 ) -> rusqlite::Result<usize> {
     let tx = connection.transaction()?;
     let open = open_sessions(&tx)?;
-    // Whatever came later is another node's: it took the session over while this one was down.
+    // If the store knows a later event, another node took over the session while this one was down.
     let seen_until = Timestamp::from_micros(*last_seq);
-    // A file that was saved may have begun its changes later than its books.
+    // In a file that was salvaged, the changes may be newer than the books.
     *last_seq = changes::newest(&tx)?.max(*last_seq);
     let ends = open.into_iter().map(|session_id| {
         *last_seq += 1;
@@ -358,6 +365,6 @@ pub(super) fn abandon_open_sessions(
 fn open_sessions(tx: &Transaction<'_>) -> rusqlite::Result<Vec<Uuid>> {
     let mut open = tx.prepare("SELECT session_id FROM open_sessions")?;
     let open = open.query_map([], |row| column_or_null(row, 0, parse_uuid))?;
-    // An id that has rotted beyond reading names no session that could be ended.
+    // An id that is damaged beyond reading names no session that could be ended.
     open.filter_map(Result::transpose).collect()
 }

@@ -1,5 +1,5 @@
-//! Records of parked sessions: they stay in the journal's table, outside the writer's windows, and are handed over from there,
-//! in their order, once the writer says so.
+//! Records of parked sessions. They stay in the table `journal`, outside the writer's windows, and are handed over from
+//! there in order when the writer says so.
 
 use rusqlite::{Connection, params};
 
@@ -10,18 +10,20 @@ use crate::record::{DeadReason, Record, Verdict};
 use crate::store::sqlite::readable;
 use crate::writer::{FedSession, Writer};
 
-/// Text of one session that is handed over at once, but for a single record that has more.
+/// The maximum number of bytes of one session's text that are handed over at once. A single larger record is handed
+/// over alone.
 const MOST_BYTES: usize = 1 << 20;
 
 impl Outbox {
-    /// A record that waits behind others of its session. If too many do, it becomes a dead letter.
+    /// Holds back a record that waits behind others of its session. If too many wait, the record becomes a dead letter.
     pub(super) fn hold_back(&mut self, record: &Record) {
         if !self.writer().parking().hold_back(record) {
             self.answer_now(record.seq, Verdict::Dead(DeadReason::UnknownSession));
         }
     }
 
-    /// Hands over records of parked sessions that need not wait any more. Those that cannot be read back now are tried again.
+    /// Hands over the records of parked sessions that need not wait any longer. Records that cannot be read now are
+    /// tried again.
     pub(super) fn feed_parked(&mut self, connection: &Connection) {
         if self.writer().parking().is_empty() {
             return;
@@ -35,8 +37,8 @@ impl Outbox {
         }
     }
 
-    /// Hands over the oldest records of one session, so many at most at a time. What lies behind the place up to which its lane
-    /// was fed comes by itself.
+    /// Hands over the oldest records of one session, at most `fed.most` at a time. Records after the last one that was
+    /// handed to the lane follow on the normal path.
     fn feed_session(&mut self, connection: &Connection, fed: FedSession) -> rusqlite::Result<()> {
         let lane = Writer::lane_of_session(fed.session_id);
         let waiting = self.waiting(connection, lane, fed)?;
@@ -69,8 +71,8 @@ impl Outbox {
         Ok(())
     }
 
-    /// The oldest records of a parked session; of a probe, the newest instead of the last of them, if it is a message: it may
-    /// overtake others of its session.
+    /// Returns the oldest records of a parked session. For a probe, the newest record takes the place of the last of
+    /// them if it is a message, because a message may overtake other records of its session.
     fn waiting(&self, connection: &Connection, lane: usize, fed: FedSession) -> rusqlite::Result<Vec<Seq>> {
         let id = UuidText::new(fed.session_id);
         let sql = "SELECT seq FROM pending WHERE session_id = ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3";

@@ -1,6 +1,6 @@
-//! Room kept back on the journal's disk. Whoever takes rows out of a SQLite file needs room for its log first, so that a full
-//! disk would keep everybody from making room. A file full of nothing lies beside the database therefore, and makes way
-//! where there is no other room left.
+//! The disk reserve. Deleting rows from a SQLite file first needs space for the WAL, so that on a full disk nothing
+//! could free space. Therefore an empty file next to the database holds some disk space, and is released when there is
+//! no other space left.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,21 +10,21 @@ use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use crate::database;
 use crate::permissions::private_file;
 
-/// As much as the log may need at its longest, and a batch on top.
+/// As much as the longest WAL may need, plus one batch.
 const WANTED: u64 = 20 << 20;
-/// A small disk gives up this part of what is free.
+/// On a small disk, the reserve takes one part in this many of the free space.
 const SHARE: u64 = 4;
 
-/// The file that keeps the room.
+/// The file that holds the space.
 #[derive(Debug)]
 pub(super) struct Reserve {
     path: PathBuf,
-    /// Its bytes.
+    /// The size of the file in bytes.
     held: u64,
 }
 
 impl Reserve {
-    /// The one beside this database, as it is found.
+    /// Returns the reserve of this database, as it exists on disk.
     pub(super) fn beside(file: &Path) -> Self {
         let path = database::beside(file, "-reserve");
         let held = fs::metadata(&path).map_or(0, |found| found.len());
@@ -35,7 +35,7 @@ impl Reserve {
         self.held
     }
 
-    /// Takes what it should have, where the disk can spare that.
+    /// Grows the reserve to its proper size, if the disk has that much space to spare.
     pub(super) fn grow(&mut self) {
         let fair = WANTED.min((self.free() + self.held) / SHARE);
         if fair > self.held {
@@ -43,14 +43,14 @@ impl Reserve {
         }
     }
 
-    /// Makes way, and says how much room that is.
+    /// Releases the reserve and returns its size in bytes.
     pub(super) fn make_way(&mut self) -> u64 {
         let lent = self.held;
         self.keep(0);
         lent
     }
 
-    /// Takes back what it made way for, or what is left of that.
+    /// Takes the released space back, or as much of it as is left.
     pub(super) fn take_back(&mut self, lent: u64) {
         let mut wanted = lent;
         while self.held < wanted {
@@ -59,14 +59,14 @@ impl Reserve {
         }
     }
 
-    /// Keeps so many bytes, or none where the system does not promise them.
+    /// Reserves this many bytes, or none if the file system cannot guarantee them.
     fn keep(&mut self, bytes: u64) {
         self.held = 0;
         let kept = bytes > 0 && self.allocate(bytes).is_ok();
         if kept {
             self.held = bytes;
         } else {
-            // It may not be there; what cannot be removed is no worse than a full disk.
+            // The file may not exist. If it cannot be removed, that is no worse than a full disk.
             let _ = fs::remove_file(&self.path);
         }
     }

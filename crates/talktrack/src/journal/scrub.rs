@@ -1,8 +1,9 @@
-//! Remains of what was deleted. SQLite overwrites a record that is deleted, but not what is left of records between the others
-//! when a page is split or joined. After a deletion, the room of the database file that holds no record is overwritten.
+//! Overwrites the remains of deleted data. SQLite overwrites a deleted record, but not the copies that splitting or
+//! joining a page leaves between the other records. After a deletion, this module overwrites the parts of the database
+//! file that hold no record.
 //!
-//! This happens in the file itself, while its write-ahead log is empty and the one connection that writes does nothing. SQLite
-//! never reads those bytes, so that a crash in the middle damages nothing.
+//! It writes to the file itself, while the WAL is empty and the only writing connection is idle. SQLite never reads
+//! those bytes, so that a crash in the middle damages nothing.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs::File;
@@ -15,38 +16,39 @@ use rusqlite::Connection;
 
 use crate::database::{self, kept_open};
 
-/// Bytes before the first page's own header.
+/// The bytes before the first page's own header.
 const FILE_HEADER: usize = 100;
-/// A larger number of a page may look like the header of another page.
+/// Higher page numbers could be mistaken for the header of another page.
 const LARGEST_PAGE: u32 = 0x0200_0000;
-/// Pages between two looks at the clock.
+/// The number of pages between two checks of the time budget.
 const STRIDE: u32 = 64;
 
-/// How far a turn has come.
+/// The result of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
     /// No remains are left.
     Done,
     /// There are more pages.
     More,
-    /// Somebody reads from the write-ahead log.
+    /// A reader still uses the WAL.
     Blocked,
 }
 
-/// A pass over the file, in turns: others commit between them.
+/// A pass over the file in several turns. Commits happen between the turns.
 pub(super) struct Scrub {
     file: &'static File,
     path: PathBuf,
     page_bytes: usize,
-    /// The next page of the pass. Pages before it have remains only if they changed since.
+    /// The next page of the pass. Earlier pages have remains only if they have changed since.
     next: u32,
     changed: BTreeSet<u32>,
-    /// How SQLite copied the log before: during a pass it must not, for it would not say which pages it copied.
+    /// The connection's previous setting. During a pass SQLite must not checkpoint by itself, because it does not
+    /// report which pages it copied.
     autocheckpoint: i64,
 }
 
 impl Scrub {
-    /// Begins a pass.
+    /// Starts a pass.
     pub(super) fn begin(connection: &Connection) -> rusqlite::Result<Self> {
         let path = connection.path().map(PathBuf::from).unwrap_or_default();
         let file = kept_open::file(&path).map_err(unusable)?;
@@ -56,7 +58,7 @@ impl Scrub {
         Ok(Self { file, path, page_bytes, next: 1, changed: BTreeSet::new(), autocheckpoint })
     }
 
-    /// One turn of about so long.
+    /// Runs one turn of about `budget`.
     pub(super) fn turn(&mut self, connection: &Connection, budget: Duration) -> rusqlite::Result<Turn> {
         let started = Instant::now();
         self.changed.extend(pages_in_log(&self.path).map_err(unusable)?);
@@ -66,7 +68,7 @@ impl Scrub {
         let (turn, has_written) = self.overwrite(started, budget).map_err(unusable)?;
         if has_written {
             self.file.sync_data().map_err(unusable)?;
-            // The connection may hold the pages as they were, and would write them back.
+            // The connection may have old copies of the pages in its cache, and would write those back.
             connection.execute_batch("PRAGMA shrink_memory")?;
         }
         if turn == Turn::Done {
@@ -81,7 +83,7 @@ impl Scrub {
         let free = Free::read(self.file, self.page_bytes)?;
         let mut has_written = false;
         for number in std::mem::take(&mut self.changed) {
-            // Those behind come in their turn.
+            // Later pages are reached in turn.
             if number < self.next && number <= last {
                 has_written |= self.overwrite_page(number, &free)?;
             }
@@ -114,12 +116,12 @@ impl Scrub {
     }
 }
 
-/// The pages that hold nothing, and those that list them.
+/// The free pages, and the pages that list them.
 struct Free {
     leaves: HashSet<u32>,
-    /// With the number of pages that each lists.
+    /// Trunk pages, each with the number of leaf pages that it lists.
     trunks: HashMap<u32, usize>,
-    /// Bytes at the end of each page that SQLite does not use.
+    /// The bytes at the end of each page that SQLite does not use.
     reserved: usize,
 }
 
@@ -142,8 +144,9 @@ impl Free {
     }
 }
 
-/// Overwrites the room between the records of a page of a tree. Other pages begin with a zero, as long as the number of pages is
-/// below [`LARGEST_PAGE`]. (The format: sqlite.org/fileformat2.html, "B-tree Pages".)
+/// Overwrites the space between the records of a b-tree page. Returns true if it changed anything. Other pages begin
+/// with a zero byte as long as the number of pages is below [`LARGEST_PAGE`]. (The format: sqlite.org/fileformat2.html,
+/// "B-tree Pages".)
 fn erase_between_records(page: &mut [u8], number: u32, usable: usize) -> bool {
     let start = if number == 1 { FILE_HEADER } else { 0 };
     let header = match page[start] {
@@ -170,7 +173,7 @@ fn erase_between_records(page: &mut [u8], number: u32, usable: usize) -> bool {
     changed
 }
 
-/// Whether there was anything.
+/// Overwrites the range with zeros. Returns true if it was not zero already.
 fn erase(page: &mut [u8], from: usize, to: usize) -> bool {
     let Some(room) = page.get_mut(from..to).filter(|room| room.iter().any(|byte| *byte != 0)) else {
         return false;
@@ -179,7 +182,7 @@ fn erase(page: &mut [u8], from: usize, to: usize) -> bool {
     true
 }
 
-/// The pages that the write-ahead log has, also those of transactions that did not commit.
+/// Returns the pages in the WAL, including those of transactions that did not commit.
 fn pages_in_log(database: &Path) -> io::Result<BTreeSet<u32>> {
     const HEADER: usize = 32;
     const FRAME_HEADER: usize = 24;
@@ -199,7 +202,7 @@ fn pages_in_log(database: &Path) -> io::Result<BTreeSet<u32>> {
     while place + frame_bytes <= bytes {
         let mut frame = [0; FRAME_HEADER];
         log.read_exact_at(&mut frame, place)?;
-        // What is behind is from before the log began from the front.
+        // The frames after this one are from before the WAL was restarted.
         if frame[8..16] != header[16..24] {
             break;
         }

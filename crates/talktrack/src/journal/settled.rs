@@ -1,5 +1,5 @@
-//! What the store has answered: the records of a delivery are noted as stored, in ranges, and their rows stay where they are
-//! (see [`window`]). What the store will never take leaves the journal for the dead letters.
+//! Settles what the store has answered. The records of a delivery are noted as stored, in ranges, and their rows stay
+//! in place (see [`window`]). Records that the store will never take move from the journal to the dead letters.
 
 use rusqlite::{OptionalExtension as _, Transaction};
 
@@ -13,7 +13,7 @@ use crate::journal::{append, aside, erasure};
 use crate::record::{DeadReason, Record, Verdict};
 use crate::writer::{Answer, Settled};
 
-/// Enters the writer's answers: what they did to the window, and the records that left the journal.
+/// Enters the writer's answers. Returns the change to the window and the records that left the journal.
 pub(super) fn settle(
     tx: &Transaction<'_>,
     answers: &[Answer],
@@ -45,13 +45,13 @@ pub(super) fn settle(
     Ok((change, gone))
 }
 
-/// One delivery on its way into the table of ranges.
+/// One delivery that is being entered in the table of ranges.
 struct Delivery<'a, 't> {
     tx: &'a Transaction<'t>,
     lane: usize,
     number: i64,
     now: Timestamp,
-    /// Stored records that follow each other.
+    /// Consecutive stored records.
     run: Vec<Seq>,
     books: &'a mut Books,
     change: &'a mut Change,
@@ -81,7 +81,7 @@ impl Delivery<'_, '_> {
         let is_kept = dead_reason(verdict).is_none();
         match deletes {
             false if is_kept => {
-                // A record that was parked comes behind later ones.
+                // A record that was parked is delivered after later ones.
                 if self.run.last().is_some_and(|last| last > seq) {
                     self.close_run()?;
                 }
@@ -96,7 +96,7 @@ impl Delivery<'_, '_> {
                 self.note(*seq, true)?;
                 return rows.as_ref().map_or(Ok(()), |rows| window::note_removed(self.tx, *seq, rows, gone));
             }
-            // A deletion that the store found nothing to do for is never tried again.
+            // The store found nothing to delete, so the deletion is not delivered again.
             _ => {}
         }
         self.close_run()?;
@@ -108,8 +108,9 @@ impl Delivery<'_, '_> {
         window::note_delivery(self.tx, self.lane, self.number)
     }
 
-    /// Notes a run as one range. If another row lies between its rows, which the store does not have, or if a deletion has
-    /// removed one of them meanwhile, each row is noted by itself. Counting the rows would not tell: both can happen at once.
+    /// Notes a run as one range. If there is another row between its rows that the store does not have, or if a
+    /// deletion has removed one of them, each row is noted by itself. Comparing the number of rows would not be enough,
+    /// because both can happen at once.
     fn close_run(&mut self) -> rusqlite::Result<()> {
         let run = std::mem::take(&mut self.run);
         let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
@@ -122,7 +123,7 @@ impl Delivery<'_, '_> {
     fn note(&mut self, seq: Seq, deletes: bool) -> rusqlite::Result<()> {
         match window::figures_of_run(self.tx, self.lane, &[seq])? {
             Some(found) => self.note_figures(seq, seq, &found, deletes),
-            // A deletion has removed the row meanwhile.
+            // A deletion has removed the row since.
             None => Ok(()),
         }
     }
@@ -143,7 +144,7 @@ impl Delivery<'_, '_> {
     }
 }
 
-/// A record leaves the journal for good, for the dead letters if it died.
+/// Removes a record from the journal permanently. If it died, it becomes a dead letter.
 pub(super) fn leave(
     tx: &Transaction<'_>,
     seq: Seq,
@@ -159,7 +160,7 @@ pub(super) fn leave(
     let Some((is_message, bytes)) = row else { return Ok(()) };
     books.leave_journal(u64::from(is_message && !dead), u64::from(dead), bytes);
     if *verdict == Verdict::Dead(DeadReason::Corrupt) {
-        // A row that rots may have another size than it had.
+        // A damaged row may have another size than it had when it was written.
         let left = "SELECT coalesce(sum(octet_length(body)), 0) FROM pending";
         books.journal_bytes = tx.query_row(left, [], |row| row.get(0))?;
     }
@@ -176,7 +177,7 @@ fn dead_reason(verdict: &Verdict) -> Option<DeadReason> {
     }
 }
 
-/// Copies the row to the dead letters. Says whether it is a message.
+/// Copies the row to the dead letters. Returns true if it is a message.
 fn lay_aside(
     tx: &Transaction<'_>,
     seq: Seq,
@@ -187,7 +188,7 @@ fn lay_aside(
     let row = read.query_row([seq], |row| Ok((text_or_null(row, 0)?, row.get_ref(1)?.as_bytes()?.to_vec())));
     let Some((message_id, body)) = row.optional()? else { return Ok(false) };
     let record: Option<Record> = serde_json::from_slice(&body).ok();
-    // A deletion that the store refuses has nothing in it that would have to be kept, and the session goes on.
+    // A refused deletion has no content to keep, and the session stays active.
     if is_refused && record.as_ref().is_some_and(Record::is_deletion) {
         return Ok(false);
     }

@@ -1,8 +1,8 @@
-//! The re-send window: records that the store has confirmed stay in the journal for a while. If the store forgets them (it
-//! crashed without syncing, a standby that lagged was promoted, a dump was restored), they become pending again.
+//! The re-send window: records that the store has confirmed stay in the journal for a while. If the store loses them
+//! (it crashed without syncing, a lagging standby was promoted, or a dump was restored), they become pending again.
 //!
-//! The rows stay as they are. The table `resend_window` says which of them are confirmed: one row for each range that one
-//! delivery of a lane stored. Rows leave in bulk, the oldest ranges first, when nobody waits.
+//! The rows do not change. The table `resend_window` says which of them are confirmed, with one row for each range that
+//! one delivery of a lane stored. Rows are removed in bulk, the oldest ranges first, while no caller waits.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,31 +18,31 @@ use crate::record::{Body, Record, RemovedRows};
 use crate::store::sqlite::{self, readable};
 use crate::writer::{LANES, Rewound};
 
-/// How long a record that deletes something stays.
+/// How long a record that deletes something stays in the window.
 const DELETIONS_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// Rows that one transaction removes.
+/// The maximum number of rows that one transaction removes.
 const REMOVED_AT_ONCE: u64 = 1_000;
-/// Bytes that one transaction removes.
+/// The maximum number of bytes that one transaction removes.
 const REMOVED_BYTES: u64 = 1 << 20;
-/// How often the window is looked at while there is nothing to remove.
+/// The interval between checks while there is nothing to remove.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// How much is kept, and how much there is.
+/// The limits of the window and its current size.
 pub(super) struct Window {
     keep: Duration,
     max_bytes: u64,
-    /// Bytes of the confirmed records, without those that delete something.
+    /// The bytes of the confirmed records, without those that delete something.
     bytes: u64,
     clock: Arc<dyn Clock>,
     begun: Now,
-    /// When there was last nothing to remove.
+    /// The last time at which there was nothing to remove.
     idle_since: Option<Instant>,
 }
 
-/// What a settling transaction did to the window.
+/// How a settling transaction changed the window.
 #[derive(Debug, Default)]
 pub(super) struct Change {
-    /// Bytes that came in.
+    /// Bytes that were added.
     pub(super) added: u64,
     /// Bytes that became pending again.
     pub(super) taken: u64,
@@ -50,7 +50,7 @@ pub(super) struct Change {
     pub(super) rewound: Vec<(usize, Rewound)>,
 }
 
-/// Rows of one lane that follow each other.
+/// Counts of consecutive rows of one lane.
 pub(super) struct Figures {
     pub(super) rows: usize,
     pub(super) messages: u64,
@@ -58,7 +58,7 @@ pub(super) struct Figures {
 }
 
 impl Window {
-    /// The window of this file, as an earlier process left it.
+    /// Opens the window of this file as an earlier process left it.
     pub(super) fn open(connection: &Connection, options: &Options) -> rusqlite::Result<Self> {
         let sql = "SELECT coalesce(sum(bytes), 0) FROM resend_window WHERE deletes = 0";
         let bytes = connection.query_row(sql, [], |row| row.get(0))?;
@@ -67,29 +67,30 @@ impl Window {
         Ok(Self { keep: options.resend_window, max_bytes, bytes, clock, begun, idle_since: None })
     }
 
-    /// Now, by a calendar that does not leap ahead while the process runs: nothing may leave early for that.
+    /// Returns the current time, by a clock that does not jump ahead while the process runs, so that no record leaves
+    /// early.
     pub(super) fn now(&self) -> Timestamp {
         let passed = self.clock.elapsed().saturating_sub(self.begun.elapsed);
         self.clock.now().min(self.begun.at.plus(passed))
     }
 
-    /// Enters what a transaction did that has committed.
+    /// Applies the change of a committed transaction.
     pub(super) fn enter(&mut self, change: &Change) {
         self.bytes = (self.bytes + change.added).saturating_sub(change.taken);
     }
 
-    /// Whether nothing is kept that could make way.
+    /// True if the window holds nothing that could be removed.
     pub(super) fn is_empty(&self) -> bool {
         self.bytes == 0
     }
 
-    /// Whether more is kept than may be, far beyond what a moment's delay explains.
+    /// True if the window is more than twice over its limit, which a short delay does not explain.
     pub(super) fn is_overfull(&self) -> bool {
         self.bytes > self.max_bytes.saturating_mul(2)
     }
 
-    /// Removes what has been kept for long enough, and the oldest if there is too much; no more than one step of it. Says
-    /// whether there is more.
+    /// Removes records that have been kept long enough, and the oldest ones if the window is over its limit, in one
+    /// step at most. Returns true if there is more to remove.
     pub(super) fn remove_old(&mut self, connection: &mut Connection) -> rusqlite::Result<bool> {
         let now = self.now();
         if self.idle_since.is_some_and(|since| since.elapsed() < LOOK) {
@@ -114,7 +115,7 @@ impl Window {
         Ok(step.is_full() || deletions.is_full())
     }
 
-    /// The disk is full: the oldest records make room. Says whether there were any.
+    /// Removes the oldest records because the disk is full. Returns true if there were any.
     pub(super) fn give_way(&mut self, connection: &mut Connection) -> rusqlite::Result<bool> {
         let tx = connection.transaction()?;
         let step = remove(&tx, i64::MAX, false, REMOVED_BYTES)?;
@@ -151,8 +152,8 @@ fn is_due(connection: &Connection, until: Timestamp, long: Timestamp) -> rusqlit
     connection.prepare_cached(sql)?.query_row(until, |row| row.get(0))
 }
 
-/// Removes the oldest ranges that were stored before a moment, in the order in which they were; at least so many bytes of
-/// them, or all if that is 0.
+/// Removes the oldest ranges that were stored before `before`, in order, until the step is full. If `bytes` is not 0,
+/// stops once that many bytes are removed.
 fn remove(tx: &Transaction<'_>, before: i64, deletes: bool, bytes: u64) -> rusqlite::Result<Step> {
     let sql = "SELECT lane, first, last, bytes FROM resend_window WHERE deletes = ?1 AND stored_at < ?2 \
                ORDER BY stored_at LIMIT ?3";
@@ -167,7 +168,7 @@ fn remove(tx: &Transaction<'_>, before: i64, deletes: bool, bytes: u64) -> rusql
         let (lane, first, last, size) = row;
         let rows = records.execute(params![first, last, lane])?;
         range.execute(params![lane, first])?;
-        // A range that has no rows any more is work, too.
+        // A range without rows is counted as well, because removing it is work.
         step += Step { rows: rows.max(1) as u64, bytes: size };
         if step.is_full() || (bytes > 0 && step.bytes >= bytes) {
             break;
@@ -176,7 +177,7 @@ fn remove(tx: &Transaction<'_>, before: i64, deletes: bool, bytes: u64) -> rusql
     Ok(step)
 }
 
-/// What lies in a range of a lane.
+/// Returns the counts of a lane's rows in a range.
 pub(super) fn figures(tx: &Transaction<'_>, lane: usize, first: Seq, last: Seq) -> rusqlite::Result<Figures> {
     let count = "SELECT count(*), count(message_id), coalesce(sum(octet_length(body)), 0) FROM journal \
                  WHERE seq BETWEEN ?1 AND ?2 AND lane = ?3";
@@ -185,7 +186,7 @@ pub(super) fn figures(tx: &Transaction<'_>, lane: usize, first: Seq, last: Seq) 
     })
 }
 
-/// The figures of these rows, if a lane has all of them and no other row between the first and the last.
+/// Returns the counts of these rows if the lane has all of them and no other row between the first and the last.
 pub(super) fn figures_of_run(
     tx: &Transaction<'_>,
     lane: usize,
@@ -208,7 +209,7 @@ pub(super) fn figures_of_run(
     Ok((figures.rows == run.len()).then_some(figures))
 }
 
-/// One range, as it is noted.
+/// One range of confirmed records.
 pub(super) struct Range {
     pub(super) lane: usize,
     pub(super) first: Seq,
@@ -228,17 +229,17 @@ pub(super) fn note(tx: &Transaction<'_>, range: &Range) -> rusqlite::Result<()> 
     tx.prepare_cached(sql)?.execute(values).map(drop)
 }
 
-/// Notes the last delivery of a lane.
+/// Notes the number of the last delivery of a lane.
 pub(super) fn note_delivery(tx: &Transaction<'_>, lane: usize, delivery: i64) -> rusqlite::Result<()> {
     let sql = "INSERT INTO lanes (lane, delivery) VALUES (?1, ?2) \
                ON CONFLICT (lane) DO UPDATE SET delivery = max(delivery, excluded.delivery)";
     tx.prepare_cached(sql)?.execute(params![lane, delivery]).map(drop)
 }
 
-/// The last delivery of each lane, as far as this file knows.
+/// Returns the number of the last delivery of each lane, as far as this file knows.
 pub(super) fn deliveries(connection: &Connection) -> rusqlite::Result<[i64; LANES]> {
     let mut known = [0; LANES];
-    // A file that was saved from damage may have only one of the two.
+    // A file that was salvaged may have only one of the two tables.
     let sql = "SELECT lane, max(delivery) FROM (SELECT lane, delivery FROM lanes UNION ALL \
                SELECT lane, delivery FROM resend_window) GROUP BY lane";
     let mut noted = connection.prepare(sql)?;
@@ -251,7 +252,8 @@ pub(super) fn deliveries(connection: &Connection) -> rusqlite::Result<[i64; LANE
     Ok(known)
 }
 
-/// The store has forgotten what a lane delivered after this delivery: it is pending again, and in the books as well.
+/// Makes pending what a lane delivered after delivery `after`, because the store has lost it. Corrects the books as
+/// well.
 pub(super) fn rewind(
     tx: &Transaction<'_>,
     lane: usize,
@@ -282,8 +284,9 @@ pub(super) fn rewind(
     Ok(())
 }
 
-/// Notes in the record of a deletion by time which rows it removed: if the store forgets it, these are removed again. What the
-/// window has of the session goes: it is not delivered again, and the same message is new when it comes once more.
+/// Notes in the record of a deletion by age which rows it removed, so that a repeated delivery removes the same rows.
+/// The confirmed records of the session leave the window: they are not delivered again, and the same message counts as
+/// new if it is sent again.
 pub(super) fn note_removed(
     tx: &Transaction<'_>,
     seq: Seq,
@@ -294,7 +297,7 @@ pub(super) fn note_removed(
     if let Body::Delete(delete) = &mut noted.body {
         delete.removed = Some(rows.clone());
         if rows.session {
-            // Its tombstones refused what would be a message of the session that went.
+            // The session's tombstones would refuse the messages of a new session with the same id.
             sqlite::forget_deleted_messages(tx, delete.session_id)?;
             let sql = "DELETE FROM journal WHERE session_id = ?1 AND seq < ?2 \
                        AND seq NOT IN (SELECT seq FROM pending WHERE session_id = ?1) RETURNING seq, message_id";
@@ -316,13 +319,14 @@ fn record(tx: &Transaction<'_>, seq: Seq) -> rusqlite::Result<Option<Record>> {
     Ok(rows.next()?.map(readable).transpose()?.and_then(|(_, record)| record))
 }
 
-/// Forgets the window, rows and all: what the store has stays there.
+/// Forgets the window and its rows. What the store has stays there.
 pub(super) fn drop_all(tx: &Transaction<'_>) -> rusqlite::Result<()> {
     tx.execute("DELETE FROM journal WHERE seq NOT IN (SELECT seq FROM pending)", [])?;
     tx.execute("DELETE FROM resend_window", []).map(drop)
 }
 
-/// If an earlier version had another number of lanes, every record gets its lane anew, and the whole window is pending once.
+/// Assigns new lanes to all records if an earlier version had another number of lanes. The whole window becomes pending
+/// once.
 pub(super) fn fit_lanes(
     connection: &mut Connection,
     lanes: usize,
