@@ -1,4 +1,4 @@
-//! The SQLite file: how it is made and opened, its schema, and how its columns spell UUIDs, times and JSON.
+//! The SQLite file: how it is created and opened, its schema, and how its columns encode UUIDs, times and JSON.
 
 pub(crate) mod kept_open;
 
@@ -17,10 +17,10 @@ use crate::clock::Timestamp;
 use crate::error::OpenError;
 use crate::permissions::{make_private_file, private_file};
 
-/// The file in the data directory: the store, or the outbox of a remote one.
+/// The name of the file in the data directory. It is the store, or the outbox of a remote store.
 pub const FILE_NAME: &str = "talktrack.db";
 
-/// Each file is applied once, in order; `PRAGMA user_version` says how many were.
+/// The migrations. Each is applied once, in order. `PRAGMA user_version` holds the number of applied ones.
 const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/sqlite/0001_initial.sql"),
     include_str!("../migrations/sqlite/0002_letters_taken_out.sql"),
@@ -38,23 +38,23 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/sqlite/0014_letter_sizes.sql"),
 ];
 
-/// Pages in the write-ahead log before a commit copies them into the database file. The default of 1,000 checkpoints
-/// several times a second at 1,000 messages/s, and each one delays the acknowledgements behind it.
+/// The number of pages in the WAL after which a commit checkpoints it. The default of 1,000 checkpoints several times a
+/// second at 1,000 messages/s, and each checkpoint delays the acknowledgements behind it.
 const CHECKPOINT_PAGES: u64 = 4_000;
 
-/// SQLite's own choice.
+/// SQLite's default page size.
 const PAGE_BYTES: u64 = 4_096;
 
-/// More than a batch needs in the log.
+/// More than a batch needs in the WAL.
 const BATCH_BYTES: u64 = 2 << 20;
 
-/// How long the connection that writes waits for others.
+/// How long the writing connection waits for the locks of other connections.
 pub(crate) const BUSY: Duration = Duration::from_millis(250);
 
-/// The ending of a note that a file may be damaged.
+/// The suffix of the file that marks a database as possibly damaged.
 const SUSPICION: &str = "-suspect";
 
-/// Opens the file for the one connection that writes, and brings its schema up to date.
+/// Opens the file for the only writing connection, and migrates its schema.
 pub(crate) fn open_to_write(path: &Path) -> Result<Connection, OpenError> {
     let failed = |source| OpenError::Database { path: path.to_owned(), source };
     let mut connection = Connection::open(path).map_err(failed)?;
@@ -69,13 +69,13 @@ pub(crate) fn open_to_write(path: &Path) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
-/// The id of this data directory among the nodes that write to one store.
+/// Returns the id of this data directory among the nodes that write to one store.
 pub(crate) fn node(connection: &Connection) -> rusqlite::Result<Uuid> {
     connection.query_row("SELECT node FROM directory", [], |row| column(row, 0, parse_uuid))
 }
 
-/// A copy of a file (a backup that was restored, a directory that was copied) gets another node id: the numbers of deliveries
-/// that a store knows of this node are those of the original.
+/// Gives a copy of a file (a restored backup, a copied directory) a new node id, because the delivery numbers that a
+/// store has for this node belong to the original.
 fn tell_from_a_copy(connection: &Connection, path: &Path) -> rusqlite::Result<()> {
     let noted: Option<String> = connection.query_row("SELECT file FROM directory", [], |row| row.get(0))?;
     let Some(mark) = mark_of(path).filter(|mark| noted.as_ref() != Some(mark)) else { return Ok(()) };
@@ -91,19 +91,21 @@ fn tell_from_a_copy(connection: &Connection, path: &Path) -> rusqlite::Result<()
     connection.execute("UPDATE directory SET file = ?1", [mark]).map(drop)
 }
 
-/// Another server has this node id as well: the next start takes this file for a copy.
+/// Marks this file as a copy, because another server uses the same node id. The next start then assigns a new one.
 pub(crate) fn give_up_node(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute("UPDATE directory SET file = 'a copy'", []).map(drop)
 }
 
-/// What tells a file from a copy of it: its inode, and when that was made if the file system knows.
+/// Returns what distinguishes a file from a copy of it: its inode, and its creation time if the file system records
+/// that.
 fn mark_of(path: &Path) -> Option<String> {
     let found = fs::metadata(path).ok()?;
     let made = found.created().ok().and_then(|made| made.duration_since(SystemTime::UNIX_EPOCH).ok());
     Some(format!("{}:{}", found.ino(), made.map_or(0, |made| made.as_nanos())))
 }
 
-/// Makes a new file, which is there as a whole or not at all: one that is empty or half made is not of our making.
+/// Creates a new file atomically: it exists as a whole or not at all. An empty or partial file was therefore not
+/// created by talktrack.
 pub(crate) fn create(path: &Path) -> Result<(), OpenError> {
     let failed = |source| OpenError::Io { path: path.to_owned(), source };
     let new = beside(path, "-new");
@@ -114,9 +116,10 @@ pub(crate) fn create(path: &Path) -> Result<(), OpenError> {
     path.parent().map_or(Ok(()), sync_dir).map_err(failed)
 }
 
-/// A new file with the present schema, for whoever makes it whole and then puts it in its place: nothing waits for the disk.
+/// Creates a file with the current schema that the caller completes and then moves into place. Nothing waits for the
+/// disk.
 pub(crate) fn draft(path: &Path) -> rusqlite::Result<Connection> {
-    // What cannot be made here, SQLite cannot open either, and says so.
+    // If this fails, opening the file with SQLite fails too, and reports the error.
     let _ = make_private_file(path);
     let mut connection = Connection::open(path)?;
     connection.pragma_update(None, "journal_mode", "MEMORY")?;
@@ -126,42 +129,44 @@ pub(crate) fn draft(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// The file that SQLite, or talktrack, keeps beside the database under its name and this ending.
+/// Returns the path of a file that SQLite or talktrack keeps next to the database: the database's path plus this
+/// suffix.
 pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(ending);
     name.into()
 }
 
-/// Waits until the disk knows which files are in the directory.
+/// Waits until the directory entry of a new or renamed file is on disk.
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     let here = dir.as_os_str().is_empty();
     File::open(if here { Path::new(".") } else { dir })?.sync_all()
 }
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
-    // Whoever else writes is waited for outside: a commit that fails is tried again, and its cause is shown meanwhile.
+    // Longer waits for other writers happen outside SQLite: a failed commit is retried, and its cause is reported
+    // meanwhile.
     connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    // A commit returns after its frames are on the disk: this is what "durable" means here. No commit may wait for less, one
-    // that only clears the journal neither: where a sync fails, the frames of its commit are written again, but those of
-    // earlier commits are not, and behind a gap in the log everything is lost with the power.
+    // A commit returns after its frames are on disk: this is what "durable" means here. Every commit needs this, even
+    // one that only clears the journal. If a sync fails, SQLite writes the frames of that commit again, but not those
+    // of earlier commits, and everything behind a gap in the WAL is lost in a power failure.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     connection.pragma_update(None, "cache_size", -32_768)?;
     overwrite_what_is_deleted(connection, true)?;
-    // The writer looks every session up once per batch, which says the same as the check per row.
+    // The writer looks up each session once per batch, which is equivalent to the check per row.
     connection.pragma_update(None, "foreign_keys", false)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(())
 }
 
-/// Writes the log that an earlier process left once more, as it stands, before anybody builds on it.
+/// Rewrites the WAL that an earlier process left, unchanged, before anything is appended to it.
 ///
-/// A sync may have failed there, and the process may have ended before it could write the same again. What should have been
-/// synced is then still seen, but is not on the disk, and no later sync brings it there: a power cut would take it away, and
-/// with it everything that comes behind it in the log.
+/// A sync may have failed in that process, and the process may have ended before it could write the same frames again.
+/// Reads then still return these frames although they are not on disk, and no later sync writes them. A power failure
+/// would lose them, and with them everything behind them in the WAL.
 pub(crate) fn rewrite_log(path: &Path) -> Result<(), OpenError> {
     let log = beside(path, "-wal");
     match OpenOptions::new().read(true).write(true).open(&log) {
@@ -185,31 +190,31 @@ fn rewrite(mut file: File) -> io::Result<()> {
     }
 }
 
-/// Keeps the log so short that this much room is enough to copy all of it into the database file, and a batch on top.
+/// Limits the WAL so that `room` bytes are enough to checkpoint all of it into the database file, plus one batch.
 pub(crate) fn keep_log_within(connection: &Connection, room: u64) -> rusqlite::Result<()> {
     let pages = (room.saturating_sub(BATCH_BYTES) / PAGE_BYTES).clamp(1, CHECKPOINT_PAGES);
     connection.pragma_update(None, "wal_autocheckpoint", pages)
 }
 
-/// Copies the log into the database file and gives its room back. Says whether that is done: not while somebody reads from it.
+/// Checkpoints the WAL into the database file and truncates it. Returns false if a reader still uses the WAL.
 pub(crate) fn clear_log(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0)).map(|busy| !busy)
 }
 
-/// Whether a batch has room in what was freed inside the file, which need not grow for it then.
+/// True if a batch fits into the free pages inside the file, so that the file need not grow.
 pub(crate) fn has_room_inside(connection: &Connection) -> rusqlite::Result<bool> {
     let free: u64 = connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
     Ok(free * PAGE_BYTES >= BATCH_BYTES)
 }
 
-/// Whether the disk has no room. The log's index is the one file that cannot say so by itself.
+/// True if the disk is full. The WAL index is the only file that reports this with another error code.
 pub(crate) fn is_disk_full(error: &rusqlite::Error) -> bool {
     let code = error.sqlite_error().map(|error| (error.code, error.extended_code));
     code.is_some_and(|(code, extended)| code == ErrorCode::DiskFull || extended == ffi::SQLITE_IOERR_SHMSIZE)
 }
 
-/// Whether nothing that is deleted stays in the file: its bytes are overwritten, in pages that become free as well. Those cost
-/// room in the log; without them only what is free inside of a page is overwritten, which costs none.
+/// Overwrites the bytes of deleted data. With `pages_too`, this includes pages that become free, which needs space in
+/// the WAL. Without it, only the free space inside used pages is overwritten, which needs none.
 pub(crate) fn overwrite_what_is_deleted(connection: &Connection, pages_too: bool) -> rusqlite::Result<()> {
     connection.pragma_update(None, "secure_delete", if pages_too { "ON" } else { "FAST" })
 }
@@ -225,26 +230,27 @@ fn migrate(connection: &mut Connection, from: i64, to: i64) -> rusqlite::Result<
     tx.commit()
 }
 
-/// Each table and index of a file, in the words in which it was made.
+/// Returns the name, the table and the SQL of each table and index of a file.
 pub(crate) fn schema_of(connection: &Connection) -> rusqlite::Result<Vec<[Option<String>; 3]>> {
     let mut objects = connection.prepare("SELECT name, tbl_name, sql FROM sqlite_schema")?;
     let words = |row: &Row<'_>| Ok([text_or_null(row, 0)?, text_or_null(row, 1)?, text_or_null(row, 2)?]);
     objects.query_map([], words)?.collect()
 }
 
-/// The same of a file of this version, if it were made now.
+/// Returns the schema that a new file of this version would have.
 pub(crate) fn schema_of_version(version: i64) -> rusqlite::Result<Vec<[Option<String>; 3]>> {
     let mut connection = Connection::open_in_memory()?;
     migrate(&mut connection, 0, version)?;
     schema_of(&connection)
 }
 
-/// The newest version of the schema.
+/// Returns the newest version of the schema.
 pub(crate) fn newest_version() -> i64 {
     i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
 }
 
-/// What an error means that says the file is damaged. Only a start can mend it, and this one makes sure that the next will.
+/// Returns the message for an error that says the file is damaged. Only a start can repair the file, so this also
+/// leaves the mark that makes the next start check it.
 pub(crate) fn damaged(connection: &Connection, error: &rusqlite::Error) -> Option<String> {
     is_damage(error).then(|| {
         connection.path().iter().for_each(|path| suspect(Path::new(path), &error.to_string()));
@@ -252,15 +258,15 @@ pub(crate) fn damaged(connection: &Connection, error: &rusqlite::Error) -> Optio
     })
 }
 
-/// Whether an error says that the file is not what was written; every other has its cause outside it.
+/// True if an error says that the file's content is damaged. Every other error has a cause outside the file.
 pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
     let code = error.sqlite_error();
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
         || code.is_some_and(|code| code.extended_code == ffi::SQLITE_IOERR_SHORT_READ)
 }
 
-/// Leaves a note beside the file that somebody has met damage in it: the next start looks at every page. Where it cannot be
-/// left, a small file is looked at all the same.
+/// Leaves a mark next to the file that it may be damaged, so that the next start checks every page. If the mark cannot
+/// be written, a small file is checked anyway.
 pub(crate) fn suspect(path: &Path, damage: &str) {
     let note = private_file().write(true).create(true).truncate(true).open(beside(path, SUSPICION));
     let _ = note.and_then(|mut note| note.write_all(damage.as_bytes()));
@@ -270,25 +276,25 @@ pub(crate) fn is_suspect(path: &Path) -> bool {
     beside(path, SUSPICION).exists()
 }
 
-/// The file was looked at, and is sound now.
+/// Removes the mark, because the file was checked and is sound.
 pub(crate) fn clear_suspicion(path: &Path) {
     let _ = fs::remove_file(beside(path, SUSPICION));
 }
 
-/// Opens the file to look at it, while another process may be writing.
+/// Opens the file for reading while another process may be writing.
 ///
 /// # Errors
-/// Where there is no such file, or SQLite cannot read it.
+/// If there is no such file, or SQLite cannot read it.
 pub(crate) fn open_to_read(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(Duration::from_secs(10))?;
-    // Opened for writing only because a reader of a write-ahead log must be able to recover it.
+    // The file is opened for writing only because a reader of a WAL must be able to recover it.
     connection.pragma_update(None, "query_only", true)?;
     Ok(connection)
 }
 
-/// A UUID as the columns spell it, without an allocation.
+/// A UUID as text, as the columns hold it, without an allocation.
 pub(crate) struct UuidText([u8; 36]);
 
 impl UuidText {
@@ -303,7 +309,7 @@ impl UuidText {
     }
 }
 
-/// Reads a column whose text another type spells: UUIDs, times, words, JSON.
+/// Reads a text column and parses it (UUIDs, times, words, JSON).
 pub(crate) fn column<T>(
     row: &Row<'_>,
     index: usize,
@@ -313,7 +319,8 @@ pub(crate) fn column<T>(
     parse(text).ok_or_else(|| unreadable(index, text))
 }
 
-/// The same for a column that may be null. What has rotted beyond reading is left out: the rest of the row is worth more.
+/// Reads a nullable text column and parses it. A damaged value is read as `None`, because the rest of the row is worth
+/// more.
 pub(crate) fn column_or_null<T>(
     row: &Row<'_>,
     index: usize,
@@ -322,7 +329,7 @@ pub(crate) fn column_or_null<T>(
     Ok(text_or_null(row, index)?.as_deref().and_then(parse))
 }
 
-/// Text that people wrote. A byte that has rotted costs a letter (U+FFFD), not the row.
+/// Reads a nullable text column. A damaged byte is replaced by U+FFFD, so that the row stays readable.
 pub(crate) fn text_or_null(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<String>> {
     Ok(match row.get_ref(index)? {
         ValueRef::Null => None,
@@ -332,7 +339,7 @@ pub(crate) fn text_or_null(row: &Row<'_>, index: usize) -> rusqlite::Result<Opti
     })
 }
 
-/// The same for a column that is never null.
+/// Reads a text column that is never null.
 pub(crate) fn text(row: &Row<'_>, index: usize) -> rusqlite::Result<String> {
     text_or_null(row, index).map(Option::unwrap_or_default)
 }
@@ -360,7 +367,7 @@ mod tests {
         let connection = open_to_write(&dir.path().join(FILE_NAME)).unwrap();
         let setting = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, String>(0));
         assert_eq!(setting("journal_mode").unwrap(), "wal");
-        // 2 is FULL; no test from outside can tell it from 0 without cutting the power.
+        // 2 is FULL. No test from outside can tell it from 0 without a power failure.
         let full: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap();
         assert_eq!(full, 2);
     }

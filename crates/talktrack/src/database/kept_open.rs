@@ -1,5 +1,5 @@
-//! Database files that this process has open beside SQLite, until it ends: closing one would release every lock that SQLite holds
-//! on it for this process (as POSIX wants it).
+//! Database files that this process keeps open next to SQLite until it ends. Closing one of them would release every
+//! lock that SQLite holds on that file for this process (POSIX requires this).
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -11,10 +11,10 @@ use parking_lot::Mutex;
 
 static OPEN: Mutex<Vec<&'static File>> = Mutex::new(Vec::new());
 
-/// The file at this path, for reading and writing.
+/// Returns the file at this path, opened for reading and writing.
 ///
 /// # Errors
-/// If it cannot be opened.
+/// If the file cannot be opened.
 pub(crate) fn file(path: &Path) -> io::Result<&'static File> {
     let found = std::fs::metadata(path)?;
     let is_it = |file: &File| {
@@ -29,7 +29,7 @@ pub(crate) fn file(path: &Path) -> io::Result<&'static File> {
     Ok(file)
 }
 
-/// Whether this number in `/proc/self/fd` is one of them.
+/// True if this file descriptor number from `/proc/self/fd` is one of them.
 pub(crate) fn is_one(number: &str) -> bool {
     OPEN.lock().iter().any(|file| file.as_raw_fd().to_string() == number)
 }
