@@ -1,4 +1,4 @@
-//! The session registry: what this process knows of the sessions under way. Whose they are, how far they have come, and
+//! The session registry: what this process knows of the active sessions. It holds their owners, their progress, and
 //! when they leave memory.
 
 mod known_metadata;
@@ -21,13 +21,13 @@ pub(crate) struct Registry {
     sessions: DashMap<Uuid, Claims>,
 }
 
-/// A session as a caller means it: in the claim of one user, or however this process knows it.
+/// A session as a caller names it: in the claim of one user, or without a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionRef {
     /// The session.
     pub session_id: Uuid,
-    /// The user whose claim is meant. Without it, the one claim that this process knows; if it knows none or several, the
-    /// record carries no owner and takes the stored session's user.
+    /// The user whose claim is meant. Without it, the only claim that this process knows. If this process knows none or
+    /// several, the record carries no owner and takes the stored session's user.
     pub user_id: Option<Uuid>,
 }
 
@@ -44,8 +44,8 @@ impl From<Uuid> for SessionRef {
     }
 }
 
-/// What this process knows of one session: a claim for each user for whom it was started. More than one exists only until
-/// the store says whose the session is.
+/// What this process knows of one session: a claim for each user who started it. There can be more than one only until
+/// the store has said which user owns the session.
 #[derive(Debug)]
 pub(crate) struct Claims {
     first: Session,
@@ -57,7 +57,7 @@ impl Claims {
         Self { first, others: Vec::new() }
     }
 
-    /// Puts a new claim beside those of other users. What the store has refused makes room.
+    /// Adds a claim next to those of other users. Claims that the store has refused are removed.
     pub(crate) fn add(&mut self, claim: Session, is_refused: impl Fn(&Session) -> bool) {
         let makes_room = |known: &Session| known.user_id == claim.user_id || is_refused(known);
         self.others.retain(|known| !makes_room(known));
@@ -68,7 +68,7 @@ impl Claims {
         }
     }
 
-    /// Forgets the claim of this user; all claims if no user is given.
+    /// Forgets the claim of this user, or all claims if no user is given.
     pub(crate) fn forget(mut claims: OccupiedEntry<'_, Uuid, Self>, user_id: Option<Uuid>) {
         let is_kept = |claim: &mut Session| user_id.is_some_and(|user| user != claim.user_id);
         if !claims.get_mut().retain(is_kept) {
@@ -76,7 +76,7 @@ impl Claims {
         }
     }
 
-    /// The claim of this user; without a user, the only claim.
+    /// Returns the claim of this user. Without a user, returns the only claim, if there is exactly one.
     pub(crate) fn find(&mut self, user_id: Option<Uuid>) -> Option<&mut Session> {
         match user_id {
             None => self.others.is_empty().then_some(&mut self.first),
@@ -92,7 +92,7 @@ impl Claims {
         std::iter::once(&mut self.first).chain(&mut self.others)
     }
 
-    /// Keeps the claims for which this holds. False if none is left.
+    /// Keeps the claims for which `keep` returns true. Returns false if none is left.
     fn retain(&mut self, mut keep: impl FnMut(&mut Session) -> bool) -> bool {
         self.others.retain_mut(&mut keep);
         if keep(&mut self.first) {
@@ -104,39 +104,39 @@ impl Claims {
     }
 }
 
-/// One user's claim to a session under way, or to one that ended less than the grace period ago.
+/// One user's claim to an active session, or to one that ended less than the grace period ago.
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
     pub(crate) user_id: Uuid,
     started_at: Timestamp,
-    /// The last sign of life, by this process's clock.
+    /// The last event, by this process's clock.
     last_event: Now,
-    /// When the last message was said that brought no time of its own. The next one does not come before it, whatever the
-    /// calendar says then.
+    /// The time of the last message that had no time of its own. The next such message is not placed before it, even if
+    /// the clock steps back.
     said_until: Timestamp,
     ended: Option<Closed>,
     message_count: u64,
-    /// Starts without their disconnect: a session ends when the last of its connections does. Whoever ended it is still
-    /// connected, and leaves later.
+    /// The number of starts without a `disconnect`. The session ends when its last connection does. A connection that
+    /// ended the session stays counted until it disconnects.
     connections: u32,
-    /// The `seq` of its first start in this process. Until that start is durable, it proves nothing.
+    /// The `seq` of the first start in this process. Until that start is durable, it proves nothing.
     started_seq: Seq,
-    /// The `seq` of its latest start.
+    /// The `seq` of the latest start.
     resumed_seq: Seq,
-    /// What this process knows of the length of its metadata.
+    /// What this process knows of the size of the session's metadata.
     metadata: KnownMetadata,
-    /// Where its latest record stands: what the store may know of it from this process.
+    /// The `seq` of the session's latest record: what the store may know of the session from this process.
     last_seq: Seq,
-    /// And when that was.
+    /// When that record was accepted.
     recorded: Duration,
 }
 
-/// A session's end.
+/// The end of a session.
 #[derive(Debug, Clone, Copy)]
 struct Closed {
-    /// The grace period counts from here.
+    /// When the session was closed in this process. The grace period starts here.
     closed: Duration,
-    /// As the caller said: a recording's session ended long ago.
+    /// As the caller said: a session from a recording ended long ago.
     ended_at: Timestamp,
 }
 
@@ -158,8 +158,8 @@ impl Session {
         }
     }
 
-    /// A session that was over until a message took its end back: nobody is connected to it here. The store has said whose it
-    /// is: no start of this process has to prove it.
+    /// Creates a session that had ended until a message cancelled its end. It has no connection on this node. The store
+    /// has said which user owns it, so no start in this process has to prove that.
     pub(crate) fn reopened(user_id: Uuid, started_at: Timestamp, now: Now, last_seq: Seq) -> Self {
         let (started_seq, resumed_seq) = (0, 0);
         Self { connections: 0, started_seq, resumed_seq, ..Self::new(user_id, started_at, now, last_seq) }
@@ -169,7 +169,7 @@ impl Session {
         self.started_at
     }
 
-    /// What memory knows of it, as a row; it keeps no words.
+    /// Returns what memory knows of the session as a row. `external_id`, `end_reason` and `metadata` are not in memory.
     pub(crate) fn row(&self, session_id: Uuid) -> SessionRow {
         let ended_at = self.ended.map(|closed| closed.ended_at);
         SessionRow {
@@ -188,7 +188,7 @@ impl Session {
         }
     }
 
-    /// What this process knows of the length of its metadata.
+    /// Returns what this process knows of the size of the session's metadata.
     pub(crate) fn metadata(&mut self) -> &mut KnownMetadata {
         &mut self.metadata
     }
@@ -217,7 +217,8 @@ impl Session {
         (self.last_event, self.last_seq, self.recorded) = (now, seq, now.elapsed);
     }
 
-    /// When something was said: as is claimed, or now; but not before what was said without a claim before it.
+    /// Returns the time of a message: the claimed time, or the current time, but not before the last message that had
+    /// no claimed time.
     pub(crate) fn said_at(&mut self, claimed: Option<Timestamp>, now: Timestamp) -> Timestamp {
         claimed.unwrap_or_else(|| {
             self.said_until = self.said_until.max(now);
@@ -225,41 +226,42 @@ impl Session {
         })
     }
 
-    /// Whatever is said next without a claim does not come before this moment.
+    /// Places later messages without a claimed time not before this moment.
     pub(crate) fn say_after(&mut self, moment: Option<Timestamp>) {
         self.said_until = moment.map_or(self.said_until, |moment| moment.max(self.said_until));
     }
 
-    /// The latest that this process has seen of it; by the order of acceptance where the clock stepped back meanwhile.
+    /// Returns the latest time that this process has seen of the session. If the clock has stepped back, the order of
+    /// acceptance decides.
     pub(crate) fn seen_until(&self) -> Timestamp {
         let recorded = Timestamp::from_micros(self.last_seq);
         self.last_event.at.max(self.started_at).max(recorded.unwrap_or(self.started_at))
     }
 
-    /// A record tells of its latest sign of life.
+    /// Notes that a record has reported the last event.
     pub(crate) fn told_alive(&mut self, seq: Seq) {
         (self.last_seq, self.recorded) = (seq, self.last_event.elapsed);
     }
 
-    /// A sign of life that no record tells of, once the latest record is older than this.
+    /// Returns the last event if no record has reported it and it is more than `older_than` after the latest record.
     fn untold_life(&self, older_than: Duration) -> Option<Timestamp> {
         let is_news = self.last_event.elapsed > self.recorded + older_than;
         is_news.then_some(self.last_event.at)
     }
 
-    /// Closes it, now, and says its figures; it may have ended earlier.
+    /// Ends the session now and returns its duration and message count. An earlier end keeps its time.
     pub(crate) fn end(&mut self, now: Now, ended_at: Timestamp) -> Ended {
         let ended_at = self.ended.get_or_insert(Closed { closed: now.elapsed, ended_at }).ended_at;
         let duration_seconds = ended_at.max(self.started_at).seconds_since(self.started_at);
         Ended { duration_seconds, message_count: self.message_count }
     }
 
-    /// Without a sign of life for this long, and not ended for it yet.
+    /// True if the session has had no event for `idle` and has not ended yet.
     pub(crate) fn is_silent(&self, now: Duration, idle: Duration) -> bool {
         self.ended.is_none() && self.last_event.elapsed.saturating_add(idle) <= now
     }
 
-    /// One connection less. True where it was the last of a session that goes on.
+    /// Removes one connection. Returns true if it was the last one of an active session.
     pub(crate) fn disconnect(&mut self) -> bool {
         self.connections = self.connections.saturating_sub(1);
         self.connections == 0 && self.ended.is_none()
@@ -269,21 +271,22 @@ impl Session {
 /// What a sweep finds.
 #[derive(Debug, Default)]
 pub(crate) struct Swept {
-    /// Without a sign of life for too long.
+    /// Sessions that have been idle for too long.
     pub(crate) silent: Vec<SessionRef>,
-    /// Alive, without a word for so long that the store should be told, with the latest sign of life.
+    /// Active sessions whose last event has not been reported to the store for too long, each with that event.
     pub(crate) alive: Vec<(SessionRef, Timestamp)>,
-    /// Under way.
+    /// The number of active sessions.
     pub(crate) active: u32,
 }
 
 impl Registry {
-    /// The session's place, with or without claims, locked for as long as the answer is kept. Never hold it across I/O.
+    /// Returns the session's entry, with or without claims. It stays locked while the result is held. Never hold it
+    /// across I/O.
     pub(crate) fn entry(&self, session_id: Uuid) -> Entry<'_, Uuid, Claims> {
         self.sessions.entry(session_id)
     }
 
-    /// Works on the claim, if it is known, under the session's lock.
+    /// Calls `work` with the claim, if it is known, under the session's lock.
     pub(crate) fn with<T>(
         &self,
         SessionRef { session_id, user_id }: SessionRef,
@@ -295,7 +298,7 @@ impl Registry {
         }
     }
 
-    /// A sign of life other than a message.
+    /// Notes an event other than a message.
     pub(crate) fn keep_alive(&self, session: SessionRef, now: Now) {
         self.with(session, |claim| {
             if let Some(claim) = claim {
@@ -316,17 +319,17 @@ impl Registry {
         self.sessions.contains_key(&session_id)
     }
 
-    /// The claims of a session, each in its own words.
+    /// Calls `tell` for each claim of a session and returns the results.
     pub(crate) fn claims<T>(&self, session_id: Uuid, tell: impl FnMut(&Session) -> T) -> Vec<T> {
         self.sessions.get(&session_id).map_or_else(Vec::new, |claims| claims.iter().map(tell).collect())
     }
 
-    /// Claims that nobody has ended.
+    /// Returns the claims that have not ended.
     pub(crate) fn open(&self) -> Vec<SessionRef> {
         self.select(|claim| claim.ended.is_none())
     }
 
-    /// Those of this user.
+    /// Returns the sessions that this user claims.
     pub(crate) fn of_user(&self, user_id: Uuid) -> Vec<Uuid> {
         self.select(|claim| claim.user_id == user_id).into_iter().map(|claim| claim.session_id).collect()
     }
@@ -340,7 +343,7 @@ impl Registry {
         found
     }
 
-    /// Drops claims that the store has refused and those whose grace period is over, and sorts the others.
+    /// Removes claims that the store has refused and those whose grace period is over, and sorts the others.
     pub(crate) fn sweep(
         &self,
         now: Duration,
@@ -362,7 +365,8 @@ impl Registry {
                     swept.silent.push(session);
                 } else {
                     swept.active += 1;
-                    // Other nodes go by what the store tells: it has to hear of this one in time.
+                    // Other nodes go by the last event that the store knows, so the store must hear of this session in
+                    // time.
                     swept.alive.extend(claim.untold_life(idle / 2).map(|at| (session, at)));
                 }
                 true

@@ -1,4 +1,5 @@
-//! How long a session's metadata are, as far as this process knows: the keys it has accepted, without their values.
+//! The size of a session's metadata as far as this process knows it: it keeps the size of each accepted key, without
+//! the value.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::OnceLock;
@@ -8,31 +9,32 @@ use serde_json::Value;
 use crate::error::Reason;
 use crate::json::{JsonObject, MAX_SESSION_METADATA};
 
-/// A member: the hash of its key, and its bytes. Eight bytes, about as many as the shortest members have themselves. If two keys
-/// have the same hash, one of them is not counted.
+/// A member: the hash of its key, and its size in bytes. This takes eight bytes, about as many as the shortest members
+/// have themselves. If two keys have the same hash, only one of them is counted.
 type Member = (u32, u32);
 
-/// The sizes of the members that this process has merged into a session's metadata. What the store had before is not in it.
+/// The sizes of the members that this process has merged into a session's metadata. Members that the store had before
+/// are not included.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct KnownMetadata {
-    /// In the order of the hashes, each once. A slice has no room to spare: thousands of sessions are in memory.
+    /// Sorted by hash, each hash once. A boxed slice has no spare capacity: thousands of sessions are in memory.
     members: Box<[Member]>,
     bytes: usize,
 }
 
-/// The sizes of the members of an update, in the order of the hashes, each once.
+/// The sizes of the members of an update, sorted by hash, each hash once.
 #[derive(Default)]
 pub(crate) struct MemberSizes(Vec<Member>);
 
 impl MemberSizes {
-    /// Takes an object apart. Done before the session is locked.
+    /// Measures the members of an object. This is done before the session is locked.
     pub(crate) fn of(added: &JsonObject) -> Self {
         static HASHER: OnceLock<RandomState> = OnceLock::new();
         let hasher = HASHER.get_or_init(RandomState::new);
         #[expect(clippy::cast_possible_truncation, reason = "any 32 bits of a hash are as good as others")]
         let hash = |key: &str| hasher.hash_one(key) as u32;
         let size = |key: &str, value: &str| {
-            // With a colon and a comma.
+            // Includes the colon and the comma.
             u32::try_from(Value::from(key).to_string().len() + value.len() + 2).unwrap_or(u32::MAX)
         };
         let members = added.members();
@@ -45,10 +47,10 @@ impl MemberSizes {
 }
 
 impl KnownMetadata {
-    /// The size of the metadata with these members.
+    /// Returns the size of the metadata with these members merged.
     ///
     /// # Errors
-    /// If that is more than they may have.
+    /// [`Reason::MetadataTooLarge`] if the size exceeds [`MAX_SESSION_METADATA`].
     pub(crate) fn with(&self, added: &MemberSizes) -> Result<usize, Reason> {
         let known = |hash: u32| {
             let place = self.members.binary_search_by_key(&hash, |(hash, _)| *hash);
@@ -74,7 +76,7 @@ impl KnownMetadata {
             while let Some(earlier) = known.next_if(|(hash, _)| *hash < member.0) {
                 merged.push(earlier);
             }
-            // This one is replaced.
+            // The known member is replaced.
             known.next_if(|(hash, _)| *hash == member.0);
             merged.push(*member);
         }
@@ -93,7 +95,7 @@ mod tests {
         JsonObject::parse(&format!("{{{}}}", members.join(","))).unwrap()
     }
 
-    /// As many members as fit, added a few at a time, some of them again and again.
+    /// As many members as fit, added a few at a time, some of them repeatedly.
     #[test]
     fn what_is_kept_of_metadata_takes_little_more_than_the_metadata_themselves() {
         let mut known = KnownMetadata::default();
@@ -103,7 +105,7 @@ mod tests {
         }
         let all = object((0..7_050).map(|key| (format!("{key:x}"), "1".to_owned())));
         let bytes = all.as_str().len();
-        // Of two keys with one hash only one is counted; there are 7,050 of four billion.
+        // If two keys share a hash, only one is counted. There are 7,050 of four billion hashes.
         assert!(known.bytes.abs_diff(bytes) < 40, "{} of {bytes}", known.bytes);
         let kept = size_of_val(&*known.members);
         assert!(kept < bytes * 5 / 4, "{kept} bytes are kept for {bytes}");
