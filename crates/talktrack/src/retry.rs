@@ -1,11 +1,11 @@
-//! How long to wait before the next attempt: exponential backoff with full jitter.
+//! The wait before the next attempt: exponential backoff with full jitter.
 
 use std::time::Duration;
 
-/// Attempts that follow each other quickly, as something in flight deserves, before the waits grow.
+/// The number of attempts before the waits grow. The first attempts follow quickly because a record is in flight.
 const QUICK_ATTEMPTS: u32 = 3;
 
-/// The waits between attempts at one thing.
+/// The waits between attempts at one operation.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     random: fastrand::Rng,
@@ -15,12 +15,12 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// Waits of at most `first` to begin with, doubling up to `longest`.
+    /// Creates a backoff whose waits are at most `first` at the start and double up to `longest`.
     pub(crate) fn new(first: Duration, longest: Duration, random: fastrand::Rng) -> Self {
         Self { random, first, longest, attempts: 0 }
     }
 
-    /// The wait before the next attempt: anything up to the present ceiling, so that many waiters spread out.
+    /// Returns the wait before the next attempt: a random part of the current ceiling, so that many waiters spread out.
     pub(crate) fn next(&mut self) -> Duration {
         let doublings = self.attempts.saturating_sub(QUICK_ATTEMPTS - 1).min(20);
         self.attempts = self.attempts.saturating_add(1);
@@ -28,7 +28,7 @@ impl Backoff {
         ceiling.mul_f64(self.random.f64())
     }
 
-    /// It worked: the next failure starts from the beginning.
+    /// Resets the backoff after a success: the next failure starts from the beginning.
     pub(crate) fn reset(&mut self) {
         self.attempts = 0;
     }

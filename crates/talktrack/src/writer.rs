@@ -1,5 +1,5 @@
-//! The writer: brings what is durable to a remote store. A lane per group of sessions keeps each session's order; a
-//! lane has one batch in flight.
+//! The writer delivers durable records to a remote store. Each lane serves a group of sessions and has one batch in
+//! flight, so that every session keeps its order.
 
 mod store_claim;
 mod lane;
@@ -38,42 +38,43 @@ pub(crate) use crate::writer::parking::{FedSession, Parking};
 
 pub(crate) use store_claim::StoreClaim;
 
-/// Lanes side by side.
+/// The number of lanes, which work in parallel.
 pub(crate) const LANES: usize = 4;
-/// Records handed over to a lane and not yet settled; the rest waits in the journal, where it costs no memory. Each lane has
-/// a window of its own: one that can bring nothing to the store must not stop the others.
+/// The maximum number of records that a lane holds and that are not settled yet. All others wait in the journal, where
+/// they cost no memory. Each lane has a window of its own, so that a lane that can deliver nothing does not stop the
+/// others.
 const WINDOW: usize = 2_500;
-/// Bytes of their text. A lane's write may go past it by one record.
+/// The maximum number of bytes of their text. The last record, or the last group of parked records, may exceed it.
 const WINDOW_BYTES: usize = 2 << 20;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// How often the store is asked for sessions that nobody ended, at most and at least.
+/// The minimum and the maximum pause between two searches for sessions of the store that have not ended.
 const SWEEPS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(60));
 
-/// How often parked sessions are looked at, and how many the store is asked for at once.
+/// How often parked sessions are checked, and how many sessions one query to the store names.
 const UNPARK: Duration = Duration::from_millis(250);
 const ASKED_AT_ONCE: usize = 1_000;
 
-/// How long after an answer it is asked whether it takes anything: where it does not, and where it does.
+/// The pause before the next health check: after a failed check, and after a successful one.
 const WATCHES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
-/// What a lane tells the journal, in its order.
+/// What a lane reports to the journal, in the lane's order.
 #[derive(Debug)]
 pub(crate) enum Answer {
-    /// What became of records of one delivery.
+    /// The verdicts on records of one delivery.
     Settled { lane: usize, delivery: i64, records: Vec<Settled> },
-    /// The store has forgotten what the lane delivered after this delivery. The lane has let go of every record; it waits for
-    /// [`Feed::Rewound`], and for the records anew.
+    /// The store has lost what the lane delivered after this delivery. The lane has dropped all its records and waits
+    /// for [`Feed::Rewound`], after which the records are handed over again.
     Rewind { lane: usize, after: i64 },
-    /// This was deleted in the store, by SQL or on another node.
+    /// These sessions and messages were deleted in the store, by SQL or by another node.
     Deleted(Deletions),
-    /// Another server delivers under this node's id: the next start gets another one.
+    /// Another server delivers under this node's id. The next start assigns another one.
     Foreign,
-    /// Nothing: the journal is to look at what it can do.
+    /// Nothing has happened: the journal is to check what it can do.
     Wake,
 }
 
-/// What became of one record.
+/// The verdict on one record.
 #[derive(Debug)]
 pub(crate) struct Settled {
     pub(crate) seq: Seq,
@@ -82,7 +83,7 @@ pub(crate) struct Settled {
     /// True if the record is a message.
     pub(crate) is_message: bool,
     pub(crate) verdict: Verdict,
-    /// The rows that a deletion by time removed.
+    /// The rows that a deletion by age removed.
     pub(crate) removed: Option<RemovedRows>,
 }
 
@@ -96,9 +97,9 @@ pub(crate) enum Feed {
     Record(Record),
     /// Records of one parked session, to be tried together.
     Parked(Vec<Record>),
-    /// The records of this parked session come; what was handed over before stays in the journal.
+    /// The records of this parked session follow. Its records that were handed over before this stay in the journal.
     Open(Uuid),
-    /// What the store has forgotten is pending again, and follows.
+    /// What the store has lost is pending again, and follows.
     Rewound(Rewound),
 }
 
@@ -107,11 +108,11 @@ pub(crate) enum Feed {
 pub(crate) struct Rewound {
     /// The `seq` of the last such record.
     pub(crate) last: Seq,
-    /// Those that delete something. They go first, and again when the lane has passed `last`.
+    /// The records that delete something. They are delivered first, and again when the lane has passed `last`.
     pub(crate) deletions: Vec<Record>,
 }
 
-/// Takes what the lanes tell.
+/// Takes what the lanes report.
 pub(crate) type Settle = Arc<dyn Fn(Answer) + Send + Sync>;
 
 /// The lanes and the thread they run on.
@@ -123,7 +124,7 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Starts the lanes on a thread of their own: they work whatever the program's own runtime does.
+    /// Starts the lanes on a thread of their own, so that a busy runtime of the program does not slow them down.
     pub(crate) fn start(
         node: Uuid,
         delivered: [i64; LANES],
@@ -173,14 +174,14 @@ impl Writer {
             let work = pin!(join3(join_all(tasks.into_iter().map(Lane::run)), watch, join(sweep, unpark)));
             let stop = pin!(stopped.wait_for(|stop| *stop));
             runtime.block_on(select(work, stop));
-            // A name that is being looked up must not hold up the stop.
+            // A DNS lookup in progress must not delay the shutdown.
             runtime.shutdown_background();
         };
         let thread = std::thread::Builder::new().name("talktrack-writer".into()).spawn(run)?;
         Ok(Self { lanes, parking, stop, thread: Some(thread) })
     }
 
-    /// The lane that brings this record to the store: the same for every record of a session.
+    /// Returns the lane that delivers this record. It is the same for every record of a session.
     pub(crate) fn lane_of(record: &Record) -> usize {
         Self::lane_of_session(record.session_id())
     }
@@ -189,23 +190,23 @@ impl Writer {
         usize::try_from(session_id.as_u128() % LANES as u128).unwrap_or(0)
     }
 
-    /// Whether the lane takes another record now.
+    /// True if the lane can take another record now.
     pub(crate) fn has_room(&self, lane: usize) -> bool {
         let (_, load) = &self.lanes[lane];
         load.records() < WINDOW && load.bytes() < WINDOW_BYTES
     }
 
-    /// Whether the lane will be given more from the journal.
+    /// Tells the lane if the journal has more records for it.
     pub(crate) fn expect_more(&self, lane: usize, more: bool) {
         self.lanes[lane].1.set_grows(more);
     }
 
-    /// The sessions whose records wait in the journal.
+    /// Returns the sessions whose records wait in the journal.
     pub(crate) fn parking(&self) -> &Arc<Parking> {
         &self.parking
     }
 
-    /// Tells the lanes of parked sessions whose records come.
+    /// Tells the lanes which parked sessions' records follow.
     pub(crate) fn open_due(&self) {
         for session_id in self.parking.announce_due() {
             let (lane, _) = &self.lanes[Self::lane_of_session(session_id)];
@@ -213,11 +214,11 @@ impl Writer {
         }
     }
 
-    /// Hands a record over. It is in the journal: whatever happens here, it is not lost.
+    /// Hands over a record. The record is in the journal, so it cannot be lost here.
     pub(crate) fn offer(&self, record: Record) {
         let (lane, load) = &self.lanes[Self::lane_of(&record)];
         load.add(&record);
-        // A lane ends only when the writer stops; then the journal keeps what it would have taken.
+        // A lane ends only when the writer stops. The journal then keeps the record.
         let _ = lane.send(Feed::Record(record));
     }
 
@@ -228,7 +229,7 @@ impl Writer {
         let _ = lane.send(Feed::Parked(records));
     }
 
-    /// Tells a lane that waits for it what became pending again. What is handed over from now on is all that it has.
+    /// Tells a waiting lane what became pending again. From now on the lane holds only what is handed over after this.
     pub(crate) fn rewound(&self, lane: usize, rewound: Rewound) {
         let (lane, load) = &self.lanes[lane];
         load.clear();
@@ -245,7 +246,7 @@ impl Drop for Writer {
     }
 }
 
-/// Asks after the store while nobody needs it, so that its trouble is known before the first message is.
+/// Checks the store in the background, so that a failure is known before the first message arrives.
 async fn watch(claim: Arc<StoreClaim>, settle: Settle, outage: Arc<Outage>) {
     loop {
         let checked = match claim.store().check().await {
@@ -269,7 +270,7 @@ async fn watch(claim: Arc<StoreClaim>, settle: Settle, outage: Arc<Outage>) {
     }
 }
 
-/// Looks for parked sessions that have appeared in the store, or have waited long enough, and tries refused rows again.
+/// Checks if parked sessions now exist in the store or have waited long enough, and retries refused rows.
 async fn unpark(store: Arc<dyn Store>, parking: Arc<Parking>, breaker: Arc<Breaker>, settle: Settle) {
     let (mut reached, mut pause): (Option<Instant>, _) = (None, UNPARK);
     loop {
@@ -295,13 +296,14 @@ async fn unpark(store: Arc<dyn Store>, parking: Arc<Parking>, breaker: Arc<Break
         }
         reached = is_reached.then(Instant::now);
         pause = UNPARK.max(begun.elapsed() * 10);
-        // The journal hands over what need not wait any more.
+        // The journal hands over the records that need not wait any longer.
         settle(Answer::Wake);
     }
 }
 
-/// Ends the sessions of nodes that never came back: whoever sees first that one has been silent for too long. Not while the
-/// store fails, nor soon after: what its node has to tell of it may still be on the way.
+/// Ends the sessions of nodes that never came back: the first node that sees an idle session abandons it. Does nothing
+/// while the store fails, or for one idle timeout after that, because the session's own node may still have records to
+/// deliver.
 async fn sweep(store: Arc<dyn Store>, outage: Arc<Outage>, options: Options) {
     let idle = options.idle_timeout;
     let pause = (idle / 4).clamp(SWEEPS.0, SWEEPS.1);
@@ -311,7 +313,7 @@ async fn sweep(store: Arc<dyn Store>, outage: Arc<Outage>, options: Options) {
         if outage.calm() < idle {
             continue;
         }
-        // A calendar that leaps ahead makes nobody silent.
+        // A clock that jumps ahead makes no session idle.
         let now = clock.now().min(begun.at.plus(clock.elapsed().saturating_sub(begun.elapsed)));
         match store.abandon_silent(now.minus(idle)).await {
             Ok(0) => {}

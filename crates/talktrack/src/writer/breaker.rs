@@ -1,5 +1,5 @@
-//! The circuit breaker: tells a store that takes no row from rows that are bad. It counts users, never rows: however many bad
-//! rows one user sends, the rows of all others are tried at once.
+//! The circuit breaker: distinguishes a store that accepts no rows from rows that are bad. It counts users and never
+//! rows, so that the rows of all other users are tried at once, however many bad rows one user sends.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use uuid::Uuid;
 use crate::writer::outage::Outage;
 use crate::writer::parking::{Kind, Parking};
 
-/// A user who sent something less than this long ago is active.
+/// A user is active if a row of this user was tried less than this long ago.
 const ACTIVE: Duration = Duration::from_secs(10 * 60);
-/// How long rows of a minority of the users wait for the store to take a row, or to refuse those of others too.
+/// How long rows of a minority of the users wait until the store accepts a row or refuses those of other users too.
 const DOUBT: Duration = Duration::from_secs(2);
-/// Users that are remembered; the breaker judges by these.
+/// The maximum number of users that the breaker remembers and counts.
 const MOST_USERS: usize = 100_000;
 
-/// Shared by all lanes.
+/// The breaker. All lanes share it.
 pub(super) struct Breaker {
     state: Mutex<State>,
     parking: Arc<Parking>,
@@ -33,10 +33,10 @@ struct State {
     messages: Failing,
 }
 
-/// What fails of one kind of rows since the store last took one.
+/// The failures of one kind of rows since the store last accepted one.
 #[derive(Default)]
 struct Failing {
-    /// The users, each with the error of the latest row.
+    /// The users whose rows failed, each with the error of the latest row.
     users: HashMap<Uuid, String>,
     since: Option<Instant>,
     is_open: bool,
@@ -56,7 +56,7 @@ impl Breaker {
         Self { state: Mutex::default(), parking: Arc::clone(parking), outage: Arc::clone(outage) }
     }
 
-    /// Rows of these users are tried. A row that names no user makes nobody active.
+    /// Notes that rows of these users are tried. A row that names no user does not count.
     pub(super) fn tried(&self, users: impl Iterator<Item = Uuid>) {
         let (now, active) = (Instant::now(), &mut self.state.lock().active);
         for user in users {
@@ -68,7 +68,7 @@ impl Breaker {
         }
     }
 
-    /// The store took a row of this kind: what waits because it was refused gets its last attempt.
+    /// The store accepted a row of this kind: rows that wait because they were refused get their last attempt.
     pub(super) fn accepted(&self, kind: Kind) {
         let mut state = self.state.lock();
         if !state.of(kind).users.is_empty() {
@@ -82,8 +82,9 @@ impl Breaker {
         self.show(state);
     }
 
-    /// Rows of these users were refused with these errors, and none of the kind was taken beside them. They need not be bad, and
-    /// wait until the store takes another, or until it is clear that they are the exception.
+    /// Counts refused rows: the users, each with the error. The store accepted no other row of this kind in the same
+    /// batch, so the rows need not be bad. They wait until the store accepts another row, or until it is clear that
+    /// they are the exception.
     pub(super) fn refused<'e>(&self, kind: Kind, rows: impl Iterator<Item = (Uuid, &'e str)>) {
         let (now, mut state) = (Instant::now(), self.state.lock());
         state.active.retain(|_, last| now.duration_since(*last) < ACTIVE);
@@ -97,8 +98,8 @@ impl Breaker {
         }
     }
 
-    /// Gives rows their last attempt whose users are a minority for long enough. Closes if nothing waits any more, because
-    /// the sessions were deleted.
+    /// Gives rows their last attempt if their users have been a minority for long enough. Closes the breaker if no rows
+    /// wait any longer because the sessions were deleted.
     pub(super) fn tick(&self) {
         let mut state = self.state.lock();
         for kind in [Kind::Session, Kind::Message] {
@@ -111,7 +112,7 @@ impl Breaker {
         }
     }
 
-    /// Says to the world what is open: for one user it is a warning, for more the store takes nothing.
+    /// Reports what is open: a warning if it concerns one user, otherwise an outage of the store.
     fn show(&self, state: &State) {
         let open = || [&state.sessions, &state.messages].into_iter().filter(|failing| failing.is_open);
         let (wide, narrow): (Vec<_>, Vec<_>) = open().partition(|failing| failing.users.len() > 1);
@@ -138,7 +139,8 @@ impl Breaker {
 }
 
 impl Failing {
-    /// Whether more than half of so many active users fail alike, and at least two, or the only one.
+    /// True if more than half of the active users fail with the same error, and these are at least two or the only
+    /// user.
     fn speaks_against_the_store(&self, active: usize) -> bool {
         let mut alike: HashMap<&str, usize> = HashMap::new();
         for error in self.users.values() {

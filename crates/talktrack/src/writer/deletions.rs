@@ -1,5 +1,5 @@
-//! Learns what was deleted in the store by SQL or on another node, so that this node does not keep its text: neither in the re-send
-//! window, nor in what waits, nor in the dead letters.
+//! Learns what was deleted in the store by SQL or by another node, so that this node does not keep the text in the
+//! re-send window, in the backlog or in the dead letters.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -15,34 +15,34 @@ use crate::store::sqlite::SqliteReader;
 use crate::store::{DeletedSession, Store};
 use crate::writer::{Answer, Settle, StoreClaim};
 
-/// How long a file that cannot be opened is left alone.
+/// The pause before another attempt to open the file.
 const PAUSE: Duration = Duration::from_secs(3);
 
-/// Sessions that the store is asked for at once, and deletions that the journal is told of at once.
+/// The number of sessions in one query to the store, and the number of deletions in one report to the journal.
 const PIECE: usize = 250;
 
-/// So many pieces that fail one after another mean that the store is away.
+/// After this many consecutive failed pieces, the store counts as unreachable.
 const FAILURES: u32 = 3;
 
-/// Records leave the window by this node's clock, and the store notes deletions by its own.
+/// Records leave the window by this node's clock, and the store notes deletions by its own. This covers the difference.
 const SLACK: Duration = Duration::from_secs(10 * 60);
 
-/// What was deleted of the sessions of which the journal has something.
+/// What was deleted of the sessions of which the journal has records.
 #[derive(Debug, Default)]
 pub(crate) struct Deletions {
     pub(crate) sessions: Vec<DeletedSession>,
-    /// Sessions, and messages of them that were deleted by themselves.
+    /// Sessions, each with a message of it that was deleted by itself.
     pub(crate) messages: Vec<(Uuid, Uuid)>,
 }
 
 impl Deletions {
-    /// How many there are.
+    /// Returns the number of deletions.
     pub(crate) fn len(&self) -> usize {
         self.sessions.len() + self.messages.len()
     }
 }
 
-/// Asks for as long as the writer runs.
+/// Queries the store repeatedly for as long as the writer runs.
 pub(super) async fn follow(claim: Arc<StoreClaim>, settle: Settle, options: Options) {
     let journal = open(&options.database_file()).await;
     let mut learner = Learner { within: options.resend_window + SLACK, ..Learner::default() };
@@ -57,7 +57,7 @@ pub(super) async fn follow(claim: Arc<StoreClaim>, settle: Settle, options: Opti
     }
 }
 
-/// Tries again until the file can be opened. It says once that it cannot.
+/// Tries until the file can be opened. Only the first failure is logged as a warning.
 async fn open(file: &Path) -> SqliteReader {
     let mut fails = false;
     loop {
@@ -72,14 +72,14 @@ async fn open(file: &Path) -> SqliteReader {
     }
 }
 
-/// Who is asked what was deleted.
+/// The source that is queried for deletions.
 #[async_trait]
 trait Asked: Send + Sync {
-    /// What was deleted of these sessions.
+    /// Returns what was deleted of these sessions.
     async fn ask(&self, sessions: &[Uuid]) -> Result<Deletions, ReadError>;
 }
 
-/// The store, for single messages so far back.
+/// The store, with the period for which single messages are queried.
 struct Stored {
     store: Arc<dyn Store>,
     within: Duration,
@@ -94,16 +94,17 @@ impl Asked for Stored {
     }
 }
 
-/// Asks for one piece of the sessions after another. A piece that fails stops no other, and is asked for again in the next round.
+/// Queries one piece of the sessions after another. A failed piece stops no other, and is queried again in the next
+/// round.
 #[derive(Default)]
 struct Learner {
-    /// How far back the store is asked for single messages.
+    /// How far back the store is queried for single messages.
     within: Duration,
-    /// What the journal was told of and still has something of, by session. The message is `None` for all of a session.
+    /// What the journal was told and still has records of. The message is `None` for a whole session.
     told: HashSet<(Uuid, Option<Uuid>)>,
-    /// The session after which the next round begins.
+    /// The session after which the next round starts.
     after: Option<Uuid>,
-    /// True since a piece failed, until a round comes through.
+    /// True from the first failed piece until a round succeeds.
     fails: bool,
 }
 
@@ -154,13 +155,13 @@ impl Learner {
         self.fails = failed;
     }
 
-    /// Tells what was not told yet.
+    /// Reports what was not reported yet.
     fn tell(&mut self, Deletions { mut sessions, mut messages }: Deletions, settle: &Settle) {
         sessions.retain(|deleted| !self.told.contains(&(deleted.session_id, None)));
         messages.retain(|(session_id, id)| !self.told.contains(&(*session_id, Some(*id))));
         self.told.extend(sessions.iter().map(|deleted| (deleted.session_id, None)));
         self.told.extend(messages.iter().map(|(session_id, id)| (*session_id, Some(*id))));
-        // No more sessions than were asked for; of one session any number of messages.
+        // There are no more sessions than were queried, but one session may have any number of messages.
         for some in messages.chunks(PIECE) {
             let sessions = std::mem::take(&mut sessions);
             settle(Answer::Deleted(Deletions { sessions, messages: some.to_vec() }));
@@ -191,7 +192,7 @@ mod tests {
         }
     }
 
-    /// The pieces that are told in one round, in which the pieces with the sessions at these places fail.
+    /// Returns the pieces that one round reports while the pieces with the sessions at these indexes fail.
     async fn round(learner: &mut Learner, sessions: &[Uuid], failing: &[usize]) -> Vec<Vec<Uuid>> {
         let told = Arc::new(Mutex::new(Vec::new()));
         let answers = Arc::clone(&told);

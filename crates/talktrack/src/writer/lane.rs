@@ -1,4 +1,4 @@
-//! A lane: one write in flight, so that each session in it keeps its order.
+//! A lane has one write in flight, so that each of its sessions keeps its order.
 
 mod receiving;
 mod forgetting;
@@ -31,27 +31,27 @@ use crate::writer::{Answer, Feed, Settle, Settled, StoreClaim};
 
 pub(super) use crate::writer::lane::judging::Suspects;
 
-/// Records in one write.
+/// The maximum number of records in one write.
 const BATCH: usize = 1_000;
-/// A store that takes longer than this to answer has a problem, and people should hear of it.
+/// If the store takes longer than this to answer, that is reported as a problem.
 const SILENCE: Duration = Duration::from_secs(5);
 
 pub(super) struct Lane {
-    /// The data directory that its records come from.
+    /// The data directory that the records come from.
     pub(super) node: Uuid,
     pub(super) number: usize,
-    /// The numbers of its deliveries.
+    /// The numbers of the lane's deliveries.
     pub(super) numbers: Numbers,
-    /// No earlier process of this node can have sent a number that the store may still take.
+    /// True if no earlier process of this node can have sent a number that the store may still accept.
     pub(super) is_known: bool,
-    /// The number that the store held when it was last asked.
+    /// The delivery number that the store had at the last comparison.
     pub(super) held_before: Option<i64>,
-    /// The store was asked for the number of the last delivery since the process began.
+    /// True if the store's delivery number has been compared since the process started.
     pub(super) is_checked: bool,
-    /// Deletions that the store has forgotten.
+    /// Deletions that the store has lost.
     pub(super) again: Option<Again>,
     pub(super) records: UnboundedReceiver<Feed>,
-    /// Received already, to see whose it is, and next.
+    /// Feeds that were received early, to see whose records they are. They are processed next.
     pub(super) ahead: VecDeque<Feed>,
     pub(super) store: Arc<dyn Store>,
     pub(super) claim: Arc<StoreClaim>,
@@ -75,8 +75,8 @@ impl Lane {
         }
     }
 
-    /// Brings the records to the store, however long it takes. The rows that it does not take are parked or laid aside, and
-    /// their neighbours are stored.
+    /// Delivers the records to the store, however long that takes. Rows that the store does not accept are parked or
+    /// become dead letters, and all other rows are stored.
     async fn deliver(&mut self, batch: &mut Vec<Record>) {
         if !self.is_checked && !self.check().await {
             return;
@@ -100,14 +100,15 @@ impl Lane {
                     } else {
                         search.again(part);
                         self.wait(&error).await;
-                        // Whether the store still has what it confirmed, nobody knows now.
+                        // It is now unknown if the store still has what it confirmed.
                         if !self.check().await {
                             return;
                         }
                     }
                 }
             }
-            // Nothing of it is taken: what has come meanwhile joins it. It costs the store one write less.
+            // Nothing of the batch was accepted, so records that have arrived in the meantime join it. This saves the
+            // store a write.
             if rows == batch.len() && search.may_grow() {
                 let mut bytes = bytes_of(batch);
                 self.add_waiting(batch, &mut bytes);
@@ -119,8 +120,8 @@ impl Lane {
         self.put_back(&set_aside, &accepted);
     }
 
-    /// The store took this part. What it knows no session for waits for the session, unless that is known to come never. Says
-    /// of which kinds it took rows.
+    /// Handles the verdicts of a part that the store took. A record whose session the store does not know is parked,
+    /// unless it is known that the session will never arrive. Returns the kinds of rows that the store accepted.
     fn take(
         &mut self,
         batch: &[Record],
@@ -136,7 +137,7 @@ impl Lane {
             };
             if is_homeless(&verdict) {
                 match search.error_of(bad_start) {
-                    // It shares the fate of its session's start.
+                    // The record is treated like the failed start of its session.
                     Some(error) => search.hold(row, error),
                     None => taken.push((record, self.without_session(record))),
                 }
@@ -156,7 +157,7 @@ impl Lane {
         accepted
     }
 
-    /// What becomes of a record whose session the store does not know.
+    /// Returns the verdict on a record whose session the store does not know.
     fn without_session(&self, record: &Record) -> Verdict {
         if let Some(error) = self.parking.bad_start(record.session_id()) {
             Verdict::Dead(DeadReason::Data(format!("its session cannot be stored: {error}")))
@@ -185,7 +186,8 @@ impl Lane {
         Err(StoreError { is_outcome_unknown: true, ..StoreError::new(Class::Systemic, message) })
     }
 
-    /// The same if some of the records are of deleted sessions: the store is not bothered with those.
+    /// Writes `left`, which is `part` without the records of deleted sessions, and returns the verdicts for all of
+    /// `part`.
     async fn answer_for(&self, part: &[Record], left: &[Record]) -> Result<Vec<Verdict>, StoreError> {
         let mut verdicts = if left.is_empty() { Vec::new() } else { self.answer(left).await? }.into_iter();
         let mut left = left.iter().peekable();
@@ -196,13 +198,12 @@ impl Lane {
         Ok(part.iter().map_while(verdict).collect())
     }
 
-    /// The store's answer to a write.
+    /// Writes to the store and returns its answer.
     async fn answer(&self, part: &[Record]) -> Result<Vec<Verdict>, StoreError> {
         self.tell_silence(self.write_if_it_is_the_store(part)).await
     }
 
-    /// What the store answers to any call. That it does not come is told before the store itself gives up on it, which may be
-    /// long after.
+    /// Awaits any call to the store. A missing answer is reported long before the store itself may give up on it.
     async fn tell_silence<T>(&self, call: impl Future<Output = T>) -> T {
         let mut call = pin!(call);
         match tokio::time::timeout(SILENCE, &mut call).await {
@@ -241,13 +242,13 @@ impl Lane {
         (self.settle)(Answer::Settled { lane, delivery, records });
     }
 
-    /// Waits for the next attempt; not to the end where another lane finds the store mended.
+    /// Waits for the next attempt. The wait ends early if another lane finds that the store works again.
     pub(super) async fn wait(&mut self, error: &StoreError) {
         let over = self.outage.begin(self.number, error);
-        // What the other lanes have settled need not wait for this one.
+        // What the other lanes have settled does not wait for this lane.
         (self.settle)(Answer::Wake);
         let pause = self.backoff.next();
-        // What was deleted must not stay in memory until then.
+        // Deleted records must not stay in memory until then.
         let deleted = pin!(self.load.deleted());
         if let Ok(Either::Left(_)) = tokio::time::timeout(pause, select(pin!(over), deleted)).await {
             self.backoff.reset();
@@ -255,8 +256,8 @@ impl Lane {
     }
 }
 
-/// True if a user deleted a session that is not there. Anyone may do so at will: it stays in the re-send window no longer than any
-/// other record.
+/// True if a user deleted a session that does not exist. A user can do this any number of times, so such a record stays
+/// in the re-send window no longer than any other record.
 fn is_mark_of_nothing(record: &Record, verdict: &Verdict) -> bool {
     let Verdict::Deleted(removed) = verdict else { return false };
     let is_a_users = matches!(&record.body, Body::Delete(delete) if delete.owner.is_some());

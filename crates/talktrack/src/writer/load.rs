@@ -1,4 +1,4 @@
-//! What a lane holds: records that were handed over and are not yet settled.
+//! What a lane holds: records that were handed over and are not settled yet.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,15 +10,15 @@ use uuid::Uuid;
 use crate::clock::Seq;
 use crate::record::{Body, Record};
 
-/// What was handed over and is not yet settled.
+/// Counts the records that were handed over and are not settled yet.
 #[derive(Debug, Default)]
 pub(super) struct Load {
     records: AtomicUsize,
     bytes: AtomicUsize,
-    /// More lies in the journal, and is on its way.
+    /// True if the journal has more records for the lane.
     grows: AtomicBool,
-    /// Sessions that were deleted while records of theirs may be here, each as one user's or as a whole, with the place of the
-    /// deletion.
+    /// Sessions that were deleted while the lane may hold records of them, each for one user or as a whole, with the
+    /// `seq` of the deletion.
     deleted: Mutex<HashMap<(Uuid, Option<Uuid>), Seq>>,
     any_deleted: AtomicBool,
     /// Woken when a session is deleted.
@@ -54,7 +54,7 @@ impl Load {
         self.bytes.fetch_add(record.heap_bytes(), Ordering::AcqRel);
     }
 
-    /// Nothing is handed over: the lane has let go of it.
+    /// Resets the counts, because the lane has dropped all records.
     pub(super) fn clear(&self) {
         self.records.store(0, Ordering::Release);
         self.bytes.store(0, Ordering::Release);
@@ -77,7 +77,7 @@ impl Load {
         self.deletes.notified().await;
     }
 
-    /// These records without those of deleted sessions; `None` if there are none of those.
+    /// Returns these records without those of deleted sessions, or `None` if there are none of those.
     pub(super) fn without_deleted(&self, records: &[Record]) -> Option<Vec<Record>> {
         if !self.any_deleted.load(Ordering::Acquire) {
             return None;
@@ -94,7 +94,8 @@ impl Load {
         any.then(|| records.iter().filter(|record| !is_deleted(record)).cloned().collect())
     }
 
-    /// The store has answered for the deletion, also for what was older: nothing of that comes after it.
+    /// Forgets a deletion that the store has answered for. All older records of the session were answered for as well,
+    /// and none follows.
     fn forget_deletion(&self, record: &Record) {
         if let Body::Delete(delete) = &record.body {
             let (mut deleted, claim) = (self.deleted.lock(), (delete.session_id, delete.owner));

@@ -1,4 +1,4 @@
-//! What the lanes tell each other, and the world, about a store that does not take what it is given.
+//! What the lanes tell each other, and report, about a store that does not accept records.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,13 +11,13 @@ use crate::health::{BREAKER, Vitals, WATCH};
 use crate::lines;
 use crate::store::StoreError;
 
-/// The state of the store, as all lanes together see it.
+/// The state of the store as all lanes together see it.
 pub(super) struct Outage {
     vitals: Arc<Vitals>,
     figures: Figures,
-    /// Wakes the lanes that wait, when one of them got through.
+    /// Wakes the waiting lanes when one of them has succeeded.
     over: Notify,
-    /// The latest failure, or the start.
+    /// The time of the latest failure, or of the start.
     last_failure: Mutex<Instant>,
 }
 
@@ -33,7 +33,7 @@ impl Outage {
         })
     }
 
-    /// A lane's write failed. Resolves when another lane's succeeds after it.
+    /// Reports that a lane's write failed. Resolves when a later write of another lane succeeds.
     pub(super) fn begin(&self, lane: usize, error: &StoreError) -> impl Future<Output = ()> {
         let over = self.over.notified();
         count_retry(error.class.as_str());
@@ -41,36 +41,37 @@ impl Outage {
         over
     }
 
-    /// A lane gets nothing through, and this is why.
+    /// Reports that a lane can deliver nothing, with the cause.
     pub(super) fn tell(&self, lane: usize, cause: &str) {
-        // Once for all lanes: each of them meets the same.
+        // The cause is logged once, because every lane meets the same one.
         if self.note(lane, cause) {
             lines::failed(cause);
         }
     }
 
-    /// The store would not take anything now, and this is why. Nobody has anything for it: it is no failure to save.
+    /// Reports that the store would accept nothing now, with the cause. No record waits for it, so this is not logged
+    /// as a failure to save.
     pub(super) fn foresee(&self, cause: &str) {
         if self.note(WATCH, cause) {
             tracing::warn!("the store takes nothing at present: {cause}");
         }
     }
 
-    /// Says whether the trouble is news.
+    /// Notes a failure. Returns true if it is new.
     fn note(&self, teller: usize, cause: &str) -> bool {
         self.figures.store_up.set(0.0);
         *self.last_failure.lock() = Instant::now();
         self.vitals.store_fails(teller, cause)
     }
 
-    /// It would take something now.
+    /// Reports that the store would accept records now.
     pub(super) fn clears_up(&self) {
         self.is_over(WATCH);
     }
 
-    /// A lane's write succeeded.
+    /// Reports that a lane's write succeeded.
     pub(super) fn is_over(&self, lane: usize) {
-        // Whatever was foreseen, a write that succeeded knows better.
+        // A successful write overrules the background check.
         let foreseen = self.vitals.store_works(WATCH);
         if !self.vitals.store_works(lane) && !foreseen {
             return;
@@ -79,7 +80,7 @@ impl Outage {
         self.show_up();
     }
 
-    /// The breaker is open for the rows of several users, and this is why; or it is open for them no longer.
+    /// Reports that the breaker is open for the rows of several users, with the cause, or that it has closed.
     pub(super) fn breaker(&self, cause: Option<&str>) {
         match cause {
             Some(cause) => self.tell(BREAKER, cause),
@@ -87,7 +88,7 @@ impl Outage {
         }
     }
 
-    /// Something is wrong that holds up one user alone; or nothing is.
+    /// Sets or clears the warning about a problem that affects one user only.
     pub(super) fn warn(&self, warning: Option<String>) {
         let words = warning.clone();
         if self.vitals.set_warning(warning)
@@ -97,7 +98,7 @@ impl Outage {
         }
     }
 
-    /// The store has answered this lane, though it took nothing: it can be reached.
+    /// Reports that the store has answered this lane, although it accepted nothing: the store can be reached.
     pub(super) fn answers(&self, lane: usize) {
         if self.vitals.store_works(lane) {
             self.over.notify_waiters();
@@ -112,7 +113,7 @@ impl Outage {
         }
     }
 
-    /// How long nothing has failed.
+    /// Returns the time since the last failure.
     pub(super) fn calm(&self) -> Duration {
         self.last_failure.lock().elapsed()
     }

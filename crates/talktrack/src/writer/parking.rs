@@ -1,8 +1,8 @@
-//! Parked sessions: what the store does not take now, but may take later, waits in the journal, outside the lanes' windows, so
-//! that it holds up nobody else. Memory holds the ids of the sessions alone.
+//! Parked sessions. Records that the store does not accept now, but may accept later, wait in the journal outside the
+//! lanes' windows, so that they hold up no other records. Memory holds only the ids of the sessions.
 //!
-//! A session is parked if the store does not know it yet (another node may deliver its start later), or if its rows are refused
-//! while the breaker is open. All later records of the session wait behind it, in their order.
+//! A session is parked if the store does not know it yet (another node may deliver its start later), or if its rows are
+//! refused while the breaker is open. All later records of the session wait behind it in order.
 
 #[cfg(test)]
 mod tests;
@@ -16,27 +16,31 @@ use uuid::Uuid;
 
 use crate::record::{Body, Record};
 
-/// Records of one session that the store does not know; what comes beyond them becomes dead letters at once.
+/// The maximum number of waiting records of one session that the store does not know. Further ones become dead letters
+/// at once.
 const MOST_OF_A_SESSION: usize = 10_000;
-/// Records of all such sessions.
+/// The maximum number of waiting records of all such sessions.
 const MOST_RECORDS: usize = 100_000;
-/// Sessions whose start became a dead letter, so that their messages share its fate.
+/// The maximum number of sessions that are remembered because their start became a dead letter. Their messages then
+/// become dead letters too.
 const MOST_BAD_STARTS: usize = 10_000;
-/// Pauses between attempts at rows that were refused.
+/// The first and the longest pause between attempts at refused rows.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
-/// While the breaker is open, a few rows tell whether the store takes them again: so many of a session, and sessions at once.
+/// While the breaker is open, a few rows probe if the store accepts them again: the number of records per session, and
+/// the number of sessions at once.
 const PROBE: (usize, usize) = (10, 4);
-/// Records of one parked session with a lane at once, if they are not such a probe.
+/// The maximum number of records of one parked session that a lane holds, outside of a probe.
 const FED_AT_ONCE: usize = 250;
-/// Records of all sessions whose rows were refused: they may be bad as well, and must leave the lanes room for what is new.
+/// The maximum number of records of all sessions whose rows were refused. They may be bad as well, and must leave room
+/// in the lanes for new records.
 const REFUSED_AT_ONCE: usize = 1_000;
 
-/// What a row is written to: the store may refuse the rows of one table and take those of the other.
+/// The table that a row is written to: the store may refuse the rows of one table and accept those of the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     /// Starts, updates and ends.
     Session,
-    /// What was said.
+    /// Messages.
     Message,
 }
 
@@ -49,7 +53,7 @@ impl Kind {
 /// Why a session is parked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Why {
-    /// The store does not know it.
+    /// The store does not know the session.
     Unknown,
     /// The breaker is open for rows of this kind.
     Refused(Kind),
@@ -59,10 +63,10 @@ pub(super) enum Why {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FedSession {
     pub(crate) session_id: Uuid,
-    /// So many may be with the lane at once.
+    /// The maximum number of its records that the lane may hold.
     pub(crate) most: usize,
-    /// They are to tell whether the store takes rows of this session again: the newest is to be among them, because the oldest
-    /// may all be bad.
+    /// True if the records probe if the store accepts rows of this session again. The newest record must be among them,
+    /// because the oldest may all be bad.
     pub(crate) is_probe: bool,
 }
 
@@ -70,20 +74,20 @@ pub(crate) struct FedSession {
 #[derive(Debug)]
 pub(crate) struct Parking {
     state: Mutex<State>,
-    /// Parked sessions: the usual none costs no lock.
+    /// The number of parked sessions. It is usually zero, and reading it takes no lock.
     len: AtomicUsize,
-    /// Some start became a dead letter in this process.
+    /// True if a session's start became a dead letter in this process.
     any_bad_start: AtomicBool,
-    /// How long a session may be unknown to a store that can be reached; zero if its records do not wait at all.
+    /// How long a session may be unknown to a reachable store. If zero, its records do not wait at all.
     wait: Duration,
 }
 
 #[derive(Debug, Default)]
 struct State {
     sessions: HashMap<Uuid, Parked>,
-    /// Records of unknown sessions.
+    /// The number of records of unknown sessions.
     records: usize,
-    /// With the error of the start.
+    /// Sessions whose start became a dead letter, each with the error.
     bad_starts: HashMap<Uuid, String>,
 }
 
@@ -92,9 +96,9 @@ struct State {
 enum Stage {
     /// In the journal.
     Waiting,
-    /// In the journal; the lane is to be told that they come.
+    /// In the journal. The lane is to be told that they follow.
     Due,
-    /// The same, and the lane will hear of it when it has received all that was handed over before.
+    /// In the journal. The lane learns that they follow when it has received everything that was handed over before.
     Announced,
     /// The journal hands them to the lane.
     Fed,
@@ -105,9 +109,9 @@ struct Parked {
     why: Why,
     records: usize,
     stage: Stage,
-    /// The next refusal is the last.
+    /// True if the next refusal is final.
     is_last: bool,
-    /// How long the store could be reached meanwhile.
+    /// How long the store was reachable while the session was parked.
     reachable: Duration,
     pause: Duration,
     retry_at: Instant,
@@ -128,7 +132,7 @@ impl Parking {
         self.len.load(Ordering::Acquire) == 0
     }
 
-    /// True if this record waits behind others of its session. A start never waits: it may be what the others wait for.
+    /// True if this record waits behind others of its session. A start never waits, because the others may wait for it.
     pub(crate) fn holds(&self, record: &Record) -> bool {
         !self.is_empty() && can_wait(record) && self.state.lock().sessions.contains_key(&record.session_id())
     }
@@ -137,12 +141,12 @@ impl Parking {
     pub(crate) fn hold_back(&self, record: &Record) -> bool {
         let state = &mut *self.state.lock();
         let Some(parked) = state.sessions.get_mut(&record.session_id()) else { return true };
-        // A row of another kind may be what the store takes.
+        // The store may accept a row of another kind.
         parked.retry_at = parked.retry_at.min(Instant::now() + PAUSES.0);
         parked.count(&mut state.records)
     }
 
-    /// Sessions whose records the journal hands over now.
+    /// Returns the sessions whose records the journal hands over now.
     pub(crate) fn fed(&self) -> Vec<FedSession> {
         if self.is_empty() {
             return Vec::new();
@@ -163,7 +167,7 @@ impl Parking {
             .collect()
     }
 
-    /// Sessions of which the lane is to be told that their records come: tell it.
+    /// Returns the sessions whose lane is to be told that their records follow. The caller must tell it.
     pub(super) fn announce_due(&self) -> Vec<Uuid> {
         let mut state = self.state.lock();
         let due = state.sessions.iter_mut().filter(|(_, parked)| parked.stage == Stage::Due);
@@ -174,7 +178,7 @@ impl Parking {
         .collect()
     }
 
-    /// The lane has heard that the records of this session come.
+    /// The lane has learned that the records of this session follow.
     pub(super) fn open(&self, session_id: Uuid) {
         if let Some(parked) = self.state.lock().sessions.get_mut(&session_id)
             && parked.stage == Stage::Announced
@@ -183,7 +187,7 @@ impl Parking {
         }
     }
 
-    /// The lane has dropped all that it was told of these sessions.
+    /// The lane has dropped everything that it was told about these sessions, so it is told again.
     pub(crate) fn open_again(&self, is_meant: impl Fn(Uuid) -> bool) {
         let mut state = self.state.lock();
         let meant = state
@@ -193,7 +197,7 @@ impl Parking {
         meant.for_each(|(_, parked)| parked.stage = Stage::Due);
     }
 
-    /// Nothing of this session is left in the journal.
+    /// Unparks a session of which the journal has no record left.
     pub(crate) fn unpark(&self, session_id: Uuid) {
         self.change(|state| {
             if let Some(parked) = state.sessions.remove(&session_id)
@@ -204,7 +208,8 @@ impl Parking {
         });
     }
 
-    /// `Some` if this record, which a lane has, has to go back to the journal untried; `false` if too many wait there already.
+    /// Returns `Some` if this record, which a lane holds, has to go back to the journal untried. It is `Some(false)` if
+    /// too many wait there already.
     pub(super) fn go_back(&self, record: &Record) -> Option<bool> {
         if self.is_empty() || !can_wait(record) {
             return None;
@@ -214,13 +219,14 @@ impl Parking {
         (parked.stage != Stage::Fed).then(|| parked.count(&mut state.records))
     }
 
-    /// True if what the store refuses of this session now is refused for good.
+    /// True if a refusal of this session's records is final now.
     pub(super) fn is_last(&self, session_id: Uuid) -> bool {
         let is_last = |state: &State| state.sessions.get(&session_id).is_some_and(|parked| parked.is_last);
         !self.is_empty() && is_last(&self.state.lock())
     }
 
-    /// Parks a record's session. Returns false if the record must not wait: it has waited long enough, or too many do.
+    /// Parks a record's session. Returns false if the record must not wait, because it has waited long enough or too
+    /// many wait.
     pub(super) fn park(&self, record: &Record, why: Why) -> bool {
         if why == Why::Unknown && self.wait.is_zero() {
             return false;
@@ -245,8 +251,8 @@ impl Parking {
         })
     }
 
-    /// Parks the session of a record that was not tried, because too many others of its user were refused beside it. `is_last`:
-    /// what is refused of it next is refused for good.
+    /// Parks the session of a record that was not tried because too many others of its user were refused in the same
+    /// batch. If `is_last` is true, the next refusal is final.
     pub(super) fn put_back(&self, record: &Record, kind: Kind, is_last: bool) {
         self.change(|state| {
             let why = Why::Refused(kind);
@@ -254,7 +260,7 @@ impl Parking {
             if !can_wait(record) {
                 parked.is_refused_too(why, &mut state.records);
             }
-            // Whether the store knows the session yet is another question, and not answered by this.
+            // This says nothing about an unknown session: the store may still not know it.
             parked.is_last |= is_last && parked.why != Why::Unknown;
             if parked.stage == Stage::Fed {
                 parked.wait_again(PAUSES.0, &mut state.records);
@@ -262,7 +268,7 @@ impl Parking {
         });
     }
 
-    /// The start of this session became a dead letter.
+    /// Notes that the start of this session became a dead letter.
     pub(super) fn note_bad_start(&self, session_id: Uuid, error: &str) {
         self.any_bad_start.store(true, Ordering::Release);
         let starts = &mut self.state.lock().bad_starts;
@@ -271,19 +277,19 @@ impl Parking {
         }
     }
 
-    /// The start of this session is stored.
+    /// Notes that the start of this session is stored.
     pub(super) fn forget_bad_start(&self, session_id: Uuid) {
         if self.any_bad_start.load(Ordering::Acquire) {
             self.state.lock().bad_starts.remove(&session_id);
         }
     }
 
-    /// What the start of this session was refused with, if it was.
+    /// Returns the error of this session's start, if it became a dead letter.
     pub(super) fn bad_start(&self, session_id: Uuid) -> Option<String> {
         self.state.lock().bad_starts.get(&session_id).cloned()
     }
 
-    /// Some of the sessions that the store did not know.
+    /// Returns the waiting sessions that the store did not know.
     pub(super) fn unknown(&self) -> Vec<Uuid> {
         let state = self.state.lock();
         let waiting = state
@@ -293,11 +299,12 @@ impl Parking {
         waiting.map(|(session_id, _)| *session_id).collect()
     }
 
-    /// The store was asked for this session, and could be reached for so long since it was asked before.
+    /// Notes the store's answer about this session. `reachable` is how long the store has been reachable since the last
+    /// answer.
     pub(super) fn asked_for(&self, session_id: Uuid, is_known: bool, reachable: Duration) {
         if let Some(parked) = self.state.lock().sessions.get_mut(&session_id) {
             parked.reachable += reachable;
-            // One more attempt decides: the session may have been deleted, or have come at this moment.
+            // One more attempt decides: the session may have been deleted, or may have just arrived.
             parked.is_last = parked.reachable >= self.wait;
             if is_known || parked.is_last {
                 parked.stage = Stage::Due;
@@ -305,7 +312,7 @@ impl Parking {
         }
     }
 
-    /// Tries sessions again whose rows were refused, if their pause is over.
+    /// Retries sessions whose rows were refused, if their pause is over. At most `PROBE.1` sessions at a time.
     pub(super) fn retry_refused(&self, now: Instant) {
         let is_due = |parked: &&mut Parked| {
             parked.why != Why::Unknown && parked.stage == Stage::Waiting && parked.retry_at <= now
@@ -316,7 +323,7 @@ impl Parking {
         due.into_iter().take(PROBE.1).for_each(|parked| parked.stage = Stage::Due);
     }
 
-    /// The store took a row of this kind: what it refuses now is refused for good.
+    /// The store accepted a row of this kind: from now on a refusal is final.
     pub(super) fn release(&self, kind: Kind) {
         let refused = |parked: &&mut Parked| parked.why == Why::Refused(kind);
         let release = |parked: &mut Parked| {
@@ -354,7 +361,8 @@ impl Parked {
         }
     }
 
-    /// Its records go back to the journal for so long, and are counted anew if the store does not know the session.
+    /// Sends the records back to the journal for `pause`. If the store does not know the session, they are counted
+    /// again there.
     fn wait_again(&mut self, pause: Duration, all: &mut usize) {
         self.stage = Stage::Waiting;
         self.retry_at = Instant::now() + pause;
@@ -363,7 +371,7 @@ impl Parked {
         }
     }
 
-    /// If the store did not know the session, and now refuses its start: it waits for that.
+    /// If the session was unknown and the store now refuses its start, the session waits for that instead.
     fn is_refused_too(&mut self, why: Why, all: &mut usize) {
         if self.why == Why::Unknown && why != Why::Unknown {
             *all -= std::mem::take(&mut self.records);
@@ -371,15 +379,15 @@ impl Parked {
         }
     }
 
-    /// If its rows were refused, or put back untried, and now the store says that it does not know the session: it waits as any
-    /// other session that is unknown, with the same limits.
+    /// If the rows were refused or put back untried and the store now says that it does not know the session, it waits
+    /// like any other unknown session, with the same limits.
     fn is_unknown_after_all(&mut self, why: Why) {
         if self.why != Why::Unknown && why == Why::Unknown {
             (self.why, self.records, self.is_last) = (why, 0, false);
         }
     }
 
-    /// Counts another record, among all. Returns false if too many wait already.
+    /// Counts another record in `all`. Returns false if too many wait already.
     fn count(&mut self, all: &mut usize) -> bool {
         if self.why != Why::Unknown {
             return true;

@@ -1,8 +1,9 @@
-//! The search for rows that the store does not take: a batch that it refuses for its data is cut in halves until the bad row is
-//! alone. A row that fails twice alone is bad, unless the breaker says that it is the store.
+//! The search for poison records by bisection. A batch that the store refuses because of its data is halved until the
+//! bad row is alone. A row that fails twice alone is bad, unless the breaker finds that the store is the cause.
 //!
-//! Each bad row costs the store several writes. Once a user has one, the rows of all other users are tried first. If a batch has
-//! many, or if others wait behind it, the search sets the other rows of the same users aside, untried.
+//! Each bad row costs the store several writes. Once a user has a bad row, the rows of all other users are tried first.
+//! If a batch has many bad rows, or if other users wait behind it, the search sets the remaining rows of the same users
+//! aside untried.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -13,30 +14,31 @@ use crate::record::{Body, Record};
 use crate::store::StoreError;
 use crate::writer::parking::Kind;
 
-/// So many bad rows are searched for in one batch before the rows of their users are set aside.
+/// After this many bad rows in one batch, the remaining rows of their users are set aside.
 const MOST_BAD: usize = 20;
 
-/// What is left to try of one batch, and what was found bad in it. Rows are named by their places in the batch.
+/// What is left to try of one batch, and the bad rows that were found in it. Rows are named by their index in the
+/// batch.
 pub(super) struct Search {
     rows: usize,
-    /// Parts to try, the next one last.
+    /// The parts to try. The next one is last.
     parts: Vec<Range<usize>>,
     failed_once: Option<usize>,
     bad: Vec<Bad>,
-    /// How many of them were refused themselves.
+    /// How many of the bad rows were refused themselves.
     refused: usize,
 }
 
-/// A row that the store refused.
+/// A row that the store refused, or that depends on one.
 pub(super) struct Bad {
     pub(super) row: usize,
     pub(super) error: StoreError,
-    /// The rows among which it was refused; of a row that depends on another, those of the other.
+    /// The kind of rows among which it was refused. For a row that depends on another, the kind of that other row.
     pub(super) kind: Kind,
 }
 
 impl Search {
-    /// Begins with the rows of other users than these, if any are known to send bad rows, and goes on with theirs.
+    /// Creates the search. The rows of suspect users, who are known to send bad rows, are tried after all others.
     pub(super) fn new(batch: &mut Vec<Record>, is_suspect: impl Fn(&Record) -> bool) -> Self {
         #[expect(clippy::single_range_in_vec_init, reason = "one part, from the first row to the last")]
         let parts = vec![0..batch.len()];
@@ -45,17 +47,17 @@ impl Search {
         search
     }
 
-    /// The next part to try.
+    /// Returns the next part to try.
     pub(super) fn next(&mut self) -> Option<Range<usize>> {
         self.parts.pop()
     }
 
-    /// The attempt told nothing about the rows.
+    /// Tries the part again, because the attempt said nothing about the rows.
     pub(super) fn again(&mut self, part: Range<usize>) {
         self.parts.push(part);
     }
 
-    /// The store refused the part for its data. Gives the row if it was alone, and is bad.
+    /// Handles a part that the store refused because of its data. Returns the row if it was alone and is bad.
     pub(super) fn refused(
         &mut self,
         part: Range<usize>,
@@ -76,12 +78,12 @@ impl Search {
         None
     }
 
-    /// Too many rows are known to be bad by now to go on like this: see [`Self::set_aside`].
+    /// True if so many rows are bad that the remaining ones should be set aside: see [`Self::set_aside`].
     pub(super) fn has_many(&self) -> bool {
         self.refused >= MOST_BAD
     }
 
-    /// From now on the rows of these users are tried after those of all others. A session's rows stay together, in their order.
+    /// Moves the rows of these users behind those of all others. A session's rows stay together and in order.
     pub(super) fn demote(&mut self, batch: &mut Vec<Record>, is_suspect: impl Fn(&Record) -> bool) {
         let Some(next) = self.parts.last().map(|part| part.start) else { return };
         let suspect = batch[next..].iter().filter(|record| is_suspect(record));
@@ -97,9 +99,9 @@ impl Search {
         self.parts = vec![middle..batch.len(), next..middle];
     }
 
-    /// Takes out of the batch what is still to be tried of the users who have bad rows, if it is of the same kind; and what
-    /// depends on it. The last of each user stays if it can be tried without the others: it tells whether the store takes
-    /// anything of this user.
+    /// Removes from the batch the untried rows of users with bad rows of the same kind, and the rows that depend on
+    /// them. The last row of each user stays if it can be tried without the others: it shows if the store accepts any
+    /// row of this user.
     pub(super) fn set_aside(
         &mut self,
         batch: &mut Vec<Record>,
@@ -114,13 +116,13 @@ impl Search {
             .filter(|record| failing.contains(&key(record)))
             .map(|record| (key(record), record.seq))
             .collect();
-        // Later records of a session wait behind the earlier ones; a message may overtake other messages.
+        // Later records of a session wait behind the earlier ones. A message may overtake other messages.
         let mut sessions: HashMap<Uuid, Kind> = HashMap::new();
         let mut taken = Vec::new();
         for record in batch.split_off(next) {
             let key = key(&record);
             let waits_for = sessions.get(&record.session_id()).copied();
-            // A deletion comes from the journal once: it must not go back there.
+            // The journal hands over a deletion only once, so it must not go back there.
             if record.is_deletion() {
                 batch.push(record);
                 continue;
@@ -146,22 +148,22 @@ impl Search {
         taken
     }
 
-    /// Whether rows may still be added: the whole was tried and not taken, for reasons that are not the rows'.
+    /// True if rows may still be added: the whole batch was tried and not accepted, for reasons other than its rows.
     pub(super) fn may_grow(&self) -> bool {
         self.parts.iter().any(|part| part.len() == self.rows) && self.failed_once.is_none()
     }
 
-    /// The error of the first bad row that is meant.
+    /// Returns the error of the first bad row for which `meant` is true.
     pub(super) fn error_of(&self, meant: impl Fn(usize) -> bool) -> Option<StoreError> {
         self.bad.iter().find(|bad| meant(bad.row)).map(|bad| bad.error.clone())
     }
 
-    /// This row depends on a start that failed with this error.
+    /// Marks this row as bad because it depends on a start that failed with this error.
     pub(super) fn hold(&mut self, row: usize, error: StoreError) {
         self.bad.push(Bad { row, error, kind: Kind::Session });
     }
 
-    /// The rows that were refused.
+    /// Returns the bad rows.
     pub(super) fn into_bad(self) -> Vec<Bad> {
         self.bad
     }
@@ -178,7 +180,7 @@ mod tests {
         StoreError::new(Class::Data, message)
     }
 
-    /// A message of this user, as the row with this number.
+    /// Creates a message of this user, as the row with this number.
     fn row(number: usize, user: u128) -> Record {
         let stamped = Stamped {
             id: Uuid::from_u128(number as u128),
@@ -192,7 +194,8 @@ mod tests {
         Record::new(number.try_into().unwrap(), Body::Message(stamped))
     }
 
-    /// Searches a batch of these users' rows, of which these are bad. Says which were found, and which rows were tried in one part.
+    /// Searches a batch of these users' rows, of which `bad` are bad. Returns the rows that were found, and the rows of
+    /// each part that was tried.
     fn search(users: &[u128], bad: &[usize]) -> (Vec<usize>, Vec<Vec<usize>>) {
         let number = |record: &Record| usize::try_from(record.seq).unwrap();
         let mut batch: Vec<Record> = users.iter().enumerate().map(|(at, user)| row(at, *user)).collect();
@@ -228,7 +231,8 @@ mod tests {
         }
     }
 
-    /// Half of the rows are bad, all of one user. As soon as the first is found, all rows of the others are tried in one part.
+    /// Half of the rows are bad, all of one user. As soon as the first is found, all rows of the others are tried in
+    /// one part.
     #[test]
     fn the_rows_of_others_are_tried_once_a_user_has_a_bad_one() {
         let users: Vec<u128> = (0..256).map(|number| number % 2).collect();

@@ -1,4 +1,5 @@
-//! Whose outbox this is: nothing goes to a store before its id was compared with the one that the data directory notes.
+//! The store that the outbox belongs to. No record goes to a store before its id was compared with the id that the data
+//! directory notes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,25 +10,26 @@ use rusqlite::Connection;
 use crate::noted_store::NotedStore;
 use crate::store::{Class, Store, StoreError};
 
-/// The store that the records of this data directory are for.
+/// The store for which the records of this data directory are.
 pub(crate) struct StoreClaim {
     store: Arc<dyn Store>,
     state: Mutex<State>,
-    /// The store at hand is the right one.
+    /// True if the connected store is the right one.
     confirmed: AtomicBool,
 }
 
 #[derive(Default)]
 struct State {
     noted: Option<NotedStore>,
-    /// Nothing waited at the start, so that another store may take the place of the noted one.
+    /// True if another store may take the place of the noted one, as the option `redirect` decided at the start.
     redirects: bool,
-    /// The data directory does not say it yet.
+    /// True if the data directory does not note the store yet.
     is_unwritten: bool,
 }
 
 impl StoreClaim {
-    /// What the data directory notes at the start. `redirects` if another store may take its place.
+    /// Creates the claim from what the data directory notes at the start. `redirects` is true if another store may take
+    /// the place of the noted one.
     pub(crate) fn new(noted: Option<NotedStore>, redirects: bool, store: &Arc<dyn Store>) -> Arc<Self> {
         let noted = noted.filter(|noted| noted.id.is_some());
         store.expect(noted.clone().filter(|_| !redirects));
@@ -35,20 +37,21 @@ impl StoreClaim {
         Arc::new(Self { store: Arc::clone(store), state, confirmed: AtomicBool::new(false) })
     }
 
-    /// The store at hand.
+    /// Returns the connected store.
     pub(crate) fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }
 
-    /// Compares the store's id, unless it was found right before.
+    /// Compares the store's id, unless an earlier comparison succeeded.
     ///
     /// # Errors
-    /// If it cannot be asked, or is another store.
+    /// If the store cannot be reached, or is another store.
     pub(super) async fn confirm(&self) -> Result<(), StoreError> {
         if self.confirmed.load(Ordering::Acquire) { Ok(()) } else { self.compare().await }
     }
 
-    /// Compares the store's id, also if it was right before: a pooler may lead to another database while it runs.
+    /// Compares the store's id even if it was right before, because a pooler may redirect to another database at any
+    /// time.
     ///
     /// # Errors
     /// As [`Self::confirm`].
@@ -93,20 +96,20 @@ impl StoreClaim {
         Ok(())
     }
 
-    /// Gives the outbox to the store at hand, whatever the directory notes.
+    /// Assigns the outbox to the connected store, even if the data directory notes another one.
     pub(crate) fn forget(&self) {
         self.store.expect(None);
         self.state.lock().noted = None;
         self.confirmed.store(false, Ordering::Release);
     }
 
-    /// True if the data directory has yet to note the store.
+    /// True if the data directory does not note the store yet.
     pub(crate) fn is_unwritten(&self) -> bool {
         self.state.lock().is_unwritten
     }
 
-    /// Notes the store in the data directory, if that is left to do. What fails is left for the next time: until then the
-    /// next start takes the store that it meets, which is this one.
+    /// Notes the store in the data directory, if that has not been done. A failure is retried with the next commit.
+    /// Until then, the next start accepts the store that it meets, which is this one.
     pub(crate) fn write_down(&self, connection: &Connection) {
         let unwritten = {
             let state = self.state.lock();

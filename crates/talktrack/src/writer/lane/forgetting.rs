@@ -1,5 +1,5 @@
-//! A store that forgets: the lane compares the number of its last delivery with the one that the store holds. If the store's is
-//! lower, what was delivered after it is gone, and is delivered again.
+//! Detects a store that has lost data. The lane compares the number of its last delivery with the number that the store
+//! has. If the store's number is lower, everything delivered after it is lost, and is delivered again.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use crate::writer::{Answer, Feed, Rewound};
 /// How often a lane that has nothing to deliver compares the numbers.
 pub(super) const INTERVAL: Duration = Duration::from_secs(10);
 
-/// How the store's number of a lane compares.
+/// The result of comparing the store's delivery number with the lane's.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Comparison {
     /// The store has everything that it confirmed.
     Same,
     /// The store has nothing after this delivery.
     Forgot(i64),
-    /// Somebody else has delivered as this node.
+    /// Another server has delivered as this node.
     Foreign(i64),
 }
 
-/// `held` is the store's number, `last` the last that it confirmed, `highest` the highest that was sent if nobody else can have
-/// sent more: of an earlier process nobody knows what it sent last.
+/// `held` is the store's number, and `last` the last number that it confirmed. `highest` is the highest number that was
+/// sent, or `None` if an earlier process may have sent a higher one.
 fn compare(held: Option<i64>, last: i64, highest: Option<i64>) -> Comparison {
     match held.unwrap_or(0) {
         held if highest.is_some_and(|highest| held > highest) => Comparison::Foreign(held),
@@ -33,8 +33,8 @@ fn compare(held: Option<i64>, last: i64, highest: Option<i64>) -> Comparison {
 }
 
 impl Lane {
-    /// Compares the numbers until that is done. Says whether the store still has what it confirmed; if not, everything that
-    /// was handed to the lane has been taken back, and comes again.
+    /// Compares the numbers, and retries until the store has answered. Returns true if the store still has what it
+    /// confirmed. Otherwise every record of the lane was taken back and is handed over again.
     pub(super) async fn check(&mut self) -> bool {
         loop {
             match self.look().await {
@@ -56,14 +56,15 @@ impl Lane {
         }
     }
 
-    /// The same for a lane that has nothing to deliver: a store that cannot be asked now is asked later.
+    /// Compares the numbers while the lane has nothing to deliver. If the store cannot be reached, the next interval
+    /// tries again.
     pub(super) async fn check_idle(&mut self) {
         if self.numbers.last() == 0 {
             return;
         }
         let looked = self.look().await;
         if looked.is_ok() {
-            // No write follows that would end an outage of this lane, such as a silence that was told.
+            // No write follows that would end an outage of this lane, such as a reported silence of the store.
             self.outage.answers(self.number);
         }
         match looked {
@@ -81,20 +82,20 @@ impl Lane {
         if comparison == Comparison::Same {
             let held = held.unwrap_or(0);
             self.numbers.go_on_from(held);
-            // The store may complete one more transaction of an earlier process, which that sent before it died: one from the
-            // number that was seen first.
+            // The store may still complete one transaction that an earlier process sent before it died. That
+            // transaction starts from the number that was seen first.
             self.is_known |= self.held_before.replace(held).is_some_and(|first| first != held);
         }
         Ok(comparison)
     }
 
-    /// The store's number of the last delivery.
+    /// Returns the store's number of the last delivery.
     async fn held(&self) -> Result<Option<i64>, StoreError> {
         self.claim.confirm().await?;
         self.store.delivered(self.node, self.number).await
     }
 
-    /// Has the journal make pending again what the store has forgotten, and takes it up.
+    /// Asks the journal to make pending what the store has lost, and waits for it.
     async fn rewind(&mut self, held: i64) {
         tracing::warn!(
             lane = self.number,
@@ -121,15 +122,16 @@ impl Lane {
         }
     }
 
-    /// Delivers the deletions that go before everything else, or after it. Nobody waits for the answers: each of these records
-    /// is delivered once more in its place. False if the store forgot something meanwhile: then every record comes again.
+    /// Delivers the deletions that come before or after all other records. Their answers are ignored, because each of
+    /// these records is delivered once more in its place. Returns false if the store lost data meanwhile: then every
+    /// record is handed over again.
     pub(super) async fn deliver_deletions(&mut self) -> bool {
         let Some(again) = self.again.take() else { return true };
         for record in &again.deletions {
             let part = std::slice::from_ref(record);
             let delivery = Delivery::new(self.node, self.number, part).numbered(&self.numbers);
             if let Err(error) = self.tell_silence(self.store.write(delivery)).await {
-                // Once more, from the first of them on, when the store can be reached.
+                // All deletions are delivered again, from the first, when the store can be reached.
                 self.again = Some(again);
                 self.wait(&error).await;
                 return self.check().await;
@@ -143,17 +145,17 @@ impl Lane {
     }
 }
 
-/// Deletions that the store has forgotten.
+/// Deletions that the store has lost.
 pub(in crate::writer) struct Again {
     /// The last record that became pending again.
     after: i64,
     deletions: Vec<Record>,
-    /// They have not gone before the others yet.
+    /// True until they have been delivered before the other records.
     is_first: bool,
 }
 
 impl Again {
-    /// Whether they go before this record.
+    /// True if the deletions are delivered before this record.
     pub(super) fn is_due_before(&self, record: &Record) -> bool {
         self.is_first || record.seq > self.after
     }

@@ -1,4 +1,4 @@
-//! What becomes of the rows that the store refused: dead letters, or parked until it is clear whether they are bad.
+//! Judges the rows that the store refused: they become dead letters, or are parked until it is clear if they are bad.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -10,10 +10,10 @@ use crate::writer::lane::Lane;
 use crate::writer::parking::{Kind, Why};
 use crate::writer::search::{Bad, Search};
 
-/// How long the rows of a user who had a bad one are tried after those of all others.
+/// How long the rows of a user with a bad row are tried after those of all others.
 const SUSPECT: Duration = Duration::from_secs(60);
 
-/// Users who had a bad row lately. Their next rows may be as bad, and must not hold up those of others.
+/// Users who recently had a bad row. Their next rows may be bad too, and must not hold up those of other users.
 #[derive(Default)]
 pub(in crate::writer) struct Suspects(HashMap<Uuid, Instant>);
 
@@ -27,20 +27,21 @@ impl Suspects {
     }
 
     pub(super) fn has(&self, record: &Record) -> bool {
-        // The deletion of a user comes after what the user said.
+        // The deletion of a user stays behind the messages of that user.
         !self.0.is_empty()
             && (self.0.contains_key(&user_of(record)) || self.0.contains_key(&record.session_id()))
     }
 }
 
 impl Lane {
-    /// Begins to search this batch.
+    /// Starts the search of this batch.
     pub(super) fn search(&mut self, batch: &mut Vec<Record>) -> Search {
         self.suspects.forget_old();
         Search::new(batch, |record| self.suspects.has(record))
     }
 
-    /// This row is bad: what others have in the batch goes first. Gives what is set aside, if too many are bad or others wait.
+    /// Moves the rows of other users forward, because this row is bad. Returns the rows that are set aside if too many
+    /// are bad or other users wait.
     pub(super) fn found_bad(
         &mut self,
         bad: usize,
@@ -52,7 +53,7 @@ impl Lane {
         if search.has_many() || self.others_wait() { search.set_aside(batch, user_of) } else { Vec::new() }
     }
 
-    /// The sessions in this batch whose rows have waited long enough: what is refused of them now is refused for good.
+    /// Returns the sessions in this batch whose rows have waited long enough: a refusal is final for them.
     pub(super) fn last_attempts(&self, batch: &[Record]) -> HashSet<Uuid> {
         self.breaker.tried(batch.iter().filter_map(Record::owner));
         if self.parking.is_empty() {
@@ -62,8 +63,9 @@ impl Lane {
         sessions.filter(|session_id| self.parking.is_last(*session_id)).collect()
     }
 
-    /// Rows that the store refused. They are bad if it took another of their kind beside them, or if this was their last
-    /// attempt; else they wait. A deletion cannot wait: nothing would hand it over again.
+    /// Judges rows that the store refused. They are bad if the store accepted another row of their kind in the same
+    /// batch, or if this was their last attempt. Otherwise they wait. A deletion cannot wait, because nothing would
+    /// hand it over again.
     pub(super) fn judge_all(
         &self,
         batch: &[Record],
@@ -99,7 +101,7 @@ impl Lane {
         }
     }
 
-    /// Records that were set aside untried go back to the journal, and are tried in a while.
+    /// Returns records that were set aside untried to the journal. They are tried later.
     pub(super) fn put_back(&self, set_aside: &[(Record, Kind)], accepted: &HashSet<Kind>) {
         for (record, kind) in set_aside {
             self.parking.put_back(record, *kind, accepted.contains(kind));
@@ -110,7 +112,7 @@ impl Lane {
     }
 }
 
-/// Whose row it is, as far as the record tells: all others count as one user.
+/// Returns the user of a row, as far as the record names one. All records without a user count as one user.
 fn user_of(record: &Record) -> Uuid {
     record.owner().unwrap_or_default()
 }

@@ -9,14 +9,14 @@ use crate::record::{DeadReason, Record, Verdict};
 use crate::writer::lane::{BATCH, Lane, forgetting};
 use crate::writer::{Answer, Feed};
 
-/// How long a write waits to be filled from a backlog.
+/// How long a write waits for more records of a backlog.
 pub(super) const LINGER: Duration = Duration::from_millis(10);
-/// Bytes of text in one write, but for a single record that has more.
+/// The maximum number of bytes of text in one write. The last record may exceed it.
 pub(super) const BATCH_BYTES: usize = 1 << 20;
 
 impl Lane {
-    /// Waits for records, and fills the batch as far as one write may go. False if none will come any more. While there are
-    /// none, the lane asks now and then whether the store still has what it confirmed.
+    /// Waits for records and fills the batch up to the limits of one write. Returns false if no more records will
+    /// arrive. While there are none, the lane regularly checks if the store still has what it confirmed.
     pub(super) async fn receive_batch(&mut self, batch: &mut Vec<Record>) -> bool {
         while batch.is_empty() {
             let has_deletions =
@@ -26,7 +26,7 @@ impl Lane {
                 Ok(Some(feed)) => {
                     self.receive(feed, batch);
                     if !self.deliver_deletions_before(batch).await {
-                        // Everything that the lane had was taken back, and comes again.
+                        // Everything that the lane had was taken back, and is handed over again.
                         batch.clear();
                     }
                 }
@@ -46,7 +46,7 @@ impl Lane {
         }
     }
 
-    /// Whether anybody waits behind this batch who had no bad row lately.
+    /// True if records wait behind this batch whose users had no bad row recently.
     pub(super) fn others_wait(&mut self) -> bool {
         while let Ok(feed) = self.records.try_recv() {
             self.ahead.push_back(feed);
@@ -72,8 +72,8 @@ impl Lane {
         true
     }
 
-    /// Adds what waits already, as far as one write may go; and what is about to come, where a backlog is being read: few
-    /// large writes cost the store less than many small ones.
+    /// Adds the records that have already arrived, up to the limits of one write. While a backlog is being read, also
+    /// waits briefly for the next ones: a few large writes cost the store less than many small ones.
     async fn fill(&mut self, batch: &mut Vec<Record>) {
         let deadline = tokio::time::Instant::now() + LINGER;
         let mut bytes = bytes_of(batch);
@@ -85,7 +85,7 @@ impl Lane {
         }
     }
 
-    /// Adds what waits already to a batch of so many bytes. Says whether there is room for more.
+    /// Adds the records that have already arrived to a batch of `bytes` bytes. Returns true if there is room for more.
     pub(super) fn add_waiting(&mut self, batch: &mut Vec<Record>, bytes: &mut usize) -> bool {
         while batch.len() < BATCH && *bytes < BATCH_BYTES {
             match self.ahead.pop_front().map_or_else(|| self.records.try_recv(), Ok) {
@@ -96,21 +96,22 @@ impl Lane {
         false
     }
 
-    /// Adds what was handed over. Says how many bytes that is.
+    /// Adds what was handed over and returns its size in bytes.
     fn receive(&self, feed: Feed, batch: &mut Vec<Record>) -> usize {
         let before = batch.len();
         match feed {
             Feed::Record(record) => self.add(record, batch),
-            // They go into one write, so that the rows that the store takes tell which are bad.
+            // They go into one write, so that the rows that the store accepts show which ones are bad.
             Feed::Parked(records) => records.into_iter().for_each(|record| self.add(record, batch)),
             Feed::Open(session_id) => self.open(session_id),
-            // Comes only when the lane waits for it.
+            // Arrives only when the lane waits for it.
             Feed::Rewound(_) => {}
         }
         bytes_of(&batch[before..])
     }
 
-    /// Adds a record that was handed over, unless its session was parked meanwhile: then it goes back to the journal.
+    /// Adds a record that was handed over, unless its session was parked since: then the record goes back to the
+    /// journal.
     fn add(&self, record: Record, batch: &mut Vec<Record>) {
         match self.parking.go_back(&record) {
             None => batch.push(record),
@@ -119,7 +120,7 @@ impl Lane {
         }
     }
 
-    /// The records of this parked session come.
+    /// Opens this parked session: its records follow.
     fn open(&self, session_id: Uuid) {
         self.parking.open(session_id);
         (self.settle)(Answer::Wake);

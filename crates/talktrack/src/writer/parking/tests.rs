@@ -27,7 +27,7 @@ fn parking() -> Parking {
     Parking::new(Duration::from_secs(600))
 }
 
-/// How many of so many records of this session may wait; each comes as the first one does, or behind it.
+/// Returns how many of `records` records of this session may wait. The first is parked, and the others wait behind it.
 fn wait(parking: &Parking, session: Uuid, records: usize) -> usize {
     let record = said_in(session);
     let waits = |number: &usize| match number {
@@ -65,7 +65,7 @@ fn a_session_whose_rows_were_refused_and_that_proves_unknown_has_the_same_limit_
         parking.put_back(&record, Kind::Message, is_last);
         (0..MOST_OF_A_SESSION)
             .for_each(|_| assert!(parking.hold_back(&record), "refused rows have no limit"));
-        // Its records are with the lane, and the store says that it does not know the session.
+        // The lane holds the session's records, and the store says that it does not know the session.
         parking.retry_refused(Instant::now() + PAUSES.1);
         assert_eq!(parking.announce_due(), [session(0)]);
         parking.open(session(0));
