@@ -1,73 +1,76 @@
-//! The books: how many messages were accepted, refused, durable, stored, dead. They balance:
-//! `durable = stored + dead_lettered + pending`.
+//! The books: how many messages are durable, stored, dead-lettered and pending. They balance: `durable = stored +
+//! dead_lettered + pending`. Also the exported metrics.
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use serde::{Deserialize, Serialize};
 
 use crate::record::{Body, Record, Verdict};
 
-/// Counts of messages since the data directory was made, kept in it and changed in the same transactions as the rows.
+/// Counts of messages since the data directory was created. They are kept in its database file and change in the same
+/// transactions as the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Books {
-    /// Messages acknowledged.
+    /// Messages that were acknowledged.
     pub durable: u64,
-    /// Of these: in the store, repetitions of what was there already included.
+    /// Of these: messages in the store, including repetitions of stored messages.
     pub stored: u64,
-    /// Of these: laid aside because the store will never take them.
+    /// Of these: messages that became dead letters because the store will never take them.
     pub dead_lettered: u64,
-    /// Of the letters these became: no longer there, because they were replayed or dropped. A replayed message that is
-    /// durable again was counted again above.
+    /// Of these dead letters: those that are gone because they were replayed or dropped. A replayed message that is
+    /// durable again is counted again in `durable`.
     pub letters_taken_out: u64,
-    /// Rows written for them in this file; revisions and repetitions write none.
+    /// Rows that were written for them in this file. Revisions and repetitions write none.
     pub inserted: u64,
-    /// Of these rows: no longer there, because their sessions were deleted.
+    /// Of these rows: those that are gone because their sessions were deleted.
     pub deleted: u64,
-    /// Bytes of what waits in the journal.
+    /// The size in bytes of the records that wait in the journal.
     pub journal_bytes: u64,
 }
 
 impl Books {
-    /// Acknowledged, and still on the way to the store.
+    /// Returns the number of acknowledged messages that wait for the store.
     pub fn pending(&self) -> u64 {
         self.durable.saturating_sub(self.stored + self.dead_lettered)
     }
 
-    /// Dead letters of messages that should be there.
+    /// Returns the number of dead letters of messages that should exist.
     pub fn letters(&self) -> u64 {
         self.dead_lettered.saturating_sub(self.letters_taken_out)
     }
 
-    /// Rows written in this file that should be there.
+    /// Returns the number of rows that should exist in this file.
     pub fn rows(&self) -> u64 {
         self.inserted.saturating_sub(self.deleted)
     }
 
-    /// Enters messages that leave the journal because their session was deleted: as letters of which none is kept.
+    /// Counts messages that leave the journal because their session was deleted: as dead letters that were taken out
+    /// again.
     pub(crate) fn let_go(&mut self, messages: u64, bytes: u64) {
         self.leave_journal(0, messages, bytes);
         self.letters_taken_out += messages;
     }
 
-    /// Enters what the store has answered for rows of the journal, and which leave it for that.
+    /// Counts records that leave the journal or are confirmed: messages that are stored, messages that are dead, and
+    /// the bytes of all.
     pub(crate) fn leave_journal(&mut self, stored: u64, dead: u64, bytes: u64) {
         self.stored += stored;
         self.dead_lettered += dead;
         self.journal_bytes = self.journal_bytes.saturating_sub(bytes);
     }
 
-    /// Enters records that the store had, and has no longer: they wait again.
+    /// Counts messages that the store has lost: they are pending again.
     pub(crate) fn return_to_journal(&mut self, messages: u64, bytes: u64) {
         self.stored = self.stored.saturating_sub(messages);
         self.journal_bytes += bytes;
     }
 
-    /// Enters the fate of one message where it is known at once.
+    /// Counts a message whose result is known at once.
     fn settle(&mut self, dead: bool) {
         let total = if dead { &mut self.dead_lettered } else { &mut self.stored };
         *total += 1;
     }
 
-    /// Enters the fate of one message.
+    /// Counts one message.
     pub(crate) fn enter(&mut self, verdict: &Verdict) {
         match verdict {
             Verdict::Inserted | Verdict::Reopened(_) => self.inserted += 1,
@@ -90,7 +93,7 @@ impl Books {
     }
 }
 
-/// The exported figures; see `docs/guarantees.md` for each. They go to whatever recorder the process has installed.
+/// The exported metrics. `docs/guarantees.md` describes each. They go to the recorder that the process has installed.
 #[derive(Clone)]
 pub(crate) struct Figures {
     pub(crate) accepted: Counter,
@@ -127,7 +130,7 @@ impl Figures {
         }
     }
 
-    /// Publishes the books as they stand.
+    /// Publishes the current books.
     #[expect(clippy::cast_precision_loss, reason = "a gauge is an f64; 2^53 messages are out of reach")]
     pub(crate) fn publish(&self, books: &Books) {
         self.durable.absolute(books.durable);
@@ -144,7 +147,7 @@ pub(crate) fn count_refusal(reason: &'static str) {
     counter!("talktrack_messages_refused_total", "reason" => reason).increment(1);
 }
 
-/// Counts a session that was deleted, by why it was.
+/// Counts a deleted session and its messages by the reason of the deletion.
 pub(crate) fn count_deletion(record: &Record, verdict: &Verdict) {
     let (Body::Delete(delete), Verdict::Deleted(removed)) = (&record.body, verdict) else { return };
     let reason = if delete.is_for_good() { "request" } else { "age" };
@@ -152,7 +155,7 @@ pub(crate) fn count_deletion(record: &Record, verdict: &Verdict) {
     counter!("talktrack_messages_deleted_total", "reason" => reason).increment(removed.messages);
 }
 
-/// Counts an attempt at the store that will be repeated, by the class of its error.
+/// Counts a failed write to the store that will be retried, by the class of its error.
 pub(crate) fn count_retry(class: &'static str) {
     counter!("talktrack_store_retries_total", "class" => class).increment(1);
 }

@@ -1,7 +1,8 @@
-//! What became durable, in this order: one row for each record that changed something, written in its own transaction.
-//! Whoever derives something from the rows (live events, an index, figures) follows it, and learns where it is too late.
+//! The change feed: what became durable, in order. Each record that changed something adds one row in its own
+//! transaction. Followers that derive something from the tables (live events, the search index, the statistics) read
+//! this feed, and learn if they are too far behind.
 //!
-//! Nothing is ever added before what is there: a `seq` is that of the record, or a fresh one behind all of them.
+//! No row is ever added before existing ones: its `seq` is that of the record, or a new one after all others.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use uuid::Uuid;
@@ -9,53 +10,56 @@ use uuid::Uuid;
 use crate::clock::{Seq, Timestamp};
 use crate::record::{Body, Record, Verdict};
 
-/// How many are kept, about 13 MB. Whoever is further behind has to look at the rows themselves.
+/// The number of changes that are kept, about 13 MB. A follower that is further behind has to read the tables
+/// themselves.
 const KEPT: u64 = 200_000;
 
-/// So many more are there before the oldest go, all at once.
+/// The number of changes above [`KEPT`] at which the oldest are removed, all at once.
 const SURPLUS: u64 = 2_000;
 
-/// What a durable record changed. The row itself is read where it is stored, and may have changed again, or be gone.
+/// What a durable record changed. The row itself is read from the store. It may have changed again since, or may be
+/// gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
-    /// Its place; that of the record in the order of acceptance.
+    /// The change's place in the feed: the record's place in the order of acceptance.
     pub seq: Seq,
-    /// What happened.
+    /// The kind of the change.
     pub kind: ChangeKind,
     /// The session.
     pub session_id: Uuid,
-    /// Whose the session is, where the record told. With a remote store that is a claim which the store may not confirm.
+    /// The owner of the session, if the record named one. With a remote store, this is a claim that the store may not
+    /// confirm.
     pub user_id: Option<Uuid>,
-    /// The message, where it is one.
+    /// The message, if the record is one.
     pub message_id: Option<Uuid>,
 }
 
-/// What happened.
+/// The kind of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChangeKind {
-    /// A session began, or goes on.
+    /// A session started or was resumed.
     SessionStarted,
-    /// Its metadata grew.
+    /// The session's metadata were updated.
     SessionUpdated,
-    /// It ended, or somebody ended it once more.
+    /// The session ended, or was ended again.
     SessionEnded,
-    /// It was deleted, and everything in it.
+    /// The session was deleted with all its messages.
     SessionDeleted,
-    /// Something was said. With a remote store also where the store has it already.
+    /// A message was added. With a remote store, this is reported even if the store already has the message.
     Message,
     /// A message was replaced by a later revision.
     Revision,
 }
 
-/// Some of the changes after a place.
+/// Changes after a place in the feed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changes {
-    /// In their order.
+    /// The changes in order.
     pub changes: Vec<Change>,
-    /// The place to go on from.
+    /// The place from which to continue.
     pub next: Seq,
-    /// Nothing is missing between the place that was asked for and the next one. False where what came after it is no longer
-    /// kept: it was too long ago, or was lost with a damaged file.
+    /// True if no change is missing between the requested place and `next`. False if changes after the requested place
+    /// are no longer kept: they are too old, or were lost with a damaged file.
     pub is_whole: bool,
 }
 
@@ -86,7 +90,7 @@ impl ChangeKind {
 }
 
 impl Change {
-    /// `None` where the record changed nothing.
+    /// Returns `None` if the record changed nothing.
     pub(crate) fn by(record: &Record, verdict: &Verdict) -> Option<Self> {
         let nothing = match verdict {
             Verdict::AlreadyThere
@@ -116,7 +120,7 @@ impl Change {
             Body::Update(update) => (ChangeKind::SessionUpdated, update.owner),
             Body::End(end) => (ChangeKind::SessionEnded, end.owner),
             Body::Alive(_) | Body::DeleteUser(_) => return None,
-            // Whether it goes, the remote store has yet to find out.
+            // Only the remote store can decide if the session is old enough to be deleted.
             Body::Delete(_) if *verdict == Verdict::Journaled => return None,
             Body::Delete(delete) => (ChangeKind::SessionDeleted, delete.told_to),
             Body::Message(stamped) if revises(stamped.message.revision) => {
@@ -129,7 +133,7 @@ impl Change {
     }
 }
 
-/// Adds them, behind all others.
+/// Adds changes after all others. Returns the number of added changes.
 pub(crate) fn add(tx: &Transaction<'_>, changes: impl Iterator<Item = Change>) -> rusqlite::Result<u64> {
     let sql = "INSERT INTO changes (seq, kind, session_id, user_id, message_id) VALUES (?1, ?2, ?3, ?4, ?5)";
     let mut insert = tx.prepare_cached(sql)?;
@@ -143,7 +147,7 @@ pub(crate) fn add(tx: &Transaction<'_>, changes: impl Iterator<Item = Change>) -
     Ok(added)
 }
 
-/// Lets the oldest go where there are too many, and says how many are left of so many.
+/// Removes the oldest of `there` changes if there are too many, and returns how many are left.
 pub(crate) fn forget(tx: &Transaction<'_>, there: u64) -> rusqlite::Result<u64> {
     if there <= KEPT + SURPLUS {
         return Ok(there);
@@ -157,27 +161,27 @@ pub(crate) fn forget(tx: &Transaction<'_>, there: u64) -> rusqlite::Result<u64> 
     Ok(there.saturating_sub(gone as u64))
 }
 
-/// How many there are.
+/// Returns the number of changes.
 pub(crate) fn count(connection: &Connection) -> rusqlite::Result<u64> {
     connection.query_row("SELECT count(*) FROM changes", [], |row| row.get(0))
 }
 
-/// The place behind the newest.
+/// Returns the `seq` of the newest change, or 0 if there is none.
 pub(crate) fn newest(connection: &Connection) -> rusqlite::Result<Seq> {
     let sql = "SELECT coalesce(max(seq), 0) FROM changes";
     connection.prepare_cached(sql)?.query_row([], |row| row.get(0))
 }
 
-/// They begin anew, behind this place: whoever followed what was there before learns that it is gone.
+/// Resets the feed, so that it starts after this place. Followers of the old feed learn that it is gone.
 pub(crate) fn begin_anew(tx: &Transaction<'_>, place: Seq) -> rusqlite::Result<()> {
     tx.execute("DELETE FROM changes", [])?;
     tx.execute("DELETE FROM deleted_spans", [])?;
     tx.execute("INSERT INTO changes (seq, kind) VALUES (?1, 0)", [place]).map(drop)
 }
 
-/// Up to so many that came after a place.
+/// Returns up to `limit` changes after a place.
 pub(crate) fn since(connection: &Connection, place: Seq, limit: usize) -> rusqlite::Result<Changes> {
-    // One transaction: nothing may be forgotten between the two questions.
+    // One transaction, so that no change is removed between the two queries.
     let tx = connection.unchecked_transaction()?;
     let first: Option<Seq> =
         tx.prepare_cached("SELECT min(seq) FROM changes")?.query_row([], |row| row.get(0))?;
@@ -191,17 +195,18 @@ pub(crate) fn since(connection: &Connection, place: Seq, limit: usize) -> rusqli
         read.next = row.get(0)?;
         match change(row) {
             Some(change) => read.changes.push(change),
-            // The first row of all, or one that has rotted beyond reading: either way something is not there.
+            // The marker row of a reset feed, or a row that is damaged beyond reading. In both cases a change is
+            // missing.
             None => read.is_whole = false,
         }
     }
     Ok(read)
 }
 
-/// What touches what was there before.
+/// The kinds that change or remove existing rows.
 pub(crate) const OVERTURNING: [ChangeKind; 2] = [ChangeKind::SessionDeleted, ChangeKind::Revision];
 
-/// How many of these kinds came after a place; no more than the limit are counted.
+/// Returns the number of changes of these kinds after a place. Counts no further than `limit`.
 pub(crate) fn count_of_kinds_since(
     connection: &Connection,
     kinds: &[ChangeKind],
@@ -219,8 +224,8 @@ fn codes(kinds: &[ChangeKind]) -> String {
     kinds.iter().map(|kind| kind.code().to_string()).collect::<Vec<_>>().join(", ")
 }
 
-/// Of those that came after a place that was told before, up to so many of these kinds, at the moment of the transaction.
-/// Nothing is missing where that place itself is still kept; in a file of another time it never was.
+/// Returns up to `limit` changes of these kinds after a place that an earlier call returned, as of this transaction. No
+/// change is missing if the place itself is still in the feed. In a file that was reset or replaced, it is not.
 pub(crate) fn of_kinds_since(
     tx: &Transaction<'_>,
     kinds: &[ChangeKind],
@@ -241,7 +246,7 @@ pub(crate) fn of_kinds_since(
     Ok(Changes { changes, next: seen.unwrap_or(last).max(place), is_whole })
 }
 
-/// Notes when that had happened which the deletion at this place took with it.
+/// Notes the times of the earliest and the latest row that the deletion at this place removed.
 pub(crate) fn note_span(
     tx: &Transaction<'_>,
     place: Seq,
@@ -252,7 +257,8 @@ pub(crate) fn note_span(
     tx.prepare_cached(sql)?.execute(span).map(drop)
 }
 
-/// When that had happened which the deletion at this place took with it; `None` where that was nothing.
+/// Returns the times of the earliest and the latest row that the deletion at this place removed, or `None` if it
+/// removed none.
 pub(crate) fn span(tx: &Transaction<'_>, place: Seq) -> rusqlite::Result<Option<(Timestamp, Timestamp)>> {
     let sql = "SELECT earliest, latest FROM deleted_spans WHERE seq = ?1";
     let span = tx.prepare_cached(sql)?.query_row([place], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;

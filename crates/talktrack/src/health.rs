@@ -1,4 +1,5 @@
-//! How the path is doing: written by its stages, read by whoever asks (readiness, the tracker's refusals).
+//! The health of the path from the queue to the store. The stages write it. The readiness check and the tracker read
+//! it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,60 +11,61 @@ use tokio::sync::watch;
 use crate::books::{Books, count_refusal};
 use crate::error::Reason;
 
-/// A moment's view of the path. `None` means well; a text says what is wrong, in words for the log.
+/// A snapshot of the health. `None` means that there is no problem. A text describes the problem, in the words of the
+/// log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Health {
     /// Why nothing becomes durable at present.
     pub journal: Option<String>,
-    /// Why nothing reaches the remote store at present. Always `None` where SQLite is the store.
+    /// Why nothing reaches the remote store at present. Always `None` if SQLite is the store.
     pub store: Option<String>,
-    /// What is wrong for one user alone: everybody else is served.
+    /// A problem that affects one user only. All other users are served.
     pub warning: Option<String>,
     /// The books.
     pub books: Books,
-    /// What was refused since the process began, by the codes of the reasons.
+    /// The number of refusals since the process started, by the code of the reason.
     pub refused: BTreeMap<&'static str, u64>,
 }
 
-/// The shared cell behind [`Health`].
+/// The shared state behind [`Health`].
 #[derive(Debug)]
 pub(crate) struct Vitals {
     causes: Mutex<Causes>,
     books: watch::Sender<Books>,
-    /// Why new work is refused: bits of [`FULL`] and [`LOST`].
+    /// Why new work is refused: the bits [`FULL`] and [`LOST`].
     refusing: AtomicU8,
-    /// Something was deleted, and may still be in the log of the file.
+    /// True if deleted data may still be in the files.
     unerased: watch::Sender<bool>,
-    /// The journal is the outbox of a remote store.
+    /// True if the journal is the outbox of a remote store.
     is_outbox: AtomicBool,
-    /// What the dead letters take.
+    /// The size of the dead letters in bytes.
     letter_bytes: AtomicU64,
-    /// By the codes of the reasons.
+    /// By the code of the reason.
     refused: Mutex<BTreeMap<&'static str, u64>>,
 }
 
-/// Who asks after the store while no lane has anything for it.
+/// The reporter number of the health check, which runs in the background.
 pub(crate) const WATCH: usize = usize::MAX;
 
-/// Who reads the journal back for the lanes.
+/// The reporter number of the journal, which reads the backlog back for the lanes.
 pub(crate) const BACKLOG: usize = usize::MAX - 1;
 
-/// The breaker, which is open for the rows of several users.
+/// The reporter number of the circuit breaker, when it is open for the rows of several users.
 pub(crate) const BREAKER: usize = usize::MAX - 2;
 
 /// The journal has no room.
 const FULL: u8 = 1;
 
-/// A file that the journal has open lost its name.
+/// The path of a file that the journal has open leads elsewhere.
 const LOST: u8 = 2;
 
-/// What is wrong at present.
+/// The current problems.
 #[derive(Debug, Default)]
 struct Causes {
     journal: Option<String>,
-    /// What lost its name of what the journal stands on.
+    /// The file or directory whose path leads elsewhere.
     ground: Option<String>,
-    /// By the writer's lanes: one may be stuck while the others are not.
+    /// By the lane of the writer or another reporter: one lane may be stuck while the others are not.
     store: BTreeMap<usize, String>,
     warning: Option<String>,
 }
@@ -77,7 +79,7 @@ impl Vitals {
         Arc::new(Self { causes, books, refusing, unerased, is_outbox, letter_bytes, refused })
     }
 
-    /// Counts a refusal by the code of its reason: for whoever asks, and in the exported figures.
+    /// Counts a refusal by the code of its reason, in [`Health`] and in the exported metrics.
     pub(crate) fn count_refusal(&self, code: &'static str) {
         *self.refused.lock().entry(code).or_default() += 1;
         count_refusal(code);
@@ -91,7 +93,7 @@ impl Vitals {
         self.is_outbox.load(Ordering::Acquire)
     }
 
-    /// What the dead letters take, in bytes.
+    /// Sets the size of the dead letters in bytes.
     pub(crate) fn note_letter_bytes(&self, bytes: u64) {
         self.letter_bytes.store(bytes, Ordering::Relaxed);
     }
@@ -116,24 +118,24 @@ impl Vitals {
         self.causes.lock().journal = cause;
     }
 
-    /// A lane cannot write. Says whether that is news: no lane has told it before.
+    /// Notes that a lane cannot write. Returns true if no lane has reported this cause before.
     pub(crate) fn store_fails(&self, lane: usize, cause: &str) -> bool {
         let mut causes = self.causes.lock();
-        // What stands in brackets is the operating system's, and changes from attempt to attempt.
+        // The text in brackets comes from the operating system and may differ between attempts.
         let head = |cause: &str| cause.split(" (").next().map(str::to_owned);
-        // The watch tells in words of its own, and does not take the lanes' from them.
+        // The health check uses its own words, and is compared only with itself.
         let mut told = causes.store.iter().filter(|(teller, _)| (**teller == WATCH) == (lane == WATCH));
         let news = told.all(|(_, known)| head(known) != head(cause));
         causes.store.insert(lane, cause.to_owned());
         news
     }
 
-    /// A lane can write. Says whether that is news.
+    /// Notes that a lane can write. Returns true if it could not before.
     pub(crate) fn store_works(&self, lane: usize) -> bool {
         self.causes.lock().store.remove(&lane).is_some()
     }
 
-    /// Something is wrong for one user alone, or nothing is. Returns true if that is new.
+    /// Sets or clears the problem that affects one user only. Returns true if it changed.
     pub(crate) fn set_warning(&self, warning: Option<String>) -> bool {
         let mut causes = self.causes.lock();
         let is_new = causes.warning != warning;
@@ -153,12 +155,12 @@ impl Vitals {
         self.books.subscribe()
     }
 
-    /// The journal has no room: refuse at the door until it has.
+    /// Sets if the journal is full. While it is, the tracker refuses new work.
     pub(crate) fn set_full(&self, full: bool) {
         self.refuse(FULL, full);
     }
 
-    /// What the journal stands on lost its name, or has it again. Returns true if that is new.
+    /// Sets or clears the problem with the files that the journal depends on. Returns true if it changed.
     pub(crate) fn set_ground(&self, problem: Option<String>) -> bool {
         let mut causes = self.causes.lock();
         let is_new = causes.ground != problem;
@@ -175,7 +177,7 @@ impl Vitals {
         }
     }
 
-    /// Why new work has to be refused, if it has.
+    /// Returns the reason to refuse new work, if there is one.
     pub(crate) fn refusal(&self) -> Option<Reason> {
         match self.refusing.load(Ordering::Relaxed) {
             0 => None,

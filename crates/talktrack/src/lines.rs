@@ -1,4 +1,5 @@
-//! The lines that people grep for. The words are a contract: text logs show the line alone, JSON logs add the fields.
+//! The log lines that people grep for. Their wording is a contract: text logs show only the line, JSON logs add the
+//! fields.
 
 use std::path::Path;
 
@@ -6,7 +7,7 @@ use uuid::Uuid;
 
 use crate::record::{DeadReason, Ended, Record, Removed, Verdict};
 
-/// The target of these lines; the text format prints their message and nothing else.
+/// The target of these lines. The text format prints only their message.
 pub const TARGET: &str = "talktrack::life";
 
 /// The first 8 characters of an id.
@@ -19,7 +20,7 @@ impl std::fmt::Display for Short {
     }
 }
 
-/// Logs what a record's being stored means to a person who reads along.
+/// Logs what a record's verdict means for a person who reads the log.
 pub(crate) fn stored(record: &Record, verdict: &Verdict) {
     use crate::record::Body;
     match (&record.body, verdict) {
@@ -69,24 +70,24 @@ fn deleted(session: Uuid, removed: &Removed) {
         "✅ Deleted session {}... (messages: {messages})", Short(session));
 }
 
-/// A message or an end for a session that this process does not know; the store will be asked.
+/// Logs a message or an end for a session that this process does not know. The store will be asked.
 pub(crate) fn not_in_state(session: Uuid) {
     tracing::warn!(target: TARGET, event = "session_not_in_state", session_id = %session,
         "⚠️ Session {}... not found in state", Short(session));
 }
 
-/// Nothing can be written for now; it will be tried again.
+/// Logs that nothing can be written at present. The write will be retried.
 pub(crate) fn failed(cause: &str) {
     tracing::error!(target: TARGET, event = "save_failed", cause, "❌ Failed to save message: {cause}");
 }
 
-/// The database file is damaged, and what can be read is being saved, which takes a while where there is much.
+/// Logs that the database file is damaged. Salvaging its readable content takes a while if there is much.
 pub(crate) fn damaged(file: &Path, damage: &str) {
     tracing::error!(target: TARGET, event = "database_damaged", file = %file.display(), damage,
         "❌ The database {} is damaged: {damage}; saving what can be read", file.display());
 }
 
-/// What a damaged database had to give is in a new one.
+/// Logs that the readable content of a damaged database is in a new file.
 pub(crate) fn salvaged(summary: &str) {
     tracing::error!(target: TARGET, event = "database_salvaged", summary, "❌ {summary}");
 }
