@@ -1,4 +1,5 @@
-//! Time as talktrack writes it: microseconds since the Unix epoch, UTC. The clock is a parameter, so tests need no sleep.
+//! Time as talktrack writes it: microseconds since the Unix epoch, in UTC. The clock is a parameter, so that tests need
+//! no sleep.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,26 +13,27 @@ use jiff::civil::DateTime;
 use jiff::fmt::temporal::Pieces;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// The order of acceptance: microseconds since the epoch, bumped by one where the clock stands still or steps back,
-/// so that it is strictly increasing in a process.
+/// The order of acceptance: microseconds since the epoch. If the clock stands still or steps back, the next value is
+/// one higher than the last, so that the order is strictly increasing in a data directory.
 pub type Seq = i64;
 
-/// A moment, with a resolution of one microsecond. Displays as RFC 3339 in UTC with six decimals.
+/// A moment with a resolution of one microsecond. It displays as RFC 3339 in UTC with six decimals.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// From microseconds since 1970-01-01T00:00:00Z. `None` outside the years 0000 to 9999, which RFC 3339 cannot write.
+    /// Creates a moment from microseconds since 1970-01-01T00:00:00Z. Returns `None` outside the years 0000 to 9999,
+    /// which RFC 3339 cannot express.
     pub fn from_micros(micros: i64) -> Option<Self> {
         (FIRST_MICROS..=LAST_MICROS).contains(&micros).then_some(Self(micros))
     }
 
-    /// Microseconds since 1970-01-01T00:00:00Z.
+    /// Returns the microseconds since 1970-01-01T00:00:00Z.
     pub fn as_micros(self) -> i64 {
         self.0
     }
 
-    /// Seconds from `earlier` to `self`; negative where `earlier` is the later one.
+    /// Returns the seconds from `earlier` to `self`. The result is negative if `earlier` is the later one.
     #[expect(
         clippy::cast_precision_loss,
         reason = "a duration of 285 years still has its microseconds in an f64"
@@ -40,12 +42,12 @@ impl Timestamp {
         (self.0 - earlier.0) as f64 / 1e6
     }
 
-    /// This moment, moved later by `by`; stays at the end of time where it would pass it.
+    /// Returns this moment moved later by `by`. Saturates at the largest value.
     pub fn plus(self, by: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
     }
 
-    /// This moment, moved earlier by `by`; stays at the beginning of time where it would pass it.
+    /// Returns this moment moved earlier by `by`. Saturates at the smallest value.
     pub fn minus(self, by: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
     }
@@ -55,7 +57,8 @@ impl Timestamp {
 const FIRST_MICROS: i64 = -62_167_219_200_000_000;
 const LAST_MICROS: i64 = 253_402_300_799_999_999;
 
-/// The calendar's moment at the epoch. [`jiff::Timestamp`] ends a day before the year 9999 does, the calendar does not.
+/// The epoch as a civil date and time. [`jiff::Timestamp`] ends one day before the year 9999 does, a civil time does
+/// not.
 const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 
 impl fmt::Display for Timestamp {
@@ -73,13 +76,13 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// Why a text is no time that talktrack takes.
+/// Why a text is not a time that talktrack accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTimestamp {
     /// The text is not an RFC 3339 time with an offset, such as `2026-11-23T08:00:00Z`.
     #[error("not an RFC 3339 time such as 2026-11-23T08:00:00Z")]
     Syntax,
-    /// The text is a time, but in UTC it lies outside the years 0000 to 9999.
+    /// The text is a time, but in UTC it is outside the years 0000 to 9999.
     #[error("must be from 0000-01-01T00:00:00Z to 9999-12-31T23:59:59.999999Z")]
     OutOfRange,
 }
@@ -87,9 +90,9 @@ pub enum InvalidTimestamp {
 impl FromStr for Timestamp {
     type Err = InvalidTimestamp;
 
-    /// Reads an RFC 3339 time with an offset. Digits beyond the microseconds are cut.
+    /// Parses an RFC 3339 time with an offset. Digits beyond the microseconds are cut off.
     fn from_str(text: &str) -> Result<Self, InvalidTimestamp> {
-        // RFC 3339 has years of four digits, and no sign.
+        // RFC 3339 has years of four digits without a sign.
         if !text.starts_with(|first: char| first.is_ascii_digit()) {
             return Err(InvalidTimestamp::Syntax);
         }
@@ -107,7 +110,7 @@ impl FromStr for Timestamp {
     }
 }
 
-/// RFC 3339 allows any number of digits after the point.
+/// Cuts off the digits beyond the microseconds. RFC 3339 allows any number of them.
 fn without_submicros(text: &str) -> Cow<'_, str> {
     let Some(point) = text.find('.') else { return text.into() };
     let digits = text[point + 1..].bytes().take_while(u8::is_ascii_digit).count();
@@ -130,16 +133,18 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// Where the time comes from.
+/// The source of the time.
 pub trait Clock: Send + Sync + 'static {
-    /// The present moment, for people. May stand still, step back or leap ahead; talktrack bears it.
+    /// Returns the current calendar time. It may stand still, step back or jump ahead, and talktrack tolerates that.
     fn now(&self) -> Timestamp;
 
-    /// The time that has gone by since some moment, whatever is done to the calendar meanwhile. Never goes back.
+    /// Returns the time that has passed since some fixed moment, whatever happens to the calendar time. It never
+    /// decreases.
     fn elapsed(&self) -> Duration;
 }
 
-/// A moment, read from both hands of a clock: what is written down is a matter of the calendar, how long something takes is not.
+/// A moment as calendar time and as elapsed time. The calendar time is what records store, and durations are measured
+/// in elapsed time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Now {
     pub(crate) at: Timestamp,
@@ -152,11 +157,12 @@ impl Now {
     }
 }
 
-/// The operating system's clocks. The time in which the machine sleeps has not gone by: nobody could say anything then.
+/// The operating system's clocks. Elapsed time does not include the time in which the machine sleeps, because no
+/// message can arrive then.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 
-/// Any moment will do that comes before all that is measured.
+/// The origin of the elapsed time. Any moment before the first measurement is suitable.
 static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl Clock for SystemClock {
@@ -184,19 +190,19 @@ struct Hands {
 }
 
 impl ManualClock {
-    /// A clock that stands at `start`.
+    /// Creates a clock that shows `start`.
     pub fn at(start: Timestamp) -> Self {
         Self(Arc::new(Hands { micros: AtomicI64::new(start.0), elapsed_micros: AtomicU64::new(0) }))
     }
 
-    /// Lets time go by.
+    /// Advances both the calendar time and the elapsed time.
     pub fn advance(&self, by: Duration) {
         let micros = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
         self.0.elapsed_micros.fetch_add(micros, Ordering::SeqCst);
         self.set(self.now().plus(by));
     }
 
-    /// Puts the calendar at any moment, backwards too. No time goes by.
+    /// Sets the calendar time to any moment, even an earlier one. The elapsed time does not change.
     pub fn set(&self, moment: Timestamp) {
         self.0.micros.store(moment.0, Ordering::SeqCst);
     }

@@ -1,5 +1,5 @@
-//! The ground under the journal: the files that the process has open must be those that have their names. A commit goes to an
-//! open file although its name is gone or leads to another file, and nothing would find there what was acknowledged.
+//! Checks that the files that the process has open are still the files at their paths. A commit goes to an open file
+//! even if its path is gone or leads to another file, and the next start would not find what was acknowledged.
 
 use std::fs;
 use std::io;
@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use crate::database;
 use crate::error::OpenError;
 
-/// What the system knows a file by, whatever its names are: its device, and its number on it.
+/// The identity of a file, whatever its paths are: its device and its inode.
 type Identity = (u64, u64);
 
-/// The names of what the journal stands on, and what each name led to at the start.
+/// The paths of the files that the journal depends on, and the identity of each at the start.
 #[derive(Debug)]
 pub(crate) struct Ground {
     places: Vec<Place>,
@@ -26,10 +26,10 @@ struct Place {
 }
 
 impl Ground {
-    /// Notes what the names lead to now, while the files are open. `locks` are the lock files that this process holds.
+    /// Records the current identities while the files are open. `locks` are the lock files that this process holds.
     ///
     /// # Errors
-    /// If one of them is gone already.
+    /// If one of the files is already gone.
     pub(crate) fn survey(data_dir: &Path, file: &Path, locks: Vec<(PathBuf, Identity)>) -> io::Result<Self> {
         let here = Path::new(".");
         let data_dir = if data_dir.as_os_str().is_empty() { here } else { data_dir };
@@ -37,7 +37,7 @@ impl Ground {
             Place::found(data_dir.to_owned(), "the data directory")?,
             Place::found(file.to_owned(), "the database file")?,
         ];
-        // SQLite keeps both for as long as a connection is open.
+        // SQLite keeps both files for as long as a connection is open.
         for (suffix, what) in [("-wal", "the write-ahead log"), ("-shm", "the index of the write-ahead log")]
         {
             match Place::found(database::beside(file, suffix), what) {
@@ -50,10 +50,10 @@ impl Ground {
         Ok(Self { places })
     }
 
-    /// Compares every name with what it led to at the start. Costs a microsecond a name.
+    /// Compares every path with its identity at the start. This takes about a microsecond per path.
     ///
     /// # Errors
-    /// The first that leads elsewhere, as a sentence with what to do.
+    /// The first path that leads to another file, as a sentence that says what to do.
     pub(crate) fn check(&self) -> Result<(), String> {
         self.places.iter().try_for_each(Place::check)
     }
@@ -81,16 +81,16 @@ impl Place {
     }
 }
 
-/// What a path leads to.
+/// Returns the identity of the file at a path.
 pub(crate) fn identity_of(path: &Path) -> io::Result<Identity> {
     fs::metadata(path).map(|found| (found.dev(), found.ino()))
 }
 
-/// Refuses a database file that a second directory may hold as well: the lock of one directory does not keep the other's
-/// server out, and each would have a write-ahead log of its own for the same file.
+/// Refuses a database file that is also in another directory. The lock of one directory does not keep out the server of
+/// the other, and each would use a WAL of its own for the same file.
 ///
 /// # Errors
-/// Names the file and what to do.
+/// Names the file and says what to do.
 pub(crate) fn refuse_shared_file(file: &Path) -> Result<(), OpenError> {
     let refused = |problem: String| Err(OpenError::Ground { path: file.to_owned(), problem });
     let Ok(found) = fs::metadata(file) else { return Ok(()) };
@@ -111,14 +111,14 @@ pub(crate) fn refuse_shared_file(file: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Whether something is mounted on exactly this path. Says no on systems without `/proc`.
+/// True if exactly this path is a mount point. Always false on systems without `/proc`.
 fn is_mount_point(path: &Path) -> bool {
     let Ok(path) = path.canonicalize() else { return false };
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     mounts.lines().filter_map(mount_point).any(|mounted| Path::new(&mounted) == path)
 }
 
-/// The fifth field of a line of mountinfo, in which blanks and backslashes are written as octal numbers.
+/// Returns the fifth field of a line of mountinfo, in which blanks and backslashes are octal escapes.
 fn mount_point(line: &str) -> Option<String> {
     let field = line.split(' ').nth(4)?;
     let mut parts = field.split('\\');

@@ -1,5 +1,5 @@
-//! JSON that travels as text: checked once at the edge, then carried byte for byte. Two texts are equal where they mean the
-//! same: some databases keep the bytes, others spell the value anew.
+//! JSON that travels as text: it is checked once at the edge and then carried byte for byte. Two texts are equal if
+//! they have the same meaning, because some databases keep the bytes and others rewrite the value.
 
 mod meaning;
 
@@ -12,36 +12,38 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-/// Deeper JSON is refused: databases and readers recurse, and theirs is not our stack to overflow.
+/// The maximum nesting depth. Deeper JSON is refused, because databases and readers parse recursively and could
+/// overflow their stack.
 pub const MAX_DEPTH: usize = 100;
 
-/// Digits of a number before and after the decimal point, written without exponent: PostgreSQL's `numeric`, in which `jsonb`
-/// keeps numbers, holds no more. <https://www.postgresql.org/docs/current/datatype-numeric.html>
+/// The maximum number of digits of a number before and after the decimal point, written without an exponent.
+/// PostgreSQL's `numeric`, which `jsonb` uses for numbers, holds no more.
+/// <https://www.postgresql.org/docs/current/datatype-numeric.html>
 pub const MAX_DIGITS: (usize, usize) = (131_072, 16_383);
 
-/// The longest metadata of a session, in bytes, after all updates are merged. Each update writes all of them again.
+/// The maximum size of a session's metadata in bytes, after all updates are merged. Each update rewrites all of them.
 pub const MAX_SESSION_METADATA: usize = 64 << 10;
 
-/// Digits of all numbers of a text together, written without exponent: that is how PostgreSQL gives them back, and eight bytes such
-/// as `1e131071` become 131,072.
+/// The maximum number of digits of all numbers in a text, written without an exponent. PostgreSQL returns them in this
+/// form, in which eight bytes such as `1e131071` become 131,072.
 pub const MAX_DIGITS_IN_ALL: usize = 1 << 20;
 
-/// Why a text is not the JSON that was asked for.
+/// Why a text is not the expected JSON.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidJson {
-    /// Not JSON at all, or with half a surrogate pair in a string, which no database stores.
+    /// The text is not JSON, or a string contains a lone surrogate, which no database stores.
     #[error("not valid JSON: {0}")]
     Syntax(String),
-    /// Valid JSON of another type.
+    /// The text is valid JSON of another type.
     #[error("must be a JSON {0}")]
     WrongType(&'static str),
-    /// Nested deeper than [`MAX_DEPTH`].
+    /// The JSON is nested deeper than [`MAX_DEPTH`].
     #[error("nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
-    /// With a number that PostgreSQL cannot hold: see [`MAX_DIGITS`].
+    /// The JSON contains a number that PostgreSQL cannot hold: see [`MAX_DIGITS`].
     #[error("a number has more than {} digits before the decimal point, or more than {} after it", MAX_DIGITS.0, MAX_DIGITS.1)]
     NumberOutOfRange,
-    /// With numbers that are too long together: see [`MAX_DIGITS_IN_ALL`].
+    /// All numbers together are too long: see [`MAX_DIGITS_IN_ALL`].
     #[error("all numbers together have more than {MAX_DIGITS_IN_ALL} digits, written without exponent")]
     TooManyDigits,
 }
@@ -57,32 +59,33 @@ pub struct JsonArray(Box<str>);
 macro_rules! json_text {
     ($name:ident, $open:literal, $what:literal, $value:ty) => {
         impl $name {
-            /// Checks the text and takes it as it is, surrounding white space aside. Line breaks between its parts become
-            /// spaces, so that it fits into a line.
+            /// Checks the text and keeps it unchanged, without surrounding white space. Line breaks between its parts
+            /// become spaces, so that it fits on one line.
             ///
             /// # Errors
-            /// Where the text is not JSON, of another type, or nested too deeply.
+            /// An [`InvalidJson`] if the text is not JSON, is of another type, is nested too deeply, or has numbers
+            /// beyond the limits.
             pub fn parse(text: &str) -> Result<Self, InvalidJson> {
                 check(text, $open, $what).map(|text| Self(in_one_line(text)))
             }
 
-            /// The text.
+            /// Returns the text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
 
-            /// The text as a tree.
+            /// Returns the text as a tree.
             pub fn to_value(&self) -> $value {
                 serde_json::from_str(&self.0).unwrap_or_default()
             }
 
-            /// The same with each U+0000 in its strings replaced by U+FFFD; `None` where there is none.
+            /// Returns a copy in which each U+0000 in a string is replaced by U+FFFD, or `None` if there is none.
             pub(crate) fn without_nul(&self) -> Option<Self> {
                 replace_nul(&self.0).map(Self)
             }
         }
 
-        /// Equal is what means the same, however it is spelled.
+        /// Two texts are equal if they have the same meaning, however they are written.
         impl PartialEq for $name {
             fn eq(&self, other: &Self) -> bool {
                 meaning::same(&self.0, &other.0)
@@ -117,19 +120,21 @@ json_text!(JsonObject, b'{', "object", Map<String, Value>);
 json_text!(JsonArray, b'[', "array", Vec<Value>);
 
 impl JsonObject {
-    /// The members by their keys, each value as it is spelled: numbers beyond an `f64` survive.
+    /// Returns the members by key. Each value keeps its spelling, so that numbers beyond an `f64` survive.
     pub fn members(&self) -> BTreeMap<String, &RawValue> {
         serde_json::from_str(&self.0).unwrap_or_default()
     }
 
-    /// This object with the members of `added`, each replacing the one of its key; every value as it is spelled.
+    /// Returns this object with the members of `added`. A member replaces an existing one of the same key. Each value
+    /// keeps its spelling.
     pub fn merged(&self, added: &Self) -> Self {
         let mut members = self.members();
         members.extend(added.members());
         Self::of(members.iter().map(|(key, value)| (key.as_str(), value.get())))
     }
 
-    /// An object of another program, with numbers that [`JsonObject::parse`] may refuse. The text is valid JSON.
+    /// Creates an object that another program wrote, with numbers that [`JsonObject::parse`] may refuse. The text must
+    /// be valid JSON.
     pub(crate) fn of_valid_json(text: &str) -> Option<Self> {
         text.starts_with('{').then(|| Self(text.into()))
     }
@@ -157,7 +162,7 @@ impl From<&Map<String, Value>> for JsonObject {
     }
 }
 
-/// Valid JSON has line breaks between its parts only: inside a string they are escaped.
+/// Replaces line breaks by spaces. Valid JSON has line breaks only between its parts: inside a string they are escaped.
 pub(crate) fn in_one_line(text: &str) -> Box<str> {
     if text.contains(['\n', '\r']) { text.replace(['\n', '\r'], " ").into() } else { text.into() }
 }
@@ -179,11 +184,11 @@ fn check<'a>(text: &'a str, open: u8, what: &'static str) -> Result<&'a str, Inv
         let (before, after) = digits(number).ok_or(InvalidJson::NumberOutOfRange)?;
         in_all = in_all.saturating_add(before + after);
     }
-    // Numbers that are spelled out are bounded by the text itself.
+    // A number without an exponent cannot have more digits than the text has bytes.
     if in_all > MAX_DIGITS_IN_ALL.max(text.len()) { Err(InvalidJson::TooManyDigits) } else { Ok(text) }
 }
 
-/// The numbers of a valid JSON text, as they are spelled.
+/// Returns the numbers of a valid JSON text in their spelling.
 fn numbers(text: &str) -> impl Iterator<Item = &str> {
     let bytes = text.as_bytes();
     let (mut at, mut in_string) = (0, false);
@@ -206,15 +211,16 @@ fn numbers(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The digits of a number before and after its point, written without exponent; `None` if PostgreSQL cannot hold it.
+/// Returns the number of digits before and after the decimal point, written without an exponent, or `None` if
+/// PostgreSQL cannot hold the number.
 fn digits(number: &str) -> Option<(usize, usize)> {
     let (digits, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
-    // An exponent that is no i64 is larger than any limit.
+    // An exponent that does not fit an i64 is larger than any limit.
     let exponent = exponent.parse::<i64>().ok()?;
     let (before, after) = digits.split_once('.').unwrap_or((digits, ""));
     let len = |digits: &str| i64::try_from(digits.trim_start_matches('-').len()).unwrap_or(i64::MAX);
     let within = |digits: i64, most: usize| {
-        // The point may move beyond the other end.
+        // The exponent may move the point beyond the other end.
         usize::try_from(digits.max(0)).ok().filter(|digits| *digits <= most)
     };
     let before = within(len(before).saturating_add(exponent), MAX_DIGITS.0)?;
@@ -222,7 +228,7 @@ fn digits(number: &str) -> Option<(usize, usize)> {
     Some((before, after))
 }
 
-/// The deepest nesting of objects and arrays in a text, brackets inside strings aside.
+/// Returns the nesting depth of objects and arrays in a text. Brackets inside strings do not count.
 pub fn depth(text: &str) -> usize {
     let (mut deepest, mut depth, mut in_string, mut escaped) = (0usize, 0usize, false, false);
     for byte in text.bytes() {
@@ -241,12 +247,13 @@ pub fn depth(text: &str) -> usize {
     deepest
 }
 
-/// Where valid JSON has `\uXXXX`, and what it stands for. A parse would tell the same, and lose how numbers are spelled.
+/// Returns the position and the code unit of each `\uXXXX` in valid JSON. A parser would give the same, but lose the
+/// spelling of numbers.
 fn escapes(text: &str) -> impl Iterator<Item = (usize, u16)> {
     let mut from = 0;
     std::iter::from_fn(move || {
         loop {
-            // In what is no JSON a character of several bytes may follow.
+            // In text that is not JSON, a character of several bytes may follow.
             let at = from + text.get(from..)?.find('\\')?;
             from = at + 2;
             let digits = text.get(at + 1..).and_then(|rest| rest.strip_prefix('u')?.get(..4));
@@ -262,13 +269,13 @@ pub(crate) fn surrogates_are_paired(text: &str) -> bool {
     lone_surrogates(text).next().is_none()
 }
 
-/// The text with each half of a surrogate pair that has no other half (`\ud800`) replaced by U+FFFD; `None` if there is none. No
-/// byte moves: both spellings have six bytes. What is no JSON stays none.
+/// Replaces each lone surrogate (such as `\ud800`) by U+FFFD. Returns `None` if there is none. No other byte moves,
+/// because both escapes have six bytes. Text that is not JSON does not become JSON.
 pub fn replace_lone_surrogates(text: &str) -> Option<Box<str>> {
     replace(text, || lone_surrogates(text))
 }
 
-/// The places of halves of surrogate pairs without their other half.
+/// Returns the positions of lone surrogates.
 fn lone_surrogates(text: &str) -> impl Iterator<Item = usize> {
     const HIGH: RangeInclusive<u16> = 0xD800..=0xDBFF;
     const LOW: RangeInclusive<u16> = 0xDC00..=0xDFFF;
@@ -276,7 +283,7 @@ fn lone_surrogates(text: &str) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         loop {
             let (at, unit) = units.next()?;
-            // The second half has to begin where the first one ends.
+            // The second half must start where the first one ends.
             let is_second = |(next, unit): &(usize, u16)| *next == at + 6 && LOW.contains(unit);
             if !HIGH.contains(&unit) || units.next_if(is_second).is_none() {
                 return Some(at);
@@ -289,7 +296,7 @@ fn replace_nul(text: &str) -> Option<Box<str>> {
     replace(text, || escapes(text).filter(|(_, unit)| *unit == 0).map(|(at, _)| at))
 }
 
-/// The text with U+FFFD instead of the escapes at these places; `None` if there are none. All escapes have six bytes.
+/// Replaces the escapes at these positions by U+FFFD. Returns `None` if there are none. All escapes have six bytes.
 fn replace<P: Iterator<Item = usize>>(text: &str, places: impl Fn() -> P) -> Option<Box<str>> {
     places().next()?;
     let mut clean = text.to_owned();

@@ -1,4 +1,5 @@
-//! The lock on a data directory: one process at a time. The operating system releases it however the process ends.
+//! The lock on a data directory: only one process at a time may use it. The operating system releases the lock however
+//! the process ends.
 
 use std::fs::{File, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
@@ -9,18 +10,19 @@ use crate::clock::Timestamp;
 use crate::error::OpenError;
 use crate::permissions::{make_private_directory, private_file};
 
-/// The file in the data directory. Its text names the holder, for people; the lock itself is the system's (`flock`).
+/// The name of the lock file. Its text names the holder for people. The lock itself is the operating system's
+/// (`flock`).
 const FILE_NAME: &str = "LOCK";
 
-/// So much of the file is read to learn who holds it; whatever else it may hold is nobody's name.
+/// The maximum number of bytes that are read to learn the holder. A holder's name is never longer.
 const HOLDER_BYTES: u64 = 200;
 
-/// Held for as long as this lives.
+/// The lock. It is held for as long as this value exists.
 #[derive(Debug)]
 pub(crate) struct Lock {
     file: File,
     path: PathBuf,
-    /// Who took it. A process that this one has forked has a copy, and must leave it alone.
+    /// The process that took the lock. A forked child has a copy, and must not release it.
     process: u32,
 }
 
@@ -39,23 +41,23 @@ impl Lock {
             }
             Err(TryLockError::Error(error)) => return Err(failed(&path, error)),
         }
-        // Who holds it is a courtesy: a full disk must not stop a start that only wants to make room.
+        // The holder's name is only informative: a full disk must not prevent a start that would free space.
         let _ = describe(&mut file, now);
         Ok(Self { file, path, process: std::process::id() })
     }
 
-    /// The lock file, and the device and number of the file that is really locked.
+    /// Returns the path of the lock file, and the device and inode of the file that is really locked.
     ///
     /// # Errors
-    /// What the operating system says.
+    /// The error of the operating system.
     pub(crate) fn held(&self) -> std::io::Result<(PathBuf, (u64, u64))> {
         let held = self.file.metadata()?;
         Ok((self.path.clone(), (held.dev(), held.ino())))
     }
 }
 
-/// Closing the file alone would keep the lock for as long as a child process that was just forked has a copy of it. In such
-/// a child it is the other way round: releasing the lock would take it from the parent.
+/// Releases the lock explicitly. If this only closed the file, a child process that was just forked would keep the lock
+/// through its copy. In such a child, releasing the lock would take it from the parent.
 impl Drop for Lock {
     fn drop(&mut self) {
         if self.process == std::process::id() {
@@ -64,21 +66,22 @@ impl Drop for Lock {
     }
 }
 
-/// Makes the directory, and sees to it that a power cut does not take its name away with everything in it: a sync of what
-/// lies in a directory need not include the name that the directory has in the one above.
+/// Creates the directory and makes its name durable: syncing the files in a directory need not sync the name of that
+/// directory in its parent, so that a power failure could lose it with everything in it.
 fn make_directory(dir: &Path) -> std::io::Result<()> {
     let missing = dir.ancestors().skip(1).take_while(|above| !above.exists()).count();
     make_private_directory(dir)?;
-    // One more than was made here: an earlier start may have been killed in between.
+    // One more than was created here, because an earlier start may have been killed in between.
     for above in dir.ancestors().skip(1).take(missing + 1) {
         let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
-        // Some file systems know no sync of a directory, and some directories may not be read: then this is all there is.
+        // Some file systems cannot sync a directory, and some directories cannot be read. Then nothing more can be
+        // done.
         let _ = File::open(above).and_then(|above| above.sync_all());
     }
     Ok(())
 }
 
-/// What the holder wrote; on one line, whatever the file has become.
+/// Returns what the holder wrote, as one line, even if the file's content is damaged.
 fn holder(file: &File) -> String {
     let mut bytes = Vec::new();
     let _ = file.take(HOLDER_BYTES).read_to_end(&mut bytes);

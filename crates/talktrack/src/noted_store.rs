@@ -1,5 +1,5 @@
-//! The store whose outbox a data directory is. What waits in the outbox belongs there and must reach no other store, so the
-//! directory notes it: by the id that the store carries, and by the address for people.
+//! The store that an outbox belongs to. Records in the outbox must reach no other store, so the data directory notes
+//! the store's id, and its address for people.
 
 use std::path::Path;
 
@@ -9,24 +9,26 @@ use uuid::Uuid;
 use crate::database::{self, UuidText, parse_uuid, text_or_null};
 use crate::error::ReadError;
 
-/// The command that gives an outbox to another store.
+/// The command that assigns an outbox to another store.
 pub(crate) const REDIRECT: &str = "talktrack outbox redirect";
 
 /// What a data directory notes of the store whose outbox it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NotedStore {
-    /// The id that the store carries; `None` while none was reached yet.
+    /// The store's id, or `None` if no store has been reached yet.
     pub id: Option<Uuid>,
-    /// Where the store was, without the password.
+    /// The address of the store, without the password.
     pub address: Option<String>,
-    /// Records that wait for it.
+    /// The number of records that wait for the store.
     pub waiting: u64,
-    /// Records that it has confirmed a short time ago, which are kept here in case it forgets them (the re-send window).
+    /// The number of records that the store recently confirmed. They are kept in case the store loses them (the re-send
+    /// window).
     pub recent: u64,
 }
 
 impl NotedStore {
-    /// What the database file notes; `None` if it is no outbox: only its own tables were ever used, or there is no file.
+    /// Returns what the database file notes, or `None` if it is not an outbox: only its own tables were ever used, or
+    /// there is no file.
     ///
     /// # Errors
     /// If the file cannot be read.
@@ -36,7 +38,7 @@ impl NotedStore {
         }
         let connection = database::open_to_read(file)?;
         let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        // A file of an earlier version notes nothing, and may be an outbox all the same.
+        // A file of an earlier version notes no store, but may still be an outbox.
         if version < NOTED_SINCE {
             let waiting = connection.query_row("SELECT count(*) FROM journal", [], |row| row.get(0))?;
             return Ok((waiting > 0).then(|| Self { waiting, ..Self::default() }));
@@ -44,14 +46,14 @@ impl NotedStore {
         Ok(Self::read(&connection)?)
     }
 
-    /// The same, of the file that is open.
+    /// Returns what the open file notes, or `None` if it is not an outbox.
     pub(crate) fn read(connection: &Connection) -> rusqlite::Result<Option<Self>> {
         let sql = "SELECT store, store_address, (SELECT count(*) FROM pending), \
                    (SELECT count(*) FROM journal WHERE seq NOT IN (SELECT seq FROM pending)), \
                    (SELECT count(*) FROM resend_window WHERE deletes = 1) FROM directory";
         let noted = connection.query_row(sql, [], |row| {
             let id = text_or_null(row, 0)?.as_deref().and_then(parse_uuid);
-            // Deletions are kept for days: they hold nothing that another store would miss.
+            // Deletions are kept for days, but another store does not need them.
             let recent = row.get::<_, u64>(3)?.saturating_sub(row.get(4)?);
             Ok(Self { id, address: text_or_null(row, 1)?, waiting: row.get(2)?, recent })
         })?;
@@ -59,7 +61,7 @@ impl NotedStore {
         Ok(is_noted.then_some(noted))
     }
 
-    /// True if nothing is left here that the store may need.
+    /// True if the file holds no record that the store may need.
     pub(crate) fn is_drained(&self) -> bool {
         self.waiting == 0 && self.recent == 0
     }
@@ -72,17 +74,17 @@ impl NotedStore {
         connection.execute(noted, params![id, address]).map(drop)
     }
 
-    /// Forgets the store: the file's own tables are the store from now on, or the next one that it meets.
+    /// Forgets the store. From now on the store is the file's own tables, or the next remote store that is reached.
     pub(crate) fn forget(connection: &Connection) -> rusqlite::Result<()> {
         connection.execute("UPDATE directory SET store = NULL, store_address = NULL", []).map(drop)
     }
 
-    /// The store, in words.
+    /// Returns the store's address, or a description if none is known.
     pub fn name(&self) -> &str {
         self.address.as_deref().unwrap_or("a PostgreSQL store that it has not reached yet")
     }
 
-    /// Said if the settings name no remote store.
+    /// Returns the message for settings that name no remote store.
     pub fn without_address(&self) -> String {
         format!(
             "this data directory is the outbox of {}, but database_url is not set: what comes waits here and is in no list until \
@@ -92,7 +94,7 @@ impl NotedStore {
         )
     }
 
-    /// Said if the settings lead to another store, at this address.
+    /// Returns the message for settings that name another store, at this address.
     pub fn mismatch(&self, address: &str) -> String {
         format!(
             "database_url leads to another store ({address}) than the one whose outbox this data directory is ({}): what comes \
@@ -102,5 +104,5 @@ impl NotedStore {
     }
 }
 
-/// The version of the schema that notes the store, and tells what waits from what is confirmed.
+/// The first schema version that notes the store and distinguishes waiting records from confirmed ones.
 const NOTED_SINCE: i64 = 9;

@@ -1,49 +1,49 @@
-//! Who may read what talktrack writes: its owner, and no other user of the machine. Nearly every file holds transcripts.
+//! File permissions: only the owner may read what talktrack writes, because nearly every file holds transcripts.
 
 use std::fs::{self, DirBuilder, Metadata, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-/// What a new file gets, whatever the umask allows.
+/// The mode of a new file, whatever the umask allows.
 const FILE_MODE: u32 = 0o600;
-/// What a new directory gets.
+/// The mode of a new directory.
 const DIRECTORY_MODE: u32 = 0o700;
-/// The bits that let the group and all other users in.
+/// The permission bits of the group and of all other users.
 const OTHERS: u32 = 0o077;
-/// Set on directories that many users share, such as `/tmp`.
+/// The sticky bit, which is set on directories that many users share, such as `/tmp`.
 const STICKY: u32 = 0o1000;
 
-/// The directories that talktrack makes in a data directory, and what file systems put there. With any other directory in
-/// it, a data directory is also the home of another program, which may need its own users to get in.
+/// The directories that talktrack creates in a data directory, and the one that file systems put there. If there is any
+/// other directory, another program uses the data directory too, and its users may need access.
 const KNOWN_DIRECTORIES: [&str; 8] =
     ["audio", "quarantine", "salvage", "backups", "audit", "deleted-users", "control.new", "lost+found"];
 
-/// Options that make a file for its owner alone.
+/// Returns options that create a file that only its owner can access.
 pub fn private_file() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(FILE_MODE);
     options
 }
 
-/// Makes a directory for its owner alone, and those above it that are missing.
+/// Creates a directory that only its owner can access, and its missing parents.
 ///
 /// # Errors
-/// What the operating system says.
+/// The error of the operating system.
 pub fn make_private_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path)
 }
 
-/// Makes an empty file for its owner alone if there is none: SQLite opens a database with the rights that it finds, and gives
-/// its log the same.
+/// Creates an empty file that only its owner can access, if there is none. SQLite opens a database with the permissions
+/// that it finds, and gives its WAL the same.
 pub(crate) fn make_private_file(path: &Path) -> io::Result<()> {
     private_file().write(true).create(true).truncate(false).open(path).map(drop)
 }
 
-/// Takes the rights of the group and of all other users away from a file or a directory.
+/// Removes the permissions of the group and of all other users from a file or a directory.
 ///
 /// # Errors
-/// If it is another user's, or is not there.
+/// If the file belongs to another user or does not exist.
 pub fn tighten(path: &Path) -> io::Result<()> {
     tighten_found(path, &fs::metadata(path)?)
 }
@@ -56,15 +56,15 @@ fn tighten_found(path: &Path, found: &Metadata) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode & !OTHERS))
 }
 
-/// Takes the rights of all other users away from a data directory and from what is in it. Returns a sentence for each thing
-/// that stays open to others: a start does not fail because of it.
+/// Removes the permissions of all other users from a data directory and its content. Returns a sentence for each path
+/// that stays accessible to others. Such a path does not make a start fail.
 pub fn tighten_data_directory(dir: &Path) -> Vec<String> {
     let mut open = Vec::new();
     let mut is_shared = fs::metadata(dir).is_ok_and(|found| found.mode() & STICKY != 0);
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let is_known = KNOWN_DIRECTORIES.iter().any(|known| name == *known);
-        // Of the recordings' folder only: it may lie on another disk.
+        // Symbolic links are followed for the known directories only: the recordings may be on another disk.
         let found = if is_known { fs::metadata(entry.path()) } else { entry.metadata() };
         match found {
             Ok(found) if found.is_dir() && is_known => tighten_tree(&entry.path(), &found, &mut open),
@@ -97,7 +97,7 @@ fn tighten_tree(dir: &Path, found: &Metadata, open: &mut Vec<String>) {
 
 fn tighten_or_tell(path: &Path, found: &Metadata, open: &mut Vec<String>) {
     if let Err(error) = tighten_found(path, found) {
-        // Files come and go while this looks.
+        // Files may be removed during the scan.
         if error.kind() != io::ErrorKind::NotFound {
             let (path, mode) = (path.display(), found.mode() & 0o777);
             open.push(format!(

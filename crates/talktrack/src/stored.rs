@@ -1,5 +1,5 @@
-//! Values as they are stored. Other programs write into the tables too, and a column's type allows more than talktrack writes:
-//! a reader shows such a value as it is, and never fails because of it. Writing stays strict.
+//! Values as they are stored. Other programs write to the tables too, and a column's type allows more than talktrack
+//! writes. A reader shows such a value as it is and never fails because of it. Writing stays strict.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::json::{self, JsonArray, JsonObject};
 /// A value of a column whose type allows more than `T`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stored<T> {
-    /// What talktrack writes.
+    /// A value that talktrack writes.
     Known(T),
     /// Valid JSON of another type than `T`, such as an array in `metadata`.
     Json(Box<str>),
@@ -24,7 +24,7 @@ pub enum Stored<T> {
 }
 
 impl<T> Stored<T> {
-    /// The value if talktrack knows it.
+    /// Returns the value if it is one that talktrack writes.
     pub fn known(&self) -> Option<&T> {
         match self {
             Self::Known(value) => Some(value),
@@ -32,7 +32,7 @@ impl<T> Stored<T> {
         }
     }
 
-    /// The value if talktrack knows it.
+    /// Returns the value if it is one that talktrack writes.
     pub fn into_known(self) -> Option<T> {
         match self {
             Self::Known(value) => Some(value),
@@ -40,13 +40,13 @@ impl<T> Stored<T> {
         }
     }
 
-    /// The value that a word of the database stands for, or the word itself.
+    /// Parses a word of the database. A word that `parse` does not know is kept as text.
     pub(crate) fn word(word: Option<&str>, parse: impl Fn(&str) -> Option<T>) -> Self {
         let Some(word) = word else { return Self::Null };
         parse(word).map_or_else(|| Self::Text(word.into()), Self::Known)
     }
 
-    /// The text of the value: the word that the database holds. Empty for NULL.
+    /// Returns the value's text as the database holds it. Empty for NULL.
     pub fn as_str(&self) -> &str
     where
         T: AsWord,
@@ -60,12 +60,12 @@ impl<T> Stored<T> {
 }
 
 impl<T: FromJson> Stored<T> {
-    /// What the text of a JSON column stands for.
+    /// Parses the text of a JSON column.
     pub(crate) fn json(text: &str) -> Self {
         if let Some(value) = T::from_json(text) {
             return Self::Known(value);
         }
-        // A reader parses JSON recursively: what is nested too deeply is only text to it.
+        // A reader parses JSON recursively, so JSON that is nested too deeply is treated as text.
         let is_json = json::depth(text) <= json::MAX_DEPTH && serde_json::from_str::<&RawValue>(text).is_ok();
         if is_json && json::surrogates_are_paired(text) {
             Self::Json(json::in_one_line(text.trim()))
@@ -76,7 +76,7 @@ impl<T: FromJson> Stored<T> {
 }
 
 impl Stored<JsonObject> {
-    /// The object, also one with a number that talktrack would not take itself; `None` for any other value.
+    /// Returns the object, even if it has a number that talktrack would refuse. Returns `None` for any other value.
     pub fn as_object(&self) -> Option<JsonObject> {
         match self {
             Self::Known(object) => Some(object.clone()),
@@ -86,15 +86,15 @@ impl Stored<JsonObject> {
     }
 }
 
-/// A type of which the database holds the word.
+/// A type that the database holds as a word.
 pub trait AsWord {
-    /// The word in the database.
+    /// Returns the word in the database.
     fn as_word(&self) -> &str;
 }
 
 /// A type that is read from the text of a JSON column.
 pub trait FromJson: Sized {
-    /// `None` if the text is no JSON of this type.
+    /// Parses the text. Returns `None` if it is not JSON of this type.
     fn from_json(text: &str) -> Option<Self>;
 }
 
@@ -154,11 +154,11 @@ impl<T: Serialize> Serialize for Stored<T> {
     }
 }
 
-/// Serializes a number that may be none: JSON has no words for `NaN` and the infinities, so these become text as PostgreSQL spells
-/// them.
+/// Serializes an optional number. JSON cannot express `NaN` and the infinities, so these become text in PostgreSQL's
+/// spelling.
 ///
 /// # Errors
-/// Those of the serializer.
+/// The errors of the serializer.
 pub fn serialize_number<S: Serializer>(number: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
     match number {
         Some(number) if number.is_nan() => serializer.serialize_str("NaN"),
@@ -168,37 +168,38 @@ pub fn serialize_number<S: Serializer>(number: &Option<f64>, serializer: S) -> R
     }
 }
 
-/// Microseconds from 1970 to 2000, from which PostgreSQL counts.
+/// The microseconds from 1970 to 2000, the year from which PostgreSQL counts.
 const EPOCH_2000: i64 = 946_684_800_000_000;
 
-/// A time that a column holds.
+/// A time in a column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoredTime {
-    /// A moment of the years 0000 to 9999, spelled as talktrack spells it.
+    /// A time in the years 0000 to 9999, in talktrack's spelling.
     Known(Timestamp),
-    /// PostgreSQL's: microseconds since 2000, `i64::MIN` and `i64::MAX` for `-infinity` and `infinity`.
+    /// A time that only PostgreSQL can express: microseconds since 2000, with `i64::MIN` and `i64::MAX` for `-infinity`
+    /// and `infinity`.
     Far(i64),
-    /// Text of a SQLite column that is no time, or a time that is spelled in another way.
+    /// Text in a SQLite column that is not a time, or a time in another spelling.
     Text(Box<str>),
     /// NULL in a column that talktrack never leaves null.
     Null,
 }
 
 impl StoredTime {
-    /// From PostgreSQL's microseconds since 2000.
+    /// Creates a time from PostgreSQL's microseconds since 2000.
     pub(crate) fn from_micros_since_2000(micros: i64) -> Self {
         let known = micros.checked_add(EPOCH_2000).and_then(Timestamp::from_micros);
         known.map_or(Self::Far(micros), Self::Known)
     }
 
-    /// From the text of a SQLite column.
+    /// Creates a time from the text of a SQLite column.
     pub(crate) fn from_text(text: &str) -> Self {
         let is_ours = text.len() == 27 && text.ends_with('Z') && text.as_bytes()[19] == b'.';
         let known = if is_ours { text.parse().ok() } else { None };
         known.map_or_else(|| Self::Text(text.into()), Self::Known)
     }
 
-    /// The moment, if it is one of the years 0000 to 9999.
+    /// Returns the time if it is in the years 0000 to 9999.
     pub fn known(&self) -> Option<Timestamp> {
         match self {
             Self::Known(moment) => Some(*moment),
@@ -207,7 +208,7 @@ impl StoredTime {
         }
     }
 
-    /// Where a row with this time stands in a list.
+    /// Returns the place of a row with this time in a list.
     pub fn key(&self) -> TimeKey {
         match self {
             Self::Known(moment) => (*moment).into(),
@@ -217,7 +218,7 @@ impl StoredTime {
     }
 }
 
-/// In the order of time, then of text.
+/// Orders by time, then by text.
 impl Ord for StoredTime {
     fn cmp(&self, other: &Self) -> Ordering {
         let text = |time: &Self| if let Self::Text(text) = time { Some(text.clone()) } else { None };
@@ -243,7 +244,7 @@ impl PartialEq<Timestamp> for StoredTime {
     }
 }
 
-/// As RFC 3339, and beyond its years as PostgreSQL spells a time.
+/// Displays RFC 3339, or PostgreSQL's spelling for years outside its range.
 impl fmt::Display for StoredTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -266,11 +267,12 @@ impl Serialize for StoredTime {
     }
 }
 
-/// Writes a moment of any year, in UTC.
+/// Writes a time of any year, in UTC.
 fn write_far(micros_since_2000: i64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     const DAY: i64 = 86_400_000_000;
     let (days, micros) = (micros_since_2000.div_euclid(DAY), micros_since_2000.rem_euclid(DAY));
-    // Days since 0000-03-01, from which years end with the leap day (Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+    // Days since 0000-03-01. In years that start on that day, the leap day comes last (Hinnant, "chrono-Compatible
+    // Low-Level Date Algorithms").
     let days = days + 730_425;
     let (era, of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
     let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
@@ -285,17 +287,17 @@ fn write_far(micros_since_2000: i64, f: &mut fmt::Formatter<'_>) -> fmt::Result 
     write!(f, "{shown:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{fraction:06}+00{suffix}")
 }
 
-/// Where a row stands in a list that is ordered by time.
+/// The place of a row in a list that is ordered by time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TimeKey {
-    /// At this moment: microseconds since 2000, `i64::MIN` and `i64::MAX` for the infinities.
+    /// At this time: microseconds since 2000, with `i64::MIN` and `i64::MAX` for the infinities.
     At(i64),
-    /// Where the row with the cursor's id stands: its time is NULL, or text that a cursor cannot carry.
+    /// At the row with the cursor's id, because its time is NULL, or text that a cursor cannot carry.
     OfRow,
 }
 
 impl TimeKey {
-    /// The moment, if it is one of the years 0000 to 9999.
+    /// Returns the time if it is in the years 0000 to 9999.
     pub fn known(self) -> Option<Timestamp> {
         match self {
             Self::At(micros) => StoredTime::from_micros_since_2000(micros).known(),

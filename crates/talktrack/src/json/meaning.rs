@@ -1,15 +1,16 @@
-//! Whether two JSON texts mean the same. Databases spell JSON in their own way: keys in another order, `1e2` as `100`.
+//! Compares the meaning of two JSON texts. Databases write JSON in their own way: with the keys in another order, or
+//! `100` for `1e2`.
 
 use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-/// Whether two valid JSON texts mean the same value. Numbers are compared as decimals of any length.
+/// True if two valid JSON texts mean the same value. Numbers are compared as decimals of any length.
 pub(super) fn same(one: &str, other: &str) -> bool {
     one == other || parsed_same(one.trim(), other.trim()).unwrap_or(false)
 }
 
-/// `None` where a text is not of the type that its first byte promises.
+/// Returns `None` if a text is not of the type that its first byte indicates.
 fn parsed_same(one: &str, other: &str) -> Option<bool> {
     Some(match (one.as_bytes().first()?, other.as_bytes().first()?) {
         (b'{', b'{') => members(one)? == members(other)?,
@@ -22,7 +23,7 @@ fn parsed_same(one: &str, other: &str) -> Option<bool> {
     })
 }
 
-/// A value within another one, equal to whatever means the same.
+/// A value within another one. Two parts are equal if they have the same meaning.
 struct Part<'a>(&'a RawValue);
 
 impl PartialEq for Part<'_> {
@@ -41,7 +42,7 @@ fn elements(text: &str) -> Option<Vec<Part<'_>>> {
     Some(elements.into_iter().map(Part).collect())
 }
 
-/// A number as its digits without zeros at either end, and the power of ten of the last of them.
+/// A number as its digits without zeros at either end, and the power of ten of the last digit.
 #[derive(PartialEq, Eq)]
 struct Decimal {
     negative: bool,
@@ -63,7 +64,7 @@ impl Decimal {
         let power: i64 = power.strip_prefix('+').unwrap_or(power).parse().ok()?;
         let exponent = power.checked_sub(i64::try_from(fraction.len()).ok()?)?.checked_add(dropped)?;
         let digits = digits.trim_start_matches('0').to_owned();
-        // Zero has neither sign nor power.
+        // Zero has neither a sign nor a power.
         let zero = digits.is_empty();
         Some(Self {
             negative: unsigned != mantissa && !zero,
