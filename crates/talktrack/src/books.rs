@@ -1,5 +1,5 @@
 //! The books: how many messages are durable, stored, dead-lettered and pending. They balance: `durable = stored +
-//! dead_lettered + pending`. Also the exported metrics.
+//! dead_lettered + pending`. This module also defines the exported metrics.
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,6 @@
 //! The change feed: what became durable, in order. Each record that changed something adds one row in its own
 //! transaction. Followers that derive something from the tables (live events, the search index, the statistics) read
-//! this feed, and learn if they are too far behind.
+//! this feed, and learn from it when they are too far behind.
 //!
 //! No row is ever added before existing ones: its `seq` is that of the record, or a new one after all others.
 
@@ -120,7 +120,7 @@ impl Change {
             Body::Update(update) => (ChangeKind::SessionUpdated, update.owner),
             Body::End(end) => (ChangeKind::SessionEnded, end.owner),
             Body::Alive(_) | Body::DeleteUser(_) => return None,
-            // Only the remote store can decide if the session is old enough to be deleted.
+            // Only the remote store can decide whether the session is old enough to be deleted.
             Body::Delete(_) if *verdict == Verdict::Journaled => return None,
             Body::Delete(delete) => (ChangeKind::SessionDeleted, delete.told_to),
             Body::Message(stamped) if revises(stamped.message.revision) => {

@@ -138,8 +138,8 @@ pub trait Clock: Send + Sync + 'static {
     /// Returns the current calendar time. It may stand still, step back or jump ahead, and talktrack tolerates that.
     fn now(&self) -> Timestamp;
 
-    /// Returns the time that has passed since some fixed moment, whatever happens to the calendar time. It never
-    /// decreases.
+    /// Returns the time that has passed since some fixed moment. It never decreases, and changes of the calendar time
+    /// do not affect it.
     fn elapsed(&self) -> Duration;
 }
 

@@ -39,7 +39,7 @@ pub enum Reason {
     /// The session's metadata would be longer than 64 KiB. Omit keys, or use shorter values.
     #[error("the session's metadata would have {size} bytes, the limit is {limit}")]
     MetadataTooLarge {
-        /// The size of the merged metadata in bytes, as far as this process knows them.
+        /// The size of the merged metadata in bytes. It includes only what this process knows of them.
         size: usize,
         /// The limit in bytes.
         limit: usize,

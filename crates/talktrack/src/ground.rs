@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::database;
 use crate::error::OpenError;
 
-/// The identity of a file, whatever its paths are: its device and its inode.
+/// The identity of a file, which does not depend on its paths: its device and its inode.
 type Identity = (u64, u64);
 
 /// The paths of the files that the journal depends on, and the identity of each at the start.

@@ -155,7 +155,7 @@ impl Vitals {
         self.books.subscribe()
     }
 
-    /// Sets if the journal is full. While it is, the tracker refuses new work.
+    /// Sets or clears the state that the journal is full. While it is full, the tracker refuses new work.
     pub(crate) fn set_full(&self, full: bool) {
         self.refuse(FULL, full);
     }

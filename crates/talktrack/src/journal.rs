@@ -1,6 +1,6 @@
-//! The journal: one thread, one SQLite connection, and one transaction for everything that has arrived in the meantime
-//! (group commit). Everything in a transaction is durable once it has committed. If SQLite is the store, the same
-//! transaction writes the store's rows.
+//! The journal runs on one thread with one SQLite connection. It writes everything that has arrived since the last
+//! commit in one transaction (group commit). Everything in a transaction is durable once it has committed. If SQLite is
+//! the store, the same transaction writes the store's rows.
 
 mod opening;
 mod aside;
@@ -88,7 +88,7 @@ pub(crate) struct Journal {
     last_seq: Seq,
     /// The number of rows in the table `changes`.
     changes: u64,
-    /// The store that the file notes if it is an outbox. Taken when the writer is created.
+    /// The store that the file notes, if the file is an outbox. `claim` takes it.
     noted: Option<NotedStore>,
     outbox: Option<Outbox>,
     /// Answers of the writer for the next commit.
@@ -105,7 +105,7 @@ pub(crate) struct Journal {
     backoff: Backoff,
 }
 
-/// Says if the batch still waits although a transaction was committed.
+/// What still waits although a transaction was committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Waiting {
     Nothing,

@@ -283,7 +283,7 @@ fn lone_surrogates(text: &str) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         loop {
             let (at, unit) = units.next()?;
-            // The second half must start where the first one ends.
+            // The second half must directly follow the first one.
             let is_second = |(next, unit): &(usize, u16)| *next == at + 6 && LOW.contains(unit);
             if !HIGH.contains(&unit) || units.next_if(is_second).is_none() {
                 return Some(at);

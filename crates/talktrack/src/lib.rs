@@ -6,14 +6,14 @@
 //! The modules below are listed in the order in which a message passes through them. Each stage calls the next and
 //! never looks back: a module imports only modules listed after it (a test enforces this).
 //!
-//! 1. [`tracker`] checks the message ([`Tracker::track_message`]) and stamps it with its id and its session's user,
-//! 2. which it looks up in O(1) in `session`, the registry of active sessions.
+//! 1. [`tracker`] checks the message ([`Tracker::track_message`]) and stamps it with its id and its session's user.
+//! 2. `session` is the registry of active sessions. The tracker looks up the session's user there in O(1).
 //! 3. `queue` is a bounded queue in memory. From here on the message is **accepted**, and the caller can continue. A
 //!    full queue refuses the message at once and returns it to the caller.
 //! 4. `journal` runs one thread that takes everything in the queue, writes it in one SQLite transaction and commits
 //!    (group commit). The message is now **durable**, and its [`Receipt`] resolves.
 //! 5. `writer` delivers the message if a remote store is configured. The journal is then its outbox.
-//! 6. `retry` repeats a failed delivery with backoff, without a limit on the number of attempts.
+//! 6. `retry` spaces the attempts with backoff. Their number is not limited.
 //! 7. [`store`] commits the row. The message is now **stored**. With the SQLite store, steps 5 to 7 do not exist: the
 //!    journal's own transaction writes the row.
 //!

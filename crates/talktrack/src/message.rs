@@ -220,7 +220,7 @@ pub struct Message {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<TurnMetrics>,
     /// Data that belongs to no other field. It does not count when two messages are compared. The key `talktrack` is
-    /// reserved: the tracker removes it from what a caller hands over.
+    /// reserved: the tracker replaces what a caller puts there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extra: Option<JsonObject>,
 }

@@ -44,14 +44,14 @@ pub struct Options {
     /// How long a record waits for its session if a remote store does not know that session. Only time in which the
     /// store is reachable counts. After that the record becomes a dead letter. Default 10 min.
     pub unknown_session_wait: Duration,
-    /// How often the journal asks a remote store for deletions by SQL or by another node, while it holds records of any
-    /// session. Default 3 s.
+    /// How often the writer asks a remote store for deletions by SQL or by another node, while the journal holds
+    /// records of any session. Default 3 s.
     pub deletions_interval: Duration,
     /// The maximum size of a message in bytes, all text fields together. Default 1 MiB.
     pub max_message_bytes: usize,
-    /// Maintains a full-text search index of the messages. Default true.
+    /// If true, the tracker maintains a full-text search index of the messages. Default true.
     pub search: bool,
-    /// Maintains statistics over time. Default true.
+    /// If true, the tracker maintains statistics over time. Default true.
     pub stats: bool,
     /// What happens if the outbox notes a store other than the one the tracker is opened with. Default
     /// [`Redirect::IfEmpty`].

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-/// The mode of a new file, whatever the umask allows.
+/// The mode of a new file, even if the umask allows more.
 const FILE_MODE: u32 = 0o600;
 /// The mode of a new directory.
 const DIRECTORY_MODE: u32 = 0o700;

@@ -18,12 +18,13 @@ const BATCH_MESSAGES: usize = 1_000;
 /// The maximum number of bytes of text in one commit. A single larger message is committed alone.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// Says if a full queue may refuse an entry.
+/// Whether a full queue may refuse an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admission {
     /// The entry is refused if there is no room.
     IfRoom,
-    /// The entry is always accepted. This is for the ends of sessions, of which there are never more than sessions.
+    /// The entry is always accepted. This is for the ends of sessions, whose number is bounded by the number of
+    /// sessions.
     Always,
 }
 

@@ -302,8 +302,8 @@ impl<T> SessionReceipt<T> {
     }
 }
 
-/// A deletion in progress, with one receipt for this machine and one for the remote store. Without a remote store, both
-/// resolve alike.
+/// A deletion in progress, with one receipt for this machine and one for the remote store. Without a remote store, only
+/// the first has counts.
 #[derive(Debug)]
 #[must_use = "accepted is not durable: await the receipts, or drop them on purpose"]
 pub struct Deletion {

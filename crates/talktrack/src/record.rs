@@ -20,7 +20,7 @@ pub struct Record {
     pub seq: Seq,
     /// The content of the record.
     pub body: Body,
-    /// Says if the store may have seen the record before.
+    /// Whether the store may have seen the record before.
     #[serde(default, skip_serializing_if = "Attempt::is_first")]
     pub attempt: Attempt,
 }
@@ -66,7 +66,7 @@ impl Record {
         }
     }
 
-    /// Returns the record's owner, as far as the record names one.
+    /// Returns the record's owner, if the record names one.
     pub fn owner(&self) -> Option<Uuid> {
         match &self.body {
             Body::Start(start) => Some(start.user_id),
@@ -94,7 +94,7 @@ impl Record {
     }
 }
 
-/// Says if the store may have seen a record before.
+/// Whether the store may have seen a record before.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Attempt {
@@ -227,7 +227,7 @@ impl SessionEnd {
 pub struct SessionAlive {
     /// The session.
     pub session_id: Uuid,
-    /// When the session's peer was last heard of.
+    /// The last time at which the session's peer was known to be alive.
     pub at: Timestamp,
     /// The user whose claim is alive. The heartbeat does not count for another user's session.
     #[serde(default, skip_serializing_if = "Option::is_none")]

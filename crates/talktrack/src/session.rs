@@ -127,7 +127,7 @@ pub(crate) struct Session {
     metadata: KnownMetadata,
     /// The `seq` of the session's latest record: what the store may know of the session from this process.
     last_seq: Seq,
-    /// When that record was accepted.
+    /// The elapsed time of the last event that a record has reported.
     recorded: Duration,
 }
 
@@ -226,7 +226,7 @@ impl Session {
         })
     }
 
-    /// Places later messages without a claimed time not before this moment.
+    /// Places later messages that have no claimed time at this moment or after it.
     pub(crate) fn say_after(&mut self, moment: Option<Timestamp>) {
         self.said_until = moment.map_or(self.said_until, |moment| moment.max(self.said_until));
     }
@@ -243,7 +243,8 @@ impl Session {
         (self.last_seq, self.recorded) = (seq, self.last_event.elapsed);
     }
 
-    /// Returns the last event if no record has reported it and it is more than `older_than` after the latest record.
+    /// Returns the last event if no record has reported it and it is more than `older_than` after the last reported
+    /// one.
     fn untold_life(&self, older_than: Duration) -> Option<Timestamp> {
         let is_news = self.last_event.elapsed > self.recorded + older_than;
         is_news.then_some(self.last_event.at)

@@ -40,15 +40,15 @@ pub(crate) use store_claim::StoreClaim;
 
 /// The number of lanes, which work in parallel.
 pub(crate) const LANES: usize = 4;
-/// The maximum number of records that a lane holds and that are not settled yet. All others wait in the journal, where
-/// they cost no memory. Each lane has a window of its own, so that a lane that can deliver nothing does not stop the
-/// others.
+/// The maximum number of records that a lane holds and that are not settled yet. All others wait in the journal and
+/// cost no memory. Each lane has a window of its own, so that a lane that can deliver nothing does not stop the others.
+/// The last group of parked records may exceed it.
 const WINDOW: usize = 2_500;
 /// The maximum number of bytes of their text. The last record, or the last group of parked records, may exceed it.
 const WINDOW_BYTES: usize = 2 << 20;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// The minimum and the maximum pause between two searches for sessions of the store that have not ended.
+/// The minimum and the maximum pause between two searches for idle sessions in the store.
 const SWEEPS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(60));
 
 /// How often parked sessions are checked, and how many sessions one query to the store names.
@@ -196,7 +196,7 @@ impl Writer {
         load.records() < WINDOW && load.bytes() < WINDOW_BYTES
     }
 
-    /// Tells the lane if the journal has more records for it.
+    /// Tells the lane whether the journal has more records for it.
     pub(crate) fn expect_more(&self, lane: usize, more: bool) {
         self.lanes[lane].1.set_grows(more);
     }
@@ -270,7 +270,7 @@ async fn watch(claim: Arc<StoreClaim>, settle: Settle, outage: Arc<Outage>) {
     }
 }
 
-/// Checks if parked sessions now exist in the store or have waited long enough, and retries refused rows.
+/// Checks whether parked sessions now exist in the store or have waited long enough, and retries refused rows.
 async fn unpark(store: Arc<dyn Store>, parking: Arc<Parking>, breaker: Arc<Breaker>, settle: Settle) {
     let (mut reached, mut pause): (Option<Instant>, _) = (None, UNPARK);
     loop {

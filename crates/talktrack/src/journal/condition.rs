@@ -1,5 +1,5 @@
-//! Tracks if the journal can write, and reports that to the tracker (which then refuses messages), to `/readyz`, to the
-//! log and to the metrics.
+//! Tracks whether the journal can write, and reports that to the tracker (which then refuses messages), to `/readyz`,
+//! to the log and to the metrics.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::database;
 use crate::journal::{Journal, Waiting};
 use crate::lines;
 
-/// The interval at which the journal checks if a path has been restored.
+/// The interval at which the journal checks whether a path has been restored.
 const GROUND_PAUSE: Duration = Duration::from_millis(100);
 
 impl Journal {

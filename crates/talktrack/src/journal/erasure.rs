@@ -1,5 +1,5 @@
 //! What a deletion removes from the journal and the dead letters. This happens in the transaction that makes the
-//! deletion durable, so that the text is gone whatever the store does.
+//! deletion durable, so that the text is gone even if the store fails.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -261,7 +261,7 @@ impl Known {
         Ok(is_refused)
     }
 
-    /// True if the message was deleted, as far as this file knows.
+    /// True if this file has noted that the message was deleted.
     pub(super) fn is_deleted(&mut self, connection: &Connection, record: &Record) -> rusqlite::Result<bool> {
         let message = record.message().map(|stamped| (record.session_id(), stamped.id));
         message.map_or(Ok(false), |(session_id, id)| self.messages.contains(connection, session_id, id))

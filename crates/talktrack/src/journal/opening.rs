@@ -74,8 +74,7 @@ fn open_file(path: &Path, purpose: Purpose<'_>) -> Result<Opened, OpenError> {
     Ok(Opened { connection, books, last_seq, outbox })
 }
 
-/// Returns the store for which records wait in this file, as far as the file notes it, or `None` if the file is the
-/// store itself.
+/// Returns what the file notes of the store for which its records wait, or `None` if the file is the store itself.
 fn whose_outbox(connection: &Connection, purpose: Purpose<'_>) -> rusqlite::Result<Option<NotedStore>> {
     let noted = NotedStore::read(connection)?;
     let Purpose { remote, redirect } = purpose;

@@ -54,7 +54,7 @@ pub(super) struct Outbox {
 /// The store's answers, which wait for the next commit.
 struct Answers {
     waiting: Mutex<VecDeque<Answer>>,
-    /// Asks for that commit.
+    /// Wakes the journal's thread for that commit.
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -132,8 +132,7 @@ impl Outbox {
     }
 
     /// Applies a committed transaction that entered the writer's answers and removed the rows in `gone` from the
-    /// journal. The writer may still deliver records it already holds of these rows, but it does so before the
-    /// deletion.
+    /// journal. The writer may still hold records of these rows and deliver them, but always before the deletion.
     pub(super) fn settled(&mut self, change: Change, gone: Gone) {
         self.window.enter(&change);
         self.gone = gone.into_seqs();
@@ -204,8 +203,8 @@ impl Outbox {
         self.finish(&pass, complete.then_some(self.newest));
     }
 
-    /// Hands over records from the table. If they cannot be read, new messages still become durable, and the next call
-    /// tries again.
+    /// Hands over records from the table. If the table cannot be read, new messages still become durable, and the next
+    /// call tries again.
     fn read_back(&mut self, connection: &Connection) {
         let Err(error) = self.feed_from_table(connection) else {
             self.vitals.store_works(BACKLOG);
@@ -272,7 +271,7 @@ impl Outbox {
         self.fed[lane]
     }
 
-    /// Hands over records of a parked session. They have a lower `seq` than the last one that was handed to their lane.
+    /// Hands over records of a parked session. Their `seq` is not above the one up to which their lane was fed.
     pub(super) fn hand_over_parked(&mut self, lane: usize, mut records: Vec<Record>) {
         for record in &mut records {
             if record.seq <= self.delivered[lane] {

@@ -1,5 +1,5 @@
 //! Records of parked sessions. They stay in the table `journal`, outside the writer's windows, and are handed over from
-//! there in order when the writer says so.
+//! there in order when the writer asks for them.
 
 use rusqlite::{Connection, params};
 
@@ -37,8 +37,8 @@ impl Outbox {
         }
     }
 
-    /// Hands over the oldest records of one session, at most `fed.most` at a time. Records after the last one that was
-    /// handed to the lane follow on the normal path.
+    /// Hands over the oldest records of one session, at most `fed.most` at a time. Records above the `seq` up to which
+    /// the lane was fed follow on the normal path.
     fn feed_session(&mut self, connection: &Connection, fed: FedSession) -> rusqlite::Result<()> {
         let lane = Writer::lane_of_session(fed.session_id);
         let waiting = self.waiting(connection, lane, fed)?;

@@ -1,6 +1,6 @@
 //! The disk reserve. Deleting rows from a SQLite file first needs space for the WAL, so that on a full disk nothing
-//! could free space. Therefore an empty file next to the database holds some disk space, and is released when there is
-//! no other space left.
+//! could free space. Therefore a preallocated file next to the database holds some disk space. The journal removes this
+//! file when no other space is left.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -236,7 +236,7 @@ pub(super) fn note_delivery(tx: &Transaction<'_>, lane: usize, delivery: i64) ->
     tx.prepare_cached(sql)?.execute(params![lane, delivery]).map(drop)
 }
 
-/// Returns the number of the last delivery of each lane, as far as this file knows.
+/// Returns the number of the last delivery of each lane that this file has noted, or 0.
 pub(super) fn deliveries(connection: &Connection) -> rusqlite::Result<[i64; LANES]> {
     let mut known = [0; LANES];
     // A file that was salvaged may have only one of the two tables.

@@ -14,10 +14,10 @@ pub struct SessionDelete {
     /// only records that were accepted for this user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<Uuid>,
-    /// The owner as far as the deleting caller knows. This user hears of the deletion.
+    /// The owner, if the caller that deletes the session knows it. This user is told of the deletion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub told_to: Option<Uuid>,
-    /// If set, this is a deletion by age: the session is deleted only if it has had no event since this time. No one
+    /// If set, this is a deletion by age: the session is deleted only if it has had no event since this time. No user
     /// asked to delete it, so it may start again. If `None`, the deletion is permanent, and later records of the
     /// session are refused.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -72,8 +72,8 @@ impl std::ops::AddAssign for Removed {
 }
 
 /// Deletes a user. The record leaves a tombstone with its time of acceptance: the store then refuses what was accepted
-/// for the user before that time, and sessions that started before it, whichever node delivers them. The sessions that
-/// the store knows are deleted one by one ([`SessionDelete`]).
+/// for the user before that time, and sessions that started before it, even if another node delivers them. The sessions
+/// that the store knows are deleted one by one ([`SessionDelete`]).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct UserDelete {
     /// The user.

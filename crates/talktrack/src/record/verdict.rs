@@ -33,7 +33,7 @@ pub enum Verdict {
     Ended(Ended),
     /// The session stays active: it sent a heartbeat, or this node inferred its end but it is active on another node.
     GoesOn,
-    /// The session was removed from the place that answers, as far as it was there.
+    /// The session was removed from the journal or the store that answers. The counts say what was there.
     Deleted(Removed),
     /// The session was removed because of its age. Lists the removed rows.
     Expired(Removed, RemovedRows),

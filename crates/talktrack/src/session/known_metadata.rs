@@ -1,5 +1,5 @@
-//! The size of a session's metadata as far as this process knows it: it keeps the size of each accepted key, without
-//! the value.
+//! What this process knows of the size of a session's metadata: the size of each member that it accepted, without the
+//! text.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::OnceLock;
@@ -105,7 +105,7 @@ mod tests {
         }
         let all = object((0..7_050).map(|key| (format!("{key:x}"), "1".to_owned())));
         let bytes = all.as_str().len();
-        // If two keys share a hash, only one is counted. There are 7,050 of four billion hashes.
+        // If two keys share a hash, only one is counted. Here 7,050 of four billion possible hashes are used.
         assert!(known.bytes.abs_diff(bytes) < 40, "{} of {bytes}", known.bytes);
         let kept = size_of_val(&*known.members);
         assert!(kept < bytes * 5 / 4, "{kept} bytes are kept for {bytes}");

@@ -1,5 +1,5 @@
-//! Times that a caller claims. The caller's clock or this server's clock may be wrong. Neither is a reason to refuse a
-//! message.
+//! Times that a caller claims. The caller's clock or this server's clock may be wrong, so a time in the future is
+//! replaced and never refused.
 
 use std::time::Duration;
 

@@ -33,8 +33,8 @@ impl Tracker {
         })
     }
 
-    /// Deletes a session permanently, whichever user owns it. `told_to` is the owner as far as the caller knows: this
-    /// user hears of the deletion through [`Change`](crate::changes::Change).
+    /// Deletes a session of any user permanently. `told_to` is the owner, if the caller knows it: this user is told of
+    /// the deletion through [`Change`](crate::changes::Change).
     ///
     /// # Errors
     /// As [`Self::delete_session`].

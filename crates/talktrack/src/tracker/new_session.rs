@@ -19,8 +19,8 @@ pub struct NewSession {
     pub metadata: Option<JsonObject>,
     /// When the session started. The current time if it is omitted or more than 60 s ahead.
     pub started_at: Option<Timestamp>,
-    /// The time of the last message on another node, as far as the caller knows. Messages without a time of their own
-    /// are placed after it. It is ignored if it is more than a day ahead of this node's clock.
+    /// The time of the last message on another node, if the caller knows it. Messages without a time of their own are
+    /// placed after it. It is ignored if it is more than a day ahead of this node's clock.
     pub said_until: Option<Timestamp>,
 }
 

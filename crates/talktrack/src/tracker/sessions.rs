@@ -115,15 +115,15 @@ impl Tracker {
         self.door.registry.with(session_id.into(), |session| session.map(|session| session.user_id))
     }
 
-    /// Returns the users whose start of this session is durable here and was not refused by the store, as far as memory
-    /// knows. There can be more than one user only until the store has answered.
+    /// Returns the users whose start of this session is durable here and was not refused by the store. Only claims in
+    /// memory are considered. There can be more than one user only until the store has answered.
     pub fn proven_owners(&self, session_id: Uuid) -> Vec<Uuid> {
         let proven = |session: &Session| self.door.is_proven(session).then_some(session.user_id);
         self.door.registry.claims(session_id, proven).into_iter().flatten().collect()
     }
 
-    /// True if a start of this session by this user is durable here and was not refused by the store, as far as memory
-    /// knows.
+    /// True if a start of this session by this user is durable here and was not refused by the store. Only claims in
+    /// memory are considered.
     pub fn is_proven(&self, session_id: Uuid, user_id: Uuid) -> bool {
         self.door.registry.with(SessionRef::of_user(session_id, user_id), |session| {
             session.is_some_and(|session| self.door.is_proven(session))
@@ -181,7 +181,7 @@ impl Door {
         let is_known = known.is_some();
         let size = known
             .map_or_else(|| KnownMetadata::default().with(&sizes), |claim| claim.metadata().with(&sizes));
-        // The journal rewrites all of the session's metadata, so the queue counts their full size.
+        // An update rewrites all of the session's metadata, so the queue counts their full size.
         let admitted = size.and_then(|size| self.queue.admit(now.at, bytes.max(size), Admission::IfRoom));
         let place = match admitted {
             Ok(place) => place,
@@ -239,7 +239,7 @@ impl Door {
         let sizes = MemberSizes::of(&metadata);
         let seq = self.registry.with(session, |mut claim| {
             let owner = claim.as_ref().map(|claim| claim.user_id).or(session.user_id);
-            // The journal rewrites all of the session's metadata. For an unknown session their size is unknown, so the
+            // An update rewrites all of the session's metadata. For an unknown session their size is unknown, so the
             // queue counts the maximum.
             let size = match &mut claim {
                 Some(claim) => claim.metadata().with(&sizes),

@@ -100,7 +100,7 @@ impl Lane {
                     } else {
                         search.again(part);
                         self.wait(&error).await;
-                        // It is now unknown if the store still has what it confirmed.
+                        // It is now unknown whether the store still has what it confirmed.
                         if !self.check().await {
                             return;
                         }

@@ -26,8 +26,8 @@ const MOST_RECORDS: usize = 100_000;
 const MOST_BAD_STARTS: usize = 10_000;
 /// The first and the longest pause between attempts at refused rows.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
-/// While the breaker is open, a few rows probe if the store accepts them again: the number of records per session, and
-/// the number of sessions at once.
+/// While the breaker is open, a few rows probe whether the store accepts them again: the number of records per session,
+/// and the number of sessions at once.
 const PROBE: (usize, usize) = (10, 4);
 /// The maximum number of records of one parked session that a lane holds, outside of a probe.
 const FED_AT_ONCE: usize = 250;
@@ -65,8 +65,8 @@ pub(crate) struct FedSession {
     pub(crate) session_id: Uuid,
     /// The maximum number of its records that the lane may hold.
     pub(crate) most: usize,
-    /// True if the records probe if the store accepts rows of this session again. The newest record must be among them,
-    /// because the oldest may all be bad.
+    /// True if the records probe whether the store accepts rows of this session again. The newest record must be among
+    /// them, because the oldest may all be bad.
     pub(crate) is_probe: bool,
 }
 
@@ -251,8 +251,8 @@ impl Parking {
         })
     }
 
-    /// Parks the session of a record that was not tried because too many others of its user were refused in the same
-    /// batch. If `is_last` is true, the next refusal is final.
+    /// Parks the session of a record that was set aside untried, because other rows of its user were refused in the
+    /// same batch. If `is_last` is true, the next refusal is final.
     pub(super) fn put_back(&self, record: &Record, kind: Kind, is_last: bool) {
         self.change(|state| {
             let why = Why::Refused(kind);

@@ -100,8 +100,8 @@ impl Search {
     }
 
     /// Removes from the batch the untried rows of users with bad rows of the same kind, and the rows that depend on
-    /// them. The last row of each user stays if it can be tried without the others: it shows if the store accepts any
-    /// row of this user.
+    /// them. The last row of each user stays if it can be tried without the others: it shows whether the store accepts
+    /// any row of this user.
     pub(super) fn set_aside(
         &mut self,
         batch: &mut Vec<Record>,

@@ -42,7 +42,7 @@ impl StoreClaim {
         &self.store
     }
 
-    /// Compares the store's id, unless an earlier comparison succeeded.
+    /// Compares the store's id, unless the last comparison succeeded.
     ///
     /// # Errors
     /// If the store cannot be reached, or is another store.

@@ -1,4 +1,5 @@
-//! Judges the rows that the store refused: they become dead letters, or are parked until it is clear if they are bad.
+//! Judges the rows that the store refused: they become dead letters, or are parked until it is clear whether they are
+//! bad.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -112,7 +113,7 @@ impl Lane {
     }
 }
 
-/// Returns the user of a row, as far as the record names one. All records without a user count as one user.
+/// Returns the user that the record names. All records without a user count as one user.
 fn user_of(record: &Record) -> Uuid {
     record.owner().unwrap_or_default()
 }

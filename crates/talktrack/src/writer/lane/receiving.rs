@@ -16,7 +16,7 @@ pub(super) const BATCH_BYTES: usize = 1 << 20;
 
 impl Lane {
     /// Waits for records and fills the batch up to the limits of one write. Returns false if no more records will
-    /// arrive. While there are none, the lane regularly checks if the store still has what it confirmed.
+    /// arrive. While there are none, the lane regularly checks whether the store still has what it confirmed.
     pub(super) async fn receive_batch(&mut self, batch: &mut Vec<Record>) -> bool {
         while batch.is_empty() {
             let has_deletions =
@@ -110,8 +110,8 @@ impl Lane {
         bytes_of(&batch[before..])
     }
 
-    /// Adds a record that was handed over, unless its session was parked since: then the record goes back to the
-    /// journal.
+    /// Adds a record that was handed over, unless its session has been parked in the meantime: then the record goes
+    /// back to the journal.
     fn add(&self, record: Record, batch: &mut Vec<Record>) {
         match self.parking.go_back(&record) {
             None => batch.push(record),
