@@ -1,6 +1,5 @@
-//! The journal runs on one thread with one SQLite connection. It writes everything that has arrived since the last
-//! commit in one transaction (group commit). Everything in a transaction is durable once it has committed. If SQLite is
-//! the store, the same transaction writes the store's rows.
+//! The journal: one thread writes everything that has arrived since the last commit in one SQLite transaction (group commit),
+//! which makes it durable. If SQLite is the store, the same transaction writes the store's rows.
 
 mod opening;
 mod aside;
@@ -129,8 +128,7 @@ struct Written {
 }
 
 impl Journal {
-    /// Opens the file and ends the sessions that a crash left open. With a remote store, their ends are written to the
-    /// journal.
+    /// Opens the file and ends the sessions that a crash left open. With a remote store, these ends go through the journal.
     pub(crate) fn open(path: &Path, shared: Shared, purpose: Purpose<'_>) -> Result<Self, OpenError> {
         match Self::try_open(path, shared.clone(), purpose) {
             // The quick check of a large file missed the damage. The second attempt checks every page.
@@ -188,8 +186,7 @@ impl Journal {
         StoreClaim::new(self.noted.take(), redirects, store)
     }
 
-    /// Starts the delivery of durable records to the store. The writer calls `wake` to ask for a commit when the store
-    /// has answered.
+    /// Starts the delivery of durable records. `wake` is called to ask for a commit when the store has answered.
     pub(crate) fn feed(
         &mut self,
         claim: &Arc<StoreClaim>,
@@ -220,15 +217,13 @@ impl Journal {
         self.last_seq
     }
 
-    /// Closes the journal. Checkpoints the WAL into the database file unless a reader prevents that, so that the file
-    /// alone holds all data.
+    /// Closes the journal. Checkpoints the WAL unless a reader prevents that, so that the file alone holds all data.
     pub(crate) fn close(self) {
         let _ = self.connection.busy_timeout(Duration::ZERO);
         self.clear_log();
     }
 
-    /// Commits the batch and the maintenance tasks, and notifies the callers that await them. Removes from both what is
-    /// done.
+    /// Commits the batch and the maintenance tasks, notifies their callers, and removes from both what is done.
     pub(crate) fn commit(&mut self, batch: &mut Vec<Entry>, chores: &mut Vec<TakeOut>) -> Committed {
         if let Some(outbox) = &self.outbox {
             outbox.note_store(&self.connection);
@@ -263,12 +258,10 @@ impl Journal {
         if let Err(error) = &written {
             self.fails(error);
             let makes_room = !self.settled.is_empty() || !chores.is_empty() || self.has_window();
-            // If another process takes the freed space first, the reserve stays smaller. So it is released only if the
-            // commit can free space.
+            // Another process may take the released space. So the reserve is released only if the commit can free space.
             if database::is_disk_full(error) && (makes_room || database::has_room_inside(&self.connection)?) {
                 let lent = self.reserve.make_way();
-                // Overwriting freed pages needs disk space, of which there is none. Pages that become free now are
-                // overwritten when they are reused.
+                // Overwriting freed pages needs disk space. Pages that become free now are overwritten when they are reused.
                 database::overwrite_what_is_deleted(&self.connection, false)?;
                 written = self.write_in_the_reserve(batch, chores);
                 database::overwrite_what_is_deleted(&self.connection, true)?;
@@ -278,8 +271,7 @@ impl Journal {
         written
     }
 
-    /// Writes while the disk is full. What frees space is committed first. The batch follows only if it fits into the
-    /// freed space.
+    /// Writes while the disk is full. What frees space is committed first. The batch follows if it fits into that space.
     fn write_in_the_reserve(
         &mut self,
         batch: &mut [Entry],
@@ -343,7 +335,7 @@ impl Journal {
         let started = Instant::now();
         let Written { verdicts, taken_out, gone, erases, window, books } = self.write(batch, chores)?;
         self.books = books;
-        // Before the books: a caller that sees there that nothing waits must find the void claims marked as void.
+        // Before the books: a caller that sees there that nothing waits must find void claims marked.
         let settled = std::mem::take(&mut self.settled);
         self.announce_settled(&settled);
         gone.announce_claims(&self.shared.progress);

@@ -1,8 +1,8 @@
-//! Parked sessions. Records that the store does not accept now, but may accept later, wait in the journal outside the
-//! lanes' windows, so that they hold up no other records. Memory holds only the ids of the sessions.
+//! Parked sessions. Records that the store does not accept now, but may accept later, wait in the journal outside the lanes'
+//! windows, so that they hold up no other records. Memory holds only the ids of the sessions.
 //!
-//! A session is parked if the store does not know it yet (another node may deliver its start later), or if its rows are
-//! refused while the breaker is open. All later records of the session wait behind it in order.
+//! A session is parked if the store does not know it yet (another node may deliver its start later), or if its rows are refused
+//! while the breaker is open. All later records of the session wait behind it in order.
 
 #[cfg(test)]
 mod tests;
@@ -16,23 +16,21 @@ use uuid::Uuid;
 
 use crate::record::{Body, Record};
 
-/// The maximum number of waiting records of one session that the store does not know. Further ones become dead letters
-/// at once.
+/// The maximum number of waiting records of one session that the store does not know. Further ones become dead letters at once.
 const MOST_OF_A_SESSION: usize = 10_000;
 /// The maximum number of waiting records of all such sessions.
 const MOST_RECORDS: usize = 100_000;
-/// The maximum number of sessions that are remembered because their start became a dead letter. Their messages then
-/// become dead letters too.
+/// The maximum number of remembered sessions whose start became a dead letter. Their messages become dead letters too.
 const MOST_BAD_STARTS: usize = 10_000;
 /// The first and the longest pause between attempts at refused rows.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
-/// While the breaker is open, a few rows probe whether the store accepts them again: the number of records per session,
-/// and the number of sessions at once.
+/// While the breaker is open, a few rows probe whether the store accepts them again: the number of records per session, and the
+/// number of sessions at once.
 const PROBE: (usize, usize) = (10, 4);
 /// The maximum number of records of one parked session that a lane holds, outside of a probe.
 const FED_AT_ONCE: usize = 250;
-/// The maximum number of records of all sessions whose rows were refused. They may be bad as well, and must leave room
-/// in the lanes for new records.
+/// The maximum number of records of all sessions whose rows were refused. They may be bad as well, and must leave room in the
+/// lanes for new records.
 const REFUSED_AT_ONCE: usize = 1_000;
 
 /// The table that a row is written to: the store may refuse the rows of one table and accept those of the other.
@@ -65,8 +63,8 @@ pub(crate) struct FedSession {
     pub(crate) session_id: Uuid,
     /// The maximum number of its records that the lane may hold.
     pub(crate) most: usize,
-    /// True if the records probe whether the store accepts rows of this session again. The newest record must be among
-    /// them, because the oldest may all be bad.
+    /// True if the records probe whether the store accepts rows of this session again. The newest record must be among them,
+    /// because the oldest may all be bad.
     pub(crate) is_probe: bool,
 }
 
@@ -137,7 +135,7 @@ impl Parking {
         !self.is_empty() && can_wait(record) && self.state.lock().sessions.contains_key(&record.session_id())
     }
 
-    /// Counts another record that waits behind others of its session. Returns false if too many wait already.
+    /// Counts a record that waits behind others of its session. Returns false if too many wait already.
     pub(crate) fn hold_back(&self, record: &Record) -> bool {
         let state = &mut *self.state.lock();
         let Some(parked) = state.sessions.get_mut(&record.session_id()) else { return true };
@@ -208,8 +206,7 @@ impl Parking {
         });
     }
 
-    /// Returns `Some` if this record, which a lane holds, has to go back to the journal untried. It is `Some(false)` if
-    /// too many wait there already.
+    /// Returns `Some` if this record of a lane has to go back to the journal untried, and `Some(false)` if too many wait there.
     pub(super) fn go_back(&self, record: &Record) -> Option<bool> {
         if self.is_empty() || !can_wait(record) {
             return None;
@@ -225,8 +222,7 @@ impl Parking {
         !self.is_empty() && is_last(&self.state.lock())
     }
 
-    /// Parks a record's session. Returns false if the record must not wait, because it has waited long enough or too
-    /// many wait.
+    /// Parks a record's session. Returns false if the record must not wait, because it has waited long enough or too many wait.
     pub(super) fn park(&self, record: &Record, why: Why) -> bool {
         if why == Why::Unknown && self.wait.is_zero() {
             return false;
@@ -251,8 +247,8 @@ impl Parking {
         })
     }
 
-    /// Parks the session of a record that was set aside untried, because other rows of its user were refused in the
-    /// same batch. If `is_last` is true, the next refusal is final.
+    /// Parks the session of a record that was set aside untried, because other rows of its user were refused in the same batch.
+    /// If `is_last` is true, the next refusal is final.
     pub(super) fn put_back(&self, record: &Record, kind: Kind, is_last: bool) {
         self.change(|state| {
             let why = Why::Refused(kind);
@@ -299,8 +295,7 @@ impl Parking {
         waiting.map(|(session_id, _)| *session_id).collect()
     }
 
-    /// Notes the store's answer about this session. `reachable` is how long the store has been reachable since the last
-    /// answer.
+    /// Notes the store's answer about this session. `reachable` is how long the store has been reachable since the last answer.
     pub(super) fn asked_for(&self, session_id: Uuid, is_known: bool, reachable: Duration) {
         if let Some(parked) = self.state.lock().sessions.get_mut(&session_id) {
             parked.reachable += reachable;
@@ -361,8 +356,7 @@ impl Parked {
         }
     }
 
-    /// Sends the records back to the journal for `pause`. If the store does not know the session, they are counted
-    /// again there.
+    /// Sends the records back to the journal for `pause`. Those of an unknown session are counted again there.
     fn wait_again(&mut self, pause: Duration, all: &mut usize) {
         self.stage = Stage::Waiting;
         self.retry_at = Instant::now() + pause;
@@ -379,8 +373,8 @@ impl Parked {
         }
     }
 
-    /// If the rows were refused or put back untried and the store now says that it does not know the session, it waits
-    /// like any other unknown session, with the same limits.
+    /// If the rows were refused or put back untried and the store now says that it does not know the session, it waits like any
+    /// other unknown session, with the same limits.
     fn is_unknown_after_all(&mut self, why: Why) {
         if self.why != Why::Unknown && why == Why::Unknown {
             (self.why, self.records, self.is_last) = (why, 0, false);
