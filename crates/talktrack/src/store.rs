@@ -1,4 +1,5 @@
-//! Stores: where conversations end up and are read from. Every store passes the same suite, [`crate::testing::conformance`].
+//! Stores: the databases that conversations are written to and read from. Every store passes the same
+//! conformance suite, [`crate::testing::conformance`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,41 +40,46 @@ pub(crate) use page::SEARCHED_BYTES;
 pub use page::{PAGE_BYTES, Page, Weigh};
 pub use row::{GLIMPSE_CHARS, Glimpse, MessageRow, SessionRow};
 
-/// A remote store: fed by the writer from the journal, in the order of each session.
+/// A remote store. The writer delivers records from the journal to it, and keeps the order of the records
+/// of each session.
 #[async_trait]
 pub trait Store: Read {
-    /// Writes the records in order and says what became of each, in the same order. Must be idempotent: after an error
-    /// or a crash the same records come again, whatever part of them was written.
+    /// Writes the records in order and returns one verdict per record, in the same order. The write must be
+    /// idempotent: after an error or a crash the writer delivers the same records again, and any part of
+    /// them may have been written before.
     ///
     /// # Errors
-    /// If the records were not written, or it is not known whether they were, with the class that decides what happens next.
+    /// If the records were not written, or if the outcome is unknown. The [`Class`] of the error decides
+    /// what the writer does next.
     async fn write(&self, delivery: Delivery<'_>) -> Result<Vec<Verdict>, StoreError>;
 
-    /// The number of the last delivery of a lane that the store knows of, if it knows any (see [`Numbers`]).
+    /// Returns the number of the last delivery of this lane that the store has committed, or `None` if the
+    /// store knows of none (see [`Numbers`]).
     ///
     /// # Errors
-    /// If the store cannot be asked now.
+    /// If the store cannot answer now.
     async fn delivered(&self, node: Uuid, lane: usize) -> Result<Option<i64>, StoreError>;
 
-    /// Asks whether the store would take records now, without writing any.
+    /// Checks that the store would accept records now. Writes none.
     ///
     /// # Errors
-    /// Where it would not, in the words of a failed write.
+    /// If the store would refuse them, with the error that a write would fail with.
     async fn check(&self) -> Result<(), StoreError>;
 
-    /// Those of these sessions that are there.
+    /// Returns those of these sessions that the store has.
     ///
     /// # Errors
-    /// If the store cannot be asked now.
+    /// If the store cannot answer now.
     async fn known_sessions(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, ReadError> {
         let rows = self.sessions_by_id(ids).await?;
         Ok(rows.into_iter().map(|row| row.session_id).collect())
     }
 
-    /// Messages of these sessions that were deleted by themselves within this time, with their session.
+    /// Returns messages of these sessions that were deleted one by one (not with their session) within this
+    /// time, each with its session. The default implementation returns none.
     ///
     /// # Errors
-    /// If the store cannot be asked now.
+    /// If the store cannot answer now.
     async fn deleted_messages(
         &self,
         _sessions: &[Uuid],
@@ -82,73 +88,80 @@ pub trait Store: Read {
         Ok(Vec::new())
     }
 
-    /// Ends every session of which nothing was heard since this moment, as abandoned, at its last event. Several nodes may
-    /// do so at once. Says how many sessions it ended.
+    /// Ends every session without an event since this moment: the session becomes abandoned, as of its last
+    /// event. Several nodes may do this at the same time. Returns the number of sessions that this call
+    /// ended.
     ///
     /// # Errors
-    /// Where the store cannot be asked now.
+    /// If the store cannot do this now.
     async fn abandon_silent(&self, since: Timestamp) -> Result<u64, StoreError>;
 
-    /// The id that the store carries, by which a data directory knows whose outbox it is. `None` if it carries none.
+    /// Returns the id that the store carries. A data directory notes this id and so knows which store its
+    /// outbox belongs to. `None` if the store carries no id.
     ///
     /// # Errors
-    /// If the store cannot be asked now, in the words of a failed write.
+    /// If the store cannot answer now, with the error that a write would fail with.
     async fn identity(&self) -> Result<Option<Uuid>, StoreError> {
         Ok(None)
     }
 
-    /// Where the store is, for people, without the password.
+    /// Returns the address of the store for people to read, without the password.
     fn address(&self) -> String {
         "a remote store".to_owned()
     }
 
-    /// From now on nothing is read from or written to a store with another id than this one notes, if it notes one.
+    /// From now on the store refuses reads and writes if its id differs from the noted one. If nothing is
+    /// noted, it accepts them.
     fn expect(&self, _noted: Option<NotedStore>) {}
 
-    /// What keeps the index for [`Rows::search`], where the store needs somebody to do that behind the path.
+    /// Returns the indexer that maintains the index for [`Rows::search`] in the background, if the store
+    /// needs one.
     fn indexer(&self) -> Option<Box<dyn Indexer>> {
         None
     }
 
-    /// What keeps the tallies for [`Read::stats`], where the store needs somebody to do that behind the path.
+    /// Returns the indexer that maintains the rollup for [`Read::stats`] in the background, if the store
+    /// needs one.
     fn tallier(&self) -> Option<Box<dyn Indexer>> {
         None
     }
 }
 
-/// Brings the index by which messages are found up to what is stored. It works on a thread of its own, where it may wait.
+/// Brings something that is derived from the rows, such as the search index, up to date with them. It runs
+/// on a thread of its own, where blocking is allowed.
 #[async_trait]
 pub trait Indexer: Send {
-    /// A moment's work.
+    /// Does a short piece of work.
     ///
     /// # Errors
-    /// Where it cannot be done now. It is tried again.
+    /// If the work cannot be done now. The caller tries again later.
     async fn step(&mut self) -> Result<Step, StoreError>;
 
-    /// How many messages are known not to be found yet, without a look at the store: also while it does not answer.
+    /// Returns the known number of messages that are not indexed yet. It does not ask the store, so it also
+    /// answers during an outage.
     fn known_lag(&self) -> u64 {
         0
     }
 }
 
-/// How far a step has come.
+/// The progress after a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Everything that is stored is found.
+    /// Everything that is stored is indexed.
     UpToDate,
-    /// So many messages are not found yet, as far as is known.
+    /// At least this many messages are not indexed yet.
     More(u64),
-    /// Nothing is known that is not found, and it is being looked whether that is so.
+    /// Caught up as far as known; a verification pass is running.
     Passing,
 }
 
-/// What every store can show to those who may see everything.
+/// Queries that every store answers to callers who may see everything.
 #[async_trait]
 pub trait Read: Rows {
-    /// The same rows as this user sees them. The store itself keeps all others from being seen, whoever asks for what.
+    /// Returns the same rows as this user may see them. The store itself hides all others, for every query.
     fn seen_by(&self, viewer: Viewer) -> Arc<dyn Rows>;
 
-    /// Sessions of which nothing was heard since this moment, oldest first, after the cursor.
+    /// Returns sessions without an event since this moment, oldest start first, after the cursor.
     async fn silent(
         &self,
         since: Timestamp,
@@ -156,22 +169,22 @@ pub trait Read: Rows {
         limit: usize,
     ) -> Result<Vec<SessionRow>, ReadError>;
 
-    /// Those of these sessions that are there, in no order.
+    /// Returns those of these sessions that the store has, in no particular order.
     async fn sessions_by_id(&self, ids: &[Uuid]) -> Result<Vec<SessionRow>, ReadError>;
 
-    /// Those of these messages that are there, in the order of the ids. If there are more than fit on a page, those whose ids
-    /// come after the last row's were not looked up.
+    /// Returns those of these messages that the store has, in the order of `ids`. If they do not fit on one
+    /// page, the ids that come after the id of the last row were not looked up.
     async fn messages_by_id(&self, ids: &[Uuid]) -> Result<Page<MessageRow>, ReadError>;
 
-    /// When the last message of the session was said, going by its place; `None` without a message, or if that is no time of the
-    /// calendar.
+    /// Returns the time of the session's last message in transcript order. `None` if the session has no
+    /// message, or if that time is not a valid calendar time.
     async fn last_said_at(&self, session_id: Uuid) -> Result<Option<Timestamp>, ReadError>;
 
-    /// Those of these sessions that were deleted for good, in no order.
+    /// Returns those of these sessions that were deleted for good, in no particular order.
     async fn deleted_sessions(&self, ids: &[Uuid]) -> Result<Vec<DeletedSession>, ReadError>;
 
-    /// The sessions of a user that were there at this moment, in no order: those that were accepted by then, and those that began
-    /// before.
+    /// Returns the sessions of a user that existed at this moment, in no particular order: those accepted
+    /// by then, and those that started before it.
     async fn sessions_of_user_at(&self, user_id: Uuid, moment: Timestamp) -> Result<Vec<Uuid>, ReadError> {
         const PAGE: usize = 1_000;
         let filter =
@@ -187,20 +200,21 @@ pub trait Read: Rows {
         }
     }
 
-    /// What happened in a range of time, of all users. It may be a moment behind, and says so.
+    /// Returns statistics about all users for a range of time. They may lag behind the rows, and [`Stats`]
+    /// says by how much.
     async fn stats(&self, range: &Range) -> Result<Stats, StatsError>;
 
-    /// Counts everything and names what does not add up.
+    /// Counts all rows and lists inconsistencies.
     async fn audit(&self) -> Result<Audit, ReadError>;
 }
 
-/// Rows, as far as whoever asks may see them.
+/// The rows that the caller may see.
 #[async_trait]
 pub trait Rows: Send + Sync + 'static {
-    /// One session.
+    /// Returns one session.
     async fn session(&self, session_id: Uuid) -> Result<Option<SessionRow>, ReadError>;
 
-    /// A page of the sessions, newest first, after the cursor.
+    /// Returns a page of sessions, newest first, after the cursor.
     async fn sessions(
         &self,
         filter: SessionFilter,
@@ -208,17 +222,17 @@ pub trait Rows: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Page<SessionRow>, ReadError>;
 
-    /// The newest session of this user that was started under this name.
+    /// Returns this user's newest session with this external id.
     async fn session_by_external_id(
         &self,
         user_id: Uuid,
         external_id: &str,
     ) -> Result<Option<SessionRow>, ReadError>;
 
-    /// Sessions whose id begins with this text, in the order of their ids.
+    /// Returns sessions whose id begins with this text, ordered by id.
     async fn sessions_by_prefix(&self, prefix: &str, limit: usize) -> Result<Vec<SessionRow>, ReadError>;
 
-    /// A page of a session's messages in the order in which they were said, after the cursor.
+    /// Returns a page of a session's messages in the order in which they were said, after the cursor.
     async fn messages(
         &self,
         session_id: Uuid,
@@ -226,17 +240,19 @@ pub trait Rows: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Page<MessageRow>, ReadError>;
 
-    /// Those of these messages that whoever asks may see, in no order. The messages are stored in sessions that they may see. Only a
-    /// database with policies of its own hides some of them.
+    /// Returns those of these messages that the caller may see, in no particular order. The caller must
+    /// already be allowed to see the sessions of these messages. Only a database with row-level policies of
+    /// its own hides some of them; the default returns all.
     async fn visible_messages(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, ReadError> {
         Ok(ids.to_vec())
     }
 
-    /// What shows at a glance how these sessions went; of those that are there and have a message, in no order.
+    /// Returns a short summary of each of these sessions that exists and has a message, in no particular
+    /// order.
     async fn glimpses(&self, ids: &[Uuid]) -> Result<Vec<Glimpse>, ReadError>;
 
-    /// A page of messages with these words in them, newest first, after the cursor. What was said a moment ago may be missing yet: the
-    /// index is brought up to it behind the path.
+    /// Returns a page of messages that match the query, newest first. The index is updated in the
+    /// background, so the most recent messages may be missing.
     async fn search(
         &self,
         wanted: SearchFilter,
@@ -244,7 +260,7 @@ pub trait Rows: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Page<Hit>, SearchError>;
 
-    /// What happened in a range of time in the sessions of one user, counted from the rows.
+    /// Returns statistics for a range of time about one user's sessions, counted from the rows.
     async fn stats_of(&self, user_id: Uuid, range: &Range) -> Result<Stats, StatsError>;
 }
 
@@ -253,47 +269,47 @@ pub trait Rows: Send + Sync + 'static {
 pub struct DeletedSession {
     /// The session.
     pub session_id: Uuid,
-    /// Whose it was, as far as is known.
+    /// The user it belonged to, if known.
     pub user_id: Option<Uuid>,
 }
 
-/// A user who looks: at own sessions, and at every message in them.
+/// A user who reads. Users see their own sessions and every message in them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Viewer {
-    /// Who.
+    /// The user.
     pub user_id: Uuid,
-    /// What the token says, for the policies of a database.
+    /// The claims of the user's token, for row-level policies of the database.
     pub claims: JsonObject,
 }
 
-/// Which sessions to list; all that is `None` admits every session.
+/// Selects the sessions of a list. A field that is `None` does not restrict the list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SessionFilter {
-    /// Of this user.
+    /// Only sessions of this user.
     pub user_id: Option<Uuid>,
-    /// In this state.
+    /// Only sessions with this status.
     pub status: Option<Status>,
-    /// Begun at this moment or later.
+    /// Only sessions that started at this moment or later.
     pub since: Option<Timestamp>,
-    /// Begun before this moment.
+    /// Only sessions that started before this moment.
     pub until: Option<Timestamp>,
-    /// With a message in which all of this is found.
+    /// Only sessions with at least one message that matches this query.
     pub matching: Option<Query>,
 }
 
-/// What an audit counts in a store.
+/// The counts and findings of an audit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Audit {
-    /// The books of the data directory, where the store keeps them.
+    /// The books of the data directory, if the store keeps them.
     pub books: Option<Books>,
-    /// Rows in `conversation_sessions`.
+    /// Number of rows in `conversation_sessions`.
     pub sessions: u64,
-    /// Rows in `conversation_messages`.
+    /// Number of rows in `conversation_messages`.
     pub messages: u64,
-    /// Rows in the dead letters.
+    /// Number of dead letters.
     pub dead_letters: u64,
-    /// Messages in the journal.
+    /// Number of messages in the journal.
     pub journal: u64,
-    /// What does not add up, one sentence each.
+    /// The inconsistencies, one sentence each.
     pub problems: Vec<String>,
 }

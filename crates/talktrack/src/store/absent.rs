@@ -1,5 +1,6 @@
-//! The store that the settings do not name. What the directory acknowledges waits for it in the outbox, as if it were down; the
-//! file's own tables are not the store, so nothing is read from them.
+//! Stands in for a store that the settings do not name. Messages that the directory acknowledges wait in
+//! the outbox, as if the store were down. The SQLite file's own tables are not the store, so nothing is
+//! read from them.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use crate::store::{
     SessionCursor, SessionFilter, SessionRow, Store, StoreError, Viewer,
 };
 
-/// Refuses everything, with the words that say which store is missing.
+/// Refuses every call with a message that names the missing store.
 #[derive(Clone)]
 pub(crate) struct AbsentStore {
     why: Arc<str>,

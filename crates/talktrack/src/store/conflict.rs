@@ -1,5 +1,6 @@
-//! Conflicting records: what a start, an update or an end may still change on a session's row that records of other nodes, or
-//! later records of the same node, have changed already. PostgreSQL decides by the same rules in its statements.
+//! Conflict rules: what a start, an update or an end may still change in a session's row after other nodes,
+//! or later records of the same node, have changed it. PostgreSQL applies the same rules in its SQL
+//! statements.
 
 use uuid::Uuid;
 
@@ -8,44 +9,45 @@ use crate::json::{JsonObject, MAX_SESSION_METADATA};
 use crate::record::{Attempt, SessionEnd};
 use crate::stored::Stored;
 
-/// The node and the `seq` of the last start, update or end that was applied to a session's row.
+/// The node and the `seq` of the start, update or end that was last applied to a session's row.
 pub(crate) type Origin = (Uuid, Seq);
 
-/// The longest metadata that a remote store takes. What this node knows of a session is bounded before it is acknowledged; more can
-/// come of other nodes, and some stores spell JSON with spaces.
+/// The longest metadata that a remote store accepts, in bytes. Each node checks a lower bound before it
+/// acknowledges, but other nodes can add more, and some stores spell JSON with spaces.
 pub(crate) const MAX_STORED_METADATA: usize = 2 * MAX_SESSION_METADATA;
 
-/// What is said of an update that would make a session's metadata longer than that.
+/// The reason given for a record that would make a session's metadata longer than [`MAX_STORED_METADATA`].
 pub(crate) const METADATA_TOO_LARGE: &str = "the session's metadata would be longer than 128 KiB";
 
-/// The object to which a record's keys are added. As in RFC 7396 (JSON Merge Patch), metadata that are no object, which another
-/// program wrote, count as an empty one.
+/// Returns the object to which a record's keys are added. As in RFC 7396 (JSON Merge Patch), metadata that
+/// are not an object (another program wrote them) count as an empty object.
 pub(crate) fn merge_base(stored: Option<&Stored<JsonObject>>) -> JsonObject {
     stored.and_then(Stored::as_object).unwrap_or_default()
 }
 
-/// How much of a record applies.
+/// How much of a record applies to a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rule {
-    /// All of it: nothing of another node came between.
+    /// All of it: no record of another node was applied in between.
     Apply,
-    /// All of it, unless the row shows that it comes late: another node came between, and the record is delivered the first
-    /// time.
+    /// All of it, unless the row shows that the record is late: another node's record was applied in
+    /// between, and this record is delivered for the first time.
     ApplyIfInTime,
-    /// Only what the row does not have yet: the record may have been applied before, and newer ones since.
+    /// Only what the row does not have yet: the record may have been applied before, and newer ones after
+    /// it.
     FillIn,
-    /// Nothing: it was applied already.
+    /// Nothing: the record has already been applied.
     Ignore,
 }
 
 impl Rule {
-    /// The rule for a record of this node, on a row to which `last` was applied last.
+    /// Returns the rule for a record of this node on a row whose last applied record is `last`.
     pub(crate) fn of(last: Option<Origin>, node: Uuid, seq: Seq, attempt: Attempt) -> Self {
         match (attempt, last) {
             (Attempt::Replay, _) => Self::FillIn,
             (_, Some((last_node, last_seq))) if last_node == node => match attempt {
                 _ if last_seq < seq => Self::Apply,
-                // The writer held it back while later records were stored.
+                // The writer held the record back while later records were stored.
                 Attempt::First => Self::FillIn,
                 Attempt::Retry | Attempt::Replay => Self::Ignore,
             },
@@ -54,11 +56,12 @@ impl Rule {
         }
     }
 
-    /// A session's metadata with the keys of a record; each replaces the one of its name, unless the record only fills in. `None`
-    /// if nothing changes. Metadata that are no object are replaced by one ([`merge_base`]).
+    /// Returns the session's metadata with the keys of a record added. A key replaces the existing key of
+    /// the same name, unless the rule only fills in. `None` if the record has no keys. Metadata that are
+    /// not an object are replaced by one ([`merge_base`]).
     ///
     /// # Errors
-    /// The length, if that is more than `limit`, and more than the stored metadata have.
+    /// The length in bytes, if it exceeds both `limit` and the length of the stored metadata.
     pub(crate) fn merge(
         self,
         stored: Option<&Stored<JsonObject>>,
@@ -77,12 +80,12 @@ impl Rule {
         if length > limit && length > stored.as_str().len() { Err(length) } else { Ok(Some(merged)) }
     }
 
-    /// Whether the row names the record as the last that was applied.
+    /// True if the row must name this record as the last applied one.
     pub(crate) fn is_applied(self) -> bool {
         matches!(self, Self::Apply | Self::ApplyIfInTime)
     }
 
-    /// Whether a start with this `seq` reopens a session that ended at this moment.
+    /// True if a start with this `seq` reopens a session that ended at this moment.
     pub(crate) fn reopens(self, seq: Seq, ended_at: Timestamp) -> bool {
         match self {
             Self::Apply => true,
@@ -92,29 +95,29 @@ impl Rule {
     }
 }
 
-/// What a row knows that decides about an end.
+/// The state of a row that decides what an end does.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Open {
     /// The row has an end.
     pub(crate) is_ended: bool,
-    /// And nobody spoke it.
+    /// The end was inferred: a node concluded it, no client sent it.
     pub(crate) is_inferred: bool,
     pub(crate) last_event_at: Option<Timestamp>,
 }
 
-/// What an end does to a row.
+/// The effect of an end on a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// It is the end of the session from now on.
+    /// This end becomes the end of the session.
     Closes,
-    /// The end that the row has stands.
+    /// The end that the row already has is kept.
     Stands,
-    /// The session goes on elsewhere.
+    /// The session continues on another node.
     GoesOn,
 }
 
 impl Ending {
-    /// What this end, accepted with this `seq`, does to a row.
+    /// Decides the effect of this end, accepted with this `seq`, on a row.
     pub(crate) fn of(rule: Rule, end: &SessionEnd, seq: Seq, row: Open) -> Self {
         let later_than = |moment: Timestamp| row.last_event_at.is_some_and(|last| last > moment);
         let accepted = Timestamp::from_micros(seq).unwrap_or(end.ended_at);

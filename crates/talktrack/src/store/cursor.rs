@@ -1,26 +1,26 @@
-//! Places in a list of rows, from which the list continues.
+//! Cursors: positions in a list of rows from which the list continues.
 
 use uuid::Uuid;
 
 use crate::clock::Seq;
 use crate::stored::TimeKey;
 
-/// A place in the list of sessions.
+/// A position in the list of sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionCursor {
-    /// The last row's start.
+    /// The start time of the last row.
     pub started_at: TimeKey,
-    /// The last row's session.
+    /// The session of the last row.
     pub session_id: Uuid,
 }
 
-/// A place in a transcript.
+/// A position in a transcript.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct MessageCursor {
-    /// When the last message was said.
+    /// The time at which the last message was said.
     pub created_at: TimeKey,
-    /// Its order of acceptance.
+    /// The order of acceptance of the last message.
     pub seq: Seq,
-    /// Its id.
+    /// The id of the last message.
     pub id: Uuid,
 }

@@ -1,4 +1,5 @@
-//! What a lane of the writer hands to a remote store, and the number by which both know how far that has come.
+//! The batch that a lane of the writer delivers to a remote store, and the number by which both sides agree
+//! on the progress.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -6,23 +7,25 @@ use uuid::Uuid;
 
 use crate::record::Record;
 
-/// Records that one lane of a node hands to the store in one call.
+/// Records that one lane of a node delivers to the store in one call.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Delivery<'r> {
-    /// The data directory that the records come from.
+    /// The node that delivers: the id of the data directory that the records come from.
     pub node: Uuid,
-    /// The lane of that node, counted from 0. All records of a session come through one lane.
+    /// The lane of that node, counted from 0. All records of a session go through one lane.
     pub lane: usize,
-    /// The records, in the order in which they were accepted.
+    /// The records, in the order of acceptance.
     pub records: &'r [Record],
-    /// The lane's deliveries so far. Each transaction moves the lane's number in the store from the one to the next, and fails
-    /// if the store holds another.
+    /// The delivery numbers of the lane. Each transaction moves the lane's number in the store from the
+    /// last one to the next, and fails if the store holds a different number. `None` for an unnumbered
+    /// delivery.
     pub numbers: Option<&'r Numbers>,
 }
 
-/// The numbers of a lane's deliveries. Every transaction that writes has the next one; the store keeps the last. A store that
-/// holds a lower number than the lane saw has forgotten what it confirmed.
+/// The delivery numbers of a lane. Every transaction that writes takes the next number, and the store keeps
+/// the last one. If the store holds a lower number than the lane has seen committed, the store has lost
+/// deliveries that it had confirmed.
 #[derive(Debug, Default)]
 pub struct Numbers {
     last: AtomicI64,
@@ -30,33 +33,34 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    /// The number of the last transaction that is known to have committed; 0 if there was none.
+    /// Returns the number of the last transaction that is known to be committed, or 0 if there was none.
     pub fn last(&self) -> i64 {
         self.last.load(Ordering::Acquire)
     }
 
-    /// The highest number that was sent to the store, whatever became of it.
+    /// Returns the highest number that was sent to the store, including those of failed transactions.
     pub fn highest(&self) -> i64 {
         self.highest.load(Ordering::Acquire)
     }
 
-    /// A number for the next transaction, which no other had.
+    /// Reserves an unused number for the next transaction.
     pub fn next(&self) -> i64 {
         self.highest.fetch_add(1, Ordering::AcqRel).saturating_add(1)
     }
 
-    /// The transaction with this number has committed, or the store says that it had.
+    /// Notes that the transaction with this number has committed, or that the store reports this number as
+    /// its last.
     pub fn commit(&self, number: i64) {
         self.last.store(number, Ordering::Release);
     }
 
-    /// The numbers of a lane of which an earlier process noted this one.
+    /// Restores the numbers of a lane from the number that an earlier process noted.
     pub(crate) fn of_an_earlier_process(last: i64) -> Self {
         Self { last: AtomicI64::new(last), highest: AtomicI64::new(last) }
     }
 
-    /// The store was asked: this is the last number. What follows has higher numbers than any before, also if the store has
-    /// forgotten some.
+    /// Continues after the number that the store reports as its last. Later numbers are higher than all
+    /// earlier ones, even if the store has lost some of these.
     pub(crate) fn go_on_from(&self, number: i64) {
         self.commit(number);
         self.highest.fetch_max(number, Ordering::AcqRel);
@@ -64,12 +68,12 @@ impl Numbers {
 }
 
 impl<'r> Delivery<'r> {
-    /// These records, from this lane of this node.
+    /// Creates an unnumbered delivery of these records from this lane of this node.
     pub fn new(node: Uuid, lane: usize, records: &'r [Record]) -> Self {
         Self { node, lane, records, numbers: None }
     }
 
-    /// The same, as the next delivery of the lane.
+    /// Makes this the next numbered delivery of the lane.
     #[must_use]
     pub fn numbered(self, numbers: &'r Numbers) -> Self {
         Self { numbers: Some(numbers), ..self }

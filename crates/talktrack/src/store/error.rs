@@ -1,38 +1,40 @@
-//! How a write to a store fails.
+//! The error of a failed write to a store.
 
 /// A write that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct StoreError {
-    /// What happens next.
+    /// Decides what the writer does next.
     pub class: Class,
-    /// The store's words, fit for the log.
+    /// The store's own message. It contains no secret and no text of a conversation, so it may be logged.
     pub message: String,
-    /// True if records may have been written all the same: the answer was lost, or only some of them failed.
+    /// True if some records may have been written despite the error: the answer was lost, or only some of
+    /// the records failed.
     pub is_outcome_unknown: bool,
 }
 
 impl StoreError {
-    /// A write of which nothing was written.
+    /// Creates an error for a write that wrote nothing.
     pub fn new(class: Class, message: impl Into<String>) -> Self {
         Self { class, message: message.into(), is_outcome_unknown: false }
     }
 }
 
-/// What a failed write means for what was to be written.
+/// What a failed write means for the records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// The store is away or busy: try again for as long as it takes.
+    /// The store is unavailable or busy. The writer retries without a limit.
     Transient,
-    /// The store takes no row as it stands: wait until somebody mends it. Unknown errors are of this class too:
-    /// nothing is dropped for want of a rule.
+    /// The store accepts no row in its present state: the writer waits until an operator repairs it.
+    /// Unknown errors belong to this class too, so that no record is dropped because a rule is missing.
     Systemic,
-    /// A row among these will never be taken: find it.
+    /// At least one of these records is a poison record, which the store will never accept. The writer must
+    /// find it.
     Data,
 }
 
 impl Class {
-    /// The word in logs and metrics.
+    /// Returns the word for logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Transient => "transient",

@@ -1,4 +1,4 @@
-//! Rows of certain users only: what a caller sees who may act for these users and for no others.
+//! Rows of certain users only, for a caller who may act for these users and for no others.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,15 +11,15 @@ use crate::error::ReadError;
 use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
 use crate::stats::{Range, Stats, StatsError};
 
-/// The rows of some users. A question that names none of them finds nothing: a caller that forgets to name one shows too
-/// little, never too much.
+/// The rows of some users. A query that names none of them finds nothing: a caller that forgets to name a
+/// user sees too little, never too much.
 pub struct LimitedRows {
     reader: Arc<dyn Read>,
     users: Arc<[Uuid]>,
 }
 
 impl LimitedRows {
-    /// Those rows of `reader` that belong to sessions of these users.
+    /// Limits `reader` to sessions of these users.
     pub fn new(reader: Arc<dyn Read>, users: Arc<[Uuid]>) -> Self {
         Self { reader, users }
     }

@@ -1,28 +1,30 @@
-//! Pages of lists, bounded in rows and in bytes: a page of the largest rows must not take the memory of the whole process.
+//! Pages of lists, bounded in rows and in bytes, so that a page of the largest rows does not use up the
+//! memory of the process.
 
 use std::ops::Deref;
 
 use crate::store::{MessageRow, SessionRow};
 
-/// Bytes of text after which a page ends, however many rows were asked for. The row that crosses this bound is still on the
-/// page, so that every list goes on.
+/// A page ends once its text reaches this many bytes, even if the caller asked for more rows. The row that
+/// crosses the bound is still on the page, so that every list makes progress.
 pub const PAGE_BYTES: usize = 4 << 20;
 
-/// Bytes of messages that a search reads for one page of hits.
+/// The bytes of messages that a search reads for one page of hits.
 pub(crate) const SEARCHED_BYTES: usize = 4 * PAGE_BYTES;
 
-/// Some rows of a list, in its order.
+/// Consecutive rows of a list, in the order of the list.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Page<T> {
-    /// The rows. Empty only at the end of the list.
+    /// The rows. An empty page is always the end of the list.
     pub rows: Vec<T>,
-    /// True if the list may go on after the last row: the page has as many rows as were asked for, or [`PAGE_BYTES`] of text.
+    /// True if there may be more rows after the last one: the page has as many rows as the caller asked
+    /// for, or [`PAGE_BYTES`] of text.
     pub more: bool,
 }
 
-/// A row that says how much text it holds.
+/// A row that knows the size of its text.
 pub trait Weigh {
-    /// Bytes of its text.
+    /// Returns the size of its text in bytes.
     fn text_bytes(&self) -> usize;
 }
 
@@ -30,7 +32,7 @@ impl<T: Weigh> Page<T> {
     /// Takes rows until the page is full.
     ///
     /// # Errors
-    /// The first row's that cannot be read.
+    /// The error of the first row that cannot be read.
     pub fn fill<E>(rows: impl IntoIterator<Item = Result<T, E>>, limit: usize) -> Result<Self, E> {
         let mut page = Self::default();
         let mut bytes = 0;
@@ -46,14 +48,14 @@ impl<T: Weigh> Page<T> {
         Ok(page)
     }
 
-    /// Bytes of text on the page.
+    /// Returns the size of the text on the page in bytes.
     pub fn text_bytes(&self) -> usize {
         self.rows.iter().map(T::text_bytes).sum()
     }
 }
 
 impl<T> Page<T> {
-    /// The row after which the list goes on; `None` if this page is the last.
+    /// Returns the row after which the list continues, or `None` if this page is the last.
     pub fn last_before_more(&self) -> Option<&T> {
         self.rows.last().filter(|_| self.more)
     }

@@ -1,4 +1,4 @@
-//! Rows as every store shows them.
+//! Rows in the form in which every store returns them.
 
 use std::cmp::Ordering;
 
@@ -12,7 +12,8 @@ use crate::record::{Meeting, SessionDelete, SessionStart, Stamped, Status};
 use crate::store::{MessageCursor, SessionCursor};
 use crate::stored::{AsWord, Stored, StoredTime, serialize_number};
 
-/// A row of `conversation_sessions`. Other programs may have written it: what talktrack does not know is in it as it is.
+/// A row of `conversation_sessions`. Another program may have written it: values that talktrack does not
+/// know are kept unchanged.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "the columns of the schema, described there")]
 pub struct SessionRow {
@@ -31,7 +32,7 @@ pub struct SessionRow {
 }
 
 impl SessionRow {
-    /// The row of a session that begins.
+    /// Returns the row of a new session.
     pub fn begun(start: &SessionStart, seq: Seq) -> Self {
         Self {
             session_id: start.session_id,
@@ -48,36 +49,38 @@ impl SessionRow {
         }
     }
 
-    /// True if the session is too young for this deletion, or if its times do not tell its age.
+    /// True if this deletion by age must spare the session: the session is too young, or its times do not
+    /// tell its age.
     pub(crate) fn is_spared_by(&self, delete: &SessionDelete) -> bool {
         let heard = self.last_event_at.as_ref().unwrap_or(&self.started_at).known();
         let heard = heard.filter(|at| at.as_micros() > 0);
         !delete.is_for_good() && heard.is_none_or(|at| delete.spares(at))
     }
 
-    /// Where the list goes on after this row.
+    /// Returns the cursor that continues a list after this row.
     pub fn cursor(&self) -> SessionCursor {
         SessionCursor { started_at: self.started_at.key(), session_id: self.session_id }
     }
 }
 
-/// A session at a glance, beside its row.
+/// A short summary of a session, for lists of sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Glimpse {
     /// The session.
     pub session_id: Uuid,
-    /// Who spoke last: the user or the assistant.
+    /// The role of the last speaker: the user or the assistant.
     pub last_role: Stored<Role>,
-    /// The first [`GLIMPSE_CHARS`] characters of what was said last.
+    /// The first [`GLIMPSE_CHARS`] characters of the last message.
     pub last_words: String,
-    /// Messages in which somebody was interrupted.
+    /// Number of messages that were interrupted.
     pub interruptions: u64,
 }
 
-/// What of the last words a [`Glimpse`] shows, in characters.
+/// The longest excerpt of the last message in a [`Glimpse`], in characters.
 pub const GLIMPSE_CHARS: usize = 200;
 
-/// A row of `conversation_messages`. Other programs may have written it: what talktrack does not know is in it as it is.
+/// A row of `conversation_messages`. Another program may have written it: values that talktrack does not
+/// know are kept unchanged.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "the columns of the schema, described there")]
 pub struct MessageRow {
@@ -101,7 +104,8 @@ pub struct MessageRow {
 }
 
 impl MessageRow {
-    /// The row of a message that is accepted, in a session of this user; the user is `None` where nobody knows whose it is.
+    /// Returns the row of an accepted message in a session of this user. `owner` is `None` if the session's
+    /// user is unknown.
     pub fn accepted(stamped: &Stamped, seq: Seq, owner: Option<Uuid>) -> Self {
         let message = &stamped.message;
         Self {
@@ -125,14 +129,14 @@ impl MessageRow {
         }
     }
 
-    /// What a message is to this row, which is stored under its id.
+    /// Compares a message with this row, which is stored under the message's id.
     pub(crate) fn met_by(&self, stamped: &Stamped) -> Meeting {
         if let Some(stored) = self.clone().into_message() {
             return stamped.meets(&stored);
         }
         match i64::from(stamped.message.revision).cmp(&self.revision) {
             _ if stamped.message.session_id != self.session_id => Meeting::Conflict,
-            // Somebody else than a user's token has changed the row.
+            // Another program changed the row, so no user's token wrote its content.
             Ordering::Greater if stamped.by_user => Meeting::NotTheirs,
             Ordering::Greater => Meeting::Newer,
             Ordering::Less => Meeting::Overtaken,
@@ -140,14 +144,16 @@ impl MessageRow {
         }
     }
 
-    /// The record that the row says, if that is not the one that made it, by talktrack's own notes. They are made only if triggers
-    /// may edit rows.
+    /// Returns the `seq` of the record that wrote the current revision, from talktrack's own notes in
+    /// `extra`. `None` if the row has no such note. talktrack writes the notes only if triggers may edit
+    /// rows.
     pub(crate) fn revision_seq(&self) -> Option<Seq> {
         let notes = self.extra.as_ref()?.known()?.to_value().remove(NOTES)?;
         notes[REVISION_SEQ].as_i64()
     }
 
-    /// The message that was handed over. `None` if it holds a value that talktrack never wrote.
+    /// Returns the message as the client sent it. `None` if the row holds a value that talktrack never
+    /// writes.
     pub(crate) fn into_message(self) -> Option<Message> {
         fn known<T>(value: Option<Stored<T>>) -> Option<Option<T>> {
             value.map_or(Some(None), |value| value.into_known().map(Some))
@@ -168,12 +174,12 @@ impl MessageRow {
             content_generated: self.content_generated,
             parts: known(self.parts)?,
             metrics,
-            // Somebody else's odd value there says nothing of the content.
+            // An unknown value in `extra` comes from another program and does not change the content.
             extra: self.extra.and_then(Stored::into_known),
         })
     }
 
-    /// Where the list goes on after this row.
+    /// Returns the cursor that continues a transcript after this row.
     pub fn cursor(&self) -> MessageCursor {
         MessageCursor { created_at: self.created_at.key(), seq: self.seq.unwrap_or(0), id: self.id }
     }
