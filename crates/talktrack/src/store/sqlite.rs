@@ -1,4 +1,4 @@
-//! SQLite as the store: its rows are written by the journal's own transaction, so durable and stored are one.
+//! SQLite as the store. The journal's own transaction writes the rows, so a durable record is also stored.
 
 mod write;
 mod sessions;

@@ -1,4 +1,4 @@
-//! What the file says of itself, against what is in it.
+//! Compares the totals in the file with its rows.
 
 use rusqlite::Connection;
 
@@ -6,7 +6,7 @@ use crate::database::text;
 use crate::store::Audit;
 use crate::store::sqlite::rows::{BOOKS_COLUMNS, REMEDY, books_row, note_damage};
 
-/// Counts everything, and names what does not add up.
+/// Counts all rows and lists inconsistencies.
 pub(super) fn audit(connection: &Connection) -> rusqlite::Result<Audit> {
     let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, u64>(0));
     let books = connection.query_row(&format!("SELECT {BOOKS_COLUMNS} FROM books"), [], books_row)?;
@@ -38,7 +38,7 @@ pub(super) fn audit(connection: &Connection) -> rusqlite::Result<Audit> {
     let (wanted, found) = (books.rows(), audit.messages);
     expect(wanted == found, format!("{wanted} messages were written and not deleted, {found} are there"));
     audit.problems.extend(odd_sessions(connection)?);
-    // A word that another program wrote breaks a check of the schema: that is no damage.
+    // A word that another program wrote may violate a check of the schema. That is not damage.
     connection.pragma_update(None, "ignore_check_constraints", true)?;
     let integrity: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if integrity != "ok" {
@@ -48,7 +48,8 @@ pub(super) fn audit(connection: &Connection) -> rusqlite::Result<Audit> {
     Ok(audit)
 }
 
-/// Sessions whose figures differ from their rows, messages without a session or with rotten columns; the first 20 of each.
+/// Lists sessions whose figures differ from their rows, messages without a session, and messages with
+/// corrupt JSON columns: the first 20 of each.
 fn odd_sessions(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     const QUESTIONS: [&str; 4] = [
         "SELECT 'session ' || session_id || ' says ' || message_count || ' messages, ' || n || ' are there' FROM \

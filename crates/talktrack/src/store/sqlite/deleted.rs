@@ -1,4 +1,4 @@
-//! Sessions that were deleted: their rows are gone, and a mark of them stays, which refuses whatever comes later.
+//! Deleted sessions. Their rows are gone; a tombstone stays and refuses all later records.
 
 use std::collections::BTreeSet;
 
@@ -16,16 +16,18 @@ use crate::store::{DeletedSession, Page, SessionCursor, SessionRow};
 
 const HAS_ID: &str = has_id!("session_id");
 
-/// Sessions that are remembered of a user who deleted them without owning them, as far as the store knew.
+/// The number of sessions remembered per user that the user deleted without owning them, as far as the
+/// store knew.
 const MOST_CLAIMS: u32 = 1_000;
 
-/// Whether the session was deleted for good.
+/// True if the session was deleted for good.
 pub(super) fn is_deleted(connection: &Connection, session_id: Uuid) -> rusqlite::Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM deleted_sessions WHERE session_id = ?1)";
     connection.prepare_cached(sql)?.query_row([UuidText::new(session_id).as_str()], |row| row.get(0))
 }
 
-/// Whether a record of the session that was accepted for this user, or for no user by name, comes too late.
+/// True if a record of the session comes too late. `owner` is the user for whom the record was accepted, if
+/// it names one.
 pub(crate) fn is_refused(
     connection: &Connection,
     session_id: Uuid,
@@ -40,7 +42,7 @@ pub(crate) fn is_refused(
     connection.prepare_cached(sql)?.query_row([session_id.as_str(), owner.as_str()], |row| row.get(0))
 }
 
-/// Those of these sessions that were deleted for good.
+/// Returns those of these sessions that were deleted for good.
 pub(super) fn find(connection: &Connection, ids: &[Uuid]) -> rusqlite::Result<Vec<DeletedSession>> {
     let mut one = connection.prepare_cached("SELECT user_id FROM deleted_sessions WHERE session_id = ?1")?;
     let mut found = Vec::new();
@@ -51,7 +53,8 @@ pub(super) fn find(connection: &Connection, ids: &[Uuid]) -> rusqlite::Result<Ve
     Ok(found)
 }
 
-/// From now on whatever comes of the session is refused. `user` is whose it was, as far as is known.
+/// Writes a tombstone: all later records of the session are refused. `user` is the user it belonged to, if
+/// known.
 pub(crate) fn note(tx: &Transaction<'_>, session_id: Uuid, user: Option<Uuid>) -> rusqlite::Result<()> {
     let sql = "INSERT INTO deleted_sessions (session_id, deleted_at, user_id) VALUES (?1, ?2, ?3) \
                ON CONFLICT (session_id) DO UPDATE SET user_id = coalesce(user_id, excluded.user_id)";
@@ -61,7 +64,8 @@ pub(crate) fn note(tx: &Transaction<'_>, session_id: Uuid, user: Option<Uuid>) -
     deleted_messages::forget(tx, session_id)
 }
 
-/// From now on records of the session that are accepted for this user are refused. The oldest marks of the user make room.
+/// Refuses records of the session that are accepted for this user from now on. If the user has too many
+/// such marks, the oldest are removed.
 pub(crate) fn note_claim(tx: &Transaction<'_>, session_id: Uuid, user_id: Uuid) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO deleted_claims (session_id, user_id, deleted_at) VALUES (?1, ?2, ?3)";
     let (session_id, user_id) = (UuidText::new(session_id), UuidText::new(user_id));
@@ -72,7 +76,8 @@ pub(crate) fn note_claim(tx: &Transaction<'_>, session_id: Uuid, user_id: Uuid) 
     tx.prepare_cached(bound)?.execute(params![user_id.as_str(), MOST_CLAIMS - 1]).map(drop)
 }
 
-/// Removes the session's rows, and notes when that was which goes with them, at the place of the deletion.
+/// Removes the session's rows. Notes the span of time that they covered, at the place of the deletion in
+/// the order of changes.
 pub(super) fn remove(tx: &Transaction<'_>, place: Seq, session_id: Uuid) -> rusqlite::Result<Removed> {
     let id = UuidText::new(session_id);
     if let Some(span) = span(tx, &id)? {
@@ -85,7 +90,7 @@ pub(super) fn remove(tx: &Transaction<'_>, place: Seq, session_id: Uuid) -> rusq
     Ok(Removed { sessions, messages, ..Removed::default() })
 }
 
-/// The first and the last moment of a session: of its start, and of what was said in it.
+/// Returns the first and the last moment of a session, from its start and its messages.
 fn span(tx: &Transaction<'_>, id: &UuidText) -> rusqlite::Result<Option<(Timestamp, Timestamp)>> {
     const MOMENTS: [&str; 3] = [
         "SELECT started_at FROM conversation_sessions WHERE session_id = ?1",
@@ -103,8 +108,8 @@ fn span(tx: &Transaction<'_>, id: &UuidText) -> rusqlite::Result<Option<(Timesta
     Ok(span)
 }
 
-/// Sessions of which nothing was heard since this moment, oldest first. A time before 1970, or one that is no time, says nothing
-/// about the age of a session.
+/// Returns sessions without an event since this moment, oldest start first. A time before 1970, or an
+/// invalid one, says nothing about the age of a session.
 pub(super) fn silent(
     connection: &Connection,
     since: Timestamp,
@@ -116,7 +121,7 @@ pub(super) fn silent(
          AND coalesce(last_event_at, started_at) < ?1 AND coalesce(last_event_at, started_at) > '1970-01-01T00:00:00.000000Z' \
          AND {HAS_ID} AND (started_at, session_id) > (?2, ?3) ORDER BY started_at, session_id LIMIT ?4"
     );
-    // A start that a cursor cannot carry is in no such list.
+    // A session with a start that a cursor cannot carry is never in this list.
     let place =
         |cursor: SessionCursor| Some((cursor.started_at.known()?.to_string(), cursor.session_id.to_string()));
     let (began, id) = after.and_then(place).unwrap_or_default();
@@ -125,20 +130,20 @@ pub(super) fn silent(
     Page::fill(rows, limit).map(|page| page.rows)
 }
 
-/// What a deletion asks of the file, beside the rows that are stored.
+/// Queries that a deletion needs in addition to those for stored rows.
 impl SqliteReader {
-    /// Whether the session was deleted for good.
+    /// True if the session was deleted for good.
     ///
     /// # Errors
-    /// Where SQLite cannot read the file.
+    /// If SQLite cannot read the file.
     pub async fn is_deleted(&self, session_id: Uuid) -> Result<bool, ReadError> {
         self.ask(move |connection| is_deleted(connection, session_id)).await
     }
 
-    /// Whether something of the session waits for a remote store, or lies in the dead letters.
+    /// True if the journal or the dead letters hold a record of the session.
     ///
     /// # Errors
-    /// Where SQLite cannot read the file.
+    /// If SQLite cannot read the file.
     pub async fn keeps_something_of(&self, session_id: Uuid) -> Result<bool, ReadError> {
         let sql = "SELECT EXISTS (SELECT 1 FROM journal WHERE session_id = ?1) \
                    OR EXISTS (SELECT 1 FROM dead_letters WHERE session_id = ?1)";
@@ -146,42 +151,42 @@ impl SqliteReader {
         self.ask(move |connection| connection.query_row(sql, [id.as_str()], |row| row.get(0))).await
     }
 
-    /// The sessions of this user of which something waits for a remote store. Reads all that waits.
+    /// Returns the sessions of this user that have records in the journal. Reads the whole journal.
     ///
     /// # Errors
-    /// Where SQLite cannot read the file.
+    /// If SQLite cannot read the file.
     pub async fn waiting_sessions_of(&self, user_id: Uuid) -> Result<BTreeSet<Uuid>, ReadError> {
         let sql = "SELECT seq, body FROM journal WHERE session_id IS NOT NULL AND instr(body, ?1)";
         let found = self.records_of(user_id, sql).await?;
         Ok(found.into_iter().map(|(_, record)| record.session_id()).collect())
     }
 
-    /// Whether the deletion of this user waits for a remote store.
+    /// True if the deletion of this user is still pending for a remote store.
     ///
     /// # Errors
     /// If SQLite cannot read the file.
     pub async fn user_deletion_waits(&self, user_id: Uuid) -> Result<bool, ReadError> {
-        // Deletions alone name no session in the column.
+        // Only deletions of users have no session in the column.
         let sql = "SELECT EXISTS (SELECT 1 FROM pending WHERE session_id IS NULL AND message_id IS NULL \
                    AND json_valid(body) AND body ->> '$.body.delete_user.user_id' = ?1)";
         let id = UuidText::new(user_id);
         self.ask(move |connection| connection.query_row(sql, [id.as_str()], |row| row.get(0))).await
     }
 
-    /// The dead letters of this user.
+    /// Returns the `seq` of each dead letter of this user.
     ///
     /// # Errors
-    /// Where SQLite cannot read the file.
+    /// If SQLite cannot read the file.
     pub async fn dead_letters_of(&self, user_id: Uuid) -> Result<Vec<Seq>, ReadError> {
         let found =
             self.records_of(user_id, "SELECT seq, body FROM dead_letters WHERE instr(body, ?1)").await?;
         Ok(found.into_iter().map(|(seq, _)| seq).collect())
     }
 
-    /// Dead letters that were laid aside before this moment, oldest first, so many at most.
+    /// Returns the `seq` of up to `limit` dead letters that were written before this moment, oldest first.
     ///
     /// # Errors
-    /// Where SQLite cannot read the file.
+    /// If SQLite cannot read the file.
     pub async fn dead_letters_before(&self, moment: Timestamp, limit: usize) -> Result<Vec<Seq>, ReadError> {
         let sql = "SELECT seq FROM dead_letters WHERE died_at < ?1 ORDER BY seq LIMIT ?2";
         let moment = moment.to_string();
@@ -197,7 +202,7 @@ impl SqliteReader {
             let rows = statement.query_map([UuidText::new(user_id).as_str()], |row| {
                 Ok((row.get(0)?, serde_json::from_slice::<Record>(row.get_ref(1)?.as_bytes()?).ok()))
             })?;
-            // Text may name the user as well: what counts is whose the record is.
+            // The text of a message may contain the user's id too: only the owner of the record counts.
             let is_theirs = |(seq, record): (Seq, Option<Record>)| {
                 record.filter(|record| record.owner() == Some(user_id)).map(|record| (seq, record))
             };

@@ -1,5 +1,5 @@
-//! Messages that were deleted while their session was not: a row for each stays as long as the session, and refuses what comes
-//! later under its id.
+//! Messages that were deleted while their session was kept. Each leaves a tombstone, which refuses later
+//! records with the id of the message and stays as long as the session.
 
 use std::collections::HashMap;
 
@@ -9,12 +9,13 @@ use uuid::Uuid;
 use crate::clock::{Clock as _, SystemClock};
 use crate::database::UuidText;
 
-/// Which messages were deleted, for one batch. Most sessions have none, which is asked once for each session.
+/// Tells which messages were deleted, for one batch. Most sessions have no such message; this is queried
+/// once per session.
 #[derive(Debug, Default)]
 pub(crate) struct DeletedMessages(HashMap<Uuid, bool>);
 
 impl DeletedMessages {
-    /// Whether this message of the session was deleted.
+    /// True if this message of the session was deleted.
     pub(crate) fn contains(
         &mut self,
         connection: &Connection,
@@ -39,14 +40,14 @@ impl DeletedMessages {
     }
 }
 
-/// From now on what comes under the id of this message is refused.
+/// Writes a tombstone: later records with the id of this message are refused.
 pub(crate) fn note(tx: &Transaction<'_>, session_id: &str, message_id: &str) -> rusqlite::Result<()> {
     let sql = "INSERT OR IGNORE INTO conversation_message_deletions (message_id, session_id, deleted_at) VALUES (?1, ?2, ?3)";
     let now = SystemClock.now().to_string();
     tx.prepare_cached(sql)?.execute(params![message_id, session_id, now]).map(drop)
 }
 
-/// The session is gone, and its mark or nothing refuses what comes later.
+/// Removes the tombstones of the session's messages once the session is gone.
 pub(crate) fn forget(tx: &Transaction<'_>, session_id: Uuid) -> rusqlite::Result<()> {
     let sql = "DELETE FROM conversation_message_deletions WHERE session_id = ?1";
     tx.prepare_cached(sql)?.execute([UuidText::new(session_id).as_str()]).map(drop)

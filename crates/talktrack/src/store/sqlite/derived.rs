@@ -1,5 +1,6 @@
-//! Files beside the database that are made of its rows: whatever happens to one, it is made anew. Nothing waits until they are
-//! on the disk; after a power cut one is older than it was, and as sound.
+//! Derived files: databases next to the main one that are built from its rows. If one is missing or
+//! damaged, it is rebuilt. Commits do not wait for the disk: after a power cut a derived file may be older,
+//! but it is consistent.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -10,38 +11,39 @@ use rusqlite::{Connection, OpenFlags};
 use crate::database;
 use crate::permissions::make_private_file;
 
-/// Held while a file is made anew under the name of another, and while one is being opened. SQLite takes the files beside a database
-/// by their names, and the locks on them do not hold within a process: a reader that has opened what is about to go would share
-/// the memory of what comes, and one of the two would cut it off under the other (SIGBUS).
+/// The write lock is held while a file is replaced by an empty one of the same name, the read lock while a
+/// file is opened. SQLite finds the `-wal` and `-shm` files by name, and its file locks do not protect
+/// within one process: a reader that has opened the old file would share memory with the new one, and one
+/// of the two could truncate it under the other (SIGBUS).
 static NAMES: RwLock<()> = RwLock::new(());
 
-/// Opens a derived file to read it. `open` has to read something, so that all of its files are open.
+/// Opens a derived file for reading. `open` must read something, so that all of its files are open.
 pub(super) fn opened<T>(open: impl FnOnce() -> T) -> T {
     let _stays = NAMES.read();
     open()
 }
 
-/// What such a file is like.
+/// The properties of a derived file.
 pub(crate) struct Derived {
-    /// Added to the name of the database.
+    /// The suffix that is added to the name of the database.
     pub(crate) name: &'static str,
-    /// A file of another layout is made anew.
+    /// The version of the layout. A file with a different layout is rebuilt.
     pub(crate) layout: i64,
     pub(crate) schema: &'static str,
-    /// What of it may be kept in memory.
+    /// The page cache in KiB.
     pub(crate) cache_kib: i64,
-    /// What is deleted is overwritten.
+    /// True if deleted content is overwritten.
     pub(crate) overwrites: bool,
 }
 
 impl Derived {
-    /// Where the one of this database is.
+    /// Returns the path of the derived file of this database.
     pub(crate) fn path_of(&self, database: &Path) -> PathBuf {
         let name = database.file_stem().unwrap_or_default().to_string_lossy();
         database.with_file_name(format!("{name}-{}.db", self.name))
     }
 
-    /// Opens it, or makes an empty one where it is missing or of another layout.
+    /// Opens the file. Creates an empty one if it is missing or has a different layout.
     pub(crate) fn open(&self, path: &Path) -> rusqlite::Result<Connection> {
         let connection = self.connect(path)?;
         let layout: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
@@ -52,7 +54,7 @@ impl Derived {
         self.anew(path)
     }
 
-    /// An empty one, whatever was there.
+    /// Replaces the file by an empty one, if there is one.
     pub(crate) fn anew(&self, path: &Path) -> rusqlite::Result<Connection> {
         let _nobody_opens_it = NAMES.write();
         remove(path).map_err(|error| {
@@ -71,11 +73,11 @@ impl Derived {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        // What cannot be made here, SQLite cannot open either, and says so.
+        // If the file cannot be created here, SQLite cannot open it either and reports why.
         let _ = make_private_file(path);
         let connection = Connection::open_with_flags(path, flags)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
-        // Nothing waits for the disk but the copying of the log.
+        // Only checkpoints of the WAL wait for the disk.
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
         connection.pragma_update(None, "journal_size_limit", 64 << 20)?;

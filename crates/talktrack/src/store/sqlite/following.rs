@@ -1,4 +1,4 @@
-//! For whoever follows what becomes durable: the changes, the records on their way to a remote store, rows by their ids.
+//! Queries for callers that follow durable records: changes, pending records, and rows by their ids.
 
 use rusqlite::{Connection, Row};
 use uuid::Uuid;
@@ -13,31 +13,32 @@ use crate::store::sqlite::rows::{message, session};
 use crate::store::{MessageRow, PAGE_BYTES, Page, SessionRow};
 
 impl SqliteReader {
-    /// Up to so many changes after a place in their order (see [`changes`]), and the place to go on from.
+    /// Returns up to `limit` changes after a place in their order (see [`changes`]), and the place to
+    /// continue from.
     ///
     /// # Errors
-    /// Where SQLite cannot read the file.
+    /// If SQLite cannot read the file.
     pub async fn changes_since(&self, place: Seq, limit: usize) -> Result<Changes, ReadError> {
         self.ask(move |connection| changes::since(connection, place, limit)).await
     }
 
-    /// The place behind the newest change, for [`Self::changes_since`].
+    /// Returns the place after the newest change, for [`Self::changes_since`].
     ///
     /// # Errors
-    /// Where SQLite cannot read the file.
+    /// If SQLite cannot read the file.
     pub async fn newest_change(&self) -> Result<Seq, ReadError> {
         self.ask(changes::newest).await
     }
 
-    /// Those of the records of these `seq` that are still on their way to a remote store. With a later revision of a message
-    /// comes the first that is on its way: a revision keeps the place of what it revises. If they are large, only the first of
-    /// the `seq` are looked up; says how many.
+    /// Returns those records with these `seq` that are in the journal. A later revision of a message comes
+    /// with the first revision in the journal, because a revision keeps the place of what it revises. If
+    /// the records are large, only the first of the `seq` are looked up; the second value is their number.
     ///
     /// # Errors
-    /// Where SQLite cannot read the file.
+    /// If SQLite cannot read the file.
     pub async fn waiting(&self, seqs: Vec<Seq>) -> Result<(Vec<Waiting>, usize), ReadError> {
         self.ask(move |connection| {
-            // One transaction: what is there must not leave between the two questions.
+            // One transaction: a record must not leave the journal between the two queries.
             let tx = connection.unchecked_transaction()?;
             let mut read = tx.prepare_cached("SELECT seq, body, checksum FROM journal WHERE seq = ?1")?;
             let (mut waiting, mut looked_up, mut bytes) = (Vec::new(), 0, 0);
@@ -61,12 +62,12 @@ impl SqliteReader {
     }
 }
 
-/// A record on its way to a remote store.
+/// A record that is on its way to a remote store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Waiting {
-    /// It.
+    /// The record.
     pub record: Record,
-    /// Where it revises a message that is on its way as well: what is revised.
+    /// The first revision of the same message, if that is in the journal as well.
     pub first: Option<Record>,
 }
 
@@ -80,23 +81,23 @@ fn first_revision(connection: &Connection, record: &Record) -> rusqlite::Result<
     Ok(first.filter(|first| first.seq != record.seq))
 }
 
-/// A row of the journal; no record where its bytes are not those that were written.
+/// Reads a row of the journal. The record is `None` if its bytes differ from those that were written.
 pub(crate) fn readable(row: &Row<'_>) -> rusqlite::Result<(Seq, Option<Record>)> {
     let seq = row.get(0)?;
-    // What rots may be the checksum as well: a row that cannot be read must not hold up those behind it.
+    // The checksum may be damaged too. An unreadable row must not hold up the rows behind it.
     let Ok(body) = row.get_ref(1)?.as_bytes() else { return Ok((seq, None)) };
     let intact = row.get::<_, u32>(2).is_ok_and(|checksum| checksum == crc32fast::hash(body));
     let record: Option<Record> = if intact { serde_json::from_slice(body).ok() } else { None };
-    // The row's own number may have rotted: the store's answer would be for a row that is not there.
+    // The row's own number may be damaged: the store's answer would then be for a row that does not exist.
     Ok((seq, record.filter(|record| record.seq == seq)))
 }
 
-/// The sessions of these ids that are there.
+/// Returns the sessions with these ids that exist.
 pub(super) fn sessions_by_id(connection: &Connection, ids: &[Uuid]) -> rusqlite::Result<Vec<SessionRow>> {
     ids.iter().filter_map(|id| session(connection, *id).transpose()).collect()
 }
 
-/// The messages of these ids that are there.
+/// Returns the messages with these ids that exist.
 pub(super) fn messages_by_id(connection: &Connection, ids: &[Uuid]) -> rusqlite::Result<Page<MessageRow>> {
     Page::fill(ids.iter().filter_map(|id| message(connection, *id).transpose()), usize::MAX)
 }

@@ -1,4 +1,4 @@
-//! Sessions at a glance. Each costs two looks at an index, however much was said in it.
+//! Short summaries of sessions. Each costs two index lookups, regardless of the length of the session.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
@@ -14,7 +14,7 @@ const LAST: &str = "SELECT role, substr(content, 1, ?2) FROM conversation_messag
 const INTERRUPTIONS: &str =
     "SELECT count(*) FROM conversation_messages WHERE session_id = ?1 AND interrupted";
 
-/// Of those of these sessions that `viewer` may see, where somebody in particular looks.
+/// Returns the summaries of those sessions that `viewer` may see, or of all if `viewer` is `None`.
 pub(super) fn of(
     connection: &Connection,
     ids: &[Uuid],

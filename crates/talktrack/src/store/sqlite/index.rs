@@ -1,9 +1,9 @@
-//! The search index: a file of its own beside the database, written behind the journal and made anew whenever it is not
-//! what it should be. It holds no text, only which words are in which row.
+//! The search index: a derived file next to the database. It is updated behind the journal and rebuilt if
+//! it does not match the database. It contains no text, only which words are in which row.
 //!
-//! A row's number in the index is its `rowid` in `conversation_messages`: what was written last comes last, so that the newest
-//! hits are found first without sorting. Whose a message is, and which session's, are words of it, too: one user's hits among
-//! those of all others are an intersection of two lists.
+//! A row's number in the index is its `rowid` in `conversation_messages`. The last written row has the
+//! highest number, so the newest hits are found first without sorting. The message's user and session are
+//! words of the index too: the hits of one user among those of all others are an intersection of two lists.
 
 use std::path::{Path, PathBuf};
 
@@ -12,11 +12,11 @@ use rusqlite::{Connection, Transaction, params};
 use crate::search::{SESSION, USER, Words};
 use crate::store::sqlite::derived::Derived;
 
-/// Pages that one step of cleaning writes.
+/// The number of pages that one cleaning step writes.
 const CLEANED_PAGES: i64 = 200;
 
-/// `ascii` takes every letter beyond ASCII for a part of a word, and so leaves the words as they are given. The layout goes up
-/// whenever other words are made of the same text.
+/// The `ascii` tokenizer treats every letter outside ASCII as part of a word, so it leaves the words as
+/// they are given. The layout number increases whenever the same text gives different words.
 const FILE: Derived = Derived {
     name: "search",
     layout: 2,
@@ -29,16 +29,16 @@ INSERT INTO state VALUES (1, 0, 0, 0);",
     overwrites: true,
 };
 
-/// How far the index has come.
+/// The progress of the index.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Reached {
-    /// Every row up to here is in it.
+    /// Every row up to this one is indexed.
     pub(crate) row: i64,
-    /// Every change up to here was followed.
+    /// Every change up to this one was processed.
     pub(crate) change: i64,
 }
 
-/// A message to be found.
+/// A message to index.
 #[derive(Debug)]
 pub(crate) struct Text {
     pub(crate) row: i64,
@@ -47,69 +47,70 @@ pub(crate) struct Text {
     pub(crate) content: String,
 }
 
-/// The index, for the one who writes it.
+/// The index, opened by its writer.
 pub(crate) struct Index {
     connection: Connection,
 }
 
-/// Where the index of this database is.
+/// Returns the path of the index of this database.
 pub(crate) fn path_of(database: &Path) -> PathBuf {
     FILE.path_of(database)
 }
 
 impl Index {
-    /// Opens it, or makes an empty one where it is missing or of another layout.
+    /// Opens the index. Creates an empty one if it is missing or has a different layout.
     pub(crate) fn open(path: &Path) -> rusqlite::Result<Self> {
         FILE.open(path).map(|connection| Self { connection })
     }
 
-    /// An empty one, whatever was there.
+    /// Replaces the index by an empty one, if there is one.
     pub(crate) fn anew(path: &Path) -> rusqlite::Result<Self> {
         FILE.anew(path).map(|connection| Self { connection })
     }
 
-    /// How far it has come.
+    /// Returns the progress of the index.
     pub(crate) fn reached(&self) -> rusqlite::Result<Reached> {
         let reached = |row: &rusqlite::Row<'_>| Ok(Reached { row: row.get(0)?, change: row.get(1)? });
         self.connection.query_row("SELECT row, change FROM state", [], reached)
     }
 
-    /// Whether words of what was taken out are still in the file.
+    /// True if the file still contains words of removed messages.
     pub(crate) fn is_unclean(&self) -> rusqlite::Result<bool> {
         self.connection.query_row("SELECT unclean <> 0 FROM state", [], |row| row.get(0))
     }
 
-    /// Writes a part of the index anew, without the words of what was taken out. `is_first` begins with all of it. Says whether
-    /// more is to be done.
+    /// Rewrites a part of the index without the words of removed messages. `is_first` starts a pass over
+    /// the whole index. Returns true if there is more to do.
     pub(crate) fn clean(&mut self, is_first: bool) -> rusqlite::Result<bool> {
-        // A negative number takes every segment of the index for one that is to be merged: the words go in no other way.
+        // A negative number makes FTS5 merge all segments of the index. Only a merge removes the words.
         let pages = if is_first { -CLEANED_PAGES } else { CLEANED_PAGES };
         let before = self.connection.total_changes();
         self.connection.execute("INSERT INTO texts (texts, rank) VALUES ('merge', ?1)", [pages])?;
-        // One change is the command itself.
+        // The command itself counts as one change.
         let has_more = self.connection.total_changes() - before >= 2;
         if is_first {
             self.connection.execute("UPDATE state SET unclean = 2", [])?;
         }
         if !has_more {
-            // What was taken out meanwhile may lie in a part that had been written anew before.
+            // Messages removed since the start of this pass may have words in a part that was already
+            // rewritten.
             self.connection.execute("UPDATE state SET unclean = 0 WHERE unclean = 2", [])?;
             self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         }
         Ok(has_more)
     }
 
-    /// Begins to change it: all of it, or nothing.
+    /// Begins a transaction that changes the index.
     pub(crate) fn change(&mut self) -> rusqlite::Result<Change<'_>> {
         Ok(Change(self.connection.transaction()?))
     }
 }
 
-/// A change of the index that is under way.
+/// A transaction that changes the index.
 pub(crate) struct Change<'c>(Transaction<'c>);
 
 impl Change<'_> {
-    /// Adds texts, or puts them in the place of what was there.
+    /// Adds texts, or replaces those with the same row number.
     pub(crate) fn put(&self, texts: &[Text]) -> rusqlite::Result<()> {
         let mut put = self.0.prepare_cached("INSERT OR REPLACE INTO texts (rowid, words) VALUES (?1, ?2)")?;
         let mut words = String::new();
@@ -128,7 +129,7 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// Takes every message of a session out. Says up to which row the index still holds anything.
+    /// Removes every message of a session. Returns the highest row number that is still in the index.
     pub(crate) fn take_out(&self, session_id: &str) -> rusqlite::Result<i64> {
         let mut rows = self.0.prepare_cached("SELECT rowid FROM texts WHERE texts MATCH ?1")?;
         let rows = rows
@@ -142,19 +143,19 @@ impl Change<'_> {
         self.0.query_row("SELECT coalesce(max(id), 0) FROM texts_docsize", [], |row| row.get(0))
     }
 
-    /// Holds what was changed, and how far that is.
+    /// Commits the changes together with the progress that they reach.
     pub(crate) fn commit(self, reached: Reached) -> rusqlite::Result<()> {
         self.0.execute("UPDATE state SET row = ?1, change = ?2", params![reached.row, reached.change])?;
         self.0.commit()
     }
 }
 
-/// What finds the messages of a user.
+/// Returns the expression that matches the messages of a user.
 pub(crate) fn of_user(id: &str) -> String {
     format!("\"{USER}{}\"", digits(id).collect::<String>())
 }
 
-/// What finds the messages of a session.
+/// Returns the expression that matches the messages of a session.
 pub(crate) fn of_session(id: &str) -> String {
     format!("\"{SESSION}{}\"", digits(id).collect::<String>())
 }

@@ -1,4 +1,4 @@
-//! The dead letters, from the file: what the store would not take, and why.
+//! Reads the dead letters from the file: the records that the store refused, each with the reason.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use uuid::Uuid;
@@ -13,64 +13,66 @@ use crate::store::sqlite::{BOOKS_COLUMNS, SqliteReader, books_row};
 
 const LETTER_COLUMNS: &str = "seq, session_id, message_id, reason, detail, died_at, body";
 
-/// From an index alone, in its order.
+/// Is answered from an index alone, in the order of the index.
 const BYTES_OF_OWNERS: &str = "SELECT owner, sum(bytes) FROM letter_sizes GROUP BY owner";
 
-/// Something durable that the store would not take.
+/// A durable record that the store refused.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeadLetter {
-    /// Its place in the order of acceptance: what it is called by.
+    /// Its place in the order of acceptance, which also identifies the dead letter.
     pub seq: Seq,
-    /// The session it belongs to; `None` where its bytes can't be read.
+    /// The session of the record. `None` if its bytes cannot be read.
     pub session_id: Option<Uuid>,
-    /// The message's id; `None` for a start, an update or an end of a session.
+    /// The id of the message. `None` for a start, an update or an end of a session.
     pub message_id: Option<Uuid>,
     /// The word of its [`DeadReason`].
     pub reason: String,
-    /// The store's own words, where there are any.
+    /// The store's own message, if there is one.
     pub detail: Option<String>,
-    /// When it was laid aside.
+    /// When the record became a dead letter.
     pub died_at: Timestamp,
-    /// What it is; its text alone where that can't be read as a record.
+    /// The record, or the raw text if that cannot be read as a record.
     pub record: Result<Box<Record>, String>,
 }
 
 impl DeadLetter {
-    /// The record, where it is what was once accepted: bytes that have changed since are for people to judge.
+    /// Returns the record if it is unchanged since its acceptance. Changed bytes need a person to judge
+    /// them.
     pub fn intact(self) -> Option<Record> {
         let corrupt = self.reason == DeadReason::Corrupt.as_str();
         self.record.ok().filter(|_| !corrupt).map(|record| *record)
     }
 }
 
-/// What became of a durable record: a message, or a dead letter that was replayed.
+/// The outcome of a durable record: a message, or a dead letter that was replayed.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Replayed {
-    /// The store has it.
+    /// The store has the record.
     Stored,
-    /// It waits in the journal for the remote store.
+    /// The record waits in the journal for the remote store.
     OnItsWay,
-    /// The store refused it again: it is a new letter.
+    /// The store refused the record again: it is a new dead letter.
     DeadAgain(Box<DeadLetter>),
-    /// It is gone: the session, the message or the user was deleted.
+    /// The record is gone: its session, message or user was deleted.
     Deleted,
 }
 
-/// What of the path is in the file at one moment, counted.
+/// The books of the file and the counted rows, all of one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tally {
-    /// The totals that are kept of it.
+    /// The totals that talktrack keeps.
     pub books: Books,
-    /// Messages on their way to the remote store.
+    /// Number of messages that are pending for the remote store.
     pub pending: u64,
-    /// Dead letters of messages.
+    /// Number of dead letters that hold a message.
     pub letters: u64,
-    /// All dead letters, those of sessions too, by reason.
+    /// Number of all dead letters by reason, including those of session records.
     pub reasons: Vec<(String, u64)>,
 }
 
 impl Tally {
-    /// Whether the totals are those that were counted: `durable = stored + dead_lettered + pending`, and each letter is there.
+    /// True if the totals match the counts: `durable = stored + dead_lettered + pending`, and no dead
+    /// letter is missing.
     pub fn is_balanced(&self) -> bool {
         let books = &self.books;
         books.durable == books.stored + books.dead_lettered + self.pending && books.letters() == self.letters
@@ -78,10 +80,10 @@ impl Tally {
 }
 
 impl SqliteReader {
-    /// Counts what waits and what was laid aside, at one moment. Takes the longer the more there is of it.
+    /// Counts pending records and dead letters at one moment. The time it takes grows with their number.
     ///
     /// # Errors
-    /// Where SQLite cannot read the file.
+    /// If SQLite cannot read the file.
     pub async fn tally(&self) -> Result<Tally, ReadError> {
         self.ask(|connection| {
             let tx = connection.unchecked_transaction()?;
@@ -90,7 +92,8 @@ impl SqliteReader {
         .await
     }
 
-    /// The bytes of the dead letters that were accepted for each user, and of those that name no user.
+    /// Returns the size of the dead letters in bytes for each user they were accepted for, and for those
+    /// that name no user.
     ///
     /// # Errors
     /// If SQLite cannot read the file.
@@ -106,10 +109,10 @@ impl SqliteReader {
         .await
     }
 
-    /// Dead letters, newest first, before the one with this `seq`; those of one reason, or all.
+    /// Returns dead letters before the one with this `seq`, newest first: those with one reason, or all.
     ///
     /// # Errors
-    /// Where SQLite cannot read the file.
+    /// If SQLite cannot read the file.
     pub async fn newest_dead_letters(
         &self,
         reason: Option<String>,
@@ -127,10 +130,10 @@ impl SqliteReader {
         .await
     }
 
-    /// The `seq` of the dead letters of one reason, or of all, oldest first.
+    /// Returns the `seq` of dead letters with one reason, or of all, oldest first.
     ///
     /// # Errors
-    /// Where SQLite cannot read the file.
+    /// If SQLite cannot read the file.
     pub async fn dead_letter_seqs_of(
         &self,
         reason: Option<String>,
@@ -143,10 +146,10 @@ impl SqliteReader {
         .await
     }
 
-    /// Dead letters, oldest first, after the one with this `seq`.
+    /// Returns dead letters after the one with this `seq`, oldest first.
     ///
     /// # Errors
-    /// Where SQLite cannot read the file.
+    /// If SQLite cannot read the file.
     pub async fn dead_letters(&self, after: Option<Seq>, limit: usize) -> Result<Vec<DeadLetter>, ReadError> {
         self.ask(move |connection| {
             let sql =
@@ -157,18 +160,18 @@ impl SqliteReader {
         .await
     }
 
-    /// One dead letter.
+    /// Returns one dead letter.
     ///
     /// # Errors
-    /// Where SQLite cannot read the file.
+    /// If SQLite cannot read the file.
     pub async fn dead_letter(&self, seq: Seq) -> Result<Option<DeadLetter>, ReadError> {
         self.ask(move |connection| letter(connection, seq)).await
     }
 
-    /// Every dead letter's `seq`, oldest first.
+    /// Returns the `seq` of every dead letter, oldest first.
     ///
     /// # Errors
-    /// Where SQLite cannot read the file.
+    /// If SQLite cannot read the file.
     pub async fn dead_letter_seqs(&self) -> Result<Vec<Seq>, ReadError> {
         self.ask(|connection| {
             connection
@@ -179,19 +182,19 @@ impl SqliteReader {
         .await
     }
 
-    /// What became of the record that this receipt was given for, now that it is durable.
+    /// Returns the outcome of the record that this receipt belongs to. The record must be durable.
     ///
     /// # Errors
-    /// Where SQLite cannot read the file.
+    /// If SQLite cannot read the file.
     pub async fn replayed(&self, receipt: &Receipt) -> Result<Replayed, ReadError> {
         let receipt = receipt.clone();
         self.ask(move |connection| {
-            // In this order: what is no longer in the journal is where it will stay.
+            // The order matters: a record that has left the journal is in its final place.
             if waits(connection, receipt.seq(), receipt.id())? {
                 return Ok(Replayed::OnItsWay);
             }
             let letter = letter(connection, receipt.seq())?.map(|letter| Replayed::DeadAgain(letter.into()));
-            // Noted before the record left the journal.
+            // The receipt notes a drop before the record leaves the journal.
             Ok(letter.unwrap_or(if receipt.was_dropped() { Replayed::Deleted } else { Replayed::Stored }))
         })
         .await
@@ -211,7 +214,7 @@ fn tally(connection: &Connection) -> rusqlite::Result<Tally> {
     })
 }
 
-/// Whether the record waits for the remote store, or the same message does.
+/// True if the record, or another record of the same message, is pending for the remote store.
 fn waits(connection: &Connection, seq: Seq, id: Uuid) -> rusqlite::Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM pending WHERE seq = ?1 OR message_id = ?2)";
     connection.prepare_cached(sql)?.query_row(params![seq, UuidText::new(id).as_str()], |row| row.get(0))
@@ -243,7 +246,7 @@ mod tests {
     use super::*;
     use crate::database;
 
-    /// The steps of a query in the words of SQLite.
+    /// Returns the steps of SQLite's query plan.
     fn plan(connection: &Connection, sql: &str) -> Vec<String> {
         let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
         let steps = plan.query_map([], |row| row.get(3)).unwrap();

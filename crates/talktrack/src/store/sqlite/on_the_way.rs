@@ -1,4 +1,4 @@
-//! What of one session waits in the journal for a remote store.
+//! Records of one session that wait in the journal for a remote store.
 
 use std::collections::BTreeSet;
 
@@ -10,28 +10,31 @@ use crate::record::{Body, Record};
 use crate::store::sqlite::following::readable;
 use crate::store::sqlite::{SqliteReader, owner};
 
-/// What the store has confirmed a moment ago is in the journal, too, and proves as much. What the store refused is not.
+/// The journal also contains records that the store has just confirmed; they are equally good evidence. It
+/// does not contain records that the store refused.
 const STARTS: &str =
     "SELECT seq, body, checksum FROM journal WHERE session_id = ?1 AND message_id IS NULL ORDER BY seq";
 
-/// Stops at the first: a session has many rows, and each is read as JSON.
+/// `EXISTS` stops at the first match: a session has many rows, and SQLite parses the JSON of each.
 const UNOWNED: &str = concat!(
     "SELECT EXISTS (SELECT 1 FROM pending WHERE session_id = ?1 AND json_valid(body) AND ",
     owner!(),
     " IS NULL)"
 );
 
-/// Messages, and bytes of them, that are read of one session at once.
+/// The limits for reading one session at once: the number of messages, and their bytes.
 const MOST_MESSAGES: u64 = 10_000;
 const MOST_BYTES: u64 = 64 << 20;
 
 impl SqliteReader {
-    /// The sessions of which the journal, with the re-send window, or the dead letters have something.
+    /// Returns the sessions that have records in the journal (including the re-send window) or in the dead
+    /// letters.
     ///
     /// # Errors
     /// If SQLite cannot read the file.
     pub async fn sessions_with_records(&self) -> Result<Vec<Uuid>, ReadError> {
-        // From one session to the next in the index, whatever each has.
+        // The query jumps from one session to the next in the index, so its cost does not depend on the
+        // number of rows per session.
         const SESSIONS: [&str; 2] = [
             "WITH RECURSIVE one(id) AS (SELECT min(session_id) FROM journal UNION ALL \
              SELECT (SELECT min(session_id) FROM journal WHERE session_id > one.id) FROM one WHERE one.id IS NOT NULL) \
@@ -52,7 +55,7 @@ impl SqliteReader {
         .await
     }
 
-    /// The users for whom a start of this session is durable here and was not refused by the store.
+    /// Returns the users for whom a start of this session is durable here and was not refused by the store.
     ///
     /// # Errors
     /// If SQLite cannot read the file.
@@ -65,7 +68,8 @@ impl SqliteReader {
         Ok(started.collect::<BTreeSet<_>>().into_iter().collect())
     }
 
-    /// Starts, updates and ends of this session that wait for the store, in the order of acceptance.
+    /// Returns the starts, updates and ends of this session that wait for the store, in the order of
+    /// acceptance.
     ///
     /// # Errors
     /// If SQLite cannot read the file.
@@ -74,7 +78,7 @@ impl SqliteReader {
         self.records_of_session(session_id, sql).await
     }
 
-    /// Whether a record of this session waits for the store that was accepted for nobody by name.
+    /// True if a record of this session that names no user waits for the store.
     ///
     /// # Errors
     /// If SQLite cannot read the file.
@@ -86,7 +90,8 @@ impl SqliteReader {
         .await
     }
 
-    /// How many messages of this session wait for the store that were accepted for this user, or for nobody by name.
+    /// Returns the number of this session's messages that wait for the store and were accepted for this
+    /// user, or that name no user.
     ///
     /// # Errors
     /// If SQLite cannot read the file.
@@ -100,10 +105,10 @@ impl SqliteReader {
         .await
     }
 
-    /// Messages of this session that wait for the store, in the order of acceptance.
+    /// Returns the messages of this session that wait for the store, in the order of acceptance.
     ///
     /// # Errors
-    /// If SQLite cannot read the file, or more waits than can be read at once.
+    /// If SQLite cannot read the file, or if more messages wait than can be read at once.
     pub async fn messages_on_the_way(&self, session_id: Uuid) -> Result<Vec<Record>, ReadError> {
         let count = "SELECT count(*), coalesce(sum(octet_length(body)), 0) FROM pending \
                      WHERE session_id = ?1 AND message_id IS NOT NULL";

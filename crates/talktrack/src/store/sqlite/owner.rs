@@ -1,6 +1,7 @@
-//! Whose a record is that is kept as JSON: a row of the journal, or a dead letter.
+//! The user of a record that is kept as JSON, in a row of the journal or in a dead letter.
 
-/// The user that the record in a column `body` was accepted for, if the record names one.
+/// Expands to the SQL for the user for whom the record in a column `body` was accepted, if the record names
+/// one.
 macro_rules! owner {
     () => {
         "CASE WHEN json_valid(body) THEN coalesce(body ->> '$.body.message.owner', body ->> '$.body.start.user_id', \

@@ -1,4 +1,4 @@
-//! Rows from the file, while the journal goes on writing it.
+//! Reads rows from the file while the journal writes to it.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -27,26 +27,27 @@ use crate::store::{
 const HAS_ID: &str = has_id!("session_id");
 const HAS_MESSAGE_ID: &str = has_id!("id");
 
-/// Sessions after the one with this id in a list, newest first. Its place cannot be written: it is looked up. NULL sorts last.
+/// Sessions after the one with this id in a list, newest first. Used if a cursor cannot carry the last
+/// row's start: the query looks it up. NULL sorts last.
 const BEFORE_ROW: &str = "EXISTS (SELECT 1 FROM conversation_sessions AS last WHERE last.session_id = ? AND CASE \
      WHEN conversation_sessions.started_at IS last.started_at THEN conversation_sessions.session_id < last.session_id \
      ELSE last.started_at IS NOT NULL \
        AND (conversation_sessions.started_at IS NULL OR conversation_sessions.started_at < last.started_at) END)";
 
-/// Messages after the one with the id ?4 in a transcript, in the same way. NULL sorts first.
+/// Messages after the one with the id `?4` in a transcript, in the same way. NULL sorts first.
 const AFTER_ROW: &str = "EXISTS (SELECT 1 FROM conversation_messages AS last WHERE last.id = ?4 AND CASE \
      WHEN conversation_messages.created_at IS last.created_at \
        THEN (coalesce(conversation_messages.seq, 0), conversation_messages.id) > (coalesce(last.seq, 0), last.id) \
      ELSE conversation_messages.created_at IS NOT NULL \
        AND (last.created_at IS NULL OR conversation_messages.created_at > last.created_at) END)";
 
-/// Reads a talktrack SQLite file. Several may read it while one process writes.
+/// Reads a talktrack SQLite file. Several readers may use the file while one process writes it.
 #[derive(Debug, Clone)]
 pub struct SqliteReader {
     connection: Arc<Mutex<Connection>>,
     searchers: Arc<Searchers>,
     pub(super) statistics: Arc<Statistics>,
-    /// Who sees it, where that is not everybody.
+    /// The only user who may read through this clone. `None`: no restriction.
     viewer: Option<Uuid>,
 }
 
@@ -54,7 +55,7 @@ impl SqliteReader {
     /// Opens the file.
     ///
     /// # Errors
-    /// Where there is no such file, or SQLite cannot read it.
+    /// If the file does not exist, or if SQLite cannot read it.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let connection = Arc::new(Mutex::new(database::open_to_read(path)?));
         let searchers = Arc::new(Searchers::new(path.to_owned()));
@@ -62,16 +63,16 @@ impl SqliteReader {
         Ok(Self { connection, searchers, statistics, viewer: None })
     }
 
-    /// Who sees it, where that is not everybody.
+    /// The only user who may read through this reader. `None`: no restriction.
     pub(super) fn viewer(&self) -> Option<Uuid> {
         self.viewer
     }
 
-    /// Messages in the order in which they were written, after a place in that order (0 = from the beginning), and the
-    /// place to go on from.
+    /// Returns messages after a place in the order in which they were written (0 is the beginning), and the
+    /// place to continue from.
     ///
     /// # Errors
-    /// Where SQLite cannot read the file.
+    /// If SQLite cannot read the file.
     pub async fn written_since(
         &self,
         place: i64,
@@ -94,10 +95,10 @@ impl SqliteReader {
         .await
     }
 
-    /// The place after the newest message, for [`Self::written_since`].
+    /// Returns the place after the newest message, for [`Self::written_since`].
     ///
     /// # Errors
-    /// Where SQLite cannot read the file.
+    /// If SQLite cannot read the file.
     pub async fn end(&self) -> Result<i64, ReadError> {
         self.ask(|connection| {
             connection
@@ -117,7 +118,8 @@ impl SqliteReader {
     }
 }
 
-/// Damage that a query meets is noted, for the next start of whoever writes the file.
+/// Runs a query. If the query finds damage, this notes it for the next start of the process that writes the
+/// file.
 fn asked<T>(
     connection: &Connection,
     query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
@@ -155,7 +157,8 @@ impl Rows for SqliteReader {
                 Some((None, id)) => return page(Place::AfterRow(id), limit),
                 Some((Some(at), id)) => page(Place::Before(at, id), limit)?,
             };
-            // A comparison with NULL holds for no row: those come last.
+            // A comparison with NULL is true for no row, so rows with NULL are listed last, by a query of
+            // their own.
             if !rows.more {
                 let last = page(Place::Null, limit - rows.len())?;
                 rows.more = last.more;
@@ -235,7 +238,7 @@ impl Rows for SqliteReader {
             );
             let (session_id, at) = (UuidText::new(session_id), at.map(|at| at.to_string()));
             let mut statement = connection.prepare_cached(&sql)?;
-            // Each form names other parameters: those that one lacks are bound all the same.
+            // Each form uses only some of the parameters. SQLite accepts values for the others as well.
             Page::fill(statement.query_map(params![session_id.as_str(), at, seq, id, limit], message_row)?, limit)
         })
         .await
@@ -308,7 +311,7 @@ impl Read for SqliteReader {
 
     async fn audit(&self) -> Result<Audit, ReadError> {
         self.ask(|connection| {
-            // One transaction: every count is of the same moment.
+            // One transaction: all counts are from the same moment.
             let tx = connection.unchecked_transaction()?;
             audit::audit(&tx)
         })
@@ -316,7 +319,7 @@ impl Read for SqliteReader {
     }
 }
 
-/// Which part of a list a page is of.
+/// The part of a list that a page is taken from.
 #[derive(Clone, Copy)]
 enum Place {
     Anywhere,
@@ -359,7 +362,7 @@ fn session_page(
     Page::fill(statement.query_map(rusqlite::params_from_iter(conditions.values), session_row)?, limit)
 }
 
-/// What restricts a list; what is not given does not.
+/// The conditions of a list. A condition without values is left out.
 #[derive(Default)]
 struct Conditions {
     sql: String,

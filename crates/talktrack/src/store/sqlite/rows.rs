@@ -1,4 +1,4 @@
-//! Rows as values, and the damage that reading them meets.
+//! Converts rows to values, including values that talktrack did not write.
 
 use std::path::Path;
 
@@ -18,7 +18,8 @@ pub(super) const SESSION_COLUMNS: &str = "session_id, user_id, external_id, stat
 pub(super) const MESSAGE_COLUMNS: &str = "id, session_id, user_id, role, content, audio_url, metadata, created_at, seq, external_id, kind, \
      revision, interrupted, content_generated, parts, metrics, extra";
 
-/// A condition: the column holds an id as talktrack spells it. A row that has none cannot be named, and `verify` reports it.
+/// A condition: the column holds an id in talktrack's spelling. A row without one cannot be addressed;
+/// `verify` reports it.
 macro_rules! has_id {
     ($column:literal) => {
         concat!(
@@ -31,31 +32,32 @@ macro_rules! has_id {
 }
 pub(super) use has_id;
 
-/// What helps against damage.
+/// What an operator can do about damage.
 pub(super) const REMEDY: &str = "stop the server and start it again: it saves what can be read";
 
 /// The columns of [`Books`], for [`books_row`].
 pub(crate) const BOOKS_COLUMNS: &str =
     "durable, stored, dead_lettered, letters_taken_out, inserted, journal_bytes, deleted";
 
-/// For the next start of whoever writes the file.
+/// Notes damage for the next start of the process that writes the file.
 pub(super) fn note_damage(connection: &Connection, damage: &str) {
     connection.path().iter().for_each(|path| database::suspect(Path::new(path), damage));
 }
 
-/// One session, by its id.
+/// Returns one session by its id.
 pub(super) fn session(connection: &Connection, session_id: Uuid) -> rusqlite::Result<Option<SessionRow>> {
     let sql = format!("SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE session_id = ?1");
     connection.prepare_cached(&sql)?.query_row([UuidText::new(session_id).as_str()], session_row).optional()
 }
 
-/// One message, by its id.
+/// Returns one message by its id.
 pub(super) fn message(connection: &Connection, id: Uuid) -> rusqlite::Result<Option<MessageRow>> {
     let sql = format!("SELECT {MESSAGE_COLUMNS} FROM conversation_messages WHERE id = ?1");
     connection.prepare_cached(&sql)?.query_row([UuidText::new(id).as_str()], message_row).optional()
 }
 
-/// A row of which only the id must be readable ([`has_id!`] finds those): it shows every other value as it is.
+/// Reads a row of which only the id must be readable ([`has_id!`] selects those). Every other value is
+/// returned unchanged.
 pub(super) fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
     Ok(SessionRow {
         session_id: column(row, 0, parse_uuid)?,
@@ -72,11 +74,11 @@ pub(super) fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
     })
 }
 
-/// A row of which only the ids must be readable: it shows every other value as it is.
+/// Reads a row of which only the ids must be readable. Every other value is returned unchanged.
 pub(super) fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
     let seq: Result<Option<Seq>, _> = row.get(8);
     let created_at = match time(row, 7)? {
-        // The list is ordered by what `seq` holds: a cursor cannot carry it.
+        // The list is ordered by the stored `seq`, which a cursor cannot carry if it is not an integer.
         StoredTime::Known(at) if seq.is_err() => StoredTime::Text(at.to_string().into()),
         created_at => created_at,
     };
@@ -101,7 +103,7 @@ pub(super) fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
     })
 }
 
-/// The word in a column, known or not.
+/// Returns the word in a column, known or not.
 pub(super) fn word<T>(
     row: &Row<'_>,
     index: usize,
@@ -110,7 +112,7 @@ pub(super) fn word<T>(
     Ok(Stored::word(text_or_null(row, index)?.as_deref(), parse))
 }
 
-/// The time in a column that talktrack never leaves null.
+/// Returns the time in a column that talktrack never leaves null.
 pub(super) fn time(row: &Row<'_>, index: usize) -> rusqlite::Result<StoredTime> {
     time_or_null(row, index).map(|time| time.unwrap_or(StoredTime::Null))
 }
@@ -118,7 +120,7 @@ pub(super) fn time(row: &Row<'_>, index: usize) -> rusqlite::Result<StoredTime> 
 fn time_or_null(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<StoredTime>> {
     Ok(match row.get_ref(index)? {
         ValueRef::Text(bytes) => Some(StoredTime::from_text(&String::from_utf8_lossy(bytes))),
-        // A cursor finds the row again by its id: bytes and numbers have another order than text.
+        // Bytes and numbers sort differently from text, so a cursor finds such a row again by its id.
         _ => text_or_null(row, index)?.map(|text| StoredTime::Text(text.into())),
     })
 }
@@ -127,7 +129,7 @@ fn json_or_null<T: FromJson>(row: &Row<'_>, index: usize) -> rusqlite::Result<Op
     Ok(text_or_null(row, index)?.as_deref().map(Stored::json))
 }
 
-/// The totals, from a row that begins with [`BOOKS_COLUMNS`].
+/// Reads the totals from a row that begins with [`BOOKS_COLUMNS`].
 pub(crate) fn books_row(row: &Row<'_>) -> rusqlite::Result<Books> {
     Ok(Books {
         durable: row.get(0)?,

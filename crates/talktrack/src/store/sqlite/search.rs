@@ -1,4 +1,4 @@
-//! Searching: the index says which rows, the rows what was said.
+//! Full-text search: the index finds the rows, the rows give the text.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
@@ -16,12 +16,12 @@ use crate::store::sqlite::rows::{has_id, time, word};
 use crate::store::sqlite::{derived, index};
 use crate::store::{Page, SEARCHED_BYTES};
 
-/// Searches at the same time; more wait.
+/// The number of searches that run at the same time. Further searches wait.
 const SEATS: usize = 4;
-/// How long one may take.
+/// The longest time that a search may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Connections that have both files open.
+/// A pool of connections that have both the database and the index open.
 #[derive(Debug)]
 pub(super) struct Searchers {
     database: PathBuf,
@@ -32,7 +32,7 @@ pub(super) struct Searchers {
 #[derive(Debug)]
 struct Searcher {
     connection: Connection,
-    /// The index that it has open, which may have been made anew since.
+    /// The inode of the index that the connection has open. The index may have been rebuilt since.
     inode: u64,
 }
 
@@ -41,12 +41,13 @@ impl Searchers {
         Self { database, idle: Mutex::default(), seats: Arc::new(Semaphore::new(SEATS)) }
     }
 
-    /// Runs a question on both files, on a thread that may block, and breaks it off where it takes too long.
+    /// Runs a query on both files, on a thread that may block, and interrupts the query after [`PATIENCE`].
     pub(super) async fn ask<T: Send + 'static>(
         self: &Arc<Self>,
         question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, SearchError> {
-        // Held until the work is over, also where nobody waits for it any more. The semaphore is never closed.
+        // Held until the query is finished, even if the caller has stopped waiting. The semaphore is never
+        // closed.
         let seat = Arc::clone(&self.seats).acquire_owned().await;
         let pool = Arc::clone(self);
         let searcher = blocking(move || pool.searcher()).await?;
@@ -78,7 +79,7 @@ impl Searchers {
             connection.execute("ATTACH ?1 AS search", [path.to_string_lossy()])?;
             connection.query_row("SELECT 1 FROM search.state", [], |_| Ok(()))
         });
-        // Where it is not whole yet, it has been there for a moment only.
+        // If the index is incomplete, it has just been created.
         attached.map_err(|_| missing())?;
         Ok(Searcher { connection, inode })
     }
@@ -94,7 +95,7 @@ impl Searchers {
             }
             Err(error) => {
                 if database::is_damage(&error) {
-                    // Whichever file it is: who writes it looks at it.
+                    // Either file may be damaged. The writer of the index checks this file.
                     database::suspect(&index::path_of(&self.database), &error.to_string());
                 }
                 Err(database_error(error.to_string()))
@@ -103,11 +104,11 @@ impl Searchers {
     }
 }
 
-/// Breaks a question off: at once, or where whoever asked has gone.
+/// Interrupts a query on request, or when the caller drops the future.
 pub(super) struct Interrupt(pub(super) Option<InterruptHandle>);
 
 impl Interrupt {
-    /// Waits for the answer, and breaks the question off where it takes longer than that.
+    /// Waits for the answer, and interrupts the query if it takes longer than `patience`.
     pub(super) async fn unless_within<T>(mut self, patience: Duration, answer: impl Future<Output = T>) -> T {
         let mut answer = std::pin::pin!(answer);
         let answer = match tokio::time::timeout(patience, &mut answer).await {
@@ -143,16 +144,16 @@ fn database_error(words: String) -> SearchError {
     SearchError::Read(crate::error::ReadError(words))
 }
 
-/// What the index is asked for.
+/// Returns the expression to match in the index.
 fn expression(query: &Query, user_id: Option<Uuid>, session_id: Option<Uuid>) -> String {
-    // The shorter lists first.
+    // The shorter lists come first.
     let session = session_id.map(|id| index::of_session(&id.to_string()));
     let user = user_id.map(|id| index::of_user(&id.to_string()));
     let parts: Vec<_> = session.into_iter().chain(user).chain([query.for_sqlite()]).collect();
     parts.join(" AND ")
 }
 
-/// Messages in which it is all found, the newest first.
+/// Returns messages that match the whole query, newest first.
 pub(super) fn messages(
     connection: &Connection,
     wanted: &SearchFilter,
@@ -183,7 +184,8 @@ pub(super) fn messages(
     {
         let content = text(row, 6)?;
         bytes += content.len();
-        // The index may be a moment behind: what is shown has it in it, and is theirs.
+        // The index may be slightly out of date, so each row is checked for the words and for its user and
+        // session.
         let Some(snippet) = wanted.query.snippet(&content) else { continue };
         let hit = hit(row, snippet)?;
         let is_theirs = |user: Option<Uuid>| user.is_none_or(|user| user == hit.user_id);
@@ -209,10 +211,11 @@ fn hit(row: &Row<'_>, snippet: Vec<crate::search::Piece>) -> rusqlite::Result<Hi
     })
 }
 
-/// Up to so many hits, their sessions are named; where there are more, each session is asked in the order of the list.
+/// If a query has at most this many hits, the condition lists their sessions. If it has more, the index is
+/// queried for each session in the order of the list.
 const FEW: usize = 2_000;
 
-/// A condition on `session_id` for a list of sessions in which something is found, and its value.
+/// Returns a condition on `session_id` for sessions that match the query, and the value for its parameter.
 pub(super) fn sessions(
     connection: &Connection,
     query: &Query,

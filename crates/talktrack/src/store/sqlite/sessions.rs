@@ -1,4 +1,4 @@
-//! The rows of sessions: opened, reopened, counted, closed.
+//! Writes the rows of sessions: starts, ends, reopens and counts.
 
 use rusqlite::{OptionalExtension as _, Transaction, params};
 use uuid::Uuid;
@@ -12,7 +12,8 @@ use crate::store::conflict::{Ending, Open, Rule};
 use crate::store::sqlite::rows;
 use crate::stored::{Stored, StoredTime};
 
-/// Writes the row of a session that begins. `is_told` is false if no start said so: another record of the session is known.
+/// Writes the row of a new session. `is_told` is false if no start was seen, and the session is only known
+/// from another record.
 pub(crate) fn insert(
     tx: &Transaction<'_>,
     seq: Seq,
@@ -36,9 +37,9 @@ pub(crate) fn insert(
     Ok(())
 }
 
-/// A start of a session that is stored: the session goes on, unless the start comes late.
+/// Applies a start to a stored session: the session continues, unless the start comes late.
 ///
-/// Changes nothing and says so if the metadata would become too long.
+/// Changes nothing and returns an error if the metadata would become too long.
 pub(super) fn start_again(
     tx: &Transaction<'_>,
     told: Told,
@@ -49,7 +50,7 @@ pub(super) fn start_again(
     let added = start.metadata.as_ref();
     let merged = added.map_or(Ok(None), |added| merged_metadata(rule, session.metadata.as_ref(), added));
     let Ok(merged) = merged else { return Ok(Err(MetadataTooLong)) };
-    // An end at a time that is none is as early as can be.
+    // An end at an invalid time counts as the earliest possible end.
     let ended_at = session.ended_at.map(|at| at.known().unwrap_or(start.started_at));
     if ended_at.is_some_and(|ended_at| rule.reopens(told.seq, ended_at)) {
         reopen(tx, start.session_id)?;
@@ -68,14 +69,15 @@ pub(super) fn start_again(
     Ok(Ok(()))
 }
 
-/// Whatever ended the session is forgotten.
+/// Removes all columns of the end.
 fn reopen(tx: &Transaction<'_>, session_id: Uuid) -> rusqlite::Result<()> {
     let sql = "UPDATE conversation_sessions SET status = 'active', ended_at = NULL, duration_seconds = NULL, end_reason = NULL, \
                end_inferred = 0 WHERE session_id = ?1";
     tx.prepare_cached(sql)?.execute([UuidText::new(session_id).as_str()]).map(drop)
 }
 
-/// A message takes back an end that nobody spoke, if that lies before this moment. Says what is known of a session that goes on.
+/// Reopens the session for a new message if its end was inferred and lies before this moment. Returns what
+/// is known of the reopened session.
 pub(super) fn take_back_end(
     tx: &Transaction<'_>,
     session_id: Uuid,
@@ -107,7 +109,7 @@ impl Told {
     }
 }
 
-/// How much of a record applies to the session's row; `None` if there is no row.
+/// Returns how much of a record applies to the session's row, or `None` if there is no row.
 fn rule(tx: &Transaction<'_>, session_id: Uuid, told: Told) -> rusqlite::Result<Option<Rule>> {
     let sql = "SELECT last_node, last_seq, (SELECT node FROM directory) FROM conversation_sessions WHERE session_id = ?1";
     let rule = tx.prepare_cached(sql)?.query_row([UuidText::new(session_id).as_str()], |row| {
@@ -117,7 +119,7 @@ fn rule(tx: &Transaction<'_>, session_id: Uuid, told: Told) -> rusqlite::Result<
     rule.optional()
 }
 
-/// The row names the record as the last that was applied.
+/// Makes this record the last that was applied to the row, if its rule says so.
 fn note_applied(tx: &Transaction<'_>, rule: Rule, session_id: Uuid, seq: Seq) -> rusqlite::Result<()> {
     let sql = "UPDATE conversation_sessions SET last_node = (SELECT node FROM directory), last_seq = ?2 WHERE session_id = ?1";
     if rule.is_applied() {
@@ -126,9 +128,9 @@ fn note_applied(tx: &Transaction<'_>, rule: Rule, session_id: Uuid, seq: Seq) ->
     Ok(())
 }
 
-/// Adds an update's keys to the session's metadata, as far as the update applies.
+/// Adds the keys of an update to the session's metadata, as far as the update applies.
 ///
-/// Changes nothing and says so if they would become too long.
+/// Changes nothing and returns an error if the metadata would become too long.
 pub(super) fn update(
     tx: &Transaction<'_>,
     told: Told,
@@ -146,7 +148,7 @@ pub(super) fn update(
     Ok(Ok(()))
 }
 
-/// The metadata of a session would be longer than they may be.
+/// The metadata of a session would exceed the limit.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MetadataTooLong;
 
@@ -164,7 +166,7 @@ fn write_metadata(tx: &Transaction<'_>, session_id: Uuid, merged: &JsonObject) -
     Ok(())
 }
 
-/// Adds a batch's messages to the session's figures.
+/// Adds the messages of a batch to the session's figures.
 pub(super) fn count(
     tx: &Transaction<'_>,
     session_id: Uuid,
@@ -178,8 +180,9 @@ pub(super) fn count(
     Ok(())
 }
 
-/// Closes the session and says its figures; `None` if it is not there. An end stands, unless nobody spoke it and this one was
-/// spoken. Here is no other node that could have gone on with the session: only a replayed end may come late.
+/// Closes the session and returns its figures, or `None` if it does not exist. An existing end is kept,
+/// unless it was inferred and this one was sent by a client. No other node writes to this file and could
+/// have continued the session, so only a replayed end may come late.
 pub(super) fn end(tx: &Transaction<'_>, told: Told, end: &SessionEnd) -> rusqlite::Result<Option<Ended>> {
     let Some(session) = rows::session(tx, end.session_id)? else { return Ok(None) };
     let Some(rule) = rule(tx, end.session_id, told)? else { return Ok(None) };
@@ -207,15 +210,15 @@ fn known(time: Option<&StoredTime>) -> Option<Timestamp> {
     time.and_then(StoredTime::known)
 }
 
-/// Writes the end to the row, and says how long the session took in seconds.
+/// Writes the end to the row. Returns the duration of the session in seconds.
 fn close(tx: &Transaction<'_>, session: &SessionRow, end: &SessionEnd) -> rusqlite::Result<f64> {
     let started_at = session.started_at.known();
-    // Nobody knows when an abandoned session ended; its last event is the last that is known of it.
+    // The true end of an abandoned session is unknown; its last event is the last known sign of it.
     let ended_at = match end.status {
         Status::Abandoned => known(session.last_event_at.as_ref()).or(started_at).unwrap_or(end.ended_at),
         Status::Active | Status::Ended => end.ended_at,
     };
-    // A start that is no time gives no duration.
+    // A session with an invalid start has no duration.
     let duration_seconds = started_at.map_or(0.0, |start| ended_at.max(start).seconds_since(start));
     let sql = "UPDATE conversation_sessions SET status = ?2, end_reason = ?3, ended_at = ?4, duration_seconds = ?5, \
                end_inferred = ?6 WHERE session_id = ?1";
@@ -230,12 +233,12 @@ fn close(tx: &Transaction<'_>, session: &SessionRow, end: &SessionEnd) -> rusqli
     Ok(duration_seconds)
 }
 
-/// After a crash nobody ended what was open: every such session is abandoned, at its last event. Says which.
+/// Ends all open sessions after a crash: each becomes abandoned, as of its last event. Returns their ids.
 pub(crate) fn abandon_open_sessions(tx: &Transaction<'_>) -> rusqlite::Result<Vec<Uuid>> {
     let open = open_sessions(tx)?;
     for session_id in &open {
         if let Some(session) = rows::session(tx, *session_id)? {
-            // A start that is no time gives no end: another program wrote it.
+            // Another program wrote a start that is not a valid time. Without one the session gets no end.
             let Some(started_at) = session.started_at.known() else { continue };
             close(tx, &session, &SessionEnd::abandoned(*session_id, "error", started_at))?;
         }

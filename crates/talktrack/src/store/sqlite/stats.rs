@@ -1,4 +1,5 @@
-//! Reading what happened when: of everybody from the tallies, of one user from the rows, of dead letters from their index.
+//! Reads statistics: for all users from the rollup, for one user from the rows, for dead letters from their
+//! index.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,15 +19,15 @@ use crate::stats::{Behind, Counter, Range, Stats, StatsError};
 use crate::store::sqlite::search::Interrupt;
 use crate::store::sqlite::{SqliteReader, derived, tallies};
 
-/// Questions that are answered at the same time; more wait.
+/// The number of queries that run at the same time. Further queries wait.
 const SEATS: usize = 2;
-/// How long one may take.
+/// The longest time that a query may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Changes that are not followed yet, as many as are told.
+/// The highest number of unprocessed changes that is reported.
 const MOST_CHANGES: usize = 10_000;
 
-/// Where statistics are read.
+/// Runs queries for statistics.
 #[derive(Debug)]
 pub(super) struct Statistics {
     database: PathBuf,
@@ -38,13 +39,15 @@ impl Statistics {
         Self { database: database.to_owned(), seats: Arc::new(Semaphore::new(SEATS)) }
     }
 
-    /// Asks on a connection of its own, so that nobody else waits, and breaks it off where it takes too long.
+    /// Runs a query on a connection of its own, so that no other reader waits, and interrupts the query
+    /// after [`PATIENCE`].
     async fn ask<T: Send + 'static>(
         self: &Arc<Self>,
         open: impl FnOnce(&Path) -> Result<Connection, StatsError> + Send + 'static,
         question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StatsError> {
-        // Held until the work is over, also where nobody waits for it any more. The semaphore is never closed.
+        // Held until the query is finished, even if the caller has stopped waiting. The semaphore is never
+        // closed.
         let seat = Arc::clone(&self.seats).acquire_owned().await;
         let path = self.database.clone();
         let tallies = tallies::path_of(&path);
@@ -73,7 +76,7 @@ fn failed(connection: &Connection, tallies: &Path, error: &rusqlite::Error) -> S
     if database::is_damage(error)
         && let Some(path) = connection.path().map(Path::new)
     {
-        // Whoever writes the file looks at it.
+        // The process that writes the file checks it.
         database::suspect(path, &error.to_string());
         if path == tallies {
             return StatsError::NotCounted(
@@ -97,12 +100,12 @@ fn open_tallies(database: &Path) -> Result<Connection, StatsError> {
         connection.pragma_update(None, "query_only", true)?;
         tallies::reached(&connection).map(|_| connection)
     });
-    // Where it is not whole yet, it has been there for a moment only.
+    // If the file is incomplete, it has just been created.
     opened.map_err(|_| missing())
 }
 
 impl SqliteReader {
-    /// What happened in a range of time, as far as it is counted.
+    /// Returns statistics for a range of time, as far as they are counted.
     pub(super) async fn tallied(&self, range: Range) -> Result<Stats, StatsError> {
         let question = move |connection: &Connection| {
             let tx = connection.unchecked_transaction()?;
@@ -120,7 +123,7 @@ impl SqliteReader {
         Ok(Stats::tallied(range, found, Behind { messages, changes, slices }))
     }
 
-    /// What happened in a range of time in the sessions of this user.
+    /// Returns statistics for a range of time about the sessions of this user.
     pub(super) async fn counted_of(&self, user_id: Uuid, range: Range) -> Result<Stats, StatsError> {
         if self.viewer().is_some_and(|viewer| viewer != user_id) {
             return Ok(Counter::of(range).into_stats());
@@ -128,10 +131,11 @@ impl SqliteReader {
         self.statistics.ask(open_database, move |connection| count_of(connection, user_id, range)).await
     }
 
-    /// Messages of this data directory that were laid aside in each stretch of a range, and lie there still.
+    /// Returns, for each stretch of a range, the number of this data directory's messages that became dead
+    /// letters in it and still are.
     ///
     /// # Errors
-    /// Where SQLite cannot read the file.
+    /// If SQLite cannot read the file.
     pub async fn dead_letters_over(&self, range: &Range) -> Result<Vec<u64>, ReadError> {
         let range = *range;
         self.ask(move |connection| {
@@ -151,7 +155,7 @@ impl SqliteReader {
     }
 }
 
-/// Through the indexes of the user's sessions, row by row.
+/// Counts row by row, through the indexes of the user's sessions.
 fn count_of(connection: &Connection, user_id: Uuid, range: Range) -> rusqlite::Result<Stats> {
     const SESSIONS: &str = "SELECT started_at, status, duration_seconds FROM conversation_sessions \
          WHERE user_id = ?1 AND started_at >= ?2 AND started_at < ?3";

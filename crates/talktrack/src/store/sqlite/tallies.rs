@@ -1,5 +1,6 @@
-//! The tallies: a file of its own beside the database, written behind the journal and made anew whenever it is not what it
-//! should be. It holds figures, and which rows were counted into which slice of five minutes; nothing of what was said.
+//! The rollup: a derived file next to the database. It is updated behind the journal and rebuilt if it does
+//! not match the database. It contains figures, and which rows were counted into which slice of five
+//! minutes, but no text of messages.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -10,8 +11,8 @@ use crate::changes::ChangeKind;
 use crate::stats::{Grain, Tally};
 use crate::store::sqlite::derived::Derived;
 
-/// Rows that follow each other into the same slice are one run: those who talk do so in the order of time. What is stale is
-/// counted anew; `marks` goes up with each reason to do so.
+/// Consecutive rows in the same slice are one run: messages arrive in the order of time. A stale slice is
+/// recounted; `marks` increases with each reason to recount it.
 const FILE: Derived = Derived {
     name: "stats",
     layout: 1,
@@ -26,40 +27,40 @@ INSERT INTO state VALUES (1, 0, 0, 0);",
     overwrites: false,
 };
 
-/// The changes that make a slice stale.
+/// The kinds of change that make a slice stale.
 pub(crate) const RECOUNTED: [ChangeKind; 4] =
     [ChangeKind::SessionStarted, ChangeKind::SessionEnded, ChangeKind::SessionDeleted, ChangeKind::Revision];
 
-/// How far the tallies have come.
+/// The progress of the rollup.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Reached {
     /// Every message up to this row is counted.
     pub(crate) row: i64,
-    /// Every session up to this row is counted, or will be: its slice is stale.
+    /// Every session up to this row is counted, or will be because its slice is stale.
     pub(crate) session: i64,
-    /// Every change up to here was followed.
+    /// Every change up to this one was processed.
     pub(crate) change: i64,
 }
 
-/// What of a slice is counted by itself.
+/// The parts of a slice that are counted separately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Part {
-    /// What was said in it.
+    /// The messages that were said in it.
     Messages,
     /// The sessions that began in it.
     Sessions,
 }
 
-/// A part of a slice that is to be counted anew.
+/// A part of a slice that must be recounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stale {
     pub(crate) slice: i64,
     pub(crate) part: Part,
-    /// How often it was found stale.
+    /// How often it was marked as stale.
     pub(crate) marks: i64,
 }
 
-/// Rows that follow each other, all of them in one slice.
+/// Consecutive rows that are all in one slice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Run {
     pub(crate) first: i64,
@@ -67,39 +68,39 @@ pub(crate) struct Run {
     pub(crate) slice: i64,
 }
 
-/// The file, for the one who writes it.
+/// The rollup file, opened by its writer.
 pub(crate) struct Tallies {
     connection: Connection,
 }
 
-/// Where the tallies of this database are.
+/// Returns the path of the rollup file of this database.
 pub(crate) fn path_of(database: &Path) -> PathBuf {
     FILE.path_of(database)
 }
 
 impl Tallies {
-    /// Opens them, or makes an empty file where it is missing or of another layout.
+    /// Opens the file. Creates an empty one if it is missing or has a different layout.
     pub(crate) fn open(path: &Path) -> rusqlite::Result<Self> {
         FILE.open(path).map(|connection| Self { connection })
     }
 
-    /// An empty file, whatever was there.
+    /// Replaces the file by an empty one, if there is one.
     pub(crate) fn anew(path: &Path) -> rusqlite::Result<Self> {
         FILE.anew(path).map(|connection| Self { connection })
     }
 
-    /// How far they have come.
+    /// Returns the progress of the rollup.
     pub(crate) fn reached(&self) -> rusqlite::Result<Reached> {
         reached(&self.connection)
     }
 
-    /// Begins to change them: all of it, or nothing.
+    /// Begins a transaction that changes the rollup.
     pub(crate) fn change(&mut self) -> rusqlite::Result<Change<'_>> {
         Ok(Change { tx: self.connection.transaction()?, touched: BTreeSet::new() })
     }
 }
 
-/// How far the tallies of this file have come.
+/// Returns the progress of the rollup in this file.
 pub(super) fn reached(connection: &Connection) -> rusqlite::Result<Reached> {
     let sql = "SELECT row, session, change FROM state";
     connection
@@ -107,7 +108,7 @@ pub(super) fn reached(connection: &Connection) -> rusqlite::Result<Reached> {
         .query_row([], |row| Ok(Reached { row: row.get(0)?, session: row.get(1)?, change: row.get(2)? }))
 }
 
-/// The tallies of a range, by the numbers of their stretches. Those in which nothing happened are left out.
+/// Returns the tallies of a range, by the numbers of their stretches. Stretches without any are left out.
 pub(super) fn of(
     connection: &Connection,
     grain: Grain,
@@ -121,21 +122,23 @@ pub(super) fn of(
     found.collect()
 }
 
-/// How many slices of a range are to be counted anew.
+/// Returns the number of slices of a range that must be recounted.
 pub(super) fn stale_in(connection: &Connection, slices: &std::ops::Range<i64>) -> rusqlite::Result<u64> {
     let sql = "SELECT count(DISTINCT slice) FROM stale WHERE slice >= ?1 AND slice < ?2";
     connection.prepare_cached(sql)?.query_row([slices.start, slices.end], |row| row.get(0))
 }
 
-/// A change of the tallies that is under way. The hours and days of the slices that it touches follow at its end.
+/// A transaction that changes the rollup. Its commit updates the hours and days of the slices that it
+/// touched.
 pub(crate) struct Change<'c> {
     tx: Transaction<'c>,
-    /// Hours of which a slice was counted anew.
+    /// Hours with a slice that was recounted.
     touched: BTreeSet<i64>,
 }
 
 impl Change<'_> {
-    /// What is newly counted, by slices, and which rows that were, in their order.
+    /// Adds newly counted rows to the tallies of their slices, hours and days. `runs` names the rows in
+    /// their order.
     pub(crate) fn add(&self, counted: &BTreeMap<i64, Tally>, runs: &[Run]) -> rusqlite::Result<()> {
         for grain in Grain::ALL {
             let mut sums: BTreeMap<i64, Tally> = BTreeMap::new();
@@ -151,7 +154,7 @@ impl Change<'_> {
         runs.iter().try_for_each(|run| self.add_run(*run))
     }
 
-    /// Rows that come behind all that are counted.
+    /// Adds rows that follow all counted rows.
     fn add_run(&self, Run { first, last, slice }: Run) -> rusqlite::Result<()> {
         let longer = "UPDATE runs SET last = ?2 WHERE first = (SELECT max(first) FROM runs) AND last = ?1 AND slice = ?3";
         if self.tx.prepare_cached(longer)?.execute([first - 1, last, slice])? == 0 {
@@ -161,7 +164,7 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// The next rows of a slice, behind this one.
+    /// Returns the next run of a slice after the row `behind`.
     pub(crate) fn next_run(&self, slice: i64, behind: i64) -> rusqlite::Result<Option<Run>> {
         const REACHES_OVER: &str =
             "SELECT ?2 + 1, last FROM runs WHERE slice = ?1 AND first <= ?2 ORDER BY first DESC LIMIT 1";
@@ -175,7 +178,7 @@ impl Change<'_> {
         }
     }
 
-    /// This row is of another slice than it was counted into.
+    /// Moves a row to another slice than it was counted into, and marks that slice as stale.
     pub(crate) fn move_row(&self, row: i64, slice: i64) -> rusqlite::Result<()> {
         let sql = "SELECT first, last, slice FROM runs WHERE first <= ?1 ORDER BY first DESC LIMIT 1";
         let run =
@@ -195,7 +198,7 @@ impl Change<'_> {
         self.mark(slice, Part::Messages)
     }
 
-    /// No row behind this one is there any more: their numbers may be given again.
+    /// Forgets the rows after this one: they no longer exist, and their numbers may be reused.
     pub(crate) fn forget_rows_behind(&self, row: i64) -> rusqlite::Result<()> {
         let sql = "SELECT DISTINCT slice FROM runs WHERE last > ?1";
         let slices = self
@@ -208,13 +211,13 @@ impl Change<'_> {
         slices.into_iter().try_for_each(|slice| self.mark(slice, Part::Messages))
     }
 
-    /// This part of a slice is to be counted anew.
+    /// Marks this part of a slice for a recount.
     pub(crate) fn mark(&self, slice: i64, part: Part) -> rusqlite::Result<()> {
         let sql = "INSERT INTO stale (slice, part, marks) VALUES (?1, ?2, 1) ON CONFLICT DO UPDATE SET marks = marks + 1";
         self.tx.prepare_cached(sql)?.execute([slice, code(part)]).map(drop)
     }
 
-    /// The same of all slices from one to another in which anything was counted.
+    /// Marks both parts of every counted slice from `first` to `last`.
     pub(crate) fn mark_all(&self, first: i64, last: i64) -> rusqlite::Result<()> {
         let sql = "INSERT INTO stale (slice, part, marks) SELECT place - ?3, ?4, 1 FROM tallies \
                    WHERE place BETWEEN ?1 AND ?2 ON CONFLICT DO UPDATE SET marks = marks + 1";
@@ -226,8 +229,8 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// Some of what is stale: the newest first of what is not after `now`, and then what somebody dated into the future. Messages
-    /// of one user in slices to come must not keep those of all others from being counted.
+    /// Returns up to `limit` stale parts: first those up to `now`, newest first, then those in the future.
+    /// Messages that one user dated into the future must not delay the counts of all other users.
     pub(crate) fn stale(&self, now: i64, limit: usize) -> rusqlite::Result<Vec<Stale>> {
         const PAST: &str =
             "SELECT slice, part, marks FROM stale WHERE slice <= ?1 ORDER BY slice DESC, part DESC LIMIT ?2";
@@ -246,7 +249,7 @@ impl Change<'_> {
         Ok(stale)
     }
 
-    /// A part of a slice was counted anew. It stays stale where there was another reason to do so meanwhile.
+    /// Stores the recounted part of a slice. The part stays stale if it was marked again in the meantime.
     pub(crate) fn recounted(&mut self, stale: Stale, counted: Tally) -> rusqlite::Result<()> {
         let Stale { slice, part, marks } = stale;
         let mut tally = self.tally(Grain::Slice, slice)?;
@@ -260,12 +263,12 @@ impl Change<'_> {
         self.tx.prepare_cached(sql)?.execute([slice, code(part), marks]).map(drop)
     }
 
-    /// Whether anything was changed.
+    /// True if a slice was recounted.
     pub(crate) fn has_changed(&self) -> bool {
         !self.touched.is_empty()
     }
 
-    /// Holds what was changed, and how far that is.
+    /// Updates hours and days, and commits the changes together with the progress that they reach.
     pub(crate) fn commit(self, reached: Reached) -> rusqlite::Result<()> {
         for hour in &self.touched {
             self.sum_up(Grain::Slice, Grain::Hour, *hour)?;
@@ -280,7 +283,7 @@ impl Change<'_> {
         self.tx.commit()
     }
 
-    /// Makes a stretch the sum of what is in it.
+    /// Sets a coarse stretch to the sum of the finer ones in it.
     fn sum_up(&self, fine: Grain, coarse: Grain, number: i64) -> rusqlite::Result<()> {
         let parts = coarse.micros() / fine.micros();
         let mut sum = Tally::default();
@@ -318,7 +321,7 @@ fn code(part: Part) -> i64 {
     }
 }
 
-/// What is no tally is damage.
+/// Bytes that do not form a tally are treated as damage.
 fn tally(bytes: &[u8]) -> rusqlite::Result<Tally> {
     let damage = || {
         let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);

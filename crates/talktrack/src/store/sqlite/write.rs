@@ -1,4 +1,5 @@
-//! Records to rows, inside the journal's transaction: a batch at a time, messages first of all.
+//! Writes records to rows inside the journal's transaction, one batch at a time. Messages are the most
+//! frequent records.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -23,14 +24,14 @@ const INSERT_MESSAGE: &str = "INSERT INTO conversation_messages (id, session_id,
      created_at, seq, external_id, kind, revision, interrupted, content_generated, parts, metrics, extra) \
      VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17) ON CONFLICT (id) DO NOTHING";
 
-// A revision says what was said better, not when: the row keeps its place (created_at, seq).
+// A revision changes what was said, not when it was said: the row keeps its place (`created_at`, `seq`).
 const REVISE_MESSAGE: &str = "UPDATE conversation_messages SET role=?2, content=?3, audio_url=?4, metadata=?5, kind=?6, \
      revision=?7, interrupted=?8, content_generated=?9, parts=?10, metrics=?11, user_id=?12, extra=?13 WHERE id=?1";
 
 const MOVE_MESSAGE_UP: &str =
     "UPDATE conversation_messages SET created_at=?2, seq=?3 WHERE id=?1 AND (created_at, seq) > (?2, ?3)";
 
-/// Writes the records in order and says what became of each.
+/// Writes the records in order and returns one verdict per record.
 pub(crate) fn apply<'a>(
     tx: &Transaction<'_>,
     records: impl Iterator<Item = &'a Record>,
@@ -47,7 +48,7 @@ pub(crate) fn apply<'a>(
     Ok(verdicts)
 }
 
-/// The books, and the highest `seq` they know of.
+/// Writes the books, and the highest `seq` that they include.
 pub(crate) fn write_books(tx: &Transaction<'_>, books: &Books, last_seq: Seq) -> rusqlite::Result<()> {
     let sql = "UPDATE books SET durable = ?1, stored = ?2, dead_lettered = ?3, letters_taken_out = ?4, inserted = ?5, \
                journal_bytes = ?6, last_seq = ?7, deleted = ?8";
@@ -66,7 +67,7 @@ pub(crate) fn write_books(tx: &Transaction<'_>, books: &Books, last_seq: Seq) ->
     Ok(())
 }
 
-/// One batch on its way into the tables. Counts per session are kept here and written once.
+/// A batch that is being written. Counts per session are collected here and written once.
 struct Batch<'t> {
     tx: &'t Transaction<'t>,
     insert: CachedStatement<'t>,
@@ -75,11 +76,11 @@ struct Batch<'t> {
     text: String,
 }
 
-/// What a batch knows of a session.
+/// The batch's knowledge of a session.
 struct Session {
-    /// `None` where no such session is stored.
+    /// `None` if the session is not stored.
     owner: Option<Uuid>,
-    /// It was deleted for good.
+    /// The session was deleted for good.
     deleted: bool,
     added: u64,
     last_event_at: Option<Timestamp>,
@@ -94,15 +95,17 @@ impl Batch<'_> {
             Body::Start(start) => self.start(Told::by(record), start),
             Body::Update(update) => self.update(Told::by(record), update),
             Body::End(end) => self.end(Told::by(record), end),
-            // There is no other node that would have to hear of it.
+            // No other node has to learn of the session's activity.
             Body::Alive(_) => Ok(Verdict::GoesOn),
             Body::Delete(delete) => self.delete(record.seq, delete),
-            // No other node delivers later what was accepted before, and each session is deleted by itself.
+            // No other node can later deliver a record that was accepted earlier, and each session is
+            // deleted by a record of its own.
             Body::DeleteUser(_) => Ok(Verdict::Deleted(Removed::default())),
         }
     }
 
-    /// Whose the session is, where it is stored, for a record that was accepted for this user.
+    /// Returns the owner of the session if it is stored, or refuses a record that was accepted for this
+    /// user.
     fn owner_of(
         &mut self,
         session_id: Uuid,
@@ -144,8 +147,8 @@ impl Batch<'_> {
         Ok(reopened.map_or(Verdict::Inserted, Verdict::Reopened))
     }
 
-    /// Whose session the message belongs to. Where its row is gone, or was never in this file but in a remote store, it is
-    /// written again from what the tracker knew of it.
+    /// Returns the owner of the message's session. If the session's row is gone, or was only ever in a
+    /// remote store, it is written again from what the tracker knew of it.
     fn owner(&mut self, seq: Seq, stamped: &Stamped) -> rusqlite::Result<Result<Option<Uuid>, Verdict>> {
         let session_id = stamped.message.session_id;
         let stored = self.owner_of(session_id, stamped.owner)?;
@@ -186,7 +189,7 @@ impl Batch<'_> {
         Ok(inserted == 1)
     }
 
-    /// The id is taken: a repetition, a revision, or a conflict.
+    /// Handles an id that is already stored: a repetition, a revision or a conflict.
     fn meet_existing(&mut self, seq: Seq, stamped: &Stamped, owner: Uuid) -> rusqlite::Result<Verdict> {
         let row = rows::message(self.tx, stamped.id)?.ok_or(Error::QueryReturnedNoRows)?;
         Ok(match row.met_by(stamped) {
@@ -204,7 +207,7 @@ impl Batch<'_> {
         })
     }
 
-    /// What is stored goes to the place of this earlier revision, where that is before its own.
+    /// Moves the stored message to the place of this earlier revision, if that is before its own.
     fn move_up(&mut self, seq: Seq, stamped: &Stamped) -> rusqlite::Result<()> {
         let (id, created_at) = (UuidText::new(stamped.id), stamped.created_at.to_string());
         self.tx.prepare_cached(MOVE_MESSAGE_UP)?.execute(params![id.as_str(), created_at, seq]).map(drop)
@@ -240,7 +243,7 @@ impl Batch<'_> {
             return Ok(Verdict::Refused(NotDurable::OtherUser));
         }
         match owner {
-            // A replayed start must not hide what was told of the session before it.
+            // A replayed start must not hide earlier records of the session.
             None => sessions::insert(self.tx, told.seq, start, told.attempt != Attempt::Replay)?,
             Some(_) => {
                 if sessions::start_again(self.tx, told, start)?.is_err() {
@@ -280,13 +283,14 @@ impl Batch<'_> {
 
     fn delete(&mut self, seq: Seq, delete: &SessionDelete) -> rusqlite::Result<Verdict> {
         let session_id = delete.session_id;
-        // A remote store has done it, and this file had nothing of it.
+        // A remote store has already done this deletion, and this file had nothing of the session.
         if delete.removed.is_some() {
             return Ok(Verdict::Deleted(Removed::default()));
         }
         let Session { owner: user, deleted, .. } = *self.session(session_id)?;
         if let Some(owner) = delete.owner.filter(|owner| delete.is_for_good() && user != Some(*owner)) {
-            // It is another user's, or may become one's: what was accepted for this user is refused.
+            // The session belongs to another user, or may later: only records that were accepted for this
+            // user are refused.
             if !deleted {
                 deleted::note_claim(self.tx, session_id, owner)?;
             }
@@ -310,18 +314,19 @@ impl Batch<'_> {
         if delete.is_for_good() {
             deleted::note(self.tx, session_id, user.or(delete.told_to))?;
         }
-        // What comes of it later in this batch finds it so.
+        // Later records of this batch must see that the session is gone.
         self.sessions.remove(&session_id);
         Ok(Verdict::Deleted(removed))
     }
 
-    /// What is known of a session, read from its row where this batch has not met it yet.
+    /// Returns what is known of a session. Reads its row if this batch has not used the session before.
     fn session(&mut self, session_id: Uuid) -> rusqlite::Result<&mut Session> {
         match self.sessions.entry(session_id) {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(unknown) => {
                 let read = "SELECT user_id FROM conversation_sessions WHERE session_id = ?1";
-                // A user that is no UUID is no user of talktrack: nil stands for them, whom no caller can be.
+                // A user id that is not a UUID belongs to no talktrack user. It reads as the nil UUID,
+                // which no caller can have.
                 let owner =
                     self.tx.prepare_cached(read)?.query_row([UuidText::new(session_id).as_str()], |row| {
                         column_or_null(row, 0, parse_uuid)
@@ -348,8 +353,8 @@ impl Batch<'_> {
     }
 }
 
-/// A row that SQLite refuses for what is in it becomes a dead letter and its neighbours live; any other error is the
-/// whole batch's.
+/// Turns a row that SQLite refuses for its content into a dead letter, so that the other rows are written.
+/// Any other error fails the whole batch.
 fn laid_aside(error: Error) -> rusqlite::Result<Verdict> {
     match error.sqlite_error_code() {
         Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch) => {
