@@ -306,9 +306,9 @@ pub struct Audit {
     pub sessions: u64,
     /// Number of rows in `conversation_messages`.
     pub messages: u64,
-    /// Number of dead letters.
+    /// Number of dead letters that hold a message. Dead letters of session records are not counted.
     pub dead_letters: u64,
-    /// Number of messages in the journal.
+    /// Number of messages in the journal that are pending, that is, not yet stored.
     pub journal: u64,
     /// The inconsistencies, one sentence each.
     pub problems: Vec<String>,

@@ -1,4 +1,5 @@
-//! Conversations in memory: a remote store without a network. Everything it holds dies with it; what is in the journal does not.
+//! A store in memory: a remote store without a network. Its content dies with the process; records in the
+//! journal survive.
 
 mod deletion;
 mod sessions;
@@ -34,7 +35,7 @@ use crate::store::{
 #[derive(Clone, Default)]
 pub struct MemoryStore {
     tables: Arc<Mutex<Tables>>,
-    /// Who sees it, where that is not everybody.
+    /// The only user who may read through this clone. `None`: no restriction.
     viewer: Option<Uuid>,
 }
 
@@ -43,24 +44,24 @@ struct Tables {
     sessions: HashMap<Uuid, SessionRow>,
     messages: HashMap<Uuid, (MessageCursor, Stamped)>,
     transcripts: HashMap<Uuid, BTreeMap<MessageCursor, MessageRow>>,
-    /// Sessions that were deleted, and whose they were, as far as is known.
+    /// Deleted sessions, each with the user it belonged to, if known.
     deleted: HashMap<Uuid, Option<Uuid>>,
-    /// Sessions that a user deleted without owning them.
+    /// Pairs of a session and a user who deleted that session without owning it.
     deleted_claims: HashSet<(Uuid, Uuid)>,
-    /// When a user was deleted.
+    /// The `seq` of the deletion of each user.
     deleted_users: HashMap<Uuid, Seq>,
-    /// By session: the record that changed its row last, and whether nobody spoke its end.
+    /// Per session: the record that was last applied to its row, and whether its end was inferred.
     told: HashMap<Uuid, Told>,
-    /// The last delivery of each node's lane.
+    /// The number of the last delivery of each node's lane.
     numbers: HashMap<(Uuid, usize), i64>,
-    /// Asked before each write; an answer is the write's error.
+    /// Called before each write. If it returns an error, the write fails with this error.
     fault: Option<Fault>,
-    /// Asked after each write; an answer takes the place of the true one.
+    /// Called after each write. If it returns an error, this error replaces the answer.
     lost: Option<Fault>,
 }
 
 impl MemoryStore {
-    /// An empty store.
+    /// Creates an empty store.
     pub fn new() -> Self {
         Self::default()
     }

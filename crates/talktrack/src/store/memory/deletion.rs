@@ -1,4 +1,4 @@
-//! Sessions that go.
+//! Deletion of sessions and users.
 
 use uuid::Uuid;
 
@@ -54,7 +54,8 @@ impl Tables {
         Verdict::Expired(removed, RemovedRows { session: sessions > 0, messages: ids })
     }
 
-    /// Removes what an earlier delivery of this deletion removed, as far as it was not written again since.
+    /// Removes the rows that an earlier delivery of this deletion removed, except those that were written
+    /// again since.
     fn remove_again(&mut self, seq: Seq, session_id: Uuid, rows: &RemovedRows) {
         for id in &rows.messages {
             let is_old = self
@@ -80,7 +81,7 @@ impl Tables {
         Verdict::Deleted(Removed::default())
     }
 
-    /// Whether the record comes too late for its user, who deleted its session or everything.
+    /// True if the record was accepted before its user deleted the session or all of the user's data.
     pub(super) fn is_of_a_deleted_user(&self, record: &Record) -> bool {
         let (session, owner) = (self.sessions.get(&record.session_id()), record.owner());
         if owner.is_some_and(|owner| self.deleted_claims.contains(&(record.session_id(), owner))) {
@@ -99,7 +100,7 @@ impl Tables {
         begun <= *deleted_at
     }
 
-    /// Sessions of which nothing was heard since this moment, oldest first.
+    /// Returns sessions without an event since this moment, oldest start first.
     pub(super) fn silent(
         &self,
         since: Timestamp,

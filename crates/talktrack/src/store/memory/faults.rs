@@ -1,4 +1,4 @@
-//! What goes wrong with a store in memory, on purpose: writes fail, answers are lost, and what it confirmed is forgotten.
+//! Fault injection for a store in memory: writes fail, answers are lost, confirmed records are forgotten.
 
 use crate::record::Record;
 use crate::store::memory::{MemoryStore, Tables};
@@ -7,33 +7,34 @@ use crate::store::{Class, Delivery, StoreError};
 /// Decides whether a write, or its answer, fails.
 pub(super) type Fault = Box<dyn FnMut(&[Record]) -> Option<StoreError> + Send>;
 
-/// Everything that a [`MemoryStore`] held at one moment.
+/// The content of a [`MemoryStore`] at one moment.
 pub struct Snapshot(Tables);
 
 impl MemoryStore {
-    /// From now on each write is first shown to `fault`; where it answers with an error, nothing is written.
+    /// From now on `fault` sees the records of each write first. If it returns an error, nothing is
+    /// written.
     pub fn fail_when(&self, fault: impl FnMut(&[Record]) -> Option<StoreError> + Send + 'static) {
         self.tables.lock().fault = Some(Box::new(fault));
     }
 
-    /// From now on each write that is done is shown to `lost`; where it answers with an error, the true answer is lost on the
-    /// way, and whoever wrote is told the error instead.
+    /// From now on `lost` sees the records of each completed write. If it returns an error, the true answer
+    /// is lost and the caller gets this error instead.
     pub fn lose_answers_when(&self, lost: impl FnMut(&[Record]) -> Option<StoreError> + Send + 'static) {
         self.tables.lock().lost = Some(Box::new(lost));
     }
 
-    /// Writes succeed again.
+    /// Removes all injected faults: writes succeed again.
     pub fn mend(&self) {
         let mut tables = self.tables.lock();
         (tables.fault, tables.lost) = (None, None);
     }
 
-    /// What the store holds now.
+    /// Returns a copy of the current content.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot(self.tables.lock().copy())
     }
 
-    /// The store holds again what it held then, and has forgotten everything since.
+    /// Restores the content of a snapshot. The store forgets all later writes.
     pub fn restore(&self, snapshot: &Snapshot) {
         let mut tables = self.tables.lock();
         let (fault, lost) = (tables.fault.take(), tables.lost.take());
@@ -68,7 +69,7 @@ impl Tables {
         Err(StoreError::new(Class::Transient, message))
     }
 
-    /// The records are written: notes the delivery, and answers, unless the answer is lost.
+    /// Notes the delivery after its records are written, and answers, unless the answer is lost.
     pub(super) fn finish(&mut self, delivery: &Delivery<'_>) -> Result<(), StoreError> {
         let number = delivery.numbers.map(|numbers| (numbers, numbers.next()));
         if let Some((_, number)) = number {

@@ -1,4 +1,4 @@
-//! Rows as records make them.
+//! Converts records to rows.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ pub(super) fn row_of(owner: Uuid, seq: i64, created_at: StoredTime, stamped: &St
     }
 }
 
-/// `None` where nobody has spoken yet.
+/// `None` if neither the user nor the assistant has spoken yet.
 pub(super) fn glimpse_of(transcript: &BTreeMap<MessageCursor, MessageRow>) -> Option<Glimpse> {
     let spoken = |row: &&MessageRow| {
         row.kind == Kind::Message && (row.role == Role::User || row.role == Role::Assistant)

@@ -1,4 +1,4 @@
-//! Sessions that start, change and end.
+//! Starts, updates and ends of sessions.
 
 use uuid::Uuid;
 
@@ -11,21 +11,21 @@ use crate::store::conflict::{Ending, MAX_STORED_METADATA, METADATA_TOO_LARGE, Op
 use crate::store::memory::Tables;
 use crate::stored::{Stored, StoredTime};
 
-/// What a session's row has in the other stores beside the columns of [`SessionRow`].
+/// The columns that the other stores keep in a session's row in addition to those of [`SessionRow`].
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Told {
-    /// The record that was applied last.
+    /// The record that was last applied to the row.
     pub(super) last: Option<Origin>,
-    /// Nobody spoke the end.
+    /// The end was inferred: a node concluded it, no client sent it.
     end_inferred: bool,
 }
 
-/// Where a record comes from, and how much of it applies.
+/// The origin of a record, and how much of it applies.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct By {
     pub(super) rule: Rule,
     pub(super) origin: Origin,
-    /// An operator replayed it.
+    /// An operator replayed the record.
     pub(super) is_replayed: bool,
 }
 
@@ -35,7 +35,7 @@ impl Tables {
         let told = self.told.entry(start.session_id).or_default();
         let Some(session) = self.sessions.get_mut(&start.session_id) else {
             self.sessions.insert(start.session_id, SessionRow::begun(start, seq));
-            // A replayed start must not hide what was told of the session before it.
+            // A replayed start must not hide earlier records of the session.
             *told = Told { last: (!by.is_replayed).then_some(by.origin), end_inferred: false };
             return Verdict::Started { resumed: false };
         };
@@ -72,7 +72,7 @@ impl Tables {
         Verdict::Updated
     }
 
-    /// A message takes back an end that nobody spoke, if that lies before this moment.
+    /// Reopens the session for a new message if its end was inferred and lies before this moment.
     pub(super) fn take_back_end(&mut self, session_id: Uuid, before: Timestamp) -> Option<Verdict> {
         let session = self.sessions.get_mut(&session_id)?;
         let told = self.told.get_mut(&session_id).filter(|told| told.end_inferred)?;
@@ -106,7 +106,7 @@ impl Tables {
         Verdict::Ended(Ended { duration_seconds: duration_seconds.unwrap_or(0.0), message_count })
     }
 
-    /// Writes the end to the row, and says how long the session took in seconds.
+    /// Writes the end to the row. Returns the duration of the session in seconds.
     pub(super) fn close(&mut self, end: &SessionEnd) -> Option<f64> {
         let session = self.sessions.get_mut(&end.session_id)?;
         let started_at = session.started_at.known();
@@ -122,7 +122,7 @@ impl Tables {
 }
 
 impl Told {
-    /// The row names this record as the last that was applied.
+    /// Makes this record the last that was applied to the row, if its rule says so.
     fn apply(&mut self, by: By) {
         if by.rule.is_applied() {
             self.last = Some(by.origin);
@@ -130,7 +130,7 @@ impl Told {
     }
 }
 
-/// Whatever ended the session is forgotten.
+/// Removes all columns of the end.
 fn reopen(session: &mut SessionRow, told: &mut Told) {
     (session.status, session.ended_at, session.end_reason, session.duration_seconds) =
         (Status::Active.into(), None, None, None);
@@ -141,7 +141,7 @@ fn known(time: Option<&StoredTime>) -> Option<Timestamp> {
     time.and_then(StoredTime::known)
 }
 
-/// False, and nothing is changed, if the metadata would become too long.
+/// Returns false, and changes nothing, if the metadata would become too long.
 fn merge(rule: Rule, metadata: &mut Option<Stored<JsonObject>>, added: &JsonObject) -> bool {
     match rule.merge(metadata.as_ref(), added, MAX_STORED_METADATA) {
         Ok(Some(merged)) => *metadata = Some(merged.into()),

@@ -1,4 +1,4 @@
-//! Counting rows.
+//! Counts rows for statistics.
 
 use uuid::Uuid;
 
@@ -9,7 +9,7 @@ use crate::store::memory::Tables;
 use crate::stored::Stored;
 
 impl Tables {
-    /// What happened in a range of time, of one user or of all.
+    /// Returns statistics for a range of time, for one user or for all.
     pub(super) fn stats(&self, user_id: Option<Uuid>, range: &Range) -> Stats {
         let mut counter = Counter::of(*range);
         let is_asked = |session: &&SessionRow| user_id.is_none_or(|user| session.user_id == Some(user));
