@@ -1,8 +1,9 @@
-//! PostgreSQL and Supabase as the store: fed by the writer, from any number of nodes at once.
+//! PostgreSQL and Supabase as the store. The writers of any number of nodes may deliver to one database at
+//! the same time.
 //!
-//! A batch comes in at [`write`], which puts its records in order (`plan`), makes statements of them (`sessions`, `messages`) and
-//! sends them in one go. Messages whose id was taken are compared (`taken`). What goes wrong is put in words (`failure`) and
-//! classified (`sqlstate`).
+//! [`write`] is the entry point for a batch: `plan` puts its records in order, `sessions` and `messages`
+//! turn them into statements, and `transaction` sends these in one round trip. `taken` compares messages
+//! whose id already exists. `failure` describes errors, and `sqlstate` classifies them.
 
 mod write;
 mod plan;
@@ -63,38 +64,42 @@ pub use connect::{Address, ConnectError, InvalidAddress};
 const WRITERS: usize = 6;
 /// Connections for reading.
 const READERS: usize = 8;
-/// How long to wait for an answer: longer than the server may take by its own limit.
+/// The longest wait for an answer. Longer than the limit that talktrack sets for a statement in a
+/// transaction, 30 s.
 const PATIENCE: Duration = Duration::from_secs(35);
-/// The same for a look at the schema that may explain a failure; without it the server's own words have to do.
+/// The longest wait for a look at the schema that may explain a failure. Without it, the server's own
+/// message has to do.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// What makes a transaction that of a user: the database's own policies decide what it sees.
+/// Switches a transaction to the rights of a user: the database's own policies decide what it sees.
 const BECOME: &str =
     "SELECT set_config('role', 'authenticated', true), set_config('request.jwt.claims', $1::text, true)";
 
-/// Conversations in PostgreSQL. Connects when it is first used; a database that is down is no reason not to start.
+/// Conversations in PostgreSQL. The store connects on first use, so the server starts even if the database
+/// is down.
 #[derive(Clone)]
 pub struct PostgresStore {
-    /// Apart from the readers, so that nobody who looks can hold up who writes.
+    /// A pool apart from the readers', so that readers cannot hold up the writer.
     writers: Connections,
     readers: Connections,
-    /// One connection for the index, one for the tallies, made and used on their own thread.
+    /// One connection for the search index and one for the rollup, each created and used on the thread of
+    /// its indexer.
     indexers: Connections,
     talliers: Connections,
-    /// What was written and the index may not have yet.
+    /// The ids of stored messages that may not be indexed yet.
     unindexed: IndexQueue,
     address: String,
-    /// Compared by each new connection.
+    /// The store that each new connection must belong to.
     expected: Expected,
-    /// Who reads, if only one user's rows are to be seen. The claims name the same user.
+    /// The only user whose rows may be read, with claims that name the same user. `None`: no restriction.
     viewer: Option<Viewer>,
 }
 
 impl PostgresStore {
-    /// The store at this address.
+    /// Creates the store at this address, without a connection.
     ///
     /// # Errors
-    /// Where the certificates that the address names cannot be read.
+    /// If the certificates that the address names cannot be read.
     pub fn new(address: &Address) -> Result<Self, ConnectError> {
         let expected = Expected::default();
         let pool = |size| Connections::new(address, &expected, size);
@@ -110,7 +115,7 @@ impl PostgresStore {
         })
     }
 
-    /// Runs a question on a connection for readers, as the viewer.
+    /// Runs a query on a reader's connection, as the viewer.
     async fn ask(&self, statement: Statement<'_>) -> Result<Vec<Row>, ReadError> {
         let found = async {
             let client = self.readers.get().await?;
@@ -130,7 +135,8 @@ impl PostgresStore {
     async fn try_write(&self, delivery: Delivery<'_>) -> Result<Vec<Verdict>, Failure> {
         let records = delivery.records;
         let rounds = plan::rounds(records);
-        // A session that begins and ends again and again takes a round trip each time.
+        // If a session starts and ends repeatedly in a batch, each repetition takes a round trip of its
+        // own.
         let patience = PATIENCE.saturating_mul(u32::try_from(rounds.len()).unwrap_or(u32::MAX));
         let client = self.writers.get().await?;
         let lane = Lane::of(&delivery);
@@ -138,7 +144,7 @@ impl PostgresStore {
             .await
     }
 
-    /// Looks at the schema where that may explain the failure.
+    /// Compares the schema if a difference may explain the failure.
     async fn explain(&self, failure: Failure) -> StoreError {
         if !failure.may_be_drift() {
             return failure.into_error();
@@ -237,7 +243,7 @@ impl Store for PostgresStore {
 
     fn expect(&self, noted: Option<NotedStore>) {
         *self.expected.lock() = noted;
-        // Connections that are open have compared nothing yet, or something else.
+        // Idle connections were checked against no store, or against a different one.
         [&self.writers, &self.readers, &self.indexers, &self.talliers]
             .into_iter()
             .for_each(Connections::close_idle);

@@ -1,5 +1,5 @@
-//! A stream to a PostgreSQL server that reads along until the server knows who asks, and breaks off if it asks for the password
-//! itself.
+//! A stream to a PostgreSQL server that inspects the server's messages until the authentication is
+//! complete, and fails if the server asks for a cleartext password.
 
 use std::io;
 use std::pin::Pin;
@@ -8,18 +8,18 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Requests for authentication begin with this byte.
+/// The type byte of an authentication request.
 const AUTHENTICATION: u8 = b'R';
-/// The request for the password in the clear.
+/// The number of the request for a cleartext password.
 const CLEARTEXT: u32 = 3;
-/// The server knows who asks.
+/// The number of the message that the authentication is complete.
 const AUTHENTICATED: u32 = 0;
-/// A message's type and length.
+/// The size of a message's type and length, in bytes.
 const HEAD: usize = 5;
-/// These, and the number of a request for authentication.
+/// The size of the head plus the number of the authentication request, in bytes.
 const REQUEST: usize = HEAD + 4;
 
-/// The server asks for the password itself, and everybody on the way would learn it.
+/// The server asks for a cleartext password, which any listener on the network could read.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "the server asks for the password in the clear over a connection that is not encrypted; the password was not sent: \
@@ -30,32 +30,32 @@ pub(super) struct CleartextAsked;
 /// The stream.
 pub(super) struct NoCleartext {
     stream: TcpStream,
-    /// `None` once nothing has to be read along any more.
+    /// `None` once no further message has to be inspected.
     reader: Option<Along>,
 }
 
 impl NoCleartext {
-    /// The loopback interface may see the password: nobody else listens there.
+    /// Wraps a stream. On the loopback interface nothing is inspected: no other machine can listen there.
     pub(super) fn new(stream: TcpStream) -> Self {
         let is_local = stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
         Self { stream, reader: (!is_local).then(Along::default) }
     }
 }
 
-/// How far the server's messages were read along.
+/// The state of the inspection.
 #[derive(Debug, Default)]
 struct Along {
-    /// The beginning of a message.
+    /// The bytes of the current message so far.
     begun: Vec<u8>,
-    /// Bytes of it that say nothing here.
+    /// The number of its remaining bytes, which are not inspected.
     skip: usize,
 }
 
 impl Along {
-    /// Reads on. Returns true once the server knows who asks.
+    /// Inspects further bytes. Returns true once the authentication is complete.
     ///
     /// # Errors
-    /// [`CleartextAsked`].
+    /// [`CleartextAsked`], if the server asks for a cleartext password.
     fn read(&mut self, mut bytes: &[u8]) -> Result<bool, CleartextAsked> {
         while !bytes.is_empty() {
             if self.skip > 0 {
@@ -79,7 +79,7 @@ impl Along {
                     _ => {}
                 }
             }
-            // The length counts itself, and not the type.
+            // The length includes its own four bytes but not the type byte.
             self.skip = length.saturating_add(1).saturating_sub(wanted);
             self.begun.clear();
         }
@@ -133,7 +133,7 @@ mod tests {
         [&[kind][..], &length, body].concat()
     }
 
-    /// Fed in pieces of every size: what is read at once is up to the network.
+    /// Feeds the bytes in pieces of every size, because the network decides how many arrive at once.
     fn read(bytes: &[u8]) -> Vec<Result<bool, String>> {
         (1..=bytes.len())
             .map(|size| {

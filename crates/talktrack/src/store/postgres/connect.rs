@@ -1,4 +1,4 @@
-//! How a database is reached: the connection string, TLS, and the pool of connections.
+//! Connects to a database: the connection string, TLS, and the limits of a connection.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,36 +13,38 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::store::postgres::prefer;
 use crate::store::postgres::tls::{self, Trust};
 
-/// How long a server may take to accept a connection, where the connection string does not say.
+/// The longest time that a server may take to accept a connection, if the connection string gives none.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long to wait for a connection in which the server has said that it is ready.
+/// The longest time until a new connection is ready for queries.
 pub(super) const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long what was sent may stay unconfirmed, and how long a connection may be silent before the peer is asked whether it is
-/// still there.
+/// The longest time that sent data may stay unacknowledged, and the time after which a silent peer is sent
+/// a keepalive probe.
 const SILENT_PEER: Duration = Duration::from_secs(30);
 
-/// The port that need not be named.
+/// The default port.
 const USUAL_PORT: u16 = 5432;
 
-/// What the string should look like.
+/// The form that the connection string should have.
 const EXAMPLE: &str = "postgres://USER:PASSWORD@HOST:5432/DATABASE";
 
-/// Parameters that hosting services and other clients put into connection strings and that mean nothing here.
+/// Parameters that hosting services and other clients add to connection strings and that talktrack ignores.
 const NOT_FOR_US: [&str; 6] =
     ["pgbouncer", "connection_limit", "pool_timeout", "supa", "statement_cache_size", "workaround"];
 
-/// Where a database is and who asks, from a connection string such as Supabase prints. Displays without the password.
+/// The address of a database and the user who connects, from a connection string as Supabase prints it.
+/// `Display` omits the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
     config: Config,
     trust: Trust,
-    /// The certificates of `sslrootcert`, where it names a file.
+    /// The file of root certificates that `sslrootcert` names.
     root_cert: Option<PathBuf>,
 }
 
-/// A connection string that cannot be used. Never shows the string: it holds a password.
+/// A connection string that cannot be used. The error never contains the string, because that holds a
+/// password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidAddress(String);
@@ -71,7 +73,7 @@ impl FromStr for Address {
     }
 }
 
-/// Gives up on a peer that has gone without a word, where the string does not say when.
+/// Sets timeouts for an unresponsive peer, unless the connection string gives its own.
 fn be_impatient(config: &mut Config) {
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(CONNECT_TIMEOUT);
@@ -87,7 +89,7 @@ fn be_impatient(config: &mut Config) {
     }
 }
 
-/// The parameters that are read here and not by the library below.
+/// The parameters that are handled here and not by the PostgreSQL driver.
 #[derive(Default)]
 struct Ssl {
     mode: Option<String>,
@@ -95,7 +97,7 @@ struct Ssl {
 }
 
 impl Ssl {
-    /// Takes the parameter where it is one of these, or one that means nothing here.
+    /// Takes the parameter if it is one of these, or one to ignore. Returns false for all others.
     fn takes(&mut self, pair: &str) -> bool {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         match key {
@@ -108,7 +110,7 @@ impl Ssl {
         true
     }
 
-    /// What libpq means by the mode: a given root certificate makes `require` verify the chain.
+    /// Interprets the mode as libpq does: with a root certificate, `require` verifies the chain.
     fn chosen(&self) -> Result<(SslMode, Trust), InvalidAddress> {
         let given = self.root_cert.is_some();
         Ok(match self.mode.as_deref() {
@@ -117,7 +119,7 @@ impl Ssl {
             Some("require") if !given => (SslMode::Require, Trust::Anyone),
             Some("require" | "verify-ca") => (SslMode::Require, Trust::Chain),
             Some("verify-full") => (SslMode::Require, Trust::ChainAndName),
-            // Not shown: where a password holds a question mark, this may be a part of it.
+            // The mode is not shown: if the password contains a question mark, this may be a part of it.
             Some(_) => {
                 let modes = "disable, prefer, require, verify-ca and verify-full";
                 return Err(InvalidAddress(format!("has an sslmode that is none of {modes}")));
@@ -126,7 +128,8 @@ impl Ssl {
     }
 }
 
-/// The string up to its parameters, and these. A password may hold a question mark.
+/// Splits the string into the part before its parameters, and the parameters. The password may contain a
+/// question mark.
 fn split(url: &str) -> (&str, &str) {
     let host = url.find('@').unwrap_or(0);
     match url[host..].find('?') {
@@ -135,7 +138,7 @@ fn split(url: &str) -> (&str, &str) {
     }
 }
 
-/// Refuses what would be looked for in vain, part of the password perhaps.
+/// Refuses hosts that can never be found. One of them may be a part of the password.
 fn check_hosts(config: &Config) -> Result<(), InvalidAddress> {
     let splits_password = |host: &Host| matches!(host, Host::Tcp(name) if name.contains('@'));
     if config.get_hosts().iter().any(splits_password) {
@@ -151,7 +154,7 @@ fn reason_of(error: &tokio_postgres::Error) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 
-/// Says what is wrong without the string itself.
+/// Describes the problem without the string itself.
 fn unusable(reason: &str) -> InvalidAddress {
     InvalidAddress(format!(
         "cannot be used as a connection string ({reason}); it should look like {EXAMPLE}, with special characters of the \
@@ -160,10 +163,10 @@ fn unusable(reason: &str) -> InvalidAddress {
 }
 
 impl Address {
-    /// Opens one connection, driven by a task on the present runtime until the client is dropped.
+    /// Opens one connection. A task on the current runtime drives it until the client is dropped.
     ///
     /// # Errors
-    /// Where the server cannot be reached, or turns this client away.
+    /// If the server cannot be reached, or refuses this client.
     pub async fn connect(&self) -> Result<Client, ConnectError> {
         let connecting = tokio::time::timeout(CONNECT_PATIENCE, prefer::connect(&self.config, self.tls()?));
         let (client, _driver) = connecting.await.map_err(|_| ConnectError::Timeout)??;
@@ -175,12 +178,13 @@ impl Address {
         &self.config
     }
 
-    /// How connections are encrypted. Reads the root certificates anew each time: they may have been mended.
+    /// Returns the TLS settings. Reads the root certificates each time, because an operator may have
+    /// replaced them.
     pub(super) fn tls(&self) -> Result<MakeRustlsConnect, ConnectError> {
         tls::connector(self.trust, self.root_cert.as_deref()).map_err(ConnectError::Tls)
     }
 
-    /// Who asks.
+    /// The database user.
     pub fn user(&self) -> &str {
         self.config.get_user().unwrap_or_default()
     }
@@ -196,7 +200,7 @@ impl fmt::Display for Address {
                 Host::Tcp(name) => write!(f, "{comma}{name}")?,
                 Host::Unix(path) => write!(f, "{comma}{}", Path::display(path))?,
             }
-            // One port stands for all hosts.
+            // A single port is used for all hosts.
             match ports.get(place).or_else(|| ports.first()) {
                 Some(port) if *port != USUAL_PORT => write!(f, ":{port}")?,
                 _ => {}
@@ -215,13 +219,13 @@ impl fmt::Debug for Address {
 /// A connection that could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The certificates to trust cannot be read.
+    /// The trusted certificates cannot be read.
     #[error("{0}")]
     Tls(String),
-    /// It has not said that it is ready, though something took the connection.
+    /// The server accepted the connection but did not become ready in time.
     #[error("the database has not answered for {} s", CONNECT_PATIENCE.as_secs())]
     Timeout,
-    /// The server is out of reach, or turned this client away.
+    /// The server is unreachable, or refused this client.
     #[error(transparent)]
     Postgres(#[from] tokio_postgres::Error),
 }

@@ -1,4 +1,4 @@
-//! Pools of connections, and what becomes of a connection whose answer nobody waits for any more.
+//! Connection pools, and the cleanup of connections whose query was abandoned.
 
 use std::time::Duration;
 
@@ -16,10 +16,10 @@ use crate::store::postgres::failure::Failure;
 use crate::store::postgres::identity::{self, Expected};
 use crate::store::postgres::prefer;
 
-/// How long the database may take over the request to stop with a statement.
+/// The longest time that a request to cancel a statement may take.
 const CANCEL: Duration = Duration::from_secs(5);
 
-/// A pool of connections. Clones are one.
+/// A connection pool. Clones share it.
 #[derive(Clone)]
 pub(super) struct Connections {
     pool: Pool,
@@ -29,7 +29,8 @@ pub(super) struct Connections {
 impl Connections {
     pub(super) fn new(address: &Address, expected: &Expected, size: usize) -> Result<Self, ConnectError> {
         let tls = address.tls()?;
-        // Fast: no round trip before each use. A connection that broke shows when it is used, and the writer tries again.
+        // `Fast` saves a round trip before each use. A broken connection fails when it is used, and the
+        // writer retries.
         let config = ManagerConfig { recycling_method: RecyclingMethod::Fast };
         let manager = Manager::from_connect(address.config().clone(), Connector(tls.clone()), config);
         let pool = Pool::builder(manager)
@@ -43,13 +44,13 @@ impl Connections {
         Ok(Self { pool, tls })
     }
 
-    /// A connection, when one is free.
+    /// Returns a connection once one is free.
     pub(super) async fn get(&self) -> Result<Lent, PoolError> {
         let client = self.pool.get().await?;
         Ok(Lent { client: Some(client), tls: self.tls.clone() })
     }
 
-    /// Closes those that nobody uses.
+    /// Closes all idle connections.
     pub(super) fn close_idle(&self) {
         drop(self.pool.retain(|_, _| false));
     }
@@ -65,28 +66,29 @@ impl Connect for Connector {
     }
 }
 
-/// A connection of a pool. Unless the work with it comes to its end, it does not go back: what the database still works on would be
-/// waited for by the next question.
+/// A connection of a pool. It returns to the pool only if its work is finished: otherwise the next query
+/// would wait for the statement that still runs.
 pub(super) struct Lent {
     client: Option<Object>,
     tls: MakeRustlsConnect,
 }
 
 impl Lent {
-    /// The work is done: the connection may be used again.
+    /// Returns the connection to the pool, because its work is done.
     fn give_back(mut self) {
         self.client = None;
     }
 
-    /// Closes the connection. The database works on nothing for it.
+    /// Closes the connection. No statement is running on it.
     fn close(mut self) {
         self.client.take().map(Object::take);
     }
 }
 
 impl Drop for Lent {
-    /// Nobody waits for the answer: the database stops with the statement, which may wait for a lock and would otherwise outlive the
-    /// connection. Until it knows, the place in the pool is taken, so that the pool bounds what the database works on.
+    /// Cancels the statement whose answer is no longer awaited: it may wait for a lock and would otherwise
+    /// outlive the connection. The connection keeps its place in the pool until the cancellation is sent,
+    /// so that the pool bounds the number of running statements.
     fn drop(&mut self) {
         let Some(client) = self.client.take() else { return };
         let (cancel, tls) = (client.cancel_token(), self.tls.clone());
@@ -105,9 +107,11 @@ impl Drop for Lent {
     }
 }
 
-/// Uses a connection, and lets go of it for good where that fails, unless for a row. What it still owes would be taken for
-/// the answer to the next question; and it goes by what was set when it was opened: a database that was made read-only stays
-/// so for it, whoever mends that. The same if the work is given up.
+/// Runs work on a connection, and returns the connection to the pool unless the work failed. After a
+/// failure the connection is closed, except for a failure caused by a row: a pending answer would be taken
+/// for the answer to the next query, and the connection keeps the settings of its start (if the database
+/// was read-only then, the connection stays read-only after the repair). The connection is also closed if
+/// the caller drops the future.
 pub(super) async fn within<T>(
     client: Lent,
     patience: Duration,

@@ -1,7 +1,9 @@
-//! Sessions that go, and the marks that stay of them: whatever any node still has of such a session is refused.
+//! Deletes sessions, and writes the tombstones that refuse all records of these sessions that any node
+//! delivers later.
 //!
-//! A start and a deletion of one session may come from two nodes at the same moment. Each would see the rows as they were
-//! before the other, and the session would be back. So a start shares a lock that a deletion wants for itself.
+//! A start and a deletion of one session may come from two nodes at the same moment. Each would see the
+//! rows as they were before the other, and the session would exist again. So a start takes a shared lock
+//! that conflicts with the exclusive lock of a deletion.
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,8 +21,9 @@ use crate::store::postgres::statement::{Statement, moment};
 use crate::store::postgres::user_marks::{self, Late};
 use crate::store::postgres::{obstacle, sessions, transaction};
 
-/// Few locks for however many sessions: the server has a table of a fixed size for them. In their order, so that nobody waits
-/// for somebody who waits. The first number stands for talktrack.
+/// Takes at most 64 advisory locks for any number of sessions, because the server's lock table has a fixed
+/// size. They are taken in ascending order, which prevents deadlocks. The first number identifies
+/// talktrack.
 macro_rules! lock {
     ($lock:literal) => {
         concat!(
@@ -35,7 +38,7 @@ macro_rules! lock {
 const LOCK: &str = lock!("pg_advisory_xact_lock");
 const SHARE_LOCK: &str = lock!("pg_advisory_xact_lock_shared");
 
-/// The rows themselves, so that nothing is added to these sessions any more.
+/// Locks the rows of the sessions, so that no other transaction adds to these sessions.
 const LOCK_ROWS: &str = "
 SELECT session_id FROM public.conversation_sessions WHERE session_id = ANY($1::uuid[]) ORDER BY session_id FOR UPDATE";
 
@@ -46,7 +49,7 @@ macro_rules! gone {
     };
 }
 
-/// Whether a session that is there goes.
+/// True if an existing session must be deleted.
 macro_rules! goes {
     () => {
         "(gone.owner IS NULL OR session.user_id = gone.owner) AND \
@@ -65,7 +68,8 @@ const NOTE: &str = concat!(
      WHERE mark.user_id IS NULL AND excluded.user_id IS NOT NULL"
 );
 
-/// The user who deletes does not own the session, as far as is known here: the mark is about that user alone.
+/// The user who deletes does not own the session, as far as this database knows: the mark applies to this
+/// user only.
 const NOTE_CLAIMS: &str = concat!(
     "INSERT INTO public.conversation_user_deletions AS mark (user_id, session_id, deleted_at) \
      SELECT gone.owner, gone.session_id, coalesce(gone.accepted, now()) FROM ",
@@ -98,7 +102,7 @@ const DELETE_SESSIONS: &str = concat!(
     " RETURNING session.session_id"
 );
 
-/// What was removed before and is there again, unless it was written again since.
+/// Deletes again what was deleted before and has reappeared, unless it was written again since.
 const DELETE_MESSAGES_AGAIN: &str = "
 DELETE FROM public.conversation_messages message USING unnest($1::uuid[], $2::uuid[], $3::int8[]) AS gone(session_id, id, seq)
 WHERE message.id = gone.id AND message.session_id = gone.session_id AND coalesce(message.seq <= gone.seq, true)";
@@ -109,15 +113,15 @@ WHERE session.session_id = gone.session_id AND coalesce(session.last_seq <= gone
   AND coalesce(session.created_at <= timestamptz 'epoch' + gone.seq * interval '1 microsecond', true)
   AND NOT EXISTS (SELECT FROM public.conversation_messages message WHERE message.session_id = session.session_id)";
 
-/// The words by which their messages were found.
+/// Removes the sessions' messages from the search index.
 const FORGET: &str = "
 DELETE FROM public.conversation_search AS found WHERE session_id = ANY($1::uuid[])
   AND NOT EXISTS (SELECT FROM public.conversation_sessions session WHERE session.session_id = found.session_id)";
 
-/// What the triggers would note of it is noted here, or not to be noted.
+/// Silences the triggers. This transaction writes the marks itself, or none must be written.
 const QUIET: &str = "SELECT set_config('talktrack.deletes', 'on', true)";
 
-/// The mark of a session refuses its messages as well.
+/// The session's own mark also refuses its messages.
 const DROP_TOMBSTONES: &str = "
 DELETE FROM public.conversation_message_deletions AS gone WHERE session_id = ANY($1::uuid[])
   AND NOT EXISTS (SELECT FROM public.conversation_sessions session WHERE session.session_id = gone.session_id)";
@@ -125,13 +129,13 @@ DELETE FROM public.conversation_message_deletions AS gone WHERE session_id = ANY
 const DELETED: &str =
     "SELECT session_id FROM public.conversation_deletions WHERE session_id = ANY($1::uuid[])";
 
-/// Goes before the start of sessions, in the same transaction: after it, a deletion of the sessions or of their users is seen,
-/// or waits.
+/// Precedes the start of sessions in the same transaction: once the lock is held, an earlier deletion of
+/// the sessions or of their users is visible, and a later one waits.
 pub(super) fn share_lock(ids: impl Iterator<Item = Uuid>) -> Statement<'static> {
     Statement::new(SHARE_LOCK).uuids(ids)
 }
 
-/// Deletes the sessions and users of one round in one transaction. None is in it twice.
+/// Deletes the sessions and users of one round in one transaction. Each occurs only once in the round.
 pub(super) async fn write(
     client: &Client,
     lane: &Lane<'_>,
@@ -173,7 +177,8 @@ pub(super) async fn write(
         transaction::write(client, lane, &statements).await?;
     let done = users.iter().map(|(told, _)| told).chain(again.iter().map(|(told, ..)| told));
     done.for_each(|told| verdicts[told.place] = Verdict::Deleted(Removed::default()));
-    // Whatever is wrong with the index keeps nothing from being deleted: its own pass finds later what is left.
+    // A broken search index must not prevent a deletion. The indexer's next pass removes the remaining
+    // entries.
     let _ = Statement::new(FORGET).uuids(ids().chain(ids_again())).query(client).await;
     let mut messages = removed_messages(&messages)?;
     let gone = ids_of(&gone)?;
@@ -209,7 +214,7 @@ pub(super) async fn write(
     Ok(())
 }
 
-/// Those of these sessions that were deleted for good.
+/// Returns those of these sessions that were deleted for good.
 pub(super) async fn deleted(
     client: &Client,
     sessions: impl Iterator<Item = Uuid>,
@@ -221,7 +226,7 @@ pub(super) async fn deleted(
     ids_of(&Statement::new(DELETED).uuids(sessions.into_iter()).query(client).await?)
 }
 
-/// Lets go of messages whose session was deleted, or whose user was, and returns the others.
+/// Drops messages whose session or user was deleted, with a verdict, and returns the others.
 pub(super) async fn let_go<'r>(
     client: &Client,
     homeless: Vec<Placed<'r>>,
@@ -235,8 +240,8 @@ pub(super) async fn let_go<'r>(
     user_marks::let_go(client, left, verdicts).await
 }
 
-/// Updates and ends that no session took: it may have been deleted, or be another user's. All others are of a session that is
-/// not there yet.
+/// Finds out why updates and ends matched no session: the session may have been deleted, or belong to
+/// another user. All others belong to a session that does not exist yet.
 pub(super) async fn refuse_what_is_told(
     client: &Client,
     rounds: &[Round<'_>],
@@ -255,7 +260,7 @@ pub(super) async fn refuse_what_is_told(
     }
     let deleted = deleted(client, told.iter().map(|(_, session_id, ..)| *session_id)).await?;
     let owners = sessions::find_owners(client, told.iter().map(|(_, session_id, ..)| *session_id)).await?;
-    // If a session is not there for which an owner is named, its start was refused.
+    // If a record names an owner and its session does not exist, the start of the session was refused.
     let late = told.iter().map(|(place, session_id, owner, seq)| Late {
         place: *place,
         session_id: *session_id,
@@ -280,7 +285,8 @@ fn ids_of(rows: &[Row]) -> Result<HashSet<Uuid>, Error> {
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
-/// How many messages went with each session; and which, if the session was too old.
+/// Returns the number of messages deleted with each session. If the session was deleted for its age, also
+/// their ids.
 fn removed_messages(rows: &[Row]) -> Result<HashMap<Uuid, (u64, Vec<Uuid>)>, Error> {
     let removed = |row: &Row| {
         let count = row.try_get::<_, i64>(1)?.unsigned_abs();

@@ -1,5 +1,6 @@
-//! The numbers of deliveries: each transaction of a lane moves the lane's number in `conversation_nodes` to the next, so that the
-//! lane sees what the database has forgotten. Only one lane writes its row: nobody waits for the lock.
+//! Delivery numbers: each transaction of a lane moves the lane's number in `conversation_nodes` to the
+//! next, so that the lane notices if the database has lost earlier transactions. Only one lane writes each
+//! row, so no transaction waits for its lock.
 
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
@@ -10,8 +11,8 @@ use crate::store::postgres::failure::Failure;
 use crate::store::postgres::statement::Statement;
 use crate::store::{Delivery, Numbers};
 
-/// Moves the number from `$3` to `$4`, and fails (22012) if the database holds another. The row of a lane that has not delivered
-/// yet is made.
+/// Moves the number from `$3` to `$4`, and fails (22012) if the database holds a different one. Creates the
+/// row of a lane that has not delivered yet.
 const MOVE: &str = "
 WITH moved AS (
   UPDATE public.conversation_nodes SET delivery = $4::int8 WHERE node = $1::uuid AND lane = $2::int4 AND delivery = $3::int8 RETURNING 1
@@ -23,7 +24,7 @@ SELECT 1 / (SELECT count(*) FROM (SELECT FROM moved UNION ALL SELECT FROM made) 
 
 const HELD: &str = "SELECT delivery FROM public.conversation_nodes WHERE node = $1::uuid AND lane = $2::int4";
 
-/// The lane that writes.
+/// The lane that delivers.
 #[derive(Clone, Copy)]
 pub(super) struct Lane<'d> {
     node: Uuid,
@@ -40,7 +41,7 @@ impl<'d> Lane<'d> {
         self.node
     }
 
-    /// The statement that goes before everything else in the next transaction, and its number.
+    /// Returns the statement that goes first in the next transaction, and its number.
     pub(super) fn next(&self) -> Option<(Statement<'static>, i64)> {
         let numbers = self.numbers?;
         let (last, next) = (numbers.last(), numbers.next());
@@ -53,14 +54,14 @@ impl<'d> Lane<'d> {
     }
 }
 
-/// The number of the last delivery of a lane, if the database knows any.
+/// Returns the number of the last delivery of a lane, if the database knows one.
 pub(super) async fn held(client: &Client, node: Uuid, lane: usize) -> Result<Option<i64>, Failure> {
     let statement = Statement::new(HELD).with(node, Type::UUID).with(number_of(lane), Type::INT4);
     let rows = statement.query(client).await?;
     Ok(rows.iter().map(|row| row.try_get(0)).max_by_key(|held| held.as_ref().ok().copied()).transpose()?)
 }
 
-/// Why the number could not be moved.
+/// Explains why the number could not be moved.
 pub(super) fn failure(error: Error) -> Failure {
     if error.code() == Some(&SqlState::DIVISION_BY_ZERO) {
         return Failure::changed(

@@ -1,11 +1,12 @@
-//! Explains a failed write by the schema: whether the database has drifted from it, and where. In doubt the schema decides:
-//! a row refused for a column in which there is a difference is not bad, however lonely it is.
+//! Explains a failed write by differences between the database's schema and talktrack's. In doubt the
+//! schema is to blame: a row that was refused because of a column that differs is not a poison record, even
+//! if it is the only one refused.
 
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::schema::Difference;
 use crate::store::{Class, StoreError};
 
-/// The writer's answer to a failure.
+/// Returns the error for the writer.
 pub(super) fn explain(failure: Failure, differences: &[Difference]) -> StoreError {
     match in_words(&failure, differences) {
         Some(message) => StoreError { class: Class::Systemic, message, ..failure.into_error() },
@@ -13,7 +14,7 @@ pub(super) fn explain(failure: Failure, differences: &[Difference]) -> StoreErro
     }
 }
 
-/// What is different where the failure happened; `None` where the schema does not explain it.
+/// Describes the difference that caused the failure; `None` if no difference explains it.
 fn in_words(failure: &Failure, differences: &[Difference]) -> Option<String> {
     tell(differences, |difference| match failure.class {
         Class::Data => failure.concerns(difference),
@@ -21,7 +22,7 @@ fn in_words(failure: &Failure, differences: &[Difference]) -> Option<String> {
     })
 }
 
-/// What would keep every row from being written.
+/// Returns the error if a difference stops every row from being written.
 pub(super) fn drift(differences: &[Difference]) -> Option<StoreError> {
     let message = tell(differences, |difference| difference.stops_every_row)?;
     Some(StoreError::new(Class::Systemic, message))

@@ -1,4 +1,5 @@
-//! What went wrong, in words that say where and what to do. Never the values of a row: a log must not hold what was said.
+//! Describes failures: what failed, where, and what to do. The text never contains values of a row, because
+//! the log must not contain what was said.
 
 use std::borrow::Cow;
 
@@ -14,15 +15,15 @@ use crate::store::{Class, StoreError};
 pub(super) const SESSIONS: &str = "conversation_sessions";
 pub(super) const MESSAGES: &str = "conversation_messages";
 
-/// An error of the database or of the way to it.
+/// An error of the database or of the connection to it.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) class: Class,
     message: String,
-    /// Something may have been written all the same.
+    /// Records may have been written despite the failure.
     is_outcome_unknown: bool,
     is_changed_id: bool,
-    /// The SQLSTATE, where the server answered at all.
+    /// The SQLSTATE, if the server answered.
     code: Option<SqlState>,
     table: Option<String>,
     column: Option<String>,
@@ -30,27 +31,27 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    /// No answer in time.
+    /// The answer did not come in time.
     pub(super) fn timeout(message: impl Into<String>) -> Self {
         Self::without_answer(Class::Transient, message.into())
     }
 
-    /// Somebody else was faster: the same again will find what they did.
+    /// Another transaction changed the data first. A retry will see its changes.
     pub(super) fn changed(message: &str) -> Self {
         Self::without_answer(Class::Transient, message.to_owned())
     }
 
-    /// Somebody has to do something about it.
+    /// An operator has to act before a retry can succeed.
     pub(super) fn systemic(message: String) -> Self {
         Self::without_answer(Class::Systemic, message)
     }
 
-    /// A row that talktrack cannot read.
+    /// The database holds a row that talktrack cannot read.
     pub(super) fn unreadable(error: ReadError) -> Self {
         Self::without_answer(Class::Systemic, error.0)
     }
 
-    /// What went wrong.
+    /// The description of the failure.
     pub(super) fn message(&self) -> &str {
         &self.message
     }
@@ -69,8 +70,8 @@ impl Failure {
         }
     }
 
-    /// Somebody took a session's row away between two statements, or wrote it at the same moment. The same again finds what
-    /// they did.
+    /// True if another transaction removed a session's row between two statements, or wrote the row at the
+    /// same moment. A retry will see its changes.
     pub(super) fn is_race(&self) -> bool {
         match (&self.code, self.table.as_deref()) {
             (Some(code), Some(MESSAGES)) => *code == SqlState::FOREIGN_KEY_VIOLATION,
@@ -79,12 +80,13 @@ impl Failure {
         }
     }
 
-    /// Whether a trigger gave a row another id, so that the statement broke the transaction off. The words are the statement's own.
+    /// True if a trigger gave a row another id and the statement therefore aborted the transaction. The
+    /// statement itself produces this message.
     pub(super) fn is_changed_id(&self) -> bool {
         self.code == Some(SqlState::INVALID_TEXT_REPRESENTATION) && self.is_changed_id
     }
 
-    /// Whether the schema may be the cause, and a look at it worth the time.
+    /// True if the schema may be the cause, so that a comparison is worth its time.
     pub(super) fn may_be_drift(&self) -> bool {
         const ROLE_IS_TURNED_AWAY: [&str; 2] = ["28", "3D"];
         let code = self.code.as_ref().map_or("", SqlState::code);
@@ -93,53 +95,53 @@ impl Failure {
             && !ROLE_IS_TURNED_AWAY.iter().any(|group| code.starts_with(group))
     }
 
-    /// Whether a table is not as the statement takes it to be.
+    /// True if a table differs from what the statement expects.
     pub(super) fn is_about_the_schema(&self) -> bool {
-        // Undefined columns, tables, types and keys, and a schema that is not there.
+        // Undefined columns, tables, types and keys, and a missing schema.
         let code = self.code.as_ref().map_or("", SqlState::code);
         code.starts_with("42") && code != "42501" || code == "3F000"
     }
 
-    /// Whether the role may not do this.
+    /// True if the role lacks a privilege.
     pub(super) fn is_about_rights(&self) -> bool {
         self.code == Some(SqlState::INSUFFICIENT_PRIVILEGE)
     }
 
-    /// Whether the server broke it off, because it took too long.
+    /// True if the server cancelled the statement because it took too long.
     pub(super) fn is_over_time(&self) -> bool {
         self.code == Some(SqlState::QUERY_CANCELED)
     }
 
-    /// Whether this difference is why a row was refused.
+    /// True if this difference is the reason why a row was refused.
     pub(super) fn concerns(&self, difference: &Difference) -> bool {
         let same_table = self.table.as_deref() == difference.table;
         let same_column = self.column.is_some() && self.column == difference.column;
-        // A constraint names no column; what mends the difference names the constraint.
+        // A constraint names no column, but the SQL that removes the difference names the constraint.
         let same_constraint = self.constraint.as_deref().is_some_and(|name| difference.mend.contains(name));
         same_table && (same_column || same_constraint)
     }
 
-    /// The same, where a session's row was to be written for a message.
+    /// Says that the failure concerns the session's row of a message.
     pub(super) fn of_a_session(self) -> Self {
         Self { message: format!("its session cannot be stored: {}", self.message), ..self }
     }
 
-    /// The same, after another transaction of the batch was committed.
+    /// Marks the outcome as unknown: an earlier transaction of the batch was committed.
     pub(super) fn after_a_commit(self) -> Self {
         Self { is_outcome_unknown: true, ..self }
     }
 
-    /// The same, before anything was sent.
+    /// Marks the outcome as known: nothing had been sent.
     fn before_anything(self) -> Self {
         Self { is_outcome_unknown: false, ..self }
     }
 
-    /// True if something may have been written all the same.
+    /// True if records may have been written despite the failure.
     pub(super) fn is_outcome_unknown(&self) -> bool {
         self.is_outcome_unknown
     }
 
-    /// As the writer's answer.
+    /// Converts the failure to the error for the writer.
     pub(super) fn into_error(self) -> StoreError {
         let Self { class, message, is_outcome_unknown, .. } = self;
         StoreError { class, message, is_outcome_unknown }
@@ -157,7 +159,8 @@ impl From<tokio_postgres::Error> for Failure {
         }
         let of_the_network = cause.is_some_and(|cause| cause.is::<std::io::Error>());
         let message = cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
-        // What fails on this side before anything was sent, or cannot be read back, has no rule: it waits.
+        // A failure on this side before sending, or an unreadable answer, has no rule of its own: it counts
+        // as systemic.
         let class = if error.is_closed() || of_the_network || message.starts_with("error connecting") {
             Class::Transient
         } else {
@@ -167,7 +170,7 @@ impl From<tokio_postgres::Error> for Failure {
     }
 }
 
-/// A password that would have been sent in the clear.
+/// Finds the error for a refused cleartext password.
 fn cleartext_asked<'e>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e CleartextAsked> {
     cause.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref()
 }
@@ -196,7 +199,7 @@ impl Failure {
             class: class_of(answer.code().code()),
             message: in_words(answer),
             is_changed_id: answer.message().contains("\"talktrack: a trigger changed"),
-            // A server that stops or breaks off may have committed before it says so.
+            // A server that shuts down or drops the connection may have committed before.
             is_outcome_unknown: ["08", "57P"].iter().any(|group| answer.code().code().starts_with(group)),
             code: Some(answer.code().clone()),
             table: owned(answer.table()),
@@ -206,7 +209,7 @@ impl Failure {
     }
 }
 
-/// The server's words, with what to do where only the operator can.
+/// Returns the server's message, plus advice if only an operator can help.
 fn in_words(answer: &DbError) -> String {
     let code = answer.code();
     let said = without_values(answer);
@@ -230,8 +233,9 @@ fn in_words(answer: &DbError) -> String {
     format!("{said}{place} (SQLSTATE {}){what_to_do}", code.code())
 }
 
-/// PostgreSQL quotes a bad value after a colon, in the classes that are about values. What a function of the user's raises
-/// may quote anything: of that, only where it was raised is told.
+/// Removes values from the message. In the SQLSTATE classes for values, PostgreSQL quotes a bad value after
+/// a colon. The message of a function that the user wrote may quote anything, so only its location is
+/// shown.
 fn without_values(answer: &DbError) -> Cow<'_, str> {
     let message = answer.message();
     if let Some(place) = raised_at(answer) {
@@ -244,8 +248,9 @@ fn without_values(answer: &DbError) -> Cow<'_, str> {
     }
 }
 
-/// The function whose own words an error is, and the line in it: the innermost place is the first. Other errors in functions
-/// of PL/pgSQL are in the words of PostgreSQL; of other languages nobody knows.
+/// Returns the function and line that raised the error with a message of its own; the first line of the
+/// context is the innermost. Other errors in PL/pgSQL functions carry PostgreSQL's own messages. In other
+/// languages the origin of the message is unknown.
 fn raised_at(answer: &DbError) -> Option<&str> {
     let place = answer.where_()?.lines().next().filter(|place| place.starts_with("PL/"))?;
     (place.ends_with("RAISE") || !place.starts_with("PL/pgSQL")).then_some(place)

@@ -1,5 +1,6 @@
-//! Which store a database is: `migrate` gives it an id that survives upgrades and dumps, and each new connection compares it with
-//! the id that the data directory notes. So no statement reaches another database, wherever `database_url` leads.
+//! The identity of a store. `migrate` gives a database an id that survives upgrades and dumps, and each new
+//! connection compares it with the id that the data directory notes. So no statement reaches another
+//! database, even if `database_url` points to one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,21 +13,21 @@ use uuid::Uuid;
 use crate::noted_store::NotedStore;
 use crate::store::postgres::connect::Address;
 
-/// How long the answer may take: a connection is being opened, and somebody waits for it.
+/// The longest wait for the id. A caller waits for the connection that is being opened.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 const SELECT: &str = "SELECT id FROM public.conversation_store";
 
-/// The only store to use; `None` while it may be any.
+/// The only store that may be used; `None` if any may be.
 pub(super) type Expected = Arc<Mutex<Option<NotedStore>>>;
 
-/// The id that the database carries; `None` if `migrate` has not written one, or the role sees none.
+/// Returns the id of the database; `None` if `migrate` has not written one, or if the role may not see it.
 pub(super) async fn id_of(client: &Client) -> Result<Option<Uuid>, Error> {
     let rows = client.query_typed(SELECT, &[]).await?;
     rows.first().map(|row| row.try_get(0)).transpose()
 }
 
-/// Refuses a new connection to another store than the expected one.
+/// Refuses new connections to a store other than the expected one.
 pub(super) fn compare(expected: &Expected, address: &Address) -> Hook {
     let (expected, place) = (Arc::clone(expected), address.to_string());
     Hook::async_fn(move |client, _| {

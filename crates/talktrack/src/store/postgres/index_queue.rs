@@ -1,6 +1,6 @@
-//! The messages that this node has stored and that the search index may not have yet. The writer adds their ids after each
-//! commit, the indexer looks them up: a new row may be anywhere in the table, since PostgreSQL puts rows into room that a
-//! `VACUUM` has freed.
+//! The messages that this node has stored and that may not be in the search index yet. The writer adds
+//! their ids after each commit, and the indexer looks the messages up. A new row may be anywhere in the
+//! table, because PostgreSQL reuses space that `VACUUM` has freed.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,32 +10,33 @@ use uuid::Uuid;
 
 use crate::record::{Body, Record, Verdict};
 
-/// Ids that are kept: 1.6 MB. Of what comes on top only the number is kept, and a pass over the table finds it.
+/// The highest number of ids that are kept: 1.6 MB. Beyond it only their number is kept, and a pass over
+/// the table finds the messages.
 const CAPACITY: usize = 100_000;
 
-/// Shared by the store, which adds, and one indexer, which takes.
+/// Shared by the store, which adds ids, and one indexer, which takes them.
 #[derive(Clone, Default)]
 pub(super) struct IndexQueue(Arc<Mutex<Ids>>);
 
 #[derive(Default)]
 struct Ids {
-    /// Whether an indexer takes what is added.
+    /// True once an indexer takes the ids.
     is_used: bool,
     waiting: VecDeque<Uuid>,
-    /// Messages whose ids had no room.
+    /// The number of messages whose ids had no room.
     dropped: u64,
 }
 
 impl IndexQueue {
-    /// Keeps from now on what is added.
+    /// Starts to keep ids.
     pub(super) fn open(&self) {
         self.0.lock().is_used = true;
     }
 
-    /// Adds the messages among these records that are in the store.
+    /// Adds the messages of these records that are in the store.
     pub(super) fn add_stored(&self, records: &[Record], verdicts: &[Verdict]) {
         let is_stored = |verdict: &Verdict| {
-            // Also what was there already: the answer to an earlier attempt may have been lost.
+            // Existing messages count too: the answer to an earlier attempt may have been lost.
             matches!(
                 verdict,
                 Verdict::Inserted | Verdict::Reopened(_) | Verdict::Revised | Verdict::AlreadyThere
@@ -63,7 +64,7 @@ impl IndexQueue {
         }
     }
 
-    /// The ids that have waited longest. They stay until [`IndexQueue::remove`].
+    /// Returns the ids that have waited longest. They stay in the queue until [`IndexQueue::remove`].
     pub(super) fn first(&self, count: usize) -> Vec<Uuid> {
         self.0.lock().waiting.iter().take(count).copied().collect()
     }
@@ -78,18 +79,19 @@ impl IndexQueue {
         }
     }
 
-    /// Messages whose ids were dropped: a pass over the table that begins now finds them.
+    /// Returns the number of messages whose ids were dropped. A pass over the table that starts now finds
+    /// all of them.
     pub(super) fn dropped(&self) -> u64 {
         self.0.lock().dropped
     }
 
-    /// A pass has found so many of the dropped ones.
+    /// Subtracts the dropped messages that a pass has found.
     pub(super) fn forget_dropped(&self, count: u64) {
         let mut queue = self.0.lock();
         queue.dropped = queue.dropped.saturating_sub(count);
     }
 
-    /// Messages that may not be in the index yet.
+    /// Returns the number of messages that may not be indexed yet.
     pub(super) fn len(&self) -> u64 {
         let queue = self.0.lock();
         queue.waiting.len() as u64 + queue.dropped
@@ -113,7 +115,7 @@ mod tests {
         queue.add(ids(0, CAPACITY - 1));
         queue.add(ids(CAPACITY - 1, 3));
         assert_eq!((queue.len(), queue.dropped()), (CAPACITY as u64 + 2, 2));
-        // The oldest are taken first; those that come now have room again, those that were dropped stay counted.
+        // The oldest ids are taken first. New ids have room again, but the dropped ones stay counted.
         assert_eq!(queue.first(2), ids(0, 2).collect::<Vec<_>>());
         queue.remove(2);
         queue.add(ids(CAPACITY + 2, 3));

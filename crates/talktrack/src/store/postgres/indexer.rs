@@ -1,10 +1,12 @@
-//! Fills `conversation_search` behind the ingestion: whatever message has no words there yet gets them, whoever wrote it and on
-//! whichever node. Several nodes may do so at once; the second one finds nothing left to do.
+//! Fills the search index, `conversation_search`, in the background: it indexes every message without an
+//! entry, whichever program or node wrote the message. Several nodes may run it at the same time; the
+//! second one finds nothing left to do.
 //!
-//! It looks in three places. What this node stored is looked up by its ids ([`IndexQueue`]). What other nodes and programs write
-//! mostly comes at the end of the table as it lies on the disk: the pages there are read again and again. What lies elsewhere (what
-//! was there before the start, what others revised or wrote into room that a `VACUUM` has freed) is found by a pass over all pages,
-//! at the start and then again and again: the longer a pass works, the longer the next one waits.
+//! The indexer looks in three places. It looks up the ids of messages that this node stored
+//! ([`IndexQueue`]). New rows of other nodes and programs are mostly at the physical end of the table, so
+//! it reads the last pages again and again. Rows elsewhere (rows from before the start, revisions by
+//! others, rows in space that `VACUUM` has freed) are found by a pass over all pages. The first pass runs
+//! at the start; the longer a pass works, the longer the next one waits.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -22,27 +24,30 @@ use crate::store::postgres::index_queue::IndexQueue;
 use crate::store::postgres::statement::Statement;
 use crate::store::{Indexer, Step, StoreError};
 
-/// Messages of one step, from each place.
+/// The most messages of one step, from each place.
 const MESSAGES: usize = 500;
-/// Bytes of text of one step, but at least one message.
+/// The most bytes of text in one step. A step takes at least one message.
 const BYTES: usize = 1 << 20;
-/// Pages of one step: some 10,000 to 100,000 rows.
+/// The pages of one step: about 10,000 to 100,000 rows.
 const PAGES: i64 = 1_000;
-/// How long a row may lie in a page before it is seen by others: longer than any statement of ours may take.
+/// How long a written row may stay invisible to other transactions. Longer than a statement of the writer
+/// may take, 30 s.
 const HIDDEN: Duration = Duration::from_secs(40);
-/// The next pass begins after so many times the work of the last one: passes take at most a twentieth of one connection.
+/// The pause after a pass, as a multiple of the time it worked: passes use at most a twentieth of one
+/// connection's time.
 const PASS_REST: u32 = 20;
 const SHORTEST_PASS_REST: Duration = Duration::from_secs(5);
 const LONGEST_PASS_REST: Duration = Duration::from_secs(60 * 60);
-/// A pass that is due goes a step at least this often, however many new messages come.
+/// A due pass makes a step at least this often, even if new messages arrive all the time.
 const PASS_STEP_DUE: Duration = Duration::from_secs(5);
 
 const SIZE: &str = "SELECT max(pg_relation_size(of)) / current_setting('block_size')::bigint, \
      pg_relation_size('public.conversation_messages') / current_setting('block_size')::bigint \
      FROM unnest(ARRAY['public.conversation_messages', 'public.conversation_search']::regclass[]) AS of";
 
-/// What has no words yet, or those of an earlier revision. Other programs may have left any column null, and may have written times
-/// that are no number of microseconds. At most [`BYTES`] of text, but at least one message.
+/// Selects messages that have no index entry, or one of an earlier revision. Other programs may have left
+/// any column null, or written times outside the range of microseconds. Selects at most [`BYTES`] of text,
+/// but at least one message.
 macro_rules! select_without_words {
     ($among:literal) => {
         concat!(
@@ -67,12 +72,12 @@ macro_rules! select_without_words {
     };
 }
 
-/// Among the messages in these pages.
+/// Selects among the messages in these pages.
 const IN_PAGES: &str = select_without_words!(
     "message.ctid >= ('(' || $2::bigint || ',0)')::tid AND message.ctid < ('(' || $3::bigint || ',0)')::tid"
 );
 
-/// Among these messages.
+/// Selects among the messages with these ids.
 const WITH_IDS: &str = select_without_words!("message.id = ANY ($2::uuid[])");
 
 const PUT: &str = "
@@ -86,13 +91,13 @@ ON CONFLICT (message_id) DO UPDATE SET (session_id, user_id, place, revision, wo
   (excluded.session_id, excluded.user_id, excluded.place, excluded.revision, excluded.words)
 WHERE found.revision <> excluded.revision";
 
-/// The words of messages that are no longer there.
+/// Removes the index entries of messages that no longer exist.
 const FORGET: &str = "
 DELETE FROM public.conversation_search AS found
 WHERE ctid >= ('(' || $1::bigint || ',0)')::tid AND ctid < ('(' || $2::bigint || ',0)')::tid
   AND NOT EXISTS (SELECT FROM public.conversation_messages AS message WHERE message.id = found.message_id)";
 
-/// Where it looks next.
+/// The indexer of a PostgreSQL store, with the places where it looks next.
 pub(super) struct TableIndexer {
     pool: Connections,
     stored: IndexQueue,
@@ -103,28 +108,29 @@ pub(super) struct TableIndexer {
 /// The end of the table.
 #[derive(Default)]
 struct End {
-    /// How long the table was, and when: the end that is looked at begins where it was some time ago.
+    /// The size of the table at several moments, in pages. The end begins at the size of a while ago.
     sizes: VecDeque<(Instant, i64)>,
-    /// More without words may be there than the last step took.
+    /// The end may contain more unindexed messages than the last step took.
     has_more: bool,
 }
 
-/// The passes over everything.
+/// The state of the passes over the whole table.
 struct Pass {
-    /// A pass is under way, from the end to the beginning: what comes next lies before this page.
+    /// A pass is running, from the end to the beginning: the next step reads the pages before this one.
     before: Option<i64>,
-    /// How long it has worked.
+    /// How long the pass has worked.
     worked: Duration,
-    /// How many dropped messages it finds, since it began after they were stored.
+    /// How many dropped messages this pass finds, because it began after they were stored.
     finds: u64,
-    /// The next one begins as soon as this one is done, since messages without words are known to be somewhere.
+    /// Unindexed messages are known to exist somewhere, so the next pass begins as soon as this one is
+    /// done.
     is_wanted: bool,
-    /// Otherwise it begins now.
+    /// When the next pass begins otherwise.
     next: Instant,
     last_step: Instant,
 }
 
-/// What was given words.
+/// What one query indexed.
 struct Filled {
     messages: usize,
     bytes: usize,
@@ -144,7 +150,7 @@ impl TableIndexer {
         let (all, pages) = (page(0)?, page(1)?);
         let (from, is_cut) = self.end.begin(now, pages);
         if is_cut {
-            // Messages without words have left the pages that count as the end.
+            // Unindexed messages are now outside the pages that count as the end.
             self.pass.is_wanted = true;
         }
         self.end.has_more = self.fill(in_pages(from, pages + 1)).await?.is_full();
@@ -163,7 +169,7 @@ impl TableIndexer {
         Step::More(self.stored.len().max(MESSAGES as u64))
     }
 
-    /// Gives words to what this node has stored.
+    /// Indexes messages that this node has stored.
     async fn fill_stored(&self) -> Result<(), Failure> {
         let ids = self.stored.first(MESSAGES);
         if ids.is_empty() {
@@ -171,14 +177,16 @@ impl TableIndexer {
         }
         let count = ids.len();
         let with_ids = Statement::new(WITH_IDS).with(MESSAGES as i64, Type::INT8).with(ids, Type::UUID_ARRAY);
-        // If there was too much text for one step, the ids stay; those that have words are passed over next time.
+        // If there was too much text for one step, the ids stay. The next step skips the messages that are
+        // indexed by then.
         if self.fill(with_ids).await?.bytes < BYTES {
             self.stored.remove(count);
         }
         Ok(())
     }
 
-    /// Goes a step of the pass, if one is due; says whether it found more messages without words than it took.
+    /// Makes one step of a pass, if one is due. Returns true if the pages have more unindexed messages than
+    /// the step took.
     async fn step_pass(&mut self, pages: i64) -> Result<bool, Failure> {
         let began = Instant::now();
         self.pass.last_step = began;
@@ -202,7 +210,7 @@ impl TableIndexer {
         Ok(has_more)
     }
 
-    /// Gives words to the messages that this finds.
+    /// Indexes the messages that this query finds.
     async fn fill(&self, find: Statement<'_>) -> Result<Filled, Failure> {
         let rows = self.ask(find).await?;
         let mut filled = Filled { messages: rows.len(), bytes: 0 };
@@ -233,21 +241,22 @@ impl Indexer for TableIndexer {
 }
 
 impl Filled {
-    /// There may be more than one step takes.
+    /// True if there may be more messages than one step takes.
     fn is_full(&self) -> bool {
         self.messages >= MESSAGES || self.bytes >= BYTES
     }
 }
 
 impl Pass {
-    /// A pass is due.
+    /// A pass that is due now.
     fn new(now: Instant) -> Self {
         Self { before: None, worked: Duration::ZERO, finds: 0, is_wanted: false, next: now, last_step: now }
     }
 }
 
 impl End {
-    /// The page at which the end begins, now that the table has so many; and whether it moved past messages without words.
+    /// Returns the page at which the end begins, given the table's size in pages, and whether the end moved
+    /// past unindexed messages.
     fn begin(&mut self, now: Instant, pages: i64) -> (i64, bool) {
         let before = self.sizes.len();
         while self.sizes.get(1).is_some_and(|(at, _)| now.duration_since(*at) > HIDDEN) {
@@ -258,12 +267,12 @@ impl End {
         if self.sizes.is_empty() || self.sizes.back().is_some_and(|(_, end)| *end != pages) {
             self.sizes.push_back((now, pages));
         }
-        // The last page may be half full.
+        // The last page may be only partly filled.
         ((begins - 1).max(0), has_moved && self.has_more)
     }
 }
 
-/// Asks for the messages without words in these pages.
+/// Selects the unindexed messages in these pages.
 fn in_pages(from: i64, to: i64) -> Statement<'static> {
     Statement::new(IN_PAGES).with(MESSAGES as i64, Type::INT8).with(from, Type::INT8).with(to, Type::INT8)
 }
@@ -289,7 +298,7 @@ fn put(rows: &[Row]) -> Result<Statement<'static>, tokio_postgres::Error> {
         .with(words, Type::TEXT_ARRAY))
 }
 
-/// As PostgreSQL writes a `tsvector`. Words have no quotes and no backslashes in them.
+/// Formats a `tsvector` as PostgreSQL does. Words contain no quotes and no backslashes.
 fn vector(session: Uuid, user: Uuid, content: &str) -> String {
     use std::fmt::Write as _;
 

@@ -1,4 +1,5 @@
-//! Messages to rows: all of a batch in one statement, and revisions in place of what was said before.
+//! Writes messages to rows: one statement inserts all messages of a batch, and revisions replace earlier
+//! revisions.
 
 use tokio_postgres::types::Type;
 
@@ -8,8 +9,9 @@ use crate::record::Stamped;
 use crate::store::postgres::plan::Placed;
 use crate::store::postgres::statement::Statement;
 
-/// Inserts what has a session of its own user, and counts. Answers with the ids that were inserted, or null where all were. In
-/// the order of their ids: nodes that write the same ones in another order would wait for each other.
+/// Inserts messages that have a session of their own user, and counts them. Returns the ids that were
+/// inserted, or null if all were. Inserts in the order of the ids: nodes that insert the same ids in
+/// different orders could deadlock.
 const INSERT: &str = "
 WITH inserted AS (
   INSERT INTO public.conversation_messages (id, session_id, user_id, role, content, audio_url, metadata, created_at, seq,
@@ -56,8 +58,8 @@ SELECT CASE WHEN count(*) < $18::int8 THEN coalesce(array_agg(id), '{}') END,
     WHERE sent.id = inserted.id AND sent.session_id = inserted.session_id) HAVING count(*) > 0)
 FROM inserted";
 
-/// `extra` with the note of the record that the row says, if triggers of the project's own may edit rows: then only the note tells
-/// that the same record comes again.
+/// Adds to `extra` the `seq` of the record that wrote this content, if row triggers exist that may edit
+/// rows. After an edit only this note shows that the same record is delivered again.
 macro_rules! noted {
     ($extra:literal, $seq:literal) => {
         concat!(
@@ -72,7 +74,7 @@ macro_rules! noted {
     };
 }
 
-/// Replaces what earlier revisions said; their place (created_at, seq) stays. Answers with the ids that were replaced.
+/// Replaces earlier revisions; their place (`created_at`, `seq`) stays. Returns the ids that were replaced.
 const REVISE: &str = concat!("
 UPDATE public.conversation_messages message
 SET role = revised.role, content = revised.content, audio_url = revised.audio_url, metadata = revised.metadata::jsonb,
@@ -87,7 +89,7 @@ FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text
 WHERE message.id = revised.id AND message.revision < revised.revision AND session.session_id = message.session_id
 RETURNING message.id");
 
-/// Gives messages the place of an earlier revision that came after a later one.
+/// Moves messages to the place of an earlier revision that arrived after a later one.
 const MOVE_UP: &str = concat!(
     "
 UPDATE public.conversation_messages message SET created_at = first.created_at, seq = first.seq,
@@ -98,7 +100,7 @@ FROM unnest($1::uuid[], $2::timestamptz[], $3::int8[]) AS first(id, created_at, 
 WHERE message.id = first.id AND (message.created_at, message.seq) > (first.created_at, first.seq)"
 );
 
-/// Inserts these messages. No id is in it twice.
+/// Inserts these messages. Their ids are distinct.
 pub(super) fn insert<'a>(messages: &[Placed<'a>]) -> Statement<'a> {
     let all = || messages.iter().map(|placed| placed.stamped);
     let late = || messages.iter().filter_map(|placed| Some((placed, placed.takes_back()?)));
@@ -113,7 +115,7 @@ pub(super) fn insert<'a>(messages: &[Placed<'a>]) -> Statement<'a> {
         .moments(late().map(|(_, before)| before))
 }
 
-/// Moves what is stored under these ids to where these belong. No id is in it twice.
+/// Moves the messages stored under these ids to the place of these records. The ids are distinct.
 pub(super) fn move_up<'a>(earlier: impl Iterator<Item = &'a Placed<'a>> + Clone) -> Statement<'static> {
     Statement::new(MOVE_UP)
         .uuids(earlier.clone().map(|placed| placed.stamped.id))
@@ -121,19 +123,19 @@ pub(super) fn move_up<'a>(earlier: impl Iterator<Item = &'a Placed<'a>> + Clone)
         .with(earlier.map(|placed| placed.seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
 }
 
-/// Replaces earlier revisions by these. No id is in it twice.
+/// Replaces earlier revisions with these. The ids are distinct.
 pub(super) fn revise<'a>(revisions: &[Placed<'a>]) -> Statement<'a> {
     with_content(Statement::new(REVISE), || revisions.iter().map(|placed| placed.stamped))
         .with(revisions.iter().map(|placed| placed.seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
 }
 
-/// The ids, and what a revision may change.
+/// Adds the ids and the columns that a revision may change as parameters.
 fn with_content<'a, I: Iterator<Item = &'a Stamped>>(
     statement: Statement<'a>,
     all: impl Fn() -> I,
 ) -> Statement<'a> {
     let messages = || all().map(|stamped| &stamped.message);
-    // The door lets in no larger revision than the column holds.
+    // A valid message has no revision larger than the column holds.
     let revision = |message: &Message| i32::try_from(message.revision).unwrap_or(i32::MAX);
     statement
         .uuids(all().map(|stamped| stamped.id))

@@ -1,5 +1,6 @@
-//! What keeps rows away without an error: a trigger that swallows them, or row-level security that hides them. What is not
-//! there for such a reason is neither unknown nor somebody else's: it waits until the obstacle is gone.
+//! Obstacles that keep rows away without an error: a trigger that swallows rows, or row-level security that
+//! hides them. A row that is missing for such a reason is neither unknown nor another user's: its record
+//! waits until the obstacle is removed.
 
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error};
@@ -7,21 +8,23 @@ use tokio_postgres::{Client, Error};
 use crate::store::postgres::failure::{Failure, MESSAGES, SESSIONS};
 use crate::store::postgres::statement::Statement;
 
-/// The triggers that may turn a row away before it is written.
+/// Lists the triggers that may drop a row before it is written.
 const TRIGGERS: &str = "
 SELECT string_agg(quote_literal(tgname), ', ' ORDER BY tgname) FROM pg_catalog.pg_trigger
 WHERE tgrelid = to_regclass('public.' || $1::text) AND NOT tgisinternal AND tgenabled <> 'D'
   -- For each row (1), before (2), at an insert (4) or an update (16).
   AND tgtype & 3 = 3 AND tgtype & 20 <> 0";
 
-/// Whether no row of the table can be seen by who asks: row-level security holds for them, and no policy lets them in.
+/// True if the current role can see no row of the table: row-level security applies to the role, and no
+/// policy permits it to read.
 const IS_HIDDEN: &str = "
 SELECT row_security_active(oid) AND NOT EXISTS (
   SELECT FROM pg_catalog.pg_policy WHERE polrelid = oid AND polpermissive AND polcmd IN ('*', 'r') AND EXISTS (
     SELECT FROM unnest(polroles) role WHERE CASE role WHEN 0 THEN true ELSE pg_has_role(role, 'USAGE') END))
 FROM pg_catalog.pg_class this WHERE oid = to_regclass('public.' || $1::text)";
 
-/// Why what was written to this table is not there. Without a trigger, somebody else was at the same rows.
+/// Explains why rows written to this table are missing. If there is no trigger, another transaction changed
+/// the same rows.
 pub(super) async fn swallowed(client: &Client, table: &str, otherwise: &str) -> Failure {
     let triggers: Result<Option<String>, Error> = about(client, TRIGGERS, table).await;
     match triggers {
@@ -33,7 +36,7 @@ pub(super) async fn swallowed(client: &Client, table: &str, otherwise: &str) -> 
     }
 }
 
-/// A row came back with another id than it was written with. Nothing of the transaction was kept.
+/// Explains why a row came back with a different id than was written. The transaction was rolled back.
 pub(super) async fn changed_id(client: &Client) -> Failure {
     for table in [MESSAGES, SESSIONS] {
         match about::<String>(client, TRIGGERS, table).await {
@@ -49,7 +52,7 @@ pub(super) async fn changed_id(client: &Client) -> Failure {
     Failure::changed("a trigger changed the id of a row, and is gone now")
 }
 
-/// Whether a session that is not found may be there all the same.
+/// Fails if a session that was not found may exist but be hidden.
 pub(super) async fn no_session_is_hidden(client: &Client) -> Result<(), Failure> {
     match about(client, IS_HIDDEN, SESSIONS).await? {
         Some(true) => Err(Failure::systemic(format!(

@@ -1,5 +1,6 @@
-//! The order in which a batch is written. Each kind of record is one statement for all sessions; a session's own records
-//! keep their order, in as many rounds of statements as that takes. Nearly always that is one.
+//! Plans the order in which a batch is written. Each kind of record is one statement for all sessions.
+//! Records of one session keep their order, in as many rounds of statements as that takes; nearly always
+//! one round is enough.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -12,7 +13,8 @@ use crate::record::{
     Attempt, Body, Record, RemovedRows, SessionDelete, SessionEnd, SessionStart, Stamped, UserDelete,
 };
 
-/// A record's place among the batch's records and in the order of acceptance, and whether the store may have seen it before.
+/// A record's place among the batch's records and in the order of acceptance, and whether the store may
+/// have seen it before.
 #[derive(Clone, Copy)]
 pub(super) struct Told {
     pub(super) place: usize,
@@ -21,7 +23,7 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// When the record was accepted.
+    /// Returns when the record was accepted.
     pub(super) fn accepted(self, otherwise: Timestamp) -> Timestamp {
         Timestamp::from_micros(self.seq).unwrap_or(otherwise)
     }
@@ -37,45 +39,46 @@ pub(super) struct Placed<'r> {
 }
 
 impl Placed<'_> {
-    /// The message takes back an end that nobody spoke if that lies before this moment.
+    /// Returns the moment before which an inferred end must lie, for this message to reopen the session.
     pub(super) fn takes_back(&self) -> Option<Timestamp> {
         self.stamped.takes_back(self.attempt)
     }
 }
 
-/// A session's updates, merged.
+/// The merged updates of a session.
 pub(super) struct Merged {
     pub(super) metadata: JsonObject,
-    /// Whose the session is, as all of them say.
+    /// The owner that all of the updates name.
     pub(super) owner: Option<Uuid>,
-    /// Of all of them.
+    /// The attempt, the same for all of the updates.
     pub(super) attempt: Attempt,
-    /// Of the last of them.
+    /// The `seq` of the last of the updates.
     pub(super) last_seq: Seq,
     /// The places of the records.
     pub(super) places: Vec<usize>,
 }
 
-/// One round: starts, then updates, messages and signs of life, then ends. Or nothing but deletions.
+/// One round: starts, then updates, messages and signs of life, then ends. Or only deletions.
 #[derive(Default)]
 pub(super) struct Round<'r> {
     pub(super) starts: Vec<(Told, &'r SessionStart)>,
     /// One for each session.
     pub(super) updates: HashMap<Uuid, Merged>,
-    /// No id is in it twice.
+    /// Messages with distinct ids.
     pub(super) messages: Vec<Placed<'r>>,
-    /// Messages whose id stands in `messages` already, for the same session: repetitions and later revisions.
+    /// Messages whose id is already in `messages`, for the same session: repetitions and later revisions.
     pub(super) repeats: Vec<Placed<'r>>,
-    /// The latest for each claim to a session.
+    /// The latest sign of life for each claim to a session.
     pub(super) alive: HashMap<(Uuid, Option<Uuid>), Timestamp>,
     pub(super) ends: Vec<(Told, &'r SessionEnd)>,
-    /// One for each session; then there is nothing else but deletions.
+    /// One for each session. A round with deletions contains nothing else.
     pub(super) deletes: Vec<(Told, &'r SessionDelete)>,
-    /// Deletions that the database did before and has forgotten; likewise.
+    /// Deletions that the database did before and has lost since. A round with deletions contains nothing
+    /// else.
     pub(super) again: Vec<(Told, &'r SessionDelete, &'r RemovedRows)>,
-    /// One for each user; likewise.
+    /// One for each user. A round with deletions contains nothing else.
     pub(super) users: Vec<(Told, &'r UserDelete)>,
-    /// How far each session has come in this round.
+    /// The latest step of each session in this round.
     steps: HashMap<Uuid, Step>,
     /// The session of each message id.
     ids: HashMap<Uuid, Uuid>,
@@ -100,7 +103,7 @@ impl Step {
     }
 }
 
-/// Puts records into rounds.
+/// Distributes records over rounds.
 pub(super) fn rounds(records: &[Record]) -> Vec<Round<'_>> {
     let mut rounds = vec![Round::default()];
     for (place, record) in records.iter().enumerate() {
@@ -115,8 +118,9 @@ pub(super) fn rounds(records: &[Record]) -> Vec<Round<'_>> {
 }
 
 impl<'r> Round<'r> {
-    /// Whether the record can be written in this round without passing another one of its session. One statement can touch a
-    /// session's row only once, so there is one start and one end.
+    /// True if the record can be written in this round without overtaking another record of its session.
+    /// One statement can change a session's row only once, so a round has at most one start and one end per
+    /// session.
     fn has_room_for(&self, record: &Record) -> bool {
         let next = Step::of(&record.body);
         let is_for_deletions = self.is_for_deletions();
@@ -145,19 +149,20 @@ impl<'r> Round<'r> {
         !self.deletes.is_empty() || !self.again.is_empty() || !self.users.is_empty()
     }
 
-    /// The messages that may take back an end, with their sessions.
+    /// Returns the messages that may reopen a session, each with its session.
     pub(super) fn late_messages(&self) -> impl Iterator<Item = (Uuid, &Placed<'r>)> {
         let late = self.messages.iter().filter(|placed| placed.takes_back().is_some());
         late.map(|placed| (placed.stamped.message.session_id, placed))
     }
 
-    /// A message alone; no other record of its session may be in this round.
+    /// Adds a message alone. No other record of its session may be in this round.
     pub(super) fn take_message(&mut self, placed: Placed<'r>) {
         let first = self.ids.insert(placed.stamped.id, placed.stamped.message.session_id).is_none();
         if first { self.messages.push(placed) } else { self.repeats.push(placed) }
     }
 
-    /// What an earlier round told of these sessions in vain: their rows were not there, and now they are.
+    /// Adds the updates and ends of an earlier round that found no row for these sessions. The rows exist
+    /// now.
     pub(super) fn take_what_is_told_of(&mut self, sessions: &HashSet<Uuid>, earlier: &Round<'r>) {
         for (session_id, merged) in earlier.updates.iter().filter(|(id, _)| sessions.contains(id)) {
             let again = merged.places.iter().map(|place| Told {

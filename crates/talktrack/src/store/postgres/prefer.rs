@@ -1,5 +1,6 @@
-//! Connections with `sslmode=prefer`, also if it is left out: encrypted if the server can, else in the clear. In the clear the
-//! password itself never goes to another machine, whatever the one that answers there asks for: SCRAM proves it without.
+//! Connections with `sslmode=prefer`, the default: encrypted if the server supports TLS, otherwise
+//! unencrypted. The password itself is never sent unencrypted to another machine, even if the server there
+//! asks for it: SCRAM proves it without sending it.
 
 use std::io;
 use std::net::IpAddr;
@@ -15,13 +16,13 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::store::postgres::cleartext::NoCleartext;
 
-/// What the driver says of a server without TLS if it has to be encrypted.
+/// The driver's message for a server without TLS if encryption is required.
 const WITHOUT_TLS: &str = "server does not support TLS";
 
 /// Opens a connection, and drives it in a task of its own.
 ///
 /// # Errors
-/// If the server cannot be reached, turns this client away, or asks for the password in the clear.
+/// If the server cannot be reached, refuses this client, or asks for a cleartext password.
 pub(super) async fn connect(
     config: &Config,
     tls: MakeRustlsConnect,
@@ -46,19 +47,20 @@ pub(super) async fn connect(
 
 async fn drive<C: Future<Output = Result<(), Error>>>(connection: C) {
     if let Err(error) = connection.await {
-        // The writer tells of each lost connection in its own words, with the cause.
+        // The writer reports each lost connection itself, with the cause.
         tracing::debug!(%error, "a connection to the database ended");
     }
 }
 
-/// The last of several hosts may have failed for another reason than one before it.
+/// True if a host may lack TLS. With several hosts, the error of the last one may hide the errors of the
+/// others.
 fn may_lack_tls(error: &Error, config: &Config) -> bool {
     let cause = std::error::Error::source(error).map(ToString::to_string);
     cause.is_some_and(|cause| cause == WITHOUT_TLS)
         || config.get_hosts().len() > 1 && error.as_db_error().is_none()
 }
 
-/// True if nothing leaves this machine, wherever the password goes.
+/// True if all hosts are on this machine, so that no password leaves it.
 fn is_on_this_machine(config: &Config) -> bool {
     let is_local = |host: &Host| match host {
         Host::Tcp(name) => {
@@ -69,7 +71,7 @@ fn is_on_this_machine(config: &Config) -> bool {
     config.get_hosts().iter().all(is_local) && config.get_hostaddrs().iter().all(IpAddr::is_loopback)
 }
 
-/// Tries each host in turn. `None` if none could be reached at all.
+/// Tries each host in turn without encryption. `None` if no host could be reached.
 async fn connect_in_the_clear(config: &Config) -> Option<Result<(Client, JoinHandle<()>), Error>> {
     let mut failed = None;
     for (place, host) in config.get_hosts().iter().enumerate() {
@@ -93,13 +95,14 @@ async fn begin(stream: TcpStream, config: &Config) -> Result<(Client, JoinHandle
     let (client, connection): (Client, Connection<_, NoTlsStream>) = plain.connect_raw(stream, NoTls).await?;
     let driver = tokio::spawn(drive(connection));
     if config.get_target_session_attrs() == TargetSessionAttrs::ReadWrite {
-        // Fails on a standby, with the words of PostgreSQL.
+        // Fails on a standby, with PostgreSQL's own message.
         client.batch_execute("BEGIN; SET TRANSACTION READ WRITE; COMMIT").await?;
     }
     Ok((client, driver))
 }
 
-/// As the driver does it: the first address that answers, with the timeouts of the connection string.
+/// Connects as the driver does: to the first address that answers, with the timeouts of the connection
+/// string.
 async fn dial(host: &str, port: u16, config: &Config) -> io::Result<TcpStream> {
     let mut failed = io::Error::from(io::ErrorKind::NotFound);
     for address in tokio::net::lookup_host((host, port)).await? {
@@ -117,7 +120,7 @@ async fn dial(host: &str, port: u16, config: &Config) -> io::Result<TcpStream> {
     Err(failed)
 }
 
-/// Gives up on a peer that has gone without a word.
+/// Sets the timeouts for an unresponsive peer.
 fn watch_peer(stream: &TcpStream, config: &Config) -> io::Result<()> {
     let socket = SockRef::from(stream);
     #[cfg(target_os = "linux")]

@@ -1,4 +1,4 @@
-//! The questions that readers ask, each as one statement.
+//! The queries of readers, each as one statement.
 
 macro_rules! select_sessions {
     ($rest:literal) => {
@@ -10,8 +10,9 @@ macro_rules! select_sessions {
     };
 }
 
-/// A page of sessions, in which each row is measured once (`OFFSET 0` keeps the planner from measuring it again): those rows that come before so many bytes of text, and how many there are in all up to the limit. The
-/// lengths of texts are known without reading them.
+/// A page of sessions: the rows that begin before 4 MiB of text, and the number of rows up to the limit.
+/// Each row is measured once (`OFFSET 0` keeps the planner from measuring it twice), and lengths of texts
+/// are known without reading the texts.
 macro_rules! page_of_sessions {
     ($rows:literal, $order:literal, $limit:literal) => {
         concat!(
@@ -27,7 +28,7 @@ macro_rules! page_of_sessions {
     };
 }
 
-/// A page of messages, in the same way.
+/// A page of messages, selected in the same way.
 macro_rules! page_of_messages {
     ($rows:literal, $order:literal, $limit:literal) => {
         concat!(
@@ -46,11 +47,11 @@ macro_rules! page_of_messages {
     };
 }
 
-/// Messages with one of the ids in $1, in the order of the ids. The limit restricts nothing.
+/// Messages with one of the ids in `$1`, in the order of the ids. The limit has no effect.
 pub(super) const MESSAGES_BY_ID: &str =
     page_of_messages!("WHERE id = ANY($1::uuid[])", "array_position($1::uuid[], id)", "2147483647::int8");
 
-/// Those of these messages that whoever asks may see.
+/// Those of these messages that the current role may see.
 pub(super) const VISIBLE_MESSAGES: &str =
     "SELECT id FROM public.conversation_messages WHERE id = ANY($1::uuid[])";
 
@@ -58,12 +59,12 @@ pub(super) const SESSIONS_BY_ID: &str = select_sessions!("WHERE session_id = ANY
 
 pub(super) const SESSION: &str = select_sessions!("WHERE session_id = $1::uuid");
 
-/// The newest of a user's sessions with a name, by the index on the user.
+/// A user's newest session with an external id, through the index on the user.
 pub(super) const SESSION_BY_NAME: &str = select_sessions!(
     "WHERE session_id IS NOT NULL AND user_id = $1::uuid AND external_id = $2::text ORDER BY started_at DESC, session_id DESC LIMIT 1"
 );
 
-/// Newest first. What is null does not restrict.
+/// Sessions, newest first. A parameter that is null does not restrict the list.
 pub(super) const SESSIONS: &str = page_of_sessions!(
     "WHERE session_id IS NOT NULL AND ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2) \
      AND ($3::timestamptz IS NULL OR started_at >= $3) AND ($4::timestamptz IS NULL OR started_at < $4) \
@@ -72,7 +73,8 @@ pub(super) const SESSIONS: &str = page_of_sessions!(
     "$7::int8"
 );
 
-/// Oldest first, by the index on when they began. A time before 1970 says nothing about the age of a session.
+/// Sessions without recent events, oldest first, through the index on the start. A time before 1970 says
+/// nothing about the age of a session.
 pub(super) const SILENT: &str = page_of_sessions!(
     "WHERE session_id IS NOT NULL AND started_at < $1::timestamptz AND coalesce(last_event_at, started_at) < $1 \
      AND coalesce(last_event_at, started_at) > '1970-01-01T00:00:00Z' AND ($2::timestamptz IS NULL OR (started_at, session_id) > ($2, $3::uuid))",
@@ -80,7 +82,8 @@ pub(super) const SILENT: &str = page_of_sessions!(
     "$4::int8"
 );
 
-/// Of the newest of them, those in which something is found; what is common is found there. Each is asked by itself.
+/// Those of the newest 500 sessions that match. Common words are found among these. Each session is checked
+/// separately.
 pub(super) const NEWEST_MATCHING_SESSIONS: &str = page_of_sessions!(
     "AS session WHERE session_id IN (SELECT session_id FROM public.conversation_sessions \
        WHERE ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2) \
@@ -93,8 +96,9 @@ pub(super) const NEWEST_MATCHING_SESSIONS: &str = page_of_sessions!(
     "$7::int8"
 );
 
-/// Of all. The array is made first, by the index of the words: else the planner, which takes every word for a frequent one, would ask
-/// one session after the other until it has enough.
+/// Those of all sessions that match. The array is built first, through the index on the words: otherwise
+/// the planner, which assumes that every word is frequent, would check one session after the other until it
+/// has enough.
 pub(super) const MATCHING_SESSIONS: &str = page_of_sessions!(
     "WHERE session_id IS NOT NULL AND ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2) \
      AND ($3::timestamptz IS NULL OR started_at >= $3) AND ($4::timestamptz IS NULL OR started_at < $4) \
@@ -104,7 +108,7 @@ pub(super) const MATCHING_SESSIONS: &str = page_of_sessions!(
     "$7::int8"
 );
 
-/// Of these.
+/// Those of the sessions with these ids that pass the filter.
 pub(super) const SESSIONS_AMONG: &str = page_of_sessions!(
     "WHERE session_id = ANY($8::uuid[]) AND ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2) \
      AND ($3::timestamptz IS NULL OR started_at >= $3) AND ($4::timestamptz IS NULL OR started_at < $4) \
@@ -122,7 +126,8 @@ pub(super) const MESSAGES: &str = page_of_messages!(
     "$5::int8"
 );
 
-/// The last of a transcript: a comparison with NULL holds for no row. $3 is null if none of them was shown yet.
+/// The last messages of a transcript, without a time: a comparison with NULL is true for no row. `$3` is
+/// null if none of them was listed yet.
 pub(super) const MESSAGES_WITHOUT_TIME: &str = page_of_messages!(
     "WHERE session_id = $1::uuid AND created_at IS NULL AND ($3::uuid IS NULL OR (coalesce(seq, 0), id) > ($2::int8, $3))",
     "coalesce(seq, 0), id",
@@ -132,7 +137,7 @@ pub(super) const MESSAGES_WITHOUT_TIME: &str = page_of_messages!(
 pub(super) const FIRST_MESSAGES: &str =
     page_of_messages!("WHERE session_id = $1::uuid", "created_at, coalesce(seq, 0), id", "$2::int8");
 
-/// Of each of the sessions in $1, what was said last and how often somebody was interrupted.
+/// For each session in `$1`: the last message, and the number of interrupted messages.
 pub(super) const GLIMPSES: &str = "
 SELECT last.session_id, last.role, last.words,
   (SELECT count(*) FROM public.conversation_messages cut WHERE cut.session_id = last.session_id AND cut.interrupted)
@@ -142,15 +147,15 @@ FROM unnest($1::uuid[]) AS wanted (id) CROSS JOIN LATERAL (
   ORDER BY created_at DESC, coalesce(seq, 0) DESC, id DESC LIMIT 1
 ) AS last";
 
-/// By the order of acceptance, for whoever follows what comes in.
+/// Messages in the order of acceptance, for callers that follow new messages.
 pub(super) const ACCEPTED_SINCE: &str = page_of_messages!(
     "WHERE seq > $1::int8 AND id IS NOT NULL AND session_id IS NOT NULL",
     "seq, id",
     "$2::int8"
 );
 
-/// A session is at fault where its count is below the rows that talktrack wrote, or above all rows: others may write rows,
-/// too, and count them or not.
+/// Sessions with a wrong count: below the number of rows that talktrack wrote, or above the number of all
+/// rows. Other programs may write rows too, with or without counting them.
 pub(super) const ODD_SESSIONS: &str = "
 SELECT 'session ' || coalesce(session.session_id::text, 'without an id') || ' says ' || coalesce(session.message_count::text, 'null')
   || ' messages, ' || coalesce(rows.total, 0) || ' are there'
@@ -159,15 +164,15 @@ LEFT JOIN (SELECT session_id, count(*) AS total, count(seq) AS ours FROM public.
   USING (session_id)
 WHERE coalesce(session.message_count, -1) NOT BETWEEN coalesce(rows.ours, 0) AND coalesce(rows.total, 0) LIMIT 20";
 
-/// In the order of an index, so that one row is read.
+/// Ordered like an index, so that only one row is read.
 pub(super) const LAST_SAID_AT: &str = "SELECT created_at FROM public.conversation_messages \
      WHERE session_id = $1::uuid ORDER BY session_id DESC, created_at DESC, seq DESC LIMIT 1";
 
-/// Sessions that were deleted for good, and whose they were.
+/// Sessions that were deleted for good, with the users they belonged to.
 pub(super) const DELETED_SESSIONS: &str =
     "SELECT session_id, user_id FROM public.conversation_deletions WHERE session_id = ANY($1::uuid[])";
 
-/// A session is there from when it was accepted. The clock of whoever began it may be ahead of that.
+/// A session exists from its acceptance. The start may be later, if the client's clock is ahead.
 pub(super) const SESSIONS_OF_USER_AT: &str = "SELECT session_id FROM public.conversation_sessions \
      WHERE user_id = $1::uuid AND (created_at <= $2::timestamptz OR started_at <= $2::timestamptz)";
 

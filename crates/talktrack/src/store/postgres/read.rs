@@ -1,4 +1,5 @@
-//! Rows from the database. Each question is one unnamed statement, and the lists use the indexes of the schema.
+//! Reads rows from the database. Each query is one unnamed statement, and the lists use the indexes of the
+//! schema.
 
 use std::sync::Arc;
 
@@ -30,7 +31,8 @@ use crate::store::{
 };
 
 impl PostgresStore {
-    /// The viewer's sessions in which the viewer may see the words: those that the index names, listed as the viewer.
+    /// Returns the viewer's sessions that match and in which the viewer may see a matching message. The
+    /// search index names candidates; they are listed with the viewer's rights.
     async fn matching_sessions_of(
         &self,
         viewer: &Viewer,
@@ -57,11 +59,12 @@ impl PostgresStore {
         }
     }
 
-    /// Messages of all sessions that were accepted after this `seq`, in the order of acceptance. Those of other sessions and
-    /// of other nodes may come later than some with a higher `seq`: whoever follows looks back a little.
+    /// Returns messages of all sessions that were accepted after this `seq`, in the order of acceptance.
+    /// Messages of other sessions and nodes may appear later than some with a higher `seq`, so a caller
+    /// that follows new messages must look back a little.
     ///
     /// # Errors
-    /// Where the database cannot be asked now.
+    /// If the database cannot answer now.
     pub async fn accepted_since(&self, seq: Seq, limit: usize) -> Result<Page<MessageRow>, ReadError> {
         let statement = Statement::new(ACCEPTED_SINCE).with(seq, Type::INT8).with(rows(limit), Type::INT8);
         message_page(&self.ask(statement).await?, limit)
@@ -185,7 +188,7 @@ impl Rows for PostgresStore {
 #[async_trait]
 impl Read for PostgresStore {
     fn seen_by(&self, viewer: Viewer) -> Arc<dyn Rows> {
-        // The one claim that the policies ask for is that of whoever was let in.
+        // The one claim that the policies use must be the authenticated user.
         let sub = JsonObject::parse(&format!(r#"{{"sub":"{}"}}"#, viewer.user_id)).unwrap_or_default();
         let viewer = Viewer { claims: viewer.claims.merged(&sub), ..viewer };
         Arc::new(Self { viewer: Some(viewer), ..self.clone() })
@@ -252,7 +255,7 @@ impl Read for PostgresStore {
     }
 }
 
-/// A page of sessions.
+/// Builds the statement for a page of sessions.
 fn list<'a>(
     sql: &'static str,
     filter: &SessionFilter,
@@ -273,7 +276,7 @@ fn rows(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
-/// The first and the last UUID that begin with this text; `None` where none does.
+/// Returns the first and the last UUID that begin with this text; `None` if no UUID does.
 fn range_of(prefix: &str) -> Option<(Uuid, Uuid)> {
     let digits: String = prefix.chars().filter(|character| *character != '-').collect();
     let first = format!("{digits:0<32}");

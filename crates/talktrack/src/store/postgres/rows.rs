@@ -1,4 +1,5 @@
-//! Rows as values. Others than talktrack may have written them: what a column's type allows is shown as it is.
+//! Converts rows to values. Other programs may have written a row: any value that the column's type allows
+//! is returned unchanged.
 
 use std::error::Error;
 
@@ -11,7 +12,7 @@ use crate::record::Status;
 use crate::store::{Glimpse, MessageRow, Page, SessionRow};
 use crate::stored::{FromJson, Stored, StoredTime, TimeKey};
 
-/// A session. A read leaves out a row without an id: nothing can name it.
+/// Reads a session. The queries leave out rows without an id, because such a row cannot be addressed.
 pub(super) fn session_row(row: &Row) -> Result<SessionRow, ReadError> {
     Ok(SessionRow {
         session_id: get(row, 0)?,
@@ -37,7 +38,7 @@ pub(super) fn glimpse(row: &Row) -> Result<Glimpse, ReadError> {
     })
 }
 
-/// A row with the columns of a message.
+/// Reads a row with the columns of a message.
 pub(super) fn message_row(row: &Row) -> Result<MessageRow, ReadError> {
     Ok(MessageRow {
         id: get(row, 0)?,
@@ -60,24 +61,24 @@ pub(super) fn message_row(row: &Row) -> Result<MessageRow, ReadError> {
     })
 }
 
-/// Columns of a row before the one that says how many rows were found.
+/// Number of columns of a session before the column with the number of rows found.
 pub(super) const SESSION_COLUMNS: usize = 11;
 const MESSAGE_COLUMNS: usize = 17;
 
-/// A page of sessions.
+/// Reads a page of sessions.
 pub(super) fn session_page(rows: &[Row], limit: usize) -> Result<Page<SessionRow>, ReadError> {
     let more = is_full(rows, limit, SESSION_COLUMNS)?;
     Ok(Page { rows: rows.iter().map(session_row).collect::<Result<_, _>>()?, more })
 }
 
-/// A page of messages.
+/// Reads a page of messages.
 pub(super) fn message_page(rows: &[Row], limit: usize) -> Result<Page<MessageRow>, ReadError> {
     let more = is_full(rows, limit, MESSAGE_COLUMNS)?;
     Ok(Page { rows: rows.iter().map(message_row).collect::<Result<_, _>>()?, more })
 }
 
-/// True if these rows are all that fit on the page, in number or in bytes. The column behind the others says how many rows were
-/// found before bytes counted.
+/// True if the page is full, in rows or in bytes. The column after all others holds the number of rows
+/// found before the bound in bytes applied.
 pub(super) fn is_full(rows: &[Row], limit: usize, column: usize) -> Result<bool, ReadError> {
     let found = rows.first().map_or(Ok(0), |row| get::<i64>(row, column))?;
     Ok(rows.len() >= limit || usize::try_from(found).is_ok_and(|found| found > rows.len()))
@@ -87,12 +88,12 @@ pub(super) fn get<'r, T: FromSql<'r>>(row: &'r Row, column: usize) -> Result<T, 
     row.try_get(column).map_err(|error| ReadError(error.to_string()))
 }
 
-/// The value of a column that talktrack never leaves null, or the default if it is null.
+/// Returns the value of a column that talktrack never leaves null, or the default if it is null.
 pub(super) fn or_default<'r, T: FromSql<'r> + Default>(row: &'r Row, column: usize) -> Result<T, ReadError> {
     get::<Option<T>>(row, column).map(Option::unwrap_or_default)
 }
 
-/// The word in a column, known or not.
+/// Returns the word in a column, known or not.
 pub(super) fn word<T>(
     row: &Row,
     column: usize,
@@ -105,7 +106,7 @@ fn json_or_null<T: FromJson>(row: &Row, column: usize) -> Result<Option<Stored<T
     Ok(get::<Option<&str>>(row, column)?.map(Stored::json))
 }
 
-/// The time in a column that talktrack never leaves null.
+/// Returns the time in a column that talktrack never leaves null.
 pub(super) fn time(row: &Row, column: usize) -> Result<StoredTime, ReadError> {
     time_or_null(row, column).map(|time| time.unwrap_or(StoredTime::Null))
 }
@@ -115,11 +116,12 @@ fn time_or_null(row: &Row, column: usize) -> Result<Option<StoredTime>, ReadErro
     Ok(time.map(|Micros(micros)| StoredTime::from_micros_since_2000(micros)))
 }
 
-/// A `timestamptz` of any year, `-infinity` and `infinity` included, as it travels.
+/// A `timestamptz` of any year, including `-infinity` and `infinity`, in PostgreSQL's binary form:
+/// microseconds since 2000.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Micros(i64);
 
-/// The time of a cursor, as a parameter. NULL if the row's time is.
+/// Returns the time of a cursor as a parameter, or NULL if the cursor cannot carry the time of its row.
 pub(super) fn key(key: TimeKey) -> Option<Micros> {
     match key {
         TimeKey::At(micros) => Some(Micros(micros)),

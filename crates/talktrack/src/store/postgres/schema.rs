@@ -1,13 +1,15 @@
-//! The schema in PostgreSQL: bringing a database to it (`talktrack migrate`), and saying what is different about one
-//! (`talktrack doctor`).
+//! The PostgreSQL schema: migrating a database to it (`talktrack migrate`), and reporting how a database
+//! differs from it (`talktrack doctor`).
 //!
-//! The schema is described once, as data (`schema/tables.rs`). From it come the script that makes it so, whatever was there
-//! before, and the comparison with what is there. There are no numbered steps from one version to the next: what drifts
-//! apart here are databases that people have made and changed by themselves, and a number in a table would not know of
-//! that. So the migration looks at what there is, and running it again changes nothing.
+//! The schema is described once, as data (`schema/tables.rs`). From it come the script that establishes it
+//! from any starting point, and the comparison with an existing database. There are no numbered steps from
+//! one version to the next: the databases that drift here were created and changed by their owners, and a
+//! version number in a table would not know of those changes. So the migration looks at what exists, and
+//! running it again changes nothing.
 //!
-//! Everything it knows how to mend without touching what is the user's own it mends, in one transaction. The rest
-//! (a column of another type, say) is left over, and named with the SQL that would mend it.
+//! In one transaction, the migration repairs every difference that it can repair without changing what
+//! belongs to the user. The rest (a column of another type, for example) remains, and is reported with the
+//! SQL that repairs it.
 
 mod catalog;
 mod checks;
@@ -30,30 +32,30 @@ use tables::{STORE, USER_ACCESS};
 
 pub use users::UserAccess;
 
-/// Something that a database has otherwise than the schema.
+/// A difference between a database and the schema.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// The table, where it is about one.
+    /// The table, if the difference concerns one.
     pub table: Option<&'static str>,
-    /// The column, where it is about one.
+    /// The column, if the difference concerns one.
     pub column: Option<String>,
-    /// What is different, as a clause for people.
+    /// The problem, as a clause for people to read.
     pub problem: String,
-    /// The SQL that mends it.
+    /// The SQL that repairs it.
     pub mend: String,
-    /// Everything works all the same, with less safety than it could have.
+    /// True if everything works despite the difference, but less safely than it could.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub warning: bool,
-    /// Migrating does not: it would change what is the user's own.
+    /// True if `migrate` does not repair it, because that would change what belongs to the user.
     #[serde(skip)]
     pub(super) is_yours_to_mend: bool,
-    /// As long as it is so, no row can be written.
+    /// True if the difference keeps every row from being written.
     #[serde(skip)]
     pub(super) stops_every_row: bool,
 }
 
 impl Difference {
-    /// Whether it is about the tables themselves, not about who may use them or how fast.
+    /// True if the difference concerns the tables themselves, not access rights or speed.
     pub(super) fn is_structural(&self) -> bool {
         self.column.is_some() || self.mend.contains("CREATE TABLE")
     }
@@ -101,30 +103,30 @@ pub struct ColumnInfo {
     /// Its type.
     #[serde(rename = "type")]
     pub sql_type: String,
-    /// It may be null.
+    /// True if it may be null.
     pub nullable: bool,
     /// The expression of its default.
     pub default: Option<String>,
-    /// What is to be said of it: that it is the user's own, or how it differs from the schema.
+    /// A remark: that the column belongs to the user, or how it differs from the schema.
     pub remark: Option<String>,
 }
 
-/// How often what ended in a deadlock is begun.
+/// How often a script or a query is tried if it ends in a deadlock.
 const TRIES: u32 = 5;
 
-/// Why a migration came to nothing. Nothing was changed.
+/// A migration that failed. It changed nothing.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MigrateError {
-    /// The role that asks lacks the rights.
+    /// The role lacks privileges.
     #[error(
         "{0}; run it as the owner of the tables, or hand the output of `talktrack migrate --print` to an administrator"
     )]
     Rights(String),
-    /// Somebody else uses the tables, or migrates them.
+    /// Other transactions use the tables, or another migration is running.
     #[error("the tables were in use all the while ({0}); try again in a quieter moment")]
     Busy(String),
-    /// Everything else, in the database's words.
+    /// All other errors, with the database's own message.
     #[error("{0}")]
     Postgres(String),
 }
@@ -140,7 +142,7 @@ impl From<tokio_postgres::Error> for MigrateError {
     }
 }
 
-/// What the database said, in one line.
+/// Returns the database's message in one line.
 fn words(error: &tokio_postgres::Error) -> String {
     let Some(said) = error.as_db_error() else {
         let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
@@ -150,30 +152,30 @@ fn words(error: &tokio_postgres::Error) -> String {
     format!("{}{}", said.message(), detail.unwrap_or_default())
 }
 
-/// The migration as a script for an SQL editor: one transaction, and a query of the final schema. Users keep the access that the
-/// database notes; the first time they may write.
+/// Returns the migration as a script for an SQL editor: one transaction, and a query of the resulting
+/// schema. Users keep the access that the database notes; after the first migration they may write.
 pub fn script() -> String {
     script::whole(None)
 }
 
-/// The same, which gives users this access.
+/// Returns the same script, but it gives users this access.
 pub fn script_for(access: UserAccess) -> String {
     script::whole(Some(access))
 }
 
-/// Brings the database to the schema, in one transaction, and says what is left over. Users keep the access that the database
-/// notes; the first time they may write.
+/// Migrates the database to the schema, in one transaction, and returns the remaining differences. Users
+/// keep the access that the database notes; a first migration lets them write.
 ///
 /// # Errors
-/// Where nothing could be done.
+/// If the migration failed. Nothing was changed.
 pub async fn migrate(client: &Client) -> Result<Vec<Difference>, MigrateError> {
     run(client, &script::migration(None)).await
 }
 
-/// The same, and gives users this access.
+/// Migrates as [`migrate`] does, and gives users this access.
 ///
 /// # Errors
-/// Where nothing could be done.
+/// If the migration failed. Nothing was changed.
 pub async fn migrate_for(client: &Client, access: UserAccess) -> Result<Vec<Difference>, MigrateError> {
     run(client, &script::migration(Some(access))).await
 }
@@ -181,7 +183,7 @@ pub async fn migrate_for(client: &Client, access: UserAccess) -> Result<Vec<Diff
 async fn run(client: &Client, script: &str) -> Result<Vec<Difference>, MigrateError> {
     let mut tries = 1;
     while let Err(error) = client.batch_execute(script).await {
-        // Where the connection is gone, so is the transaction.
+        // If the connection is lost, so is the transaction.
         let _ = client.batch_execute("ROLLBACK").await;
         if !is_deadlock(&error) || tries == TRIES {
             return Err(error.into());
@@ -193,15 +195,17 @@ async fn run(client: &Client, script: &str) -> Result<Vec<Difference>, MigrateEr
     Ok(left)
 }
 
-/// Everything that the database has otherwise than the schema. Tries checks and policies of the user's own.
+/// Returns all differences between the database and the schema. Also tests the user's own checks and
+/// policies.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// If the database cannot answer.
 pub async fn differences(client: &impl GenericClient) -> Result<Vec<Difference>, tokio_postgres::Error> {
     compare(client, true).await
 }
 
-/// The same for the writer, whom policies for users do not concern: these are not tried.
+/// Returns the differences that concern the writer. Policies for users do not apply to it, so they are not
+/// tested.
 pub(super) async fn differences_for_writer(
     client: &impl GenericClient,
 ) -> Result<Vec<Difference>, tokio_postgres::Error> {
@@ -236,9 +240,9 @@ async fn compare(
 
 /// The one row that is part of the schema.
 enum StoreRow {
-    /// There is no such table.
+    /// The table does not exist.
     NoTable,
-    /// This role may not read it: it is told so when it writes.
+    /// This role may not read the table. It gets an error when it writes.
     Unreadable,
     Missing,
     Found(Option<UserAccess>),
@@ -253,7 +257,7 @@ impl StoreRow {
         if !client.query_typed_one(&may_look, &[]).await?.try_get::<_, bool>(0)? {
             return Ok(Self::Unreadable);
         }
-        // A database of an earlier schema notes nothing: users are to have what a first migration gives them.
+        // A database with an earlier schema notes no access: users get the access of a first migration.
         let noted = match catalog.column(STORE, USER_ACCESS) {
             Some(_) => format!("{USER_ACCESS}::text"),
             None => format!("'{}'", UserAccess::default()),
@@ -264,7 +268,7 @@ impl StoreRow {
         Ok(Self::Found(noted.and_then(|noted| noted.parse().ok())))
     }
 
-    /// What users may do, as far as that is known.
+    /// Returns the access of users, if it is known.
     fn access(&self) -> Option<UserAccess> {
         match self {
             Self::Found(access) => *access,
@@ -274,15 +278,16 @@ impl StoreRow {
     }
 }
 
-/// Somebody else uses the same tables in another order. One of the two had to give way, and may begin again.
+/// True for a deadlock: another transaction used the same tables in a different order, and this one was
+/// chosen to fail. It may be retried.
 fn is_deadlock(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED)
 }
 
-/// The columns of both tables as they are, each held against the schema.
+/// Returns the columns of both tables as they are, each compared with the schema.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// If the database cannot answer.
 pub async fn describe(client: &impl GenericClient) -> Result<Vec<ColumnInfo>, tokio_postgres::Error> {
     let rows = client.query_typed(&script::description(), &[]).await?;
     let column = |row: &Row| {

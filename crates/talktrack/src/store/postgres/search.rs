@@ -1,11 +1,14 @@
-//! Searching in the database: the table `conversation_search` says which messages, their rows what was said.
+//! Full-text search in the database: the table `conversation_search` finds the messages, their rows give
+//! the text.
 //!
-//! A word may be in half of all messages or in three. For the former the newest messages are looked at one by one until there
-//! are enough, for the latter the index on the words names them all. Which of the two it is nobody knows beforehand, the
-//! planner neither: so the newest are looked at first, a bounded number of them.
+//! A word may be in half of all messages or in three. For a frequent word it is best to check the newest
+//! messages one by one until there are enough hits; for a rare one the index on the words names all of
+//! them. Which case applies is not known in advance, not even to the planner. So a bounded number of the
+//! newest messages is checked first.
 //!
-//! Users have no right to the index. For a viewer the server asks the index with its own rights, for messages of this user only,
-//! and then reads the messages found as the viewer: policies of the project that hide some of them hide their words, too.
+//! Users have no privileges on the index. For a viewer the server queries the index with its own rights,
+//! for this user's messages only, and then reads these messages with the viewer's rights: if the project's
+//! policies hide a message, they hide its words too.
 
 use std::collections::HashMap;
 
@@ -40,52 +43,54 @@ macro_rules! select_hits {
     };
 }
 
-/// Among the newest.
+/// Searches the newest 5,000 messages.
 const NEWEST: &str = select_hits!(
     "SELECT * FROM public.conversation_search WHERE ($2::bigint IS NULL OR (place, message_id) < ($2, $3::uuid)) \
      ORDER BY place DESC, message_id DESC LIMIT 5000",
     "found.place DESC, found.message_id DESC"
 );
 
-/// Among all, by their words. The sum keeps the planner from reading all messages in their order instead.
+/// Searches all messages through the index on the words. The sum keeps the planner from reading all
+/// messages in their order instead.
 const BY_WORDS: &str =
     select_hits!("SELECT * FROM public.conversation_search", "found.place + 0 DESC, found.message_id DESC");
 
-/// Among those of a user, in their order: which messages, not what was said.
+/// Searches the messages of a user, newest first. Returns ids and places, without any text.
 const OF_USER: &str = "SELECT message_id, place FROM public.conversation_search \
      WHERE user_id = $5::uuid AND words @@ $1::text::tsquery AND ($6::uuid IS NULL OR session_id = $6) \
      AND ($2::bigint IS NULL OR (place, message_id) < ($2, $3::uuid)) ORDER BY place DESC, message_id DESC LIMIT $4::bigint";
 
-/// Of those, what the viewer may see.
+/// Reads those of these messages that the viewer may see.
 const FOUND_MESSAGES: &str = "SELECT id, session_id, role, kind, created_at, content, listed FROM (\
      SELECT *, count(*) OVER () AS listed, sum(weight) \
        OVER (ORDER BY array_position($1::uuid[], id) ROWS UNBOUNDED PRECEDING) - weight AS bytes FROM (\
        SELECT id, session_id, role, kind, created_at, content, coalesce(octet_length(content::text), 0) AS weight FROM public.conversation_messages WHERE id = ANY($1::uuid[]) OFFSET 0) AS hits) AS weighed \
      WHERE bytes < 4194304 ORDER BY array_position($1::uuid[], id)";
 
-/// Index entries of a viewer that are looked up at once. Policies of the project may hide most of them.
+/// The least number of a viewer's index entries that are looked up at once. The project's policies may hide
+/// most of them.
 const AT_LEAST: usize = 50;
 
-/// In which of a user's sessions the words are, whether or not the viewer may see where.
+/// Finds a user's sessions with the words, even if the viewer may not see the message with them.
 const SESSIONS_OF_USER: &str = "SELECT DISTINCT session_id FROM public.conversation_search \
      WHERE user_id = $1::uuid AND words @@ $2::text::tsquery";
 
-/// Of each session, the newest messages with the words.
+/// Finds the newest messages with the words in each session, at most 1,000.
 const IN_SESSIONS: &str = "SELECT found.message_id FROM unnest($1::uuid[]) AS wanted (id) CROSS JOIN LATERAL \
      (SELECT message_id FROM public.conversation_search WHERE session_id = wanted.id AND user_id = $2::uuid \
        AND words @@ $3::text::tsquery ORDER BY place DESC LIMIT 1000) AS found";
 
-/// The sessions of those messages that the viewer may see.
+/// Returns the sessions of those messages that the viewer may see.
 const SEEN_IN: &str =
     "SELECT DISTINCT session_id FROM public.conversation_messages WHERE id = ANY($1::uuid[])";
 
-/// Columns of a hit before the one that says how many rows were listed.
+/// Number of columns of a hit before the column with the number of rows listed.
 const HIT_COLUMNS: usize = 8;
-/// The same for what a viewer may see.
+/// The same for the query with the viewer's rights.
 const VIEWER_COLUMNS: usize = 6;
 
 impl PostgresStore {
-    /// A page of hits, newest first.
+    /// Returns a page of hits, newest first.
     pub(super) async fn find(
         &self,
         wanted: &SearchFilter,
@@ -142,7 +147,7 @@ impl PostgresStore {
         Ok(found)
     }
 
-    /// The index is asked with the rights of the server, the messages are read as the viewer.
+    /// Queries the index with the server's rights, and reads the messages with the viewer's rights.
     async fn find_for_viewer(
         &self,
         viewer: &Viewer,
@@ -191,7 +196,8 @@ impl PostgresStore {
         Ok(Found { hits: in_order, last: last.copied(), bytes })
     }
 
-    /// The ids of the viewer's sessions in which the words are, to list them as the viewer.
+    /// Returns the ids of the viewer's sessions that contain the words. The caller lists them with the
+    /// viewer's rights.
     pub(super) async fn sessions_with(
         &self,
         viewer: &Viewer,
@@ -203,7 +209,7 @@ impl PostgresStore {
         Ok(ids(&self.search(of_user).await?)?)
     }
 
-    /// Those of the sessions in which the viewer may see a message with the words.
+    /// Returns those of the sessions in which the viewer may see a message with the words.
     pub(super) async fn seen_sessions(
         &self,
         viewer: &Viewer,
@@ -236,7 +242,7 @@ impl PostgresStore {
         self.search(question(BY_WORDS, words, wanted, after, limit, wanted.user_id)).await
     }
 
-    /// Asks what needs the index, with the rights of the server.
+    /// Runs a query that needs the index, with the server's rights.
     pub(super) async fn search(&self, statement: Statement<'_>) -> Result<Vec<Row>, SearchError> {
         let found = async {
             let client = self.readers.get().await?;
@@ -253,14 +259,15 @@ impl PostgresStore {
     }
 }
 
-/// Whose a message is and which session's are words of it, so that the index finds what has all of them.
+/// Adds the user and the session to the expression. Both are words of each indexed message, so the index
+/// finds messages with all of them.
 pub(super) fn with_ids(words: String, user_id: Option<Uuid>, session_id: Option<Uuid>) -> String {
     let user = user_id.map(|id| format!(" & '{}{}'", crate::search::USER, id.simple()));
     let session = session_id.map(|id| format!(" & '{}{}'", crate::search::SESSION, id.simple()));
     words + &user.unwrap_or_default() + &session.unwrap_or_default()
 }
 
-/// A question of the index.
+/// Builds a query of the index.
 fn question<'a>(
     sql: &'static str,
     words: String,
@@ -282,12 +289,12 @@ fn ids(rows: &[Row]) -> Result<Vec<Uuid>, ReadError> {
     rows.iter().map(|row| get(row, 0)).collect()
 }
 
-/// Some of the hits.
+/// The result of one query of the index.
 #[derive(Default)]
 struct Found {
-    /// A message may have been revised a moment ago: what is shown has the words in it.
+    /// The hits. A message may have been revised meanwhile, so each was checked for the words.
     hits: Vec<Hit>,
-    /// The last index entry that was looked at, if there may be more after it.
+    /// The last index entry that was read, if there may be more after it.
     last: Option<SearchCursor>,
     /// Bytes of the messages that were read.
     bytes: usize,

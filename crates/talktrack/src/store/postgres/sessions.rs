@@ -1,4 +1,5 @@
-//! The rows of sessions: opened, reopened, described, closed. Each statement serves all sessions of a batch.
+//! Writes the rows of sessions: starts, reopens, updates and ends. Each statement handles all sessions of a
+//! batch.
 
 use std::collections::HashMap;
 
@@ -12,8 +13,8 @@ use crate::record::{Attempt, SessionEnd, SessionStart};
 use crate::store::postgres::plan::{Merged, Told};
 use crate::store::postgres::statement::{Statement, moment};
 
-/// How much of a record applies, as [`Rule::of`](crate::store::conflict::Rule::of) decides it: `apply`, `in time` (apply if it does
-/// not come late), `fill` (only what is missing), `ignore`.
+/// How much of a record applies, decided as in [`Rule::of`](crate::store::conflict::Rule::of): `apply`, `in
+/// time` (apply if the record is not late), `fill` (only what is missing), `ignore`.
 macro_rules! rule {
     () => {
         "CASE WHEN news.attempt = 'replay' THEN 'fill' \
@@ -23,16 +24,17 @@ macro_rules! rule {
     };
 }
 
-/// The object to which a record's keys are added: what is no object counts as an empty one
-/// ([`merge_base`](crate::store::conflict::merge_base)). `||` would make an array of it.
+/// The object to which a record's keys are added: metadata that are not an object count as an empty one
+/// ([`merge_base`](crate::store::conflict::merge_base)). With `||` alone PostgreSQL would build an array.
 macro_rules! base {
     () => {
         "CASE jsonb_typeof(session.metadata) WHEN 'object' THEN session.metadata ELSE '{}' END"
     };
 }
 
-/// The metadata with an update. A record without keys changes nothing, and neither does one that was applied already: what a
-/// retry would fill in tells whether it was.
+/// The metadata merged with a record. A record without keys changes nothing. Under `ignore` and `fill` only
+/// missing keys are added, so a record that was already applied changes nothing; if the result is too long,
+/// the record was not applied.
 macro_rules! merged {
     ($news:literal) => {
         concat!(
@@ -53,16 +55,20 @@ macro_rules! merged {
     };
 }
 
-/// True if that is not too long ([`MAX_STORED_METADATA`](crate::store::conflict::MAX_STORED_METADATA)), or shorter than before.
+/// True if the merged metadata are not too long
+/// ([`MAX_STORED_METADATA`](crate::store::conflict::MAX_STORED_METADATA)), or not longer than before.
 macro_rules! fits {
     () => {
         "coalesce(octet_length(merged::text) <= greatest(131072, octet_length(session.metadata::text)), true)"
     };
 }
 
-/// A session begins, unless it was deleted, or goes on and forgets its end, if the start does not come late. A replayed start
-/// leaves no mark of its own (`last_node`): what was told of the session before it still applies; neither does one whose metadata
-/// are too long, of which all but these applies. Answers for those that are this user's, and whether the metadata fit. In the order of their ids: nodes that touch the same rows in another order would wait for each other.
+/// Starts sessions. A new session begins, unless it or its user was deleted. An existing one continues, and
+/// loses its end if the start is not late. A replayed start does not set `last_node`, so that earlier
+/// records of the session still apply. The same holds for a start whose metadata are too long: everything
+/// except the metadata is applied. Returns the sessions that belong to this user, each with whether the
+/// metadata fit. Writes in the order of the ids: nodes that write the same rows in different orders could
+/// deadlock.
 const START: &str = concat!(
     "
 WITH begun AS (
@@ -118,8 +124,8 @@ FROM begun AS session LEFT JOIN (SELECT session_id, metadata::jsonb, seq, attemp
   ON news.session_id = session.session_id"
 );
 
-/// The row of a session that was taken away while the session goes on. Whichever key says so, another node may have written it
-/// at the same moment.
+/// Writes the row of a running session again after it was removed. Another node may write it at the same
+/// moment, so a conflict on any key is ignored.
 const RESTORE: &str = "
 INSERT INTO public.conversation_sessions (id, session_id, user_id, started_at, last_event_at)
 SELECT $1::uuid, $2::uuid, $3::uuid, $4::timestamptz, $4::timestamptz
@@ -162,9 +168,10 @@ UPDATE public.conversation_sessions session SET last_event_at = greatest(session
 FROM unnest($1::uuid[], $2::timestamptz[], $3::uuid[]) AS news(session_id, at, owner)
 WHERE session.session_id = news.session_id AND session.user_id = coalesce(news.owner, session.user_id)";
 
-/// Closes sessions, as [`Ending::of`](crate::store::conflict::Ending::of) decides. An end stands, unless nobody spoke it and this
-/// one was spoken (infinite times, which other programs can write, have no difference); an end that nobody spoke does not close what another node has gone on with. Answers for every session that
-/// is there, with the figures it has after this, and whether it goes on.
+/// Ends sessions, decided as in [`Ending::of`](crate::store::conflict::Ending::of). An existing end is
+/// kept, unless it was inferred and this one was sent by a client. An inferred end does not close a session
+/// that another node has continued. A duration needs finite times; other programs can write infinite ones.
+/// Returns every session that exists, with its resulting figures and whether it continues.
 const END: &str = concat!(
     "
 WITH news AS (
@@ -201,13 +208,14 @@ FROM news JOIN public.conversation_sessions session
 LEFT JOIN ended ON ended.session_id = news.session_id"
 );
 
-/// Sessions whose end nobody spoke. Their rows stay locked until the transaction ends, so that the answer holds for it.
+/// Sessions with an inferred end. Their rows stay locked until the transaction ends, so that the answer
+/// stays true during it.
 const INFERRED_ENDS: &str = "
 SELECT session_id, user_id, started_at, ended_at FROM public.conversation_sessions
 WHERE session_id = ANY($1::uuid[]) AND end_inferred AND user_id IS NOT NULL
   AND ended_at BETWEEN '0001-01-01' AND '9999-12-31' AND started_at BETWEEN '0001-01-01' AND '9999-12-31' ORDER BY session_id FOR UPDATE";
 
-/// Ends what has been silent. A row that another node is at is left to it.
+/// Ends up to 1,000 idle sessions. Skips rows that another node has locked.
 const ABANDON: &str = "
 WITH silent AS (
   SELECT session_id FROM public.conversation_sessions
@@ -220,7 +228,8 @@ SET status = 'abandoned', end_reason = 'idle_timeout', end_inferred = true, ende
 FROM silent WHERE session.session_id = silent.session_id
 RETURNING session.session_id";
 
-/// A row without a user was written by another program: nil stands for a user whom no caller can be.
+/// The users of sessions. Another program wrote a row without a user: the nil UUID stands for a user that
+/// no caller can be.
 const OWNERS: &str = "SELECT session_id, coalesce(user_id, '00000000-0000-0000-0000-000000000000') \
      FROM public.conversation_sessions WHERE session_id = ANY($1::uuid[])";
 
@@ -241,7 +250,8 @@ pub(super) fn start<'a>(node: Uuid, starts: &[(Told, &'a SessionStart)]) -> Stat
         .uuids(retried.map(|(_, start)| start.session_id))
 }
 
-/// The session of a record that was accepted at `accepted`. Nothing is written if the session or its user was deleted.
+/// Restores the session of a record that was accepted at `accepted`. Writes nothing if the session or its
+/// user was deleted.
 pub(super) fn restore(
     session_id: Uuid,
     user_id: Uuid,
@@ -256,12 +266,12 @@ pub(super) fn restore(
         .with(Timestamp::from_micros(accepted).map(moment), Type::TIMESTAMPTZ)
 }
 
-/// The users of those of these sessions that are there.
+/// Selects the users of those of these sessions that exist.
 pub(super) fn owners(sessions: impl Iterator<Item = Uuid>) -> Statement<'static> {
     Statement::new(OWNERS).uuids(sessions)
 }
 
-/// Asks for them.
+/// Returns the users of those of these sessions that exist.
 pub(super) async fn find_owners(
     client: &Client,
     sessions: impl Iterator<Item = Uuid>,
@@ -284,7 +294,8 @@ pub(super) fn update<'a>(
         .with(node, Type::UUID)
 }
 
-/// Signs of life, each of a claim: a session, and the user for whom it was started if the record names one.
+/// Writes signs of life. Each belongs to a claim: a session, and the user for whom it was started if the
+/// record names one.
 pub(super) fn alive(
     signs: impl Iterator<Item = ((Uuid, Option<Uuid>), Timestamp)> + Clone,
 ) -> Statement<'static> {
@@ -312,7 +323,7 @@ pub(super) fn end<'a>(node: Uuid, ends: &[(Told, &'a SessionEnd)]) -> Statement<
         .with(all().map(SessionEnd::is_inferred).collect::<Vec<_>>(), Type::BOOL_ARRAY)
 }
 
-/// Those of these sessions whose end nobody spoke.
+/// Selects those of these sessions that have an inferred end.
 pub(super) fn inferred_ends(sessions: impl Iterator<Item = Uuid>) -> Statement<'static> {
     Statement::new(INFERRED_ENDS).uuids(sessions)
 }
@@ -321,7 +332,7 @@ pub(super) fn abandon(since: Timestamp) -> Statement<'static> {
     Statement::new(ABANDON).with(moment(since), Type::TIMESTAMPTZ)
 }
 
-/// The key of the session's row, the same in every store.
+/// The primary key of a session's row, the same in every store.
 fn row_id(session_id: Uuid) -> Uuid {
     Uuid::new_v5(&session_id, b"row")
 }

@@ -1,11 +1,11 @@
-//! What an error of PostgreSQL means for what was to be written, by its SQLSTATE.
+//! Classifies errors of PostgreSQL by their SQLSTATE: what they mean for the records of the failed write.
 //! Codes: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
 
 use crate::store::Class;
 
-/// Codes of five characters win over classes of two.
+/// An exact code (five characters) takes precedence over a class (two characters).
 const CLASSES: &[(&str, Class)] = &[
-    // Away, busy, or in the way of another transaction: the same statement will succeed later.
+    // Unavailable, busy, or in conflict with another transaction: the same statement will succeed later.
     ("08", Class::Transient),    // connection exceptions
     ("40001", Class::Transient), // serialization failure
     ("40P01", Class::Transient), // deadlock
@@ -14,7 +14,7 @@ const CLASSES: &[(&str, Class)] = &[
     ("57", Class::Transient),    // shutting down, starting up, cancelled by an operator or a timeout
     ("58", Class::Transient),    // I/O errors of the server
     ("25006", Class::Transient), // read-only: a standby, or a disk that is nearly full
-    // The database is not what talktrack needs: no row will be taken until somebody mends it.
+    // The database is not as talktrack needs it: no row will be accepted until an operator repairs it.
     ("42703", Class::Systemic), // undefined column
     ("42P01", Class::Systemic), // undefined table
     ("42501", Class::Systemic), // insufficient privilege
@@ -24,13 +24,14 @@ const CLASSES: &[(&str, Class)] = &[
     ("28", Class::Systemic),    // wrong user or password
     ("3D000", Class::Systemic), // no such database
     ("0A000", Class::Systemic), // feature not supported
-    // Something about a row.
+    // A problem with a row.
     ("22", Class::Data), // a value that its column cannot hold
     ("23", Class::Data), // a constraint
     ("54", Class::Data), // too large
 ];
 
-/// The class of a SQLSTATE. Whatever has no rule is systemic: nothing is dropped for want of one.
+/// Returns the class of a SQLSTATE. A code without a rule is systemic, so that no record is dropped because
+/// a rule is missing.
 pub(super) fn class_of(code: &str) -> Class {
     let exact = CLASSES.iter().find(|(known, _)| *known == code);
     let group = || CLASSES.iter().find(|(known, _)| known.len() == 2 && code.starts_with(known));
@@ -63,7 +64,7 @@ mod tests {
                     "23505", "23514", "23P01", "54000", "54001", "54011",
                 ],
             ),
-            // Nobody knows these, or they tell of a mistake of ours: they wait.
+            // Unknown codes, and codes that point to a mistake in talktrack: their records wait.
             (
                 Class::Systemic,
                 &[

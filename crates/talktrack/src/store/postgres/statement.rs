@@ -1,5 +1,6 @@
-//! Statements with their values. Each is sent as one unnamed statement with the types of its parameters: one round trip, and
-//! safe behind a pooler that gives every transaction another connection.
+//! Statements with their parameters. Each is sent as one unnamed statement with the types of its
+//! parameters: it takes one round trip, and is safe behind a pooler that uses another connection for every
+//! transaction.
 
 use jiff::Timestamp as Moment;
 use tokio_postgres::types::{ToSql, Type};
@@ -40,12 +41,12 @@ impl<'a> Statement<'a> {
         self.with(values.collect::<Vec<_>>(), Type::TEXT_ARRAY)
     }
 
-    /// Runs it, and hands out its rows as they come.
+    /// Runs the statement, and streams its rows.
     pub(super) async fn stream(&self, client: &Client) -> Result<RowStream, Error> {
         client.query_typed_raw(self.sql, self.values()).await
     }
 
-    /// Runs it.
+    /// Runs the statement, and returns all rows.
     pub(super) async fn query(&self, client: &Client) -> Result<Vec<Row>, Error> {
         client.query_typed(self.sql, &self.values()).await
     }
@@ -55,7 +56,7 @@ impl<'a> Statement<'a> {
     }
 }
 
-/// A moment as the driver takes it. Every [`Timestamp`] lies within its range.
+/// Converts a moment to the driver's type. Every [`Timestamp`] is within that type's range.
 pub(super) fn moment(at: Timestamp) -> Moment {
     Moment::from_microsecond(at.as_micros()).unwrap_or(Moment::UNIX_EPOCH)
 }

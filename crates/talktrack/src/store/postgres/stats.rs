@@ -1,4 +1,4 @@
-//! Reading what happened when: of everybody from the tallies, of one user from the rows.
+//! Reads statistics: for all users from the rollup, for one user from the rows.
 
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, Row};
@@ -16,7 +16,7 @@ use crate::store::postgres::tallier::{self, State};
 use crate::store::postgres::transaction;
 use crate::store::postgres::{PATIENCE, PostgresStore};
 
-/// Rows that one answer may be counted from. All of them are in memory for a moment.
+/// The most rows that one answer may be counted from. All of them are in memory at the same time.
 const MOST: usize = 200_000;
 
 const STALE: &str = "SELECT count(DISTINCT slice) FROM public.conversation_stats_stale \
@@ -33,7 +33,7 @@ WHERE message.created_at >= $1::timestamptz AND message.created_at < $2::timesta
   AND session.user_id = $3::uuid LIMIT $4::int8";
 
 impl PostgresStore {
-    /// What happened in a range of time, as far as it is counted.
+    /// Returns statistics for a range of time, as far as they are counted.
     pub(super) async fn tallied(&self, range: Range) -> Result<Stats, StatsError> {
         let answer = async {
             let client = self.readers.get().await?;
@@ -55,7 +55,7 @@ impl PostgresStore {
         Ok(Stats::tallied(range, found, behind))
     }
 
-    /// What happened in a range of time in the sessions of this user.
+    /// Returns statistics for a range of time about the sessions of this user.
     pub(super) async fn count_of(&self, user_id: Uuid, range: &Range) -> Result<Stats, StatsError> {
         let most = i64::try_from(MOST).unwrap_or(i64::MAX);
         let of_range = |sql| {
@@ -92,7 +92,7 @@ fn not_counted(why: &str) -> StatsError {
     StatsError::NotCounted(why.to_owned())
 }
 
-/// What is to be counted is read before what is counted: nothing is in neither.
+/// Reads the stale slices before the tallies, so that every row is in at least one of the two.
 async fn read(client: &Client, range: &Range) -> Result<[Vec<Row>; 3], Error> {
     let slices = range.slices();
     let statements = [

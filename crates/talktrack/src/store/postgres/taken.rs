@@ -1,4 +1,4 @@
-//! Messages whose id was there already: repetitions, revisions, and conflicts.
+//! Messages whose id already exists: repetitions, revisions and conflicts.
 
 use std::collections::HashMap;
 
@@ -16,8 +16,8 @@ use crate::store::postgres::rows::message_page;
 use crate::store::postgres::statement::Statement;
 use crate::store::postgres::{messages, obstacle, transaction};
 
-/// Compares each with what is stored, and writes the revisions that are newer. Returns those that nothing is stored of: the
-/// row was deleted meanwhile, or their session came only after they were written.
+/// Compares each message with the stored one, and writes newer revisions. Returns the messages that are not
+/// stored: the row was deleted meanwhile, or their session was created only after they were written.
 pub(super) async fn settle<'r>(
     client: &Client,
     lane: &Lane<'_>,
@@ -38,7 +38,7 @@ pub(super) async fn settle<'r>(
             missing.push(placed);
             continue;
         };
-        // What this very record became, whatever a trigger has done to what it says.
+        // This very record wrote the row, even if a trigger has changed the content since.
         let is_own = (message.seq == Some(placed.seq) || message.revision_seq() == Some(placed.seq))
             && message.revision == i64::from(stamped.message.revision)
             && message.session_id == stamped.message.session_id;

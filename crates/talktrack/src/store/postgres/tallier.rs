@@ -1,9 +1,11 @@
-//! Counts what happened, in the database itself: `conversation_stats` holds a tally for each stretch of time in which something
-//! did. Triggers note in `conversation_stats_stale` which five minutes were touched, by whomever, in the transaction that touched
-//! them; here those are counted anew from their rows, behind the path. However many nodes there are, one counts at a time.
+//! Maintains the rollup inside the database: `conversation_stats` holds a tally for each stretch of time
+//! with any activity. Triggers mark each touched slice of five minutes as stale in
+//! `conversation_stats_stale`, within the transaction that touches it, for every program that writes. The
+//! code here recounts those slices from their rows in the background. Of all nodes, one counts at a time.
 //!
-//! The tally at place 0 is none: it says that notes are taken, and how far that is. Where it is missing (at first, or because
-//! somebody emptied the table), everything is counted.
+//! The row at place 0 is not a tally: it says that the triggers mark slices, and how far the initial
+//! marking is. If it is missing (at first, or because an operator emptied the table), everything is counted
+//! again.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -26,28 +28,33 @@ use crate::store::postgres::statement::{Statement, moment};
 use crate::store::{Class, Indexer, Step, StoreError};
 use crate::stored::Stored;
 
-/// Rows of one step, at which no further hour is begun: a moment's work.
+/// The number of rows after which a step begins no further hour. Counting them takes a moment.
 const ROWS: u64 = 20_000;
-/// Five minutes in which something happens all the time are not counted anew for so many times as long as that took.
+/// The pause before a slice is recounted again, as a multiple of the time the last recount took. It
+/// protects against slices that change all the time.
 const REST: u32 = 20;
-/// A shorter rest is not worth to be remembered: it is not looked more often than that.
+/// A shorter pause is not recorded: the indexer does not run more often than this anyway.
 const SHORTEST_REST: Duration = Duration::from_millis(200);
-/// How long one transaction may take: five minutes may have millions of messages, and at first all of them are looked at.
+/// The longest time of one transaction: a slice may have millions of messages, and the initial marking
+/// looks at all messages.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
-/// It gives way to whoever waits for a lock as well, a migration above all, and nobody waits for the disk: what a crash of the database
-/// takes away is not counted, and noted still. The lock's first number stands for talktrack; sessions have those below 64.
+/// Begins a recount. It soon gives up waiting for a lock, so that it does not hold up others, above all a
+/// migration. Its commit does not wait for the disk: if a crash loses a recount, the slices are still
+/// marked as stale. The first number of the lock identifies talktrack; sessions use second numbers below
+/// 64.
 const BEGIN: &str = "BEGIN; SET LOCAL statement_timeout = '30min'; SET LOCAL lock_timeout = '300ms'; \
      SET LOCAL idle_in_transaction_session_timeout = '30s'; SET LOCAL synchronous_commit = off";
 const IS_ALONE: &str = "SELECT pg_try_advisory_xact_lock(1952541803, 64)";
 
 pub(super) const STATE: &str = "SELECT tally FROM public.conversation_stats WHERE place = 0";
 
-/// Of what was counted before nothing is kept: it may be of another time, or of another form.
+/// Removes all tallies and marks: they may be outdated, or in a different format.
 const FORGET: &str = "DELETE FROM public.conversation_stats; DELETE FROM public.conversation_stats_stale";
 
-/// From its commit on notes are taken. Whoever writes has looked whether they are in the same transaction, and is waited for: so
-/// whatever is not noted is there to be seen afterwards. Sent as a whole, since whoever writes waits for its end.
+/// Turns the marking on, from its commit. Writers check within their own transaction whether it is on, and
+/// `LOCK TABLE` waits for those transactions: so every row that was not marked is visible afterwards. Sent
+/// as one batch, because writers wait until it ends.
 const TAKE_NOTES: &str = "
 BEGIN;
 SET LOCAL lock_timeout = '100ms';
@@ -57,14 +64,14 @@ LOCK TABLE public.conversation_stats IN ACCESS EXCLUSIVE MODE;
 INSERT INTO public.conversation_stats (place, tally) VALUES (0, '') ON CONFLICT (place) DO NOTHING;
 COMMIT";
 
-/// Everything that there is.
+/// Marks every slice that has any rows.
 const NOTE_ALL: &str = "
 INSERT INTO public.conversation_stats_stale (slice)
 SELECT floor(extract(epoch FROM created_at) / 300)::bigint FROM public.conversation_messages WHERE isfinite(created_at)
 UNION SELECT floor(extract(epoch FROM started_at) / 300)::bigint FROM public.conversation_sessions WHERE isfinite(started_at)";
 
-/// The newest that may be counted now, more than an hour has. Slices of the future come last: however many of them one writes, the
-/// present is counted.
+/// The newest stale slices that may be recounted now: 13, one more than an hour has. Slices in the future
+/// come last, so that no number of them keeps the present from being counted.
 const STALE: &str = "
 SELECT slice FROM (SELECT DISTINCT slice FROM public.conversation_stats_stale WHERE slice <> ALL ($1::bigint[])) AS stale
 ORDER BY slice > extract(epoch FROM now()) / 300, slice DESC LIMIT 13";
@@ -87,7 +94,7 @@ const REMOVE: &str = "DELETE FROM public.conversation_stats WHERE place = ANY ($
 
 const ALL_IS_NOTED: &str = "UPDATE public.conversation_stats SET tally = $1::bytea WHERE place = 0";
 
-/// What keeps anybody from counting, where it is not for the moment only.
+/// Returns the reason why counting cannot succeed, if it is not a passing one.
 pub(super) fn why_not(failure: &Failure) -> Option<String> {
     let what_to_do = if failure.is_about_rights() {
         "it needs SELECT, INSERT, UPDATE and DELETE on conversation_stats and conversation_stats_stale, and policies there"
@@ -99,47 +106,47 @@ pub(super) fn why_not(failure: &Failure) -> Option<String> {
     Some(format!("{} ({what_to_do})", failure.message()))
 }
 
-/// How far counting has come, as the tally at place 0 says.
+/// The progress of the rollup, as the row at place 0 says.
 pub(super) enum State {
-    /// No notes are taken.
+    /// The triggers mark nothing.
     Unknown,
-    /// Notes are taken; what was there before is not noted yet.
+    /// The triggers mark slices. Rows from before are not marked yet.
     Begun,
-    /// Whatever is not counted is noted.
+    /// Everything that is not counted is marked.
     Noted,
 }
 
 impl State {
-    /// The row at place 0, where it is there.
+    /// Reads the row at place 0, if it exists.
     pub(super) fn of(row: Option<&Row>) -> Result<Self, tokio_postgres::Error> {
         let Some(row) = row else { return Ok(Self::Unknown) };
         let form: &[u8] = row.try_get(0)?;
-        // Tallies of another form cannot be read.
+        // Tallies in a different format cannot be read.
         let known = if form == noted() { Self::Noted } else { Self::Unknown };
         Ok(if form.is_empty() { Self::Begun } else { known })
     }
 }
 
-/// An empty tally: its first byte tells of which form tallies are.
+/// An empty tally. Its first byte identifies the format of the tallies.
 fn noted() -> Vec<u8> {
     Tally::default().to_bytes()
 }
 
 pub(super) struct TableTallier {
     pool: Connections,
-    /// What was counted anew a moment ago, and until when it rests.
+    /// Slices that were just recounted, and until when they rest.
     resting: BTreeMap<i64, Instant>,
 }
 
-/// What a transaction came to.
+/// The result of a transaction.
 enum Done {
-    /// Somebody else counts.
+    /// Another node is counting.
     Elsewhere,
-    /// Nothing is counted any more: notes are to be taken.
+    /// All tallies were removed: the marking must be turned on.
     Forgotten,
-    /// Everything that there is has been noted.
+    /// All existing slices were marked.
     Begun,
-    /// These slices were counted, which had so many rows. There may be more.
+    /// These slices were recounted from this number of rows. There may be more.
     Counted(Vec<i64>, u64),
     Nothing,
 }
@@ -224,14 +231,15 @@ async fn forget(client: &Client) -> Result<Done, Failure> {
     Ok(Done::Forgotten)
 }
 
-/// Counts the newest of what is stale, up to an hour. `None` where what was counted before cannot be read.
+/// Recounts the newest stale slices of one hour. `None` if the stored tallies cannot be read.
 async fn recount(client: &Client, resting: Vec<i64>) -> Result<Option<Done>, Failure> {
     let stale = Statement::new(STALE).with(resting, Type::INT8_ARRAY).query(client).await?;
     let mut slices: Vec<i64> = stale.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     let hour_of = |slice: i64| Grain::Slice.number_in(Grain::Hour, slice);
     let Some(hour) = slices.first().map(|newest| hour_of(*newest)) else { return Ok(Some(Done::Nothing)) };
     slices.retain(|slice| hour_of(*slice) == hour);
-    // First the notes: what is noted from now on was not seen here.
+    // The marks are removed first: a mark that appears later is about rows that this transaction did not
+    // see.
     Statement::new(TAKE_UP).with(slices.clone(), Type::INT8_ARRAY).query(client).await?;
     let mut tallies: BTreeMap<i64, Tally> = slices.iter().map(|slice| (*slice, Tally::default())).collect();
     let rows = count(client, &mut tallies).await?;
@@ -243,11 +251,11 @@ async fn recount(client: &Client, resting: Vec<i64>) -> Result<Option<Done>, Fai
     Ok(is_summed_up.then_some(Done::Counted(slices, rows)))
 }
 
-/// Counts the rows of these slices, and says how many those were.
+/// Counts the rows of these slices, and returns their number.
 async fn count(client: &Client, tallies: &mut BTreeMap<i64, Tally>) -> Result<u64, Failure> {
     let begins = |slice: i64| Timestamp::from_micros(slice.saturating_mul(Grain::Slice.micros()));
     let ends = tallies.keys().copied().map(|slice| slice.saturating_add(1));
-    // Of what is said in other years than talktrack knows, nothing is told.
+    // Messages from years outside talktrack's range are not counted.
     let Some((since, until)) =
         tallies.keys().find_map(|slice| begins(*slice)).zip(ends.rev().find_map(begins))
     else {
@@ -260,7 +268,7 @@ async fn count(client: &Client, tallies: &mut BTreeMap<i64, Tally>) -> Result<u6
     let mut messages = pin!(of_range(MESSAGES).stream(client).await?);
     while let Some(row) = messages.try_next().await? {
         seen += 1;
-        // What is not readable is counted nowhere.
+        // Unreadable values are not counted.
         let Some((tally, role)) = tally_of(&row, tallies)
             .zip(word(&row, 1, |word| word.parse::<Role>().ok()).ok().and_then(Stored::into_known))
         else {
@@ -282,7 +290,7 @@ fn tally_of<'t>(row: &Row, tallies: &'t mut BTreeMap<i64, Tally>) -> Option<&'t 
     tallies.get_mut(&Grain::Slice.number_of(time(row, 0).ok()?.known()?))
 }
 
-/// Makes a stretch the sum of what is in it; not where that cannot be read.
+/// Sets a coarse stretch to the sum of the finer ones in it. Returns false if these cannot be read.
 async fn sum_up(client: &Client, fine: Grain, coarse: Grain, number: i64) -> Result<bool, Failure> {
     let parts = coarse.micros() / fine.micros();
     let mut sum = Tally::default();
@@ -295,13 +303,13 @@ async fn sum_up(client: &Client, fine: Grain, coarse: Grain, number: i64) -> Res
     Ok(true)
 }
 
-/// Asks for the tallies of a range.
+/// Selects the tallies of a range.
 pub(super) fn tallies(grain: Grain, numbers: std::ops::Range<i64>) -> Statement<'static> {
     let (first, end) = (grain.place_of(numbers.start), grain.place_of(numbers.end));
     Statement::new(TALLIES).with(first, Type::INT8).with(end, Type::INT8)
 }
 
-/// The tallies in these rows, by the numbers of their stretches.
+/// Returns the tallies in these rows, by the numbers of their stretches.
 pub(super) fn of(grain: Grain, rows: &[Row]) -> Result<Vec<(i64, Tally)>, ReadError> {
     const UNREADABLE: &str =
         "what was counted cannot be read; empty conversation_stats, and it is counted anew";
@@ -312,7 +320,7 @@ pub(super) fn of(grain: Grain, rows: &[Row]) -> Result<Vec<(i64, Tally)>, ReadEr
     rows.iter().map(tally).collect()
 }
 
-/// Keeps these tallies, by their place. Those in which nothing happened go.
+/// Stores these tallies by their place. Empty ones are removed.
 async fn put(client: &Client, tallies: Vec<(i64, Tally)>) -> Result<(), Failure> {
     let (gone, kept): (Vec<_>, Vec<_>) = tallies.into_iter().partition(|(_, tally)| tally.is_empty());
     if !gone.is_empty() {

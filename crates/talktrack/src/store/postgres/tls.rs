@@ -1,4 +1,4 @@
-//! TLS towards the database, with what libpq's `sslmode` asks of the server's certificate.
+//! TLS connections to the database, with the certificate checks that libpq's `sslmode` asks for.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,18 +11,19 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// What the server's certificate has to prove.
+/// What the server's certificate must prove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trust {
-    /// Nothing: encryption against listeners only, as `sslmode=require` means it.
+    /// Nothing: the connection is encrypted against listeners only, as with `sslmode=require`.
     Anyone,
-    /// A chain up to a trusted root (`verify-ca`).
+    /// A chain to a trusted root (`verify-ca`).
     Chain,
-    /// The chain, and the server's name in it (`verify-full`).
+    /// A chain to a trusted root, and the server's name (`verify-full`).
     ChainAndName,
 }
 
-/// Makes TLS connections that ask for `trust`. Without a file of root certificates the system's count.
+/// Creates TLS connections that verify `trust`. Without a file of root certificates, those of the system
+/// are used.
 pub(super) fn connector(trust: Trust, root_cert: Option<&Path>) -> Result<MakeRustlsConnect, String> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -61,12 +62,12 @@ fn from_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
         .map_err(|error| format!("cannot read the certificates in sslrootcert {}: {error}", path.display()))
 }
 
-/// Accepts a certificate whatever name it bears: with a chain to a trusted root, or any at all, where who asked for `require`
-/// wants the bytes hidden and did not say from whom.
+/// Accepts a certificate for any server name: with a chain to a trusted root, or without any check, because
+/// `require` asks for encryption but does not name the server to trust.
 #[derive(Debug)]
 struct Lenient {
     provider: Arc<CryptoProvider>,
-    /// Checks the chain, where one is asked for.
+    /// Verifies the chain, if that is required.
     chain: Option<Arc<WebPkiServerVerifier>>,
 }
 

@@ -1,4 +1,4 @@
-//! Several statements as one transaction, sent in one go.
+//! Sends several statements as one transaction in one round trip.
 
 use futures_util::future::maybe_done;
 use futures_util::poll;
@@ -8,12 +8,12 @@ use crate::store::postgres::deliveries::{self, Lane};
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::statement::Statement;
 
-/// Begins one that writes. A server that loses this client halfway must not keep rows locked for it. What is confirmed is on the
-/// disk: a database or a role may have switched that off.
+/// Begins a transaction that writes. The server must not keep rows locked for a lost client. A confirmed
+/// commit must be on disk, even if the database or the role has `synchronous_commit` off.
 const TO_WRITE: &str = "BEGIN; SET LOCAL statement_timeout = '30s'; SET LOCAL idle_in_transaction_session_timeout = '10s'; \
      SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')";
 
-/// Begins one that reads.
+/// Begins a transaction that reads.
 const TO_READ: &str = "BEGIN READ ONLY; SET LOCAL statement_timeout = '30s'";
 
 /// Runs the statements in one transaction that reads.
@@ -34,7 +34,7 @@ pub(super) async fn write<const N: usize>(
     let guard = delivery.as_ref().map(|(statement, _)| statement);
     match transaction(client, TO_WRITE, guard, statements).await {
         Ok(rows) => {
-            // Without a statement nothing was sent.
+            // If there was no statement, nothing was sent.
             if let Some((_, number)) = delivery.filter(|_| statements.iter().any(Option::is_some)) {
                 lane.commit(number);
             }
@@ -45,14 +45,14 @@ pub(super) async fn write<const N: usize>(
     }
 }
 
-/// Why a transaction failed.
+/// The failure of a transaction.
 struct Broken {
     error: Error,
-    /// The statement failed that moves the number of the delivery.
+    /// The statement that failed is the one that moves the number of the delivery.
     by_guard: bool,
 }
 
-/// Runs the statements in one transaction. Everything is sent before the first answer is awaited.
+/// Runs the statements in one transaction. Sends all of them before it awaits the first answer.
 async fn transaction<const N: usize>(
     client: &Client,
     begin: &str,
@@ -67,7 +67,7 @@ async fn transaction<const N: usize>(
     let mut answers =
         statements.each_ref().map(|statement| Box::pin(maybe_done(run(client, statement.as_ref()))));
     let mut committed = Box::pin(maybe_done(client.batch_execute("COMMIT")));
-    // The first poll of each sends it.
+    // The first poll of each future sends its statement.
     let _ = poll!(begun.as_mut());
     let _ = poll!(guarded.as_mut());
     for answer in &mut answers {
@@ -86,7 +86,7 @@ async fn transaction<const N: usize>(
         answer.as_mut().await;
         match answer.as_mut().take_output() {
             Some(Ok(found)) => *rows = found,
-            // What follows the first error says only that there was one.
+            // Errors after the first one only say that the transaction was aborted.
             Some(Err(error)) => outcome = outcome.and(Err(error).map_err(broken(false))),
             None => {}
         }

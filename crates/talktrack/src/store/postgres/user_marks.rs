@@ -1,5 +1,5 @@
-//! Marks of users who were deleted, and of sessions that a user deleted without owning them as far as the database knew. They
-//! refuse what other nodes deliver later of what was accepted for these users.
+//! Marks of deleted users, and of sessions that a user deleted without owning them as far as the database
+//! knew. They refuse records that were accepted for these users and that other nodes deliver later.
 
 use std::collections::HashSet;
 
@@ -12,15 +12,16 @@ use crate::record::{DeadReason, SessionStart, UserDelete, Verdict};
 use crate::store::postgres::plan::{Placed, Told};
 use crate::store::postgres::statement::{Statement, moment};
 
-/// The mark of a user as a whole has the nil UUID in place of a session. A node whose clock is ahead marks nothing that is still to
-/// come: `least` ignores nulls.
+/// Writes the mark of a whole user, which has the nil UUID in place of a session. `least` limits the mark
+/// to the present, so that a node whose clock is ahead marks nothing in the future; it ignores nulls.
 const NOTE: &str = "
 INSERT INTO public.conversation_user_deletions AS mark (user_id, session_id, deleted_at)
 SELECT user_id, '00000000-0000-0000-0000-000000000000', least(deleted_at, now())
 FROM unnest($1::uuid[], $2::timestamptz[]) AS gone(user_id, deleted_at) ORDER BY user_id
 ON CONFLICT (user_id, session_id) DO UPDATE SET deleted_at = greatest(mark.deleted_at, excluded.deleted_at)";
 
-/// A user may fill no more than this with sessions that are not there: the newest 1,000 stay.
+/// Limits the marks that a user can create by deleting sessions that do not exist: the newest 1,000 are
+/// kept.
 const BOUND: &str = "
 DELETE FROM public.conversation_user_deletions mark USING (
   SELECT user_id, session_id, row_number() OVER (PARTITION BY user_id ORDER BY deleted_at DESC, session_id) AS place
@@ -28,7 +29,8 @@ DELETE FROM public.conversation_user_deletions mark USING (
   WHERE user_id = ANY($1::uuid[]) AND session_id <> '00000000-0000-0000-0000-000000000000') AS placed
 WHERE placed.place > 1000 AND mark.user_id = placed.user_id AND mark.session_id = placed.session_id";
 
-/// Of a session that is not there it counts when it began; `begun` is null if that is not known, and it began long ago then.
+/// If the session does not exist, its start time decides; `begun` is null if that is not known, and then
+/// counts as long ago.
 const REFUSED: &str = "
 SELECT news.place FROM unnest($1::int4[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::timestamptz[])
   AS news(place, session_id, owner, begun, accepted)
@@ -39,12 +41,12 @@ WHERE EXISTS (SELECT FROM public.conversation_user_deletions gone WHERE gone.use
       OR gone.deleted_at >= CASE WHEN session.session_id IS NULL THEN least(news.begun, news.accepted) ELSE news.accepted END
     WHEN news.session_id THEN news.owner IS NOT NULL END)";
 
-/// A record that the database did not take.
+/// A record that the database did not accept.
 pub(super) struct Late {
     pub(super) place: usize,
     pub(super) session_id: Uuid,
     pub(super) owner: Option<Uuid>,
-    /// When the session began, as far as the record tells.
+    /// The start of the session, if the record tells it.
     pub(super) begun: Option<Timestamp>,
     pub(super) accepted: Seq,
 }
@@ -68,19 +70,19 @@ impl Late {
     }
 }
 
-/// Marks users as deleted, each when that was accepted.
+/// Marks users as deleted, each at the time when the deletion was accepted.
 pub(super) fn note(users: &[(Told, &UserDelete)]) -> Statement<'static> {
     let moments = users.iter().map(|(told, _)| Timestamp::from_micros(told.seq).map(moment));
     let statement = Statement::new(NOTE).uuids(users.iter().map(|(_, delete)| delete.user_id));
     statement.with(moments.collect::<Vec<_>>(), Type::TIMESTAMPTZ_ARRAY)
 }
 
-/// Keeps the marks of these users within their bound.
+/// Limits the number of marks of these users.
 pub(super) fn bound(users: impl Iterator<Item = Uuid>) -> Statement<'static> {
     Statement::new(BOUND).uuids(users)
 }
 
-/// The places of those of these records that a mark refuses.
+/// Returns the places of those of these records that a mark refuses.
 pub(super) async fn refused(
     client: &Client,
     records: impl Iterator<Item = Late>,
@@ -101,7 +103,7 @@ pub(super) async fn refused(
     rows.iter().map(|row| Ok(usize::try_from(row.try_get::<_, i32>(0)?).unwrap_or(usize::MAX))).collect()
 }
 
-/// Tombstones of messages, from not long ago.
+/// Tombstones of messages that were deleted recently.
 pub(super) const DELETED_MESSAGES: &str = "
 SELECT session_id, message_id FROM public.conversation_message_deletions
 WHERE session_id = ANY($1::uuid[]) AND deleted_at > now() - $2::float8 * interval '1 second'";
@@ -110,7 +112,7 @@ const TOMBSTONES: &str = "
 SELECT message_id FROM public.conversation_message_deletions gone
 JOIN unnest($1::uuid[], $2::uuid[]) AS news(session_id, message_id) USING (session_id, message_id)";
 
-/// Drops messages that were deleted by themselves, and returns the others.
+/// Drops messages that were deleted one by one, with a verdict, and returns the others.
 pub(super) async fn drop_deleted<'r>(
     client: &Client,
     messages: Vec<Placed<'r>>,
@@ -129,7 +131,7 @@ pub(super) async fn drop_deleted<'r>(
     Ok(left)
 }
 
-/// Lets go of messages that a mark refuses, and returns the others.
+/// Drops messages that a mark refuses, with a verdict, and returns the others.
 pub(super) async fn let_go<'r>(
     client: &Client,
     messages: Vec<Placed<'r>>,

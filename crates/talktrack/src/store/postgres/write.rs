@@ -1,5 +1,5 @@
-//! Records to rows: a batch is one transaction, sent in one go, so that it costs one round trip however far away the
-//! database is.
+//! Writes records to rows. A batch is usually one transaction, sent in one go, so it costs one round trip
+//! at any distance from the database.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,7 +15,7 @@ use crate::store::postgres::plan::{Merged, Placed, Round};
 use crate::store::postgres::user_marks::{self, Late};
 use crate::store::postgres::{deletions, messages, obstacle, rows, sessions, taken, transaction};
 
-/// Writes the rounds, of so many records, and says what became of each record.
+/// Writes the rounds, which contain this number of records, and returns one verdict per record.
 pub(super) async fn write(
     client: &Client,
     lane: &Lane<'_>,
@@ -29,7 +29,7 @@ pub(super) async fn write(
     rest.map(|()| verdicts).map_err(Failure::after_a_commit)
 }
 
-/// What follows the first transaction: further rounds, and what the first answers ask for.
+/// Writes what follows the first transaction: further rounds, and corrections that the answers require.
 async fn write_rest<'r>(
     client: &Client,
     lane: &Lane<'_>,
@@ -41,7 +41,8 @@ async fn write_rest<'r>(
         open.extend(write_round(client, lane, round, verdicts).await?);
     }
     let (mut again, mut restored) = restore_sessions(client, lane, open.homeless, verdicts).await?;
-    // Where one began again later in the batch, what was told of it before is over.
+    // If a session starts again later in the batch, updates and ends from before that start no longer
+    // apply.
     restored.retain(|id| {
         !rounds.iter().any(|round| round.starts.iter().any(|(_, start)| start.session_id == *id))
     });
@@ -76,9 +77,9 @@ fn is_unknown(verdict: &Verdict) -> bool {
 /// Messages that were not inserted.
 #[derive(Default)]
 struct Open<'r> {
-    /// Their id is there already.
+    /// Messages whose id already exists.
     taken: Vec<Placed<'r>>,
-    /// Their session is not.
+    /// Messages whose session does not exist.
     homeless: Vec<Placed<'r>>,
 }
 
@@ -204,11 +205,13 @@ fn judge_ends(round: &Round<'_>, rows: &[Row], verdicts: &mut [Verdict]) -> Resu
     Ok(())
 }
 
-/// The messages that took back an end: the rows are the sessions whose end nobody had spoken before they were written.
+/// Sets the verdicts of messages that reopened a session. The rows are sessions that had an inferred end
+/// before the messages were written.
 fn judge_taken_back(round: &Round<'_>, ended: &[Row], verdicts: &mut [Verdict]) -> Result<(), Error> {
     for row in ended {
         let session_id: Uuid = row.try_get(0)?;
-        // A time that no [`Timestamp`] holds was written by another program: the session stays as the store has it.
+        // Another program wrote a time that does not fit in a [`Timestamp`]: the session stays as the store
+        // has it.
         let known = |column| rows::time(row, column).ok().and_then(|time| time.known());
         let (Some(started_at), Some(ended_at)) = (known(2), known(3)) else {
             continue;
@@ -225,7 +228,7 @@ fn judge_taken_back(round: &Round<'_>, ended: &[Row], verdicts: &mut [Verdict]) 
     Ok(())
 }
 
-/// Sorts the messages by what became of them. The row names those that were inserted, where not all were.
+/// Sorts the messages by outcome. The row names the inserted ids, unless all were inserted.
 async fn judge_messages<'r>(
     client: &Client,
     round: &Round<'r>,
@@ -262,8 +265,9 @@ async fn judge_messages<'r>(
     Ok(open)
 }
 
-/// Writes the rows of sessions again that somebody took away, from what this process knew of them. Returns the messages that
-/// have a session now, and these sessions; where nobody knew it, they never will.
+/// Writes the rows of removed sessions again, from what this process knows of them. Returns these sessions,
+/// and the messages that now have one. A message whose session this process does not know becomes a dead
+/// letter.
 async fn restore_sessions<'r>(
     client: &Client,
     lane: &Lane<'_>,
