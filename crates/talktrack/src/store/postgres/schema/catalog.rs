@@ -1,49 +1,49 @@
-//! What a database holds of the schema, asked in one question.
+//! The catalog: what a database has of the schema, read in one query.
 
 use serde::Deserialize;
 use tokio_postgres::{Error, GenericClient};
 
 const CATALOG: &str = include_str!("../../../../migrations/postgres/catalog.sql");
 
-/// The answer.
+/// The result of the query.
 #[derive(Debug, Deserialize)]
 pub(super) struct Catalog {
     /// The name of the database.
     pub(super) database: String,
     /// The name of its encoding.
     pub(super) encoding: String,
-    /// Settings of the server that are off and should not be.
+    /// Settings of the server that are off and should be on.
     pub(super) switched_off: Vec<String>,
-    /// Defaults of roles or of the database that switch `synchronous_commit` off.
+    /// Defaults of roles or of the database that set `synchronous_commit` to off.
     pub(super) asynchronous: Vec<DefaultFound>,
     pub(super) tables: Vec<TableFound>,
     pub(super) columns: Vec<ColumnFound>,
-    /// Columns that are unique by themselves.
+    /// Columns with a unique constraint of their own.
     pub(super) keys: Vec<ColumnName>,
     /// Foreign keys from a message's `session_id` to its session.
     pub(super) references: Vec<ReferenceFound>,
-    /// Checks of one column.
+    /// Check constraints on a single column.
     pub(super) checks: Vec<CheckFound>,
     pub(super) indexes: Vec<String>,
     pub(super) policies: Vec<PolicyFound>,
-    /// Functions with the name of ours.
+    /// Functions with the name of talktrack's function.
     pub(super) functions: Vec<FunctionFound>,
-    /// Those of [`DATABASE_ROLES`](super::tables::DATABASE_ROLES) that are there.
+    /// Those of [`DATABASE_ROLES`](super::tables::DATABASE_ROLES) that exist.
     pub(super) roles: Vec<String>,
-    /// `auth.uid()` is there.
+    /// True if `auth.uid()` exists.
     pub(super) has_uid: bool,
-    /// `auth.jwt()` is there.
+    /// True if `auth.jwt()` exists.
     pub(super) has_jwt: bool,
     pub(super) privileges: Vec<PrivilegeFound>,
-    /// The roles that may call our function.
+    /// The roles that may call talktrack's function.
     pub(super) callers: Vec<String>,
-    /// Functions with the names of those that our triggers call.
+    /// Functions with the names of talktrack's trigger functions.
     pub(super) trigger_functions: Vec<TriggerFunctionFound>,
-    /// Triggers with names of ours.
+    /// Triggers with the names of talktrack's triggers.
     pub(super) triggers: Vec<TriggerFound>,
-    /// Views over our tables that users may use and that do not ask for the users' own rights.
+    /// Views over talktrack's tables that users may use and that do not use the privileges of the invoker.
     pub(super) views: Vec<ViewFound>,
-    /// A view of this server can ask for the rights of whoever uses it.
+    /// True if this server supports views that use the privileges of the invoker.
     pub(super) has_security_invoker: bool,
 }
 
@@ -62,13 +62,13 @@ pub(super) struct ColumnFound {
     #[serde(rename = "type")]
     pub(super) sql_type: String,
     pub(super) not_null: bool,
-    /// A default, an identity or an expression that generates it.
+    /// True if the column has a default, an identity or a generating expression.
     pub(super) has_default: bool,
-    /// Nothing can be written into it.
+    /// Set if no statement can write the column.
     pub(super) generated: Option<Generated>,
 }
 
-/// By what a column is filled, whatever a statement says.
+/// How the database fills a generated column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Generated {
@@ -80,9 +80,9 @@ pub(super) enum Generated {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct DefaultFound {
-    /// None for all roles.
+    /// `None` for all roles.
     pub(super) role: Option<String>,
-    /// In this database alone.
+    /// True if the default applies to this database only.
     pub(super) in_database: bool,
 }
 
@@ -95,7 +95,7 @@ pub(super) struct ColumnName {
 #[derive(Debug, Deserialize)]
 pub(super) struct ReferenceFound {
     pub(super) name: String,
-    /// The session's column.
+    /// The column of the sessions table.
     pub(super) column: String,
 }
 
@@ -104,10 +104,10 @@ pub(super) struct CheckFound {
     pub(super) table: String,
     pub(super) column: String,
     pub(super) name: String,
-    /// What it asks.
+    /// The condition.
     pub(super) expression: String,
     pub(super) validated: bool,
-    /// The words that it refuses of those that are written there, [tried](super::checks).
+    /// The words that talktrack writes and this check refuses, [tested](super::checks).
     #[serde(skip)]
     pub(super) refused: Vec<String>,
 }
@@ -116,20 +116,23 @@ pub(super) struct CheckFound {
 pub(super) struct PolicyFound {
     pub(super) table: String,
     pub(super) name: String,
-    /// `*` for all.
+    /// `*` for all commands.
     pub(super) command: String,
     pub(super) permissive: bool,
-    /// None for everybody.
+    /// `None` for all roles.
     pub(super) roles: Option<Vec<String>>,
     pub(super) using: Option<String>,
     pub(super) check: Option<String>,
-    /// It opens rows of one user to another, [tried](super::checks) if it is the user's own.
+    /// True if the policy opens rows of one user to another, [tested](super::checks) if it is the user's
+    /// own.
     #[serde(skip)]
     pub(super) opens: bool,
 }
 
 impl PolicyFound {
-    /// Permissive policies add up: what ours keep apart, one of the user's own may open. No role named means everybody.
+    /// True if the policy is permissive and applies to users. Permissive policies are combined with OR, so
+    /// a policy of the user's own may open what talktrack's policies keep apart. A policy without roles
+    /// applies to all.
     pub(super) fn is_permissive_for_users(&self) -> bool {
         let is_user = |role: &String| role == "authenticated" || role == "anon";
         self.permissive && self.roles.as_ref().is_none_or(|roles| roles.iter().any(is_user))
@@ -141,8 +144,8 @@ pub(super) struct FunctionFound {
     pub(super) arguments: String,
     pub(super) names: Vec<String>,
     pub(super) body: String,
-    /// It returns a uuid, runs with its owner's rights, with an empty search path, and its last three parameters may be
-    /// left out.
+    /// True if the function returns a uuid, runs with its owner's rights and an empty search path, and its
+    /// last three parameters are optional.
     pub(super) sound: bool,
 }
 
@@ -151,9 +154,9 @@ pub(super) struct PrivilegeFound {
     pub(super) table: String,
     pub(super) role: String,
     pub(super) privilege: String,
-    /// Of the whole table.
+    /// True for a privilege on the whole table.
     pub(super) whole: bool,
-    /// Of these columns; empty for the whole table.
+    /// The columns with the privilege; empty if it is on the whole table.
     pub(super) columns: Vec<String>,
 }
 
@@ -161,9 +164,9 @@ pub(super) struct PrivilegeFound {
 pub(super) struct TriggerFunctionFound {
     pub(super) name: String,
     pub(super) body: String,
-    /// What is set while it runs.
+    /// The settings that apply while it runs.
     pub(super) settings: Vec<String>,
-    /// It is a trigger's, and runs with its owner's rights.
+    /// True if it is a trigger function that runs with its owner's rights.
     pub(super) sound: bool,
 }
 
@@ -171,9 +174,9 @@ pub(super) struct TriggerFunctionFound {
 pub(super) struct TriggerFound {
     pub(super) table: String,
     pub(super) name: String,
-    /// The one of our functions that it calls.
+    /// The talktrack function that it calls, if any.
     pub(super) function: Option<String>,
-    /// It is switched on, and runs once for each statement.
+    /// True if it is enabled and runs once for each statement.
     pub(super) sound: bool,
 }
 
@@ -181,16 +184,16 @@ pub(super) struct TriggerFound {
 pub(super) struct ViewFound {
     pub(super) schema: String,
     pub(super) name: String,
-    /// It holds rows of its own.
+    /// True for a materialized view, which stores rows of its own.
     pub(super) materialized: bool,
-    /// Who may use it.
+    /// The roles that may use it.
     pub(super) roles: Vec<String>,
-    /// Those of our tables that it reads, itself or by another view.
+    /// Those of talktrack's tables that it reads, directly or through another view.
     pub(super) tables: Vec<String>,
 }
 
 impl Catalog {
-    /// Asks the database.
+    /// Reads the catalog of the database.
     pub(super) async fn read(client: &impl GenericClient) -> Result<Self, Error> {
         let row = client.query_typed_one(CATALOG, &[]).await?;
         let Json(catalog) = row.try_get(0)?;
@@ -213,7 +216,7 @@ impl Catalog {
         self.keys.iter().any(|key| key.table == table && key.column == column)
     }
 
-    /// What a role holds of a privilege on a table, whether on the whole or on some columns.
+    /// Returns a role's privilege on a table, on the whole of it or on some columns.
     pub(super) fn privilege(&self, role: &str, privilege: &str, table: &str) -> Option<&PrivilegeFound> {
         let is_it = |found: &&PrivilegeFound| {
             found.role == role && found.privilege == privilege && found.table == table
@@ -222,7 +225,7 @@ impl Catalog {
     }
 }
 
-/// A value that comes as the text of JSON.
+/// A value that the database returns as the text of JSON.
 struct Json<T>(T);
 
 impl<'a, T: Deserialize<'a>> tokio_postgres::types::FromSql<'a> for Json<T> {

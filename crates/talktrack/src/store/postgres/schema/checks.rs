@@ -1,5 +1,5 @@
-//! Checks and policies of the user's own, by what they do: each check is tried with the words that talktrack writes, each policy with a
-//! row of another user. How they are written does not matter.
+//! Tests checks and policies of the user's own by their effect, not by how they are written: each check
+//! with the words that talktrack writes, each policy with a row of another user.
 
 use tokio_postgres::{Error, GenericClient, Row};
 
@@ -7,20 +7,20 @@ use super::catalog::{Catalog, CheckFound};
 use super::spelling::literals;
 use super::tables::{Column, TABLES};
 
-/// Nothing that a check or a policy calls may change anything, or take long.
+/// Functions that a check or a policy calls must not change anything, and must not take long.
 const BEGIN: &str = "BEGIN READ ONLY; SET LOCAL statement_timeout = '5s'";
 
-/// A signed-in user of whom there is no row.
+/// A signed-in user without any rows.
 const AS_A_USER: &str = r#"SELECT
   set_config('request.jwt.claims', '{"sub":"3c1ad2c2-9d4f-4b52-8d0e-6f5f0b1c0a01","role":"authenticated"}', true),
   set_config('request.jwt.claim.sub', '3c1ad2c2-9d4f-4b52-8d0e-6f5f0b1c0a01', true),
   set_config('request.jwt.claim.role', 'authenticated', true)"#;
 
-/// A row of another one.
+/// A row of another user.
 const ROW_OF_ANOTHER: &str = r#"{"id":"3c1ad2c2-9d4f-4b52-8d0e-6f5f0b1c0a02","session_id":"3c1ad2c2-9d4f-4b52-8d0e-6f5f0b1c0a03",
   "message_id":"3c1ad2c2-9d4f-4b52-8d0e-6f5f0b1c0a02","user_id":"3c1ad2c2-9d4f-4b52-8d0e-6f5f0b1c0a04"}"#;
 
-/// Notes of each check which words it refuses.
+/// Notes for each check which words it refuses.
 pub(super) async fn try_words(client: &impl GenericClient, catalog: &mut Catalog) -> Result<(), Error> {
     let mut checks = std::mem::take(&mut catalog.checks);
     for check in &mut checks {
@@ -34,13 +34,13 @@ pub(super) async fn try_words(client: &impl GenericClient, catalog: &mut Catalog
     Ok(())
 }
 
-/// The column of the schema that a check is about.
+/// Returns the column of the schema that a check is about.
 pub(super) fn column_of(check: &CheckFound) -> Option<&'static Column> {
     let table = TABLES.iter().find(|table| table.name == check.table)?;
     table.columns.iter().find(|column| column.name == check.column)
 }
 
-/// The words that the check refuses: those for which it is false. If it cannot be evaluated, none is known.
+/// Returns the words for which the check is false. Returns none if the check cannot be evaluated.
 async fn refused(
     client: &impl GenericClient,
     check: &CheckFound,
@@ -74,7 +74,7 @@ pub(super) async fn try_policies(client: &impl GenericClient, catalog: &mut Cata
     Ok(())
 }
 
-/// Asks in a transaction that is rolled back. No answer if the question is an error.
+/// Runs a query in a transaction that is rolled back. Returns no rows if the query fails.
 async fn ask(client: &impl GenericClient, begin: &str, question: &str) -> Result<Vec<Row>, Error> {
     client.batch_execute(begin).await?;
     let answer = client.query_typed(question, &[]).await;
@@ -85,7 +85,7 @@ async fn ask(client: &impl GenericClient, begin: &str, question: &str) -> Result
     }
 }
 
-/// The words of a check that lists those it allows, and asks nothing else; `None` for every other one.
+/// Returns the allowed words if the check is a plain list of them; `None` for every other check.
 pub(super) fn listed(column: &str, expression: &str) -> Option<Vec<String>> {
     let (words, mut rest) = quoted(expression);
     for cast in ["::text[]", "::character varying[]", "::text", "::character varying"] {
@@ -96,7 +96,7 @@ pub(super) fn listed(column: &str, expression: &str) -> Option<Vec<String>> {
     is_list.then_some(words)
 }
 
-/// The string literals in an expression, and what is left without them.
+/// Returns the string literals in an expression, and the rest of the expression.
 fn quoted(expression: &str) -> (Vec<String>, String) {
     let (mut found, mut outside) = (Vec::new(), String::new());
     let mut rest = expression;

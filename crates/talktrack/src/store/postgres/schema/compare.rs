@@ -1,4 +1,4 @@
-//! Names what a database has otherwise than the schema, and how each is mended.
+//! Lists the differences between a database and the schema, and the SQL that repairs each.
 
 mod access;
 mod columns;
@@ -13,8 +13,8 @@ use super::mend;
 use super::tables::{INDEXES, Index, SEARCH, STALE, STATS, TABLES, USER_ACCESS};
 use super::users::UserAccess;
 
-/// Every difference: first what others need. Where it is not known what users may do, the database is compared with the access that
-/// it comes nearest to.
+/// Returns every difference, prerequisites first. If the access of users is not known, the database is
+/// compared with the access that gives the fewest differences.
 pub(super) fn compare(catalog: &Catalog, access: Option<UserAccess>) -> Vec<Difference> {
     let differences = |access| differences(catalog, access);
     match access {
@@ -47,8 +47,8 @@ fn differences(catalog: &Catalog, access: UserAccess) -> Vec<Difference> {
     found
 }
 
-/// Without its words a message is not found, without the tallies it is not counted, and what users may do is no matter of the
-/// writer's; it is stored all the same.
+/// Marks a difference as one that stops every row, unless messages are stored despite it: the search index
+/// and the rollup are derived from the rows, and the access of users does not concern the writer.
 fn stopping(difference: Difference) -> Difference {
     let is_derived = difference.table.is_some_and(|table| [SEARCH, STATS, STALE].contains(&table));
     let is_of_users = difference.column.as_deref() == Some(USER_ACCESS);

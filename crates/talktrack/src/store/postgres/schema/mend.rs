@@ -1,4 +1,5 @@
-//! The statements that make and mend things, each in one place for the script and for the doctor.
+//! The statements that create and repair parts of the schema. The migration script and the doctor both use
+//! them.
 
 use super::catalog::{CheckFound, Generated};
 use super::policies::{POLICIES, Policy};
@@ -7,7 +8,7 @@ use super::spelling::identifier;
 use super::tables::{Column, INDEXES, Index, MESSAGES, SESSIONS, STORE, Table};
 use super::users::UserAccess;
 
-/// Makes the table, every column on a line with what it means.
+/// Creates the table, with each column and its meaning on a line of its own.
 pub(super) fn create_table(table: &Table) -> String {
     let last = table.columns.len() - 1;
     let line = |(place, column): (usize, &Column)| {
@@ -21,7 +22,7 @@ pub(super) fn create_table(table: &Table) -> String {
     format!("CREATE TABLE IF NOT EXISTS public.{} (\n{lines});", table.name)
 }
 
-/// Makes a table that is missing, with all that belongs to it.
+/// Creates a missing table, with its indexes, policies and grants.
 pub(super) fn make_table(table: &Table, access: UserAccess) -> String {
     let indexes = INDEXES.iter().filter(|index| index.table == table.name).map(create_index);
     let is_its = |policy: &&Policy| policy.table == table.name && policy.access <= access;
@@ -44,8 +45,8 @@ fn definition(column: &Column) -> String {
     format!("{}{required}{default}", column.sql_type)
 }
 
-/// What follows `ADD COLUMN`. Rows that are there make a difference: where the default does not say what they get, the
-/// column begins as one that may be null.
+/// Returns what follows `ADD COLUMN`. If the default does not give existing rows their value, the column is
+/// added as nullable.
 pub(super) fn added(column: &Column) -> String {
     let (name, sql_type) = (column.name, column.sql_type);
     match column.default {
@@ -55,7 +56,7 @@ pub(super) fn added(column: &Column) -> String {
     }
 }
 
-/// Adds a column that is missing, and fills it.
+/// Adds a missing column, and fills it.
 pub(super) fn add_column(table: &str, column: &Column) -> String {
     let mut mend = format!("ALTER TABLE public.{table} ADD COLUMN {};", added(column));
     if !column.nullable && (column.is_filled_by_row() || column.default.is_none()) {
@@ -67,22 +68,22 @@ pub(super) fn add_column(table: &str, column: &Column) -> String {
     mend
 }
 
-/// Gives a column the name it has today.
+/// Renames a column to its present name.
 pub(super) fn rename(table: &str, former: &str, name: &str) -> String {
     format!("ALTER TABLE public.{table} RENAME COLUMN {former} TO {name};")
 }
 
-/// Gives a column its default.
+/// Sets the default of a column.
 pub(super) fn set_default(table: &str, column: &str, value: &str) -> String {
     format!("ALTER TABLE public.{table} ALTER COLUMN {column} SET DEFAULT {value};")
 }
 
-/// Lets a column be null.
+/// Makes a column nullable.
 pub(super) fn allow_null(table: &str, column: &str) -> String {
     format!("ALTER TABLE public.{table} ALTER COLUMN {} DROP NOT NULL;", identifier(column))
 }
 
-/// Lets a column no longer be null, after the rows that are have got a value.
+/// Makes a column required, after existing rows have received a value.
 pub(super) fn require(table: &str, column: &Column) -> String {
     let name = column.name;
     let first = match column.filling() {
@@ -96,7 +97,7 @@ pub(super) fn require(table: &str, column: &Column) -> String {
     format!("{first}\nALTER TABLE public.{table} ALTER COLUMN {name} SET NOT NULL;")
 }
 
-/// Turns a column into the type it should have.
+/// Changes the type of a column to that of the schema.
 pub(super) fn retype(table: &str, column: &Column, from: &str) -> String {
     let (name, to) = (column.name, column.sql_type);
     let (remark, value) = match (from, to) {
@@ -116,25 +117,26 @@ pub(super) fn retype(table: &str, column: &Column, from: &str) -> String {
     )
 }
 
-/// Makes a column the primary key, or unique where there is one.
+/// Makes a column the primary key, or unique if there is a primary key already.
 pub(super) fn add_key(table: &str, column: &str, has_primary_key: bool) -> String {
     let kind = if column == "id" && !has_primary_key { "PRIMARY KEY" } else { "UNIQUE" };
     format!("ALTER TABLE public.{table} ADD {kind} ({column});")
 }
 
-/// Lets messages refer to their sessions. Rows that are there are not asked: what has lost its session stays.
+/// Adds the foreign key from messages to sessions. Existing rows are not validated: messages without a
+/// session stay.
 pub(super) fn add_reference() -> String {
     format!(
         "ALTER TABLE public.{MESSAGES} ADD FOREIGN KEY (session_id) REFERENCES public.{SESSIONS} (session_id) NOT VALID;"
     )
 }
 
-/// Takes away what keeps rows out.
+/// Drops a constraint that refuses rows.
 pub(super) fn drop_constraint(table: &str, constraint: &str) -> String {
     format!("ALTER TABLE public.{table} DROP CONSTRAINT {};", identifier(constraint))
 }
 
-/// Puts another check in the place of this one.
+/// Replaces a check by another one of the same name.
 pub(super) fn replace_check(table: &str, check: &CheckFound, condition: &str) -> String {
     let (name, validity) = (identifier(&check.name), if check.validated { "" } else { " NOT VALID" });
     format!(
@@ -142,7 +144,7 @@ pub(super) fn replace_check(table: &str, check: &CheckFound, condition: &str) ->
     )
 }
 
-/// Lets a column be written that is generated now. What it holds stays.
+/// Makes a generated column writable. Its values stay.
 pub(super) fn stop_generating(table: &str, column: &str, generated: Generated) -> String {
     let what = match generated {
         Generated::Expression => "EXPRESSION",
@@ -151,7 +153,7 @@ pub(super) fn stop_generating(table: &str, column: &str, generated: Generated) -
     format!("ALTER TABLE public.{table} ALTER COLUMN {column} DROP {what};")
 }
 
-/// Makes an index.
+/// Creates an index.
 pub(super) fn create_index(index: &Index) -> String {
     format!("CREATE INDEX IF NOT EXISTS {} ON public.{} {};", index.name, index.table, index.definition)
 }

@@ -11,15 +11,15 @@ pub(super) struct Policy {
     pub(super) table: &'static str,
     pub(super) role: &'static str,
     pub(super) command: Command,
-    /// Restricts whatever other policies allow.
+    /// True if the policy restricts what other policies allow.
     pub(super) restrictive: bool,
     pub(super) using: Option<&'static str>,
     pub(super) check: Option<&'static str>,
-    /// The narrowest access of users with which it is there.
+    /// The narrowest access of users with which the policy exists.
     pub(super) access: UserAccess,
 }
 
-/// What a policy is for.
+/// The command that a policy applies to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Command {
     All,
@@ -40,7 +40,7 @@ impl Command {
         }
     }
 
-    /// As `pg_policy` has it.
+    /// The letter for the command in `pg_policy`.
     pub(super) fn letter(self) -> &'static str {
         match self {
             Self::All => "*",
@@ -88,22 +88,24 @@ impl Policy {
     }
 }
 
-/// Who asks: the subject of the token, if that is a UUID. Evaluated once a query; without the `SELECT` it would be once a row. The
-/// cast is reached for a UUID only: a subject of another kind owns nothing and is no error.
+/// The caller: the subject of the token, if that is a UUID. The `SELECT` makes PostgreSQL evaluate it once
+/// per query instead of once per row. The cast is reached for a UUID only: a subject of another form owns
+/// nothing and causes no error.
 macro_rules! caller {
     () => {
         "(SELECT CASE WHEN (auth.jwt() ->> 'sub') ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' THEN (auth.jwt() ->> 'sub')::uuid END)"
     };
 }
 
-/// A session of the caller.
+/// Selects sessions of the caller.
 macro_rules! own_session {
     () => {
         concat!("user_id = ", caller!())
     };
 }
 
-/// A message of the caller's own sessions. An array that is made once, so that the index on `session_id` serves it.
+/// Selects messages of the caller's own sessions. The array is built once, so that the index on
+/// `session_id` can be used.
 macro_rules! own_message {
     () => {
         concat!(
@@ -114,17 +116,18 @@ macro_rules! own_message {
     };
 }
 
-/// Version 5: an id that is derived from a name. Only the server derives them.
+/// Excludes ids of version 5, which are derived from a name. Only the server derives ids.
 const CHOSEN_ID: &str = "substr(session_id::text, 15, 1) <> '5'";
 
-/// Also if a policy of the project's own lets users add messages: the session is one that the caller sees, and the user is that of
-/// the session.
+/// Holds even if a policy of the project's own lets users add messages: the session must be visible to the
+/// caller, and the user must be the session's user.
 const OF_ITS_SESSION: &str = "EXISTS (SELECT FROM public.conversation_sessions owned
     WHERE owned.session_id = conversation_messages.session_id
       AND (owned.user_id = conversation_messages.user_id
         OR conversation_messages.user_id IS NULL AND conversation_messages.role = 'system'))";
 
-/// Who sees and changes what. The parts of an access are added up, and so are the policies of the project's own.
+/// All policies. Each access includes the narrower ones. PostgreSQL also applies the project's own
+/// policies.
 pub(super) const POLICIES: [Policy; 19] = [
     Policy::of_users("talktrack_own_sessions", SESSIONS, Command::Select, own_session!(), UserAccess::Read),
     Policy::of_users(
@@ -175,7 +178,7 @@ pub(super) const POLICIES: [Policy; 19] = [
     ),
     Policy::of_service("talktrack_service_sessions", SESSIONS),
     Policy::of_service("talktrack_service_messages", MESSAGES),
-    // Nobody else has anything to look for there.
+    // Only the service needs the tables that follow.
     Policy::of_service("talktrack_service_search", SEARCH),
     Policy::of_service("talktrack_service_deletions", DELETIONS),
     Policy::of_service("talktrack_service_user_deletions", USER_DELETIONS),
@@ -186,5 +189,5 @@ pub(super) const POLICIES: [Policy; 19] = [
     Policy::of_service("talktrack_service_store", STORE),
 ];
 
-/// Policies that an earlier schema had, by name and table.
+/// Policies of earlier schemas, by name and table.
 pub(super) const FORMER_POLICIES: [(&str, &str); 1] = [("talktrack_own_search", SEARCH)];

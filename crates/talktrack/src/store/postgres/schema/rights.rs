@@ -1,4 +1,4 @@
-//! The statements that give and take rights: policies, grants, and the functions that users call.
+//! The statements that grant and revoke rights: policies, grants, and the functions that users call.
 
 use super::policies::Policy;
 use super::spelling::identifier;
@@ -11,17 +11,17 @@ pub(super) const UID: &str = include_str!("../../../../migrations/postgres/uid.s
 /// `auth.jwt()` for a database that has none.
 pub(super) const JWT: &str = include_str!("../../../../migrations/postgres/jwt.sql");
 
-/// Switches row-level security on.
+/// Enables row-level security.
 pub(super) fn enable_row_security(table: &str) -> String {
     format!("ALTER TABLE public.{table} ENABLE ROW LEVEL SECURITY;")
 }
 
-/// Removes the policy, if it is there.
+/// Drops the policy if it exists.
 pub(super) fn drop_policy(policy: &str, table: &str) -> String {
     format!("DROP POLICY IF EXISTS {} ON public.{table};", identifier(policy))
 }
 
-/// Makes the policy.
+/// Creates the policy.
 pub(super) fn create_policy(policy: &Policy) -> String {
     let Policy { name, table, role, command, .. } = policy;
     let kind = if policy.restrictive { " AS RESTRICTIVE" } else { "" };
@@ -31,7 +31,7 @@ pub(super) fn create_policy(policy: &Policy) -> String {
     format!("CREATE POLICY {name} ON public.{table}{kind} FOR {command} TO {role}{using}{check};")
 }
 
-/// Takes every right from the roles of users, and gives `service_role` its own.
+/// Revokes all rights of the users' roles, and grants `service_role` its own.
 pub(super) fn revoke(table: &str) -> String {
     let privileges = PRIVILEGES.join(", ");
     format!(
@@ -40,14 +40,15 @@ pub(super) fn revoke(table: &str) -> String {
     )
 }
 
-/// Gives users one of their rights.
+/// Grants users one of their rights.
 pub(super) fn grant_to_users(grant: &UserGrant) -> String {
     let UserGrant { table, privilege, columns, .. } = grant;
     let columns = if columns.is_empty() { String::new() } else { format!(" ({})", columns.join(", ")) };
     format!("GRANT {privilege}{columns} ON public.{table} TO authenticated;")
 }
 
-/// Who may do what with a table. `own` are rights to columns of the project's own, each a privilege and a column: they stay.
+/// Sets all rights on a table. `own` lists rights on the project's own columns, each a privilege and a
+/// column: these are granted again.
 pub(super) fn grant(table: &str, access: UserAccess, own: &[(String, String)]) -> String {
     let of_users = USER_GRANTS.iter().filter(|grant| grant.table == table && grant.access <= access);
     let own = own.iter().map(|(privilege, column)| {
@@ -57,7 +58,7 @@ pub(super) fn grant(table: &str, access: UserAccess, own: &[(String, String)]) -
     all.collect::<Vec<_>>().join("\n")
 }
 
-/// Gives users their rights to a column that was missing.
+/// Grants users their rights on a column that was missing.
 pub(super) fn grant_column(table: &str, column: &str, access: UserAccess) -> Vec<String> {
     let is_its = |grant: &&UserGrant| {
         grant.table == table && grant.access <= access && grant.columns.contains(&column)
@@ -69,8 +70,8 @@ pub(super) fn grant_column(table: &str, column: &str, access: UserAccess) -> Vec
     grants.map(sql).collect()
 }
 
-/// Makes the function, or puts it in the place of an earlier one. It has the rights of its owner, since users have none to the
-/// columns that it writes; whose sessions the caller may write to, its body decides.
+/// Creates or replaces the function. It runs with its owner's rights, because users have none on the
+/// columns that it writes; its body decides which sessions the caller may write to.
 pub(super) fn create_function() -> String {
     let types = FUNCTION_ARGUMENTS.split(", ");
     let parameters = FUNCTION_PARAMETERS.iter().zip(types).enumerate().map(|(place, (name, sql_type))| {
@@ -84,7 +85,7 @@ pub(super) fn create_function() -> String {
     )
 }
 
-/// Takes the function from users, and gives it to `service_role`.
+/// Revokes the function from users, and grants it to `service_role`.
 pub(super) fn revoke_function() -> String {
     format!(
         "REVOKE ALL ON FUNCTION {FUNCTION}({FUNCTION_ARGUMENTS}) FROM PUBLIC, anon, authenticated;\n\
@@ -100,28 +101,28 @@ pub(super) fn grant_function_to_users() -> String {
     format!("GRANT EXECUTE ON FUNCTION {FUNCTION}({FUNCTION_ARGUMENTS}) TO authenticated;")
 }
 
-/// Who may call the function.
+/// Sets who may call the function.
 pub(super) fn grant_function(access: UserAccess) -> String {
     let users = (access >= FUNCTION_ACCESS).then(grant_function_to_users);
     [Some(revoke_function()), users].into_iter().flatten().collect::<Vec<_>>().join("\n")
 }
 
-/// Removes a function that would make calls by name ambiguous, or that cannot be replaced.
+/// Drops a function that would make calls by name ambiguous, or that cannot be replaced.
 pub(super) fn drop_function(arguments: &str) -> String {
     format!("DROP FUNCTION {FUNCTION}({arguments});")
 }
 
-/// Has a view read with the rights of whoever uses it, so that the policies apply.
+/// Makes a view use the privileges of the invoker, so that the policies apply.
 pub(super) fn make_invoker(schema: &str, view: &str) -> String {
     format!("ALTER VIEW {}.{} SET (security_invoker = true);", identifier(schema), identifier(view))
 }
 
-/// Takes a view from users.
+/// Revokes a view from users.
 pub(super) fn revoke_view(schema: &str, view: &str) -> String {
     format!("REVOKE ALL ON {}.{} FROM PUBLIC, anon, authenticated;", identifier(schema), identifier(view))
 }
 
-/// Makes `auth.uid()` or `auth.jwt()`, as Supabase has them.
+/// Creates `auth.uid()` or `auth.jwt()` as Supabase has them.
 pub(super) fn make_auth_function(create: &str) -> String {
     let create = create.trim_end();
     format!(

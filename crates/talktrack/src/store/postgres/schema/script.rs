@@ -1,4 +1,4 @@
-//! The script of the migration, made from the schema.
+//! Builds the migration script from the schema.
 
 use super::mend;
 use super::policies::{FORMER_POLICIES, POLICIES};
@@ -15,7 +15,8 @@ const END: &str = include_str!("../../../../migrations/postgres/end.sql");
 
 const DESCRIBE: &str = include_str!("../../../../migrations/postgres/describe.sql");
 
-/// The migration, up to its commit. Without an access, users keep the one that is noted; the first time they may write.
+/// Returns the migration, including its commit. Without an access, users keep the one that the database
+/// notes; a first migration lets them write.
 pub(super) fn migration(access: Option<UserAccess>) -> String {
     let mut script = Script(BEGIN.to_owned());
     let roles = ROLES.trim_end().replace("{uid}", rights::UID).replace("{jwt}", rights::JWT);
@@ -35,14 +36,14 @@ pub(super) fn migration(access: Option<UserAccess>) -> String {
     script.0
 }
 
-/// The migration, and the final schema.
+/// Returns the migration, followed by the query of the final schema.
 pub(super) fn whole(access: Option<UserAccess>) -> String {
     let mut script = Script(migration(access));
     script.section("The final schema", [format!("{};", description())]);
     script.0
 }
 
-/// The query that lists the tables as they are now, and holds every column against the schema.
+/// Returns the query that lists the tables as they are, and compares every column with the schema.
 pub(super) fn description() -> String {
     let wanted = TABLES.iter().flat_map(|table| {
         let row = |column: &Column| {
@@ -66,12 +67,12 @@ impl Script {
     }
 }
 
-/// A statement that may fail on what is there, and is then left out.
+/// A statement that may fail on existing data, and is then skipped.
 fn attempt(statement: &str) -> String {
     format!("SELECT pg_temp.talktrack_try($sql$\n{}\n$sql$);", statement.trim_end_matches(';'))
 }
 
-/// A call of one of the helpers.
+/// A call of one of the helper functions.
 fn call(helper: &str, table: &str, rest: &str) -> String {
     format!("SELECT pg_temp.talktrack_{helper}('public.{table}', {rest});")
 }
@@ -155,7 +156,7 @@ fn store(access: Option<UserAccess>) -> Vec<String> {
     [mend::give_id()].into_iter().chain(note).collect()
 }
 
-/// A statement for the databases in which users have this access.
+/// A statement for databases in which users have at least this access.
 fn for_users(access: UserAccess, statement: &str) -> String {
     let statement = statement.trim_end_matches(';');
     format!("SELECT pg_temp.talktrack_users('{access}', $sql$\n{statement}\n$sql$);")

@@ -1,11 +1,11 @@
-//! How SQL spells names and words.
+//! Quotes names and words for SQL.
 
-/// A name as SQL takes it, whatever it holds.
+/// Quotes a name as an SQL identifier. Any name is allowed.
 pub(super) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// Words as a list of literals.
+/// Returns words as a list of SQL literals.
 pub(super) fn literals(words: &[impl AsRef<str>]) -> String {
     let quoted = words.iter().map(|word| format!("'{}'", word.as_ref().replace('\'', "''")));
     quoted.collect::<Vec<_>>().join(", ")

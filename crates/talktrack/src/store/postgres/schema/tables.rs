@@ -1,8 +1,8 @@
-//! The schema as data: everything that is written, compared and mended is made from what stands here.
+//! The schema as data. All statements that create, compare or repair it are built from this module.
 
 use super::spelling::literals;
 
-/// One of the tables.
+/// A table.
 pub(super) struct Table {
     pub(super) name: &'static str,
     pub(super) columns: &'static [Column],
@@ -11,22 +11,22 @@ pub(super) struct Table {
 /// A column as it should be.
 pub(super) struct Column {
     pub(super) name: &'static str,
-    /// As [`CATALOG`](super::catalog) spells it.
+    /// The type as [`CATALOG`](super::catalog) spells it.
     pub(super) sql_type: &'static str,
     pub(super) nullable: bool,
     pub(super) default: Option<&'static str>,
-    /// What a row gets that was there before the column, or holds a null where none is allowed; the default where this
-    /// is left out. `this` is the row.
+    /// The value for rows that existed before the column, or that hold a null where none is allowed. The
+    /// default is used if this is missing. `this` is the row.
     fill: Option<&'static str>,
-    /// What stands behind it where the table is made anew.
+    /// What follows the column when the table is created.
     pub(super) constraint: &'static str,
-    /// `ON CONFLICT` needs it to be unique.
+    /// True if `ON CONFLICT` needs the column to be unique.
     pub(super) key: bool,
-    /// The words that are written here: a check on the column has to allow them all.
+    /// The words that talktrack writes to the column: a check on it must allow all of them.
     pub(super) words: &'static [&'static str],
-    /// What the column was called in earlier projects.
+    /// The name of the column in earlier projects.
     pub(super) former: Option<&'static str>,
-    /// For the reader of the script.
+    /// A remark for readers of the script.
     pub(super) note: &'static str,
 }
 
@@ -78,12 +78,12 @@ impl Column {
         Self { note, ..self }
     }
 
-    /// The value for rows that have none, where there is one that can be known.
+    /// Returns the value for rows that have none, if one can be known.
     pub(super) fn filling(&self) -> Option<&'static str> {
         self.fill.or(self.default)
     }
 
-    /// Whether existing rows need something else than the default.
+    /// True if existing rows need a value other than the default.
     pub(super) fn is_filled_by_row(&self) -> bool {
         self.fill.is_some()
     }
@@ -100,10 +100,10 @@ pub(super) const STATS: &str = "conversation_stats";
 pub(super) const STALE: &str = "conversation_stats_stale";
 pub(super) const STORE: &str = "conversation_store";
 
-/// The column of the store's row that notes what users may do.
+/// The column of the store's row that notes the access of users.
 pub(super) const USER_ACCESS: &str = "user_access";
 
-/// The tables, those that are referred to first.
+/// The tables. A table comes after those that it refers to.
 pub(super) const TABLES: [Table; 10] = [
     Table {
         name: SESSIONS,
@@ -278,10 +278,10 @@ pub(super) const TABLES: [Table; 10] = [
     },
 ];
 
-/// Who can speak.
+/// The roles that can speak.
 pub(super) const ROLES: [&str; 5] = ["user", "assistant", "system", "developer", "tool"];
 
-/// An index by its name, which is how it is recognised.
+/// An index, which is recognised by its name.
 pub(super) struct Index {
     pub(super) name: &'static str,
     pub(super) table: &'static str,
@@ -289,8 +289,8 @@ pub(super) struct Index {
     pub(super) definition: &'static str,
 }
 
-/// What the queries need. `message_count` and `last_event_at` are in none: they change with every message, and a change
-/// that touches no index stays on its page.
+/// The indexes that the queries need. None contains `message_count` or `last_event_at`, which change with
+/// every message: an update that changes no indexed column can stay on its page (a heap-only tuple).
 pub(super) const INDEXES: [Index; 12] = [
     Index {
         name: "conversation_sessions_of_user",
@@ -334,23 +334,23 @@ pub(super) const INDEXES: [Index; 12] = [
     Index { name: "conversation_stats_stale_slices", table: STALE, definition: "(slice)" },
 ];
 
-/// The roles of Supabase, which its policies and grants speak of.
+/// The roles of Supabase, which the policies and grants refer to.
 pub(super) const DATABASE_ROLES: [&str; 3] = ["anon", "authenticated", "service_role"];
 
-/// What `service_role` may do. Not `TRUNCATE`, which no policy restrains.
+/// The privileges of `service_role`. `TRUNCATE` is not one of them, because no policy restricts it.
 pub(super) const PRIVILEGES: [&str; 4] = ["SELECT", "INSERT", "UPDATE", "DELETE"];
 
 /// The function that PostgREST calls, by name.
 pub(super) const FUNCTION: &str = "public.insert_conversation_message";
 
-/// The types of its parameters, by which it is told from others of the name.
+/// The types of its parameters, which distinguish it from other functions of the same name.
 pub(super) const FUNCTION_ARGUMENTS: &str = "uuid, text, text, text, jsonb, uuid";
 
-/// The names of its parameters, by which it is called.
+/// The names of its parameters, which callers use.
 pub(super) const FUNCTION_PARAMETERS: [&str; 6] =
     ["p_session_id", "p_role", "p_content", "p_audio_url", "p_metadata", "p_user_id"];
 
-/// Its body.
+/// Returns its body.
 pub(super) fn function_body() -> String {
     include_str!("../../../../migrations/postgres/function.sql")
         .replace("{roles}", &literals(&ROLES))

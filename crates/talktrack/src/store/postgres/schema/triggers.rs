@@ -1,20 +1,20 @@
-//! Triggers, so that whatever any program writes is noted: which five minutes are to be counted anew (the counting is done behind
-//! the path), and what was deleted.
+//! Triggers, so that the writes of all programs are noted: which slices of five minutes are stale and must
+//! be recounted (in the background), and what was deleted.
 
 use super::tables::{MESSAGES, SESSIONS, STATS};
 
-/// A function that triggers call. It has the rights of its owner: whoever may write a message may not therefore change what is
-/// noted.
+/// A function that triggers call. It runs with its owner's rights: a role that may write messages must not
+/// be able to change the notes.
 pub(super) struct TriggerFunction {
     pub(super) name: &'static str,
     pub(super) body: &'static str,
-    /// What is set while it runs, as the catalog spells it.
+    /// The settings that apply while it runs, as the catalog spells them.
     pub(super) settings: &'static [&'static str],
-    /// What goes behind any change of it.
+    /// Returns the statement that must follow any change of the function.
     after: fn() -> String,
 }
 
-/// Notes what is to be counted. The one lock that it may meet is held for a moment.
+/// Marks stale slices. The one lock that it may wait for is held only for a moment.
 pub(super) const COUNTER: TriggerFunction = TriggerFunction {
     name: "public.conversation_stats_touched",
     body: include_str!("../../../../migrations/postgres/counted.sql"),
@@ -22,7 +22,8 @@ pub(super) const COUNTER: TriggerFunction = TriggerFunction {
     after: count_anew,
 };
 
-/// Notes what was deleted. However many rows or sessions there were when its plans were made, an index serves it.
+/// Notes deletions. The settings force an index, even if the plans were cached when the tables had few
+/// rows.
 pub(super) const DELETION_RECORDER: TriggerFunction = TriggerFunction {
     name: "public.conversation_deleted",
     body: include_str!("../../../../migrations/postgres/deleted.sql"),
@@ -36,16 +37,16 @@ pub(super) const DELETION_RECORDER: TriggerFunction = TriggerFunction {
     after: String::new,
 };
 
-/// All of them.
+/// All trigger functions.
 pub(super) const FUNCTIONS: [&TriggerFunction; 2] = [&COUNTER, &DELETION_RECORDER];
 
-/// A trigger, once for each statement.
+/// A trigger that runs once for each statement.
 pub(super) struct Trigger {
     pub(super) name: &'static str,
     pub(super) table: &'static str,
-    /// `INSERT`, and so on.
+    /// The event, such as `INSERT`.
     pub(super) event: &'static str,
-    /// What the function sees of the rows.
+    /// The transition tables that the function sees.
     pub(super) referencing: &'static str,
     pub(super) function: &'static TriggerFunction,
 }
@@ -73,7 +74,7 @@ pub(super) const TRIGGERS: [Trigger; 10] = triggers![
     ("talktrack_deletions", MESSAGES, "DELETE", WENT, DELETION_RECORDER),
 ];
 
-/// What was written under another function may not be noted: everything is counted anew.
+/// Restarts the rollup if the function differs: rows written with another function may not have been noted.
 pub(super) fn forget_what_another_noted() -> String {
     let TriggerFunction { name, body, .. } = COUNTER;
     format!(
@@ -83,7 +84,7 @@ pub(super) fn forget_what_another_noted() -> String {
     )
 }
 
-/// Makes the function, or puts it in the place of an earlier one.
+/// Creates or replaces the function.
 pub(super) fn create_function(function: &TriggerFunction) -> String {
     let TriggerFunction { name, body, settings, .. } = function;
     let settings: String = settings
@@ -97,12 +98,12 @@ pub(super) fn create_function(function: &TriggerFunction) -> String {
     )
 }
 
-/// The same, for a function that was missing or another one: what it should have noted was not.
+/// Creates a function that was missing or different, and makes up for what it should have noted.
 pub(super) fn mend_function(function: &TriggerFunction) -> String {
     format!("{}\n{}", create_function(function), (function.after)()).trim_end().to_owned()
 }
 
-/// Makes the trigger. What was written without it was not noted.
+/// Creates the trigger, and makes up for rows that were written without it.
 pub(super) fn create_trigger(trigger: &Trigger) -> String {
     let Trigger { name, table, event, referencing, function } = trigger;
     format!(
@@ -116,7 +117,7 @@ pub(super) fn create_trigger(trigger: &Trigger) -> String {
     .to_owned()
 }
 
-/// Has everything counted anew.
+/// Makes the rollup start over.
 fn count_anew() -> String {
     format!("DELETE FROM public.{STATS} WHERE place = 0;")
 }

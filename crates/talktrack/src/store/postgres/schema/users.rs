@@ -1,27 +1,29 @@
-//! What users may do through PostgREST: nothing but what stands here, whatever other grants there have been.
+//! The access of users through PostgREST. Users have exactly the rights listed here, regardless of earlier
+//! grants.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::tables::{MESSAGES, SESSIONS};
 
-/// What the database lets users do with their own conversations. `migrate` notes it in `conversation_store`.
+/// The access that the database gives users to their own conversations. `migrate` notes it in
+/// `conversation_store`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum UserAccess {
-    /// Read them.
+    /// Users may read them.
     Read,
-    /// Read them, start and end sessions, and add messages.
+    /// Users may read them, start and end sessions, and add messages.
     #[default]
     Write,
-    /// The same, and delete sessions and messages.
+    /// Users may do all of this, and delete sessions and messages.
     Delete,
 }
 
 impl UserAccess {
-    /// All of them, the narrowest first.
+    /// All kinds of access, the narrowest first.
     pub const ALL: [Self; 3] = [Self::Read, Self::Write, Self::Delete];
 
-    /// The word for it.
+    /// Returns the word for the access.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -46,13 +48,13 @@ impl FromStr for UserAccess {
     }
 }
 
-/// A right of `authenticated`.
+/// A privilege of the role `authenticated`.
 pub(super) struct UserGrant {
     pub(super) table: &'static str,
     pub(super) privilege: &'static str,
-    /// Empty for the whole table.
+    /// The columns; empty for the whole table.
     pub(super) columns: &'static [&'static str],
-    /// The narrowest access that has it.
+    /// The narrowest access that includes the privilege.
     pub(super) access: UserAccess,
 }
 
@@ -67,7 +69,7 @@ impl UserGrant {
     }
 }
 
-/// All of them. Nobody updates a message: revisions go through the server.
+/// All privileges of users. No user may update a message: revisions go through the server.
 pub(super) const USER_GRANTS: [UserGrant; 7] = [
     UserGrant::new(SESSIONS, "SELECT", &[], UserAccess::Read),
     UserGrant::new(

@@ -1,4 +1,4 @@
-//! Who may see and do what: roles, row-level security, and the function.
+//! Compares access: roles, row-level security, and the function.
 
 use super::super::Difference;
 use super::super::catalog::{Catalog, FunctionFound, PolicyFound};
@@ -8,7 +8,7 @@ use super::super::tables::{DATABASE_ROLES, FUNCTION_ARGUMENTS, FUNCTION_PARAMETE
 use super::super::users::UserAccess;
 use super::grants;
 
-/// What Supabase brings along and plain PostgreSQL has to be given.
+/// Finds missing roles and functions. Supabase provides them; plain PostgreSQL needs them created.
 pub(super) fn roles(catalog: &Catalog) -> Vec<Difference> {
     let missing = DATABASE_ROLES.iter().filter(|role| !catalog.roles.iter().any(|there| there == *role));
     let mut found: Vec<_> = missing
@@ -28,7 +28,7 @@ pub(super) fn roles(catalog: &Catalog) -> Vec<Difference> {
     found
 }
 
-/// What is different about the rights to the tables that are there, and about the function.
+/// Compares the rights on the existing tables, and the function.
 pub(super) fn compare(catalog: &Catalog, access: UserAccess) -> Vec<Difference> {
     let there = TABLES.iter().filter(|table| catalog.table(table.name).is_some());
     let mut found = Vec::new();
@@ -99,8 +99,8 @@ fn says_the_same(policy: &Policy, is: &PolicyFound) -> bool {
         && same(policy.check, &is.check)
 }
 
-/// An expression without what PostgreSQL adds when it spells it out: how much, depends on its version and on the search
-/// path.
+/// Removes from an expression what PostgreSQL adds when it prints it. The additions depend on its version
+/// and on the search path.
 fn gist(expression: &str) -> String {
     let mut text = expression.to_lowercase();
     text.retain(|character| !character.is_whitespace() && !matches!(character, '(' | ')'));
@@ -145,7 +145,7 @@ fn function(catalog: &Catalog, access: UserAccess) -> Vec<Difference> {
     found
 }
 
-/// Who may call the function, and who must not.
+/// Checks who may call the function and who must not.
 fn callers(catalog: &Catalog, access: UserAccess) -> Option<Difference> {
     let should = |role: &str| match role {
         "anon" => false,

@@ -1,4 +1,4 @@
-//! Columns, keys and checks.
+//! Compares columns, keys and checks.
 
 use super::super::Difference;
 use super::super::catalog::{Catalog, CheckFound, ColumnFound, ReferenceFound};
@@ -9,11 +9,11 @@ use super::super::spelling::literals;
 use super::super::tables::{Column, MESSAGES, SESSIONS, TABLES, Table};
 use super::super::users::UserAccess;
 
-/// What is different about the columns of a table that is there.
+/// Compares the columns of an existing table.
 pub(super) fn compare(catalog: &Catalog, table: &Table, access: UserAccess) -> Vec<Difference> {
     let Some(there) = catalog.table(table.name) else { return Vec::new() };
     let mut found = Vec::new();
-    // What a row gets may come from other columns of it: these first.
+    // The value for existing rows may come from other columns, so those come first.
     let by_row = table.columns.iter().filter(|column| column.is_filled_by_row());
     for column in table.columns.iter().filter(|column| !column.is_filled_by_row()).chain(by_row) {
         match catalog.column(table.name, column.name) {
@@ -76,13 +76,13 @@ fn different(table: &'static str, column: &Column, is: &ColumnFound) -> Vec<Diff
     found
 }
 
-/// Text without a limit goes by two names.
+/// True if the types are the same. Text without a limit has two names.
 fn same_type(wanted: &str, is: &str) -> bool {
     wanted == is || (wanted == "text" && is == "character varying")
 }
 
-/// A check that refuses words that are written. One that lists the words it allows gets the others, too; every other one is the
-/// user's own.
+/// Finds a check that refuses words that talktrack writes. A check that lists allowed words gets the
+/// missing ones added; any other check belongs to the user.
 fn narrow(table: &'static str, column: &Column, check: &CheckFound) -> Option<Difference> {
     if check.refused.is_empty() {
         return None;
@@ -103,7 +103,8 @@ fn narrow(table: &'static str, column: &Column, check: &CheckFound) -> Option<Di
     })
 }
 
-/// A column that cannot be written, with what it needs once it can be.
+/// Finds a column that cannot be written because it is generated. The repair includes all that the column
+/// needs afterwards.
 fn generated(table: &'static str, column: &Column, is: &ColumnFound) -> Option<Difference> {
     let generated = is.generated?;
     let name = column.name;
@@ -116,7 +117,7 @@ fn generated(table: &'static str, column: &Column, is: &ColumnFound) -> Option<D
     Some(super::stopping(Difference::of_column(table, name, problem, all.join("\n"))).yours_to_mend())
 }
 
-/// A column of the user's own that every row must fill, and talktrack cannot.
+/// A column of the user's own that every row must fill and that talktrack cannot fill.
 fn unfillable(column: &ColumnFound) -> Difference {
     let table =
         TABLES.iter().map(|table| table.name).find(|table| *table == column.table).unwrap_or(MESSAGES);
@@ -129,7 +130,8 @@ fn unfillable(column: &ColumnFound) -> Difference {
     )
 }
 
-/// Messages refer to sessions by what both of them call `session_id`, and by nothing else.
+/// Compares the foreign keys: messages must refer to sessions through `session_id` on both sides, and
+/// through nothing else.
 pub(super) fn references(catalog: &Catalog) -> Vec<Difference> {
     let difference = |problem, mend| Difference::of_column(MESSAGES, "session_id", problem, mend);
     let (right, wrong): (Vec<_>, Vec<_>) =

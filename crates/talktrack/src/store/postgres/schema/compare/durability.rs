@@ -1,11 +1,12 @@
-//! What the server and the database do to rows that they have confirmed, and which characters they can hold.
+//! Compares settings that decide whether confirmed rows survive a crash, and which characters rows can
+//! hold.
 
 use super::super::Difference;
 use super::super::catalog::{Catalog, DefaultFound};
 use super::super::spelling::identifier;
 use super::super::tables::TABLES;
 
-/// What is different about the database as a whole.
+/// Compares the database as a whole.
 pub(super) fn compare(catalog: &Catalog) -> Vec<Difference> {
     let mut found: Vec<_> = encoding(catalog).into_iter().collect();
     let unlogged =
@@ -29,7 +30,7 @@ pub(super) fn compare(catalog: &Catalog) -> Vec<Difference> {
     found
 }
 
-/// Only UTF8 holds everything that people say.
+/// Only UTF8 holds every character.
 fn encoding(catalog: &Catalog) -> Option<Difference> {
     let Catalog { database, encoding, .. } = catalog;
     if encoding == "UTF8" {
@@ -48,7 +49,7 @@ fn encoding(catalog: &Catalog) -> Option<Difference> {
     Some(Difference::of_database(problem, mend).yours_to_mend())
 }
 
-/// talktrack waits for the disk all the same; other programs that write there do not.
+/// talktrack waits for the disk despite this default; other programs that write there do not.
 fn asynchronous(default: &DefaultFound, database: &str) -> Difference {
     let DefaultFound { role, in_database } = default;
     let (whose, alter) = match (role, in_database) {

@@ -1,4 +1,4 @@
-//! Privileges on tables and on their columns.
+//! Compares privileges on tables and on their columns.
 
 use super::super::Difference;
 use super::super::catalog::{Catalog, PrivilegeFound};
@@ -6,10 +6,10 @@ use super::super::rights;
 use super::super::tables::{PRIVILEGES, Table};
 use super::super::users::{USER_GRANTS, UserAccess, UserGrant};
 
-/// Privileges that no policy restrains, or that nobody needs.
+/// Privileges that no policy restricts, or that no role needs.
 const UNRESTRAINED: [&str; 3] = ["TRUNCATE", "REFERENCES", "TRIGGER"];
 
-/// Everything about the grants on a table is mended in one go.
+/// All differences in the grants on a table are repaired by one set of statements.
 pub(super) fn compare(catalog: &Catalog, table: &Table, access: UserAccess) -> Option<Difference> {
     let mut problems = Vec::new();
     for privilege in PRIVILEGES.into_iter().chain(UNRESTRAINED) {
@@ -21,7 +21,7 @@ pub(super) fn compare(catalog: &Catalog, table: &Table, access: UserAccess) -> O
     (!problems.is_empty()).then(|| Difference::of_table(table.name, problems.join("; "), mend))
 }
 
-/// What `authenticated` may do with one privilege, and must not, or the other way round.
+/// Compares one privilege of `authenticated` with what it should be.
 fn of_users(catalog: &Catalog, table: &Table, privilege: &str, access: UserAccess) -> Vec<String> {
     let name = table.name;
     let is_wanted =
@@ -46,7 +46,7 @@ fn of_users(catalog: &Catalog, table: &Table, privilege: &str, access: UserAcces
                 held.map_or(&[][..], |held| &held.columns).iter().map(String::as_str).collect();
             let ours = held.iter().copied().filter(|column| is_ours(table, column));
             let excess: Vec<_> = ours.filter(|column| !wanted.contains(column)).collect();
-            // A column that is missing comes with its rights.
+            // A missing column gets its privileges when it is added.
             let lacks = |column: &&str| !held.contains(column) && catalog.column(name, column).is_some();
             let lacking: Vec<_> = wanted.iter().copied().filter(lacks).collect();
             let list = |columns: &[&str]| format!(" ({})", columns.join(", "));
@@ -73,7 +73,7 @@ fn of_anon(catalog: &Catalog, table: &Table) -> Option<String> {
     (!held.is_empty()).then(|| format!("The role 'anon' may {} '{name}', and must not", held.join(", ")))
 }
 
-/// Rights of users to columns of the project's own, one by one: the project's business.
+/// Returns privileges of users on single columns of the project's own, which talktrack leaves alone.
 fn own_columns(catalog: &Catalog, table: &Table) -> Vec<(String, String)> {
     let of_users = |held: &&PrivilegeFound| {
         held.role == "authenticated" && held.table == table.name && held.privilege != "REFERENCES"

@@ -1,4 +1,4 @@
-//! What notes what other programs write: the functions, and the triggers that call them.
+//! Compares the triggers that note writes of all programs, and the functions that they call.
 
 use super::super::Difference;
 use super::super::catalog::Catalog;

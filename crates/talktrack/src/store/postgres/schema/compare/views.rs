@@ -1,10 +1,11 @@
-//! Views over our tables that users may use: row-level security does not apply to a view that reads with the rights of its owner.
+//! Views over talktrack's tables that users may use. Row-level security does not apply to a view that reads
+//! with its owner's rights.
 
 use super::super::Difference;
 use super::super::catalog::{Catalog, ViewFound};
 use super::super::rights;
 
-/// Each view by which a user may see rows that no policy was asked about.
+/// Finds each view that can show a user rows that the policies would hide.
 pub(super) fn compare(catalog: &Catalog) -> Vec<Difference> {
     catalog.views.iter().map(|view| difference(view, catalog.has_security_invoker)).collect()
 }
