@@ -1,6 +1,6 @@
-//! Behind the path: the index by which messages are found, and the tallies of what happened when, are brought up to what was
-//! written. Nobody waits for them, and they wait for everybody: each takes little at a time, and rests the longer the busier the
-//! journal is. Whatever happens to one, it can be made anew from the rows.
+//! Background projections: the search index and the rollup of statistics follow the stored rows. No caller
+//! waits for them, and they yield to everything else: each step is small, and the pauses are longer while
+//! the journal is busy. Both can be rebuilt from the rows at any time.
 
 mod follow;
 mod tally;
@@ -20,30 +20,32 @@ use crate::health::Vitals;
 use crate::options::Options;
 use crate::store::{Class, Indexer, Step, Store, StoreError};
 
-/// How often it is looked whether there is something new.
+/// The pause after a step that found nothing new.
 const LOOK: Duration = Duration::from_millis(250);
-/// The same where the last look failed.
+/// The pause after a failed step.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How many times as long as it worked it rests, while the journal is busy; but never for longer than this, since what it follows
-/// is kept for so many messages only.
+/// While the journal is busy, and during a verification pass, the pause after a step is this many times as
+/// long as the step, but at most [`LONGEST_REST`], because the changes to follow are kept for a limited
+/// number of messages only.
 const BUSY: u32 = 9;
 const LONGEST_REST: Duration = Duration::from_secs(1);
-/// How often a step that takes long is asked whether it is still wanted.
+/// How often a long step is checked for a stop.
 const STILL_WANTED: Duration = Duration::from_millis(100);
-/// More than this many messages behind is worth a line in the log.
+/// A backlog of more messages than this is logged.
 const WORTH_TELLING: u64 = 20_000;
 
-/// Somebody who follows what is written.
+/// A projection, with its schedule.
 pub(crate) struct Work {
     indexer: Box<dyn Indexer>,
     account: Account,
-    /// When it goes its next step.
+    /// When the next step is due.
     due: Instant,
-    /// What the books said when it went its last.
+    /// The value of [`moved`] at the last step.
     moved: u64,
 }
 
-/// Those who follow this database, or the store behind it, as far as the options want them and somebody needs to.
+/// Returns the projections of this database, or of the store behind it, that the options enable and the
+/// store needs.
 pub(crate) fn followers(database: &Path, store: Option<&Arc<dyn Store>>, options: &Options) -> Vec<Work> {
     let search = || match store {
         Some(store) => store.indexer(),
@@ -59,10 +61,10 @@ pub(crate) fn followers(database: &Path, store: Option<&Arc<dyn Store>>, options
     search.into_iter().chain(stats).collect()
 }
 
-/// Runs them until `pause`, which waits so long, says that it is over.
+/// Runs the projections until `pause`, which waits for the given time, returns false.
 ///
 /// # Errors
-/// Where the system does not give what a thread needs to wait for a network.
+/// If the system cannot create the runtime that waits for the network.
 pub(crate) fn run(
     mut followers: Vec<Work>,
     vitals: &Arc<Vitals>,
@@ -74,7 +76,7 @@ pub(crate) fn run(
     for follower in &mut followers {
         follower.moved = moved(&books.borrow());
     }
-    // Of those whose time has come, the one that waits longest.
+    // The projection that has been due the longest is next.
     while let Some(next) = followers.iter_mut().min_by_key(|follower| follower.due) {
         let wait = next.due.saturating_duration_since(Instant::now());
         if !wait.is_zero() && !pause(wait) {
@@ -88,18 +90,18 @@ pub(crate) fn run(
             break;
         }
     }
-    // A name that is being looked up must not hold up the stop.
+    // A pending DNS lookup must not delay the stop.
     runtime.shutdown_background();
     Ok(())
 }
 
-/// Goes up with every message that becomes durable, and with every one that gets into a remote store.
+/// A number that increases with every message that becomes durable or stored.
 fn moved(books: &Books) -> u64 {
     books.durable + books.stored
 }
 
 impl Work {
-    /// Tells of its step, which took so long, and says when it goes the next.
+    /// Reports the result of a step that took this long, and schedules the next one.
     fn rest(&mut self, looked: &Result<Step, StoreError>, worked: Duration, moved: u64) {
         self.account.tell(looked, self.indexer.known_lag());
         let is_busy = std::mem::replace(&mut self.moved, moved) != moved;
@@ -113,7 +115,7 @@ impl Work {
     }
 }
 
-/// What the step comes to; `None` where it was stopped meanwhile.
+/// Returns the result of the step, or `None` if a stop was requested meanwhile.
 async fn unless_stopped<T>(
     step: impl Future<Output = T>,
     pause: &mut impl FnMut(Duration) -> bool,
@@ -128,25 +130,25 @@ async fn unless_stopped<T>(
     }
 }
 
-/// Whoever else has something to do on this machine goes first.
+/// Lowers the priority of this thread, so that all other work on the machine comes first.
 fn give_way() {
-    // Elsewhere this would speak of the whole process.
+    // On other systems the call would apply to the whole process.
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, 19) {
         tracing::debug!(%error, "the index for searching is written with the usual priority");
     }
 }
 
-/// What is told of a follower: in the log what is worth a line, in the figures how far it is behind.
+/// Reports the progress of a projection: notable events in the log, the backlog as a metric.
 struct Account {
     words: Words,
     lag: Option<Gauge>,
-    /// When it was told that much is to be done.
+    /// When a large backlog was reported.
     began: Option<Instant>,
     failing: bool,
 }
 
-/// What an account says: of what, what does not happen now, what happens again, what is begun, what is done.
+/// The texts of an account: the name, the failure, the recovery, the start and the end of a large backlog.
 struct Words {
     name: &'static str,
     fails: &'static str,
@@ -188,7 +190,7 @@ impl Account {
                 if known_lag > 0 {
                     self.show(known_lag);
                 }
-                // Of a database that is away the writer tells.
+                // The writer reports that the database is unavailable.
                 let is_news = !self.failing && error.class != Class::Transient;
                 if is_news {
                     self.failing = true;

@@ -1,9 +1,9 @@
-//! What it means that a message is found: how text becomes words, what a query asks of them, and what of a message is shown.
-//! The same for every store, so that they find the same.
+//! The rules of full-text search: how text is split into words, when a query matches, and which part of a
+//! message is shown. They are the same for every store, so that all stores find the same messages.
 //!
-//! A word is a run of letters and digits, whatever its case and its accents: `Äpfel` is found by `apfel`. Scripts that set no
-//! spaces between words (Chinese, Japanese, Korean, Thai and their like) are taken two letters at a time, so that any part of
-//! a sentence is found.
+//! A word is a run of letters and digits. Case and accents do not matter: `apfel` finds `Äpfel`. Scripts
+//! that write no spaces between words (Chinese, Japanese, Korean, Thai and similar ones) are indexed as
+//! pairs of letters, so that any part of a sentence can be found.
 
 mod words;
 mod query;
@@ -21,64 +21,65 @@ use crate::error::ReadError;
 use crate::message::{Kind, Role};
 use crate::stored::{Stored, StoredTime};
 
-/// Before the digits of an id among the words of a message, which says whose it is and of which session: no word of a text
-/// begins so.
+/// Markers before the digits of an id among the words of a message; such a word names the user or the
+/// session of the message. No word of a text begins with a marker.
 pub(crate) const USER: char = '\u{e000}';
 pub(crate) const SESSION: char = '\u{e001}';
 
-/// Which messages to find.
+/// Selects the messages to find.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SearchFilter {
-    /// What must be in them.
+    /// The words that a message must contain.
     pub query: Query,
-    /// In sessions of this user.
+    /// Only messages in sessions of this user.
     pub user_id: Option<Uuid>,
-    /// In this session.
+    /// Only messages in this session.
     pub session_id: Option<Uuid>,
 }
 
-/// A place in what was found.
+/// A position in the list of hits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SearchCursor {
     /// The last hit's place in the order of the store.
     pub place: i64,
-    /// Its message.
+    /// The id of the last hit's message.
     pub id: Uuid,
 }
 
-/// A message that was found.
+/// A message that matches a query.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "the columns of the schema, described there")]
 pub struct Hit {
     pub message_id: Uuid,
     pub session_id: Uuid,
-    /// Whose session it is.
+    /// The user of the message's session.
     pub user_id: Uuid,
     pub role: Stored<Role>,
     pub kind: Stored<Kind>,
     pub created_at: StoredTime,
-    /// A part of the content with what was found in it.
+    /// A part of the content that contains the first match.
     pub snippet: Vec<Piece>,
-    /// Its place in the order of the store, which is that of acceptance as far as the store knows it.
+    /// The message's place in the order of the store. This is the order of acceptance, if the store knows
+    /// that.
     #[serde(skip)]
     pub place: i64,
 }
 
 impl Hit {
-    /// Where the list goes on after this hit.
+    /// Returns the cursor that continues the list after this hit.
     pub fn cursor(&self) -> SearchCursor {
         SearchCursor { place: self.place, id: self.message_id }
     }
 }
 
-/// Why a search has no answer.
+/// A search that failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SearchError {
     /// The store has no index. The text says what to do about it.
     #[error("{0}")]
     NoIndex(String),
-    /// It took too long.
+    /// The search took too long.
     #[error("too much is to be looked through for these words; add one, or write more letters before the *")]
     TooBroad,
     /// The store cannot be read.
@@ -86,7 +87,7 @@ pub enum SearchError {
     Read(#[from] ReadError),
 }
 
-/// A list that is restricted by what is found in it fails in the words of the search.
+/// A list that is restricted by a search query fails with the message of the search.
 impl From<SearchError> for ReadError {
     fn from(error: SearchError) -> Self {
         match error {

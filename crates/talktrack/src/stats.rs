@@ -1,5 +1,5 @@
-//! What happened in a stretch of time, in figures: sessions, messages, how long they took. A tally adds up: an hour is the sum of
-//! its slices of five minutes, a day of its hours.
+//! Statistics of a stretch of time: sessions, messages and how long they took. Tallies can be added: an
+//! hour is the sum of its slices of five minutes, a day the sum of its hours.
 
 mod range;
 mod count;
@@ -21,7 +21,7 @@ use crate::record::Status;
 /// The keys of `metrics` that are counted.
 pub const MEASURES: [&str; 9] = TurnMetrics::MEASURES;
 
-/// What happened in a stretch of time.
+/// The statistics of a stretch of time.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tally {
     /// The sessions that began in it.
@@ -30,60 +30,61 @@ pub struct Tally {
     pub messages: Messages,
 }
 
-/// Sessions that began in a stretch of time, as they are now.
+/// Sessions that began in a stretch of time, in their present state.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sessions {
-    /// All of them.
+    /// Number of all sessions.
     pub begun: u64,
-    /// Those that were ended.
+    /// Number of sessions that a client ended.
     pub ended: u64,
-    /// Those that nobody ended.
+    /// Number of sessions that talktrack ended as abandoned.
     pub abandoned: u64,
-    /// How long those took that are over, in seconds.
+    /// The durations of finished sessions, in seconds.
     pub duration_seconds: Distribution,
 }
 
 /// Messages that were said in a stretch of time.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Messages {
-    /// By whom: user, assistant, system, developer, tool.
+    /// Number of messages by role: user, assistant, system, developer, tool.
     by_role: [u64; 5],
-    /// Those that were cut short.
+    /// Number of interrupted messages.
     pub interruptions: u64,
     metrics: [Distribution; MEASURES.len()],
 }
 
-/// What happened in a range of time, stretch by stretch.
+/// The statistics of a range of time, one tally per stretch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stats {
     /// The range, in whole stretches.
     pub range: Range,
-    /// One for each stretch, in the order of time.
+    /// One tally for each stretch, in the order of time.
     pub stretches: Vec<Tally>,
     /// What is not counted yet.
     pub behind: Behind,
 }
 
-/// What statistics do not tell yet.
+/// The backlog of the rollup: changes that statistics do not include yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Behind {
-    /// Messages that are stored and not counted yet, in any stretch.
+    /// Number of stored messages that are not counted yet, in any stretch.
     pub messages: u64,
-    /// Sessions that began, ended or were deleted and messages that were revised, in any stretch, of which the slices are not
-    /// known yet; 10,000 where there are more.
+    /// Number of unprocessed changes (sessions that began, ended or were deleted, messages that were
+    /// revised), in any stretch. Their slices are not known yet. At most 10,000 are reported.
     pub changes: u64,
-    /// Slices of five minutes of the range that are being counted anew: something in them was revised, ended or deleted.
+    /// Number of the range's slices of five minutes that wait for a recount, because something in them was
+    /// revised, ended or deleted.
     pub slices: u64,
 }
 
-/// Why there are no statistics.
+/// Statistics that are not available.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StatsError {
-    /// Nobody counts here. The text says what to do about it.
+    /// The store keeps no rollup, or not yet. The text says what to do about it.
     #[error("{0}")]
     NotCounted(String),
-    /// There is too much to be counted.
+    /// Too many rows would have to be counted.
     #[error("too much happened in this range to be counted now; take a shorter one")]
     TooMuch,
     /// The store cannot be read.
@@ -92,13 +93,13 @@ pub enum StatsError {
 }
 
 impl Tally {
-    /// Adds all that another stretch has.
+    /// Adds the counts of another stretch.
     pub fn add(&mut self, other: &Self) {
         self.sessions.add(&other.sessions);
         self.messages.add(&other.messages);
     }
 
-    /// Whether nothing happened.
+    /// True if the stretch contains no session and no message.
     pub fn is_empty(&self) -> bool {
         self.sessions.begun == 0 && self.messages.total() == 0
     }
@@ -116,7 +117,7 @@ impl Sessions {
         duration_seconds.into_iter().for_each(|seconds| self.duration_seconds.count(seconds));
     }
 
-    /// Those that go on.
+    /// Returns the number of sessions that are still active.
     pub fn active(&self) -> u64 {
         self.begun.saturating_sub(self.ended).saturating_sub(self.abandoned)
     }
@@ -130,12 +131,12 @@ impl Sessions {
 }
 
 impl Messages {
-    /// Counts a message; its metrics as the column spells them.
+    /// Counts a message. `metrics` is the text of the column.
     pub fn count(&mut self, role: Role, interrupted: bool, metrics: Option<&str>) {
         self.by_role[place_of(role)] += 1;
         self.interruptions += u64::from(interrupted);
         let Some(metrics) = metrics else { return };
-        // What is no object, or no longer one, measures nothing.
+        // Metrics that are not a JSON object, or no longer, are ignored.
         let Ok(metrics) = serde_json::from_str::<BTreeMap<String, serde_json::Value>>(metrics) else {
             return;
         };
@@ -145,17 +146,18 @@ impl Messages {
         }
     }
 
-    /// All of them.
+    /// Returns the number of all messages.
     pub fn total(&self) -> u64 {
         self.by_role.iter().sum()
     }
 
-    /// Those of this role.
+    /// Returns the number of messages with this role.
     pub fn of(&self, role: Role) -> u64 {
         self.by_role[place_of(role)]
     }
 
-    /// What was measured, by the key of `metrics`. Empty where no message said it.
+    /// Returns the distribution of each measure, by its key in `metrics`. It is empty if no message has
+    /// that key.
     pub fn metrics(&self) -> impl Iterator<Item = (&'static str, &Distribution)> {
         MEASURES.into_iter().zip(&self.metrics)
     }
@@ -182,7 +184,8 @@ fn place_of(role: Role) -> usize {
 }
 
 impl Stats {
-    /// The tallies of a range, by the numbers of their stretches; where none is, nothing happened.
+    /// Builds statistics from the tallies of a range, by the numbers of their stretches. A stretch without
+    /// a tally is empty.
     pub(crate) fn tallied(range: Range, found: Vec<(i64, Tally)>, behind: Behind) -> Self {
         let mut stretches = vec![Tally::default(); range.len()];
         for (number, tally) in found {
@@ -194,12 +197,12 @@ impl Stats {
         Self { range, stretches, behind }
     }
 
-    /// Each stretch with the moment at which it begins.
+    /// Returns each stretch with the moment at which it begins.
     pub fn stretches(&self) -> impl Iterator<Item = (Timestamp, &Tally)> {
         self.range.stretches().zip(&self.stretches)
     }
 
-    /// What happened in all of the range.
+    /// Returns the sum of all stretches.
     pub fn total(&self) -> Tally {
         let mut total = Tally::default();
         self.stretches.iter().for_each(|stretch| total.add(stretch));

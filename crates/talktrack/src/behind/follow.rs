@@ -1,4 +1,4 @@
-//! The index of the file: what was revised and deleted, then what is new.
+//! Maintains the search index of the SQLite file: first revisions and deletions, then new messages.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,13 +12,14 @@ use crate::database::{self, text};
 use crate::store::sqlite::index::{self, Index, Reached, Text};
 use crate::store::{Class, Indexer, Step, StoreError};
 
-/// Messages of one step, and bytes of their text: a moment's work.
+/// The most messages of one step, and the most bytes of their text. A step takes a moment.
 const MESSAGES: usize = 500;
 const BYTES: usize = 1 << 20;
-/// What was revised or deleted, of one step.
+/// The most revisions and deletions of one step.
 const CHANGES: usize = 1_000;
 
-/// Taking words out of the file writes all of it anew, a little at a time: not more often than this.
+/// The shortest time between two cleanings. Removing the words of deleted messages from the file rewrites
+/// all of it, a little at a time.
 const CLEANINGS: Duration = Duration::from_secs(60 * 60);
 
 macro_rules! select_texts {
@@ -31,27 +32,27 @@ macro_rules! select_texts {
     };
 }
 
-/// Follows a database, from wherever its index has come to.
+/// Keeps the index of a database up to date, and continues where the index ends.
 pub(super) struct Follower {
     path: PathBuf,
     open: Option<Open>,
 }
 
-/// Reads the database, writes the index.
+/// The open files: the database to read, the index to write.
 struct Open {
     database: Connection,
     index: Index,
-    /// Of the index.
+    /// The path of the index.
     file: PathBuf,
     reached: Reached,
     cleaning: Cleaning,
 }
 
-/// How far the words of what was deleted have left the file.
+/// The state of removing deleted words from the file.
 enum Cleaning {
-    /// They may be there; it is looked at from then on.
+    /// Deleted words may be in the file. The next check is at this moment.
     From(Instant),
-    /// Some are still there.
+    /// Some deleted words are still in the file.
     UnderWay,
 }
 
@@ -60,7 +61,7 @@ impl Follower {
         Self { path: database.to_owned(), open: None }
     }
 
-    /// Goes a step: what is new first.
+    /// Makes one step. New messages come before cleaning.
     fn try_step(&mut self) -> rusqlite::Result<Step> {
         let suspect = database::is_suspect(&index::path_of(&self.path));
         let open = match self.open.take() {
@@ -93,7 +94,8 @@ impl Indexer for Follower {
 }
 
 impl Open {
-    /// Goes on where the index ends; from the beginning where it cannot be trusted.
+    /// Opens both files and continues where the index ends. Starts from the beginning if the index cannot
+    /// be trusted.
     fn at(path: &Path, suspect: bool) -> rusqlite::Result<Self> {
         let database = database::open_to_read(path)?;
         let file = index::path_of(path);
@@ -110,17 +112,17 @@ impl Open {
         Ok(open)
     }
 
-    /// Every row is new. What was changed before they are looked at is in them.
+    /// Starts with the first row. Changes made until now are already in the rows.
     fn begin(&mut self) -> rusqlite::Result<()> {
         self.reached = Reached { row: 0, change: changes::newest(&self.database)? };
         Ok(())
     }
 
-    /// Goes a step, and says how many messages are left.
+    /// Makes one step, and returns the number of messages that are left.
     fn step(&mut self) -> rusqlite::Result<u64> {
         let before = self.reached;
-        // All of one moment: the place in the changes that is kept is not before any row that is in the index. Of an earlier
-        // database that is put back, the index knows by that place that it is of another time.
+        // All reads are from one moment, so the stored place in the changes is never before a row in the
+        // index. If an earlier database is restored, that place shows that the index does not match it.
         let moment = self.database.unchecked_transaction()?;
         let news = changes::of_kinds_since(&moment, &changes::OVERTURNING, before.change, CHANGES)?;
         if !news.is_whole {
@@ -135,7 +137,7 @@ impl Open {
         for news in &news.changes {
             match (news.kind, news.message_id) {
                 (ChangeKind::SessionDeleted, _) => {
-                    // What came later may have the numbers of the last rows that are gone.
+                    // Later rows may have reused the row numbers of the last deleted rows.
                     let last = change.take_out(&news.session_id.to_string())?;
                     reached.row = reached.row.min(last);
                 }
@@ -161,7 +163,7 @@ impl Open {
 }
 
 impl Open {
-    /// Takes a part of the words of deleted messages out of the file. Says whether there are more.
+    /// Removes some words of deleted messages from the file. Returns true if there are more.
     fn clean(&mut self) -> rusqlite::Result<bool> {
         let is_first = match self.cleaning {
             Cleaning::From(then) if Instant::now() < then || !self.index.is_unclean()? => return Ok(false),
@@ -175,7 +177,7 @@ impl Open {
     }
 }
 
-/// Messages behind this row, as they are now.
+/// Returns messages after this row, in their present state.
 fn new_texts(database: &Connection, row: i64) -> rusqlite::Result<Vec<Text>> {
     let sql = select_texts!("WHERE m.rowid > ?1 ORDER BY m.rowid LIMIT ?2");
     let mut statement = database.prepare_cached(sql)?;
@@ -191,7 +193,7 @@ fn new_texts(database: &Connection, row: i64) -> rusqlite::Result<Vec<Text>> {
     Ok(texts)
 }
 
-/// A message as it is now, where the index has an earlier revision of it.
+/// Returns a message in its present state, if the index has an earlier revision of it.
 fn revised_text(database: &Connection, id: Uuid, row: i64) -> rusqlite::Result<Option<Text>> {
     let mut statement = database.prepare_cached(select_texts!("WHERE m.id = ?1 AND m.rowid <= ?2"))?;
     statement.query_row(params![id.to_string(), row], text_of).optional()

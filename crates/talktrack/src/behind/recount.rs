@@ -1,4 +1,4 @@
-//! A part of a slice, counted anew from its rows, a moment's work at a time.
+//! Recounts a part of a slice from its rows, a moment's work at a time.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use crate::record::Status;
 use crate::stats::{Grain, Tally};
 use crate::store::sqlite::tallies::{Change, Part, Stale};
 
-/// A recount that is under way.
+/// A recount that is in progress.
 pub(super) struct Recount {
     pub(super) stale: Stale,
     pub(super) counted: Tally,
-    /// How long it took so far.
+    /// The time that it has taken so far.
     pub(super) spent: Duration,
-    /// The last row that is counted.
+    /// The last row that was counted.
     row: i64,
-    /// The last session that is counted.
+    /// The start and the id of the last session that was counted.
     session: (String, String),
 }
 
-/// What of a message is counted.
+/// The parts of a message that are counted.
 pub(super) struct Counted<'r> {
     pub(super) row: i64,
     pub(super) slice: i64,
@@ -32,7 +32,7 @@ pub(super) struct Counted<'r> {
     pub(super) metrics: Option<&'r str>,
 }
 
-/// A row of `rowid, created_at, role, interrupted, metrics`; `None` where it cannot be read.
+/// Reads a row of `rowid, created_at, role, interrupted, metrics`. `None` if it cannot be read.
 pub(super) fn counted<'r>(row: &'r Row<'_>) -> rusqlite::Result<Option<Counted<'r>>> {
     let at = column_or_null(row, 1, parse_time)?;
     let role = column_or_null(row, 2, |word| word.parse::<Role>().ok())?;
@@ -53,7 +53,8 @@ impl Recount {
         Self { stale, counted, spent, row: 0, session: (begins, String::new()) }
     }
 
-    /// Counts on, so many rows at most, and says whether it is done.
+    /// Counts at most `rows` further rows, and subtracts them from `rows`. Returns true if the recount is
+    /// done.
     pub(super) fn go_on(
         &mut self,
         moment: &Transaction<'_>,
@@ -87,7 +88,7 @@ impl Recount {
                     Some(said) if said.slice == slice => {
                         self.counted.messages.count(said.role, said.interrupted, said.metrics);
                     }
-                    // It was said earlier than was known then.
+                    // The message moved to an earlier time after it was first counted.
                     Some(said) => change.move_row(said.row, said.slice)?,
                     None => {}
                 }
@@ -123,9 +124,9 @@ impl Recount {
     }
 }
 
-/// When a slice begins, as the columns spell it.
+/// Returns the beginning of a slice, in the spelling of the columns.
 fn beginning(slice: i64) -> String {
     let moment = Timestamp::from_micros(slice.saturating_mul(Grain::Slice.micros()));
-    // Behind the last year that can be written nothing is.
+    // No message can be later than the last year that can be written.
     moment.map_or_else(|| "9999-12-31T23:59:59.999999Z".to_owned(), |moment| moment.to_string())
 }

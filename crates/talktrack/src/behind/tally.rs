@@ -1,5 +1,5 @@
-//! The tallies of the file: what was revised, ended and deleted makes its slices stale, what is new is added, and what is stale
-//! is counted anew.
+//! Maintains the rollup of the SQLite file: revisions, ends and deletions make slices stale, new messages
+//! are added, and stale slices are recounted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -16,31 +16,32 @@ use crate::stats::{Grain, Tally};
 use crate::store::sqlite::tallies::{self, Part, Reached, Run, Tallies};
 use crate::store::{Class, Indexer, Step, StoreError};
 
-/// Rows of one step, to be added or to be counted anew, and slices that they may touch: a moment's work.
+/// The most rows of one step, to add or to recount, and the most slices that they may touch. A step takes a
+/// moment.
 const ROWS: usize = 5_000;
 const SLICES: usize = 200;
-/// Slices before the present one that are counted at once, whatever else there is: two hours.
+/// This many slices before the present one (two hours) are always counted at once.
 const RECENT_SLICES: i64 = 24;
-/// Changes of one step.
+/// The most changes of one step.
 const CHANGES: usize = 2_000;
-/// A slice that goes stale again and again is not counted anew for so many times as long as that took.
+/// The pause before a slice is recounted again, as a multiple of the time the last recount took.
 const REST: u32 = 10;
 
-/// Follows a database, from wherever its tallies have come to.
+/// Keeps the rollup of a database up to date, and continues where the rollup ends.
 pub(super) struct Tallier {
     path: PathBuf,
     open: Option<Open>,
 }
 
-/// Reads the database, writes the tallies.
+/// The open files: the database to read, the rollup to write.
 struct Open {
     database: Connection,
     tallies: Tallies,
-    /// Of the tallies.
+    /// The path of the rollup.
     file: PathBuf,
     reached: Reached,
     recount: Option<Recount>,
-    /// What was counted anew a moment ago, and until when it rests.
+    /// Slices that were just recounted, and until when they rest.
     resting: BTreeMap<(i64, Part), Instant>,
 }
 
@@ -76,7 +77,8 @@ impl Indexer for Tallier {
 }
 
 impl Open {
-    /// Goes on where the tallies end; from the beginning where they cannot be trusted.
+    /// Opens both files and continues where the rollup ends. Starts from the beginning if the rollup cannot
+    /// be trusted.
     fn at(path: &Path, suspect: bool) -> rusqlite::Result<Self> {
         let database = database::open_to_read(path)?;
         database.pragma_update(None, "cache_size", -1_024)?;
@@ -94,16 +96,16 @@ impl Open {
         Ok(open)
     }
 
-    /// Every row is new. What was changed before they are looked at is in them.
+    /// Starts with the first row. Changes made until now are already in the rows.
     fn begin(&mut self) -> rusqlite::Result<()> {
         self.reached = Reached { change: changes::newest(&self.database)?, ..Reached::default() };
         self.recount = None;
         Ok(())
     }
 
-    /// Goes a step, and says what is left.
+    /// Makes one step, and returns what is left.
     fn step(&mut self) -> rusqlite::Result<Step> {
-        // What is read below is all of one moment.
+        // All reads below are from one moment.
         let moment = self.database.unchecked_transaction()?;
         let before = self.reached;
         let news = changes::of_kinds_since(&moment, &tallies::RECOUNTED, before.change, CHANGES)?;
@@ -131,7 +133,7 @@ impl Open {
         change.add(&tallies, &runs)?;
         put_off.into_iter().try_for_each(|slice| change.mark(slice, Part::Messages))?;
         let is_busy = sessions == ROWS || news.changes.len() == CHANGES;
-        // Before all reasons are known to count it anew, it would be done in vain.
+        // A recount would be wasted while further changes may still mark the same slice.
         let waits = if is_busy {
             true
         } else {
@@ -154,8 +156,8 @@ fn newest_row(moment: &Transaction<'_>) -> rusqlite::Result<i64> {
     moment.prepare_cached(newest)?.query_row([], |row| row.get(0))
 }
 
-/// The last row that was counted and is still what it was then. The numbers of rows that were deleted at the end of the table
-/// are given again: those rows, the last of all, were accepted later.
+/// Returns the last counted row that still contains the same message. SQLite reuses the row numbers of
+/// deleted rows at the end of the table; a row with a reused number was accepted later.
 fn last_row_of_old(moment: &Transaction<'_>, before: Reached, has_deletions: bool) -> rusqlite::Result<i64> {
     if !has_deletions && newest_row(moment)? >= before.row {
         return Ok(before.row);
@@ -172,7 +174,7 @@ fn last_row_of_old(moment: &Transaction<'_>, before: Reached, has_deletions: boo
     Ok(0)
 }
 
-/// Marks the slices of which a change touched what was counted.
+/// Marks the slices whose counted rows a change has touched.
 fn make_stale(
     moment: &Transaction<'_>,
     change: &tallies::Change<'_>,
@@ -208,7 +210,7 @@ fn mark(change: &tallies::Change<'_>, at: Option<Timestamp>, part: Part) -> rusq
     at.map_or(Ok(()), |at| change.mark(Grain::Slice.number_of(at), part))
 }
 
-/// Marks the slices of sessions that are not known yet, some at a time. Says how many those were.
+/// Marks the slices of new sessions, some at a time. Returns the number of these sessions.
 fn mark_new_sessions(
     moment: &Transaction<'_>,
     change: &tallies::Change<'_>,
@@ -230,21 +232,21 @@ fn mark_new_sessions(
     Ok(found)
 }
 
-/// The slice of the moment at which a record was accepted.
+/// Returns the slice in which a record was accepted.
 fn slice_of(seq: Seq) -> i64 {
     Timestamp::from_micros(seq).map_or(i64::MAX, |accepted| Grain::Slice.number_of(accepted))
 }
 
-/// Messages that are newly counted.
+/// Newly counted messages.
 struct NewRows {
     tallies: BTreeMap<i64, Tally>,
     runs: Vec<Run>,
-    /// Slices of messages that are counted with what is stale: too many others are touched already.
+    /// Slices whose messages are left to the recount, because this step already touches too many others.
     put_off: BTreeSet<i64>,
 }
 
-/// Counts messages behind those that are counted, some at a time. Those of many slices at once are put off, so that they do not
-/// hold up what is said now.
+/// Counts messages after the counted ones, some at a time. If they are in many slices at once, some slices
+/// are put off, so that they do not delay the counts of the present.
 fn new_rows(moment: &Transaction<'_>, reached: &mut Reached, now: i64) -> rusqlite::Result<NewRows> {
     let sql = "SELECT rowid, created_at, role, interrupted, metrics FROM conversation_messages \
                WHERE rowid > ?1 ORDER BY rowid LIMIT ?2";
@@ -254,7 +256,7 @@ fn new_rows(moment: &Transaction<'_>, reached: &mut Reached, now: i64) -> rusqli
     let mut put_off = BTreeSet::new();
     while let Some(row) = rows.next()? {
         reached.row = row.get(0)?;
-        // What is not readable is counted nowhere.
+        // Unreadable rows are not counted.
         let Some(Counted { row, slice, role, interrupted, metrics }) = counted(row)? else { continue };
         let is_of_now = (now - RECENT_SLICES..=now).contains(&slice);
         if is_of_now || tallies.len() < SLICES || tallies.contains_key(&slice) {
@@ -270,7 +272,7 @@ fn new_rows(moment: &Transaction<'_>, reached: &mut Reached, now: i64) -> rusqli
     Ok(NewRows { tallies, runs, put_off })
 }
 
-/// Counts anew what is stale, as much as a moment allows. Says whether more is to be done now.
+/// Recounts stale slices for a moment. Returns true if there is more to do now.
 fn recount(
     under_way: &mut Option<Recount>,
     resting: &mut BTreeMap<(i64, Part), Instant>,
@@ -309,5 +311,5 @@ fn recount(
     Ok(true)
 }
 
-/// Not worth to be remembered.
+/// A shorter rest is not worth recording.
 const SHORTEST_REST: Duration = Duration::from_millis(100);

@@ -1,4 +1,4 @@
-//! What is asked for.
+//! Search queries.
 
 use std::fmt::Write as _;
 use std::str::FromStr;
@@ -7,36 +7,37 @@ use serde::{Deserialize, Deserializer, de};
 
 use crate::search::words::Words;
 
-/// Characters that a query may have.
+/// The longest query, in characters.
 pub const MAX_QUERY_CHARS: usize = 500;
 
-/// Words that must all be in a message: `order refund` finds messages with both, `"order number"` those in which one follows
-/// the other, `refund*` those with a word that begins so. Everything else is plain text: there is no syntax to get wrong.
+/// A search query. All of its words must be in a message: `order refund` finds messages with both words,
+/// `"order number"` messages in which one follows the other, and `refund*` messages with a word that begins
+/// with these letters. Everything else is plain text, so no other syntax can be wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Query {
     phrases: Vec<Phrase>,
 }
 
-/// Words that follow each other.
+/// Words that must follow each other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Phrase {
     pub(super) words: Vec<String>,
-    /// The last word need only begin so.
+    /// True if the last word is a prefix.
     pub(super) is_prefix: bool,
 }
 
-/// Why a text is no query.
+/// A text that is not a valid query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidQuery {
-    /// There is nothing to look for.
+    /// The text contains no word.
     #[error("must contain a letter or a digit")]
     Empty,
-    /// It is longer than [`MAX_QUERY_CHARS`].
+    /// The text is longer than [`MAX_QUERY_CHARS`].
     #[error("must have at most {MAX_QUERY_CHARS} characters")]
     TooLong,
 }
 
-/// Fewer letters before a `*` would begin half of all words.
+/// The fewest letters before a `*`. A shorter prefix would match too many words.
 const MIN_PREFIX_CHARS: usize = 2;
 
 impl FromStr for Query {
@@ -47,7 +48,8 @@ impl FromStr for Query {
             return Err(InvalidQuery::TooLong);
         }
         let mut phrases: Vec<Phrase> = Vec::new();
-        // What stands at odd places stood between quotes. The last one may be missing: whoever types has not come to it yet.
+        // The parts at odd places were between quotes. The last quote may be missing, because the user is
+        // still typing.
         for (place, part) in text.split('"').enumerate() {
             if place % 2 == 1 {
                 phrases.extend(Phrase::of(part));
@@ -72,7 +74,8 @@ impl Phrase {
         let starred =
             text.trim_end().ends_with('*') && words.word(last).chars().nth(MIN_PREFIX_CHARS - 1).is_some();
         let mut phrase = Self { words: words.iter().map(str::to_owned).collect(), is_prefix: starred };
-        // A letter that ends the query need not end the sentence, where no space tells.
+        // In a script without spaces, the last letter of the query need not be the last letter of the
+        // sentence. Either the pair before already covers the letter, or the letter becomes a prefix.
         if words.is_lone(last) {
             let is_told_by_the_pair_before_it =
                 last > 0 && words.place(last - 1).end == words.place(last).end;
@@ -84,7 +87,7 @@ impl Phrase {
         Some(phrase)
     }
 
-    /// How many words from this place on are this phrase; `None` where it does not stand there.
+    /// Returns the number of words of this phrase if the phrase is at this place, otherwise `None`.
     pub(super) fn stands_at(&self, words: &Words, at: usize) -> Option<usize> {
         let (last, first) = self.words.split_last()?;
         let end = at + first.len();
@@ -100,26 +103,26 @@ impl Query {
         &self.phrases
     }
 
-    /// Whether all of it is in the text.
+    /// True if the text contains all parts of the query.
     pub(crate) fn finds(&self, text: &str) -> bool {
         let words = Words::of(text);
         let is_there = |phrase: &Phrase| (0..words.len()).any(|at| phrase.stands_at(&words, at).is_some());
         self.phrases.iter().all(is_there)
     }
 
-    /// In the words of FTS5.
+    /// Returns the query in the syntax of FTS5.
     pub(crate) fn for_sqlite(&self) -> String {
         let mut sql = String::new();
         for (place, phrase) in self.phrases.iter().enumerate() {
             let (and, star) =
                 (if place > 0 { " AND " } else { "" }, if phrase.is_prefix { " *" } else { "" });
-            // Words have neither quotes nor anything else in them that FTS5 gives a meaning.
+            // Words contain no quotes and no other characters with a meaning in FTS5.
             let _ = write!(sql, "{and}\"{}\"{star}", phrase.words.join(" "));
         }
         sql
     }
 
-    /// As PostgreSQL writes a `tsquery`.
+    /// Returns the query in the syntax of PostgreSQL's `tsquery`.
     pub(crate) fn for_postgres(&self) -> String {
         let phrases = self.phrases.iter().map(|phrase| {
             let words: Vec<_> = phrase.words.iter().map(|word| format!("'{word}'")).collect();

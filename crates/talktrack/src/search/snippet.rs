@@ -1,4 +1,4 @@
-//! What is shown of a message that was found.
+//! Snippets: the part of a found message that is shown.
 
 use std::ops::Range;
 
@@ -7,26 +7,26 @@ use serde::Serialize;
 use crate::search::query::Query;
 use crate::search::words::Words;
 
-/// Bytes shown of a message, about.
+/// The approximate length of a snippet, in bytes.
 const LENGTH: usize = 240;
-/// How many of them stand before the first hit.
+/// How many of these bytes are before the first match.
 const BEFORE: usize = 60;
-/// How far a cut is moved to spare a word.
+/// How far a cut may move to avoid splitting a word, in bytes.
 const SPARE: usize = 20;
 
-/// A piece of a message's text, as it was said. A client shows it as text, and sets off what is a hit: nothing in it has a
-/// meaning as markup.
+/// A piece of a message's text, unchanged. A client shows it as text and highlights matches. The piece is
+/// never markup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Piece {
     /// The text.
     pub text: String,
-    /// It is what was looked for.
+    /// True if the piece matches the query.
     pub hit: bool,
 }
 
 impl Query {
-    /// The part of the text where the first hit is, in pieces; `…` stands for what is left out before and behind it. `None`
-    /// where not all of the query is in the text.
+    /// Returns the part of the text around the first match, in pieces; `…` stands for omitted text before
+    /// and after it. `None` if the text does not contain all parts of the query.
     pub(crate) fn snippet(&self, text: &str) -> Option<Vec<Piece>> {
         let hits = self.hits(&Words::of(text))?;
         let shown = window(text, hits.first().map_or(0..0, Clone::clone));
@@ -48,7 +48,7 @@ impl Query {
         Some(pieces)
     }
 
-    /// Where it stands in the text, in order and without overlaps.
+    /// Returns the places of all matches, in order and without overlaps.
     fn hits(&self, words: &Words) -> Option<Vec<Range<usize>>> {
         let mut missing: Vec<bool> = self.phrases().iter().map(|_| true).collect();
         let mut hits: Vec<Range<usize>> = Vec::new();
@@ -67,7 +67,7 @@ impl Query {
     }
 }
 
-/// The part of the text that is shown.
+/// Returns the part of the text that is shown.
 fn window(text: &str, first: Range<usize>) -> Range<usize> {
     let start = match first.start.saturating_sub(BEFORE) {
         0 => 0,
@@ -85,7 +85,7 @@ fn window(text: &str, first: Range<usize>) -> Range<usize> {
     start..text[near..end].rfind(char::is_whitespace).map_or(end, |space| near + space)
 }
 
-/// The first place from here on where a character begins.
+/// Returns the first character boundary at or after this place.
 fn boundary(text: &str, from: usize) -> usize {
     (from..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len())
 }

@@ -1,17 +1,17 @@
-//! Text as words.
+//! Splits text into words.
 
 use std::ops::Range;
 
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_normalization::char::is_combining_mark;
 
-/// Of a longer text the first words count; it is cut there so that one message cannot hold up all others.
+/// The most words of a text that are indexed. The limit keeps one message from holding up all others.
 pub const MAX_WORDS: usize = 10_000;
 
-/// Of a longer word (of encoded data, say) the first bytes count.
+/// The most bytes of a word that are compared. Longer words are often encoded data.
 const MAX_WORD_BYTES: usize = 64;
 
-/// The words of a text, each as it is compared, and where it stands.
+/// The words of a text, each in its folded form and with its place.
 #[derive(Debug, Default)]
 pub(crate) struct Words {
     folded: String,
@@ -22,23 +22,23 @@ pub(crate) struct Words {
 struct Place {
     folded: Range<usize>,
     text: Range<usize>,
-    /// A letter of a script without spaces that has no such letter behind it.
+    /// True for a letter of a script without spaces that is not followed by another such letter.
     is_lone: bool,
 }
 
-/// What a character is to a word.
+/// The role of a character in a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Class {
     Letter,
-    /// Of a script that sets no spaces between words.
+    /// A letter of a script that writes no spaces between words.
     Spaceless,
-    /// Goes with the letter before it.
+    /// A mark that belongs to the letter before it.
     Mark,
     Other,
 }
 
 impl Words {
-    /// Takes a text apart.
+    /// Splits a text into words.
     pub(crate) fn of(text: &str) -> Self {
         let mut words = Self::default();
         let mut rest = 0;
@@ -75,12 +75,12 @@ impl Words {
         self.places.len()
     }
 
-    /// A word as it is compared.
+    /// Returns a word in its folded form, in which words are compared.
     pub(crate) fn word(&self, at: usize) -> &str {
         &self.folded[self.places[at].folded.clone()]
     }
 
-    /// Where it stands in the text.
+    /// Returns the word's place in the text, in bytes.
     pub(crate) fn place(&self, at: usize) -> Range<usize> {
         self.places[at].text.clone()
     }
@@ -94,7 +94,7 @@ impl Words {
     }
 }
 
-/// The next word at or behind this place; of a spaceless script, the next letter.
+/// Returns the next word at or after this place, or the next letter of a script without spaces.
 fn next_unit(text: &str, from: usize) -> Option<(Class, Range<usize>)> {
     let mut characters = text[from..].char_indices().map(|(at, character)| (from + at, class(character)));
     let is_letter = |class| matches!(class, Class::Letter | Class::Spaceless);
@@ -108,10 +108,10 @@ fn class(character: char) -> Class {
     match character {
         _ if character.is_ascii_alphanumeric() => Class::Letter,
         _ if character.is_ascii() => Class::Other,
-        // The two that go with Kana of half width are letters by their name only.
+        // The voicing marks of half-width Kana are letters only according to Unicode.
         _ if is_combining_mark(character) || matches!(character, '\u{ff9e}' | '\u{ff9f}') => Class::Mark,
         _ if !character.is_alphanumeric() => Class::Other,
-        // Thai to Myanmar; Hangul, also that of half width; Khmer; Kana and Han, with their extensions.
+        // Thai to Myanmar; Hangul, including half-width; Khmer; Kana and Han, with their extensions.
         '\u{0e00}'..='\u{0eff}'
         | '\u{1000}'..='\u{11ff}'
         | '\u{1780}'..='\u{17ff}'
@@ -124,7 +124,7 @@ fn class(character: char) -> Class {
     }
 }
 
-/// Writes a word as it is compared: in lower case, without accents, in one of several ways to spell the same.
+/// Folds a word: lower case, without accents, and with one spelling for equivalent characters.
 fn fold(word: &str, into: &mut String) {
     if word.is_ascii() {
         into.extend(word.chars().map(|letter| letter.to_ascii_lowercase()));
@@ -134,14 +134,15 @@ fn fold(word: &str, into: &mut String) {
     for letter in letters.filter(|letter| letter.is_alphanumeric() || is_combining_mark(*letter)) {
         match letter {
             'ß' => into.push_str("ss"),
-            // Greek has another sigma at the end of a word.
+            // Greek uses another sigma at the end of a word.
             'ς' => into.push('σ'),
             letter => into.push(letter),
         }
     }
 }
 
-/// What is written above and below letters in Latin, Greek, Cyrillic, Hebrew and Arabic, and often left out.
+/// True for marks above and below letters in Latin, Greek, Cyrillic, Hebrew and Arabic, which writers often
+/// omit.
 fn is_accent(character: char) -> bool {
     matches!(character, '\u{0300}'..='\u{036f}' | '\u{0591}'..='\u{05c7}' | '\u{064b}'..='\u{065f}' | '\u{0670}' | '\u{0640}')
 }

@@ -1,22 +1,22 @@
-//! Counting: rows into tallies, and tallies into bytes.
+//! Counts rows into tallies, and converts tallies to bytes.
 
 use crate::clock::Timestamp;
 use crate::message::Role;
 use crate::record::Status;
 use crate::stats::{Behind, Range, Stats, Tally};
 
-/// The first byte of a tally. Goes up with its form.
+/// The first byte of a stored tally. It increases with each change of the format.
 const FORM: u8 = 1;
 
 impl Tally {
-    /// As it is kept: some hundred bytes.
+    /// Returns the stored form: a few hundred bytes.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let bytes = postcard::to_extend(self, vec![FORM]);
-        // Nothing in it can fail: there is no text, no map and no end of the room.
+        // Serializing cannot fail: a tally contains no text and no map, and the buffer grows.
         bytes.unwrap_or_default()
     }
 
-    /// `None` where these are not the bytes of a tally.
+    /// Reads a stored tally. `None` if these bytes are not a tally of this format.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         match bytes.split_first() {
             Some((&FORM, bytes)) => postcard::from_bytes(bytes).ok(),
@@ -58,7 +58,7 @@ impl Counter {
         self.range.place_of(moment).and_then(|place| self.stretches.get_mut(place))
     }
 
-    /// Rows are never behind.
+    /// Returns the statistics. They come from the rows themselves, so nothing is left uncounted.
     pub(crate) fn into_stats(self) -> Stats {
         Stats { range: self.range, stretches: self.stretches, behind: Behind::default() }
     }

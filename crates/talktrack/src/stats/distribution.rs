@@ -1,30 +1,33 @@
-//! How numbers are distributed, to within one percent of each: a DDSketch (Masson, Rim, Lee: "DDSketch", VLDB 2019). Numbers of
-//! about the same size share a bin, whose width grows with them; two distributions add up bin by bin, and the sum is as exact as
-//! either.
+//! The distribution of numbers, to within one percent of each number: a DDSketch (Masson, Rim, Lee:
+//! "DDSketch", VLDB 2019). Numbers of similar size share a bin, whose width grows with their size. Two
+//! distributions can be added bin by bin, and the sum is as exact as either of them.
 //!
-//! Our own: the crate `sketches-ddsketch` keeps every bin between the smallest and the largest, 1 KiB at least, of which some
-//! hundred thousand are to be kept here, does not give them away, and takes infinities for numbers.
+//! This is an implementation of its own, because the crate `sketches-ddsketch` keeps every bin between the
+//! smallest and the largest number, at least 1 KiB for each sketch, and some hundred thousand sketches are
+//! stored here. It also does not expose its bins, and accepts infinities as numbers.
 
 use std::cmp::Ordering;
 
 use serde::{Deserialize, Serialize};
 
-/// How far a percentile may be off.
+/// The largest relative error of a percentile.
 const ERROR: f64 = 0.01;
-/// What is smaller is taken for zero.
+/// Smaller numbers count as zero.
 const SMALLEST: f64 = 1e-6;
-/// What is larger is no measure of a conversation (thirty years in milliseconds), and is left out.
+/// Larger numbers cannot be measures of a conversation (this is thirty years in milliseconds) and are
+/// ignored.
 const LARGEST: f64 = 1e12;
 
-/// A number of numbers: how many, how large together, the extremes, and any percentile to within one percent of its value.
+/// A set of numbers: their count, their sum, their extremes, and any percentile to within one percent of
+/// its value.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Distribution {
-    /// How many numbers are in each bin, in the order of their size; bins without any are left out.
+    /// The number of values in each bin, in ascending order; empty bins are left out.
     bins: Vec<(i16, u64)>,
     exact: Option<Exact>,
 }
 
-/// What is known exactly.
+/// The exact figures.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Exact {
     sum: f64,
@@ -33,7 +36,7 @@ struct Exact {
 }
 
 impl Distribution {
-    /// Counts a number. One that is none, or not finite, or beyond ±1e12 is left out.
+    /// Counts a number. Ignores NaN, infinities and numbers beyond ±1e12.
     pub fn count(&mut self, number: f64) {
         if !(-LARGEST..=LARGEST).contains(&number) {
             return;
@@ -46,7 +49,7 @@ impl Distribution {
         self.know(Exact { sum: number, min: number, max: number });
     }
 
-    /// Adds all numbers of another.
+    /// Adds all numbers of another distribution.
     pub fn add(&mut self, other: &Self) {
         let Some(exact) = other.exact else { return };
         if self.bins.is_empty() {
@@ -65,38 +68,40 @@ impl Distribution {
         }));
     }
 
-    /// Whether there are none.
+    /// True if the distribution contains no numbers.
     pub fn is_empty(&self) -> bool {
         self.exact.is_none()
     }
 
-    /// How many.
+    /// Returns how many numbers there are.
     pub fn len(&self) -> u64 {
         self.bins.iter().fold(0, |sum, (_, count)| sum.saturating_add(*count))
     }
 
-    /// All of them together; 0 where there are none.
+    /// Returns the sum of all numbers, or 0 if there are none.
     pub fn sum(&self) -> f64 {
         self.exact.map_or(0.0, |exact| exact.sum)
     }
 
-    /// The smallest.
+    /// Returns the smallest number.
     pub fn min(&self) -> Option<f64> {
         self.exact.map(|exact| exact.min)
     }
 
-    /// The largest.
+    /// Returns the largest number.
     pub fn max(&self) -> Option<f64> {
         self.exact.map(|exact| exact.max)
     }
 
-    /// How many do not exceed a number, to within those that are as far from it as a percentile may be.
+    /// Returns how many numbers are at most `number`. Values within one percent of it may be counted on
+    /// either side.
     pub fn up_to(&self, number: f64) -> u64 {
         let bin = bin_of(number.clamp(-LARGEST, LARGEST));
         self.bins.iter().take_while(|(other, _)| *other <= bin).map(|(_, count)| count).sum()
     }
 
-    /// The number that this part of all (0 to 1) do not exceed, to within one percent of its value.
+    /// Returns the quantile for `part` (0 to 1): the number that this part of all numbers does not exceed,
+    /// to within one percent of its value.
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
@@ -105,7 +110,7 @@ impl Distribution {
     )]
     pub fn quantile(&self, part: f64) -> Option<f64> {
         let Exact { min, max, .. } = self.exact?;
-        // The nearest rank: of a few numbers, the highest percentiles are the largest of them.
+        // The nearest rank: with few numbers, the highest percentiles are the largest number.
         let rank = (part.clamp(0.0, 1.0) * self.len() as f64 * (1.0 - 1e-12)).ceil().max(1.0) as u64 - 1;
         let mut passed = 0_u64;
         let found = self.bins.iter().find(|(_, count)| {
@@ -116,7 +121,7 @@ impl Distribution {
     }
 }
 
-/// Both, in one order.
+/// Merges two lists of bins, in ascending order.
 fn merged(left: &[(i16, u64)], right: &[(i16, u64)]) -> Vec<(i16, u64)> {
     let (mut left, mut right) = (left.iter().copied().peekable(), right.iter().copied().peekable());
     let mut bins = Vec::with_capacity(left.len().max(right.len()));
@@ -137,12 +142,13 @@ fn merged(left: &[(i16, u64)], right: &[(i16, u64)]) -> Vec<(i16, u64)> {
     bins
 }
 
-/// From one bin to the next, the logarithm of a number grows by so much.
+/// The difference between the logarithms of neighbouring bins.
 fn width() -> f64 {
     ((1.0 + ERROR) / (1.0 - ERROR)).ln()
 }
 
-/// Zero has a bin of its own; from there on they are counted up, and for negative numbers down.
+/// Returns the bin of a number. Zero has bin 0; positive numbers have higher bins, negative numbers lower
+/// ones.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "within the bounds above there are some 2,100 bins either way"
@@ -156,7 +162,7 @@ fn bin_of(number: f64) -> i16 {
     if number < 0.0 { -bin } else { bin }
 }
 
-/// The number that is as far from the bin's lower end as from its upper, in proportion.
+/// Returns the number in the middle of a bin: the relative distance to both ends is the same.
 fn middle_of(bin: i16) -> f64 {
     let (sign, bin) = (f64::from(bin.signum()), f64::from(bin.saturating_abs()));
     sign * SMALLEST * ((bin - 1.0) * width()).exp() * (1.0 - ERROR)

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 
-/// Stretches of one answer.
+/// The most stretches of one answer.
 pub const MAX_STRETCHES: usize = 2_000;
 
 const HOUR: i64 = 3_600_000_000;
 const DAY: i64 = 24 * HOUR;
-/// What is looked at where nobody says since when.
+/// The length of a range without a given start.
 const USUAL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long a stretch is. Each begins where a clock in UTC says so.
+/// The length of a stretch. Stretches begin at full five minutes, hours or days in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Grain {
     /// Five minutes.
@@ -24,10 +24,10 @@ pub enum Grain {
 }
 
 impl Grain {
-    /// From the finest to the coarsest.
+    /// All grains, from the finest to the coarsest.
     pub(crate) const ALL: [Self; 3] = [Self::Slice, Self::Hour, Self::Day];
 
-    /// Its length.
+    /// Returns the length of a stretch.
     pub fn duration(self) -> Duration {
         Duration::from_micros(self.micros().unsigned_abs())
     }
@@ -40,17 +40,18 @@ impl Grain {
         }
     }
 
-    /// The number of the stretch in which a moment is, counted from 1970.
+    /// Returns the number of the stretch that contains a moment, counted from 1970.
     pub(crate) fn number_of(self, moment: Timestamp) -> i64 {
         moment.as_micros().div_euclid(self.micros())
     }
 
-    /// Where this stretch is among those of a coarser grain.
+    /// Returns the number of the coarser stretch that contains this stretch.
     pub(crate) fn number_in(self, coarser: Self, number: i64) -> i64 {
         number.div_euclid(coarser.micros() / self.micros())
     }
 
-    /// Where the tally of a stretch is kept: each grain has a room of its own. None is at 0.
+    /// Returns the key under which a stretch's tally is stored. Each grain has a key range of its own, and
+    /// no tally has the key 0.
     pub(crate) fn place_of(self, number: i64) -> i64 {
         let room = match self {
             Self::Slice => 1_i64,
@@ -60,7 +61,7 @@ impl Grain {
         (room << 40) + number
     }
 
-    /// The one that suits a range of this length.
+    /// Returns the grain that suits a range of this length, in microseconds.
     fn of(length: i64) -> Self {
         match length {
             length if length <= 6 * HOUR => Self::Slice,
@@ -77,20 +78,20 @@ pub struct Range {
     since: Timestamp,
     until: Timestamp,
     first: i64,
-    /// The number behind the last.
+    /// The number after that of the last stretch.
     end: i64,
 }
 
-/// Why a range cannot be answered.
+/// A range that cannot be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRange {
-    /// It ends before it begins.
+    /// The range ends before it begins, or is empty.
     #[error("since: must be before until")]
     Empty,
-    /// Its last stretch ends in the year 10000.
+    /// The range's last stretch ends in the year 10000.
     #[error("until: must be before the last day of the year 9999")]
     Beyond,
-    /// It has too many stretches.
+    /// The range has too many stretches.
     #[error(
         "step: more than {MAX_STRETCHES} of them are in this range; take a longer step or a shorter range"
     )]
@@ -98,12 +99,14 @@ pub enum InvalidRange {
 }
 
 impl Range {
-    /// The stretches from that in which `since` is to that in which the moment before `until` is. Without `until` up to now,
-    /// without `since` the 24 hours before. Without a grain, one that suits the length: five minutes up to six hours, an hour
-    /// up to seven days, else a day.
+    /// Creates the range from the stretch that contains `since` to the stretch that contains the moment
+    /// before `until`. The default of `until` is now, the default of `since` 24 hours before `until`. The
+    /// default grain suits the length: five minutes up to six hours, an hour up to seven days, otherwise a
+    /// day.
     ///
     /// # Errors
-    /// Where it ends before it begins, or has more than [`MAX_STRETCHES`].
+    /// If the range ends before it begins or is empty, has more than [`MAX_STRETCHES`] stretches, or ends
+    /// after the year 9999.
     pub fn new(
         since: Option<Timestamp>,
         until: Option<Timestamp>,
@@ -126,45 +129,45 @@ impl Range {
         if range.len() > MAX_STRETCHES { Err(InvalidRange::TooFine) } else { Ok(range) }
     }
 
-    /// How long each stretch is.
+    /// Returns the length of each stretch.
     pub fn grain(&self) -> Grain {
         self.grain
     }
 
-    /// Where the first begins.
+    /// Returns the beginning of the first stretch.
     pub fn since(&self) -> Timestamp {
         self.since
     }
 
-    /// Where the last ends.
+    /// Returns the end of the last stretch.
     pub fn until(&self) -> Timestamp {
         self.until
     }
 
-    /// How many stretches.
+    /// Returns the number of stretches.
     #[expect(clippy::len_without_is_empty, reason = "there is always one")]
     pub fn len(&self) -> usize {
         usize::try_from(self.end - self.first).unwrap_or(usize::MAX)
     }
 
-    /// The number of the first stretch, and the one behind the last.
+    /// Returns the numbers of the stretches, from the first up to the one after the last.
     pub(crate) fn numbers(&self) -> std::ops::Range<i64> {
         self.first..self.end
     }
 
-    /// The numbers of the slices in it.
+    /// Returns the numbers of the five-minute slices in the range.
     pub(crate) fn slices(&self) -> std::ops::Range<i64> {
         let slices = self.grain.micros() / Grain::Slice.micros();
         self.first * slices..self.end * slices
     }
 
-    /// Which stretch a moment is in, where it is in the range.
+    /// Returns the index of the stretch that contains a moment, if the moment is in the range.
     pub(crate) fn place_of(&self, moment: Timestamp) -> Option<usize> {
         let place = usize::try_from(self.grain.number_of(moment) - self.first).ok()?;
         (place < self.len()).then_some(place)
     }
 
-    /// When each begins.
+    /// Returns the beginning of each stretch.
     pub(crate) fn stretches(&self) -> impl Iterator<Item = Timestamp> + '_ {
         let next = move |moment: &Timestamp| Some(moment.plus(self.grain.duration()));
         std::iter::successors(Some(self.since), next).take(self.len())
