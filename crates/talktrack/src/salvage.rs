@@ -1,7 +1,9 @@
-//! A database file that is damaged: noticed when it is opened, kept as it is in a quarantine, and replaced by a new file with
-//! every row that can still be read. Nothing is deleted, and nothing is lost in silence.
+//! Recovery of a damaged database file. Damage is noticed when the file is opened; the broken files are
+//! kept unchanged in a quarantine, and a new file replaces them with every row that can still be read.
+//! Nothing is deleted, and every known loss is reported.
 //!
-//! The broken file is read page by page, without SQLite: a row is found wherever it lies, though the tree above it is broken.
+//! The broken file is read page by page, without SQLite, so that rows are found even if the tree above them
+//! is broken.
 
 mod look;
 mod quarantine;
@@ -25,7 +27,7 @@ use crate::lines;
 use crate::salvage::pages::Pages;
 use crate::salvage::quarantine::Quarantine;
 
-/// Opens the file for the one connection that writes; what is broken is mended first.
+/// Opens the file for the one connection that writes. A damaged file is repaired first.
 pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
     let unusable = |source| OpenError::Io { path: path.to_owned(), source };
     database::rewrite_log(path)?;
@@ -41,7 +43,7 @@ pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
     database::open_to_write(path)
 }
 
-/// The directories that hold what was broken, oldest first. They are for people to look into and to delete.
+/// Returns the directories with broken files, oldest first. People may inspect and delete them.
 pub fn quarantines(database_file: &Path) -> Vec<PathBuf> {
     quarantine::list(database_file)
 }
@@ -59,7 +61,7 @@ fn salvage(path: &Path, damage: &str) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// The new file, whole and on the disk.
+/// Builds the new file, complete and synced to disk.
 fn make(path: &Path, damage: &str, quarantine: &Quarantine) -> io::Result<()> {
     let saved = carry::carry(&Pages::open(path)?, &quarantine.draft()).map_err(io::Error::other)?;
     if !saved.is_something() && path.file_name().is_none_or(|name| name != database::FILE_NAME) {

@@ -1,15 +1,15 @@
-//! Numbers and pieces out of bytes that may be anything.
+//! Reads numbers and pieces from bytes that may be damaged.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
-/// A big-endian number; 0 where there are no bytes for it.
+/// Reads a big-endian number of four bytes, or 0 if the bytes are missing.
 pub(super) fn be32(bytes: &[u8], place: usize) -> u32 {
     u32::try_from(big_endian(bytes, place, 4)).unwrap_or(0)
 }
 
-/// A big-endian number of two bytes; 0 where there are no bytes for it.
+/// Reads a big-endian number of two bytes, or 0 if the bytes are missing.
 pub(super) fn be16(bytes: &[u8], place: usize) -> usize {
     usize::try_from(big_endian(bytes, place, 2)).unwrap_or(0)
 }
@@ -19,7 +19,7 @@ fn big_endian(bytes: &[u8], place: usize, width: usize) -> u64 {
     digits.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// A number as SQLite writes it in 1 to 9 bytes, and how many these are.
+/// Reads a number in SQLite's encoding of 1 to 9 bytes. Returns the number and its length in bytes.
 pub(super) fn varint(bytes: &[u8]) -> Option<(u64, usize)> {
     let mut number = 0;
     for (index, byte) in bytes.iter().take(8).enumerate() {
@@ -31,7 +31,7 @@ pub(super) fn varint(bytes: &[u8]) -> Option<(u64, usize)> {
     bytes.get(8).map(|last| (number << 8 | u64::from(*last), 9))
 }
 
-/// Reads as many bytes as there are from `place` on, and says how many.
+/// Reads into `bytes` from `place` on, up to the end of the file. Returns the number of bytes read.
 pub(super) fn fill(file: &File, place: u64, bytes: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < bytes.len() {

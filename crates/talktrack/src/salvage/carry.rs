@@ -1,4 +1,4 @@
-//! Every row that can still be read, into a new file; then what follows from the rows is computed anew.
+//! Copies every readable row into a new file, and then computes again what depends on the rows.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,13 +17,14 @@ use crate::salvage::totals;
 use crate::store::sqlite;
 use crate::writer::Writer;
 
-/// A `seq` is a time; one that is further ahead than this has rotted, whatever the clock has done meanwhile.
+/// A `seq` is a time. One that is further in the future than this is damaged, even if the clock was wrong.
 const FUTURE: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-/// Makes the new file at `draft`, and says what is in it. Whether it reaches the disk is the caller's concern.
+/// Builds the new file at `draft`, and returns what it contains. The caller must sync it to disk.
 pub(super) fn carry(pages: &Pages, draft: &Path) -> rusqlite::Result<Saved> {
     let mut connection = database::draft(draft)?;
-    // Other programs write words that talktrack does not know, past the checks of the tables: these rows stay as they are.
+    // Other programs write words that talktrack does not know, despite the checks of the tables: these rows
+    // stay unchanged.
     connection.pragma_update(None, "ignore_check_constraints", true)?;
     let tx = connection.transaction()?;
     let horizon = SystemClock.now().plus(FUTURE).as_micros();
@@ -46,9 +47,9 @@ struct Carrier<'t> {
     tx: &'t Transaction<'t>,
     books: Option<Vec<Value>>,
     broken: u64,
-    /// No `seq` is higher.
+    /// No valid `seq` is higher.
     horizon: Seq,
-    /// Records whose `seq` cannot be true and is known to nobody: so many were given another.
+    /// The number of records that got a new `seq`, because theirs cannot be valid.
     nameless: Seq,
 }
 
@@ -78,7 +79,7 @@ impl Carrier<'_> {
         if table == Table::DeletedSessions {
             found.values.resize(3, Value::Null);
         }
-        // One bit of a letter is its case: the id is the same, its spelling is not.
+        // A flipped bit in a letter can change its case: the id is the same but spelled differently.
         for column in table.ids() {
             if let Value::Text(id) = &mut found.values[*column] {
                 id.make_ascii_lowercase();
@@ -94,7 +95,7 @@ impl Carrier<'_> {
         };
         self.give_way(table, &found.values)?;
         let rowid = found.rowid.map(Value::Integer);
-        // Where a table has its rowid for a column, that is its first.
+        // If the rowid is also a column of the table, that is the first column.
         let values = if rowid.is_some() && found.values[0] == Value::Null {
             &found.values[1..]
         } else {
@@ -104,8 +105,8 @@ impl Carrier<'_> {
         Ok(())
     }
 
-    /// What the body of an intact record says of itself counts, not what its row says of it. One that is not intact will be
-    /// laid aside, but nothing new may come before it: a `seq` out of the future would have it so.
+    /// For an intact record, the fields in its body count, not the columns of its row. A damaged one will
+    /// become a dead letter, but it must not come after new records, so a `seq` in the future is replaced.
     fn name_record(&mut self, found: &mut Found) {
         found.values.resize(7, Value::Null);
         if let Some(record) = intact(&found.values) {
@@ -159,7 +160,8 @@ impl Carrier<'_> {
         self.tx.prepare_cached(&format!("INSERT OR IGNORE INTO {into} VALUES ({places})")).map(Some)
     }
 
-    /// Where a page of the write-ahead log was broken, an older one may tell of a row once more: the newer row stays.
+    /// Removes the older version of a row: if a page of the WAL was broken, an older page may contain the
+    /// same row again.
     fn give_way(&self, table: Table, values: &[Value]) -> rusqlite::Result<()> {
         let (sql, values) = match table {
             Table::Messages => (
@@ -176,14 +178,14 @@ impl Carrier<'_> {
     }
 }
 
-/// A record of the journal, where its bytes are those that were written.
+/// Returns a record of the journal, if its bytes are those that were written.
 fn intact(values: &[Value]) -> Option<Record> {
     let (Value::Text(body), Value::Integer(checksum)) = (&values[3], &values[4]) else { return None };
     let holds = i64::from(crc32fast::hash(body)) == *checksum;
     holds.then(|| serde_json::from_slice(body).ok()).flatten()
 }
 
-/// An old page may tell of a session once more that was deleted since.
+/// Removes rows of deleted sessions and messages, which an old page may still contain.
 fn remove_what_was_deleted(tx: &Transaction<'_>) -> rusqlite::Result<()> {
     let tables =
         ["conversation_messages", "conversation_sessions", "session_index", "journal", "dead_letters"];
@@ -197,7 +199,8 @@ fn remove_what_was_deleted(tx: &Transaction<'_>) -> rusqlite::Result<()> {
     tx.execute(sql, []).map(drop)
 }
 
-/// Sessions whose row is gone: written again from the index, or else from their messages. Says how many.
+/// Writes missing session rows again, from the index or else from the messages. Returns how many there
+/// were.
 fn restore_sessions(tx: &Transaction<'_>) -> rusqlite::Result<u64> {
     const KNOWN: [&str; 2] = [
         "SELECT session_id, user_id, started_at FROM session_index i \
@@ -223,14 +226,14 @@ fn restore_sessions(tx: &Transaction<'_>) -> rusqlite::Result<u64> {
     Ok(restored)
 }
 
-/// It is open then, and the start that comes after a crash ends it at its last event.
+/// Restores the session as open. The first start after a crash ends it, as of its last event.
 fn restore(
     tx: &Transaction<'_>,
     session_id: Uuid,
     user: Option<Uuid>,
     started_at: Timestamp,
 ) -> rusqlite::Result<()> {
-    // Where nothing but system messages are left, nobody knows whose it was.
+    // If only system messages are left, the user is unknown.
     let (user_id, external_id, metadata, resumed) = (user.unwrap_or_default(), None, None, true);
     let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed };
     sqlite::insert_session(tx, started_at.as_micros(), &start, false)?;
@@ -239,7 +242,7 @@ fn restore(
     tx.prepare_cached(sql)?.execute(params![session_id.to_string()]).map(drop)
 }
 
-/// Makes each session's count that of its messages, and names those that had more.
+/// Corrects the message count of each session, and returns the sessions that had more messages.
 fn recount(tx: &Transaction<'_>) -> rusqlite::Result<Vec<Missing>> {
     let sql = "SELECT session_id, message_count, n FROM (SELECT s.session_id, s.message_count, \
                (SELECT count(*) FROM conversation_messages m WHERE m.session_id = s.session_id) n \

@@ -1,5 +1,6 @@
-//! The records on one page of a database file, each as far as it is whole. (The format: sqlite.org/fileformat2.html, "B-tree
-//! Pages" and "Record Format".) Every place and length is doubted: whatever is not consistent in itself is no record.
+//! Reads the records on one page of a database file, if they are complete. (The format:
+//! sqlite.org/fileformat2.html, "B-tree Pages" and "Record Format".) No offset and no length is trusted: a
+//! record that contradicts itself is skipped.
 
 use rusqlite::ToSql;
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -11,7 +12,7 @@ const TABLE_LEAF: u8 = 0x0d;
 const INDEX_LEAF: u8 = 0x0a;
 const INDEX_INTERIOR: u8 = 0x02;
 
-/// A column's value, as its bytes are.
+/// The value of a column, as its bytes are.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
     Null,
@@ -21,7 +22,7 @@ pub(super) enum Value {
     Blob(Vec<u8>),
 }
 
-/// Text that is no longer UTF-8 goes on as it is.
+/// Text that is no longer valid UTF-8 is passed on unchanged.
 impl ToSql for Value {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(ToSqlOutput::Borrowed(match self {
@@ -41,15 +42,15 @@ pub(super) struct Found {
     pub(super) values: Vec<Value>,
 }
 
-/// What a page held.
+/// The content of a page.
 #[derive(Debug, Default)]
 pub(super) struct OnPage {
     pub(super) records: Vec<Found>,
-    /// Records that could not be read; a page that is nothing at all counts as none.
+    /// Number of unreadable records. A page of another kind has none.
     pub(super) broken: u64,
 }
 
-/// Everything on a page that holds records.
+/// Reads all records on a page, if it is of a kind that holds records.
 pub(super) fn on_page(pages: &Pages, number: u32, page: &[u8]) -> OnPage {
     let start = if number == 1 { FILE_HEADER } else { 0 };
     let kind = page[start];
@@ -85,7 +86,7 @@ fn record(pages: &Pages, kind: u8, cell: &[u8]) -> Option<Found> {
     Some(Found { rowid, values: values(&payload)? })
 }
 
-/// The bytes of a record; those of a long one lie on further pages.
+/// Returns the bytes of a record. A long record continues on overflow pages.
 fn payload(pages: &Pages, in_table: bool, length: usize, cell: &[u8]) -> Option<Vec<u8>> {
     let usable = pages.size;
     let most = if in_table { usable - 35 } else { (usable - 12) * 64 / 255 - 23 };
@@ -103,7 +104,7 @@ fn payload(pages: &Pages, in_table: bool, length: usize, cell: &[u8]) -> Option<
         payload.extend_from_slice(&page[4..4 + more]);
         next = be32(&page, 0);
     }
-    // The last page has no next one: of a chain that leads elsewhere nothing is believed.
+    // The last overflow page has no successor. A chain that continues is not trusted.
     (next == 0).then_some(payload)
 }
 
@@ -122,7 +123,7 @@ fn values(payload: &[u8]) -> Option<Vec<Value>> {
     (place == header && body == payload.len()).then_some(values)
 }
 
-/// A value of this serial type at the beginning of these bytes, and its length.
+/// Reads a value of this serial type, and returns it with its length in bytes.
 fn value(kind: u64, bytes: &[u8]) -> Option<(Value, usize)> {
     let length = match kind {
         0 | 8 | 9 => 0,
@@ -144,7 +145,7 @@ fn value(kind: u64, bytes: &[u8]) -> Option<(Value, usize)> {
     Some((value, length))
 }
 
-/// A signed big-endian number of up to 8 bytes.
+/// Reads a signed big-endian number of up to 8 bytes.
 fn signed(bytes: &[u8]) -> i64 {
     let negative = bytes.first().is_some_and(|byte| byte & 0x80 != 0);
     bytes.iter().fold(if negative { -1 } else { 0 }, |number, byte| number << 8 | i64::from(*byte))

@@ -1,5 +1,5 @@
-//! Whether the file is sound. What costs little is looked at every time; every page only where the file is small, or where
-//! somebody has met damage in it.
+//! Checks the file for damage. Cheap checks run at every start; all pages are checked only if the file is
+//! small, or if damage was reported before.
 
 use std::fs::File;
 use std::io;
@@ -15,11 +15,12 @@ use crate::salvage::pages::FILE_HEADER;
 use crate::salvage::totals;
 use crate::salvage::wal::Log;
 
-/// A file up to this size is checked as a whole at each start: half a second on the slow machine where it was measured
-/// (115 MB/s). A larger one is where something was found: by a write, a read or `talktrack verify`.
+/// The largest file that is checked completely at each start: half a second on the slow machine used for
+/// the measurement (115 MB/s). A larger file is checked completely after a write, a read or `talktrack
+/// verify` has met damage.
 const SMALL: u64 = 64 << 20;
 
-/// What is wrong with the file; `None` where it is sound, or not there yet.
+/// Describes the damage; `None` if the file is sound or does not exist yet.
 pub(super) fn damage(path: &Path) -> io::Result<Result<Option<String>, rusqlite::Error>> {
     if is_open_here(path) {
         return Ok(Ok(None));
@@ -37,7 +38,7 @@ pub(super) fn damage(path: &Path) -> io::Result<Result<Option<String>, rusqlite:
     };
     let named = path.file_name().is_some_and(|name| name == database::FILE_NAME);
     if length == 0 && log.damage.is_none() && !log.has_pages() && !named {
-        // Somebody has made an empty file to have it filled. The one with our name is never empty.
+        // An empty file that someone created to be filled. A file with talktrack's own name is never empty.
         return Ok(Ok(None));
     }
     let found = log.damage.or(header(path)?);
@@ -51,18 +52,19 @@ pub(super) fn damage(path: &Path) -> io::Result<Result<Option<String>, rusqlite:
     })
 }
 
-/// Whether this process has the file open already, for a reader. Then it is not looked at: closing a file takes away every
-/// lock on it that the process has (as POSIX wants it), and SQLite would go on believing in the reader's.
+/// True if this process already has the file open for a reader. Then the file is not checked: closing any
+/// descriptor of a file releases all locks of the process on it (POSIX), while SQLite would still rely on
+/// the reader's locks.
 fn is_open_here(path: &Path) -> bool {
     let Ok(file) = std::fs::metadata(path) else { return false };
     let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-    // Nothing that SQLite has open.
+    // The descriptors of `kept_open` do not count: SQLite does not use them.
     let open = open.filter(|entry| !kept_open::is_one(&entry.file_name().to_string_lossy()));
     let mut open = open.filter_map(|entry| std::fs::metadata(entry.path()).ok());
     open.any(|other| (other.dev(), other.ino()) == (file.dev(), file.ino()))
 }
 
-/// What SQLite would not say, or say as if it were somebody's intention.
+/// Checks the header for damage that SQLite would not report, or would take for an intention.
 fn header(path: &Path) -> io::Result<Option<String>> {
     let mut header = [0; FILE_HEADER];
     if let Err(error) = File::open(path)?.read_exact_at(&mut header, 0) {
@@ -86,7 +88,7 @@ fn examine(path: &Path, thorough: bool) -> rusqlite::Result<Option<String>> {
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
-    // Whoever only looks changes nothing: broken files are kept as they are.
+    // The check changes nothing: broken files are kept unchanged.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.pragma_update(None, "query_only", true)?;
     if let Some(problem) = schema(&connection)? {
@@ -94,7 +96,7 @@ fn examine(path: &Path, thorough: bool) -> rusqlite::Result<Option<String>> {
     }
     if thorough {
         connection.pragma_update(None, "cell_size_check", true)?;
-        // A word that another program wrote breaks a check of the schema: that is no damage.
+        // A word that another program wrote may violate a check of the schema. That is not damage.
         connection.pragma_update(None, "ignore_check_constraints", true)?;
         let found: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
         let found = found.lines().map(str::trim).collect::<Vec<_>>().join(": ");
@@ -103,17 +105,18 @@ fn examine(path: &Path, thorough: bool) -> rusqlite::Result<Option<String>> {
     Ok(None)
 }
 
-/// Each table and index is there in the words in which it was made, and the books have their row.
+/// Checks that each table and index exists with its original definition, and that the books have their row.
 fn schema(connection: &Connection) -> rusqlite::Result<Option<String>> {
     let found = database::schema_of(connection)?;
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if version > database::newest_version() {
-        // A newer talktrack's: it knows what its schema should be, and whoever opens the file will say so.
+        // The schema is of a newer talktrack. This version cannot judge it and reports that when it opens
+        // the file.
         return Ok(None);
     }
-    // No version is below zero; what a header with a broken byte says can be.
+    // No version is negative, but a damaged header can contain a negative one.
     if version <= 0 {
-        // Somebody else's database, or none yet; the tables of ours come with their version.
+        // A database of another program, or a new one: talktrack's tables always come with a version.
         let newest = database::schema_of_version(i64::MAX)?;
         let has_ours = newest.iter().any(|object| found.contains(object));
         return Ok(has_ours.then(|| "its schema has lost its version".into()));

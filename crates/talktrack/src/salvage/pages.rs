@@ -1,4 +1,5 @@
-//! The pages of a database file that SQLite may no longer be able to read, each as it was when it was last committed.
+//! Reads the pages of a database file that SQLite may no longer be able to read, each in its last committed
+//! state.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -8,15 +9,15 @@ use std::path::Path;
 use crate::salvage::bytes::{be16, be32, fill};
 use crate::salvage::wal::{Log, USUAL_PAGE};
 
-/// Bytes before the first page's own header.
+/// The bytes before the first page's own header.
 pub(super) const FILE_HEADER: usize = 100;
 
 pub(super) struct Pages {
-    /// None where only the write-ahead log is there.
+    /// `None` if only the write-ahead log exists.
     file: Option<File>,
     log: Log,
     pub(super) size: usize,
-    /// How many there are in the file.
+    /// Number of pages in the file.
     in_file: u32,
 }
 
@@ -35,13 +36,15 @@ impl Pages {
         Ok(Self { file, log, size, in_file })
     }
 
-    /// The pages that are there: those of the file, and those behind it that only the log has. Whatever else is said to be
-    /// there, by a broken frame perhaps, would be looked for in vain, four thousand million times.
+    /// Returns the numbers of all existing pages: those in the file, and those after its end that only the
+    /// log has. A broken frame may claim more, up to four thousand million, which would all be looked for
+    /// in vain.
     pub(super) fn numbers(&self) -> impl Iterator<Item = u32> {
         (1..=self.in_file).chain(self.log.pages_behind(self.in_file))
     }
 
-    /// A page; what is not there of it is zeros. None where there is nothing, or the disk does not give it.
+    /// Reads a page; missing bytes are zero. `None` if the page does not exist, or cannot be read from
+    /// disk.
     pub(super) fn read(&self, number: u32) -> Option<Vec<u8>> {
         let mut page = vec![0; self.size];
         if self.log.page(number, &mut page).unwrap_or(false) {
@@ -52,7 +55,7 @@ impl Pages {
         (read > 0).then_some(page)
     }
 
-    /// Pages that are free: what is on them was deleted.
+    /// Returns the free pages, whose content was deleted.
     pub(super) fn free(&self) -> HashSet<u32> {
         let mut free = HashSet::new();
         let mut trunk = self.read(1).map_or(0, |page| be32(&page, 32));
@@ -66,7 +69,7 @@ impl Pages {
     }
 }
 
-/// What the file's header says, where it can be true.
+/// Returns the page size from the file's header, if it is plausible.
 fn page_size(file: Option<&File>) -> io::Result<Option<usize>> {
     let mut header = [0; FILE_HEADER];
     let Some(file) = file else { return Ok(None) };

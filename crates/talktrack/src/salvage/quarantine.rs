@@ -1,5 +1,6 @@
-//! Where broken files are kept, whole: a directory beside the database, named after the moment. The new file is made in it
-//! too, and put in place by renaming; a start that finds that cut short goes on with it.
+//! The quarantine: a directory next to the database that keeps broken files complete, with one subdirectory
+//! per salvage, named after its time. The new file is built there too, and moved into place by renaming. If
+//! that is interrupted, the next start finishes it.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -9,27 +10,27 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::database::{beside, sync_dir};
 use crate::permissions::{make_private_directory, private_file};
 
-/// The directory beside the database that holds one of these for each salvage.
+/// The directory next to the database that contains one subdirectory for each salvage.
 const DIRECTORY: &str = "quarantine";
-/// A new file that is not whole yet. What is broken still lies where it was.
+/// A new file that is incomplete. The broken files are still in their place.
 const DRAFT: &str = "draft.db";
-/// A new file that is whole and on the disk. From now on it counts.
+/// A new file that is complete and synced to disk. From now on it is valid.
 const SALVAGED: &str = "salvaged.db";
-/// What was saved and what is missing; its first line is the log's.
+/// The report of what was saved and what is missing. Its first line is also logged.
 const REPORT: &str = "report.txt";
 
-/// The files that belong to a database, in the order in which they leave their place: a new database must never meet an old
-/// write-ahead log.
+/// The files of a database, in the order in which they are moved away: a new database must never meet an
+/// old write-ahead log.
 const SUFFIXES: [&str; 3] = ["-wal", "-shm", ""];
 
-/// One salvage's place.
+/// The directory of one salvage.
 #[derive(Debug)]
 pub(super) struct Quarantine {
     pub(super) dir: PathBuf,
     database: PathBuf,
 }
 
-/// The quarantines beside a database, oldest first.
+/// Returns the quarantine's directories, oldest first.
 pub(crate) fn list(database: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(all(database)).into_iter().flatten().flatten();
     let mut dirs: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
@@ -41,8 +42,8 @@ fn all(database: &Path) -> PathBuf {
     database.with_file_name(DIRECTORY)
 }
 
-/// Goes on with what a kill or a power cut interrupted: a whole new file is put in place, a draft is thrown away. Tells the
-/// reports of what was put in place.
+/// Finishes what a kill or a power cut interrupted: a complete new file is put into place, a draft is
+/// deleted. Returns the reports of the files that were put into place.
 pub(super) fn resume(database: &Path) -> io::Result<Vec<String>> {
     let mut reports = Vec::new();
     for dir in list(database) {
@@ -68,7 +69,7 @@ impl Quarantine {
         self.dir.join(DRAFT)
     }
 
-    /// Nothing comes of it: what is broken stays where it is.
+    /// Abandons the salvage: the broken files stay in their place.
     pub(super) fn give_up(&self) -> io::Result<()> {
         let _ = fs::remove_file(self.dir.join(REPORT));
         let _ = fs::remove_file(beside(&self.draft(), "-journal"));
@@ -76,7 +77,7 @@ impl Quarantine {
         fs::remove_dir(&self.dir)
     }
 
-    /// The draft is whole. Once this returns, it is what counts.
+    /// Marks the draft as complete. Once this returns, the new file is valid.
     pub(super) fn seal(&self, report: &str) -> io::Result<()> {
         let mut file = private_file().write(true).create(true).truncate(true).open(self.dir.join(REPORT))?;
         file.write_all(report.as_bytes())?;
@@ -87,12 +88,14 @@ impl Quarantine {
         self.database.parent().map_or(Ok(()), sync_dir)
     }
 
-    /// The broken files move in, the new one takes their place. Tells the report's first line.
+    /// Moves the broken files into the quarantine and the new file into their place. Returns the first line
+    /// of the report.
     pub(super) fn put_in_place(&self) -> io::Result<String> {
         for suffix in SUFFIXES {
             let broken = beside(&self.database, suffix);
             let kept = self.dir.join(broken.file_name().unwrap_or_default());
-            // One that is kept already was broken; what lies in its place has come since.
+            // If the quarantine already has the file, that was the broken one; the file in its place was
+            // created later.
             if broken.exists() && !kept.exists() {
                 fs::rename(&broken, kept)?;
             }

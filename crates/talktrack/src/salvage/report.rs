@@ -1,40 +1,40 @@
-//! What a salvage tells: one line for the log, and the details beside the broken files.
+//! The report of a salvage: one line for the log, and the details next to the broken files.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
-/// Sessions named in a report; more are only counted.
+/// The most sessions that a report names. Others are only counted.
 const MOST_NAMED: usize = 1_000;
 
-/// What is in the new file, and what should be in it too.
+/// The content of the new file, and what is missing from it.
 #[derive(Debug)]
 pub(super) struct Saved {
     pub(super) messages: u64,
     pub(super) sessions: u64,
-    /// Records on their way to a remote store.
+    /// Number of records that wait for a remote store.
     pub(super) waiting: u64,
     pub(super) letters: u64,
-    /// Sessions whose row was lost and written again from what else tells of them.
+    /// Number of sessions whose row was lost and was written again from other rows.
     pub(super) restored_sessions: u64,
     pub(super) missing: Lost,
 }
 
-/// What is known to be gone.
+/// The known losses.
 #[derive(Debug, Default)]
 pub(super) struct Lost {
-    /// The books could be read; else nobody knows how much there was.
+    /// True if the books were readable; otherwise the total is unknown.
     pub(super) books_read: bool,
     pub(super) messages: u64,
-    /// Messages on their way to a remote store.
+    /// Number of messages that waited for a remote store.
     pub(super) pending: u64,
     pub(super) letters: u64,
-    /// Records found on a page and not readable, of whatever table.
+    /// Number of unreadable records on any page, of any table.
     pub(super) broken_records: u64,
-    /// Sessions that had more messages than were found, in words.
+    /// Sessions with fewer messages than they counted, in words.
     pub(super) incomplete: Vec<String>,
 }
 
-/// A session that had more messages than were found.
+/// A session with fewer messages than it counted.
 #[derive(Debug)]
 pub(super) struct Missing {
     pub(super) session_id: String,
@@ -43,12 +43,12 @@ pub(super) struct Missing {
 }
 
 impl Saved {
-    /// Whether it is known to be a file of talktrack's.
+    /// True if the file is known to be a file of talktrack.
     pub(super) fn is_something(&self) -> bool {
         self.missing.books_read || self.messages + self.sessions + self.waiting + self.letters > 0
     }
 
-    /// The line for the log.
+    /// Returns the line for the log.
     fn summary(&self, damage: &str, dir: &Path) -> String {
         let Self { messages, sessions, waiting, letters, .. } = self;
         format!(
@@ -59,7 +59,7 @@ impl Saved {
         )
     }
 
-    /// The line, and all that is known besides.
+    /// Returns the line for the log, followed by all details.
     pub(super) fn report(&self, damage: &str, dir: &Path) -> String {
         let mut report = self.summary(damage, dir);
         let _ = write!(
@@ -80,7 +80,7 @@ impl Saved {
 }
 
 impl Lost {
-    /// The sessions know too how many messages they had.
+    /// Adds the losses per session, because each session also knows how many messages it had.
     pub(super) fn by_session(&mut self, sessions: &[Missing]) {
         let sum = sessions.iter().map(|session| session.counted - session.found).sum();
         self.messages = self.messages.max(sum);

@@ -1,10 +1,11 @@
-//! Which table a record found on a page belongs to. Trees and roots may be broken, so a record is known by its shape, and is
-//! believed only if what must be an id, a time or a text is one. Words that talktrack does not know were written by other programs.
+//! Decides which table a record on a page belongs to. Trees and roots may be broken, so a record is
+//! recognised by its shape, and is accepted only if its ids, times and texts are valid. Unknown words were
+//! written by other programs and are accepted.
 
 use crate::database::{parse_time, parse_uuid};
 use crate::salvage::cells::{Found, Value};
 
-/// What is carried over.
+/// The tables whose records are copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Table {
     Sessions,
@@ -13,32 +14,34 @@ pub(super) enum Table {
     DeadLetters,
     OpenSessions,
     DeletedSessions,
-    /// Sessions that users deleted who did not own them, as far as the store knew.
+    /// Sessions that users deleted without owning them, as far as the store knew.
     DeletedClaims,
-    /// Messages that were deleted by themselves; the session comes first in the row.
+    /// Messages that were deleted one by one; the session comes first in the row.
     DeletedMessages,
     /// Ranges of the journal that the store has confirmed.
     ResendWindow,
     /// The last delivery of each lane.
     Lanes,
     Books,
-    /// What the directory notes of itself. Its node id is not carried: the new file is another node.
+    /// The directory's notes about itself. Its node id is not copied: the new file is another node.
     Directory,
-    /// The index `conversation_sessions_of_user`: a second place that knows whose a session is.
+    /// The index `conversation_sessions_of_user`: a second place that knows the user of a session.
     SessionIndex,
 }
 
 impl Table {
-    /// `None` for what needs no carrying (entries of the other indexes, the schema) and what can't be true.
+    /// Returns the table, or `None` for records that need no copying (entries of other indexes, the schema)
+    /// and for invalid ones.
     pub(super) fn of(found: &Found) -> Option<Self> {
         use Value::{Integer, Null, Text};
         let table = match (found.rowid, found.values.as_slice()) {
-            // Earlier versions did not name the record that changed a session last, or had no column `extra`.
+            // In earlier versions a session did not name the last record that changed it, or had no column
+            // `extra`.
             (Some(_), values) if matches!(values.len(), 13 | 16 | 17) && Self::Sessions.believes(values) => {
                 Self::Sessions
             }
             (Some(_), values) if matches!(values.len(), 16 | 17) => Self::Messages,
-            // Earlier versions did not name the session of a record, nor its lane.
+            // In earlier versions a record did not name its session, or not its lane.
             (
                 Some(_),
                 [Null, _, _, Text(_), Integer(_)]
@@ -51,14 +54,14 @@ impl Table {
                 Self::ResendWindow
             }
             (Some(_), [Null, Integer(_)]) => Self::Lanes,
-            // The file that the directory was noted for came last.
+            // The column for the path of the file was added last.
             (
                 Some(1),
                 [Null, Text(_), Null | Text(_), Null | Text(_)]
                 | [Null, Text(_), Null | Text(_), Null | Text(_), Null | Text(_)],
             ) => Self::Directory,
             (None, [Text(_)]) => Self::OpenSessions,
-            // Earlier versions did not note whose a deleted session was.
+            // In earlier versions a deleted session did not name its user.
             (None, [Text(_), Text(_)] | [Text(_), Text(_), Null]) => Self::DeletedSessions,
             (None, values @ [Text(_), Text(_), Text(_)]) if Self::DeletedSessions.believes(values) => {
                 Self::DeletedSessions
@@ -71,7 +74,7 @@ impl Table {
         table.believes(&found.values).then_some(table)
     }
 
-    /// The columns that hold ids.
+    /// Returns the columns that contain ids.
     pub(super) fn ids(self) -> &'static [usize] {
         match self {
             Self::Sessions | Self::Messages => &[0, 1, 2],
@@ -131,7 +134,7 @@ impl Table {
 }
 
 impl Value {
-    /// The text, where it is one and readable.
+    /// Returns the text, if the value is text and valid UTF-8.
     pub(super) fn text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => std::str::from_utf8(text).ok(),

@@ -1,4 +1,4 @@
-//! The books of a file that was saved: they say what is there, and beside them how much more there should be.
+//! The books of a salvaged file: they match its rows, and the report says how much more there should be.
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction};
 
@@ -15,28 +15,28 @@ struct Known {
     last_seq: Seq,
 }
 
-/// What is in the new file.
+/// The content of the new file.
 struct Rows {
     messages: u64,
     sessions: u64,
-    /// Messages in the journal.
+    /// Number of pending messages in the journal.
     pending: u64,
-    /// Records in it, whatever they are.
+    /// Number of pending records of any kind.
     waiting: u64,
     waiting_bytes: u64,
-    /// Dead letters of messages.
+    /// Number of dead letters that hold a message.
     letters: u64,
     all_letters: u64,
     last_seq: Seq,
 }
 
-/// Writes the books anew, from the rows and from what the old ones say of the past.
+/// Writes new books, from the rows and from the history in the old books.
 pub(super) fn settle(tx: &Transaction<'_>, found: Option<&[Value]>, horizon: Seq) -> rusqlite::Result<Saved> {
     let (rows, known) = (count(tx, horizon)?, found.and_then(known));
     let missing = known.as_ref().map_or_else(Lost::default, |known| missing(&known.books, &rows));
     let last_seq = known.as_ref().map_or(0, |known| known.last_seq).max(rows.last_seq);
     sqlite::write_books(tx, &books(known.map(|known| known.books), &rows), last_seq)?;
-    // Nobody knows how far the newest went that are gone: not beyond this moment.
+    // The highest `seq` of the lost records is unknown, but it was not later than now.
     changes::begin_anew(tx, last_seq.max(SystemClock.now().as_micros()))?;
     let Rows { messages, sessions, waiting, all_letters, .. } = rows;
     Ok(Saved { messages, sessions, waiting, letters: all_letters, restored_sessions: 0, missing })
@@ -45,7 +45,7 @@ pub(super) fn settle(tx: &Transaction<'_>, found: Option<&[Value]>, horizon: Seq
 fn known(values: &[Value]) -> Option<Known> {
     let total = |index: usize| match values.get(index) {
         Some(Value::Integer(total)) => u64::try_from(*total).ok(),
-        // A file of an older schema.
+        // The column is missing in a file with an older schema.
         _ => Some(0),
     };
     let books = Books {
@@ -67,7 +67,7 @@ fn are_possible(books: &Books) -> bool {
         && books.inserted >= books.deleted
 }
 
-/// Whether the books of a file are there, and can be true.
+/// True if the books of a file exist and are plausible.
 pub(super) fn are_sound(connection: &Connection) -> rusqlite::Result<bool> {
     // A file of an older version has fewer columns.
     let sql = "SELECT durable, stored, dead_lettered, 0, inserted, journal_bytes, 0, last_seq FROM books WHERE one = 1";
@@ -78,7 +78,7 @@ pub(super) fn are_sound(connection: &Connection) -> rusqlite::Result<bool> {
     Ok(books.optional()?.unwrap_or(false))
 }
 
-/// A `seq` beyond the horizon has rotted: what comes next must not begin behind it.
+/// Counts the rows. A `seq` beyond the horizon is damaged, and new records must not be numbered after it.
 fn count(tx: &Transaction<'_>, horizon: Seq) -> rusqlite::Result<Rows> {
     let count = |sql: &str| tx.query_row(sql, [], |row| row.get(0));
     Ok(Rows {
@@ -108,7 +108,8 @@ fn missing(books: &Books, rows: &Rows) -> Lost {
     }
 }
 
-/// What is gone leaves the totals. What a remote store has stays in them: that is known from the old books alone.
+/// Returns the new books. Lost rows leave the totals. Rows in a remote store stay in them, and are known
+/// from the old books alone.
 fn books(known: Option<Books>, rows: &Rows) -> Books {
     let old = known.unwrap_or_default();
     let stored = (old.stored + rows.messages).saturating_sub(old.rows());

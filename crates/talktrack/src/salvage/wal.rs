@@ -1,6 +1,7 @@
-//! The write-ahead log, read by ourselves. SQLite ends at the first frame that is not what was written and passes over all
-//! behind it in silence, although they hold acknowledged messages. Here each frame is judged by itself: its checksum goes on
-//! from the one that is stored in the frame before it. (The format: sqlite.org/fileformat2.html, "The Write-Ahead Log".)
+//! Reads the write-ahead log (WAL) without SQLite. SQLite stops at the first broken frame and silently
+//! ignores all frames after it, although they contain acknowledged messages. This module judges each frame
+//! by itself: its checksum continues from the one that is stored in the frame before it. (The format:
+//! sqlite.org/fileformat2.html, "The Write-Ahead Log".)
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -13,9 +14,9 @@ use crate::salvage::bytes::{be32, fill};
 
 const HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;
-/// What every log begins with; the last bit says in which byte order its checksums are computed.
+/// The first number of every log. Its last bit is the byte order of the checksums.
 const MAGIC: u32 = 0x377f_0682;
-/// What a log of this SQLite has second.
+/// The second number of every log: the version of the format.
 const VERSION: u32 = 3_007_000;
 
 /// The page size of a file made by talktrack.
@@ -23,41 +24,42 @@ pub(super) const USUAL_PAGE: usize = 4096;
 
 /// Two running sums over 32-bit words.
 type Checksum = (u32, u32);
-/// Chosen anew each time the log begins from the front: frames that have another are left over from before.
+/// A random number, chosen each time the log restarts from the front. Frames with a different salt are left
+/// over from before.
 type Salt = [u8; 8];
 
-/// The log as far as it is what was written.
+/// The valid part of the log.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     file: Option<File>,
-    /// Where the newest committed image of each page lies.
+    /// The offset of the newest committed image of each page.
     pages: HashMap<u32, u64>,
     pub(super) page_size: Option<usize>,
-    /// What is wrong with it, so that SQLite would lose what was acknowledged.
+    /// Damage because of which SQLite would lose acknowledged messages.
     pub(super) damage: Option<String>,
 }
 
-/// A frame whose salt is that of the log. Whatever is behind the first that has another is from before.
+/// A frame. Frames after the last one with the log's salt are left over from before.
 struct Frame {
     page: u32,
-    /// Pages in the database, where the frame ends a transaction; else 0.
+    /// The database size in pages if the frame ends a transaction, otherwise 0.
     commit: u32,
-    /// It is what was written, or nothing is left that could speak against it.
+    /// True if the frame is unchanged, or cannot be checked.
     intact: bool,
 }
 
-/// What all frames of a log have in common.
+/// The properties that all frames of a log share.
 struct Shape {
     page_size: usize,
     big_endian: bool,
     salt: Salt,
-    /// The checksum of the header: the first frame's goes on from it.
+    /// The checksum of the header, from which the first frame's checksum continues.
     seed: Checksum,
     header_intact: bool,
 }
 
 impl Log {
-    /// Reads the log that belongs to the database at `path`.
+    /// Reads the log of the database at `path`.
     pub(super) fn read(path: &Path) -> io::Result<Self> {
         let file = match File::open(beside(path, "-wal")) {
             Ok(file) => file,
@@ -75,7 +77,8 @@ impl Log {
         let mut log = Self { file: Some(file), damage, page_size: Some(shape.page_size), ..Self::default() };
         let committed = frames.iter().rposition(|frame| frame.intact && frame.commit > 0);
         let used = witness.committed.max(committed.map_or(0, |last| last + 1)).min(frames.len());
-        // What a broken frame brought is in the database file, where it was copied: an older frame must not cover it.
+        // Copied frames are in the database file. If one of them is broken, an older frame of its page must
+        // not hide the copy.
         let copied = witness.copied.min(used);
         let first = if frames[..copied].iter().all(|frame| frame.intact) { 0 } else { copied };
         let usable = frames[..used].iter().enumerate().skip(first).filter(|(_, frame)| frame.intact);
@@ -85,18 +88,18 @@ impl Log {
         Ok(log)
     }
 
-    /// Reads the newest committed image of a page into `page`; false where the log has none.
+    /// Reads the newest committed image of a page into `page`. Returns false if the log has none.
     pub(super) fn page(&self, number: u32, page: &mut [u8]) -> io::Result<bool> {
         let (Some(file), Some(place)) = (&self.file, self.pages.get(&number)) else { return Ok(false) };
         file.read_exact_at(page, *place).map(|()| true)
     }
 
-    /// Whether it has any page.
+    /// True if the log has any page.
     pub(super) fn has_pages(&self) -> bool {
         !self.pages.is_empty()
     }
 
-    /// The pages it has with a higher number than this, in their order.
+    /// Returns the pages in the log with higher numbers than `last`, in ascending order.
     pub(super) fn pages_behind(&self, last: u32) -> Vec<u32> {
         let mut behind: Vec<u32> = self.pages.keys().copied().filter(|page| *page > last).collect();
         behind.sort_unstable();
@@ -105,7 +108,8 @@ impl Log {
 }
 
 impl Shape {
-    /// `None` where there is no frame to read. A header that is not what was written is believed as far as it can be true.
+    /// Reads the header; `None` if there is no frame. If the header is damaged, the usual page size and the
+    /// salt of the first frame are used instead.
     fn read(file: &File) -> io::Result<Option<Self>> {
         let mut header = [0; HEADER + FRAME_HEADER];
         if fill(file, 0, &mut header)? < header.len() {
@@ -117,7 +121,7 @@ impl Shape {
         let seed = (be32(&header, 24), be32(&header, 28));
         let header_intact =
             known && be32(&header, 4) == VERSION && checksum((0, 0), &header[..24], big_endian) == seed;
-        // The first frame is always of the present run, and has its salt.
+        // The first frame always belongs to the current run, and has its salt.
         let salt = if header_intact { &header[16..24] } else { &header[HEADER + 8..HEADER + 16] };
         let mut shape = Self { page_size, big_endian, salt: [0; 8], seed, header_intact };
         shape.salt.copy_from_slice(salt);
@@ -140,8 +144,8 @@ impl Shape {
             let sum = checksum(before, &bytes[..8], self.big_endian);
             let sum = checksum(sum, &bytes[FRAME_HEADER..], self.big_endian);
             let salted = bytes[8..16] == self.salt;
-            // Behind a broken frame the checksum to go on from may be broken too. Then a frame is as good as a page of the
-            // database file, which has none.
+            // After a broken frame, the stored checksum to continue from may be broken too. Then the frame
+            // is trusted like a page of the database file, which has no checksum.
             let intact = salted && (sum == stored || !known);
             frames.push(Frame { page: be32(&bytes, 0), commit: be32(&bytes, 4), intact });
             (before, known) = (stored, intact);
@@ -154,13 +158,13 @@ impl Shape {
     }
 }
 
-/// What SQLite would pass over in silence although it was committed.
+/// Describes committed frames that SQLite would silently ignore.
 fn damage(frames: &[Frame], shape: &Shape, witness: &Witness) -> Option<String> {
     let broken = if shape.header_intact { frames.iter().position(|frame| !frame.intact) } else { Some(0) };
     let sound = broken.unwrap_or(frames.len());
     let read = frames[..sound].iter().rposition(|frame| frame.commit > 0).map_or(0, |last| last + 1);
-    // The last transaction may have been torn by a power cut, and then nobody was told that it is durable. But nothing is
-    // written behind a transaction that has not been completed.
+    // A power cut may have torn the last transaction; then none of it was acknowledged. But nothing is
+    // written after an incomplete transaction.
     let mut behind = frames.iter().skip(sound).skip_while(|frame| frame.commit == 0).skip(1);
     let went_on = behind.any(|frame| frame.intact);
     let lost = witness.committed.max(if went_on { frames.len() } else { 0 }).saturating_sub(read);
@@ -175,18 +179,18 @@ fn damage(frames: &[Frame], shape: &Shape, witness: &Witness) -> Option<String> 
     None
 }
 
-/// SQLite's own index of the log (`-shm`), which says how much of it was committed. It survives a kill, is no part of what
-/// makes a commit durable, and is believed only where its own checksum holds.
+/// SQLite's own index of the log (`-shm`), which says how much of the log is committed. It survives a kill,
+/// but a commit does not depend on it to be durable. It is trusted only if its own checksum is valid.
 #[derive(Debug, Default)]
 struct Witness {
-    /// Frames that were committed.
+    /// Number of committed frames.
     committed: usize,
-    /// Of these: already copied into the database file.
+    /// Number of these that a checkpoint has already copied into the database file.
     copied: usize,
 }
 
 impl Witness {
-    /// What it says of the log with this salt, or of any.
+    /// Reads the index for the log with this salt, or for any log.
     fn read(path: &Path, salt: Option<Salt>) -> Self {
         let mut bytes = [0; 100];
         let index = File::open(beside(path, "-shm"));
@@ -206,7 +210,7 @@ impl Witness {
         }
     }
 
-    /// What a log that is not there is missed for.
+    /// Describes the loss if the log is missing.
     fn gone(&self) -> Option<String> {
         let lost = self.committed.saturating_sub(self.copied);
         (lost > 0)
