@@ -284,7 +284,7 @@ fn is_deadlock(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED)
 }
 
-/// Returns the columns of both tables as they are, each compared with the schema.
+/// Returns the columns of all tables of the schema as they are, each compared with what it should be.
 ///
 /// # Errors
 /// If the database cannot answer.
