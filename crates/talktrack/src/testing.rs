@@ -1,7 +1,9 @@
-//! For tests: the suite that every store must pass, a tracker under trial, and the check of a crate's layout.
+//! Tools for tests: the conformance suite that every store must pass, a tracker under trial, and the check
+//! of a crate's layout.
 //!
-//! A store's own tests call [`conformance`] with a fresh [`Setup`] per check, or make a test of each check with
-//! [`for_each_conformance_check!`](crate::for_each_conformance_check), so that a failure is named.
+//! The tests of a store call [`conformance`] with a fresh [`Setup`] per check, or turn each check into a
+//! test with [`for_each_conformance_check!`](crate::for_each_conformance_check), so that a failure is
+//! reported by name.
 
 #![expect(clippy::expect_used, reason = "a check fails by panicking")]
 
@@ -31,14 +33,14 @@ pub mod layout;
 
 pub use trial::Trial;
 
-/// How long a test waits for what must happen. Only a failing test waits that long.
+/// The longest time that a test waits for an expected event. Only a failing test waits that long.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// When a trial's clock starts: 2026-01-01T00:00:00Z, in microseconds since 1970.
+/// The start of a trial's clock: 2026-01-01T00:00:00Z, in microseconds since 1970.
 const BEGINNING: i64 = 1_767_225_600_000_000;
 
-/// What a check runs on: an empty data directory and, for a remote store, the empty store. Both outlive the trackers that
-/// the check opens on them one after the other.
+/// The environment of a check: an empty data directory and, for a remote store, the empty store. Both
+/// outlive the trackers that the check opens on them one after the other.
 pub struct Setup {
     data_dir: PathBuf,
     store: Option<Arc<dyn Store>>,
@@ -46,28 +48,29 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// The SQLite file in this directory is the store.
+    /// Uses the SQLite file in this directory as the store.
     pub fn sqlite(data_dir: impl Into<PathBuf>) -> Self {
         let clock = ManualClock::at(Timestamp::from_micros(BEGINNING).expect("2026 can be written"));
         Self { data_dir: data_dir.into(), store: None, clock }
     }
 
-    /// This store, fed from an outbox in this directory.
+    /// Uses this store, with an outbox in this directory.
     pub fn remote(data_dir: impl Into<PathBuf>, store: Arc<dyn Store>) -> Self {
         Self { store: Some(store), ..Self::sqlite(data_dir) }
     }
 
-    /// The data directory.
+    /// Returns the data directory.
     pub fn data_dir(&self) -> &Path {
         &self.data_dir
     }
 
-    /// The clock by which its trackers go. It stands still until it is told to move.
+    /// Returns the clock of its trackers. It stands still until a test moves it.
     pub fn clock(&self) -> &ManualClock {
         &self.clock
     }
 
-    /// The defaults, on its directory and by its clock; but a record of an unknown session waits for nothing.
+    /// Returns the default options with its directory and its clock, except that a record of an unknown
+    /// session does not wait for the session.
     pub fn options(&self) -> Options {
         let (clock, unknown_session_wait) = (Arc::new(self.clock.clone()), Duration::ZERO);
         Options { clock, unknown_session_wait, ..Options::new(&self.data_dir) }
@@ -85,10 +88,10 @@ impl Setup {
     }
 }
 
-/// Waits until `holds` does.
+/// Waits until `holds` returns true.
 ///
 /// # Panics
-/// Where it does not within [`PATIENCE`].
+/// If `holds` does not return true within [`PATIENCE`].
 pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
@@ -97,8 +100,8 @@ pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Calls the macro `$then` with the names of all checks, grouped by module: `$then! { module { check, check } module { … } }`.
-/// Each check is an `async fn(Setup)` in [`testing::checks`](crate::testing::checks).
+/// Calls the macro `$then` with the names of all checks, grouped by module: `$then! { module { check, check
+/// } module { … } }`. Each check is an `async fn(Setup)` in [`testing::checks`](crate::testing::checks).
 #[macro_export]
 macro_rules! for_each_conformance_check {
     ($then:ident) => {
@@ -211,7 +214,8 @@ macro_rules! for_each_conformance_check {
 
 macro_rules! checks {
     ($($module:ident { $($check:ident,)+ })+) => {
-        /// The checks of the suite, each on an empty setup. Their names say what they check; they panic where it does not hold.
+        /// The checks of the suite. Each needs an empty setup, and panics if the behaviour that its name
+        /// describes is missing.
         pub mod checks {
             $(pub use super::$module::{$($check),+};)+
         }
@@ -219,7 +223,7 @@ macro_rules! checks {
         /// Runs every check of the suite, each on a fresh, empty setup.
         ///
         /// # Panics
-        /// Where the store does not do what a store must.
+        /// If the store fails a check.
         pub async fn conformance(fresh: impl Fn() -> Setup) {
             $($(checks::$check(fresh()).await;)+)+
         }

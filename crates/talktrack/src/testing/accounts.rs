@@ -23,7 +23,7 @@ const USER: Uuid = Uuid::from_u128(0xba);
 pub async fn what_was_flushed_to_the_store_is_there(setup: Setup) {
     let mut trial = Trial::open(setup);
     trial.settled().await;
-    // Sessions without a message: nothing but the flush can wait for them.
+    // Sessions without a message, so that the flush can only wait for their starts and updates.
     for number in 0..20 {
         let session = Uuid::from_u128(0x300 + number);
         trial.start(NewSession::new(session, USER)).await;
@@ -54,7 +54,7 @@ pub async fn counts_and_last_events_are_those_of_the_rows(setup: Setup) {
         assert_eq!((row.message_count, row.last_event_at), (count, Some(trial.now().into())));
     }
     let last = trial.now();
-    // Told later, said earlier: one more message, no later event.
+    // Said earlier but delivered later: one more message, but no later event.
     let earlier = Message {
         created_at: Some(began.plus(Duration::from_secs(1))),
         ..Message::new(SESSION, Role::User, "x")
@@ -63,7 +63,7 @@ pub async fn counts_and_last_events_are_those_of_the_rows(setup: Setup) {
     trial.settled().await;
     let row = trial.session(SESSION).await;
     assert_eq!((row.message_count, row.last_event_at), (6, Some(last.into())));
-    // Said in the future, by a clock that goes before: the event is now.
+    // Said in the future, by a clock that is ahead: the event is now.
     trial.wait(Duration::from_secs(10));
     let ahead = Message {
         created_at: Some(trial.now().plus(Duration::from_secs(900))),
@@ -75,7 +75,7 @@ pub async fn counts_and_last_events_are_those_of_the_rows(setup: Setup) {
     assert_eq!((row.message_count, row.last_event_at), (7, Some(trial.now().into())));
 }
 
-/// A clock that is wrong, the caller's or the server's, is no reason to refuse what was said.
+/// A wrong clock of the caller or the server is no reason to refuse a message.
 pub async fn what_was_said_in_the_future_stands_where_it_was_accepted(setup: Setup) {
     let mut trial = Trial::open(setup);
     trial.start(NewSession::new(SESSION, USER)).await;
@@ -92,7 +92,7 @@ pub async fn what_was_said_in_the_future_stands_where_it_was_accepted(setup: Set
     trial.track(Message::new(SESSION, Role::Assistant, "answer")).await.expect("durable");
     trial.track(said("a little ahead", trial.now().plus(Duration::from_secs(60)))).await.expect("durable");
     trial.track(said("far ahead", far[1])).await.expect("durable");
-    // Once more, the same.
+    // The same message again.
     trial.track(said("question", far[0])).await.expect("durable");
     let books = trial.settled().await;
     assert_eq!(books.dead_lettered, 0);
@@ -106,7 +106,7 @@ pub async fn what_was_said_in_the_future_stands_where_it_was_accepted(setup: Set
     assert_eq!(notes, [claimed(far[0]), None, claimed(far[1]), None]);
 }
 
-/// Does some of everything, and says how many messages are stored, laid aside, and how many rows there are.
+/// Writes records of every kind. Returns the books and the number of rows.
 async fn everything(trial: &mut Trial) -> (Books, u64) {
     let id = Uuid::from_u128(0xca);
     let said = |content: &str, revision| Message {

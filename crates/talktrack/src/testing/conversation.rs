@@ -1,4 +1,4 @@
-//! What was said comes back as it was said.
+//! Messages are read back exactly as they were said.
 
 #![expect(missing_docs, reason = "each check's name says what it checks")]
 
@@ -17,7 +17,7 @@ use crate::tracker::NewSession;
 const SESSION: Uuid = Uuid::from_u128(0xa1);
 const USER: Uuid = Uuid::from_u128(0xb1);
 
-/// Texts that something on the way to a database has been known to change.
+/// Texts that software between the caller and a database is known to change.
 const TEXTS: [&str; 24] = [
     "Hello",
     " spaces around ",
@@ -71,7 +71,7 @@ pub async fn a_conversation_comes_back_byte_for_byte_in_order(setup: Setup) {
     assert!(rows.windows(2).all(|pair| pair[0].seq < pair[1].seq), "each seq is above the one before it");
 }
 
-/// A message in which nothing is left out.
+/// A message with every field set.
 fn complete(kind: Kind, said: Timestamp) -> Message {
     Message {
         created_at: Some(said),
@@ -119,7 +119,7 @@ pub async fn every_optional_field_comes_back(setup: Setup) {
     }
 }
 
-/// JSON is equal where it means the same: a store may spell it in its own way.
+/// Compares JSON by its meaning, because a store may spell it differently.
 fn assert_row_is(row: &MessageRow, message: &Message) {
     let Message { session_id, role, content, external_id, created_at, kind, .. } = message;
     assert_eq!((&row.session_id, &row.content), (session_id, content));
@@ -196,20 +196,20 @@ pub async fn order_is_when_it_was_said_then_when_it_was_accepted(setup: Setup) {
     let mut trial = Trial::open(setup);
     trial.start(NewSession::new(SESSION, USER)).await;
     let begin = trial.now();
-    // (what is said, how many seconds after the beginning), in the order of acceptance.
+    // The texts and the seconds after the beginning at which they were said, in the order of acceptance.
     let accepted =
         [("d1", 30), ("b1", 10), ("d2", 30), ("a", 0), ("c", 20), ("b2", 10), ("b3", 10), ("e", 31)];
     let said = |&(text, seconds): &(&str, u64)| Message {
         created_at: Some(begin.plus(Duration::from_secs(seconds))),
         ..Message::new(SESSION, Role::User, text)
     };
-    // Half of them in one batch, the others one by one.
+    // One half in one batch, the other half one by one.
     let (together, alone) = accepted.split_at(4);
     trial.track_all(together.iter().map(said).collect()).await;
     for message in alone {
         trial.track(said(message)).await.expect("the message becomes durable");
     }
-    // A moment of acceptance that lies before what was said already: the clock stepped back.
+    // The clock stepped back: the moment of acceptance is before messages that were already said.
     trial.clock().set(begin.plus(Duration::from_secs(15)));
     trial.say(SESSION, Role::User, "b4").await;
     trial.settled().await;

@@ -1,5 +1,5 @@
-//! A data directory whose bytes are damaged: whatever is broken in it, it is opened or refused, and never a panic, a hang or a
-//! riddle.
+//! Damaged data directories: the tracker opens or refuses a damaged directory, and never panics, hangs or
+//! gives an unclear error.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -20,32 +20,33 @@ use crate::tracker::{NewSession, Tracker};
 const SESSION: Uuid = Uuid::from_u128(0xa9);
 const USER: Uuid = Uuid::from_u128(0xb9);
 
-/// What waits in the pristine directory, and as many again are in its tables.
+/// Number of messages that wait in the pristine directory; as many again are in its tables.
 const MESSAGES: u128 = 20;
 
-/// More rows than are in it.
+/// More rows than the directory contains.
 const ALL: usize = 10_000;
 
-/// A stop waits no longer for a disk that has gone bad.
+/// The deadline of a shutdown, so that it does not wait longer for a bad disk.
 const DEADLINE: Duration = Duration::from_millis(200);
 
-/// Opening, looking and stopping take no longer than this, whatever is broken.
+/// The longest time that opening, reading or stopping may take, regardless of the damage.
 const LONGEST: Duration = Duration::from_secs(20);
 
-/// The files of a data directory that nobody has open.
+/// The files of a data directory that no process has open.
 #[derive(Clone)]
 struct Files {
     database: Vec<u8>,
     log: Vec<u8>,
 }
 
-/// Damages a small data directory as these bytes say, in this empty directory; opens it, reads it, uses it and closes it.
+/// Builds a small data directory in this empty directory, damages it as these bytes say, and then opens,
+/// reads, uses and closes it.
 ///
-/// The first byte says which files there are, and what the store is. Then come changes of six bytes or more: which file (and
-/// whether it is cut short), where (three bytes), how many bytes, and those.
+/// The first byte selects the files and the store. Then follow changes of six bytes or more: the file (and
+/// whether it is cut short), the offset (three bytes), the number of bytes, and the bytes.
 ///
 /// # Panics
-/// Where it is neither opened nor refused with a reason, or that takes too long.
+/// If the directory is neither opened nor refused with a reason, or if that takes too long.
 pub fn open_damaged(damage: &[u8], data_dir: &Path) {
     let (kind, changes) = damage.split_first().map_or((0, damage), |(kind, changes)| (*kind, changes));
     let pristine = pristine();
@@ -98,13 +99,13 @@ impl Files {
     }
 }
 
-/// Two directories with a session, messages and dead letters, half of it in the file and half in its log: the store itself, and
-/// the outbox of one that is away.
+/// Two directories with a session, messages and dead letters, half of them in the file and half in its log:
+/// one is the store itself, one the outbox of an unavailable store.
 fn pristine() -> &'static [Files; 2] {
     static PRISTINE: OnceLock<[Files; 2]> = OnceLock::new();
     PRISTINE.get_or_init(|| {
         let make = || [false, true].map(|remote| made(&scratch(), remote));
-        // Whoever calls may have a runtime of its own.
+        // A separate thread, because the caller may already run inside a runtime.
         std::thread::spawn(make).join().expect("a data directory can be made")
     })
 }
@@ -150,7 +151,7 @@ fn open(data_dir: &Path, remote: bool) -> Result<Tracker, OpenError> {
     Tracker::open_with_store(options, &(Arc::new(store) as Arc<dyn Store>))
 }
 
-/// Reads everything and says something; each is answered or refused. Then it stops, in good order or not.
+/// Reads everything and tracks a message; each call must answer or refuse. Then stops, cleanly or not.
 async fn use_it(tracker: Tracker, data_dir: &Path) {
     // Errors are as good as rows: it is enough that there is an answer.
     drop(within("reading", read_all(&*tracker.reader())).await);
@@ -160,7 +161,7 @@ async fn use_it(tracker: Tracker, data_dir: &Path) {
     }
     drop(tracker.start_session(NewSession::new(SESSION, USER)));
     if let Ok(receipt) = tracker.track_message(Message::new(SESSION, Role::User, "still there?")) {
-        // A journal that cannot be written waits for a better disk, and says so.
+        // If the journal cannot be written, the message waits for a better disk.
         drop(tokio::time::timeout(DEADLINE, receipt.durable()).await);
     }
     let _ = within("the shutdown", tracker.shutdown(DEADLINE)).await;

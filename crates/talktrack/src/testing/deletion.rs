@@ -1,4 +1,4 @@
-//! Sessions that are deleted: what goes with them, what stays, and what comes too late.
+//! Deleted sessions: what is deleted with them, what stays, and which records come too late.
 
 #![expect(missing_docs, reason = "each check's name says what it checks")]
 
@@ -20,7 +20,7 @@ const STAYS: Uuid = Uuid::from_u128(0xa9);
 const USER: Uuid = Uuid::from_u128(0xb8);
 const OTHER: Uuid = Uuid::from_u128(0xb9);
 
-/// Two sessions of one user, with two messages each, all of it in the store.
+/// Two sessions of one user, with two messages each, all stored.
 async fn two_sessions(setup: Setup) -> Trial {
     let mut trial = Trial::open(setup);
     for session in [GOES, STAYS] {
@@ -83,7 +83,8 @@ pub async fn what_was_accepted_before_a_deletion_goes_with_it(setup: Setup) {
         assert_eq!(within("a receipt", receipt.durable()).await, Ok(()));
     }
     within("flushing to the store", tracker.flush_to_store()).await.expect("everything is flushed");
-    // What was under way to a remote store may have been there already without its answer having come: it counts twice.
+    // Messages in flight to a remote store may already have been stored without an answer: these count
+    // twice.
     assert!((50..=100).contains(&(removed.messages + removed.journal)), "{removed:?}");
     assert_eq!((trial.find_session(GOES).await, trial.contents(GOES).await.len()), (None, 0));
     let (books, audit) = (tracker.health().books, trial.audit().await);
@@ -174,7 +175,7 @@ pub async fn a_session_that_was_heard_of_since_is_spared(setup: Setup) {
     trial.wait(Duration::from_secs(1));
     trial.say(GOES, Role::User, "I am back").await;
     trial.settled().await;
-    // Another process, which does not have it in memory, takes it for old.
+    // Another process, without the session in memory, considers it old.
     let trial = trial.restart().await;
     let deletion = trial.tracker().delete_silent_session(GOES, None, since).expect("accepted");
     let deletion = deletion.expect("it is not in memory");

@@ -1,4 +1,4 @@
-//! Ids: the same message again, revisions, and ids that are taken.
+//! Ids: repetitions of a message, revisions, and ids that are already used.
 
 #![expect(missing_docs, reason = "each check's name says what it checks")]
 
@@ -68,7 +68,7 @@ pub async fn ids_are_given_or_derived_or_minted(setup: Setup) {
     );
 }
 
-/// A message whose content is more than words.
+/// A message with more content than its text.
 fn rich() -> Message {
     Message {
         metadata: Some(object(r#"{"a":1}"#)),
@@ -82,7 +82,7 @@ fn rich() -> Message {
 
 pub async fn the_same_message_again_changes_nothing(setup: Setup) {
     let mut trial = two_sessions(setup).await;
-    // In the batch of the first, before the first is stored, and after.
+    // In the same batch as the first, before the first is stored, and after.
     let outcomes = trial.track_all(vec![rich(), rich(), rich()]).await;
     assert_eq!(outcomes, [Ok(ID), Ok(ID), Ok(ID)], "a repetition is acknowledged");
     trial.settled().await;
@@ -115,7 +115,7 @@ pub async fn the_same_message_again_after_a_restart_changes_nothing(setup: Setup
     assert_eq!(trial.session(SESSION).await.message_count, 1);
 }
 
-/// The original, told otherwise: each differs from it in one field.
+/// Variants of the original that each differ from it in one field.
 fn told_otherwise() -> [(&'static str, Message); 11] {
     let metrics = TurnMetrics::try_from(object(r#"{"stt_ms":2}"#)).expect("metrics");
     [
@@ -133,7 +133,8 @@ fn told_otherwise() -> [(&'static str, Message); 11] {
     ]
 }
 
-/// Hands over what must not be taken. It is refused at once, or laid aside: which of them, the return value counts.
+/// Tracks a message that must not be accepted. Returns 0 if it is refused at once, or 1 if it becomes a
+/// dead letter later.
 async fn must_not_take(trial: &mut Trial, message: Message, what: &str) -> u64 {
     match trial.track(message).await {
         Err(NotDurable::IdConflict) => 0,
@@ -239,7 +240,8 @@ pub async fn a_lower_revision_that_comes_later_is_ignored(setup: Setup) {
     assert_eq!(trial.session(SESSION).await.message_count, 1);
 }
 
-/// Whatever held the first draft up: it was said first, and its place is where it was said.
+/// The first draft was delayed, but it was said first, so its place in the transcript is the time at which
+/// it was said.
 pub async fn a_revision_that_overtook_the_first_draft_goes_to_its_place(setup: Setup) {
     let mut trial = two_sessions(setup).await;
     let said_at = trial.now();

@@ -1,4 +1,4 @@
-//! Messages of sessions that have ended, have left memory, or were never there.
+//! Messages of sessions that have ended, have left memory, or never existed.
 
 #![expect(missing_docs, reason = "each check's name says what it checks")]
 
@@ -17,7 +17,7 @@ const SESSION: Uuid = Uuid::from_u128(0xa6);
 const UNKNOWN: Uuid = Uuid::from_u128(0xa7);
 const USER: Uuid = Uuid::from_u128(0xb6);
 
-/// A session with one message, ended.
+/// An ended session with one message.
 async fn ended_session(setup: Setup) -> Trial {
     let mut trial = Trial::open(setup);
     trial.start(NewSession::new(SESSION, USER)).await;
@@ -28,7 +28,7 @@ async fn ended_session(setup: Setup) -> Trial {
     trial
 }
 
-/// Says two late messages, and checks that they are where they belong and the session is still closed.
+/// Tracks two late messages, and checks that they are in their places and the session is still closed.
 async fn assert_taken(trial: &mut Trial) {
     let before = trial.session(SESSION).await;
     trial.say(SESSION, Role::Assistant, "goodbye").await;
@@ -98,7 +98,7 @@ pub async fn a_message_long_after_an_end_that_nobody_spoke_takes_it_back(setup: 
     );
     let said_at = trial.now();
 
-    // It is in memory again, and is idle one day like any other.
+    // The session is in memory again, and becomes idle like any other.
     trial.tracker().sweep();
     assert_eq!(trial.tracker().owner_of(SESSION), Some(USER));
     trial.wait(Duration::from_secs(30 * 60));
@@ -147,7 +147,8 @@ pub async fn updating_or_ending_an_unknown_session_makes_none(setup: Setup) {
     let metadata = JsonObject::parse(r#"{"a":1}"#).expect("an object");
     let update = trial.tracker().update_session(UNKNOWN, metadata).expect("accepted");
     let end = trial.tracker().end_session(UNKNOWN, "completed").expect("accepted");
-    // A remote store has not been asked yet when the update is durable; whoever can know says that there is no such session.
+    // A remote store has not been asked yet when the update is durable. The store reports later that there
+    // is no such session.
     let update = update.durable().await;
     assert!(matches!(update, Ok(()) | Err(NotDurable::UnknownSession)), "{update:?}");
     assert_eq!(end.durable().await, Err(NotDurable::UnknownSession));

@@ -1,20 +1,21 @@
-//! Holds a crate to its layout: the root file lists the modules in reading order, a module imports only modules listed
-//! after it, every file says at its top what it is, and none is long.
+//! Checks the layout of a crate: the root file lists the modules in reading order, a module imports only
+//! modules listed after it, every file begins with a description, and no file is too long.
 
 use std::path::{Path, PathBuf};
 
-/// No file has more lines than this.
+/// The most lines of a file.
 const MAX_LINES: usize = 400;
 
-/// Checks the crate whose root file (`src/lib.rs` or `src/main.rs`) this is. Each breach is one line; none is good.
+/// Checks the crate with this root file (`src/lib.rs` or `src/main.rs`). Returns one line for each
+/// violation.
 ///
 /// # Panics
-/// Where the files cannot be read.
+/// If the files cannot be read.
 pub fn check(root_file: &Path) -> Vec<String> {
     let source_dir = root_file.parent().unwrap_or(Path::new("."));
     let mut breaches = check_files(source_dir);
     let order = modules_in_order(&code_of(&read(root_file)));
-    // A `main.rs` beside it is a crate of its own.
+    // A `main.rs` next to it is a crate of its own.
     let program = source_dir.join("main.rs");
     for file in rust_files(source_dir).iter().filter(|file| *file != root_file && **file != program) {
         breaches.extend(check_imports(source_dir, file, &order));
@@ -25,7 +26,7 @@ pub fn check(root_file: &Path) -> Vec<String> {
 /// Checks that every Rust file under the directory begins with `//!` and has at most 400 lines.
 ///
 /// # Panics
-/// Where the files cannot be read.
+/// If the files cannot be read.
 pub fn check_files(source_dir: &Path) -> Vec<String> {
     let mut breaches = Vec::new();
     for file in rust_files(source_dir) {
@@ -45,7 +46,7 @@ fn read(file: &Path) -> String {
     std::fs::read_to_string(file).unwrap_or_else(|error| panic!("cannot read {}: {error}", file.display()))
 }
 
-/// The Rust files under a directory, sorted.
+/// Returns the Rust files under a directory, sorted.
 fn rust_files(dir: &Path) -> Vec<PathBuf> {
     let entries =
         std::fs::read_dir(dir).unwrap_or_else(|error| panic!("cannot read {}: {error}", dir.display()));
@@ -82,14 +83,14 @@ fn check_imports(source_dir: &Path, file: &Path, order: &[String]) -> Vec<String
     breaches
 }
 
-/// `store/sqlite.rs` is `["store", "sqlite"]`.
+/// Returns the module path of a file: `store/sqlite.rs` is `["store", "sqlite"]`.
 fn module_path(relative: &Path) -> Vec<String> {
     let path = relative.with_extension("");
     let names = path.iter().map(|name| name.to_string_lossy().into_owned());
     names.filter(|name| name != "mod").collect()
 }
 
-/// The modules that a root file lists with `mod name;` or `mod name {`, in its order.
+/// Returns the modules that a root file lists with `mod name;` or `mod name {`, in its order.
 fn modules_in_order(code: &str) -> Vec<String> {
     let (words, mut depth) = (words_of(code), 0);
     let mut modules = Vec::new();
@@ -104,11 +105,12 @@ fn modules_in_order(code: &str) -> Vec<String> {
     modules
 }
 
-/// The names that code at this module path takes from the crate's root: `tracker` for `crate::tracker::Tracker`, `*` for all.
+/// Returns the names that code at this module path takes from the crate's root: `tracker` for
+/// `crate::tracker::Tracker`, `*` for all.
 fn names_from_root(code: &str, path: &[String]) -> Vec<String> {
     let words = words_of(code);
     let mut names = Vec::new();
-    // The depth of braces, and at which depths a module that is written inside the file was opened.
+    // The depth of braces, and the depths at which inline modules were opened.
     let (mut depth, mut inner): (usize, Vec<usize>) = (0, Vec::new());
     for (index, word) in words.iter().enumerate() {
         match *word {
@@ -135,12 +137,12 @@ fn names_from_root(code: &str, path: &[String]) -> Vec<String> {
     names
 }
 
-/// Whether what comes next was reached by `super::`.
+/// True if the next word continues a `super::` path.
 fn continues_a_path(before: &[&str]) -> bool {
     matches!(before, [.., "super", "::"])
 }
 
-/// How many `super` a path begins with.
+/// Returns the number of `super` at the beginning of a path.
 fn leading_supers(words: &[&str]) -> usize {
     let mut steps = 0;
     while words.get(2 * steps) == Some(&"super") && (steps == 0 || words[2 * steps - 1] == "::") {
@@ -149,7 +151,8 @@ fn leading_supers(words: &[&str]) -> usize {
     steps
 }
 
-/// The first names of the path, or of the group of paths, that follows: `::a::b` has `a`, `::{a::b, c}` has `a` and `c`.
+/// Returns the first names of the path, or of the group of paths, that follows: `::a::b` has `a`, `::{a::b,
+/// c}` has `a` and `c`.
 fn heads(rest: &[&str]) -> Vec<String> {
     match rest {
         ["::", "{", group @ ..] => heads_of_group(group),
@@ -180,7 +183,7 @@ fn heads_of_group(group: &[&str]) -> Vec<String> {
     heads
 }
 
-/// Names, `::`, and single other characters.
+/// Splits code into names, `::`, and other single characters.
 fn words_of(code: &str) -> Vec<&str> {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 128;
     let (bytes, mut words, mut start) = (code.as_bytes(), Vec::new(), 0);
@@ -201,7 +204,7 @@ fn words_of(code: &str) -> Vec<&str> {
     words
 }
 
-/// The text without comments and without what stands in quotes.
+/// Returns the text without comments, strings and character literals.
 fn code_of(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     let mut rest = text;
@@ -225,7 +228,7 @@ fn code_of(text: &str) -> String {
     code
 }
 
-/// The length of a block comment; it may hold others.
+/// Returns the length of a block comment, which may contain others.
 fn block_comment(text: &str) -> usize {
     let (mut depth, mut at) = (0, 0);
     while at < text.len() {
@@ -246,7 +249,7 @@ fn block_comment(text: &str) -> usize {
     at
 }
 
-/// The length of a raw string such as `r#"…"#`; 0 where it is none.
+/// Returns the length of a raw string such as `r#"…"#`, or 0 if it is not one.
 fn raw_string(text: &str) -> usize {
     let hashes = text[1..].bytes().take_while(|byte| *byte == b'#').count();
     let Some(body) = text[1 + hashes..].strip_prefix('"') else { return 0 };
@@ -255,7 +258,7 @@ fn raw_string(text: &str) -> usize {
     2 + hashes + length
 }
 
-/// The length up to and with the closing quote.
+/// Returns the length up to and including the closing quote.
 fn quoted(text: &str, quote: char) -> usize {
     let mut escaped = false;
     for (at, next) in text.char_indices() {
@@ -269,7 +272,7 @@ fn quoted(text: &str, quote: char) -> usize {
     text.len()
 }
 
-/// The length of a character in quotes; 0 for a lifetime.
+/// Returns the length of a character literal, or 0 for a lifetime.
 fn character(text: &str) -> usize {
     let mut inside = text[1..].chars();
     match (inside.next(), inside.next()) {

@@ -1,4 +1,4 @@
-//! Whose a session is, and that it stays theirs.
+//! The ownership of sessions: a session stays with the user who started it.
 
 #![expect(missing_docs, reason = "each check's name says what it checks")]
 
@@ -25,13 +25,13 @@ fn mine() -> NewSession {
     NewSession::new(SESSION, USER)
 }
 
-/// The same session, claimed by somebody else.
+/// The same session, claimed by another user.
 fn stolen() -> NewSession {
     let metadata = JsonObject::parse(r#"{"stolen":true}"#).expect("an object");
     NewSession { metadata: Some(metadata), ..NewSession::new(SESSION, OTHER_USER) }
 }
 
-/// An ended session of `USER` in the store, which a new process knows nothing of.
+/// An ended session of `USER` in the store, which the new process does not have in memory.
 async fn forgotten_by_memory(setup: Setup) -> Trial {
     let mut trial = Trial::open(setup);
     trial.start(mine()).await;
@@ -67,7 +67,7 @@ pub async fn another_users_start_leaves_the_stored_session_as_it_is(setup: Setup
     let mut trial = forgotten_by_memory(setup).await;
     trial.settled().await;
     let before = trial.session(SESSION).await;
-    // Only the store can tell: it refuses the start at once, or on the way.
+    // Only the store knows the owner: the start is refused at once, or when the store answers.
     let start = trial.tracker().start_session(stolen()).expect("this process does not know the session");
     trial.track(Message::new(SESSION, Role::User, "said by another")).await.expect("kept, somewhere");
     let books = trial.settled().await;
@@ -85,7 +85,8 @@ pub async fn another_users_update_and_end_leave_the_stored_session_as_it_is(setu
     trial.start(mine()).await;
     trial.say(SESSION, Role::User, "mine").await;
     trial.settled().await;
-    // Abandoned by this: an end that somebody tells would replace that one.
+    // The reopen without a shutdown abandons the session. If the end below were accepted, it would replace
+    // this inferred end.
     let trial = trial.reopen();
     trial.settled().await;
     let before = trial.session(SESSION).await;
@@ -93,7 +94,7 @@ pub async fn another_users_update_and_end_leave_the_stored_session_as_it_is(setu
     let metadata = JsonObject::parse(r#"{"stolen":"twice"}"#).expect("an object");
     let update = trial.tracker().update_session(SESSION, metadata).expect("accepted");
     let end = trial.tracker().end_session(SESSION, "stolen").expect("accepted");
-    // Refused at once, or on the way.
+    // Refused at once, or when the store answers.
     let _ = (start.durable().await, update.durable().await, end.durable().await);
     trial.settled().await;
     assert_eq!(trial.session(SESSION).await, before);
@@ -104,7 +105,7 @@ pub async fn another_users_update_and_end_do_not_wait_for_a_session(setup: Setup
     trial.start(mine()).await;
     trial.say(SESSION, Role::User, "mine").await;
     trial.settled().await;
-    // Longer than this check has patience: nothing may count as told of a session that is yet to come.
+    // Longer than the patience of this check: no record may wait for a session that does not exist yet.
     let options = Options { unknown_session_wait: Duration::from_secs(3600), ..trial.options() };
     let trial = trial.reopen_with(options);
     let start = trial.tracker().start_session(stolen()).expect("this process does not know the session");
@@ -168,7 +169,7 @@ pub async fn a_users_token_revises_what_a_token_wrote_and_nothing_else(setup: Se
     let own = trial.track_as(said(GIVEN[0], "mine", 0), Author::User(USER)).await.expect("durable");
     assert_eq!(own, user_message_id(SESSION, USER, GivenId::Id(GIVEN[0])));
     trial.track_as(said(GIVEN[0], "mine, better", 1), Author::User(USER)).await.expect("durable");
-    // A key writes under the very id that the user's next message will have.
+    // A client with an API key writes under the id that the user's next message will have.
     let taken = user_message_id(SESSION, USER, GivenId::Id(GIVEN[1]));
     trial.track(said(taken, "the agent's", 0)).await.expect("durable");
     let refused = trial.track_as(said(GIVEN[1], "rewritten", 1), Author::User(USER)).await;

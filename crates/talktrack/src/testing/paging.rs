@@ -19,7 +19,7 @@ const OTHER_USER: Uuid = Uuid::from_u128(0xb9);
 /// More rows than any of these checks writes.
 const MANY: usize = 200;
 
-/// Reads the session's messages in pages of `limit`; `between` happens after each page.
+/// Reads the session's messages in pages of `limit`. Calls `between` after each page.
 async fn message_pages(
     trial: &mut Trial,
     limit: usize,
@@ -76,7 +76,7 @@ pub async fn messages_of_one_moment_are_not_lost_between_pages(setup: Setup) {
     }
 }
 
-/// Reads the sessions in pages of two; `between` happens after each page.
+/// Reads the sessions in pages of two. Calls `between` after each page.
 async fn session_pages(
     trial: &Trial,
     filter: &SessionFilter,
@@ -95,7 +95,7 @@ async fn session_pages(
     }
 }
 
-/// Nine sessions, three of which started at the same moment. Their ids run against the time.
+/// Nine sessions, three of which started at the same moment. Their ids descend as their starts ascend.
 async fn nine_sessions(trial: &Trial) -> Vec<Uuid> {
     let mut newest_first = Vec::new();
     for number in 0..9u128 {
@@ -176,7 +176,7 @@ pub async fn sessions_can_be_filtered_by_user_and_status(setup: Setup) {
         assert_eq!(session_pages(&trial, &filter, async || {}).await, expected, "{filter:?}");
         admitted += expected.len();
     }
-    // Each session is admitted by four of the nine filters.
+    // Each session passes four of the nine filters.
     assert_eq!(admitted, 4 * all.len());
     let nobody = SessionFilter { user_id: Some(Uuid::from_u128(1)), ..every() };
     assert_eq!(trial.sessions(nobody).await, []);
@@ -207,7 +207,7 @@ pub async fn rows_are_found_by_their_ids(setup: Setup) {
     assert_eq!(reader.messages_by_id(&[]).await.expect("the store can be read"), []);
 }
 
-/// 24 messages of 900 KB, half of which compresses to nearly nothing.
+/// 24 messages of 900 KB, which compress to almost nothing.
 pub(super) async fn large_messages(trial: &mut Trial) -> Vec<Uuid> {
     trial.start(NewSession::new(SESSION, USER)).await;
     let mut ids = Vec::new();

@@ -1,4 +1,4 @@
-//! Finding messages by their words. The index is brought up behind the path, so that every check waits for what it expects.
+//! Full-text search. The index is updated in the background, so every check waits for what it expects.
 
 #![expect(missing_docs, reason = "each check's name says what it checks")]
 
@@ -24,7 +24,7 @@ fn wanted(query: &str) -> SearchFilter {
     SearchFilter { query: query.parse().expect("a query"), user_id: None, session_id: None }
 }
 
-/// What is shown of each hit, with what was looked for between brackets.
+/// Returns the snippet of each hit, with the matches in brackets.
 fn shown(hits: &[Hit]) -> Vec<String> {
     let mark = |(text, hit): (&str, bool)| if hit { format!("[{text}]") } else { text.to_owned() };
     let snippet = |hit: &Hit| hit.snippet.iter().map(|piece| mark((&piece.text, piece.hit))).collect();
@@ -41,14 +41,14 @@ async fn search(
     loop {
         match rows.search(wanted.clone(), after, limit).await {
             Ok(hits) => return hits.rows,
-            // The index is being made.
+            // The index is being built.
             Err(error) => assert!(Instant::now() < deadline, "{error}"),
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
-/// Waits until so many messages are found, and shows them.
+/// Waits until this number of messages is found, and returns their snippets.
 async fn found(trial: &Trial, query: &str, count: usize) -> Vec<String> {
     let (deadline, wanted) = (Instant::now() + PATIENCE, wanted(query));
     loop {

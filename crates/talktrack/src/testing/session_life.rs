@@ -1,4 +1,4 @@
-//! Sessions: how they start, go on and end.
+//! The life of sessions: how they start, continue and end.
 
 #![expect(missing_docs, reason = "each check's name says what it checks")]
 
@@ -38,7 +38,7 @@ async fn end_as(trial: &Trial, status: Status, reason: &str, ended_at: Timestamp
     receipt.durable().await.expect("the session's end becomes durable")
 }
 
-/// The row of a session that has just started, with nothing in it.
+/// The row of a session that has just started, without messages.
 fn fresh_row(started_at: Timestamp) -> SessionRow {
     SessionRow {
         session_id: SESSION,
@@ -266,7 +266,7 @@ pub async fn session_metadata_do_not_grow_without_bound(setup: Setup) {
         let update = trial.tracker().update_session(SESSION, object(&format!(r#"{{"state":{round}}}"#)));
         update.expect("one key, again and again").await.expect("durable");
     }
-    // What this process does not remember is bounded by the store.
+    // This process does not remember these metadata, so the store must limit them.
     for round in 0..8 {
         trial = trial.restart().await;
         for key in ["a", "b", "c"] {

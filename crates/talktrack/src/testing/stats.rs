@@ -1,4 +1,4 @@
-//! Counting what happens over time. It is counted behind the path, so that every check waits for what it expects.
+//! Statistics over time. The rollup is updated in the background, so every check waits for what it expects.
 
 #![expect(missing_docs, reason = "each check's name says what it checks")]
 
@@ -21,7 +21,7 @@ const OTHER_USER: Uuid = Uuid::from_u128(0xbf);
 const SLICE: Duration = Duration::from_secs(300);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The day before the trial's moment and the day after it.
+/// The day before the trial's present moment and the day after it.
 fn two_days(trial: &Trial, grain: Grain) -> Range {
     let now = trial.now();
     Range::new(Some(now.minus(DAY)), Some(now.plus(DAY)), Some(grain), now).expect("a range")
@@ -38,7 +38,7 @@ fn metric<'t>(tally: &'t Tally, key: &str) -> &'t Distribution {
     found.unwrap_or_else(|| panic!("{key} is no measure")).1
 }
 
-/// Waits until the figures are so.
+/// Waits until the figures satisfy `is_so`.
 async fn counted(trial: &Trial, range: &Range, what: &str, is_so: impl Fn(&Tally) -> bool) -> Stats {
     trial.settled().await;
     let deadline = Instant::now() + PATIENCE;
@@ -56,7 +56,7 @@ async fn counted(trial: &Trial, range: &Range, what: &str, is_so: impl Fn(&Tally
     }
 }
 
-/// Where something happened, by the number of the stretch.
+/// Returns the stretches with a non-zero figure, by their beginning.
 fn places(stats: &Stats, figure: impl Fn(&Tally) -> u64) -> Vec<(Timestamp, u64)> {
     stats.stretches().map(|(at, tally)| (at, figure(tally))).filter(|(_, count)| *count > 0).collect()
 }
@@ -156,7 +156,7 @@ pub async fn an_end_that_comes_later_counts_where_the_session_began(setup: Setup
     let stats = counted(&trial, &range, "one that ended", |all| all.sessions.ended == 1).await;
     assert_eq!(places(&stats, |tally| tally.sessions.ended), [(began, 1)]);
     assert_eq!(stats.total().sessions.duration_seconds.max(), Some(300.0));
-    // It goes on: then it has not ended.
+    // The session continues, so it no longer counts as ended.
     trial.start(NewSession::new(SESSION, USER)).await;
     let stats = counted(&trial, &range, "none that ended", |all| all.sessions.ended == 0).await;
     assert!(stats.total().sessions.duration_seconds.is_empty());
@@ -185,7 +185,7 @@ pub async fn what_is_deleted_is_counted_no_more(setup: Setup) {
     let is_so = |all: &Tally| all.messages.total() == 1 && all.sessions.begun == 1;
     let stats = counted(&trial, &range, "what is left", is_so).await;
     assert!(metric(&stats.total(), "e2e_ms").is_empty());
-    // What comes now may get the place of what is gone.
+    // A new message may reuse the row number of a deleted one.
     trial.say(OTHER_SESSION, Role::Developer, "later").await;
     counted(&trial, &range, "two", |all| all.messages.total() == 2 && all.messages.of(Role::Developer) == 1)
         .await;
@@ -199,7 +199,7 @@ pub async fn what_was_counted_before_a_restart_stays_counted(setup: Setup) {
     counted(&trial, &range, "four", |all| all.messages.total() == 4).await;
     let mut trial = trial.restart().await;
     trial.say(OTHER_SESSION, Role::Tool, "one more").await;
-    // A stop ends what is open.
+    // A stop ends the open sessions.
     let is_so = |all: &Tally| all.messages.total() == 5 && all.sessions.active() == 0;
     let stats = counted(&trial, &range, "five", is_so).await;
     assert_eq!(stats.total().sessions.begun, 2);

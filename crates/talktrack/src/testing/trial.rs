@@ -1,4 +1,5 @@
-//! A tracker under trial: answers that fail the test rather than hang, and an account of what was acknowledged.
+//! A tracker under trial: an answer that does not come fails the test instead of hanging it, and
+//! acknowledgements are counted.
 
 use std::future::Future;
 use std::time::Duration;
@@ -19,7 +20,8 @@ use crate::tracker::{NewSession, Tracker};
 /// More rows than any check writes.
 const ALL: usize = 1_000_000;
 
-/// A tracker on a [`Setup`], and how many messages it has acknowledged since the setup was empty.
+/// A tracker on a [`Setup`], with the number of messages that it has acknowledged since the setup was
+/// empty.
 pub struct Trial {
     setup: Setup,
     tracker: Tracker,
@@ -39,42 +41,43 @@ impl Trial {
         Self { setup, tracker, acknowledged: 0 }
     }
 
-    /// Shuts the tracker down and opens another on the same data.
+    /// Shuts the tracker down and opens another one on the same data.
     pub async fn restart(self) -> Self {
         let shutdown = within("shutdown", self.tracker.shutdown(PATIENCE)).await;
         shutdown.expect("everything accepted is durable before the shutdown's deadline");
         self.reopen()
     }
 
-    /// Drops the tracker, as a program does that forgets the shutdown, and opens another on the same data.
+    /// Drops the tracker without a shutdown, as a careless program does, and opens another one on the same
+    /// data.
     pub fn reopen(self) -> Self {
         let options = self.setup.options();
         self.reopen_with(options)
     }
 
-    /// The same with these options.
+    /// The same as [`Trial::reopen`], with these options.
     pub(super) fn reopen_with(self, options: Options) -> Self {
         let Self { setup, tracker, acknowledged } = self;
         drop(tracker);
         Self { acknowledged, ..Self::open_with(setup, options) }
     }
 
-    /// The default options.
+    /// Returns the default options.
     pub(super) fn options(&self) -> Options {
         self.setup.options()
     }
 
-    /// The tracker itself.
+    /// Returns the tracker.
     pub fn tracker(&self) -> &Tracker {
         &self.tracker
     }
 
-    /// The clock by which it goes.
+    /// Returns the tracker's clock.
     pub fn clock(&self) -> &ManualClock {
         self.setup.clock()
     }
 
-    /// The clock's moment.
+    /// Returns the clock's present moment.
     pub fn now(&self) -> Timestamp {
         self.clock().now()
     }
@@ -84,19 +87,19 @@ impl Trial {
         self.clock().advance(time);
     }
 
-    /// Starts a session, durably.
+    /// Starts a session, and waits until the start is durable.
     pub async fn start(&self, session: NewSession) -> Started {
         let receipt = self.tracker.start_session(session).expect("the session is accepted");
         within("the session's start", receipt.durable()).await.expect("the session's start becomes durable")
     }
 
-    /// Ends a session, durably.
+    /// Ends a session, and waits until the end is durable.
     pub async fn end(&self, session_id: Uuid, reason: &str) -> Ended {
         let receipt = self.tracker.end_session(session_id, reason).expect("the end is accepted");
         within("the session's end", receipt.durable()).await.expect("the session's end becomes durable")
     }
 
-    /// Deletes a session, here and in the store, and says what was removed.
+    /// Deletes a session, here and in the store, and returns what was removed.
     pub async fn delete(&self, session_id: Uuid) -> Removed {
         let deletion = self.tracker.delete_session(session_id, None).expect("the deletion is accepted");
         let mut removed = within("the deletion", deletion.here.durable()).await.expect("it becomes durable");
@@ -105,22 +108,22 @@ impl Trial {
         removed
     }
 
-    /// Says a message, durably, and gives its id.
+    /// Tracks a message, waits until it is durable, and returns its id.
     pub async fn say(&mut self, session_id: Uuid, role: Role, content: &str) -> Uuid {
         let said = self.track(Message::new(session_id, role, content)).await;
         said.expect("the message becomes durable")
     }
 
-    /// Hands one message over and waits for its receipt.
+    /// Tracks one message and waits for its receipt.
     ///
     /// # Errors
-    /// Where the message was refused after acceptance.
+    /// If the message was refused after acceptance.
     pub async fn track(&mut self, message: Message) -> Result<Uuid, NotDurable> {
         let mut outcomes = self.track_all(vec![message]).await;
         outcomes.pop().expect("one message has one outcome")
     }
 
-    /// Hands one message over on the authority of somebody, and waits for its receipt.
+    /// Tracks one message on behalf of an author, and waits for its receipt.
     ///
     /// # Errors
     /// If the message was refused after acceptance.
@@ -132,7 +135,7 @@ impl Trial {
         outcome
     }
 
-    /// Hands all messages over, then waits for all receipts.
+    /// Tracks all messages, then waits for all receipts.
     pub async fn track_all(&mut self, messages: Vec<Message>) -> Vec<Result<Uuid, NotDurable>> {
         let accept = |message| self.tracker.track_message(message).expect("the message is accepted");
         let receipts: Vec<_> = messages.into_iter().map(accept).collect();
@@ -145,7 +148,7 @@ impl Trial {
         outcomes
     }
 
-    /// Waits until everything is in the store, and checks that the books tell of every message acknowledged.
+    /// Waits until everything is stored, and checks that the books contain every acknowledged message.
     pub async fn settled(&self) -> Books {
         within("flushing to the store", self.tracker.flush_to_store()).await.expect("everything is flushed");
         let Books { durable, stored, dead_lettered, .. } = self.tracker.health().books;
@@ -160,23 +163,23 @@ impl Trial {
         self.tracker.health().books
     }
 
-    /// The store's own count of everything.
+    /// Returns the store's own counts.
     pub async fn audit(&self) -> Audit {
         within("the audit", self.tracker.reader().audit()).await.expect("the store can be read")
     }
 
-    /// A session's row, where there is one.
+    /// Returns a session's row, if there is one.
     pub async fn find_session(&self, session_id: Uuid) -> Option<SessionRow> {
         within("a session", self.tracker.reader().session(session_id)).await.expect("the store can be read")
     }
 
-    /// A session's row.
+    /// Returns a session's row. Panics if there is none.
     pub async fn session(&self, session_id: Uuid) -> SessionRow {
         let row = self.find_session(session_id).await;
         row.unwrap_or_else(|| panic!("session {session_id} is not in the store"))
     }
 
-    /// All sessions that the filter admits, in the store's order.
+    /// Returns all sessions that pass the filter, in the store's order.
     pub async fn sessions(&self, filter: SessionFilter) -> Vec<SessionRow> {
         let reader = self.tracker.reader();
         let mut all: Vec<SessionRow> = Vec::new();
@@ -192,7 +195,7 @@ impl Trial {
         }
     }
 
-    /// All messages of a session, in the store's order.
+    /// Returns all messages of a session, in the store's order.
     pub async fn transcript(&self, session_id: Uuid) -> Vec<MessageRow> {
         let reader = self.tracker.reader();
         let mut all: Vec<MessageRow> = Vec::new();
@@ -208,7 +211,7 @@ impl Trial {
         }
     }
 
-    /// What was said in a session, in the store's order.
+    /// Returns the texts of a session, in the store's order.
     pub async fn contents(&self, session_id: Uuid) -> Vec<String> {
         self.transcript(session_id).await.into_iter().map(|row| row.content).collect()
     }
@@ -217,7 +220,7 @@ impl Trial {
 /// Waits for an answer that must come.
 ///
 /// # Panics
-/// Where it does not come within [`PATIENCE`].
+/// If it does not come within [`PATIENCE`].
 pub(super) async fn within<T>(what: &str, answer: impl Future<Output = T>) -> T {
     let answer = tokio::time::timeout(PATIENCE, answer).await;
     answer.unwrap_or_else(|_| panic!("{what}: no answer within {PATIENCE:?}"))
