@@ -2,13 +2,13 @@
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
-/// A certificate authority. Its certificate is for clients to trust.
+/// A certificate authority, with the certificate that clients must trust.
 pub(crate) struct Authority {
     pub(crate) certificate: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// What a server shows, and what it keeps to itself.
+/// A server's public certificate and its private key.
 pub(crate) struct Identity {
     pub(crate) certificate: String,
     pub(crate) key: String,
@@ -25,7 +25,7 @@ impl Authority {
         Self { certificate: certificate.pem(), issuer: Issuer::new(params, key) }
     }
 
-    /// An identity for a server on this machine.
+    /// Creates an identity for a server on this machine.
     pub(crate) fn identity(&self) -> Identity {
         let names = ["localhost", "127.0.0.1"].map(String::from);
         let mut params = CertificateParams::new(names).expect("the names are names of hosts");

@@ -1,11 +1,12 @@
-//! A database of a test's own.
+//! A database that belongs to one test.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::psql::Psql;
 
-/// A fresh database in a [`Postgres`](crate::Postgres), dropped with this value, whoever is still connected.
+/// A fresh database in a [`Postgres`](crate::Postgres). It is dropped with this value, even if clients are
+/// still connected.
 pub struct Database {
     name: String,
     psql: Psql,
@@ -19,27 +20,28 @@ impl Database {
         Self { name, psql: psql.clone() }
     }
 
-    /// Unlike any other in its cluster.
+    /// Returns its name, which is unique in its cluster.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where a client finds it, as the superuser `talktrack`.
+    /// Returns the URL for clients, as the superuser `talktrack`.
     pub fn url(&self) -> String {
         self.url_at(self.psql.port())
     }
 
-    /// The same through another port of this machine: a proxy's.
+    /// Returns the URL through another port of this machine, such as a proxy's.
     pub fn url_at(&self, port: u16) -> String {
         self.url_of("talktrack", (Ipv4Addr::LOCALHOST, port).into())
     }
 
-    /// The same for another user, `"name"` or `"name:password"` as they stand in a URL, who comes in there.
+    /// Returns the URL for another user at this address. `user` is `"name"` or `"name:password"`, as in a
+    /// URL.
     pub fn url_of(&self, user: &str, address: SocketAddr) -> String {
         format!("postgres://{user}@{address}/{}", self.name)
     }
 
-    /// The same for another user who comes in by the front door.
+    /// Returns the URL for another user who connects directly.
     pub fn url_as(&self, user: &str) -> String {
         self.url_of(user, (Ipv4Addr::LOCALHOST, self.psql.port()).into())
     }
@@ -52,12 +54,12 @@ impl Database {
     /// Runs statements as [`Postgres::try_psql`](crate::Postgres::try_psql) does.
     ///
     /// # Errors
-    /// What psql complained of.
+    /// The error message of psql.
     pub fn try_psql(&self, sql: &str) -> Result<String, String> {
         self.psql.try_run(&self.name, sql)
     }
 
-    /// Runs statements about the cluster as a whole, which are kept apart from each other in another database.
+    /// Runs statements that concern the whole cluster, in a database of their own.
     pub(crate) fn psql_cluster(&self, sql: &str) {
         self.psql.run("postgres", sql);
     }
@@ -65,7 +67,7 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        // A test may have stopped the cluster, and with the cluster the database goes anyway.
+        // A test may have stopped the cluster; then the database disappears with the cluster.
         let _ = self.psql.try_run("postgres", &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
     }
 }

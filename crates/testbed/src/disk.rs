@@ -1,4 +1,4 @@
-//! A small disk, to be filled.
+//! A small disk for tests that fill it.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -7,11 +7,12 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-/// A file system in memory. Unmounted when it is dropped.
+/// A file system in memory. It is unmounted when dropped.
 pub struct SmallDisk(TempDir);
 
 impl SmallDisk {
-    /// So many MiB, for the account that these files belong to. `None` where this process may not mount anything.
+    /// Mounts a disk of this many MiB, for the account that owns these files. `None` if this process may
+    /// not mount anything.
     pub fn for_owner_of(files: &Path, mebibytes: u32) -> Option<Self> {
         let place = tempfile::tempdir().expect("a temporary directory can be made");
         let owner = fs::metadata(files).expect("the files are there");
@@ -21,7 +22,7 @@ impl SmallDisk {
         mount.is_ok_and(|done| done.status.success()).then_some(Self(place))
     }
 
-    /// Where it is mounted.
+    /// Returns the mount point.
     pub fn path(&self) -> &Path {
         self.0.path()
     }

@@ -1,4 +1,4 @@
-//! What can be done to a running PostgreSQL, each undone when its value is dropped.
+//! Harm to a running PostgreSQL. Each kind is undone when its value is dropped.
 
 use std::fs;
 use std::path::Path;
@@ -7,24 +7,24 @@ use std::time::{Duration, Instant};
 
 use crate::psql::Psql;
 
-/// What PostgreSQL says when all its connections are taken.
+/// PostgreSQL's error when all its connections are in use.
 const ALL_TAKEN: &str = "too many clients already";
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A server all of whose processes stand still.
+/// A server whose processes are all stopped.
 pub struct Frozen {
-    /// The postmaster first.
+    /// The process ids, the postmaster's first.
     processes: Vec<String>,
 }
 
 impl Frozen {
-    /// Freezes the server whose number stands first in this file.
+    /// Freezes the server whose process id is on the first line of this file.
     pub(crate) fn of(pid_file: &Path) -> Self {
         let text = fs::read_to_string(pid_file).expect("a running server has its number in a file");
         let postmaster = text.lines().next().expect("the number is the first line").to_owned();
         let mut frozen = Self { processes: vec![postmaster] };
-        // The postmaster first: it makes no more of them then.
+        // The postmaster first, so that it starts no more processes.
         frozen.signal("STOP");
         let children = Command::new("pgrep").args(["-P", &frozen.processes[0]]).output();
         let children = String::from_utf8(children.expect("pgrep can be started").stdout);
@@ -34,7 +34,7 @@ impl Frozen {
     }
 
     fn signal(&self, signal: &str) {
-        // A process that has ended meanwhile needs none.
+        // A process may have ended in the meantime.
         let _ = Command::new("kill").args(["-s", signal]).args(&self.processes).output();
     }
 }
@@ -45,7 +45,7 @@ impl Drop for Frozen {
     }
 }
 
-/// Every connection that a server had left.
+/// All connections that a server had left.
 pub struct Occupied {
     clients: Vec<Child>,
 }
@@ -56,7 +56,7 @@ impl Occupied {
         let deadline = Instant::now() + PATIENCE;
         while !psql.try_run("postgres", "SELECT 1").is_err_and(|said| said.contains(ALL_TAKEN)) {
             assert!(Instant::now() < deadline, "not all connections were taken within {PATIENCE:?}");
-            // One that is idle goes with its client.
+            // `psql` waits for input, and its idle connection ends when the client does.
             occupied.clients.push(psql.spawn("postgres"));
         }
         occupied

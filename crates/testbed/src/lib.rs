@@ -1,8 +1,10 @@
-//! What the tests run against: a PostgreSQL, a pgbouncer, an object store, and a network that can be broken.
+//! The services that the tests run against: a PostgreSQL, a pgbouncer, an object store, and a network that
+//! can be broken.
 //!
-//! Everything is real and of its own: a [`Postgres`] is a cluster in a temporary directory on a free port of 127.0.0.1,
-//! and ends with the process that started it, however that ends. Tests share [`Postgres::shared`] and take a
-//! [`Database`] each; a test that stops the server starts its own with [`Postgres::start`].
+//! All of them are real and private to the tests: a [`Postgres`] is a cluster in a temporary directory on a
+//! free port of 127.0.0.1, and ends with the process that started it, even if that is killed. Tests share
+//! [`Postgres::shared`] and take a [`Database`] each; a test that stops the server starts its own with
+//! [`Postgres::start`].
 
 #![expect(clippy::expect_used, reason = "a test bed fails by panicking")]
 
@@ -13,7 +15,7 @@ mod postgres;
 mod database;
 mod proxy;
 mod disk;
-// What these are made of.
+// The parts that these are built from.
 mod harm;
 mod psql;
 mod certificates;

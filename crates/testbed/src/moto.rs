@@ -1,4 +1,4 @@
-//! An object store that speaks S3: moto's server, a program of its own.
+//! An object store that speaks S3: the server of moto, a separate program.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -11,20 +11,20 @@ use crate::scratch::Scratch;
 
 const PID_FILE: &str = "pid";
 
-/// How long it may take to listen, and how often we look.
+/// The longest time until it listens, and the pause between attempts to connect.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// An empty object store, without a bucket. It looks at no signature. Dropped, it is stopped.
+/// An empty object store, without a bucket. It does not verify signatures. It is stopped when dropped.
 pub struct Moto {
     port: u16,
     process: Child,
-    /// Ends it also where nothing is dropped.
+    /// Its watchdog ends the server even if this value is never dropped.
     _scratch: Scratch,
 }
 
 impl Moto {
-    /// Starts one. Where the program is not installed, says so and returns `None`.
+    /// Starts an object store. If the program is not installed, prints that and returns `None`.
     pub fn start() -> Option<Self> {
         let Some(program) = programs::moto() else {
             eprintln!("moto_server is not installed: object stores are not tested (`make test` installs it)");
@@ -45,7 +45,7 @@ impl Moto {
         Some(Self { port, process, _scratch: scratch })
     }
 
-    /// Where it listens.
+    /// Returns its address.
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
@@ -53,7 +53,7 @@ impl Moto {
 
 impl Drop for Moto {
     fn drop(&mut self) {
-        // The watchdog kills it too, but cannot wait for our child.
+        // The watchdog kills the process too, but cannot wait for another process's child.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

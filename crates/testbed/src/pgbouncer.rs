@@ -1,4 +1,4 @@
-//! A pgbouncer, as hosts put one in front of their PostgreSQL.
+//! A pgbouncer, as hosting services run it in front of PostgreSQL.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
@@ -15,37 +15,37 @@ use crate::scratch::Scratch;
 
 const PID_FILE: &str = "pid";
 
-/// Whoever may come in through it, without a password.
+/// The users who may connect through it, without a password.
 const USERS: &str = r#"
 "talktrack" ""
 "postgres" ""
 "authenticator" ""
 "#;
 
-/// How long it may take to listen, and how often we look.
+/// The longest time until it listens, and the pause between attempts to connect.
 const PATIENCE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// How often a start may find its port taken by somebody else meanwhile.
+/// The most attempts to start. Another process may take the port before pgbouncer does.
 const STARTS: usize = 5;
 
-/// A pgbouncer that hands out server connections by the transaction, 10 for each user and database. Dropped, it is
-/// stopped and removed.
+/// A pgbouncer in transaction mode, with 10 server connections for each user and database. It is stopped
+/// and removed when dropped.
 pub struct PgBouncer {
     port: u16,
     process: Child,
-    /// Its files, removed when this is dropped.
+    /// Its files, which are removed when this is dropped.
     _scratch: Scratch,
 }
 
 impl PgBouncer {
-    /// The one in front of [`Postgres::shared`], started by the first who asks.
+    /// Returns the pgbouncer in front of [`Postgres::shared`]. The first call starts it.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<PgBouncer> = OnceLock::new();
         SHARED.get_or_init(|| Self::in_front_of(Postgres::shared()))
     }
 
-    /// One of the caller's own, in front of this cluster.
+    /// Starts a separate pgbouncer in front of this cluster.
     pub fn in_front_of(postgres: &Postgres) -> Self {
         let program = programs::pgbouncer();
         let scratch = Scratch::new(PID_FILE, "KILL");
@@ -64,12 +64,12 @@ impl PgBouncer {
         panic!("pgbouncer did not start:\n{log}");
     }
 
-    /// The port of 127.0.0.1 it listens on.
+    /// Returns its port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Where a client finds the database through it, as the superuser `talktrack`.
+    /// Returns the URL of the database through it, as the superuser `talktrack`.
     pub fn url(&self, database: &Database) -> String {
         database.url_at(self.port)
     }
@@ -77,13 +77,14 @@ impl PgBouncer {
 
 impl Drop for PgBouncer {
     fn drop(&mut self) {
-        // The watchdog kills it too, but cannot wait for our child.
+        // The watchdog kills the process too, but cannot wait for another process's child.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// A hosted pooler's settings, but that it tries a server that was away again after 1 s and not after 15.
+/// Returns the settings of a hosted pooler, except that it retries an unavailable server after 1 s instead
+/// of 15 s.
 fn settings(port: u16, server: u16) -> String {
     format!(
         "\
@@ -106,7 +107,7 @@ pidfile = {PID_FILE}
     )
 }
 
-/// Waits until somebody can connect, or until the process has given up.
+/// Waits until a client can connect (true) or the process has ended (false).
 fn listens(process: &mut Child, port: u16) -> bool {
     let deadline = Instant::now() + PATIENCE;
     while process.try_wait().expect("our child can be waited for").is_none() {

@@ -1,4 +1,4 @@
-//! A PostgreSQL cluster of the tests' own.
+//! A PostgreSQL cluster that belongs to the tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,11 @@ use crate::programs;
 use crate::psql::Psql;
 use crate::scratch::Scratch;
 
-/// The password of the users who are asked for one: `keyed` by SCRAM, `asked_in_the_clear` for the password itself.
+/// The password of the users who need one: `keyed` authenticates by SCRAM, `asked_in_the_clear` by
+/// cleartext password.
 pub const KEYED_PASSWORD: &str = "sesame";
 
-/// Who may come in how, first match first.
+/// Who may connect and how; the first match applies.
 const ACCESS: &str = "\
 local all all               trust
 host  replication all 127.0.0.1/32 trust
@@ -26,19 +27,20 @@ host  all all   127.0.0.1/32 trust
 ";
 
 const PID_FILE: &str = "data/postmaster.pid";
-/// Read after postgresql.conf, in which initdb has put what suits this machine.
+/// The file for the tests' settings. PostgreSQL reads it after postgresql.conf, which initdb has adapted to
+/// the machine.
 const SETTINGS: &str = "data/postgresql.auto.conf";
 const LOG: &str = "log";
 
-/// What the server logs when somebody else listens on its port.
+/// The server's log message if another process listens on its port.
 const PORT_TAKEN: &str = "Address already in use";
 
-/// How often a start may find its port taken by somebody else meanwhile.
+/// The most attempts to start. Another process may take the port before PostgreSQL does.
 const STARTS: usize = 5;
 
-/// A running cluster in a temporary directory, on a port of 127.0.0.1, durable as in production. Everybody is let in,
-/// `talktrack` as a superuser; only `keyed` (SCRAM) and `asked_in_the_clear` must give [`KEYED_PASSWORD`]. It speaks TLS as localhost and as
-/// 127.0.0.1 with those who want it. Dropped, it is stopped and removed.
+/// A running cluster in a temporary directory, on a port of 127.0.0.1, with the durability of production.
+/// All users may connect, `talktrack` as a superuser; only `keyed` (SCRAM) and `asked_in_the_clear` need
+/// [`KEYED_PASSWORD`]. It offers TLS as localhost and as 127.0.0.1. It is stopped and removed when dropped.
 pub struct Postgres {
     programs: PathBuf,
     port: u16,
@@ -48,20 +50,20 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// The cluster that the tests of this process share. Started by the first who asks.
+    /// Returns the cluster that the tests of this process share. The first call starts it.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Postgres> = OnceLock::new();
         SHARED.get_or_init(Self::start)
     }
 
-    /// A second shared cluster, on which nobody may call [`like_supabase`](crate::like_supabase) or make roles in any
-    /// other way: roles belong to the whole cluster.
+    /// Returns a second shared cluster. Tests must not call [`like_supabase`](crate::like_supabase) on it
+    /// or create roles in any other way, because roles belong to the whole cluster.
     pub fn plain() -> &'static Self {
         static PLAIN: OnceLock<Postgres> = OnceLock::new();
         PLAIN.get_or_init(Self::start)
     }
 
-    /// A cluster of the caller's own, for a test that stops it.
+    /// Starts a separate cluster, for a test that stops it.
     pub fn start() -> Self {
         let scratch = Scratch::new(PID_FILE, "QUIT");
         let programs = programs::postgres();
@@ -76,67 +78,67 @@ impl Postgres {
         cluster
     }
 
-    /// The port of 127.0.0.1 it listens on, the same after [`Postgres::start_again`].
+    /// Returns its port on 127.0.0.1. [`Postgres::start_again`] keeps the port.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// The certificate of the authority that vouches for the server, for `sslrootcert`.
+    /// Returns the certificate of the authority that signed the server's certificate, for `sslrootcert`.
     pub fn ca_file(&self) -> &Path {
         &self.ca_file
     }
 
-    /// The certificate of an authority that has nothing to do with the server.
+    /// Returns the certificate of an unrelated authority.
     pub fn other_ca_file(&self) -> &Path {
         &self.other_ca_file
     }
 
-    /// Runs these statements as `talktrack` on this database, each by itself, and answers with what they select: a line
-    /// a row, the columns between `|`. For the database's name psql takes any connection string. Panics where the first
-    /// statement fails.
+    /// Runs these statements as `talktrack` on this database, each in its own transaction, and returns the
+    /// selected rows: one line per row, with columns separated by `|`. psql also accepts a connection
+    /// string in place of the database's name. Panics at the first statement that fails.
     pub fn psql(&self, database: &str, sql: &str) -> String {
         self.client().run(database, sql)
     }
 
-    /// The same, for statements that may fail.
+    /// Runs statements that may fail.
     ///
     /// # Errors
-    /// What psql complained of.
+    /// The error message of psql.
     pub fn try_psql(&self, database: &str, sql: &str) -> Result<String, String> {
         self.client().try_run(database, sql)
     }
 
-    /// A fresh, empty database.
+    /// Creates a fresh, empty database.
     pub fn database(&self) -> Database {
         self.database_from("template1")
     }
 
-    /// A fresh copy of a database to which nobody is connected.
+    /// Creates a copy of a database that has no connections.
     pub fn database_from(&self, template: &str) -> Database {
         Database::create(&self.client(), template)
     }
 
-    /// Ends the server at once, as a crash would: whoever is connected loses the connection, and the next start recovers
-    /// from the log.
+    /// Stops the server at once, as a crash would: clients lose their connections, and the next start
+    /// recovers from the WAL.
     pub fn stop(&mut self) {
         let output = self.pg_ctl(&["stop", "-m", "immediate"]).output().expect("pg_ctl can be started");
         assert!(output.status.success(), "pg_ctl stop: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// Starts the stopped server again: the same port, the same data. Returns when it answers.
+    /// Starts the stopped server again, with the same port and data. Returns when it answers.
     pub fn start_again(&mut self) {
         self.try_start().unwrap_or_else(|log| panic!("PostgreSQL did not start again:\n{log}"));
     }
 
-    /// Starts the stopped server again as a standby whose primary does not send anything: it takes connections and refuses
-    /// every write. Returns when it answers.
+    /// Starts the stopped server again as a standby whose primary sends nothing: it accepts connections and
+    /// refuses every write. Returns when it answers.
     pub fn start_as_standby(&mut self) {
         self.scratch.write("data/standby.signal", "");
         self.start_again();
     }
 
-    /// A standby that this server streams everything to, asynchronously: it answers no later than its primary does. Returns when
-    /// it takes connections.
+    /// Starts a standby with asynchronous streaming replication: commits on the primary do not wait for it.
+    /// Returns when it accepts connections.
     pub fn standby(&self) -> Self {
         let scratch = Scratch::new(PID_FILE, "QUIT");
         let port = self.port.to_string();
@@ -169,14 +171,14 @@ impl Postgres {
         standby
     }
 
-    /// Whether the standby has everything that this server has written so far.
+    /// True if the standby has replayed everything that this server has written so far.
     pub fn is_followed_by(&self, standby: &Self) -> bool {
         let written = self.psql("postgres", "SELECT pg_current_wal_lsn()");
         standby.psql("postgres", &format!("SELECT coalesce(pg_last_wal_replay_lsn() >= '{written}', false)"))
             == "t"
     }
 
-    /// From now on the standby hears nothing of its primary: it lags behind.
+    /// From now on the standby receives nothing from its primary, so it lags behind.
     pub fn lag(&self) {
         self.follow("");
     }
@@ -186,23 +188,23 @@ impl Postgres {
         self.psql("postgres", "SELECT pg_reload_conf()");
     }
 
-    /// Makes a primary of the standby. Connections stay open.
+    /// Promotes the standby to a primary. Connections stay open.
     pub fn promote(&self) {
         assert_eq!(self.psql("postgres", "SELECT pg_promote()"), "t", "it is promoted within a minute");
     }
 
-    /// Stops every process of the server where it stands, as a host does that swaps itself to death: it neither answers nor
-    /// refuses, and connections stay open. It goes on when what is returned is dropped.
+    /// Stops every process of the server, as on a host that is swapping heavily: the server neither answers
+    /// nor refuses, and connections stay open. It continues when the returned value is dropped.
     pub fn freeze(&self) -> Frozen {
         Frozen::of(&self.scratch.path().join(PID_FILE))
     }
 
-    /// Takes every connection that the server has left, until what is returned is dropped.
+    /// Takes every connection that the server has left, until the returned value is dropped.
     pub fn occupy(&self) -> Occupied {
         Occupied::all_of(&self.client())
     }
 
-    /// Starts the stopped server again with this line of postgresql.conf on top of what it has.
+    /// Starts the stopped server again with this additional line of postgresql.conf.
     pub fn start_with(&mut self, setting: &str) {
         let settings = format!("{}{setting}\n", self.settings());
         self.scratch.write(SETTINGS, &settings);
@@ -242,7 +244,7 @@ ssl_key_file = '{dir}/server.key'
         )
     }
 
-    /// Returns when the server answers, or with what it logged.
+    /// Returns when the server answers, or with its log if it does not start.
     fn try_start(&self) -> Result<(), String> {
         let log = self.scratch.write(LOG, "");
         let status = self
@@ -273,7 +275,8 @@ fn initialise(scratch: &Scratch, programs: &Path) {
     scratch.write("data/pg_hba.conf", ACCESS);
 }
 
-/// Gives the server a certificate, and tells the file of the authority that signed it.
+/// Gives the server a certificate, and returns the file with the certificate of the authority that signed
+/// it.
 fn certify(scratch: &Scratch) -> PathBuf {
     let authority = Authority::new("talktrack testbed");
     let identity = authority.identity();

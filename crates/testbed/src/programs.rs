@@ -5,10 +5,10 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What a cluster needs; all of them from one directory, so that their versions agree.
+/// The programs that a cluster needs. All of them come from one directory, so that their versions agree.
 const POSTGRES: [&str; 4] = ["initdb", "pg_ctl", "postgres", "psql"];
 
-/// The directory of PostgreSQL's programs.
+/// Returns the directory of PostgreSQL's programs.
 pub(crate) fn postgres() -> PathBuf {
     let mut places = path();
     places.extend(newest_first("/usr/lib/postgresql", ""));
@@ -19,7 +19,7 @@ pub(crate) fn postgres() -> PathBuf {
     places.into_iter().find(whole).unwrap_or_else(|| missing("PostgreSQL"))
 }
 
-/// The program `pgbouncer`.
+/// Returns the path of `pgbouncer`.
 pub(crate) fn pgbouncer() -> PathBuf {
     let mut places = path();
     places.extend(["/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin"].map(PathBuf::from));
@@ -27,7 +27,8 @@ pub(crate) fn pgbouncer() -> PathBuf {
     programs.into_iter().find(|program| program.is_file()).unwrap_or_else(|| missing("pgbouncer"))
 }
 
-/// The program `moto_server`, where it is installed; `make test` puts it with the other programs in Python.
+/// Returns the path of `moto_server`, if it is installed; `make test` installs it with the other Python
+/// programs.
 pub(crate) fn moto() -> Option<PathBuf> {
     let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/clients/bin");
     let places = path().into_iter().chain([ours]);
@@ -38,7 +39,8 @@ fn path() -> Vec<PathBuf> {
     env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default()
 }
 
-/// The `bin` of every version installed below `parent` under this prefix and its number.
+/// Returns the `bin` directory of every version installed below `parent` in a directory named by this
+/// prefix and a number, newest first.
 fn newest_first(parent: &str, prefix: &str) -> Vec<PathBuf> {
     let version = |place: &Path| place.file_name()?.to_str()?.strip_prefix(prefix)?.parse::<u32>().ok();
     let entries = fs::read_dir(parent).into_iter().flatten().flatten().map(|entry| entry.path());

@@ -11,26 +11,26 @@ use switch::{Mode, Switch};
 mod link;
 mod switch;
 
-/// How long the listener may take to hear that it is over.
+/// The longest time until the listener notices that the proxy has ended.
 const WAKE: Duration = Duration::from_secs(5);
 
-/// Stands between clients and a server on this machine, and passes on every byte until told otherwise. Dropped, it closes
-/// all connections and listens no more.
+/// A proxy between clients and a server on this machine. It passes on every byte until told otherwise. When
+/// dropped, it closes all connections and stops listening.
 pub struct Proxy {
     address: SocketAddr,
     switch: Arc<Switch>,
-    /// `None` only while being dropped.
+    /// `None` only while the proxy is being dropped.
     listener: Option<thread::JoinHandle<()>>,
 }
 
 impl Proxy {
-    /// A proxy in front of this port of 127.0.0.1.
+    /// Starts a proxy in front of this port of 127.0.0.1.
     pub fn to(port: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("some port is free");
         Self::behind(listener, port)
     }
 
-    /// The same for those who come in here.
+    /// Starts a proxy for clients that connect to this listener.
     pub fn behind(listener: TcpListener, port: u16) -> Self {
         let address = listener.local_addr().expect("a listener has an address");
         let switch = Arc::new(Switch::default());
@@ -39,43 +39,48 @@ impl Proxy {
         Self { address, switch, listener: Some(listener) }
     }
 
-    /// The port it listens on.
+    /// Returns the port that it listens on.
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// Where it listens.
+    /// Returns the address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Closes every connection, with whatever is on its way, and every new one as soon as it comes in.
+    /// Closes every connection, with all bytes in flight, and every new connection as soon as it is
+    /// accepted.
     pub fn cut(&self) {
         self.switch.turn(Mode::Cut);
     }
 
-    /// Cuts as soon as this many more bytes have gone to the server, counted over all connections. The next call of
-    /// [`Proxy::cut`], [`Proxy::hang`], [`Proxy::mute`] or [`Proxy::mend`] calls it off.
+    /// Cuts the network after this many more bytes have been sent to the server, counted over all
+    /// connections. The next call of [`Proxy::cut`], [`Proxy::hang`], [`Proxy::mute`] or [`Proxy::mend`]
+    /// cancels this.
     pub fn cut_after(&self, bytes: usize) {
         self.switch.cut_after(bytes);
     }
 
-    /// Keeps connections open and takes new ones, but passes on nothing, not even that one side has closed.
+    /// Keeps connections open and accepts new ones, but passes on nothing, not even that one side has
+    /// closed.
     pub fn hang(&self) {
         self.switch.turn(Mode::Hanging);
     }
 
-    /// Lets what clients send go to the server, and holds back what the server answers. A cut loses that for good.
+    /// Passes on what clients send to the server, and holds back the server's answers. A cut loses these
+    /// answers.
     pub fn mute(&self) {
         self.switch.turn(Mode::Mute);
     }
 
-    /// Lets everything pass again. What a hang held back goes on its way.
+    /// Passes on everything again, including bytes that a hang held back.
     pub fn mend(&self) {
         self.switch.turn(Mode::Open);
     }
 
-    /// Keeps every byte this long on its way, in either direction, from now on. However many follow, none waits longer.
+    /// From now on delays every byte by this time, in either direction. Further bytes do not add to the
+    /// delay.
     pub fn delay(&self, each_way: Duration) {
         self.switch.set_delay(each_way);
     }
@@ -84,7 +89,8 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.switch.turn(Mode::Ended);
-        // The listener looks at the switch only when somebody connects, which nobody can where its network is away.
+        // The listener checks the switch only when a client connects, which is impossible if its network is
+        // down.
         let woken = TcpStream::connect_timeout(&self.address, WAKE).is_ok();
         if let Some(listener) = self.listener.take().filter(|_| woken) {
             let _ = listener.join();
@@ -92,7 +98,7 @@ impl Drop for Proxy {
     }
 }
 
-/// Takes connections until the switch says that it is over.
+/// Accepts connections until the switch says that the proxy has ended.
 fn listen(listener: &TcpListener, port: u16, switch: &Arc<Switch>) {
     for client in listener.incoming().flatten() {
         match switch.mode() {
@@ -100,14 +106,15 @@ fn listen(listener: &TcpListener, port: u16, switch: &Arc<Switch>) {
             Mode::Cut => drop(client),
             Mode::Open | Mode::Hanging | Mode::Mute => {
                 let switch = Arc::clone(switch);
-                // Of its own thread: the server may be slow to take it.
+                // A thread per connection, because the server may be slow to accept it.
                 thread::spawn(move || connect(client, port, &switch));
             }
         }
     }
 }
 
-/// Connects the client with the server. One that cannot be reached closes the connection, as a cut does.
+/// Connects the client to the server. If the server cannot be reached, the client's connection is closed,
+/// as by a cut.
 fn connect(client: TcpStream, port: u16, switch: &Arc<Switch>) {
     let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else { return };
     let _ = client.set_nodelay(true);

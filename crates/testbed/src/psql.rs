@@ -1,11 +1,12 @@
-//! SQL for one cluster, run by the program psql: the tests' own way in, apart from the code under test.
+//! Runs SQL on one cluster through the program psql, so that the tests do not depend on the code under
+//! test.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
-/// Where a cluster is, and the psql that belongs to it.
+/// A cluster's port, and the psql of its version.
 #[derive(Clone)]
 pub(crate) struct Psql {
     program: PathBuf,
@@ -21,12 +22,13 @@ impl Psql {
         self.port
     }
 
-    /// Runs these statements, each by itself, up to the first that fails. Answers with the rows, unaligned, or with
-    /// what psql complained of.
+    /// Runs these statements, each in its own transaction, up to the first that fails. Returns the rows,
+    /// unaligned, or the error message of psql.
     pub(crate) fn try_run(&self, database: &str, sql: &str) -> Result<String, String> {
         let mut child = self.spawn(database);
         let mut stdin = child.stdin.take().expect("standard input is piped");
-        // Beside reading the answers, or long statements with long answers would wait for each other.
+        // In a separate thread: with long statements and long answers, writing and reading would block each
+        // other.
         let output = thread::scope(|scope| {
             scope.spawn(move || stdin.write_all(sql.as_bytes()));
             child.wait_with_output().expect("psql can be waited for")
@@ -35,13 +37,13 @@ impl Psql {
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
 
-    /// As [`Psql::try_run`], for what must succeed.
+    /// Runs statements that must succeed, as [`Psql::try_run`] does.
     pub(crate) fn run(&self, database: &str, sql: &str) -> String {
         self.try_run(database, sql)
             .unwrap_or_else(|complaint| panic!("psql on {database}: {complaint}\n{sql}"))
     }
 
-    /// A client that waits for statements.
+    /// Starts a client that waits for statements.
     pub(crate) fn spawn(&self, database: &str) -> Child {
         Command::new(&self.program)
             .args(["-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-U", "talktrack"])

@@ -1,4 +1,4 @@
-//! The directory of a server, and the watchdog that ends the server with this process.
+//! The directory of a server, and the watchdog that ends the server together with this process.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -6,9 +6,10 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// Waits for the end of its input, which is the end of the process that holds the other side of the pipe. Then sends the
-/// server, whose number stands first in the file $2, the signal $3, and removes the directory $1. A server that is not
-/// simply killed takes that file away as the last thing it does, and has 10 s for it. A test may have frozen it.
+/// Waits for the end of its input, which comes when the process at the other end of the pipe ends. Then
+/// sends the signal $3 to the server, whose process id is on the first line of the file $2, and removes the
+/// directory $1. A server that is not killed outright removes that file as its last action, and has 10 s
+/// for it. `CONT` wakes a server that a test has frozen.
 const WATCHDOG: &str = r#"
     read -r _
     if pid=$(head -n 1 "$2"); then
@@ -20,17 +21,18 @@ const WATCHDOG: &str = r#"
     rm -rf "$1"
 "#;
 
-/// A temporary directory in which one server lives. Neither survives it, nor the process, however that ends: statics are
-/// never dropped, and a killed test drops nothing at all.
+/// A temporary directory in which one server lives. Both are removed when this value is dropped or when the
+/// process ends, in any way: statics are never dropped, and a killed test drops nothing at all.
 pub(crate) struct Scratch {
     path: PathBuf,
-    /// As whom the server runs, if not as ourselves.
+    /// The account that the server runs as, if different from this process's.
     account: Option<Account>,
     watchdog: Child,
 }
 
 impl Scratch {
-    /// A directory for the server that will write its process number to `pid_file` in it, and ends at this signal.
+    /// Creates a directory for a server that will write its process id to `pid_file` in it, and that this
+    /// signal stops.
     pub(crate) fn new(pid_file: &str, signal: &str) -> Self {
         let directory =
             tempfile::Builder::new().prefix("tt-").tempdir().expect("a temporary directory can be made");
@@ -38,7 +40,8 @@ impl Scratch {
         let mut watchdog = Command::new("/bin/sh");
         watchdog.args(["-c", WATCHDOG, "watchdog"]).arg(&path).arg(path.join(pid_file)).arg(signal);
         watchdog.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
-        // Of its own group: Ctrl-C is for the tests, and must not reach it first.
+        // In a process group of its own: Ctrl-C is meant for the tests, and must not reach the watchdog
+        // first.
         let watchdog = watchdog.process_group(0).spawn().expect("/bin/sh can be started");
         let scratch = Self { account: Account::for_owner_of(&path), path, watchdog };
         scratch.hand_over(&scratch.path);
@@ -49,7 +52,7 @@ impl Scratch {
         &self.path
     }
 
-    /// Writes a file that the server may read and nobody else.
+    /// Writes a file that only the server's account may read.
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let file = self.path.join(name);
         fs::write(&file, text).expect("the temporary directory takes files");
@@ -58,7 +61,7 @@ impl Scratch {
         file
     }
 
-    /// The program, about to run in this directory as the server's account.
+    /// Prepares a command that runs the program in this directory as the server's account.
     pub(crate) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
         command.current_dir(&self.path).stdin(Stdio::null());
@@ -82,14 +85,15 @@ impl Drop for Scratch {
     }
 }
 
-/// An account without privileges. PostgreSQL and pgbouncer refuse to run as root, which containers are.
+/// An account without privileges. PostgreSQL and pgbouncer refuse to run as root, the usual account in
+/// containers.
 struct Account {
     uid: u32,
     gid: u32,
 }
 
 impl Account {
-    /// `None` if whoever made this file, which is us, is not root.
+    /// Returns an account if this process, the owner of the file, is root; otherwise `None`.
     fn for_owner_of(file: &Path) -> Option<Self> {
         let owner = fs::metadata(file).expect("the temporary directory is there").uid();
         (owner == 0).then(|| {
@@ -99,7 +103,7 @@ impl Account {
         })
     }
 
-    /// The account, if this line of /etc/passwd is that of `name`.
+    /// Returns the account if this line of /etc/passwd is that of `name`.
     fn parse(line: &str, name: &str) -> Option<Self> {
         let mut fields = line.strip_prefix(name)?.strip_prefix(':')?.split(':').skip(1);
         Some(Self { uid: fields.next()?.parse().ok()?, gid: fields.next()?.parse().ok()? })

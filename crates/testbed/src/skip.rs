@@ -1,12 +1,14 @@
-//! Tests that cannot run here. A skipped test looks like one that passed, so each is written where nobody overlooks it.
+//! Tests that cannot run on this machine. A skipped test looks like one that passed, so each is recorded in
+//! a visible place.
 //!
-//! `make test` names a file in `TALKTRACK_SKIPPED`, and prints it when the tests have ended. With `TALKTRACK_REQUIRE_ALL=1`
-//! a test that misses something fails.
+//! `make test` names a file in `TALKTRACK_SKIPPED`, and prints it when the tests have ended. With
+//! `TALKTRACK_REQUIRE_ALL=1` a test that misses something fails.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
 
-/// Records that a case is skipped because this machine lacks something. The caller returns from its test.
+/// Records that a case is skipped because this machine lacks something. The caller then returns from its
+/// test.
 ///
 /// # Panics
 /// If `TALKTRACK_REQUIRE_ALL` is 1.
@@ -16,12 +18,12 @@ pub fn missing(case: &str, why: &str) {
     record(&format!("SKIPPED: {case}: {why}"));
 }
 
-/// Records that a case runs in `make test-faults` only, because it takes too long for each run.
+/// Records that a case only runs in `make test-faults`, because it takes too long for every run.
 pub fn left_to_full_run(case: &str) {
     record(&format!("LEFT TO make test-faults: {case}"));
 }
 
-/// The test's own output is captured; this one is not.
+/// The test harness captures a test's own output, but not this.
 fn record(line: &str) {
     let line = format!("{line}\n");
     match std::env::var_os("TALKTRACK_SKIPPED") {

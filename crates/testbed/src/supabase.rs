@@ -1,19 +1,22 @@
-//! What a Supabase project has and a plain PostgreSQL has not.
+//! The parts of a Supabase project that a plain PostgreSQL lacks.
 
 use crate::database::Database;
 
-/// Makes the database look as a Supabase project's does: the roles of its API, `auth.users`, `auth.uid()` and `auth.jwt()`, and default
-/// privileges that open every new table to all of them. `postgres` is its owner, and no superuser: that is as whom a
-/// project's own tools connect. `authenticator` is as whom its API does. Neither is asked for a password.
+/// Makes the database look like that of a Supabase project: the roles of its API, `auth.users`,
+/// `auth.uid()` and `auth.jwt()`, and default privileges that open every new table to all of these roles.
+/// Its owner is `postgres`, which is not a superuser: a project's own tools connect as this role. Its API
+/// connects as `authenticator`. Neither role needs a password.
 ///
-/// The roles belong to the whole cluster, so never on [`Postgres::plain`](crate::Postgres::plain).
+/// The roles belong to the whole cluster, so this must not be called on
+/// [`Postgres::plain`](crate::Postgres::plain).
 pub fn like_supabase(database: &Database) {
     database.psql_cluster(ROLES);
     database.psql(&format!("ALTER DATABASE {} OWNER TO postgres", database.name()));
     database.psql(SCHEMAS);
 }
 
-/// Tests that run side by side wait for each other: a role can be made, and granted, by one at a time.
+/// The lock makes concurrent tests wait for each other: only one transaction at a time can create and grant
+/// a role.
 const ROLES: &str = "
 BEGIN;
 SELECT pg_advisory_xact_lock(7355608);

@@ -1,4 +1,5 @@
-//! One client's connection with the server: two threads in each direction, so that a byte on its way holds up no other.
+//! One client's connection to the server: two threads in each direction, so that a delayed byte holds up no
+//! other.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -9,7 +10,7 @@ use std::time::Instant;
 
 use super::switch::Switch;
 
-/// The most bytes taken at once, and the most such parcels on their way in one direction.
+/// The most bytes in one parcel, and the most parcels in flight in one direction.
 const PARCEL: usize = 64 * 1024;
 const PARCELS: usize = 1024;
 
@@ -24,14 +25,14 @@ pub(super) enum Direction {
     ToClient,
 }
 
-/// Bytes on their way. None at all say that the sender has closed.
+/// Bytes in flight. An empty parcel says that the sender has closed.
 struct Parcel {
     due: Instant,
     bytes: Vec<u8>,
 }
 
 impl Link {
-    /// Carries what is sent in this direction until its sender closes or the link is closed.
+    /// Passes on what is sent in this direction until its sender closes or the link is closed.
     pub(super) fn carry(link: &Arc<Self>, direction: Direction, switch: &Arc<Switch>) {
         let (sender, receiver) = mpsc::sync_channel(PARCELS);
         let (here, there) = (Arc::clone(link), Arc::clone(link));
@@ -40,9 +41,9 @@ impl Link {
         thread::spawn(move || there.hand_out(direction, &switch_there, &receiver));
     }
 
-    /// Ends both directions at once.
+    /// Closes both directions at once.
     pub(super) fn close(&self) {
-        // One that is closed already cannot be shut down, and need not be.
+        // The shutdown of a closed connection fails, which does not matter.
         let _ = self.client.shutdown(Shutdown::Both);
         let _ = self.server.shutdown(Shutdown::Both);
     }
@@ -75,7 +76,7 @@ impl Link {
         }
     }
 
-    /// Where bytes in this direction come from and where they go.
+    /// Returns the source and the destination of bytes in this direction.
     fn ends(&self, direction: Direction) -> (&TcpStream, &TcpStream) {
         match direction {
             Direction::ToServer => (&self.client, &self.server),

@@ -1,4 +1,4 @@
-//! What the network does at the moment, for every thread that carries bytes.
+//! The present state of the network, shared by all threads that pass on bytes.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::time::Duration;
@@ -13,7 +13,7 @@ pub(super) enum Mode {
     /// Nothing passes to clients.
     Mute,
     Cut,
-    /// The proxy is gone.
+    /// The proxy has ended.
     Ended,
 }
 
@@ -28,9 +28,9 @@ pub(super) struct Switch {
 struct State {
     mode: Mode,
     delay: Duration,
-    /// The bytes that may still go to the server before the network is cut.
+    /// The number of bytes that may still go to the server before the network is cut.
     quota: Option<usize>,
-    /// To be closed by a cut. Those that ended by themselves are forgotten when the next one comes.
+    /// The links that a cut closes. Links that ended by themselves are removed when the next one is added.
     links: Vec<Weak<Link>>,
 }
 
@@ -39,7 +39,7 @@ impl Switch {
         self.state().mode
     }
 
-    /// Changes the mode, and closes all links where the new one means that.
+    /// Changes the mode, and closes all links if the new mode requires that.
     pub(super) fn turn(&self, mode: Mode) {
         let mut state = self.state();
         state.mode = mode;
@@ -50,7 +50,7 @@ impl Switch {
         self.turned.notify_all();
     }
 
-    /// Adds a link, unless the network has been cut since it was made.
+    /// Adds a link, unless the network has been cut since the link was made. Returns true if it was added.
     pub(super) fn admit(&self, link: &Arc<Link>) -> bool {
         let mut state = self.state();
         let open = matches!(state.mode, Mode::Open | Mode::Hanging | Mode::Mute);
@@ -69,7 +69,7 @@ impl Switch {
         self.state().delay = delay;
     }
 
-    /// Waits while nothing passes in this direction.
+    /// Waits while nothing may pass in this direction.
     pub(super) fn wait_to_pass(&self, direction: Direction) {
         let is_held = |state: &mut State| match direction {
             Direction::ToServer => state.mode == Mode::Hanging,
@@ -82,7 +82,8 @@ impl Switch {
         self.state().quota = Some(bytes);
     }
 
-    /// How many of these bytes may go to the server. After them, [`Switch::cut_if_spent`].
+    /// Returns how many of these bytes may go to the server. Call [`Switch::cut_if_spent`] after sending
+    /// them.
     pub(super) fn spend(&self, bytes: usize) -> usize {
         let Some(quota) = &mut self.state().quota else { return bytes };
         let granted = bytes.min(*quota);
