@@ -151,7 +151,7 @@ pub enum Step {
     UpToDate,
     /// At least this many messages are not indexed yet.
     More(u64),
-    /// Caught up as far as known; a verification pass is running.
+    /// No unindexed message is known; a verification pass is checking this.
     Passing,
 }
 

@@ -14,7 +14,7 @@ pub(super) enum Table {
     DeadLetters,
     OpenSessions,
     DeletedSessions,
-    /// Sessions that users deleted without owning them, as far as the store knew.
+    /// Sessions that users deleted without owning them, according to the store.
     DeletedClaims,
     /// Messages that were deleted one by one; the session comes first in the row.
     DeletedMessages,

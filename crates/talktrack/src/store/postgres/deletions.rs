@@ -68,8 +68,8 @@ const NOTE: &str = concat!(
      WHERE mark.user_id IS NULL AND excluded.user_id IS NOT NULL"
 );
 
-/// The user who deletes does not own the session, as far as this database knows: the mark applies to this
-/// user only.
+/// The user who deletes does not own the session, according to this database: the mark applies to this user
+/// only.
 const NOTE_CLAIMS: &str = concat!(
     "INSERT INTO public.conversation_user_deletions AS mark (user_id, session_id, deleted_at) \
      SELECT gone.owner, gone.session_id, coalesce(gone.accepted, now()) FROM ",

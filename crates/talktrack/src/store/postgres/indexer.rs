@@ -1,6 +1,6 @@
 //! Fills the search index, `conversation_search`, in the background: it indexes every message without an
-//! entry, whichever program or node wrote the message. Several nodes may run it at the same time; the
-//! second one finds nothing left to do.
+//! entry, regardless of the program or node that wrote the message. Several nodes may run it at the same
+//! time; the second one finds nothing left to do.
 //!
 //! The indexer looks in three places. It looks up the ids of messages that this node stored
 //! ([`IndexQueue`]). New rows of other nodes and programs are mostly at the physical end of the table, so

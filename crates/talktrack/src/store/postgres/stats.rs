@@ -33,7 +33,7 @@ WHERE message.created_at >= $1::timestamptz AND message.created_at < $2::timesta
   AND session.user_id = $3::uuid LIMIT $4::int8";
 
 impl PostgresStore {
-    /// Returns statistics for a range of time, as far as they are counted.
+    /// Returns the statistics for a range of time that are counted so far.
     pub(super) async fn tallied(&self, range: Range) -> Result<Stats, StatsError> {
         let answer = async {
             let client = self.readers.get().await?;

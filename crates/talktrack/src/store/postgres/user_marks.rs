@@ -1,5 +1,5 @@
-//! Marks of deleted users, and of sessions that a user deleted without owning them as far as the database
-//! knew. They refuse records that were accepted for these users and that other nodes deliver later.
+//! Marks of deleted users, and of sessions that a user deleted without owning them according to the
+//! database. They refuse records that were accepted for these users and that other nodes deliver later.
 
 use std::collections::HashSet;
 

@@ -16,8 +16,8 @@ use crate::store::{DeletedSession, Page, SessionCursor, SessionRow};
 
 const HAS_ID: &str = has_id!("session_id");
 
-/// The number of sessions remembered per user that the user deleted without owning them, as far as the
-/// store knew.
+/// For each user, at most this many sessions are remembered that the user deleted but did not own according
+/// to the store.
 const MOST_CLAIMS: u32 = 1_000;
 
 /// True if the session was deleted for good.

@@ -62,7 +62,7 @@ impl SqliteReader {
     }
 }
 
-/// A record that is on its way to a remote store.
+/// A record of the journal: pending for a remote store, or kept for the re-send window.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Waiting {
     /// The record.

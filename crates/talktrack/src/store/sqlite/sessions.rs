@@ -128,7 +128,7 @@ fn note_applied(tx: &Transaction<'_>, rule: Rule, session_id: Uuid, seq: Seq) ->
     Ok(())
 }
 
-/// Adds the keys of an update to the session's metadata, as far as the update applies.
+/// Adds the keys of an update to the session's metadata, to the extent that the update applies.
 ///
 /// Changes nothing and returns an error if the metadata would become too long.
 pub(super) fn update(

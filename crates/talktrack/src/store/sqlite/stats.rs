@@ -105,7 +105,7 @@ fn open_tallies(database: &Path) -> Result<Connection, StatsError> {
 }
 
 impl SqliteReader {
-    /// Returns statistics for a range of time, as far as they are counted.
+    /// Returns the statistics for a range of time that are counted so far.
     pub(super) async fn tallied(&self, range: Range) -> Result<Stats, StatsError> {
         let question = move |connection: &Connection| {
             let tx = connection.unchecked_transaction()?;
