@@ -100,8 +100,9 @@ pub async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Calls the macro `$then` with the names of all checks, grouped by module: `$then! { module { check, check
-/// } module { … } }`. Each check is an `async fn(Setup)` in [`testing::checks`](crate::testing::checks).
+/// Calls the macro `$then` with the names of all checks, grouped by module:
+/// `$then! { module { check, check } module { … } }`. Each check is an `async fn(Setup)` in
+/// [`testing::checks`](crate::testing::checks).
 #[macro_export]
 macro_rules! for_each_conformance_check {
     ($then:ident) => {

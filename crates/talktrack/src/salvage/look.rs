@@ -16,8 +16,8 @@ use crate::salvage::totals;
 use crate::salvage::wal::Log;
 
 /// The largest file that is checked completely at each start: half a second on the slow machine used for
-/// the measurement (115 MB/s). A larger file is checked completely after a write, a read or `talktrack
-/// verify` has met damage.
+/// the measurement (115 MB/s). A larger file is checked completely after a write, a read or
+/// `talktrack verify` has met damage.
 const SMALL: u64 = 64 << 20;
 
 /// Describes the damage; `None` if the file is sound or does not exist yet.

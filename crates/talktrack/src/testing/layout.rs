@@ -151,8 +151,8 @@ fn leading_supers(words: &[&str]) -> usize {
     steps
 }
 
-/// Returns the first names of the path, or of the group of paths, that follows: `::a::b` has `a`, `::{a::b,
-/// c}` has `a` and `c`.
+/// Returns the first names of the path, or of the group of paths, that follows: `::a::b` has `a`,
+/// `::{a::b, c}` has `a` and `c`.
 fn heads(rest: &[&str]) -> Vec<String> {
     match rest {
         ["::", "{", group @ ..] => heads_of_group(group),

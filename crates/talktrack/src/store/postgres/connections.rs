@@ -110,8 +110,8 @@ impl Drop for Lent {
 /// Runs work on a connection, and returns the connection to the pool unless the work failed. After a
 /// failure the connection is closed, except for a failure caused by a row: a pending answer would be taken
 /// for the answer to the next query, and the connection keeps the settings of its start (if the database
-/// was read-only then, the connection stays read-only after the repair). The connection is also closed if
-/// the caller drops the future.
+/// was read-only then, the connection stays read-only after the repair). The connection is also closed, and
+/// its statement cancelled, after a timeout or if the caller drops the future.
 pub(super) async fn within<T>(
     client: Lent,
     patience: Duration,

@@ -13,8 +13,8 @@ use crate::record::{Attempt, SessionEnd, SessionStart};
 use crate::store::postgres::plan::{Merged, Told};
 use crate::store::postgres::statement::{Statement, moment};
 
-/// How much of a record applies, decided as in [`Rule::of`](crate::store::conflict::Rule::of): `apply`, `in
-/// time` (apply if the record is not late), `fill` (only what is missing), `ignore`.
+/// How much of a record applies, decided as in [`Rule::of`](crate::store::conflict::Rule::of): `apply`,
+/// `in time` (apply if the record is not late), `fill` (only what is missing), `ignore`.
 macro_rules! rule {
     () => {
         "CASE WHEN news.attempt = 'replay' THEN 'fill' \

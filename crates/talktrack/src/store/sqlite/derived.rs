@@ -54,7 +54,7 @@ impl Derived {
         self.anew(path)
     }
 
-    /// Replaces the file by an empty one, if there is one.
+    /// Replaces the file, if it exists, with an empty one.
     pub(crate) fn anew(&self, path: &Path) -> rusqlite::Result<Connection> {
         let _nobody_opens_it = NAMES.write();
         remove(path).map_err(|error| {

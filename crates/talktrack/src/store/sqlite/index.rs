@@ -63,7 +63,7 @@ impl Index {
         FILE.open(path).map(|connection| Self { connection })
     }
 
-    /// Replaces the index by an empty one, if there is one.
+    /// Replaces the index, if it exists, with an empty one.
     pub(crate) fn anew(path: &Path) -> rusqlite::Result<Self> {
         FILE.anew(path).map(|connection| Self { connection })
     }

@@ -50,7 +50,7 @@ pub(super) fn start_again(
     let added = start.metadata.as_ref();
     let merged = added.map_or(Ok(None), |added| merged_metadata(rule, session.metadata.as_ref(), added));
     let Ok(merged) = merged else { return Ok(Err(MetadataTooLong)) };
-    // An end at an invalid time counts as the earliest possible end.
+    // If the time of the stored end is invalid, the time of this start stands in for it.
     let ended_at = session.ended_at.map(|at| at.known().unwrap_or(start.started_at));
     if ended_at.is_some_and(|ended_at| rule.reopens(told.seq, ended_at)) {
         reopen(tx, start.session_id)?;

@@ -84,7 +84,7 @@ impl Tallies {
         FILE.open(path).map(|connection| Self { connection })
     }
 
-    /// Replaces the file by an empty one, if there is one.
+    /// Replaces the file, if it exists, with an empty one.
     pub(crate) fn anew(path: &Path) -> rusqlite::Result<Self> {
         FILE.anew(path).map(|connection| Self { connection })
     }
