@@ -46,7 +46,7 @@ pub(super) struct Found {
 #[derive(Debug, Default)]
 pub(super) struct OnPage {
     pub(super) records: Vec<Found>,
-    /// Number of unreadable records. A page of another kind has none.
+    /// Number of unreadable rows of tables. Index entries and pages of another kind do not count.
     pub(super) broken: u64,
 }
 
