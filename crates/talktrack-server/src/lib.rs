@@ -1,8 +1,8 @@
-//! The talktrack server and command line. The modules are listed in the order in which a message meets them; each imports
-//! only modules listed after it.
+//! The server and the command line of talktrack. The modules are listed in the order in which a message passes through
+//! them. Each module imports only modules that are listed after it.
 //!
-//! All of the program `talktrack` is in here, so that its tests and fuzz targets reach it. It is no library for others: that
-//! is the crate `talktrack`.
+//! This crate contains the whole program `talktrack`, so that its tests and fuzz targets can reach all of it. It is not
+//! a library for other programs: that is the crate `talktrack`.
 
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -30,7 +30,7 @@ mod output;
 mod table;
 mod access;
 
-// The words that all of them are written in.
+// The modules below are shared by all modules above.
 mod state;
 mod events;
 mod pending_session;
@@ -55,8 +55,9 @@ use std::process::ExitCode;
 use rustix::fs::Mode;
 use rustix::process::umask;
 
-/// The program: does what the arguments say. Whatever it writes is for the user alone who runs it: transcripts are in nearly
-/// every file, also in logs and exports that a shell's umask of 022 would show to everybody on the machine.
+/// Runs the program as its arguments say. Sets the umask so that only the user who runs the program can access the
+/// files it creates: nearly every file contains transcripts, including logs and exports, and the usual umask of 022
+/// would make them readable by every user of the machine.
 pub fn main() -> ExitCode {
     umask(Mode::RWXG | Mode::RWXO);
     cli::main()

@@ -22,7 +22,8 @@ use crate::socket;
 use crate::state::AppState;
 use crate::trail;
 
-/// Headers that a page may send and see.
+/// Request headers that a page of an allowed origin may send. [`ANSWERED_WITH`] lists the response headers that it may
+/// read.
 const ASKED_WITH: [HeaderName; 7] = [
     header::AUTHORIZATION,
     header::CONTENT_TYPE,
@@ -42,12 +43,12 @@ const ANSWERED_WITH: [HeaderName; 7] = [
     header::ETAG,
 ];
 
-/// How long a browser need not ask again whether it may.
+/// How long a browser may cache the answer to a CORS preflight request.
 const PREFLIGHT: Duration = Duration::from_secs(3_600);
 
-/// Everything the server answers to.
+/// Builds the router with all endpoints, the dashboard and the middleware.
 pub(crate) fn router(state: AppState) -> Router {
-    // Few ask for the description: it is made for the first who does.
+    // Few clients request the OpenAPI description, so it is built at the first request for it.
     let page = api::docs::Page::of(|| described().split_for_parts().1);
     let (endpoints, _) = described().split_for_parts();
     endpoints
@@ -65,7 +66,7 @@ pub(crate) fn router(state: AppState) -> Router {
         .with_state(state)
 }
 
-/// The endpoints that describe themselves.
+/// Returns the endpoints that are part of the OpenAPI description.
 fn described() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(api::docs::Api::openapi())
         .routes(routes!(api::start_session::answer, api::list_sessions::answer))
@@ -84,7 +85,8 @@ fn described() -> OpenApiRouter<AppState> {
         .routes(routes!(api::metrics::answer))
 }
 
-/// Which pages may read the answers in a browser: those that may open a WebSocket too. No cookies are sent along.
+/// Returns the CORS layer. The origins that may read responses are those that may open a WebSocket. Browsers send no
+/// cookies with these requests.
 fn cors(state: &AppState) -> CorsLayer {
     let allowed = state.config().allowed_origins.clone();
     CorsLayer::new()
@@ -97,8 +99,8 @@ fn cors(state: &AppState) -> CorsLayer {
         .max_age(PREFLIGHT)
 }
 
-/// True if the path is none of the dashboard's: of its pages, those of other servers on this machine may read nothing, or they
-/// would read the tokens of its forms.
+/// True if the path does not belong to the dashboard. CORS never applies to the dashboard: otherwise a page of another
+/// server on this machine could read the CSRF tokens of its forms.
 fn is_api(path: &str) -> bool {
     let others = ["/openapi.json", "/docs", "/healthz", "/readyz", "/metrics"];
     path.starts_with("/v1/") || others.contains(&path)

@@ -1,4 +1,4 @@
-//! What every request and connection shares.
+//! The state that all requests and connections share.
 
 use std::sync::Arc;
 
@@ -20,13 +20,13 @@ use crate::limits::Limits;
 use crate::origin::Origins;
 use crate::turns::Turns;
 
-/// Shared by all; clones are one.
+/// A handle to the shared state. Cheap to clone; all clones refer to the same state.
 #[derive(Clone)]
 pub(crate) struct AppState(Arc<Shared>);
 
 struct Shared {
     tracker: Tracker,
-    /// The file of the data directory: the store, or the outbox of a remote one.
+    /// Reads the SQLite file in the data directory: the store itself, or the outbox in front of a remote store.
     local: SqliteReader,
     audio: Audio,
     config: Config,
@@ -37,14 +37,14 @@ struct Shared {
     deleted_users: DeletedUsers,
     events: Events,
     metrics: PrometheusHandle,
-    /// Turns true once, when the server begins to stop.
+    /// Becomes true once, when the server begins to shut down.
     stopping: watch::Sender<bool>,
-    /// One permit for each WebSocket connection that may still come.
+    /// Holds one permit for each further WebSocket connection that `max_connections` allows.
     free_seats: Arc<Semaphore>,
     seats: u32,
 }
 
-/// The right to one WebSocket connection, given back when it goes.
+/// The permit for one WebSocket connection. Dropping it frees the place for another connection.
 #[derive(Debug)]
 pub(crate) struct Seat {
     _permit: OwnedSemaphorePermit,
@@ -97,7 +97,7 @@ impl AppState {
         &self.0.audio
     }
 
-    /// True if what is durable here is on its way to a remote store.
+    /// True if the durable records on this node are an outbox for a remote store.
     pub(crate) fn is_remote(&self) -> bool {
         matches!(self.0.config.database, Database::Postgres(_))
     }
@@ -114,7 +114,7 @@ impl AppState {
         &self.0.audit
     }
 
-    /// Which pages in a browser may use it.
+    /// Returns the rule for which web pages may use this server from a browser.
     pub(crate) fn origins(&self) -> Origins<'_> {
         Origins { allowed: &self.0.config.allowed_origins, is_open: self.0.gate.is_open() }
     }
@@ -127,7 +127,7 @@ impl AppState {
         &self.0.turns
     }
 
-    /// Users whose deletion is not done yet.
+    /// Returns the users whose deletion is not complete yet.
     pub(crate) fn deleted_users(&self) -> &DeletedUsers {
         &self.0.deleted_users
     }
@@ -140,20 +140,20 @@ impl AppState {
         &self.0.metrics
     }
 
-    /// A seat for one more connection, if there is one.
+    /// Reserves a place for one more WebSocket connection. Returns `None` if all `max_connections` places are taken.
     pub(crate) fn take_seat(&self) -> Option<Seat> {
         let permit = Arc::clone(&self.0.free_seats).try_acquire_owned().ok()?;
         taken_seats().increment(1);
         Some(Seat { _permit: permit })
     }
 
-    /// Waits until every connection is gone.
+    /// Waits until every WebSocket connection has ended.
     pub(crate) async fn all_left(&self) {
-        // The semaphore is never closed: an error cannot come.
+        // The semaphore is never closed, so this cannot fail.
         let _ = self.0.free_seats.acquire_many(self.0.seats).await;
     }
 
-    /// Writes the settings down in the audit log, at the start.
+    /// Records the start of the server and its settings in the audit log.
     pub(crate) fn record_start(&self) {
         let settings = self.config().told.iter().map(|(key, told)| ((*key).to_owned(), told.as_str().into()));
         let detail = json!({
@@ -163,7 +163,7 @@ impl AppState {
         self.audit().record(Entry::new(Actor::Server, "server.started", None).detail(detail));
     }
 
-    /// No new work from now on; connections say goodbye.
+    /// Begins the shutdown: the tracker refuses new work, and each connection says goodbye to its client.
     pub(crate) fn stop(&self) {
         self.0.tracker.refuse_new_work();
         self.0.stopping.send_replace(true);
@@ -173,7 +173,7 @@ impl AppState {
         *self.0.stopping.borrow()
     }
 
-    /// For a connection: resolves when the server begins to stop.
+    /// Returns a handle with which a connection waits for the shutdown.
     pub(crate) fn watch_stop(&self) -> Stopping {
         Stopping(self.0.stopping.subscribe())
     }
@@ -191,14 +191,14 @@ impl Drop for Seat {
     }
 }
 
-/// Learns of the stop.
+/// A handle to wait for the shutdown of the server.
 #[derive(Debug, Clone)]
 pub(crate) struct Stopping(watch::Receiver<bool>);
 
 impl Stopping {
-    /// Waits for it; at once where it has come already.
+    /// Waits until the server begins to shut down. Returns immediately if it already has.
     pub(crate) async fn wait(&mut self) {
-        // A sender that is gone has stopped as well.
+        // An error means that the sender was dropped, so the server has stopped as well.
         let _ = self.0.wait_for(|stopping| *stopping).await;
     }
 }
