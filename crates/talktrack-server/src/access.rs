@@ -1,9 +1,10 @@
-//! Which sessions a caller may use: the one check behind every route and every socket.
+//! Decides which sessions a caller may use. Every route and every WebSocket makes this one check.
 //!
-//! A user's token uses sessions that are proven to be that user's: by a start that is durable on this node and that the store
-//! has not refused, or by the stored row. A token never chooses the id of a new session: the server mints it, or derives it from
-//! the user and an `external_id`. For a token a session that is absent and one of another user are the same thing, in every
-//! answer. A key speaks for all users; it names sessions that this node or the store knows.
+//! A user's token may use only sessions that are proven to be that user's. The proof is either a start that is durable
+//! on this node and that the store has not refused, or the stored row. A token never chooses the id of a new session:
+//! the server generates the id, or derives it from the user and an `external_id`. A token cannot tell an absent session
+//! from a session of another user: every answer is the same for both. A key acts for all users, or for those it is
+//! limited to, and names sessions that this node or the store knows.
 
 mod view;
 mod name;
@@ -26,7 +27,7 @@ use crate::config::Scope;
 use crate::error::Problem;
 use crate::state::AppState;
 
-/// For a user's token that names a session which is not there, or not that user's.
+/// The advice for a user's token that names a session which is absent or another user's.
 const HOW_TO_START: &str =
     "a user's token cannot choose the id of a new session: leave session_id out, or give an external_id";
 
@@ -34,36 +35,37 @@ const HOW_TO_START: &str =
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Granted {
     pub(crate) session_id: Uuid,
-    /// The user for whom records are accepted. `None` if a key names a session that this node does not know: then they take
-    /// the stored row's user.
+    /// The user that records are accepted for. `None` if a key names a session that this node does not know: its
+    /// records then belong to the user of the stored row.
     pub(crate) claim: Option<Uuid>,
-    /// Whose the session is, as far as that is known.
+    /// The user that the session belongs to, or `None` if this is not known.
     pub(crate) owner: Option<Uuid>,
-    /// The store confirmed it. Otherwise it rests on what is durable on this node, or on nothing yet.
+    /// True if the store has confirmed the session. If false, access rests on what is durable on this node, or nothing
+    /// is known about the session yet.
     pub(crate) is_stored: bool,
-    /// When something last happened in it, if the store was asked.
+    /// The time of the session's last event, if the store was asked.
     last_event_at: Option<Timestamp>,
 }
 
 impl Granted {
-    /// The session, in the claim that the caller uses.
+    /// Returns the session together with the user that the caller's records claim.
     pub(crate) fn session(&self) -> SessionRef {
         SessionRef { session_id: self.session_id, user_id: self.claim }
     }
 
-    /// What the caller says next without a time of its own is placed after this moment: the latest that the store has of the
-    /// session, if this node does not know it and something happened in it a moment ago.
+    /// Returns the time of the session's last stored message, if this node does not know the session and its last event
+    /// is recent. The server gives the caller's next messages later times, unless the caller sets them.
     pub(crate) async fn said_until(&self, state: &AppState) -> Option<Timestamp> {
         start::said_until(state, self.session_id, self.last_event_at?).await
     }
 
-    /// On whose authority the caller writes messages into it.
+    /// Returns on whose authority the caller writes messages into this session.
     pub(crate) fn author(&self, caller: &Caller) -> Author {
         author(caller, self.claim)
     }
 }
 
-/// On whose authority a caller writes, in the claim of this user if there is one.
+/// Returns on whose authority a caller writes, for the claimed user if there is one.
 pub(crate) fn author(caller: &Caller, claim: Option<Uuid>) -> Author {
     match (caller.user(), claim) {
         (Some(user), _) => Author::User(user.user_id),
@@ -72,10 +74,10 @@ pub(crate) fn author(caller: &Caller, claim: Option<Uuid>) -> Author {
     }
 }
 
-/// Lets the caller write into a session.
+/// Checks that the caller may write into a session.
 ///
 /// # Errors
-/// 404 if the session is absent or not the caller's; 503 if the store has to be asked and cannot be.
+/// 404 if the session is absent or another user's; 503 if the store must be asked and cannot answer.
 pub(crate) async fn to_write(
     state: &AppState,
     caller: &Caller,
@@ -83,9 +85,11 @@ pub(crate) async fn to_write(
 ) -> Result<Granted, Problem> {
     caller.require(Scope::Write)?;
     match proof::find(state, caller, name).await {
-        // What a key writes waits for a store that is away: whose it is will be found when it is written.
+        // A key may write while the store is unavailable. The session's user is found out when the record is written to
+        // the store.
         Err(Denied::Unavailable(_)) if caller.acts_for_all() => Ok(proof::unknown(name)),
-        // Another node may deliver the session's start later: what this node acknowledged of it goes on.
+        // Another node may still deliver the session's start. Until then, a session for which this node has
+        // acknowledged records stays writable.
         Err(Denied::NotFound) if caller.acts_for_all() => {
             let waits_here = proof::waits_here(state, name).await?;
             if waits_here { Ok(proof::unknown(name)) } else { Err(Denied::NotFound.into()) }
@@ -94,7 +98,7 @@ pub(crate) async fn to_write(
     }
 }
 
-/// Lets the caller read what belongs to a session.
+/// Checks that the caller may read a session.
 ///
 /// # Errors
 /// As [`to_write`].
@@ -107,8 +111,8 @@ pub(crate) async fn to_read(
     Ok(proof::find(state, caller, name).await.map_err(Denied::for_reader)?)
 }
 
-/// Lets the caller delete a session: one of their own, or any with a key for administration, whoever's it is: then the claim is
-/// empty.
+/// Checks that the caller may delete a session. A user may delete their own sessions; an API key with the scope `admin`
+/// may delete the sessions of every user it acts for. If the caller acts for all users, the claim is empty.
 ///
 /// # Errors
 /// As [`to_write`].
@@ -132,8 +136,9 @@ pub(crate) async fn to_delete(
     }
 }
 
-/// What a caller deletes who names a session that is not there, or not theirs: each session that they may mean, with the user
-/// whose records of it are refused from now on, or for a key that acts for all users, the whole session.
+/// Returns what to delete if the named session is absent or not the caller's: each session id that the caller may mean,
+/// with the user whose records of that session are refused from now on. The user is `None` for a caller that acts for
+/// all users: then the whole session is deleted.
 pub(crate) fn absent_to_delete(caller: &Caller, name: &SessionName) -> Vec<(Uuid, Option<Uuid>)> {
     match (caller.user(), caller.limited_to()) {
         (Some(user), _) => {
@@ -145,7 +150,8 @@ pub(crate) fn absent_to_delete(caller: &Caller, name: &SessionName) -> Vec<(Uuid
     }
 }
 
-/// The session that a caller starts or resumes for this user. `name` is what the caller calls an existing session.
+/// Returns the session that a caller starts or resumes for this user. `name` is the caller's name of an existing
+/// session.
 ///
 /// # Errors
 /// As [`to_write`], if a user's token names a session.
@@ -168,28 +174,29 @@ pub(crate) async fn to_start(
     let session = match external_id {
         Some(external_id) if caller.user().is_some() => NewSession::named_by_user(external_id, user_id),
         Some(external_id) => NewSession::named(external_id, user_id),
-        // Chance from its first character on: people tell sessions apart by the first eight.
+        // Random from the first character on: people tell sessions apart by their first eight characters.
         None => NewSession::new(Uuid::new_v4(), user_id),
     };
     Ok(NewSession { session_id: session_id.unwrap_or(session.session_id), ..session })
 }
 
-/// The row of a session that the caller may use, from the store and the journal. `None` if neither can tell.
+/// Returns the row of a session that the caller may use, merged from the store and the journal. `None` if neither has
+/// an answer.
 pub(crate) async fn row(state: &AppState, caller: &Caller, granted: &Granted) -> Option<SessionRow> {
     let view = SessionView::find(state, caller, &SessionName::from(granted.session_id)).await;
     view.ok().map(|view| view.session)
 }
 
-/// True if the store has the session, as the caller may see it.
+/// True if the store has the session and the caller may see it.
 ///
 /// # Errors
-/// 503 if the store cannot be asked.
+/// 503 if the store cannot answer.
 pub(crate) async fn is_stored(state: &AppState, caller: &Caller, session_id: Uuid) -> Result<bool, Problem> {
     Ok(proof::asked(seen_by(state, caller).session(session_id)).await?.is_some())
 }
 
-/// What a refusal of a record means to a caller: a user's token, or a key of some users, does not learn that a session is
-/// another user's.
+/// Returns the reason of a refusal that the caller may know. A user's token, or a key that is limited to some users,
+/// must not learn that a session belongs to another user.
 pub(crate) fn refusal(caller: &Caller, why: NotDurable) -> NotDurable {
     match why {
         NotDurable::OtherUser if !caller.acts_for_all() => NotDurable::UnknownSession,
@@ -197,10 +204,10 @@ pub(crate) fn refusal(caller: &Caller, why: NotDurable) -> NotDurable {
     }
 }
 
-/// The rows that the caller may see.
+/// Returns a reader of the rows that the caller may see.
 ///
 /// # Errors
-/// If the caller may not read at all.
+/// 403 if the caller may not read at all.
 pub(crate) fn rows(state: &AppState, caller: &Caller) -> Result<Arc<dyn Rows>, Problem> {
     caller.require(Scope::Read)?;
     Ok(seen_by(state, caller))

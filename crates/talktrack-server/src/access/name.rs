@@ -9,10 +9,10 @@ use uuid::Uuid;
 
 use crate::error::Problem;
 
-/// What comes before a caller's own name for a session.
+/// The prefix of a session name that the caller chose.
 const EXTERNAL: &str = "external:";
 
-/// What a request calls a session: its UUID, or `external:NAME` with the caller's own name.
+/// How a request names a session: by its UUID, or as `external:NAME` with a name that the caller chose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SessionName {
     Id(Uuid),
@@ -20,10 +20,10 @@ pub(crate) enum SessionName {
 }
 
 impl SessionName {
-    /// Reads a name.
+    /// Parses a session name.
     ///
     /// # Errors
-    /// Says what it must be, as a clause that follows the field's name.
+    /// Returns what the name must be, as a clause that follows the field's name.
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         match text.strip_prefix(EXTERNAL) {
             Some(name) if (1..=MAX_EXTERNAL_ID_BYTES).contains(&name.len()) && !name.contains('\0') => {
@@ -34,7 +34,7 @@ impl SessionName {
         }
     }
 
-    /// The session that an API key means.
+    /// Returns the session that this name means to an API key.
     pub(crate) fn id_for_key(&self) -> Uuid {
         match self {
             Self::Id(id) => *id,
@@ -42,7 +42,8 @@ impl SessionName {
         }
     }
 
-    /// The sessions that a user may mean, the likelier first: of their own under this name, or one that a key started for them.
+    /// Returns the sessions that a user may mean, the more likely one first: the session that the user started under
+    /// this name, then the one that a key started under it.
     pub(super) fn ids_for_user(&self, user_id: Uuid) -> Vec<Uuid> {
         match self {
             Self::Id(id) => vec![*id],
@@ -57,7 +58,7 @@ impl From<Uuid> for SessionName {
     }
 }
 
-/// The path may name more.
+/// Extracts only `session_id`, because the path may have further parameters.
 #[derive(Deserialize)]
 struct Named {
     session_id: String,

@@ -1,4 +1,4 @@
-//! What proves that a caller may use a session.
+//! Finds proof that a caller may use a session.
 
 use std::time::Duration;
 
@@ -12,25 +12,28 @@ use crate::auth::{Caller, User};
 use crate::error::Problem;
 use crate::state::AppState;
 
-/// How long the store may take to say whose a session is.
+/// How long the store may take to answer whose a session is.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// How long the store may take to say that a session was deleted. Without an answer, it will say so when it is written to.
+/// How long the store may take to answer whether a session was deleted. If it does not answer in time, the store
+/// reports the deletion when the record is written.
 pub(super) const QUICK_LOOK: Duration = Duration::from_millis(500);
 
-/// Why a session cannot be used.
+/// Why a caller may not use a session.
 #[derive(Debug)]
 pub(crate) enum Denied {
-    /// The store answered: there is none, or it is another user's. The two are the same to a user's token.
+    /// The store answered that the session does not exist or is another user's. A user's token cannot tell the two
+    /// apart.
     NotFound,
-    /// It was deleted for good. Only keys that act for its user, and its user, learn that.
+    /// The session was permanently deleted. Only its user, and keys that act for that user, learn this.
     Deleted(DeletedSession),
-    /// This node has no proof, and the store cannot be asked.
+    /// This node has no proof, and the store cannot answer.
     Unavailable(ReadError),
 }
 
 impl Denied {
-    /// What a reader is told: of a deleted session there is nothing to read.
+    /// Converts the refusal to what a reader is told: a deleted session has nothing to read, so it is reported as not
+    /// found.
     pub(super) fn for_reader(self) -> Self {
         match self {
             Self::Deleted(_) => Self::NotFound,
@@ -49,12 +52,12 @@ impl From<Denied> for Problem {
     }
 }
 
-/// The session that the caller names, if they may use it.
+/// Finds the session that the caller names, if the caller may use it.
 pub(super) async fn find(state: &AppState, caller: &Caller, name: &SessionName) -> Result<Granted, Denied> {
     find_row(state, caller, name).await.map(|(granted, _)| granted)
 }
 
-/// The same, with the stored row if the store was asked.
+/// Finds the session as [`find`] does, and also returns the stored row if the store was asked.
 pub(super) async fn find_row(
     state: &AppState,
     caller: &Caller,
@@ -66,20 +69,21 @@ pub(super) async fn find_row(
     }
 }
 
-/// Nothing is known of the session, and a key may name it all the same.
+/// Returns a grant for a session of which nothing is known. Only a key may use one.
 pub(super) fn unknown(name: &SessionName) -> Granted {
     let session_id = name.id_for_key();
     Granted { session_id, claim: None, owner: None, is_stored: false, last_event_at: None }
 }
 
-/// The session was deleted before: the caller, who may know that, deletes it again.
+/// Returns a grant to delete an already deleted session again, for a caller who may know that it was deleted.
 pub(super) fn deleted(caller: &Caller, deleted: DeletedSession) -> Granted {
     let DeletedSession { session_id, user_id: owner } = deleted;
     let claim = owner.filter(|_| !caller.acts_for_all());
     Granted { session_id, claim, owner, is_stored: false, last_event_at: None }
 }
 
-/// The mark of a session that was deleted for good, as far as this node knows or the store says in time.
+/// Returns the tombstone of a session that was permanently deleted. Asks this node first, then a remote store for up to
+/// [`QUICK_LOOK`]. `None` if neither knows of a deletion.
 pub(super) async fn deletion(state: &AppState, session_id: Uuid) -> Option<DeletedSession> {
     let first =
         |found: Result<Vec<DeletedSession>, ReadError>| found.ok().and_then(|found| found.first().copied());
@@ -93,7 +97,8 @@ pub(super) async fn deletion(state: &AppState, session_id: Uuid) -> Option<Delet
     asked.ok().and_then(first).or(here)
 }
 
-/// What the caller is told of a session that is not there: that it was deleted, if they may know.
+/// Returns the refusal for a session that is absent: that it was deleted if the caller may know this, otherwise that it
+/// was not found.
 pub(super) fn absent(caller: &Caller, deletion: Option<DeletedSession>) -> Denied {
     match deletion {
         Some(deleted) if caller.acts_for_all() => Denied::Deleted(deleted),
@@ -104,13 +109,14 @@ pub(super) fn absent(caller: &Caller, deletion: Option<DeletedSession>) -> Denie
     }
 }
 
-/// A session of which the store has nothing, and this node something: a dead letter, say.
+/// Returns a grant for a session that the store does not have, but of which this node still keeps something, such as a
+/// dead letter.
 pub(super) async fn remains(state: &AppState, name: &SessionName) -> Result<Granted, Denied> {
     let keeps = state.local().keeps_something_of(name.id_for_key()).await.map_err(Denied::Unavailable)?;
     if keeps { Ok(unknown(name)) } else { Err(Denied::NotFound) }
 }
 
-/// True if records of this session that name no user wait here for a remote store.
+/// True if records of this session that name no user wait on this node for a remote store.
 pub(super) async fn waits_here(state: &AppState, name: &SessionName) -> Result<bool, Denied> {
     if !state.is_remote() {
         return Ok(false);
@@ -169,8 +175,8 @@ async fn of_key(
     caller: &Caller,
     session_id: Uuid,
 ) -> Result<(Granted, Option<SessionRow>), Denied> {
-    // Two users' claims mean that nobody knows yet whose it is. What a key of all users writes then takes the stored row's user;
-    // a limited key could reach a third user so.
+    // Two users may claim a session until the store decides whose it is. A record of a key that acts for all users is
+    // then written for the user of the stored row. A limited key is refused: its record could end up with a third user.
     let claimed = |claims: &[Uuid]| match claims {
         [_, _, ..] if !caller.acts_for_all() => {
             Err(Denied::Unavailable(ReadError("the store has not said yet whose the session is".into())))
@@ -205,7 +211,7 @@ async fn of_key(
     Ok((granted, Some(row)))
 }
 
-/// The users for whom starts of this session are durable here and on their way to a remote store.
+/// Returns the users for whom a start of this session is durable on this node and waits for a remote store.
 async fn claims_on_the_way(state: &AppState, session_id: Uuid) -> Result<Vec<Uuid>, Denied> {
     if !state.is_remote() {
         return Ok(Vec::new());
@@ -213,7 +219,7 @@ async fn claims_on_the_way(state: &AppState, session_id: Uuid) -> Result<Vec<Uui
     state.local().claims_on_the_way(session_id).await.map_err(Denied::Unavailable)
 }
 
-/// The store's answer, if it comes in time.
+/// Returns the answer of the store, or [`Denied::Unavailable`] if it takes longer than [`LOOK`].
 pub(super) async fn asked(
     question: impl Future<Output = Result<Option<SessionRow>, ReadError>>,
 ) -> Result<Option<SessionRow>, Denied> {

@@ -1,4 +1,4 @@
-//! What the store knows of a session that a caller starts on this node.
+//! Asks the store about a session that a caller starts on this node.
 
 use std::time::Duration;
 
@@ -12,11 +12,13 @@ use crate::auth::Caller;
 use crate::error::Problem;
 use crate::state::AppState;
 
-/// The clocks of two nodes may be apart by this much, or a caller's from both.
+/// An event is recent if it is at most this old. The clocks of two nodes, or of a caller and a node, may differ by this
+/// much.
 const RECENT: Duration = Duration::from_secs(120);
 
-/// Asks the store what it knows of a session that begins or is resumed on this node: whether it was deleted, and when something was
-/// last said in it. A store that is away or slow is not waited for: it refuses later what it has to refuse.
+/// Asks the store about a session that a caller starts or resumes on this node: whether it was deleted, and when its
+/// last message was said. Does not wait for a store that is unavailable or slow: such a store refuses the records later
+/// if it has to.
 ///
 /// # Errors
 /// 410 if the session was deleted; 404 if the caller may not know that.
@@ -29,14 +31,16 @@ pub(crate) async fn meet_store(
     let said_until = timeout(QUICK_LOOK, said_until_in(state, session_id, user_id));
     let (deletion, said_until) = tokio::join!(proof::deletion(state, session_id), said_until);
     match deletion {
-        // The id of a user's session is proven, or derived from the user.
+        // A user may always know of this deletion: the session is proven to be that user's, or its id is derived from
+        // the user.
         Some(deleted) if caller.user().is_some() => Err(Denied::Deleted(deleted).into()),
         Some(deleted) => Err(proof::absent(caller, Some(deleted)).into()),
         None => Ok(NewSession { said_until: said_until.ok().flatten(), ..session }),
     }
 }
 
-/// When something was last said in a session of this user, as far as the store knows.
+/// Returns when the last stored message of this user's session was said. `None` if the store does not know it or is
+/// unavailable.
 async fn said_until_in(state: &AppState, session_id: Uuid, user_id: Uuid) -> Option<Timestamp> {
     if state.is_remote() && state.tracker().health().store.is_some() {
         return None;
@@ -49,8 +53,8 @@ async fn said_until_in(state: &AppState, session_id: Uuid, user_id: Uuid) -> Opt
     said_until(state, session_id, last_event_at).await
 }
 
-/// When the last stored message of the session was said, if something happened in it a moment ago: what is said on this node next
-/// comes after it, although this node's clock may be behind that of another node.
+/// Returns when the last stored message of the session was said, if the last event is recent. New messages on this node
+/// are given later times, even if the clock of this node is behind that of another node.
 pub(super) async fn said_until(
     state: &AppState,
     session_id: Uuid,

@@ -1,4 +1,5 @@
-//! One session as a caller reads it: the rows of the store, with what is durable here and waits for the store.
+//! One session as a caller reads it: the stored rows merged with the durable records of this node that still wait for
+//! the store.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -19,26 +20,28 @@ use crate::state::AppState;
 
 /// A session that the caller may read.
 pub(crate) struct SessionView {
-    /// Its row.
+    /// The merged row of the session.
     pub(crate) session: SessionRow,
-    /// As far as the caller may see them.
+    /// Reads only the rows that the caller may see.
     rows: Arc<dyn Rows>,
-    /// All of them: messages that wait here may revise some.
+    /// Reads all rows: a waiting message may revise a stored row that the caller may not see.
     reader: Arc<dyn Read>,
-    /// The journal before a remote store.
+    /// The journal of this node, if the store is remote.
     journal: Option<SqliteReader>,
-    /// A start waits here: if the store cannot be asked, what waits with it is an answer.
+    /// True if a start of the session waits on this node. If the store cannot answer, the waiting records alone are
+    /// then a complete answer.
     begins_here: bool,
-    /// The store's row proves whose it is. Otherwise only what was accepted for that user is shown.
+    /// True if the stored row proves whose the session is. If false, only records that were accepted for that user are
+    /// shown.
     is_stored: bool,
 }
 
 impl SessionView {
-    /// Finds the session.
+    /// Finds the session and merges its row.
     ///
     /// # Errors
-    /// 404 if the store answered and this node has nothing of the session either, or it is another user's; 503 if the store has
-    /// to be asked and cannot be.
+    /// 404 if the session is another user's, or if neither the store nor this node has it; 503 if the store must be
+    /// asked and cannot answer.
     pub(crate) async fn open(state: &AppState, caller: &Caller, name: &SessionName) -> Result<Self, Problem> {
         caller.require(Scope::Read)?;
         Ok(Self::find(state, caller, name).await.map_err(Denied::for_reader)?)
@@ -72,16 +75,17 @@ impl SessionView {
         Ok(Self { session, rows, reader, journal, begins_here, is_stored })
     }
 
-    /// Its messages, in the order in which they were said, after the cursor.
+    /// Returns up to `limit` messages after the cursor, in the order in which they were said.
     ///
     /// # Errors
-    /// If the store cannot be asked, and not all of the session is known to wait here.
+    /// Fails if the store cannot answer, unless the session's start waits on this node.
     pub(crate) async fn messages(
         &self,
         after: Option<MessageCursor>,
         limit: usize,
     ) -> Result<Page<MessageRow>, ReadError> {
-        // Before the store is read: what leaves the journal in between is found there.
+        // The journal is read before the store: a message that moves to the store in between is then found in the
+        // store.
         let waiting = self.waiting().await?;
         let mut page = match self.rows.messages(self.session.session_id, after, limit).await {
             Err(_) if self.begins_here => Page::default(),
@@ -90,7 +94,8 @@ impl SessionView {
         if waiting.is_empty() {
             return Ok(page);
         }
-        // What lies behind the last stored row of the page comes with a later page, also if that row is shown in another place.
+        // A waiting message that sorts after the last stored row of this page belongs on a later page. This also holds
+        // if that row is shown at another place.
         let end = page.last_before_more().map(MessageRow::cursor);
         page.rows.retain(|row| !waiting.contains_key(&row.id));
         let is_wanted = |row: &MessageRow| {
@@ -102,7 +107,7 @@ impl SessionView {
         Ok(Page { more: merged.more || end.is_some(), ..merged })
     }
 
-    /// The messages that wait here, each in its latest revision and at the place of its first.
+    /// Returns the waiting messages by id, each in its latest revision and at the place of its first revision.
     async fn waiting(&self) -> Result<HashMap<Uuid, MessageRow>, ReadError> {
         let mut waiting: HashMap<Uuid, MessageRow> = HashMap::new();
         let Some(journal) = &self.journal else { return Ok(waiting) };
@@ -146,7 +151,8 @@ impl SessionView {
         Ok(waiting)
     }
 
-    /// Those of these rows that the caller may see: policies of the project may hide some, and so what waits to revise them.
+    /// Returns the ids of the given rows that the caller may see. Policies of the project may hide a row; a waiting
+    /// revision of that row is then hidden too.
     async fn visible(&self, stored: &[MessageRow]) -> Result<HashSet<Uuid>, ReadError> {
         let ids: Vec<Uuid> = stored.iter().map(|row| row.id).collect();
         if ids.is_empty() {
@@ -155,13 +161,14 @@ impl SessionView {
         Ok(self.rows.visible_messages(&ids).await?.into_iter().collect())
     }
 
-    /// Records of a key that name no user take the stored row's.
+    /// True if the caller may see this record. A record of a key that names no user belongs to the user of the stored
+    /// row.
     fn shows(&self, record: &Record) -> bool {
         record.owner().map_or(self.is_stored, |owner| self.session.user_id == Some(owner))
     }
 }
 
-/// The stored row with what waits for it; and whether a start is among that.
+/// Merges the waiting records into the stored row. Also returns true if a start is among the records.
 fn folded(stored: Option<SessionRow>, waiting: &[Record], owner: Option<Uuid>) -> (Option<SessionRow>, bool) {
     let mut begins_here = false;
     let mut row = stored;
