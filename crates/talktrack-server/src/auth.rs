@@ -1,5 +1,6 @@
-//! Who asks, and what they may do. A server comes with an API key, a user with a JWT of Supabase; where the settings name
-//! neither, nobody is asked, and the server answers on its own machine only. Handlers get a [`Caller`] and never see a token.
+//! Who sends a request, and what they may do. A server authenticates with an API key, a user with a JWT of Supabase. If
+//! the settings configure neither, no request is authenticated, and the server binds only loopback addresses. Handlers
+//! receive a [`Caller`] and never see a token.
 
 mod gate;
 mod lease;
@@ -36,39 +37,40 @@ use crate::config::{Scope, Scopes, UserAccess};
 use crate::error::Problem;
 use crate::limits::Account;
 
-/// Who asks. Taken from the request by axum, so that a handler that names it cannot be reached without it.
+/// The sender of a request. Implements axum's `FromRequestParts`, so a handler that takes a `Caller` cannot be reached
+/// without authentication.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Caller {
-    /// No identity is checked: somebody on this machine, who may do everything.
+    /// No identity is checked. The caller is any program on this machine and may do everything.
     Anyone,
-    /// A server, which acts for all users, or for some, within its scopes.
+    /// A server with an API key. It acts for all users or for some, within the scopes of the key.
     Key(Arc<KeyHolder>),
-    /// A user, who reads and writes their own and nothing else.
+    /// A user, who may read and write only their own data.
     User(User),
 }
 
-/// A server with an API key.
+/// The holder of an API key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeyHolder {
     pub(crate) name: Arc<str>,
     pub(crate) scopes: Scopes,
-    /// The users that the key may act for; `None` for all.
+    /// The users that the key may act for; `None` for all users.
     pub(crate) users: Option<Arc<[Uuid]>>,
 }
 
-/// A user who has proved to be one.
+/// A user who has proved their identity with a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct User {
     pub(crate) user_id: Uuid,
-    /// All claims of the token, as the JSON object that was signed: PostgreSQL's policies read them.
+    /// All claims of the token, as the JSON object that was signed. The policies of PostgreSQL read them.
     pub(crate) claims: Arc<str>,
-    /// What the server lets users' tokens do.
+    /// What the server allows tokens of users to do.
     pub(crate) access: UserAccess,
 }
 
 impl Caller {
-    /// Refuses callers who may not do what needs this scope. A caller who passes may still act only for the users of
-    /// [`Self::may_act_for`].
+    /// Refuses a caller without this scope. A caller who passes may still act only for the users that
+    /// [`Self::may_act_for`] allows.
     pub(crate) fn require(&self, scope: Scope) -> Result<(), Problem> {
         let allowed = match self {
             Self::Anyone => true,
@@ -88,12 +90,13 @@ impl Caller {
         Err(Problem::forbidden(format!("this needs an API key with the scope {}", scope.name())))
     }
 
-    /// Refuses callers who do not run the server: what is wrong with it and its dead letters concern all users.
+    /// Refuses every caller but the operator of the server. The health of the server and its dead letters concern all
+    /// users.
     pub(crate) fn require_operator(&self) -> Result<(), Problem> {
         self.require_for_all(Scope::Admin)
     }
 
-    /// Refuses callers who may not do what needs this scope, and keys that are limited to some users: the answer is about all
+    /// Refuses a caller without this scope, and a key that is limited to some users, because the answer concerns all
     /// users.
     pub(crate) fn require_for_all(&self, scope: Scope) -> Result<(), Problem> {
         self.require(scope)?;
@@ -103,7 +106,7 @@ impl Caller {
         }
     }
 
-    /// Refuses callers who may not delete sessions.
+    /// Refuses a caller who may not delete sessions.
     pub(crate) fn require_delete(&self) -> Result<(), Problem> {
         match self.user() {
             None => self.require(Scope::Admin),
@@ -112,7 +115,7 @@ impl Caller {
         }
     }
 
-    /// The user who asks, where one does: they see nobody else's.
+    /// Returns the user if the caller is one. A user sees only their own data.
     pub(crate) fn user(&self) -> Option<&User> {
         match self {
             Self::User(user) => Some(user),
@@ -120,7 +123,7 @@ impl Caller {
         }
     }
 
-    /// The users that an API key is limited to; `None` for every other caller.
+    /// Returns the users that an API key is limited to; `None` for an unlimited key and every other caller.
     pub(crate) fn limited_to(&self) -> Option<&Arc<[Uuid]>> {
         match self {
             Self::Key(key) => key.users.as_ref(),
@@ -128,12 +131,12 @@ impl Caller {
         }
     }
 
-    /// True if the caller may act for every user: what concerns the whole server is for them alone.
+    /// True if the caller may act for every user. Only such callers may use what concerns the whole server.
     pub(crate) fn acts_for_all(&self) -> bool {
         self.user().is_none() && self.limited_to().is_none()
     }
 
-    /// Who it is, for the audit log.
+    /// Returns the name of the caller in the audit log.
     pub(crate) fn actor(&self) -> Actor {
         match self {
             Self::Anyone => Actor::Anyone,
@@ -142,7 +145,7 @@ impl Caller {
         }
     }
 
-    /// On whose account it goes; `None` where nobody is asked.
+    /// Returns the account that the request counts against; `None` if no identity is checked.
     pub(crate) fn account(&self) -> Option<Account> {
         match self {
             Self::Anyone => None,
@@ -151,7 +154,7 @@ impl Caller {
         }
     }
 
-    /// True if the caller may read and change what belongs to this user.
+    /// True if the caller may read and change the data of this user.
     pub(crate) fn may_act_for(&self, user_id: Uuid) -> bool {
         match self {
             Self::Anyone => true,
@@ -160,11 +163,12 @@ impl Caller {
         }
     }
 
-    /// The user that a request is about, if it is about one. A user's token is about its user, also if the request names none;
-    /// a key that is limited to one user is about that user.
+    /// Returns the user that a request is about, if there is one. For a user's token this is always its user, even if
+    /// the request names none. For a key that is limited to one user it is that user.
     ///
     /// # Errors
-    /// If the request names a user that the caller may not act for, and if a key of several users names none of them.
+    /// Fails if the request names a user that the caller may not act for, or if a key that is limited to several users
+    /// names none of them.
     pub(crate) fn speaks_for(&self, named: Option<Uuid>) -> Result<Option<Uuid>, Problem> {
         match (self, named) {
             (Self::User(user), Some(named)) if named != user.user_id => {

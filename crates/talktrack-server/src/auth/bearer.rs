@@ -1,4 +1,4 @@
-//! What a request brings to prove who sends it.
+//! Reads the credentials of a request.
 
 use std::net::IpAddr;
 
@@ -10,15 +10,16 @@ use super::csrf::{CSRF_HEADER, CSRF_PROTOCOL};
 use super::refused::Refused;
 use crate::limits::ClientAddress;
 
-/// What a browser's WebSocket puts before the token: it can send no `Authorization`, but it can name subprotocols.
+/// The prefix of a token among the subprotocols. A browser cannot send `Authorization` with a WebSocket request, but it
+/// can name subprotocols.
 const BEARER_PROTOCOL: &str = "bearer.";
 
-/// The address that a request comes from, as far as the server knows it.
+/// Returns the client address of a request, if the server knows it.
 pub(super) fn address(parts: &Parts) -> Option<IpAddr> {
     parts.extensions.get::<ClientAddress>().map(|ClientAddress(address)| *address)
 }
 
-/// The key or token that a request carries; `None` if it carries neither.
+/// Returns the key or token that a request carries; `None` if it carries neither.
 pub(super) fn token(headers: &HeaderMap) -> Result<Option<&str>, Refused> {
     let mut given = headers.get_all(AUTHORIZATION).iter();
     match (given.next(), given.next()) {
@@ -28,13 +29,14 @@ pub(super) fn token(headers: &HeaderMap) -> Result<Option<&str>, Refused> {
     }
 }
 
-/// The token against requests that other pages make with our cookie.
+/// Returns the CSRF token of a request, from the header or from the subprotocols.
 pub(super) fn csrf_token(headers: &HeaderMap) -> Option<&str> {
     let header = headers.get(CSRF_HEADER).and_then(|value| value.to_str().ok());
     header.or_else(|| in_subprotocols(headers, CSRF_PROTOCOL))
 }
 
-/// True if the request may change something: every method but those that are safe, and a WebSocket, over which frames come.
+/// True if the request may change something: it uses a method that is not safe, or it opens a WebSocket, over which
+/// frames may follow.
 pub(super) fn is_changing(parts: &Parts) -> bool {
     !parts.method.is_safe() || parts.headers.contains_key(UPGRADE)
 }

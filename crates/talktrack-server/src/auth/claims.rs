@@ -1,5 +1,5 @@
-//! What the claims of a token have to say. The signature is checked already; here it is about when it counts, for whom it was
-//! made, by whom, and about whom.
+//! Checks the claims of a token whose signature is already verified: when it is valid, its audience, its issuer and its
+//! subject.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -7,20 +7,20 @@ use uuid::Uuid;
 
 use super::refused::Refused;
 
-/// Seconds by which clocks may differ.
+/// The tolerance for differing clocks, in seconds.
 pub(super) const LEEWAY: f64 = 30.0;
 
-/// The end of the year 9999, in seconds since the epoch. Later times are not meant.
+/// The end of the year 9999, in seconds since the epoch. A claim with a later time is refused.
 const LAST_SECOND: f64 = 253_402_300_799.0;
 
-/// What is demanded of every token.
+/// The claims that every token must have.
 pub(super) struct Rules {
     pub(super) audience: String,
-    /// `None` for whoever has the key.
+    /// `None` accepts every issuer that has the key.
     pub(super) issuer: Option<String>,
 }
 
-/// The claims that matter here, of whatever type they are: a wrong one must not pass for a missing one.
+/// The claims that are checked, as JSON values of any type: a claim of a wrong type must not pass for a missing one.
 #[derive(Deserialize)]
 struct Claims {
     exp: Option<Value>,
@@ -30,7 +30,7 @@ struct Claims {
     sub: Option<Value>,
 }
 
-/// Whom the claims are about, and until when.
+/// The user that a token is about, and when the token expires.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Subject {
     pub(super) user_id: Uuid,
@@ -38,13 +38,13 @@ pub(super) struct Subject {
     pub(super) expires: f64,
 }
 
-/// Refuses what has expired at this time, in seconds since the epoch.
+/// Refuses a token that has expired at the time `now`, in seconds since the epoch.
 pub(super) fn check_expiry(expires: f64, now: f64) -> Result<(), Refused> {
     if now >= expires + LEEWAY { Err(Refused::Expired) } else { Ok(()) }
 }
 
 impl Rules {
-    /// Whom these claims, a JSON object, are about, at this time (seconds since the epoch).
+    /// Checks these claims, a JSON object, at the time `now` (seconds since the epoch), and returns the subject.
     pub(super) fn subject(&self, claims: &str, now: f64) -> Result<Subject, Refused> {
         let claims: Claims = serde_json::from_str(claims).map_err(|_| Refused::NotAToken)?;
         let expires = time("exp", claims.exp.as_ref())?.ok_or(Refused::Missing("exp"))?;
@@ -77,7 +77,8 @@ impl Rules {
     }
 }
 
-/// A number of seconds since the epoch, as the standard has it: a number, not text that looks like one.
+/// Parses a claim with a time in seconds since the epoch. The standard requires a number, so text that looks like one
+/// is refused.
 fn time(name: &'static str, claim: Option<&Value>) -> Result<Option<f64>, Refused> {
     let Some(claim) = claim else { return Ok(None) };
     let seconds = claim.as_f64().filter(|seconds| (0.0..=LAST_SECOND).contains(seconds));
@@ -86,7 +87,7 @@ fn time(name: &'static str, claim: Option<&Value>) -> Result<Option<f64>, Refuse
 
 fn user_id(claim: Option<&Value>) -> Result<Uuid, Refused> {
     let text = claim.ok_or(Refused::Missing("sub"))?.as_str().unwrap_or_default();
-    // Hyphenated and nothing around it, as Supabase writes it and its policies read it.
+    // Only the hyphenated form is accepted, with nothing around it: Supabase writes it and its policies read it.
     let user_id = Uuid::try_parse(text).ok().filter(|_| text.len() == uuid::fmt::Hyphenated::LENGTH);
     user_id.ok_or(Refused::Claim("sub", "must be the UUID of a user"))
 }

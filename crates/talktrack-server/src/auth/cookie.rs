@@ -1,18 +1,18 @@
-//! The cookie of a person who has logged in to the dashboard: a random id of the login, never the key or the token. No script
-//! can read it. It is sent along with links from elsewhere (`SameSite=Lax`), so that a link in a ticket opens a conversation;
-//! whatever changes something needs more than the cookie (`auth/csrf.rs`).
+//! The cookie of a person who has logged in to the dashboard. Its value is the random id of the login, never the key or
+//! the token, and scripts cannot read it. Browsers send it with links from other sites (`SameSite=Lax`), so that a link
+//! in a ticket opens a conversation. A request that changes something needs more than the cookie (`auth/csrf.rs`).
 
 use axum::http::header::COOKIE;
 use axum::http::{HeaderMap, HeaderValue};
 
-/// Over TLS: a browser takes a cookie of this name only with `Secure` and for this host alone, so that no other host and no
-/// unencrypted page can plant one.
+/// The name over TLS. Because of the prefix, a browser accepts this cookie only with `Secure` and for this host alone,
+/// so that no other host and no unencrypted page can set it.
 const SECURE_NAME: &str = "__Host-talktrack";
 
-/// Without TLS, where browsers refuse the other name.
+/// The name without TLS, because browsers then refuse a name with that prefix.
 const PLAIN_NAME: &str = "talktrack_session";
 
-/// The id that a browser sends along.
+/// Returns the login id that the browser sent.
 pub(super) fn login_id(headers: &HeaderMap, is_over_tls: bool) -> Option<&str> {
     let cookies = headers.get_all(COOKIE).iter().filter_map(|cookies| cookies.to_str().ok());
     let mut pairs =
@@ -20,12 +20,12 @@ pub(super) fn login_id(headers: &HeaderMap, is_over_tls: bool) -> Option<&str> {
     pairs.find(|(name, _)| *name == name_of(is_over_tls)).map(|(_, id)| id).filter(|id| !id.is_empty())
 }
 
-/// Has the browser keep the id until it is closed.
+/// Returns the `Set-Cookie` value with which the browser keeps the id until it is closed.
 pub(crate) fn keep(id: &str, is_over_tls: bool) -> Option<HeaderValue> {
     HeaderValue::from_str(&set(id, is_over_tls)).ok()
 }
 
-/// Has the browser forget the id.
+/// Returns the `Set-Cookie` value with which the browser forgets the id.
 pub(crate) fn forget(is_over_tls: bool) -> Option<HeaderValue> {
     HeaderValue::from_str(&format!("{}; Max-Age=0", set("", is_over_tls))).ok()
 }

@@ -1,33 +1,36 @@
-//! Tokens that forms and scripts of our own pages send along, and that no other page can know: a browser sends a cookie with
-//! what any page asks for, and a page on another port of this machine counts as the same site.
+//! CSRF tokens: forms and scripts of the server's own pages send them, and no other page can know them. The cookie
+//! alone is not enough: a browser sends it with requests of any page, and a page on another port of this machine counts
+//! as the same site.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-/// The header in which a token comes. A form has a field for it, which is moved into this header.
+/// The header that carries a token. A form has a field for the token, which the server moves into this header.
 pub(crate) const CSRF_HEADER: &str = "x-csrf-token";
 
-/// The field of a form.
+/// The form field that carries a token.
 pub(crate) const CSRF_FIELD: &str = "csrf";
 
-/// What a page's WebSocket puts before the token: it can send no header, but it can name subprotocols.
+/// The prefix of a token among the subprotocols. A page cannot send headers with a WebSocket request, but it can name
+/// subprotocols.
 pub(super) const CSRF_PROTOCOL: &str = "csrf.";
 
-/// Random bytes of each token. Each page has another token, so that its length after compression tells nothing about it.
+/// Random bytes in each token. Each page gets a different token, so that the compressed length of a page reveals
+/// nothing about the token.
 const NONCE_BYTES: usize = 16;
 
-/// The secret behind the tokens of one login; of the whole server if no identity is checked.
+/// The secret that signs the tokens of one login, or of the whole server if no identity is checked.
 pub(super) struct CsrfKey(hmac::Key);
 
 impl CsrfKey {
-    /// A new secret; `None` if the system has no randomness to give.
+    /// Generates a secret; `None` if the system's random generator fails.
     pub(super) fn draw() -> Option<Self> {
         hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok().map(Self)
     }
 
-    /// A token for one page.
+    /// Returns a new token for one page; an empty string if the system's random generator fails.
     pub(super) fn token(&self) -> String {
         let mut token = [0; NONCE_BYTES];
         if SystemRandom::new().fill(&mut token).is_err() {
@@ -37,7 +40,7 @@ impl CsrfKey {
         URL_SAFE_NO_PAD.encode([&token, signature.as_ref()].concat())
     }
 
-    /// True if this secret made the token.
+    /// True if this secret signed the token.
     pub(super) fn accepts(&self, token: &str) -> bool {
         let bytes = URL_SAFE_NO_PAD.decode(token).unwrap_or_default();
         bytes

@@ -1,4 +1,4 @@
-//! One small document over HTTP or HTTPS, without redirects.
+//! Fetches one small document over HTTP or HTTPS, without following redirects.
 
 use axum::body::Bytes;
 use axum::http::Uri;
@@ -9,11 +9,11 @@ use rustls::ClientConfig;
 
 use crate::tls;
 
-/// Fetches the document at this URL, up to `limit` bytes. Each call opens its own connection, so that it trusts the root
-/// certificates that the system has now. The proxies of `HTTPS_PROXY` and `NO_PROXY` count.
+/// Fetches the document at this URL, up to `limit` bytes. Each call opens its own connection, so that it trusts the
+/// system's current root certificates. `HTTPS_PROXY` and `NO_PROXY` are respected.
 ///
 /// # Errors
-/// Says in words why the document cannot be had.
+/// Says in words why the document cannot be fetched.
 pub(super) async fn get(url: &Uri, limit: usize) -> Result<Bytes, String> {
     let client = Client::builder()
         .tls_backend_preconfigured(ClientConfig::clone(&*tls::client_config()?))
@@ -36,7 +36,7 @@ pub(super) async fn get(url: &Uri, limit: usize) -> Result<Bytes, String> {
     Ok(body.into())
 }
 
-/// The innermost cause, which the others only repeat. The caller names the URL.
+/// Returns the text of the innermost cause, since the outer ones only repeat it. The caller names the URL.
 fn in_words(error: reqwest::Error) -> String {
     let error = error.without_url();
     let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());

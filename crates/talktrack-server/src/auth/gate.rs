@@ -1,4 +1,4 @@
-//! The check of who asks: at each request, and again for as long as a connection stays.
+//! Authenticates callers: at each request, and again while a connection stays open.
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -29,34 +29,36 @@ use crate::error::Problem;
 use crate::limits::{Limits, OverTls, Reading};
 use crate::origin;
 
-/// How often logins that are over are forgotten, and the last uses of keys are written down.
+/// How often the last uses of API keys are written to disk.
 const TIDY: Duration = Duration::from_secs(60);
 
-/// Where callers are told apart. Clones are one.
+/// Authenticates callers. Cheap to clone; all clones refer to the same state.
 #[derive(Clone)]
 pub(crate) struct Gate(Arc<Checks>);
 
-/// What a token may prove to be.
+/// Everything that credentials are checked against.
 struct Checks {
-    /// No identity is checked.
+    /// True if no identity is checked.
     is_open: bool,
-    /// The keys of the settings.
+    /// The API keys from the settings.
     configured: Vec<ApiKey>,
-    /// Where further keys stand, if the settings name a file.
+    /// The file with further API keys, if the settings name one.
     file: Option<KeyFile>,
     keys: KeyRing,
     uses: KeyUses,
-    /// `None` if no users are expected.
+    /// `None` if the settings do not allow tokens of users.
     tokens: Option<Tokens>,
     logins: Logins,
-    /// Behind the tokens of forms while no identity is checked; `None` if the system had no randomness: then no form counts.
+    /// Signs the CSRF tokens while no identity is checked. `None` if the system's random generator failed: the server
+    /// then refuses every form.
     csrf: Option<CsrfKey>,
     allowed_origins: Vec<String>,
     limits: Limits,
     audit: Audit,
 }
 
-/// A caller who was let in, and what proved who it is. Taken from a request by axum, for what stays longer than an answer.
+/// An authenticated caller, with the proof of their identity. Handlers extract an `Admission` instead of a [`Caller`]
+/// if their work outlasts one response.
 #[derive(Debug, Clone)]
 pub(crate) struct Admission {
     pub(crate) caller: Caller,
@@ -64,30 +66,30 @@ pub(crate) struct Admission {
     pub(super) from: Option<IpAddr>,
 }
 
-/// Who turned out to ask: put into a request before its endpoint is known, read when the answer is there. So what is written
-/// down about a request does not depend on its endpoint.
+/// The caller that authentication found. The server puts an empty one into each request before routing and reads it
+/// when the response is ready, so that the log of requests does not depend on the endpoint.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SeenCaller(Arc<OnceLock<(Caller, bool)>>);
 
 impl SeenCaller {
-    /// The caller, and true if a person at the dashboard is behind the key or token.
+    /// Returns the caller, and true if a person at the dashboard sent the request.
     pub(crate) fn get(&self) -> Option<&(Caller, bool)> {
         self.0.get()
     }
 
     fn note(&self, admission: &Admission) {
         let is_person = matches!(admission.proof, Proof::Login(_));
-        // Asked twice, a request has the same caller.
+        // A second authentication of the same request finds the same caller, so an error is ignored.
         let _ = self.0.set((admission.caller.clone(), is_person));
     }
 }
 
-/// What still proves who a caller is, and until when.
+/// A caller whose proof is still valid, and until when it is.
 pub(super) struct Standing {
     pub(super) caller: Caller,
-    /// `None` if it never expires.
+    /// `None` if the proof never expires.
     pub(super) expires: Option<Timestamp>,
-    /// How long after that it still counts: clocks differ.
+    /// How long the proof stays valid after `expires`, because clocks differ.
     pub(super) leeway: Duration,
 }
 
@@ -118,7 +120,7 @@ where
             reading.begin(limits, admission.caller.account().as_ref()).await?;
         }
         if let Some(account) = admission.caller.account() {
-            // Whoever reads the body counts its bytes against it.
+            // The reader of the body counts its bytes against this account.
             parts.extensions.insert(account);
         }
         Ok(admission)
@@ -126,7 +128,7 @@ where
 }
 
 impl Gate {
-    /// The gate of a server with these settings; `file` holds further keys.
+    /// Returns the authenticator of a server with these settings. Reads the file of API keys if the settings name one.
     pub(crate) fn new(config: &Config, limits: Limits, audit: Audit) -> Self {
         let identity = &config.identity;
         let gate = Self(Arc::new(Checks {
@@ -146,19 +148,20 @@ impl Gate {
         gate
     }
 
-    /// No caller is asked who it is.
+    /// True if no identity is checked.
     pub(crate) fn is_open(&self) -> bool {
         self.0.is_open
     }
 
-    /// Fetches the published keys of users' tokens, again and again. Returns at once if there are none to fetch.
+    /// Refreshes the published keys of users' tokens for as long as the server runs. Returns immediately if no keys are
+    /// published.
     pub(crate) async fn keep_keys_fresh(self) {
         if let Some(tokens) = &self.0.tokens {
             tokens.keep_keys_fresh().await;
         }
     }
 
-    /// Takes over what changes in the file of keys, for as long as the server lives.
+    /// Reloads the file of API keys whenever the file changes, for as long as the server runs.
     pub(crate) async fn watch_key_file(self) {
         let Some(file) = &self.0.file else { return };
         loop {
@@ -167,7 +170,7 @@ impl Gate {
         }
     }
 
-    /// Writes down when keys were last used, again and again.
+    /// Writes to disk every minute when API keys were last used.
     pub(crate) async fn keep_uses(self) {
         loop {
             tokio::time::sleep(TIDY).await;
@@ -175,22 +178,25 @@ impl Gate {
         }
     }
 
-    /// Writes down when keys were last used.
+    /// Writes to disk when API keys were last used.
     pub(crate) async fn save_uses(&self) {
         let gate = self.clone();
-        // A failed write is logged there; a task that panicked has logged it too.
+        // `save` logs a failed write, and a panic in the task is logged too, so the result is ignored.
         let _ = tokio::task::spawn_blocking(move || gate.0.uses.save()).await;
     }
 
     fn read_key_file(&self) {
         let Some(file) = &self.0.file else { return };
-        // A file that cannot be read now changes nothing: the keys that counted last go on counting, and the log says so.
+        // If the file cannot be read now, the last keys stay valid. The log reports the failure.
         if let Some(keys) = file.read_leniently() {
             self.0.keys.replace(&key_file::merged(&self.0.configured, keys));
         }
     }
 
-    /// The caller who sends this request. It counts as one request on its account.
+    /// Authenticates the sender of a request, and counts one request against the rate limit of its account.
+    ///
+    /// # Errors
+    /// Fails if the credentials are refused, or if a rate limit is exceeded.
     pub(crate) async fn admit(&self, parts: &Parts) -> Result<Admission, Problem> {
         let from = address(parts);
         if self.0.is_open {
@@ -212,7 +218,7 @@ impl Gate {
         Ok(admission)
     }
 
-    /// Begins a login to the dashboard with this key or token. Gives the id that the browser keeps.
+    /// Begins a login to the dashboard with this key or token. Returns the id that the browser keeps.
     pub(crate) async fn log_in(
         &self,
         token: &str,
@@ -234,42 +240,42 @@ impl Gate {
         }
     }
 
-    /// A token that the forms and scripts of a page for this caller send along.
+    /// Returns a CSRF token for the forms and scripts of one page for this caller.
     pub(crate) fn csrf_token(&self, admission: &Admission) -> String {
         let token = match &admission.proof {
             Proof::Login(hash) => self.0.logins.csrf_token(hash),
             Proof::Nothing => self.0.csrf.as_ref().map(CsrfKey::token),
-            // A program that sends its key with each request is no browser.
+            // A program that sends its credentials with each request is not a browser and needs no token.
             Proof::Key(_) | Proof::Token(_) => None,
         };
         token.unwrap_or_default()
     }
 
-    /// While no identity is checked: refuses a form that none of our pages has sent.
+    /// Refuses a form that none of the server's own pages has sent. Checks this only while no identity is checked.
     pub(crate) fn check_open_form(&self, parts: &Parts) -> Result<(), Problem> {
         let token = bearer::csrf_token(&parts.headers).unwrap_or_default();
         let is_ours = self.0.csrf.as_ref().is_some_and(|key| key.accepts(token));
         if self.0.is_open && !is_ours { Err(Refused::NoCsrfToken.into()) } else { Ok(()) }
     }
 
-    /// For a connection that stays: what it rests on. It needs this scope, and the right to act for this user; for all users if
-    /// none is named.
+    /// Returns the lease of a connection that stays open. The connection needs this scope, and the right to act for
+    /// this user, or for all users if `user` is `None`.
     pub(crate) fn lease(&self, admission: Admission, scope: Scope, user: Option<Uuid>) -> Lease {
         Lease::new(self.clone(), admission, scope, user)
     }
 
-    /// For a request that takes long: refuses it if what proved who its caller is does not count any more.
+    /// Refuses a long-running request if the proof of its caller is no longer valid.
     pub(crate) fn check_again(&self, admission: &Admission) -> Result<(), Problem> {
         let Admission { proof, from, .. } = admission;
         self.0.look(proof, *from).map(drop).map_err(|refused| self.refuse(refused, *from))
     }
 
-    /// What still proves who a caller is.
+    /// Returns the caller of a proof that is still valid.
     pub(super) fn look(&self, proof: &Proof, from: Option<IpAddr>) -> Result<Standing, Refused> {
         self.0.look(proof, from)
     }
 
-    /// What a further token proves.
+    /// Authenticates another token, for a connection that is already open.
     pub(super) async fn check(&self, token: &str, from: Option<IpAddr>) -> Result<Admission, Refused> {
         self.0.check(token, from).await
     }
@@ -300,8 +306,8 @@ impl Checks {
         Ok(Admission { caller, proof, from })
     }
 
-    /// The caller whose browser sends the cookie of a login. If the request may change something, the cookie alone does not
-    /// do: a browser sends it for other pages too.
+    /// Authenticates the caller by the login cookie. If the request may change something, the cookie alone is not
+    /// enough, because a browser also sends it with requests of other pages.
     fn logged_in(&self, parts: &Parts, from: Option<IpAddr>) -> Result<Admission, Refused> {
         let is_over_tls = parts.extensions.get().is_some_and(|OverTls(is_over_tls)| *is_over_tls);
         let id = cookie::login_id(&parts.headers, is_over_tls).ok_or(Refused::NoToken)?;
@@ -338,7 +344,7 @@ impl Checks {
                 Ok(Standing { caller, expires, leeway })
             }
             Proof::Login(hash) => match self.logins.look(hash)? {
-                // Not reached: a login rests on a key or a token.
+                // Unreachable: a login rests on a key or a token.
                 Proof::Login(_) => Err(Refused::LoginOver),
                 rests_on => self.look(&rests_on, from),
             },
@@ -351,7 +357,7 @@ impl Checks {
     }
 }
 
-/// Seconds since the epoch as a moment, rounded down to a microsecond.
+/// Converts seconds since the epoch to a timestamp, rounded down to a microsecond.
 fn moment(seconds: f64) -> Option<Timestamp> {
     let micros = Duration::try_from_secs_f64(seconds).ok()?.as_micros();
     Timestamp::from_micros(i64::try_from(micros).ok()?)

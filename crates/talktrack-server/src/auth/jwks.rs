@@ -1,5 +1,5 @@
-//! The keys that a project publishes, kept at hand. They are fetched in the background, and sooner when a token names one that
-//! is not there yet; while the project cannot be reached, the last ones go on counting.
+//! A cache of the keys that a Supabase project publishes. The server fetches them in the background, and immediately
+//! when a token names a key that is not in the cache. While the project cannot be reached, the last keys stay valid.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,23 +14,24 @@ use super::key_set::KeySet;
 use super::refused::Refused;
 use super::signature::PinnedKey;
 
-/// Where a Supabase project publishes its keys.
+/// The path at which a Supabase project publishes its keys.
 const PATH: &str = "/auth/v1/.well-known/jwks.json";
 
-/// A larger document is not read: a key has half a KiB.
+/// The largest document that is read, in bytes. A key takes half a KiB.
 const MAX_BYTES: usize = 256 << 10;
 
 /// How often the keys are fetched.
 #[derive(Debug, Clone, Copy)]
 struct Pace {
-    /// While all is well. A key that the project has taken back stops counting after this at the latest.
+    /// The interval while fetches succeed. A key that the project has withdrawn stops being accepted after this time at
+    /// the latest.
     regular: Duration,
-    /// After the first failure; twice as long after each further one, up to `longest_retry`.
+    /// The backoff after the first failure. It doubles after each further failure, up to `longest_retry`.
     first_retry: Duration,
     longest_retry: Duration,
-    /// Between two fetches that tokens with an unknown `kid` have led to: anybody can send such tokens.
+    /// The minimum time between two fetches that tokens with an unknown `kid` cause. Anyone can send such tokens.
     asked: Duration,
-    /// How long one may take.
+    /// How long one fetch may take.
     deadline: Duration,
 }
 
@@ -42,7 +43,7 @@ const PACE: Pace = Pace {
     deadline: Duration::from_secs(5),
 };
 
-/// The published keys. Clones are one.
+/// The published keys. Cheap to clone; all clones refer to the same keys.
 #[derive(Clone)]
 pub(super) struct Jwks(Arc<Published>);
 
@@ -50,23 +51,23 @@ struct Published {
     url: Uri,
     pace: Pace,
     keys: RwLock<KeySet>,
-    /// Held while the keys are fetched: whoever waits for it need not fetch them too.
+    /// Held during a fetch. A task that waits for the lock finds the fetched keys and need not fetch them too.
     fetching: Mutex<Fetching>,
 }
 
-/// How fetching has gone so far.
+/// The state of fetching.
 #[derive(Default)]
 struct Fetching {
-    /// When a token with an unknown `kid` last led to a fetch.
+    /// When a token with an unknown `kid` last caused a fetch.
     asked: Option<Instant>,
-    /// The last fetch failed, and the log says so.
+    /// True if the last fetch failed. The failure was logged once.
     is_failing: bool,
 }
 
 impl Jwks {
-    /// The keys of the project at this URL.
+    /// Returns the keys of the project at this URL.
     pub(super) fn of_project(url: &str) -> Self {
-        // The settings hold nothing that does not parse; nothing can be fetched from nowhere.
+        // The settings contain only valid URLs. An empty URL would only make every fetch fail.
         Self::new(format!("{url}{PATH}").parse().unwrap_or_default(), PACE)
     }
 
@@ -74,7 +75,7 @@ impl Jwks {
         Self(Arc::new(Published { url, pace, keys: RwLock::default(), fetching: Mutex::default() }))
     }
 
-    /// Fetches the keys again and again.
+    /// Refreshes the keys for as long as the server runs.
     pub(super) async fn keep_fresh(&self) {
         let Pace { regular, first_retry, longest_retry, .. } = self.0.pace;
         let mut retry = first_retry;
@@ -86,17 +87,18 @@ impl Jwks {
         }
     }
 
-    /// True if the project publishes a key of this name, as far as is known.
+    /// True if the cache has a published key of this name.
     pub(super) fn has(&self, kid: &str) -> bool {
         self.0.find(kid).is_some()
     }
 
-    /// The key of this name; waits for a fetch where it is not at hand and may be new.
+    /// Returns the key of this name. If it is not in the cache, waits for a fetch, unless an unknown key has caused one
+    /// too recently.
     pub(super) async fn key(&self, kid: &str) -> Result<Arc<PinnedKey>, Refused> {
         if let Some(key) = self.0.find(kid) {
             return Ok(key);
         }
-        // In a task of its own: whoever asked may leave, and the others still get the answer.
+        // The fetch runs in its own task: if this caller disconnects, the other callers still get the result.
         let (published, kid) = (Arc::clone(&self.0), kid.to_owned());
         let looked = tokio::spawn(async move { published.look_again(&kid).await });
         looked.await.unwrap_or(Err(Refused::KeysOutOfReach))
@@ -110,7 +112,7 @@ impl Published {
 
     async fn look_again(&self, kid: &str) -> Result<Arc<PinnedKey>, Refused> {
         let mut fetching = self.fetching.lock().await;
-        // Somebody may have fetched it while we waited.
+        // Another task may have fetched the key while this one waited for the lock.
         let mut key = self.find(kid);
         if key.is_none() && fetching.asked.is_none_or(|asked| asked.elapsed() >= self.pace.asked) {
             fetching.asked = Some(Instant::now());
@@ -120,7 +122,7 @@ impl Published {
         key.ok_or(if fetching.is_failing { Refused::KeysOutOfReach } else { Refused::UnknownKeyId })
     }
 
-    /// Fetches the keys; those at hand stay where that fails. Whether it went well.
+    /// Fetches the keys, and returns true if that succeeded. After a failure the cached keys stay.
     async fn fetch(&self, fetching: &mut Fetching) -> bool {
         let document = timeout(self.pace.deadline, fetch::get(&self.url, MAX_BYTES)).await;
         let document = document.unwrap_or_else(|_| Err(format!("no answer for {:?}", self.pace.deadline)));
@@ -156,7 +158,7 @@ mod tests {
 
     use super::*;
 
-    /// Publishes one key under whatever name stands there now; hangs up where none does.
+    /// Publishes one key under the current name in the channel; closes each connection if that name is empty.
     async fn publish(name: watch::Receiver<&'static str>) -> Uri {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());

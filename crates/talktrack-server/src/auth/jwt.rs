@@ -1,5 +1,5 @@
-//! Users' tokens: JWTs of Supabase. Which key counts is found by the token's header; which algorithm that key is for, the key
-//! knows, and the token has to agree.
+//! Users' tokens: JWTs of Supabase. The token's header selects the key. The key determines the algorithm, and the token
+//! must name the same one.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -17,19 +17,19 @@ use super::signature::{self, PinnedKey};
 use super::verified::Verified;
 use crate::config::{Identity, UserAccess};
 
-/// A longer token is refused unread. Supabase's have 1 to 2 KiB.
+/// A longer token is refused without being parsed. The tokens of Supabase have 1 to 2 KiB.
 const MAX_TOKEN_BYTES: usize = 16 << 10;
 
-/// What tokens are checked with.
+/// Everything that tokens are checked with.
 pub(super) struct Tokens {
-    /// The key of HS256 tokens.
+    /// The secret for HS256 tokens.
     secret: Option<Arc<PinnedKey>>,
-    /// The published keys.
+    /// The published keys for ES256 and RS256 tokens.
     jwks: Option<Jwks>,
     rules: Rules,
-    /// What a user's token may do.
+    /// What the server allows tokens of users to do.
     access: UserAccess,
-    /// Signatures that need not be checked again.
+    /// A cache of verified signatures.
     verified: Verified,
 }
 
@@ -49,14 +49,17 @@ impl Tokens {
         }
     }
 
-    /// Fetches the published keys, again and again. Returns at once where there are none to fetch.
+    /// Refreshes the published keys for as long as the server runs. Returns immediately if no keys are published.
     pub(super) async fn keep_keys_fresh(&self) {
         if let Some(jwks) = &self.jwks {
             jwks.keep_fresh().await;
         }
     }
 
-    /// What this token says, if it counts.
+    /// Verifies a token and returns its contents.
+    ///
+    /// # Errors
+    /// Says why the token is refused.
     pub(super) async fn check(&self, token: &str) -> Result<CheckedToken, Refused> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Refused::NotAToken);
@@ -67,7 +70,7 @@ impl Tokens {
         Ok(CheckedToken { user: User { user_id, claims, access: self.access }, expires, kid })
     }
 
-    /// Refuses a token that counted before and does not any more: it has expired, or the project took its key back.
+    /// Refuses a token that was valid before and has expired since, or whose key the project has withdrawn.
     pub(super) fn check_again(&self, token: &CheckedToken) -> Result<(), Refused> {
         check_expiry(token.expires, seconds_since_epoch())?;
         match (&token.kid, &self.jwks) {
@@ -76,10 +79,10 @@ impl Tokens {
         }
     }
 
-    /// The key that must have signed the token, and its name if it is a published one.
+    /// Returns the key that must have signed the token, and its name if it is a published key.
     async fn key_for(&self, token: &str) -> Result<(Arc<PinnedKey>, Option<String>), Refused> {
         let header = decode_header(token).map_err(|error| match error.kind() {
-            // A header that is JSON and cannot be read names an algorithm that does not exist, such as `none`.
+            // The header is JSON but does not deserialize: it names an algorithm that does not exist, such as `none`.
             ErrorKind::Json(error) if error.is_data() => Refused::Algorithm,
             _ => Refused::NotAToken,
         })?;
@@ -97,10 +100,10 @@ impl Tokens {
     }
 }
 
-/// The claims of a token that this key has signed.
+/// Verifies the signature with this key and returns the claims.
 fn verify(token: &str, key: &PinnedKey) -> Result<Arc<str>, Refused> {
     let mut validation = Validation::new(key.algorithm);
-    // The signature is this library's business. The claims are ours, all of them: `Rules` says why each is refused.
+    // The library checks only the signature. `Rules` checks all claims, so that each refusal has its own reason.
     validation.required_spec_claims.clear();
     (validation.validate_exp, validation.validate_nbf, validation.validate_aud) = (false, false, false);
     match decode::<Box<RawValue>>(token, &key.key, &validation) {
@@ -114,6 +117,6 @@ fn verify(token: &str, key: &PinnedKey) -> Result<Arc<str>, Refused> {
 }
 
 fn seconds_since_epoch() -> f64 {
-    // By a clock that stands before 1970 nothing can be judged: then every token has expired.
+    // With a clock before 1970 no token can be judged, so every token counts as expired.
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(f64::INFINITY, |elapsed| elapsed.as_secs_f64())
 }

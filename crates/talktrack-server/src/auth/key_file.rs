@@ -1,5 +1,6 @@
-//! The file of API keys (`api_keys_file`): one entry a line, as in the settings. The server takes over what changes in it within
-//! seconds, so that a key is added, limited or revoked without a restart. `talktrack keys` edits it.
+//! The file of API keys (`api_keys_file`), with one entry a line in the format of the settings. The server reloads a
+//! changed file within seconds, so that keys are added, limited or revoked without a restart. `talktrack keys` edits
+//! the file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -12,23 +13,23 @@ use parking_lot::Mutex;
 use crate::config::ApiKey;
 use crate::error::Failure;
 
-/// How often the server looks whether the file has changed.
+/// How often the server checks whether the file has changed.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// A larger file is not read: an entry has a few hundred bytes.
+/// A larger file is not read. An entry takes a few hundred bytes.
 const MAX_BYTES: u64 = 8 << 20;
 
 const HEADER: &str = "# API keys of talktrack, one NAME:SCOPES:HASH a line; `talktrack keys new|list|revoke` edits this file.\n\
                       # A running server takes changes over within seconds.\n";
 
-/// The file of keys.
+/// The file of API keys.
 pub(crate) struct KeyFile {
     path: PathBuf,
-    /// How the file looked when it was last read.
+    /// The state of the file when it was last read.
     seen: Mutex<Option<Stamp>>,
 }
 
-/// What changes when the file does.
+/// The attributes that show whether the file has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stamp {
     inode: u64,
@@ -45,10 +46,10 @@ impl KeyFile {
         &self.path
     }
 
-    /// All keys of the file; none if there is no file.
+    /// Returns all keys of the file; none if the file does not exist.
     ///
     /// # Errors
-    /// Names the first line that is wrong, without repeating it: it may be a key itself, put there by mistake.
+    /// Names the first invalid line without repeating it, because the line may be a key itself, put there by mistake.
     pub(crate) fn read(&self) -> Result<Vec<ApiKey>, Failure> {
         let mut keys: Vec<ApiKey> = Vec::new();
         for (number, line) in entries(&self.text()?) {
@@ -64,8 +65,8 @@ impl KeyFile {
         Ok(keys)
     }
 
-    /// The keys of the lines that can be read; a line that cannot is named in the log, and its key does not count. `None` if the
-    /// file cannot be read at all: then the keys that counted before go on counting.
+    /// Returns the keys of all valid lines. An invalid line is named in the log, and its key is not accepted. Returns
+    /// `None` if the file cannot be read at all: the previous keys then stay valid.
     pub(super) fn read_leniently(&self) -> Option<Vec<ApiKey>> {
         *self.seen.lock() = self.stamp();
         let shown = self.path.display();
@@ -81,7 +82,7 @@ impl KeyFile {
         Some(keys)
     }
 
-    /// Waits until the file has changed since it was last read.
+    /// Waits until the file differs from what was last read.
     pub(super) async fn changed(&self) {
         loop {
             tokio::time::sleep(LOOK).await;
@@ -94,7 +95,7 @@ impl KeyFile {
     /// Adds a key.
     ///
     /// # Errors
-    /// If a key of this name counts already, and if the file cannot be written.
+    /// Fails if a valid key has the same name, or if the file cannot be written.
     pub(crate) fn add(&self, key: &ApiKey) -> Result<(), Failure> {
         self.edit(|text, keys| {
             if keys.iter().any(|other| clash(other, key)) {
@@ -104,10 +105,10 @@ impl KeyFile {
         })
     }
 
-    /// Writes this entry in place of the one with the same hash; adds it if there is none.
+    /// Replaces the entry with the same hash, or adds the entry if there is none.
     ///
     /// # Errors
-    /// If the file cannot be written.
+    /// Fails if the file cannot be written.
     pub(crate) fn put(&self, key: &ApiKey) -> Result<(), Failure> {
         self.edit(|text, keys| {
             if !keys.iter().any(|other| other.digest == key.digest) {
@@ -119,7 +120,8 @@ impl KeyFile {
         })
     }
 
-    /// Replaces the text as a whole, so that a reader finds the old file or the new one. One editor at a time.
+    /// Replaces the whole file atomically, so that a reader finds either the old or the new one. A lock on the
+    /// directory admits one editor at a time.
     fn edit(&self, change: impl FnOnce(&str, &[ApiKey]) -> Result<String, Failure>) -> Result<(), Failure> {
         let failed =
             |error: io::Error| Failure::new(format!("cannot write {}: {error}", self.path.display()));
@@ -168,8 +170,8 @@ impl KeyFile {
     }
 }
 
-/// The keys that count: those of the settings, and those of the file. An entry of the file with the hash of a key of the
-/// settings replaces that one: so a key of the settings can be revoked too. A name stands for one key, the first.
+/// Merges the keys of the settings with those of the file. An entry of the file replaces a key of the settings that has
+/// the same hash, so that a key of the settings can be revoked too. If two keys have the same name, the first is kept.
 pub(crate) fn merged(configured: &[ApiKey], file: Vec<ApiKey>) -> Vec<ApiKey> {
     let is_replaced = |key: &&ApiKey| file.iter().any(|other| other.digest == key.digest);
     let mut keys: Vec<ApiKey> = configured.iter().filter(|key| !is_replaced(key)).cloned().collect();
@@ -184,12 +186,13 @@ pub(crate) fn merged(configured: &[ApiKey], file: Vec<ApiKey>) -> Vec<ApiKey> {
     keys
 }
 
-/// A name stands for one key, so that a line in a log does. One that was revoked may give its name to the next.
+/// True if both keys have the same name and neither is revoked. A name in a log line must identify one key, but a new
+/// key may take the name of a revoked one.
 fn clash(one: &ApiKey, other: &ApiKey) -> bool {
     one.name == other.name && one.revoked.is_none() && other.revoked.is_none()
 }
 
-/// The lines with entries, with their numbers.
+/// Returns the lines that contain entries, with their line numbers.
 fn entries(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
     lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
@@ -221,7 +224,7 @@ mod tests {
         file.add(&key("one")).unwrap();
         assert!(fs::read_to_string(file.path()).unwrap().contains("# ours\n"));
         assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
-        // A key of the settings is revoked by an entry with its hash.
+        // An entry with the hash of a key of the settings revokes that key.
         assert_eq!(merged(&[one, other.clone()], vec![revoked.clone()]), [other, revoked]);
     }
 

@@ -1,4 +1,5 @@
-//! A set of published keys (RFC 7517): those in it that sign tokens with an algorithm we take, each under its `kid`.
+//! A set of published keys (RFC 7517): the keys that verify signatures with a supported algorithm, each under its
+//! `kid`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,21 +11,21 @@ use serde_json::Value;
 
 use super::signature::PinnedKey;
 
-/// More keys than anybody rotates through.
+/// More keys than any project rotates through.
 const MAX_KEYS: usize = 64;
 
-/// A point on P-256 as it is checked with: a byte that says it is whole, and two coordinates.
+/// The length of an uncompressed point on P-256: a byte that marks it as uncompressed, and two coordinates.
 const POINT_BYTES: usize = 65;
 
-/// The published keys, by `kid`.
+/// The published keys by `kid`.
 #[derive(Default)]
 pub(super) struct KeySet(HashMap<String, Arc<PinnedKey>>);
 
 impl KeySet {
-    /// Reads the document. A key that is not for us is passed over; there may be some of other kinds.
+    /// Parses the document. Keys that are not usable are skipped, because a project may publish keys of other kinds.
     ///
     /// # Errors
-    /// Where it is no set of keys at all.
+    /// Fails if the document is not a set of keys.
     pub(super) fn parse(document: &[u8]) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Document {
@@ -34,7 +35,7 @@ impl KeySet {
             serde_json::from_slice(document).map_err(|_| "the answer is no set of keys".to_owned())?;
         let mut set = HashMap::new();
         for (kid, key) in keys.into_iter().filter_map(usable).take(MAX_KEYS) {
-            // The first one counts. Two of the same name are a mistake, or an attempt to slip one in.
+            // The first key of a name is used. A second one is a mistake, or an attempt to slip a key in.
             set.entry(kid).or_insert_with(|| Arc::new(key));
         }
         Ok(Self(set))
@@ -49,7 +50,7 @@ impl KeySet {
     }
 }
 
-/// A key with its name, where it is one that signs, and has the algorithm that goes with its kind.
+/// Returns the key and its `kid` if the key is for signatures and its algorithm matches its type.
 fn usable(key: Value) -> Option<(String, PinnedKey)> {
     let jwk: Jwk = serde_json::from_value(key).ok()?;
     let common = &jwk.common;
@@ -60,7 +61,7 @@ fn usable(key: Value) -> Option<(String, PinnedKey)> {
             (Algorithm::ES256, KeyAlgorithm::ES256)
         }
         AlgorithmParameters::RSA(_) => (Algorithm::RS256, KeyAlgorithm::RS256),
-        // A secret that is published is none.
+        // A published secret is not secret, so symmetric keys are never used.
         _ => return None,
     };
     let key = DecodingKey::from_jwk(&jwk).ok()?;

@@ -1,5 +1,5 @@
-//! When each API key was last used, and from where. Kept in a small file of the data directory, which is written at most once a
-//! minute: a crash loses a minute of it.
+//! Records when and from which address each API key was last used. The records are kept in a small file of the data
+//! directory, which is written at most once a minute: a crash loses at most one minute of them.
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
@@ -16,7 +16,7 @@ use talktrack::clock::{Clock as _, SystemClock};
 
 use super::keys::id_of;
 
-/// The file, in the data directory.
+/// The name of the file in the data directory.
 const FILE: &str = "key-use.json";
 
 /// The last use of one key.
@@ -27,7 +27,7 @@ pub(crate) struct LastUse {
     pub(crate) from: Option<IpAddr>,
 }
 
-/// The last use of each key, by the id that stands in the key.
+/// The last use of each key, by the id in the key.
 pub(crate) struct KeyUses {
     path: PathBuf,
     uses: Mutex<BTreeMap<String, LastUse>>,
@@ -35,26 +35,26 @@ pub(crate) struct KeyUses {
 }
 
 impl KeyUses {
-    /// What the file of this data directory says; nothing if it cannot be read.
+    /// Reads the file of this data directory. Starts empty if the file cannot be read.
     pub(crate) fn open(data_dir: &Path) -> Self {
         let path = data_dir.join(FILE);
         let uses = fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
         Self { path, uses: Mutex::new(uses.unwrap_or_default()), has_changed: AtomicBool::new(false) }
     }
 
-    /// The last use of the key with this hash.
+    /// Returns the last use of the key with this hash.
     pub(crate) fn of(&self, digest: &[u8; 32]) -> Option<LastUse> {
         self.uses.lock().get(&id_of(digest)).cloned()
     }
 
-    /// A key is used now.
+    /// Records that a key is used now.
     pub(super) fn note(&self, digest: [u8; 32], name: &str, from: Option<IpAddr>) {
         let used = LastUse { name: name.to_owned(), at: SystemClock.now(), from };
         self.uses.lock().insert(id_of(&digest), used);
         self.has_changed.store(true, Ordering::Relaxed);
     }
 
-    /// Writes the file, if there is something new. A disk that does not take it costs nothing but this.
+    /// Writes the file if there is something new. A failed write is logged and tried again the next time.
     pub(super) fn save(&self) {
         if !self.has_changed.swap(false, Ordering::Relaxed) {
             return;

@@ -1,6 +1,7 @@
-//! API keys, for servers: `tt_<id>_<secret>`. The secret is 256 bits of chance, and the settings hold its SHA-256. Passwords
-//! need a slow hash because they can be guessed; nobody guesses 256 bits, so a fast one gives nothing away and costs nothing.
-//! The id is the beginning of the hash: it names the key where it turns up, without telling it, and shows a typing error.
+//! API keys for servers: `tt_<id>_<secret>`. The secret is 256 random bits, and the settings contain only its SHA-256.
+//! Passwords need a slow hash because they can be guessed; 256 random bits cannot, so a fast hash is as safe and costs
+//! nothing. The id is the beginning of the hash: it identifies the key in logs without revealing it, and it detects
+//! typing errors.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -18,19 +19,19 @@ use super::KeyHolder;
 use super::refused::Refused;
 use crate::config::{ApiKey, Scopes};
 
-/// What every key begins with, so that people and scanners of leaked secrets know one when they see it.
+/// The prefix of every key, by which people and scanners for leaked secrets recognize one.
 const PREFIX: &str = "tt_";
 
-/// Bytes of chance in a key.
+/// Random bytes in a key.
 const SECRET_BYTES: usize = 32;
 
-/// Bytes of the hash that name the key.
+/// Bytes of the hash that form the id.
 const ID_BYTES: usize = 4;
 
-/// The keys that count now. They may be replaced while the server runs.
+/// The keys that the server accepts now. They may be replaced while the server runs.
 pub(super) struct KeyRing(RwLock<Arc<Vec<Arc<Known>>>>);
 
-/// A key that was found, and whose key it is.
+/// A key that the server knows, with its holder.
 #[derive(Debug)]
 pub(super) struct Known {
     entry: ApiKey,
@@ -44,7 +45,7 @@ impl KeyRing {
         ring
     }
 
-    /// Takes these keys in place of those it had.
+    /// Replaces all keys with these.
     pub(super) fn replace(&self, keys: &[ApiKey]) {
         let known = |key: &ApiKey| {
             let (name, scopes, users) = (Arc::from(&*key.name), key.scopes, key.users.clone());
@@ -54,7 +55,7 @@ impl KeyRing {
         *self.0.write() = Arc::new(keys.iter().map(known).collect());
     }
 
-    /// The holder of this key, which is used from this address at this moment.
+    /// Finds this key, and checks that it may be used from this address at this time.
     pub(super) fn find(
         &self,
         key: &str,
@@ -65,7 +66,7 @@ impl KeyRing {
         self.find_digest(&digest, from, now)
     }
 
-    /// The same by the hash of the key's secret.
+    /// Finds a key as [`Self::find`] does, but by the hash of its secret.
     pub(super) fn find_digest(
         &self,
         digest: &[u8; 32],
@@ -73,7 +74,7 @@ impl KeyRing {
         now: Timestamp,
     ) -> Result<Arc<Known>, Refused> {
         let ring = Arc::clone(&self.0.read());
-        // In constant time, so that how long it takes does not tell how much of a guess was right.
+        // Compares in constant time, so that the duration does not reveal how much of a guess was right.
         let known = ring.iter().find(|known| known.entry.digest.ct_eq(digest).into());
         let known = known.ok_or(Refused::UnknownKey)?;
         if known.entry.revoked.is_some() {
@@ -103,22 +104,22 @@ impl Known {
     }
 }
 
-/// Whether a token means to be an API key.
+/// True if a token has the prefix of an API key.
 pub(super) fn is_one(token: &str) -> bool {
     token.starts_with(PREFIX)
 }
 
-/// The hash of a key's secret; `None` where the key is not whole.
+/// Returns the hash of a key's secret; `None` if the key is malformed or its id does not match.
 fn digest_of(key: &str) -> Option<[u8; 32]> {
     let (id, secret) = key.strip_prefix(PREFIX)?.split_once('_')?;
     let digest = sha256(secret);
     (id == id_of(&digest)).then_some(digest)
 }
 
-/// The id of a key, as the key and logs have it: the beginning of its hash.
+/// Returns the id of a key as it appears in the key and in logs: the beginning of its hash.
 pub(crate) fn id_of(digest: &[u8; 32]) -> String {
     digest[..ID_BYTES].iter().fold(String::new(), |mut id, byte| {
-        // Writing into a string cannot fail.
+        // Writing to a string cannot fail.
         let _ = write!(id, "{byte:02x}");
         id
     })
@@ -130,16 +131,16 @@ pub(super) fn sha256(text: &str) -> [u8; 32] {
     bytes
 }
 
-/// A key that was just made. No `Debug`: it holds the secret.
+/// A newly generated key. It implements no `Debug`, because it contains the secret.
 pub(crate) struct NewKey {
-    /// What the server sends. Shown once, and kept nowhere.
+    /// The key that the caller sends. It is shown once and stored nowhere.
     pub(crate) key: String,
-    /// What the settings hold.
+    /// The entry for the settings or the file of API keys.
     pub(crate) entry: ApiKey,
 }
 
 impl NewKey {
-    /// Draws a key. `None` where the system has no randomness to give.
+    /// Generates a key; `None` if the system's random generator fails.
     pub(crate) fn draw(name: String, scopes: Scopes) -> Option<Self> {
         let mut chance = [0; SECRET_BYTES];
         SystemRandom::new().fill(&mut chance).ok()?;

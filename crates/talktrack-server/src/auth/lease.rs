@@ -1,6 +1,6 @@
-//! For how long a connection may stay. What proved who opened it is looked at again and again: a token or a key expires by the
-//! calendar, and a key may be revoked at any moment. Waiting goes by the stopwatch, a few seconds at a time, so that a calendar
-//! that leaps is noticed.
+//! The lease of an open connection: how long the connection may stay. The server checks the proof of the caller
+//! repeatedly, because a token or a key expires by the wall clock and a key may be revoked at any time. It waits by the
+//! monotonic clock, a few seconds at a time, so that it notices when the wall clock is set.
 
 use std::time::Duration;
 
@@ -15,30 +15,30 @@ use super::proof::Proof;
 use super::refused::Refused;
 use crate::config::Scope;
 
-/// How often a connection is looked at.
+/// How often a lease is checked.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// So long before the end the peer is told.
+/// How long before the end of the lease the client is warned.
 const NOTICE: Duration = Duration::from_secs(60);
 
-/// What a connection rests on.
+/// The right of a connection to stay open.
 pub(crate) struct Lease {
     gate: Gate,
     admission: Admission,
-    /// What the connection does needs this.
+    /// The scope that the connection needs.
     scope: Scope,
-    /// The user whose data it is about; `None` for all.
+    /// The user whose data the connection concerns; `None` for all users.
     user: Option<Uuid>,
-    /// The end that the peer was told of.
+    /// The expiry that the client was warned of.
     told: Option<Timestamp>,
-    /// When to look next.
+    /// When to check the lease next.
     next: Instant,
 }
 
-/// What a look has found.
+/// What a check of a lease has found.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Notice {
-    /// What proves who the peer is expires then. Told once, a minute before.
+    /// The proof of the caller expires at this time. Sent once, a minute before.
     Expiring(Timestamp),
     /// The connection must end, for this reason.
     Over(String),
@@ -49,7 +49,8 @@ impl Lease {
         Self { gate, admission, scope, user, told: None, next: Instant::now() }
     }
 
-    /// When to look next, by the stopwatch; `None` if nothing can end the connection.
+    /// Returns when to check the lease next, by the monotonic clock; `None` if no identity is checked, so that the
+    /// lease never ends.
     pub(crate) fn next_look(&self) -> Option<Instant> {
         match self.admission.proof {
             Proof::Nothing => None,
@@ -57,7 +58,7 @@ impl Lease {
         }
     }
 
-    /// Looks whether the connection may stay.
+    /// Checks the lease. Returns what the client must be told, if anything.
     pub(crate) fn look(&mut self) -> Option<Notice> {
         let (standing, now) = (self.gate.look(&self.admission.proof, self.admission.from), SystemClock.now());
         let (notice, pause) = match standing {
@@ -72,7 +73,8 @@ impl Lease {
         notice
     }
 
-    /// A key may be limited while its connections stay.
+    /// True if the caller still has the scope and the right to act for the user. A key may be limited while its
+    /// connections are open.
     fn is_allowed(&self, caller: &Caller) -> bool {
         let is_user_allowed = self.user.map_or(caller.acts_for_all(), |user| caller.may_act_for(user));
         is_user_allowed && caller.require(self.scope).is_ok()
@@ -88,10 +90,10 @@ impl Lease {
         (is_new.then_some(Notice::Expiring(expires)), until(expires.plus(leeway), now))
     }
 
-    /// Goes on with this token: of the same user, or a key of the same name.
+    /// Renews the lease with this token, which must be of the same user, or a key of the same name.
     ///
     /// # Errors
-    /// Says why not, without the token. The connection then rests on what it rested on before.
+    /// Says why the token is refused, without repeating it. The previous proof then stays in use.
     pub(crate) async fn renew(&mut self, token: &str) -> Result<(), String> {
         let renewed = self.gate.check(token, self.admission.from).await;
         let renewed = renewed.and_then(|new| {
@@ -104,8 +106,8 @@ impl Lease {
     }
 }
 
-/// From now to that moment, but not longer than until the next look. A little more than the exact time: a look that comes a
-/// moment too early would come again at once.
+/// Returns the time from `now` to `moment`, at most until the next regular check, plus 5 ms: a check that came too
+/// early would repeat immediately.
 fn until(moment: Timestamp, now: Timestamp) -> Duration {
     let seconds = moment.seconds_since(now).clamp(0.0, LOOK.as_secs_f64());
     Duration::from_secs_f64(seconds) + Duration::from_millis(5)

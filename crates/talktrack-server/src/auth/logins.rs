@@ -1,6 +1,6 @@
-//! People who have logged in to the dashboard. The browser has a random id, the server keeps its hash and what was proved with
-//! the key or token at the login; that is checked again at every request, so that a login ends with its key. Logins are kept in
-//! memory alone: a restart ends them all, and no file holds one.
+//! Logins of people at the dashboard. The browser holds a random id; the server holds the id's hash and what the key or
+//! token proved at the login. Every request checks that proof again, so a login ends when its key does. Logins are kept
+//! only in memory: a restart ends all of them, and no file contains one.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,20 +17,20 @@ use super::proof::{LoginHash, Proof};
 use super::refused::Refused;
 use crate::limits::Account;
 
-/// Logins of one key or user. One more ends the one that was used least recently.
+/// The maximum number of logins of one key or user. A further login ends the least recently used one.
 const PER_ACCOUNT: usize = 32;
 
-/// Logins of all. One more ends the one that was used least recently.
+/// The maximum number of logins in total. A further login ends the least recently used one.
 const IN_ALL: usize = 10_000;
 
-/// Bytes of an id: nobody guesses 256 bits.
+/// Random bytes in an id: 256 bits cannot be guessed.
 const ID_BYTES: usize = 32;
 
-/// All logins.
+/// All current logins.
 pub(super) struct Logins {
-    /// A login that was not used for so long is over.
+    /// A login ends if it was not used for this long.
     idle: Duration,
-    /// So long after its beginning a login is over.
+    /// A login ends this long after it began.
     max_age: Duration,
     logins: Mutex<HashMap<LoginHash, Login>>,
 }
@@ -48,7 +48,7 @@ impl Logins {
         Self { idle, max_age, logins: Mutex::default() }
     }
 
-    /// Begins a login, and gives its id for the browser; `None` if the system has no randomness to give.
+    /// Begins a login and returns the id for the browser; `None` if the system's random generator fails.
     pub(super) fn begin(&self, proof: Proof, account: Option<Account>) -> Option<String> {
         let mut id = [0; ID_BYTES];
         SystemRandom::new().fill(&mut id).ok()?;
@@ -67,7 +67,7 @@ impl Logins {
         Some(id)
     }
 
-    /// What the login with this id rests on; it counts as used now.
+    /// Returns the proof of the login with this id, and records that the login is used now.
     pub(super) fn use_now(&self, id: &str) -> Result<(LoginHash, Proof), Refused> {
         let (hash, now) = (sha256(id), Instant::now());
         let mut logins = self.logins.lock();
@@ -77,7 +77,7 @@ impl Logins {
         Ok((hash, login.proof.clone()))
     }
 
-    /// What a login rests on, for a connection that stays. That it stays is no use of the login.
+    /// Returns the proof of a login for an open connection. This does not count as a use of the login.
     pub(super) fn look(&self, hash: &LoginHash) -> Result<Proof, Refused> {
         let (logins, now) = (self.logins.lock(), Instant::now());
         let login = logins.get(hash).filter(|login| self.is_alive(login, now));
@@ -88,7 +88,7 @@ impl Logins {
         self.logins.lock().remove(hash);
     }
 
-    /// A token for the forms of one page.
+    /// Returns a CSRF token for one page.
     pub(super) fn csrf_token(&self, hash: &LoginHash) -> Option<String> {
         self.logins.lock().get(hash).map(|login| login.csrf.token())
     }

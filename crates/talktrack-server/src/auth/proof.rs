@@ -1,13 +1,13 @@
-//! What proved who a caller is.
+//! The proof of a caller's identity.
 
 use std::sync::Arc;
 
 use super::User;
 
-/// The hash of the id of a login: it names the login and opens nothing.
+/// The hash of a login's id. It identifies the login but does not authenticate.
 pub(super) type LoginHash = [u8; 32];
 
-/// What proved who a caller is. It is checked again for as long as a connection or a login lasts.
+/// What proved the identity of a caller. The proof is checked again for as long as a connection or a login lasts.
 #[derive(Debug, Clone)]
 pub(super) enum Proof {
     /// No identity is checked.
@@ -19,12 +19,12 @@ pub(super) enum Proof {
     Login(LoginHash),
 }
 
-/// What a user's token said. The token itself is not kept.
+/// The contents of a user's token. The token itself is not kept.
 #[derive(Debug)]
 pub(super) struct CheckedToken {
     pub(super) user: User,
     /// The claim `exp`, in seconds since the epoch.
     pub(super) expires: f64,
-    /// The published key that signed it; `None` for the secret of the settings.
+    /// The published key that signed the token; `None` for the secret from the settings.
     pub(super) kid: Option<String>,
 }

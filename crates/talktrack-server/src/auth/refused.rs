@@ -1,91 +1,92 @@
-//! Why a token is not taken. Said to whoever sent it, so that they can mend it; the token itself is never repeated.
+//! Why credentials are refused. The message tells the sender how to correct the request and never repeats the token.
 
 use thiserror::Error;
 
 use crate::error::Problem;
 
-/// Seconds after which it is worth to ask again where the published keys are out of reach.
+/// After how many seconds a client should retry while the published keys cannot be fetched.
 const RETRY_AFTER: u32 = 5;
 
-/// Why somebody is not let in.
+/// Why a caller is not authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(super) enum Refused {
-    /// The request carries none.
+    /// The request carries no credentials.
     #[error("no token: send Authorization: Bearer TOKEN")]
     NoToken,
-    /// The header carries something else, or stands there twice.
+    /// The `Authorization` header has another scheme, or is present twice.
     #[error("Authorization: must be Bearer and a token, once")]
     NotBearer,
-    /// It begins like an API key, and does not have the form of one.
+    /// The token has the prefix of an API key, but is malformed or its id does not match.
     #[error("the API key is mistyped or cut off")]
     MistypedKey,
-    /// It has the form of an API key that the settings do not hold.
+    /// The API key is well-formed but not known.
     #[error("the API key is not known here")]
     UnknownKey,
-    /// It was revoked.
+    /// The API key was revoked.
     #[error("the API key was revoked")]
     RevokedKey,
-    /// Its time is over.
+    /// The API key has expired.
     #[error("the API key has expired")]
     ExpiredKey,
-    /// It may not be used from the address that the request comes from.
+    /// The API key may not be used from the address of the request.
     #[error("the API key may not be used from this address")]
     KeyElsewhere,
-    /// The login to the dashboard has ended, or there was none.
+    /// The login to the dashboard has ended, or never existed.
     #[error("you are not logged in any more; log in again")]
     LoginOver,
-    /// The cookie of a login came with a request that changes something, and the page that sent it is not one of ours.
+    /// A login cookie came with a request that changes something, and the page that sent it is not one of the server's
+    /// own.
     #[error("Origin: with the cookie of a login only the server's own pages may do this")]
     OtherPage,
-    /// The cookie of a login came without the token that our own pages send.
+    /// A login cookie came without the CSRF token that the server's own pages send.
     #[error("the page is out of date, or not one of this server's: load it again (X-CSRF-Token)")]
     NoCsrfToken,
-    /// A connection may be continued by a token of the same user, or a key of the same name, alone.
+    /// A connection may be renewed only with a token of the same user or a key of the same name.
     #[error(
         "token: must be of the same user, or a key of the same name, as the one that opened the connection"
     )]
     OtherSubject,
-    /// Only API keys are taken here.
+    /// The token is not an API key, and the server accepts only API keys.
     #[error("the token is no API key, and nothing else is taken here")]
     NotAKey,
-    /// It is no JWT.
+    /// The token is not a JWT.
     #[error("the token is no JWT")]
     NotAToken,
-    /// Its header names an algorithm that no key of ours has, or none at all.
+    /// The header of the token names an algorithm that no configured key has, or none at all.
     #[error("alg: must be one of those configured: HS256 with a secret, ES256 or RS256 with published keys")]
     Algorithm,
-    /// Its header demands what we do not understand.
+    /// The header of the token demands an extension (`crit`) that the server does not support.
     #[error("crit: is not supported")]
     Critical,
-    /// Its header does not say which of the published keys has signed it.
+    /// The header of the token does not name the published key that signed it.
     #[error("kid: missing")]
     NoKeyId,
-    /// It was signed with a key that is not, or no longer, among the published ones.
+    /// The key that signed the token is not, or is no longer, among the published keys.
     #[error("kid: is none of the published keys")]
     UnknownKeyId,
-    /// The published keys could not be fetched, so nobody can say. To be tried again.
+    /// The published keys cannot be fetched, so the token cannot be checked. The client should retry.
     #[error("the keys to check the token with cannot be fetched just now; try again")]
     KeysOutOfReach,
-    /// The signature is another's, or the token was changed.
+    /// The signature is of another key, or the token was modified.
     #[error("the signature does not fit")]
     Signature,
     /// A claim is missing.
     #[error("{0}: missing")]
     Missing(&'static str),
-    /// A claim says what it must not.
+    /// A claim has a value that is not allowed.
     #[error("{0}: {1}")]
     Claim(&'static str, &'static str),
-    /// Its time is over.
+    /// The token has expired.
     #[error("the token has expired")]
     Expired,
-    /// Its time has not come.
+    /// The token is not valid yet.
     #[error("nbf: the token is not valid yet")]
     NotYet,
 }
 
 impl Refused {
-    /// True if somebody who was not let in may have tried to get in: these are written into the audit log. A token that has
-    /// expired, or that was forgotten, is everyday.
+    /// True if the refusal may be an attempt to break in. Such refusals are written to the audit log. An expired or
+    /// missing token is an everyday event and is not.
     pub(super) fn is_an_attempt(self) -> bool {
         matches!(
             self,

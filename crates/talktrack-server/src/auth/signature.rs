@@ -1,5 +1,5 @@
-//! How signatures of tokens are checked: with ring, which checks TLS here too, so that there is one cryptographic library to
-//! keep and not two. Signing is nothing this program does.
+//! Verifies the signatures of tokens with ring. TLS uses ring too, so that only one cryptographic library has to be
+//! maintained. This program never signs tokens.
 
 use jsonwebtoken::crypto::{CryptoProvider, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::{ErrorKind, Result};
@@ -10,7 +10,7 @@ use ring::signature::{
     ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
 };
 
-/// A key, and the only algorithm it is used with.
+/// A key with the only algorithm that it may be used for.
 pub(super) struct PinnedKey {
     pub(super) algorithm: Algorithm,
     pub(super) key: DecodingKey,
@@ -22,15 +22,15 @@ static RING: CryptoProvider = CryptoProvider {
     key_utils: KeyUtils::new_unimplemented(),
 };
 
-/// Tells the library that takes tokens apart to check them so. Told again, it stays as it is.
+/// Registers ring as the verifier of the JWT library. Further calls have no effect.
 pub(super) fn use_ring() {
     let _ = RING.install_default();
 }
 
-/// A key that can check signatures.
+/// A key that verifies signatures.
 enum Key {
     Secret(hmac::Key),
-    /// A point on P-256, uncompressed.
+    /// An uncompressed point on P-256.
     Point(UnparsedPublicKey<Vec<u8>>),
     Modulus(RsaPublicKeyComponents<Vec<u8>>),
 }

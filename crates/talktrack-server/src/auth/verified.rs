@@ -1,6 +1,6 @@
-//! Tokens whose signature was found good. Whoever talks sends the same token with every request, and checking its signature
-//! costs more than everything else about it. Only the signature is remembered: all claims, the time among them, are judged anew
-//! each time.
+//! A cache of verified signatures. A client sends the same token with every request, and verifying its signature costs
+//! more than all other checks. Only the signature is cached: all claims, including the expiry, are checked again each
+//! time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,21 +11,22 @@ use super::keys::sha256;
 use super::refused::Refused;
 use super::signature::PinnedKey;
 
-/// Tokens that are remembered. One more, and all are forgotten: the next request of each costs one signature.
+/// The maximum number of cached tokens. When it is reached, the cache is cleared, and the next request with each token
+/// verifies one signature.
 const CAPACITY: usize = 1_024;
 
-/// By the hash of the token, so that none lies about in memory.
+/// The cache, by the hash of the token, so that it keeps no tokens in memory.
 #[derive(Default)]
 pub(super) struct Verified(Mutex<HashMap<[u8; 32], Signed>>);
 
 struct Signed {
-    /// The very key that the signature was checked with. One that was fetched anew counts as another.
+    /// The exact key instance that verified the signature. A key that was fetched again counts as another key.
     key: Arc<PinnedKey>,
     claims: Arc<str>,
 }
 
 impl Verified {
-    /// The claims of a token that this key has signed; checked by `verify` where that is not known yet.
+    /// Returns the claims of a token that this key has signed. Calls `verify` if the signature is not in the cache.
     pub(super) fn claims(
         &self,
         token: &str,
@@ -56,7 +57,7 @@ mod tests {
         Arc::new(PinnedKey { algorithm: Algorithm::HS256, key: DecodingKey::from_secret(b"secret") })
     }
 
-    /// Whether the signature was checked.
+    /// True if the signature was verified rather than taken from the cache.
     fn checks(verified: &Verified, token: &str, key: &Arc<PinnedKey>) -> bool {
         let mut checked = false;
         let claims = verified.claims(token, key, || {
