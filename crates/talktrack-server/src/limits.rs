@@ -1,5 +1,5 @@
-//! How much one caller and one address may ask, and how many connections there may be. What is over a limit is told so, and
-//! when to come again; nobody else notices.
+//! Rate limits and quotas of callers and addresses, and the number of connections. A request that exceeds a limit is
+//! refused with the limit's name and when to retry. Other callers are not affected.
 
 mod address;
 mod connections;
@@ -30,39 +30,39 @@ use rate::Rates;
 use reading::ReadRates;
 pub(crate) use reading::Reading;
 
-/// How often what nobody asks for any more is forgotten.
+/// How often the entries of inactive callers and addresses are removed.
 const SWEEP: Duration = Duration::from_secs(60);
 
-/// So many seconds' bytes may come at once: an array of messages is one body.
+/// How many seconds' worth of bytes may arrive at once. An array of messages arrives as one body.
 const BURST_SECONDS: u32 = 8;
 
-/// So long a reader may read on as fast as it can.
+/// How many seconds' worth of bytes a user may read at full speed.
 const READ_BURST: Duration = Duration::from_secs(4);
 
-/// Bytes of requests' bodies that are in memory at once, whoever they are from.
+/// The memory for request bodies of all callers together, in bytes.
 const BODY_BYTES: usize = 128 << 20;
 
-/// Counted for each limit that was met.
+/// The counter of requests that exceeded a limit, by limit.
 pub(crate) const LIMITED: &str = "talktrack_limited_total";
 
-/// Where a request comes from, seen through the proxies that are trusted.
+/// The address of the client that sent a request, behind any trusted proxies.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ClientAddress(pub(crate) IpAddr);
 
-/// True if the client speaks TLS to a proxy that is trusted. The server itself speaks none.
+/// True if the client used TLS to a trusted proxy. The server itself speaks no TLS.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OverTls(pub(crate) bool);
 
-/// On whose account a request goes.
+/// The account that a request counts against.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Account {
     /// An API key, by its name.
     Key(Arc<str>),
-    /// A user, whatever token they come with.
+    /// A user, independent of the token that they use.
     User(Uuid),
 }
 
-/// All limits. Clones are one.
+/// All limits. Cheap to clone; all clones refer to the same counts.
 #[derive(Clone)]
 pub(crate) struct Limits(Arc<Shared>);
 
@@ -71,18 +71,18 @@ struct Shared {
     users: Option<Rates<Account>>,
     /// In KiB.
     user_bytes: Option<Rates<Account>>,
-    /// What users read.
+    /// Limits the bytes that users read.
     user_reads: Option<ReadRates<Account>>,
     exports: Counts<Account>,
     exports_per_user: Option<usize>,
     exports_per_key: Option<usize>,
-    /// Pieces of exports that are made at once.
+    /// Limits how many pieces of exports are produced at once.
     export_turns: Semaphore,
     strangers: Option<Rates<IpAddr>>,
-    /// Bytes of the dead letters of each user who has any.
+    /// The bytes of dead letters, for each user who has any.
     dead_letters: Mutex<HashMap<Uuid, u64>>,
     dead_letters_per_user: Option<u64>,
-    /// WebSockets and listeners of users.
+    /// Counts the WebSockets and event listeners of users.
     connections: Counts<Account>,
     connections_per_user: Option<usize>,
     addresses: Option<Rates<IpAddr>>,
@@ -90,21 +90,21 @@ struct Shared {
     bodies: Arc<Semaphore>,
 }
 
-/// What the frames of one connection count against.
+/// Counts the frames of one connection against its address and account.
 pub(crate) struct Meter {
     limits: Limits,
     address: Option<IpAddr>,
     account: Option<Account>,
 }
 
-/// A limit is met; in so many seconds there is room again.
+/// A limit was exceeded. The request may be retried after this many seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Wait {
     what: &'static str,
     seconds: u32,
 }
 
-/// The right to some bytes of memory.
+/// A share of the memory for request bodies, freed when dropped.
 pub(crate) type Room = OwnedSemaphorePermit;
 
 impl Limits {
@@ -131,20 +131,20 @@ impl Limits {
         }))
     }
 
-    /// Where a request comes from that came over a connection from `peer`.
+    /// Returns the address of the client behind a connection from `peer`.
     pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         address::client(peer, headers, &self.0.trusted_proxies)
     }
 
-    /// True if a request that came over a connection from `peer` left its client over TLS: a trusted proxy says so.
+    /// True if a request over a connection from `peer` left its client over TLS, according to a trusted proxy.
     pub(crate) fn is_over_tls(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
         address::is_over_tls(peer, headers, &self.0.trusted_proxies)
     }
 
-    /// Takes one request, or frame, of this address.
+    /// Counts one request or frame against this address.
     ///
     /// # Errors
-    /// Where it has asked for too much.
+    /// Fails if the address has exceeded its rate.
     pub(crate) fn take_from_address(&self, address: IpAddr) -> Result<(), Wait> {
         match &self.0.addresses {
             Some(rates) => {
@@ -154,10 +154,10 @@ impl Limits {
         }
     }
 
-    /// Takes one request, or frame, on this account.
+    /// Counts one request or frame against this account.
     ///
     /// # Errors
-    /// Where it has asked for too much.
+    /// Fails if the account has exceeded its rate.
     pub(crate) fn take_from(&self, account: Option<&Account>) -> Result<(), Wait> {
         let Some(account) = account else { return Ok(()) };
         let (rates, what) = match account {
@@ -167,10 +167,10 @@ impl Limits {
         rates.as_ref().map_or(Ok(()), |rates| rates.take(account).map_err(|seconds| Wait::met(what, seconds)))
     }
 
-    /// Takes so many bytes of a body or frame on this account.
+    /// Counts this many bytes of a body or frame against this account.
     ///
     /// # Errors
-    /// If a user has sent too much.
+    /// Fails if a user has sent too many bytes. Keys have no such limit.
     pub(crate) fn take_bytes(&self, account: Option<&Account>, bytes: usize) -> Result<(), Wait> {
         match (&self.0.user_bytes, account) {
             (Some(rates), Some(account @ Account::User(_))) => {
@@ -181,15 +181,15 @@ impl Limits {
         }
     }
 
-    /// What counts the reads of this account: users' alone are counted.
+    /// Returns the counter of bytes that this account reads. Only the reads of users are counted.
     fn reads_of(&self, account: Option<&Account>) -> Option<&ReadRates<Account>> {
         self.0.user_reads.as_ref().filter(|_| matches!(account, Some(Account::User(_))))
     }
 
-    /// Lets the account read.
+    /// Checks that the account may read.
     ///
     /// # Errors
-    /// If a user has read too much.
+    /// Fails if a user has read too many bytes.
     fn check_reading(&self, account: &Account) -> Result<(), Wait> {
         match self.reading_debt(account) {
             None => Ok(()),
@@ -200,22 +200,22 @@ impl Limits {
         }
     }
 
-    /// How long the account has to wait until it may read on; `None` for not at all.
+    /// Returns how long the account must wait before it may continue to read; `None` if it need not wait.
     pub(crate) fn reading_debt(&self, account: &Account) -> Option<Duration> {
         self.reads_of(Some(account))?.debt(account)
     }
 
-    /// Counts so many bytes that the account has read.
+    /// Counts this many bytes as read by the account.
     pub(crate) fn charge_reading(&self, account: &Account, bytes: usize) {
         if let Some(rates) = self.reads_of(Some(account)) {
             rates.charge(account, bytes);
         }
     }
 
-    /// One more export of this account, for as long as the place is kept.
+    /// Counts one more export of this account until the returned place is dropped.
     ///
     /// # Errors
-    /// If it has too many.
+    /// 429 if the account has too many exports in progress.
     pub(crate) fn begin_export(
         &self,
         account: Option<&Account>,
@@ -234,16 +234,16 @@ impl Limits {
         })
     }
 
-    /// Waits for a turn to make a piece of an export: exports take half of the processors at most.
+    /// Waits for a permit to produce one piece of an export. Exports use at most half of the processors.
     pub(crate) async fn export_turn(&self) -> Option<SemaphorePermit<'_>> {
-        // The semaphore is never closed: an error cannot come.
+        // The semaphore is never closed, so this cannot fail.
         self.0.export_turns.acquire().await.ok()
     }
 
-    /// Takes a request of this address that proves no caller.
+    /// Counts an unauthenticated request against this address.
     ///
     /// # Errors
-    /// If too many came.
+    /// Fails if the address has sent too many.
     pub(crate) fn take_from_stranger(&self, address: Option<IpAddr>) -> Result<(), Wait> {
         match (&self.0.strangers, address) {
             (Some(rates), Some(address)) => {
@@ -254,15 +254,15 @@ impl Limits {
         }
     }
 
-    /// Notes what the dead letters of each user take.
+    /// Stores how many bytes the dead letters of each user take.
     pub(crate) fn note_dead_letters(&self, bytes: HashMap<Uuid, u64>) {
         *self.0.dead_letters.lock() = bytes;
     }
 
-    /// Lets everybody write but a user whose dead letters take too much.
+    /// Checks that the account may write: the dead letters of its user must take less than the quota.
     ///
     /// # Errors
-    /// `journal_full`, with what to do about it.
+    /// 503 `journal_full`, with the setting and the reason.
     pub(crate) fn check_dead_letters(&self, account: Option<&Account>) -> Result<(), Problem> {
         let (Some(Account::User(user)), Some(most)) = (account, self.0.dead_letters_per_user) else {
             return Ok(());
@@ -277,10 +277,10 @@ impl Limits {
         Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "journal_full", detail))
     }
 
-    /// One more WebSocket or listener on this account, for as long as the place is kept.
+    /// Counts one more WebSocket or listener of this account until the returned place is dropped.
     ///
     /// # Errors
-    /// If a user has too many.
+    /// 503 if a user has too many connections.
     pub(crate) fn connect(
         &self,
         account: Option<&Account>,
@@ -295,15 +295,15 @@ impl Limits {
         })
     }
 
-    /// For a connection that stays.
+    /// Returns the meter of a connection that stays open.
     pub(crate) fn meter(&self, address: Option<IpAddr>, account: Option<Account>) -> Meter {
         Meter { limits: self.clone(), address, account }
     }
 
-    /// Room for so many more bytes of a body.
+    /// Reserves memory for this many more bytes of a body.
     ///
     /// # Errors
-    /// Where bodies take all there is.
+    /// 503 if the bodies of all requests together take all of that memory.
     pub(crate) fn room(&self, bytes: usize) -> Result<Room, Problem> {
         let count = u32::try_from(bytes).unwrap_or(u32::MAX);
         Arc::clone(&self.0.bodies).try_acquire_many_owned(count).map_err(|_| {
@@ -313,7 +313,7 @@ impl Limits {
         })
     }
 
-    /// Forgets those who have not asked for long, again and again.
+    /// Removes the entries of inactive callers and addresses every minute, for as long as the server runs.
     pub(crate) async fn keep_small(self) {
         loop {
             tokio::time::sleep(SWEEP).await;
@@ -327,7 +327,7 @@ impl Limits {
 }
 
 impl Meter {
-    /// Lets the connection write, unless its user's dead letters take too much.
+    /// Checks that the connection may write, as [`Limits::check_dead_letters`] does.
     ///
     /// # Errors
     /// As [`Limits::check_dead_letters`].
@@ -335,10 +335,10 @@ impl Meter {
         self.limits.check_dead_letters(self.account.as_ref())
     }
 
-    /// Takes one frame of so many bytes.
+    /// Counts one frame of this many bytes against the account and the address.
     ///
     /// # Errors
-    /// Where there were too many, or too much.
+    /// Fails if there were too many frames or too many bytes.
     pub(crate) fn take(&self, bytes: usize) -> Result<(), Wait> {
         self.limits.take_from(self.account.as_ref())?;
         self.limits.take_bytes(self.account.as_ref(), bytes)?;

@@ -1,15 +1,18 @@
-//! Turns: how much of one sender may be on its way to the disk at once while others send, too.
+//! Turns: how much of one sender may be in flight to the disk while others send too.
 //!
-//! The journal commits all that waits in one transaction, so whoever hands over a thousand messages at once makes the next commit
-//! of everybody longer. A sender who is alone may have a full batch on its way; one who is not has [`SHARE`], and hands over more when
-//! that is durable. What counts as a sender is a session, and above that a caller: a key, a user, or an address if nobody is asked
-//! who they are. Nobody waits who has nothing on its way.
+//! The journal commits everything that waits in one transaction (group commit), so a sender that hands over a thousand
+//! messages at once makes the next commit longer for all senders. A sender that is alone may have a full batch in
+//! flight. If others send too, a sender may have [`SHARE`] in flight, and hands over more when that is durable. The
+//! share applies to each session, and to each caller above it: a key, a user, or an address if no identity is checked.
+//! A sender with nothing in flight never waits.
 //!
-//! A record that weighs more than a share is heavy: it makes a commit long by itself. While others send, a sender has one of them on its
-//! way, and hands over the next one when it has rested for [`REST`] times as long as that took, so that most commits are short. What
-//! is light does not rest: a key's small messages do not wait for its large ones.
+//! A record that weighs more than a share is heavy: it makes a commit long by itself. While others send, a sender may
+//! have one heavy record in flight, and hands over the next after a rest of [`REST`] times as long as the last one
+//! took, so that most commits are short. Light records do not rest: the small messages of a key do not wait for its
+//! large ones.
 //!
-//! Waiting has an end, so that nobody is throttled for good and connections do not pile up: [`PATIENCE`] and [`HEAVY_PATIENCE`].
+//! The wait is bounded by [`PATIENCE`] and [`HEAVY_PATIENCE`], so that no sender is throttled for good and connections
+//! do not pile up.
 
 mod flights;
 
@@ -27,37 +30,40 @@ use uuid::Uuid;
 use crate::limits::{Account, neighbourhood};
 use flights::Flights;
 
-/// Weight of a sender's messages on their way if others send: a commit of so many takes hardly longer than one of a single message.
+/// The weight that a sender may have in flight while others send. A commit of this many messages takes hardly longer
+/// than one of a single message.
 const SHARE: usize = 32;
 
-/// Shares of a caller that is no user with a token: a key stands for many users.
+/// How many shares a caller has that is not a user with a token: a key stands for many users.
 const KEY_SHARES: usize = 2;
 
-/// If nobody else sends: enough to fill the next batches while one is committed.
+/// The weight that a sender may have in flight while no other sends. It is enough to fill the next batches during a
+/// commit.
 const ALONE: usize = 4_000;
 
-/// Others who sent so recently still count. People pause between what they say.
+/// How long ago another sender may have sent to still count. People pause between what they say.
 const RECENT: Duration = Duration::from_secs(30);
 
-/// A turn comes with the next commits. If none comes for so long, the disk is too slow or the sender stands for very many, and for a
-/// while it is not kept waiting.
+/// How long a sender waits for its turn, which normally comes with the next commits. If it does not come in this time,
+/// the disk is too slow or the sender stands for very many users. The sender then does not wait for [`WHILE`].
 const PATIENCE: Duration = Duration::from_secs(1);
 const WHILE: Duration = Duration::from_secs(10);
 
-/// A heavy record waits no longer than this.
+/// The longest time that a heavy record waits.
 const HEAVY_PATIENCE: Duration = Duration::from_secs(5);
 
-/// So many times as long as a heavy record was on its way its sender rests, if others send: the median commit is one without it.
+/// While others send, a sender rests this many times as long as its heavy record was in flight. With a factor of 2, the
+/// median commit contains no heavy record.
 const REST: u32 = 2;
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
-/// How often an array of messages lets others have the thread.
+/// After how many records a sender yields the thread to other tasks.
 const YIELD_EVERY: usize = 32;
 
-/// Bytes of text that weigh as much as a message.
+/// The bytes of text that weigh as much as one message.
 const MESSAGE_BYTES: usize = 2 << 10;
 
-/// Who sends.
+/// A sender: one session of one caller.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Sender {
     caller: CallerKey,
@@ -79,17 +85,17 @@ impl CallerKey {
     }
 }
 
-/// One sender's turns.
+/// The turns of one sender.
 #[derive(Debug)]
 pub(crate) struct Pace {
     turns: Turns,
     sender: Sender,
-    /// No turn came in time: until then it is not waited for.
+    /// Until this time the sender does not wait for its turn, because a turn did not come in time.
     given_up_until: Option<Instant>,
     sent: usize,
 }
 
-/// A record that waits for its sender's turn.
+/// A record that waits for the turn of its sender.
 #[derive(Debug)]
 pub(crate) struct Waiting {
     weight: usize,
@@ -97,20 +103,21 @@ pub(crate) struct Waiting {
 }
 
 impl Pace {
-    /// Waits until it is the sender's turn to hand over a record with so many bytes of text. `durability` is the caller's own: what
-    /// it has seen is not told again.
+    /// Waits until the sender may hand over a record with this many bytes of text. `durability` belongs to the caller:
+    /// changes that it has already seen do not wake this wait.
     pub(crate) async fn wait(&mut self, bytes: usize, durability: &mut Durability) {
         if self.sent % YIELD_EVERY == YIELD_EVERY - 1 {
             tokio::task::yield_now().await;
         }
         let waiting = Waiting::new(bytes);
         while let Some(until) = self.next_look(&waiting, durability) {
-            // Late or not, it is looked at again.
+            // On a timeout as well as on a change, the loop checks again.
             let _ = timeout_at(until.into(), durability.changed()).await;
         }
     }
 
-    /// When to look again, if nothing becomes durable before; `None` if it is the sender's turn, or waiting has come to its end.
+    /// Returns when to check again if nothing becomes durable before; `None` if the sender may hand over the record, or
+    /// has waited for the longest allowed time.
     pub(crate) fn next_look(&mut self, waiting: &Waiting, durability: &Durability) -> Option<Instant> {
         let (now, is_heavy) = (Instant::now(), is_heavy(waiting.weight));
         let has_given_up = !is_heavy && self.given_up_until.is_some_and(|until| now < until);
@@ -126,7 +133,7 @@ impl Pace {
         Some(rest.map_or(end, |rest| end.min(now + rest)))
     }
 
-    /// Notes that the record with this `seq` and so many bytes of text was handed over.
+    /// Notes that the record with this `seq` and this many bytes of text was handed over.
     pub(crate) fn sent(&mut self, seq: Seq, bytes: usize) {
         self.sent += 1;
         self.turns.sent(&self.sender, seq, weight(bytes));
@@ -134,7 +141,7 @@ impl Pace {
 }
 
 impl Waiting {
-    /// A record with so many bytes of text.
+    /// Makes a waiting record with this many bytes of text.
     pub(crate) fn new(bytes: usize) -> Self {
         Self { weight: weight(bytes), since: Instant::now() }
     }
@@ -148,11 +155,11 @@ fn is_heavy(weight: usize) -> bool {
     weight > SHARE
 }
 
-/// What of everybody is on its way. Clones are one.
+/// Everything that is in flight, of all senders. Cheap to clone; all clones refer to the same state.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Turns {
     senders: Arc<Mutex<Senders>>,
-    /// A heavy record was handed over: when it is durable is to be noted.
+    /// Notified when a heavy record is handed over, so that the time at which it becomes durable is recorded.
     is_heavy: Arc<Notify>,
 }
 
@@ -163,14 +170,14 @@ struct Senders {
 }
 
 impl Turns {
-    /// The turns of a session of a caller; of an address, if the server asks nobody who they are.
+    /// Returns the turns of a session of a caller. The caller is an address if no identity is checked.
     pub(crate) fn pace(&self, account: Option<Account>, address: Option<IpAddr>, session_id: Uuid) -> Pace {
         let caller = account.map_or(CallerKey::Address(address.map(neighbourhood)), CallerKey::Account);
         let sender = Sender { caller, session_id };
         Pace { turns: self.clone(), sender, given_up_until: None, sent: 0 }
     }
 
-    /// True if the sender may hand over something of this weight now.
+    /// True if the sender may hand over a record of this weight now.
     fn may_send(&self, sender: &Sender, weight: usize, durability: &Durability) -> bool {
         let (durable, now) = (durability.answered(), Instant::now());
         let Senders { sessions, callers } = &mut *self.senders.lock();
@@ -189,14 +196,14 @@ impl Turns {
         }
     }
 
-    /// How long the sender rests before its next heavy record; `None` if not at all.
+    /// Returns how long the sender must rest before its next heavy record; `None` if it need not rest.
     fn rest(&self, sender: &Sender) -> Option<Duration> {
         let now = Instant::now();
         let Senders { sessions, callers } = &mut *self.senders.lock();
         sessions.rest(&sender.session_id, now).max(callers.rest(&sender.caller, now))
     }
 
-    /// Notes when heavy records become durable, at the moment it happens.
+    /// Records when heavy records become durable, for as long as the server runs.
     pub(crate) async fn follow_heavy_records(self, tracker: Tracker) {
         let mut durability = tracker.durability();
         loop {
@@ -214,7 +221,7 @@ impl Turns {
         callers.land_heavy(durable, now) || sessions
     }
 
-    /// Forgets senders of whom nothing is on its way and who do not rest, again and again.
+    /// Removes senders that have nothing in flight and do not rest, every 10 seconds.
     pub(crate) async fn keep_small(self, tracker: Tracker) {
         loop {
             sleep(Duration::from_secs(10)).await;

@@ -1,5 +1,6 @@
-//! Where a request comes from. A connection tells it, unless it is a proxy's that the settings name: that one tells it in
-//! `X-Forwarded-For`. From anybody else that header is only a claim.
+//! Determines the address of a client. It is the address of the connection, unless the connection comes from a proxy
+//! that the settings trust: then the proxy reports the address in `X-Forwarded-For`. From any other sender that header
+//! is ignored, because anyone can set it.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -10,7 +11,8 @@ use crate::config::Network;
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
 
-/// The nearest address that is no proxy of ours: each proxy adds the one it was asked from at the end of the list.
+/// Returns the nearest address that is not a trusted proxy. Each proxy appends the address of its own client to the
+/// list.
 pub(super) fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
     let mut client = peer.to_canonical();
     let lists: Vec<_> =
@@ -27,7 +29,7 @@ pub(super) fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> 
     client
 }
 
-/// True if a trusted proxy says that the client speaks TLS to it.
+/// True if a trusted proxy reports that the client used TLS.
 pub(super) fn is_over_tls(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> bool {
     let mut told = headers.get_all(X_FORWARDED_PROTO).iter().peekable();
     is_trusted(peer, trusted)
@@ -39,7 +41,7 @@ pub(super) fn is_trusted(address: IpAddr, trusted: &[Network]) -> bool {
     trusted.iter().any(|network| network.contains(&address.to_canonical()))
 }
 
-/// What counts as one address: of IPv6, somebody who has one has all of its network.
+/// Returns the network that counts as one address. The holder of one IPv6 address usually has its whole /64 network.
 pub(crate) fn neighbourhood(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),

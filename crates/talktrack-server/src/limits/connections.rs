@@ -1,4 +1,4 @@
-//! How many connections there are, in all and of each address.
+//! Limits the number of connections, in total and of each address.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,36 +12,38 @@ use super::{LIMITED, address};
 use crate::config::{Config, Network};
 use crate::error::Problem;
 
-/// Seconds after which somebody may have left.
+/// After how many seconds a refused client should retry.
 const RETRY_AFTER: u32 = 1;
 
-/// Those that are there.
+/// Counts the open connections.
 pub(crate) struct Connections {
-    /// One permit for each that may still come and speak HTTP; those of a WebSocket have seats of their own.
+    /// Holds one permit for each further HTTP connection. WebSocket connections are limited separately by
+    /// `max_connections`.
     free: Arc<Semaphore>,
     most: usize,
-    /// `None` where an address may have as many as it likes.
+    /// The limit of each address; `None` if there is none.
     each: Option<usize>,
-    /// Everybody comes through them.
+    /// Connections from these proxies are not counted by address, because all clients come through them.
     trusted_proxies: Vec<Network>,
     held: Counts<IpAddr>,
-    /// Of those that are no WebSocket (yet).
+    /// The limit of each address for connections that are not, or not yet, WebSockets.
     each_http: Option<usize>,
     http_held: Counts<IpAddr>,
 }
 
-/// What a connection holds: the slot until it ends or becomes a WebSocket's, the place until it ends.
+/// What a connection holds: `slot` until it ends or becomes a WebSocket, `place` until it ends.
 pub(crate) struct Admitted {
     pub(crate) slot: (OwnedSemaphorePermit, Place),
     pub(crate) place: Place,
 }
 
-/// One connection of an address, as long as it lives; `None` if it is not counted.
+/// Counts one connection of an address until it is dropped; `None` if the connection is not counted.
 pub(crate) type Place = Option<CountedPlace<IpAddr>>;
 
 impl Connections {
     pub(crate) fn new(config: &Config) -> Self {
-        // Listeners to events stay; they must not take what the others need.
+        // Event listeners hold their connections for long. They get additional permits, so that they do not use up
+        // those of other requests.
         let most =
             config.max_http_connections.saturating_add(config.max_listeners).min(Semaphore::MAX_PERMITS);
         Self {
@@ -55,10 +57,10 @@ impl Connections {
         }
     }
 
-    /// Lets one more in.
+    /// Admits one more connection.
     ///
     /// # Errors
-    /// Where there is no room, in all or for this address: what to answer.
+    /// Returns the response to send if there is no room, in total or for this address.
     pub(crate) fn admit(&self, peer: IpAddr) -> Result<Admitted, Problem> {
         let refused = |limit: &'static str, detail: String| {
             counter!(LIMITED, "limit" => limit).increment(1);
@@ -80,7 +82,7 @@ impl Connections {
         Ok(Admitted { slot: (slot, http_place), place })
     }
 
-    /// One more of the address; `Err` if it has too many.
+    /// Counts one more connection of the address; `Err` if it has too many.
     fn place(&self, counts: &Counts<IpAddr>, peer: IpAddr, most: Option<usize>) -> Result<Place, ()> {
         let counted = most.filter(|_| !address::is_trusted(peer, &self.trusted_proxies));
         counted.map(|most| counts.place(address::neighbourhood(peer), most).ok_or(())).transpose()

@@ -1,4 +1,4 @@
-//! How many of something each of many has at present.
+//! Counts how many of something each key holds at present.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// A count for each key that has any. Clones are one.
+/// The current count of each key that has any. Every [`CountedPlace`] refers to the same counts.
 #[derive(Debug)]
 pub(super) struct Counts<K>(Arc<Mutex<HashMap<K, usize>>>);
 
-/// One of those that are counted, as long as it lives.
+/// Counts one until it is dropped.
 #[derive(Debug)]
 pub(crate) struct CountedPlace<K: Hash + Eq> {
     key: K,
@@ -24,7 +24,7 @@ impl<K> Default for Counts<K> {
 }
 
 impl<K: Hash + Eq + Clone> Counts<K> {
-    /// Counts one more; `None` if there are so many already.
+    /// Counts one more for this key; `None` if it already has `most`.
     pub(super) fn place(&self, key: K, most: usize) -> Option<CountedPlace<K>> {
         let mut counts = self.0.lock();
         let count = counts.entry(key.clone()).or_default();

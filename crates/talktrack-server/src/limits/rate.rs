@@ -1,4 +1,4 @@
-//! So many in a time, for each of many.
+//! Rate limits by key.
 
 use std::hash::Hash;
 use std::num::NonZeroU32;
@@ -9,7 +9,7 @@ use governor::{NotUntil, Quota, RateLimiter};
 
 use crate::config::Rate;
 
-/// One allowance for each key. It is used up at once or little by little, and comes back evenly.
+/// A token bucket for each key. The bucket may be used up at once or gradually, and refills evenly.
 pub(super) struct Rates<K: Hash + Eq + Clone> {
     limiter: RateLimiter<K, DefaultKeyedStateStore<K>, DefaultClock>,
     burst: NonZeroU32,
@@ -21,7 +21,7 @@ impl<K: Hash + Eq + Clone> Rates<K> {
         Self::with_burst(rate, 1)
     }
 
-    /// As much as comes back in so many of the rate's periods may be taken at once.
+    /// Makes limits whose bucket holds as much as refills in `periods` periods of the rate.
     pub(super) fn with_burst(rate: Rate, periods: u32) -> Self {
         let quota = Quota::with_period(rate.interval()).unwrap_or_else(|| Quota::per_second(rate.count));
         let burst = rate.count.saturating_mul(NonZeroU32::new(periods).unwrap_or(NonZeroU32::MIN));
@@ -29,7 +29,7 @@ impl<K: Hash + Eq + Clone> Rates<K> {
         Self { limiter, burst, clock: DefaultClock::default() }
     }
 
-    /// Takes so many; all there can ever be, if that is less.
+    /// Takes `count` from the bucket of this key, at most the whole capacity of the bucket.
     ///
     /// # Errors
     /// As [`Self::take`].
@@ -41,10 +41,10 @@ impl<K: Hash + Eq + Clone> Rates<K> {
         }
     }
 
-    /// Takes one.
+    /// Takes one from the bucket of this key.
     ///
     /// # Errors
-    /// The seconds until there is one, at least 1, where there is none.
+    /// If the bucket is empty, returns the seconds until it holds one, at least 1.
     pub(super) fn take(&self, key: &K) -> Result<(), u32> {
         self.limiter.check_key(key).map_err(|until| self.seconds(&until))
     }
@@ -54,7 +54,7 @@ impl<K: Hash + Eq + Clone> Rates<K> {
         u32::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX).max(1)
     }
 
-    /// Forgets those whose allowance is whole again.
+    /// Removes the buckets that are full again.
     pub(super) fn forget(&self) {
         self.limiter.retain_recent();
         self.limiter.shrink_to_fit();

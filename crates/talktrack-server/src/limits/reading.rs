@@ -1,5 +1,6 @@
-//! How much one user may read: bytes in a time, and answers that are made at once. Answers may run up a debt, since nobody knows
-//! before how large they become; until it is paid off the next request is refused, and what is streamed waits.
+//! Limits how much one user may read: bytes over time, and responses produced at once. The size of a response is not
+//! known before it is made, so a response may run up a debt. Until the debt is paid off, the next request is refused
+//! and streams wait.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -13,45 +14,45 @@ use tokio::time::Instant;
 use super::{Account, Limits, Wait};
 use crate::config::Rate;
 
-/// Answers to requests of one user that are made at once. A page has at most 4 MiB of text.
+/// How many responses are produced for one user at once. A page holds at most 4 MiB of text.
 const AT_ONCE: usize = 8;
 
-/// Bytes that each of many has read.
+/// Counts the bytes that each key has read.
 pub(super) struct ReadRates<K> {
-    /// For one KiB.
+    /// The time that pays for one KiB.
     interval: Duration,
-    /// As much as comes back in this time may be read at once.
+    /// As much as this time pays for may be read at once.
     burst: Duration,
     readers: Mutex<HashMap<K, Reader>>,
 }
 
 struct Reader {
-    /// What was read is paid off then. Up to [`ReadRates::burst`] ahead of the present is no debt.
+    /// When everything read so far is paid off. Up to [`ReadRates::burst`] ahead of the present is not a debt.
     paid_at: Instant,
     at_once: Arc<Semaphore>,
 }
 
 impl<K: Hash + Eq + Clone> ReadRates<K> {
-    /// As much as comes back in `burst` may be read at once.
+    /// Makes limits under which as much as `burst` pays for may be read at once.
     pub(super) fn new(rate: Rate, burst: Duration) -> Self {
         Self { interval: rate.interval(), burst, readers: Mutex::default() }
     }
 
-    /// Waits until fewer answers than [`AT_ONCE`] are being made for this reader.
+    /// Waits until fewer than [`AT_ONCE`] responses are being produced for this reader.
     pub(super) async fn begin(&self, key: &K) -> Option<OwnedSemaphorePermit> {
         let at_once = Arc::clone(&self.readers.lock().entry(key.clone()).or_insert_with(Reader::new).at_once);
-        // The semaphore is never closed: an error cannot come.
+        // The semaphore is never closed, so this cannot fail.
         at_once.acquire_owned().await.ok()
     }
 
-    /// How long it takes until the reader may go on; `None` for at once.
+    /// Returns how long the reader must wait before it may continue; `None` if it need not wait.
     pub(super) fn debt(&self, key: &K) -> Option<Duration> {
         let paid_at = self.readers.lock().get(key)?.paid_at;
         let debt = paid_at.saturating_duration_since(Instant::now() + self.burst);
         Some(debt).filter(|debt| !debt.is_zero())
     }
 
-    /// Counts so many bytes.
+    /// Counts this many bytes as read.
     pub(super) fn charge(&self, key: &K, bytes: usize) {
         let nanos = self.interval.as_nanos() * bytes as u128 / 1_024;
         let cost = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
@@ -60,7 +61,7 @@ impl<K: Hash + Eq + Clone> ReadRates<K> {
         reader.paid_at = reader.paid_at.max(Instant::now()) + cost;
     }
 
-    /// Forgets those who have paid everything off and read nothing now.
+    /// Removes the readers that have paid off everything and read nothing now.
     pub(super) fn forget(&self) {
         let now = Instant::now();
         let mut readers = self.readers.lock();
@@ -75,17 +76,18 @@ impl Reader {
     }
 }
 
-/// Put into a request that reads, before its caller is known. The check of who asks fills it.
+/// Counts the reads of one request. A middleware puts it into the request before the caller is known, and the
+/// authentication fills it.
 #[derive(Clone, Default)]
 pub(crate) struct Reading(Arc<Mutex<Option<(Account, OwnedSemaphorePermit)>>>);
 
 impl Reading {
-    /// Waits until the answer may be made, if the reads of this account are counted.
+    /// Waits until the response may be produced, if the reads of this account are counted.
     ///
     /// # Errors
-    /// If it has read too much.
+    /// Fails if the account has read too many bytes.
     pub(crate) async fn begin(&self, limits: &Limits, account: Option<&Account>) -> Result<(), Wait> {
-        // Whoever is asked for twice in one request has begun already.
+        // A request that is authenticated twice has already begun.
         if self.0.lock().is_some() {
             return Ok(());
         }
@@ -97,7 +99,7 @@ impl Reading {
         Ok(())
     }
 
-    /// Whose reads are to be counted, and what is held until the answer is made.
+    /// Returns the account that the read bytes count against, and the permit to hold until the response is produced.
     pub(crate) fn end(&self) -> Option<(Account, OwnedSemaphorePermit)> {
         self.0.lock().take()
     }

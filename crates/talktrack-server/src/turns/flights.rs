@@ -1,4 +1,4 @@
-//! What of each of many senders is on its way, and who of them rests.
+//! The records in flight of many senders, and which senders rest.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hash;
@@ -8,31 +8,31 @@ use talktrack::clock::Seq;
 
 use super::{ALONE, LONGEST_REST, RECENT, REST, SHARE, is_heavy};
 
-/// What of each of some senders is on its way, and who sent last.
+/// The records in flight of each sender, and which sender sent last.
 #[derive(Debug)]
 pub(super) struct Flights<K> {
     flights: HashMap<K, Flight>,
-    /// Those with a heavy record on its way.
+    /// The senders with a heavy record in flight.
     heavy: HashSet<K>,
-    /// Who sent last, and when.
+    /// The sender that sent last, and when.
     last: Option<(K, Instant)>,
-    /// When somebody else sent last.
+    /// When another than the last sender sent last.
     others: Option<Instant>,
 }
 
-/// What of one sender is on its way, oldest first.
+/// The records in flight of one sender, oldest first.
 #[derive(Debug, Default)]
 struct Flight {
     records: VecDeque<Record>,
     weight: usize,
-    /// So many of them are heavy, and weigh so much.
+    /// How many of the records are heavy, and their total weight.
     heavy: usize,
     heavy_weight: usize,
-    /// When it may hand over its next heavy record, if others send.
+    /// When the sender may hand over its next heavy record while others send.
     rests_until: Option<Instant>,
 }
 
-/// One record on its way.
+/// One record in flight.
 #[derive(Debug)]
 struct Record {
     seq: Seq,
@@ -60,7 +60,8 @@ impl<K: Hash + Eq + Clone> Flights<K> {
         flight.land(durable, now);
         match (have_others_sent, is_heavy(weight)) {
             (false, _) => flight.weight < ALONE,
-            // A heavy one takes one share, so that a key, which has several, goes on with what is light.
+            // A heavy record counts as one share, so that a key, which has several shares, can still send light
+            // records.
             (true, false) => flight.weight - flight.heavy_weight + flight.heavy * SHARE < share,
             (true, true) => flight.heavy == 0 && flight.rest(now).is_none(),
         }
@@ -74,13 +75,14 @@ impl<K: Hash + Eq + Clone> Flights<K> {
         others.is_some_and(|at| now.saturating_duration_since(at) < RECENT)
     }
 
-    /// How long this sender rests before its next heavy record, for the sake of others.
+    /// Returns how long this sender must rest before its next heavy record; `None` if it need not rest or no other
+    /// sender is active.
     pub(super) fn rest(&self, key: &K, now: Instant) -> Option<Duration> {
         let rest = self.flights.get(key)?.rest(now)?;
         self.have_others_sent(key, now).then_some(rest)
     }
 
-    /// Notes which heavy records are durable; true if others are on their way.
+    /// Removes durable records of senders with heavy records. Returns true if heavy records are still in flight.
     pub(super) fn land_heavy(&mut self, durable: Seq, now: Instant) -> bool {
         let flights = &mut self.flights;
         self.heavy.retain(|key| {
@@ -119,7 +121,7 @@ impl<K: Hash + Eq + Clone> Flights<K> {
 }
 
 impl Flight {
-    /// Forgets what is durable. After a heavy record a rest begins, whatever else is on its way.
+    /// Removes durable records. After a heavy record a rest begins, even if other records are still in flight.
     fn land(&mut self, durable: Seq, now: Instant) {
         while let Some(&Record { seq, weight, since }) = self.records.front()
             && seq <= durable
@@ -191,14 +193,14 @@ mod tests {
         flights.forget(1, landed);
         assert!(!has_room(&mut flights, 'a', LARGE, 1, landed), "a rest is not forgotten");
         assert!(has_room(&mut flights, 'a', LARGE, 1, landed + took * REST));
-        // However slow the disk is, nobody rests for longer than this.
+        // However slow the disk is, no sender rests longer than this.
         flights.add(&'a', 3, LARGE, landed);
         let late = landed + Duration::from_secs(25);
         flights.land_heavy(3, late);
         assert_eq!(flights.rest(&'a', late), Some(LONGEST_REST));
     }
 
-    /// A busy key has something on its way at all times.
+    /// A busy key always has something in flight.
     #[test]
     fn a_rest_is_that_of_the_heavy_record_whatever_else_is_on_its_way() {
         let mut flights = Flights::default();
