@@ -1,5 +1,5 @@
-//! `GET /v1/ws`: a WebSocket connection is one session. What is wrong with the request is answered over HTTP; what is
-//! wrong later, with an error frame.
+//! `GET /v1/ws`: each WebSocket connection is one session. Errors in the request are answered over HTTP, later errors
+//! with an error frame.
 
 mod conversation;
 mod ending;
@@ -28,24 +28,24 @@ use crate::state::AppState;
 use conversation::Conversation;
 use peer::Peer;
 
-/// Bytes read from a socket at once, and kept for it as long as it lives: thousands of connections say nothing most of
-/// the time.
+/// Bytes that are read from a socket at once. Each connection keeps this buffer for its whole life, and thousands of
+/// connections are idle most of the time.
 const READ_BUFFER: usize = 4 << 10;
 
-/// Bytes gathered before they are written.
+/// Bytes that are collected before they are written.
 const WRITE_BUFFER: usize = 4 << 10;
 
-/// Bytes that may wait for a peer that reads slowly. An ack frame must fit in.
+/// Bytes that may wait for a client that reads slowly. One ack frame must fit.
 const MAX_WRITE_BUFFER: usize = 256 << 10;
 
-/// Seconds after which somebody may have left.
+/// After how many seconds a refused client should retry.
 const RETRY_AFTER: u32 = 1;
 
-/// What we speak, as a subprotocol. A browser that puts its token among the subprotocols needs one that is no token, for
-/// us to choose: it takes no connection without.
+/// The WebSocket subprotocol of the server. A browser refuses a connection for which the server selects none of the
+/// offered subprotocols. A browser that sends its token as a subprotocol therefore offers this one too.
 const PROTOCOL: &str = "talktrack";
 
-/// The query of the request, as it comes.
+/// The query parameters of the request, not validated yet.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Params {
     session_id: Option<String>,
@@ -108,7 +108,8 @@ pub(crate) async fn connect(
 }
 
 impl Params {
-    /// The session that the caller asks for, in their own name or, where they may, in that of the user they name.
+    /// Returns the session that the caller asks for: their own, or one of the named user if the caller may act for that
+    /// user.
     async fn session(self, state: &AppState, caller: &Caller) -> Result<NewSession, Problem> {
         let Asked { name, user_id, external_id } = self.parse(caller)?;
         access::to_start(state, caller, user_id, name.as_ref(), external_id).await
@@ -125,7 +126,7 @@ impl Params {
     }
 }
 
-/// What the query asks for.
+/// The validated query parameters.
 #[derive(Debug, PartialEq, Eq)]
 struct Asked {
     name: Option<SessionName>,

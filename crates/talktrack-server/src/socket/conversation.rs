@@ -1,5 +1,5 @@
-//! One connection's task: hears frames, hands messages to the tracker, and answers as they become durable. Everything is
-//! bounded: while an answer cannot be sent, nothing is read.
+//! The task of one connection: receives frames, hands messages to the tracker, and sends answers as the messages become
+//! durable. All memory is bounded: while an answer cannot be sent, the task reads no more frames.
 
 mod frames;
 
@@ -23,10 +23,10 @@ use crate::state::{AppState, Stopping};
 use crate::turns::Pace;
 use crate::wire::{self, FrameRef, INVALID_MESSAGE, ServerFrame};
 
-/// How long the last answers and the goodbye may take when the connection may not stay.
+/// How long the last answers and the close handshake may take when the connection must end.
 const LAST_WORDS: Duration = Duration::from_secs(20);
 
-/// What the peer is told if the store dropped what was acknowledged.
+/// What the client is told if the store dropped a record that was acknowledged.
 const DROPPED: &str =
     "something that was acknowledged is not stored: the session or its user was deleted meanwhile";
 
@@ -39,18 +39,19 @@ pub(super) struct Conversation {
     meter: Meter,
     pace: Pace,
     lease: Lease,
-    /// The peer has ended the session, and was told.
+    /// True if the client has ended the session and was told so.
     has_ended: bool,
     owed: Owed,
     durability: Durability,
     last_heard: Instant,
     next_ping: Instant,
-    /// Goes off when a ping is due or the peer has been silent for too long.
+    /// Fires when a ping is due, the client has been silent for too long, or the lease must be checked.
     alarm: Pin<Box<Sleep>>,
 }
 
 impl Conversation {
-    /// Starts the session and greets; turns the peer away, and is `None`, where it cannot be started.
+    /// Starts the session and sends the greeting. If the session cannot be started, tells the client why, closes the
+    /// connection and returns `None`.
     pub(super) async fn start(
         mut peer: Peer,
         state: &AppState,
@@ -85,19 +86,20 @@ impl Conversation {
             state: state.clone(),
             last_heard: now,
             next_ping: now + interval,
-            // The first look at the lease is due at once.
+            // The first check of the lease is due immediately.
             alarm: Box::pin(sleep_until(now)),
         })
     }
 
-    /// Goes on until one of the two ends leaves.
+    /// Runs until the client or the server ends the connection.
     pub(super) async fn run(mut self) {
         let Err(ending) = self.talk().await;
         match ending {
             Ending::Gone => {}
             Ending::Close(code, reason) => self.peer.close(code, reason).await,
             Ending::Over(why) => {
-                // What was accepted is durable soon; if the disk takes longer, the client sends it again with a new token.
+                // Accepted messages are durable soon. If the disk takes longer, the client sends them again with a new
+                // token.
                 let _ = timeout(LAST_WORDS, self.dismiss(why)).await;
             }
             Ending::Stopping => {
@@ -124,7 +126,7 @@ impl Conversation {
         }
     }
 
-    /// A remote store found out whose the session is: the claim of this connection is over, and with it the connection.
+    /// Ends the connection because a remote store refused the session that it claims.
     async fn lose_session(&mut self, why: NotDurable) -> Result<Ending, Gone> {
         self.presence.give_up();
         self.has_ended = true;
@@ -134,14 +136,15 @@ impl Conversation {
         Ok(Ending::Close(close_code::POLICY, why.code()))
     }
 
-    /// The store dropped what was acknowledged. The peer may still go on with another session on another connection.
+    /// Tells the client that the store dropped acknowledged records. The connection stays open.
     async fn tell_of_dropped_records(&mut self) -> Result<(), Gone> {
         let why = access::refusal(&self.caller, NotDurable::Deleted);
         self.say_error(why.code(), DROPPED.to_owned(), None).await?;
         self.peer.flush().await
     }
 
-    /// Ends the session. Its end comes after its messages in the queue, so when it is durable, so are they.
+    /// Ends the session. The end is queued after the session's messages, so when the end is durable, the messages are
+    /// too.
     async fn end(&mut self, reason: Option<String>, reference: Option<FrameRef>) -> Result<(), Gone> {
         let reason = match wire::reason_of_end(reason) {
             Ok(reason) => reason,
@@ -153,7 +156,7 @@ impl Conversation {
         };
         self.has_ended = true;
         let ended = receipt.durable().await;
-        // The peer was not heard while we waited, which is not its fault.
+        // The server did not read while it waited for the disk, so the silence is not the client's fault.
         self.last_heard = Instant::now();
         self.answer().await?;
         match ended {
@@ -189,7 +192,7 @@ impl Conversation {
         Ok(())
     }
 
-    /// Does what is due by the clock, and sets the alarm for what comes next.
+    /// Does what is due by the clock, and sets the alarm for the next due time.
     async fn watch(&mut self) -> Result<(), Ending> {
         if self.lease.next_look().is_some_and(|next| Instant::now() >= next) {
             self.look_at_lease().await?;
@@ -202,7 +205,7 @@ impl Conversation {
         Ok(())
     }
 
-    /// Tells the peer that its token or key expires, and closes the connection when it has.
+    /// Warns the client before its token or key expires, and ends the connection when it has expired.
     async fn look_at_lease(&mut self) -> Result<(), Ending> {
         match self.lease.look() {
             None => Ok(()),
@@ -218,7 +221,7 @@ impl Conversation {
         }
     }
 
-    /// Answers everything that is owed, says why the connection ends, and closes it.
+    /// Sends all pending answers and the reason why the connection ends, then closes it.
     async fn dismiss(mut self, why: String) -> Result<(), Gone> {
         self.answer_all().await?;
         self.say_error("unauthorized", why, None).await?;
@@ -226,10 +229,10 @@ impl Conversation {
         Ok(())
     }
 
-    /// Goes on with another token.
+    /// Renews the lease with another token.
     async fn renew(&mut self, token: &str, reference: Option<FrameRef>) -> Result<(), Gone> {
         match self.lease.renew(token).await {
-            // The next look tells whether it expires soon.
+            // The next check finds out whether the new token expires soon.
             Ok(()) => {
                 self.alarm.as_mut().reset(Instant::now());
                 Ok(())
@@ -238,7 +241,7 @@ impl Conversation {
         }
     }
 
-    /// Answers everything that is owed.
+    /// Waits for all pending answers and sends them.
     async fn answer_all(&mut self) -> Result<(), Gone> {
         self.answer().await?;
         while !self.owed.is_empty() {
@@ -248,7 +251,7 @@ impl Conversation {
         Ok(())
     }
 
-    /// Answers everything that is owed, ends the session and says so.
+    /// Sends all pending answers, ends the session and tells the client.
     async fn say_goodbye(&mut self) -> Result<(), Gone> {
         self.answer_all().await?;
         if self.has_ended {
@@ -273,12 +276,12 @@ impl Conversation {
         self.presence.tracker.keep_alive(self.presence.session);
     }
 
-    /// Answers what the tracker refused, and has counted.
+    /// Answers a record that the tracker refused. The tracker has counted the refusal.
     async fn refuse(&mut self, reason: &Reason, reference: Option<FrameRef>) -> Result<(), Gone> {
         self.say_error(reason.code(), reason.to_string(), reference).await
     }
 
-    /// Answers what never reached the tracker, and counts it.
+    /// Answers a frame that never reached the tracker, and counts the refusal.
     async fn reject(
         &mut self,
         code: &'static str,

@@ -5,15 +5,15 @@ use axum::extract::ws::close_code;
 use super::peer::{Gone, Peer};
 use crate::wire::ServerFrame;
 
-/// How a connection ends.
+/// Why a connection ends.
 pub(super) enum Ending {
-    /// The peer is gone.
+    /// The client has disconnected.
     Gone,
-    /// We close it, for this reason.
+    /// The server closes the connection, with this code and reason.
     Close(u16, &'static str),
-    /// What proved who the peer is does not count any more, for this reason.
+    /// The proof of the client's identity is no longer valid, for this reason.
     Over(String),
-    /// The server stops.
+    /// The server shuts down.
     Stopping,
 }
 
@@ -23,7 +23,7 @@ impl From<Gone> for Ending {
     }
 }
 
-/// Says why the session cannot be started, and closes.
+/// Tells the client why the session cannot be started, and closes the connection.
 pub(super) async fn turn_away(mut peer: Peer, code: &'static str, message: String) {
     let close = match code {
         "forbidden" | "session_not_found" | "deleted" => close_code::POLICY,

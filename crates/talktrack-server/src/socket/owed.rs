@@ -1,4 +1,4 @@
-//! What a connection still owes: an answer to each message that was accepted and is not yet durable.
+//! The pending answers of a connection: one for each accepted message that is not durable yet.
 
 use std::collections::VecDeque;
 
@@ -7,21 +7,22 @@ use uuid::Uuid;
 
 use crate::wire::{AckWriter, FrameRef, ServerFrame};
 
-/// Acks in one frame: large enough to be cheap, small enough for the write buffer with the longest marks.
+/// The maximum number of acks in one frame. It is large enough to be cheap, and with the longest `ref` values such a
+/// frame still fits into the write buffer.
 const MAX_ACKS: usize = 250;
 
-/// More room than this is given back when nothing is owed.
+/// Capacity above this is freed when no answers are pending.
 const KEPT_CAPACITY: usize = 256;
 
-/// In the order of acceptance. It cannot outgrow the queue: what is in neither the queue nor the journal's hands has its
-/// answer, and answers go out before more is read.
+/// The pending answers in the order of acceptance. There are never more than the queue and the journal hold: every
+/// other record has its outcome, and answers are sent before more frames are read.
 #[derive(Debug, Default)]
 pub(super) struct Owed(VecDeque<Debt>);
 
 #[derive(Debug)]
 struct Debt {
     seq: i64,
-    /// The message's id. `None` for an update of the session, which is only answered when it fails.
+    /// The id of the message; `None` for an update of the session, which is answered only if it fails.
     message_id: Option<Uuid>,
     reference: Option<FrameRef>,
 }
@@ -31,17 +32,18 @@ impl Owed {
         self.0.is_empty()
     }
 
-    /// An ack is owed.
+    /// Adds an accepted message, which will be answered with an ack or an error.
     pub(super) fn message(&mut self, receipt: &Receipt, reference: Option<FrameRef>) {
         self.0.push_back(Debt { seq: receipt.seq(), message_id: Some(receipt.id()), reference });
     }
 
-    /// An error is owed, if it comes to that.
+    /// Adds an accepted update of the session, which will be answered only if it fails.
     pub(super) fn update(&mut self, receipt: &Receipt, reference: Option<FrameRef>) {
         self.0.push_back(Debt { seq: receipt.seq(), message_id: None, reference });
     }
 
-    /// The next frame that can be sent: acks as far as they go, or one error, as `tell` has the caller know it.
+    /// Returns the next frame to send: as many acks as are ready, or one error. `tell` converts a reason to what the
+    /// caller may know.
     pub(super) fn next_frame(
         &mut self,
         durability: &Durability,

@@ -1,4 +1,4 @@
-//! The other end of the line: hears and says frames, and never waits for it longer than it may.
+//! The client's end of a WebSocket: receives and sends frames, each with a time limit.
 
 use std::error::Error as _;
 use std::future::Future;
@@ -11,32 +11,32 @@ use tokio_tungstenite::tungstenite;
 
 use crate::state::Stopping;
 
-/// How long a peer may take over the closing handshake.
+/// How long the close handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(1);
 
-/// How long a peer that does not read may hold up a server that wants to stop.
+/// How long a client that does not read may delay the shutdown of the server.
 const WHILE_STOPPING: Duration = Duration::from_secs(2);
 
-/// What came over the line.
+/// What was received.
 #[derive(Debug)]
 pub(super) enum Heard {
     /// A text frame.
     Text(Utf8Bytes),
-    /// A binary frame, which the protocol does not have.
+    /// A binary frame, which the protocol does not use.
     Binary,
-    /// A ping or pong of the WebSocket itself: it lives.
+    /// A WebSocket ping or pong, which shows that the client is alive.
     SignOfLife,
-    /// A frame over the size limit. Nothing can be heard after it.
+    /// A frame over the size limit. Nothing can be received after it.
     TooLarge,
-    /// Text that is not UTF-8. Nothing can be heard after it.
+    /// Text that is not UTF-8. Nothing can be received after it.
     NotUtf8,
-    /// Something that is not WebSocket. Nothing can be heard after it.
+    /// Bytes that are not a WebSocket frame. Nothing can be received after them.
     Garbage,
-    /// Closed, or broken off.
+    /// The connection was closed or has failed.
     Gone,
 }
 
-/// The peer does not read any more, or is gone: there is nobody to say anything to.
+/// The client no longer reads or has disconnected, so nothing can be sent to it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Gone;
 
@@ -51,14 +51,14 @@ impl Peer {
         Self { socket, patience, stopping }
     }
 
-    /// Waits for the next frame. May be dropped without losing one.
+    /// Waits for the next frame. Cancellation-safe: no frame is lost if the future is dropped.
     pub(super) async fn hear(&mut self) -> Heard {
         match self.socket.recv().await {
             Some(Ok(Message::Text(text))) => Heard::Text(text),
             Some(Ok(Message::Binary(_))) => Heard::Binary,
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => Heard::SignOfLife,
             Some(Ok(Message::Close(_))) => {
-                // The reply waits to be sent; the next read does it, and finds the end.
+                // The reply to the close frame is still to be sent: the next read sends it and finds the end.
                 let _ = timeout(HANDSHAKE, self.socket.recv()).await;
                 Heard::Gone
             }
@@ -67,30 +67,31 @@ impl Peer {
         }
     }
 
-    /// The next frame, where it has come already.
+    /// Returns the next frame if it has already arrived.
     pub(super) fn hear_now(&mut self) -> Option<Heard> {
         self.hear().now_or_never()
     }
 
-    /// Says a frame; it may wait for [`Self::flush`].
+    /// Queues a frame; [`Self::flush`] makes sure that it is sent.
     pub(super) async fn say(&mut self, text: String) -> Result<(), Gone> {
         let Self { socket, patience, stopping } = self;
         patiently(socket.feed(Message::Text(text.into())), *patience, stopping).await
     }
 
-    /// Asks for a sign of life.
+    /// Sends a ping.
     pub(super) async fn ping(&mut self) -> Result<(), Gone> {
         let Self { socket, patience, stopping } = self;
         patiently(socket.send(Message::Ping(Vec::new().into())), *patience, stopping).await
     }
 
-    /// Sees to it that everything said is on its way.
+    /// Sends all queued frames.
     pub(super) async fn flush(&mut self) -> Result<(), Gone> {
         let Self { socket, patience, stopping } = self;
         patiently(socket.flush(), *patience, stopping).await
     }
 
-    /// Closes the connection: what was said arrives, then the reason, then the end.
+    /// Closes the connection: sends the queued frames and the close frame with the reason, then waits for the
+    /// handshake.
     pub(super) async fn close(mut self, code: u16, reason: &'static str) {
         let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
         let Self { socket, patience, stopping } = &mut self;
@@ -101,7 +102,7 @@ impl Peer {
     }
 }
 
-/// Waits for the peer to take what is sent, as long as it may take.
+/// Waits until the frame is sent, at most `patience`, or less if the server shuts down.
 async fn patiently<T, E>(
     sending: impl Future<Output = Result<T, E>>,
     patience: Duration,

@@ -1,4 +1,4 @@
-//! Being connected to a session: from its start until the connection is gone.
+//! The presence of a connection in its session: from the session's start until the connection ends.
 
 use talktrack::{Author, Claim, NewSession, NotDurable, SessionRef, Started, Tracker};
 
@@ -6,24 +6,25 @@ use crate::access;
 use crate::auth::Caller;
 use crate::state::AppState;
 
-/// Whatever happens to the connection's task, the session learns that the connection is gone.
+/// Marks a session as connected. Dropping it tells the tracker that the connection has ended, however the connection's
+/// task ends.
 pub(super) struct Presence {
     pub(super) tracker: Tracker,
-    /// The session, in the claim of the user for whom this connection started it.
+    /// The session, with the user for whom this connection started it.
     pub(super) session: SessionRef,
     /// On whose authority the connection writes.
     pub(super) author: Author,
-    /// What a remote store says of the start later on.
+    /// Reports if a remote store later refuses the start.
     pub(super) claim: Claim,
-    /// The session was never ours: there is nothing to disconnect from.
+    /// True if the store refused the session, so there is nothing to disconnect from.
     refused: bool,
 }
 
 impl Presence {
-    /// Starts the session, and waits until that is durable.
+    /// Starts the session and waits until the start is durable.
     ///
     /// # Errors
-    /// The protocol's code and the reason in words.
+    /// Returns the error code of the protocol and the reason in words.
     pub(super) async fn begin(
         state: &AppState,
         caller: &Caller,
@@ -52,7 +53,7 @@ impl Presence {
         }
     }
 
-    /// The store refused the session: nothing of the connection's claim is left here.
+    /// Forgets this connection's claim to the session, because the store refused it.
     pub(super) fn give_up(&mut self) {
         let SessionRef { session_id, user_id } = self.session;
         self.refused = true;
@@ -63,7 +64,7 @@ impl Presence {
 impl Drop for Presence {
     fn drop(&mut self) {
         if !self.refused {
-            // Refused only while shutting down, which ends every session itself.
+            // The tracker refuses this only during shutdown, and the shutdown ends every session.
             let _ = self.tracker.disconnect(self.session);
         }
     }

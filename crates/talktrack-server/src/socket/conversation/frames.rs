@@ -1,4 +1,4 @@
-//! What the peer says: frames are taken one after the other, and each waits for its turn.
+//! Handles incoming frames one after the other. Each message waits for its turn.
 
 use axum::extract::ws::close_code;
 use talktrack::Message;
@@ -11,17 +11,17 @@ use crate::socket::peer::Heard;
 use crate::turns::Waiting;
 use crate::wire::{ClientFrame, Frame, FrameRef, INVALID_MESSAGE, ServerFrame};
 
-/// Frames taken in one go before other things get their turn.
+/// The maximum number of frames that are handled before other events of the connection.
 const BURST: usize = 64;
 
 impl Conversation {
-    /// Takes a frame, and those that have come with it.
+    /// Handles a frame, and the frames that have already arrived after it.
     pub(super) async fn listen(&mut self, heard: Heard) -> Result<(), Ending> {
         let began = Instant::now();
         self.last_heard = began;
         self.take(heard).await?;
         for _ in 1..BURST {
-            // Who had to wait lets other things have their turn.
+            // After a wait, the other events of the connection come first.
             if self.last_heard != began {
                 break;
             }
@@ -101,7 +101,7 @@ impl Conversation {
         self.wait_for_turn(MAX_SESSION_METADATA).await?;
         match self.presence.tracker.update_session(self.presence.session, metadata) {
             Ok(receipt) => {
-                // All of the metadata are written again.
+                // An update writes the whole metadata of the session again, so it counts with their maximum size.
                 self.pace.sent(receipt.seq(), MAX_SESSION_METADATA);
                 self.owed.update(&receipt, reference);
                 Ok(())
@@ -110,8 +110,9 @@ impl Conversation {
         }
     }
 
-    /// Waits until it is this session's turn to hand over a record with so many bytes of text. Meanwhile it answers what becomes
-    /// durable and does what is due by the clock. If the server stops, what waits was not handed over, and is not acknowledged.
+    /// Waits until this session may hand over a record with this many bytes of text. Meanwhile sends answers that
+    /// become ready and does what is due by the clock. If the server shuts down, the waiting record is neither handed
+    /// over nor acknowledged.
     async fn wait_for_turn(&mut self, bytes: usize) -> Result<(), Ending> {
         let waiting = Waiting::new(bytes);
         while let Some(until) = self.pace.next_look(&waiting, &self.durability) {
@@ -125,7 +126,7 @@ impl Conversation {
                 }
                 () = sleep_until(until.into()) => {}
             }
-            // The peer is not heard while it waits, which is not its fault.
+            // The server does not read while it waits for the turn, so the silence is not the client's fault.
             self.last_heard = Instant::now();
         }
         Ok(())
