@@ -19,7 +19,7 @@ use super::KeyHolder;
 use super::refused::Refused;
 use crate::config::{ApiKey, Scopes};
 
-/// The prefix of every key, by which people and scanners for leaked secrets recognize one.
+/// The prefix of every key, by which people and scanners for leaked secrets recognise one.
 const PREFIX: &str = "tt_";
 
 /// Random bytes in a key.
