@@ -1,4 +1,4 @@
-//! HTTP answers: one module an endpoint, each in the same order: what it takes, what it gives, how.
+//! The HTTP endpoints. Each module is one endpoint, in the same order: its parameters, its response types, its handler.
 
 pub(crate) mod start_session;
 pub(crate) mod update_session;
@@ -20,7 +20,7 @@ pub(crate) mod ready;
 pub(crate) mod metrics;
 pub(crate) mod docs;
 
-// What they have in common.
+// The modules below are shared by the endpoints.
 pub(crate) mod form;
 pub(crate) mod body;
 mod incoming;

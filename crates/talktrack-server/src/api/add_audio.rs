@@ -1,4 +1,4 @@
-//! `POST /v1/sessions/{session_id}/audio`: a recording comes in, piece by piece, and is kept under a name of ours.
+//! `POST /v1/sessions/{session_id}/audio`: stores a recording piece by piece, under a name that the server generates.
 
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -19,7 +19,7 @@ use crate::error::Problem;
 use crate::limits::LIMITED;
 use crate::state::AppState;
 
-/// Seconds after which an upload that found no room may come again.
+/// After how many seconds a client should retry an upload that was refused because too many others were running.
 const RETRY_AFTER: u32 = 10;
 
 /// A recording that is kept.
@@ -75,8 +75,8 @@ pub(crate) async fn answer(
     let mut quota = state.audio().quota(owner, limits);
     let (name, bytes) = receive(&state, ticket, (owner, &mut quota), incoming).await?;
     quota.keep();
-    // An upload takes as long as it takes. In the meantime the token may have expired, the key may have been revoked, the session
-    // may have been deleted, or the store may have refused the claim to it.
+    // An upload may take long. Meanwhile the token may have expired, the key may have been revoked, the session may
+    // have been deleted, or the store may have refused the claim to the session.
     let still = state.gate().check_again(&admission);
     let still = match still {
         Ok(()) => access::to_write(&state, caller, &SessionName::from(session_id)).await.map(drop),
@@ -93,7 +93,8 @@ pub(crate) async fn answer(
     Ok((StatusCode::CREATED, [(header::LOCATION, audio_url)], Json(kept)))
 }
 
-/// Announces the upload and lets the caller write. Announced first: whoever deletes the session from now on waits for it.
+/// Announces the upload and checks that the caller may write. The upload is announced before the check, so that a
+/// deletion that begins from now on waits for it.
 async fn announce(
     state: &AppState,
     caller: &Caller,
@@ -107,11 +108,12 @@ async fn announce(
     Ok((ticket, access::to_write(state, caller, &SessionName::from(session_id)).await?))
 }
 
-/// What can be told before the first byte.
+/// Checks the headers, before the first byte of the body is read.
 fn check(headers: &HeaderMap, limit: u64) -> Result<(), Problem> {
     let told = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let content_type = told(header::CONTENT_TYPE).trim_start();
-    // Asked for also because a browser asks before a page from elsewhere may send this, and does not for a plain form.
+    // The check has a second purpose: for this content type a browser sends a CORS preflight request before a page of
+    // another origin may send the upload. For a plain form it would not.
     if !content_type.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("audio/")) {
         let detail = "the body must be a recording, and Content-Type begin with audio/";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_message", detail));
@@ -122,7 +124,7 @@ fn check(headers: &HeaderMap, limit: u64) -> Result<(), Problem> {
     }
 }
 
-/// Takes it all in, unless its session is deleted meanwhile.
+/// Receives the whole upload, unless the session is deleted meanwhile.
 async fn receive(
     state: &AppState,
     ticket: Ticket,

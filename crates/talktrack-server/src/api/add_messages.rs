@@ -1,7 +1,7 @@
-//! `POST /v1/sessions/{session_id}/messages`: something was said, once or many times.
+//! `POST /v1/sessions/{session_id}/messages`: adds one message or several.
 //!
-//! Each message of an array is answered by itself, in its place. The same request again changes nothing where its messages
-//! have ids, or where it has an `Idempotency-Key`, from which they are derived.
+//! Each message of an array is answered separately, at its place in the response. Repeating a request changes nothing
+//! if its messages have ids, or if the request has an `Idempotency-Key`, from which the server derives ids.
 
 #![expect(unused_qualifications, reason = "in what the macro makes of the parameters")]
 
@@ -28,10 +28,10 @@ use crate::limits::ClientAddress;
 use crate::state::AppState;
 use crate::wire::{ClientFrame, Frame, FrameRef, WireError};
 
-/// Messages that one request may hold.
+/// The maximum number of messages in one request.
 const MAX_MESSAGES: usize = 1_000;
 
-/// How long `wait=stored` waits, and how often it looks. Records leave the journal many at a time, a moment after they are
+/// How long `wait=stored` waits, and how often it checks. Records leave the journal in batches, a moment after they are
 /// stored.
 const PATIENCE: Duration = Duration::from_secs(30);
 const INTERVAL: Duration = Duration::from_millis(10);
@@ -149,7 +149,7 @@ fn answers(outcomes: Vec<(Option<FrameRef>, Result<Uuid, Problem>)>) -> Vec<Answ
     outcomes.into_iter().map(|(reference, outcome)| Answer::of(outcome, reference)).collect()
 }
 
-/// The texts of an array's messages.
+/// Splits an array into the texts of its messages.
 fn several(text: &str) -> Result<Vec<&str>, Problem> {
     let texts: Vec<&RawValue> =
         serde_json::from_str(text).map_err(|error| WireError::json(format!("not valid JSON: {error}")))?;
@@ -164,16 +164,16 @@ fn several(text: &str) -> Result<Vec<&str>, Problem> {
     }
 }
 
-/// Where messages are written, and on whose authority.
+/// The session that the messages are written into, and on whose authority.
 #[derive(Clone, Copy)]
 struct Writing {
     session_id: Uuid,
     author: Author,
-    /// What is written without a time of its own comes after it.
+    /// Messages without a time get a later time than this.
     said_until: Option<Timestamp>,
 }
 
-/// Gives one message to the tracker.
+/// Hands one message to the tracker.
 fn hand_over(
     state: &AppState,
     Writing { session_id, author, said_until }: Writing,
@@ -193,7 +193,7 @@ fn hand_over(
     (reference, receipt.map_err(Problem::from))
 }
 
-/// A message that has no id of its own gets one by the request's key and its place in it.
+/// Gives a message without an id one that is derived from the idempotency key and the message's place in the request.
 fn identified(message: Message, key: Option<(&[u8], usize)>) -> Message {
     let own = message.id.is_some() || message.external_id.is_some();
     let derived = key.filter(|_| !own).map(|(key, place)| {
@@ -203,7 +203,7 @@ fn identified(message: Message, key: Option<(&[u8], usize)>) -> Message {
     Message { id: message.id.or(derived), ..message }
 }
 
-/// Waits until the message is durable, and stored where that was asked for.
+/// Waits until the message is durable, and until it is stored if the request asked for that.
 async fn durable(
     state: &AppState,
     caller: &Caller,

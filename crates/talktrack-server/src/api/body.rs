@@ -1,4 +1,4 @@
-//! The body of a request: JSON text of a bounded size, whose fields are read by the same rules as a frame's.
+//! The body of a request: JSON text of a bounded size. Its fields follow the same rules as those of a frame.
 
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{FromRequest, Request};
@@ -10,10 +10,10 @@ use crate::limits::{Account, Room};
 use crate::state::AppState;
 use crate::wire::{Frame, INVALID_JSON, WireError};
 
-/// JSON text, not looked at yet.
+/// JSON text that is not parsed yet.
 pub(crate) struct JsonText {
     text: String,
-    /// What it takes of the memory for bodies.
+    /// The share of the memory for request bodies that the text takes.
     _room: Option<Room>,
 }
 
@@ -22,10 +22,10 @@ impl JsonText {
         &self.text
     }
 
-    /// Reads it as a frame of this type, which it need not name.
+    /// Parses the text as a frame of this type. The text may leave out the type.
     ///
     /// # Errors
-    /// Names the field to blame.
+    /// Names the invalid field.
     pub(crate) fn frame(&self, frame_type: &'static str) -> Result<Frame, Problem> {
         Frame::parse_as(Some(frame_type), &self.text).map_err(Problem::from)
     }
@@ -62,8 +62,8 @@ fn is_json(headers: &HeaderMap) -> bool {
     told.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }
 
-/// The whole body, of at most `limit` bytes; `detail` says so if it has more. Memory is taken as the bytes come: what a sender
-/// only announces takes nothing from others.
+/// Reads the whole body, of at most `limit` bytes; `detail` is the error message if it is longer. Memory is reserved as
+/// the bytes arrive, so that a sender that only announces a large body takes nothing from others.
 pub(crate) async fn read(
     body: Body,
     state: &AppState,

@@ -1,4 +1,4 @@
-//! `DELETE /v1/sessions/{session_id}`: a session goes, with everything that was said in it.
+//! `DELETE /v1/sessions/{session_id}`: deletes a session with everything that was said in it.
 
 use axum::Json;
 use axum::extract::State;
@@ -44,7 +44,7 @@ pub(crate) async fn answer(
     Ok((status(&removed), Json(DeletedSession { session_id, removed })))
 }
 
-/// Whether the database has done it too.
+/// Returns 200 if the deletion is also done in the database, otherwise 202.
 pub(super) fn status(removed: &Gone) -> StatusCode {
     if removed.is_done() { StatusCode::OK } else { StatusCode::ACCEPTED }
 }

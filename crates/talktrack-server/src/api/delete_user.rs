@@ -1,4 +1,4 @@
-//! `DELETE /v1/users/{user_id}`: everything that a user ever said goes.
+//! `DELETE /v1/users/{user_id}`: deletes everything that a user ever said.
 
 use axum::Json;
 use axum::extract::State;

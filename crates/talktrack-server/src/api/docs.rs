@@ -1,5 +1,5 @@
-//! `GET /openapi.json` and `GET /docs`: the description of the API, made from the code, for programs and for people. The page
-//! needs nothing from the network.
+//! `GET /openapi.json` and `GET /docs`: the description of the API, generated from the code, for programs and for
+//! people. The page loads nothing from the network.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock};
@@ -34,7 +34,7 @@ use crate::error::Document;
 )]
 pub(crate) struct Api;
 
-/// Both forms of the description, made when somebody first asks for one. Clones are one.
+/// The description as JSON and as HTML, generated at the first request. Cheap to clone; all clones share both.
 #[derive(Clone)]
 pub(crate) struct Page(Arc<LazyLock<Forms, Box<dyn FnOnce() -> Forms + Send + Sync>>>);
 
@@ -60,7 +60,7 @@ impl Page {
     }
 
     pub(crate) fn html<S: Clone + Send + Sync + 'static>(&self) -> MethodRouter<S> {
-        // The page may have this style, and nothing else.
+        // The policy allows this style on the page and nothing else.
         let style = STANDARD.encode(digest(&SHA256, STYLE.as_bytes()));
         let policy = format!("default-src 'none'; style-src 'sha256-{style}'; frame-ancestors 'none'");
         let headers = [
@@ -87,7 +87,7 @@ fn page(description: &Value) -> String {
     );
     for tag in description["tags"].as_array().into_iter().flatten() {
         let heading = (escaped(&tag["name"]), prose(&tag["description"]));
-        // Writing into a string cannot fail.
+        // Writing to a string cannot fail.
         let _ = write!(html, "<section><h2>{}</h2><p>{}</p>", heading.0, heading.1);
         for (path, methods) in entries(&description["paths"]) {
             for (method, operation) in
@@ -155,7 +155,7 @@ fn entries(object: &Value) -> impl Iterator<Item = (&str, &Value)> {
     object.as_object().into_iter().flat_map(Map::iter).map(|(key, value)| (key.as_str(), value))
 }
 
-/// The schema of a request's or an answer's content.
+/// Returns the schema of the content of a request or a response.
 fn schema_of(body: &Value) -> Option<&Value> {
     entries(&body["content"])
         .next()
@@ -163,7 +163,7 @@ fn schema_of(body: &Value) -> Option<&Value> {
         .filter(|schema| schema.is_object())
 }
 
-/// A type, in a word or two.
+/// Describes a type in a few words, as HTML.
 fn kind(schema: &Value) -> String {
     if let Some(name) = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next()) {
         return format!("<a href=\"#{name}\"><code>{name}</code></a>");
@@ -182,7 +182,7 @@ fn kind(schema: &Value) -> String {
     format!("{name}{format}{items}")
 }
 
-/// Text for people, in which `code` stands between backticks.
+/// Converts a description to HTML: text between backticks becomes `code`.
 fn prose(text: &Value) -> String {
     let text = escaped(text);
     let part = |(place, part): (usize, &str)| match place % 2 {

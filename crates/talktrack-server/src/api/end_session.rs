@@ -1,4 +1,4 @@
-//! `POST /v1/sessions/{session_id}/end`: a session ends.
+//! `POST /v1/sessions/{session_id}/end`: ends a session.
 
 use axum::Json;
 use axum::extract::State;
@@ -58,7 +58,8 @@ pub(crate) async fn answer(
     let receipt = state.tracker().end_session_as(granted.session(), closing)?;
     let ended = match receipt.durable().await {
         Ok(ended) => Some(ended),
-        // The end waits for the store like everything that a key writes; only the store knows the figures.
+        // The end waits for the store, as everything that a key writes may. Only the store knows the duration and the
+        // count.
         Err(NotDurable::UnknownSession) if state.is_remote() && caller.user().is_none() => None,
         Err(why) => return Err(access::refusal(&caller, why).into()),
     };
@@ -68,14 +69,15 @@ pub(crate) async fn answer(
     Ok((StatusCode::ACCEPTED, Json(EndedSession { session_id, duration_seconds, message_count })))
 }
 
-/// The figures of a session that this node has not in memory, as far as the store and the journal tell them.
+/// Returns the duration and message count of a session that this node does not have in memory, from the store and the
+/// journal. `None` if neither has an answer.
 async fn figures(state: &AppState, caller: &Caller, granted: &Granted, ended_at: Timestamp) -> Option<Ended> {
     if !state.is_remote() || state.tracker().session_in_memory(granted.session()).is_some() {
         return None;
     }
     let row = access::row(state, caller, granted).await?;
     let ended_at = row.ended_at.as_ref().and_then(StoredTime::known).unwrap_or(ended_at);
-    // A start that is no time gives no duration.
+    // A start that is not a valid time gives a duration of 0.
     let duration_seconds =
         row.started_at.known().map_or(0.0, |start| ended_at.max(start).seconds_since(start));
     Some(Ended { duration_seconds, message_count: row.message_count.max(0).unsigned_abs() })

@@ -1,4 +1,4 @@
-//! `GET /v1/events`: what becomes durable, as it does (server-sent events).
+//! `GET /v1/events`: streams events as they become durable (server-sent events).
 
 #![expect(unused_qualifications, reason = "in what the macro makes of the parameters")]
 
@@ -24,7 +24,7 @@ use crate::events::{Filter, Listener, Next, closing, gap, mark};
 use crate::limits::{Account, CountedPlace};
 use crate::state::{AppState, Stopping};
 
-/// The header in which a client that connects again says how far it has come.
+/// The header with which a reconnecting client names the last event that it received.
 const LAST_EVENT_ID: &str = "last-event-id";
 
 /// The query.
@@ -98,39 +98,39 @@ pub(crate) async fn answer(
     let headers = [
         (header::CONTENT_TYPE.as_str(), "text/event-stream"),
         (header::CACHE_CONTROL.as_str(), "no-store"),
-        // Proxies that gather what they pass on would hold events back.
+        // Proxies that buffer responses would delay the events.
         ("x-accel-buffering", "no"),
     ];
     Ok((headers, body).into_response())
 }
 
-/// An empty one counts as none.
+/// Returns the event id in the header; `None` if the header is missing or empty.
 fn last_event_id(headers: &HeaderMap) -> Result<Option<Seq>, Problem> {
     let Some(value) = headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty()) else { return Ok(None) };
     let id = value.to_str().ok().and_then(|text| text.trim().parse().ok());
     id.map(Some).ok_or_else(|| Problem::invalid("Last-Event-ID: is not one that this stream has given"))
 }
 
-/// A listener's stream. It is asked for more only when the peer has taken what it was given, so nothing waits for a peer
-/// but what is on the way to it.
+/// The event stream of one listener. The next event is read only after the client has taken the previous one, so at
+/// most one piece per client is buffered.
 struct Feed {
     listener: Listener,
-    /// How long the peer may take over what is on the way.
+    /// How long the client may take for one piece before the stream ends.
     patience: Duration,
     stopping: Stopping,
-    /// When there was no event for so long, there is a sign of life.
+    /// Ticks when no event was sent for this long: a heartbeat is due.
     alive: Interval,
-    /// For how long the listener may stay.
+    /// How long the listener may stay.
     lease: Lease,
-    /// When something was given, and not yet asked for more.
+    /// When the last piece was handed out, until the next one is requested.
     offered: Option<Instant>,
-    /// Its place among the connections of its user.
+    /// Counts the listener among the connections of its user.
     _place: Option<CountedPlace<Account>>,
 }
 
 type Step = Option<(Result<Bytes, Infallible>, Option<Feed>)>;
 
-/// The last thing that a stream says.
+/// The last event of a stream.
 struct Last(Bytes);
 
 impl Feed {
@@ -169,14 +169,14 @@ impl Feed {
     }
 }
 
-/// Waits until the listener may not stay any longer, and says why.
+/// Waits until the listener may no longer stay, and returns the reason.
 async fn over(lease: &mut Lease) -> String {
     loop {
         match lease.next_look() {
             Some(next) => sleep_until(next).await,
             None => std::future::pending().await,
         }
-        // Nothing can be said to a listener that its token expires: it will connect again with another.
+        // A listener cannot be warned that its token expires soon. It reconnects with another token.
         if let Some(Notice::Over(why)) = lease.look() {
             return why;
         }

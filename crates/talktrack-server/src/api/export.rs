@@ -1,4 +1,4 @@
-//! `GET /v1/sessions/{session_id}/export`: a conversation as a document, streamed.
+//! `GET /v1/sessions/{session_id}/export`: streams a conversation as a document.
 
 #![expect(unused_qualifications, reason = "in what the macro makes of the parameters")]
 
@@ -21,7 +21,7 @@ use crate::limits::{Account, CountedPlace, Limits};
 use crate::state::AppState;
 use crate::transcript::{Document, Format};
 
-/// Rows that are held at once, if they are small: a page is bounded in bytes, too.
+/// The maximum number of rows in memory at once. Pages are also bounded in bytes, so fewer large rows fit.
 const PAGE: usize = 100;
 
 /// The query.
@@ -70,8 +70,8 @@ pub(crate) async fn answer(
     Ok((headers, Body::from_stream(stream::try_unfold(export, Export::piece))).into_response())
 }
 
-/// Reads a page. To read from the local file is work for this machine's processors and takes a turn. A database elsewhere may take long
-/// to answer: nobody else's export waits for that.
+/// Reads one page. Reading from the local file takes processor time and needs a permit. A remote database may take long
+/// to answer and needs none, so that other exports do not wait for it.
 async fn read(
     view: &SessionView,
     after: Option<MessageCursor>,
@@ -82,14 +82,14 @@ async fn read(
     view.messages(after, PAGE).await
 }
 
-/// A document on its way.
+/// An export in progress.
 struct Export {
     view: SessionView,
     is_remote: bool,
     document: Box<dyn Document>,
     next: Next,
     limits: Limits,
-    /// It counts as an export of its caller for so long.
+    /// Counts the export against its caller until it is dropped.
     _place: Option<CountedPlace<Account>>,
 }
 
@@ -100,7 +100,8 @@ enum Next {
 }
 
 impl Export {
-    /// The next piece of the document: a page of messages. The one behind it is read when the reader has taken this one.
+    /// Returns the next piece of the document: one page of messages. The page after it is read when the client has
+    /// taken this one.
     async fn piece(mut self) -> Result<Option<(Bytes, Self)>, ReadError> {
         let (page, is_first) = match std::mem::replace(&mut self.next, Next::Nothing) {
             Next::First(page) => (page, true),
@@ -113,7 +114,7 @@ impl Export {
         if let Some(last) = page.last_before_more() {
             self.next = Next::After(last.cursor());
         }
-        // Megabytes of text take a while: whoever waits for an acknowledgement must not wait for the thread, too.
+        // Formatting megabytes of text takes a while. It runs on another thread, so that it delays no acknowledgement.
         let limits = self.limits.clone();
         let _turn = limits.export_turn().await;
         let written = spawn_blocking(move || {

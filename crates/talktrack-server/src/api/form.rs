@@ -1,4 +1,4 @@
-//! A form that a page sends: small, and received within the memory for bodies like any other body.
+//! A form of the dashboard. It is small, and counts against the memory for request bodies.
 
 use axum::Form;
 use axum::body::Body;
@@ -9,10 +9,11 @@ use super::body;
 use crate::error::Problem;
 use crate::state::AppState;
 
-/// A form has a token, a reason, a number: anyone may send one, also before a login.
+/// The maximum size of a form in bytes. A form has only a token, a reason or a number, and anyone may send one before a
+/// login.
 pub(crate) const MAX_FORM_BYTES: usize = 32 << 10;
 
-/// The fields of a form, read into `T`.
+/// The fields of a form, deserialized into `T`.
 pub(crate) struct FormBody<T>(pub(crate) T);
 
 impl<T: DeserializeOwned> FromRequest<AppState> for FormBody<T> {

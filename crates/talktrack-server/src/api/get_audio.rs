@@ -1,4 +1,4 @@
-//! `GET /v1/sessions/{session_id}/audio/{name}`: a recording is read, as a whole or in part.
+//! `GET /v1/sessions/{session_id}/audio/{name}`: returns a recording or a part of it.
 
 use std::ops::Range;
 
@@ -15,7 +15,8 @@ use crate::auth::Caller;
 use crate::error::Problem;
 use crate::state::AppState;
 
-/// Kept by the browser of whoever asked, and asked for anew each time: it may be deleted.
+/// Only the browser may cache a recording, and it must revalidate the copy each time, because the recording may have
+/// been deleted.
 const CACHING: &str = "private, no-cache";
 
 /// Reads a recording
@@ -59,7 +60,7 @@ pub(crate) async fn answer(
         )
             .into_response());
     }
-    // A part of something else than what the reader has would not fit.
+    // A part of a version that the client does not have would not fit. The whole recording is sent instead.
     let fits = told(header::IF_RANGE).is_none_or(|tag| tag == etag);
     let wanted = match told(header::RANGE) {
         Some(range) if fits => Wanted::of(range, size),
@@ -82,7 +83,7 @@ pub(crate) async fn answer(
     Ok(answer)
 }
 
-/// Where the recording lies, and how many bytes it has.
+/// Finds the folder of the recording and its size in bytes.
 async fn locate(
     state: &AppState,
     caller: &Caller,
@@ -90,7 +91,7 @@ async fn locate(
     name: Name,
 ) -> Result<Option<(Folder, u64)>, Problem> {
     let session_id = granted.session_id;
-    // Two keys may have claimed the session for different users; a key reads what belongs to either.
+    // Two keys may have claimed the session for different users. A key may read the recordings of both.
     let owners = match granted.owner {
         Some(owner) => vec![owner],
         None => state.tracker().proven_owners(session_id),
@@ -100,7 +101,7 @@ async fn locate(
             return Ok(Some((folder, size)));
         }
     }
-    // What belongs to the stored session's user is not shown to somebody who only claims the session.
+    // Recordings of the stored session's user must not be shown to a user who only claims the session.
     let is_theirs =
         caller.user().is_none() || granted.is_stored || access::is_stored(state, caller, session_id).await?;
     let folder = Folder { session_id, owner: None };
@@ -126,7 +127,7 @@ fn described(name: Name, etag: String, range: &Range<u64>) -> [(HeaderName, Stri
     ]
 }
 
-/// Whether this tag is one of a list.
+/// True if `tags`, a list of entity tags, contains this one.
 fn knows(tags: &str, etag: &str) -> bool {
     tags.split(',').map(|tag| tag.trim().trim_start_matches("W/")).any(|tag| tag == "*" || tag == etag)
 }

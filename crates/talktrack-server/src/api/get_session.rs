@@ -1,4 +1,4 @@
-//! `GET /v1/sessions/{session_id}`: one session.
+//! `GET /v1/sessions/{session_id}`: returns one session.
 
 use axum::Json;
 use axum::extract::State;

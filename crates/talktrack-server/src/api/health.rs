@@ -1,4 +1,4 @@
-//! `GET /healthz`: the process is there and answers.
+//! `GET /healthz`: reports that the process is alive.
 
 use axum::http::StatusCode;
 use axum::response::Response;

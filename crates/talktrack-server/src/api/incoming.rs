@@ -1,4 +1,5 @@
-//! The body of a request, as it comes in. A sender who stops, or who sends so little that it never ends, is not waited for.
+//! A request body as it arrives. The server gives up on a sender that stops, or that sends so slowly that the body
+//! would never end.
 
 use std::time::Duration;
 
@@ -9,16 +10,16 @@ use tokio::time::{Instant, timeout};
 
 use crate::error::Problem;
 
-/// Bytes a second that have to come on the whole: a tenth of what the thriftiest codec makes of speech.
+/// The minimum average rate in bytes per second: a tenth of what the most economical speech codec produces.
 const PACE: u64 = 64;
 
 /// The pieces of a body.
 pub(crate) struct Incoming {
     body: BodyDataStream,
-    /// How long it may be silent.
+    /// How long the sender may be silent.
     patience: Duration,
     received: u64,
-    /// How long it was waited for, all in all. The time that others take with the pieces does not count.
+    /// How long the server has waited for pieces, in total. The time to process them does not count.
     waited: Duration,
 }
 
@@ -27,15 +28,15 @@ impl Incoming {
         Self { body: body.into_data_stream(), patience, received: 0, waited: Duration::ZERO }
     }
 
-    /// How many bytes have come.
+    /// Returns how many bytes have arrived.
     pub(crate) fn received(&self) -> u64 {
         self.received
     }
 
-    /// The next piece; `None` at the end.
+    /// Returns the next piece; `None` at the end.
     ///
     /// # Errors
-    /// Where it breaks off, and where the sender takes too long.
+    /// 400 if the body breaks off; 408 if the sender takes too long.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
         let earned = self.patience + Duration::from_secs(self.received / PACE);
         let left = earned.saturating_sub(self.waited).min(self.patience);
@@ -61,7 +62,7 @@ mod tests {
 
     use super::*;
 
-    /// A body of so many pieces, each of this size and after this pause.
+    /// A body of `pieces` pieces, each of `bytes` bytes and after this pause.
     fn body(pieces: u32, bytes: usize, pause: Duration) -> Body {
         Body::from_stream(stream::unfold(0, move |place| async move {
             sleep(pause).await;

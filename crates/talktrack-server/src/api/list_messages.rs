@@ -1,4 +1,4 @@
-//! `GET /v1/sessions/{session_id}/messages`: what was said, in order.
+//! `GET /v1/sessions/{session_id}/messages`: lists messages in the order in which they were said.
 
 #![expect(unused_qualifications, reason = "in what the macro makes of the parameters")]
 

@@ -1,4 +1,4 @@
-//! `GET /v1/sessions`: sessions, newest first.
+//! `GET /v1/sessions`: lists sessions, newest first.
 
 #![expect(unused_qualifications, reason = "in what the macro makes of the parameters")]
 

@@ -1,5 +1,5 @@
-//! `GET /metrics`: the figures, for Prometheus. Whose conversations there are cannot be read off them, but how much a
-//! business talks can: if identity is checked, they are for keys with the scope `metrics` that act for all users.
+//! `GET /metrics`: metrics for Prometheus. They do not reveal who has conversations, but they do reveal how much a
+//! business talks. If identity is checked, they need a key with the scope `metrics` that acts for all users.
 
 use axum::extract::State;
 use axum::http::header;
@@ -20,7 +20,7 @@ use crate::state::AppState;
 )]
 pub(crate) async fn answer(State(state): State<AppState>, caller: Caller) -> Result<Response, Problem> {
     caller.require_for_all(Scope::Metrics)?;
-    // Looked at anew each time: people empty it while the server runs.
+    // Counted at each request, because people empty the quarantine while the server runs.
     let kept = talktrack::quarantines(&state.config().local_file()).len();
     gauge!("talktrack_quarantines").set(u32::try_from(kept).unwrap_or(u32::MAX));
     let content_type = "text/plain; version=0.0.4; charset=utf-8";

@@ -1,4 +1,4 @@
-//! The query of a request, and the cursors in it.
+//! The query parameters of a request, and the cursors in them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,12 +14,13 @@ use talktrack::stored::TimeKey;
 
 use crate::error::Problem;
 
-/// What a list gives at once, where the query does not say.
+/// The number of rows in a page if the query has no `limit`.
 const DEFAULT_LIMIT: usize = 50;
-/// What it gives at most.
+/// The maximum number of rows in a page.
 pub(crate) const MAX_LIMIT: usize = 500;
 
-/// The query, read into `T`. Parameters that nobody knows are refused: they would be taken for filters that hold.
+/// The query, deserialized into `T`. Unknown parameters are refused: a caller would take them for filters that are
+/// applied.
 pub(crate) struct Params<T>(pub(crate) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
@@ -34,7 +35,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     }
 }
 
-/// How many rows, from 1 to [`MAX_LIMIT`].
+/// A number of rows from 1 to [`MAX_LIMIT`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limit(pub(crate) usize);
 
@@ -53,12 +54,12 @@ impl<'de> Deserialize<'de> for Limit {
     }
 }
 
-/// A place in a list, as the last page told it: numbers and an id with dots between them. What they mean is nobody's
-/// business but the server's.
+/// A position in a list, as the previous page returned it: numbers and an id, separated by dots. Its meaning is
+/// internal to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cursor<T>(pub(crate) T);
 
-/// What a cursor can stand for.
+/// A position that a cursor can stand for.
 pub(crate) trait Place: Sized {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
     fn read(parts: &[&str]) -> Option<Self>;
@@ -97,8 +98,8 @@ impl Place for SearchCursor {
     }
 }
 
-/// Where a row stands in time: microseconds since 1970; since 2000 behind a `p`, for years that only PostgreSQL knows; `r` if the
-/// place is that of the row itself.
+/// The time of a row within a cursor: microseconds since 1970; `p` and microseconds since 2000 for a year that only
+/// PostgreSQL can represent; `r` if the time is to be taken from the row itself.
 struct Key(TimeKey);
 
 impl fmt::Display for Key {

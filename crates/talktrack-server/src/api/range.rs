@@ -1,19 +1,19 @@
-//! The `Range` of a request (RFC 9110, section 14): one stretch of bytes. Several at once, or what is no range, are answered
-//! with the whole, as the standard allows.
+//! The `Range` header of a request (RFC 9110, section 14): one range of bytes. Several ranges and invalid ones are
+//! answered with the whole file, as the standard allows.
 
 use std::ops::Range;
 
-/// What of a file is wanted.
+/// The part of a file that a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Wanted {
     Whole,
     Part(Range<u64>),
-    /// It has no such part.
+    /// The file does not have the requested range.
     Nothing,
 }
 
 impl Wanted {
-    /// Reads the header's value for a file of this many bytes.
+    /// Parses the header's value for a file of `size` bytes.
     pub(super) fn of(header: &str, size: u64) -> Self {
         let Some((first, last)) = parse(header) else { return Self::Whole };
         let range = match (first, last) {
@@ -27,7 +27,7 @@ impl Wanted {
     }
 }
 
-/// The numbers before and after the dash.
+/// Returns the numbers before and after the dash.
 fn parse(header: &str) -> Option<(Option<u64>, Option<u64>)> {
     let (unit, range) = header.split_once('=')?;
     let (first, last) = range.trim().split_once('-')?;

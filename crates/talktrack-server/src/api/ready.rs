@@ -1,5 +1,6 @@
-//! `GET /readyz`: whether messages would become durable and stored now, and if not, why. Whether is for everybody, since load
-//! balancers send no token; why names hosts and tables, and is for those who may see the figures of all users.
+//! `GET /readyz`: reports whether messages would become durable and stored now, and if not, why. Every caller may see
+//! the status, because load balancers send no token. The causes name hosts and tables, so only callers who may see the
+//! metrics of all users get them.
 
 use axum::extract::State;
 use axum::http::StatusCode;

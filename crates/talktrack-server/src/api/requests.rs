@@ -1,5 +1,5 @@
-//! The bodies of requests, for the description of the API. They are read by [`crate::wire`], by the rules of the frames of the
-//! same fields; what is written here is what `/openapi.json` tells.
+//! The bodies of requests, as `/openapi.json` describes them. The types here only describe: [`crate::wire`] parses the
+//! bodies, by the same rules as the frames with the same fields.
 
 #![expect(dead_code, reason = "read as a description alone")]
 

@@ -1,4 +1,4 @@
-//! Sessions and messages as the API shows them: the columns of the schema, under their names.
+//! Sessions and messages as the API returns them: the columns of the schema, under the same names.
 
 use serde::Serialize;
 use talktrack::store::{MessageRow, SessionRow};
