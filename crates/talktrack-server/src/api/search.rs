@@ -1,4 +1,4 @@
-//! `GET /v1/search`: messages by their words, newest first.
+//! `GET /v1/search`: finds messages by their words, newest first.
 
 #![expect(unused_qualifications, reason = "in what the macro makes of the parameters")]
 
@@ -16,7 +16,7 @@ use crate::auth::Caller;
 use crate::error::Problem;
 use crate::state::AppState;
 
-/// Seconds after which it is worth to ask again where there is no index yet.
+/// After how many seconds a client should retry while the search index is not built yet.
 const INDEX_IS_BEING_MADE: u32 = 5;
 
 /// The query.
@@ -106,7 +106,7 @@ pub(crate) async fn answer(
     Ok(Json(Found { hits: found.into_iter().map(FoundMessage::from).collect(), next_cursor }))
 }
 
-/// Why there is none; `field` is what the words are called where they were given.
+/// Converts a failed search to a response. `field` is the name of the field in which the caller gave the words.
 pub(crate) fn no_answer(field: &str, error: SearchError) -> Problem {
     match error {
         SearchError::Read(error) => Problem::store_unavailable(&error),

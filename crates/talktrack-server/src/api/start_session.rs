@@ -1,4 +1,4 @@
-//! `POST /v1/sessions`: a session begins, or goes on where it is known.
+//! `POST /v1/sessions`: starts a session, or resumes it if it is known.
 
 use axum::Json;
 use axum::extract::State;
@@ -51,7 +51,7 @@ pub(crate) async fn answer(
             tracker.forget(session_id, user_id);
         }
     });
-    // Whoever starts a session like this holds no connection that could break.
+    // A session that was started over HTTP has no connection that could break.
     tracker.detach(SessionRef::of_user(session_id, user_id));
     let resumed = started.map_err(|why| access::refusal(&caller, why))?.resumed;
     Ok((StatusCode::CREATED, Json(StartedSession { session_id, user_id, resumed })))

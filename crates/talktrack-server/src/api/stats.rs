@@ -1,4 +1,4 @@
-//! `GET /v1/stats`: what happened when, in figures.
+//! `GET /v1/stats`: statistics over time.
 
 #![expect(unused_qualifications, reason = "in what the macro makes of the parameters")]
 
@@ -19,7 +19,7 @@ use crate::auth::Caller;
 use crate::error::Problem;
 use crate::state::AppState;
 
-/// Seconds after which it is worth to ask again where nothing is counted yet.
+/// After how many seconds a client should retry while nothing is counted yet.
 const COUNTING_BEGINS: u32 = 5;
 
 /// The query.
@@ -41,7 +41,7 @@ pub(crate) struct Wanted {
     user_id: Option<Uuid>,
 }
 
-/// How long a stretch is.
+/// The length of one bucket.
 #[derive(Debug, Clone, Copy, Deserialize)]
 enum Step {
     #[serde(rename = "5m")]
@@ -167,7 +167,8 @@ pub(crate) async fn answer(
     Ok(Json(Statistics::of(&stats, letters.as_deref())))
 }
 
-/// What happened, as far as the caller may know; for those who see everything also the dead letters of each stretch.
+/// Returns the statistics that the caller may see. For a caller who acts for all users and asks for no single one, also
+/// returns the number of dead letters in each bucket.
 pub(crate) async fn count(
     state: &AppState,
     caller: &Caller,

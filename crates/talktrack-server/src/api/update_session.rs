@@ -1,4 +1,4 @@
-//! `PATCH /v1/sessions/{session_id}`: keys are merged into the session's metadata.
+//! `PATCH /v1/sessions/{session_id}`: merges keys into the session's metadata.
 
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -50,7 +50,7 @@ pub(crate) async fn answer(
     let mut pace = state.turns().pace(caller.account(), client, granted.session_id);
     pace.wait(MAX_SESSION_METADATA, &mut state.tracker().durability()).await;
     let receipt = state.tracker().update_session(granted.session(), metadata)?;
-    // All of the metadata are written again.
+    // An update writes the whole metadata of the session again, so it counts with their maximum size.
     pace.sent(receipt.seq(), MAX_SESSION_METADATA);
     receipt.durable().await.map_err(|why| access::refusal(&caller, why))?;
     Ok((StatusCode::ACCEPTED, Json(UpdatedSession { session_id: granted.session_id })))
