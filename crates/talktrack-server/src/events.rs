@@ -1,6 +1,7 @@
-//! What becomes durable, for whoever listens. One reader follows the changes while somebody listens, reads each page of them
-//! once, and keeps the latest events, as they go over the wire, in a ring from which all listeners take them. Whoever is
-//! behind the ring reads what is missing for themselves. So a listener costs a place in the order, and no memory.
+//! Live events: what becomes durable, streamed to listeners. While there is a listener, one reader follows the changes,
+//! reads each page of them once, and keeps the latest events in a ring, encoded for the wire. All listeners take their
+//! events from the ring; a listener that has fallen behind the ring reads the missing events from the journal itself. A
+//! listener therefore costs only a position in the order of events, and no memory for events.
 
 mod listener;
 mod ring;
@@ -24,41 +25,42 @@ pub(crate) use listener::{Filter, Listener, Next};
 use ring::Ring;
 use source::Source;
 
-/// Listeners that read what is missing for themselves at the same time; the others wait for their turn.
+/// How many listeners may read missing events from the journal at once. The others wait.
 const CATCHING_UP: usize = 4;
 
-/// A pause after the store could not be read.
+/// The pause after a failed read.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Shared by all; clones are one.
+/// The live events. Cheap to clone; all clones refer to the same state.
 #[derive(Clone)]
 pub(crate) struct Events(Arc<Shared>);
 
 struct Shared {
-    /// For the reader.
+    /// The source for the reader that fills the ring.
     live: Source,
-    /// For those who are behind the ring.
+    /// The source for listeners that have fallen behind the ring.
     late: Source,
     catching_up: Semaphore,
     ring: Mutex<Ring>,
-    /// How far the reader has come.
+    /// How far the reader has read.
     head: watch::Sender<Seq>,
     listeners: watch::Sender<usize>,
-    /// One permit for each listener that may still come.
+    /// Holds one permit for each further listener that `max_listeners` allows.
     places: Arc<Semaphore>,
 }
 
-/// A listener's right to be there, given back when it goes.
+/// The permit for one listener. Dropping it frees the place for another listener.
 pub(crate) struct Place {
     events: Events,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Events {
-    /// Reads the file of the data directory for at most so many listeners; rows of a remote store come from `tracker`'s.
+    /// Makes live events for at most `most` listeners. Changes are read from the file in the data directory. If the
+    /// store is remote, rows come from the tracker's reader.
     ///
     /// # Errors
-    /// Where the file cannot be opened.
+    /// Fails if the file cannot be opened.
     pub(crate) fn of(
         tracker: &Tracker,
         open: impl Fn() -> Result<SqliteReader, ReadError>,
@@ -78,7 +80,7 @@ impl Events {
         })))
     }
 
-    /// A place for one more listener, if there is one.
+    /// Reserves a place for one more listener; `None` if all places are taken.
     pub(crate) fn take_place(&self) -> Option<Place> {
         let permit = Arc::clone(&self.0.places).try_acquire_owned().ok()?;
         self.0.listeners.send_modify(|listeners| *listeners += 1);
@@ -86,13 +88,13 @@ impl Events {
         Some(Place { events: self.clone(), _permit: permit })
     }
 
-    /// Waits until nobody listens any more.
+    /// Waits until there are no listeners.
     pub(crate) async fn all_left(&self) {
-        // The sender is in `self`: an error cannot come.
+        // `self` holds the sender, so this cannot fail.
         let _ = self.0.listeners.subscribe().wait_for(|listeners| *listeners == 0).await;
     }
 
-    /// Reads while somebody listens. Never returns.
+    /// Fills the ring while there are listeners. Never returns.
     pub(crate) async fn run(self) {
         let mut listeners = self.0.listeners.subscribe();
         while listeners.wait_for(|listeners| *listeners > 0).await.is_ok() {
@@ -117,7 +119,8 @@ impl Events {
                 Ok(page) => {
                     place = page.next;
                     let mut ring = ring.lock();
-                    // More came than is kept while this was read: whoever listens is as late, and learns it from the table.
+                    // More changes arrived than are kept, so this reader has missed some. A listener at the same
+                    // position finds the gap when it reads the journal itself.
                     if let Some(gap) = page.gap {
                         ring.begin(gap);
                     }

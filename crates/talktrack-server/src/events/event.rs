@@ -1,4 +1,4 @@
-//! An event as it goes over the wire (server-sent events, as the HTML standard has them).
+//! An event as it is sent to listeners: a server-sent event as the HTML standard defines it.
 
 use std::fmt::Write as _;
 
@@ -9,13 +9,13 @@ use talktrack::ChangeKind;
 use talktrack::clock::Seq;
 use uuid::Uuid;
 
-/// Something that became durable, made once for all listeners.
+/// A durable change, encoded once for all listeners.
 #[derive(Debug)]
 pub(crate) struct Event {
-    /// Its place, and its id on the wire.
+    /// The position of the event, which is also its id on the wire.
     pub(crate) seq: Seq,
     pub(crate) session_id: Uuid,
-    /// Whose the session is; `None` where that cannot be told now.
+    /// The user that the session belongs to; `None` if that is not known now.
     pub(crate) owner: Option<Uuid>,
     pub(crate) bytes: Bytes,
 }
@@ -38,7 +38,7 @@ impl Event {
     }
 }
 
-/// What happened, as the wire names it.
+/// Returns the name of the event on the wire.
 fn name(kind: ChangeKind) -> &'static str {
     match kind {
         ChangeKind::SessionStarted => "session.started",
@@ -49,30 +49,31 @@ fn name(kind: ChangeKind) -> &'static str {
     }
 }
 
-/// The last event of a stream, with the reason. The codes are the protocol's.
+/// Encodes the last event of a stream, with the reason. The codes are those of the protocol.
 pub(crate) fn closing(code: &str, message: &str) -> Bytes {
     frame(None, "closing", &json!({"code": code, "message": message})).into()
 }
 
-/// Something is missing before this place.
+/// Encodes an event that reports missing events between `after` and `place`.
 pub(crate) fn gap(after: Seq, place: Seq) -> Bytes {
     let message =
         "events that came after this id are no longer kept; read what you need of them from the lists";
     frame(Some(place), "gap", &json!({"last_event_id": after, "message": message})).into()
 }
 
-/// A sign of life. It takes the listener's id along, where nothing of what came was for it; no client makes an event of it.
+/// Encodes a heartbeat. If `place` is given, the heartbeat advances the client's last event id past events that were
+/// not for it. No client reports a heartbeat as an event.
 pub(crate) fn mark(place: Option<Seq>) -> Bytes {
     place.map_or(Bytes::from_static(b":\n\n"), |place| format!("id: {place}\n\n").into())
 }
 
 fn frame(id: Option<Seq>, name: &str, data: &impl Serialize) -> String {
     let mut text = String::new();
-    // Writing into a string cannot fail.
+    // Writing to a string cannot fail.
     if let Some(id) = id {
         let _ = writeln!(text, "id: {id}");
     }
-    // Within a string of JSON there is no bare line break: where there is one, a space says the same.
+    // A JSON string contains no literal line breaks. Outside of strings, a space has the same meaning as a line break.
     let data = serde_json::to_string(data).unwrap_or_default().replace(['\n', '\r'], " ");
     let _ = write!(text, "event: {name}\ndata: {data}\n\n");
     text

@@ -1,4 +1,4 @@
-//! One who listens: a place in the order of events, and which of them are wanted.
+//! A listener: a position in the order of events, and a filter.
 
 use std::sync::Arc;
 
@@ -13,41 +13,43 @@ use super::ring::Taken;
 use super::source::Page;
 use super::{PAUSE, Place};
 
-/// Which events are wanted.
+/// Which events a listener receives. `None` does not restrict the events.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Filter {
     pub(crate) session_id: Option<Uuid>,
-    /// In sessions of this user.
+    /// The user whose sessions the events must belong to.
     pub(crate) user_id: Option<Uuid>,
 }
 
 pub(crate) struct Listener {
     place: Seq,
-    /// The id that it was told last.
+    /// The last id that was sent to the client.
     told: Seq,
     filter: Filter,
     head: watch::Receiver<Seq>,
-    /// Gives its place back when the listener goes.
+    /// Frees the listener's place when dropped.
     seat: Place,
-    /// It has been given what it asked for when it came.
+    /// True if the listener has received the first part of the events it asked for. A gap after that means that it is
+    /// too slow.
     has_begun: bool,
-    /// What came behind a gap, and the place behind that.
+    /// The events after a gap that was just reported, and the position after them.
     after_the_gap: Option<(Vec<Arc<Event>>, Seq)>,
 }
 
-/// What comes next for a listener.
+/// What a listener receives next.
 pub(crate) enum Next {
-    /// Events, as they go over the wire.
+    /// Encoded events.
     Events(Bytes),
-    /// When it came, some of what it asked for was no longer kept: after this place, before that one.
+    /// Some of the requested events were already removed when the listener connected: those after the first position
+    /// and up to the second.
     Gap(Seq, Seq),
-    /// It is so far behind that what comes next is no longer kept.
+    /// The listener has fallen so far behind that its next events have been removed.
     TooSlow,
-    /// Whose the next event is cannot be told now: the store is away.
+    /// The owner of the next event cannot be determined, because the store is unavailable.
     Unknown,
 }
 
-/// The next event may be one for the listener or not.
+/// The owner of an event is not known, so it cannot be decided whether the listener may receive it.
 struct NobodyKnows;
 
 impl Filter {
@@ -64,19 +66,20 @@ impl Filter {
 }
 
 impl Listener {
-    /// Listens to what comes after the event with this id; without one, to what comes from now on.
+    /// Makes a listener for the events after the one with the id `after`; without an id, for events from now on.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// Fails if the file cannot be read.
     pub(crate) async fn begin(seat: Place, filter: Filter, after: Option<Seq>) -> Result<Self, ReadError> {
         let newest = seat.events.0.late.newest().await?;
-        // Ids are this node's. Behind its newest lies what is new in any case.
+        // Ids belong to this node. An id beyond the newest one is of another node, so the listener starts at the newest
+        // position.
         let place = after.map_or(newest, |after| after.min(newest));
         let head = seat.events.0.head.subscribe();
         Ok(Self { place, told: place, filter, head, seat, has_begun: after.is_none(), after_the_gap: None })
     }
 
-    /// Waits for what comes next. May be dropped and asked again without missing anything.
+    /// Waits for the next events. Cancellation-safe: no event is lost if the future is dropped.
     pub(crate) async fn next(&mut self) -> Next {
         loop {
             if let Some((events, next)) = self.after_the_gap.take()
@@ -87,7 +90,7 @@ impl Listener {
             let taken = self.seat.events.0.ring.lock().after(self.place);
             let (events, next) = match taken {
                 Taken::UpTo(_, next) if next == self.place => {
-                    // The sender lives in what `seat` holds.
+                    // `seat` keeps the sender alive, so this cannot fail.
                     let _ = self.head.changed().await;
                     continue;
                 }
@@ -107,12 +110,12 @@ impl Listener {
             if let Some(next) = self.wanted(&events, next) {
                 return next;
             }
-            // Somebody who wants little of much must not keep others from being served.
+            // A listener that skips many events must not keep the thread from other tasks.
             tokio::task::yield_now().await;
         }
     }
 
-    /// The place up to which it has everything, where it was not told yet.
+    /// Returns the position up to which the listener has everything, if the client has not been told of it yet.
     pub(crate) fn untold_place(&mut self) -> Option<Seq> {
         (self.told != self.place).then(|| {
             self.told = self.place;
@@ -120,11 +123,11 @@ impl Listener {
         })
     }
 
-    /// Reads what the ring has no longer, when it is its turn.
+    /// Reads events that are no longer in the ring from the journal, when a permit is free.
     async fn read(&self) -> Page {
         let events = &self.seat.events.0;
         loop {
-            // The semaphore is never closed: an error cannot come.
+            // The semaphore is never closed, so this cannot fail.
             let turn = events.catching_up.acquire().await;
             match events.late.page(self.place).await {
                 Ok(page) => return page,

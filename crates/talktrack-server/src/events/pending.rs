@@ -1,4 +1,5 @@
-//! Events of what is durable and not yet in a remote store, which may be away: from the records themselves.
+//! Events for records that are durable but not yet in a remote store. They are made from the records themselves,
+//! because the store may be unavailable.
 
 use std::collections::HashMap;
 
@@ -12,14 +13,16 @@ use uuid::Uuid;
 use super::event::Event;
 use crate::pending_session;
 
-/// What is remembered of sessions, in bytes; where it is more, they are read from the store again.
+/// The maximum size of the cached sessions in bytes. When it is exceeded, the cache is cleared and sessions are read
+/// from the store again.
 const REMEMBERED_BYTES: usize = 8 << 20;
 
-/// What the records on their way make of sessions. Only a start tells all of a session; what comes after it adds to that.
+/// Sessions as the waiting records make them. A start describes the whole session; later records add to it.
 #[derive(Default)]
 pub(super) struct Pending(Mutex<Rows>);
 
-/// A session in the claim of one user. Two users' claims make two rows, until the store says whose the session is.
+/// A session as claimed by one user. If two users claim a session, there are two rows until the store decides whose it
+/// is.
 type Claim = (Uuid, Uuid);
 
 #[derive(Default)]
@@ -29,7 +32,7 @@ struct Rows {
 }
 
 impl Pending {
-    /// Whether the store may know something of the record's session that the event needs.
+    /// True if the event for this record may need the session's row from the store.
     pub(super) fn needs_session(&self, record: &Record) -> bool {
         match &record.body {
             Body::Message(stamped) => stamped.owner.is_none(),
@@ -40,8 +43,11 @@ impl Pending {
         }
     }
 
-    /// `stored` is the session's row in the store, `remembered` what the tracker knows of it.
-    /// An error where nobody knows anything of the session but the store: it may know more in a moment.
+    /// Makes the event for a record of a session. `stored` is the session's row in the store, and `remembered` what the
+    /// tracker knows of it. Returns `None` if the record makes no event.
+    ///
+    /// # Errors
+    /// Fails if only the store knows the session. The store may answer a moment later.
     pub(super) fn session(
         &self,
         kind: ChangeKind,
@@ -55,7 +61,7 @@ impl Pending {
         }
         let user = claimed_by(record).or(stored.and_then(|row| row.user_id));
         let user = user.or(remembered.as_ref().and_then(|row| row.user_id)).ok_or_else(unknown)?;
-        // Somebody else's session: the store will refuse the record.
+        // The session is another user's: the store will refuse the record.
         if stored.is_some_and(|row| row.user_id != Some(user)) {
             return Ok(None);
         }
@@ -72,7 +78,7 @@ impl Pending {
         Ok(Some(Event::new(seq, kind, session_id, Some(user), &row)))
     }
 
-    /// The store has what was on its way, and knows better.
+    /// Removes a session from the cache, because the store now has its records and knows more.
     pub(super) fn forget(&self, session_id: Uuid) {
         let mut rows = self.0.lock();
         let claims: Vec<Claim> = rows.rows.keys().filter(|claim| claim.0 == session_id).copied().collect();
@@ -80,7 +86,7 @@ impl Pending {
     }
 }
 
-/// The user whose claim a record of a session belongs to, if the record says so.
+/// Returns the user whose claim a session record belongs to, if the record names one.
 fn claimed_by(record: &Record) -> Option<Uuid> {
     match &record.body {
         Body::Start(start) => Some(start.user_id),
@@ -90,7 +96,7 @@ fn claimed_by(record: &Record) -> Option<Uuid> {
     }
 }
 
-/// Only the store knows whose session it is, and it may know more in a moment.
+/// The error for a session whose user only the store knows. The store may answer a moment later.
 fn unknown() -> ReadError {
     ReadError("whose session it is, only the store knows".into())
 }
@@ -117,7 +123,8 @@ fn bytes(row: &SessionRow) -> usize {
         + row.metadata.as_ref().map_or(0, |json| json.as_str().len())
 }
 
-/// A message on its way; `stored` is what it revises, and `session` its session's row, as far as the store was asked.
+/// Makes the event for a waiting message. `stored` is the message that it revises, and `session` the row of its
+/// session, if the store was asked for them.
 pub(super) fn message(
     kind: ChangeKind,
     waiting: &Waiting,
@@ -128,7 +135,7 @@ pub(super) fn message(
     let stamped = record.message()?;
     let owner = stamped.owner.or(session.map(|row| row.user_id.unwrap_or_default()));
     let mut row = MessageRow::accepted(stamped, record.seq, owner);
-    // A revision says what was said better, not when.
+    // A revision corrects what was said, not when: it keeps the time and place of the first revision.
     let first = first.as_ref().and_then(|first| Some((first.message()?.created_at.into(), Some(first.seq))));
     let stored = stored.filter(|stored| stored.session_id == row.session_id);
     if let Some(place) = stored.map(|stored| (stored.created_at.clone(), stored.seq)).or(first) {

@@ -1,4 +1,4 @@
-//! The latest events, for all listeners.
+//! A ring buffer of the latest events, shared by all listeners.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,40 +7,41 @@ use talktrack::clock::Seq;
 
 use super::event::Event;
 
-/// What is kept, in bytes.
+/// The maximum size of the kept events in bytes.
 const RING_BYTES: usize = 8 << 20;
 
-/// Events that a listener takes at once, and their bytes (one is taken in any case).
+/// The maximum number of events that a listener takes at once, and their maximum size in bytes. One event is taken
+/// whatever its size.
 const TAKEN_AT_ONCE: usize = 256;
 const TAKEN_BYTES: usize = 64 << 10;
 
-/// All events between two places, in their order.
+/// All events between two positions, in order.
 #[derive(Debug, Default)]
 pub(super) struct Ring {
     events: VecDeque<Arc<Event>>,
     bytes: usize,
-    /// What came before and at this place is not here.
+    /// Events at or before this position are not in the ring.
     floor: Seq,
-    /// How far it goes.
+    /// The position up to which the ring is complete.
     head: Seq,
 }
 
-/// What there is for a listener.
+/// The events that a listener takes from the ring.
 #[derive(Debug)]
 pub(super) enum Taken {
-    /// The next events, if any, and the place behind them.
+    /// The next events, if any, and the position after them.
     UpTo(Vec<Arc<Event>>, Seq),
-    /// What comes next for it is here no longer.
+    /// The next events have been removed from the ring.
     Gone,
 }
 
 impl Ring {
-    /// Begins anew, behind this place.
+    /// Clears the ring and starts it at this position.
     pub(super) fn begin(&mut self, place: Seq) {
         *self = Self { floor: place, head: place, ..Self::default() };
     }
 
-    /// Adds what came up to `head`, and lets go of the oldest.
+    /// Appends the events up to `head`, and removes the oldest ones beyond the size limit.
     pub(super) fn push(&mut self, events: Vec<Arc<Event>>, head: Seq) {
         for event in events {
             self.bytes += event.bytes.len();
@@ -55,7 +56,7 @@ impl Ring {
         }
     }
 
-    /// What comes after a listener's place.
+    /// Returns the events after a listener's position.
     pub(super) fn after(&self, place: Seq) -> Taken {
         if place < self.floor {
             return Taken::Gone;

@@ -1,4 +1,4 @@
-//! The changes after a place as events: what became durable, with the rows as they are now.
+//! Reads changes after a position and turns them into events, with the current rows.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,44 +15,45 @@ use uuid::Uuid;
 use super::event::Event;
 use super::pending::{self, Pending};
 
-/// Changes read at once, and bytes of their events (one is taken in any case).
+/// The maximum number of changes that are read at once, and the maximum size of their events in bytes. One event is
+/// returned whatever its size.
 const AT_ONCE: usize = 50;
 const PAGE_BYTES: usize = 1 << 20;
 
-/// How long the store may take over a page.
+/// How long the store may take for one page.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) struct Source {
     tracker: Tracker,
-    /// The file of the data directory.
+    /// The file in the data directory, which lists the changes.
     file: SqliteReader,
-    /// Where the rows are.
+    /// Reads the rows: from the file, or from a remote store.
     rows: Arc<dyn Read>,
-    /// What the file has on its way to a remote store; `None` where it is the store itself.
+    /// The records that wait for a remote store; `None` if the file is the store itself.
     pending: Option<Pending>,
 }
 
-/// Some of the events after a place.
+/// A page of events after a position.
 pub(super) struct Page {
     pub(super) events: Vec<Arc<Event>>,
-    /// The place to go on from.
+    /// The position to continue from.
     pub(super) next: Seq,
-    /// The place before the first of them, where some are missing before it.
+    /// The position before the first event, if changes before it are missing.
     pub(super) gap: Option<Seq>,
 }
 
-/// What is known of a page of changes.
+/// What was found out about a page of changes.
 #[derive(Default)]
 struct Known {
-    /// Still on their way to a remote store.
+    /// The records that still wait for a remote store.
     waiting: HashMap<Seq, Waiting>,
     sessions: HashMap<Uuid, SessionRow>,
-    /// Changes whose messages were not looked up: those before them are large.
+    /// Changes whose messages were not read, because the messages before them are large.
     unread: HashSet<Seq>,
     messages: HashMap<Uuid, MessageRow>,
 }
 
-/// Leaves only the first of the changes for this page, and says where the next one begins.
+/// Keeps only the first `first` changes, and returns the position to continue from.
 fn cut(changes: &mut Vec<Change>, first: usize, next: Seq) -> Seq {
     let next = changes.get(first).map_or(next, |change| change.seq - 1);
     changes.truncate(first);
@@ -70,12 +71,15 @@ impl Source {
         self.tracker.durability()
     }
 
-    /// The place behind the newest change.
+    /// Returns the position of the newest change.
     pub(super) async fn newest(&self) -> Result<Seq, ReadError> {
         self.file.newest_change().await
     }
 
-    /// The next events. Rows that are gone by now leave none.
+    /// Returns the next page of events. Rows that have been deleted since make no events.
+    ///
+    /// # Errors
+    /// Fails if the file or the store cannot be read before the first event of the page.
     pub(super) async fn page(&self, place: Seq) -> Result<Page, ReadError> {
         let read = self.file.changes_since(place, AT_ONCE).await?;
         let (mut changes, mut next) = (read.changes, read.next);
@@ -84,7 +88,7 @@ impl Source {
         next = cut(&mut changes, looked_up, next);
         let mut known = Known { waiting, ..Known::default() };
         if let Err(error) = self.look_up(&changes, &mut known).await {
-            // What needs no store does not wait for it.
+            // The leading changes that do not need the store are not held up by it.
             let ready = changes.iter().take_while(|change| known.waiting.contains_key(&change.seq)).count();
             changes.truncate(ready);
             next = changes.last().ok_or(error)?.seq;
@@ -113,7 +117,8 @@ impl Source {
         Ok(Page { events, next, gap })
     }
 
-    /// What waits of these changes, or of the first of them if their records are large, and of how many.
+    /// Returns the waiting records of these changes, and for how many changes they were read. Large records may not all
+    /// be read.
     async fn waiting(&self, changes: &[Change]) -> Result<(HashMap<Seq, Waiting>, usize), ReadError> {
         if self.pending.is_none() || changes.is_empty() {
             return Ok((HashMap::new(), changes.len()));
@@ -123,7 +128,8 @@ impl Source {
         Ok((waiting.into_iter().map(|waiting| (waiting.record.seq, waiting)).collect(), looked_up))
     }
 
-    /// Asks the store for what is not on its way to it. What is has left the journal only once the store has it.
+    /// Asks the store for the rows of changes that do not wait for it. A record leaves the journal only after the store
+    /// has it.
     async fn look_up(&self, changes: &[Change], known: &mut Known) -> Result<(), ReadError> {
         let is_needed = changes.iter().any(|change| !known.waiting.contains_key(&change.seq));
         if !is_needed && self.tracker.health().store.is_some() {
@@ -163,7 +169,8 @@ impl Source {
         Ok(())
     }
 
-    /// Whether the session's row is needed: for its own sake, or because only it tells whose a message is.
+    /// True if the row of the session is needed: for an event of the session, or because only that row tells whose a
+    /// message is.
     fn needs_session(&self, change: &Change, known: &Known) -> bool {
         if let (Some(pending), Some(waiting)) = (&self.pending, known.waiting.get(&change.seq)) {
             return pending.needs_session(&waiting.record);
@@ -174,12 +181,16 @@ impl Source {
         }
     }
 
-    /// Whose a message is. Where the store is remote, a record's user is a claim that it may have refused.
+    /// Returns the user that a message belongs to. With a remote store, the user in the record is only a claim, which
+    /// the store may have refused.
     fn owner(&self, change: &Change, row: &MessageRow) -> Option<Uuid> {
         change.user_id.filter(|_| self.pending.is_none()).or(row.user_id)
     }
 
-    /// An error where the store has to be asked first, and cannot be.
+    /// Makes the event of a change; `None` if its row no longer exists.
+    ///
+    /// # Errors
+    /// Fails if the store is needed to tell whose the session is.
     fn event(&self, change: &Change, known: &Known) -> Result<Option<Event>, ReadError> {
         let Change { seq, kind, session_id, user_id, message_id } = *change;
         if kind == ChangeKind::SessionDeleted {
@@ -187,7 +198,7 @@ impl Source {
                 pending.forget(session_id);
             }
             let data = json!({"session_id": session_id, "user_id": user_id});
-            // Nobody can be asked any more whose it was: where that was not noted, it was no user's.
+            // A deleted session's user can no longer be looked up. If the user was not recorded, the session had none.
             let owner = user_id.or(Some(Uuid::nil()));
             return Ok(Some(Event::new(seq, kind, session_id, owner, &data)));
         }
@@ -213,7 +224,7 @@ impl Source {
             pending.forget(session_id);
         }
         let row = session.filter(|row| user_id.is_none_or(|user| row.user_id == Some(user)));
-        // Of a session without a user, which another program wrote, no user hears.
+        // A session without a user was written by another program. No user receives its events.
         let owner = |row: &SessionRow| Some(row.user_id.unwrap_or_default());
         Ok(row.map(|row| Event::new(seq, kind, session_id, owner(row), row)))
     }
