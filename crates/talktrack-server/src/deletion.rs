@@ -1,4 +1,5 @@
-//! Sessions and users that go, with everything that belongs to them: the one place that knows where that lies.
+//! Deletes sessions and users with everything that belongs to them. This module alone knows everywhere that their data
+//! is kept.
 
 pub(crate) mod due_users;
 pub(crate) mod recordings;
@@ -24,15 +25,16 @@ use crate::error::Problem;
 use crate::state::AppState;
 use crate::store::PAGE;
 
-/// How long a remote store is waited for, and one that is known to be away. It does it later all the same.
+/// How long a deletion waits for a remote store, and for one that is known to be unavailable. The store completes the
+/// deletion later in either case.
 const PATIENCE: Duration = Duration::from_secs(10);
 const LITTLE_PATIENCE: Duration = Duration::from_secs(1);
 
-/// For who deletes a session that is not there.
+/// The advice for a caller who deletes an absent session.
 const REFUSED_FROM_NOW_ON: &str =
     "records of such a session that another server delivers later are refused from now on";
 
-/// Sessions of a user that are deleted at once.
+/// How many sessions of a user are deleted concurrently.
 const TOGETHER: usize = 50;
 
 /// What was removed.
@@ -72,7 +74,7 @@ impl Gone {
         self.journal += removed.journal;
     }
 
-    /// What there was, each with its number, where there was any: for people.
+    /// Returns each number above zero with its name, for display.
     pub(crate) fn parts(&self) -> impl Iterator<Item = (u64, &'static str)> {
         let parts = [
             (self.messages, "messages"),
@@ -83,22 +85,22 @@ impl Gone {
         parts.into_iter().filter(|(number, _)| *number > 0)
     }
 
-    /// Files that may still hold what was deleted.
+    /// Returns the files that may still contain deleted data.
     pub(crate) fn remaining(&self) -> &[Remaining] {
         &self.remaining
     }
 
-    /// Whether nothing is left to do.
+    /// True if nothing is left to delete.
     pub(crate) fn is_done(&self) -> bool {
         self.store == InStore::Done
     }
 }
 
-/// Deletes the session that the caller names. What was begun is finished though nobody waits for the answer any more.
+/// Deletes the session that the caller names. A deletion that has begun is completed even if the caller disconnects.
 ///
 /// # Errors
-/// If the deletion cannot be accepted now, or the session is absent or not the caller's. Another node may have something of an
-/// absent session all the same: that is refused when it arrives.
+/// Fails if the deletion cannot be accepted now, or if the session is absent or not the caller's. Another node may
+/// still have records of an absent session: the store refuses them when they arrive.
 pub(crate) async fn delete_session(
     state: &AppState,
     caller: &Caller,
@@ -125,14 +127,14 @@ pub(crate) async fn delete_session(
     Ok((session_id, gone.await?))
 }
 
-/// Leaves marks for sessions that are not there, or another user's.
+/// Writes tombstones for sessions that are absent or another user's.
 async fn refuse_absent(state: &AppState, sessions: Vec<(Uuid, Option<Uuid>)>) -> Result<(), Problem> {
     let state = state.clone();
     let marks = sessions.into_iter().map(move |(session_id, owner)| {
         let accepted = state.tracker().delete_session(session_id, owner);
         async move {
             let Deletion { here, in_store } = accepted?;
-            // That the session is another user's is nothing to tell anyone.
+            // The result is ignored: the caller must not learn that the session is another user's.
             let _ = here.durable().await;
             let _ = timeout(LITTLE_PATIENCE, in_store.durable()).await;
             Ok(Gone::default())
@@ -144,21 +146,23 @@ async fn refuse_absent(state: &AppState, sessions: Vec<(Uuid, Option<Uuid>)>) ->
         .map(drop)
 }
 
-/// Deletes everything of a user: what is stored, what is under way, what waits. If the store cannot be asked, what is here goes at
-/// once, and the rest when it can be.
+/// Deletes all data of a user: stored sessions, waiting records and dead letters. If the store is unavailable, the data
+/// on this node is deleted immediately and the rest when the store is available again.
 ///
 /// # Errors
-/// If the deletion cannot be accepted now.
+/// Fails if the deletion cannot be accepted now.
 pub(crate) async fn delete_user(state: &AppState, user_id: Uuid) -> Result<Gone, Problem> {
     let state = state.clone();
     finish(async move {
         let _running = state.deleted_users().begin(user_id);
         let moment = SystemClock.now();
-        // Before the mark: the process may end as soon as the store has that, and the rest is found by this note alone.
+        // The note is written before the tombstone. The process may end as soon as the store has the tombstone, and
+        // then only this note leads to the remaining sessions.
         let noted =
             if state.is_remote() { state.deleted_users().note(user_id, moment).await } else { Ok(None) };
         let mut gone = Gone::default();
-        // First: whatever begins after the store has done this is new, and whatever it has by then is found below.
+        // The tombstone is written before the sessions are listed. A session that begins after it is new and is kept;
+        // the store has every earlier session by then, so the list contains it.
         match state.tracker().delete_user(user_id) {
             Ok(accepted) => delete_all(&state, user_id, accepted, &mut gone).await?,
             Err(refused) => {
@@ -197,7 +201,7 @@ async fn delete_all(
         }
         delete_some(state, left, user_id, gone).await?;
     }
-    // What was laid aside of sessions that were never theirs.
+    // Dead letters of sessions that never belonged to the user.
     let letters = state.local().dead_letters_of(user_id).await.map_err(|error| unreadable(&error))?;
     gone.dead_letters += state.tracker().take_out_dead_letters(letters).await?.len() as u64;
     Ok(())
@@ -236,7 +240,7 @@ async fn delete_together(
     });
     for (deleted, one) in join_all(deletions).await {
         match deleted {
-            // It only claimed to be theirs.
+            // The user only claimed this session; it belongs to another user.
             Err(problem) if problem.code() == NotDurable::OtherUser.code() => {}
             deleted => deleted?,
         }
@@ -264,7 +268,7 @@ async fn delete(
         Some(removed) => gone.add(removed),
         None => gone.store = InStore::Pending,
     }
-    // What the store confirms may be purged here in its turn.
+    // After the store confirms the deletion, further records may be purged here.
     if gone.is_done() && timeout(PATIENCE, state.tracker().erased()).await.is_err() {
         gone.store = InStore::Pending;
     }
@@ -275,7 +279,7 @@ async fn delete(
     Ok(())
 }
 
-/// What the store removed; `None` if it does so later.
+/// Returns what the store removed; `None` if the store does so later.
 async fn done_in_time(
     state: &AppState,
     in_store: SessionReceipt<Removed>,
@@ -288,7 +292,8 @@ async fn done_in_time(
     }
 }
 
-/// The sessions of a user that are in memory, on their way to the store, or stored, as far as the store can be asked.
+/// Returns the sessions of a user that are in memory, waiting for the store, or stored. If the store cannot answer,
+/// marks the deletion as pending and returns only the others.
 async fn sessions_of(state: &AppState, user_id: Uuid, gone: &mut Gone) -> Result<HashSet<Uuid>, Problem> {
     let mut found: HashSet<Uuid> = state.tracker().sessions_of(user_id).into_iter().collect();
     found.extend(state.local().waiting_sessions_of(user_id).await.map_err(|error| unreadable(&error))?);
@@ -304,7 +309,7 @@ async fn sessions_of(state: &AppState, user_id: Uuid, gone: &mut Gone) -> Result
     Ok(found)
 }
 
-/// The sessions of a user that are stored.
+/// Returns the stored sessions of a user.
 async fn sessions_in_store(state: &AppState, user_id: Uuid) -> Result<Vec<Uuid>, ReadError> {
     let reader = state.tracker().reader();
     let filter = SessionFilter { user_id: Some(user_id), ..SessionFilter::default() };
@@ -319,7 +324,7 @@ async fn sessions_in_store(state: &AppState, user_id: Uuid) -> Result<Vec<Uuid>,
     }
 }
 
-/// The data directory cannot be read.
+/// Converts an error to the response for an unavailable store.
 fn unreadable(error: &ReadError) -> Problem {
     Problem::store_unavailable(error)
 }

@@ -1,4 +1,5 @@
-//! Users whose deletion the store has not done yet. Only the store knows all of their sessions: each is deleted when it can be asked.
+//! Users whose deletion the store has not completed yet. Only the store knows all of their sessions, so each session is
+//! deleted when the store can be asked.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::state::AppState;
 /// How often the store is asked.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Deletes the sessions of these users as soon as the store can be asked, for as long as the server lives.
+/// Deletes the sessions of these users as soon as the store can be asked, for as long as the server runs.
 pub(crate) async fn follow(state: AppState) {
     let mut stopping = state.watch_stop();
     let follow = async {
@@ -34,17 +35,18 @@ pub(crate) async fn follow(state: AppState) {
     }
 }
 
-/// The deletion of this moment is done.
+/// Removes the note of a user's deletion that was requested at `moment`, because it is complete.
 pub(super) async fn forget(state: &AppState, user_id: Uuid, moment: Timestamp) {
     if let Err(error) = state.deleted_users().forget(user_id, moment).await {
         tracing::warn!("the deletion of a user is done once more at the next start: {error}");
     }
 }
 
-/// Deletes what the store had of the user at the moment. False if the store has not done all of it.
+/// Deletes the sessions that the store had of the user at `moment`. Returns false if the store has not completed all
+/// deletions.
 async fn delete(state: &AppState, user_id: Uuid, moment: Timestamp) -> Result<bool, Problem> {
     let unreadable = |error: ReadError| Problem::store_unavailable(&error);
-    // After the mark, so that nothing comes that began before.
+    // The store must have the user's tombstone first, so that no earlier session can arrive afterwards.
     if state.deleted_users().is_running(user_id)
         || state.tracker().health().store.is_some()
         || state.local().user_deletion_waits(user_id).await.map_err(unreadable)?

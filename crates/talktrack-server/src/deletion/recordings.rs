@@ -1,5 +1,5 @@
-//! Recordings of sessions that are gone. Where their store cannot remove them now, it is asked until it does, by the next
-//! start at the latest.
+//! Removes the recordings of deleted sessions. If the object store cannot remove them now, the server retries until it
+//! can, also after a restart.
 
 use std::time::Duration;
 
@@ -8,10 +8,11 @@ use uuid::Uuid;
 
 use crate::state::AppState;
 
-/// How often a store that cannot do it is asked again.
+/// How often a failed removal is retried.
 const INTERVAL: Duration = Duration::from_secs(30);
 
-/// Removes a deleted session's recordings, and says how many there were; `None` where that has to wait.
+/// Removes the recordings of a deleted session and returns how many there were; `None` if the removal has to be
+/// retried.
 pub(crate) async fn remove(state: &AppState, session_id: Uuid) -> Option<u64> {
     match state.audio().delete_session(session_id).await {
         Ok(count) => Some(count as u64),
@@ -23,7 +24,7 @@ pub(crate) async fn remove(state: &AppState, session_id: Uuid) -> Option<u64> {
     }
 }
 
-/// Removes what an earlier run has left of deleted sessions.
+/// Removes recordings of deleted sessions that an earlier run of the server has left.
 pub(crate) async fn catch_up(state: AppState) {
     let sessions = match state.audio().sessions().await {
         Ok(sessions) => sessions,

@@ -1,4 +1,5 @@
-//! What a deletion does not reach in the data directory: the files of damaged databases, which are kept until somebody drops them.
+//! Files in the data directory that a deletion cannot reach: damaged databases, which are kept in quarantine until an
+//! operator drops them.
 
 use serde::Serialize;
 use tokio::task::spawn_blocking;
@@ -15,7 +16,7 @@ pub(crate) struct Remaining {
     pub(crate) remove: String,
 }
 
-/// Names them. Nobody looks into the files: they are damaged.
+/// Lists the files in quarantine. They are damaged, so their contents are not examined.
 pub(super) async fn find(state: &AppState) -> Vec<Remaining> {
     let file = state.config().local_file();
     let kept = spawn_blocking(move || talktrack::quarantines(&file)).await.unwrap_or_default();
