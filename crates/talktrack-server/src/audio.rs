@@ -1,5 +1,6 @@
-//! Recordings: what a message's `audio_url` leads to. They lie beside the conversations, in a folder of the data directory or
-//! in an object store, under `<session_id>/<name>`. Whose they are is the session's matter; here nobody is asked.
+//! Recordings, which the `audio_url` of a message refers to. They are stored in a folder of the data directory or in an
+//! object store, under `<session_id>/<name>`. This module checks no permissions: whoever may use the session may use
+//! its recordings.
 
 mod format;
 mod name;
@@ -36,13 +37,13 @@ use place::Place;
 use quota::Usage;
 use running::Running;
 
-/// Uploads at once: each holds up to two parts in memory, of 5 MiB where it is S3.
+/// The maximum number of concurrent uploads. Each holds up to two parts in memory, of 5 MiB each with S3.
 const UPLOADS: usize = 16;
 
-/// How long an upload waits for another to end.
+/// How long an upload waits until another one ends.
 const QUEUE: Duration = Duration::from_secs(10);
 
-/// Where recordings are kept. Clones are one.
+/// The store of recordings. Cheap to clone; all clones refer to the same state.
 #[derive(Clone)]
 pub(crate) struct Audio(Arc<Shared>);
 
@@ -53,17 +54,17 @@ struct Shared {
     free: Arc<Semaphore>,
 }
 
-/// The right to one upload, given back when it goes.
+/// The permit for one upload, freed when dropped.
 #[derive(Debug)]
 pub(crate) struct Slot {
     _permit: OwnedSemaphorePermit,
 }
 
 impl Audio {
-    /// What the settings name.
+    /// Opens the store that the settings name.
     ///
     /// # Errors
-    /// Where that cannot be a place at all. Whether it can be reached is found out by whoever uses it.
+    /// Fails if the settings cannot be valid. This does not check whether the store can be reached.
     pub(crate) fn open(config: &Config) -> Result<Self, Failure> {
         Place::of(config).map(Self::of)
     }
@@ -73,7 +74,7 @@ impl Audio {
         Self(Arc::new(Shared { place, running, usage, free: Arc::new(Semaphore::new(UPLOADS)) }))
     }
 
-    /// Clears away what uploads have left that a crash cut off. Those that run are left alone.
+    /// Removes what uploads have left that were interrupted by a crash. Uploads in progress are not touched.
     pub(crate) async fn sweep(&self) {
         let audio = self.clone();
         let swept = spawn_blocking(move || {
@@ -89,7 +90,8 @@ impl Audio {
         }
     }
 
-    /// Counts the bytes that were kept before this start. Until that is done, quotas know only what came since.
+    /// Counts the bytes of recordings from before this start. Until that is done, the quotas know only newer
+    /// recordings.
     pub(crate) async fn measure(&self) {
         let Shared { place, usage, .. } = &*self.0;
         let mut listed = place.objects.list(Some(place.root()));
@@ -103,19 +105,19 @@ impl Audio {
         }
     }
 
-    /// What one upload for this user may add.
+    /// Returns the quota for one upload of this user.
     pub(crate) fn quota(&self, owner: Option<Uuid>, limits: AudioLimits) -> Quota {
         Quota::new(&self.0.usage, owner, limits)
     }
 
-    /// Room for one more upload; `None` where all are busy for long.
+    /// Waits up to 10 seconds for the permit for one more upload; `None` if none becomes free.
     pub(crate) async fn slot(&self) -> Option<Slot> {
         let permit = timeout(QUEUE, Arc::clone(&self.0.free).acquire_owned()).await.ok()?.ok()?;
         Some(Slot { _permit: permit })
     }
 
-    /// Announces an upload, before it is known whether the session is there: whoever deletes the session from now on waits for
-    /// it.
+    /// Announces an upload before the session is checked, so that a deletion of the session that begins from now on
+    /// waits for it.
     pub(crate) fn announce(&self, session_id: Uuid) -> Ticket {
         self.0.running.enter(session_id)
     }
@@ -127,10 +129,10 @@ impl Audio {
         Upload::new(self, Arc::clone(&self.0.place.objects), folder, name, ticket)
     }
 
-    /// How many bytes a recording has; `None` where it is not there.
+    /// Returns the size of a recording in bytes; `None` if it does not exist.
     ///
     /// # Errors
-    /// Where the store cannot be asked.
+    /// Fails if the store cannot answer.
     pub(crate) async fn size(&self, folder: Folder, name: Name) -> Result<Option<u64>, Unavailable> {
         let path = self.0.place.of_recording(folder, name);
         match self.0.place.objects.head(&path).await {
@@ -140,10 +142,10 @@ impl Audio {
         }
     }
 
-    /// Some of a recording's bytes, piece by piece; `None` where it is not there.
+    /// Returns a range of a recording's bytes as a stream; `None` if the recording does not exist.
     ///
     /// # Errors
-    /// Where the store cannot be asked.
+    /// Fails if the store cannot answer.
     pub(crate) async fn read(
         &self,
         folder: Folder,
@@ -162,7 +164,7 @@ impl Audio {
     /// Removes one recording.
     ///
     /// # Errors
-    /// Where the store cannot do it.
+    /// Fails if the store cannot remove it.
     pub(crate) async fn delete(&self, folder: Folder, name: Name) -> Result<(), Unavailable> {
         let path = self.0.place.of_recording(folder, name);
         if let Ok(meta) = self.0.place.objects.head(&path).await {
@@ -174,11 +176,11 @@ impl Audio {
         }
     }
 
-    /// Removes every recording of a session, and says how many there were. Uploads that run are told to give up and waited for.
-    /// Doing it again changes nothing. Whoever calls it has seen to it that no new upload finds the session.
+    /// Removes every recording of a session and returns how many there were. Uploads in progress are told to stop and
+    /// waited for. Idempotent. The caller must ensure that no new upload can find the session.
     ///
     /// # Errors
-    /// Where the store cannot do it; do it again then.
+    /// Fails if the store cannot remove them. The caller should retry.
     pub(crate) async fn delete_session(&self, session_id: Uuid) -> Result<usize, Unavailable> {
         let Shared { place, running, .. } = &*self.0;
         running.stop(session_id).await;
@@ -196,10 +198,10 @@ impl Audio {
         Ok(count?)
     }
 
-    /// The sessions of which there are recordings.
+    /// Returns the sessions that have recordings.
     ///
     /// # Errors
-    /// Where the store cannot be asked.
+    /// Fails if the store cannot answer.
     pub(crate) async fn sessions(&self) -> Result<Vec<Uuid>, Unavailable> {
         let place = &self.0.place;
         let listed = place.objects.list_with_delimiter(Some(place.root())).await?;
@@ -214,7 +216,7 @@ impl Audio {
         self.0.place.part_bytes()
     }
 
-    /// Removes a claim's folder, and the session's, if nothing is in them.
+    /// Removes the folder of a claim, and that of its session, if they are empty.
     async fn tidy(&self, folder: Folder) {
         let session = Folder { owner: None, ..folder };
         let folders = [folder, session].map(|folder| self.0.place.claim_folder(folder));
@@ -232,7 +234,7 @@ mod tests {
         Folder { session_id, owner: Some(Uuid::from_u128(9)) }
     }
 
-    /// An upload of a WAV, half way.
+    /// Begins an upload of a WAV file and leaves it unfinished.
     async fn half_way(audio: &Audio, session_id: Uuid) -> Upload {
         let mut upload = audio.upload(audio.announce(session_id), Some(Uuid::from_u128(9)), Format::Wav);
         upload.write(&vec![0; 1 << 20]).await.unwrap();
@@ -247,7 +249,7 @@ mod tests {
         let name = half_way(&audio, session).await.finish().await.unwrap();
         half_way(&audio, session).await.finish().await.unwrap();
         let neighbour = half_way(&audio, other).await.finish().await.unwrap();
-        // The handler of a request lets go of its upload when it is told.
+        // A request handler drops its upload when it is told of the deletion.
         let deletion = audio.announce(session);
         let (told, upload) = (deletion.watch(), half_way(&audio, session).await);
         let coming_in = tokio::spawn(async move {

@@ -1,16 +1,16 @@
-//! Why recordings cannot be had or kept just now.
+//! Why recordings cannot be read or stored at present.
 
 use std::io;
 
 use crate::error::Problem;
 
-/// Seconds after which it is worth to ask again.
+/// After how many seconds a client should retry.
 const RETRY_AFTER: u32 = 10;
 
-/// The words of a store may be long.
+/// The maximum length of a message, because a store may return long ones.
 const MAX_CHARS: usize = 300;
 
-/// The store cannot be used now. Says why, for the log.
+/// The store cannot be used now. Contains the reason, for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Unavailable(String);
 
@@ -36,7 +36,7 @@ impl From<object_store::Error> for Unavailable {
     }
 }
 
-/// The writer of a recording wraps what the store says.
+/// The writer of a recording wraps errors of the store in I/O errors.
 impl From<io::Error> for Unavailable {
     fn from(error: io::Error) -> Self {
         let kind = error.kind();
@@ -48,7 +48,8 @@ impl From<io::Error> for Unavailable {
     }
 }
 
-/// One line, up to where the store begins to quote: its answers may repeat the request, with a session's token in it.
+/// Returns the first line, up to where the store begins to quote: its response may repeat the request, which contains a
+/// session token.
 fn in_words(text: &str) -> String {
     let own = text.split(['<', '\n']).next().unwrap_or_default();
     own.trim_end_matches([' ', ':']).chars().take(MAX_CHARS).collect()

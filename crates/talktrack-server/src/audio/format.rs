@@ -1,11 +1,11 @@
-//! What kind of audio bytes are, told by how they begin. What the sender calls them is not asked: what is kept here is played
-//! by browsers, and a page that is called a recording must not become one.
+//! Detects the format of audio from its first bytes. The sender's content type is not trusted: browsers play what is
+//! stored here, and an HTML page must not be served under the name of a recording.
 
-/// A format that is kept and played.
+/// A format that is stored and played.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     Wav,
-    /// Opus, Vorbis and others, as it comes from most speech services.
+    /// Ogg with Opus, Vorbis and others, as most speech services send it.
     Ogg,
     /// What Chrome and Firefox record.
     WebM,
@@ -16,20 +16,20 @@ pub(crate) enum Format {
     Aac,
 }
 
-/// The brands of MP4 files that hold sound; a picture has others.
+/// The brands of MP4 files that contain audio. MP4 files with pictures have other brands.
 const MP4_BRANDS: &[&[u8]] =
     &[b"M4A ", b"M4B ", b"mp41", b"mp42", b"isom", b"iso2", b"iso4", b"iso5", b"iso6", b"dash", b"F4A "];
 
-/// The element of a Matroska file's head that says it is WebM: its id, the length of its text, the text.
+/// The element in the head of a Matroska file that marks it as WebM: its id, the length of its text, and the text.
 const WEBM: &[u8] = b"\x42\x82\x84webm";
 
 impl Format {
-    /// So many bytes of the beginning tell all there is to know.
+    /// How many bytes of the beginning suffice to detect the format.
     pub(crate) const HEAD: usize = 64;
 
     const ALL: [Self; 7] = [Self::Wav, Self::Ogg, Self::WebM, Self::Mp3, Self::Mp4, Self::Flac, Self::Aac];
 
-    /// The format of what begins with these bytes.
+    /// Returns the format of a file that begins with these bytes.
     pub(crate) fn of(head: &[u8]) -> Option<Self> {
         let head = &head[..head.len().min(Self::HEAD)];
         let at = |place: usize, length: usize| head.get(place..place + length).unwrap_or_default();
@@ -47,7 +47,7 @@ impl Format {
         }
     }
 
-    /// The end of a file's name, without the dot.
+    /// Returns the file name extension, without the dot.
     pub(crate) fn extension(self) -> &'static str {
         match self {
             Self::Wav => "wav",
@@ -60,7 +60,7 @@ impl Format {
         }
     }
 
-    /// The format of files whose names end so.
+    /// Returns the format of files with this extension.
     pub(crate) fn of_extension(extension: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|format| format.extension() == extension)
     }
@@ -78,7 +78,8 @@ impl Format {
     }
 }
 
-/// Eleven ones, then version, layer III, a bit rate and a sample rate that exist.
+/// True if the bytes are the header of an MP3 frame: eleven one bits, then version, layer III, and valid codes for the
+/// bit rate and the sample rate.
 fn is_mp3_frame(frame: &[u8]) -> bool {
     let &[first, second, third, _] = frame else { return false };
     let (version, layer) = (second >> 3 & 0b11, second >> 1 & 0b11);
@@ -87,7 +88,8 @@ fn is_mp3_frame(frame: &[u8]) -> bool {
     is_synchronous && version != 0b01 && layer == 0b01 && bit_rate != 0b1111 && sample_rate != 0b11
 }
 
-/// Twelve ones, then a layer that is always 0, and a sample rate that exists.
+/// True if the bytes are the header of an ADTS frame: twelve one bits, a layer of 0, and a valid code for the sample
+/// rate.
 fn is_adts_frame(frame: &[u8]) -> bool {
     let &[first, second, third, _] = frame else { return false };
     first == 0xff && second & 0b1111_0110 == 0b1111_0000 && third >> 2 & 0b1111 < 13

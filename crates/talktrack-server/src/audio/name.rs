@@ -1,4 +1,4 @@
-//! What a recording is called. The name is ours, so that nothing a client says becomes part of a path.
+//! The name of a recording. The server generates it, so that nothing a client sends becomes part of a path.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::Format;
 
-/// `<uuid>.<extension>`: unique, and in the order of arrival.
+/// `<uuid>.<extension>`: unique and sorted by arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Name {
     id: Uuid,
@@ -30,7 +30,7 @@ impl fmt::Display for Name {
     }
 }
 
-/// Reads a name exactly as it was given out.
+/// Parses a name. Only the exact spelling that the server generates is accepted.
 impl FromStr for Name {
     type Err = ();
 

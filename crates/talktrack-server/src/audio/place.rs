@@ -1,4 +1,5 @@
-//! Where recordings are kept: a folder of the data directory, or a bucket of an object store that speaks S3.
+//! The place where recordings are stored: a folder of the data directory, or a bucket of an object store with the S3
+//! protocol.
 
 use std::ffi::OsString;
 use std::path::{Path as FilePath, PathBuf};
@@ -16,38 +17,39 @@ use super::Name;
 use crate::config::{AudioStore, Config, S3};
 use crate::error::Failure;
 
-/// The folder in the data directory.
+/// The name of the folder in the data directory.
 const FOLDER: &str = "audio";
 
-/// Bytes written at once. Where it is S3, no part but the last may be smaller than this.
+/// The bytes that are written at once. S3 requires at least 5 MiB for every part but the last.
 const FOLDER_PART: usize = 256 << 10;
 const S3_PART: usize = 5 << 20;
 
-/// An object store that says nothing for so long has failed. Somebody waits for the answer.
+/// An object store that sends nothing for [`SILENCE`] has failed, because a client waits for the answer. The total time
+/// of a request is practically unlimited ([`FOR_EVER`]).
 const SILENCE: &str = "20s";
 const FOR_EVER: &str = "1day";
 const RETRIES: usize = 3;
 const RETRY_FOR: Duration = Duration::from_secs(15);
 
-/// Whose recordings of a session.
+/// The folder of a recording: its session and the user it was accepted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Folder {
     pub(crate) session_id: Uuid,
-    /// The user for whom they were accepted. `None` if a key named a session that this node did not know: they are the stored
-    /// session's user's.
+    /// The user that the recordings were accepted for. `None` if a key named a session that this node did not know: the
+    /// recordings then belong to the user of the stored session.
     pub(crate) owner: Option<Uuid>,
 }
 
-/// A place for recordings.
+/// A place where recordings are stored.
 pub(super) struct Place {
     pub(super) objects: Arc<dyn ObjectStore>,
     prefix: Path,
-    /// `None` where it is no folder.
+    /// The folder; `None` for an object store.
     folder: Option<PathBuf>,
 }
 
 impl Place {
-    /// The place that the settings name. It is not asked whether it is there.
+    /// Opens the place that the settings name. Does not check whether it can be reached.
     pub(super) fn of(config: &Config) -> Result<Self, Failure> {
         match &config.audio_store {
             AudioStore::Folder => Self::folder(&config.data_dir),
@@ -56,7 +58,7 @@ impl Place {
     }
 
     pub(super) fn folder(data_dir: &FilePath) -> Result<Self, Failure> {
-        // The folder itself is made with the first recording: a full disk must not keep the server from starting.
+        // The folder is created with the first recording, so that a full disk does not keep the server from starting.
         let objects = LocalFileSystem::new_with_prefix(data_dir).map_err(Failure::new)?.with_fsync(true);
         let folder = Some(data_dir.join(FOLDER));
         Ok(Self { objects: Arc::new(objects), prefix: Path::from(FOLDER), folder })
@@ -76,7 +78,7 @@ impl Place {
         if let Some((id, secret)) = &s3.keys {
             builder = builder.with_access_key_id(id).with_secret_access_key(secret.reveal());
         }
-        // The library asks the process for its crypto; a second call finds it there.
+        // The library uses the crypto provider of the process. A second installation fails and changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let objects = Arc::new(builder.build().map_err(failed)?);
         Ok(Self { objects, prefix: Path::from(s3.prefix.as_str()), folder: None })
@@ -90,25 +92,26 @@ impl Place {
         if self.is_folder() { FOLDER_PART } else { S3_PART }
     }
 
-    /// What all recordings begin with.
+    /// Returns the common prefix of all recordings.
     pub(super) fn root(&self) -> &Path {
         &self.prefix
     }
 
-    /// What all recordings of a session begin with.
+    /// Returns the common prefix of a session's recordings.
     pub(super) fn of_session(&self, session_id: Uuid) -> Path {
         self.prefix.clone().join(session_id.to_string())
     }
 
-    /// Where a recording lies. Two users whose claims to a session are not settled yet have folders of their own; what a key
-    /// adds to a session that this node does not know lies in the session's.
+    /// Returns the path of a recording. Each claim of a user to a session has its own folder, because the store may not
+    /// have decided yet whose the session is. Recordings that a key adds to a session that this node does not know are
+    /// stored directly under the session.
     pub(super) fn of_recording(&self, Folder { session_id, owner }: Folder, name: Name) -> Path {
         let session = self.of_session(session_id);
         let folder = owner.map_or(session.clone(), |owner| session.join(owner.to_string()));
         folder.join(name.to_string())
     }
 
-    /// Whose a recording is, as far as its path tells.
+    /// Returns the user that a recording belongs to, if its path tells.
     pub(super) fn owner_of(&self, recording: &Path) -> Option<Uuid> {
         let mut parts = recording.prefix_match(&self.prefix)?;
         let (_session, owner) = (parts.next()?, parts.next()?);
@@ -116,18 +119,18 @@ impl Place {
         owner.as_ref().parse().ok()
     }
 
-    /// Where a session's recordings lie, where it is a folder.
+    /// Returns the folder of a session; `None` for an object store.
     pub(super) fn session_folder(&self, session_id: Uuid) -> Option<PathBuf> {
         Some(self.folder.as_ref()?.join(session_id.to_string()))
     }
 
-    /// Where the recordings of one claim lie, if it is a folder.
+    /// Returns the folder of one claim; `None` for an object store.
     pub(super) fn claim_folder(&self, Folder { session_id, owner }: Folder) -> Option<PathBuf> {
         let folder = self.session_folder(session_id)?;
         Some(owner.map_or(folder.clone(), |owner| folder.join(owner.to_string())))
     }
 
-    /// The folders of all sessions.
+    /// Returns the folders of all sessions; none for an object store.
     pub(super) fn session_folders(&self) -> Vec<(Uuid, PathBuf)> {
         let Some(entries) = self.folder.as_ref().and_then(|folder| fs::read_dir(folder).ok()) else {
             return Vec::new();
@@ -137,7 +140,8 @@ impl Place {
     }
 }
 
-/// What the usual variables of AWS say. A session's token belongs to the key that stands beside it.
+/// Configures a client from the usual AWS variables. If the settings have their own key, the session token of the
+/// variables is ignored, because it belongs to the key of the variables.
 fn usual(has_own_key: bool) -> AmazonS3Builder {
     let named = |(name, value): (OsString, OsString)| {
         let name = name.to_str()?.strip_prefix("AWS_")?.to_ascii_lowercase();
@@ -147,14 +151,14 @@ fn usual(has_own_key: bool) -> AmazonS3Builder {
     let variables = std::env::vars_os().filter_map(named).filter(wanted);
     let builder =
         variables.fold(AmazonS3Builder::new(), |builder, (key, value)| builder.with_config(key, value));
-    // A recording may take as long as its reader does: what counts is that something comes.
+    // A download may take as long as its reader needs, so the limit is on silence rather than on the total time.
     builder
         .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::Timeout), FOR_EVER)
         .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::ReadTimeout), SILENCE)
 }
 
-/// Removes what uploads that were cut off have left in a session's folder, and the folder if that was all. Their files bear a
-/// number after the name.
+/// Removes files of interrupted uploads from a session's folder, and the folder if it is then empty. Such files have a
+/// `#` and a number after the name. Returns how many files were removed.
 pub(super) fn sweep(folder: &FilePath) -> io::Result<usize> {
     let mut removed = 0;
     for entry in fs::read_dir(folder)? {
@@ -170,7 +174,8 @@ pub(super) fn sweep(folder: &FilePath) -> io::Result<usize> {
     Ok(removed)
 }
 
-/// Removes a session's folder with whatever is in it, for good: also a power cut does not bring it back.
+/// Removes a session's folder with its contents, and syncs the parent folder, so that a power failure does not bring
+/// the folder back.
 pub(super) fn remove(folder: &FilePath) -> io::Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -1,4 +1,4 @@
-//! How many bytes of recordings there are, of each user and in all.
+//! Quotas for recordings: the bytes of each user and in total.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
-/// The bytes that are kept. Clones are one.
+/// The bytes that are stored. Cheap to clone; all clones refer to the same counts.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Usage(Arc<Mutex<Bytes>>);
 
@@ -41,16 +41,16 @@ impl Usage {
     }
 }
 
-/// The most that may be kept; `None` is no limit.
+/// The maximum number of stored bytes; `None` is no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// Of a user who uploads with a token.
+    /// The limit of a user who uploads with a token.
     pub(crate) of_user: Option<u64>,
-    /// Of all.
+    /// The limit of all users together.
     pub(crate) total: Option<u64>,
 }
 
-/// What one upload adds. Given back if the upload does not come to its end.
+/// The bytes that one upload adds. Dropping it without [`Self::keep`] returns them.
 #[derive(Debug)]
 pub(crate) struct Quota {
     usage: Usage,
@@ -59,7 +59,7 @@ pub(crate) struct Quota {
     taken: u64,
 }
 
-/// Which limit is met: its setting, and what it allows.
+/// The limit that was exceeded: its setting and its value.
 pub(crate) type Exceeded = (&'static str, u64);
 
 impl Quota {
@@ -67,10 +67,10 @@ impl Quota {
         Self { usage: usage.clone(), owner, limits, taken: 0 }
     }
 
-    /// Counts so many more bytes.
+    /// Counts this many more bytes.
     ///
     /// # Errors
-    /// The limit that does not allow them.
+    /// Returns the limit that would be exceeded.
     pub(crate) fn take(&mut self, bytes: u64) -> Result<(), Exceeded> {
         let (of_user, total) = self.usage.of(self.owner);
         let exceeds = |kept: u64, limit: Option<u64>| limit.filter(|limit| kept + bytes > *limit);
@@ -85,7 +85,7 @@ impl Quota {
         Ok(())
     }
 
-    /// The upload has come to its end.
+    /// Keeps the bytes counted, because the upload is complete.
     pub(crate) fn keep(mut self) {
         self.taken = 0;
     }

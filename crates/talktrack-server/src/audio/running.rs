@@ -1,4 +1,5 @@
-//! The uploads that run, by their session. Deleting a session has to wait until none runs that could still add a file.
+//! The uploads in progress, by session. A deletion waits until no upload of the session is left that could still add a
+//! file.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-/// Shared by all; clones are one.
+/// The uploads in progress. Cheap to clone; all clones refer to the same state.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Running(Arc<Mutex<HashMap<Uuid, watch::Sender<Uploads>>>>);
 
@@ -15,11 +16,11 @@ pub(super) struct Running(Arc<Mutex<HashMap<Uuid, watch::Sender<Uploads>>>>);
 #[derive(Debug, Clone, Copy, Default)]
 struct Uploads {
     count: usize,
-    /// They have to give up.
+    /// True if the uploads must stop, because the session is being deleted.
     is_deleted: bool,
 }
 
-/// An upload that runs, until this is dropped.
+/// Marks one upload as in progress until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     running: Running,
@@ -28,7 +29,7 @@ pub(crate) struct Ticket {
 }
 
 impl Running {
-    /// One more.
+    /// Registers one more upload of the session.
     pub(super) fn enter(&self, session_id: Uuid) -> Ticket {
         let mut running = self.0.lock();
         let uploads = running.entry(session_id).or_default();
@@ -36,14 +37,14 @@ impl Running {
         Ticket { running: self.clone(), session_id, uploads: uploads.subscribe() }
     }
 
-    /// Tells those of a session to give up, and waits until they have.
+    /// Tells the uploads of a session to stop, and waits until all have ended.
     pub(super) async fn stop(&self, session_id: Uuid) {
         let told = self.0.lock().get(&session_id).map(|uploads| {
             uploads.send_modify(|uploads| uploads.is_deleted = true);
             uploads.subscribe()
         });
         if let Some(mut uploads) = told {
-            // The sender goes when the last of them does.
+            // An error means that the sender was dropped together with the last upload.
             let _ = uploads.wait_for(|uploads| uploads.count == 0).await;
         }
     }
@@ -53,7 +54,7 @@ impl Running {
     }
 }
 
-/// Learns of the session's deletion.
+/// Reports the deletion of the session to an upload.
 pub(crate) struct Deletion(watch::Receiver<Uploads>);
 
 impl Ticket {
@@ -67,10 +68,10 @@ impl Ticket {
 }
 
 impl Deletion {
-    /// Resolves when the session is being deleted.
+    /// Waits until the session is being deleted.
     pub(crate) async fn deleted(mut self) {
         if self.0.wait_for(|uploads| uploads.is_deleted).await.is_err() {
-            // All uploads have ended: nobody deletes anything of theirs any more.
+            // All uploads of the session have ended, so no deletion concerns them any more.
             std::future::pending::<()>().await;
         }
     }

@@ -1,4 +1,5 @@
-//! A recording on its way into the store: written in parts, there as a whole at the end, or not at all.
+//! An upload of a recording. The recording is written in parts and becomes visible as a whole at the end, or not at
+//! all.
 
 use object_store::ObjectStore;
 use object_store::buffered::BufWriter;
@@ -11,18 +12,18 @@ use super::failure::Unavailable;
 use super::running::Ticket;
 use super::{Audio, Folder, Name};
 
-/// Its bytes so far. Dropped before [`Self::finish`], it leaves nothing behind.
+/// A recording that is being written. Dropping it before [`Self::finish`] removes what was written.
 pub(crate) struct Upload {
     audio: Audio,
     folder: Folder,
     name: Name,
-    /// Taken when it ends, one way or the other.
+    /// Taken when the upload finishes or is aborted.
     writing: Option<Writing>,
 }
 
 struct Writing {
     writer: BufWriter,
-    /// Held until nothing is written any more: a deletion waits for it.
+    /// Held until nothing is written any more, because a deletion of the session waits for it.
     ticket: Ticket,
 }
 
@@ -43,23 +44,23 @@ impl Upload {
         Self { audio: audio.clone(), folder, name, writing: Some(Writing { writer, ticket }) }
     }
 
-    /// Takes more. Waits where the store is slower than the sender.
+    /// Writes more bytes. Waits if the store is slower than the sender.
     ///
     /// # Errors
-    /// Where the store cannot take it.
+    /// Fails if the store does not accept the bytes.
     pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<(), Unavailable> {
         let Some(writing) = &mut self.writing else { return Ok(()) };
-        // Copied, so that small pieces do not keep the large buffers alive that they came in.
+        // The bytes are copied, so that small pieces do not keep alive the large buffers that they arrived in.
         writing.writer.write_all(bytes).await.map_err(Unavailable::from)
     }
 
-    /// Makes it durable, under its name.
+    /// Makes the recording durable under its name.
     ///
     /// # Errors
-    /// Where the store cannot take it. Nothing is left then.
+    /// Fails if the store does not accept the recording. Nothing is left in the store then.
     pub(crate) async fn finish(mut self) -> Result<Name, Unavailable> {
         let Some(Writing { mut writer, ticket }) = self.writing.take() else { return Ok(self.name) };
-        // To its end also where the sender has left: a deletion must be able to wait for it.
+        // Runs to its end even if the sender disconnects, because a deletion may wait for it.
         let finishing = tokio::spawn(async move {
             let finished = writer.shutdown().await;
             drop(ticket);
@@ -77,7 +78,7 @@ impl Drop for Upload {
     fn drop(&mut self) {
         let Some(Writing { mut writer, ticket }) = self.writing.take() else { return };
         let (audio, folder) = (self.audio.clone(), self.folder);
-        // Without a runtime the process ends: what a folder has of it is swept at the next start.
+        // Without a runtime the process is ending. The next start removes what is left in a folder.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 if let Err(error) = writer.abort().await {
