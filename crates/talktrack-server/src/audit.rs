@@ -1,6 +1,6 @@
-//! The audit log: who did what, when, from where, and how it ended, in one file of the data directory that is only appended to.
-//! No message text, no metadata, no key, no token, no words that were searched for. It never holds up a caller: entries wait in
-//! a bounded queue for a thread of their own, and one that finds no room is counted instead.
+//! The audit log: who did what, when, from which address, and with what outcome, in one append-only file of the data
+//! directory. It contains no message text, metadata, keys, tokens or search terms. It never delays a caller: entries
+//! wait in a bounded queue for a separate thread, and an entry that finds the queue full is only counted.
 
 mod entry;
 mod file;
@@ -25,35 +25,35 @@ use crate::limits::neighbourhood;
 use file::AuditFile;
 use recent::Recent;
 
-/// Entries that may wait for the disk.
+/// The maximum number of entries that wait for the disk.
 const WAITING: usize = 10_000;
 
-/// How often the file is synced, if something was written.
+/// How often the file is synced if something was written.
 const SYNC: Duration = Duration::from_secs(1);
 
-/// The same read, export or refusal, by the same caller from the same address, is written down once in this time.
+/// A repeated read, export or refusal by the same caller from the same address is logged once in this time.
 const REPEATS: Duration = Duration::from_secs(10 * 60);
 
-/// A key's use is written down once in this time for each address.
+/// The use of a key is logged once in this time for each address.
 const KEY_USE: Duration = Duration::from_secs(60 * 60);
 
-/// What is remembered to tell repetitions; of refusals fewer, since anybody can cause them.
+/// How many entries are remembered to detect repetitions. Fewer refusals are remembered, because anyone can cause them.
 const REMEMBERED: usize = 20_000;
 const REMEMBERED_REFUSALS: usize = 1_000;
 
-/// How long a stop waits for the last entries.
+/// How long the shutdown waits for the last entries.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Counts entries that could not be written.
+/// The counter of entries that could not be written.
 const LOST: &str = "talktrack_audit_entries_lost_total";
 
-/// The audit log of a server. Clones are one.
+/// The audit log of a server. Cheap to clone; all clones write to the same log.
 #[derive(Clone)]
 pub(crate) struct Audit(Arc<Shared>);
 
 struct Shared {
     entries: SyncSender<Order>,
-    /// Entries that found no room.
+    /// The number of entries that found the queue full.
     lost: Arc<AtomicU64>,
     recent: Mutex<Recent>,
     refusals: Mutex<Recent>,
@@ -61,12 +61,12 @@ struct Shared {
 
 enum Order {
     Write(Box<Entry>),
-    /// Sync, and say so.
+    /// Sync the file and send a message when that is done.
     Finish(SyncSender<()>),
 }
 
 impl Audit {
-    /// Appends to the file of this data directory.
+    /// Opens the audit log in this data directory, and starts the thread that writes it.
     pub(crate) fn open(data_dir: &Path, kept: AuditFiles) -> Self {
         let (entries, waiting) = sync_channel(WAITING);
         let lost = Arc::new(AtomicU64::new(0));
@@ -83,7 +83,7 @@ impl Audit {
         Self(Arc::new(Shared { entries, lost, recent, refusals }))
     }
 
-    /// Writes down what was done.
+    /// Queues an entry. If the queue is full, the entry is lost and counted.
     pub(crate) fn record(&self, entry: Entry) {
         if self.0.entries.try_send(Order::Write(Box::new(entry))).is_err() {
             self.0.lost.fetch_add(1, Ordering::Relaxed);
@@ -91,14 +91,15 @@ impl Audit {
         }
     }
 
-    /// Writes down what is often repeated, such as a page that loads itself again: once in a while.
+    /// Queues an entry unless the same one was logged within [`REPEATS`]. For frequent actions, such as a page that
+    /// reloads itself.
     pub(crate) fn record_once(&self, entry: Entry) {
         if self.0.recent.lock().is_new(&entry.sameness(), REPEATS) {
             self.record(entry);
         }
     }
 
-    /// A key is used from this address.
+    /// Logs that a key is used from this address, once within [`KEY_USE`].
     pub(crate) fn key_used(&self, name: &Arc<str>, from: Option<IpAddr>) {
         let from = from.map(neighbourhood);
         if self.0.recent.lock().is_new(&("key.used", name, from), KEY_USE) {
@@ -106,7 +107,8 @@ impl Audit {
         }
     }
 
-    /// Somebody was not let in. Refusals that are more than can be told apart are counted, and the count stands in the next.
+    /// Logs that authentication was refused, once within [`REPEATS`] for each reason and address. If there are too many
+    /// to remember, further ones are only counted, and the next entry contains the count.
     pub(crate) fn refused_at_the_door(&self, why: &str, from: Option<IpAddr>) {
         let from = from.map(neighbourhood);
         let (is_new, others) = {
@@ -120,13 +122,13 @@ impl Audit {
         }
     }
 
-    /// Waits, for a moment at most, until everything written down so far is on the disk.
+    /// Waits up to [`FAREWELL`] until all entries logged so far are on the disk.
     pub(crate) async fn finish(&self) {
         let entries = self.0.entries.clone();
         let waited = tokio::task::spawn_blocking(move || {
             let (done, finished) = sync_channel(1);
             if entries.try_send(Order::Finish(done)).is_ok() {
-                // After this time the server ends without.
+                // On a timeout, the server ends without waiting any longer.
                 let _ = finished.recv_timeout(FAREWELL);
             }
         });
@@ -134,11 +136,11 @@ impl Audit {
     }
 }
 
-/// The thread that writes.
+/// The thread that writes the log.
 struct Writer {
     file: AuditFile,
     lost: Arc<AtomicU64>,
-    /// Since when something is written that is not synced.
+    /// Since when the file has had unsynced entries.
     unsynced: Option<Instant>,
 }
 
@@ -149,7 +151,7 @@ impl Writer {
                 Ok(Order::Write(entry)) => self.write(&entry),
                 Ok(Order::Finish(done)) => {
                     self.sync();
-                    // The one who asked may have gone.
+                    // The waiting task may have given up, so an error is ignored.
                     let _ = done.try_send(());
                 }
                 Err(RecvTimeoutError::Timeout) => self.sync(),
@@ -181,8 +183,8 @@ impl Writer {
     }
 }
 
-/// Writes down what a command does in this data directory, next to a server that may be running. Nothing is written if there is
-/// no such directory.
+/// Logs what a command does in this data directory, possibly while a server is running. Does nothing if the directory
+/// does not exist.
 pub(crate) fn record_command(data_dir: &Path, entry: &Entry) {
     if data_dir.is_dir() && !AuditFile::beside_a_server(data_dir).append(entry) {
         eprintln!("talktrack: the audit log in {} could not be written", data_dir.display());

@@ -1,4 +1,4 @@
-//! One line of the audit log.
+//! The entries of the audit log.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -18,15 +18,15 @@ pub(crate) enum Actor {
     User(Uuid),
     /// No identity is checked.
     Anyone,
-    /// Somebody who was not let in.
+    /// An unauthenticated caller.
     Unknown,
-    /// The user of the operating system who ran a command: a name if there is one, else the number.
+    /// The user of the operating system who ran a command: the user's name, or the number if there is no name.
     CommandLine(String),
-    /// The server by itself.
+    /// The server on its own behalf.
     Server,
 }
 
-/// One line of the audit log.
+/// One entry, which is one line of the audit log.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Entry {
     at: Timestamp,
@@ -37,7 +37,7 @@ pub(crate) struct Entry {
     outcome: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
-    /// The address of the API or page, without what it names.
+    /// The template of the request's path, without ids.
     #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,12 +53,12 @@ pub(crate) struct Entry {
 }
 
 impl Actor {
-    /// The user of the operating system who runs this process.
+    /// Returns the operating system user who runs this process.
     pub(crate) fn of_this_process() -> Self {
         Self::of_system_user(rustix::process::getuid().as_raw())
     }
 
-    /// The user of the operating system with this number.
+    /// Returns the operating system user with this number.
     pub(crate) fn of_system_user(number: u32) -> Self {
         let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
         let name = passwd.lines().find_map(|line| {
@@ -90,7 +90,7 @@ impl Serialize for Actor {
 }
 
 impl Entry {
-    /// This actor did this now, and it went well.
+    /// Makes an entry for an action at the current time, with the outcome `ok`.
     pub(crate) fn new(who: Actor, what: &'static str, from: Option<IpAddr>) -> Self {
         Self {
             at: SystemClock.now(),
@@ -112,7 +112,7 @@ impl Entry {
         Self { outcome, ..self }
     }
 
-    /// How a request was answered.
+    /// Sets the HTTP status and the outcome that follows from it.
     pub(crate) fn status(self, status: u16) -> Self {
         let outcome = match status {
             ..400 => "ok",
@@ -146,12 +146,12 @@ impl Entry {
         Self { detail: Some(detail), ..self }
     }
 
-    /// True if it was not done.
+    /// True if the action was refused or failed.
     pub(crate) fn is_refused(&self) -> bool {
         self.outcome != "ok"
     }
 
-    /// What makes two entries the same but for their time.
+    /// Returns the fields that two entries must share to count as repetitions of each other.
     pub(super) fn sameness(&self) -> impl std::hash::Hash {
         let Self { who, what, from, outcome, route, session_id, user_id, .. } = self;
         (who.clone(), *what, *from, *outcome, route.clone(), *session_id, *user_id)

@@ -1,4 +1,5 @@
-//! The files of the audit log: `audit.jsonl`, and older ones with a number behind, the higher the older.
+//! The files of the audit log: `audit.jsonl` is the current one; rotated files have a number appended, higher for older
+//! files.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -8,16 +9,16 @@ use std::path::{Path, PathBuf};
 use super::Entry;
 use crate::config::AuditFiles;
 
-/// The file that is appended to, in the data directory.
+/// The name of the current file in the data directory.
 const FILE_NAME: &str = "audit.jsonl";
 
-/// The file, opened when it is needed.
+/// The audit file, opened on first use.
 pub(super) struct AuditFile {
     path: PathBuf,
-    /// `None` for a command beside a server, which leaves that to the server.
+    /// When to rotate; `None` for a command, which leaves rotation to the server.
     kept: Option<AuditFiles>,
     open: Option<Opened>,
-    /// The last entry could not be written, and the log says so.
+    /// True if the last entry could not be written. The failure was logged once.
     is_failing: bool,
 }
 
@@ -28,7 +29,7 @@ struct Opened {
 }
 
 impl Opened {
-    /// A disk that became full may have taken a part of a line. What comes next is a line of its own.
+    /// Ends an incomplete line, which a full disk may have left, so that the next entry starts on its own line.
     fn end_torn_line(&mut self) -> io::Result<()> {
         let Some(last) = self.bytes.checked_sub(1) else { return Ok(()) };
         let mut byte = [0];
@@ -46,12 +47,12 @@ impl AuditFile {
         Self { path: data_dir.join(FILE_NAME), kept: Some(kept), open: None, is_failing: false }
     }
 
-    /// For a command: it appends, and never begins another file.
+    /// Makes an audit file for a command: it appends, but never rotates.
     pub(super) fn beside_a_server(data_dir: &Path) -> Self {
         Self { path: data_dir.join(FILE_NAME), kept: None, open: None, is_failing: false }
     }
 
-    /// Appends a line. False if the disk does not take it; the log says so once.
+    /// Appends a line. Returns false if the disk does not accept it; the first failure is logged.
     pub(super) fn append(&mut self, entry: &Entry) -> bool {
         let mut line = serde_json::to_vec(entry).unwrap_or_default();
         line.push(b'\n');
@@ -90,7 +91,7 @@ impl AuditFile {
             self.rotate()?;
         }
         let open = self.opened()?;
-        // One call a line: lines of a server and of commands do not run into each other.
+        // One write call for each line, so that lines of a server and of commands are not interleaved.
         open.file.write_all(line)?;
         open.bytes += length;
         Ok(())
@@ -100,13 +101,13 @@ impl AuditFile {
         self.open.as_ref().map_or(0, |open| open.bytes)
     }
 
-    /// The file, opened again if it was moved away or removed.
+    /// Returns the open file. Opens it again if it was moved away or removed.
     fn opened(&mut self) -> io::Result<&mut Opened> {
         let there = fs::metadata(&self.path).ok().map(|metadata| metadata.ino());
         let open = match self.open.take().filter(|open| there == Some(open.inode)) {
             Some(open) => open,
             None => {
-                // Made by a command of another user (root), the file would be closed to the server.
+                // A command of another user, such as root, must not create the file: the server could not open it.
                 let may_create = self.kept.is_some() || self.path.parent().is_some_and(is_ours);
                 let mut options = OpenOptions::new();
                 let file = options.read(true).append(true).create(may_create).mode(0o600).open(&self.path)?;
@@ -119,7 +120,7 @@ impl AuditFile {
         Ok(self.open.insert(open))
     }
 
-    /// Numbers the files one higher; the oldest goes.
+    /// Renames each file to the next higher number, and removes the oldest.
     fn rotate(&mut self) -> io::Result<()> {
         self.sync();
         self.open = None;
@@ -151,7 +152,7 @@ fn numbered(path: &Path, number: usize) -> PathBuf {
     }
 }
 
-/// The files of a data directory that are there, the oldest first.
+/// Returns the existing audit files of a data directory, oldest first.
 pub(crate) fn files(data_dir: &Path) -> Vec<PathBuf> {
     let path = data_dir.join(FILE_NAME);
     let mut files: Vec<PathBuf> =

@@ -1,26 +1,26 @@
-//! What happened a moment ago, so that repetitions can be left out.
+//! Remembers recent entries, so that repetitions are not logged.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::time::{Duration, Instant};
 
-/// By the hash of what happened: when it may be written down again.
+/// The hashes of recent entries, with the time from which each may be logged again.
 pub(super) struct Recent {
     most: usize,
     hasher: RandomState,
     until: HashMap<u64, Instant>,
-    /// What was new and found no room.
+    /// The number of new entries that could not be remembered.
     overflow: u64,
 }
 
 impl Recent {
-    /// Remembers at most so many.
+    /// Makes a memory of at most `most` entries.
     pub(super) fn new(most: usize) -> Self {
         Self { most, hasher: RandomState::new(), until: HashMap::new(), overflow: 0 }
     }
 
-    /// True if this did not happen within `window`, as far as is remembered. If there is no room to remember it, it counts as
-    /// known: what floods this must not flood the disk.
+    /// True if this is not known to have happened within `window`. If the memory is full, it counts as known: a flood
+    /// of entries must not flood the disk.
     pub(super) fn is_new(&mut self, what: &impl Hash, window: Duration) -> bool {
         let (hash, now) = (self.hasher.hash_one(what), Instant::now());
         if self.until.get(&hash).is_some_and(|until| now < *until) {
@@ -37,7 +37,7 @@ impl Recent {
         true
     }
 
-    /// How many were new and found no room since this was last asked.
+    /// Returns how many new entries could not be remembered since the last call, and resets the number.
     pub(super) fn take_overflow(&mut self) -> u64 {
         std::mem::take(&mut self.overflow)
     }
