@@ -1,5 +1,5 @@
-//! Pages for people, from the same rows and under the same rules as the API. They are made on the server, need nothing from the
-//! network, and can be read without a script; a script makes them follow what happens.
+//! The dashboard: pages for people, from the same rows and under the same rules as the API. The server renders them,
+//! they load nothing from other hosts, and they are readable without scripts. Scripts add live updates.
 
 mod login;
 mod sessions;
@@ -11,7 +11,7 @@ mod talk;
 mod health;
 mod dead;
 
-// What they have in common.
+// The modules below are shared by the pages.
 mod forms;
 mod visitor;
 mod page;
@@ -33,7 +33,7 @@ use tower_http::compression::CompressionLevel;
 use crate::metered::meter;
 use crate::state::AppState;
 
-/// The pages. What they weigh on the wire is a fraction of what they are.
+/// Returns the routes of the pages. Responses are compressed.
 pub(crate) fn routes(state: &AppState) -> Router<AppState> {
     Router::new()
         .route("/", get(sessions::page))
@@ -52,7 +52,7 @@ pub(crate) fn routes(state: &AppState) -> Router<AppState> {
         .route("/logout", post(login::leave))
         .route("/assets/{name}", get(assets::answer))
         .layer(from_fn_with_state(state.clone(), forms::check))
-        // What a page weighs before it is compressed.
+        // Inside the compression layer, so that reads are counted by their uncompressed size.
         .layer(from_fn_with_state(state.clone(), meter))
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
 }

@@ -1,5 +1,5 @@
-//! `GET /assets/{name}`: what pages are made to look and move with. It is part of the program, and a browser asks for each
-//! version of it once.
+//! `GET /assets/{name}`: the style sheet and the scripts of the pages. They are part of the program, and a browser
+//! requests each version of them once.
 
 use std::sync::LazyLock;
 
@@ -34,13 +34,13 @@ const ASSETS: [Asset; 9] = assets! {
     "talk.js": "text/javascript; charset=utf-8",
 };
 
-/// Goes up, so to speak, whenever one of them changes.
+/// A hash of all assets, which changes whenever one of them does.
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     let all: Vec<u8> = ASSETS.iter().flat_map(|asset| asset.text.bytes()).collect();
     digest(&SHA256, &all).as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 });
 
-/// Where a page finds it.
+/// Returns the URL of an asset.
 pub(super) fn address(name: &str) -> String {
     format!("/assets/{name}?v={}", *VERSION)
 }

@@ -1,38 +1,38 @@
-//! Charts as SVG: bars or lines over time, with axes and values one can read. Every value is in a table beside the picture, too.
+//! Charts as SVG: bars or lines over time, with axes and labels. A table next to each chart contains the same values.
 
 use talktrack::Timestamp;
 use talktrack::stats::Grain;
 
-// Of the picture, in its own units: where the plot begins and ends.
+// The edges of the plot, in units of the SVG.
 const LEFT: f64 = 46.0;
 const RIGHT: f64 = 414.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 168.0;
-/// Labels below it.
+/// The maximum number of labels below the plot.
 const MOST_LABELS: usize = 8;
 
-/// A chart, as the template draws it.
+/// A chart for the template.
 pub(super) struct Chart {
     pub(super) title: &'static str,
-    /// What the picture shows at most, in words.
+    /// A description of the chart with its largest value.
     pub(super) label: String,
-    /// Lines across, with their values.
+    /// Horizontal lines with their values.
     pub(super) levels: Vec<Label>,
     pub(super) places: Vec<Label>,
     pub(super) bars: Vec<Bar>,
     pub(super) lines: Vec<Line>,
-    /// The names of the columns, and the values of each row.
+    /// The column names of the table, and its rows.
     pub(super) columns: Vec<&'static str>,
     pub(super) rows: Vec<Vec<String>>,
 }
 
-/// A text at a place, across or down.
+/// A text at a horizontal or vertical position.
 pub(super) struct Label {
     pub(super) at: String,
     pub(super) text: String,
 }
 
-/// A bar, and the space that answers to the mouse above it.
+/// A bar, and the area above it that shows its value on hover.
 pub(super) struct Bar {
     pub(super) x: String,
     pub(super) width: String,
@@ -41,27 +41,27 @@ pub(super) struct Bar {
     pub(super) text: String,
 }
 
-/// A line with gaps where there is no value.
+/// A line with gaps at missing values.
 pub(super) struct Line {
     pub(super) name: &'static str,
     pub(super) path: String,
     pub(super) dots: Vec<(String, String)>,
 }
 
-/// What is drawn along the chart: each place has a name.
+/// The horizontal axis of a chart: the name of each position, and which names are shown as labels.
 pub(super) struct Along {
     names: Vec<String>,
     labels: Vec<(usize, String)>,
 }
 
-/// A row of values, as long as what they are drawn along.
+/// A series of values, one for each position of the axis.
 pub(super) struct Series {
     pub(super) name: &'static str,
     pub(super) values: Vec<Option<f64>>,
 }
 
 impl Along {
-    /// Stretches of time.
+    /// Makes an axis of time buckets.
     pub(super) fn time(moments: impl Iterator<Item = Timestamp>, grain: Grain) -> Self {
         let moments: Vec<_> = moments.map(|moment| moment.to_string()).collect();
         let part =
@@ -70,14 +70,14 @@ impl Along {
             Grain::Day => part(moment, 0..10),
             Grain::Hour | Grain::Slice => part(moment, 0..16).replace('T', " "),
         });
-        // Of a day or two one wants the hours.
+        // For at most 48 hours the labels are hours, otherwise days.
         let spans_days = moments.len() > 48;
         let label = |moment: &String| match grain {
             Grain::Slice => part(moment, 11..16),
             Grain::Hour if !spans_days => part(moment, 11..16),
             Grain::Hour | Grain::Day => part(moment, 5..10),
         };
-        // Hours of several days are told by where the days begin.
+        // If hours span several days, only the beginning of each day is labelled.
         let begins_day =
             |moment: &String| grain != Grain::Hour || !spans_days || part(moment, 11..16) == "00:00";
         let labels: Vec<_> = moments.iter().enumerate().filter(|(_, moment)| begins_day(moment)).collect();
@@ -87,7 +87,7 @@ impl Along {
         Self { names: names.collect(), labels }
     }
 
-    /// Places with names of their own.
+    /// Makes an axis of named positions.
     pub(super) fn names(names: &[&str]) -> Self {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         Self { labels: names.iter().cloned().enumerate().collect(), names }
@@ -95,7 +95,7 @@ impl Along {
 }
 
 impl Chart {
-    /// Bars of whole numbers.
+    /// Makes a bar chart of whole numbers.
     pub(super) fn bars(title: &'static str, along: &Along, series: &Series) -> Self {
         let scale = Scale::of(&[&series.values], true);
         let width = step(along);
@@ -114,7 +114,7 @@ impl Chart {
         Self { bars, ..Self::frame(title, along, &scale, &[series]) }
     }
 
-    /// Lines, one above the other.
+    /// Makes a line chart with one line for each series.
     pub(super) fn lines(title: &'static str, along: &Along, series: &[Series]) -> Self {
         let values: Vec<_> = series.iter().map(|series| &series.values).collect();
         let scale = Scale::of(&values, false);
@@ -180,7 +180,7 @@ fn line(along: &Along, series: &Series, scale: &Scale) -> Line {
     Line { name: series.name, path, dots }
 }
 
-/// From zero to a round number.
+/// A vertical scale from zero to a round number.
 struct Scale {
     top: f64,
     step: f64,
@@ -223,7 +223,7 @@ fn point(place: f64) -> String {
     format!("{place:.1}")
 }
 
-/// `0`, `0.85`, `12`, `1,240`, `3.2M`.
+/// Formats a value: `0`, `0.85`, `12`, `1240`, `12k`, `3.2M`.
 fn shown(value: f64) -> String {
     match value.abs() {
         size if size >= 1e6 => format!("{:.1}M", value / 1e6),

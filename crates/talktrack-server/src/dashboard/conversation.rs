@@ -1,4 +1,4 @@
-//! `/sessions/{session_id}`: a conversation as people read it. While it goes on, the page follows.
+//! `/sessions/{session_id}`: the page of a conversation. While the conversation is live, the page follows it.
 
 use askama::Template;
 use axum::extract::{Query, State};
@@ -19,10 +19,10 @@ use crate::api::query::Cursor;
 use crate::error::Problem;
 use crate::state::AppState;
 
-/// Messages on a page.
+/// The maximum number of messages on a page.
 const PAGE: usize = 1_000;
 
-/// What of the transcript is asked for.
+/// Which part of the transcript is requested.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Part {
@@ -30,7 +30,7 @@ pub(super) struct Part {
     limit: Option<usize>,
 }
 
-/// What stands above the transcript.
+/// The part of the page above the transcript.
 #[derive(Template)]
 #[template(path = "conversation_head.html")]
 struct Head {
@@ -44,9 +44,9 @@ struct Head {
     duration: String,
     messages: String,
     external_id: Option<String>,
-    /// A recording of all of it.
+    /// The URL of a recording of the whole conversation.
     audio: Option<String>,
-    /// Keys and values.
+    /// The session's metadata as keys and values.
     metadata: Vec<(String, String)>,
     may_delete: bool,
 }
@@ -57,9 +57,9 @@ struct ConversationPage {
     frame: Frame,
     head: Head,
     transcript: Transcript,
-    /// The page begins in the middle.
+    /// True if the page does not begin at the first message.
     is_part: bool,
-    /// Where the next page begins.
+    /// The cursor of the next page.
     next: Option<String>,
 }
 
@@ -70,7 +70,7 @@ struct Transcript {
     said: Vec<Said>,
 }
 
-/// All of it, a page at a time.
+/// Returns one page of the conversation.
 pub(super) async fn page(
     State(state): State<AppState>,
     visitor: Visitor,
@@ -92,7 +92,7 @@ pub(super) async fn page(
     answer.await.map_err(|problem: Problem| Trouble::of(problem, frame()))
 }
 
-/// What stands above it, as it is now: for a script.
+/// Returns the current part above the transcript, for the script.
 pub(super) async fn head(
     State(state): State<AppState>,
     visitor: Visitor,
@@ -102,7 +102,7 @@ pub(super) async fn head(
     Ok(shown(StatusCode::OK, &Head::of(session, may_delete(&visitor))))
 }
 
-/// What was said after a place: for a script.
+/// Returns the messages after a cursor, for the script.
 pub(super) async fn said(
     State(state): State<AppState>,
     visitor: Visitor,
@@ -164,7 +164,7 @@ impl Head {
         }
     }
 
-    /// A status that another program wrote.
+    /// Returns the status if another program wrote it and it is not a known one.
     fn odd_status(&self) -> Option<&str> {
         self.status.known().is_none().then(|| self.status.as_str())
     }
@@ -191,7 +191,7 @@ impl Transcript {
     }
 }
 
-/// A text as it is, everything else as JSON.
+/// Returns a JSON string as its text, and any other value as JSON.
 fn value((key, value): (String, &serde_json::value::RawValue)) -> (String, String) {
     let text = serde_json::from_str::<String>(value.get()).unwrap_or_else(|_| value.get().to_owned());
     (key, text)

@@ -1,4 +1,4 @@
-//! `/health/letters/{seq}`, `/health/replay`, `/health/drop`: dead letters are read, brought back on their way, or let go.
+//! `/health/letters/{seq}`, `/health/replay`, `/health/drop`: shows, replays and drops dead letters.
 
 use std::time::{Duration, Instant};
 
@@ -18,16 +18,16 @@ use crate::error::Problem;
 use crate::letters::{Fate, Letters, MOST_AT_ONCE, Outcome, Request};
 use crate::state::AppState;
 
-/// Letters are brought back or dropped for so long at a time; what is left is told.
+/// How long one request may replay or drop letters. The page tells how many are left after that.
 const BUDGET: Duration = Duration::from_secs(10);
 
-/// As many are named at a time.
+/// The maximum number of letters of one request.
 const MOST: usize = 10_000;
 
-/// Outcomes that are told one by one.
+/// The maximum number of letters whose outcome is shown individually.
 const TOLD: usize = 20;
 
-/// Which letters are meant: one, or all of a reason.
+/// Which letters a request means: one, or all with the same reason.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Meant {
@@ -47,9 +47,9 @@ struct LetterPage {
 struct DropPage {
     frame: Frame,
     meant: Meant,
-    /// The one that goes, where it is one.
+    /// The letter to drop, if it is a single one.
     letter: Option<Letter>,
-    /// How many go.
+    /// The number of letters to drop.
     number: u64,
 }
 
@@ -58,15 +58,15 @@ struct DropPage {
 struct SettledPage {
     frame: Frame,
     heading: String,
-    /// How many met each fate, in words.
+    /// The number of letters with each outcome, in words.
     fates: Vec<(&'static str, u64)>,
-    /// Those that did not go as was asked.
+    /// The letters that did not have the requested outcome, each with the reason.
     others: Vec<(Seq, String)>,
-    /// There was no time for these.
+    /// The number of letters that there was no time for.
     left: u64,
 }
 
-/// One letter, whole.
+/// Returns the page of one whole letter.
 pub(super) async fn letter(
     State(state): State<AppState>,
     Operator(visitor): Operator,
@@ -82,7 +82,7 @@ pub(super) async fn letter(
     answer.await.map_err(|problem: Problem| Trouble::of(problem, frame()))
 }
 
-/// Names what goes.
+/// Shows what would be dropped and asks for confirmation.
 pub(super) async fn ask(
     State(state): State<AppState>,
     Operator(visitor): Operator,
@@ -104,7 +104,7 @@ pub(super) async fn ask(
     answer.await.map_err(|problem: Problem| Trouble::of(problem, frame()))
 }
 
-/// Lets them go.
+/// Drops the letters.
 pub(super) async fn forget(
     State(state): State<AppState>,
     Operator(visitor): Operator,
@@ -113,7 +113,7 @@ pub(super) async fn forget(
     settle(&state, &visitor, meant, Request::Drop).await
 }
 
-/// Brings them back on their way.
+/// Replays the letters.
 pub(super) async fn replay(
     State(state): State<AppState>,
     Operator(visitor): Operator,
@@ -132,7 +132,7 @@ async fn settle(
     let answer = async {
         let seqs = meant.seqs(state).await?;
         let letters = Letters::read_by(state.tracker().clone(), state.local().clone());
-        // What has begun is brought to its end, whoever goes on waiting for it.
+        // Runs to its end even if the browser disconnects.
         let carried_out = tokio::spawn(carry_out(letters, seqs, request)).await;
         let carried_out = carried_out.map_err(|error| internal(&error))?;
         let (outcomes, left) = carried_out.map_err(|failure| internal(&failure))?;
@@ -143,7 +143,7 @@ async fn settle(
     answer.await.map_err(|problem: Problem| Trouble::of(problem, frame()))
 }
 
-/// What became of each, and how many there was no time for.
+/// Replays or drops the letters. Returns the outcome of each, and the number of letters that there was no time for.
 async fn carry_out(
     letters: Letters,
     seqs: Vec<Seq>,
@@ -161,7 +161,7 @@ async fn carry_out(
 }
 
 impl Meant {
-    /// The letters that are meant, as they are there now.
+    /// Returns the `seq`s of the letters that the request means.
     async fn seqs(&self, state: &AppState) -> Result<Vec<Seq>, Problem> {
         let reason = Some(self.reason.clone()).filter(|reason| !reason.is_empty());
         match (self.letter, reason) {
@@ -212,7 +212,7 @@ fn in_words(fate: &Fate) -> &'static str {
     }
 }
 
-/// Why it did not go as was asked.
+/// Returns why a letter did not have the requested outcome; `None` if it did.
 fn why(fate: &Fate) -> Option<String> {
     match fate {
         Fate::DeadAgain { letter, reason, detail } => {

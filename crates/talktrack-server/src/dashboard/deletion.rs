@@ -1,4 +1,4 @@
-//! `/sessions/{session_id}/delete`: says what goes, and then does it.
+//! `/sessions/{session_id}/delete`: asks for confirmation and deletes a session.
 
 use askama::Template;
 use axum::extract::State;
@@ -31,7 +31,7 @@ struct DeletedPage {
     gone: Gone,
 }
 
-/// Names what goes.
+/// Shows what would be deleted and asks for confirmation.
 pub(super) async fn ask(
     State(state): State<AppState>,
     visitor: Visitor,
@@ -49,7 +49,7 @@ pub(super) async fn ask(
     answer.await.map_err(|problem: Problem| Trouble::of(problem, frame()))
 }
 
-/// Deletes it.
+/// Deletes the session.
 pub(super) async fn delete(
     State(state): State<AppState>,
     visitor: Visitor,

@@ -1,4 +1,4 @@
-//! The path of a message with its figures, as they are at this moment.
+//! The current state of the pipeline: the stages that a message passes through, with their counts.
 
 use askama::Template;
 use talktrack::Books;
@@ -6,7 +6,7 @@ use talktrack::Books;
 use super::words::{bytes, grouped};
 use crate::state::AppState;
 
-/// What of the page changes by itself.
+/// The part of the page that the script refreshes.
 #[derive(Template)]
 #[template(path = "figures.html")]
 pub(super) struct Figures {
@@ -17,17 +17,17 @@ pub(super) struct Figures {
     queue_capacity: u64,
     journal_fails: bool,
     store_fails: bool,
-    /// The store is a database of its own, and the journal on the way to it.
+    /// True if the store is remote and the local file is its outbox.
     is_remote: bool,
     books: Books,
 }
 
-/// Something that does not work.
+/// A failure to show on the page.
 #[derive(Debug, PartialEq, Eq)]
 struct Wrong {
     heading: &'static str,
     cause: String,
-    /// What mends it, where a command does.
+    /// The command that fixes the failure, if there is one.
     command: Option<String>,
 }
 
@@ -66,7 +66,7 @@ impl Figures {
 }
 
 impl Wrong {
-    /// A cause may end with the command that mends it: `… (run: talktrack migrate)`.
+    /// Splits a cause from the command that fixes it, as in `… (run: talktrack migrate)`.
     fn of(heading: &'static str, cause: &str) -> Self {
         let parts = cause.strip_suffix(')').and_then(|cause| cause.rsplit_once(" (run: "));
         let (cause, command) = parts.map_or((cause, None), |(cause, command)| (cause, Some(command)));

@@ -1,5 +1,6 @@
-//! Forms of our pages. Each has a field with a token that only our pages know; it is moved into a header here, before a form
-//! reaches its page, and the check of who asks looks at it there (`auth/gate.rs`). So no page can forget it.
+//! CSRF protection of the forms. Each form has a field with a token that only the server's own pages know. This
+//! middleware moves the token into a header before the form reaches its page, and the authentication checks it there
+//! (`auth/gate.rs`). So no page can forget the check.
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -14,10 +15,10 @@ use crate::auth::{CSRF_FIELD, CSRF_HEADER};
 use crate::error::Problem;
 use crate::state::AppState;
 
-/// Where one shows a key or token for the first time: there is no login yet that a form could belong to.
+/// The path of the login form. It needs no token, because there is no login yet that a token could belong to.
 const LOGIN: &str = "/login";
 
-/// Passes a request on; a form only if one of our pages sent it.
+/// Passes a request on. While no identity is checked, refuses a form that none of the server's own pages has sent.
 pub(super) async fn check(State(state): State<AppState>, request: Request, next: Next) -> Response {
     if request.method() != Method::POST {
         return next.run(request).await;

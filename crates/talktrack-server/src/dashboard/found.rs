@@ -1,4 +1,4 @@
-//! Conversations in which something was found, with the places where it stands.
+//! Search results: conversations with the messages in them that match.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -14,29 +14,29 @@ use crate::api::query::Cursor;
 use crate::api::search::no_answer;
 use crate::error::Problem;
 
-/// Pages of hits that are looked through for those that the other filters admit.
+/// The maximum number of pages of hits that are filtered for one page of results.
 const LOOKS: usize = 10;
 
-/// A hit is shown with what was said so long before it.
+/// How much of the conversation before a hit is shown when a hit is opened.
 const BEFORE: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// A conversation, and hits in it that follow each other in the list.
+/// A conversation with its hits on this page.
 pub(super) struct Found {
     pub(super) row: Row,
     pub(super) hits: Vec<Place>,
 }
 
-/// A hit, as the template shows it.
+/// A hit for the template.
 pub(super) struct Place {
     pub(super) message_id: Uuid,
     pub(super) who: String,
     pub(super) when: Moment,
     pub(super) pieces: Vec<Piece>,
-    /// Where the transcript has to begin so that the message is on its page.
+    /// The cursor at which the transcript must begin so that the message is on its first page.
     pub(super) after: String,
 }
 
-/// The newest hits after a place, and where the list goes on.
+/// Returns the newest hits after a cursor, and the cursor of the next page.
 pub(super) async fn find(
     rows: &dyn Rows,
     query: Query,
@@ -67,7 +67,7 @@ pub(super) async fn find(
     Ok((found, after.map(|place| Cursor(place).to_string())))
 }
 
-/// Whether the hit's conversation is one of those that are asked for.
+/// True if the hit's conversation passes the other filters.
 async fn admits(
     rows: &dyn Rows,
     filter: &SessionFilter,
@@ -86,7 +86,7 @@ async fn admits(
     Ok(sessions.get(&hit.session_id).is_some_and(Option::is_some))
 }
 
-/// Hits of one conversation that follow each other go under one row.
+/// Groups the hits by conversation.
 async fn together(
     rows: &dyn Rows,
     hits: Vec<Hit>,
@@ -104,7 +104,7 @@ async fn together(
 }
 
 fn place(hit: Hit) -> Place {
-    // Of a time that is none of the calendar, nothing lies just before.
+    // For a time outside the supported calendar, the transcript begins at its start.
     let before = hit.created_at.known().map_or(TimeKey::At(i64::MIN), |at| at.minus(BEFORE).into());
     let before = MessageCursor { created_at: before, seq: i64::MIN, id: Uuid::nil() };
     Place {

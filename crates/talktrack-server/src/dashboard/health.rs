@@ -1,5 +1,5 @@
-//! `/health`: how the path of a message is doing, whether the books balance, what the database has otherwise than the schema,
-//! and what was laid aside. For those who run the server.
+//! `/health`: the state of the pipeline, whether the books balance, how the database differs from the schema, and the
+//! dead letters. Only for operators of the server.
 
 use std::time::Duration;
 
@@ -25,13 +25,13 @@ use crate::error::Problem;
 use crate::schema;
 use crate::state::AppState;
 
-/// Letters on a page.
+/// The number of dead letters on a page.
 const PAGE: usize = 25;
 
-/// How long the page waits for what has to be counted, and for the database.
+/// How long the page waits for the counts and for the database.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Which letters are asked for.
+/// Which dead letters are requested.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Wanted {
@@ -48,26 +48,26 @@ struct HealthPage {
     schema: Schema,
     wanted: Wanted,
     letters: Vec<Letter>,
-    /// Where the list goes on.
+    /// The query of the next page of older letters.
     older: Option<String>,
 }
 
-/// What was counted for this page, and when.
+/// The counts for this page, with the time at which they were taken.
 struct Counted {
     tally: Tally,
     at: Moment,
 }
 
-/// The database and the schema.
+/// The state of the database schema.
 enum Schema {
-    /// The store is a file, whose schema the program keeps.
+    /// The store is a local file, whose schema the program maintains itself.
     Kept,
-    /// The differences; none is well.
+    /// The differences from the expected schema; none if the schema is correct.
     Compared(Vec<Difference>),
     Unknown(String),
 }
 
-/// The page.
+/// Returns the page.
 pub(super) async fn page(
     State(state): State<AppState>,
     Operator(visitor): Operator,
@@ -91,7 +91,7 @@ pub(super) async fn page(
     Ok(shown(StatusCode::OK, &HealthPage { frame, figures, counted, schema, wanted, letters, older }))
 }
 
-/// The figures as they are now: for a script.
+/// Returns the current state of the pipeline, for the script.
 pub(super) async fn figures(State(state): State<AppState>, _: Operator) -> Result<Response, Trouble> {
     Ok(shown(StatusCode::OK, &Figures::of(&state)))
 }
@@ -114,7 +114,7 @@ async fn ask(address: &Address) -> Schema {
 }
 
 impl Wanted {
-    /// For the letters before this one.
+    /// Returns the query for the letters before this one.
     fn query(&self, before: Seq) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         if !self.reason.is_empty() {

@@ -1,4 +1,4 @@
-//! A dead letter as people read it.
+//! A dead letter as the pages show it.
 
 use talktrack::clock::Seq;
 use talktrack::store::sqlite::DeadLetter;
@@ -9,10 +9,10 @@ use crate::letters;
 use crate::table;
 use crate::wire::RecordLine;
 
-/// Characters of a letter that the list shows.
+/// How many characters of a letter the list shows.
 const GLIMPSE: usize = 1_000;
 
-/// A letter, as the templates show it.
+/// A dead letter for the templates.
 pub(super) struct Letter {
     pub(super) seq: Seq,
     pub(super) reason: String,
@@ -20,11 +20,11 @@ pub(super) struct Letter {
     pub(super) when: Moment,
     pub(super) session_id: Option<Uuid>,
     pub(super) message_id: Option<Uuid>,
-    /// What it is of.
+    /// What kind of record the letter contains.
     pub(super) kind: &'static str,
-    /// What it says: the words of a message; what else it is, as it stands.
+    /// The text of a message, or the raw contents of any other record.
     pub(super) text: String,
-    /// As a line for `talktrack import`.
+    /// The record as a line for `talktrack import`.
     pub(super) line: Option<String>,
 }
 
@@ -53,13 +53,13 @@ impl Letter {
         }
     }
 
-    /// The beginning of what it says.
+    /// Returns the beginning of the text.
     pub(super) fn glimpse(&self) -> String {
         table::cut(&self.text, GLIMPSE)
     }
 }
 
-/// What a reason means, in words.
+/// Explains a reason in words.
 pub(super) fn meaning(reason: &str) -> &'static str {
     match reason {
         "unknown_session" => "no session of this id exists",

@@ -1,4 +1,5 @@
-//! `/login` and `/logout`: a person shows a key or a token once, and the browser keeps the id of the login in a cookie.
+//! `/login` and `/logout`: a person enters a key or a token once, and the browser keeps the id of the login in a
+//! cookie.
 
 use askama::Template;
 use axum::extract::{Extension, Query, State};
@@ -25,14 +26,14 @@ struct LoginPage {
     trouble: Option<String>,
 }
 
-/// Where one wanted to go.
+/// The page that the person wanted to visit.
 #[derive(Deserialize)]
 pub(super) struct Way {
     #[serde(default)]
     next: String,
 }
 
-/// The form.
+/// The fields of the login form.
 #[derive(Deserialize)]
 pub(super) struct Entry {
     token: String,
@@ -40,7 +41,7 @@ pub(super) struct Entry {
     next: String,
 }
 
-/// Asks for the token.
+/// Returns the login form.
 pub(super) async fn page(State(state): State<AppState>, Query(way): Query<Way>) -> Response {
     if state.gate().is_open() {
         return Redirect::to("/").into_response();
@@ -48,7 +49,7 @@ pub(super) async fn page(State(state): State<AppState>, Query(way): Query<Way>) 
     shown(StatusCode::OK, &LoginPage { frame: Frame::outside(), next: within(way.next), trouble: None })
 }
 
-/// Begins a login with a key or a token that counts.
+/// Begins a login with a valid key or token.
 pub(super) async fn enter(
     State(state): State<AppState>,
     client: Option<Extension<ClientAddress>>,
@@ -91,7 +92,7 @@ pub(super) async fn leave(
             let from = client.map(|Extension(ClientAddress(address))| address);
             state.audit().record(audit::Entry::new(admission.caller.actor(), "logout", from));
         }
-        // It was over already.
+        // The login had already ended.
         Err(problem) if problem.status() == StatusCode::UNAUTHORIZED => {}
         Err(problem) => return Trouble::of(problem, Frame::outside()).into_response(),
     }
@@ -110,7 +111,7 @@ fn refuse(next: String, problem: Problem) -> Response {
     shown(status, &LoginPage { frame: Frame::outside(), next, trouble })
 }
 
-/// A place on this server; the beginning where it is none. `//` and `/\` would lead elsewhere.
+/// Returns `next` if it is a path on this server, otherwise `/`. Browsers would resolve `//` and `/\` to another host.
 fn within(next: String) -> String {
     let mut characters = next.chars();
     let is_within = characters.next() == Some('/')

@@ -1,4 +1,4 @@
-//! `/stats`: what happened over time, in figures: how much, how long, how fast.
+//! `/stats`: statistics over time as cards and charts: how many, how long, how fast.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::state::AppState;
 
 const HOUR: u64 = 3_600;
 
-/// Ranges up to now: their names in the address, for people, and their length in hours.
+/// The ranges that end now: the name in the URL, the name for people, and the length in hours.
 const RANGES: [(&str, &str, u64); 6] = [
     ("6h", "6 hours", 6),
     ("24h", "24 hours", 24),
@@ -32,7 +32,7 @@ const RANGES: [(&str, &str, u64); 6] = [
     ("1y", "1 year", 365 * 24),
 ];
 
-/// Where the bars of the durations end, in seconds.
+/// The bars of the duration chart, with the upper end of each in seconds.
 const DURATIONS: [(&str, f64); 8] = [
     ("up to 10 s", 10.0),
     ("30 s", 30.0),
@@ -44,7 +44,7 @@ const DURATIONS: [(&str, f64); 8] = [
     ("longer", f64::INFINITY),
 ];
 
-/// What the form asks for.
+/// The fields of the form.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Wanted {
@@ -64,15 +64,15 @@ struct NumbersPage {
     numbers: Option<Numbers>,
 }
 
-/// What is shown.
+/// The statistics for the template.
 struct Numbers {
     cards: Vec<(&'static str, String)>,
     charts: Vec<Chart>,
-    /// What is still being counted.
+    /// What is not counted yet.
     behind: Option<String>,
 }
 
-/// The figures of a range.
+/// Returns the page with the statistics of a range.
 pub(super) async fn page(
     State(state): State<AppState>,
     visitor: Visitor,
@@ -113,7 +113,7 @@ impl Wanted {
         now.minus(Duration::from_secs(hours * HOUR))
     }
 
-    /// The range up to now that is shown; none where days are named.
+    /// Returns the name of the selected range that ends now; empty if the form gives days instead.
     fn named(&self) -> &str {
         match self.range.as_str() {
             _ if !self.from.is_empty() || !self.to.is_empty() => "",
@@ -126,7 +126,7 @@ impl Wanted {
         &RANGES
     }
 
-    /// What can be measured, and how people call it.
+    /// Returns the measures that can be selected, with their names for people.
     fn measures(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         MEASURES.into_iter().map(|measure| (measure, called(measure)))
     }
@@ -238,7 +238,7 @@ fn real(number: u64) -> f64 {
     number as f64
 }
 
-/// How people call a measure.
+/// Returns the name of a measure for people.
 fn called(measure: &str) -> &'static str {
     match measure {
         "stt_ms" => "Transcript (stt_ms)",

@@ -1,4 +1,4 @@
-//! The frame around every page, and pages that say why there is none.
+//! The frame around every page, and pages that report errors.
 
 use askama::Template;
 use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, RETRY_AFTER};
@@ -11,12 +11,12 @@ use super::words::short;
 use crate::auth::Caller;
 use crate::error::Problem;
 
-/// Scripts and styles of this server and no others, none of them within a page: text that gets into a page as markup would
-/// still do nothing. Recordings may lie elsewhere.
+/// The content security policy. It allows scripts and styles only as files of this server, none inline: text that
+/// becomes markup by mistake still does nothing. Recordings may be on other hosts.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob: https:; \
      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// Which page one is on.
+/// Which page the frame surrounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Here {
     Conversations,
@@ -26,16 +26,16 @@ pub(super) enum Here {
     Elsewhere,
 }
 
-/// What stands around every page.
+/// The values that the frame around every page needs.
 pub(super) struct Frame {
     here: Here,
-    /// As whom one has logged in; `None` where nobody is asked.
+    /// Who is logged in; `None` if no identity is checked.
     pub(super) who: Option<String>,
-    /// Nobody has logged in yet: there is nowhere to go.
+    /// True if the visitor has not logged in yet, so that the page shows no navigation.
     pub(super) is_outside: bool,
-    /// Whoever looks runs the server.
+    /// True if the visitor is an operator of the server.
     pub(super) is_operator: bool,
-    /// What the forms and scripts of the page send along, so that no other page can send them.
+    /// The CSRF token that the forms and scripts of the page send.
     csrf: String,
 }
 
@@ -61,7 +61,7 @@ impl Frame {
         name == here
     }
 
-    /// The token against requests of other pages.
+    /// Returns the CSRF token of the page.
     pub(super) fn csrf(&self) -> &str {
         &self.csrf
     }
@@ -71,7 +71,7 @@ impl Frame {
     }
 }
 
-/// As whom somebody has logged in.
+/// Returns the name of the logged-in caller.
 fn name(caller: &Caller) -> Option<String> {
     match caller {
         Caller::Anyone => None,
@@ -80,7 +80,7 @@ fn name(caller: &Caller) -> Option<String> {
     }
 }
 
-/// A page, or a part of one for a script.
+/// Renders a page, or a part of one for a script.
 pub(super) fn shown(status: StatusCode, page: &impl Template) -> Response {
     let html = match page.render() {
         Ok(html) => html,
@@ -90,7 +90,7 @@ pub(super) fn shown(status: StatusCode, page: &impl Template) -> Response {
                 .into_response();
         }
     };
-    // Forms say where they are sent from, to this server alone.
+    // Browsers send the origin of a form only to this server.
     let headers = [
         (CONTENT_TYPE, "text/html; charset=utf-8"),
         (CONTENT_SECURITY_POLICY, POLICY),
@@ -99,7 +99,7 @@ pub(super) fn shown(status: StatusCode, page: &impl Template) -> Response {
     (status, headers, html).into_response()
 }
 
-/// Why there is no page.
+/// The response that replaces a page after an error.
 #[derive(Debug)]
 pub(super) struct Trouble(Response);
 
@@ -112,7 +112,7 @@ struct TroublePage {
 }
 
 impl Trouble {
-    /// Says it on a page.
+    /// Renders the error as a page.
     pub(super) fn of(problem: Problem, frame: Frame) -> Self {
         let status = problem.status();
         let heading = match status {
@@ -130,7 +130,7 @@ impl Trouble {
         Self(page)
     }
 
-    /// Whoever has not logged in does so first, and then comes back.
+    /// Redirects an unauthenticated visitor to the login, which leads back to this page.
     pub(super) fn log_in(from: &Uri) -> Self {
         let back = from.path_and_query().map_or("/", |path| path.as_str());
         let query = form_urlencoded::Serializer::new(String::new()).append_pair("next", back).finish();

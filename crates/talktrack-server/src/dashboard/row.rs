@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::words::{Moment, count, duration, hue, short, stored_count};
 
-/// A row of the list, as the template shows it.
+/// A row of the list for the template.
 pub(super) struct Row {
     pub(super) id: Uuid,
     pub(super) user_id: String,
@@ -19,7 +19,7 @@ pub(super) struct Row {
     pub(super) duration: String,
     pub(super) messages: String,
     pub(super) status: Stored<Status>,
-    /// Who spoke last, and what.
+    /// Who said the last message, and the beginning of its text.
     pub(super) last: Option<(String, String)>,
     pub(super) interruptions: u64,
 }
@@ -40,7 +40,7 @@ impl Row {
         }
     }
 
-    /// A status that another program wrote.
+    /// Returns the status if another program wrote it and it is not a known one.
     pub(super) fn odd_status(&self) -> Option<&str> {
         self.status.known().is_none().then(|| self.status.as_str())
     }
@@ -53,14 +53,14 @@ impl Row {
         count(self.interruptions, "interruption", "interruptions")
     }
 
-    /// What the list is called for who cannot see it.
+    /// Returns the label of the row for screen readers.
     pub(super) fn label(&self) -> String {
         let live = if self.is_live() { ", live" } else { "" };
         format!("Conversation of user {}, {}{live}", self.user, self.started.shown())
     }
 }
 
-/// The rows of these sessions, in their order.
+/// Returns the rows of these sessions, in the same order.
 pub(super) async fn rows(rows: &dyn Rows, sessions: Vec<SessionRow>) -> Result<Vec<Row>, ReadError> {
     let ids: Vec<_> = sessions.iter().map(|session| session.session_id).collect();
     let glimpses = rows.glimpses(&ids).await?;
@@ -73,7 +73,7 @@ pub(super) async fn rows(rows: &dyn Rows, sessions: Vec<SessionRow>) -> Result<V
     Ok(sessions.into_iter().map(row).collect())
 }
 
-/// How long it has lasted, or lasts.
+/// Returns how long the session lasted, or has lasted so far, in seconds.
 pub(super) fn seconds(session: &SessionRow) -> f64 {
     let until = session.ended_at.clone().unwrap_or_else(|| SystemClock.now().into());
     let known = until.known().zip(session.started_at.known());
@@ -81,7 +81,7 @@ pub(super) fn seconds(session: &SessionRow) -> f64 {
     session.duration_seconds.unwrap_or(counted)
 }
 
-/// As people call who speaks; the word of another program as it is.
+/// Returns the name of a role for people. A role that another program wrote is returned unchanged.
 pub(super) fn speaker(role: &Stored<Role>) -> &str {
     match role.known() {
         Some(Role::User) => "User",

@@ -1,5 +1,5 @@
-//! A message as people read it: what was heard, and what was generated and never heard; a tool's work folded; how long the
-//! answer took.
+//! A message as the transcript shows it: what was heard, what was generated but never heard, tool calls folded, and how
+//! long the answer took.
 
 use serde_json::Value;
 use talktrack::store::MessageRow;
@@ -11,41 +11,42 @@ use super::turn::Turn;
 use super::words::{Moment, place};
 use crate::api::query::Cursor;
 
-/// A message, as the template shows it.
+/// A message for the template.
 pub(super) struct Said {
     pub(super) id: Uuid,
-    /// Where the transcript goes on behind it.
+    /// The cursor after this message.
     pub(super) cursor: String,
     pub(super) form: Form,
     pub(super) who: String,
-    /// The tool's name.
+    /// The name of the tool.
     pub(super) tool: Option<String>,
     pub(super) when: Moment,
-    /// Since the session began.
+    /// The time since the session began.
     pub(super) offset: String,
     pub(super) heard: String,
-    /// What was generated behind that, and nobody heard.
+    /// The rest of the generated text, which was never heard.
     pub(super) unheard: Option<String>,
     pub(super) is_interrupted: bool,
     pub(super) audio: Option<String>,
-    /// Where it lies in the recording of the session, in milliseconds.
+    /// The position of the message in the recording of the session, in milliseconds.
     pub(super) span: Option<(u64, u64)>,
     pub(super) turn: Option<Turn>,
-    /// For who wants to know more, as JSON.
+    /// Further fields as pretty-printed JSON, with their names.
     pub(super) details: Vec<(&'static str, String)>,
 }
 
-/// How it is shown.
+/// The style of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     User,
     Agent,
-    /// What a tool does, and what agents are told: folded.
+    /// Tool calls, tool results, events, and messages of `system` and `developer`: folded.
     Aside,
 }
 
 impl Said {
-    /// `before` is what the user said before it: its numbers are a part of the time to the answer.
+    /// Converts a row. `before` contains the metrics of the user's message before it, which are part of the time to the
+    /// answer. `began` is the start of the session.
     pub(super) fn of(row: MessageRow, before: Option<&Numbers>, began: Option<Timestamp>) -> Self {
         let cursor = Cursor(row.cursor()).to_string();
         let form = match (row.kind.known(), row.role.known()) {
@@ -89,7 +90,7 @@ impl Said {
         }
     }
 
-    /// The class of its look.
+    /// Returns the CSS class.
     pub(super) fn class(&self) -> &'static str {
         match self.form {
             Form::User => "user",
@@ -99,7 +100,7 @@ impl Said {
     }
 }
 
-/// The numbers of a turn.
+/// The metrics of a message.
 pub(super) struct Numbers(Value);
 
 impl Numbers {
@@ -119,13 +120,13 @@ impl Numbers {
     }
 }
 
-/// Which tool the parts of a message call.
+/// Returns the name of the tool in the parts of a message.
 fn tool(parts: &str) -> Option<String> {
     let parts: Vec<Value> = serde_json::from_str(parts).ok()?;
     parts.iter().find_map(|part| part["name"].as_str()).map(str::to_owned)
 }
 
-/// What a message without words says instead: with what its tools are called, and what they answer.
+/// Returns the text for a message without content: the arguments and results of its tools, from its parts.
 fn in_words(parts: Option<&str>) -> String {
     let parts: Option<Vec<Value>> = parts.and_then(|parts| serde_json::from_str(parts).ok());
     let words = |part: &Value| {
@@ -147,14 +148,15 @@ fn title<'r>(kind: &'r Stored<Kind>, role: &'r Stored<Role>) -> &'r str {
     }
 }
 
-/// Behind what was heard comes the rest; where the one does not begin with the other, all of it.
+/// Returns the generated text after what was heard. If the generated text does not begin with what was heard, returns
+/// all of it.
 fn unheard(heard: &str, generated: Option<&str>) -> Option<String> {
     let generated = generated?;
     let rest = generated.strip_prefix(heard.trim_end()).unwrap_or(generated).trim_start();
     (!rest.is_empty()).then(|| rest.to_owned())
 }
 
-/// The address of a recording, where it is one that a page may play.
+/// Returns the URL of a recording if a page may play it: one of this server, or over HTTPS.
 pub(super) fn playable(url: &str) -> Option<String> {
     let is_ours = url.starts_with("/v1/sessions/");
     (is_ours || url.starts_with("https://")).then(|| url.to_owned())

@@ -1,4 +1,4 @@
-//! `/`: conversations, newest first. Those that begin appear by themselves, and those that go on show it.
+//! `/`: the list of conversations, newest first. The script adds new conversations and marks live ones.
 
 use askama::Template;
 use axum::extract::{Query, State};
@@ -19,12 +19,12 @@ use crate::auth::Caller;
 use crate::error::Problem;
 use crate::state::AppState;
 
-/// Conversations on a page.
+/// The maximum number of conversations on a page.
 const PAGE: usize = 50;
 
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
 
-/// What the form asks for, as it comes: fields that are left empty are sent as well.
+/// The fields of the form as sent. Browsers send empty fields too.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Wanted {
@@ -43,9 +43,9 @@ struct SessionsPage {
     wanted: Wanted,
     trouble: Option<String>,
     list: List,
-    /// What the next page is asked for with.
+    /// The query of the next page.
     older: Option<String>,
-    /// The server, as one reaches it from here: for the example.
+    /// The host name of the server as the browser sees it, for the example.
     host: String,
 }
 
@@ -54,7 +54,7 @@ enum List {
     Found(Vec<Found>),
 }
 
-/// The list.
+/// Returns the page.
 pub(super) async fn page(
     State(state): State<AppState>,
     visitor: Visitor,
@@ -116,19 +116,19 @@ impl Wanted {
         Ok(cursor.map(|Cursor(place)| place))
     }
 
-    /// Whether the list is restricted.
+    /// True if the list is filtered.
     fn is_filtered(&self) -> bool {
         [&self.q, &self.user, &self.status, &self.from, &self.to]
             .into_iter()
             .any(|field| given(field).is_some())
     }
 
-    /// Whether what begins now belongs on this page.
+    /// True if a conversation that begins now belongs on this page.
     fn is_live(&self) -> bool {
         given(&self.q).is_none() && given(&self.cursor).is_none()
     }
 
-    /// As the query of an address.
+    /// Returns the fields as a URL query.
     fn query(&self) -> String {
         let fields = [
             ("q", &self.q),
@@ -147,7 +147,7 @@ fn given(field: &str) -> Option<&str> {
     Some(field.trim()).filter(|field| !field.is_empty())
 }
 
-/// The beginning of a day (UTC).
+/// Parses a day and returns its beginning in UTC. `name` is the field's name in the error.
 pub(super) fn day(field: &str, name: &str) -> Result<Option<Timestamp>, Problem> {
     let day = given(field).map(|day| format!("{day}T00:00:00Z").parse::<Timestamp>()).transpose();
     day.map_err(|_| Problem::invalid(format_args!("{name}: must be a day such as 2026-11-23")))

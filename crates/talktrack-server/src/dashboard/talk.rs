@@ -1,5 +1,5 @@
-//! `/talk`: tries it with one's own voice. The conversation is made by the page's script, over the same doors that agents use;
-//! the agent in it is an echo.
+//! `/talk`: lets a person talk to an echo agent with their own voice. The script of the page makes the conversation
+//! through the same endpoints that agents use.
 
 use askama::Template;
 use axum::extract::State;
@@ -17,15 +17,15 @@ use crate::state::AppState;
 #[template(path = "talk.html")]
 struct TalkPage {
     frame: Frame,
-    /// Whose conversation it will be; `None` where the page chooses somebody.
+    /// The user of the conversation; `None` if the page chooses a random one.
     user: Option<Uuid>,
-    /// The server, as one reaches it from here.
+    /// The WebSocket address of the server as the browser sees it.
     address: String,
-    /// Who connects needs a token.
+    /// True if a connection needs a token.
     needs_token: bool,
 }
 
-/// The page.
+/// Returns the page.
 pub(super) async fn page(
     State(state): State<AppState>,
     visitor: Visitor,
@@ -40,7 +40,7 @@ pub(super) async fn page(
     Ok(shown(StatusCode::OK, &TalkPage { frame, user, address, needs_token }))
 }
 
-/// Where a WebSocket to this server is opened.
+/// Returns the WebSocket address of this server.
 fn address(headers: &HeaderMap) -> Result<String, Problem> {
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let host = header("host").ok_or_else(|| Problem::invalid("Host: missing"))?;

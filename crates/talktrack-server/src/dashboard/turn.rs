@@ -1,12 +1,12 @@
-//! The time between the end of the user's words and the first sound of the answer, stage by stage, as a small waterfall.
+//! The time between the end of the user's speech and the first sound of the answer, as a small waterfall of its stages.
 
 use std::fmt::Write as _;
 
-/// Units across: each is this many milliseconds, and what lies beyond is cut off.
+/// The width of the picture in SVG units, and in milliseconds. Longer times are cut off.
 const WIDTH: f64 = 240.0;
 const MS_ACROSS: f64 = 3_000.0;
 
-/// Its stages in their order: the name of the number, how people call it, the class of its colour.
+/// The stages in order: the name of the metric, the name for people, and the CSS class of the colour.
 const STAGES: [(&str, &str, &str); 4] = [
     ("eou_ms", "end of speech", "eou"),
     ("stt_ms", "transcript", "stt"),
@@ -18,13 +18,13 @@ const STAGES: [(&str, &str, &str); 4] = [
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Turn {
     pub(super) bars: Vec<Bar>,
-    /// All of it, in words.
+    /// The total time for people.
     pub(super) total: Option<String>,
-    /// For who cannot see the picture.
+    /// The description for screen readers.
     pub(super) label: String,
 }
 
-/// A stage.
+/// The bar of one stage.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Bar {
     pub(super) class: &'static str,
@@ -33,7 +33,7 @@ pub(super) struct Bar {
 }
 
 impl Turn {
-    /// From the numbers of the turn; `None` where they do not tell.
+    /// Computes the waterfall from the metrics of the turn; `None` if they do not suffice.
     pub(super) fn of(number: impl Fn(&str) -> Option<f64>) -> Option<Self> {
         let time = |name| number(name).filter(|ms| ms.is_finite() && *ms >= 0.0);
         let (mut bars, mut at, mut label) = (Vec::new(), 0.0_f64, String::new());
@@ -41,12 +41,12 @@ impl Turn {
             let Some(ms) = time(name) else { continue };
             let (x, end) = (across(at), across(at + ms));
             bars.push(Bar { class, x: format!("{x:.1}"), width: format!("{:.1}", (end - x).max(1.0)) });
-            // Writing into a string cannot fail.
+            // Writing to a string cannot fail.
             let _ = write!(label, "{}{called} {}", if label.is_empty() { "" } else { ", " }, spoken(ms));
             at += ms;
         }
         let total = time("e2e_ms");
-        // One stage alone is no way from one end to the other.
+        // A single stage without a total does not cover the whole time.
         if bars.len() < 2 && total.is_none() {
             return None;
         }
@@ -62,7 +62,7 @@ fn across(ms: f64) -> f64 {
     (ms / MS_ACROSS * WIDTH).min(WIDTH)
 }
 
-/// `840 ms`, `1.24 s`.
+/// Formats milliseconds: `840 ms`, `1.24 s`.
 fn spoken(ms: f64) -> String {
     if ms < 1_000.0 { format!("{ms:.0} ms") } else { format!("{:.2} s", ms / 1_000.0) }
 }

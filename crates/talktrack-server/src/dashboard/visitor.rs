@@ -1,4 +1,4 @@
-//! Who looks at a page, and at what.
+//! Extracts who visits a page, and which conversation.
 
 use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
@@ -9,14 +9,14 @@ use crate::access::SessionName;
 use crate::auth::{Admission, Caller};
 use crate::state::AppState;
 
-/// Somebody who may look. Who has not logged in is sent to do so.
+/// An authenticated visitor. An unauthenticated one is redirected to the login.
 pub(super) struct Visitor {
     pub(super) caller: Caller,
-    /// What the forms and scripts of the page send along.
+    /// The CSRF token for the forms and scripts of the page.
     pub(super) csrf: String,
 }
 
-/// The conversation that the address names.
+/// The conversation that the path names.
 pub(super) struct Conversation(pub(super) SessionName);
 
 impl FromRequestParts<AppState> for Conversation {
@@ -42,7 +42,8 @@ impl FromRequestParts<AppState> for Visitor {
     }
 }
 
-/// Somebody who runs the server: what is wrong with it names hosts and tables, and dead letters hold what anybody has said.
+/// A visitor who operates the server. Only operators may see failures, which name hosts and tables, and dead letters,
+/// which contain what any user has said.
 pub(super) struct Operator(pub(super) Visitor);
 
 impl FromRequestParts<AppState> for Operator {

@@ -1,14 +1,14 @@
-//! What pages say of ids, times and numbers.
+//! Formats ids, times and numbers for the pages.
 
 use std::fmt;
 
 use talktrack::StoredTime;
 use uuid::Uuid;
 
-/// Users are told apart by one of so many colours, beside their ids.
+/// The number of colours that help to tell users apart, in addition to their ids.
 const HUES: u128 = 8;
 
-/// A moment: exact for programs, and as people read it. A script shows it in the reader's own time zone.
+/// A time: exact for programs, and readable for people. The script shows it in the reader's time zone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Moment(StoredTime);
 
@@ -17,7 +17,7 @@ impl Moment {
         Self(time.into())
     }
 
-    /// To the minute; as it is if it is none of the years 0000 to 9999.
+    /// Formats the time to the minute. A time outside the years 0000 to 9999 is returned unchanged.
     pub(super) fn shown(&self) -> String {
         let text = self.0.to_string();
         if !matches!(self.0, StoredTime::Known(_)) {
@@ -33,19 +33,19 @@ impl fmt::Display for Moment {
     }
 }
 
-/// The first characters of an id, as in the log; `unknown` if another program left it out.
+/// Returns the first 8 characters of an id, as the log shows it; `unknown` if there is no id.
 pub(super) fn short(id: impl Into<Option<Uuid>>) -> String {
     let Some(id) = id.into() else { return "unknown".to_owned() };
     id.to_string().chars().take(8).collect()
 }
 
-/// The colour of a user, which is always the same.
+/// Returns the colour of a user, which is always the same for the same id.
 pub(super) fn hue(id: Option<Uuid>) -> u128 {
-    // The last digits differ in every kind of UUID.
+    // The last digits vary in every kind of UUID.
     (id.unwrap_or_default().as_u128() & 0xffff_ffff) % HUES
 }
 
-/// How long something took: `8 s`, `4 min 12 s`, `1 h 3 min`.
+/// Formats a duration: `8 s`, `4 min 12 s`, `1 h 3 min`.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -60,7 +60,7 @@ pub(super) fn duration(seconds: f64) -> String {
     }
 }
 
-/// A place in a conversation: `0:07`, `12:30`, `1:02:03`.
+/// Formats a position in a conversation: `0:07`, `12:30`, `1:02:03`.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -72,17 +72,18 @@ pub(super) fn place(seconds: f64) -> String {
     if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
 }
 
-/// `1 message`, `2 messages`, of a column in which another program may have written any number.
+/// Formats a stored count as [`count`] does. Another program may have stored a negative number, which is shown
+/// unchanged.
 pub(super) fn stored_count(number: i64, one: &str, many: &str) -> String {
     u64::try_from(number).map_or_else(|_| format!("{number} {many}"), |number| count(number, one, many))
 }
 
-/// `1 message`, `2 messages`.
+/// Formats a count: `1 message`, `2 messages`.
 pub(super) fn count(number: u64, one: &str, many: &str) -> String {
     format!("{} {}", grouped(number), if number == 1 { one } else { many })
 }
 
-/// `1,234,567`.
+/// Formats a number with separators: `1,234,567`.
 pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
@@ -95,7 +96,7 @@ pub(super) fn grouped(number: u64) -> String {
     text
 }
 
-/// `12 B`, `3.4 KiB`.
+/// Formats a size: `12 B`, `3.4 KiB`.
 #[expect(clippy::cast_precision_loss, reason = "one digit behind the point")]
 pub(super) fn bytes(number: u64) -> String {
     let mut size = number as f64;
