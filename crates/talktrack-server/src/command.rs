@@ -1,5 +1,4 @@
-//! What `talktrack` can be told to do: one module a command. Each has its `Args` (what clap reads) and
-//! `async fn run(args: Args) -> Outcome`.
+//! The commands of `talktrack`, one module each. Each module has its `Args`, which clap parses, and a function `run`.
 
 pub(crate) mod serve;
 pub(crate) mod demo;
@@ -27,5 +26,5 @@ use std::process::ExitCode;
 
 use crate::error::Failure;
 
-/// How a command ends: with an exit code of its own, or with one line on stderr.
+/// How a command ends: with an exit code, or with an error that is printed as one line on stderr.
 pub(crate) type Outcome = Result<ExitCode, Failure>;

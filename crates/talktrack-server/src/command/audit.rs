@@ -1,4 +1,4 @@
-//! `talktrack audit`: shows the audit log, the oldest entry first.
+//! `talktrack audit`: shows the audit log, oldest entry first.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
@@ -28,7 +28,7 @@ pub(crate) struct Args {
     place: KeyPlace,
 }
 
-/// Runs it.
+/// Runs the command.
 pub(crate) async fn run(args: Args) -> Outcome {
     show(&args).map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
 }
@@ -66,7 +66,7 @@ fn is_since(entry: &Map<String, Value>, since: Option<Timestamp>) -> bool {
     since.is_none_or(|since| at.is_none_or(|at| at >= since))
 }
 
-/// The usual fields in columns, then what else there is.
+/// Formats an entry: the usual fields in columns, then all others.
 fn in_words(entry: &Map<String, Value>) -> String {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let field = |name: &str| entry.get(name).map_or_else(|| "-".to_owned(), text);

@@ -1,4 +1,4 @@
-//! `talktrack client`: the WebSocket test client. Talks from the terminal, or replays recorded conversations.
+//! `talktrack client`: the WebSocket test client. It talks from the terminal, or replays recorded conversations.
 
 mod terminal;
 mod replay;
@@ -63,13 +63,13 @@ struct Pace {
     rate: Option<NonZero<u32>>,
 }
 
-/// Runs it.
+/// Runs the command.
 pub(crate) async fn run(args: Args) -> Outcome {
     let server = Server::new(&args.url, args.token.as_ref())?;
     match args.file.clone() {
         Some(file) => replay::run(args, server, &file).await,
         None => {
-            // Whose token it is, it says itself.
+            // A token names its user itself.
             let mint = || args.token.is_none().then(Uuid::new_v4);
             let user_id = args.user_id.or_else(mint);
             let external_id = args.external_id.as_deref();

@@ -1,4 +1,4 @@
-//! `talktrack completions SHELL`: what a shell needs to complete the commands and flags.
+//! `talktrack completions SHELL`: prints a script with which a shell completes commands and flags.
 
 use std::process::ExitCode;
 
@@ -14,7 +14,7 @@ pub(crate) struct Args {
     shell: Shell,
 }
 
-/// Prints the completions of this command line.
+/// Prints the completion script for this command line.
 pub(crate) fn run(args: &Args, mut command_line: clap::Command) -> Outcome {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command_line, "talktrack", &mut script);

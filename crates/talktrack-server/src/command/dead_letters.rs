@@ -1,5 +1,6 @@
-//! `talktrack dead-letters`: what is durable and the store would not take. Looked at beside a running server; brought back
-//! or let go through it, or without it where none runs.
+//! `talktrack dead-letters`: manages records that are durable but that the store refused. Listing works while a server
+//! is running. Replaying and dropping go through the running server, or are done by the command itself if none is
+//! running.
 
 mod list;
 mod show;
@@ -16,7 +17,7 @@ use uuid::Uuid;
 use super::Outcome;
 use crate::wire::RecordLine;
 
-/// Said where there are none.
+/// Printed if there are no dead letters.
 const NONE: &str = "no dead letters";
 
 /// Arguments.
@@ -39,7 +40,7 @@ enum Action {
     Drop(settle::DropArgs),
 }
 
-/// Runs it.
+/// Runs the command.
 pub(crate) async fn run(args: Args) -> Outcome {
     match args.action {
         Action::List(args) => list::run(args).await,
@@ -49,7 +50,7 @@ pub(crate) async fn run(args: Args) -> Outcome {
     }
 }
 
-/// A letter, for programs.
+/// A dead letter, for programs.
 #[derive(Debug, Serialize)]
 struct Sheet<'a> {
     seq: Seq,
@@ -58,9 +59,9 @@ struct Sheet<'a> {
     message_id: Option<Uuid>,
     reason: &'a str,
     detail: Option<&'a str>,
-    /// What it is, as a line for `talktrack import`; null where it cannot be read.
+    /// The record as a line for `talktrack import`; null if it cannot be decoded.
     frame: Option<RecordLine<'a>>,
-    /// What is left of it, where it cannot be read.
+    /// The remaining text of a record that cannot be decoded.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<&'a str>,
 }

@@ -1,4 +1,4 @@
-//! `talktrack demo`: fills a running server with conversations that look like real ones, to try pages, searches and figures.
+//! `talktrack demo`: fills a running server with realistic conversations, to try out pages, searches and statistics.
 
 mod live;
 mod delivery;
@@ -56,11 +56,11 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// What came of it.
+/// What the command has done.
 #[derive(Debug, Default, Serialize)]
 struct Summary {
     url: String,
-    /// New ones.
+    /// The number of new conversations.
     sessions: usize,
     messages: usize,
     recordings: usize,
@@ -68,7 +68,7 @@ struct Summary {
     deleted: usize,
 }
 
-/// Runs it.
+/// Runs the command.
 pub(crate) async fn run(args: Args) -> Outcome {
     let api = Api::new(&args.url, args.token.clone())?;
     let scripts = scripts::all()?;
@@ -82,7 +82,7 @@ pub(crate) async fn run(args: Args) -> Outcome {
     let socket = api.url.replacen("http", "ws", 1);
     let server = Server::new(&socket, args.token.as_ref())?;
     let outline = outline::draw_live(&scripts, args.seed)?;
-    // Whose token it is, it says itself.
+    // A token names its user itself.
     let user_id = args.user_id.or(args.token.is_none().then_some(outline.user_id));
     live::talk(&server, &outline, user_id, |session_id| format!("{}/sessions/{session_id}", api.url)).await
 }
@@ -96,7 +96,7 @@ async fn fill(args: &Args, api: &Api, scripts: &[Script]) -> Result<Summary, Fai
         );
     }
     let mut summary = Summary { url: api.url.clone(), ..Summary::default() };
-    // The oldest first, as they were said: what is listed by its arrival has the same order.
+    // Oldest first, so that lists in the order of arrival have the same order as the conversations.
     let starts = rhythm::starts(now, args.sessions, &mut outline::generator(args.seed, "starts", 0));
     for (number, start) in starts.into_iter().enumerate().rev() {
         let mut outline: Outline<'_> = outline::draw(scripts, args.seed, number)?;

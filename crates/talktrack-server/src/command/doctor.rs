@@ -1,4 +1,4 @@
-//! `talktrack doctor`: names what a PostgreSQL database has otherwise than the schema. Silent where there is nothing.
+//! `talktrack doctor`: reports how a PostgreSQL database differs from the schema. Prints nothing if it does not.
 
 use std::process::ExitCode;
 
@@ -18,7 +18,7 @@ pub(crate) struct Args {
     place: Place,
 }
 
-/// Runs it.
+/// Runs the command.
 pub(crate) async fn run(args: Args) -> Outcome {
     compare(args).await.map_or_else(Stop::outcome, Ok)
 }

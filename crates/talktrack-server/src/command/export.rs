@@ -1,4 +1,5 @@
-//! `talktrack export`: conversations as files, among them JSONL, which `talktrack import` and `talktrack client --file` read.
+//! `talktrack export`: exports conversations as files. `talktrack import` and `talktrack client --file` read the JSONL
+//! format.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -39,14 +40,14 @@ pub(crate) struct Args {
     place: Place,
 }
 
-/// Runs it.
+/// Runs the command.
 pub(crate) async fn run(args: Args) -> Outcome {
     export(args).await.map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
 }
 
 async fn export(args: Args) -> Result<(), Stop> {
     let config = args.place.load()?;
-    // An export of the wrong store would be taken for a backup.
+    // An export of the wrong store would be mistaken for a backup.
     store::refuse_other_store(&config).await?;
     let (stored, data_dir) = (looking::open(&args.place)?, config.data_dir);
     let reader = stored.rows();
@@ -80,7 +81,7 @@ fn cannot_write(path: &std::path::Path, error: &std::io::Error) -> Failure {
     Failure::new(format_args!("cannot write {}: {error}", path.display()))
 }
 
-/// The sessions asked for by their ids.
+/// Returns the sessions that were named by their ids.
 async fn chosen(reader: &dyn Read, args: &Args) -> Result<Vec<SessionRow>, Failure> {
     let mut chosen: Vec<SessionRow> = Vec::new();
     for id in &args.sessions {
@@ -93,7 +94,7 @@ async fn chosen(reader: &dyn Read, args: &Args) -> Result<Vec<SessionRow>, Failu
     Ok(chosen)
 }
 
-/// All of them, newest first, a page at a time.
+/// Exports all sessions, newest first, one page at a time. Returns how many there were.
 async fn every_session(
     reader: &dyn Read,
     args: &Args,

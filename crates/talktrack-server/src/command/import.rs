@@ -1,4 +1,4 @@
-//! `talktrack import F…`: JSONL conversations into the store, without a server.
+//! `talktrack import F…`: imports JSONL conversations into the store, without a server.
 
 pub(crate) mod importer;
 mod handover;
@@ -35,7 +35,7 @@ pub(crate) struct Args {
     place: Place,
 }
 
-/// Runs it.
+/// Runs the command.
 pub(crate) async fn run(args: Args) -> Outcome {
     let began = Instant::now();
     let config = args.place.load()?;
@@ -52,7 +52,7 @@ pub(crate) async fn run(args: Args) -> Outcome {
 
 async fn open(config: &Config) -> Result<Tracker, Failure> {
     let mut options = config.options();
-    // A session that the file leaves open is not idle: its messages may lie further down.
+    // A session that the file leaves open must not end as idle: its messages may be further down in the file.
     options.idle_timeout = std::time::Duration::from_secs(100 * 365 * 86_400);
     store::open_tracker_for_command(config, options).await.map_err(|error| match error {
         NotOpened::Tracker(error @ OpenError::Locked { .. }) => Failure::new(format_args!(

@@ -1,5 +1,5 @@
-//! `talktrack keys`: makes API keys, lists them and revokes them. The settings and the file of keys hold hashes; a key is shown
-//! once, when it is made.
+//! `talktrack keys`: creates, lists and revokes API keys. The settings and the file of API keys contain only hashes; a
+//! key is shown once, when it is created.
 
 mod list;
 mod new;
@@ -29,7 +29,7 @@ enum Action {
     Revoke(revoke::Args),
 }
 
-/// Runs it.
+/// Runs the command.
 pub(crate) async fn run(args: Args) -> Outcome {
     match args.action {
         Action::New(args) => new::run(args),
@@ -38,12 +38,12 @@ pub(crate) async fn run(args: Args) -> Outcome {
     }
 }
 
-/// The file of keys, if the settings name one.
+/// Returns the file of API keys, if the settings name one.
 fn file(settings: &KeySettings) -> Option<KeyFile> {
     settings.api_keys_file.clone().map(KeyFile::new)
 }
 
-/// Writes down that a key was made or revoked.
+/// Writes an audit entry that a key was created or revoked.
 fn record(settings: &KeySettings, what: &'static str, key: &ApiKey) {
     let limits = serde_json::json!({"key": key.name, "scopes": key.scopes.to_string()});
     let entry = Entry::new(Actor::of_this_process(), what, None).detail(limits);

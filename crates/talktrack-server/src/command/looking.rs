@@ -1,4 +1,4 @@
-//! What the looking commands share: opening what is stored, and finding a session by the beginning of its id.
+//! Shared by the commands that only read: opening the store, and finding a session by the beginning of its id.
 
 use talktrack::store::sqlite::SqliteReader;
 use talktrack::store::{Read, SessionRow};
@@ -9,29 +9,33 @@ use crate::error::Failure;
 use crate::store::{self, Stored};
 use crate::table;
 
-/// Fewer characters than these name too many sessions.
+/// The minimum length of a prefix. A shorter one matches too many sessions.
 const SHORTEST_PREFIX: usize = 8;
 
-/// More sessions than this with the same beginning need not be told apart.
+/// The maximum number of matching sessions that are counted.
 const MOST_NAMED: usize = 100;
 
-/// So much of an id tells sessions apart even where they were made in the same moment (a UUIDv7 begins with its time).
+/// How many characters of an id distinguish sessions, even if they were created at the same moment (a UUIDv7 begins
+/// with its time).
 pub(super) const SHORT_ID: usize = 18;
 
-/// Said where there is nothing to show.
+/// Printed if there are no conversations.
 pub(super) const HOW_TO_BEGIN: &str = "no conversations yet; make the first one with `talktrack serve` and, in another terminal, `talktrack client`";
 
-/// Opens the store to look at it.
+/// Opens the store for reading.
 pub(super) fn open(place: &Place) -> Result<Stored, Failure> {
     Stored::open(&place.load()?)
 }
 
-/// Opens the file on this machine, whatever the store is: it keeps the journal, the books and the dead letters.
+/// Opens the local file for reading. It contains the journal, the books and the dead letters, whatever the store is.
 pub(super) fn open_file(place: &Place) -> Result<SqliteReader, Failure> {
     store::open_file(&place.load()?.local_file())
 }
 
-/// The session whose id is `id`, or begins with it.
+/// Finds the session with this id or prefix.
+///
+/// # Errors
+/// Fails if no session or more than one matches, or if the prefix is too short.
 pub(super) async fn find_session(reader: &dyn Read, id: &str) -> Result<SessionRow, Failure> {
     if let Ok(session_id) = Uuid::try_parse(id) {
         let session = reader.session(session_id).await?;

@@ -1,4 +1,4 @@
-//! `talktrack man DIR`: a manual page for each command, for packagers.
+//! `talktrack man DIR`: writes a manual page for each command, for packagers.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! `talktrack migrate`: brings a PostgreSQL database to the schema, and shows what came of it.
+//! `talktrack migrate`: migrates a PostgreSQL database to the schema, and shows the result.
 
 use std::process::ExitCode;
 
@@ -26,7 +26,7 @@ pub(crate) struct Args {
     place: Place,
 }
 
-/// Runs it.
+/// Runs the command.
 pub(crate) async fn run(args: Args) -> Outcome {
     migrate(args).await.map_or_else(Stop::outcome, Ok)
 }

@@ -1,4 +1,4 @@
-//! `talktrack outbox`: the store whose outbox a data directory is, and giving the outbox to another store.
+//! `talktrack outbox`: shows the store whose outbox a data directory is, and redirects the outbox to another store.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -21,11 +21,11 @@ use crate::output::{Output, Stop};
 use crate::store;
 use crate::table;
 
-/// Said if there is no outbox.
+/// Printed if the data directory is not an outbox.
 const NO_OUTBOX: &str =
     "this data directory is no outbox: its own file is the store, and nothing waits for another one";
 
-/// How long the writer may take to note the store that answered a moment ago.
+/// How long the writer may take to record the id of the store, which answered a moment ago.
 const NOTED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Arguments.
@@ -70,7 +70,7 @@ struct RedirectArgs {
     place: Place,
 }
 
-/// Runs it.
+/// Runs the command.
 pub(crate) async fn run(args: Args) -> Outcome {
     match args.action {
         Action::Show(args) => show(&args).map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS)),
@@ -78,10 +78,10 @@ pub(crate) async fn run(args: Args) -> Outcome {
     }
 }
 
-/// For programs.
+/// The output for programs.
 #[derive(Serialize)]
 struct Shown<'a> {
-    /// Where the store is, without the password; null if the file itself is the store.
+    /// The address of the store without its password; null if the local file is the store.
     store: Option<&'a str>,
     id: Option<Uuid>,
     waiting: u64,
@@ -136,7 +136,7 @@ async fn redirect(args: &RedirectArgs) -> Outcome {
     }
 }
 
-/// Where what waits is to go.
+/// The store to which the waiting records are redirected.
 enum Target {
     File,
     Postgres { address: Box<Address>, id: Uuid },
@@ -233,7 +233,7 @@ fn record(config: &Config, store: &str) {
     audit::record_command(&config.data_dir, &entry.detail(json!({"store": store})));
 }
 
-/// Waits until the threads have ended and the directory is free.
+/// Waits until the tracker's threads have ended and the data directory is unlocked.
 async fn close(tracker: talktrack::Tracker) -> Result<(), Failure> {
     tracker.flush().await?;
     tokio::task::spawn_blocking(move || drop(tracker)).await.map_err(Failure::new)

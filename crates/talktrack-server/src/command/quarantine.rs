@@ -1,5 +1,5 @@
-//! `talktrack quarantine`: the files of damaged databases that are kept beside the one in use. They hold text, also of what was
-//! deleted since.
+//! `talktrack quarantine`: manages damaged databases that are kept next to the current one. They contain text,
+//! including text that was deleted since.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -53,7 +53,7 @@ struct DropArgs {
     place: Place,
 }
 
-/// One of them.
+/// One damaged database.
 #[derive(Debug, Serialize)]
 struct Kept {
     name: String,
@@ -63,7 +63,7 @@ struct Kept {
     report: String,
 }
 
-/// Runs it.
+/// Runs the command.
 pub(crate) async fn run(args: Args) -> Outcome {
     match args.action {
         Action::List(args) => list(&args).map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS)),

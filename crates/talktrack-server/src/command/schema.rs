@@ -1,4 +1,4 @@
-//! What `migrate` and `doctor` share: the connection, and how a difference is written.
+//! Shared by `migrate` and `doctor`: the connection, and the output of differences.
 
 use talktrack::store::postgres::schema::Difference;
 use tokio_postgres::Client;
@@ -9,10 +9,10 @@ use crate::output::{Output, Stop};
 use crate::schema;
 use crate::table;
 
-/// Said where the store is a SQLite file.
+/// Printed if the store is a SQLite file.
 pub(super) const NOTHING_TO_DO: &str = "the store is a SQLite file, whose schema talktrack keeps by itself; --database-url names a PostgreSQL database";
 
-/// A connection to the database; `None` where the store is a file.
+/// Connects to the database; `None` if the store is a file.
 pub(super) async fn connect(place: &Place) -> Result<Option<Client>, Failure> {
     match place.load()?.database {
         Database::File(_) => Ok(None),
@@ -20,7 +20,7 @@ pub(super) async fn connect(place: &Place) -> Result<Option<Client>, Failure> {
     }
 }
 
-/// Writes the differences as SQL that mends them, each below a comment that says what it is about.
+/// Writes the differences as SQL statements that correct them, each below a comment that explains it.
 pub(super) fn write(output: &mut Output, differences: &[Difference]) -> Result<(), Stop> {
     differences.iter().try_for_each(|difference| {
         let kind = if difference.warning { "Warning: " } else { "" };

@@ -1,4 +1,4 @@
-//! `talktrack serve`: the server.
+//! `talktrack serve`: runs the server.
 
 use super::Outcome;
 use crate::config::SettingFlags;
@@ -11,7 +11,7 @@ pub(crate) struct Args {
     settings: SettingFlags,
 }
 
-/// Serves until a signal stops it.
+/// Runs the server until a signal stops it.
 pub(crate) async fn run(args: Args) -> Outcome {
     serve::serve(args.settings.load()?).await
 }

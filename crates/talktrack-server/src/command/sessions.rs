@@ -1,4 +1,4 @@
-//! `talktrack sessions`: lists what is stored, newest first.
+//! `talktrack sessions`: lists stored sessions, newest first.
 
 use std::process::ExitCode;
 
@@ -14,7 +14,7 @@ use crate::output::{Output, Stop};
 use crate::store::PAGE;
 use crate::table::{self, View};
 
-/// The width of a row with whole ids.
+/// The width of a row with full ids.
 const WHOLE_ROW: usize = 122;
 
 /// Arguments.
@@ -40,7 +40,7 @@ fn parse_status(word: &str) -> Result<Status, &'static str> {
     Status::parse(word).ok_or("must be one of active ended abandoned")
 }
 
-/// Runs it.
+/// Runs the command.
 pub(crate) async fn run(args: Args) -> Outcome {
     list(args).await.map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
 }
@@ -65,7 +65,8 @@ async fn list(args: Args) -> Result<(), Stop> {
     output.flush()
 }
 
-/// One more than asked for on a terminal, to know whether there are more.
+/// Returns the newest sessions. For people, returns one more than the limit, so that the command knows whether there
+/// are more.
 async fn newest(args: &Args) -> Result<Vec<SessionRow>, Failure> {
     let stored = looking::open(&args.place)?;
     let reader = stored.rows();

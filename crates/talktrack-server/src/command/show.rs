@@ -1,4 +1,4 @@
-//! `talktrack show ID`: one conversation, as people read it.
+//! `talktrack show ID`: shows one conversation as readable text.
 
 use std::process::ExitCode;
 
@@ -12,9 +12,9 @@ use crate::output::{Output, Stop};
 use crate::store::PAGE;
 use crate::table::{self, View};
 
-/// Time and role, with two blanks after each: where the text begins.
+/// The column at which the text begins: after the time and the role, each followed by two spaces.
 const INDENT: usize = 20 + 2 + 9 + 2;
-/// A terminal narrower than this gets the text on lines of its own.
+/// The minimum width for the text next to the time and role. On a narrower terminal the text gets its own lines.
 const ROOMY: usize = 72;
 
 /// Arguments.
@@ -29,7 +29,7 @@ pub(crate) struct Args {
     place: Place,
 }
 
-/// Runs it.
+/// Runs the command.
 pub(crate) async fn run(args: Args) -> Outcome {
     show(args).await.map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
 }
@@ -84,7 +84,7 @@ fn head(output: &mut Output, session: &SessionRow, view: View) -> Result<(), Sto
     output.line("")
 }
 
-/// One message: time, role and text, then what else is known of it.
+/// Prints a message: time, role and text, then its other fields.
 pub(super) fn message(output: &mut Output, row: &MessageRow, view: View) -> Result<(), Stop> {
     let front = format!("{}  {:<9}", table::moment(&row.created_at), table::safe_line(row.role.as_str()));
     let roomy = view.fits(ROOMY);
@@ -108,7 +108,7 @@ pub(super) fn message(output: &mut Output, row: &MessageRow, view: View) -> Resu
     Ok(())
 }
 
-/// What else is known of a message, each on a line of its own.
+/// Returns the other fields of a message that are set, one line each.
 fn remarks(row: &MessageRow) -> Vec<String> {
     let mut marks = Vec::new();
     if row.kind != Kind::Message {

@@ -15,7 +15,7 @@ use crate::output::{self, Output, Stop};
 use crate::store::Follower;
 use crate::table::View;
 
-/// How often the store is asked for news: soon enough for a person, seldom enough to cost nothing.
+/// How often the store is polled: often enough for a person, and rarely enough to cost nothing.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Arguments.
@@ -31,7 +31,7 @@ pub(crate) struct Args {
     place: Place,
 }
 
-/// Runs it.
+/// Runs the command.
 pub(crate) async fn run(args: Args) -> Outcome {
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
@@ -61,7 +61,7 @@ async fn follow(args: Args) -> Result<(), Stop> {
     }
 }
 
-/// One message, under a line that names its session where the one before was of another.
+/// Prints a message. If it belongs to another session than the previous one, prints a line with the session first.
 fn message(
     output: &mut Output,
     row: &MessageRow,

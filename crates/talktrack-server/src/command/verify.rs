@@ -1,4 +1,5 @@
-//! `talktrack verify`: audits the books. Every message ever acknowledged must be stored, dead-lettered or on its way.
+//! `talktrack verify`: audits the books. Every message that was ever acknowledged must be stored, dead-lettered or
+//! pending.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,7 +25,7 @@ pub(crate) struct Args {
     place: Place,
 }
 
-/// Runs it.
+/// Runs the command.
 pub(crate) async fn run(args: Args) -> Outcome {
     verify(args).await.map_or_else(Stop::outcome, Ok)
 }
@@ -61,7 +62,8 @@ async fn verify(args: Args) -> Result<ExitCode, Stop> {
     Ok(if is_right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What the store counts; where that is remote, with the books, the journal and the dead letters of this machine's file.
+/// Returns the counts of the store. For a remote store, adds the books, the journal and the dead letters of the local
+/// file.
 async fn audit(place: &Place) -> Result<Audit, Failure> {
     let config = place.load()?;
     let stored = Stored::open(&config)?;
@@ -87,9 +89,9 @@ async fn other_store(place: &Place) -> Result<Option<String>, Failure> {
 struct Report<'a> {
     balanced: bool,
     pending: u64,
-    /// Where damaged databases are kept. The books of what was saved balance without them.
+    /// The directories of damaged databases. The books of the recovered data balance without them.
     quarantines: Vec<PathBuf>,
-    /// How the settings name another store than the one whose outbox the data directory is.
+    /// How the settings name a store other than the one whose outbox the data directory is.
     #[serde(skip_serializing_if = "Option::is_none")]
     other_store: Option<String>,
     #[serde(flatten)]

@@ -1,4 +1,4 @@
-//! `talktrack version`: which build this is.
+//! `talktrack version`: shows which build this is.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! A connection to the server, and the words for what can go wrong with it.
+//! A WebSocket connection to the server, with its errors in words.
 
 use axum::http::HeaderValue;
 use axum::http::header::AUTHORIZATION;
@@ -17,10 +17,10 @@ use crate::table;
 use crate::tls;
 use crate::wire::ServerFrame;
 
-/// The connection itself.
+/// The WebSocket itself.
 pub(in crate::command) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// Who talks: what goes into the URL.
+/// The session and user that are sent in the URL.
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::command) struct Identity<'a> {
     pub(in crate::command) session_id: Option<Uuid>,
@@ -28,12 +28,12 @@ pub(in crate::command) struct Identity<'a> {
     pub(in crate::command) external_id: Option<&'a str>,
 }
 
-/// Why there is no connection.
+/// Why a connection was not established.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::command) enum NotConnected {
-    /// The server has no room just now.
+    /// The server has no room at present.
     TryAgain(String),
-    /// Trying again will not help.
+    /// A retry would not help.
     Refused(String),
 }
 
@@ -43,17 +43,20 @@ impl From<String> for NotConnected {
     }
 }
 
-/// A server to connect to. No `Debug`: it holds a token.
+/// A server to connect to. It implements no `Debug`, because it contains a token.
 pub(in crate::command) struct Server {
-    /// With the path of the protocol.
+    /// The URL including the path of the protocol.
     url: String,
-    /// The token, as the header says it.
+    /// The value of the `Authorization` header.
     authorization: Option<HeaderValue>,
     connector: Connector,
 }
 
 impl Server {
-    /// The server at this URL, which is asked with this token.
+    /// Makes a server from its URL and the token to authenticate with.
+    ///
+    /// # Errors
+    /// Fails if the URL is not `ws://` or `wss://`, or if the token has invalid characters.
     pub(in crate::command) fn new(url: &str, token: Option<&Secret>) -> Result<Self, Failure> {
         let connector = match url.split_once("://") {
             Some(("ws", _)) => Connector::Plain,
@@ -67,10 +70,11 @@ impl Server {
         Ok(Self { url: with_path(url), authorization: token.map(bearer).transpose()?, connector })
     }
 
-    /// Connects, which starts the session, and waits until it is durable. Hands over the greeting with the connection.
+    /// Connects, which starts the session, and waits until the start is durable. Returns the connection and the
+    /// greeting.
     ///
     /// # Errors
-    /// Says in words why the server could not be reached or did not want us.
+    /// Says in words why the server could not be reached or refused the connection.
     pub(in crate::command) async fn connect(
         &self,
         identity: Identity<'_>,
@@ -78,7 +82,7 @@ impl Server {
         let out_of_reach = |error| format!("cannot connect to {}: {error}", without_query(&self.url));
         let mut request = with_identity(&self.url, identity).into_client_request().map_err(out_of_reach)?;
         request.headers_mut().extend(self.authorization.clone().map(|token| (AUTHORIZATION, token)));
-        // Without Nagle's algorithm: what is flushed is meant to go.
+        // Disables Nagle's algorithm, so that flushed frames are sent immediately.
         let connected =
             connect_async_tls_with_config(request, None, true, Some(self.connector.clone())).await;
         let (mut socket, _) = connected.map_err(|error| match error {
@@ -108,7 +112,7 @@ fn bearer(token: &Secret) -> Result<HeaderValue, Failure> {
     Ok(value)
 }
 
-/// The URL with the path of the protocol, where it has none.
+/// Returns the URL with the path of the protocol if it has no path.
 fn with_path(url: &str) -> String {
     let (server, query) =
         url.split_once('?').map_or((url, String::new()), |(server, query)| (server, format!("?{query}")));
@@ -117,15 +121,15 @@ fn with_path(url: &str) -> String {
     if host.contains('/') { url.to_owned() } else { format!("{scheme}://{host}/v1/ws{query}") }
 }
 
-/// Whether an error's code says that the same thing may succeed in a moment.
+/// True if an error with this code is temporary, so that a retry may succeed.
 pub(in crate::command) fn is_want_of_room(code: &str) -> bool {
     matches!(code, "queue_full" | "journal_full" | "rate_limited")
 }
 
-/// The next answer. Answers of a kind that this client does not know are passed over.
+/// Waits for the next answer. Skips answers of unknown types.
 ///
 /// # Errors
-/// Says in words why there will be none.
+/// Says in words why no further answer will come.
 pub(in crate::command) async fn answer(socket: &mut Socket) -> Result<ServerFrame, String> {
     loop {
         let message = socket.next().await.ok_or("the server closed the connection")?;
@@ -135,7 +139,7 @@ pub(in crate::command) async fn answer(socket: &mut Socket) -> Result<ServerFram
     }
 }
 
-/// What a message from the socket says; `None` for those that say nothing (pings).
+/// Parses a message from the socket; `None` if it contains no answer, such as a ping.
 ///
 /// # Errors
 /// Says in words why the connection is lost.
@@ -162,7 +166,7 @@ fn closed(frame: Option<CloseFrame>) -> String {
     }
 }
 
-/// An HTTP answer in place of a connection, in words: that of its problem document where it is one.
+/// Formats an HTTP response that refused the connection, with the detail of its problem document if it is one.
 fn refusal(status: u16, body: &[u8]) -> String {
     let problem: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |key: &str| problem.get(key).and_then(serde_json::Value::as_str);
@@ -185,7 +189,7 @@ fn with_identity(url: &str, identity: Identity<'_>) -> String {
     url
 }
 
-/// What follows the question mark may hold a token.
+/// Removes the query from a URL, because it may contain a token.
 fn without_query(url: &str) -> &str {
     url.split_once('?').map_or(url, |(place, _)| place)
 }

@@ -1,4 +1,5 @@
-//! One session of a recording, over one connection: sent as fast as the window allows, until every frame has its answer.
+//! Replays one session of a recording over one connection: sends frames as fast as the window allows, until every frame
+//! has its answer.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use super::recording::Session;
 use crate::table;
 use crate::wire::{Ack, FrameRef, ServerFrame};
 
-/// A server that owes an answer for so long is lost.
+/// How long the client waits for an answer before it considers the connection lost.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Conversation<'a> {
@@ -24,14 +25,14 @@ struct Conversation<'a> {
     socket: Socket,
     latencies: &'a mut Histogram<u64>,
     frames: Frames,
-    /// When the next message may be sent, where the replay is paced.
+    /// When the next message may be sent, if the replay has a rate.
     ticket: Option<Instant>,
 }
 
 /// Replays a session.
 ///
 /// # Errors
-/// Says how many messages have no answer, and why.
+/// Returns how many messages have no answer, and why.
 pub(super) async fn replay(
     plan: &Plan,
     session: &Session,
@@ -41,7 +42,7 @@ pub(super) async fn replay(
     let socket = connect(plan, session).await.map_err(|why| (unanswered(session, &frames), why))?;
     let mut conversation = Conversation { plan, session, socket, latencies, frames, ticket: None };
     let ended = conversation.run().await;
-    // What is lost is no longer under way.
+    // Frames on a lost connection are no longer in flight.
     plan.budget.add_permits(conversation.frames.under_way());
     ended.map_err(|why| (unanswered(session, &conversation.frames), why))
 }
@@ -51,7 +52,7 @@ fn unanswered(session: &Session, frames: &Frames) -> u64 {
     u64::try_from(messages.count()).unwrap_or(u64::MAX)
 }
 
-/// Connects, as often as the server asks to try again.
+/// Connects, and retries as long as the server asks for it.
 async fn connect(plan: &Plan, session: &Session) -> Result<Socket, String> {
     let identity = Identity {
         session_id: Some(session.session_id),
@@ -80,12 +81,12 @@ impl Conversation<'_> {
             self.receive().await?;
         }
         self.end().await?;
-        // The handshake of closing is a courtesy; all is said.
+        // All frames are answered, so the result of the close handshake does not matter.
         drop(timeout(PATIENCE, self.socket.close(None)).await);
         Ok(())
     }
 
-    /// Sends what may be sent now, in one burst.
+    /// Sends all frames that may be sent now.
     async fn send(&mut self) -> Result<(), String> {
         if let Some(pause) = self.frames.pause() {
             sleep(pause).await;
@@ -102,8 +103,8 @@ impl Conversation<'_> {
             sent = true;
         }
         if sent {
-            // The window is small enough for the answers to it to fit into the socket's buffer: the server never waits
-            // for us to read while we wait for it.
+            // The window is small enough that the answers to it fit into the socket's buffer. The server therefore
+            // never waits for the client to read while the client waits for the server.
             self.socket.flush().await.map_err(|error| lost(&error))?;
         }
         Ok(())
@@ -113,14 +114,15 @@ impl Conversation<'_> {
         let text = Utf8Bytes::try_from(self.session.text(frame)).map_err(|error| error.to_string())?;
         self.socket.feed(Message::Text(text)).await.map_err(|error| lost(&error))?;
         if !self.session.is_message(frame) {
-            // An update is only answered where it is refused: the pong behind it says that it was not.
+            // The server answers an update only if it refuses it. The pong to this ping shows that the update was
+            // accepted.
             let ping = format!(r#"{{"type":"ping","ref":{frame}}}"#);
             self.socket.feed(Message::text(ping)).await.map_err(|error| lost(&error))?;
         }
         Ok(())
     }
 
-    /// Whether a paced replay lets the frame go already.
+    /// True if the rate of the replay allows the frame to be sent now.
     fn is_time(&mut self, frame: usize, now: Instant) -> bool {
         let Some(pace) = self.plan.pace.as_ref().filter(|_| self.session.is_message(frame)) else {
             return true;
@@ -128,8 +130,8 @@ impl Conversation<'_> {
         *self.ticket.get_or_insert_with(|| pace.ticket()) <= now
     }
 
-    /// Whether all connections together have room for one more under way. Waits for it only where no answer would wake
-    /// this connection.
+    /// Reserves room for one more frame in flight on all connections together; false if there is none. Waits for room
+    /// only if this connection has nothing in flight, because then no answer would wake it.
     async fn is_room(&self) -> bool {
         let permit = match self.plan.budget.try_acquire() {
             Ok(permit) => Some(permit),
@@ -139,12 +141,12 @@ impl Conversation<'_> {
         permit.map(SemaphorePermit::forget).is_some()
     }
 
-    /// Takes an answer, and all others that are there already; comes back where it is time to send.
+    /// Handles an answer and all others that have already arrived. Returns early when it is time to send.
     async fn receive(&mut self) -> Result<(), String> {
         if self.frames.under_way() == 0 && self.ticket.is_none() {
             return Ok(());
         }
-        // Pings come in however long the answers take: only answers count.
+        // Pings arrive even if answers do not, so only answers extend the deadline.
         let last = if self.frames.under_way() == 0 { Instant::now() } else { self.frames.last_answer() };
         let deadline = last + PATIENCE;
         let until = self.ticket.unwrap_or(deadline).min(deadline);
@@ -208,7 +210,7 @@ impl Conversation<'_> {
         }
     }
 
-    /// Ends the session where the recording does.
+    /// Ends the session if the recording ends it.
     async fn end(&mut self) -> Result<(), String> {
         let Some(end) = &self.session.end else { return Ok(()) };
         self.socket.send(Message::text(end.as_str())).await.map_err(|error| lost(&error))?;
@@ -229,7 +231,7 @@ impl Conversation<'_> {
     }
 }
 
-/// Our frame that an answer is for.
+/// Returns the number of the frame that an answer refers to.
 fn number(mark: &FrameRef) -> Option<usize> {
     mark.as_json().parse().ok()
 }

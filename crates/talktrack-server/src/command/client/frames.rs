@@ -1,40 +1,40 @@
-//! Where each frame of a session stands: what to send next, what is under way, what must be sent again.
+//! The state of each frame of a session: which frame to send next, which are in flight, and which must be sent again.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The first pause after a refusal for want of room; each further one in a row is twice as long, up to the longest.
+/// The backoff after a temporary refusal. It doubles with each further refusal in a row, up to the longest pause.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// The frames of a session, by their numbers.
+/// The frames of a session by number.
 #[derive(Debug)]
 pub(super) struct Frames {
     fates: Vec<Fate>,
-    /// The next one that has never been sent.
+    /// The first frame that was never sent.
     next: usize,
-    /// To be sent again, before any later one.
+    /// Frames to send again, before any later one.
     again: BTreeSet<usize>,
     under_way: usize,
-    /// How many may be under way.
+    /// The maximum number of frames in flight.
     window: usize,
-    /// The same for now: less after refusals for want of room, then more with each one that was taken.
+    /// The current limit: reduced to 1 by a temporary refusal, then one more for each accepted frame, up to `window`.
     room: usize,
-    /// Rounds of refusals for want of room in a row.
+    /// The number of rounds of temporary refusals in a row.
     refusals: u32,
-    /// The last answer, or the last moment at which none was owed.
+    /// When the last answer came, or the last time at which no answer was pending.
     last_answer: Instant,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Fate {
-    /// It has not been sent, or was refused and will be sent again.
+    /// Not sent yet, or refused and to be sent again.
     Waiting,
-    /// Since then.
+    /// Sent at this time and not answered.
     Sent(Instant),
-    /// Taken, or refused for good.
+    /// Accepted, or permanently refused.
     Answered,
 }
 
@@ -52,7 +52,7 @@ impl Frames {
         }
     }
 
-    /// Nothing is to be sent, and nothing under way.
+    /// True if every frame is answered.
     pub(super) fn are_answered(&self) -> bool {
         self.under_way == 0 && self.again.is_empty() && self.next == self.fates.len()
     }
@@ -61,7 +61,7 @@ impl Frames {
         self.under_way
     }
 
-    /// Those that have no answer.
+    /// Returns the frames without an answer.
     pub(super) fn unanswered(&self) -> impl Iterator<Item = usize> {
         let open = |(_, fate): &(usize, &Fate)| !matches!(fate, Fate::Answered);
         self.fates.iter().enumerate().filter(open).map(|(frame, _)| frame)
@@ -71,8 +71,8 @@ impl Frames {
         self.last_answer
     }
 
-    /// The frame to send now, if the window allows one. After a refusal for want of room none is sent until everything
-    /// under way has its answer: a later message should not overtake an earlier one.
+    /// Returns the frame to send now, if the window allows one. After a temporary refusal no frame is sent until
+    /// everything in flight is answered, so that a later message does not overtake an earlier one.
     pub(super) fn next(&self) -> Option<usize> {
         if self.under_way >= self.room || (self.refusals > 0 && self.under_way > 0) {
             return None;
@@ -81,13 +81,13 @@ impl Frames {
         self.again.first().copied().or(new)
     }
 
-    /// What to wait before sending goes on after refusals. With chance, so that connections refused together do not
-    /// come back together.
+    /// Returns how long to wait before sending resumes after refusals. The pause is randomised, so that connections
+    /// that were refused together do not retry together.
     pub(super) fn pause(&self) -> Option<Duration> {
         (self.refusals > 0 && self.under_way == 0).then(|| pause(self.refusals))
     }
 
-    /// What [`Self::next`] named is on its way.
+    /// Records that the frame from [`Self::next`] was sent.
     pub(super) fn sent(&mut self, frame: usize, now: Instant) {
         if self.under_way == 0 {
             self.last_answer = now;
@@ -99,7 +99,7 @@ impl Frames {
         self.under_way += 1;
     }
 
-    /// A frame was taken. Says when it was sent; `None` where none of this number is under way.
+    /// Records that a frame was accepted. Returns when it was sent; `None` if no frame of this number is in flight.
     pub(super) fn taken(&mut self, frame: usize) -> Option<Instant> {
         let since = self.answered(frame, Fate::Answered)?;
         self.refusals = 0;
@@ -107,13 +107,14 @@ impl Frames {
         Some(since)
     }
 
-    /// A frame was refused, for good or for now. False where none of this number is under way.
+    /// Records that a frame was refused, permanently or temporarily. Returns false if no frame of this number is in
+    /// flight.
     pub(super) fn refused(&mut self, frame: usize, for_now: bool) -> bool {
         let fate = if for_now { Fate::Waiting } else { Fate::Answered };
         let known = self.answered(frame, fate).is_some();
         if known && for_now {
             self.again.insert(frame);
-            // One round of refusals is everything that was under way together.
+            // A round of refusals consists of all frames that were in flight together.
             self.refusals += u32::from(self.again.len() == 1);
             self.room = 1;
         }
@@ -129,7 +130,7 @@ impl Frames {
     }
 }
 
-/// The pause after so many refusals in a row.
+/// Returns the randomised pause after this many refusals in a row.
 pub(super) fn pause(refusals: u32) -> Duration {
     let longest = FIRST_PAUSE.saturating_mul(1 << refusals.saturating_sub(1).min(16)).min(LONGEST_PAUSE);
     longest.mul_f64(0.5 + fastrand::f64() / 2.0)

@@ -1,5 +1,5 @@
-//! A recording: the frames of a JSONL file, by session, ready to be sent. The lines go out nearly as they are; only a `ref`
-//! of ours is put in front, by which the answer finds its line.
+//! A recording: the frames of a JSONL file, grouped by session and ready to be sent. Lines are sent nearly unchanged:
+//! only a `ref` is inserted at the front, which relates the answer to the line.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -16,12 +16,12 @@ use crate::error::Failure;
 use crate::jsonl::Lines;
 use crate::wire::{ClientFrame, Frame};
 
-/// All the sessions of a file, in the order of their first lines.
+/// All sessions of a file, in the order of their first lines.
 #[derive(Debug, Default)]
 pub(crate) struct Recording {
     pub(crate) sessions: Vec<Session>,
     pub(super) messages: u64,
-    /// Lines that belong to no session: where they stand, and why.
+    /// Lines that belong to no session: their places and what is wrong.
     pub(super) bad: Vec<String>,
 }
 
@@ -31,46 +31,46 @@ pub(crate) struct Session {
     pub(super) session_id: Uuid,
     pub(super) user_id: Option<Uuid>,
     pub(super) external_id: Option<String>,
-    /// Frames to be acknowledged, one after the other in one piece of memory. The `ref` of each is its number.
+    /// The texts of the frames to be acknowledged, in one contiguous buffer. The `ref` of each frame is its number.
     texts: Bytes,
     frames: Vec<Piece>,
-    /// The frame that ends the session; it is sent when all others have been acknowledged.
+    /// The frame that ends the session. It is sent when all others are acknowledged.
     pub(super) end: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Piece {
-    /// Where its text ends, and the next one begins.
+    /// The end of the frame's text in the buffer, at which the next text begins.
     end: usize,
-    /// Its line in the file; 0 where it has none of its own.
+    /// The line in the file; 0 if the frame has no line of its own.
     line: u64,
     is_message: bool,
 }
 
 impl Session {
-    /// How many frames are to be acknowledged.
+    /// Returns how many frames are to be acknowledged.
     pub(crate) fn len(&self) -> usize {
         self.frames.len()
     }
 
-    /// A frame's text.
+    /// Returns the text of a frame.
     pub(crate) fn text(&self, frame: usize) -> Bytes {
         let start = frame.checked_sub(1).map_or(0, |before| self.frames[before].end);
         self.texts.slice(start..self.frames[frame].end)
     }
 
-    /// A frame's line in the file.
+    /// Returns the line of a frame in the file.
     pub(super) fn line(&self, frame: usize) -> u64 {
         self.frames[frame].line
     }
 
-    /// Whether a frame is a message; the others change the session's metadata.
+    /// True if a frame is a message. All other frames change the session's metadata.
     pub(super) fn is_message(&self, frame: usize) -> bool {
         self.frames[frame].is_message
     }
 }
 
-/// What is needed of a line to know where it belongs; the rest is for the server to judge.
+/// The fields that determine where a line belongs. The server validates the rest.
 #[derive(Deserialize)]
 struct Head<'a> {
     #[serde(borrow, rename = "type")]
@@ -80,7 +80,7 @@ struct Head<'a> {
     reference: Option<IgnoredAny>,
 }
 
-/// A recording under construction.
+/// A recording that is being built.
 #[derive(Default)]
 struct Builder {
     recording: Recording,
@@ -92,7 +92,7 @@ impl Recording {
     /// Reads a file.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// Fails if the file cannot be read.
     pub(super) fn load(path: &Path) -> Result<Self, Failure> {
         Self::read(Lines::open(path)?)
     }
@@ -100,7 +100,7 @@ impl Recording {
     /// Reads lines.
     ///
     /// # Errors
-    /// Where they cannot be read.
+    /// Fails if the lines cannot be read.
     pub(crate) fn read(mut lines: Lines<impl BufRead>) -> Result<Self, Failure> {
         let mut builder = Builder::default();
         while let Some(line) = lines.next()? {
@@ -115,7 +115,7 @@ impl Recording {
 
 impl Builder {
     fn take(&mut self, text: &str, line: u64) -> Result<(), String> {
-        // serde takes an array for an object, its values for the fields in their order.
+        // serde would also accept an array as a struct and take its values as the fields in order.
         let head = serde_json::from_str::<Head<'_>>(text).ok().filter(|_| text.starts_with('{'));
         let Some(head) = head else { return self.take_start(text) };
         match head.frame_type.as_ref() {
@@ -133,7 +133,10 @@ impl Builder {
         Ok(())
     }
 
-    /// A line that is not simply sent: the start of a session, or one that is bad, and then this says why.
+    /// Handles a line that is not simply sent: the start of a session, or an invalid line.
+    ///
+    /// # Errors
+    /// Says what is wrong with the line.
     fn take_start(&mut self, text: &str) -> Result<(), String> {
         let frame = Frame::parse(text).map_err(|error| error.to_string())?;
         let ClientFrame::SessionStart(start) = frame.body else {
@@ -186,13 +189,13 @@ impl Builder {
     }
 }
 
-/// The same object without its `ref`, which is somebody else's.
+/// Returns the object without its `ref`, which another program set.
 fn without_ref(text: &str) -> Cow<'_, str> {
     let rewritten = serde_json::from_str::<BTreeMap<Cow<'_, str>, &RawValue>>(text).and_then(|mut fields| {
         fields.remove("ref");
         serde_json::to_string(&fields)
     });
-    // An object it is: it was parsed before.
+    // The text was parsed as an object before, so this cannot fail.
     rewritten.map_or(Cow::Borrowed(text), Cow::Owned)
 }
 

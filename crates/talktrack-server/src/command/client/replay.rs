@@ -1,4 +1,4 @@
-//! Replays a recording: so many connections at once, each with one session after the other.
+//! Replays a recording on a number of connections at once. Each connection replays one session after the other.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -22,11 +22,11 @@ use crate::output;
 struct Replay {
     plan: Plan,
     recording: Recording,
-    /// The next session that nobody replays yet.
+    /// The next session to replay.
     next: AtomicUsize,
 }
 
-/// Runs it.
+/// Runs the replay.
 pub(super) async fn run(args: Args, server: Server, file: &Path) -> Outcome {
     let recording = Recording::load(file)?;
     let report = Report::new(&recording, args.acked.as_deref())?;
@@ -52,7 +52,7 @@ pub(super) async fn run(args: Args, server: Server, file: &Path) -> Outcome {
     output::sum_up(args.json, &summary, |view| summary.in_words(view), code)
 }
 
-/// Says how long the acknowledgements took, in microseconds.
+/// Replays all sessions. Returns the histogram of acknowledgement latencies in microseconds.
 async fn replay_all(replay: &Arc<Replay>, sockets: usize) -> Histogram<u64> {
     let mut connections = JoinSet::new();
     for _ in 0..sockets {
@@ -61,7 +61,7 @@ async fn replay_all(replay: &Arc<Replay>, sockets: usize) -> Histogram<u64> {
     let mut all = new_histogram();
     while let Some(ended) = connections.join_next().await {
         match ended {
-            // Both have the same bounds.
+            // Both histograms have the same bounds, so adding them cannot fail.
             Ok(latencies) => all += latencies,
             Err(panicked) => replay.plan.report.complain(panicked),
         }
@@ -83,7 +83,7 @@ async fn replay_one_after_the_other(replay: Arc<Replay>) -> Histogram<u64> {
     latencies
 }
 
-/// Microseconds, up to an hour, three digits of each exact.
+/// Makes a histogram of microseconds up to an hour, with three significant digits.
 fn new_histogram() -> Histogram<u64> {
     let mut histogram = Histogram::new_with_max(3_600_000_000, 3)
         .unwrap_or_else(|_| unreachable!("the bounds are constant and valid"));

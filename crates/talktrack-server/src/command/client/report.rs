@@ -1,4 +1,4 @@
-//! What came of a replay: counted while it runs, shown as a progress bar, summed up at the end.
+//! The report of a replay: counters while it runs, a progress bar, and a summary at the end.
 
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
@@ -18,10 +18,10 @@ use crate::error::Failure;
 use crate::table::{self, View};
 use crate::visible;
 
-/// So many complaints are printed in full; more would hide the first, which tells the most.
+/// The maximum number of complaints that are printed. More would hide the first, which is the most informative.
 const COMPLAINTS: u64 = 10;
 
-/// Counts what happens, for all connections together.
+/// The counters of all connections together.
 pub(super) struct Report {
     sessions: u64,
     messages: u64,
@@ -30,12 +30,12 @@ pub(super) struct Report {
     retried: AtomicU64,
     lost: AtomicU64,
     complaints: AtomicU64,
-    /// Where the id of each acknowledged message goes.
+    /// The file to which the id of each acknowledged message is appended.
     ledger: Option<Mutex<File>>,
     bar: ProgressBar,
 }
 
-/// The figures, for programs.
+/// The results, for programs.
 #[derive(Debug, PartialEq, Serialize)]
 pub(super) struct Summary {
     sessions: u64,
@@ -44,7 +44,7 @@ pub(super) struct Summary {
     refused: u64,
     retried: u64,
     lost: u64,
-    /// Of whatever kind; each was printed, but for those after the first few.
+    /// The number of complaints of any kind, including those beyond the first few, which were not printed.
     complaints: u64,
     seconds: f64,
     messages_per_second: f64,
@@ -53,10 +53,10 @@ pub(super) struct Summary {
 }
 
 impl Report {
-    /// Nothing has happened yet.
+    /// Makes an empty report.
     ///
     /// # Errors
-    /// Where the ledger cannot be written.
+    /// Fails if the file for acknowledged ids cannot be opened.
     pub(super) fn new(recording: &Recording, ledger: Option<&Path>) -> Result<Self, Failure> {
         let open = |path: &Path| {
             let file = OpenOptions::new().create(true).append(true).open(path);
@@ -83,7 +83,7 @@ impl Report {
         })
     }
 
-    /// Messages are durable. Their ids are in the ledger when this returns.
+    /// Counts durable messages. Their ids are in the file when this returns.
     pub(super) fn acked(&self, ids: &[Uuid]) {
         if let Some(ledger) = &self.ledger {
             let text: String = ids.iter().map(|id| format!("{id}\n")).collect();
@@ -96,31 +96,31 @@ impl Report {
         self.bar.inc(count);
     }
 
-    /// A message was refused for good.
+    /// Counts a permanently refused message.
     pub(super) fn refused(&self, why: impl Display) {
         self.refused.fetch_add(1, Ordering::Relaxed);
         self.complain(why);
     }
 
-    /// A message is sent once more.
+    /// Counts a message that is sent again.
     pub(super) fn retried(&self) {
         self.retried.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Nothing will be heard of so many messages.
+    /// Counts messages that will not be answered.
     pub(super) fn lost(&self, messages: u64, why: impl Display) {
         self.lost.fetch_add(messages, Ordering::Relaxed);
         self.complain(why);
     }
 
-    /// Something a person should know.
+    /// Counts a complaint, and prints it if it is among the first.
     pub(super) fn complain(&self, what: impl Display) {
         if self.complaints.fetch_add(1, Ordering::Relaxed) < COMPLAINTS {
             self.bar.suspend(|| eprintln!("{}", visible::safe_line(&what.to_string())));
         }
     }
 
-    /// The end.
+    /// Removes the progress bar and returns the results.
     pub(super) fn sum_up(&self, took: Duration, latencies: &Histogram<u64>) -> Summary {
         self.bar.finish_and_clear();
         let untold = self.complaints.load(Ordering::Relaxed).saturating_sub(COMPLAINTS);
@@ -151,12 +151,12 @@ fn to_f64(count: u64) -> f64 {
 }
 
 impl Summary {
-    /// Whether every message is durable, and nothing else went wrong.
+    /// True if every message is durable and there were no complaints.
     pub(super) fn is_complete(&self) -> bool {
         self.acked == self.messages && self.complaints == 0
     }
 
-    /// The figures, for people.
+    /// Formats the results as a table for people.
     pub(super) fn in_words(&self, view: View) -> String {
         let mut table = table::table(view, &["what", ">count"]);
         for (what, figure) in [

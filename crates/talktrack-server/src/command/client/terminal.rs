@@ -1,4 +1,4 @@
-//! Talks from the terminal: each line is a message, each answer is shown.
+//! Talks from the terminal: each line is sent as a message, and each answer is shown.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, IsTerminal as _, stdin};
@@ -20,10 +20,10 @@ use crate::output::{Output, Stop};
 use crate::table::{self, View};
 use crate::wire::{FrameRef, MessageLine, ServerFrame};
 
-/// How long the last answers are waited for.
+/// How long the client waits for the last answers.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A line from the terminal, understood.
+/// A parsed line from the terminal.
 #[derive(Debug, PartialEq, Eq)]
 enum Entry<'a> {
     Said(Role, &'a str),
@@ -35,14 +35,14 @@ struct Talk {
     socket: Socket,
     output: Output,
     view: View,
-    /// By mark: what was sent and has no answer yet.
+    /// The messages without an answer, by their `ref`.
     under_way: HashMap<String, Role>,
     sent: u64,
-    /// Something was refused.
+    /// True if something was refused.
     refused: bool,
 }
 
-/// Why a talk is over.
+/// Why a conversation ended early.
 enum Over {
     Stopped(Stop),
     Lost(String),
@@ -60,7 +60,7 @@ impl From<String> for Over {
     }
 }
 
-/// Runs it.
+/// Runs the conversation.
 pub(super) async fn run(server: &Server, identity: Identity<'_>) -> Outcome {
     let (socket, greeting) = server.connect(identity).await.map_err(|why| match why {
         NotConnected::TryAgain(why) | NotConnected::Refused(why) => Failure::new(why),
@@ -116,7 +116,7 @@ impl Talk {
         Ok(sent.map_err(|error| error.to_string())?)
     }
 
-    /// `/end`: the session ends when everything said has its answer.
+    /// Handles `/end`: waits until every message is answered, and ends the session.
     async fn end(&mut self) -> Result<(), Over> {
         self.wait_for_answers().await?;
         self.put(json!({"type": "session.end", "reason": "completed"}).to_string()).await?;
@@ -129,10 +129,10 @@ impl Talk {
         }
     }
 
-    /// The input is over: so is the connection, when everything said has its answer.
+    /// Closes the connection at the end of the input, after every message is answered.
     async fn close(&mut self) -> Result<(), Over> {
         self.wait_for_answers().await?;
-        // A courtesy; all is said.
+        // All messages are answered, so the result of the close handshake does not matter.
         drop(timeout(PATIENCE, self.socket.close(None)).await);
         Ok(())
     }
@@ -186,7 +186,8 @@ impl Talk {
     }
 }
 
-/// Lines from standard input. A thread of its own reads them, since nothing can call a read from the terminal back.
+/// Returns the lines from standard input. A separate thread reads them, because a read from the terminal cannot be
+/// cancelled.
 fn typed_lines() -> mpsc::Receiver<String> {
     let (sender, lines) = mpsc::channel(16);
     std::thread::spawn(move || {

@@ -1,4 +1,5 @@
-//! Whose hands write: ours where no server has the data directory, else the server's, asked through its control socket.
+//! Who replays or drops dead letters: this process if no server uses the data directory, otherwise that server, through
+//! its control socket.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,16 +15,16 @@ use crate::error::Failure;
 use crate::letters::{Answer, ControlDir, Letters, Outcome, Request};
 use crate::store::{self, NotOpened};
 
-/// Longer than a server takes to answer, whatever it answers.
+/// How long to wait for the server. It is longer than a server takes for any request.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// More than the outcomes of one request need.
+/// The maximum length of an answer, which is more than the outcomes of one request need.
 const MAX_ANSWER_BYTES: u64 = 16 << 20;
 
 pub(super) enum Hands {
     Ours(Letters),
     Servers {
         data_dir: PathBuf,
-        /// Who has the data directory.
+        /// The error that names the process that holds the lock of the data directory.
         locked: String,
     },
 }
@@ -48,21 +49,21 @@ impl Hands {
         }
     }
 
-    /// True if no server does it, which would write down that it did.
+    /// True if this process carries out the requests. A server writes its own audit entries.
     pub(super) fn are_ours(&self) -> bool {
         matches!(self, Self::Ours(_))
     }
 
-    /// Lets go of the data directory. Whatever was accepted is durable by now; its threads are waited for.
+    /// Releases the data directory. Everything accepted is already durable; this waits for the tracker's threads.
     pub(super) async fn let_go(self) -> Result<(), Failure> {
         tokio::task::spawn_blocking(move || drop(self)).await.map_err(Failure::new)
     }
 }
 
-/// Asks the server that has the data directory. `locked` says who has it.
+/// Sends a request to the server that uses the data directory. `locked` is the error that names it.
 ///
 /// # Errors
-/// If it does not answer, or answers why it cannot do that.
+/// Fails if the server does not answer, or answers with an error.
 pub(crate) async fn ask_server(data_dir: &Path, locked: &str, request: &Request) -> Result<Answer, Failure> {
     let connected = async { ControlDir::open(data_dir)?.connect().await };
     let stream = connected.await.map_err(|error| {

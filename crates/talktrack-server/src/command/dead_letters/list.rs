@@ -1,4 +1,4 @@
-//! `talktrack dead-letters list`: one a line, the newest last.
+//! `talktrack dead-letters list`: lists dead letters, one a line, newest last.
 
 use std::process::ExitCode;
 
@@ -13,12 +13,12 @@ use crate::letters::{self, MOST_AT_ONCE};
 use crate::output::{Output, Stop};
 use crate::table::{self, View};
 
-/// The width of all but the detail, with ids that tell messages apart and without.
+/// The width of all columns before the detail, with message ids and without.
 const WHOLE_FRONT: usize = 117;
 const SHORT_FRONT: usize = 69;
-/// A detail narrower than this says nothing.
+/// The smallest useful width of the detail column.
 const NARROWEST_DETAIL: usize = 11;
-/// So much of a session's id is in the log, too.
+/// The length of a shortened session id, which is the same in the log.
 const SHORTEST_ID: usize = 8;
 
 /// Arguments.
@@ -61,7 +61,7 @@ async fn list(args: Args) -> Result<(), Stop> {
     Ok(())
 }
 
-/// The letters from the first to the last of these; some may be gone meanwhile.
+/// Returns the letters from the first to the last of these. Some may have been removed meanwhile.
 async fn between(reader: &SqliteReader, seqs: &[i64]) -> Result<Vec<DeadLetter>, Failure> {
     let (Some(first), Some(last)) = (seqs.first(), seqs.last()) else { return Ok(Vec::new()) };
     let mut letters = reader.dead_letters(Some(first - 1), seqs.len()).await?;

@@ -1,4 +1,4 @@
-//! `talktrack dead-letters replay` and `drop`: letters leave, back on their way to the store or for ever.
+//! `talktrack dead-letters replay` and `drop`: sends dead letters to the store again, or deletes them.
 
 use std::process::ExitCode;
 
@@ -70,7 +70,8 @@ pub(super) async fn forget(args: DropArgs) -> command::Outcome {
 async fn settle(chosen: &Chosen, request: fn(Vec<Seq>) -> Request) -> command::Outcome {
     let config = chosen.place.load()?;
     store::expect_file(&config.local_file())?;
-    // First: on a full disk whoever looks at the file needs room that only they can make.
+    // The data directory is opened before the letters are read: on a full disk, reading the file needs space that only
+    // opening the tracker can free.
     let hands = Hands::on(&config).await?;
     let seqs = chosen.seqs().await?;
     if seqs.is_empty() {
@@ -97,7 +98,7 @@ async fn settle(chosen: &Chosen, request: fn(Vec<Seq>) -> Request) -> command::O
 }
 
 impl Chosen {
-    /// The letters meant, oldest first: a session's start comes before what was said in it.
+    /// Returns the chosen letters, oldest first, so that a session's start comes before its messages.
     async fn seqs(&self) -> Result<Vec<Seq>, Failure> {
         let reader = looking::open_file(&self.place)?;
         if self.all {
@@ -110,7 +111,7 @@ impl Chosen {
     }
 }
 
-/// What is done goes to standard output, what could not be done to standard error.
+/// Prints successes on standard output and failures on standard error.
 fn tell(outcome: &Outcome, json: bool, output: &mut Output) -> Result<(), Stop> {
     let line = format!("{}: {}", outcome.seq, table::safe_line(&in_words(&outcome.fate)));
     if !outcome.fate.is_good() {
@@ -138,7 +139,7 @@ fn in_words(fate: &Fate) -> String {
     }
 }
 
-/// The work goes on although nobody reads on.
+/// Ignores a closed standard output, so that the work continues even if its reader has ended.
 fn ignore_reader_gone(stop: Stop) -> Result<(), Failure> {
     match stop {
         Stop::ReaderGone => Ok(()),

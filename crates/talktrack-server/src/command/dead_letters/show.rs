@@ -1,4 +1,4 @@
-//! `talktrack dead-letters show SEQ`: all that is known of one, and the message itself.
+//! `talktrack dead-letters show SEQ`: shows everything known about one dead letter, with the message itself.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! The HTTP API of a running server, as a program uses it.
+//! A client of the HTTP API of a running server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,28 +12,31 @@ use crate::config::Secret;
 use crate::error::Failure;
 use crate::{table, tls};
 
-/// Longer than a server takes for anything that is asked here.
+/// The time limit of a request. It is longer than a server takes for any request made here.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// How often a server may ask to come again later.
+/// The maximum number of attempts while the server asks to retry later.
 const ATTEMPTS: usize = 20;
 
-/// A server, and who asks it. No `Debug`: it holds a token.
+/// A server and the token to authenticate with. It implements no `Debug`, because it contains a token.
 pub(super) struct Api {
     client: Client,
-    /// Without a slash at its end.
+    /// The URL without a slash at its end.
     pub(super) url: String,
     token: Option<Secret>,
 }
 
-/// An answer that is no failure of the way there.
+/// A response of the server, which may be an error.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) body: Value,
 }
 
 impl Api {
-    /// The server at this URL, which is asked with this token.
+    /// Makes a client for the server at this URL.
+    ///
+    /// # Errors
+    /// Fails if the URL is not `http://` or `https://`.
     pub(super) fn new(url: &str, token: Option<Secret>) -> Result<Self, Failure> {
         let tls = match url.split_once("://") {
             Some(("http", _)) => no_tls()?,
@@ -49,23 +52,23 @@ impl Api {
         Ok(Self { client: client.map_err(Failure::new)?, url: url.trim_end_matches('/').to_owned(), token })
     }
 
-    /// Asks for something.
+    /// Sends a GET request.
     pub(super) async fn get(&self, path: &str) -> Result<Answer, Failure> {
         self.send(Method::GET, path, "application/json", Vec::new()).await
     }
 
-    /// Sends JSON, and hears what becomes of it.
+    /// Sends a request with a JSON body.
     pub(super) async fn tell(&self, method: Method, path: &str, body: &Value) -> Result<Answer, Failure> {
         self.send(method, path, "application/json", body.to_string().into_bytes()).await
     }
 
-    /// Keeps a recording, and says where.
+    /// Uploads a recording and returns its `audio_url`.
     pub(super) async fn keep(&self, path: &str, wav: Vec<u8>) -> Result<Value, Failure> {
         let kept = self.send(Method::POST, path, "audio/wav", wav).await?.taken()?;
         Ok(kept["audio_url"].clone())
     }
 
-    /// Sends a request, as often as the server asks to come again later.
+    /// Sends a request, and retries while the server asks for it with `Retry-After`.
     async fn send(
         &self,
         method: Method,
@@ -102,7 +105,10 @@ impl Api {
 }
 
 impl Answer {
-    /// Its body, where all of it was taken.
+    /// Returns the body if the whole request succeeded.
+    ///
+    /// # Errors
+    /// Fails if the status is an error, or 207 because some messages were refused.
     pub(super) fn taken(self) -> Result<Value, Failure> {
         if self.status.is_success() && self.status != StatusCode::MULTI_STATUS {
             return Ok(self.body);
@@ -121,7 +127,7 @@ impl Answer {
     }
 }
 
-/// Nobody to trust, for a connection that proves nothing.
+/// Makes a TLS configuration without root certificates, for a client that only uses plain HTTP.
 fn no_tls() -> Result<Arc<ClientConfig>, Failure> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()

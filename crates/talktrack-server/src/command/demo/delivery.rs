@@ -1,5 +1,6 @@
-//! Brings a conversation to the server, as an agent that carries over what it has kept elsewhere: the session, the recordings,
-//! the messages, the end. What is there already stays as it is; what was broken off is completed.
+//! Delivers a conversation to the server, as an agent would that transfers stored conversations: the session, the
+//! recordings, the messages, the end. What the server already has stays unchanged; an interrupted delivery is
+//! completed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,20 +16,20 @@ use super::speech::{self, Clip};
 use super::timing::{self, Said};
 use crate::error::Failure;
 
-/// What became of a conversation.
+/// The result of delivering a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Delivered {
-    /// With so many messages, and so many recordings.
+    /// The conversation was delivered, with these numbers of messages and recordings.
     Made {
         messages: usize,
         recordings: usize,
     },
     AlreadyThere,
-    /// Somebody has deleted it: it does not come back.
+    /// The conversation was deleted before, and is not delivered again.
     Deleted,
 }
 
-/// Brings one. `start` is when it began, where the server does not know it yet.
+/// Delivers a conversation. `start` is when it begins, if the server does not have it yet.
 pub(super) async fn deliver(
     api: &Api,
     outline: &Outline<'_>,
@@ -64,7 +65,7 @@ pub(super) async fn deliver(
     Ok(Delivered::Made { messages: said.len(), recordings })
 }
 
-/// Starts the session. False where it was deleted.
+/// Starts the session. Returns false if it was deleted.
 async fn begin(api: &Api, outline: &Outline<'_>, start: Timestamp) -> Result<bool, Failure> {
     let body = json!({
         "external_id": outline.external_id, "user_id": outline.user_id, "started_at": start,
@@ -77,7 +78,7 @@ async fn begin(api: &Api, outline: &Outline<'_>, start: Timestamp) -> Result<boo
     answer.taken().map(|_| true)
 }
 
-/// Sends what is not there yet; says how many recordings the conversation has.
+/// Sends the missing messages, and returns how many recordings the conversation then has.
 async fn messages(
     api: &Api,
     session: &str,
@@ -102,7 +103,7 @@ async fn messages(
         missing.push(Value::Object(fields));
     }
     if !missing.is_empty() {
-        // In the store, not only on its way there: who runs this again asks there what is missing.
+        // Waits until the messages are stored, because a repeated run asks the store which messages are missing.
         let path = format!("{session}/messages?wait=stored");
         api.tell(Method::POST, &path, &Value::Array(missing)).await?.taken()?;
     }
@@ -125,7 +126,7 @@ async fn end(
     api.tell(Method::POST, &format!("{session}/end"), &body).await?.taken().map(drop)
 }
 
-/// The user and the agent, each in a voice of their own.
+/// Speaks the lines of the user and the agent, each in a different voice.
 async fn spoken(outline: &Outline<'_>) -> Result<Vec<Clip>, Failure> {
     let voice = outline.script.voice.as_deref().unwrap_or("en-gb");
     let mut clips = Vec::new();
@@ -139,7 +140,7 @@ async fn spoken(outline: &Outline<'_>) -> Result<Vec<Clip>, Failure> {
     Ok(clips)
 }
 
-/// The whole conversation as one recording.
+/// Joins the clips into one recording of the whole conversation.
 fn whole(said: &[Said], clips: &[Clip]) -> Clip {
     let mut whole = Clip::default();
     for (message, clip) in said.iter().zip(clips) {

@@ -1,4 +1,4 @@
-//! A conversation that goes on while somebody watches: over a WebSocket, each message when it has been said.
+//! A live conversation for an audience: each message is sent over a WebSocket when it has been said.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,10 +17,11 @@ use crate::output::{Output, Stop};
 use crate::table::{self, View};
 use crate::wire::ServerFrame;
 
-/// How long the last answers are waited for.
+/// How long the client waits for the last answers.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Talks until the conversation is over, or somebody presses Ctrl-C. `page` is where it can be watched.
+/// Talks until the conversation is over or interrupted by Ctrl-C. `page` returns the URL at which the session can be
+/// watched.
 pub(super) async fn talk(
     server: &Server,
     outline: &Outline<'_>,
@@ -69,7 +70,7 @@ impl Talk {
         self.close().await
     }
 
-    /// Hears the server until then; true where somebody wants to stop.
+    /// Receives answers until `due`. Returns true if Ctrl-C was pressed.
     async fn is_stopped_before(&mut self, due: Instant) -> Result<bool, Stop> {
         loop {
             tokio::select! {
@@ -87,7 +88,7 @@ impl Talk {
         Ok(answer)
     }
 
-    /// A closed connection ends the session: `disconnect`.
+    /// Closes the connection. If the session was not ended before, the server ends it with the reason `disconnect`.
     async fn close(&mut self) -> Result<(), Stop> {
         drop(timeout(PATIENCE, self.socket.close(None)).await);
         Ok(())

@@ -1,8 +1,8 @@
-//! Numbers as turns have them: most are quick, and a few take long.
+//! Realistic metrics of a turn: most are fast, and a few are slow.
 
 use fastrand::Rng;
 
-/// What a turn takes, in milliseconds.
+/// The latencies of a turn in milliseconds.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Waits {
     pub(super) stt: f64,
@@ -12,7 +12,7 @@ pub(super) struct Waits {
 }
 
 impl Waits {
-    /// Half of the turns are answered within some 800 ms, one of a hundred takes three times that.
+    /// Draws latencies. Half of the turns are answered within about 800 ms; one in a hundred takes three times that.
     pub(super) fn draw(rng: &mut Rng) -> Self {
         let mut first_token = skewed(rng, 330.0, 0.45);
         if rng.u8(..100) < 4 {
@@ -27,17 +27,18 @@ impl Waits {
     }
 }
 
-/// Lognormal: half of the draws are below the median, and few are far above it. Whole tenths.
+/// Draws from a lognormal distribution: half of the values are below the median, and a few are far above it. Rounded to
+/// tenths.
 pub(super) fn skewed(rng: &mut Rng, median: f64, sigma: f64) -> f64 {
     tenths(median * (sigma * normal(rng)).exp())
 }
 
-/// Evenly between two numbers. Whole tenths.
+/// Draws evenly between two numbers. Rounded to tenths.
 pub(super) fn between(rng: &mut Rng, least: f64, most: f64) -> f64 {
     tenths(least + (most - least) * rng.f64())
 }
 
-/// How sure the recognition is: nearly always quite.
+/// Draws the confidence of the speech recognition, which is nearly always high.
 pub(super) fn confidence(rng: &mut Rng) -> f64 {
     let doubt = (skewed(rng, 40.0, 0.8) / 1_000.0).min(0.5);
     ((1.0 - doubt) * 1_000.0).round() / 1_000.0
@@ -47,19 +48,20 @@ pub(super) fn tenths(number: f64) -> f64 {
     (number * 10.0).round() / 10.0
 }
 
-/// How long saying it takes, in milliseconds, where nobody really does. A character of Chinese or Japanese is a syllable.
+/// Estimates how long a text takes to say in milliseconds, for lines without a clip. A Chinese or Japanese character
+/// counts as a syllable.
 pub(super) fn speaking(rng: &mut Rng, text: &str) -> f64 {
     let weight: f64 = text.chars().map(|character| if character >= '\u{2E80}' { 2.6 } else { 1.0 }).sum();
     tenths((350.0 + weight * 62.0) * (0.07 * normal(rng)).exp())
 }
 
-/// Roughly what a model counts.
+/// Estimates how many tokens a model counts.
 pub(super) fn tokens(text: &str) -> u64 {
     let quarters: u64 = text.chars().map(|character| if character.is_ascii() { 1 } else { 3 }).sum();
     quarters / 4 + 1
 }
 
-/// Around 0, by the polar form of Box and Muller.
+/// Draws from the standard normal distribution, with the polar form of Box and Muller.
 fn normal(rng: &mut Rng) -> f64 {
     loop {
         let (x, y) = (rng.f64() * 2.0 - 1.0, rng.f64() * 2.0 - 1.0);
@@ -74,7 +76,7 @@ fn normal(rng: &mut Rng) -> f64 {
 mod tests {
     use super::*;
 
-    /// From the end of the user's speech to the first sound of the answer.
+    /// Returns the time from the end of the user's speech to the first sound of the answer.
     fn end_to_end(waits: Waits) -> f64 {
         waits.stt + waits.end_of_utterance + waits.first_token + waits.first_byte
     }

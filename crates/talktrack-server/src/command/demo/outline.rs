@@ -1,4 +1,4 @@
-//! Who talks to whom, and what about: one conversation, drawn by its number and the seed.
+//! The outline of a conversation: who talks to whom about what, determined by its number and the seed.
 
 use fastrand::Rng;
 use serde_json::{Map, Value, json};
@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::scripts::{Channel, Line, Script};
 use crate::error::Failure;
 
-/// Models, and who provides them.
+/// Models with their providers.
 const MODELS: [(&str, &str); 4] = [
     ("gpt-4o-mini", "openai"),
     ("gemini-2.5-flash", "google"),
@@ -15,34 +15,34 @@ const MODELS: [(&str, &str); 4] = [
     ("llama-3.3-70b-versatile", "groq"),
 ];
 
-/// A conversation before anybody knows when what is said in it.
+/// A conversation without times.
 #[derive(Debug)]
 pub(super) struct Outline<'s> {
     pub(super) script: &'s Script,
-    /// In other conversations too, as people who call again are.
+    /// The user, who also has other conversations, as a repeated caller would.
     pub(super) user_id: Uuid,
     pub(super) model: (&'static str, &'static str),
     pub(super) metadata: Map<String, Value>,
     pub(super) lines: Vec<Line>,
-    /// Whether it is spoken, where somebody is installed who can.
+    /// True if the conversation gets recordings, provided that espeak-ng is installed.
     pub(super) is_recorded: bool,
-    /// The same name is the same conversation: it is never made twice.
+    /// The name of the session. The same name is the same conversation, so none is created twice.
     pub(super) external_id: String,
-    /// For what else is drawn of it.
+    /// The random generator for everything else of this conversation.
     pub(super) rng: Rng,
 }
 
-/// The conversation of this number.
+/// Draws the conversation with this number.
 pub(super) fn draw(scripts: &[Script], seed: u64, number: usize) -> Result<Outline<'_>, Failure> {
     let round = number / scripts.len();
-    // Each round has every script once, in an order of its own.
+    // Each round uses every script once, in a different order.
     let mut order: Vec<&Script> = scripts.iter().collect();
     generator(seed, "round", round).shuffle(&mut order);
     let mut rng = generator(seed, "conversation", number);
     of_script(order[number % scripts.len()], &mut rng, format!("demo-{seed}-{number}"), round == 0)
 }
 
-/// One that is not the same as any that has a number.
+/// Draws a live conversation, which equals no numbered one.
 pub(super) fn draw_live(scripts: &[Script], seed: u64) -> Result<Outline<'_>, Failure> {
     let mut rng = generator(seed, "live", 0);
     let talks = |script: &&Script| script.channel != Channel::Chat && script.language.starts_with("en");
@@ -59,7 +59,7 @@ fn of_script<'s>(
     is_first: bool,
 ) -> Result<Outline<'s>, Failure> {
     let is_recorded = is_first && script.voice.is_some();
-    // Those that one listens to or looks on at.
+    // Conversations that people listen to or watch include every interruption of the script.
     let shows_all = is_recorded || external_id.is_empty();
     let language = script.language.split('-').next().unwrap_or_default();
     let callers = if language == "en" { 7 } else { 2 };
@@ -72,7 +72,7 @@ fn of_script<'s>(
     add("agent_version", json!(*rng.choice(&["2.3.1", "2.4.0", "2.4.0"]).unwrap_or(&"2.4.0")));
     add("language", json!(script.language));
     if script.channel == Channel::Phone {
-        // Numbers that are kept free for fiction.
+        // Phone numbers that are reserved for fiction.
         add("caller", json!(format!("+1 202 555 01{:02}", 10 * language.len() + caller)));
     }
     add("source", json!("talktrack demo"));
@@ -88,7 +88,7 @@ fn of_script<'s>(
     })
 }
 
-/// The same numbers for the same question, whatever else was drawn.
+/// Makes a generator whose numbers depend only on these arguments, not on what else was drawn.
 pub(super) fn generator(seed: u64, what: &str, number: usize) -> Rng {
     let name = format!("{seed} {what} {number}");
     let (high, low) = Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()).as_u64_pair();
@@ -96,13 +96,15 @@ pub(super) fn generator(seed: u64, what: &str, number: usize) -> Rng {
 }
 
 impl Outline<'_> {
-    /// It is this user's, and another conversation than the one of the same number that is not.
+    /// Assigns the conversation to this user, with another name, so that it differs from the conversation of the same
+    /// number without a user.
     pub(super) fn belongs_to(&mut self, user_id: Uuid) {
         self.user_id = user_id;
         self.external_id = format!("{}-{user_id}", self.external_id);
     }
 
-    /// The address of the session, by its name: which id that gives depends on who asks, a key or a user.
+    /// Returns the path of the session by its name. Which id the name means depends on whether the caller is a key or a
+    /// user.
     pub(super) fn session_path(&self) -> String {
         let name: String = form_urlencoded::byte_serialize(self.external_id.as_bytes()).collect();
         format!("/v1/sessions/external:{name}")

@@ -1,4 +1,4 @@
-//! When people call: over the last week, mostly in the morning and in the afternoon, and less at its end.
+//! When people call: during the last week, mostly in the morning and the afternoon, less often at the weekend.
 
 use std::time::Duration;
 
@@ -10,22 +10,22 @@ use super::numbers::skewed;
 const DAYS: usize = 7;
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Longer than any of the conversations: the newest one has ended by now.
+/// Longer than any of the conversations, so that the newest one has already ended.
 const LATEST: Duration = Duration::from_secs(600);
 
-/// How many call in each hour of a day (UTC).
+/// The relative number of calls in each hour of a day (UTC).
 const OF_A_DAY: [f64; 24] = [
     0.2, 0.1, 0.1, 0.1, 0.1, 0.3, 0.8, 2.0, 4.0, 6.0, 7.0, 6.0, 4.0, 4.5, 6.0, 6.5, 6.0, 5.0, 4.0, 3.0, 2.5,
     1.5, 0.8, 0.4,
 ];
 
-/// And on each day of a week, from Thursday on, as which 1970 began.
+/// The relative number of calls on each day of a week, starting on Thursday, as 1970 did.
 const OF_A_WEEK: [f64; 7] = [1.0, 0.9, 0.45, 0.35, 1.1, 1.0, 1.0];
 
-/// When so many conversations begin, the newest first.
+/// Draws the starts of `count` conversations, newest first.
 pub(super) fn starts(now: Timestamp, count: usize, rng: &mut Rng) -> Vec<Timestamp> {
     let latest = now.minus(LATEST);
-    // No day is like the one before.
+    // The number of calls varies from day to day.
     let moods: Vec<f64> = (0..=DAYS).map(|_| skewed(rng, 1.0, 0.25)).collect();
     let weights: Vec<f64> = (0..DAYS * 24).map(|ago| weight(latest, ago) * moods[ago / 24]).collect();
     let total: f64 = weights.iter().sum();
@@ -40,7 +40,7 @@ fn weight(latest: Timestamp, hours_ago: usize) -> f64 {
     OF_A_DAY[place(hours.rem_euclid(24))] * OF_A_WEEK[place(hours.div_euclid(24).rem_euclid(7))]
 }
 
-/// How long ago it is, where so much of the weight lies in between.
+/// Returns how long ago the hour is at which this much of the weight has passed.
 fn ago(weights: &[f64], mut left: f64) -> Duration {
     let mut whole = Duration::ZERO;
     for weight in weights {

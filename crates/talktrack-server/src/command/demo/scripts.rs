@@ -1,4 +1,5 @@
-//! What is said: scripts that are compiled in, and the lines that come of one when its slots are filled.
+//! The scripts of the conversations, which are compiled in, and the lines that result when the slots of a script are
+//! filled.
 
 use std::collections::BTreeMap;
 
@@ -11,13 +12,13 @@ use crate::error::Failure;
 
 const FILES: [&str; 2] = [include_str!("scripts/english.toml"), include_str!("scripts/others.toml")];
 
-/// What stands in a line between what was heard and what was generated only.
+/// Separates what was heard from what was only generated, within a line.
 const CUT: char = '|';
 
-/// How often users cut in where they might.
+/// How often users interrupt when the script allows it.
 const CUTS_IN: f64 = 0.4;
 
-/// A conversation as it is written down, before anybody has it.
+/// The script of a conversation.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Script {
@@ -25,7 +26,7 @@ pub(super) struct Script {
     pub(super) agent: String,
     pub(super) language: String,
     pub(super) channel: Channel,
-    /// The voice of espeak-ng that speaks it; `None` where it is not spoken.
+    /// The espeak-ng voice for the script; `None` if it is not spoken.
     pub(super) voice: Option<String>,
     end: End,
     slots: BTreeMap<String, Vec<String>>,
@@ -37,7 +38,7 @@ pub(super) struct Script {
 pub(super) enum Channel {
     Phone,
     Web,
-    /// Typed: nobody speaks.
+    /// Typed messages, without speech.
     Chat,
 }
 
@@ -56,7 +57,7 @@ enum End {
 pub(super) enum Line {
     System(String),
     User(String),
-    /// What was heard, and all that was generated where that is more.
+    /// What was heard, and the whole generated text if that is more.
     Agent(String, Option<String>),
     Call(String, Value),
     Result(Value),
@@ -68,7 +69,7 @@ struct File {
     script: Vec<Script>,
 }
 
-/// All there are.
+/// Parses all scripts.
 pub(super) fn all() -> Result<Vec<Script>, Failure> {
     let mut scripts = Vec::new();
     for text in FILES {
@@ -89,7 +90,7 @@ impl Channel {
 }
 
 impl Script {
-    /// How it ends, and why.
+    /// Returns the status and the reason with which the conversation ends.
     pub(super) fn end(&self) -> (Status, &'static str) {
         match self.end {
             End::Completed => (Status::Ended, "completed"),
@@ -100,8 +101,8 @@ impl Script {
         }
     }
 
-    /// Its lines, with a word drawn for each slot. Where the user cuts in, the agent is let finish as often as not, unless
-    /// `always_cuts`, or nothing follows.
+    /// Fills each slot with a random word and returns the lines. At a possible interruption, the agent often finishes
+    /// speaking instead, unless `always_cuts` is set or it is the last line.
     pub(super) fn filled(&self, rng: &mut Rng, always_cuts: bool) -> Result<Vec<Line>, Failure> {
         let mut text = self.lines.clone();
         for (slot, words) in &self.slots {

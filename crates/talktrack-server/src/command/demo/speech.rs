@@ -1,4 +1,4 @@
-//! Speech for those conversations that have recordings: espeak-ng speaks it, where it is installed.
+//! Speech for the conversations with recordings, from espeak-ng if it is installed.
 
 use std::io;
 use std::process::Stdio;
@@ -8,15 +8,15 @@ use tokio::process::Command;
 
 const PROGRAM: &str = "espeak-ng";
 
-/// What espeak-ng speaks in; half of it is as good as a telephone.
+/// The sample rate of espeak-ng. Half of it is telephone quality.
 const SPOKEN_RATE: u32 = 22_050;
 const RATE: u32 = SPOKEN_RATE / 2;
 
-/// Sound: one channel of samples.
+/// A sound as samples of one channel.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Clip(Vec<i16>);
 
-/// Whether there is somebody who speaks.
+/// True if espeak-ng is installed.
 pub(super) async fn is_installed() -> bool {
     let asked = Command::new(PROGRAM).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     asked.await.is_ok_and(|status| status.success())
@@ -47,7 +47,7 @@ impl Clip {
         (self.0.len() as f64 * 1_000.0 / f64::from(RATE)).round()
     }
 
-    /// Adds another one that begins there. Where both speak, both are heard.
+    /// Mixes another clip into this one, from `at_ms` on. If both speak, both are audible.
     pub(super) fn add(&mut self, other: &Self, at_ms: f64) {
         let start = place(at_ms);
         if self.0.len() < start + other.0.len() {
@@ -58,7 +58,7 @@ impl Clip {
         }
     }
 
-    /// As a WAV file: 16 bits a sample.
+    /// Encodes the clip as a WAV file with 16 bits a sample.
     pub(super) fn wav(&self) -> Vec<u8> {
         let bytes = u32::try_from(self.0.len() * 2).unwrap_or(u32::MAX - 36);
         let mut file = Vec::with_capacity(44 + self.0.len() * 2);
@@ -66,7 +66,7 @@ impl Clip {
         file.extend((36 + bytes).to_le_bytes());
         file.extend(b"WAVEfmt ");
         file.extend(16_u32.to_le_bytes());
-        // Plain samples, in one channel.
+        // PCM, one channel.
         file.extend([1, 0, 1, 0]);
         file.extend(RATE.to_le_bytes());
         file.extend((RATE * 2).to_le_bytes());
@@ -87,7 +87,8 @@ fn place(ms: f64) -> usize {
     (ms.max(0.0) * f64::from(RATE) / 1_000.0) as usize
 }
 
-/// What stands behind the head of a WAV file, whose lengths a program that writes into a pipe cannot know.
+/// Returns the samples after the header of a WAV file. The lengths in the header are ignored, because a program that
+/// writes to a pipe cannot know them.
 fn samples(wav: &[u8]) -> Option<Vec<i16>> {
     let data = wav.windows(4).position(|four| four == b"data")? + 8;
     let samples = wav.get(data..)?.chunks_exact(2);

@@ -1,4 +1,4 @@
-//! When each message is said, and the numbers of its turn.
+//! The time of each message, and the metrics of each turn.
 
 use fastrand::Rng;
 use serde_json::{Map, Value, json};
@@ -8,16 +8,17 @@ use super::outline::Outline;
 use super::scripts::{Channel, Line};
 use super::speech::Clip;
 
-/// A message, with its place in the conversation in milliseconds.
+/// A message with its position in the conversation, in milliseconds.
 #[derive(Debug)]
 pub(super) struct Said {
     pub(super) from_ms: f64,
     pub(super) until_ms: f64,
-    /// The fields of the `message` frame, but for its time and its recording.
+    /// The fields of the `message` frame without its time and recording.
     pub(super) fields: Map<String, Value>,
 }
 
-/// The messages of a conversation in their order. `clips` are what is spoken of its lines, empty where nothing is.
+/// Returns the messages of a conversation in order. `clips` contains the speech of each line, empty for lines without
+/// speech.
 pub(super) fn of(outline: &Outline<'_>, clips: &[Clip]) -> Vec<Said> {
     let mut talk = Talk {
         outline,
@@ -41,14 +42,14 @@ pub(super) fn of(outline: &Outline<'_>, clips: &[Clip]) -> Vec<Said> {
 struct Talk<'o> {
     outline: &'o Outline<'o>,
     rng: Rng,
-    /// Where the last message ended.
+    /// When the last message ended.
     now_ms: f64,
-    /// Where the user's last speech ended, as long as the agent has not answered it.
+    /// When the user's last speech ended, until the agent has answered it.
     user_until_ms: Option<f64>,
-    /// The user cut in.
+    /// True if the user interrupts the agent.
     is_interrupted: bool,
     calls: usize,
-    /// Tokens of what the model has been told so far.
+    /// The tokens that the model has received so far.
     context: u64,
 }
 
@@ -83,7 +84,7 @@ impl Talk<'_> {
             let fields = json!({"role": "user", "content": text, "metrics": {"language": language}});
             return said(self.now_ms, self.now_ms, fields);
         }
-        // Who cuts in speaks a moment before the other one stops.
+        // A user who interrupts begins a moment before the agent stops.
         let from = if self.is_interrupted {
             self.now_ms - between(&mut self.rng, 120.0, 320.0)
         } else {
@@ -96,7 +97,7 @@ impl Talk<'_> {
             "stt_ms": waits.stt, "eou_ms": waits.end_of_utterance, "confidence": numbers::confidence(&mut self.rng),
             "language": language, "audio_start_ms": from, "audio_end_ms": until,
         });
-        // The model begins when it is clear that the user has finished.
+        // The model begins when the end of the user's speech is certain.
         self.now_ms += waits.stt + waits.end_of_utterance;
         said(from, until, json!({"role": "user", "content": text, "metrics": metrics}))
     }
@@ -129,7 +130,7 @@ impl Talk<'_> {
 
     fn call(&mut self, function: &str, arguments: &Value) -> Said {
         let waits = Waits::draw(&mut self.rng);
-        // A call needs no voice, and its model is warm.
+        // A tool call needs no speech, and the model is warm.
         let first_token = tenths(waits.first_token * 0.5);
         let metrics = self.of_the_model(&arguments.to_string(), first_token);
         self.calls += 1;
@@ -158,7 +159,7 @@ impl Talk<'_> {
         self.outline.script.channel == Channel::Chat
     }
 
-    /// From when until when it is heard.
+    /// Returns the beginning and the end of the speech.
     fn speech(&mut self, from: f64, text: &str, clip: &Clip) -> (f64, f64) {
         let takes = if clip.is_empty() { numbers::speaking(&mut self.rng, text) } else { clip.ms() };
         let from = tenths(from);
@@ -192,7 +193,8 @@ mod tests {
     use super::super::{outline, scripts};
     use super::*;
 
-    /// What the pages show and the figures count: answers within a second, some of three, and nothing before its time.
+    /// Checks what the pages and statistics show: most answers within a second, some of three seconds, and no message
+    /// before its time.
     #[test]
     fn turns_follow_each_other_and_answers_come_as_fast_as_real_ones() {
         let scripts = scripts::all().unwrap();

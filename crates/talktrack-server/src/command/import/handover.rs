@@ -1,4 +1,4 @@
-//! Hands over to the tracker, patiently where there is no room, and hears what became of each line.
+//! Hands records to the tracker, waits while there is no room, and collects the outcome of each line.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,25 +13,26 @@ use crate::error::Failure;
 use crate::jsonl::Place;
 use crate::table;
 
-/// How long a full disk is given before the next attempt.
+/// The pause before the next attempt while the disk is full.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// How long a store that does not take what it is given is waited for. What it has not taken then is durable.
+/// How long the import waits for a store that accepts nothing. The records that the store has not accepted by then are
+/// durable in the journal.
 const STORE_PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) struct Handover {
     tracker: Tracker,
     durability: Durability,
-    /// What was accepted and has no answer yet, in the order of acceptance; with the line it stands on.
+    /// Accepted records without an outcome, in the order of acceptance, each with the place of its line.
     under_way: VecDeque<(Seq, String)>,
     pub(super) tally: Tally,
 }
 
 /// Why a line was not imported.
 pub(super) enum Trouble {
-    /// It is bad; the next one may be good.
+    /// The line is invalid. Others may be valid.
     Line(String),
-    /// Nothing can be imported any more.
+    /// Nothing more can be imported.
     Fatal(Failure),
 }
 
@@ -41,12 +42,12 @@ impl Handover {
         Self { tracker, durability, under_way: VecDeque::new(), tally }
     }
 
-    /// What is stored already.
+    /// Returns a reader of the stored rows.
     pub(super) fn reader(&self) -> Arc<dyn Read> {
         self.tracker.reader()
     }
 
-    /// Hands something over, as often as it takes while there is no room for it.
+    /// Hands a record to the tracker, and retries while the queue or the journal is full.
     pub(super) async fn patiently<T, R>(
         &mut self,
         mut what: T,
@@ -69,7 +70,7 @@ impl Handover {
         }
     }
 
-    /// The same for what is always accepted, but for a tracker that shuts down.
+    /// Hands over a record that the tracker accepts without waiting, unless it is shutting down.
     pub(super) fn at_once<R>(
         &self,
         hand_over: impl FnOnce(&Tracker) -> Result<R, Reason>,
@@ -77,16 +78,17 @@ impl Handover {
         Ok(hand_over(&self.tracker)?)
     }
 
-    /// Remembers a message that was accepted.
+    /// Notes a message that was accepted, with the place of its line.
     pub(super) fn expect(&mut self, receipt: &Receipt, place: Place<'_>) {
         self.tally.messages += 1;
         self.under_way.push_back((receipt.seq(), place.to_string()));
     }
 
-    /// Waits until a part of what is under way is durable; the disk works on while more is handed over.
+    /// Waits until a quarter of the records in flight is durable. The disk keeps working while more records are handed
+    /// over.
     async fn make_room(&mut self) -> Result<(), Trouble> {
         match self.under_way.get(self.under_way.len() / 4) {
-            // What became of it is for `settle` to say.
+            // `settle` reports the outcome.
             Some((seq, _)) => drop(self.durability.wait(*seq).await),
             None => self.tracker.flush().await?,
         }
@@ -94,7 +96,7 @@ impl Handover {
         Ok(())
     }
 
-    /// Looks at the answers that have come.
+    /// Handles the outcomes that are known by now.
     pub(super) fn settle(&mut self) {
         while let Some((seq, _)) = self.under_way.front() {
             let Some(outcome) = self.durability.outcome(*seq) else { return };
@@ -106,29 +108,29 @@ impl Handover {
         }
     }
 
-    /// Reports a bad line.
+    /// Reports an invalid or refused line on stderr.
     pub(super) fn refuse(&mut self, place: &str, problem: &str) {
         self.tally.refused += 1;
         eprintln!("{place}: {}", table::safe_line(problem));
     }
 
-    /// Waits until everything is stored, or durable while the store is away, and says what came of it.
+    /// Waits until everything is stored, or durable if the store is unavailable, and returns the result.
     ///
     /// # Errors
-    /// Where the tracker stopped before.
+    /// Fails if the tracker stopped before.
     pub(super) async fn finish(mut self) -> Result<Tally, Failure> {
         self.tracker.flush().await?;
         self.settle();
         self.reach_the_store().await?;
         self.tally.close(self.tracker.health().books);
-        // No shutdown, which would end sessions that the file leaves open: they stay as they are told. Whatever was
-        // accepted is durable by now; letting go of the tracker waits for its threads.
+        // The tracker is dropped without a shutdown, which would end the sessions that the file leaves open. Everything
+        // accepted is already durable; dropping the tracker waits for its threads.
         let tracker = self.tracker;
         tokio::task::spawn_blocking(move || drop(tracker)).await.map_err(Failure::new)?;
         Ok(self.tally)
     }
 
-    /// Waits for a remote store for as long as it takes records. Where it takes none, what is left stays in the journal.
+    /// Waits as long as a remote store accepts records. If it accepts none, the remaining records stay in the journal.
     async fn reach_the_store(&self) -> Result<(), Failure> {
         loop {
             let stored = tokio::time::timeout(STORE_PATIENCE, self.tracker.flush_to_store()).await;

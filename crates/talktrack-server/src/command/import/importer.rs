@@ -1,4 +1,4 @@
-//! Takes lines, one after the other. A bad one is reported, and the next one taken.
+//! Imports lines one after the other. An invalid line is reported and skipped.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,26 +14,26 @@ use crate::error::Failure;
 use crate::jsonl::{Line, Place};
 use crate::wire::{ClientFrame, Frame, SessionStartFrame};
 
-/// So many lines are handed over before the answers to earlier ones are looked at.
+/// How many lines are handed over before the outcomes of earlier ones are handled.
 const LINES_BETWEEN_LOOKS: u64 = 256;
 
 pub(crate) struct Importer {
     handover: Handover,
     reader: Arc<dyn Read>,
-    /// Sessions met so far.
+    /// The sessions of the lines so far.
     sessions: HashMap<Uuid, Session>,
-    /// Message lines in this file so far, by session: an id is made of it where the line has none. Those that find no session
-    /// count too, for they may find it the next time.
+    /// The number of message lines of each session in this file so far. A message without an id gets one from this
+    /// number. Lines without a known session count too, because the session may exist at the next import.
     lines: HashMap<Uuid, u64>,
 }
 
 struct Session {
     user_id: Uuid,
-    /// By a line, not by what was stored before.
+    /// True if a line started the session, rather than an earlier import.
     is_started: bool,
-    /// When it began, as far as that is known.
+    /// When the session started, if known.
     started_at: Option<Timestamp>,
-    /// When the last of its messages was said.
+    /// When the latest of its messages was said.
     last: Option<Timestamp>,
 }
 
@@ -52,21 +52,21 @@ fn bad(problem: &str) -> Trouble {
 }
 
 impl Importer {
-    /// `counts_rows` says whether the books tell how many rows were new.
+    /// Makes an importer. `counts_rows` says whether the books tell how many rows were new.
     pub(crate) fn new(tracker: Tracker, counts_rows: bool) -> Self {
         let handover = Handover::new(tracker, counts_rows);
         Self { reader: handover.reader(), handover, sessions: HashMap::new(), lines: HashMap::new() }
     }
 
-    /// The lines that follow are another file's.
+    /// Begins another file, which has its own numbering of lines.
     pub(super) fn begin_file(&mut self) {
         self.lines.clear();
     }
 
-    /// Takes a line. A bad one is reported on stderr.
+    /// Imports a line. An invalid line is reported on stderr.
     ///
     /// # Errors
-    /// Where nothing can be imported any more.
+    /// Fails if nothing more can be imported.
     pub(crate) async fn take(&mut self, line: &Line<'_>) -> Result<(), Failure> {
         self.handover.tally.lines += 1;
         if self.handover.tally.lines.is_multiple_of(LINES_BETWEEN_LOOKS) {
@@ -86,10 +86,10 @@ impl Importer {
         }
     }
 
-    /// Waits until everything is stored, or durable while the store is away, and says what came of it.
+    /// Waits until everything is stored, or durable if the store is unavailable, and returns the result.
     ///
     /// # Errors
-    /// Where the tracker stopped before.
+    /// Fails if the tracker stopped before.
     pub(crate) async fn finish(self) -> Result<Tally, Failure> {
         self.handover.finish().await
     }
@@ -140,7 +140,7 @@ impl Importer {
         Ok(())
     }
 
-    /// The session is stored already. It is not started again, which would reopen it: what is missing is added to it.
+    /// Continues a stored session. It is not started again, which would reopen it; only missing metadata is added.
     async fn go_on(&mut self, row: &SessionRow, metadata: Option<JsonObject>) -> Result<(), Trouble> {
         self.sessions.entry(row.session_id).or_insert_with(|| Session::stored(row));
         let stored = row.metadata.as_ref().and_then(Stored::as_object).unwrap_or_default();
@@ -151,7 +151,7 @@ impl Importer {
         }
     }
 
-    /// The session of a line that does not start one: met before, or stored.
+    /// Returns the session of a line that does not start one: a session of an earlier line, or a stored one.
     async fn session(&mut self, session_id: Uuid) -> Result<&mut Session, Trouble> {
         if !self.sessions.contains_key(&session_id)
             && let Some(row) = self.reader.session(session_id).await?
@@ -179,7 +179,7 @@ impl Importer {
 
     async fn update(&mut self, session_id: Uuid, metadata: JsonObject) -> Result<(), Trouble> {
         self.session(session_id).await?;
-        // The session is there and its metadata are an object: nothing can be refused later.
+        // The session exists and its metadata is an object, so the update cannot be refused later.
         let update = |tracker: &Tracker, metadata| tracker.update_session(session_id, metadata);
         self.handover.patiently(metadata, update).await.map(drop)
     }

@@ -1,4 +1,4 @@
-//! What came of an import.
+//! The result of an import.
 
 use std::time::Duration;
 
@@ -11,28 +11,28 @@ use crate::table;
 pub(crate) struct Tally {
     pub(crate) lines: u64,
     pub(crate) refused: u64,
-    /// Sessions that were not there before.
+    /// The number of new sessions.
     pub(crate) sessions: u64,
-    /// Messages that are durable now, whether or not they were before.
+    /// The number of messages that are durable now, including those that were durable before.
     pub(crate) messages: u64,
-    /// The books before the first line; the difference to those after the last says what was new.
+    /// The books before the first line. The difference to `after` is what this import has added.
     before: Books,
     after: Books,
-    /// Of a remote store the books know only that it has the messages, not whether it had them before.
+    /// False for a remote store: the books then count the messages that it has, but not which of them are new.
     counts_rows: bool,
     waits: bool,
 }
 
-/// The figures, for programs.
+/// The results, for programs.
 #[derive(Debug, PartialEq, Serialize)]
 pub(super) struct Summary {
     lines: u64,
     sessions: u64,
     messages: u64,
-    /// `None` where the store alone could tell.
+    /// The number of new messages; `None` if only the store could tell.
     new: Option<u64>,
     dead_lettered: u64,
-    /// Dropped by the store: their session, their user or they themselves were deleted.
+    /// Messages that the store dropped because they, their session or their user were deleted.
     deleted: u64,
     pending: u64,
     refused: u64,
@@ -45,12 +45,12 @@ impl Tally {
         Self { lines: 0, refused: 0, sessions: 0, messages: 0, before, after, counts_rows, waits: false }
     }
 
-    /// Everything has its answer.
+    /// Sets the books after the last line.
     pub(super) fn close(&mut self, after: Books) {
         self.after = after;
     }
 
-    /// Whether every line is in the store.
+    /// True if every line is in the store.
     pub(super) fn is_clean(&self) -> bool {
         self.refused == 0 && self.dead_lettered() + self.deleted() == 0 && self.after.pending() == 0
     }
@@ -102,7 +102,7 @@ impl Tally {
         text
     }
 
-    /// How many of the messages were not there before, where the books tell.
+    /// Returns how many messages are new, if the books tell.
     pub(crate) fn new_messages(&self) -> Option<u64> {
         self.counts_rows.then(|| self.after.inserted.saturating_sub(self.before.inserted))
     }
@@ -112,7 +112,8 @@ impl Tally {
         dead.saturating_sub(self.deleted())
     }
 
-    /// The books enter what is dropped as dead letters that were taken out at once.
+    /// Returns how many messages were dropped. The books count a dropped message as a dead letter that was removed
+    /// immediately.
     fn deleted(&self) -> u64 {
         self.after.letters_taken_out.saturating_sub(self.before.letters_taken_out)
     }

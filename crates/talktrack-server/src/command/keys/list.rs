@@ -1,4 +1,4 @@
-//! `talktrack keys list`.
+//! `talktrack keys list`: lists the API keys.
 
 use std::process::ExitCode;
 
@@ -23,28 +23,28 @@ pub(crate) struct Args {
     place: KeyPlace,
 }
 
-/// A key, as it is shown.
+/// A key for the output.
 #[derive(Serialize)]
 struct Row {
     name: String,
     scopes: String,
-    /// What stands in the key after `tt_`.
+    /// The id in the key, after `tt_`.
     id: String,
-    /// Whether it counts: active, expired or revoked.
+    /// `active`, `expired` or `revoked`.
     state: &'static str,
     expires: Option<Timestamp>,
     revoked: Option<Timestamp>,
-    /// `null` for all.
+    /// `null` for all users.
     users: Option<Vec<String>>,
-    /// `null` for all.
+    /// `null` for all addresses.
     addresses: Option<Vec<String>>,
     last_used: Option<Timestamp>,
     last_used_from: Option<String>,
-    /// Where its entry stands.
+    /// The setting that contains the entry: `api_keys` or `api_keys_file`.
     place: &'static str,
 }
 
-/// Lists the keys.
+/// Runs the command.
 pub(super) fn run(args: &Args) -> Outcome {
     let settings = args.place.load()?;
     let of_file = file(&settings).map(|file| file.read()).transpose()?.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `talktrack keys new`.
+//! `talktrack keys new`: creates an API key.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -40,22 +40,22 @@ pub(crate) struct Args {
     place: KeyPlace,
 }
 
-// A list that clap takes as one value, not as several.
+// Type aliases and wrappers for lists that clap must parse as one value.
 type Users = Arc<[Uuid]>;
 #[derive(Debug, Clone)]
 struct Networks(Vec<Network>);
 
-/// What is shown of a new key.
+/// The output for a new key.
 #[derive(Serialize)]
 struct Shown {
     key: String,
     api_keys: String,
-    /// The file that has the entry now.
+    /// The file that the entry was added to.
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<String>,
 }
 
-/// Makes a key and shows it.
+/// Runs the command.
 pub(super) fn run(args: Args) -> Outcome {
     let settings = args.place.load()?;
     let Some(mut new) = NewKey::draw(args.name, args.scopes) else {

@@ -1,4 +1,4 @@
-//! `talktrack keys revoke`.
+//! `talktrack keys revoke`: revokes an API key.
 
 use std::process::ExitCode;
 
@@ -24,7 +24,7 @@ pub(crate) struct Args {
     place: KeyPlace,
 }
 
-/// Revokes a key, also one of the settings: an entry of the file with its hash says so.
+/// Revokes a key. A key of the settings is revoked too, by an entry with its hash in the file.
 pub(super) fn run(args: &Args) -> Outcome {
     let settings = args.place.load()?;
     let Some(file) = file(&settings) else {
