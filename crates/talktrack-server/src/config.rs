@@ -1,5 +1,5 @@
-//! The settings: read from all layers at the start, checked once, never changed. A bad one stops the start with one line
-//! that names it, where it was set, and what is expected.
+//! The settings. They are read from all layers at the start, validated once and never changed. An invalid setting stops
+//! the start with one line that names the setting, where it was set, and what is expected.
 
 mod api_key;
 mod audio;
@@ -30,28 +30,28 @@ pub(crate) use settings::TOKEN_VARIABLE;
 use crate::error::Failure;
 use layers::Layers;
 
-/// The size limit of a frame: DESIGN fixes it, so that every client can rely on it.
+/// The maximum size of a frame in bytes. It is fixed by the protocol, so that every client can rely on it.
 pub(crate) const MAX_FRAME_BYTES: usize = 1 << 20;
 
-/// Every setting. The meaning of each is told in `config.default.toml`.
+/// All settings. `config.default.toml` documents each of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) data_dir: PathBuf,
-    /// Where the conversations end up.
+    /// The store of the conversations.
     pub(crate) database: Database,
-    /// Where recordings end up.
+    /// The store of the recordings.
     pub(crate) audio_store: AudioStore,
     pub(crate) max_audio_bytes: u64,
     pub(crate) audio_quotas: AudioQuotas,
     pub(crate) identity: Identity,
-    /// A login to the dashboard that was not used for so long is over.
+    /// A login to the dashboard ends if it was not used for this long.
     pub(crate) login_idle_timeout: Duration,
-    /// So long after it began, a login is over.
+    /// A login to the dashboard ends this long after it began.
     pub(crate) login_max_age: Duration,
     /// How much of the audit log is kept.
     pub(crate) audit: AuditFiles,
-    /// Pages from elsewhere that may connect from a browser; in lower case.
+    /// The origins of other pages that may connect from a browser, in lower case.
     pub(crate) allowed_origins: Vec<String>,
     pub(crate) queue_capacity: usize,
     pub(crate) queue_bytes: usize,
@@ -61,14 +61,14 @@ pub(crate) struct Config {
     pub(crate) unknown_session_wait: Duration,
     pub(crate) grace_period: Duration,
     pub(crate) idle_timeout: Duration,
-    /// How long a session is kept after its last event; `None` for ever.
+    /// How long a session is kept after its last event; `None` keeps it without limit.
     pub(crate) retention: Option<Duration>,
     pub(crate) max_message_bytes: usize,
     pub(crate) max_body_bytes: usize,
     pub(crate) max_connections: usize,
     pub(crate) max_http_connections: usize,
     pub(crate) caller_limits: CallerLimits,
-    /// Whose `X-Forwarded-For` is believed.
+    /// The proxies whose `X-Forwarded-For` is trusted.
     pub(crate) trusted_proxies: Vec<Network>,
     pub(crate) request_timeout: Duration,
     pub(crate) max_listeners: usize,
@@ -80,11 +80,11 @@ pub(crate) struct Config {
     pub(crate) log_format: LogFormat,
     pub(crate) log_file: Option<PathBuf>,
     pub(crate) log_level: LevelFilter,
-    /// Every setting as it was given, without secrets: for the audit log.
+    /// Every setting as it was given, without secrets, for the audit log.
     pub(crate) told: Vec<(&'static str, String)>,
 }
 
-/// What `database_url` names.
+/// The store that `database_url` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Database {
     /// A SQLite file; `None` for the one in `data_dir`.
@@ -93,20 +93,20 @@ pub(crate) enum Database {
     Postgres(Box<Address>),
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LogFormat {
     /// For people.
     Text,
-    /// For programs: one object a line.
+    /// For programs: one JSON object a line.
     Json,
 }
 
 impl Config {
-    /// Reads the settings of this process, with `flags` on top.
+    /// Reads the settings of this process. `flags` override all other layers.
     ///
     /// # Errors
-    /// Names the first setting that is unknown or bad.
+    /// Names the first unknown or invalid setting.
     pub(crate) fn load(config: Option<&Path>, flags: &[(&'static str, String)]) -> Result<Self, Failure> {
         let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
         Self::from_layers(&Layers::gather(config, &environment, flags)?)
@@ -159,7 +159,7 @@ impl Config {
             trusted_proxies: layers.get("trusted_proxies", limits::networks)?,
             request_timeout: layers.get("request_timeout", parse::duration)?,
             max_listeners: layers.get("max_listeners", parse::count)?,
-            // A connection that answers pings keeps its session from being abandoned: it must be asked in time.
+            // A connection that answers pings keeps its session active, so it must be pinged before the idle timeout.
             ping_interval: ping_interval.min(idle_timeout / 2),
             peer_timeout: layers.get("peer_timeout", peer_timeout)?,
             shutdown_deadline: layers.get("shutdown_deadline", parse::duration)?,
@@ -172,7 +172,7 @@ impl Config {
         })
     }
 
-    /// What the tracker needs to know of them.
+    /// Returns the options of the tracker.
     pub(crate) fn options(&self) -> Options {
         let database_file = match &self.database {
             Database::File(path) => path.clone(),
@@ -195,7 +195,7 @@ impl Config {
         }
     }
 
-    /// The SQLite file on this machine: the store, or the outbox of a remote one.
+    /// Returns the path of the local SQLite file: the store, or the outbox of a remote one.
     pub(crate) fn local_file(&self) -> PathBuf {
         self.options().database_file()
     }
@@ -216,7 +216,7 @@ fn read_identity(layers: &Layers) -> Result<Identity, Failure> {
     })
 }
 
-/// Without an identity to check, nobody from elsewhere may speak to the server.
+/// Parses the listen address. If no identity is checked, only this machine may connect.
 fn listen(text: &str, is_open: bool) -> Result<SocketAddr, String> {
     match parse::address(text)? {
         address if is_open && !address.ip().is_loopback() => Err(format!(
@@ -227,7 +227,8 @@ fn listen(text: &str, is_open: bool) -> Result<SocketAddr, String> {
     }
 }
 
-/// Without an identity to check, any page could write into its reader's conversations.
+/// Parses the allowed origins. If no identity is checked, `*` would let any page write into the conversations of its
+/// visitor.
 fn allowed_origins(text: &str, is_open: bool) -> Result<Vec<String>, String> {
     match parse::origins(text)? {
         origins if is_open && origins.iter().any(|origin| origin == "*") => {

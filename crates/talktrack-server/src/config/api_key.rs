@@ -1,5 +1,5 @@
-//! API keys as the settings and the file of keys hold them: `NAME:SCOPES:HASH`, and behind it, each after a semicolon, what
-//! limits the key: `;expires=2027-01-01T00:00:00Z;users=UUID+UUID;addresses=10.0.0.0/8+::1;revoked=…`.
+//! API keys as the settings and the file of API keys contain them: `NAME:SCOPES:HASH`, followed by the limits of the
+//! key, each after a semicolon: `;expires=2027-01-01T00:00:00Z;users=UUID+UUID;addresses=10.0.0.0/8+::1;revoked=…`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,50 +11,51 @@ use uuid::Uuid;
 
 use super::limits::Network;
 
-/// Bytes of the longest name.
+/// The maximum length of a name in bytes.
 const MAX_NAME_BYTES: usize = 64;
 
-/// The most users, and the most networks, that one key may be limited to: they are compared at every request.
+/// The maximum number of users, and of networks, that one key may be limited to. All of them are compared at every
+/// request.
 const MAX_LISTED: usize = 1_000;
 
 const FORM: &str = "must be a list of NAME:SCOPES:HASH, as `talktrack keys new` prints them";
 
-/// A key that a server comes with. Displays as it stands in the settings.
+/// An API key of a server. Its `Display` is the format of the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ApiKey {
     pub(crate) name: String,
     pub(crate) scopes: Scopes,
-    /// The SHA-256 of the key's secret. It tells nobody the key.
+    /// The SHA-256 of the key's secret. It does not reveal the key.
     pub(crate) digest: [u8; 32],
-    /// From this moment on the key is refused; `None` if it never expires.
+    /// The key is refused from this time on; `None` if it never expires.
     pub(crate) expires: Option<Timestamp>,
     /// The users that the key may act for; `None` for all.
     pub(crate) users: Option<Arc<[Uuid]>>,
     /// The networks that the key may be used from; empty for all.
     pub(crate) networks: Vec<Network>,
-    /// When the key was revoked. A key that has this is refused, whatever the clock says.
+    /// When the key was revoked. If this is set, the key is refused, even if the time is in the future.
     pub(crate) revoked: Option<Timestamp>,
 }
 
-/// What a key allows.
+/// A permission of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
     /// Reading conversations.
     Read,
-    /// Writing conversations, in any user's name.
+    /// Writing conversations in the name of any user of the key.
     Write,
-    /// Reading the figures of the server, for monitoring.
+    /// Reading the metrics of the server, for monitoring.
     Metrics,
-    /// Everything, and what the other scopes do not allow: deleting.
+    /// Everything, including deletion, which no other scope allows.
     Admin,
 }
 
-/// A set of scopes; never empty.
+/// A non-empty set of scopes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Scopes(u8);
 
 impl ApiKey {
-    /// A key without limits.
+    /// Makes a key without limits.
     pub(crate) fn new(name: String, scopes: Scopes, digest: [u8; 32]) -> Self {
         Self { name, scopes, digest, expires: None, users: None, networks: Vec::new(), revoked: None }
     }
@@ -78,7 +79,7 @@ impl ApiKey {
     }
 }
 
-/// Reads the users that a key may act for, with `+` or `,` between them.
+/// Parses the users that a key may act for, separated by `+` or `,`.
 pub(crate) fn users(text: &str) -> Result<Arc<[Uuid]>, String> {
     let user = |text: &str| {
         let is_whole = text.len() == uuid::fmt::Hyphenated::LENGTH;
@@ -89,7 +90,7 @@ pub(crate) fn users(text: &str) -> Result<Arc<[Uuid]>, String> {
     bounded("users", users.len()).map(|()| users.into())
 }
 
-/// Reads the networks that a key may be used from, with `+` or `,` between them.
+/// Parses the networks that a key may be used from, separated by `+` or `,`.
 pub(crate) fn networks(text: &str) -> Result<Vec<Network>, String> {
     let networks = super::limits::networks(&text.replace('+', ","));
     let networks = networks.map_err(|_| {
@@ -126,13 +127,13 @@ impl Scope {
 }
 
 impl Scopes {
-    /// Whether they allow what needs this scope. `admin` allows everything.
+    /// True if the set contains this scope or `admin`, which allows everything.
     pub(crate) fn allow(self, scope: Scope) -> bool {
         self.0 & (scope.bit() | Scope::Admin.bit()) != 0
     }
 }
 
-/// Reads names with `+` or `,` between them.
+/// Parses names of scopes, separated by `+` or `,`.
 impl FromStr for Scopes {
     type Err = String;
 
@@ -158,7 +159,7 @@ impl fmt::Debug for Scopes {
     }
 }
 
-/// Whether a key may bear this name: it stands in logs and between colons.
+/// Checks the name of a key. Names appear in logs and between colons.
 pub(crate) fn check_name(name: &str) -> Result<(), String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if (1..=MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(allowed) {

@@ -1,4 +1,4 @@
-//! Where recordings are kept, as the settings say it.
+//! The settings of the store of recordings.
 
 use super::identity::Secret;
 use super::layers::Layers;
@@ -6,10 +6,10 @@ use super::limits::unless_off;
 use super::parse;
 use crate::error::Failure;
 
-/// Where Supabase Storage answers to S3.
+/// The S3 endpoint of Supabase Storage, as an example.
 const EXAMPLE: &str = "https://PROJECT.supabase.co/storage/v1/s3";
 
-/// Where recordings are kept.
+/// Where recordings are stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AudioStore {
     /// In the data directory.
@@ -17,24 +17,25 @@ pub(crate) enum AudioStore {
     S3(S3),
 }
 
-/// A bucket, and how to get at it. What is `None` comes from the usual variables of AWS, or is AWS's own.
+/// A bucket, and how to access it. Values that are `None` come from the usual AWS variables, or are the defaults of
+/// AWS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct S3 {
     pub(crate) bucket: String,
-    /// What the names of all recordings begin with; may be empty.
+    /// The common prefix of all recordings; may be empty.
     pub(crate) prefix: String,
     pub(crate) endpoint: Option<String>,
     pub(crate) region: Option<String>,
-    /// The key's id and its secret.
+    /// The id of the access key, and its secret.
     pub(crate) keys: Option<(String, Secret)>,
 }
 
-/// How many bytes of recordings are kept; `None` is no limit.
+/// The maximum bytes of stored recordings; `None` is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AudioQuotas {
-    /// Of each user who uploads with a token.
+    /// For each user who uploads with a token.
     pub(crate) per_user: Option<u64>,
-    /// Of all.
+    /// For all users together.
     pub(crate) total: Option<u64>,
 }
 
@@ -62,7 +63,7 @@ impl AudioStore {
     }
 }
 
-/// The bucket and what stands behind it.
+/// Parses the bucket and the prefix.
 fn bucket(text: &str) -> Result<Option<(String, String)>, String> {
     if text.is_empty() {
         return Ok(None);
@@ -77,7 +78,7 @@ fn bucket(text: &str) -> Result<Option<(String, String)>, String> {
         || prefix.contains("//")
         || prefix.contains("..")
     {
-        // It may be a URL with a password.
+        // The text is not repeated in the error: it may be a URL with a password.
         return Err("must be s3://BUCKET or s3://BUCKET/PREFIX, of letters, digits, '-', '_' and '.'; the server's address is \
                     audio_endpoint"
             .into());

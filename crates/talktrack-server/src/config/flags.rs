@@ -1,4 +1,4 @@
-//! The settings as flags. Built from the list of settings, so that none can be forgotten.
+//! The settings as command line flags. The flags are built from the list of settings, so that none can be forgotten.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use super::layers::{DEFAULTS, Layers};
 use super::settings::{SETTINGS, Setting};
 use crate::error::Failure;
 
-/// Every setting, for `talktrack serve`.
+/// All settings, for `talktrack serve`.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SettingFlags {
     config: Option<PathBuf>,
@@ -19,10 +19,10 @@ pub(crate) struct SettingFlags {
 }
 
 impl SettingFlags {
-    /// The settings with these flags on top.
+    /// Reads the settings. These flags override all other layers.
     ///
     /// # Errors
-    /// Names the first setting that is unknown or bad.
+    /// Names the first unknown or invalid setting.
     pub(crate) fn load(&self) -> Result<Config, Failure> {
         Config::load(self.config.as_deref(), &self.given)
     }
@@ -56,33 +56,33 @@ fn help(setting: &Setting, default: Option<&toml::Value>) -> String {
     }
 }
 
-/// The settings that say where the data lie, for commands that look at them.
+/// The settings that locate the data, for commands that read it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Place(SettingFlags);
 
 impl Place {
     const KEYS: &[&str] = &["data_dir", "database_url"];
 
-    /// The settings with these flags on top.
+    /// Reads the settings. These flags override all other layers.
     ///
     /// # Errors
-    /// Names the first setting that is unknown or bad.
+    /// Names the first unknown or invalid setting.
     pub(crate) fn load(&self) -> Result<Config, Failure> {
         self.0.load()
     }
 }
 
-/// The settings that say where API keys stand, and where the data directory is.
+/// The settings that locate the API keys and the data directory.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct KeyPlace(SettingFlags);
 
 impl KeyPlace {
     const KEYS: &[&str] = &["data_dir", "api_keys_file"];
 
-    /// Those settings, with these flags on top.
+    /// Reads these settings. The flags override all other layers.
     ///
     /// # Errors
-    /// Names the first setting that is unknown or bad.
+    /// Names the first unknown or invalid setting.
     pub(crate) fn load(&self) -> Result<KeySettings, Failure> {
         let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
         KeySettings::read(&Layers::gather(self.0.config.as_deref(), &environment, &self.0.given)?)

@@ -1,4 +1,4 @@
-//! Who may ask, as the settings say it: API keys for servers, and where the users' tokens come from.
+//! The settings of authentication: API keys for servers, and the source of users' tokens.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,39 +7,42 @@ use super::api_key::ApiKey;
 use super::layers::Layers;
 use crate::error::Failure;
 
-/// HMAC with SHA-256 is as strong as its secret up to this length; a shorter one can be guessed from a single token.
+/// The minimum length of the HS256 secret. HMAC with SHA-256 is only as strong as its secret, and a shorter secret can
+/// be guessed from a single token.
 const MIN_SECRET_BYTES: usize = 32;
 
-/// What identity can be checked with. Nothing set: nobody is asked, and only this machine can ask.
+/// What callers are authenticated with. If nothing is set, no identity is checked, and only this machine can connect.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Identity {
     pub(crate) api_keys: Vec<ApiKey>,
-    /// Where further keys stand. A server that was given this asks every caller, also while the file has no key.
+    /// The file with further API keys. If it is set, every caller must authenticate, even while the file contains no
+    /// keys.
     pub(crate) api_keys_file: Option<PathBuf>,
-    /// The Supabase project whose published keys sign the users' tokens. Without a slash at its end.
+    /// The Supabase project whose published keys sign the users' tokens, without a slash at its end.
     pub(crate) supabase_url: Option<String>,
-    /// The secret that older Supabase projects sign tokens with.
+    /// The secret with which older Supabase projects sign tokens.
     pub(crate) supabase_jwt_secret: Option<Secret>,
     pub(crate) jwt_audience: String,
-    /// Whose tokens they have to be; `None` for anybody who has the keys.
+    /// The required issuer of tokens; `None` accepts every issuer that has the key.
     pub(crate) jwt_issuer: Option<String>,
-    /// What users' tokens may do.
+    /// What the server allows tokens of users to do.
     pub(crate) user_access: UserAccess,
 }
 
 impl Identity {
-    /// Whether anybody is asked who they are.
+    /// True if callers must authenticate.
     pub(crate) fn is_configured(&self) -> bool {
         !self.api_keys.is_empty() || self.api_keys_file.is_some() || self.takes_users()
     }
 
-    /// Whether users come with tokens.
+    /// True if tokens of users are accepted.
     pub(crate) fn takes_users(&self) -> bool {
         self.supabase_url.is_some() || self.supabase_jwt_secret.is_some()
     }
 }
 
-/// The settings that say where keys stand. Read by themselves: a key is made before the other settings are complete.
+/// The settings that locate API keys. They can be read separately, because keys are created before the other settings
+/// are complete.
 #[derive(Debug)]
 pub(crate) struct KeySettings {
     pub(crate) data_dir: PathBuf,
@@ -57,19 +60,19 @@ impl KeySettings {
     }
 }
 
-/// What users' tokens may do with the users' own conversations.
+/// What tokens of users may do with the users' own conversations.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum UserAccess {
-    /// Read them.
+    /// Reading only.
     Read,
-    /// Read and write them; a token revises only what a token wrote.
+    /// Reading and writing. A token revises only messages that a token wrote.
     #[default]
     Write,
-    /// Read, write and delete them.
+    /// Reading, writing and deleting.
     Delete,
 }
 
-/// `read`, `read+write` or `read+write+delete`.
+/// Parses `read`, `read+write` or `read+write+delete`.
 pub(super) fn user_access(text: &str) -> Result<UserAccess, String> {
     match text {
         "read" => Ok(UserAccess::Read),
@@ -79,7 +82,7 @@ pub(super) fn user_access(text: &str) -> Result<UserAccess, String> {
     }
 }
 
-/// Text that is not shown.
+/// Text that `Debug` does not show.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(String);
 
@@ -101,7 +104,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Reads the list of keys. A name stands for one key, so that a line in the log does.
+/// Parses the list of API keys. Names must be unique, so that a name in a log line identifies one key.
 pub(super) fn api_keys(text: &str) -> Result<Vec<ApiKey>, String> {
     let mut keys: Vec<ApiKey> = Vec::new();
     for entry in super::parse::list(text) {
@@ -114,12 +117,12 @@ pub(super) fn api_keys(text: &str) -> Result<Vec<ApiKey>, String> {
     Ok(keys)
 }
 
-/// Reads the URL of a Supabase project.
+/// Parses the URL of a Supabase project.
 pub(super) fn supabase_url(text: &str) -> Result<Option<String>, String> {
     super::parse::optional_url(text, "https://PROJECT.supabase.co")
 }
 
-/// Reads the secret of HS256 tokens.
+/// Parses the secret of HS256 tokens.
 pub(super) fn jwt_secret(text: &str) -> Result<Option<Secret>, String> {
     match text.len() {
         0 => Ok(None),

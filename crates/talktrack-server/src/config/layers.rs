@@ -1,5 +1,5 @@
-//! The layers in which settings are given: default file, own file, environment, flags. The later one wins, and each value
-//! remembers where it came from.
+//! The layers of settings: default file, settings file, environment, flags. Later layers override earlier ones, and
+//! each value remembers its origin.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -13,20 +13,20 @@ use super::settings::{
 };
 use crate::error::Failure;
 
-/// The defaults, with their comments.
+/// The default file, with its comments.
 pub(super) const DEFAULTS: &str = include_str!("../config.default.toml");
 
-/// The file in the data directory, if that is named, and in [`SYSTEM_DIR`]. Never that of the working directory: whoever can write
-/// there could lead the server anywhere.
+/// The name of the settings file. It is looked up in the data directory, if that is named, and in [`SYSTEM_DIR`]. The
+/// working directory is never searched: anyone who can write there could control the server.
 const OWN_FILE: &str = "talktrack.toml";
 
-/// Where the administrator of the machine keeps settings.
+/// The directory for settings of the machine's administrator.
 const SYSTEM_DIR: &str = "/etc/talktrack";
 
-/// No file can set this: the file may itself lie in the data directory.
+/// The setting that no file can contain, because the file may itself be in the data directory.
 const NEVER_IN_FILES: &str = "data_dir";
 
-/// Where a value was given.
+/// Where a value was set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Origin {
     Default,
@@ -35,19 +35,19 @@ enum Origin {
     Flag(&'static str),
 }
 
-/// A value as it was given.
+/// A value as text, with its origin.
 #[derive(Debug, Clone)]
 struct Given {
     text: String,
     origin: Origin,
 }
 
-/// Every setting's value after all layers.
+/// The value of every setting after all layers.
 #[derive(Debug, Default)]
 pub(super) struct Layers(HashMap<&'static str, Given>);
 
 impl Layers {
-    /// Lays the layers over each other.
+    /// Reads and merges all layers.
     pub(super) fn gather(
         config: Option<&Path>,
         environment: &[(OsString, OsString)],
@@ -69,7 +69,7 @@ impl Layers {
         Ok(layers)
     }
 
-    /// The value of a setting, read by `parse`, which says what is expected where it cannot read it.
+    /// Returns the value of a setting, parsed by `parse`, whose error says what is expected.
     pub(super) fn get<T>(&self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<T, Failure> {
         let Some(given) = self.0.get(key) else {
             return Err(Failure::usage(format!("{key}: has no default")));
@@ -77,8 +77,8 @@ impl Layers {
         parse(&given.text).map_err(|expected| bad(key, &given.origin, &expected))
     }
 
-    /// Every setting as it was given, in the order of the list. Of what may hold a secret it is only said that it is set; of the
-    /// keys the hashes are left out.
+    /// Returns every setting as it was given, in the order of the list. For settings that may contain a secret, says
+    /// only that they are set; of API keys the hashes are omitted.
     pub(super) fn without_secrets(&self) -> Vec<(&'static str, String)> {
         let told = |setting: &Setting| {
             let text = &self.0.get(setting.key)?.text;
@@ -97,13 +97,14 @@ impl Layers {
         SETTINGS.iter().filter_map(told).collect()
     }
 
-    /// The file that was named.
+    /// Reads the settings file at this path.
     fn named_file(&mut self, path: &Path) -> Result<(), Failure> {
         let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
         self.file(&text, &Origin::File(path.to_owned()))
     }
 
-    /// The file in the data directory, if a flag or a variable names that; else the one in `/etc/talktrack`; else none.
+    /// Reads the settings file in the data directory, if a flag or a variable names that, otherwise the one in
+    /// `/etc/talktrack`, if there is any.
     fn usual_file(
         &mut self,
         environment: &[(OsString, OsString)],
@@ -116,7 +117,7 @@ impl Layers {
         for path in places.map(|dir| dir.join(OWN_FILE)) {
             match std::fs::read_to_string(&path) {
                 Ok(text) => return self.file(&text, &Origin::File(path)),
-                // The data directory may not be there yet, or be a file: that is told when it is opened.
+                // The data directory may not exist yet, or may be a file. Opening it later reports that.
                 Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
                 Err(error) => return Err(unreadable(&path, &error)),
             }
@@ -171,13 +172,13 @@ impl Layers {
     }
 }
 
-/// The name and the scopes of a key.
+/// Returns the name and the scopes of a key.
 fn without_hash(entry: &str) -> String {
     entry.splitn(3, ':').take(2).collect::<Vec<_>>().join(":")
 }
 
-/// Variables with the prefix that are no settings: those of clients and tests, and those that Kubernetes sets in every container
-/// beside a service called `talktrack`.
+/// True for variables that have the prefix but are not settings: those of clients and tests, and those that Kubernetes
+/// sets in every container if there is a service called `talktrack`.
 fn is_of_others(name: &OsStr, value: &OsStr) -> bool {
     let (name, value) = (name.to_string_lossy(), value.to_string_lossy());
     let is_setting = SETTINGS.iter().any(|setting| setting.variable() == name);
@@ -192,7 +193,8 @@ fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
     Failure::usage(format!("cannot read the settings file {}: {error}", path.display()))
 }
 
-/// A list in a file is the same as its entries with spaces between them elsewhere.
+/// Joins a list in a file to the form that other layers use: entries separated by spaces. Returns `None` if an entry is
+/// not a string or contains a separator.
 fn joined(entries: &[toml::Value]) -> Option<String> {
     let text =
         |entry: &toml::Value| Some(entry.as_str()?.to_owned()).filter(|text| !text.contains([' ', ',']));

@@ -1,4 +1,4 @@
-//! Rates and networks, as the settings say them.
+//! The settings of rate limits, quotas and networks.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -9,15 +9,15 @@ use super::layers::Layers;
 use super::parse;
 use crate::error::Failure;
 
-/// Addresses that belong together.
+/// A range of IP addresses.
 pub(crate) type Network = ipnet::IpNet;
 
 /// How much of the audit log is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct AuditFiles {
-    /// Bytes of one file. The next entry begins another.
+    /// The maximum size of one file in bytes. The file is rotated before it would exceed this.
     pub(crate) file_bytes: u64,
-    /// Files in all. The oldest is removed for the next.
+    /// The maximum number of files. The oldest is removed on rotation.
     pub(crate) files: usize,
 }
 
@@ -30,14 +30,14 @@ impl AuditFiles {
     }
 }
 
-/// What one caller, or one address, may take of the server. `None` is no limit.
+/// The limits of one caller or one address. `None` is no limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct CallerLimits {
-    /// Connections of an address, WebSockets included.
+    /// Connections from an address, including WebSockets.
     pub(crate) connections_per_address: Option<usize>,
-    /// Connections of an address that are no WebSocket (yet).
+    /// Connections from an address that are not, or not yet, WebSockets.
     pub(crate) http_connections_per_address: Option<usize>,
-    /// WebSockets and listeners of a user, whatever tokens they come with.
+    /// WebSockets and event listeners of a user, over all tokens of the user.
     pub(crate) connections_per_user: Option<usize>,
     /// Requests and frames of a key.
     pub(crate) per_key: Option<Rate>,
@@ -47,15 +47,15 @@ pub(crate) struct CallerLimits {
     pub(crate) kib_per_user: Option<Rate>,
     /// KiB that a user reads.
     pub(crate) kib_read_per_user: Option<Rate>,
-    /// Exports of a user at once.
+    /// Concurrent exports of a user.
     pub(crate) exports_per_user: Option<usize>,
-    /// Exports of a key at once.
+    /// Concurrent exports of a key.
     pub(crate) exports_per_key: Option<usize>,
     /// Bytes of a user's dead letters.
     pub(crate) dead_letter_bytes_per_user: Option<u64>,
-    /// Requests and frames of an address, whoever sends them.
+    /// Requests and frames from an address, of all callers.
     pub(crate) per_address: Option<Rate>,
-    /// Requests of an address that prove no caller.
+    /// Unauthenticated requests from an address.
     pub(crate) unauthenticated: Option<Rate>,
 }
 
@@ -81,7 +81,7 @@ impl CallerLimits {
     }
 }
 
-/// So many in a time.
+/// A count in a period of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rate {
     pub(crate) count: NonZeroU32,
@@ -89,7 +89,7 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
-    /// How long one takes to come back.
+    /// Returns the time in which one unit is replenished.
     pub(crate) fn interval(self) -> Duration {
         (self.period / self.count.get()).max(Duration::from_nanos(1))
     }
@@ -112,7 +112,7 @@ impl FromStr for Rate {
     }
 }
 
-/// Bytes in a time, in KiB.
+/// Parses a rate of bytes, rounded up to KiB.
 fn kib_rate(text: &str) -> Result<Rate, String> {
     let problem = || format!("must be bytes in a time such as 4MiB/s, or off, not {text:?}");
     let (bytes, unit) = text.split_once('/').ok_or_else(problem)?;
@@ -120,7 +120,7 @@ fn kib_rate(text: &str) -> Result<Rate, String> {
     format!("{kib}/{unit}").parse().map_err(|_| problem())
 }
 
-/// What the text says, unless it says `off`.
+/// Parses the text unless it is `off`, which returns `None`.
 pub(super) fn unless_off<T>(
     text: &str,
     parse: impl Fn(&str) -> Result<T, String>,
@@ -128,7 +128,7 @@ pub(super) fn unless_off<T>(
     if text == "off" { Ok(None) } else { parse(text).map(Some) }
 }
 
-/// Addresses, and networks of them.
+/// Parses a list of addresses and networks.
 pub(super) fn networks(text: &str) -> Result<Vec<Network>, String> {
     let network = |entry: &str| {
         let address = || entry.parse::<IpAddr>().ok().map(Network::from);

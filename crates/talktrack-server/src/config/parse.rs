@@ -1,5 +1,4 @@
-//! How the text of a setting becomes its value. An error says what is expected, and shows what stood there unless that may
-//! hold a secret.
+//! Parses the values of settings. An error says what is expected, and repeats the text unless it may contain a secret.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -12,7 +11,7 @@ use tracing::level_filters::LevelFilter;
 use super::{Database, LogFormat};
 use crate::authority::PageOrigin;
 
-/// The units of a size. The longer spelling comes first, since `KiB` ends in `B` as well.
+/// The units of a size. Longer spellings come first, because `KiB` also ends in `B`.
 const SIZES: &[(&str, u64)] = &[
     ("TiB", 1 << 40),
     ("GiB", 1 << 30),
@@ -30,7 +29,7 @@ const SIZES: &[(&str, u64)] = &[
 const DURATIONS: &[(&str, u64)] =
     &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
-/// An address with its port.
+/// Parses an address with a port.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     let on_localhost = || text.strip_prefix("localhost:")?.parse().ok();
     let localhost = |port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
@@ -38,12 +37,12 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     address.ok_or_else(|| format!("must be an address with a port such as 127.0.0.1:8080, not {text:?}"))
 }
 
-/// The entries of a list, with commas or spaces between them.
+/// Splits a list into its entries, which are separated by commas or whitespace.
 pub(super) fn list(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| c == ',' || c.is_whitespace()).filter(|entry| !entry.is_empty())
 }
 
-/// The origins of pages (`https://app.example.com`), or `*` for all.
+/// Parses origins of pages (`https://app.example.com`), or `*` for all.
 pub(super) fn origins(text: &str) -> Result<Vec<String>, String> {
     let is_origin = |entry: &str| entry == "*" || PageOrigin::parse(entry).is_some();
     match list(text).find(|entry| !is_origin(entry)) {
@@ -54,22 +53,22 @@ pub(super) fn origins(text: &str) -> Result<Vec<String>, String> {
     }
 }
 
-/// Text that must be there.
+/// Parses a text that must not be empty.
 pub(super) fn text(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("must not be empty".into()) } else { Ok(text.to_owned()) }
 }
 
-/// Text, or nothing.
+/// Parses a text that may be empty.
 pub(super) fn optional_text(text: &str) -> Result<Option<String>, String> {
     Ok((!text.is_empty()).then(|| text.to_owned()))
 }
 
-/// A URL with nothing secret in it, or nothing. Without a slash at its end.
+/// Parses a URL that contains no secret, or an empty text. Removes a slash at the end.
 pub(super) fn optional_url(text: &str, example: &str) -> Result<Option<String>, String> {
     if text.is_empty() {
         return Ok(None);
     }
-    // What stood there is not shown: it may have held a password.
+    // The text is not repeated in the error: it may contain a password.
     let form = || format!("must be a URL such as {example}, without a user and a query");
     let url: Uri = text.parse().map_err(|_| form())?;
     let plain = url.query().is_none() && url.authority().is_some_and(|place| !place.as_str().contains('@'));
@@ -79,17 +78,17 @@ pub(super) fn optional_url(text: &str, example: &str) -> Result<Option<String>, 
     }
 }
 
-/// A path that must be there.
+/// Parses a path that must not be empty.
 pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() { Err("must be a path, not empty".into()) } else { Ok(text.into()) }
 }
 
-/// A path, or nothing.
+/// Parses a path that may be empty.
 pub(super) fn optional_path(text: &str) -> Result<Option<PathBuf>, String> {
     Ok((!text.is_empty()).then(|| text.into()))
 }
 
-/// Where a database URL leads. The URL is never shown: it may carry a password.
+/// Parses a database URL. Errors never repeat the URL, because it may contain a password.
 pub(super) fn database(text: &str) -> Result<Database, String> {
     if text.is_empty() {
         return Ok(Database::File(None));
@@ -110,13 +109,13 @@ pub(super) fn database(text: &str) -> Result<Database, String> {
     }
 }
 
-/// A number of things, at least one.
+/// Parses a count of at least 1.
 pub(super) fn count(text: &str) -> Result<usize, String> {
     let number = text.replace('_', "").parse().ok().filter(|number| *number > 0);
     number.ok_or_else(|| format!("must be a whole number of at least 1, not {text:?}"))
 }
 
-/// A number of days; 0 for none.
+/// Parses a number of days; 0 returns `None`.
 pub(super) fn days(text: &str) -> Result<Option<Duration>, String> {
     match text.parse::<u16>() {
         Ok(0) => Ok(None),
@@ -127,18 +126,18 @@ pub(super) fn days(text: &str) -> Result<Option<Duration>, String> {
     }
 }
 
-/// A number of bytes, at least one.
+/// Parses a size of at least one byte.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     let size = with_unit(text, SIZES).filter(|size| *size > 0);
     size.ok_or_else(|| format!("must be a size such as 64MiB, or a number of bytes, not {text:?}"))
 }
 
-/// A number of bytes that live in memory.
+/// Parses a size that must fit into memory.
 pub(super) fn memory(text: &str) -> Result<usize, String> {
     size(text)?.try_into().map_err(|_| format!("must be a size that fits into memory, not {text:?}"))
 }
 
-/// A duration, at least a millisecond.
+/// Parses a duration of at least one millisecond.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let millis = with_unit(text, DURATIONS).filter(|millis| *millis > 0);
     millis
@@ -146,12 +145,12 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| format!("must be a duration such as 500ms, 60s or 30m, not {text:?}"))
 }
 
-/// On or off.
+/// Parses `true` or `false`.
 pub(super) fn switch(text: &str) -> Result<bool, String> {
     text.parse().map_err(|_| format!("must be true or false, not {text:?}"))
 }
 
-/// How log lines look.
+/// Parses the format of log lines.
 pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
     match text {
         "text" => Ok(LogFormat::Text),
@@ -160,7 +159,7 @@ pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
     }
 }
 
-/// Which log lines appear.
+/// Parses the level of log lines.
 pub(super) fn log_level(text: &str) -> Result<LevelFilter, String> {
     match text {
         "off" => Ok(LevelFilter::OFF),

@@ -1,15 +1,15 @@
-//! The list of settings: the one place from which flags, environment variables and file keys get their names.
+//! The list of settings: the single source of the names of flags, environment variables and keys in files.
 
 /// One setting.
 #[derive(Debug)]
 pub(super) struct Setting {
-    /// Its key in a file.
+    /// The key in a settings file.
     pub(super) key: &'static str,
-    /// Its flag, without the dashes.
+    /// The name of the flag without the dashes.
     pub(super) flag: &'static str,
-    /// What stands for its value in the help.
+    /// The placeholder of the value in the help.
     pub(super) value: &'static str,
-    /// Its line in the help.
+    /// The description in the help.
     pub(super) help: &'static str,
 }
 
@@ -18,27 +18,27 @@ impl Setting {
         Self { key, flag, value, help }
     }
 
-    /// Its environment variable.
+    /// Returns the name of the environment variable.
     pub(super) fn variable(&self) -> String {
         format!("{VARIABLE_PREFIX}{}", self.key.to_ascii_uppercase())
     }
 
-    /// Looks a setting up by its key.
+    /// Finds a setting by its key.
     pub(super) fn by_key(key: &str) -> Option<&'static Self> {
         SETTINGS.iter().find(|setting| setting.key == key)
     }
 }
 
-/// Every environment variable that begins so must be a setting.
+/// The prefix of environment variables. A variable with this prefix that is not a setting is an error.
 pub(super) const VARIABLE_PREFIX: &str = "TALKTRACK_";
 
-/// Names the settings file, as `--config` does.
+/// The variable that names the settings file, as `--config` does.
 pub(super) const CONFIG_VARIABLE: &str = "TALKTRACK_CONFIG";
 
-/// Names the data directory, as `--data-dir` does.
+/// The variable that names the data directory, as `--data-dir` does.
 pub(super) const DATA_DIR_VARIABLE: &str = "TALKTRACK_DATA_DIR";
 
-/// What clients and tests read: no settings of the server, and no mistake.
+/// Variables of clients and tests, which have the prefix but are neither settings nor errors.
 pub(super) const NO_SETTINGS: [&str; 11] = [
     TOKEN_VARIABLE,
     "TALKTRACK_URL",
@@ -53,17 +53,17 @@ pub(super) const NO_SETTINGS: [&str; 11] = [
     "TALKTRACK_BENCH_MESSAGES",
 ];
 
-/// The token of `talktrack client`: a secret of whoever runs it, and no setting.
+/// The variable with the token of `talktrack client`. It is a secret of the person who runs the client, not a setting.
 pub(crate) const TOKEN_VARIABLE: &str = "TALKTRACK_TOKEN";
 
-/// The names under which other programs know some settings, below the environment variable of the setting.
+/// Names of variables that other programs use for some settings. The setting's own variable overrides them.
 pub(super) const USUAL_VARIABLES: &[(&str, &str)] = &[
     ("DATABASE_URL", "database_url"),
     ("SUPABASE_URL", "supabase_url"),
     ("SUPABASE_JWT_SECRET", "supabase_jwt_secret"),
 ];
 
-/// All of them, in the order of the default file.
+/// All settings, in the order of the default file.
 pub(super) const SETTINGS: &[Setting] = &[
     Setting::new("listen", "listen", "ADDRESS", "Where the server answers; port 0 picks a free one"),
     Setting::new("data_dir", "data-dir", "DIR", "Holds the database, the lock and the listen file"),
