@@ -1,5 +1,5 @@
-//! The server's life: start, accept, stop. A stop is orderly: everything accepted becomes durable, everybody gets their
-//! answer. A second signal cuts it short.
+//! The lifecycle of the server: start, accept, shut down. The shutdown is graceful: everything accepted becomes
+//! durable, and all callers get their answers. A second signal ends the process immediately.
 
 mod accept;
 mod control;
@@ -33,22 +33,22 @@ use crate::store;
 use crate::telemetry::Telemetry;
 use control::Control;
 
-/// The file in the data directory that tells the address really bound.
+/// The file in the data directory that contains the address that the server is bound to.
 const LISTEN_FILE: &str = "listen";
 
-/// What a shell reports for a process that SIGINT ended.
+/// The exit code that shells report for a process ended by SIGINT.
 const INTERRUPTED: i32 = 130;
 
-/// How long the last answers may take on their way.
+/// How long the shutdown waits for the last answers to be sent.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// File descriptors beyond those of the connections: database, log, listener and the like.
+/// File descriptors in addition to those of connections: database, log, listener and others.
 const OTHER_DESCRIPTORS: u64 = 64;
 
-/// Serves until a signal says stop.
+/// Runs the server until a signal stops it.
 ///
 /// # Errors
-/// Where it cannot start: a bad setting, a data directory in use, an address that is taken.
+/// Fails if the server cannot start: a setting is invalid, the data directory is in use, or the address is taken.
 pub(crate) async fn serve(config: Config) -> Result<ExitCode, Failure> {
     let mut signals = Signals::listen()?;
     let telemetry = Telemetry::start(&config)?;
@@ -94,7 +94,8 @@ pub(crate) async fn serve(config: Config) -> Result<ExitCode, Failure> {
         signals.next().await;
         std::process::exit(INTERRUPTED);
     });
-    // Before the data directory is free: the next server's socket has the same name.
+    // The control socket is removed before the data directory is unlocked, because the socket of the next server has
+    // the same name.
     drop(control);
     drop(listen_file);
     let stopped = stop(&state).await;
@@ -105,7 +106,7 @@ pub(crate) async fn serve(config: Config) -> Result<ExitCode, Failure> {
     Ok(stopped)
 }
 
-/// A file of keys with a wrong line stops the start, as a wrong setting does.
+/// Checks the file of API keys. An invalid line stops the start, as an invalid setting does.
 fn check_keys(config: &Config) -> Result<(), Failure> {
     let Some(path) = &config.identity.api_keys_file else { return Ok(()) };
     let keys = KeyFile::new(path.clone()).read()?;
@@ -115,17 +116,17 @@ fn check_keys(config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Lets connections say goodbye, then makes everything durable.
+/// Lets connections say goodbye, then makes everything accepted durable.
 async fn stop(state: &AppState) -> ExitCode {
     let deadline = state.config().shutdown_deadline;
     let began = Instant::now();
     state.stop();
-    // Half the time for the peers: what they have sent is safe without them.
+    // Connections get at most half of the deadline: what clients have sent is safe even if they do not disconnect.
     if timeout(deadline / 2, state.all_left()).await.is_err() {
         tracing::warn!("some connections did not close in time");
     }
     let stopped = state.tracker().shutdown(deadline.saturating_sub(began.elapsed())).await;
-    // Whoever is still here has waited for an answer, and it is there now.
+    // Clients that are still connected have waited for an answer, which is ready now.
     let _ = timeout(FAREWELL, async { tokio::join!(state.all_left(), state.events().all_left()) }).await;
     match stopped {
         Ok(()) => {
@@ -141,7 +142,7 @@ async fn stop(state: &AppState) -> ExitCode {
     }
 }
 
-/// What becomes durable, for whoever listens.
+/// Opens the live events.
 fn open_events(tracker: &Tracker, config: &Config) -> Result<Events, Failure> {
     let (file, is_remote) = (config.local_file(), tracker.is_outbox());
     let events = Events::of(tracker, || SqliteReader::open(&file), is_remote, config.max_listeners)?;
@@ -155,7 +156,8 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure>
     Ok((listener, address))
 }
 
-/// Each connection needs a descriptor; the usual soft limit of 1,024 is far below what the system allows.
+/// Raises the limit of open files. Each connection needs a descriptor, and the usual soft limit of 1,024 is far below
+/// what the system allows.
 fn raise_descriptor_limit(config: &Config) {
     let others = config.max_http_connections.saturating_add(config.max_listeners);
     let wanted = config.max_connections.saturating_add(others);
@@ -171,13 +173,14 @@ fn raise_descriptor_limit(config: &Config) {
     }
 }
 
-/// Tells others the address; there while the server is there.
+/// The file that tells other programs the address. It exists while the server runs.
 struct ListenFile(PathBuf);
 
 impl ListenFile {
     fn new(data_dir: &Path) -> Self {
         let file = Self(data_dir.join(LISTEN_FILE));
-        // Of a process that was killed: its address is not ours, but on a full disk its room is.
+        // A leftover of a killed process contains a wrong address. It is renamed rather than deleted, so that its disk
+        // space can be reused when the disk is full.
         let _ = fs::rename(&file.0, file.draft());
         file
     }
@@ -186,7 +189,7 @@ impl ListenFile {
         self.0.with_extension("tmp")
     }
 
-    /// Appears whole or not at all.
+    /// Writes the file atomically.
     fn write(&self, address: SocketAddr) -> Result<(), Failure> {
         let write = || {
             let address = address.to_string();
@@ -205,7 +208,7 @@ impl Drop for ListenFile {
     }
 }
 
-/// The signals that ask the server to stop.
+/// The signals that stop the server.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,

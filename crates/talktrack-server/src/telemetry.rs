@@ -1,4 +1,4 @@
-//! What the server tells about itself: its log, and its figures.
+//! Telemetry of the server: its log and its metrics.
 
 mod figures;
 mod log;
@@ -19,10 +19,10 @@ use crate::error::Failure;
 use format::Look;
 use log::{Log, Sink};
 
-/// How often histograms are tidied and lost log lines counted.
+/// How often histograms are maintained and lost log lines are counted.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// The log and the figures of this process. What waits in the log is written when this is dropped.
+/// The log and the metrics of this process. Dropping it writes the remaining log lines.
 #[derive(Debug)]
 pub(crate) struct Telemetry {
     metrics: PrometheusHandle,
@@ -31,10 +31,11 @@ pub(crate) struct Telemetry {
 }
 
 impl Telemetry {
-    /// Starts both, as the settings say. Before anything that counts: counters find their recorder when they are made.
+    /// Starts the log and the metrics as the settings say. This must come before any counter is created, because
+    /// counters look up their recorder at creation.
     ///
     /// # Errors
-    /// Where the log file cannot be opened.
+    /// Fails if the log file cannot be opened.
     pub(crate) fn start(config: &Config) -> Result<Self, Failure> {
         let metrics = figures::install()?;
         let look = if stdout().is_terminal() { Look::Coloured } else { Look::Plain };

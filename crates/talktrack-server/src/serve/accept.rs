@@ -1,4 +1,4 @@
-//! The accept loop: one task a connection, until it becomes a WebSocket's or ends.
+//! The accept loop. Each connection is one task until it ends or becomes a WebSocket.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,22 +20,24 @@ use crate::config::Config;
 use crate::guard::PeerAddress;
 use crate::limits::{Admitted, Connections};
 
-/// How long a client may take to say what it wants, and may keep a connection that it does not use.
+/// How long a client may take to send the head of a request, and how long it may keep an idle connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The head of a request. A token of a user may take some of it.
+/// The maximum size of the head of a request. A user's token may take up part of it.
 const MAX_HEAD_BYTES: usize = 32 << 10;
 
-/// What is read ahead of a connection's body.
+/// The maximum number of bytes that are buffered from a connection.
 const READ_AHEAD: usize = 128 << 10;
 
-/// Refusals that are being told; of more than these, the connections are closed without a word.
+/// The maximum number of refusals that are being sent at once. Further refused connections are closed without an
+/// answer.
 const REFUSALS: usize = 256;
 
-/// A pause after the system had no connection to give (no file descriptor is free, say): some will be given back.
+/// The pause after the system could not provide a connection, for example because no file descriptor was free. Other
+/// connections will free some.
 const NO_DESCRIPTOR: Duration = Duration::from_millis(100);
 
-/// Accepts and answers until it is dropped.
+/// Accepts connections and answers requests until the future is dropped.
 pub(super) async fn accept(listener: TcpListener, router: Router, config: Config) {
     let connections = Connections::new(&config);
     let refusals = Arc::new(Semaphore::new(REFUSALS));
@@ -55,7 +57,7 @@ pub(super) async fn accept(listener: TcpListener, router: Router, config: Config
                 let Ok(refusal) = Arc::clone(&refusals).try_acquire_owned() else { continue };
                 let refuse = Router::new().fallback(async move || problem.clone());
                 tokio::spawn(async move {
-                    // Its own patience is short: the head of one request.
+                    // A refusal gets a short time limit, which is enough for the head of one request.
                     serve(Linger::new(stream, None), HEADER_TIMEOUT, refuse, peer).await;
                     drop(refusal);
                 });
@@ -64,8 +66,8 @@ pub(super) async fn accept(listener: TcpListener, router: Router, config: Config
     }
 }
 
-/// Answers what comes over a connection, until it ends or becomes a WebSocket.
-/// A peer that takes nothing of what is sent is given up after `patience`.
+/// Answers the requests of a connection until it ends or becomes a WebSocket. Gives up on a client that accepts nothing
+/// of the response for `patience`.
 async fn serve(stream: Linger, patience: Duration, router: Router, peer: IpAddr) {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(patience));
@@ -74,7 +76,7 @@ async fn serve(stream: Linger, patience: Duration, router: Router, peer: IpAddr)
     server.max_header_size(MAX_HEAD_BYTES).max_buf_size(READ_AHEAD);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(PeerAddress(peer));
-        // Always ready.
+        // A router is always ready, so there is no need to poll for readiness.
         router.clone().call(request)
     });
     let connection = server.serve_connection(TokioIo::new(Box::pin(stream)), service).with_upgrades();
@@ -86,7 +88,7 @@ async fn serve(stream: Linger, patience: Duration, router: Router, peer: IpAddr)
 async fn next(listener: &TcpListener) -> Option<(TcpStream, IpAddr)> {
     match listener.accept().await {
         Ok((stream, peer)) => {
-            // Acks are small and awaited: they must not wait for company.
+            // Acks are small and urgent, so Nagle's algorithm must not delay them.
             let _ = stream.set_nodelay(true);
             Some((stream, peer.ip()))
         }
@@ -100,7 +102,7 @@ async fn next(listener: &TcpListener) -> Option<(TcpStream, IpAddr)> {
     }
 }
 
-/// The peer left before it was accepted.
+/// True if the error means that the client disconnected before it was accepted.
 fn is_the_peers(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)

@@ -1,6 +1,6 @@
-//! The control socket: what has to be done in the data directory while the server has it. One request and one answer a
-//! connection, a line of JSON each. A file in the data directory, and not HTTP, because who may enter the directory may
-//! do this, and nobody else.
+//! The control socket, for operations on the data directory while the server uses it. Each connection carries one
+//! request and one answer, each a line of JSON. It is a file in the data directory rather than an HTTP endpoint, so
+//! that exactly those who may enter the directory may use it.
 
 use std::io;
 use std::sync::Arc;
@@ -18,25 +18,25 @@ use crate::error::Failure;
 use crate::letters::{Answer, ControlDir, Letters, MOST_AT_ONCE, Request};
 use crate::state::AppState;
 
-/// How long somebody may take to say what they want.
+/// How long a client may take to send its request.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long an answer may take.
+/// How long a request may take to be carried out.
 const DEADLINE: Duration = Duration::from_secs(60);
-/// A longer request is none: the longest has [`MOST_AT_ONCE`] numbers.
+/// The maximum size of a request. The longest valid one contains [`MOST_AT_ONCE`] numbers.
 const MAX_REQUEST_BYTES: u64 = 8 << 10;
-/// People at terminals. One more waits.
+/// The maximum number of concurrent connections. The clients are people at terminals, and further ones wait.
 const CONNECTIONS: usize = 8;
-/// A pause after the system had no connection to give.
+/// The pause after the system could not provide a connection.
 const NO_DESCRIPTOR: Duration = Duration::from_millis(100);
 
-/// Listens until it is dropped; then the socket is gone.
+/// The listening control socket. Dropping it closes and removes the socket.
 pub(super) struct Control {
     dir: ControlDir,
     accepting: AbortHandle,
 }
 
 impl Control {
-    /// Begins to listen. A server that cannot goes on without: conversations do not need it.
+    /// Starts listening. If that fails, the server runs without a control socket, because conversations do not need it.
     pub(super) fn start(state: &AppState) -> Option<Self> {
         Self::try_start(state)
             .inspect_err(|error| {
@@ -132,7 +132,7 @@ async fn carry_out(request: Request, letters: &Letters) -> Answer {
     }
 }
 
-/// Writes down who asked for what: the system knows whose process is at the other end.
+/// Logs who made the request: the system knows the user of the process at the other end.
 fn record(audit: &Audit, stream: &UnixStream, what: &'static str, answer: &Answer) {
     let who = stream.peer_cred().map_or(Actor::Unknown, |peer| Actor::of_system_user(peer.uid()));
     let entry = Entry::new(who, what, None);

@@ -1,6 +1,6 @@
-//! A TCP stream that is closed gently. Closing a socket that holds unread bytes resets the connection, and the peer, busy
-//! sending, may never see the answer that explains why. So the stream first says that it has nothing to add, and throws
-//! away what still comes, for a moment.
+//! A TCP stream that closes gracefully. Closing a socket with unread bytes resets the connection, and a client that is
+//! still sending may never see the answer that explains why. The stream therefore first shuts down its write side, and
+//! discards what still arrives for a short time.
 
 use std::io;
 use std::pin::Pin;
@@ -14,17 +14,17 @@ use tokio::time::timeout;
 
 use crate::limits::Place;
 
-/// How long, and for how many bytes, a peer may go on sending to nobody.
+/// How long, and for how many bytes, the stream discards what a client still sends.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u64 = 16 << 20;
 
 #[derive(Debug)]
 pub(super) struct Linger {
-    /// Taken only when this is dropped.
+    /// Taken only on drop.
     stream: Option<TcpStream>,
-    /// The peer has closed its side, or the connection is broken: nothing is left to wait for.
+    /// True if the client has closed its side or the connection has failed, so there is nothing to wait for.
     over: bool,
-    /// Its place among the connections of its address.
+    /// Counts the connection among those of its address.
     _place: Place,
 }
 

@@ -1,16 +1,16 @@
-//! The exported figures: what each is called, what it counts, and in which steps it is measured.
+//! The exported metrics: their names, descriptions and histogram buckets.
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::error::Failure;
 
-/// Counted here, since the log is ours.
+/// The counter of lost log lines. The server counts them itself, because the log is its own.
 pub(super) const LOG_LINES_LOST: &str = "talktrack_log_lines_lost_total";
 
 const REFUSED: &str = "talktrack_messages_refused_total";
 
-/// Every reason there is, so that each is exported from the start, at zero.
+/// Every refusal reason, so that each is exported from the start with the value zero.
 const REASONS: &[&str] = &[
     "invalid_json",
     "invalid_message",
@@ -26,16 +26,16 @@ const REASONS: &[&str] = &[
     "shutting_down",
 ];
 
-/// From a commit on a fast disk to one that hangs.
+/// Buckets from a commit on a fast disk to one that hangs.
 const SECONDS: &[f64] = &[
     0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
     5.0, 10.0,
 ];
 
-/// Up to the largest batch of the journal.
+/// Buckets up to the largest batch of the journal.
 const RECORDS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0];
 
-/// Makes the recorder of this process and describes what it will hold.
+/// Installs the recorder of this process and describes all metrics.
 pub(super) fn install() -> Result<PrometheusHandle, Failure> {
     let matcher = |name: &str| Matcher::Full(format!("talktrack_{name}"));
     let handle = PrometheusBuilder::new()

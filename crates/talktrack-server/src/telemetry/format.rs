@@ -1,4 +1,4 @@
-//! How an event becomes a line: text for people, JSON for programs.
+//! Formats an event as a log line: text for people, JSON for programs.
 
 use std::fmt::{self, Write as _};
 
@@ -10,18 +10,19 @@ use tracing::{Event, Level};
 
 use crate::visible;
 
-/// Whether text lines have colours.
+/// Whether text lines are coloured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Look {
     Plain,
     Coloured,
 }
 
-/// `2026-11-23T08:00:00.123456Z  INFO message field=value`. The lines that people grep for are their message alone.
+/// Formats a line such as `2026-11-23T08:00:00.123456Z  INFO message field=value`. The well-known lines that people
+/// grep for contain only the message, without fields.
 pub(super) fn text_line(event: &Event<'_>, look: Look) -> String {
     let (level, now) = (*event.metadata().level(), SystemClock.now());
     let mut line = String::with_capacity(160);
-    // Writing into a string cannot fail.
+    // Writing to a string cannot fail.
     let _ = match (look, colour(level)) {
         (Look::Coloured, Some(code)) => write!(line, "\x1b[2m{now}\x1b[0m \x1b[{code}m{level:>5}\x1b[0m "),
         (Look::Coloured, None) => write!(line, "\x1b[2m{now}\x1b[0m {level:>5} "),
@@ -32,19 +33,19 @@ pub(super) fn text_line(event: &Event<'_>, look: Look) -> String {
     if event.metadata().target() != lines::TARGET {
         event.record(&mut TextFields(&mut line));
     }
-    // One event is one line, whatever a library's error says.
+    // One event is one line, even if a library's error contains line breaks.
     let text = line.split_off(start);
     line.push_str(&visible::safe_line(&text.replace(['\n', '\r'], " ")));
     line.push('\n');
     line
 }
 
-/// One object with `timestamp`, `level`, `target`, `message` and the event's fields.
+/// Formats an object with `timestamp`, `level`, `target`, `message` and the event's fields.
 pub(super) fn json_line(event: &Event<'_>) -> String {
     let (metadata, now) = (event.metadata(), SystemClock.now());
     let mut line = String::with_capacity(320);
     let (level, target) = (metadata.level(), Value::from(metadata.target()));
-    // Writing into a string cannot fail.
+    // Writing to a string cannot fail.
     let _ = write!(line, r#"{{"timestamp":"{now}","level":"{level}","target":{target}"#);
     event.record(&mut JsonFields(&mut line));
     line.push_str("}\n");

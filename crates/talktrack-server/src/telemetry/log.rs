@@ -1,5 +1,5 @@
-//! Where log lines go. Each sink has a thread of its own that writes, so that a slow terminal or disk never holds up the
-//! thread that logs (it may be the journal's). What such a sink cannot take in time is lost, and counted.
+//! The destinations of log lines. A separate thread writes to each sink, so that a slow terminal or disk never delays
+//! the thread that logs, which may be the journal's. Lines that a sink cannot accept in time are lost and counted.
 
 use std::io::Write;
 
@@ -14,7 +14,8 @@ use super::format::{Look, json_line, text_line};
 use crate::config::LogFormat;
 use crate::error::Failure;
 
-/// Lines that may wait for one sink: a second's worth at the highest rates. Each place costs 40 bytes in advance.
+/// The maximum number of lines that wait for one sink: about a second's worth at the highest rates. Each slot takes 40
+/// bytes in advance.
 const WAITING_LINES: usize = 32_768;
 
 /// The log: a layer that writes each event as one line to every sink.
@@ -23,21 +24,21 @@ pub(super) struct Log {
     sinks: Vec<Sink>,
 }
 
-/// One place where lines go.
+/// One destination of log lines.
 pub(super) struct Sink {
     writer: NonBlocking,
     look: Look,
 }
 
 impl Sink {
-    /// Whoever drops the guard waits until everything logged is written there.
+    /// Makes a sink. Dropping the guard waits until all lines are written.
     pub(super) fn to(writer: impl Write + Send + 'static, look: Look) -> (Self, WorkerGuard) {
         let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_LINES);
         let (writer, guard) = builder.thread_name("talktrack-log").finish(writer);
         (Self { writer, look }, guard)
     }
 
-    /// Counts the lines that were lost here.
+    /// Returns the counter of lines that this sink has lost.
     pub(super) fn lost_lines(&self) -> ErrorCounter {
         self.writer.error_counter()
     }
@@ -48,10 +49,11 @@ impl Log {
         Self { format, sinks }
     }
 
-    /// Makes it the log of this process. The level is for talktrack's own events; others speak up from a warning on.
+    /// Installs this as the log of the process. The level applies to talktrack's own events; events of other crates are
+    /// logged from warnings on.
     pub(super) fn install(self, level: LevelFilter) -> Result<(), Failure> {
         let others = level.min(LevelFilter::WARN);
-        // The writer tells of each lost connection in its own words, with the cause.
+        // The writer itself logs each lost connection with its cause, so these crates log only errors.
         let told_already = level.min(LevelFilter::ERROR);
         let filter = Targets::new().with_default(others).with_target("talktrack", level);
         let filter = ["deadpool", "tokio_postgres"]
@@ -69,7 +71,7 @@ impl<S: Subscriber> Layer<S> for Log {
                 LogFormat::Text => text_line(event, sink.look),
                 LogFormat::Json => json_line(event),
             };
-            // A line that finds no place is counted by the sink; there is nobody else to tell.
+            // The sink counts a line that it cannot accept, so the error is ignored.
             let _ = sink.writer.clone().write_all(line.as_bytes());
         }
     }
