@@ -1,6 +1,7 @@
-//! The frames of the protocol, parsed at the edge: behind this module there are only valid messages.
+//! The frames of the protocol. They are parsed at the edge, so that the code behind this module only handles valid
+//! messages.
 //!
-//! Files in JSONL (replay, import, export) hold the same frames, one a line, with the session's id in each.
+//! JSONL files (replay, import, export) contain the same frames, one a line, each with the session's id.
 
 mod answer;
 mod frame;

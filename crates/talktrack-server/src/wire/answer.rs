@@ -1,4 +1,4 @@
-//! To the client: what the server answers.
+//! Frames from the server to the client.
 
 use std::fmt::Write as _;
 
@@ -9,51 +9,51 @@ use uuid::Uuid;
 
 use super::reference::FrameRef;
 
-/// An answer of the server.
+/// A frame that the server sends.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum ServerFrame {
-    /// The session is durable; messages may come.
+    /// The session is durable, and messages may follow.
     SessionStarted {
-        /// The session, minted or derived where the client gave none.
+        /// The session. The server has generated or derived the id if the client gave none.
         session_id: Uuid,
-        /// Whose it is.
+        /// The user that the session belongs to.
         user_id: Uuid,
-        /// It was there before and goes on.
+        /// True if the session existed before.
         resumed: bool,
     },
-    /// Messages are durable. The server writes these with [`AckWriter`].
+    /// Messages are durable. The server writes these frames with [`AckWriter`].
     Ack {
-        /// Which.
+        /// The durable messages.
         acks: Vec<Ack>,
     },
-    /// A frame was refused; nothing of it is kept.
+    /// A frame was refused, and nothing of it is kept.
     Error {
-        /// One of the protocol's codes.
+        /// One of the error codes of the protocol.
         code: String,
-        /// In words, the field first.
+        /// The reason in words, which begins with the field.
         message: String,
-        /// The frame's mark.
+        /// The `ref` of the frame.
         reference: Option<FrameRef>,
     },
-    /// The session's end is durable.
+    /// The end of the session is durable.
     SessionEnded {
-        /// Which.
+        /// The session that has ended.
         session_id: Uuid,
-        /// From start to end.
+        /// The time from start to end in seconds.
         duration_seconds: f64,
-        /// Messages in it.
+        /// The number of messages in the session.
         message_count: u64,
-        /// The mark of the frame that asked for it.
+        /// The `ref` of the frame that requested the end.
         reference: Option<FrameRef>,
     },
-    /// What proves who the client is expires soon.
+    /// The client's token or key expires soon.
     TokenExpiring {
-        /// From this moment on it does not count.
+        /// The token or key is no longer accepted from this time on.
         expires_at: Timestamp,
     },
-    /// The server is there.
+    /// The answer to a ping.
     Pong {
-        /// The ping's mark.
+        /// The `ref` of the ping.
         reference: Option<FrameRef>,
     },
 }
@@ -61,24 +61,24 @@ pub(crate) enum ServerFrame {
 /// One durable message.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct Ack {
-    /// Its id in the store.
+    /// The id of the message in the store.
     pub(crate) id: Uuid,
-    /// The frame's mark.
+    /// The `ref` of the frame.
     #[serde(default, rename = "ref")]
     pub(crate) reference: Option<FrameRef>,
 }
 
 impl ServerFrame {
-    /// The frame as it goes over the wire.
+    /// Serialises the frame for the wire.
     pub(crate) fn to_text(&self) -> String {
-        // Every part of a frame can be written: the only failures serde_json knows are foreign.
+        // Every part of a frame is serialisable, so this cannot fail.
         serde_json::to_string(self).unwrap_or_default()
     }
 
-    /// Reads an answer.
+    /// Parses a frame.
     ///
     /// # Errors
-    /// Says what is wrong with it. Answers of an unknown type are an error as well.
+    /// Says what is wrong with the frame. An unknown type is an error too.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let fields: Fields = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let frame_type = fields.frame_type.clone();
@@ -95,7 +95,7 @@ impl ServerFrame {
     }
 }
 
-/// Every field of every answer.
+/// The fields of all frames.
 #[derive(Deserialize)]
 struct Fields {
     #[serde(rename = "type")]
@@ -193,7 +193,7 @@ impl Serialize for Ack {
     }
 }
 
-/// Writes an ack frame without a detour: there is one for every few messages.
+/// Writes an ack frame directly, because there is one for every few messages.
 #[derive(Debug)]
 pub(crate) struct AckWriter {
     text: String,
@@ -201,7 +201,7 @@ pub(crate) struct AckWriter {
 }
 
 impl AckWriter {
-    /// A frame with room for `expected` acks.
+    /// Starts a frame with room for `expected` acks.
     pub(crate) fn new(expected: usize) -> Self {
         let mut text = String::with_capacity(32 + 72 * expected);
         text.push_str(r#"{"type":"ack","acks":["#);
@@ -212,7 +212,7 @@ impl AckWriter {
     pub(crate) fn push(&mut self, id: Uuid, reference: Option<&FrameRef>) {
         let comma = if self.count == 0 { "" } else { "," };
         self.count += 1;
-        // Writing into a string cannot fail.
+        // Writing to a string cannot fail.
         let _ = write!(self.text, r#"{comma}{{"id":"{id}""#);
         if let Some(reference) = reference {
             let _ = write!(self.text, r#","ref":{}"#, reference.as_json());
@@ -220,7 +220,7 @@ impl AckWriter {
         self.text.push('}');
     }
 
-    /// The frame, or `None` where there is nothing in it.
+    /// Returns the frame; `None` if it contains no acks.
     pub(crate) fn finish(mut self) -> Option<String> {
         self.text.push_str("]}");
         (self.count > 0).then_some(self.text)

@@ -1,4 +1,4 @@
-//! The slow pass over a frame that could not be read: which field is to blame, and what should stand there.
+//! The slow second pass over an invalid frame. It finds the invalid field and says what is expected.
 
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
@@ -9,17 +9,17 @@ use uuid::Uuid;
 
 use super::reference::{FrameRef, WireError};
 
-/// The error of JSON that is something else than a frame.
+/// The error for JSON that is not an object.
 pub(super) const NOT_AN_OBJECT: &str = "a frame must be a JSON object";
 
-/// Says why `text` could not be read; `error` is what the first pass said.
+/// Explains why `text` is invalid. `error` is the error of the first pass.
 pub(super) fn explain(text: &str, error: &serde_json::Error) -> WireError {
     if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
         return WireError::json(format!("not valid JSON: {error}"));
     }
     let pairs = match serde_json::from_str::<Pairs<'_>>(text) {
         Ok(Pairs(pairs)) => pairs,
-        // A name that is no string after all: half a surrogate pair.
+        // A field name that is not a valid string: it contains a lone surrogate.
         Err(error) if text.trim_ascii_start().starts_with('{') => {
             return WireError::json(format!("not valid JSON: {error}"));
         }
@@ -30,7 +30,7 @@ pub(super) fn explain(text: &str, error: &serde_json::Error) -> WireError {
     WireError::message(problem.unwrap_or_else(|| error.to_string()), reference)
 }
 
-/// The error of a frame that nobody looks into for this problem; its mark is found all the same.
+/// Makes the error for a frame whose fields were not examined. The frame's `ref` is found nevertheless.
 pub(super) fn unread(text: &str, problem: String) -> WireError {
     let pairs = serde_json::from_str::<Pairs<'_>>(text).ok();
     WireError { reference: pairs.and_then(|Pairs(pairs)| reference(&pairs)), ..WireError::json(problem) }
@@ -41,7 +41,7 @@ fn reference(pairs: &[(String, &RawValue)]) -> Option<FrameRef> {
     FrameRef::from_json(value.get()).ok()
 }
 
-/// The fields of an object in their order, repetitions included.
+/// The fields of an object in order, including repeated ones.
 struct Pairs<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Pairs<'de> {
@@ -68,7 +68,7 @@ impl<'de> Deserialize<'de> for Pairs<'de> {
 
 fn twice(pairs: &[(String, &RawValue)]) -> Option<String> {
     let repeated = |(index, (name, _)): (usize, &(String, _))| {
-        // Only for our own fields, which are few: a frame may have a hundred thousand others.
+        // Checks only the known fields, which are few: a frame may have a hundred thousand unknown ones.
         let again = expected(name).is_some() && pairs[..index].iter().any(|(earlier, _)| earlier == name);
         again.then(|| format!("{name}: stands there twice"))
     };
@@ -85,7 +85,7 @@ fn check(name: &str, value: &str) -> Option<String> {
             .map_or(Err(InvalidTimestamp::Syntax), |text| text.parse::<Timestamp>());
         return problem.err().map(|problem| format!("{name}: {problem}"));
     }
-    // A string that is no string after all has an escape that means nothing.
+    // A string that does not parse contains an invalid escape.
     match serde_json::from_str::<String>(value) {
         Err(error) if value.starts_with('"') => Some(format!("{name}: not a valid string: {error}")),
         _ => Some(format!("{name}: {expected}")),
@@ -96,7 +96,8 @@ const TIMES: [&str; 3] = ["created_at", "started_at", "ended_at"];
 
 type Fits = fn(&str) -> bool;
 
-/// How to tell whether the JSON text of a value fits the field of this name, and what to say where it does not.
+/// Returns how to check the JSON text of a field's value, and the error if it does not match. `None` for unknown
+/// fields.
 fn expected(name: &str) -> Option<(Fits, String)> {
     let (fits, expected): (Fits, String) = match name {
         "type" | "content" | "external_id" | "audio_url" | "content_generated" | "reason" => {
@@ -118,7 +119,7 @@ fn fits<T: DeserializeOwned>(value: &str) -> bool {
     serde_json::from_str::<T>(value).is_ok()
 }
 
-/// The words a type is made of, as its own error tells them.
+/// Returns the allowed words of a type, as its own error lists them.
 fn problem_of<T: std::str::FromStr<Err = talktrack::error::Invalid>>() -> String {
     T::from_str("").err().map(|invalid| invalid.problem.into_owned()).unwrap_or_default()
 }

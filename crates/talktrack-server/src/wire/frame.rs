@@ -1,5 +1,5 @@
-//! From the client: a text becomes a frame in one pass. Only where that fails does a second, slower pass find the field to
-//! blame.
+//! Frames from the client. A text is parsed in one pass. Only if that fails does a second, slower pass find the invalid
+//! field.
 
 #[cfg(test)]
 mod tests;
@@ -16,55 +16,55 @@ use super::explain::{NOT_AN_OBJECT, explain, unread};
 use super::reference::{FrameRef, WireError};
 use crate::config::Secret;
 
-/// One frame and what can stand on every one.
+/// A frame with the fields that every frame may have.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Frame {
-    /// What it says.
+    /// The contents of the frame.
     pub(crate) body: ClientFrame,
-    /// Needed in files; on a connection it may be left out.
+    /// Required in files, optional on a connection.
     pub(crate) session_id: Option<Uuid>,
-    /// Stands on the first line of a session in a file.
+    /// Given on the first line of a session in a file.
     pub(crate) user_id: Option<Uuid>,
-    /// To be echoed in the answer.
+    /// Echoed in the answer.
     pub(crate) reference: Option<FrameRef>,
 }
 
-/// What a frame says.
+/// The contents of a frame by type.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum ClientFrame {
-    /// Something was said.
+    /// A message was said.
     Message(MessageFrame),
-    /// A session begins. In files only: a connection starts its session by being made.
+    /// A session starts. Only in files: a connection starts its session when it is opened.
     SessionStart(SessionStartFrame),
-    /// Keys to be merged into the session's metadata.
+    /// Keys to merge into the session's metadata.
     SessionUpdate {
-        /// The keys.
+        /// The keys with their values.
         metadata: JsonObject,
     },
     /// The session ends.
     SessionEnd {
-        /// The caller's word for why.
+        /// The caller's reason.
         reason: Option<String>,
-        /// When. In files only.
+        /// When the session ended. Only in files.
         ended_at: Option<Timestamp>,
-        /// That nobody ended it, where it was abandoned. In files only.
+        /// `abandoned` if the session was never explicitly ended. Only in files.
         status: Option<Status>,
     },
-    /// The connection goes on with this key or token.
+    /// Renews the connection with this key or token.
     Auth {
-        /// Not shown anywhere.
+        /// Never shown in logs or errors.
         token: Secret,
     },
-    /// Asks for a pong.
+    /// Requests a pong.
     Ping,
 }
 
-/// A message that does not know its session yet.
+/// A message without its session.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct MessageFrame(Message);
 
 impl MessageFrame {
-    /// The message, in this session.
+    /// Returns the message with this session.
     pub(crate) fn in_session(self, session_id: Uuid) -> Message {
         Message { session_id, ..self.0 }
     }
@@ -73,27 +73,27 @@ impl MessageFrame {
 /// The first line of a session in a file.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct SessionStartFrame {
-    /// The caller's own id.
+    /// The caller's own id of the session.
     pub(crate) external_id: Option<String>,
-    /// The caller's own remarks.
+    /// The caller's own metadata.
     pub(crate) metadata: Option<JsonObject>,
-    /// When it began.
+    /// When the session started.
     pub(crate) started_at: Option<Timestamp>,
 }
 
 impl Frame {
-    /// Reads a frame.
+    /// Parses a frame.
     ///
     /// # Errors
-    /// Names what is wrong, with the frame's `ref` where that could be read.
+    /// Says what is wrong, with the frame's `ref` if that is readable.
     pub(crate) fn parse(text: &str) -> Result<Self, WireError> {
         Self::parse_as(None, text)
     }
 
-    /// Reads a frame whose type is known from where it came, and may be left out in it.
+    /// Parses a frame whose type is known from the context and may be left out.
     ///
     /// # Errors
-    /// As [`Self::parse`]; and where it says that it is of another type.
+    /// As [`Self::parse`]; also fails if the frame names another type.
     pub(crate) fn parse_as(known: Option<&'static str>, text: &str) -> Result<Self, WireError> {
         let Some(clean) = json::replace_lone_surrogates(text) else {
             return Self::parse_clean(known, text, text);
@@ -105,17 +105,17 @@ impl Frame {
         Ok(frame)
     }
 
-    /// `text` is `sent` without lone halves of surrogate pairs; no byte has another place.
+    /// Parses `text`, which is `sent` with lone surrogates replaced. All byte positions are the same in both.
     fn parse_clean(known: Option<&'static str>, text: &str, sent: &str) -> Result<Self, WireError> {
         if is_too_deep(text) {
             return Err(unread(text, format!("nested deeper than {} levels", json::MAX_DEPTH)));
         }
         let fields: Fields<'_> = serde_json::from_str(text).map_err(|error| explain(text, &error))?;
-        // serde takes an array for an object, its values for the fields in their order.
+        // serde would also accept an array as a struct and take its values as the fields in order.
         if !text.trim_ascii_start().starts_with('{') {
             return Err(WireError::json(NOT_AN_OBJECT));
         }
-        // A mark is echoed as it was written, or not at all.
+        // A `ref` is echoed exactly as it was sent, or refused.
         let as_sent = |raw: &RawValue| {
             let start = raw.get().as_ptr().addr() - text.as_ptr().addr();
             FrameRef::from_json(&sent[start..start + raw.get().len()])
@@ -133,7 +133,7 @@ impl Frame {
     }
 }
 
-/// Every field of every frame, as it comes: `null` is as good as left out, unknown fields are passed over.
+/// The fields of all frames. `null` is the same as a missing field; unknown fields are ignored.
 #[derive(Deserialize)]
 struct Fields<'a> {
     #[serde(borrow, rename = "type")]
@@ -161,15 +161,15 @@ struct Fields<'a> {
     reason: Option<String>,
     started_at: Option<Timestamp>,
     ended_at: Option<Timestamp>,
-    // A secret: only looked at in a frame that brings one.
+    // A secret, so it is parsed only in `auth` frames.
     #[serde(borrow)]
     token: Option<&'a RawValue>,
-    // Other protocols' messages have a field of this name too: looked at only where it is ours.
+    // Messages of other protocols have a field with this name too, so it is parsed only in `session.end` frames.
     #[serde(borrow)]
     status: Option<&'a RawValue>,
 }
 
-/// Borrows from the text, which `Option<Cow<str>>` alone would not.
+/// Borrows from the text, which `Option<Cow<str>>` alone would not do.
 #[derive(Deserialize)]
 struct Word<'a>(#[serde(borrow)] Cow<'a, str>);
 
@@ -227,7 +227,7 @@ impl Fields<'_> {
     fn token(&self) -> Result<Secret, Invalid> {
         let raw = self.token.ok_or(missing("token"))?;
         let token = serde_json::from_str::<String>(raw.get());
-        // What stood there is not repeated.
+        // The error does not repeat the value, because it may be a secret.
         token.map(|token| token.trim().into()).map_err(|_| Invalid::new("token", "must be a string"))
     }
 
@@ -249,7 +249,8 @@ fn missing(field: &'static str) -> Invalid {
     Invalid::new(field, "missing")
 }
 
-/// Counting brackets settles it for nearly every frame, at a fraction of the price of measuring the depth.
+/// True if the JSON is nested too deeply. Counting brackets decides this for nearly every frame and is much cheaper
+/// than measuring the depth.
 fn is_too_deep(text: &str) -> bool {
     let opening = text.bytes().filter(|byte| matches!(byte, b'{' | b'[')).count();
     opening > json::MAX_DEPTH && json::depth(text) > json::MAX_DEPTH

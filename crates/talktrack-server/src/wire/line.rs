@@ -1,4 +1,4 @@
-//! Into a file, or from our own client: frames as they are written. What is not there, or is as always, is left out.
+//! Frames that this program writes to a file or sends as a client. Missing values and defaults are left out.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::reference::FrameRef;
 
-/// A frame for what was once accepted, as it was.
+/// The frame that describes a record as it was accepted.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(crate) enum RecordLine<'a> {
@@ -21,7 +21,7 @@ pub(crate) enum RecordLine<'a> {
 }
 
 impl<'a> RecordLine<'a> {
-    /// `None` for a sign of life and a deletion, which nobody tells in a frame.
+    /// Returns the frame for a record; `None` for a heartbeat or a deletion, which have no frame.
     pub(crate) fn of(record: &'a Record) -> Option<Self> {
         Some(match &record.body {
             Body::Start(start) => Self::Start(StartLine {
@@ -51,7 +51,7 @@ impl<'a> RecordLine<'a> {
     }
 }
 
-/// JSON of a frame: a caller's, or as it is stored.
+/// JSON in a frame: from a caller, or as stored.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Json<'a, T: Serialize> {
@@ -96,7 +96,7 @@ pub(crate) struct MessageLine<'a> {
 }
 
 impl<'a> MessageLine<'a> {
-    /// A stored message, for a file.
+    /// Makes the frame of a stored message, for a file.
     pub(crate) fn of_row(row: &'a MessageRow) -> Self {
         Self {
             session_id: Some(row.session_id),
@@ -118,7 +118,7 @@ impl<'a> MessageLine<'a> {
         }
     }
 
-    /// A message to be sent over a connection, which knows the session by itself.
+    /// Makes the frame of a message to send over a connection, which implies the session.
     pub(crate) fn of_message(message: &'a Message, reference: Option<&'a FrameRef>) -> Self {
         Self {
             session_id: None,
@@ -135,7 +135,7 @@ impl<'a> MessageLine<'a> {
             metadata: message.metadata.as_ref().map(Json::Given),
             parts: message.parts.as_ref().map(Json::Given),
             metrics: message.metrics.as_ref().map(|metrics| Json::Given(metrics.as_json())),
-            // A caller cannot set it over a connection.
+            // A client cannot set this over a connection.
             extra: None,
             reference,
         }
@@ -156,7 +156,7 @@ pub(crate) struct StartLine<'a> {
 }
 
 impl<'a> StartLine<'a> {
-    /// The start of a stored session.
+    /// Makes the start frame of a stored session.
     pub(crate) fn of_row(row: &'a SessionRow) -> Self {
         Self {
             session_id: row.session_id,
@@ -184,13 +184,13 @@ pub(crate) struct EndLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
     ended_at: StoredTime,
-    /// Said of sessions that nobody ended.
+    /// Set only for abandoned sessions.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<Status>,
 }
 
 impl<'a> EndLine<'a> {
-    /// The end of a stored session, where it has one.
+    /// Makes the end frame of a stored session; `None` if the session has not ended.
     pub(crate) fn of_row(row: &'a SessionRow) -> Option<Self> {
         let ended_at = row.ended_at.clone()?;
         let status = (row.status == Status::Abandoned).then_some(Status::Abandoned);

@@ -1,14 +1,14 @@
-//! The word for why a session ends.
+//! The reason why a session ends.
 
 use talktrack::error::Invalid;
 
-/// A longer reason is refused: it stands in a column that people read.
+/// The maximum length of a reason in bytes. It is stored in a column that people read.
 const MAX_REASON_BYTES: usize = 256;
 
-/// Why a session ends, in the caller's word.
+/// Returns the caller's reason for the end of a session, or `completed` if there is none.
 ///
 /// # Errors
-/// Where the word does not fit into a column that people read.
+/// Fails if the reason is empty, too long or contains U+0000.
 pub(crate) fn reason_of_end(reason: Option<String>) -> Result<String, Invalid> {
     let reason = reason.unwrap_or_else(|| "completed".into());
     if (1..=MAX_REASON_BYTES).contains(&reason.len()) && !reason.contains('\0') {

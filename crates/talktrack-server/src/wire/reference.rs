@@ -1,32 +1,32 @@
-//! What an answer needs of the frame it answers: its `ref`, and what was wrong with it.
+//! What an answer needs of the frame that it answers: the `ref`, and what was wrong with the frame.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::value::RawValue;
 
-/// The code of a text that is no JSON object.
+/// The error code for a text that is not a JSON object.
 pub(crate) const INVALID_JSON: &str = "invalid_json";
-/// The code of a JSON object that is no frame.
+/// The error code for a JSON object that is not a valid frame.
 pub(crate) const INVALID_MESSAGE: &str = "invalid_message";
 
-/// A longer `ref` is refused: it is kept until the answer.
+/// The maximum length of a `ref` in bytes. It is kept in memory until the answer.
 const MAX_REF_BYTES: usize = 256;
 
-/// The sender's own mark on a frame: a JSON string or number, echoed in the answer exactly as it was written.
+/// The sender's own reference on a frame: a JSON string or number that the answer echoes exactly as it was written.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct FrameRef(Box<str>);
 
 impl FrameRef {
-    /// A mark for a frame of our own.
+    /// Makes a reference for one of the client's own frames.
     pub(crate) fn number(number: u64) -> Self {
         Self(number.to_string().into())
     }
 
-    /// Takes the JSON text of a value, if it is fit to be a mark.
+    /// Takes the JSON text of a value if it is a valid `ref`.
     pub(super) fn from_json(text: &str) -> Result<Self, &'static str> {
         let fit = match text.as_bytes() {
-            // Half a surrogate pair can be written in JSON, and only a full parse notices it.
+            // JSON can contain a lone surrogate, and only a full parse detects it.
             [b'"', ..] => !text.contains("\\u") || serde_json::from_str::<String>(text).is_ok(),
             [b'-' | b'0'..=b'9', ..] => true,
             _ => false,
@@ -37,7 +37,7 @@ impl FrameRef {
         }
     }
 
-    /// The JSON text, quotes included.
+    /// Returns the JSON text, including quotes.
     pub(crate) fn as_json(&self) -> &str {
         &self.0
     }
@@ -63,7 +63,7 @@ impl<'de> Deserialize<'de> for FrameRef {
     }
 }
 
-/// Why a text is not a frame. The connection lives on.
+/// Why a text is not a frame. The connection stays open.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct WireError {
@@ -71,7 +71,7 @@ pub(crate) struct WireError {
     pub(crate) code: &'static str,
     /// The field and what is wrong with it: `content: missing`.
     pub(crate) message: String,
-    /// The frame's mark, where it could be read.
+    /// The frame's `ref`, if it was readable.
     pub(crate) reference: Option<FrameRef>,
 }
 

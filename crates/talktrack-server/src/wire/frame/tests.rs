@@ -1,4 +1,4 @@
-//! Frames that are read, and what is said of those that cannot be.
+//! Frames that parse, and the errors of those that do not.
 
 use super::*;
 
@@ -78,14 +78,14 @@ fn what_is_no_json_object_is_invalid_json() {
     assert_eq!(Frame::parse(&just_right).unwrap().body, ClientFrame::Ping);
 }
 
-/// A client that replays a file waited in vain for the answer to such a line, and gave the session up.
+/// Regression: a client that replayed a file never got an answer to such a line, and gave up on the session.
 #[test]
 fn a_frame_that_is_nested_too_deeply_is_answered_by_its_ref() {
     let deep = format!(r#"{{"ref":7,"type":"ping","x":{}{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
     assert_eq!(Frame::parse(&deep).unwrap_err().reference, Some(FrameRef::number(7)));
 }
 
-/// Each field was compared with every other: one frame kept a thread busy for most of a minute.
+/// Regression: each field was compared with every other one, so that one frame kept a thread busy for most of a minute.
 #[test]
 fn a_bad_frame_of_a_hundred_thousand_fields_is_explained_at_once() {
     let fields: String = (0..100_000).map(|number| format!(r#""{number}":0,"#)).collect();
@@ -146,7 +146,7 @@ fn a_lone_half_of_a_surrogate_pair_becomes_a_replacement_character_wherever_it_s
     assert_eq!(mended.extra.unwrap().as_str(), r#"{"talktrack":{"surrogates_replaced":true}}"#);
     let whole = message(r#"{"type":"message","role":"user","content":"\ud83d\ude00"}"#);
     assert_eq!((whole.content.as_str(), whole.extra), ("\u{1f600}", None));
-    // What is no JSON is none all the same.
+    // Replacing surrogates does not make invalid JSON valid.
     for text in [r#"{"\ud800"#, "\\é", r#"{"type":"ping","x":"\ud80"}"#, r#"{"x":"\u+800\ud800"}"#] {
         assert_eq!(problem(text).0, "invalid_json", "{text}");
     }
