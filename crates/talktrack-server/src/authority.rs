@@ -1,16 +1,17 @@
-//! The names by which browsers know servers: `Host` and `PageOrigin`, read strictly. What a lenient reader would understand in some
-//! way (a user before the host, a path, a half bracket, a number for an address) is no name at all here.
+//! The names by which browsers identify servers, `Host` and `PageOrigin`, parsed strictly. Forms that lenient parsers
+//! interpret in different ways (a user before the host, a path, half a bracket, a number as an address) are invalid
+//! here.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// A host and, if it is given, a port.
+/// A host with an optional port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Authority {
     host: Host,
     port: Option<u16>,
 }
 
-/// Where a page comes from.
+/// The origin of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PageOrigin {
     scheme: Scheme,
@@ -41,7 +42,7 @@ impl Scheme {
 }
 
 impl Authority {
-    /// Reads `host` or `host:port`; `None` if it is anything else.
+    /// Parses `host` or `host:port`; `None` for anything else.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {
@@ -61,7 +62,7 @@ impl Authority {
         }
     }
 
-    /// Whether it names this machine.
+    /// True if the host is this machine.
     pub(crate) fn is_local(&self) -> bool {
         self.host.is_local()
     }
@@ -78,7 +79,7 @@ impl Host {
                 && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
         };
         let is_name = text.len() <= 253 && text.split('.').all(is_label);
-        // Browsers take a last label of digits for an address, in ways of their own.
+        // Browsers interpret a last label of digits as an address, in several notations.
         let last = text.rsplit('.').next().unwrap_or_default();
         let is_number =
             last.bytes().all(|byte| byte.is_ascii_digit()) || last.to_ascii_lowercase().starts_with("0x");
@@ -93,14 +94,14 @@ impl Host {
     }
 }
 
-/// Digits only: `+80`, `080` and an empty port are none.
+/// Parses a port. Only digits are accepted: `+80`, `080` and an empty port are invalid.
 fn port_number(text: &str) -> Option<u16> {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
     is_plain.then(|| text.parse().ok()).flatten()
 }
 
 impl PageOrigin {
-    /// Reads `http://host` or `https://host:port`; `None` if it is anything else, also `null`.
+    /// Parses `http://host` or `https://host:port`; `None` for anything else, including `null`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (scheme, authority) = text.split_once("://")?;
         let scheme = match scheme.to_ascii_lowercase().as_str() {
@@ -112,12 +113,12 @@ impl PageOrigin {
         Some(Self { scheme, host, port: port.unwrap_or(scheme.usual_port()) })
     }
 
-    /// Whether a page from there is a page of the server that was asked under this name.
+    /// True if a page of this origin is a page of the server that was requested under this name.
     pub(crate) fn is_of(&self, server: &Authority) -> bool {
         self.host == server.host && self.port == server.port.unwrap_or(self.scheme.usual_port())
     }
 
-    /// Whether it names this machine.
+    /// True if the origin is on this machine.
     pub(crate) fn is_local(&self) -> bool {
         self.host.is_local()
     }

@@ -1,4 +1,4 @@
-//! The command line: what there is to say, and whom it is said to.
+//! The command line: parses the arguments and runs the command.
 
 use std::process::ExitCode;
 
@@ -63,11 +63,11 @@ enum Command {
     Man(command::man::Args),
 }
 
-/// Does what the arguments say.
+/// Runs the command that the arguments name.
 pub(crate) fn main() -> ExitCode {
     let ended = match Cli::try_parse() {
         Ok(cli) => run(cli.command),
-        // Help and version: asked for, or the answer to no command at all.
+        // Help and version are not errors: they were requested, or no command was given.
         Err(error)
             if !error.use_stderr()
                 || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand =>
@@ -83,7 +83,7 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Outcome {
-    // Never fewer than two, so that one thread that computes does not hold up every connection.
+    // At least two threads, so that one thread with a long computation does not block all connections.
     let workers = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
     let ended = runtime.block_on(async {
@@ -109,12 +109,12 @@ fn run(command: Command) -> Outcome {
             Command::Man(args) => command::man::run(&args, Cli::command()),
         }
     });
-    // What still runs (a read from the terminal, say) has nothing left to answer.
+    // Tasks that still run, such as a read from the terminal, no longer matter.
     runtime.shutdown_background();
     ended
 }
 
-/// clap's complaint without the paragraphs around it.
+/// Returns clap's error as one line, without usage and hints.
 fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let rest = |line: &&str| line.starts_with("Usage:") || line.starts_with("For more information");

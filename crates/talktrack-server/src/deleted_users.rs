@@ -1,4 +1,4 @@
-//! Users whose deletion is not done yet: a file for each such user keeps that in mind over a restart.
+//! Users whose deletion is not complete yet. A file for each of them preserves this over a restart.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -12,10 +12,11 @@ use talktrack::permissions::{make_private_directory, private_file};
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
-/// Below the data directory. The name of a file is the user's id; the moment of the deletion is in it.
+/// The directory in the data directory. The name of each file is the user's id, and its content the time of the
+/// deletion.
 const DIRECTORY: &str = "deleted-users";
 
-/// The notes; clones are one.
+/// The notes of incomplete deletions. Cheap to clone; all clones refer to the same notes.
 #[derive(Clone)]
 pub(crate) struct DeletedUsers(Arc<Shared>);
 
@@ -23,11 +24,11 @@ struct Shared {
     directory: PathBuf,
     /// Held while files are read and changed.
     files: Mutex<()>,
-    /// Requests that delete a user now.
+    /// The number of requests that are deleting each user now.
     running: Mutex<HashMap<Uuid, usize>>,
 }
 
-/// A request that deletes a user, for as long as it runs.
+/// Marks a request as deleting a user until it is dropped.
 pub(crate) struct Running(DeletedUsers, Uuid);
 
 impl Drop for Running {
@@ -47,22 +48,22 @@ impl DeletedUsers {
         Self(Arc::new(Shared { directory, files: Mutex::default(), running: Mutex::default() }))
     }
 
-    /// A request begins to delete the user: what it can do, nobody else has to do.
+    /// Marks the user as being deleted by a request, so that the background task leaves the user to it.
     pub(crate) fn begin(&self, user_id: Uuid) -> Running {
         *self.0.running.lock().entry(user_id).or_default() += 1;
         Running(self.clone(), user_id)
     }
 
-    /// Whether a request deletes the user now.
+    /// True if a request is deleting the user now.
     pub(crate) fn is_running(&self, user_id: Uuid) -> bool {
         self.0.running.lock().contains_key(&user_id)
     }
 
-    /// Notes on the disk that what was there of a user at this moment is to be deleted; a later moment stays. Returns the moment that
-    /// was noted before.
+    /// Records on disk that all data of a user up to this time must be deleted. A later time is kept. Returns the time
+    /// that was recorded before.
     ///
     /// # Errors
-    /// If the disk does not take it.
+    /// Fails if the note cannot be written.
     pub(crate) async fn note(&self, user_id: Uuid, moment: Timestamp) -> io::Result<Option<Timestamp>> {
         self.change(move |notes| {
             let noted = notes.read(user_id);
@@ -74,12 +75,12 @@ impl DeletedUsers {
         .await
     }
 
-    /// The deletion that was noted for this moment is done. A later one stays.
+    /// Removes the note for this time, because the deletion is complete. A note with another time is kept.
     pub(crate) async fn forget(&self, user_id: Uuid, moment: Timestamp) -> io::Result<()> {
         self.put_back(user_id, moment, None).await
     }
 
-    /// The note for this moment gives way to what was noted before. A later one stays.
+    /// Restores the note from before, if the current note is for this time. A note with another time is kept.
     pub(crate) async fn put_back(
         &self,
         user_id: Uuid,
@@ -94,7 +95,7 @@ impl DeletedUsers {
         .await
     }
 
-    /// The users whose deletion is not done, and the moment of each deletion.
+    /// Returns the users whose deletion is not complete, with the time of each deletion.
     pub(crate) async fn due(&self) -> Vec<(Uuid, Timestamp)> {
         let list = |notes: &Shared| {
             let entries = match fs::read_dir(&notes.directory) {

@@ -1,4 +1,4 @@
-//! Failures, as people and programs see them: one line on stderr with an exit code, or a problem document over HTTP.
+//! Errors for people and programs: one line on stderr with an exit code, or a problem document over HTTP.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,7 +12,7 @@ use talktrack::{NotDurable, ReadError, Reason, Refused};
 use utoipa::openapi::{Content, Ref, RefOr, Response as Described, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema};
 
-/// Why a command ends early. Displays as one line; secrets never get into it.
+/// Why a command ends early. `Display` gives one line, which never contains secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
     line: String,
@@ -20,12 +20,13 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// Something went wrong: exit code 1.
+    /// Makes a failure with exit code 1: something went wrong.
     pub(crate) fn new(line: impl fmt::Display) -> Self {
         Self::with_code(&line, 1)
     }
 
-    /// The command cannot be carried out as it was given (a bad setting, a bad argument): exit code 2.
+    /// Makes a failure with exit code 2: the command cannot be carried out as given, because of an invalid setting or
+    /// argument.
     pub(crate) fn usage(line: impl fmt::Display) -> Self {
         Self::with_code(&line, 2)
     }
@@ -35,7 +36,7 @@ impl Failure {
         Self { line, code }
     }
 
-    /// What the process returns.
+    /// Returns the exit code of the process.
     pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(self.code)
     }
@@ -59,21 +60,21 @@ macro_rules! fails_with {
 
 fails_with!(std::io::Error, talktrack::OpenError, ReadError, NotDurable);
 
-/// Seconds after which a store that could not be asked may be there again.
+/// After how many seconds a client should retry while the store is unavailable.
 const STORE_RETRY_AFTER: u32 = 5;
 
 const PROBLEM_JSON: &str = "application/problem+json";
 
-/// An error over HTTP: a problem document (RFC 9457) with one of the protocol's codes.
+/// An error over HTTP: a problem document (RFC 9457) with an error code of the protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Problem {
     status: StatusCode,
-    /// One of the protocol's codes, where one fits.
+    /// One of the error codes of the protocol, if one fits.
     code: Option<&'static str>,
     detail: String,
-    /// Seconds after which it is worth to ask again.
+    /// After how many seconds the client should retry.
     retry_after: Option<u32>,
-    /// What became of each part of the request, where it had parts.
+    /// The outcome of each part of the request, if it had parts.
     acks: Option<Value>,
 }
 
@@ -82,38 +83,38 @@ impl Problem {
         Self { status, code: Some(code), detail: detail.into(), retry_after: None, acks: None }
     }
 
-    /// A request that names nothing the server has.
+    /// Makes a problem without an error code of the protocol.
     pub(crate) fn without_code(status: StatusCode, detail: impl Into<String>) -> Self {
         Self { status, code: None, detail: detail.into(), retry_after: None, acks: None }
     }
 
-    /// A field of the request is missing or bad.
+    /// Makes the problem for a missing or invalid field.
     pub(crate) fn invalid(detail: impl fmt::Display) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_message", detail.to_string())
     }
 
-    /// The same, of a request with several parts, of which none was taken.
+    /// Converts the problem to that of a request with several parts, none of which was accepted.
     pub(crate) fn of_all(self, acks: Value) -> Self {
         Self { detail: format!("nothing was taken; the first: {}", self.detail), acks: Some(acks), ..self }
     }
 
-    /// The address is nobody's.
+    /// Makes the problem for a path without an endpoint.
     pub(crate) fn nothing_at(path: &str) -> Self {
         Self::not_found(format!("there is nothing at {path}"))
     }
 
-    /// What the request names is not there.
+    /// Makes the problem for something that does not exist.
     pub(crate) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", detail)
     }
 
-    /// There is no such session, as far as the caller may know: the same answer for a session that is absent and for one of
-    /// another user.
+    /// Makes the problem for a session that does not exist or that the caller may not know of. It is the same for an
+    /// absent session and for one of another user.
     pub(crate) fn session_not_found() -> Self {
         NotDurable::UnknownSession.into()
     }
 
-    /// The same problem, with what to do if the session is missing.
+    /// If the problem is that something was not found, adds what to do about it.
     pub(crate) fn with_advice(self, advice: &str) -> Self {
         match self.status {
             StatusCode::NOT_FOUND => Self { detail: format!("{}; {advice}", self.detail), ..self },
@@ -121,14 +122,15 @@ impl Problem {
         }
     }
 
-    /// The store cannot be asked now.
+    /// Makes the problem for a store that cannot answer now.
     pub(crate) fn store_unavailable(error: &ReadError) -> Self {
         tracing::warn!("{error}");
-        // The store's words may tell of its insides: they are for the log.
+        // The store's error may reveal internals, so it goes only to the log.
         Self::store_away("the store cannot be read at present; try again later", STORE_RETRY_AFTER)
     }
 
-    /// A store cannot be used now: that of the conversations, or that of recordings. It is worth to ask again after some seconds.
+    /// Makes the problem for an unavailable store, of conversations or of recordings. The client should retry after
+    /// `retry_after` seconds.
     pub(crate) fn store_away(detail: &str, retry_after: u32) -> Self {
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", detail);
         Self { retry_after: Some(retry_after), ..problem }
@@ -138,49 +140,49 @@ impl Problem {
         self.status
     }
 
-    /// Seconds after which it is worth to ask again.
+    /// Returns after how many seconds the client should retry.
     pub(crate) fn retry_after(&self) -> Option<u32> {
         self.retry_after
     }
 
-    /// The protocol's code for it.
+    /// Returns the error code, or `internal` if none fits.
     pub(crate) fn code(&self) -> &'static str {
         self.code.unwrap_or("internal")
     }
 
-    /// What is wrong, in words.
+    /// Returns the description in words.
     pub(crate) fn into_detail(self) -> String {
         self.detail
     }
 
-    /// Nobody knows who asks.
+    /// Makes the problem for an unauthenticated caller.
     pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 
-    /// Who asks is known, and may not do this.
+    /// Makes the problem for a caller without permission.
     pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
     }
 
-    /// Something that is needed to answer is not to be had just now; it is worth to ask again after some seconds.
+    /// Makes the problem for a temporarily missing resource. The client should retry after `retry_after` seconds.
     pub(crate) fn unavailable(detail: impl Into<String>, retry_after: u32) -> Self {
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "internal", detail);
         Self { retry_after: Some(retry_after), ..problem }
     }
 
-    /// Too much is asked of the server; it is worth to ask again after some seconds.
+    /// Makes the problem for an exceeded limit. The client should retry after `retry_after` seconds.
     pub(crate) fn busy(status: StatusCode, detail: impl Into<String>, retry_after: u32) -> Self {
         Self { retry_after: Some(retry_after), ..Self::new(status, "rate_limited", detail) }
     }
 
-    /// The server is about to go.
+    /// Makes the problem for a server that is shutting down.
     pub(crate) fn shutting_down() -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "shutting_down", "the server is shutting down")
     }
 }
 
-/// What a refusal at the door means over HTTP.
+/// Converts a refusal before acceptance to its HTTP response.
 impl From<Reason> for Problem {
     fn from(reason: Reason) -> Self {
         let status = match reason {
@@ -199,7 +201,7 @@ impl<T> From<Refused<T>> for Problem {
     }
 }
 
-/// What a refusal after acceptance means over HTTP.
+/// Converts a refusal after acceptance to its HTTP response.
 impl From<NotDurable> for Problem {
     fn from(why: NotDurable) -> Self {
         let status = match why {
@@ -236,7 +238,7 @@ pub(crate) struct Document {
     acks: Option<Value>,
 }
 
-/// What every endpoint may answer instead, for the description of the API.
+/// The error responses that every endpoint may return, for the OpenAPI description.
 impl IntoResponses for Problem {
     fn responses() -> BTreeMap<String, RefOr<Described>> {
         let kinds = [("4XX", "Refused; nothing is kept."), ("5XX", "Not now.")];

@@ -1,5 +1,5 @@
-//! What must hold for whatever comes in. Each property takes any bytes, and panics where it does not hold. The fuzz targets
-//! call them with what libFuzzer finds, the tests with what is drawn.
+//! Properties that must hold for any input. Each takes arbitrary bytes and panics if it does not hold. Fuzz targets
+//! call them with inputs from libFuzzer, tests with random ones.
 
 #![expect(clippy::expect_used, reason = "a property fails by panicking")]
 

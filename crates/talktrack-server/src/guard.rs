@@ -1,5 +1,5 @@
-//! What is looked at before any endpoint is reached, and added to every answer: where a request comes from, whether that
-//! address has asked for too much, how long the answer may take, and what a browser may do with it.
+//! Middleware in front of all endpoints: determines the client's address, applies the rate limit of the address and the
+//! time limit of the request, and adds security headers to every response.
 
 use std::net::IpAddr;
 
@@ -17,15 +17,15 @@ use crate::error::Problem;
 use crate::limits::{ClientAddress, OverTls};
 use crate::state::AppState;
 
-/// The other end of the connection that a request came over.
+/// The peer of the connection that a request came over.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PeerAddress(pub(crate) IpAddr);
 
-/// Asked by load balancers, often and without a name.
+/// Paths that load balancers request often and without credentials.
 const NEVER_LIMITED: [&str; 2] = ["/healthz", "/readyz"];
 
-/// What every answer says unless it says otherwise. Nothing of it may be shown inside another page, kept, or taken for
-/// something else than it is.
+/// The default headers of every response. They forbid browsers to embed a response in another page, to cache it, and to
+/// guess its type.
 const HEADERS: [(HeaderName, &str); 6] = [
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (REFERRER_POLICY, "no-referrer"),
@@ -35,7 +35,7 @@ const HEADERS: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
 ];
 
-/// Said behind TLS alone: a browser that has heard it asks over TLS only, for a year.
+/// Sent only behind TLS: a browser that has received it uses only TLS for a year.
 const ONLY_OVER_TLS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 /// Passes a request on to its endpoint.
@@ -72,7 +72,7 @@ fn admit(state: &AppState, request: &mut Request) -> Result<(), Problem> {
 }
 
 async fn within_its_time(state: &AppState, request: Request, next: Next) -> Response {
-    // A recording comes in as long as it comes in; its endpoint sees to it that something does.
+    // Uploading a recording has no total time limit. Its endpoint checks that bytes keep arriving.
     if request.method() == Method::POST && request.uri().path().ends_with("/audio") {
         return next.run(request).await;
     }

@@ -1,15 +1,16 @@
-//! JSONL files: one frame a line. Read as a stream, with the number of each line, since that is what people need to find
-//! a bad one.
+//! JSONL files: one frame a line. They are read as a stream, with line numbers, which people need to find an invalid
+//! line.
 
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, stdin};
 use std::path::Path;
 
-/// A longer line is passed over. The largest valid message (1 MiB) has at most six bytes of JSON for each of its own.
+/// The maximum length of a line; a longer one is skipped. The largest valid message (1 MiB) takes at most six bytes of
+/// JSON for each of its own.
 const MAX_LINE_BYTES: usize = 8 << 20;
 
-/// A file's lines, one after the other. Blank lines are passed over.
+/// The lines of a file in order. Blank lines are skipped.
 pub(crate) struct Lines<R> {
     input: R,
     name: String,
@@ -20,13 +21,13 @@ pub(crate) struct Lines<R> {
 /// One line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Line<'a> {
-    /// Where it stands.
+    /// The place of the line.
     pub(crate) place: Place<'a>,
-    /// Its text, or why it has none.
+    /// The text, or why the line is unreadable.
     pub(crate) text: Result<&'a str, &'static str>,
 }
 
-/// A place in a file. Displays as `file:line`.
+/// A place in a file. `Display` gives `file:line`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place<'a> {
     /// The file's name.
@@ -55,12 +56,12 @@ impl Lines<Box<dyn BufRead + Send>> {
 }
 
 impl<R: BufRead> Lines<R> {
-    /// Reads from anything; `name` stands for it in [`Place`].
+    /// Reads lines from any input. `name` is its name in [`Place`].
     pub(crate) fn new(input: R, name: impl Into<String>) -> Self {
         Self { input, name: name.into(), number: 0, buffer: Vec::new() }
     }
 
-    /// The next line that is not blank; `None` at the end.
+    /// Returns the next line that is not blank; `None` at the end.
     pub(crate) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
         loop {
             self.buffer.clear();
@@ -76,7 +77,8 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    /// Reads a line into the buffer. False where it was too long and only its beginning is there.
+    /// Reads a line into the buffer. Returns false if the line is too long, so that only its beginning is in the
+    /// buffer.
     fn read_line(&mut self) -> io::Result<bool> {
         let limit = u64::try_from(MAX_LINE_BYTES).unwrap_or(u64::MAX);
         let mut limited = io::Read::take(&mut self.input, limit);

@@ -1,7 +1,8 @@
-//! How much the dead letters take: of all, which counts as what waits in the journal, and of each user who writes with a token.
+//! Counts how much space the dead letters take: in total, which counts like the records that wait in the journal, and
+//! of each user who writes with a token.
 //!
-//! Only a store that refuses rows makes dead letters, so nobody is held up to count them: they are looked at every few seconds, and
-//! what a user adds in between is bounded by the rate of their bytes.
+//! Only a store that refuses rows causes dead letters, so no write waits for them to be counted. They are counted every
+//! few seconds, and what a user adds in between is bounded by the rate limit of bytes.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +11,11 @@ use tokio::time::sleep;
 
 use crate::state::AppState;
 
-/// How often the dead letters are looked at, at most. Many of them are counted less often: counting takes a tenth of the time.
+/// The minimum time between two counts. If there are many dead letters they are counted less often, so that counting
+/// takes at most a tenth of the time.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Follows the dead letters until the server stops.
+/// Counts the dead letters whenever they change, until the server stops.
 pub(crate) async fn follow(state: AppState) {
     let mut counted = None;
     loop {
@@ -29,7 +31,8 @@ pub(crate) async fn follow(state: AppState) {
     }
 }
 
-/// Counts the dead letters of all, and those of each user. What a token writes names its user.
+/// Counts the dead letters of all users together and of each user. A record that was written with a token names its
+/// user.
 async fn count(state: &AppState) -> Result<(), ReadError> {
     let letters = state.local().dead_letter_bytes().await?;
     state.tracker().note_dead_letter_bytes(letters.iter().map(|(_, bytes)| bytes).sum());

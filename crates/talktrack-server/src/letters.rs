@@ -1,5 +1,5 @@
-//! Dead letters brought back or let go: for the command that has the data directory to itself, and for the server that
-//! does it on the command's behalf. What the two say to each other is of the same version, and no public protocol.
+//! Replays and drops dead letters. Used by a command that has the data directory to itself, and by the server on behalf
+//! of a command. The messages between the two are not a public protocol: both must be of the same version.
 
 mod control_dir;
 
@@ -15,23 +15,25 @@ pub(crate) use control_dir::ControlDir;
 
 use crate::error::Failure;
 
-/// The most letters that one request names: so a request, its answer and the time it takes are bounded.
+/// The maximum number of letters in one request. It bounds the size of the request and of its answer, and the time that
+/// it takes.
 pub(crate) const MOST_AT_ONCE: usize = 100;
 
-/// What is to be done with which letters.
+/// A request to the server that uses the data directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Request {
-    /// Bring them back on their way to the store.
+    /// Sends these letters to the store again.
     Replay(Vec<Seq>),
-    /// Take them out for ever.
+    /// Deletes these letters.
     Drop(Vec<Seq>),
-    /// Bring what waits to the store that the server's settings name, whatever store the data directory notes.
+    /// Redirects the outbox to the store that the server's settings name, whichever store the data directory has
+    /// recorded.
     RedirectOutbox,
 }
 
 impl Request {
-    /// What the audit log calls it.
+    /// Returns the name of the action in the audit log.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Replay(_) => "dead_letters.replay",
@@ -41,23 +43,23 @@ impl Request {
     }
 }
 
-/// What a server answers to a request.
+/// The server's answer to a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Answer {
-    /// Of each letter, in the order of the request.
+    /// The outcome of each letter, in the order of the request.
     Outcomes(Vec<Outcome>),
-    /// The outbox belongs to the store at this address now.
+    /// The outbox now belongs to the store at this address.
     Redirected(String),
-    /// Why there is no answer to the request as a whole.
+    /// Why the whole request failed.
     Error(String),
 }
 
 impl Answer {
-    /// What became of each letter.
+    /// Returns the outcome of each letter.
     ///
     /// # Errors
-    /// If that is not what was asked for.
+    /// Fails if the request failed or the answer is of another kind.
     pub(crate) fn into_outcomes(self) -> Result<Vec<Outcome>, Failure> {
         match self {
             Self::Outcomes(outcomes) => Ok(outcomes),
@@ -67,7 +69,7 @@ impl Answer {
     }
 }
 
-/// What became of one letter.
+/// The outcome of one letter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Outcome {
     pub(crate) seq: Seq,
@@ -75,59 +77,59 @@ pub(crate) struct Outcome {
     pub(crate) fate: Fate,
 }
 
-/// What can become of a letter.
+/// What happened to a letter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub(crate) enum Fate {
-    /// Replayed, and in the store.
+    /// Replayed and stored.
     Stored,
-    /// Replayed and durable again; the remote store will have it.
+    /// Replayed and durable again; waits for the remote store.
     OnItsWay,
-    /// Replayed, and refused by the store again: a new letter.
+    /// Replayed and refused by the store again. There is a new letter.
     DeadAgain {
         /// The new letter.
         letter: Seq,
         reason: String,
         detail: Option<String>,
     },
-    /// Replayed, and refused because the session, the message or the user was deleted: nothing of it is kept.
+    /// Replayed and refused because the session, the message or the user was deleted. Nothing of it is kept.
     Deleted,
-    /// Taken out for ever.
+    /// Deleted for good.
     Dropped,
-    /// It could not be replayed now, and is where it was.
+    /// Could not be replayed now and is unchanged.
     Stays { why: String },
-    /// No such letter is there.
+    /// There is no such letter.
     NotThere,
 }
 
 impl Fate {
-    /// Whether what was asked for is done.
+    /// True if the request was fulfilled.
     pub(crate) fn is_good(&self) -> bool {
         matches!(self, Self::Stored | Self::OnItsWay | Self::Deleted | Self::Dropped)
     }
 }
 
-/// The dead letters of a data directory that this process has.
+/// The dead letters of a data directory that this process has locked.
 pub(crate) struct Letters {
     tracker: Tracker,
     reader: SqliteReader,
 }
 
 impl Letters {
-    /// Those that `tracker` lays aside in this file.
+    /// Opens the dead letters of `tracker` in this file.
     pub(crate) fn of(tracker: Tracker, database: &Path) -> Result<Self, ReadError> {
         Ok(Self::read_by(tracker, SqliteReader::open(database)?))
     }
 
-    /// Those that `tracker` lays aside in the file that `reader` reads.
+    /// Uses the dead letters of `tracker`, read through `reader`.
     pub(crate) fn read_by(tracker: Tracker, reader: SqliteReader) -> Self {
         Self { tracker, reader }
     }
 
-    /// Does what is asked for, and says what became of each letter.
+    /// Carries out a request and returns the outcome of each letter.
     ///
     /// # Errors
-    /// Where the tracker stopped meanwhile, or the file cannot be read. What was done until then is done.
+    /// Fails if the tracker stopped meanwhile, or the file cannot be read. What was done until then stays done.
     pub(crate) async fn carry_out(&self, request: Request) -> Result<Answer, Failure> {
         match request {
             Request::Replay(seqs) => self.replay(seqs).await.map(Answer::Outcomes),
@@ -147,8 +149,8 @@ impl Letters {
         Ok(seqs.into_iter().map(|seq| Outcome { seq, fate: fate(seq) }).collect())
     }
 
-    /// Takes a letter out only after its record is durable again. A crash between the two leaves both, and replaying again
-    /// changes nothing in the store.
+    /// Replays letters. A letter is removed only after its record is durable again. A crash between the two leaves
+    /// both, and replaying again changes nothing in the store.
     async fn replay(&self, seqs: Vec<Seq>) -> Result<Vec<Outcome>, Failure> {
         let mut handed_over = Vec::with_capacity(seqs.len());
         for seq in seqs {
@@ -175,7 +177,7 @@ impl Letters {
         Ok(outcomes)
     }
 
-    /// Brings a letter's record into the queue; waits while there is no room.
+    /// Puts the record of a letter into the queue. Waits while the queue is full.
     async fn hand_over(&self, seq: Seq) -> Result<Result<Receipt, Fate>, Failure> {
         let Some(letter) = self.reader.dead_letter(seq).await? else { return Ok(Err(Fate::NotThere)) };
         let Some(mut record) = letter.intact() else {
@@ -210,7 +212,7 @@ impl Letters {
     }
 }
 
-/// What the letter is of.
+/// Returns what kind of record the letter contains.
 pub(crate) fn kind(letter: &DeadLetter) -> &'static str {
     match letter.record.as_ref().map(|record| &record.body) {
         Ok(Body::Start(_)) => "start of a session",

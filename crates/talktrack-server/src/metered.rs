@@ -1,5 +1,5 @@
-//! What a user reads is counted, whatever answers: the size of an answer that is there as a whole, and the pieces of one that is
-//! streamed, as they go. A stream waits while its user has read more than `read_bytes_per_user` allows.
+//! Counts what users read, for all endpoints: the size of a complete response, and the pieces of a streamed one as they
+//! are sent. A stream waits while its user has read more than `read_bytes_per_user` allows.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -15,10 +15,10 @@ use tokio::time::{Sleep, sleep};
 use crate::limits::{Account, Limits, Reading};
 use crate::state::AppState;
 
-/// Passes a request on, and counts what its answer weighs.
+/// Passes a request on, and counts the bytes of its response.
 pub(crate) async fn meter(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let is_reading = [Method::GET, Method::HEAD].contains(request.method());
-    // A socket must open, whatever its user reads.
+    // Opening a WebSocket is never delayed by the read limit.
     if !is_reading || request.headers().contains_key(header::UPGRADE) {
         return next.run(request).await;
     }
@@ -36,7 +36,7 @@ pub(crate) async fn meter(State(state): State<AppState>, mut request: Request, n
     }
 }
 
-/// A body whose pieces are counted, and wait if too much was read.
+/// A body whose pieces are counted, and wait while too much was read.
 struct Paced {
     body: Body,
     limits: Limits,

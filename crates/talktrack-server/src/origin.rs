@@ -1,6 +1,6 @@
-//! Which pages may connect from a browser. Browsers let any page open a WebSocket to this machine, and where no identity is
-//! checked, a page from elsewhere could write into its user's conversations. Browsers always say where a page came from;
-//! other programs do not.
+//! Decides which pages may connect from a browser. Browsers let any page open a WebSocket to this machine, so without
+//! authentication a foreign page could write into its visitor's conversations. Browsers always send the origin of a
+//! page; other programs do not.
 
 use axum::http::header::{HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderValue, Method, Uri};
@@ -8,18 +8,18 @@ use axum::http::{HeaderMap, HeaderValue, Method, Uri};
 use crate::authority::{Authority, PageOrigin};
 use crate::error::Problem;
 
-/// Which pages are not from elsewhere.
+/// The rule for which pages may connect.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Origins<'a> {
-    /// As the settings name them, in lower case.
+    /// The origins from the settings, in lower case.
     pub(crate) allowed: &'a [String],
-    /// No identity is checked: only this machine is trusted. A page whose name was made to lead here (DNS rebinding) looks as
-    /// if it were the server's own.
+    /// True if no identity is checked, so that only this machine is trusted. With DNS rebinding, a foreign page looks
+    /// as if it were the server's own.
     pub(crate) is_open: bool,
 }
 
 impl Origins<'_> {
-    /// Refuses what pages from elsewhere ask for.
+    /// Refuses requests from foreign pages.
     pub(crate) fn check(self, headers: &HeaderMap) -> Result<(), Problem> {
         let refused = || {
             let detail =
@@ -33,24 +33,25 @@ impl Origins<'_> {
                 let is_own = !self.is_open && is_of_this_server(origin, headers);
                 if is_own || is_welcome(origin, self.allowed) { Ok(()) } else { refused() }
             }
-            // Which of the two a reader takes is anybody's guess.
+            // Parsers differ in which of two values they use.
             (Some(_), Some(_)) => refused(),
         }
     }
 
-    /// Refuses requests that change something and were made by a page from elsewhere: the browser may send its user's cookie
-    /// along, or be on the machine that is trusted.
+    /// Refuses requests of foreign pages that change something: the browser may send its user's cookie, or may be on
+    /// the trusted machine.
     pub(crate) fn check_writing(self, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
         if method.is_safe() { Ok(()) } else { self.check(headers) }
     }
 
-    /// If only this machine is trusted, a browser must know the server by a name of this machine. Counts for every path, also
-    /// `/healthz` and `/readyz`: with a name that was made to lead here (DNS rebinding) a page could read what is wrong.
+    /// If only this machine is trusted, the `Host` must be a name of this machine. This applies to every path,
+    /// including `/healthz` and `/readyz`: otherwise a page could use DNS rebinding to read what is wrong with the
+    /// server.
     pub(crate) fn check_host(self, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
         if !self.is_open {
             return Ok(());
         }
-        // The target of the request may be a whole URL, whose host counts then; both have to be right.
+        // If the target of the request is an absolute URL, its host takes precedence. Both hosts must be valid.
         let in_target = uri.authority().map(|authority| authority.as_str());
         let in_header = headers.get_all(HOST).iter().map(|host| host.to_str().unwrap_or_default());
         if in_target.into_iter().chain(in_header).all(|host| self.is_name_of_this_machine(host)) {
@@ -76,8 +77,8 @@ fn is_of_this_server(origin: &HeaderValue, headers: &HeaderMap) -> bool {
     origin.zip(host).is_some_and(|(origin, host)| origin.is_of(&host))
 }
 
-/// True if no other page than one of this server's own, or of an origin that the settings name, has sent the request. Other
-/// pages of this machine do not count here: a browser sends them our cookie too.
+/// True if the request was sent by a page of this server or of an origin in the settings, or by no page. Other pages of
+/// this machine are not accepted here, because the browser sends them the same cookie.
 pub(crate) fn is_own_page(headers: &HeaderMap, allowed: &[String]) -> bool {
     let mut origins = headers.get_all(ORIGIN).iter();
     match (origins.next(), origins.next()) {
@@ -92,7 +93,7 @@ fn is_named(origin: &HeaderValue, allowed: &[String]) -> bool {
     origin.is_some() && allowed.iter().any(|allowed| PageOrigin::parse(allowed) == origin)
 }
 
-/// Whether pages of this origin may connect, and read what is answered.
+/// True if pages of this origin may connect and read responses.
 pub(crate) fn is_welcome(origin: &HeaderValue, allowed: &[String]) -> bool {
     origin.to_str().is_ok_and(|origin| is_local(origin) || is_allowed(origin, allowed))
 }

@@ -1,5 +1,5 @@
-//! Standard output, whose reader may leave before we are done (`talktrack tail | head`). That is no error: the command
-//! ends quietly.
+//! Standard output, whose reader may close it early (`talktrack tail | head`). This is not an error: the command ends
+//! silently.
 
 use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::os::fd::AsFd as _;
@@ -13,17 +13,17 @@ use crate::error::Failure;
 use crate::table::View;
 use crate::visible;
 
-/// Why a command stops before its end.
+/// Why a command stops early.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// Nobody reads on.
+    /// The reader of standard output has closed it.
     ReaderGone,
     /// Something went wrong.
     Failed(Failure),
 }
 
 impl Stop {
-    /// The command's outcome: the reader's leaving is none of our failures.
+    /// Converts this to the outcome of the command. A closed standard output is a success.
     pub(crate) fn outcome(self) -> Result<ExitCode, Failure> {
         match self {
             Self::ReaderGone => Ok(ExitCode::SUCCESS),
@@ -38,10 +38,10 @@ impl<E: Into<Failure>> From<E> for Stop {
     }
 }
 
-/// Returns when the reader of standard output leaves, for commands that have nothing to write most of the time. Never
-/// returns where there is no such thing to watch (a file).
+/// Returns when the reader closes standard output, for commands that rarely write. Never returns if standard output
+/// cannot be watched, such as a file.
 pub(crate) async fn reader_gone() {
-    // Only watched, never written through: the descriptor may stay a blocking one.
+    // The descriptor is only watched, never written to, so it may stay in blocking mode.
     if let Ok(descriptor) = io::stdout().as_fd().try_clone_to_owned()
         && let Ok(pipe) = Sender::from_owned_fd_unchecked(descriptor)
         && pipe.ready(Interest::ERROR).await.is_ok()
@@ -51,7 +51,7 @@ pub(crate) async fn reader_gone() {
     std::future::pending().await
 }
 
-/// Ends a command with its figures: one line of JSON, or words.
+/// Ends a command with its results, as one line of JSON or as text.
 pub(crate) fn sum_up(
     json: bool,
     summary: &impl Serialize,
@@ -66,20 +66,20 @@ pub(crate) fn sum_up(
     }
 }
 
-/// Where a command writes what it was asked for.
+/// The output of a command.
 pub(crate) struct Output {
     target: Box<dyn Write>,
-    /// Whatever text a row holds must move no cursor.
+    /// True for a terminal: text from others must then not control the terminal.
     is_terminal: bool,
 }
 
 impl Output {
-    /// Standard output.
+    /// Returns standard output.
     pub(crate) fn stdout() -> Self {
         Self { is_terminal: io::stdout().is_terminal(), ..Self::to(io::stdout()) }
     }
 
-    /// A file, or anything else that takes bytes.
+    /// Returns the output to a file or any other writer.
     pub(crate) fn to(target: impl Write + 'static) -> Self {
         Self { target: Box::new(BufWriter::with_capacity(1 << 16, target)), is_terminal: false }
     }
@@ -89,7 +89,7 @@ impl Output {
         self.text(text).and_then(|()| self.text("\n"))
     }
 
-    /// Writes text: as it is, or for a terminal with what could harm it made visible.
+    /// Writes text unchanged, or for a terminal with harmful characters made visible.
     pub(crate) fn text(&mut self, text: &str) -> Result<(), Stop> {
         let text = if self.is_terminal { visible::safe_with_our_own(text) } else { text.into() };
         self.target.write_all(text.as_bytes()).map_err(|error| stop(&error))
@@ -105,7 +105,7 @@ impl Output {
         self.target.write_all(b"\n").map_err(|error| stop(&error))
     }
 
-    /// Hands over what was written so far.
+    /// Flushes what was written so far.
     pub(crate) fn flush(&mut self) -> Result<(), Stop> {
         self.target.flush().map_err(|error| stop(&error))
     }

@@ -1,11 +1,12 @@
-//! What the records of a session that wait for a remote store make of its row.
+//! Applies the records of a session that wait for a remote store to the session's row.
 
 use talktrack::clock::Timestamp;
 use talktrack::record::{Body, Record, SessionEnd, SessionStart, SessionUpdate};
 use talktrack::store::SessionRow;
 use talktrack::{JsonObject, Status, Stored, StoredTime};
 
-/// The row that the record leaves, as far as this node knows; `None` if it cannot tell whose session it is.
+/// Returns the row after the record, as far as this node knows; `None` if the record cannot be applied to what is
+/// known.
 pub(crate) fn after(record: &Record, known: Option<SessionRow>) -> Option<SessionRow> {
     Some(match (&record.body, known) {
         (Body::Start(start), None) => SessionRow::begun(start, record.seq),
@@ -46,7 +47,7 @@ fn ended(end: &SessionEnd, row: SessionRow) -> SessionRow {
     }
 }
 
-/// What an end tells of its session, where nothing else does.
+/// Makes the row of a session from its end, if nothing else is known. `None` if the end names no user.
 #[expect(clippy::cast_possible_truncation, reason = "a duration in microseconds fits")]
 fn from_its_end(end: &SessionEnd) -> Option<SessionRow> {
     let lasted = end.known.map_or(0.0, |known| known.duration_seconds);

@@ -1,4 +1,4 @@
-//! Retention by age: what is too old to be kept goes, a little at a time.
+//! Retention by age: deletes what is older than `retention_days`, in small steps.
 
 use std::time::Duration;
 
@@ -13,26 +13,27 @@ use crate::audit::{Actor, Entry};
 use crate::deletion::recordings;
 use crate::state::AppState;
 
-/// How often it is looked for what has grown too old.
+/// How often expired sessions are looked for.
 const INTERVAL: Duration = Duration::from_secs(60 * 60);
 
-/// Sessions that are looked at together, and messages that go with some of them at once.
+/// The number of sessions on one page, and the maximum number of messages that one step deletes, unless a single
+/// session has more.
 const PAGE: usize = 100;
 const MESSAGES: u64 = 1_000;
 
-/// The rest after each step, so that whoever talks finds the disk free.
+/// The pause after each step, so that the disk is available for new messages.
 const REST: Duration = Duration::from_millis(50);
 
-/// How long a remote store is waited for before the next step.
+/// How long a step waits for a remote store.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Deletes what has grown too old, for as long as the server lives. Returns at once where everything is kept.
+/// Deletes expired sessions and dead letters for as long as the server runs. Returns immediately if everything is kept.
 pub(crate) async fn keep(state: AppState) {
     let Some(age) = state.config().retention else { return };
     let (began, clock) = (SystemClock.now(), Instant::now());
     let mut stopping = state.watch_stop();
     loop {
-        // A calendar that leaps ahead makes nothing older.
+        // A wall clock that jumps ahead must not make sessions expire early.
         let now = SystemClock.now().min(began.plus(clock.elapsed()));
         let pass = async {
             if let Err(error) = pass(&state, now.minus(age)).await {
@@ -74,11 +75,11 @@ async fn pass(state: &AppState, before: Timestamp) -> Result<(), ReadError> {
     Ok(())
 }
 
-/// Pieces of a page, each with so many messages that nobody has to wait for it.
+/// Splits a page into steps with at most [`MESSAGES`] messages, so that no step delays others for long.
 fn in_steps(page: &[SessionRow]) -> Vec<&[SessionRow]> {
     let (mut steps, mut start, mut messages) = (Vec::new(), 0, 0);
     for (place, row) in page.iter().enumerate() {
-        // Another program may have written any count.
+        // Another program may have stored any count.
         let count = row.message_count.max(0).unsigned_abs().min(MESSAGES);
         if place > start && messages + count > MESSAGES {
             steps.push(&page[start..place]);
@@ -93,7 +94,7 @@ fn in_steps(page: &[SessionRow]) -> Vec<&[SessionRow]> {
 async fn delete(state: &AppState, sessions: &[SessionRow], before: Timestamp) -> Result<Removed, ReadError> {
     let accept =
         |row: &SessionRow| state.tracker().delete_silent_session(row.session_id, row.user_id, before);
-    // What finds no room in the queue is still there in an hour.
+    // A deletion that does not fit into the queue is tried again in an hour.
     let removal = |row: &SessionRow| {
         let deletion = accept(row).ok().flatten()?;
         let session_id = row.session_id;
@@ -102,7 +103,7 @@ async fn delete(state: &AppState, sessions: &[SessionRow], before: Timestamp) ->
     let mut removed = Removed::default();
     for (session_id, one) in join_all(sessions.iter().filter_map(removal)).await {
         let one = one?;
-        // One that has come to life meanwhile is still there.
+        // A session that became active meanwhile was not deleted.
         if one.sessions > 0 {
             recordings::remove(state, session_id).await;
         }
@@ -121,7 +122,7 @@ async fn removed_by(Deletion { here, in_store }: Deletion) -> Result<Removed, Re
     Ok(removed)
 }
 
-/// Takes dead letters out that are too old. Says how many there were.
+/// Deletes dead letters that are too old, and returns how many there were.
 async fn letters(state: &AppState, before: Timestamp) -> Result<u64, ReadError> {
     let mut removed = 0;
     loop {

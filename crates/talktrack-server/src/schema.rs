@@ -1,4 +1,4 @@
-//! A live PostgreSQL, held against the schema.
+//! Compares a live PostgreSQL database with the schema.
 
 use std::error::Error;
 
@@ -8,24 +8,24 @@ use tokio_postgres::Client;
 
 use crate::error::Failure;
 
-/// A connection to the database.
+/// Connects to the database.
 ///
 /// # Errors
-/// Where there is none to be had. Names the database, and no password.
+/// Fails if the database cannot be reached. The error names the database but not the password.
 pub(crate) async fn connect(address: &Address) -> Result<Client, Failure> {
     let client = address.connect().await;
     client.map_err(|error| Failure::new(format_args!("{address}: {}", in_full(&error))))
 }
 
-/// What the database has otherwise than the schema.
+/// Returns how the database differs from the schema.
 ///
 /// # Errors
-/// Where it cannot be asked.
+/// Fails if the database cannot be queried.
 pub(crate) async fn differences(client: &Client) -> Result<Vec<Difference>, Failure> {
     schema::differences(client).await.map_err(|error| Failure::new(in_full(&error)))
 }
 
-/// An error with what caused it.
+/// Formats an error with its causes.
 pub(crate) fn in_full(error: &dyn Error) -> String {
     let (mut line, mut cause) = (error.to_string(), error.source());
     while let Some(error) = cause {

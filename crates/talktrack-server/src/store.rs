@@ -1,4 +1,4 @@
-//! The store that the settings name: for those who write, through a tracker, and for those who look.
+//! Opens the store that the settings name: for writing through a tracker, or for reading.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,17 +15,17 @@ use crate::config::{Config, Database};
 use crate::error::Failure;
 use crate::visible;
 
-/// Rows asked for at once: enough to be quick, few enough to keep memory flat.
+/// The number of rows that are read at once: enough to be fast, and few enough to keep memory use constant.
 pub(crate) const PAGE: usize = 500;
 
-/// So long, in microseconds, a message may be on its way to the database while later ones are there already: lanes and nodes
-/// do not wait for each other.
+/// How long a message may reach the database after later ones, in microseconds: lanes and nodes do not wait for each
+/// other.
 const LOOK_BACK: Seq = 10_000_000;
 
-/// Opens the data directory, with the store behind it.
+/// Opens the data directory with the store behind it.
 ///
 /// # Errors
-/// As [`Tracker::open`]; and where the certificates that `database_url` names cannot be read.
+/// As [`Tracker::open`]; also fails if the certificates that `database_url` names cannot be read.
 pub(crate) fn open_tracker(config: &Config, options: Options) -> Result<Tracker, OpenError> {
     match &config.database {
         Database::File(_) => Tracker::open(options),
@@ -40,11 +40,11 @@ pub(crate) fn open_tracker(config: &Config, options: Options) -> Result<Tracker,
     }
 }
 
-/// The same for a command that brings something on its way, while no server has the data directory: the outbox stays that of the
-/// store it notes.
+/// Opens the data directory for a command that writes while no server uses it. The outbox keeps the store that it has
+/// recorded.
 ///
 /// # Errors
-/// As [`open_tracker`]; and if the settings name another store.
+/// As [`open_tracker`]; also fails if the settings name another store.
 pub(crate) async fn open_tracker_for_command(
     config: &Config,
     options: Options,
@@ -53,14 +53,14 @@ pub(crate) async fn open_tracker_for_command(
     match refuse_other_store(config).await {
         Ok(()) => Ok(tracker),
         Err(refusal) => {
-            // Its threads are waited for.
+            // Dropping the tracker waits for its threads.
             let _ = tokio::task::spawn_blocking(move || drop(tracker)).await;
             Err(NotOpened::OtherStore(refusal))
         }
     }
 }
 
-/// Why a command has no tracker.
+/// Why a command could not open a tracker.
 pub(crate) enum NotOpened {
     Tracker(OpenError),
     OtherStore(Failure),
@@ -81,8 +81,8 @@ impl From<NotOpened> for Failure {
     }
 }
 
-/// Refuses settings that name another store than the one whose outbox the data directory is, as far as that can be known now: a
-/// database that is away is asked later, by the writer.
+/// Fails if the settings name a store other than the one whose outbox the data directory is. If the database is
+/// unavailable, this succeeds, and the writer checks later.
 ///
 /// # Errors
 /// Names the store and the setting.
@@ -99,7 +99,8 @@ pub(crate) async fn refuse_other_store(config: &Config) -> Result<(), Failure> {
     }
 }
 
-/// How the settings name another store than the noted one, in words.
+/// Returns how the settings name a store other than the recorded one, in words; `None` if they do not or the database
+/// is unavailable.
 pub(crate) async fn other_store(config: &Config, noted: &NotedStore) -> Option<String> {
     let Database::Postgres(address) = &config.database else { return Some(noted.without_address()) };
     let id = noted.id?;
@@ -107,17 +108,17 @@ pub(crate) async fn other_store(config: &Config, noted: &NotedStore) -> Option<S
     (found != id).then(|| noted.mismatch(&address.to_string()))
 }
 
-/// What is stored, to look at it.
+/// The store, for reading.
 pub(crate) enum Stored {
     File(SqliteReader),
     Postgres(PostgresStore),
 }
 
 impl Stored {
-    /// Opens what the settings name.
+    /// Opens the store that the settings name.
     ///
     /// # Errors
-    /// Where there is no such file. A database is asked later.
+    /// Fails if the file does not exist. A database is connected to later.
     pub(crate) fn open(config: &Config) -> Result<Self, Failure> {
         match &config.database {
             Database::File(_) => {
@@ -134,7 +135,7 @@ impl Stored {
         }
     }
 
-    /// For whoever reads.
+    /// Returns the reader of the store.
     pub(crate) fn rows(&self) -> &dyn Read {
         match self {
             Self::File(reader) => reader,
@@ -143,13 +144,13 @@ impl Stored {
     }
 }
 
-/// Opens a file of talktrack's: the store, or the outbox of a remote one.
+/// Opens a local file of talktrack: the store, or the outbox of a remote one.
 pub(crate) fn open_file(path: &Path) -> Result<SqliteReader, Failure> {
     expect_file(path)?;
     SqliteReader::open(path).map_err(|error| Failure::new(format_args!("{}: {error}", path.display())))
 }
 
-/// Fails where there is no such file, for those who must not make one.
+/// Fails if the file does not exist, for callers that must not create it.
 pub(crate) fn expect_file(path: &Path) -> Result<(), Failure> {
     if path.is_file() {
         return Ok(());
@@ -160,17 +161,17 @@ pub(crate) fn expect_file(path: &Path) -> Result<(), Failure> {
     )))
 }
 
-/// Follows what is written, from now on or from the first message.
+/// Follows messages as they are written, from now on or from the first one.
 pub(crate) struct Follower {
     stored: Stored,
     place: Place,
 }
 
-/// How far a follower has come.
+/// The position of a follower.
 enum Place {
     /// In a file: the order of writing.
     Row(i64),
-    /// In a database, where later ones may be there first: the order of acceptance, and the ids seen in the last moments.
+    /// In a database, in which later messages may arrive first: the order of acceptance, and the ids seen recently.
     Seq { began: Seq, page: Seq, newest: Seq, seen: BTreeSet<(Seq, Uuid)> },
 }
 
@@ -186,12 +187,12 @@ impl Follower {
         Ok(Self { stored, place })
     }
 
-    /// Whether nothing has been written yet.
+    /// True if nothing has been written yet. Always false for a database.
     pub(crate) fn is_at_the_beginning(&self) -> bool {
         matches!(self.place, Place::Row(0))
     }
 
-    /// The next messages, and whether there may be more at once.
+    /// Returns the next messages, and true if there may be more already.
     pub(crate) async fn next(&mut self) -> Result<(Vec<MessageRow>, bool), ReadError> {
         match (&self.stored, &mut self.place) {
             (Stored::File(reader), Place::Row(place)) => {
@@ -206,7 +207,7 @@ impl Follower {
                 let last = rows.last().and_then(|row| row.seq).unwrap_or(*page);
                 *newest = last.max(*newest);
                 rows.retain(|row| seen.insert((row.seq.unwrap_or(0), row.id)));
-                // Page by page up to the newest, then from a little before it again.
+                // Reads page by page up to the newest message, then again from a little before it.
                 let back = newest.saturating_sub(LOOK_BACK).max(*began);
                 let next = if rows.is_empty() { last } else { last.saturating_sub(1).max(*page) };
                 *page = if more { next } else { back };

@@ -1,5 +1,5 @@
-//! What people read on a terminal: tables, wrapped text, short times. What others have said is shown, never obeyed: control
-//! characters become visible before they reach the terminal.
+//! Output for people on a terminal: tables, wrapped text, short times. Control characters in text of others are made
+//! visible before they reach the terminal.
 
 use std::borrow::Cow;
 use std::io::IsTerminal as _;
@@ -12,20 +12,20 @@ use uuid::Uuid;
 use crate::visible::{DIM, PLAIN};
 pub(crate) use crate::visible::{safe, safe_json, safe_line};
 
-/// Text on a terminal is not wrapped narrower than this, however narrow the terminal is.
+/// The minimum width of wrapped text, even on a narrower terminal.
 const NARROWEST: usize = 20;
 
-/// How what is written will be looked at.
+/// How the output will be displayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct View {
-    /// Columns of the terminal; `None` where it is none, and nothing is wrapped.
+    /// The columns of the terminal; `None` if the output is not a terminal, so that nothing is wrapped.
     pub(crate) columns: Option<usize>,
-    /// Side remarks may be dimmed.
+    /// True if secondary text may be dimmed.
     pub(crate) colour: bool,
 }
 
 impl View {
-    /// Standard output as it is now.
+    /// Returns the view of the current standard output.
     pub(crate) fn of_stdout() -> Self {
         if !std::io::stdout().is_terminal() {
             return Self { columns: None, colour: false };
@@ -36,17 +36,17 @@ impl View {
         Self { columns: columns.filter(|columns| *columns > 0), colour }
     }
 
-    /// Whether a row of so many characters stays on one line.
+    /// True if a row of this many characters fits on one line.
     pub(crate) fn fits(self, characters: usize) -> bool {
         self.columns.is_none_or(|columns| columns >= characters)
     }
 
-    /// A side remark.
+    /// Formats secondary text.
     pub(crate) fn dim(self, text: &str) -> Cow<'_, str> {
         if self.colour { format!("{DIM}{text}{PLAIN}").into() } else { text.into() }
     }
 
-    /// The lines of a text (already [`safe`]) that stands after `indent` characters.
+    /// Wraps a text that is already [`safe`] and is displayed after `indent` characters.
     pub(crate) fn wrap(self, text: &str, indent: usize) -> Vec<Cow<'_, str>> {
         match self.columns {
             Some(columns) => textwrap::wrap(text, columns.saturating_sub(indent).max(NARROWEST)),
@@ -55,7 +55,7 @@ impl View {
     }
 }
 
-/// A table without lines. Columns whose head begins with `>` are aligned to the right.
+/// Makes a table without lines. Columns whose heading begins with `>` are aligned to the right.
 pub(crate) fn table(view: View, heads: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -74,7 +74,7 @@ pub(crate) fn table(view: View, heads: &[&str]) -> Table {
     table
 }
 
-/// The text, or as much of its beginning as fits.
+/// Returns the text, shortened to this many characters if necessary.
 pub(crate) fn cut(text: &str, characters: usize) -> String {
     match text.char_indices().nth(characters) {
         None => text.to_owned(),
@@ -82,7 +82,7 @@ pub(crate) fn cut(text: &str, characters: usize) -> String {
     }
 }
 
-/// A time, to the second; as it is if it is none of the years 0000 to 9999.
+/// Formats a time to the second. A time outside the years 0000 to 9999 is returned unchanged.
 pub(crate) fn moment(time: &StoredTime) -> String {
     let exact = time.to_string();
     match (time, exact.split_once('.')) {
@@ -91,12 +91,12 @@ pub(crate) fn moment(time: &StoredTime) -> String {
     }
 }
 
-/// A user's id; a dash if another program left it out.
+/// Formats a user's id; a dash if another program left it out.
 pub(crate) fn user(id: Option<Uuid>) -> String {
     id.map_or_else(|| "-".to_owned(), |id| id.to_string())
 }
 
-/// A duration, in the two units that matter.
+/// Formats a duration in its two largest units.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to what a u64 holds")]
 pub(crate) fn duration(seconds: f64) -> String {
     if !seconds.is_finite() {

@@ -1,11 +1,12 @@
-//! TLS towards other servers, who have to prove their name to a root that this system trusts.
+//! TLS to other servers, which must prove their name to a root certificate that this system trusts.
 
 use std::sync::Arc;
 
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 
-/// How connections are encrypted. The roots are read anew each time: `SSL_CERT_FILE` names others than the system's.
+/// Returns the TLS configuration. The root certificates are read again at each call, from `SSL_CERT_FILE` or the
+/// system.
 ///
 /// # Errors
 /// Says in words what is missing.

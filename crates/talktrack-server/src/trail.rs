@@ -1,6 +1,6 @@
-//! What of a request goes into the audit log. It is decided by the route and the answer, for all routes in one place, so that a
-//! new endpoint is written down without knowing of it: reads by administrators and by people at the dashboard, exports,
-//! deletions, and what is done to dead letters.
+//! Decides which requests are written to the audit log. The route and the response determine this for all endpoints in
+//! one place, so that new endpoints need no code for it. Logged are reads by administrators and by people at the
+//! dashboard, exports, deletions, and operations on dead letters.
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::Method;
@@ -17,17 +17,17 @@ use crate::state::AppState;
 /// What a route does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Act {
-    /// It shows what was said, or who spoke.
+    /// Shows what was said, or who spoke.
     Read,
     Export,
     Delete,
-    /// It changes something for whoever runs the server: written down under this name.
+    /// An operation on the server, logged under this name.
     Operate(&'static str),
-    /// It is not written down.
+    /// Not logged.
     Other,
 }
 
-/// Passes a request on, and writes down what became of it.
+/// Passes a request on, and logs its outcome.
 pub(crate) async fn record(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let act = request.extensions().get::<MatchedPath>().map(|route| act(request.method(), route.as_str()));
     let Some(act) = act.filter(|act| *act != Act::Other) else { return next.run(request).await };
@@ -36,7 +36,8 @@ pub(crate) async fn record(State(state): State<AppState>, mut request: Request, 
     let entry = about(&request);
     let answer = next.run(request).await;
     if let Some((caller, is_person)) = seen.get() {
-        // Of reads, only those by people who may see others' conversations. A user's own are their own affair.
+        // Of reads, only those by people who may see other users' conversations are logged. A user's reads of their own
+        // are not.
         let is_by_program = !(*is_person || is_administrator(caller)) || caller.user().is_some();
         if act != Act::Read || !is_by_program {
             write(&state, entry(caller.actor(), act).status(answer.status().as_u16()), act);
@@ -47,15 +48,16 @@ pub(crate) async fn record(State(state): State<AppState>, mut request: Request, 
 
 fn write(state: &AppState, entry: Entry, act: Act) {
     match act {
-        // Pages load themselves again, and what is refused changes nothing: both may come as often as somebody likes.
+        // Pages reload themselves, and refused requests change nothing. Both may be frequent, so repetitions are not
+        // logged.
         Act::Read | Act::Export => state.audit().record_once(entry),
         _ if entry.is_refused() => state.audit().record_once(entry),
         _ => state.audit().record(entry),
     }
 }
 
-/// True for whoever may see everything and delete it. Programs with other keys read all day long: that they do is written down
-/// as the use of their key.
+/// True for a caller who may see and delete everything. Programs with other keys read constantly; for them only the use
+/// of the key is logged.
 fn is_administrator(caller: &Caller) -> bool {
     matches!(caller, Caller::Key(_)) && caller.require(Scope::Admin).is_ok()
 }
@@ -77,7 +79,7 @@ fn act(method: &Method, route: &str) -> Act {
     }
 }
 
-/// What is known before the answer is: the entry for a caller.
+/// Collects what is known before the response, and returns a function that makes the entry for a caller.
 fn about(request: &Request) -> impl FnOnce(Actor, Act) -> Entry + use<> {
     let from = request.extensions().get().map(|ClientAddress(address)| *address);
     let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
@@ -104,7 +106,7 @@ fn about(request: &Request) -> impl FnOnce(Actor, Act) -> Entry + use<> {
     }
 }
 
-/// The ids that a query names. Nothing else of it is written down: it may hold words that were searched for.
+/// Returns the ids in the query. Nothing else of the query is logged, because it may contain search terms.
 fn in_query(request: &Request) -> Vec<(String, Uuid)> {
     let query = request.uri().query().unwrap_or_default();
     let pairs = form_urlencoded::parse(query.as_bytes());

@@ -1,5 +1,5 @@
-//! A conversation as a document: the formats of an export. Each is written message by message, so that a long conversation
-//! needs no more memory than a short one.
+//! Conversations as documents: the formats of an export. Each format is written message by message, so that a long
+//! conversation needs no more memory than a short one.
 
 mod json;
 mod jsonl;
@@ -27,7 +27,7 @@ pub(crate) enum Format {
     Openai,
 }
 
-/// A document that grows with the conversation. What is to be written next is appended to `out`.
+/// A document that is written incrementally. Each method appends the next part to `out`.
 pub(crate) trait Document: Send {
     fn begin(&mut self, session: &SessionRow, out: &mut String);
     fn message(&mut self, row: &MessageRow, out: &mut String);
@@ -35,7 +35,7 @@ pub(crate) trait Document: Send {
 }
 
 impl Format {
-    /// A new document of it.
+    /// Returns a new document of this format.
     pub(crate) fn document(self) -> Box<dyn Document> {
         match self {
             Self::Json => Box::<json::Json>::default(),
@@ -46,12 +46,12 @@ impl Format {
         }
     }
 
-    /// Whether documents of several conversations, one behind the other, are still of this format.
+    /// True if several documents of this format can be concatenated.
     pub(crate) fn holds_several(self) -> bool {
         !matches!(self, Self::Vtt)
     }
 
-    /// What it is over HTTP.
+    /// Returns the content type over HTTP.
     pub(crate) fn content_type(self) -> &'static str {
         match self {
             Self::Json | Self::Openai => "application/json",
@@ -61,7 +61,7 @@ impl Format {
         }
     }
 
-    /// The ending of its files.
+    /// Returns the file name extension.
     pub(crate) fn extension(self) -> &'static str {
         match self {
             Self::Json => "json",
@@ -75,6 +75,6 @@ impl Format {
 
 /// Appends a value as JSON.
 fn write_json(value: &impl serde::Serialize, out: &mut String) {
-    // Rows have text as keys alone: they can always be written.
+    // The keys of rows are strings only, so serialisation cannot fail.
     out.push_str(&serde_json::to_string(value).unwrap_or_default());
 }

@@ -1,16 +1,16 @@
-//! Text that others wrote, made fit for a terminal: what could move the cursor, change the window's title, or turn the line around is
-//! shown by its number.
+//! Makes text from others safe for a terminal: characters that could move the cursor, change the window's title or
+//! reverse the writing direction are shown by their code points.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// What our own output begins and ends dimmed words with: the only sequences that reach a terminal.
+/// The sequence that starts dimmed text. This and [`PLAIN`] are the only escape sequences that reach a terminal.
 pub(crate) const DIM: &str = "\x1b[2m";
-/// The end of it.
+/// The sequence that ends dimmed text.
 pub(crate) const PLAIN: &str = "\x1b[0m";
 
-/// The text with every control character in visible form, so that it cannot move the cursor, change the window's title
-/// or turn the line around. Line feeds stay.
+/// Returns the text with every control character in a visible form, so that it cannot move the cursor, change the
+/// window's title or reverse the writing direction. Line feeds stay.
 pub(crate) fn safe(text: &str) -> Cow<'_, str> {
     if !text.contains(is_unsafe) {
         return text.into();
@@ -19,10 +19,10 @@ pub(crate) fn safe(text: &str) -> Cow<'_, str> {
     for character in text.chars() {
         match character {
             '\t' => visible.push_str("    "),
-            // The end of a line as some systems write it; the line feed follows.
+            // Part of the line ending on some systems, followed by a line feed.
             '\r' => visible.push_str("\\r"),
             unsafe_one if is_unsafe(unsafe_one) => {
-                // Writing into a string cannot fail.
+                // Writing to a string cannot fail.
                 let _ = write!(visible, "\\u{{{:x}}}", u32::from(unsafe_one));
             }
             harmless => visible.push(harmless),
@@ -31,7 +31,7 @@ pub(crate) fn safe(text: &str) -> Cow<'_, str> {
     visible.into()
 }
 
-/// JSON that stays on its line and is safe on a terminal, and still says the same.
+/// Returns equivalent JSON that is on one line and safe for a terminal.
 pub(crate) fn safe_json(json: &str) -> Cow<'_, str> {
     let harms = |character: char| character == '\n' || is_unsafe(character);
     if !json.contains(harms) {
@@ -40,9 +40,9 @@ pub(crate) fn safe_json(json: &str) -> Cow<'_, str> {
     let mut visible = String::with_capacity(json.len() + 16);
     for character in json.chars() {
         match character {
-            // Not in a string, where it would be escaped, but between two values.
+            // Only between values: within a string it would be escaped.
             '\t' | '\r' | '\n' => visible.push(' '),
-            // Writing into a string cannot fail. No unsafe character needs more than four digits.
+            // Writing to a string cannot fail. No unsafe character needs more than four digits.
             harmful if harms(harmful) => drop(write!(visible, "\\u{:04x}", u32::from(harmful))),
             harmless => visible.push(harmless),
         }
@@ -50,7 +50,7 @@ pub(crate) fn safe_json(json: &str) -> Cow<'_, str> {
     visible.into()
 }
 
-/// The same on one line.
+/// Makes text safe as [`safe`] does, and keeps it on one line.
 pub(crate) fn safe_line(text: &str) -> Cow<'_, str> {
     match safe(text) {
         lines if lines.contains('\n') => lines.replace('\n', "\\n").into(),
@@ -61,7 +61,7 @@ pub(crate) fn safe_line(text: &str) -> Cow<'_, str> {
 fn is_unsafe(character: char) -> bool {
     match character {
         '\n' => false,
-        // Line and paragraph separators, marks, embeddings, overrides and isolates of the writing direction.
+        // Line and paragraph separators; marks, embeddings, overrides and isolates of the writing direction.
         '\u{2028}'
         | '\u{2029}'
         | '\u{200e}'
@@ -73,7 +73,8 @@ fn is_unsafe(character: char) -> bool {
     }
 }
 
-/// What a command says, with the sequences of our own left in it: whatever was forgotten on the way here reaches no terminal.
+/// Makes the output of a command safe except for [`DIM`] and [`PLAIN`], so that text that was not made safe before does
+/// not reach a terminal either.
 pub(crate) fn safe_with_our_own(text: &str) -> Cow<'_, str> {
     if !text.contains(is_unsafe) {
         return text.into();

@@ -13,7 +13,7 @@ use crate::state::AppState;
 /// login.
 pub(crate) const MAX_FORM_BYTES: usize = 32 << 10;
 
-/// The fields of a form, deserialized into `T`.
+/// The fields of a form, deserialised into `T`.
 pub(crate) struct FormBody<T>(pub(crate) T);
 
 impl<T: DeserializeOwned> FromRequest<AppState> for FormBody<T> {

@@ -19,7 +19,7 @@ const DEFAULT_LIMIT: usize = 50;
 /// The maximum number of rows in a page.
 pub(crate) const MAX_LIMIT: usize = 500;
 
-/// The query, deserialized into `T`. Unknown parameters are refused: a caller would take them for filters that are
+/// The query, deserialised into `T`. Unknown parameters are refused: a caller would take them for filters that are
 /// applied.
 pub(crate) struct Params<T>(pub(crate) T);
 

@@ -82,7 +82,7 @@ impl Tokens {
     /// Returns the key that must have signed the token, and its name if it is a published key.
     async fn key_for(&self, token: &str) -> Result<(Arc<PinnedKey>, Option<String>), Refused> {
         let header = decode_header(token).map_err(|error| match error.kind() {
-            // The header is JSON but does not deserialize: it names an algorithm that does not exist, such as `none`.
+            // The header is JSON but does not deserialise: it names an algorithm that does not exist, such as `none`.
             ErrorKind::Json(error) if error.is_data() => Refused::Algorithm,
             _ => Refused::NotAToken,
         })?;

@@ -1,4 +1,4 @@
-//! Frames that are absurd and valid, or nearly: what a test draws where a fuzzer would have to find it.
+//! Generators of absurd frames that are valid or nearly so. They reach in a test what a fuzzer would have to find.
 
 use proptest::prelude::*;
 use proptest::strategy::Union;
@@ -32,7 +32,7 @@ const FIELDS: [&str; 23] = [
     "x\\u0000",
 ];
 
-/// Frames that are good, for the absurd to stand beside.
+/// Valid frames to mix with the absurd ones.
 const GOOD: [&str; 8] = [
     r#"{"type":"session.start","session_id":"00000000-0000-0000-0000-00000000000a","user_id":"00000000-0000-0000-0000-0000000000aa"}"#,
     r#"{"type":"session.start","external_id":"call","user_id":"00000000-0000-0000-0000-0000000000aa","metadata":{"a":1}}"#,
@@ -44,7 +44,7 @@ const GOOD: [&str; 8] = [
     r#"{"type":"ping"}"#,
 ];
 
-/// Values that some field takes and others must refuse.
+/// Values that some fields accept and others must refuse.
 const VALUES: [&str; 37] = [
     "null",
     "true",
@@ -94,7 +94,7 @@ fn value() -> impl Strategy<Value = String> {
     prop_oneof![8 => prop::sample::select(&VALUES[..]).prop_map(str::to_owned), 1 => nested, 1 => long]
 }
 
-/// An object of any fields, some of them twice.
+/// Generates an object of any fields, some of them repeated.
 fn frame() -> impl Strategy<Value = String> {
     let field = (prop::sample::select(&FIELDS[..]), value());
     let kind = prop::sample::select(vec![
@@ -112,7 +112,7 @@ fn frame() -> impl Strategy<Value = String> {
     })
 }
 
-/// A text with some of its characters gone, or there twice.
+/// Generates a text with some of its characters missing or repeated.
 fn torn() -> impl Strategy<Value = String> {
     (line(), any::<prop::sample::Index>(), any::<prop::sample::Index>()).prop_map(|(line, one, other)| {
         let places: Vec<usize> = line.char_indices().map(|(place, _)| place).chain([line.len()]).collect();
@@ -127,7 +127,7 @@ fn line() -> BoxedStrategy<String> {
     Union::new_weighted(vec![(3, frame().boxed()), (4, good.boxed()), (1, array.boxed())]).boxed()
 }
 
-/// The seed is printed; `TALKTRACK_SEED` draws the same again.
+/// Prints the seed. `TALKTRACK_SEED` with this value generates the same cases again.
 fn config(cases: u32) -> ProptestConfig {
     let seed = talktrack_testbed::cut::seed();
     eprintln!("TALKTRACK_SEED={seed} draws the same again");
@@ -148,8 +148,9 @@ proptest! {
     }
 }
 
-/// The first message was refused, for its session came after it, and was not counted. The next time it was found, took the id
-/// of the second, and shifted all that came after: the last was there twice.
+/// Regression: the first message was refused because its session came after it, and it was not counted. At the next
+/// import it was accepted, took the id of the second message and shifted all later ones, so that the last was stored
+/// twice.
 #[test]
 fn a_message_that_comes_before_its_session_does_not_shift_the_ids_of_the_others() {
     let data_dir = tempfile::tempdir().expect("a temporary directory can be made");

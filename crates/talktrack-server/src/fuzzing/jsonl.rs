@@ -1,4 +1,4 @@
-//! The readers of JSONL: every line is taken or refused, and importing a file again adds nothing.
+//! Properties of the JSONL readers: every line is accepted or refused, and importing a file again adds nothing.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -14,13 +14,13 @@ use crate::command::import::tally::Tally;
 use crate::jsonl::Lines;
 use crate::wire::{ClientFrame, EndLine, Frame, FrameRef, MessageLine, StartLine};
 
-/// More rows than a file of any fuzzer's has lines.
+/// More rows than any fuzzer input has lines.
 const ALL: usize = 1_000_000;
 
-/// Reads the bytes as a file to be replayed, and imports them three times into this empty directory.
+/// Reads the bytes as a file to replay, and imports them three times into this empty directory.
 ///
 /// # Panics
-/// Where a reader breaks a promise.
+/// Panics if a reader breaks a property.
 pub fn jsonl(bytes: &[u8], data_dir: &Path) {
     let count = lines(bytes);
     recording(bytes);
@@ -29,7 +29,7 @@ pub fn jsonl(bytes: &[u8], data_dir: &Path) {
         let first = import(bytes, data_dir).await;
         assert_eq!(first.lines, count, "lines");
         assert!(first.refused <= first.lines && first.messages <= first.lines, "{first:?}");
-        // What came before its session at first finds it now.
+        // A message that came before its session is accepted at the second import.
         let second = import(bytes, data_dir).await;
         assert_eq!(second.sessions, 0, "sessions of the second time: {second:?}");
         assert!(second.new_messages() <= Some(first.refused), "{first:?}, then {second:?}");
@@ -85,13 +85,13 @@ async fn import(bytes: &[u8], data_dir: &Path) -> Tally {
     importer.finish().await.expect("everything is durable")
 }
 
-/// How often what was said.
+/// Counts how often each content occurs in the input.
 fn said(bytes: &[u8]) -> HashMap<String, u64> {
     let (mut lines, mut said) = (Lines::new(bytes, "input"), HashMap::new());
     while let Some(line) = lines.next().expect("bytes in memory can be read") {
         let frame = line.text.ok().and_then(|text| Frame::parse(text).ok());
         if let Some(ClientFrame::Message(message)) = frame.map(|frame| frame.body) {
-            // No database keeps a NUL.
+            // No database stores a NUL character.
             let content = message.in_session(Uuid::nil()).content.replace('\0', "\u{FFFD}");
             *said.entry(content).or_default() += 1;
         }
@@ -99,7 +99,8 @@ fn said(bytes: &[u8]) -> HashMap<String, u64> {
     said
 }
 
-/// All that was imported can be read, adds up, and makes lines that can be imported. Gives what was said.
+/// Checks that everything imported can be read, that the books balance, and that the exported lines can be imported.
+/// Returns the contents of all messages.
 async fn can_be_exported(data_dir: &Path) -> Vec<String> {
     let mut contents = Vec::new();
     let reader = SqliteReader::open(&data_dir.join(DATABASE_FILE)).expect("the file is there");

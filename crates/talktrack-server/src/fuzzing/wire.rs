@@ -1,4 +1,5 @@
-//! The decoder of the protocol: a text is a frame, which reads back as it is written, or an error that can be answered.
+//! Properties of the protocol's decoder: a text is either a frame that survives a round trip, or an error that can be
+//! answered.
 
 use talktrack::record::{Body, Record, SessionEnd, SessionStart, SessionUpdate, Status};
 use talktrack::{Message, Timestamp};
@@ -9,15 +10,15 @@ use crate::wire::{
     WireError,
 };
 
-/// An error is a line for people, whatever it is about.
+/// The maximum length of an error message. It must be a line for people, whatever the input.
 const LONGEST_ERROR: usize = 300;
 
-/// Reads the bytes as a frame of the client and as one of the server.
+/// Parses the bytes as a client frame and as a server frame.
 ///
 /// # Panics
-/// Where the decoder breaks a promise.
+/// Panics if the decoder breaks a property.
 pub fn wire(bytes: &[u8]) {
-    // What is not UTF-8 is no text, and never gets here.
+    // Bytes that are not UTF-8 never reach the decoder.
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     match Frame::parse(text) {
         Ok(frame) => reads_back(text, &frame),
@@ -42,7 +43,8 @@ fn reads_back(text: &str, frame: &Frame) {
     assert_eq!(without_notes(back.body), without_notes(expected), "{text} was written as {written}");
 }
 
-/// A message that is compared but for what talktrack noted of how it was sent: a line does not tell that.
+/// Removes talktrack's own notes on how a message was sent, which a line does not contain, so that messages can be
+/// compared.
 fn without_notes(body: ClientFrame) -> (Option<Message>, Option<ClientFrame>) {
     match body {
         ClientFrame::Message(message) => {
@@ -60,7 +62,8 @@ fn message_line(message: &Message, frame: &Frame) -> String {
     written
 }
 
-/// A frame as a line, and what it then says: what may be left out in a frame stands in every line.
+/// Writes a frame as a line, and returns the frame that the line must parse to. Fields that are optional in a frame are
+/// present in every line.
 fn record_of(frame: &ClientFrame) -> (String, ClientFrame) {
     let (session_id, now) = (Uuid::nil(), Timestamp::from_micros(0).expect("1970 can be written"));
     let (body, expected) = match frame.clone() {
@@ -78,7 +81,7 @@ fn record_of(frame: &ClientFrame) -> (String, ClientFrame) {
         }
         ClientFrame::SessionEnd { reason, ended_at, status } => {
             let (reason, ended_at) = (reason.unwrap_or_default(), ended_at.unwrap_or(now));
-            // That it ended goes without saying.
+            // The default status is left out of a line.
             let said = status.filter(|status| *status == Status::Abandoned);
             let status = status.unwrap_or(Status::Ended);
             let line = ClientFrame::SessionEnd {
@@ -123,7 +126,7 @@ fn reads_back_from_the_server(frame: &ServerFrame) {
     }
 }
 
-/// The reader of numbers is fast, not exact.
+/// The fast parser of numbers may be off in the last bit.
 fn same_but_for_the_last_bit(seconds: f64, back: &ServerFrame) -> bool {
     let ServerFrame::SessionEnded { duration_seconds, .. } = back else { return false };
     (duration_seconds - seconds).abs() <= seconds.abs() * 1e-12

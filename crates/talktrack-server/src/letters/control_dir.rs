@@ -1,6 +1,6 @@
-//! Where the control socket lies: in the data directory, so that whoever may enter it, and nobody else, may ask. A
-//! socket's path has room for about a hundred bytes, and data directories lie deeper than that. Where the system has
-//! /proc, the way through an open descriptor of the directory is short.
+//! The place of the control socket. It is in the data directory, so that exactly those who may enter the directory may
+//! use it. The path of a socket is limited to about a hundred bytes, and data directories may have longer paths. On
+//! systems with /proc, the path through an open descriptor of the directory is short.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
@@ -10,17 +10,17 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::{UnixListener, UnixStream};
 
-/// The socket's name in the data directory.
+/// The name of the socket in the data directory.
 const SOCKET: &str = "control";
-/// Where it is made.
+/// The directory in which the socket is created.
 const DRAFT: &str = "control.new";
 
-/// A data directory with, or without, a control socket.
+/// A data directory, which may contain a control socket.
 #[derive(Debug)]
 pub(crate) struct ControlDir {
-    /// A short way into it.
+    /// A short path to the data directory.
     way: PathBuf,
-    /// Kept open: the way leads through it.
+    /// Kept open because the short path leads through it.
     _descriptor: File,
 }
 
@@ -32,11 +32,12 @@ impl ControlDir {
         Ok(Self { way, _descriptor: descriptor })
     }
 
-    /// Makes the socket, in the place of one that a killed server has left behind.
+    /// Creates the socket. Replaces one that a killed server has left behind.
     pub(crate) fn listen(&self) -> io::Result<UnixListener> {
         let draft_dir = self.way.join(DRAFT);
         let _ = fs::remove_dir_all(&draft_dir);
-        // Where nobody else can enter: it appears in the data directory once it is its owner's alone.
+        // Only the owner can enter this directory. The socket is moved to the data directory after its permissions are
+        // restricted to the owner.
         DirBuilder::new().mode(0o700).create(&draft_dir)?;
         let listener = self.listen_in(&draft_dir.join(SOCKET));
         let _ = fs::remove_dir_all(&draft_dir);
@@ -50,12 +51,12 @@ impl ControlDir {
         Ok(listener)
     }
 
-    /// Speaks to the server that listens there.
+    /// Connects to the server that listens on the socket.
     pub(crate) async fn connect(&self) -> io::Result<UnixStream> {
         UnixStream::connect(self.way.join(SOCKET)).await
     }
 
-    /// Takes the socket away.
+    /// Removes the socket.
     pub(crate) fn remove(&self) {
         let _ = fs::remove_file(self.way.join(SOCKET));
     }

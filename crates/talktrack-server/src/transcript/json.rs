@@ -1,4 +1,4 @@
-//! One object: the session's row, and the rows of its messages.
+//! One object with the session's row and the rows of its messages.
 
 use talktrack::store::{MessageRow, SessionRow};
 

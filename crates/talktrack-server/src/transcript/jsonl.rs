@@ -1,4 +1,4 @@
-//! The frames of the protocol, one a line: what is imported again is the same conversation.
+//! The frames of the protocol, one a line. Importing them again gives the same conversation.
 
 use talktrack::store::{MessageRow, SessionRow};
 

@@ -1,8 +1,9 @@
-//! The array of messages that chat models take: `OpenAI`'s chat completions, and what imitates them.
+//! The array of messages that chat models accept: `OpenAI`'s chat completions and compatible ones.
 //!
-//! What was heard counts, not what was generated. Calls of tools are made of the message's `parts`, which have
+//! The content is what was heard, not what was generated. Tool calls are made from the message's `parts`, which have
 //! OpenTelemetry's shape (`{"type": "tool_call", "id", "name", "arguments"}`, `{"type": "tool_call_response", "id",
-//! "response"}`, <https://opentelemetry.io/docs/specs/semconv/gen-ai/>); what says nothing to a model (events) is left out.
+//! "response"}`, <https://opentelemetry.io/docs/specs/semconv/gen-ai/>). Events mean nothing to a model and are left
+//! out.
 
 use serde_json::{Value, json};
 use talktrack::store::{MessageRow, SessionRow};
@@ -13,7 +14,7 @@ use super::{Document, write_json};
 #[derive(Default)]
 pub(super) struct OpenAi {
     has_messages: bool,
-    /// What a result without an id answers: the call before it.
+    /// The last tool call. A result without an id belongs to it.
     last_call: Option<String>,
 }
 
@@ -46,7 +47,7 @@ impl OpenAi {
             Some(Kind::Message) => vec![json!({"role": row.role, "content": row.content})],
             Some(Kind::ToolCall) => vec![self.call(row, &parts)],
             Some(Kind::ToolResult) => self.results(row, &parts),
-            // What another program means by a kind of its own, a model is not told.
+            // The meaning of a kind that another program defined is unknown, so the message is left out.
             Some(Kind::Event) | None => Vec::new(),
         }
     }
@@ -60,7 +61,7 @@ impl OpenAi {
             self.last_call = Some(id);
         }
         if calls.is_empty() {
-            // Nobody told which function: the words are all there is.
+            // The function is not known, so only the text is exported.
             return json!({"role": "assistant", "content": row.content});
         }
         let content = Some(&row.content).filter(|content| !content.is_empty());
@@ -88,7 +89,7 @@ impl OpenAi {
     }
 }
 
-/// Models take arguments and answers as text.
+/// Models expect arguments and results as text.
 fn as_text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

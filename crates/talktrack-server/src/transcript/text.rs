@@ -1,4 +1,4 @@
-//! For people: who said what, when; what was generated and never heard; tool calls by their words.
+//! Text for people: who said what and when, what was generated but never heard, and the text of tool calls.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use crate::table;
 
 #[derive(Default)]
 pub(super) struct Text {
-    /// Some session has been written: the next one is set off.
+    /// True if a session has been written, so that the next one is separated from it.
     is_further: bool,
 }
 
@@ -19,7 +19,7 @@ impl Document for Text {
         if std::mem::replace(&mut self.is_further, true) {
             out.push_str("\n\n");
         }
-        // Writing into a string cannot fail, here and below.
+        // Writing to a string cannot fail, here and below.
         let _ = writeln!(out, "session {}", session.session_id);
         let _ = writeln!(out, "user    {}", table::user(session.user_id));
         let _ = writeln!(out, "started {}", table::moment(&session.started_at));
@@ -52,7 +52,7 @@ impl Document for Text {
     fn end(&mut self, _: &SessionRow, _: &mut String) {}
 }
 
-/// Text behind what stands on the line already, and further lines of it below, set in.
+/// Appends a text: its first line to the current line, further lines indented below.
 fn indented(text: &str, out: &mut String) {
     for (number, line) in table::safe(text).lines().enumerate() {
         out.push_str(if number == 0 { " " } else { "    " });

@@ -1,9 +1,9 @@
-//! Subtitles: `WebVTT` (W3C, <https://www.w3.org/TR/webvtt1/>), a cue for each message that the user
-//! or the assistant spoke.
+//! Subtitles: `WebVTT` (W3C, <https://www.w3.org/TR/webvtt1/>), with a cue for each message that the user or the
+//! assistant spoke.
 //!
-//! Where the turn's numbers say when the audio began and ended (`audio_start_ms`, `audio_end_ms`, from the start of the
-//! session's recording), those count. Else a message begins when it was said, and lasts until the next one begins, but no
-//! longer than it takes to read it.
+//! If the turn's metrics contain when the audio began and ended (`audio_start_ms`, `audio_end_ms`, from the start of
+//! the session's recording), these times are used. Otherwise a cue begins when the message was said and lasts until the
+//! next one begins, but no longer than it takes to read.
 
 use std::fmt::Write as _;
 
@@ -13,18 +13,18 @@ use talktrack::{Kind, Role, Timestamp};
 
 use super::Document;
 
-/// Reading takes so long a character, and so long at least.
+/// The reading time of a character, and the minimum duration of a cue.
 const MS_PER_CHARACTER: u64 = 65;
 const SHORTEST_MS: u64 = 1_000;
 
 #[derive(Default)]
 pub(super) struct Vtt {
     started_at: Option<Timestamp>,
-    /// Its end may depend on the next one's start.
+    /// The last cue, whose end may depend on the start of the next one.
     waiting: Option<Cue>,
 }
 
-/// Milliseconds are those of the recording.
+/// A cue. Times are in milliseconds from the start of the recording.
 struct Cue {
     start_ms: u64,
     end: End,
@@ -33,9 +33,9 @@ struct Cue {
 }
 
 enum End {
-    /// The audio ended there.
+    /// The audio ended at this time.
     At(u64),
-    /// Where the next one begins, or there at the latest.
+    /// Ends when the next cue begins, at this time at the latest.
     Before(u64),
 }
 
@@ -71,7 +71,7 @@ impl Vtt {
         let number = |name: &str| numbers.as_ref().and_then(|numbers| milliseconds(&numbers[name]));
         let span = self.started_at.zip(row.created_at.known());
         let said = span.map_or(0.0, |(start, at)| at.seconds_since(start));
-        // Cues must not begin before the one before them does.
+        // A cue must not begin before the previous one does.
         let earliest = self.waiting.as_ref().map_or(0, |cue| cue.start_ms);
         let start_ms = number("audio_start_ms").unwrap_or_else(|| whole(said * 1_000.0)).max(earliest);
         let reading = (MS_PER_CHARACTER * row.content.chars().count() as u64).max(SHORTEST_MS);
@@ -95,17 +95,17 @@ impl Cue {
             End::Before(latest) => next_start_ms.map_or(latest, |next| latest.min(next)),
         };
         let (start, end) = (clock(self.start_ms), clock(end_ms.max(self.start_ms + 1)));
-        // Writing into a string cannot fail.
+        // Writing to a string cannot fail.
         let _ = write!(out, "\n{start} --> {end}\n<v {}>{}\n", self.voice, self.text);
     }
 }
 
-/// A number of milliseconds as somebody has measured it; nothing where it makes no sense.
+/// Returns a measured number of milliseconds; `None` if it is not a number, not finite or negative.
 fn milliseconds(value: &Value) -> Option<u64> {
     value.as_f64().filter(|ms| ms.is_finite() && *ms >= 0.0).map(whole)
 }
 
-/// Cut off at both ends: a cue begins within the recording, and there is none of a year.
+/// Rounds to whole milliseconds, limited to the range from 0 to one year.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped before")]
 fn whole(ms: f64) -> u64 {
     const YEAR_MS: f64 = 366.0 * 86_400_000.0;
@@ -116,7 +116,7 @@ fn clock(ms: u64) -> String {
     format!("{:02}:{:02}:{:02}.{:03}", ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60, ms % 1_000)
 }
 
-/// Text of a cue: no markup, no arrow, nothing that steers a terminal, and no empty line, which would end it.
+/// Escapes the text of a cue. Removes markup, arrows and control characters, and empty lines, which would end the cue.
 fn escaped(text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     let text = text.replace(|character: char| character.is_control() && character != '\n', " ");
