@@ -1,4 +1,4 @@
-// A conversation follows what is said, plays what was recorded and lights the message one hears.
+// Follows a live conversation, plays recordings, and highlights the message that is being played.
 "use strict";
 
 (() => {
@@ -6,7 +6,7 @@
   const session = transcript.dataset.session;
   const address = `/sessions/${session}`;
 
-  // ---- What is said appears, and a later revision takes the place of the earlier one.
+  // ---- New messages appear, and a later revision replaces the earlier one.
   const isAtEnd = () => scrollY + innerHeight >= document.documentElement.scrollHeight - 160;
 
   function show(said) {
@@ -20,7 +20,7 @@
     talktrack.showTimes(said);
   }
 
-  // What was said a little before is a part of a turn: it is asked for as well.
+  // The messages just before belong to the same turn, so they are requested too.
   function placeBefore(said) {
     for (let back = 0; back < 6 && said; back += 1) said = said.previousElementSibling;
     return said?.dataset.cursor ?? "";
@@ -46,7 +46,7 @@
     if (stay) scrollTo({ top: document.documentElement.scrollHeight });
   }, 150);
 
-  // Only what changes: a menu that is open stays open, a recording goes on.
+  // Replaces only what has changed, so that an open menu stays open and a recording keeps playing.
   function refreshHead(fresh) {
     const head = document.getElementById("head");
     if (!fresh) return;
@@ -64,7 +64,7 @@
     refresh();
   }, talktrack.saysFollowing);
 
-  // ---- Recordings: of a message, or of the whole conversation.
+  // ---- Recordings of a message or of the whole conversation.
   const player = document.getElementById("player");
   const audio = player.querySelector("audio");
   let playing = null;

@@ -1,11 +1,11 @@
-// The figures follow what happens while somebody looks at them.
+// Refreshes the state of the pipeline while the page is visible.
 "use strict";
 
 (() => {
   const figures = document.getElementById("figures");
   const news = document.getElementById("news");
 
-  // Part by part: whoever has selected a cause to copy it keeps it.
+  // Replaces only the parts that have changed, so that a selection in another part is kept.
   function show(fresh) {
     for (const part of [...fresh.body.children]) {
       const old = document.getElementById(part.id);

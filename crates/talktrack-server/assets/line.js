@@ -1,5 +1,5 @@
-// A connection that loses nothing: each message is kept until it is acknowledged, and sent again under the same id when the
-// connection was lost.
+// A connection that loses no message: each message is kept until it is acknowledged, and sent again under the same id
+// if the connection was lost.
 "use strict";
 
 talktrack.uuid = () => {
@@ -11,12 +11,12 @@ talktrack.uuid = () => {
 };
 
 talktrack.Line = class {
-  #waiting = new Map(); // ref -> { frame, since, answer }
+  #waiting = new Map(); // by `ref`: { frame, since, answer }
   #tries = 0;
   #closed = false;
 
-  // `tell(state, why)`: "open", "gone" (and it is tried again), or "closed".
-  // A user's token cannot choose the id of a new session: `name` is our own name for it, and the server says the id.
+  // Calls `tell(state, why)` with "open", "gone" (the connection is retried) or "closed". A user's token cannot choose
+  // the id of a new session: `name` is the page's own name for it, and the server returns the id.
   constructor(name, user, tell) {
     Object.assign(this, { name, user, tell });
     this.#connect();
@@ -27,7 +27,7 @@ talktrack.Line = class {
   #connect() {
     const address = new URL(`/v1/ws?external_id=${this.name}&user_id=${this.user}`, location.href);
     address.protocol = address.protocol.replace("http", "ws");
-    // A WebSocket can send no header: the token stands among the subprotocols.
+    // A WebSocket request cannot have other headers, so the token is sent as a subprotocol.
     this.socket = new WebSocket(address, talktrack.csrf ? ["talktrack", `csrf.${talktrack.csrf}`] : []);
     this.socket.onmessage = ({ data }) => this.#take(JSON.parse(data));
     this.socket.onclose = () => this.#lost();
@@ -41,7 +41,7 @@ talktrack.Line = class {
     setTimeout(() => { if (!this.#closed) this.#connect(); }, pause);
   }
 
-  // Never waits. `answer(error, ms)` is called when it is durable, or refused.
+  // Never waits. Calls `answer(error, ms)` when the frame is durable or refused.
   send(frame, answer) {
     const ref = frame.ref ?? talktrack.uuid();
     this.#waiting.set(ref, { frame: { ...frame, ref }, since: performance.now(), answer });
@@ -70,7 +70,7 @@ talktrack.Line = class {
   }
 
   #refused({ ref, code, message }) {
-    if (code === "shutting_down") return; // the server closes the connection, and we come again
+    if (code === "shutting_down") return; // the server closes the connection, and this page reconnects
     const isBusy = ["queue_full", "journal_full", "rate_limited"].includes(code);
     if (isBusy) {
       if (ref) setTimeout(() => this.#transmit(ref), 500 + 500 * Math.random());

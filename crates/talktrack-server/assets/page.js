@@ -1,11 +1,12 @@
-// What every page does with a script: times in the reader's own zone, and following what happens.
+// Used by the scripts of all pages: times in the reader's time zone, and live events.
 "use strict";
 
 const talktrack = {
-  // What our pages send along with whatever changes something, so that no other page can do it with our cookie.
+  // The token that the server's own pages send with every change, so that no other page can make changes with the
+  // cookie.
   csrf: document.querySelector('meta[name="csrf-token"]')?.content ?? "",
 
-  // Times as the reader's clock shows them; those of today without the day.
+  // Shows times in the reader's time zone. Times of today are shown without the date.
   showTimes(root) {
     const day = new Date().toDateString();
     for (const time of root.querySelectorAll("time[datetime]:not([data-as])")) {
@@ -18,9 +19,9 @@ const talktrack = {
     }
   },
 
-  // Follows what becomes durable, while the page is seen: a browser opens few connections to one server, for all of its tabs
-  // together. `tell` gets the name and the data of each event, and "open" whenever the stream begins: what came while it was away
-  // is not in it.
+  // Follows live events while the page is visible: a browser opens only a few connections to one server for all of its
+  // tabs together. Calls `tell` with the name and the data of each event, and with "open" whenever the stream opens,
+  // because the stream does not contain earlier events.
   follow(query, tell, state) {
     const names = ["session.started", "session.updated", "session.ended", "session.deleted", "message", "gap"];
     let source = null;
@@ -30,14 +31,14 @@ const talktrack = {
       source = new EventSource("/v1/events" + query);
       for (const name of names) source.addEventListener(name, (event) => tell(name, JSON.parse(event.data)));
       source.addEventListener("open", () => { state(true); tell("open", {}); });
-      // The browser comes back by itself, unless it was refused.
+      // The browser reconnects by itself, unless the request was refused.
       source.addEventListener("error", () => {
         state(false);
         if (source?.readyState !== EventSource.CLOSED) return;
         stop();
         setTimeout(listen, 5000);
       });
-      // The server says goodbye: it stops, or we were too slow.
+      // The server closes the stream: it is shutting down, or this page was too slow.
       source.addEventListener("closing", () => state(false));
     };
     document.addEventListener("visibilitychange", () => (document.hidden ? stop() : listen()));
@@ -46,7 +47,7 @@ const talktrack = {
     listen();
   },
 
-  // Calls `work` soon, and not again before it is through: many events make one look.
+  // Calls `work` after a pause, and not again until it is done: many events cause one refresh.
   gently(work, pause) {
     let timer = null, running = false, again = false;
     return async function call() {
@@ -60,7 +61,7 @@ const talktrack = {
     };
   },
 
-  // A part of a page, as elements.
+  // Fetches a part of a page as a document.
   async part(address) {
     const answer = await fetch(address, { headers: { accept: "text/html" } });
     if (answer.redirected) location.reload();
@@ -76,7 +77,7 @@ const talktrack = {
 
 talktrack.showTimes(document);
 
-// Menus close when one leaves them.
+// Menus close on a click elsewhere or on Escape.
 for (const menu of document.querySelectorAll("details.menu")) {
   document.addEventListener("click", (event) => { if (!menu.contains(event.target)) menu.open = false; });
   menu.addEventListener("keydown", (event) => {

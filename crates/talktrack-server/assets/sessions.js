@@ -1,4 +1,4 @@
-// The list follows what happens: conversations that begin appear on top, those that go on show it.
+// Keeps the list up to date: new conversations appear on top, and rows show the latest state.
 "use strict";
 
 (() => {
@@ -21,7 +21,7 @@
         place = old;
         continue;
       }
-      // Whoever is on it with the keyboard stays there.
+      // Keeps the keyboard focus on the same element.
       const focused = old && old.contains(document.activeElement) ? document.activeElement.className : null;
       if (old) old.replaceWith(row);
       if (!old || row.previousElementSibling !== place) list.insertBefore(row, place ? place.nextSibling : list.firstChild);

@@ -1,5 +1,5 @@
-// A conversation with an echo: what is said is sent as it is said, what was heard of the answer too, and each message shows when
-// it was durable.
+// A conversation with an echo agent. Speech is sent while it is spoken, and what was heard of the answer too. Each
+// message shows when it became durable.
 "use strict";
 
 (() => {
@@ -8,14 +8,14 @@
   const GREETING = " I am an echo. Cut in whenever you like.";
   let line = null, microphone = null, recognition = null, mouth = null, lastAloud = null, hasVoice = false, answers = 0;
 
-  // ---- Whose conversation it is.
+  // ---- The user of the conversation.
   function ownUser() {
     try {
       const known = localStorage.getItem("talktrack.user") ?? talktrack.uuid();
       localStorage.setItem("talktrack.user", known);
       return known;
     } catch {
-      return talktrack.uuid(); // nothing is kept in a private window
+      return talktrack.uuid(); // private windows may not allow storage
     }
   }
   const user = talk.dataset.user || ownUser();
@@ -23,7 +23,7 @@
   at("user").firstElementChild.textContent = user;
   for (const place of document.querySelectorAll("[data-user-id]")) place.textContent = user;
 
-  // ---- Messages: shown, sent, and sent again as a later revision when there is more of them.
+  // ---- Messages are shown, sent, and sent again as a later revision when there is more of them.
   class Said {
     constructor(role) {
       Object.assign(this, { id: talktrack.uuid(), role, created_at: new Date().toISOString(), revision: -1, line, fields: {} });
@@ -44,7 +44,7 @@
       at("transcript").append(this.element);
     }
 
-    // What is known of it now.
+    // Sends these fields as a new revision.
     is(fields) {
       Object.assign(this.fields, fields);
       this.revision += 1;
@@ -89,7 +89,8 @@
     at("state").className = `chip${state === "open" ? " live" : state === "gone" || why ? " warn" : ""}`;
   }
 
-  // Whether one's voice cuts in can be chosen at any time.
+  // Enables or disables the choices that cannot change during a conversation. Interrupting by voice can be switched at
+  // any time.
   function mayChoose(may) {
     for (const choice of ["with-microphone", "with-recognition", "with-voice"]) at(choice).disabled = !may;
   }
@@ -113,7 +114,7 @@
     await openEars(own);
   }
 
-  // ---- Ears.
+  // ---- Speech input.
   async function openEars(own) {
     if (!at("with-microphone").checked) return tellEars("By typing.");
     try {
@@ -135,8 +136,8 @@
   const onlyRecords = (why) => tellEars(`${why}: speak, and type what you said. Your voice is recorded with it.`);
   const tellEars = (words) => { at("ears").textContent = words; };
 
-  // Somebody makes a sound. An agent that speaks aloud may be heard by the microphone too: then only other words than its own
-  // cut in.
+  // Called when the microphone picks up a sound. It may also pick up an agent that speaks aloud, which is then
+  // interrupted only by other words than its own.
   function voiceIsHeard() {
     if (at("with-cutting").checked && mouth && !mouth.isAloud && !recognition) cutIn();
   }
@@ -160,7 +161,8 @@
   }
 
   const wordsOf = (text) => text.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
-  // The loudspeaker is near the microphone, and recognition takes its time. Not every word is understood as it was said.
+  // True if the text is the agent's own speech: the loudspeaker is near the microphone, and recognition is delayed.
+  // Some words may be misrecognised, so 60 % of them suffice.
   function isOwnEcho(text) {
     const spoken = mouth?.isAloud ? mouth : lastAloud;
     const words = wordsOf(text);
@@ -169,7 +171,7 @@
     return words.filter((word) => own.has(word)).length >= words.length * 0.6;
   }
 
-  // The user's words are whole.
+  // Handles a complete message of the user.
   function hear(said, content, metrics, silentSince) {
     cutIn();
     said.is(metrics ? { content, metrics } : { content });
@@ -220,7 +222,7 @@
         began = performance.now();
         if (!hasVoice) return;
         metrics.tts_ttfb_ms = Math.round(began - asked);
-        // Only where it is known when the user fell silent.
+        // Known only if the end of the user's speech was detected.
         if (silentSince) metrics.e2e_ms = Math.round(began - silentSince);
       },
       heard(content) {
@@ -264,7 +266,7 @@
     cutIn();
     const ending = line;
     at("end").hidden = true;
-    // The recordings belong to it; for some seconds it waits for them.
+    // The recordings belong to the conversation, so the end waits up to 5 seconds for their uploads.
     await Promise.race([Promise.allSettled(uploads), new Promise((resolve) => setTimeout(resolve, 5000))]);
     ending.send({ type: "session.end", reason: "completed" }, () => {
       ending.close();

@@ -1,16 +1,17 @@
-// Ears and a mouth, as far as the browser has them: the microphone, speech recognition, and speech synthesis.
+// Speech input and output with what the browser supports: microphone, speech recognition and speech synthesis.
 "use strict";
 
-// The microphone: records each turn, and tells when there is a sound.
+// The microphone. Records each turn, and reports sounds.
 talktrack.Microphone = class {
   static #forms = ["audio/webm;codecs=opus", "audio/ogg;codecs=opus", "audio/mp4"];
-  // Louder than a quiet room, and so in this many looks of 50 ms, not too far from each other: somebody speaks.
+  // Speech is detected if the level exceeds LOUD in LOOKS samples, taken every 50 ms. Each quieter sample in between
+  // subtracts FORGET from the count.
   static #LOUD = 0.03;
   static #LOOKS = 3;
   static #FORGET = 0.1;
-  // Nobody says anything in less.
+  // No utterance is shorter than this.
   static #SHORTEST_MS = 300;
-  // A recording in which nobody has spoken for so long begins anew.
+  // A recording without any sound for this long is restarted.
   static #SILENCE_MS = 30000;
 
   static async open(speaks) {
@@ -57,7 +58,7 @@ talktrack.Microphone = class {
     recorder.start();
   }
 
-  // Ends the recording of this turn and begins the next. `null` where nothing was to be heard in it.
+  // Ends the recording of this turn and begins the next one. Returns `null` if it contains no sound.
   async turn() {
     const { recorder, recording } = this;
     const isWorthIt = this.hasSound && performance.now() - this.began > talktrack.Microphone.#SHORTEST_MS;
@@ -75,7 +76,8 @@ talktrack.Microphone = class {
   }
 };
 
-// Speech recognition: `hear(text, isFinal, more)` for what is understood, `fail(why)` when there is none.
+// Speech recognition. Calls `hear(text, isFinal, more)` with what was recognised, and `fail(why)` if recognition does
+// not work.
 talktrack.Recognition = class {
   static get isThere() { return !!(window.SpeechRecognition ?? window.webkitSpeechRecognition); }
 
@@ -86,7 +88,7 @@ talktrack.Recognition = class {
     recognition.onspeechstart = () => { this.silentSince = null; };
     recognition.onspeechend = () => { this.silentSince = performance.now(); };
     recognition.onresult = ({ results, resultIndex }) => {
-      // What is not final yet may come in several pieces.
+      // A result that is not final may come in several pieces.
       let sofar = "";
       for (const result of [...results].slice(resultIndex)) {
         const { transcript, confidence } = result[0];
@@ -101,14 +103,14 @@ talktrack.Recognition = class {
       this.closed = true;
       fail(error);
     };
-    // Browsers end it after a while.
+    // Browsers end the recognition after a while.
     recognition.onend = () => { if (!this.closed) setTimeout(() => this.#start(), 200); };
     this.#start();
   }
 
   #start() {
     if (this.closed) return;
-    try { this.recognition.start(); } catch { /* it runs already */ }
+    try { this.recognition.start(); } catch { /* it is already running */ }
   }
 
   close() {
@@ -117,11 +119,11 @@ talktrack.Recognition = class {
   }
 };
 
-// What is said aloud, or shown word by word where there is no voice. `tell.started()`, `tell.heard(characters)`,
-// `tell.ended(isWhole)`.
+// The agent's text, spoken aloud or shown word by word if there is no voice. Calls `tell.started()`, `tell.heard(text)`
+// with the text so far, and `tell.ended(isThrough)`.
 talktrack.Mouth = class {
   static #MS_A_WORD = 220;
-  // A voice that has not begun by then does not.
+  // If speech has not started by then, the text is shown instead.
   static #PATIENCE_MS = 3000;
 
   constructor(text, aloud, tell) {
@@ -129,7 +131,7 @@ talktrack.Mouth = class {
     if (aloud) this.#speak(); else this.#show();
   }
 
-  // Whether the browser has a voice; some load theirs late.
+  // True if the browser has a voice. Some browsers load their voices late.
   static async hasVoice() {
     if (!window.speechSynthesis) return false;
     for (let look = 0; look < 10 && !speechSynthesis.getVoices().length; look += 1) {
@@ -156,13 +158,13 @@ talktrack.Mouth = class {
     utterance.onend = () => { clearTimeout(late); if (this.isAloud) this.#end(); };
     utterance.onerror = () => { clearTimeout(late); this.#giveUp(); };
     speechSynthesis.speak(utterance);
-    // Voices that tell no words are taken to speak as fast as most.
+    // For voices that report no words, a typical speed is assumed.
     this.timer = setInterval(() => {
       if (this.isAloud && !this.hasBoundaries) this.#hear(this.#upToWord((performance.now() - this.since) / 1000 * 14));
     }, 250);
   }
 
-  // There is no voice after all.
+  // Falls back to showing the text.
   #giveUp() {
     if (this.over || this.isShown) return;
     clearInterval(this.timer);
@@ -199,7 +201,7 @@ talktrack.Mouth = class {
     this.tell.ended(true);
   }
 
-  // Falls silent.
+  // Interrupts the speech.
   cut() {
     if (this.over) return;
     this.over = true;
