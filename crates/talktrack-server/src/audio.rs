@@ -1,6 +1,6 @@
 //! Recordings, which the `audio_url` of a message refers to. They are stored in a folder of the data directory or in an
-//! object store, under `<session_id>/<name>`. This module checks no permissions: whoever may use the session may use
-//! its recordings.
+//! object store, under `<session_id>/<name>`. This module checks no permissions: a caller who may use the session may
+//! use its recordings.
 
 mod format;
 mod name;

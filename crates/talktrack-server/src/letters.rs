@@ -27,8 +27,8 @@ pub(crate) enum Request {
     Replay(Vec<Seq>),
     /// Deletes these letters.
     Drop(Vec<Seq>),
-    /// Redirects the outbox to the store that the server's settings name, whichever store the data directory has
-    /// recorded.
+    /// Redirects the outbox to the store that the server's settings name, even if the data directory has recorded
+    /// another one.
     RedirectOutbox,
 }
 

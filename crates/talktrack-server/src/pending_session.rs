@@ -5,7 +5,7 @@ use talktrack::record::{Body, Record, SessionEnd, SessionStart, SessionUpdate};
 use talktrack::store::SessionRow;
 use talktrack::{JsonObject, Status, Stored, StoredTime};
 
-/// Returns the row after the record, as far as this node knows; `None` if the record cannot be applied to what is
+/// Returns the row after the record, from what this node knows; `None` if the record cannot be applied to what is
 /// known.
 pub(crate) fn after(record: &Record, known: Option<SessionRow>) -> Option<SessionRow> {
     Some(match (&record.body, known) {

@@ -13,7 +13,7 @@ use crate::audit::{Actor, Entry};
 use crate::deletion::recordings;
 use crate::state::AppState;
 
-/// How often expired sessions are looked for.
+/// How often expired sessions are searched for.
 const INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// The number of sessions on one page, and the maximum number of messages that one step deletes, unless a single

@@ -187,7 +187,8 @@ impl Follower {
         Ok(Self { stored, place })
     }
 
-    /// True if nothing has been written yet. Always false for a database.
+    /// True if the follower of a file is before the first row: nothing has been written yet, or it started from the
+    /// first message. Always false for a database.
     pub(crate) fn is_at_the_beginning(&self) -> bool {
         matches!(self.place, Place::Row(0))
     }

@@ -34,7 +34,7 @@ use flights::Flights;
 /// than one of a single message.
 const SHARE: usize = 32;
 
-/// How many shares a caller has that is not a user with a token: a key stands for many users.
+/// How many shares a caller has that is not a user with a token: a key represents many users.
 const KEY_SHARES: usize = 2;
 
 /// The weight that a sender may have in flight while no other sends. It is enough to fill the next batches during a
@@ -45,7 +45,7 @@ const ALONE: usize = 4_000;
 const RECENT: Duration = Duration::from_secs(30);
 
 /// How long a sender waits for its turn, which normally comes with the next commits. If it does not come in this time,
-/// the disk is too slow or the sender stands for very many users. The sender then does not wait for [`WHILE`].
+/// the disk is too slow or the sender represents very many users. The sender then does not wait for [`WHILE`].
 const PATIENCE: Duration = Duration::from_secs(1);
 const WHILE: Duration = Duration::from_secs(10);
 

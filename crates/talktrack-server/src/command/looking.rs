@@ -27,7 +27,8 @@ pub(super) fn open(place: &Place) -> Result<Stored, Failure> {
     Stored::open(&place.load()?)
 }
 
-/// Opens the local file for reading. It contains the journal, the books and the dead letters, whatever the store is.
+/// Opens the local file for reading. It contains the journal, the books and the dead letters, for a local and for a
+/// remote store.
 pub(super) fn open_file(place: &Place) -> Result<SqliteReader, Failure> {
     store::open_file(&place.load()?.local_file())
 }

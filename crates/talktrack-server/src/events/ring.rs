@@ -10,8 +10,8 @@ use super::event::Event;
 /// The maximum size of the kept events in bytes.
 const RING_BYTES: usize = 8 << 20;
 
-/// The maximum number of events that a listener takes at once, and their maximum size in bytes. One event is taken
-/// whatever its size.
+/// The maximum number of events that a listener takes at once, and their maximum size in bytes. One event is always
+/// taken, even a larger one.
 const TAKEN_AT_ONCE: usize = 256;
 const TAKEN_BYTES: usize = 64 << 10;
 

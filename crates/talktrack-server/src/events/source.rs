@@ -16,7 +16,7 @@ use super::event::Event;
 use super::pending::{self, Pending};
 
 /// The maximum number of changes that are read at once, and the maximum size of their events in bytes. One event is
-/// returned whatever its size.
+/// always returned, even a larger one.
 const AT_ONCE: usize = 50;
 const PAGE_BYTES: usize = 1 << 20;
 

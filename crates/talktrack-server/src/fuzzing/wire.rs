@@ -10,7 +10,7 @@ use crate::wire::{
     WireError,
 };
 
-/// The maximum length of an error message. It must be a line for people, whatever the input.
+/// The maximum length of an error message. It must be a readable line for any input.
 const LONGEST_ERROR: usize = 300;
 
 /// Parses the bytes as a client frame and as a server frame.

@@ -14,7 +14,7 @@ pub(super) struct Presence {
     pub(super) session: SessionRef,
     /// On whose authority the connection writes.
     pub(super) author: Author,
-    /// Reports if a remote store later refuses the start.
+    /// Reports if a remote store later refuses the start, or drops acknowledged records.
     pub(super) claim: Claim,
     /// True if the store refused the session, so there is nothing to disconnect from.
     refused: bool,

@@ -5,7 +5,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::error::Failure;
 
-/// The counter of lost log lines. The server counts them itself, because the log is its own.
+/// The counter of lost log lines. `telemetry` updates it from the counters of the sinks.
 pub(super) const LOG_LINES_LOST: &str = "talktrack_log_lines_lost_total";
 
 const REFUSED: &str = "talktrack_messages_refused_total";

@@ -70,7 +70,7 @@ impl Session {
     }
 }
 
-/// The fields that determine where a line belongs. The server validates the rest.
+/// The fields that determine which session and type a line has. The server validates the rest.
 #[derive(Deserialize)]
 struct Head<'a> {
     #[serde(borrow, rename = "type")]
