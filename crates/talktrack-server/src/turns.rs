@@ -4,7 +4,7 @@
 //! messages at once makes the next commit longer for all senders. A sender that is alone may have a full batch in
 //! flight. If others send too, a sender may have [`SHARE`] in flight, and hands over more when that is durable. The
 //! share applies to each session, and to each caller above it: a key, a user, or an address if no identity is checked.
-//! A sender with nothing in flight never waits.
+//! A sender with nothing in flight waits only if it rests after a heavy record and hands over another one.
 //!
 //! A record that weighs more than a share is heavy: it makes a commit long by itself. While others send, a sender may
 //! have one heavy record in flight, and hands over the next after a rest of [`REST`] times as long as the last one
