@@ -1,4 +1,4 @@
-//! Bytes that rot in the journal: the row is laid aside, the rest is delivered, the books balance.
+//! Bit rot in the journal: the damaged row becomes a dead letter, the other rows are delivered, and the books balance.
 
 use std::time::Duration;
 
@@ -18,11 +18,11 @@ fn numbered(number: u128) -> Message {
     Message { id: Some(Uuid::from_u128(number)), ..message(format!("message {number}")) }
 }
 
-/// A closed data directory in whose journal `count` messages wait for the store.
+/// Fills a journal with `count` messages that wait for the store, and closes the data directory.
 async fn full_outbox(dir: &TempDir, count: u128) -> (Setup, MemoryStore) {
     let (setup, store) = remote(dir);
     let tracker = setup.open(setup.options()).unwrap();
-    // The session itself is in the store: what waits are the messages alone.
+    // The session itself is already in the store, so that only the messages wait.
     drop(tracker.start_session(new_session()).unwrap());
     drop(tracker.end_session(SESSION, "completed").unwrap());
     within(tracker.flush_to_store()).await.unwrap();
@@ -35,7 +35,7 @@ async fn full_outbox(dir: &TempDir, count: u128) -> (Setup, MemoryStore) {
     (setup, store)
 }
 
-/// Flips a bit in the text that was said, with `mask`: the row is still JSON, or no longer UTF-8.
+/// Flips the bits in `mask` in the message's text. Depending on the mask, the row is still JSON, or is no longer UTF-8.
 fn rot(dir: &TempDir, number: u128, mask: u8) {
     let connection = sqlite(dir.path());
     let id = Uuid::from_u128(number).to_string();
@@ -48,7 +48,7 @@ fn rot(dir: &TempDir, number: u128, mask: u8) {
     assert_eq!(connection.execute(write, rusqlite::params![id, body]).unwrap(), 1);
 }
 
-/// Opens the directory again and checks that the rotten rows are laid aside and the others are in the store.
+/// Opens the directory again, and checks that the damaged rows are dead letters and all others are in the store.
 async fn rest_is_delivered(
     dir: &TempDir,
     setup: &Setup,
@@ -129,7 +129,7 @@ async fn a_repetition_of_a_message_whose_row_has_just_rotted_is_kept_or_refused_
     let (setup, store) = full_outbox(&dir, 2).await;
     rot(&dir, 1, 1);
     let tracker = setup.open(setup.options()).unwrap();
-    // Until the rotten row is laid aside, it is in the way of its repetition.
+    // The damaged row blocks a repetition of its message until it has become a dead letter.
     let outcome = match tracker.track_message(numbered(1)) {
         Ok(receipt) => within(receipt).await,
         Err(refused) => panic!("{}", Reason::to_string(&refused.reason)),
@@ -151,7 +151,8 @@ async fn a_row_whose_checksum_has_rotted_beyond_reading_holds_up_nothing() {
     rest_is_delivered(&dir, &setup, &store, 5, &[2]).await;
 }
 
-/// Found by flipping bytes: the store's answer was for the number in the record, and the row with another waited for ever.
+/// Regression test, found by flipping bytes: the writer matched the store's answer by the `seq` inside
+/// the record, so a row of the journal with a different `seq` was never removed.
 #[tokio::test]
 async fn a_row_whose_own_number_has_rotted_is_laid_aside_and_holds_up_nothing() {
     let dir = dir();

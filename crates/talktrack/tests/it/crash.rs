@@ -1,4 +1,4 @@
-//! Crashes: what was acknowledged is there afterwards, whole and once.
+//! Crashes: every acknowledged message is in the store afterwards, complete and exactly once.
 
 use std::collections::HashSet;
 use std::io::{BufRead as _, BufReader};
@@ -12,10 +12,10 @@ use uuid::Uuid;
 
 use crate::support::{SESSION, USER, accept, dir, image_of, message, new_session, sqlite, within};
 
-/// Names the data directory to a process that a test starts.
+/// The environment variable that passes the data directory to a child process of a test.
 const DIRECTORY: &str = "TALKTRACK_TEST_DIRECTORY";
 
-/// A process that writes until it is killed, and tells each message it got acknowledged.
+/// A child process that writes until it is killed, and prints the id of each acknowledged message.
 pub(crate) struct Process {
     child: Child,
     told: Receiver<Uuid>,
@@ -38,7 +38,7 @@ impl Process {
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 if let Some(id) = line.strip_prefix("acknowledged ") {
-                    // A line that the kill cut short is no acknowledgement.
+                    // The kill may cut the last line short. Such a line is not an acknowledgement.
                     Uuid::try_parse(id).ok().filter(|_| id.len() == 36).map(|id| tell.send(id));
                 }
             }
@@ -50,7 +50,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Waits until so many messages are acknowledged.
+    /// Waits until at least this many messages are acknowledged.
     pub(crate) async fn acknowledged(&mut self, count: usize) {
         eventually("the process acknowledges messages", || {
             self.acknowledged.extend(self.told.try_iter());
@@ -59,7 +59,7 @@ impl Process {
         .await;
     }
 
-    /// Kills it, and tells everything that it acknowledged.
+    /// Kills the process, and returns the ids of all messages that it acknowledged.
     pub(crate) fn kill(mut self) -> Vec<Uuid> {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -155,7 +155,7 @@ async fn what_was_not_committed_when_the_files_were_copied_is_not_there() {
     let tracker = Tracker::open(Options::new(live.path())).unwrap();
     drop(tracker.start_session(new_session()).unwrap());
     within(accept(&tracker, message("committed"))).await.unwrap();
-    // A transaction under way that is big enough to be partly in the log already.
+    // An open transaction, so large that SQLite has already written part of it to the WAL.
     let other = sqlite(live.path());
     other.pragma_update(None, "cache_size", 1).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();

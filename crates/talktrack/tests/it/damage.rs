@@ -1,4 +1,5 @@
-//! Damaged files: the next start keeps them, says so, and goes on with every row that does not lie on a damaged page.
+//! Damaged files: the next start keeps them in quarantine, reports the damage, and continues with every
+//! row that is not on a damaged page.
 
 mod running;
 mod pieces;
@@ -10,7 +11,7 @@ use scene::{File, Scene};
 
 use crate::properties;
 
-/// So many damages of each sort; the server's own tests do many more.
+/// The number of damaged files per kind of damage. The tests of the server try many more.
 const ROUNDS: usize = 6;
 
 fn random(case: &str) -> fastrand::Rng {
@@ -19,7 +20,7 @@ fn random(case: &str) -> fastrand::Rng {
     fastrand::Rng::with_seed(seed)
 }
 
-/// Some bytes become others, near each other or far apart.
+/// Changes one to five bytes at random offsets, and returns these offsets.
 fn flip(random: &mut fastrand::Rng, file: &Path) -> Vec<u64> {
     let mut bytes = std::fs::read(file).unwrap();
     let flips = random.usize(1..6);
@@ -31,7 +32,7 @@ fn flip(random: &mut fastrand::Rng, file: &Path) -> Vec<u64> {
     places.into_iter().map(|place| place as u64).collect()
 }
 
-/// The end of the file is gone: every place in it.
+/// Cuts off the end of the file at a random offset, and returns offsets in every page that is gone.
 fn truncate(random: &mut fastrand::Rng, file: &Path) -> Vec<u64> {
     let length = std::fs::metadata(file).unwrap().len();
     let left = random.u64(0..length);

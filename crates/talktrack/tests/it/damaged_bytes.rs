@@ -1,4 +1,4 @@
-//! Data directories with damaged bytes, drawn. (The fuzz target `journal` looks for the rare ones.)
+//! Data directories with randomly damaged bytes. (The fuzz target `journal` searches for the rare cases.)
 
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,10 +9,10 @@ use talktrack::testing::damage::open_damaged;
 use crate::properties::{draws, hold};
 use crate::support::dir;
 
-/// One change: which file and whether it is cut, where, and what is written there.
+/// Draws one change: the file, whether it is cut there, the offset, and the bytes to write.
 fn change() -> impl Strategy<Value = Vec<u8>> {
     let place = prop_oneof![0..200u32, 0..300_000u32];
-    // Bits that flip, numbers at their ends, and whatever comes.
+    // All bits clear, all bits set, the sign bit, and arbitrary bytes.
     let byte = || prop_oneof![Just(0u8), Just(0xff), Just(0x80), any::<u8>()];
     let bytes = prop::collection::vec(byte(), 1..9);
     let cut = prop::bool::weighted(0.1);
@@ -35,26 +35,28 @@ fn whatever_is_damaged_it_is_opened_or_refused_and_no_thread_dies() {
     });
 }
 
-/// A file whose header said less than nothing was taken for sound, and migrated from the beginning: the error that refused the
-/// start was the whole of the script.
+/// Regression test: a file whose header had a negative schema version was taken for sound and was migrated
+/// from the first version on. The error that refused the start then contained the whole migration script.
 #[test]
 fn a_file_whose_schema_version_is_nonsense_is_opened_or_refused_in_one_line() {
     for version in [[0, 0, 0, 0], [0x80, 0, 0, 0], [0xff, 0xff, 0xff, 0xff], [0, 0, 0, 1]] {
         let dir = dir();
-        // The second bit: without the log, which has the first page too.
+        // The second bit of the kind removes the WAL, which contains the first page too.
         open_damaged(&[&[2, 0, 60, 0, 0, 4][..], &version].concat(), dir.path());
     }
 }
 
-/// The number of a page in a broken frame of the log was taken for the number of pages: each was looked for, for half an hour.
+/// Regression test: the page number in a broken frame of the WAL was taken for the number of pages, and
+/// the salvage looked for each of these pages, for half an hour.
 #[test]
 fn a_broken_frame_that_names_a_page_far_behind_the_file_is_no_reason_to_look_for_all_before_it() {
     let dir = dir();
-    // One byte of the log's header, so that its first frame is believed as it is; and the page that this one is of.
+    // The first change is one byte of the WAL's header, so that the salvage does not verify the first
+    // frame. The second change is the page number of that frame.
     open_damaged(&[0, 1, 24, 0, 0, 1, 0x5a, 1, 32, 0, 0, 4, 0xf0, 0, 0, 0], dir.path());
 }
 
-/// Counts the panics of the library's own threads, which nobody else sees.
+/// Counts the panics in the library's own threads, which would otherwise go unnoticed.
 fn deaths() -> &'static AtomicU32 {
     static DEATHS: AtomicU32 = AtomicU32::new(0);
     static WATCH: Once = Once::new();

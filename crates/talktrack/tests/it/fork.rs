@@ -1,7 +1,7 @@
-//! A process that forks while it has a tracker open. The child has a copy of everything but the threads that write.
+//! A process that forks while it has a tracker open. The child has a copy of everything except the threads that write.
 //!
-//! Rust has no safe fork. The test starts itself once more with a library of five lines loaded before the C library: in it
-//! `getppid`, for which Rust has a safe name, forks.
+//! Rust has no safe fork. So the test starts itself again with a tiny C library preloaded, in which
+//! `getppid`, a function that Rust can call safely, forks.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,14 +13,14 @@ use tempfile::TempDir;
 
 use crate::support::{SESSION, dir, new_session, value, within};
 
-/// Names the data directory to the process that forks.
+/// The environment variable that passes the data directory to the process that forks.
 const DIRECTORY: &str = "TALKTRACK_FORK_DIRECTORY";
-/// Set where the child is to drop its copy of the tracker.
+/// The environment variable that tells the child to drop its copy of the tracker.
 const DROPS: &str = "TALKTRACK_FORK_DROPS";
 const FORK: &str = "#include <unistd.h>\npid_t getppid(void) { return fork(); }\n";
 const LONG: Duration = Duration::from_secs(120);
 
-/// A library that forks. `None` where there is no C compiler to make it, or no way to load it.
+/// Builds the library that forks. Returns `None` if there is no C compiler that can build it.
 fn forking_library(dir: &Path) -> Option<PathBuf> {
     let (source, library) = (dir.join("fork.c"), dir.join("fork.so"));
     std::fs::write(&source, FORK).unwrap();
@@ -28,7 +28,7 @@ fn forking_library(dir: &Path) -> Option<PathBuf> {
     made.is_ok_and(|status| status.success()).then_some(library)
 }
 
-/// Waits for a file that one process writes for another.
+/// Waits for a file by which one process signals another.
 fn wait_for(file: &Path) {
     let begun = Instant::now();
     while !file.exists() {
@@ -65,14 +65,14 @@ fn a_process_that_forks() {
     wait_for(&dir.join("never"));
 }
 
-/// A parent that goes on after a fork, and its child that waits.
+/// A parent that continues after a fork, and its child, which waits.
 struct Forked {
     dir: TempDir,
     parent: Child,
 }
 
 impl Forked {
-    /// `None` where no library can be made that forks.
+    /// Returns `None`, and records the skip, if the library that forks cannot be built.
     fn start(child_drops: bool) -> Option<Self> {
         let (dir, tools) = (dir(), dir());
         let Some(library) = forking_library(tools.path()) else {
@@ -92,7 +92,7 @@ impl Forked {
         Some(Self { dir, parent })
     }
 
-    /// Who has the directory.
+    /// Returns the process that holds the directory, as the error of an attempt to open it names it.
     fn holder(&self) -> String {
         match Tracker::open(Options::new(self.dir.path())).err() {
             Some(OpenError::Locked { holder, .. }) => holder,
@@ -109,7 +109,7 @@ impl Forked {
         self.parent.wait().unwrap();
     }
 
-    /// The directory can be had in a moment, and holds what the parent said.
+    /// Checks that the directory can be opened within [`LONG`] and contains the message of the parent.
     fn opens(&self) {
         let begun = Instant::now();
         while let Err(error) = Tracker::open(Options::new(self.dir.path())) {
@@ -122,7 +122,7 @@ impl Forked {
     }
 }
 
-/// The child ends with the test, whatever became of that.
+/// Ends the child together with the test, even if the test fails.
 impl Drop for Forked {
     fn drop(&mut self) {
         tell(&self.dir.path().join("child-may-go"), "");

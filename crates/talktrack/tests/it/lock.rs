@@ -1,4 +1,4 @@
-//! One process at a time has a data directory, and a file is opened only by a talktrack that knows its schema.
+//! Only one process at a time can open a data directory, and only a talktrack that knows the schema of a file opens it.
 
 use std::fs::File;
 use std::path::Path;
@@ -10,7 +10,7 @@ use talktrack::{OpenError, Options, Tracker};
 use crate::crash::Process;
 use crate::support::{dir, new_session, sqlite, within};
 
-/// Why the directory cannot be had.
+/// Returns the reason why the directory cannot be opened.
 fn refusal(dir: &Path) -> OpenError {
     Tracker::open(Options::new(dir)).err().expect("the directory is taken")
 }
@@ -66,8 +66,8 @@ async fn another_process_holds_the_directory_until_it_is_killed() {
     drop(Tracker::open(Options::new(dir.path())).expect("a killed process holds nothing"));
 }
 
-/// A process that is being started has a copy of every open file for an instant, and a lock lives as long as a copy of its file:
-/// a directory that had just been let go could not be had again.
+/// Regression test: a process that is being started briefly has a copy of every open file, and a lock lives
+/// as long as any copy of its file. So a directory that had just been closed could not be opened again.
 #[test]
 fn a_process_being_started_meanwhile_keeps_no_directory() {
     let dir = dir();
@@ -142,7 +142,8 @@ fn a_lock_file_full_of_anything_locks_as_well_and_is_told_on_one_line() {
             error.contains("in use by another process; stop it") && error.lines().count() == 1,
             "{error}"
         );
-        // A child that another test has just forked has a copy of the file until it becomes its program.
+        // A child that another test has just forked keeps a copy of the file until its exec. Only an
+        // explicit unlock releases the lock at once.
         file.unlock().unwrap();
         drop(Tracker::open(Options::new(dir.path())).expect("what it says locks nothing"));
         let said = std::fs::read_to_string(&path).unwrap();

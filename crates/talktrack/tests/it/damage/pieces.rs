@@ -1,4 +1,5 @@
-//! A salvage in its steps: what it keeps, what it tells, and what a start finds that comes after one cut short.
+//! The single steps of a salvage: which rows it keeps, what it reports, and how the next start continues
+//! one that was interrupted.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crate::support::{accept, dir, message, new_session, sqlite, value, within};
 
 const MESSAGES: u64 = 300;
 
-/// A closed data directory, and where its file is.
+/// Creates a closed data directory, and also returns the path of its database file.
 async fn closed() -> (TempDir, PathBuf) {
     let dir = dir();
     let setup = Setup::sqlite(dir.path());
@@ -33,7 +34,7 @@ fn open(dir: &TempDir) {
     drop(setup.open(setup.options()).unwrap());
 }
 
-/// The page of a table's or an index's root.
+/// Returns the number of the root page of a table or an index.
 fn root(dir: &TempDir, name: &str) -> u64 {
     value(dir.path(), &format!("SELECT rootpage FROM sqlite_schema WHERE name = '{name}'"))
 }
@@ -99,7 +100,8 @@ async fn rows_with_words_of_other_programs_are_saved_as_they_are() {
              PRAGMA wal_checkpoint(TRUNCATE)",
         )
         .unwrap();
-    // Everything is carried over, whatever lies on this page.
+    // Damage to the table `changes` triggers the salvage. Every row of the other tables must survive,
+    // including values that talktrack does not know.
     overwrite(&file, root(&dir, "changes"));
     open(&dir);
     assert_eq!((messages(&dir), quarantines(&file).len()), (MESSAGES, 1));
@@ -140,7 +142,7 @@ async fn a_draft_that_a_kill_left_behind_is_thrown_away_and_the_salvage_begins_a
     assert_eq!((messages(&dir), quarantines(&file).len()), (MESSAGES, 1));
 }
 
-/// Killed at any moment between the new file's being whole and its being in its place.
+/// The kill may happen at any moment between the completion of the new file and its move into place.
 #[tokio::test]
 async fn a_new_file_that_a_kill_kept_from_its_place_is_put_there_by_the_next_start() {
     for moved in 0..3 {
@@ -171,8 +173,8 @@ async fn a_file_that_has_become_empty_is_missed() {
     assert_eq!((messages(&dir), quarantines(&file).len()), (0, 1));
 }
 
-/// Reading the file by ourselves would take away the locks of whoever has it open in this process; other processes would
-/// then take the log away from under it.
+/// Guards the locks of open connections. If the salvage read the file directly and closed it, the system would
+/// release the locks of every connection of this process, and another process could remove the WAL from under them.
 #[tokio::test]
 async fn a_file_that_this_process_has_open_keeps_its_locks() {
     let (dir, file) = closed().await;
@@ -200,14 +202,14 @@ async fn a_new_file_may_be_read_by_nobody_who_could_not_read_the_broken_one() {
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
-/// Found by flipping bytes: nothing new was read behind a record that claimed to be of the year 3061.
+/// Regression test, found by flipping bytes: behind a record whose `seq` claimed the year 3061, no new record was read.
 #[tokio::test]
 async fn a_waiting_record_whose_number_has_rotted_is_known_by_its_body() {
     let scene = Scene::outbox().await;
     let broken = scene.copy();
     let rot = "UPDATE journal SET seq = seq * 20, message_id = 'rotten' WHERE seq = (SELECT max(seq) FROM journal WHERE message_id IS NOT NULL)";
     assert_eq!(sqlite(broken.path()).execute(rot, []).unwrap(), 1);
-    // Something else is broken as well, and has the file salvaged.
+    // A second damage, only to trigger the salvage.
     overwrite(&File::Database.of(broken.path()), root(&broken, "journal_messages"));
     scene.judge(&broken, &scene.hit(File::Index, &[])).await;
     assert_eq!(value::<u64>(broken.path(), "SELECT count(*) FROM dead_letters"), 0);

@@ -1,5 +1,5 @@
-//! Damage that a running tracker meets: nothing is called durable that is not, what is wrong and what helps is said, and the
-//! next start mends it.
+//! Damage that occurs while a tracker runs: no message is called durable if it is not, health names the
+//! damage and the remedy, and the next start repairs the file.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::FileExt as _;
@@ -11,7 +11,7 @@ use talktrack::{DATABASE_FILE, NotDurable, quarantines};
 
 use crate::support::{SESSION, accept, assert_pending, dir, message, new_session, sqlite, within};
 
-/// Overwrites every page of an index, under the eyes of whoever has the file open.
+/// Overwrites every index page while other connections have the file open.
 fn break_indexes(data_dir: &Path) {
     let connection = sqlite(data_dir);
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
@@ -22,7 +22,7 @@ fn break_indexes(data_dir: &Path) {
     {
         file.write_all_at(&vec![0xff; page.len()], number * 4096).unwrap();
     }
-    // Somebody else has written: whatever the tracker remembers of the file no longer counts.
+    // A write by another connection invalidates the tracker's page cache, so that it reads the damaged pages.
     connection.execute_batch("PRAGMA application_id = 7").unwrap();
 }
 

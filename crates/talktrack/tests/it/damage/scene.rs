@@ -1,4 +1,4 @@
-//! A data directory to be damaged, and what is in it, page by page.
+//! A data directory to damage, and a record of the pages on which each of its messages lies.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -13,15 +13,15 @@ use uuid::Uuid;
 
 use crate::support::{USER, accept, dir, remote, sqlite, store_error, within};
 
-/// So many characters of an id tell one message from another.
+/// The number of leading characters of an id that distinguish one message from another.
 const MARK: usize = 8;
 const SESSIONS: usize = 30;
 const MESSAGES: usize = 600;
 const PAGE: u64 = 4096;
-/// Bytes of a log before its first frame, and of a frame before its page.
+/// The size in bytes of the WAL's header, and of the header of each frame.
 const LOG_HEADER: u64 = 32;
 const FRAME_HEADER: u64 = 24;
-/// Where a database's header says of which version its schema is.
+/// The offsets in the database's header that hold the version of the schema.
 const VERSION: std::ops::Range<u64> = 60..64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,24 +42,24 @@ impl File {
     }
 }
 
-/// What was harmed.
+/// What the damage hit.
 #[derive(Debug)]
 pub(crate) struct Hit {
     pages: BTreeSet<u64>,
     version: bool,
 }
 
-/// Files as a stop or a kill left them.
+/// The files that a shutdown or a kill left.
 pub(crate) struct Scene {
     dir: TempDir,
-    /// Each message that was acknowledged: what was said, and the pages on which it lies.
+    /// Every acknowledged message: its text, and the pages on which it lies.
     messages: BTreeMap<Uuid, (String, BTreeSet<u64>)>,
     sessions: BTreeSet<Uuid>,
     is_outbox: bool,
 }
 
 impl Scene {
-    /// The store of a process that stopped in order.
+    /// Creates the store of a process that shut down cleanly.
     pub(crate) async fn closed() -> Self {
         let live = dir();
         let setup = Setup::sqlite(live.path());
@@ -70,7 +70,7 @@ impl Scene {
         Self::of(live, said, false)
     }
 
-    /// The store of a process that was killed: part of it is in the log alone.
+    /// Creates the store of a process that was killed. Part of the rows exist only in the WAL.
     pub(crate) async fn killed() -> Self {
         let (live, image) = (dir(), dir());
         let setup = Setup::sqlite(live.path());
@@ -84,7 +84,7 @@ impl Scene {
         Self::of(image, said, false)
     }
 
-    /// The outbox of a process that never reached its store, and stopped in order.
+    /// Creates the outbox of a process that never reached its store and shut down cleanly.
     pub(crate) async fn outbox() -> Self {
         let live = dir();
         let (setup, store) = remote(&live);
@@ -105,14 +105,14 @@ impl Scene {
         Self { dir, messages, sessions, is_outbox }
     }
 
-    /// Its files, to be harmed.
+    /// Copies the files to a new directory, where a test can damage them.
     pub(crate) fn copy(&self) -> TempDir {
         let broken = dir();
         copy(self.dir.path(), broken.path());
         broken
     }
 
-    /// What lies at these places of the file.
+    /// Returns what lies at these offsets of the file.
     pub(crate) fn hit(&self, file: File, places: &[u64]) -> Hit {
         let log = std::fs::read(File::Log.of(self.dir.path())).unwrap_or_default();
         let page = |place: &u64| match file {
@@ -128,8 +128,8 @@ impl Scene {
         Hit { pages: places.iter().filter_map(page).collect(), version }
     }
 
-    /// Opens what was harmed: whatever does not lie on a page that was hit is there, as it was said; where anything is missing
-    /// the broken files were kept; and it goes on.
+    /// Opens the damaged directory. Checks that every message outside the damaged pages is there with its text,
+    /// that the damaged files are in quarantine if any message is missing, and that the tracker still works.
     pub(crate) async fn judge(&self, broken: &TempDir, hit: &Hit) {
         let before = bytes(broken.path());
         let (setup, store) = remote(broken);
@@ -179,7 +179,7 @@ impl Scene {
     }
 }
 
-/// Says things in some sessions, short and long ones, and waits until all of it is durable.
+/// Tracks short and long messages in several sessions, and waits until all of them are durable.
 async fn talk(tracker: &Tracker, random: &mut fastrand::Rng) -> Vec<(Uuid, Message)> {
     let sessions: Vec<_> = (0..SESSIONS).map(|_| Uuid::from_u128(random.u128(..))).collect();
     for session in &sessions {
@@ -209,8 +209,8 @@ async fn goes_on(tracker: &Tracker) {
     within(tracker.flush_to_store()).await.unwrap();
 }
 
-/// Messages among the dead letters: there, though their text may have rotted. (Where the start of a session has, its messages
-/// come to a store that knows no such session.)
+/// Returns the messages among the dead letters. They count as found, though their text may be damaged.
+/// (If the start of a session is damaged, its messages reach a store that does not know the session.)
 fn laid_aside(data_dir: &Path) -> BTreeMap<Uuid, String> {
     let connection = sqlite(data_dir);
     let mut letters =
@@ -223,7 +223,7 @@ fn laid_aside(data_dir: &Path) -> BTreeMap<Uuid, String> {
     ids.unwrap().map(Result::unwrap).filter_map(|(id, content)| Some((id.parse().ok()?, content))).collect()
 }
 
-/// The pages of a database as they are after all that is in its log, each where something was said on it.
+/// Returns the pages of the database after all frames of its WAL have been applied.
 fn pages(data_dir: &Path) -> Vec<Vec<u8>> {
     let whole = dir();
     copy(data_dir, whole.path());
@@ -234,7 +234,7 @@ fn pages(data_dir: &Path) -> Vec<Vec<u8>> {
     bytes.chunks(4096).map(<[u8]>::to_vec).collect()
 }
 
-/// Where each message lies: on a leaf of a table, and what is too long for it on pages without a kind.
+/// Returns the pages of each message: a leaf page of a table, and overflow pages, which have no type byte.
 fn on_pages(pages: &[Vec<u8>], said: &[(Uuid, Message)]) -> BTreeMap<Uuid, BTreeSet<u64>> {
     let mark = |id: &Uuid| <[u8; MARK]>::try_from(&id.simple().to_string().as_bytes()[..MARK]).unwrap();
     let marks: HashMap<_, _> = said.iter().map(|(id, _)| (mark(id), *id)).collect();
