@@ -1,4 +1,4 @@
-//! Dead letters come back, or are let go, and the books balance all the while. Both kinds of store.
+//! Dead letters are replayed or deleted, and the books balance throughout, with both kinds of store.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::support::{
 
 const AMPLE: Duration = Duration::from_secs(120);
 
-/// Runs a test with the file as the store, and with the in-memory store behind the outbox.
+/// Runs a test with the SQLite file as the store, and again with the in-memory store behind an outbox.
 async fn with_each_store(test: impl AsyncFn(&TempDir, &Setup)) {
     let local = dir();
     test(&local, &Setup::sqlite(local.path())).await;
@@ -30,7 +30,7 @@ fn open(setup: &Setup) -> Tracker {
     setup.open(setup.options()).unwrap()
 }
 
-/// Opens it again, and waits until the end of a session that the last run left open has reached the store.
+/// Reopens the tracker, and waits until the end of a session that the previous run left open has reached the store.
 async fn reopen(setup: &Setup) -> Tracker {
     let tracker = open(setup);
     within(tracker.flush_to_store()).await.unwrap();
@@ -45,7 +45,7 @@ async fn letters(dir: &TempDir) -> Vec<DeadLetter> {
     within(reader(dir).dead_letters(None, 1_000)).await.unwrap()
 }
 
-/// Says these to a session that nobody has started, and returns their letters.
+/// Tracks these messages for a session that was never started, and returns their dead letters.
 async fn lay_aside(dir: &TempDir, tracker: &Tracker, texts: &[&str]) -> Vec<DeadLetter> {
     for text in texts {
         drop(accept(tracker, message(*text)));
@@ -57,12 +57,12 @@ async fn lay_aside(dir: &TempDir, tracker: &Tracker, texts: &[&str]) -> Vec<Dead
     letters
 }
 
-/// Starts the session that the letters missed.
+/// Starts the session whose absence made the dead letters.
 async fn start(tracker: &Tracker) {
     within(tracker.start_session(new_session()).unwrap().durable()).await.unwrap();
 }
 
-/// Replays a letter until it is durable again, and leaves the old one where it is.
+/// Replays a dead letter, waits until its message is durable again, and keeps the dead letter.
 async fn replay(tracker: &Tracker, letter: &DeadLetter) -> Receipt {
     let record = letter.clone().intact().expect("a whole record");
     let receipt = tracker.replay(record).expect("the record is accepted");
@@ -83,7 +83,8 @@ async fn contents(tracker: &Tracker) -> Vec<String> {
     rows(tracker).await.into_iter().map(|row| row.content).collect()
 }
 
-/// The books balance, in memory and in the file: durable, dead-lettered and taken out.
+/// Checks that the books in memory and in the file balance and have these counts: messages that are
+/// durable, dead-lettered, and taken out of the dead letters.
 async fn assert_books(dir: &TempDir, tracker: &Tracker, durable: u64, dead: u64, taken_out: u64) {
     let books = tracker.health().books;
     assert_eq!((books.durable, books.dead_lettered, books.letters_taken_out), (durable, dead, taken_out));
@@ -131,7 +132,7 @@ async fn a_letter_replayed_twice_is_stored_once() {
         let letters = lay_aside(dir, &tracker, &["once"]).await;
         start(&tracker).await;
         drop(replay(&tracker, &letters[0]).await);
-        // As after a crash between the two steps: the message is stored, and the letter is still there.
+        // The state after a crash between the two steps: the message is stored, and its dead letter still exists.
         within(tracker.flush_to_store()).await.unwrap();
         drop(tracker);
         let tracker = reopen(setup).await;
@@ -226,7 +227,7 @@ async fn a_whole_session_that_died_comes_back_in_its_order() {
     let tracker = open(&setup);
     drop(tracker.start_session(new_session()).unwrap());
     drop(accept(&tracker, message("hello")));
-    // The store takes the rows of others: it is these that are bad.
+    // The store accepts rows of another user, which shows that the refused rows themselves are bad.
     let other = Uuid::from_u128(0xa9);
     drop(tracker.start_session(talktrack::NewSession::new(other, Uuid::from_u128(0xb9))).unwrap());
     drop(accept(&tracker, Message { session_id: other, ..message("hello") }));
@@ -365,7 +366,7 @@ async fn bytes_of_letters_are_kept_by_user_from_the_first_version_on() {
     let user = Some(Uuid::from_u128(7));
     let (one, nobodys) = (bytes("seq = 7"), bytes(&format!("seq = {old}")));
     assert_eq!(within(reader(&dir).dead_letter_bytes()).await.unwrap(), [(None, nobodys), (user, 2 * one)]);
-    // A letter that rots goes like any other.
+    // A dead letter whose body is damaged can be taken out like any other.
     sqlite(dir.path()).execute("UPDATE dead_letters SET body = 'rot' WHERE seq = 7", []).unwrap();
     take_out(&tracker, &[7]).await;
     assert_eq!(within(reader(&dir).dead_letter_bytes()).await.unwrap(), [(None, nobodys), (user, one)]);

@@ -1,4 +1,4 @@
-//! Deletion that is real: nothing of a deleted session is left on the disk or comes back, whatever else goes wrong.
+//! Deletion is real: nothing of a deleted session stays on the disk or comes back, whatever else fails.
 
 mod by_sql;
 mod in_flight;
@@ -23,10 +23,10 @@ use crate::support::{
 
 const OTHER_SESSION: Uuid = Uuid::from_u128(0xa1);
 
-/// Words that nothing but the session has.
+/// Words that occur only in the deleted session.
 const SECRET: &str = "correct horse battery staple";
 
-/// Something said, so long that it needs pages of its own.
+/// Returns a text that is long enough to need overflow pages.
 fn long(number: u32) -> String {
     format!("{number}: {}", SECRET.repeat(600))
 }
@@ -37,16 +37,16 @@ async fn delete(tracker: &Tracker) -> (Removed, Removed) {
     (here, within(in_store.durable()).await.expect("the store does it"))
 }
 
-/// The files below a directory that have these words in them.
+/// Returns the files below a directory that contain these words.
 fn files_with(words: &str, dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
-        // Allocated, never written.
+        // The disk reserve is allocated and never written.
         if path.to_string_lossy().ends_with("-reserve") {
             continue;
         }
-        // What goes meanwhile has no words in it.
+        // A file that is removed meanwhile contains no words.
         let bytes = match std::fs::read(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             read => read.unwrap(),
@@ -58,7 +58,7 @@ fn files_with(words: &str, dir: &Path) -> Vec<String> {
     found
 }
 
-/// Says short and long things, revises some, and has some refused.
+/// Tracks short and long messages, revises some, and sends some that are refused.
 async fn talk(tracker: &Tracker) {
     let said = |number: u32, revision: u32, text: String| Message {
         external_id: Some(number.to_string()),
@@ -117,12 +117,13 @@ async fn words_that_a_remote_store_has_long_had_are_in_no_file_either() {
     assert_eq!(contents(&tracker, OTHER_SESSION).await.len(), 40);
 }
 
-/// What nothing but this session says.
+/// Returns a text that occurs only in this session.
 fn secret(session: u32) -> String {
     format!("<the secret of session {session:04}>")
 }
 
-/// Sessions that talk at the same time, in words long and short, and revise what they said to more: pages are split and joined.
+/// Tracks messages in sessions that talk at the same time, short and long ones, and revises many of them
+/// to longer texts, so that SQLite splits and merges pages.
 async fn many_sessions(tracker: &Tracker, sessions: &[Uuid], random: &mut fastrand::Rng) {
     for session in sessions {
         let receipt = tracker.start_session(NewSession::new(*session, USER)).expect("accepted");
@@ -147,7 +148,7 @@ async fn many_sessions(tracker: &Tracker, sessions: &[Uuid], random: &mut fastra
     }
 }
 
-/// Deletes most of the sessions, and looks for their words in every file after each answer.
+/// Deletes most of the sessions, and after each deletion searches every file for the words of the session.
 async fn nothing_remains_of_deleted_sessions(setup: &Setup, data_dir: &Path, is_away: impl FnOnce(bool)) {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
@@ -169,7 +170,7 @@ async fn nothing_remains_of_deleted_sessions(setup: &Setup, data_dir: &Path, is_
         within(here.durable()).await.unwrap();
         within(tracker.erased()).await;
         assert_eq!(files_with(&words, data_dir), [""; 0], "session {number}, deleted as number {place}");
-        // The others go on.
+        // The other sessions continue.
         let other = sessions[usize::try_from(order[30 + place % 10]).unwrap()];
         drop(accept(&tracker, Message::new(other, Role::User, "more".repeat(random.usize(1..500)))));
     }
@@ -231,7 +232,7 @@ async fn a_deletion_while_the_store_is_away_is_done_here_at_once_and_there_when_
     assert_eq!((books.durable, books.pending(), books.letters()), (92, 1, 0));
     assert_eq!(within(accept(&tracker, message("late"))).await, Err(NotDurable::Deleted));
     store.mend();
-    // What the writer had in its hands may have got there before.
+    // The writer may have had one more message in flight, which then reached the store before the deletion.
     let in_store = within(in_store.durable()).await.unwrap();
     assert!((40..=41).contains(&in_store.messages), "{in_store:?}");
     within(tracker.flush_to_store()).await.unwrap();
@@ -309,7 +310,7 @@ async fn what_lies_between_deleted_rows_in_the_journal_stays() {
     let tracker = setup.open(setup.options()).unwrap();
     store.fail_when(|_| Some(store_error(Class::Transient, "away")));
     two_sessions(&tracker).await;
-    // Handed over in one batch with what deletes it, and in batches of their own.
+    // The journal may take these in the same batch as the deletion, or in batches before it.
     let receipts: Vec<_> = (0..20)
         .flat_map(|number| {
             [message(number.to_string()), Message::new(OTHER_SESSION, Role::User, format!("more {number}"))]
@@ -332,7 +333,7 @@ async fn what_lies_between_deleted_rows_in_the_journal_stays() {
     );
 }
 
-/// Another node has messages of the session that the store has not yet when it is deleted.
+/// When the session is deleted, another node still has messages of it that the store does not have yet.
 async fn late_from_another_node(ways: [Arc<dyn Store>; 2], reach: &MemoryStore, is_memory: bool) {
     let [one, other] = ways;
     let one = Node::on(&one);
@@ -420,7 +421,7 @@ async fn a_file_that_was_saved_from_damage_still_refuses_what_was_deleted() {
     drop(tracker);
     let file = dir.path().join(talktrack::DATABASE_FILE);
     let mut bytes = std::fs::read(&file).unwrap();
-    // The first page of the schema: no table is found by its name any more.
+    // Overwrites the beginning of the schema's first page, so that no table can be found by its name.
     bytes[100..108].fill(0xff);
     std::fs::write(&file, bytes).unwrap();
     let tracker = Tracker::open(Options::new(dir.path())).unwrap();

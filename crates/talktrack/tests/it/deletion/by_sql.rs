@@ -1,4 +1,4 @@
-//! What somebody deletes in the tables themselves stays deleted as well.
+//! Rows that are deleted with SQL, directly in the tables, stay deleted too.
 
 use talktrack::options::Redirect;
 use talktrack::store::postgres::schema::{self, UserAccess};
@@ -18,7 +18,7 @@ fn numbered(number: u32, text: &str) -> Message {
     Message { external_id: Some(number.to_string()), ..message(text) }
 }
 
-/// How many rows each of these tables has.
+/// Returns the number of rows in each of these tables.
 fn rows(database: &Database, tables: [&str; 2]) -> [String; 2] {
     tables.map(|table| database.psql(&format!("SELECT count(*) FROM {table}")).trim().to_owned())
 }
@@ -36,7 +36,8 @@ async fn a_message_that_somebody_deleted_by_sql_does_not_come_back_and_its_sessi
     node.settled().await;
     database.psql("DELETE FROM conversation_messages WHERE content LIKE '1 %'");
     assert_eq!(rows(&database, MARKS), ["0", "1"]);
-    // The same again, as after a lost answer, over another node; a revision is no other message.
+    // The same message comes again over another node, as after a lost answer. A revision of it is the
+    // same message, so it must stay deleted too.
     other.track(numbered(1, &format!("1 {SECRET}"))).await;
     other.track(Message { revision: 1, ..numbered(1, "revised") }).await;
     other.track(numbered(2, &format!("2 {SECRET}"))).await;
@@ -49,7 +50,7 @@ async fn a_message_that_somebody_deleted_by_sql_does_not_come_back_and_its_sessi
     let left = ["0", "2"].map(|number| format!("{number} {SECRET}"));
     assert_eq!(node.contents(SESSION).await, [&left[..], &["and on".into()]].concat());
     assert!(other.dead_letters().is_empty());
-    // An id counts within its session.
+    // The tombstone of a message applies only within its session.
     other.start(OTHER_SESSION).await;
     let id = Uuid::parse_str(database.psql("SELECT message_id FROM conversation_message_deletions").trim())
         .unwrap();
@@ -148,7 +149,7 @@ async fn nothing_that_is_wrong_with_the_marks_keeps_anyone_from_deleting_and_the
     assert_eq!(rows(&database, MARKS), ["2", "0"], "mended");
 }
 
-/// A message that was deleted by itself, as a later version or a program of one's own does it.
+/// Deletes a single message and leaves its tombstone, as a later version or another program would.
 fn tombstone(data_dir: &std::path::Path, content: &str) {
     let connection = sqlite(data_dir);
     let note = "INSERT INTO conversation_message_deletions SELECT id, session_id, '2026-11-30T00:00:00.000000Z' \
@@ -171,7 +172,7 @@ async fn a_message_that_was_deleted_in_sqlite_is_refused_until_its_session_goes_
     drop(tracker);
     let file = dir.path().join(talktrack::DATABASE_FILE);
     let mut bytes = std::fs::read(&file).unwrap();
-    // The first page of the schema: no table is found by its name any more.
+    // Overwrites the beginning of the schema's first page, so that no table can be found by its name.
     bytes[100..108].fill(0xff);
     std::fs::write(&file, bytes).unwrap();
     let tracker = setup.open(Options { redirect: Redirect::Never, ..setup.options() }).unwrap();

@@ -1,4 +1,5 @@
-//! A session is deleted while a write with its messages is on the way, and other messages of the same lane wait for their session.
+//! A session is deleted while a write with its messages is in flight, and other messages of the same
+//! lane wait for their session.
 
 use std::sync::{Arc, mpsc};
 
@@ -10,7 +11,7 @@ use uuid::Uuid;
 use crate::node::Node;
 use crate::support::{SESSION, store_error, within};
 
-/// In the same lane as [`SESSION`].
+/// Returns a session in the same lane as [`SESSION`].
 fn neighbour(number: u128) -> Uuid {
     Uuid::from_u128(SESSION.as_u128() + 400 * number)
 }
@@ -19,8 +20,8 @@ fn says(record: &Record, text: &str) -> bool {
     record.message().is_some_and(|stamped| stamped.message.content == text)
 }
 
-/// The rows between the first and the last of a delivery were counted: one that waited and one that was removed meanwhile made
-/// the count right, and the one that waited was taken for stored and dropped.
+/// Regression test: the writer counted the rows between the first and the last of a delivery. One row that waited
+/// and one that was deleted meanwhile made the count match, so the waiting row was taken for stored and was dropped.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_waits_for_its_session_is_kept_if_a_deletion_removes_another_one_of_the_write() {
     let store = MemoryStore::new();
@@ -36,7 +37,7 @@ async fn a_message_that_waits_for_its_session_is_kept_if_a_deletion_removes_anot
     }
     node.complains_of("away").await;
 
-    // The write is done, and its answer is held until the session is deleted.
+    // The write is complete, but its answer is held back until the session is deleted.
     let (written, is_written) = mpsc::channel();
     let (release, is_released) = mpsc::channel::<()>();
     store.lose_answers_when(move |records| {
@@ -55,7 +56,7 @@ async fn a_message_that_waits_for_its_session_is_kept_if_a_deletion_removes_anot
     release.send(()).expect("the write waits");
     within(deletion.in_store.durable()).await.expect("the store deletes it");
 
-    // What the journal holds counts, not what memory knows.
+    // Restarts the node, because the content of the journal counts, not the state in memory.
     let node = Node::back(node.dies(), &(Arc::new(store.clone()) as Arc<dyn Store>), |options| options);
     assert_eq!(node.tracker.health().books.pending(), 1, "{:?}", node.tracker.health().books);
     node.start(unknown).await;

@@ -1,4 +1,4 @@
-//! A node that could not reach the database delivers what was deleted over another node meanwhile.
+//! A node that could not reach the database delivers records that were deleted over another node in the meantime.
 
 use talktrack::{Deletion, JsonObject, Message, NotDurable, Removed, Role};
 use talktrack_testbed::{Database, Postgres, Proxy};
@@ -11,7 +11,7 @@ use crate::support::{SESSION, USER, accept, message, new_session, value, within}
 
 const OTHER_USER: Uuid = Uuid::from_u128(0xb1);
 
-/// Two nodes on one database: one cannot reach it.
+/// Two nodes on one database. The node `held` cannot reach it.
 struct Scene {
     database: Database,
     proxy: Proxy,
@@ -28,7 +28,7 @@ impl Scene {
         Self { database, proxy, held, node }
     }
 
-    /// The user starts a session on the node that is held, and says something.
+    /// The user starts a session on the held node and talks there.
     async fn talk(&self) {
         self.held.start(SESSION).await;
         self.held.say(SESSION, format!("{SECRET} before")).await;
@@ -40,7 +40,7 @@ impl Scene {
         within(self.held.tracker.update_session(SESSION, metadata).unwrap()).await.unwrap();
     }
 
-    /// Deletes over the node that reaches the database.
+    /// Deletes a session over the node that reaches the database.
     async fn delete(&self, session: Uuid, owner: Option<Uuid>) -> Removed {
         self.done(self.node.tracker.delete_session(session, owner).unwrap()).await
     }
@@ -54,7 +54,7 @@ impl Scene {
         within(in_store.durable()).await.unwrap()
     }
 
-    /// The node that was held delivers everything; nothing of it is anywhere afterwards.
+    /// Makes the held node deliver everything, and checks that nothing of the session exists anywhere afterwards.
     async fn nothing_is_left(&self) {
         self.held.say(SESSION, format!("{SECRET} after")).await;
         self.describe().await;
@@ -71,7 +71,7 @@ impl Scene {
         assert_eq!(self.held.tracker.sessions_of(USER), [SESSION; 0], "the claim has fallen");
     }
 
-    /// How many sessions and messages the database has.
+    /// Returns the numbers of sessions and messages in the database.
     fn rows(&self) -> String {
         let count = "SELECT (SELECT count(*) FROM conversation_sessions) || ' ' || (SELECT count(*) FROM conversation_messages)";
         self.database.psql(count).trim().to_owned()
@@ -94,7 +94,7 @@ async fn a_session_that_its_user_deleted_while_it_waited_on_another_node_does_no
     scene.talk().await;
     assert_eq!(scene.delete(SESSION, Some(USER)).await, Removed::default());
     scene.nothing_is_left().await;
-    // The mark is about this user alone.
+    // The tombstone applies only to this user, so another user may start a session with the same id.
     scene.node.start_as(SESSION, OTHER_USER).await;
     scene.node.say(SESSION, "hello").await;
     scene.node.settled().await;
@@ -107,7 +107,7 @@ async fn sessions_that_waited_on_another_node_when_their_user_was_deleted_do_not
     scene.talk().await;
     scene.delete_user(USER).await;
     scene.nothing_is_left().await;
-    // What starts later is new.
+    // A session that starts after the deletion is a new one.
     scene.held.start(SESSION).await;
     scene.held.say(SESSION, "hello again").await;
     scene.node.start(OTHER_SESSION).await;
@@ -184,7 +184,8 @@ async fn the_marks_of_one_user_are_bounded_and_take_no_room_from_others() {
     for deletion in deletions {
         scene.done(deletion).await;
     }
-    // Lanes that delete at the same moment do not see each other's marks: the next deletion does.
+    // Lanes that delete at the same moment do not see each other's tombstones, so more than 1,000 may be
+    // left. The next deletion removes the surplus.
     scene.delete(OTHER_SESSION, Some(USER)).await;
     let marks = "SELECT string_agg(marks::text, ' ' ORDER BY marks) FROM \
                  (SELECT count(*) AS marks FROM conversation_user_deletions GROUP BY user_id) AS users";

@@ -1,4 +1,4 @@
-//! A node that delivered a part of a session learns that it was deleted elsewhere, and keeps no text of it.
+//! A node that delivered part of a session learns that the session was deleted elsewhere, and keeps none of its text.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::postgres::{migrated, store_at};
 use crate::schema::connect;
 use crate::support::{SESSION, USER, accept, message, sqlite, value, within};
 
-/// A node that asks every moment what was deleted.
+/// Starts a node that polls for deletions every 20 ms.
 fn curious(database: &Database) -> Node {
     let store = Arc::new(store_at(&database.url())) as Arc<dyn Store>;
     let deletions_interval = Duration::from_millis(20);
@@ -27,7 +27,7 @@ async fn done(Deletion { here, in_store }: Deletion) {
     within(in_store.durable()).await.unwrap();
 }
 
-/// A session with the secret in its messages and its metadata, and one without.
+/// Plays a session with the secret in its messages and its metadata, and another session without it.
 async fn talk(node: &Node) {
     for session in [SESSION, OTHER_SESSION] {
         node.start(session).await;
@@ -40,7 +40,8 @@ async fn talk(node: &Node) {
     assert_ne!(files_with(SECRET, node.dir()), [""; 0]);
 }
 
-/// The database loses everything, its marks too: as a standby does that never heard of it.
+/// Removes all rows from the database, including the tombstones, as after a failover to a standby
+/// that never received them.
 fn forget(database: &Database) {
     database.psql(
         "TRUNCATE conversation_messages, conversation_sessions, conversation_deletions, conversation_user_deletions,
@@ -121,7 +122,7 @@ async fn a_row_that_is_restored_while_its_user_is_being_deleted_does_not_come_ba
     let node = Node::at(&database.url());
     node.start(SESSION).await;
     node.settled().await;
-    // Past the triggers: no mark of the session.
+    // `TRUNCATE` does not fire the triggers that record deletions, so the session has no tombstone.
     database.psql("TRUNCATE conversation_messages, conversation_sessions");
     let deletes = connect(&database).await;
     let mark = format!(
@@ -168,7 +169,7 @@ async fn tombstones_of_messages_go_when_retention_removes_their_session() {
     assert_eq!(count(&database, "conversation_message_deletions"), "0");
 }
 
-/// The longest run of deletions that this node learned without a commit in between.
+/// Selects the length of the longest run of deletions that this node learned without a commit in between.
 const LONGEST_RUN: &str = "SELECT max(run) FROM (SELECT count(*) AS run FROM (SELECT what, sum(what = 'commit') OVER (ORDER BY place)
     AS commits FROM seen) WHERE what = 'deletion' GROUP BY commits)";
 
