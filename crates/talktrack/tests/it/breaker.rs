@@ -1,4 +1,5 @@
-//! Bad rows of one user affect that user alone; a store that takes no row of anybody makes no dead letters.
+//! The circuit breaker. Bad rows of one user affect only this user, and a store that accepts no rows of
+//! any user creates no dead letters.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +14,7 @@ use uuid::Uuid;
 
 use crate::support::{accept, dir, remote, store_error, within};
 
-/// The user whose rows are bad.
+/// The user whose rows the store refuses.
 const BAD: Uuid = Uuid::from_u128(0xbad);
 
 fn user(number: u128) -> Uuid {
@@ -49,7 +50,7 @@ fn say(tracker: &Tracker, session: Uuid, text: impl Into<String>) {
     drop(accept(tracker, Message::new(session, Role::User, text)));
 }
 
-/// Waits until this holds.
+/// Waits until the condition holds, for at most [`PATIENCE`].
 async fn until(what: &str, holds: impl AsyncFn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds().await {
@@ -62,7 +63,7 @@ fn open(setup: &Setup) -> Tracker {
     setup.open(setup.options()).unwrap()
 }
 
-/// Sixty bad messages in twelve sessions of one user, beside sixteen others.
+/// Tracks 60 bad messages in twelve sessions of one user, interleaved with messages of sixteen other users.
 async fn flood(tracker: &Tracker) {
     for number in 0..16 {
         start(tracker, session(number), user(number));
@@ -139,7 +140,7 @@ async fn rows_of_the_only_active_user_wait_with_a_warning_until_the_store_takes_
         "{warning}"
     );
     assert_eq!((health.store, health.books.pending(), health.books.dead_lettered), (None, 30, 0));
-    // Another session, another user: it is tried at once.
+    // The rows of another user are sent at once, although the bad rows still wait.
     start(&tracker, session(2), user(2));
     say(&tracker, session(2), "good");
     within(tracker.flush_to_store()).await.unwrap();
@@ -162,7 +163,7 @@ async fn a_store_that_takes_no_message_of_anybody_makes_no_dead_letters_and_goes
     refuse_all_messages(&store);
     until("the breaker opens", async || tracker.health().store.is_some_and(|said| said.contains("users")))
         .await;
-    // Sessions go on starting; that tells nothing of messages.
+    // The starts of sessions are still stored. They prove nothing about messages, so the breaker must stay open.
     start(&tracker, session(50), user(50));
     until("the start is stored", async || store.session(session(50)).await.unwrap().is_some()).await;
     assert!(tracker.health().store.is_some());
@@ -208,7 +209,7 @@ async fn the_lanes_let_go_of_a_deleted_session_while_the_store_is_away() {
     within(tracker.flush()).await.unwrap();
     until("the store is away", async || tracker.health().store.is_some()).await;
     within(tracker.delete_session(session(1), None).unwrap().here.durable()).await.unwrap();
-    // The attempt that brings the deletion does not even show the store what was deleted.
+    // The write that carries the deletion must not even contain the messages of the deleted session.
     let (shown, seen) = std::sync::mpsc::channel();
     store.fail_when(move |records| {
         if !records.iter().any(|record| matches!(record.body, Body::Delete(_))) {
@@ -222,7 +223,7 @@ async fn the_lanes_let_go_of_a_deleted_session_while_the_store_is_away() {
     assert_eq!(store.session(session(1)).await.unwrap(), None);
 }
 
-/// Refuses bad messages, and gives how many writes it was asked for.
+/// Makes the store refuse every write that contains a bad message, and returns the number of writes so far.
 fn refuse_bad_and_count(store: &MemoryStore) -> Arc<AtomicUsize> {
     let writes = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&writes);
@@ -233,7 +234,8 @@ fn refuse_bad_and_count(store: &MemoryStore) -> Arc<AtomicUsize> {
     writes
 }
 
-/// A tracker that has this backlog for a store that takes no bad message.
+/// Opens a tracker whose journal already holds this backlog, in front of a store that refuses bad
+/// messages. Also returns the number of writes.
 async fn open_with(
     setup: &Setup,
     store: &MemoryStore,
@@ -251,7 +253,7 @@ async fn open_with(
 async fn five_hundred_bad_rows_of_one_user_cost_the_others_few_writes() {
     let dir = dir();
     let (setup, store) = remote(&dir);
-    // All in one lane.
+    // All sessions are in the same lane, because their numbers are divisible by the number of lanes (4).
     let (tracker, writes) = open_with(&setup, &store, |tracker| {
         start(tracker, session(100), BAD);
         (0..500).for_each(|number| say(tracker, session(100), format!("bad {number}")));
@@ -267,7 +269,7 @@ async fn five_hundred_bad_rows_of_one_user_cost_the_others_few_writes() {
         })
         .await;
     }
-    // To search for all 500 takes about 1,500.
+    // To bisect all 500 bad rows would take about 1,500 writes.
     let writes = writes.load(Ordering::Relaxed);
     assert!(writes < 300, "{writes} writes");
     within(tracker.flush_to_store()).await.unwrap();
@@ -324,7 +326,7 @@ async fn bad_rows_of_many_users_and_no_good_one_are_soon_known_and_make_no_dead_
     }
 }
 
-/// What comes later in a session does not overtake what waits, and the end comes last.
+/// Guards the order of a session: a later row must not overtake the rows that wait, and the end comes last.
 #[tokio::test]
 async fn a_session_whose_rows_are_set_aside_keeps_its_order() {
     let dir = dir();
@@ -348,7 +350,7 @@ async fn a_session_whose_rows_are_set_aside_keeps_its_order() {
     assert_eq!((row.end_reason.as_deref(), row.message_count), (Some("hangup"), 30));
 }
 
-/// A deletion leaves the journal's queue once: whatever is wrong with the rows before it, it is done.
+/// The journal hands out a deletion only once, so the store must execute it even if all rows before it are bad.
 #[tokio::test]
 async fn a_deletion_behind_many_bad_rows_is_done_all_the_same() {
     let dir = dir();

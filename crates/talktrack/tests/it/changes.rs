@@ -1,4 +1,4 @@
-//! The changes: what became durable, in this order, for whoever follows.
+//! The feed of changes: a subscriber gets everything that became durable, in the order in which it did.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::support::{
     value, within,
 };
 
-/// What is kept at least, and at most.
+/// The number of changes that are kept: at least, and at most.
 const KEPT: std::ops::RangeInclusive<u64> = 200_000..=203_000;
 
 fn reader(dir: &TempDir) -> SqliteReader {
@@ -29,7 +29,7 @@ async fn since(dir: &TempDir, place: i64) -> Changes {
     reader(dir).changes_since(place, 1_000).await.unwrap()
 }
 
-/// All of them, of a directory from which none has gone.
+/// Returns all changes of a directory from which none has been removed yet.
 async fn all(dir: &TempDir) -> Vec<Change> {
     let Changes { changes, is_whole, next } = since(dir, 0).await;
     assert!(is_whole);
@@ -50,7 +50,7 @@ async fn start(tracker: &Tracker) {
     within(tracker.start_session(new_session()).unwrap().durable()).await.unwrap();
 }
 
-/// A conversation with one of everything.
+/// Plays a conversation: a start, a message, a revision, new metadata and an end.
 async fn converse(tracker: &Tracker) {
     start(tracker).await;
     within(accept(tracker, numbered(1, "hello"))).await.unwrap();
@@ -132,7 +132,8 @@ async fn a_page_says_where_to_go_on() {
     assert_eq!(read, all(&dir).await);
 }
 
-/// The next start ends what a crash left open, behind everything that anybody can have seen.
+/// Checks that the start after a crash ends the session that was left open, and that this change comes
+/// after every change that a subscriber can have seen.
 async fn ends_after_a_crash(live: &TempDir, image: &TempDir, restarted: &Setup, tracker: &Tracker) {
     start(tracker).await;
     let last = accept(tracker, message("and then"));
@@ -198,7 +199,7 @@ async fn a_replayed_letter_is_told_behind_all_others() {
     assert_eq!(changes[1].message_id, Some(Uuid::from_u128(7)));
 }
 
-/// A directory with as many changes as are kept, and the first of them.
+/// Fills a directory with as many changes as are always kept, and returns the first of them.
 fn full_of_changes(dir: &TempDir) -> i64 {
     let setup = Setup::sqlite(dir.path());
     drop(setup.open(setup.options()).unwrap());
@@ -239,7 +240,7 @@ async fn after_damage_they_begin_anew_and_whoever_followed_learns_it() {
     within(tracker.shutdown(Duration::from_secs(120))).await.unwrap();
     drop(tracker);
     let seen = all(&dir).await[4].seq;
-    // One page of the table's tree: what the others tell has a hole then.
+    // Damages one page of the table's tree, so that the remaining changes have a gap.
     let root: u64 = value(dir.path(), "SELECT rootpage FROM sqlite_schema WHERE name = 'changes'");
     let path = dir.path().join(DATABASE_FILE);
     let mut bytes = std::fs::read(&path).unwrap();

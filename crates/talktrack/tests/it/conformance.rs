@@ -1,5 +1,6 @@
-//! Every store of the library passes the suite that every store must pass, and they tell the same story. PostgreSQL passes it
-//! twice: spoken to directly, and through a pooler that gives every transaction another connection.
+//! Runs the conformance suite against every store of the library, and checks that all of them end up
+//! with the same rows. PostgreSQL runs the suite twice: directly, and through a pooler that gives every
+//! transaction a different connection.
 
 use std::sync::Arc;
 
@@ -55,7 +56,7 @@ macro_rules! tests {
 
 talktrack::for_each_conformance_check!(tests);
 
-/// A few sessions, users, ids and texts, thrown together at random so that they meet in every way.
+/// A few sessions, users, ids and texts, combined at random so that they collide in every way.
 struct Script(fastrand::Rng);
 
 impl Script {
@@ -92,8 +93,8 @@ impl Script {
                 let _ = trial.track(message).await;
             }
             13..15 => {
-                // Each session has its one user here: after a restart only the store knows whose a session is, and a remote one
-                // is not asked before the answer. What a stranger meets is told in `sessions.rs` and in the suite.
+                // Each session has only one user here. After a restart only the store knows the owner of a session,
+                // and a remote store is not asked before the answer. `sessions.rs` and the suite cover other users.
                 let session = self.session();
                 let user = Uuid::from_u128(7 + session.as_u128() % 2);
                 let metadata = self.0.bool().then(|| self.metadata());
@@ -123,8 +124,8 @@ impl Script {
 
 type Story = Vec<(SessionRow, Vec<MessageRow>)>;
 
-/// Plays a script, with a restart in its middle, and tells all rows. Each step is in the store before the next, so that both
-/// stores meet it in the same state. Ids that nobody gave are chance: they are left out.
+/// Plays a script with a restart in the middle, and returns all rows. Each step reaches the store before the next
+/// one begins, so that both stores see it in the same state. Generated ids are random, so they are left out.
 async fn play(setup: Setup, seed: u64) -> Story {
     let mut script = Script(fastrand::Rng::with_seed(seed));
     let mut trial = Trial::open(setup);

@@ -1,4 +1,4 @@
-//! Connection strings as hosts print them, and what they ask of the connection.
+//! Connection strings as hosting providers print them, and the connections that they lead to.
 
 use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
@@ -15,23 +15,23 @@ use crate::node::Node;
 use crate::postgres::{address, migrated};
 use crate::support::SESSION;
 
-/// What a new connection says of itself.
+/// Opens a connection and returns the answer to this query.
 async fn asked(url: &str, query: &str) -> String {
     let client = address(url).connect().await.unwrap_or_else(|error| panic!("{url}: {error}"));
     client.query_one(query, &[]).await.unwrap().get(0)
 }
 
-/// Whether a new connection is encrypted.
+/// True if a new connection to this URL is encrypted.
 async fn is_encrypted(url: &str) -> bool {
     asked(url, "SELECT ssl::text FROM pg_stat_ssl WHERE pid = pg_backend_pid()").await == "true"
 }
 
-/// The server at a name that its certificate does not bear.
+/// Returns a URL that names the server by a host name that is not in its certificate.
 fn by_another_name(database: &Database) -> String {
     format!("{}?hostaddr=127.0.0.1", database.url().replace("127.0.0.1", "db.example.org"))
 }
 
-/// The URL with parameters for TLS. The file of certificates may have any name.
+/// Adds the parameters for TLS to the URL. The path of the certificate file may contain any character.
 fn with_tls(url: &str, mode: &str, certificates: &Path) -> String {
     let sign = if url.contains('?') { '&' } else { '?' };
     let file = utf8_percent_encode(certificates.to_str().unwrap(), NON_ALPHANUMERIC);
@@ -62,7 +62,7 @@ async fn a_server_with_the_right_certificate_is_trusted() {
     }
 }
 
-/// Checks that nothing is sent to the server, and that health says what is the matter with its certificate.
+/// Checks that nothing is sent to the server, and that health reports these words about its certificate.
 async fn mistrusts(url: &str, words: &str) {
     let node = Node::at(url);
     node.start(SESSION).await;
@@ -188,11 +188,11 @@ fn an_address_never_shows_the_password() {
     }
 }
 
-/// A cluster without TLS, and the way to it over an address of this machine that is not the loopback interface's. `None`, and
-/// said so, if the machine has none.
+/// Starts a cluster without TLS, and a proxy on an address of this machine that is not a loopback
+/// address. Returns `None`, and records the skip, if the machine has no such address.
 fn over_a_network() -> Option<(Postgres, Proxy)> {
     let route = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
-        // Nothing is sent: the system only says from where it would be.
+        // Connecting a UDP socket sends nothing. It only makes the system choose the source address.
         socket.connect("192.0.2.1:9")?;
         socket.local_addr()
     });
@@ -208,7 +208,8 @@ fn over_a_network() -> Option<(Postgres, Proxy)> {
     Some((cluster, proxy))
 }
 
-/// `sslmode=prefer`, left out as most do: whoever answers in the place of the server could ask for the password itself.
+/// Without a parameter the mode is `sslmode=prefer`, and most URLs have none. A machine that takes the
+/// place of the server could then simply ask for the password in clear text.
 #[tokio::test]
 async fn a_password_is_never_sent_in_the_clear_to_another_machine() {
     let Some((cluster, proxy)) = over_a_network() else { return };
@@ -224,10 +225,10 @@ async fn a_password_is_never_sent_in_the_clear_to_another_machine() {
     let error = store.check().await.unwrap_err();
     assert_eq!(error.class, Class::Systemic);
     assert!(error.message.contains("scram-sha-256"), "{}", error.message);
-    // SCRAM proves it without sending it, and who says `disable` has decided.
+    // SCRAM proves the password without sending it, and `sslmode=disable` is an explicit decision.
     assert!(!is_encrypted(&user("keyed")).await);
     assert!(!is_encrypted(&format!("{asked}?sslmode=disable")).await);
-    // On this machine nobody is on the way.
+    // Over the loopback interface no other machine can read the password.
     assert!(!is_encrypted(&database.url_as(&format!("asked_in_the_clear:{KEYED_PASSWORD}"))).await);
     drop(store);
 }
@@ -245,8 +246,8 @@ async fn a_store_that_is_not_encrypted_and_asks_by_scram_takes_messages_over_a_n
     assert_eq!(node.contents(SESSION).await, ["over the network"]);
 }
 
-/// A caller that gives up on a question does not leave the statement behind: neither in the database, nor on a connection that answers
-/// the next question.
+/// Guards against a caller that drops a read and leaves its statement running, in the database or on a
+/// pooled connection that then serves the next read.
 #[tokio::test]
 async fn questions_that_are_given_up_end_in_the_database_too() {
     let database = migrated().await;
@@ -272,7 +273,7 @@ async fn questions_that_are_given_up_end_in_the_database_too() {
             "{open} connections: those of the pool for readers, and the one with the lock"
         );
     }
-    // The lock stays: the statements end nevertheless, and long before their time is up.
+    // The lock is still held. The dropped statements must end nevertheless, well before their timeout.
     let answer = timeout(Duration::from_secs(15), store.last_said_at(SESSION)).await;
     assert_eq!(answer.expect("a question about another table is answered").unwrap(), None);
     let gone = async {

@@ -1,4 +1,4 @@
-//! JSON is checked once, at the edge, and then carried as it is spelled.
+//! JSON is validated once, on entry, and is then carried exactly as the caller spelled it.
 
 use serde_json::json;
 use talktrack::json::{InvalidJson, MAX_DEPTH, depth};
@@ -66,14 +66,14 @@ fn numbers_may_have_as_many_digits_as_postgresql_holds_and_no_more() {
     }
 }
 
-/// PostgreSQL gives numbers back without exponent: a few bytes must not become gigabytes.
+/// PostgreSQL returns numbers without exponents. Without this bound a few bytes could become gigabytes.
 #[test]
 fn numbers_together_have_a_bound_by_what_they_are_written_out() {
     let many = |number: &str, times: usize| format!("[{}]", vec![number; times].join(","));
     assert!(JsonArray::parse(&many("1e131071", 8)).is_ok());
     assert_eq!(JsonArray::parse(&many("1e131071", 9)), Err(InvalidJson::TooManyDigits));
     assert_eq!(JsonArray::parse(&many("-1.5e-1000", 2_000)), Err(InvalidJson::TooManyDigits));
-    // An embedding is fine, and so is whatever is spelled out.
+    // An embedding is accepted, and so are numbers that are written out in full.
     assert!(JsonArray::parse(&many("-0.00012345678901234567e-5", 4_096)).is_ok());
     assert!(JsonArray::parse(&many(&"7".repeat(1_000), 2_000)).is_ok());
 }

@@ -1,4 +1,4 @@
-//! The layout of both crates, and of the check itself.
+//! The module layout of both crates, and tests of the check itself.
 
 use std::path::Path;
 
@@ -25,7 +25,7 @@ fn the_servers_files_say_what_they_are_and_are_short() {
     assert!(breaches.is_empty(), "\n{}", breaches.join("\n"));
 }
 
-/// Checks a crate whose files are given as (path, text), and names the breaches without the directory.
+/// Checks a crate that consists of these files (path, text), and returns the breaches without the directory.
 fn breaches(files: &[(&str, &str)]) -> Vec<String> {
     let dir = dir();
     for (path, text) in files {
@@ -123,7 +123,7 @@ fn a_long_file_and_one_that_does_not_say_what_it_is_are_named() {
     assert!(breaches[0].ends_with("a.rs: does not begin with `//! ` and what it is"), "{breaches:?}");
 }
 
-/// A promise whose test has gone, or has another name now, is one that nobody checks.
+/// Guards against a promise that no test checks, because its test was removed or renamed.
 #[test]
 fn every_test_that_the_guarantees_name_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");

@@ -1,4 +1,4 @@
-//! Tests of the library, at its public surface.
+//! Tests of the library through its public API.
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,4 +1,4 @@
-//! What several tests need.
+//! Helpers that several tests share.
 
 use std::future::IntoFuture;
 use std::path::Path;
@@ -16,12 +16,12 @@ use uuid::Uuid;
 pub(crate) const SESSION: Uuid = Uuid::from_u128(0xa0);
 pub(crate) const USER: Uuid = Uuid::from_u128(0xb0);
 
-/// A temporary data directory.
+/// Creates a temporary data directory, which is removed when dropped.
 pub(crate) fn dir() -> TempDir {
     tempfile::tempdir().expect("a temporary directory can be made")
 }
 
-/// A setup with an in-memory store behind an outbox, and the store.
+/// Returns a setup with an in-memory store behind an outbox, and the store.
 pub(crate) fn remote(dir: &TempDir) -> (Setup, MemoryStore) {
     let store = MemoryStore::new();
     (Setup::remote(dir.path(), Arc::new(store.clone()) as Arc<dyn Store>), store)
@@ -35,19 +35,20 @@ pub(crate) fn message(content: impl Into<String>) -> Message {
     Message::new(SESSION, Role::User, content)
 }
 
-/// An error of the in-memory store.
+/// Builds an error of the in-memory store.
 pub(crate) fn store_error(class: Class, message: &str) -> StoreError {
     StoreError::new(class, message)
 }
 
-/// A connection of the test's own to the file of a data directory.
+/// Opens a separate connection to the database file of a data directory.
 pub(crate) fn sqlite(data_dir: &Path) -> Connection {
     let connection = Connection::open(data_dir.join(DATABASE_FILE)).expect("the file can be opened");
     connection.busy_timeout(PATIENCE).expect("a busy timeout can be set");
     connection
 }
 
-/// Makes the closed file of a data directory one of an earlier schema version, with every row and column that version had.
+/// Downgrades the closed database file of a data directory to an earlier schema version. It keeps every
+/// row and column that this version had.
 pub(crate) fn downgrade(data_dir: &Path, version: usize) {
     let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/sqlite");
     let files = std::fs::read_dir(migrations).expect("the migrations can be listed");
@@ -83,7 +84,7 @@ fn names(file: &Connection, sql: &str) -> Vec<String> {
     names.collect::<Result<_, _>>().expect("names are text")
 }
 
-/// Copies the files of a data directory as they are, as the death of the process would leave them.
+/// Copies the database file and its WAL as they are now, which is what a killed process would leave.
 pub(crate) fn image_of(data_dir: &Path, into: &Path) {
     for file in [DATABASE_FILE.to_owned(), format!("{DATABASE_FILE}-wal")] {
         std::fs::copy(data_dir.join(&file), into.join(&file))
@@ -91,7 +92,7 @@ pub(crate) fn image_of(data_dir: &Path, into: &Path) {
     }
 }
 
-/// Keeps the journal from committing, as a disk that has stopped answering would, until it is dropped.
+/// Blocks every commit of the journal until it is dropped, as a disk that has stopped responding would.
 pub(crate) struct StuckDisk(Connection);
 
 impl StuckDisk {
@@ -108,23 +109,23 @@ impl Drop for StuckDisk {
     }
 }
 
-/// Hands a message over.
+/// Tracks a message that the tracker must accept.
 pub(crate) fn accept(tracker: &Tracker, message: Message) -> Receipt {
     tracker.track_message(message).expect("the message is accepted")
 }
 
-/// Waits for an answer that must come.
+/// Waits for an answer that must come within [`PATIENCE`].
 pub(crate) async fn within<T>(answer: impl IntoFuture<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, answer.into_future()).await.expect("an answer in good time")
 }
 
-/// Checks that an answer does not come now: what it waits for has not happened.
+/// Checks that the answer is still pending after 50 ms, so the event that it waits for has not happened.
 pub(crate) async fn assert_pending<T>(answer: impl Future<Output = T>, what: &str) {
     let moment = Duration::from_millis(50);
     assert!(tokio::time::timeout(moment, answer).await.is_err(), "{what}");
 }
 
-/// The one value that a query answers with.
+/// Returns the single value that the query selects.
 pub(crate) fn value<T: rusqlite::types::FromSql>(data_dir: &Path, query: &str) -> T {
     sqlite(data_dir).query_row(query, [], |row| row.get(0)).expect("the query has one answer")
 }
