@@ -1,5 +1,5 @@
-//! The tracker and its journal against a simple model: whatever is done to them, in whatever order, what is there in the end
-//! is what a few maps say.
+//! A model test of the tracker and its journal: after any operations in any order, the result
+//! is what a few maps predict.
 
 mod operation;
 mod expected;
@@ -18,10 +18,10 @@ use operation::Return::Stuttering;
 use operation::Session::A;
 use world::World;
 
-/// So many lives, and everything should have happened in one of them.
+/// With at least this many draws, each kind of event must have occurred.
 const MANY: u32 = 500;
 
-/// Lives through what is drawn.
+/// Runs every sequence of operations that is drawn.
 fn every_life(
     name: &str,
     draws: u32,
@@ -91,14 +91,15 @@ async fn live_through(world: World, operations: &[Operation]) {
     }
 }
 
-/// An end and what came after it were stored, but the answer was lost; when they came again, the end closed the session anew,
-/// and the start behind it, which was older than what had been said by then, was taken for one that comes late.
+/// Regression test: an end and the records behind it were stored, but the answer was lost. When they
+/// came again, the end closed the session again. The start behind it was older than the last message by
+/// then and was taken for a late one.
 #[tokio::test]
 async fn an_end_that_comes_to_the_store_again_does_not_close_the_session_that_went_on() {
     let operations = [
         Start(A),
         StoreDown(Refuses),
-        // The first to be refused is tried alone; what comes meanwhile goes together.
+        // The first record that is refused is retried alone. The records that are accepted meanwhile go out together.
         Chat(A, 1),
         End(A),
         Wait(1),

@@ -1,4 +1,4 @@
-//! What should be there: the rules of docs/guarantees.md in a few maps, without files, threads or batches.
+//! The expected result: the rules of docs/guarantees.md in a few maps, without files, threads or batches.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,10 +8,10 @@ use talktrack::{Status, Timestamp};
 
 use super::operation::Session;
 
-/// How long a session stays in memory after its end.
+/// The time that a session stays in memory after its end.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// All that can be seen from outside.
+/// Everything that is visible from outside.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Picture {
     pub(crate) sessions: BTreeMap<Session, Conversation>,
@@ -19,7 +19,7 @@ pub(crate) struct Picture {
     pub(crate) books: Books,
 }
 
-/// A session's row, and what was said in it.
+/// A session's row and its messages.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Conversation {
     pub(crate) started_at: Timestamp,
@@ -38,16 +38,16 @@ pub(crate) struct Closing {
 }
 
 impl Closing {
-    /// No caller spoke it: a stop or a crash did.
+    /// True if a shutdown or a crash caused the end, not a caller.
     fn is_inferred(&self) -> bool {
         self.reason != "completed"
     }
 }
 
-/// One message.
+/// A message.
 #[derive(Clone, PartialEq)]
 pub(crate) struct Turn {
-    /// The caller's number for it, where the id is the caller's.
+    /// The caller's number of the message, if the caller chose its id.
     pub(crate) number: Option<u8>,
     pub(crate) revision: u32,
     pub(crate) text: String,
@@ -55,14 +55,14 @@ pub(crate) struct Turn {
 }
 
 impl Conversation {
-    /// In the order of when it was said; what was said at the same moment, in the order of acceptance.
+    /// Inserts a turn by its time. Turns of the same moment stay in the order of acceptance.
     fn insert(&mut self, turn: Turn) {
         let place = self.turns.partition_point(|other| other.at <= turn.at);
         self.turns.insert(place, turn);
     }
 }
 
-/// In one line: a picture of what differs has many of them.
+/// Formats the turn on one line, because the report of a difference contains many of them.
 impl fmt::Debug for Turn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { number, revision, text, at } = self;
@@ -70,7 +70,7 @@ impl fmt::Debug for Turn {
     }
 }
 
-/// A message that the store will never take.
+/// A message that the store will never accept.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Letter {
     pub(crate) session: Session,
@@ -85,16 +85,16 @@ pub(crate) struct Books {
     pub(crate) dead_lettered: u64,
 }
 
-/// Something told to the tracker.
+/// An event that was passed to the tracker.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Told {
     Start(Session, Timestamp),
-    /// Something was said, and accepted at this moment; `None` if an earlier process accepted it.
+    /// A message, and the moment of its acceptance; `None` if an earlier process accepted it.
     Message(Session, Turn, Option<Timestamp>),
     End(Session, Closing),
 }
 
-/// What a receipt says.
+/// The outcome of a receipt.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Answer {
     Durable,
@@ -107,25 +107,26 @@ pub(crate) enum Answer {
         seconds: f64,
     },
     UnknownSession,
-    /// A remote store has not been asked yet: the answer is what the process knows, and tells nothing.
+    /// The store is remote and has not been asked yet. The tracker answers with what it knows, which
+    /// the model does not predict.
     Anything,
 }
 
-/// The simple tracker.
+/// The model of a tracker.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Model {
     pub(crate) picture: Picture,
-    /// The store is not the file.
+    /// True if the store is remote, false if it is the SQLite file.
     remote: bool,
-    /// What waits for a remote store that is away.
+    /// The events that wait for a remote store. `None` if the store is there.
     outbox: Option<Vec<Told>>,
-    /// What a remote store has confirmed and the journal still keeps.
+    /// The messages that a remote store has confirmed and that the journal still keeps.
     window: Vec<Told>,
-    /// Started and not ended: what the next start finds open after a crash.
+    /// The sessions that have started and not ended. After a crash, the next start finds these open.
     open: BTreeSet<Session>,
-    /// What the receipts that nobody has looked at yet should say.
+    /// The expected outcomes of the receipts that have not been checked yet.
     pub(crate) answers: Vec<Answer>,
-    /// How often what happened: a model to which little happens proves little.
+    /// How often each kind of event occurred. A run in which little occurs proves little.
     pub(crate) happened: BTreeMap<&'static str, u32>,
 }
 
@@ -136,7 +137,7 @@ impl Model {
         Self { picture, remote, outbox, window, open, answers, happened: BTreeMap::new() }
     }
 
-    /// Takes what is told, and notes what its receipt should say.
+    /// Applies an event, and records the expected outcome of its receipt.
     pub(crate) fn tell(&mut self, told: &Told) {
         let answer = self.take(told);
         self.answers.push(answer);
@@ -160,7 +161,7 @@ impl Model {
         self.store(told)
     }
 
-    /// The same id and revision may be in the journal already.
+    /// Answers a message whose id and revision are already in the journal. Returns `None` if they are not.
     fn meet_waiting(&mut self, told: &Told) -> Option<Answer> {
         let Told::Message(session, turn, _) = told else { return None };
         let same_id = |other: &&Told| match other {
@@ -238,7 +239,8 @@ impl Model {
                 books.stored += 1;
                 self.window.extend(self.remote.then(|| Told::Message(session, turn.clone(), None)));
             }
-            // The file knows at once, and refuses; a remote store is asked after the acknowledgement.
+            // The file detects the conflict at once and refuses the message. A remote store is asked
+            // only after the acknowledgement.
             Err("id_conflict") if !self.remote => {
                 books.durable -= 1;
                 return Answer::IdConflict;
@@ -251,7 +253,7 @@ impl Model {
         Answer::Durable
     }
 
-    /// Writes the row, or says why it is never taken.
+    /// Writes the row, or returns the reason why the store never accepts it.
     fn write(
         &mut self,
         session: Session,
@@ -281,7 +283,7 @@ impl Model {
             return Ok("revised");
         }
         if turn.revision < there.revision {
-            // What was overtaken by its own revision tells where that belongs.
+            // An outdated revision still moves the message to its own, earlier time.
             if turn.at < there.at {
                 let moved = Turn { at: turn.at, ..conversation.turns.remove(place) };
                 conversation.insert(moved);
@@ -291,26 +293,27 @@ impl Model {
         if turn.text == there.text { Ok("repeated") } else { Err("id_conflict") }
     }
 
-    /// Whether a message is stored in a session that goes on, once all that waits before it is.
+    /// True if the message would be stored in an open session after everything that waits before it is stored.
     pub(crate) fn is_welcome(&self, session: Session, turn: &Turn) -> bool {
         let mut later = self.clone();
         later.store_up();
         self.open.contains(&session) && later.write(session, turn, None).is_ok()
     }
 
-    /// The remote store is away.
+    /// Makes the remote store unavailable.
     pub(crate) fn store_down(&mut self) {
         self.outbox.get_or_insert_default();
     }
 
-    /// The remote store is back, and gets all that waited.
+    /// Makes the remote store available again. It gets everything that waited.
     pub(crate) fn store_up(&mut self) {
         for told in self.outbox.take().unwrap_or_default() {
             self.store(&told);
         }
     }
 
-    /// The store may have seen what an earlier process accepted: such a message takes back no end.
+    /// Forgets when the waiting messages were accepted. The store may have seen a message that an
+    /// earlier process accepted, so such a message takes back no end.
     fn inherit(&mut self) {
         for told in self.outbox.iter_mut().flatten() {
             if let Told::Message(_, _, accepted) = told {
@@ -319,7 +322,7 @@ impl Model {
         }
     }
 
-    /// A shutdown ends what is open.
+    /// Ends every open session, as a shutdown does.
     pub(crate) fn shut_down(&mut self, at: Timestamp) {
         for session in self.open.clone() {
             let closing = Closing { status: Status::Ended, reason: "shutdown".into(), at };
@@ -328,7 +331,7 @@ impl Model {
         self.inherit();
     }
 
-    /// The next start after a crash ends what was open, at its last event.
+    /// Ends every open session at its last event, as the next start after a crash does.
     pub(crate) fn recover(&mut self) {
         self.count("recovered");
         for session in self.open.clone() {

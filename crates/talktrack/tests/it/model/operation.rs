@@ -1,4 +1,4 @@
-//! What can happen to a tracker, small enough that everything meets everything.
+//! The operations that a test performs on a tracker, with so few values that every combination occurs.
 
 use proptest::prelude::*;
 use proptest::strategy::Union;
@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use Session::{A, B, C};
 
-/// One of a few conversations, each of a user of its own.
+/// One of three conversations, each of a different user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Session {
     A,
@@ -25,74 +25,75 @@ impl Session {
         Uuid::from_u128(0xb0 + self as u128)
     }
 
-    /// The id of a message in it that has this number.
+    /// Returns the id of the message with this number in the session.
     pub(crate) fn message(self, number: u8) -> Uuid {
         Uuid::new_v5(&self.id(), &[number])
     }
 }
 
-/// Something said under an id of the caller's own. It may be new, a repetition, a conflict, an earlier or a later revision; too
-/// late, or too early for its session.
+/// A message under an id that the caller chose. It may be new, a repetition, a conflict, or an earlier
+/// or later revision. It may come too late, or too early for its session.
 #[derive(Debug, Clone)]
 pub(crate) struct Said {
     pub(crate) session: Session,
     pub(crate) number: u8,
     pub(crate) revision: u32,
     pub(crate) text: &'static str,
-    /// It was said so many seconds before it is told.
+    /// How many seconds before its acceptance the message was said.
     pub(crate) ago: u64,
 }
 
-/// How a remote store fails.
+/// The way in which a remote store fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outage {
-    /// It takes nothing.
+    /// The store refuses every write.
     Refuses,
-    /// It takes everything, and its answers are lost.
+    /// The store accepts every write, but its answers are lost.
     LosesAnswers,
 }
 
-/// How a remote store comes back.
+/// The way in which a remote store comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Return {
-    /// For good.
+    /// Every answer arrives.
     Steady,
-    /// At first the answer of each write is lost once, so that it gets everything twice.
+    /// At first the answer to each write is lost once, so that the store gets every record twice.
     Stuttering,
 }
 
-/// One step.
+/// A single step.
 #[derive(Debug, Clone)]
 pub(crate) enum Operation {
-    /// A session begins, or goes on.
+    /// A session starts or resumes.
     Start(Session),
     Say(Said),
-    /// So many new messages in one go, under ids of the tracker's.
+    /// This many new messages at once, under ids that the tracker generates.
     Chat(Session, u8),
     End(Session),
-    /// So many seconds pass, and sessions whose grace period is over leave memory.
+    /// This many seconds pass, and sessions whose grace period is over leave memory.
     Wait(u64),
-    /// Whatever has been accepted is durable now, and stored where the store is there; it is looked at.
+    /// The test waits until everything accepted is durable, and stored if the store is there. Then it
+    /// compares the result with the model.
     Look,
-    /// The process is killed, whatever it is at, and starts again.
+    /// The process is killed, regardless of what it is doing, and starts again.
     Crash,
     /// The program ends without a shutdown, and starts again.
     Leave,
-    /// The program ends in good order, and starts again.
+    /// The program shuts down cleanly, and starts again.
     Restart,
     StoreDown(Outage),
-    /// The store is back and gets all that waited.
+    /// The store is back and gets everything that waited.
     StoreUp(Return),
 }
 
 use Operation::{Chat, Crash, End, Leave, Look, Restart, Say, Start, StoreDown, StoreUp, Wait};
 
-/// What can happen where the file is the store.
+/// Draws operations for a tracker whose store is the file.
 pub(crate) fn with_a_file() -> impl Strategy<Value = Vec<Operation>> {
     life(everywhere())
 }
 
-/// What can happen in front of a remote store.
+/// Draws operations for a tracker in front of a remote store.
 pub(crate) fn with_a_remote_store() -> impl Strategy<Value = Vec<Operation>> {
     let mut steps = everywhere();
     steps.push((2, Just(StoreDown(Outage::Refuses)).boxed()));
@@ -102,7 +103,7 @@ pub(crate) fn with_a_remote_store() -> impl Strategy<Value = Vec<Operation>> {
     life(steps)
 }
 
-/// Two sessions have begun; the third may.
+/// Starts two sessions before the drawn steps. The third may start later.
 fn life(steps: Vec<(u32, BoxedStrategy<Operation>)>) -> impl Strategy<Value = Vec<Operation>> {
     let steps = prop::collection::vec(Union::new_weighted(steps), 1..50);
     steps.prop_map(|steps| [vec![Start(A), Start(B)], steps].concat())
@@ -122,7 +123,7 @@ fn everywhere() -> Vec<(u32, BoxedStrategy<Operation>)> {
     ]
 }
 
-/// Mostly the first, so that much happens in one place.
+/// Prefers the first session, so that many events meet in one place.
 fn session() -> impl Strategy<Value = Session> {
     prop_oneof![5 => Just(A), 2 => Just(B), 1 => Just(C)]
 }

@@ -1,4 +1,4 @@
-//! What can be seen of a tracker: its store's rows, its dead letters, its books; in the words of the model.
+//! The visible state of a tracker in the types of the model: the rows of its store, its dead letters, its books.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use super::expected::{Books, Closing, Conversation, Letter, Picture, Turn};
 use super::operation::Session;
 use crate::support::within;
 
-/// More rows than are ever written here.
+/// More rows than any test writes.
 const ALL: usize = 100_000;
 
 pub(crate) async fn picture(tracker: &Tracker, data_dir: &Path) -> Picture {
@@ -31,7 +31,7 @@ pub(crate) async fn picture(tracker: &Tracker, data_dir: &Path) -> Picture {
     picture
 }
 
-/// Of these durable is the sum of the others and of what waits.
+/// Returns the books without the records that wait, because durable is the sum of these and the other counts.
 pub(crate) fn books(tracker: &Tracker) -> Books {
     let books = tracker.health().books;
     Books { durable: books.durable, stored: books.stored, dead_lettered: books.dead_lettered }
@@ -66,12 +66,13 @@ fn turn(session: Session, row: MessageRow) -> Turn {
     Turn { number: number(session, id), revision, text, at }
 }
 
-/// Minted ids are chance.
+/// Returns the caller's number of a message. `None` for an id that the tracker generated, because these are random.
 fn number(session: Session, id: Uuid) -> Option<u8> {
     (0..=u8::MAX).find(|number| session.message(*number) == id)
 }
 
-/// Messages that were laid aside. (An end of a session that is nowhere is laid aside too, and counted nowhere.)
+/// Returns the messages among the dead letters. (The end of an unknown session becomes a dead letter
+/// too, but the books do not count it.)
 async fn letters(data_dir: &Path) -> Vec<Letter> {
     let reader = SqliteReader::open(&data_dir.join(DATABASE_FILE)).expect("the file can be read");
     let letters = within(reader.dead_letters(None, ALL)).await.expect("the file can be read");

@@ -1,7 +1,7 @@
-//! The real thing under the same operations: a tracker on real files, and what the model says should have come of it.
+//! A real tracker on real files under the same operations, compared with what the model predicts.
 //!
-//! After a crash nobody but the files knows how much of what was not acknowledged had become durable. Every beginning of it
-//! is possible, and so there are several models at a time, until something is seen that only some of them foretold.
+//! After a crash only the files tell how many of the unacknowledged records had become durable. Every prefix
+//! of them is possible. So there are several models at a time, until an observation matches only some of them.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -21,21 +21,21 @@ use super::operation::{Operation, Outage, Return, Said, Session};
 use super::seen;
 use crate::support::{accept, dir, image_of, remote, store_error, within};
 
-/// A tracker, its files and its store, and the models of it.
+/// A tracker, its files and its store, and the models that are still possible.
 pub(crate) struct World {
     setup: Setup,
     home: TempDir,
     store: Option<MemoryStore>,
     outage: Option<Outage>,
-    /// `None` only while it is opened anew.
+    /// `None` only while the tracker is being reopened.
     tracker: Option<Tracker>,
-    /// Receipts that nobody has looked at yet.
+    /// The receipts that have not been checked yet.
     under_way: Vec<Awaited>,
-    /// What is possible where so many of these became durable.
+    /// The possible models, by the number of these receipts whose records became durable.
     steps: Vec<Vec<Model>>,
-    /// A message came before its session or after it, or is in conflict with another, and the answer of a remote store may
-    /// still be on its way. Where such a store gets it again, it may be judged otherwise: by then its session is there, or has
-    /// been heard of after an end that was only inferred, or a later revision has overtaken it.
+    /// True if a message came before its session or after it, or conflicts with another one, and the answer of
+    /// the remote store may still be outstanding. If the store gets such a message again, the verdict may
+    /// differ: by then its session exists, an inferred end has been taken back, or a later revision is stored.
     stray: bool,
 }
 
@@ -47,13 +47,13 @@ enum Awaited {
 }
 
 impl World {
-    /// The file is the store.
+    /// Creates a tracker whose store is the file.
     pub(crate) fn with_a_file() -> Self {
         let home = dir();
         Self::new(Setup::sqlite(home.path()), home, None)
     }
 
-    /// A remote store in memory.
+    /// Creates a tracker in front of a remote store in memory.
     pub(crate) fn with_a_remote_store() -> Self {
         let home = dir();
         let (setup, store) = remote(&home);
@@ -68,7 +68,7 @@ impl World {
         world
     }
 
-    /// Does what is said, and looks at it in the end. Gives the model.
+    /// Performs the operations, and compares the final result with the models. Returns the model that matches.
     pub(crate) async fn live_through(mut self, operations: &[Operation]) -> Result<Model, String> {
         for operation in operations {
             self.step(operation).await?;
@@ -111,7 +111,8 @@ impl World {
         self.tell(&Told::End(session, closing), Awaited::End(receipt.expect("the end is accepted")));
     }
 
-    /// Whether an id still waits or is stored already would be chance in front of a store that is there: first all is stored.
+    /// If the store is there, only chance decides whether an id still waits or is already stored. So
+    /// everything is stored first.
     async fn say(&mut self, said: &Said) -> Result<(), String> {
         if self.store.is_some() && self.outage.is_none() {
             self.settle().await?;
@@ -156,7 +157,7 @@ impl World {
 
     async fn store_down(&mut self, outage: Outage) -> Result<(), String> {
         let Some(store) = self.store.clone().filter(|_| self.outage.is_none()) else { return Ok(()) };
-        // What is on its way may wait from now on, or be stored already: first all is stored.
+        // Records in flight could either wait from now on or be stored already. So everything is stored first.
         self.settle().await?;
         fail(&store, outage);
         self.outage = Some(outage);
@@ -178,7 +179,7 @@ impl World {
         Ok(())
     }
 
-    /// The process is gone from one moment to the next: its files are as they were, and it tells its store nothing more.
+    /// Kills the process: its files stay as they are at this moment, and it sends nothing more to its store.
     async fn crash(&mut self) -> Result<(), String> {
         let answers = self.answers_there().await;
         self.store.iter().for_each(|store| fail(store, Outage::Refuses));
@@ -230,12 +231,14 @@ impl World {
     }
 
     fn open(&mut self) {
-        // Nobody is idle here; a sweep that comes by itself finds nothing that another one has left.
+        // With this timeout no session becomes idle, so a background sweep finds nothing that the
+        // explicit sweeps have left.
         let options = Options { idle_timeout: Duration::from_secs(1 << 30), ..self.setup.options() };
         self.tracker = Some(self.setup.open(options).expect("the tracker opens"));
     }
 
-    /// Everything is durable and, where the store is there, stored; and all that can be seen is as the model says.
+    /// Waits until everything is durable, and stored if the store is there, and compares
+    /// everything visible with the models.
     async fn look(&mut self) -> Result<(), String> {
         self.settle().await?;
         let books = seen::books(self.tracker());
@@ -256,7 +259,7 @@ impl World {
         Ok(())
     }
 
-    /// Waits for every receipt, and compares what they say.
+    /// Waits for every receipt, and compares their outcomes with the models.
     async fn hear(&mut self) -> Result<(), String> {
         let heard = self.steps.len() - 1;
         self.steps.drain(..heard);
@@ -266,7 +269,7 @@ impl World {
         Ok(())
     }
 
-    /// The answers that have come by now. All that was told before the last of them is durable too.
+    /// Returns the outcomes that have arrived by now. All records before the last of them are durable too.
     async fn answers_there(&mut self) -> Vec<Answer> {
         let durability = self.tracker().durability();
         let is_there = |awaited: &Awaited| match awaited {
@@ -280,7 +283,7 @@ impl World {
         answers
     }
 
-    /// What all receipts say, once they do.
+    /// Waits for the outcomes of all receipts.
     async fn answers(&mut self) -> Vec<Answer> {
         let mut answers = Vec::new();
         for awaited in std::mem::take(&mut self.under_way) {
@@ -289,7 +292,7 @@ impl World {
         answers
     }
 
-    /// Leaves the models that foretold this.
+    /// Removes every model that did not predict this.
     fn keep<T: PartialEq + std::fmt::Debug>(
         &mut self,
         what: &str,
@@ -305,7 +308,7 @@ impl World {
         Err(format!("{what}: {seen:#?}\nof {} possible, the last: {:#?}", expected.len(), expected.last()))
     }
 
-    /// Tells every model what the tracker was told.
+    /// Passes the event to every model, and keeps its receipt.
     fn tell(&mut self, told: &Told, awaited: Awaited) {
         let mut possible = self.possible().to_vec();
         possible.iter_mut().for_each(|model| model.tell(told));
@@ -313,7 +316,7 @@ impl World {
         self.under_way.push(awaited);
     }
 
-    /// Where nothing is under way.
+    /// Changes every model. Must be called only if no receipt is outstanding.
     fn change(&mut self, change: impl FnMut(&mut Model)) {
         let possible = self.steps.last_mut().expect("there is a last step");
         possible.iter_mut().for_each(change);
