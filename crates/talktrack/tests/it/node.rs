@@ -1,4 +1,4 @@
-//! A node for the tests: a tracker in front of a store, and what can be said of the two together.
+//! A node for the tests: a tracker in front of a store, with the checks that concern both.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,18 +16,19 @@ use crate::support::{USER, accept, dir, sqlite, within};
 /// More rows than any test writes.
 const ALL: usize = 1_000_000;
 
-/// By default a node hears only from its own writes what was deleted, so that tests decide what it knows.
+/// By default a node learns of deletions only from its own writes, not by polling, so that the test
+/// decides what the node knows.
 fn patient(dir: &std::path::Path) -> Options {
     Options { deletions_interval: Duration::from_secs(60 * 60), ..Options::new(dir) }
 }
 
-/// A tracker with a data directory of its own.
+/// A tracker with a separate data directory.
 pub(crate) struct Node {
     pub(crate) tracker: Tracker,
     dir: TempDir,
 }
 
-/// A record that the store will never take.
+/// A record that the store will never accept.
 #[derive(Debug)]
 pub(crate) struct DeadLetter {
     pub(crate) reason: String,
@@ -36,41 +37,41 @@ pub(crate) struct DeadLetter {
 }
 
 impl DeadLetter {
-    /// What was said, where it is a message.
+    /// Returns the text, if the record is a message.
     pub(crate) fn content(&self) -> Option<&str> {
         self.record.message().map(|stamped| stamped.message.content.as_str())
     }
 }
 
 impl Node {
-    /// A node in front of the database at this URL.
+    /// Starts a node in front of the database at this URL.
     pub(crate) fn at(url: &str) -> Self {
         Self::on(&(Arc::new(store_at(url)) as Arc<dyn Store>))
     }
 
-    /// A node in front of this store.
+    /// Starts a node in front of this store.
     pub(crate) fn on(store: &Arc<dyn Store>) -> Self {
         Self::with(store, |options| options)
     }
 
-    /// The same with other options than the defaults.
+    /// Starts a node in front of this store, with changed options.
     pub(crate) fn with(store: &Arc<dyn Store>, options: impl FnOnce(Options) -> Options) -> Self {
         let dir = dir();
         let tracker = Tracker::open_with_store(options(patient(dir.path())), store);
         Self { tracker: tracker.expect("the tracker opens, whatever the store does"), dir }
     }
 
-    /// Its data directory.
+    /// Returns the node's data directory.
     pub(crate) fn dir(&self) -> &std::path::Path {
         self.dir.path()
     }
 
-    /// Dies as a process does that is killed: nothing is ended. What is left is its data directory.
+    /// Ends the node as a kill would, without ending its sessions. Returns its data directory.
     pub(crate) fn dies(self) -> TempDir {
         self.dir
     }
 
-    /// Comes back to the data directory that another one left.
+    /// Starts a node on the data directory that another node left.
     pub(crate) fn back(
         dir: TempDir,
         store: &Arc<dyn Store>,
@@ -80,24 +81,24 @@ impl Node {
         Self { tracker: tracker.expect("the tracker opens again"), dir }
     }
 
-    /// Starts a session of [`USER`], durably.
+    /// Starts a session of [`USER`], and waits until the start is durable.
     pub(crate) async fn start(&self, session: Uuid) {
         self.start_as(session, USER).await;
     }
 
-    /// Starts a session, durably.
+    /// Starts a session of this user, and waits until the start is durable.
     pub(crate) async fn start_as(&self, session: Uuid, user: Uuid) {
         let receipt =
             self.tracker.start_session(NewSession::new(session, user)).expect("the session is accepted");
         within(receipt.durable()).await.expect("durable, whatever the store does");
     }
 
-    /// Says something, durably.
+    /// Tracks a text as the user's message, and waits until it is durable.
     pub(crate) async fn say(&self, session: Uuid, text: impl Into<String>) {
         self.track(Message::new(session, Role::User, text)).await;
     }
 
-    /// Says all of it, and has it durable.
+    /// Tracks all of these texts, and waits until they are durable.
     pub(crate) async fn say_all(&self, session: Uuid, texts: impl Iterator<Item = String>) {
         for text in texts {
             drop(accept(&self.tracker, Message::new(session, Role::User, text)));
@@ -105,12 +106,12 @@ impl Node {
         within(self.tracker.flush()).await.expect("durable, whatever the store does");
     }
 
-    /// Tracks a message, durably.
+    /// Tracks a message, and waits until it is durable.
     pub(crate) async fn track(&self, message: Message) {
         within(accept(&self.tracker, message)).await.expect("durable, whatever the store does");
     }
 
-    /// Waits until health names these words as why nothing is stored. Gives all that it says.
+    /// Waits until health gives these words as the reason why nothing is stored. Returns the whole reason.
     pub(crate) async fn complains_of(&self, words: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -123,7 +124,7 @@ impl Node {
         }
     }
 
-    /// Waits until health warns with these words. Gives all that it says.
+    /// Waits until the warning of health contains these words. Returns the whole warning.
     pub(crate) async fn warns_of(&self, words: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -135,13 +136,13 @@ impl Node {
         }
     }
 
-    /// Waits until nothing waits for the store any more, and checks that all is well and the books balance.
+    /// Waits until no record waits for the store, and checks that health is good and that the books balance.
     pub(crate) async fn settled(&self) -> Books {
         let flushed = tokio::time::timeout(PATIENCE, self.tracker.flush_to_store()).await;
         flushed
             .unwrap_or_else(|_| panic!("everything is flushed in good time: {:?}", self.tracker.health()))
             .expect("everything is flushed");
-        // That the store is back is noticed a moment later, if nothing waited for it.
+        // If nothing waited for the store, the writer notices a moment later that the store is back.
         eventually("all is well", || self.tracker.health().store.is_none()).await;
         let health = self.tracker.health();
         let Books { durable, stored, dead_lettered, .. } = health.books;
@@ -150,20 +151,20 @@ impl Node {
         health.books
     }
 
-    /// What was said in a session, as the store has it.
+    /// Returns the texts of a session's messages, as the store has them.
     pub(crate) async fn contents(&self, session: Uuid) -> Vec<String> {
         let rows =
             within(self.tracker.reader().messages(session, None, ALL)).await.expect("the store can be read");
         rows.into_iter().map(|row| row.content).collect()
     }
 
-    /// A session's row.
+    /// Returns the row of a session, which must be in the store.
     pub(crate) async fn session(&self, session: Uuid) -> SessionRow {
         let row = within(self.tracker.reader().session(session)).await.expect("the store can be read");
         row.unwrap_or_else(|| panic!("session {session} is not in the store"))
     }
 
-    /// Everything laid aside, in its order.
+    /// Returns all dead letters in the order of their `seq`.
     pub(crate) fn dead_letters(&self) -> Vec<DeadLetter> {
         let connection = sqlite(self.dir.path());
         let mut query = connection

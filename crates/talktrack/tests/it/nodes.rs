@@ -1,4 +1,4 @@
-//! Nodes that share one store, each with a journal of its own: a session may move between them at any time.
+//! Several nodes share one store, each with its own journal. A session may move between them at any time.
 
 mod conflicts;
 mod ends;
@@ -22,18 +22,18 @@ use crate::node::Node;
 use crate::postgres::{migrated, store_at};
 use crate::support::{SESSION, USER};
 
-/// Long enough for a session to fall silent.
+/// Long enough for a session to become idle.
 const LONG: Duration = Duration::from_secs(60 * 60);
-/// The ids by which the store tells the nodes apart that write to it without a journal.
+/// The ids of nodes that write to the store without a journal. The store tells them apart by these ids.
 const NODES: [Uuid; 2] = [Uuid::from_u128(0xd0), Uuid::from_u128(0xd1)];
 const MOMENT: Duration = Duration::from_secs(1);
 
-/// A store that two nodes share. Their clocks agree, and stand still until they are told to move.
+/// A store that two nodes share. Their clocks agree, and stand still until the test moves them.
 struct Shared {
-    /// Each node has its own way to it.
+    /// The store, once for each node: each has its own connections.
     ways: [Arc<dyn Store>; 2],
     clock: ManualClock,
-    /// Dropped with its rows at the end.
+    /// The database, if the store is one. Dropped with its rows at the end of the test.
     database: Option<Database>,
 }
 
@@ -58,20 +58,20 @@ impl Shared {
         move |options| Options { clock, ..options }
     }
 
-    /// One node and the other.
+    /// Starts both nodes.
     fn nodes(&self) -> [Node; 2] {
         [0, 1].map(|which| Node::with(&self.ways[which], self.options()))
     }
 
-    /// A node that looks for silent sessions every 200 ms, and takes those for silent that have been so for less than a
-    /// second: its clock stands still meanwhile.
+    /// Starts a node that looks for idle sessions every 200 ms and has an idle timeout of less than a
+    /// second. Its clock stands still meanwhile.
     fn impatient_node(&self) -> Node {
         let options = self.options();
         let idle_timeout = IMPATIENCE;
         Node::with(&self.ways[1], |defaults| Options { idle_timeout, ..options(defaults) })
     }
 
-    /// The first node, back to its data directory.
+    /// Starts the first node again, on its data directory.
     fn back(&self, dir: TempDir) -> Node {
         Node::back(dir, &self.ways[0], self.options())
     }
@@ -79,7 +79,7 @@ impl Shared {
 
 const IMPATIENCE: Duration = Duration::from_millis(800);
 
-/// Makes each a test over both stores.
+/// Makes each function a test that runs on both stores.
 macro_rules! over_both_stores {
     ($($test:ident,)+) => {
         mod memory {

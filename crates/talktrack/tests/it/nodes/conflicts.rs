@@ -1,4 +1,5 @@
-//! What nodes tell of one session in another order than it happened: late, again, or from before.
+//! Records of one session that reach the store in another order than the events happened: late,
+//! repeated, or from the past.
 
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ over_both_stores! {
     a_count_of_messages_at_its_maximum_stops_no_message,
 }
 
-/// The moment so many seconds after the session began.
+/// Returns the moment this many seconds after the session began.
 fn at(second: u64) -> Timestamp {
     let began: Timestamp = "2026-02-03T04:05:06Z".parse().unwrap();
     began.plus(Duration::from_secs(second))
@@ -73,12 +74,13 @@ pub(super) fn spoken_end(second: u64) -> Record {
     end_as(second, "completed", None)
 }
 
-/// The end that a node infers from a lost connection.
+/// Builds the end that a node infers from a lost connection.
 fn lost_connection(second: u64) -> Record {
     end_as(second, "disconnect", Some(second))
 }
 
-/// A message that was said at `said` and accepted at `second`, by a node that did not hold the session in memory.
+/// Builds a message that was said at `said` and accepted at `second`, by a node that did not
+/// have the session in memory.
 fn late_message(said: u64, second: u64) -> Record {
     let stamped = Stamped {
         by_user: false,
@@ -97,7 +99,7 @@ pub(super) fn again(record: &Record, attempt: Attempt) -> Record {
 }
 
 impl Shared {
-    /// This node hands the records over, in one write.
+    /// Delivers the records of this node in one write.
     pub(super) async fn tell(&self, node: usize, records: &[Record]) -> Vec<Verdict> {
         self.ways[node].write(Delivery::new(NODES[node], 0, records)).await.unwrap()
     }
@@ -110,7 +112,7 @@ impl Shared {
         Value::Object(self.row().await.metadata.unwrap().into_known().unwrap().to_value())
     }
 
-    /// Status and reason of the end.
+    /// Returns the status of the session and the reason of its end.
     pub(super) async fn end(&self) -> (Status, Option<String>) {
         let row = self.row().await;
         assert_eq!(row.status == Status::Active, row.ended_at.is_none(), "{row:?}");
@@ -173,7 +175,7 @@ async fn what_is_replayed_only_fills_in(shared: &Shared) {
         );
     }
     shared.tell(0, &[start(20, "{}")]).await;
-    // The letter of an end that was accepted long ago gets a place in the order of acceptance of today.
+    // A replayed end was accepted long ago, but its replay has a `seq` of today.
     let Body::End(old) = spoken_end(15).body else { unreachable!() };
     let replayed = Record { attempt: Attempt::Replay, ..record(30, Body::End(old)) };
     shared.tell(0, &[replayed]).await;
@@ -200,7 +202,7 @@ async fn a_late_end_does_not_close_what_goes_on_at_another_node(shared: &Shared)
         assert_eq!(shared.tell(0, &[late]).await, [Verdict::GoesOn]);
         assert_eq!(shared.end().await, ACTIVE);
     }
-    // The other node's own end, and one that comes after everything, close it.
+    // An end that is later than everything else closes the session.
     shared.tell(0, &[spoken_end(7)]).await;
     assert_eq!(shared.end().await, ended("completed"));
 }
@@ -248,7 +250,7 @@ async fn a_message_that_comes_again_takes_back_nothing(shared: &Shared) {
         shared.tell(1, &[again(&late_message(100, 100), attempt)]).await;
         assert_eq!(shared.end().await, ended("disconnect"), "{attempt:?}");
     }
-    // Nor does one that is stored already.
+    // A message that is already stored does not reopen the session either.
     assert_eq!(shared.tell(1, &[late_message(100, 100)]).await, [Verdict::AlreadyThere]);
     assert_eq!(shared.end().await, ended("disconnect"));
 }

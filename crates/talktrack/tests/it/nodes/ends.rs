@@ -1,4 +1,5 @@
-//! Who ends a session, where several nodes could: whoever was told of the end, or whoever saw it last.
+//! Which node ends a session if several could: the one that was told to end it, or the one that
+//! heard from the session last.
 
 use talktrack::clock::Clock as _;
 use talktrack::record::{Body, Record, SessionEnd, SessionStart, Stamped};
@@ -27,8 +28,8 @@ over_both_stores! {
     what_comes_again_because_its_answer_was_lost_reopens_nothing,
 }
 
-/// Two sessions of the first node, of which the other takes one over: by a start, as a client that connects again does, or
-/// by a message alone.
+/// Starts two sessions on the first node, and moves one of them to the other node: by a start, as from a
+/// client that reconnects, or by a message alone.
 async fn taken_over(shared: &Shared, by_start: bool) -> [Node; 2] {
     let [one, other] = shared.nodes();
     for session in [SESSION, LEFT] {
@@ -122,7 +123,7 @@ async fn a_session_whose_peer_is_alive_but_silent_is_left_to_its_node(shared: &S
     let [lost, other] = shared.nodes();
     patient.start(SESSION).await;
     for round in 1..=3 {
-        // A session that falls silent tells that the other sessions have been looked at since.
+        // When this session is abandoned as idle, the node has looked at the other session too.
         let witness = Uuid::from_u128(round);
         lost.start(witness).await;
         lost.settled().await;
@@ -150,7 +151,7 @@ async fn nodes_that_look_for_silent_sessions_at_once_end_each_of_them_once(share
     other.settled().await;
     let since = shared.clock.now().minus(LONG / 2);
     let mut ended = 0;
-    // Who finds a row in another's hands leaves it to them.
+    // A store skips the rows that another store has locked.
     for round in 0..2 {
         let (by_one, by_other) =
             tokio::join!(shared.ways[0].abandon_silent(since), shared.ways[1].abandon_silent(since));
@@ -160,7 +161,7 @@ async fn nodes_that_look_for_silent_sessions_at_once_end_each_of_them_once(share
     assert_eq!(other.session(SESSION).await.status, Status::Active);
 }
 
-/// A node was killed before its start reached the store; meanwhile the other one held the whole conversation.
+/// A node was killed before its start reached the store. Meanwhile the other node handled the whole conversation.
 async fn a_start_that_comes_late_reopens_nothing_that_another_node_ended(shared: &Shared) {
     let accepted = shared.clock.now();
     let late = SessionStart {
@@ -184,7 +185,7 @@ async fn a_start_that_comes_late_reopens_nothing_that_another_node_ended(shared:
     shared.ways[0].write(Delivery::new(NODES[0], 0, &[record])).await.unwrap();
     assert_eq!(other.session(SESSION).await, ended);
 
-    // A start after the end is another matter.
+    // A start after the end does reopen the session.
     let now = shared.clock.now();
     let again = SessionStart { started_at: now, ..late };
     shared.ways[0]
@@ -195,9 +196,9 @@ async fn a_start_that_comes_late_reopens_nothing_that_another_node_ended(shared:
     assert_eq!((row.status, row.ended_at, row.message_count), (Status::Active.into(), None, 1));
 }
 
-/// An end, a resumption and a message went to the store in one write, and its answer was lost. When they came again, the end
-/// closed the session, and the start behind it, older than the message by now, was taken for one that comes late: the session
-/// was ended for good, while the conversation went on.
+/// Regression test: an end, a resumption and a message reached the store in one write, and the answer was
+/// lost. When they came again, the end closed the session. The start behind it was older than the message
+/// by then and was taken for a late one, so the session stayed closed while the conversation continued.
 async fn what_comes_again_because_its_answer_was_lost_ends_nothing_that_goes_on(shared: &Shared) {
     let [one, _] = shared.nodes();
     one.start(SESSION).await;
@@ -215,7 +216,7 @@ async fn what_comes_again_because_its_answer_was_lost_ends_nothing_that_goes_on(
     assert_eq!(one.session(SESSION).await, row);
 }
 
-/// The end of a session that a crash left open stands at its last event, which tells nothing of when it was made.
+/// A session that a crash left open ends at its last event, so the time of its end does not tell when the end was made.
 async fn what_comes_again_because_its_answer_was_lost_reopens_nothing(shared: &Shared) {
     let [one, _] = shared.nodes();
     one.start(SESSION).await;

@@ -1,5 +1,5 @@
-//! Metadata of sessions that a record cannot simply be merged into: another program made something else of them, or they would
-//! become too long.
+//! Metadata that a record cannot simply be merged into: another program replaced the object by something
+//! else, or the result would be too long.
 
 use serde_json::{Value, json};
 use talktrack::record::{Attempt, DeadReason, Verdict};
@@ -16,13 +16,14 @@ over_both_stores! {
     metadata_of_a_start_that_are_too_long_become_a_dead_letter,
 }
 
-/// A member that two nodes may each have, and that the session cannot have from both.
+/// Returns metadata with one member so long that a session can hold only one such member.
 fn long(key: &str) -> String {
     json!({ key: "x".repeat(60 << 10) }).to_string()
 }
 
 impl Shared {
-    /// Another program writes this into the session's metadata. Only one that has a database can.
+    /// Writes this into the session's metadata, as another program would. Returns false if the store is
+    /// not a database, because then no other program can write.
     fn meddle(&self, metadata: &str) -> bool {
         self.database.as_ref().is_some_and(|database| {
             database.psql(&format!("UPDATE conversation_sessions SET metadata = '{metadata}'"));
@@ -47,7 +48,7 @@ async fn keys_are_merged_into_metadata_that_are_no_object_as_into_an_empty_objec
         shared.meddle(odd);
         let filled_in = again(&update(second + 2, r#"{"a":3}"#), Attempt::Replay);
         assert_eq!(shared.tell(0, &[filled_in]).await, [Verdict::Updated]);
-        // The memory has no program beside talktrack: there the key is set already.
+        // Nothing changed the metadata of the in-memory store, so the key already has a value there.
         let expected = if shared.database.is_some() { 3 } else { 2 };
         assert_eq!(shared.metadata().await, json!({ "a": expected }), "a replay after {odd}");
     }
@@ -72,10 +73,11 @@ async fn metadata_of_a_start_that_are_too_long_are_told_and_the_session_goes_on(
     for attempt in [Attempt::Retry, Attempt::Replay] {
         assert_eq!(shared.tell(1, &[again(&third, attempt)]).await, too_long, "{attempt:?}");
     }
-    // What is as long as before, or shorter, fits.
+    // Metadata that do not become longer are accepted.
     assert_eq!(shared.tell(1, &[start(4, &long("b"))]).await, [Verdict::Started { resumed: true }]);
     assert_eq!(shared.shown().await, before);
-    // Also behind a later record of the same node: that it was applied must not be taken for granted.
+    // The same behind a later record of the same node: the store must not conclude from it that the
+    // earlier record was applied.
     let (fourth, end) = (start(5, &long("d")), spoken_end(6));
     shared.tell(1, &[fourth.clone(), end]).await;
     assert_eq!(shared.tell(1, &[again(&fourth, Attempt::Retry)]).await, too_long);

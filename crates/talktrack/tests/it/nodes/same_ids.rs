@@ -1,4 +1,4 @@
-//! The same ids on several nodes: repetitions, revisions, conflicts, and writes that meet each other.
+//! The same ids on several nodes: repetitions, revisions, conflicts, and writes at the same moment.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +33,7 @@ async fn the_same_message_sent_to_both_nodes_is_stored_once(shared: &Shared) {
         node.start(SESSION).await;
     }
     for number in 1..=200 {
-        // In opposite order.
+        // The two nodes track the ids in opposite orders.
         for (node, id) in nodes.iter().zip([number, 201 - number]) {
             drop(node.tracker.track_message(said(SESSION, id, 0, &format!("message {id}"))).unwrap());
         }
@@ -50,7 +50,8 @@ async fn the_same_message_sent_to_both_nodes_is_stored_once(shared: &Shared) {
     assert_eq!(nodes[1].session(SESSION).await.message_count, 200);
 }
 
-/// A client loses its node before the acks come, and sends everything again to another node, which delivers first.
+/// A client loses its node before the acknowledgements arrive, and sends everything again to another
+/// node, which delivers first.
 async fn a_message_that_came_again_over_another_node_stands_where_it_was_first_accepted(shared: &Shared) {
     let said = |number: u128| said(SESSION, number, 0, &format!("message {number}"));
     let [one, other] = [&shared.ways[0], &shared.ways[1]];
@@ -96,8 +97,8 @@ async fn the_highest_revision_stays_whichever_node_it_came_by(shared: &Shared) {
     assert_eq!(one.session(SESSION).await.message_count, 1);
 }
 
-/// Sends a message to one node, then another under its id to the other node. Checks that the first stays, and that the
-/// second is laid aside whole.
+/// Tracks a message on one node, then a different message with the same id on the other. Checks that the
+/// first one stays and that the second becomes a dead letter with its whole content.
 async fn the_second_is_laid_aside(nodes: &[Node; 2], first: Message, second: Message) {
     let [one, other] = nodes;
     one.track(first.clone()).await;
@@ -122,7 +123,7 @@ async fn an_id_that_another_node_has_stored_in_another_session_is_laid_aside(sha
     let (nodes, second) = (shared.nodes(), Uuid::from_u128(0xa1));
     nodes[0].start(SESSION).await;
     nodes[1].start(second).await;
-    // A higher revision, too, would not be one of its own message.
+    // A higher revision does not help, because it is not a revision of the stored message.
     the_second_is_laid_aside(&nodes, said(SESSION, 1, 0, "yes"), said(second, 1, 1, "yes")).await;
     assert_eq!(nodes[1].session(second).await.message_count, 0);
 }
@@ -152,7 +153,8 @@ fn record(seq: i64, session: Uuid, id: u128) -> Record {
     Record::new(seq, Body::Message(stamped))
 }
 
-/// Has two nodes write their batches at the same moment, round after round. A deadlock would cost one of them a second.
+/// Makes two nodes write their batches at the same moment, in many rounds. A deadlock would
+/// delay one of them by a second.
 async fn write_at_once(known: &[Uuid], batches: impl Fn(u128) -> [Vec<Record>; 2]) {
     let database = migrated().await;
     let ways = [0, 1].map(|_| Arc::new(store_at(&database.url())));

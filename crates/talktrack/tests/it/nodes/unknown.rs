@@ -1,4 +1,4 @@
-//! Records of sessions that the store does not know: they wait for the session, and hold up nobody else.
+//! Records of sessions that the store does not know wait for their session, and hold up no other session.
 
 use std::time::{Duration, Instant};
 
@@ -21,12 +21,12 @@ over_both_stores! {
     deleting_a_session_ends_the_wait_for_it,
 }
 
-/// Behind the same lane as [`SESSION`], whichever that is.
+/// Returns a session in the same lane as [`SESSION`].
 fn neighbour() -> Uuid {
     Uuid::from_u128(SESSION.as_u128() + 400)
 }
 
-/// Waits until the books of this node say this.
+/// Waits until the books of this node show this many pending messages.
 async fn pending(node: &Node, messages: u64) {
     let deadline = Instant::now() + PATIENCE;
     while node.tracker.health().books.pending() != messages {
@@ -35,7 +35,7 @@ async fn pending(node: &Node, messages: u64) {
     }
 }
 
-/// Waits until the store has answered for all that the node handed over before this.
+/// Waits until the store has answered for all records that the node accepted before this call.
 async fn tried(node: &Node) {
     let waiting = node.tracker.health().books.pending();
     node.start(neighbour()).await;
@@ -81,7 +81,7 @@ async fn updates_and_ends_wait_for_their_session_and_keep_their_order(shared: &S
 async fn what_waits_for_a_session_holds_up_no_other_session(shared: &Shared) {
     let [_, other] = shared.nodes();
     other.start(neighbour()).await;
-    // More than the window of a lane has room for.
+    // More messages than the window of a lane can hold.
     other.say_all(SESSION, (0..3_000).map(|number| format!("message {number}"))).await;
     other.say(neighbour(), "here").await;
     pending(&other, 3_000).await;
@@ -115,7 +115,7 @@ async fn a_start_on_the_same_node_ends_the_wait(shared: &Shared) {
     assert_eq!(one.contents(SESSION).await, ["early", "late"]);
 }
 
-/// A node that does not wait long.
+/// Starts a node that waits only 600 ms for an unknown session.
 fn hasty(shared: &Shared) -> Node {
     let options = shared.options();
     let unknown_session_wait = Duration::from_millis(600);
@@ -133,7 +133,7 @@ async fn a_session_that_does_not_appear_in_time_makes_dead_letters(shared: &Shar
         letters.len() == 2 && letters.iter().all(|letter| letter.reason == "unknown_session"),
         "{letters:?}"
     );
-    // Once the session is there, nothing is left of the wait.
+    // When the session exists, its earlier absence has no effect any more.
     node.start(SESSION).await;
     node.say(SESSION, "mine").await;
     assert_eq!(node.settled().await.stored, 1);
@@ -159,7 +159,7 @@ async fn deleting_a_session_ends_the_wait_for_it(shared: &Shared) {
     assert_eq!(one.session(neighbour()).await.status, Status::Active);
 }
 
-/// Over one store: the bound is this side of it.
+/// Runs with one store only, because the bound is in the node, not in the store.
 #[tokio::test]
 async fn what_waits_for_a_session_is_bounded() {
     let shared = Shared::memory();
