@@ -1,7 +1,8 @@
-//! Rows that other programs wrote: whatever a column's type allows is shown as it is, and everything else is unaffected.
+//! Rows that other programs wrote: every value that a column's type allows is shown as it is, and all
+//! other rows are unaffected.
 //!
-//! A clone of a good row gets one odd value in one column, for every column and many values, the rest of them drawn. Then every
-//! reader reads, page by page in pages of several sizes, and the tracker goes on writing.
+//! A test clones a good row with one odd value in one column, for every column and many values, some of them
+//! random. Then every reader reads, page by page with several page sizes, and the tracker continues to write.
 
 mod values;
 
@@ -22,15 +23,16 @@ use crate::properties::{draws, hold};
 use crate::support::{SESSION, USER, dir, message, new_session, sqlite, within};
 use values::{Odd, Table, every_odd};
 
-/// Where the odd rows of messages are.
+/// The session whose row and message are cloned with odd values.
 const ODD: Uuid = Uuid::from_u128(0xa1);
 
-/// A database with odd rows in it.
+/// A database that gets odd rows.
 trait Harmed {
     fn tracker(&self) -> Tracker;
-    /// Writes clones of the session `ODD` or of its message, each with an odd value, by SQL; says how many the store took.
+    /// Writes clones of the session `ODD` or of its message with SQL, each with an odd value. Returns
+    /// how many of them the store took.
     fn write(&self, odd: &[Odd]) -> usize;
-    /// Ids that a reader can name, counted by SQL.
+    /// Returns the ids that a reader can name, selected with SQL.
     fn readable(&self, table: Table) -> BTreeSet<Uuid>;
 }
 
@@ -54,7 +56,7 @@ impl Harmed for File<'_> {
         let file = sqlite(self.0);
         let mut ids = file.prepare(&table.ids()).unwrap();
         let ids = ids.query_map([], |row| Ok(row.get_ref(0)?.as_str().ok().map(str::to_owned))).unwrap();
-        // As talktrack spells them: a row with another id cannot be named.
+        // Only ids in the spelling of talktrack. A row with any other id cannot be named.
         let ids = ids.filter_map(|id| id.unwrap()).filter_map(|id| Some((id.parse::<Uuid>().ok()?, id)));
         ids.filter(|(id, text)| id.to_string() == *text).map(|(id, _)| id).collect()
     }
@@ -75,7 +77,7 @@ impl Harmed for Remote<'_> {
         self.database.psql(values::NO_CONSTRAINTS);
         let mut sql = String::new();
         for odd in odd.iter().filter_map(|odd| odd.in_postgres.as_deref()) {
-            // One that the column's type does not allow is no odd value.
+            // A value that the column's type does not allow fails here, and is skipped.
             sql.push_str(&format!("DO $odd$ BEGIN {odd}; EXCEPTION WHEN others THEN END $odd$;\n"));
         }
         let count = || -> usize {
@@ -92,7 +94,7 @@ impl Harmed for Remote<'_> {
     }
 }
 
-/// Two conversations that talktrack wrote, the second of which is cloned.
+/// Tracks two conversations. The second is the one to clone.
 async fn talk(tracker: &Tracker) {
     for session in [SESSION, ODD] {
         drop(tracker.start_session(NewSession::new(session, USER)).expect("accepted"));
@@ -104,7 +106,7 @@ async fn talk(tracker: &Tracker) {
     within(tracker.flush_to_store()).await.expect("stored");
 }
 
-/// Everything that can be read is read, and nothing is missing.
+/// Checks that everything readable is read, and that nothing is missing.
 async fn reads_all(reader: &dyn Read, harmed: &dyn Harmed) -> Result<(), String> {
     let (sessions, messages) = (harmed.readable(Table::Sessions), harmed.readable(Table::Messages));
     for page in [1, 3, 500] {
@@ -179,7 +181,7 @@ async fn transcript(reader: &dyn Read, session: Uuid, page: usize) -> Result<Vec
     }
 }
 
-/// Every other reader answers.
+/// Checks that every other reader answers.
 async fn others(
     reader: &dyn Read,
     sessions: &BTreeSet<Uuid>,
@@ -212,7 +214,7 @@ async fn others(
     within(reader.stats_of(USER, &range.unwrap()))
         .await
         .map_err(|error| format!("stats of a user: {error}"))?;
-    // A session of an odd time has no age by which it could be deleted.
+    // A session with an odd time has no age, so retention must not delete it.
     let mut after: Option<SessionCursor> = None;
     loop {
         let silent = within(reader.silent("2020-01-01T00:00:00Z".parse().unwrap(), after, 7))
@@ -232,7 +234,7 @@ async fn others(
     }
 }
 
-/// What works behind the path comes to its end.
+/// Waits until the background work (statistics and search) has caught up.
 async fn background_ends(reader: &dyn Read) -> Result<(), String> {
     let (since, now) = ("2026-01-01T00:00:00Z".parse().unwrap(), "2027-01-01T00:00:00Z".parse().unwrap());
     let range = Range::new(Some(since), None, Some(Grain::Day), now).unwrap();
@@ -241,7 +243,7 @@ async fn background_ends(reader: &dyn Read) -> Result<(), String> {
         let counted = reader.stats(&range).await;
         let found = every_hit(reader).await;
         match (&counted, &found) {
-            // One plain message has them, and a few with odd values in another column.
+            // One plain message contains the words, and so do clones of it with an odd value in another column.
             (Ok(stats), Ok(3..)) if stats.behind.slices == 0 && stats.behind.messages == 0 => return Ok(()),
             (Err(StatsError::Read(error)), _) => return Err(format!("statistics: {error}")),
             (_, Err(SearchError::Read(error))) => return Err(format!("search: {error}")),
@@ -266,7 +268,7 @@ async fn every_hit(reader: &dyn Read) -> Result<usize, SearchError> {
     }
 }
 
-/// The tracker goes on with sessions, odd ones among them.
+/// Checks that the tracker still starts and ends sessions, including odd ones.
 async fn goes_on(tracker: &Tracker, sessions: &BTreeSet<Uuid>) -> Result<(), String> {
     let before = tracker.health().books;
     for session in sessions {
@@ -300,7 +302,7 @@ fn lives_with(harmed: &impl Harmed, odd: &[Odd]) -> Result<(), String> {
         reads_all(&*tracker.reader(), harmed).await?;
         within(tracker.shutdown(PATIENCE)).await.map_err(|error| format!("{error:?}"))?;
         drop(tracker);
-        // A start ends what a crash left open.
+        // This start ends the sessions that the crash left open.
         let tracker = harmed.tracker();
         goes_on(&tracker, &BTreeSet::from([SESSION])).await?;
         for session in sessions.iter().filter(|session| **session != SESSION) {
@@ -371,7 +373,7 @@ async fn keys_are_merged_into_metadata_of_the_file_that_are_no_object_as_into_an
     let tracker = File(dir.path()).tracker();
     talk(&tracker).await;
     let keys = || talktrack::JsonObject::parse(r#"{"a":1}"#).unwrap();
-    // The last is an object all the same, with a number that talktrack would not take.
+    // The last one is an object, but it contains a number that talktrack would not accept.
     for (odd, expected) in [
         ("'[1]'", r#"{"a":1}"#),
         ("'3'", r#"{"a":1}"#),

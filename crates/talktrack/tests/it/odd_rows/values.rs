@@ -1,32 +1,32 @@
-//! Odd values for every column, as SQL that clones a good row with one of them in it.
+//! Odd values for every column, as SQL that clones a good row with one of these values in it.
 
 use proptest::collection::vec;
 use proptest::num::f64::ANY;
 use proptest::prelude::{Just, any};
 use proptest::strategy::Strategy;
 
-/// Which table.
+/// The table that a clone is written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Table {
     Sessions,
     Messages,
 }
 
-/// A clone of a row with one odd value, as statements; each store takes the first that its column's type allows.
+/// A clone of a row with one odd value, as the statement for each store. `None` if the value is not for this store.
 #[derive(Clone)]
 pub(crate) struct Odd {
     pub(crate) in_sqlite: Option<String>,
     pub(crate) in_postgres: Option<String>,
 }
 
-/// The seed draws them again: there are a thousand.
+/// Prints no values: there are a thousand, and the seed draws them again.
 impl std::fmt::Debug for Odd {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("odd")
     }
 }
 
-/// What a column holds.
+/// The kind of value that a column holds.
 #[derive(Debug, Clone, Copy)]
 enum Holds {
     Id,
@@ -73,7 +73,8 @@ const MESSAGES: [(&str, Holds); 16] = [
     ("metrics", Holds::Json),
 ];
 
-/// A database that people have made themselves: no checks, no references, and any column but the key may be null.
+/// Turns the schema into one that a user has made by hand: no checks, no references, and every column
+/// except the key may be null.
 pub(crate) const NO_CONSTRAINTS: &str = "
 DO $$ DECLARE it record; BEGIN
   FOR it IN SELECT conrelid::regclass AS t, conname AS c FROM pg_constraint WHERE contype IN ('c', 'f')
@@ -88,7 +89,7 @@ DO $$ DECLARE it record; BEGIN
 END $$";
 
 impl Table {
-    /// The ids of its rows: of messages, of those whose session is there.
+    /// Returns the query of the ids of its rows. For messages, only of those whose session exists.
     pub(crate) fn ids(self) -> String {
         match self {
             Self::Sessions => "SELECT session_id FROM conversation_sessions".to_owned(),
@@ -121,7 +122,7 @@ impl Table {
     }
 }
 
-/// Values that were drawn, for all columns alike.
+/// The random values, which every column gets.
 #[derive(Debug, Clone)]
 struct Drawn {
     texts: Vec<String>,
@@ -130,7 +131,7 @@ struct Drawn {
     bytes: Vec<Vec<u8>>,
 }
 
-/// Odd values in every column of both tables. What fails is told as it is: to make it smaller would take hours.
+/// Draws odd values for every column of both tables. A failure is reported without shrinking, which would take hours.
 pub(crate) fn every_odd() -> impl Strategy<Value = Vec<Odd>> {
     let texts = vec("[^\\x00]{0,12}", 3);
     let drawn = (texts, vec(any::<i64>(), 3), vec(ANY, 3), vec(vec(any::<u8>(), 0..9), 2));
@@ -143,7 +144,7 @@ fn all(drawn: &Drawn) -> Vec<Odd> {
     let mut number = 0x1000;
     for (table, columns) in [(Table::Sessions, &SESSIONS[..]), (Table::Messages, &MESSAGES[..])] {
         for (column, holds) in columns {
-            // Messages of no session are nobody's; that is another matter.
+            // Messages without a session are not covered here, because they belong to no user.
             let is_key = *column == "session_id" && table == Table::Messages;
             let (sqlite, postgres) = if is_key { Default::default() } else { holds.values(drawn) };
             for value in sqlite {
@@ -166,7 +167,7 @@ fn quoted(text: &str) -> String {
 }
 
 impl Holds {
-    /// For a column of SQLite, whose types are only a wish, and for one of PostgreSQL.
+    /// Returns the values for SQLite, whose column types are only a hint, and for PostgreSQL.
     fn values(self, drawn: &Drawn) -> (Vec<String>, Vec<String>) {
         let known = self.fixed();
         let texts = drawn.texts.iter().map(|text| quoted(text));
