@@ -1,5 +1,5 @@
-//! A PostgreSQL in every kind of trouble: callers notice nothing, health says what is wrong, and afterwards everything is
-//! there, once and in order, without a restart.
+//! PostgreSQL in every kind of trouble: callers notice nothing, health names the cause, and afterwards
+//! every message is there, once and in order, without a restart.
 
 mod away;
 mod full;
@@ -16,19 +16,19 @@ use uuid::Uuid;
 use crate::node::Node;
 use crate::support::within;
 
-/// A session for each of the writer's lanes, so that each of them meets the trouble.
+/// One session in each lane of the writer, so that every lane meets the trouble.
 const SESSIONS: [Uuid; 4] = [Uuid::from_u128(1), Uuid::from_u128(2), Uuid::from_u128(3), Uuid::from_u128(4)];
 
-/// Conversations that go on whatever happens to the database.
+/// Conversations that continue whatever happens to the database.
 struct Talk {
     node: Node,
-    /// How much was said in each.
+    /// The number of messages in each session so far.
     said: usize,
     store_up: StoreUp,
 }
 
 impl Talk {
-    /// Begins the conversations.
+    /// Starts the conversations.
     async fn over(url: &str) -> Self {
         let store_up = StoreUp::default();
         let node = metrics::with_local_recorder(&store_up, || Node::at(url));
@@ -38,7 +38,7 @@ impl Talk {
         Self { node, said: 0, store_up }
     }
 
-    /// Says so much more in each of them, and has it durable.
+    /// Tracks this many more messages in each session, and waits until they are durable.
     async fn goes_on(&mut self, messages: usize) {
         for number in self.said..self.said + messages {
             for session in SESSIONS {
@@ -48,7 +48,7 @@ impl Talk {
         self.said += messages;
     }
 
-    /// Goes on while the database is in trouble, until health names it in these words.
+    /// Continues while the database is in trouble, until health names the trouble in these words.
     async fn goes_on_despite(&mut self, words: &str) {
         self.goes_on(5).await;
         self.node.complains_of(words).await;
@@ -57,14 +57,14 @@ impl Talk {
         self.goes_on(5).await;
     }
 
-    /// Waits until what was said so far is stored.
+    /// Waits until all messages so far are stored.
     async fn is_stored(&self) {
         let books = self.node.settled().await;
         assert_eq!((books.stored, books.dead_lettered), ((self.said * SESSIONS.len()) as u64, 0));
         assert!(self.store_up.get(), "the metrics say that all is well");
     }
 
-    /// Checks that all of it arrives, that it is there once and in order, and that the next arrives as well.
+    /// Checks that all messages arrive, once and in order, and that further messages arrive too.
     async fn arrives(mut self) {
         self.is_stored().await;
         self.goes_on(1).await;
@@ -83,7 +83,7 @@ impl Talk {
     }
 }
 
-/// The gauge `talktrack_store_up`.
+/// The value of the gauge `talktrack_store_up`.
 #[derive(Default)]
 struct StoreUp(Arc<AtomicU64>);
 
@@ -111,7 +111,7 @@ impl Recorder for StoreUp {
     }
 }
 
-/// Ends every connection to this database, at the server.
+/// Terminates every connection to this database, on the server's side.
 fn terminate_connections(database: &Database) {
     let whom = format!("datname = '{}' AND pid <> pg_backend_pid()", database.name());
     database.psql(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {whom}"));

@@ -1,4 +1,4 @@
-//! The journal as the outbox of a remote store that comes and goes. The callers notice nothing of it.
+//! The journal as the outbox of a remote store that comes and goes. Callers notice nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ use crate::support::{
     within,
 };
 
-/// A tracker whose store answers every write with this error until it is mended.
+/// Returns a tracker whose store answers every write with this error until it is mended.
 async fn with_store_away(dir: &TempDir, class: Class) -> (Setup, Tracker, MemoryStore) {
     let (setup, store) = remote(dir);
     let tracker = setup.open(setup.options()).unwrap();
@@ -96,7 +96,7 @@ async fn a_store_that_fails_now_and_then_gets_everything_once_and_in_order() {
     assert_eq!(tracker.health().books.stored, 1_600);
 }
 
-/// A lane that waits has filled its own part of the writer's window, not that of the others.
+/// A lane that cannot deliver fills only its own part of the writer's window, not that of the other lanes.
 #[tokio::test]
 async fn a_session_that_the_store_does_not_take_holds_up_no_other_lane_however_much_it_says() {
     let dir = dir();
@@ -112,7 +112,7 @@ async fn a_session_that_the_store_does_not_take_holds_up_no_other_lane_however_m
     }
     for (number, text) in numbers(0..12_000).into_iter().enumerate() {
         drop(accept(&tracker, Message::new(stuck, Role::User, text)));
-        // Between what waits, so that it leaves the journal from between it.
+        // These messages lie between those that wait, so the journal must remove rows from the middle of the backlog.
         if number % 100 == 0 {
             for session in others {
                 drop(accept(
@@ -153,7 +153,8 @@ async fn a_full_outbox_survives_a_restart_and_drains_in_order() {
     assert_eq!(value::<u64>(dir.path(), "SELECT count(*) FROM pending WHERE message_id IS NOT NULL"), 1_200);
     assert_eq!(store.session(SESSION).await.unwrap(), None);
 
-    // Down at the start, too: no reason not to start, and what comes now comes after what waits.
+    // The store is still down at the start. The tracker must start nevertheless, and new messages
+    // come after those that wait.
     let tracker = setup.open(setup.options()).unwrap();
     assert_eq!(tracker.health().books.pending(), 1_200);
     let others = "SELECT count(*) FROM pending WHERE message_id IS NULL";
@@ -204,7 +205,7 @@ async fn more_than_the_writer_takes_at_once_drains_in_order() {
     for session in sessions {
         drop(tracker.start_session(NewSession::new(session, USER)).unwrap());
     }
-    // 15,000 records, where the writer keeps 10,000 in memory.
+    // These are 15,000 records, while the writer keeps 10,000 in memory.
     for text in numbers(0..5_000) {
         for session in sessions {
             let mut said = Message::new(session, Role::User, &text);
@@ -310,7 +311,8 @@ async fn a_write_whose_answer_was_lost_is_repeated_without_doubling_anything() {
     }
     within(tracker.shutdown(Duration::from_secs(120))).await.unwrap();
     drop(tracker);
-    // The journal as it was before the store had anything: whatever the store gets from it now, it gets a second time later.
+    // Keeps the journal from before the first delivery. Every record that the store gets from it now, it
+    // gets a second time later.
     let image = talktrack_file(&dir);
     store.mend();
     let tracker = setup.open(setup.options()).unwrap();
@@ -328,7 +330,7 @@ async fn a_write_whose_answer_was_lost_is_repeated_without_doubling_anything() {
     assert_eq!((tracker.health().books.stored, tracker.health().books.dead_lettered), (20, 0));
 }
 
-/// The bytes of a closed data directory's file, which has no log beside it.
+/// Returns the content of the database file of a closed data directory, which has no WAL.
 fn talktrack_file(dir: &TempDir) -> Vec<u8> {
     let log = dir.path().join(format!("{}-wal", talktrack::DATABASE_FILE));
     assert!(!log.exists(), "a file that was closed has no log");
@@ -356,7 +358,8 @@ async fn what_waits_for_a_remote_store_goes_into_the_file_where_the_file_becomes
     within(accept(&tracker, message("in the remote store"))).await.unwrap();
     within(tracker.flush_to_store()).await.unwrap();
     store.fail_when(|_| Some(store_error(Class::Transient, "the store is away")));
-    // One session is known to the remote store alone, one to nobody but the journal; together more than one transaction takes.
+    // One session exists only in the remote store, the other only in the journal. Together they need
+    // more than one transaction.
     let other = Uuid::from_u128(0xc0);
     let named = NewSession { external_id: Some("call-7".into()), ..NewSession::new(other, USER) };
     within(tracker.start_session(named).unwrap().durable()).await.unwrap();

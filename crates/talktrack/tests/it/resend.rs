@@ -1,4 +1,4 @@
-//! A store that forgets what it confirmed: within the re-send window nothing is lost, and nothing is doubled.
+//! A store that forgets what it confirmed: within the re-send window nothing is lost, and nothing is stored twice.
 
 mod postgres;
 mod retention;
@@ -25,7 +25,7 @@ fn texts(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|number| format!("message {number}")).collect()
 }
 
-/// Waits until the store has these messages of the session, in this order, and nothing waits any more.
+/// Waits until the store has exactly these messages of the session, in this order, and no record waits.
 async fn has_all(node: &Node, session: Uuid, expected: &[String]) -> Books {
     let deadline = std::time::Instant::now() + talktrack::testing::PATIENCE;
     while node.contents(session).await != expected {
@@ -242,7 +242,7 @@ async fn two_servers_under_one_node_id_are_told_and_neither_loses_anything() {
     node.say_all(SESSION, texts(0..5).into_iter()).await;
     node.settled().await;
     let dir = node.dies();
-    // A clone of the disk below: the copy looks like the original.
+    // As if the disk had been cloned below the running system: the copy cannot be told from the original.
     let file = talktrack::DATABASE_FILE;
     std::fs::copy(dir.path().join(file), copy.path().join(file)).unwrap();
     sqlite(copy.path()).execute("UPDATE directory SET file = NULL", []).unwrap();
@@ -263,7 +263,7 @@ async fn two_servers_under_one_node_id_are_told_and_neither_loses_anything() {
     let (parked, other) = if parked(&one) { (one, two) } else { (two, one) };
     other.say(SESSION, "goes on").await;
     other.settled().await;
-    // It is told to restart, and gets an id of its own.
+    // Health tells this node to restart, and at the restart it gets a new node id.
     let dir = parked.dies();
     let original: String = value(dir.path(), "SELECT node FROM directory");
     let back = Node::back(dir, &way, |o| o);

@@ -1,4 +1,4 @@
-//! A database that is not there, or does not answer.
+//! A database that cannot be reached, or that does not answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,7 +63,7 @@ async fn answers_that_are_lost_after_the_commit_double_nothing() {
     talk.is_stored().await;
     let rows = || database.psql("SELECT count(*) FROM conversation_messages").parse::<usize>().unwrap();
     for _ in 0..3 {
-        // Every answer is so late that the cut comes between the commit and its answer.
+        // With this delay the cut comes after the commit and before its answer.
         proxy.delay(Duration::from_millis(300));
         talk.goes_on(1).await;
         eventually("the server has committed", || rows() == talk.said * SESSIONS.len()).await;
@@ -109,7 +109,7 @@ async fn a_stop_does_not_wait_for_a_database_that_does_not_answer() {
     talk.is_stored().await;
     proxy.hang();
     talk.goes_on(5).await;
-    // Sooner than the store gives up by itself.
+    // The shutdown must not wait for the timeout of the store.
     within(talk.node.tracker.shutdown(PATIENCE)).await.unwrap();
     let dir = talk.node.dies();
     proxy.mend();

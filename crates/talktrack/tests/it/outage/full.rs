@@ -1,4 +1,4 @@
-//! A database whose disk is full: a small one, mounted for the test, with the table of the messages on it.
+//! A database whose disk is full: the table of messages lies on a small disk that is mounted for the test.
 
 use std::path::Path;
 
@@ -28,10 +28,10 @@ async fn a_database_whose_disk_is_full_gets_everything_once_there_is_room() {
         let text = "SELECT repeat('x', 1000)";
         database.try_psql(&format!("INSERT INTO filler {text} FROM generate_series(1, {rows})"))
     };
-    // First in large steps, then to the last page.
+    // Fills the disk in large steps, then to the last page.
     while fill(1_000).is_ok() {}
     while fill(1).is_ok() {}
-    // Some of these still fit on a page that the table has.
+    // Some of these messages still fit on a page that the table already has.
     talk.goes_on(30).await;
     talk.goes_on_despite("No space left on device (SQLSTATE 53100); the database's disk is full").await;
     database.psql("DROP TABLE filler");

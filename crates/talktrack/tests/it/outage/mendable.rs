@@ -1,11 +1,11 @@
-//! A database that is there and takes nothing, until somebody mends it.
+//! A database that is reachable but accepts nothing until an operator repairs it.
 
 use talktrack_testbed::{Database, KEYED_PASSWORD, Postgres};
 
 use super::{Talk, terminate_connections};
 use crate::postgres::{migrate, migrated};
 
-/// Runs statements about the database itself, from another one of its cluster.
+/// Runs statements about the database from another database of the same cluster.
 fn administer(sql: &str) {
     Postgres::shared().psql("postgres", sql);
 }
@@ -25,7 +25,7 @@ async fn a_database_that_is_read_only_for_a_while_costs_nothing() {
     make_read_only(&database, "on");
     terminate_connections(&database);
     talk.goes_on_despite("the database is read-only: a standby, or a disk that is nearly full").await;
-    // Connections that are open keep the setting that they began with: it is up to talktrack to open others.
+    // An open connection keeps the setting that it began with, so talktrack must open new connections.
     make_read_only(&database, "off");
     talk.arrives().await;
 }

@@ -1,4 +1,4 @@
-//! PostgreSQL that forgets, in the ways in which it does.
+//! The ways in which PostgreSQL forgets rows that it confirmed.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use crate::node::Node;
 use crate::postgres::{migrate, migrated, store_at};
 use crate::support::{SESSION, within};
 
-/// Ended before PostgreSQL forgets.
+/// A session that ends before PostgreSQL forgets.
 const ENDED: Uuid = Uuid::from_u128(0xe0);
 
-/// Two sessions of which one is ended, and something that PostgreSQL is to forget.
+/// Plays two sessions, one of which ends, so that PostgreSQL has rows to forget.
 async fn talk(node: &Node) {
     for session in [SESSION, ENDED] {
         node.start(session).await;
@@ -26,7 +26,7 @@ async fn talk(node: &Node) {
     node.settled().await;
 }
 
-/// Everything is there, once and in its order; and what was ended still is.
+/// Checks that all messages are there, once and in order, and that the ended session is still ended.
 async fn is_whole(node: &Node, said: usize) {
     has_all(node, ENDED, &texts(0..200)).await;
     let books = has_all(node, SESSION, &texts(0..said)).await;
@@ -41,7 +41,7 @@ async fn a_database_that_answers_before_it_syncs_loses_nothing_by_a_crash() {
     let mut postgres = Postgres::start();
     let database = postgres.database();
     migrate(&database).await;
-    // No log writer comes to the help of those who do not wait for the disk.
+    // Keeps the WAL writer from flushing commits that did not wait for the disk.
     database.psql("ALTER SYSTEM SET wal_writer_delay = '10s'; ALTER SYSTEM SET wal_writer_flush_after = 0");
     database.psql(&format!("ALTER DATABASE {} SET synchronous_commit = off", database.name()));
     database.psql("SELECT pg_reload_conf()");
@@ -91,7 +91,7 @@ async fn a_standby_that_is_promoted_while_it_lags_gets_what_it_has_not_seen() {
     talk(&node).await;
     eventually("the standby has followed", || primary.is_followed_by(&standby)).await;
     standby.lag();
-    // Ended and deleted while the standby hears nothing, too.
+    // One of these sessions ends and the other is deleted while the standby receives nothing.
     let (late, gone) = (Uuid::from_u128(0x1a7e), Uuid::from_u128(0x60e));
     for session in [late, gone] {
         node.start(session).await;
@@ -119,7 +119,7 @@ fn said_in(session: Uuid) -> String {
     format!("SELECT count(*) FROM conversation_messages WHERE session_id = '{session}'")
 }
 
-/// Every table as it is now, to be put back later: what a dump does.
+/// Copies every table, to be restored later, as a dump does.
 pub(super) fn dump(database: &Database) {
     database.psql("CREATE SCHEMA dump");
     for table in TABLES {
@@ -159,7 +159,7 @@ async fn a_restored_dump_gets_everything_since_it_was_made() {
     node.settled().await;
     restore(&database);
     assert_eq!(database.psql(&said_in(SESSION)), "30");
-    // Nobody says anything: the lanes ask by themselves.
+    // No new record is tracked, so the lanes must discover the loss by themselves.
     is_whole(&node, 200).await;
     restore(&database);
     node.say_all(SESSION, texts(200..210).into_iter()).await;
@@ -176,7 +176,8 @@ async fn a_dump_without_the_numbers_of_deliveries_gets_the_whole_window_and_doub
     is_whole(&node, 210).await;
 }
 
-/// PostgreSQL may complete what a server sent before it was killed after the next one has looked at the number of the last delivery.
+/// PostgreSQL may complete a write of a killed server after the next server has read the number of the
+/// last delivery. That must not be taken for a second running server.
 #[tokio::test]
 async fn what_the_server_before_sent_and_postgresql_completes_late_is_no_other_server() {
     let database = migrated().await;
@@ -184,7 +185,7 @@ async fn what_the_server_before_sent_and_postgresql_completes_late_is_no_other_s
     let node = Node::on(&store);
     node.start(SESSION).await;
     node.say(SESSION, "before").await;
-    // So the next server has nothing to deliver before it is told something.
+    // The session ends, so that the next server has nothing to deliver until a message is tracked.
     within(node.tracker.end_session(SESSION, "completed").unwrap().durable()).await.unwrap();
     node.settled().await;
     let dir = node.dies();
@@ -195,14 +196,14 @@ async fn what_the_server_before_sent_and_postgresql_completes_late_is_no_other_s
          WHERE datname = current_database() AND query LIKE 'SELECT delivery%' AND query_start > '{died}' AND state = 'idle'"
     );
     eventually("the server has looked", || database.psql(&looked) != "0").await;
-    // The server before may have tried a few times, each with another number.
+    // The killed server may have tried several times, each time with a new delivery number.
     let late = "UPDATE conversation_nodes SET delivery = delivery + 5";
     database.psql(late);
     node.say(SESSION, "after").await;
     node.settled().await;
     assert_eq!(node.contents(SESSION).await, ["before", "after"]);
     assert_eq!(node.dead_letters().len(), 0);
-    // Since then nothing of an earlier server can come: this is another one.
+    // By now no write of a killed server can arrive any more, so this one comes from another running server.
     database.psql(late);
     node.say(SESSION, "beside another server").await;
     node.complains_of("another server delivers under the node id").await;

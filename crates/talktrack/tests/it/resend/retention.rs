@@ -1,4 +1,4 @@
-//! A store that forgets what retention removed: the same rows are removed again, and what came since stays.
+//! A store that forgets what retention removed: the same rows are removed again, and newer rows stay.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +16,12 @@ use crate::node::Node;
 use crate::postgres::{migrated, store_at};
 use crate::support::{SESSION, USER, message, within};
 
-/// Another session of the lane of [`SESSION`].
+/// A session in the same lane as [`SESSION`].
 const NEIGHBOUR: Uuid = Uuid::from_u128(SESSION.as_u128() + 4);
 
 const LONG: Duration = Duration::from_secs(60 * 60);
 
-/// A recording of long ago is imported: the same ids and times each time.
+/// Imports an old recording, with the same ids and times every time.
 async fn import(node: &Node, texts: &[String], at: Timestamp) {
     let session = NewSession { started_at: Some(at), ..NewSession::new(SESSION, USER) };
     within(node.tracker.start_session(session).unwrap().durable()).await.unwrap();
@@ -52,13 +52,13 @@ async fn retention_is_repeated_as_it_was(store: Arc<dyn Store>, forget: impl Asy
     let removed = within(in_store.durable()).await.unwrap();
     assert_eq!((removed.sessions, removed.messages), (1, 10));
     clock.advance(LONG);
-    // By its times it is as old as before.
+    // By its times, the new import is as old as the first one.
     import(&node, &texts(0..5), long_ago).await;
     for round in 0..2 {
         forget(true).await;
         assert_eq!(node.contents(SESSION).await.len(), 10, "the store has it again");
         for text in ["first", "last"] {
-            // What is new goes after what was forgotten, and after the deletion that comes last of that.
+            // New records go out after the forgotten ones, the last of which is the deletion.
             node.say(NEIGHBOUR, format!("{text} {round}")).await;
             has_all(&node, SESSION, &texts(0..5)).await;
         }
