@@ -1,4 +1,4 @@
-//! A row that the store will never take goes to the dead letters; its neighbours are stored.
+//! A row that the store will never accept becomes a dead letter, and its neighbours are stored.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,14 +16,14 @@ fn is_poison(record: &Record) -> bool {
     record.message().is_some_and(|stamped| stamped.message.content.starts_with("poison"))
 }
 
-/// The store refuses each batch in which there is poison, and does not say which row it is.
+/// Makes the store refuse every batch that contains poison, without saying which row it is.
 fn refuse_poison(store: &MemoryStore) {
     store.fail_when(|records| {
         records.iter().any(is_poison).then(|| store_error(Class::Data, "invalid byte sequence"))
     });
 }
 
-/// The dead letters: (message id, reason, detail, body), in their order.
+/// Returns the dead letters in their order, each as (message id, reason, detail, body).
 fn dead_letters(connection: &Connection) -> Vec<(String, String, Option<String>, String)> {
     let mut query =
         connection.prepare("SELECT message_id, reason, detail, body FROM dead_letters ORDER BY seq").unwrap();
@@ -31,7 +31,7 @@ fn dead_letters(connection: &Connection) -> Vec<(String, String, Option<String>,
     rows.map(Result::unwrap).collect()
 }
 
-/// Says 500 messages of which those at these places are poison, and checks that exactly these are laid aside.
+/// Tracks 500 messages with poison at these places, and checks that exactly these become dead letters.
 async fn exactly_the_poison_is_laid_aside(places: &[usize]) {
     let dir = dir();
     let (setup, store) = remote(&dir);
@@ -85,7 +85,7 @@ async fn a_row_that_fails_once_is_no_dead_letter() {
     store.fail_when(move |records| {
         let poison = records.iter().any(is_poison);
         alone += u64::from(poison && records.len() == 1);
-        // Alone it is refused once, then taken.
+        // Alone, the row is refused once and then accepted.
         (poison && alone < 2).then(|| store_error(Class::Data, "not yet"))
     });
     let tracker = setup.open(setup.options()).unwrap();
@@ -152,7 +152,7 @@ async fn the_sqlite_store_lays_aside_what_it_will_never_take_and_stores_its_neig
     let dir = dir();
     let tracker = Tracker::open(talktrack::Options::new(dir.path())).unwrap();
     within(tracker.start_session(new_session()).unwrap().durable()).await.unwrap();
-    // As drifted as a schema can be that still takes the others.
+    // A schema that has drifted as far as it can while other rows are still accepted.
     sqlite(dir.path())
         .execute_batch(
             "CREATE TRIGGER refuse BEFORE INSERT ON conversation_messages WHEN NEW.content = 'poison' \

@@ -1,5 +1,6 @@
-//! Rows that PostgreSQL refuses: those that it will never take are laid aside alone, with a reason that does not quote them;
-//! what says something about the database waits until that is mended.
+//! Rows that PostgreSQL refuses. A row that it will never accept becomes a dead letter alone, with a
+//! reason that does not quote the row. If the refusal says something about the database instead, the row
+//! waits until the database is repaired.
 
 mod floods;
 mod sessions;
@@ -12,10 +13,10 @@ use crate::node::{DeadLetter, Node};
 use crate::postgres::migrated;
 use crate::support::{SESSION, message};
 
-/// Begins with what must not stand in a reason.
+/// The beginning of a text that must not appear in a reason.
 const BAD: &str = "a secret word";
 
-/// A trigger of the user's own, which raises this for each message that begins with [`BAD`].
+/// A trigger of the user's own that raises this for each message that begins with [`BAD`].
 fn refusing_trigger(raised: &str) -> String {
     format!(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -27,8 +28,8 @@ fn refusing_trigger(raised: &str) -> String {
     )
 }
 
-/// Says 500 messages to a database that was changed like this, of which it refuses one, and checks that exactly this one is
-/// laid aside. Gives the reason.
+/// Tracks 500 messages for a database with this change, which refuses one of them, and checks that
+/// exactly this one becomes a dead letter. Returns its reason.
 async fn laid_aside_alone_of_500(change: &str, refused: &str) -> String {
     let database = migrated().await;
     database.psql(change);
@@ -70,7 +71,7 @@ async fn a_row_too_long_for_its_column_is_laid_aside_alone() {
 #[tokio::test]
 async fn a_row_too_large_for_an_index_is_laid_aside_alone() {
     let mut random = fastrand::Rng::with_seed(5);
-    // So much chance does not compress.
+    // Random text of this length does not compress.
     let large = format!("{BAD} {}", (0..5_000).map(|_| random.alphanumeric()).collect::<String>());
     let reason =
         laid_aside_alone_of_500("CREATE INDEX by_content ON conversation_messages (content)", &large).await;
@@ -89,7 +90,7 @@ async fn a_row_that_a_trigger_refuses_is_laid_aside_alone_and_not_quoted_though_
     }
 }
 
-/// One user alone, and one bad row alone, could be a store that takes nothing: what it takes next tells.
+/// If one user alone has one bad row, the store might be refusing everything. The next row that it accepts decides.
 #[tokio::test]
 async fn a_lone_message_that_breaks_a_check_of_the_users_own_is_laid_aside_once_the_store_takes_another() {
     let database = migrated().await;

@@ -1,4 +1,4 @@
-//! One user sends many rows that PostgreSQL refuses, over two nodes: the rows of everyone else are stored meanwhile.
+//! One user sends many rows that PostgreSQL refuses, over two nodes. The rows of all other users are stored meanwhile.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,10 +11,10 @@ use uuid::Uuid;
 use crate::node::Node;
 use crate::postgres::{migrated, store_at};
 
-/// The user whose rows are bad.
+/// The user whose rows the database refuses.
 const BAD: Uuid = Uuid::from_u128(0xbad);
 const OTHERS: u128 = 16;
-/// What each of the others says to each node.
+/// The number of messages of each other user on each node.
 const TURNS: usize = 5;
 
 async fn database() -> Database {
@@ -27,7 +27,7 @@ fn session(node: u128, user: u128) -> Uuid {
     Uuid::from_u128((node << 32) + 0x2000 + user)
 }
 
-/// 60 bad messages in 12 sessions, among those of the others.
+/// Tracks 60 bad messages in twelve sessions, interleaved with the messages of the other users.
 async fn flood(node: &Node, number: u128) {
     for user in 0..OTHERS {
         node.start_as(session(number, user), Uuid::from_u128(0x1000 + user)).await;
@@ -45,7 +45,8 @@ async fn flood(node: &Node, number: u128) {
     }
 }
 
-/// Waits until the database has all that the others said, and checks that no node says meanwhile that the store takes nothing.
+/// Waits until the database has all messages of the other users, and checks that meanwhile no node
+/// reports the whole store as failing.
 async fn others_are_stored(database: &Database, nodes: &[&Node], number: usize) {
     let good = "SELECT count(*) FROM conversation_messages WHERE content LIKE 'good%'";
     let deadline = Instant::now() + PATIENCE;
@@ -74,7 +75,8 @@ async fn a_user_with_many_bad_rows_holds_up_nobody_on_two_nodes_nor_after_a_rest
     }
 }
 
-/// Counts the statements that write messages, also those that are rolled back, and notes the count beside each good row.
+/// Counts the statements that write messages, including those that are rolled back, and records the
+/// count with each good row.
 const COUNTED: &str = "
 CREATE SEQUENCE attempts;
 CREATE TABLE noted (content text, attempt bigint);
@@ -85,11 +87,11 @@ CREATE TRIGGER attempted BEFORE INSERT ON conversation_messages FOR EACH STATEME
 CREATE TRIGGER note AFTER INSERT ON conversation_messages FOR EACH ROW WHEN (NEW.content LIKE 'good%') EXECUTE FUNCTION note();
 GRANT ALL ON noted, attempts TO PUBLIC";
 
-/// The bad rows of a long flood fill what a lane may hold. What somebody else says meanwhile goes past them, once the search has
-/// found the bad row that it is at.
+/// The bad rows of a long flood fill the window of a lane. The messages of another user must still get
+/// past them, as soon as the bisect has found the bad row that it is searching for.
 #[tokio::test]
 async fn what_others_say_during_a_long_flood_waits_for_few_attempts_at_its_rows() {
-    // All in one lane: sessions whose numbers four divides.
+    // Session ids that are divisible by four are all in one lane.
     let (other, flooding) = (Uuid::from_u128(0x1000), |number: u128| Uuid::from_u128(0x2000 + 4 * number));
     let database = database().await;
     database.psql(COUNTED);
@@ -110,7 +112,7 @@ async fn what_others_say_during_a_long_flood_waits_for_few_attempts_at_its_rows(
         let noted = format!("SELECT attempt FROM noted WHERE content = 'good {round}'");
         attempts.push(database.psql(&noted).parse::<u64>().unwrap() - before);
     }
-    // A search for twenty bad rows takes more than a hundred. To find one takes ten.
+    // To bisect twenty bad rows takes more than a hundred attempts. To find one takes ten.
     attempts.sort_unstable();
     assert!(attempts[2] < 60, "{attempts:?}");
 }

@@ -1,4 +1,4 @@
-//! Rows of sessions that are gone, or that the database never takes.
+//! Rows of sessions that are gone, or that the database never accepts.
 
 use talktrack::{JsonObject, Message, Role, Status};
 use talktrack_testbed::{Database, Postgres, Proxy};
@@ -11,7 +11,7 @@ use crate::support::{SESSION, USER, within};
 const STRANGER: Uuid = Uuid::from_u128(0xb9);
 const KEY: &str = "violates foreign key constraint \"conversation_sessions_user_id_fkey\"";
 
-/// A database in which a session's user must be one of a table of users. [`USER`] is.
+/// Creates a database in which the user of each session must be in a table of users. Only [`USER`] is.
 async fn with_users() -> Database {
     let database = migrated().await;
     database.psql("CREATE TABLE users (id uuid PRIMARY KEY)");
@@ -20,7 +20,7 @@ async fn with_users() -> Database {
     database
 }
 
-/// Deletes rows as something does that passes the triggers by, which note deletions.
+/// Deletes rows without firing the triggers that record deletions.
 fn take_away(database: &Database, rows: &str) {
     database.psql(&format!("SET session_replication_role = replica; DELETE FROM {rows}"));
 }
@@ -50,7 +50,8 @@ async fn the_row_of_a_session_that_was_taken_away_is_written_again() {
     assert_eq!(node.session(SESSION).await.end_reason.as_deref(), Some("completed"));
 }
 
-/// Found by dropping the tables under load: the message brought the session's row back, and its end lay in the dead letters.
+/// Regression test, found by dropping the tables under load: the message restored the row of its
+/// session, but the end of the session became a dead letter.
 #[tokio::test]
 async fn what_is_told_of_a_deleted_session_beside_its_message_is_told_of_the_row_that_is_written_again() {
     let database = migrated().await;
@@ -59,7 +60,7 @@ async fn what_is_told_of_a_deleted_session_beside_its_message_is_told_of_the_row
     node.start(SESSION).await;
     node.settled().await;
     proxy.cut();
-    // Another session of the same lane waits, so that all of this is one batch.
+    // Another session of the same lane already waits, so that all of the following goes out in one batch.
     node.start(Uuid::from_u128(SESSION.as_u128() + 4)).await;
     node.complains_of("cannot be reached").await;
     take_away(&database, "conversation_sessions");
@@ -137,7 +138,7 @@ async fn many_sessions_of_a_user_who_is_missing_wait_whole_until_the_user_is_the
     let proxy = Proxy::to(Postgres::shared().port());
     proxy.cut();
     let node = Node::at(&database.url_at(proxy.port()));
-    // All in one lane, so that they meet the database in few writes.
+    // All sessions are in one lane, so that few writes contain them.
     let sessions: Vec<_> = (1..=30).map(|number| Uuid::from_u128(number * 4)).collect();
     for &session in &sessions {
         node.start_as(session, STRANGER).await;

@@ -1,4 +1,4 @@
-//! Triggers of the user's own that change what talktrack writes.
+//! Triggers of the user's own that change the rows that talktrack writes.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::node::Node;
 use crate::postgres::{migrated, store_at};
 use crate::support::{SESSION, USER, message};
 
-/// A trigger that does this to each row of this table.
+/// Returns a trigger that does this to each new row of the table.
 fn trigger(table: &str, does: &str) -> String {
     format!(
         "CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {does}; RETURN NEW; END $$;
@@ -30,7 +30,7 @@ async fn a_trigger_that_gives_messages_another_id_is_named_and_makes_no_copies()
     node.say(SESSION, "once").await;
     let said = node.complains_of("'meddle'").await;
     assert!(said.contains("conversation_messages"), "{said}");
-    // A few more attempts.
+    // Leaves time for a few more attempts.
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(database.psql("SELECT count(*) FROM conversation_messages"), "0");
     database.psql("DROP TRIGGER meddle ON conversation_messages");
@@ -51,7 +51,7 @@ async fn a_trigger_that_gives_sessions_another_user_is_named_and_nothing_is_kept
     assert_eq!(node.session(SESSION).await.user_id, Some(USER));
 }
 
-/// A revision of one message, handed over so many seconds after a fixed moment.
+/// Builds a revision of one message, delivered this many seconds after a fixed moment.
 fn revision(revision: u32, second: i64) -> Record {
     let begun: Timestamp = "2026-02-03T04:05:06Z".parse().unwrap();
     let created_at = begun.plus(Duration::from_secs(second.unsigned_abs()));
@@ -67,7 +67,7 @@ fn revision(revision: u32, second: i64) -> Record {
     Record::new(created_at.as_micros(), Body::Message(stamped))
 }
 
-/// Writes these to a database whose trigger edits what was said, one after the other, and checks what the store answers.
+/// Delivers these records one by one to a database whose trigger edits the text, and checks the verdicts of the store.
 async fn edited(on: &str, deliveries: &[(Record, Verdict)]) {
     let database = migrated().await;
     let node = Node::at(&database.url());
@@ -116,7 +116,7 @@ async fn a_revision_that_came_first_is_no_conflict_when_it_comes_again_after_an_
     edited("INSERT OR UPDATE", &deliveries).await;
 }
 
-/// Whatever a trigger does: another record that says something else under the same id and revision is a conflict.
+/// Even if a trigger edits the text, a record with another text under the same id and revision is a conflict.
 #[tokio::test]
 async fn another_record_is_a_conflict_though_a_trigger_edits_what_it_meets() {
     let [first, second] = [0, 1].map(|number| move || revision(number, number.into()));

@@ -1,4 +1,5 @@
-//! Refusals that speak of the database, not of the row: it waits, and is stored once that is mended.
+//! Refusals that concern the database and not the row: the row waits, and is stored as soon as
+//! the database is repaired.
 
 use talktrack::{Message, Role};
 
@@ -7,8 +8,8 @@ use crate::node::Node;
 use crate::postgres::{migrate, migrated};
 use crate::support::SESSION;
 
-/// Says this to a database that has drifted in this way, and checks that health names the drift and the message is stored
-/// after `talktrack migrate`.
+/// Tracks this message for a database with this drift. Checks that health names the drift, and that the
+/// message is stored after `talktrack migrate`.
 async fn waits_for_the_migration(drift: &str, message: Message, words: &str) {
     let database = migrated().await;
     database.psql(drift);
@@ -74,7 +75,7 @@ async fn an_error_that_nobody_knows_drops_nothing_and_does_not_quote_what_was_sa
     assert_eq!(node.contents(SESSION).await, [BAD]);
 }
 
-/// Whose rows fail counts, not how many: the store takes others of the same user.
+/// The number of refused rows does not decide, because the store accepts other rows of the same user.
 #[tokio::test]
 async fn rows_that_are_refused_alike_by_the_dozen_are_laid_aside_if_the_store_takes_their_neighbours() {
     let database = migrated().await;
