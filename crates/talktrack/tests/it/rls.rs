@@ -1,4 +1,4 @@
-//! Row-level security and grants, seen from inside: as the roles that PostgREST takes on, with the claims that it sets.
+//! Row-level security and grants, seen with the roles and the claims that PostgREST sets.
 
 mod plans;
 mod viewer;
@@ -10,11 +10,11 @@ use crate::schema::{connect, migrate};
 
 pub(crate) const ANN: &str = "00000000-0000-4000-8000-00000000000a";
 pub(crate) const BEN: &str = "00000000-0000-4000-8000-00000000000b";
-/// A session of each.
+/// One session of each user.
 pub(crate) const ANNS: &str = "00000000-0000-4000-8000-0000000000a1";
 pub(crate) const BENS: &str = "00000000-0000-4000-8000-0000000000b1";
 
-/// Who asks.
+/// The role, and the claims, with which a statement runs.
 #[derive(Clone, Copy)]
 pub(crate) enum Caller<'a> {
     Anon,
@@ -22,7 +22,7 @@ pub(crate) enum Caller<'a> {
     Service,
 }
 
-/// Runs statements as PostgREST would. Errors begin with their SQLSTATE.
+/// Runs statements as PostgREST would. An error begins with its SQLSTATE.
 pub(crate) fn as_caller(database: &Database, caller: Caller<'_>, sql: &str) -> Result<String, String> {
     let (role, claims) = match caller {
         Caller::Anon => ("anon", r#"{"role":"anon"}"#.to_owned()),
@@ -34,7 +34,7 @@ pub(crate) fn as_caller(database: &Database, caller: Caller<'_>, sql: &str) -> R
     ))
 }
 
-/// A session of each, with a message of its user and one of the system, written by the owner of the tables.
+/// Writes one session of each user, with a message of the user and one of the system, as the owner of the tables.
 pub(crate) fn fill(database: &Database) {
     for (session, user) in [(ANNS, ANN), (BENS, BEN)] {
         database.psql(&format!(
@@ -45,7 +45,7 @@ pub(crate) fn fill(database: &Database) {
     }
 }
 
-/// Both kinds of database, filled: one like Supabase's and a plain one.
+/// Creates a database like Supabase's and a plain one, both filled.
 async fn databases() -> [Database; 2] {
     let supabase = Postgres::shared().database();
     like_supabase(&supabase);
@@ -57,7 +57,7 @@ async fn databases() -> [Database; 2] {
     [supabase, plain]
 }
 
-/// What somebody sees of both tables.
+/// Returns what the caller sees of both tables.
 fn seen(database: &Database, caller: Caller<'_>) -> Result<String, String> {
     let sql = "SELECT string_agg(session_id::text, ' ' ORDER BY session_id) FROM conversation_sessions;
                SELECT string_agg(session_id || ' ' || role, ', ' ORDER BY session_id, role) FROM conversation_messages";
@@ -129,7 +129,7 @@ async fn a_user_writes_into_the_own_sessions() {
     }
 }
 
-/// What needs a wider access than the one before, each by itself.
+/// Statements that need write access, each on its own.
 const WRITES: [&str; 4] = [
     "INSERT INTO conversation_sessions (session_id, user_id) VALUES (gen_random_uuid(), '00000000-0000-4000-8000-00000000000a')",
     "UPDATE conversation_sessions SET ended_at = now()",
@@ -202,7 +202,7 @@ async fn a_user_inserts_changes_and_deletes_nothing_of_others() {
         let all = "SELECT * FROM conversation_sessions ORDER BY id; SELECT * FROM conversation_messages ORDER BY id";
         let before = database.psql(all);
         let (ann, ben) = (format!("'{ANN}'"), format!("'{BEN}'"));
-        // An id of version 5 is derived from a name, by the server alone.
+        // An id of version 5 is derived from a name, and only the server may do that.
         let derived = "2ed6657d-e927-568b-95e1-2665a8aea6a2";
         for sql in [
             format!(
@@ -233,8 +233,8 @@ async fn a_user_inserts_changes_and_deletes_nothing_of_others() {
     }
 }
 
-/// Ids of version 5 can be guessed: they are derived from names. The policies are asked before the unique index is, so that both
-/// kinds of id give the same error.
+/// Ids of version 5 can be guessed, because they are derived from names. The policies are checked before
+/// the unique index, so an existing and a missing id give the same error.
 #[tokio::test]
 async fn whether_a_session_of_others_exists_cannot_be_told_from_a_name_or_by_adding_a_message() {
     let (derived, absent_derived) =
@@ -326,7 +326,7 @@ async fn the_service_and_the_owner_of_the_tables_are_not_hindered() {
              UPDATE conversation_messages SET content = 'y'; DELETE FROM conversation_messages WHERE role = 'tool'"
         );
         as_caller(&database, Caller::Service, &write).unwrap();
-        // An owner who is no superuser, and passes over no policy by right.
+        // An owner who is not a superuser and does not bypass the policies by any other right.
         let owner = format!("owner_{}", database.name());
         database.psql(&format!(
             "CREATE ROLE {owner} LOGIN; GRANT USAGE, CREATE ON SCHEMA public TO {owner};

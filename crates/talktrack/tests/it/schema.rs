@@ -1,4 +1,4 @@
-//! The schema in PostgreSQL: every database that a migration may meet becomes the same one, and keeps its rows.
+//! The schema in PostgreSQL: a migration turns every database into the same one, and keeps its rows.
 
 mod drift;
 mod function;
@@ -15,13 +15,13 @@ use tokio_postgres::Client;
 
 use starts::STARTS;
 
-/// A connection of the code under test.
+/// Opens a connection as the code under test does.
 pub(crate) async fn connect(database: &Database) -> Client {
     let address: Address = database.url().parse().unwrap();
     address.connect().await.unwrap()
 }
 
-/// Migrates, and leaves nothing over.
+/// Migrates the database, and checks that nothing is left to repair.
 pub(crate) async fn migrate(database: &Database) {
     let client = connect(database).await;
     assert_eq!(schema::migrate(&client).await.unwrap(), []);
@@ -35,7 +35,8 @@ async fn problems(database: &Database) -> Vec<String> {
     differences(database).await.into_iter().map(|difference| difference.problem).collect()
 }
 
-/// The columns of the schema, whatever else is there, and in whatever order.
+/// Returns the columns of the schema, without columns of the user's own, in an order that does
+/// not depend on the database.
 async fn ours(database: &Database) -> Vec<ColumnInfo> {
     let mut columns = schema::describe(&connect(database).await).await.unwrap();
     columns.retain(|column| column.remark.as_deref() != Some("your own"));
@@ -43,14 +44,15 @@ async fn ours(database: &Database) -> Vec<ColumnInfo> {
     columns
 }
 
-/// Every row of a table as JSON, in an order that no migration changes.
+/// Returns every row of a table as JSON, in an order that no migration changes.
 fn rows(database: &Database, table: &str) -> Vec<Value> {
     let query =
         format!("SELECT to_jsonb(t) FROM {table} t ORDER BY session_id, to_jsonb(t) ->> 'created_at'");
     database.psql(&query).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Every column of a row that was there is still there, under the name it has today, and holds what it held.
+/// Checks that each column of each earlier row still exists, under its current name, with its former
+/// value. A null may have been filled in.
 fn assert_kept(before: &[Value], after: &[Value], what: &str) {
     assert_eq!(before.len(), after.len(), "{what}");
     for (before, after) in before.iter().zip(after) {
@@ -66,7 +68,7 @@ fn assert_kept(before: &[Value], after: &[Value], what: &str) {
     }
 }
 
-/// All there is, rows with the transactions that wrote them, and everything that a migration could change.
+/// Returns everything that a migration could change, and all rows with the transactions that wrote them.
 fn everything(database: &Database) -> String {
     let tables = "('conversation_sessions'::regclass, 'conversation_messages'::regclass)";
     database.psql(&format!(
@@ -128,7 +130,7 @@ async fn every_broken_database_becomes_the_same_and_keeps_its_rows() {
             column.0.sql_type.clone_from(&column.1.sql_type);
         }
         for (column, expected) in columns.iter_mut().zip(&expected) {
-            // A default of the user's own is left as it is.
+            // A default of the user's own stays as it is, so only its presence is compared.
             assert_eq!(column.default.is_some(), expected.default.is_some(), "{}: {column:?}", start.name);
             column.default.clone_from(&expected.default);
         }
@@ -167,7 +169,8 @@ async fn what_is_the_users_own_stays_as_it_is_and_hears_nothing() {
     assert_eq!(own(), before);
     database.psql("UPDATE conversation_messages SET metadata = '{}'; UPDATE conversation_sessions SET end_reason = 'x';");
     let heard = database.psql("SELECT what, count(*) FROM heard GROUP BY 1 ORDER BY 1");
-    // Three inserts and three updates of messages, with one of the two triggers awake; two updates of sessions.
+    // Three inserts and three updates of messages, for which only one of the two triggers is enabled,
+    // and two updates of sessions.
     assert_eq!(heard, "message|6\nsession|2");
 }
 
@@ -197,7 +200,7 @@ async fn a_database_like_supabases_keeps_its_roles_and_shuts_anon_out() {
     }
 }
 
-/// What must not be allowed on a table of conversations.
+/// Returns two privileges that the roles of the API must not have.
 fn may(database: &Database) -> String {
     database.psql(
         "SELECT has_table_privilege('anon', 'conversation_messages', 'SELECT'),
@@ -218,7 +221,7 @@ async fn plain_postgresql_gets_the_roles_and_auth_uid_and_loses_none_of_them_to_
     ];
     let expected: Vec<_> = missing.iter().map(|what| format!("Could not find the {what}")).collect();
     assert_eq!(problems(&one).await[..5], expected);
-    // Roles belong to the whole server: both make them at once.
+    // Roles belong to the whole server, and here two migrations create them at the same moment.
     tokio::join!(migrate(&one), migrate(&two));
     let roles = "SELECT rolname, rolcanlogin, rolsuper, rolbypassrls FROM pg_roles
                  WHERE rolname IN ('anon', 'authenticated', 'service_role') ORDER BY 1";
@@ -248,7 +251,7 @@ async fn the_printed_script_does_the_same_and_shows_the_final_schema() {
     assert_eq!(problems(&printed).await, [""; 0]);
     assert_eq!(ours(&printed).await, ours(&migrated).await);
     let twice = everything(&printed);
-    // An SQL editor sends it in one piece.
+    // An SQL editor sends the script in one piece.
     connect(&printed).await.batch_execute(&schema::script()).await.unwrap();
     assert_eq!(everything(&printed), twice);
     assert!(schema::script().lines().all(|line| !line.starts_with('\\')), "no commands of psql");

@@ -1,17 +1,17 @@
-//! What the policies cost, with 100,000 rows in each table.
+//! The cost of the policies, with 100,000 rows in each table.
 
 use talktrack_testbed::{Database, Postgres};
 
 use super::{Caller, as_caller};
 use crate::schema::migrate;
 
-/// The user with number 7 of 1,000, who has 100 sessions.
+/// User number 7 of 1,000, who has 100 sessions.
 const USER: &str = "00000000-0000-4000-8000-000000000007";
 
-/// A session of that user: the 7,007th of all.
+/// A session of this user, number 7,007 of all.
 const SESSION: &str = "00000000-0000-4000-9000-000000007007";
 
-/// 100,000 sessions of 1,000 users, with a message each, and an `auth.jwt()` that counts its calls.
+/// Creates 100,000 sessions of 1,000 users with one message each, and an `auth.jwt()` that counts its calls.
 async fn large() -> Database {
     let database = Postgres::plain().database();
     migrate(&database).await;
@@ -30,7 +30,7 @@ async fn large() -> Database {
     database
 }
 
-/// The plan of a query of the user's, with what it really did, and how often it asked who asks.
+/// Returns the plan of the user's query with its actual row counts, and the number of calls of `auth.jwt()`.
 fn explain(database: &Database, query: &str) -> (String, u64) {
     database.psql("SELECT setval('calls', 1, false)");
     let explain = format!("EXPLAIN (ANALYZE, COSTS off, TIMING off, SUMMARY off) {query}");
@@ -60,7 +60,8 @@ async fn a_users_queries_use_the_indexes_and_never_ask_for_each_row_who_asks() {
         assert!(plan.contains(index) && !plan.contains("Seq Scan"), "{query}\n{plan}");
         let first = plan.lines().next().unwrap();
         assert!(first.contains(&format!("(actual rows={rows} loops=1)")), "{query}\n{plan}");
-        // Never once a row: twice for each policy that has a say, that of the messages and that of the sessions it asks for.
+        // Two calls for each policy that applies, the one of the messages and the one of their sessions,
+        // but not one for each row.
         assert_eq!(called, calls, "{query}\n{plan}");
         assert!(
             plan.lines().all(|line| !line.contains("actual") || line.contains("loops=1)")),

@@ -1,5 +1,5 @@
-//! What the server reads as a user: with that user's rights, so that policies of the project count, and from the search index
-//! with its own, to which users have no right.
+//! Reads that the server makes on behalf of a user run with this user's rights, so that the policies of the
+//! project apply. Only the search index, to which users have no right, is read with the server's own rights.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,14 +19,15 @@ const SECOND: Uuid = Uuid::from_u128(0xa1);
 const OTHER: Uuid = Uuid::from_u128(0xa2);
 const OTHER_USER: Uuid = Uuid::from_u128(0xb1);
 
-/// Hides some messages and one session from users, and takes from them whatever they do not need.
+/// Hides some messages and one session from users, and revokes every right that they do not need.
 const NARROWER: &str = "
     CREATE POLICY no_secrets ON conversation_messages AS RESTRICTIVE FOR SELECT TO authenticated
       USING (content NOT LIKE '%secret%');
     REVOKE ALL ON conversation_search, conversation_stats, conversation_stats_stale, conversation_nodes,
       conversation_deletions, conversation_store FROM authenticated";
 
-/// Three sessions with the word `order`: visible in the first, in a secret in the second, another user's the third.
+/// Tracks three sessions with the word `order`: in the first it is visible, in the second it is in a
+/// secret, and the third belongs to another user.
 async fn trial(database: &Database, dir: &tempfile::TempDir) -> Trial {
     let mut trial = Trial::open(Setup::remote(dir.path(), Arc::new(store_at(&database.url()))));
     for (session, user, texts) in [
@@ -67,7 +68,7 @@ async fn a_search_as_a_user_finds_what_policies_of_the_project_leave_to_be_seen(
     assert_eq!(all.search(wanted(None, None), None, 10).await.unwrap().len(), 4);
     assert_eq!(all.search(wanted(Some(USER), None), None, 10).await.unwrap().len(), 3);
     for filter in [wanted(None, None), wanted(Some(USER), None), wanted(None, Some(SESSION))] {
-        // The page ends at what is visible, however much that is hidden lies between.
+        // Hidden hits between the visible ones must neither shorten a page nor continue it.
         for limit in [1, 10] {
             let hits = mine.search(filter.clone(), None, limit).await.unwrap();
             assert_eq!(contents(&hits), ["my order"], "{filter:?}");
@@ -91,7 +92,7 @@ async fn a_session_is_found_by_words_that_the_user_may_see_and_by_no_others() {
         let rows = mine.sessions(filter, None, limit).await.unwrap();
         rows.into_iter().map(|row| row.session_id).collect::<Vec<_>>()
     };
-    // The newest session has the word only where the user may not look: the page is filled from those before.
+    // The newest session has the word only where the user may not see it, so the page is filled with older sessions.
     assert_eq!(sessions("order", 10).await, [SESSION]);
     assert_eq!(sessions("order", 1).await, [SESSION]);
     assert_eq!(sessions("secret", 10).await, [] as [Uuid; 0]);

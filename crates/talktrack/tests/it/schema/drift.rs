@@ -1,4 +1,4 @@
-//! Differences one by one: what the doctor says of each, and what a migration makes of it.
+//! Single differences: what the doctor reports, and what a migration does about it.
 
 use std::sync::LazyLock;
 
@@ -13,9 +13,10 @@ use crate::support::within;
 pub(super) const SESSIONS: &str = "conversation_sessions";
 pub(super) const MESSAGES: &str = "conversation_messages";
 
-/// Puts something wrong into a database that is right, and says what the doctor finds.
+/// Applies a drift to a migrated database, and returns the problems and the repairs that the doctor reports.
 pub(super) async fn after(drift: &str) -> (Database, Vec<(String, String)>) {
-    // By psql: a connection of this thread's runtime would still be open, and nobody copies a database in use.
+    // Through psql, because a connection of this thread's runtime would stay open, and PostgreSQL copies
+    // no database that is in use.
     static RIGHT: LazyLock<Database> = LazyLock::new(|| {
         let database = Postgres::plain().database();
         database.psql(&schema::script());
@@ -27,14 +28,14 @@ pub(super) async fn after(drift: &str) -> (Database, Vec<(String, String)>) {
     (database, found.into_iter().map(|difference| (difference.problem, difference.mend)).collect())
 }
 
-/// A database that drifted so, in which this is wrong and nothing else; with the SQL that is given for it.
+/// Applies a drift, and checks that the doctor reports exactly this problem.
 async fn after_alone(drift: &str, problem: &str) -> (Database, Vec<(String, String)>) {
     let (database, found) = after(drift).await;
     assert_eq!(found.iter().map(|(problem, _)| problem.as_str()).collect::<Vec<_>>(), [problem], "{drift}");
     (database, found)
 }
 
-/// One thing is wrong, this one; the SQL that is given mends it, and so does a migration.
+/// Checks that the drift causes exactly this problem, and that the doctor's SQL repairs it, as does a migration.
 pub(super) async fn assert_mended(drift: &str, problem: &str) {
     let (database, found) = after_alone(drift, problem).await;
     database.psql(&found[0].1);
@@ -43,7 +44,8 @@ pub(super) async fn assert_mended(drift: &str, problem: &str) {
     migrate(&database).await;
 }
 
-/// One thing is wrong, which a migration leaves as it is and names; the SQL that is given mends it.
+/// Checks that the drift causes exactly this problem, that a migration reports it and leaves it, and
+/// that the SQL in its report repairs it.
 pub(super) async fn assert_left_over(drift: &str, problem: &str) {
     let (database, _) = after_alone(drift, problem).await;
     let left = schema::migrate(&connect(&database).await).await.unwrap();
@@ -201,7 +203,7 @@ async fn two_names_for_one_time_become_one() {
                  FROM conversation_sessions ORDER BY 1";
     let expected = "2024-05-01 10:00:00|2024-05-01 11:00:00|ended|t\n2024-05-01 10:30:00||active|t";
     assert_eq!(database.psql(times), expected);
-    // Resumed: the former column no longer has a say.
+    // The session is resumed. The former column must no longer override the new one.
     database.psql("UPDATE conversation_sessions SET ended_at = NULL, status = 'active'");
     migrate(&database).await;
     assert_eq!(database.psql("SELECT count(ended_at) FROM conversation_sessions"), "0");
@@ -224,7 +226,7 @@ async fn a_role_without_rights_is_told_so_and_changes_nothing() {
         refused.to_string().starts_with("permission denied for schema public; run it as the owner"),
         "{refused}"
     );
-    // Looking is for everybody, on the same connection.
+    // Every role may read the catalog, even on this connection after the refusal.
     let found = schema::differences(&client).await.unwrap();
     assert_eq!(found[0].problem, "Could not find the 'audio_url' column of 'conversation_messages'");
 }
@@ -242,7 +244,7 @@ async fn a_migration_that_a_reader_of_both_tables_brings_into_a_deadlock_is_begu
     let database = Postgres::plain().database();
     migrate(&database).await;
     let (reader, client) = (connect(&database).await, connect(&database).await);
-    // The migration is the one that notices, and so the one that gives way.
+    // Only the migration checks for deadlocks soon enough, so it is the one that PostgreSQL aborts.
     reader
         .batch_execute("SET deadlock_timeout = '1h'; BEGIN; SELECT * FROM conversation_messages")
         .await

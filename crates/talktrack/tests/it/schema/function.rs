@@ -1,4 +1,4 @@
-//! `insert_conversation_message`, called as PostgREST does: with named arguments, as the caller's role.
+//! `insert_conversation_message`, called as PostgREST does: with named arguments, and as the caller's role.
 
 use talktrack_testbed::{Database, Postgres, like_supabase};
 
@@ -13,7 +13,7 @@ async fn project() -> Database {
     database
 }
 
-/// What PostgREST makes of `supabase.rpc('insert_conversation_message', {…})`.
+/// Makes the call that PostgREST makes for `supabase.rpc('insert_conversation_message', {…})`.
 fn call(database: &Database, caller: Caller, arguments: &str) -> Result<String, String> {
     let arguments = format!("'{}'::json", arguments.replace('\'', "''"));
     as_caller(
@@ -121,7 +121,7 @@ async fn a_user_reaches_the_own_sessions_only_and_learns_of_no_other() {
     let line = refusal(&database, Caller::Anon, &message(ANNS, "user", "x"));
     assert!(line.contains("42501: permission denied for function"), "{line}");
     call(&database, Caller::Service, &message(BENS, "user", "x")).unwrap();
-    // Objects of the same name in a schema of the caller's change nothing.
+    // Objects with the same names in a schema of the caller must not be used.
     database.psql(
         "CREATE SCHEMA decoy; GRANT USAGE ON SCHEMA decoy TO authenticated; CREATE TABLE decoy.conversation_messages (x int);
          CREATE FUNCTION decoy.now() RETURNS timestamptz LANGUAGE plpgsql AS 'BEGIN RAISE ''decoy''; END';"
@@ -133,7 +133,7 @@ async fn a_user_reaches_the_own_sessions_only_and_learns_of_no_other() {
     assert_eq!(as_caller(&database, Caller::User(ANN), &sql).unwrap(), "t");
 }
 
-/// Calls the function as a role of this database, with these claims, after `SET ROLE` or as the user of the session.
+/// Calls the function with these claims as a role of this database, either after `SET ROLE` or as the session's user.
 fn call_as(
     database: &Database,
     user: &str,
@@ -182,7 +182,7 @@ async fn the_owner_superusers_and_the_service_write_to_any_session_without_a_tok
         assert_eq!(answer, Ok("t".to_owned()), "{user} as {role:?} with {claims:?}");
     }
     for (user, role, claims) in [
-        // Not with the rights of the session's user, or of the function's owner.
+        // The rights of the session's user or of the function's owner must not count.
         ("", Some("authenticated"), ""),
         ("", Some("authenticated"), "{}"),
         ("", Some("authenticated"), &*bens),

@@ -1,4 +1,4 @@
-//! Databases that are odd: what their checks and columns do, which characters they hold, and what a crash costs.
+//! Unusual databases: their checks, generated columns and encodings, and settings that lose rows in a crash.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ async fn a_check_that_is_no_list_is_the_users_own_and_is_named_by_what_it_refuse
         "role = lower(role)",
         "role ~ '^[a-z]+$'",
         "NULLIF(role, 'user') <> 'robot'",
-        // An error for some words says nothing for certain.
+        // A check that fails with an error for some words is inconclusive, so it is not reported.
         "1 / length(replace(role, 'robot', '')) >= 0",
     ] {
         let database = Postgres::plain().database();
@@ -82,7 +82,7 @@ async fn generated_columns_are_named_and_left_to_the_user() {
             "conversation_sessions",
         ),
     ] {
-        // Users' rights to the column went with it.
+        // Dropping the column has also dropped the users' rights to it.
         let drift = format!(
             "{drift}; GRANT INSERT (duration_seconds), UPDATE (duration_seconds) ON conversation_sessions TO authenticated"
         );
@@ -143,7 +143,8 @@ async fn a_database_of_another_encoding_is_named_with_how_to_get_one_of_utf8() {
     }
 }
 
-/// The one thing that is named is a warning: nothing that a migration leaves over. The SQL that is given mends it.
+/// Checks that the doctor reports exactly this problem, as a warning that a migration does not leave
+/// over, and that its SQL repairs the problem.
 async fn assert_warned(database: &Database, problem: &str) {
     let found = differences(database).await;
     assert_eq!(found.iter().map(|found| &*found.problem).collect::<Vec<_>>(), [problem]);
@@ -151,7 +152,7 @@ async fn assert_warned(database: &Database, problem: &str) {
     migrate(database).await;
     database.psql(&found[0].mend);
     let mended = async || problems(database).await.is_empty();
-    // A server reads its settings anew a moment after it was told to.
+    // The server rereads its settings a moment after it is told to.
     within(async {
         while !mended().await {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -169,7 +170,7 @@ async fn tables_that_a_crash_empties_are_named_as_a_warning() {
         let problem = format!("The table '{table}' is UNLOGGED: a crash of the server empties it");
         assert_warned(&database, &problem).await;
     }
-    // Sessions first: what is logged may not refer to what is not.
+    // The sessions must be repaired first, because a logged table may not refer to an unlogged one.
     let database = Postgres::plain().database();
     migrate(&database).await;
     database.psql("ALTER TABLE conversation_messages SET UNLOGGED");
@@ -182,7 +183,7 @@ async fn tables_that_a_crash_empties_are_named_as_a_warning() {
 
 #[tokio::test]
 async fn defaults_that_do_not_wait_for_the_disk_are_named_as_a_warning() {
-    // Roles belong to the whole server.
+    // Roles belong to the whole server, so this test needs a separate cluster.
     let cluster = Postgres::start();
     let database = cluster.database();
     migrate(&database).await;

@@ -1,4 +1,4 @@
-//! Rights that drifted: policies, grants and functions.
+//! Drift of rights: policies, grants and functions.
 
 use super::drift::{MESSAGES, SESSIONS, after, assert_left_over, assert_mended};
 use super::{migrate, problems};
@@ -130,7 +130,7 @@ async fn functions_that_drifted_are_named_and_mended() {
         ),
     ] {
         if drift.contains("CASCADE") {
-            // The policies go with it; they come back together.
+            // The policies that use it are dropped too, and only a migration restores all of them together.
             let (database, found) = after(drift).await;
             assert_eq!(found[0].0, problem);
             migrate(&database).await;
@@ -168,7 +168,7 @@ async fn a_policy_of_the_users_own_that_opens_all_rows_is_named_and_left_to_them
             format!("The policy 'read all' of '{table}' lets users see or change the rows of all users");
         assert_left_over(policy, &problem).await;
     }
-    // What narrows, or is not for users, is nobody's business.
+    // Policies that narrow access, or that do not apply to users, are not reported.
     for policy in [
         "CREATE POLICY mine ON conversation_messages AS RESTRICTIVE FOR SELECT TO authenticated USING (true)",
         "CREATE POLICY mine ON conversation_messages TO service_role USING (true)",
@@ -214,7 +214,7 @@ async fn views_that_pass_the_policies_by_are_named_and_mended() {
         );
         assert_left_over(drift, &problem).await;
     }
-    // What asks for the user's rights, or is not for users, opens nothing.
+    // Views that check the rights of the calling user, or that users cannot read, are not reported.
     for view in [
         "CREATE VIEW mine WITH (security_invoker = on) AS SELECT * FROM conversation_messages; GRANT SELECT ON mine TO authenticated",
         "CREATE VIEW mine AS SELECT * FROM conversation_messages; GRANT SELECT ON mine TO service_role",
@@ -225,7 +225,7 @@ async fn views_that_pass_the_policies_by_are_named_and_mended() {
     }
 }
 
-/// Such a view may be meant for everybody: it is a warning.
+/// Such a view may be intended for all users, so it is only a warning.
 #[tokio::test]
 async fn materialized_views_for_users_are_named_and_mended() {
     let drift = "CREATE MATERIALIZED VIEW copies AS SELECT content FROM conversation_messages; GRANT SELECT ON copies TO authenticated";

@@ -1,20 +1,20 @@
-//! Databases that a migration may meet.
+//! The databases that a migration may find.
 
 use talktrack_testbed::Database;
 
-/// Two sessions, of which the first has ended and has two messages, the second one.
+/// A database with two sessions: the first has ended and has two messages, the second has one message.
 pub(super) struct Start {
     pub(super) name: &'static str,
-    /// Makes the tables.
+    /// The statements that create the tables.
     pub(super) tables: &'static str,
-    /// What the columns of the sessions' times are called.
+    /// The names of the columns for a session's start and end.
     pub(super) times: [&'static str; 2],
-    /// What `doctor` finds before.
+    /// The differences that `doctor` reports before the migration.
     pub(super) differences: &'static [&'static str],
 }
 
 impl Start {
-    /// Makes the tables, with rows in them.
+    /// Creates the tables and their rows.
     pub(super) fn make(&self, database: &Database) {
         let [started, ended] = self.times;
         let user = "'00000000-0000-4000-8000-0000000000b0'";
@@ -33,7 +33,7 @@ impl Start {
 
 const TIMES: [&str; 2] = ["started_at", "ended_at"];
 
-/// Every one that the issue names, but the empty one and the one that is right.
+/// All of them except an empty database and one that is already right.
 pub(super) const STARTS: [Start; 6] = [
     Start {
         name: "(a) sessions without metadata",

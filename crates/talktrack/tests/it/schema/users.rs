@@ -1,4 +1,4 @@
-//! What users may do: `migrate` gives it, notes it and takes what is more, and the doctor knows it.
+//! The rights of users: `migrate` grants and records what was chosen and revokes the rest, and the doctor checks it.
 
 use talktrack::store::postgres::Address;
 use talktrack::store::postgres::schema::{self, UserAccess};
@@ -7,14 +7,14 @@ use talktrack_testbed::{Database, Postgres, like_supabase};
 use super::starts::STARTS;
 use super::{connect, differences, everything, migrate, problems};
 
-/// What an earlier schema gave users, and what a project may have given them.
+/// Rights that an earlier schema granted to users, or that a project may have granted.
 const WIDER: &str = "
     GRANT SELECT, INSERT, UPDATE, DELETE ON conversation_sessions, conversation_messages, conversation_search TO authenticated;
     GRANT UPDATE (content) ON conversation_messages TO authenticated;
     GRANT EXECUTE ON FUNCTION insert_conversation_message TO PUBLIC, authenticated;
     CREATE POLICY talktrack_own_search ON conversation_search TO authenticated USING (true)";
 
-/// What `authenticated` may do: table, privilege and columns.
+/// Returns the rights of `authenticated`: table, privilege and columns.
 fn rights(database: &Database) -> String {
     database.psql(
         "SELECT replace(relname, 'conversation_', '') || ' ' || privilege
@@ -61,7 +61,7 @@ async fn users_get_the_rights_of_the_access_that_is_chosen_and_no_other() {
     for access in [UserAccess::Delete, UserAccess::Read, UserAccess::Write, UserAccess::Read] {
         migrate_for(&database, access).await;
         assert_eq!(rights(&database), expected(access), "{access}");
-        // From now on that is what the database notes.
+        // The database keeps this access from now on.
         database.psql(WIDER);
         migrate(&database).await;
         assert_eq!(rights(&database), expected(access), "{access} is kept");
