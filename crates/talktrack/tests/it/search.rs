@@ -1,5 +1,5 @@
-//! The index of the SQLite file: it can be lost, damaged, or of another time, and is made anew; what is deleted is found no
-//! more.
+//! The search index of the SQLite file. If it is lost, damaged or does not match the database, it is
+//! rebuilt. Deleted messages are no longer found.
 
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -32,7 +32,7 @@ async fn say(tracker: &Tracker, texts: &[&str]) {
     within(tracker.flush()).await.expect("durable");
 }
 
-/// Waits until a search finds so many messages.
+/// Waits until a search finds exactly this many messages.
 async fn finds(tracker: &Tracker, query: &str, count: usize) {
     let wanted = SearchFilter { query: query.parse().unwrap(), user_id: None, session_id: None };
     let deadline = Instant::now() + PATIENCE;
@@ -100,7 +100,7 @@ async fn an_index_of_another_time_is_made_anew() {
     finds(&tracker, "needle", 3).await;
     close(tracker).await;
 
-    // An earlier database beside a later index, as somebody leaves it who puts a backup back.
+    // An older database next to a newer index, as after restoring a backup of the database alone.
     image_of_database(earlier.path(), dir.path());
     let tracker = open(&dir);
     finds(&tracker, "needle", 1).await;
@@ -149,7 +149,7 @@ async fn what_was_deleted_leaves_the_index_and_what_takes_its_place_is_found() {
     say(&tracker, &["hay", "a needle", "another needle"]).await;
     finds(&tracker, "needle", 2).await;
     close(tracker).await;
-    // As the journal deletes a session: its rows, and a change that tells of it. Their numbers are free then.
+    // Deletes a session as the journal does: its rows, and a change that reports it. The rowids are free afterwards.
     let database = sqlite(dir.path());
     let session = SESSION.simple();
     database
@@ -196,7 +196,7 @@ async fn without_an_index_nothing_is_found_and_everything_is_written() {
     close(tracker).await;
 }
 
-/// Whether a file of the index has these letters in it.
+/// True if a file of the index contains these letters.
 fn is_in_the_index(dir: &TempDir, letters: &str) -> bool {
     let files = ["", "-wal"].map(|ending| format!("{}{ending}", index_of(dir.path()).display()));
     files.iter().any(|file| {
@@ -213,7 +213,8 @@ async fn the_words_of_what_is_deleted_leave_the_file_of_the_index() {
     let other = (other.session_id, tracker.start_session(other).expect("accepted")).0;
     let stays = Message::new(other, Role::User, "quokka");
     drop(tracker.track_message(stays).map_err(|refused| refused.reason).expect("accepted"));
-    // Words are kept without what they have in common with the one before them: this one has nothing.
+    // The index stores a word without the prefix that it shares with the word before it. This word
+    // shares none, so it is in the file as a whole.
     say(&tracker, &["zyzzyva", "hay"]).await;
     finds(&tracker, "zyzzyva", 1).await;
     assert!(is_in_the_index(&dir, "zyzzyva"));

@@ -1,5 +1,5 @@
-//! The tallies of the SQLite file: they can be lost, damaged, or of another time, and are made anew; whatever is done to the
-//! rows, they come to what a count of the rows gives.
+//! The statistics rollup of the SQLite file. If it is lost, damaged or does not match the database, it
+//! is rebuilt. Whatever happens to the rows, its figures equal a count of the rows.
 
 mod postgres;
 
@@ -27,7 +27,7 @@ fn moment(text: &str) -> Timestamp {
     text.parse().unwrap()
 }
 
-/// All that these tests tell of.
+/// The day in which all messages of these tests lie.
 fn day() -> Range {
     let (since, until) = (moment("2026-01-01T00:00:00Z"), moment("2026-01-02T00:00:00Z"));
     Range::new(Some(since), Some(until), Some(Grain::Slice), until).unwrap()
@@ -37,7 +37,7 @@ fn new(session: Uuid) -> NewSession {
     NewSession { started_at: Some(moment("2026-01-01T00:00:00Z")), ..NewSession::new(session, USER) }
 }
 
-/// A message of so many minutes after midnight, which took so many milliseconds.
+/// Builds a message at this many minutes after midnight, with this latency in milliseconds.
 fn said(session: Uuid, minute: u32, e2e_ms: u32) -> Message {
     let metrics = format!(r#"{{"e2e_ms":{e2e_ms}}}"#).parse().ok();
     let metrics: Option<TurnMetrics> =
@@ -53,7 +53,8 @@ async fn say(tracker: &Tracker, messages: impl IntoIterator<Item = Message>) {
     within(tracker.flush()).await.expect("durable");
 }
 
-/// Durations add up in another order, which the last digit of their sum may show; all else is the same.
+/// Returns all figures that must match exactly. The sum of the durations is left out: the rollup adds
+/// them in another order, which can change the last digit.
 fn figures(stats: &Stats) -> Vec<(u64, u64, u64, u64, &Messages)> {
     let figures = stats.stretches.iter().map(|Tally { sessions, messages }| {
         (sessions.begun, sessions.ended, sessions.abandoned, sessions.duration_seconds.len(), messages)
@@ -61,7 +62,7 @@ fn figures(stats: &Stats) -> Vec<(u64, u64, u64, u64, &Messages)> {
     figures.collect()
 }
 
-/// Waits until everything is counted, and so many messages; what is counted is then what a count of the rows gives.
+/// Waits until everything is counted and this many messages are, and checks the figures against a count of the rows.
 async fn counts(tracker: &Tracker, messages: u64) -> Tally {
     let (deadline, range, reader) = (Instant::now() + PATIENCE, day(), tracker.reader());
     loop {
@@ -71,7 +72,7 @@ async fn counts(tracker: &Tracker, messages: u64) -> Tally {
                 let counted = reader.stats_of(USER, &range).await.expect("the rows can be counted");
                 let day =
                     Range::new(Some(range.since()), Some(range.until()), Some(Grain::Day), range.until());
-                // Between two questions the tallies may be made anew.
+                // The rollup may be reset between two reads.
                 let coarse = reader.stats(&day.unwrap()).await.map(|stats| stats.total());
                 let is_sum = coarse.is_ok_and(|coarse| coarse.messages == stats.total().messages);
                 if is_sum && figures(&counted) == figures(stats) {
@@ -115,7 +116,7 @@ async fn tallies_that_are_missing_or_damaged_are_made_anew() {
         file.execute_batch(&format!("{spoiled}; PRAGMA wal_checkpoint(TRUNCATE)")).unwrap();
         drop(file);
         let tracker = open(&dir);
-        // Whoever meets the damage leaves a note.
+        // A read that finds damage leaves a note, from which the rollup is rebuilt.
         let _ = tracker.reader().stats(&day()).await;
         counts(&tracker, 20).await;
         close(tracker).await;
@@ -128,7 +129,7 @@ async fn messages_in_slices_without_end_are_counted_with_all_others() {
     let dir = dir();
     let tracker = open(&dir);
     drop(tracker.start_session(new(SESSION)).expect("accepted"));
-    // A slice each, up to as far in the future as a message may be dated, and back for days.
+    // One bucket for each message, from as far in the future as a message may be dated, back over several days.
     let (until, step) = (
         talktrack::clock::Clock::now(&talktrack::clock::SystemClock).plus(Duration::from_secs(23 * 3_600)),
         Duration::from_secs(300),
@@ -167,7 +168,7 @@ async fn tallies_of_another_time_are_made_anew() {
     say(&tracker, [said(SESSION, 2, 20), said(SESSION, 500, 30)]).await;
     counts(&tracker, 3).await;
     close(tracker).await;
-    // An earlier database beside later tallies, as somebody leaves it who puts a backup back.
+    // An older database next to a newer rollup, as after restoring a backup of the database alone.
     std::fs::copy(earlier.path().join("talktrack.db"), dir.path().join("talktrack.db")).unwrap();
     let tracker = open(&dir);
     counts(&tracker, 1).await;
@@ -190,8 +191,8 @@ async fn whenever_the_process_dies_the_tallies_come_to_what_the_rows_say() {
             let deletion = tracker.delete_session(Uuid::from_u128(1), None).expect("accepted");
             within(deletion.here.durable()).await.expect("durable");
         }
-        // The files of the moment, however far the counting has come. First the tallies: those that are ahead of the rows are
-        // of another time.
+        // Copies the files at this moment, at any progress of the rollup. The rollup comes first,
+        // because a rollup that is ahead of the rows counts as that of another database.
         let image = crate::support::dir();
         for ending in ["", "-wal"] {
             let name = format!("talktrack-stats.db{ending}");
@@ -223,7 +224,7 @@ async fn rows_that_get_the_numbers_of_deleted_ones_are_counted_in_their_place() 
     )
     .await;
     counts(&tracker, 5).await;
-    // While nobody counts, the last rows go and others get their numbers: fewer, as many, and more.
+    // While the rollup is off, the last rows are deleted and new rows get their rowids: fewer, as many, and more.
     close(tracker).await;
     for more in [1, 3, 5_u32] {
         let quiet = Options { search: false, stats: false, ..Options::new(dir.path()) };
@@ -270,8 +271,8 @@ async fn a_row_that_moved_is_counted_where_it_is_once_its_slice_is_looked_at() {
     let later = Message { id, revision: 1, ..said(SESSION, 20, 2) };
     say(&tracker, [said(SESSION, 20, 1), later, Message { id: neighbour, ..said(SESSION, 21, 3) }]).await;
     counts(&tracker, 3).await;
-    // The earlier revision comes late, and takes what is stored to its place. Of that nobody hears, until something beside its
-    // old place is revised.
+    // The earlier revision comes late, and moves the stored message to its place. The rollup does not
+    // notice this until a message next to the old place is revised.
     say(&tracker, [Message { id, ..said(SESSION, 10, 9) }]).await;
     say(&tracker, [Message { id: neighbour, revision: 1, ..said(SESSION, 21, 4) }]).await;
     counts(&tracker, 3).await;

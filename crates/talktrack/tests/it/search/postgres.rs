@@ -1,4 +1,5 @@
-//! The index in PostgreSQL finds a row wherever it lies in the table: new rows fill the room that a `VACUUM` has freed.
+//! The search index in PostgreSQL finds a row wherever it lies in the table, because new rows fill the
+//! space that a `VACUUM` has freed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ use crate::support::{SESSION, USER, within};
 
 const DELETED: Uuid = Uuid::from_u128(0xdd);
 
-/// A node, and its indexer, which goes a step only when it is told to.
+/// A node and its indexer, which advances only when the test calls it.
 struct Indexed {
     node: Node,
     store: PostgresStore,
@@ -46,7 +47,7 @@ impl Indexed {
     }
 }
 
-/// A table with free room before its last page, and an index that has seen all of it.
+/// Creates a table with free space before its last page, and an indexer that has seen all of it.
 async fn with_freed_room(database: &Database) -> Indexed {
     let mut before = Indexed::at(database);
     for session in [DELETED, SESSION] {
@@ -61,13 +62,13 @@ async fn with_freed_room(database: &Database) -> Indexed {
     within(deletion.here.durable()).await.expect("durable");
     before.node.settled().await;
     database.psql("VACUUM conversation_messages");
-    // A fresh one: for the other, the pages that are there count as the table's end for 40 seconds.
+    // Needs a new indexer: for 40 seconds the old one takes the current pages for the end of the table.
     let mut indexed = Indexed::at(database);
     indexed.caught_up().await;
     indexed
 }
 
-/// Checks that a row lies before the last page, where nobody looks who looks at the end.
+/// Checks that a row lies before the last page, where an indexer that reads only the end does not find it.
 fn is_in_freed_room(database: &Database, content: &str) {
     let sql = "SELECT (ctid::text::point)[0] < pg_relation_size('conversation_messages') / 8192 - 1 \
          FROM conversation_messages WHERE content = ";
@@ -85,7 +86,7 @@ async fn what_is_stored_in_room_that_a_vacuum_has_freed_is_found_at_once() {
     indexed.indexer.step().await.expect("a step");
     assert_eq!((indexed.indexer.known_lag(), indexed.finds("needle").await), (0, 1));
 
-    // A late revision is a new row, too.
+    // A revision writes a new row version too.
     let id = database.psql("SELECT id FROM conversation_messages WHERE content LIKE 'the last row%'");
     let revised = Message {
         id: Some(id.trim().parse().unwrap()),

@@ -1,4 +1,4 @@
-//! The tallies in PostgreSQL: whoever writes into the tables is counted, whoever counts.
+//! The statistics rollup in PostgreSQL counts rows of every writer, and on whichever node it runs.
 
 use std::time::{Duration, Instant};
 
@@ -13,13 +13,13 @@ use crate::postgres::{migrate, migrated, store_at};
 use crate::rls::{ANN, ANNS, Caller, as_caller};
 use crate::schema::connect;
 
-/// A store, and whoever counts there.
+/// A store, and its rollup.
 struct Counting {
     store: PostgresStore,
     tallier: Box<dyn Indexer>,
 }
 
-/// A day of which these tests tell.
+/// The day in which all rows of these tests lie.
 fn day(grain: Grain) -> Range {
     let (since, until) = (moment("2026-01-01T00:00:00Z"), moment("2026-01-02T00:00:00Z"));
     Range::new(Some(since), Some(until), Some(grain), until).unwrap()
@@ -32,7 +32,8 @@ impl Counting {
         Self { store, tallier }
     }
 
-    /// Counts until nothing is left to be counted, and holds that against a count of the rows. All messages are Ann's.
+    /// Counts until nothing is left to count, and checks the figures against a count of the rows.
+    /// All messages must be Ann's.
     async fn counted(&mut self, messages: u64, sessions: u64) -> Stats {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -58,7 +59,7 @@ impl Counting {
     }
 }
 
-/// A session of Ann's that begins at midnight, with a message every seven minutes.
+/// Writes a session of Ann's that begins at midnight, with a message every seven minutes.
 fn said(database: &Database, session: &str, messages: u32) {
     database.psql(&format!(
         "INSERT INTO conversation_sessions (session_id, user_id, started_at) VALUES ('{session}', '{ANN}', '2026-01-01');
@@ -86,7 +87,7 @@ async fn whatever_others_do_to_the_rows_is_counted() {
         ("DELETE FROM conversation_messages WHERE created_at > '2026-01-01 09:10'", 19, 2, 1),
         ("INSERT INTO conversation_messages (session_id, user_id, role, content, created_at, metrics)
           SELECT session_id, user_id, 'user', 'x', created_at, '[]' FROM conversation_messages", 38, 2, 1),
-        // Nobody has to tell of such times, and none of them does harm.
+        // No figure has to include rows with such times, and none of these may do harm.
         ("UPDATE conversation_messages SET created_at = (ARRAY['infinity', '-infinity', '20000-01-01', '4000-01-01 BC'])[1 + length(role) % 4]::timestamptz
           WHERE role = 'user' AND created_at > '2026-01-01 01:00'", 25, 2, 1),
     ] {
@@ -114,9 +115,9 @@ async fn what_was_there_before_is_counted_and_again_where_the_tallies_are_taken_
         "TRUNCATE conversation_stats",
         "TRUNCATE conversation_stats, conversation_stats_stale",
         "DELETE FROM conversation_stats WHERE place = 0; UPDATE conversation_stats SET tally = '\\x00'",
-        // Of another version.
+        // A rollup of another version.
         "UPDATE conversation_stats SET tally = '\\xff' || tally",
-        // Broken, and one of those that are broken is looked at.
+        // A broken rollup, of which one broken bucket is read.
         "UPDATE conversation_stats SET tally = '\\x01' WHERE place > 0; UPDATE conversation_messages SET interrupted = true",
     ] {
         database.psql(taken_away);
@@ -135,11 +136,11 @@ async fn a_message_that_is_committed_while_counting_begins_is_counted() {
     );
     slow.batch_execute(&insert).await.unwrap();
     let mut counting = Counting::at(&database);
-    // It was written before notes were taken, and nobody sees it yet: so nothing begins.
+    // The row was written before changes were recorded and is not visible yet, so the rollup must not begin.
     counting.tallier.step().await.expect_err("somebody is writing");
     slow.batch_execute("COMMIT").await.unwrap();
     counting.counted(2, 1).await;
-    // One that sees the database as it was before does not know that notes are taken.
+    // A transaction with an older snapshot does not see that changes are recorded by now.
     database.psql("TRUNCATE conversation_stats");
     slow.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM conversation_sessions")
         .await
@@ -148,14 +149,14 @@ async fn a_message_that_is_committed_while_counting_begins_is_counted() {
     slow.batch_execute(&insert.replace("BEGIN; ", "")).await.unwrap();
     slow.batch_execute("COMMIT").await.unwrap();
     counting.counted(3, 1).await;
-    // Later nobody has to wait for anybody.
+    // Once the rollup has begun, it waits for no transaction.
     slow.batch_execute(&insert.replace("00:01", "00:02")).await.unwrap();
     counting.counted(3, 1).await;
     slow.batch_execute("COMMIT").await.unwrap();
     counting.counted(4, 1).await;
 }
 
-/// What the database noted of a statement's sessions, in slices.
+/// Returns the number of buckets that the database has marked as stale.
 fn notes(database: &Database) -> String {
     database.psql("SELECT count(DISTINCT slice) FROM conversation_stats_stale")
 }
@@ -165,7 +166,7 @@ async fn an_update_of_many_sessions_takes_a_moment_whatever_was_updated_before_o
     let database = migrated().await;
     let mut counting = Counting::at(&database);
     counting.counted(0, 0).await;
-    // A column of somebody's own may have any name.
+    // A column of the user's own may have any name.
     database.psql(
         "ALTER TABLE conversation_sessions ADD COLUMN moment timestamptz, ADD COLUMN changed text;
          INSERT INTO conversation_sessions (session_id, user_id, started_at)
@@ -182,7 +183,7 @@ async fn an_update_of_many_sessions_takes_a_moment_whatever_was_updated_before_o
     let client = connect(&database).await;
     client.batch_execute(&format!("{update} WHERE started_at < '2026-01-01 02:00'")).await.unwrap();
     let later = took(&client).await;
-    // Seventy times as long, where each row was held against every other.
+    // An update that compared each row with every other took 70 times as long.
     assert!(later < first * 10, "{later:?} after an update of one row, {first:?} without");
     assert_eq!(notes(&database), "0", "no figure has changed");
     client
@@ -271,7 +272,7 @@ async fn nothing_that_is_wrong_with_the_counting_keeps_a_row_out() {
         let messages = 4 + count as u64;
         database.psql(message);
         counting.store.check().await.expect("rows are taken");
-        // It may be that nothing can be counted now. Nothing of that is for the writer to mend.
+        // It may be impossible to count at this moment. The writer does not have to repair that.
         let _ = counting.tallier.step().await;
         for difference in schema::differences(&connect(&database).await).await.unwrap() {
             database.psql(&difference.mend);
@@ -280,7 +281,7 @@ async fn nothing_that_is_wrong_with_the_counting_keeps_a_row_out() {
             counting.counted(messages, 1).await;
             continue;
         }
-        // What is somebody's own is theirs to take away.
+        // Only the user may remove what is the user's own.
         database.psql("ALTER TABLE conversation_stats_stale DROP CONSTRAINT IF EXISTS own, DROP COLUMN IF EXISTS own");
         counting.counted(messages, 1).await;
     }
@@ -338,7 +339,7 @@ async fn users_are_counted_and_neither_see_nor_change_what_is_counted() {
     counting.counted(1, 1).await;
 }
 
-/// What `docs/supabase.md` has somebody run for a role that can do less harm.
+/// Returns the statements in `docs/supabase.md` that create a role with fewer rights.
 fn own_role() -> String {
     let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/supabase.md");
     let guide = std::fs::read_to_string(guide).expect("the guide");
