@@ -1,9 +1,9 @@
-//! PostgreSQL for the tests: a database of their own, with the schema in it.
+//! PostgreSQL for the tests: each gets a separate database, with the schema in it.
 
 use talktrack::store::postgres::{Address, PostgresStore, schema};
 use talktrack_testbed::{Database, Postgres};
 
-/// A store at this URL.
+/// Creates a store at this URL.
 pub(crate) fn store_at(url: &str) -> PostgresStore {
     PostgresStore::new(&address(url)).expect("the store can be made")
 }
@@ -12,14 +12,14 @@ pub(crate) fn address(url: &str) -> Address {
     url.parse().expect("a valid URL")
 }
 
-/// A database that `talktrack migrate` has been run on.
+/// Creates a database on which `talktrack migrate` has run.
 pub(crate) async fn migrated() -> Database {
     let database = Postgres::shared().database();
     migrate(&database).await;
     database
 }
 
-/// Runs `talktrack migrate` on it.
+/// Runs `talktrack migrate` on the database.
 pub(crate) async fn migrate(database: &Database) {
     let client = address(&database.url()).connect().await.expect("a connection");
     let left = schema::migrate(&client).await.expect("the migration");

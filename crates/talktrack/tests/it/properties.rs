@@ -1,7 +1,8 @@
-//! Properties: what has to hold for whatever is drawn. How many draws, from which seed, and what is told of one that fails.
+//! Property tests: the number of draws, the seed, and the report of a draw for which the property does not hold.
 //!
-//! `make test` draws a few, the same ones every time; `TALKTRACK_FAULTS=full` draws many new ones. The seed is printed, and
-//! `TALKTRACK_SEED` draws the same again. A draw that failed is made as small as it gets; keep it as a plain test with a name that says what was wrong.
+//! `make test` draws a few, the same ones every time; `TALKTRACK_FAULTS=full` draws many new ones. The
+//! seed is printed, and `TALKTRACK_SEED` repeats its draws. A failing draw is shrunk as far as possible;
+//! keep it as a plain test whose name says what was wrong.
 
 use std::fmt::Debug;
 
@@ -10,10 +11,10 @@ use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunne
 
 pub(crate) use talktrack_testbed::cut::{rounds as draws, seed};
 
-/// Attempts at making a draw that failed smaller.
+/// The maximum number of attempts to shrink a failing draw.
 const SHRINKING: u32 = 1_000;
 
-/// Holds the property to so many draws.
+/// Checks the property with this many draws.
 pub(crate) fn hold<S: Strategy<Value: Debug>>(
     name: &str,
     draws: u32,

@@ -1,4 +1,4 @@
-//! Receipts: they say durable when it is, and never before.
+//! A receipt says durable as soon as its message is durable, and never before.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ async fn a_receipt_resolves_when_the_message_is_durable_and_not_before() {
     assert_pending(tracker.flush(), "a flush waits for the same").await;
     drop(stuck);
     within(receipt.clone()).await.unwrap();
-    // Another connection sees it: it was committed, not only written.
+    // Another connection sees the row, so it was committed and not only written.
     assert_eq!(value::<u64>(dir.path(), "SELECT count(*) FROM conversation_messages"), 1);
     assert_eq!(value::<String>(dir.path(), "SELECT id FROM conversation_messages"), receipt.id().to_string());
     assert_eq!(durability.outcome(receipt.seq()), Some(Ok(())));
@@ -66,7 +66,7 @@ async fn a_receipt_says_which_message_was_refused_and_why() {
     let dir = dir();
     let tracker = open(&dir).await;
     let with_id = |number, content: &str| Message { id: Some(Uuid::from_u128(number)), ..message(content) };
-    // All in one batch: the disk is stuck until the last is accepted.
+    // The disk is stuck until the last message is accepted, so that all four are in one batch.
     let stuck = StuckDisk::of(dir.path());
     let receipts = [
         accept(&tracker, with_id(1, "one")),
@@ -151,7 +151,7 @@ async fn a_receipt_keeps_no_tracker_alive() {
     let receipt = accept(&tracker, message("hello"));
     let durability = Arc::new(tracker.durability());
     drop(tracker);
-    // The directory is free although the receipt and the follower live on.
+    // The directory can be opened again, although the receipt and the `Durability` still exist.
     let tracker = Tracker::open(Options::new(dir.path())).unwrap();
     assert_eq!(within(receipt).await, Ok(()));
     eventually("the session is abandoned", || {

@@ -1,4 +1,4 @@
-//! Refusals at the door: typed, immediate, and the message comes back.
+//! Refusals on entry: typed and immediate, and the message comes back to the caller.
 
 use talktrack::testing::{Setup, eventually};
 use talktrack::{JsonObject, Kind, Message, NewSession, Options, Reason, Refused, Role, Tracker};
@@ -10,7 +10,8 @@ fn refusal(tracker: &Tracker, message: Message) -> Refused<Message> {
     tracker.track_message(message).expect_err("the message is refused")
 }
 
-/// A tracker whose journal is stuck with one message in its hands, so that the queue is empty and stays as it is filled.
+/// Returns a tracker whose journal is stuck with one message, so that the queue starts empty and
+/// keeps what is put into it.
 async fn stuck(dir: &tempfile::TempDir, options: Options) -> (Tracker, StuckDisk) {
     let tracker = Tracker::open(options).unwrap();
     within(tracker.start_session(new_session()).unwrap().durable()).await.unwrap();

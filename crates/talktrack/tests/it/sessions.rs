@@ -1,4 +1,4 @@
-//! Sessions in memory: connections, signs of life, owners.
+//! Sessions in memory: connections, heartbeats, owners.
 
 use std::time::Duration;
 
@@ -37,8 +37,9 @@ async fn a_session_with_two_connections_ends_with_the_last_of_them() {
     assert!(trial.tracker().disconnect(SESSION).unwrap().is_none(), "there is nothing left to end");
 }
 
-/// A client connects again at the moment in which its old connection is seen to be gone. Whichever comes first, it is connected
-/// afterwards; but the end could pass the start on its way to the disk, and then the session was ended for good.
+/// Regression test: a client reconnects at the moment when its old connection is found to be closed. In
+/// either order the client is connected afterwards. But the end could overtake the start on the way to
+/// the disk, and then the session stayed ended.
 #[tokio::test]
 async fn whoever_connects_again_as_the_last_connection_goes_is_connected() {
     let dir = dir();
@@ -171,7 +172,7 @@ async fn a_moment_that_the_data_directory_has_seen_is_no_future_however_far_the_
     let extras = trial.transcript(SESSION).await.into_iter().map(|row| row.extra);
     let notes: Vec<_> = extras.map(|extra| extra.map(|extra| extra.to_string())).collect();
     let claimed = noon.plus(MINUTE * 60 * 25).to_string();
-    // It was accepted a week before noon, by the calendar.
+    // By the calendar it was accepted a week before noon, so it comes first.
     assert_eq!(notes, [Some(format!(r#"{{"talktrack":{{"created_at":"{claimed}"}}}}"#)), None]);
 }
 
@@ -185,7 +186,7 @@ async fn sessions_are_swept_without_being_asked() {
     trial.start(new_session()).await;
     trial.wait(10 * MINUTE);
     let in_memory = || trial.tracker().sessions_in_memory();
-    // Abandoned by one sweep; out of memory by another, once the clock says that the grace period is over.
+    // One sweep abandons the session. Another removes it from memory, as soon as the clock is past the grace period.
     let mut status = Status::Active.into();
     let deadline = std::time::Instant::now() + talktrack::testing::PATIENCE;
     while status == Status::Active {
@@ -259,7 +260,7 @@ async fn u0000_in_what_is_told_of_a_session_is_replaced() {
     assert_eq!((&metadata["a"], &metadata["b"]), (&"x\u{fffd}y".into(), &vec!["\u{fffd}"].into()));
 }
 
-/// A clock is wrong, the caller's or this server's: what happened is taken all the same.
+/// The clock of the caller or of this server is wrong. The event is accepted anyway.
 #[tokio::test]
 async fn times_of_a_session_that_lie_ahead_are_replaced_by_the_moment_of_acceptance() {
     let dir = dir();

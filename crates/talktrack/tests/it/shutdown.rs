@@ -1,4 +1,4 @@
-//! Stopping: whatever was accepted is there afterwards, or its receipt says that it is not.
+//! Shutdown: everything that was accepted is there afterwards, or its receipt says that it is not.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -48,7 +48,8 @@ async fn a_shutdown_writes_what_was_accepted_and_ends_what_is_open() {
     assert_eq!(within(tracker.reader().audit()).await.unwrap().problems, [""; 0]);
 }
 
-/// People copy the file with the name they know. The two beside it, in which SQLite may still have the newest, they miss.
+/// Users copy the file whose name they know. They miss the two files next to it, in which SQLite may
+/// still hold the newest rows.
 #[tokio::test]
 async fn after_a_shutdown_the_one_file_is_everything_although_somebody_still_has_it_open() {
     let dir = dir();
@@ -159,8 +160,8 @@ async fn outcomes(receipts: Vec<Receipt>) -> Vec<(Uuid, Result<(), NotDurable>)>
     outcomes
 }
 
-/// The journal gave the first batch up when its time was over, the disk came back, and the second batch was written: with that
-/// the watermark passed the first batch, whose receipts said durable.
+/// Regression test: the journal gave up the first batch at the deadline, the disk came back, and the second
+/// batch was written. That moved the watermark past the first batch, so that its receipts said durable.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receipt_never_says_durable_for_what_a_hard_stop_gave_up() {
     let dir = dir();

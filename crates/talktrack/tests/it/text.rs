@@ -1,4 +1,4 @@
-//! U+0000, which PostgreSQL cannot store, is replaced at the door and flagged.
+//! U+0000, which PostgreSQL cannot store, is replaced on entry, and the message is flagged.
 
 use talktrack::message::{NUL_REPLACED, TurnMetrics};
 use talktrack::testing::{Setup, Trial};
@@ -76,7 +76,7 @@ async fn u0000_in_any_one_field_is_enough_for_the_flag() {
 async fn text_without_u0000_is_left_alone_byte_for_byte() {
     let dir = dir();
     let mut trial = trial(&dir).await;
-    // A backslash before it makes it six letters instead of U+0000; and JSON keeps the caller's spelling.
+    // With a second backslash in front, the escape is six literal characters. And JSON keeps the caller's spelling.
     let spelled =
         r#"{ "text" : "\\u0000 \u00e9 \/", "n" : 1.50e+02, "big" : 123456789012345678901234567890 }"#;
     let said = Message { metadata: Some(object(spelled)), ..message("\\u0000 \\0 \u{fffd} \u{2400}") };

@@ -1,4 +1,4 @@
-//! The tracker at its door: what it stamps, and that it never waits.
+//! The entry of the tracker: what it stamps on a message, and that it never waits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,7 @@ async fn flushing_waits_for_everything_accepted_before() {
     assert_eq!(within(tracker.reader().session(SESSION)).await.unwrap().unwrap().message_count, 2_500);
 }
 
-/// Says `count` messages without waiting, and tells their seqs.
+/// Tracks `count` messages without waiting, and returns their seqs.
 fn seqs(tracker: &Tracker, count: usize) -> Vec<i64> {
     (0..count).map(|number| accept(tracker, message(format!("message {number}"))).seq()).collect()
 }
@@ -88,7 +88,8 @@ async fn seq_increases_across_a_restart_with_a_remote_store_that_holds_everythin
     let tracker = setup.open(setup.options()).unwrap();
     all.extend(seqs(&tracker, 3));
     assert_increasing(&all);
-    // The ends of sessions left open took their seq before any message did: had both the same, this could not be written.
+    // The ends of sessions that were left open take their `seq` before any message does. If two records
+    // had the same `seq`, this shutdown could not write them.
     within(tracker.shutdown(Duration::from_secs(120))).await.expect("everything accepted can be written");
 }
 
@@ -120,7 +121,7 @@ async fn tracking_never_waits_for_the_disk() {
     let tracker = setup.open(setup.options()).unwrap();
     within(tracker.start_session(new_session()).unwrap().durable()).await.unwrap();
     let stuck = StuckDisk::of(dir.path());
-    // On a thread that nothing else could help: it returns although the disk does not answer.
+    // On a thread without a runtime, so that nothing can help the calls to return while the disk does not answer.
     let writer = tracker.clone();
     let tracked = std::thread::spawn(move || {
         let receipts: Vec<_> = (0..1_000).map(|n| accept(&writer, message(format!("{n}")))).collect();
