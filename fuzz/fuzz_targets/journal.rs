@@ -1,4 +1,4 @@
-//! A damaged data directory is opened, looked at and used.
+//! Opens, reads and uses a damaged data directory.
 
 #![no_main]
 

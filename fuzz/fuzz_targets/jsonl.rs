@@ -1,4 +1,4 @@
-//! Files in JSONL: replayed, and imported again and again.
+//! Replays arbitrary bytes as a JSONL file, and imports them several times.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! The decoder of the protocol, and its answers.
+//! Parses arbitrary bytes as frames of the protocol. Every frame must survive a round trip, and every error
+//! must fit into an answer.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! What becomes of the servers when the tests' process is killed, which runs no destructor.
+//! What happens to the servers when the tests' process is killed, which runs no destructor.
 
 use std::env;
 use std::io::{BufRead, BufReader};
@@ -12,7 +12,7 @@ use talktrack_testbed::{PgBouncer, Postgres};
 
 use crate::support::eventually;
 
-/// Set in the process that is to be killed.
+/// The environment variable that is set in the process to be killed.
 const TO_BE_KILLED: &str = "TESTBED_TO_BE_KILLED";
 
 #[test]
@@ -42,7 +42,7 @@ fn nothing_survives_a_killed_process() {
 
 fn wait_to_be_killed() {
     let (postgres, pooler) = (Postgres::shared(), PgBouncer::shared());
-    // On a line of its own: the test runner has begun one.
+    // Starts a new line, because the test runner has not ended its own.
     println!("\nstarted {},{} {}", postgres.port(), pooler.port(), postgres.ca_file().display());
     thread::sleep(Duration::from_secs(60));
 }

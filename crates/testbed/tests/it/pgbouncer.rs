@@ -1,4 +1,4 @@
-//! A pooler in front of a cluster.
+//! A connection pooler in front of a cluster.
 
 use std::path::Path;
 use std::thread;
@@ -24,7 +24,8 @@ fn it_answers_whoever_a_hosted_pooler_would() {
     )));
 }
 
-/// Between two transactions a client that has been served waits until all 30 are so far; says how many it saw.
+/// Returns commands with which a client waits, between two transactions, until all 30 clients have been
+/// served, and prints how many it saw.
 fn wait_for_thirty(place: &Path) -> String {
     let place = place.display();
     format!(

@@ -1,4 +1,4 @@
-//! A cluster, its databases, and that nothing of it stays behind.
+//! A cluster and its databases, and that nothing of them is left behind.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use talktrack_testbed::{KEYED_PASSWORD, Postgres};
 
 use crate::support::PATIENCE;
 
-/// How long to look for an answer that must not come.
+/// The time to wait for an answer that must not come.
 const A_WHILE: Duration = Duration::from_millis(300);
 
 #[test]

@@ -1,4 +1,4 @@
-//! The network that can be broken.
+//! The proxy that breaks the network.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -10,10 +10,11 @@ use talktrack_testbed::Proxy;
 
 use crate::support::PATIENCE;
 
-/// How long to look for bytes that must not come.
+/// The time to wait for bytes that must not come.
 const A_WHILE: Duration = Duration::from_millis(100);
 
-/// A server that runs this for every connection, each in its own thread; the port. It lasts as long as the tests.
+/// Starts a server that runs this for every connection, each in a separate thread, and returns its port.
+/// The server runs until the tests end.
 fn serve(connection: impl Fn(TcpStream) + Clone + Send + 'static) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -26,12 +27,12 @@ fn serve(connection: impl Fn(TcpStream) + Clone + Send + 'static) -> u16 {
     port
 }
 
-/// A server that sends back whatever it gets.
+/// Starts a server that echoes every byte.
 fn echo() -> u16 {
     serve(|stream| drop(io::copy(&mut &stream, &mut &stream)))
 }
 
-/// A server that only listens, and tells how much it got of each connection when that has ended.
+/// Starts a server that only reads. When a connection ends, it sends the number of bytes that it received.
 fn sink() -> (u16, Receiver<u64>) {
     let (sender, received) = mpsc::channel();
     let port = serve(move |stream| sender.send(read_all(stream)).unwrap());
@@ -155,7 +156,7 @@ fn a_delay_is_each_bytes_own_and_holds_up_no_other() {
     let proxy = Proxy::to(port);
     proxy.delay(Duration::from_millis(100));
     let begun = Instant::now();
-    // 256 parcels: one after the other they would take 25 s.
+    // These are 256 parcels. If each waited for the one before it, they would take 25 s.
     connect(&proxy).write_all(&vec![7; 16 * 1024 * 1024]).unwrap();
     assert_eq!(received.recv_timeout(PATIENCE), Ok(16 * 1024 * 1024));
     assert!(begun.elapsed() >= Duration::from_millis(100));
@@ -180,7 +181,7 @@ fn a_cut_comes_after_so_many_bytes() {
     let proxy = Proxy::to(port);
     proxy.cut_after(100_000);
     let mut stream = connect(&proxy);
-    // Fails or not: the cut may come while it still writes.
+    // The write may fail, because the cut can come while it is still running.
     let _ = stream.write_all(&[7; 300_000]);
     assert_eq!(received.recv_timeout(PATIENCE), Ok(100_000));
     assert!(is_closed(&stream));

@@ -1,4 +1,4 @@
-//! A database that looks as Supabase's do.
+//! A database that looks like one of Supabase's.
 
 use std::thread;
 
@@ -14,7 +14,7 @@ fn supabase() -> Database {
     database
 }
 
-/// Keeps everybody from making roles until four wait to.
+/// Keeps all sessions from creating roles until four of them wait to do so.
 const UNTIL_FOUR_WAIT: &str = "
     SET statement_timeout = '30s';
     BEGIN;
