@@ -1,5 +1,5 @@
-//! What the path costs: the caller of `track_message`, the disk behind it, a session in memory. Each figure stands beside
-//! its limit from the same run, because machines differ and are noisy.
+//! The cost of the path of a message: for the caller of `track_message`, on the disk behind it, and in memory
+//! per session. Each result is printed with its limit from the same run, because machines differ and are noisy.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -41,8 +41,8 @@ fn message(n: usize) -> Message {
     Message::new(Uuid::from_u128(n as u128 % SESSIONS), Role::User, TEXT)
 }
 
-/// The time of each call, in bursts that the queue holds, while the journal is kept busy throughout. The time that reading
-/// the clock takes is in it.
+/// Measures each call, in bursts that fit into the queue, while the journal is always busy. The times
+/// include reading the clock.
 fn track(producers: usize) -> Outcome<()> {
     let dir = tempfile::tempdir()?;
     let tracker = open(dir.path())?;
@@ -79,7 +79,7 @@ fn produce(tracker: &Tracker, burst: usize) -> Outcome<Histogram<u64>> {
             times.record(u64::try_from(took.as_nanos())?)?;
             drop(tracked.map_err(|refused| refused.reason)?);
         }
-        // Let half of it reach the disk, then go on: it stays busy, and the queue never fills.
+        // Waits until half of the messages have reached the disk: the disk stays busy, and the queue never fills.
         while tracker.queue_depth() > 2_500 {
             std::thread::yield_now();
         }
@@ -87,7 +87,8 @@ fn produce(tracker: &Tracker, burst: usize) -> Outcome<Histogram<u64>> {
     Ok(times)
 }
 
-/// Messages per second that become durable, against a bare loop that writes the same rows in the same batches.
+/// Measures how many messages per second become durable, and compares this with a bare loop that writes
+/// the same rows in the same batches.
 fn durable() -> Outcome<()> {
     const MESSAGES: usize = 100_000;
     println!(
@@ -126,7 +127,7 @@ fn durable_ours(messages: usize) -> Outcome<f64> {
     Ok(messages as f64 / started.elapsed().as_secs_f64())
 }
 
-/// The limit: rows made beforehand, one prepared statement, one commit per 1,000, nothing else.
+/// Measures the limit: rows that are built beforehand, one prepared statement, one commit per 1,000 rows, nothing else.
 fn durable_bare(messages: usize) -> Outcome<f64> {
     let dir = tempfile::tempdir()?;
     drop(open(dir.path())?);
@@ -159,14 +160,14 @@ fn durable_bare(messages: usize) -> Outcome<f64> {
     Ok(messages as f64 / started.elapsed().as_secs_f64())
 }
 
-/// Ten bytes that differ for each `n` as random ones would.
+/// Returns ten bytes that differ for each `n`, like random ones.
 fn scattered(n: usize) -> [u8; 10] {
     let mut bytes = [0; 10];
     bytes[2..].copy_from_slice(&(n as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes());
     bytes
 }
 
-/// What 100,000 sessions in memory cost each, from the process's resident size.
+/// Measures the memory of each of 100,000 sessions, from the resident size of the process.
 fn registry() -> Outcome<()> {
     const MANY: u128 = 100_000;
     let dir = tempfile::tempdir()?;
@@ -182,7 +183,7 @@ fn registry() -> Outcome<()> {
         }
         Ok(runtime.block_on(tracker.flush())?)
     };
-    // The queue, SQLite's cache and the allocator reach their size first.
+    // First lets the queue, SQLite's cache and the allocator grow to their final size.
     start(SESSIONS, 30_000)?;
     for n in 0..60_000 {
         let mut message = message(n);

@@ -1,4 +1,4 @@
-//! A backlog in the journal: how fast it drains, and what it costs while it is there.
+//! A backlog in the journal: how fast it drains, and what it costs until then.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use talktrack::store::Store;
 
 use crate::bed::{Bed, Outcome, message, nowhere, open, rate, resident, say, start_sessions, store};
 
-/// Messages per second that go from the journal into the database.
+/// Returns the number of messages per second that go from the journal into the database.
 pub(crate) fn drain(bed: &Bed, away: Duration, messages: usize) -> Outcome<f64> {
     let dir = tempfile::tempdir()?;
     fill(bed, dir.path(), messages)?;
@@ -23,7 +23,7 @@ pub(crate) fn drain(bed: &Bed, away: Duration, messages: usize) -> Outcome<f64> 
     Ok(rate)
 }
 
-/// Puts messages in a journal whose store is away.
+/// Fills a journal with messages while its store is away.
 fn fill(bed: &Bed, dir: &std::path::Path, messages: usize) -> Outcome<()> {
     let tracker = open(dir, &nowhere()?)?;
     start_sessions(&tracker)?;
@@ -32,7 +32,8 @@ fn fill(bed: &Bed, dir: &std::path::Path, messages: usize) -> Outcome<()> {
     Ok(())
 }
 
-/// What the caller of `track_message` pays: with SQLite as the store, with PostgreSQL, and while PostgreSQL hangs.
+/// Measures what the caller of `track_message` pays: with SQLite as the store, with PostgreSQL,
+/// and while PostgreSQL hangs.
 pub(crate) fn track(bed: &Bed) -> Outcome<()> {
     println!("track_message: what the caller pays (clock reading included; bursts of 5,000)");
     let dir = tempfile::tempdir()?;
@@ -63,7 +64,7 @@ fn report(name: &str, times: &Histogram<u64>, sqlite: &Histogram<u64>) {
     println!("  {name}: p50 {p50} ns (limit 250; {ratio:.2} of SQLite)   p99 {p99} ns (limit 2,000)");
 }
 
-/// The time of each call, in bursts that the queue holds.
+/// Measures each call, in bursts that fit into the queue.
 fn burst(tracker: &Tracker) -> Outcome<Histogram<u64>> {
     const BURST: usize = 5_000;
     const BURSTS: usize = 20;
@@ -84,7 +85,8 @@ fn burst(tracker: &Tracker) -> Outcome<Histogram<u64>> {
     Ok(times)
 }
 
-/// A million messages wait after an outage: what that costs in memory, and what becomes of new ones while they drain.
+/// Measures what a backlog of a million messages after an outage costs in memory, and how long new
+/// messages take while it drains.
 pub(crate) fn million(bed: &Bed) -> Outcome<()> {
     const MILLION: usize = 1_000_000;
     println!("a backlog of {MILLION} messages, one new message every 2 ms while it drains");
@@ -122,7 +124,7 @@ pub(crate) fn million(bed: &Bed) -> Outcome<()> {
     idle_acks(bed, &tracker)
 }
 
-/// The same without a backlog.
+/// Measures the acknowledgements again, without a backlog.
 fn idle_acks(bed: &Bed, tracker: &Tracker) -> Outcome<()> {
     let mut acks = Histogram::<u64>::new(3)?;
     for n in 0..1_000 {

@@ -1,4 +1,4 @@
-//! What all of it runs on: a PostgreSQL of its own, the same messages, the same table.
+//! The common basis of all measurements: a separate PostgreSQL, the same messages, the same tables.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub(crate) struct Bed {
     pub(crate) postgres: Postgres,
 }
 
-/// A fresh database with the schema and the sessions in it, as far away as asked.
+/// A fresh database with the schema and the sessions, at the requested network distance.
 pub(crate) struct Place {
     pub(crate) proxy: Proxy,
     database: Database,
@@ -42,17 +42,17 @@ impl Bed {
             .map_err(|error: Box<dyn std::error::Error + Send + Sync>| error)?;
         let proxy = Proxy::to(self.postgres.port());
         proxy.delay(away);
-        // What the last measurement left behind is written before the next one begins.
+        // Writes what the last measurement left behind before the next one begins.
         database.psql("CHECKPOINT");
         Ok(Place { proxy, database })
     }
 }
 
 impl Place {
-    /// The way through the proxy where it is far away or will be broken; else straight to it.
+    /// Returns the URL through the proxy if asked to, otherwise the direct URL.
     pub(crate) fn url(&self, through_proxy: bool) -> String {
         let url = if through_proxy { self.database.url_at(self.proxy.port()) } else { self.database.url() };
-        // Encryption costs both sides the same, and is not what is measured.
+        // Encryption costs both sides the same, and is not measured here.
         format!("{url}?sslmode=disable")
     }
 
@@ -69,7 +69,7 @@ pub(crate) fn store(url: &str) -> Outcome<Arc<dyn Store>> {
     Ok(Arc::new(PostgresStore::new(&url.parse()?)?))
 }
 
-/// A store that nobody answers for.
+/// Returns a store at an address where no server listens.
 pub(crate) fn nowhere() -> Outcome<Arc<dyn Store>> {
     store("postgres://nobody@127.0.0.1:1/nowhere?connect_timeout=1")
 }
@@ -90,7 +90,7 @@ pub(crate) fn message(n: usize) -> Message {
     Message::new(Uuid::from_u128(n as u128 % SESSIONS), Role::User, TEXT)
 }
 
-/// Hands messages over as fast as they are taken.
+/// Tracks messages as fast as the tracker accepts them.
 pub(crate) fn say(tracker: &Tracker, count: usize) {
     for n in 0..count {
         let mut message = message(n);

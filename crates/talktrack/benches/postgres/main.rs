@@ -1,5 +1,6 @@
-//! PostgreSQL behind the journal: how fast a backlog drains, near and far away, what the caller pays meanwhile, and what a
-//! million waiting messages cost. Each figure stands beside its limit, or beside the plain design, from the same run.
+//! PostgreSQL behind the journal: how fast a backlog drains, near and far away, what the caller pays
+//! meanwhile, and what a million waiting messages cost. Each result is printed with its limit, or with
+//! the result of the plain design, from the same run.
 
 mod backlog;
 mod bed;
@@ -11,11 +12,11 @@ use std::time::Duration;
 
 use bed::{Bed, Outcome};
 
-/// Messages to drain where each one costs little.
+/// The number of messages to drain if each one costs little.
 const MANY: usize = 60_000;
-/// Messages that the plain design writes, one statement each.
+/// The number of messages that the plain design writes, one statement each.
 const FEW: usize = 4_000;
-/// The same, 20 ms away: 40 ms each.
+/// The same at a distance of 20 ms, where each message takes 40 ms.
 const FEWER: usize = 50;
 const FAR: Duration = Duration::from_millis(20);
 
@@ -41,7 +42,8 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
-/// What talktrack drains per second, between the limit of the machine and the plain design.
+/// Measures how much talktrack drains per second, and compares this with the limit of the machine
+/// and with the plain design.
 fn drain(bed: &Bed, title: &str, away: Duration, plain: usize, goal: Option<f64>) -> Outcome<()> {
     println!(
         "{title}: {MANY} messages of {} bytes, {} sessions, 4 connections",

@@ -1,4 +1,4 @@
-//! The plain design: a queue in memory and one worker that writes one row a statement.
+//! The plain design: a queue in memory and one worker that writes one row per statement.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::bed::{Bed, Outcome, TEXT, rate};
 
-/// Messages per second of one worker with one prepared INSERT.
+/// Returns the messages per second of one worker with one prepared INSERT.
 pub(crate) fn worker(bed: &Bed, away: Duration, messages: usize) -> Outcome<f64> {
     let place = bed.place(away)?;
     let (session, user) = (Uuid::from_u128(1), Uuid::from_u128(2));

@@ -1,4 +1,4 @@
-//! The two questions that a dashboard asks most, on ten million messages with a warm cache, and the plans behind them.
+//! The two most frequent queries of a dashboard, on ten million messages with a warm cache, and their plans.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::bed::{Bed, Outcome, Place};
 const MESSAGES: usize = 10_000_000;
 const SESSIONS: usize = 200_000;
 const USERS: usize = 1_000;
-/// Asked in turn, of this many users and sessions.
+/// The number of users and sessions that are queried in turn.
 const ASKED: usize = 300;
 const LIMIT: Duration = Duration::from_millis(10);
 
@@ -36,7 +36,8 @@ pub(crate) fn queries(bed: &Bed) -> Outcome<()> {
     plans(bed, &place)
 }
 
-/// Rows as talktrack writes them, spread over a year, every session's messages apart from each other on the disk.
+/// Generates rows as talktrack writes them, spread over a year, so that the messages of a session are
+/// far from each other on the disk.
 fn generate(place: &Place) {
     let user = format!("lpad(to_hex(n % {USERS} + 1), 32, '0')::uuid");
     let said = "timestamptz '2026-01-01' + n * interval '3 seconds'";
@@ -81,7 +82,7 @@ fn report(what: &str, times: &Histogram<u64>) {
     println!("  {what}: p50 {:.2} ms, p99 {:.2} ms (limit 10, ratio {ratio:.2})", ms(0.5), ms(0.99));
 }
 
-/// The plans of the very statements that were sent, as the server logs them.
+/// Prints the plans of exactly the statements that the store sends, from the server's log.
 fn plans(bed: &Bed, place: &Place) -> Outcome<()> {
     let explained =
         "options=-c%20session_preload_libraries%3Dauto_explain%20-c%20auto_explain.log_min_duration%3D0";

@@ -1,4 +1,5 @@
-//! The limit: the same rows into the same table with the same indexes, 500 a statement, made beforehand, and nothing else.
+//! The limit: the same rows in the same table with the same indexes, built beforehand, 500 per
+//! statement, and nothing else.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,7 @@ struct Batch {
     seqs: Vec<i64>,
 }
 
-/// Messages per second over four connections.
+/// Returns the messages per second over four connections.
 pub(crate) fn unnest(bed: &Bed, away: Duration, messages: usize) -> Outcome<f64> {
     let place = bed.place(away)?;
     place.psql(&format!(

@@ -1,6 +1,6 @@
-//! What searching costs: whoever writes, while the index is brought up behind them, and whoever searches, among
-//! `TALKTRACK_BENCH_MESSAGES` messages (1,000,000 where it is not set). `cargo bench --bench search -- postgres` runs one group
-//! alone; the others are `ingestion`, `sqlite` and `postgres-ingestion`.
+//! The cost of the search: for writers, while the index follows them, and for readers, among
+//! `TALKTRACK_BENCH_MESSAGES` messages (1,000,000 if not set). `cargo bench --bench search -- postgres`
+//! runs only one group; the others are `ingestion`, `sqlite` and `postgres-ingestion`.
 
 mod postgres;
 
@@ -16,10 +16,10 @@ use uuid::Uuid;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Messages of a session, and sessions of a user.
+/// The number of messages in a session, and of sessions of a user.
 const OF_A_SESSION: usize = 50;
 const OF_A_USER: usize = 20;
-/// Different words; the second is half as frequent as the first, and so on.
+/// The number of distinct words. The second is half as frequent as the first, and so on.
 const WORDS: usize = 30_000;
 const WORDS_OF_A_MESSAGE: usize = 33;
 
@@ -45,7 +45,7 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
-/// A user, a session and a text for the message of this number.
+/// Returns a user, a session and a text for the message with this number.
 fn said(n: usize) -> (Uuid, Uuid, String) {
     let session = n / (OF_A_SESSION * 10) * 10 + n % 10;
     let mut random = fastrand::Rng::with_seed(n as u64);
@@ -60,13 +60,13 @@ fn said(n: usize) -> (Uuid, Uuid, String) {
     (Uuid::from_u128((session / OF_A_USER) as u128 + 1), Uuid::from_u128(session as u128 + 1), text)
 }
 
-/// One in so many, the first the most likely.
+/// Draws a rank. Its probability is proportional to 1 / rank.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 1 to WORDS")]
 fn rank(random: &mut fastrand::Rng) -> usize {
     (WORDS as f64).powf(random.f64()) as usize
 }
 
-/// A word of the texts, by how frequent it is.
+/// Returns the word with this rank by frequency.
 fn word(rank: usize) -> String {
     let number = rank.wrapping_mul(2_654_435_761) % 1_000_003;
     format!("{}{number}", ["ba", "co", "di", "fu", "le", "mi", "no", "ra", "su", "ti"][rank % 10])
@@ -96,7 +96,7 @@ fn write(runtime: &Runtime, tracker: &Tracker, numbers: std::ops::Range<usize>) 
     Ok(runtime.block_on(tracker.flush())?)
 }
 
-/// Messages per second that become durable, with and without the index behind them, one after the other.
+/// Measures how many messages per second become durable, alternately with and without the index.
 fn ingestion(runtime: &Runtime) -> Outcome<()> {
     const MESSAGES: usize = 200_000;
     let (mut with, mut without) = (Vec::new(), Vec::new());
@@ -158,7 +158,7 @@ fn wanted(query: &str) -> SearchFilter {
     }
 }
 
-/// What a search of 50 hits takes, once everything it needs has been read.
+/// Measures a search for 50 hits, after everything that it needs has been read once.
 fn latencies(runtime: &Runtime, reader: &Arc<dyn Read>, messages: usize) -> Outcome<()> {
     let (user, session, _) = said(messages / 2);
     let of_user = |query: &str| SearchFilter { user_id: Some(user), ..wanted(query) };

@@ -1,4 +1,4 @@
-//! The same with PostgreSQL as the store.
+//! The same measurements with PostgreSQL as the store.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,10 +12,10 @@ use uuid::Uuid;
 
 use crate::{Outcome, latencies, said, write};
 
-/// Rows of a statement that fills the tables.
+/// The number of rows per statement that fills the tables.
 const AT_ONCE: usize = 10_000;
 
-/// A row for each session that is not there yet, then one for each message, said one second after the other.
+/// Inserts a row for each session that does not exist yet, then one for each message, with one second between them.
 const FILL: &str = "
 WITH said AS (SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::uuid[], $4::text[]) AS said (n, user_id, session_id, content)),
 begun AS (
@@ -28,17 +28,17 @@ INSERT INTO conversation_messages (session_id, user_id, role, content, created_a
 SELECT session_id, user_id, 'user', content, timestamptz '2025-01-01' + n * interval '1 second', 1735689600000000 + n * 1000000
 FROM said";
 
-/// An empty database, far from nobody.
+/// Creates an empty database with the schema, on this machine.
 fn place(runtime: &Runtime) -> Outcome<(Database, Address)> {
     let database = Postgres::plain().database();
-    // Encryption costs the same with an index and without.
+    // Encryption costs the same with and without the index.
     let address: Address = format!("{}?sslmode=disable", database.url()).parse()?;
     runtime.block_on(async { Outcome::Ok(schema::migrate(&address.connect().await?).await?) })?;
     database.psql("CHECKPOINT");
     Ok((database, address))
 }
 
-/// Messages per second that get into the database, with and without the index behind them, one after the other.
+/// Measures how many messages per second reach the database, alternately with and without the index.
 pub(crate) fn ingestion(runtime: &Runtime) -> Outcome<()> {
     const MESSAGES: usize = 100_000;
     let (mut with, mut without, mut indexed) = (Vec::new(), Vec::new(), Vec::new());
@@ -71,7 +71,7 @@ pub(crate) fn ingestion(runtime: &Runtime) -> Outcome<()> {
     Ok(())
 }
 
-/// What a search takes among so many messages.
+/// Measures searches among this many messages.
 pub(crate) fn search(runtime: &Runtime, messages: usize) -> Outcome<()> {
     let (database, address) = place(runtime)?;
     let began = Instant::now();
@@ -85,7 +85,7 @@ pub(crate) fn search(runtime: &Runtime, messages: usize) -> Outcome<()> {
         Outcome::Ok(())
     })?;
     let built = began.elapsed().as_secs_f64();
-    // As autovacuum leaves them.
+    // The state in which autovacuum leaves the tables.
     for table in ["conversation_search", "conversation_messages", "conversation_sessions"] {
         database.psql(&format!("VACUUM ANALYZE {table}"));
     }
@@ -99,7 +99,7 @@ pub(crate) fn search(runtime: &Runtime, messages: usize) -> Outcome<()> {
     latencies(runtime, &reader, messages)
 }
 
-/// Puts the messages into the tables themselves, past the path, which other figures are about.
+/// Inserts the messages directly into the tables, because other benchmarks measure the path.
 async fn fill(address: &Address, messages: usize) -> Outcome<()> {
     let client = address.connect().await?;
     client.batch_execute("SET session_replication_role = replica; SET synchronous_commit = off").await?;

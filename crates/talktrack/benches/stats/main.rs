@@ -1,6 +1,6 @@
-//! What counting costs: whoever writes, while everything is counted behind them, and whoever asks for figures, among
-//! `TALKTRACK_BENCH_MESSAGES` messages of a year (200,000 where it is not set). `cargo bench --bench stats -- postgres` runs one
-//! group alone; the others are `ingestion`, `sqlite` and `postgres-ingestion`.
+//! The cost of the statistics: for writers, while the rollup follows them, and for readers, among
+//! `TALKTRACK_BENCH_MESSAGES` messages of a year (200,000 if not set). `cargo bench --bench stats --
+//! postgres` runs only one group; the others are `ingestion`, `sqlite` and `postgres-ingestion`.
 
 mod postgres;
 
@@ -16,11 +16,11 @@ use uuid::Uuid;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Messages of a session, and sessions of a user.
+/// The number of messages in a session, and of sessions of a user.
 const OF_A_SESSION: usize = 50;
 const OF_A_USER: usize = 20;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// Of the text of each message.
+/// The size of each message's text.
 const BYTES: usize = 200;
 
 fn main() -> Outcome<()> {
@@ -45,7 +45,7 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
-/// The year that all messages are of.
+/// Returns the year in which all messages lie.
 fn year() -> Outcome<Range> {
     let end: Timestamp = "2026-11-01T00:00:00Z".parse()?;
     Ok(Range::new(Some(end.minus(DAY * 365)), Some(end), None, end)?)
@@ -55,12 +55,12 @@ fn open(dir: &Path, stats: bool) -> Outcome<Tracker> {
     Ok(Tracker::open(Options { search: false, stats, ..Options::new(dir) })?)
 }
 
-/// Ten sessions at a time, a message of one after a message of another.
+/// Interleaves the messages of ten sessions at a time.
 fn session_of(n: usize) -> usize {
     n / (OF_A_SESSION * 10) * 10 + n % 10
 }
 
-/// The message of this number: every second one is a reply, which was measured.
+/// Builds the message with this number. Every second message is a reply with metrics.
 fn said(n: usize, at: Option<Timestamp>) -> Message {
     let role = if n.is_multiple_of(2) { Role::User } else { Role::Assistant };
     let mut random = fastrand::Rng::with_seed(n as u64);
@@ -104,7 +104,7 @@ fn write(
     Ok(runtime.block_on(tracker.flush())?)
 }
 
-/// Messages per second that become durable, with and without counting behind them, one after the other.
+/// Measures how many messages per second become durable, alternately with and without the rollup.
 fn ingestion(runtime: &Runtime, messages: usize) -> Outcome<()> {
     let (mut with, mut without) = (Vec::new(), Vec::new());
     for _ in 0..5 {
@@ -180,7 +180,7 @@ fn latency(runtime: &Runtime, reader: &Arc<dyn Read>, what: &str, range: &Range)
     print(what, runtime, ask)
 }
 
-/// Of a user with a thousand messages.
+/// Measures the statistics of one user, who has a thousand messages.
 fn own(runtime: &Runtime, reader: &Arc<dyn Read>, range: &Range) -> Outcome<()> {
     let ask =
         async || Outcome::Ok(reader.stats_of(Uuid::from_u128(1), range).await?.total().messages.total());

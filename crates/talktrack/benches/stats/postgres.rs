@@ -1,4 +1,4 @@
-//! The same with PostgreSQL as the store.
+//! The same measurements with PostgreSQL as the store.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 
 use crate::{OF_A_SESSION, OF_A_USER, Outcome, latencies, write, year};
 
-/// A year of sessions of fifty messages, every second message measured, put into the tables past the path.
+/// A year of sessions with fifty messages each, every second one with metrics, inserted directly into the tables.
 const FILL: &str = "
 SET session_replication_role = replica;
 SET synchronous_commit = off;
@@ -27,20 +27,20 @@ FROM generate_series(0, {messages} - 1) AS n;
 SET session_replication_role = origin;
 ANALYZE";
 
-/// Without anything that there is for counting.
+/// Removes everything that exists only for the statistics.
 const WITHOUT: &str =
     "DROP FUNCTION conversation_stats_touched CASCADE; DROP INDEX conversation_messages_by_time";
 
 fn place(runtime: &Runtime) -> Outcome<(Database, Arc<PostgresStore>)> {
     let database = Postgres::plain().database();
-    // Encryption costs the same with and without.
+    // Encryption costs the same with and without the rollup.
     let address: Address = format!("{}?sslmode=disable", database.url()).parse()?;
     runtime.block_on(async { Outcome::Ok(schema::migrate(&address.connect().await?).await?) })?;
     let store = runtime.block_on(async { PostgresStore::new(&address) })?;
     Ok((database, Arc::new(store)))
 }
 
-/// Counts until nothing is left.
+/// Counts until nothing is left to count.
 fn count(runtime: &Runtime, tallier: &mut dyn Indexer) -> Outcome<()> {
     runtime.block_on(async {
         while tallier.step().await? != Step::UpToDate {}
@@ -48,8 +48,8 @@ fn count(runtime: &Runtime, tallier: &mut dyn Indexer) -> Outcome<()> {
     })
 }
 
-/// Messages per second that get into the database while everything is counted, and in a database that has nothing for it, one
-/// after the other.
+/// Measures how many messages per second reach the database, alternately with the rollup running and in
+/// a database without anything for it.
 pub(crate) fn ingestion(runtime: &Runtime) -> Outcome<()> {
     const MESSAGES: usize = 100_000;
     let (mut with, mut without) = (Vec::new(), Vec::new());
@@ -83,7 +83,7 @@ pub(crate) fn ingestion(runtime: &Runtime) -> Outcome<()> {
     Ok(())
 }
 
-/// What an answer takes among so many messages.
+/// Measures statistics among this many messages.
 pub(crate) fn stats(runtime: &Runtime, messages: usize) -> Outcome<()> {
     let (year, (database, store)) = (year()?, place(runtime)?);
     let step = (year.until().as_micros() - year.since().as_micros()) / i64::try_from(messages.max(1))?;
