@@ -1,26 +1,31 @@
--- talktrack: brings the tables conversation_sessions and conversation_messages to the schema that talktrack writes, and
--- makes conversation_search, by which messages are found, conversation_deletions, conversation_user_deletions and
--- conversation_message_deletions, which refuse what was deleted, and
--- conversation_stats and conversation_stats_stale, where what happened is counted, and conversation_store, which names this store.
+-- talktrack: brings the tables conversation_sessions and conversation_messages to the schema that
+-- talktrack writes. It also creates conversation_search (the search index), conversation_deletions,
+-- conversation_user_deletions and conversation_message_deletions (tombstones, which keep deleted rows
+-- from coming back), conversation_nodes (the last delivery of each server), conversation_stats and
+-- conversation_stats_stale (the statistics), and conversation_store (the id of this store).
 --
--- Paste it whole into the SQL editor of Supabase, or give it to psql. It takes an empty database, tables of your own
--- that lack columns, and a database that is right already. It keeps every row, your own columns, triggers, policies and
--- foreign keys, and it may run again at any time. It is one transaction: it happens as a whole, or not at all.
--- What it cannot mend without changing what is yours, it leaves; `talktrack doctor` names it with the SQL that mends it.
+-- Paste the whole script into the SQL editor of Supabase, or pass it to psql. It accepts an empty
+-- database, tables of your own that lack columns, and a database that is already right. It keeps every
+-- row, and your own columns, triggers, policies and foreign keys. You can run it again at any time. It
+-- is a single transaction, so it changes everything or nothing.
+--
+-- If something can only be repaired by a change to what is yours, the script leaves it as it is;
+-- `talktrack doctor` names it, with the SQL that repairs it.
 
 BEGIN;
 
 SET LOCAL client_min_messages = warning;
 SET LOCAL statement_timeout = 0;
 
--- One at a time; and rather give up than hold up everybody behind a long query that uses the tables.
+-- Only one migration runs at a time. It gives up after 10 s instead of waiting for a long query that
+-- uses the tables, because everyone else's queries would have to wait behind it.
 SET LOCAL lock_timeout = '10s';
 SELECT pg_advisory_xact_lock(hashtextextended('talktrack migrate', 0));
 
 
--- 1. Helpers, gone again at the end -----------------------------------------------------------------------------------
+-- 1. Helper functions, dropped at the end -----------------------------------------------------------------------------
 
--- Does what the statement says. Where the rows or types that are there do not allow it, goes on without it.
+-- Executes the statement. If the existing rows or types do not allow it, raises a warning and continues.
 CREATE OR REPLACE FUNCTION pg_temp.talktrack_try(statement text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   EXECUTE statement;
@@ -32,8 +37,8 @@ EXCEPTION
     RAISE WARNING 'talktrack: left over: % (%)', statement, SQLERRM;
 END $$;
 
--- A column under its former name gets the one it has today. Where both are there, the new one takes over what only the
--- old one knows, and the old one no longer has to be filled.
+-- Renames a column from its former name to its current one. If both exist, the new column takes over the
+-- values that only the old one has, and the old one becomes nullable.
 CREATE OR REPLACE FUNCTION pg_temp.talktrack_renamed(former name, today name) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   sessions regclass := to_regclass('public.conversation_sessions');
@@ -46,7 +51,7 @@ BEGIN
     EXECUTE format('ALTER TABLE %s RENAME COLUMN %I TO %I', sessions, former, today);
     RETURN;
   END IF;
-  -- Only the first time: later a missing end means that the session goes on.
+  -- Only the first time, when there is no status yet. Later a missing end means that the session was resumed.
   IF NOT 'status' = ANY (columns) THEN
     PERFORM pg_temp.talktrack_try(format('UPDATE %s SET %I = %I WHERE %2$I IS NULL', sessions, today, former));
   END IF;
@@ -56,7 +61,7 @@ BEGIN
   END IF;
 END $$;
 
--- The column gets a default where it has none.
+-- Gives the column a default if it has none.
 CREATE OR REPLACE FUNCTION pg_temp.talktrack_default(relation regclass, col name, value text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = relation AND attname = col AND NOT atthasdef AND attidentity = '') THEN
@@ -64,7 +69,7 @@ BEGIN
   END IF;
 END $$;
 
--- The column may hold a null. A column that the database numbers by itself holds none.
+-- Makes the column nullable. An identity column stays as it is, because it cannot be null.
 CREATE OR REPLACE FUNCTION pg_temp.talktrack_nullable(relation regclass, col name) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = relation AND attname = col AND attnotnull AND attidentity = '') THEN
@@ -72,7 +77,7 @@ BEGIN
   END IF;
 END $$;
 
--- The column may hold no null from now on; rows that have one get the value, if there is one for them.
+-- Makes the column not null. Rows with a null first get the value, if there is one.
 CREATE OR REPLACE FUNCTION pg_temp.talktrack_require(relation regclass, col name, value text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = relation AND attname = col AND NOT attnotnull) THEN
@@ -83,7 +88,7 @@ BEGIN
   END IF;
 END $$;
 
--- The column becomes the primary key, or unique where there is one; ON CONFLICT needs that.
+-- Makes the column the primary key, or unique if the table already has a primary key. ON CONFLICT needs this.
 CREATE OR REPLACE FUNCTION pg_temp.talktrack_key(relation regclass, col name) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   IF EXISTS (SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
@@ -97,7 +102,7 @@ BEGIN
   END IF;
 END $$;
 
--- Does what the statement says if users have this access or a wider one.
+-- Executes the statement if users have this access or a wider one.
 CREATE OR REPLACE FUNCTION pg_temp.talktrack_users(access text, statement text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   every CONSTANT text[] := '{read,write,delete}';
@@ -107,7 +112,7 @@ BEGIN
   END IF;
 END $$;
 
--- Takes every right from the roles of users, but for rights to columns of your own that were given one by one.
+-- Revokes every right of the roles of users, except rights that were granted on single columns of your own.
 CREATE OR REPLACE FUNCTION pg_temp.talktrack_revoke(relation regclass, ours name[], statements text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   own text := (SELECT coalesce(string_agg(format('GRANT %s (%I) ON %s TO authenticated;', acl.privilege_type, a.attname, relation), ''), '')
@@ -119,8 +124,8 @@ BEGIN
   EXECUTE own;
 END $$;
 
--- A check of this column that lists the words it allows, and asks nothing else, lists all that talktrack writes. Every other check is
--- your own.
+-- If a check of this column only lists the allowed words, extends the list to every word that talktrack
+-- writes. Every other check is yours and stays as it is.
 CREATE OR REPLACE FUNCTION pg_temp.talktrack_words(relation regclass, col name, words text[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   literal CONSTANT text := '''((?:[^'']|'''')*)''';
@@ -144,7 +149,7 @@ BEGIN
   END LOOP;
 END $$;
 
--- The trigger is made anew where it is not there, is switched off, or calls something else.
+-- Creates the trigger again if it is missing, is disabled, or calls another function.
 CREATE OR REPLACE FUNCTION pg_temp.talktrack_trigger(relation regclass, trigger_name name, called text, statements text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = relation AND tgname = trigger_name AND tgenabled IN ('O', 'A')
@@ -153,7 +158,8 @@ BEGIN
   END IF;
 END $$;
 
--- Triggers of your own do not hear of what is filled in below. The last step sets them as they were.
+-- Disables your own triggers, so that they do not fire for the values that are filled in below.
+-- The last step restores them.
 DO $$
 DECLARE
   own record;

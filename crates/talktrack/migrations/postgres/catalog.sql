@@ -1,5 +1,5 @@
--- What a database holds of this schema, as one JSON object. Everybody gets an answer: it reads the catalog only, and not
--- by functions that ask for rights.
+-- Returns what a database holds of this schema, as one JSON object. Every role may run this query: it
+-- reads only the catalog, and calls no function that requires rights.
 WITH RECURSIVE ours AS (
   SELECT oid, relname AS name, relrowsecurity, relpersistence FROM pg_catalog.pg_class
   WHERE relnamespace = to_regnamespace('public') AND relname IN ('conversation_sessions', 'conversation_messages', 'conversation_search',
@@ -30,7 +30,7 @@ WITH RECURSIVE ours AS (
 ), roles AS (
   SELECT oid, rolname AS name FROM pg_catalog.pg_roles WHERE rolname IN ('anon', 'authenticated', 'service_role')
 ), reads AS (
-  -- Our tables, the views that read them, and the views that read those.
+  -- Our tables, the views that read them, and the views that read these views.
   SELECT oid, name AS "table" FROM ours
   UNION
   SELECT w.ev_class, r."table" FROM reads r

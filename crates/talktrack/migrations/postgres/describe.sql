@@ -1,4 +1,4 @@
--- Every column of the tables, and what is to be said of it: nothing where it is as it should be.
+-- Lists every column of the tables, with a remark if it is not as it should be.
 WITH wanted ("table", "column", "type", "nullable") AS (VALUES
 {wanted}
 ), present AS (

@@ -1,4 +1,4 @@
--- The triggers, as they were.
+-- Restores your own triggers as they were.
 DO $$
 BEGIN
   IF current_setting('talktrack.restore_triggers') <> '' THEN
@@ -17,7 +17,7 @@ DROP FUNCTION pg_temp.talktrack_revoke(regclass, name[], text);
 DROP FUNCTION pg_temp.talktrack_words(regclass, name, text[]);
 DROP FUNCTION pg_temp.talktrack_trigger(regclass, name, text, text);
 
--- PostgREST keeps a copy of the schema; now it reads it anew.
+-- PostgREST caches the schema. This makes it reload its cache.
 NOTIFY pgrst, 'reload schema';
 
 COMMIT;

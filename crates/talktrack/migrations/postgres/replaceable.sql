@@ -1,4 +1,5 @@
--- One of the same name and parameters that cannot be replaced (it returns something else, say) goes first.
+-- Drops a function of the same name and parameters that cannot be replaced, for example
+-- because it returns another type.
 DO $$
 DECLARE
   old regprocedure := to_regprocedure('public.insert_conversation_message(uuid, text, text, text, jsonb, uuid)');

@@ -1,4 +1,4 @@
--- Supabase has these roles and functions, and they are left as they are; on plain PostgreSQL they are made here.
+-- Supabase has these roles and functions, and they stay as they are. Plain PostgreSQL gets them here.
 DO $$
 DECLARE
   wanted name;
@@ -9,7 +9,7 @@ BEGIN
         EXECUTE format('CREATE ROLE %I NOLOGIN', wanted);
         EXECUTE format('GRANT %I TO CURRENT_USER', wanted);
       EXCEPTION WHEN duplicate_object OR unique_violation THEN
-        NULL; -- made for another database of this server in the same moment
+        NULL; -- created at the same moment for another database of this server
       END;
     END IF;
   END LOOP;
