@@ -1,4 +1,4 @@
-//! Deletion is real: nothing of a deleted session stays on the disk or comes back, whatever else fails.
+//! Deletion is real: nothing of a deleted session stays on the disk or comes back, even if something else fails.
 
 mod by_sql;
 mod in_flight;

@@ -19,7 +19,7 @@ use crate::support::within;
 /// One session in each lane of the writer, so that every lane meets the trouble.
 const SESSIONS: [Uuid; 4] = [Uuid::from_u128(1), Uuid::from_u128(2), Uuid::from_u128(3), Uuid::from_u128(4)];
 
-/// Conversations that continue whatever happens to the database.
+/// Conversations that continue in spite of all trouble of the database.
 struct Talk {
     node: Node,
     /// The number of messages in each session so far.

@@ -18,7 +18,7 @@ use crate::support::{
     within,
 };
 
-/// Returns a tracker whose store answers every write with this error until it is mended.
+/// Returns a tracker whose store answers every write with this error until the test calls `mend`.
 async fn with_store_away(dir: &TempDir, class: Class) -> (Setup, Tracker, MemoryStore) {
     let (setup, store) = remote(dir);
     let tracker = setup.open(setup.options()).unwrap();

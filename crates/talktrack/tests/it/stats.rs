@@ -1,5 +1,5 @@
 //! The statistics rollup of the SQLite file. If it is lost, damaged or does not match the database, it
-//! is rebuilt. Whatever happens to the rows, its figures equal a count of the rows.
+//! is rebuilt. After any change of the rows, its figures equal a count of the rows.
 
 mod postgres;
 

@@ -1,4 +1,4 @@
-//! The statistics rollup in PostgreSQL counts rows of every writer, and on whichever node it runs.
+//! The statistics rollup in PostgreSQL counts the rows of every writer, and may run on any node.
 
 use std::time::{Duration, Instant};
 
