@@ -1,4 +1,4 @@
-//! What every test needs: a home directory, a server in it, clients, and a look into its database.
+//! What most tests need: a home directory, a server that runs in it, clients, and access to its database.
 
 mod client;
 mod database;

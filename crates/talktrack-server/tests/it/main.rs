@@ -1,4 +1,4 @@
-//! Everything here drives the real binary over real sockets, on a data directory of its own.
+//! All these tests run the real binary over real sockets, each on its own data directory.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on says so by panicking")]
 

@@ -1,4 +1,4 @@
-//! A client of the WebSocket protocol that looks at every frame.
+//! A client of the WebSocket protocol that checks every frame.
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use super::{Server, within};
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// A connection to the server, in a session.
+/// A connection to the server that belongs to a session.
 pub(crate) struct Client {
     pub(crate) socket: Socket,
     pub(crate) session: Uuid,
@@ -22,25 +22,25 @@ pub(crate) struct Client {
     pub(crate) started: Value,
 }
 
-/// One durable message, as an `ack` frame tells it.
+/// A durable message, as an entry of an `ack` frame reports it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Ack {
     pub(crate) id: Uuid,
     pub(crate) reference: Value,
 }
 
-/// A message with nothing but words.
+/// Builds a message frame with a role and a text, and nothing else.
 pub(crate) fn text(role: &str, content: &str) -> Value {
     json!({"type": "message", "role": role, "content": content})
 }
 
-/// What the user says, with a mark.
+/// Builds a message frame of the user with a `ref`.
 pub(crate) fn user(content: &str, reference: impl Into<Value>) -> Value {
     json!({"type": "message", "role": "user", "content": content, "ref": reference.into()})
 }
 
 impl Client {
-    /// A new session of a new user.
+    /// Starts a new session of a new user.
     pub(crate) async fn new(server: &Server) -> Self {
         Self::join(server, Uuid::new_v4(), Uuid::new_v4()).await
     }
@@ -50,14 +50,14 @@ impl Client {
         Self::open(server, &format!("session_id={session}&user_id={user}")).await.expect_started().await
     }
 
-    /// Opens a socket; the first frame is not read yet, so the ids are unknown.
+    /// Opens a socket without reading the first frame, so the ids are still unknown.
     pub(crate) async fn open(server: &Server, query: &str) -> Self {
         let url = format!("ws://{}/v1/ws?{query}", server.address);
         let (socket, _) = within("the socket opens", connect_async(url)).await.unwrap();
         Self::unknown(socket)
     }
 
-    /// The same with a token, as programs send it.
+    /// Opens a socket as [`Client::open`] does, and sends the token in the `Authorization` header, as programs do.
     pub(crate) async fn come_with(server: &Server, query: &str, token: &str) -> Self {
         let mut request = format!("ws://{}/v1/ws?{query}", server.address).into_client_request().unwrap();
         request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
@@ -65,7 +65,7 @@ impl Client {
         Self::unknown(socket)
     }
 
-    /// The same, but `None` where the server has no room for it.
+    /// Opens a socket as [`Client::open`] does; `None` if the server has no room for the connection (503).
     pub(crate) async fn try_open(server: &Server, query: &str) -> Option<Self> {
         let url = format!("ws://{}/v1/ws?{query}", server.address);
         match within("the socket opens, or not", connect_async(url)).await {
@@ -75,7 +75,8 @@ impl Client {
         }
     }
 
-    /// Joins a session with next to no room for what the server says: made for not reading it.
+    /// Joins a session over a socket with a receive buffer of 4 KiB. The buffer fills after a few frames that the test
+    /// does not read, so the server sees a client that has stopped reading.
     pub(crate) async fn deaf(server: &Server, session: Uuid, user: Uuid) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
@@ -97,17 +98,17 @@ impl Client {
         self
     }
 
-    /// Sends a frame.
+    /// Sends a JSON frame.
     pub(crate) async fn send(&mut self, frame: Value) {
         self.send_raw(Message::text(frame.to_string())).await;
     }
 
-    /// Sends whatever the test likes.
+    /// Sends any WebSocket message, valid or not.
     pub(crate) async fn send_raw(&mut self, message: Message) {
         within("the frame goes out", self.socket.send(message)).await.unwrap();
     }
 
-    /// The next frame that is not a ping or a pong.
+    /// Returns the next frame that is not a ping or a pong.
     pub(crate) async fn next(&mut self) -> Message {
         loop {
             match within("a frame of the server", self.socket.next()).await {
@@ -118,7 +119,7 @@ impl Client {
         }
     }
 
-    /// The next frame as JSON.
+    /// Returns the next frame as JSON.
     pub(crate) async fn receive(&mut self) -> Value {
         match self.next().await {
             Message::Text(text) => serde_json::from_str(&text).unwrap_or_else(|_| panic!("no JSON: {text}")),
@@ -126,21 +127,21 @@ impl Client {
         }
     }
 
-    /// The next frame, which must be of this type.
+    /// Returns the next frame, which must have this type.
     pub(crate) async fn expect(&mut self, frame_type: &str) -> Value {
         let frame = self.receive().await;
         assert_eq!(frame["type"], frame_type, "{frame}");
         frame
     }
 
-    /// The next frame, which must be an error with this code and mark; returns its words.
+    /// Reads the next frame, which must be an error with this code and `ref`. Returns the text of the error.
     pub(crate) async fn refused(&mut self, code: &str, reference: impl Into<Value>) -> String {
         let frame = self.expect("error").await;
         assert_eq!((&frame["code"], &frame["ref"]), (&code.into(), &reference.into()), "{frame}");
         frame["message"].as_str().unwrap().to_owned()
     }
 
-    /// The acks of the next `ack` frame.
+    /// Returns the acks of the next frame, which must be an `ack` frame.
     pub(crate) async fn ack_frame(&mut self) -> Vec<Ack> {
         acks_in(&self.expect("ack").await)
     }
@@ -155,7 +156,7 @@ impl Client {
         acks
     }
 
-    /// Sends a message and waits until it is durable; returns its id.
+    /// Sends a message, waits until the message is durable, and returns its id.
     pub(crate) async fn track(&mut self, message: Value) -> Uuid {
         let reference = message["ref"].clone();
         self.send(message).await;
@@ -164,25 +165,25 @@ impl Client {
         ack.id
     }
 
-    /// Says something and waits until it is durable; returns the message's id.
+    /// Sends a message of the user, waits until the message is durable, and returns its id.
     pub(crate) async fn say(&mut self, content: &str) -> Uuid {
         self.track(text("user", content)).await
     }
 
-    /// Asks for a pong and gets it: the connection lives.
+    /// Sends a ping and waits for the pong, which proves that the connection is alive.
     pub(crate) async fn lives(&mut self) {
         let reference = Uuid::new_v4().to_string();
         self.send(json!({"type": "ping", "ref": reference})).await;
         assert_eq!(self.expect("pong").await["ref"], reference);
     }
 
-    /// Ends the session and returns the answer.
+    /// Ends the session and returns the `session.ended` frame.
     pub(crate) async fn end(&mut self, reason: &str) -> Value {
         self.send(json!({"type": "session.end", "reason": reason})).await;
         self.expect("session.ended").await
     }
 
-    /// Waits until the server closes the connection, and says with which code. There must be no frame before it.
+    /// Waits until the server closes the connection and returns the close code. No other frame may come first.
     pub(crate) async fn closed(&mut self) -> Option<CloseCode> {
         match self.next().await {
             Message::Close(frame) => frame.map(|frame| frame.code),
@@ -190,14 +191,14 @@ impl Client {
         }
     }
 
-    /// Closes the connection in an orderly way and waits for the server's part of it.
+    /// Closes the connection with a close frame and waits until the server has closed its side too.
     pub(crate) async fn close(mut self) {
         within("the socket closes", self.socket.close(None)).await.unwrap();
         while let Some(Ok(_)) = within("the server closes too", self.socket.next()).await {}
     }
 }
 
-/// The acks of a frame.
+/// Returns the acks of an `ack` frame.
 pub(crate) fn acks_in(frame: &Value) -> Vec<Ack> {
     let ack =
         |ack: &Value| Ack { id: ack["id"].as_str().unwrap().parse().unwrap(), reference: ack["ref"].clone() };

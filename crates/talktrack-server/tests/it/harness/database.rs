@@ -1,4 +1,5 @@
-//! A look into the server's database, through SQLite alone: what is there is what anybody else would find.
+//! Reads the server's database through SQLite alone, without any code of talktrack, so that a test sees the same rows
+//! as any other program.
 
 use std::path::{Path, PathBuf};
 
@@ -9,13 +10,13 @@ use uuid::Uuid;
 
 use super::until;
 
-/// The database file.
+/// A connection to the database file.
 pub(crate) struct Database {
     connection: Connection,
     path: PathBuf,
 }
 
-/// A row of `conversation_messages`, every column as SQLite holds it.
+/// A row of `conversation_messages` with the columns as SQLite stores them.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct MessageRow {
     pub(crate) id: String,
@@ -49,7 +50,7 @@ pub(crate) struct SessionRow {
 }
 
 impl SessionRow {
-    /// How it stands and why.
+    /// Returns the status and the reason of the end.
     pub(crate) fn end(&self) -> (&str, Option<&str>) {
         (&self.status, self.end_reason.as_deref())
     }
@@ -60,7 +61,7 @@ impl Database {
         Self { connection: connect(path), path: path.to_owned() }
     }
 
-    /// A session's messages in the order in which they were said.
+    /// Returns the messages of a session in the order of the conversation.
     pub(crate) fn messages(&self, session: Uuid) -> Vec<MessageRow> {
         let sql = "SELECT id, user_id, role, content, audio_url, metadata, created_at, external_id, kind, revision, \
                    interrupted, content_generated, parts, metrics FROM conversation_messages \
@@ -70,12 +71,12 @@ impl Database {
         rows.map(Result::unwrap).collect()
     }
 
-    /// What was said in a session.
+    /// Returns the texts of a session's messages in the order of the conversation.
     pub(crate) fn contents(&self, session: Uuid) -> Vec<String> {
         self.messages(session).into_iter().map(|row| row.content).collect()
     }
 
-    /// A session's row.
+    /// Returns the row of a session.
     pub(crate) fn session(&self, session: Uuid) -> Option<SessionRow> {
         let sql = "SELECT user_id, started_at, ended_at, duration_seconds, metadata, external_id, status, end_reason, \
                    message_count FROM conversation_sessions WHERE session_id = ?1";
@@ -84,7 +85,7 @@ impl Database {
         rows.map(Result::unwrap).next()
     }
 
-    /// A session's metadata, as SQLite holds it.
+    /// Returns the metadata of a session as the text that SQLite stores.
     pub(crate) fn session_metadata(&self, session: Uuid) -> String {
         let sql = "SELECT metadata FROM conversation_sessions WHERE session_id = ?1";
         self.connection.query_row(sql, [session.to_string()], |row| row.get(0)).unwrap()
@@ -96,12 +97,12 @@ impl Database {
         until(&format!("session {session} has ended"), ended).await
     }
 
-    /// A number.
+    /// Runs a query that returns a single number.
     pub(crate) fn count(&self, sql: &str, parameters: &[&dyn ToSql]) -> i64 {
         self.connection.query_row(sql, parameters, |row| row.get(0)).unwrap()
     }
 
-    /// What a query selects: an object a row. Columns that hold JSON objects as text are objects there.
+    /// Runs a query and returns one object per row. A column that holds a JSON object as text becomes an object.
     pub(crate) fn select(&self, query: &str) -> Vec<Value> {
         let mut statement = self.connection.prepare(query).unwrap();
         let columns: Vec<_> = statement.column_names().map(str::to_owned).collect();
@@ -112,7 +113,7 @@ impl Database {
         statement.query_map([], object).unwrap().map(Result::unwrap).collect()
     }
 
-    /// Every message's id and content.
+    /// Returns the id and the text of every message.
     pub(crate) fn all_messages(&self) -> Vec<(Uuid, String)> {
         let mut statement = self.connection.prepare("SELECT id, content FROM conversation_messages").unwrap();
         let pair = |row: &Row<'_>| Ok((row.get::<_, String>(0)?.parse().unwrap(), row.get(1)?));
@@ -120,12 +121,13 @@ impl Database {
         rows.map(Result::unwrap).collect()
     }
 
-    /// Changes something behind the server's back.
+    /// Runs SQL that changes the database without the server's knowledge.
     pub(crate) fn execute(&self, sql: &str) {
         self.connection.execute_batch(sql).unwrap();
     }
 
-    /// Takes the write lock, as if the disk hung. Dropping the answer gives it back.
+    /// Takes the write lock, so that every write of the server waits, as on a disk that hangs. Dropping the returned
+    /// connection releases the lock.
     pub(crate) fn block(&self) -> Connection {
         let blocker = connect(&self.path);
         blocker.execute_batch("BEGIN IMMEDIATE").unwrap();

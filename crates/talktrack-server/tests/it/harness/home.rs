@@ -1,4 +1,4 @@
-//! A directory of its own for each test, with a server's data in it, and the binary run there.
+//! A separate directory for each test: it holds the data of a server, and the binary runs in it.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -10,10 +10,10 @@ use tokio::process::Command;
 
 use super::{Database, Server};
 
-/// A command that takes longer hangs.
+/// After this time a command counts as hanging.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(180);
 
-/// The working directory of one test. Gone when it is dropped; hold it longer than the servers in it.
+/// The working directory of one test. Dropping it deletes the directory, so it must outlive the servers that run in it.
 pub(crate) struct Home(TempDir);
 
 impl Home {
@@ -21,40 +21,40 @@ impl Home {
         Self(tempfile::tempdir().unwrap())
     }
 
-    /// A path in it.
+    /// Returns the path of a file in the directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    /// Writes a file and says where it is.
+    /// Writes a file and returns its path.
     pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         let path = self.path(name);
         std::fs::write(&path, content).unwrap();
         path.to_str().unwrap().to_owned()
     }
 
-    /// Writes the settings file in the data directory of its servers.
+    /// Writes the settings file into the data directory of its servers.
     pub(crate) fn settings(&self, content: impl AsRef<[u8]>) {
         std::fs::create_dir_all(self.data_dir()).unwrap();
         self.write("data/talktrack.toml", content);
     }
 
-    /// Where its servers keep their data.
+    /// Returns the data directory of its servers.
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.path("data")
     }
 
-    /// Everything that its servers have written to stdout and stderr.
+    /// Returns the path of the file that collects the stdout and stderr of its servers.
     pub(crate) fn log_path(&self) -> PathBuf {
         self.path("server.log")
     }
 
-    /// Starts a server on its data and waits until it answers.
+    /// Starts a server on its data and waits until the server listens.
     pub(crate) async fn serve(&self, flags: &[&str]) -> Server {
         Server::start(self, self.server_command(flags)).await
     }
 
-    /// `talktrack serve` on a free port, with these flags on top.
+    /// Builds the command `talktrack serve` on a free port, with these additional flags.
     pub(crate) fn server_command(&self, flags: &[&str]) -> Command {
         let data_dir = self.data_dir();
         let mut command = self.command(&["serve", "--listen", "127.0.0.1:0", "--data-dir"]);
@@ -62,7 +62,7 @@ impl Home {
         command
     }
 
-    /// The binary in this directory, with an empty environment.
+    /// Builds a command that runs the binary in this directory with an empty environment.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_talktrack"));
         command.args(arguments).env_clear().current_dir(self.0.path());
@@ -70,18 +70,18 @@ impl Home {
         command
     }
 
-    /// Runs a command to its end.
+    /// Runs a command and waits for its end.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Output {
         Output::of(self.command(arguments)).await
     }
 
-    /// Runs a command that looks at the data directory.
+    /// Runs a command on the data directory.
     pub(crate) async fn look(&self, arguments: &[&str]) -> Output {
         let data_dir = self.data_dir();
         self.run(&[arguments, &["--data-dir", data_dir.to_str().unwrap()]].concat()).await
     }
 
-    /// The same where a PostgreSQL at this address is the store.
+    /// Runs a command on the data directory, with the PostgreSQL at this URL as the store.
     pub(crate) async fn look_at(&self, url: &str, arguments: &[&str]) -> Output {
         self.look(&[arguments, &["--database-url", url]].concat()).await
     }
@@ -91,21 +91,21 @@ impl Home {
         self.serve(&["--database-url", url]).await
     }
 
-    /// The database its servers write.
+    /// Opens the SQLite database that its servers write.
     pub(crate) fn database(&self) -> Database {
         Database::open(&self.data_dir().join("talktrack.db"))
     }
 
-    /// The books balance, says `talktrack verify`.
+    /// Runs `talktrack verify`, which must find that the books balance.
     pub(crate) async fn verify(&self) {
         self.look(&["verify"]).await.succeeded();
     }
 }
 
-/// What a command said and how it ended.
+/// The output of a command and its exit code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Output {
-    /// `None` where a signal ended it.
+    /// `None` if a signal ended the command.
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
@@ -125,26 +125,26 @@ impl Output {
         }
     }
 
-    /// It went well.
+    /// Asserts that the command succeeded.
     pub(crate) fn succeeded(self) -> Self {
         assert_eq!(self.code, Some(0), "stdout: {}\nstderr: {}", self.stdout, self.stderr);
         self
     }
 
-    /// It failed with this exit code and one line, which is returned.
+    /// Asserts that the command failed with this exit code and one line on stderr, and returns the line.
     pub(crate) fn failed(self, code: i32) -> String {
         assert_eq!(self.code, Some(code), "stdout: {}\nstderr: {}", self.stdout, self.stderr);
         assert_eq!(self.stderr.trim_end().lines().count(), 1, "one line, not: {}", self.stderr);
         self.stderr.trim_end().to_owned()
     }
 
-    /// Every line of stdout as JSON.
+    /// Returns every line of stdout as JSON.
     pub(crate) fn json_lines(&self) -> Vec<Value> {
         let parse = |line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}"));
         self.stdout.lines().map(parse).collect()
     }
 
-    /// All of stdout as one JSON value.
+    /// Returns the whole stdout as one JSON value.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|_| panic!("no JSON: {}", self.stdout))
     }

@@ -1,4 +1,4 @@
-//! Plain HTTP, spoken by hand, so that a test can say exactly what goes over the wire.
+//! HTTP written by hand, so that a test controls exactly which bytes are sent.
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use super::{Server, within};
 
-/// An answer with its body.
+/// A response with its body.
 #[derive(Debug, Clone)]
 pub(crate) struct HttpAnswer {
     pub(crate) status: u16,
@@ -17,19 +17,19 @@ pub(crate) struct HttpAnswer {
 }
 
 impl HttpAnswer {
-    /// The value of a header; its name in lower case.
+    /// Returns the value of a header. The name matches in upper and lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let named =
             |line: &str| line.split_once(": ").filter(|(key, _)| key.eq_ignore_ascii_case(name)).is_some();
         self.head.lines().find(|line| named(line))?.split_once(": ").map(|(_, value)| value)
     }
 
-    /// The body as JSON.
+    /// Returns the body as JSON.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
     }
 
-    /// It is a problem document (RFC 9457) of this status and code; returns what it says in words.
+    /// Asserts that the response is a problem document (RFC 9457) with this status and code, and returns its detail.
     pub(crate) fn problem(&self, status: u16, code: &str) -> String {
         assert_eq!(
             (self.status, self.header("content-type")),
@@ -43,7 +43,7 @@ impl HttpAnswer {
     }
 }
 
-/// A request that is not sent yet.
+/// A request that has not been sent yet.
 pub(crate) struct Request<'s> {
     server: &'s Server,
     method: &'s str,
@@ -53,7 +53,7 @@ pub(crate) struct Request<'s> {
 }
 
 impl Server {
-    /// A request with neither token nor body.
+    /// Builds a request without a token and without a body.
     pub(crate) fn request<'s>(&'s self, method: &'s str, path: impl Into<String>) -> Request<'s> {
         let headers = vec!["Host: localhost".to_owned(), "Connection: close".to_owned()];
         Request { server: self, method, path: path.into(), headers, body: String::new() }
@@ -66,12 +66,12 @@ impl Request<'_> {
         self
     }
 
-    /// Whoever has the token asks.
+    /// Adds this token as a bearer token.
     pub(crate) fn token(self, token: &str) -> Self {
         self.header("Authorization", &format!("Bearer {token}"))
     }
 
-    /// A body of this type, as it stands.
+    /// Sets the body and its content type. The body is sent unchanged.
     pub(crate) fn body(mut self, content_type: &str, body: impl Into<String>) -> Self {
         self.body = body.into();
         let length = self.body.len().to_string();
@@ -82,17 +82,17 @@ impl Request<'_> {
         self.body("application/json", body.to_string())
     }
 
-    /// The request's first line, and its body.
+    /// Returns the method, the path and the body as text.
     pub(crate) fn in_words(&self) -> String {
         format!("{} {}\n{}", self.method, self.path, self.body)
     }
 
-    /// Sends it, and reads the whole answer.
+    /// Sends the request and reads the whole response.
     pub(crate) async fn send(self) -> HttpAnswer {
         request(self.server.address, &self.in_full()).await
     }
 
-    /// The same where the server may take so many seconds to answer.
+    /// Sends the request as [`Request::send`] does, with this timeout in seconds instead of the default deadline.
     pub(crate) async fn send_patiently(self, seconds: u64) -> HttpAnswer {
         let answer = exchange(self.server.address, self.in_full());
         let patience = std::time::Duration::from_secs(seconds);
@@ -105,7 +105,7 @@ impl Request<'_> {
     }
 }
 
-/// Sends a request as it stands and reads the whole answer.
+/// Sends this text as the request, unchanged, and reads the whole response.
 pub(crate) async fn request(address: SocketAddr, text: &str) -> HttpAnswer {
     within("an answer over HTTP", exchange(address, text.to_owned())).await
 }
@@ -116,7 +116,7 @@ async fn exchange(address: SocketAddr, text: String) -> HttpAnswer {
     read_answer(&mut stream).await
 }
 
-/// Asks for a WebSocket at this path, with further headers, and reads the answer, whatever it is.
+/// Requests a WebSocket at this path with these additional headers, and returns the response, be it 101 or an error.
 pub(crate) async fn upgrade(
     address: SocketAddr,
     path: &str,
@@ -136,7 +136,7 @@ pub(crate) async fn upgrade(
     .await
 }
 
-/// Reads byte by byte up to the body, so that nothing that comes after the answer is lost.
+/// Reads the head byte by byte, so that no frame that follows a 101 response ends up in a buffer and is lost.
 async fn read_answer(stream: &mut TcpStream) -> HttpAnswer {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -157,7 +157,7 @@ async fn read_answer(stream: &mut TcpStream) -> HttpAnswer {
     answer
 }
 
-/// A body that comes in pieces, each behind its length; one that breaks off is no whole answer.
+/// Reads a body with chunked transfer encoding. Panics if the body ends before its last chunk.
 async fn read_chunks(stream: &mut TcpStream) -> Vec<u8> {
     let (mut stream, mut body) = (BufReader::new(stream), Vec::new());
     loop {

@@ -1,4 +1,4 @@
-//! A listener to live events, by hand: chunks and lines as they come over the wire.
+//! A client of the event stream written by hand: it reads the chunks and lines as the server sends them.
 
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -6,32 +6,32 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::{Server, within};
 
-/// An event as the server told it.
+/// An event as the server sent it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Told {
-    /// `None` where it has none.
+    /// `None` if the event has no id.
     pub(crate) id: Option<i64>,
     pub(crate) name: String,
     pub(crate) data: Value,
 }
 
-/// A stream of events. Dropping it cuts the connection.
+/// A stream of events. Dropping it closes the connection.
 pub(crate) struct Listener {
     stream: BufReader<TcpStream>,
-    /// What came and was not read yet.
+    /// Text that was received and has not been parsed yet.
     text: String,
-    /// The id to come again with: that of the last event, or of a later mark.
+    /// The id to send as `Last-Event-ID` on the next connection: that of the last event, or of a later heartbeat.
     pub(crate) last_id: Option<i64>,
     pub(crate) head: String,
 }
 
 impl Listener {
-    /// Listens from now on.
+    /// Opens a stream that starts with the next event.
     pub(crate) async fn new(server: &Server) -> Self {
         Self::with(server, "", "").await
     }
 
-    /// Listens behind the event with this id, as a client does that connects again.
+    /// Opens a stream that starts after the event with this id, as a client does that connects again.
     pub(crate) async fn after(server: &Server, id: Option<i64>) -> Self {
         let id = id.expect("an event was heard before");
         let mut listener = Self::with(server, "", &format!("Last-Event-ID: {id}\r\n")).await;
@@ -39,18 +39,19 @@ impl Listener {
         listener
     }
 
-    /// The same with a query and further headers.
+    /// Opens a stream with a query and additional headers.
     pub(crate) async fn with(server: &Server, query: &str, headers: &str) -> Self {
         Self::over(TcpSocket::new_v4().unwrap(), server, query, headers).await
     }
 
-    /// The same, but `None` where there is no room for it.
+    /// Opens a stream; `None` if the server refuses it.
     pub(crate) async fn try_new(server: &Server) -> Option<Self> {
         let listener = Self::come(TcpSocket::new_v4().unwrap(), server, "", "").await;
         listener.head.starts_with("HTTP/1.1 200 ").then_some(listener)
     }
 
-    /// With next to no room for what the server says: made for not reading it.
+    /// Opens a stream over a socket with a receive buffer of 4 KiB. The buffer fills after a few events that the test
+    /// does not read, so the server sees a listener that has stopped reading.
     pub(crate) async fn deaf(server: &Server) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
@@ -76,7 +77,7 @@ impl Listener {
         Self { stream, text: String::new(), last_id: None, head }
     }
 
-    /// The next event; `None` where the stream ends.
+    /// Returns the next event; `None` if the stream has ended.
     pub(crate) async fn next(&mut self) -> Option<Told> {
         loop {
             while let Some(end) = self.text.find("\n\n") {
@@ -91,7 +92,7 @@ impl Listener {
         }
     }
 
-    /// Waits for a sign of life between events.
+    /// Waits for a heartbeat, with no event before it.
     pub(crate) async fn mark(&mut self) {
         assert!(within("a sign of life", self.chunk()).await, "the stream has ended");
         while let Some(end) = self.text.find("\n\n") {
@@ -100,14 +101,14 @@ impl Listener {
         }
     }
 
-    /// The next event, which must come and be of this name.
+    /// Returns the next event, which must have this name.
     pub(crate) async fn expect(&mut self, name: &str) -> Told {
         let told = self.next().await.unwrap_or_else(|| panic!("the stream ended before {name}"));
         assert_eq!(told.name, name, "{told:?}");
         told
     }
 
-    /// So many events.
+    /// Returns the next `count` events.
     pub(crate) async fn several(&mut self, count: usize) -> Vec<Told> {
         let mut heard = Vec::new();
         while heard.len() < count {
@@ -116,7 +117,7 @@ impl Listener {
         heard
     }
 
-    /// The words said in the next so many messages; other events are passed by.
+    /// Returns the texts of the next `count` messages and skips other events.
     pub(crate) async fn contents(&mut self, count: usize) -> Vec<String> {
         let mut contents = Vec::new();
         while contents.len() < count {
@@ -128,7 +129,7 @@ impl Listener {
         contents
     }
 
-    /// Reads a chunk. False where it was the last, or the connection is gone.
+    /// Reads a chunk. False if this was the last chunk or the connection is closed.
     async fn chunk(&mut self) -> bool {
         let mut size = String::new();
         if self.stream.read_line(&mut size).await.unwrap_or(0) == 0 {

@@ -1,4 +1,4 @@
-//! A server process: started, talked to, stopped gently or not, and its log read.
+//! A server process: tests start, signal, stop and kill it, send requests to it, and read its log.
 
 use std::fs::OpenOptions;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 
 use super::{Home, HttpAnswer, request, until, until_told, within};
 
-/// A running server. Killed when it is dropped; where the test fails, its log is shown.
+/// A running server. Dropping it kills the process; if the test has failed, its log is printed.
 pub(crate) struct Server {
     process: Child,
     pub(crate) address: SocketAddr,
@@ -18,10 +18,10 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts it and waits for the file in which it says where it listens.
+    /// Starts the server and waits for the `listen` file, which holds its address.
     pub(crate) async fn start(home: &Home, command: Command) -> Self {
         let listen = home.data_dir().join("listen");
-        // An earlier server that was killed has left its own behind.
+        // An earlier server that was killed has left its own `listen` file, so the file must be newer than before.
         let written = || std::fs::metadata(&listen).and_then(|file| file.modified()).ok();
         let earlier = written();
         let mut server = Self::launch(home, command);
@@ -45,45 +45,45 @@ impl Server {
         Self { process, address: SocketAddr::from(([127, 0, 0, 1], 0)), log }
     }
 
-    /// Its process id.
+    /// Returns the process id.
     pub(crate) fn pid(&self) -> u32 {
         self.process.id().expect("the server has ended")
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to the server.
     pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid().cast_signed()), signal).unwrap();
     }
 
-    /// Waits for its end: the exit code, or `None` where a signal ended it.
+    /// Waits for the end of the server. Returns the exit code, or `None` if a signal ended it.
     pub(crate) async fn ended(&mut self) -> Option<i32> {
         within("the server ends", self.process.wait()).await.unwrap().code()
     }
 
-    /// Asks it to stop and waits until it has, in order.
+    /// Sends SIGTERM and waits for a clean exit.
     pub(crate) async fn stop(mut self) {
         self.signal(Signal::SIGTERM);
         assert_eq!(self.ended().await, Some(0));
     }
 
-    /// Kills it as a power cut would.
+    /// Kills the server with SIGKILL, which it cannot handle.
     pub(crate) async fn kill(mut self) {
         within("the server is killed", self.process.kill()).await.unwrap();
     }
 
-    /// Asks for a page.
+    /// Sends a GET request without a token.
     pub(crate) async fn get(&self, path: &str) -> HttpAnswer {
         request(self.address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
             .await
     }
 
-    /// Asks for a page with a token.
+    /// Sends a GET request with a token.
     pub(crate) async fn get_with(&self, path: &str, token: &str) -> HttpAnswer {
         let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
         request(self.address, &format!("{head}Authorization: Bearer {token}\r\n\r\n")).await
     }
 
-    /// The value of a metric, with its labels as they are printed; 0 where it is not there.
+    /// Returns the value of a metric, named with its labels as `/metrics` prints them; 0 if the metric is missing.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
         let page = self.get("/metrics").await.body;
         let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
@@ -96,7 +96,7 @@ impl Server {
         until_told(&format!("{name} is {value}"), shows).await;
     }
 
-    /// Waits until nothing is on its way to the store any more.
+    /// Waits until the journal is empty: everything accepted has reached the store.
     pub(crate) async fn drained(&self) {
         self.shows("talktrack_journal_bytes", 0.0).await;
     }
@@ -107,28 +107,28 @@ impl Server {
         until_told(&format!("/readyz answers {status}"), told).await.body
     }
 
-    /// All it has logged so far.
+    /// Returns the whole log so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
-    /// Waits for a line that contains this, and returns it.
+    /// Waits for a log line that contains this text, and returns the line.
     pub(crate) async fn logged(&self, part: &str) -> String {
         let find = || self.log().lines().find(|line| line.contains(part)).map(str::to_owned);
         until(&format!("the log says {part:?}"), find).await
     }
 
-    /// The memory it occupies, in KiB.
+    /// Returns the resident memory of the server in KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
         self.memory_kib("VmRSS:")
     }
 
-    /// The most memory that it has occupied so far, in KiB.
+    /// Returns the peak of the resident memory in KiB.
     pub(crate) fn peak_kib(&self) -> u64 {
         self.memory_kib("VmHWM:")
     }
 
-    /// How many MiB more it has occupied at most than these KiB.
+    /// Returns by how many MiB the peak exceeds `before`, which is in KiB.
     pub(crate) fn grown_mib(&self, before: u64) -> u64 {
         self.peak_kib().saturating_sub(before) >> 10
     }

@@ -1,4 +1,4 @@
-//! Talkers that keep a server busy, and an oracle outside it that knows what it has acknowledged.
+//! Clients that keep a server busy, and an oracle outside the server that records which messages it acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -12,35 +12,35 @@ use uuid::Uuid;
 
 use super::{Client, Server, acks_in, until, within};
 
-/// Messages that a talker has under way at once.
+/// How many messages of a client are in flight at once.
 const AHEAD: usize = 250;
 
-/// Outside the server, and sure of what it was told: knows every message that was acknowledged.
+/// Records, outside the server, every message that the server acknowledged. It survives kills of the server.
 #[derive(Default)]
 pub(crate) struct Oracle {
     acknowledged: Mutex<BTreeMap<Uuid, String>>,
-    /// Sessions of which the server has said that they began.
+    /// Sessions whose start the server has acknowledged.
     sessions: Mutex<BTreeSet<Uuid>>,
     slowest: Mutex<Duration>,
 }
 
 impl Oracle {
-    /// How many messages were acknowledged.
+    /// Returns how many messages were acknowledged.
     pub(crate) fn count(&self) -> usize {
         self.acknowledged.lock().unwrap().len()
     }
 
-    /// The sessions that have begun.
+    /// Returns the sessions that the server has started.
     pub(crate) fn sessions(&self) -> BTreeSet<Uuid> {
         self.sessions.lock().unwrap().clone()
     }
 
-    /// The longest that an acknowledgement was waited for.
+    /// Returns the longest wait for an acknowledgement.
     pub(crate) fn slowest(&self) -> Duration {
         *self.slowest.lock().unwrap()
     }
 
-    /// Everybody begins to talk, each in a session; returns when the first of them has been heard.
+    /// Starts a client in each session; returns when the first message has been acknowledged.
     pub(crate) async fn hears(
         self: &Arc<Self>,
         server: &Server,
@@ -57,19 +57,19 @@ impl Oracle {
         talkers
     }
 
-    /// Waits until more than so many messages were acknowledged.
+    /// Waits until more than `count` messages were acknowledged.
     pub(crate) async fn has_heard_more_than(&self, count: usize) {
         until("the next ack", || (self.count() > count).then_some(())).await;
     }
 
-    /// Everything acknowledged is among these messages.
+    /// Asserts that every acknowledged message is among these ids.
     pub(crate) fn heard_in(&self, ids: &BTreeSet<Uuid>) {
         for id in self.acknowledged.lock().unwrap().keys() {
             assert!(ids.contains(id), "{id} was acknowledged");
         }
     }
 
-    /// Everything acknowledged is among these messages as it was said, and nothing is there under two ids.
+    /// Asserts that every acknowledged message is stored with its text, and that no message is stored under two ids.
     pub(crate) fn finds_everything_in(&self, stored: &BTreeMap<Uuid, String>) {
         for (id, content) in self.acknowledged.lock().unwrap().iter() {
             assert_eq!(stored.get(id), Some(content), "{id} was acknowledged");
@@ -79,14 +79,14 @@ impl Oracle {
     }
 }
 
-/// What a talker says as its `number`th message: its id and words are the same in every round, so that what was sent and
-/// not acknowledged before a kill is sent again after it.
+/// Returns the id and the text of the `number`th message of a session. They are the same in every round, so that a
+/// client repeats after a kill exactly those messages that were not acknowledged before it.
 fn message(session: Uuid, number: usize) -> (Uuid, String) {
     let id = Uuid::new_v5(&session, number.to_string().as_bytes());
     (id, format!("{number} of {session}: {}", "é\u{1F600}\n\"".repeat(number % 40)))
 }
 
-/// Talks until the connection breaks, from the first message that is not acknowledged on.
+/// Sends messages until the connection breaks, starting with the first that is not acknowledged.
 async fn talk(client: Client, oracle: Arc<Oracle>) {
     let session = client.session;
     oracle.sessions.lock().unwrap().insert(session);
@@ -117,7 +117,8 @@ async fn talk(client: Client, oracle: Arc<Oracle>) {
     }
 }
 
-/// What is stored of a session is a beginning of what was said in it, in order: a batch is there as a whole or not at all.
+/// Asserts that the stored messages of a session are a prefix of those that were sent: each batch is stored completely
+/// or not at all.
 pub(crate) fn gapless(contents: &[String], session: Uuid) {
     for (number, content) in contents.iter().enumerate() {
         assert_eq!(*content, message(session, number).1, "{session}");

@@ -1,24 +1,24 @@
-//! Waiting for conditions. Every wait has a deadline, after which the test fails and says what it waited for.
+//! Waits for conditions. Every wait has a deadline; a test that misses it fails with the condition in its message.
 
 use std::time::{Duration, Instant};
 
-/// Far longer than anything here takes, even on a busy machine.
+/// Far more than any wait needs, even on a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 
-/// How often a condition is looked at that cannot be awaited.
+/// The interval at which conditions are polled that cannot be awaited.
 const INTERVAL: Duration = Duration::from_millis(5);
 
-/// Looks again and again until there is something to see.
+/// Polls until `look` returns a value.
 pub(crate) async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     until_told(what, async || look()).await
 }
 
-/// Asks again and again until there is an answer.
+/// Polls until `ask` returns a value.
 pub(crate) async fn until_told<T>(what: &str, ask: impl AsyncFnMut() -> Option<T>) -> T {
     until_within(DEADLINE, what, ask).await
 }
 
-/// The same for what may take longer or must be there sooner.
+/// Polls as [`until_told`] does, with another deadline.
 pub(crate) async fn until_within<T>(
     deadline: Duration,
     what: &str,
@@ -34,7 +34,7 @@ pub(crate) async fn until_within<T>(
     }
 }
 
-/// Awaits what should happen soon.
+/// Awaits an event, at most until the deadline.
 pub(crate) async fn within<T>(what: &str, event: impl Future<Output = T>) -> T {
     match tokio::time::timeout(DEADLINE, event).await {
         Ok(outcome) => outcome,
