@@ -1,4 +1,4 @@
-//! What the figures are measured with: the binary as a server, and plain HTTP.
+//! The test bed of the benchmarks: the binary as a server process, and HTTP written by hand.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -20,7 +20,7 @@ pub(crate) fn number(summary: &Value, key: &str) -> Outcome<f64> {
     Ok(summary[key].as_f64().ok_or_else(|| format!("no {key} in {summary}"))?)
 }
 
-/// A file of conversations in the replay format.
+/// Writes a file of conversations in the replay format and returns its path.
 pub(crate) fn conversations(dir: &Path, sessions: usize, messages: usize) -> Outcome<PathBuf> {
     let path = dir.join("conversations.jsonl");
     let mut file = std::io::BufWriter::new(std::fs::File::create(&path)?);
@@ -67,7 +67,7 @@ impl Server {
                 break rest.split_whitespace().next().unwrap_or_default().to_owned();
             }
         };
-        // The log is read on, as `tee` would: a full pipe is not what is measured here.
+        // The log is read and discarded, because a full pipe would slow the server down.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         let mut server = Self { child, address, ready_after: Duration::ZERO };
         while !server.get("/readyz")?.starts_with("HTTP/1.1 200") {
@@ -121,9 +121,9 @@ impl Server {
         Ok(line.split_whitespace().nth(1).ok_or("no size")?.parse::<u64>()? * 1024)
     }
 
-    /// What it has had of the processors, in user and in kernel mode.
+    /// Returns the processor time of the server so far, in user and kernel mode, in seconds.
     pub(crate) fn processor_seconds(&self) -> Outcome<f64> {
-        /// As Linux counts for programs, on every machine.
+        /// The tick rate of `/proc/PID/stat`, which Linux fixes at 100 per second on all machines.
         const TICKS: f64 = 100.0;
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
         let (_, fields) = stat.rsplit_once(')').ok_or("no name in stat")?;
@@ -140,7 +140,7 @@ impl Drop for Server {
     }
 }
 
-/// A connection that stays open, for one request after the other.
+/// A connection that stays open for consecutive requests.
 pub(crate) struct Connection {
     stream: BufReader<TcpStream>,
     line: String,
@@ -158,7 +158,7 @@ impl Connection {
         Ok(Self { stream: BufReader::new(stream), line: String::new(), body: Vec::new() })
     }
 
-    /// Sends a request as it stands, and reads the answer, whose status it must be; gives its body.
+    /// Sends a request, checks the status of the response and returns the body.
     pub(crate) fn ask(&mut self, request: &[u8], status: u16) -> Outcome<&[u8]> {
         let answered = self.answer(request)?;
         if answered != status {
@@ -167,7 +167,7 @@ impl Connection {
         Ok(&self.body)
     }
 
-    /// Sends a request as it stands, and reads the answer; gives its status.
+    /// Sends a request, reads the response and returns its status.
     pub(crate) fn answer(&mut self, request: &[u8]) -> Outcome<u16> {
         self.stream.get_mut().write_all(request)?;
         let (mut length, mut is_chunked) = (0, false);
@@ -213,14 +213,14 @@ impl Connection {
     }
 }
 
-/// A request of this head, on a connection that stays open.
+/// Builds a request for a connection that stays open.
 pub(crate) fn request(method: &str, path: &str, headers: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {length}\r\n\r\n{body}")
         .into_bytes()
 }
 
-/// The value below which so many percent of them are.
+/// Returns the given percentile of sorted values, or 0 if there are none.
 pub(crate) fn percentile(sorted: &[f64], percent: usize) -> f64 {
     sorted.get(sorted.len().saturating_sub(1) * percent / 100).copied().unwrap_or_default()
 }

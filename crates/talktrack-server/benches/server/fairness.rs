@@ -1,6 +1,7 @@
-//! What one caller who sends as much as it can costs the others: their time to durable beside arrays of 500 messages, beside
-//! large messages, beside updates of large metadata, and beside exports of a conversation of large messages. As in the flood, whoever sends so much runs at the lowest
-//! priority, and the same requests to a loop that answers each of them with a fixed text are the control.
+//! How much one caller that sends as fast as the server accepts slows down the others. The benchmark measures the
+//! others' time to durable while that caller sends arrays of 500 messages, large messages, updates of large metadata,
+//! and exports of a conversation of large messages. As in the flood, the threads that send the load run at the lowest
+//! priority, and the control sends the same requests to a loop that answers each of them with a fixed text.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -11,11 +12,11 @@ use crate::bed::{Connection, Outcome, Server, TEXT, percentile, request};
 use crate::flood::{MEASURED, at_lowest_priority, fixed_answers, patiently};
 use crate::signing::{SigningKey, claims};
 
-/// Each alone, with the control and in the crowd, one after the other.
+/// Each round measures alone, with the control and in the crowd, one after the other.
 const ROUNDS: usize = 5;
 const SECONDS: u32 = 2;
 
-/// The longest that others may wait, in times of what they wait alone.
+/// The longest that other callers may wait, as a multiple of what they wait alone.
 const LIMIT: f64 = 2.0;
 
 const SECRET: &str = "super-secret-jwt-token-with-at-least-32-characters-long";
@@ -54,12 +55,12 @@ pub(crate) fn run() -> Outcome<()> {
     Ok(())
 }
 
-/// Those who send as much as they can.
+/// The callers that send as fast as the server accepts.
 struct Crowd<'c> {
     who: &'c str,
     head: &'c str,
     flags: &'c [&'c str],
-    /// So many large messages are in its conversation from the beginning.
+    /// How many large messages their conversation has at the start.
     said_before: usize,
     large: &'c str,
 }
@@ -67,7 +68,7 @@ struct Crowd<'c> {
 impl Crowd<'_> {
     fn measure(&self, what: &str, connections: usize, method: &str, path: &str, body: &str) -> Outcome<()> {
         let dir = tempfile::tempdir()?;
-        // Whoever is measured has a key, if anybody is asked who they are.
+        // The measured caller has a key if the server asks for authentication.
         let key = if self.flags.is_empty() { None } else { Some(new_key()?) };
         let flags: Vec<&str> = self
             .flags
@@ -121,7 +122,7 @@ impl Crowd<'_> {
     }
 }
 
-/// A key and its entry for the settings.
+/// Makes an API key and returns it with its entry for the settings.
 fn new_key() -> Outcome<(String, String)> {
     let made = std::process::Command::new(env!("CARGO_BIN_EXE_talktrack"))
         .args(["keys", "new", "--name", "agent", "--scopes", "read,write", "--json"])
@@ -131,7 +132,7 @@ fn new_key() -> Outcome<(String, String)> {
     Ok((text("key")?, text("api_keys")?))
 }
 
-/// The times of a patient caller while others send as much as is taken to this address.
+/// Measures the latencies of a paced caller while the crowd sends to this address as fast as it is accepted.
 fn crowded(
     server: &Server,
     say: &[u8],
@@ -149,7 +150,7 @@ fn crowded(
                     at_lowest_priority()?;
                     let mut connection = Connection::at(address)?;
                     while !is_over.load(Ordering::Relaxed) {
-                        // Who is refused before the body is read is told to connect again.
+                        // A caller that the server refuses before it has read the body must connect again.
                         if connection.answer(sent).is_err() {
                             connection = Connection::at(address)?;
                         }

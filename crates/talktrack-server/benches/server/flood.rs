@@ -1,8 +1,8 @@
-//! Ten times what is admitted, and what somebody notices of it who keeps to the limits.
+//! Ten times the admitted rate, and what a caller that keeps to the limits notices of it.
 //!
-//! All callers are paced. The flood, and the server it is compared with, run at the lowest priority: they stand for other
-//! machines, and must not take from the server the cores that it would have. What they take all the same is seen in the
-//! control, where the same requests go to a loop that answers each of them with a fixed text.
+//! All callers are paced. The flood and the control server run at the lowest priority: they stand for other machines
+//! and must not take processor time from the server. The control measures what they take nevertheless: there the same
+//! requests go to a loop that answers each of them with a fixed text.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -15,20 +15,20 @@ use uuid::Uuid;
 
 use crate::bed::{Connection, Outcome, Server, TEXT, percentile, request};
 
-/// Requests that an address may send in a second; the one that is measured sends half of it, the flood ten times as many.
+/// Requests per second that an address may send. The measured caller sends half of that, the flood ten times as many.
 const ADMITTED: u32 = 200;
 pub(crate) const MEASURED: u32 = ADMITTED / 2;
 const FLOOD: u32 = 10 * ADMITTED;
 
-/// Connections of the flood.
+/// Number of connections of the flood.
 const CONNECTIONS: u32 = 20;
 
-/// Each of them once alone, once with the control and once in the flood, one after the other: what else the machine does
-/// changes.
+/// Each round measures once alone, once with the control and once in the flood, one after the other, because the other
+/// load of the machine changes over time.
 const ROUNDS: usize = 5;
 const SECONDS: u32 = 3;
 
-/// What the flood has become.
+/// How many requests of the flood were admitted and refused.
 #[derive(Default)]
 struct Sent {
     admitted: AtomicUsize,
@@ -86,14 +86,14 @@ fn report(times: &mut [Vec<f64>; 3], sent: &Sent, server_seconds: f64, grown: u6
     }
 }
 
-/// How long each of so many admitted requests took, in milliseconds.
+/// Returns how long each of `requests` admitted requests took, in milliseconds.
 pub(crate) fn patiently(server: &Server, say: &[u8], requests: u32) -> Outcome<Vec<f64>> {
     let mut connection = Connection::to(server)?;
     let (started, mut times) = (Instant::now(), Vec::new());
     for number in 0..requests {
         let due = started + Duration::from_secs(1) * number / MEASURED;
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        // The one before took so long that this one waited for it: that counts.
+        // The previous request took so long that this one had to wait; the wait counts.
         let late = !times.is_empty() && times.last().is_some_and(|last| *last > 1e3 / f64::from(MEASURED));
         let began = if late { due } else { Instant::now() };
         connection.ask(say, 202)?;
@@ -102,7 +102,7 @@ pub(crate) fn patiently(server: &Server, say: &[u8], requests: u32) -> Outcome<V
     Ok(times)
 }
 
-/// The same while a flood goes to this address.
+/// Measures as [`patiently`] does while a flood goes to this address.
 fn crowded(server: &Server, session: Uuid, address: &str, sent: &Sent) -> Outcome<Vec<f64>> {
     let (patient, is_over) = (say(session, "198.51.100.1"), AtomicBool::new(false));
     let say = say(session, "203.0.113.9");
@@ -120,7 +120,7 @@ fn crowded(server: &Server, session: Uuid, address: &str, sent: &Sent) -> Outcom
     })
 }
 
-/// One connection's part of the flood. What could not be sent in time is sent as soon as it can.
+/// Sends the share of one connection of the flood. A request that is late is sent as soon as possible.
 fn pour(address: &str, say: &[u8], number: u32, is_over: &AtomicBool, sent: &Sent) -> Outcome<()> {
     at_lowest_priority()?;
     let mut connection = Connection::at(address)?;
@@ -145,7 +145,7 @@ fn say(session: Uuid, from: &str) -> Vec<u8> {
     request("POST", &format!("/v1/sessions/{session}/messages"), &headers, &body)
 }
 
-/// Answers whatever is asked with the same refusal; its address.
+/// Starts a server that answers every request with the same refusal, and returns its address.
 pub(crate) fn fixed_answers() -> Outcome<String> {
     const ANSWER: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
     let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -175,7 +175,7 @@ pub(crate) fn fixed_answers() -> Outcome<String> {
     Ok(address)
 }
 
-/// The thread that calls this gives way to all others.
+/// Gives the current thread the lowest priority.
 pub(crate) fn at_lowest_priority() -> Outcome<()> {
     let task = std::fs::read_link("/proc/thread-self")?;
     let task = task.file_name().ok_or("no thread")?;

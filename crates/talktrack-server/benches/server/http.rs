@@ -1,4 +1,4 @@
-//! Messages over HTTP, in arrays.
+//! Throughput of messages over HTTP, in arrays.
 
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::bed::{Connection, Outcome, Server, TEXT, request};
 
 const JSON: &str = "Content-Type: application/json\r\n";
 
-/// So many callers, each with one request under way.
+/// Number of callers, each with one request in flight.
 const CALLERS: usize = 16;
 const REQUESTS: usize = 250;
 const MESSAGES: usize = 100;
@@ -32,12 +32,12 @@ pub(crate) fn run() -> Outcome<()> {
     Ok(())
 }
 
-/// How many messages so many requests of each caller are.
+/// Returns the number of messages in `requests` requests of each caller.
 pub(crate) fn messages(requests: usize) -> usize {
     CALLERS * requests * MESSAGES
 }
 
-/// Messages a second, each of them acknowledged, of callers that send so many requests each.
+/// Returns the acknowledged messages per second while each caller sends `requests` requests.
 pub(crate) fn ingest(server: &Server, requests: usize) -> Outcome<f64> {
     let message = |turn: usize| json!({"role": if turn.is_multiple_of(2) { "user" } else { "assistant" }, "content": TEXT});
     let body = (0..MESSAGES).map(message).collect::<Value>().to_string();

@@ -1,4 +1,4 @@
-//! Messages over HTTP while somebody listens to them.
+//! Throughput of messages over HTTP while clients listen to the events.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use crate::http;
 const LISTENERS: [usize; 3] = [0, 1, 10];
 const ROUNDS: usize = 3;
 
-/// Requests of each caller: enough that the ring of events is overrun, where listeners are slower.
+/// Requests of each caller: enough to overrun the ring buffer of events if listeners are slower than the callers.
 const REQUESTS: usize = 100;
 
 pub(crate) fn run() -> Outcome<()> {
@@ -54,13 +54,13 @@ pub(crate) fn run() -> Outcome<()> {
     Ok(())
 }
 
-/// Takes all events as fast as they come; how many messages there were among them.
+/// Reads all events as fast as they arrive. The returned counter holds the number of messages among them.
 fn listen(server: &Server) -> Outcome<Arc<AtomicUsize>> {
     let stream = TcpStream::connect(&server.address)?;
     write!(&stream, "GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
     let (heard, mut lines) = (Arc::new(AtomicUsize::new(0)), BufReader::with_capacity(1 << 18, stream));
     let mut line = Vec::new();
-    // The head is sent when the place in the order is taken: from here on nothing is missed.
+    // The server sends the head after the listener has its position in the stream, so no event after it is missed.
     while line != b"\r\n" {
         line.clear();
         if lines.read_until(b'\n', &mut line)? == 0 {

@@ -1,4 +1,4 @@
-//! Lists and transcripts with a lot behind them: a million messages, or as many millions as `BENCH_MILLIONS` says.
+//! Lists and transcripts on a large database: one million messages, or `BENCH_MILLIONS` millions.
 
 use std::path::Path;
 use std::time::Instant;
@@ -38,7 +38,7 @@ pub(crate) fn run() -> Outcome<()> {
     pages(&server, millions, &transcript_page(&dir.path().join("talktrack.db"))?)
 }
 
-/// Pages of the dashboard, as the server makes them; a browser gets them compressed, which is done too.
+/// Measures pages of the dashboard as the server renders and compresses them.
 fn pages(server: &Server, millions: u64, long: &str) -> Outcome<()> {
     for (what, path) in
         [("the page of 50 conversations", "/"), ("the page of a transcript of 1,000 messages", long)]
@@ -52,7 +52,7 @@ fn pages(server: &Server, millions: u64, long: &str) -> Outcome<()> {
     Ok(())
 }
 
-/// Puts a thousand messages together into one conversation, and says where its page is.
+/// Moves a thousand messages into one conversation and returns the path of its page.
 fn transcript_page(database: &Path) -> Outcome<String> {
     let database = Database::open(database)?;
     let id = session_id(0).to_string();
@@ -69,7 +69,7 @@ fn session_id(number: u64) -> Uuid {
 fn latencies(server: &Server, path: &dyn Fn(u64) -> String, requests: u64) -> Outcome<[f64; 2]> {
     let mut connection = Connection::to(server)?;
     let mut times = Vec::new();
-    // Once to warm up.
+    // The first half of the requests warms the caches up and is not measured.
     for number in 0..2 * requests {
         let request = request("GET", &path(number % requests), "Accept-Encoding: gzip\r\n", "");
         let started = Instant::now();
@@ -82,7 +82,7 @@ fn latencies(server: &Server, path: &dyn Fn(u64) -> String, requests: u64) -> Ou
     Ok([percentile(&times, 50), percentile(&times, 99)])
 }
 
-/// Writes sessions of [`TURNS`] messages, as if they had come in one after the other.
+/// Writes sessions of [`TURNS`] messages, as if they had arrived one after the other.
 fn fill(path: &Path, sessions: u64) -> Outcome<()> {
     let mut database = Database::open(path)?;
     database.execute_batch("PRAGMA synchronous = OFF; PRAGMA cache_size = -1000000;")?;

@@ -1,5 +1,5 @@
-//! What the server does, seen from outside: the real binary, real sockets, a client on the same machine. Each figure stands
-//! beside its limit from the same run. `cargo bench --bench server -- http` runs one group alone.
+//! The performance of the server seen from outside: the real binary, real sockets, and a client on the same machine.
+//! Each figure is printed next to its limit. `cargo bench --bench server -- http` runs one group alone.
 
 mod bed;
 mod socket;
@@ -16,7 +16,7 @@ mod signing;
 
 use bed::Outcome;
 
-/// Measures, and prints what it measured.
+/// Measures a group and prints the figures.
 type Group = fn() -> Outcome<()>;
 
 fn main() -> Outcome<()> {

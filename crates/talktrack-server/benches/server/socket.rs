@@ -1,4 +1,4 @@
-//! The process itself, and conversations over sockets.
+//! Start-up, idle connections, and conversations over sockets.
 
 use futures_util::future::try_join_all;
 use tokio_tungstenite::connect_async;
@@ -12,7 +12,7 @@ pub(crate) fn run() -> Outcome<()> {
     paced()
 }
 
-/// From spawning the process to its first 200 on /readyz.
+/// Measures the time from spawning the process to the first 200 of /readyz.
 fn start() -> Outcome<()> {
     let mut times = Vec::new();
     for _ in 0..11 {
@@ -48,7 +48,7 @@ fn idle_sockets() -> Outcome<()> {
     Ok(())
 }
 
-/// Sixty-four sockets as fast as they can, the client on the same cores, every message acknowledged.
+/// Measures 64 sockets at full speed, with the client on the same cores and every message acknowledged.
 fn throughput() -> Outcome<()> {
     const MESSAGES: usize = 400_000;
     let mut best = Vec::new();
@@ -70,7 +70,7 @@ fn throughput() -> Outcome<()> {
     Ok(())
 }
 
-/// A thousand messages a second, as many agents at once would send them.
+/// Measures the latency at 1,000 messages a second, spread over 64 sockets.
 fn paced() -> Outcome<()> {
     let dir = tempfile::tempdir()?;
     let server = Server::start(&dir.path().join("data"), &[])?;

@@ -1,4 +1,4 @@
-//! What it costs to know who asks.
+//! The cost of authentication.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -39,10 +39,11 @@ pub(crate) fn run() -> Outcome<()> {
     Ok(())
 }
 
-/// How long a small request takes, at the median.
+/// Returns the median latency of a small request in microseconds.
 fn median_us(server: &Server, headers: impl Fn(usize) -> String) -> Outcome<f64> {
     let path = format!("/v1/sessions?limit=1&user_id={}", Uuid::nil());
-    // Made beforehand: signing takes long, and whoever waits for the next request meanwhile falls asleep.
+    // The requests are made beforehand: signing takes long, and in the meantime the server's idle threads would fall
+    // asleep.
     let requests: Vec<_> = (0..REQUESTS)
         .map(|number| {
             let headers = headers(number);
@@ -61,7 +62,7 @@ fn median_us(server: &Server, headers: impl Fn(usize) -> String) -> Outcome<f64>
     Ok(percentile(&times, 50))
 }
 
-/// A project that publishes these keys; its URL.
+/// Starts a server that publishes these keys, and returns its URL.
 fn publish(keys: &[&SigningKey]) -> Outcome<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let url = format!("http://{}", listener.local_addr()?);
