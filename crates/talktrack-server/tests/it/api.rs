@@ -1,5 +1,5 @@
-//! The HTTP API: what every endpoint answers, arrays and their retries, lists while rows arrive, who may see what, and the
-//! description against the routes.
+//! The HTTP API: the response of every endpoint, arrays of messages and their retries, lists while rows arrive, access
+//! to other users' data, and the API description compared with the routes.
 
 mod answers;
 mod arrays;
@@ -11,7 +11,7 @@ mod search;
 mod stats;
 mod waiting;
 
-// What these are made of.
+// Helpers of the modules above.
 mod transcript;
 
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::harness::{HttpAnswer, Server};
 
-/// Starts a session over HTTP, of a new user.
+/// Starts a session of a new user over HTTP and returns its id.
 async fn start(server: &Server) -> Uuid {
     let session = Uuid::new_v4();
     let body = json!({"session_id": session, "user_id": Uuid::new_v4()});
@@ -28,17 +28,17 @@ async fn start(server: &Server) -> Uuid {
     session
 }
 
-/// Where a session's messages are.
+/// Returns the path of a session's messages.
 fn messages_of(session: Uuid) -> String {
     format!("/v1/sessions/{session}/messages")
 }
 
-/// Hands messages over, one or an array.
+/// Posts a message or an array of messages.
 async fn say(server: &Server, session: Uuid, body: &Value) -> HttpAnswer {
     server.request("POST", messages_of(session)).json(body).send().await
 }
 
-/// The texts of a transcript, however many pages it has.
+/// Returns the texts of a session's messages from all pages.
 async fn said(server: &Server, session: Uuid) -> Vec<String> {
     let rows = pages::all(server, &messages_of(session), "messages").await;
     rows.iter().map(|row| row["content"].as_str().unwrap().to_owned()).collect()

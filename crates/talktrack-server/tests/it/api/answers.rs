@@ -1,4 +1,4 @@
-//! Every answer of every endpoint, as it goes over the wire.
+//! Every response of every endpoint, as the server sends it.
 
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ fn get<'s>(server: &'s Server, path: &str) -> Request<'s> {
     server.request("GET", format!("/v1/sessions{path}"))
 }
 
-/// The session of which these tests speak.
+/// The request that starts the session of these tests.
 fn start(server: &Server) -> Request<'_> {
     let body = json!({
         "session_id": SESSION, "user_id": USER, "external_id": "call-7", "metadata": {"room": 7},
@@ -35,7 +35,7 @@ async fn with_session(home: &Home) -> Server {
     server
 }
 
-/// A message of it.
+/// The body of a message in this session.
 fn message(content: &str) -> Value {
     json!({"id": MESSAGE, "role": "user", "content": content, "created_at": "2026-11-23T08:00:01.5Z"})
 }
@@ -93,7 +93,8 @@ async fn a_session_is_ended() {
     told.is_as_before("end_session");
 }
 
-/// A conversation that is carried over may be one that nobody ended.
+/// An imported conversation may never have been ended. Its import sends an end with the status `abandoned` and a later
+/// time; the duration must not include the time after the last message.
 #[tokio::test]
 async fn a_session_that_nobody_ended_is_told_as_abandoned_and_ends_with_its_last_message() {
     let home = Home::new();

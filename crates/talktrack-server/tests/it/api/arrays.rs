@@ -1,4 +1,4 @@
-//! Arrays of messages: all durable, or each answered by itself; and the same request again changes nothing.
+//! Arrays of messages: either all are durable, or each has its own result. A repeated request changes nothing.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -133,7 +133,8 @@ async fn a_message_alone_that_has_no_room_is_told_to_come_again() {
         let message = json!({"id": Uuid::new_v4(), "role": "user", "content": "alone"});
         let answer = crate::harness::until_told("a message alone is refused", async || {
             let request = say(&server, session, &message);
-            // Where it has room it waits for the disk: the burst took less than all of it.
+            // While the queue has room, the server waits for the blocked disk. This means that the burst has not filled
+            // the queue yet, so the request is cancelled and sent again.
             let answer = tokio::time::timeout(std::time::Duration::from_millis(200), request).await;
             answer.ok()
         })

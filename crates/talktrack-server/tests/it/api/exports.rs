@@ -1,4 +1,4 @@
-//! A conversation as a document, in each format, byte for byte.
+//! Exports of a conversation, byte for byte in each format.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -10,7 +10,7 @@ use crate::harness::{Home, Server};
 const SESSION: &str = "fda86359-0000-4000-8000-000000000001";
 const USER: &str = "03f6b167-0000-4000-8000-000000000002";
 
-/// A call of everything that can happen in one.
+/// Writes a conversation that contains every kind of message.
 async fn conversation(server: &Server) {
     let body = json!({"session_id": SESSION, "user_id": USER, "started_at": "2026-11-23T08:00:00Z"});
     assert_eq!(server.request("POST", "/v1/sessions").json(&body).send().await.status, 201);
@@ -123,7 +123,7 @@ async fn a_command_writes_the_same_files() {
     assert_eq!(arrays.len(), 2, "an array for each conversation");
 }
 
-/// The memory that an export takes does not grow with the conversation.
+/// The export streams the conversation: the memory it takes must not grow with the length of the conversation.
 #[tokio::test]
 async fn a_long_conversation_is_exported_as_it_is_read() {
     let home = Home::new();

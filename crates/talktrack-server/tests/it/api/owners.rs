@@ -1,4 +1,5 @@
-//! Who may see and write what: users their own, keys what their scopes say; and with PostgreSQL the database itself refuses.
+//! Access control: users read and write their own data only, keys do what their scopes allow, and PostgreSQL itself
+//! enforces this with row-level security.
 
 use serde_json::{Value, json};
 use talktrack_testbed::{Database, Postgres, like_supabase};
@@ -9,7 +10,7 @@ use crate::auth::{ApiKey, SECRET, new_key};
 use crate::harness::remote::migrated;
 use crate::harness::{Home, Request, Server};
 
-/// A server that knows users and one key.
+/// A server that accepts users' tokens and one API key.
 struct Guarded {
     server: Server,
     key: ApiKey,
@@ -30,7 +31,7 @@ impl Guarded {
         self.server.request(method, path).token(token)
     }
 
-    /// A session of this user, with one message, written by the key.
+    /// Starts a session of this user with one message, written with the key, and returns its id.
     async fn session_of(&self, user: Uuid) -> Uuid {
         let session = Uuid::new_v4();
         let body = json!({"session_id": session, "user_id": user});
@@ -53,7 +54,7 @@ fn ids(list: &Value) -> Vec<&str> {
     sessions.iter().map(|session| session["session_id"].as_str().unwrap()).collect()
 }
 
-/// Whatever a user asks for, they see and write their own.
+/// Checks that every request of a user reads and writes that user's data only.
 async fn each_has_their_own(guarded: &Guarded) {
     let (ada, bob) = (Uuid::new_v4(), Uuid::new_v4());
     let (adas, bobs) = (guarded.session_of(ada).await, guarded.session_of(bob).await);
@@ -133,7 +134,8 @@ async fn the_database_decides_what_a_user_sees_by_its_own_policies() {
     let (adas, bobs) = (guarded.session_of(ada).await, guarded.session_of(bob).await);
     let seen = async |user: Uuid| guarded.by(&token(user), "GET", "/v1/sessions").send().await.json();
     assert_eq!(ids(&seen(ada).await), [adas.to_string()]);
-    // Nothing in the query or in the server has changed: only the policy knows that nobody sees anything now.
+    // Neither the query nor the server has changed. If the policy hides the rows, the server reads with the rights of
+    // the user.
     database.psql(
         "CREATE POLICY nobody ON conversation_sessions AS RESTRICTIVE FOR SELECT TO authenticated USING (false)",
     );

@@ -1,4 +1,4 @@
-//! Lists in pages: nothing is left out or told twice, whatever arrives while somebody turns them.
+//! Pagination: a list omits no row and repeats none, even if rows arrive between two pages.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ use super::{messages_of, say, start};
 use crate::harness::remote::migrated;
 use crate::harness::{Home, Server};
 
-/// A page, and where the list goes on.
+/// Returns the rows of a page and the cursor of the next page.
 async fn page(server: &Server, path: &str, cursor: Option<&str>, list: &str) -> (Vec<Value>, Option<String>) {
     let sign = if path.contains('?') { '&' } else { '?' };
     let path = cursor.map_or_else(|| path.to_owned(), |cursor| format!("{path}{sign}cursor={cursor}"));
@@ -21,7 +21,7 @@ async fn page(server: &Server, path: &str, cursor: Option<&str>, list: &str) -> 
     (rows, page["next_cursor"].as_str().map(str::to_owned))
 }
 
-/// All rows of a list.
+/// Returns all rows of a list, from all its pages.
 pub(super) async fn all(server: &Server, path: &str, list: &str) -> Vec<Value> {
     let (mut rows, mut next) = page(server, path, None, list).await;
     while let Some(cursor) = next {
@@ -32,7 +32,7 @@ pub(super) async fn all(server: &Server, path: &str, list: &str) -> Vec<Value> {
     rows
 }
 
-/// Turns the pages of a transcript while something is said between any two of them.
+/// Reads a transcript page by page while a message arrives between each two pages.
 async fn transcript_grows(server: &Server) {
     let session = start(server).await;
     let messages: Value = (0..20).map(|turn| json!({"role": "user", "content": turn.to_string()})).collect();
@@ -57,7 +57,7 @@ async fn transcript_grows(server: &Server) {
     assert_eq!(told, (0..25).map(|turn| turn.to_string()).collect::<Vec<_>>());
 }
 
-/// Turns the pages of the list of sessions while others begin, several at the same moment.
+/// Reads the list of sessions page by page while other sessions start, several of them with the same start time.
 async fn sessions_begin(server: &Server) {
     let begin = async |at: usize| {
         let session = Uuid::new_v4();
@@ -116,12 +116,12 @@ async fn a_page_of_the_last_rows_leads_nowhere_or_to_an_empty_one() {
     assert_eq!((rows.len(), next), (4, None));
     let (rows, next) = page(&server, &format!("{path}?limit=4"), None, "messages").await;
     assert_eq!(rows.len(), 4);
-    // There may be more: only asking tells.
+    // The last page was full, so only another request can show that the list has ended.
     let (rows, next) = page(&server, &format!("{path}?limit=4"), next.as_deref(), "messages").await;
     assert_eq!((rows.len(), next), (0, None));
 }
 
-/// Pages of the largest messages are bounded in bytes, over HTTP and in the dashboard, and nothing is left out.
+/// Checks that pages of the largest messages are bounded in bytes, over HTTP and in the dashboard, and omit no message.
 async fn large_messages_come_on_small_pages(server: &Server) {
     const MESSAGES: usize = 40;
     const PAGE_AT_MOST: usize = 6 << 20;

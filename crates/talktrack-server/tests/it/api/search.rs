@@ -1,4 +1,4 @@
-//! Messages found by their words over HTTP: what is answered, who finds what, and a database that cannot be searched yet.
+//! Full-text search over HTTP: the results, which users find which messages, and a database whose search is not ready.
 
 use serde_json::{Value, json};
 use talktrack_testbed::{Database, Postgres, like_supabase};
@@ -30,7 +30,7 @@ async fn conversation(server: &Server) {
     assert_eq!(said.status, 202, "{said:?}");
 }
 
-/// Waits until a search finds so many.
+/// Waits until a search has exactly `count` hits, and returns them.
 async fn finds(server: &Server, token: Option<&str>, query: &str, count: usize) -> Vec<Value> {
     until_told(&format!("{query} finds {count}"), async || {
         let request = server.request("GET", format!("/v1/search?{query}"));

@@ -1,4 +1,4 @@
-//! Figures over HTTP: what is answered, whose they are, and what is refused.
+//! Statistics over HTTP: the figures, which users they include, and which requests are refused.
 
 use serde_json::{Value, json};
 use talktrack_testbed::{Database, Postgres, like_supabase};
@@ -12,10 +12,11 @@ use crate::harness::{Home, Server, until_told};
 const SESSION: &str = "fda86359-0000-4000-8000-000000000001";
 const USER: &str = "03f6b167-0000-4000-8000-000000000002";
 const OTHER: &str = "aaaaaaaa-0000-4000-8000-000000000003";
-/// Of which these tests speak.
+/// The range that these tests query.
 const RANGE: &str = "since=2026-11-23T07:00:00Z&until=2026-11-23T10:00:00Z&step=1h";
 
-/// A conversation of four messages over an hour, one of them twice revised, and one message that nobody takes.
+/// Writes a conversation of four messages over an hour, one of which is revised twice, and a message that the store
+/// refuses.
 async fn conversation(server: &Server) {
     let session = json!({"session_id": SESSION, "user_id": USER, "started_at": "2026-11-23T08:00:00Z"});
     assert_eq!(server.request("POST", "/v1/sessions").json(&session).send().await.status, 201);
@@ -36,7 +37,7 @@ async fn conversation(server: &Server) {
     assert_eq!(end.status, 202, "{end:?}");
 }
 
-/// Waits until everything in a range is counted, so many messages.
+/// Waits until the statistics have counted all messages of the range, and returns the answer.
 async fn counted(server: &Server, token: Option<&str>, query: &str, messages: u64) -> Value {
     until_told(&format!("{query} counts {messages}"), async || {
         let request = server.request("GET", format!("/v1/stats?{query}"));

@@ -1,18 +1,18 @@
-//! Requests and their answers as a text to compare with the last one that somebody has looked at.
+//! Requests and their responses as text, compared with a reviewed snapshot.
 
 use serde_json::Value;
 
 use crate::harness::Request;
 
-/// What is asked, and what comes back.
+/// The requests and responses as text.
 #[derive(Default)]
 pub(super) struct Transcript(String);
 
-/// What differs from run to run.
+/// Fields whose values differ from run to run.
 const CHANCE: [&str; 3] = ["seq", "last_event_at", "next_cursor"];
 
 impl Transcript {
-    /// Sends the request, and writes both sides down.
+    /// Sends the request and appends the request and its response.
     pub(super) async fn add(&mut self, what: &str, request: Request<'_>) {
         let asked = request.in_words();
         let answer = request.send().await;
@@ -30,7 +30,7 @@ impl Transcript {
         self.0 += &format!("{}\n\n\n", lines.trim_end());
     }
 
-    /// It says what it said when it was last looked at.
+    /// Asserts that the text equals the snapshot of this name.
     pub(super) fn is_as_before(&self, name: &str) {
         insta::with_settings!({omit_expression => true, prepend_module_to_snapshot => false, snapshot_path => "snapshots"}, {
             insta::assert_snapshot!(name, self.0.trim_end());

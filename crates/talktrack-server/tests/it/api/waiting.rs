@@ -1,4 +1,4 @@
-//! `?wait=stored`: the answer comes when the store has the row, or says why it will not.
+//! `?wait=stored`: the server answers when the store has the row, or with the reason why the store refuses it.
 
 use serde_json::json;
 use talktrack_testbed::Postgres;
@@ -54,7 +54,8 @@ async fn whoever_waits_for_a_row_that_the_store_refuses_is_told_why() {
     database.psql("ALTER TABLE conversation_messages ADD CHECK (content <> 'forbidden')");
     let path = format!("{}?wait=stored", messages_of(session));
     let body = json!([{"role": "user", "content": "fine"}, {"role": "user", "content": "forbidden"}]);
-    // If the two are not written together, the next row that the store takes tells that this one is bad.
+    // If the writer does not send the two messages in one batch, it needs another accepted row to know that the row is
+    // bad and not the store.
     let other = messages_of(start(&server).await);
     let next_rows = async {
         loop {
@@ -77,7 +78,8 @@ async fn whoever_waits_for_a_row_that_the_store_refuses_is_told_why() {
     assert_eq!(said(&database, session), ["fine"]);
 }
 
-/// With nobody beside it, a row that is refused could be the store's fault: it waits, and so does no one else.
+/// Without other rows, a refused row could also mean that the store has failed. The row must wait, but its caller must
+/// get an answer in time.
 #[tokio::test]
 async fn a_lone_user_who_waits_for_a_row_that_the_store_refuses_is_answered_in_time_and_health_names_the_row()
 {
@@ -93,7 +95,7 @@ async fn a_lone_user_who_waits_for_a_row_that_the_store_refuses_is_answered_in_t
     let health = server.readiness(200).await;
     assert!(health.contains("polite") && health.contains("they wait until the store takes them"), "{health}");
     assert!(!health.contains("forbidden"), "the row's words are for its owner: {health}");
-    // The next row that the store takes tells that it was the row.
+    // The store accepts the next row, which proves that the earlier row was the cause.
     let body = json!({"role": "user", "content": "fine"});
     let answer = server.request("POST", path).json(&body).send().await;
     assert_eq!(answer.status, 201, "{answer:?}");
