@@ -1,14 +1,14 @@
-//! Uploads that never come to their end.
+//! Uploads that never end.
 
 use uuid::Uuid;
 
 use super::{Upload, files, keep, read, session, wav};
 use crate::harness::{Home, Server, until};
 
-/// More than is gathered before the first of it is written.
+/// More than the server buffers before it writes the first bytes to the file.
 const SOME: usize = 1 << 20;
 
-/// An upload of which something lies in the folder.
+/// Starts an upload and waits until its first bytes are in a file.
 async fn half_way(home: &Home, server: &Server, session: Uuid) -> Upload {
     let before = files(home, session).len();
     let mut upload = Upload::chunked(server, session).await;

@@ -1,4 +1,4 @@
-//! HTTP with bodies that are no text.
+//! HTTP with binary bodies.
 
 use std::net::SocketAddr;
 
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::harness::{HttpAnswer, Server, within};
 
-/// An answer with its bytes.
+/// A response with its body as bytes.
 #[derive(Clone)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -26,7 +26,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
     }
 
-    /// The code of a problem document of this status; null where it has none.
+    /// Asserts that the response is a problem document with this status, and returns its code; null if it has no code.
     pub(crate) fn problem(&self, status: u16) -> Value {
         assert_eq!(
             (self.status, self.header("content-type")),
@@ -44,7 +44,7 @@ impl std::fmt::Debug for Answer {
     }
 }
 
-/// Sends a request, whose head lacks its end, with a body, and reads the answer.
+/// Sends a request with a body and reads the response. `head` lacks the empty line at its end.
 pub(crate) async fn exchange(server: &Server, head: &str, body: &[u8]) -> Answer {
     let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
     let mut upload = Upload::begin(server.address, &format!("{head}{length}")).await;
@@ -52,7 +52,7 @@ pub(crate) async fn exchange(server: &Server, head: &str, body: &[u8]) -> Answer
     upload.answer().await
 }
 
-/// A request whose body is still coming.
+/// A request whose body is not complete yet.
 pub(crate) struct Upload(TcpStream);
 
 impl Upload {
@@ -65,7 +65,7 @@ impl Upload {
         Self(stream)
     }
 
-    /// Of a recording, in chunks.
+    /// Starts the upload of a recording with chunked transfer encoding.
     pub(crate) async fn chunked(server: &Server, session: Uuid) -> Self {
         let head = format!(
             "POST /v1/sessions/{session}/audio HTTP/1.1\r\nContent-Type: audio/wav\r\nTransfer-Encoding: chunked\r\n"
@@ -73,12 +73,13 @@ impl Upload {
         Self::begin(server.address, &head).await
     }
 
-    /// Sends some of the body. Whether the server takes it is seen by its answer.
+    /// Sends a part of the body. An error is ignored: the server may refuse the upload early, and the response shows
+    /// it.
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         let _ = within("the server takes the body", self.0.write_all(bytes)).await;
     }
 
-    /// Sends some of a body in chunks.
+    /// Sends a chunk of the body.
     pub(crate) async fn chunk(&mut self, bytes: &[u8]) {
         self.send(format!("{:x}\r\n", bytes.len()).as_bytes()).await;
         self.send(bytes).await;

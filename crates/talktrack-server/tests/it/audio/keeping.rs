@@ -1,4 +1,4 @@
-//! What is sent is kept, and comes back as it was.
+//! Accepted recordings are kept and read back unchanged.
 
 use serde_json::json;
 use uuid::Uuid;
@@ -147,7 +147,7 @@ async fn recordings_go_with_their_session_at_the_next_start_at_the_latest() {
     let late = send(&server, gone, "audio/wav", &wav(10_000)).await;
     assert_eq!(late.status, 410, "{late:?}");
     server.kill().await;
-    // As if it had been killed between the two.
+    // The state that a kill between the deletion of the session and the removal of its files would leave.
     let left = home.data_dir().join("audio").join(gone.to_string());
     std::fs::create_dir(&left).unwrap();
     std::fs::write(left.join(url.rsplit('/').next().unwrap()), wav(1_000)).unwrap();

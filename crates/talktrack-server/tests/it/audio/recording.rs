@@ -1,6 +1,6 @@
-//! Sound files, made up: a true beginning, and then noise.
+//! Generated recordings: a valid file header followed by noise.
 
-/// A WAV file of this many bytes.
+/// Returns a WAV file of this many bytes.
 pub(crate) fn wav(bytes: usize) -> Vec<u8> {
     noise(b"RIFF\xff\xff\xff\x7fWAVEfmt \x10\0\0\0\x01\0\x01\0\x80\x3e\0\0\0\x7d\0\0\x02\0\x10\0data", bytes)
 }
@@ -9,12 +9,12 @@ pub(crate) fn ogg(bytes: usize) -> Vec<u8> {
     noise(b"OggS\0\x02\0\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0\x01\x13OpusHead", bytes)
 }
 
-/// With the title and the singer before the sound.
+/// Returns an MP3 file whose ID3 tag comes before the sound.
 pub(crate) fn mp3(bytes: usize) -> Vec<u8> {
     noise(b"ID3\x04\0\0\0\0\0\x23TSSE\0\0\0\x0f\0\0\x03Lavf58", bytes)
 }
 
-/// No two places within reach of each other are alike, so that a part that went astray is noticed.
+/// Appends pseudo-random bytes to the header. No two parts of a file are the same, so a misplaced part is noticed.
 fn noise(head: &[u8], bytes: usize) -> Vec<u8> {
     let mut state = 1u32;
     let next = || {

@@ -1,4 +1,4 @@
-//! What is not taken, and that nothing of it is left.
+//! Refused uploads leave no file behind.
 
 use serde_json::json;
 use uuid::Uuid;

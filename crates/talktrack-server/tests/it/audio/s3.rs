@@ -1,4 +1,4 @@
-//! Recordings in an object store that speaks S3. Where none is installed, this is left out, and says so.
+//! Recordings in an S3 object store. If no object store is installed, the tests print this and are skipped.
 
 use serde_json::json;
 use talktrack_testbed::Moto;
@@ -6,24 +6,24 @@ use talktrack_testbed::Moto;
 use super::{Upload, exchange, keep, mp3, read, send, session, wav};
 use crate::harness::{Home, Server};
 
-/// An object store with one bucket, `calls`.
+/// Starts an object store with the bucket `calls`.
 async fn object_store() -> Option<Moto> {
     let moto = Moto::start()?;
     assert_eq!(ask(&moto, "PUT", "/calls").await, 200);
     Some(moto)
 }
 
-/// What anybody may say in a request: this store looks at no signature.
+/// A signature with any content: this object store does not verify signatures.
 const SIGNATURE: &str =
     "AWS4-HMAC-SHA256 Credential=me/20261123/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0";
 
-/// Asks the store itself.
+/// Sends a request directly to the object store and returns the status.
 async fn ask(moto: &Moto, method: &str, path: &str) -> u16 {
     let head = format!("{method} {path} HTTP/1.1\r\nContent-Length: 0\r\nAuthorization: {SIGNATURE}\r\n");
     Upload::begin(moto.address(), &head).await.answer().await.status
 }
 
-/// A server that keeps its recordings there.
+/// Starts a server that keeps its recordings in the object store.
 async fn serve(moto: &Moto, home: &Home, flags: &[&str]) -> Server {
     let mut command = home.server_command(flags);
     command.env("TALKTRACK_AUDIO_STORE", "s3://calls/live");
