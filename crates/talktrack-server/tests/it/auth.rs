@@ -1,4 +1,4 @@
-//! Who may ask, and for whom: API keys, users' tokens, published keys that come and go, and all of it on the socket.
+//! Authentication and authorisation: API keys, users' tokens, rotated public keys, and all of them on the socket.
 
 mod keys;
 mod tokens;
@@ -12,7 +12,7 @@ mod audio;
 mod tls;
 mod deletion;
 
-// What these are made of.
+// Helpers of the modules above.
 mod publisher;
 pub(crate) mod signing;
 
@@ -22,21 +22,21 @@ use crate::harness::{Home, HttpAnswer, Output, Server, upgrade};
 use publisher::Publisher;
 use signing::{SigningKey, claims};
 
-/// A secret as long as Supabase's.
+/// A secret of the same length as those of Supabase.
 pub(crate) const SECRET: &str = "super-secret-jwt-token-with-at-least-32-characters-long";
 
-/// An API key, and its entry for the settings.
+/// An API key and its entry for the settings.
 pub(crate) struct ApiKey {
     pub(crate) key: String,
     pub(crate) entry: String,
 }
 
-/// Has the program make a key.
+/// Makes an API key with `talktrack keys new`.
 pub(crate) async fn new_key(home: &Home, name: &str, scopes: &str) -> ApiKey {
     new_limited_key(home, name, scopes, &[]).await
 }
 
-/// Has the program make a key that is limited by these arguments.
+/// Makes an API key with `talktrack keys new` and these arguments, which limit the key.
 pub(crate) async fn new_limited_key(home: &Home, name: &str, scopes: &str, limits: &[&str]) -> ApiKey {
     let arguments = [&["keys", "new", "--name", name, "--scopes", scopes, "--json"], limits].concat();
     let made = home.run(&arguments).await.succeeded().json();
@@ -44,38 +44,40 @@ pub(crate) async fn new_limited_key(home: &Home, name: &str, scopes: &str, limit
     ApiKey { key: text("key"), entry: text("api_keys") }
 }
 
-/// A server with these variables in its environment, and a log that hides nothing.
+/// Starts a server with these environment variables. Its log level is `trace`, so that any secret that it logs is
+/// found.
 pub(crate) async fn serve_with(home: &Home, environment: &[(&str, &str)]) -> Server {
     let mut command = home.server_command(&["--log-level", "trace"]);
     command.envs(environment.iter().copied());
     Server::start(home, command).await
 }
 
-/// A server that trusts the keys of a project.
+/// Starts a server that trusts the public keys of a project.
 async fn serve_for(home: &Home, project: &Publisher) -> Server {
     serve_with(home, &[("SUPABASE_URL", &project.url())]).await
 }
 
-/// It must not start with these variables; what it says.
+/// Asserts that the server does not start with these variables, and returns the error line.
 async fn refuses_to_start(home: &Home, environment: &[(&str, &str)]) -> String {
     let mut command = home.server_command(&[]);
     command.envs(environment.iter().copied());
     Output::of(command).await.failed(2)
 }
 
-/// What the server answers to a request for a WebSocket with this token. 101 is a yes.
+/// Requests a WebSocket with this token and returns the response; 101 means that the server accepts the token.
 async fn knock(server: &Server, query: &str, token: &str) -> HttpAnswer {
     let authorization = format!("Bearer {token}");
     upgrade(server.address, &format!("/v1/ws?{query}"), &[("Authorization", &authorization)]).await.1
 }
 
-/// The token opens a session for its user.
+/// Asserts that the token opens a session for its user.
 async fn admits(server: &Server, token: &str) {
     let answer = knock(server, "", token).await;
     assert_eq!(answer.status, 101, "{answer:?}");
 }
 
-/// The token is refused with 401, as the standard has it, and without repeating any of it; says why.
+/// Asserts that the token is refused with 401 and the header of RFC 6750, and that the response repeats no part of the
+/// token. Returns the reason.
 async fn refuses(server: &Server, token: &str) -> String {
     let answer = knock(server, &format!("user_id={}", Uuid::new_v4()), token).await;
     let why = answer.problem(401, "unauthorized");

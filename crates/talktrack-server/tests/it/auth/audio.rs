@@ -1,4 +1,4 @@
-//! Whose a recording is.
+//! Access to recordings.
 
 use uuid::Uuid;
 

@@ -1,4 +1,5 @@
-//! Who may delete what: users their own and themselves, keys with the scope `admin` everything.
+//! Who may delete data: users may delete their own sessions and themselves; keys with the scope `admin` may delete
+//! everything.
 
 use uuid::Uuid;
 

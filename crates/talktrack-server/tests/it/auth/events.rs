@@ -1,4 +1,4 @@
-//! Live events by identity: users hear of their own sessions and of nothing else.
+//! Live events by identity: users receive the events of their own sessions and no others.
 
 use serde_json::json;
 use talktrack_testbed::Postgres;
@@ -22,7 +22,7 @@ async fn users_hear_of_their_own_sessions_and_servers_of_all() {
 
     let mut his = Client::come_with(&server, "", &token(bob)).await.expect_started().await;
     his.say("Bob's secret").await;
-    // What a system message says has no user of its own.
+    // A system message has no user; the server must use the owner of its session.
     his.track(json!({"type": "message", "role": "system", "content": "be kind to Bob"})).await;
     let mut hers = Client::come_with(&server, "", &token(ann)).await.expect_started().await;
     hers.track(json!({"type": "message", "role": "system", "content": "be kind to Ann"})).await;
@@ -34,7 +34,7 @@ async fn users_hear_of_their_own_sessions_and_servers_of_all() {
     assert_eq!((&heard[2].data["content"], &heard[2].data["user_id"]), (&json!("hello"), &json!(ann)));
     assert_eq!(all.several(6).await.len(), 6);
 
-    // Nor does it help to ask for his session, or to come again behind an earlier event.
+    // A filter for his session or an earlier event id must not give access to his events either.
     let query = format!("session_id={}&last_event_id=0", his.session);
     let mut curious = Listener::with(&server, &query, &authorization(&token(ann))).await;
     let mut again = Listener::with(&server, "last_event_id=0", &authorization(&token(ann))).await;
@@ -67,7 +67,7 @@ async fn a_user_hears_that_their_session_was_deleted(database: Option<&str>) {
     let mut bobs = Listener::with(&server, "", &authorization(bob)).await;
     let path = format!("/v1/sessions/{session}");
     assert_eq!(server.request("DELETE", path).token(&key.key).send().await.status, 200);
-    // That it ended may be told before.
+    // The event that the session ended may come first.
     let deleted = loop {
         let told = anns.next().await.expect("the stream goes on");
         if told.name == "session.deleted" {

@@ -1,5 +1,5 @@
-//! Connections that stay longer than what proved who opened them: told a minute before, continued with a new token of the same
-//! user, ended when the old one has expired.
+//! Connections that outlast the token or key that opened them: the server warns a minute before the expiry, accepts a
+//! new token of the same user, and closes the connection when the old token has expired.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -16,7 +16,7 @@ use crate::audio::{Upload, wav};
 use crate::faults::clock::Calendar;
 use crate::harness::{Client, Home, Listener, Server, text, until_told};
 
-/// A token of this user that counts for so many seconds more; clocks may differ by 30 s.
+/// Makes a token of this user that is accepted for `seconds` more. The server allows clocks to differ by 30 s.
 fn token_for(user: Uuid, seconds: u64) -> String {
     let mut claims = claims(user);
     claims["exp"] = (now() - 30 + seconds).into();
@@ -32,13 +32,13 @@ async fn expired(server: &Server, token: &str) {
     until_told("the token expires", told).await;
 }
 
-/// How many files there are in this folder and those within.
+/// Counts the files in this folder and its subfolders.
 fn files_in(dir: &Path) -> usize {
     let entries = std::fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path());
     entries.map(|path| if path.is_dir() { files_in(&path) } else { 1 }).sum()
 }
 
-/// The server says why, and closes.
+/// Asserts that the server sends the reason and closes the connection.
 async fn is_closed_for_want_of_a_token(client: &mut Client) {
     let why = client.refused("unauthorized", Value::Null).await;
     assert!(why.contains("expired") || why.contains("revoked") || why.contains("key"), "{why}");
@@ -56,7 +56,8 @@ async fn a_socket_is_told_that_its_token_expires_and_closes_after_everything_owe
     assert!(expires.as_micros() / 1_000_000 <= i64::try_from(now()).unwrap(), "{told}");
     client.say("before").await;
 
-    // The disk hangs when the time is over: the answer comes all the same, and then the end.
+    // The disk hangs when the token expires: the server must still acknowledge the message before it closes the
+    // connection.
     let lock = home.database().block();
     client.send(text("user", "at the last moment")).await;
     expired(&server, &token).await;
@@ -120,7 +121,7 @@ async fn connections_end_when_the_project_takes_the_key_back_that_signed_their_t
     admits(&server, &project.token(&first)).await;
     let token = project.token(&first);
     let mut client = Client::come_with(&server, "", &token).await.expect_started().await;
-    // A token with a new key leads to a fetch; what is published then no longer has the first.
+    // A token with an unknown key makes the server fetch the keys again; the new set no longer contains the first key.
     project.publishes(&[&second]);
     admits(&server, &project.token(&second)).await;
     client.refused("unauthorized", Value::Null).await;
@@ -173,7 +174,8 @@ async fn a_recording_whose_upload_outlives_its_token_is_refused_and_not_kept() {
     assert_eq!(files_in(&home.data_dir().join("audio")), 0);
 }
 
-/// Waiting goes by the stopwatch and is looked at again every so often, so a leap is noticed.
+/// The server waits by the monotonic clock and checks the calendar at intervals, so that it notices a jump of the
+/// calendar.
 #[tokio::test]
 async fn a_calendar_that_leaps_past_the_expiry_of_a_token_ends_its_connections() {
     let home = Home::new();

@@ -1,4 +1,4 @@
-//! Keys in a file: added, limited and revoked while the server runs.
+//! Keys in a file that are added, limited and revoked while the server runs.
 
 use serde_json::Value;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -8,7 +8,7 @@ use super::{knock, new_key, refuses_to_start, serve_with};
 use crate::dashboard::login::{cookie, log_in};
 use crate::harness::{Client, Home, Listener, Output, Server, until_told};
 
-/// A home whose commands and servers know this file of keys.
+/// A home directory whose commands and servers use this file of keys.
 struct WithFile {
     home: Home,
     path: String,
@@ -31,14 +31,14 @@ impl WithFile {
         Output::of(command).await
     }
 
-    /// Makes a key, which is in the file then.
+    /// Makes a key, which the command adds to the file, and returns it.
     async fn key(&self, arguments: &[&str]) -> String {
         let made = self.run(&[&["new", "--json"], arguments].concat()).await.succeeded().json();
         assert_eq!(made["file"], self.path.as_str(), "{made}");
         made["key"].as_str().unwrap().to_owned()
     }
 
-    /// What `talktrack keys list` says of a key.
+    /// Returns the entry of a key in the output of `talktrack keys list`.
     async fn listed(&self, name: &str) -> Value {
         let listed = self.run(&["list", "--json"]).await.succeeded().json_lines();
         listed.into_iter().find(|key| key["name"] == name).unwrap_or_else(|| panic!("{name} is not listed"))
@@ -54,7 +54,7 @@ async fn answers(server: &Server, key: &str, status: u16) {
 async fn a_key_is_made_used_listed_and_revoked_while_the_server_runs() {
     let files = WithFile::new();
     let server = files.serve().await;
-    // Without a key nobody gets in, though the file is not there yet.
+    // The setting alone makes the server ask for a key, although the file does not exist yet.
     assert_eq!(server.get("/v1/sessions").await.status, 401);
     let key = files.key(&["--name", "agent", "--scopes", "read,write"]).await;
     answers(&server, &key, 200).await;
@@ -87,7 +87,7 @@ async fn a_key_is_made_used_listed_and_revoked_while_the_server_runs() {
     assert_eq!((&listed["state"], &listed["last_used_from"]), (&"revoked".into(), &"127.0.0.1".into()));
     assert!(listed["last_used"].is_string() && listed["revoked"].is_string(), "{listed}");
     files.run(&["revoke", "agent"]).await.failed(1);
-    // Its name is free again.
+    // The name of a revoked key can be used again.
     files.key(&["--name", "agent", "--scopes", "read"]).await;
     let text = std::fs::read_to_string(&files.path).unwrap();
     assert!(!text.contains(key.splitn(3, '_').nth(2).unwrap()), "the file holds hashes");
@@ -124,7 +124,7 @@ async fn a_key_of_the_settings_is_revoked_by_the_file() {
     command.envs(environment).env("TALKTRACK_DATA_DIR", files.home.data_dir());
     Output::of(command).await.succeeded();
     answers(&server, &key.key, 401).await;
-    // Without a file nothing could be revoked while it runs, and the command says so.
+    // Without a file, a key cannot be revoked while the server runs, and the command says so.
     let mut command = files.home.command(&["keys", "revoke", "old"]);
     command.env("TALKTRACK_API_KEYS", &key.entry);
     assert!(Output::of(command).await.failed(2).contains("api_keys_file is not set"));

@@ -1,4 +1,4 @@
-//! API keys: made by the program, kept as hashes, allowed what their scopes say.
+//! API keys: made by the program, stored as hashes, limited to their scopes.
 
 use uuid::Uuid;
 
@@ -73,7 +73,7 @@ async fn a_key_does_what_its_scopes_say() {
 async fn load_balancers_need_no_token_and_learn_no_more_than_they_need() {
     let home = Home::new();
     let key = new_key(&home, "watcher", "metrics").await;
-    // Nobody listens there.
+    // No server listens on this port.
     let database = "postgres://me:hunter2@127.0.0.1:9/x";
     let environment = [("TALKTRACK_API_KEYS", &*key.entry), ("DATABASE_URL", database)];
     let server = serve_with(&home, &environment).await;

@@ -1,4 +1,4 @@
-//! Keys that may act for some users only, and from some addresses only.
+//! Keys that are limited to some users or to some addresses.
 
 use serde_json::{Value, json};
 use talktrack_testbed::Postgres;
@@ -8,13 +8,13 @@ use super::{knock, new_key, new_limited_key, serve_with};
 use crate::harness::remote::migrated;
 use crate::harness::{Client, Home, HttpAnswer, Listener, Server};
 
-/// A key that is limited by these arguments, and its entry for the settings.
+/// Makes a key with these limits and returns it with its entry for the settings.
 async fn limited(home: &Home, name: &str, scopes: &str, limits: &[&str]) -> (String, String) {
     let made = new_limited_key(home, name, scopes, limits).await;
     (made.key, made.entry)
 }
 
-/// What is asked of a session, by everybody who may not: each way in, with a body where one is needed.
+/// Every request that concerns a session, with a body if it needs one. Each must be refused if the key has no access.
 fn ways_in(session: Uuid) -> Vec<(&'static str, String, Option<Value>)> {
     let path = |rest: &str| format!("/v1/sessions/{session}{rest}");
     let message = json!({"role": "user", "content": "forged"});
@@ -84,7 +84,7 @@ async fn a_limited_key_acts_for_its_users_alone(database: Option<&str>) {
         assert_eq!(ask(&server, key, &("POST", "/v1/sessions".into(), Some(start))).await.status, 403);
         assert_eq!(server.get_with("/health", key).await.status, 403, "dead letters are of all users");
     }
-    // One user need not be named, one of several must be.
+    // A key of one user needs no `user_id` in a query; a key of several users does.
     let listed = server.get_with("/v1/sessions", &one).await.json();
     assert_eq!(listed["sessions"].as_array().unwrap().len(), 1, "{listed}");
     assert_eq!(listed["sessions"][0]["session_id"], json!(own.session));
@@ -124,12 +124,13 @@ async fn a_limited_key_acts_for_its_users_and_finds_nothing_of_others_in_postgre
     a_limited_key_acts_for_its_users_alone(Some(&database.url())).await;
 }
 
-/// Whose a session is cannot be told then, and a limited key must not get by on that.
+/// While the store is unavailable, the server cannot look up the owner of a session. A limited key must not gain access
+/// to other users' sessions this way.
 #[tokio::test]
 async fn while_the_store_is_away_a_limited_key_is_told_so_and_changes_nothing() {
     let home = Home::new();
     let (key, entry) = limited(&home, "one", "admin", &["--users", &Uuid::new_v4().to_string()]).await;
-    // Nobody listens there.
+    // No server listens on this port.
     let environment = [("TALKTRACK_API_KEYS", &*entry), ("DATABASE_URL", "postgres://me@127.0.0.1:9/x")];
     let server = serve_with(&home, &environment).await;
     for way in ways_in(Uuid::new_v4()) {
@@ -140,13 +141,14 @@ async fn while_the_store_is_away_a_limited_key_is_told_so_and_changes_nothing() 
     assert_eq!(waiting, 0, "nothing of it is on its way");
 }
 
-/// What a key writes into a session that two users claim takes the user of the stored row, which may be a third one.
+/// If two users claim a session while the store is unavailable, its messages later get the user of the stored row. That
+/// may be a third user, to whom the key has no access.
 #[tokio::test]
 async fn a_limited_key_that_claims_a_session_for_two_of_its_users_writes_nothing_into_it() {
     let home = Home::new();
     let (first, second) = (Uuid::new_v4(), Uuid::new_v4());
     let (key, entry) = limited(&home, "two", "read,write", &["--users", &format!("{first},{second}")]).await;
-    // Nobody listens there.
+    // No server listens on this port.
     let environment = [("TALKTRACK_API_KEYS", &*entry), ("DATABASE_URL", "postgres://me@127.0.0.1:9/x")];
     let server = serve_with(&home, &environment).await;
     let session = Uuid::new_v4();
@@ -168,7 +170,7 @@ async fn a_key_counts_from_its_networks_alone() {
     let server = serve_with(&home, &[("TALKTRACK_API_KEYS", &entry)]).await;
     let why = server.get_with("/v1/sessions", &key).await.problem(403, "forbidden");
     assert_eq!(why, "the API key may not be used from this address");
-    // Who is no proxy of ours is not believed.
+    // The address in `X-Forwarded-For` counts only if the request comes from a trusted proxy.
     let claimed = server.request("GET", "/v1/sessions").token(&key).header("X-Forwarded-For", "192.0.2.7");
     assert_eq!(claimed.send().await.status, 403);
     server.stop().await;

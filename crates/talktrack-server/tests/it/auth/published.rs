@@ -1,10 +1,10 @@
-//! Published keys: rotated, out of reach, and asked for by people who make names up.
+//! Public keys of a project: rotated, unreachable, and requested for tokens with made-up key ids.
 
 use super::publisher::Manner;
 use super::{Publisher, SigningKey, admits, knock, refuses, serve_for};
 use crate::harness::{Home, Server, until};
 
-/// A server that has fetched the keys.
+/// Starts a server that has fetched the keys.
 async fn serve_informed(home: &Home, project: &Publisher, key: &SigningKey) -> Server {
     let server = serve_for(home, project).await;
     admits(&server, &project.token(key)).await;
@@ -113,6 +113,6 @@ async fn whoever_leaves_before_the_answer_takes_it_from_nobody() {
         answer = impatient => panic!("there can be no answer yet: {answer:?}"),
         () = until("the fetch begins", || (project.asked() == 2).then_some(())) => {}
     }
-    // The fetch goes on: it fails in its own time, and says so.
+    // The fetch continues without the client that caused it: it fails after its own timeout and logs a warning.
     server.logged("cannot fetch the keys").await;
 }

@@ -1,4 +1,4 @@
-//! A project that publishes its keys over HTTP, and does it badly where a test wants that.
+//! A project that publishes its keys over HTTP, with faults if a test asks for them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,23 +14,23 @@ use uuid::Uuid;
 
 use super::signing::{SigningKey, claims};
 
-/// What the server asks for.
+/// The path that the server requests.
 const PATH: &str = "/auth/v1/.well-known/jwks.json";
 
-/// How it answers.
+/// How the project responds.
 #[derive(Debug, Clone)]
 pub(super) enum Manner {
     /// With this status and this body.
     Answer(u16, String),
-    /// It takes the connection, and never says a word.
+    /// It accepts the connection and never responds.
     Silent,
-    /// It hangs up.
+    /// It closes the connection at once.
     Gone,
-    /// A body without an end.
+    /// With a body that never ends.
     Endless,
 }
 
-/// A running project.
+/// A running project. Dropping it stops the project.
 pub(super) struct Publisher {
     pub(super) address: SocketAddr,
     scheme: &'static str,
@@ -40,12 +40,12 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    /// One that publishes these keys.
+    /// Starts a project that publishes these keys.
     pub(super) async fn of(keys: &[&SigningKey]) -> Self {
         Self::start(keys, None).await
     }
 
-    /// The same over TLS.
+    /// Starts a project that publishes these keys over TLS.
     pub(super) async fn over_tls(keys: &[&SigningKey], acceptor: TlsAcceptor) -> Self {
         Self::start(keys, Some(acceptor)).await
     }
@@ -74,12 +74,12 @@ impl Publisher {
         Self { address, scheme, manner, asked, task: task.abort_handle() }
     }
 
-    /// The project's URL.
+    /// Returns the URL of the project.
     pub(super) fn url(&self) -> String {
         format!("{}://localhost:{}", self.scheme, self.address.port())
     }
 
-    /// From now on it publishes these keys.
+    /// Replaces the published keys.
     pub(super) fn publishes(&self, keys: &[&SigningKey]) {
         self.behaves(publishing(keys));
     }
@@ -88,17 +88,17 @@ impl Publisher {
         *self.manner.lock() = manner;
     }
 
-    /// How often it was asked.
+    /// Returns how many connections the project has accepted.
     pub(super) fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
 
-    /// A good token of a new user, signed with this key.
+    /// Makes a valid token of a new user, signed with this key.
     pub(super) fn token(&self, key: &SigningKey) -> String {
         key.token(&self.claims(Uuid::new_v4()))
     }
 
-    /// The claims of a good token of this project.
+    /// Returns the claims of a valid token of this project.
     pub(super) fn claims(&self, user: Uuid) -> Value {
         let mut claims = claims(user);
         claims["iss"] = format!("{}/auth/v1", self.url()).into();
@@ -117,7 +117,7 @@ fn publishing(keys: &[&SigningKey]) -> Manner {
     Manner::Answer(200, json!({"keys": keys}).to_string())
 }
 
-/// `None` where the other end has enough of it.
+/// Responds to a request; `None` if the connection breaks.
 async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, manner: Manner) -> Option<()> {
     if matches!(manner, Manner::Gone) {
         return None;

@@ -1,4 +1,4 @@
-//! Keys made on the spot, and tokens signed with them, good and bad.
+//! Makes signing keys, and signs valid and invalid tokens with them.
 
 use std::sync::LazyLock;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,7 +14,7 @@ use rsa::traits::PublicKeyParts as _;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// One for all tests: it takes a while to make.
+/// One key for all tests, because making it takes a while.
 static RSA: LazyLock<rsa::PrivateKey> = LazyLock::new(rsa::PrivateKey::generate);
 
 /// A key that signs tokens.
@@ -53,7 +53,7 @@ impl SigningKey {
         }
     }
 
-    /// Its public part, as a project publishes it; of a secret, the secret.
+    /// Returns the public part as a JWK, as a project publishes it; for a secret, the secret itself.
     pub(super) fn jwk(&self) -> Value {
         let mut jwk = match &self.kind {
             Kind::Secret(secret) => json!({"kty": "oct", "k": base64(secret)}),
@@ -68,7 +68,7 @@ impl SigningKey {
         jwk
     }
 
-    /// The point or the modulus.
+    /// Returns the point of an elliptic curve key or the modulus of an RSA key; for a secret, the secret itself.
     pub(super) fn public_bytes(&self) -> Vec<u8> {
         match &self.kind {
             Kind::Secret(secret) => secret.clone(),
@@ -77,12 +77,12 @@ impl SigningKey {
         }
     }
 
-    /// A token with these claims, as the project would make it.
+    /// Signs a token with these claims and the header that a project uses.
     pub(crate) fn token(&self, claims: &Value) -> String {
         self.sign(&json!({"alg": self.algorithm(), "typ": "JWT", "kid": self.kid}), claims)
     }
 
-    /// Signs whatever the header says.
+    /// Signs a token with any header.
     pub(super) fn sign(&self, header: &Value, claims: &Value) -> String {
         let message = format!("{}.{}", base64(header.to_string()), base64(claims.to_string()));
         let signature = match &self.kind {
@@ -99,12 +99,12 @@ impl SigningKey {
     }
 }
 
-/// The claims of a good token, good for an hour.
+/// Returns the claims of a valid token that expires in an hour.
 pub(crate) fn claims(user: Uuid) -> Value {
     json!({"sub": user, "aud": "authenticated", "role": "authenticated", "exp": now() + 3600})
 }
 
-/// Seconds since the epoch.
+/// Returns the seconds since the epoch.
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }

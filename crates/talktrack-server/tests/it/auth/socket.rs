@@ -1,4 +1,5 @@
-//! Identity on the socket: how browsers bring a token, whose session it is, what pages may connect, and what an expiry does.
+//! Authentication on the socket: how browsers send a token, whose session a connection may join, which pages may
+//! connect, and what happens when a token expires.
 
 use std::process::Stdio;
 

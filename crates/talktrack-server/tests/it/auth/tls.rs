@@ -1,4 +1,5 @@
-//! TLS towards others: whoever publishes keys, or takes a conversation, has to prove their name.
+//! Outgoing TLS: a server that publishes keys, and a server that receives a replayed conversation, must prove their
+//! identity.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use tokio_rustls::TlsAcceptor;
 use super::{Publisher, SigningKey, admits, knock, new_key, serve_with};
 use crate::harness::Home;
 
-/// A certificate for this machine that nobody else has signed, and what shows it.
+/// A self-signed certificate for this machine, with an acceptor that presents it.
 struct Certificate {
     pem: String,
     acceptor: TlsAcceptor,
@@ -55,7 +56,7 @@ async fn the_client_speaks_tls_to_whoever_proves_their_name() {
     let server = serve_with(&home, &[("TALKTRACK_API_KEYS", &key.entry)]).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("wss://localhost:{}", listener.local_addr().unwrap().port());
-    // A proxy in front, as in production.
+    // A TLS proxy in front of the server, as in production.
     let address = server.address;
     let proxy = tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {

@@ -1,4 +1,4 @@
-//! Users' tokens: what makes a good one, and each way to make a bad one.
+//! Users' tokens: what makes a token valid, and each way in which it can be invalid.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -127,7 +127,7 @@ async fn a_changed_token_is_refused() {
     assert_eq!(refuses(&server, &critical).await, "crit: is not supported");
 }
 
-/// Claims with one of them changed.
+/// Returns valid claims with one of them changed.
 fn with(name: &str, value: impl Into<Value>) -> Value {
     let mut claims = claims(Uuid::new_v4());
     claims["iss"] = "https://x.supabase.co/auth/v1".into();
