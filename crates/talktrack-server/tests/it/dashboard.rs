@@ -1,4 +1,4 @@
-//! The pages for people, as they come over the wire. What a browser makes of them is looked at in `browser`.
+//! The pages of the dashboard as the server sends them. The tests in `browser` check what a browser makes of them.
 
 pub(crate) mod login;
 mod pages;
@@ -7,7 +7,7 @@ mod talk;
 
 use crate::harness::HttpAnswer;
 
-/// The token that a page's forms send along.
+/// Returns the CSRF token that the forms of a page send.
 pub(crate) fn csrf(page: &HttpAnswer) -> String {
     let found = page
         .body

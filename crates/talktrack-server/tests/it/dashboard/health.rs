@@ -1,5 +1,5 @@
-//! The page of the server's health: its figures are true, what is wrong is named with what mends it, and dead letters can be
-//! read, brought back and let go.
+//! The page of the server's health: its figures are correct, it names each problem and its remedy, and users can read,
+//! replay and drop dead letters.
 
 use serde_json::json;
 use talktrack_testbed::{Postgres, Proxy};
@@ -12,12 +12,12 @@ use crate::harness::{Client, Home, HttpAnswer, Server, text, until_told};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// The store takes no message that begins with `poison`.
+/// Makes the store refuse all messages that begin with `poison`.
 const REFUSE: &str = "CREATE TRIGGER refuse BEFORE INSERT ON conversation_messages WHEN NEW.content LIKE 'poison%' \
                       BEGIN SELECT RAISE(ABORT, 'not <this> one'); END";
 const TAKE_AGAIN: &str = "DROP TRIGGER refuse";
 
-/// What a figure of the page is, and what it is called among the metrics.
+/// The attribute of a figure on the page, and the name of the metric with the same value.
 const FIGURES: [(&str, &str); 5] = [
     ("id=\"accepted\"", "talktrack_messages_accepted_total"),
     ("id=\"queued\"", "talktrack_queue_depth"),
@@ -32,14 +32,15 @@ async fn page(server: &Server, path: &str) -> String {
     page.body
 }
 
-/// The value of a figure.
+/// Returns the value of a figure on the page.
 fn figure(page: &str, attribute: &str) -> f64 {
     let element = format!("<data {attribute} value=\"");
     let (_, rest) = page.split_once(&element).unwrap_or_else(|| panic!("no {attribute} in {page}"));
     rest.split('"').next().unwrap().parse().unwrap()
 }
 
-/// Waits until the page says what `/metrics` says, and returns it. What is under way lies in a queue for a moment.
+/// Waits until the page and `/metrics` agree, and returns the page. While messages are in flight, the two may differ
+/// for a moment.
 async fn agrees_with_the_metrics(server: &Server, figures: &[(&str, &str)]) -> String {
     let agrees = async || {
         let page = page(server, "/health").await;
@@ -53,7 +54,7 @@ async fn agrees_with_the_metrics(server: &Server, figures: &[(&str, &str)]) -> S
     until_told("the page agrees with the metrics", agrees).await
 }
 
-/// Waits until the page says all of this, and returns it.
+/// Waits until the page contains all these texts, and returns the page.
 async fn shows(server: &Server, parts: &[&str]) -> String {
     let shown = async || {
         Some(page(server, "/health").await).filter(|page| parts.iter().all(|part| page.contains(part)))
@@ -61,7 +62,7 @@ async fn shows(server: &Server, parts: &[&str]) -> String {
     until_told(&format!("the page says {parts:?}"), shown).await
 }
 
-/// A home whose running server has laid these messages aside.
+/// Starts a server that has made dead letters of these messages.
 async fn with_letters(texts: &[&str]) -> (Home, Server, Client) {
     let home = Home::new();
     let server = home.serve(&[]).await;
@@ -73,7 +74,7 @@ async fn with_letters(texts: &[&str]) -> (Home, Server, Client) {
     (home, server, client)
 }
 
-/// The letters that the page lists, in its order.
+/// Returns the ids of the dead letters in the order of the page.
 fn letters(page: &str) -> Vec<i64> {
     let ids = page.split("id=\"letter-").skip(1);
     ids.map(|rest| rest.split('"').next().unwrap().parse().unwrap()).collect()
@@ -137,7 +138,7 @@ async fn a_parked_store_is_shown_with_its_cause_the_command_that_mends_it_and_ea
     assert_eq!((figure(&parked, "id=\"stored\""), figure(&parked, "id=\"pending\"")), (1.0, 1.0));
     assert!(parked.contains("1 message on the way, 0 dead letters, as the books say"), "{parked}");
 
-    // A database that cannot be asked is no reason for a page that does not come.
+    // The page must be shown even if the database is unavailable.
     proxy.cut();
     let away = page(&server, "/health").await;
     assert!(away.contains("It cannot be compared now"), "{away}");
@@ -162,7 +163,7 @@ async fn dead_letters_are_replayed_and_dropped_by_forms_which_say_what_became_of
         assert!(whole.contains(part), "{part}: {whole}");
     }
 
-    // The cause is still there: it dies again.
+    // The cause is still there, so the replay fails again.
     let again = post(&server, "/health/replay", &format!("letter={newest}")).await;
     assert_eq!(again.status, 200, "{again:?}");
     for part in ["This did not work", "1 letter replayed, and refused again", &newest.to_string()] {

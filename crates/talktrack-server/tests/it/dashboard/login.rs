@@ -1,4 +1,4 @@
-//! Who sees pages: whoever has logged in, and of them everybody their own.
+//! Access to the pages: only users who have logged in, and each sees only their own data.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ pub(crate) async fn log_in(server: &Server, token: &str, next: &str) -> HttpAnsw
     server.request("POST", "/login").body(FORM, form).send().await
 }
 
-/// The cookie that an answer has the browser keep, as the browser sends it.
+/// Returns the cookie that a response sets, in the form in which a browser sends it.
 pub(crate) fn cookie(answer: &HttpAnswer) -> String {
     let set = answer.header("set-cookie").unwrap_or_else(|| panic!("no cookie: {answer:?}"));
     for attribute in ["Path=/", "HttpOnly", "SameSite=Lax"] {
@@ -57,7 +57,7 @@ async fn whoever_has_not_logged_in_is_asked_to_and_comes_back_to_where_they_want
         page.status == 200 && page.body.contains("key desk") && page.body.contains("Log out"),
         "{page:?}"
     );
-    // The same cookie opens what pages ask for: events, recordings, exports.
+    // The cookie also gives access to everything that the pages request: events, recordings, exports.
     assert_eq!(server.request("GET", "/v1/sessions").header("Cookie", &cookie).send().await.status, 200);
 
     let form = format!("csrf={}", csrf(&page));
@@ -87,7 +87,7 @@ async fn over_tls_the_cookie_is_bound_to_this_host_and_sent_over_tls_only() {
     assert!(set.starts_with("__Host-talktrack=") && set.ends_with("; Secure"), "{set}");
     let cookie = cookie(&entered);
     assert_eq!(over_tls("GET", "/v1/sessions").header("Cookie", &cookie).send().await.status, 200);
-    // A cookie of the other name may have been planted by an unencrypted page: over TLS it counts for nothing.
+    // An unencrypted page may have planted a cookie with the other name, so the server ignores that name over TLS.
     let plain = cookie.replace("__Host-talktrack", "talktrack_session");
     assert_eq!(over_tls("GET", "/v1/sessions").header("Cookie", &plain).send().await.status, 401);
 }
@@ -137,7 +137,7 @@ async fn a_login_ends_when_it_is_not_used_and_at_its_greatest_age() {
         if is_used {
             until_told("the login is too old", async || (status().await == 401).then_some(())).await;
         } else {
-            // To ask would be to use it.
+            // A request would count as use of the login and extend it.
             let began = Instant::now();
             let is_over = async || (began.elapsed() > Duration::from_millis(3_200)).then_some(());
             until_told("time goes by", is_over).await;
@@ -152,7 +152,7 @@ async fn a_login_ends_with_the_token_of_its_user() {
     let home = Home::new();
     let server = serve_with(&home, &[("SUPABASE_JWT_SECRET", SECRET)]).await;
     let mut expiring = claims(Uuid::new_v4());
-    // With the leeway of 30 s, good for a few seconds more.
+    // With the leeway of 30 s, the token is valid for another 7 s.
     expiring["exp"] = (now() - 23).into();
     let cookie = cookie(&log_in(&server, &SigningKey::secret(SECRET).token(&expiring), "/").await);
     let status = async || server.request("GET", "/v1/sessions").header("Cookie", &cookie).send().await.status;
@@ -160,7 +160,8 @@ async fn a_login_ends_with_the_token_of_its_user() {
     until_told("the token expires", async || (status().await == 401).then_some(())).await;
 }
 
-/// A page on another port of this machine is of the same site to a browser, which sends our cookie with what it asks for.
+/// To a browser, a page on another port of this machine belongs to the same site, so the browser sends the cookie of
+/// the dashboard with its requests.
 #[tokio::test]
 async fn a_page_on_another_port_of_this_machine_can_do_nothing_with_the_cookie() {
     let home = Home::new();
@@ -187,7 +188,7 @@ async fn a_page_on_another_port_of_this_machine_can_do_nothing_with_the_cookie()
         ("PATCH", format!("/v1/sessions/{session}"), "application/json", r#"{"metadata":{"a":1}}"#.into()),
     ];
     for (method, path, kind, body) in &asked {
-        // Without a token, with one of another login, and with the right one from the wrong page.
+        // No CSRF token, the token of another login, and the right token from the wrong origin.
         for (origin, token) in [
             ("http://localhost", None),
             ("http://localhost", Some(&others)),
@@ -216,7 +217,8 @@ async fn a_page_on_another_port_of_this_machine_can_do_nothing_with_the_cookie()
     let ours = server.request("DELETE", format!("/v1/sessions/{session}")).header("Cookie", &cookie);
     let gone = ours.header("Origin", "http://localhost").header("X-CSRF-Token", &own).send().await;
     assert_eq!(gone.status, 200, "{gone:?}");
-    // A page of another port can read none of our pages, where the token stands; the API it may, without the cookie.
+    // A page on another port cannot read the pages that contain the CSRF token. It may read the API, without the
+    // cookie.
     let read = async |path: &str| {
         let answer = server
             .request("GET", path)

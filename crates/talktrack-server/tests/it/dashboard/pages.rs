@@ -1,4 +1,4 @@
-//! What the pages say, what they weigh, and what hostile text can do in them.
+//! The content of the pages, their size, and hostile text in them.
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::harness::{Client, Home, Server, until_told, within};
 
-/// Text that would be markup, were it not text.
+/// Texts that would become markup if a page did not escape them.
 const HOSTILE: [&str; 5] = [
     "<script>alert(1)</script>",
     "<img src=x onerror=alert(1)>",
@@ -16,7 +16,7 @@ const HOSTILE: [&str; 5] = [
     "{{ 7 * 7 }} {% raw %} &lt;i&gt; &amp;",
 ];
 
-/// The element with this id, as text, up to the end of the list item.
+/// Returns the markup from the element with this id to the end of its list item.
 fn item<'p>(page: &'p str, id: &str) -> &'p str {
     let start = page.find(&format!("id=\"{id}\"")).unwrap_or_else(|| panic!("no {id} in {page}"));
     let rest = &page[start..];
@@ -217,7 +217,7 @@ async fn pages_of_fifty_conversations_and_of_a_thousand_messages_weigh_little() 
     assert_eq!(all.matches("class=\"said").count(), 1_000);
 }
 
-/// What comes over the wire for a page, with everything that it has the browser fetch.
+/// Returns the compressed size of a page with all assets that the browser loads for it.
 async fn weight(server: &Server, path: &str) -> usize {
     let page = over_the_wire(server, path).await;
     let text = server.get(path).await.body;

@@ -1,4 +1,4 @@
-//! The page on which one talks: for whom it is, and what it tells those who connect an agent of their own.
+//! The page with the chat: who may use it, and how it explains the connection of an agent.
 
 use uuid::Uuid;
 
