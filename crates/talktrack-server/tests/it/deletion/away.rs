@@ -1,4 +1,4 @@
-//! A user is deleted while PostgreSQL is away.
+//! Deletion of a user while PostgreSQL is unavailable.
 
 use talktrack_testbed::{Postgres, Proxy};
 use uuid::Uuid;
@@ -16,7 +16,7 @@ async fn a_user_who_is_deleted_while_postgresql_is_away_is_gone_here_at_once_and
         let mut server = home.serve_on(&url).await;
         let other = other_home.serve_on(&database.url()).await;
         let (leaver, stays) = (Uuid::new_v4(), Uuid::new_v4());
-        // One session that this server knows nothing of, one that is stored, one that waits.
+        // One session that this server does not know, one that is stored, and one that waits in the outbox.
         let mut elsewhere = Client::join(&other, Uuid::new_v4(), leaver).await;
         elsewhere.say("said elsewhere").await;
         let mut stored = Client::join(&server, Uuid::new_v4(), leaver).await;
@@ -51,7 +51,7 @@ async fn a_user_who_is_deleted_while_postgresql_is_away_is_gone_here_at_once_and
             noted.read_dir().is_ok_and(|mut files| files.next().is_none()).then_some(())
         })
         .await;
-        // The user may come back.
+        // The same user can start again after the deletion.
         let mut back = Client::join(&server, Uuid::new_v4(), leaver).await;
         back.say("hello again").await;
         arrives(&database, back.session, &["hello again"]).await;
@@ -76,7 +76,7 @@ async fn a_server_that_is_killed_while_it_deletes_a_user_goes_on_after_its_resta
         arrives(&database, client.session, &["said elsewhere"]).await;
         talks.push(client);
     }
-    // Begun by a clock that is ahead.
+    // This session was started by a machine whose clock is an hour ahead.
     let ahead = talks[0].session;
     database.psql(&format!(
         "UPDATE conversation_sessions SET started_at = started_at + interval '1 hour' WHERE session_id = '{ahead}'"

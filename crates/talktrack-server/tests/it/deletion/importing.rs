@@ -1,4 +1,4 @@
-//! An export of a session that was deleted since is imported again.
+//! The import of an export whose session has been deleted since.
 
 use talktrack_testbed::Postgres;
 
@@ -22,7 +22,7 @@ async fn an_export_that_is_imported_after_the_deletion_brings_nothing_back() {
         assert!(export.contains("correct horse"), "{export}");
         assert_eq!(delete(&server, &format!("/v1/sessions/{}", client.session)).await.status, 200);
         server.stop().await;
-        // With PostgreSQL also from a data directory that knows nothing of the deletion.
+        // With PostgreSQL, the import is repeated from a data directory that does not know of the deletion.
         let homes = if url.is_some() { vec![&home, &other] } else { vec![&home] };
         for home in homes {
             let file = home.write("export.jsonl", &export);

@@ -1,4 +1,5 @@
-//! Who waits for the store, or was acknowledged, learns that the session, the message or the user was deleted meanwhile.
+//! Clients that wait for the store, or already have an acknowledgement, are told that the session, the message or the
+//! user has been deleted.
 
 use serde_json::json;
 use talktrack_testbed::{Database, Postgres, Proxy};
@@ -8,7 +9,7 @@ use super::{delete, send};
 use crate::harness::remote::{arrives, migrated, said};
 use crate::harness::{Client, Home, Server, text, user};
 
-/// Two servers on one database: what is deleted over the second, the first does not know.
+/// Two servers on one database. The first does not know what the second deletes.
 struct Scene {
     homes: [Home; 2],
     database: Database,
@@ -26,7 +27,7 @@ impl Scene {
         Self { homes, database, proxy, server, other }
     }
 
-    /// A session with something said in it, known to both the server and the database.
+    /// Starts a session with one message that both the server and the database know.
     async fn talk(&self) -> Client {
         let mut client = Client::new(&self.server).await;
         client
@@ -94,13 +95,13 @@ async fn whoever_waits_for_a_message_that_was_deleted_by_itself_is_told_so() {
     let scene = Scene::new().await;
     let client = scene.talk().await;
     scene.database.psql("DELETE FROM conversation_messages");
-    // From another server, which has no copy that would stand for it.
+    // The message is sent to the other server, which has no local copy that could count as the message.
     let again = json!({"role": "user", "content": "before", "external_id": "before"});
     send(&scene.other, "POST", &waits_in(client.session), &again).await.problem(410, "deleted");
     let next = send(&scene.other, "POST", &waits_in(client.session), &text("user", "and on")).await;
     assert_eq!(next.status, 201, "{next:?}");
     assert_eq!(said(&scene.database, client.session), ["and on"]);
-    // What was deleted by SQL is still in the session's count, as `verify` would say.
+    // The count of the session still includes the message that was deleted by SQL, and `verify` would report this.
     drop(client);
 }
 
@@ -132,7 +133,7 @@ async fn a_connection_is_told_that_acknowledged_messages_were_dropped() {
         let mut unconcerned = scene.talk().await;
         scene.delete(&client, how).await;
         client.send(user("late", 1)).await;
-        // The server may have learned of the deletion just now.
+        // The server may learn of the deletion only after the acknowledgement.
         let answer = client.receive().await;
         let error = if answer["type"] == "ack" { client.receive().await } else { answer };
         assert_eq!((&error["type"], &error["code"]), (&json!("error"), &json!("deleted")), "{error}");
