@@ -1,4 +1,4 @@
-//! Live events: what becomes durable, as it does, over either store.
+//! Live events: what becomes durable is sent at once, with SQLite and with PostgreSQL as the store.
 
 mod order;
 mod resuming;
@@ -9,14 +9,14 @@ use talktrack_testbed::{Database, Postgres, Proxy};
 use crate::harness::remote::migrated;
 use crate::harness::{Home, Server};
 
-/// A directory of data and, where the store is a PostgreSQL, that database and the network in front of it.
+/// A data directory and, if the store is PostgreSQL, its database and a proxy in front of it.
 struct Place {
     home: Home,
     remote: Option<(Database, Proxy)>,
 }
 
 impl Place {
-    /// The file is the store.
+    /// Uses SQLite as the store.
     fn file() -> Self {
         Self { home: Home::new(), remote: None }
     }
@@ -32,13 +32,13 @@ impl Place {
         self.home.serve(&[flags, &store].concat()).await
     }
 
-    /// The network to the database.
+    /// Returns the proxy in front of the database.
     fn proxy(&self) -> &Proxy {
         &self.remote.as_ref().expect("the store is remote").1
     }
 }
 
-/// Each of these holds over either store.
+/// Runs each of these tests with both stores.
 macro_rules! over_both_stores {
     ($($test:ident)+) => {
         mod over_a_file {

@@ -217,7 +217,7 @@ async fn pages_of_fifty_conversations_and_of_a_thousand_messages_weigh_little() 
     assert_eq!(all.matches("class=\"said").count(), 1_000);
 }
 
-/// Returns the compressed size of a page with all assets that the browser loads for it.
+/// Returns the size of the compressed responses for a page and all assets that the browser loads for it.
 async fn weight(server: &Server, path: &str) -> usize {
     let page = over_the_wire(server, path).await;
     let text = server.get(path).await.body;

@@ -1,4 +1,4 @@
-//! What is told, in which order, and to whom.
+//! Which events the server sends, in which order, and to which listeners.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -51,13 +51,13 @@ async fn what_becomes_durable_is_told_in_its_order_as_the_lists_show_it(place: &
     let rows: Vec<&Value> = vec![&heard[2].data, &heard[3].data];
     assert_eq!(list["messages"].as_array().unwrap().iter().collect::<Vec<_>>(), rows);
     let mut last = heard[5].data.clone();
-    // Until it is stored, the figures are those that this node keeps, which counts a revision as a message.
+    // Until the session is stored, its figures come from this node, which counts a revision as a message.
     if place.remote.is_some() {
         last["last_event_at"] = session["last_event_at"].clone();
         last["message_count"] = session["message_count"].clone();
     }
     assert_eq!(last, session);
-    // From the table, as from the ring.
+    // A late listener gets the same events from the table as the first one got from the ring buffer.
     let mut late = Listener::with(&server, "last_event_id=0", "").await;
     let again = late.several(6).await;
     assert_eq!(names(&again), expected);
@@ -166,7 +166,7 @@ async fn events_go_on_while_the_database_is_away() {
     }
     client.track(json!({"type": "message", "role": "system", "content": "be kind"})).await;
     client.send(json!({"type": "session.update", "metadata": {"topic": "tea"}})).await;
-    // It is accepted before the other one comes.
+    // The pong proves that the server has accepted these messages before the other client connects.
     client.lives().await;
     let mut other = Client::new(&server).await;
     other.say("and another").await;
@@ -182,7 +182,7 @@ async fn events_go_on_while_the_database_is_away() {
         (&json!("ended"), &json!(52), &json!(client.user)),
         "{ended}"
     );
-    // One who comes now is told by the same records.
+    // A listener that connects only now gets the same events.
     let mut late = Listener::after(&server, heard[9].id).await;
     assert_eq!(names(&late.several(45).await), names(&heard[10..]));
     place.proxy().mend();

@@ -1,4 +1,4 @@
-//! Whoever connects again misses nothing and hears nothing twice, whoever broke off and however.
+//! A listener that connects again misses no event and gets none twice, no matter which side broke the connection.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ over_both_stores! {
     a_server_that_is_killed_costs_a_listener_nothing
 }
 
-/// Messages that are said, at least.
+/// The minimum number of messages in the test.
 const MESSAGES: usize = 4_000;
 
 fn seed() -> fastrand::Rng {
@@ -28,7 +28,7 @@ fn ids(heard: &[Told]) -> Vec<Uuid> {
     messages.map(|told| told.data["id"].as_str().unwrap().parse().unwrap()).collect()
 }
 
-/// What a listener that has heard everything from the beginning is told, up to this place.
+/// Returns all events up to this id from a listener that has been connected from the start.
 async fn everything(listener: &mut Listener, up_to: Option<i64>) -> Vec<Told> {
     let mut heard = Vec::new();
     while listener.last_id < up_to {
@@ -49,7 +49,7 @@ async fn a_listener_that_breaks_off_again_and_again_misses_nothing_and_hears_not
     while oracle.count() < MESSAGES {
         heard.extend(listener.several(random.usize(1..400)).await);
         drop(listener);
-        // Now and then so long that what comes next is no longer in memory.
+        // Some of these pauses are so long that the next events are no longer in memory.
         tokio::time::sleep(Duration::from_millis(random.u64(0..100))).await;
         listener = Listener::after(&server, heard.last().unwrap().id).await;
     }
@@ -113,7 +113,8 @@ async fn a_server_that_is_killed_costs_a_listener_nothing(place: &Place) {
     let distinct: BTreeSet<_> = said.iter().copied().collect();
     oracle.heard_in(&distinct);
     if place.remote.is_none() {
-        // What a talker says again, because the kill came before the ack, is no change where the file is the store.
+        // A client repeats a message if the kill came before the ack. With SQLite as the store, the repetition changes
+        // nothing and causes no event.
         assert_eq!(distinct.len(), said.len());
     }
 }

@@ -1,4 +1,4 @@
-//! Listeners that do not read: they cost nobody anything, and are cut off.
+//! Listeners that do not read: they cost other clients nothing, and the server disconnects them.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use crate::harness::{Client, Listener, Server, until_told, user};
 
 const WORDS: usize = 100_000;
 
-/// What listeners may cost, with all that the system and the test's own noise add. In KiB.
+/// The memory that the listeners may cost in KiB, including the noise of the system and of the test.
 const MUCH: u64 = 64 << 10;
 
-/// Says much, and waits until all of it is durable.
+/// Sends large messages and waits until each is durable.
 async fn flood(client: &mut Client, messages: usize) {
     let words = "x".repeat(WORDS);
     for number in 0..messages {
@@ -47,7 +47,7 @@ async fn listeners_that_do_not_read_are_cut_off_and_cost_no_memory() {
     }
     assert!(grown < MUCH, "{grown} KiB for 20 who do not read {MESSAGES} times {WORDS} bytes");
     let alone = async || {
-        // Who is not sent anything is not slow.
+        // A listener counts as slow only while events wait for it, so the test keeps sending messages.
         flood(&mut client, 1).await;
         listener.several(1).await;
         (server.metric("talktrack_event_listeners").await == 1.0).then_some(())
@@ -62,7 +62,8 @@ async fn a_listener_that_reads_on_too_late_is_told_why_it_is_cut_off() {
     let mut client = Client::new(&server).await;
     let mut slow = deaf(&server, 1).await.remove(0);
     flood(&mut client, 60).await;
-    // Only time makes a listener slow: half of what a peer has.
+    // The server disconnects a listener after half of `--peer-timeout`, here 8 s, no matter how many events wait for
+    // it.
     tokio::time::sleep(Duration::from_secs(10)).await;
     loop {
         let told = slow.next().await.expect("the reason comes before the end");
