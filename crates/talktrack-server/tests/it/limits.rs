@@ -1,4 +1,4 @@
-//! Limits: how often, how many, how large, how slowly; and what browsers are told. Each by real sockets.
+//! Limits on rates, counts, sizes and slow peers, and the headers for browsers. All tests use real sockets.
 
 mod rates;
 mod reading;
@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 
 use crate::harness::Server;
 
-/// A connection on which something was sent.
+/// Opens a connection and sends this text.
 async fn sent(server: &Server, text: &str) -> TcpStream {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.write_all(text.as_bytes()).await.unwrap();

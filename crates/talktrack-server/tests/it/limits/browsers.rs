@@ -1,4 +1,4 @@
-//! What browsers are told: which pages may read the answers, and what may be done with them.
+//! CORS and security headers: which pages may read the responses, and what browsers may do with them.
 
 use crate::harness::{Home, HttpAnswer, Server};
 

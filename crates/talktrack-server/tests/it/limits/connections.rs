@@ -1,4 +1,4 @@
-//! How many connections there may be, and how large what comes over them.
+//! Limits on the number of connections and on the size of messages and bodies.
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -12,7 +12,7 @@ use crate::harness::{Client, Home, request, until, until_told, upgrade, within};
 async fn connections_beyond_the_limit_are_told_so_and_those_that_are_there_go_on() {
     let home = Home::new();
     let server = home.serve(&["--max-http-connections", "1", "--max-listeners", "1"]).await;
-    // A WebSocket is none of those.
+    // A WebSocket counts against neither of these limits.
     let mut client = Client::new(&server).await;
     let waiting = [sent(&server, "GET ").await, sent(&server, "GET ").await];
     let refused = until_told("both are there", async || {
@@ -64,7 +64,7 @@ async fn bodies_that_never_end_do_not_fill_the_memory() {
     let mut streams = Vec::new();
     for _ in 0..16 {
         let mut stream = sent(&server, &head).await;
-        // Whether it is taken or refused, the answer tells.
+        // The write may fail if the server refuses the body; the response shows the outcome.
         let _ = within("the body is read", stream.write_all(&vec![b' '; BODY])).await;
         streams.push(stream);
     }

@@ -1,4 +1,4 @@
-//! Dead letters that a user can make at will.
+//! Dead letters that a user can cause on purpose.
 
 use serde_json::json;
 use uuid::Uuid;
@@ -22,7 +22,7 @@ async fn a_user_whose_dead_letters_take_too_much_writes_no_more_and_others_do() 
     let [ben, ann] = [1, 2].map(|user| SigningKey::secret(SECRET).token(&claims(Uuid::from_u128(user))));
     let ((of_ben, session), (of_ann, _)) = (start(&server, &ben).await, start(&server, &ann).await);
     server.stop().await;
-    // As a store lays them aside that refuses what he writes.
+    // Dead letters as the server writes them for messages that the store refuses.
     let letter = json!({"seq": 1, "body": {"message": {"owner": Uuid::from_u128(1), "message": {"content": "x".repeat(8_192)}}}});
     home.database().execute(&format!(
         "INSERT INTO dead_letters (seq, session_id, message_id, reason, body, died_at) \

@@ -1,4 +1,4 @@
-//! Ten times what is admitted, and those who keep to it notice little.
+//! A flood of ten times the admitted rate slows down a caller that keeps to the rate only a little.
 
 use std::time::{Duration, Instant};
 
@@ -7,24 +7,25 @@ use uuid::Uuid;
 
 use crate::harness::{Home, HttpAnswer, Server};
 
-/// What is admitted in a second, and what the flood sends at least.
+/// The admitted requests per second, and the minimum rate of the flood.
 const RATE: usize = 100;
 const FLOOD: usize = 10 * RATE;
 
-/// Requests that keep to the rate.
+/// Number of requests that keep to the rate.
 const MEASURED: usize = 40;
 
-/// Far more than it costs: machines that run tests are shared. What is proved here is that nothing breaks down.
+/// The largest accepted slowdown, far above what the flood costs, because test machines are shared. The test proves
+/// only that the server does not break down.
 const MOST: u32 = 20;
 
-/// Says something, from this address.
+/// Sends a message from this address.
 async fn say(server: &Server, session: Uuid, from: &str) -> HttpAnswer {
     let path = format!("/v1/sessions/{session}/messages");
     let body = json!({"role": "user", "content": "x".repeat(1_000)});
     server.request("POST", path).header("X-Forwarded-For", from).json(&body).send().await
 }
 
-/// The median of how long somebody waits who keeps to the rate.
+/// Returns the median latency of a caller that keeps to the rate.
 async fn patiently(server: &Server, session: Uuid) -> Duration {
     let mut times = Vec::new();
     for _ in 0..MEASURED {

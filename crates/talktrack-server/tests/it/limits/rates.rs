@@ -1,4 +1,4 @@
-//! How often somebody may ask.
+//! Rate limits.
 
 use serde_json::json;
 use uuid::Uuid;
@@ -76,7 +76,7 @@ async fn a_key_and_a_user_may_ask_so_often_however_many_tokens_they_have() {
     assert_eq!(by("hunter2").await.status, 401, "who is not known has no allowance to use up");
 }
 
-/// A server that knows users by their tokens, and the token of one.
+/// Starts a server that accepts users' tokens, and returns the token of one user.
 pub(super) async fn for_users(home: &Home, settings: &[(&str, &str)]) -> (Server, String, Uuid) {
     let environment = [&[("SUPABASE_JWT_SECRET", SECRET)], settings].concat();
     let user = Uuid::new_v4();

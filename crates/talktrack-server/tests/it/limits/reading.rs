@@ -1,4 +1,4 @@
-//! How much somebody may read.
+//! Limits on how many bytes a user may read.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::auth::{SECRET, new_key, serve_with};
 use crate::harness::remote::migrated;
 use crate::harness::{Home, Server, until, until_told, upgrade};
 
-/// Has a key start a session of this user and say so many texts of so many bytes.
+/// Starts a session of this user with a key and sends `texts` messages of `bytes` bytes.
 async fn conversation(server: &Server, key: &str, user: Uuid, texts: usize, bytes: usize) -> Uuid {
     let session = Uuid::new_v4();
     let start = json!({"session_id": session, "user_id": user});
@@ -50,7 +50,7 @@ async fn what_a_user_reads_is_bounded_and_costs_nobody_else_anything() {
     let other = SigningKey::secret(SECRET).token(&claims(Uuid::new_v4()));
     assert_eq!(read("/v1/sessions", &other).await.status, 200);
     assert_eq!(read(&path, &key.key).await.status, 200);
-    // Who has read too much still speaks.
+    // A user who has exceeded the read quota may still write.
     let said = server.request("POST", &*path).token(&token).json(&json!({"role": "user", "content": "x"}));
     assert_eq!(said.send().await.status, 202);
     let bearer = format!("Bearer {token}");
@@ -58,7 +58,7 @@ async fn what_a_user_reads_is_bounded_and_costs_nobody_else_anything() {
     assert_eq!(opened.status, 101, "{opened:?}");
 }
 
-/// What is streamed goes on at the rate: an export of two pieces, of which the first is more than may be read at once.
+/// An export continues at the permitted rate. This one has two parts, and the first is larger than the whole quota.
 #[tokio::test]
 async fn an_export_waits_between_its_pieces_if_its_user_has_read_too_much() {
     let home = Home::new();
@@ -70,12 +70,12 @@ async fn an_export_waits_between_its_pieces_if_its_user_has_read_too_much() {
     let whole = server.get_with(&path, &key.key).await;
     assert_eq!((whole.status, whole.body.lines().filter(|line| line.contains("xxx")).count()), (200, 9));
     let mut export = begin(&server, &path, &token).await;
-    // A piece ends once it has 4 MiB of text.
+    // A part ends as soon as it has 4 MiB of text.
     let first = read_for_now(&mut export).await;
     assert!((4 << 20..6 << 20).contains(&first), "{first} bytes of {}", whole.body.len());
 }
 
-/// Sends a request for what is streamed, and reads the beginning of its answer.
+/// Sends a request for a streamed response and reads its status.
 async fn begin(server: &Server, path: &str, token: &str) -> TcpStream {
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     let head = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n");
@@ -86,7 +86,7 @@ async fn begin(server: &Server, path: &str, token: &str) -> TcpStream {
     stream
 }
 
-/// Reads until nothing comes for two seconds; says how much there was.
+/// Reads until nothing arrives for two seconds, and returns the number of bytes.
 async fn read_for_now(stream: &mut TcpStream) -> usize {
     let (mut bytes, mut buffer) = (0, vec![0; 1 << 16]);
     let pause = std::time::Duration::from_secs(2);
@@ -125,7 +125,7 @@ async fn exports_at_once_are_bounded_for_users_and_for_keys() {
         assert!(refused.problem(429, "rate_limited").contains(setting), "{refused:?}");
         assert!(refused.header("retry-after").is_some(), "{refused:?}");
         assert_eq!(server.get_with(&format!("/v1/sessions/{session}"), caller).await.status, 200);
-        // Another caller has exports of its own.
+        // The limit applies per caller, so another caller can still export.
         let of_another = begin(&server, &path, &other_key.key).await;
         drop((under_way, of_another));
         let again = async || Some(server.get_with(&path, caller).await).filter(|answer| answer.status != 429);
@@ -134,7 +134,7 @@ async fn exports_at_once_are_bounded_for_users_and_for_keys() {
     }
 }
 
-/// Exports take turns on the processors. Those whose messages the database is slow to find take none.
+/// Exports take turns on the processors. An export must not hold its turn while it waits for a slow database.
 #[tokio::test]
 async fn exports_that_wait_for_the_database_hold_up_no_other() {
     let database = migrated(Postgres::shared()).await;
@@ -148,7 +148,7 @@ async fn exports_that_wait_for_the_database_hold_up_no_other() {
     }
     let home = Home::new();
     let server = Arc::new(home.serve_on(&database.url()).await);
-    // From now on it takes half a minute to find the messages of one session.
+    // From now on, a query for the messages of the first session takes 25 s.
     database.psql(&format!(
         "ALTER TABLE conversation_messages RENAME TO kept;
          CREATE VIEW conversation_messages AS SELECT * FROM kept WHERE session_id <> '{slow}' OR pg_sleep(25) IS NOT NULL"

@@ -1,4 +1,4 @@
-//! How slowly somebody may speak and listen, and how long an answer may take.
+//! Limits on slow clients, for sending and for reading, and on the time that a response may take.
 
 use serde_json::json;
 use tokio::io::AsyncReadExt as _;
@@ -37,7 +37,7 @@ async fn a_request_that_takes_too_long_is_answered_so() {
     .await;
 }
 
-/// A connection on which an answer has begun. Those from before count until the server has seen them go.
+/// Opens a connection on which a response has begun. Repeats while earlier connections still count against the limit.
 async fn answered(server: &Server, request: &str) -> TcpStream {
     until_told("the answer begins", async || {
         let mut stream = sent(server, request).await;
@@ -50,10 +50,10 @@ async fn answered(server: &Server, request: &str) -> TcpStream {
 
 #[tokio::test]
 async fn who_does_not_read_the_answer_is_cut_off() {
-    // More than the system keeps for both sides of a connection.
+    // More than the socket buffers of both sides hold.
     const BYTES: usize = 32 << 20;
     let home = Home::new();
-    // So long that it is seen that they hold their connections, on a busy machine too.
+    // Long enough that the clients verifiably hold their connections, even on a busy machine.
     let patience = ["--ping-interval", "1s", "--peer-timeout", "6s"];
     let room = ["--max-http-connections", "1", "--max-listeners", "1"];
     let server = home.serve(&[patience, room].concat()).await;

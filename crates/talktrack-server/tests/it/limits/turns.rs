@@ -1,4 +1,4 @@
-//! Who waits for a turn: large messages of one caller while others send, and what a connection does meanwhile.
+//! Large messages of one caller that wait for a turn while others send, and what their connection does in the meantime.
 
 use std::time::{Duration, Instant};
 
@@ -10,12 +10,12 @@ use uuid::Uuid;
 use crate::auth::{ApiKey, new_key, serve_with};
 use crate::harness::{Client, Home, Server, acks_in, until, until_told, user};
 
-/// More than may be on its way beside others.
+/// A message that is larger than what may be in flight while other callers are active.
 fn large(reference: u32) -> serde_json::Value {
     user(&"x".repeat(200_000), reference)
 }
 
-/// A server with two callers, of whom one has just sent.
+/// Starts a server with two callers, one of which has just sent a message.
 async fn beside_another(home: &Home, environment: &[(&str, &str)]) -> (Server, ApiKey) {
     let key = new_key(home, "agent", "read,write,metrics").await;
     let other = new_key(home, "other", "read,write").await;
@@ -31,7 +31,7 @@ async fn client(server: &Server, key: &ApiKey) -> Client {
     Client::come_with(server, &query, &key.key).await.expect_started().await
 }
 
-/// Waits until the disk has been given so many messages since the server started.
+/// Waits until the server has accepted this many messages for the journal since its start.
 async fn handed_over(server: &Server, key: &ApiKey, count: u32) {
     let line = format!("talktrack_messages_accepted_total {count}");
     let page = async || server.get_with("/metrics", &key.key).await.body;
@@ -50,7 +50,7 @@ async fn what_is_durable_is_acknowledged_and_light_messages_go_on_while_a_large_
     second.send(user("light", 0)).await;
     second.lives().await;
     second.send(large(1)).await;
-    // The large message takes so long that the rest after it is a whole second.
+    // The large message has waited long enough that the rest of its wait is about a whole second.
     tokio::time::sleep(Duration::from_millis(600)).await;
     drop(disk);
     let database = home.database();
@@ -105,7 +105,7 @@ async fn a_connection_that_waits_for_its_turn_is_not_silent() {
     client.send(large(0)).await;
     client.send(large(1)).await;
     handed_over(&server, &key, 2).await;
-    // Longer than a peer may be silent.
+    // Longer than the peer timeout.
     tokio::time::sleep(Duration::from_secs(3)).await;
     drop(disk);
     let acks = client.acks(2).await;
@@ -113,7 +113,7 @@ async fn a_connection_that_waits_for_its_turn_is_not_silent() {
     client.lives().await;
 }
 
-/// A disk that takes nothing keeps a large message back for a while, not for good.
+/// A disk that hangs delays a large message, but not for an unlimited time.
 #[tokio::test]
 async fn waiting_for_a_turn_has_an_end() {
     let home = Home::new();
@@ -125,7 +125,7 @@ async fn waiting_for_a_turn_has_an_end() {
     for number in 2..5 {
         client.send(user("light", number)).await;
     }
-    // It is heard after them.
+    // The pong proves that the server has read all messages.
     client.lives().await;
     drop(disk);
     client.acks(5).await;
