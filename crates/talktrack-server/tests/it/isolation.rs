@@ -1,5 +1,5 @@
-//! Two users: Ben attacks Ann, by every route and every frame, in every state of the database. He must learn nothing, change
-//! nothing and block nothing, and what is Ann's must look to him like what is absent.
+//! Two users: Ben attacks Ann with every route and every frame, in every state of the database. He must learn nothing,
+//! change nothing and block nothing, and to him Ann's data must look the same as data that does not exist.
 
 mod attack;
 mod states;
@@ -19,10 +19,10 @@ use crate::auth::signing::{SigningKey, claims as claims_of};
 use crate::auth::{ApiKey, SECRET, new_key};
 use crate::harness::{Home, HttpAnswer, Server};
 
-/// What Ann's conversation holds and nobody else may see.
+/// Text in Ann's conversation that no other user may see.
 const SECRET_WORDS: &str = "the-words-of-ann";
 
-/// A server that knows users, and one key.
+/// A server that accepts users' tokens and one API key.
 struct Scene {
     home: Home,
     server: Server,
@@ -44,7 +44,7 @@ impl Scene {
         Self { server, ..self }
     }
 
-    /// Another node on the same database.
+    /// Starts another node on the same database.
     async fn neighbour(&self, database: &Database) -> Self {
         Self::new(Some(database.url())).await
     }
@@ -53,7 +53,7 @@ impl Scene {
         self.server.request(method, path).token(token).json(body).send().await
     }
 
-    /// A session of this user that the agent starts with its key, with one message.
+    /// Starts a session of this user with the agent's key, with one message, and returns its id.
     async fn session_of(&self, user: Uuid) -> Uuid {
         let session = Uuid::new_v4();
         let start = json!({"session_id": session, "user_id": user, "metadata": {"note": SECRET_WORDS}});
@@ -74,9 +74,9 @@ async fn serve(home: &Home, key: &ApiKey, database: Option<&str>) -> Server {
     let mut command = home.server_command(&[]);
     command.env("TALKTRACK_API_KEYS", &key.entry).env("SUPABASE_JWT_SECRET", SECRET);
     command.env("TALKTRACK_USER_ACCESS", "read+write+delete");
-    // The attack is many requests a second; what bounds them has tests of its own.
+    // The attack sends many requests a second without any rate limit, to show how far it gets. The limits have their
+    // own tests.
     command.env("TALKTRACK_RATE_PER_USER", "off").env("TALKTRACK_RATE_UNAUTHENTICATED", "off");
-    // What is tried here is how far somebody gets who is not slowed down.
     command.env("TALKTRACK_RATE_PER_USER", "off").env("TALKTRACK_RATE_UNAUTHENTICATED", "off");
     database.inspect(|url| _ = command.env("DATABASE_URL", url));
     Server::start(home, command).await

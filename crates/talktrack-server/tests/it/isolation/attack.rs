@@ -1,4 +1,4 @@
-//! What Ben tries, and how he may be answered.
+//! Ben's attempts, and the permitted responses.
 
 use std::collections::BTreeSet;
 
@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::{SECRET_WORDS, Scene, token};
 use crate::harness::{Client, HttpAnswer, upgrade};
 
-/// Routes that name no session: what they show is filtered by the user, or concerns nobody's conversation. A route that is
-/// neither in here nor names a session makes the suite fail: think about who may use it, and add a case.
+/// Routes that name no session: their results are filtered by user, or contain no conversation. A route that neither is
+/// in this list nor names a session fails the suite: decide who may use it, and add a case.
 pub(super) const WITHOUT_SESSION: [&str; 8] = [
     "DELETE /v1/users/{user_id}",
     "GET /healthz",
@@ -22,7 +22,7 @@ pub(super) const WITHOUT_SESSION: [&str; 8] = [
     "GET /v1/stats",
 ];
 
-/// Pages of the dashboard, which the description of the API does not name.
+/// Pages of the dashboard, which are not in the description of the API.
 const PAGES: [&str; 4] = [
     "GET /sessions/{session_id}",
     "GET /sessions/{session_id}/head",
@@ -30,7 +30,7 @@ const PAGES: [&str; 4] = [
     "GET /sessions/{session_id}/delete",
 ];
 
-/// Every route that names a session.
+/// Returns every route that names a session.
 async fn routes(scene: &Scene) -> BTreeSet<String> {
     let description = scene.server.get("/openapi.json").await.json();
     let mut routes = BTreeSet::new();
@@ -48,7 +48,7 @@ async fn routes(scene: &Scene) -> BTreeSet<String> {
     routes
 }
 
-/// How each attempt on this session is answered, with the session's id left out.
+/// Returns the response to each attempt on this session, with the session's id replaced.
 async fn answers(scene: &Scene, attacker: Uuid, session: Uuid) -> Vec<(String, u16, String)> {
     let token = token(attacker);
     let name = Uuid::from_u128(7);
@@ -90,14 +90,14 @@ async fn answers(scene: &Scene, attacker: Uuid, session: Uuid) -> Vec<(String, u
     answers.into_iter().map(told).collect()
 }
 
-/// Ben tries everything on Ann's session and on one that is absent: he is refused in the same words, and `refusal` is the only
-/// status there is.
+/// Asserts that all of Ben's attempts have the status `refusal`, with the same text for Ann's session and for one that
+/// does not exist.
 pub(super) async fn is_refused(scene: &Scene, attacker: Uuid, session: Uuid, refusal: u16) {
     is_refused_by_name(scene, attacker, session, refusal).await;
     lists_show_nothing(scene, attacker).await;
 }
 
-/// The same without the lists, which wait for a table that is locked.
+/// Asserts the same without the lists, which would wait for a locked table.
 pub(super) async fn is_refused_by_name(scene: &Scene, attacker: Uuid, session: Uuid, refusal: u16) {
     let (foreign, absent) =
         (answers(scene, attacker, session).await, answers(scene, attacker, Uuid::new_v4()).await);
@@ -109,7 +109,7 @@ pub(super) async fn is_refused_by_name(scene: &Scene, attacker: Uuid, session: U
     frames_reach_no_other_session(scene, attacker, session).await;
 }
 
-/// What Ben may ask without naming a session shows nothing of Ann.
+/// Asserts that requests of Ben that name no session show nothing of Ann.
 async fn lists_show_nothing(scene: &Scene, attacker: Uuid) {
     let token = token(attacker);
     for path in ["/v1/sessions", "/v1/search?q=words", "/v1/stats"] {
@@ -119,7 +119,7 @@ async fn lists_show_nothing(scene: &Scene, attacker: Uuid) {
     }
 }
 
-/// Each frame that names Ann's session on Ben's own connection is refused.
+/// Asserts that each frame of Ben's own connection that names Ann's session is refused.
 async fn frames_reach_no_other_session(scene: &Scene, attacker: Uuid, session: Uuid) {
     let mut client = Client::come_with(&scene.server, "", &token(attacker)).await.expect_started().await;
     for frame in [

@@ -1,4 +1,5 @@
-//! What Ben may ask without naming a session: the figures, the event stream, the pages, and what acts on a user or on letters.
+//! Requests of Ben that name no session: statistics, the event stream, the pages, and operations on users and dead
+//! letters.
 
 use serde_json::{Value, json};
 use talktrack_testbed::{Postgres, Proxy};
@@ -24,7 +25,8 @@ const PAGES: [(&str, &str); 11] = [
     ("GET", "/openapi.json"),
 ];
 
-/// Ben asks for Ann, or for nobody, in the same words: the answers are the same, and show nothing of her.
+/// Asserts that Ben gets the same responses for Ann as for a user who does not exist, and that they show nothing of
+/// Ann.
 async fn shows_nothing(scene: &Scene, attacker: Uuid, ann: Uuid, session: Uuid) {
     let token = token(attacker);
     let (nobody, absent) = (Uuid::new_v4(), Uuid::new_v4());
@@ -36,7 +38,7 @@ async fn shows_nothing(scene: &Scene, attacker: Uuid, ann: Uuid, session: Uuid) 
     };
     let mut paths: Vec<(&str, String)> =
         WITHOUT_SESSION.map(|route| route.split_once(' ').unwrap()).map(|(m, p)| (m, p.to_owned())).into();
-    // An event stream that is open has no end: it is listened to below.
+    // The event stream never ends; `hears_nothing` tests it.
     paths.retain(|(_, path)| path != "/v1/events");
     for (path, filter) in [
         ("/v1/sessions", "user_id={user_id}"),
@@ -57,7 +59,8 @@ async fn shows_nothing(scene: &Scene, attacker: Uuid, ann: Uuid, session: Uuid) 
             assert!(!foreign.1.contains(&id.to_string()), "{said}");
         }
         let is_figures = matches!(path.as_str(), "/metrics" | "/healthz" | "/readyz" | "/v1/stats");
-        // What is Ben's own may change meanwhile, and an index may still come: what tells the two apart does so every time.
+        // Ben's own data may change between the two requests, and the index may still be incomplete, so the comparison
+        // is repeated. A real difference would appear every time.
         let same = async || {
             let (foreign, absent) =
                 (ask(method, path, ann, session).await, ask(method, path, nobody, absent).await);
@@ -74,7 +77,7 @@ async fn shows_nothing(scene: &Scene, attacker: Uuid, ann: Uuid, session: Uuid) 
     assert_eq!(figures.status, 403, "the figures are of all users: {figures:?}");
 }
 
-/// Ben's streams say nothing while Ann talks, whatever he asks for; what he says himself arrives.
+/// Asserts that Ben's streams, whatever he requests, contain nothing while Ann talks, and that his own messages arrive.
 async fn hears_nothing(scene: &Scene, attacker: Uuid, session: Uuid, his: &mut Client) {
     let authorization = format!("Authorization: Bearer {}\r\n", token(attacker));
     let mut streams = Vec::new();
@@ -86,7 +89,7 @@ async fn hears_nothing(scene: &Scene, attacker: Uuid, session: Uuid, his: &mut C
     his.say("Ben's own").await;
     for (is_of_ann, stream) in &mut streams {
         if *is_of_ann {
-            // Nothing comes; another stream has heard of what came later.
+            // This stream must stay silent, so there is nothing to wait for.
             continue;
         }
         loop {
@@ -99,7 +102,7 @@ async fn hears_nothing(scene: &Scene, attacker: Uuid, session: Uuid, his: &mut C
     }
 }
 
-/// An `auth` frame continues a connection of the same user; it never makes it another's.
+/// Asserts that an `auth` frame can only continue a connection as the same user.
 async fn stays_who_he_is(scene: &Scene, attacker: Uuid, ann: Uuid, session: Uuid) {
     let mut client = Client::come_with(&scene.server, "", &token(attacker)).await.expect_started().await;
     for frame in [
@@ -122,7 +125,7 @@ async fn stays_who_he_is(scene: &Scene, attacker: Uuid, ann: Uuid, session: Uuid
     client.close().await;
 }
 
-/// A request that the server knows no caller of is refused before it looks at what is asked for.
+/// Asserts that the server refuses a request without authentication before it looks up the requested data.
 async fn strangers_are_asked_who_they_are(scene: &Scene, ann: Uuid, session: Uuid) {
     for path in [
         "/v1/sessions".to_owned(),

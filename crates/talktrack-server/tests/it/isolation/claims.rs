@@ -1,4 +1,5 @@
-//! Two keys claim one session for different users: until the store answers they share nothing, and then one of them loses it.
+//! Two keys claim a session for different users. They share nothing until the store decides, and then one of them loses
+//! the session.
 
 use serde_json::{Value, json};
 use talktrack_testbed::{Postgres, Proxy};

@@ -1,4 +1,5 @@
-//! A session that was deleted: its user and keys are told so by every route that writes, and to a stranger it is absent.
+//! A deleted session: every route that writes says so to its user and to keys; to other users the session does not
+//! exist.
 
 use serde_json::{Value, json};
 use talktrack_testbed::{Database, Postgres};
@@ -31,7 +32,7 @@ async fn ask(scene: &Scene, token: &str, session: Uuid, route: &str) -> HttpAnsw
     request.send().await
 }
 
-/// Every route is answered alike: what writes with this status, what reads with 404.
+/// Asserts the response of every route: this status for those that write, 404 for those that read.
 async fn is_answered(scene: &Scene, token: &str, session: Uuid, writes: (u16, &str), what: &str) {
     for route in ROUTES {
         let answer = ask(scene, token, session, route).await;
@@ -52,7 +53,7 @@ async fn start(scene: &Scene, token: &str, session: Uuid, user: Option<Uuid>) ->
     (answer.status, answer.json()["code"].clone())
 }
 
-/// What its user, a stranger and a key are told of a deleted session.
+/// Asserts what the session's user, another user and a key learn about a deleted session.
 async fn is_deleted_to_those_who_may_know(scene: &Scene, ann: Uuid, session: Uuid, how: &str) {
     let (ben, key) = (token(Uuid::new_v4()), &scene.key.key);
     let gone = (410, "deleted");
@@ -130,13 +131,13 @@ async fn a_deleted_session_is_gone_to_its_user_and_to_keys_and_absent_to_others_
                 assert_eq!(scene.ask(&token(ann), "DELETE", &path, &Value::Null).await.status, 200);
             }
         }
-        // That node does not have the session in memory, and has nothing of it in its files.
+        // This node does not have the session in memory or in its files.
         is_deleted_to_those_who_may_know(&other, ann, session, how).await;
     }
     let session = scene.session_of(ann).await;
     arrives(&database, session, &[SECRET_WORDS]).await;
     delete_by_sql(&database, session);
-    // That node has delivered the session a moment ago, and learns within seconds that it is gone.
+    // This node has just delivered the session, and learns within seconds that it was deleted.
     let scene = scene.restart().await;
     until_told("the node learns of it", async || {
         let answer = ask(&scene, &scene.key.key, session, "POST /messages").await;

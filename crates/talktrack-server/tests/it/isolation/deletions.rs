@@ -1,4 +1,5 @@
-//! Who deletes a session that only waits on another node: it does not come back, and nobody learns what is there.
+//! Deletion of a session that is still in the outbox of another node: the session does not come back, and the response
+//! does not reveal whether it exists.
 
 use serde_json::{Value, json};
 use talktrack_testbed::{Database, Postgres, Proxy};
@@ -40,7 +41,7 @@ async fn what_waits_on_another_node_does_not_come_back_after_its_deletion_whoeve
         }
         let letters = held.home.database().select("SELECT * FROM dead_letters");
         assert!(letters.is_empty(), "{who}: {letters:?}");
-        // A session of somebody else, and a new one of the user, are none of this deletion's business.
+        // Sessions of another user and new sessions of the same user are not part of the deletion.
         let theirs = held.session_of(ben).await;
         let new = held.session_of(ann).await;
         arrives(&database, theirs, &[SECRET_WORDS]).await;

@@ -1,4 +1,5 @@
-//! What this node acknowledged is there for its owner and for keys, also after a restart, while the database is away.
+//! While the database is unavailable, what this node has acknowledged is visible to its owner and to keys, even after a
+//! restart.
 
 use serde_json::json;
 use talktrack_testbed::{Postgres, Proxy};
@@ -54,7 +55,8 @@ async fn a_session_that_is_recorded_and_not_in_memory_is_ended_with_its_figures(
     has_status(&database, session, "ended").await;
 }
 
-/// A policy of the project's own hides a message from its user. A revision that waits for the store must not show it.
+/// A row-level policy of the project hides a message from its user. A revision of that message that waits for the store
+/// must be hidden too.
 #[tokio::test]
 async fn what_waits_to_revise_a_message_that_a_policy_hides_is_hidden_too() {
     let ann = Uuid::new_v4();
@@ -79,7 +81,7 @@ async fn what_waits_to_revise_a_message_that_a_policy_hides_is_hidden_too() {
     };
     assert_eq!(contents(&token(ann)).await, ["a reply"]);
 
-    // Rows can be read, and none can be written.
+    // The lock allows reads and blocks all writes.
     let address: talktrack::store::postgres::Address = database.url().parse().unwrap();
     let locker = address.connect().await.unwrap();
     locker.batch_execute("BEGIN; LOCK TABLE conversation_messages IN SHARE MODE").await.unwrap();

@@ -1,4 +1,4 @@
-//! A key with every scope that is limited to Ben: it learns nothing of Ann and nothing of the server as a whole.
+//! A key with every scope that is limited to Ben: it learns nothing of Ann and nothing about the server as a whole.
 
 use std::collections::BTreeMap;
 
@@ -9,23 +9,23 @@ use super::{SECRET_WORDS, Scene};
 use crate::auth::{new_key, new_limited_key, serve_with};
 use crate::harness::{Home, HttpAnswer, Server};
 
-/// How a route answers the key.
+/// How a route responds to the key.
 #[derive(Debug, Clone, Copy)]
 enum Answers {
-    /// As if nobody's conversation were there: the same for Ann's session and for an absent one.
+    /// As if the session did not exist: the same for Ann's session and for one that does not exist.
     NotFound,
-    /// It concerns all users.
+    /// 403, because the route concerns all users.
     Forbidden,
-    /// Ben's rows alone; 403 if the query names Ann.
+    /// Only Ben's rows; 403 if the query names Ann.
     OwnOnly,
-    /// The same as to everybody who shows no key.
+    /// The same as to a caller without a key.
     AsToStrangers,
-    /// It has tests of its own.
+    /// Not tested here, because the route has its own tests.
     Starts,
 }
 
-/// Every route of the description, and the pages of the dashboard that it does not name. A route that is missing makes the test
-/// fail: think about what a limited key may see there.
+/// Every route of the API description, and the pages of the dashboard, which are not in it. A route that is missing
+/// here fails the test: decide what a limited key may see there.
 const ROUTES: [(&str, Answers); 28] = [
     ("DELETE /v1/sessions/{session_id}", Answers::NotFound),
     ("DELETE /v1/users/{user_id}", Answers::Forbidden),
@@ -131,28 +131,28 @@ async fn a_key_that_is_limited_to_a_user_learns_nothing_of_others_and_of_the_ser
     assert_eq!(said, [SECRET_WORDS], "nothing was changed or deleted");
 }
 
-/// Lists without a name are Ben's, and Ann cannot be named.
+/// Asserts that lists without a user contain only Ben's rows, and that the key cannot name Ann.
 async fn own_only(server: &Server, key: &str, route: &str, ann: Uuid) {
     let path = route.trim_start_matches("GET ");
     let words = if path == "/v1/search" { "&q=words" } else { "" };
     let name = if path.starts_with("/v1/") { "user_id" } else { "user" };
     let refused = server.get_with(&format!("{path}?{name}={ann}{words}"), key).await;
     assert!(refused.status == 403 && !refused.body.contains(SECRET_WORDS), "{route}: {refused:?}");
-    // The stream of events would not end.
+    // The stream of events would never end.
     if path != "/v1/events" {
         let own = server.get_with(&format!("{path}?{}", words.trim_start_matches('&')), key).await;
         assert!(own.status == 200 && !own.body.contains(SECRET_WORDS), "{route}: {own:?}");
     }
 }
 
-/// What is wrong with the server names hosts and tables, and concerns all users.
+/// The causes name hosts and tables and concern all users.
 #[tokio::test]
 async fn a_key_that_is_limited_to_a_user_does_not_learn_what_is_wrong_with_the_server() {
     let home = Home::new();
     let all = new_key(&home, "all", "metrics").await;
     let one = new_limited_key(&home, "one", "metrics,admin", &["--users", &Uuid::new_v4().to_string()]).await;
     let keys = format!("{} {}", all.entry, one.entry);
-    // Nobody listens there.
+    // No server listens on this port.
     let environment = [("TALKTRACK_API_KEYS", &*keys), ("DATABASE_URL", "postgres://me@127.0.0.1:9/x")];
     let server = serve_with(&home, &environment).await;
     let told = async || {

@@ -1,4 +1,4 @@
-//! Names and ids are no global namespace, and nobody gets into a session by being faster.
+//! External names and ids are separate for each user, and a user cannot enter another user's session by being faster.
 
 use serde_json::json;
 use talktrack_testbed::{Postgres, Proxy};
@@ -45,7 +45,7 @@ async fn a_user_finds_by_its_name_what_an_agent_started_for_them() {
     assert_eq!((shown.status, &shown.json()["session_id"]), (200, &started["session_id"]), "{shown:?}");
 }
 
-/// Ben opens sockets and starts sessions in a loop while Ann's session begins: none of them gets in.
+/// Ben opens sockets and starts sessions in a loop while Ann's session starts. None of his attempts may succeed.
 async fn nobody_is_faster(scene: &Scene) {
     let (ann, ben) = (Uuid::new_v4(), Uuid::new_v4());
     let authorization = format!("Bearer {}", token(ben));

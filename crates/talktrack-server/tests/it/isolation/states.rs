@@ -8,7 +8,7 @@ use super::attack::{is_refused, is_refused_by_name};
 use super::{SECRET_WORDS, Scene, token};
 use crate::harness::remote::{arrives, migrated, select};
 
-/// Everything that is stored of a session.
+/// Returns all rows of a session.
 fn rows(database: &Database, session: Uuid) -> [Vec<Value>; 2] {
     ["conversation_sessions", "conversation_messages"].map(|table| {
         let query = format!("SELECT * FROM {table} WHERE session_id = '{session}' ORDER BY id");
@@ -16,7 +16,7 @@ fn rows(database: &Database, session: Uuid) -> [Vec<Value>; 2] {
     })
 }
 
-/// Ann reads her conversation and goes on with it.
+/// Asserts that Ann can read and continue her conversation.
 async fn goes_on(scene: &Scene, ann: Uuid, session: Uuid) {
     let token = token(ann);
     let path = format!("/v1/sessions/{session}");
