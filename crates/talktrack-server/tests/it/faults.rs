@@ -1,7 +1,7 @@
-//! Everything that can go wrong, on purpose. Nothing that was acknowledged may be lost by it, or be there twice.
+//! Everything that can go wrong, caused on purpose. No fault may lose or duplicate an acknowledged message.
 //!
-//! A case sets up a [`stand::Stand`], lets [`talkers`] talk to it, does its harm, mends it, and calls the [`judge`], who holds
-//! what is stored against what the [`oracle`] was told. [`cut`] says how much of a case is run.
+//! A case sets up a [`stand::Stand`], lets [`talkers`] send messages to it, causes its fault, repairs it, and calls the
+//! [`judge`], which compares what is stored with what the [`oracle`] recorded. [`cut`] decides how much of a case runs.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ mod unknown;
 mod bad_rows;
 mod soak;
 
-// The disk that loses its power.
+// The model of a disk that loses its power.
 mod story;
 mod image;
 mod disk;
@@ -38,7 +38,7 @@ mod trace;
 mod syntax;
 mod strace;
 
-// What the cases are made of, in the order in which one uses the next.
+// Helpers of the cases. Each module uses only modules below it.
 mod ordeal;
 mod namespace;
 mod judge;
@@ -49,5 +49,5 @@ mod oracle;
 mod saying;
 mod cut;
 
-/// How long a store may take to receive everything, once it is mended: the longest pause between two tries is 30 s.
+/// How long a store may take to receive everything after a repair. The longest pause between two attempts is 30 s.
 const PATIENCE: Duration = Duration::from_secs(90);

@@ -1,4 +1,4 @@
-//! Case 7: the connection is cut after `COMMIT` was sent and before its answer came back.
+//! Case 7: the connection breaks after `COMMIT` was sent and before its response arrives.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::rows;
 use super::stand::Stand;
 use crate::harness::{until, until_told};
 
-/// A commit takes less, mostly.
+/// Most commits take less.
 const A_MOMENT: Duration = Duration::from_secs(1);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -17,8 +17,9 @@ async fn what_was_committed_and_never_answered_is_there_once_and_counted_once() 
     let stored = || rows::count(&ordeal.stand);
     for _ in 0..cut::rounds(4, 60) {
         let proxy = &ordeal.remote().proxy;
-        // No answer passes from here on. What is held back with them reaches the database after it was counted, unless every
-        // lane had sent everything before.
+        // From here on, no response passes the proxy. The writes that the proxy holds back reach the database only
+        // after the rows were counted, unless every lane had sent all its writes before; in that case no row is added
+        // and the attempt is repeated.
         let holds_back = async || {
             let grows = async |from: u64| until("a new row", || (stored() > from).then_some(())).await;
             proxy.mend();

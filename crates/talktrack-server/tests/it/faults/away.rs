@@ -1,4 +1,5 @@
-//! Case 2: PostgreSQL stops, hangs, comes back as a standby, has no connection left, or no disk. Clients notice nothing.
+//! Case 2: PostgreSQL stops, hangs, returns as a standby, runs out of connections, or has a full disk. Clients notice
+//! nothing.
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,7 +21,8 @@ async fn stops(ordeal: &Ordeal, cluster: &mut Postgres) {
     ordeal.recovers().await;
 }
 
-/// Whatever is under way at that moment is torn off; nobody may even see that it was away.
+/// The restart breaks whatever is in flight. It may be so short that `/readyz` never reports it, so the test does not
+/// wait for that.
 async fn restarts(ordeal: &Ordeal, cluster: &mut Postgres, random: &mut fastrand::Rng) {
     for _ in 0..cut::rounds(2, 15) {
         tokio::time::sleep(Duration::from_millis(random.u64(0..200))).await;
@@ -47,7 +49,7 @@ async fn is_a_standby(ordeal: &Ordeal, cluster: &mut Postgres) {
 }
 
 async fn has_no_connection_left(ordeal: &Ordeal, cluster: &Postgres) {
-    // The server is out while others come in.
+    // The server is disconnected while other clients take all connections.
     ordeal.remote().proxy.cut();
     let occupied = cluster.occupy();
     ordeal.remote().proxy.mend();
@@ -56,7 +58,7 @@ async fn has_no_connection_left(ordeal: &Ordeal, cluster: &Postgres) {
     ordeal.recovers().await;
 }
 
-/// Connections that were open before keep the setting with which they began.
+/// Connections that were open before keep their old setting, so the proxy cuts them.
 async fn is_read_only(ordeal: &Ordeal) {
     let database = &ordeal.remote().database;
     let set = |on: &str| {
@@ -67,7 +69,7 @@ async fn is_read_only(ordeal: &Ordeal) {
     ordeal.remote().proxy.cut();
     ordeal.remote().proxy.mend();
     ordeal.goes_on_despite(READ_ONLY).await;
-    // In a session of the test's own it is as read-only as in any other.
+    // The test's own session is read-only by default too, so it first allows itself to write.
     database.psql(&format!(
         "SET default_transaction_read_only = off; ALTER DATABASE {} SET default_transaction_read_only = off",
         database.name()
@@ -82,7 +84,7 @@ async fn has_its_disk_full(ordeal: &Ordeal) {
         let text = "SELECT repeat('x', 1000)";
         database.try_psql(&format!("INSERT INTO filler {text} FROM generate_series(1, {rows})"))
     };
-    // First in large steps, then to the last page.
+    // First in large steps, then row by row until the disk is full.
     while fill(1_000).is_ok() {}
     while fill(1).is_ok() {}
     ordeal.goes_on_despite("No space left on device (SQLSTATE 53100); the database's disk is full").await;
@@ -90,7 +92,7 @@ async fn has_its_disk_full(ordeal: &Ordeal) {
     ordeal.recovers().await;
 }
 
-/// A cluster with few connections, so that they can all be taken.
+/// Starts a cluster with few connections, so that the test can take all of them.
 fn cluster() -> Postgres {
     let mut cluster = Postgres::start();
     cluster.stop();

@@ -1,5 +1,5 @@
-//! Case 22: one user floods the server with rows that the database refuses. Rows of everyone else are stored meanwhile, the
-//! server stays ready, and only these rows become dead letters.
+//! Case 22: one user floods the server with rows that the database refuses. Meanwhile the rows of all other users are
+//! stored, the server stays ready, and only the bad rows become dead letters.
 
 use std::collections::BTreeSet;
 
@@ -13,11 +13,11 @@ use super::stand::Stand;
 use super::talkers::Manner;
 use crate::harness::{Client, Server};
 
-/// Bad rows in each flood: as many stopped every lane once. They become dead letters some twenty at a time, with pauses of up to ten
-/// seconds, so more of them only make the case longer.
+/// Bad rows in each flood: this many once stopped every lane. They become dead letters some twenty at a time, with
+/// pauses of up to ten seconds, so more rows only make the case longer.
 const BAD: usize = 60;
 
-/// Says bad things in a few sessions of one user; gives their ids.
+/// Sends bad messages in a few sessions of one user and returns their ids.
 async fn pour(server: &Server, user: Uuid) -> Vec<Uuid> {
     let mut ids = Vec::new();
     for _ in 0..4 {

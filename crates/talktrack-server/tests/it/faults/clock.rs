@@ -1,6 +1,7 @@
-//! Case 14: the calendar jumps, by hours, days and years, while time goes by as ever. Order holds, and no timer goes wild.
+//! Case 14: the calendar clock jumps by hours, days and years while the monotonic clock runs on. The order of messages
+//! is kept, and no timer fires too early or too late.
 //!
-//! The server runs with libfaketime, which tells it whatever a file says; nobody else is told.
+//! The server runs with libfaketime, which reads the time offset from a file. Only the server sees the changed time.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,28 +22,28 @@ use crate::harness::{Client, Home, Server};
 
 const HOUR: i64 = 60 * 60;
 const DAY: i64 = 24 * HOUR;
-/// Where the calendar is put, as seconds beside the truth.
+/// The offsets of the calendar, in seconds.
 const JUMPS: [i64; 8] = [HOUR, -HOUR, DAY, -DAY, 40 * DAY, -40 * DAY, 3_000 * DAY, -3_000 * DAY];
 
-/// Sessions without a sign of life are given up soon, and looked for often.
+/// A short idle timeout, and frequent checks for idle sessions.
 const IMPATIENT: [&str; 6] = ["--idle-timeout", "8s", "--ping-interval", "1s", "--grace-period", "400ms"];
 const TALKERS: usize = 3;
 const MANNER: Manner =
     Manner { talkers: TALKERS, ahead: 20, pause: Duration::from_millis(1), per_session: 100_000 };
 
-/// A calendar that can be put at any moment.
+/// A calendar whose offset can be changed at any time.
 pub(crate) struct Calendar {
     library: PathBuf,
     offset: PathBuf,
 }
 
 impl Calendar {
-    /// Of the servers on this stand. `None`, and said so, where libfaketime is not installed.
+    /// Makes a calendar for the servers of this stand. `None`, with a message, if libfaketime is not installed.
     fn of(stand: &Stand) -> Option<Self> {
         Self::in_home(&stand.home)
     }
 
-    /// Of the servers of this home.
+    /// Makes a calendar for the servers of this home.
     pub(crate) fn in_home(home: &Home) -> Option<Self> {
         let places = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
         let mut libraries = places.map(|place| place.path().join("faketime/libfaketimeMT.so.1"));
@@ -55,14 +56,14 @@ impl Calendar {
         Some(calendar)
     }
 
-    /// So many seconds beside the truth.
+    /// Sets the offset to this many seconds.
     pub(crate) fn put(&self, seconds: i64) {
         let draft = self.offset.with_extension("draft");
         std::fs::write(&draft, format!("{seconds:+}s\n")).unwrap();
         std::fs::rename(draft, &self.offset).unwrap();
     }
 
-    /// The command, on this calendar. Its stopwatch is right.
+    /// Makes a command use this calendar. Its monotonic clock stays correct.
     pub(crate) fn on(&self, mut command: Command) -> Command {
         command.env("LD_PRELOAD", &self.library).env("FAKETIME_TIMESTAMP_FILE", &self.offset);
         for setting in ["FAKETIME_NO_CACHE", "FAKETIME_DONT_FAKE_MONOTONIC", "NO_FAKE_STAT"] {
@@ -72,7 +73,7 @@ impl Calendar {
     }
 }
 
-/// Connected, and silent but for the answers to pings. Answers with itself when it is told to stop.
+/// Keeps a client connected that sends nothing except pongs. The task returns the client when it is told to stop.
 fn bystander(mut client: Client, stop: tokio::sync::oneshot::Receiver<()>) -> JoinHandle<Client> {
     tokio::spawn(async move {
         tokio::select! {
@@ -119,7 +120,8 @@ fn still_open(session: Uuid) -> String {
     )
 }
 
-/// A sweep has come since the jump, which a newcomer tells, and has given up nobody.
+/// Waits until the server has checked for idle sessions since the jump, which the count of sessions with a newcomer
+/// shows, and asserts that no session was ended.
 async fn everybody_is_there(server: &Server, round: u32) {
     let newcomer = Client::new(server).await;
     let everybody = u32::try_from(TALKERS).unwrap() + 2;
@@ -127,7 +129,7 @@ async fn everybody_is_there(server: &Server, round: u32) {
     let mut newcomer = newcomer;
     newcomer.end(&format!("seen in round {round}")).await;
     newcomer.close().await;
-    // Who has ended is let go of when it is time, wherever the calendar is.
+    // An ended session leaves the count at its time, whatever the calendar shows.
     server.shows("talktrack_sessions_active", f64::from(everybody - 1)).await;
 }
 
@@ -141,7 +143,7 @@ async fn jumps_of_the_calendar_before_postgresql_change_no_order_and_end_no_sess
     jumps(&Stand::on_postgres().await, "jumps, PostgreSQL").await;
 }
 
-/// The server starts again, and its calendar stands two days before what it has seen.
+/// The server restarts with a calendar that is two days behind the times in its data.
 async fn a_start_in_the_past(stand: &Stand) {
     let Some(calendar) = Calendar::of(stand) else { return };
     let server = stand.serve_as(calendar.on(stand.command(&[]))).await;
@@ -153,7 +155,7 @@ async fn a_start_in_the_past(stand: &Stand) {
     let server = stand.serve_as(calendar.on(stand.command(&[]))).await;
     let mut client = Client::join(&server, session, user).await;
     assert_eq!(client.started["resumed"], stand.remote().is_none(), "{}", client.started);
-    // A client whose clock is right is believed: the data directory has seen its day.
+    // The server accepts a client's correct time, because its data already contain times of that day.
     let now = SystemClock.now().to_string();
     client.track(json!({"type": "message", "role": "user", "content": "after", "created_at": now})).await;
     client.end("completed").await;

@@ -1,10 +1,10 @@
-//! Where a case's chance comes from; how much of it is run is the test bed's to say.
+//! The random numbers of a case; the test bed decides how many rounds run.
 //!
-//! What two processes do at the same time is still theirs: a seed replays the moments, not the race.
+//! A seed reproduces the chosen moments, but not the race between two processes.
 
 pub(crate) use talktrack_testbed::cut::{number_from, rounds};
 
-/// The chance of this case.
+/// Returns the random number generator of this case and prints its seed.
 pub(crate) fn random(case: &str) -> fastrand::Rng {
     let seed = talktrack_testbed::cut::seed();
     eprintln!("{case}: TALKTRACK_SEED={seed} draws the same again");

@@ -1,5 +1,5 @@
-//! Case 9: bytes flipped and files cut short, in the database, its log, the lock and what else lies beside them. The server
-//! starts, keeps what is broken, says so, and goes on with the rest.
+//! Case 9: flipped bytes and truncated files: the database, its WAL, the lock file and the other files of the data
+//! directory. The server starts, keeps the damaged files, reports them, and continues with the rest.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -17,14 +17,15 @@ use crate::harness::{Client, Server};
 const PAGE: usize = 4096;
 const LOG_HEADER: usize = 32;
 const FRAME: usize = PAGE + 24;
-/// So many characters of an id tell one message from another.
+/// This many characters of an id distinguish the messages of the test.
 const MARK: usize = 13;
-/// What a damaged database makes the server say.
+/// The log line of the server about a damaged database.
 const ALARM: &str = "❌ The database was damaged";
-/// Where a database's header says which version its schema has: of a newer one talktrack keeps its hands off.
+/// The position of the schema version in the database header. If the version is newer, talktrack does not touch the
+/// database, so the damage must not hit this position.
 const VERSION: std::ops::Range<usize> = 60..64;
 
-/// What is done to the files, and to which.
+/// A kind of damage and the file that it hits.
 #[derive(Debug, Clone, Copy)]
 enum Harm {
     Flip(&'static str),
@@ -62,7 +63,7 @@ impl Harm {
         }
     }
 
-    /// Does it, and says which bytes are no longer what they were.
+    /// Damages the file and returns the offsets of the bytes that have changed.
     fn befalls(self, data_dir: &Path, random: &mut fastrand::Rng) -> BTreeSet<usize> {
         let path = data_dir.join(self.file());
         let before = std::fs::read(&path).unwrap_or_default();
@@ -89,17 +90,17 @@ impl Harm {
     }
 }
 
-/// A data directory as a kill left it, and what was acknowledged in it.
+/// A data directory after a kill, and the messages that were acknowledged in it.
 struct Left {
     stand: Stand,
     files: BTreeMap<String, Vec<u8>>,
     acknowledged: BTreeMap<Uuid, Saying>,
-    /// The pages on which each message lies.
+    /// The pages that contain each message.
     pages: HashMap<Uuid, BTreeSet<usize>>,
 }
 
 impl Left {
-    /// Part of what is said is in the database file, part in its log alone.
+    /// Makes a data directory with some messages in the database file and some in its WAL only.
     async fn behind(stand: Stand) -> Self {
         if let Some(remote) = stand.remote() {
             remote.proxy.cut();
@@ -120,7 +121,7 @@ impl Left {
         Self { stand, files, acknowledged, pages }
     }
 
-    /// Everything is as it was.
+    /// Restores all files to the state before the damage.
     fn again(&self) {
         let data_dir = self.stand.home.data_dir();
         std::fs::remove_dir_all(&data_dir).unwrap();
@@ -150,7 +151,7 @@ impl Left {
         self.stand.kill(server).await;
     }
 
-    /// What was on these places of the file.
+    /// Returns the pages of the database that these offsets of the file belong to.
     fn hit(&self, file: &str, places: &BTreeSet<usize>) -> BTreeSet<usize> {
         let page = |place: &usize| match file {
             "talktrack.db" => Some(place / PAGE + 1),
@@ -164,7 +165,7 @@ impl Left {
         places.iter().filter_map(page).collect()
     }
 
-    /// What is in a quarantine is what was broken, byte for byte.
+    /// Asserts that a quarantine contains the damaged files unchanged, byte for byte.
     fn kept(&self, broken: &BTreeMap<String, Vec<u8>>) {
         for dir in self.quarantines() {
             let kept = files(&dir);
@@ -204,7 +205,7 @@ impl Left {
         assert!(!hit.is_empty() || alarm == 0 || missing == 0);
     }
 
-    /// What is stored under each id; no row where its columns are broken.
+    /// Returns what is stored under each id; `None` for a row whose columns are damaged.
     fn stored(&self) -> HashMap<Uuid, Option<Row>> {
         let rows = rows::messages_as_they_are(&self.stand).into_iter();
         rows.filter_map(|row| Some((row["id"].as_str()?.parse().ok()?, serde_json::from_value(row).ok())))
@@ -215,8 +216,8 @@ impl Left {
         saying.row(self.stand.user)
     }
 
-    /// Where a database was replaced; else a byte of a count may have rotted unnoticed. What `verify` may complain of are
-    /// words that rotted on the pages that were hit.
+    /// Asserts that the books balance after a database was replaced. Without a replacement, a damaged byte of a count
+    /// may have gone unnoticed. `verify` may report only messages on damaged pages.
     async fn books_balance(&self, hit: &BTreeSet<usize>) {
         let home = &self.stand.home;
         let report = match self.stand.remote() {
@@ -253,8 +254,8 @@ fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
         .collect()
 }
 
-/// On which leaves of tables each message lies, in the database and its log. What is too long for a leaf may be on any page
-/// that has no kind.
+/// Returns the leaf pages of tables that contain each message, in the database and its WAL. A message that is too long
+/// for a leaf page may also be on any overflow page.
 fn on_pages(
     files: &BTreeMap<String, Vec<u8>>,
     said: &BTreeMap<Uuid, Saying>,
@@ -285,7 +286,7 @@ async fn damage_after_damage(stand: Stand, case: &str) {
     let left = Left::behind(stand).await;
     for round in 0..cut::rounds(1, 12) {
         for harm in HARMS {
-            // Most of what a short cut has time for are the files that hold messages.
+            // A short run has time for few kinds of damage, mostly to the files that hold messages.
             if round > 0 || random.usize(0..HARMS.len()) < cut::rounds(5, 14) as usize {
                 left.suffers(harm, &mut random).await;
             }

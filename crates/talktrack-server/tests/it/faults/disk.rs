@@ -1,13 +1,13 @@
-//! A model of a disk that loses its power, fed with what a process asked of it.
+//! A model of a disk that loses its power, driven by the system calls of a traced process.
 //!
-//! - What was written is certain to be there once a sync of the file has returned well. Until then each write may be there
-//!   or not, whatever came before or after it, and of each write any of its sectors of 512 bytes.
-//! - The same goes for a change of the file's length. Bytes of a file that grew and that were not written are zeros.
-//! - A name (a file made or removed; a rename is both) is certain once a sync of its directory has returned well. A sync of
-//!   the file itself does not do that: most file systems are kinder, POSIX promises no more.
-//! - A sync that failed makes nothing certain, and its writes never will be: the system may have dropped them and forgotten
-//!   it, so that a later sync returns well without them. Only writing the same place again helps.
-//! - A sector is written whole or not at all, and nothing that was certain is hurt by what is written beside it.
+//! - A write is durable once a sync of the file has succeeded. Until then, each write may survive or not, independently of
+//!   earlier and later writes, and so may each of its sectors of 512 bytes.
+//! - The same holds for a change of the file's length. Bytes of a grown file that were never written are zeros.
+//! - A name (a file created or removed; a rename is both) is durable once a sync of its directory has succeeded. A sync of
+//!   the file itself is not enough: most file systems do more, but POSIX does not promise it.
+//! - A failed sync makes nothing durable, and the writes before it may never become durable: the system may have dropped
+//!   them, so that a later sync succeeds without them. Only another write to the same place helps.
+//! - A sector is written completely or not at all, and a write never damages durable data next to it.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
@@ -19,20 +19,20 @@ use super::trace::Op;
 
 const SECTOR: usize = 512;
 
-/// What a power cut leaves.
+/// The files after a power cut.
 pub(crate) type Image = BTreeMap<PathBuf, Vec<u8>>;
 
-/// A disk with everything that may be on it.
+/// A disk with its durable and its uncertain content.
 #[derive(Default)]
 pub(crate) struct Disk {
     files: Vec<File>,
-    /// The files by their names as processes see them.
+    /// The files by name, as processes see them.
     seen: BTreeMap<PathBuf, usize>,
-    /// The names that are certain.
+    /// The durable names.
     certain: BTreeMap<PathBuf, usize>,
-    /// Names that changed since. `None` where one was removed.
+    /// Names that have changed since. `None` if a name was removed.
     names: Vec<Uncertain<(PathBuf, Option<usize>)>>,
-    /// How much was asked for.
+    /// The number of operations so far.
     moment: usize,
 }
 
@@ -42,21 +42,21 @@ struct File {
     changes: Vec<Uncertain<Change>>,
 }
 
-/// Something that may be there after a power cut, or not.
+/// A change that may or may not survive a power cut.
 struct Uncertain<T> {
     what: T,
-    /// When it was asked for.
+    /// The operation that made the change.
     moment: usize,
     state: State,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// The next sync makes it certain.
+    /// The next successful sync makes it durable.
     Waiting,
-    /// A sync failed: it may be missing for ever.
+    /// A sync failed, so this change may never become durable.
     Forsaken,
-    /// It is there, after something that may be missing.
+    /// Durable, but behind a change that may be missing.
     Certain,
 }
 
@@ -65,27 +65,27 @@ enum Change {
     Resize { to: usize },
 }
 
-/// Which of what is uncertain a power cut takes.
+/// Which uncertain changes a power cut destroys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Loss {
-    /// Nothing.
+    /// None.
     Nothing,
-    /// All of it.
+    /// All.
     Everything,
-    /// Each of them or not.
+    /// A random selection.
     Some,
-    /// Each sector of each of them or not.
+    /// A random selection of sectors.
     Sectors,
-    /// Everything after some moment; of the last before it, some sectors.
+    /// Everything after a random operation, and random sectors of the last one before it.
     Rest,
-    /// Everything but what belongs to the database file itself: a checkpoint overtakes the log.
+    /// Everything except changes of the database file itself: a checkpoint has overtaken the WAL.
     AllButDatabase,
-    /// Only what belongs to the database file itself.
+    /// Only changes of the database file itself.
     Database,
 }
 
 impl Loss {
-    /// Every kind.
+    /// All kinds of loss.
     pub(crate) const ALL: [Self; 7] = [
         Self::Nothing,
         Self::Everything,
@@ -98,7 +98,7 @@ impl Loss {
 }
 
 impl Disk {
-    /// The disk is asked for this.
+    /// Applies an operation of the traced process.
     pub(crate) fn take(&mut self, op: &Op) {
         self.moment += 1;
         match op {
@@ -149,7 +149,7 @@ impl Disk {
         }
     }
 
-    /// One of the images that a power cut now can leave.
+    /// Returns a possible image of the disk if the power fails now.
     pub(crate) fn image(&self, loss: Loss, random: &mut Rng) -> Image {
         let mut cut = Cut { loss, last: self.some_moment(random), random };
         let mut names = self.certain.clone();
@@ -166,7 +166,7 @@ impl Disk {
         there.map(|(path, file)| (path.clone(), self.files[*file].after(&mut cut, path))).collect()
     }
 
-    /// When something was asked for that is not certain.
+    /// Returns the moment of a random uncertain change.
     fn some_moment(&self, random: &mut Rng) -> usize {
         let changes = self.files.iter().flat_map(|file| file.changes.iter().map(|change| change.moment));
         let moments: Vec<_> = changes.chain(self.names.iter().map(|name| name.moment)).collect();
@@ -188,15 +188,15 @@ impl File {
     }
 }
 
-/// The moment in which the power goes.
+/// A power cut.
 struct Cut<'a> {
     loss: Loss,
-    /// When the last thing was asked for that is there, where that matters.
+    /// The last operation that survives, if the kind of loss needs it.
     last: usize,
     random: &'a mut Rng,
 }
 
-/// How much of a change is there.
+/// How much of a change survives.
 enum Part {
     All,
     Some,
@@ -266,7 +266,7 @@ fn write(content: &mut Vec<u8>, at: usize, bytes: &[u8]) {
     content[at..end].copy_from_slice(bytes);
 }
 
-/// The parts of a write, as offsets into it, that lie in one sector each.
+/// Splits a write into ranges that lie in one sector each, as offsets into the write.
 fn sectors(at: usize, length: usize) -> impl Iterator<Item = Range<usize>> {
     let first = SECTOR - at % SECTOR;
     let starts = std::iter::once(0).chain((first..length).step_by(SECTOR));
@@ -280,7 +280,7 @@ fn rename(names: &mut BTreeMap<PathBuf, usize>, path: &Path, file: Option<usize>
     };
 }
 
-/// Takes out what may be missing for ever and does not matter any more: the same place was written again, for certain.
+/// Removes changes that may never become durable but no longer matter, because a durable write has replaced them.
 fn drop_overwritten(changes: &mut Vec<Uncertain<Change>>) {
     let mut overwritten = HashSet::new();
     let mut stays: Vec<_> = changes.iter().rev().map(|change| stays(change, &mut overwritten)).collect();
@@ -297,7 +297,7 @@ fn stays(change: &Uncertain<Change>, overwritten: &mut HashSet<Range<usize>>) ->
     change.state == State::Waiting || !overwritten.contains(&place)
 }
 
-/// Takes out what is certain and comes before everything that is not.
+/// Removes and applies the durable changes that come before all uncertain ones.
 fn drain_certain<T>(changes: &mut Vec<Uncertain<T>>, apply: impl FnMut(T)) {
     let certain = changes.iter().take_while(|change| change.state == State::Certain).count();
     changes.drain(..certain).map(|change| change.what).for_each(apply);

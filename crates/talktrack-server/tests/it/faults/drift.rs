@@ -1,5 +1,5 @@
-//! Case 4: the schema drifts while the server runs. Everything waits, `/readyz` says what for, and goes on by itself once
-//! it is mended as that says.
+//! Case 4: the schema changes while the server runs. All rows wait, `/readyz` names the difference, and the server
+//! continues without a restart once the schema is repaired as `/readyz` says.
 
 use talktrack_testbed::{Database, Postgres};
 
@@ -7,17 +7,17 @@ use super::cut;
 use super::ordeal::Ordeal;
 use super::stand::{Remote, Stand};
 
-/// Who mends it.
+/// How the schema is repaired.
 enum Mend<'a> {
-    /// `talktrack migrate`.
+    /// By `talktrack migrate`.
     Migrate,
-    /// Somebody who runs the statements that `talktrack doctor` prints.
+    /// By the statements that `talktrack doctor` prints.
     Doctor,
-    /// Somebody who knows what was done.
+    /// By statements that revert the change.
     Undo(&'a str),
 }
 
-/// The database drifts like this, which is named so, and is mended.
+/// Changes the schema with `harm`, checks that `/readyz` reports it in these words, and repairs it.
 async fn drifts(ordeal: &Ordeal, harm: &str, words: &str, mend: Mend<'_>) {
     let database = &ordeal.remote().database;
     alter(database, harm);
@@ -33,7 +33,8 @@ async fn drifts(ordeal: &Ordeal, harm: &str, words: &str, mend: Mend<'_>) {
     ordeal.recovers().await;
 }
 
-/// Runs statements about tables that are in use: whoever wants them in another order may be in the way.
+/// Runs statements on tables in use. Repeats them after a deadlock with a transaction that locks the tables in another
+/// order.
 fn alter(database: &Database, sql: &str) -> String {
     loop {
         match database.try_psql(&format!("BEGIN; {sql}; COMMIT")) {
@@ -47,7 +48,7 @@ async fn ordeal() -> Ordeal {
     Ordeal::begin(Stand::on_postgres().await).await
 }
 
-/// A role that may read and write the tables, and no more.
+/// Creates a role that can read and write the tables and has no other rights.
 fn writer(database: &Database, attributes: &str) -> String {
     let role = format!("writer_of_{}", database.name());
     database.psql(&format!("CREATE ROLE {role} LOGIN {attributes}"));
@@ -59,7 +60,7 @@ fn writer(database: &Database, attributes: &str) -> String {
     role
 }
 
-/// The same ordeal for a server that comes in as such a role.
+/// Starts the same ordeal with a server that connects as such a role.
 async fn ordeal_of_a_writer(attributes: &str, prepare: impl Fn(&Database, &str)) -> (Ordeal, String) {
     let remote = Remote::on(Postgres::shared()).await;
     let role = writer(&remote.database, attributes);
@@ -67,7 +68,7 @@ async fn ordeal_of_a_writer(attributes: &str, prepare: impl Fn(&Database, &str))
     (Ordeal::begin(Stand::on_remote(remote.with_role(role.clone()))).await, role)
 }
 
-/// The role would outlive the database, for it belongs to the cluster.
+/// Ends the ordeal and drops the role, which belongs to the cluster and would outlive the database.
 async fn ends_with_its_role(ordeal: Ordeal, role: &str) {
     ordeal.ends().await.without_dead_letters();
     Postgres::shared().psql("postgres", &format!("DROP ROLE {role}"));
@@ -100,7 +101,7 @@ async fn columns_that_are_dropped_renamed_retyped_or_have_to_be_filled_are_named
         .await;
         drifts(
             &ordeal,
-            // PostgreSQL retypes no column that an index asks a question of.
+            // PostgreSQL does not change the type of a column that the condition of an index uses.
             "DROP INDEX conversation_messages_interrupted; ALTER TABLE conversation_messages \
              ALTER interrupted DROP DEFAULT, ALTER interrupted TYPE integer USING interrupted::integer",
             "The 'interrupted' column of 'conversation_messages' is integer, not boolean (run: talktrack doctor)",
@@ -145,7 +146,7 @@ async fn keys_that_are_dropped_are_named_and_nothing_is_doubled_meanwhile() {
     ordeal.ends().await.without_dead_letters();
 }
 
-/// Takes both tables away, and tells the oracle what was in them at that moment.
+/// Drops both tables and tells the oracle which rows they held at that moment.
 fn drop_tables(ordeal: &Ordeal) {
     let rows = alter(
         &ordeal.remote().database,
@@ -197,7 +198,7 @@ async fn rights_that_are_revoked_are_named_and_cost_nothing() {
     ends_with_its_role(ordeal, &role).await;
 }
 
-/// Policies that let a role read and write everything.
+/// Returns the policies that let a role read and write all rows.
 fn let_in(role: &str) -> String {
     ["conversation_sessions", "conversation_messages"]
         .map(|table| format!("CREATE POLICY writer ON {table} TO {role} USING (true) WITH CHECK (true)"))
@@ -217,7 +218,7 @@ async fn row_level_security_without_a_policy_is_named_and_costs_nothing() {
     ends_with_its_role(ordeal, &role).await;
 }
 
-/// A trigger of the user's own on a table, before rows come in.
+/// Returns a user's own trigger that runs before each insert into a table.
 fn trigger(table: &str, name: &str, does: &str) -> String {
     format!(
         "CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {does}; END $$; \

@@ -1,4 +1,5 @@
-//! Case 10: far more comes in than goes out. Each refusal is told and counted, memory stays bounded, and what was taken drains.
+//! Case 10: far more messages arrive than the store can take. Each refusal is reported and counted, memory stays
+//! bounded, and everything accepted reaches the store.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +18,7 @@ use crate::harness::{Client, Server, acks_in, until, until_within, user, within}
 
 const MIB: usize = 1 << 20;
 
-/// Nothing goes out any more: the disk hangs, or the database is away and little may wait for it.
+/// Stops the outflow: the disk hangs, or the database is unavailable and the outbox is small.
 struct Dam<'s> {
     stand: &'s Stand,
     disk: Option<Connection>,
@@ -46,7 +47,7 @@ async fn counted(server: &Server, reason: &str) -> u64 {
     server.metric(&name).await.to_string().parse().unwrap()
 }
 
-/// So many more refusals are told, whatever the reason.
+/// Waits for `more` refusals with any reason.
 async fn refused(stand: &Stand, more: u64) {
     let told = || stand.oracle.notes().refused.values().sum::<u64>();
     let enough = told() + more;
@@ -93,15 +94,15 @@ async fn a_flood_before_postgresql_that_is_away_is_refused_told_and_counted() {
 }
 
 const SPEAKERS: usize = 8;
-/// Of each speaker.
+/// Messages of each speaker.
 const MESSAGES: usize = 150;
 const MESSAGE_BYTES: usize = 32 << 10;
 const QUEUE_BYTES: usize = 2 * MIB;
 const JOURNAL_BYTES: usize = MIB / 4;
-/// What the journal's thread has in hand.
+/// What the journal's thread is writing.
 const BATCH_BYTES: usize = MIB + MESSAGE_BYTES;
 
-/// Says everything at once, and hears what becomes of it: so many acks and refusals.
+/// Sends all messages at once and returns how many were acknowledged and how many were refused.
 async fn pour(client: Client, all_refused: Arc<AtomicUsize>) -> (usize, usize) {
     let (mut sink, mut stream) = client.socket.split();
     let frame = user(&"x".repeat(MESSAGE_BYTES), 0).to_string();
@@ -142,14 +143,15 @@ async fn pour_out(stand: &Stand) {
     let refused = Arc::<AtomicUsize>::default();
     let pours: Vec<_> =
         clients.into_iter().map(|client| tokio::spawn(pour(client, Arc::clone(&refused)))).collect();
-    // A message that is durable waits on the disk, in the window of the writer, and in SQLite's cache.
+    // With a remote store, a durable message also takes memory in the outbox on disk, in the writer's window and in
+    // SQLite's cache.
     let durable = if stand.remote().is_some() { JOURNAL_BYTES + QUEUE_BYTES + BATCH_BYTES } else { 0 };
     let taken = (QUEUE_BYTES + BATCH_BYTES + durable).div_ceil(MESSAGE_BYTES);
     let offered = SPEAKERS * MESSAGES;
     assert!(offered * MESSAGE_BYTES > 10 * QUEUE_BYTES);
     let is_refused = async || (refused.load(Ordering::Relaxed) + taken >= offered).then_some(());
     until_within(super::PATIENCE, "what has no room is refused", is_refused).await;
-    // Twice what may wait, for the allocator; and each connection's buffers.
+    // Twice what may wait, to allow for the allocator, and the buffers of each connection.
     let bound = 2 * (QUEUE_BYTES + BATCH_BYTES) + 3 * durable + SPEAKERS * MIB / 2;
     let more = usize::try_from(server.resident_kib().saturating_sub(before)).unwrap() << 10;
     eprintln!(
@@ -184,7 +186,7 @@ async fn a_flood_of_many_times_the_journal_takes_no_more_memory_than_both_may() 
     pour_out(&Stand::on_postgres().await).await;
 }
 
-/// Messages of 60 KiB, so that few of them are many bytes, and enough of them to fill every window several times.
+/// Messages of 60 KiB: a few of them are already many bytes, and 1,500 fill every window several times.
 const LARGE: (usize, usize) = (60 << 10, 1_500);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -198,7 +200,7 @@ async fn a_backlog_of_large_messages_drains_in_bounded_memory() {
         let mut client = Client::join(&server, uuid::Uuid::from_u128(speaker), stand.user).await;
         for number in 0..LARGE.1 / 4 {
             client.send(user(&text, number)).await;
-            // So the queue is nearly empty, and what is held is held for the database.
+            // Waiting for the ack keeps the queue nearly empty, so that the memory in use belongs to the outbox.
             client.receive().await;
         }
     }
@@ -207,8 +209,8 @@ async fn a_backlog_of_large_messages_drains_in_bounded_memory() {
     let more = server.grown_mib(before);
     let backlog = (LARGE.0 * LARGE.1) >> 20;
     eprintln!("{more} MiB more than after the start, for a backlog of {backlog} MiB");
-    // SQLite's cache has 32 MiB. Each of the four lanes has a write of 1 MiB on the way, several times over: as records, as
-    // parameters, in the buffers of its connection; and 2 MiB wait behind it.
+    // SQLite's cache takes 32 MiB. Each of the four lanes has a write of 1 MiB in flight, which exists several times:
+    // as records, as parameters and in the buffers of its connection. Another 2 MiB wait behind it.
     assert!(more < 72 && more < backlog as u64, "{more} MiB");
     let stored = rows::count(&stand);
     assert_eq!(stored, (LARGE.1 / 4 * 4) as u64);

@@ -1,4 +1,5 @@
-//! Case 20: PostgreSQL forgets what it has confirmed. The re-send window brings it again, and nothing is there twice.
+//! Case 20: PostgreSQL loses rows that it has confirmed. The re-send window delivers them again, and no row is stored
+//! twice.
 
 use talktrack_testbed::{Database, Postgres};
 
@@ -13,7 +14,8 @@ async fn crashes_of_a_database_that_answers_before_it_syncs_lose_nothing() {
     let mut cluster = Postgres::start();
     let stand = Stand::on_remote(Remote::on(&cluster).await);
     let database = &stand.remote().unwrap().database;
-    // No log writer comes to the help of those who do not wait for the disk.
+    // With these settings, no background process flushes commits that did not wait for the disk, so the crash loses
+    // them.
     database.psql("ALTER SYSTEM SET wal_writer_delay = '10s'; ALTER SYSTEM SET wal_writer_flush_after = 0");
     database.psql(&format!("ALTER DATABASE {} SET synchronous_commit = off", database.name()));
     database.psql("SELECT pg_reload_conf()");
@@ -29,7 +31,7 @@ async fn crashes_of_a_database_that_answers_before_it_syncs_lose_nothing() {
     stand.stop(server).await;
 }
 
-/// A dump of every table, as of one moment.
+/// Copies every table in one transaction.
 fn dump(database: &Database) {
     database.psql(
         "BEGIN ISOLATION LEVEL REPEATABLE READ;
@@ -44,7 +46,7 @@ fn dump(database: &Database) {
     );
 }
 
-/// The database is as it was when it was dumped.
+/// Restores the database from the copy.
 fn restore(database: &Database) {
     database.psql(
         "BEGIN;
@@ -72,7 +74,7 @@ async fn a_dump_that_is_restored_while_the_server_runs_gets_what_came_after_it()
         let count = || rows::count(&stand);
         let grown = async || (count() > dumped + 200).then_some(());
         crate::harness::until_within(super::PATIENCE, "more is stored than was dumped", grown).await;
-        // Nobody writes while the tables are empty.
+        // The server must not write while the tables are empty.
         proxy.cut();
         restore(database);
         assert_eq!(count(), dumped);
@@ -83,7 +85,7 @@ async fn a_dump_that_is_restored_while_the_server_runs_gets_what_came_after_it()
         proxy.mend();
     }
     talkers.fall_silent().await;
-    // A lane that has nothing to say asks every 10 s whether the database still has what it confirmed.
+    // An idle lane checks every 10 s whether the database still has what it confirmed.
     let acknowledged = stand.oracle.count() as u64;
     let whole = async || (rows::count(&stand) >= acknowledged).then_some(());
     crate::harness::until_within(super::PATIENCE, "what was forgotten is there again", whole).await;

@@ -1,5 +1,5 @@
-//! Case 5: the disk of the data directory is full. What comes is refused by name, what was acknowledged stays, room can be
-//! made all the same, and once there is some it goes on by itself.
+//! Case 5: the disk of the data directory is full. New messages are refused with the reason, acknowledged messages
+//! stay, users can free space, and the server then continues without a restart.
 
 use std::fs::{self, File};
 use std::io::{Read as _, copy, repeat};
@@ -17,19 +17,19 @@ use super::stand::Stand;
 use super::talkers::{Manner, Talkers};
 use crate::harness::{Client, Home, Output, Server, text, until, until_told, within};
 
-/// Megabytes of the disk.
+/// The size of the disk in MB.
 const SIZE: u32 = 24;
-/// A client in no hurry, so that the disk is full because it is filled.
+/// Clients with a pause between messages, so that the ballast fills the disk and not they.
 const UNHURRIED: Manner =
     Manner { talkers: 4, ahead: 50, pause: Duration::from_millis(2), per_session: 2_000 };
 
-/// A small disk under a home's data directory.
+/// A small disk that holds a home's data directory.
 struct Disk {
     disk: SmallDisk,
 }
 
 impl Disk {
-    /// `None`, and said so, where nothing may be mounted.
+    /// Mounts the disk. `None`, with a message, if this process may not mount one.
     fn under(home: &Home) -> Option<Self> {
         let disk = SmallDisk::for_owner_of(home.data_dir().parent().unwrap(), SIZE);
         if disk.is_none() {
@@ -40,14 +40,14 @@ impl Disk {
         Some(Self { disk })
     }
 
-    /// Takes every byte that is left.
+    /// Fills the disk to the last byte.
     fn fill(&self) {
         let mut ballast = File::options().create(true).append(true).open(self.ballast()).unwrap();
         let full = copy(&mut repeat(0).take(1 << 30), &mut ballast).unwrap_err();
         assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
     }
 
-    /// Gives it back.
+    /// Frees the space again.
     fn free(&self) {
         fs::remove_file(self.ballast()).unwrap();
     }
@@ -57,7 +57,7 @@ impl Disk {
     }
 }
 
-/// Fills the disk, and waits until it is told that there is no room, to clients and to whoever looks.
+/// Fills the disk and waits until clients and `/readyz` are told.
 async fn fill(stand: &Stand, disk: &Disk, server: &Server) {
     let told = || stand.oracle.notes().refused.get("journal_full").copied().unwrap_or_default();
     let before = told();
@@ -68,7 +68,7 @@ async fn fill(stand: &Stand, disk: &Disk, server: &Server) {
     until_told("/readyz names the disk", told).await;
 }
 
-/// There is room again: because the database takes what waits for it, or because somebody made some.
+/// Frees space: either the database takes what waits for it, or the ballast is removed.
 async fn free(stand: &Stand, disk: &Disk, by_the_database: bool) {
     match stand.remote() {
         Some(remote) if by_the_database => {
@@ -87,7 +87,7 @@ async fn free(stand: &Stand, disk: &Disk, by_the_database: bool) {
 async fn full_and_free_again(stand: &Stand, case: &str) {
     let Some(disk) = Disk::under(&stand.home) else { return };
     let (mut random, log) = (cut::random(case), stand.home.data_dir().join("log"));
-    // The log lies on the same disk.
+    // The log is on the same disk.
     let flags = ["--log-file", log.to_str().unwrap()];
     let mut server = stand.serve(&flags).await;
     let talkers = stand.talk(UNHURRIED);
@@ -118,7 +118,7 @@ async fn a_full_disk_before_postgresql_is_told_by_name_and_it_goes_on_once_there
     full_and_free_again(&Stand::on_postgres().await, "full disk, PostgreSQL").await;
 }
 
-/// Talks until the disk is full of what the database does not take.
+/// Sends messages until the outbox has filled the disk, because the database is unavailable.
 async fn fill_with_backlog(stand: &Stand, disk: &Disk, server: &Server) -> Talkers {
     stand.remote().unwrap().proxy.cut();
     let talkers = stand.talk(Manner { talkers: 2, ..UNHURRIED });
@@ -134,7 +134,7 @@ async fn a_database_that_is_back_makes_room_on_a_disk_that_stays_full() {
     let server = stand.serve(&[]).await;
     let talkers = fill_with_backlog(&stand, &disk, &server).await;
     stand.remote().unwrap().proxy.mend();
-    // Nothing but the room that the backlog leaves in the file is there for what comes.
+    // New messages have only the space that the delivered backlog leaves in the file.
     stand.oracle.hears(500).await;
     talkers.fall_silent().await;
     stand.drained(&server).await;
@@ -157,7 +157,7 @@ async fn a_start_on_a_full_disk_brings_the_backlog_to_a_database_that_is_back() 
     stand.stop(server).await;
 }
 
-/// Has so many long messages laid aside.
+/// Makes `count` long messages dead letters.
 async fn lay_aside(stand: &Stand, server: &Server, count: usize) {
     stand.home.database().execute(
         "CREATE TRIGGER refuse BEFORE INSERT ON conversation_messages WHEN NEW.content LIKE 'poison%' \
@@ -191,7 +191,7 @@ async fn dead_letters_are_dropped_on_a_full_disk_and_their_room_serves_what_come
     let oldest: Vec<_> = oldest.iter().map(String::as_str).collect();
     letters(&[&["drop"], &oldest[..]].concat()).await;
     stand.oracle.hears(100).await;
-    // The same without a server.
+    // The same without a running server.
     stand.kill(server).await;
     letters(&["drop", "--all", "--yes"]).await;
     let server = stand.serve(&[]).await;
@@ -224,7 +224,8 @@ async fn an_import_waits_for_room_and_says_so() {
     let mut lines = vec![json!({"type": "session.start", "session_id": session, "user_id": user})];
     let words = "word ".repeat(1_000);
     let message = |number| json!({"type": "message", "session_id": session, "role": "user", "content": format!("{number} {words}")});
-    // More than is kept in reserve for a full disk; and so few that their rows have room beside it twice, in the log and in the file.
+    // More data than the reserve for a full disk, but little enough that the rows fit twice next to it: in the WAL and
+    // in the database file.
     lines.extend((0..MESSAGES).map(message));
     let lines: Vec<_> = lines.iter().map(ToString::to_string).collect();
     let file = home.write("conversation.jsonl", lines.join("\n"));

@@ -1,5 +1,6 @@
-//! Case: one user takes as much as the server gives: arrays, updates of large metadata, pages of large messages, slow heads, all at once.
-//! Others are served meanwhile, memory stays bounded, and nothing acknowledged is lost.
+//! One user takes as much as the server gives: arrays, updates of large metadata, pages of large messages and slow
+//! heads, all at the same time. Meanwhile other users are served, memory stays bounded, and nothing acknowledged is
+//! lost.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,14 +16,14 @@ use crate::auth::signing::{SigningKey, claims};
 use crate::auth::{SECRET, new_key};
 use crate::harness::{HttpAnswer, Server};
 
-/// Messages of the one who keeps to the limits.
+/// Messages of the user who keeps to the limits.
 const SAID: u32 = 60;
 
 async fn post(server: &Server, path: &str, token: &str, body: &Value) -> HttpAnswer {
     server.request("POST", path).token(token).json(body).send().await
 }
 
-/// One after the other, as fast as they are taken. Refusals are told, never worse.
+/// Sends requests one after the other, as fast as the server responds. It may accept or refuse them, but not fail.
 async fn again_and_again(is_over: &AtomicBool, ask: impl AsyncFn() -> HttpAnswer) {
     while !is_over.load(Ordering::Relaxed) {
         let answer = ask().await;

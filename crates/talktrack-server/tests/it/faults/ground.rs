@@ -1,5 +1,6 @@
-//! Case 16: the ground under a server goes. Its data directory is moved away under load and put back; its outbox is given the
-//! address of another database, or none. Nothing is acknowledged that the next start would not find, and nothing goes elsewhere.
+//! Case 16: a server loses its data directory or its database. The directory is moved away under load and back, and the
+//! outbox gets the address of another database or of none. Nothing is acknowledged that the next start would not find,
+//! and nothing is delivered to the wrong database.
 
 use talktrack_testbed::Postgres;
 
@@ -38,7 +39,8 @@ async fn an_outbox_that_is_moved_away_and_put_back_costs_nothing() {
     moved_away(&Stand::on_postgres().await).await;
 }
 
-/// Servers follow each other on one data directory: with the right database, with another one, with none, and so on.
+/// Servers run one after the other on one data directory: with the right database, with another one, with none, and
+/// again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_for_one_database_reaches_no_other_whatever_the_settings_say_meanwhile() {
     let stand = Stand::on_postgres().await;

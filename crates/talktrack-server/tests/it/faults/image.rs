@@ -1,4 +1,4 @@
-//! An image of a disk after a power cut, opened by SQLite as the next start would open it.
+//! The image of a disk after a power cut, opened by SQLite as the next start would open it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ const STORED: &str =
     "SELECT id, session_id, user_id, role, content, metadata, revision FROM conversation_messages";
 const JOURNALED: &str = "SELECT body FROM journal WHERE message_id IS NOT NULL ORDER BY seq";
 
-/// Puts the files of an image in place of whatever lies in this directory; `traced_dir` is the one that was traced.
+/// Replaces the content of this directory with the files of an image. `traced_dir` is the directory that was traced.
 pub(crate) fn lay_down(image: &Image, data_dir: &Path, traced_dir: &Path) {
     let _ = std::fs::remove_dir_all(data_dir);
     for (path, content) in image.iter().filter(|(path, _)| *path != traced_dir) {
@@ -24,9 +24,9 @@ pub(crate) fn lay_down(image: &Image, data_dir: &Path, traced_dir: &Path) {
     }
 }
 
-/// What the database in this directory has of each message: its rows and its journal, the newest revision of each.
+/// Returns the newest revision of each message in this directory, from its table and its journal.
 ///
-/// Panics where SQLite finds fault with the file.
+/// Panics if SQLite's integrity check fails.
 pub(crate) fn messages(data_dir: &Path) -> BTreeMap<Uuid, Row> {
     let path: PathBuf = data_dir.join(talktrack::DATABASE_FILE);
     if !path.exists() {

@@ -1,12 +1,12 @@
-//! The judge: holds what a store has against what the oracle was told.
+//! The judge: compares the content of a store with the oracle's record.
 //!
-//! 1. What was acknowledged is stored, or lies in the dead letters, or waits; nothing waits for ever.
-//! 2. What is stored is what was said, in every field; nothing was invented.
-//! 3. Nothing is there twice, under one id or two.
-//! 4. The order within a session is that of saying, unless something was refused and said again later.
-//! 5. Sessions are as they were told: those that ended have ended, counts are those of the rows.
-//! 6. The figures that are exported balance, and count at least what was acknowledged.
-//! 7. Something new gets through.
+//! 1. Everything acknowledged is stored or a dead letter, and nothing waits without end.
+//! 2. Each stored row equals what was sent, in every field, and no row was invented.
+//! 3. No message is stored twice, neither under one id nor under two.
+//! 4. A session keeps the order of sending, unless a message was refused and sent again later.
+//! 5. Sessions are as reported to the clients: ended sessions have ended, and counts match the rows.
+//! 6. The exported figures balance and include at least everything acknowledged.
+//! 7. A new message gets through.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,29 +19,29 @@ use super::saying::Row;
 use super::stand::Stand;
 use crate::harness::{Client, Server, until_told};
 
-/// What the judge found, where all is well.
+/// The findings of the judge if all is well.
 #[derive(Debug)]
 pub(crate) struct Verdict {
     pub(crate) acknowledged: usize,
     pub(crate) stored: usize,
-    /// Messages in the dead letters, by id.
+    /// Messages among the dead letters, by id.
     pub(crate) dead: BTreeMap<Uuid, Value>,
 }
 
 impl Verdict {
-    /// Nothing was laid aside.
+    /// Asserts that there are no dead letters.
     pub(crate) fn without_dead_letters(self) -> Self {
         assert!(self.dead.is_empty(), "{:?}", self.dead);
         self
     }
 }
 
-/// Judges, beside a running server that has nothing left to wait for.
+/// Judges a running server after everything was delivered.
 pub(crate) async fn judge(stand: &Stand, server: &Server) -> Verdict {
     judge_nodes(&[(stand, server)]).await
 }
 
-/// The same for all nodes of one store.
+/// Judges all nodes of one store.
 pub(crate) async fn judge_nodes(nodes: &[(&Stand, &Server)]) -> Verdict {
     let (mut durable, mut dead) = (0.0, BTreeMap::new());
     for (stand, server) in nodes {
@@ -78,7 +78,7 @@ pub(crate) async fn judge_nodes(nodes: &[(&Stand, &Server)]) -> Verdict {
     verdict
 }
 
-/// Something new becomes durable and stored.
+/// Asserts that a new message becomes durable and is stored.
 async fn gets_through(stand: &Stand, server: &Server) {
     let mut client = Client::new(server).await;
     let id = client.say("fresh").await;
@@ -89,7 +89,8 @@ async fn gets_through(stand: &Stand, server: &Server) {
     crate::harness::until_within(super::PATIENCE, "something fresh reaches the store", stored).await;
 }
 
-/// `durable = stored + dead + pending`, on `/metrics` and in the file. Says how many are durable.
+/// Asserts `durable = stored + dead-lettered + pending` on `/metrics` and in the file. Returns the number of durable
+/// messages.
 async fn balance(stand: &Stand, server: &Server) -> f64 {
     let figure = async |name: &str| server.metric(&format!("talktrack_{name}")).await;
     let balanced = async || {
@@ -107,7 +108,7 @@ async fn balance(stand: &Stand, server: &Server) -> f64 {
 }
 
 fn in_order(notes: &Notes, stored: &[Row], dead: &BTreeMap<Uuid, Value>) {
-    // Where the first wording was taken away or is laid aside, a revision stands in its own place.
+    // If the first version of a message was removed or is a dead letter, its revision has another place in the order.
     let displaced = |id: &Uuid| notes.taken_away.contains_key(id) || dead.contains_key(id);
     let ours = |row: &&Row| row.content != "fresh" && !displaced(&row.id);
     let said: Vec<_> = stored.iter().filter(ours).filter_map(|row| notes.said.get(&row.id)).collect();
@@ -125,7 +126,7 @@ fn by_id(rows: Vec<Row>) -> BTreeMap<Uuid, Row> {
     stored
 }
 
-/// Every message in the dead letters, as the frame that would say it again.
+/// Returns every message among the dead letters as the frame that would send it again.
 async fn dead_letters(stand: &Stand) -> BTreeMap<Uuid, Value> {
     let list = stand.home.look(&["dead-letters", "list", "--json", "--limit", "1000000"]).await.succeeded();
     let frames = list.json_lines().into_iter().map(|letter| letter["frame"].clone());
@@ -183,7 +184,7 @@ fn sessions_are_as_told(notes: &Notes, stored: &BTreeMap<Uuid, Row>, sessions: &
     }
 }
 
-/// The newest update that is durable is stored. Of several nodes, the one that delivers last has the last word.
+/// Asserts that the newest durable update of each session is stored. With several nodes, the last delivery wins.
 fn updates_are_as_told(notes: &Notes, sessions: &[SessionRow]) {
     for row in sessions.iter().filter(|row| !notes.sessions_taken_away.contains(&row.session_id)) {
         if let Some(updated) = notes.updated.get(&row.session_id) {

@@ -1,4 +1,4 @@
-//! Case 1: the server is killed at random moments while clients talk to it, with the database there and away.
+//! Case 1: the server is killed at random moments under load, while the database is available and while it is not.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use super::judge::judge;
 use super::stand::Stand;
 use super::talkers::Manner;
 
-/// The latest moment of a kill after the first acknowledgement of its round.
+/// The latest moment of a kill, in milliseconds after the first acknowledgement of its round.
 const LATEST_MS: u64 = 300;
 
 async fn kill_after_kill(stand: &Stand, case: &str) {
     let mut random = cut::random(case);
     let talkers = stand.talk(Manner { per_session: 500, ..Manner::default() });
     for _ in 0..cut::rounds(4, 700) {
-        // In some rounds the database is away, from the start or from the middle of some write on.
+        // In some rounds the database becomes unavailable, at the start or in the middle of a write.
         if let Some(remote) = stand.remote() {
             match random.u8(0..4) {
                 0 => remote.proxy.cut(),
@@ -24,7 +24,7 @@ async fn kill_after_kill(stand: &Stand, case: &str) {
         }
         let server = stand.serve(&[]).await;
         stand.oracle.hears(1).await;
-        // The moment is what is random here: no condition could stand for it.
+        // The moment must be random, so the test sleeps instead of waiting for a condition.
         tokio::time::sleep(Duration::from_millis(random.u64(0..LATEST_MS))).await;
         stand.kill(server).await;
     }

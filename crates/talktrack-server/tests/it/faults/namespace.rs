@@ -1,4 +1,4 @@
-//! A network of its own, joined to this one by a single cable that can be pulled: nobody is told that the other side is gone.
+//! A separate network, joined to the host by one virtual cable. If the cable is unplugged, neither side is told.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
@@ -7,18 +7,19 @@ use std::thread;
 
 use nix::sched::{CloneFlags, setns};
 
-/// What each end of the cable answers to, so that nobody has to ask for it, and hears that nobody answers.
+/// The link-layer addresses of the two ends, set in advance: without ARP, a lost peer causes no "host unreachable"
+/// error.
 const ADDRESSES: [&str; 2] = ["02:00:00:00:54:01", "02:00:00:00:54:02"];
 
-/// A network namespace with a pair of virtual interfaces. Gone when it is dropped.
+/// A network namespace with a pair of virtual interfaces. Dropping it removes both.
 pub(crate) struct Namespace {
     name: String,
-    /// The third number of its addresses.
+    /// The third byte of its IPv4 addresses.
     number: u8,
 }
 
 impl Namespace {
-    /// `None` where this process may not make one.
+    /// Makes a namespace; `None` if this process may not make one.
     pub(crate) fn new() -> Option<Self> {
         let number = u8::try_from(process::id() % 250).expect("it is less than 250");
         let namespace = Self { name: format!("tt{number}"), number };
@@ -40,10 +41,11 @@ impl Namespace {
         made.then(|| namespace.plug()).map(|()| namespace)
     }
 
-    /// A socket that listens in there.
+    /// Returns a socket that listens inside the namespace.
     pub(crate) fn listener(&self) -> TcpListener {
         let (place, address) = (format!("/run/netns/{}", self.name), Ipv4Addr::new(10, 213, self.number, 2));
-        // A thread of its own: it never comes back from there, and the socket stays where it was made.
+        // A separate thread enters the namespace, because a thread cannot easily leave it. The socket stays in the
+        // namespace.
         let listening = thread::spawn(move || {
             setns(File::open(place).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
             TcpListener::bind((address, 0)).unwrap()
@@ -51,12 +53,12 @@ impl Namespace {
         listening.join().unwrap()
     }
 
-    /// From now on every packet is lost, in both directions.
+    /// Unplugs the cable: every packet in both directions is lost.
     pub(crate) fn pull(&self) {
         assert!(run(&format!("ip -n {0} link set {0}t down", self.name)), "the cable is pulled");
     }
 
-    /// Packets pass again.
+    /// Plugs the cable in again.
     pub(crate) fn plug(&self) {
         let Self { name, number } = self;
         assert!(run(&format!("ip -n {name} link set {name}t up")), "the cable is plugged in");
@@ -67,13 +69,13 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        // The cable goes with it.
+        // Removing the host's interface also removes its peer.
         run(&format!("ip netns del {}", self.name));
         run(&format!("ip link del {}h", self.name));
     }
 }
 
-/// Runs the command; says whether that went well.
+/// Runs a command. True if it succeeded.
 fn run(command: &str) -> bool {
     let mut words = command.split(' ');
     let program = words.next().expect("a command has a first word");

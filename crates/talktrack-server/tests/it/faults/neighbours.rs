@@ -1,5 +1,6 @@
-//! Case 12: other processes on the data directory of a server that is at work. Who would write is refused and told who has it;
-//! who looks is answered; the server goes on unharmed. (A process that forks is a matter of the library's own tests.)
+//! Case 12: other processes use the data directory of a running server. Processes that write are refused and told which
+//! process holds the directory, processes that read get their result, and the server continues unharmed. (The library's
+//! own tests cover a process that forks.)
 
 use std::time::Instant;
 
@@ -48,7 +49,7 @@ async fn lookers_are_answered(stand: &Stand) {
     }
 }
 
-/// A command on the data directory and the store of the server.
+/// Runs a command on the data directory and the store of the server.
 async fn run(stand: &Stand, arguments: &[&str]) -> Output {
     match stand.remote() {
         Some(remote) => stand.home.look_at(&remote.url(), arguments).await,

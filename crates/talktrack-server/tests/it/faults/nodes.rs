@@ -1,5 +1,5 @@
-//! Case 2: three nodes write to one database. Each is killed, cut off from the database and started again at random, while
-//! sessions move between them. A node never denies a session of which it acknowledged something.
+//! Case 2: three nodes write to one database. Each is killed, disconnected from the database and restarted at random,
+//! while sessions move between them. A node never denies a session of which it has acknowledged a message.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use super::talkers::Manner;
 use crate::harness::Server;
 
 const NODES: usize = 3;
-/// The latest moment of a kill after the first acknowledgement of its round.
+/// The latest moment of a kill, in milliseconds after the first acknowledgement of its round.
 const LATEST_MS: u64 = 200;
-/// Sessions that a node is asked for after each of its starts.
+/// Sessions that are requested from a node after each of its starts.
 const ASKED_FOR: usize = 4;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -30,7 +30,7 @@ async fn kill_after_kill_among_three_nodes_nothing_acknowledged_is_lost_doubled_
     let talkers = stands[0].talk(Manner { per_session: 200, ..Manner::default() });
     for _ in 0..cut::rounds(9, 700) {
         stands[0].oracle.hears(1).await;
-        // The moment is what is random here: no condition could stand for it.
+        // The moment must be random, so the test sleeps instead of waiting for a condition.
         tokio::time::sleep(Duration::from_millis(random.u64(0..LATEST_MS))).await;
         let node = random.usize(0..NODES);
         let stand = &stands[node];
@@ -55,7 +55,7 @@ async fn kill_after_kill_among_three_nodes_nothing_acknowledged_is_lost_doubled_
     }
 }
 
-/// In some rounds the node cannot reach the database, from the start or from the middle of some write on.
+/// In some rounds the node cannot reach the database, from the start or from the middle of a write.
 fn cut_or_mend(stand: &Stand, random: &mut Rng) {
     let proxy = &stand.remote().expect("each node has a remote store").proxy;
     match random.u8(0..4) {
@@ -65,8 +65,8 @@ fn cut_or_mend(stand: &Stand, random: &mut Rng) {
     }
 }
 
-/// The node takes what is said of a session that it acknowledged something of, and shows the session. While it cannot ask the
-/// database it may say so.
+/// Asserts that the node accepts messages of every session of which it has acknowledged something, and shows the
+/// session. It may answer 503 while it cannot ask the database.
 async fn denies_nothing(stand: &Stand, server: &Server, random: &mut Rng) {
     let sessions: Vec<Uuid> = {
         let notes = stand.oracle.notes();

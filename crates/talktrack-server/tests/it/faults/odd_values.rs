@@ -1,5 +1,5 @@
-//! Case 18: other programs write values that talktrack does not know, while it runs. Every reader of the server goes on, and
-//! shows everything else; so do those who talk.
+//! Case 18: other programs write values that talktrack does not know, while it runs. Every reader of the server still
+//! works and shows everything else, and clients can still send messages.
 
 use uuid::Uuid;
 
@@ -10,10 +10,10 @@ use super::stand::Stand;
 use super::talkers::Manner;
 use crate::harness::{Client, Server, until_within};
 
-/// What is said in the sessions that are meddled with: the judge knows that it has no talker.
+/// The text of messages in the changed sessions. The judge knows that this text comes from no talker.
 const FRESH: &str = "fresh";
 
-/// What a column of a session is set to, for each store.
+/// A column of a session and the SQL value that it is set to, in PostgreSQL and in SQLite.
 const SESSIONS: [(&str, &str, &str); 9] = [
     ("status", "'hacked'", "'hacked'"),
     ("status", "'completed'", "''"),
@@ -26,7 +26,7 @@ const SESSIONS: [(&str, &str, &str); 9] = [
     ("external_id", "E'\\u202e\\x07'", "x'ff'"),
 ];
 
-/// The same of a message.
+/// The same for a message.
 const MESSAGES: [(&str, &str, &str); 7] = [
     ("role", "'agent'", "'agent'"),
     ("kind", "'evil'", "'evil'"),
@@ -37,7 +37,7 @@ const MESSAGES: [(&str, &str, &str); 7] = [
     ("seq", "-9223372036854775808", "-9223372036854775808"),
 ];
 
-/// Constraints that talktrack's own migration adds, or that a project may not have.
+/// Drops the constraints that talktrack's own migration adds, because a project may not have them.
 const NO_CHECKS: &str = "DO $$ DECLARE it record; BEGIN
   FOR it IN SELECT conrelid::regclass AS t, conname AS c FROM pg_constraint WHERE contype = 'c'
     AND conrelid IN ('conversation_sessions'::regclass, 'conversation_messages'::regclass) LOOP
@@ -52,7 +52,7 @@ fn run(stand: &Stand, sql: &str) {
     }
 }
 
-/// Conversations of others, each with one odd value that another program writes into it.
+/// Creates conversations of other users, each with one odd value that another program writes into it.
 async fn meddled_with(stand: &Stand, server: &Server) -> Vec<Uuid> {
     let mut sessions = Vec::new();
     for _ in 0..SESSIONS.len() + MESSAGES.len() {
@@ -79,7 +79,7 @@ async fn meddled_with(stand: &Stand, server: &Server) -> Vec<Uuid> {
     sessions
 }
 
-/// Every list is read to its end, and every page and command answers.
+/// Asserts that every list can be read to its end, and that every page and command succeeds.
 async fn every_reader_goes_on(stand: &Stand, server: &Server, sessions: &[Uuid]) {
     let mut listed = Vec::new();
     let mut path = "/v1/sessions?limit=5".to_owned();
@@ -111,7 +111,7 @@ async fn every_reader_goes_on(stand: &Stand, server: &Server, sessions: &[Uuid])
         let answer = server.get(path).await;
         assert_eq!(answer.status, 200, "{path}: {answer:?}");
     }
-    // The index comes behind everything else.
+    // The search index lags behind the other tables.
     let found = async || {
         let answer = server.get("/v1/search?q=fresh").await;
         (answer.status == 200 && answer.body.contains(FRESH)).then_some(())
@@ -129,7 +129,7 @@ async fn every_reader_goes_on(stand: &Stand, server: &Server, sessions: &[Uuid])
 }
 
 async fn odd_values(stand: &Stand) {
-    // Retention looks at every session, too. None is that old, except by a value that says nothing of its age.
+    // Retention reads every session too. No session is that old, except by a value that does not give its age.
     let server = stand.serve(&["--retention-days", "3650"]).await;
     let talkers = stand.talk(Manner { talkers: 2, ahead: 10, per_session: 100, ..Manner::default() });
     stand.oracle.hears(50).await;

@@ -1,4 +1,4 @@
-//! The oracle: outside the server, and sure of what it was told. It notes a message only after its acknowledgement.
+//! The oracle records, outside the server, what the server has acknowledged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
@@ -9,47 +9,48 @@ use uuid::Uuid;
 use super::saying::Saying;
 use crate::harness::until;
 
-/// What talkers were told.
+/// The record of all answers to talkers.
 #[derive(Default)]
 pub(crate) struct Oracle(Mutex<Notes>);
 
-/// All of it.
+/// The content of the record.
 #[derive(Default)]
 pub(crate) struct Notes {
-    /// What was sent, acknowledged or not: nothing else may be stored.
+    /// Every message that was sent, acknowledged or not. Nothing else may be stored.
     pub(crate) said: BTreeMap<Uuid, Saying>,
-    /// The highest revision of each message that was acknowledged.
+    /// The highest acknowledged revision of each message.
     pub(crate) acknowledged: BTreeMap<Uuid, Saying>,
     /// The sessions of which each node has acknowledged something.
     pub(crate) acknowledged_by: BTreeMap<usize, BTreeSet<Uuid>>,
-    /// Sessions that have begun.
+    /// Sessions that have started.
     pub(crate) begun: BTreeSet<Uuid>,
-    /// Sessions whose end was answered.
+    /// Sessions whose end was acknowledged.
     pub(crate) ended: BTreeSet<Uuid>,
-    /// The newest update of each session that is durable, by an ack that came for something sent after it.
+    /// The newest durable update of each session. An ack for a frame that was sent after the update proves that it is
+    /// durable.
     pub(crate) updated: BTreeMap<Uuid, usize>,
-    /// Rows of messages that somebody took out of the store again, with their revisions.
+    /// Messages that the test removed from the store, with their revisions.
     pub(crate) taken_away: BTreeMap<Uuid, i64>,
-    /// Rows of sessions that somebody took out of the store again, with all that was in them.
+    /// Sessions that the test removed from the store with all their messages.
     pub(crate) sessions_taken_away: BTreeSet<Uuid>,
-    /// Refusals that talkers were given, by code.
+    /// The number of refusals by code.
     pub(crate) refused: BTreeMap<String, u64>,
-    /// The longest that an answer was waited for on one connection.
+    /// The longest wait for an answer on one connection.
     pub(crate) slowest: Duration,
 }
 
 impl Oracle {
-    /// Looks at the notes, or adds to them.
+    /// Locks the record for reading and writing.
     pub(crate) fn notes(&self) -> MutexGuard<'_, Notes> {
         self.0.lock().unwrap()
     }
 
-    /// How many messages were acknowledged.
+    /// Returns the number of acknowledged messages.
     pub(crate) fn count(&self) -> usize {
         self.notes().acknowledged.len()
     }
 
-    /// Waits until so many more messages are acknowledged than now.
+    /// Waits until `more` messages are acknowledged than at the call.
     pub(crate) async fn hears(&self, more: usize) {
         let enough = self.count() + more;
         until("acknowledgements come", || (self.count() >= enough).then_some(())).await;
@@ -57,12 +58,13 @@ impl Oracle {
 }
 
 impl Notes {
-    /// It goes on its way now.
+    /// Records that a message is being sent.
     pub(crate) fn sent(&mut self, saying: Saying) {
         self.said.entry(saying.id()).or_insert(saying);
     }
 
-    /// This node acknowledged it, after so long, and the session's updates up to `updated` with it.
+    /// Records that this node acknowledged a message after this time, and with it the session's updates up to
+    /// `updated`.
     pub(crate) fn heard(&mut self, saying: Saying, node: usize, after: Duration, updated: Option<usize>) {
         let known = self.acknowledged.entry(saying.id()).or_insert(saying);
         *known = saying.max(*known);

@@ -1,4 +1,4 @@
-//! An ordeal: clients talk to a server whose store gets into one trouble after another, and nobody restarts anything.
+//! An ordeal: clients send messages to a server whose store has one fault after another, and nothing is restarted.
 
 use std::time::{Duration, Instant};
 
@@ -8,13 +8,13 @@ use super::stand::{Remote, Stand};
 use super::talkers::{Manner, Talkers};
 use crate::harness::{Server, until_within};
 
-/// Longer than an acknowledgement takes on a busy machine, and shorter than anything that waits for a database that is away.
+/// Longer than an acknowledgement takes on a busy machine, and shorter than any wait for an unavailable database.
 const USUAL: Duration = Duration::from_secs(3);
 
-/// Acknowledgements that are waited for before and during each trouble.
+/// Acknowledgements to wait for before and during each fault.
 const SOME: usize = 100;
 
-/// Enough to keep every lane of the writer busy, and not so much that a long trouble makes a long recovery.
+/// Enough load to keep every lane of the writer busy, and little enough that the recovery after a long fault is short.
 pub(crate) const STEADY: Manner =
     Manner { talkers: 8, ahead: 20, pause: Duration::from_millis(5), per_session: 60 };
 
@@ -26,7 +26,7 @@ pub(crate) struct Ordeal {
 }
 
 impl Ordeal {
-    /// The clients begin to talk, and all is well.
+    /// Starts the clients and checks that acknowledgements arrive.
     pub(crate) async fn begin(stand: Stand) -> Self {
         let server = stand.serve(&[]).await;
         let talkers = stand.talk(STEADY);
@@ -35,12 +35,12 @@ impl Ordeal {
         ordeal
     }
 
-    /// The store and the way to it.
+    /// Returns the remote store.
     pub(crate) fn remote(&self) -> &Remote {
         self.stand.remote().expect("an ordeal is that of a remote store")
     }
 
-    /// Acknowledgements come at their usual speed.
+    /// Asserts that acknowledgements arrive at their usual speed.
     pub(crate) async fn goes_on(&self) {
         self.stand.oracle.notes().slowest = Duration::ZERO;
         self.stand.oracle.hears(SOME).await;
@@ -48,7 +48,8 @@ impl Ordeal {
         assert!(slowest < USUAL, "an acknowledgement took {slowest:?}");
     }
 
-    /// Goes on in a trouble that `/readyz` names in these words; the figures and the log tell of it too. Returns the page.
+    /// Asserts that the server works during a fault that `/readyz` names in these words, and that the metrics and the
+    /// log report it too. Returns the body of `/readyz`.
     pub(crate) async fn goes_on_despite(&self, words: &str) -> String {
         self.goes_on().await;
         let page = self.complains_of(words).await;
@@ -59,7 +60,7 @@ impl Ordeal {
         page
     }
 
-    /// Waits until `/readyz` names the trouble in these words.
+    /// Waits until `/readyz` names the fault in these words, and returns its body.
     pub(crate) async fn complains_of(&self, words: &str) -> String {
         let mut last = String::new();
         let begun = Instant::now();
@@ -74,7 +75,7 @@ impl Ordeal {
         }
     }
 
-    /// The trouble is mended: everything arrives, and all is well again, while the talk goes on.
+    /// Waits until the server is ready again after the repair, while the clients continue.
     pub(crate) async fn recovers(&self) {
         let ready = async || (self.server.get("/readyz").await.status == 200).then_some(());
         until_within(PATIENCE, "/readyz says that all is well", ready).await;
@@ -82,7 +83,7 @@ impl Ordeal {
         self.goes_on().await;
     }
 
-    /// Everybody falls silent; judges.
+    /// Stops the clients and judges.
     pub(crate) async fn ends(self) -> Verdict {
         self.talkers.fall_silent().await;
         let verdict = judge(&self.stand, &self.server).await;

@@ -1,4 +1,4 @@
-//! Case 3: a row that the database will never take, among 500 that it takes; and a batch of nothing but such rows.
+//! Case 3: one row that the database never accepts among 500 that it accepts, and a batch of only such rows.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use super::stand::{Remote, Stand};
 use super::talkers::Manner;
 use crate::harness::{Client, Server, until_told};
 
-/// What is said while the database is away, so that it comes in one batch.
+/// Messages that are sent while the database is unavailable, so that they are written as one batch.
 const BATCH: usize = 500;
 
-/// The one in each session that is refused.
+/// The number of the refused message in each session.
 const BAD: usize = 273;
 
 const WAITING: &str = "they wait until the store takes them";
@@ -38,7 +38,7 @@ impl Eve {
         Self { stand, server }
     }
 
-    /// Each of so many sessions says a batch.
+    /// Sends a batch in each of `sessions` sessions.
     async fn of_sessions(sessions: usize) -> Self {
         let pause = Duration::ZERO;
         Self::after(Manner { talkers: sessions, ahead: BATCH, pause, per_session: usize::MAX }).await
@@ -48,14 +48,15 @@ impl Eve {
         self.stand.remote().unwrap()
     }
 
-    /// The messages of these numbers, as the oracle knows them.
+    /// Returns the acknowledged messages with these numbers.
     fn of_number(&self, is_meant: impl Fn(usize) -> bool) -> BTreeSet<Uuid> {
         let notes = self.stand.oracle.notes();
         let meant = notes.acknowledged.values().filter(|saying| is_meant(saying.number));
         meant.map(|saying| saying.id()).collect()
     }
 
-    /// Lets the batch go, and checks that exactly these are laid aside, each for this reason.
+    /// Lets the server write the batch, and asserts that exactly these messages become dead letters, each for this
+    /// reason.
     async fn lays_aside(&self, bad: &BTreeSet<Uuid>, why: &str) {
         self.remote().proxy.mend();
         let verdict = judge(&self.stand, &self.server).await;
@@ -74,7 +75,7 @@ impl Eve {
             .json_lines()
     }
 
-    /// The cause is mended: what was laid aside is replayed, and then everything is there.
+    /// Replays the dead letters after the cause was removed, and asserts that all messages are stored.
     async fn replays(self) {
         self.stand.home.look(&["dead-letters", "replay", "--all"]).await.succeeded();
         judge(&self.stand, &self.server).await.without_dead_letters();
@@ -82,7 +83,7 @@ impl Eve {
     }
 }
 
-/// A database of a user's own ideas refuses one message of each session.
+/// Checks that a rule of the user's own database which refuses one message of each session affects only that message.
 async fn one_is_bad(idea: &str, why: &str, undo: &str) {
     let eve = Eve::of_sessions(cut::rounds(1, 8) as usize).await;
     eve.remote().database.psql(idea);
@@ -122,7 +123,7 @@ async fn one_row_in_500_that_breaks_a_users_foreign_key_is_laid_aside_alone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_that_are_too_long_for_a_users_column_are_laid_aside_alone() {
     let eve = Eve::of_sessions(1).await;
-    // The few that are said at length.
+    // A few messages are long.
     let long = eve.of_number(|number| number.is_multiple_of(97));
     eve.remote().database.psql("ALTER TABLE conversation_messages ALTER content TYPE varchar(5000)");
     eve.lays_aside(&long, "value too long for type character varying(5000)").await;
@@ -135,7 +136,7 @@ async fn one_row_in_500_whose_id_another_message_has_is_laid_aside_alone() {
     let eve = Eve::of_sessions(cut::rounds(1, 8) as usize).await;
     let bad = eve.of_number(|number| number == BAD);
     let (database, user) = (&eve.remote().database, eve.stand.user);
-    // Somebody has said something fresh in each of these sessions, under the same id.
+    // Another message with the same id already exists in each of these sessions.
     for saying in eve.stand.oracle.notes().acknowledged.values().filter(|saying| bad.contains(&saying.id())) {
         let (id, session) = (saying.id(), saying.session);
         database.psql(&format!(
@@ -150,7 +151,7 @@ async fn one_row_in_500_whose_id_another_message_has_is_laid_aside_alone() {
     for letter in eve.letters().await {
         assert_eq!(letter["reason"], "id_conflict", "{letter}");
     }
-    // The other one goes, and is counted no more.
+    // The other message is removed and no longer counted.
     for id in &bad {
         database.psql(&format!(
             "SET session_replication_role = replica;
@@ -164,7 +165,8 @@ async fn one_row_in_500_whose_id_another_message_has_is_laid_aside_alone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_batch_of_nothing_but_bad_rows_speaks_against_the_database_and_waits() {
-    // One session, so one lane: which waits once it says so. Another could still be at its search when the database is mended.
+    // A single session uses a single lane, which waits as soon as it reports the fault. With more lanes, another one
+    // could still bisect its batch when the database is repaired.
     let eve = Eve::of_sessions(1).await;
     let database = &eve.remote().database;
     database.psql("ALTER TABLE conversation_messages ADD CONSTRAINT never CHECK (false)");
@@ -179,7 +181,8 @@ async fn a_batch_of_nothing_but_bad_rows_speaks_against_the_database_and_waits()
     eve.stand.stop(eve.server).await;
 }
 
-/// One by one, no more of them are laid aside than it takes to see that all are refused.
+/// If bad rows arrive one by one, only as many become dead letters as the breaker needs to see that all rows are
+/// refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bad_rows_that_come_one_by_one_are_laid_aside_until_they_speak_against_the_database() {
     let stand = Stand::on_postgres().await;
@@ -200,7 +203,7 @@ async fn bad_rows_that_come_one_by_one_are_laid_aside_until_they_speak_against_t
     eve.replays().await;
 }
 
-/// What PostgreSQL cannot hold, wherever a client may put it.
+/// Returns messages with text that PostgreSQL cannot store, in every field that a client can set.
 fn unspeakable() -> Vec<Value> {
     let strange = ["\0", "a\0b", "\u{FFFE}\u{FFFF}", "\u{10FFFF}", "\u{202E}\r\n"];
     let mut frames = Vec::new();
@@ -218,7 +221,7 @@ fn unspeakable() -> Vec<Value> {
     frames
 }
 
-/// The same in spellings that no tree of values has.
+/// Returns the same as raw JSON, in spellings that a tree of JSON values cannot represent.
 fn misspelled() -> [String; 10] {
     let deep = format!("{}{}", "[".repeat(5_000), "]".repeat(5_000));
     let metadata = [

@@ -1,8 +1,8 @@
-//! Case 8: the power fails. What a server under load asked of the disk is traced, and images that a power cut could leave
-//! are opened: each message whose acknowledgement the trace shows before the cut must be there, whole and once.
+//! Case 8: the power fails. The system calls of a server under load are traced, and images that a power cut could leave
+//! are opened: every message that the trace shows as acknowledged before the cut must be there, complete and once.
 //!
-//! The model of the disk is told in [`disk`](super::disk). A cut just before a sync is the worst there is: everything since
-//! the last one is uncertain, and everything that was told since is promised.
+//! [`disk`](super::disk) describes the model of the disk. The worst moment is just before a sync: everything since the
+//! last sync is uncertain, and every acknowledgement since then must hold.
 
 use std::path::PathBuf;
 
@@ -16,16 +16,16 @@ use super::talkers::Manner;
 use crate::harness::remote::all_said;
 use crate::harness::{Server, until};
 
-/// Every so often a sync fails, and what it should have brought to the disk may never come there.
+/// Syncs fail at intervals, and what they should have written may never reach the disk.
 const BAD_SYNCS: &[&str] = &["fdatasync:error=EIO:when=20+3"];
-/// From some moment on all do.
+/// All syncs fail from some call on.
 const NO_SYNCS: &[&str] = &["fdatasync:error=EIO:when=60+1"];
 
-/// What becomes of a server while it is traced.
+/// The life of a traced server: its faults and its end.
 struct Life<'a> {
-    /// System calls that fail.
+    /// The system calls that fail.
     faults: &'a [&'a str],
-    /// Acknowledgements it lives for.
+    /// How many acknowledgements the server lives for.
     messages: usize,
     end: End,
 }
@@ -33,12 +33,12 @@ struct Life<'a> {
 enum End {
     Stop,
     Kill,
-    /// It is killed when nothing becomes durable any more.
+    /// The server is killed after it has stopped making messages durable.
     KillInNeed,
 }
 
 impl Life<'_> {
-    /// Lives it on this stand, and says where the trace is.
+    /// Runs the server on this stand and returns the path of the trace.
     async fn live(&self, stand: &Stand, strace: &Strace, trace: &str) -> PathBuf {
         let file = stand.home.path(trace);
         let server = stand.serve_as(strace.traced(&command(stand), &file, self.faults)).await;
@@ -52,7 +52,7 @@ impl Life<'_> {
         file
     }
 
-    /// PostgreSQL comes and goes meanwhile: what it is kept from is in the file alone.
+    /// PostgreSQL becomes unavailable and available again, so that some messages are only in the file.
     async fn pass(&self, stand: &Stand, server: &Server) {
         if matches!(self.end, End::KillInNeed) {
             server.readiness(503).await;
@@ -73,14 +73,14 @@ impl Life<'_> {
     }
 }
 
-/// Nothing is encrypted on the way to PostgreSQL: the trace shows what it is given and what it answers.
+/// Builds the command of a server without TLS to PostgreSQL, so that the trace shows what both sides send.
 fn command(stand: &Stand) -> Command {
     let Some(remote) = stand.remote() else { return stand.command(&[]) };
     let url = format!("{}?sslmode=disable", remote.url());
     stand.home.server_command(&["--log-level", "warn", "--database-url", &url])
 }
 
-/// Lives these lives, one after the other, and judges what every power cut in them leaves.
+/// Runs these lives one after the other, and judges every power cut in them.
 async fn power_fails(case: &str, stand: Stand, strace: &Strace, lives: &[Life<'_>]) {
     let mut random = cut::random(case);
     let _talkers = stand.talk(Manner { talkers: 3, ahead: 3, per_session: 100, ..Manner::default() });
@@ -93,7 +93,7 @@ async fn power_fails(case: &str, stand: Stand, strace: &Strace, lives: &[Life<'_
     story.goes_on(&mut random).await;
 }
 
-/// A server that is killed, one that stops, and one that is killed again, each on what the one before has left.
+/// Returns a server that is killed, one that stops cleanly, and one that is killed, on the same data directory.
 fn three_lives<'a>(faults: &'a [&'a str]) -> [Life<'a>; 3] {
     let messages = cut::rounds(120, if faults.is_empty() { 900 } else { 360 }) as usize;
     [End::Kill, End::Stop, End::Kill].map(|end| Life { faults, messages, end })
@@ -120,8 +120,8 @@ async fn a_sync_that_failed_is_not_taken_for_done_by_the_next_one() {
     power_fails(case, Stand::on_sqlite(), &strace, &three_lives(BAD_SYNCS)).await;
 }
 
-/// The commits that only clear the journal once did not wait for the disk. Where the sync of the next one failed, that one
-/// was written again, and they were not: everything acknowledged from then on lay behind a gap in the log.
+/// A regression test. Commits that only cleared the journal did not wait for the disk. If the sync of the next commit
+/// failed, only that commit was written again: everything acknowledged from then on was behind a gap in the WAL.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_cleared_away_before_a_sync_that_failed_takes_nothing_with_it() {
     let case = "failed syncs and power cuts, PostgreSQL";
@@ -129,7 +129,8 @@ async fn what_was_cleared_away_before_a_sync_that_failed_takes_nothing_with_it()
     power_fails(case, Stand::on_postgres().await, &strace, &three_lives(BAD_SYNCS)).await;
 }
 
-/// What such a server had written could be read by the next one, which wrote on behind it, and was not on the disk.
+/// A regression test. The next server could read what a server with failing syncs had written, and appended to it
+/// although it was not on the disk.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_starts_after_one_whose_syncs_failed_builds_on_nothing_that_is_not_there() {
     let case = "a start after failed syncs, and power cuts";

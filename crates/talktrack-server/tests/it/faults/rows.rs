@@ -1,4 +1,4 @@
-//! What a store holds, seen through SQLite or psql alone, as anybody else would find it.
+//! Reads the content of a store through SQLite or psql alone, without any code of talktrack.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -13,7 +13,7 @@ const MESSAGES: &str = "SELECT id, session_id, user_id, role, content, metadata,
 const SESSIONS: &str = "SELECT session_id, user_id, status, end_reason, message_count, metadata, ended_at IS NOT NULL AS has_end \
      FROM conversation_sessions";
 
-/// What a store has of a session.
+/// A session as a store holds it.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct SessionRow {
     pub(crate) session_id: Uuid,
@@ -25,7 +25,7 @@ pub(crate) struct SessionRow {
     pub(crate) has_end: Truth,
 }
 
-/// PostgreSQL says `true` where SQLite says 1.
+/// A truth value: `true` in PostgreSQL, 1 in SQLite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(from = "Value")]
 pub(crate) struct Truth(pub(crate) bool);
@@ -36,27 +36,27 @@ impl From<Value> for Truth {
     }
 }
 
-/// Every message that is stored, session by session, in the order in which it was said.
+/// Returns every stored message, grouped by session and in the order of the conversation.
 pub(crate) fn messages(stand: &Stand) -> Vec<Row> {
     all(stand, MESSAGES)
 }
 
-/// The same where the columns of some may be broken.
+/// Returns the stored messages as raw values, for a store with damaged columns.
 pub(crate) fn messages_as_they_are(stand: &Stand) -> Vec<Value> {
     all(stand, MESSAGES)
 }
 
-/// Every session that is stored.
+/// Returns every stored session.
 pub(crate) fn sessions(stand: &Stand) -> Vec<SessionRow> {
     all(stand, SESSIONS)
 }
 
-/// How many messages are stored.
+/// Returns the number of stored messages.
 pub(crate) fn count(stand: &Stand) -> u64 {
     number(stand, "SELECT count(*) AS n FROM conversation_messages")
 }
 
-/// The number that a query selects as `n`.
+/// Returns the number that a query selects as `n`.
 pub(crate) fn number(stand: &Stand, query: &str) -> u64 {
     all::<Value>(stand, query)[0]["n"].as_u64().unwrap()
 }

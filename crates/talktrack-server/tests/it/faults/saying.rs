@@ -1,20 +1,20 @@
-//! What talkers say. All of it follows from the session, a number and a revision, so that whoever finds a row knows what it
-//! must hold, and what was sent before a crash can be sent again after it.
+//! The messages of the talkers. All fields follow from the session, a number and a revision, so the expected row is
+//! known for each id, and a message can be sent again after a crash.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// A message, before anybody has said it.
+/// A message of a talker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Saying {
     pub(crate) session: Uuid,
-    /// Its place among what is said in the session.
+    /// The number of the message in its session.
     pub(crate) number: usize,
     pub(crate) revision: i64,
 }
 
-/// What a store has of a message.
+/// A message as a store holds it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(crate) struct Row {
     pub(crate) id: Uuid,
@@ -27,7 +27,7 @@ pub(crate) struct Row {
 }
 
 impl Saying {
-    /// What is said in a session at this step. Now and then, what was said five steps before is said better.
+    /// Returns the message of this step in a session. Every 20th step revises the message of five steps before.
     pub(crate) fn at(session: Uuid, step: usize) -> Self {
         match step % 20 {
             7 => Self { session, number: step - 5, revision: 1 },
@@ -35,23 +35,23 @@ impl Saying {
         }
     }
 
-    /// The id, the same for every revision.
+    /// Returns the id, which is the same for every revision.
     pub(crate) fn id(self) -> Uuid {
         Uuid::new_v5(&self.session, self.number.to_string().as_bytes())
     }
 
-    /// The mark by which its answer is known.
+    /// Returns the `ref` that identifies the answer to the message.
     pub(crate) fn reference(self) -> String {
         format!("{}.{}", self.number, self.revision)
     }
 
-    /// What bears this mark in a session.
+    /// Returns the message with this `ref` in a session.
     pub(crate) fn marked(session: Uuid, reference: &str) -> Option<Self> {
         let (number, revision) = reference.split_once('.')?;
         Some(Self { session, number: number.parse().ok()?, revision: revision.parse().ok()? })
     }
 
-    /// What a client sends.
+    /// Returns the frame that a client sends.
     pub(crate) fn frame(self) -> Value {
         json!({
             "type": "message",
@@ -64,7 +64,7 @@ impl Saying {
         })
     }
 
-    /// What must be stored of it, where it was said by this user.
+    /// Returns the row that must be stored if this user sends the message.
     pub(crate) fn row(self, user: Uuid) -> Row {
         Row {
             id: self.id(),
@@ -81,7 +81,7 @@ impl Saying {
         ["user", "assistant", "tool", "assistant", "user", "system"][self.number % 6]
     }
 
-    /// No two messages have the same words; some are long, some are strange.
+    /// Returns the text. No two messages have the same; some are long, and some contain special characters.
     fn content(self) -> String {
         let Self { session, number, revision } = self;
         let strange = "é\u{1F600}\n\"\\\t'".repeat(number % 40);

@@ -1,4 +1,4 @@
-//! Case 13: a network that is half open. Whoever was on the other side is gone, and nobody says so.
+//! Case 13: half-open connections. The peer has disappeared, and no packet reports it.
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ use crate::harness::{Client, Server, until_within, within};
 const SILENT: &str = "store: the store has not answered for 5 s";
 const GONE: &str = "store: the database cannot be reached";
 
-/// How long the longest of the limits may take: 30 s for what was sent and not confirmed, 35 s for an answer, and 10 s for a
-/// keepalive after 30 s without a word.
+/// More than the longest timeout: 30 s for data that the peer does not confirm, 35 s for a response, and 10 s for a
+/// keepalive after 30 s of silence.
 const LIMIT: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -32,7 +32,7 @@ async fn a_database_that_falls_silent_is_named_and_what_it_owes_arrives_when_it_
     ordeal.ends().await.without_dead_letters();
 }
 
-/// The cable to the database is pulled: no packet comes back, and nobody resets a connection.
+/// The cable to the database is unplugged: no packet comes back, and no connection is reset.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_nobody_resets_are_given_up_and_none_of_them_hangs_for_ever() {
     if cut::rounds(0, 1) == 0 {
@@ -65,7 +65,7 @@ async fn connections_that_nobody_resets_are_given_up_and_none_of_them_hangs_for_
     ordeal.ends().await.without_dead_letters();
 }
 
-/// The local ports of the server's connections to this address that are open as far as its system knows.
+/// Returns the local ports of the server's connections to this address that its system considers established.
 fn connections(server: &Server, address: std::net::SocketAddr) -> Vec<String> {
     let std::net::IpAddr::V4(ip) = address.ip() else { panic!("an address of version 4") };
     let remote = format!("{:08X}:{:04X}", u32::from_le_bytes(ip.octets()), address.port());
@@ -75,7 +75,7 @@ fn connections(server: &Server, address: std::net::SocketAddr) -> Vec<String> {
     open.map(|row| row[1].to_owned()).collect()
 }
 
-/// Begins a session through a network that can be broken.
+/// Starts a session through a proxy that can break.
 async fn call(network: &Proxy) -> Client {
     let (session, user) = (Uuid::new_v4(), Uuid::new_v4());
     let url = format!("ws://{}/v1/ws?session_id={session}&user_id={user}", network.address());

@@ -1,7 +1,7 @@
-//! Case 15: mixed load and random faults, for as long as it is given. Memory and file descriptors stay flat.
+//! Case 15: mixed load and random faults for a chosen time. Memory and file descriptors must not grow.
 //!
-//! `make soak MINUTES=60` runs it for an hour, over SQLite and over PostgreSQL at the same time; `make test` for some
-//! seconds. It prints what it does, and the books at the end.
+//! `make soak MINUTES=60` runs it for an hour, over SQLite and PostgreSQL at the same time; `make test` runs it for a
+//! few seconds. It prints each fault, and the books at the end.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -16,18 +16,18 @@ use super::stand::{Remote, Stand};
 use super::talkers::Manner;
 use crate::harness::{Server, until_within};
 
-/// The longest that a fault lasts.
+/// The longest duration of a fault in milliseconds.
 const LONGEST_MS: u64 = 1_500;
-/// Faults between two rests.
+/// Faults between two pauses.
 const FAULTS: usize = 4;
-/// About so many messages in all, however long it takes: the judge holds every one of them in memory.
+/// The approximate number of messages for any duration, because the judge holds all of them in memory.
 const MESSAGES: u32 = 200_000;
 const TALKERS: u16 = 4;
-/// What a process may hold at rest beyond what it held when it first was: SQLite's page cache fills up, to 32 MiB.
+/// How much more memory a process may hold at a pause than at its first one: SQLite's page cache fills up to 32 MiB.
 const MORE_KIB: u64 = 44 << 10;
 const MORE_DESCRIPTORS: usize = 12;
 
-/// What is done to the server, or to what it needs.
+/// A fault of the server or of something that it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Fault {
     Killed,
@@ -43,9 +43,9 @@ enum Fault {
     ColumnDropped,
 }
 
-/// Of the process and its own disk.
+/// Faults of the process and its own disk.
 const AT_HOME: [Fault; 2] = [Fault::Frozen, Fault::DiskHangs];
-/// Of a store far away.
+/// Faults of a remote store.
 const FAR_AWAY: [Fault; 7] = [
     Fault::NetworkCut,
     Fault::NetworkCutMidway,
@@ -56,7 +56,7 @@ const FAR_AWAY: [Fault; 7] = [
     Fault::ColumnDropped,
 ];
 
-/// What a process holds when nobody talks to it and nothing is on its way.
+/// The resources of a process while no client is connected and everything was delivered.
 #[derive(Debug, Clone, Copy)]
 struct Holding {
     kib: u64,
@@ -72,11 +72,11 @@ impl Holding {
 
 struct Soak {
     name: &'static str,
-    // Before the cluster: its database is dropped from it.
+    // Declared before the cluster, and so dropped first: dropping it drops its database from the cluster.
     stand: Stand,
     cluster: Option<Postgres>,
     server: Server,
-    /// What this process held when it first was at rest.
+    /// The resources of this process at its first pause.
     first_rest: Option<Holding>,
     random: fastrand::Rng,
     done: BTreeMap<Fault, u32>,
@@ -124,7 +124,7 @@ impl Soak {
         self.stand.stop(self.server).await;
     }
 
-    /// A fault of some kind for some time, and its end.
+    /// Causes a random fault for a random time and repairs it.
     async fn suffer(&mut self) {
         let far_away = if self.stand.remote().is_some() { &FAR_AWAY[..] } else { &[] };
         let faults = [&AT_HOME, far_away].concat();
@@ -155,7 +155,7 @@ impl Soak {
         self.goes_on().await;
     }
 
-    /// Acknowledgements come, and the store takes what it is given.
+    /// Waits until acknowledgements arrive and the store has almost caught up.
     async fn goes_on(&self) {
         self.stand.oracle.hears(1).await;
         let caught_up = async || {
@@ -168,7 +168,7 @@ impl Soak {
         until_within(super::PATIENCE, "the store takes everything again", caught_up).await;
     }
 
-    /// The process is killed or stopped under load, and followed by another.
+    /// Kills or stops the process under load and starts another one.
     async fn another_process(&mut self) {
         let fault = if self.random.bool() { Fault::Killed } else { Fault::Stopped };
         self.note(fault, Duration::ZERO);
@@ -180,7 +180,8 @@ impl Soak {
         self.stand.oracle.hears(1).await;
     }
 
-    /// Nobody talks and nothing is on its way: the process holds what it held before.
+    /// Asserts that the process, without clients and with everything delivered, holds no more resources than at its
+    /// first pause.
     async fn rest(&mut self) {
         self.stand.drained(&self.server).await;
         self.server.shows("talktrack_ws_connections", 0.0).await;
@@ -204,7 +205,7 @@ impl Soak {
     }
 }
 
-/// Something is wrong with the store or the way to it, and then no longer.
+/// Causes a fault of the store or of the network to it, and repairs it after this time.
 async fn far_away_for(remote: &Remote, fault: Fault, lasts: Duration, random: &mut fastrand::Rng) {
     let Remote { database, proxy, .. } = remote;
     match fault {
@@ -229,7 +230,7 @@ async fn far_away_for(remote: &Remote, fault: Fault, lasts: Duration, random: &m
     }
 }
 
-/// Lets nobody write, or everybody again; whoever is connected has to come anew.
+/// Makes the database read-only or writable. Ends all connections, because the setting applies only to new ones.
 fn read_only(database: &Database, on: bool) {
     let name = database.name();
     database.psql(&format!(
@@ -239,7 +240,7 @@ fn read_only(database: &Database, on: bool) {
     ));
 }
 
-/// As long as is asked for; else a few seconds, or minutes where all faults are run.
+/// Returns the requested duration; without a request, a few seconds, or minutes if all faults are run in full.
 fn duration() -> Duration {
     match cut::number_from("TALKTRACK_SOAK_MINUTES") {
         Some(minutes) => Duration::from_secs(60 * minutes),

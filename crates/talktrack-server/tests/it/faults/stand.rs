@@ -1,4 +1,4 @@
-//! What stands the faults: a home with a server's data, the store that is written, and those who talk.
+//! The test stand of the fault cases: a home with a server's data, the store, and the clients.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,67 +14,67 @@ use super::talkers::{Manner, Talkers};
 use crate::harness::remote::migrated;
 use crate::harness::{Home, Server, until_within};
 
-/// A server's surroundings, which outlive every one of its processes.
+/// The environment of a server, which outlives each of its processes.
 pub(crate) struct Stand {
     pub(crate) home: Home,
     pub(crate) oracle: Arc<Oracle>,
     pub(crate) user: Uuid,
     remote: Option<Remote>,
-    /// Its number among the nodes of one store, counted from 0.
+    /// The number of the node among the nodes of one store, starting at 0.
     node: usize,
     door: Arc<watch::Sender<Vec<Place>>>,
 }
 
-/// A node that takes connections.
+/// A node that accepts connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// Its number among the nodes of one store.
+    /// The number of the node among the nodes of one store.
     pub(crate) node: usize,
     pub(crate) address: SocketAddr,
 }
 
-/// A PostgreSQL as the store, with a network that can be broken.
+/// A PostgreSQL database as the store, behind a proxy that can break.
 pub(crate) struct Remote {
     pub(crate) database: Arc<Database>,
     pub(crate) proxy: Proxy,
-    /// As whom the server comes in.
+    /// The role that the server connects as.
     role: String,
 }
 
 impl Remote {
-    /// A fresh database on this cluster, with the schema.
+    /// Creates a database with the schema on this cluster.
     pub(crate) async fn on(cluster: &Postgres) -> Self {
         Self::behind(Proxy::to(cluster.port()), cluster).await
     }
 
-    /// The same behind a network of the case's own.
+    /// Does the same with a proxy of the case's own.
     pub(crate) async fn behind(proxy: Proxy, cluster: &Postgres) -> Self {
         Self { database: Arc::new(migrated(cluster).await), proxy, role: "talktrack".to_owned() }
     }
 
-    /// The server comes in as this role.
+    /// Makes the server connect as this role.
     pub(crate) fn with_role(self, role: String) -> Self {
         Self { role, ..self }
     }
 
-    /// Its address, through the network that can be broken.
+    /// Returns the URL of the database through the proxy.
     pub(crate) fn url(&self) -> String {
         self.database.url_of(&self.role, self.proxy.address())
     }
 }
 
 impl Stand {
-    /// The store is the file of the data directory.
+    /// Uses SQLite as the store.
     pub(crate) fn on_sqlite() -> Self {
         Self::with(None)
     }
 
-    /// The store is a database of its own on the cluster that all tests share.
+    /// Uses a separate database on the shared cluster as the store.
     pub(crate) async fn on_postgres() -> Self {
         Self::on_remote(Remote::on(Postgres::shared()).await)
     }
 
-    /// The store is this.
+    /// Uses this database as the store.
     pub(crate) fn on_remote(remote: Remote) -> Self {
         Self::with(Some(remote))
     }
@@ -84,8 +84,8 @@ impl Stand {
         Self { home, oracle, user: Uuid::new_v4(), remote, node: 0, door: Arc::default() }
     }
 
-    /// So many nodes over one database on the cluster that all tests share. Each has a home and a network of its own; talkers
-    /// come to any of them.
+    /// Makes `count` nodes of one database on the shared cluster, each with its own home and proxy. Talkers connect to
+    /// any of them.
     pub(crate) async fn nodes(count: usize) -> Vec<Self> {
         let first = Self::on_postgres().await;
         let node = |node| {
@@ -104,22 +104,22 @@ impl Stand {
         [first].into_iter().chain(others).collect()
     }
 
-    /// The remote store, where there is one.
+    /// Returns the remote store, if there is one.
     pub(crate) fn remote(&self) -> Option<&Remote> {
         self.remote.as_ref()
     }
 
-    /// Its number among the nodes of one store.
+    /// Returns the number of the node among the nodes of one store.
     pub(crate) fn node(&self) -> usize {
         self.node
     }
 
-    /// Starts a server with these flags on top, and tells the talkers where it is.
+    /// Starts a server with these additional flags and tells the talkers its address.
     pub(crate) async fn serve(&self, flags: &[&str]) -> Server {
         self.serve_as(self.command(flags)).await
     }
 
-    /// `talktrack serve` with these flags on top.
+    /// Builds `talktrack serve` with these additional flags.
     pub(crate) fn command(&self, flags: &[&str]) -> Command {
         let mut command = self.home.server_command(flags);
         command.args(["--log-level", "warn"]);
@@ -129,7 +129,7 @@ impl Stand {
         command
     }
 
-    /// The same by a command of the test's own.
+    /// Starts a server with this command and tells the talkers its address.
     pub(crate) async fn serve_as(&self, command: Command) -> Server {
         let server = Server::start(&self.home, command).await;
         let place = Place { node: self.node, address: server.address };
@@ -137,22 +137,22 @@ impl Stand {
         server
     }
 
-    /// Talkers begin; they wait where no server is there yet, and return to each that comes.
+    /// Starts talkers. They wait until a server runs, and connect again to each new one.
     pub(crate) fn talk(&self, manner: Manner) -> Talkers {
         Talkers::begin(manner, self.user, &self.door.subscribe(), &self.oracle)
     }
 
-    /// The server is gone at once, as by SIGKILL.
+    /// Kills the server with SIGKILL.
     pub(crate) async fn kill(&self, mut server: Server) {
         assert_eq!(self.ends(&mut server, Signal::SIGKILL).await, None);
     }
 
-    /// The server stops in order.
+    /// Stops the server with SIGTERM and asserts a clean exit.
     pub(crate) async fn stop(&self, mut server: Server) {
         assert_eq!(self.ends(&mut server, Signal::SIGTERM).await, Some(0));
     }
 
-    /// The signal ends the server, with this exit code.
+    /// Sends the signal and returns the exit code.
     pub(crate) async fn ends(&self, server: &mut Server, signal: Signal) -> Option<i32> {
         self.door.send_modify(|places| places.retain(|place| place.node != self.node));
         server.signal(signal);

@@ -1,4 +1,4 @@
-//! Case 11: the server is asked to stop while everybody talks: in every way, and with the store in every state.
+//! Case 11: the server is asked to stop under load, in every way and with the store in every state.
 
 use std::time::Duration;
 
@@ -12,25 +12,25 @@ use super::stand::Stand;
 use super::talkers::Manner;
 use crate::harness::{Server, until_told};
 
-/// What is done to the server.
+/// How the server is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// One signal, and all the time it needs.
+    /// One signal, and as much time as the server needs.
     InOrder,
-    /// A second signal, while the disk holds up what the first one asked for.
+    /// A second signal while the disk delays the stop.
     Twice,
-    /// The disk holds it up for longer than it may take.
+    /// The disk delays the stop beyond its deadline.
     PastTheDeadline,
-    /// Killed as soon as it was asked.
+    /// Killed right after the signal.
     ThenKilled,
-    /// Asked before it listens.
+    /// The signal comes before the server listens.
     DuringTheStart,
 }
 
 const WAYS: [Way; 5] = [Way::InOrder, Way::Twice, Way::PastTheDeadline, Way::ThenKilled, Way::DuringTheStart];
 const SIGNALS: [Signal; 2] = [Signal::SIGTERM, Signal::SIGINT];
 
-/// The database, where there is one, is there, away, or hangs.
+/// Makes the remote database, if there is one, available, unavailable, or hang.
 fn disturb(stand: &Stand, state: u8) {
     let Some(remote) = stand.remote() else { return };
     match state {
@@ -56,7 +56,7 @@ async fn stop_after_stop(stand: &Stand, case: &str) {
         let mut server = stand.serve(&["--shutdown-deadline", deadline]).await;
         stand.oracle.hears(50).await;
         disturb(stand, state);
-        // The moment is what is random here: no condition could stand for it.
+        // The moment must be random, so the test sleeps instead of waiting for a condition.
         tokio::time::sleep(moment).await;
         end(stand, &mut server, way, signal).await;
     }
@@ -103,7 +103,7 @@ async fn end(stand: &Stand, server: &mut Server, way: Way, signal: Signal) {
     }
 }
 
-/// The disk takes nothing more, and something waits for it.
+/// Blocks the disk and waits until the server waits for it.
 async fn blocked(stand: &Stand, server: &Server) -> rusqlite::Connection {
     let disk = stand.home.database().block();
     let waits = async || server.readiness(503).await.contains("journal: ").then_some(());
@@ -111,7 +111,7 @@ async fn blocked(stand: &Stand, server: &Server) -> rusqlite::Connection {
     disk
 }
 
-/// Whatever it has done by this moment, it ends in order, or by the signal where it does not listen to signals yet.
+/// Asserts that the server ends cleanly, or by the signal if it does not handle signals yet.
 async fn during_the_start(stand: &Stand, signal: Signal, moment: Duration) {
     let mut command = stand.command(&[]);
     let mut server = command.spawn().unwrap();

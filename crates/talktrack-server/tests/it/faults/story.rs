@@ -1,4 +1,4 @@
-//! What was said, done and promised until the power failed, and the judgement on what is left.
+//! The traced history of a server until the power fails, and the check of what is left.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -15,17 +15,17 @@ use super::trace::{self, Event, Op};
 use super::{cut, image};
 use crate::harness::{Client, Home};
 
-/// A server's lives, as their traces tell them.
+/// The lives of a server as their traces show them.
 pub(crate) struct Story {
     stand: Stand,
     events: Vec<Event>,
     told: Vec<Told>,
-    /// From where on the trace shows that PostgreSQL has them.
+    /// For each message, the place in the trace from which on PostgreSQL has it.
     stored: BTreeMap<Saying, usize>,
     said: BTreeMap<Uuid, Saying>,
 }
 
-/// Where the traces mention this id: what was read wrongly, if anything was, is among these lines.
+/// Returns the lines of the traces that contain this id, to show whether the trace was read wrongly.
 fn mentions(traces: &[PathBuf], id: &Uuid) -> String {
     let (id, mut found) = (id.to_string(), String::new());
     for (life, trace) in traces.iter().enumerate() {
@@ -37,16 +37,16 @@ fn mentions(traces: &[PathBuf], id: &Uuid) -> String {
     found
 }
 
-/// One power cut.
+/// A power cut.
 #[derive(Clone, Copy)]
 struct PowerCut {
-    /// The place in the trace before which it comes.
+    /// The place in the trace before which the power fails.
     before: usize,
     loss: Loss,
 }
 
 impl Story {
-    /// The server's lives on this stand, traced into these files.
+    /// Reads the lives of the server on this stand from these traces.
     pub(crate) fn of(stand: Stand, traces: &[PathBuf]) -> Self {
         let data_dir = stand.home.data_dir();
         let events: Vec<_> = traces.iter().flat_map(|file| trace::read(file, &data_dir)).collect();
@@ -67,7 +67,7 @@ impl Story {
         Self { stand, events, told, stored, said }
     }
 
-    /// Cuts the power at some places, and judges what some kinds of loss leave there.
+    /// Cuts the power at some places, and judges the images that some kinds of loss leave.
     pub(crate) fn judge(&self, random: &mut Rng) {
         let (begun, mut images) = (Instant::now(), 0);
         let places = self.places(random, cut::rounds(10, 80) as usize);
@@ -83,8 +83,8 @@ impl Story {
         eprintln!("{images} images at {} places, {:?}", places.len(), begun.elapsed());
     }
 
-    /// Starts the real binary on what a few power cuts leave. The file is its store, whatever it was before: what waited in
-    /// it for another one comes into its tables.
+    /// Starts the real binary on the images of a few power cuts. The local file becomes its store: messages that waited
+    /// in the outbox for another store move into its tables.
     pub(crate) async fn goes_on(&self, random: &mut Rng) {
         let places = self.places(random, cut::rounds(1, 6) as usize);
         let mut images = Vec::new();
@@ -101,7 +101,8 @@ impl Story {
         let home = Home::new();
         image::lay_down(image, &home.data_dir(), &self.stand.home.data_dir());
         if home.data_dir().join("talktrack.db").is_file() {
-            // Its PostgreSQL is not part of the image: what waits for it is looked at in the file.
+            // The image does not contain the PostgreSQL database, so messages that wait for it are moved to the local
+            // file.
             home.look(&["outbox", "redirect", "--local", "--yes"]).await.succeeded();
         }
         let server = home.serve(&["--log-level", "warn"]).await;
@@ -111,8 +112,8 @@ impl Story {
         self.is_all_there(&image::messages(&home.data_dir()), cut);
     }
 
-    /// Places in the trace just before a sync, and its end: so many of those in which the log is synced, which are most, and
-    /// so many of the others.
+    /// Returns random places just before a sync, and the end of the trace: up to `most` syncs of the WAL, which are the
+    /// majority, and up to `most` others.
     fn places(&self, random: &mut Rng, most: usize) -> Vec<usize> {
         let (mut of_log, mut others) = (Vec::new(), Vec::new());
         for (at, event) in self.events.iter().enumerate() {
@@ -125,7 +126,7 @@ impl Story {
         chosen.into_iter().flatten().chain([self.events.len()]).collect()
     }
 
-    /// Goes through the trace and stops at these places, in their order.
+    /// Replays the trace and calls `stop` at these places in order.
     fn visit(&self, places: &[usize], mut stop: impl FnMut(&Disk, usize)) {
         let mut places = places.to_vec();
         places.sort_unstable();

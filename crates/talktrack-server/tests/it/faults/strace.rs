@@ -1,7 +1,7 @@
-//! The server under strace: what it asks of the system is written down, and some of it is refused as a bad disk would.
+//! Runs the server under strace, which records its system calls and makes some of them fail as a bad disk would.
 //!
-//! strace runs as the server's grandchild (`-D`), so that the process that a test starts, signals and kills is the server's
-//! own. It needs Linux and a system that permits ptrace; where it cannot run, a test says so and is skipped.
+//! strace runs as the server's grandchild (`-D`), so the process that a test starts, signals and kills is the server
+//! itself. It needs Linux and permission to use ptrace. If it cannot run, the test prints this and is skipped.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -11,17 +11,17 @@ use tokio::process::Command;
 
 use crate::harness::until_within;
 
-/// What the model of a disk, or the oracle at the socket, must know of. Others that could change a file are here so that
-/// their use is noticed. Not every machine has all (`?`).
+/// The system calls that the model of the disk and the oracle at the socket need. Other calls that could change a file
+/// are included so that their use is noticed. Calls with `?` do not exist on every machine.
 const TRACED: &str = "trace=openat,?open,?creat,close,?mkdir,mkdirat,lseek,write,writev,pwrite64,pwritev,?pwritev2,sendto,\
                       sendmsg,recvfrom,fdatasync,fsync,?sync_file_range,ftruncate,truncate,fallocate,?copy_file_range,\
                       sendfile,?unlink,unlinkat,?rename,?renameat,renameat2,?link,linkat,mmap";
 
-/// Where strace is, which works here.
+/// The path of a working strace.
 pub(crate) struct Strace(PathBuf);
 
 impl Strace {
-    /// `None` where it cannot run; who runs the tests is told, past the capture of what tests print.
+    /// Finds strace; `None`, with a message that is not captured, if it cannot run.
     pub(crate) async fn here(case: &str) -> Option<Self> {
         let paths = std::env::var_os("PATH").unwrap_or_default();
         let mut programs = std::env::split_paths(&paths).map(|place| place.join("strace"));
@@ -42,13 +42,14 @@ impl Strace {
         None
     }
 
-    /// The same command, with everything that the model must know written into this file, and with these calls failing,
-    /// each as `call:error=EIO:when=first..last` or `when=first+step`. The numbers count the calls of each thread, from 1.
+    /// Wraps a command so that all relevant calls are written to this file and these calls fail. Each fault has the
+    /// form `call:error=EIO:when=first..last` or `when=first+step`. The numbers count the calls of each thread, from 1.
     pub(crate) fn traced(&self, command: &Command, into: &Path, faults: &[&str]) -> Command {
         self.wrap(command, into, &["-s", "16777216", "-e", TRACED], faults)
     }
 
-    /// The same command, with these calls on this file failing. The numbers count the calls on the file in each thread, from 1.
+    /// Wraps a command so that these calls on this file fail. The numbers count the calls on the file in each thread,
+    /// from 1.
     pub(crate) fn failing(&self, command: &Command, into: &Path, file: &Path, faults: &[&str]) -> Command {
         let calls: Vec<_> = faults.iter().filter_map(|fault| fault.split(':').next()).collect();
         let options = ["-P", file.to_str().unwrap(), "-s", "0", "-e", &format!("trace={}", calls.join(","))];
@@ -67,7 +68,7 @@ impl Strace {
     }
 }
 
-/// Waits until strace has written down the end of this process, which has ended.
+/// Waits until strace has written the end of this process, which has ended.
 pub(crate) async fn is_whole(trace: &Path, pid: u32) {
     let last_words = format!("{pid:<5} +++ ");
     let written = async || {

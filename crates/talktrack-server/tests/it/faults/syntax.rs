@@ -1,28 +1,28 @@
-//! The arguments of a system call, in strace's spelling.
+//! Parses the arguments of a system call in strace's notation.
 
-/// What is left of them.
+/// The arguments that have not been parsed yet.
 pub(crate) struct Arguments<'a>(&'a str);
 
 impl<'a> Arguments<'a> {
-    /// What stands between the brackets.
+    /// Takes the text between the parentheses.
     pub(crate) fn of(text: &'a str) -> Self {
         Self(text)
     }
 
-    /// A descriptor: the file or socket behind it. `None` where it has no name, or none any more.
+    /// Parses a descriptor and returns its file or socket; `None` if it has no name.
     pub(crate) fn file(&mut self) -> Option<&'a str> {
         let word = self.word();
         let name = word.split_once('<')?.1;
         name.strip_suffix('>')
     }
 
-    /// A number.
+    /// Parses a number.
     pub(crate) fn number(&mut self) -> usize {
         let word = self.word();
         word.parse().unwrap_or_else(|_| panic!("{word:?} should be a number"))
     }
 
-    /// A path, behind the directory from which it goes out where the call names one. Those of a server are absolute.
+    /// Parses a path and skips the directory descriptor before it, if there is one. The server uses absolute paths.
     pub(crate) fn path(&mut self) -> String {
         if !self.0.starts_with('"') {
             self.word();
@@ -30,14 +30,14 @@ impl<'a> Arguments<'a> {
         String::from_utf8(self.bytes()).unwrap()
     }
 
-    /// Whatever stands up to the next comma.
+    /// Returns the text up to the next comma.
     pub(crate) fn word(&mut self) -> &'a str {
         let (word, rest) = self.0.split_once(", ").unwrap_or((self.0, ""));
         self.0 = rest;
         word
     }
 
-    /// Bytes between quotation marks. A call that failed may show an address instead: then there are none.
+    /// Parses bytes between quotation marks. A failed call may show an address instead; it has no bytes.
     pub(crate) fn bytes(&mut self) -> Vec<u8> {
         let Some(quoted) = self.0.strip_prefix('"') else {
             self.word();
@@ -49,7 +49,7 @@ impl<'a> Arguments<'a> {
         bytes
     }
 
-    /// The bytes of a `struct iovec` array, one after the other.
+    /// Parses an array of `struct iovec` and returns its bytes in sequence.
     pub(crate) fn vectors(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         while let Some(vector) = self.0.strip_prefix(['[', '{']) {
@@ -64,7 +64,7 @@ impl<'a> Arguments<'a> {
     }
 }
 
-/// Reads up to the closing quotation mark; returns what was said, and the rest behind the mark.
+/// Reads up to the closing quotation mark and returns the bytes and the rest after the mark.
 fn unquote(quoted: &str) -> (Vec<u8>, &str) {
     let (text, mut at) = (quoted.as_bytes(), 0);
     let mut bytes = Vec::with_capacity(text.len() / 2);
@@ -83,7 +83,7 @@ fn unquote(quoted: &str) -> (Vec<u8>, &str) {
     }
 }
 
-/// The byte behind a backslash, and how long it is there: a letter, or up to three octal digits.
+/// Returns the byte of an escape sequence and its length after the backslash: a letter, or up to three octal digits.
 fn unescape(text: &[u8]) -> (u8, usize) {
     match text[0] {
         b'n' => (b'\n', 1),

@@ -1,8 +1,8 @@
-//! Case 6: the disk says no. Writes and syncs of the log or the database fail for a while, with EIO or ENOSPC, under load.
-//! Nothing is acknowledged that did not hold, `/readyz` names the cause meanwhile, and the same process goes on afterwards.
-//! Where it cannot even start, it says why in one line.
+//! Case 6: disk errors. Writes and syncs of the WAL or the database fail for a while under load, with EIO or ENOSPC.
+//! Nothing is acknowledged that is not durable, `/readyz` names the cause, and the same process recovers. If the server
+//! cannot even start, it prints the reason in one line.
 //!
-//! What a sync that failed means for what is on the disk is judged in [`power`](super::power).
+//! [`power`](super::power) tests what a failed sync means for the content of the disk.
 
 use fastrand::Rng;
 
@@ -16,7 +16,7 @@ use crate::harness::Output;
 const LOG: &str = "talktrack.db-wal";
 const DATABASE: &str = "talktrack.db";
 
-/// The calls that bring a commit to the disk, how they fail, after how many of them, and what is said of it.
+/// The calls that make a commit durable, the error, how many calls come before it, and the text in `/readyz`.
 const FAULTS: [(&str, &str, usize, &str); 4] = [
     ("fdatasync", "EIO", 40, "journal: the journal cannot write: disk I/O error"),
     ("pwrite64", "ENOSPC", 600, "journal: the journal's disk is full"),
@@ -24,7 +24,7 @@ const FAULTS: [(&str, &str, usize, &str); 4] = [
     ("fdatasync", "ENOSPC", 40, "journal: the journal cannot write: disk I/O error"),
 ];
 
-/// Server after server meets a fault, gets over it, and is killed; then everything is judged.
+/// Runs one server after the other. Each has a fault, recovers and is killed; the judge checks the result.
 async fn the_disk_says_no(case: &str, stand: Stand, strace: &Strace) {
     let mut random = cut::random(case);
     let talkers = stand.talk(Manner::default());
@@ -67,14 +67,14 @@ async fn an_outbox_whose_disk_says_no_for_a_while_acknowledges_nothing_false_eit
     the_disk_says_no(case, Stand::on_postgres().await, &strace).await;
 }
 
-/// The log is copied into the database now and then, and at the end. Where that fails, the log keeps what it has.
+/// A checkpoint copies the WAL into the database at intervals and at the end. If it fails, the WAL keeps its content.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cannot_be_copied_out_of_the_log_stays_in_it() {
     let case = "a checkpoint that fails";
     let Some(strace) = Strace::here(case).await else { return };
     let stand = Stand::on_sqlite();
     let talkers = stand.talk(Manner::default());
-    // The file itself is made by a server that meets no fault.
+    // The server that creates the file has no faults.
     let server = stand.serve(&[]).await;
     stand.oracle.hears(100).await;
     stand.kill(server).await;
@@ -84,7 +84,7 @@ async fn what_cannot_be_copied_out_of_the_log_stays_in_it() {
         let (database, trace) = (stand.home.data_dir().join(DATABASE), stand.home.path("trace"));
         let command = strace.failing(&stand.command(&[]), &trace, &database, &[fault]);
         let server = stand.serve_as(command).await;
-        // In full, more than fits into the log before it is copied.
+        // In a full run, this is more than fits into the WAL before a checkpoint.
         for _ in 0..cut::rounds(1, 20) {
             stand.oracle.hears(200).await;
         }

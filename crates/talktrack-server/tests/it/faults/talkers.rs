@@ -1,5 +1,5 @@
-//! Talkers: clients as people write them. They keep some messages under way, come back when the connection breaks, send
-//! again what was not acknowledged or was refused, revise what they said, end their session and begin another.
+//! Talkers: clients like those of real agents. They keep some messages in flight, reconnect, repeat what was refused or
+//! not acknowledged, revise messages, end their session and start another.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,26 +19,26 @@ use super::saying::Saying;
 use super::stand::Place;
 use crate::harness::acks_in;
 
-/// How long a client waits before it tries again what was refused.
+/// How long a client waits before it connects again or repeats a refused message.
 const PAUSE: Duration = Duration::from_millis(20);
-/// A server that is asked to stop, or has no room, says one of these. Anything else is not for a client that does all right.
+/// The errors of a server that is stopping or has no room. A correct client gets no other errors.
 const REFUSALS: [&str; 3] = ["queue_full", "journal_full", "shutting_down"];
 
-/// Begins the mark of an update of the session.
+/// The prefix of the `ref` of a session update.
 const UPDATE: &str = "update ";
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// How much is talked.
+/// The load of the talkers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Manner {
-    /// Connections that talk at the same time.
+    /// The number of connections at the same time.
     pub(crate) talkers: usize,
-    /// Messages that each has under way at once.
+    /// Messages of each talker in flight at once.
     pub(crate) ahead: usize,
-    /// A pause before each message.
+    /// The pause before each message.
     pub(crate) pause: Duration,
-    /// Messages in a session before it ends and another begins.
+    /// Messages in a session before it ends and the next one starts.
     pub(crate) per_session: usize,
 }
 
@@ -48,17 +48,17 @@ impl Default for Manner {
     }
 }
 
-/// The nodes that take connections just now; none while the only server is being started again.
+/// The nodes that accept connections at the moment; empty while the only server restarts.
 pub(crate) type Door = watch::Receiver<Vec<Place>>;
 
-/// Talkers at work. They never give up; [`Talkers::fall_silent`] ends them.
+/// Running talkers. They never stop by themselves; [`Talkers::fall_silent`] ends them.
 pub(crate) struct Talkers {
     tasks: Vec<JoinHandle<()>>,
     silence: watch::Sender<bool>,
 }
 
 impl Talkers {
-    /// Everybody begins to talk.
+    /// Starts all talkers.
     pub(crate) fn begin(manner: Manner, user: Uuid, door: &Door, oracle: &Arc<Oracle>) -> Self {
         let silence = watch::Sender::new(false);
         let talker = |_| Talker {
@@ -74,7 +74,7 @@ impl Talkers {
         Self { tasks, silence }
     }
 
-    /// Nothing new is said; returns when everything that was is acknowledged, on a server that must be there.
+    /// Stops new messages and waits until all messages are acknowledged. A server must be running.
     pub(crate) async fn fall_silent(self) {
         self.silence.send_replace(true);
         for task in self.tasks {
@@ -84,12 +84,12 @@ impl Talkers {
     }
 }
 
-/// One session, as far as its talker knows it.
+/// A session as its talker knows it.
 struct Conversation {
     session: Uuid,
-    /// How much of it was begun to be said; revisions count too.
+    /// The number of messages sent so far, revisions included.
     step: usize,
-    /// Not acknowledged; `None` until it is sent on the connection that is there now.
+    /// The messages without an acknowledgement; `None` if the message was not sent on the current connection.
     under_way: BTreeMap<Saying, Option<Sent>>,
     /// The newest update of the session that was sent on this connection.
     update: Option<usize>,
@@ -115,7 +115,8 @@ impl Conversation {
 }
 
 impl Conversation {
-    /// The update was refused, and is not said again: what was sent after it does not speak for it.
+    /// Forgets an update that was refused and is not repeated: the ack of a later message does not prove that it is
+    /// durable.
     fn forget_update(&mut self, step: usize) {
         let sent = self.under_way.values_mut().flatten().map(|sent| &mut sent.after_update);
         sent.chain([&mut self.update])
@@ -128,7 +129,7 @@ struct Talker {
     manner: Manner,
     user: Uuid,
     door: Door,
-    /// The node that it talks to.
+    /// The node of the current connection.
     node: usize,
     oracle: Arc<Oracle>,
     silence: watch::Receiver<bool>,
@@ -148,7 +149,7 @@ impl Talker {
         }
     }
 
-    /// Everything is said and answered.
+    /// True if everything was sent and acknowledged.
     fn is_done(&self) -> bool {
         *self.silence.borrow() && self.conversation.under_way.is_empty()
     }
@@ -162,7 +163,7 @@ impl Talker {
         Some(connect_async(url).await.ok()?.0)
     }
 
-    /// Talks until the connection breaks (`None`), or until nothing is left to say on it.
+    /// Sends messages until the connection breaks (`None`) or nothing is left to send.
     async fn converse(&mut self, mut socket: Socket) -> Option<()> {
         let conversation = &mut self.conversation;
         conversation.under_way.values_mut().for_each(|sent| *sent = None);
@@ -178,7 +179,7 @@ impl Talker {
         socket.close(None).await.ok()
     }
 
-    /// Fills up what is under way.
+    /// Sends messages until the limit in flight is reached.
     async fn say_more(&mut self, socket: &mut Socket) -> Option<()> {
         while let Some(saying) = self.next() {
             if !self.manner.pause.is_zero() {
@@ -205,7 +206,7 @@ impl Talker {
         Some(())
     }
 
-    /// What is to be sent now: first again what was not answered, then something new.
+    /// Returns the next message to send: first unacknowledged messages again, then new ones.
     fn next(&mut self) -> Option<Saying> {
         let conversation = &mut self.conversation;
         let unsent = conversation.under_way.iter().find(|(_, sent)| sent.is_none());
@@ -220,12 +221,12 @@ impl Talker {
         Some(Saying::at(conversation.session, conversation.step))
     }
 
-    /// Takes an answer; says whether the session is over.
+    /// Handles a frame of the server. True if the session has ended.
     async fn hear(&mut self, frame: &Value) -> bool {
         match frame["type"].as_str().unwrap() {
             "session.started" => drop(self.oracle.notes().begun.insert(self.conversation.session)),
             "ack" => self.acknowledged(frame),
-            // A server that stops ends every session; whoever has more to say comes back.
+            // A server that stops ends every connection; the talker connects again.
             "session.ended" if frame["ref"] != "end" => {}
             "session.ended" => {
                 self.oracle.notes().ended.insert(self.conversation.session);
@@ -248,7 +249,7 @@ impl Talker {
         }
     }
 
-    /// A refusal hands the message back: it is sent again a little later.
+    /// Handles a refusal: the message is sent again a little later.
     async fn refused(&mut self, frame: &Value) {
         let code = frame["code"].as_str().unwrap();
         assert!(REFUSALS.contains(&code), "{frame}");
@@ -270,7 +271,7 @@ impl Talker {
     }
 }
 
-/// What this mark stands for.
+/// Returns the message with this `ref`.
 fn saying(session: Uuid, reference: &Value) -> Saying {
     Saying::marked(session, reference.as_str().unwrap()).unwrap()
 }

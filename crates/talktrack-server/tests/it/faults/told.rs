@@ -1,4 +1,5 @@
-//! What the server told others, read off its sockets: the oracle whose word on *when* is exact.
+//! Reads from the traced sockets what the server told its peers. Unlike the clients' oracle, it knows the exact
+//! moments.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,16 +9,16 @@ use uuid::Uuid;
 use super::saying::Saying;
 use super::trace::Event;
 
-/// How an `ack` frame begins and ends, as the server writes it.
+/// The start and the end of an `ack` frame as the server writes it.
 const ACK: (&[u8], &[u8]) = (b"{\"type\":\"ack\"", b"]}");
-/// How PostgreSQL says that it waits for a statement, and is in no transaction.
+/// PostgreSQL's message that it is ready for a statement and in no transaction.
 const READY: &[u8] = b"Z\0\0\0\x05I";
-/// How it says that a transaction or a statement does not hold.
+/// PostgreSQL's messages for a failed transaction or statement.
 const FAILED: [&[u8]; 2] = [b"C\0\0\0\x0dROLLBACK\0", b"SERROR\0"];
-/// What stands in every message between its mark and its session.
+/// The text between the `ref` and the session in every message.
 const OF: &[u8] = b" of ";
 
-/// Something that was told, at this place of the trace: from there on it must be true.
+/// An acknowledgement at this place of the trace: from there on, the message must be durable.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Told {
     pub(crate) at: usize,
@@ -25,7 +26,7 @@ pub(crate) struct Told {
     pub(crate) revision: i64,
 }
 
-/// Every acknowledgement, in the order in which they were sent. Marks are those of [`Saying`].
+/// Returns every acknowledgement in the order of sending. Their `ref`s are those of [`Saying`].
 pub(crate) fn acknowledged(events: &[Event]) -> Vec<Told> {
     let (mut told, mut rests) = (Vec::new(), HashMap::<_, Vec<u8>>::new());
     for (at, event) in events.iter().enumerate() {
@@ -39,10 +40,10 @@ pub(crate) fn acknowledged(events: &[Event]) -> Vec<Told> {
     told
 }
 
-/// Takes the next whole `ack` frame out of what was sent, with everything before it.
+/// Removes the next complete `ack` frame and everything before it from the bytes.
 fn take_ack(sent: &mut Vec<u8>) -> Option<Value> {
     let Some(begin) = find(sent, ACK.0) else {
-        // Nothing of an ack but perhaps its first bytes.
+        // Contains at most the first bytes of an ack.
         sent.drain(..sent.len().saturating_sub(ACK.0.len()));
         return None;
     };
@@ -52,14 +53,14 @@ fn take_ack(sent: &mut Vec<u8>) -> Option<Value> {
     Some(frame)
 }
 
-/// `None` for an update of a session.
+/// Returns the acknowledgement of a message; `None` for an update of a session.
 fn acknowledgement(at: usize, ack: &Value) -> Option<Told> {
     let (_, revision) = ack["ref"].as_str()?.split_once('.')?;
     Some(Told { at, id: ack["id"].as_str()?.parse().unwrap(), revision: revision.parse().unwrap() })
 }
 
-/// When PostgreSQL first said that these messages are stored: at the end of a transaction that held, after they were sent in
-/// it, or when it showed them in a row. A connection has one transaction under way at a time.
+/// Returns when PostgreSQL first reported each message as stored: at the end of a successful transaction in which it
+/// was sent, or when a row showed it. A connection has one transaction in flight at a time.
 pub(crate) fn stored(events: &[Event]) -> BTreeMap<Saying, usize> {
     let (mut stored, mut connections) = (BTreeMap::new(), HashMap::<_, (Vec<u8>, Vec<u8>)>::new());
     for (at, event) in events.iter().enumerate() {
@@ -83,7 +84,7 @@ pub(crate) fn stored(events: &[Event]) -> BTreeMap<Saying, usize> {
     stored
 }
 
-/// The messages that are among these bytes as PostgreSQL is given them and shows them: the length, then the words.
+/// Returns the messages in these bytes of the PostgreSQL protocol, which puts the length before the text.
 fn sayings(bytes: &[u8]) -> Vec<Saying> {
     let (mut sayings, mut from) = (Vec::new(), 0);
     while let Some(at) = find(&bytes[from..], OF).map(|at| from + at) {
@@ -92,13 +93,13 @@ fn sayings(bytes: &[u8]) -> Vec<Saying> {
         let Some(session) = session else { continue };
         let is_mark = |byte: &&u8| byte.is_ascii_digit() || **byte == b'.';
         let longest = bytes[..at].iter().rev().take_while(is_mark).count();
-        // The last byte of the length may look like a digit of the mark.
+        // The last byte of the length may look like a digit of the `ref`.
         sayings.extend((at - longest..at).find_map(|begin| saying(bytes, begin, at, session)));
     }
     sayings
 }
 
-/// The message whose words begin here, where they do, with its mark up to `end`.
+/// Returns the message whose text begins here; its `ref` ends at `end`.
 fn saying(bytes: &[u8], begin: usize, end: usize, session: Uuid) -> Option<Saying> {
     let saying = Saying::marked(session, str::from_utf8(&bytes[begin..end]).ok()?)?;
     let words = saying.row(Uuid::nil()).content;

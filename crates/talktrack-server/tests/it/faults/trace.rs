@@ -1,8 +1,9 @@
-//! A trace as strace writes it, read as what happened to files and sockets, in the order in which it happened.
+//! Reads an strace log as a sequence of operations on files and sockets.
 //!
-//! What is asked of the system counts from the moment of the call, since it may be done from then on: a write may reach the
-//! disk, and bytes may reach the peer, before the call returns. A sync holds from its return. strace writes calls down in
-//! the order in which it let them go on, so that what one thread does because of another comes after it in the trace.
+//! A request to the system counts from the start of its call, because it may take effect from then on: a write may
+//! reach the disk, and bytes may reach the peer, before the call returns. A sync counts from its return. strace logs
+//! calls in the order in which it lets them continue, so an effect on another thread always comes later in the trace
+//! than its cause.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -10,21 +11,21 @@ use std::path::{Path, PathBuf};
 
 use super::syntax::Arguments;
 
-/// Something that happened.
+/// An operation of the traced process.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// The disk was asked for something.
+    /// A request to the disk.
     Disk(Op),
-    /// Bytes went to a peer.
+    /// Bytes were sent to a peer.
     Sent { socket: String, bytes: Vec<u8> },
-    /// Bytes came from a peer.
+    /// Bytes were received from a peer.
     Heard { socket: String, bytes: Vec<u8> },
 }
 
-/// What a disk is asked for.
+/// A request to the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Op {
-    /// A file or directory is opened, and made where it is missing.
+    /// Opens a file or directory and creates it if it is missing.
     Create(PathBuf),
     Remove(PathBuf),
     Rename(PathBuf, PathBuf),
@@ -37,7 +38,7 @@ pub(crate) enum Op {
         path: PathBuf,
         to: usize,
     },
-    /// A file's content, or a directory's names. Not `held` where the system said that it failed.
+    /// A sync of a file's content or of a directory's names. `held` is false if the call failed.
     Sync {
         path: PathBuf,
         held: bool,
@@ -47,17 +48,17 @@ pub(crate) enum Op {
 /// A system call.
 struct Call<'a> {
     words: Cow<'a, str>,
-    /// Where the brackets around the arguments are.
+    /// The positions of the parentheses around the arguments.
     opening: usize,
     closing: usize,
-    /// The lines in which it began and returned.
+    /// The lines in which the call began and returned.
     began: usize,
     returned: usize,
-    /// `None` where a kill came first: then it may have done its work.
+    /// `None` if a kill came before the call returned. The call may have taken effect.
     result: Option<i64>,
 }
 
-/// What happened to the files in this directory, and on all sockets.
+/// Reads the operations on the files in this directory and on all sockets.
 pub(crate) fn read(trace: &Path, data_dir: &Path) -> Vec<Event> {
     let text = std::fs::read_to_string(trace).unwrap();
     let mut events = Vec::new();
@@ -96,7 +97,7 @@ fn calls(text: &str) -> Vec<Call<'_>> {
 }
 
 impl<'a> Call<'a> {
-    /// Reads `name(arguments) = result, and what it means`.
+    /// Parses `name(arguments) = result` and the explanation after it.
     fn of(words: Cow<'a, str>, began: usize, returned: usize) -> Self {
         let parts = words
             .rsplit_once(" = ")
@@ -117,13 +118,13 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Under these names a power cut matters to a file: what is copied into the database, and what it is made of.
+/// The files that a power cut can damage: the database, its logs, and the file that a new database is built in.
 const FILES: [&str; 4] = ["talktrack.db", "talktrack.db-wal", "talktrack.db-journal", "talktrack.db-new"];
 
-/// The files that matter, in this directory.
+/// The modelled files in this directory.
 struct Files<'a> {
     dir: &'a Path,
-    /// Where the next write goes that does not say where.
+    /// The position of the next write without an explicit offset.
     positions: HashMap<PathBuf, usize>,
 }
 
@@ -176,7 +177,7 @@ impl Files<'_> {
         flags.contains("O_CREAT").then_some(Event::Disk(Op::Create(path)))
     }
 
-    /// What went over a socket, or to wherever a file stood.
+    /// Handles bytes on a socket, or bytes written at the current position of a file.
     fn exchange(&mut self, call: &Call<'_>, arguments: &mut Arguments<'_>) -> Option<Event> {
         let file = arguments.file()?;
         let (path, socket) = (self.modelled(file), file.strip_prefix("socket:").map(str::to_owned));
@@ -200,7 +201,7 @@ impl Files<'_> {
         Some(Event::Disk(Op::Write { path, at, bytes }))
     }
 
-    /// The path, where a power cut matters to it: the database, its logs, the directory they are in and the one above.
+    /// Returns the path if the model includes it: the database, its logs, their directory and its parent.
     fn modelled(&self, path: &str) -> Option<PathBuf> {
         let path = PathBuf::from(path);
         let is_directory = path == self.dir || Some(&*path) == self.dir.parent();
@@ -210,7 +211,7 @@ impl Files<'_> {
     }
 }
 
-/// How many bytes were taken or given, or where a file stands.
+/// Returns the result of a call as a number of bytes or a file position; 0 if it failed.
 fn count(call: &Call<'_>) -> usize {
     call.result.map_or(usize::MAX, |result| usize::try_from(result).unwrap_or(0))
 }

@@ -1,5 +1,5 @@
-//! Case 19: triggers of the project's own change rows as they are written. What is delivered again finds its row, nothing is
-//! copied, and a trigger that changes ids is named.
+//! Case 19: a project's own triggers change rows as they are written. A repeated delivery finds its row, no row is
+//! duplicated, and a trigger that changes ids is named in `/readyz`.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::stand::Stand;
 use super::talkers::Manner;
 use crate::harness::until_told;
 
-/// Puts a function before every row that is written to the messages.
+/// Returns a trigger on the table of messages that runs before each row is written.
 fn trigger(when: &str, body: &str) -> String {
     format!(
         "CREATE FUNCTION meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body}; RETURN NEW; END $$;
@@ -22,14 +22,14 @@ fn trigger(when: &str, body: &str) -> String {
 async fn rows_that_a_trigger_edits_are_the_same_rows_when_they_are_delivered_again() {
     let stand = Stand::on_postgres().await;
     let remote = stand.remote().unwrap();
-    // The judge does not compare this column; talktrack does.
+    // The judge does not compare this column, but talktrack does.
     remote.database.psql(&trigger("INSERT OR UPDATE", "NEW.audio_url := 'edited'"));
     let mut random = cut::random("an editing trigger");
     let mut server = stand.serve(&[]).await;
     let talkers = stand.talk(Manner { per_session: 500, ..Manner::default() });
     for _ in 0..cut::rounds(3, 50) {
         stand.oracle.hears(100).await;
-        // Somewhere in a write, so that its outcome is unknown; then the server itself.
+        // The connection breaks in the middle of a write, so that its outcome is unknown; then the server is killed.
         remote.proxy.cut_after(random.usize(1_000..50_000));
         stand.oracle.hears(100).await;
         stand.kill(server).await;

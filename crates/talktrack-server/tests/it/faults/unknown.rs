@@ -1,5 +1,5 @@
-//! Case 21: the database is away, a session starts on one node, and another node takes what is said in it. The session's start
-//! and its messages reach the database in any order, and no message becomes a dead letter.
+//! Case 21: while the database is unavailable, a session starts on one node and another node accepts its messages. The
+//! start and the messages reach the database in any order, and no message becomes a dead letter.
 
 use serde_json::json;
 use uuid::Uuid;
@@ -12,10 +12,10 @@ use super::stand::Stand;
 use super::talkers::Manner;
 use crate::harness::Server;
 
-/// Messages that the other node takes of each session.
+/// Messages that the other node accepts of each session.
 const SAID: usize = 25;
 
-/// Says so much of the session at this node, and notes what it acknowledges.
+/// Sends these messages of the session to this node and records the acknowledgements.
 async fn say(stand: &Stand, server: &Server, session: Uuid, steps: std::ops::Range<usize>) {
     for step in steps {
         let saying = Saying::at(session, step);
@@ -56,7 +56,7 @@ async fn what_one_node_takes_of_a_session_that_another_node_started_in_an_outage
             stands[other].kill(server).await;
             servers.insert(other, stands[other].serve(&[]).await);
         }
-        // The node that takes the messages is back first: to the database the session is unknown.
+        // The node with the messages reconnects first, so the database does not know the session yet.
         stands[other].remote().unwrap().proxy.mend();
         stands[other].oracle.hears(50).await;
         say(&stands[other], &servers[other], session, SAID..2 * SAID).await;
