@@ -1,4 +1,4 @@
-//! The audit log: who did what, when, from where, and nothing of what was said.
+//! The audit log: who did what, when and from which address, without any text of the conversations.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -13,12 +13,13 @@ use crate::harness::{Client, Home, Server, text, until};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// All entries so far, as the command shows them.
+/// Returns all entries so far, as the command shows them.
 async fn entries(home: &Home) -> Vec<Value> {
     home.look(&["audit", "--json"]).await.succeeded().json_lines()
 }
 
-/// The entries that say this was done; waits for the first, since the file is written behind the answers.
+/// Returns the entries of this operation. Waits for the first one, because the server may write the file after its
+/// response.
 async fn said(home: &Home, what: &str) -> Vec<Value> {
     let mut found = Vec::new();
     let look = async || {
@@ -132,7 +133,7 @@ async fn what_is_done_to_dead_letters_and_keys_is_written_down_whoever_does_it()
     assert_eq!(server.request("POST", "/health/replay").body(FORM, form).send().await.status, 200);
     let by_page = &said(&home, "dead_letters.replay").await[0];
     assert_eq!((&by_page["who"], &by_page["from"]), (&json!("anyone"), &json!("127.0.0.1")));
-    // Through the server's control socket, and then with the directory to itself.
+    // First through the control socket of the server, then directly in the data directory without a server.
     home.look(&["dead-letters", "drop", "--all", "--yes"]).await.succeeded();
     let by_server = said(&home, "dead_letters.drop").await;
     assert_eq!((by_server.len(), &by_server[0]["count"]), (1, &json!(3)), "{by_server:?}");
@@ -165,7 +166,7 @@ async fn a_disk_that_does_not_take_the_audit_log_is_said_once_and_holds_up_nobod
     server.shows("talktrack_audit_entries_lost_total", 4.0).await;
     let complaints = || server.log().lines().filter(|line| line.contains("cannot be written")).count();
     assert_eq!(complaints(), 1, "{}", server.log());
-    // As soon as it can be written it is, with how much is missing.
+    // As soon as the file can be written again, it gets an entry with the number of lost entries.
     std::fs::remove_dir(home.data_dir().join("audit.jsonl")).unwrap();
     assert_eq!(server.request("DELETE", format!("/v1/sessions/{}", client.session)).send().await.status, 200);
     assert_eq!(said(&home, "audit.lost").await[0]["count"], 4);

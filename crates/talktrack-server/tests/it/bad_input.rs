@@ -1,4 +1,4 @@
-//! Frames that are wrong. Each gets the documented error, its connection lives on, and everybody else's too.
+//! Invalid frames. Each gets the documented error, and its own connection and all others stay open.
 
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::harness::{Client, Home, Server, text, upgrade, user};
 
-/// A server, a well-behaved connection, and one that is about to err.
+/// A server, a connection that sends only valid frames, and one that sends invalid frames.
 struct Scene {
     home: Home,
     server: Server,
@@ -24,7 +24,7 @@ impl Scene {
         Self { home, server, witness, client }
     }
 
-    /// Sends a text that must be refused with this code, words that begin like this, and this mark; then both
+    /// Sends a text that must be refused with this code, this start of the error message and this `ref`. Then both
     /// connections must still work.
     async fn refuses(&mut self, frame: &str, code: &str, words: &str, reference: impl Into<Value>) {
         self.client.send_raw(Message::text(frame)).await;
@@ -35,7 +35,7 @@ impl Scene {
         self.witness.say("so am I").await;
     }
 
-    /// Nothing but the harmless messages is stored, and the books balance.
+    /// Asserts that only the valid messages are stored and that the books balance.
     async fn nothing_bad_is_stored(self) {
         let database = self.home.database();
         assert!(database.contents(self.client.session).iter().all(|content| content == "still here"));
@@ -284,7 +284,7 @@ async fn invalid_utf_8_closes_its_connection_as_websocket_demands() {
 #[tokio::test]
 async fn what_is_no_websocket_frame_closes_its_connection() {
     let mut scene = Scene::new(&[]).await;
-    // Opcode 3 means nothing.
+    // Opcode 3 is reserved.
     scene
         .client
         .send_raw(Message::Frame(Frame::message("SECRET", OpCode::Data(Data::Reserved(3)), true)))
@@ -333,7 +333,7 @@ async fn a_message_after_the_end_of_its_session_is_kept_as_a_late_one() {
     scene.home.verify().await;
 }
 
-/// It is no character, and no reason to refuse what was said beside it.
+/// Half a surrogate pair is no character, but it is no reason to refuse the rest of the message.
 #[tokio::test]
 async fn half_a_surrogate_pair_is_stored_as_a_replacement_character_over_the_socket_and_http() {
     let home = Home::new();

@@ -1,4 +1,5 @@
-//! Connections that behave oddly: two on one session, strangers, silent ones, slow ones, and ones that never read.
+//! Connections with unusual behaviour: two on one session, other users, silent and slow clients, and clients that never
+//! read.
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -87,7 +88,7 @@ async fn a_stranger_who_knocks_first_after_a_restart_does_not_keep_the_owner_out
     let (session, user) = (owner.session, owner.user);
     server.stop().await;
     let server = home.serve(&[]).await;
-    // Whose the session is, only the store knows, and it cannot be asked yet.
+    // After the restart, only the store knows the owner of the session, and the store cannot be read yet.
     let disk = home.database().block();
     let mut stranger =
         Client::open(&server, &format!("session_id={session}&user_id={}", Uuid::new_v4())).await;
@@ -119,7 +120,7 @@ async fn a_silent_client_that_answers_pings_stays_and_one_that_does_not_is_gone(
     let (mut stream, answer) = upgrade(server.address, &path, &[]).await;
     assert_eq!(answer.status, 101);
 
-    // Reading is answering. Thirty pings take longer than either timeout.
+    // The client library answers pings while the test reads. Thirty pings take longer than either timeout.
     let mut pings = 0;
     while pings < 30 {
         if let Message::Ping(_) = within("a ping", quiet.socket.next()).await.unwrap().unwrap() {
@@ -129,7 +130,7 @@ async fn a_silent_client_that_answers_pings_stays_and_one_that_does_not_is_gone(
     let row = database.ended(dead).await;
     assert_eq!(row.end(), ("ended", Some("disconnect")));
     let mut rest = Vec::new();
-    // A reset is as good an end as any.
+    // A reset is an acceptable end too.
     let _ = within("the dead client's connection ends", stream.read_to_end(&mut rest)).await;
     assert_eq!(database.session(quiet.session).unwrap().end(), ("active", None));
     quiet.say("I was listening").await;
@@ -161,7 +162,7 @@ async fn a_client_that_stops_reading_its_acks_is_cut_off_and_hurts_nobody() {
     let session = Uuid::new_v4();
     let deaf = Client::deaf(&server, session, Uuid::new_v4()).await;
 
-    // Long marks make long acks, and nobody reads them.
+    // A long `ref` makes a long ack, and nothing reads the acks.
     let (mut sink, stream) = deaf.socket.split();
     let mark = "m".repeat(250);
     let flood = async {
@@ -200,7 +201,7 @@ async fn half_a_frame_and_then_nothing_is_a_disconnect() {
     let session = Uuid::new_v4();
     let path = format!("/v1/ws?session_id={session}&user_id={}", Uuid::new_v4());
     let (mut stream, _) = upgrade(server.address, &path, &[]).await;
-    // The head of a masked text frame of 100 bytes, its mask, and three of the bytes.
+    // The header of a masked text frame of 100 bytes, its mask, and three of the bytes.
     stream.write_all(&[0x81, 0x80 | 100, 1, 2, 3, 4, b'a', b'b', b'c']).await.unwrap();
     let row = home.database().ended(session).await;
     assert_eq!((row.end(), row.message_count), (("ended", Some("disconnect")), 0));

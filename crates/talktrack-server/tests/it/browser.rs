@@ -1,6 +1,6 @@
-//! The pages in a real browser: Chromium, driven by playwright-core, judged by axe-core. Each test starts a server, and Node
-//! runs its script in `tests/browser/`. `make test` installs what that needs; where it cannot be had, these tests say so and
-//! are left out. Their pictures are in `target/screenshots/`.
+//! The pages in a real browser: Chromium, driven by playwright-core and checked by axe-core. Each test starts a server,
+//! and Node runs the script of the test in `tests/browser/`. `make test` installs what the tests need; without it, they
+//! print what is missing and are skipped. The screenshots are in `target/screenshots/`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::auth::{self, SECRET};
 use crate::clients;
 use crate::harness::{Home, Server};
 
-/// A browser takes its time where the machine is busy; the scripts' own waits end long before.
+/// A browser is slow on a busy machine. The waits in the scripts end long before.
 const DEADLINE: Duration = Duration::from_secs(600);
 
-/// What runs a script, and the browser that it drives.
+/// Node, with the environment that names the browser.
 struct Browser {
     node: Command,
 }
@@ -26,7 +26,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// The browser that `CHROMIUM` names, or one in the PATH.
+/// Returns the browser in `CHROMIUM`, or one in the PATH.
 fn chromium() -> Option<PathBuf> {
     if let Some(named) = std::env::var_os("CHROMIUM").filter(|named| !named.is_empty()) {
         return Some(named.into());
@@ -38,7 +38,7 @@ fn chromium() -> Option<PathBuf> {
 }
 
 impl Browser {
-    /// `None` if something is not installed; the test is recorded as skipped.
+    /// Finds the browser and its driver. `None` if something is not installed; the test is then recorded as skipped.
     async fn installed() -> Option<Self> {
         let Some(chromium) = chromium() else {
             skip::missing(
@@ -61,7 +61,7 @@ impl Browser {
         Some(Self { node })
     }
 
-    /// Runs a script on the server's pages, to its end.
+    /// Runs a script on the server's pages and waits for its end.
     async fn visits(mut self, server: &Server, script: &str) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser").join(script);
         self.node.arg(path).env("SERVER_URL", format!("http://{}", server.address));
@@ -83,7 +83,7 @@ async fn the_description_of_the_api_is_a_page_that_everybody_can_read() {
     browser.visits(&server, "docs.mjs").await;
 }
 
-/// A server that `talktrack demo` has filled.
+/// Starts a server and fills it with `talktrack demo`.
 async fn filled(home: &Home, sessions: &str) -> Server {
     let server = home.serve(&["--log-level", "warn"]).await;
     let url = format!("http://{}", server.address);

@@ -1,5 +1,5 @@
-//! Clients that others have written: a generator of requests that knows only the description, and the WebSocket clients of
-//! Python and Node. `make test` installs them; where they cannot be had, these tests say so and are left out.
+//! Clients written by others: a generator of requests that knows only the API description, and the WebSocket clients of
+//! Python and Node. `make test` installs them; without them, these tests print what is missing and are skipped.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::harness::{Home, Output, Server};
 
 const TURNS: [&str; 3] = ["What is on today?", "Tea at four \u{2615}.", "Thanks!"];
 
-/// A program of the clients' own environment.
+/// Finds a program in the Python environment of the clients.
 fn installed(program: &str) -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let path = root.join("target/clients/bin").join(program);
@@ -25,7 +25,7 @@ fn installed(program: &str) -> Option<PathBuf> {
     found
 }
 
-/// A Node that has a WebSocket of its own: from version 22 on, and earlier when told to.
+/// Finds a Node with a built-in WebSocket: version 22 or later, or an earlier one with a flag.
 pub(crate) async fn node() -> Option<Command> {
     for flags in [&[][..], &["--experimental-websocket"]] {
         let mut probe = Command::new("node");
@@ -45,7 +45,7 @@ fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
 }
 
-/// Runs a client to its end; it says which session it had.
+/// Runs a client and checks the session whose id it prints.
 async fn holds_a_conversation(home: &Home, command: Command) {
     let output = Output::of(command).await.succeeded();
     let session: Uuid = output.stdout.trim().parse().unwrap();
@@ -82,16 +82,16 @@ async fn nodes_websocket_brings_a_token_as_browsers_do() {
     holds_a_conversation(&home, node).await;
 }
 
-/// Requests that follow the description, and such that break it: none is answered otherwise than the description says.
+/// Sends generated requests, valid and invalid ones, and asserts that every response conforms to the API description.
 async fn keeps_to_its_description(home: &Home, server: &Server, schemathesis: &Path) {
-    // Something to find for those that look.
+    // Data for the requests that read.
     let body = json!({"session_id": Uuid::nil(), "user_id": Uuid::nil()});
     assert_eq!(server.request("POST", "/v1/sessions").json(&body).send().await.status, 201);
     let mut command = Command::new(schemathesis);
     command.env("SCHEMATHESIS_HOOKS", script("hooks.py")).current_dir(home.data_dir());
     command.arg("--config-file").arg(script("schemathesis.toml"));
     command.arg("run").arg(format!("http://{}/openapi.json", server.address));
-    // An answer without an end.
+    // A response without an end.
     command.args(["--exclude-path", "/v1/events"]);
     command.args(["--checks", "all", "--max-examples", "20", "--seed", "20261123", "--workers", "1"]);
     let output = Output::of(command).await;

@@ -1,4 +1,4 @@
-//! The commands that look at what is stored, and those that bring it in and out.
+//! The commands that show stored data, and those that import and export it.
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -6,10 +6,10 @@ use uuid::Uuid;
 
 use crate::harness::{Client, Home, Output, text, within};
 
-/// Clears the screen, renames the window, turns the line around and rings the bell.
+/// Control characters that clear the screen, rename the window, reverse the text and ring the bell.
 const NASTY: &str = "\u{1b}[2J\u{1b}]0;owned\u{7}\u{9b}31m \u{202e}evil\u{202c} \r overwritten";
 
-/// A home with a stopped server's data: two sessions, of which the second is the newer one.
+/// Makes the data of a stopped server with two sessions, the second of which is newer.
 async fn with_two_sessions() -> (Home, [Client; 2]) {
     let home = Home::new();
     let server = home.serve(&[]).await;

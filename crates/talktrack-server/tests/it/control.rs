@@ -1,4 +1,4 @@
-//! The control socket: whoever may enter the data directory may ask, and whatever they say hurts nobody.
+//! The control socket: every program that can enter the data directory may use it, and no input harms the server.
 
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 
@@ -12,10 +12,10 @@ async fn connect(home: &Home) -> UnixStream {
     within("the control socket answers", UnixStream::connect(home.data_dir().join("control"))).await.unwrap()
 }
 
-/// All that the server says to this until it closes the connection.
+/// Sends this text and returns the response, up to the end of the connection.
 async fn answer(home: &Home, said: &[u8]) -> Value {
     let mut stream = connect(home).await;
-    // The server may have heard enough before all is said.
+    // The write may fail if the server responds before it has read everything.
     let _ = within("something is said", stream.write_all(said)).await;
     read_answer(stream).await
 }
@@ -42,7 +42,7 @@ async fn only_the_owner_may_speak_to_it_and_it_goes_with_the_server() {
     server.stop().await;
     assert!(!path.exists());
 
-    // What a killed server leaves behind is in nobody's way.
+    // A socket file that a killed server left behind does not prevent the next start.
     let server = home.serve(&[]).await;
     server.kill().await;
     assert!(path.exists());

@@ -1,17 +1,17 @@
-//! `talktrack dead-letters`: what the store would not take is looked at, brought back and let go, with a server and
-//! without one.
+//! `talktrack dead-letters`: lists, replays and drops messages that the store has refused, with and without a running
+//! server.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::harness::{Client, Home, Output, Server, text, until};
 
-/// The store takes no message that begins with `poison`.
+/// Makes the store refuse all messages that begin with `poison`.
 const REFUSE: &str = "CREATE TRIGGER refuse BEFORE INSERT ON conversation_messages WHEN NEW.content LIKE 'poison%' \
                       BEGIN SELECT RAISE(ABORT, 'not this one'); END";
 const TAKE_AGAIN: &str = "DROP TRIGGER refuse";
 
-/// A home whose running server has laid these messages aside, and the session they belong to.
+/// Starts a server that has made dead letters of these messages, and returns the client of their session.
 async fn with_letters(texts: &[&str]) -> (Home, Server, Client) {
     let home = Home::new();
     let server = home.serve(&[]).await;
@@ -27,7 +27,7 @@ async fn dead_letters(home: &Home, arguments: &[&str]) -> Output {
     home.look(&[&["dead-letters"], arguments].concat()).await
 }
 
-/// What `list --json` tells, oldest first.
+/// Returns the output of `list --json`, oldest first.
 async fn listed(home: &Home) -> Vec<Value> {
     dead_letters(home, &["list", "--json"]).await.succeeded().json_lines()
 }
@@ -109,7 +109,7 @@ async fn what_is_shown_can_be_mended_and_imported() {
     home.verify().await;
 }
 
-/// Brings letters back and lets others go. `stop_first` says whether a server has the data directory meanwhile.
+/// Replays some dead letters and drops others. If `stop_first` is set, no server runs meanwhile.
 async fn letters_leave(stop_first: bool) {
     let (home, server, client) = with_letters(&["poison 1", "poison 2", "poison 3", "good"]).await;
     let server = if stop_first {
@@ -123,7 +123,7 @@ async fn letters_leave(stop_first: bool) {
     assert_eq!(output.stdout.trim(), format!("{}: dropped", seqs[1]));
     home.verify().await;
 
-    // The cause is still there: it dies again.
+    // The cause is still there, so the replay fails again.
     let output = dead_letters(&home, &["replay", &seqs[2]]).await;
     assert_eq!((output.code, output.stdout.as_str()), (Some(1), ""), "{output:?}");
     let letters = listed(&home).await;
@@ -185,7 +185,7 @@ async fn a_server_killed_between_the_two_steps_leaves_the_letter_and_the_message
     let (home, server, client) = with_letters(&["poison"]).await;
     let database = home.database();
     database.execute(TAKE_AGAIN);
-    // The replayed message becomes durable; that its letter leaves does not.
+    // The replayed message becomes durable, but the removal of its dead letter fails.
     database.execute(
         "CREATE TRIGGER keep BEFORE DELETE ON dead_letters BEGIN SELECT RAISE(ABORT, 'not now'); END",
     );

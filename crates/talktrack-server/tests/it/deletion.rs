@@ -1,4 +1,4 @@
-//! Deletion over HTTP: what is gone, what the answer says, and what comes too late.
+//! Deletion over HTTP: which data are deleted, what the response reports, and what happens to late messages.
 
 mod away;
 mod importing;
@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::harness::remote::{arrives, migrated, said, select};
 use crate::harness::{Client, Home, HttpAnswer, Server, text, until, user};
 
-/// Sends a request with this body.
+/// Sends a request with this JSON body.
 async fn send(server: &Server, method: &str, path: &str, body: &Value) -> HttpAnswer {
     server.request(method, path).json(body).send().await
 }
@@ -25,10 +25,10 @@ fn removed(answer: &HttpAnswer) -> [u64; 4] {
     ["sessions", "messages", "dead_letters", "journal"].map(|what| told[what].as_u64().unwrap())
 }
 
-/// Whether a file of the server's data has these words in it.
+/// True if a file in the data directory contains this text.
 fn is_on_the_disk(home: &Home, words: &str) -> bool {
     let files = std::fs::read_dir(home.data_dir()).unwrap().map(|file| file.unwrap().path());
-    // What goes meanwhile has no words in it.
+    // A file that disappears meanwhile contains no text.
     let read = |path| match std::fs::read(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
         read => read.unwrap(),
@@ -147,7 +147,7 @@ async fn a_database_that_is_away_follows_and_the_answer_says_so() {
 const OLD: Uuid = Uuid::from_u128(0x01d);
 const RECENT: Uuid = Uuid::from_u128(0x4ece);
 
-/// A conversation of years ago, and one of now.
+/// Returns an old and a recent conversation as JSONL.
 fn old_and_recent() -> String {
     let user_id = Uuid::from_u128(1);
     let lines = [
@@ -214,7 +214,7 @@ async fn damaged_files_that_are_kept_still_hold_deleted_text_until_they_are_drop
     server.stop().await;
     let file = home.data_dir().join("talktrack.db");
     let mut bytes = std::fs::read(&file).unwrap();
-    // The first page of the schema: no table is found by its name any more.
+    // Damages the first page of the schema, so that SQLite finds no table by its name.
     bytes[100..108].fill(0xff);
     std::fs::write(&file, bytes).unwrap();
 

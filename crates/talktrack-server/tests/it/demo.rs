@@ -1,4 +1,4 @@
-//! `talktrack demo`: what it makes is a week of conversations that a person believes, and making them again changes nothing.
+//! `talktrack demo` makes a plausible week of conversations, and a second run changes nothing.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -16,7 +16,7 @@ use crate::auth::{SECRET, serve_with};
 use crate::harness::remote::{migrated, select};
 use crate::harness::{Home, Output, Server, until, within};
 
-/// `talktrack demo` against this server, where nothing is installed that could speak.
+/// Builds the command `talktrack demo` for this server, with an empty PATH so that no speech program is found.
 fn silent(home: &Home, server: &Server, arguments: &[&str]) -> Command {
     let url = format!("http://{}", server.address);
     let mut command = home.command(&[&["demo", "--url", &url], arguments].concat());
@@ -24,12 +24,12 @@ fn silent(home: &Home, server: &Server, arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs it, and returns its summary.
+/// Runs the command without speech and returns its summary.
 async fn fill(home: &Home, server: &Server, arguments: &[&str]) -> Value {
     Output::of(silent(home, server, &[arguments, &["--json"]].concat())).await.succeeded().json()
 }
 
-/// Everything that is stored, as the export tells it.
+/// Returns everything stored, as `talktrack export` prints it.
 async fn exported(home: &Home) -> Vec<Value> {
     home.look(&["export"]).await.succeeded().json_lines()
 }
@@ -66,7 +66,7 @@ async fn running_it_twice_changes_nothing_and_the_books_balance() {
     home.verify().await;
 }
 
-/// What is durable may not be in the database yet, which is asked whether it is.
+/// Durable messages may not be in the database yet when the second run asks for them.
 #[tokio::test]
 async fn running_it_twice_changes_nothing_where_postgresql_is_the_store() {
     let database = migrated(Postgres::shared()).await;
@@ -159,7 +159,7 @@ async fn its_conversations_have_everything_that_there_is_to_see() {
     server.stop().await;
 }
 
-/// It is what was broken off when the program was stopped after it had begun a session, or before it had ended it.
+/// A program that was stopped in the middle leaves a session that has started and not ended, or has no messages.
 #[tokio::test]
 async fn what_was_broken_off_is_completed() {
     let home = Home::new();
@@ -167,7 +167,7 @@ async fn what_was_broken_off_is_completed() {
     fill(&home, &server, &["--sessions", "1"]).await;
     let whole = exported(&home).await;
     let start = &whole[0];
-    // The end is taken back.
+    // Starting the session again reopens it.
     assert_eq!(server.request("POST", "/v1/sessions").json(start).send().await.status, 201);
     assert_eq!(fill(&home, &server, &["--sessions", "1"]).await["sessions"], 1);
     assert_eq!(exported(&home).await, whole);
@@ -255,7 +255,7 @@ async fn a_live_conversation_is_stored_while_it_goes_on_and_ends_with_ctrl_c() {
     home.verify().await;
 }
 
-/// Whether somebody is there who speaks, where the program looks.
+/// True if the program finds espeak-ng; otherwise the test is recorded as skipped.
 async fn can_speak() -> bool {
     let asked = Command::new("espeak-ng").env_clear().arg("--version").stdout(Stdio::null()).status().await;
     let installed = asked.is_ok_and(|status| status.success());
@@ -268,7 +268,7 @@ async fn can_speak() -> bool {
     installed
 }
 
-/// How long a recording of `talktrack demo` is, in milliseconds.
+/// Returns the length of a recording of `talktrack demo` in milliseconds.
 fn length_ms(home: &Home, audio_url: &Value) -> f64 {
     let (session, name) =
         audio_url.as_str().unwrap().strip_prefix("/v1/sessions/").unwrap().split_once("/audio/").unwrap();

@@ -1,4 +1,4 @@
-//! The examples of docs/http-api.md are run one after the other, and give what the page shows.
+//! Runs the examples of docs/http-api.md in order and compares the responses with those on the page.
 
 use serde_json::Value;
 use talktrack_testbed::skip;
@@ -8,16 +8,16 @@ use crate::harness::{Home, Output};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/http-api.md");
 
-/// What differs from run to run.
+/// Fields whose values differ from run to run.
 const CHANCE: [&str; 3] = ["seq", "last_event_at", "next_cursor"];
 
-/// A command, and the answer that the page shows.
+/// A command and the response that the page shows.
 struct Example {
     command: String,
     answer: String,
 }
 
-/// Each block of commands, with the block of JSON that follows it.
+/// Returns each block of commands with the JSON block after it.
 fn examples(page: &str) -> Vec<Example> {
     let mut examples = Vec::new();
     let mut rest = page;
@@ -31,7 +31,7 @@ fn examples(page: &str) -> Vec<Example> {
     examples
 }
 
-/// Values that are another each time become their kind.
+/// Replaces values that differ from run to run by the name of their kind.
 fn masked(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {

@@ -1,5 +1,5 @@
-//! The ground under a server: its directory and files deleted, replaced or shared while it runs or before it starts. What is
-//! acknowledged must be in the file that the next start finds.
+//! The data directory and its files are deleted, replaced or shared while a server runs or before it starts. Everything
+//! acknowledged must be in the file that the next start opens.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use talktrack_testbed::{Postgres, skip};
 use crate::harness::remote::migrated;
 use crate::harness::{Client, Home, Output, Server, user};
 
-/// What somebody does to the data directory of a server that runs.
+/// A change of the data directory of a running server.
 #[derive(Debug, Clone, Copy)]
 enum Harm {
     DirectoryDeleted,
@@ -53,14 +53,14 @@ impl Harm {
     }
 }
 
-/// As an editor, `cp` of a backup or a deployment does: another file under the name.
+/// Replaces a file by a copy of the same name, as an editor, the restore of a backup or a deployment does.
 fn replace(path: &Path) {
     let copy = path.with_extension("copy");
     fs::copy(path, &copy).unwrap();
     fs::rename(copy, path).unwrap();
 }
 
-/// A message that is refused or waits, but is never acknowledged. Says with which words.
+/// Asserts that a message is refused, and returns the text of the error.
 async fn is_refused(client: &mut Client) -> String {
     client.send(user("after the harm", "after")).await;
     let answer: Value = client.receive().await;
@@ -80,7 +80,7 @@ async fn harmed(home: &Home, flags: &[&str], harm: Harm) {
     server.logged("❌ Failed to save message: the ").await;
     server.signal(nix::sys::signal::Signal::SIGKILL);
     server.ended().await;
-    // What comes next starts with what is there, whatever that is.
+    // The next server starts with the files that are there.
     let server = home.serve(flags).await;
     let mut client = Client::new(&server).await;
     client.say("after the restart").await;
@@ -102,8 +102,8 @@ async fn an_outbox_that_has_lost_its_name_acknowledges_nothing_either() {
     }
 }
 
-/// Everything acknowledged is found by the next start in the directory that was put back, also what was said in the very
-/// moment in which it was moved away.
+/// The next start must find everything acknowledged in the directory that was moved back, including messages from the
+/// moment of the move.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_that_is_put_back_goes_on_and_has_everything_that_was_acknowledged() {
     let home = Home::new();
@@ -198,7 +198,7 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// Every file and directory below this one that its group or other users may use.
+/// Returns every file and directory below this one that the group or other users can access.
 fn open_to_others(dir: &Path) -> Vec<(PathBuf, u32)> {
     use std::os::unix::fs::MetadataExt as _;
     let mut open = Vec::new();
@@ -231,7 +231,7 @@ async fn no_file_of_a_server_is_for_other_users_whatever_the_umask() {
         let home = Home::new();
         let log = home.path("talktrack.log");
         let flags = ["--log-file", log.to_str().unwrap()];
-        // An earlier version has left these open to everybody.
+        // Permissions as an earlier version has left them.
         fs::create_dir_all(home.data_dir().join("audio/of-a-session")).unwrap();
         for (name, mode) in [
             ("LOCK", 0o644),

@@ -1,4 +1,4 @@
-//! The order of the modules is the order of reading.
+//! The modules are listed in reading order.
 
 use std::path::Path;
 

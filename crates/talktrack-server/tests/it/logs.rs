@@ -1,22 +1,23 @@
-//! The log: the lines that people grep for, the same as fields, and what must never be in it.
+//! The log: the lines that users grep for, the same lines as fields, and text that must never be logged.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::harness::{Client, Home, Server, text};
 
-/// The first 8 characters, as the log shows an id.
+/// Returns the first 8 characters of an id, as the log shows it.
 pub(crate) fn short(id: Uuid) -> String {
     id.to_string()[..8].to_owned()
 }
 
-/// The lines that people grep for, without the time and the level in front of each.
+/// Returns the lines with a mark that users grep for, without the time and the level before it.
 pub(crate) fn grepped(log: &str) -> Vec<&str> {
     let from_mark = |line| ["✅", "⚠️", "❌"].iter().find_map(|mark| Some(&line[str::find(line, mark)?..]));
     log.lines().filter_map(from_mark).collect()
 }
 
-/// A short conversation with a late message of a session that the server does not know, and a conflict.
+/// Holds a short conversation with a conflict, an invalid frame, and a late message of a session that the server does
+/// not know.
 async fn talk(server: &Server) -> Client {
     let mut client = Client::new(server).await;
     client.send(json!({"type": "session.update", "metadata": {"note": "SECRET"}})).await;
@@ -66,7 +67,7 @@ async fn a_session_that_left_memory_is_warned_about_and_its_message_kept() {
     let server = home.serve(&["--grace-period", "50ms"]).await;
     let mut client = Client::new(&server).await;
     client.end("completed").await;
-    // The second end of a session that is no longer in memory says so.
+    // A second end of a session that is no longer in memory is logged.
     let line = format!("⚠️ Session {}... not found in state", short(client.session));
     let until_forgotten = async {
         while !server.log().contains(&line) {

@@ -1,4 +1,4 @@
-//! What a message may say about itself, and under which id it is kept.
+//! The fields of a message, and the ids under which messages are stored.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -192,7 +192,7 @@ async fn numbers_are_kept_as_they_were_written_however_large_or_exact() {
         client.ack_frame().await;
     };
     send(&mut client, "plain").await;
-    // The metadata is written anew here, to flag the replacement.
+    // The server rewrites this metadata, to flag the replaced character.
     send(&mut client, r"nul: \u0000").await;
     for update in [NUMBERS, r#""channel":"phone""#] {
         let frame = format!(r#"{{"type":"session.update","metadata":{{{update}}}}}"#);

@@ -1,4 +1,4 @@
-//! Messages without a time of their own keep their order when a session moves between servers whose clocks are apart.
+//! Messages without a time keep their order when a session moves between servers whose clocks differ.
 
 use serde_json::json;
 use talktrack_testbed::{Database, Postgres};
@@ -8,10 +8,10 @@ use crate::faults::clock::Calendar;
 use crate::harness::remote::{arrives, migrated};
 use crate::harness::{Client, Home, Server};
 
-/// Seconds that the clock of one server is ahead of the other's.
+/// How many seconds the clock of one server is ahead of the other's.
 const AHEAD: i64 = 300;
 
-/// Says something in the session as its agent does: over a new socket, or over HTTP to a server that does not know the session.
+/// Sends a message as an agent does: over a new socket, or over HTTP to a server that does not know the session.
 async fn says(server: &Server, session: Uuid, user: Uuid, content: &str, over_http: bool) {
     if over_http {
         let path = format!("/v1/sessions/{session}/messages");
@@ -25,7 +25,7 @@ async fn says(server: &Server, session: Uuid, user: Uuid, content: &str, over_ht
     }
 }
 
-/// Has the agent say so many things in turn on these servers; each finds the one before it in the database.
+/// Sends messages to these servers in turn; each server finds the previous message in the database.
 async fn take_turns(
     start: &Server,
     servers: [&Server; 2],

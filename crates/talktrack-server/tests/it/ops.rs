@@ -1,4 +1,4 @@
-//! What operators look at: `/healthz`, `/readyz`, `/metrics`, and what is answered to everything else.
+//! The endpoints for operators: `/healthz`, `/readyz` and `/metrics`, and the responses to unknown paths.
 
 use serde_json::{Value, json};
 
@@ -102,7 +102,8 @@ async fn count(server: &Server, name: &str) -> u64 {
     server.metric(name).await.to_string().parse().unwrap()
 }
 
-/// `durable = stored + dead_lettered + pending`, with these figures, which may be published a moment after the ack.
+/// Asserts `durable = stored + dead-lettered + pending` with these figures, which may be published a moment after the
+/// ack.
 async fn balances(server: &Server, durable: u64, dead: u64) {
     let published = async { while count(server, "talktrack_messages_durable_total").await != durable {} };
     within("the figures are published", published).await;
@@ -153,7 +154,8 @@ async fn other_requests_get_problem_documents() {
     }
 }
 
-/// With a name that was made to lead here (DNS rebinding) a page could read what is wrong with the server.
+/// With DNS rebinding, a page uses a name of its own that resolves to this machine. It must not learn what is wrong
+/// with the server.
 #[tokio::test]
 async fn probes_without_identity_are_answered_under_names_of_this_machine_only() {
     let home = Home::new();

@@ -1,5 +1,5 @@
-//! PostgreSQL as the store: what is said over a socket ends up there, however the database is reached and whoever else
-//! writes to it.
+//! PostgreSQL as the store: messages from a socket reach it through every kind of connection, and while other programs
+//! write to it.
 
 use serde_json::{Value, json};
 use talktrack_testbed::{Database, PgBouncer, Postgres, like_supabase};
@@ -9,7 +9,7 @@ use crate::harness::remote::{arrives, has_status, migrated, said, select, sessio
 use crate::harness::{Client, Home, Server, text, until_told};
 use crate::logs::{grepped, short};
 
-/// Holds a conversation with everything that a message can have, and finds it in the database.
+/// Sends a conversation with every field that a message can have, and compares it with the rows in the database.
 async fn converses(url: &str, database: &Database) {
     let home = Home::new();
     let server = home.serve_on(url).await;
@@ -93,7 +93,7 @@ async fn without_a_column_everything_waits_until_migrate_and_then_arrives_withou
     );
     server.shows("talktrack_store_up", 0.0).await;
     assert_eq!(server.metric("talktrack_journal_pending").await, 2.0);
-    // Each attempt would say it again, were it not known.
+    // Each attempt would log the error again if the server did not remember it.
     until_retried(&server, "systemic", 3.0).await;
     let failed = format!("❌ Failed to save message: {cause}");
     let log = server.log();
@@ -108,7 +108,8 @@ async fn without_a_column_everything_waits_until_migrate_and_then_arrives_withou
     server.readiness(200).await;
     server.shows("talktrack_store_up", 1.0).await;
     assert_eq!(server.metric("talktrack_journal_pending").await, 0.0);
-    // Each once, however often it was tried. The session's start may have come through before the first message.
+    // Each line appears once, regardless of the number of attempts. The session's start may be stored before the first
+    // message.
     let (id, log) = (short(client.session), server.log());
     let mut lines = grepped(&log);
     lines.sort();
@@ -119,7 +120,7 @@ async fn without_a_column_everything_waits_until_migrate_and_then_arrives_withou
     assert_eq!(lines[1..], [&saved[..], &[started, failed]].concat(), "{lines:?}");
 }
 
-/// Waits until the writer has tried again so often.
+/// Waits until the writer has retried at least this many times.
 async fn until_retried(server: &Server, class: &str, times: f64) {
     let name = format!("talktrack_store_retries_total{{class=\"{class}\"}}");
     let tried = async || (server.metric(&name).await >= times).then_some(());
@@ -155,7 +156,7 @@ async fn a_password_is_never_shown_neither_a_wrong_one_nor_that_of_a_database_ou
     assert!(line.contains("database_url") && !line.contains("hunter2"), "{line}");
 }
 
-/// What somebody sees who comes through a Supabase project's API as this user.
+/// Returns the rows that this user sees through the API of a Supabase project.
 fn seen_by(database: &Database, user: Uuid) -> Vec<Value> {
     let claims = json!({"role": "authenticated", "sub": user});
     let seen = database.psql(&format!(

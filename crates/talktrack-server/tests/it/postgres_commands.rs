@@ -1,4 +1,4 @@
-//! The commands where PostgreSQL is the store: what they show and do is what they show and do with SQLite.
+//! The commands with PostgreSQL as the store give the same results as with SQLite.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,14 +12,14 @@ use uuid::Uuid;
 use crate::harness::remote::{arrives, migrated, select};
 use crate::harness::{Client, Home, Output, Server, until, within};
 
-/// Longer than a looking command may keep its user waiting for a database that is away.
+/// Longer than a command that reads may wait for an unavailable database.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 fn fixture(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name).to_str().unwrap().to_owned()
 }
 
-/// Two homes that imported the same files: one into SQLite, one into PostgreSQL.
+/// Two homes with the same imported files: one in SQLite, one in PostgreSQL.
 struct Both {
     local: Home,
     remote: Home,
@@ -35,14 +35,14 @@ impl Both {
         both
     }
 
-    /// Runs a command in both, and both succeed.
+    /// Runs a command in both homes; both must succeed.
     async fn run(&self, arguments: &[&str]) -> [Output; 2] {
         let local = self.local.look(arguments).await.succeeded();
         [local, self.remote.look_at(&self.database.url(), arguments).await.succeeded()]
     }
 }
 
-/// Without what differs from one run of an import to the next: the order of acceptance, which follows the clock.
+/// Removes the order of acceptance, which follows the clock and differs between two imports.
 fn without_seq(mut rows: Vec<Value>) -> Vec<Value> {
     for row in &mut rows {
         let _ = row.as_object_mut().unwrap().remove("seq");
@@ -50,7 +50,7 @@ fn without_seq(mut rows: Vec<Value>) -> Vec<Value> {
     rows
 }
 
-/// What is shown, with JSON in one spelling: PostgreSQL sorts the keys.
+/// Rewrites JSON in a uniform spelling, because PostgreSQL sorts the keys.
 fn normalised(shown: &str) -> String {
     let line = |line: &str| {
         let (before, rest) = line.split_at(line.find(['{', '[']).unwrap_or(line.len()));
@@ -60,7 +60,7 @@ fn normalised(shown: &str) -> String {
     shown.lines().map(line).collect()
 }
 
-/// `talktrack tail --json` at this address, at work until it is dropped.
+/// A `talktrack tail --json` process on this database. Dropping it ends the process.
 struct Tail {
     _process: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -147,7 +147,7 @@ async fn an_import_again_changes_nothing_and_what_is_exported_can_go_back_and_fo
     assert!(everything() == before, "an import again changes something");
     both.remote.look_at(&url, &["verify"]).await.succeeded();
 
-    // SQLite, PostgreSQL, SQLite: from one file to the next nothing changes.
+    // Export and import from SQLite to PostgreSQL and back to SQLite: the exported files must be equal.
     let (first, second) = (both.local.path("first.jsonl"), both.local.path("second.jsonl"));
     let [first, second] = [first, second].map(|path| path.to_str().unwrap().to_owned());
     both.local.look(&["export", "--output", &first]).await.succeeded();
@@ -224,7 +224,7 @@ async fn a_database_that_is_down_or_does_not_answer_is_told_in_one_line_and_soon
     }
 }
 
-/// A server whose database refuses, by a rule of its owner's, what begins with `poison`; and a session on it.
+/// Starts a server whose database refuses messages that begin with `poison` by a constraint, and sends one of them.
 async fn with_a_letter(home: &Home, database: &Database) -> (Server, Client) {
     database.psql(
         "ALTER TABLE conversation_messages ADD CONSTRAINT no_poison CHECK (content NOT LIKE 'poison%')",
@@ -257,7 +257,8 @@ async fn a_row_refused_by_a_rule_of_the_users_own_is_a_dead_letter_until_the_rul
     }
     home.look_at(&url, &["verify"]).await.succeeded();
 
-    // The rule is still there: it may go on its way, and comes back as a new letter once the database takes another row.
+    // The constraint still exists. The command may report success, but the message becomes a new dead letter as soon as
+    // the database accepts another row.
     let output = letters(&["replay", &seq]).await;
     assert!(matches!(output.code, Some(0 | 1)), "{output:?}");
     Client::new(&server).await.say("elsewhere").await;
@@ -268,7 +269,7 @@ async fn a_row_refused_by_a_rule_of_the_users_own_is_a_dead_letter_until_the_rul
 
     database.psql("ALTER TABLE conversation_messages DROP CONSTRAINT no_poison");
     letters(&["replay", "--all"]).await.succeeded();
-    // It was said between the others, and stands there.
+    // The replayed message has the place in the order of its original time.
     arrives(&database, client.session, &["first", "poison SECRET", "last"]).await;
     server.drained().await;
     assert_eq!(letters(&["list", "--json"]).await.succeeded().stdout, "");

@@ -1,5 +1,5 @@
-//! A PostgreSQL that is down, goes away, hangs or comes back, and a server that is stopped or killed meanwhile. Who talks
-//! notices nothing, and nothing acknowledged is lost or doubled.
+//! PostgreSQL is down, becomes unavailable, hangs or returns, while servers are stopped or killed. Clients notice
+//! nothing, and no acknowledged message is lost or duplicated.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,9 +12,9 @@ use uuid::Uuid;
 use crate::harness::remote::{all_said, arrives, has_status, migrated, said, session};
 use crate::harness::{Client, Home, Oracle, gapless, until_told, within};
 
-/// Connections that talk at the same time.
+/// The number of connections at the same time.
 const TALKERS: usize = 4;
-/// Far more than an ack takes on a busy machine, and far less than a database takes to come back.
+/// Far longer than an ack takes on a busy machine, and far shorter than a database takes to return.
 const SOON: Duration = Duration::from_secs(5);
 
 async fn all_notice(talkers: Vec<JoinHandle<()>>) {
@@ -23,7 +23,8 @@ async fn all_notice(talkers: Vec<JoinHandle<()>>) {
     }
 }
 
-/// The database has everything that the oracle was told of: once, in order, in sessions that the start after a kill closed.
+/// Asserts that the database has every acknowledged message once and in order, in sessions that the next start after
+/// the kill has closed.
 async fn has_everything(database: &Database, oracle: &Oracle) {
     let stored = all_said(database);
     oracle.finds_everything_in(&stored);
@@ -139,12 +140,12 @@ async fn whether_the_server_is_killed_or_cut_off_or_both_nothing_acknowledged_is
         let new = (lasting.len()..TALKERS).map(|_| Uuid::new_v4());
         let sessions: Vec<_> = lasting.iter().copied().chain(new).collect();
         let server = home.serve(&["--log-level", "warn", "--database-url", &url]).await;
-        // In every other round the network breaks too, in the middle of some write.
+        // In every other round the connection also breaks, in the middle of a write.
         if round % 2 == 1 {
             proxy.cut_after(random.usize(1_000..200_000));
         }
         let talkers = oracle.hears(&server, &sessions, user).await;
-        // The moment is what is random here: no condition could stand for it.
+        // The moment must be random, so the test sleeps instead of waiting for a condition.
         tokio::time::sleep(Duration::from_millis(random.u64(0..300))).await;
         server.kill().await;
         proxy.mend();

@@ -1,4 +1,5 @@
-//! More comes in than the disk takes, or more connections than there may be: an immediate, typed refusal, and nothing lost.
+//! More messages than the disk takes, or more connections than allowed: the server refuses at once with an error code,
+//! and nothing is lost.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +7,7 @@ use serde_json::Value;
 
 use crate::harness::{Client, Home, acks_in, upgrade, user, within};
 
-/// Reads answers until there are this many; says which messages were acknowledged and which were refused.
+/// Reads `count` answers and returns which messages were acknowledged and which were refused.
 async fn answers(client: &mut Client, count: usize) -> (BTreeSet<u64>, BTreeSet<u64>) {
     let (mut acked, mut refused) = (BTreeSet::new(), BTreeSet::new());
     while acked.len() + refused.len() < count {
@@ -33,7 +34,7 @@ async fn a_full_queue_refuses_at_once_and_what_it_took_is_kept() {
     for number in 0..50_u64 {
         client.send(user(&number.to_string(), number)).await;
     }
-    // Ten wait in the queue, at most ten more in the batch that the disk does not take: thirty are refused, while it hangs.
+    // Ten messages wait in the queue and at most ten more in the batch for the blocked disk, so thirty are refused.
     let mut refused = BTreeSet::new();
     while refused.len() < 30 {
         let frame = client.expect("error").await;
@@ -109,7 +110,7 @@ async fn one_connection_more_than_allowed_gets_503_until_one_leaves() {
     let (_, answer) = upgrade(server.address, &path, &[]).await;
     let said = answer.problem(503, "rate_limited");
     assert!(said.contains("max_connections"), "{said}");
-    // Requests that are wrong anyway take nobody's place.
+    // Invalid requests must not use up a connection.
     for _ in 0..5 {
         assert_ne!(upgrade(server.address, "/v1/ws?user_id=nobody", &[]).await.1.status, 101);
     }

@@ -1,4 +1,4 @@
-//! A connection that does everything right: it starts its session, speaks, and ends it.
+//! Connections that use the protocol correctly: they start a session, send messages and end it.
 
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
@@ -126,7 +126,7 @@ async fn messages_that_become_durable_together_share_an_ack_frame() {
     for number in 0..10 {
         client.send(user("while the disk hangs", number)).await;
     }
-    // Answered in order, so the messages before it are all accepted.
+    // The server reads frames in order, so the pong proves that it has accepted all messages before the ping.
     client.lives().await;
     drop(disk);
     let mut frames = Vec::new();

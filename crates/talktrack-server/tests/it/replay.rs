@@ -1,4 +1,5 @@
-//! Real conversations, replayed, stored, audited, exported, imported: at every stage byte for byte what was said.
+//! Real conversations are replayed, stored, verified, exported and imported; at every stage each byte must be
+//! unchanged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
@@ -10,7 +11,7 @@ use uuid::Uuid;
 
 use crate::harness::{Home, MessageRow, Output, Server, until, within};
 
-/// A conversation as a file tells it.
+/// A conversation as a file contains it.
 #[derive(Default)]
 struct Told {
     user_id: String,
@@ -22,7 +23,7 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-/// A file's conversations, read without any code of the product's.
+/// Reads the conversations of a file without any code of talktrack.
 fn read(file: &Path) -> BTreeMap<Uuid, Told> {
     let mut told = BTreeMap::<Uuid, Told>::new();
     for line in std::fs::read_to_string(file).unwrap().lines() {
@@ -40,7 +41,7 @@ fn read(file: &Path) -> BTreeMap<Uuid, Told> {
     told
 }
 
-/// The row that a line must become.
+/// Returns the row that a line must become.
 fn row(line: &Value, user_id: &str) -> MessageRow {
     let text = |field: &str| line[field].as_str().map(str::to_owned);
     let json = |field: &str| line.get(field).map(Value::to_string);
@@ -62,14 +63,14 @@ fn row(line: &Value, user_id: &str) -> MessageRow {
     }
 }
 
-/// A time of the fixtures, which are all in UTC, as the columns spell it.
+/// Converts a time of the fixtures, all of which are in UTC, to the format of the columns.
 fn six_decimals(time: &Value) -> String {
     let time = time.as_str().unwrap().strip_suffix('Z').unwrap();
     let (seconds, fraction) = time.split_once('.').unwrap_or((time, ""));
     format!("{seconds}.{fraction:0<6}Z")
 }
 
-/// JSON columns, in one spelling.
+/// Rewrites the JSON columns in a uniform spelling.
 fn spelled(mut row: MessageRow) -> MessageRow {
     let respell = |text: String| serde_json::from_str::<Value>(&text).unwrap().to_string();
     row.metadata = row.metadata.map(respell);
@@ -78,7 +79,7 @@ fn spelled(mut row: MessageRow) -> MessageRow {
     row
 }
 
-/// The home's database holds exactly this, in this order.
+/// Asserts that the database holds exactly these conversations in this order.
 fn holds(home: &Home, told: &BTreeMap<Uuid, Told>) {
     let database = home.database();
     for (session, told) in told {
@@ -106,7 +107,7 @@ async fn replay(home: &Home, server: &Server, file: &Path, sockets: &str) -> Val
     output.succeeded().json()
 }
 
-/// The whole journey of a file.
+/// Runs a file through all stages.
 async fn travels(file: &Path, sockets: &str) {
     let told = read(file);
     let messages: usize = told.values().map(|told| told.messages.len()).sum();
@@ -219,7 +220,7 @@ async fn the_whole_data_set_survives_the_journey() {
     travels(&file, "64").await;
 }
 
-/// The data set as JSONL, by the rules of its description.
+/// Converts the data set to JSONL as its description says.
 fn convert(data: &Path, file: &Path) {
     let mut text = String::new();
     flate2::read::GzDecoder::new(std::fs::File::open(data).unwrap()).read_to_string(&mut text).unwrap();

@@ -1,11 +1,11 @@
-//! `talktrack migrate` and `talktrack doctor`: what they say, and how they end.
+//! `talktrack migrate` and `talktrack doctor`: their output and their exit codes.
 
 use serde_json::json;
 use talktrack_testbed::{Database, Postgres};
 
 use crate::harness::{Home, Output};
 
-/// A project's tables as they are often found.
+/// The tables of a typical project that does not have talktrack's schema yet.
 const BROKEN: &str = "
     CREATE TABLE conversation_sessions (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), session_id uuid UNIQUE NOT NULL,
       user_id uuid NOT NULL, session_start timestamptz NOT NULL DEFAULT now(), session_end timestamptz,

@@ -1,8 +1,8 @@
-//! Settings: where they come from, which one wins, and what a wrong one does.
+//! Settings: their sources, their precedence, and the errors for invalid values.
 
 use crate::harness::{Client, Home, Output, Server};
 
-/// The server must not start: it says why in one line, and returns 2.
+/// Asserts that the server does not start, prints one line and exits with 2. Returns the line.
 async fn refuses_to_start(home: &Home, flags: &[&str], environment: &[(&str, &str)]) -> String {
     let mut command = home.server_command(flags);
     command.envs(environment.iter().copied());
@@ -118,7 +118,8 @@ async fn a_bad_setting_is_named_with_its_origin() {
         ("log_level", "loud"),
     ] {
         let flag = format!("--{}={value}", key.replace('_', "-"));
-        // Our own --listen comes first, and a flag may stand there once only: the environment it is, for that one.
+        // `server_command` already passes --listen, and a flag may appear only once, so this setting is tested through
+        // the environment only.
         if key != "listen" {
             let line = refuses_to_start(&home, &[&flag], &[]).await;
             let name = flag.split('=').next().unwrap();
@@ -192,7 +193,8 @@ async fn a_data_directory_that_cannot_be_made_is_named() {
     assert!(output.stderr.contains("occupied/data"), "{output:?}");
 }
 
-/// Whoever can write into the directory in which somebody starts a server could lead it anywhere.
+/// Another user who can write into the working directory could otherwise change the settings of a server that is
+/// started there.
 #[tokio::test]
 async fn a_settings_file_in_the_working_directory_is_not_read() {
     let home = Home::new();
@@ -217,7 +219,8 @@ async fn no_file_says_where_the_data_are() {
     );
 }
 
-/// Kubernetes sets these in every container beside a service called `talktrack`; the others are for clients and tests.
+/// Kubernetes sets the first of these in every container if a service is called `talktrack`; clients and tests use the
+/// others.
 #[tokio::test]
 async fn variables_of_others_are_no_settings_and_no_mistakes() {
     let home = Home::new();

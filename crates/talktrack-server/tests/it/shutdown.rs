@@ -1,5 +1,5 @@
-//! How a server ends: what a stop waits for, and what not; and that only one at a time has the data. Every way to end it under
-//! load is in `faults/stop.rs`.
+//! The end of a server: what a stop waits for, and that only one server at a time uses a data directory.
+//! `faults/stop.rs` tests every way to stop under load.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ async fn what_was_accepted_before_the_signal_is_answered_after_it() {
     home.verify().await;
 }
 
-/// While it stops, a server lets nobody in: it does not answer, or says 503.
+/// Asserts that a stopping server accepts no new connection: it does not answer, or answers 503.
 async fn refuses_newcomers(server: &crate::harness::Server) {
     let refused = async {
         while TcpStream::connect(server.address).await.is_ok() {
@@ -72,7 +72,7 @@ async fn a_client_that_does_not_read_does_not_hold_up_the_stop() {
     let mut server = home.serve(&[]).await;
     let mut deaf = Client::deaf(&server, Uuid::new_v4(), Uuid::new_v4()).await;
     let session = deaf.session;
-    // Its long marks fill every buffer on the way back, until the server takes no more from it.
+    // Its long `ref`s make long acks, which fill all buffers until the server reads no more from this client.
     let mark = "m".repeat(250);
     let mut sent = 0_u32;
     let is_stuck = async |deaf: &mut Client, sent| {

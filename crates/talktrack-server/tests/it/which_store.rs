@@ -1,5 +1,5 @@
-//! A data directory whose outbox belongs to one PostgreSQL, and commands and servers that are given another store or none: what
-//! waits reaches the store it was acknowledged for, and no other, unless somebody says so.
+//! A data directory whose outbox belongs to one PostgreSQL, and commands and servers with another store or none.
+//! Messages in the outbox reach the store for which they were acknowledged and no other, unless a user redirects them.
 
 use serde_json::json;
 use talktrack_testbed::{Database, Postgres, Proxy};
@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::harness::remote::{arrives, migrated, said};
 use crate::harness::{Client, Home, Server, until};
 
-/// A store that is out of reach, and a data directory in which messages wait for it.
+/// An unreachable store and a data directory with messages that wait for it.
 struct Away {
     home: Home,
     proxy: Proxy,
@@ -18,7 +18,7 @@ struct Away {
 }
 
 impl Away {
-    /// Something was stored, then the network broke and more was acknowledged, then the server stopped.
+    /// Stores a message, cuts the connection, gets more messages acknowledged and stops the server.
     async fn with_backlog() -> Self {
         let (home, store) = (Home::new(), migrated(Postgres::shared()).await);
         let proxy = Proxy::to(Postgres::shared().port());
@@ -39,7 +39,7 @@ impl Away {
         self.store.url_at(self.proxy.port())
     }
 
-    /// How it is named for people.
+    /// Returns the name of the store that users see.
     fn name(&self) -> String {
         format!("postgres://127.0.0.1:{}/{}", self.proxy.port(), self.store.name())
     }
@@ -50,7 +50,7 @@ impl Away {
         shown["waiting"].as_u64().unwrap()
     }
 
-    /// The network is mended: everything is where it belongs, once, and nothing is in the file's own tables.
+    /// Restores the connection and asserts that every message is in its store once and none in the file's own tables.
     async fn comes_to_its_store(self, more: &[&str]) {
         self.proxy.mend();
         let server = self.home.serve_on(&self.url()).await;
@@ -143,7 +143,7 @@ async fn the_outbox_goes_to_another_database_if_somebody_says_so() {
     let done = away.home.look_at(&other.url(), &["outbox", "redirect", "--yes"]).await.succeeded();
     assert!(done.stdout.contains(other.name()), "{done:?}");
     let server = away.home.serve_on(&other.url()).await;
-    // What was confirmed a moment ago goes there too.
+    // Messages in the re-send window are delivered there too.
     arrives(&other, away.session, &["stored", "waits 1", "waits 2"]).await;
     server.drained().await;
     server.readiness(200).await;
@@ -158,7 +158,7 @@ async fn a_running_server_gives_its_outbox_to_its_own_database_when_it_is_told()
     parks(&server, &away, &other).await;
     let done = away.home.look_at(&other.url(), &["outbox", "redirect", "--yes"]).await.succeeded();
     assert!(done.stdout.contains(other.name()), "{done:?}");
-    // What was confirmed a moment ago goes there too.
+    // Messages in the re-send window are delivered there too.
     arrives(&other, away.session, &["stored", "waits 1", "waits 2"]).await;
     server.readiness(200).await;
     let noted = || {
@@ -192,7 +192,8 @@ async fn an_outbox_in_which_nothing_waits_follows_the_settings() {
     let (home, first, second) =
         (Home::new(), migrated(Postgres::shared()).await, migrated(Postgres::shared()).await);
     for store in [&first, &second] {
-        // What was confirmed a moment ago is kept in case the store forgets it, and keeps the outbox the store's as well.
+        // By default, the re-send window keeps confirmed messages in the outbox for some time, and the outbox would
+        // still belong to the store.
         let server = home.serve(&["--database-url", &store.url(), "--resend-window", "1ms"]).await;
         let mut client = Client::new(&server).await;
         client.say("here").await;
@@ -215,7 +216,8 @@ async fn an_outbox_in_which_nothing_waits_follows_the_settings() {
     server.stop().await;
 }
 
-/// Only its own tables were used: the first store that it meets is its store, and what is in the tables stays there.
+/// Only the local tables were used, so the directory adopts the first PostgreSQL it is started with. The rows in the
+/// local tables stay there.
 #[tokio::test]
 async fn a_directory_that_only_the_local_store_has_used_takes_the_first_store_it_meets() {
     let (home, store) = (Home::new(), migrated(Postgres::shared()).await);
@@ -232,7 +234,8 @@ async fn a_directory_that_only_the_local_store_has_used_takes_the_first_store_it
     server.stop().await;
 }
 
-/// The id is in the database, so a dump that is restored elsewhere is the same store, and one that is made anew is not.
+/// The database contains the id of the store. A dump that is restored elsewhere is therefore the same store, and a
+/// newly created database is not.
 #[tokio::test]
 async fn a_restored_dump_is_the_same_store_and_an_empty_one_of_the_same_name_is_not() {
     let away = Away::with_backlog().await;
@@ -268,7 +271,7 @@ async fn a_database_that_was_never_migrated_parks_the_writer_and_says_what_to_ru
     server.stop().await;
 }
 
-/// A pooler that is pointed at another database while the server runs.
+/// For example, a connection pooler that is switched to another database while the server runs.
 #[tokio::test]
 async fn a_database_that_is_exchanged_while_the_server_runs_gets_nothing() {
     let (home, first, second) =
@@ -279,7 +282,7 @@ async fn a_database_that_is_exchanged_while_the_server_runs_gets_nothing() {
     client.say("in the first").await;
     arrives(&first, client.session, &["in the first"]).await;
     server.drained().await;
-    // The name of the one is given to the other.
+    // The second database gets the name of the first.
     proxy.cut();
     let (name, old) = (first.name().to_owned(), format!("{}_old", first.name()));
     rename(&name, &old).await;
@@ -298,7 +301,7 @@ async fn a_database_that_is_exchanged_while_the_server_runs_gets_nothing() {
     server.stop().await;
 }
 
-/// Gives a database another name, once nobody is connected to it.
+/// Renames a database as soon as no client is connected to it.
 async fn rename(from: &str, to: &str) {
     let sql = format!("ALTER DATABASE \"{from}\" RENAME TO \"{to}\"");
     let renamed = || Postgres::shared().try_psql("postgres", &sql).ok();
