@@ -1,4 +1,4 @@
-// One conversation: read, listened to, copied, exported, deleted.
+// A conversation: read, played, copied, exported and deleted.
 
 import { api, assert, browse, until } from './lib.mjs'
 
@@ -30,7 +30,8 @@ await browse(async (visit) => {
   await deletes(visit)
 })
 
-// Who said what, in order; what was never heard; what tools did, folded; how long the answer took.
+// The page shows the messages in order, the words that the user did not hear, the tool calls (folded), and the time to
+// each answer.
 async function reads({ page }, said) {
   const order = await page.locator('.said').evaluateAll((all) => all.map((one) => one.id))
   assert.deepEqual(order, messages.map(({ id }) => `m-${id}`))
@@ -51,9 +52,9 @@ async function reads({ page }, said) {
   await page.getByText('More about it').click()
 }
 
-// A message is played, is lit while it is, and pauses.
+// A message can be played and paused, and is highlighted while it plays.
 async function plays({ page }, said, lit) {
-  // A long one, so that it is not over before one has looked.
+  // A long message, so that it still plays while the test checks it.
   const length = ({ metrics }) => metrics.audio_end_ms - metrics.audio_start_ms
   const [long] = messages.filter(({ audio_url }) => audio_url).sort((one, other) => length(other) - length(one))
   await said(long).getByText('Play').click()
@@ -64,12 +65,12 @@ async function plays({ page }, said, lit) {
   assert.ok(await page.locator('#player audio').evaluate((audio) => audio.paused))
 }
 
-// The whole recording lights each message while one hears it.
+// While the whole recording plays, each message is highlighted in turn.
 async function playsAll({ page }, lit) {
   const spoken = messages.filter(({ metrics }) => metrics?.audio_start_ms)
   const recording = page.locator('#recording')
   for (const { id, metrics } of [spoken[2], spoken[0]]) {
-    // From its beginning again where it is over before one has looked.
+    // Seeks back to the start of the message if it is over before the test has checked it.
     const play = () => recording.evaluate(async (audio, [start, end]) => {
       const at = audio.currentTime * 1000
       if (audio.paused || at < start || at > end - 300) audio.currentTime = (start + 150) / 1000
@@ -105,7 +106,7 @@ async function exports({ page }) {
   assert.equal(lines.filter(({ type }) => type === 'message').length, messages.length)
 }
 
-// Nothing goes before one has read what goes.
+// The page names what will be deleted before the user confirms.
 async function deletes(visit) {
   const { page } = visit
   await visit.open(place)

@@ -1,4 +1,4 @@
-// The page of the server's health, where the store refuses messages that begin with "poison".
+// The page of the server's health, with a store that refuses messages that begin with "poison".
 
 import { randomUUID } from 'node:crypto'
 
@@ -14,7 +14,7 @@ await browse(async (visit) => {
   assert.equal(await figure('letters'), 0)
   await page.evaluate(() => (window.isTheSame = true))
 
-  // The figures follow what happens, without the page being loaded again.
+  // The figures are updated without a reload of the page.
   const agent = await Agent.connect({ user_id: randomUUID() })
   await agent.say('user', 'good')
   for (const words of ['one', '<img src=x onerror="window.isOwned=true">']) await agent.say('user', `poison ${words}`)
@@ -22,7 +22,7 @@ await browse(async (visit) => {
   assert.equal(await figure('stored'), 1)
   assert.ok(await page.evaluate(() => window.isTheSame))
 
-  // The stages stand beside each other on a large screen.
+  // On a large screen, the stages are in one row.
   await visit.open('/health')
   const stages = await page.locator('#path .stage').evaluateAll((all) => all.map((one) => one.getBoundingClientRect().top))
   assert.equal(new Set(stages.map(Math.round)).size, 1, `${stages}`)
@@ -34,7 +34,7 @@ await browse(async (visit) => {
   assert.match(await page.locator('.letter pre').first().innerText(), /poison <img src=x/)
   assert.ok(!(await page.evaluate(() => window.isOwned)))
 
-  // One is read, and dropped when one has seen what goes.
+  // A dead letter can be read, and dropped after the page has shown what will be removed.
   await page.locator('.letter').first().getByRole('link', { name: /^letter/ }).click()
   await page.waitForURL(/\/health\/letters\//)
   await visit.axe('a dead letter')
@@ -48,7 +48,7 @@ await browse(async (visit) => {
   await page.getByRole('link', { name: 'To the dead letters' }).click()
   assert.equal(await page.locator('.letter').count(), 1)
 
-  // The other one is brought back: the store refuses it again, and says so.
+  // The other dead letter is replayed; the store refuses it again, and the page says so.
   await page.getByRole('button', { name: /^Replay letter/ }).click()
   await page.getByRole('link', { name: 'To the dead letters' }).waitFor()
   await visit.axe('what became of a letter')

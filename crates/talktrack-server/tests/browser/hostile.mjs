@@ -1,4 +1,4 @@
-// Whatever people say is shown as it is, and does nothing.
+// Hostile text is shown literally and has no effect.
 
 import { randomUUID } from 'node:crypto'
 
@@ -31,7 +31,7 @@ await browse(async (visit, another) => {
   const { page } = visit
   page.on('dialog', () => assert.fail('a dialog was opened'))
 
-  // Nothing of it became an element, ran or went anywhere.
+  // No part of the text has become an element, has run or has caused a request.
   const isHarmless = async (visit, path) => {
     const told = await visit.page.evaluate(() => ({
       owned: Boolean(window.isOwned),
@@ -51,14 +51,14 @@ await browse(async (visit, another) => {
   await isHarmless(visit, place)
   await visit.axe('hostile words')
 
-  // What comes while one looks takes another way into the page.
+  // Messages that arrive while the page is open are inserted by other code.
   for (const content of HOSTILE) await agent.say('assistant', content)
   await until('all of it is there', async () => (await page.locator('.said.agent').count()) > HOSTILE.length)
   const came = await page.locator('.said.agent .words').evaluateAll((all) => all.map((one) => one.textContent))
   assert.deepEqual(came.slice(-HOSTILE.length), HOSTILE)
   await isHarmless(visit, place)
 
-  // Directions that are never ended do not turn around what stands beside them.
+  // Unclosed direction marks must not reverse the text next to them.
   await visit.open('/')
   await isHarmless(visit, '/')
   const query = await visit.search(`"><script>${OWNED}</script>`)

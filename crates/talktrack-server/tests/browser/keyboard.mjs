@@ -1,4 +1,4 @@
-// Everything is reached without a mouse, and one sees where one is.
+// Everything can be reached with the keyboard, and the focus is always visible.
 
 import { assert, browse } from './lib.mjs'
 
@@ -6,23 +6,23 @@ await browse(async (visit) => {
   const { page } = visit
   await visit.open('/')
 
-  // The first stop leads past the navigation.
+  // The first element skips the navigation.
   await page.keyboard.press('Tab')
   const first = await visit.focused()
   assert.deepEqual([first.text, first.visible, first.onScreen], ['Skip to the content', true, true])
   await page.keyboard.press('Enter')
   assert.equal((await visit.focused()).name, 'main')
 
-  // The form, in the order in which one reads it.
+  // The fields of the form, in reading order.
   for (const field of ['q', 'user', 'status', 'from']) await visit.tabTo(field, ({ name }) => name === field, 4)
   await visit.tabTo('Show', ({ text }) => text === 'Show', 12)
 
-  // A conversation is opened with Enter.
+  // Enter opens a conversation.
   const { href } = await visit.tabTo('the first conversation', ({ href }) => href?.startsWith('/sessions/'), 3)
   await page.keyboard.press('Enter')
   await page.waitForURL((url) => url.pathname === href)
 
-  // Its menu opens and closes, and the focus comes back.
+  // The menu opens and closes, and the focus returns to its button.
   await visit.tabTo('Export', ({ tag, text }) => tag === 'summary' && text === 'Export')
   await page.keyboard.press('Enter')
   await page.getByRole('link', { name: 'Text' }).waitFor()
@@ -31,13 +31,13 @@ await browse(async (visit) => {
   await page.getByRole('link', { name: 'Text' }).waitFor({ state: 'hidden' })
   assert.equal((await visit.focused()).text, 'Export')
 
-  // What is folded unfolds.
+  // Folded elements unfold.
   await visit.tabTo('something folded', ({ tag }) => tag === 'summary')
   const folded = page.locator('details:has(> summary:focus)')
   await page.keyboard.press('Enter')
   assert.notEqual(await folded.getAttribute('open'), null)
 
-  // Deleting asks first, and one can leave.
+  // Deletion asks first, and the user can leave.
   await visit.open(href)
   await visit.tabTo('Delete…', ({ text }) => text === 'Delete…')
   await page.keyboard.press('Enter')
@@ -46,7 +46,7 @@ await browse(async (visit) => {
   await page.keyboard.press('Enter')
   await page.waitForURL((url) => url.pathname === href)
 
-  // Search, and on to where it was said.
+  // Search, and from a hit to the message.
   await visit.search('goodbye')
   const hit = await visit.tabTo('a hit', ({ href }) => href?.includes('#m-'), 30)
   await page.keyboard.press('Enter')

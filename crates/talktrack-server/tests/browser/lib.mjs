@@ -1,5 +1,5 @@
-// Drives a browser through the pages, and judges them. What the page complains about on its console (policies it broke, errors
-// of its scripts, files that are not there) fails the test, as do the faults that axe-core finds.
+// Drives a browser through the pages and checks them. A test fails if a page logs an error to the console (a policy
+// violation, a script error or a missing file) or if axe-core finds a fault.
 
 import assert from 'node:assert/strict'
 import { mkdirSync, readFileSync } from 'node:fs'
@@ -8,7 +8,7 @@ import { join } from 'node:path'
 
 export { assert }
 
-// Where the server is; the page of a path.
+// The address of the server, and the URL of a path.
 export const base = process.env.SERVER_URL
 export const url = (path) => new URL(path, base).href
 
@@ -16,7 +16,7 @@ const modules = createRequire(join(process.env.BROWSER_MODULES, 'package.json'))
 const { chromium } = modules('playwright-core')
 const axeSource = readFileSync(modules.resolve('axe-core/axe.min.js'), 'utf8')
 
-// Far longer than anything takes, even on a busy machine.
+// Far longer than any step takes, even on a busy machine.
 const DEADLINE = 60_000
 
 const FLAGS = [
@@ -33,8 +33,8 @@ const SIZES = {
 }
 const SCHEMES = ['light', 'dark']
 
-// Runs a test in a browser of its own: `body` gets a `Visit` on a large, light screen. A browser `without` its user's consent
-// gives pages no microphone.
+// Runs a test in a separate browser. `body` gets a `Visit` with a large, light screen. `without` removes one of the
+// flags: without the flag for the user's consent, pages get no microphone.
 export async function browse(body, { without } = {}) {
   const isRoot = process.getuid?.() === 0
   const browser = await chromium.launch({
@@ -59,7 +59,7 @@ export async function browse(body, { without } = {}) {
   }
 }
 
-// A visitor, with a screen, cookies and a page.
+// A visitor with a screen, cookies and a page.
 class Visit {
   static async open(browser, { size = 'desktop', scheme = 'light', ...options } = {}) {
     const context = await browser.newContext({ ...SIZES[size], colorScheme: scheme, baseURL: base, ...options })
@@ -78,14 +78,14 @@ class Visit {
     page.on('pageerror', (error) => this.complaints.push(`${page.url()}: ${error.stack ?? error}`))
   }
 
-  // Opens a page, which has to be there, and waits until it is shown.
+  // Opens a page, checks its status and waits until it is loaded.
   async open(path, status = 200) {
     const answer = await this.page.goto(path, { waitUntil: 'load' })
     assert.equal(answer.status(), status, `${path}: ${answer.status()}`)
     return answer
   }
 
-  // Searches, again and again until something is found: the index comes behind the messages.
+  // Searches until something is found, because the index lags behind the messages.
   async search(words) {
     const query = `/?q=${encodeURIComponent(words)}&user=&status=`
     await until(`${words} is found`, async () => {
@@ -95,8 +95,7 @@ class Visit {
     return query
   }
 
-  // Takes note of what the test itself has provoked: that this page answers with this status. The browser complains about it,
-  // sometimes twice.
+  // Expects a console error that the test itself has caused: a response with this status. The browser may log it twice.
   async complained(status) {
     const isIt = (complaint) => complaint.includes(`responded with a status of ${status}`)
     const found = await until(`a complaint about ${status}`, () => this.complaints.find(isIt))
@@ -108,7 +107,7 @@ class Visit {
     assert.deepEqual(others, [], 'the pages complained on the console')
   }
 
-  // Where a failed test stood.
+  // Prints where a failed test stood.
   async tellWhere() {
     for (const complaint of this.complaints) console.error(`console: ${complaint}`)
     if (this.page.isClosed()) return
@@ -116,8 +115,8 @@ class Visit {
     await this.page.screenshot({ path: screenshot('failed') }).catch(() => {})
   }
 
-  // axe-core finds nothing on the page as it stands now, in light and dark, which differ in colours alone. It is put in from
-  // outside, under the page's own policy, which allows it no script.
+  // Asserts that axe-core finds nothing on the current page, in light and in dark, which differ in colours only.
+  // axe-core is injected by the debugger, because the page's policy would not allow its script.
   async axe(what = this.page.url()) {
     for (const colorScheme of SCHEMES) {
       await this.page.emulateMedia({ colorScheme })
@@ -137,7 +136,7 @@ class Visit {
     await this.page.emulateMedia({ colorScheme: 'light' })
   }
 
-  // Nothing moves or fades any more: colours in between are nobody's choice.
+  // Waits for the end of all animations, because axe-core would check the colours in between.
   async isAtRest() {
     await this.page.evaluate(async () => {
       await document.fonts.ready
@@ -146,7 +145,8 @@ class Visit {
     })
   }
 
-  // Pictures of the page at this address: light and dark, on a large screen and on a phone. No page is wider than its screen.
+  // Takes screenshots of the current page, light and dark, on a large screen and on a phone. Asserts that no page is
+  // wider than its screen.
   async shot(name, prepare = async () => {}) {
     const [address, storageState] = [this.page.url(), await this.context.storageState()]
     for (const size of Object.keys(SIZES)) {
@@ -167,7 +167,7 @@ class Visit {
     }
   }
 
-  // The page does not scroll sideways; says what is too wide.
+  // Asserts that the page does not scroll sideways; names the elements that are too wide.
   async fits() {
     const wide = await this.page.evaluate(() => {
       const width = document.documentElement.clientWidth
@@ -179,7 +179,7 @@ class Visit {
     assert.deepEqual(wide, [], `${this.page.url()} is wider than the screen`)
   }
 
-  // What has the focus, and whether one can see that.
+  // Returns the focused element and whether its focus is visible.
   async focused() {
     return this.page.evaluate(() => {
       const one = document.activeElement
@@ -191,14 +191,14 @@ class Visit {
         text: (one.getAttribute('aria-label') ?? one.textContent ?? '').trim().replace(/\s+/g, ' ').slice(0, 80),
         href: one.getAttribute('href'),
         name: one.getAttribute('name') ?? one.id,
-        // The button within a field for days has a ring of the browser's, which no script sees.
+        // The button in a date field has a focus ring of the browser that scripts cannot see.
         visible: ring || style.boxShadow !== 'none' || (one.type === 'date' && !one.matches(':focus-visible')),
         onScreen: box.width > 0 && box.bottom > 0 && box.top < innerHeight,
       }
     })
   }
 
-  // Goes on with the Tab key until this has the focus. Whatever has it on the way can be seen to have it.
+  // Presses Tab until the wanted element has the focus. Asserts that the focus is visible on every element on the way.
   async tabTo(what, wanted, most = 60) {
     const passed = []
     for (let step = 0; step < most; step += 1) {
@@ -218,7 +218,7 @@ function screenshot(name) {
   return join(folder, `${name}.png`)
 }
 
-// Looks again and again until it is so.
+// Polls until `look` returns a value.
 export async function until(what, look) {
   const begun = Date.now()
   for (;;) {
@@ -229,7 +229,7 @@ export async function until(what, look) {
   }
 }
 
-// The HTTP API: the JSON of an answer, which must be a good one.
+// Sends a request to the HTTP API and returns the JSON of a successful response.
 export async function api(method, path, body) {
   const headers = { 'content-type': 'application/json', ...authorization() }
   const answer = await fetch(url(path), { method, headers, body: body && JSON.stringify(body) })

@@ -1,4 +1,4 @@
-// Pages that follow what happens, from an empty server on. Nothing is ever loaded again: a mark in the window would be gone.
+// Pages that show events live, starting with an empty server. A mark in the window proves that no page is reloaded.
 
 import { randomUUID } from 'node:crypto'
 
@@ -9,7 +9,7 @@ await browse(async (visit, another) => {
   const stays = async (page) => assert.ok(await page.evaluate(() => window.isTheSame), 'the page was loaded again')
   const mark = (page) => page.evaluate(() => (window.isTheSame = true))
 
-  // The empty page says how to begin.
+  // The empty page explains how to begin.
   await visit.open('/')
   assert.ok(await page.getByRole('heading', { name: 'No conversation yet' }).isVisible())
   assert.match(await page.getByRole('main').innerText(), new RegExp(`ws://${new URL(page.url()).host}/v1/ws`))
@@ -18,7 +18,7 @@ await browse(async (visit, another) => {
   await visit.shot('empty')
   await mark(page)
 
-  // A conversation that begins appears, and tells the last words.
+  // A new conversation appears with its last words.
   const agent = await Agent.connect({ user_id: randomUUID() })
   const row = page.locator(`id=s-${agent.session}`)
   await row.waitFor()
@@ -27,7 +27,7 @@ await browse(async (visit, another) => {
   await agent.say('user', 'Is anybody there?')
   await row.getByText('Is anybody there?').waitFor()
 
-  // The conversation itself follows, too.
+  // The page of the conversation is updated too.
   const reader = await another({ scheme: 'dark' })
   await reader.open(`/sessions/${agent.session}`)
   await mark(reader.page)
@@ -36,7 +36,7 @@ await browse(async (visit, another) => {
   const id = await agent.say('assistant', 'Yes, I am')
   await reader.page.getByText('Yes, I am', { exact: true }).waitFor()
 
-  // A later revision takes the place of the earlier one.
+  // A later revision replaces the earlier one.
   await agent.say('assistant', 'Yes, I am', {
     id, revision: 1, interrupted: true, content_generated: 'Yes, I am here, and I listen.',
   })
@@ -49,13 +49,13 @@ await browse(async (visit, another) => {
   await visit.axe('a live list')
   await reader.shot('live')
 
-  // A long one: whoever reads the end stays there.
+  // A long conversation: a reader at the end stays at the end.
   for (let number = 1; number <= 30; number += 1) await agent.say('user', `And ${number}`)
   const last = reader.page.getByText('And 30', { exact: true })
   await last.waitFor()
   await until('the last words are on the screen', () => last.evaluate((one) => one.getBoundingClientRect().bottom <= innerHeight))
 
-  // It ends, here and there.
+  // Both pages show the end of the conversation.
   await agent.end()
   await until('it is live no more', async () => (await row.getByText('live', { exact: true }).count()) === 0)
   await reader.page.getByText('ended: completed').waitFor()

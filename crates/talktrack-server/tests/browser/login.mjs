@@ -1,4 +1,4 @@
-// Where identity is checked, one logs in with a token, sees what it allows, and logs out.
+// With authentication, users log in with a token, see what it permits, and log out.
 
 import { assert, browse } from './lib.mjs'
 
@@ -11,7 +11,7 @@ await browse(async (visit, another) => {
     await page.getByRole('button', { name: 'Log in' }).click()
   }
 
-  // Whoever comes without is asked, and brought to where they wanted to go.
+  // A visitor without a login gets the login page and afterwards the requested page.
   await visit.open('/?status=ended')
   assert.equal(new URL(page.url()).pathname, '/login')
   assert.equal((await visit.focused()).name, 'token')
@@ -28,18 +28,18 @@ await browse(async (visit, another) => {
   assert.ok(all > 3)
   await visit.axe('the list of somebody who has logged in')
 
-  // No script can read what the browser keeps, and no other page has it sent along with a form.
+  // No script can read the cookie, and the browser does not send it with forms of other pages.
   const [cookie] = await visit.context.cookies()
   assert.ok(cookie.httpOnly && ['Lax', 'Strict'].includes(cookie.sameSite), JSON.stringify(cookie))
   assert.equal(await page.evaluate(() => document.cookie), '')
 
-  // It goes for recordings and exports, and the page follows what happens.
+  // The cookie is enough for recordings and exports, and for live updates.
   const others = page.locator(`li.session:not(:has(a.user[href$="${user}"]))`)
   const href = await others.first().locator('a.cover').getAttribute('href')
   await visit.open(href)
   assert.equal(await page.evaluate(async () => (await fetch(`/v1${location.pathname}/export`)).status), 200)
 
-  // A user sees their own.
+  // A user sees only their own conversations.
   const own = await another()
   await own.open('/')
   await logIn(own.page, token)
@@ -49,7 +49,7 @@ await browse(async (visit, another) => {
   await own.open(href, 404)
   await own.complained(404)
 
-  // Logged out is logged out, on this page and on the one before.
+  // After the logout, neither this page nor an earlier one is accessible.
   await page.getByRole('button', { name: 'Log out' }).click()
   await page.waitForURL((url) => url.pathname === '/login')
   assert.deepEqual(await visit.context.cookies(), [])

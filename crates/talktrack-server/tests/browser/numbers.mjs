@@ -1,4 +1,4 @@
-// The page of numbers, over a week of conversations.
+// The page of statistics over a week of conversations.
 
 import { api, assert, browse, until } from './lib.mjs'
 
@@ -7,7 +7,7 @@ await browse(async (visit) => {
   const { sessions } = await api('GET', '/v1/sessions?limit=500')
   const card = (name) => page.locator('.cards .card', { has: page.getByText(name, { exact: true }) }).locator('dd').innerText()
 
-  // The figures come behind the messages.
+  // The figures lag behind the messages.
   await until('all conversations are counted', async () => {
     await visit.open('/stats?range=30d')
     return (await card('Conversations')) === `${sessions.length}`
@@ -15,7 +15,7 @@ await browse(async (visit) => {
   const interruptions = await card('Interruptions')
   assert.ok(Number(interruptions) > 5, interruptions)
 
-  // A chart can be seen, heard and read: it names what it shows, and has its values as a table.
+  // Each chart has an accessible name, and its values as a table.
   const charts = page.locator('figure.chart')
   assert.ok((await charts.count()) >= 4)
   for (const chart of await charts.all()) {
@@ -31,7 +31,7 @@ await browse(async (visit) => {
   await visit.fits()
   await visit.shot('numbers')
 
-  // No label lies over another one, or is cut off.
+  // No label overlaps another one or is cut off.
   for (const range of ['24h', '7d', '30d', '90d']) {
     await visit.open(`/stats?range=${range}`)
     const overlaps = await page.locator('figure.chart svg').evaluateAll((all) => all.flatMap((svg) => {

@@ -1,5 +1,6 @@
-// Somebody is logged in, and opens a page that another program serves on another port of the same machine: to the browser it is
-// of the same site, so the cookie goes along with all it asks for. It must come to nothing, and our own pages must go on.
+// A logged-in user opens a page of another program on another port of the same machine. To the browser it belongs to
+// the same site, so the browser sends the cookie with its requests. They must have no effect, and the dashboard must
+// still work.
 
 import { createServer } from 'node:http'
 
@@ -7,7 +8,7 @@ import { assert, base, browse, until } from './lib.mjs'
 
 const { API_KEY: key } = process.env
 
-// What the page tries. Each gives what came of it.
+// The attempts of the page. Each returns its outcome.
 const attacks = async ({ base, session }) => {
   const path = `${base}/v1/sessions/${session}`
   const withCookie = { credentials: 'include' }
@@ -58,7 +59,7 @@ await browse(async (visit) => {
     const evil = await context.newPage()
     await evil.goto(`http://127.0.0.1:${elsewhere.address().port}/`)
     const outcome = await evil.evaluate(attacks, { base, session })
-    // Sent, and the browser keeps the answer back altogether (Cross-Origin-Resource-Policy).
+    // The request is sent, but the browser withholds the response (Cross-Origin-Resource-Policy).
     const blind = 'TypeError'
     assert.deepEqual(outcome, {
       'reads a page': 'TypeError',
@@ -72,7 +73,7 @@ await browse(async (visit) => {
       'talks with a token': 'refused',
       'listens': 'refused',
     })
-    // A form that the user is led to send themselves.
+    // A form that the user is tricked into sending.
     const [answer] = await Promise.all([
       evil.waitForResponse((answer) => answer.request().method() === 'POST'),
       evil.getByRole('button').click(),
@@ -83,7 +84,8 @@ await browse(async (visit) => {
     elsewhere.close()
   }
 
-  // The conversation is as it was, and so is the login. Our own page may do what the other could not.
+  // The conversation is unchanged, and the login is still valid. The dashboard's own page may do what the other page
+  // could not.
   await visit.open(href)
   const told = await page.evaluate(async (path) => (await (await fetch(path)).json()).status, `/v1/sessions/${session}`)
   assert.equal(told, 'ended')

@@ -1,4 +1,4 @@
-// The page of the server's health, where the database cannot be reached.
+// The page of the server's health while the database is unreachable.
 
 import { assert, browse, until } from './lib.mjs'
 

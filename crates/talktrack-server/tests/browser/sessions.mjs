@@ -1,4 +1,4 @@
-// The list of conversations, over a week of them: pages, filters, search.
+// The list of a week of conversations: pages, filters, search.
 
 import { api, assert, browse, until } from './lib.mjs'
 
@@ -8,7 +8,7 @@ await browse(async (visit) => {
   const covers = () => page.locator('li.session a.cover').evaluateAll((all) => all.map((one) => one.getAttribute('href')))
   const show = () => page.getByRole('button', { name: 'Show' }).click()
 
-  // Newest first, a page at a time, nothing twice and nothing left out.
+  // Newest first, page by page, without duplicates and gaps.
   await visit.open('/')
   assert.equal(await page.title(), 'Conversations · talktrack')
   const { sessions } = await api('GET', '/v1/sessions?limit=500')
@@ -21,7 +21,7 @@ await browse(async (visit) => {
   await page.waitForURL(/cursor=/)
   assert.deepEqual([...newest, ...(await covers())], sessions.map(({ session_id }) => `/sessions/${session_id}`))
 
-  // By status, by user, by day.
+  // Filters by status, by user and by day.
   await visit.open('/')
   await page.getByLabel('Status').selectOption('abandoned')
   await show()
@@ -46,7 +46,7 @@ await browse(async (visit) => {
   await visit.complained(400)
   await visit.axe('a filter that is wrong')
 
-  // Search: hits are highlighted, and lead to where they were said.
+  // Search: hits are highlighted and link to their messages.
   await visit.search('wallet')
   await visit.open('/')
   await page.getByLabel('Search what was said').fill('lost my wall*')
@@ -69,6 +69,6 @@ await browse(async (visit) => {
     return top >= 0 && bottom <= innerHeight
   }))
 
-  // Scripts without spaces, and those that are written from the right.
+  // Scripts without spaces between words, and scripts written from right to left.
   for (const words of ['快递', '露天風呂', 'الأسنان']) await visit.search(words)
 })

@@ -1,9 +1,9 @@
-// Somebody talks with the echo: by typing and with Chromium's microphone, which beeps twice a second; cuts in; loses the
-// connection; and reads along in the conversation's own page.
+// A user talks with the echo agent: by typing and with Chromium's microphone, which beeps twice a second. The user
+// interrupts the agent, loses the connection, and reads along on the page of the conversation.
 
 import { api, assert, browse, until } from './lib.mjs'
 
-// Longer than it takes to cut in, even on a busy machine.
+// Long enough to be interrupted, even on a busy machine.
 const LONG = Array.from({ length: 100 }, (_, number) => `word${number}`).join(' ')
 
 const said = (page) => page.locator('#transcript > .said')
@@ -14,14 +14,14 @@ async function say(page, words) {
   await page.keyboard.press('Enter')
 }
 
-// What was said last, when nobody speaks any more and the last revision of each message is durable.
+// Returns the last message after the agent has finished and the last revision of each message is durable.
 async function ended(page) {
   await page.locator('#cut').waitFor({ state: 'hidden' })
   await durable(page)
   return said(page).last()
 }
 
-// A page shows when a message was durable; while a later revision of it is not, the message is busy.
+// Waits until the page shows every message as durable. A message with a revision that is not durable yet is busy.
 async function durable(page) {
   await until('everything is durable', async () => {
     const acks = await page.locator('#transcript .ack').allInnerTexts()
@@ -34,7 +34,7 @@ const messagesOf = async (session) => (await api('GET', `/v1${session}/messages`
 
 await browse(async (visit, open) => {
   const { page } = visit
-  // The way to the server, which can be cut.
+  // The connections to the server, which the test can cut.
   const way = { isCut: false, sockets: [] }
   await page.routeWebSocket(/\/v1\/ws/, (socket) => {
     if (way.isCut) return socket.close({ code: 1011 })
@@ -55,7 +55,7 @@ await browse(async (visit, open) => {
   const session = await page.locator('#beside').getAttribute('href')
   await until('it says how to go on', async () => /Speak|speak/.test(await page.locator('#ears').innerText()))
 
-  // ---- The conversation's page beside it shows the answer while it is spoken, and how it is cut off.
+  // ---- The page of the conversation shows the answer while it is spoken, and where it was interrupted.
   const beside = await open()
   await beside.open(session)
   const words = beside.page.locator('.said.agent .words')
@@ -72,13 +72,13 @@ await browse(async (visit, open) => {
   await until('all of it is beside', async () => (await words.last().innerText()) === 'You said: Hello there')
   await visit.axe('/talk, talking')
 
-  // ---- The microphone: what it heard is kept with the words, and cuts in.
+  // ---- The microphone: its recording is stored with the message, and its sound interrupts the agent.
   await until('it has been beeping for a while, and was kept', async () => {
     await say(page, 'Do you hear me?')
     await ended(page)
     return (await page.locator('#transcript .play').count()) > 0
   })
-  await durable(page) // the address of the recording is a revision, too
+  await durable(page) // the address of the recording is a revision too
   const recorded = (await messagesOf(session)).find(({ audio_url }) => audio_url)
   const recording = await page.request.get(recorded.audio_url)
   assert.match(recording.headers()['content-type'], /^audio\//)
@@ -93,7 +93,7 @@ await browse(async (visit, open) => {
     assert.ok(content_generated.startsWith(content) && content.length < content_generated.length, `${content} of ${content_generated}`)
   }
 
-  // ---- The connection is lost, and nothing with it.
+  // ---- The connection is lost, but no message.
   await cut()
   await until('it says so', async () => /the connection is gone/.test(await state(page)))
   await say(page, 'Is this kept?')
@@ -117,7 +117,7 @@ await browse(async (visit, open) => {
   })
 })
 
-// The microphone is refused: by typing alone, with the keyboard.
+// The microphone is refused: the user can still talk by typing, with the keyboard alone.
 await browse(async (visit) => {
   const { page } = visit
   await visit.open('/talk')

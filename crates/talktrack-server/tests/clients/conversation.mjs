@@ -1,4 +1,4 @@
-// A conversation by the WebSocket that Node brings, which is the one of browsers: it knows no headers.
+// A conversation over the WebSocket built into Node, which has the API of browsers and cannot send headers.
 import assert from "node:assert/strict";
 
 const [address, token] = process.argv.slice(2);

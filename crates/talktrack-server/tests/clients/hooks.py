@@ -12,17 +12,17 @@ def bend(value):
         return value
     bent = {key: bend(item) for key, item in value.items()}
     for key in TIMES & bent.keys():
-        # Nothing was said in the future, nor before there were clocks to tell.
+        # The server refuses times far in the past and in the future.
         if isinstance(bent[key], str) and bent[key][:4].isdigit() and not "1000" < bent[key][:4] < "2020":
             bent[key] = "2019" + bent[key][4:]
     for key in ("external_id", "reason"):
-        # 256 bytes, where the schema can only count characters; and PostgreSQL has no U+0000.
+        # The limit is 256 bytes, but a schema can only count characters. PostgreSQL cannot store U+0000.
         if isinstance(bent.get(key), str) and 0 < len(bent[key]) <= 256:
             bent[key] = bent[key].replace("\0", "0").encode("utf-8", "replace")[:256].decode("utf-8", "ignore")
-    # To JSON Schema 1.0 is a whole number.
+    # To JSON Schema, 1.0 is an integer.
     if isinstance(bent.get("revision"), float) and bent["revision"].is_integer():
         bent["revision"] = abs(int(bent["revision"]))
-    # Without words, a message has to be something else than words.
+    # A message without text must have another kind than `message`.
     if bent.get("content") == "" and bent.get("kind") in (None, "message"):
         bent["kind"] = "event"
     return bent
@@ -32,14 +32,14 @@ def bend(value):
 def before_call(context, case, kwargs):
     if case.meta is None or case.meta.generation.mode.is_positive:
         case.body = bend(case.body)
-        # There must be something to look for.
+        # The query must contain a word.
         if isinstance(case.query, dict) and isinstance(case.query.get("q"), str):
             case.query["q"] = case.query["q"][:498] + " a"
 
 
 @schemathesis.serializer("audio/*")
 def recording(context, value):
-    # It is one by its bytes: what is meant to be taken begins as one.
+    # The server recognises a recording by its first bytes, so a valid one starts with a WAV header.
     noise = value if isinstance(value, bytes) else getattr(value, "data", str(value).encode())
     meta = context.case.meta
     return b"RIFF\0\0\0\0WAVE" + noise if meta is None or meta.generation.mode.is_positive else noise

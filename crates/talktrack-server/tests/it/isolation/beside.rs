@@ -77,7 +77,8 @@ async fn shows_nothing(scene: &Scene, attacker: Uuid, ann: Uuid, session: Uuid) 
     assert_eq!(figures.status, 403, "the figures are of all users: {figures:?}");
 }
 
-/// Asserts that Ben's streams, whatever he requests, contain nothing while Ann talks, and that his own messages arrive.
+/// Asserts that Ben's streams contain only his own events while Ann talks. A stream that asks for Ann's session is
+/// opened but not read.
 async fn hears_nothing(scene: &Scene, attacker: Uuid, session: Uuid, his: &mut Client) {
     let authorization = format!("Authorization: Bearer {}\r\n", token(attacker));
     let mut streams = Vec::new();
@@ -89,7 +90,7 @@ async fn hears_nothing(scene: &Scene, attacker: Uuid, session: Uuid, his: &mut C
     his.say("Ben's own").await;
     for (is_of_ann, stream) in &mut streams {
         if *is_of_ann {
-            // This stream must stay silent, so there is nothing to wait for.
+            // No event may arrive here, so a read would only wait for its deadline.
             continue;
         }
         loop {
