@@ -1,5 +1,5 @@
-# Everything here needs git, the Rust toolchain and a C compiler. `make test` and `make bench` need PostgreSQL and pgbouncer
-# too, and install them where they can; `make check` installs cargo-deny the first time.
+# All targets need git, the Rust toolchain and a C compiler. `make test` and `make bench` also need PostgreSQL and pgbouncer, and
+# install both on systems with apt-get; `make check` installs cargo-deny the first time.
 
 LOG ?= /tmp/server_logs.txt
 ARGS ?=
@@ -9,13 +9,13 @@ AS_ROOT = $(if $(filter 0,$(shell id -u)),,sudo)
 
 .PHONY: run-server client build test test-faults soak fuzz check fmt bench help need-cc need-postgres install-postgres need-faketime need-strace need-espeak need-clients need-browser
 
-help: ## what can be made
+help: ## lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
 need-cc:
 	@command -v cc >/dev/null || { echo "talktrack compiles SQLite, which needs a C compiler: apt-get install gcc libc6-dev (or your system's)" >&2; exit 1; }
 
-# Where the tests look for the servers' programs, which many systems keep out of the PATH.
+# The directories in which the tests look for the programs of PostgreSQL, which many systems keep out of the PATH.
 PLACES = $(subst :, ,$(PATH)) /usr/sbin /usr/local/sbin /usr/lib/postgresql/*/bin /usr/local/pgsql/bin \
 	/opt/homebrew/bin /opt/homebrew/opt/postgresql@*/bin /usr/local/opt/postgresql@*/bin
 installed = $(wildcard $(addsuffix /$(1),$(PLACES)))
@@ -29,28 +29,28 @@ install-postgres:
 	$(AS_ROOT) apt-get update
 	$(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends postgresql pgbouncer
 
-# The library that tells a server a wrong time. Where it cannot be had, the test that needs it says so and is left out.
+# libfaketime gives a server a wrong time. If it cannot be installed, the tests that need it print this and are skipped.
 need-faketime:
 	@[ -n "$(wildcard /usr/lib/*/faketime/libfaketimeMT.so.1)" ] || ! command -v apt-get >/dev/null || \
 	{ $(AS_ROOT) apt-get update && $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends libfaketime; } || \
 	echo "libfaketime cannot be installed: the clock's jumps are not tested" >&2
 
-# What makes the server's system calls fail and writes them down, on Linux. Where it cannot be had, the tests that need it say
-# so and are left out.
+# strace records the server's system calls and makes some of them fail, on Linux only. If it cannot be installed, the tests that
+# need it print this and are skipped.
 need-strace:
 	@[ -n "$(call installed,strace)" ] || [ "$$(uname)" != Linux ] || ! command -v apt-get >/dev/null || \
 	{ $(AS_ROOT) apt-get update && $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends strace; } || \
 	echo "strace cannot be installed: failing disks and power cuts are not tested" >&2
 
-# What speaks in the recordings that `talktrack demo` makes. Where it cannot be had, the test that needs it says so and is left
-# out.
+# espeak-ng is the speech program for the recordings of `talktrack demo`. If it cannot be installed, the test that needs it prints
+# this and is skipped.
 need-espeak:
 	@[ -n "$(call installed,espeak-ng)" ] || ! command -v apt-get >/dev/null || \
 	{ $(AS_ROOT) apt-get update && $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends espeak-ng; } || \
 	echo "espeak-ng cannot be installed: the recordings of talktrack demo are not tested" >&2
 
-# Clients that others have written, and an object store, in Python. Where they cannot be had, the tests that need them say so
-# and are left out.
+# Clients written by others and an S3 object store, all in Python. If they cannot be installed, the tests that need them print
+# this and are skipped.
 CLIENTS := crates/talktrack-server/tests/clients/requirements.txt
 
 need-clients: target/clients/installed
@@ -59,8 +59,9 @@ target/clients/installed: $(CLIENTS)
 	@python3 -m venv target/clients && target/clients/bin/pip install --quiet --disable-pip-version-check -r $(CLIENTS) && touch $@ || \
 	echo "Python's schemathesis, websockets and moto cannot be installed: real clients and object stores are not tested" >&2
 
-# A browser, what drives it (with Node) and what judges its pages. Where they cannot be had, the tests that need them say so
-# and are left out. CHROMIUM names a browser that is not in the PATH. The font is for Chinese and Japanese in the pictures.
+# A browser, its driver (run by Node) and the accessibility checker axe-core. If they cannot be installed, the tests that need
+# them print this and are skipped. CHROMIUM names a browser that is not in the PATH. The font is for Chinese and Japanese text in
+# the screenshots.
 BROWSER := crates/talktrack-server/tests/browser
 BROWSERS = $(call installed,chromium) $(call installed,chromium-browser) $(call installed,google-chrome) $(CHROMIUM)
 
@@ -74,43 +75,43 @@ target/browser/installed: $(BROWSER)/package.json $(BROWSER)/package-lock.json
 	npm ci --prefix target/browser --silent --no-audit --no-fund --ignore-scripts && touch $@ || \
 	echo "playwright-core and axe-core cannot be installed (they need Node 20 with npm): the pages are not tested in a browser" >&2
 
-build: need-cc ## the optimised binary, target/release/talktrack
+build: need-cc ## builds the optimised binary, target/release/talktrack
 	cargo build --release --locked -p talktrack-server
 
-run-server: build ## the server on http://127.0.0.1:8080; appends its log to LOG=/tmp/server_logs.txt
+run-server: build ## runs the server on http://127.0.0.1:8080; appends its log to LOG=/tmp/server_logs.txt
 	@exec $(BIN) serve --log-file "$(LOG)" $(ARGS)
 
-client: build ## talk to the server from the terminal; ARGS="--file conv.jsonl --sockets 64" replays
+client: build ## talks to the server from the terminal; ARGS="--file conv.jsonl --sockets 64" replays a file
 	$(BIN) client $(ARGS)
 
-test: need-cc need-postgres need-faketime need-strace need-espeak need-clients need-browser ## what the tests need, and all tests
+test: need-cc need-postgres need-faketime need-strace need-espeak need-clients need-browser ## installs what the tests need, and runs all tests
 	@mkdir -p target && : > target/skipped.txt
 	TALKTRACK_SKIPPED=$(CURDIR)/target/skipped.txt cargo test --locked --workspace --all-features; status=$$?; \
 	sort -u target/skipped.txt; echo "$$(sort -u target/skipped.txt | grep -c ^SKIPPED) cases were skipped"; exit $$status
 
-test-faults: need-cc need-postgres need-faketime need-strace ## every fault on purpose, all of it (up to 40 minutes); make test runs a short cut
+test-faults: need-cc need-postgres need-faketime need-strace ## runs all fault tests at full length (up to 40 minutes); make test runs a short version of each
 	TALKTRACK_FAULTS=full cargo test --locked -p talktrack-server --test it -- faults:: replay:: --nocapture --test-threads 2
 	TALKTRACK_FAULTS=full cargo test --locked -p talktrack --all-features --test it -- model:: damaged_bytes:: --nocapture
 
-soak: need-cc need-postgres ## mixed load and random faults for MINUTES=60, over SQLite and PostgreSQL
+soak: need-cc need-postgres ## runs mixed load and random faults for MINUTES=60, over SQLite and PostgreSQL
 	TALKTRACK_FAULTS=full TALKTRACK_SOAK_MINUTES=$(MINUTES) cargo test --release --locked -p talktrack-server --test it -- faults::soak --nocapture
 
-# Data directories are made and thrown away by the thousand: in memory, where there is such a place.
+# The targets create and delete thousands of data directories, so these are in memory if the system has /dev/shm.
 FUZZ = cd fuzz && TMPDIR=$(firstword $(wildcard /dev/shm) /tmp) cargo +nightly fuzz run --fuzz-dir .
 FUZZ_FOR = -max_total_time=$$((60 * $(MINUTES))) -timeout=60 -rss_limit_mb=4096
 
 fuzz: MINUTES = 1
-fuzz: need-cc ## what libFuzzer finds in MINUTES=1 a target; needs a nightly toolchain and a C++ compiler
+fuzz: need-cc ## runs libFuzzer for MINUTES=1 per target; needs a nightly toolchain and a C++ compiler
 	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
 	@mkdir -p fuzz/corpus/wire fuzz/corpus/jsonl fuzz/corpus/journal
 	$(FUZZ) wire corpus/wire seeds/wire -- $(FUZZ_FOR) -dict=seeds/frames.dict
 	$(FUZZ) jsonl corpus/jsonl seeds/jsonl -- $(FUZZ_FOR) -dict=seeds/frames.dict -close_fd_mask=2
 	$(FUZZ) journal corpus/journal -- $(FUZZ_FOR) -max_len=256 -len_control=0
 
-# RustSec publishes its advisories as a git repository only, which cargo-deny fetches.
+# cargo-deny fetches the advisories of RustSec, which are published only as a git repository.
 ADVISORIES := https://github.com/rustsec/advisory-db
 
-check: ## formatting, lints, licences, and known vulnerabilities where their database can be reached
+check: ## checks formatting, lints, licences, and known vulnerabilities if their database is reachable
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked -p talktrack --no-deps --all-features
@@ -125,7 +126,7 @@ check: ## formatting, lints, licences, and known vulnerabilities where their dat
 fmt: ## formats the code
 	cargo fmt --all
 
-bench: build need-postgres ## every figure in the README, beside its limit
+bench: build need-postgres ## runs the benchmarks and prints each figure with its limit
 	cargo bench --locked -p talktrack --bench path
 	cargo bench --locked -p talktrack --bench postgres
 	cargo bench --locked -p talktrack --bench search
