@@ -22,7 +22,7 @@ envFrom:
   - secretRef:
       name: {{ .Values.secretName }}
 env:
-  # A folder of its own in the volume: the server makes it with mode 0700, which it cannot do for the root of the volume.
+  # A subfolder of the volume: the server creates the folder with mode 0700, and cannot change the mode of the volume's root.
   - name: TALKTRACK_DATA_DIR
     value: /var/lib/talktrack/data
   {{- range $name, $value := .Values.env }}
