@@ -82,7 +82,7 @@ CREATE INDEX IF NOT EXISTS conversation_messages_by_seq ON public.conversation_m
                  GRANT INSERT (audio_url) ON public.conversation_messages TO authenticated;"
     });
     assert_eq!(objects[2], audio_url);
-    // What it prints is SQL as it stands.
+    // The output is SQL that psql can run unchanged.
     database.psql(&found.stdout);
     assert_eq!(run(&home, &database, &["doctor"]).await.succeeded().stdout, "");
 }

@@ -15,8 +15,8 @@ const OTHER: &str = "aaaaaaaa-0000-4000-8000-000000000003";
 /// The range that these tests query.
 const RANGE: &str = "since=2026-11-23T07:00:00Z&until=2026-11-23T10:00:00Z&step=1h";
 
-/// Writes a conversation of four messages over an hour, one of which is revised twice, and a message that the store
-/// refuses.
+/// Writes a conversation of four messages over an hour, one of which is revised once. Its metrics contain entries that the
+/// statistics must ignore.
 async fn conversation(server: &Server) {
     let session = json!({"session_id": SESSION, "user_id": USER, "started_at": "2026-11-23T08:00:00Z"});
     assert_eq!(server.request("POST", "/v1/sessions").json(&session).send().await.status, 201);

@@ -21,7 +21,7 @@ async fn stops(ordeal: &Ordeal, cluster: &mut Postgres) {
     ordeal.recovers().await;
 }
 
-/// The restart breaks whatever is in flight. It may be so short that `/readyz` never reports it, so the test does not
+/// The restart breaks all statements in flight. It may be so short that `/readyz` never reports it, so the test does not
 /// wait for that.
 async fn restarts(ordeal: &Ordeal, cluster: &mut Postgres, random: &mut fastrand::Rng) {
     for _ in 0..cut::rounds(2, 15) {

@@ -129,7 +129,7 @@ async fn everybody_is_there(server: &Server, round: u32) {
     let mut newcomer = newcomer;
     newcomer.end(&format!("seen in round {round}")).await;
     newcomer.close().await;
-    // An ended session leaves the count at its time, whatever the calendar shows.
+    // The server forgets an ended session after the grace period, even if the calendar has jumped.
     server.shows("talktrack_sessions_active", f64::from(everybody - 1)).await;
 }
 
