@@ -4,7 +4,7 @@ mod receiving;
 mod forgetting;
 mod judging;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::pin::pin;
 use std::sync::Arc;
@@ -83,11 +83,11 @@ impl Lane {
         }
         let mut last = self.last_attempts(batch);
         let mut search = self.search(batch);
-        let (mut accepted, mut set_aside) = (HashSet::new(), Vec::new());
+        let mut set_aside = Vec::new();
         while let Some(part) = search.next().filter(|part| !part.is_empty()) {
             let rows = part.len();
             match self.attempt(&batch[part.clone()]).await {
-                Ok(verdicts) => accepted.extend(self.take(batch, part, verdicts, &mut search)),
+                Ok(verdicts) => self.take(batch, part, verdicts, &mut search),
                 Err(error) => {
                     if error.is_outcome_unknown {
                         batch[part.clone()].iter_mut().for_each(Record::may_have_been_seen);
@@ -116,30 +116,24 @@ impl Lane {
                 search = self.search(batch);
             }
         }
-        self.judge_all(batch, search.into_bad(), &accepted, &last);
+        let (bad, accepted) = search.into_parts();
+        self.judge_all(batch, bad, &accepted, &last);
         self.put_back(&set_aside, &accepted);
     }
 
     /// Handles the verdicts of a part that the store took. A record whose session the store does not know is parked,
-    /// unless it is known that the session will never arrive. Returns the kinds of rows that the store accepted.
-    fn take(
-        &mut self,
-        batch: &[Record],
-        part: Range<usize>,
-        verdicts: Vec<Verdict>,
-        search: &mut Search,
-    ) -> Vec<Kind> {
-        let (mut taken, mut accepted) = (Vec::new(), Vec::new());
+    /// unless it is known that the session will never arrive.
+    fn take(&mut self, batch: &[Record], part: Range<usize>, verdicts: Vec<Verdict>, search: &mut Search) {
+        let mut taken = Vec::new();
         for (row, verdict) in part.zip(verdicts) {
             let record = &batch[row];
             let bad_start = |bad: usize| {
                 matches!(batch[bad].body, Body::Start(_)) && batch[bad].session_id() == record.session_id()
             };
             if is_homeless(&verdict) {
-                match search.error_of(bad_start) {
-                    // The record is treated like the failed start of its session.
-                    Some(error) => search.hold(row, error),
-                    None => taken.push((record, self.without_session(record))),
+                // The record is treated like the failed start of its session.
+                if !search.shares_fate(row, bad_start) {
+                    taken.push((record, self.without_session(record)));
                 }
                 continue;
             }
@@ -147,14 +141,12 @@ impl Lane {
                 self.parking.forget_bad_start(start.session_id);
             }
             let kind = Kind::of(record);
-            if !accepted.contains(&kind) && is_accepted(&verdict) {
-                accepted.push(kind);
+            if is_accepted(&verdict) && search.accept(kind) {
                 self.breaker.accepted(kind);
             }
             taken.push((record, verdict));
         }
         self.settle(taken.into_iter());
-        accepted
     }
 
     /// Returns the verdict on a record whose session the store does not know.

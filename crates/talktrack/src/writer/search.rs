@@ -27,6 +27,8 @@ pub(super) struct Search {
     bad: Vec<Bad>,
     /// How many of the bad rows were refused themselves.
     refused: usize,
+    /// The kinds of which the store has accepted a row of this batch.
+    accepted: HashSet<Kind>,
 }
 
 /// A row that the store refused, or that depends on one.
@@ -35,6 +37,9 @@ pub(super) struct Bad {
     pub(super) error: StoreError,
     /// The kind of rows among which it was refused. For a row that depends on another, the kind of that other row.
     pub(super) kind: Kind,
+    /// The store had accepted a row of this kind before it refused this one. If it accepted one only later, the fault may
+    /// have been the store's, and may have been repaired in between.
+    pub(super) is_certain: bool,
 }
 
 impl Search {
@@ -42,7 +47,14 @@ impl Search {
     pub(super) fn new(batch: &mut Vec<Record>, is_suspect: impl Fn(&Record) -> bool) -> Self {
         #[expect(clippy::single_range_in_vec_init, reason = "one part, from the first row to the last")]
         let parts = vec![0..batch.len()];
-        let mut search = Self { rows: batch.len(), parts, failed_once: None, bad: Vec::new(), refused: 0 };
+        let mut search = Self {
+            rows: batch.len(),
+            parts,
+            failed_once: None,
+            bad: Vec::new(),
+            refused: 0,
+            accepted: HashSet::new(),
+        };
         search.demote(batch, is_suspect);
         search
     }
@@ -71,11 +83,18 @@ impl Search {
         } else if self.failed_once.replace(first) != Some(first) {
             self.parts.push(part);
         } else {
-            self.bad.push(Bad { row: first, error, kind: kind(first) });
+            let kind = kind(first);
+            let is_certain = self.accepted.contains(&kind);
+            self.bad.push(Bad { row: first, error, kind, is_certain });
             self.refused += 1;
             return Some(first);
         }
         None
+    }
+
+    /// Notes that the store has accepted a row of this kind. Returns true if it is the first.
+    pub(super) fn accept(&mut self, kind: Kind) -> bool {
+        self.accepted.insert(kind)
     }
 
     /// True if so many rows are bad that the remaining ones should be set aside: see [`Self::set_aside`].
@@ -153,19 +172,17 @@ impl Search {
         self.parts.iter().any(|part| part.len() == self.rows) && self.failed_once.is_none()
     }
 
-    /// Returns the error of the first bad row for which `meant` is true.
-    pub(super) fn error_of(&self, meant: impl Fn(usize) -> bool) -> Option<StoreError> {
-        self.bad.iter().find(|bad| meant(bad.row)).map(|bad| bad.error.clone())
+    /// Marks this row as bad if it depends on a start for which `is_start` is true and which is bad. Returns true if so.
+    pub(super) fn shares_fate(&mut self, row: usize, is_start: impl Fn(usize) -> bool) -> bool {
+        let Some(start) = self.bad.iter().find(|bad| is_start(bad.row)) else { return false };
+        let (error, is_certain) = (start.error.clone(), start.is_certain);
+        self.bad.push(Bad { row, error, kind: Kind::Session, is_certain });
+        true
     }
 
-    /// Marks this row as bad because it depends on a start that failed with this error.
-    pub(super) fn hold(&mut self, row: usize, error: StoreError) {
-        self.bad.push(Bad { row, error, kind: Kind::Session });
-    }
-
-    /// Returns the bad rows.
-    pub(super) fn into_bad(self) -> Vec<Bad> {
-        self.bad
+    /// Returns the bad rows, and the kinds of which the store has accepted a row.
+    pub(super) fn into_parts(self) -> (Vec<Bad>, HashSet<Kind>) {
+        (self.bad, self.accepted)
     }
 }
 
@@ -212,7 +229,7 @@ mod tests {
             }
             tried.push(rows);
         }
-        (search.into_bad().into_iter().map(|bad| number(&batch[bad.row])).collect(), tried)
+        (search.into_parts().0.into_iter().map(|bad| number(&batch[bad.row])).collect(), tried)
     }
 
     #[test]

@@ -64,42 +64,45 @@ impl Lane {
         sessions.filter(|session_id| self.parking.is_last(*session_id)).collect()
     }
 
-    /// Judges rows that the store refused. They are bad if the store accepted another row of their kind in the same
-    /// batch, or if this was their last attempt. Otherwise they wait. A deletion cannot wait, because nothing would
-    /// hand it over again.
+    /// Judges rows that the store refused. They are bad if the store had accepted another row of their kind in the same
+    /// batch, or if this was their last attempt. If it accepted one only after them, their next attempt is the last.
+    /// Otherwise they wait. A deletion cannot wait, because nothing would hand it over again.
     pub(super) fn judge_all(
         &self,
         batch: &[Record],
-        mut bad: Vec<Bad>,
+        bad: Vec<Bad>,
         accepted: &HashSet<Kind>,
         last: &HashSet<Uuid>,
     ) {
-        for kind in [Kind::Session, Kind::Message] {
-            let of_kind = |bad: &mut Bad| bad.kind == kind;
-            let bad: Vec<Bad> = bad.extract_if(.., of_kind).collect();
-            let is_last = |session_id: Uuid| accepted.contains(&kind) || last.contains(&session_id);
-            self.judge(batch, kind, bad, is_last);
-        }
-    }
-
-    fn judge(&self, batch: &[Record], kind: Kind, bad: Vec<Bad>, is_last: impl Fn(Uuid) -> bool) {
-        let (dead, open): (Vec<Bad>, Vec<Bad>) = bad.into_iter().partition(|bad| {
+        let is_dead = |bad: &Bad| {
             let record = &batch[bad.row];
-            record.is_deletion() || is_last(record.session_id())
-        });
-        if !open.is_empty() {
-            let waiting = open.iter().map(|bad| &batch[bad.row]);
-            waiting.clone().for_each(|record| _ = self.parking.park(record, Why::Refused(kind)));
-            let users = open.iter().map(|bad| (user_of(&batch[bad.row]), bad.error.message.as_str()));
-            self.breaker.refused(kind, users);
-            self.settle(waiting.map(|record| (record, Verdict::Waits)));
+            bad.is_certain || record.is_deletion() || last.contains(&record.session_id())
+        };
+        let (dead, open): (Vec<Bad>, Vec<Bad>) = bad.into_iter().partition(is_dead);
+        let (again, open): (Vec<Bad>, Vec<Bad>) =
+            open.into_iter().partition(|bad| accepted.contains(&bad.kind));
+        for kind in [Kind::Session, Kind::Message] {
+            self.park(batch, kind, open.iter().filter(|bad| bad.kind == kind));
         }
+        let again: Vec<_> = again.into_iter().map(|bad| (batch[bad.row].clone(), bad.kind)).collect();
+        self.put_back(&again, accepted);
         for Bad { row, error, .. } in dead {
             if let Body::Start(start) = &batch[row].body {
                 self.parking.note_bad_start(start.session_id, &error.message);
             }
             self.settle([(&batch[row], Verdict::Dead(DeadReason::Data(error.message)))].into_iter());
         }
+    }
+
+    /// Parks these rows of one kind, and tells the breaker whose they are.
+    fn park<'b>(&self, batch: &[Record], kind: Kind, bad: impl Iterator<Item = &'b Bad> + Clone) {
+        if bad.clone().next().is_none() {
+            return;
+        }
+        let waiting = bad.clone().map(|bad| &batch[bad.row]);
+        waiting.clone().for_each(|record| _ = self.parking.park(record, Why::Refused(kind)));
+        self.breaker.refused(kind, bad.map(|bad| (user_of(&batch[bad.row]), bad.error.message.as_str())));
+        self.settle(waiting.map(|record| (record, Verdict::Waits)));
     }
 
     /// Returns records that were set aside untried to the journal. They are tried later.
