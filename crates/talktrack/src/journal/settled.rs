@@ -100,6 +100,9 @@ impl Delivery<'_, '_> {
             _ => {}
         }
         self.close_run()?;
+        if window::is_noted(self.tx, self.lane, *seq, *seq)? {
+            return Ok(());
+        }
         leave(self.tx, *seq, verdict, self.books)
     }
 
@@ -108,8 +111,8 @@ impl Delivery<'_, '_> {
         window::note_delivery(self.tx, self.lane, self.number)
     }
 
-    /// Notes a run as one range. If there is another row between its rows that the store does not have, or if a
-    /// deletion has removed one of them, each row is noted by itself. Comparing the number of rows would not be enough,
+    /// Notes a run as one range. If there is another row between its rows that the store does not have, if a deletion has
+    /// removed one of them, or if one was noted before, each row is noted by itself. Comparing the number of rows would not be enough,
     /// because both can happen at once.
     fn close_run(&mut self) -> rusqlite::Result<()> {
         let run = std::mem::take(&mut self.run);
@@ -123,7 +126,7 @@ impl Delivery<'_, '_> {
     fn note(&mut self, seq: Seq, deletes: bool) -> rusqlite::Result<()> {
         match window::figures_of_run(self.tx, self.lane, &[seq])? {
             Some(found) => self.note_figures(seq, seq, &found, deletes),
-            // A deletion has removed the row since.
+            // A deletion has removed the row since, or it was noted before.
             None => Ok(()),
         }
     }
@@ -196,4 +199,72 @@ fn lay_aside(
     let body = String::from_utf8_lossy(&body);
     aside::lay_aside(tx, seq, session_id.as_deref(), message_id.as_deref(), reason, &body)?;
     Ok(message_id.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+
+    const LANE: usize = 2;
+
+    /// Opens a journal with these rows, all of one lane and with bodies of ten bytes.
+    fn journal(seqs: &[Seq]) -> (tempfile::TempDir, Connection, Books) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("talktrack.db");
+        database::create(&file).unwrap();
+        let connection = database::open_to_write(&file).unwrap();
+        let insert = "INSERT INTO journal (seq, message_id, body, checksum, lane) VALUES (?1, ?1, '0123456789', 0, ?2)";
+        for seq in seqs {
+            connection.execute(insert, (seq, LANE)).unwrap();
+        }
+        let journal_bytes = 10 * seqs.len() as u64;
+        (dir, connection, Books { journal_bytes, durable: seqs.len() as u64, ..Books::default() })
+    }
+
+    /// Enters what the store answered for these rows in one delivery.
+    fn answered(
+        connection: &mut Connection,
+        books: &mut Books,
+        number: i64,
+        seqs: &[Seq],
+        verdict: &Verdict,
+    ) {
+        let settled = |seq: &Seq| Settled {
+            seq: *seq,
+            deletes: false,
+            is_message: true,
+            verdict: verdict.clone(),
+            removed: None,
+        };
+        let answer =
+            Answer::Settled { lane: LANE, delivery: number, records: seqs.iter().map(settled).collect() };
+        let tx = connection.transaction().unwrap();
+        settle(&tx, &[answer], Timestamp::from_micros(1).unwrap(), books).unwrap();
+        tx.commit().unwrap();
+    }
+
+    fn pending(connection: &Connection) -> Vec<Seq> {
+        let mut rows = connection.prepare("SELECT seq FROM pending ORDER BY seq").unwrap();
+        rows.query_map([], |row| row.get(0)).unwrap().collect::<rusqlite::Result<_>>().unwrap()
+    }
+
+    /// Records of a parked session may be handed over twice, because the journal reads them while the answer to the first
+    /// delivery is still on its way.
+    #[test]
+    fn a_record_that_is_delivered_twice_counts_once_and_makes_nothing_pending_again() {
+        let dead = Verdict::Dead(DeadReason::IdConflict);
+        for again in [Verdict::AlreadyThere, dead] {
+            let (_dir, mut connection, mut books) = journal(&[1, 2, 3, 4, 5, 6]);
+            answered(&mut connection, &mut books, 1, &[1, 2, 3, 4], &Verdict::Inserted);
+            assert_eq!((books.stored, books.journal_bytes), (4, 20));
+            answered(&mut connection, &mut books, 2, &[2], &again);
+            assert_eq!((books.stored, books.dead_lettered, books.journal_bytes), (4, 0, 20), "{again:?}");
+            assert_eq!(pending(&connection), [5, 6], "{again:?}");
+            answered(&mut connection, &mut books, 3, &[3, 4, 5], &Verdict::AlreadyThere);
+            assert_eq!((books.stored, books.journal_bytes), (5, 10), "{again:?}");
+            assert_eq!(pending(&connection), [6], "{again:?}");
+        }
+    }
 }

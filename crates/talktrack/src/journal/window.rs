@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use crate::books::Books;
 use crate::clock::{Clock, Now, Seq, Timestamp};
@@ -186,13 +186,24 @@ pub(super) fn figures(tx: &Transaction<'_>, lane: usize, first: Seq, last: Seq) 
     })
 }
 
-/// Returns the counts of these rows if the lane has all of them and no other row between the first and the last.
+/// True if a range of the lane has one of the rows from `first` to `last`. The ranges of a lane do not overlap.
+pub(super) fn is_noted(tx: &Transaction<'_>, lane: usize, first: Seq, last: Seq) -> rusqlite::Result<bool> {
+    let sql = "SELECT last FROM resend_window WHERE lane = ?1 AND first <= ?2 ORDER BY first DESC LIMIT 1";
+    let end = tx.prepare_cached(sql)?.query_row(params![lane, last], |row| row.get(0)).optional()?;
+    Ok(end.is_some_and(|end: Seq| end >= first))
+}
+
+/// Returns the figures of these rows, if all of them are pending in the lane and no other row of the lane lies between
+/// the first and the last. A record of a parked session may be delivered twice: the second time it is in a range.
 pub(super) fn figures_of_run(
     tx: &Transaction<'_>,
     lane: usize,
     run: &[Seq],
 ) -> rusqlite::Result<Option<Figures>> {
     let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(None) };
+    if is_noted(tx, lane, *first, *last)? {
+        return Ok(None);
+    }
     let select = "SELECT seq, message_id IS NOT NULL, octet_length(body) FROM journal \
                   WHERE seq BETWEEN ?1 AND ?2 AND lane = ?3 ORDER BY seq";
     let mut select = tx.prepare_cached(select)?;
