@@ -1,5 +1,16 @@
 //! The writer delivers durable records to a remote store. Each lane serves a group of sessions and has one batch in
 //! flight, so that every session keeps its order.
+//!
+//! If the store refuses a write, the [class](crate::store::Class) of the error decides what happens:
+//!
+//! - *transient* and *systemic*: the lane retries with backoff, without a limit. The first lane that succeeds wakes the
+//!   others.
+//! - *data*: the lane bisects the batch until the poison record is alone (`search`). It becomes a dead letter if it
+//!   fails twice alone, unless the breaker finds that the store is the cause.
+//!
+//! Records that the store may accept later leave the lane, stay in the journal, and are handed over again (`parking`).
+//! A crash before the journal has noted an answer delivers the records once more, so a store's `write` must be
+//! idempotent.
 
 mod store_claim;
 mod lane;

@@ -1,5 +1,10 @@
 //! Writes records to rows. A batch is usually one transaction, sent in one go, so it costs one round trip
 //! at any distance from the database.
+//!
+//! Messages that the transaction did not insert are examined afterwards. If their session is missing, its row
+//! is restored from what this process knows, and they are tried again. If their id exists, they are compared
+//! with the stored message: the same, a newer or an older revision, or a conflict. A message that is neither
+//! inserted nor stored was kept away by a trigger or by row-level security, and waits.
 
 use std::collections::{HashMap, HashSet};
 
