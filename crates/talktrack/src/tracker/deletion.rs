@@ -1,4 +1,12 @@
 //! Deletion of sessions and users.
+//!
+//! The deletion of a session is a record, enqueued under the session's lock. The journal's transaction leaves a
+//! tombstone and removes the session's waiting records, its dead letters and, with SQLite, its rows. With a remote
+//! store, the record then waits in the journal. Records of the session that the writer already holds reach the store
+//! before it, because they are in the same lane.
+//!
+//! A deletion by age leaves no tombstone. With a remote store, the journal removes nothing for it, because only the
+//! store knows the age of a session.
 
 use dashmap::mapref::entry::Entry;
 use uuid::Uuid;
