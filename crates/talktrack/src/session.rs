@@ -1,5 +1,8 @@
 //! The session registry: what this process knows of the active sessions. It holds their owners, their progress, and
 //! when they leave memory.
+//!
+//! The registry is a cache and decides when sessions end. The stored rows are the truth: a message of a session that is
+//! not in the registry is accepted, and its owner is read from the stored row when it is written.
 
 mod known_metadata;
 
