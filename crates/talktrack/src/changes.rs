@@ -2,7 +2,9 @@
 //! transaction. Followers that derive something from the tables (live events, the search index, the statistics) read
 //! this feed, and learn from it when they are too far behind.
 //!
-//! No row is ever added before existing ones: its `seq` is that of the record, or a new one after all others.
+//! No row is ever added before existing ones: its `seq` is that of the record, or a new one after all others. A dead
+//! letter that is replayed is a new record. Records that the file takes over from its own outbox were announced when
+//! they became durable, and are not announced again.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use uuid::Uuid;
