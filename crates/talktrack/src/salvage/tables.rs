@@ -1,6 +1,8 @@
 //! Decides which table a record on a page belongs to. Trees and roots may be broken, so a record is
 //! recognised by its shape, and is accepted only if its ids, times and texts are valid. Unknown words were
 //! written by other programs and are accepted.
+//!
+//! A migration that adds a column changes the shape of a table's records: [`Table::of`] has to know both shapes.
 
 use crate::database::{parse_time, parse_uuid};
 use crate::salvage::cells::{Found, Value};
