@@ -1,5 +1,9 @@
 //! Rate limits and quotas of callers and addresses, and the number of connections. A request that exceeds a limit is
 //! refused with the limit's name and when to retry. Other callers are not affected.
+//!
+//! Each limit is checked as soon as what it needs is known: connections when they are accepted, the address in `guard`,
+//! the account in the extractor of the caller, bytes of a body as they arrive, and frames of a WebSocket by a
+//! [`Meter`].
 
 mod address;
 mod connections;
