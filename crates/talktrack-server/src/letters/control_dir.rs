@@ -32,7 +32,8 @@ impl ControlDir {
         Ok(Self { way, _descriptor: descriptor })
     }
 
-    /// Creates the socket. Replaces one that a killed server has left behind.
+    /// Creates the socket. Replaces one that a killed server has left behind: the lock of the data directory guarantees
+    /// that no other server uses it.
     pub(crate) fn listen(&self) -> io::Result<UnixListener> {
         let draft_dir = self.way.join(DRAFT);
         let _ = fs::remove_dir_all(&draft_dir);
