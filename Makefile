@@ -126,7 +126,7 @@ check: ## checks formatting, lints, licences, and known vulnerabilities if their
 fmt: ## formats the code
 	cargo fmt --all
 
-bench: build need-postgres ## runs the benchmarks and prints each figure with its limit
+bench: build need-postgres ## every figure of docs/benchmarks.md, with its limit
 	cargo bench --locked -p talktrack --bench path
 	cargo bench --locked -p talktrack --bench postgres
 	cargo bench --locked -p talktrack --bench search
