@@ -30,7 +30,7 @@ impl Both {
     async fn with_fixtures() -> Self {
         let (local, remote) = (Home::new(), Home::new());
         let both = Self { local, remote, database: migrated(Postgres::shared()).await };
-        let files = [fixture("chitchat.jsonl"), fixture("unicode.jsonl")];
+        let files = [fixture("conversations.jsonl"), fixture("unicode.jsonl")];
         both.run(&["import", &files[0], &files[1]]).await;
         both
     }
@@ -142,7 +142,7 @@ async fn an_import_again_changes_nothing_and_what_is_exported_can_go_back_and_fo
         (sessions, select(&both.database, "SELECT * FROM conversation_messages ORDER BY id"))
     };
     let before = everything();
-    let file = fixture("chitchat.jsonl");
+    let file = fixture("conversations.jsonl");
     both.remote.look_at(&url, &["import", &file]).await.succeeded();
     assert!(everything() == before, "an import again changes something");
     both.remote.look_at(&url, &["verify"]).await.succeeded();

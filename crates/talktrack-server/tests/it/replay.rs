@@ -150,7 +150,7 @@ async fn travels(file: &Path, sockets: &str) {
 
 #[tokio::test]
 async fn recorded_conversations_survive_the_journey_byte_for_byte() {
-    travels(&fixture("chitchat.jsonl"), "8").await;
+    travels(&fixture("conversations.jsonl"), "8").await;
 }
 
 #[tokio::test]
@@ -161,7 +161,7 @@ async fn so_does_text_of_every_script_with_escapes_and_tool_calls() {
 #[tokio::test]
 async fn a_replay_cut_off_by_a_kill_is_completed_by_the_next_one() {
     let home = Home::new();
-    let (file, ledger) = (fixture("chitchat.jsonl"), home.path("acked.txt"));
+    let (file, ledger) = (fixture("conversations.jsonl"), home.path("acked.txt"));
     let acked = || std::fs::read_to_string(&ledger).unwrap_or_default();
     let server = home.serve(&[]).await;
     let url = format!("ws://{}/v1/ws", server.address);
@@ -189,7 +189,7 @@ async fn a_replay_cut_off_by_a_kill_is_completed_by_the_next_one() {
 #[tokio::test]
 async fn a_recording_imported_without_a_server_keeps_its_times_too() {
     let home = Home::new();
-    let file = fixture("chitchat.jsonl");
+    let file = fixture("conversations.jsonl");
     home.look(&["import", file.to_str().unwrap()]).await.succeeded();
     holds(&home, &read(&file));
     let text = std::fs::read_to_string(&file).unwrap();
