@@ -93,7 +93,7 @@ impl Books {
     }
 }
 
-/// The exported metrics. `docs/guarantees.md` describes each. They go to the recorder that the process has installed.
+/// The exported metrics. `docs/operations.md` describes each. They go to the recorder that the process has installed.
 #[derive(Clone)]
 pub(crate) struct Figures {
     pub(crate) accepted: Counter,
