@@ -125,9 +125,9 @@ fn a_long_file_and_one_that_does_not_say_what_it_is_are_named() {
 
 /// Guards against a promise that no test checks, because its test was removed or renamed.
 #[test]
-fn every_test_that_the_guarantees_name_is_there() {
+fn every_test_that_the_proofs_name_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let page = std::fs::read_to_string(root.join("docs/guarantees.md")).unwrap();
+    let page = std::fs::read_to_string(root.join("docs/proofs.md")).unwrap();
     let sources: String =
         ["crates/talktrack/src/testing", "crates/talktrack/tests/it", "crates/talktrack-server/tests/it"]
             .iter()
