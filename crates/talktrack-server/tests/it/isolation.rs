@@ -77,7 +77,6 @@ async fn serve(home: &Home, key: &ApiKey, database: Option<&str>) -> Server {
     // The attack sends many requests a second without any rate limit, to show how far it gets. The limits have their
     // own tests.
     command.env("TALKTRACK_RATE_PER_USER", "off").env("TALKTRACK_RATE_UNAUTHENTICATED", "off");
-    command.env("TALKTRACK_RATE_PER_USER", "off").env("TALKTRACK_RATE_UNAUTHENTICATED", "off");
     database.inspect(|url| _ = command.env("DATABASE_URL", url));
     Server::start(home, command).await
 }

@@ -1,6 +1,8 @@
 //! Requests of Ben that name no session: statistics, the event stream, the pages, and operations on users and dead
 //! letters.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use talktrack_testbed::{Postgres, Proxy};
 use uuid::Uuid;
@@ -9,6 +11,9 @@ use super::attack::WITHOUT_SESSION;
 use super::{SECRET_WORDS, Scene, token};
 use crate::harness::remote::{arrives, migrated};
 use crate::harness::{Client, Listener, until_told, upgrade};
+
+/// How long the test listens to a stream that must stay silent.
+const SILENCE: Duration = Duration::from_millis(300);
 
 /// Pages and forms that name no session.
 const PAGES: [(&str, &str); 11] = [
@@ -77,8 +82,8 @@ async fn shows_nothing(scene: &Scene, attacker: Uuid, ann: Uuid, session: Uuid) 
     assert_eq!(figures.status, 403, "the figures are of all users: {figures:?}");
 }
 
-/// Asserts that Ben's streams contain only his own events while Ann talks. A stream that asks for Ann's session is
-/// opened but not read.
+/// Asserts that Ben's streams contain only his own events while Ann talks, and that one that asks for Ann's session
+/// contains none.
 async fn hears_nothing(scene: &Scene, attacker: Uuid, session: Uuid, his: &mut Client) {
     let authorization = format!("Authorization: Bearer {}\r\n", token(attacker));
     let mut streams = Vec::new();
@@ -88,11 +93,7 @@ async fn hears_nothing(scene: &Scene, attacker: Uuid, session: Uuid, his: &mut C
     }
     scene.says(&scene.key.key, session, "Ann goes on").await;
     his.say("Ben's own").await;
-    for (is_of_ann, stream) in &mut streams {
-        if *is_of_ann {
-            // No event may arrive here, so a read would only wait for its deadline.
-            continue;
-        }
+    for (_, stream) in streams.iter_mut().filter(|(is_of_ann, _)| !is_of_ann) {
         loop {
             let told = stream.next().await.expect("the stream goes on");
             assert_eq!(told.data["session_id"], json!(his.session), "{told:?}");
@@ -100,6 +101,11 @@ async fn hears_nothing(scene: &Scene, attacker: Uuid, session: Uuid, his: &mut C
                 break;
             }
         }
+    }
+    // By now the server has told the other streams what came after Ann's words.
+    for (_, stream) in streams.iter_mut().filter(|(is_of_ann, _)| *is_of_ann) {
+        let told = tokio::time::timeout(SILENCE, stream.next()).await;
+        assert!(told.is_err(), "Ben's stream of Ann's session is silent: {told:?}");
     }
 }
 
