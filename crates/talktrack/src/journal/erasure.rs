@@ -13,9 +13,10 @@ use crate::database::{self, UuidText, column_or_null, parse_uuid};
 use crate::health::Vitals;
 use crate::journal::gone::Gone;
 use crate::journal::scrub::{Scrub, Turn};
+use crate::journal::window;
 use crate::record::{Body, Record, Removed, SessionDelete};
 use crate::store::DeletedSession;
-use crate::store::sqlite::{self, DeletedMessages, owner, readable};
+use crate::store::sqlite::{self, DeletedMessages, owner};
 use crate::writer::Deletions;
 
 /// The SQL condition for the records of session `?1` that were accepted for user `?2`, or for all of its records if
@@ -160,9 +161,7 @@ pub(super) fn confirm(
     books: &mut Books,
     gone: &mut Gone,
 ) -> rusqlite::Result<()> {
-    let sql = "SELECT seq, body, checksum FROM journal WHERE seq = ?1";
-    let record = tx.prepare_cached(sql)?.query_row([seq], readable).optional()?;
-    match record.and_then(|(_, record)| record).map(|record| record.body) {
+    match window::record(tx, seq)?.map(|record| record.body) {
         Some(Body::Delete(delete)) if delete.is_for_good() && delete.owner.is_some() => {
             forget_session(tx, delete.session_id, delete.owner, books, gone).map(drop)
         }

@@ -178,7 +178,7 @@ fn remove(tx: &Transaction<'_>, before: i64, deletes: bool, bytes: u64) -> rusql
 }
 
 /// Returns the counts of a lane's rows in a range.
-pub(super) fn figures(tx: &Transaction<'_>, lane: usize, first: Seq, last: Seq) -> rusqlite::Result<Figures> {
+fn figures(tx: &Transaction<'_>, lane: usize, first: Seq, last: Seq) -> rusqlite::Result<Figures> {
     let count = "SELECT count(*), count(message_id), coalesce(sum(octet_length(body)), 0) FROM journal \
                  WHERE seq BETWEEN ?1 AND ?2 AND lane = ?3";
     tx.prepare_cached(count)?.query_row(params![first, last, lane], |row| {
@@ -324,7 +324,8 @@ pub(super) fn note_removed(
     tx.prepare_cached(sql)?.execute(params![seq, body, crc32fast::hash(body.as_bytes())]).map(drop)
 }
 
-fn record(tx: &Transaction<'_>, seq: Seq) -> rusqlite::Result<Option<Record>> {
+/// Returns the record in this row of the journal, if there is one and it can be read.
+pub(super) fn record(tx: &Transaction<'_>, seq: Seq) -> rusqlite::Result<Option<Record>> {
     let mut one = tx.prepare_cached("SELECT seq, body, checksum FROM journal WHERE seq = ?1")?;
     let mut rows = one.query([seq])?;
     Ok(rows.next()?.map(readable).transpose()?.and_then(|(_, record)| record))

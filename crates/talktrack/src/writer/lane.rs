@@ -118,7 +118,7 @@ impl Lane {
         }
         let (bad, accepted) = search.into_parts();
         self.judge_all(batch, bad, &accepted, &last);
-        self.put_back(&set_aside, &accepted);
+        self.put_back(set_aside.iter().map(|(record, kind)| (record, *kind)), &accepted);
     }
 
     /// Handles the verdicts of a part that the store took. A record whose session the store does not know is parked,

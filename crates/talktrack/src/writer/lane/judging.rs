@@ -84,8 +84,7 @@ impl Lane {
         for kind in [Kind::Session, Kind::Message] {
             self.park(batch, kind, open.iter().filter(|bad| bad.kind == kind));
         }
-        let again: Vec<_> = again.into_iter().map(|bad| (batch[bad.row].clone(), bad.kind)).collect();
-        self.put_back(&again, accepted);
+        self.put_back(again.iter().map(|bad| (&batch[bad.row], bad.kind)), accepted);
         for Bad { row, error, .. } in dead {
             if let Body::Start(start) = &batch[row].body {
                 self.parking.note_bad_start(start.session_id, &error.message);
@@ -105,14 +104,19 @@ impl Lane {
         self.settle(waiting.map(|record| (record, Verdict::Waits)));
     }
 
-    /// Returns records that were set aside untried to the journal. They are tried later.
-    pub(super) fn put_back(&self, set_aside: &[(Record, Kind)], accepted: &HashSet<Kind>) {
-        for (record, kind) in set_aside {
-            self.parking.put_back(record, *kind, accepted.contains(kind));
+    /// Returns records to the journal, because they were set aside untried or get one more attempt.
+    pub(super) fn put_back<'r>(
+        &self,
+        records: impl Iterator<Item = (&'r Record, Kind)> + Clone,
+        accepted: &HashSet<Kind>,
+    ) {
+        if records.clone().next().is_none() {
+            return;
         }
-        if !set_aside.is_empty() {
-            self.settle(set_aside.iter().map(|(record, _)| (record, Verdict::Waits)));
+        for (record, kind) in records.clone() {
+            self.parking.put_back(record, kind, accepted.contains(&kind));
         }
+        self.settle(records.map(|(record, _)| (record, Verdict::Waits)));
     }
 }
 
