@@ -1,5 +1,7 @@
 //! A record is what the tracker puts in the queue: stamped, valid and complete. No later stage adds to it.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -177,6 +179,10 @@ pub struct SessionUpdate {
     /// user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<Uuid>,
+    /// When the session started, if the tracker knew it. With it, the session's row can be written again if it was
+    /// removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_started_at: Option<Timestamp>,
 }
 
 /// Ends a session.
@@ -208,6 +214,12 @@ impl SessionEnd {
     pub(crate) fn abandoned(session_id: Uuid, reason: &str, ended_at: Timestamp) -> Self {
         let (status, reason) = (Status::Abandoned, reason.to_owned());
         Self { session_id, status, reason, ended_at, known: None, seen_until: None, owner: None }
+    }
+
+    /// Returns when the session started, if the tracker knew it.
+    pub fn session_started_at(&self) -> Option<Timestamp> {
+        let duration = Duration::try_from_secs_f64(self.known?.duration_seconds).ok()?;
+        Some(self.ended_at.minus(duration))
     }
 
     /// True if no caller sent this end: a node saw a lost connection or silence, or found the session open after a

@@ -169,7 +169,10 @@ mod tests {
 
     fn update(owner: Uuid) -> Record {
         let (session_id, metadata, owner) = (SESSION, object(r#"{"b":2}"#), Some(owner));
-        Record::new(2_000_000, Body::Update(SessionUpdate { session_id, metadata, owner }))
+        Record::new(
+            2_000_000,
+            Body::Update(SessionUpdate { session_id, metadata, owner, session_started_at: None }),
+        )
     }
 
     fn told(pending: &Pending, record: &Record, stored: Option<&SessionRow>) -> Option<serde_json::Value> {

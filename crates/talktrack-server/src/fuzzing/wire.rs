@@ -76,7 +76,12 @@ fn record_of(frame: &ClientFrame) -> (String, ClientFrame) {
             (Body::Start(start), ClientFrame::SessionStart(line))
         }
         ClientFrame::SessionUpdate { metadata } => {
-            let update = SessionUpdate { session_id, metadata: metadata.clone(), owner: None };
+            let update = SessionUpdate {
+                session_id,
+                metadata: metadata.clone(),
+                owner: None,
+                session_started_at: None,
+            };
             (Body::Update(update), ClientFrame::SessionUpdate { metadata })
         }
         ClientFrame::SessionEnd { reason, ended_at, status } => {

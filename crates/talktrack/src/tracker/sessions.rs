@@ -249,10 +249,12 @@ impl Door {
                 Ok(place) => place,
                 Err(reason) => return Err(Refused { reason, returned: metadata }),
             };
-            if let Some(claim) = claim {
+            let session_started_at = claim.map(|claim| {
                 claim.metadata().merge(&sizes);
-            }
-            Ok(place.fill(Body::Update(SessionUpdate { session_id, metadata, owner }), Reply::Nobody))
+                claim.started_at()
+            });
+            let update = SessionUpdate { session_id, metadata, owner, session_started_at };
+            Ok(place.fill(Body::Update(update), Reply::Nobody))
         })?;
         self.registry.keep_alive(session, now);
         Ok(Receipt::new(session_id, seq, Arc::clone(&self.shared.progress)))

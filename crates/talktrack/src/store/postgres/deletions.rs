@@ -16,7 +16,7 @@ use crate::error::NotDurable;
 use crate::record::{DeadReason, Removed, RemovedRows, SessionDelete, Verdict};
 use crate::store::postgres::deliveries::Lane;
 use crate::store::postgres::failure::{Failure, SESSIONS};
-use crate::store::postgres::plan::{Placed, Round, Told};
+use crate::store::postgres::plan::{Placed, Round, Told, UpdateOrEnd};
 use crate::store::postgres::statement::{Statement, moment};
 use crate::store::postgres::user_marks::{self, Late};
 use crate::store::postgres::{obstacle, sessions, transaction};
@@ -248,28 +248,23 @@ pub(super) async fn refuse_what_is_told(
     verdicts: &mut [Verdict],
 ) -> Result<(), Error> {
     let unknown = Verdict::Refused(NotDurable::UnknownSession);
-    let updates = rounds.iter().flat_map(|round| &round.updates);
-    let updates = updates.flat_map(|(id, merged)| {
-        merged.places.iter().map(|place| (*place, *id, merged.owner, merged.last_seq))
-    });
-    let ends = rounds.iter().flat_map(|round| &round.ends);
-    let ends = ends.map(|(told, end)| (told.place, end.session_id, end.owner, told.seq));
-    let told: Vec<_> = updates.chain(ends).filter(|(place, ..)| verdicts[*place] == unknown).collect();
+    let told = rounds.iter().flat_map(Round::updates_and_ends);
+    let told: Vec<_> = told.filter(|told| verdicts[told.place] == unknown).collect();
     if told.is_empty() {
         return Ok(());
     }
-    let deleted = deleted(client, told.iter().map(|(_, session_id, ..)| *session_id)).await?;
-    let owners = sessions::find_owners(client, told.iter().map(|(_, session_id, ..)| *session_id)).await?;
+    let deleted = deleted(client, told.iter().map(|told| told.session_id)).await?;
+    let owners = sessions::find_owners(client, told.iter().map(|told| told.session_id)).await?;
     // If a record names an owner and its session does not exist, the start of the session was refused.
-    let late = told.iter().map(|(place, session_id, owner, seq)| Late {
-        place: *place,
-        session_id: *session_id,
-        owner: *owner,
+    let late = told.iter().map(|told| Late {
+        place: told.place,
+        session_id: told.session_id,
+        owner: told.owner,
         begun: None,
-        accepted: *seq,
+        accepted: told.seq,
     });
     let late = user_marks::refused(client, late).await?;
-    for (place, session_id, owner, _) in told {
+    for UpdateOrEnd { place, session_id, owner, .. } in told {
         if deleted.contains(&session_id) {
             verdicts[place] = Verdict::Refused(NotDurable::Deleted);
         } else if late.contains(&place) {

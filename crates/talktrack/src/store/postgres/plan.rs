@@ -10,7 +10,8 @@ use uuid::Uuid;
 use crate::clock::{Seq, Timestamp};
 use crate::json::JsonObject;
 use crate::record::{
-    Attempt, Body, Record, RemovedRows, SessionDelete, SessionEnd, SessionStart, Stamped, UserDelete,
+    Attempt, Body, Record, RemovedRows, SessionDelete, SessionEnd, SessionStart, SessionUpdate, Stamped,
+    UserDelete,
 };
 
 /// A record's place among the batch's records and in the order of acceptance, and whether the store may
@@ -45,17 +46,42 @@ impl Placed<'_> {
     }
 }
 
+/// What an update or an end says about its session.
+pub(super) struct UpdateOrEnd {
+    pub(super) place: usize,
+    pub(super) seq: Seq,
+    pub(super) session_id: Uuid,
+    pub(super) owner: Option<Uuid>,
+    pub(super) session_started_at: Option<Timestamp>,
+}
+
 /// The merged updates of a session.
+#[derive(Clone)]
 pub(super) struct Merged {
     pub(super) metadata: JsonObject,
     /// The owner that all of the updates name.
     pub(super) owner: Option<Uuid>,
+    /// When the session started, if the first of the updates says so.
+    pub(super) session_started_at: Option<Timestamp>,
     /// The attempt, the same for all of the updates.
     pub(super) attempt: Attempt,
     /// The `seq` of the last of the updates.
     pub(super) last_seq: Seq,
     /// The places of the records.
     pub(super) places: Vec<usize>,
+}
+
+impl Merged {
+    fn one(told: Told, update: &SessionUpdate) -> Self {
+        Self {
+            metadata: update.metadata.clone(),
+            owner: update.owner,
+            session_started_at: update.session_started_at,
+            attempt: told.attempt,
+            last_seq: told.seq,
+            places: vec![told.place],
+        }
+    }
 }
 
 /// One round: starts, then updates, messages and signs of life, then ends. Or only deletions.
@@ -155,6 +181,27 @@ impl<'r> Round<'r> {
         late.map(|placed| (placed.stamped.message.session_id, placed))
     }
 
+    /// Returns the updates and ends.
+    pub(super) fn updates_and_ends(&self) -> impl Iterator<Item = UpdateOrEnd> {
+        let updates = self.updates.iter().flat_map(|(session_id, merged)| {
+            merged.places.iter().map(|place| UpdateOrEnd {
+                place: *place,
+                seq: merged.last_seq,
+                session_id: *session_id,
+                owner: merged.owner,
+                session_started_at: merged.session_started_at,
+            })
+        });
+        let ends = self.ends.iter().map(|(told, end)| UpdateOrEnd {
+            place: told.place,
+            seq: told.seq,
+            session_id: end.session_id,
+            owner: end.owner,
+            session_started_at: end.session_started_at(),
+        });
+        updates.chain(ends)
+    }
+
     /// Adds a message alone. No other record of its session may be in this round.
     pub(super) fn take_message(&mut self, placed: Placed<'r>) {
         let first = self.ids.insert(placed.stamped.id, placed.stamped.message.session_id).is_none();
@@ -165,28 +212,19 @@ impl<'r> Round<'r> {
     /// now.
     pub(super) fn take_what_is_told_of(&mut self, sessions: &HashSet<Uuid>, earlier: &Round<'r>) {
         for (session_id, merged) in earlier.updates.iter().filter(|(id, _)| sessions.contains(id)) {
-            let again = merged.places.iter().map(|place| Told {
-                place: *place,
-                seq: merged.last_seq,
-                attempt: merged.attempt,
-            });
-            again.for_each(|told| self.take_update(told, *session_id, merged.owner, &merged.metadata));
+            self.take_updates(*session_id, merged.clone());
         }
         self.ends.extend(earlier.ends.iter().filter(|(_, end)| sessions.contains(&end.session_id)));
     }
 
-    fn take_update(&mut self, told: Told, session_id: Uuid, owner: Option<Uuid>, metadata: &JsonObject) {
-        let Told { place, seq, attempt } = told;
+    fn take_updates(&mut self, session_id: Uuid, more: Merged) {
         match self.updates.entry(session_id) {
-            Entry::Vacant(first) => {
-                let (metadata, places) = (metadata.clone(), vec![place]);
-                first.insert(Merged { metadata, owner, attempt, last_seq: seq, places });
-            }
+            Entry::Vacant(first) => drop(first.insert(more)),
             Entry::Occupied(mut merged) => {
                 let merged = merged.get_mut();
-                merged.metadata = merged.metadata.merged(metadata);
-                merged.last_seq = seq;
-                merged.places.push(place);
+                merged.metadata = merged.metadata.merged(&more.metadata);
+                merged.last_seq = more.last_seq;
+                merged.places.extend(more.places);
             }
         }
     }
@@ -196,7 +234,7 @@ impl<'r> Round<'r> {
         let told = Told { place, seq: record.seq, attempt: record.attempt };
         match &record.body {
             Body::Start(start) => self.starts.push((told, start)),
-            Body::Update(update) => self.take_update(told, update.session_id, update.owner, &update.metadata),
+            Body::Update(update) => self.take_updates(update.session_id, Merged::one(told, update)),
             Body::Message(stamped) => {
                 self.take_message(Placed { place, seq: record.seq, stamped, attempt: record.attempt });
             }

@@ -11,6 +11,7 @@ use std::collections::{HashMap, HashSet};
 use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
 
+use crate::clock::{Seq, Timestamp};
 use crate::error::NotDurable;
 use crate::record::{DeadReason, Ended, Reopened, Verdict};
 use crate::store::conflict::METADATA_TOO_LARGE;
@@ -45,7 +46,7 @@ async fn write_rest<'r>(
     for round in later {
         open.extend(write_round(client, lane, round, verdicts).await?);
     }
-    let (mut again, mut restored) = restore_sessions(client, lane, open.homeless, verdicts).await?;
+    let (mut again, mut restored) = restore_sessions(client, lane, rounds, open.homeless, verdicts).await?;
     // If a session starts again later in the batch, updates and ends from before that start no longer
     // apply.
     restored.retain(|id| {
@@ -270,32 +271,49 @@ async fn judge_messages<'r>(
     Ok(open)
 }
 
-/// Writes the rows of removed sessions again, from what this process knows of them. Returns these sessions,
-/// and the messages that now have one. A message whose session this process does not know becomes a dead
-/// letter.
+/// A session whose row was removed, as a record of it describes the session.
+struct RemovedSession {
+    owner: Uuid,
+    started_at: Timestamp,
+    /// The `seq` of the record.
+    accepted: Seq,
+}
+
+/// Writes the rows of removed sessions again, from what their records say about them. Returns these sessions,
+/// and the messages that now have one. A message becomes a dead letter if it does not name its session's owner:
+/// this node never knew the session.
 async fn restore_sessions<'r>(
     client: &Client,
     lane: &Lane<'_>,
+    rounds: &[Round<'r>],
     homeless: Vec<Placed<'r>>,
     verdicts: &mut [Verdict],
 ) -> Result<(Round<'r>, HashSet<Uuid>), Failure> {
     let mut again = Round::default();
-    let mut restored = HashSet::new();
+    let mut removed = HashMap::new();
     for placed in deletions::let_go(client, homeless, verdicts).await? {
-        let session_id = placed.stamped.message.session_id;
         let Some(owner) = placed.stamped.owner else {
             verdicts[placed.place] = Verdict::Dead(DeadReason::UnknownSession);
             continue;
         };
-        if restored.insert(session_id) {
-            let started_at = placed.stamped.session_started_at.unwrap_or(placed.stamped.created_at);
-            let lock = deletions::share_lock([session_id, owner].into_iter());
-            let lock = Some(lock);
-            let statements = [lock, Some(sessions::restore(session_id, owner, started_at, placed.seq))];
-            transaction::write(client, lane, &statements).await.map_err(Failure::of_a_session)?;
-            tracing::warn!(%session_id, "the row of a session that goes on was gone; it is written again");
-        }
+        let started_at = placed.stamped.session_started_at.unwrap_or(placed.stamped.created_at);
+        let session = RemovedSession { owner, started_at, accepted: placed.seq };
+        removed.entry(placed.stamped.message.session_id).or_insert(session);
         again.take_message(placed);
     }
-    Ok((again, restored))
+    for told in
+        rounds.iter().flat_map(Round::updates_and_ends).filter(|told| is_unknown(&verdicts[told.place]))
+    {
+        if let Some((owner, started_at)) = told.owner.zip(told.session_started_at) {
+            let session = RemovedSession { owner, started_at, accepted: told.seq };
+            removed.entry(told.session_id).or_insert(session);
+        }
+    }
+    for (session_id, session) in &removed {
+        let lock = Some(deletions::share_lock([*session_id, session.owner].into_iter()));
+        let row = sessions::restore(*session_id, session.owner, session.started_at, session.accepted);
+        transaction::write(client, lane, &[lock, Some(row)]).await.map_err(Failure::of_a_session)?;
+        tracing::warn!(%session_id, "the row of a session was removed while its records waited; it is written again");
+    }
+    Ok((again, removed.into_keys().collect()))
 }

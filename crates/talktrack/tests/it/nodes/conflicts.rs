@@ -52,7 +52,8 @@ pub(super) fn start(second: u64, metadata: &str) -> Record {
 
 pub(super) fn update(second: u64, metadata: &str) -> Record {
     let metadata = JsonObject::parse(metadata).unwrap();
-    record(second, Body::Update(SessionUpdate { session_id: SESSION, metadata, owner: Some(USER) }))
+    let (owner, session_started_at) = (Some(USER), None);
+    record(second, Body::Update(SessionUpdate { session_id: SESSION, metadata, owner, session_started_at }))
 }
 
 fn end_as(second: u64, reason: &str, seen_until: Option<u64>) -> Record {

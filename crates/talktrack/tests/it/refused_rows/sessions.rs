@@ -1,5 +1,6 @@
 //! Rows of sessions that are gone, or that the database never accepts.
 
+use talktrack::store::SessionRow;
 use talktrack::{JsonObject, Message, Role, Status};
 use talktrack_testbed::{Database, Postgres, Proxy};
 use uuid::Uuid;
@@ -74,6 +75,66 @@ async fn what_is_told_of_a_deleted_session_beside_its_message_is_told_of_the_row
     let row = node.session(SESSION).await;
     assert_eq!((row.end_reason.as_deref(), row.message_count), (Some("completed"), 1));
     assert_eq!(row.metadata.unwrap().into_known().unwrap().to_value()["room"], 7);
+}
+
+/// Starts a session, removes its rows, and lets `then` say something about the session.
+/// Returns the row that the node wrote again.
+async fn row_after(then: impl AsyncFnOnce(&Node)) -> SessionRow {
+    let database = migrated().await;
+    let node = Node::at(&database.url());
+    node.start(SESSION).await;
+    node.say(SESSION, "before").await;
+    node.settled().await;
+    let before = node.session(SESSION).await;
+    take_away(&database, "conversation_messages");
+    take_away(&database, "conversation_sessions");
+    then(&node).await;
+    assert_eq!(node.settled().await.dead_lettered, 0);
+    let row = node.session(SESSION).await;
+    assert_eq!(row.started_at, before.started_at);
+    assert_eq!((row.user_id, row.message_count), (Some(USER), 0));
+    row
+}
+
+/// Regression test, found by dropping the tables ten times under load: the last message of a session was stored and removed,
+/// and its end waited ten minutes for a start that no node had.
+#[tokio::test]
+async fn an_end_alone_writes_the_row_of_its_session_again() {
+    let row = row_after(async |node| {
+        within(node.tracker.end_session(SESSION, "completed").unwrap().durable()).await.unwrap();
+    })
+    .await;
+    assert_eq!(row.end_reason.as_deref(), Some("completed"));
+}
+
+#[tokio::test]
+async fn an_update_alone_writes_the_row_of_its_session_again() {
+    let row = row_after(async |node| {
+        let metadata = JsonObject::parse(r#"{"room": 7}"#).unwrap();
+        within(node.tracker.update_session(SESSION, metadata).unwrap().durable()).await.unwrap();
+    })
+    .await;
+    assert_eq!(row.metadata.unwrap().into_known().unwrap().to_value()["room"], 7);
+}
+
+#[tokio::test]
+async fn neither_an_update_nor_an_end_writes_the_row_of_a_deleted_session_again() {
+    let mark = format!("'{USER}', '{}', now()", Uuid::nil());
+    for sql in [
+        "DELETE FROM conversation_sessions".to_owned(),
+        format!("INSERT INTO conversation_user_deletions (user_id, session_id, deleted_at) VALUES ({mark})"),
+    ] {
+        let database = migrated().await;
+        let node = Node::at(&database.url());
+        node.start(SESSION).await;
+        node.settled().await;
+        database.psql(&sql);
+        take_away(&database, "conversation_sessions");
+        drop(node.tracker.update_session(SESSION, JsonObject::parse(r#"{"room": 7}"#).unwrap()).unwrap());
+        drop(node.tracker.end_session(SESSION, "completed").unwrap());
+        node.settled().await;
+        assert_eq!(database.psql("SELECT count(*) FROM conversation_sessions"), "0", "{sql}");
+    }
 }
 
 #[tokio::test]
