@@ -111,7 +111,14 @@ fuzz: need-cc ## runs libFuzzer for MINUTES=1 per target; needs a nightly toolch
 # cargo-deny fetches the advisories of RustSec, which are published only as a git repository.
 ADVISORIES := https://github.com/rustsec/advisory-db
 
+# The subjects of the commits that are not on origin/main yet, so of those that can still be changed. Without that branch (a shallow
+# clone, a repository of its own), the subject of HEAD. A merge's subject is not ours.
+SUBJECTS = if git rev-parse --quiet --verify origin/main >/dev/null; then git log -50 --no-merges --format=%s origin/main..HEAD; \
+	else git log -1 --format=%s; fi 2>/dev/null | grep -v '^Merge '
+
 check: ## checks formatting, lints, licences, and known vulnerabilities if their database is reachable
+	@long=$$($(SUBJECTS) | LC_ALL=C.UTF-8 grep -E '.{73}') || exit 0; \
+	echo "a commit's subject has at most 72 characters; shorten: $$long" >&2; exit 1
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked -p talktrack --no-deps --all-features
