@@ -46,14 +46,14 @@ pub(crate) struct Gone {
     messages: u64,
     /// Dead letters removed.
     dead_letters: u64,
-    /// Messages removed from the journal, which were on their way to the store.
+    /// Messages removed from the journal while they waited for the store.
     journal: u64,
     /// Recordings removed.
     audio: u64,
-    /// `done`; or `pending` where the database, or the object store of recordings, cannot be reached: it is deleted there as soon
-    /// as it can, and is not counted here.
+    /// `done`, or `pending` if the database or the object store of recordings cannot be reached: the server deletes the rest there
+    /// as soon as it can, and does not count it here.
     store: InStore,
-    /// Files in the data directory of this server that may still hold what was deleted: what is left of damaged databases.
+    /// Files in the data directory of this server that may still hold deleted data: what is left of damaged databases.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     remaining: Vec<Remaining>,
 }

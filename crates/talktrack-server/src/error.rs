@@ -226,14 +226,14 @@ pub(crate) struct Document {
     title: &'static str,
     #[schema(example = 400)]
     status: u16,
-    /// One of the codes of the protocol, where one fits.
+    /// One of the error codes of the protocol, if one fits.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "invalid_message")]
     code: Option<&'static str>,
-    /// For people; may change.
+    /// A description for people. The wording may change.
     #[schema(example = "content: missing")]
     detail: String,
-    /// Of an array of which nothing was taken: what was wrong with each.
+    /// If an array was sent and all of its messages were refused: the error of each message.
     #[serde(skip_serializing_if = "Option::is_none")]
     acks: Option<Value>,
 }
@@ -241,7 +241,7 @@ pub(crate) struct Document {
 /// The error responses that every endpoint may return, for the OpenAPI description.
 impl IntoResponses for Problem {
     fn responses() -> BTreeMap<String, RefOr<Described>> {
-        let kinds = [("4XX", "Refused; nothing is kept."), ("5XX", "Not now.")];
+        let kinds = [("4XX", "The request was refused; nothing is kept."), ("5XX", "The server cannot do this now.")];
         kinds.into_iter().map(|(status, meaning)| (status.to_owned(), described(meaning).into())).collect()
     }
 }

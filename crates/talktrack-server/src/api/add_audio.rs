@@ -22,30 +22,31 @@ use crate::state::AppState;
 /// After how many seconds a client should retry an upload that was refused because too many others were running.
 const RETRY_AFTER: u32 = 10;
 
-/// A recording that is kept.
+/// A stored recording.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct KeptRecording {
-    /// For `audio_url` of a message: where it is read, on this server.
+    /// The path of the recording on this server, for `audio_url` of a message.
     #[schema(
         example = "/v1/sessions/9e3c1730-9c19-47cb-a50c-0a3c8a2f4a33/audio/01a20901-7957-72ca-8a13-20d8fe439945.ogg"
     )]
     audio_url: String,
-    /// What it is, by its bytes.
+    /// The format, as the server detected it from the bytes.
     #[schema(value_type = String, example = "audio/ogg")]
     content_type: &'static str,
+    /// The size in bytes.
     bytes: u64,
 }
 
-/// Keeps a recording
+/// Stores a recording
 ///
-/// The body is the file itself: WAV, Ogg, WebM, MP3, MP4, FLAC or AAC. What it is, its bytes tell; the `Content-Type` has to be
-/// of `audio/` and is not asked further. Answers when the recording is safe, with the `audio_url` for the message it belongs
-/// to. What breaks off leaves nothing.
+/// The body is the audio file itself: WAV, Ogg, WebM, MP3, MP4, FLAC or AAC. The server detects the format from the bytes;
+/// `Content-Type` only has to begin with `audio/`. The server answers when the recording is durable, with the `audio_url` for
+/// the message that it belongs to. An upload that breaks off leaves nothing.
 #[utoipa::path(
     post, path = "/v1/sessions/{session_id}/audio", operation_id = "add_audio", tag = "writing",
-    request_body(content = Recording, content_type = "audio/*"), params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "Its UUID, or `external:NAME` with your own name for it, percent-encoded.")),
+    request_body(content = Recording, content_type = "audio/*"), params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "The session's UUID, or `external:NAME` (percent-encoded) with its `external_id`.")),
     responses(
-        (status = 201, description = "The recording is kept.", body = KeptRecording,
+        (status = 201, description = "The recording is stored.", body = KeptRecording,
             headers(("Location" = String, description = "The same as `audio_url`."))),
         Problem,
     )

@@ -43,7 +43,7 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Wanted {
-    /// `stored`: answer when the messages are in the store, not only durable here.
+    /// `stored`: answer when the messages are in the store. By default, the server answers when they are durable on this server.
     #[param(value_type = Option<String>, pattern = "^stored$")]
     wait: Option<Wait>,
 }
@@ -54,19 +54,23 @@ enum Wait {
     Stored,
 }
 
-/// What became of each message, in the order of the request.
+/// The outcome for each message.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Answers {
+    /// One entry for each message, in the order of the request.
     acks: Vec<Answer>,
 }
 
-/// What became of one message: its id where it is durable, else what was wrong.
+/// The outcome for one message: its id if it is durable, otherwise the error.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Answer {
+    /// The id of the message. Absent if the message was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<Uuid>,
+    /// Absent if the message is durable.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<WhatWasWrong>,
+    /// The `ref` of the message, if it had one.
     #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<serde_json::Value>)]
     reference: Option<FrameRef>,
@@ -75,23 +79,26 @@ pub(crate) struct Answer {
 /// Why a message was refused.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct WhatWasWrong {
+    /// One of the error codes of the protocol, or `internal`.
     #[schema(example = "id_conflict")]
     code: &'static str,
+    /// A description for people. The wording may change.
     message: String,
 }
 
-/// Says something, or many things
+/// Adds one message or several
 ///
-/// Answers when everything is durable. An array is answered message by message: with 202 (201 with `wait=stored`) where all
-/// are durable (stored), with 207 where some were refused. Where none was taken, the answer is a problem document.
+/// The server answers when the messages are durable. For an array, `acks` has one entry for each message. The status is 202 if
+/// all messages are durable, 201 if all are stored (with `wait=stored`), and 207 if some were refused. If all were refused, the
+/// answer is a problem document.
 #[utoipa::path(
     post, path = "/v1/sessions/{session_id}/messages", operation_id = "add_messages", tag = "writing", request_body = NewMessages,
-    params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "Its UUID, or `external:NAME` with your own name for it, percent-encoded."), Wanted,
-        ("Idempotency-Key" = Option<String>, Header, description = "Messages without an id get one that is derived from it.")),
+    params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "The session's UUID, or `external:NAME` (percent-encoded) with its `external_id`."), Wanted,
+        ("Idempotency-Key" = Option<String>, Header, description = "The server derives the ids of messages without an id from this key.")),
     responses(
-        (status = 201, description = "All are stored.", body = Answers),
-        (status = 202, description = "All are durable.", body = Answers),
-        (status = 207, description = "Some were refused.", body = Answers),
+        (status = 201, description = "All messages are stored.", body = Answers),
+        (status = 202, description = "All messages are durable.", body = Answers),
+        (status = 207, description = "Some messages were refused; the others are durable.", body = Answers),
         Problem,
     )
 )]

@@ -13,7 +13,7 @@ use crate::deletion::{self, Gone};
 use crate::error::Problem;
 use crate::state::AppState;
 
-/// A session that is gone, and what was removed with it.
+/// A deleted session, and what was removed with it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DeletedSession {
     session_id: Uuid,
@@ -23,15 +23,16 @@ pub(crate) struct DeletedSession {
 
 /// Deletes a session
 ///
-/// For good, with its messages, dead letters and what waits for the database. Whatever comes of it later is refused with 410
-/// and the code `deleted`, and it cannot begin again. Users delete their own; a key needs the scope `admin`. Deleting it again
-/// removes nothing. Of a session that is not there (404), whatever another server delivers later is refused, too: for a user
-/// what was accepted for that user.
+/// Deletes the session permanently, with its messages, its dead letters and its records that wait for the database. The server
+/// refuses everything that arrives for it later, with 410 and the code `deleted`; the session cannot begin again. Users delete
+/// their own sessions; an API key needs the scope `admin`. Deleting a session again removes nothing. If the session does not
+/// exist (404), what another server delivers of it later is refused as well; after a request with a user's token, only what was
+/// accepted for this user.
 #[utoipa::path(
-    delete, path = "/v1/sessions/{session_id}", operation_id = "delete_session", tag = "deleting", params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "Its UUID, or `external:NAME` with your own name for it, percent-encoded.")),
+    delete, path = "/v1/sessions/{session_id}", operation_id = "delete_session", tag = "deleting", params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "The session's UUID, or `external:NAME` (percent-encoded) with its `external_id`.")),
     responses(
-        (status = 200, description = "It is gone everywhere.", body = DeletedSession),
-        (status = 202, description = "It is gone here; the database cannot be reached and follows.", body = DeletedSession),
+        (status = 200, description = "The session is deleted everywhere.", body = DeletedSession),
+        (status = 202, description = "The session is deleted on this server. The database or the object store cannot be reached; the server deletes the session there as soon as it can.", body = DeletedSession),
         Problem,
     )
 )]

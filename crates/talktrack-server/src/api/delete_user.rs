@@ -14,7 +14,7 @@ use crate::deletion::{self, Gone};
 use crate::error::Problem;
 use crate::state::AppState;
 
-/// A user of whom nothing is left, and what was removed.
+/// A deleted user, and what was removed.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DeletedUser {
     user_id: Uuid,
@@ -24,14 +24,14 @@ pub(crate) struct DeletedUser {
 
 /// Deletes a user
 ///
-/// Every session of theirs, each as by itself, until none is left; sessions that began before and that another server delivers
-/// later are refused. The user may come back with new sessions. Users delete
-/// themselves; a key needs the scope `admin`. Where there is nothing of them, nothing is removed.
+/// Deletes all sessions of the user, each as `DELETE /v1/sessions/{session_id}` does. Sessions that began before the deletion
+/// and that another server delivers later are refused. The user may come back with new sessions. Users delete themselves; an
+/// API key needs the scope `admin`. If there is nothing of the user, nothing is removed.
 #[utoipa::path(
     delete, path = "/v1/users/{user_id}", operation_id = "delete_user", tag = "deleting", params(("user_id" = Uuid, Path)),
     responses(
-        (status = 200, description = "Everything is gone.", body = DeletedUser),
-        (status = 202, description = "It is gone here; the database cannot be reached and follows.", body = DeletedUser),
+        (status = 200, description = "Everything is deleted.", body = DeletedUser),
+        (status = 202, description = "Everything is deleted on this server. The database or the object store cannot be reached; the server deletes the rest there as soon as it can.", body = DeletedUser),
         Problem,
     )
 )]

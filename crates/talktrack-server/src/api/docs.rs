@@ -21,15 +21,15 @@ use crate::error::Document;
     components(schemas(Document)),
     info(
         title = "talktrack",
-        description = "Conversations of voice and chat agents: written down as they happen, and read back. Errors are problem \
-                       documents (RFC 9457). The WebSocket at `/v1/ws` is described in docs/protocol.md.",
+        description = "Records conversations of voice and chat agents while they happen, and reads them back. Errors are problem \
+                       documents (RFC 9457). docs/protocol.md describes the WebSocket at `/v1/ws`.",
         license(name = "Apache-2.0 OR MIT", identifier = "Apache-2.0 OR MIT"),
     ),
     tags(
-        (name = "writing", description = "Every answer comes when what it tells of is durable."),
-        (name = "reading", description = "What the store has. A user's token shows their own."),
-        (name = "deleting", description = "What is deleted is gone for good."),
-        (name = "operating", description = "For those who run the server."),
+        (name = "writing", description = "The server answers a write once what the answer reports is durable."),
+        (name = "reading", description = "Returns what is recorded. With a user's token, only what belongs to that user."),
+        (name = "deleting", description = "Deletes permanently."),
+        (name = "operating", description = "For the operators of the server."),
     )
 )]
 pub(crate) struct Api;
@@ -123,9 +123,9 @@ fn endpoint(method: &str, path: &str, operation: &Value) -> String {
         let _ = write!(html, "<table><tr><th>parameter<th>type<th>meaning{parameters}</table>");
     }
     if let Some(body) = schema_of(&operation["requestBody"]) {
-        let _ = write!(html, "<p>Takes {}.</p>", kind(body));
+        let _ = write!(html, "<p>Request body: {}.</p>", kind(body));
     }
-    html.push_str("<table><tr><th>status<th>gives<th>meaning");
+    html.push_str("<table><tr><th>status<th>response body<th>meaning");
     for (status, response) in entries(&operation["responses"]) {
         let gives = schema_of(response).map(kind).unwrap_or_default();
         html.push_str(&row(status, &gives, &prose(&response["description"])));

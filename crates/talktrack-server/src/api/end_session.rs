@@ -22,19 +22,19 @@ use crate::wire::{self, ClientFrame};
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct EndedSession {
     session_id: Uuid,
-    /// From start to end. Null if only the store knows it, and the store cannot be asked now.
+    /// The time from start to end in seconds. `null` if only the store knows it and the store cannot be reached.
     #[schema(example = 45.2)]
     duration_seconds: Option<f64>,
-    /// Null as `duration_seconds`.
+    /// The number of messages. `null` under the same condition as `duration_seconds`.
     message_count: Option<u64>,
 }
 
 /// Ends a session
 ///
-/// Answers when the end, and everything sent before it, is durable. Ending it again changes nothing.
+/// The server answers when the end and everything sent before it are durable. Ending a session again changes nothing.
 #[utoipa::path(
     post, path = "/v1/sessions/{session_id}/end", operation_id = "end_session", tag = "writing", request_body = SessionEnd,
-    params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "Its UUID, or `external:NAME` with your own name for it, percent-encoded.")),
+    params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "The session's UUID, or `external:NAME` (percent-encoded) with its `external_id`.")),
     responses(
         (status = 202, description = "The end is durable.", body = EndedSession),
         Problem,

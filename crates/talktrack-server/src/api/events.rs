@@ -32,28 +32,28 @@ const LAST_EVENT_ID: &str = "last-event-id";
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Wanted {
-    /// Of this session.
+    /// Only events of this session.
     session_id: Option<Uuid>,
-    /// Of this user's sessions.
+    /// Only events of this user's sessions.
     user_id: Option<Uuid>,
-    /// Begins behind the event with this id. The header `Last-Event-ID` wins over it: clients that connect again send it by
-    /// themselves.
+    /// The id of the last event that you received: the stream begins with the event after it. By default, the stream begins with
+    /// the next event. The header `Last-Event-ID` takes precedence, because clients send it by themselves when they reconnect.
     #[param(minimum = 0)]
     #[param(value_type = Option<i64>)]
     last_event_id: Option<Seq>,
 }
 
-/// Streams what becomes durable
+/// Streams events as they become durable
 ///
-/// In this order, from now on or behind the event that `last_event_id` names: `session.started` (or resumed),
-/// `session.updated`, `session.ended`, `session.deleted` and `message` (a later revision too: the same id with a higher
-/// `revision`). The data are the row, as it is when the event is sent. `gap` says that some of what you ask for is no
-/// longer kept, `closing` is the last event, with the reason: connect again behind the last id.
+/// The events come in the order in which they became durable, from now on or after the event that `last_event_id` names:
+/// `session.started` (or resumed), `session.updated`, `session.ended`, `session.deleted` and `message` (also for a later
+/// revision, with the same id and a higher `revision`). The data are the row as it is when the event is sent. `gap` reports that
+/// some of the requested events have been removed. `closing` is the last event and has the reason: reconnect with the last id.
 #[utoipa::path(
     get, path = "/v1/events", operation_id = "events", tag = "reading",
-    params(Wanted, ("Last-Event-ID" = Option<i64>, Header, description = "As `last_event_id`.")),
+    params(Wanted, ("Last-Event-ID" = Option<i64>, Header, description = "The same as `last_event_id`.")),
     responses(
-        (status = 200, description = "Events, without an end.", body = String, content_type = "text/event-stream"),
+        (status = 200, description = "A stream of events that stays open.", body = String, content_type = "text/event-stream"),
         Problem,
     )
 )]

@@ -29,8 +29,8 @@ const PAGE: usize = 100;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Wanted {
-    /// `json`, `jsonl` (which `talktrack import` reads, and the default), `text`, `vtt` (subtitles) or `openai` (the array
-    /// of messages that chat models take).
+    /// `jsonl` (the default; `talktrack import` reads it), `json`, `text`, `vtt` (subtitles) or `openai` (the array of messages
+    /// that chat models take).
     #[serde(default)]
     #[param(value_type = Option<String>, pattern = "^(json|jsonl|text|vtt|openai)$")]
     format: Format,
@@ -38,11 +38,12 @@ pub(crate) struct Wanted {
 
 /// Exports a conversation
 ///
-/// As a file, written while it is read: as long as the conversation is. What is said meanwhile may still come in. Where the
-/// store fails in the middle, the answer breaks off without its end, which HTTP tells from a whole one.
+/// Returns the conversation as a file, however long it is: the server streams the file while it reads the rows. Messages that
+/// arrive during the export may be included. If the store fails in the middle, the answer breaks off without its end, which
+/// HTTP clients report as an error.
 #[utoipa::path(
     get, path = "/v1/sessions/{session_id}/export", operation_id = "export", tag = "reading",
-    params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "Its UUID, or `external:NAME` with your own name for it, percent-encoded."), Wanted),
+    params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "The session's UUID, or `external:NAME` (percent-encoded) with its `external_id`."), Wanted),
     responses(
         (status = 200, description = "The conversation.", content(
             (String = "application/jsonl"), (String = "text/plain"), (String = "text/vtt"), (Value = "application/json"),

@@ -19,24 +19,24 @@ use crate::state::AppState;
 /// been deleted.
 const CACHING: &str = "private, no-cache";
 
-/// Reads a recording
+/// Returns a recording
 ///
-/// The address is what `audio_url` says. `Range` gives a part of it, so that a player can seek; a recording never changes, and
-/// `If-None-Match` with its `ETag` costs nothing.
+/// The address is the `audio_url`. `Range` returns a part of the recording, so that a player can seek. A recording never changes,
+/// so `If-None-Match` with its `ETag` transfers nothing.
 #[utoipa::path(
     get, path = "/v1/sessions/{session_id}/audio/{name}", operation_id = "get_audio", tag = "reading",
-    params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "Its UUID, or `external:NAME` with your own name for it, percent-encoded."), ("name" = String, Path),
+    params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "The session's UUID, or `external:NAME` (percent-encoded) with its `external_id`."), ("name" = String, Path),
         ("Range" = Option<String>, Header, description = "One range of bytes, such as `bytes=0-1023`.")),
     responses(
         (status = 200, description = "The recording.", content(
             (Recording = "audio/wav"), (Recording = "audio/ogg"), (Recording = "audio/webm"), (Recording = "audio/mpeg"),
             (Recording = "audio/mp4"), (Recording = "audio/flac"), (Recording = "audio/aac"),
         )),
-        (status = 206, description = "The part that was asked for.", content(
+        (status = 206, description = "The requested part.", content(
             (Recording = "audio/wav"), (Recording = "audio/ogg"), (Recording = "audio/webm"), (Recording = "audio/mpeg"),
             (Recording = "audio/mp4"), (Recording = "audio/flac"), (Recording = "audio/aac"),
         )),
-        (status = 304, description = "You have it already."),
+        (status = 304, description = "You already have the recording."),
         Problem,
     )
 )]

@@ -9,11 +9,11 @@ use crate::auth::Caller;
 use crate::error::Problem;
 use crate::state::AppState;
 
-/// Shows a session
+/// Returns a session
 ///
-/// Its messages are a list of their own.
+/// The messages of the session are a separate list.
 #[utoipa::path(
-    get, path = "/v1/sessions/{session_id}", operation_id = "get_session", tag = "reading", params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "Its UUID, or `external:NAME` with your own name for it, percent-encoded.")),
+    get, path = "/v1/sessions/{session_id}", operation_id = "get_session", tag = "reading", params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "The session's UUID, or `external:NAME` (percent-encoded) with its `external_id`.")),
     responses(
         (status = 200, description = "The session.", body = Session),
         Problem,

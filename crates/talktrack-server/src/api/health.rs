@@ -4,11 +4,11 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::json;
 
-/// Is the process there?
+/// Checks that the process is alive
 #[utoipa::path(
     get, path = "/healthz", operation_id = "health", tag = "operating",
     responses(
-        (status = 200, description = "It is."),
+        (status = 200, description = "The process is alive."),
     )
 )]
 pub(crate) async fn answer() -> Response {

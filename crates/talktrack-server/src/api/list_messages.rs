@@ -20,32 +20,33 @@ use crate::state::AppState;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Page {
-    /// How many at most; 50 if it is left out. A page of large rows ends earlier.
+    /// The maximum number of messages in the page. Defaults to 50. A page of large rows ends earlier.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Limit,
-    /// Goes on after the page that gave it.
+    /// The `next_cursor` of the previous page. Defaults to the first page.
     #[param(value_type = Option<String>, pattern = "^(r|p?-?[0-9]{1,19})\\.-?[0-9]{1,19}\\.[0-9a-f]{32}$")]
     cursor: Option<Cursor<MessageCursor>>,
 }
 
-/// A page of a transcript.
+/// A page of messages.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Messages {
     messages: Vec<Message>,
-    /// Where the transcript goes on; null at its end.
+    /// The cursor of the next page; `null` on the last page.
     #[schema(value_type = Option<String>)]
     next_cursor: Option<Cursor<MessageCursor>>,
 }
 
-/// Shows what was said
+/// Lists the messages of a session
 ///
-/// In the order of `created_at`, then of acceptance. What is said while you turn the pages comes at the end.
+/// The messages are in the order of `created_at`, then of acceptance. Messages that arrive while you read the pages come at the
+/// end.
 #[utoipa::path(
     get, path = "/v1/sessions/{session_id}/messages", operation_id = "list_messages", tag = "reading",
-    params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "Its UUID, or `external:NAME` with your own name for it, percent-encoded."), Page),
+    params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "The session's UUID, or `external:NAME` (percent-encoded) with its `external_id`."), Page),
     responses(
-        (status = 200, description = "A page.", body = Messages),
+        (status = 200, description = "A page of messages.", body = Messages),
         Problem,
     )
 )]

@@ -23,25 +23,25 @@ use crate::state::AppState;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Filter {
-    /// Of this user.
+    /// Only sessions of this user.
     user_id: Option<Uuid>,
-    /// In this state.
+    /// Only sessions with this status.
     #[param(value_type = Option<String>, pattern = "^(active|ended|abandoned)$")]
     status: Option<Status>,
-    /// Begun at this moment or later.
+    /// Only sessions that began at this time or later.
     #[param(value_type = Option<String>, format = DateTime)]
     since: Option<Timestamp>,
-    /// Begun before this moment.
+    /// Only sessions that began before this time.
     #[param(value_type = Option<String>, format = DateTime)]
     until: Option<Timestamp>,
-    /// With a message in which all of this is found, as by `/v1/search`.
+    /// Only sessions that have one message which matches all of this query, as in `/v1/search`.
     #[param(value_type = Option<String>, min_length = 1, max_length = 500)]
     q: Option<Query>,
-    /// How many at most; 50 if it is left out. A page of large rows ends earlier.
+    /// The maximum number of sessions in the page. Defaults to 50. A page of large rows ends earlier.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Limit,
-    /// Goes on after the page that gave it.
+    /// The `next_cursor` of the previous page. Defaults to the first page.
     #[param(value_type = Option<String>, pattern = "^(r|p?-?[0-9]{1,19})\\.[0-9a-f]{32}$")]
     cursor: Option<Cursor<SessionCursor>>,
 }
@@ -50,18 +50,19 @@ pub(crate) struct Filter {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Sessions {
     sessions: Vec<Session>,
-    /// Where the list goes on; null at its end.
+    /// The cursor of the next page; `null` on the last page.
     #[schema(value_type = Option<String>)]
     next_cursor: Option<Cursor<SessionCursor>>,
 }
 
 /// Lists sessions
 ///
-/// The newest first. What begins while you turn the pages comes before the first one, and moves nothing.
+/// The newest sessions come first. Sessions that begin while you read the pages come before the first page, and the other pages
+/// stay the same.
 #[utoipa::path(
     get, path = "/v1/sessions", operation_id = "list_sessions", tag = "reading", params(Filter),
     responses(
-        (status = 200, description = "A page.", body = Sessions),
+        (status = 200, description = "A page of sessions.", body = Sessions),
         Problem,
     )
 )]

@@ -11,11 +11,11 @@ use crate::config::Scope;
 use crate::error::Problem;
 use crate::state::AppState;
 
-/// The figures, for Prometheus
+/// Returns the metrics for Prometheus
 #[utoipa::path(
     get, path = "/metrics", operation_id = "metrics", tag = "operating",
     responses(
-        (status = 200, description = "In the text format of Prometheus.", content_type = "text/plain", body = String),
+        (status = 200, description = "The metrics, in the text format of Prometheus.", content_type = "text/plain", body = String),
     )
 )]
 pub(crate) async fn answer(State(state): State<AppState>, caller: Caller) -> Result<Response, Problem> {

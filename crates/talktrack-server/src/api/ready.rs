@@ -12,12 +12,12 @@ use crate::config::Scope;
 use crate::error::Problem;
 use crate::state::AppState;
 
-/// Would messages become durable and stored now?
+/// Checks that messages would become durable and stored now
 #[utoipa::path(
     get, path = "/readyz", operation_id = "ready", tag = "operating",
     responses(
-        (status = 200, description = "They would."),
-        (status = 503, description = "They would not, and why."),
+        (status = 200, description = "Messages would become durable and stored now."),
+        (status = 503, description = "They would not. Callers that may read `/metrics` also get the causes."),
     )
 )]
 pub(crate) async fn answer(State(state): State<AppState>, caller: Result<Caller, Problem>) -> Response {

@@ -8,46 +8,47 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// A session that begins.
+/// A session to start or to resume.
 #[derive(ToSchema)]
 pub(crate) struct SessionStart {
-    /// Minted where it is left out.
+    /// Defaults to an id that the server derives from `external_id`, or generates.
     #[schema(value_type = Option<String>, format = Uuid, min_length = 36, max_length = 36)]
     session_id: Option<Uuid>,
-    /// Your own id; without `session_id`, that is derived from it.
+    /// Your own id of the session. Without `session_id`, the server derives the session's id from it.
     #[schema(min_length = 1, max_length = 256)]
     external_id: Option<String>,
-    /// Whose it is. A user's token says so by itself: there it may be left out.
+    /// The user of the session. Optional with a user's token, which names the user.
     user_id: Uuid,
-    /// Yours alone.
+    /// Your own data; the server stores it as it is.
     metadata: Option<Map<String, Value>>,
-    /// When it began; now where it is left out.
+    /// When the session began. Defaults to now.
     #[schema(format = DateTime, min_length = 20)]
     started_at: Option<String>,
 }
 
-/// Keys for a session's metadata.
+/// An update of a session's metadata.
 #[derive(ToSchema)]
 pub(crate) struct SessionUpdate {
+    /// The keys to add or to replace.
     metadata: Map<String, Value>,
 }
 
 /// The end of a session.
 #[derive(ToSchema)]
 pub(crate) struct SessionEnd {
-    /// Your word for why; `completed` where it is left out.
+    /// The reason, in your own word. Defaults to `completed`.
     #[schema(min_length = 1, max_length = 256)]
     reason: Option<String>,
-    /// When; now where it is left out.
+    /// When the session ended. Defaults to now.
     #[schema(format = DateTime, min_length = 20)]
     ended_at: Option<String>,
-    /// `abandoned` says that nobody ended it: then its end is its last message, whatever `ended_at` says. For conversations
-    /// that are carried over from elsewhere.
+    /// `ended` (the default), or `abandoned` for conversations that you transfer from another system: the session was never
+    /// ended explicitly. Its end is then its last message, and `ended_at` is ignored.
     #[schema(pattern = "^(ended|abandoned)$")]
     status: Option<String>,
 }
 
-/// One message, or several, which are answered in their order.
+/// One message, or several. The answer has their outcomes in the same order.
 #[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
 pub(crate) enum NewMessages {
@@ -55,12 +56,12 @@ pub(crate) enum NewMessages {
     Several(SeveralMessages),
 }
 
-/// Messages in the order in which they were said; 1,000 at most.
+/// Messages in the order in which they were said, at most 1,000.
 #[derive(Deserialize, ToSchema)]
 #[schema(min_items = 1)]
 pub(crate) struct SeveralMessages(Vec<NewMessage>);
 
-/// The numbers of a turn, in milliseconds where the name says `_ms`. Other keys are kept, too.
+/// Measurements of a turn. Values of keys that end in `_ms` are in milliseconds. Other keys are stored as well.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct Metrics {
     stt_ms: Option<f64>,
@@ -79,25 +80,24 @@ pub(crate) struct Metrics {
     language: Option<String>,
 }
 
-/// Something that was said. Its fields are those of the `message` frame.
+/// A message to add. Its fields are those of the `message` frame.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct NewMessage {
     #[schema(pattern = "^(user|assistant|system|developer|tool)$")]
     role: String,
-    /// What was said, and heard. Must not be empty, unless `kind` is another than `message`, or `content_generated` or
-    /// `parts` is there.
+    /// What was said and heard. Must not be empty, unless `kind` is not `message`, or `content_generated` or `parts` is given.
     content: String,
-    /// The idempotency key; derived from `external_id` or minted where it is left out.
+    /// The idempotency key. Defaults to an id that the server derives from `external_id`, or generates.
     #[schema(value_type = Option<String>, format = Uuid, min_length = 36, max_length = 36)]
     id: Option<Uuid>,
     #[schema(min_length = 1, max_length = 256)]
     external_id: Option<String>,
-    /// When it was said; now where it is left out.
+    /// When the message was said. Defaults to now.
     #[schema(format = DateTime, min_length = 20)]
     created_at: Option<String>,
     #[schema(pattern = "^(message|tool_call|tool_result|event)$")]
     kind: Option<String>,
-    /// A higher one replaces what stands under the same id.
+    /// A message with a higher revision replaces the stored message with the same id. Defaults to 0.
     #[schema(minimum = 0, maximum = 2147483647)]
     revision: Option<i32>,
     interrupted: Option<bool>,
@@ -106,12 +106,12 @@ pub(crate) struct NewMessage {
     metadata: Option<Map<String, Value>>,
     parts: Option<Vec<Value>>,
     metrics: Option<Metrics>,
-    /// Your mark, a string or a number; the answer repeats it.
+    /// Your own reference, a string or a number. The answer repeats it.
     #[serde(rename = "ref")]
     reference: Option<Reference>,
 }
 
-/// A mark.
+/// A reference of the caller: a string or a number.
 #[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
 pub(crate) enum Reference {
@@ -119,7 +119,7 @@ pub(crate) enum Reference {
     Number(f64),
 }
 
-/// A sound file.
+/// An audio file.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
 pub(crate) struct Recording(Vec<u8>);

@@ -11,28 +11,29 @@ use uuid::Uuid;
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Session {
     session_id: Uuid,
-    /// Null if another program left it null.
+    /// The user of the session. `null` only if another program wrote no user.
     user_id: Option<Uuid>,
-    /// The caller's own id.
+    /// The caller's own id of the session.
     external_id: Option<String>,
-    /// `active`, `ended` or `abandoned`; another word as another program wrote it.
+    /// `active`, `ended` or `abandoned`. Any other value that another program wrote is returned unchanged.
     #[schema(value_type = String, example = "ended")]
     status: Stored<Status>,
-    /// Why it ended.
+    /// Why the session ended.
     #[schema(example = "completed")]
     end_reason: Option<String>,
-    /// A time of which another program wrote a year beyond 9999, `infinity` or text that is no time is shown as it is.
+    /// When the session began. Times that another program wrote with a year after 9999, as `infinity` or as other text are
+    /// returned unchanged.
     #[schema(value_type = String, format = DateTime)]
     started_at: StoredTime,
     #[schema(value_type = Option<String>, format = DateTime)]
     ended_at: Option<StoredTime>,
-    /// From start to end.
+    /// The time from start to end, in seconds.
     #[serde(serialize_with = "serialize_number")]
     duration_seconds: Option<f64>,
     #[schema(value_type = Option<String>, format = DateTime)]
     last_event_at: Option<StoredTime>,
     message_count: i64,
-    /// The caller's own remarks.
+    /// The caller's own data.
     #[schema(value_type = Option<serde_json::Map<String, serde_json::Value>>)]
     metadata: Option<Stored<JsonObject>>,
 }
@@ -42,39 +43,39 @@ pub(crate) struct Session {
 pub(crate) struct Message {
     id: Uuid,
     session_id: Uuid,
-    /// Whose session it is; null for messages of `system`.
+    /// The user of the session; `null` for messages of `system`.
     user_id: Option<Uuid>,
-    /// `user`, `assistant`, `system`, `developer` or `tool`; another word as another program wrote it.
+    /// `user`, `assistant`, `system`, `developer` or `tool`. Any other value that another program wrote is returned unchanged.
     #[schema(value_type = String, example = "user")]
     role: Stored<Role>,
-    /// What was said, and heard.
+    /// What was said and heard.
     content: String,
     audio_url: Option<String>,
-    /// The caller's own remarks.
+    /// The caller's own data.
     #[schema(value_type = Option<serde_json::Map<String, serde_json::Value>>)]
     metadata: Option<Stored<JsonObject>>,
     #[schema(value_type = String, format = DateTime)]
     created_at: StoredTime,
-    /// The order of acceptance; null on rows that talktrack did not write.
+    /// The order of acceptance; `null` for rows that talktrack did not write.
     seq: Option<i64>,
-    /// The caller's own id.
+    /// The caller's own id of the message.
     external_id: Option<String>,
-    /// `message`, `tool_call`, `tool_result` or `event`; another word as another program wrote it.
+    /// `message`, `tool_call`, `tool_result` or `event`. Any other value that another program wrote is returned unchanged.
     #[schema(value_type = String, example = "message")]
     kind: Stored<Kind>,
     revision: i64,
-    /// The user cut in while it was spoken.
+    /// True if the user interrupted the message while it was spoken.
     interrupted: bool,
-    /// What the model generated, where less was heard.
+    /// What the model generated, if the user heard less.
     content_generated: Option<String>,
     /// OpenTelemetry GenAI message parts.
     #[schema(value_type = Option<Vec<serde_json::Value>>)]
     parts: Option<Stored<JsonArray>>,
-    /// Numbers of the turn.
+    /// Measurements of the turn.
     #[schema(value_type = Option<serde_json::Map<String, serde_json::Value>>)]
     metrics: Option<Stored<JsonObject>>,
-    /// What does not belong in another field. talktrack's own notes are under `talktrack`: `by` is `user` if a user wrote it with a
-    /// token.
+    /// Everything that has no field of its own. The key `talktrack` holds talktrack's own notes: `by` is `user` if a user wrote the
+    /// message with a token.
     #[schema(value_type = Option<serde_json::Map<String, serde_json::Value>>)]
     extra: Option<Stored<JsonObject>>,
 }

@@ -24,69 +24,69 @@ const INDEX_IS_BEING_MADE: u32 = 5;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Wanted {
-    /// Words that must all be in a message, in any order; whatever their case and accents. `"several words"` in this order,
-    /// `begin*` for words that begin so. Everything else is plain text.
+    /// The words that a message must contain, all of them, in any order, case and with or without accents. `"several words"` must
+    /// occur in this order; `begin*` matches words that begin so. Everything else is plain text.
     #[param(value_type = String, min_length = 1, max_length = 500, example = "refund \"order number\" deliver*")]
     q: Query,
-    /// In sessions of this user.
+    /// Only messages in sessions of this user.
     user_id: Option<Uuid>,
-    /// In this session.
+    /// Only messages in this session.
     session_id: Option<Uuid>,
-    /// How many at most; 50 if it is left out. A page of large messages ends earlier.
+    /// The maximum number of messages in the page. Defaults to 50. A page of large messages ends earlier.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Limit,
-    /// Goes on after the page that gave it.
+    /// The `next_cursor` of the previous page. Defaults to the first page.
     #[param(value_type = Option<String>, pattern = "^-?[0-9]{1,18}\\.[0-9a-f]{32}$")]
     cursor: Option<Cursor<SearchCursor>>,
 }
 
-/// A page of what was found.
+/// A page of search results.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Found {
     hits: Vec<FoundMessage>,
-    /// Where the list goes on; null at its end.
+    /// The cursor of the next page; `null` on the last page.
     #[schema(value_type = Option<String>)]
     next_cursor: Option<Cursor<SearchCursor>>,
 }
 
-/// A message that was found.
+/// A message that matches.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FoundMessage {
     message_id: Uuid,
     session_id: Uuid,
-    /// Whose session it is.
+    /// The user of the session.
     user_id: Uuid,
-    /// `user`, `assistant`, `system`, `developer` or `tool`; another word as another program wrote it.
+    /// `user`, `assistant`, `system`, `developer` or `tool`. Any other value that another program wrote is returned unchanged.
     #[schema(value_type = String, example = "user")]
     role: Stored<Role>,
-    /// `message`, `tool_call`, `tool_result` or `event`; another word as another program wrote it.
+    /// `message`, `tool_call`, `tool_result` or `event`. Any other value that another program wrote is returned unchanged.
     #[schema(value_type = String, example = "message")]
     kind: Stored<Kind>,
     #[schema(value_type = String, format = DateTime)]
     created_at: StoredTime,
-    /// The part of the content with the first hit, in pieces. Show each as text: nothing in it is markup.
+    /// The part of the content around the first hit, in pieces. Show each piece as text: nothing in it is markup.
     snippet: Vec<Piece>,
 }
 
 /// A piece of a message's content.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Piece {
-    /// As it was said; `…` alone at either end stands for what is left out.
+    /// The text as it was said. A lone `…` at either end stands for text that is left out.
     #[schema(example = "refund")]
     text: String,
-    /// It is what was looked for.
+    /// True if this piece matches the query.
     hit: bool,
 }
 
 /// Finds messages by their words
 ///
-/// The newest first, in the order in which they were accepted. What was said a moment ago may not be found yet: the index is
-/// brought up to it behind the ingestion, within a second where the server is not busy.
+/// The newest messages come first, in the order of acceptance. A very recent message may not be found yet: the server updates the
+/// index in the background, within a second if it is not busy.
 #[utoipa::path(
     get, path = "/v1/search", operation_id = "search", tag = "reading", params(Wanted),
     responses(
-        (status = 200, description = "A page.", body = Found),
+        (status = 200, description = "A page of search results.", body = Found),
         Problem,
     )
 )]

@@ -21,14 +21,14 @@ use crate::wire::{ClientFrame, Frame, SessionStartFrame};
 pub(crate) struct StartedSession {
     session_id: Uuid,
     user_id: Uuid,
-    /// It was there before and goes on.
+    /// True if the session existed before and was resumed.
     resumed: bool,
 }
 
 /// Starts a session
 ///
-/// Answers when the session is durable. One that is known goes on: its end is taken back. It stays open until it is ended, or
-/// has been silent for `idle_timeout`.
+/// The server answers when the session is durable. If the session already exists, it is resumed and its end is revoked. The
+/// session stays open until a client ends it, or until it had no activity for `idle_timeout`.
 #[utoipa::path(
     post, path = "/v1/sessions", operation_id = "start_session", tag = "writing", request_body = SessionStart,
     responses(

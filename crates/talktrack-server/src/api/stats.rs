@@ -27,17 +27,18 @@ const COUNTING_BEGINS: u32 = 5;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Wanted {
-    /// From the stretch in which this moment is; 24 hours before `until` where it is left out.
+    /// The start of the range. The range begins with the bucket that contains this time. Defaults to 24 hours before `until`.
     #[param(value_type = Option<String>, format = DateTime)]
     since: Option<Timestamp>,
-    /// To the stretch in which the moment before this one is; up to now where it is left out.
+    /// The end of the range, exclusive. The range ends with the bucket that contains the last moment before this time. Defaults
+    /// to now.
     #[param(value_type = Option<String>, format = DateTime)]
     until: Option<Timestamp>,
-    /// How long each stretch is: five minutes, an hour, or a day, each as a clock in UTC has them. Where it is left out, one
-    /// that suits the range: up to 6 hours, up to 7 days, longer. There are 2,000 at most.
+    /// The length of a bucket: `5m`, `1h` or `1d`, aligned to the clock in UTC. Defaults to `5m` for ranges of up to 6 hours, `1h`
+    /// up to 7 days, and `1d` beyond. There are at most 2,000 buckets.
     #[param(value_type = Option<String>, pattern = "^(5m|1h|1d)$")]
     step: Option<Step>,
-    /// In sessions of this user.
+    /// Only sessions of this user.
     user_id: Option<Uuid>,
 }
 
@@ -52,66 +53,67 @@ enum Step {
     Day,
 }
 
-/// What happened in a range of time.
+/// Statistics of a range of time.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Statistics {
-    /// Where the first stretch begins.
+    /// The start of the first bucket.
     #[schema(value_type = String, format = DateTime)]
     since: Timestamp,
-    /// Where the last stretch ends.
+    /// The end of the last bucket, exclusive.
     #[schema(value_type = String, format = DateTime)]
     until: Timestamp,
-    /// How long each is.
+    /// The length of each bucket, in seconds.
     #[schema(example = 3600)]
     step_seconds: u64,
+    /// What is stored and not counted yet.
     behind: NotCounted,
-    /// All of it.
+    /// The figures of the whole range.
     totals: Figures,
-    /// Stretch by stretch, in the order of time; also those in which nothing happened.
+    /// The figures of each bucket, in the order of time, including buckets in which nothing happened.
     buckets: Vec<Bucket>,
 }
 
-/// What the figures do not tell yet: they are counted behind the ingestion. Zeros where they tell everything.
+/// What is stored and not counted yet: the server counts in the background. If all three are 0, the figures cover everything
+/// that is stored.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct NotCounted {
-    /// Messages that are stored and not counted yet, whenever they were said.
+    /// Messages that are stored and not counted yet, of any time.
     messages: u64,
-    /// Sessions that began, ended or were deleted and messages that were revised, whenever that was, and are not looked at yet;
-    /// 10,000 where there are more.
+    /// Sessions that began, ended or were deleted, and messages that were revised, that are not processed yet, of any time.
+    /// 10,000 if there are more.
     changes: u64,
-    /// Stretches of five minutes in this range that are being counted anew, since something in them ended, or was revised or
-    /// deleted.
+    /// Five-minute buckets of this range that are being recomputed, because something in them ended, was revised or was deleted.
     slices: u64,
 }
 
-/// A stretch of time.
+/// The figures of one bucket of time.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Bucket {
-    /// When it begins.
+    /// The start of the bucket.
     #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
     #[serde(flatten)]
     figures: Figures,
 }
 
-/// What happened.
+/// The figures of a period of time.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Figures {
     sessions: SessionFigures,
     messages: MessageFigures,
-    /// Messages that were cut short.
+    /// Messages that were interrupted.
     interruptions: u64,
-    /// Messages that the store refused for good then, and that nobody has taken out since. Null where one user's figures are
-    /// told.
+    /// Messages that the store refused permanently in this period and that have not been replayed or dropped since. `null` in the
+    /// figures of one user.
     dead_letters: Option<u64>,
-    /// How long the sessions took that began then and are over, in seconds.
+    /// The durations in seconds of the sessions that began in this period and are over.
     duration_seconds: Spread,
-    /// What the messages' `metrics` measured, by key: times in milliseconds, numbers of tokens, a probability. Keys of which
-    /// there is no number are left out.
+    /// What the `metrics` of the messages measured, by key: times in milliseconds, numbers of tokens, a probability. Keys without
+    /// a number are left out.
     metrics: BTreeMap<&'static str, Spread>,
 }
 
-/// Sessions that began then, as they are now.
+/// Sessions that began in this period, by their current state.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SessionFigures {
     begun: u64,
@@ -120,7 +122,7 @@ pub(crate) struct SessionFigures {
     abandoned: u64,
 }
 
-/// Messages that were said then, by role.
+/// Messages that were said in this period, by role.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct MessageFigures {
     total: u64,
@@ -131,8 +133,8 @@ pub(crate) struct MessageFigures {
     tool: u64,
 }
 
-/// How numbers are spread. Percentiles are right to within one percent; where there is no number, all but the first two are
-/// null.
+/// The distribution of a measured value. Percentiles are accurate to one percent of their value. If there are no values, all fields
+/// but `count` and `sum` are `null`.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Spread {
     count: u64,
@@ -144,10 +146,10 @@ pub(crate) struct Spread {
     p99: Option<f64>,
 }
 
-/// Counts what happened
+/// Counts sessions and messages over time
 ///
-/// Sessions, messages, how long they took and what they measured, over time. All figures are of the moment at which something
-/// happened: a session counts when it began, a message when it was said.
+/// Returns how many sessions and messages there were, how long they took and what they measured, over time. A session counts in
+/// the bucket in which it began, a message in the bucket in which it was said.
 #[utoipa::path(
     get, path = "/v1/stats", operation_id = "stats", tag = "reading", params(Wanted),
     responses(

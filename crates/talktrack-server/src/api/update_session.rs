@@ -25,10 +25,10 @@ pub(crate) struct UpdatedSession {
 
 /// Merges keys into a session's metadata
 ///
-/// Each key replaces the one of the same name; others stay. Answers when that is durable.
+/// Each key replaces the key of the same name; the other keys stay. The server answers when the update is durable.
 #[utoipa::path(
     patch, path = "/v1/sessions/{session_id}", operation_id = "update_session", tag = "writing", request_body = SessionUpdate,
-    params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "Its UUID, or `external:NAME` with your own name for it, percent-encoded.")),
+    params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "The session's UUID, or `external:NAME` (percent-encoded) with its `external_id`.")),
     responses(
         (status = 202, description = "The update is durable.", body = UpdatedSession),
         Problem,

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::state::AppState;
 
-/// Files in the data directory of this server that may still hold what was deleted.
+/// Files in the data directory of this server that may still hold deleted data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Remaining {
     /// The directory below the data directory.
