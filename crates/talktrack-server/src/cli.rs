@@ -9,7 +9,7 @@ use crate::command::{self, Outcome};
 use crate::error::Failure;
 use crate::visible;
 
-/// Writes down every conversation that a voice or chat agent has, and loses none of it.
+/// Records every conversation of a voice or chat agent, and loses none of it
 #[derive(Debug, Parser)]
 #[command(name = "talktrack", version = build_info::VERSION_AND_COMMIT, max_term_width = 110, arg_required_else_help = true)]
 #[command(
@@ -24,39 +24,39 @@ struct Cli {
 enum Command {
     /// Run the server
     Serve(command::serve::Args),
-    /// Fill a running server with conversations to look at
+    /// Fill a running server with example conversations
     Demo(command::demo::Args),
     /// Talk to a server from the terminal, or replay recorded conversations
     Client(command::client::Args),
-    /// Read conversations from JSONL into the store
+    /// Import conversations from JSONL files into the store
     Import(command::import::Args),
-    /// Write conversations from the store as JSONL
+    /// Export conversations from the store as files
     Export(command::export::Args),
     /// List sessions, newest first
     Sessions(command::sessions::Args),
     /// Show one session with its messages
     Show(command::show::Args),
-    /// Follow what is being said
+    /// Print new messages as they are stored
     Tail(command::tail::Args),
-    /// Look at what the store would not take, bring it back, or let it go
+    /// List, replay or drop the messages that the store refused
     DeadLetters(command::dead_letters::Args),
-    /// See or change the PostgreSQL store that a data directory writes to
+    /// Show or change the PostgreSQL store that a data directory writes to
     Outbox(command::outbox::Args),
-    /// List or remove damaged databases that are kept beside the one in use
+    /// List or remove damaged databases that were replaced
     Quarantine(command::quarantine::Args),
-    /// Audit the books: counts against rows, journal, dead letters
+    /// Audit the books: compare the counts with the rows, the journal and the dead letters
     Verify(command::verify::Args),
-    /// Bring a PostgreSQL database to the schema
+    /// Create or update the schema of a PostgreSQL database
     Migrate(command::migrate::Args),
-    /// Compare a PostgreSQL database with the schema, and print the SQL that mends it
+    /// Compare a PostgreSQL database with the schema, and print the SQL that corrects it
     Doctor(command::doctor::Args),
-    /// Make, list and revoke API keys for servers
+    /// Create, list and revoke API keys for servers
     Keys(command::keys::Args),
-    /// Show who did what: the audit log
+    /// Show the audit log: who did what
     Audit(command::audit::Args),
     /// Show which build this is
     Version(command::version::Args),
-    /// Print what a shell needs to complete commands and flags
+    /// Print the script with which a shell completes commands and flags
     Completions(command::completions::Args),
     /// Write the manual pages
     #[command(hide = true)]

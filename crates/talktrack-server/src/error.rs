@@ -241,7 +241,8 @@ pub(crate) struct Document {
 /// The error responses that every endpoint may return, for the OpenAPI description.
 impl IntoResponses for Problem {
     fn responses() -> BTreeMap<String, RefOr<Described>> {
-        let kinds = [("4XX", "The request was refused; nothing is kept."), ("5XX", "The server cannot do this now.")];
+        let kinds =
+            [("4XX", "The request was refused; nothing is kept."), ("5XX", "The server cannot do this now.")];
         kinds.into_iter().map(|(status, meaning)| (status.to_owned(), described(meaning).into())).collect()
     }
 }

@@ -14,14 +14,14 @@ use talktrack::store::{MessageRow, SessionRow};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Format {
-    /// One object: the session, and all its messages
+    /// One JSON object with the session and all its messages
     Json,
-    /// The frames of the protocol, one a line, which `talktrack import` reads
+    /// The frames of the protocol, one per line, as `talktrack import` reads them
     #[default]
     Jsonl,
-    /// For people
+    /// Text for people
     Text,
-    /// Subtitles (`WebVTT`), from the offsets of the audio or the times
+    /// Subtitles (`WebVTT`), timed by the audio offsets or by the times of the messages
     Vtt,
     /// The array of messages that chat models take
     Openai,

@@ -18,10 +18,10 @@ use crate::table;
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// From when on: a duration up to now such as 24h, or a time such as 2026-11-29T00:00:00Z
+    /// Only entries since then: a duration before now such as 24h, or a time such as 2026-11-29T00:00:00Z
     #[arg(long, value_name = "WHEN", value_parser = moment)]
     since: Option<Timestamp>,
-    /// For programs: the entries as they are, one JSON object a line
+    /// Print the entries unchanged, one JSON object per line
     #[arg(long)]
     json: bool,
     #[command(flatten)]

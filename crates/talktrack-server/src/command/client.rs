@@ -21,19 +21,20 @@ use connection::{Identity, Server};
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The server; where the URL has no path, /v1/ws is meant
+    /// The URL of the server; the path defaults to /v1/ws
     #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:8080/v1/ws")]
     url: String,
-    /// Resume or begin this session; minted where it is left out
+    /// The session to start or resume; defaults to a new id
     #[arg(long, value_name = "UUID", conflicts_with = "file")]
     session_id: Option<Uuid>,
-    /// Whose session it is; minted where it is left out and no token says it. With --file: of sessions whose file does not say
+    /// The user of the session; defaults to the user of the token, or to a new id. With --file: the user of sessions for
+    /// which the file names none
     #[arg(long, value_name = "UUID")]
     user_id: Option<Uuid>,
-    /// Your own name for the session; its id is derived from it
+    /// Your own id of the session, from which the server derives the session's id
     #[arg(long, value_name = "NAME", conflicts_with = "file")]
     external_id: Option<String>,
-    /// The API key or user token to come with
+    /// The API key or user token to authenticate with
     #[arg(long, value_name = "TOKEN", env = TOKEN_VARIABLE, hide_env_values = true)]
     token: Option<Secret>,
     /// Replay the conversations of this JSONL file
@@ -41,10 +42,10 @@ pub(crate) struct Args {
     file: Option<PathBuf>,
     #[command(flatten)]
     pace: Pace,
-    /// Append the id of each acknowledged message to this file, as soon as the acknowledgement comes
+    /// Append the id of each acknowledged message to this file, as soon as the acknowledgement arrives
     #[arg(long, value_name = "FILE", requires = "file")]
     acked: Option<PathBuf>,
-    /// The summary as one JSON object
+    /// Print the summary as one JSON object
     #[arg(long, requires = "file")]
     json: bool,
 }
@@ -52,13 +53,13 @@ pub(crate) struct Args {
 /// How fast a recording is replayed.
 #[derive(Debug, Clone, Copy, clap::Args)]
 struct Pace {
-    /// Connections at once, each with one session
+    /// Number of concurrent connections, each with one session at a time
     #[arg(long, value_name = "N", default_value = "16", requires = "file")]
     sockets: NonZero<usize>,
-    /// Messages on the way on each connection: sent, and not yet acknowledged
+    /// Maximum number of messages per connection that are sent and not acknowledged yet
     #[arg(long, value_name = "N", default_value = "256", requires = "file")]
     window: NonZero<usize>,
-    /// Messages a second, over all connections; as fast as it goes where it is left out
+    /// Messages per second over all connections; unlimited by default
     #[arg(long, value_name = "N", requires = "file")]
     rate: Option<NonZero<u32>>,
 }

@@ -10,7 +10,7 @@ use crate::output::{Output, Stop};
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The shell; put the output where it looks for completions
+    /// The shell; save the output where the shell looks for completions
     shell: Shell,
 }
 

@@ -30,13 +30,13 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// List them, the newest last
+    /// List dead letters, newest last
     List(list::Args),
-    /// Show one, with its message as a line that `talktrack import` reads
+    /// Show a dead letter, with its message as a line that `talktrack import` reads
     Show(show::Args),
-    /// Bring them back on their way to the store
+    /// Send dead letters to the store again
     Replay(settle::ReplayArgs),
-    /// Forget them
+    /// Delete dead letters permanently
     Drop(settle::DropArgs),
 }
 

@@ -29,29 +29,29 @@ use scripts::Script;
 /// Arguments.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Running it again changes nothing; another --seed makes other conversations. Where espeak-ng is installed, a \
-    few of them get recordings."
+    after_help = "Running the command again changes nothing; another --seed generates other conversations. If espeak-ng is \
+    installed, a few conversations get recordings."
 )]
 pub(crate) struct Args {
-    /// The running server
+    /// The URL of the running server
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     url: String,
-    /// The API key (scopes read and write) or user token to come with
+    /// The API key (scopes read and write) or user token to authenticate with
     #[arg(long, value_name = "TOKEN", env = TOKEN_VARIABLE, hide_env_values = true)]
     token: Option<Secret>,
-    /// Whose all of the conversations are; several users' where it is left out
+    /// The user of all conversations; several generated users by default
     #[arg(long, value_name = "UUID")]
     user_id: Option<Uuid>,
-    /// How many conversations there are to be, over the last week
+    /// The number of conversations, spread over the last week
     #[arg(long, value_name = "N", default_value_t = 40)]
     sessions: usize,
-    /// The same number makes the same conversations
+    /// The seed of the random generator: the same seed generates the same conversations
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// One more conversation then goes on while you watch
+    /// Then hold one more conversation in real time, until it ends
     #[arg(long)]
     live: bool,
-    /// The summary as one JSON object
+    /// Print the summary as one JSON object
     #[arg(long, conflicts_with = "live")]
     json: bool,
 }

@@ -11,7 +11,7 @@ use crate::schema;
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// For programs: one JSON object a difference
+    /// Print one JSON object per difference
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -21,19 +21,19 @@ use crate::transcript::{Document, Format};
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// This session only, by its id or its first characters (at least 8); may be given several times
+    /// Only this session: its id, or at least the first 8 characters of it; may be given several times
     #[arg(long = "session", value_name = "ID")]
     sessions: Vec<String>,
-    /// Sessions of this user only
+    /// Only sessions of this user
     #[arg(long, value_name = "UUID")]
     user: Option<Uuid>,
-    /// Write to this file, not to standard output
+    /// Write to this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// As what: jsonl is what `talktrack import` reads
+    /// The format; `talktrack import` reads jsonl
     #[arg(short, long, value_enum, default_value_t)]
     format: Format,
-    /// As it is without: one JSON object a line
+    /// The default: one JSON object per line
     #[arg(long, hide = true, conflicts_with = "format")]
     json: bool,
     #[command(flatten)]

@@ -21,14 +21,14 @@ use importer::Importer;
 /// Arguments.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Importing a file again changes nothing: what has neither id nor external_id gets an id from its \
-    session and its place among the session's messages in the file."
+    after_help = "Importing a file again changes nothing: a message with neither id nor external_id gets an id that is derived \
+    from its session and from its position among the session's messages in the file."
 )]
 pub(crate) struct Args {
-    /// JSONL files; - is standard input
+    /// The JSONL files; - is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// The summary as one JSON object
+    /// Print the summary as one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]

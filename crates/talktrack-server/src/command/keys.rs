@@ -21,11 +21,11 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Make a key for a server, and add it to api_keys_file or print the line for the settings
+    /// Create a key, and add it to api_keys_file or print the entry for the settings
     New(new::Args),
-    /// List the keys, with their limits and their last use
+    /// List the keys with their limits and last use
     List(list::Args),
-    /// Revoke a key: its requests are refused within seconds, its connections end within a minute
+    /// Revoke a key: the server refuses its requests within seconds and ends its connections within a minute
     Revoke(revoke::Args),
 }
 

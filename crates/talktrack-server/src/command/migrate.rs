@@ -15,11 +15,11 @@ use crate::table::{self, View};
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Print the SQL instead, for the SQL editor of Supabase or psql; asks no database
+    /// Print the SQL instead, for the SQL editor of Supabase or for psql, without connecting to a database
     #[arg(long)]
     print: bool,
-    /// What users may do with their own conversations through PostgREST: read, write or delete. Without it they keep what the
-    /// database notes; the first time, write
+    /// What users may do with their own conversations through PostgREST: read, write or delete. Defaults to the value stored
+    /// in the database, or to write for a new schema
     #[arg(long, value_name = "ACCESS")]
     users: Option<UserAccess>,
     #[command(flatten)]

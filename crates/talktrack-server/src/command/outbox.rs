@@ -38,15 +38,15 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Show the store that this data directory writes to, and what waits for it
+    /// Show the store that this data directory writes to, and how many records wait for it
     Show(ShowArgs),
-    /// Bring what waits to another store than before
+    /// Send the waiting records to another store
     Redirect(RedirectArgs),
 }
 
 #[derive(Debug, clap::Args)]
 struct ShowArgs {
-    /// For programs: one JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -55,15 +55,15 @@ struct ShowArgs {
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The other store is the one that database_url names. What waits goes there, and everything that is accepted \
-    from now on. What the former store has already stays there: copy it yourself, or export it and import it. A running server \
-    does this for its own database_url; with --local it has to be stopped first."
+    after_help = "The new store is the one that database_url names. It gets the waiting records, and everything that is accepted \
+    from now on. What the former store already has stays there: copy it yourself, or export it and import it. A running server \
+    redirects to its own database_url; stop it before using --local."
 )]
 struct RedirectArgs {
-    /// Bring what waits into the file of this data directory, which is the store from now on
+    /// Store the waiting records in the file of this data directory, which is the store from now on
     #[arg(long)]
     local: bool,
-    /// Yes, if something waits: it leaves for the other store, and for good
+    /// Confirm, if records wait: they go to the new store, permanently
     #[arg(long)]
     yes: bool,
     #[command(flatten)]

@@ -23,15 +23,15 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// List the damaged databases that are kept, oldest first
+    /// List damaged databases, oldest first
     List(ListArgs),
-    /// Remove damaged databases that are kept, for good
+    /// Remove damaged databases permanently
     Drop(DropArgs),
 }
 
 #[derive(Debug, clap::Args)]
 struct ListArgs {
-    /// For programs: one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -43,10 +43,10 @@ struct DropArgs {
     /// The names that `list` shows
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     names: Vec<String>,
-    /// All of them
+    /// Remove all of them
     #[arg(long, requires = "yes")]
     all: bool,
-    /// Yes, all of them
+    /// Confirm --all
     #[arg(long)]
     yes: bool,
     #[command(flatten)]

@@ -20,16 +20,16 @@ const WHOLE_ROW: usize = 122;
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// At most so many
+    /// The maximum number of sessions
     #[arg(long, value_name = "N", default_value_t = 50)]
     limit: usize,
-    /// Of this user only
+    /// Only sessions of this user
     #[arg(long, value_name = "UUID")]
     user: Option<Uuid>,
-    /// In this state only: active, ended or abandoned
+    /// Only sessions with this status: active, ended or abandoned
     #[arg(long, value_name = "STATUS", value_parser = parse_status)]
     status: Option<Status>,
-    /// For programs: one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
     #[command(flatten)]

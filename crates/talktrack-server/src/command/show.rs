@@ -20,9 +20,9 @@ const ROOMY: usize = 72;
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The session's id, or its first characters (at least 8)
+    /// The session's id, or at least the first 8 characters of it
     id: String,
-    /// For programs: the session's row, then its messages', one JSON object a line
+    /// Print the rows of the session and of its messages, one JSON object per line
     #[arg(long)]
     json: bool,
     #[command(flatten)]

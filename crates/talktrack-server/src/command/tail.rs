@@ -21,10 +21,10 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Begin with the first message stored, not with the next one
+    /// Begin with the first stored message instead of the next one
     #[arg(long)]
     since_start: bool,
-    /// For programs: one JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
     #[command(flatten)]

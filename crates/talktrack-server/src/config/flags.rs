@@ -30,7 +30,7 @@ impl SettingFlags {
     fn augment(command: Command, keys: &[&str]) -> Command {
         let config =
             Arg::new("config").long("config").value_name("FILE").value_parser(value_parser!(PathBuf));
-        let command = command.arg(config.help("The settings file; talktrack.toml in the data directory that --data-dir or TALKTRACK_DATA_DIR names, or in /etc/talktrack"));
+        let command = command.arg(config.help("The settings file [default: talktrack.toml in the data directory that --data-dir or TALKTRACK_DATA_DIR names, otherwise in /etc/talktrack]"));
         let defaults: toml::Table = DEFAULTS.parse().unwrap_or_default();
         let chosen = SETTINGS.iter().filter(|setting| keys.is_empty() || keys.contains(&setting.key));
         chosen.fold(command, |command, setting| {

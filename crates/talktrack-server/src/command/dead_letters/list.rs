@@ -24,10 +24,10 @@ const SHORTEST_ID: usize = 8;
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// At most so many, the newest
+    /// The maximum number of dead letters: the newest are listed
     #[arg(long, value_name = "N", default_value_t = 50)]
     limit: usize,
-    /// For programs: one JSON object a line, with the message
+    /// Print one JSON object per line, with the message
     #[arg(long)]
     json: bool,
     #[command(flatten)]

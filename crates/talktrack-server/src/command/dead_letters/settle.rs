@@ -19,8 +19,8 @@ use crate::table;
 /// Arguments of `replay`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A letter leaves once its message is durable again. Where the store refuses it again, it becomes a new letter. \
-    Replaying something twice does no harm."
+    after_help = "A dead letter is removed once its message is durable again. If the store refuses the message again, it becomes \
+    a new dead letter. Replaying a message twice does no harm."
 )]
 pub(crate) struct ReplayArgs {
     #[command(flatten)]
@@ -32,20 +32,20 @@ pub(crate) struct ReplayArgs {
 pub(crate) struct DropArgs {
     #[command(flatten)]
     chosen: Chosen,
-    /// With --all: yes, forget them all
+    /// Confirm --all
     #[arg(long, requires = "all")]
     yes: bool,
 }
 
 #[derive(Debug, clap::Args)]
 struct Chosen {
-    /// Letters, as `talktrack dead-letters list` calls them
+    /// The numbers of the dead letters, as `talktrack dead-letters list` shows them
     #[arg(value_name = "SEQ", required_unless_present = "all", conflicts_with = "all")]
     seqs: Vec<Seq>,
-    /// All that are there now
+    /// All current dead letters
     #[arg(long)]
     all: bool,
-    /// For programs: one JSON object a letter
+    /// Print one JSON object per dead letter
     #[arg(long)]
     json: bool,
     #[command(flatten)]

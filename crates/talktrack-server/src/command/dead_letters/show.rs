@@ -17,13 +17,13 @@ use crate::wire::RecordLine;
 /// Arguments.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The last line is the message as `talktrack import` and `talktrack client --file` read it. To mend it: put that line \
-    into a file (`| tail -n 1`), change it, import the file, and drop the letter."
+    after_help = "The last line is the message as `talktrack import` and `talktrack client --file` read it. To correct the message: \
+    put that line into a file (`| tail -n 1`), change it, import the file, and drop the dead letter."
 )]
 pub(crate) struct Args {
-    /// The letter, as `talktrack dead-letters list` calls it
+    /// The number of the dead letter, as `talktrack dead-letters list` shows it
     seq: Seq,
-    /// For programs: one JSON object
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]

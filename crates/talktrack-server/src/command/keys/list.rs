@@ -16,7 +16,7 @@ use crate::table::{self, View};
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// For programs: one JSON object a key
+    /// Print one JSON object per key
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -18,22 +18,22 @@ use crate::output::sum_up;
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// What the key is called in the settings: letters, digits, '-', '_' and '.'
+    /// The name of the key in the settings: letters, digits, '-', '_' and '.'
     #[arg(long, value_name = "NAME", value_parser = name)]
     name: String,
-    /// What it allows: read, write, metrics, admin (everything), with commas between them
+    /// What the key allows: read, write, metrics, admin (everything), separated by commas
     #[arg(long, value_name = "SCOPES")]
     scopes: Scopes,
-    /// Until when: a duration from now such as 90d, or a time such as 2027-01-01T00:00:00Z; for ever if left out
+    /// When the key expires: a duration from now such as 90d, or a time such as 2027-01-01T00:00:00Z; never by default
     #[arg(long, value_name = "WHEN", value_parser = moment)]
     expires: Option<Timestamp>,
-    /// The users that it may act for, with commas between them; all if left out
+    /// The users that the key may act for, separated by commas; all by default
     #[arg(long, value_name = "UUIDS", value_parser = users)]
     users: Option<Users>,
-    /// Addresses or networks that it may be used from, with commas between them; all if left out
+    /// The addresses or networks that the key may be used from, separated by commas; all by default
     #[arg(long, value_name = "NETWORKS", value_parser = networks)]
     addresses: Option<Networks>,
-    /// The key and its entry as one JSON object
+    /// Print the key and its entry as one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -14,10 +14,10 @@ use crate::output::sum_up;
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// What the key is called
+    /// The name of the key
     #[arg(value_name = "NAME")]
     name: String,
-    /// The entry as one JSON object
+    /// Print the entry as one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]
