@@ -221,7 +221,7 @@ fn listen(text: &str, is_open: bool) -> Result<SocketAddr, String> {
     match parse::address(text)? {
         address if is_open && !address.ip().is_loopback() => Err(format!(
             "must be a loopback address such as 127.0.0.1:8080, not {address}: no authentication is configured (api_keys, \
-             api_keys_file, supabase_url or supabase_jwt_secret), so the server answers on its own machine only"
+             api_keys_file, supabase_url or supabase_jwt_secret), so the server listens on its own machine only"
         )),
         address => Ok(address),
     }

@@ -64,7 +64,7 @@ impl Answer {
         match self {
             Self::Outcomes(outcomes) => Ok(outcomes),
             Self::Error(problem) => Err(Failure::new(problem)),
-            Self::Redirected(_) => Err(Failure::new("another answer came than was asked for")),
+            Self::Redirected(_) => Err(Failure::new("the server gave an unexpected answer")),
         }
     }
 }

@@ -20,7 +20,7 @@ const LOOK: Duration = Duration::from_secs(2);
 const MAX_BYTES: u64 = 8 << 20;
 
 const HEADER: &str = "# API keys of talktrack, one NAME:SCOPES:HASH a line; `talktrack keys new|list|revoke` edits this file.\n\
-                      # A running server takes changes over within seconds.\n";
+                      # A running server applies changes within seconds.\n";
 
 /// The file of API keys.
 pub(crate) struct KeyFile {
@@ -99,7 +99,7 @@ impl KeyFile {
     pub(crate) fn add(&self, key: &ApiKey) -> Result<(), Failure> {
         self.edit(|text, keys| {
             if keys.iter().any(|other| clash(other, key)) {
-                return Err(Failure::usage(format!("--name: a key called {} is there already", key.name)));
+                return Err(Failure::usage(format!("--name: a key called {} already exists", key.name)));
             }
             Ok(format!("{text}{key}\n"))
         })

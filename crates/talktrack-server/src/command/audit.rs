@@ -56,7 +56,7 @@ fn show(args: &Args) -> Result<(), Stop> {
     }
     output.flush()?;
     if unreadable > 0 {
-        eprintln!("{unreadable} lines are no entries of the audit log");
+        eprintln!("{unreadable} lines are not entries of the audit log");
     }
     Ok(())
 }

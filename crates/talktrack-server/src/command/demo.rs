@@ -120,14 +120,16 @@ impl Summary {
     fn in_words(&self) -> String {
         let Self { url, sessions, messages, recordings, there_already, deleted } = self;
         let mut text =
-            format!("made {sessions} conversations with {messages} messages and {recordings} recordings");
+            format!("created {sessions} conversations with {messages} messages and {recordings} recordings");
         if *there_already > 0 {
-            text.push_str(&format!("; {there_already} were there already"));
+            text.push_str(&format!("; {there_already} already existed"));
         }
         if *deleted > 0 {
-            text.push_str(&format!("; {deleted} have been deleted and stay so (--seed makes others)"));
+            text.push_str(&format!(
+                "; {deleted} were deleted before and are not created again (--seed generates others)"
+            ));
         }
-        text.push_str(&format!("\nlook at them: {url}/"));
+        text.push_str(&format!("\nopen {url}/ to see them"));
         text
     }
 }

@@ -56,7 +56,7 @@ async fn open(config: &Config) -> Result<Tracker, Failure> {
     options.idle_timeout = std::time::Duration::from_secs(100 * 365 * 86_400);
     store::open_tracker_for_command(config, options).await.map_err(|error| match error {
         NotOpened::Tracker(error @ OpenError::Locked { .. }) => Failure::new(format_args!(
-            "{error}; a running server takes the file with `talktrack client --file F`"
+            "{error}; to send the file to the running server, use `talktrack client --file F`"
         )),
         other => other.into(),
     })

@@ -20,7 +20,7 @@ const MOST_NAMED: usize = 100;
 pub(super) const SHORT_ID: usize = 18;
 
 /// Printed if there are no conversations.
-pub(super) const HOW_TO_BEGIN: &str = "no conversations yet; make the first one with `talktrack serve` and, in another terminal, `talktrack client`";
+pub(super) const HOW_TO_BEGIN: &str = "no conversations yet; create the first one with `talktrack serve` and, in another terminal, `talktrack client`";
 
 /// Opens the store for reading.
 pub(super) fn open(place: &Place) -> Result<Stored, Failure> {
@@ -55,7 +55,7 @@ pub(super) async fn find_session(reader: &dyn Read, id: &str) -> Result<SessionR
         (None, _) => Err(Failure::new(format_args!("there is no session whose id begins with {prefix}"))),
         (Some(session), 0) => Ok(session),
         (Some(one), others) => Err(Failure::new(format_args!(
-            "{} sessions begin with {prefix}, {} among them; give more of the id",
+            "{} session ids begin with {prefix}, for example {}; give more characters of the id",
             others + 1,
             one.session_id
         ))),

@@ -51,7 +51,7 @@ async fn migrate(args: Args) -> Result<ExitCode, Stop> {
     let columns = schema::describe(&client).await.map_err(|error| Failure::new(in_full(&error)))?;
     output.line(&listing(&columns, View::of_stdout()))?;
     if !left_over.is_empty() {
-        output.line("\n-- Left over, since it would change what is your own:\n")?;
+        output.line("\n-- Not done, because it would change something of your own:\n")?;
         write(&mut output, &left_over)?;
     }
     output.flush()?;

@@ -23,7 +23,7 @@ use crate::table;
 
 /// Printed if the data directory is not an outbox.
 const NO_OUTBOX: &str =
-    "this data directory is no outbox: its own file is the store, and nothing waits for another one";
+    "this data directory is not an outbox: its own file is the store, and no records wait for another store";
 
 /// How long the writer may take to record the id of the store, which answered a moment ago.
 const NOTED_WITHIN: Duration = Duration::from_secs(30);
@@ -124,7 +124,7 @@ async fn redirect(args: &RedirectArgs) -> Outcome {
     let target = Target::new(args, &config, &noted).await?;
     if noted.waiting > 0 && !args.yes {
         return Err(Failure::usage(format_args!(
-            "{} records wait for {}; this brings them to {}, for good; add --yes if that is meant",
+            "{} records wait for {}; this sends them to {} permanently; add --yes to confirm",
             noted.waiting,
             noted.name(),
             target.name()
@@ -150,7 +150,7 @@ impl Target {
             Database::File(_) => {
                 let which = "database_url names no other store: name it with --database-url";
                 return Err(Failure::usage(format_args!(
-                    "{which}, or say --local to keep everything in this file ({} records wait for {})",
+                    "{which}, or use --local to keep everything in this file ({} records wait for {})",
                     noted.waiting,
                     noted.name()
                 )));
@@ -160,7 +160,7 @@ impl Target {
         let failed = |error: &dyn std::fmt::Display| Failure::new(format_args!("{address}: {error}"));
         match store.identity().await {
             Ok(Some(id)) => Ok(Self::Postgres { address, id }),
-            Ok(None) => Err(failed(&"it carries no store id; run: talktrack migrate")),
+            Ok(None) => Err(failed(&"the database has no store id; run: talktrack migrate")),
             Err(error) => Err(failed(&error)),
         }
     }
@@ -178,14 +178,14 @@ async fn to_file(config: &Config, waiting: u64) -> Outcome {
     let options = Options { redirect: Redirect::Always, ..config.options() };
     let opened = store::open_tracker(&config, options).map_err(|error| match error {
         OpenError::Locked { .. } => {
-            Failure::new(format_args!("{error}; --local needs the server to be stopped"))
+            Failure::new(format_args!("{error}; stop the server before using --local"))
         }
         other => other.into(),
     });
     close(opened?).await?;
     record(&config, "the file");
     say(&format!(
-        "{waiting} records were brought into the file of this data directory, which is the store from now on"
+        "moved {waiting} records into the file of this data directory, which is the store from now on"
     ))
 }
 
@@ -199,9 +199,7 @@ async fn to_postgres(config: &Config, address: &Address, id: Uuid) -> Outcome {
     let deadline = Instant::now() + NOTED_WITHIN;
     while noted(config)?.is_none_or(|noted| noted.id != Some(id)) {
         if Instant::now() > deadline {
-            return Err(Failure::new(format_args!(
-                "{address} did not answer again; run the command once more"
-            )));
+            return Err(Failure::new(format_args!("{address} stopped answering; run the command again")));
         }
         sleep(Duration::from_millis(50)).await;
     }
@@ -215,10 +213,10 @@ async fn to_postgres(config: &Config, address: &Address, id: Uuid) -> Outcome {
 
 async fn through_server(config: &Config, locked: &OpenError) -> Outcome {
     match ask_server(&config.data_dir, &locked.to_string(), &Request::RedirectOutbox).await? {
-        Answer::Redirected(address) => say(&format!("the server brings what waits to {address} from now on")),
-        _ => {
-            Err(Failure::new("the server gave another answer than was asked for; is it of the same version?"))
+        Answer::Redirected(address) => {
+            say(&format!("the server sends the waiting records to {address} from now on"))
         }
+        _ => Err(Failure::new("the server gave an unexpected answer; check that it has the same version")),
     }
 }
 

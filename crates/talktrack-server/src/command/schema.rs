@@ -10,7 +10,7 @@ use crate::schema;
 use crate::table;
 
 /// Printed if the store is a SQLite file.
-pub(super) const NOTHING_TO_DO: &str = "the store is a SQLite file, whose schema talktrack keeps by itself; --database-url names a PostgreSQL database";
+pub(super) const NOTHING_TO_DO: &str = "the store is a SQLite file, whose schema talktrack updates itself; name a PostgreSQL database with --database-url";
 
 /// Connects to the database; `None` if the store is a file.
 pub(super) async fn connect(place: &Place) -> Result<Option<Client>, Failure> {

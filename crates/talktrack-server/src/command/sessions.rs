@@ -59,7 +59,7 @@ async fn list(args: Args) -> Result<(), Stop> {
         output.line(&listing(&rows, View::of_stdout()))?;
         if more {
             output.flush()?;
-            eprintln!("there are more; --limit shows them");
+            eprintln!("there are more sessions; --limit shows more");
         }
     }
     output.flush()

@@ -59,9 +59,9 @@ async fn show(args: Args) -> Result<(), Stop> {
 
 fn head(output: &mut Output, session: &SessionRow, view: View) -> Result<(), Stop> {
     let ended = match (&session.ended_at, &session.end_reason) {
-        (None, _) => "goes on".to_owned(),
+        (None, _) => "still active".to_owned(),
         (Some(at), reason) => {
-            let reason = table::safe_line(reason.as_deref().unwrap_or("for no known reason"));
+            let reason = table::safe_line(reason.as_deref().unwrap_or("reason unknown"));
             format!("{} {} ({reason})", table::safe_line(session.status.as_str()), table::moment(at))
         }
     };

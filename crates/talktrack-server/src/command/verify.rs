@@ -111,12 +111,12 @@ fn figures(report: &Report<'_>, view: View) -> String {
     if let Some(books) = &audit.books {
         row("durable", books.durable, "messages acknowledged");
         row("stored", books.stored, "of these: in the store, repetitions included");
-        row("dead-lettered", books.dead_lettered, "of these: laid aside, with the reason");
+        row("dead-lettered", books.dead_lettered, "of these: kept as dead letters, with the reason");
         if books.letters_taken_out > 0 {
             row("taken out", books.letters_taken_out, "of the dead letters: replayed or dropped since");
         }
     }
-    row("pending", report.pending, "of these: on the way to the store");
+    row("pending", report.pending, "of these: waiting for the store");
     row("sessions", audit.sessions, "rows");
     row("messages", audit.messages, "rows");
     table.trim_fmt()

@@ -73,7 +73,7 @@ impl ApiKey {
             "revoked" => self.revoked = Some(moment()?),
             "users" => self.users = Some(users(value)?),
             "addresses" => self.networks = networks(value)?,
-            _ => return Err("what follows the hash may be expires=, users=, addresses= and revoked=".into()),
+            _ => return Err("only expires=, users=, addresses= and revoked= may follow the hash".into()),
         }
         Ok(())
     }
@@ -84,7 +84,7 @@ pub(crate) fn users(text: &str) -> Result<Arc<[Uuid]>, String> {
     let user = |text: &str| {
         let is_whole = text.len() == uuid::fmt::Hyphenated::LENGTH;
         let user = Uuid::try_parse(text).ok().filter(|_| is_whole);
-        user.ok_or_else(|| "users: must be the UUIDs of users with + between them".to_owned())
+        user.ok_or_else(|| "users: must be the UUIDs of users, separated by +".to_owned())
     };
     let users: Vec<Uuid> = text.split(['+', ',']).map(|text| user(text.trim())).collect::<Result<_, _>>()?;
     bounded("users", users.len()).map(|()| users.into())
@@ -94,7 +94,7 @@ pub(crate) fn users(text: &str) -> Result<Arc<[Uuid]>, String> {
 pub(crate) fn networks(text: &str) -> Result<Vec<Network>, String> {
     let networks = super::limits::networks(&text.replace('+', ","));
     let networks = networks.map_err(|_| {
-        "addresses: must be addresses or networks such as 10.0.0.0/8 with + between them".to_owned()
+        "addresses: must be addresses or networks such as 10.0.0.0/8, separated by +".to_owned()
     })?;
     if networks.is_empty() {
         return Err("addresses: must name at least one".into());

@@ -55,7 +55,7 @@ impl AudioStore {
         let secret = layers.get("audio_secret_access_key", |text| match (&id, text) {
             (None, "") => Ok(None),
             (Some(id), secret) if !secret.is_empty() => Ok(Some((id.clone(), secret.into()))),
-            _ => Err("must be set where audio_access_key_id is, and only there".to_owned()),
+            _ => Err("must be set if audio_access_key_id is set, and only then".to_owned()),
         });
         let keys = secret?;
         let s3 = |(bucket, prefix)| Self::S3(S3 { bucket, prefix, endpoint, region, keys });
@@ -79,8 +79,8 @@ fn bucket(text: &str) -> Result<Option<(String, String)>, String> {
         || prefix.contains("..")
     {
         // The text is not repeated in the error: it may be a URL with a password.
-        return Err("must be s3://BUCKET or s3://BUCKET/PREFIX, of letters, digits, '-', '_' and '.'; the server's address is \
-                    audio_endpoint"
+        return Err("must be s3://BUCKET or s3://BUCKET/PREFIX, with only letters, digits, '-', '_' and '.'; the address of the \
+                    server belongs in audio_endpoint"
             .into());
     }
     Ok(Some((bucket.to_owned(), prefix.to_owned())))

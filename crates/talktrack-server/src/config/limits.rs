@@ -99,7 +99,7 @@ impl FromStr for Rate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let problem = || format!("must be a number in a time such as 100/s or 6000/m, or off, not {text:?}");
+        let problem = || format!("must be a number per time such as 100/s or 6000/m, or off, not {text:?}");
         let (count, unit) = text.split_once('/').ok_or_else(problem)?;
         let seconds = match unit.trim() {
             "s" => 1,
@@ -114,7 +114,7 @@ impl FromStr for Rate {
 
 /// Parses a rate of bytes, rounded up to KiB.
 fn kib_rate(text: &str) -> Result<Rate, String> {
-    let problem = || format!("must be bytes in a time such as 4MiB/s, or off, not {text:?}");
+    let problem = || format!("must be a size per time such as 4MiB/s, or off, not {text:?}");
     let (bytes, unit) = text.split_once('/').ok_or_else(problem)?;
     let kib = parse::size(bytes.trim()).map_err(|_| problem())?.div_ceil(1 << 10);
     format!("{kib}/{unit}").parse().map_err(|_| problem())

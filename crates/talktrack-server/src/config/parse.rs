@@ -120,9 +120,7 @@ pub(super) fn days(text: &str) -> Result<Option<Duration>, String> {
     match text.parse::<u16>() {
         Ok(0) => Ok(None),
         Ok(days) => Ok(Some(Duration::from_secs(u64::from(days) * 24 * 60 * 60))),
-        Err(_) => {
-            Err(format!("must be a whole number of days from 0 (keep for ever) to 65535, not {text:?}"))
-        }
+        Err(_) => Err(format!("must be a whole number of days from 0 (no deletion) to 65535, not {text:?}")),
     }
 }
 

@@ -24,7 +24,7 @@ impl Document for Text {
         let _ = writeln!(out, "user    {}", table::user(session.user_id));
         let _ = writeln!(out, "started {}", table::moment(&session.started_at));
         if let Some(ended_at) = &session.ended_at {
-            let reason = session.end_reason.as_deref().unwrap_or("for no known reason");
+            let reason = session.end_reason.as_deref().unwrap_or("reason unknown");
             let (at, status) = (table::moment(ended_at), table::safe_line(session.status.as_str()));
             let _ = writeln!(out, "ended   {at} ({status}: {})", table::safe_line(reason));
         }

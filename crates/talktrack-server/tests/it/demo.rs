@@ -52,7 +52,7 @@ async fn running_it_twice_changes_nothing_and_the_books_balance() {
     assert_eq!(json!(of_type(&before, "message").len()), first["messages"]);
     let again = Output::of(silent(&home, &server, &[])).await.succeeded();
     assert!(
-        again.stdout.starts_with("made 0 conversations") && again.stdout.contains("40 were there"),
+        again.stdout.starts_with("created 0 conversations") && again.stdout.contains("40 already existed"),
         "{again:?}"
     );
     assert!(again.stdout.contains(&format!("http://{}/", server.address)), "{again:?}");
@@ -209,7 +209,8 @@ async fn a_user_fills_their_own_conversations_with_their_token() {
     assert_eq!(refused.code, Some(1));
     let why = refused.stderr.lines().last().unwrap();
     assert!(
-        why.starts_with("talktrack: the server refused it (401): ") && !refused.stderr.contains(&token),
+        why.starts_with("talktrack: the server refused the request (401): ")
+            && !refused.stderr.contains(&token),
         "{why}"
     );
     server.stop().await;

@@ -94,8 +94,10 @@ async fn what_migrate_leaves_over_is_printed_below_the_schema_and_it_exits_with_
     database.psql("ALTER TABLE conversation_messages ALTER metadata TYPE json");
     let left = run(&home, &database, &["migrate"]).await;
     assert_eq!((left.code, left.stderr.as_str()), (Some(1), ""));
-    let (_, below) =
-        left.stdout.split_once("\n\n-- Left over, since it would change what is your own:\n\n").unwrap();
+    let (_, below) = left
+        .stdout
+        .split_once("\n\n-- Not done, because it would change something of your own:\n\n")
+        .unwrap();
     let expected = "\
 -- The 'metadata' column of 'conversation_messages' is json, not jsonb
 ALTER TABLE public.conversation_messages ALTER COLUMN metadata DROP DEFAULT,

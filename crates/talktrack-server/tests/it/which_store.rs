@@ -176,7 +176,7 @@ async fn the_outbox_comes_home_if_somebody_says_so() {
     assert!(asked.contains("database_url names no other store"), "{asked}");
     let server = away.home.serve(&[]).await;
     let running = away.home.look(&["outbox", "redirect", "--local", "--yes"]).await.failed(1);
-    assert!(running.contains("needs the server to be stopped"), "{running}");
+    assert!(running.contains("stop the server before using --local"), "{running}");
     server.stop().await;
     away.home.look(&["outbox", "redirect", "--local", "--yes"]).await.succeeded();
     let server = away.home.serve(&[]).await;

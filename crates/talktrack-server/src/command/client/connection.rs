@@ -107,7 +107,7 @@ impl Server {
 
 fn bearer(token: &Secret) -> Result<HeaderValue, Failure> {
     let mut value = HeaderValue::try_from(format!("Bearer {}", token.reveal()))
-        .map_err(|_| Failure::usage("--token: has characters that no token has"))?;
+        .map_err(|_| Failure::usage("--token: contains characters that a token cannot have"))?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -148,7 +148,7 @@ pub(in crate::command) fn read(message: Result<Message, Error>) -> Result<Option
         Message::Text(text) => {
             ServerFrame::parse(&text).map(Some).or_else(|problem| match problem.starts_with("type: ") {
                 true => Ok(None),
-                false => Err(format!("the server sent what is no answer: {problem}")),
+                false => Err(format!("the server sent an invalid answer: {problem}")),
             })
         }
         Message::Close(frame) => Err(closed(frame)),
@@ -172,7 +172,7 @@ fn refusal(status: u16, body: &[u8]) -> String {
     let text = |key: &str| problem.get(key).and_then(serde_json::Value::as_str);
     match text("detail").or(text("title")) {
         Some(words) => format!("the server refused the connection ({status}): {}", table::safe_line(words)),
-        None => format!("the server refused the connection ({status}); is the URL right?"),
+        None => format!("the server refused the connection ({status}); check the URL"),
     }
 }
 
@@ -237,6 +237,6 @@ mod tests {
     fn a_refused_connection_is_told_in_the_servers_words() {
         let told = refusal(400, br#"{"title":"Bad Request","detail":"user_id: missing"}"#);
         assert_eq!(told, "the server refused the connection (400): user_id: missing");
-        assert_eq!(refusal(404, b"nope"), "the server refused the connection (404); is the URL right?");
+        assert_eq!(refusal(404, b"nope"), "the server refused the connection (404); check the URL");
     }
 }

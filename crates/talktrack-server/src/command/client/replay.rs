@@ -32,7 +32,7 @@ pub(super) async fn run(args: Args, server: Server, file: &Path) -> Outcome {
     let report = Report::new(&recording, args.acked.as_deref())?;
     recording.bad.iter().for_each(|bad| report.complain(bad));
     if recording.sessions.is_empty() {
-        return Err(Failure::new(format_args!("{}: no conversation in it", file.display())));
+        return Err(Failure::new(format_args!("{}: contains no conversation", file.display())));
     }
     let sockets = args.pace.sockets.get().min(recording.sessions.len());
     let plan = Plan {

@@ -84,8 +84,7 @@ impl Talk {
         self.show(greeting)?;
         let mut lines = typed_lines();
         if stdin().is_terminal() {
-            let help =
-                "each line is a message of the user; /assistant TEXT and /system TEXT are others'; /end ends";
+            let help = "each line is a message of the user; /assistant TEXT and /system TEXT send other roles; /end ends the session";
             let help = self.view.dim(help);
             self.say(&help)?;
         }

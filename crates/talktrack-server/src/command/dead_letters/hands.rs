@@ -80,7 +80,9 @@ async fn ask(stream: UnixStream, request: &Request) -> Result<Answer, Failure> {
     };
     let unclear = |why: &dyn std::fmt::Display| {
         let look = "`talktrack dead-letters list` shows what is left";
-        Failure::new(format_args!("the server gave no answer ({why}); {look}, and asking again does no harm"))
+        Failure::new(format_args!(
+            "the server gave no answer ({why}); {look}, and running the command again does no harm"
+        ))
     };
     let answer = answer.map_err(|error| unclear(&error))?;
     match serde_json::from_str(&answer).map_err(|error| unclear(&error))? {

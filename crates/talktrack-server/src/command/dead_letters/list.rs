@@ -76,7 +76,7 @@ fn remark(all: usize, args: &Args) {
     if all == 0 {
         eprintln!("{NONE}");
     } else if all > args.limit {
-        eprintln!("there are {} older ones; --limit shows them", all - args.limit);
+        eprintln!("there are {} older dead letters; --limit shows more", all - args.limit);
     }
 }
 

@@ -61,7 +61,7 @@ pub(super) async fn forget(args: DropArgs) -> command::Outcome {
         let reader = looking::open_file(&args.chosen.place)?;
         let count = reader.dead_letter_seqs().await?.len();
         return Err(Failure::usage(format_args!(
-            "drop --all forgets {count} dead letters for ever; add --yes if that is meant"
+            "drop --all deletes {count} dead letters permanently; add --yes to confirm"
         )));
     }
     settle(&args.chosen, Request::Drop).await
@@ -130,9 +130,9 @@ fn in_words(fate: &Fate) -> String {
         Fate::OnItsWay => "durable again; on its way to the store".into(),
         Fate::DeadAgain { letter, reason, detail } => {
             let detail = detail.as_ref().map_or_else(String::new, |detail| format!(" ({detail})"));
-            format!("refused again, and now the dead letter {letter}: {reason}{detail}")
+            format!("refused again; it is now the dead letter {letter}: {reason}{detail}")
         }
-        Fate::Deleted => "gone: what it says was deleted meanwhile".into(),
+        Fate::Deleted => "removed: its content was deleted meanwhile".into(),
         Fate::Dropped => "dropped".into(),
         Fate::Stays { why } => format!("stays a dead letter: {why}"),
         Fate::NotThere => "there is no such dead letter".into(),

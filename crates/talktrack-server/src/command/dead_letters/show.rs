@@ -74,7 +74,7 @@ fn body(output: &mut Output, letter: &DeadLetter) -> Result<(), Stop> {
             output.line(&table::safe_json(&frame))
         }
         Err(text) => {
-            output.line("its bytes cannot be read as a message any more; what is left of them:")?;
+            output.line("its bytes can no longer be read as a message; what is left of them:")?;
             output.line(&table::safe_line(text))
         }
     }

@@ -92,7 +92,7 @@ impl Api {
                 None => return Ok(Answer { status, body: serde_json::from_str(&text).unwrap_or_default() }),
             }
         }
-        Err(Failure::new(format_args!("{} has no room, after {ATTEMPTS} attempts", self.url)))
+        Err(Failure::new(format_args!("{} still has no room after {ATTEMPTS} attempts", self.url)))
     }
 
     fn out_of_reach(&self, error: &reqwest::Error) -> Failure {
@@ -118,9 +118,9 @@ impl Answer {
             .into_iter()
             .flatten()
             .find_map(|ack| ack["error"]["message"].as_str());
-        let words = first.or(self.body["detail"].as_str()).unwrap_or("is the URL right?");
+        let words = first.or(self.body["detail"].as_str()).unwrap_or("check the URL");
         Err(Failure::new(format_args!(
-            "the server refused it ({}): {}",
+            "the server refused the request ({}): {}",
             self.status.as_u16(),
             table::safe_line(words)
         )))

@@ -33,10 +33,10 @@ pub(super) async fn talk(
         NotConnected::TryAgain(why) | NotConnected::Refused(why) => Failure::new(why),
     })?;
     let ServerFrame::SessionStarted { session_id, .. } = greeting else {
-        return Err(Failure::new("the server did not greet; is the URL right?"));
+        return Err(Failure::new("the server did not start a session; check the URL"));
     };
     let mut talk = Talk { socket, output: Output::stdout(), view: View::of_stdout() };
-    let told = talk.say(&format!("a conversation goes on at {} (Ctrl-C ends it)", page(session_id)));
+    let told = talk.say(&format!("a conversation is running at {} (Ctrl-C ends it)", page(session_id)));
     let ended = match told {
         Ok(()) => talk.go_on(outline).await,
         Err(stop) => Err(stop),
@@ -115,9 +115,10 @@ impl Talk {
 
 fn refused(answer: &ServerFrame) -> Result<(), Failure> {
     match answer {
-        ServerFrame::Error { code, message, .. } => {
-            Err(Failure::new(format_args!("the server refused it: {code}: {}", table::safe_line(message))))
-        }
+        ServerFrame::Error { code, message, .. } => Err(Failure::new(format_args!(
+            "the server refused a frame: {code}: {}",
+            table::safe_line(message)
+        ))),
         _ => Ok(()),
     }
 }

@@ -48,7 +48,8 @@ pub(super) fn draw_live(scripts: &[Script], seed: u64) -> Result<Outline<'_>, Fa
     let talks = |script: &&Script| script.channel != Channel::Chat && script.language.starts_with("en");
     let scripts: Vec<&Script> =
         scripts.iter().filter(talks).filter(|script| script.end().1 == "completed").collect();
-    let script = rng.choice(scripts).ok_or_else(|| Failure::new("there is no script to talk by"))?;
+    let script =
+        rng.choice(scripts).ok_or_else(|| Failure::new("there is no script for a live conversation"))?;
     of_script(script, &mut rng, String::new(), false)
 }
 

@@ -137,7 +137,7 @@ impl Handover {
             match (stored, self.tracker.health().store) {
                 (Ok(stored), _) => return Ok(stored?),
                 (Err(_), Some(cause)) => {
-                    eprintln!("the database does not take everything now: {}", table::safe_line(&cause));
+                    eprintln!("the database does not accept all records now: {}", table::safe_line(&cause));
                     return Ok(());
                 }
                 (Err(_), None) => {}

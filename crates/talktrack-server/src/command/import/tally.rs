@@ -79,7 +79,7 @@ impl Tally {
         let messages = self.messages;
         let of_these = self.new_messages().map_or_else(String::new, |new| {
             let known = messages.saturating_sub(new + self.dead_lettered() + self.deleted());
-            format!(" ({new} new, {known} there already)")
+            format!(" ({new} new, {known} already stored)")
         });
         let mut text = format!(
             "imported {} new sessions and {messages} messages{of_these} in {}; {} lines refused",
@@ -94,10 +94,10 @@ impl Tally {
             ));
         }
         if self.dead_lettered() > 0 {
-            text.push_str(&format!("; {} messages laid aside as dead letters", self.dead_lettered()));
+            text.push_str(&format!("; {} messages became dead letters", self.dead_lettered()));
         }
         if self.deleted() > 0 {
-            text.push_str(&format!("; {} messages dropped: they were deleted", self.deleted()));
+            text.push_str(&format!("; {} messages dropped because they were deleted", self.deleted()));
         }
         text
     }
@@ -131,7 +131,7 @@ mod tests {
         assert!(tally.is_clean());
         assert_eq!(
             tally.in_words(Duration::from_millis(1_500)),
-            "imported 1 new sessions and 7 messages (4 new, 3 there already) in 1.5s; 0 lines refused"
+            "imported 1 new sessions and 7 messages (4 new, 3 already stored) in 1.5s; 0 lines refused"
         );
         tally.refused = 1;
         assert!(!tally.is_clean());
@@ -146,7 +146,7 @@ mod tests {
         assert!(!tally.is_clean());
         assert_eq!(
             tally.in_words(Duration::from_millis(1_500)),
-            "imported 0 new sessions and 2 messages in 1.5s; 0 lines refused; 2 messages dropped: they were deleted"
+            "imported 0 new sessions and 2 messages in 1.5s; 0 lines refused; 2 messages dropped because they were deleted"
         );
     }
 

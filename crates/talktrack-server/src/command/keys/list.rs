@@ -57,7 +57,7 @@ pub(super) fn run(args: &Args) -> Outcome {
     let mut output = Output::stdout();
     let written = match args.json {
         true => rows.iter().try_for_each(|row| output.json(row)),
-        false if rows.is_empty() => output.line("there are no keys; `talktrack keys new` makes one"),
+        false if rows.is_empty() => output.line("there are no keys; `talktrack keys new` creates one"),
         false => output.line(&listing(&rows, View::of_stdout())),
     };
     written.and_then(|()| output.flush()).map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))

@@ -59,14 +59,17 @@ struct Shown {
 pub(super) fn run(args: Args) -> Outcome {
     let settings = args.place.load()?;
     let Some(mut new) = NewKey::draw(args.name, args.scopes) else {
-        return Err(Failure::new("the system has no randomness to make a key of"));
+        return Err(Failure::new("no key was created: the random generator of the system failed"));
     };
     (new.entry.expires, new.entry.users) = (args.expires, args.users);
     new.entry.networks = args.addresses.map(|Networks(networks)| networks).unwrap_or_default();
     let file = file(&settings);
     if let Some(file) = &file {
         if settings.api_keys.iter().any(|key| key.name == new.entry.name) {
-            return Err(Failure::usage(format!("--name: api_keys has a key called {}", new.entry.name)));
+            return Err(Failure::usage(format!(
+                "--name: api_keys already has a key called {}",
+                new.entry.name
+            )));
         }
         file.add(&new.entry)?;
         record(&settings, "keys.new", &new.entry);
@@ -78,11 +81,11 @@ pub(super) fn run(args: Args) -> Outcome {
 
 fn in_words(Shown { key, api_keys, file }: &Shown) -> String {
     let entry = match file {
-        Some(file) => format!("Its entry is in {file}; a running server takes it over within seconds:"),
-        None => "The entry for api_keys in the settings of the server that is to take it:".to_owned(),
+        Some(file) => format!("Its entry is in {file}; a running server applies it within seconds:"),
+        None => "The entry for api_keys in the settings of the server that is to accept it:".to_owned(),
     };
     format!(
-        "The key, which is shown this once (Authorization: Bearer KEY):\n\n  {key}\n\n{entry}\n\n  {api_keys}"
+        "The key, which is shown only once (Authorization: Bearer KEY):\n\n  {key}\n\n{entry}\n\n  {api_keys}"
     )
 }
 
@@ -102,6 +105,6 @@ fn moment(text: &str) -> Result<Timestamp, String> {
     let now = SystemClock.now();
     let moment = text.parse().ok().or_else(|| parse_duration(text).ok().map(|after| now.plus(after)));
     moment.filter(|moment| *moment > now).ok_or_else(|| {
-        "must be a duration such as 90d, or a time to come such as 2027-01-01T00:00:00Z".to_owned()
+        "must be a duration such as 90d, or a future time such as 2027-01-01T00:00:00Z".to_owned()
     })
 }

@@ -29,14 +29,17 @@ pub(super) fn run(args: &Args) -> Outcome {
     let settings = args.place.load()?;
     let Some(file) = file(&settings) else {
         return Err(Failure::usage(
-            "api_keys_file is not set, so nothing can be revoked while the server runs: set it, or take the key out of api_keys \
+            "api_keys_file is not set, so no key can be revoked while the server runs: set it, or remove the key from api_keys \
              and restart the server",
         ));
     };
     let keys = merged(&settings.api_keys, file.read()?);
     let key = keys.into_iter().find(|key| key.name == args.name && key.revoked.is_none());
     let key = key.ok_or_else(|| {
-        Failure::new(format!("there is no key called {} that counts; see `talktrack keys list`", args.name))
+        Failure::new(format!(
+            "there is no key called {} that is not revoked; see `talktrack keys list`",
+            args.name
+        ))
     })?;
     let revoked = ApiKey { revoked: Some(SystemClock.now()), ..key };
     file.put(&revoked)?;
