@@ -115,7 +115,7 @@
         await navigator.clipboard.writeText(await texts[button.dataset.copy]());
         button.textContent = "Copied";
       } catch {
-        button.textContent = "This did not work";
+        button.textContent = "Copying failed";
       }
       setTimeout(() => { button.textContent = label; }, 1500);
     });

@@ -71,7 +71,7 @@ const talktrack = {
 
   saysFollowing(isFollowing) {
     const follows = document.getElementById("follows");
-    if (follows) follows.textContent = isFollowing ? "" : "The connection is gone; trying again…";
+    if (follows) follows.textContent = isFollowing ? "" : "The connection is lost; reconnecting…";
   },
 };
 

@@ -5,7 +5,7 @@
 (() => {
   const at = (id) => document.getElementById(id);
   const talk = at("talk");
-  const GREETING = " I am an echo. Cut in whenever you like.";
+  const GREETING = " I am an echo. Interrupt me whenever you like.";
   let line = null, microphone = null, recognition = null, mouth = null, lastAloud = null, hasVoice = false, answers = 0;
 
   // ---- The user of the conversation.
@@ -77,12 +77,12 @@
   function tellState(state = connection, why) {
     connection = state;
     const kept = line?.kept ?? 0;
-    const keeping = `${kept} ${kept === 1 ? "message is" : "messages are"} kept and sent again`;
+    const keeping = `${kept} ${kept === 1 ? "message is" : "messages are"} kept and will be sent again`;
     const words = {
       none: "not connected",
       connecting: "connecting",
       open: "connected",
-      gone: `the connection is gone; trying again${kept ? `, ${keeping}` : ""}`,
+      gone: `the connection is lost; reconnecting${kept ? `, ${keeping}` : ""}`,
       closed: why ? `ended: ${why}` : "ended",
     }[state];
     if (at("state").textContent !== words) at("state").textContent = words;
@@ -107,8 +107,8 @@
     const own = line = new talktrack.Line(session, user, (state, why) => {
       if (line === own) { tellState(state, why); if (why) stop(); }
     });
-    at("beside").href = `/sessions/external:${session}`;
-    at("beside").hidden = false;
+    at("recorded").href = `/sessions/external:${session}`;
+    at("recorded").hidden = false;
     at("words").focus();
     hasVoice = at("with-voice").checked && await talktrack.Mouth.hasVoice();
     await openEars(own);
@@ -116,22 +116,22 @@
 
   // ---- Speech input.
   async function openEars(own) {
-    if (!at("with-microphone").checked) return tellEars("By typing.");
+    if (!at("with-microphone").checked) return tellEars("Type your messages.");
     try {
       const opened = await talktrack.Microphone.open(voiceIsHeard);
       if (line !== own) return opened.close();
       microphone = opened;
     } catch (error) {
       const why = { NotAllowedError: "The microphone was refused", NotFoundError: "There is no microphone" }[error.name];
-      return tellEars(`${why ?? error.message}. Go on by typing.`);
+      return tellEars(`${why ?? error.message}. Type your messages instead.`);
     }
-    if (!at("with-recognition").checked || !talktrack.Recognition.isThere) return onlyRecords("This browser writes down no speech");
+    if (!at("with-recognition").checked || !talktrack.Recognition.isThere) return onlyRecords("This browser does not transcribe speech");
     recognition = new talktrack.Recognition(understood, (error) => {
       recognition = null;
       if (draft) understood(draft.fields.content, true, {});
       onlyRecords(`The browser's speech recognition does not work (${error})`);
     });
-    tellEars("Speak. What you say is recorded and written down.");
+    tellEars("Speak. What you say is recorded and transcribed.");
   }
   const onlyRecords = (why) => tellEars(`${why}: speak, and type what you said. Your voice is recorded with it.`);
   const tellEars = (words) => { at("ears").textContent = words; };
@@ -193,7 +193,7 @@
       play.textContent = "recording";
       said.ack.after(" ", play);
     } catch (error) {
-      said.ack.after(` the recording was not kept: ${error.message}`);
+      said.ack.after(` the recording was not stored: ${error.message}`);
     }
   }
 
@@ -237,7 +237,7 @@
         const more = wasAloud && began ? { metrics: { ...metrics, heard_ms: Math.round(performance.now() - began) } } : {};
         const heard = text.slice(0, own.heard).trimEnd();
         said.is(isWhole ? { content: text, ...more } : { content: heard, interrupted: true, content_generated: text, ...more });
-        if (!isWhole) said.ack.after(" you cut in");
+        if (!isWhole) said.ack.after(" you interrupted it");
         if (wasAloud) lastAloud = { text, until: performance.now() };
         else at("news").textContent = `Echo: ${isWhole ? text : heard}`;
         if (mouth === own) { mouth = null; at("cut").hidden = true; }

@@ -16,7 +16,7 @@ talktrack.Microphone = class {
 
   static async open(speaks) {
     if (!navigator.mediaDevices?.getUserMedia || !window.MediaRecorder) {
-      throw new Error("This browser gives no microphone to this page; over HTTPS, or on localhost, most do");
+      throw new Error("This browser gives this page no access to a microphone; over HTTPS or on localhost, most browsers do");
     }
     const microphone = new talktrack.Microphone();
     microphone.speaks = speaks;

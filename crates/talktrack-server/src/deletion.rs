@@ -80,7 +80,7 @@ impl Gone {
             (self.messages, "messages"),
             (self.audio, "recordings"),
             (self.dead_letters, "dead letters"),
-            (self.journal, "messages on their way to the database"),
+            (self.journal, "messages that waited for the database"),
         ];
         parts.into_iter().filter(|(number, _)| *number > 0)
     }

@@ -170,9 +170,7 @@ impl Meant {
                 let seqs = state.local().dead_letter_seqs_of(Some(reason), MOST).await;
                 seqs.map_err(|error| Problem::store_unavailable(&error))
             }
-            (None, None) => {
-                Err(Problem::invalid("letter or reason: one of them says which letters are meant"))
-            }
+            (None, None) => Err(Problem::invalid("letter or reason: one of them is required")),
         }
     }
 }
@@ -202,13 +200,13 @@ impl SettledPage {
 
 fn in_words(fate: &Fate) -> &'static str {
     match fate {
-        Fate::Stored => "replayed, and stored",
-        Fate::OnItsWay => "replayed, and on the way to the database",
-        Fate::DeadAgain { .. } => "replayed, and refused again: a new letter",
-        Fate::Deleted => "gone: what they say was deleted meanwhile",
+        Fate::Stored => "replayed and stored",
+        Fate::OnItsWay => "replayed, and waiting for the database",
+        Fate::DeadAgain { .. } => "replayed and refused again: now a new letter",
+        Fate::Deleted => "removed: the content was deleted meanwhile",
         Fate::Dropped => "dropped",
-        Fate::Stays { .. } => "could not be replayed, and where it was",
-        Fate::NotThere => "not there any more",
+        Fate::Stays { .. } => "not replayed, and unchanged",
+        Fate::NotThere => "no longer there",
     }
 }
 
@@ -217,10 +215,10 @@ fn why(fate: &Fate) -> Option<String> {
     match fate {
         Fate::DeadAgain { letter, reason, detail } => {
             let detail = detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default();
-            Some(format!("refused again, {reason}{detail}; it is letter {letter} now"))
+            Some(format!("refused again, {reason}{detail}; it is now letter {letter}"))
         }
         Fate::Stays { why } => Some(why.clone()),
-        Fate::NotThere => Some("it was not there any more".to_owned()),
+        Fate::NotThere => Some("it no longer exists".to_owned()),
         Fate::Stored | Fate::OnItsWay | Fate::Deleted | Fate::Dropped => None,
     }
 }

@@ -35,10 +35,10 @@ impl Figures {
     pub(super) fn of(state: &AppState) -> Self {
         let (health, config) = (state.tracker().health(), state.config());
         let (journal_fails, store_fails) = (health.journal.is_some(), health.store.is_some());
-        let stopping = state.is_stopping().then(|| "whoever talks is asked to come again".to_owned());
+        let stopping = state.is_stopping().then(|| "clients are asked to reconnect".to_owned());
         let causes = [
             ("Nothing becomes durable", health.journal),
-            ("Nothing reaches the database; what is said waits in the journal", health.store),
+            ("Nothing reaches the database; messages wait in the journal", health.store),
             ("The server is stopping", stopping),
         ];
         let wrong = causes.into_iter().filter_map(|(heading, cause)| Some(Wrong::of(heading, &cause?)));

@@ -62,10 +62,10 @@ impl Letter {
 /// Explains a reason in words.
 pub(super) fn meaning(reason: &str) -> &'static str {
     match reason {
-        "unknown_session" => "no session of this id exists",
+        "unknown_session" => "no session with this id exists",
         "other_user" => "the session belongs to another user",
         "id_conflict" => "another message has this id",
-        "data" => "the store refuses this very row",
+        "data" => "the store refuses this row",
         "corrupt" => "its bytes have changed since it was accepted",
         "deleted" => "its session was deleted",
         _ => "",

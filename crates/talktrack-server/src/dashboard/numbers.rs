@@ -92,7 +92,7 @@ pub(super) async fn page(
 
 async fn count(state: &AppState, visitor: &Visitor, wanted: &Wanted) -> Result<Numbers, Problem> {
     let user = Some(wanted.user.trim()).filter(|user| !user.is_empty()).map(str::parse::<Uuid>).transpose();
-    let user = user.map_err(|_| Problem::invalid("User: must be a whole user id (a UUID)"))?;
+    let user = user.map_err(|_| Problem::invalid("User: must be a complete user id (a UUID)"))?;
     let range = wanted.range()?;
     let (stats, letters) = api::stats::count(state, &visitor.caller, user, &range).await?;
     Ok(Numbers::of(&stats, letters.as_deref(), &wanted.measure))
@@ -165,7 +165,7 @@ impl Numbers {
         let behind = Some(stats.behind).filter(|behind| *behind != talktrack::stats::Behind::default());
         let behind = behind.map(|behind| {
             format!(
-                "Still being counted: {} messages, {} changes, {} stretches of five minutes.",
+                "Still being counted: {} messages, {} changes, {} five-minute buckets.",
                 grouped(behind.messages),
                 grouped(behind.changes),
                 behind.slices

@@ -85,8 +85,8 @@ pub(super) fn shown(status: StatusCode, page: &impl Template) -> Response {
     let html = match page.render() {
         Ok(html) => html,
         Err(error) => {
-            tracing::error!(%error, "a page cannot be made");
-            return Problem::without_code(StatusCode::INTERNAL_SERVER_ERROR, "the page cannot be made")
+            tracing::error!(%error, "a page cannot be rendered");
+            return Problem::without_code(StatusCode::INTERNAL_SERVER_ERROR, "the page cannot be rendered")
                 .into_response();
         }
     };
@@ -119,7 +119,7 @@ impl Trouble {
             StatusCode::NOT_FOUND => "There is nothing here",
             StatusCode::GONE => "This was deleted",
             StatusCode::FORBIDDEN => "You may not do this",
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => "Not now",
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => "Not possible now",
             _ => "This did not work",
         };
         let retry_after = problem.retry_after();

@@ -89,7 +89,7 @@ async fn list(rows: &dyn Rows, caller: &Caller, wanted: &Wanted) -> Result<(List
 impl Wanted {
     fn filter(&self, caller: &Caller) -> Result<SessionFilter, Problem> {
         let user = given(&self.user).map(str::parse::<Uuid>).transpose();
-        let user = user.map_err(|_| Problem::invalid("User: must be a whole user id (a UUID)"))?;
+        let user = user.map_err(|_| Problem::invalid("User: must be a complete user id (a UUID)"))?;
         let status = match given(&self.status) {
             None => None,
             Some(word) => {

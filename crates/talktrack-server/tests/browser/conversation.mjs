@@ -47,9 +47,9 @@ async function reads({ page }, said) {
   assert.match(await folded.innerText(), /"people": 4/)
   const answer = messages.find(({ metrics }) => metrics?.e2e_ms)
   assert.match(await said(answer).getByRole('img').getAttribute('aria-label'), /end of speech .*first token .*in all/)
-  await page.getByText('More about it').click()
+  await page.getByText('Details', { exact: true }).click()
   assert.ok(await page.getByText(session.metadata.caller).isVisible())
-  await page.getByText('More about it').click()
+  await page.getByText('Details', { exact: true }).click()
 }
 
 // A message can be played and paused, and is highlighted while it plays.
@@ -122,7 +122,7 @@ async function deletes(visit) {
   await page.waitForURL((url) => url.pathname === place)
   await page.getByRole('link', { name: 'Delete…' }).click()
   await page.getByRole('button', { name: 'Delete it' }).click()
-  assert.ok(await page.getByRole('heading', { name: 'It is gone' }).isVisible())
+  assert.ok(await page.getByRole('heading', { name: 'The conversation is deleted' }).isVisible())
   assert.match(await page.getByRole('main').innerText(), new RegExp(`${messages.length} messages`))
   await visit.axe('what was deleted')
   const answer = await page.goto(place)

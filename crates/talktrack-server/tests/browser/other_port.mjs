@@ -101,5 +101,5 @@ await browse(async (visit) => {
   })
   await visit.open(`/sessions/${session}/delete`)
   await page.getByRole('button', { name: 'Delete it' }).click()
-  await page.getByText('It is gone').waitFor()
+  await page.getByText('The conversation is deleted').waitFor()
 })

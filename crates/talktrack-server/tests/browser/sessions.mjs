@@ -39,7 +39,7 @@ await browse(async (visit) => {
   assert.equal(await rows.count(), sessions.filter(({ user_id }) => user_id === user).length)
 
   await visit.open('/?from=2200-01-01')
-  assert.ok(await page.getByText('There is no such conversation.').isVisible())
+  assert.ok(await page.getByText('No conversation matches.').isVisible())
   await visit.axe('nothing is found')
   await visit.open('/?user=nobody', 400)
   assert.match(await page.getByRole('alert').innerText(), /user id/)

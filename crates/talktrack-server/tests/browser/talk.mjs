@@ -52,7 +52,7 @@ await browse(async (visit, open) => {
   await page.locator('#with-cutting').uncheck()
   await page.locator('#start').click()
   await until('it is connected', async () => (await state(page)) === 'connected')
-  const session = await page.locator('#beside').getAttribute('href')
+  const session = await page.locator('#recorded').getAttribute('href')
   await until('it says how to go on', async () => /Speak|speak/.test(await page.locator('#ears').innerText()))
 
   // ---- The page of the conversation shows the answer while it is spoken, and where it was interrupted.
@@ -65,7 +65,7 @@ await browse(async (visit, open) => {
     return shown.length === 1 && shown[0].startsWith('You said: word0') && !shown[0].includes('word99')
   })
   await page.locator('#cut').click()
-  assert.match(await (await ended(page)).innerText(), /you cut in/)
+  assert.match(await (await ended(page)).innerText(), /you interrupted it/)
   await until('it shows what nobody heard', async () => (await words.locator('del').innerText()).includes('word99'))
   await say(page, 'Hello there')
   assert.equal(await (await ended(page)).locator('.words').innerText(), 'You said: Hello there')
@@ -85,7 +85,7 @@ await browse(async (visit, open) => {
   assert.ok((await recording.body()).length > 500)
   await say(page, LONG)
   await page.locator('#with-cutting').check()
-  assert.match(await (await ended(page)).innerText(), /you cut in/)
+  assert.match(await (await ended(page)).innerText(), /you interrupted it/)
   await page.locator('#with-cutting').uncheck()
   const interrupted = (await messagesOf(session)).filter((message) => message.interrupted)
   assert.equal(interrupted.length, 2)
@@ -95,9 +95,9 @@ await browse(async (visit, open) => {
 
   // ---- The connection is lost, but no message.
   await cut()
-  await until('it says so', async () => /the connection is gone/.test(await state(page)))
+  await until('it says so', async () => /the connection is lost/.test(await state(page)))
   await say(page, 'Is this kept?')
-  await until('it is kept', async () => /kept and sent again/.test(await state(page)))
+  await until('it is kept', async () => /kept and will be sent again/.test(await state(page)))
   way.isCut = false
   await until('it is back', async () => (await state(page)) === 'connected')
   await ended(page)
@@ -124,7 +124,7 @@ await browse(async (visit) => {
   await visit.tabTo('the field', ({ name }) => name === 'words')
   await page.keyboard.type('Without a voice')
   await page.keyboard.press('Enter')
-  await until('it says so', async () => /refused\. Go on by typing/.test(await page.locator('#ears').innerText()))
+  await until('it says so', async () => /refused\. Type your messages instead/.test(await page.locator('#ears').innerText()))
   await ended(page)
   assert.match(await said(page).last().innerText(), /You said: Without a voice/)
 }, { without: '--use-fake-ui-for-media-stream' })

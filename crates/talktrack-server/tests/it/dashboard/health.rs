@@ -114,7 +114,7 @@ async fn a_parked_store_is_shown_with_its_cause_the_command_that_mends_it_and_ea
     let mut client = Client::new(&server).await;
     client.say("stored").await;
     server.drained().await;
-    shows(&server, &["All is well", "The database is as talktrack needs it"]).await;
+    shows(&server, &["All is well", "The database matches the schema"]).await;
 
     database.psql("ALTER TABLE conversation_messages DROP audio_url");
     client.say("waits").await;
@@ -136,17 +136,17 @@ async fn a_parked_store_is_shown_with_its_cause_the_command_that_mends_it_and_ea
     ];
     let parked = agrees_with_the_metrics(&server, &figures.concat()).await;
     assert_eq!((figure(&parked, "id=\"stored\""), figure(&parked, "id=\"pending\"")), (1.0, 1.0));
-    assert!(parked.contains("1 message on the way, 0 dead letters, as the books say"), "{parked}");
+    assert!(parked.contains("1 message pending and 0 dead letters, the same as in the books"), "{parked}");
 
     // The page must be shown even if the database is unavailable.
     proxy.cut();
     let away = page(&server, "/health").await;
-    assert!(away.contains("It cannot be compared now"), "{away}");
+    assert!(away.contains("The schema cannot be compared now"), "{away}");
 
     proxy.mend();
     home.run(&["migrate", "--database-url", &database.url()]).await.succeeded();
     server.drained().await;
-    let well = shows(&server, &["All is well", "The database is as talktrack needs it"]).await;
+    let well = shows(&server, &["All is well", "The database matches the schema"]).await;
     assert_eq!((figure(&well, "id=\"stored\""), figure(&well, "id=\"pending\"")), (2.0, 0.0));
 }
 
@@ -166,7 +166,7 @@ async fn dead_letters_are_replayed_and_dropped_by_forms_which_say_what_became_of
     // The cause is still there, so the replay fails again.
     let again = post(&server, "/health/replay", &format!("letter={newest}")).await;
     assert_eq!(again.status, 200, "{again:?}");
-    for part in ["This did not work", "1 letter replayed, and refused again", &newest.to_string()] {
+    for part in ["This did not work", "1 letter replayed and refused again", &newest.to_string()] {
         assert!(again.body.contains(part), "{part}: {again:?}");
     }
     let listed = letters(&page(&server, "/health").await);
@@ -181,12 +181,12 @@ async fn dead_letters_are_replayed_and_dropped_by_forms_which_say_what_became_of
     let dropped = post(&server, "/health/drop", &format!("letter={oldest}")).await;
     assert!(dropped.status == 200 && dropped.body.contains("1 letter dropped"), "{dropped:?}");
     let twice = post(&server, "/health/drop", &format!("letter={oldest}")).await;
-    assert!(twice.body.contains("1 letter not there any more"), "{twice:?}");
+    assert!(twice.body.contains("1 letter no longer there"), "{twice:?}");
 
     home.database().execute(TAKE_AGAIN);
     let replayed = post(&server, "/health/replay", "reason=data").await;
     assert!(
-        replayed.body.contains("Done") && replayed.body.contains("2 letters replayed, and stored"),
+        replayed.body.contains("Done") && replayed.body.contains("2 letters replayed and stored"),
         "{replayed:?}"
     );
     assert_eq!(home.database().contents(client.session), ["poison 2", "poison 3", "good"]);

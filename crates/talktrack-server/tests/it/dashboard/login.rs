@@ -246,7 +246,7 @@ async fn while_no_identity_is_checked_a_form_counts_only_from_our_own_pages() {
     assert_eq!(home.database().contents(client.session), ["stay"]);
     let form = format!("csrf={}", csrf(&page));
     let gone = server.request("POST", path).body(FORM, form).send().await;
-    assert!(gone.status == 200 && gone.body.contains("It is gone"), "{gone:?}");
+    assert!(gone.status == 200 && gone.body.contains("The conversation is deleted"), "{gone:?}");
 }
 
 #[tokio::test]
@@ -295,7 +295,10 @@ async fn a_page_from_elsewhere_can_do_nothing_with_the_cookie() {
     let from_here =
         server.request("POST", delete).header("Cookie", &cookie).header("Origin", "http://localhost");
     let from_here = from_here.body(FORM, format!("csrf={}", csrf(&page))).send().await;
-    assert!(from_here.status == 200 && from_here.body.contains("It is gone"), "{from_here:?}");
+    assert!(
+        from_here.status == 200 && from_here.body.contains("The conversation is deleted"),
+        "{from_here:?}"
+    );
     assert_eq!(home.database().contents(client.session), [""; 0]);
 }
 

@@ -65,7 +65,7 @@ async fn the_list_says_of_each_conversation_who_when_how_long_and_the_last_words
         assert_eq!((page.status, is_listed), (200, is_there), "{filter}: {page:?}");
     }
     for (filter, told) in [
-        ("user=anna", "User: must be a whole user id"),
+        ("user=anna", "User: must be a complete user id"),
         ("status=asleep", "Status: no such status"),
         ("from=yesterday", "From: must be a day"),
         ("q=%2B", "Search: must contain a letter"),
@@ -95,7 +95,7 @@ async fn what_is_found_is_shown_with_its_place_and_leads_to_it() {
     let led = server.get(&format!("/sessions/{}?after={after}", talk.session)).await.body;
     item(&led, &format!("m-{hit}"));
     let filtered = server.get("/?q=parcel&status=ended").await.body;
-    assert!(filtered.contains("Nothing was found"), "{filtered}");
+    assert!(filtered.contains("No message matches"), "{filtered}");
 }
 
 #[tokio::test]
