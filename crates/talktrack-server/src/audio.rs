@@ -86,7 +86,7 @@ impl Audio {
                 .sum::<usize>()
         });
         if let Ok(count @ 1..) = swept.await {
-            tracing::info!("cleared away {count} recordings whose upload was cut off");
+            tracing::info!("removed {count} recordings whose upload was interrupted");
         }
     }
 
@@ -99,7 +99,8 @@ impl Audio {
             match object {
                 Ok(object) => usage.add(place.owner_of(&object.location), object.size),
                 Err(error) => {
-                    return Unavailable::from(error).log("cannot count the recordings for their quotas");
+                    return Unavailable::from(error)
+                        .log("cannot count the bytes of recordings for the quotas");
                 }
             }
         }

@@ -76,7 +76,7 @@ impl Audit {
             .name("audit".into())
             .spawn(move || Writer { file, lost: also_lost, unsynced: None }.run(&waiting));
         if let Err(error) = started {
-            tracing::error!("there is no audit log, since its thread cannot be started: {error}");
+            tracing::error!("there is no audit log, because its thread cannot be started: {error}");
         }
         let recent = |most| Mutex::new(Recent::new(most));
         let (recent, refusals) = (recent(REMEMBERED), recent(REMEMBERED_REFUSALS));

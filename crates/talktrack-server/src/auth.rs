@@ -172,7 +172,7 @@ impl Caller {
     pub(crate) fn speaks_for(&self, named: Option<Uuid>) -> Result<Option<Uuid>, Problem> {
         match (self, named) {
             (Self::User(user), Some(named)) if named != user.user_id => {
-                Err(Problem::forbidden("user_id: is not the one the token was made for"))
+                Err(Problem::forbidden("user_id: is not the user of the token"))
             }
             (Self::User(user), _) => Ok(Some(user.user_id)),
             (Self::Key(key), named) => key.speaks_for(named),

@@ -106,7 +106,7 @@ impl DeletedUsers {
             Ok(users.filter_map(|user_id| Some((user_id, notes.read(user_id)?))).collect())
         };
         self.change(list).await.unwrap_or_else(|error| {
-            tracing::debug!("cannot see which users are to be deleted: {error}");
+            tracing::debug!("cannot list the users to delete: {error}");
             Vec::new()
         })
     }

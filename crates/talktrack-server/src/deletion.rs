@@ -32,7 +32,7 @@ const LITTLE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The advice for a caller who deletes an absent session.
 const REFUSED_FROM_NOW_ON: &str =
-    "records of such a session that another server delivers later are refused from now on";
+    "records of this session that another server delivers later will be refused";
 
 /// How many sessions of a user are deleted concurrently.
 const TOGETHER: usize = 50;
@@ -330,10 +330,10 @@ fn unreadable(error: &ReadError) -> Problem {
 }
 
 fn not_noted(error: &std::io::Error) -> Problem {
-    tracing::error!("cannot note that a user is to be deleted: {error}");
+    tracing::error!("cannot record the deletion of a user: {error}");
     Problem::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "journal_full",
-        "the disk of the server does not take the deletion now",
+        "the server cannot write the deletion to its disk now",
     )
 }

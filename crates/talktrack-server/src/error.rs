@@ -95,7 +95,11 @@ impl Problem {
 
     /// Converts the problem to that of a request with several parts, none of which was accepted.
     pub(crate) fn of_all(self, acks: Value) -> Self {
-        Self { detail: format!("nothing was taken; the first: {}", self.detail), acks: Some(acks), ..self }
+        Self {
+            detail: format!("no message was accepted; the first error: {}", self.detail),
+            acks: Some(acks),
+            ..self
+        }
     }
 
     /// Makes the problem for a path without an endpoint.
@@ -126,7 +130,7 @@ impl Problem {
     pub(crate) fn store_unavailable(error: &ReadError) -> Self {
         tracing::warn!("{error}");
         // The store's error may reveal internals, so it goes only to the log.
-        Self::store_away("the store cannot be read at present; try again later", STORE_RETRY_AFTER)
+        Self::store_away("the store cannot be read now; try again later", STORE_RETRY_AFTER)
     }
 
     /// Makes the problem for an unavailable store, of conversations or of recordings. The client should retry after

@@ -129,7 +129,7 @@ impl Events {
                     head.send_replace(place);
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "events wait");
+                    tracing::debug!(%error, "cannot read the next events; trying again");
                     tokio::time::sleep(PAUSE).await;
                 }
             }

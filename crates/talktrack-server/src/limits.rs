@@ -233,7 +233,7 @@ impl Limits {
         self.0.exports.place(account.clone(), most).map(Some).ok_or_else(|| {
             counter!(LIMITED, "limit" => "exports").increment(1);
             let detail =
-                format!("this {whose} has {most} exports under way (max_exports_per_{whose}); try again");
+                format!("this {whose} has {most} exports in progress (max_exports_per_{whose}); try again");
             Problem::busy(StatusCode::TOO_MANY_REQUESTS, detail, 1)
         })
     }
@@ -312,7 +312,7 @@ impl Limits {
         let count = u32::try_from(bytes).unwrap_or(u32::MAX);
         Arc::clone(&self.0.bodies).try_acquire_many_owned(count).map_err(|_| {
             counter!(LIMITED, "limit" => "bodies").increment(1);
-            let detail = "too much is being received at once; try again";
+            let detail = "the server is receiving too much at once; try again";
             Problem::busy(StatusCode::SERVICE_UNAVAILABLE, detail, 1)
         })
     }
@@ -360,15 +360,15 @@ impl Wait {
         let Self { what, seconds } = self;
         match what {
             "unauthenticated" => format!(
-                "too many requests of this address without a key or token that counts (rate_unauthenticated); try again in {seconds} s"
+                "too many requests from this address without a valid key or token (rate_unauthenticated); try again in {seconds} s"
             ),
             "bytes_per_user" => {
-                format!("too many bytes of this user (bytes_per_user); try again in {seconds} s")
+                format!("too many bytes from this user (bytes_per_user); try again in {seconds} s")
             }
             "read_bytes_per_user" => {
                 format!("this user has read too much (read_bytes_per_user); try again in {seconds} s")
             }
-            what => format!("too many requests of this {what} (rate_per_{what}); try again in {seconds} s"),
+            what => format!("too many requests from this {what} (rate_per_{what}); try again in {seconds} s"),
         }
     }
 }

@@ -57,8 +57,8 @@ impl Origins<'_> {
         if in_target.into_iter().chain(in_header).all(|host| self.is_name_of_this_machine(host)) {
             return Ok(());
         }
-        let detail = "Host: without auth configured the server answers to the names of this machine (localhost) and of \
-                      allowed_origins only";
+        let detail = "Host: without authentication, the server answers only to the names of this machine (localhost) and of \
+                      allowed_origins";
         Err(Problem::forbidden(detail))
     }
 

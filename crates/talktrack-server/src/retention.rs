@@ -37,7 +37,7 @@ pub(crate) async fn keep(state: AppState) {
         let now = SystemClock.now().min(began.plus(clock.elapsed()));
         let pass = async {
             if let Err(error) = pass(&state, now.minus(age)).await {
-                tracing::warn!("retention: {error}; it will be tried again");
+                tracing::warn!("retention: {error}; the server will try again");
             }
             sleep(INTERVAL).await;
         };

@@ -111,8 +111,5 @@ async fn nothing_here(uri: Uri) -> Problem {
 }
 
 async fn wrong_method(method: Method, uri: Uri) -> Problem {
-    Problem::without_code(
-        StatusCode::METHOD_NOT_ALLOWED,
-        format!("{} does not answer to {method}", uri.path()),
-    )
+    Problem::without_code(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not support {method}", uri.path()))
 }

@@ -71,7 +71,7 @@ pub(crate) async fn connect(
         Problem::new(
             rejection.status(),
             "invalid_message",
-            format!("this address speaks WebSocket: {rejection}"),
+            format!("this address expects a WebSocket: {rejection}"),
         )
     })?;
     if state.is_stopping() {

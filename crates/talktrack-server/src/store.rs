@@ -92,7 +92,7 @@ pub(crate) async fn refuse_other_store(config: &Config) -> Result<(), Failure> {
         Some(problem) => {
             let waiting = noted.waiting;
             Err(Failure::new(format_args!(
-                "nothing was done, and {waiting} records stay where they are: {problem}"
+                "nothing was changed, and {waiting} records stay where they are: {problem}"
             )))
         }
         None => Ok(()),
@@ -125,7 +125,7 @@ impl Stored {
                 let reader = open_file(&config.local_file())?;
                 if let Some(noted) = NotedStore::of_file(&config.local_file())? {
                     let words = noted.without_address();
-                    eprintln!("talktrack: only this file is looked at: {}", visible::safe_line(&words));
+                    eprintln!("talktrack: this command reads only this file: {}", visible::safe_line(&words));
                 }
                 Ok(Self::File(reader))
             }
@@ -156,7 +156,7 @@ pub(crate) fn expect_file(path: &Path) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::new(format_args!(
-        "{} does not exist; start the server with `talktrack serve`, or name another place with --data-dir",
+        "{} does not exist; start the server with `talktrack serve`, or name another directory with --data-dir",
         path.display()
     )))
 }

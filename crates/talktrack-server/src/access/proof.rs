@@ -178,9 +178,9 @@ async fn of_key(
     // Two users may claim a session until the store decides whose it is. A record of a key that acts for all users is
     // then written for the user of the stored row. A limited key is refused: its record could end up with a third user.
     let claimed = |claims: &[Uuid]| match claims {
-        [_, _, ..] if !caller.acts_for_all() => {
-            Err(Denied::Unavailable(ReadError("the store has not said yet whose the session is".into())))
-        }
+        [_, _, ..] if !caller.acts_for_all() => Err(Denied::Unavailable(ReadError(
+            "the store has not answered yet which user the session belongs to".into(),
+        ))),
         claims => {
             let claim = if let [one] = claims { Some(*one) } else { None };
             Ok((Granted { session_id, claim, owner: claim, is_stored: false, last_event_at: None }, None))
@@ -225,6 +225,6 @@ pub(super) async fn asked(
 ) -> Result<Option<SessionRow>, Denied> {
     match timeout(LOOK, question).await {
         Ok(answer) => answer.map_err(Denied::Unavailable),
-        Err(_) => Err(Denied::Unavailable(ReadError("no answer in time".into()))),
+        Err(_) => Err(Denied::Unavailable(ReadError("the store did not answer in time".into()))),
     }
 }

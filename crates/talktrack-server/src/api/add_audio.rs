@@ -116,7 +116,7 @@ fn check(headers: &HeaderMap, limit: u64) -> Result<(), Problem> {
     // The check has a second purpose: for this content type a browser sends a CORS preflight request before a page of
     // another origin may send the upload. For a plain form it would not.
     if !content_type.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("audio/")) {
-        let detail = "the body must be a recording, and Content-Type begin with audio/";
+        let detail = "the body must be a recording, and Content-Type must begin with audio/";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_message", detail));
     }
     match told(header::CONTENT_LENGTH).parse::<u64>() {
@@ -171,17 +171,18 @@ async fn keep(
 }
 
 fn no_audio() -> Problem {
-    let detail = "the bytes are of no audio that is known here: WAV, Ogg, WebM, MP3, MP4, FLAC, AAC (ADTS)";
+    let detail = "the bytes are not audio of a known format: WAV, Ogg, WebM, MP3, MP4, FLAC, AAC (ADTS)";
     Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_message", detail)
 }
 
 fn quota_is_full((setting, limit): (&'static str, u64)) -> Problem {
     counter!(LIMITED, "limit" => setting).increment(1);
-    let detail = format!("recordings may take {limit} bytes ({setting}); delete sessions to make room");
+    let detail =
+        format!("recordings may take at most {limit} bytes ({setting}); delete sessions to make room");
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
 }
 
 fn too_large(limit: u64) -> Problem {
-    let detail = format!("a recording may have {limit} bytes (max_audio_bytes)");
+    let detail = format!("a recording may have at most {limit} bytes (max_audio_bytes)");
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
 }

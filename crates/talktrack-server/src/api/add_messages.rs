@@ -161,12 +161,12 @@ fn several(text: &str) -> Result<Vec<&str>, Problem> {
     let texts: Vec<&RawValue> =
         serde_json::from_str(text).map_err(|error| WireError::json(format!("not valid JSON: {error}")))?;
     match texts.len() {
-        0 => Err(Problem::invalid("an array must hold a message at least")),
+        0 => Err(Problem::invalid("an array must have at least one message")),
         1..=MAX_MESSAGES => Ok(texts.into_iter().map(RawValue::get).collect()),
         count => Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "too_large",
-            format!("an array may hold {MAX_MESSAGES} messages, not {count}"),
+            format!("an array may have at most {MAX_MESSAGES} messages, not {count}"),
         )),
     }
 }
@@ -233,13 +233,13 @@ async fn until_stored(state: &AppState, receipt: &Receipt) -> Result<(), Problem
             Replayed::Stored => return Ok(()),
             Replayed::DeadAgain(letter) => {
                 let why = letter.detail.unwrap_or(letter.reason);
-                let detail = format!("the store refuses it ({why}); it lies in the dead letters");
+                let detail = format!("the store refuses the message ({why}); it is now a dead letter");
                 return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_message", detail));
             }
             Replayed::Deleted => return Err(NotDurable::Deleted.into()),
             Replayed::OnItsWay if Instant::now() < deadline => sleep(INTERVAL).await,
             Replayed::OnItsWay => {
-                let detail = "it is durable, and will be stored once the store takes it";
+                let detail = "the message is durable, and will be stored once the store accepts it";
                 return Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "store_unavailable", detail));
             }
         }

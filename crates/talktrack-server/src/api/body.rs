@@ -42,11 +42,11 @@ impl FromRequest<AppState> for JsonText {
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
         if !is_json(request.headers()) {
-            let detail = "the body must be JSON, and Content-Type application/json";
+            let detail = "the body must be JSON, and Content-Type must be application/json";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID_JSON, detail));
         }
         let limit = state.config().max_body_bytes;
-        let detail = format!("the body may have {limit} bytes (max_body_bytes)");
+        let detail = format!("the body may have at most {limit} bytes (max_body_bytes)");
         let account: Option<Account> = request.extensions().get().cloned();
         let (bytes, room) = read(request.into_body(), state, limit, &detail).await?;
         state.limits().take_bytes(account.as_ref(), bytes.len())?;

@@ -76,7 +76,7 @@ pub(crate) async fn answer(
     let of_user = state.limits().connect(admission.caller.account().as_ref())?;
     let Some(place) = state.events().take_place() else {
         let most = state.config().max_listeners;
-        let detail = format!("all {most} listeners are there that may be (max_listeners)");
+        let detail = format!("all {most} allowed listeners are connected (max_listeners); try again later");
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "rate_limited", detail));
     };
     let listener =
@@ -108,7 +108,7 @@ pub(crate) async fn answer(
 fn last_event_id(headers: &HeaderMap) -> Result<Option<Seq>, Problem> {
     let Some(value) = headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty()) else { return Ok(None) };
     let id = value.to_str().ok().and_then(|text| text.trim().parse().ok());
-    id.map(Some).ok_or_else(|| Problem::invalid("Last-Event-ID: is not one that this stream has given"))
+    id.map(Some).ok_or_else(|| Problem::invalid("Last-Event-ID: is not an id of this stream"))
 }
 
 /// The event stream of one listener. The next event is read only after the client has taken the previous one, so at
@@ -163,7 +163,7 @@ impl Feed {
             Next::TooSlow => Err(too_slow()),
             Next::Unknown => Err(Last(closing(
                 "store_unavailable",
-                "whose the next event is cannot be told while the store is away; connect again later",
+                "only the store knows the user of the next event, and it is unavailable; connect again later",
             ))),
         }
     }
@@ -184,6 +184,6 @@ async fn over(lease: &mut Lease) -> String {
 }
 
 fn too_slow() -> Last {
-    tracing::debug!("a listener takes events too slowly, and is cut off");
-    Last(closing("too_slow", "you take events too slowly; connect again, and read on from your last one"))
+    tracing::debug!("a listener reads events too slowly, and is disconnected");
+    Last(closing("too_slow", "you read events too slowly; connect again, and continue after your last event"))
 }

@@ -108,7 +108,12 @@ impl Export {
             Next::First(page) => (page, true),
             Next::After(place) => {
                 let page = read(&self.view, Some(place), &self.limits, self.is_remote).await;
-                (page.inspect_err(|error| tracing::warn!(%error, "an export breaks off"))?, false)
+                (
+                    page.inspect_err(
+                        |error| tracing::warn!(%error, "an export breaks off, because the store failed"),
+                    )?,
+                    false,
+                )
             }
             Next::Nothing => return Ok(None),
         };

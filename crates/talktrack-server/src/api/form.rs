@@ -21,7 +21,8 @@ impl<T: DeserializeOwned> FromRequest<AppState> for FormBody<T> {
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, Problem> {
         let (head, body) = request.into_parts();
-        let (bytes, _room) = body::read(body, state, MAX_FORM_BYTES, "a form may have 32768 bytes").await?;
+        let (bytes, _room) =
+            body::read(body, state, MAX_FORM_BYTES, "a form has at most 32768 bytes").await?;
         let request = Request::from_parts(head, Body::from(bytes));
         let form = Form::<T>::from_request(request, state).await;
         form.map(|Form(fields)| Self(fields)).map_err(|rejection| Problem::invalid(rejection.body_text()))

@@ -43,14 +43,14 @@ impl Incoming {
         let began = Instant::now();
         let piece = timeout(left, self.body.next()).await.map_err(|_| too_slow())?;
         self.waited += began.elapsed();
-        let piece = piece.transpose().map_err(|_| Problem::invalid("the body broke off"))?;
+        let piece = piece.transpose().map_err(|_| Problem::invalid("the body ended early"))?;
         self.received += piece.as_ref().map_or(0, |piece| piece.len() as u64);
         Ok(piece)
     }
 }
 
 fn too_slow() -> Problem {
-    Problem::without_code(StatusCode::REQUEST_TIMEOUT, "the body does not come, or comes too slowly")
+    Problem::without_code(StatusCode::REQUEST_TIMEOUT, "the body does not arrive, or arrives too slowly")
 }
 
 #[cfg(test)]

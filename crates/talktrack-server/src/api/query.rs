@@ -131,7 +131,7 @@ impl<T: Place> FromStr for Cursor<T> {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parts: Vec<_> = text.split('.').collect();
-        T::read(&parts).map(Self).ok_or("is not one that this list has given")
+        T::read(&parts).map(Self).ok_or("is not a cursor of this list")
     }
 }
 

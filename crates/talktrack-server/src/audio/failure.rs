@@ -57,8 +57,8 @@ fn in_words(text: &str) -> String {
 
 impl From<Unavailable> for Problem {
     fn from(error: Unavailable) -> Self {
-        error.log("the store cannot be used");
-        Self::store_away("recordings cannot be kept or read at present; try again later", RETRY_AFTER)
+        error.log("the store of the recordings cannot be used");
+        Self::store_away("recordings cannot be stored or read now; try again later", RETRY_AFTER)
     }
 }
 

@@ -82,7 +82,7 @@ impl Drop for Upload {
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 if let Err(error) = writer.abort().await {
-                    Unavailable::from(error).log("cannot clear away an interrupted upload");
+                    Unavailable::from(error).log("cannot remove an interrupted upload");
                 }
                 audio.tidy(folder).await;
                 drop(ticket);

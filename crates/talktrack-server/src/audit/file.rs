@@ -59,7 +59,7 @@ impl AuditFile {
         match self.try_append(&line) {
             Ok(()) if self.is_failing => {
                 self.is_failing = false;
-                tracing::info!("the audit log is written again");
+                tracing::info!("the audit log can be written again");
             }
             Ok(()) => {}
             Err(error) => {
@@ -67,7 +67,7 @@ impl AuditFile {
                 if !self.is_failing {
                     let shown = self.path.display();
                     tracing::error!(
-                        "the audit log {shown} cannot be written: {error}; the server goes on without, and counts"
+                        "the audit log {shown} cannot be written: {error}; the server continues without it, and counts the lost entries"
                     );
                 }
                 self.is_failing = true;

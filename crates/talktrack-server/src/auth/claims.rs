@@ -63,7 +63,7 @@ impl Rules {
             None => Err(Refused::Missing("aud")),
             Some(Value::Array(names)) if names.iter().any(is_ours) => Ok(()),
             Some(name) if is_ours(name) => Ok(()),
-            Some(_) => Err(Refused::Claim("aud", "the token is made for somebody else")),
+            Some(_) => Err(Refused::Claim("aud", "the token is for another audience")),
         }
     }
 
@@ -72,7 +72,7 @@ impl Rules {
             (None, _) => Ok(()),
             (Some(_), None) => Err(Refused::Missing("iss")),
             (Some(issuer), Some(name)) if name.as_str() == Some(issuer) => Ok(()),
-            (Some(_), Some(_)) => Err(Refused::Claim("iss", "the token is made by somebody else")),
+            (Some(_), Some(_)) => Err(Refused::Claim("iss", "the token is from another issuer")),
         }
     }
 }

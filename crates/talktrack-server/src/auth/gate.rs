@@ -229,7 +229,12 @@ impl Gate {
         let Admission { caller, proof, .. } = admitted.map_err(|refused| self.refuse(refused, from))?;
         self.0.limits.take_from(caller.account().as_ref())?;
         let id = self.0.logins.begin(proof, caller.account());
-        let id = id.ok_or_else(|| Problem::unavailable("the system has no randomness to log in with", 1))?;
+        let id = id.ok_or_else(|| {
+            Problem::unavailable(
+                "the login failed, because the random generator of the system failed; try again",
+                1,
+            )
+        })?;
         Ok((id, caller))
     }
 

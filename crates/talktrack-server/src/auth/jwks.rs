@@ -139,7 +139,7 @@ impl Published {
                 if !fetching.is_failing {
                     let (url, known) = (&self.url, self.keys.read().len());
                     tracing::warn!(
-                        "cannot fetch the keys of users' tokens from {url}: {why}; the last {known} go on counting"
+                        "cannot fetch the keys of users' tokens from {url}: {why}; the last {known} keys stay valid"
                     );
                 }
                 fetching.is_failing = true;

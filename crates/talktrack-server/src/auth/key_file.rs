@@ -71,12 +71,12 @@ impl KeyFile {
         *self.seen.lock() = self.stamp();
         let shown = self.path.display();
         let text =
-            self.text().inspect_err(|failure| tracing::error!("{failure}; the keys stay as they were"));
+            self.text().inspect_err(|failure| tracing::error!("{failure}; the previous keys stay valid"));
         let mut keys = Vec::new();
         for (number, line) in entries(&text.ok()?) {
             match line.parse::<ApiKey>() {
                 Ok(key) => keys.push(key),
-                Err(why) => tracing::error!("api_keys_file: {shown}: line {number} does not count: {why}"),
+                Err(why) => tracing::error!("api_keys_file: {shown}: line {number} is ignored: {why}"),
             }
         }
         Some(keys)
@@ -178,7 +178,7 @@ pub(crate) fn merged(configured: &[ApiKey], file: Vec<ApiKey>) -> Vec<ApiKey> {
     for key in file {
         match keys.iter().any(|other| clash(other, &key)) {
             true => {
-                tracing::error!("api_keys_file: two keys are called {}; the second does not count", key.name)
+                tracing::error!("api_keys_file: two keys are called {}; the second is ignored", key.name)
             }
             false => keys.push(key),
         }

@@ -32,7 +32,7 @@ impl KeySet {
             keys: Vec<Value>,
         }
         let Document { keys } =
-            serde_json::from_slice(document).map_err(|_| "the answer is no set of keys".to_owned())?;
+            serde_json::from_slice(document).map_err(|_| "the answer is not a set of keys".to_owned())?;
         let mut set = HashMap::new();
         for (kid, key) in keys.into_iter().filter_map(usable).take(MAX_KEYS) {
             // The first key of a name is used. A second one is a mistake, or an attempt to slip a key in.

@@ -64,7 +64,7 @@ impl Lease {
         let (notice, pause) = match standing {
             Err(refused) => (Some(Notice::Over(refused.to_string())), LOOK),
             Ok(Standing { caller, .. }) if !self.is_allowed(&caller) => {
-                (Some(Notice::Over("the key does not allow this any more".into())), LOOK)
+                (Some(Notice::Over("the key no longer allows this".into())), LOOK)
             }
             Ok(Standing { expires: None, .. }) => (None, LOOK),
             Ok(Standing { expires: Some(expires), leeway, .. }) => self.before(expires, leeway, now),

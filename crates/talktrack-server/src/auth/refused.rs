@@ -14,13 +14,13 @@ pub(super) enum Refused {
     #[error("no token: send Authorization: Bearer TOKEN")]
     NoToken,
     /// The `Authorization` header has another scheme, or is present twice.
-    #[error("Authorization: must be Bearer and a token, once")]
+    #[error("Authorization: must occur once, as Bearer TOKEN")]
     NotBearer,
     /// The token has the prefix of an API key, but is malformed or its id does not match.
     #[error("the API key is mistyped or cut off")]
     MistypedKey,
     /// The API key is well-formed but not known.
-    #[error("the API key is not known here")]
+    #[error("the API key is unknown")]
     UnknownKey,
     /// The API key was revoked.
     #[error("the API key was revoked")]
@@ -32,28 +32,28 @@ pub(super) enum Refused {
     #[error("the API key may not be used from this address")]
     KeyElsewhere,
     /// The login to the dashboard has ended, or never existed.
-    #[error("you are not logged in any more; log in again")]
+    #[error("you are no longer logged in; log in again")]
     LoginOver,
     /// A login cookie came with a request that changes something, and the page that sent it is not one of the server's
     /// own.
-    #[error("Origin: with the cookie of a login only the server's own pages may do this")]
+    #[error("Origin: with the cookie of a login, only the server's own pages may do this")]
     OtherPage,
     /// A login cookie came without the CSRF token that the server's own pages send.
-    #[error("the page is out of date, or not one of this server's: load it again (X-CSRF-Token)")]
+    #[error("the page is outdated, or not from this server: load it again (X-CSRF-Token)")]
     NoCsrfToken,
     /// A connection may be renewed only with a token of the same user or a key of the same name.
     #[error(
-        "token: must be of the same user, or a key of the same name, as the one that opened the connection"
+        "token: must be of the same user, or a key of the same name, as the token that opened the connection"
     )]
     OtherSubject,
     /// The token is not an API key, and the server accepts only API keys.
-    #[error("the token is no API key, and nothing else is taken here")]
+    #[error("the token is not an API key, and this server accepts nothing else")]
     NotAKey,
     /// The token is not a JWT.
-    #[error("the token is no JWT")]
+    #[error("the token is not a JWT")]
     NotAToken,
     /// The header of the token names an algorithm that no configured key has, or none at all.
-    #[error("alg: must be one of those configured: HS256 with a secret, ES256 or RS256 with published keys")]
+    #[error("alg: must be a configured algorithm: HS256 with a secret, ES256 or RS256 with published keys")]
     Algorithm,
     /// The header of the token demands an extension (`crit`) that the server does not support.
     #[error("crit: is not supported")]
@@ -62,13 +62,13 @@ pub(super) enum Refused {
     #[error("kid: missing")]
     NoKeyId,
     /// The key that signed the token is not, or is no longer, among the published keys.
-    #[error("kid: is none of the published keys")]
+    #[error("kid: is not one of the published keys")]
     UnknownKeyId,
     /// The published keys cannot be fetched, so the token cannot be checked. The client should retry.
-    #[error("the keys to check the token with cannot be fetched just now; try again")]
+    #[error("the server cannot fetch the keys that verify the token now; try again")]
     KeysOutOfReach,
     /// The signature is of another key, or the token was modified.
-    #[error("the signature does not fit")]
+    #[error("the signature is not valid")]
     Signature,
     /// A claim is missing.
     #[error("{0}: missing")]

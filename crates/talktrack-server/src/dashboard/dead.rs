@@ -137,7 +137,12 @@ async fn settle(
         let carried_out = carried_out.map_err(|error| internal(&error))?;
         let (outcomes, left) = carried_out.map_err(|failure| internal(&failure))?;
         let done = outcomes.iter().filter(|outcome| outcome.fate.is_good()).count();
-        tracing::info!(asked = outcomes.len(), done, left, "dead letters settled from the dashboard");
+        tracing::info!(
+            asked = outcomes.len(),
+            done,
+            left,
+            "dead letters replayed or dropped from the dashboard"
+        );
         Ok(shown(StatusCode::OK, &SettledPage::of(frame(), &outcomes, left)))
     };
     answer.await.map_err(|problem: Problem| Trouble::of(problem, frame()))

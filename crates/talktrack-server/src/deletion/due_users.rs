@@ -38,7 +38,7 @@ pub(crate) async fn follow(state: AppState) {
 /// Removes the note of a user's deletion that was requested at `moment`, because it is complete.
 pub(super) async fn forget(state: &AppState, user_id: Uuid, moment: Timestamp) {
     if let Err(error) = state.deleted_users().forget(user_id, moment).await {
-        tracing::warn!("the deletion of a user is done once more at the next start: {error}");
+        tracing::warn!("the deletion of a user will be repeated at the next start: {error}");
     }
 }
 

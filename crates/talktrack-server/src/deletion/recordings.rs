@@ -28,7 +28,7 @@ pub(crate) async fn remove(state: &AppState, session_id: Uuid) -> Option<u64> {
 pub(crate) async fn catch_up(state: AppState) {
     let sessions = match state.audio().sessions().await {
         Ok(sessions) => sessions,
-        Err(error) => return error.log("recordings of deleted sessions are not looked for"),
+        Err(error) => return error.log("cannot look for recordings of deleted sessions"),
     };
     for session_id in sessions {
         if state.local().is_deleted(session_id).await.unwrap_or(false) {

@@ -131,7 +131,7 @@ impl Listener {
             let turn = events.catching_up.acquire().await;
             match events.late.page(self.place).await {
                 Ok(page) => return page,
-                Err(error) => tracing::debug!(%error, "a listener waits"),
+                Err(error) => tracing::debug!(%error, "cannot read events for a listener; trying again"),
             }
             drop(turn);
             tokio::time::sleep(PAUSE).await;

@@ -98,7 +98,7 @@ fn claimed_by(record: &Record) -> Option<Uuid> {
 
 /// The error for a session whose user only the store knows. The store may answer a moment later.
 fn unknown() -> ReadError {
-    ReadError("whose session it is, only the store knows".into())
+    ReadError("only the store knows the user of the session".into())
 }
 
 impl Rows {

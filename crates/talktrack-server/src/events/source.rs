@@ -136,7 +136,7 @@ impl Source {
             return Ok(());
         }
         let asked = timeout(PATIENCE, self.ask(changes, known)).await;
-        match asked.unwrap_or_else(|_| Err(ReadError("no answer in time".into()))) {
+        match asked.unwrap_or_else(|_| Err(ReadError("the store did not answer in time".into()))) {
             Err(error) if is_needed => Err(error),
             _ => Ok(()),
         }

@@ -40,7 +40,7 @@ impl Control {
     pub(super) fn start(state: &AppState) -> Option<Self> {
         Self::try_start(state)
             .inspect_err(|error| {
-                tracing::warn!("no control socket, so dead letters have to wait for a stop: {error}");
+                tracing::warn!("no control socket, so dead letters can be replayed or dropped only while the server is stopped: {error}");
             })
             .ok()
     }
@@ -92,7 +92,7 @@ async fn converse(mut stream: UnixStream, (letters, audit): &(Letters, Audit)) -
             answer
         }
         Ok(Err(problem)) => Answer::Error(problem.to_string()),
-        Err(_) => Answer::Error(format!("nothing was asked within {PATIENCE:?}")),
+        Err(_) => Answer::Error(format!("no request arrived within {PATIENCE:?}")),
     };
     let mut line = serde_json::to_vec(&answer)?;
     line.push(b'\n');
@@ -127,7 +127,7 @@ async fn carry_out(request: Request, letters: &Letters) -> Answer {
         }
         Ok(Err(failure)) => Answer::Error(failure.to_string()),
         Err(_) => Answer::Error(format!(
-            "not done within {DEADLINE:?}; what has begun may still be done: ask again, it does no harm"
+            "not finished within {DEADLINE:?}; the server may still finish it: running the command again does no harm"
         )),
     }
 }
@@ -151,7 +151,7 @@ fn log(what: &str, answer: &Answer) {
     let outcomes = match answer {
         Answer::Outcomes(outcomes) => outcomes,
         Answer::Redirected(address) => {
-            tracing::warn!("the outbox was given to {address} from the command line");
+            tracing::warn!("the outbox was redirected to {address} from the command line");
             return;
         }
         Answer::Error(_) => return,

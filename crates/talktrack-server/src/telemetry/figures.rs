@@ -57,21 +57,21 @@ fn describe() {
         "Entries of the audit log that could not be written"
     );
     describe_counter!("talktrack_limited_total", "Requests, frames and connections refused by a limit");
-    describe_counter!("talktrack_audio_bytes_total", Unit::Bytes, "Bytes of recordings that were kept");
-    describe_counter!("talktrack_messages_accepted_total", "Messages taken into the queue");
+    describe_counter!("talktrack_audio_bytes_total", Unit::Bytes, "Bytes of recordings that were stored");
+    describe_counter!("talktrack_messages_accepted_total", "Messages accepted into the queue");
     describe_counter!(
         "talktrack_messages_durable_total",
         "Messages acknowledged: committed on the local disk"
     );
     describe_counter!("talktrack_messages_stored_total", "Messages committed in the store");
-    describe_counter!("talktrack_sessions_deleted_total", "Sessions removed from the store, by why");
+    describe_counter!("talktrack_sessions_deleted_total", "Sessions removed from the store, by reason");
     describe_counter!(
         "talktrack_messages_deleted_total",
         "Messages removed from the store with their sessions"
     );
     describe_counter!(
         "talktrack_messages_dead_lettered_total",
-        "Messages laid aside, which the store will never take"
+        "Messages that became dead letters, because the store will never accept them"
     );
     describe_counter!(
         "talktrack_dead_letters_taken_out_total",
@@ -80,16 +80,19 @@ fn describe() {
     describe_counter!(REFUSED, "Messages and frames refused, by reason");
     describe_counter!(
         "talktrack_store_retries_total",
-        "Writes to the store that failed and are tried again, by class"
+        "Writes to the store that failed and are retried, by class"
     );
-    describe_counter!(LOG_LINES_LOST, "Log lines that came faster than they could be written");
+    describe_counter!(
+        LOG_LINES_LOST,
+        "Log lines that were lost, because they came faster than they could be written"
+    );
     describe_gauge!("talktrack_queue_depth", "Entries that wait in memory");
     describe_gauge!("talktrack_journal_pending", "Messages durable here and not yet in the store");
     describe_gauge!("talktrack_journal_bytes", Unit::Bytes, "Bytes durable here and not yet in the store");
-    describe_gauge!("talktrack_store_up", "1 while the store takes what it is given, else 0");
-    describe_gauge!("talktrack_quarantines", "Damaged databases that are kept for somebody to look at");
-    describe_gauge!("talktrack_search_lag_messages", "Messages stored and not yet to be found by a search");
-    describe_gauge!("talktrack_sessions_active", "Sessions that nobody has ended");
+    describe_gauge!("talktrack_store_up", "1 while the store accepts writes, otherwise 0");
+    describe_gauge!("talktrack_quarantines", "Damaged databases that are kept next to the current one");
+    describe_gauge!("talktrack_search_lag_messages", "Messages stored and not yet in the search index");
+    describe_gauge!("talktrack_sessions_active", "Sessions that have not ended");
     describe_gauge!("talktrack_ws_connections", "WebSocket connections");
     describe_gauge!("talktrack_event_listeners", "Listeners to live events");
     describe_histogram!("talktrack_batch_size", "Entries in one commit");

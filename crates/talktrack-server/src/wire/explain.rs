@@ -70,7 +70,7 @@ fn twice(pairs: &[(String, &RawValue)]) -> Option<String> {
     let repeated = |(index, (name, _)): (usize, &(String, _))| {
         // Checks only the known fields, which are few: a frame may have a hundred thousand unknown ones.
         let again = expected(name).is_some() && pairs[..index].iter().any(|(earlier, _)| earlier == name);
-        again.then(|| format!("{name}: stands there twice"))
+        again.then(|| format!("{name}: occurs twice"))
     };
     pairs.iter().enumerate().find_map(repeated)
 }

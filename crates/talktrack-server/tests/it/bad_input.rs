@@ -173,7 +173,7 @@ async fn every_other_bad_field_is_named_too() {
         (json!({"id": "42"}), "id: must be a UUID"),
         (json!({"external_id": ""}), "external_id: must not be empty"),
         (json!({"external_id": "x".repeat(257)}), "external_id: must be at most 256 bytes"),
-        (json!({"session_id": Uuid::new_v4()}), "session_id: is not this connection's"),
+        (json!({"session_id": Uuid::new_v4()}), "session_id: is not the session of this connection"),
         (json!({"kind": "song"}), "kind: must be one of message tool_call tool_result event"),
         (json!({"revision": -1}), "revision: must be a whole number"),
         (json!({"revision": 1.5}), "revision: must be a whole number"),

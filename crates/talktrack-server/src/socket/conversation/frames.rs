@@ -58,7 +58,7 @@ impl Conversation {
             Err(error) => return Ok(self.reject(error.code, error.message, error.reference).await?),
         };
         if named.is_some_and(|named| named != session_id) {
-            let problem = "session_id: is not this connection's";
+            let problem = "session_id: is not the session of this connection";
             return Ok(self.reject(INVALID_MESSAGE, problem, reference).await?);
         }
         if let Err(wait) = self.meter.take(text.len()) {
@@ -73,7 +73,7 @@ impl Conversation {
             ClientFrame::SessionUpdate { metadata } => self.update(metadata, reference).await,
             ClientFrame::SessionEnd { reason, .. } => Ok(self.end(reason, reference).await?),
             ClientFrame::SessionStart(_) => {
-                let problem = "type: session.start is for files; a connection starts its session by itself";
+                let problem = "type: session.start is only for files; a connection starts its session itself";
                 Ok(self.reject(INVALID_MESSAGE, problem, reference).await?)
             }
             ClientFrame::Auth { token } => Ok(self.renew(token.reveal(), reference).await?),

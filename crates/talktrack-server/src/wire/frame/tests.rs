@@ -124,7 +124,7 @@ fn a_bad_field_is_named() {
             r#""type":"message","role":"user","content":"x","revision":-1"#,
             "revision: must be a whole number from 0 to 2147483647",
         ),
-        (r#""type":"message","role":"user","role":"user","content":"x""#, "role: stands there twice"),
+        (r#""type":"message","role":"user","role":"user","content":"x""#, "role: occurs twice"),
         (r#""type":"session.update""#, "metadata: missing"),
         (r#""type":"session.end","reason":7"#, "reason: must be a string"),
         (r#""type":"session.end","status":"active""#, "status: must be one of ended abandoned"),

@@ -34,7 +34,7 @@ async fn more_than_a_thousand_are_refused_as_a_whole() {
     let server = home.serve(&[]).await;
     let session = start(&server).await;
     let answer = say(&server, session, &turns(1_001)).await;
-    assert_eq!(answer.problem(413, "too_large"), "an array may hold 1000 messages, not 1001");
+    assert_eq!(answer.problem(413, "too_large"), "an array may have at most 1000 messages, not 1001");
     assert!(said(&server, session).await.is_empty());
 }
 
@@ -83,7 +83,7 @@ async fn a_body_beyond_the_limit_is_refused_before_it_is_read() {
     let server = home.serve(&["--max-body-bytes", "10KiB"]).await;
     let session = start(&server).await;
     let answer = say(&server, session, &json!({"role": "user", "content": "x".repeat(10_240)})).await;
-    assert_eq!(answer.problem(413, "too_large"), "the body may have 10240 bytes (max_body_bytes)");
+    assert_eq!(answer.problem(413, "too_large"), "the body may have at most 10240 bytes (max_body_bytes)");
     let answer = say(&server, session, &json!({"role": "user", "content": "x".repeat(10_000)})).await;
     assert_eq!(answer.status, 202, "{answer:?}");
 }

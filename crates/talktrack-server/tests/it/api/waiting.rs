@@ -73,7 +73,7 @@ async fn whoever_waits_for_a_row_that_the_store_refuses_is_told_why() {
     let acks = &answer.json()["acks"];
     assert!(acks[0]["id"].is_string(), "{acks}");
     let why = acks[1]["error"]["message"].as_str().unwrap();
-    assert!(why.contains("it lies in the dead letters"), "{why}");
+    assert!(why.contains("it is now a dead letter"), "{why}");
     assert!(!answer.body.contains("forbidden"), "the row's words are for its owner: {answer:?}");
     assert_eq!(said(&database, session), ["fine"]);
 }
@@ -91,7 +91,7 @@ async fn a_lone_user_who_waits_for_a_row_that_the_store_refuses_is_answered_in_t
     let path = format!("{}?wait=stored", messages_of(session));
     let body = json!({"role": "user", "content": "forbidden"});
     let answer = server.request("POST", path.as_str()).json(&body).send_patiently(60).await;
-    assert!(answer.problem(504, "store_unavailable").starts_with("it is durable"), "{answer:?}");
+    assert!(answer.problem(504, "store_unavailable").starts_with("the message is durable"), "{answer:?}");
     let health = server.readiness(200).await;
     assert!(health.contains("polite") && health.contains("they wait until the store takes them"), "{health}");
     assert!(!health.contains("forbidden"), "the row's words are for its owner: {health}");

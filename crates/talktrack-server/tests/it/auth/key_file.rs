@@ -108,7 +108,7 @@ async fn a_key_that_is_taken_out_of_the_file_ends_its_connections_too() {
     let without: String =
         text.lines().filter(|line| !line.starts_with("leaving:")).map(|line| format!("{line}\n")).collect();
     std::fs::write(&files.path, without).unwrap();
-    assert_eq!(left.refused("unauthorized", Value::Null).await, "the API key is not known here");
+    assert_eq!(left.refused("unauthorized", Value::Null).await, "the API key is unknown");
     assert_eq!(left.closed().await, Some(CloseCode::Policy));
     stays.say("the other goes on").await;
 }
@@ -137,7 +137,7 @@ async fn a_line_that_cannot_be_read_takes_no_other_key_with_it_and_stops_the_nex
     let server = files.serve().await;
     let text = std::fs::read_to_string(&files.path).unwrap();
     std::fs::write(&files.path, format!("{text}tt_hunter2\n")).unwrap();
-    let line = server.logged("does not count").await;
+    let line = server.logged("is ignored").await;
     assert!(line.contains("line 4 ") && !line.contains("hunter2"), "{line}");
     answers(&server, &key, 200).await;
     server.stop().await;

@@ -32,9 +32,9 @@ async fn who_has_no_key_or_another_one_is_told_what_is_wrong_and_nothing_more() 
     let answer = server.get(&format!("/v1/ws?user_id={}", Uuid::new_v4())).await;
     assert!(answer.problem(401, "unauthorized").starts_with("no token: "), "{answer:?}");
     assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
-    assert_eq!(refuses(&server, &stranger.key).await, "the API key is not known here");
+    assert_eq!(refuses(&server, &stranger.key).await, "the API key is unknown");
     assert_eq!(refuses(&server, &key.key[..key.key.len() - 1]).await, "the API key is mistyped or cut off");
-    assert!(refuses(&server, "hunter2").await.starts_with("the token is no API key"));
+    assert!(refuses(&server, "hunter2").await.starts_with("the token is not an API key"));
     let sessions = home.database().count("SELECT count(*) FROM conversation_sessions", &[]);
     assert_eq!(sessions, 0, "nobody came in");
 }

@@ -18,7 +18,7 @@ async fn a_new_key_counts_at_once_and_one_that_was_taken_back_no_longer() {
     let (old, new) = (SigningKey::ecdsa("old"), SigningKey::ecdsa("new"));
     let project = Publisher::of(&[&old]).await;
     let server = serve_informed(&home, &project, &old).await;
-    let unknown = "kid: is none of the published keys";
+    let unknown = "kid: is not one of the published keys";
     project.publishes(&[&old, &new]);
     admits(&server, &project.token(&new)).await;
     admits(&server, &project.token(&old)).await;
@@ -44,7 +44,7 @@ async fn made_up_names_of_keys_lead_to_one_fetch_however_many_there_are() {
     let knocks = (0..40).map(|number| {
         let token = project.token(&SigningKey::ecdsa(&format!("made up {number}")));
         let server = &server;
-        async move { assert_eq!(refuses(server, &token).await, "kid: is none of the published keys") }
+        async move { assert_eq!(refuses(server, &token).await, "kid: is not one of the published keys") }
     });
     futures_util::future::join_all(knocks).await;
     assert_eq!(project.asked(), 2);
@@ -77,7 +77,7 @@ async fn the_last_good_keys_count_while_the_project_is_out_of_reach() {
         admits(&server, &project.token(&known)).await;
         assert_eq!(server.get("/readyz").await.status, 200, "{manner:?}");
         let warned = server.logged("cannot fetch the keys").await;
-        assert!(warned.contains("the last 1 go on counting"), "{manner:?}: {warned}");
+        assert!(warned.contains("the last 1 keys stay valid"), "{manner:?}: {warned}");
     }
 }
 

@@ -52,7 +52,7 @@ async fn a_public_key_is_no_secret() {
     let project = Publisher::of(&[&point, &modulus, &published_secret]).await;
     let url = project.url();
     let both = [("SUPABASE_URL", &*url), ("SUPABASE_JWT_SECRET", SECRET)];
-    for (environment, why) in [(&both[..1], "alg: "), (&both[..], "the signature does not fit")] {
+    for (environment, why) in [(&both[..1], "alg: "), (&both[..], "the signature is not valid")] {
         let server = serve_with(&home, environment).await;
         admits(&server, &project.token(&point)).await;
         for key in [&point, &modulus, &published_secret] {
@@ -81,7 +81,7 @@ async fn a_token_brings_no_key_of_its_own() {
         json!({"alg": "ES256", "kid": "own", "jku": elsewhere.url()}),
         json!({"alg": "ES256", "kid": "own", "x5u": elsewhere.url()}),
     ] {
-        assert_eq!(refuses(&server, &attacker.sign(&header, &claims)).await, "the signature does not fit");
+        assert_eq!(refuses(&server, &attacker.sign(&header, &claims)).await, "the signature is not valid");
     }
     assert_eq!(elsewhere.asked(), 0);
 }
@@ -99,7 +99,7 @@ async fn a_token_without_a_signature_is_refused_however_none_is_spelled() {
     }
     let good = SigningKey::secret(SECRET).token(&claims(Uuid::new_v4()));
     let (message, _) = good.rsplit_once('.').unwrap();
-    assert_eq!(refuses(&server, &format!("{message}.")).await, "the signature does not fit");
+    assert_eq!(refuses(&server, &format!("{message}.")).await, "the signature is not valid");
 }
 
 #[tokio::test]
@@ -118,10 +118,10 @@ async fn a_changed_token_is_refused() {
         format!("{}{}", &good[..good.len() - 1], if good.ends_with('A') { 'Q' } else { 'A' }),
     ] {
         let why = refuses(&server, &token).await;
-        assert!(["the signature does not fit", "the token is no JWT"].contains(&&*why), "{why}");
+        assert!(["the signature is not valid", "the token is not a JWT"].contains(&&*why), "{why}");
     }
     for token in ["a", "a.b", "a.b.c", "a.b.c.d", "...", &format!("{good}.x"), &"x".repeat(17_000)] {
-        assert_eq!(refuses(&server, token).await, "the token is no JWT");
+        assert_eq!(refuses(&server, token).await, "the token is not a JWT");
     }
     let critical = key.sign(&json!({"alg": "HS256", "crit": ["b64"], "b64": false}), &claims(Uuid::new_v4()));
     assert_eq!(refuses(&server, &critical).await, "crit: is not supported");
@@ -160,7 +160,7 @@ async fn each_claim_is_checked_and_named_where_it_is_wrong() {
         (with("iss", Value::Null), "iss: missing"),
         (with("sub", "me"), "sub: must be the UUID of a user"),
         (with("sub", Value::Null), "sub: missing"),
-        (json!([1]), "the token is no JWT"),
+        (json!([1]), "the token is not a JWT"),
     ] {
         let said = refuses(&server, &key.token(&claims)).await;
         assert!(said.starts_with(why), "{claims}: {said}");
