@@ -77,7 +77,7 @@ fn write_conversation(
     conversation: Conversation,
 ) -> io::Result<()> {
     let said: Vec<Said> = conversation.messages.into_iter().flatten().collect();
-    // Nobody ever said a word in some of them: there is no user either, so there is nothing to write.
+    // Some of them have no message: there is no user either, so there is nothing to write.
     let (Some(first), Some(last)) = (said.first(), said.last()) else { return Ok(()) };
     let user_id = first.sender;
     let metadata = Metadata { source: "BYU Chit-Chat", prompt: conversation.prompt.as_deref() };
