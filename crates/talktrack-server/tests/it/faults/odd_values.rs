@@ -139,11 +139,14 @@ async fn odd_values(stand: &Stand) {
         stand.oracle.hears(50).await;
         for session in &sessions {
             let answer = server.request("DELETE", format!("/v1/sessions/{session}")).send().await;
-            assert_eq!(answer.status, 200, "{answer:?}");
+            // 202: the deletion waits behind the talkers' messages for longer than the server waits with its answer.
+            assert!(matches!(answer.status, 200 | 202), "{answer:?}");
         }
     }
     talkers.fall_silent().await;
     judge(stand, &server).await.without_dead_letters();
+    let left = format!("SELECT count(*) AS n FROM conversation_messages WHERE content = '{FRESH}'");
+    assert_eq!(rows::number(stand, &left), 0, "all of these sessions are deleted");
     stand.stop(server).await;
 }
 
