@@ -1,5 +1,5 @@
 //! The change feed: what became durable, in order. Each record that changed something adds one row in its own
-//! transaction. Followers that derive something from the tables (live events, the search index, the statistics) read
+//! transaction. Followers that derive data from the tables (live events, the search index, the statistics) read
 //! this feed, and learn from it when they are too far behind.
 //!
 //! No row is ever added before existing ones: its `seq` is that of the record, or a new one after all others. A dead
@@ -62,7 +62,7 @@ pub struct Changes {
     pub next: Seq,
     /// True if no change is missing between the requested place and `next`. False if changes after the requested place
     /// are no longer kept: they are too old, or were lost with a damaged file.
-    pub is_whole: bool,
+    pub is_gap_free: bool,
 }
 
 impl ChangeKind {
@@ -175,7 +175,7 @@ pub(crate) fn newest(connection: &Connection) -> rusqlite::Result<Seq> {
 }
 
 /// Resets the feed, so that it starts after this place. Followers of the old feed learn that it is gone.
-pub(crate) fn begin_anew(tx: &Transaction<'_>, place: Seq) -> rusqlite::Result<()> {
+pub(crate) fn reset(tx: &Transaction<'_>, place: Seq) -> rusqlite::Result<()> {
     tx.execute("DELETE FROM changes", [])?;
     tx.execute("DELETE FROM deleted_spans", [])?;
     tx.execute("INSERT INTO changes (seq, kind) VALUES (?1, 0)", [place]).map(drop)
@@ -188,7 +188,7 @@ pub(crate) fn since(connection: &Connection, place: Seq, limit: usize) -> rusqli
     let first: Option<Seq> =
         tx.prepare_cached("SELECT min(seq) FROM changes")?.query_row([], |row| row.get(0))?;
     let mut read =
-        Changes { changes: Vec::new(), next: place, is_whole: first.is_some_and(|first| first <= place) };
+        Changes { changes: Vec::new(), next: place, is_gap_free: first.is_some_and(|first| first <= place) };
     let sql =
         "SELECT seq, kind, session_id, user_id, message_id FROM changes WHERE seq > ?1 ORDER BY seq LIMIT ?2";
     let mut statement = tx.prepare_cached(sql)?;
@@ -199,14 +199,14 @@ pub(crate) fn since(connection: &Connection, place: Seq, limit: usize) -> rusqli
             Some(change) => read.changes.push(change),
             // The marker row of a reset feed, or a row that is damaged beyond reading. In both cases a change is
             // missing.
-            None => read.is_whole = false,
+            None => read.is_gap_free = false,
         }
     }
     Ok(read)
 }
 
 /// The kinds that change or remove existing rows.
-pub(crate) const OVERTURNING: [ChangeKind; 2] = [ChangeKind::SessionDeleted, ChangeKind::Revision];
+pub(crate) const INVALIDATING: [ChangeKind; 2] = [ChangeKind::SessionDeleted, ChangeKind::Revision];
 
 /// Returns the number of changes of these kinds after a place. Counts no further than `limit`.
 pub(crate) fn count_of_kinds_since(
@@ -234,7 +234,7 @@ pub(crate) fn of_kinds_since(
     place: Seq,
     limit: usize,
 ) -> rusqlite::Result<Changes> {
-    let is_whole = tx.prepare_cached("SELECT 1 FROM changes WHERE seq = ?1")?.exists([place])?;
+    let is_gap_free = tx.prepare_cached("SELECT 1 FROM changes WHERE seq = ?1")?.exists([place])?;
     let last = newest(tx)?;
     let sql = format!(
         "SELECT seq, kind, session_id, user_id, message_id FROM changes WHERE seq > ?1 AND kind IN ({}) \
@@ -245,7 +245,7 @@ pub(crate) fn of_kinds_since(
     let found = statement.query_map(params![place, limit], |row| Ok(change(row)))?;
     let changes: Vec<_> = found.filter_map(Result::transpose).collect::<rusqlite::Result<_>>()?;
     let seen = changes.last().filter(|_| changes.len() == limit).map(|change| change.seq);
-    Ok(Changes { changes, next: seen.unwrap_or(last).max(place), is_whole })
+    Ok(Changes { changes, next: seen.unwrap_or(last).max(place), is_gap_free })
 }
 
 /// Notes the times of the earliest and the latest row that the deletion at this place removed.

@@ -124,7 +124,7 @@ mod journal;
 mod salvage;
 mod writer;
 mod retry;
-mod behind;
+mod projections;
 pub mod store;
 
 // Shared types and helpers.

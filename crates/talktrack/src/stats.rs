@@ -1,13 +1,13 @@
-//! Statistics of a stretch of time: sessions, messages and how long they took. Tallies can be added: an
-//! hour is the sum of its slices of five minutes, a day the sum of its hours.
+//! Statistics in buckets of time: sessions, messages and how long they took. Buckets can be added: an
+//! hour is the sum of its five-minute buckets, a day the sum of its hours.
 
 mod range;
 mod count;
-mod distribution;
+mod ddsketch;
 
-pub(crate) use count::Counter;
-pub use distribution::Distribution;
-pub use range::{Grain, InvalidRange, MAX_STRETCHES, Range};
+pub(crate) use count::StatsCounter;
+pub use ddsketch::DdSketch;
+pub use range::{InvalidRange, MAX_BUCKETS, Resolution, TimeRange};
 
 use std::collections::BTreeMap;
 
@@ -21,18 +21,18 @@ use crate::record::Status;
 /// The keys of `metrics` that are counted.
 pub const MEASURES: [&str; 9] = TurnMetrics::MEASURES;
 
-/// The statistics of a stretch of time.
+/// The statistics of one bucket of time.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Tally {
+pub struct StatsBucket {
     /// The sessions that began in it.
-    pub sessions: Sessions,
+    pub sessions: SessionStats,
     /// The messages that were said in it.
-    pub messages: Messages,
+    pub messages: MessageStats,
 }
 
-/// Sessions that began in a stretch of time, in their present state.
+/// Sessions that began in a bucket of time, in their present state.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Sessions {
+pub struct SessionStats {
     /// Number of all sessions.
     pub begun: u64,
     /// Number of sessions that a client ended.
@@ -40,41 +40,41 @@ pub struct Sessions {
     /// Number of sessions that talktrack ended as abandoned.
     pub abandoned: u64,
     /// The durations of finished sessions, in seconds.
-    pub duration_seconds: Distribution,
+    pub duration_seconds: DdSketch,
 }
 
-/// Messages that were said in a stretch of time.
+/// Messages that were said in a bucket of time.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Messages {
+pub struct MessageStats {
     /// Number of messages by role: user, assistant, system, developer, tool.
     by_role: [u64; 5],
     /// Number of interrupted messages.
     pub interruptions: u64,
-    metrics: [Distribution; MEASURES.len()],
+    metrics: [DdSketch; MEASURES.len()],
 }
 
-/// The statistics of a range of time, one tally per stretch.
+/// The statistics of a range of time, one entry per bucket.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stats {
-    /// The range, in whole stretches.
-    pub range: Range,
-    /// One tally for each stretch, in the order of time.
-    pub stretches: Vec<Tally>,
+    /// The range, in whole buckets.
+    pub range: TimeRange,
+    /// One entry for each bucket, in the order of time.
+    pub buckets: Vec<StatsBucket>,
     /// What is not counted yet.
-    pub behind: Behind,
+    pub lag: Lag,
 }
 
 /// The backlog of the rollup: changes that statistics do not include yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Behind {
-    /// Number of stored messages that are not counted yet, in any stretch.
+pub struct Lag {
+    /// Number of stored messages that are not counted yet, in any bucket.
     pub messages: u64,
     /// Number of unprocessed changes (sessions that began, ended or were deleted, messages that were
-    /// revised), in any stretch. Their slices are not known yet. At most 10,000 are reported.
+    /// revised), in any bucket. Their buckets are not known yet. At most 10,000 are reported.
     pub changes: u64,
-    /// Number of the range's slices of five minutes that wait for a recount, because something in them was
+    /// Number of the range's five-minute buckets that wait for a recomputation, because something in them was
     /// revised, ended or deleted.
-    pub slices: u64,
+    pub stale_buckets: u64,
 }
 
 /// Statistics that are not available.
@@ -92,29 +92,29 @@ pub enum StatsError {
     Read(#[from] ReadError),
 }
 
-impl Tally {
-    /// Adds the counts of another stretch.
-    pub fn add(&mut self, other: &Self) {
-        self.sessions.add(&other.sessions);
-        self.messages.add(&other.messages);
+impl StatsBucket {
+    /// Adds the counts of another bucket.
+    pub fn merge(&mut self, other: &Self) {
+        self.sessions.merge(&other.sessions);
+        self.messages.merge(&other.messages);
     }
 
-    /// True if the stretch contains no session and no message.
+    /// True if the bucket contains no session and no message.
     pub fn is_empty(&self) -> bool {
         self.sessions.begun == 0 && self.messages.total() == 0
     }
 }
 
-impl Sessions {
+impl SessionStats {
     /// Counts a session.
-    pub fn count(&mut self, status: Status, duration_seconds: Option<f64>) {
+    pub fn add_session(&mut self, status: Status, duration_seconds: Option<f64>) {
         self.begun += 1;
         match status {
             Status::Active => return,
             Status::Ended => self.ended += 1,
             Status::Abandoned => self.abandoned += 1,
         }
-        duration_seconds.into_iter().for_each(|seconds| self.duration_seconds.count(seconds));
+        duration_seconds.into_iter().for_each(|seconds| self.duration_seconds.add(seconds));
     }
 
     /// Returns the number of sessions that are still active.
@@ -122,27 +122,27 @@ impl Sessions {
         self.begun.saturating_sub(self.ended).saturating_sub(self.abandoned)
     }
 
-    fn add(&mut self, other: &Self) {
+    fn merge(&mut self, other: &Self) {
         self.begun += other.begun;
         self.ended += other.ended;
         self.abandoned += other.abandoned;
-        self.duration_seconds.add(&other.duration_seconds);
+        self.duration_seconds.merge(&other.duration_seconds);
     }
 }
 
-impl Messages {
+impl MessageStats {
     /// Counts a message. `metrics` is the text of the column.
-    pub fn count(&mut self, role: Role, interrupted: bool, metrics: Option<&str>) {
-        self.by_role[place_of(role)] += 1;
+    pub fn add_message(&mut self, role: Role, interrupted: bool, metrics: Option<&str>) {
+        self.by_role[index_of(role)] += 1;
         self.interruptions += u64::from(interrupted);
         let Some(metrics) = metrics else { return };
         // Metrics that are not a JSON object, or no longer, are ignored.
         let Ok(metrics) = serde_json::from_str::<BTreeMap<String, serde_json::Value>>(metrics) else {
             return;
         };
-        for (measure, distribution) in MEASURES.iter().zip(&mut self.metrics) {
+        for (measure, sketch) in MEASURES.iter().zip(&mut self.metrics) {
             let number = metrics.get(*measure).and_then(serde_json::Value::as_f64);
-            number.into_iter().for_each(|number| distribution.count(number));
+            number.into_iter().for_each(|number| sketch.add(number));
         }
     }
 
@@ -152,28 +152,28 @@ impl Messages {
     }
 
     /// Returns the number of messages with this role.
-    pub fn of(&self, role: Role) -> u64 {
-        self.by_role[place_of(role)]
+    pub fn count_of(&self, role: Role) -> u64 {
+        self.by_role[index_of(role)]
     }
 
     /// Returns the distribution of each measure, by its key in `metrics`. It is empty if no message has
     /// that key.
-    pub fn metrics(&self) -> impl Iterator<Item = (&'static str, &Distribution)> {
+    pub fn metrics(&self) -> impl Iterator<Item = (&'static str, &DdSketch)> {
         MEASURES.into_iter().zip(&self.metrics)
     }
 
-    fn add(&mut self, other: &Self) {
+    fn merge(&mut self, other: &Self) {
         for (count, more) in self.by_role.iter_mut().zip(other.by_role) {
             *count += more;
         }
         self.interruptions += other.interruptions;
-        for (distribution, more) in self.metrics.iter_mut().zip(&other.metrics) {
-            distribution.add(more);
+        for (sketch, more) in self.metrics.iter_mut().zip(&other.metrics) {
+            sketch.merge(more);
         }
     }
 }
 
-fn place_of(role: Role) -> usize {
+fn index_of(role: Role) -> usize {
     match role {
         Role::User => 0,
         Role::Assistant => 1,
@@ -184,28 +184,28 @@ fn place_of(role: Role) -> usize {
 }
 
 impl Stats {
-    /// Builds statistics from the tallies of a range, by the numbers of their stretches. A stretch without
-    /// a tally is empty.
-    pub(crate) fn tallied(range: Range, found: Vec<(i64, Tally)>, behind: Behind) -> Self {
-        let mut stretches = vec![Tally::default(); range.len()];
-        for (number, tally) in found {
-            let place = usize::try_from(number - range.numbers().start);
-            if let Some(stretch) = place.ok().and_then(|place| stretches.get_mut(place)) {
-                *stretch = tally;
+    /// Builds statistics from the stored buckets of a range, by their numbers. A bucket that is not
+    /// stored is empty.
+    pub(crate) fn from_buckets(range: TimeRange, found: Vec<(i64, StatsBucket)>, lag: Lag) -> Self {
+        let mut buckets = vec![StatsBucket::default(); range.len()];
+        for (number, stats) in found {
+            let place = usize::try_from(number - range.bucket_numbers().start);
+            if let Some(bucket) = place.ok().and_then(|place| buckets.get_mut(place)) {
+                *bucket = stats;
             }
         }
-        Self { range, stretches, behind }
+        Self { range, buckets, lag }
     }
 
-    /// Returns each stretch with the moment at which it begins.
-    pub fn stretches(&self) -> impl Iterator<Item = (Timestamp, &Tally)> {
-        self.range.stretches().zip(&self.stretches)
+    /// Returns each bucket with the moment at which it begins.
+    pub fn buckets(&self) -> impl Iterator<Item = (Timestamp, &StatsBucket)> {
+        self.range.bucket_starts().zip(&self.buckets)
     }
 
-    /// Returns the sum of all stretches.
-    pub fn total(&self) -> Tally {
-        let mut total = Tally::default();
-        self.stretches.iter().for_each(|stretch| total.add(stretch));
+    /// Returns the sum of all buckets.
+    pub fn total(&self) -> StatsBucket {
+        let mut total = StatsBucket::default();
+        self.buckets.iter().for_each(|bucket| total.merge(bucket));
         total
     }
 }
@@ -216,27 +216,27 @@ mod tests {
 
     #[test]
     fn a_tally_survives_its_bytes_and_is_small() {
-        let mut tally = Tally::default();
+        let mut stats = StatsBucket::default();
         for number in 0..1_000 {
             let metrics =
                 format!(r#"{{"e2e_ms":{number}.5,"stt_ms":{},"audio_end_ms":1,"model":"x"}}"#, number % 90);
-            tally.messages.count(Role::Assistant, number % 10 == 0, Some(&metrics));
+            stats.messages.add_message(Role::Assistant, number % 10 == 0, Some(&metrics));
         }
-        tally.sessions.count(Status::Ended, Some(12.5));
-        let bytes = tally.to_bytes();
+        stats.sessions.add_session(Status::Ended, Some(12.5));
+        let bytes = stats.to_bytes();
         assert!(bytes.len() < 2_048, "{} bytes", bytes.len());
-        assert_eq!(Tally::from_bytes(&bytes), Some(tally));
-        assert_eq!(Tally::from_bytes(&bytes[..bytes.len() / 2]), None);
-        assert_eq!(Tally::from_bytes(b""), None);
+        assert_eq!(StatsBucket::from_bytes(&bytes), Some(stats));
+        assert_eq!(StatsBucket::from_bytes(&bytes[..bytes.len() / 2]), None);
+        assert_eq!(StatsBucket::from_bytes(b""), None);
     }
 
     #[test]
     fn metrics_that_are_no_numbers_measure_nothing() {
-        let mut messages = Messages::default();
+        let mut messages = MessageStats::default();
         for metrics in ["", "[]", "{", r#"{"e2e_ms":"fast"}"#, r#"{"e2e_ms":null}"#, r#"{"e2e_ms":1e999}"#] {
-            messages.count(Role::Tool, false, Some(metrics));
+            messages.add_message(Role::Tool, false, Some(metrics));
         }
-        assert_eq!(messages.of(Role::Tool), 6);
-        assert!(messages.metrics().all(|(_, distribution)| distribution.is_empty()));
+        assert_eq!(messages.count_of(Role::Tool), 6);
+        assert!(messages.metrics().all(|(_, sketch)| sketch.is_empty()));
     }
 }

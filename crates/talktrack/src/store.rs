@@ -15,7 +15,7 @@ use crate::json::JsonObject;
 use crate::noted_store::NotedStore;
 use crate::record::{Status, Verdict};
 use crate::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
-use crate::stats::{Range, Stats, StatsError};
+use crate::stats::{Stats, StatsError, TimeRange};
 
 pub use error::{Class, StoreError};
 
@@ -114,23 +114,23 @@ pub trait Store: Read {
     /// noted, it accepts them.
     fn expect(&self, _noted: Option<NotedStore>) {}
 
-    /// Returns the indexer that maintains the index for [`Rows::search`] in the background, if the store
+    /// Returns the projection that maintains the index for [`Rows::search`] in the background, if the store
     /// needs one.
-    fn indexer(&self) -> Option<Box<dyn Indexer>> {
+    fn search_indexer(&self) -> Option<Box<dyn Projection>> {
         None
     }
 
-    /// Returns the indexer that maintains the rollup for [`Read::stats`] in the background, if the store
+    /// Returns the projection that maintains the rollup for [`Read::stats`] in the background, if the store
     /// needs one.
-    fn tallier(&self) -> Option<Box<dyn Indexer>> {
+    fn stats_rollup(&self) -> Option<Box<dyn Projection>> {
         None
     }
 }
 
-/// Brings something that is derived from the rows, such as the search index, up to date with them. It runs
-/// on a thread of its own, where blocking is allowed.
+/// Brings data that is derived from the rows, such as the search index, up to date with them. A projection
+/// runs on a thread of its own, which may block.
 #[async_trait]
-pub trait Indexer: Send {
+pub trait Projection: Send {
     /// Does a short piece of work.
     ///
     /// # Errors
@@ -152,7 +152,7 @@ pub enum Step {
     /// At least this many messages are not indexed yet.
     More(u64),
     /// No unindexed message is known; a verification pass is checking this.
-    Passing,
+    Verifying,
 }
 
 /// Queries that every store answers to callers who may see everything.
@@ -202,7 +202,7 @@ pub trait Read: Rows {
 
     /// Returns statistics about all users for a range of time. They may lag behind the rows, and [`Stats`]
     /// says by how much.
-    async fn stats(&self, range: &Range) -> Result<Stats, StatsError>;
+    async fn stats(&self, range: &TimeRange) -> Result<Stats, StatsError>;
 
     /// Counts all rows and lists inconsistencies.
     async fn audit(&self) -> Result<Audit, ReadError>;
@@ -261,7 +261,7 @@ pub trait Rows: Send + Sync + 'static {
     ) -> Result<Page<Hit>, SearchError>;
 
     /// Returns statistics for a range of time about one user's sessions, counted from the rows.
-    async fn stats_of(&self, user_id: Uuid, range: &Range) -> Result<Stats, StatsError>;
+    async fn user_stats(&self, user_id: Uuid, range: &TimeRange) -> Result<Stats, StatsError>;
 }
 
 /// A session that was deleted for good.

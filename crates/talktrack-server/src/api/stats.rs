@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use talktrack::clock::{Clock as _, SystemClock};
-use talktrack::stats::{Behind, Distribution, Grain, Range, Stats, StatsError, Tally};
+use talktrack::stats::{DdSketch, Lag, Resolution, Stats, StatsBucket, StatsError, TimeRange};
 use talktrack::{Role, Timestamp};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
@@ -163,8 +163,8 @@ pub(crate) async fn answer(
     Params(wanted): Params<Wanted>,
 ) -> Result<Json<Statistics>, Problem> {
     let Wanted { since, until, step, user_id } = wanted;
-    let range =
-        Range::new(since, until, step.map(Grain::from), SystemClock.now()).map_err(Problem::invalid)?;
+    let range = TimeRange::new(since, until, step.map(Resolution::from), SystemClock.now())
+        .map_err(Problem::invalid)?;
     let (stats, letters) = count(&state, &caller, user_id, &range).await?;
     Ok(Json(Statistics::of(&stats, letters.as_deref())))
 }
@@ -175,11 +175,11 @@ pub(crate) async fn count(
     state: &AppState,
     caller: &Caller,
     user_id: Option<Uuid>,
-    range: &Range,
+    range: &TimeRange,
 ) -> Result<(Stats, Option<Vec<u64>>), Problem> {
     let rows = access::rows(state, caller)?;
     if let Some(user) = caller.speaks_for(user_id)? {
-        return Ok((rows.stats_of(user, range).await.map_err(no_answer)?, None));
+        return Ok((rows.user_stats(user, range).await.map_err(no_answer)?, None));
     }
     let stats = state.tracker().reader().stats(range).await.map_err(no_answer)?;
     let letters =
@@ -195,10 +195,10 @@ fn no_answer(error: StatsError) -> Problem {
     }
 }
 
-impl From<Step> for Grain {
+impl From<Step> for Resolution {
     fn from(step: Step) -> Self {
         match step {
-            Step::FiveMinutes => Self::Slice,
+            Step::FiveMinutes => Self::FiveMinutes,
             Step::Hour => Self::Hour,
             Step::Day => Self::Day,
         }
@@ -207,22 +207,22 @@ impl From<Step> for Grain {
 
 impl Statistics {
     fn of(stats: &Stats, letters: Option<&[u64]>) -> Self {
-        let Behind { messages, changes, slices } = stats.behind;
+        let Lag { messages, changes, stale_buckets: slices } = stats.lag;
         let letters_at = |place| letters.map(|letters| letters.get(place).copied().unwrap_or(0));
         let bucket = |(place, (at, tally))| Bucket { at, figures: Figures::of(tally, letters_at(place)) };
         Self {
             since: stats.range.since(),
             until: stats.range.until(),
-            step_seconds: stats.range.grain().duration().as_secs(),
+            step_seconds: stats.range.resolution().duration().as_secs(),
             behind: NotCounted { messages, changes, slices },
             totals: Figures::of(&stats.total(), letters.map(|letters| letters.iter().sum())),
-            buckets: stats.stretches().enumerate().map(bucket).collect(),
+            buckets: stats.buckets().enumerate().map(bucket).collect(),
         }
     }
 }
 
 impl Figures {
-    fn of(Tally { sessions, messages }: &Tally, dead_letters: Option<u64>) -> Self {
+    fn of(StatsBucket { sessions, messages }: &StatsBucket, dead_letters: Option<u64>) -> Self {
         let measured = messages.metrics().filter(|(_, numbers)| !numbers.is_empty());
         Self {
             sessions: SessionFigures {
@@ -233,11 +233,11 @@ impl Figures {
             },
             messages: MessageFigures {
                 total: messages.total(),
-                user: messages.of(Role::User),
-                assistant: messages.of(Role::Assistant),
-                system: messages.of(Role::System),
-                developer: messages.of(Role::Developer),
-                tool: messages.of(Role::Tool),
+                user: messages.count_of(Role::User),
+                assistant: messages.count_of(Role::Assistant),
+                system: messages.count_of(Role::System),
+                developer: messages.count_of(Role::Developer),
+                tool: messages.count_of(Role::Tool),
             },
             interruptions: messages.interruptions,
             dead_letters,
@@ -248,7 +248,7 @@ impl Figures {
 }
 
 impl Spread {
-    fn of(numbers: &Distribution) -> Self {
+    fn of(numbers: &DdSketch) -> Self {
         Self {
             count: numbers.len(),
             sum: numbers.sum(),

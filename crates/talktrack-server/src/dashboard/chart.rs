@@ -1,7 +1,7 @@
 //! Charts as SVG: bars or lines over time, with axes and labels. A table next to each chart contains the same values.
 
 use talktrack::Timestamp;
-use talktrack::stats::Grain;
+use talktrack::stats::Resolution;
 
 // The edges of the plot, in units of the SVG.
 const LEFT: f64 = 46.0;
@@ -62,24 +62,24 @@ pub(super) struct Series {
 
 impl Along {
     /// Makes an axis of time buckets.
-    pub(super) fn time(moments: impl Iterator<Item = Timestamp>, grain: Grain) -> Self {
+    pub(super) fn time(moments: impl Iterator<Item = Timestamp>, grain: Resolution) -> Self {
         let moments: Vec<_> = moments.map(|moment| moment.to_string()).collect();
         let part =
             |moment: &str, range| moment.get::<std::ops::Range<usize>>(range).unwrap_or_default().to_owned();
         let names = moments.iter().map(|moment| match grain {
-            Grain::Day => part(moment, 0..10),
-            Grain::Hour | Grain::Slice => part(moment, 0..16).replace('T', " "),
+            Resolution::Day => part(moment, 0..10),
+            Resolution::Hour | Resolution::FiveMinutes => part(moment, 0..16).replace('T', " "),
         });
         // For at most 48 hours the labels are hours, otherwise days.
         let spans_days = moments.len() > 48;
         let label = |moment: &String| match grain {
-            Grain::Slice => part(moment, 11..16),
-            Grain::Hour if !spans_days => part(moment, 11..16),
-            Grain::Hour | Grain::Day => part(moment, 5..10),
+            Resolution::FiveMinutes => part(moment, 11..16),
+            Resolution::Hour if !spans_days => part(moment, 11..16),
+            Resolution::Hour | Resolution::Day => part(moment, 5..10),
         };
         // If hours span several days, only the beginning of each day is labelled.
         let begins_day =
-            |moment: &String| grain != Grain::Hour || !spans_days || part(moment, 11..16) == "00:00";
+            |moment: &String| grain != Resolution::Hour || !spans_days || part(moment, 11..16) == "00:00";
         let labels: Vec<_> = moments.iter().enumerate().filter(|(_, moment)| begins_day(moment)).collect();
         let every = labels.len().div_ceil(MOST_LABELS).max(1);
         let labels =
@@ -275,8 +275,8 @@ mod tests {
     fn times_are_named_as_the_stretches_are_long() {
         let moments = ["2026-11-23T00:00:00Z", "2026-11-23T01:00:00Z"].map(|text| text.parse().unwrap());
         let names = |grain| Along::time(moments.into_iter(), grain);
-        assert_eq!(names(Grain::Hour).names[1], "2026-11-23 01:00");
-        assert_eq!(names(Grain::Hour).labels[1].1, "01:00");
-        assert_eq!(names(Grain::Day).labels[0].1, "11-23");
+        assert_eq!(names(Resolution::Hour).names[1], "2026-11-23 01:00");
+        assert_eq!(names(Resolution::Hour).labels[1].1, "01:00");
+        assert_eq!(names(Resolution::Day).labels[0].1, "11-23");
     }
 }

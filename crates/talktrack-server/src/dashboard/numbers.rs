@@ -9,7 +9,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use talktrack::Timestamp;
 use talktrack::clock::{Clock as _, SystemClock};
-use talktrack::stats::{Distribution, MEASURES, Range, Stats, Tally};
+use talktrack::stats::{DdSketch, MEASURES, Stats, StatsBucket, TimeRange};
 use uuid::Uuid;
 
 use super::chart::{Along, Chart, Series};
@@ -99,13 +99,13 @@ async fn count(state: &AppState, visitor: &Visitor, wanted: &Wanted) -> Result<N
 }
 
 impl Wanted {
-    fn range(&self) -> Result<Range, Problem> {
+    fn range(&self) -> Result<TimeRange, Problem> {
         let now = SystemClock.now();
         let day = |field: &str, name: &str| super::sessions::day(field, name);
         let (from, to) = (day(&self.from, "From")?, day(&self.to, "To")?);
         let until = to.map(|day| day.plus(Duration::from_secs(24 * HOUR)));
         let since = from.or_else(|| until.is_none().then(|| self.since(now)));
-        Range::new(since, until, None, now).map_err(Problem::invalid)
+        TimeRange::new(since, until, None, now).map_err(Problem::invalid)
     }
 
     fn since(&self, now: Timestamp) -> Timestamp {
@@ -134,9 +134,9 @@ impl Wanted {
 
 impl Numbers {
     fn of(stats: &Stats, letters: Option<&[u64]>, measure: &str) -> Self {
-        let along = Along::time(stats.stretches().map(|(at, _)| at), stats.range.grain());
-        let number = |of: &dyn Fn(&Tally) -> u64| {
-            stats.stretches.iter().map(|tally| Some(real(of(tally)))).collect::<Vec<_>>()
+        let along = Along::time(stats.buckets().map(|(at, _)| at), stats.range.resolution());
+        let number = |of: &dyn Fn(&StatsBucket) -> u64| {
+            stats.buckets.iter().map(|tally| Some(real(of(tally)))).collect::<Vec<_>>()
         };
         let total = stats.total();
         let mut charts = vec![
@@ -162,22 +162,22 @@ impl Numbers {
             let values = letters.iter().map(|letters| Some(real(*letters))).collect();
             charts.push(Chart::bars("Dead letters", &along, &series("dead letters", values)));
         }
-        let behind = Some(stats.behind).filter(|behind| *behind != talktrack::stats::Behind::default());
+        let behind = Some(stats.lag).filter(|behind| *behind != talktrack::stats::Lag::default());
         let behind = behind.map(|behind| {
             format!(
                 "Still being counted: {} messages, {} changes, {} five-minute buckets.",
                 grouped(behind.messages),
                 grouped(behind.changes),
-                behind.slices
+                behind.stale_buckets
             )
         });
         Self { cards: cards(&total, letters), charts, behind }
     }
 }
 
-fn cards(total: &Tally, letters: Option<&[u64]>) -> Vec<(&'static str, String)> {
+fn cards(total: &StatsBucket, letters: Option<&[u64]>) -> Vec<(&'static str, String)> {
     let e2e = of(total, "e2e_ms");
-    let part = |numbers: &Distribution, part, show: fn(f64) -> String| {
+    let part = |numbers: &DdSketch, part, show: fn(f64) -> String| {
         numbers.quantile(part).map_or_else(|| "–".to_owned(), show)
     };
     let mut cards = vec![
@@ -205,12 +205,12 @@ fn series(name: &'static str, values: Vec<Option<f64>>) -> Series {
 fn percentiles(stats: &Stats, measure: &str) -> Vec<Series> {
     [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)]
         .map(|(name, part)| {
-            series(name, stats.stretches.iter().map(|tally| of(tally, measure).quantile(part)).collect())
+            series(name, stats.buckets.iter().map(|tally| of(tally, measure).quantile(part)).collect())
         })
         .into()
 }
 
-fn of(tally: &Tally, measure: &str) -> Distribution {
+fn of(tally: &StatsBucket, measure: &str) -> DdSketch {
     tally
         .messages
         .metrics()
@@ -223,10 +223,10 @@ fn durations_along() -> Along {
     Along::names(&DURATIONS.map(|(name, _)| name))
 }
 
-fn durations(numbers: &Distribution) -> Series {
+fn durations(numbers: &DdSketch) -> Series {
     let mut before = 0;
     let values = DURATIONS.iter().map(|(_, end)| {
-        let up_to = if end.is_finite() { numbers.up_to(*end) } else { numbers.len() };
+        let up_to = if end.is_finite() { numbers.count_up_to(*end) } else { numbers.len() };
         let within = up_to.saturating_sub(std::mem::replace(&mut before, up_to));
         Some(real(within))
     });

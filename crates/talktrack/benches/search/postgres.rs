@@ -79,7 +79,7 @@ pub(crate) fn search(runtime: &Runtime, messages: usize) -> Outcome<()> {
     println!("PostgreSQL: {messages} messages written in {:.0} s", began.elapsed().as_secs_f64());
     let began = Instant::now();
     let store = runtime.block_on(async { PostgresStore::new(&address) })?;
-    let mut indexer = store.indexer().ok_or("an indexer")?;
+    let mut indexer = store.search_indexer().ok_or("an indexer")?;
     runtime.block_on(async {
         while indexer.step().await? != Step::UpToDate {}
         Outcome::Ok(())

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use talktrack::stats::{Behind, Range};
+use talktrack::stats::{Lag, TimeRange};
 use talktrack::store::Read;
 use talktrack::{JsonObject, Message, NewSession, Options, Role, Timestamp, Tracker, TurnMetrics};
 use tokio::runtime::Runtime;
@@ -46,9 +46,9 @@ fn main() -> Outcome<()> {
 }
 
 /// Returns the year in which all messages lie.
-fn year() -> Outcome<Range> {
+fn year() -> Outcome<TimeRange> {
     let end: Timestamp = "2026-11-01T00:00:00Z".parse()?;
-    Ok(Range::new(Some(end.minus(DAY * 365)), Some(end), None, end)?)
+    Ok(TimeRange::new(Some(end.minus(DAY * 365)), Some(end), None, end)?)
 }
 
 fn open(dir: &Path, stats: bool) -> Outcome<Tracker> {
@@ -140,7 +140,7 @@ fn sqlite(runtime: &Runtime, dir: &Path, messages: usize) -> Outcome<()> {
     let is_counted = || {
         let stats = runtime.block_on(reader.stats(&year));
         stats.is_ok_and(|stats| {
-            stats.behind == Behind::default() && stats.total().messages.total() == messages as u64
+            stats.lag == Lag::default() && stats.total().messages.total() == messages as u64
         })
     };
     while !is_counted() {
@@ -157,14 +157,17 @@ fn sqlite(runtime: &Runtime, dir: &Path, messages: usize) -> Outcome<()> {
     latencies(runtime, &reader, &year)
 }
 
-fn latencies(runtime: &Runtime, reader: &Arc<dyn Read>, year: &Range) -> Outcome<()> {
+fn latencies(runtime: &Runtime, reader: &Arc<dyn Read>, year: &TimeRange) -> Outcome<()> {
     let (midst, end) = (year.since().plus(DAY * 180), year.until());
-    let slices = talktrack::stats::Grain::Slice;
+    let slices = talktrack::stats::Resolution::FiveMinutes;
     for (what, range) in [
-        ("a day by the hour", Range::new(Some(midst), Some(midst.plus(DAY)), None, end)),
-        ("a day by five minutes", Range::new(Some(midst), Some(midst.plus(DAY)), Some(slices), end)),
-        ("a week by the hour", Range::new(Some(midst), Some(midst.plus(DAY * 7)), None, end)),
-        ("six days by five minutes", Range::new(Some(midst), Some(midst.plus(DAY * 6)), Some(slices), end)),
+        ("a day by the hour", TimeRange::new(Some(midst), Some(midst.plus(DAY)), None, end)),
+        ("a day by five minutes", TimeRange::new(Some(midst), Some(midst.plus(DAY)), Some(slices), end)),
+        ("a week by the hour", TimeRange::new(Some(midst), Some(midst.plus(DAY * 7)), None, end)),
+        (
+            "six days by five minutes",
+            TimeRange::new(Some(midst), Some(midst.plus(DAY * 6)), Some(slices), end),
+        ),
         ("a year by the day", Ok(*year)),
     ] {
         latency(runtime, reader, what, &range?)?;
@@ -172,7 +175,7 @@ fn latencies(runtime: &Runtime, reader: &Arc<dyn Read>, year: &Range) -> Outcome
     own(runtime, reader, year)
 }
 
-fn latency(runtime: &Runtime, reader: &Arc<dyn Read>, what: &str, range: &Range) -> Outcome<()> {
+fn latency(runtime: &Runtime, reader: &Arc<dyn Read>, what: &str, range: &TimeRange) -> Outcome<()> {
     let ask = async || {
         let stats = reader.stats(range).await?;
         Outcome::Ok(stats.total().messages.total())
@@ -181,9 +184,9 @@ fn latency(runtime: &Runtime, reader: &Arc<dyn Read>, what: &str, range: &Range)
 }
 
 /// Measures the statistics of one user, who has a thousand messages.
-fn own(runtime: &Runtime, reader: &Arc<dyn Read>, range: &Range) -> Outcome<()> {
+fn own(runtime: &Runtime, reader: &Arc<dyn Read>, range: &TimeRange) -> Outcome<()> {
     let ask =
-        async || Outcome::Ok(reader.stats_of(Uuid::from_u128(1), range).await?.total().messages.total());
+        async || Outcome::Ok(reader.user_stats(Uuid::from_u128(1), range).await?.total().messages.total());
     print("one user's year by the day", runtime, ask)
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use talktrack::store::postgres::{Address, PostgresStore, schema};
-use talktrack::store::{Indexer, Read, Step, Store};
+use talktrack::store::{Projection, Read, Step, Store};
 use talktrack::{Options, Tracker};
 use talktrack_testbed::{Database, Postgres};
 use tokio::runtime::Runtime;
@@ -41,9 +41,9 @@ fn place(runtime: &Runtime) -> Outcome<(Database, Arc<PostgresStore>)> {
 }
 
 /// Counts until nothing is left to count.
-fn count(runtime: &Runtime, tallier: &mut dyn Indexer) -> Outcome<()> {
+fn count(runtime: &Runtime, rollup: &mut dyn Projection) -> Outcome<()> {
     runtime.block_on(async {
-        while tallier.step().await? != Step::UpToDate {}
+        while rollup.step().await? != Step::UpToDate {}
         Outcome::Ok(())
     })
 }
@@ -57,7 +57,7 @@ pub(crate) fn ingestion(runtime: &Runtime) -> Outcome<()> {
         for (stats, rates) in [(true, &mut with), (false, &mut without)] {
             let (dir, (database, store)) = (tempfile::tempdir()?, place(runtime)?);
             if stats {
-                count(runtime, &mut *store.tallier().ok_or("a tallier")?)?;
+                count(runtime, &mut *store.stats_rollup().ok_or("a rollup")?)?;
             } else {
                 database.psql(WITHOUT);
             }
@@ -99,7 +99,7 @@ pub(crate) fn stats(runtime: &Runtime, messages: usize) -> Outcome<()> {
     database.psql(&fill.iter().fold(FILL.to_owned(), |sql, (name, value)| sql.replace(name, value)));
     println!("PostgreSQL: {messages} messages of a year written in {:.0} s", began.elapsed().as_secs_f64());
     let began = Instant::now();
-    count(runtime, &mut *store.tallier().ok_or("a tallier")?)?;
+    count(runtime, &mut *store.stats_rollup().ok_or("a rollup")?)?;
     let size = |table: &str| database.psql(&format!("SELECT pg_total_relation_size('{table}') >> 10"));
     println!(
         "  counted in {:.1} s: {} KiB beside {} KiB",

@@ -1,65 +1,70 @@
-//! Counts rows into tallies, and converts tallies to bytes.
+//! Counts rows into buckets, and converts buckets to bytes.
 
 use crate::clock::Timestamp;
 use crate::message::Role;
 use crate::record::Status;
-use crate::stats::{Behind, Range, Stats, Tally};
+use crate::stats::{Lag, Stats, StatsBucket, TimeRange};
 
-/// The first byte of a stored tally. It increases with each change of the format.
-const FORM: u8 = 1;
+/// The first byte of a stored bucket. It increases with each change of the format.
+const FORMAT_VERSION: u8 = 1;
 
-impl Tally {
+impl StatsBucket {
     /// Returns the stored form: a few hundred bytes.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let bytes = postcard::to_extend(self, vec![FORM]);
-        // Serializing cannot fail: a tally contains no text and no map, and the buffer grows.
+        let bytes = postcard::to_extend(self, vec![FORMAT_VERSION]);
+        // Serializing cannot fail: a bucket contains no text and no map, and the buffer grows.
         bytes.unwrap_or_default()
     }
 
-    /// Reads a stored tally. `None` if these bytes are not a tally of this format.
+    /// Reads a stored bucket. `None` if these bytes are not a bucket of this format.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         match bytes.split_first() {
-            Some((&FORM, bytes)) => postcard::from_bytes(bytes).ok(),
+            Some((&FORMAT_VERSION, bytes)) => postcard::from_bytes(bytes).ok(),
             _ => None,
         }
     }
 }
 
 /// Counts the rows of a range.
-pub(crate) struct Counter {
-    range: Range,
-    stretches: Vec<Tally>,
+pub(crate) struct StatsCounter {
+    range: TimeRange,
+    buckets: Vec<StatsBucket>,
 }
 
-impl Counter {
-    pub(crate) fn of(range: Range) -> Self {
-        Self { range, stretches: vec![Tally::default(); range.len()] }
+impl StatsCounter {
+    pub(crate) fn new(range: TimeRange) -> Self {
+        Self { range, buckets: vec![StatsBucket::default(); range.len()] }
     }
 
-    pub(crate) fn session(&mut self, started_at: Timestamp, status: Status, duration_seconds: Option<f64>) {
-        if let Some(stretch) = self.at(started_at) {
-            stretch.sessions.count(status, duration_seconds);
+    pub(crate) fn count_session(
+        &mut self,
+        started_at: Timestamp,
+        status: Status,
+        duration_seconds: Option<f64>,
+    ) {
+        if let Some(bucket) = self.bucket_at(started_at) {
+            bucket.sessions.add_session(status, duration_seconds);
         }
     }
 
-    pub(crate) fn message(
+    pub(crate) fn count_message(
         &mut self,
         created_at: Timestamp,
         role: Role,
         interrupted: bool,
         metrics: Option<&str>,
     ) {
-        if let Some(stretch) = self.at(created_at) {
-            stretch.messages.count(role, interrupted, metrics);
+        if let Some(bucket) = self.bucket_at(created_at) {
+            bucket.messages.add_message(role, interrupted, metrics);
         }
     }
 
-    fn at(&mut self, moment: Timestamp) -> Option<&mut Tally> {
-        self.range.place_of(moment).and_then(|place| self.stretches.get_mut(place))
+    fn bucket_at(&mut self, moment: Timestamp) -> Option<&mut StatsBucket> {
+        self.range.index_of(moment).and_then(|place| self.buckets.get_mut(place))
     }
 
     /// Returns the statistics. They come from the rows themselves, so nothing is left uncounted.
     pub(crate) fn into_stats(self) -> Stats {
-        Stats { range: self.range, stretches: self.stretches, behind: Behind::default() }
+        Stats { range: self.range, buckets: self.buckets, lag: Lag::default() }
     }
 }

@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::error::ReadError;
 use crate::record::Verdict;
 use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
-use crate::stats::{Range, Stats, StatsError};
+use crate::stats::{Stats, StatsError, TimeRange};
 use crate::store::{
     Audit, Class, DeletedSession, Delivery, Glimpse, MessageCursor, MessageRow, Page, Read, Rows,
     SessionCursor, SessionFilter, SessionRow, Store, StoreError, Viewer,
@@ -105,7 +105,7 @@ impl Rows for AbsentStore {
         self.unreadable().map_err(SearchError::from)
     }
 
-    async fn stats_of(&self, _user_id: Uuid, _range: &Range) -> Result<Stats, StatsError> {
+    async fn user_stats(&self, _user_id: Uuid, _range: &TimeRange) -> Result<Stats, StatsError> {
         self.unreadable().map_err(StatsError::from)
     }
 }
@@ -141,7 +141,7 @@ impl Read for AbsentStore {
         self.unreadable()
     }
 
-    async fn stats(&self, _range: &Range) -> Result<Stats, StatsError> {
+    async fn stats(&self, _range: &TimeRange) -> Result<Stats, StatsError> {
         self.unreadable().map_err(StatsError::from)
     }
 

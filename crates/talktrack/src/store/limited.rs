@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Glimpse, MessageCursor, MessageRow, Page, Read, Rows, SessionCursor, SessionFilter, SessionRow};
 use crate::error::ReadError;
 use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
-use crate::stats::{Range, Stats, StatsError};
+use crate::stats::{Stats, StatsError, TimeRange};
 
 /// The rows of some users. A query that names none of them finds nothing: a caller that forgets to name a
 /// user sees too little, never too much.
@@ -97,9 +97,9 @@ impl Rows for LimitedRows {
         }
     }
 
-    async fn stats_of(&self, user_id: Uuid, range: &Range) -> Result<Stats, StatsError> {
+    async fn user_stats(&self, user_id: Uuid, range: &TimeRange) -> Result<Stats, StatsError> {
         match self.includes(Some(user_id)) {
-            true => self.reader.stats_of(user_id, range).await,
+            true => self.reader.user_stats(user_id, range).await,
             false => Err(StatsError::Read(ReadError("these are the figures of another user".into()))),
         }
     }

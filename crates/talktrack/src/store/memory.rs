@@ -21,7 +21,7 @@ use crate::record::{
     Attempt, Body, DeadReason, Meeting, Record, SessionAlive, SessionEnd, Stamped, Status, Verdict,
 };
 use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
-use crate::stats::{Counter, Range, Stats, StatsError};
+use crate::stats::{Stats, StatsCounter, StatsError, TimeRange};
 use crate::store::conflict::Rule;
 use crate::store::memory::faults::Fault;
 use crate::store::memory::rows::{glimpse_of, row_of};
@@ -306,10 +306,10 @@ impl Rows for MemoryStore {
         Ok(Page { rows: hits, more })
     }
 
-    async fn stats_of(&self, user_id: Uuid, range: &Range) -> Result<Stats, StatsError> {
+    async fn user_stats(&self, user_id: Uuid, range: &TimeRange) -> Result<Stats, StatsError> {
         let is_shown = self.viewer.is_none_or(|viewer| viewer == user_id);
         let stats = self.tables.lock().stats(Some(user_id), range);
-        Ok(if is_shown { stats } else { Counter::of(*range).into_stats() })
+        Ok(if is_shown { stats } else { StatsCounter::new(*range).into_stats() })
     }
 }
 
@@ -356,7 +356,7 @@ impl Read for MemoryStore {
         Ok(ids.iter().filter_map(find).collect())
     }
 
-    async fn stats(&self, range: &Range) -> Result<Stats, StatsError> {
+    async fn stats(&self, range: &TimeRange) -> Result<Stats, StatsError> {
         Ok(self.tables.lock().stats(None, range))
     }
 

@@ -18,9 +18,9 @@ mod queries;
 mod rows;
 mod search;
 mod stats;
-mod indexer;
+mod search_indexer;
 mod index_queue;
-mod tallier;
+mod stats_rollup;
 mod transaction;
 mod deliveries;
 mod statement;
@@ -52,11 +52,11 @@ use crate::store::postgres::deliveries::Lane;
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::identity::Expected;
 use crate::store::postgres::index_queue::IndexQueue;
-use crate::store::postgres::indexer::TableIndexer;
 use crate::store::postgres::schema::Difference;
+use crate::store::postgres::search_indexer::PostgresSearchIndexer;
 use crate::store::postgres::statement::Statement;
-use crate::store::postgres::tallier::TableTallier;
-use crate::store::{Class, Delivery, Indexer, Store, StoreError, Viewer};
+use crate::store::postgres::stats_rollup::PostgresStatsRollup;
+use crate::store::{Class, Delivery, Projection, Store, StoreError, Viewer};
 
 pub use connect::{Address, ConnectError, InvalidAddress};
 
@@ -84,8 +84,8 @@ pub struct PostgresStore {
     readers: Connections,
     /// One connection for the search index and one for the rollup, each created and used on the thread of
     /// its indexer.
-    indexers: Connections,
-    talliers: Connections,
+    search_indexers: Connections,
+    rollups: Connections,
     /// The ids of stored messages that may not be indexed yet.
     unindexed: IndexQueue,
     address: String,
@@ -106,8 +106,8 @@ impl PostgresStore {
         Ok(Self {
             writers: pool(WRITERS)?,
             readers: pool(READERS)?,
-            indexers: pool(1)?,
-            talliers: pool(1)?,
+            search_indexers: pool(1)?,
+            rollups: pool(1)?,
             unindexed: IndexQueue::default(),
             address: address.to_string(),
             expected: Arc::clone(&expected),
@@ -244,16 +244,16 @@ impl Store for PostgresStore {
     fn expect(&self, noted: Option<NotedStore>) {
         *self.expected.lock() = noted;
         // Idle connections were checked against no store, or against a different one.
-        [&self.writers, &self.readers, &self.indexers, &self.talliers]
+        [&self.writers, &self.readers, &self.search_indexers, &self.rollups]
             .into_iter()
             .for_each(Connections::close_idle);
     }
 
-    fn indexer(&self) -> Option<Box<dyn Indexer>> {
-        Some(Box::new(TableIndexer::new(self.indexers.clone(), self.unindexed.clone())))
+    fn search_indexer(&self) -> Option<Box<dyn Projection>> {
+        Some(Box::new(PostgresSearchIndexer::new(self.search_indexers.clone(), self.unindexed.clone())))
     }
 
-    fn tallier(&self) -> Option<Box<dyn Indexer>> {
-        Some(Box::new(TableTallier::new(self.talliers.clone())))
+    fn stats_rollup(&self) -> Option<Box<dyn Projection>> {
+        Some(Box::new(PostgresStatsRollup::new(self.rollups.clone())))
     }
 }

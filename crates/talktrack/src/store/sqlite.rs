@@ -14,8 +14,8 @@ mod deleted_messages;
 mod owner;
 mod stats;
 mod search;
-pub(crate) mod index;
-pub(crate) mod tallies;
+pub(crate) mod search_index;
+pub(crate) mod rollup;
 mod derived;
 
 pub(crate) use deleted::{is_refused, note as note_deleted, note_claim as note_deleted_claim};

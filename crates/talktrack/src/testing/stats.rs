@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::clock::Timestamp;
 use crate::json::JsonObject;
 use crate::message::{Message, Role, TurnMetrics};
-use crate::stats::{Behind, Distribution, Grain, Range, Stats, StatsError, Tally};
+use crate::stats::{DdSketch, Lag, Resolution, Stats, StatsBucket, StatsError, TimeRange};
 use crate::store::Viewer;
 use crate::testing::{PATIENCE, Setup, Trial};
 use crate::tracker::NewSession;
@@ -18,13 +18,13 @@ const SESSION: Uuid = Uuid::from_u128(0xae);
 const USER: Uuid = Uuid::from_u128(0xbe);
 const OTHER_SESSION: Uuid = Uuid::from_u128(0xaf);
 const OTHER_USER: Uuid = Uuid::from_u128(0xbf);
-const SLICE: Duration = Duration::from_secs(300);
+const BUCKET: Duration = Duration::from_secs(300);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The day before the trial's present moment and the day after it.
-fn two_days(trial: &Trial, grain: Grain) -> Range {
+fn two_days(trial: &Trial, resolution: Resolution) -> TimeRange {
     let now = trial.now();
-    Range::new(Some(now.minus(DAY)), Some(now.plus(DAY)), Some(grain), now).expect("a range")
+    TimeRange::new(Some(now.minus(DAY)), Some(now.plus(DAY)), Some(resolution), now).expect("a range")
 }
 
 fn measured(text: &str, metrics: &str) -> Message {
@@ -33,19 +33,24 @@ fn measured(text: &str, metrics: &str) -> Message {
     Message { metrics, ..Message::new(SESSION, Role::Assistant, text) }
 }
 
-fn metric<'t>(tally: &'t Tally, key: &str) -> &'t Distribution {
-    let found = tally.messages.metrics().find(|(name, _)| *name == key);
+fn metric<'t>(bucket: &'t StatsBucket, key: &str) -> &'t DdSketch {
+    let found = bucket.messages.metrics().find(|(name, _)| *name == key);
     found.unwrap_or_else(|| panic!("{key} is no measure")).1
 }
 
 /// Waits until the figures satisfy `is_so`.
-async fn counted(trial: &Trial, range: &Range, what: &str, is_so: impl Fn(&Tally) -> bool) -> Stats {
+async fn counted(
+    trial: &Trial,
+    range: &TimeRange,
+    what: &str,
+    is_so: impl Fn(&StatsBucket) -> bool,
+) -> Stats {
     trial.settled().await;
     let deadline = Instant::now() + PATIENCE;
     loop {
         let answer = trial.tracker().reader().stats(range).await;
         match &answer {
-            Ok(stats) if stats.behind == Behind::default() && is_so(&stats.total()) => {
+            Ok(stats) if stats.lag == Lag::default() && is_so(&stats.total()) => {
                 return answer.expect("as seen");
             }
             // Not counted yet.
@@ -56,9 +61,9 @@ async fn counted(trial: &Trial, range: &Range, what: &str, is_so: impl Fn(&Tally
     }
 }
 
-/// Returns the stretches with a non-zero figure, by their beginning.
-fn places(stats: &Stats, figure: impl Fn(&Tally) -> u64) -> Vec<(Timestamp, u64)> {
-    stats.stretches().map(|(at, tally)| (at, figure(tally))).filter(|(_, count)| *count > 0).collect()
+/// Returns the buckets with a non-zero figure, by their beginning.
+fn places(stats: &Stats, figure: impl Fn(&StatsBucket) -> u64) -> Vec<(Timestamp, u64)> {
+    stats.buckets().map(|(at, bucket)| (at, figure(bucket))).filter(|(_, count)| *count > 0).collect()
 }
 
 async fn two_users_talk(setup: Setup) -> Trial {
@@ -66,7 +71,7 @@ async fn two_users_talk(setup: Setup) -> Trial {
     trial.start(NewSession::new(SESSION, USER)).await;
     trial.say(SESSION, Role::User, "hello").await;
     trial.say(SESSION, Role::System, "be kind").await;
-    trial.wait(SLICE);
+    trial.wait(BUCKET);
     trial.start(NewSession::new(OTHER_SESSION, OTHER_USER)).await;
     trial.say(OTHER_SESSION, Role::User, "hello").await;
     let reply = measured("hi", r#"{"e2e_ms":120,"input_tokens":7}"#);
@@ -81,12 +86,12 @@ pub async fn sessions_and_messages_are_counted_where_they_happened(setup: Setup)
     let began = crate::clock::Clock::now(&began);
     let trial = two_users_talk(setup).await;
     let is_all =
-        |all: &Tally| all.messages.total() == 4 && all.sessions.begun == 2 && all.sessions.ended == 1;
-    for grain in [Grain::Slice, Grain::Hour, Grain::Day] {
-        let stats = counted(&trial, &two_days(&trial, grain), "four messages", is_all).await;
+        |all: &StatsBucket| all.messages.total() == 4 && all.sessions.begun == 2 && all.sessions.ended == 1;
+    for resolution in [Resolution::FiveMinutes, Resolution::Hour, Resolution::Day] {
+        let stats = counted(&trial, &two_days(&trial, resolution), "four messages", is_all).await;
         let total = stats.total();
         assert_eq!((total.sessions.active(), total.sessions.abandoned), (1, 0));
-        let of = |role| total.messages.of(role);
+        let of = |role| total.messages.count_of(role);
         assert_eq!(
             [Role::User, Role::Assistant, Role::System, Role::Developer, Role::Tool].map(of),
             [2, 1, 1, 0, 0]
@@ -98,10 +103,13 @@ pub async fn sessions_and_messages_are_counted_where_they_happened(setup: Setup)
         );
         let seconds = &total.sessions.duration_seconds;
         assert_eq!((seconds.len(), seconds.sum(), seconds.quantile(0.5)), (1, 30.0, Some(30.0)));
-        assert_eq!(stats.stretches.len(), stats.range.len());
-        let expected =
-            if grain == Grain::Slice { vec![(began, 2), (began.plus(SLICE), 2)] } else { vec![(began, 4)] };
-        assert_eq!(places(&stats, |tally| tally.messages.total()), expected, "{grain:?}");
+        assert_eq!(stats.buckets.len(), stats.range.len());
+        let expected = if resolution == Resolution::FiveMinutes {
+            vec![(began, 2), (began.plus(BUCKET), 2)]
+        } else {
+            vec![(began, 4)]
+        };
+        assert_eq!(places(&stats, |bucket| bucket.messages.total()), expected, "{resolution:?}");
     }
 }
 
@@ -114,7 +122,7 @@ pub async fn percentiles_are_within_one_percent(setup: Setup) {
     for outcome in trial.track_all(numbers.iter().rev().map(message).collect()).await {
         outcome.expect("durable");
     }
-    let range = two_days(&trial, Grain::Day);
+    let range = two_days(&trial, Resolution::Day);
     let stats = counted(&trial, &range, "300", |all| all.messages.total() == 300).await;
     let total = stats.total();
     let found = metric(&total, "llm_ttft_ms");
@@ -130,15 +138,15 @@ pub async fn what_was_measured_and_cut_short_by_a_revision_is_counted_once(setup
     let mut trial = Trial::open(setup);
     trial.start(NewSession::new(SESSION, USER)).await;
     let id = trial.say(SESSION, Role::Assistant, "I will now").await;
-    let range = two_days(&trial, Grain::Slice);
+    let range = two_days(&trial, Resolution::FiveMinutes);
     counted(&trial, &range, "one", |all| all.messages.total() == 1).await;
-    trial.wait(SLICE);
+    trial.wait(BUCKET);
     for (revision, e2e) in [(1, 900), (2, 800)] {
         let revised = measured("I will", &format!(r#"{{"e2e_ms":{e2e}}}"#));
         let revised = Message { id: Some(id), revision, interrupted: true, ..revised };
         trial.track(revised).await.expect("durable");
     }
-    let is_so = |all: &Tally| metric(all, "e2e_ms").sum() == 800.0 && all.messages.interruptions == 1;
+    let is_so = |all: &StatsBucket| metric(all, "e2e_ms").sum() == 800.0 && all.messages.interruptions == 1;
     let stats = counted(&trial, &range, "the last revision", is_so).await;
     assert_eq!(stats.total().messages.total(), 1);
     assert_eq!(metric(&stats.total(), "e2e_ms").len(), 1);
@@ -149,12 +157,12 @@ pub async fn an_end_that_comes_later_counts_where_the_session_began(setup: Setup
     let began = trial.now();
     trial.start(NewSession::new(SESSION, USER)).await;
     trial.start(NewSession::new(OTHER_SESSION, USER)).await;
-    let range = two_days(&trial, Grain::Slice);
+    let range = two_days(&trial, Resolution::FiveMinutes);
     counted(&trial, &range, "two", |all| all.sessions.active() == 2).await;
-    trial.wait(SLICE);
+    trial.wait(BUCKET);
     trial.end(SESSION, "completed").await;
     let stats = counted(&trial, &range, "one that ended", |all| all.sessions.ended == 1).await;
-    assert_eq!(places(&stats, |tally| tally.sessions.ended), [(began, 1)]);
+    assert_eq!(places(&stats, |bucket| bucket.sessions.ended), [(began, 1)]);
     assert_eq!(stats.total().sessions.duration_seconds.max(), Some(300.0));
     // The session continues, so it no longer counts as ended.
     trial.start(NewSession::new(SESSION, USER)).await;
@@ -167,40 +175,42 @@ pub async fn a_late_arrival_is_counted_when_it_was_said(setup: Setup) {
     let began = trial.now();
     trial.start(NewSession::new(SESSION, USER)).await;
     trial.say(SESSION, Role::User, "now").await;
-    let range = two_days(&trial, Grain::Slice);
+    let range = two_days(&trial, Resolution::FiveMinutes);
     counted(&trial, &range, "one", |all| all.messages.total() == 1).await;
-    let then = began.minus(SLICE * 12 * 3);
+    let then = began.minus(BUCKET * 12 * 3);
     let late = Message { created_at: Some(then), ..measured("three hours ago", r#"{"stt_ms":5}"#) };
     trial.track(late).await.expect("durable");
     let stats = counted(&trial, &range, "two", |all| all.messages.total() == 2).await;
-    assert_eq!(places(&stats, |tally| tally.messages.total()), [(then, 1), (began, 1)]);
-    assert_eq!(places(&stats, |tally| metric(tally, "stt_ms").len()), [(then, 1)]);
+    assert_eq!(places(&stats, |bucket| bucket.messages.total()), [(then, 1), (began, 1)]);
+    assert_eq!(places(&stats, |bucket| metric(bucket, "stt_ms").len()), [(then, 1)]);
 }
 
 pub async fn what_is_deleted_is_counted_no_more(setup: Setup) {
     let mut trial = two_users_talk(setup).await;
-    let range = two_days(&trial, Grain::Hour);
+    let range = two_days(&trial, Resolution::Hour);
     counted(&trial, &range, "four", |all| all.messages.total() == 4 && all.sessions.ended == 1).await;
     trial.delete(SESSION).await;
-    let is_so = |all: &Tally| all.messages.total() == 1 && all.sessions.begun == 1;
+    let is_so = |all: &StatsBucket| all.messages.total() == 1 && all.sessions.begun == 1;
     let stats = counted(&trial, &range, "what is left", is_so).await;
     assert!(metric(&stats.total(), "e2e_ms").is_empty());
     // A new message may reuse the row number of a deleted one.
     trial.say(OTHER_SESSION, Role::Developer, "later").await;
-    counted(&trial, &range, "two", |all| all.messages.total() == 2 && all.messages.of(Role::Developer) == 1)
-        .await;
+    counted(&trial, &range, "two", |all| {
+        all.messages.total() == 2 && all.messages.count_of(Role::Developer) == 1
+    })
+    .await;
     trial.delete(OTHER_SESSION).await;
-    counted(&trial, &range, "nothing", Tally::is_empty).await;
+    counted(&trial, &range, "nothing", StatsBucket::is_empty).await;
 }
 
 pub async fn what_was_counted_before_a_restart_stays_counted(setup: Setup) {
     let trial = two_users_talk(setup).await;
-    let range = two_days(&trial, Grain::Day);
+    let range = two_days(&trial, Resolution::Day);
     counted(&trial, &range, "four", |all| all.messages.total() == 4).await;
     let mut trial = trial.restart().await;
     trial.say(OTHER_SESSION, Role::Tool, "one more").await;
     // A stop ends the open sessions.
-    let is_so = |all: &Tally| all.messages.total() == 5 && all.sessions.active() == 0;
+    let is_so = |all: &StatsBucket| all.messages.total() == 5 && all.sessions.active() == 0;
     let stats = counted(&trial, &range, "five", is_so).await;
     assert_eq!(stats.total().sessions.begun, 2);
 }
@@ -208,19 +218,19 @@ pub async fn what_was_counted_before_a_restart_stays_counted(setup: Setup) {
 pub async fn a_users_own_figures_tell_of_no_other_user(setup: Setup) {
     let trial = two_users_talk(setup).await;
     trial.settled().await;
-    let (range, reader) = (two_days(&trial, Grain::Slice), trial.tracker().reader());
+    let (range, reader) = (two_days(&trial, Resolution::FiveMinutes), trial.tracker().reader());
     let claims = JsonObject::parse("{}").expect("an object");
     let mine = reader.seen_by(Viewer { user_id: USER, claims });
-    for rows in [mine.stats_of(USER, &range).await, reader.stats_of(USER, &range).await] {
+    for rows in [mine.user_stats(USER, &range).await, reader.user_stats(USER, &range).await] {
         let stats = rows.expect("an answer");
         let total = stats.total();
         assert_eq!((total.messages.total(), total.sessions.begun, total.sessions.ended), (3, 1, 0));
         assert_eq!(metric(&total, "e2e_ms").max(), Some(120.0));
-        assert_eq!(places(&stats, |tally| tally.messages.total()).len(), 2);
+        assert_eq!(places(&stats, |bucket| bucket.messages.total()).len(), 2);
     }
-    let others = mine.stats_of(OTHER_USER, &range).await.expect("an answer");
+    let others = mine.user_stats(OTHER_USER, &range).await.expect("an answer");
     assert!(others.total().is_empty(), "{others:?}");
-    let others = reader.stats_of(OTHER_USER, &range).await.expect("an answer").total();
+    let others = reader.user_stats(OTHER_USER, &range).await.expect("an answer").total();
     assert_eq!((others.messages.total(), others.sessions.ended), (1, 1));
 }
 
@@ -230,27 +240,25 @@ pub async fn a_range_is_made_of_whole_stretches(setup: Setup) {
     trial.start(NewSession::new(SESSION, USER)).await;
     for _ in 0..3 {
         trial.say(SESSION, Role::User, "hello").await;
-        trial.wait(SLICE);
+        trial.wait(BUCKET);
     }
-    let all = two_days(&trial, Grain::Slice);
+    let all = two_days(&trial, Resolution::FiveMinutes);
     counted(&trial, &all, "three", |all| all.messages.total() == 3).await;
     let second = Duration::from_secs(1);
-    let of = |since, until| Range::new(Some(since), Some(until), Some(Grain::Slice), began).expect("a range");
-    for (range, stretches, messages) in [
-        (of(began, began.plus(SLICE)), 1, 1),
-        (of(began, began.plus(SLICE + second)), 2, 2),
-        (of(began.plus(second), began.plus(SLICE)), 1, 1),
-        (of(began.plus(SLICE), began.plus(SLICE * 3)), 2, 2),
-        (of(began.minus(SLICE), began), 1, 0),
-        (of(began.plus(SLICE * 3), began.plus(SLICE * 9)), 6, 0),
+    let of = |since, until| {
+        TimeRange::new(Some(since), Some(until), Some(Resolution::FiveMinutes), began).expect("a range")
+    };
+    for (range, buckets, messages) in [
+        (of(began, began.plus(BUCKET)), 1, 1),
+        (of(began, began.plus(BUCKET + second)), 2, 2),
+        (of(began.plus(second), began.plus(BUCKET)), 1, 1),
+        (of(began.plus(BUCKET), began.plus(BUCKET * 3)), 2, 2),
+        (of(began.minus(BUCKET), began), 1, 0),
+        (of(began.plus(BUCKET * 3), began.plus(BUCKET * 9)), 6, 0),
     ] {
         let stats = trial.tracker().reader().stats(&range).await.expect("an answer");
-        assert_eq!(
-            (stats.stretches.len(), stats.total().messages.total()),
-            (stretches, messages),
-            "{range:?}"
-        );
-        let own = trial.tracker().reader().stats_of(USER, &range).await.expect("an answer");
-        assert_eq!(own.stretches, stats.stretches);
+        assert_eq!((stats.buckets.len(), stats.total().messages.total()), (buckets, messages), "{range:?}");
+        let own = trial.tracker().reader().user_stats(USER, &range).await.expect("an answer");
+        assert_eq!(own.buckets, stats.buckets);
     }
 }

@@ -11,7 +11,6 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use parking_lot::{Condvar, Mutex};
 
-use crate::behind::{self, Work};
 use crate::books::{Books, Figures};
 use crate::database;
 use crate::error::{NotDurable, OpenError};
@@ -22,6 +21,7 @@ use crate::lines;
 use crate::lock::Lock;
 use crate::options::Options;
 use crate::permissions::{self, tighten_data_directory};
+use crate::projections::{self, ScheduledProjection};
 use crate::queue::Queue;
 use crate::receipt::Progress;
 use crate::record::Status;
@@ -102,8 +102,8 @@ impl Tracker {
             let fed = journal.feed(claim, &door.options, move || queue.nudge());
             fed.map_err(|source| OpenError::Io { path: path.clone(), source })?;
         }
-        let followers = behind::followers(&path, store, &door.options);
-        life.start(journal, ground, followers).map_err(|source| OpenError::Io { path, source })?;
+        let projections = projections::enabled_projections(&path, store, &door.options);
+        life.start(journal, ground, projections).map_err(|source| OpenError::Io { path, source })?;
         Ok(Self { door, life })
     }
 
@@ -178,7 +178,12 @@ impl Tracker {
 }
 
 impl Life {
-    fn start(&self, journal: Journal, ground: Arc<Ground>, followers: Vec<Work>) -> io::Result<()> {
+    fn start(
+        &self,
+        journal: Journal,
+        ground: Arc<Ground>,
+        projections: Vec<ScheduledProjection>,
+    ) -> io::Result<()> {
         let door = Arc::clone(&self.door);
         let run = move || {
             let journal = door.queue.run(journal, &door.shared.figures);
@@ -198,10 +203,10 @@ impl Life {
         };
         let sweeper = std::thread::Builder::new().name("talktrack-sweeper".into()).spawn(run)?;
         self.threads.lock().push(sweeper);
-        if !followers.is_empty() {
+        if !projections.is_empty() {
             let (sweeper, vitals) = (Arc::clone(&self.sweeper), Arc::clone(&self.door.shared.vitals));
             let run = move || {
-                if let Err(error) = behind::run(followers, &vitals, |pause| sweeper.pause(pause)) {
+                if let Err(error) = projections::run(projections, &vitals, |pause| sweeper.pause(pause)) {
                     tracing::warn!("search and stats: what is new is neither found nor counted: {error}");
                 }
             };

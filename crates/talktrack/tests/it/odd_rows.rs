@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use talktrack::search::{SearchCursor, SearchError, SearchFilter};
-use talktrack::stats::{Grain, Range, StatsError};
+use talktrack::stats::{Resolution, StatsError, TimeRange};
 use talktrack::store::{MessageRow, Read, SessionCursor, SessionFilter, SessionRow, Store};
 use talktrack::testing::PATIENCE;
 use talktrack::{NewSession, Options, Role, Tracker};
@@ -205,13 +205,13 @@ async fn others(
     for row in within(reader.messages_by_id(&said)).await.map_err(of("messages by id"))? {
         serde_json::to_string(&row).map_err(|error| format!("{row:?} as JSON: {error}"))?;
     }
-    let range = Range::new(
+    let range = TimeRange::new(
         Some("2026-01-01T00:00:00Z".parse().unwrap()),
         None,
-        Some(Grain::Day),
+        Some(Resolution::Day),
         "2027-01-01T00:00:00Z".parse().unwrap(),
     );
-    within(reader.stats_of(USER, &range.unwrap()))
+    within(reader.user_stats(USER, &range.unwrap()))
         .await
         .map_err(|error| format!("stats of a user: {error}"))?;
     // A session with an odd time has no age, so retention must not delete it.
@@ -237,14 +237,14 @@ async fn others(
 /// Waits until the background work (statistics and search) has caught up.
 async fn background_ends(reader: &dyn Read) -> Result<(), String> {
     let (since, now) = ("2026-01-01T00:00:00Z".parse().unwrap(), "2027-01-01T00:00:00Z".parse().unwrap());
-    let range = Range::new(Some(since), None, Some(Grain::Day), now).unwrap();
+    let range = TimeRange::new(Some(since), None, Some(Resolution::Day), now).unwrap();
     let deadline = Instant::now() + PATIENCE;
     loop {
         let counted = reader.stats(&range).await;
         let found = every_hit(reader).await;
         match (&counted, &found) {
             // One plain message contains the words, and so do clones of it with an odd value in another column.
-            (Ok(stats), Ok(3..)) if stats.behind.slices == 0 && stats.behind.messages == 0 => return Ok(()),
+            (Ok(stats), Ok(3..)) if stats.lag.stale_buckets == 0 && stats.lag.messages == 0 => return Ok(()),
             (Err(StatsError::Read(error)), _) => return Err(format!("statistics: {error}")),
             (_, Err(SearchError::Read(error))) => return Err(format!("search: {error}")),
             _ if Instant::now() > deadline => {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use talktrack::stats::{Behind, Grain, Messages, Range, Stats, StatsError, Tally};
+use talktrack::stats::{Lag, MessageStats, Resolution, Stats, StatsBucket, StatsError, TimeRange};
 use talktrack::testing::PATIENCE;
 use talktrack::{Message, NewSession, Options, Role, Timestamp, Tracker, TurnMetrics};
 use tempfile::TempDir;
@@ -28,9 +28,9 @@ fn moment(text: &str) -> Timestamp {
 }
 
 /// The day in which all messages of these tests lie.
-fn day() -> Range {
+fn day() -> TimeRange {
     let (since, until) = (moment("2026-01-01T00:00:00Z"), moment("2026-01-02T00:00:00Z"));
-    Range::new(Some(since), Some(until), Some(Grain::Slice), until).unwrap()
+    TimeRange::new(Some(since), Some(until), Some(Resolution::FiveMinutes), until).unwrap()
 }
 
 fn new(session: Uuid) -> NewSession {
@@ -55,23 +55,27 @@ async fn say(tracker: &Tracker, messages: impl IntoIterator<Item = Message>) {
 
 /// Returns all figures that must match exactly. The sum of the durations is left out: the rollup adds
 /// them in another order, which can change the last digit.
-fn figures(stats: &Stats) -> Vec<(u64, u64, u64, u64, &Messages)> {
-    let figures = stats.stretches.iter().map(|Tally { sessions, messages }| {
+fn figures(stats: &Stats) -> Vec<(u64, u64, u64, u64, &MessageStats)> {
+    let figures = stats.buckets.iter().map(|StatsBucket { sessions, messages }| {
         (sessions.begun, sessions.ended, sessions.abandoned, sessions.duration_seconds.len(), messages)
     });
     figures.collect()
 }
 
 /// Waits until everything is counted and this many messages are, and checks the figures against a count of the rows.
-async fn counts(tracker: &Tracker, messages: u64) -> Tally {
+async fn counts(tracker: &Tracker, messages: u64) -> StatsBucket {
     let (deadline, range, reader) = (Instant::now() + PATIENCE, day(), tracker.reader());
     loop {
         let answer = reader.stats(&range).await;
         match &answer {
-            Ok(stats) if stats.behind == Behind::default() && stats.total().messages.total() == messages => {
-                let counted = reader.stats_of(USER, &range).await.expect("the rows can be counted");
-                let day =
-                    Range::new(Some(range.since()), Some(range.until()), Some(Grain::Day), range.until());
+            Ok(stats) if stats.lag == Lag::default() && stats.total().messages.total() == messages => {
+                let counted = reader.user_stats(USER, &range).await.expect("the rows can be counted");
+                let day = TimeRange::new(
+                    Some(range.since()),
+                    Some(range.until()),
+                    Some(Resolution::Day),
+                    range.until(),
+                );
                 // The rollup may be reset between two reads.
                 let coarse = reader.stats(&day.unwrap()).await.map(|stats| stats.total());
                 let is_sum = coarse.is_ok_and(|coarse| coarse.messages == stats.total().messages);
@@ -141,15 +145,20 @@ async fn messages_in_slices_without_end_are_counted_with_all_others() {
     say(&tracker, (0..FLOOD).map(flood).chain([said(SESSION, 1, 10), said(SESSION, 2, 20)])).await;
     counts(&tracker, 2).await;
     let deadline = Instant::now() + PATIENCE;
-    let all = Range::new(Some(until.minus(step * 4_000)), Some(until.plus(step)), Some(Grain::Hour), until)
-        .unwrap();
+    let all = TimeRange::new(
+        Some(until.minus(step * 4_000)),
+        Some(until.plus(step)),
+        Some(Resolution::Hour),
+        until,
+    )
+    .unwrap();
     loop {
         let stats = tracker.reader().stats(&all).await.unwrap();
-        if stats.behind == Behind::default() {
+        if stats.lag == Lag::default() {
             assert_eq!(stats.total().messages.total(), FLOOD as u64);
             break;
         }
-        assert!(Instant::now() < deadline, "{:?}", stats.behind);
+        assert!(Instant::now() < deadline, "{:?}", stats.lag);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     close(tracker).await;
@@ -237,8 +246,8 @@ async fn rows_that_get_the_numbers_of_deleted_ones_are_counted_in_their_place() 
         say(&tracker, (0..more).map(|number| said(next, 900 + number * 11, 90 + number))).await;
         close(tracker).await;
         let tracker = open(&dir);
-        let tally = counts(&tracker, 2 + u64::from(more)).await;
-        assert_eq!(tally.sessions.begun, 2, "one stays, one has come");
+        let bucket = counts(&tracker, 2 + u64::from(more)).await;
+        assert_eq!(bucket.sessions.begun, 2, "one stays, one has come");
         close(tracker).await;
     }
 }
@@ -257,8 +266,8 @@ async fn a_slice_of_many_rows_is_counted_anew_in_steps_while_more_arrive() {
         say(&tracker, [revised(round)]).await;
         say(&tracker, (0..500).map(|number| said(SESSION, 9 + number % 6, number))).await;
     }
-    let tally = counts(&tracker, 11_501).await;
-    assert_eq!(tally.messages.interruptions, 1);
+    let bucket = counts(&tracker, 11_501).await;
+    assert_eq!(bucket.messages.interruptions, 1);
     close(tracker).await;
 }
 
@@ -288,7 +297,7 @@ async fn without_counting_everything_is_written_and_nothing_is_told() {
     let refused = tracker.reader().stats(&day()).await.unwrap_err().to_string();
     assert!(refused.contains("nothing is counted yet"), "{refused}");
     assert!(!tallies_of(dir.path()).exists());
-    let own = tracker.reader().stats_of(USER, &day()).await.expect("counted from the rows");
+    let own = tracker.reader().user_stats(USER, &day()).await.expect("counted from the rows");
     assert_eq!(own.total().messages.total(), 1);
     close(tracker).await;
 }

@@ -12,7 +12,7 @@ use crate::error::ReadError;
 use crate::json::JsonObject;
 use crate::record::Status;
 use crate::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
-use crate::stats::{Range, Stats, StatsError};
+use crate::stats::{Stats, StatsError, TimeRange};
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::queries::{
     ACCEPTED_SINCE, COUNTS, DELETED_SESSIONS, FIRST_MESSAGES, GLIMPSES, LAST_SAID_AT, MATCHING_SESSIONS,
@@ -180,8 +180,8 @@ impl Rows for PostgresStore {
         self.find(&wanted, after, limit).await
     }
 
-    async fn stats_of(&self, user_id: Uuid, range: &Range) -> Result<Stats, StatsError> {
-        self.count_of(user_id, range).await
+    async fn user_stats(&self, user_id: Uuid, range: &TimeRange) -> Result<Stats, StatsError> {
+        self.count_user_stats(user_id, range).await
     }
 }
 
@@ -236,8 +236,8 @@ impl Read for PostgresStore {
         rows.iter().map(deleted).collect()
     }
 
-    async fn stats(&self, range: &Range) -> Result<Stats, StatsError> {
-        self.tallied(*range).await
+    async fn stats(&self, range: &TimeRange) -> Result<Stats, StatsError> {
+        self.rollup_stats(*range).await
     }
 
     async fn audit(&self) -> Result<Audit, ReadError> {

@@ -7,17 +7,17 @@ use uuid::Uuid;
 use crate::error::ReadError;
 use crate::message::Role;
 use crate::record::Status;
-use crate::stats::{Behind, Counter, Range, Stats, StatsError};
+use crate::stats::{Lag, Stats, StatsCounter, StatsError, TimeRange};
 use crate::store::postgres::connections::within;
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::rows::{get, or_default, time, word};
 use crate::store::postgres::statement::{Statement, moment};
-use crate::store::postgres::tallier::{self, State};
+use crate::store::postgres::stats_rollup::{self, RollupState};
 use crate::store::postgres::transaction;
 use crate::store::postgres::{PATIENCE, PostgresStore};
 
 /// The most rows that one answer may be counted from. All of them are in memory at the same time.
-const MOST: usize = 200_000;
+const MAX_ROWS: usize = 200_000;
 
 const STALE: &str = "SELECT count(DISTINCT slice) FROM public.conversation_stats_stale \
      WHERE slice >= $1::bigint AND slice < $2::bigint";
@@ -34,30 +34,34 @@ WHERE message.created_at >= $1::timestamptz AND message.created_at < $2::timesta
 
 impl PostgresStore {
     /// Returns the statistics for a range of time that are counted so far.
-    pub(super) async fn tallied(&self, range: Range) -> Result<Stats, StatsError> {
+    pub(super) async fn rollup_stats(&self, range: TimeRange) -> Result<Stats, StatsError> {
         let answer = async {
             let client = self.readers.get().await?;
-            within(client, PATIENCE, async |client| Ok(read(client, &range).await?)).await
+            within(client, PATIENCE, async |client| Ok(read_rollup(client, &range).await?)).await
         };
-        let [state, stale, tallies] =
-            answer.await.map_err(|failure: Failure| match tallier::why_not(&failure) {
+        let [state, stale, buckets] =
+            answer.await.map_err(|failure: Failure| match stats_rollup::explain_failure(&failure) {
                 Some(why) => StatsError::NotCounted(format!("nothing is counted here: {why}")),
                 None => ReadError(failure.message().to_owned()).into(),
             })?;
-        let state = State::of(state.first()).map_err(|error| ReadError(error.to_string()))?;
-        if !matches!(state, State::Noted) {
+        let state = RollupState::read(state.first()).map_err(|error| ReadError(error.to_string()))?;
+        if !matches!(state, RollupState::Noted) {
             return Err(not_counted("nothing is counted yet; try again soon"));
         }
-        let found =
-            tallier::of(range.grain(), &tallies).map_err(|ReadError(why)| StatsError::NotCounted(why))?;
+        let found = stats_rollup::parse_buckets(range.resolution(), &buckets)
+            .map_err(|ReadError(why)| StatsError::NotCounted(why))?;
         let slices: i64 = stale.first().map_or(Ok(0), |row| get(row, 0))?;
-        let behind = Behind { slices: slices.unsigned_abs(), ..Behind::default() };
-        Ok(Stats::tallied(range, found, behind))
+        let lag = Lag { stale_buckets: slices.unsigned_abs(), ..Lag::default() };
+        Ok(Stats::from_buckets(range, found, lag))
     }
 
     /// Returns statistics for a range of time about the sessions of this user.
-    pub(super) async fn count_of(&self, user_id: Uuid, range: &Range) -> Result<Stats, StatsError> {
-        let most = i64::try_from(MOST).unwrap_or(i64::MAX);
+    pub(super) async fn count_user_stats(
+        &self,
+        user_id: Uuid,
+        range: &TimeRange,
+    ) -> Result<Stats, StatsError> {
+        let most = i64::try_from(MAX_ROWS).unwrap_or(i64::MAX);
         let of_range = |sql| {
             Statement::new(sql)
                 .with(moment(range.since()), Type::TIMESTAMPTZ)
@@ -65,12 +69,12 @@ impl PostgresStore {
                 .with(user_id, Type::UUID)
                 .with(most, Type::INT8)
         };
-        let mut counter = Counter::of(*range);
+        let mut counter = StatsCounter::new(*range);
         let sessions = self.ask(of_range(SESSIONS)).await?;
         for row in &sessions {
             let status = word(row, 1, Status::parse)?.into_known().unwrap_or(Status::Active);
             if let Some(at) = time(row, 0)?.known() {
-                counter.session(at, status, get(row, 2)?);
+                counter.count_session(at, status, get(row, 2)?);
             }
         }
         let messages = self.ask(of_range(MESSAGES)).await?;
@@ -78,10 +82,10 @@ impl PostgresStore {
             let role = word(row, 1, |word| word.parse::<Role>().ok())?.into_known();
             let metrics: Option<&str> = get(row, 3)?;
             if let Some((at, role)) = time(row, 0)?.known().zip(role) {
-                counter.message(at, role, or_default(row, 2)?, metrics);
+                counter.count_message(at, role, or_default(row, 2)?, metrics);
             }
         }
-        if sessions.len().max(messages.len()) >= MOST {
+        if sessions.len().max(messages.len()) >= MAX_ROWS {
             return Err(StatsError::TooMuch);
         }
         Ok(counter.into_stats())
@@ -92,13 +96,13 @@ fn not_counted(why: &str) -> StatsError {
     StatsError::NotCounted(why.to_owned())
 }
 
-/// Reads the stale slices before the tallies, so that every row is in at least one of the two.
-async fn read(client: &Client, range: &Range) -> Result<[Vec<Row>; 3], Error> {
-    let slices = range.slices();
+/// Reads the stale buckets before the buckets, so that every row is in at least one of the two.
+async fn read_rollup(client: &Client, range: &TimeRange) -> Result<[Vec<Row>; 3], Error> {
+    let slices = range.five_minute_buckets();
     let statements = [
-        Some(Statement::new(tallier::STATE)),
+        Some(Statement::new(stats_rollup::STATE)),
         Some(Statement::new(STALE).with(slices.start, Type::INT8).with(slices.end, Type::INT8)),
-        Some(tallier::tallies(range.grain(), range.numbers())),
+        Some(stats_rollup::select_buckets(range.resolution(), range.bucket_numbers())),
     ];
     transaction::read(client, &statements).await
 }

@@ -1,4 +1,4 @@
-//! Derived files: databases next to the main one that are built from its rows. If one is missing or
+//! DerivedFile files: databases next to the main one that are built from its rows. If one is missing or
 //! damaged, it is rebuilt. Commits do not wait for the disk: after a power cut a derived file may be older,
 //! but it is consistent.
 
@@ -15,16 +15,16 @@ use crate::permissions::make_private_file;
 /// file is opened. SQLite finds the `-wal` and `-shm` files by name, and its file locks do not protect
 /// within one process: a reader that has opened the old file would share memory with the new one, and one
 /// of the two could truncate it under the other (SIGBUS).
-static NAMES: RwLock<()> = RwLock::new(());
+static FILE_REPLACEMENT: RwLock<()> = RwLock::new(());
 
 /// Opens a derived file for reading. `open` must read something, so that all of its files are open.
-pub(super) fn opened<T>(open: impl FnOnce() -> T) -> T {
-    let _stays = NAMES.read();
+pub(super) fn open_to_read<T>(open: impl FnOnce() -> T) -> T {
+    let _shared = FILE_REPLACEMENT.read();
     open()
 }
 
 /// The properties of a derived file.
-pub(crate) struct Derived {
+pub(crate) struct DerivedFile {
     /// The suffix that is added to the name of the database.
     pub(crate) name: &'static str,
     /// The version of the layout. A file with a different layout is rebuilt.
@@ -36,7 +36,7 @@ pub(crate) struct Derived {
     pub(crate) overwrites: bool,
 }
 
-impl Derived {
+impl DerivedFile {
     /// Returns the path of the derived file of this database.
     pub(crate) fn path_of(&self, database: &Path) -> PathBuf {
         let name = database.file_stem().unwrap_or_default().to_string_lossy();
@@ -51,13 +51,13 @@ impl Derived {
             return Ok(connection);
         }
         drop(connection);
-        self.anew(path)
+        self.recreate(path)
     }
 
     /// Replaces the file, if it exists, with an empty one.
-    pub(crate) fn anew(&self, path: &Path) -> rusqlite::Result<Connection> {
-        let _nobody_opens_it = NAMES.write();
-        remove(path).map_err(|error| {
+    pub(crate) fn recreate(&self, path: &Path) -> rusqlite::Result<Connection> {
+        let _exclusive = FILE_REPLACEMENT.write();
+        remove_files(path).map_err(|error| {
             let full = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
             rusqlite::Error::SqliteFailure(full, Some(error.to_string()))
         })?;
@@ -87,7 +87,7 @@ impl Derived {
     }
 }
 
-fn remove(path: &Path) -> io::Result<()> {
+fn remove_files(path: &Path) -> io::Result<()> {
     for file in [path.to_owned(), database::beside(path, "-wal"), database::beside(path, "-shm")] {
         match fs::remove_file(&file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -12,12 +12,12 @@ use crate::clock::Timestamp;
 use crate::database::{self, UuidText, column_or_null, parse_time};
 use crate::error::ReadError;
 use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
-use crate::stats::{Range, Stats, StatsError};
+use crate::stats::{Stats, StatsError, TimeRange};
 use crate::store::sqlite::rows::{
     MESSAGE_COLUMNS, REMEDY, SESSION_COLUMNS, has_id, message_row, note_damage, session, session_row,
 };
 use crate::store::sqlite::search::{self, Searchers};
-use crate::store::sqlite::stats::Statistics;
+use crate::store::sqlite::stats::StatsQueries;
 use crate::store::sqlite::{audit, deleted, following, glimpse};
 use crate::store::{
     Audit, DeletedSession, Glimpse, MessageCursor, MessageRow, Page, Read, Rows, SessionCursor,
@@ -46,7 +46,7 @@ const AFTER_ROW: &str = "EXISTS (SELECT 1 FROM conversation_messages AS last WHE
 pub struct SqliteReader {
     connection: Arc<Mutex<Connection>>,
     searchers: Arc<Searchers>,
-    pub(super) statistics: Arc<Statistics>,
+    pub(super) stats_queries: Arc<StatsQueries>,
     /// The only user who may read through this clone. `None`: no restriction.
     viewer: Option<Uuid>,
 }
@@ -59,8 +59,8 @@ impl SqliteReader {
     pub fn open(path: &Path) -> Result<Self, ReadError> {
         let connection = Arc::new(Mutex::new(database::open_to_read(path)?));
         let searchers = Arc::new(Searchers::new(path.to_owned()));
-        let statistics = Arc::new(Statistics::of(path));
-        Ok(Self { connection, searchers, statistics, viewer: None })
+        let stats_queries = Arc::new(StatsQueries::new(path));
+        Ok(Self { connection, searchers, stats_queries, viewer: None })
     }
 
     /// The only user who may read through this reader. `None`: no restriction.
@@ -261,8 +261,8 @@ impl Rows for SqliteReader {
             .await
     }
 
-    async fn stats_of(&self, user_id: Uuid, range: &Range) -> Result<Stats, StatsError> {
-        self.counted_of(user_id, *range).await
+    async fn user_stats(&self, user_id: Uuid, range: &TimeRange) -> Result<Stats, StatsError> {
+        self.count_user_stats(user_id, *range).await
     }
 }
 
@@ -305,8 +305,8 @@ impl Read for SqliteReader {
         self.ask(move |connection| deleted::find(connection, &ids)).await
     }
 
-    async fn stats(&self, range: &Range) -> Result<Stats, StatsError> {
-        self.tallied(*range).await
+    async fn stats(&self, range: &TimeRange) -> Result<Stats, StatsError> {
+        self.rollup_stats(*range).await
     }
 
     async fn audit(&self) -> Result<Audit, ReadError> {

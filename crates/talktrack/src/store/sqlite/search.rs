@@ -13,20 +13,20 @@ use uuid::Uuid;
 use crate::database::{self, column, parse_uuid, text};
 use crate::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
 use crate::store::sqlite::rows::{has_id, time, word};
-use crate::store::sqlite::{derived, index};
+use crate::store::sqlite::{derived, search_index};
 use crate::store::{Page, SEARCHED_BYTES};
 
 /// The number of searches that run at the same time. Further searches wait.
-const SEATS: usize = 4;
+const MAX_CONCURRENT: usize = 4;
 /// The longest time that a search may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A pool of connections that have both the database and the index open.
 #[derive(Debug)]
 pub(super) struct Searchers {
     database: PathBuf,
     idle: Mutex<Vec<Searcher>>,
-    seats: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -38,32 +38,32 @@ struct Searcher {
 
 impl Searchers {
     pub(super) fn new(database: PathBuf) -> Self {
-        Self { database, idle: Mutex::default(), seats: Arc::new(Semaphore::new(SEATS)) }
+        Self { database, idle: Mutex::default(), permits: Arc::new(Semaphore::new(MAX_CONCURRENT)) }
     }
 
-    /// Runs a query on both files, on a thread that may block, and interrupts the query after [`PATIENCE`].
+    /// Runs a query on both files, on a thread that may block, and interrupts the query after [`QUERY_TIMEOUT`].
     pub(super) async fn ask<T: Send + 'static>(
         self: &Arc<Self>,
-        question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, SearchError> {
         // Held until the query is finished, even if the caller has stopped waiting. The semaphore is never
         // closed.
-        let seat = Arc::clone(&self.seats).acquire_owned().await;
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
         let pool = Arc::clone(self);
-        let searcher = blocking(move || pool.searcher()).await?;
+        let searcher = run_blocking(move || pool.searcher()).await?;
         let interrupt = Interrupt(Some(searcher.connection.get_interrupt_handle()));
         let pool = Arc::clone(self);
-        let answer = blocking(move || {
-            let answer = question(&searcher.connection);
+        let answer = run_blocking(move || {
+            let answer = query(&searcher.connection);
             let answer = pool.take_back(searcher, answer);
-            drop(seat);
+            drop(permit);
             answer
         });
-        interrupt.unless_within(PATIENCE, answer).await
+        interrupt.or_interrupt_after(QUERY_TIMEOUT, answer).await
     }
 
     fn searcher(&self) -> Result<Searcher, SearchError> {
-        let path = index::path_of(&self.database);
+        let path = search_index::path_of(&self.database);
         let missing = || SearchError::NoIndex("the search index is not there yet; try again soon".into());
         let inode = std::fs::metadata(&path).map_err(|_| missing())?.ino();
         let idle = std::mem::take(&mut *self.idle.lock());
@@ -75,7 +75,7 @@ impl Searchers {
         }
         let connection =
             database::open_to_read(&self.database).map_err(|error| database_error(error.to_string()))?;
-        let attached = derived::opened(|| {
+        let attached = derived::open_to_read(|| {
             connection.execute("ATTACH ?1 AS search", [path.to_string_lossy()])?;
             connection.query_row("SELECT 1 FROM search.state", [], |_| Ok(()))
         });
@@ -96,7 +96,7 @@ impl Searchers {
             Err(error) => {
                 if database::is_damage(&error) {
                     // Either file may be damaged. The writer of the index checks this file.
-                    database::suspect(&index::path_of(&self.database), &error.to_string());
+                    database::suspect(&search_index::path_of(&self.database), &error.to_string());
                 }
                 Err(database_error(error.to_string()))
             }
@@ -109,7 +109,11 @@ pub(super) struct Interrupt(pub(super) Option<InterruptHandle>);
 
 impl Interrupt {
     /// Waits for the answer, and interrupts the query if it takes longer than `patience`.
-    pub(super) async fn unless_within<T>(mut self, patience: Duration, answer: impl Future<Output = T>) -> T {
+    pub(super) async fn or_interrupt_after<T>(
+        mut self,
+        patience: Duration,
+        answer: impl Future<Output = T>,
+    ) -> T {
         let mut answer = std::pin::pin!(answer);
         let answer = match tokio::time::timeout(patience, &mut answer).await {
             Ok(answer) => answer,
@@ -133,7 +137,7 @@ impl Drop for Interrupt {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, SearchError> + Send + 'static,
 ) -> Result<T, SearchError> {
     let done = tokio::task::spawn_blocking(work).await;
@@ -147,8 +151,8 @@ fn database_error(words: String) -> SearchError {
 /// Returns the expression to match in the index.
 fn expression(query: &Query, user_id: Option<Uuid>, session_id: Option<Uuid>) -> String {
     // The shorter lists come first.
-    let session = session_id.map(|id| index::of_session(&id.to_string()));
-    let user = user_id.map(|id| index::of_user(&id.to_string()));
+    let session = session_id.map(|id| search_index::session_term(&id.to_string()));
+    let user = user_id.map(|id| search_index::user_term(&id.to_string()));
     let parts: Vec<_> = session.into_iter().chain(user).chain([query.for_sqlite()]).collect();
     parts.join(" AND ")
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use talktrack::search::{Hit, SearchFilter};
-use talktrack::stats::Range;
+use talktrack::stats::TimeRange;
 use talktrack::store::{Rows, SessionFilter, Viewer};
 use talktrack::testing::{Setup, Trial, eventually};
 use talktrack::{JsonObject, NewSession, Role};
@@ -120,7 +120,7 @@ async fn every_other_read_as_a_user_needs_no_more_than_the_two_tables() {
     let words: Vec<_> = glimpses.iter().map(|glimpse| &*glimpse.last_words).collect();
     assert_eq!(words, ["nothing", "good bye"]);
     trial.wait(Duration::from_secs(3_600));
-    let range = Range::new(None, None, None, trial.now()).unwrap();
-    let counted = mine.stats_of(USER, &range).await.unwrap();
+    let range = TimeRange::new(None, None, None, trial.now()).unwrap();
+    let counted = mine.user_stats(USER, &range).await.unwrap();
     assert_eq!((counted.total().sessions.begun, counted.total().messages.total()), (2, 3));
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use talktrack::search::SearchFilter;
 use talktrack::store::postgres::PostgresStore;
-use talktrack::store::{Indexer, Rows as _, Step, Store};
+use talktrack::store::{Projection, Rows as _, Step, Store};
 use talktrack::testing::PATIENCE;
 use talktrack::{Message, Options, Role};
 use talktrack_testbed::Database;
@@ -22,7 +22,7 @@ const DELETED: Uuid = Uuid::from_u128(0xdd);
 struct Indexed {
     node: Node,
     store: PostgresStore,
-    indexer: Box<dyn Indexer>,
+    indexer: Box<dyn Projection>,
 }
 
 impl Indexed {
@@ -30,7 +30,7 @@ impl Indexed {
         let store = store_at(&database.url());
         let as_store: Arc<dyn Store> = Arc::new(store.clone());
         let node = Node::with(&as_store, |options| Options { search: false, ..options });
-        let indexer = store.indexer().expect("the store has an index");
+        let indexer = store.search_indexer().expect("the store has an index");
         Self { node, store, indexer }
     }
 

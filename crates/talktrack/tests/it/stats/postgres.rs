@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use talktrack::stats::{Behind, Grain, Range, Stats, StatsError};
+use talktrack::stats::{Lag, Resolution, Stats, StatsError, TimeRange};
 use talktrack::store::postgres::{PostgresStore, schema};
-use talktrack::store::{Indexer, Read as _, Rows as _, Store as _};
+use talktrack::store::{Projection, Read as _, Rows as _, Store as _};
 use talktrack::testing::PATIENCE;
 use talktrack_testbed::{Database, Postgres, like_supabase};
 
@@ -16,20 +16,20 @@ use crate::schema::connect;
 /// A store, and its rollup.
 struct Counting {
     store: PostgresStore,
-    tallier: Box<dyn Indexer>,
+    rollup: Box<dyn Projection>,
 }
 
 /// The day in which all rows of these tests lie.
-fn day(grain: Grain) -> Range {
+fn day(resolution: Resolution) -> TimeRange {
     let (since, until) = (moment("2026-01-01T00:00:00Z"), moment("2026-01-02T00:00:00Z"));
-    Range::new(Some(since), Some(until), Some(grain), until).unwrap()
+    TimeRange::new(Some(since), Some(until), Some(resolution), until).unwrap()
 }
 
 impl Counting {
     fn at(database: &Database) -> Self {
         let store = store_at(&database.url());
-        let tallier = store.tallier().expect("somebody counts");
-        Self { store, tallier }
+        let rollup = store.stats_rollup().expect("somebody counts");
+        Self { store, rollup }
     }
 
     /// Counts until nothing is left to count, and checks the figures against a count of the rows.
@@ -37,16 +37,16 @@ impl Counting {
     async fn counted(&mut self, messages: u64, sessions: u64) -> Stats {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            self.tallier.step().await.expect("a step");
-            let answer = self.store.stats(&day(Grain::Slice)).await;
+            self.rollup.step().await.expect("a step");
+            let answer = self.store.stats(&day(Resolution::FiveMinutes)).await;
             match &answer {
-                Ok(stats) if stats.behind == Behind::default() => {
+                Ok(stats) if stats.lag == Lag::default() => {
                     let stats = answer.unwrap();
                     let total = stats.total();
                     assert_eq!((total.messages.total(), total.sessions.begun), (messages, sessions));
-                    let rows = self.store.stats_of(ANN.parse().unwrap(), &stats.range).await.unwrap();
+                    let rows = self.store.user_stats(ANN.parse().unwrap(), &stats.range).await.unwrap();
                     assert_eq!(figures(&stats), figures(&rows));
-                    let whole = self.store.stats(&day(Grain::Day)).await.unwrap().total();
+                    let whole = self.store.stats(&day(Resolution::Day)).await.unwrap().total();
                     assert_eq!(whole.messages, total.messages);
                     return stats;
                 }
@@ -108,7 +108,7 @@ async fn what_was_there_before_is_counted_and_again_where_the_tallies_are_taken_
     let database = migrated().await;
     said(&database, ANNS, 200);
     let mut counting = Counting::at(&database);
-    let answer = counting.store.stats(&day(Grain::Hour)).await;
+    let answer = counting.store.stats(&day(Resolution::Hour)).await;
     assert!(matches!(answer, Err(StatsError::NotCounted(_))), "{answer:?}");
     counting.counted(200, 1).await;
     for taken_away in [
@@ -137,7 +137,7 @@ async fn a_message_that_is_committed_while_counting_begins_is_counted() {
     slow.batch_execute(&insert).await.unwrap();
     let mut counting = Counting::at(&database);
     // The row was written before changes were recorded and is not visible yet, so the rollup must not begin.
-    counting.tallier.step().await.expect_err("somebody is writing");
+    counting.rollup.step().await.expect_err("somebody is writing");
     slow.batch_execute("COMMIT").await.unwrap();
     counting.counted(2, 1).await;
     // A transaction with an older snapshot does not see that changes are recorded by now.
@@ -237,7 +237,7 @@ async fn two_who_count_at_once_count_nothing_twice_and_leave_nothing_out() {
             "UPDATE conversation_messages SET interrupted = true WHERE created_at < '2026-01-01 00:{minute:02}'"
         ));
         let [one, two] = &mut nodes;
-        let (one, two) = tokio::join!(one.tallier.step(), two.tallier.step());
+        let (one, two) = tokio::join!(one.rollup.step(), two.rollup.step());
         one.and(two).expect("both go on");
     }
     let [one, two] = &mut nodes;
@@ -273,7 +273,7 @@ async fn nothing_that_is_wrong_with_the_counting_keeps_a_row_out() {
         database.psql(message);
         counting.store.check().await.expect("rows are taken");
         // It may be impossible to count at this moment. The writer does not have to repair that.
-        let _ = counting.tallier.step().await;
+        let _ = counting.rollup.step().await;
         for difference in schema::differences(&connect(&database).await).await.unwrap() {
             database.psql(&difference.mend);
         }
@@ -356,14 +356,14 @@ async fn a_role_of_its_own_as_the_guide_makes_it_writes_finds_and_counts() {
     database.psql(&own_role());
     let store = store_at(&database.url_as("talktrack_writer"));
     store.check().await.expect("rows are taken");
-    let tallier = store.tallier().expect("somebody counts");
-    let mut counting = Counting { store, tallier };
+    let rollup = store.stats_rollup().expect("somebody counts");
+    let mut counting = Counting { store, rollup };
     counting.counted(0, 0).await;
     said(&database, ANNS, 3);
     counting.counted(3, 1).await;
     database.psql("SET ROLE talktrack_writer; UPDATE conversation_messages SET interrupted = true");
     assert_eq!(counting.counted(3, 1).await.total().messages.interruptions, 3);
-    let mut indexer = counting.store.indexer().expect("somebody keeps an index");
+    let mut indexer = counting.store.search_indexer().expect("somebody keeps an index");
     indexer.step().await.expect("what is said can be found");
     let words = database.psql("SELECT count(*) FROM conversation_search");
     assert_eq!(words, "3");

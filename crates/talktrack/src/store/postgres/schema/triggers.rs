@@ -1,5 +1,5 @@
-//! Triggers, so that the writes of all programs are noted: which slices of five minutes are stale and must
-//! be recounted (in the background), and what was deleted.
+//! Triggers, so that the writes of all programs are noted: which five-minute buckets are stale and must
+//! be recomputed (in the background), and what was deleted.
 
 use super::tables::{MESSAGES, SESSIONS, STATS};
 
@@ -14,7 +14,7 @@ pub(super) struct TriggerFunction {
     after: fn() -> String,
 }
 
-/// Marks stale slices. The one lock that it may wait for is held only for a moment.
+/// Marks stale buckets. The one lock that it may wait for is held only for a moment.
 pub(super) const COUNTER: TriggerFunction = TriggerFunction {
     name: "public.conversation_stats_touched",
     body: include_str!("../../../../migrations/postgres/counted.sql"),

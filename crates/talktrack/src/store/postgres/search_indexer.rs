@@ -22,7 +22,7 @@ use crate::store::postgres::connections::{Connections, within};
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::index_queue::IndexQueue;
 use crate::store::postgres::statement::Statement;
-use crate::store::{Indexer, Step, StoreError};
+use crate::store::{Projection, Step, StoreError};
 
 /// The most messages of one step, from each place.
 const MESSAGES: usize = 500;
@@ -98,7 +98,7 @@ WHERE ctid >= ('(' || $1::bigint || ',0)')::tid AND ctid < ('(' || $2::bigint ||
   AND NOT EXISTS (SELECT FROM public.conversation_messages AS message WHERE message.id = found.message_id)";
 
 /// The indexer of a PostgreSQL store, with the places where it looks next.
-pub(super) struct TableIndexer {
+pub(super) struct PostgresSearchIndexer {
     pool: Connections,
     stored: IndexQueue,
     end: End,
@@ -136,7 +136,7 @@ struct Filled {
     bytes: usize,
 }
 
-impl TableIndexer {
+impl PostgresSearchIndexer {
     pub(super) fn new(pool: Connections, stored: IndexQueue) -> Self {
         stored.open();
         Self { pool, stored, end: End::default(), pass: Pass::new(Instant::now()) }
@@ -162,7 +162,7 @@ impl TableIndexer {
         if has_more {
             return Ok(self.more());
         }
-        Ok(if self.pass.before.is_some() { Step::Passing } else { Step::UpToDate })
+        Ok(if self.pass.before.is_some() { Step::Verifying } else { Step::UpToDate })
     }
 
     fn more(&self) -> Step {
@@ -230,7 +230,7 @@ impl TableIndexer {
 }
 
 #[async_trait]
-impl Indexer for TableIndexer {
+impl Projection for PostgresSearchIndexer {
     async fn step(&mut self) -> Result<Step, StoreError> {
         self.try_step().await.map_err(Failure::into_error)
     }

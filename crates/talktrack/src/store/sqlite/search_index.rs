@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, Transaction, params};
 
 use crate::search::{SESSION, USER, Words};
-use crate::store::sqlite::derived::Derived;
+use crate::store::sqlite::derived::DerivedFile;
 
 /// The number of pages that one cleaning step writes.
 const CLEANED_PAGES: i64 = 200;
 
 /// The `ascii` tokenizer treats every letter outside ASCII as part of a word, so it leaves the words as
 /// they are given. The layout number increases whenever the same text gives different words.
-const FILE: Derived = Derived {
+const FILE: DerivedFile = DerivedFile {
     name: "search",
     layout: 2,
     schema: "
@@ -31,7 +31,7 @@ INSERT INTO state VALUES (1, 0, 0, 0);",
 
 /// The progress of the index.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Reached {
+pub(crate) struct IndexCheckpoint {
     /// Every row up to this one is indexed.
     pub(crate) row: i64,
     /// Every change up to this one was processed.
@@ -40,7 +40,7 @@ pub(crate) struct Reached {
 
 /// A message to index.
 #[derive(Debug)]
-pub(crate) struct Text {
+pub(crate) struct IndexedText {
     pub(crate) row: i64,
     pub(crate) user_id: String,
     pub(crate) session_id: String,
@@ -48,7 +48,7 @@ pub(crate) struct Text {
 }
 
 /// The index, opened by its writer.
-pub(crate) struct Index {
+pub(crate) struct SearchIndex {
     connection: Connection,
 }
 
@@ -57,31 +57,32 @@ pub(crate) fn path_of(database: &Path) -> PathBuf {
     FILE.path_of(database)
 }
 
-impl Index {
+impl SearchIndex {
     /// Opens the index. Creates an empty one if it is missing or has a different layout.
     pub(crate) fn open(path: &Path) -> rusqlite::Result<Self> {
         FILE.open(path).map(|connection| Self { connection })
     }
 
     /// Replaces the index, if it exists, with an empty one.
-    pub(crate) fn anew(path: &Path) -> rusqlite::Result<Self> {
-        FILE.anew(path).map(|connection| Self { connection })
+    pub(crate) fn recreate(path: &Path) -> rusqlite::Result<Self> {
+        FILE.recreate(path).map(|connection| Self { connection })
     }
 
     /// Returns the progress of the index.
-    pub(crate) fn reached(&self) -> rusqlite::Result<Reached> {
-        let reached = |row: &rusqlite::Row<'_>| Ok(Reached { row: row.get(0)?, change: row.get(1)? });
-        self.connection.query_row("SELECT row, change FROM state", [], reached)
+    pub(crate) fn read_checkpoint(&self) -> rusqlite::Result<IndexCheckpoint> {
+        let checkpoint =
+            |row: &rusqlite::Row<'_>| Ok(IndexCheckpoint { row: row.get(0)?, change: row.get(1)? });
+        self.connection.query_row("SELECT row, change FROM state", [], checkpoint)
     }
 
     /// True if the file still contains words of removed messages.
-    pub(crate) fn is_unclean(&self) -> rusqlite::Result<bool> {
+    pub(crate) fn has_stale_words(&self) -> rusqlite::Result<bool> {
         self.connection.query_row("SELECT unclean <> 0 FROM state", [], |row| row.get(0))
     }
 
     /// Rewrites a part of the index without the words of removed messages. `is_first` starts a pass over
     /// the whole index. Returns true if there is more to do.
-    pub(crate) fn clean(&mut self, is_first: bool) -> rusqlite::Result<bool> {
+    pub(crate) fn remove_stale_words(&mut self, is_first: bool) -> rusqlite::Result<bool> {
         // A negative number makes FTS5 merge all segments of the index. Only a merge removes the words.
         let pages = if is_first { -CLEANED_PAGES } else { CLEANED_PAGES };
         let before = self.connection.total_changes();
@@ -101,17 +102,17 @@ impl Index {
     }
 
     /// Begins a transaction that changes the index.
-    pub(crate) fn change(&mut self) -> rusqlite::Result<Change<'_>> {
-        Ok(Change(self.connection.transaction()?))
+    pub(crate) fn begin_change(&mut self) -> rusqlite::Result<IndexTransaction<'_>> {
+        Ok(IndexTransaction(self.connection.transaction()?))
     }
 }
 
 /// A transaction that changes the index.
-pub(crate) struct Change<'c>(Transaction<'c>);
+pub(crate) struct IndexTransaction<'c>(Transaction<'c>);
 
-impl Change<'_> {
+impl IndexTransaction<'_> {
     /// Adds texts, or replaces those with the same row number.
-    pub(crate) fn put(&self, texts: &[Text]) -> rusqlite::Result<()> {
+    pub(crate) fn put_texts(&self, texts: &[IndexedText]) -> rusqlite::Result<()> {
         let mut put = self.0.prepare_cached("INSERT OR REPLACE INTO texts (rowid, words) VALUES (?1, ?2)")?;
         let mut words = String::new();
         for text in texts {
@@ -130,10 +131,10 @@ impl Change<'_> {
     }
 
     /// Removes every message of a session. Returns the highest row number that is still in the index.
-    pub(crate) fn take_out(&self, session_id: &str) -> rusqlite::Result<i64> {
+    pub(crate) fn remove_session(&self, session_id: &str) -> rusqlite::Result<i64> {
         let mut rows = self.0.prepare_cached("SELECT rowid FROM texts WHERE texts MATCH ?1")?;
         let rows = rows
-            .query_map([of_session(session_id)], |row| row.get(0))?
+            .query_map([session_term(session_id)], |row| row.get(0))?
             .collect::<rusqlite::Result<Vec<i64>>>()?;
         let mut delete = self.0.prepare_cached("DELETE FROM texts WHERE rowid = ?1")?;
         for row in rows {
@@ -144,19 +145,20 @@ impl Change<'_> {
     }
 
     /// Commits the changes together with the progress that they reach.
-    pub(crate) fn commit(self, reached: Reached) -> rusqlite::Result<()> {
-        self.0.execute("UPDATE state SET row = ?1, change = ?2", params![reached.row, reached.change])?;
+    pub(crate) fn commit(self, checkpoint: IndexCheckpoint) -> rusqlite::Result<()> {
+        self.0
+            .execute("UPDATE state SET row = ?1, change = ?2", params![checkpoint.row, checkpoint.change])?;
         self.0.commit()
     }
 }
 
 /// Returns the expression that matches the messages of a user.
-pub(crate) fn of_user(id: &str) -> String {
+pub(crate) fn user_term(id: &str) -> String {
     format!("\"{USER}{}\"", digits(id).collect::<String>())
 }
 
 /// Returns the expression that matches the messages of a session.
-pub(crate) fn of_session(id: &str) -> String {
+pub(crate) fn session_term(id: &str) -> String {
     format!("\"{SESSION}{}\"", digits(id).collect::<String>())
 }
 

@@ -9,18 +9,18 @@ use uuid::Uuid;
 
 use crate::changes::{self, ChangeKind};
 use crate::database::{self, text};
-use crate::store::sqlite::index::{self, Index, Reached, Text};
-use crate::store::{Class, Indexer, Step, StoreError};
+use crate::store::sqlite::search_index::{self, IndexCheckpoint, IndexedText, SearchIndex};
+use crate::store::{Class, Projection, Step, StoreError};
 
 /// The most messages of one step, and the most bytes of their text. A step takes a moment.
-const MESSAGES: usize = 500;
-const BYTES: usize = 1 << 20;
+const MAX_MESSAGES: usize = 500;
+const MAX_BYTES: usize = 1 << 20;
 /// The most revisions and deletions of one step.
-const CHANGES: usize = 1_000;
+const MAX_CHANGES: usize = 1_000;
 
 /// The shortest time between two cleanings. Removing the words of deleted messages from the file rewrites
 /// all of it, a little at a time.
-const CLEANINGS: Duration = Duration::from_secs(60 * 60);
+const CLEANING_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 macro_rules! select_texts {
     ($rest:literal) => {
@@ -33,44 +33,44 @@ macro_rules! select_texts {
 }
 
 /// Keeps the index of a database up to date, and continues where the index ends.
-pub(super) struct Follower {
+pub(super) struct SearchIndexer {
     path: PathBuf,
-    open: Option<Open>,
+    open: Option<OpenIndex>,
 }
 
 /// The open files: the database to read, the index to write.
-struct Open {
+struct OpenIndex {
     database: Connection,
-    index: Index,
+    index: SearchIndex,
     /// The path of the index.
     file: PathBuf,
-    reached: Reached,
+    checkpoint: IndexCheckpoint,
     cleaning: Cleaning,
 }
 
 /// The state of removing deleted words from the file.
 enum Cleaning {
     /// Deleted words may be in the file. The next check is at this moment.
-    From(Instant),
+    NextAt(Instant),
     /// Some deleted words are still in the file.
-    UnderWay,
+    InProgress,
 }
 
-impl Follower {
-    pub(super) fn of(database: &Path) -> Self {
+impl SearchIndexer {
+    pub(super) fn new(database: &Path) -> Self {
         Self { path: database.to_owned(), open: None }
     }
 
     /// Makes one step. New messages come before cleaning.
     fn try_step(&mut self) -> rusqlite::Result<Step> {
-        let suspect = database::is_suspect(&index::path_of(&self.path));
+        let suspect = database::is_suspect(&search_index::path_of(&self.path));
         let open = match self.open.take() {
             Some(open) if !suspect => open,
-            _ => Open::at(&self.path, suspect)?,
+            _ => OpenIndex::open(&self.path, suspect)?,
         };
         let open = self.open.insert(open);
         match open.step()? {
-            0 if open.clean()? => Ok(Step::Passing),
+            0 if open.remove_stale_words()? => Ok(Step::Verifying),
             0 => Ok(Step::UpToDate),
             left => Ok(Step::More(left)),
         }
@@ -78,14 +78,14 @@ impl Follower {
 }
 
 #[async_trait]
-impl Indexer for Follower {
+impl Projection for SearchIndexer {
     async fn step(&mut self) -> Result<Step, StoreError> {
         match self.try_step() {
             Ok(step) => Ok(step),
             Err(error) => {
                 self.open = None;
                 if database::is_damage(&error) {
-                    database::suspect(&index::path_of(&self.path), &error.to_string());
+                    database::suspect(&search_index::path_of(&self.path), &error.to_string());
                 }
                 Err(StoreError::new(Class::Systemic, error.to_string()))
             }
@@ -93,97 +93,102 @@ impl Indexer for Follower {
     }
 }
 
-impl Open {
+impl OpenIndex {
     /// Opens both files and continues where the index ends. Starts from the beginning if the index cannot
     /// be trusted.
-    fn at(path: &Path, suspect: bool) -> rusqlite::Result<Self> {
+    fn open(path: &Path, suspect: bool) -> rusqlite::Result<Self> {
         let database = database::open_to_read(path)?;
-        let file = index::path_of(path);
-        let index = if suspect { Index::anew(&file) } else { Index::open(&file) };
+        let file = search_index::path_of(path);
+        let index = if suspect { SearchIndex::recreate(&file) } else { SearchIndex::open(&file) };
         let index = match index {
-            Err(error) if database::is_damage(&error) => Index::anew(&file)?,
+            Err(error) if database::is_damage(&error) => SearchIndex::recreate(&file)?,
             index => index?,
         };
-        let cleaning = Cleaning::From(Instant::now());
-        let mut open = Self { reached: index.reached()?, database, index, file, cleaning };
-        if open.reached == Reached::default() {
-            open.begin()?;
+        let cleaning = Cleaning::NextAt(Instant::now());
+        let mut open = Self { checkpoint: index.read_checkpoint()?, database, index, file, cleaning };
+        if open.checkpoint == IndexCheckpoint::default() {
+            open.reset_checkpoint()?;
         }
         Ok(open)
     }
 
     /// Starts with the first row. Changes made until now are already in the rows.
-    fn begin(&mut self) -> rusqlite::Result<()> {
-        self.reached = Reached { row: 0, change: changes::newest(&self.database)? };
+    fn reset_checkpoint(&mut self) -> rusqlite::Result<()> {
+        self.checkpoint = IndexCheckpoint { row: 0, change: changes::newest(&self.database)? };
         Ok(())
     }
 
     /// Makes one step, and returns the number of messages that are left.
     fn step(&mut self) -> rusqlite::Result<u64> {
-        let before = self.reached;
+        let before = self.checkpoint;
         // All reads are from one moment, so the stored place in the changes is never before a row in the
         // index. If an earlier database is restored, that place shows that the index does not match it.
         let moment = self.database.unchecked_transaction()?;
-        let news = changes::of_kinds_since(&moment, &changes::OVERTURNING, before.change, CHANGES)?;
-        if !news.is_whole {
+        let news = changes::of_kinds_since(&moment, &changes::INVALIDATING, before.change, MAX_CHANGES)?;
+        if !news.is_gap_free {
             drop(moment);
             tracing::info!("search: the index is of another time than the database, and is made anew");
-            self.index = Index::anew(&self.file)?;
-            self.begin()?;
+            self.index = SearchIndex::recreate(&self.file)?;
+            self.reset_checkpoint()?;
             return Ok(1);
         }
-        let mut reached = Reached { change: news.next, ..before };
-        let change = self.index.change()?;
+        let mut checkpoint = IndexCheckpoint { change: news.next, ..before };
+        let change = self.index.begin_change()?;
         for news in &news.changes {
             match (news.kind, news.message_id) {
                 (ChangeKind::SessionDeleted, _) => {
                     // Later rows may have reused the row numbers of the last deleted rows.
-                    let last = change.take_out(&news.session_id.to_string())?;
-                    reached.row = reached.row.min(last);
+                    let last = change.remove_session(&news.session_id.to_string())?;
+                    checkpoint.row = checkpoint.row.min(last);
                 }
                 (ChangeKind::Revision, Some(id)) => {
-                    let revised = revised_text(&moment, id, reached.row)?;
-                    change.put(revised.as_slice())?;
+                    let revised = revised_text(&moment, id, checkpoint.row)?;
+                    change.put_texts(revised.as_slice())?;
                 }
                 _ => {}
             }
         }
-        let texts = new_texts(&moment, reached.row)?;
-        change.put(&texts)?;
-        reached.row = texts.last().map_or(reached.row, |last| last.row);
-        if reached != before {
-            change.commit(reached)?;
-            self.reached = reached;
+        let texts = new_texts(&moment, checkpoint.row)?;
+        change.put_texts(&texts)?;
+        checkpoint.row = texts.last().map_or(checkpoint.row, |last| last.row);
+        if checkpoint != before {
+            change.commit(checkpoint)?;
+            self.checkpoint = checkpoint;
         }
         let newest = "SELECT coalesce(max(rowid), 0) FROM conversation_messages";
         let newest: i64 = moment.prepare_cached(newest)?.query_row([], |row| row.get(0))?;
-        let unread = u64::from(news.changes.len() >= CHANGES);
-        Ok((newest - reached.row).max(0).unsigned_abs().max(unread))
+        let unread = u64::from(news.changes.len() >= MAX_CHANGES);
+        Ok((newest - checkpoint.row).max(0).unsigned_abs().max(unread))
     }
 }
 
-impl Open {
+impl OpenIndex {
     /// Removes some words of deleted messages from the file. Returns true if there are more.
-    fn clean(&mut self) -> rusqlite::Result<bool> {
+    fn remove_stale_words(&mut self) -> rusqlite::Result<bool> {
         let is_first = match self.cleaning {
-            Cleaning::From(then) if Instant::now() < then || !self.index.is_unclean()? => return Ok(false),
-            Cleaning::From(_) => true,
-            Cleaning::UnderWay => false,
+            Cleaning::NextAt(then) if Instant::now() < then || !self.index.has_stale_words()? => {
+                return Ok(false);
+            }
+            Cleaning::NextAt(_) => true,
+            Cleaning::InProgress => false,
         };
-        let has_more = self.index.clean(is_first)?;
-        self.cleaning =
-            if has_more { Cleaning::UnderWay } else { Cleaning::From(Instant::now() + CLEANINGS) };
+        let has_more = self.index.remove_stale_words(is_first)?;
+        self.cleaning = if has_more {
+            Cleaning::InProgress
+        } else {
+            Cleaning::NextAt(Instant::now() + CLEANING_INTERVAL)
+        };
         Ok(has_more)
     }
 }
 
 /// Returns messages after this row, in their present state.
-fn new_texts(database: &Connection, row: i64) -> rusqlite::Result<Vec<Text>> {
+fn new_texts(database: &Connection, row: i64) -> rusqlite::Result<Vec<IndexedText>> {
     let sql = select_texts!("WHERE m.rowid > ?1 ORDER BY m.rowid LIMIT ?2");
     let mut statement = database.prepare_cached(sql)?;
-    let mut rows = statement.query(params![row, MESSAGES])?;
+    let mut rows = statement.query(params![row, MAX_MESSAGES])?;
     let (mut texts, mut bytes) = (Vec::new(), 0);
-    while bytes < BYTES
+    while bytes < MAX_BYTES
         && let Some(row) = rows.next()?
     {
         let text = text_of(row)?;
@@ -194,11 +199,16 @@ fn new_texts(database: &Connection, row: i64) -> rusqlite::Result<Vec<Text>> {
 }
 
 /// Returns a message in its present state, if the index has an earlier revision of it.
-fn revised_text(database: &Connection, id: Uuid, row: i64) -> rusqlite::Result<Option<Text>> {
+fn revised_text(database: &Connection, id: Uuid, row: i64) -> rusqlite::Result<Option<IndexedText>> {
     let mut statement = database.prepare_cached(select_texts!("WHERE m.id = ?1 AND m.rowid <= ?2"))?;
     statement.query_row(params![id.to_string(), row], text_of).optional()
 }
 
-fn text_of(row: &Row<'_>) -> rusqlite::Result<Text> {
-    Ok(Text { row: row.get(0)?, user_id: text(row, 1)?, session_id: text(row, 2)?, content: text(row, 3)? })
+fn text_of(row: &Row<'_>) -> rusqlite::Result<IndexedText> {
+    Ok(IndexedText {
+        row: row.get(0)?,
+        user_id: text(row, 1)?,
+        session_id: text(row, 2)?,
+        content: text(row, 3)?,
+    })
 }

@@ -2,9 +2,9 @@
 //! waits for them, and they yield to everything else: each step is small, and the pauses are longer while
 //! the journal is busy. Both can be rebuilt from the rows at any time.
 
-mod follow;
-mod tally;
-mod recount;
+mod search_indexer;
+mod stats_rollup;
+mod recompute;
 
 use std::path::Path;
 use std::pin::pin;
@@ -13,51 +13,56 @@ use std::time::{Duration, Instant};
 
 use metrics::{Gauge, gauge};
 
-use crate::behind::follow::Follower;
-use crate::behind::tally::Tallier;
 use crate::books::Books;
 use crate::health::Vitals;
 use crate::options::Options;
-use crate::store::{Class, Indexer, Step, Store, StoreError};
+use crate::projections::search_indexer::SearchIndexer;
+use crate::projections::stats_rollup::StatsRollup;
+use crate::store::{Class, Projection, Step, Store, StoreError};
 
 /// The pause after a step that found nothing new.
-const LOOK: Duration = Duration::from_millis(250);
+const IDLE_PAUSE: Duration = Duration::from_millis(250);
 /// The pause after a failed step.
-const PATIENCE: Duration = Duration::from_secs(5);
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
 /// While the journal is busy, and during a verification pass, the pause after a step is this many times as
-/// long as the step, but at most [`LONGEST_REST`], because the changes to follow are kept for a limited
+/// long as the step, but at most [`MAX_PAUSE`], because the changes to follow are kept for a limited
 /// number of messages only.
-const BUSY: u32 = 9;
-const LONGEST_REST: Duration = Duration::from_secs(1);
+const BUSY_FACTOR: u32 = 9;
+const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// How often a long step is checked for a stop.
-const STILL_WANTED: Duration = Duration::from_millis(100);
+const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// A backlog of more messages than this is logged.
-const WORTH_TELLING: u64 = 20_000;
+const LOGGED_BACKLOG: u64 = 20_000;
 
 /// A projection, with its schedule.
-pub(crate) struct Work {
-    indexer: Box<dyn Indexer>,
-    account: Account,
+pub(crate) struct ScheduledProjection {
+    projection: Box<dyn Projection>,
+    log: ProgressLog,
     /// When the next step is due.
     due: Instant,
-    /// The value of [`moved`] at the last step.
-    moved: u64,
+    /// The value of [`saved_messages`] at the last step.
+    saved: u64,
 }
 
 /// Returns the projections of this database, or of the store behind it, that the options enable and the
 /// store needs.
-pub(crate) fn followers(database: &Path, store: Option<&Arc<dyn Store>>, options: &Options) -> Vec<Work> {
+pub(crate) fn enabled_projections(
+    database: &Path,
+    store: Option<&Arc<dyn Store>>,
+    options: &Options,
+) -> Vec<ScheduledProjection> {
     let search = || match store {
-        Some(store) => store.indexer(),
-        None => Some(Box::new(Follower::of(database)) as Box<dyn Indexer>),
+        Some(store) => store.search_indexer(),
+        None => Some(Box::new(SearchIndexer::new(database)) as Box<dyn Projection>),
     };
     let stats = || match store {
-        Some(store) => store.tallier(),
-        None => Some(Box::new(Tallier::of(database)) as Box<dyn Indexer>),
+        Some(store) => store.stats_rollup(),
+        None => Some(Box::new(StatsRollup::new(database)) as Box<dyn Projection>),
     };
-    let follower = |indexer, account| Work { indexer, account, due: Instant::now(), moved: 0 };
-    let search = options.search.then(search).flatten().map(|search| follower(search, Account::of_search()));
-    let stats = options.stats.then(stats).flatten().map(|stats| follower(stats, Account::of_stats()));
+    let projection = |projection, log| ScheduledProjection { projection, log, due: Instant::now(), saved: 0 };
+    let search =
+        options.search.then(search).flatten().map(|search| projection(search, ProgressLog::for_search()));
+    let stats = options.stats.then(stats).flatten().map(|stats| projection(stats, ProgressLog::for_stats()));
     search.into_iter().chain(stats).collect()
 }
 
@@ -66,26 +71,26 @@ pub(crate) fn followers(database: &Path, store: Option<&Arc<dyn Store>>, options
 /// # Errors
 /// If the system cannot create the runtime that waits for the network.
 pub(crate) fn run(
-    mut followers: Vec<Work>,
+    mut projections: Vec<ScheduledProjection>,
     vitals: &Arc<Vitals>,
     mut pause: impl FnMut(Duration) -> bool,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    give_way();
+    lower_priority();
     let books = vitals.watch_books();
-    for follower in &mut followers {
-        follower.moved = moved(&books.borrow());
+    for projection in &mut projections {
+        projection.saved = saved_messages(&books.borrow());
     }
     // The projection that has been due the longest is next.
-    while let Some(next) = followers.iter_mut().min_by_key(|follower| follower.due) {
+    while let Some(next) = projections.iter_mut().min_by_key(|projection| projection.due) {
         let wait = next.due.saturating_duration_since(Instant::now());
         if !wait.is_zero() && !pause(wait) {
             break;
         }
         let began = Instant::now();
-        let looked = runtime.block_on(unless_stopped(next.indexer.step(), &mut pause));
-        let Some(looked) = looked else { break };
-        next.rest(&looked, began.elapsed(), moved(&books.borrow()));
+        let result = runtime.block_on(unless_stopped(next.projection.step(), &mut pause));
+        let Some(result) = result else { break };
+        next.schedule_next(&result, began.elapsed(), saved_messages(&books.borrow()));
         if !pause(Duration::ZERO) {
             break;
         }
@@ -96,20 +101,20 @@ pub(crate) fn run(
 }
 
 /// A number that increases with every message that becomes durable or stored.
-fn moved(books: &Books) -> u64 {
+fn saved_messages(books: &Books) -> u64 {
     books.durable + books.stored
 }
 
-impl Work {
+impl ScheduledProjection {
     /// Reports the result of a step that took this long, and schedules the next one.
-    fn rest(&mut self, looked: &Result<Step, StoreError>, worked: Duration, moved: u64) {
-        self.account.tell(looked, self.indexer.known_lag());
-        let is_busy = std::mem::replace(&mut self.moved, moved) != moved;
-        let rest = match looked {
-            Err(_) => PATIENCE,
-            Ok(Step::UpToDate) => LOOK,
+    fn schedule_next(&mut self, result: &Result<Step, StoreError>, worked: Duration, saved: u64) {
+        self.log.report(result, self.projection.known_lag());
+        let is_busy = std::mem::replace(&mut self.saved, saved) != saved;
+        let rest = match result {
+            Err(_) => RETRY_PAUSE,
+            Ok(Step::UpToDate) => IDLE_PAUSE,
             Ok(Step::More(_)) if !is_busy => worked / 4,
-            Ok(Step::More(_) | Step::Passing) => (worked * BUSY).min(LONGEST_REST),
+            Ok(Step::More(_) | Step::Verifying) => (worked * BUSY_FACTOR).min(MAX_PAUSE),
         };
         self.due = Instant::now() + rest;
     }
@@ -122,7 +127,7 @@ async fn unless_stopped<T>(
 ) -> Option<T> {
     let mut step = pin!(step);
     loop {
-        match tokio::time::timeout(STILL_WANTED, &mut step).await {
+        match tokio::time::timeout(STOP_CHECK_INTERVAL, &mut step).await {
             Ok(done) => return Some(done),
             Err(_) if pause(Duration::ZERO) => {}
             Err(_) => return None,
@@ -131,7 +136,7 @@ async fn unless_stopped<T>(
 }
 
 /// Lowers the priority of this thread, so that all other work on the machine comes first.
-fn give_way() {
+fn lower_priority() {
     // On other systems the call would apply to the whole process.
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, 19) {
@@ -140,55 +145,55 @@ fn give_way() {
 }
 
 /// Reports the progress of a projection: notable events in the log, the backlog as a metric.
-struct Account {
-    words: Words,
+struct ProgressLog {
+    texts: LogTexts,
     lag: Option<Gauge>,
     /// When a large backlog was reported.
     began: Option<Instant>,
     failing: bool,
 }
 
-/// The texts of an account: the name, the failure, the recovery, the start and the end of a large backlog.
-struct Words {
+/// The texts of a projection's log: the name, the failure, the recovery, the start and the end of a large backlog.
+struct LogTexts {
     name: &'static str,
     fails: &'static str,
-    goes_on: &'static str,
-    begins: fn(u64) -> String,
+    recovers: &'static str,
+    starts: fn(u64) -> String,
     is_done: &'static str,
 }
 
-impl Account {
-    fn of_search() -> Self {
-        let words = Words {
+impl ProgressLog {
+    fn for_search() -> Self {
+        let texts = LogTexts {
             name: "search",
             fails: "what is new cannot be found at present",
-            goes_on: "what is new is found again",
-            begins: |lag| format!("the index is built, {lag} messages are to be added to it"),
+            recovers: "what is new is found again",
+            starts: |lag| format!("the index is built, {lag} messages are to be added to it"),
             is_done: "the index is up to date",
         };
         let lag = Some(gauge!("talktrack_search_lag_messages"));
-        Self { words, lag, began: None, failing: false }
+        Self { texts, lag, began: None, failing: false }
     }
 
-    fn of_stats() -> Self {
-        let words = Words {
+    fn for_stats() -> Self {
+        let texts = LogTexts {
             name: "stats",
             fails: "what is new is not counted at present",
-            goes_on: "what is new is counted again",
-            begins: |lag| format!("{lag} messages are to be counted"),
+            recovers: "what is new is counted again",
+            starts: |lag| format!("{lag} messages are to be counted"),
             is_done: "everything is counted",
         };
-        Self { words, lag: None, began: None, failing: false }
+        Self { texts, lag: None, began: None, failing: false }
     }
 
-    fn tell(&mut self, looked: &Result<Step, StoreError>, known_lag: u64) {
-        let Words { name, fails, goes_on, begins, is_done } = self.words;
-        let lag = match looked {
+    fn report(&mut self, result: &Result<Step, StoreError>, known_lag: u64) {
+        let LogTexts { name, fails, recovers, starts, is_done } = self.texts;
+        let lag = match result {
             Ok(Step::More(lag)) => *lag,
-            Ok(Step::UpToDate | Step::Passing) => known_lag,
+            Ok(Step::UpToDate | Step::Verifying) => known_lag,
             Err(error) => {
                 if known_lag > 0 {
-                    self.show(known_lag);
+                    self.set_gauge(known_lag);
                 }
                 // The writer reports that the database is unavailable.
                 let is_news = !self.failing && error.class != Class::Transient;
@@ -201,12 +206,12 @@ impl Account {
             }
         };
         if std::mem::take(&mut self.failing) {
-            tracing::info!("{name}: {goes_on}");
+            tracing::info!("{name}: {recovers}");
         }
-        self.show(lag);
+        self.set_gauge(lag);
         match self.began {
-            None if lag > WORTH_TELLING => {
-                tracing::info!("{name}: {}", begins(lag));
+            None if lag > LOGGED_BACKLOG => {
+                tracing::info!("{name}: {}", starts(lag));
                 self.began = Some(Instant::now());
             }
             Some(began) if lag == 0 => {
@@ -218,7 +223,7 @@ impl Account {
         }
     }
 
-    fn show(&self, lag: u64) {
+    fn set_gauge(&self, lag: u64) {
         self.lag.iter().for_each(|gauge| gauge.set(f64::from(u32::try_from(lag).unwrap_or(u32::MAX))));
     }
 }

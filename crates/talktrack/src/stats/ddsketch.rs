@@ -21,7 +21,7 @@ const LARGEST: f64 = 1e12;
 /// A set of numbers: their count, their sum, their extremes, and any percentile to within one percent of
 /// its value.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Distribution {
+pub struct DdSketch {
     /// The number of values in each bin, in ascending order; empty bins are left out.
     bins: Vec<(i16, u64)>,
     exact: Option<Exact>,
@@ -35,9 +35,9 @@ struct Exact {
     max: f64,
 }
 
-impl Distribution {
+impl DdSketch {
     /// Counts a number. Ignores NaN, infinities and numbers beyond ±1e12.
-    pub fn count(&mut self, number: f64) {
+    pub fn add(&mut self, number: f64) {
         if !(-LARGEST..=LARGEST).contains(&number) {
             return;
         }
@@ -46,25 +46,25 @@ impl Distribution {
             Ok(place) => self.bins[place].1 += 1,
             Err(place) => self.bins.insert(place, (bin, 1)),
         }
-        self.know(Exact { sum: number, min: number, max: number });
+        self.merge_exact(Exact { sum: number, min: number, max: number });
     }
 
     /// Adds all numbers of another distribution.
-    pub fn add(&mut self, other: &Self) {
+    pub fn merge(&mut self, other: &Self) {
         let Some(exact) = other.exact else { return };
         if self.bins.is_empty() {
             self.bins.clone_from(&other.bins);
         } else {
-            self.bins = merged(&self.bins, &other.bins);
+            self.bins = merge_bins(&self.bins, &other.bins);
         }
-        self.know(exact);
+        self.merge_exact(exact);
     }
 
-    fn know(&mut self, more: Exact) {
-        self.exact = Some(self.exact.map_or(more, |known| Exact {
-            sum: known.sum + more.sum,
-            min: known.min.min(more.min),
-            max: known.max.max(more.max),
+    fn merge_exact(&mut self, more: Exact) {
+        self.exact = Some(self.exact.map_or(more, |exact| Exact {
+            sum: exact.sum + more.sum,
+            min: exact.min.min(more.min),
+            max: exact.max.max(more.max),
         }));
     }
 
@@ -95,7 +95,7 @@ impl Distribution {
 
     /// Returns how many numbers are at most `number`. Values within one percent of it may be counted on
     /// either side.
-    pub fn up_to(&self, number: f64) -> u64 {
+    pub fn count_up_to(&self, number: f64) -> u64 {
         let bin = bin_of(number.clamp(-LARGEST, LARGEST));
         self.bins.iter().take_while(|(other, _)| *other <= bin).map(|(_, count)| count).sum()
     }
@@ -117,12 +117,12 @@ impl Distribution {
             passed = passed.saturating_add(*count);
             passed > rank
         });
-        Some(found.map_or(max, |(bin, _)| middle_of(*bin)).clamp(min, max.max(min)))
+        Some(found.map_or(max, |(bin, _)| bin_midpoint(*bin)).clamp(min, max.max(min)))
     }
 }
 
 /// Merges two lists of bins, in ascending order.
-fn merged(left: &[(i16, u64)], right: &[(i16, u64)]) -> Vec<(i16, u64)> {
+fn merge_bins(left: &[(i16, u64)], right: &[(i16, u64)]) -> Vec<(i16, u64)> {
     let (mut left, mut right) = (left.iter().copied().peekable(), right.iter().copied().peekable());
     let mut bins = Vec::with_capacity(left.len().max(right.len()));
     while let (Some(one), Some(other)) = (left.peek(), right.peek()) {
@@ -143,7 +143,7 @@ fn merged(left: &[(i16, u64)], right: &[(i16, u64)]) -> Vec<(i16, u64)> {
 }
 
 /// The difference between the logarithms of neighbouring bins.
-fn width() -> f64 {
+fn bin_width() -> f64 {
     ((1.0 + ERROR) / (1.0 - ERROR)).ln()
 }
 
@@ -158,34 +158,34 @@ fn bin_of(number: f64) -> i16 {
     if size < SMALLEST {
         return 0;
     }
-    let bin = ((size / SMALLEST).ln() / width()).ceil() as i16 + 1;
+    let bin = ((size / SMALLEST).ln() / bin_width()).ceil() as i16 + 1;
     if number < 0.0 { -bin } else { bin }
 }
 
 /// Returns the number in the middle of a bin: the relative distance to both ends is the same.
-fn middle_of(bin: i16) -> f64 {
+fn bin_midpoint(bin: i16) -> f64 {
     let (sign, bin) = (f64::from(bin.signum()), f64::from(bin.saturating_abs()));
-    sign * SMALLEST * ((bin - 1.0) * width()).exp() * (1.0 - ERROR)
+    sign * SMALLEST * ((bin - 1.0) * bin_width()).exp() * (1.0 - ERROR)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn of(numbers: &[f64]) -> Distribution {
-        let mut distribution = Distribution::default();
-        numbers.iter().for_each(|number| distribution.count(*number));
-        distribution
+    fn sketch_of(numbers: &[f64]) -> DdSketch {
+        let mut sketch = DdSketch::default();
+        numbers.iter().for_each(|number| sketch.add(*number));
+        sketch
     }
 
     #[test]
     fn every_percentile_is_within_one_percent() {
         let numbers: Vec<f64> = (0..10_000).map(|number| f64::from(number - 2_000).powi(3) / 1e4).collect();
-        let distribution = of(&numbers);
+        let sketch = sketch_of(&numbers);
         for percent in 0..=100_u32 {
             let part = f64::from(percent) / 100.0;
             let exact = numbers[usize::try_from((percent * 100).max(1) - 1).unwrap()];
-            let found = distribution.quantile(part).unwrap();
+            let found = sketch.quantile(part).unwrap();
             assert!((found - exact).abs() <= exact.abs() * ERROR + 1e-6, "p{percent}: {found}, not {exact}");
         }
     }
@@ -194,28 +194,28 @@ mod tests {
     fn two_add_up_to_what_one_would_be() {
         let numbers: Vec<f64> = (0..3_000).map(|number| f64::from(number) * 1.25).collect();
         let (left, right) = numbers.split_at(1_000);
-        let mut sum = of(left);
-        sum.add(&of(right));
-        sum.add(&Distribution::default());
-        let mut other = Distribution::default();
-        other.add(&of(right));
-        other.add(&of(left));
-        assert_eq!((&sum, &other), (&of(&numbers), &of(&numbers)));
+        let mut sum = sketch_of(left);
+        sum.merge(&sketch_of(right));
+        sum.merge(&DdSketch::default());
+        let mut other = DdSketch::default();
+        other.merge(&sketch_of(right));
+        other.merge(&sketch_of(left));
+        assert_eq!((&sum, &other), (&sketch_of(&numbers), &sketch_of(&numbers)));
         assert_eq!((sum.len(), sum.min(), sum.max()), (3_000, Some(0.0), Some(3_748.75)));
     }
 
     #[test]
     fn as_many_are_up_to_a_number_as_there_are() {
-        let distribution = of(&[-3.0, 0.0, 9.0, 10.0, 50.0, 50.0, 1e9]);
-        let counts = [-4.0, -2.5, 0.0, 10.0, 49.0, 60.0, f64::MAX].map(|number| distribution.up_to(number));
+        let sketch = sketch_of(&[-3.0, 0.0, 9.0, 10.0, 50.0, 50.0, 1e9]);
+        let counts = [-4.0, -2.5, 0.0, 10.0, 49.0, 60.0, f64::MAX].map(|number| sketch.count_up_to(number));
         assert_eq!(counts, [0, 1, 2, 4, 4, 6, 7]);
     }
 
     #[test]
     fn what_is_no_measure_does_no_harm() {
-        let odd = of(&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300, -1e13]);
+        let odd = sketch_of(&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e300, -1e13]);
         assert_eq!((odd.len(), odd.sum(), odd.quantile(0.5)), (0, 0.0, None));
-        let small = of(&[0.0, -0.0, 1e-300, -5.0, 1e12]);
+        let small = sketch_of(&[0.0, -0.0, 1e-300, -5.0, 1e12]);
         assert_eq!((small.len(), small.quantile(0.0), small.quantile(0.5)), (5, Some(-5.0), Some(0.0)));
     }
 }

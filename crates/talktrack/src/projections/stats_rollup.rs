@@ -1,0 +1,334 @@
+//! Maintains the rollup of the SQLite file: revisions, ends and deletions make buckets stale, new messages
+//! are added, and stale buckets are recomputed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+
+use crate::changes::{self, Change, ChangeKind};
+use crate::clock::{Seq, Timestamp};
+use crate::database::{self, UuidText, column_or_null, parse_time};
+use crate::projections::recompute::{CountedRow, Recomputation, read_counted_row};
+use crate::stats::{Resolution, StatsBucket};
+use crate::store::sqlite::rollup::{self, BucketPart, RollupCheckpoint, RollupFile, RowRun};
+use crate::store::{Class, Projection, Step, StoreError};
+
+/// The most rows of one step, to add or to recompute, and the most buckets that they may touch. A step takes a
+/// moment.
+const MAX_ROWS: usize = 5_000;
+const MAX_BUCKETS: usize = 200;
+/// This many buckets before the present one (two hours) are always counted at once.
+const RECENT_BUCKETS: i64 = 24;
+/// The most changes of one step.
+const MAX_CHANGES: usize = 2_000;
+/// The pause before a bucket is recomputed again, as a multiple of the time the last recomputation took.
+const REST: u32 = 10;
+
+/// Keeps the rollup of a database up to date, and continues where the rollup ends.
+pub(super) struct StatsRollup {
+    path: PathBuf,
+    open: Option<OpenRollup>,
+}
+
+/// The open files: the database to read, the rollup to write.
+struct OpenRollup {
+    database: Connection,
+    rollup: RollupFile,
+    /// The path of the rollup.
+    file: PathBuf,
+    checkpoint: RollupCheckpoint,
+    recomputation: Option<Recomputation>,
+    /// Buckets that were just recomputed, and until when they rest.
+    resting: BTreeMap<(i64, BucketPart), Instant>,
+}
+
+impl StatsRollup {
+    pub(super) fn new(database: &Path) -> Self {
+        Self { path: database.to_owned(), open: None }
+    }
+
+    fn try_step(&mut self) -> rusqlite::Result<Step> {
+        let suspect = database::is_suspect(&rollup::path_of(&self.path));
+        let open = match self.open.take() {
+            Some(open) if !suspect => open,
+            _ => OpenRollup::open(&self.path, suspect)?,
+        };
+        self.open.insert(open).step()
+    }
+}
+
+#[async_trait]
+impl Projection for StatsRollup {
+    async fn step(&mut self) -> Result<Step, StoreError> {
+        match self.try_step() {
+            Ok(step) => Ok(step),
+            Err(error) => {
+                self.open = None;
+                if database::is_damage(&error) {
+                    database::suspect(&rollup::path_of(&self.path), &error.to_string());
+                }
+                Err(StoreError::new(Class::Systemic, error.to_string()))
+            }
+        }
+    }
+}
+
+impl OpenRollup {
+    /// Opens both files and continues where the rollup ends. Starts from the beginning if the rollup cannot
+    /// be trusted.
+    fn open(path: &Path, suspect: bool) -> rusqlite::Result<Self> {
+        let database = database::open_to_read(path)?;
+        database.pragma_update(None, "cache_size", -1_024)?;
+        let file = rollup::path_of(path);
+        let rollup = if suspect { RollupFile::recreate(&file) } else { RollupFile::open(&file) };
+        let rollup = match rollup {
+            Err(error) if database::is_damage(&error) => RollupFile::recreate(&file)?,
+            rollup => rollup?,
+        };
+        let checkpoint = rollup.read_checkpoint()?;
+        let mut open =
+            Self { database, rollup, file, checkpoint, recomputation: None, resting: BTreeMap::new() };
+        if open.checkpoint == RollupCheckpoint::default() {
+            open.reset_checkpoint()?;
+        }
+        Ok(open)
+    }
+
+    /// Starts with the first row. Changes made until now are already in the rows.
+    fn reset_checkpoint(&mut self) -> rusqlite::Result<()> {
+        self.checkpoint =
+            RollupCheckpoint { change: changes::newest(&self.database)?, ..RollupCheckpoint::default() };
+        self.recomputation = None;
+        Ok(())
+    }
+
+    /// Makes one step, and returns what is left.
+    fn step(&mut self) -> rusqlite::Result<Step> {
+        // All reads below are from one moment.
+        let moment = self.database.unchecked_transaction()?;
+        let before = self.checkpoint;
+        let news = changes::of_kinds_since(&moment, &rollup::RECOMPUTED_KINDS, before.change, MAX_CHANGES)?;
+        if !news.is_gap_free {
+            tracing::info!("stats: the tallies are of another time than the database, and are made anew");
+            drop(moment);
+            self.rollup = RollupFile::recreate(&self.file)?;
+            self.reset_checkpoint()?;
+            return Ok(Step::More(1));
+        }
+        let mut change = self.rollup.begin_change()?;
+        let mut checkpoint = RollupCheckpoint { change: news.next, ..before };
+        let has_deletions = news.changes.iter().any(|news| news.kind == ChangeKind::SessionDeleted);
+        checkpoint.row = last_row_of_old(&moment, before, has_deletions)?;
+        if checkpoint.row < before.row {
+            change.forget_rows_after(checkpoint.row)?;
+            self.recomputation = None;
+        }
+        for news in &news.changes {
+            mark_changed(&moment, &change, news, checkpoint.row)?;
+        }
+        let sessions = mark_new_sessions(&moment, &change, &mut checkpoint)?;
+        let now = bucket_of(news.next);
+        let NewRows { buckets, runs, put_off } = new_rows(&moment, &mut checkpoint, now)?;
+        change.add_rows(&buckets, &runs)?;
+        put_off.into_iter().try_for_each(|bucket| change.mark_stale(bucket, BucketPart::Messages))?;
+        let is_busy = sessions == MAX_ROWS || news.changes.len() == MAX_CHANGES;
+        // A recomputation would be wasted while further changes may still mark the same bucket.
+        let waits = if is_busy {
+            true
+        } else {
+            recompute_stale(&mut self.recomputation, &mut self.resting, &moment, &mut change, now)?
+        };
+        if checkpoint != before || self.recomputation.is_some() || change.has_changed() {
+            change.commit(checkpoint)?;
+            self.checkpoint = checkpoint;
+        }
+        let left = (newest_row(&moment)? - checkpoint.row).max(0).unsigned_abs();
+        Ok(match left.max(u64::from(waits)) {
+            0 => Step::UpToDate,
+            left => Step::More(left),
+        })
+    }
+}
+
+fn newest_row(moment: &Transaction<'_>) -> rusqlite::Result<i64> {
+    let newest = "SELECT coalesce(max(rowid), 0) FROM conversation_messages";
+    moment.prepare_cached(newest)?.query_row([], |row| row.get(0))
+}
+
+/// Returns the last counted row that still contains the same message. SQLite reuses the row numbers of
+/// deleted rows at the end of the table; a row with a reused number was accepted later.
+fn last_row_of_old(
+    moment: &Transaction<'_>,
+    before: RollupCheckpoint,
+    has_deletions: bool,
+) -> rusqlite::Result<i64> {
+    if !has_deletions && newest_row(moment)? >= before.row {
+        return Ok(before.row);
+    }
+    let sql = "SELECT rowid, seq FROM conversation_messages WHERE rowid <= ?1 ORDER BY rowid DESC";
+    let mut statement = moment.prepare_cached(sql)?;
+    let mut rows = statement.query([before.row])?;
+    while let Some(row) = rows.next()? {
+        let seq: Option<Seq> = row.get(1)?;
+        if seq.is_none_or(|seq| seq <= before.change) {
+            return row.get(0);
+        }
+    }
+    Ok(0)
+}
+
+/// Marks the buckets whose counted rows a change has touched.
+fn mark_changed(
+    moment: &Transaction<'_>,
+    change: &rollup::RollupTransaction<'_>,
+    news: &Change,
+    row: i64,
+) -> rusqlite::Result<()> {
+    match (news.kind, news.message_id) {
+        (ChangeKind::SessionDeleted, _) => {
+            let span = changes::span(moment, news.seq)?;
+            span.map_or(Ok(()), |(first, last)| {
+                change.mark_range_stale(
+                    Resolution::FiveMinutes.bucket_of(first),
+                    Resolution::FiveMinutes.bucket_of(last),
+                )
+            })
+        }
+        (ChangeKind::Revision, Some(id)) => {
+            let sql = "SELECT created_at FROM conversation_messages WHERE id = ?1 AND rowid <= ?2";
+            let moment_of = |row: &rusqlite::Row<'_>| column_or_null(row, 0, parse_time);
+            let id = UuidText::new(id);
+            let at =
+                moment.prepare_cached(sql)?.query_row(params![id.as_str(), row], moment_of).optional()?;
+            mark_stale(change, at.flatten(), BucketPart::Messages)
+        }
+        _ => {
+            let sql = "SELECT started_at FROM conversation_sessions WHERE session_id = ?1";
+            let id = UuidText::new(news.session_id);
+            let moment_of = |row: &rusqlite::Row<'_>| column_or_null(row, 0, parse_time);
+            let at = moment.prepare_cached(sql)?.query_row([id.as_str()], moment_of).optional()?;
+            mark_stale(change, at.flatten(), BucketPart::Sessions)
+        }
+    }
+}
+
+fn mark_stale(
+    change: &rollup::RollupTransaction<'_>,
+    at: Option<Timestamp>,
+    part: BucketPart,
+) -> rusqlite::Result<()> {
+    at.map_or(Ok(()), |at| change.mark_stale(Resolution::FiveMinutes.bucket_of(at), part))
+}
+
+/// Marks the buckets of new sessions, some at a time. Returns the number of these sessions.
+fn mark_new_sessions(
+    moment: &Transaction<'_>,
+    change: &rollup::RollupTransaction<'_>,
+    checkpoint: &mut RollupCheckpoint,
+) -> rusqlite::Result<usize> {
+    let newest = "SELECT coalesce(max(rowid), 0) FROM conversation_sessions";
+    let newest: i64 = moment.prepare_cached(newest)?.query_row([], |row| row.get(0))?;
+    checkpoint.session = checkpoint.session.min(newest);
+    let sql = "SELECT rowid, started_at FROM conversation_sessions WHERE rowid > ?1 ORDER BY rowid LIMIT ?2";
+    let mut statement = moment.prepare_cached(sql)?;
+    let mut rows = statement.query(params![checkpoint.session, MAX_ROWS])?;
+    let (mut buckets, mut found) = (BTreeSet::new(), 0);
+    while let Some(row) = rows.next()? {
+        checkpoint.session = row.get(0)?;
+        buckets.extend(column_or_null(row, 1, parse_time)?.map(|at| Resolution::FiveMinutes.bucket_of(at)));
+        found += 1;
+    }
+    buckets.into_iter().try_for_each(|bucket| change.mark_stale(bucket, BucketPart::Sessions))?;
+    Ok(found)
+}
+
+/// Returns the bucket in which a record was accepted.
+fn bucket_of(seq: Seq) -> i64 {
+    Timestamp::from_micros(seq).map_or(i64::MAX, |accepted| Resolution::FiveMinutes.bucket_of(accepted))
+}
+
+/// Newly counted messages.
+struct NewRows {
+    buckets: BTreeMap<i64, StatsBucket>,
+    runs: Vec<RowRun>,
+    /// Buckets whose messages are left to the recomputation, because this step already touches too many others.
+    put_off: BTreeSet<i64>,
+}
+
+/// Counts messages after the counted ones, some at a time. If they are in many buckets at once, some buckets
+/// are put off, so that they do not delay the counts of the present.
+fn new_rows(
+    moment: &Transaction<'_>,
+    checkpoint: &mut RollupCheckpoint,
+    now: i64,
+) -> rusqlite::Result<NewRows> {
+    let sql = "SELECT rowid, created_at, role, interrupted, metrics FROM conversation_messages \
+               WHERE rowid > ?1 ORDER BY rowid LIMIT ?2";
+    let mut statement = moment.prepare_cached(sql)?;
+    let mut rows = statement.query(params![checkpoint.row, MAX_ROWS])?;
+    let (mut buckets, mut runs) = (BTreeMap::<i64, StatsBucket>::new(), Vec::<RowRun>::new());
+    let mut put_off = BTreeSet::new();
+    while let Some(row) = rows.next()? {
+        checkpoint.row = row.get(0)?;
+        // Unreadable rows are not counted.
+        let Some(CountedRow { row, bucket, role, interrupted, metrics }) = read_counted_row(row)? else {
+            continue;
+        };
+        let is_of_now = (now - RECENT_BUCKETS..=now).contains(&bucket);
+        if is_of_now || buckets.len() < MAX_BUCKETS || buckets.contains_key(&bucket) {
+            buckets.entry(bucket).or_default().messages.add_message(role, interrupted, metrics);
+        } else {
+            put_off.insert(bucket);
+        }
+        match runs.last_mut() {
+            Some(run) if run.bucket == bucket && run.last == row - 1 => run.last = row,
+            _ => runs.push(RowRun { first: row, last: row, bucket }),
+        }
+    }
+    Ok(NewRows { buckets, runs, put_off })
+}
+
+/// Recomputes stale buckets for a moment. Returns true if there is more to do now.
+fn recompute_stale(
+    current: &mut Option<Recomputation>,
+    resting: &mut BTreeMap<(i64, BucketPart), Instant>,
+    moment: &Transaction<'_>,
+    change: &mut rollup::RollupTransaction<'_>,
+    now_bucket: i64,
+) -> rusqlite::Result<bool> {
+    let mut rows = MAX_ROWS;
+    for _ in 0..MAX_BUCKETS {
+        let mut recomputation = match current.take() {
+            Some(recomputation) => recomputation,
+            None => {
+                let now = Instant::now();
+                resting.retain(|_, until| *until > now);
+                let stale = change.next_stale(now_bucket, resting.len() + 1)?;
+                let next = stale.into_iter().find(|stale| !resting.contains_key(&(stale.bucket, stale.part)));
+                let Some(next) = next else { return Ok(false) };
+                Recomputation::new(next)
+            }
+        };
+        let began = Instant::now();
+        let is_done = recomputation.advance(moment, change, &mut rows)?;
+        recomputation.spent += began.elapsed();
+        if !is_done {
+            *current = Some(recomputation);
+            return Ok(true);
+        }
+        let (stale, spent) = (recomputation.stale, recomputation.spent);
+        change.put_recomputed(stale, recomputation.counted)?;
+        let rest = (spent * REST).max(SHORTEST_REST);
+        resting.insert((stale.bucket, stale.part), Instant::now() + rest);
+        if rows == 0 {
+            return Ok(true);
+        }
+    }
+    Ok(true)
+}
+
+/// A shorter rest is not worth recording.
+const SHORTEST_REST: Duration = Duration::from_millis(100);
