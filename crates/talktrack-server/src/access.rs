@@ -192,7 +192,7 @@ pub(crate) async fn row(state: &AppState, caller: &Caller, granted: &Granted) ->
 /// # Errors
 /// 503 if the store cannot answer.
 pub(crate) async fn is_stored(state: &AppState, caller: &Caller, session_id: Uuid) -> Result<bool, Problem> {
-    Ok(proof::asked(seen_by(state, caller).session(session_id)).await?.is_some())
+    Ok(proof::asked(rows_for(state, caller).session(session_id)).await?.is_some())
 }
 
 /// Returns the reason of a refusal that the caller may know. A user's token, or a key that is limited to some users,
@@ -210,15 +210,15 @@ pub(crate) fn refusal(caller: &Caller, why: NotDurable) -> NotDurable {
 /// 403 if the caller may not read at all.
 pub(crate) fn rows(state: &AppState, caller: &Caller) -> Result<Arc<dyn Rows>, Problem> {
     caller.require(Scope::Read)?;
-    Ok(seen_by(state, caller))
+    Ok(rows_for(state, caller))
 }
 
-fn seen_by(state: &AppState, caller: &Caller) -> Arc<dyn Rows> {
+fn rows_for(state: &AppState, caller: &Caller) -> Arc<dyn Rows> {
     let reader = state.tracker().reader();
     match caller.user() {
         Some(user) => {
             let claims = talktrack::JsonObject::parse(&user.claims).unwrap_or_default();
-            reader.seen_by(Viewer { user_id: user.user_id, claims })
+            reader.as_user(Viewer { user_id: user.user_id, claims })
         }
         None => match caller.limited_to() {
             Some(users) => Arc::new(LimitedRows::new(reader, Arc::clone(users))),

@@ -9,7 +9,7 @@ use talktrack::{JsonObject, Status, Stored, StoredTime};
 /// known.
 pub(crate) fn after(record: &Record, known: Option<SessionRow>) -> Option<SessionRow> {
     Some(match (&record.body, known) {
-        (Body::Start(start), None) => SessionRow::begun(start, record.seq),
+        (Body::Start(start), None) => SessionRow::from_start(start, record.seq),
         (Body::Start(start), Some(row)) => resumed(start, row),
         (Body::Update(update), Some(row)) => updated(update, row),
         (Body::End(end), Some(row)) => ended(end, row),

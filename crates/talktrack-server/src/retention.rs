@@ -52,7 +52,7 @@ async fn pass(state: &AppState, before: Timestamp) -> Result<(), ReadError> {
     let reader = state.tracker().reader();
     let (mut removed, mut after) = (Removed::default(), None);
     loop {
-        let page = reader.silent(before, after, PAGE).await?;
+        let page = reader.inactive_since(before, after, PAGE).await?;
         let Some(last) = page.last() else { break };
         after = Some(last.cursor());
         for some in in_steps(&page) {

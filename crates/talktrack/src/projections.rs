@@ -18,7 +18,7 @@ use crate::health::Vitals;
 use crate::options::Options;
 use crate::projections::search_indexer::SearchIndexer;
 use crate::projections::stats_rollup::StatsRollup;
-use crate::store::{Class, Projection, Step, Store, StoreError};
+use crate::store::{ErrorClass, Projection, Step, Store, StoreError};
 
 /// The pause after a step that found nothing new.
 const IDLE_PAUSE: Duration = Duration::from_millis(250);
@@ -196,7 +196,7 @@ impl ProgressLog {
                     self.set_gauge(known_lag);
                 }
                 // The writer reports that the database is unavailable.
-                let is_news = !self.failing && error.class != Class::Transient;
+                let is_news = !self.failing && error.class != ErrorClass::Transient;
                 if is_news {
                     self.failing = true;
                     let why = &error.message;

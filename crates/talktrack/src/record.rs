@@ -280,24 +280,24 @@ impl Stamped {
 
     /// Compares the message with the one that is stored under its id. `stored.created_at` is the stored message's place
     /// in the session.
-    pub(crate) fn meets(&self, stored: &Message) -> Meeting {
+    pub(crate) fn compare_revision(&self, stored: &Message) -> RevisionOrder {
         let mine = &self.message;
         if mine.session_id != stored.session_id {
-            Meeting::Conflict
+            RevisionOrder::Conflict
         } else if mine.revision > stored.revision && self.by_user && !stored.is_by_user() {
-            Meeting::NotTheirs
+            RevisionOrder::NotTheirs
         } else if mine.revision > stored.revision {
-            Meeting::Newer
+            RevisionOrder::Newer
         } else if mine.revision < stored.revision {
-            Meeting::Overtaken
+            RevisionOrder::Older
         } else if self.same_content(stored) {
             // If a client sends a message again through another node, two copies with different times of acceptance
             // reach the store.
             let is_placed_by_acceptance = mine.created_at.is_none();
             let is_earlier = stored.created_at.is_some_and(|place| self.created_at < place);
-            if is_placed_by_acceptance && is_earlier { Meeting::Overtaken } else { Meeting::Known }
+            if is_placed_by_acceptance && is_earlier { RevisionOrder::Older } else { RevisionOrder::Same }
         } else {
-            Meeting::Conflict
+            RevisionOrder::Conflict
         }
     }
 
@@ -335,14 +335,14 @@ fn is_false(flag: &bool) -> bool {
 
 /// How a message relates to the one that is stored under its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Meeting {
+pub(crate) enum RevisionOrder {
     /// A later revision.
     Newer,
     /// The same message: nothing to do.
-    Known,
+    Same,
     /// An earlier revision, or a copy that another node accepted earlier. It arrives late. In the second case its time
     /// is the message's place in the session.
-    Overtaken,
+    Older,
     /// Another message under the same id.
     Conflict,
     /// A user's later revision of a message that no user wrote.

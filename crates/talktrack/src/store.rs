@@ -17,7 +17,7 @@ use crate::record::{Status, Verdict};
 use crate::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
 use crate::stats::{Stats, StatsError, TimeRange};
 
-pub use error::{Class, StoreError};
+pub use error::{ErrorClass, StoreError};
 
 mod error;
 pub(crate) mod absent;
@@ -32,13 +32,13 @@ mod row;
 mod page;
 mod delivery;
 
-pub use delivery::{Delivery, Numbers};
+pub use delivery::{Delivery, DeliveryNumbers};
 
 pub use cursor::{MessageCursor, SessionCursor};
 pub use limited::LimitedRows;
 pub(crate) use page::SEARCHED_BYTES;
 pub use page::{PAGE_BYTES, Page, Weigh};
-pub use row::{GLIMPSE_CHARS, Glimpse, MessageRow, SessionRow};
+pub use row::{MessageRow, PREVIEW_CHARS, SessionPreview, SessionRow};
 
 /// A remote store. The writer delivers records from the journal to it, and keeps the order of the records
 /// of each session.
@@ -49,16 +49,16 @@ pub trait Store: Read {
     /// them may have been written before.
     ///
     /// # Errors
-    /// If the records were not written, or if the outcome is unknown. The [`Class`] of the error decides
+    /// If the records were not written, or if the outcome is unknown. The [`ErrorClass`] of the error decides
     /// what the writer does next.
     async fn write(&self, delivery: Delivery<'_>) -> Result<Vec<Verdict>, StoreError>;
 
     /// Returns the number of the last delivery of this lane that the store has committed, or `None` if the
-    /// store knows of none (see [`Numbers`]).
+    /// store knows of none (see [`DeliveryNumbers`]).
     ///
     /// # Errors
     /// If the store cannot answer now.
-    async fn delivered(&self, node: Uuid, lane: usize) -> Result<Option<i64>, StoreError>;
+    async fn last_delivery(&self, node: Uuid, lane: usize) -> Result<Option<i64>, StoreError>;
 
     /// Checks that the store would accept records now. Writes none.
     ///
@@ -112,7 +112,7 @@ pub trait Store: Read {
 
     /// From now on the store refuses reads and writes if its id differs from the noted one. If nothing is
     /// noted, it accepts them.
-    fn expect(&self, _noted: Option<NotedStore>) {}
+    fn set_expected(&self, _noted: Option<NotedStore>) {}
 
     /// Returns the projection that maintains the index for [`Rows::search`] in the background, if the store
     /// needs one.
@@ -159,10 +159,10 @@ pub enum Step {
 #[async_trait]
 pub trait Read: Rows {
     /// Returns the same rows as this user may see them. The store itself hides all others, for every query.
-    fn seen_by(&self, viewer: Viewer) -> Arc<dyn Rows>;
+    fn as_user(&self, viewer: Viewer) -> Arc<dyn Rows>;
 
     /// Returns sessions without an event since this moment, oldest start first, after the cursor.
-    async fn silent(
+    async fn inactive_since(
         &self,
         since: Timestamp,
         after: Option<SessionCursor>,
@@ -249,7 +249,7 @@ pub trait Rows: Send + Sync + 'static {
 
     /// Returns a short summary of each of these sessions that exists and has a message, in no particular
     /// order.
-    async fn glimpses(&self, ids: &[Uuid]) -> Result<Vec<Glimpse>, ReadError>;
+    async fn session_previews(&self, ids: &[Uuid]) -> Result<Vec<SessionPreview>, ReadError>;
 
     /// Returns a page of messages that match the query, newest first. The index is updated in the
     /// background, so the most recent messages may be missing.

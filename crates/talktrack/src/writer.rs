@@ -1,7 +1,7 @@
 //! The writer delivers durable records to a remote store. Each lane serves a group of sessions and has one batch in
 //! flight, so that every session keeps its order.
 //!
-//! If the store refuses a write, the [class](crate::store::Class) of the error decides what happens:
+//! If the store refuses a write, the [class](crate::store::ErrorClass) of the error decides what happens:
 //!
 //! - *transient* and *systemic*: the lane retries with backoff, without a limit. The first lane that succeeds wakes the
 //!   others.
@@ -38,7 +38,7 @@ use crate::health::Vitals;
 use crate::options::Options;
 use crate::record::{Record, RemovedRows, Verdict};
 use crate::retry::Backoff;
-use crate::store::{Numbers, Store};
+use crate::store::{DeliveryNumbers, Store};
 use crate::writer::breaker::Breaker;
 use crate::writer::lane::{Lane, Suspects};
 use crate::writer::load::Load;
@@ -157,7 +157,7 @@ impl Writer {
             tasks.push(Lane {
                 node,
                 number,
-                numbers: Numbers::of_an_earlier_process(last),
+                numbers: DeliveryNumbers::resume(last),
                 is_known: false,
                 held_before: None,
                 is_checked: false,

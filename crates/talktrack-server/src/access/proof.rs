@@ -7,7 +7,7 @@ use talktrack::{ReadError, StoredTime, Timestamp};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{Granted, SessionName, seen_by};
+use super::{Granted, SessionName, rows_for};
 use crate::auth::{Caller, User};
 use crate::error::Problem;
 use crate::state::AppState;
@@ -146,7 +146,7 @@ async fn of_user(
             return Ok(granted(*id, None));
         }
     }
-    let rows = seen_by(state, caller);
+    let rows = rows_for(state, caller);
     for id in &candidates {
         let row = asked(rows.session(*id)).await?.filter(|row| row.user_id == Some(user_id));
         if row.is_some() {
@@ -202,7 +202,7 @@ async fn of_key(
     if !claims.is_empty() {
         return claimed(&claims);
     }
-    let Some(row) = asked(seen_by(state, caller).session(session_id)).await? else {
+    let Some(row) = asked(rows_for(state, caller).session(session_id)).await? else {
         return Err(absent(caller, deletion(state, session_id).await));
     };
     let claim = caller.limited_to().and(row.user_id);

@@ -11,7 +11,7 @@ use talktrack::store::{MessageCursor, MessageRow, Page, Read, Rows, SessionRow};
 use uuid::Uuid;
 
 use super::proof::{self, Denied};
-use super::{Granted, SessionName, seen_by};
+use super::{Granted, SessionName, rows_for};
 use crate::auth::Caller;
 use crate::config::Scope;
 use crate::error::Problem;
@@ -56,7 +56,7 @@ impl SessionView {
             }
             None => Vec::new(),
         };
-        let rows = seen_by(state, caller);
+        let rows = rows_for(state, caller);
         let stored = match row {
             Some(row) => Ok(Some(row)),
             None => proof::asked(rows.session(session_id)).await,
@@ -113,7 +113,7 @@ impl SessionView {
         let Some(journal) = &self.journal else { return Ok(waiting) };
         for record in journal.messages_on_the_way(self.session.session_id).await? {
             let Some(stamped) = record.message().filter(|_| self.shows(&record)) else { continue };
-            let row = MessageRow::accepted(stamped, record.seq, self.session.user_id);
+            let row = MessageRow::from_stamped(stamped, record.seq, self.session.user_id);
             match waiting.get_mut(&row.id) {
                 None => _ = waiting.insert(row.id, row),
                 Some(known) if row.revision > known.revision => {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use talktrack::clock::{Clock as _, SystemClock};
-use talktrack::store::{Glimpse, Rows, SessionRow};
+use talktrack::store::{Rows, SessionPreview, SessionRow};
 use talktrack::{ReadError, Role, Status, Stored};
 use uuid::Uuid;
 
@@ -25,7 +25,7 @@ pub(super) struct Row {
 }
 
 impl Row {
-    fn new(session: &SessionRow, glimpse: Option<Glimpse>) -> Self {
+    fn new(session: &SessionRow, preview: Option<SessionPreview>) -> Self {
         Self {
             id: session.session_id,
             user_id: session.user_id.map(|id| id.to_string()).unwrap_or_default(),
@@ -35,8 +35,8 @@ impl Row {
             duration: duration(seconds(session)),
             messages: stored_count(session.message_count, "message", "messages"),
             status: session.status.clone(),
-            interruptions: glimpse.as_ref().map_or(0, |glimpse| glimpse.interruptions),
-            last: glimpse.map(|glimpse| (speaker(&glimpse.last_role).to_owned(), glimpse.last_words)),
+            interruptions: preview.as_ref().map_or(0, |preview| preview.interruptions),
+            last: preview.map(|preview| (speaker(&preview.last_role).to_owned(), preview.last_words)),
         }
     }
 
@@ -63,12 +63,12 @@ impl Row {
 /// Returns the rows of these sessions, in the same order.
 pub(super) async fn rows(rows: &dyn Rows, sessions: Vec<SessionRow>) -> Result<Vec<Row>, ReadError> {
     let ids: Vec<_> = sessions.iter().map(|session| session.session_id).collect();
-    let glimpses = rows.glimpses(&ids).await?;
-    let mut glimpses: HashMap<_, _> =
-        glimpses.into_iter().map(|glimpse| (glimpse.session_id, glimpse)).collect();
+    let previews = rows.session_previews(&ids).await?;
+    let mut previews: HashMap<_, _> =
+        previews.into_iter().map(|preview| (preview.session_id, preview)).collect();
     let row = |session: SessionRow| {
-        let glimpse = glimpses.remove(&session.session_id);
-        Row::new(&session, glimpse)
+        let preview = previews.remove(&session.session_id);
+        Row::new(&session, preview)
     };
     Ok(sessions.into_iter().map(row).collect())
 }

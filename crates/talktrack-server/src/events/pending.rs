@@ -134,7 +134,7 @@ pub(super) fn message(
     let Waiting { record, first } = waiting;
     let stamped = record.message()?;
     let owner = stamped.owner.or(session.map(|row| row.user_id.unwrap_or_default()));
-    let mut row = MessageRow::accepted(stamped, record.seq, owner);
+    let mut row = MessageRow::from_stamped(stamped, record.seq, owner);
     // A revision corrects what was said, not when: it keeps the time and place of the first revision.
     let first = first.as_ref().and_then(|first| Some((first.message()?.created_at.into(), Some(first.seq))));
     let stored = stored.filter(|stored| stored.session_id == row.session_id);
@@ -208,7 +208,7 @@ mod tests {
         let row = told(&pending, &update(USER), None).unwrap();
         assert_eq!((&row["user_id"], &row["metadata"]["b"]), (&USER.to_string().into(), &2.into()));
         let Body::Start(begun) = start(USER).body else { unreachable!() };
-        let stored = SessionRow::begun(&begun, 1);
+        let stored = SessionRow::from_start(&begun, 1);
         assert_eq!(told(&pending, &update(other), Some(&stored)), None, "the store will refuse it");
         assert_eq!(told(&pending, &update(USER), Some(&stored)).unwrap()["user_id"], USER.to_string());
         pending.forget(SESSION);
@@ -221,7 +221,7 @@ mod tests {
         let Body::Start(begun) = start(USER).body else { unreachable!() };
         let metadata = Some(Stored::Known(object(&format!(r#"{{"a":"{}"}}"#, "x".repeat(1 << 20)))));
         for number in 0..50 {
-            let row = SessionRow { session_id: Uuid::from_u128(number), ..SessionRow::begun(&begun, 1) };
+            let row = SessionRow { session_id: Uuid::from_u128(number), ..SessionRow::from_start(&begun, 1) };
             let claim = (row.session_id, USER);
             rows.insert(claim, SessionRow { metadata: metadata.clone(), ..row });
             assert!(rows.bytes <= REMEMBERED_BYTES + (2 << 20));

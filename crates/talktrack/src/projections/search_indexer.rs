@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::changes::{self, ChangeKind};
 use crate::database::{self, text};
 use crate::store::sqlite::search_index::{self, IndexCheckpoint, IndexedText, SearchIndex};
-use crate::store::{Class, Projection, Step, StoreError};
+use crate::store::{ErrorClass, Projection, Step, StoreError};
 
 /// The most messages of one step, and the most bytes of their text. A step takes a moment.
 const MAX_MESSAGES: usize = 500;
@@ -87,7 +87,7 @@ impl Projection for SearchIndexer {
                 if database::is_damage(&error) {
                     database::suspect(&search_index::path_of(&self.path), &error.to_string());
                 }
-                Err(StoreError::new(Class::Systemic, error.to_string()))
+                Err(StoreError::new(ErrorClass::Systemic, error.to_string()))
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::database::{self, UuidText, column_or_null, parse_time};
 use crate::projections::recompute::{CountedRow, Recomputation, read_counted_row};
 use crate::stats::{Resolution, StatsBucket};
 use crate::store::sqlite::rollup::{self, BucketPart, RollupCheckpoint, RollupFile, RowRun};
-use crate::store::{Class, Projection, Step, StoreError};
+use crate::store::{ErrorClass, Projection, Step, StoreError};
 
 /// The most rows of one step, to add or to recompute, and the most buckets that they may touch. A step takes a
 /// moment.
@@ -70,7 +70,7 @@ impl Projection for StatsRollup {
                 if database::is_damage(&error) {
                     database::suspect(&rollup::path_of(&self.path), &error.to_string());
                 }
-                Err(StoreError::new(Class::Systemic, error.to_string()))
+                Err(StoreError::new(ErrorClass::Systemic, error.to_string()))
             }
         }
     }

@@ -52,9 +52,9 @@ impl FromStr for Query {
         // still typing.
         for (place, part) in text.split('"').enumerate() {
             if place % 2 == 1 {
-                phrases.extend(Phrase::of(part));
+                phrases.extend(Phrase::parse(part));
             } else {
-                phrases.extend(part.split_whitespace().filter_map(Phrase::of));
+                phrases.extend(part.split_whitespace().filter_map(Phrase::parse));
             }
         }
         if phrases.is_empty() { Err(InvalidQuery::Empty) } else { Ok(Self { phrases }) }
@@ -68,8 +68,8 @@ impl<'de> Deserialize<'de> for Query {
 }
 
 impl Phrase {
-    fn of(text: &str) -> Option<Self> {
-        let words = Words::of(text);
+    fn parse(text: &str) -> Option<Self> {
+        let words = Words::split(text);
         let last = words.len().checked_sub(1)?;
         let starred =
             text.trim_end().ends_with('*') && words.word(last).chars().nth(MIN_PREFIX_CHARS - 1).is_some();
@@ -77,18 +77,17 @@ impl Phrase {
         // In a script without spaces, the last letter of the query need not be the last letter of the
         // sentence. Either the pair before already covers the letter, or the letter becomes a prefix.
         if words.is_lone(last) {
-            let is_told_by_the_pair_before_it =
-                last > 0 && words.place(last - 1).end == words.place(last).end;
-            if is_told_by_the_pair_before_it {
+            let is_covered_by_previous_pair = last > 0 && words.span(last - 1).end == words.span(last).end;
+            if is_covered_by_previous_pair {
                 phrase.words.pop();
             }
-            phrase.is_prefix = !is_told_by_the_pair_before_it;
+            phrase.is_prefix = !is_covered_by_previous_pair;
         }
         Some(phrase)
     }
 
     /// Returns the number of words of this phrase if the phrase is at this place, otherwise `None`.
-    pub(super) fn stands_at(&self, words: &Words, at: usize) -> Option<usize> {
+    pub(super) fn matches_at(&self, words: &Words, at: usize) -> Option<usize> {
         let (last, first) = self.words.split_last()?;
         let end = at + first.len();
         let is_there = end < words.len()
@@ -104,14 +103,14 @@ impl Query {
     }
 
     /// True if the text contains all parts of the query.
-    pub(crate) fn finds(&self, text: &str) -> bool {
-        let words = Words::of(text);
-        let is_there = |phrase: &Phrase| (0..words.len()).any(|at| phrase.stands_at(&words, at).is_some());
+    pub(crate) fn matches(&self, text: &str) -> bool {
+        let words = Words::split(text);
+        let is_there = |phrase: &Phrase| (0..words.len()).any(|at| phrase.matches_at(&words, at).is_some());
         self.phrases.iter().all(is_there)
     }
 
     /// Returns the query in the syntax of FTS5.
-    pub(crate) fn for_sqlite(&self) -> String {
+    pub(crate) fn to_fts5(&self) -> String {
         let mut sql = String::new();
         for (place, phrase) in self.phrases.iter().enumerate() {
             let (and, star) =
@@ -123,7 +122,7 @@ impl Query {
     }
 
     /// Returns the query in the syntax of PostgreSQL's `tsquery`.
-    pub(crate) fn for_postgres(&self) -> String {
+    pub(crate) fn to_tsquery(&self) -> String {
         let phrases = self.phrases.iter().map(|phrase| {
             let words: Vec<_> = phrase.words.iter().map(|word| format!("'{word}'")).collect();
             format!("({}{})", words.join(" <-> "), if phrase.is_prefix { ":*" } else { "" })
@@ -136,7 +135,7 @@ impl Query {
 mod tests {
     use super::*;
 
-    fn query(text: &str) -> Query {
+    fn parse(text: &str) -> Query {
         text.parse().unwrap()
     }
 
@@ -154,10 +153,10 @@ mod tests {
             "order-number",
             "...please!",
         ] {
-            assert!(query(found).finds(text), "{found}");
+            assert!(parse(found).matches(text), "{found}");
         }
         for missed in ["orders", "ord", "order refund", "\"number order\"", "mail-e", "\"order numb\""] {
-            assert!(!query(missed).finds(text), "{missed}");
+            assert!(!parse(missed).matches(text), "{missed}");
         }
     }
 
@@ -165,18 +164,18 @@ mod tests {
     fn any_part_of_a_sentence_without_spaces_is_found() {
         let text = "私は東京都に住んでいますiPhone";
         for found in ["東", "東京", "京都に", "すiphone", "住んで 東京都", "都*", "iphone"] {
-            assert!(query(found).finds(text), "{found}");
+            assert!(parse(found).matches(text), "{found}");
         }
         for missed in ["都京", "大", "東都", "京iphone"] {
-            assert!(!query(missed).finds(text), "{missed}");
+            assert!(!parse(missed).matches(text), "{missed}");
         }
     }
 
     #[test]
     fn it_is_put_in_the_words_of_each_database() {
-        let query = query("Foo \"bar b*\" 東 東京都");
-        assert_eq!(query.for_sqlite(), r#""foo" AND "bar b" AND "東" * AND "東京 京都""#);
-        assert_eq!(query.for_postgres(), "('foo') & ('bar' <-> 'b') & ('東':*) & ('東京' <-> '京都')");
+        let query = parse("Foo \"bar b*\" 東 東京都");
+        assert_eq!(query.to_fts5(), r#""foo" AND "bar b" AND "東" * AND "東京 京都""#);
+        assert_eq!(query.to_tsquery(), "('foo') & ('bar' <-> 'b') & ('東':*) & ('東京' <-> '京都')");
     }
 
     #[test]

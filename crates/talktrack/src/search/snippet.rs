@@ -28,8 +28,8 @@ impl Query {
     /// Returns the part of the text around the first match, in pieces; `…` stands for omitted text before
     /// and after it. `None` if the text does not contain all parts of the query.
     pub(crate) fn snippet(&self, text: &str) -> Option<Vec<Piece>> {
-        let hits = self.hits(&Words::of(text))?;
-        let shown = window(text, hits.first().map_or(0..0, Clone::clone));
+        let hits = self.find_hits(&Words::split(text))?;
+        let shown = excerpt_range(text, hits.first().map_or(0..0, Clone::clone));
         let mut pieces = Vec::new();
         let mut add = |piece: &str, hit| {
             if !piece.is_empty() {
@@ -49,14 +49,14 @@ impl Query {
     }
 
     /// Returns the places of all matches, in order and without overlaps.
-    fn hits(&self, words: &Words) -> Option<Vec<Range<usize>>> {
+    fn find_hits(&self, words: &Words) -> Option<Vec<Range<usize>>> {
         let mut missing: Vec<bool> = self.phrases().iter().map(|_| true).collect();
         let mut hits: Vec<Range<usize>> = Vec::new();
         for at in 0..words.len() {
             for (phrase, missing) in self.phrases().iter().zip(&mut missing) {
-                let Some(length) = phrase.stands_at(words, at) else { continue };
+                let Some(length) = phrase.matches_at(words, at) else { continue };
                 *missing = false;
-                let (start, end) = (words.place(at).start, words.place(at + length - 1).end);
+                let (start, end) = (words.span(at).start, words.span(at + length - 1).end);
                 match hits.last_mut() {
                     Some(last) if last.end >= start => last.end = last.end.max(end),
                     _ => hits.push(start..end),
@@ -68,25 +68,25 @@ impl Query {
 }
 
 /// Returns the part of the text that is shown.
-fn window(text: &str, first: Range<usize>) -> Range<usize> {
+fn excerpt_range(text: &str, first: Range<usize>) -> Range<usize> {
     let start = match first.start.saturating_sub(BEFORE) {
         0 => 0,
         start => {
-            let start = boundary(text, start);
-            let near = &text[start..boundary(text, start + SPARE).min(first.start)];
-            near.find(char::is_whitespace).map_or(start, |space| boundary(text, start + space + 1))
+            let start = char_boundary(text, start);
+            let near = &text[start..char_boundary(text, start + SPARE).min(first.start)];
+            near.find(char::is_whitespace).map_or(start, |space| char_boundary(text, start + space + 1))
         }
     };
-    let end = boundary(text, start + LENGTH).max(first.end);
+    let end = char_boundary(text, start + LENGTH).max(first.end);
     if end == text.len() {
         return start..end;
     }
-    let near = boundary(text, end - SPARE).clamp(first.end, end);
+    let near = char_boundary(text, end - SPARE).clamp(first.end, end);
     start..text[near..end].rfind(char::is_whitespace).map_or(end, |space| near + space)
 }
 
 /// Returns the first character boundary at or after this place.
-fn boundary(text: &str, from: usize) -> usize {
+fn char_boundary(text: &str, from: usize) -> usize {
     (from..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len())
 }
 

@@ -15,11 +15,11 @@ const MAX_WORD_BYTES: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct Words {
     folded: String,
-    places: Vec<Place>,
+    spans: Vec<WordSpan>,
 }
 
 #[derive(Debug)]
-struct Place {
+struct WordSpan {
     folded: Range<usize>,
     text: Range<usize>,
     /// True for a letter of a script without spaces that is not followed by another such letter.
@@ -28,7 +28,7 @@ struct Place {
 
 /// The role of a character in a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Class {
+enum CharClass {
     Letter,
     /// A letter of a script that writes no spaces between words.
     Spaceless,
@@ -39,16 +39,16 @@ enum Class {
 
 impl Words {
     /// Splits a text into words.
-    pub(crate) fn of(text: &str) -> Self {
+    pub(crate) fn split(text: &str) -> Self {
         let mut words = Self::default();
         let mut rest = 0;
-        while words.places.len() < MAX_WORDS
+        while words.spans.len() < MAX_WORDS
             && let Some((kind, unit)) = next_unit(text, rest)
         {
             rest = unit.end;
-            if kind == Class::Spaceless {
+            if kind == CharClass::Spaceless {
                 let second = next_unit(text, unit.end)
-                    .filter(|(next, there)| *next == Class::Spaceless && there.start == unit.end);
+                    .filter(|(next, there)| *next == CharClass::Spaceless && there.start == unit.end);
                 let end = second.as_ref().map_or(unit.end, |(_, second)| second.end);
                 words.push(text, unit.start..end, second.is_none());
             } else {
@@ -67,26 +67,26 @@ impl Words {
         }
         self.folded.truncate(end);
         if end > from {
-            self.places.push(Place { folded: from..end, text: place, is_lone });
+            self.spans.push(WordSpan { folded: from..end, text: place, is_lone });
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.places.len()
+        self.spans.len()
     }
 
     /// Returns a word in its folded form, in which words are compared.
     pub(crate) fn word(&self, at: usize) -> &str {
-        &self.folded[self.places[at].folded.clone()]
+        &self.folded[self.spans[at].folded.clone()]
     }
 
     /// Returns the word's place in the text, in bytes.
-    pub(crate) fn place(&self, at: usize) -> Range<usize> {
-        self.places[at].text.clone()
+    pub(crate) fn span(&self, at: usize) -> Range<usize> {
+        self.spans[at].text.clone()
     }
 
     pub(crate) fn is_lone(&self, at: usize) -> bool {
-        self.places[at].is_lone
+        self.spans[at].is_lone
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
@@ -95,22 +95,23 @@ impl Words {
 }
 
 /// Returns the next word at or after this place, or the next letter of a script without spaces.
-fn next_unit(text: &str, from: usize) -> Option<(Class, Range<usize>)> {
-    let mut characters = text[from..].char_indices().map(|(at, character)| (from + at, class(character)));
-    let is_letter = |class| matches!(class, Class::Letter | Class::Spaceless);
+fn next_unit(text: &str, from: usize) -> Option<(CharClass, Range<usize>)> {
+    let mut characters = text[from..].char_indices().map(|(at, character)| (from + at, classify(character)));
+    let is_letter = |class| matches!(class, CharClass::Letter | CharClass::Spaceless);
     let (start, kind) = characters.by_ref().find(|(_, class)| is_letter(*class))?;
-    let goes_on = |next: Class| next == Class::Mark || (kind == Class::Letter && next == Class::Letter);
+    let goes_on =
+        |next: CharClass| next == CharClass::Mark || (kind == CharClass::Letter && next == CharClass::Letter);
     let end = characters.find(|(_, next)| !goes_on(*next)).map_or(text.len(), |(end, _)| end);
     Some((kind, start..end))
 }
 
-fn class(character: char) -> Class {
+fn classify(character: char) -> CharClass {
     match character {
-        _ if character.is_ascii_alphanumeric() => Class::Letter,
-        _ if character.is_ascii() => Class::Other,
+        _ if character.is_ascii_alphanumeric() => CharClass::Letter,
+        _ if character.is_ascii() => CharClass::Other,
         // The voicing marks of half-width Kana are letters only according to Unicode.
-        _ if is_combining_mark(character) || matches!(character, '\u{ff9e}' | '\u{ff9f}') => Class::Mark,
-        _ if !character.is_alphanumeric() => Class::Other,
+        _ if is_combining_mark(character) || matches!(character, '\u{ff9e}' | '\u{ff9f}') => CharClass::Mark,
+        _ if !character.is_alphanumeric() => CharClass::Other,
         // Thai to Myanmar; Hangul, including half-width; Khmer; Kana and Han, with their extensions.
         '\u{0e00}'..='\u{0eff}'
         | '\u{1000}'..='\u{11ff}'
@@ -119,8 +120,8 @@ fn class(character: char) -> Class {
         | '\u{f900}'..='\u{faff}'
         | '\u{ff66}'..='\u{ffdc}'
         | '\u{1b000}'..='\u{1b16f}'
-        | '\u{20000}'..='\u{3ffff}' => Class::Spaceless,
-        _ => Class::Letter,
+        | '\u{20000}'..='\u{3ffff}' => CharClass::Spaceless,
+        _ => CharClass::Letter,
     }
 }
 
@@ -151,43 +152,43 @@ fn is_accent(character: char) -> bool {
 mod tests {
     use super::*;
 
-    fn words(text: &str) -> Vec<String> {
-        Words::of(text).iter().map(str::to_owned).collect()
+    fn split_words(text: &str) -> Vec<String> {
+        Words::split(text).iter().map(str::to_owned).collect()
     }
 
     #[test]
     fn words_are_runs_of_letters_and_digits_in_lower_case_without_accents() {
         assert_eq!(
-            words("Don't e-mail ME@Example.org, 2x!"),
+            split_words("Don't e-mail ME@Example.org, 2x!"),
             ["don", "t", "e", "mail", "me", "example", "org", "2x"]
         );
         assert_eq!(
-            words("Äpfel straße ÇA Ｆｕｌｌ Ελλάς ЁЖ İzmir"),
+            split_words("Äpfel straße ÇA Ｆｕｌｌ Ελλάς ЁЖ İzmir"),
             ["apfel", "strasse", "ca", "full", "ελλασ", "еж", "izmir"]
         );
-        assert_eq!(words("e\u{301}te\u{301} été हिन्दी"), ["ete", "ete", "हिन्दी"]);
-        assert_eq!(words(" \u{e000}…🎉\0"), [] as [&str; 0]);
+        assert_eq!(split_words("e\u{301}te\u{301} été हिन्दी"), ["ete", "ete", "हिन्दी"]);
+        assert_eq!(split_words(" \u{e000}…🎉\0"), [] as [&str; 0]);
     }
 
     #[test]
     fn scripts_without_spaces_are_taken_two_letters_at_a_time() {
-        assert_eq!(words("東京都はABC、京"), ["東京", "京都", "都は", "は", "abc", "京"]);
-        assert_eq!(words("한국어 ที่ดี"), ["한국", "국어", "어", "ที่ดี", "ดี"]);
-        assert_eq!(words("ｶﾞｷﾞ"), ["ガギ", "ギ"]);
+        assert_eq!(split_words("東京都はABC、京"), ["東京", "京都", "都は", "は", "abc", "京"]);
+        assert_eq!(split_words("한국어 ที่ดี"), ["한국", "국어", "어", "ที่ดี", "ดี"]);
+        assert_eq!(split_words("ｶﾞｷﾞ"), ["ガギ", "ギ"]);
     }
 
     #[test]
     fn each_word_knows_where_it_stands() {
         let text = "¡Ça, 東京!";
-        let words = Words::of(text);
-        let places: Vec<_> = (0..words.len()).map(|at| &text[words.place(at)]).collect();
-        assert_eq!(places, ["Ça", "東京", "京"]);
+        let words = Words::split(text);
+        let spans: Vec<_> = (0..words.len()).map(|at| &text[words.span(at)]).collect();
+        assert_eq!(spans, ["Ça", "東京", "京"]);
     }
 
     #[test]
     fn a_long_text_and_a_long_word_are_cut() {
-        assert_eq!(Words::of(&"a ".repeat(MAX_WORDS + 5)).len(), MAX_WORDS);
-        assert_eq!(words(&"é".repeat(100)), ["e".repeat(64)]);
-        assert_eq!(words(&"ж".repeat(100)), ["ж".repeat(32)]);
+        assert_eq!(Words::split(&"a ".repeat(MAX_WORDS + 5)).len(), MAX_WORDS);
+        assert_eq!(split_words(&"é".repeat(100)), ["e".repeat(64)]);
+        assert_eq!(split_words(&"ж".repeat(100)), ["ж".repeat(32)]);
     }
 }

@@ -1,5 +1,5 @@
 //! The distribution of numbers, to within one percent of each number: a DDSketch (Masson, Rim, Lee:
-//! "DDSketch", VLDB 2019). Numbers of similar size share a bin, whose width grows with their size. Two
+//! "DDSketch", VLDB 2019). DeliveryNumbers of similar size share a bin, whose width grows with their size. Two
 //! distributions can be added bin by bin, and the sum is as exact as either of them.
 //!
 //! This is an implementation of its own, because the crate `sketches-ddsketch` keeps every bin between the

@@ -13,8 +13,8 @@ use crate::record::Verdict;
 use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
 use crate::stats::{Stats, StatsError, TimeRange};
 use crate::store::{
-    Audit, Class, DeletedSession, Delivery, Glimpse, MessageCursor, MessageRow, Page, Read, Rows,
-    SessionCursor, SessionFilter, SessionRow, Store, StoreError, Viewer,
+    Audit, DeletedSession, Delivery, ErrorClass, MessageCursor, MessageRow, Page, Read, Rows, SessionCursor,
+    SessionFilter, SessionPreview, SessionRow, Store, StoreError, Viewer,
 };
 
 /// Refuses every call with a message that names the missing store.
@@ -29,7 +29,7 @@ impl AbsentStore {
     }
 
     fn refuse<T>(&self) -> Result<T, StoreError> {
-        Err(StoreError::new(Class::Systemic, self.why.to_string()))
+        Err(StoreError::new(ErrorClass::Systemic, self.why.to_string()))
     }
 
     fn unreadable<T>(&self) -> Result<T, ReadError> {
@@ -43,7 +43,7 @@ impl Store for AbsentStore {
         self.refuse()
     }
 
-    async fn delivered(&self, _node: Uuid, _lane: usize) -> Result<Option<i64>, StoreError> {
+    async fn last_delivery(&self, _node: Uuid, _lane: usize) -> Result<Option<i64>, StoreError> {
         self.refuse()
     }
 
@@ -92,7 +92,7 @@ impl Rows for AbsentStore {
         self.unreadable()
     }
 
-    async fn glimpses(&self, _ids: &[Uuid]) -> Result<Vec<Glimpse>, ReadError> {
+    async fn session_previews(&self, _ids: &[Uuid]) -> Result<Vec<SessionPreview>, ReadError> {
         self.unreadable()
     }
 
@@ -112,11 +112,11 @@ impl Rows for AbsentStore {
 
 #[async_trait]
 impl Read for AbsentStore {
-    fn seen_by(&self, _viewer: Viewer) -> Arc<dyn Rows> {
+    fn as_user(&self, _viewer: Viewer) -> Arc<dyn Rows> {
         Arc::new(self.clone())
     }
 
-    async fn silent(
+    async fn inactive_since(
         &self,
         _since: Timestamp,
         _after: Option<SessionCursor>,

@@ -42,7 +42,7 @@ pub(crate) enum Rule {
 
 impl Rule {
     /// Returns the rule for a record of this node on a row whose last applied record is `last`.
-    pub(crate) fn of(last: Option<Origin>, node: Uuid, seq: Seq, attempt: Attempt) -> Self {
+    pub(crate) fn for_record(last: Option<Origin>, node: Uuid, seq: Seq, attempt: Attempt) -> Self {
         match (attempt, last) {
             (Attempt::Replay, _) => Self::FillIn,
             (_, Some((last_node, last_seq))) if last_node == node => match attempt {
@@ -62,7 +62,7 @@ impl Rule {
     ///
     /// # Errors
     /// The length in bytes, if it exceeds both `limit` and the length of the stored metadata.
-    pub(crate) fn merge(
+    pub(crate) fn merge_metadata(
         self,
         stored: Option<&Stored<JsonObject>>,
         added: &JsonObject,
@@ -97,7 +97,7 @@ impl Rule {
 
 /// The state of a row that decides what an end does.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Open {
+pub(crate) struct SessionEndState {
     /// The row has an end.
     pub(crate) is_ended: bool,
     /// The end was inferred: a node concluded it, no client sent it.
@@ -111,14 +111,14 @@ pub(crate) enum Ending {
     /// This end becomes the end of the session.
     Closes,
     /// The end that the row already has is kept.
-    Stands,
+    Kept,
     /// The session continues on another node.
-    GoesOn,
+    Continues,
 }
 
 impl Ending {
     /// Decides the effect of this end, accepted with this `seq`, on a row.
-    pub(crate) fn of(rule: Rule, end: &SessionEnd, seq: Seq, row: Open) -> Self {
+    pub(crate) fn decide(rule: Rule, end: &SessionEnd, seq: Seq, row: SessionEndState) -> Self {
         let later_than = |moment: Timestamp| row.last_event_at.is_some_and(|last| last > moment);
         let accepted = Timestamp::from_micros(seq).unwrap_or(end.ended_at);
         let goes_on = match rule {
@@ -130,9 +130,9 @@ impl Ending {
         };
         let is_open = !row.is_ended || (row.is_inferred && !end.is_inferred());
         match (is_open, goes_on) {
-            (_, true) if !row.is_ended => Self::GoesOn,
+            (_, true) if !row.is_ended => Self::Continues,
             (true, false) if rule != Rule::Ignore => Self::Closes,
-            _ => Self::Stands,
+            _ => Self::Kept,
         }
     }
 }

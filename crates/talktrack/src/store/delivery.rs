@@ -20,19 +20,19 @@ pub struct Delivery<'r> {
     /// The delivery numbers of the lane. Each transaction moves the lane's number in the store from the
     /// last one to the next, and fails if the store holds a different number. `None` for an unnumbered
     /// delivery.
-    pub numbers: Option<&'r Numbers>,
+    pub numbers: Option<&'r DeliveryNumbers>,
 }
 
 /// The delivery numbers of a lane. Every transaction that writes takes the next number, and the store keeps
 /// the last one. If the store holds a lower number than the lane has seen committed, the store has lost
 /// deliveries that it had confirmed.
 #[derive(Debug, Default)]
-pub struct Numbers {
+pub struct DeliveryNumbers {
     last: AtomicI64,
     highest: AtomicI64,
 }
 
-impl Numbers {
+impl DeliveryNumbers {
     /// Returns the number of the last transaction that is known to be committed, or 0 if there was none.
     pub fn last(&self) -> i64 {
         self.last.load(Ordering::Acquire)
@@ -55,13 +55,13 @@ impl Numbers {
     }
 
     /// Restores the numbers of a lane from the number that an earlier process noted.
-    pub(crate) fn of_an_earlier_process(last: i64) -> Self {
+    pub(crate) fn resume(last: i64) -> Self {
         Self { last: AtomicI64::new(last), highest: AtomicI64::new(last) }
     }
 
     /// Continues after the number that the store reports as its last. Later numbers are higher than all
     /// earlier ones, even if the store has lost some of these.
-    pub(crate) fn go_on_from(&self, number: i64) {
+    pub(crate) fn continue_after(&self, number: i64) {
         self.commit(number);
         self.highest.fetch_max(number, Ordering::AcqRel);
     }
@@ -75,7 +75,7 @@ impl<'r> Delivery<'r> {
 
     /// Makes this the next numbered delivery of the lane.
     #[must_use]
-    pub fn numbered(self, numbers: &'r Numbers) -> Self {
+    pub fn numbered(self, numbers: &'r DeliveryNumbers) -> Self {
         Self { numbers: Some(numbers), ..self }
     }
 }

@@ -5,7 +5,7 @@
 #[error("{message}")]
 pub struct StoreError {
     /// Decides what the writer does next.
-    pub class: Class,
+    pub class: ErrorClass,
     /// The store's own message. It contains no secret and no text of a conversation, so it may be logged.
     pub message: String,
     /// True if some records may have been written despite the error: the answer was lost, or only some of
@@ -15,14 +15,14 @@ pub struct StoreError {
 
 impl StoreError {
     /// Creates an error for a write that wrote nothing.
-    pub fn new(class: Class, message: impl Into<String>) -> Self {
+    pub fn new(class: ErrorClass, message: impl Into<String>) -> Self {
         Self { class, message: message.into(), is_outcome_unknown: false }
     }
 }
 
 /// What a failed write means for the records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
+pub enum ErrorClass {
     /// The store is unavailable or busy. The writer retries without a limit.
     Transient,
     /// The store accepts no row in its present state: the writer waits until an operator repairs it.
@@ -33,7 +33,7 @@ pub enum Class {
     Data,
 }
 
-impl Class {
+impl ErrorClass {
     /// Returns the word for logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::{Glimpse, MessageCursor, MessageRow, Page, Read, Rows, SessionCursor, SessionFilter, SessionRow};
+use super::{
+    MessageCursor, MessageRow, Page, Read, Rows, SessionCursor, SessionFilter, SessionPreview, SessionRow,
+};
 use crate::error::ReadError;
 use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
 use crate::stats::{Stats, StatsError, TimeRange};
@@ -77,12 +79,12 @@ impl Rows for LimitedRows {
         }
     }
 
-    async fn glimpses(&self, ids: &[Uuid]) -> Result<Vec<Glimpse>, ReadError> {
+    async fn session_previews(&self, ids: &[Uuid]) -> Result<Vec<SessionPreview>, ReadError> {
         let rows = self.reader.sessions_by_id(ids).await?;
         let shown: HashSet<Uuid> =
             rows.iter().filter(|row| self.includes(row.user_id)).map(|row| row.session_id).collect();
         let ids: Vec<Uuid> = ids.iter().copied().filter(|id| shown.contains(id)).collect();
-        self.reader.glimpses(&ids).await
+        self.reader.session_previews(&ids).await
     }
 
     async fn search(

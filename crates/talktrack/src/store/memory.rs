@@ -18,17 +18,17 @@ use uuid::Uuid;
 use crate::clock::{Seq, Timestamp};
 use crate::error::{NotDurable, ReadError};
 use crate::record::{
-    Attempt, Body, DeadReason, Meeting, Record, SessionAlive, SessionEnd, Stamped, Status, Verdict,
+    Attempt, Body, DeadReason, Record, RevisionOrder, SessionAlive, SessionEnd, Stamped, Status, Verdict,
 };
 use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
 use crate::stats::{Stats, StatsCounter, StatsError, TimeRange};
 use crate::store::conflict::Rule;
 use crate::store::memory::faults::Fault;
-use crate::store::memory::rows::{glimpse_of, row_of};
+use crate::store::memory::rows::{preview_of, row_of};
 use crate::store::memory::sessions::{By, Told};
 use crate::store::{
-    Audit, DeletedSession, Delivery, Glimpse, MessageCursor, MessageRow, Page, Read, Rows, SessionCursor,
-    SessionFilter, SessionRow, Store, StoreError, Viewer,
+    Audit, DeletedSession, Delivery, MessageCursor, MessageRow, Page, Read, Rows, SessionCursor,
+    SessionFilter, SessionPreview, SessionRow, Store, StoreError, Viewer,
 };
 
 /// A store in memory. Clones share their content.
@@ -79,7 +79,7 @@ impl Store for MemoryStore {
         tables.finish(&delivery).map(|()| verdicts)
     }
 
-    async fn delivered(&self, node: Uuid, lane: usize) -> Result<Option<i64>, StoreError> {
+    async fn last_delivery(&self, node: Uuid, lane: usize) -> Result<Option<i64>, StoreError> {
         Ok(self.tables.lock().numbers.get(&(node, lane)).copied())
     }
 
@@ -104,7 +104,7 @@ impl Store for MemoryStore {
 impl Tables {
     fn write(&mut self, node: Uuid, record: &Record) -> Verdict {
         let last = self.told.get(&record.session_id()).and_then(|told| told.last);
-        let rule = Rule::of(last, node, record.seq, record.attempt);
+        let rule = Rule::for_record(last, node, record.seq, record.attempt);
         let by = By { rule, origin: (node, record.seq), is_replayed: record.attempt == Attempt::Replay };
         match &record.body {
             Body::Delete(delete) => self.delete(record.seq, delete),
@@ -148,8 +148,8 @@ impl Tables {
         let transcript = self.transcripts.entry(session.session_id).or_default();
         if let Some((place, existing)) = self.messages.get_mut(&stamped.id) {
             existing.message.created_at = place.created_at.known();
-            match stamped.meets(&existing.message) {
-                Meeting::Overtaken => {
+            match stamped.compare_revision(&existing.message) {
+                RevisionOrder::Older => {
                     let first = MessageCursor { created_at: stamped.created_at.into(), seq, id: stamped.id };
                     if first < *place
                         && let Some(row) = transcript.remove(place)
@@ -160,10 +160,10 @@ impl Tables {
                     }
                     return Verdict::AlreadyThere;
                 }
-                Meeting::Known => return Verdict::AlreadyThere,
-                Meeting::Conflict => return Verdict::Dead(DeadReason::IdConflict),
-                Meeting::NotTheirs => return Verdict::Dead(DeadReason::NotTheirs),
-                Meeting::Newer => {}
+                RevisionOrder::Same => return Verdict::AlreadyThere,
+                RevisionOrder::Conflict => return Verdict::Dead(DeadReason::IdConflict),
+                RevisionOrder::NotTheirs => return Verdict::Dead(DeadReason::NotTheirs),
+                RevisionOrder::Newer => {}
             }
             let mut revised = stamped.clone();
             revised.message.external_id = existing.message.external_id.take();
@@ -216,7 +216,7 @@ impl Rows for MemoryStore {
             filter
                 .matching
                 .as_ref()
-                .is_none_or(|query| transcript.any(|(_, said)| query.finds(&said.content)))
+                .is_none_or(|query| transcript.any(|(_, said)| query.matches(&said.content)))
         };
         let mut rows: Vec<_> = tables.sessions.values().filter(wanted).filter(finds).cloned().collect();
         rows.sort_by_key(|row| std::cmp::Reverse(place(row)));
@@ -264,11 +264,11 @@ impl Rows for MemoryStore {
         Page::fill(transcript.range((from, Bound::Unbounded)).map(|(_, row)| Ok(row.clone())), limit)
     }
 
-    async fn glimpses(&self, ids: &[Uuid]) -> Result<Vec<Glimpse>, ReadError> {
+    async fn session_previews(&self, ids: &[Uuid]) -> Result<Vec<SessionPreview>, ReadError> {
         let tables = self.tables.lock();
         let shown = ids.iter().filter(|id| tables.sessions.get(id).is_some_and(|row| self.shows(row)));
         let transcripts = shown.filter_map(|id| tables.transcripts.get(id));
-        Ok(transcripts.filter_map(glimpse_of).collect())
+        Ok(transcripts.filter_map(preview_of).collect())
     }
 
     async fn search(
@@ -315,17 +315,17 @@ impl Rows for MemoryStore {
 
 #[async_trait]
 impl Read for MemoryStore {
-    fn seen_by(&self, viewer: Viewer) -> Arc<dyn Rows> {
+    fn as_user(&self, viewer: Viewer) -> Arc<dyn Rows> {
         Arc::new(Self { viewer: Some(viewer.user_id), ..self.clone() })
     }
 
-    async fn silent(
+    async fn inactive_since(
         &self,
         since: Timestamp,
         after: Option<SessionCursor>,
         limit: usize,
     ) -> Result<Vec<SessionRow>, ReadError> {
-        Ok(self.tables.lock().silent(since, after, limit))
+        Ok(self.tables.lock().inactive_since(since, after, limit))
     }
 
     async fn sessions_by_id(&self, ids: &[Uuid]) -> Result<Vec<SessionRow>, ReadError> {

@@ -56,7 +56,7 @@ use crate::store::postgres::schema::Difference;
 use crate::store::postgres::search_indexer::PostgresSearchIndexer;
 use crate::store::postgres::statement::Statement;
 use crate::store::postgres::stats_rollup::PostgresStatsRollup;
-use crate::store::{Class, Delivery, Projection, Store, StoreError, Viewer};
+use crate::store::{Delivery, ErrorClass, Projection, Store, StoreError, Viewer};
 
 pub use connect::{Address, ConnectError, InvalidAddress};
 
@@ -179,7 +179,7 @@ impl Store for PostgresStore {
         }
     }
 
-    async fn delivered(&self, node: Uuid, lane: usize) -> Result<Option<i64>, StoreError> {
+    async fn last_delivery(&self, node: Uuid, lane: usize) -> Result<Option<i64>, StoreError> {
         let held = async {
             let client = self.writers.get().await?;
             within(client, PATIENCE, async |client| deliveries::held(client, node, lane).await).await
@@ -231,7 +231,7 @@ impl Store for PostgresStore {
             Ok(None) => {
                 let message = "The table 'conversation_store' shows no row (run: talktrack migrate; or the user of \
                                database_url needs a policy of its own there, docs/supabase.md)";
-                Err(StoreError::new(Class::Systemic, message))
+                Err(StoreError::new(ErrorClass::Systemic, message))
             }
             Err(failure) => Err(self.explain(failure).await),
         }
@@ -241,7 +241,7 @@ impl Store for PostgresStore {
         self.address.clone()
     }
 
-    fn expect(&self, noted: Option<NotedStore>) {
+    fn set_expected(&self, noted: Option<NotedStore>) {
         *self.expected.lock() = noted;
         // Idle connections were checked against no store, or against a different one.
         [&self.writers, &self.readers, &self.search_indexers, &self.rollups]

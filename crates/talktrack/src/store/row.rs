@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::clock::Seq;
 use crate::json::{JsonArray, JsonObject};
 use crate::message::{Kind, Message, NOTES, REVISION_SEQ, Role, TurnMetrics};
-use crate::record::{Meeting, SessionDelete, SessionStart, Stamped, Status};
+use crate::record::{RevisionOrder, SessionDelete, SessionStart, Stamped, Status};
 use crate::store::{MessageCursor, SessionCursor};
 use crate::stored::{AsWord, Stored, StoredTime, serialize_number};
 
@@ -33,7 +33,7 @@ pub struct SessionRow {
 
 impl SessionRow {
     /// Returns the row of a new session.
-    pub fn begun(start: &SessionStart, seq: Seq) -> Self {
+    pub fn from_start(start: &SessionStart, seq: Seq) -> Self {
         Self {
             session_id: start.session_id,
             user_id: Some(start.user_id),
@@ -65,19 +65,19 @@ impl SessionRow {
 
 /// A short summary of a session, for lists of sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Glimpse {
+pub struct SessionPreview {
     /// The session.
     pub session_id: Uuid,
     /// The role of the last speaker: the user or the assistant.
     pub last_role: Stored<Role>,
-    /// The first [`GLIMPSE_CHARS`] characters of the last message.
+    /// The first [`PREVIEW_CHARS`] characters of the last message.
     pub last_words: String,
     /// Number of messages that were interrupted.
     pub interruptions: u64,
 }
 
-/// The longest excerpt of the last message in a [`Glimpse`], in characters.
-pub const GLIMPSE_CHARS: usize = 200;
+/// The longest excerpt of the last message in a [`SessionPreview`], in characters.
+pub const PREVIEW_CHARS: usize = 200;
 
 /// A row of `conversation_messages`. Another program may have written it: values that talktrack does not
 /// know are kept unchanged.
@@ -106,7 +106,7 @@ pub struct MessageRow {
 impl MessageRow {
     /// Returns the row of an accepted message in a session of this user. `owner` is `None` if the session's
     /// user is unknown.
-    pub fn accepted(stamped: &Stamped, seq: Seq, owner: Option<Uuid>) -> Self {
+    pub fn from_stamped(stamped: &Stamped, seq: Seq, owner: Option<Uuid>) -> Self {
         let message = &stamped.message;
         Self {
             id: stamped.id,
@@ -130,17 +130,17 @@ impl MessageRow {
     }
 
     /// Compares a message with this row, which is stored under the message's id.
-    pub(crate) fn met_by(&self, stamped: &Stamped) -> Meeting {
+    pub(crate) fn compare_revision(&self, stamped: &Stamped) -> RevisionOrder {
         if let Some(stored) = self.clone().into_message() {
-            return stamped.meets(&stored);
+            return stamped.compare_revision(&stored);
         }
         match i64::from(stamped.message.revision).cmp(&self.revision) {
-            _ if stamped.message.session_id != self.session_id => Meeting::Conflict,
+            _ if stamped.message.session_id != self.session_id => RevisionOrder::Conflict,
             // Another program changed the row, so no user's token wrote its content.
-            Ordering::Greater if stamped.by_user => Meeting::NotTheirs,
-            Ordering::Greater => Meeting::Newer,
-            Ordering::Less => Meeting::Overtaken,
-            Ordering::Equal => Meeting::Conflict,
+            Ordering::Greater if stamped.by_user => RevisionOrder::NotTheirs,
+            Ordering::Greater => RevisionOrder::Newer,
+            Ordering::Less => RevisionOrder::Older,
+            Ordering::Equal => RevisionOrder::Conflict,
         }
     }
 

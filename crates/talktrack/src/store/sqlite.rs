@@ -5,7 +5,7 @@ mod sessions;
 mod audit;
 mod rows;
 mod read;
-mod glimpse;
+mod session_preview;
 mod following;
 mod on_the_way;
 mod letters;

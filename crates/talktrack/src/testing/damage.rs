@@ -13,7 +13,7 @@ use crate::message::{Message, Role};
 use crate::options::Options;
 use crate::store::memory::MemoryStore;
 use crate::store::sqlite::SqliteReader;
-use crate::store::{Class, Read, SessionFilter, Store, StoreError};
+use crate::store::{ErrorClass, Read, SessionFilter, Store, StoreError};
 use crate::testing::trial::within;
 use crate::tracker::{NewSession, Tracker};
 
@@ -147,7 +147,7 @@ fn open(data_dir: &Path, remote: bool) -> Result<Tracker, OpenError> {
         return Tracker::open(options);
     }
     let store = MemoryStore::new();
-    store.fail_when(|_| Some(StoreError::new(Class::Transient, "away")));
+    store.fail_when(|_| Some(StoreError::new(ErrorClass::Transient, "away")));
     Tracker::open_with_store(options, &(Arc::new(store) as Arc<dyn Store>))
 }
 

@@ -145,7 +145,7 @@ pub async fn a_session_that_is_too_old_goes_and_may_begin_again(setup: Setup) {
     trial.tracker().sweep();
     trial.settled().await;
     let silent = async |trial: &Trial| {
-        let rows = within("silent sessions", trial.tracker().reader().silent(since, None, 10)).await;
+        let rows = within("silent sessions", trial.tracker().reader().inactive_since(since, None, 10)).await;
         rows.expect("the store can be read").into_iter().map(|row| row.session_id).collect::<Vec<_>>()
     };
     assert_eq!(silent(&trial).await, [GOES]);

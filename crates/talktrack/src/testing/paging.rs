@@ -9,7 +9,9 @@ use uuid::Uuid;
 use crate::json::JsonObject;
 use crate::message::{Kind, Message, Role};
 use crate::record::Status;
-use crate::store::{GLIMPSE_CHARS, Glimpse, MessageRow, PAGE_BYTES, SessionFilter, SessionRow, Viewer};
+use crate::store::{
+    MessageRow, PAGE_BYTES, PREVIEW_CHARS, SessionFilter, SessionPreview, SessionRow, Viewer,
+};
 use crate::testing::{Setup, Trial};
 use crate::tracker::NewSession;
 
@@ -259,7 +261,7 @@ pub async fn sessions_at_a_glance_show_the_last_words_and_how_often_somebody_was
     trial.say(SESSION, Role::User, "Where is it?").await;
     let cut_short = Message { interrupted: true, ..Message::new(SESSION, Role::Assistant, "It left our") };
     trial.track(cut_short).await.expect("taken");
-    let long = "\u{e4}\u{1f50a}".repeat(GLIMPSE_CHARS);
+    let long = "\u{e4}\u{1f50a}".repeat(PREVIEW_CHARS);
     trial.say(SESSION, Role::User, &long).await;
     let call = Message { kind: Kind::ToolCall, ..Message::new(SESSION, Role::Assistant, "look it up") };
     trial.track(call).await.expect("taken");
@@ -267,20 +269,20 @@ pub async fn sessions_at_a_glance_show_the_last_words_and_how_often_somebody_was
     trial.say(OTHERS, Role::Assistant, "Good morning").await;
     trial.settled().await;
 
-    let glimpse = |session_id, last_role: Role, last_words: String, interruptions| Glimpse {
+    let preview = |session_id, last_role: Role, last_words: String, interruptions| SessionPreview {
         session_id,
         last_role: last_role.into(),
         last_words,
         interruptions,
     };
-    let first: String = long.chars().take(GLIMPSE_CHARS).collect();
-    let own = glimpse(SESSION, Role::User, first, 1);
-    let others = glimpse(OTHERS, Role::Assistant, "Good morning".into(), 0);
+    let first: String = long.chars().take(PREVIEW_CHARS).collect();
+    let own = preview(SESSION, Role::User, first, 1);
+    let others = preview(OTHERS, Role::Assistant, "Good morning".into(), 0);
     let ids = [OTHERS, SILENT, SESSION, Uuid::from_u128(0xab)];
     let reader = trial.tracker().reader();
-    let mut seen = reader.glimpses(&ids).await.expect("the store can be read");
-    seen.sort_by_key(|glimpse| glimpse.session_id);
+    let mut seen = reader.session_previews(&ids).await.expect("the store can be read");
+    seen.sort_by_key(|preview| preview.session_id);
     assert_eq!(seen, [own.clone(), others]);
     let viewer = Viewer { user_id: USER, claims: JsonObject::default() };
-    assert_eq!(reader.seen_by(viewer).glimpses(&ids).await.expect("the store can be read"), [own]);
+    assert_eq!(reader.as_user(viewer).session_previews(&ids).await.expect("the store can be read"), [own]);
 }

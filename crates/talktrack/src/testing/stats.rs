@@ -220,7 +220,7 @@ pub async fn a_users_own_figures_tell_of_no_other_user(setup: Setup) {
     trial.settled().await;
     let (range, reader) = (two_days(&trial, Resolution::FiveMinutes), trial.tracker().reader());
     let claims = JsonObject::parse("{}").expect("an object");
-    let mine = reader.seen_by(Viewer { user_id: USER, claims });
+    let mine = reader.as_user(Viewer { user_id: USER, claims });
     for rows in [mine.user_stats(USER, &range).await, reader.user_stats(USER, &range).await] {
         let stats = rows.expect("an answer");
         let total = stats.total();

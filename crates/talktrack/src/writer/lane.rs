@@ -19,7 +19,7 @@ use crate::error::NotDurable;
 use crate::lines;
 use crate::record::{Body, DeadReason, Record, Verdict};
 use crate::retry::Backoff;
-use crate::store::{Class, Delivery, Numbers, Store, StoreError};
+use crate::store::{Delivery, DeliveryNumbers, ErrorClass, Store, StoreError};
 use crate::writer::breaker::Breaker;
 use crate::writer::lane::forgetting::Again;
 use crate::writer::lane::receiving::bytes_of;
@@ -41,7 +41,7 @@ pub(super) struct Lane {
     pub(super) node: Uuid,
     pub(super) number: usize,
     /// The numbers of the lane's deliveries.
-    pub(super) numbers: Numbers,
+    pub(super) numbers: DeliveryNumbers,
     /// True if no earlier process of this node can have sent a number that the store may still accept.
     pub(super) is_known: bool,
     /// The delivery number that the store had at the last comparison.
@@ -92,7 +92,7 @@ impl Lane {
                     if error.is_outcome_unknown {
                         batch[part.clone()].iter_mut().for_each(Record::may_have_been_seen);
                     }
-                    if error.class == Class::Data {
+                    if error.class == ErrorClass::Data {
                         self.outage.answers(self.number);
                         if let Some(bad) = search.refused(part, error, |row| Kind::of(&batch[row])) {
                             set_aside.extend(self.found_bad(bad, batch, &mut search));
@@ -175,7 +175,7 @@ impl Lane {
             return Ok(verdicts);
         }
         let message = format!("the store answered for {} of {} records", verdicts.len(), part.len());
-        Err(StoreError { is_outcome_unknown: true, ..StoreError::new(Class::Systemic, message) })
+        Err(StoreError { is_outcome_unknown: true, ..StoreError::new(ErrorClass::Systemic, message) })
     }
 
     /// Writes `left`, which is `part` without the records of deleted sessions, and returns the verdicts for all of

@@ -191,10 +191,10 @@ mod tests {
     use super::*;
     use crate::message::{Message, Role};
     use crate::record::Stamped;
-    use crate::store::Class;
+    use crate::store::ErrorClass;
 
     fn error(message: &str) -> StoreError {
-        StoreError::new(Class::Data, message)
+        StoreError::new(ErrorClass::Data, message)
     }
 
     /// Creates a message of this user, as the row with this number.

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 
 use crate::noted_store::NotedStore;
-use crate::store::{Class, Store, StoreError};
+use crate::store::{ErrorClass, Store, StoreError};
 
 /// The store for which the records of this data directory are.
 pub(crate) struct StoreClaim {
@@ -32,7 +32,7 @@ impl StoreClaim {
     /// the place of the noted one.
     pub(crate) fn new(noted: Option<NotedStore>, redirects: bool, store: &Arc<dyn Store>) -> Arc<Self> {
         let noted = noted.filter(|noted| noted.id.is_some());
-        store.expect(noted.clone().filter(|_| !redirects));
+        store.set_expected(noted.clone().filter(|_| !redirects));
         let state = Mutex::new(State { noted, redirects, is_unwritten: false });
         Arc::new(Self { store: Arc::clone(store), state, confirmed: AtomicBool::new(false) })
     }
@@ -75,13 +75,13 @@ impl StoreClaim {
             Some(noted) if noted.id == found.id => {
                 if state.redirects {
                     state.redirects = false;
-                    self.store.expect(state.noted.clone());
+                    self.store.set_expected(state.noted.clone());
                 }
                 return Ok(());
             }
             Some(noted) if !state.redirects => {
                 let message = noted.mismatch(found.name());
-                return Err(StoreError::new(Class::Systemic, message));
+                return Err(StoreError::new(ErrorClass::Systemic, message));
             }
             Some(noted) => {
                 let (old, new) = (noted.name(), found.name());
@@ -91,14 +91,14 @@ impl StoreClaim {
             }
             None => {}
         }
-        self.store.expect(Some(found.clone()));
+        self.store.set_expected(Some(found.clone()));
         *state = State { noted: Some(found), redirects: false, is_unwritten: true };
         Ok(())
     }
 
     /// Assigns the outbox to the connected store, even if the data directory notes another one.
     pub(crate) fn forget(&self) {
-        self.store.expect(None);
+        self.store.set_expected(None);
         self.state.lock().noted = None;
         self.confirmed.store(false, Ordering::Release);
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use talktrack::record::{Body, Record};
 use talktrack::store::memory::MemoryStore;
-use talktrack::store::{Class, Rows as _};
+use talktrack::store::{ErrorClass, Rows as _};
 use talktrack::testing::{PATIENCE, Setup};
 use talktrack::{Message, NewSession, Role, Tracker};
 use uuid::Uuid;
@@ -31,14 +31,14 @@ fn is_bad(record: &Record) -> bool {
 
 fn refuse_bad(store: &MemoryStore) {
     store.fail_when(|records| {
-        records.iter().any(is_bad).then(|| store_error(Class::Data, "numeric field overflow"))
+        records.iter().any(is_bad).then(|| store_error(ErrorClass::Data, "numeric field overflow"))
     });
 }
 
 fn refuse_all_messages(store: &MemoryStore) {
     store.fail_when(|records| {
         let any = records.iter().any(|record| record.message().is_some());
-        any.then(|| store_error(Class::Data, "check \"closed\""))
+        any.then(|| store_error(ErrorClass::Data, "check \"closed\""))
     });
 }
 
@@ -111,7 +111,7 @@ async fn the_bad_rows_of_one_user_delay_nobody_else_and_become_dead_letters() {
 async fn the_bad_rows_of_one_user_are_no_outage_after_a_restart() {
     let dir = dir();
     let (setup, store) = remote(&dir);
-    store.fail_when(|_| Some(store_error(Class::Transient, "away")));
+    store.fail_when(|_| Some(store_error(ErrorClass::Transient, "away")));
     let tracker = open(&setup);
     flood(&tracker).await;
     drop(tracker);
@@ -156,7 +156,7 @@ async fn a_store_that_takes_no_message_of_anybody_makes_no_dead_letters_and_goes
     let tracker = open(&setup);
     (0..4).for_each(|number| start(&tracker, session(number), user(number)));
     within(tracker.flush_to_store()).await.unwrap();
-    store.fail_when(|_| Some(store_error(Class::Transient, "away")));
+    store.fail_when(|_| Some(store_error(ErrorClass::Transient, "away")));
     for round in 0..20 {
         (0..4).for_each(|number| say(&tracker, session(number), format!("{round}")));
     }
@@ -205,7 +205,7 @@ async fn the_lanes_let_go_of_a_deleted_session_while_the_store_is_away() {
     let tracker = open(&setup);
     start(&tracker, session(1), BAD);
     within(tracker.flush_to_store()).await.unwrap();
-    store.fail_when(|_| Some(store_error(Class::Transient, "away")));
+    store.fail_when(|_| Some(store_error(ErrorClass::Transient, "away")));
     (0..30).for_each(|number| say(&tracker, session(1), format!("secret {number}")));
     within(tracker.flush()).await.unwrap();
     until("the store is away", async || tracker.health().store.is_some()).await;
@@ -214,7 +214,7 @@ async fn the_lanes_let_go_of_a_deleted_session_while_the_store_is_away() {
     let (shown, seen) = std::sync::mpsc::channel();
     store.fail_when(move |records| {
         if !records.iter().any(|record| matches!(record.body, Body::Delete(_))) {
-            return Some(store_error(Class::Transient, "away"));
+            return Some(store_error(ErrorClass::Transient, "away"));
         }
         let _ = shown.send(records.iter().filter(|record| record.message().is_some()).count());
         None
@@ -230,7 +230,7 @@ fn refuse_bad_and_count(store: &MemoryStore) -> Arc<AtomicUsize> {
     let counted = Arc::clone(&writes);
     store.fail_when(move |records| {
         counted.fetch_add(1, Ordering::Relaxed);
-        records.iter().any(is_bad).then(|| store_error(Class::Data, "numeric field overflow"))
+        records.iter().any(is_bad).then(|| store_error(ErrorClass::Data, "numeric field overflow"))
     });
     writes
 }
@@ -242,7 +242,7 @@ async fn open_with(
     store: &MemoryStore,
     backlog: impl FnOnce(&Tracker),
 ) -> (Tracker, Arc<AtomicUsize>) {
-    store.fail_when(|_| Some(store_error(Class::Transient, "away")));
+    store.fail_when(|_| Some(store_error(ErrorClass::Transient, "away")));
     let tracker = open(setup);
     backlog(&tracker);
     within(tracker.flush()).await.unwrap();
@@ -355,7 +355,7 @@ async fn a_deletion_behind_many_bad_rows_is_done_all_the_same() {
     start(&tracker, session(4), BAD);
     say(&tracker, session(4), "good, and to be deleted");
     within(tracker.flush_to_store()).await.unwrap();
-    store.fail_when(|_| Some(store_error(Class::Transient, "away")));
+    store.fail_when(|_| Some(store_error(ErrorClass::Transient, "away")));
     start(&tracker, session(0), BAD);
     (0..100).for_each(|number| say(&tracker, session(0), format!("bad {number}")));
     let deletion = tracker.delete_session(session(4), Some(BAD)).unwrap();

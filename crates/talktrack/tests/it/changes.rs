@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rusqlite::params;
-use talktrack::store::Class;
+use talktrack::store::ErrorClass;
 use talktrack::store::sqlite::SqliteReader;
 use talktrack::testing::Setup;
 use talktrack::{
@@ -88,7 +88,7 @@ async fn each_record_that_changed_something_is_told_in_the_order_of_acceptance()
 async fn with_a_remote_store_they_are_told_when_they_are_durable_and_once() {
     let dir = dir();
     let (setup, store) = remote(&dir);
-    store.fail_when(|_| Some(store_error(Class::Transient, "away")));
+    store.fail_when(|_| Some(store_error(ErrorClass::Transient, "away")));
     let tracker = setup.open(setup.options()).unwrap();
     converse(&tracker).await;
     of_the_conversation(&all(&dir).await);
@@ -163,7 +163,7 @@ async fn the_ends_of_sessions_that_a_crash_left_open_are_told_behind_all_others(
 async fn so_are_those_on_the_way_to_a_remote_store() {
     let (live, image) = (dir(), dir());
     let (setup, store) = remote(&live);
-    store.fail_when(|_| Some(store_error(Class::Transient, "away")));
+    store.fail_when(|_| Some(store_error(ErrorClass::Transient, "away")));
     let tracker = setup.open(setup.options()).unwrap();
     let restarted = Setup::remote(image.path(), std::sync::Arc::new(store.clone()));
     ends_after_a_crash(&live, &image, &restarted, &tracker).await;
@@ -173,7 +173,7 @@ async fn so_are_those_on_the_way_to_a_remote_store() {
 async fn what_comes_home_from_an_outbox_is_not_told_a_second_time() {
     let dir = dir();
     let (setup, store) = remote(&dir);
-    store.fail_when(|_| Some(store_error(Class::Transient, "away")));
+    store.fail_when(|_| Some(store_error(ErrorClass::Transient, "away")));
     let tracker = setup.open(setup.options()).unwrap();
     converse(&tracker).await;
     within(tracker.shutdown(Duration::from_secs(120))).await.unwrap();

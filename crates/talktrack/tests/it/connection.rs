@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use talktrack::store::postgres::{Address, PostgresStore};
-use talktrack::store::{Class, Read as _, Rows as _, Store};
+use talktrack::store::{ErrorClass, Read as _, Rows as _, Store};
 use talktrack_testbed::{Database, KEYED_PASSWORD, PgBouncer, Postgres, Proxy, skip};
 use tokio::time::timeout;
 
@@ -223,7 +223,7 @@ async fn a_password_is_never_sent_in_the_clear_to_another_machine() {
     }
     let store = PostgresStore::new(&address(&asked)).unwrap();
     let error = store.check().await.unwrap_err();
-    assert_eq!(error.class, Class::Systemic);
+    assert_eq!(error.class, ErrorClass::Systemic);
     assert!(error.message.contains("scram-sha-256"), "{}", error.message);
     // SCRAM proves the password without sending it, and `sslmode=disable` is an explicit decision.
     assert!(!is_encrypted(&user("keyed")).await);

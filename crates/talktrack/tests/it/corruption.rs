@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use talktrack::store::memory::MemoryStore;
 use talktrack::store::sqlite::SqliteReader;
-use talktrack::store::{Class, Read as _, Rows as _};
+use talktrack::store::{ErrorClass, Read as _, Rows as _};
 use talktrack::testing::Setup;
 use talktrack::{DATABASE_FILE, Message, NotDurable, Reason, Tracker};
 use tempfile::TempDir;
@@ -26,7 +26,7 @@ async fn full_outbox(dir: &TempDir, count: u128) -> (Setup, MemoryStore) {
     drop(tracker.start_session(new_session()).unwrap());
     drop(tracker.end_session(SESSION, "completed").unwrap());
     within(tracker.flush_to_store()).await.unwrap();
-    store.fail_when(|_| Some(store_error(Class::Transient, "away")));
+    store.fail_when(|_| Some(store_error(ErrorClass::Transient, "away")));
     for number in 1..=count {
         drop(accept(&tracker, numbered(number)));
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use talktrack::clock::Seq;
 use talktrack::record::{Body, Record};
 use talktrack::store::sqlite::{DeadLetter, Replayed, SqliteReader};
-use talktrack::store::{Class, MessageRow, Read as _, Rows as _};
+use talktrack::store::{ErrorClass, MessageRow, Read as _, Rows as _};
 use talktrack::testing::Setup;
 use talktrack::{Books, DATABASE_FILE, Message, NotDurable, Options, Reason, Receipt, Tracker};
 use tempfile::TempDir;
@@ -222,7 +222,7 @@ async fn a_whole_session_that_died_comes_back_in_its_order() {
     let (setup, store) = remote(&dir);
     store.fail_when(|records| {
         let any = records.iter().any(|record| record.session_id() == SESSION);
-        any.then(|| store_error(Class::Data, "not today"))
+        any.then(|| store_error(ErrorClass::Data, "not today"))
     });
     let tracker = open(&setup);
     drop(tracker.start_session(new_session()).unwrap());
@@ -259,7 +259,7 @@ async fn a_replayed_letter_waits_for_a_store_that_is_away() {
     let letter = lay_aside(&dir, &tracker, &["later"]).await.remove(0);
     start(&tracker).await;
     within(tracker.flush_to_store()).await.unwrap();
-    store.fail_when(|_| Some(store_error(Class::Transient, "away")));
+    store.fail_when(|_| Some(store_error(ErrorClass::Transient, "away")));
     let receipt = replay(&tracker, &letter).await;
     let again = replay(&tracker, &letter).await;
     take_out(&tracker, &[letter.seq]).await;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use talktrack::options::Redirect;
 use talktrack::store::memory::MemoryStore;
-use talktrack::store::{Class, Store};
+use talktrack::store::{ErrorClass, Store};
 use talktrack::testing::{Setup, Trial, eventually};
 use talktrack::{Books, Deletion, Message, NewSession, NotDurable, Options, Removed, Role, Tracker};
 use uuid::Uuid;
@@ -195,7 +195,7 @@ async fn nothing_remains_of_a_deleted_session_where_pages_were_split_and_revisio
 async fn nothing_remains_of_a_deleted_session_in_the_window_or_the_journal_of_a_remote_store() {
     let dir = dir();
     let (setup, store) = remote(&dir);
-    let away = |_| store.fail_when(|_| Some(store_error(Class::Transient, "away")));
+    let away = |_| store.fail_when(|_| Some(store_error(ErrorClass::Transient, "away")));
     nothing_remains_of_deleted_sessions(&setup, dir.path(), away).await;
 }
 
@@ -220,7 +220,7 @@ async fn a_deletion_while_the_store_is_away_is_done_here_at_once_and_there_when_
     let tracker = setup.open(setup.options()).unwrap();
     two_sessions(&tracker).await;
     within(tracker.flush_to_store()).await.unwrap();
-    store.fail_when(|_| Some(store_error(Class::Transient, "away")));
+    store.fail_when(|_| Some(store_error(ErrorClass::Transient, "away")));
     drop(accept(&tracker, message(format!("{SECRET} once more"))));
     drop(accept(&tracker, Message::new(OTHER_SESSION, Role::User, "the last")));
     within(tracker.flush()).await.unwrap();
@@ -269,7 +269,7 @@ async fn a_kill_before_the_store_heard_of_it_brings_nothing_back_either() {
     let tracker = setup.open(setup.options()).unwrap();
     two_sessions(&tracker).await;
     within(tracker.flush_to_store()).await.unwrap();
-    store.fail_when(|_| Some(store_error(Class::Transient, "away")));
+    store.fail_when(|_| Some(store_error(ErrorClass::Transient, "away")));
     drop(accept(&tracker, message("on its way")));
     let Deletion { here, .. } = tracker.delete_session(SESSION, None).unwrap();
     within(here.durable()).await.unwrap();
@@ -290,7 +290,7 @@ async fn a_kill_before_the_store_heard_of_it_brings_nothing_back_either() {
 async fn a_file_that_becomes_the_store_itself_honours_what_was_deleted() {
     let dir = dir();
     let (setup, store) = remote(&dir);
-    store.fail_when(|_| Some(store_error(Class::Transient, "away")));
+    store.fail_when(|_| Some(store_error(ErrorClass::Transient, "away")));
     let tracker = setup.open(setup.options()).unwrap();
     two_sessions(&tracker).await;
     let Deletion { here, .. } = tracker.delete_session(SESSION, None).unwrap();
@@ -308,7 +308,7 @@ async fn what_lies_between_deleted_rows_in_the_journal_stays() {
     let dir = dir();
     let (setup, store) = remote(&dir);
     let tracker = setup.open(setup.options()).unwrap();
-    store.fail_when(|_| Some(store_error(Class::Transient, "away")));
+    store.fail_when(|_| Some(store_error(ErrorClass::Transient, "away")));
     two_sessions(&tracker).await;
     // The journal may take these in the same batch as the deletion, or in batches before it.
     let receipts: Vec<_> = (0..20)
@@ -347,7 +347,7 @@ async fn late_from_another_node(ways: [Arc<dyn Store>; 2], reach: &MemoryStore, 
     if is_memory {
         reach.fail_when(|records| {
             let late = |record: &talktrack::record::Record| record.message().is_some();
-            records.iter().any(late).then(|| store_error(Class::Transient, "away"))
+            records.iter().any(late).then(|| store_error(ErrorClass::Transient, "away"))
         });
         second.say(SESSION, "under way").await;
     }

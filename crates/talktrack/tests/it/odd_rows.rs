@@ -194,7 +194,7 @@ async fn others(
         within(reader.sessions_by_id(&ids)).await.map_err(of("by id"))?.iter().map(|row| row.session_id),
         sessions,
     )?;
-    within(reader.glimpses(&ids)).await.map_err(of("glimpses"))?;
+    within(reader.session_previews(&ids)).await.map_err(of("glimpses"))?;
     within(reader.sessions_by_prefix("0000", 500)).await.map_err(of("prefix"))?;
     let said: Vec<_> = messages.iter().copied().collect();
     within(reader.messages_by_id(&said)).await.map_err(of("messages by id"))?;
@@ -217,7 +217,7 @@ async fn others(
     // A session with an odd time has no age, so retention must not delete it.
     let mut after: Option<SessionCursor> = None;
     loop {
-        let silent = within(reader.silent("2020-01-01T00:00:00Z".parse().unwrap(), after, 7))
+        let silent = within(reader.inactive_since("2020-01-01T00:00:00Z".parse().unwrap(), after, 7))
             .await
             .map_err(of("silent"))?;
         for row in &silent {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use talktrack::store::memory::MemoryStore;
-use talktrack::store::{Class, Rows as _};
+use talktrack::store::{ErrorClass, Rows as _};
 use talktrack::testing::{Setup, eventually};
 use talktrack::{
     JsonObject, Message, NewSession, NotDurable, Options, Reason, Redirect, Role, Status, Tracker,
@@ -19,7 +19,7 @@ use crate::support::{
 };
 
 /// Returns a tracker whose store answers every write with this error until the test calls `mend`.
-async fn with_store_away(dir: &TempDir, class: Class) -> (Setup, Tracker, MemoryStore) {
+async fn with_store_away(dir: &TempDir, class: ErrorClass) -> (Setup, Tracker, MemoryStore) {
     let (setup, store) = remote(dir);
     let tracker = setup.open(setup.options()).unwrap();
     store.fail_when(move |_| Some(store_error(class, "the store is away")));
@@ -35,7 +35,7 @@ fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|number| format!("message {number}")).collect()
 }
 
-async fn nobody_notices_a_store_that_is_away(class: Class) {
+async fn nobody_notices_a_store_that_is_away(class: ErrorClass) {
     let dir = dir();
     let (_, tracker, store) = with_store_away(&dir, class).await;
     for text in numbers(0..50) {
@@ -62,12 +62,12 @@ async fn nobody_notices_a_store_that_is_away(class: Class) {
 
 #[tokio::test]
 async fn nobody_notices_a_store_that_cannot_be_reached_for_a_while() {
-    nobody_notices_a_store_that_is_away(Class::Transient).await;
+    nobody_notices_a_store_that_is_away(ErrorClass::Transient).await;
 }
 
 #[tokio::test]
 async fn nobody_notices_a_store_that_takes_no_row_until_it_is_mended() {
-    nobody_notices_a_store_that_is_away(Class::Systemic).await;
+    nobody_notices_a_store_that_is_away(ErrorClass::Systemic).await;
 }
 
 #[tokio::test]
@@ -77,7 +77,7 @@ async fn a_store_that_fails_now_and_then_gets_everything_once_and_in_order() {
     let mut writes = 0;
     store.fail_when(move |_| {
         writes += 1;
-        (writes % 3 != 0).then(|| store_error(Class::Transient, "try again"))
+        (writes % 3 != 0).then(|| store_error(ErrorClass::Transient, "try again"))
     });
     let tracker = setup.open(setup.options()).unwrap();
     let sessions: Vec<_> = (1..=8).map(Uuid::from_u128).collect();
@@ -104,7 +104,7 @@ async fn a_session_that_the_store_does_not_take_holds_up_no_other_lane_however_m
     let [stuck, others @ ..] = [1, 2, 3, 4].map(Uuid::from_u128);
     store.fail_when(move |records| {
         let is_stuck = records.iter().any(|record| record.session_id() == stuck);
-        is_stuck.then(|| store_error(Class::Systemic, "not this session"))
+        is_stuck.then(|| store_error(ErrorClass::Systemic, "not this session"))
     });
     let tracker = setup.open(setup.options()).unwrap();
     for session in others.into_iter().chain([stuck]) {
@@ -144,7 +144,7 @@ async fn a_session_that_the_store_does_not_take_holds_up_no_other_lane_however_m
 #[tokio::test]
 async fn a_full_outbox_survives_a_restart_and_drains_in_order() {
     let dir = dir();
-    let (setup, tracker, store) = with_store_away(&dir, Class::Transient).await;
+    let (setup, tracker, store) = with_store_away(&dir, ErrorClass::Transient).await;
     for text in numbers(0..1_200) {
         drop(accept(&tracker, message(text)));
     }
@@ -178,7 +178,7 @@ async fn a_full_outbox_survives_a_restart_and_drains_in_order() {
 #[tokio::test]
 async fn a_full_outbox_drains_after_a_restart_although_nothing_new_arrives() {
     let dir = dir();
-    let (setup, tracker, store) = with_store_away(&dir, Class::Systemic).await;
+    let (setup, tracker, store) = with_store_away(&dir, ErrorClass::Systemic).await;
     for text in numbers(0..10) {
         within(accept(&tracker, message(text))).await.unwrap();
     }
@@ -196,7 +196,7 @@ async fn more_than_the_writer_takes_at_once_drains_in_order() {
     let (away, written) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
     let (switch, count) = (Arc::clone(&away), Arc::clone(&written));
     store.fail_when(move |records| {
-        let away = switch.load(Ordering::Relaxed).then(|| store_error(Class::Transient, "away"));
+        let away = switch.load(Ordering::Relaxed).then(|| store_error(ErrorClass::Transient, "away"));
         count.fetch_add(if away.is_none() { records.len() } else { 0 }, Ordering::Relaxed);
         away
     });
@@ -235,7 +235,7 @@ async fn more_than_the_writer_takes_at_once_drains_in_order() {
 async fn an_outbox_that_has_grown_to_its_limit_refuses_until_there_is_room() {
     let dir = dir();
     let (setup, store) = remote(&dir);
-    store.fail_when(|_| Some(store_error(Class::Transient, "away")));
+    store.fail_when(|_| Some(store_error(ErrorClass::Transient, "away")));
     let options = Options { journal_max_bytes: 20_000, ..setup.options() };
     let tracker = setup.open(options).unwrap();
     within(tracker.start_session(new_session()).unwrap().durable()).await.unwrap();
@@ -277,7 +277,7 @@ async fn an_outbox_that_has_grown_to_its_limit_refuses_until_there_is_room() {
 #[tokio::test]
 async fn ids_are_kept_apart_while_their_messages_still_wait() {
     let dir = dir();
-    let (setup, tracker, store) = with_store_away(&dir, Class::Transient).await;
+    let (setup, tracker, store) = with_store_away(&dir, ErrorClass::Transient).await;
     let draft = |revision, text| Message { id: Some(Uuid::from_u128(1)), revision, ..message(text) };
     let track = async |tracker: &Tracker, said| within(accept(tracker, said)).await;
     assert_eq!(track(&tracker, draft(0, "first")).await, Ok(()));
@@ -305,7 +305,7 @@ async fn ids_are_kept_apart_while_their_messages_still_wait() {
 #[tokio::test]
 async fn a_write_whose_answer_was_lost_is_repeated_without_doubling_anything() {
     let dir = dir();
-    let (setup, tracker, store) = with_store_away(&dir, Class::Transient).await;
+    let (setup, tracker, store) = with_store_away(&dir, ErrorClass::Transient).await;
     for text in numbers(0..20) {
         within(accept(&tracker, message(text))).await.unwrap();
     }
@@ -340,7 +340,7 @@ fn talktrack_file(dir: &TempDir) -> Vec<u8> {
 #[tokio::test]
 async fn flushing_to_a_store_that_is_away_says_stopped_when_the_tracker_stops() {
     let dir = dir();
-    let (_, tracker, _) = with_store_away(&dir, Class::Transient).await;
+    let (_, tracker, _) = with_store_away(&dir, ErrorClass::Transient).await;
     within(accept(&tracker, message("waits"))).await.unwrap();
     let flushing = tracker.clone();
     let flushing = tokio::spawn(async move { flushing.flush_to_store().await });
@@ -357,7 +357,7 @@ async fn what_waits_for_a_remote_store_goes_into_the_file_where_the_file_becomes
     within(tracker.start_session(new_session()).unwrap().durable()).await.unwrap();
     within(accept(&tracker, message("in the remote store"))).await.unwrap();
     within(tracker.flush_to_store()).await.unwrap();
-    store.fail_when(|_| Some(store_error(Class::Transient, "the store is away")));
+    store.fail_when(|_| Some(store_error(ErrorClass::Transient, "the store is away")));
     // One session exists only in the remote store, the other only in the journal. Together they need
     // more than one transaction.
     let other = Uuid::from_u128(0xc0);

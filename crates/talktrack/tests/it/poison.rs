@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rusqlite::Connection;
 use talktrack::record::Record;
 use talktrack::store::memory::MemoryStore;
-use talktrack::store::{Class, Rows as _};
+use talktrack::store::{ErrorClass, Rows as _};
 use talktrack::{Message, NewSession, Role, Tracker};
 use uuid::Uuid;
 
@@ -19,7 +19,7 @@ fn is_poison(record: &Record) -> bool {
 /// Makes the store refuse every batch that contains poison, without saying which row it is.
 fn refuse_poison(store: &MemoryStore) {
     store.fail_when(|records| {
-        records.iter().any(is_poison).then(|| store_error(Class::Data, "invalid byte sequence"))
+        records.iter().any(is_poison).then(|| store_error(ErrorClass::Data, "invalid byte sequence"))
     });
 }
 
@@ -86,7 +86,7 @@ async fn a_row_that_fails_once_is_no_dead_letter() {
         let poison = records.iter().any(is_poison);
         alone += u64::from(poison && records.len() == 1);
         // Alone, the row is refused once and then accepted.
-        (poison && alone < 2).then(|| store_error(Class::Data, "not yet"))
+        (poison && alone < 2).then(|| store_error(ErrorClass::Data, "not yet"))
     });
     let tracker = setup.open(setup.options()).unwrap();
     drop(tracker.start_session(new_session()).unwrap());
@@ -110,9 +110,9 @@ async fn an_outage_while_the_bad_row_is_sought_makes_no_more_dead_letters() {
     let seen = Arc::clone(&writes);
     store.fail_when(move |records| {
         if seen.fetch_add(1, Ordering::Relaxed) % 2 == 1 {
-            return Some(store_error(Class::Transient, "connection lost"));
+            return Some(store_error(ErrorClass::Transient, "connection lost"));
         }
-        records.iter().any(is_poison).then(|| store_error(Class::Data, "bad row"))
+        records.iter().any(is_poison).then(|| store_error(ErrorClass::Data, "bad row"))
     });
     let tracker = setup.open(setup.options()).unwrap();
     drop(tracker.start_session(new_session()).unwrap());

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use talktrack::store::Class;
+use talktrack::store::ErrorClass;
 use talktrack::testing::{Setup, eventually};
 use talktrack::{JsonObject, NewSession, NotDurable, Options, Reason, Receipt, Role, Status, Tracker};
 use uuid::Uuid;
@@ -204,7 +204,7 @@ async fn sessions_open_at_a_shutdown_keep_what_was_said_in_them_last() {
 async fn a_stop_does_not_wait_for_a_backlog_to_reach_the_store() {
     let dir = dir();
     let (setup, store) = remote(&dir);
-    store.fail_when(|_| Some(store_error(Class::Transient, "away")));
+    store.fail_when(|_| Some(store_error(ErrorClass::Transient, "away")));
     let tracker = setup.open(setup.options()).unwrap();
     for round in 0..4 {
         numbers(5_000)

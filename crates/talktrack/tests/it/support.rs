@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rusqlite::Connection;
 use talktrack::store::memory::MemoryStore;
-use talktrack::store::{Class, Store, StoreError};
+use talktrack::store::{ErrorClass, Store, StoreError};
 use talktrack::testing::{PATIENCE, Setup};
 use talktrack::{DATABASE_FILE, Message, NewSession, Receipt, Role, Tracker};
 use tempfile::TempDir;
@@ -36,7 +36,7 @@ pub(crate) fn message(content: impl Into<String>) -> Message {
 }
 
 /// Builds an error of the in-memory store.
-pub(crate) fn store_error(class: Class, message: &str) -> StoreError {
+pub(crate) fn store_error(class: ErrorClass, message: &str) -> StoreError {
     StoreError::new(class, message)
 }
 

@@ -101,7 +101,7 @@ impl Tables {
     }
 
     /// Returns sessions without an event since this moment, oldest start first.
-    pub(super) fn silent(
+    pub(super) fn inactive_since(
         &self,
         since: Timestamp,
         after: Option<SessionCursor>,

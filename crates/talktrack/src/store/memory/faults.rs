@@ -2,7 +2,7 @@
 
 use crate::record::Record;
 use crate::store::memory::{MemoryStore, Tables};
-use crate::store::{Class, Delivery, StoreError};
+use crate::store::{Delivery, ErrorClass, StoreError};
 
 /// Decides whether a write, or its answer, fails.
 pub(super) type Fault = Box<dyn FnMut(&[Record]) -> Option<StoreError> + Send>;
@@ -66,7 +66,7 @@ impl Tables {
             return Ok(());
         }
         let message = "the store holds another delivery of this lane than the last".to_owned();
-        Err(StoreError::new(Class::Transient, message))
+        Err(StoreError::new(ErrorClass::Transient, message))
     }
 
     /// Notes the delivery after its records are written, and answers, unless the answer is lost.

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::message::{Kind, Role};
 use crate::record::Stamped;
-use crate::store::{GLIMPSE_CHARS, Glimpse, MessageCursor, MessageRow};
+use crate::store::{MessageCursor, MessageRow, PREVIEW_CHARS, SessionPreview};
 use crate::stored::{Stored, StoredTime};
 
 pub(super) fn row_of(owner: Uuid, seq: i64, created_at: StoredTime, stamped: &Stamped) -> MessageRow {
@@ -33,15 +33,15 @@ pub(super) fn row_of(owner: Uuid, seq: i64, created_at: StoredTime, stamped: &St
 }
 
 /// `None` if neither the user nor the assistant has spoken yet.
-pub(super) fn glimpse_of(transcript: &BTreeMap<MessageCursor, MessageRow>) -> Option<Glimpse> {
+pub(super) fn preview_of(transcript: &BTreeMap<MessageCursor, MessageRow>) -> Option<SessionPreview> {
     let spoken = |row: &&MessageRow| {
         row.kind == Kind::Message && (row.role == Role::User || row.role == Role::Assistant)
     };
     let last = transcript.values().rev().find(spoken)?;
-    Some(Glimpse {
+    Some(SessionPreview {
         session_id: last.session_id,
         last_role: last.role.clone(),
-        last_words: last.content.chars().take(GLIMPSE_CHARS).collect(),
+        last_words: last.content.chars().take(PREVIEW_CHARS).collect(),
         interruptions: transcript.values().filter(|row| row.interrupted).count() as u64,
     })
 }

@@ -7,7 +7,9 @@ use crate::error::NotDurable;
 use crate::json::JsonObject;
 use crate::record::{DeadReason, Ended, Reopened, SessionEnd, SessionStart, SessionUpdate, Status, Verdict};
 use crate::store::SessionRow;
-use crate::store::conflict::{Ending, MAX_STORED_METADATA, METADATA_TOO_LARGE, Open, Origin, Rule};
+use crate::store::conflict::{
+    Ending, MAX_STORED_METADATA, METADATA_TOO_LARGE, Origin, Rule, SessionEndState,
+};
 use crate::store::memory::Tables;
 use crate::stored::{Stored, StoredTime};
 
@@ -34,7 +36,7 @@ impl Tables {
         let (_, seq) = by.origin;
         let told = self.told.entry(start.session_id).or_default();
         let Some(session) = self.sessions.get_mut(&start.session_id) else {
-            self.sessions.insert(start.session_id, SessionRow::begun(start, seq));
+            self.sessions.insert(start.session_id, SessionRow::from_start(start, seq));
             // A replayed start must not hide earlier records of the session.
             *told = Told { last: (!by.is_replayed).then_some(by.origin), end_inferred: false };
             return Verdict::Started { resumed: false };
@@ -89,15 +91,15 @@ impl Tables {
         if end.owner.is_some_and(|owner| session.user_id != Some(owner)) {
             return Verdict::Refused(NotDurable::OtherUser);
         }
-        let row = Open {
+        let row = SessionEndState {
             is_ended: session.ended_at.is_some(),
             is_inferred: self.told.get(&end.session_id).is_some_and(|told| told.end_inferred),
             last_event_at: known(session.last_event_at.as_ref()),
         };
         let message_count = session.message_count.unsigned_abs();
-        let duration_seconds = match Ending::of(by.rule, end, by.origin.1, row) {
-            Ending::GoesOn => return Verdict::GoesOn,
-            Ending::Stands => session.duration_seconds,
+        let duration_seconds = match Ending::decide(by.rule, end, by.origin.1, row) {
+            Ending::Continues => return Verdict::GoesOn,
+            Ending::Kept => session.duration_seconds,
             Ending::Closes => {
                 self.told.entry(end.session_id).or_default().apply(by);
                 self.close(end)
@@ -143,7 +145,7 @@ fn known(time: Option<&StoredTime>) -> Option<Timestamp> {
 
 /// Returns false, and changes nothing, if the metadata would become too long.
 fn merge(rule: Rule, metadata: &mut Option<Stored<JsonObject>>, added: &JsonObject) -> bool {
-    match rule.merge(metadata.as_ref(), added, MAX_STORED_METADATA) {
+    match rule.merge_metadata(metadata.as_ref(), added, MAX_STORED_METADATA) {
         Ok(Some(merged)) => *metadata = Some(merged.into()),
         Ok(None) => {}
         Err(_) => return false,

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tokio_postgres::{Client, Config, Error};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use crate::store::Class;
+use crate::store::ErrorClass;
 use crate::store::postgres::connect::{Address, CONNECT_PATIENCE, ConnectError};
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::identity::{self, Expected};
@@ -124,7 +124,7 @@ pub(super) async fn within<T>(
         let message = format!("the database has not answered for {} s", patience.as_secs());
         return Err(Failure::timeout(message));
     };
-    if answer.as_ref().is_err_and(|failure| failure.class != Class::Data) {
+    if answer.as_ref().is_err_and(|failure| failure.class != ErrorClass::Data) {
         client.close();
     } else {
         client.give_back();

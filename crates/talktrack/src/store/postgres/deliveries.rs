@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::statement::Statement;
-use crate::store::{Delivery, Numbers};
+use crate::store::{Delivery, DeliveryNumbers};
 
 /// Moves the number from `$3` to `$4`, and fails (22012) if the database holds a different one. Creates the
 /// row of a lane that has not delivered yet.
@@ -29,7 +29,7 @@ const HELD: &str = "SELECT delivery FROM public.conversation_nodes WHERE node = 
 pub(super) struct Lane<'d> {
     node: Uuid,
     lane: i32,
-    numbers: Option<&'d Numbers>,
+    numbers: Option<&'d DeliveryNumbers>,
 }
 
 impl<'d> Lane<'d> {

@@ -4,12 +4,12 @@
 
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::schema::Difference;
-use crate::store::{Class, StoreError};
+use crate::store::{ErrorClass, StoreError};
 
 /// Returns the error for the writer.
 pub(super) fn explain(failure: Failure, differences: &[Difference]) -> StoreError {
     match in_words(&failure, differences) {
-        Some(message) => StoreError { class: Class::Systemic, message, ..failure.into_error() },
+        Some(message) => StoreError { class: ErrorClass::Systemic, message, ..failure.into_error() },
         None => failure.into_error(),
     }
 }
@@ -17,15 +17,17 @@ pub(super) fn explain(failure: Failure, differences: &[Difference]) -> StoreErro
 /// Describes the difference that caused the failure; `None` if no difference explains it.
 fn in_words(failure: &Failure, differences: &[Difference]) -> Option<String> {
     tell(differences, |difference| match failure.class {
-        Class::Data => failure.concerns(difference),
-        Class::Transient | Class::Systemic => failure.is_about_the_schema() && difference.is_structural(),
+        ErrorClass::Data => failure.concerns(difference),
+        ErrorClass::Transient | ErrorClass::Systemic => {
+            failure.is_about_the_schema() && difference.is_structural()
+        }
     })
 }
 
 /// Returns the error if a difference stops every row from being written.
 pub(super) fn drift(differences: &[Difference]) -> Option<StoreError> {
     let message = tell(differences, |difference| difference.stops_every_row)?;
-    Some(StoreError::new(Class::Systemic, message))
+    Some(StoreError::new(ErrorClass::Systemic, message))
 }
 
 fn tell(differences: &[Difference], is_meant: impl Fn(&Difference) -> bool) -> Option<String> {

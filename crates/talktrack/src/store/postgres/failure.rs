@@ -10,7 +10,7 @@ use crate::error::ReadError;
 use crate::store::postgres::cleartext::CleartextAsked;
 use crate::store::postgres::schema::Difference;
 use crate::store::postgres::sqlstate::class_of;
-use crate::store::{Class, StoreError};
+use crate::store::{ErrorClass, StoreError};
 
 pub(super) const SESSIONS: &str = "conversation_sessions";
 pub(super) const MESSAGES: &str = "conversation_messages";
@@ -18,7 +18,7 @@ pub(super) const MESSAGES: &str = "conversation_messages";
 /// An error of the database or of the connection to it.
 #[derive(Debug)]
 pub(super) struct Failure {
-    pub(super) class: Class,
+    pub(super) class: ErrorClass,
     message: String,
     /// Records may have been written despite the failure.
     is_outcome_unknown: bool,
@@ -33,22 +33,22 @@ pub(super) struct Failure {
 impl Failure {
     /// The answer did not come in time.
     pub(super) fn timeout(message: impl Into<String>) -> Self {
-        Self::without_answer(Class::Transient, message.into())
+        Self::without_answer(ErrorClass::Transient, message.into())
     }
 
     /// Another transaction changed the data first. A retry will see its changes.
     pub(super) fn changed(message: &str) -> Self {
-        Self::without_answer(Class::Transient, message.to_owned())
+        Self::without_answer(ErrorClass::Transient, message.to_owned())
     }
 
     /// An operator has to act before a retry can succeed.
     pub(super) fn systemic(message: String) -> Self {
-        Self::without_answer(Class::Systemic, message)
+        Self::without_answer(ErrorClass::Systemic, message)
     }
 
     /// The database holds a row that talktrack cannot read.
     pub(super) fn unreadable(error: ReadError) -> Self {
-        Self::without_answer(Class::Systemic, error.0)
+        Self::without_answer(ErrorClass::Systemic, error.0)
     }
 
     /// The description of the failure.
@@ -56,7 +56,7 @@ impl Failure {
         &self.message
     }
 
-    fn without_answer(class: Class, message: String) -> Self {
+    fn without_answer(class: ErrorClass, message: String) -> Self {
         let (code, table, column, constraint) = (None, None, None, None);
         Self {
             class,
@@ -90,7 +90,7 @@ impl Failure {
     pub(super) fn may_be_drift(&self) -> bool {
         const ROLE_IS_TURNED_AWAY: [&str; 2] = ["28", "3D"];
         let code = self.code.as_ref().map_or("", SqlState::code);
-        self.class != Class::Transient
+        self.class != ErrorClass::Transient
             && !code.is_empty()
             && !ROLE_IS_TURNED_AWAY.iter().any(|group| code.starts_with(group))
     }
@@ -162,9 +162,9 @@ impl From<tokio_postgres::Error> for Failure {
         // A failure on this side before sending, or an unreadable answer, has no rule of its own: it counts
         // as systemic.
         let class = if error.is_closed() || of_the_network || message.starts_with("error connecting") {
-            Class::Transient
+            ErrorClass::Transient
         } else {
-            Class::Systemic
+            ErrorClass::Systemic
         };
         Self::without_answer(class, format!("the database cannot be reached ({message})"))
     }
@@ -187,7 +187,7 @@ impl From<PoolError> for Failure {
             PoolError::Timeout(_) => {
                 Self::timeout("the database cannot be reached (no connection in time)").before_anything()
             }
-            other => Self::without_answer(Class::Systemic, other.to_string()).before_anything(),
+            other => Self::without_answer(ErrorClass::Systemic, other.to_string()).before_anything(),
         }
     }
 }

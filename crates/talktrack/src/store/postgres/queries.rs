@@ -75,7 +75,7 @@ pub(super) const SESSIONS: &str = page_of_sessions!(
 
 /// Sessions without recent events, oldest first, through the index on the start. A time before 1970 says
 /// nothing about the age of a session.
-pub(super) const SILENT: &str = page_of_sessions!(
+pub(super) const INACTIVE_SESSIONS: &str = page_of_sessions!(
     "WHERE session_id IS NOT NULL AND started_at < $1::timestamptz AND coalesce(last_event_at, started_at) < $1 \
      AND coalesce(last_event_at, started_at) > '1970-01-01T00:00:00Z' AND ($2::timestamptz IS NULL OR (started_at, session_id) > ($2, $3::uuid))",
     "started_at, session_id",
@@ -138,7 +138,7 @@ pub(super) const FIRST_MESSAGES: &str =
     page_of_messages!("WHERE session_id = $1::uuid", "created_at, coalesce(seq, 0), id", "$2::int8");
 
 /// For each session in `$1`: the last message, and the number of interrupted messages.
-pub(super) const GLIMPSES: &str = "
+pub(super) const SESSION_PREVIEWS: &str = "
 SELECT last.session_id, last.role, last.words,
   (SELECT count(*) FROM public.conversation_messages cut WHERE cut.session_id = last.session_id AND cut.interrupted)
 FROM unnest($1::uuid[]) AS wanted (id) CROSS JOIN LATERAL (

@@ -15,19 +15,19 @@ use crate::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
 use crate::stats::{Stats, StatsError, TimeRange};
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::queries::{
-    ACCEPTED_SINCE, COUNTS, DELETED_SESSIONS, FIRST_MESSAGES, GLIMPSES, LAST_SAID_AT, MATCHING_SESSIONS,
-    MESSAGES, MESSAGES_BY_ID, MESSAGES_WITHOUT_TIME, NEWEST_MATCHING_SESSIONS, ODD_SESSIONS, ORPHANS,
-    SESSION, SESSION_BY_NAME, SESSIONS, SESSIONS_AMONG, SESSIONS_BY_ID, SESSIONS_BY_PREFIX,
-    SESSIONS_OF_USER_AT, SILENT, VISIBLE_MESSAGES,
+    ACCEPTED_SINCE, COUNTS, DELETED_SESSIONS, FIRST_MESSAGES, INACTIVE_SESSIONS, LAST_SAID_AT,
+    MATCHING_SESSIONS, MESSAGES, MESSAGES_BY_ID, MESSAGES_WITHOUT_TIME, NEWEST_MATCHING_SESSIONS,
+    ODD_SESSIONS, ORPHANS, SESSION, SESSION_BY_NAME, SESSION_PREVIEWS, SESSIONS, SESSIONS_AMONG,
+    SESSIONS_BY_ID, SESSIONS_BY_PREFIX, SESSIONS_OF_USER_AT, VISIBLE_MESSAGES,
 };
 use crate::store::postgres::rows::{
-    SESSION_COLUMNS, get, glimpse, is_full, key, message_page, session_page, session_row, time,
+    SESSION_COLUMNS, get, is_full, key, message_page, session_page, session_preview, session_row, time,
 };
 use crate::store::postgres::search::with_ids;
 use crate::store::postgres::statement::{Statement, moment};
 use crate::store::{
-    Audit, DeletedSession, GLIMPSE_CHARS, Glimpse, MessageCursor, MessageRow, Page, Read, Rows,
-    SessionCursor, SessionFilter, SessionRow, Viewer,
+    Audit, DeletedSession, MessageCursor, MessageRow, PREVIEW_CHARS, Page, Read, Rows, SessionCursor,
+    SessionFilter, SessionPreview, SessionRow, Viewer,
 };
 
 impl PostgresStore {
@@ -90,7 +90,7 @@ impl Rows for PostgresStore {
                 return self.matching_sessions_of(viewer, query, &filter, after, limit).await;
             }
             (Some(query), None) => {
-                let words = query.for_postgres();
+                let words = query.to_tsquery();
                 let newest = list(NEWEST_MATCHING_SESSIONS, &filter, after, limit);
                 let newest = self.search(newest.with(words.clone(), Type::TEXT)).await?;
                 if is_full(&newest, limit, SESSION_COLUMNS)? {
@@ -164,11 +164,11 @@ impl Rows for PostgresStore {
         self.ask(statement).await?.iter().map(|row| get(row, 0)).collect()
     }
 
-    async fn glimpses(&self, ids: &[Uuid]) -> Result<Vec<Glimpse>, ReadError> {
-        let statement = Statement::new(GLIMPSES)
+    async fn session_previews(&self, ids: &[Uuid]) -> Result<Vec<SessionPreview>, ReadError> {
+        let statement = Statement::new(SESSION_PREVIEWS)
             .with(ids.to_vec(), Type::UUID_ARRAY)
-            .with(rows(GLIMPSE_CHARS), Type::INT8);
-        self.ask(statement).await?.iter().map(glimpse).collect()
+            .with(rows(PREVIEW_CHARS), Type::INT8);
+        self.ask(statement).await?.iter().map(session_preview).collect()
     }
 
     async fn search(
@@ -187,20 +187,20 @@ impl Rows for PostgresStore {
 
 #[async_trait]
 impl Read for PostgresStore {
-    fn seen_by(&self, viewer: Viewer) -> Arc<dyn Rows> {
+    fn as_user(&self, viewer: Viewer) -> Arc<dyn Rows> {
         // The one claim that the policies use must be the authenticated user.
         let sub = JsonObject::parse(&format!(r#"{{"sub":"{}"}}"#, viewer.user_id)).unwrap_or_default();
         let viewer = Viewer { claims: viewer.claims.merged(&sub), ..viewer };
         Arc::new(Self { viewer: Some(viewer), ..self.clone() })
     }
 
-    async fn silent(
+    async fn inactive_since(
         &self,
         since: Timestamp,
         after: Option<SessionCursor>,
         limit: usize,
     ) -> Result<Vec<SessionRow>, ReadError> {
-        let statement = Statement::new(SILENT)
+        let statement = Statement::new(INACTIVE_SESSIONS)
             .with(moment(since), Type::TIMESTAMPTZ)
             .with(after.and_then(|cursor| key(cursor.started_at)), Type::TIMESTAMPTZ)
             .with(after.map(|cursor| cursor.session_id), Type::UUID)

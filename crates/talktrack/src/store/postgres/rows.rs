@@ -9,7 +9,7 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, accepts, to_sql_checke
 
 use crate::error::ReadError;
 use crate::record::Status;
-use crate::store::{Glimpse, MessageRow, Page, SessionRow};
+use crate::store::{MessageRow, Page, SessionPreview, SessionRow};
 use crate::stored::{FromJson, Stored, StoredTime, TimeKey};
 
 /// Reads a session. The queries leave out rows without an id, because such a row cannot be addressed.
@@ -29,8 +29,8 @@ pub(super) fn session_row(row: &Row) -> Result<SessionRow, ReadError> {
     })
 }
 
-pub(super) fn glimpse(row: &Row) -> Result<Glimpse, ReadError> {
-    Ok(Glimpse {
+pub(super) fn session_preview(row: &Row) -> Result<SessionPreview, ReadError> {
+    Ok(SessionPreview {
         session_id: get(row, 0)?,
         last_role: word(row, 1, |word| word.parse().ok())?,
         last_words: or_default(row, 2)?,

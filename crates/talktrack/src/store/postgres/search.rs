@@ -158,7 +158,7 @@ impl PostgresStore {
         if wanted.user_id.is_some_and(|user| user != viewer.user_id) {
             return Ok(Found::default());
         }
-        let words = with_ids(wanted.query.for_postgres(), Some(viewer.user_id), wanted.session_id);
+        let words = with_ids(wanted.query.to_tsquery(), Some(viewer.user_id), wanted.session_id);
         let question = question(OF_USER, words, wanted, after, limit, Some(viewer.user_id));
         let entries = self.search(question).await?;
         let places: Vec<_> = entries
@@ -203,7 +203,7 @@ impl PostgresStore {
         viewer: &Viewer,
         query: &Query,
     ) -> Result<Vec<Uuid>, SearchError> {
-        let words = with_ids(query.for_postgres(), Some(viewer.user_id), None);
+        let words = with_ids(query.to_tsquery(), Some(viewer.user_id), None);
         let of_user =
             Statement::new(SESSIONS_OF_USER).with(viewer.user_id, Type::UUID).with(words, Type::TEXT);
         Ok(ids(&self.search(of_user).await?)?)
@@ -219,7 +219,7 @@ impl PostgresStore {
         let found = Statement::new(IN_SESSIONS)
             .uuids(sessions.iter().copied())
             .with(viewer.user_id, Type::UUID)
-            .with(query.for_postgres(), Type::TEXT);
+            .with(query.to_tsquery(), Type::TEXT);
         let messages = ids(&self.search(found).await?)?;
         let seen = Statement::new(SEEN_IN).uuids(messages.into_iter());
         Ok(ids(&self.ask(seen).await?)?)
@@ -231,7 +231,7 @@ impl PostgresStore {
         after: Option<SearchCursor>,
         limit: usize,
     ) -> Result<Vec<Row>, SearchError> {
-        let words = wanted.query.for_postgres();
+        let words = wanted.query.to_tsquery();
         if wanted.user_id.is_none() && wanted.session_id.is_none() {
             let newest = self.search(question(NEWEST, words.clone(), wanted, after, limit, None)).await?;
             if is_full(&newest, limit, HIT_COLUMNS)? {

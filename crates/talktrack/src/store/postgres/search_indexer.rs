@@ -303,7 +303,7 @@ fn vector(session: Uuid, user: Uuid, content: &str) -> String {
     use std::fmt::Write as _;
 
     let mut vector = format!("'{USER}{}' '{SESSION}{}'", user.simple(), session.simple());
-    for (place, word) in (1..).zip(Words::of(content).iter()) {
+    for (place, word) in (1..).zip(Words::split(content).iter()) {
         let _ = write!(vector, " '{word}':{place}");
     }
     vector

@@ -13,7 +13,7 @@ use crate::record::{Attempt, SessionEnd, SessionStart};
 use crate::store::postgres::plan::{Merged, Told};
 use crate::store::postgres::statement::{Statement, moment};
 
-/// How much of a record applies, decided as in [`Rule::of`](crate::store::conflict::Rule::of): `apply`,
+/// How much of a record applies, decided as in [`Rule::for_record`](crate::store::conflict::Rule::for_record): `apply`,
 /// `in time` (apply if the record is not late), `fill` (only what is missing), `ignore`.
 macro_rules! rule {
     () => {
@@ -168,7 +168,7 @@ UPDATE public.conversation_sessions session SET last_event_at = greatest(session
 FROM unnest($1::uuid[], $2::timestamptz[], $3::uuid[]) AS news(session_id, at, owner)
 WHERE session.session_id = news.session_id AND session.user_id = coalesce(news.owner, session.user_id)";
 
-/// Ends sessions, decided as in [`Ending::of`](crate::store::conflict::Ending::of). An existing end is
+/// Ends sessions, decided as in [`Ending::decide`](crate::store::conflict::Ending::decide). An existing end is
 /// kept, unless it was inferred and this one was sent by a client. An inferred end does not close a session
 /// that another node has continued. A duration needs finite times; other programs can write infinite ones.
 /// Returns every session that exists, with its resulting figures and whether it continues.

@@ -25,7 +25,7 @@ use crate::store::postgres::connections::{Connections, within};
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::rows::{get, time, word};
 use crate::store::postgres::statement::{Statement, moment};
-use crate::store::{Class, Projection, Step, StoreError};
+use crate::store::{ErrorClass, Projection, Step, StoreError};
 use crate::stored::Stored;
 
 /// The number of rows after which a step begins no further hour. Counting them takes a moment.
@@ -188,7 +188,7 @@ impl PostgresStatsRollup {
 impl Projection for PostgresStatsRollup {
     async fn step(&mut self) -> Result<Step, StoreError> {
         self.try_step().await.map_err(|failure| match explain_failure(&failure) {
-            Some(message) => StoreError::new(Class::Systemic, message),
+            Some(message) => StoreError::new(ErrorClass::Systemic, message),
             None => failure.into_error(),
         })
     }

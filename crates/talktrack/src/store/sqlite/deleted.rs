@@ -110,7 +110,7 @@ fn span(tx: &Transaction<'_>, id: &UuidText) -> rusqlite::Result<Option<(Timesta
 
 /// Returns sessions without an event since this moment, oldest start first. A time before 1970, or an
 /// invalid one, says nothing about the age of a session.
-pub(super) fn silent(
+pub(super) fn inactive_since(
     connection: &Connection,
     since: Timestamp,
     after: Option<SessionCursor>,

@@ -18,10 +18,10 @@ use crate::store::sqlite::rows::{
 };
 use crate::store::sqlite::search::{self, Searchers};
 use crate::store::sqlite::stats::StatsQueries;
-use crate::store::sqlite::{audit, deleted, following, glimpse};
+use crate::store::sqlite::{audit, deleted, following, session_preview};
 use crate::store::{
-    Audit, DeletedSession, Glimpse, MessageCursor, MessageRow, Page, Read, Rows, SessionCursor,
-    SessionFilter, SessionRow, Viewer,
+    Audit, DeletedSession, MessageCursor, MessageRow, Page, Read, Rows, SessionCursor, SessionFilter,
+    SessionPreview, SessionRow, Viewer,
 };
 
 const HAS_ID: &str = has_id!("session_id");
@@ -153,14 +153,14 @@ impl Rows for SqliteReader {
         let list = move |connection: &Connection, found: Option<(&str, String)>| {
             let page = |place, limit| session_page(connection, &filter, viewer, found.as_ref(), place, limit);
             let mut rows = match after.map(|cursor| (cursor.started_at.known(), cursor.session_id)) {
-                None => return page(Place::Anywhere, limit),
-                Some((None, id)) => return page(Place::AfterRow(id), limit),
-                Some((Some(at), id)) => page(Place::Before(at, id), limit)?,
+                None => return page(ListPosition::Start, limit),
+                Some((None, id)) => return page(ListPosition::AfterSession(id), limit),
+                Some((Some(at), id)) => page(ListPosition::Before(at, id), limit)?,
             };
             // A comparison with NULL is true for no row, so rows with NULL are listed last, by a query of
             // their own.
             if !rows.more {
-                let last = page(Place::Null, limit - rows.len())?;
+                let last = page(ListPosition::NullStart, limit - rows.len())?;
                 rows.more = last.more;
                 rows.rows.extend(last);
             }
@@ -244,9 +244,9 @@ impl Rows for SqliteReader {
         .await
     }
 
-    async fn glimpses(&self, ids: &[Uuid]) -> Result<Vec<Glimpse>, ReadError> {
+    async fn session_previews(&self, ids: &[Uuid]) -> Result<Vec<SessionPreview>, ReadError> {
         let (ids, viewer) = (ids.to_vec(), self.viewer);
-        self.ask(move |connection| glimpse::of(connection, &ids, viewer)).await
+        self.ask(move |connection| session_preview::read_previews(connection, &ids, viewer)).await
     }
 
     async fn search(
@@ -268,17 +268,17 @@ impl Rows for SqliteReader {
 
 #[async_trait]
 impl Read for SqliteReader {
-    fn seen_by(&self, viewer: Viewer) -> Arc<dyn Rows> {
+    fn as_user(&self, viewer: Viewer) -> Arc<dyn Rows> {
         Arc::new(Self { viewer: Some(viewer.user_id), ..self.clone() })
     }
 
-    async fn silent(
+    async fn inactive_since(
         &self,
         since: Timestamp,
         after: Option<SessionCursor>,
         most: usize,
     ) -> Result<Vec<SessionRow>, ReadError> {
-        self.ask(move |connection| deleted::silent(connection, since, after, most)).await
+        self.ask(move |connection| deleted::inactive_since(connection, since, after, most)).await
     }
 
     async fn sessions_by_id(&self, ids: &[Uuid]) -> Result<Vec<SessionRow>, ReadError> {
@@ -321,11 +321,11 @@ impl Read for SqliteReader {
 
 /// The part of a list that a page is taken from.
 #[derive(Clone, Copy)]
-enum Place {
-    Anywhere,
+enum ListPosition {
+    Start,
     Before(Timestamp, Uuid),
-    AfterRow(Uuid),
-    Null,
+    AfterSession(Uuid),
+    NullStart,
 }
 
 fn session_page(
@@ -333,7 +333,7 @@ fn session_page(
     filter: &SessionFilter,
     viewer: Option<Uuid>,
     found: Option<&(&str, String)>,
-    place: Place,
+    place: ListPosition,
     limit: usize,
 ) -> rusqlite::Result<Page<SessionRow>> {
     let mut conditions = Conditions::default();
@@ -343,12 +343,12 @@ fn session_page(
     conditions.add("started_at >= ?", filter.since.map(|since| [since.to_string()]));
     conditions.add("started_at < ?", filter.until.map(|until| [until.to_string()]));
     match place {
-        Place::Anywhere => {}
-        Place::Before(at, id) => {
+        ListPosition::Start => {}
+        ListPosition::Before(at, id) => {
             conditions.add("(started_at, session_id) < (?, ?)", Some([at.to_string(), id.to_string()]));
         }
-        Place::AfterRow(id) => conditions.add(BEFORE_ROW, Some([id.to_string()])),
-        Place::Null => conditions.add("started_at IS NULL", Some([])),
+        ListPosition::AfterSession(id) => conditions.add(BEFORE_ROW, Some([id.to_string()])),
+        ListPosition::NullStart => conditions.add("started_at IS NULL", Some([])),
     }
     if let Some((condition, value)) = found {
         conditions.add(condition, Some([value.clone()]));

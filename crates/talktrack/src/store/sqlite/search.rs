@@ -153,7 +153,7 @@ fn expression(query: &Query, user_id: Option<Uuid>, session_id: Option<Uuid>) ->
     // The shorter lists come first.
     let session = session_id.map(|id| search_index::session_term(&id.to_string()));
     let user = user_id.map(|id| search_index::user_term(&id.to_string()));
-    let parts: Vec<_> = session.into_iter().chain(user).chain([query.for_sqlite()]).collect();
+    let parts: Vec<_> = session.into_iter().chain(user).chain([query.to_fts5()]).collect();
     parts.join(" AND ")
 }
 
@@ -240,7 +240,7 @@ pub(super) fn sessions(
         found.push(text(row, 0)?);
     }
     if count > FEW {
-        return Ok((ASK_EACH, query.for_sqlite()));
+        return Ok((ASK_EACH, query.to_fts5()));
     }
     found.sort_unstable();
     found.dedup();

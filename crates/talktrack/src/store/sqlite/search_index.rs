@@ -121,7 +121,7 @@ impl IndexTransaction<'_> {
             words.extend(digits(&text.user_id));
             words.extend([' ', SESSION]);
             words.extend(digits(&text.session_id));
-            for word in Words::of(&text.content).iter() {
+            for word in Words::split(&text.content).iter() {
                 words.push(' ');
                 words.push_str(word);
             }

@@ -8,7 +8,7 @@ use crate::database::{UuidText, column, column_or_null, parse_time, parse_uuid};
 use crate::json::{JsonObject, MAX_SESSION_METADATA};
 use crate::record::{Attempt, Ended, Record, Reopened, SessionEnd, SessionStart, Status};
 use crate::store::SessionRow;
-use crate::store::conflict::{Ending, Open, Rule};
+use crate::store::conflict::{Ending, Rule, SessionEndState};
 use crate::store::sqlite::rows;
 use crate::stored::{Stored, StoredTime};
 
@@ -114,7 +114,7 @@ fn rule(tx: &Transaction<'_>, session_id: Uuid, told: Told) -> rusqlite::Result<
     let sql = "SELECT last_node, last_seq, (SELECT node FROM directory) FROM conversation_sessions WHERE session_id = ?1";
     let rule = tx.prepare_cached(sql)?.query_row([UuidText::new(session_id).as_str()], |row| {
         let last = column_or_null(row, 0, parse_uuid)?.zip(row.get(1).ok().flatten());
-        Ok(Rule::of(last, column(row, 2, parse_uuid)?, told.seq, told.attempt))
+        Ok(Rule::for_record(last, column(row, 2, parse_uuid)?, told.seq, told.attempt))
     });
     rule.optional()
 }
@@ -157,7 +157,7 @@ fn merged_metadata(
     stored: Option<&Stored<JsonObject>>,
     added: &JsonObject,
 ) -> Result<Option<JsonObject>, MetadataTooLong> {
-    rule.merge(stored, added, MAX_SESSION_METADATA).map_err(|_| MetadataTooLong)
+    rule.merge_metadata(stored, added, MAX_SESSION_METADATA).map_err(|_| MetadataTooLong)
 }
 
 fn write_metadata(tx: &Transaction<'_>, session_id: Uuid, merged: &JsonObject) -> rusqlite::Result<()> {
@@ -189,7 +189,7 @@ pub(super) fn end(tx: &Transaction<'_>, told: Told, end: &SessionEnd) -> rusqlit
     let inferred =
         "SELECT end_inferred OR status = 'abandoned' FROM conversation_sessions WHERE session_id = ?1";
     let id = UuidText::new(end.session_id);
-    let row = Open {
+    let row = SessionEndState {
         is_ended: session.ended_at.is_some(),
         is_inferred: tx
             .prepare_cached(inferred)?
@@ -198,7 +198,7 @@ pub(super) fn end(tx: &Transaction<'_>, told: Told, end: &SessionEnd) -> rusqlit
         last_event_at: known(session.last_event_at.as_ref()).filter(|_| !rule.is_applied()),
     };
     let message_count = session.message_count.max(0).unsigned_abs();
-    if Ending::of(rule, end, told.seq, row) != Ending::Closes {
+    if Ending::decide(rule, end, told.seq, row) != Ending::Closes {
         return Ok(Some(Ended { duration_seconds: session.duration_seconds.unwrap_or(0.0), message_count }));
     }
     note_applied(tx, rule, end.session_id, told.seq)?;

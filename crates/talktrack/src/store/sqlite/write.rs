@@ -13,7 +13,7 @@ use crate::database::{UuidText, column_or_null, parse_uuid};
 use crate::error::NotDurable;
 use crate::json::JsonObject;
 use crate::record::{
-    Attempt, Body, DeadReason, Meeting, Record, Removed, SessionDelete, SessionEnd, SessionStart,
+    Attempt, Body, DeadReason, Record, Removed, RevisionOrder, SessionDelete, SessionEnd, SessionStart,
     SessionUpdate, Stamped, Verdict,
 };
 use crate::store::sqlite::deleted_messages::DeletedMessages;
@@ -137,7 +137,7 @@ impl Batch<'_> {
             return Ok(Verdict::Refused(NotDurable::Deleted));
         }
         if !self.insert(seq, stamped, stamped.user_id(owner))? {
-            return self.meet_existing(seq, stamped, owner);
+            return self.handle_existing(seq, stamped, owner);
         }
         let session = self.session(stamped.message.session_id)?;
         session.added += 1;
@@ -190,17 +190,17 @@ impl Batch<'_> {
     }
 
     /// Handles an id that is already stored: a repetition, a revision or a conflict.
-    fn meet_existing(&mut self, seq: Seq, stamped: &Stamped, owner: Uuid) -> rusqlite::Result<Verdict> {
+    fn handle_existing(&mut self, seq: Seq, stamped: &Stamped, owner: Uuid) -> rusqlite::Result<Verdict> {
         let row = rows::message(self.tx, stamped.id)?.ok_or(Error::QueryReturnedNoRows)?;
-        Ok(match row.met_by(stamped) {
-            Meeting::Overtaken => {
+        Ok(match row.compare_revision(stamped) {
+            RevisionOrder::Older => {
                 self.move_up(seq, stamped)?;
                 Verdict::AlreadyThere
             }
-            Meeting::Known => Verdict::AlreadyThere,
-            Meeting::Conflict => Verdict::Refused(NotDurable::IdConflict),
-            Meeting::NotTheirs => Verdict::Refused(NotDurable::NotTheirs),
-            Meeting::Newer => {
+            RevisionOrder::Same => Verdict::AlreadyThere,
+            RevisionOrder::Conflict => Verdict::Refused(NotDurable::IdConflict),
+            RevisionOrder::NotTheirs => Verdict::Refused(NotDurable::NotTheirs),
+            RevisionOrder::Newer => {
                 self.revise(stamped, owner)?;
                 Verdict::Revised
             }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::record::{Attempt, Record};
-use crate::store::{Class, Delivery, StoreError};
+use crate::store::{Delivery, ErrorClass, StoreError};
 use crate::writer::lane::Lane;
 use crate::writer::{Answer, Feed, Rewound};
 
@@ -81,7 +81,7 @@ impl Lane {
         let comparison = compare(held, self.numbers.last(), highest);
         if comparison == Comparison::Same {
             let held = held.unwrap_or(0);
-            self.numbers.go_on_from(held);
+            self.numbers.continue_after(held);
             // The store may still complete one transaction that an earlier process sent before it died. That
             // transaction starts from the number that was seen first.
             self.is_known |= self.held_before.replace(held).is_some_and(|first| first != held);
@@ -92,7 +92,7 @@ impl Lane {
     /// Returns the store's number of the last delivery.
     async fn held(&self) -> Result<Option<i64>, StoreError> {
         self.claim.confirm().await?;
-        self.store.delivered(self.node, self.number).await
+        self.store.last_delivery(self.node, self.number).await
     }
 
     /// Asks the journal to make pending what the store has lost, and waits for it.
@@ -113,7 +113,7 @@ impl Lane {
     }
 
     fn take_up(&mut self, rewound: Rewound, held: i64) {
-        self.numbers.go_on_from(held);
+        self.numbers.continue_after(held);
         (self.is_known, self.is_checked, self.held_before) = (true, true, Some(held));
         let Rewound { last, mut deletions } = rewound;
         deletions.iter_mut().for_each(|record| record.attempt = Attempt::Retry);
@@ -171,7 +171,7 @@ fn foreign(lane: usize, held: i64, highest: i64) -> StoreError {
          server has sent {highest}): one of the two directories is a copy of the other; restart this server, which then gets an \
          id of its own and delivers what waits"
     );
-    StoreError::new(Class::Systemic, message)
+    StoreError::new(ErrorClass::Systemic, message)
 }
 
 #[cfg(test)]

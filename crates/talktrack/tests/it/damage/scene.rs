@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use talktrack::record::Record;
-use talktrack::store::Class;
+use talktrack::store::ErrorClass;
 use talktrack::testing::Setup;
 use talktrack::{DATABASE_FILE, Message, NewSession, OpenError, Role, Tracker, quarantines};
 use tempfile::TempDir;
@@ -88,7 +88,7 @@ impl Scene {
     pub(crate) async fn outbox() -> Self {
         let live = dir();
         let (setup, store) = remote(&live);
-        store.fail_when(|_| Some(store_error(Class::Transient, "away")));
+        store.fail_when(|_| Some(store_error(ErrorClass::Transient, "away")));
         let tracker = setup.open(setup.options()).unwrap();
         let mut random = fastrand::Rng::with_seed(3);
         let said = talk(&tracker, &mut random).await;

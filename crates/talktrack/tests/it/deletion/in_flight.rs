@@ -5,7 +5,7 @@ use std::sync::{Arc, mpsc};
 
 use talktrack::record::Record;
 use talktrack::store::memory::MemoryStore;
-use talktrack::store::{Class, Store};
+use talktrack::store::{ErrorClass, Store};
 use uuid::Uuid;
 
 use crate::node::Node;
@@ -31,7 +31,7 @@ async fn a_message_that_waits_for_its_session_is_kept_if_a_deletion_removes_anot
         node.start(session).await;
     }
     node.settled().await;
-    store.fail_when(|_| Some(store_error(Class::Transient, "away")));
+    store.fail_when(|_| Some(store_error(ErrorClass::Transient, "away")));
     for (session, text) in [(first, "one"), (unknown, "waits"), (deleted, "two"), (last, "three")] {
         node.say(session, text).await;
     }

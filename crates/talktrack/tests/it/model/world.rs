@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use talktrack::clock::Clock as _;
-use talktrack::store::Class;
+use talktrack::store::ErrorClass;
 use talktrack::store::memory::MemoryStore;
 use talktrack::testing::{PATIENCE, Setup};
 use talktrack::{
@@ -366,7 +366,7 @@ fn refused(why: NotDurable) -> Answer {
 }
 
 fn fail(store: &MemoryStore, outage: Outage) {
-    let error = store_error(Class::Transient, "away");
+    let error = store_error(ErrorClass::Transient, "away");
     match outage {
         Outage::Refuses => store.fail_when(move |_| Some(error.clone())),
         Outage::LosesAnswers => store.lose_answers_when(move |_| Some(error.clone())),
@@ -377,6 +377,6 @@ fn stutter(store: &MemoryStore) {
     let mut written = HashSet::new();
     store.lose_answers_when(move |records| {
         let is_first = written.insert(records.first().map(|record| record.seq));
-        is_first.then(|| store_error(Class::Transient, "the answer is lost"))
+        is_first.then(|| store_error(ErrorClass::Transient, "the answer is lost"))
     });
 }

@@ -49,7 +49,7 @@ async fn trial(database: &Database, dir: &tempfile::TempDir) -> Trial {
 
 fn viewer(trial: &Trial) -> Arc<dyn Rows> {
     let claims = JsonObject::parse("{}").unwrap();
-    trial.tracker().reader().seen_by(Viewer { user_id: USER, claims })
+    trial.tracker().reader().as_user(Viewer { user_id: USER, claims })
 }
 
 fn wanted(user_id: Option<Uuid>, session_id: Option<Uuid>) -> SearchFilter {
@@ -116,8 +116,8 @@ async fn every_other_read_as_a_user_needs_no_more_than_the_two_tables() {
     let messages = mine.messages(SESSION, None, 10).await.unwrap();
     let said: Vec<_> = messages.iter().map(|row| &*row.content).collect();
     assert_eq!(said, ["my order", "nothing"]);
-    let glimpses = mine.glimpses(&[SESSION, SECOND, OTHER]).await.unwrap();
-    let words: Vec<_> = glimpses.iter().map(|glimpse| &*glimpse.last_words).collect();
+    let previews = mine.session_previews(&[SESSION, SECOND, OTHER]).await.unwrap();
+    let words: Vec<_> = previews.iter().map(|preview| &*preview.last_words).collect();
     assert_eq!(words, ["nothing", "good bye"]);
     trial.wait(Duration::from_secs(3_600));
     let range = TimeRange::new(None, None, None, trial.now()).unwrap();

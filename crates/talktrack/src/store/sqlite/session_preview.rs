@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::database::{UuidText, text};
 use crate::store::sqlite::rows::{session, word};
-use crate::store::{GLIMPSE_CHARS, Glimpse};
+use crate::store::{PREVIEW_CHARS, SessionPreview};
 
 const LAST: &str = "SELECT role, substr(content, 1, ?2) FROM conversation_messages \
      WHERE session_id = ?1 AND kind = 'message' AND role IN ('user', 'assistant') \
@@ -15,30 +15,30 @@ const INTERRUPTIONS: &str =
     "SELECT count(*) FROM conversation_messages WHERE session_id = ?1 AND interrupted";
 
 /// Returns the summaries of those sessions that `viewer` may see, or of all if `viewer` is `None`.
-pub(super) fn of(
+pub(super) fn read_previews(
     connection: &Connection,
     ids: &[Uuid],
     viewer: Option<Uuid>,
-) -> rusqlite::Result<Vec<Glimpse>> {
-    let mut glimpses = Vec::with_capacity(ids.len());
+) -> rusqlite::Result<Vec<SessionPreview>> {
+    let mut previews = Vec::with_capacity(ids.len());
     for &session_id in ids {
         if let Some(viewer) = viewer
             && session(connection, session_id)?.is_none_or(|session| session.user_id != Some(viewer))
         {
             continue;
         }
-        glimpses.extend(one(connection, session_id)?);
+        previews.extend(read_preview(connection, session_id)?);
     }
-    Ok(glimpses)
+    Ok(previews)
 }
 
-fn one(connection: &Connection, session_id: Uuid) -> rusqlite::Result<Option<Glimpse>> {
+fn read_preview(connection: &Connection, session_id: Uuid) -> rusqlite::Result<Option<SessionPreview>> {
     let id = UuidText::new(session_id);
-    let last = connection.prepare_cached(LAST)?.query_row(params![id.as_str(), GLIMPSE_CHARS], |row| {
+    let last = connection.prepare_cached(LAST)?.query_row(params![id.as_str(), PREVIEW_CHARS], |row| {
         Ok((word(row, 0, |word| word.parse().ok())?, text(row, 1)?))
     });
     let Some((last_role, last_words)) = last.optional()? else { return Ok(None) };
     let interruptions =
         connection.prepare_cached(INTERRUPTIONS)?.query_row([id.as_str()], |row| row.get(0))?;
-    Ok(Some(Glimpse { session_id, last_role, last_words, interruptions }))
+    Ok(Some(SessionPreview { session_id, last_role, last_words, interruptions }))
 }
