@@ -153,7 +153,8 @@ struct ProgressLog {
     failing: bool,
 }
 
-/// The texts of a projection's log: the name, the failure, the recovery, the start and the end of a large backlog.
+/// The texts of a projection's log: the name, the failure, the recovery, the start and the end of a large
+/// backlog.
 struct LogTexts {
     name: &'static str,
     fails: &'static str,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
 
-/// True if two valid JSON texts mean the same value. DeliveryNumbers are compared as decimals of any length.
+/// True if two valid JSON texts mean the same value. Numbers are compared as decimals of any length.
 pub(super) fn same(one: &str, other: &str) -> bool {
     one == other || parsed_same(one.trim(), other.trim()).unwrap_or(false)
 }

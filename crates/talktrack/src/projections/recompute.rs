@@ -53,8 +53,8 @@ impl Recomputation {
         Self { stale, counted, spent, row: 0, session: (begins, String::new()) }
     }
 
-    /// Counts at most `rows` further rows, and subtracts them from `rows`. Returns true if the recomputation is
-    /// done.
+    /// Counts at most `rows` further rows, and subtracts them from `rows`. Returns true if the recomputation
+    /// is done.
     pub(super) fn advance(
         &mut self,
         moment: &Transaction<'_>,

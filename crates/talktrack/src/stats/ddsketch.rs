@@ -1,6 +1,6 @@
 //! The distribution of numbers, to within one percent of each number: a DDSketch (Masson, Rim, Lee:
-//! "DDSketch", VLDB 2019). DeliveryNumbers of similar size share a bin, whose width grows with their size. Two
-//! distributions can be added bin by bin, and the sum is as exact as either of them.
+//! "DDSketch", VLDB 2019). Numbers of similar size share a bin, whose width grows with their size.
+//! Two distributions can be added bin by bin, and the sum is as exact as either of them.
 //!
 //! This is an implementation of its own, because the crate `sketches-ddsketch` keeps every bin between the
 //! smallest and the largest number, at least 1 KiB for each sketch, and some hundred thousand sketches are

@@ -97,10 +97,9 @@ pub enum InvalidRange {
 }
 
 impl TimeRange {
-    /// Creates the range from the bucket that contains `since` to the bucket that contains the moment
-    /// before `until`. The default of `until` is now, the default of `since` 24 hours before `until`. The
-    /// default resolution suits the length: five minutes up to six hours, an hour up to seven days, otherwise a
-    /// day.
+    /// Creates the range from the bucket that contains `since` to the bucket that contains the moment before
+    /// `until`. The default of `until` is now, the default of `since` 24 hours before `until`. The default
+    /// resolution suits the length: five minutes up to six hours, an hour up to seven days, otherwise a day.
     ///
     /// # Errors
     /// If the range ends before it begins or is empty, has more than [`MAX_BUCKETS`] buckets, or ends
