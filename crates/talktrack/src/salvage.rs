@@ -5,9 +5,9 @@
 //! The broken file is read page by page, without SQLite, so that rows are found even if the tree above them
 //! is broken.
 
-mod look;
+mod check;
 mod quarantine;
-mod carry;
+mod rebuild;
 mod totals;
 mod report;
 mod tables;
@@ -31,12 +31,12 @@ use crate::salvage::quarantine::Quarantine;
 pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
     let unusable = |source| OpenError::Io { path: path.to_owned(), source };
     database::rewrite_log(path)?;
-    let resumed = quarantine::resume(path).map_err(unusable)?;
+    let resumed = quarantine::finish_interrupted(path).map_err(unusable)?;
     resumed.iter().for_each(|report| lines::salvaged(report));
-    match look::damage(path).map_err(unusable)? {
+    match check::find_damage(path).map_err(unusable)? {
         Ok(None) if path.exists() => {}
         Ok(None) => database::create(path)?,
-        Ok(Some(damage)) => salvage(path, &damage)?,
+        Ok(Some(damage)) => replace_damaged(path, &damage)?,
         Err(source) => return Err(OpenError::Database { path: path.to_owned(), source }),
     }
     database::clear_suspicion(path);
@@ -45,15 +45,15 @@ pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
 
 /// Returns the directories with broken files, oldest first. People may inspect and delete them.
 pub fn quarantines(database_file: &Path) -> Vec<PathBuf> {
-    quarantine::list(database_file)
+    quarantine::list_dirs(database_file)
 }
 
-fn salvage(path: &Path, damage: &str) -> Result<(), OpenError> {
+fn replace_damaged(path: &Path, damage: &str) -> Result<(), OpenError> {
     let failed = |source| OpenError::Salvage { path: path.to_owned(), damage: damage.to_owned(), source };
     let quarantine = Quarantine::new(path).map_err(failed)?;
     lines::damaged(path, damage);
-    if let Err(error) = make(path, damage, &quarantine) {
-        let _ = quarantine.give_up();
+    if let Err(error) = build_file(path, damage, &quarantine) {
+        let _ = quarantine.abandon();
         return Err(failed(error));
     }
     let summary = quarantine.put_in_place().map_err(failed)?;
@@ -62,13 +62,13 @@ fn salvage(path: &Path, damage: &str) -> Result<(), OpenError> {
 }
 
 /// Builds the new file, complete and synced to disk.
-fn make(path: &Path, damage: &str, quarantine: &Quarantine) -> io::Result<()> {
-    let saved = carry::carry(&Pages::open(path)?, &quarantine.draft()).map_err(io::Error::other)?;
-    if !saved.is_something() && path.file_name().is_none_or(|name| name != database::FILE_NAME) {
+fn build_file(path: &Path, damage: &str, quarantine: &Quarantine) -> io::Result<()> {
+    let saved = rebuild::rebuild(&Pages::open(path)?, &quarantine.draft_path()).map_err(io::Error::other)?;
+    if !saved.is_ours() && path.file_name().is_none_or(|name| name != database::FILE_NAME) {
         return Err(io::Error::other("nothing in it is talktrack's; is it the right file?"));
     }
     if let Ok(broken) = std::fs::metadata(path) {
-        std::fs::set_permissions(quarantine.draft(), broken.permissions())?;
+        std::fs::set_permissions(quarantine.draft_path(), broken.permissions())?;
     }
-    quarantine.seal(&saved.report(damage, &quarantine.dir))
+    quarantine.seal(&saved.write_report(damage, &quarantine.dir))
 }

@@ -5,7 +5,7 @@
 use rusqlite::ToSql;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 
-use crate::salvage::bytes::{be16, be32, varint};
+use crate::salvage::bytes::{read_be16, read_be32, read_varint};
 use crate::salvage::pages::{FILE_HEADER, Pages};
 
 const TABLE_LEAF: u8 = 0x0d;
@@ -37,34 +37,34 @@ impl ToSql for Value {
 
 /// A row of a table, or an entry of an index, which has no rowid of its own.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct FoundRecord {
     pub(super) rowid: Option<i64>,
     pub(super) values: Vec<Value>,
 }
 
 /// The content of a page.
 #[derive(Debug, Default)]
-pub(super) struct OnPage {
-    pub(super) records: Vec<Found>,
+pub(super) struct PageRecords {
+    pub(super) records: Vec<FoundRecord>,
     /// Number of unreadable rows of tables. Index entries and pages of another kind do not count.
     pub(super) broken: u64,
 }
 
 /// Reads all records on a page, if it is of a kind that holds records.
-pub(super) fn on_page(pages: &Pages, number: u32, page: &[u8]) -> OnPage {
+pub(super) fn read_records(pages: &Pages, number: u32, page: &[u8]) -> PageRecords {
     let start = if number == 1 { FILE_HEADER } else { 0 };
     let kind = page[start];
     let pointers = match kind {
         TABLE_LEAF | INDEX_LEAF => start + 8,
         INDEX_INTERIOR => start + 12,
-        _ => return OnPage::default(),
+        _ => return PageRecords::default(),
     };
     let room = (page.len() - pointers) / 2;
-    let cells = be16(page, start + 3).min(room);
-    let mut on_page = OnPage::default();
+    let cells = read_be16(page, start + 3).min(room);
+    let mut on_page = PageRecords::default();
     for index in 0..cells {
-        let cell = be16(page, pointers + 2 * index);
-        match page.get(cell..).and_then(|cell| record(pages, kind, cell)) {
+        let cell = read_be16(page, pointers + 2 * index);
+        match page.get(cell..).and_then(|cell| parse_cell(pages, kind, cell)) {
             Some(record) => on_page.records.push(record),
             None => on_page.broken += u64::from(kind == TABLE_LEAF),
         }
@@ -72,22 +72,22 @@ pub(super) fn on_page(pages: &Pages, number: u32, page: &[u8]) -> OnPage {
     on_page
 }
 
-fn record(pages: &Pages, kind: u8, cell: &[u8]) -> Option<Found> {
+fn parse_cell(pages: &Pages, kind: u8, cell: &[u8]) -> Option<FoundRecord> {
     let cell = cell.get(if kind == INDEX_INTERIOR { 4 } else { 0 }..)?;
-    let (length, mut read) = varint(cell)?;
+    let (length, mut read) = read_varint(cell)?;
     let length = usize::try_from(length).ok()?;
     let mut rowid = None;
     if kind == TABLE_LEAF {
-        let (number, more) = varint(cell.get(read..)?)?;
+        let (number, more) = read_varint(cell.get(read..)?)?;
         rowid = Some(number.cast_signed());
         read += more;
     }
-    let payload = payload(pages, kind == TABLE_LEAF, length, cell.get(read..)?)?;
-    Some(Found { rowid, values: values(&payload)? })
+    let payload = read_payload(pages, kind == TABLE_LEAF, length, cell.get(read..)?)?;
+    Some(FoundRecord { rowid, values: parse_values(&payload)? })
 }
 
 /// Returns the bytes of a record. A long record continues on overflow pages.
-fn payload(pages: &Pages, in_table: bool, length: usize, cell: &[u8]) -> Option<Vec<u8>> {
+fn read_payload(pages: &Pages, in_table: bool, length: usize, cell: &[u8]) -> Option<Vec<u8>> {
     let usable = pages.size;
     let most = if in_table { usable - 35 } else { (usable - 12) * 64 / 255 - 23 };
     if length <= most {
@@ -97,25 +97,25 @@ fn payload(pages: &Pages, in_table: bool, length: usize, cell: &[u8]) -> Option<
     let fitting = least + (length - least) % (usable - 4);
     let local = if fitting <= most { fitting } else { least };
     let mut payload = cell.get(..local)?.to_vec();
-    let mut next = be32(cell.get(local..local + 4)?, 0);
+    let mut next = read_be32(cell.get(local..local + 4)?, 0);
     while payload.len() < length {
         let page = pages.read(next)?;
         let more = (length - payload.len()).min(usable - 4);
         payload.extend_from_slice(&page[4..4 + more]);
-        next = be32(&page, 0);
+        next = read_be32(&page, 0);
     }
     // The last overflow page has no successor. A chain that continues is not trusted.
     (next == 0).then_some(payload)
 }
 
-fn values(payload: &[u8]) -> Option<Vec<Value>> {
-    let (header, mut place) = varint(payload)?;
+fn parse_values(payload: &[u8]) -> Option<Vec<Value>> {
+    let (header, mut place) = read_varint(payload)?;
     let header = usize::try_from(header).ok()?;
     let mut body = header;
     let mut values = Vec::new();
     while place < header {
-        let (kind, read) = varint(payload.get(place..header)?)?;
-        let (value, length) = value(kind, payload.get(body..)?)?;
+        let (kind, read) = read_varint(payload.get(place..header)?)?;
+        let (value, length) = parse_value(kind, payload.get(body..)?)?;
         values.push(value);
         place += read;
         body += length;
@@ -124,7 +124,7 @@ fn values(payload: &[u8]) -> Option<Vec<Value>> {
 }
 
 /// Reads a value of this serial type, and returns it with its length in bytes.
-fn value(kind: u64, bytes: &[u8]) -> Option<(Value, usize)> {
+fn parse_value(kind: u64, bytes: &[u8]) -> Option<(Value, usize)> {
     let length = match kind {
         0 | 8 | 9 => 0,
         1..=4 => usize::try_from(kind).ok()?,
@@ -137,8 +137,8 @@ fn value(kind: u64, bytes: &[u8]) -> Option<(Value, usize)> {
     let value = match kind {
         0 => Value::Null,
         8 | 9 => Value::Integer(i64::from(kind == 9)),
-        7 => Value::Real(f64::from_bits(signed(bytes).cast_unsigned())),
-        1..=6 => Value::Integer(signed(bytes)),
+        7 => Value::Real(f64::from_bits(parse_signed(bytes).cast_unsigned())),
+        1..=6 => Value::Integer(parse_signed(bytes)),
         _ if kind.is_multiple_of(2) => Value::Blob(bytes.to_vec()),
         _ => Value::Text(bytes.to_vec()),
     };
@@ -146,7 +146,7 @@ fn value(kind: u64, bytes: &[u8]) -> Option<(Value, usize)> {
 }
 
 /// Reads a signed big-endian number of up to 8 bytes.
-fn signed(bytes: &[u8]) -> i64 {
+fn parse_signed(bytes: &[u8]) -> i64 {
     let negative = bytes.first().is_some_and(|byte| byte & 0x80 != 0);
     bytes.iter().fold(if negative { -1 } else { 0 }, |number, byte| number << 8 | i64::from(*byte))
 }

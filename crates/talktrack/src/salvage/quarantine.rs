@@ -31,27 +31,27 @@ pub(super) struct Quarantine {
 }
 
 /// Returns the quarantine's directories, oldest first.
-pub(crate) fn list(database: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(all(database)).into_iter().flatten().flatten();
+pub(crate) fn list_dirs(database: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(quarantine_root(database)).into_iter().flatten().flatten();
     let mut dirs: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
     dirs.sort();
     dirs
 }
 
-fn all(database: &Path) -> PathBuf {
+fn quarantine_root(database: &Path) -> PathBuf {
     database.with_file_name(DIRECTORY)
 }
 
 /// Finishes what a kill or a power cut interrupted: a complete new file is put into place, a draft is
 /// deleted. Returns the reports of the files that were put into place.
-pub(super) fn resume(database: &Path) -> io::Result<Vec<String>> {
+pub(super) fn finish_interrupted(database: &Path) -> io::Result<Vec<String>> {
     let mut reports = Vec::new();
-    for dir in list(database) {
+    for dir in list_dirs(database) {
         let quarantine = Quarantine { dir, database: database.to_owned() };
         if quarantine.dir.join(SALVAGED).exists() {
             reports.push(quarantine.put_in_place()?);
         } else if quarantine.dir.join(DRAFT).exists() {
-            quarantine.give_up()?;
+            quarantine.abandon()?;
         }
     }
     Ok(reports)
@@ -60,20 +60,20 @@ pub(super) fn resume(database: &Path) -> io::Result<Vec<String>> {
 impl Quarantine {
     pub(super) fn new(database: &Path) -> io::Result<Self> {
         let when = SystemClock.now().to_string().replace(':', "-");
-        let dir = all(database).join(when);
+        let dir = quarantine_root(database).join(when);
         make_private_directory(&dir)?;
         Ok(Self { dir, database: database.to_owned() })
     }
 
-    pub(super) fn draft(&self) -> PathBuf {
+    pub(super) fn draft_path(&self) -> PathBuf {
         self.dir.join(DRAFT)
     }
 
     /// Abandons the salvage: the broken files stay in their place.
-    pub(super) fn give_up(&self) -> io::Result<()> {
+    pub(super) fn abandon(&self) -> io::Result<()> {
         let _ = fs::remove_file(self.dir.join(REPORT));
-        let _ = fs::remove_file(beside(&self.draft(), "-journal"));
-        let _ = fs::remove_file(self.draft());
+        let _ = fs::remove_file(beside(&self.draft_path(), "-journal"));
+        let _ = fs::remove_file(self.draft_path());
         fs::remove_dir(&self.dir)
     }
 
@@ -82,9 +82,9 @@ impl Quarantine {
         let mut file = private_file().write(true).create(true).truncate(true).open(self.dir.join(REPORT))?;
         file.write_all(report.as_bytes())?;
         file.sync_all()?;
-        File::open(self.draft())?.sync_all()?;
-        fs::rename(self.draft(), self.dir.join(SALVAGED))?;
-        [self.dir.as_path(), &all(&self.database)].into_iter().try_for_each(sync_dir)?;
+        File::open(self.draft_path())?.sync_all()?;
+        fs::rename(self.draft_path(), self.dir.join(SALVAGED))?;
+        [self.dir.as_path(), &quarantine_root(&self.database)].into_iter().try_for_each(sync_dir)?;
         self.database.parent().map_or(Ok(()), sync_dir)
     }
 

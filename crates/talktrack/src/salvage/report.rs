@@ -8,7 +8,7 @@ const MOST_NAMED: usize = 1_000;
 
 /// The content of the new file, and what is missing from it.
 #[derive(Debug)]
-pub(super) struct Saved {
+pub(super) struct Salvaged {
     pub(super) messages: u64,
     pub(super) sessions: u64,
     /// Number of records that wait for a remote store.
@@ -16,12 +16,12 @@ pub(super) struct Saved {
     pub(super) letters: u64,
     /// Number of sessions whose row was lost and was written again from other rows.
     pub(super) restored_sessions: u64,
-    pub(super) missing: Lost,
+    pub(super) missing: Losses,
 }
 
 /// The known losses.
 #[derive(Debug, Default)]
-pub(super) struct Lost {
+pub(super) struct Losses {
     /// True if the books were readable; otherwise the total is unknown.
     pub(super) books_read: bool,
     pub(super) messages: u64,
@@ -36,32 +36,32 @@ pub(super) struct Lost {
 
 /// A session with fewer messages than it counted.
 #[derive(Debug)]
-pub(super) struct Missing {
+pub(super) struct IncompleteSession {
     pub(super) session_id: String,
     pub(super) counted: u64,
     pub(super) found: u64,
 }
 
-impl Saved {
+impl Salvaged {
     /// True if the file is known to be a file of talktrack.
-    pub(super) fn is_something(&self) -> bool {
+    pub(super) fn is_ours(&self) -> bool {
         self.missing.books_read || self.messages + self.sessions + self.waiting + self.letters > 0
     }
 
     /// Returns the line for the log.
-    fn summary(&self, damage: &str, dir: &Path) -> String {
+    fn write_summary(&self, damage: &str, dir: &Path) -> String {
         let Self { messages, sessions, waiting, letters, .. } = self;
         format!(
             "The database was damaged ({damage}): saved {messages} messages, {sessions} sessions, {waiting} records on their \
              way to the store and {letters} dead letters; {}; the broken files are in {}",
-            self.missing.in_words(),
+            self.missing.describe(),
             dir.display()
         )
     }
 
     /// Returns the line for the log, followed by all details.
-    pub(super) fn report(&self, damage: &str, dir: &Path) -> String {
-        let mut report = self.summary(damage, dir);
+    pub(super) fn write_report(&self, damage: &str, dir: &Path) -> String {
+        let mut report = self.write_summary(damage, dir);
         let _ = write!(
             report,
             "\n\nrecords that were found and could not be read, whatever they were: {}\n\
@@ -79,18 +79,18 @@ impl Saved {
     }
 }
 
-impl Lost {
+impl Losses {
     /// Adds the losses per session, because each session also knows how many messages it had.
-    pub(super) fn by_session(&mut self, sessions: &[Missing]) {
+    pub(super) fn add_sessions(&mut self, sessions: &[IncompleteSession]) {
         let sum = sessions.iter().map(|session| session.counted - session.found).sum();
         self.messages = self.messages.max(sum);
-        let name = |Missing { session_id, counted, found }: &Missing| {
+        let name = |IncompleteSession { session_id, counted, found }: &IncompleteSession| {
             format!("session {session_id}: {found} of {counted} messages")
         };
         self.incomplete = sessions.iter().map(name).collect();
     }
 
-    fn in_words(&self) -> String {
+    fn describe(&self) -> String {
         let Self { books_read, messages, pending, letters, .. } = *self;
         let known = match (messages, pending, letters) {
             (0, 0, 0) if books_read => return "nothing is known to be missing".into(),

@@ -2,14 +2,15 @@
 //! recognised by its shape, and is accepted only if its ids, times and texts are valid. Unknown words were
 //! written by other programs and are accepted.
 //!
-//! A migration that adds a column changes the shape of a table's records: [`Table::of`] has to know both shapes.
+//! A migration that adds a column changes the shape of a table's records: [`SalvagedTable::recognise`] has to know both
+//! shapes.
 
 use crate::database::{parse_time, parse_uuid};
-use crate::salvage::cells::{Found, Value};
+use crate::salvage::cells::{FoundRecord, Value};
 
 /// The tables whose records are copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Table {
+pub(super) enum SalvagedTable {
     Sessions,
     Messages,
     Journal,
@@ -31,15 +32,17 @@ pub(super) enum Table {
     SessionIndex,
 }
 
-impl Table {
+impl SalvagedTable {
     /// Returns the table, or `None` for records that need no copying (entries of other indexes, the schema)
     /// and for invalid ones.
-    pub(super) fn of(found: &Found) -> Option<Self> {
+    pub(super) fn recognise(found: &FoundRecord) -> Option<Self> {
         use Value::{Integer, Null, Text};
         let table = match (found.rowid, found.values.as_slice()) {
             // In earlier versions a session did not name the last record that changed it, or had no column
             // `extra`.
-            (Some(_), values) if matches!(values.len(), 13 | 16 | 17) && Self::Sessions.believes(values) => {
+            (Some(_), values)
+                if matches!(values.len(), 13 | 16 | 17) && Self::Sessions.is_valid_row(values) =>
+            {
                 Self::Sessions
             }
             (Some(_), values) if matches!(values.len(), 16 | 17) => Self::Messages,
@@ -65,7 +68,7 @@ impl Table {
             (None, [Text(_)]) => Self::OpenSessions,
             // In earlier versions a deleted session did not name its user.
             (None, [Text(_), Text(_)] | [Text(_), Text(_), Null]) => Self::DeletedSessions,
-            (None, values @ [Text(_), Text(_), Text(_)]) if Self::DeletedSessions.believes(values) => {
+            (None, values @ [Text(_), Text(_), Text(_)]) if Self::DeletedSessions.is_valid_row(values) => {
                 Self::DeletedSessions
             }
             (None, [Text(_), Text(_), Integer(_)]) => Self::DeletedClaims,
@@ -73,11 +76,11 @@ impl Table {
             (None, [Text(_), Text(_), Text(_), Integer(_)]) => Self::SessionIndex,
             _ => return None,
         };
-        table.believes(&found.values).then_some(table)
+        table.is_valid_row(&found.values).then_some(table)
     }
 
     /// Returns the columns that contain ids.
-    pub(super) fn ids(self) -> &'static [usize] {
+    pub(super) fn id_columns(self) -> &'static [usize] {
         match self {
             Self::Sessions | Self::Messages => &[0, 1, 2],
             Self::SessionIndex => &[0, 2],
@@ -92,44 +95,45 @@ impl Table {
         }
     }
 
-    fn believes(self, values: &[Value]) -> bool {
+    fn is_valid_row(self, values: &[Value]) -> bool {
         match self {
             Self::Sessions => {
-                ids(values, &[0, 1, 2])
-                    && times(values, &[3])
-                    && times_or_null(values, &[4, 7, 12])
+                are_ids(values, &[0, 1, 2])
+                    && are_times(values, &[3])
+                    && are_times_or_null(values, &[4, 7, 12])
                     && values[9].text().is_some()
                     && matches!(values[11], Value::Integer(0..))
                     && matches!(values.get(13), None | Some(Value::Integer(0 | 1)))
                     && matches!(values.get(15), None | Some(Value::Null | Value::Integer(_)))
             }
             Self::Messages => {
-                ids(values, &[0, 1])
-                    && (values[2] == Value::Null || ids(values, &[2]))
+                are_ids(values, &[0, 1])
+                    && (values[2] == Value::Null || are_ids(values, &[2]))
                     && values[3].text().is_some()
                     && matches!(values[4], Value::Text(_))
-                    && times(values, &[7])
+                    && are_times(values, &[7])
                     && matches!(values[8], Value::Null | Value::Integer(_))
                     && values[10].text().is_some()
                     && matches!(values[11..13], [Value::Integer(0..=0xffff_ffff), Value::Integer(0 | 1)])
             }
             Self::Journal => true,
-            Self::DeadLetters => times(values, &[6]),
+            Self::DeadLetters => are_times(values, &[6]),
             Self::ResendWindow => {
                 let number =
                     |column: usize| if let Value::Integer(number) = values[column] { number } else { -1 };
                 (0..7).all(|column| number(column) >= 0) && number(1) <= number(2) && number(6) <= 1
             }
             Self::Lanes => matches!(values[1], Value::Integer(0..)),
-            Self::OpenSessions => ids(values, &[0]),
+            Self::OpenSessions => are_ids(values, &[0]),
             Self::DeletedSessions => {
-                let user_is_valid = matches!(values.get(2), None | Some(Value::Null)) || ids(values, &[2]);
-                ids(values, &[0]) && times(values, &[1]) && user_is_valid
+                let user_is_valid =
+                    matches!(values.get(2), None | Some(Value::Null)) || are_ids(values, &[2]);
+                are_ids(values, &[0]) && are_times(values, &[1]) && user_is_valid
             }
-            Self::DeletedClaims => ids(values, &[0, 1]) && matches!(values[2], Value::Integer(0..)),
-            Self::DeletedMessages => ids(values, &[0, 1]) && times(values, &[2]),
-            Self::SessionIndex => ids(values, &[0, 2]) && times(values, &[1]),
-            Self::Directory => ids(values, &[1]) && (values[2] == Value::Null || ids(values, &[2])),
+            Self::DeletedClaims => are_ids(values, &[0, 1]) && matches!(values[2], Value::Integer(0..)),
+            Self::DeletedMessages => are_ids(values, &[0, 1]) && are_times(values, &[2]),
+            Self::SessionIndex => are_ids(values, &[0, 2]) && are_times(values, &[1]),
+            Self::Directory => are_ids(values, &[1]) && (values[2] == Value::Null || are_ids(values, &[2])),
             Self::Books => values[1..].iter().all(|total| matches!(total, Value::Integer(0..))),
         }
     }
@@ -145,14 +149,14 @@ impl Value {
     }
 }
 
-fn ids(values: &[Value], columns: &[usize]) -> bool {
+fn are_ids(values: &[Value], columns: &[usize]) -> bool {
     columns.iter().all(|column| values[*column].text().and_then(parse_uuid).is_some())
 }
 
-fn times(values: &[Value], columns: &[usize]) -> bool {
+fn are_times(values: &[Value], columns: &[usize]) -> bool {
     columns.iter().all(|column| values[*column].text().and_then(parse_time).is_some())
 }
 
-fn times_or_null(values: &[Value], columns: &[usize]) -> bool {
-    columns.iter().all(|column| values[*column] == Value::Null || times(values, &[*column]))
+fn are_times_or_null(values: &[Value], columns: &[usize]) -> bool {
+    columns.iter().all(|column| values[*column] == Value::Null || are_times(values, &[*column]))
 }

@@ -6,17 +6,17 @@ use crate::books::Books;
 use crate::changes;
 use crate::clock::{Clock as _, Seq, SystemClock};
 use crate::salvage::cells::Value;
-use crate::salvage::report::{Lost, Saved};
+use crate::salvage::report::{Losses, Salvaged};
 use crate::store::sqlite;
 
 /// The books as they were found.
-struct Known {
+struct KnownBooks {
     books: Books,
     last_seq: Seq,
 }
 
 /// The content of the new file.
-struct Rows {
+struct RowCounts {
     messages: u64,
     sessions: u64,
     /// Number of pending messages in the journal.
@@ -31,18 +31,22 @@ struct Rows {
 }
 
 /// Writes new books, from the rows and from the history in the old books.
-pub(super) fn settle(tx: &Transaction<'_>, found: Option<&[Value]>, horizon: Seq) -> rusqlite::Result<Saved> {
-    let (rows, known) = (count(tx, horizon)?, found.and_then(known));
-    let missing = known.as_ref().map_or_else(Lost::default, |known| missing(&known.books, &rows));
+pub(super) fn write_totals(
+    tx: &Transaction<'_>,
+    found: Option<&[Value]>,
+    horizon: Seq,
+) -> rusqlite::Result<Salvaged> {
+    let (rows, known) = (count_rows(tx, horizon)?, found.and_then(parse_books));
+    let missing = known.as_ref().map_or_else(Losses::default, |known| count_losses(&known.books, &rows));
     let last_seq = known.as_ref().map_or(0, |known| known.last_seq).max(rows.last_seq);
-    sqlite::write_books(tx, &books(known.map(|known| known.books), &rows), last_seq)?;
+    sqlite::write_books(tx, &build_books(known.map(|known| known.books), &rows), last_seq)?;
     // The highest `seq` of the lost records is unknown, but it was not later than now.
     changes::reset(tx, last_seq.max(SystemClock.now().as_micros()))?;
-    let Rows { messages, sessions, waiting, all_letters, .. } = rows;
-    Ok(Saved { messages, sessions, waiting, letters: all_letters, restored_sessions: 0, missing })
+    let RowCounts { messages, sessions, waiting, all_letters, .. } = rows;
+    Ok(Salvaged { messages, sessions, waiting, letters: all_letters, restored_sessions: 0, missing })
 }
 
-fn known(values: &[Value]) -> Option<Known> {
+fn parse_books(values: &[Value]) -> Option<KnownBooks> {
     let total = |index: usize| match values.get(index) {
         Some(Value::Integer(total)) => u64::try_from(*total).ok(),
         // The column is missing in a file with an older schema.
@@ -58,10 +62,10 @@ fn known(values: &[Value]) -> Option<Known> {
         deleted: total(8)?,
     };
     let last_seq = i64::try_from(total(6)?).ok()?;
-    are_possible(&books).then_some(Known { books, last_seq })
+    are_plausible(&books).then_some(KnownBooks { books, last_seq })
 }
 
-fn are_possible(books: &Books) -> bool {
+fn are_plausible(books: &Books) -> bool {
     books.durable >= books.stored.saturating_add(books.dead_lettered)
         && books.dead_lettered >= books.letters_taken_out
         && books.inserted >= books.deleted
@@ -73,15 +77,15 @@ pub(super) fn are_sound(connection: &Connection) -> rusqlite::Result<bool> {
     let sql = "SELECT durable, stored, dead_lettered, 0, inserted, journal_bytes, 0, last_seq FROM books WHERE one = 1";
     let books = connection.query_row(sql, [], |row| {
         let readable = row.get::<_, i64>(7).is_ok_and(|last_seq| last_seq >= 0);
-        Ok(readable && sqlite::books_row(row).is_ok_and(|books| are_possible(&books)))
+        Ok(readable && sqlite::books_row(row).is_ok_and(|books| are_plausible(&books)))
     });
     Ok(books.optional()?.unwrap_or(false))
 }
 
 /// Counts the rows. A `seq` beyond the horizon is damaged, and new records must not be numbered after it.
-fn count(tx: &Transaction<'_>, horizon: Seq) -> rusqlite::Result<Rows> {
+fn count_rows(tx: &Transaction<'_>, horizon: Seq) -> rusqlite::Result<RowCounts> {
     let count = |sql: &str| tx.query_row(sql, [], |row| row.get(0));
-    Ok(Rows {
+    Ok(RowCounts {
         messages: count("SELECT count(*) FROM conversation_messages")?,
         sessions: count("SELECT count(*) FROM conversation_sessions")?,
         pending: count("SELECT count(message_id) FROM pending")?,
@@ -98,19 +102,19 @@ fn count(tx: &Transaction<'_>, horizon: Seq) -> rusqlite::Result<Rows> {
     })
 }
 
-fn missing(books: &Books, rows: &Rows) -> Lost {
-    Lost {
+fn count_losses(books: &Books, rows: &RowCounts) -> Losses {
+    Losses {
         books_read: true,
         messages: books.rows().saturating_sub(rows.messages),
         pending: books.pending().saturating_sub(rows.pending),
         letters: books.letters().saturating_sub(rows.letters),
-        ..Lost::default()
+        ..Losses::default()
     }
 }
 
 /// Returns the new books. Lost rows leave the totals. Rows in a remote store stay in them, and are known
 /// from the old books alone.
-fn books(known: Option<Books>, rows: &Rows) -> Books {
+fn build_books(known: Option<Books>, rows: &RowCounts) -> Books {
     let old = known.unwrap_or_default();
     let stored = (old.stored + rows.messages).saturating_sub(old.rows());
     let dead_lettered = old.letters_taken_out + rows.letters;

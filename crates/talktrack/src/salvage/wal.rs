@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use crate::database::beside;
-use crate::salvage::bytes::{be32, fill};
+use crate::salvage::bytes::{read_available, read_be32};
 
 const HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;
@@ -20,7 +20,7 @@ const MAGIC: u32 = 0x377f_0682;
 const VERSION: u32 = 3_007_000;
 
 /// The page size of a file made by talktrack.
-pub(super) const USUAL_PAGE: usize = 4096;
+pub(super) const DEFAULT_PAGE_SIZE: usize = 4096;
 
 /// Two running sums over 32-bit words.
 type Checksum = (u32, u32);
@@ -30,7 +30,7 @@ type Salt = [u8; 8];
 
 /// The valid part of the log.
 #[derive(Debug, Default)]
-pub(super) struct Log {
+pub(super) struct Wal {
     file: Option<File>,
     /// The offset of the newest committed image of each page.
     pages: HashMap<u32, u64>,
@@ -49,7 +49,7 @@ struct Frame {
 }
 
 /// The properties that all frames of a log share.
-struct Shape {
+struct WalHeader {
     page_size: usize,
     big_endian: bool,
     salt: Salt,
@@ -58,38 +58,42 @@ struct Shape {
     header_intact: bool,
 }
 
-impl Log {
+impl Wal {
     /// Reads the log of the database at `path`.
     pub(super) fn read(path: &Path) -> io::Result<Self> {
         let file = match File::open(beside(path, "-wal")) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(Self { damage: Witness::read(path, None).gone(), ..Self::default() });
+                return Ok(Self {
+                    damage: WalIndex::read(path, None).describe_missing_wal(),
+                    ..Self::default()
+                });
             }
             Err(error) => return Err(error),
         };
-        let Some(shape) = Shape::read(&file)? else {
-            return Ok(Self { damage: Witness::read(path, None).gone(), ..Self::default() });
+        let Some(wal_header) = WalHeader::read(&file)? else {
+            return Ok(Self { damage: WalIndex::read(path, None).describe_missing_wal(), ..Self::default() });
         };
-        let frames = shape.frames(&file)?;
-        let witness = Witness::read(path, Some(shape.salt));
-        let damage = damage(&frames, &shape, &witness);
-        let mut log = Self { file: Some(file), damage, page_size: Some(shape.page_size), ..Self::default() };
+        let frames = wal_header.read_frames(&file)?;
+        let wal_index = WalIndex::read(path, Some(wal_header.salt));
+        let damage = describe_damage(&frames, &wal_header, &wal_index);
+        let mut log =
+            Self { file: Some(file), damage, page_size: Some(wal_header.page_size), ..Self::default() };
         let committed = frames.iter().rposition(|frame| frame.intact && frame.commit > 0);
-        let used = witness.committed.max(committed.map_or(0, |last| last + 1)).min(frames.len());
+        let used = wal_index.committed.max(committed.map_or(0, |last| last + 1)).min(frames.len());
         // Copied frames are in the database file. If one of them is broken, an older frame of its page must
         // not hide the copy.
-        let copied = witness.copied.min(used);
+        let copied = wal_index.copied.min(used);
         let first = if frames[..copied].iter().all(|frame| frame.intact) { 0 } else { copied };
         let usable = frames[..used].iter().enumerate().skip(first).filter(|(_, frame)| frame.intact);
         for (index, frame) in usable {
-            log.pages.insert(frame.page, shape.place(index) + FRAME_HEADER as u64);
+            log.pages.insert(frame.page, wal_header.frame_offset(index) + FRAME_HEADER as u64);
         }
         Ok(log)
     }
 
     /// Reads the newest committed image of a page into `page`. Returns false if the log has none.
-    pub(super) fn page(&self, number: u32, page: &mut [u8]) -> io::Result<bool> {
+    pub(super) fn read_page(&self, number: u32, page: &mut [u8]) -> io::Result<bool> {
         let (Some(file), Some(place)) = (&self.file, self.pages.get(&number)) else { return Ok(false) };
         file.read_exact_at(page, *place).map(|()| true)
     }
@@ -100,54 +104,55 @@ impl Log {
     }
 
     /// Returns the pages in the log with higher numbers than `last`, in ascending order.
-    pub(super) fn pages_behind(&self, last: u32) -> Vec<u32> {
+    pub(super) fn pages_after(&self, last: u32) -> Vec<u32> {
         let mut behind: Vec<u32> = self.pages.keys().copied().filter(|page| *page > last).collect();
         behind.sort_unstable();
         behind
     }
 }
 
-impl Shape {
+impl WalHeader {
     /// Reads the header; `None` if there is no frame. If the header is damaged, the usual page size and the
     /// salt of the first frame are used instead.
     fn read(file: &File) -> io::Result<Option<Self>> {
         let mut header = [0; HEADER + FRAME_HEADER];
-        if fill(file, 0, &mut header)? < header.len() {
+        if read_available(file, 0, &mut header)? < header.len() {
             return Ok(None);
         }
-        let (magic, page_size) = (be32(&header, 0), be32(&header, 8) as usize);
+        let (magic, page_size) = (read_be32(&header, 0), read_be32(&header, 8) as usize);
         let known = magic & !1 == MAGIC;
         let big_endian = if known { magic & 1 == 1 } else { cfg!(target_endian = "big") };
-        let seed = (be32(&header, 24), be32(&header, 28));
-        let header_intact =
-            known && be32(&header, 4) == VERSION && checksum((0, 0), &header[..24], big_endian) == seed;
+        let seed = (read_be32(&header, 24), read_be32(&header, 28));
+        let header_intact = known
+            && read_be32(&header, 4) == VERSION
+            && compute_checksum((0, 0), &header[..24], big_endian) == seed;
         // The first frame always belongs to the current run, and has its salt.
         let salt = if header_intact { &header[16..24] } else { &header[HEADER + 8..HEADER + 16] };
-        let mut shape = Self { page_size, big_endian, salt: [0; 8], seed, header_intact };
-        shape.salt.copy_from_slice(salt);
+        let mut wal_header = Self { page_size, big_endian, salt: [0; 8], seed, header_intact };
+        wal_header.salt.copy_from_slice(salt);
         if !header_intact {
-            shape.page_size = USUAL_PAGE;
+            wal_header.page_size = DEFAULT_PAGE_SIZE;
         }
-        Ok(Some(shape))
+        Ok(Some(wal_header))
     }
 
-    fn place(&self, index: usize) -> u64 {
+    fn frame_offset(&self, index: usize) -> u64 {
         (HEADER + index * (FRAME_HEADER + self.page_size)) as u64
     }
 
-    fn frames(&self, file: &File) -> io::Result<Vec<Frame>> {
+    fn read_frames(&self, file: &File) -> io::Result<Vec<Frame>> {
         let (mut frames, mut before) = (Vec::new(), self.seed);
         let mut bytes = vec![0; FRAME_HEADER + self.page_size];
         let (mut current, mut known) = (0, self.header_intact);
-        while fill(file, self.place(frames.len()), &mut bytes)? == bytes.len() {
-            let stored = (be32(&bytes, 16), be32(&bytes, 20));
-            let sum = checksum(before, &bytes[..8], self.big_endian);
-            let sum = checksum(sum, &bytes[FRAME_HEADER..], self.big_endian);
+        while read_available(file, self.frame_offset(frames.len()), &mut bytes)? == bytes.len() {
+            let stored = (read_be32(&bytes, 16), read_be32(&bytes, 20));
+            let sum = compute_checksum(before, &bytes[..8], self.big_endian);
+            let sum = compute_checksum(sum, &bytes[FRAME_HEADER..], self.big_endian);
             let salted = bytes[8..16] == self.salt;
             // After a broken frame, the stored checksum to continue from may be broken too. Then the frame
             // is trusted like a page of the database file, which has no checksum.
             let intact = salted && (sum == stored || !known);
-            frames.push(Frame { page: be32(&bytes, 0), commit: be32(&bytes, 4), intact });
+            frames.push(Frame { page: read_be32(&bytes, 0), commit: read_be32(&bytes, 4), intact });
             (before, known) = (stored, intact);
             if salted {
                 current = frames.len();
@@ -159,17 +164,18 @@ impl Shape {
 }
 
 /// Describes committed frames that SQLite would silently ignore.
-fn damage(frames: &[Frame], shape: &Shape, witness: &Witness) -> Option<String> {
-    let broken = if shape.header_intact { frames.iter().position(|frame| !frame.intact) } else { Some(0) };
+fn describe_damage(frames: &[Frame], wal_header: &WalHeader, wal_index: &WalIndex) -> Option<String> {
+    let broken =
+        if wal_header.header_intact { frames.iter().position(|frame| !frame.intact) } else { Some(0) };
     let sound = broken.unwrap_or(frames.len());
     let read = frames[..sound].iter().rposition(|frame| frame.commit > 0).map_or(0, |last| last + 1);
     // A power cut may have torn the last transaction; then none of it was acknowledged. But nothing is
     // written after an incomplete transaction.
     let mut behind = frames.iter().skip(sound).skip_while(|frame| frame.commit == 0).skip(1);
     let went_on = behind.any(|frame| frame.intact);
-    let lost = witness.committed.max(if went_on { frames.len() } else { 0 }).saturating_sub(read);
+    let lost = wal_index.committed.max(if went_on { frames.len() } else { 0 }).saturating_sub(read);
     if lost > 0 {
-        let what = if shape.header_intact { "a frame of its" } else { "the header of its" };
+        let what = if wal_header.header_intact { "a frame of its" } else { "the header of its" };
         return Some(format!("{what} write-ahead log is broken, and SQLite would pass over {lost} frames"));
     }
     if sound < frames.len() {
@@ -182,23 +188,24 @@ fn damage(frames: &[Frame], shape: &Shape, witness: &Witness) -> Option<String> 
 /// SQLite's own index of the log (`-shm`), which says how much of the log is committed. It survives a kill,
 /// but a commit does not depend on it to be durable. It is trusted only if its own checksum is valid.
 #[derive(Debug, Default)]
-struct Witness {
+struct WalIndex {
     /// Number of committed frames.
     committed: usize,
     /// Number of these that a checkpoint has already copied into the database file.
     copied: usize,
 }
 
-impl Witness {
+impl WalIndex {
     /// Reads the index for the log with this salt, or for any log.
     fn read(path: &Path, salt: Option<Salt>) -> Self {
         let mut bytes = [0; 100];
         let index = File::open(beside(path, "-shm"));
-        if !index.and_then(|file| fill(&file, 0, &mut bytes)).is_ok_and(|read| read == bytes.len()) {
+        if !index.and_then(|file| read_available(&file, 0, &mut bytes)).is_ok_and(|read| read == bytes.len())
+        {
             return Self::default();
         }
         let word = |place: usize| u32::from_ne_bytes([0, 1, 2, 3].map(|byte| bytes[place + byte]));
-        let sum = checksum((0, 0), &bytes[..40], cfg!(target_endian = "big"));
+        let sum = compute_checksum((0, 0), &bytes[..40], cfg!(target_endian = "big"));
         let believed = bytes[..48] == bytes[48..96]
             && word(0) == VERSION
             && sum == (word(40), word(44))
@@ -211,14 +218,14 @@ impl Witness {
     }
 
     /// Describes the loss if the log is missing.
-    fn gone(&self) -> Option<String> {
+    fn describe_missing_wal(&self) -> Option<String> {
         let lost = self.committed.saturating_sub(self.copied);
         (lost > 0)
             .then(|| format!("its write-ahead log, which had {lost} frames that are nowhere else, is gone"))
     }
 }
 
-fn checksum(from: Checksum, bytes: &[u8], big_endian: bool) -> Checksum {
+fn compute_checksum(from: Checksum, bytes: &[u8], big_endian: bool) -> Checksum {
     let word = |bytes: &[u8]| {
         let bytes = [bytes[0], bytes[1], bytes[2], bytes[3]];
         if big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }

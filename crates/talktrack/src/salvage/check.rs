@@ -10,10 +10,10 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::database::{self, kept_open};
-use crate::salvage::bytes::be32;
+use crate::salvage::bytes::read_be32;
 use crate::salvage::pages::FILE_HEADER;
 use crate::salvage::totals;
-use crate::salvage::wal::Log;
+use crate::salvage::wal::Wal;
 
 /// The largest file that is checked completely at each start: half a second on the slow machine used for
 /// the measurement (115 MB/s). A larger file is checked completely after a write, a read or
@@ -21,11 +21,11 @@ use crate::salvage::wal::Log;
 const SMALL: u64 = 64 << 20;
 
 /// Describes the damage; `None` if the file is sound or does not exist yet.
-pub(super) fn damage(path: &Path) -> io::Result<Result<Option<String>, rusqlite::Error>> {
+pub(super) fn find_damage(path: &Path) -> io::Result<Result<Option<String>, rusqlite::Error>> {
     if is_open_here(path) {
         return Ok(Ok(None));
     }
-    let log = Log::read(path)?;
+    let log = Wal::read(path)?;
     let length = match std::fs::metadata(path) {
         Ok(metadata) => metadata.len(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -41,12 +41,12 @@ pub(super) fn damage(path: &Path) -> io::Result<Result<Option<String>, rusqlite:
         // An empty file that someone created to be filled. A file with talktrack's own name is never empty.
         return Ok(Ok(None));
     }
-    let found = log.damage.or(header(path)?);
+    let found = log.damage.or(check_header(path)?);
     if found.is_some() {
         return Ok(Ok(found));
     }
     let thorough = length <= SMALL || database::is_suspect(path);
-    Ok(match examine(path, thorough) {
+    Ok(match check_database(path, thorough) {
         Err(error) if database::is_damage(&error) => Ok(Some(error.to_string())),
         examined => examined,
     })
@@ -65,7 +65,7 @@ fn is_open_here(path: &Path) -> bool {
 }
 
 /// Checks the header for damage that SQLite would not report, or would take for an intention.
-fn header(path: &Path) -> io::Result<Option<String>> {
+fn check_header(path: &Path) -> io::Result<Option<String>> {
     let mut header = [0; FILE_HEADER];
     if let Err(error) = File::open(path)?.read_exact_at(&mut header, 0) {
         let short = error.kind() == io::ErrorKind::UnexpectedEof;
@@ -78,12 +78,12 @@ fn header(path: &Path) -> io::Result<Option<String>> {
     let format = header[18] <= 2 && header[19] <= 2 && header[20] == 0 && header[21..24] == [64, 32, 32];
     let sound = header.starts_with(b"SQLite format 3\0")
         && format
-        && be32(&header, 44) <= 4
-        && be32(&header, 56) == 1;
+        && read_be32(&header, 44) <= 4
+        && read_be32(&header, 56) == 1;
     Ok((!sound).then(|| "its header is broken".into()))
 }
 
-fn examine(path: &Path, thorough: bool) -> rusqlite::Result<Option<String>> {
+fn check_database(path: &Path, thorough: bool) -> rusqlite::Result<Option<String>> {
     let connection = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
@@ -91,7 +91,7 @@ fn examine(path: &Path, thorough: bool) -> rusqlite::Result<Option<String>> {
     // The check changes nothing: broken files are kept unchanged.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.pragma_update(None, "query_only", true)?;
-    if let Some(problem) = schema(&connection)? {
+    if let Some(problem) = check_schema(&connection)? {
         return Ok(Some(problem));
     }
     if thorough {
@@ -106,7 +106,7 @@ fn examine(path: &Path, thorough: bool) -> rusqlite::Result<Option<String>> {
 }
 
 /// Checks that each table and index exists with its original definition, and that the books have their row.
-fn schema(connection: &Connection) -> rusqlite::Result<Option<String>> {
+fn check_schema(connection: &Connection) -> rusqlite::Result<Option<String>> {
     let found = database::schema_of(connection)?;
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if version > database::newest_version() {

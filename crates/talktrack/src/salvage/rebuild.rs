@@ -9,10 +9,10 @@ use uuid::Uuid;
 use crate::clock::{Clock as _, Seq, SystemClock, Timestamp};
 use crate::database::{self, column, column_or_null, parse_time, parse_uuid};
 use crate::record::{Record, SessionStart};
-use crate::salvage::cells::{Found, Value, on_page};
+use crate::salvage::cells::{FoundRecord, Value, read_records};
 use crate::salvage::pages::Pages;
-use crate::salvage::report::{Missing, Saved};
-use crate::salvage::tables::Table;
+use crate::salvage::report::{IncompleteSession, Salvaged};
+use crate::salvage::tables::SalvagedTable;
 use crate::salvage::totals;
 use crate::store::sqlite;
 use crate::writer::Writer;
@@ -21,79 +21,79 @@ use crate::writer::Writer;
 const FUTURE: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// Builds the new file at `draft`, and returns what it contains. The caller must sync it to disk.
-pub(super) fn carry(pages: &Pages, draft: &Path) -> rusqlite::Result<Saved> {
+pub(super) fn rebuild(pages: &Pages, draft: &Path) -> rusqlite::Result<Salvaged> {
     let mut connection = database::draft(draft)?;
     // Other programs write words that talktrack does not know, despite the checks of the tables: these rows
     // stay unchanged.
     connection.pragma_update(None, "ignore_check_constraints", true)?;
     let tx = connection.transaction()?;
     let horizon = SystemClock.now().plus(FUTURE).as_micros();
-    let mut carrier = Carrier { tx: &tx, books: None, broken: 0, horizon, nameless: 0 };
+    let mut rebuilder = Rebuilder { tx: &tx, books: None, broken: 0, horizon, renumbered: 0 };
     tx.execute_batch("CREATE TEMP TABLE session_index (user_id, started_at, session_id)")?;
-    carrier.carry_rows(pages)?;
-    let (books, broken) = (carrier.books, carrier.broken);
-    remove_what_was_deleted(&tx)?;
+    rebuilder.copy_rows(pages)?;
+    let (books, broken) = (rebuilder.books, rebuilder.broken);
+    remove_deleted(&tx)?;
     let restored = restore_sessions(&tx)?;
-    let incomplete = recount(&tx)?;
-    let mut saved = totals::settle(&tx, books.as_deref(), horizon)?;
-    saved.missing.by_session(&incomplete);
+    let incomplete = correct_message_counts(&tx)?;
+    let mut saved = totals::write_totals(&tx, books.as_deref(), horizon)?;
+    saved.missing.add_sessions(&incomplete);
     saved.missing.broken_records = broken;
     saved.restored_sessions = restored;
     tx.commit()?;
     Ok(saved)
 }
 
-struct Carrier<'t> {
+struct Rebuilder<'t> {
     tx: &'t Transaction<'t>,
     books: Option<Vec<Value>>,
     broken: u64,
     /// No valid `seq` is higher.
     horizon: Seq,
     /// The number of records that got a new `seq`, because theirs cannot be valid.
-    nameless: Seq,
+    renumbered: Seq,
 }
 
-impl Carrier<'_> {
-    fn carry_rows(&mut self, pages: &Pages) -> rusqlite::Result<()> {
-        let free = pages.free();
-        for number in pages.numbers().filter(|number| !free.contains(number)) {
+impl Rebuilder<'_> {
+    fn copy_rows(&mut self, pages: &Pages) -> rusqlite::Result<()> {
+        let free = pages.free_pages();
+        for number in pages.page_numbers().filter(|number| !free.contains(number)) {
             let Some(page) = pages.read(number) else { continue };
-            let on_page = on_page(pages, number, &page);
+            let on_page = read_records(pages, number, &page);
             self.broken += on_page.broken;
-            on_page.records.into_iter().try_for_each(|found| self.carry_row(found))?;
+            on_page.records.into_iter().try_for_each(|found| self.copy_row(found))?;
         }
         Ok(())
     }
 
-    fn carry_row(&mut self, mut found: Found) -> rusqlite::Result<()> {
-        let Some(table) = Table::of(&found) else { return Ok(()) };
-        if table == Table::Journal {
-            self.name_record(&mut found);
+    fn copy_row(&mut self, mut found: FoundRecord) -> rusqlite::Result<()> {
+        let Some(table) = SalvagedTable::recognise(&found) else { return Ok(()) };
+        if table == SalvagedTable::Journal {
+            self.repair_record(&mut found);
         }
-        if table == Table::Sessions && found.values.len() < 16 {
+        if table == SalvagedTable::Sessions && found.values.len() < 16 {
             found.values.extend([Value::Integer(0), Value::Null, Value::Null]);
         }
-        if matches!(table, Table::Sessions | Table::Messages) && found.values.len() < 17 {
+        if matches!(table, SalvagedTable::Sessions | SalvagedTable::Messages) && found.values.len() < 17 {
             found.values.push(Value::Null);
         }
-        if table == Table::DeletedSessions {
+        if table == SalvagedTable::DeletedSessions {
             found.values.resize(3, Value::Null);
         }
         // A flipped bit in a letter can change its case: the id is the same but spelled differently.
-        for column in table.ids() {
+        for column in table.id_columns() {
             if let Value::Text(id) = &mut found.values[*column] {
                 id.make_ascii_lowercase();
             }
         }
-        if table == Table::Directory {
+        if table == SalvagedTable::Directory {
             let note = "UPDATE directory SET store = ?1, store_address = ?2";
             return self.tx.execute(note, params![found.values[2], found.values[3]]).map(drop);
         }
-        let Some(mut insert) = self.insert(table)? else {
+        let Some(mut insert) = self.prepare_insert(table)? else {
             self.books = Some(found.values);
             return Ok(());
         };
-        self.give_way(table, &found.values)?;
+        self.prefer_newer(table, &found.values)?;
         let rowid = found.rowid.map(Value::Integer);
         // If the rowid is also a column of the table, that is the first column.
         let values = if rowid.is_some() && found.values[0] == Value::Null {
@@ -107,9 +107,9 @@ impl Carrier<'_> {
 
     /// For an intact record, the fields in its body count, not the columns of its row. A damaged one will
     /// become a dead letter, but it must not come after new records, so a `seq` in the future is replaced.
-    fn name_record(&mut self, found: &mut Found) {
+    fn repair_record(&mut self, found: &mut FoundRecord) {
         found.values.resize(7, Value::Null);
-        if let Some(record) = intact(&found.values) {
+        if let Some(record) = parse_intact(&found.values) {
             let message = record.message().map(|stamped| (stamped.id.to_string(), stamped.message.revision));
             let (id, revision) = message.unzip();
             found.rowid = Some(record.seq);
@@ -121,40 +121,42 @@ impl Carrier<'_> {
             found.values[1] = id.map_or(Value::Null, |id| Value::Text(id.into()));
             found.values[2] = revision.map_or(Value::Null, |revision| Value::Integer(revision.into()));
         } else if !found.rowid.is_some_and(|seq| (1..=self.horizon).contains(&seq)) {
-            self.nameless += 1;
-            found.rowid = Some(self.nameless);
+            self.renumbered += 1;
+            found.rowid = Some(self.renumbered);
         }
     }
 
-    fn insert(&self, table: Table) -> rusqlite::Result<Option<CachedStatement<'_>>> {
+    fn prepare_insert(&self, table: SalvagedTable) -> rusqlite::Result<Option<CachedStatement<'_>>> {
         let (into, columns) = match table {
-            Table::Sessions => (
+            SalvagedTable::Sessions => (
                 "conversation_sessions (rowid, id, session_id, user_id, started_at, ended_at, \
                 duration_seconds, metadata, created_at, external_id, status, end_reason, message_count, last_event_at, \
                 end_inferred, last_node, last_seq, extra)",
                 18,
             ),
-            Table::Messages => (
+            SalvagedTable::Messages => (
                 "conversation_messages (rowid, id, session_id, user_id, role, content, audio_url, metadata, \
                 created_at, seq, external_id, kind, revision, interrupted, content_generated, parts, metrics, extra)",
                 18,
             ),
-            Table::Journal => ("journal (seq, message_id, revision, body, checksum, session_id, lane)", 7),
-            Table::ResendWindow => {
+            SalvagedTable::Journal => {
+                ("journal (seq, message_id, revision, body, checksum, session_id, lane)", 7)
+            }
+            SalvagedTable::ResendWindow => {
                 ("resend_window (lane, first, last, delivery, stored_at, bytes, deletes)", 7)
             }
-            Table::Lanes => ("lanes (lane, delivery)", 2),
-            Table::DeadLetters => {
+            SalvagedTable::Lanes => ("lanes (lane, delivery)", 2),
+            SalvagedTable::DeadLetters => {
                 ("dead_letters (seq, session_id, message_id, reason, detail, body, died_at)", 7)
             }
-            Table::OpenSessions => ("open_sessions (session_id)", 1),
-            Table::DeletedSessions => ("deleted_sessions (session_id, deleted_at, user_id)", 3),
-            Table::DeletedMessages => {
+            SalvagedTable::OpenSessions => ("open_sessions (session_id)", 1),
+            SalvagedTable::DeletedSessions => ("deleted_sessions (session_id, deleted_at, user_id)", 3),
+            SalvagedTable::DeletedMessages => {
                 ("conversation_message_deletions (session_id, message_id, deleted_at)", 3)
             }
-            Table::DeletedClaims => ("deleted_claims (session_id, user_id, deleted_at)", 3),
-            Table::SessionIndex => ("session_index (user_id, started_at, session_id, rowid)", 4),
-            Table::Books | Table::Directory => return Ok(None),
+            SalvagedTable::DeletedClaims => ("deleted_claims (session_id, user_id, deleted_at)", 3),
+            SalvagedTable::SessionIndex => ("session_index (user_id, started_at, session_id, rowid)", 4),
+            SalvagedTable::Books | SalvagedTable::Directory => return Ok(None),
         };
         let places = vec!["?"; columns].join(", ");
         self.tx.prepare_cached(&format!("INSERT OR IGNORE INTO {into} VALUES ({places})")).map(Some)
@@ -162,13 +164,13 @@ impl Carrier<'_> {
 
     /// Removes the older version of a row: if a page of the WAL was broken, an older page may contain the
     /// same row again.
-    fn give_way(&self, table: Table, values: &[Value]) -> rusqlite::Result<()> {
+    fn prefer_newer(&self, table: SalvagedTable, values: &[Value]) -> rusqlite::Result<()> {
         let (sql, values) = match table {
-            Table::Messages => (
+            SalvagedTable::Messages => (
                 "DELETE FROM conversation_messages WHERE id = ?1 AND revision < ?2",
                 [&values[0], &values[11]],
             ),
-            Table::Sessions => (
+            SalvagedTable::Sessions => (
                 "DELETE FROM conversation_sessions WHERE session_id = ?1 AND last_event_at < ?2",
                 [&values[1], &values[12]],
             ),
@@ -179,14 +181,14 @@ impl Carrier<'_> {
 }
 
 /// Returns a record of the journal, if its bytes are those that were written.
-fn intact(values: &[Value]) -> Option<Record> {
+fn parse_intact(values: &[Value]) -> Option<Record> {
     let (Value::Text(body), Value::Integer(checksum)) = (&values[3], &values[4]) else { return None };
     let holds = i64::from(crc32fast::hash(body)) == *checksum;
     holds.then(|| serde_json::from_slice(body).ok()).flatten()
 }
 
 /// Removes rows of deleted sessions and messages, which an old page may still contain.
-fn remove_what_was_deleted(tx: &Transaction<'_>) -> rusqlite::Result<()> {
+fn remove_deleted(tx: &Transaction<'_>) -> rusqlite::Result<()> {
     let tables =
         ["conversation_messages", "conversation_sessions", "session_index", "journal", "dead_letters"];
     tables.into_iter().try_for_each(|table| {
@@ -243,13 +245,13 @@ fn restore(
 }
 
 /// Corrects the message count of each session, and returns the sessions that had more messages.
-fn recount(tx: &Transaction<'_>) -> rusqlite::Result<Vec<Missing>> {
+fn correct_message_counts(tx: &Transaction<'_>) -> rusqlite::Result<Vec<IncompleteSession>> {
     let sql = "SELECT session_id, message_count, n FROM (SELECT s.session_id, s.message_count, \
                (SELECT count(*) FROM conversation_messages m WHERE m.session_id = s.session_id) n \
                FROM conversation_sessions s) WHERE message_count <> n";
     let mut differing = tx.prepare(sql)?;
     let differing = differing.query_map([], |row| {
-        Ok(Missing { session_id: row.get(0)?, counted: row.get(1)?, found: row.get(2)? })
+        Ok(IncompleteSession { session_id: row.get(0)?, counted: row.get(1)?, found: row.get(2)? })
     })?;
     let differing = differing.collect::<rusqlite::Result<Vec<_>>>()?;
     let mut correct =
