@@ -45,7 +45,7 @@ use crate::receipt::{Progress, Reply};
 use crate::record::{Record, Reopened, Verdict};
 use crate::retry::Backoff;
 use crate::store::{Store, sqlite};
-use crate::writer::{Answer, LANES, StoreClaim, Writer};
+use crate::writer::{LANES, LaneReport, StoreClaim, Writer};
 
 pub(crate) use aside::TakeOut;
 pub(crate) use opening::Purpose;
@@ -91,7 +91,7 @@ pub(crate) struct Journal {
     noted: Option<NotedStore>,
     outbox: Option<Outbox>,
     /// Answers of the writer for the next commit.
-    settled: Vec<Answer>,
+    settled: Vec<LaneReport>,
     /// Callers that wait for the remote store to confirm a deletion.
     deletions: Deletions,
     eraser: Eraser,

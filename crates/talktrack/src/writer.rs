@@ -5,7 +5,7 @@
 //!
 //! - *transient* and *systemic*: the lane retries with backoff, without a limit. The first lane that succeeds wakes the
 //!   others.
-//! - *data*: the lane bisects the batch until the poison record is alone (`search`). It becomes a dead letter if it
+//! - *data*: the lane bisects the batch until the poison record is alone (`bisect`). It becomes a dead letter if it
 //!   fails twice alone, unless the breaker finds that the store is the cause.
 //!
 //! Records that the store may accept later leave the lane, stay in the journal, and are handed over again (`parking`).
@@ -15,7 +15,7 @@
 mod store_claim;
 mod lane;
 mod load;
-mod search;
+mod bisect;
 mod breaker;
 mod parking;
 mod deletions;
@@ -44,7 +44,7 @@ use crate::writer::lane::{Lane, Suspects};
 use crate::writer::load::Load;
 use crate::writer::outage::Outage;
 
-pub(crate) use crate::writer::deletions::Deletions;
+pub(crate) use crate::writer::deletions::RemoteDeletions;
 pub(crate) use crate::writer::parking::{FedSession, Parking};
 
 pub(crate) use store_claim::StoreClaim;
@@ -60,25 +60,25 @@ const WINDOW_BYTES: usize = 2 << 20;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// The minimum and the maximum pause between two searches for idle sessions in the store.
-const SWEEPS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(60));
+const IDLE_SEARCH_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(60));
 
 /// How often parked sessions are checked, and how many sessions one query to the store names.
-const UNPARK: Duration = Duration::from_millis(250);
-const ASKED_AT_ONCE: usize = 1_000;
+const RECHECK_INTERVAL: Duration = Duration::from_millis(250);
+const MAX_QUERIED_SESSIONS: usize = 1_000;
 
 /// The pause before the next health check: after a failed check, and after a successful one.
-const WATCHES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+const CHECK_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
 /// What a lane reports to the journal, in the lane's order.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub(crate) enum LaneReport {
     /// The verdicts on records of one delivery.
     Settled { lane: usize, delivery: i64, records: Vec<Settled> },
     /// The store has lost what the lane delivered after this delivery. The lane has dropped all its records and waits
     /// for [`Feed::Rewound`], after which the records are handed over again.
     Rewind { lane: usize, after: i64 },
     /// These sessions and messages were deleted in the store, by SQL or by another node.
-    Deleted(Deletions),
+    Deleted(RemoteDeletions),
     /// Another server delivers under this node's id. The next start assigns another one.
     Foreign,
     /// Nothing has happened: the journal is to check what it can do.
@@ -124,7 +124,7 @@ pub(crate) struct Rewound {
 }
 
 /// Takes what the lanes report.
-pub(crate) type Settle = Arc<dyn Fn(Answer) + Send + Sync>;
+pub(crate) type ReportSink = Arc<dyn Fn(LaneReport) + Send + Sync>;
 
 /// The lanes and the thread they run on.
 pub(crate) struct Writer {
@@ -140,7 +140,7 @@ impl Writer {
         node: Uuid,
         delivered: [i64; LANES],
         claim: &Arc<StoreClaim>,
-        settle: &Settle,
+        report: &ReportSink,
         vitals: &Arc<Vitals>,
         figures: &Figures,
         options: &Options,
@@ -161,12 +161,12 @@ impl Writer {
                 is_known: false,
                 held_before: None,
                 is_checked: false,
-                again: None,
+                lost_deletions: None,
                 records,
                 ahead: VecDeque::new(),
                 store: Arc::clone(store),
                 claim: Arc::clone(claim),
-                settle: Arc::clone(settle),
+                report: Arc::clone(report),
                 load,
                 outage: Arc::clone(&outage),
                 figures: figures.clone(),
@@ -176,10 +176,10 @@ impl Writer {
                 suspects: Suspects::default(),
             });
         }
-        let learn = deletions::follow(Arc::clone(claim), Arc::clone(settle), options.clone());
-        let watch = join(watch(Arc::clone(claim), Arc::clone(settle), Arc::clone(&outage)), learn);
-        let sweep = sweep(Arc::clone(store), outage, options.clone());
-        let unpark = unpark(Arc::clone(store), Arc::clone(&parking), breaker, Arc::clone(settle));
+        let learn = deletions::poll_deletions(Arc::clone(claim), Arc::clone(report), options.clone());
+        let watch = join(watch_store(Arc::clone(claim), Arc::clone(report), Arc::clone(&outage)), learn);
+        let sweep = end_idle_sessions(Arc::clone(store), outage, options.clone());
+        let unpark = recheck_parked(Arc::clone(store), Arc::clone(&parking), breaker, Arc::clone(report));
         let mut stopped = stop.subscribe();
         let run = move || {
             let work = pin!(join3(join_all(tasks.into_iter().map(Lane::run)), watch, join(sweep, unpark)));
@@ -209,7 +209,7 @@ impl Writer {
 
     /// Tells the lane whether the journal has more records for it.
     pub(crate) fn expect_more(&self, lane: usize, more: bool) {
-        self.lanes[lane].1.set_grows(more);
+        self.lanes[lane].1.set_has_more(more);
     }
 
     /// Returns the sessions whose records wait in the journal.
@@ -218,7 +218,7 @@ impl Writer {
     }
 
     /// Tells the lanes which parked sessions' records follow.
-    pub(crate) fn open_due(&self) {
+    pub(crate) fn announce_due_sessions(&self) {
         for session_id in self.parking.announce_due() {
             let (lane, _) = &self.lanes[Self::lane_of_session(session_id)];
             let _ = lane.send(Feed::Open(session_id));
@@ -226,7 +226,7 @@ impl Writer {
     }
 
     /// Hands over a record. The record is in the journal, so it cannot be lost here.
-    pub(crate) fn offer(&self, record: Record) {
+    pub(crate) fn send_record(&self, record: Record) {
         let (lane, load) = &self.lanes[Self::lane_of(&record)];
         load.add(&record);
         // A lane ends only when the writer stops. The journal then keeps the record.
@@ -234,14 +234,14 @@ impl Writer {
     }
 
     /// Hands over records of one parked session, which are tried together.
-    pub(crate) fn offer_parked(&self, lane: usize, records: Vec<Record>) {
+    pub(crate) fn send_parked(&self, lane: usize, records: Vec<Record>) {
         let (lane, load) = &self.lanes[lane];
         records.iter().for_each(|record| load.add(record));
         let _ = lane.send(Feed::Parked(records));
     }
 
     /// Tells a waiting lane what became pending again. From now on the lane holds only what is handed over after this.
-    pub(crate) fn rewound(&self, lane: usize, rewound: Rewound) {
+    pub(crate) fn send_rewound(&self, lane: usize, rewound: Rewound) {
         let (lane, load) = &self.lanes[lane];
         load.clear();
         let _ = lane.send(Feed::Rewound(rewound));
@@ -258,23 +258,23 @@ impl Drop for Writer {
 }
 
 /// Checks the store in the background, so that a failure is known before the first message arrives.
-async fn watch(claim: Arc<StoreClaim>, settle: Settle, outage: Arc<Outage>) {
+async fn watch_store(claim: Arc<StoreClaim>, report: ReportSink, outage: Arc<Outage>) {
     loop {
         let checked = match claim.store().check().await {
-            Ok(()) => claim.compare().await,
+            Ok(()) => claim.compare_identity().await,
             failed => failed,
         };
         if claim.is_unwritten() {
-            settle(Answer::Wake);
+            report(LaneReport::Wake);
         }
         let pause = match checked {
             Ok(()) => {
-                outage.clears_up();
-                WATCHES.1
+                outage.report_passed_check();
+                CHECK_PAUSES.1
             }
             Err(error) => {
-                outage.foresee(&error.message);
-                WATCHES.0
+                outage.report_failed_check(&error.message);
+                CHECK_PAUSES.0
             }
         };
         tokio::time::sleep(pause).await;
@@ -282,8 +282,13 @@ async fn watch(claim: Arc<StoreClaim>, settle: Settle, outage: Arc<Outage>) {
 }
 
 /// Checks whether parked sessions now exist in the store or have waited long enough, and retries refused rows.
-async fn unpark(store: Arc<dyn Store>, parking: Arc<Parking>, breaker: Arc<Breaker>, settle: Settle) {
-    let (mut reached, mut pause): (Option<Instant>, _) = (None, UNPARK);
+async fn recheck_parked(
+    store: Arc<dyn Store>,
+    parking: Arc<Parking>,
+    breaker: Arc<Breaker>,
+    report: ReportSink,
+) {
+    let (mut reached, mut pause): (Option<Instant>, _) = (None, RECHECK_INTERVAL);
     loop {
         tokio::time::sleep(pause).await;
         if parking.is_empty() {
@@ -294,34 +299,34 @@ async fn unpark(store: Arc<dyn Store>, parking: Arc<Parking>, breaker: Arc<Break
         let begun = Instant::now();
         parking.retry_refused(begun);
         breaker.tick();
-        let unknown = parking.unknown();
+        let unknown = parking.unknown_sessions();
         let mut is_reached = true;
-        for some in unknown.chunks(ASKED_AT_ONCE) {
+        for some in unknown.chunks(MAX_QUERIED_SESSIONS) {
             let Ok(known) = store.known_sessions(some).await else {
                 is_reached = false;
                 break;
             };
             let known: HashSet<Uuid> = known.into_iter().collect();
             let reachable = reached.map_or(Duration::ZERO, |reached| reached.elapsed());
-            some.iter().for_each(|id| parking.asked_for(*id, known.contains(id), reachable));
+            some.iter().for_each(|id| parking.note_answer(*id, known.contains(id), reachable));
         }
         reached = is_reached.then(Instant::now);
-        pause = UNPARK.max(begun.elapsed() * 10);
+        pause = RECHECK_INTERVAL.max(begun.elapsed() * 10);
         // The journal hands over the records that need not wait any longer.
-        settle(Answer::Wake);
+        report(LaneReport::Wake);
     }
 }
 
 /// Ends the sessions of nodes that never came back: the first node that sees an idle session abandons it. Does nothing
 /// while the store fails, or for one idle timeout after that, because the session's own node may still have records to
 /// deliver.
-async fn sweep(store: Arc<dyn Store>, outage: Arc<Outage>, options: Options) {
+async fn end_idle_sessions(store: Arc<dyn Store>, outage: Arc<Outage>, options: Options) {
     let idle = options.idle_timeout;
-    let pause = (idle / 4).clamp(SWEEPS.0, SWEEPS.1);
+    let pause = (idle / 4).clamp(IDLE_SEARCH_PAUSES.0, IDLE_SEARCH_PAUSES.1);
     let (clock, begun) = (&options.clock, Now::by(&*options.clock));
     loop {
         tokio::time::sleep(pause).await;
-        if outage.calm() < idle {
+        if outage.time_since_failure() < idle {
             continue;
         }
         // A clock that jumps ahead makes no session idle.

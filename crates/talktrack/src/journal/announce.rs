@@ -6,14 +6,14 @@ use crate::error::NotDurable;
 use crate::journal::{Entry, Journal};
 use crate::lines;
 use crate::record::{DeadReason, Verdict};
-use crate::writer::{Answer, Settled};
+use crate::writer::{LaneReport, Settled};
 
 impl Journal {
     /// Announces what the store answered. The store may refuse a durable session start because the session belongs to
     /// another user: the claim is then void.
-    pub(super) fn announce_settled(&mut self, answers: &[Answer]) {
+    pub(super) fn announce_settled(&mut self, answers: &[LaneReport]) {
         for answer in answers {
-            let Answer::Settled { records, .. } = answer else { continue };
+            let LaneReport::Settled { records, .. } = answer else { continue };
             for Settled { seq, is_message, verdict, .. } in records {
                 self.deletions.settle(*seq, verdict);
                 match verdict {

@@ -17,7 +17,7 @@ use crate::journal::window;
 use crate::record::{Body, Record, Removed, SessionDelete};
 use crate::store::DeletedSession;
 use crate::store::sqlite::{self, DeletedMessages, owner};
-use crate::writer::Deletions;
+use crate::writer::RemoteDeletions;
 
 /// The SQL condition for the records of session `?1` that were accepted for user `?2`, or for all of its records if
 /// `?2` is null.
@@ -120,7 +120,7 @@ pub(super) fn learn(
 /// Applies deletions that the store reported: removes from this file what it has of these sessions and messages.
 pub(super) fn learn_all(
     tx: &Transaction<'_>,
-    Deletions { sessions, messages }: &Deletions,
+    RemoteDeletions { sessions, messages }: &RemoteDeletions,
     books: &mut Books,
     gone: &mut Gone,
 ) -> rusqlite::Result<()> {

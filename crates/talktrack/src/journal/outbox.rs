@@ -21,7 +21,7 @@ use crate::options::Options;
 use crate::record::{Body, DeadReason, Record, SessionEnd, Verdict};
 use crate::store::sqlite;
 use crate::store::sqlite::readable;
-use crate::writer::{Answer, LANES, Settle, Settled, StoreClaim, Writer};
+use crate::writer::{LANES, LaneReport, ReportSink, Settled, StoreClaim, Writer};
 
 /// A backlog is handed over and settled in small steps, so that a new message waits for no more than one step of each.
 const FED_AT_ONCE: usize = 250;
@@ -53,14 +53,14 @@ pub(super) struct Outbox {
 
 /// The store's answers, which wait for the next commit.
 struct Answers {
-    waiting: Mutex<VecDeque<Answer>>,
+    waiting: Mutex<VecDeque<LaneReport>>,
     /// Wakes the journal's thread for that commit.
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Answers {
-    fn post(&self, answer: Answer) {
-        if !matches!(answer, Answer::Wake) {
+    fn post(&self, answer: LaneReport) {
+        if !matches!(answer, LaneReport::Wake) {
             self.waiting.lock().push_back(answer);
         }
         (self.wake)();
@@ -83,7 +83,7 @@ impl Outbox {
         let deliveries = window::deliveries(connection).map_err(unreadable)?;
         let answers = Arc::new(Answers { waiting: Mutex::default(), wake: Box::new(wake) });
         let posted = Arc::clone(&answers);
-        let settle: Settle = Arc::new(move |answer| posted.post(answer));
+        let settle: ReportSink = Arc::new(move |answer| posted.post(answer));
         let writer =
             Writer::start(node, deliveries, claim, &settle, &shared.vitals, &shared.figures, options)?;
         let (vitals, max_bytes) = (Arc::clone(&shared.vitals), options.journal_max_bytes);
@@ -104,30 +104,30 @@ impl Outbox {
 
     /// Notes in the data directory which store's outbox it is, once the writer has identified the store.
     pub(super) fn note_store(&self, connection: &Connection) {
-        self.claim.write_down(connection);
+        self.claim.note_store(connection);
     }
 
     /// Returns the writer's answers in order, or the first part of them if there are many.
-    pub(super) fn take_answers(&mut self) -> Vec<Answer> {
+    pub(super) fn take_answers(&mut self) -> Vec<LaneReport> {
         let (mut taken, mut records) = (Vec::new(), 0);
         let mut waiting = self.answers.waiting.lock();
         while records < SETTLED_AT_ONCE {
             let Some(mut answer) = waiting.pop_front() else { return taken };
             match &mut answer {
-                Answer::Settled { lane, records: more, .. } => {
+                LaneReport::Settled { lane, records: more, .. } => {
                     records += more.len();
                     if !self.handed[*lane].is_empty() {
                         more.iter().for_each(|settled| _ = self.handed[*lane].remove(&settled.seq));
                     }
                     more.retain(|settled| settled.verdict != Verdict::Waits);
                 }
-                Answer::Deleted(deletions) => records += deletions.len() * DELETION_WEIGHT,
-                Answer::Rewind { .. } | Answer::Foreign | Answer::Wake => {}
+                LaneReport::Deleted(deletions) => records += deletions.len() * DELETION_WEIGHT,
+                LaneReport::Rewind { .. } | LaneReport::Foreign | LaneReport::Wake => {}
             }
             taken.push(answer);
         }
         drop(waiting);
-        self.answers.post(Answer::Wake);
+        self.answers.post(LaneReport::Wake);
         taken
     }
 
@@ -140,9 +140,9 @@ impl Outbox {
             // All pending records are handed over again, from the oldest on.
             self.fed[lane] = 0;
             self.handed[lane].clear();
-            self.writer.parking().open_again(|session_id| Writer::lane_of_session(session_id) == lane);
+            self.writer.parking().reopen_sessions(|session_id| Writer::lane_of_session(session_id) == lane);
             self.delivered[lane] = rewound.last.max(self.delivered[lane]);
-            self.writer.rewound(lane, rewound);
+            self.writer.send_rewound(lane, rewound);
         }
     }
 
@@ -161,7 +161,7 @@ impl Outbox {
             return;
         }
         match self.window.remove_old(connection) {
-            Ok(true) => self.answers.post(Answer::Wake),
+            Ok(true) => self.answers.post(LaneReport::Wake),
             Ok(false) => {}
             // The next round tries again.
             Err(error) => tracing::debug!(%error, "the re-send window keeps what should leave it"),
@@ -246,7 +246,7 @@ impl Outbox {
         // Fewer rows than the limit: there are no more. Later records may not need delivery.
         self.finish(&pass, (rows < FED_AT_ONCE).then_some(self.newest));
         if rows == FED_AT_ONCE {
-            self.answers.post(Answer::Wake);
+            self.answers.post(LaneReport::Wake);
         }
         Ok(())
     }
@@ -254,7 +254,7 @@ impl Outbox {
     /// Answers for a row without the store.
     pub(super) fn answer_now(&self, seq: Seq, verdict: Verdict) {
         let records = vec![Settled { seq, deletes: false, is_message: false, verdict, removed: None }];
-        self.answers.post(Answer::Settled { lane: 0, delivery: 0, records });
+        self.answers.post(LaneReport::Settled { lane: 0, delivery: 0, records });
     }
 
     pub(super) fn writer(&self) -> &Writer {
@@ -279,7 +279,7 @@ impl Outbox {
             }
             self.handed[lane].insert(record.seq);
         }
-        self.writer.offer_parked(lane, records);
+        self.writer.send_parked(lane, records);
     }
 
     /// Starts a pass over the rows after `reached`. While the store fails, the pass skips a lane without room: that
@@ -304,7 +304,7 @@ impl Outbox {
                 if seq <= self.delivered[lane] {
                     record.may_have_been_seen();
                 }
-                self.writer.offer(record);
+                self.writer.send_record(record);
             } else if pass.store_fails {
                 pass.passed_by[lane] = true;
             } else {

@@ -28,8 +28,8 @@ impl Outbox {
         if self.writer().parking().is_empty() {
             return;
         }
-        self.writer().open_due();
-        for fed in self.writer().parking().fed() {
+        self.writer().announce_due_sessions();
+        for fed in self.writer().parking().fed_sessions() {
             if let Err(error) = self.feed_session(connection, fed) {
                 let session_id = fed.session_id;
                 tracing::warn!(%session_id, %error, "cannot read parked records back now");

@@ -11,19 +11,19 @@ use crate::journal::gone::Gone;
 use crate::journal::window::{self, Change, Figures, Range};
 use crate::journal::{append, aside, erasure};
 use crate::record::{DeadReason, Record, Verdict};
-use crate::writer::{Answer, Settled};
+use crate::writer::{LaneReport, Settled};
 
 /// Enters the writer's answers. Returns the change to the window and the records that left the journal.
 pub(super) fn settle(
     tx: &Transaction<'_>,
-    answers: &[Answer],
+    answers: &[LaneReport],
     now: Timestamp,
     books: &mut Books,
 ) -> rusqlite::Result<(Change, Gone)> {
     let (mut change, mut gone) = (Change::default(), Gone::default());
     for answer in answers {
         match answer {
-            Answer::Settled { lane, delivery, records } => {
+            LaneReport::Settled { lane, delivery, records } => {
                 let mut delivery = Delivery {
                     tx,
                     lane: *lane,
@@ -36,10 +36,10 @@ pub(super) fn settle(
                 records.iter().try_for_each(|settled| delivery.enter(settled, &mut gone))?;
                 delivery.finish()?;
             }
-            Answer::Rewind { lane, after } => window::rewind(tx, *lane, *after, books, &mut change)?,
-            Answer::Deleted(deletions) => erasure::learn_all(tx, deletions, books, &mut gone)?,
-            Answer::Foreign => database::give_up_node(tx)?,
-            Answer::Wake => {}
+            LaneReport::Rewind { lane, after } => window::rewind(tx, *lane, *after, books, &mut change)?,
+            LaneReport::Deleted(deletions) => erasure::learn_all(tx, deletions, books, &mut gone)?,
+            LaneReport::Foreign => database::give_up_node(tx)?,
+            LaneReport::Wake => {}
         }
     }
     Ok((change, gone))
@@ -239,7 +239,7 @@ mod tests {
             removed: None,
         };
         let answer =
-            Answer::Settled { lane: LANE, delivery: number, records: seqs.iter().map(settled).collect() };
+            LaneReport::Settled { lane: LANE, delivery: number, records: seqs.iter().map(settled).collect() };
         let tx = connection.transaction().unwrap();
         settle(&tx, &[answer], Timestamp::from_micros(1).unwrap(), books).unwrap();
         tx.commit().unwrap();

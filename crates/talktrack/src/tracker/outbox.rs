@@ -24,7 +24,7 @@ impl Tracker {
     /// was opened without a remote store.
     pub fn redirect_outbox(&self) -> Option<String> {
         let outbox = self.door.outbox.as_ref().filter(|outbox| !outbox.is_absent)?;
-        outbox.claim.forget();
+        outbox.claim.reassign();
         Some(outbox.claim.store().address())
     }
 }

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::writer::outage::Outage;
-use crate::writer::parking::{Kind, Parking};
+use crate::writer::parking::{Parking, RowKind};
 
 /// A user is active if a row of this user was tried less than this long ago.
 const ACTIVE: Duration = Duration::from_secs(10 * 60);
@@ -20,33 +20,33 @@ const MOST_USERS: usize = 100_000;
 
 /// The breaker. All lanes share it.
 pub(super) struct Breaker {
-    state: Mutex<State>,
+    state: Mutex<BreakerState>,
     parking: Arc<Parking>,
     outage: Arc<Outage>,
 }
 
 #[derive(Default)]
-struct State {
+struct BreakerState {
     /// When a row of each user was last tried.
     active: HashMap<Uuid, Instant>,
-    sessions: Failing,
-    messages: Failing,
+    sessions: FailureCount,
+    messages: FailureCount,
 }
 
 /// The failures of one kind of rows since the store last accepted one.
 #[derive(Default)]
-struct Failing {
+struct FailureCount {
     /// The users whose rows failed, each with the error of the latest row.
     users: HashMap<Uuid, String>,
     since: Option<Instant>,
     is_open: bool,
 }
 
-impl State {
-    fn of(&mut self, kind: Kind) -> &mut Failing {
+impl BreakerState {
+    fn failures_mut(&mut self, kind: RowKind) -> &mut FailureCount {
         match kind {
-            Kind::Session => &mut self.sessions,
-            Kind::Message => &mut self.messages,
+            RowKind::Session => &mut self.sessions,
+            RowKind::Message => &mut self.messages,
         }
     }
 }
@@ -57,7 +57,7 @@ impl Breaker {
     }
 
     /// Notes that rows of these users are tried. A row that names no user does not count.
-    pub(super) fn tried(&self, users: impl Iterator<Item = Uuid>) {
+    pub(super) fn note_tried(&self, users: impl Iterator<Item = Uuid>) {
         let (now, active) = (Instant::now(), &mut self.state.lock().active);
         for user in users {
             if let Some(last) = active.get_mut(&user) {
@@ -69,32 +69,32 @@ impl Breaker {
     }
 
     /// The store accepted a row of this kind: rows that wait because they were refused get their last attempt.
-    pub(super) fn accepted(&self, kind: Kind) {
+    pub(super) fn note_accepted(&self, kind: RowKind) {
         let mut state = self.state.lock();
-        if !state.of(kind).users.is_empty() {
+        if !state.failures_mut(kind).users.is_empty() {
             self.close(&mut state, kind);
         }
     }
 
-    fn close(&self, state: &mut State, kind: Kind) {
-        *state.of(kind) = Failing::default();
-        self.parking.release(kind);
-        self.show(state);
+    fn close(&self, state: &mut BreakerState, kind: RowKind) {
+        *state.failures_mut(kind) = FailureCount::default();
+        self.parking.release_refused(kind);
+        self.report_state(state);
     }
 
     /// Counts refused rows: the users, each with the error. The store accepted no other row of this kind in the same
     /// batch, so the rows need not be bad. They wait until the store accepts another row, or until it is clear that
     /// they are the exception.
-    pub(super) fn refused<'e>(&self, kind: Kind, rows: impl Iterator<Item = (Uuid, &'e str)>) {
+    pub(super) fn note_refused<'e>(&self, kind: RowKind, rows: impl Iterator<Item = (Uuid, &'e str)>) {
         let (now, mut state) = (Instant::now(), self.state.lock());
         state.active.retain(|_, last| now.duration_since(*last) < ACTIVE);
         let active = state.active.len();
-        let failing = state.of(kind);
-        failing.users.extend(rows.map(|(user, error)| (user, error.to_owned())));
-        failing.since.get_or_insert(now);
-        failing.is_open = failing.is_open || failing.speaks_against_the_store(active);
-        if failing.is_open {
-            self.show(&state);
+        let failures = state.failures_mut(kind);
+        failures.users.extend(rows.map(|(user, error)| (user, error.to_owned())));
+        failures.since.get_or_insert(now);
+        failures.is_open = failures.is_open || failures.should_open(active);
+        if failures.is_open {
+            self.report_state(&state);
         }
     }
 
@@ -102,46 +102,47 @@ impl Breaker {
     /// wait any longer because the sessions were deleted.
     pub(super) fn tick(&self) {
         let mut state = self.state.lock();
-        for kind in [Kind::Session, Kind::Message] {
-            let failing = state.of(kind);
+        for kind in [RowKind::Session, RowKind::Message] {
+            let failures = state.failures_mut(kind);
             let is_exception =
-                !failing.is_open && failing.since.is_some_and(|since| since.elapsed() >= DOUBT);
-            if is_exception || failing.is_open && !self.parking.has_refused(kind) {
+                !failures.is_open && failures.since.is_some_and(|since| since.elapsed() >= DOUBT);
+            if is_exception || failures.is_open && !self.parking.has_refused(kind) {
                 self.close(&mut state, kind);
             }
         }
     }
 
     /// Reports what is open: a warning if it concerns one user, otherwise an outage of the store.
-    fn show(&self, state: &State) {
-        let open = || [&state.sessions, &state.messages].into_iter().filter(|failing| failing.is_open);
-        let (wide, narrow): (Vec<_>, Vec<_>) = open().partition(|failing| failing.users.len() > 1);
-        let first =
-            |failing: &Failing| failing.users.iter().next().map(|(user, error)| (*user, error.clone()));
+    fn report_state(&self, state: &BreakerState) {
+        let open = || [&state.sessions, &state.messages].into_iter().filter(|failures| failures.is_open);
+        let (wide, narrow): (Vec<_>, Vec<_>) = open().partition(|failures| failures.users.len() > 1);
+        let first = |failures: &FailureCount| {
+            failures.users.iter().next().map(|(user, error)| (*user, error.clone()))
+        };
         match wide.first() {
-            Some(failing) => {
-                let error = failing.users.values().next().map_or("", String::as_str);
-                let users = failing.users.len();
-                self.outage.breaker(Some(&format!(
+            Some(failures) => {
+                let error = failures.users.values().next().map_or("", String::as_str);
+                let users = failures.users.len();
+                self.outage.report_breaker(Some(&format!(
                     "{error} (the same for rows of {users} users: they wait until the store takes them)"
                 )));
             }
-            None => self.outage.breaker(None),
+            None => self.outage.report_breaker(None),
         }
-        let warning = narrow.first().and_then(|failing| first(failing)).map(|(user, error)| {
+        let warning = narrow.first().and_then(|failures| first(failures)).map(|(user, error)| {
             let user = &user.to_string()[..8];
             format!(
                 "rows of user {user}... are refused: {error} (they wait until the store takes them; rows of other users are stored)"
             )
         });
-        self.outage.warn(warning);
+        self.outage.set_warning(warning);
     }
 }
 
-impl Failing {
+impl FailureCount {
     /// True if more than half of the active users fail with the same error, and these are at least two or the only
     /// user.
-    fn speaks_against_the_store(&self, active: usize) -> bool {
+    fn should_open(&self, active: usize) -> bool {
         let mut alike: HashMap<&str, usize> = HashMap::new();
         for error in self.users.values() {
             *alike.entry(error).or_default() += 1;

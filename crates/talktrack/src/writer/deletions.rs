@@ -13,29 +13,29 @@ use crate::error::ReadError;
 use crate::options::Options;
 use crate::store::sqlite::SqliteReader;
 use crate::store::{DeletedSession, Store};
-use crate::writer::{Answer, Settle, StoreClaim};
+use crate::writer::{LaneReport, ReportSink, StoreClaim};
 
 /// The pause before another attempt to open the file.
-const PAUSE: Duration = Duration::from_secs(3);
+const OPEN_RETRY: Duration = Duration::from_secs(3);
 
 /// The number of sessions in one query to the store, and the number of deletions in one report to the journal.
-const PIECE: usize = 250;
+const CHUNK: usize = 250;
 
 /// After this many consecutive failed pieces, the store counts as unreachable.
-const FAILURES: u32 = 3;
+const MAX_FAILURES: u32 = 3;
 
 /// Records leave the window by this node's clock, and the store notes deletions by its own. This covers the difference.
-const SLACK: Duration = Duration::from_secs(10 * 60);
+const CLOCK_DIFFERENCE: Duration = Duration::from_secs(10 * 60);
 
 /// What was deleted of the sessions of which the journal has records.
 #[derive(Debug, Default)]
-pub(crate) struct Deletions {
+pub(crate) struct RemoteDeletions {
     pub(crate) sessions: Vec<DeletedSession>,
     /// Sessions, each with a message of it that was deleted by itself.
     pub(crate) messages: Vec<(Uuid, Uuid)>,
 }
 
-impl Deletions {
+impl RemoteDeletions {
     /// Returns the number of deletions.
     pub(crate) fn len(&self) -> usize {
         self.sessions.len() + self.messages.len()
@@ -43,14 +43,15 @@ impl Deletions {
 }
 
 /// Queries the store repeatedly for as long as the writer runs.
-pub(super) async fn follow(claim: Arc<StoreClaim>, settle: Settle, options: Options) {
-    let journal = open(&options.database_file()).await;
-    let mut learner = Learner { within: options.resend_window + SLACK, ..Learner::default() };
+pub(super) async fn poll_deletions(claim: Arc<StoreClaim>, report: ReportSink, options: Options) {
+    let journal = open_journal(&options.database_file()).await;
+    let mut poller =
+        DeletionPoller { within: options.resend_window + CLOCK_DIFFERENCE, ..DeletionPoller::default() };
     let mut pause = options.deletions_interval;
     loop {
         tokio::time::sleep(pause).await;
         let begun = Instant::now();
-        if let Err(error) = learner.look(&journal, &claim, &settle).await {
+        if let Err(error) = poller.poll_round(&journal, &claim, &report).await {
             tracing::debug!(%error, "cannot ask now what was deleted");
         }
         pause = options.deletions_interval.max(begun.elapsed() * 10);
@@ -58,7 +59,7 @@ pub(super) async fn follow(claim: Arc<StoreClaim>, settle: Settle, options: Opti
 }
 
 /// Tries until the file can be opened. Only the first failure is logged as a warning.
-async fn open(file: &Path) -> SqliteReader {
+async fn open_journal(file: &Path) -> SqliteReader {
     let mut fails = false;
     loop {
         match SqliteReader::open(file) {
@@ -68,56 +69,56 @@ async fn open(file: &Path) -> SqliteReader {
             }
             Err(error) => tracing::debug!(%error, "still cannot read the journal to learn what was deleted"),
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(OPEN_RETRY).await;
     }
 }
 
 /// The source that is queried for deletions.
 #[async_trait]
-trait Asked: Send + Sync {
+trait DeletionSource: Send + Sync {
     /// Returns what was deleted of these sessions.
-    async fn ask(&self, sessions: &[Uuid]) -> Result<Deletions, ReadError>;
+    async fn query_deletions(&self, sessions: &[Uuid]) -> Result<RemoteDeletions, ReadError>;
 }
 
 /// The store, with the period for which single messages are queried.
-struct Stored {
+struct StoreSource {
     store: Arc<dyn Store>,
     within: Duration,
 }
 
 #[async_trait]
-impl Asked for Stored {
-    async fn ask(&self, some: &[Uuid]) -> Result<Deletions, ReadError> {
+impl DeletionSource for StoreSource {
+    async fn query_deletions(&self, some: &[Uuid]) -> Result<RemoteDeletions, ReadError> {
         let sessions = self.store.deleted_sessions(some).await?;
         let messages = self.store.deleted_messages(some, self.within).await?;
-        Ok(Deletions { sessions, messages })
+        Ok(RemoteDeletions { sessions, messages })
     }
 }
 
 /// Queries one piece of the sessions after another. A failed piece stops no other, and is queried again in the next
 /// round.
 #[derive(Default)]
-struct Learner {
+struct DeletionPoller {
     /// How far back the store is queried for single messages.
     within: Duration,
     /// What the journal was told and still has records of. The message is `None` for a whole session.
-    told: HashSet<(Uuid, Option<Uuid>)>,
+    reported: HashSet<(Uuid, Option<Uuid>)>,
     /// The session after which the next round starts.
     after: Option<Uuid>,
     /// True from the first failed piece until a round succeeds.
     fails: bool,
 }
 
-impl Learner {
-    async fn look(
+impl DeletionPoller {
+    async fn poll_round(
         &mut self,
         journal: &SqliteReader,
         claim: &StoreClaim,
-        settle: &Settle,
+        report: &ReportSink,
     ) -> Result<(), ReadError> {
         let mut sessions = journal.sessions_with_records().await?;
         if sessions.is_empty() {
-            self.told.clear();
+            self.reported.clear();
             return Ok(());
         }
         claim.confirm().await.map_err(|error| ReadError(error.message))?;
@@ -126,19 +127,19 @@ impl Learner {
             sessions.rotate_left(first);
         }
         let listed: HashSet<Uuid> = sessions.iter().copied().collect();
-        self.told.retain(|(session_id, _)| listed.contains(session_id));
-        let stored = Stored { store: Arc::clone(claim.store()), within: self.within };
-        self.ask_all(&sessions, &stored, settle).await;
+        self.reported.retain(|(session_id, _)| listed.contains(session_id));
+        let stored = StoreSource { store: Arc::clone(claim.store()), within: self.within };
+        self.query_all(&sessions, &stored, report).await;
         Ok(())
     }
 
-    async fn ask_all(&mut self, sessions: &[Uuid], asked: &dyn Asked, settle: &Settle) {
+    async fn query_all(&mut self, sessions: &[Uuid], source: &dyn DeletionSource, report: &ReportSink) {
         let (mut failed, mut in_a_row) = (false, 0);
-        for some in sessions.chunks(PIECE) {
-            match asked.ask(some).await {
+        for some in sessions.chunks(CHUNK) {
+            match source.query_deletions(some).await {
                 Ok(found) => {
                     in_a_row = 0;
-                    self.tell(found, settle);
+                    self.report_new(found, report);
                 }
                 Err(error) => {
                     (failed, in_a_row) = (true, in_a_row + 1);
@@ -147,7 +148,7 @@ impl Learner {
                     }
                 }
             }
-            if in_a_row == FAILURES {
+            if in_a_row == MAX_FAILURES {
                 self.after = some.last().copied();
                 return;
             }
@@ -156,18 +157,22 @@ impl Learner {
     }
 
     /// Reports what was not reported yet.
-    fn tell(&mut self, Deletions { mut sessions, mut messages }: Deletions, settle: &Settle) {
-        sessions.retain(|deleted| !self.told.contains(&(deleted.session_id, None)));
-        messages.retain(|(session_id, id)| !self.told.contains(&(*session_id, Some(*id))));
-        self.told.extend(sessions.iter().map(|deleted| (deleted.session_id, None)));
-        self.told.extend(messages.iter().map(|(session_id, id)| (*session_id, Some(*id))));
+    fn report_new(
+        &mut self,
+        RemoteDeletions { mut sessions, mut messages }: RemoteDeletions,
+        report: &ReportSink,
+    ) {
+        sessions.retain(|deleted| !self.reported.contains(&(deleted.session_id, None)));
+        messages.retain(|(session_id, id)| !self.reported.contains(&(*session_id, Some(*id))));
+        self.reported.extend(sessions.iter().map(|deleted| (deleted.session_id, None)));
+        self.reported.extend(messages.iter().map(|(session_id, id)| (*session_id, Some(*id))));
         // There are no more sessions than were queried, but one session may have any number of messages.
-        for some in messages.chunks(PIECE) {
+        for some in messages.chunks(CHUNK) {
             let sessions = std::mem::take(&mut sessions);
-            settle(Answer::Deleted(Deletions { sessions, messages: some.to_vec() }));
+            report(LaneReport::Deleted(RemoteDeletions { sessions, messages: some.to_vec() }));
         }
         if !sessions.is_empty() {
-            settle(Answer::Deleted(Deletions { sessions, messages: Vec::new() }));
+            report(LaneReport::Deleted(RemoteDeletions { sessions, messages: Vec::new() }));
         }
     }
 }
@@ -182,61 +187,61 @@ mod tests {
     struct Fails(Vec<Uuid>);
 
     #[async_trait]
-    impl Asked for Fails {
-        async fn ask(&self, some: &[Uuid]) -> Result<Deletions, ReadError> {
+    impl DeletionSource for Fails {
+        async fn query_deletions(&self, some: &[Uuid]) -> Result<RemoteDeletions, ReadError> {
             if self.0.iter().any(|session_id| some.contains(session_id)) {
                 return Err(ReadError("this piece cannot be read".into()));
             }
             let deleted = |session_id: &Uuid| DeletedSession { session_id: *session_id, user_id: None };
-            Ok(Deletions { sessions: some.iter().map(deleted).collect(), messages: Vec::new() })
+            Ok(RemoteDeletions { sessions: some.iter().map(deleted).collect(), messages: Vec::new() })
         }
     }
 
     /// Returns the pieces that one round reports while the pieces with the sessions at these indexes fail.
-    async fn round(learner: &mut Learner, sessions: &[Uuid], failing: &[usize]) -> Vec<Vec<Uuid>> {
+    async fn run_round(poller: &mut DeletionPoller, sessions: &[Uuid], failing: &[usize]) -> Vec<Vec<Uuid>> {
         let told = Arc::new(Mutex::new(Vec::new()));
         let answers = Arc::clone(&told);
-        let settle: Settle = Arc::new(move |answer| {
-            let Answer::Deleted(deletions) = answer else { panic!("nothing else is told: {answer:?}") };
+        let report: ReportSink = Arc::new(move |answer| {
+            let LaneReport::Deleted(deletions) = answer else { panic!("nothing else is told: {answer:?}") };
             answers.lock().push(deletions.sessions.iter().map(|deleted| deleted.session_id).collect());
         });
         let failing = failing.iter().map(|place| sessions[*place]).collect();
-        learner.ask_all(sessions, &Fails(failing), &settle).await;
+        poller.query_all(sessions, &Fails(failing), &report).await;
         std::mem::take(&mut *told.lock())
     }
 
     fn sessions(pieces: usize) -> Vec<Uuid> {
-        (1..=pieces * PIECE).map(|number| Uuid::from_u128(number as u128)).collect()
+        (1..=pieces * CHUNK).map(|number| Uuid::from_u128(number as u128)).collect()
     }
 
     #[tokio::test]
     async fn a_piece_that_fails_stops_no_other_and_is_asked_for_again() {
-        let (mut learner, sessions) = (Learner::default(), sessions(4));
-        let pieces: Vec<_> = sessions.chunks(PIECE).collect();
-        assert_eq!(round(&mut learner, &sessions, &[PIECE]).await, [pieces[0], pieces[2], pieces[3]]);
-        assert!(learner.fails);
-        assert_eq!(round(&mut learner, &sessions, &[]).await, [pieces[1]], "the others were told");
-        assert!(!learner.fails);
+        let (mut poller, sessions) = (DeletionPoller::default(), sessions(4));
+        let pieces: Vec<_> = sessions.chunks(CHUNK).collect();
+        assert_eq!(run_round(&mut poller, &sessions, &[CHUNK]).await, [pieces[0], pieces[2], pieces[3]]);
+        assert!(poller.fails);
+        assert_eq!(run_round(&mut poller, &sessions, &[]).await, [pieces[1]], "the others were told");
+        assert!(!poller.fails);
     }
 
     #[tokio::test]
     async fn pieces_that_fail_one_after_another_end_a_round_and_the_next_begins_behind_them() {
-        let (mut learner, sessions) = (Learner::default(), sessions(5));
-        let failing = [0, PIECE, 2 * PIECE];
-        assert!(round(&mut learner, &sessions, &failing).await.is_empty());
-        assert_eq!(learner.after, Some(sessions[3 * PIECE - 1]));
+        let (mut poller, sessions) = (DeletionPoller::default(), sessions(5));
+        let failing = [0, CHUNK, 2 * CHUNK];
+        assert!(run_round(&mut poller, &sessions, &failing).await.is_empty());
+        assert_eq!(poller.after, Some(sessions[3 * CHUNK - 1]));
     }
 
     #[test]
     fn many_messages_of_one_session_are_told_in_pieces() {
         let sizes = Arc::new(Mutex::new(Vec::new()));
         let answers = Arc::clone(&sizes);
-        let settle: Settle = Arc::new(move |answer| {
-            let Answer::Deleted(deletions) = answer else { panic!("nothing else is told: {answer:?}") };
+        let report: ReportSink = Arc::new(move |answer| {
+            let LaneReport::Deleted(deletions) = answer else { panic!("nothing else is told: {answer:?}") };
             answers.lock().push(deletions.len());
         });
         let messages = (0..600).map(|number| (Uuid::nil(), Uuid::from_u128(number))).collect();
-        Learner::default().tell(Deletions { sessions: Vec::new(), messages }, &settle);
+        DeletionPoller::default().report_new(RemoteDeletions { sessions: Vec::new(), messages }, &report);
         assert_eq!(*sizes.lock(), [250, 250, 100]);
     }
 }

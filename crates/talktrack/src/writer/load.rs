@@ -16,7 +16,7 @@ pub(super) struct Load {
     records: AtomicUsize,
     bytes: AtomicUsize,
     /// True if the journal has more records for the lane.
-    grows: AtomicBool,
+    has_more: AtomicBool,
     /// Sessions that were deleted while the lane may hold records of them, each for one user or as a whole, with the
     /// `seq` of the deletion.
     deleted: Mutex<HashMap<(Uuid, Option<Uuid>), Seq>>,
@@ -34,12 +34,12 @@ impl Load {
         self.bytes.load(Ordering::Acquire)
     }
 
-    pub(super) fn grows(&self) -> bool {
-        self.grows.load(Ordering::Relaxed)
+    pub(super) fn has_more(&self) -> bool {
+        self.has_more.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_grows(&self, grows: bool) {
-        self.grows.store(grows, Ordering::Relaxed);
+    pub(super) fn set_has_more(&self, has_more: bool) {
+        self.has_more.store(has_more, Ordering::Relaxed);
     }
 
     pub(super) fn add(&self, record: &Record) {
@@ -73,7 +73,7 @@ impl Load {
     }
 
     /// Resolves when a session is deleted.
-    pub(super) async fn deleted(&self) {
+    pub(super) async fn wait_for_deletion(&self) {
         self.deletes.notified().await;
     }
 

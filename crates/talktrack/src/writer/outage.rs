@@ -34,62 +34,62 @@ impl Outage {
     }
 
     /// Reports that a lane's write failed. Resolves when a later write of another lane succeeds.
-    pub(super) fn begin(&self, lane: usize, error: &StoreError) -> impl Future<Output = ()> {
+    pub(super) fn report_failure(&self, lane: usize, error: &StoreError) -> impl Future<Output = ()> {
         let over = self.over.notified();
         count_retry(error.class.as_str());
-        self.tell(lane, &error.message);
+        self.report_outage(lane, &error.message);
         over
     }
 
     /// Reports that a lane can deliver nothing, with the cause.
-    pub(super) fn tell(&self, lane: usize, cause: &str) {
+    pub(super) fn report_outage(&self, lane: usize, cause: &str) {
         // The cause is logged once, because every lane meets the same one.
-        if self.note(lane, cause) {
+        if self.note_failure(lane, cause) {
             lines::failed(cause);
         }
     }
 
     /// Reports that the store would accept nothing now, with the cause. No record waits for it, so this is not logged
     /// as a failure to save.
-    pub(super) fn foresee(&self, cause: &str) {
-        if self.note(WATCH, cause) {
+    pub(super) fn report_failed_check(&self, cause: &str) {
+        if self.note_failure(WATCH, cause) {
             tracing::warn!("the store takes nothing at present: {cause}");
         }
     }
 
     /// Notes a failure. Returns true if it is new.
-    fn note(&self, teller: usize, cause: &str) -> bool {
+    fn note_failure(&self, teller: usize, cause: &str) -> bool {
         self.figures.store_up.set(0.0);
         *self.last_failure.lock() = Instant::now();
         self.vitals.store_fails(teller, cause)
     }
 
     /// Reports that the store would accept records now.
-    pub(super) fn clears_up(&self) {
-        self.is_over(WATCH);
+    pub(super) fn report_passed_check(&self) {
+        self.report_success(WATCH);
     }
 
     /// Reports that a lane's write succeeded.
-    pub(super) fn is_over(&self, lane: usize) {
+    pub(super) fn report_success(&self, lane: usize) {
         // A successful write overrules the background check.
         let foreseen = self.vitals.store_works(WATCH);
         if !self.vitals.store_works(lane) && !foreseen {
             return;
         }
         self.over.notify_waiters();
-        self.show_up();
+        self.update_health();
     }
 
     /// Reports that the breaker is open for the rows of several users, with the cause, or that it has closed.
-    pub(super) fn breaker(&self, cause: Option<&str>) {
+    pub(super) fn report_breaker(&self, cause: Option<&str>) {
         match cause {
-            Some(cause) => self.tell(BREAKER, cause),
-            None => self.is_over(BREAKER),
+            Some(cause) => self.report_outage(BREAKER, cause),
+            None => self.report_success(BREAKER),
         }
     }
 
     /// Sets or clears the warning about a problem that affects one user only.
-    pub(super) fn warn(&self, warning: Option<String>) {
+    pub(super) fn set_warning(&self, warning: Option<String>) {
         let words = warning.clone();
         if self.vitals.set_warning(warning)
             && let Some(words) = words
@@ -99,14 +99,14 @@ impl Outage {
     }
 
     /// Reports that the store has answered this lane, although it accepted nothing: the store can be reached.
-    pub(super) fn answers(&self, lane: usize) {
+    pub(super) fn report_answer(&self, lane: usize) {
         if self.vitals.store_works(lane) {
             self.over.notify_waiters();
-            self.show_up();
+            self.update_health();
         }
     }
 
-    fn show_up(&self) {
+    fn update_health(&self) {
         if self.vitals.read().store.is_none() {
             self.figures.store_up.set(1.0);
             tracing::info!("the store takes messages again");
@@ -114,7 +114,7 @@ impl Outage {
     }
 
     /// Returns the time since the last failure.
-    pub(super) fn calm(&self) -> Duration {
+    pub(super) fn time_since_failure(&self) -> Duration {
         self.last_failure.lock().elapsed()
     }
 }

@@ -35,26 +35,26 @@ const REFUSED_AT_ONCE: usize = 1_000;
 
 /// The table that a row is written to: the store may refuse the rows of one table and accept those of the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
+pub(super) enum RowKind {
     /// Starts, updates and ends.
     Session,
     /// Messages.
     Message,
 }
 
-impl Kind {
-    pub(super) fn of(record: &Record) -> Self {
+impl RowKind {
+    pub(super) fn new(record: &Record) -> Self {
         if record.message().is_some() { Self::Message } else { Self::Session }
     }
 }
 
 /// Why a session is parked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Why {
+pub(super) enum ParkReason {
     /// The store does not know the session.
     Unknown,
     /// The breaker is open for rows of this kind.
-    Refused(Kind),
+    Refused(RowKind),
 }
 
 /// A parked session whose records the journal hands over.
@@ -71,7 +71,7 @@ pub(crate) struct FedSession {
 /// The parked sessions of all lanes.
 #[derive(Debug)]
 pub(crate) struct Parking {
-    state: Mutex<State>,
+    state: Mutex<ParkingState>,
     /// The number of parked sessions. It is usually zero, and reading it takes no lock.
     len: AtomicUsize,
     /// True if a session's start became a dead letter in this process.
@@ -81,7 +81,7 @@ pub(crate) struct Parking {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ParkingState {
     sessions: HashMap<Uuid, Parked>,
     /// The number of records of unknown sessions.
     records: usize,
@@ -104,7 +104,7 @@ enum Stage {
 
 #[derive(Debug)]
 struct Parked {
-    why: Why,
+    reason: ParkReason,
     records: usize,
     stage: Stage,
     /// True if the next refusal is final.
@@ -141,24 +141,24 @@ impl Parking {
         let Some(parked) = state.sessions.get_mut(&record.session_id()) else { return true };
         // The store may accept a row of another kind.
         parked.retry_at = parked.retry_at.min(Instant::now() + PAUSES.0);
-        parked.count(&mut state.records)
+        parked.count_record(&mut state.records)
     }
 
     /// Returns the sessions whose records the journal hands over now.
-    pub(crate) fn fed(&self) -> Vec<FedSession> {
+    pub(crate) fn fed_sessions(&self) -> Vec<FedSession> {
         if self.is_empty() {
             return Vec::new();
         }
         let state = self.state.lock();
         let fed = || state.sessions.iter().filter(|(_, parked)| parked.stage == Stage::Fed);
-        let refused = fed().filter(|(_, parked)| parked.why != Why::Unknown).count().max(1);
+        let refused = fed().filter(|(_, parked)| parked.reason != ParkReason::Unknown).count().max(1);
         fed()
             .map(|(session_id, parked)| {
-                let is_probe = !parked.is_last && parked.why != Why::Unknown;
-                let most = match parked.why {
-                    Why::Unknown => FED_AT_ONCE,
-                    Why::Refused(_) if is_probe => PROBE.0,
-                    Why::Refused(_) => (REFUSED_AT_ONCE / refused).clamp(1, FED_AT_ONCE),
+                let is_probe = !parked.is_last && parked.reason != ParkReason::Unknown;
+                let most = match parked.reason {
+                    ParkReason::Unknown => FED_AT_ONCE,
+                    ParkReason::Refused(_) if is_probe => PROBE.0,
+                    ParkReason::Refused(_) => (REFUSED_AT_ONCE / refused).clamp(1, FED_AT_ONCE),
                 };
                 FedSession { session_id: *session_id, most, is_probe }
             })
@@ -177,7 +177,7 @@ impl Parking {
     }
 
     /// The lane has learned that the records of this session follow.
-    pub(super) fn open(&self, session_id: Uuid) {
+    pub(super) fn mark_fed(&self, session_id: Uuid) {
         if let Some(parked) = self.state.lock().sessions.get_mut(&session_id)
             && parked.stage == Stage::Announced
         {
@@ -186,7 +186,7 @@ impl Parking {
     }
 
     /// The lane has dropped everything that it was told about these sessions, so it is told again.
-    pub(crate) fn open_again(&self, is_meant: impl Fn(Uuid) -> bool) {
+    pub(crate) fn reopen_sessions(&self, is_meant: impl Fn(Uuid) -> bool) {
         let mut state = self.state.lock();
         let meant = state
             .sessions
@@ -197,9 +197,9 @@ impl Parking {
 
     /// Unparks a session of which the journal has no record left.
     pub(crate) fn unpark(&self, session_id: Uuid) {
-        self.change(|state| {
+        self.update(|state| {
             if let Some(parked) = state.sessions.remove(&session_id)
-                && parked.why == Why::Unknown
+                && parked.reason == ParkReason::Unknown
             {
                 state.records = state.records.saturating_sub(parked.records);
             }
@@ -207,39 +207,40 @@ impl Parking {
     }
 
     /// Returns `Some` if this record of a lane has to go back to the journal untried, and `Some(false)` if too many wait there.
-    pub(super) fn go_back(&self, record: &Record) -> Option<bool> {
+    pub(super) fn return_to_journal(&self, record: &Record) -> Option<bool> {
         if self.is_empty() || !can_wait(record) {
             return None;
         }
         let state = &mut *self.state.lock();
         let parked = state.sessions.get_mut(&record.session_id())?;
-        (parked.stage != Stage::Fed).then(|| parked.count(&mut state.records))
+        (parked.stage != Stage::Fed).then(|| parked.count_record(&mut state.records))
     }
 
     /// True if a refusal of this session's records is final now.
-    pub(super) fn is_last(&self, session_id: Uuid) -> bool {
-        let is_last = |state: &State| state.sessions.get(&session_id).is_some_and(|parked| parked.is_last);
+    pub(super) fn is_last_attempt(&self, session_id: Uuid) -> bool {
+        let is_last =
+            |state: &ParkingState| state.sessions.get(&session_id).is_some_and(|parked| parked.is_last);
         !self.is_empty() && is_last(&self.state.lock())
     }
 
     /// Parks a record's session. Returns false if the record must not wait, because it has waited long enough or too many wait.
-    pub(super) fn park(&self, record: &Record, why: Why) -> bool {
-        if why == Why::Unknown && self.wait.is_zero() {
+    pub(super) fn park(&self, record: &Record, reason: ParkReason) -> bool {
+        if reason == ParkReason::Unknown && self.wait.is_zero() {
             return false;
         }
-        self.change(|state| {
-            let parked = state.sessions.entry(record.session_id()).or_insert_with(|| Parked::new(why));
-            if parked.is_last && (parked.why == Why::Unknown || why != Why::Unknown) {
+        self.update(|state| {
+            let parked = state.sessions.entry(record.session_id()).or_insert_with(|| Parked::new(reason));
+            if parked.is_last && (parked.reason == ParkReason::Unknown || reason != ParkReason::Unknown) {
                 return false;
             }
-            parked.is_refused_too(why, &mut state.records);
-            parked.is_unknown_after_all(why);
+            parked.note_refused_start(reason, &mut state.records);
+            parked.note_unknown(reason);
             if parked.stage == Stage::Fed {
                 parked.pause = (parked.pause * 2).min(PAUSES.1);
                 parked.wait_again(parked.pause, &mut state.records);
             }
-            let has_room = parked.count(&mut state.records);
-            if parked.records == 1 && why == Why::Unknown {
+            let has_room = parked.count_record(&mut state.records);
+            if parked.records == 1 && reason == ParkReason::Unknown {
                 let session_id = record.session_id();
                 tracing::warn!(%session_id, "the store does not know this session yet; its records wait for it");
             }
@@ -249,15 +250,15 @@ impl Parking {
 
     /// Parks the session of a record that was set aside untried, because other rows of its user were refused in the same batch.
     /// If `is_last` is true, the next refusal is final.
-    pub(super) fn put_back(&self, record: &Record, kind: Kind, is_last: bool) {
-        self.change(|state| {
-            let why = Why::Refused(kind);
-            let parked = state.sessions.entry(record.session_id()).or_insert_with(|| Parked::new(why));
+    pub(super) fn put_back(&self, record: &Record, kind: RowKind, is_last: bool) {
+        self.update(|state| {
+            let reason = ParkReason::Refused(kind);
+            let parked = state.sessions.entry(record.session_id()).or_insert_with(|| Parked::new(reason));
             if !can_wait(record) {
-                parked.is_refused_too(why, &mut state.records);
+                parked.note_refused_start(reason, &mut state.records);
             }
             // This says nothing about an unknown session: the store may still not know it.
-            parked.is_last |= is_last && parked.why != Why::Unknown;
+            parked.is_last |= is_last && parked.reason != ParkReason::Unknown;
             if parked.stage == Stage::Fed {
                 parked.wait_again(PAUSES.0, &mut state.records);
             }
@@ -286,17 +287,17 @@ impl Parking {
     }
 
     /// Returns the waiting sessions that the store did not know.
-    pub(super) fn unknown(&self) -> Vec<Uuid> {
+    pub(super) fn unknown_sessions(&self) -> Vec<Uuid> {
         let state = self.state.lock();
         let waiting = state
             .sessions
             .iter()
-            .filter(|(_, parked)| parked.stage == Stage::Waiting && parked.why == Why::Unknown);
+            .filter(|(_, parked)| parked.stage == Stage::Waiting && parked.reason == ParkReason::Unknown);
         waiting.map(|(session_id, _)| *session_id).collect()
     }
 
     /// Notes the store's answer about this session. `reachable` is how long the store has been reachable since the last answer.
-    pub(super) fn asked_for(&self, session_id: Uuid, is_known: bool, reachable: Duration) {
+    pub(super) fn note_answer(&self, session_id: Uuid, is_known: bool, reachable: Duration) {
         if let Some(parked) = self.state.lock().sessions.get_mut(&session_id) {
             parked.reachable += reachable;
             // One more attempt decides: the session may have been deleted, or may have just arrived.
@@ -310,7 +311,7 @@ impl Parking {
     /// Retries sessions whose rows were refused, if their pause is over. At most `PROBE.1` sessions at a time.
     pub(super) fn retry_refused(&self, now: Instant) {
         let is_due = |parked: &&mut Parked| {
-            parked.why != Why::Unknown && parked.stage == Stage::Waiting && parked.retry_at <= now
+            parked.reason != ParkReason::Unknown && parked.stage == Stage::Waiting && parked.retry_at <= now
         };
         let mut state = self.state.lock();
         let mut due: Vec<&mut Parked> = state.sessions.values_mut().filter(is_due).collect();
@@ -319,8 +320,8 @@ impl Parking {
     }
 
     /// The store accepted a row of this kind: from now on a refusal is final.
-    pub(super) fn release(&self, kind: Kind) {
-        let refused = |parked: &&mut Parked| parked.why == Why::Refused(kind);
+    pub(super) fn release_refused(&self, kind: RowKind) {
+        let refused = |parked: &&mut Parked| parked.reason == ParkReason::Refused(kind);
         let release = |parked: &mut Parked| {
             parked.is_last = true;
             if parked.stage == Stage::Waiting {
@@ -331,11 +332,11 @@ impl Parking {
     }
 
     /// True if rows of this kind wait for the breaker to close.
-    pub(super) fn has_refused(&self, kind: Kind) -> bool {
-        self.state.lock().sessions.values().any(|parked| parked.why == Why::Refused(kind))
+    pub(super) fn has_refused(&self, kind: RowKind) -> bool {
+        self.state.lock().sessions.values().any(|parked| parked.reason == ParkReason::Refused(kind))
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    fn update<T>(&self, change: impl FnOnce(&mut ParkingState) -> T) -> T {
         let mut state = self.state.lock();
         let changed = change(&mut state);
         self.len.store(state.sessions.len(), Ordering::Release);
@@ -344,9 +345,9 @@ impl Parking {
 }
 
 impl Parked {
-    fn new(why: Why) -> Self {
+    fn new(reason: ParkReason) -> Self {
         Self {
-            why,
+            reason,
             records: 0,
             stage: Stage::Waiting,
             is_last: false,
@@ -360,30 +361,30 @@ impl Parked {
     fn wait_again(&mut self, pause: Duration, all: &mut usize) {
         self.stage = Stage::Waiting;
         self.retry_at = Instant::now() + pause;
-        if self.why == Why::Unknown {
+        if self.reason == ParkReason::Unknown {
             *all -= std::mem::take(&mut self.records);
         }
     }
 
     /// If the session was unknown and the store now refuses its start, the session waits for that instead.
-    fn is_refused_too(&mut self, why: Why, all: &mut usize) {
-        if self.why == Why::Unknown && why != Why::Unknown {
+    fn note_refused_start(&mut self, reason: ParkReason, all: &mut usize) {
+        if self.reason == ParkReason::Unknown && reason != ParkReason::Unknown {
             *all -= std::mem::take(&mut self.records);
-            self.why = why;
+            self.reason = reason;
         }
     }
 
     /// If the rows were refused or put back untried and the store now says that it does not know the session, it waits like any
     /// other unknown session, with the same limits.
-    fn is_unknown_after_all(&mut self, why: Why) {
-        if self.why != Why::Unknown && why == Why::Unknown {
-            (self.why, self.records, self.is_last) = (why, 0, false);
+    fn note_unknown(&mut self, reason: ParkReason) {
+        if self.reason != ParkReason::Unknown && reason == ParkReason::Unknown {
+            (self.reason, self.records, self.is_last) = (reason, 0, false);
         }
     }
 
     /// Counts another record in `all`. Returns false if too many wait already.
-    fn count(&mut self, all: &mut usize) -> bool {
-        if self.why != Why::Unknown {
+    fn count_record(&mut self, all: &mut usize) -> bool {
+        if self.reason != ParkReason::Unknown {
             return true;
         }
         let has_room = self.records < MOST_OF_A_SESSION && *all < MOST_RECORDS;

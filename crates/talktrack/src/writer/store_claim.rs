@@ -13,13 +13,13 @@ use crate::store::{ErrorClass, Store, StoreError};
 /// The store for which the records of this data directory are.
 pub(crate) struct StoreClaim {
     store: Arc<dyn Store>,
-    state: Mutex<State>,
+    state: Mutex<ClaimState>,
     /// True if the connected store is the right one.
     confirmed: AtomicBool,
 }
 
 #[derive(Default)]
-struct State {
+struct ClaimState {
     noted: Option<NotedStore>,
     /// True if another store may take the place of the noted one, as the option `redirect` decided at the start.
     redirects: bool,
@@ -33,7 +33,7 @@ impl StoreClaim {
     pub(crate) fn new(noted: Option<NotedStore>, redirects: bool, store: &Arc<dyn Store>) -> Arc<Self> {
         let noted = noted.filter(|noted| noted.id.is_some());
         store.set_expected(noted.clone().filter(|_| !redirects));
-        let state = Mutex::new(State { noted, redirects, is_unwritten: false });
+        let state = Mutex::new(ClaimState { noted, redirects, is_unwritten: false });
         Arc::new(Self { store: Arc::clone(store), state, confirmed: AtomicBool::new(false) })
     }
 
@@ -47,7 +47,7 @@ impl StoreClaim {
     /// # Errors
     /// If the store cannot be reached, or is another store.
     pub(super) async fn confirm(&self) -> Result<(), StoreError> {
-        if self.confirmed.load(Ordering::Acquire) { Ok(()) } else { self.compare().await }
+        if self.confirmed.load(Ordering::Acquire) { Ok(()) } else { self.compare_identity().await }
     }
 
     /// Compares the store's id even if it was right before, because a pooler may redirect to another database at any
@@ -55,9 +55,9 @@ impl StoreClaim {
     ///
     /// # Errors
     /// As [`Self::confirm`].
-    pub(super) async fn compare(&self) -> Result<(), StoreError> {
+    pub(super) async fn compare_identity(&self) -> Result<(), StoreError> {
         let compared = match self.store.identity().await {
-            Ok(Some(id)) => self.judge(NotedStore {
+            Ok(Some(id)) => self.check_identity(NotedStore {
                 id: Some(id),
                 address: Some(self.store.address()),
                 ..NotedStore::default()
@@ -69,7 +69,7 @@ impl StoreClaim {
         compared
     }
 
-    fn judge(&self, found: NotedStore) -> Result<(), StoreError> {
+    fn check_identity(&self, found: NotedStore) -> Result<(), StoreError> {
         let mut state = self.state.lock();
         match &state.noted {
             Some(noted) if noted.id == found.id => {
@@ -92,12 +92,12 @@ impl StoreClaim {
             None => {}
         }
         self.store.set_expected(Some(found.clone()));
-        *state = State { noted: Some(found), redirects: false, is_unwritten: true };
+        *state = ClaimState { noted: Some(found), redirects: false, is_unwritten: true };
         Ok(())
     }
 
     /// Assigns the outbox to the connected store, even if the data directory notes another one.
-    pub(crate) fn forget(&self) {
+    pub(crate) fn reassign(&self) {
         self.store.set_expected(None);
         self.state.lock().noted = None;
         self.confirmed.store(false, Ordering::Release);
@@ -110,7 +110,7 @@ impl StoreClaim {
 
     /// Notes the store in the data directory, if that has not been done. A failure is retried with the next commit.
     /// Until then, the next start accepts the store that it meets, which is this one.
-    pub(crate) fn write_down(&self, connection: &Connection) {
+    pub(crate) fn note_store(&self, connection: &Connection) {
         let unwritten = {
             let state = self.state.lock();
             state.noted.clone().filter(|_| state.is_unwritten)

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::record::{Body, DeadReason, Record, Verdict};
+use crate::writer::bisect::{BadRow, PoisonSearch};
 use crate::writer::lane::Lane;
-use crate::writer::parking::{Kind, Why};
-use crate::writer::search::{Bad, Search};
+use crate::writer::parking::{ParkReason, RowKind};
 
 /// How long the rows of a user with a bad row are tried after those of all others.
 const SUSPECT: Duration = Duration::from_secs(60);
@@ -19,7 +19,7 @@ const SUSPECT: Duration = Duration::from_secs(60);
 pub(in crate::writer) struct Suspects(HashMap<Uuid, Instant>);
 
 impl Suspects {
-    fn add(&mut self, user: Uuid) {
+    fn insert(&mut self, user: Uuid) {
         self.0.insert(user, Instant::now());
     }
 
@@ -27,7 +27,7 @@ impl Suspects {
         self.0.retain(|_, since| since.elapsed() < SUSPECT);
     }
 
-    pub(super) fn has(&self, record: &Record) -> bool {
+    pub(super) fn contains(&self, record: &Record) -> bool {
         // The deletion of a user stays behind the messages of that user.
         !self.0.is_empty()
             && (self.0.contains_key(&user_of(record)) || self.0.contains_key(&record.session_id()))
@@ -36,79 +36,84 @@ impl Suspects {
 
 impl Lane {
     /// Starts the search of this batch.
-    pub(super) fn search(&mut self, batch: &mut Vec<Record>) -> Search {
+    pub(super) fn start_search(&mut self, batch: &mut Vec<Record>) -> PoisonSearch {
         self.suspects.forget_old();
-        Search::new(batch, |record| self.suspects.has(record))
+        PoisonSearch::new(batch, |record| self.suspects.contains(record))
     }
 
     /// Moves the rows of other users forward, because this row is bad. Returns the rows that are set aside if too many
     /// are bad or other users wait.
-    pub(super) fn found_bad(
+    pub(super) fn handle_bad_row(
         &mut self,
         bad: usize,
         batch: &mut Vec<Record>,
-        search: &mut Search,
-    ) -> Vec<(Record, Kind)> {
-        self.suspects.add(user_of(&batch[bad]));
-        search.demote(batch, |record| self.suspects.has(record));
-        if search.has_many() || self.others_wait() { search.set_aside(batch, user_of) } else { Vec::new() }
+        search: &mut PoisonSearch,
+    ) -> Vec<(Record, RowKind)> {
+        self.suspects.insert(user_of(&batch[bad]));
+        search.move_suspects_last(batch, |record| self.suspects.contains(record));
+        if search.has_many_bad() || self.others_wait() {
+            search.set_aside(batch, user_of)
+        } else {
+            Vec::new()
+        }
     }
 
     /// Returns the sessions in this batch whose rows have waited long enough: a refusal is final for them.
     pub(super) fn last_attempts(&self, batch: &[Record]) -> HashSet<Uuid> {
-        self.breaker.tried(batch.iter().filter_map(Record::owner));
+        self.breaker.note_tried(batch.iter().filter_map(Record::owner));
         if self.parking.is_empty() {
             return HashSet::new();
         }
         let sessions = batch.iter().map(Record::session_id);
-        sessions.filter(|session_id| self.parking.is_last(*session_id)).collect()
+        sessions.filter(|session_id| self.parking.is_last_attempt(*session_id)).collect()
     }
 
     /// Judges rows that the store refused. They are bad if the store had accepted another row of their kind in the same
     /// batch, or if this was their last attempt. If it accepted one only after them, their next attempt is the last.
     /// Otherwise they wait. A deletion cannot wait, because nothing would hand it over again.
-    pub(super) fn judge_all(
+    pub(super) fn judge_refused(
         &self,
         batch: &[Record],
-        bad: Vec<Bad>,
-        accepted: &HashSet<Kind>,
+        bad: Vec<BadRow>,
+        accepted: &HashSet<RowKind>,
         last: &HashSet<Uuid>,
     ) {
-        let is_dead = |bad: &Bad| {
+        let is_dead = |bad: &BadRow| {
             let record = &batch[bad.row];
             bad.is_certain || record.is_deletion() || last.contains(&record.session_id())
         };
-        let (dead, open): (Vec<Bad>, Vec<Bad>) = bad.into_iter().partition(is_dead);
-        let (again, open): (Vec<Bad>, Vec<Bad>) =
+        let (dead, open): (Vec<BadRow>, Vec<BadRow>) = bad.into_iter().partition(is_dead);
+        let (again, open): (Vec<BadRow>, Vec<BadRow>) =
             open.into_iter().partition(|bad| accepted.contains(&bad.kind));
-        for kind in [Kind::Session, Kind::Message] {
-            self.park(batch, kind, open.iter().filter(|bad| bad.kind == kind));
+        for kind in [RowKind::Session, RowKind::Message] {
+            self.park_rows(batch, kind, open.iter().filter(|bad| bad.kind == kind));
         }
-        self.put_back(again.iter().map(|bad| (&batch[bad.row], bad.kind)), accepted);
-        for Bad { row, error, .. } in dead {
+        self.return_records(again.iter().map(|bad| (&batch[bad.row], bad.kind)), accepted);
+        for BadRow { row, error, .. } in dead {
             if let Body::Start(start) = &batch[row].body {
                 self.parking.note_bad_start(start.session_id, &error.message);
             }
-            self.settle([(&batch[row], Verdict::Dead(DeadReason::Data(error.message)))].into_iter());
+            self.report_verdicts([(&batch[row], Verdict::Dead(DeadReason::Data(error.message)))].into_iter());
         }
     }
 
     /// Parks these rows of one kind, and tells the breaker whose they are.
-    fn park<'b>(&self, batch: &[Record], kind: Kind, bad: impl Iterator<Item = &'b Bad> + Clone) {
+    fn park_rows<'b>(&self, batch: &[Record], kind: RowKind, bad: impl Iterator<Item = &'b BadRow> + Clone) {
         if bad.clone().next().is_none() {
             return;
         }
         let waiting = bad.clone().map(|bad| &batch[bad.row]);
-        waiting.clone().for_each(|record| _ = self.parking.park(record, Why::Refused(kind)));
-        self.breaker.refused(kind, bad.map(|bad| (user_of(&batch[bad.row]), bad.error.message.as_str())));
-        self.settle(waiting.map(|record| (record, Verdict::Waits)));
+        waiting.clone().for_each(|record| _ = self.parking.park(record, ParkReason::Refused(kind)));
+        self.breaker
+            .note_refused(kind, bad.map(|bad| (user_of(&batch[bad.row]), bad.error.message.as_str())));
+        self.report_verdicts(waiting.map(|record| (record, Verdict::Waits)));
     }
 
     /// Returns records to the journal, because they were set aside untried or get one more attempt.
-    pub(super) fn put_back<'r>(
+    pub(super) fn return_records<'r>(
         &self,
-        records: impl Iterator<Item = (&'r Record, Kind)> + Clone,
-        accepted: &HashSet<Kind>,
+        records: impl Iterator<Item = (&'r Record, RowKind)> + Clone,
+        accepted: &HashSet<RowKind>,
     ) {
         if records.clone().next().is_none() {
             return;
@@ -116,7 +121,7 @@ impl Lane {
         for (record, kind) in records.clone() {
             self.parking.put_back(record, kind, accepted.contains(&kind));
         }
-        self.settle(records.map(|(record, _)| (record, Verdict::Waits)));
+        self.report_verdicts(records.map(|(record, _)| (record, Verdict::Waits)));
     }
 }
 

@@ -31,7 +31,7 @@ fn parking() -> Parking {
 fn wait(parking: &Parking, session: Uuid, records: usize) -> usize {
     let record = said_in(session);
     let waits = |number: &usize| match number {
-        0 => parking.park(&record, Why::Unknown),
+        0 => parking.park(&record, ParkReason::Unknown),
         _ => parking.hold_back(&record),
     };
     (0..records).filter(waits).count()
@@ -62,16 +62,16 @@ fn a_session_whose_rows_were_refused_and_that_proves_unknown_has_the_same_limit_
     let parking = parking();
     let record = said_in(session(0));
     for is_last in [false, true] {
-        parking.put_back(&record, Kind::Message, is_last);
+        parking.put_back(&record, RowKind::Message, is_last);
         (0..MOST_OF_A_SESSION)
             .for_each(|_| assert!(parking.hold_back(&record), "refused rows have no limit"));
         // The lane holds the session's records, and the store says that it does not know the session.
         parking.retry_refused(Instant::now() + PAUSES.1);
         assert_eq!(parking.announce_due(), [session(0)]);
-        parking.open(session(0));
+        parking.mark_fed(session(0));
         assert_eq!(wait(&parking, session(0), MOST_OF_A_SESSION + 7), MOST_OF_A_SESSION, "{is_last}");
-        assert_eq!(parking.unknown(), [session(0)]);
-        assert!(!parking.is_last(session(0)), "it has not waited yet");
+        assert_eq!(parking.unknown_sessions(), [session(0)]);
+        assert!(!parking.is_last_attempt(session(0)), "it has not waited yet");
         parking.unpark(session(0));
         assert_eq!(parking.state.lock().records, 0);
     }

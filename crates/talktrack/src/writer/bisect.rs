@@ -12,37 +12,37 @@ use uuid::Uuid;
 
 use crate::record::{Body, Record};
 use crate::store::StoreError;
-use crate::writer::parking::Kind;
+use crate::writer::parking::RowKind;
 
 /// After this many bad rows in one batch, the remaining rows of their users are set aside.
 const MOST_BAD: usize = 20;
 
 /// What is left to try of one batch, and the bad rows that were found in it. Rows are named by their index in the
 /// batch.
-pub(super) struct Search {
+pub(super) struct PoisonSearch {
     rows: usize,
     /// The parts to try. The next one is last.
     parts: Vec<Range<usize>>,
     failed_once: Option<usize>,
-    bad: Vec<Bad>,
+    bad: Vec<BadRow>,
     /// How many of the bad rows were refused themselves.
     refused: usize,
     /// The kinds of which the store has accepted a row of this batch.
-    accepted: HashSet<Kind>,
+    accepted: HashSet<RowKind>,
 }
 
 /// A row that the store refused, or that depends on one.
-pub(super) struct Bad {
+pub(super) struct BadRow {
     pub(super) row: usize,
     pub(super) error: StoreError,
     /// The kind of rows among which it was refused. For a row that depends on another, the kind of that other row.
-    pub(super) kind: Kind,
+    pub(super) kind: RowKind,
     /// The store had accepted a row of this kind before it refused this one. If it accepted one only later, the fault may
     /// have been the store's, and may have been repaired in between.
     pub(super) is_certain: bool,
 }
 
-impl Search {
+impl PoisonSearch {
     /// Creates the search. The rows of suspect users, who are known to send bad rows, are tried after all others.
     pub(super) fn new(batch: &mut Vec<Record>, is_suspect: impl Fn(&Record) -> bool) -> Self {
         #[expect(clippy::single_range_in_vec_init, reason = "one part, from the first row to the last")]
@@ -55,7 +55,7 @@ impl Search {
             refused: 0,
             accepted: HashSet::new(),
         };
-        search.demote(batch, is_suspect);
+        search.move_suspects_last(batch, is_suspect);
         search
     }
 
@@ -65,16 +65,16 @@ impl Search {
     }
 
     /// Tries the part again, because the attempt said nothing about the rows.
-    pub(super) fn again(&mut self, part: Range<usize>) {
+    pub(super) fn retry_part(&mut self, part: Range<usize>) {
         self.parts.push(part);
     }
 
     /// Handles a part that the store refused because of its data. Returns the row if it was alone and is bad.
-    pub(super) fn refused(
+    pub(super) fn split_refused(
         &mut self,
         part: Range<usize>,
         error: StoreError,
-        kind: impl Fn(usize) -> Kind,
+        kind: impl Fn(usize) -> RowKind,
     ) -> Option<usize> {
         let (first, rows) = (part.start, part.len());
         if rows > 1 {
@@ -85,7 +85,7 @@ impl Search {
         } else {
             let kind = kind(first);
             let is_certain = self.accepted.contains(&kind);
-            self.bad.push(Bad { row: first, error, kind, is_certain });
+            self.bad.push(BadRow { row: first, error, kind, is_certain });
             self.refused += 1;
             return Some(first);
         }
@@ -93,17 +93,21 @@ impl Search {
     }
 
     /// Notes that the store has accepted a row of this kind. Returns true if it is the first.
-    pub(super) fn accept(&mut self, kind: Kind) -> bool {
+    pub(super) fn note_accepted(&mut self, kind: RowKind) -> bool {
         self.accepted.insert(kind)
     }
 
     /// True if so many rows are bad that the remaining ones should be set aside: see [`Self::set_aside`].
-    pub(super) fn has_many(&self) -> bool {
+    pub(super) fn has_many_bad(&self) -> bool {
         self.refused >= MOST_BAD
     }
 
     /// Moves the rows of these users behind those of all others. A session's rows stay together and in order.
-    pub(super) fn demote(&mut self, batch: &mut Vec<Record>, is_suspect: impl Fn(&Record) -> bool) {
+    pub(super) fn move_suspects_last(
+        &mut self,
+        batch: &mut Vec<Record>,
+        is_suspect: impl Fn(&Record) -> bool,
+    ) {
         let Some(next) = self.parts.last().map(|part| part.start) else { return };
         let suspect = batch[next..].iter().filter(|record| is_suspect(record));
         let sessions: HashSet<Uuid> = suspect.map(Record::session_id).collect();
@@ -125,18 +129,18 @@ impl Search {
         &mut self,
         batch: &mut Vec<Record>,
         user_of: impl Fn(&Record) -> Uuid,
-    ) -> Vec<(Record, Kind)> {
+    ) -> Vec<(Record, RowKind)> {
         let Some(next) = self.parts.last().map(|part| part.start) else { return Vec::new() };
-        let failing: HashSet<(Uuid, Kind)> =
+        let failing: HashSet<(Uuid, RowKind)> =
             self.bad.iter().map(|bad| (user_of(&batch[bad.row]), bad.kind)).collect();
-        let key = |record: &Record| (user_of(record), Kind::of(record));
-        let last: HashMap<(Uuid, Kind), i64> = batch[next..]
+        let key = |record: &Record| (user_of(record), RowKind::new(record));
+        let last: HashMap<(Uuid, RowKind), i64> = batch[next..]
             .iter()
             .filter(|record| failing.contains(&key(record)))
             .map(|record| (key(record), record.seq))
             .collect();
         // Later records of a session wait behind the earlier ones. A message may overtake other messages.
-        let mut sessions: HashMap<Uuid, Kind> = HashMap::new();
+        let mut sessions: HashMap<Uuid, RowKind> = HashMap::new();
         let mut taken = Vec::new();
         for record in batch.split_off(next) {
             let key = key(&record);
@@ -148,7 +152,7 @@ impl Search {
             }
             let stands_alone = match &record.body {
                 Body::Start(_) => waits_for.is_none(),
-                _ => record.message().is_some() && waits_for != Some(Kind::Session),
+                _ => record.message().is_some() && waits_for != Some(RowKind::Session),
             };
             let stays = stands_alone && last.get(&key) == Some(&record.seq);
             match waits_for.or(failing.contains(&key).then_some(key.1)) {
@@ -173,15 +177,15 @@ impl Search {
     }
 
     /// Marks this row as bad if it depends on a start for which `is_start` is true and which is bad. Returns true if so.
-    pub(super) fn shares_fate(&mut self, row: usize, is_start: impl Fn(usize) -> bool) -> bool {
+    pub(super) fn mark_dependent(&mut self, row: usize, is_start: impl Fn(usize) -> bool) -> bool {
         let Some(start) = self.bad.iter().find(|bad| is_start(bad.row)) else { return false };
         let (error, is_certain) = (start.error.clone(), start.is_certain);
-        self.bad.push(Bad { row, error, kind: Kind::Session, is_certain });
+        self.bad.push(BadRow { row, error, kind: RowKind::Session, is_certain });
         true
     }
 
     /// Returns the bad rows, and the kinds of which the store has accepted a row.
-    pub(super) fn into_parts(self) -> (Vec<Bad>, HashSet<Kind>) {
+    pub(super) fn into_parts(self) -> (Vec<BadRow>, HashSet<RowKind>) {
         (self.bad, self.accepted)
     }
 }
@@ -213,19 +217,19 @@ mod tests {
 
     /// Searches a batch of these users' rows, of which `bad` are bad. Returns the rows that were found, and the rows of
     /// each part that was tried.
-    fn search(users: &[u128], bad: &[usize]) -> (Vec<usize>, Vec<Vec<usize>>) {
+    fn run_search(users: &[u128], bad: &[usize]) -> (Vec<usize>, Vec<Vec<usize>>) {
         let number = |record: &Record| usize::try_from(record.seq).unwrap();
         let mut batch: Vec<Record> = users.iter().enumerate().map(|(at, user)| row(at, *user)).collect();
         let mut suspects = HashSet::new();
-        let mut search = Search::new(&mut batch, |_| false);
+        let mut search = PoisonSearch::new(&mut batch, |_| false);
         let mut tried = Vec::new();
         while let Some(part) = search.next() {
             let rows: Vec<usize> = batch[part.clone()].iter().map(number).collect();
             if rows.iter().any(|row| bad.contains(row))
-                && let Some(found) = search.refused(part, error("bad"), |_| Kind::Message)
+                && let Some(found) = search.split_refused(part, error("bad"), |_| RowKind::Message)
             {
                 suspects.insert(batch[found].owner());
-                search.demote(&mut batch, |record| suspects.contains(&record.owner()));
+                search.move_suspects_last(&mut batch, |record| suspects.contains(&record.owner()));
             }
             tried.push(rows);
         }
@@ -240,9 +244,9 @@ mod tests {
             let count = random.usize(0..5);
             let mut places = random.choose_multiple(0..rows, count);
             places.sort_unstable();
-            assert_eq!(search(&vec![1; rows], &places).0, places, "of {rows}");
+            assert_eq!(run_search(&vec![1; rows], &places).0, places, "of {rows}");
             let users: Vec<u128> = (0..rows).map(|_| random.u128(0..4)).collect();
-            let mut found = search(&users, &places).0;
+            let mut found = run_search(&users, &places).0;
             found.sort_unstable();
             assert_eq!(found, places, "of {users:?}");
         }
@@ -254,7 +258,7 @@ mod tests {
     fn the_rows_of_others_are_tried_once_a_user_has_a_bad_one() {
         let users: Vec<u128> = (0..256).map(|number| number % 2).collect();
         let bad: Vec<usize> = (0..256).filter(|number| number % 2 == 1).collect();
-        let (found, tried) = search(&users, &bad);
+        let (found, tried) = run_search(&users, &bad);
         assert_eq!(found, bad);
         let others: Vec<usize> = (2..256).filter(|number| number % 2 == 0).collect();
         let at = tried.iter().position(|rows| *rows == others).unwrap();

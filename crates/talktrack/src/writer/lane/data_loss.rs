@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::record::{Attempt, Record};
 use crate::store::{Delivery, ErrorClass, StoreError};
 use crate::writer::lane::Lane;
-use crate::writer::{Answer, Feed, Rewound};
+use crate::writer::{Feed, LaneReport, Rewound};
 
 /// How often a lane that has nothing to deliver compares the numbers.
 pub(super) const INTERVAL: Duration = Duration::from_secs(10);
@@ -17,41 +17,41 @@ pub(super) enum Comparison {
     /// The store has everything that it confirmed.
     Same,
     /// The store has nothing after this delivery.
-    Forgot(i64),
+    Lost(i64),
     /// Another server has delivered as this node.
     Foreign(i64),
 }
 
 /// `held` is the store's number, and `last` the last number that it confirmed. `highest` is the highest number that was
 /// sent, or `None` if an earlier process may have sent a higher one.
-fn compare(held: Option<i64>, last: i64, highest: Option<i64>) -> Comparison {
+fn compare_deliveries(held: Option<i64>, last: i64, highest: Option<i64>) -> Comparison {
     match held.unwrap_or(0) {
         held if highest.is_some_and(|highest| held > highest) => Comparison::Foreign(held),
         held if held >= last => Comparison::Same,
-        held => Comparison::Forgot(held),
+        held => Comparison::Lost(held),
     }
 }
 
 impl Lane {
     /// Compares the numbers, and retries until the store has answered. Returns true if the store still has what it
     /// confirmed. Otherwise every record of the lane was taken back and is handed over again.
-    pub(super) async fn check(&mut self) -> bool {
+    pub(super) async fn check_for_loss(&mut self) -> bool {
         loop {
-            match self.look().await {
+            match self.compare_numbers().await {
                 Ok(Comparison::Same) => {
                     self.is_checked = true;
                     return true;
                 }
-                Ok(Comparison::Forgot(held)) => {
+                Ok(Comparison::Lost(held)) => {
                     self.rewind(held).await;
                     return false;
                 }
                 Ok(Comparison::Foreign(held)) => {
-                    let error = foreign(self.number, held, self.numbers.highest());
-                    (self.settle)(Answer::Foreign);
-                    self.wait(&error).await;
+                    let error = foreign_writer_error(self.number, held, self.numbers.highest());
+                    (self.report)(LaneReport::Foreign);
+                    self.wait_for_retry(&error).await;
                 }
-                Err(error) => self.wait(&error).await,
+                Err(error) => self.wait_for_retry(&error).await,
             }
         }
     }
@@ -62,23 +62,23 @@ impl Lane {
         if self.numbers.last() == 0 {
             return;
         }
-        let looked = self.look().await;
-        if looked.is_ok() {
+        let compared = self.compare_numbers().await;
+        if compared.is_ok() {
             // No write follows that would end an outage of this lane, such as a reported silence of the store.
-            self.outage.answers(self.number);
+            self.outage.report_answer(self.number);
         }
-        match looked {
+        match compared {
             Ok(Comparison::Same) => self.is_checked = true,
-            Ok(Comparison::Forgot(held)) => self.rewind(held).await,
-            Ok(Comparison::Foreign(_)) => _ = self.check().await,
+            Ok(Comparison::Lost(held)) => self.rewind(held).await,
+            Ok(Comparison::Foreign(_)) => _ = self.check_for_loss().await,
             Err(error) => tracing::debug!(%error, "cannot compare the numbers of deliveries now"),
         }
     }
 
-    async fn look(&mut self) -> Result<Comparison, StoreError> {
-        let held = self.tell_silence(self.held()).await?;
+    async fn compare_numbers(&mut self) -> Result<Comparison, StoreError> {
+        let held = self.report_if_slow(self.read_last_delivery()).await?;
         let highest = self.is_known.then(|| self.numbers.highest());
-        let comparison = compare(held, self.numbers.last(), highest);
+        let comparison = compare_deliveries(held, self.numbers.last(), highest);
         if comparison == Comparison::Same {
             let held = held.unwrap_or(0);
             self.numbers.continue_after(held);
@@ -90,7 +90,7 @@ impl Lane {
     }
 
     /// Returns the store's number of the last delivery.
-    async fn held(&self) -> Result<Option<i64>, StoreError> {
+    async fn read_last_delivery(&self) -> Result<Option<i64>, StoreError> {
         self.claim.confirm().await?;
         self.store.last_delivery(self.node, self.number).await
     }
@@ -101,24 +101,24 @@ impl Lane {
             lane = self.number,
             "the store has forgotten what it had confirmed; what is in the re-send window is delivered again"
         );
-        (self.settle)(Answer::Rewind { lane: self.number, after: held });
-        self.again = None;
+        (self.report)(LaneReport::Rewind { lane: self.number, after: held });
+        self.lost_deletions = None;
         self.ahead.clear();
         while let Some(feed) = self.records.recv().await {
             if let Feed::Rewound(rewound) = feed {
-                self.take_up(rewound, held);
+                self.resume_after_rewind(rewound, held);
                 return;
             }
         }
     }
 
-    fn take_up(&mut self, rewound: Rewound, held: i64) {
+    fn resume_after_rewind(&mut self, rewound: Rewound, held: i64) {
         self.numbers.continue_after(held);
         (self.is_known, self.is_checked, self.held_before) = (true, true, Some(held));
         let Rewound { last, mut deletions } = rewound;
         deletions.iter_mut().for_each(|record| record.attempt = Attempt::Retry);
         if !deletions.is_empty() {
-            self.again = Some(Again { after: last, deletions, is_first: true });
+            self.lost_deletions = Some(LostDeletions { after: last, deletions, is_first: true });
         }
     }
 
@@ -126,27 +126,27 @@ impl Lane {
     /// these records is delivered once more in its place. Returns false if the store lost data meanwhile: then every
     /// record is handed over again.
     pub(super) async fn deliver_deletions(&mut self) -> bool {
-        let Some(again) = self.again.take() else { return true };
-        for record in &again.deletions {
+        let Some(lost) = self.lost_deletions.take() else { return true };
+        for record in &lost.deletions {
             let part = std::slice::from_ref(record);
             let delivery = Delivery::new(self.node, self.number, part).numbered(&self.numbers);
-            if let Err(error) = self.tell_silence(self.store.write(delivery)).await {
+            if let Err(error) = self.report_if_slow(self.store.write(delivery)).await {
                 // All deletions are delivered again, from the first, when the store can be reached.
-                self.again = Some(again);
-                self.wait(&error).await;
-                return self.check().await;
+                self.lost_deletions = Some(lost);
+                self.wait_for_retry(&error).await;
+                return self.check_for_loss().await;
             }
         }
-        self.outage.is_over(self.number);
-        if again.is_first {
-            self.again = Some(Again { is_first: false, ..again });
+        self.outage.report_success(self.number);
+        if lost.is_first {
+            self.lost_deletions = Some(LostDeletions { is_first: false, ..lost });
         }
         true
     }
 }
 
 /// Deletions that the store has lost.
-pub(in crate::writer) struct Again {
+pub(in crate::writer) struct LostDeletions {
     /// The last record that became pending again.
     after: i64,
     deletions: Vec<Record>,
@@ -154,7 +154,7 @@ pub(in crate::writer) struct Again {
     is_first: bool,
 }
 
-impl Again {
+impl LostDeletions {
     /// True if the deletions are delivered before this record.
     pub(super) fn is_due_before(&self, record: &Record) -> bool {
         self.is_first || record.seq > self.after
@@ -165,7 +165,7 @@ impl Again {
     }
 }
 
-fn foreign(lane: usize, held: i64, highest: i64) -> StoreError {
+fn foreign_writer_error(lane: usize, held: i64, highest: i64) -> StoreError {
     let message = format!(
         "another server delivers under the node id of this data directory (lane {lane}: the store holds delivery {held}, this \
          server has sent {highest}): one of the two directories is a copy of the other; restart this server, which then gets an \
@@ -186,13 +186,13 @@ mod tests {
             (Some(7), 7, Some(7), Comparison::Same),
             // The answer to number 8 was lost.
             (Some(8), 7, Some(8), Comparison::Same),
-            (Some(6), 7, Some(7), Comparison::Forgot(6)),
-            (None, 7, Some(7), Comparison::Forgot(0)),
+            (Some(6), 7, Some(7), Comparison::Lost(6)),
+            (None, 7, Some(7), Comparison::Lost(0)),
             (Some(9), 7, Some(8), Comparison::Foreign(9)),
             (Some(1), 0, Some(0), Comparison::Foreign(1)),
             (Some(9), 7, None, Comparison::Same),
         ] {
-            assert_eq!(compare(held, last, highest), expected, "{held:?} {last} {highest:?}");
+            assert_eq!(compare_deliveries(held, last, highest), expected, "{held:?} {last} {highest:?}");
         }
     }
 }
