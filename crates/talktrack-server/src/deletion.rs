@@ -296,7 +296,7 @@ async fn done_in_time(
 /// marks the deletion as pending and returns only the others.
 async fn sessions_of(state: &AppState, user_id: Uuid, gone: &mut Gone) -> Result<HashSet<Uuid>, Problem> {
     let mut found: HashSet<Uuid> = state.tracker().sessions_of(user_id).into_iter().collect();
-    found.extend(state.local().waiting_sessions_of(user_id).await.map_err(|error| unreadable(&error))?);
+    found.extend(state.local().journaled_sessions_of(user_id).await.map_err(|error| unreadable(&error))?);
     if state.is_remote() && state.tracker().health().store.is_some() {
         gone.store = InStore::Pending;
         return Ok(found);

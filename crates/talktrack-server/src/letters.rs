@@ -201,9 +201,9 @@ impl Letters {
     }
 
     async fn fate(&self, receipt: &Receipt) -> Result<Fate, ReadError> {
-        Ok(match self.reader.replayed(receipt).await? {
+        Ok(match self.reader.replay_outcome(receipt).await? {
             Replayed::Stored => Fate::Stored,
-            Replayed::OnItsWay => Fate::OnItsWay,
+            Replayed::Pending => Fate::OnItsWay,
             Replayed::Deleted => Fate::Deleted,
             Replayed::DeadAgain(letter) => {
                 Fate::DeadAgain { letter: letter.seq, reason: letter.reason, detail: letter.detail }

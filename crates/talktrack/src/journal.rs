@@ -370,7 +370,7 @@ impl Journal {
         gone.announce_records(&self.shared.progress, self.last_seq);
         let mut removed = Gone::default();
         let mut verdicts = match &self.outbox {
-            None => sqlite::apply(&tx, records)?,
+            None => sqlite::write_records(&tx, records)?,
             Some(_) => append::append(&tx, records, &mut books, &mut removed)?,
         };
         for (entry, verdict) in batch.iter().zip(&mut verdicts) {

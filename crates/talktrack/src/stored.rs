@@ -41,7 +41,7 @@ impl<T> Stored<T> {
     }
 
     /// Parses a word of the database. A word that `parse` does not know is kept as text.
-    pub(crate) fn word(word: Option<&str>, parse: impl Fn(&str) -> Option<T>) -> Self {
+    pub(crate) fn parse_word(word: Option<&str>, parse: impl Fn(&str) -> Option<T>) -> Self {
         let Some(word) = word else { return Self::Null };
         parse(word).map_or_else(|| Self::Text(word.into()), Self::Known)
     }
@@ -61,7 +61,7 @@ impl<T> Stored<T> {
 
 impl<T: FromJson> Stored<T> {
     /// Parses the text of a JSON column.
-    pub(crate) fn json(text: &str) -> Self {
+    pub(crate) fn parse_json(text: &str) -> Self {
         if let Some(value) = T::from_json(text) {
             return Self::Known(value);
         }
@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn json_of_another_type_stays_json_and_other_text_stays_text() {
-        let shown = |text: &str| serde_json::to_string(&Stored::<JsonObject>::json(text)).unwrap();
+        let shown = |text: &str| serde_json::to_string(&Stored::<JsonObject>::parse_json(text)).unwrap();
         assert_eq!(shown(r#"{"a": 1}"#), r#"{"a": 1}"#);
         assert_eq!(shown("[1, 2]"), "[1, 2]");
         assert_eq!(shown("\"x\""), "\"x\"");

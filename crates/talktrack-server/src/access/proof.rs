@@ -112,7 +112,7 @@ pub(super) fn absent(caller: &Caller, deletion: Option<DeletedSession>) -> Denie
 /// Returns a grant for a session that the store does not have, but of which this node still keeps something, such as a
 /// dead letter.
 pub(super) async fn remains(state: &AppState, name: &SessionName) -> Result<Granted, Denied> {
-    let keeps = state.local().keeps_something_of(name.id_for_key()).await.map_err(Denied::Unavailable)?;
+    let keeps = state.local().has_records_of(name.id_for_key()).await.map_err(Denied::Unavailable)?;
     if keeps { Ok(unknown(name)) } else { Err(Denied::NotFound) }
 }
 
@@ -121,7 +121,7 @@ pub(super) async fn waits_here(state: &AppState, name: &SessionName) -> Result<b
     if !state.is_remote() {
         return Ok(false);
     }
-    let waits = state.local().anything_unowned_on_the_way(name.id_for_key()).await;
+    let waits = state.local().has_pending_without_owner(name.id_for_key()).await;
     waits.map_err(Denied::Unavailable)
 }
 
@@ -142,7 +142,7 @@ async fn of_user(
         return Ok(granted(*id, None));
     }
     for id in &candidates {
-        if claims_on_the_way(state, *id).await?.contains(&user_id) {
+        if pending_claims(state, *id).await?.contains(&user_id) {
             return Ok(granted(*id, None));
         }
     }
@@ -197,7 +197,7 @@ async fn of_key(
             return Err(Denied::Deleted(*deleted));
         }
     }
-    let mut claims = claims_on_the_way(state, session_id).await?;
+    let mut claims = pending_claims(state, session_id).await?;
     claims.retain(|user_id| caller.may_act_for(*user_id));
     if !claims.is_empty() {
         return claimed(&claims);
@@ -212,11 +212,11 @@ async fn of_key(
 }
 
 /// Returns the users for whom a start of this session is durable on this node and waits for a remote store.
-async fn claims_on_the_way(state: &AppState, session_id: Uuid) -> Result<Vec<Uuid>, Denied> {
+async fn pending_claims(state: &AppState, session_id: Uuid) -> Result<Vec<Uuid>, Denied> {
     if !state.is_remote() {
         return Ok(Vec::new());
     }
-    state.local().claims_on_the_way(session_id).await.map_err(Denied::Unavailable)
+    state.local().pending_claims(session_id).await.map_err(Denied::Unavailable)
 }
 
 /// Returns the answer of the store, or [`Denied::Unavailable`] if it takes longer than [`LOOK`].

@@ -52,7 +52,7 @@ impl SessionView {
         let journal = state.is_remote().then(|| state.local().clone());
         let waiting = match &journal {
             Some(journal) => {
-                journal.session_records_on_the_way(session_id).await.map_err(Denied::Unavailable)?
+                journal.pending_session_records(session_id).await.map_err(Denied::Unavailable)?
             }
             None => Vec::new(),
         };
@@ -67,7 +67,7 @@ impl SessionView {
         let Some(mut session) = row else { return Err(stored.err().unwrap_or(Denied::NotFound)) };
         let journal_alone = journal.as_ref().filter(|_| !is_stored);
         if let Some((journal, user_id)) = journal_alone.zip(session.user_id) {
-            let waiting = journal.count_messages_on_the_way(session_id, user_id).await;
+            let waiting = journal.count_pending_messages(session_id, user_id).await;
             let waiting = i64::try_from(waiting.map_err(Denied::Unavailable)?).unwrap_or(i64::MAX);
             session.message_count = session.message_count.max(waiting);
         }
@@ -111,7 +111,7 @@ impl SessionView {
     async fn waiting(&self) -> Result<HashMap<Uuid, MessageRow>, ReadError> {
         let mut waiting: HashMap<Uuid, MessageRow> = HashMap::new();
         let Some(journal) = &self.journal else { return Ok(waiting) };
-        for record in journal.messages_on_the_way(self.session.session_id).await? {
+        for record in journal.pending_messages(self.session.session_id).await? {
             let Some(stamped) = record.message().filter(|_| self.shows(&record)) else { continue };
             let row = MessageRow::from_stamped(stamped, record.seq, self.session.user_id);
             match waiting.get_mut(&row.id) {

@@ -229,7 +229,12 @@ async fn durable(
 async fn until_stored(state: &AppState, receipt: &Receipt) -> Result<(), Problem> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        match state.local().replayed(receipt).await.map_err(|error| Problem::store_unavailable(&error))? {
+        match state
+            .local()
+            .replay_outcome(receipt)
+            .await
+            .map_err(|error| Problem::store_unavailable(&error))?
+        {
             Replayed::Stored => return Ok(()),
             Replayed::DeadAgain(letter) => {
                 let why = letter.detail.unwrap_or(letter.reason);
@@ -237,8 +242,8 @@ async fn until_stored(state: &AppState, receipt: &Receipt) -> Result<(), Problem
                 return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_message", detail));
             }
             Replayed::Deleted => return Err(NotDurable::Deleted.into()),
-            Replayed::OnItsWay if Instant::now() < deadline => sleep(INTERVAL).await,
-            Replayed::OnItsWay => {
+            Replayed::Pending if Instant::now() < deadline => sleep(INTERVAL).await,
+            Replayed::Pending => {
                 let detail = "the message is durable, and will be stored once the store accepts it";
                 return Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "store_unavailable", detail));
             }

@@ -12,7 +12,7 @@ use talktrack::Timestamp;
 use talktrack::clock::{Clock as _, Seq, SystemClock};
 use talktrack::store::postgres::Address;
 use talktrack::store::postgres::schema::Difference;
-use talktrack::store::sqlite::Tally;
+use talktrack::store::sqlite::BooksCheck;
 use tokio::time::timeout;
 
 use super::figures::Figures;
@@ -54,7 +54,7 @@ struct HealthPage {
 
 /// The counts for this page, with the time at which they were taken.
 struct Counted {
-    tally: Tally,
+    tally: BooksCheck,
     at: Moment,
 }
 
@@ -76,7 +76,7 @@ pub(super) async fn page(
     let frame = Frame::of(&visitor, Here::Health);
     let reason = Some(wanted.reason.clone()).filter(|reason| !reason.is_empty());
     let (tally, schema, letters) = tokio::join!(
-        timeout(PATIENCE, state.local().tally()),
+        timeout(PATIENCE, state.local().check_books()),
         compare(&state),
         state.local().newest_dead_letters(reason, wanted.before, PAGE),
     );

@@ -49,7 +49,7 @@ async fn delete(state: &AppState, user_id: Uuid, moment: Timestamp) -> Result<bo
     // The store must have the user's tombstone first, so that no earlier session can arrive afterwards.
     if state.deleted_users().is_running(user_id)
         || state.tracker().health().store.is_some()
-        || state.local().user_deletion_waits(user_id).await.map_err(unreadable)?
+        || state.local().is_user_deletion_pending(user_id).await.map_err(unreadable)?
     {
         return Ok(false);
     }

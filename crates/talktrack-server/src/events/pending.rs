@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use parking_lot::Mutex;
 use talktrack::record::{Body, Record};
-use talktrack::store::sqlite::Waiting;
+use talktrack::store::sqlite::JournalRecord;
 use talktrack::store::{MessageRow, SessionRow};
 use talktrack::{ChangeKind, ReadError};
 use uuid::Uuid;
@@ -127,11 +127,11 @@ fn bytes(row: &SessionRow) -> usize {
 /// session, if the store was asked for them.
 pub(super) fn message(
     kind: ChangeKind,
-    waiting: &Waiting,
+    waiting: &JournalRecord,
     stored: Option<&MessageRow>,
     session: Option<&SessionRow>,
 ) -> Option<Event> {
-    let Waiting { record, first } = waiting;
+    let JournalRecord { record, first } = waiting;
     let stamped = record.message()?;
     let owner = stamped.owner.or(session.map(|row| row.user_id.unwrap_or_default()));
     let mut row = MessageRow::from_stamped(stamped, record.seq, owner);

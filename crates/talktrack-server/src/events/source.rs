@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use talktrack::clock::Seq;
-use talktrack::store::sqlite::{SqliteReader, Waiting};
+use talktrack::store::sqlite::{JournalRecord, SqliteReader};
 use talktrack::store::{MessageRow, Read, SessionRow};
 use talktrack::{Change, ChangeKind, Durability, ReadError, SessionRef, Tracker};
 use tokio::time::timeout;
@@ -46,7 +46,7 @@ pub(super) struct Page {
 #[derive(Default)]
 struct Known {
     /// The records that still wait for a remote store.
-    waiting: HashMap<Seq, Waiting>,
+    waiting: HashMap<Seq, JournalRecord>,
     sessions: HashMap<Uuid, SessionRow>,
     /// Changes whose messages were not read, because the messages before them are large.
     unread: HashSet<Seq>,
@@ -119,12 +119,12 @@ impl Source {
 
     /// Returns the waiting records of these changes, and for how many changes they were read. Large records may not all
     /// be read.
-    async fn waiting(&self, changes: &[Change]) -> Result<(HashMap<Seq, Waiting>, usize), ReadError> {
+    async fn waiting(&self, changes: &[Change]) -> Result<(HashMap<Seq, JournalRecord>, usize), ReadError> {
         if self.pending.is_none() || changes.is_empty() {
             return Ok((HashMap::new(), changes.len()));
         }
         let seqs = changes.iter().map(|change| change.seq).collect();
-        let (waiting, looked_up) = self.file.waiting(seqs).await?;
+        let (waiting, looked_up) = self.file.journal_records(seqs).await?;
         Ok((waiting.into_iter().map(|waiting| (waiting.record.seq, waiting)).collect(), looked_up))
     }
 

@@ -9,7 +9,7 @@ use crate::error::NotDurable;
 use crate::journal::erasure::{self, Known, Scope};
 use crate::journal::gone::Gone;
 use crate::record::{Body, Record, Removed, SessionDelete, Stamped, Verdict};
-use crate::store::sqlite::{self, readable};
+use crate::store::sqlite::{self, read_record};
 use crate::writer::Writer;
 
 /// Writes the records to the table `journal`. Returns a verdict for each, including those that need no row.
@@ -112,7 +112,7 @@ fn meet_waiting(tx: &Transaction<'_>, stamped: &Stamped) -> rusqlite::Result<Ver
     let sql = "SELECT seq, body, checksum FROM journal WHERE message_id = ?1 AND revision = ?2";
     let id = UuidText::new(stamped.id);
     let (_, waiting) =
-        tx.prepare_cached(sql)?.query_row(params![id.as_str(), stamped.message.revision], readable)?;
+        tx.prepare_cached(sql)?.query_row(params![id.as_str(), stamped.message.revision], read_record)?;
     let same = waiting
         .is_some_and(|record| record.message().is_some_and(|other| stamped.same_content(&other.message)));
     Ok(if same { Verdict::AlreadyThere } else { Verdict::Refused(NotDurable::IdConflict) })

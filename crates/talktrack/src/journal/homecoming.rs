@@ -8,7 +8,7 @@ use crate::journal::erasure::{self, Scope};
 use crate::journal::{aside, settled, window};
 use crate::lines;
 use crate::record::{Body, DeadReason, Record, Removed, SessionDelete, Verdict};
-use crate::store::sqlite::{self, readable};
+use crate::store::sqlite::{self, read_record};
 
 /// The maximum number of records in one transaction.
 const HOMECOMING: usize = 1_000;
@@ -32,7 +32,7 @@ fn bring_some_home(connection: &mut Connection, books: &mut Books) -> rusqlite::
     let tx = connection.transaction()?;
     let waiting = oldest(&tx)?;
     let records = waiting.iter().filter_map(|(_, record)| record.as_ref());
-    let mut verdicts = sqlite::apply(&tx, records)?.into_iter();
+    let mut verdicts = sqlite::write_records(&tx, records)?.into_iter();
     let mut judge = |record: &Option<Record>| record.as_ref().and_then(|_| verdicts.next());
     let settled: Vec<(Seq, Verdict)> = waiting
         .iter()
@@ -73,5 +73,5 @@ fn deletions(waiting: &[(Seq, Option<Record>)], settled: &[(Seq, Verdict)]) -> V
 
 fn oldest(tx: &Transaction<'_>) -> rusqlite::Result<Vec<(Seq, Option<Record>)>> {
     let mut statement = tx.prepare("SELECT seq, body, checksum FROM journal ORDER BY seq LIMIT ?1")?;
-    statement.query_map([HOMECOMING], readable)?.collect()
+    statement.query_map([HOMECOMING], read_record)?.collect()
 }

@@ -20,7 +20,7 @@ use crate::lines;
 use crate::options::Options;
 use crate::record::{Body, DeadReason, Record, SessionEnd, Verdict};
 use crate::store::sqlite;
-use crate::store::sqlite::readable;
+use crate::store::sqlite::read_record;
 use crate::writer::{LANES, LaneReport, ReportSink, Settled, StoreClaim, Writer};
 
 /// A backlog is handed over and settled in small steps, so that a new message waits for no more than one step of each.
@@ -227,7 +227,7 @@ impl Outbox {
         };
         pass.reached = start;
         let mut rows = 0;
-        for row in statement.query_map(params![start, FED_AT_ONCE], readable)? {
+        for row in statement.query_map(params![start, FED_AT_ONCE], read_record)? {
             let (seq, record) = row?;
             let goes_on = match record {
                 Some(record) => self.hand_over(record, &mut pass),

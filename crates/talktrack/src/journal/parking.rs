@@ -7,7 +7,7 @@ use crate::clock::Seq;
 use crate::database::UuidText;
 use crate::journal::outbox::Outbox;
 use crate::record::{DeadReason, Record, Verdict};
-use crate::store::sqlite::readable;
+use crate::store::sqlite::read_record;
 use crate::writer::{FedSession, Writer};
 
 /// The maximum number of bytes of one session's text that are handed over at once. A single larger record is handed
@@ -56,7 +56,7 @@ impl Outbox {
             if self.was_handed(lane, seq) {
                 continue;
             }
-            match read.query_row([seq], readable)? {
+            match read.query_row([seq], read_record)? {
                 (_, Some(record)) => {
                     bytes += record.heap_bytes();
                     records.push(record);
@@ -82,7 +82,7 @@ impl Outbox {
         if fed.is_probe && waiting.len() == fed.most {
             let sql = "SELECT seq, body, checksum FROM pending WHERE session_id = ?1 AND seq <= ?2 ORDER BY seq DESC LIMIT 1";
             let mut newest = connection.prepare_cached(sql)?;
-            let (seq, record) = newest.query_row(params![id.as_str(), self.fed(lane)], readable)?;
+            let (seq, record) = newest.query_row(params![id.as_str(), self.fed(lane)], read_record)?;
             if record.is_some_and(|record| record.message().is_some()) {
                 waiting.pop();
                 waiting.push(seq);

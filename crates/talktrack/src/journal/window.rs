@@ -15,7 +15,7 @@ use crate::database::UuidText;
 use crate::journal::gone::Gone;
 use crate::options::Options;
 use crate::record::{Body, Record, RemovedRows};
-use crate::store::sqlite::{self, readable};
+use crate::store::sqlite::{self, read_record};
 use crate::writer::{LANES, Rewound};
 
 /// How long a record that deletes something stays in the window.
@@ -328,7 +328,7 @@ pub(super) fn note_removed(
 pub(super) fn record(tx: &Transaction<'_>, seq: Seq) -> rusqlite::Result<Option<Record>> {
     let mut one = tx.prepare_cached("SELECT seq, body, checksum FROM journal WHERE seq = ?1")?;
     let mut rows = one.query([seq])?;
-    Ok(rows.next()?.map(readable).transpose()?.and_then(|(_, record)| record))
+    Ok(rows.next()?.map(read_record).transpose()?.and_then(|(_, record)| record))
 }
 
 /// Forgets the window and its rows. What the store has stays there.
@@ -369,7 +369,7 @@ pub(super) fn fit_lanes(
 fn assign_lanes(tx: &Transaction<'_>, lane_of: impl Fn(&Record) -> usize) -> rusqlite::Result<()> {
     let mut all = tx.prepare("SELECT seq, body, checksum FROM journal")?;
     let mut assign = tx.prepare("UPDATE journal SET lane = ?2 WHERE seq = ?1")?;
-    for row in all.query_map([], readable)?.collect::<rusqlite::Result<Vec<_>>>()? {
+    for row in all.query_map([], read_record)?.collect::<rusqlite::Result<Vec<_>>>()? {
         let (seq, record) = row;
         assign.execute(params![seq, record.map_or(0, |record| lane_of(&record))])?;
     }

@@ -6,9 +6,9 @@ mod audit;
 mod rows;
 mod read;
 mod session_preview;
-mod following;
-mod on_the_way;
-mod letters;
+mod journal_records;
+mod pending;
+mod dead_letters;
 mod deleted;
 mod deleted_messages;
 mod owner;
@@ -18,15 +18,13 @@ pub(crate) mod search_index;
 pub(crate) mod rollup;
 mod derived;
 
-pub(crate) use deleted::{is_refused, note as note_deleted, note_claim as note_deleted_claim};
-pub(crate) use deleted_messages::{
-    DeletedMessages, forget as forget_deleted_messages, note as note_deleted_message,
-};
-pub use following::Waiting;
-pub(crate) use following::readable;
-pub use letters::{DeadLetter, Replayed, Tally};
+pub use dead_letters::{BooksCheck, DeadLetter, Replayed};
+pub(crate) use deleted::{is_refused, note_deleted, note_deleted_claim};
+pub(crate) use deleted_messages::{DeletedMessages, forget_deleted_messages, note_deleted_message};
+pub use journal_records::JournalRecord;
+pub(crate) use journal_records::read_record;
 pub(crate) use owner::owner;
 pub use read::SqliteReader;
 pub(crate) use rows::{BOOKS_COLUMNS, books_row};
-pub(crate) use sessions::{abandon_open_sessions, insert as insert_session};
-pub(crate) use write::{apply, write_books};
+pub(crate) use sessions::{abandon_open_sessions, insert_session};
+pub(crate) use write::{write_books, write_records};

@@ -160,7 +160,7 @@ async fn a_letter_whose_cause_is_still_there_becomes_a_new_letter() {
         assert_eq!((after[0].seq, after[0].message_id), (receipt.seq(), before.message_id));
         let body = |letter: &DeadLetter| letter.record.as_ref().unwrap().body.clone();
         assert_eq!(body(&after[0]), body(&before), "whole");
-        let replayed = within(reader(dir).replayed(&receipt)).await.unwrap();
+        let replayed = within(reader(dir).replay_outcome(&receipt)).await.unwrap();
         assert_eq!(replayed, Replayed::DeadAgain(Box::new(after[0].clone())));
         assert_books(dir, &tracker, 2, 2, 1).await;
     })
@@ -263,9 +263,9 @@ async fn a_replayed_letter_waits_for_a_store_that_is_away() {
     let receipt = replay(&tracker, &letter).await;
     let again = replay(&tracker, &letter).await;
     take_out(&tracker, &[letter.seq]).await;
-    let whereabouts = async |receipt| within(reader(&dir).replayed(receipt)).await.unwrap();
-    assert_eq!(whereabouts(&receipt).await, Replayed::OnItsWay);
-    assert_eq!(whereabouts(&again).await, Replayed::OnItsWay, "the same message waits already");
+    let whereabouts = async |receipt| within(reader(&dir).replay_outcome(receipt)).await.unwrap();
+    assert_eq!(whereabouts(&receipt).await, Replayed::Pending);
+    assert_eq!(whereabouts(&again).await, Replayed::Pending, "the same message waits already");
     assert_books(&dir, &tracker, 3, 1, 1).await;
     assert_eq!(tracker.health().books.pending(), 1);
     store.mend();

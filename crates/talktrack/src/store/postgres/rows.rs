@@ -99,11 +99,11 @@ pub(super) fn word<T>(
     column: usize,
     parse: impl Fn(&str) -> Option<T>,
 ) -> Result<Stored<T>, ReadError> {
-    Ok(Stored::word(get(row, column)?, parse))
+    Ok(Stored::parse_word(get(row, column)?, parse))
 }
 
 fn json_or_null<T: FromJson>(row: &Row, column: usize) -> Result<Option<Stored<T>>, ReadError> {
-    Ok(get::<Option<&str>>(row, column)?.map(Stored::json))
+    Ok(get::<Option<&str>>(row, column)?.map(Stored::parse_json))
 }
 
 /// Returns the time in a column that talktrack never leaves null.

@@ -7,7 +7,7 @@ use crate::store::Audit;
 use crate::store::sqlite::rows::{BOOKS_COLUMNS, REMEDY, books_row, note_damage};
 
 /// Counts all rows and lists inconsistencies.
-pub(super) fn audit(connection: &Connection) -> rusqlite::Result<Audit> {
+pub(super) fn audit_file(connection: &Connection) -> rusqlite::Result<Audit> {
     let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, u64>(0));
     let books = connection.query_row(&format!("SELECT {BOOKS_COLUMNS} FROM books"), [], books_row)?;
     let mut audit = Audit {
@@ -37,7 +37,7 @@ pub(super) fn audit(connection: &Connection) -> rusqlite::Result<Audit> {
     );
     let (wanted, found) = (books.rows(), audit.messages);
     expect(wanted == found, format!("{wanted} messages were written and not deleted, {found} are there"));
-    audit.problems.extend(odd_sessions(connection)?);
+    audit.problems.extend(find_inconsistencies(connection)?);
     // A word that another program wrote may violate a check of the schema. That is not damage.
     connection.pragma_update(None, "ignore_check_constraints", true)?;
     let integrity: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
@@ -50,7 +50,7 @@ pub(super) fn audit(connection: &Connection) -> rusqlite::Result<Audit> {
 
 /// Lists sessions whose figures differ from their rows, messages without a session, and messages with
 /// corrupt JSON columns: the first 20 of each.
-fn odd_sessions(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+fn find_inconsistencies(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     const QUESTIONS: [&str; 4] = [
         "SELECT 'session ' || session_id || ' says ' || message_count || ' messages, ' || n || ' are there' FROM \
          (SELECT s.session_id, s.message_count, (SELECT count(*) FROM conversation_messages m WHERE m.session_id = s.session_id) n \

@@ -43,7 +43,7 @@ pub(crate) fn is_refused(
 }
 
 /// Returns those of these sessions that were deleted for good.
-pub(super) fn find(connection: &Connection, ids: &[Uuid]) -> rusqlite::Result<Vec<DeletedSession>> {
+pub(super) fn find_deleted(connection: &Connection, ids: &[Uuid]) -> rusqlite::Result<Vec<DeletedSession>> {
     let mut one = connection.prepare_cached("SELECT user_id FROM deleted_sessions WHERE session_id = ?1")?;
     let mut found = Vec::new();
     for id in ids {
@@ -55,18 +55,26 @@ pub(super) fn find(connection: &Connection, ids: &[Uuid]) -> rusqlite::Result<Ve
 
 /// Writes a tombstone: all later records of the session are refused. `user` is the user it belonged to, if
 /// known.
-pub(crate) fn note(tx: &Transaction<'_>, session_id: Uuid, user: Option<Uuid>) -> rusqlite::Result<()> {
+pub(crate) fn note_deleted(
+    tx: &Transaction<'_>,
+    session_id: Uuid,
+    user: Option<Uuid>,
+) -> rusqlite::Result<()> {
     let sql = "INSERT INTO deleted_sessions (session_id, deleted_at, user_id) VALUES (?1, ?2, ?3) \
                ON CONFLICT (session_id) DO UPDATE SET user_id = coalesce(user_id, excluded.user_id)";
     let (now, user) = (SystemClock.now().to_string(), user.map(UuidText::new));
     let user = user.as_ref().map(UuidText::as_str);
     tx.prepare_cached(sql)?.execute(params![UuidText::new(session_id).as_str(), now, user])?;
-    deleted_messages::forget(tx, session_id)
+    deleted_messages::forget_deleted_messages(tx, session_id)
 }
 
 /// Refuses records of the session that are accepted for this user from now on. If the user has too many
 /// such marks, the oldest are removed.
-pub(crate) fn note_claim(tx: &Transaction<'_>, session_id: Uuid, user_id: Uuid) -> rusqlite::Result<()> {
+pub(crate) fn note_deleted_claim(
+    tx: &Transaction<'_>,
+    session_id: Uuid,
+    user_id: Uuid,
+) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO deleted_claims (session_id, user_id, deleted_at) VALUES (?1, ?2, ?3)";
     let (session_id, user_id) = (UuidText::new(session_id), UuidText::new(user_id));
     let now = SystemClock.now().as_micros();
@@ -78,20 +86,24 @@ pub(crate) fn note_claim(tx: &Transaction<'_>, session_id: Uuid, user_id: Uuid) 
 
 /// Removes the session's rows. Notes the span of time that they covered, at the place of the deletion in
 /// the order of changes.
-pub(super) fn remove(tx: &Transaction<'_>, place: Seq, session_id: Uuid) -> rusqlite::Result<Removed> {
+pub(super) fn remove_session(
+    tx: &Transaction<'_>,
+    place: Seq,
+    session_id: Uuid,
+) -> rusqlite::Result<Removed> {
     let id = UuidText::new(session_id);
-    if let Some(span) = span(tx, &id)? {
+    if let Some(span) = find_span(tx, &id)? {
         changes::note_span(tx, place, span)?;
     }
     let gone = |sql: &str| tx.prepare_cached(sql)?.execute([id.as_str()]).map(|rows| rows as u64);
     let messages = gone("DELETE FROM conversation_messages WHERE session_id = ?1")?;
     let sessions = gone("DELETE FROM conversation_sessions WHERE session_id = ?1")?;
-    deleted_messages::forget(tx, session_id)?;
+    deleted_messages::forget_deleted_messages(tx, session_id)?;
     Ok(Removed { sessions, messages, ..Removed::default() })
 }
 
 /// Returns the first and the last moment of a session, from its start and its messages.
-fn span(tx: &Transaction<'_>, id: &UuidText) -> rusqlite::Result<Option<(Timestamp, Timestamp)>> {
+fn find_span(tx: &Transaction<'_>, id: &UuidText) -> rusqlite::Result<Option<(Timestamp, Timestamp)>> {
     const MOMENTS: [&str; 3] = [
         "SELECT started_at FROM conversation_sessions WHERE session_id = ?1",
         "SELECT min(created_at) FROM conversation_messages WHERE session_id = ?1",
@@ -137,25 +149,25 @@ impl SqliteReader {
     /// # Errors
     /// If SQLite cannot read the file.
     pub async fn is_deleted(&self, session_id: Uuid) -> Result<bool, ReadError> {
-        self.ask(move |connection| is_deleted(connection, session_id)).await
+        self.run_query(move |connection| is_deleted(connection, session_id)).await
     }
 
     /// True if the journal or the dead letters hold a record of the session.
     ///
     /// # Errors
     /// If SQLite cannot read the file.
-    pub async fn keeps_something_of(&self, session_id: Uuid) -> Result<bool, ReadError> {
+    pub async fn has_records_of(&self, session_id: Uuid) -> Result<bool, ReadError> {
         let sql = "SELECT EXISTS (SELECT 1 FROM journal WHERE session_id = ?1) \
                    OR EXISTS (SELECT 1 FROM dead_letters WHERE session_id = ?1)";
         let id = UuidText::new(session_id);
-        self.ask(move |connection| connection.query_row(sql, [id.as_str()], |row| row.get(0))).await
+        self.run_query(move |connection| connection.query_row(sql, [id.as_str()], |row| row.get(0))).await
     }
 
     /// Returns the sessions of this user that have records in the journal. Reads the whole journal.
     ///
     /// # Errors
     /// If SQLite cannot read the file.
-    pub async fn waiting_sessions_of(&self, user_id: Uuid) -> Result<BTreeSet<Uuid>, ReadError> {
+    pub async fn journaled_sessions_of(&self, user_id: Uuid) -> Result<BTreeSet<Uuid>, ReadError> {
         let sql = "SELECT seq, body FROM journal WHERE session_id IS NOT NULL AND instr(body, ?1)";
         let found = self.records_of(user_id, sql).await?;
         Ok(found.into_iter().map(|(_, record)| record.session_id()).collect())
@@ -165,12 +177,12 @@ impl SqliteReader {
     ///
     /// # Errors
     /// If SQLite cannot read the file.
-    pub async fn user_deletion_waits(&self, user_id: Uuid) -> Result<bool, ReadError> {
+    pub async fn is_user_deletion_pending(&self, user_id: Uuid) -> Result<bool, ReadError> {
         // Only deletions of users have no session in the column.
         let sql = "SELECT EXISTS (SELECT 1 FROM pending WHERE session_id IS NULL AND message_id IS NULL \
                    AND json_valid(body) AND body ->> '$.body.delete_user.user_id' = ?1)";
         let id = UuidText::new(user_id);
-        self.ask(move |connection| connection.query_row(sql, [id.as_str()], |row| row.get(0))).await
+        self.run_query(move |connection| connection.query_row(sql, [id.as_str()], |row| row.get(0))).await
     }
 
     /// Returns the `seq` of each dead letter of this user.
@@ -190,14 +202,14 @@ impl SqliteReader {
     pub async fn dead_letters_before(&self, moment: Timestamp, limit: usize) -> Result<Vec<Seq>, ReadError> {
         let sql = "SELECT seq FROM dead_letters WHERE died_at < ?1 ORDER BY seq LIMIT ?2";
         let moment = moment.to_string();
-        self.ask(move |connection| {
+        self.run_query(move |connection| {
             connection.prepare_cached(sql)?.query_map(params![moment, limit], |row| row.get(0))?.collect()
         })
         .await
     }
 
     async fn records_of(&self, user_id: Uuid, sql: &'static str) -> Result<Vec<(Seq, Record)>, ReadError> {
-        self.ask(move |connection| {
+        self.run_query(move |connection| {
             let mut statement = connection.prepare(sql)?;
             let rows = statement.query_map([UuidText::new(user_id).as_str()], |row| {
                 Ok((row.get(0)?, serde_json::from_slice::<Record>(row.get_ref(1)?.as_bytes()?).ok()))

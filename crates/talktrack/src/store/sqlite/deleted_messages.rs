@@ -41,14 +41,18 @@ impl DeletedMessages {
 }
 
 /// Writes a tombstone: later records with the id of this message are refused.
-pub(crate) fn note(tx: &Transaction<'_>, session_id: &str, message_id: &str) -> rusqlite::Result<()> {
+pub(crate) fn note_deleted_message(
+    tx: &Transaction<'_>,
+    session_id: &str,
+    message_id: &str,
+) -> rusqlite::Result<()> {
     let sql = "INSERT OR IGNORE INTO conversation_message_deletions (message_id, session_id, deleted_at) VALUES (?1, ?2, ?3)";
     let now = SystemClock.now().to_string();
     tx.prepare_cached(sql)?.execute(params![message_id, session_id, now]).map(drop)
 }
 
 /// Removes the tombstones of the session's messages once the session is gone.
-pub(crate) fn forget(tx: &Transaction<'_>, session_id: Uuid) -> rusqlite::Result<()> {
+pub(crate) fn forget_deleted_messages(tx: &Transaction<'_>, session_id: Uuid) -> rusqlite::Result<()> {
     let sql = "DELETE FROM conversation_message_deletions WHERE session_id = ?1";
     tx.prepare_cached(sql)?.execute([UuidText::new(session_id).as_str()]).map(drop)
 }

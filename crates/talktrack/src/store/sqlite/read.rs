@@ -14,11 +14,11 @@ use crate::error::ReadError;
 use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
 use crate::stats::{Stats, StatsError, TimeRange};
 use crate::store::sqlite::rows::{
-    MESSAGE_COLUMNS, REMEDY, SESSION_COLUMNS, has_id, message_row, note_damage, session, session_row,
+    MESSAGE_COLUMNS, REMEDY, SESSION_COLUMNS, has_id, message_row, note_damage, read_session, session_row,
 };
 use crate::store::sqlite::search::{self, Searchers};
 use crate::store::sqlite::stats::StatsQueries;
-use crate::store::sqlite::{audit, deleted, following, session_preview};
+use crate::store::sqlite::{audit, deleted, journal_records, session_preview};
 use crate::store::{
     Audit, DeletedSession, MessageCursor, MessageRow, Page, Read, Rows, SessionCursor, SessionFilter,
     SessionPreview, SessionRow, Viewer,
@@ -78,7 +78,7 @@ impl SqliteReader {
         place: i64,
         limit: usize,
     ) -> Result<(Page<MessageRow>, i64), ReadError> {
-        self.ask(move |connection| {
+        self.run_query(move |connection| {
             let sql = format!(
                 "SELECT {MESSAGE_COLUMNS}, rowid FROM conversation_messages WHERE rowid > ?1 AND {HAS_MESSAGE_ID} \
                  AND {HAS_ID} ORDER BY rowid LIMIT ?2"
@@ -100,7 +100,7 @@ impl SqliteReader {
     /// # Errors
     /// If SQLite cannot read the file.
     pub async fn end(&self) -> Result<i64, ReadError> {
-        self.ask(|connection| {
+        self.run_query(|connection| {
             connection
                 .query_row("SELECT coalesce(max(rowid), 0) FROM conversation_messages", [], |row| row.get(0))
         })
@@ -108,19 +108,20 @@ impl SqliteReader {
     }
 
     /// Runs a query on a thread that may block.
-    pub(super) async fn ask<T: Send + 'static>(
+    pub(super) async fn run_query<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, ReadError> {
         let connection = Arc::clone(&self.connection);
-        let answer = tokio::task::spawn_blocking(move || asked(&connection.lock(), query)).await;
+        let answer =
+            tokio::task::spawn_blocking(move || query_noting_damage(&connection.lock(), query)).await;
         answer.map_err(|stopped| ReadError(stopped.to_string()))?
     }
 }
 
 /// Runs a query. If the query finds damage, this notes it for the next start of the process that writes the
 /// file.
-fn asked<T>(
+fn query_noting_damage<T>(
     connection: &Connection,
     query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
 ) -> Result<T, ReadError> {
@@ -137,7 +138,7 @@ fn asked<T>(
 impl Rows for SqliteReader {
     async fn session(&self, session_id: Uuid) -> Result<Option<SessionRow>, ReadError> {
         let viewer = self.viewer;
-        let row = self.ask(move |connection| session(connection, session_id)).await?;
+        let row = self.run_query(move |connection| read_session(connection, session_id)).await?;
         Ok(row.filter(|row| viewer.is_none_or(|viewer| row.user_id == Some(viewer))))
     }
 
@@ -167,10 +168,10 @@ impl Rows for SqliteReader {
             Ok(rows)
         };
         let Some(query) = matching else {
-            return self.ask(move |connection| list(connection, None)).await;
+            return self.run_query(move |connection| list(connection, None)).await;
         };
-        let asked = self.searchers.ask(move |connection| {
-            let found = search::sessions(connection, &query, user)?;
+        let asked = self.searchers.run_query(move |connection| {
+            let found = search::matching_sessions(connection, &query, user)?;
             list(connection, Some(found))
         });
         Ok(asked.await?)
@@ -185,7 +186,7 @@ impl Rows for SqliteReader {
             return Ok(None);
         }
         let name = external_id.to_owned();
-        self.ask(move |connection| {
+        self.run_query(move |connection| {
             let sql = format!(
                 "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE user_id = ?1 AND external_id = ?2 AND {HAS_ID} \
                  ORDER BY started_at DESC, session_id DESC LIMIT 1"
@@ -202,7 +203,7 @@ impl Rows for SqliteReader {
     async fn sessions_by_prefix(&self, prefix: &str, limit: usize) -> Result<Vec<SessionRow>, ReadError> {
         let from = prefix.to_ascii_lowercase();
         let viewer = self.viewer.map(|viewer| viewer.to_string());
-        self.ask(move |connection| {
+        self.run_query(move |connection| {
             let sql = format!(
                 "SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE session_id >= ?1 AND session_id < ?1 || 'g' \
                  AND {HAS_ID} AND (?3 IS NULL OR user_id = ?3) ORDER BY session_id LIMIT ?2"
@@ -219,9 +220,9 @@ impl Rows for SqliteReader {
         limit: usize,
     ) -> Result<Page<MessageRow>, ReadError> {
         let viewer = self.viewer;
-        self.ask(move |connection| {
+        self.run_query(move |connection| {
             if let Some(viewer) = viewer
-                && session(connection, session_id)?.is_none_or(|session| session.user_id != Some(viewer))
+                && read_session(connection, session_id)?.is_none_or(|session| session.user_id != Some(viewer))
             {
                 return Ok(Page::default());
             }
@@ -246,7 +247,7 @@ impl Rows for SqliteReader {
 
     async fn session_previews(&self, ids: &[Uuid]) -> Result<Vec<SessionPreview>, ReadError> {
         let (ids, viewer) = (ids.to_vec(), self.viewer);
-        self.ask(move |connection| session_preview::read_previews(connection, &ids, viewer)).await
+        self.run_query(move |connection| session_preview::read_previews(connection, &ids, viewer)).await
     }
 
     async fn search(
@@ -257,7 +258,7 @@ impl Rows for SqliteReader {
     ) -> Result<Page<Hit>, SearchError> {
         let viewer = self.viewer;
         self.searchers
-            .ask(move |connection| search::messages(connection, &wanted, viewer, after, limit))
+            .run_query(move |connection| search::find_messages(connection, &wanted, viewer, after, limit))
             .await
     }
 
@@ -278,17 +279,17 @@ impl Read for SqliteReader {
         after: Option<SessionCursor>,
         most: usize,
     ) -> Result<Vec<SessionRow>, ReadError> {
-        self.ask(move |connection| deleted::inactive_since(connection, since, after, most)).await
+        self.run_query(move |connection| deleted::inactive_since(connection, since, after, most)).await
     }
 
     async fn sessions_by_id(&self, ids: &[Uuid]) -> Result<Vec<SessionRow>, ReadError> {
         let ids = ids.to_vec();
-        self.ask(move |connection| following::sessions_by_id(connection, &ids)).await
+        self.run_query(move |connection| journal_records::sessions_by_id(connection, &ids)).await
     }
 
     async fn messages_by_id(&self, ids: &[Uuid]) -> Result<Page<MessageRow>, ReadError> {
         let ids = ids.to_vec();
-        self.ask(move |connection| following::messages_by_id(connection, &ids)).await
+        self.run_query(move |connection| journal_records::messages_by_id(connection, &ids)).await
     }
 
     async fn last_said_at(&self, session_id: Uuid) -> Result<Option<Timestamp>, ReadError> {
@@ -297,12 +298,12 @@ impl Read for SqliteReader {
             let id = UuidText::new(session_id);
             connection.prepare_cached(sql)?.query_row([id.as_str()], |row| column_or_null(row, 0, parse_time))
         };
-        self.ask(last).await
+        self.run_query(last).await
     }
 
     async fn deleted_sessions(&self, ids: &[Uuid]) -> Result<Vec<DeletedSession>, ReadError> {
         let ids = ids.to_vec();
-        self.ask(move |connection| deleted::find(connection, &ids)).await
+        self.run_query(move |connection| deleted::find_deleted(connection, &ids)).await
     }
 
     async fn stats(&self, range: &TimeRange) -> Result<Stats, StatsError> {
@@ -310,10 +311,10 @@ impl Read for SqliteReader {
     }
 
     async fn audit(&self) -> Result<Audit, ReadError> {
-        self.ask(|connection| {
+        self.run_query(|connection| {
             // One transaction: all counts are from the same moment.
             let tx = connection.unchecked_transaction()?;
-            audit::audit(&tx)
+            audit::audit_file(&tx)
         })
         .await
     }

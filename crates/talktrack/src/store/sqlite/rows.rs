@@ -45,13 +45,16 @@ pub(super) fn note_damage(connection: &Connection, damage: &str) {
 }
 
 /// Returns one session by its id.
-pub(super) fn session(connection: &Connection, session_id: Uuid) -> rusqlite::Result<Option<SessionRow>> {
+pub(super) fn read_session(
+    connection: &Connection,
+    session_id: Uuid,
+) -> rusqlite::Result<Option<SessionRow>> {
     let sql = format!("SELECT {SESSION_COLUMNS} FROM conversation_sessions WHERE session_id = ?1");
     connection.prepare_cached(&sql)?.query_row([UuidText::new(session_id).as_str()], session_row).optional()
 }
 
 /// Returns one message by its id.
-pub(super) fn message(connection: &Connection, id: Uuid) -> rusqlite::Result<Option<MessageRow>> {
+pub(super) fn read_message(connection: &Connection, id: Uuid) -> rusqlite::Result<Option<MessageRow>> {
     let sql = format!("SELECT {MESSAGE_COLUMNS} FROM conversation_messages WHERE id = ?1");
     connection.prepare_cached(&sql)?.query_row([UuidText::new(id).as_str()], message_row).optional()
 }
@@ -63,21 +66,21 @@ pub(super) fn session_row(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
         session_id: column(row, 0, parse_uuid)?,
         user_id: column_or_null(row, 1, parse_uuid)?,
         external_id: text_or_null(row, 2)?,
-        status: word(row, 3, Status::parse)?,
+        status: read_word(row, 3, Status::parse)?,
         end_reason: text_or_null(row, 4)?,
-        started_at: time(row, 5)?,
-        ended_at: time_or_null(row, 6)?,
+        started_at: read_time(row, 5)?,
+        ended_at: read_time_or_null(row, 6)?,
         duration_seconds: row.get(7).ok().flatten(),
-        last_event_at: time_or_null(row, 8)?,
+        last_event_at: read_time_or_null(row, 8)?,
         message_count: row.get(9).unwrap_or_default(),
-        metadata: json_or_null(row, 10)?,
+        metadata: read_json_or_null(row, 10)?,
     })
 }
 
 /// Reads a row of which only the ids must be readable. Every other value is returned unchanged.
 pub(super) fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
     let seq: Result<Option<Seq>, _> = row.get(8);
-    let created_at = match time(row, 7)? {
+    let created_at = match read_time(row, 7)? {
         // The list is ordered by the stored `seq`, which a cursor cannot carry if it is not an integer.
         StoredTime::Known(at) if seq.is_err() => StoredTime::Text(at.to_string().into()),
         created_at => created_at,
@@ -86,38 +89,38 @@ pub(super) fn message_row(row: &Row<'_>) -> rusqlite::Result<MessageRow> {
         id: column(row, 0, parse_uuid)?,
         session_id: column(row, 1, parse_uuid)?,
         user_id: column_or_null(row, 2, parse_uuid)?,
-        role: word(row, 3, |word| word.parse().ok())?,
+        role: read_word(row, 3, |word| word.parse().ok())?,
         content: text(row, 4)?,
         audio_url: text_or_null(row, 5)?,
-        metadata: json_or_null(row, 6)?,
+        metadata: read_json_or_null(row, 6)?,
         created_at,
         seq: seq.ok().flatten(),
         external_id: text_or_null(row, 9)?,
-        kind: word(row, 10, |word| word.parse().ok())?,
+        kind: read_word(row, 10, |word| word.parse().ok())?,
         revision: row.get(11).unwrap_or_default(),
         interrupted: row.get(12).unwrap_or_default(),
         content_generated: text_or_null(row, 13)?,
-        parts: json_or_null(row, 14)?,
-        metrics: json_or_null(row, 15)?,
-        extra: json_or_null(row, 16)?,
+        parts: read_json_or_null(row, 14)?,
+        metrics: read_json_or_null(row, 15)?,
+        extra: read_json_or_null(row, 16)?,
     })
 }
 
 /// Returns the word in a column, known or not.
-pub(super) fn word<T>(
+pub(super) fn read_word<T>(
     row: &Row<'_>,
     index: usize,
     parse: impl Fn(&str) -> Option<T>,
 ) -> rusqlite::Result<Stored<T>> {
-    Ok(Stored::word(text_or_null(row, index)?.as_deref(), parse))
+    Ok(Stored::parse_word(text_or_null(row, index)?.as_deref(), parse))
 }
 
 /// Returns the time in a column that talktrack never leaves null.
-pub(super) fn time(row: &Row<'_>, index: usize) -> rusqlite::Result<StoredTime> {
-    time_or_null(row, index).map(|time| time.unwrap_or(StoredTime::Null))
+pub(super) fn read_time(row: &Row<'_>, index: usize) -> rusqlite::Result<StoredTime> {
+    read_time_or_null(row, index).map(|time| time.unwrap_or(StoredTime::Null))
 }
 
-fn time_or_null(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<StoredTime>> {
+fn read_time_or_null(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<StoredTime>> {
     Ok(match row.get_ref(index)? {
         ValueRef::Text(bytes) => Some(StoredTime::from_text(&String::from_utf8_lossy(bytes))),
         // Bytes and numbers sort differently from text, so a cursor finds such a row again by its id.
@@ -125,8 +128,8 @@ fn time_or_null(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<StoredTi
     })
 }
 
-fn json_or_null<T: FromJson>(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Stored<T>>> {
-    Ok(text_or_null(row, index)?.as_deref().map(Stored::json))
+fn read_json_or_null<T: FromJson>(row: &Row<'_>, index: usize) -> rusqlite::Result<Option<Stored<T>>> {
+    Ok(text_or_null(row, index)?.as_deref().map(Stored::parse_json))
 }
 
 /// Reads the totals from a row that begins with [`BOOKS_COLUMNS`].

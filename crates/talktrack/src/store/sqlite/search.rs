@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::database::{self, column, parse_uuid, text};
 use crate::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
-use crate::store::sqlite::rows::{has_id, time, word};
+use crate::store::sqlite::rows::{has_id, read_time, read_word};
 use crate::store::sqlite::{derived, search_index};
 use crate::store::{Page, SEARCHED_BYTES};
 
@@ -41,8 +41,9 @@ impl Searchers {
         Self { database, idle: Mutex::default(), permits: Arc::new(Semaphore::new(MAX_CONCURRENT)) }
     }
 
-    /// Runs a query on both files, on a thread that may block, and interrupts the query after [`QUERY_TIMEOUT`].
-    pub(super) async fn ask<T: Send + 'static>(
+    /// Runs a query on both files, on a thread that may block, and interrupts the query after
+    /// [`QUERY_TIMEOUT`].
+    pub(super) async fn run_query<T: Send + 'static>(
         self: &Arc<Self>,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, SearchError> {
@@ -50,7 +51,7 @@ impl Searchers {
         // closed.
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         let pool = Arc::clone(self);
-        let searcher = run_blocking(move || pool.searcher()).await?;
+        let searcher = run_blocking(move || pool.open_searcher()).await?;
         let interrupt = Interrupt(Some(searcher.connection.get_interrupt_handle()));
         let pool = Arc::clone(self);
         let answer = run_blocking(move || {
@@ -62,7 +63,7 @@ impl Searchers {
         interrupt.or_interrupt_after(QUERY_TIMEOUT, answer).await
     }
 
-    fn searcher(&self) -> Result<Searcher, SearchError> {
+    fn open_searcher(&self) -> Result<Searcher, SearchError> {
         let path = search_index::path_of(&self.database);
         let missing = || SearchError::NoIndex("the search index is not there yet; try again soon".into());
         let inode = std::fs::metadata(&path).map_err(|_| missing())?.ino();
@@ -149,7 +150,7 @@ fn database_error(words: String) -> SearchError {
 }
 
 /// Returns the expression to match in the index.
-fn expression(query: &Query, user_id: Option<Uuid>, session_id: Option<Uuid>) -> String {
+fn match_expression(query: &Query, user_id: Option<Uuid>, session_id: Option<Uuid>) -> String {
     // The shorter lists come first.
     let session = session_id.map(|id| search_index::session_term(&id.to_string()));
     let user = user_id.map(|id| search_index::user_term(&id.to_string()));
@@ -158,7 +159,7 @@ fn expression(query: &Query, user_id: Option<Uuid>, session_id: Option<Uuid>) ->
 }
 
 /// Returns messages that match the whole query, newest first.
-pub(super) fn messages(
+pub(super) fn find_messages(
     connection: &Connection,
     wanted: &SearchFilter,
     viewer: Option<Uuid>,
@@ -177,7 +178,7 @@ pub(super) fn messages(
         has_id!("s.user_id"),
         " ORDER BY t.rowid DESC"
     );
-    let expression = expression(&wanted.query, wanted.user_id.or(viewer), wanted.session_id);
+    let expression = match_expression(&wanted.query, wanted.user_id.or(viewer), wanted.session_id);
     let place = after.map_or(i64::MAX, |cursor| cursor.place);
     let mut found = connection.prepare_cached(FOUND)?;
     let mut rows = found.query(rusqlite::params![expression, place])?;
@@ -191,7 +192,7 @@ pub(super) fn messages(
         // The index may be slightly out of date, so each row is checked for the words and for its user and
         // session.
         let Some(snippet) = wanted.query.snippet(&content) else { continue };
-        let hit = hit(row, snippet)?;
+        let hit = read_hit(row, snippet)?;
         let is_theirs = |user: Option<Uuid>| user.is_none_or(|user| user == hit.user_id);
         let is_there = wanted.session_id.is_none_or(|session| session == hit.session_id);
         if is_theirs(viewer) && is_theirs(wanted.user_id) && is_there {
@@ -202,14 +203,14 @@ pub(super) fn messages(
     Ok(hits)
 }
 
-fn hit(row: &Row<'_>, snippet: Vec<crate::search::Piece>) -> rusqlite::Result<Hit> {
+fn read_hit(row: &Row<'_>, snippet: Vec<crate::search::Piece>) -> rusqlite::Result<Hit> {
     Ok(Hit {
         message_id: column(row, 0, parse_uuid)?,
         session_id: column(row, 1, parse_uuid)?,
         user_id: column(row, 2, parse_uuid)?,
-        role: word(row, 3, |word| word.parse().ok())?,
-        kind: word(row, 4, |word| word.parse().ok())?,
-        created_at: time(row, 5)?,
+        role: read_word(row, 3, |word| word.parse().ok())?,
+        kind: read_word(row, 4, |word| word.parse().ok())?,
+        created_at: read_time(row, 5)?,
         snippet,
         place: row.get(7)?,
     })
@@ -220,7 +221,7 @@ fn hit(row: &Row<'_>, snippet: Vec<crate::search::Piece>) -> rusqlite::Result<Hi
 const FEW: usize = 2_000;
 
 /// Returns a condition on `session_id` for sessions that match the query, and the value for its parameter.
-pub(super) fn sessions(
+pub(super) fn matching_sessions(
     connection: &Connection,
     query: &Query,
     user_id: Option<Uuid>,
@@ -229,7 +230,7 @@ pub(super) fn sessions(
          WHERE t.texts MATCH ? LIMIT ?";
     const ONE_OF: &str = "session_id IN (SELECT value FROM json_each(?))";
     const ASK_EACH: &str = "EXISTS (SELECT 1 FROM search.texts t WHERE t.texts MATCH '\"\u{e001}' || replace(session_id, '-', '') || '\" AND ' || ?)";
-    let expression = expression(query, user_id, None);
+    let expression = match_expression(query, user_id, None);
     let mut of_hits = connection.prepare_cached(OF_HITS)?;
     let values = [expression, (FEW + 1).to_string()];
     let mut found: Vec<String> = Vec::new();

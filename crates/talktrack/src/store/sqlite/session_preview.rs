@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
 use crate::database::{UuidText, text};
-use crate::store::sqlite::rows::{session, word};
+use crate::store::sqlite::rows::{read_session, read_word};
 use crate::store::{PREVIEW_CHARS, SessionPreview};
 
 const LAST: &str = "SELECT role, substr(content, 1, ?2) FROM conversation_messages \
@@ -23,7 +23,7 @@ pub(super) fn read_previews(
     let mut previews = Vec::with_capacity(ids.len());
     for &session_id in ids {
         if let Some(viewer) = viewer
-            && session(connection, session_id)?.is_none_or(|session| session.user_id != Some(viewer))
+            && read_session(connection, session_id)?.is_none_or(|session| session.user_id != Some(viewer))
         {
             continue;
         }
@@ -35,7 +35,7 @@ pub(super) fn read_previews(
 fn read_preview(connection: &Connection, session_id: Uuid) -> rusqlite::Result<Option<SessionPreview>> {
     let id = UuidText::new(session_id);
     let last = connection.prepare_cached(LAST)?.query_row(params![id.as_str(), PREVIEW_CHARS], |row| {
-        Ok((word(row, 0, |word| word.parse().ok())?, text(row, 1)?))
+        Ok((read_word(row, 0, |word| word.parse().ok())?, text(row, 1)?))
     });
     let Some((last_role, last_words)) = last.optional()? else { return Ok(None) };
     let interruptions =

@@ -12,13 +12,13 @@ use crate::store::conflict::{Ending, Rule, SessionEndState};
 use crate::store::sqlite::rows;
 use crate::stored::{Stored, StoredTime};
 
-/// Writes the row of a new session. `is_told` is false if no start was seen, and the session is only known
+/// Writes the row of a new session. `has_start` is false if no start was seen, and the session is only known
 /// from another record.
-pub(crate) fn insert(
+pub(crate) fn insert_session(
     tx: &Transaction<'_>,
     seq: Seq,
     start: &SessionStart,
-    is_told: bool,
+    has_start: bool,
 ) -> rusqlite::Result<()> {
     let sql = "INSERT INTO conversation_sessions (id, session_id, user_id, started_at, created_at, last_event_at, external_id, \
                metadata, last_node, last_seq) \
@@ -31,7 +31,7 @@ pub(crate) fn insert(
         Timestamp::from_micros(seq).unwrap_or(start.started_at).to_string(),
         start.external_id,
         start.metadata.as_ref().map_or("{}", JsonObject::as_str),
-        is_told,
+        has_start,
         seq,
     ])?;
     Ok(())
@@ -42,17 +42,17 @@ pub(crate) fn insert(
 /// Changes nothing and returns an error if the metadata would become too long.
 pub(super) fn start_again(
     tx: &Transaction<'_>,
-    told: Told,
+    meta: RecordMeta,
     start: &SessionStart,
 ) -> rusqlite::Result<Result<(), MetadataTooLong>> {
-    let Some(rule) = rule(tx, start.session_id, told)? else { return Ok(Ok(())) };
-    let Some(session) = rows::session(tx, start.session_id)? else { return Ok(Ok(())) };
+    let Some(rule) = find_rule(tx, start.session_id, meta)? else { return Ok(Ok(())) };
+    let Some(session) = rows::read_session(tx, start.session_id)? else { return Ok(Ok(())) };
     let added = start.metadata.as_ref();
     let merged = added.map_or(Ok(None), |added| merged_metadata(rule, session.metadata.as_ref(), added));
     let Ok(merged) = merged else { return Ok(Err(MetadataTooLong)) };
     // If the time of the stored end is invalid, the time of this start stands in for it.
     let ended_at = session.ended_at.map(|at| at.known().unwrap_or(start.started_at));
-    if ended_at.is_some_and(|ended_at| rule.reopens(told.seq, ended_at)) {
+    if ended_at.is_some_and(|ended_at| rule.reopens(meta.seq, ended_at)) {
         reopen(tx, start.session_id)?;
     }
     let sql = "UPDATE conversation_sessions SET last_event_at = max(coalesce(last_event_at, ''), ?2), \
@@ -62,7 +62,7 @@ pub(super) fn start_again(
         let params = params![id.as_str(), start.started_at.to_string(), start.external_id];
         tx.prepare_cached(sql)?.execute(params)?;
     }
-    note_applied(tx, rule, start.session_id, told.seq)?;
+    note_applied(tx, rule, start.session_id, meta.seq)?;
     if let Some(merged) = merged {
         write_metadata(tx, start.session_id, &merged)?;
     }
@@ -78,7 +78,7 @@ fn reopen(tx: &Transaction<'_>, session_id: Uuid) -> rusqlite::Result<()> {
 
 /// Reopens the session for a new message if its end was inferred and lies before this moment. Returns what
 /// is known of the reopened session.
-pub(super) fn take_back_end(
+pub(super) fn cancel_inferred_end(
     tx: &Transaction<'_>,
     session_id: Uuid,
     before: Timestamp,
@@ -98,23 +98,23 @@ pub(super) fn take_back_end(
 
 /// When a record was accepted, and whether the store may have seen it before.
 #[derive(Clone, Copy)]
-pub(super) struct Told {
+pub(super) struct RecordMeta {
     pub(super) seq: Seq,
     pub(super) attempt: Attempt,
 }
 
-impl Told {
-    pub(super) fn by(record: &Record) -> Self {
+impl RecordMeta {
+    pub(super) fn new(record: &Record) -> Self {
         Self { seq: record.seq, attempt: record.attempt }
     }
 }
 
 /// Returns how much of a record applies to the session's row, or `None` if there is no row.
-fn rule(tx: &Transaction<'_>, session_id: Uuid, told: Told) -> rusqlite::Result<Option<Rule>> {
+fn find_rule(tx: &Transaction<'_>, session_id: Uuid, meta: RecordMeta) -> rusqlite::Result<Option<Rule>> {
     let sql = "SELECT last_node, last_seq, (SELECT node FROM directory) FROM conversation_sessions WHERE session_id = ?1";
     let rule = tx.prepare_cached(sql)?.query_row([UuidText::new(session_id).as_str()], |row| {
         let last = column_or_null(row, 0, parse_uuid)?.zip(row.get(1).ok().flatten());
-        Ok(Rule::for_record(last, column(row, 2, parse_uuid)?, told.seq, told.attempt))
+        Ok(Rule::for_record(last, column(row, 2, parse_uuid)?, meta.seq, meta.attempt))
     });
     rule.optional()
 }
@@ -131,20 +131,20 @@ fn note_applied(tx: &Transaction<'_>, rule: Rule, session_id: Uuid, seq: Seq) ->
 /// Adds the keys of an update to the session's metadata, to the extent that the update applies.
 ///
 /// Changes nothing and returns an error if the metadata would become too long.
-pub(super) fn update(
+pub(super) fn update_metadata(
     tx: &Transaction<'_>,
-    told: Told,
+    meta: RecordMeta,
     session_id: Uuid,
     added: &JsonObject,
 ) -> rusqlite::Result<Result<(), MetadataTooLong>> {
-    let Some(rule) = rule(tx, session_id, told)? else { return Ok(Ok(())) };
-    let stored = rows::session(tx, session_id)?.and_then(|session| session.metadata);
+    let Some(rule) = find_rule(tx, session_id, meta)? else { return Ok(Ok(())) };
+    let stored = rows::read_session(tx, session_id)?.and_then(|session| session.metadata);
     match merged_metadata(rule, stored.as_ref(), added) {
         Err(too_long) => return Ok(Err(too_long)),
         Ok(Some(merged)) => write_metadata(tx, session_id, &merged)?,
         Ok(None) => {}
     }
-    note_applied(tx, rule, session_id, told.seq)?;
+    note_applied(tx, rule, session_id, meta.seq)?;
     Ok(Ok(()))
 }
 
@@ -167,7 +167,7 @@ fn write_metadata(tx: &Transaction<'_>, session_id: Uuid, merged: &JsonObject) -
 }
 
 /// Adds the messages of a batch to the session's figures.
-pub(super) fn count(
+pub(super) fn add_messages(
     tx: &Transaction<'_>,
     session_id: Uuid,
     added: u64,
@@ -183,9 +183,13 @@ pub(super) fn count(
 /// Closes the session and returns its figures, or `None` if it does not exist. An existing end is kept,
 /// unless it was inferred and this one was sent by a client. No other node writes to this file and could
 /// have continued the session, so only a replayed end may come late.
-pub(super) fn end(tx: &Transaction<'_>, told: Told, end: &SessionEnd) -> rusqlite::Result<Option<Ended>> {
-    let Some(session) = rows::session(tx, end.session_id)? else { return Ok(None) };
-    let Some(rule) = rule(tx, end.session_id, told)? else { return Ok(None) };
+pub(super) fn end_session(
+    tx: &Transaction<'_>,
+    meta: RecordMeta,
+    end: &SessionEnd,
+) -> rusqlite::Result<Option<Ended>> {
+    let Some(session) = rows::read_session(tx, end.session_id)? else { return Ok(None) };
+    let Some(rule) = find_rule(tx, end.session_id, meta)? else { return Ok(None) };
     let inferred =
         "SELECT end_inferred OR status = 'abandoned' FROM conversation_sessions WHERE session_id = ?1";
     let id = UuidText::new(end.session_id);
@@ -195,27 +199,29 @@ pub(super) fn end(tx: &Transaction<'_>, told: Told, end: &SessionEnd) -> rusqlit
             .prepare_cached(inferred)?
             .query_row([id.as_str()], |row| row.get(0))
             .unwrap_or_default(),
-        last_event_at: known(session.last_event_at.as_ref()).filter(|_| !rule.is_applied()),
+        last_event_at: known_time(session.last_event_at.as_ref()).filter(|_| !rule.is_applied()),
     };
     let message_count = session.message_count.max(0).unsigned_abs();
-    if Ending::decide(rule, end, told.seq, row) != Ending::Closes {
+    if Ending::decide(rule, end, meta.seq, row) != Ending::Closes {
         return Ok(Some(Ended { duration_seconds: session.duration_seconds.unwrap_or(0.0), message_count }));
     }
-    note_applied(tx, rule, end.session_id, told.seq)?;
-    let duration_seconds = close(tx, &session, end)?;
+    note_applied(tx, rule, end.session_id, meta.seq)?;
+    let duration_seconds = write_end(tx, &session, end)?;
     Ok(Some(Ended { duration_seconds, message_count }))
 }
 
-fn known(time: Option<&StoredTime>) -> Option<Timestamp> {
+fn known_time(time: Option<&StoredTime>) -> Option<Timestamp> {
     time.and_then(StoredTime::known)
 }
 
 /// Writes the end to the row. Returns the duration of the session in seconds.
-fn close(tx: &Transaction<'_>, session: &SessionRow, end: &SessionEnd) -> rusqlite::Result<f64> {
+fn write_end(tx: &Transaction<'_>, session: &SessionRow, end: &SessionEnd) -> rusqlite::Result<f64> {
     let started_at = session.started_at.known();
     // The true end of an abandoned session is unknown; its last event is the last known sign of it.
     let ended_at = match end.status {
-        Status::Abandoned => known(session.last_event_at.as_ref()).or(started_at).unwrap_or(end.ended_at),
+        Status::Abandoned => {
+            known_time(session.last_event_at.as_ref()).or(started_at).unwrap_or(end.ended_at)
+        }
         Status::Active | Status::Ended => end.ended_at,
     };
     // A session with an invalid start has no duration.
@@ -237,10 +243,10 @@ fn close(tx: &Transaction<'_>, session: &SessionRow, end: &SessionEnd) -> rusqli
 pub(crate) fn abandon_open_sessions(tx: &Transaction<'_>) -> rusqlite::Result<Vec<Uuid>> {
     let open = open_sessions(tx)?;
     for session_id in &open {
-        if let Some(session) = rows::session(tx, *session_id)? {
+        if let Some(session) = rows::read_session(tx, *session_id)? {
             // Another program wrote a start that is not a valid time. Without one the session gets no end.
             let Some(started_at) = session.started_at.known() else { continue };
-            close(tx, &session, &SessionEnd::abandoned(*session_id, "error", started_at))?;
+            write_end(tx, &session, &SessionEnd::abandoned(*session_id, "error", started_at))?;
         }
     }
     Ok(open)

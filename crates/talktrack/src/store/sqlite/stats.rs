@@ -129,7 +129,7 @@ impl SqliteReader {
                 MOST_CHANGES,
             )
         };
-        let changes = self.ask(since).await?;
+        let changes = self.run_query(since).await?;
         Ok(Stats::from_buckets(range, found, Lag { messages, changes, stale_buckets }))
     }
 
@@ -154,7 +154,7 @@ impl SqliteReader {
     /// If SQLite cannot read the file.
     pub async fn dead_letters_over(&self, range: &TimeRange) -> Result<Vec<u64>, ReadError> {
         let range = *range;
-        self.ask(move |connection| {
+        self.run_query(move |connection| {
             let sql = "SELECT died_at FROM dead_letters \
                        WHERE message_id IS NOT NULL AND died_at >= ?1 AND died_at < ?2";
             let mut statement = connection.prepare_cached(sql)?;

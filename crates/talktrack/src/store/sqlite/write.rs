@@ -17,7 +17,7 @@ use crate::record::{
     SessionUpdate, Stamped, Verdict,
 };
 use crate::store::sqlite::deleted_messages::DeletedMessages;
-use crate::store::sqlite::sessions::Told;
+use crate::store::sqlite::sessions::RecordMeta;
 use crate::store::sqlite::{deleted, rows, sessions};
 
 const INSERT_MESSAGE: &str = "INSERT INTO conversation_messages (id, session_id, user_id, role, content, audio_url, metadata, \
@@ -32,18 +32,18 @@ const MOVE_MESSAGE_UP: &str =
     "UPDATE conversation_messages SET created_at=?2, seq=?3 WHERE id=?1 AND (created_at, seq) > (?2, ?3)";
 
 /// Writes the records in order and returns one verdict per record.
-pub(crate) fn apply<'a>(
+pub(crate) fn write_records<'a>(
     tx: &Transaction<'_>,
     records: impl Iterator<Item = &'a Record>,
 ) -> rusqlite::Result<Vec<Verdict>> {
-    let mut batch = Batch {
+    let mut batch = RowBatch {
         tx,
         insert: tx.prepare_cached(INSERT_MESSAGE)?,
         sessions: HashMap::new(),
         deleted_messages: DeletedMessages::default(),
         text: String::new(),
     };
-    let verdicts = records.map(|record| batch.write(record)).collect::<rusqlite::Result<Vec<_>>>()?;
+    let verdicts = records.map(|record| batch.write_record(record)).collect::<rusqlite::Result<Vec<_>>>()?;
     batch.finish()?;
     Ok(verdicts)
 }
@@ -68,16 +68,16 @@ pub(crate) fn write_books(tx: &Transaction<'_>, books: &Books, last_seq: Seq) ->
 }
 
 /// A batch that is being written. Counts per session are collected here and written once.
-struct Batch<'t> {
+struct RowBatch<'t> {
     tx: &'t Transaction<'t>,
     insert: CachedStatement<'t>,
-    sessions: HashMap<Uuid, Session>,
+    sessions: HashMap<Uuid, BatchSession>,
     deleted_messages: DeletedMessages,
     text: String,
 }
 
 /// The batch's knowledge of a session.
-struct Session {
+struct BatchSession {
     /// `None` if the session is not stored.
     owner: Option<Uuid>,
     /// The session was deleted for good.
@@ -86,18 +86,18 @@ struct Session {
     last_event_at: Option<Timestamp>,
 }
 
-impl Batch<'_> {
-    fn write(&mut self, record: &Record) -> rusqlite::Result<Verdict> {
+impl RowBatch<'_> {
+    fn write_record(&mut self, record: &Record) -> rusqlite::Result<Verdict> {
         match &record.body {
-            Body::Message(stamped) => {
-                self.message(record.seq, stamped, stamped.takes_back(record.attempt)).or_else(laid_aside)
-            }
-            Body::Start(start) => self.start(Told::by(record), start),
-            Body::Update(update) => self.update(Told::by(record), update),
-            Body::End(end) => self.end(Told::by(record), end),
+            Body::Message(stamped) => self
+                .write_message(record.seq, stamped, stamped.takes_back(record.attempt))
+                .or_else(to_dead_letter),
+            Body::Start(start) => self.start_session(RecordMeta::new(record), start),
+            Body::Update(update) => self.update_session(RecordMeta::new(record), update),
+            Body::End(end) => self.end_session(RecordMeta::new(record), end),
             // No other node has to learn of the session's activity.
             Body::Alive(_) => Ok(Verdict::GoesOn),
-            Body::Delete(delete) => self.delete(record.seq, delete),
+            Body::Delete(delete) => self.delete_session(record.seq, delete),
             // No other node can later deliver a record that was accepted earlier, and each session is
             // deleted by a record of its own.
             Body::DeleteUser(_) => Ok(Verdict::Deleted(Removed::default())),
@@ -112,20 +112,20 @@ impl Batch<'_> {
         accepted_for: Option<Uuid>,
     ) -> rusqlite::Result<Result<Option<Uuid>, Verdict>> {
         let tx = self.tx;
-        let session = self.session(session_id)?;
+        let session = self.batch_session(session_id)?;
         let is_theirs =
             session.owner.is_some() && accepted_for.is_none_or(|user| session.owner == Some(user));
         let refused = session.deleted || (!is_theirs && deleted::is_refused(tx, session_id, accepted_for)?);
         Ok(if refused { Err(Verdict::Refused(NotDurable::Deleted)) } else { Ok(session.owner) })
     }
 
-    fn message(
+    fn write_message(
         &mut self,
         seq: Seq,
         stamped: &Stamped,
         takes_back: Option<Timestamp>,
     ) -> rusqlite::Result<Verdict> {
-        let owner = match self.owner(seq, stamped)? {
+        let owner = match self.ensure_session(seq, stamped)? {
             Ok(Some(owner)) => owner,
             Ok(None) => return Ok(Verdict::Dead(DeadReason::UnknownSession)),
             Err(refused) => return Ok(refused),
@@ -136,32 +136,41 @@ impl Batch<'_> {
         if self.deleted_messages.contains(self.tx, stamped.message.session_id, stamped.id)? {
             return Ok(Verdict::Refused(NotDurable::Deleted));
         }
-        if !self.insert(seq, stamped, stamped.user_id(owner))? {
+        if !self.insert_message(seq, stamped, stamped.user_id(owner))? {
             return self.handle_existing(seq, stamped, owner);
         }
-        let session = self.session(stamped.message.session_id)?;
+        let session = self.batch_session(stamped.message.session_id)?;
         session.added += 1;
         session.last_event_at = session.last_event_at.max(Some(stamped.happened_at(seq)));
         let Some(before) = takes_back else { return Ok(Verdict::Inserted) };
-        let reopened = sessions::take_back_end(self.tx, stamped.message.session_id, before)?;
+        let reopened = sessions::cancel_inferred_end(self.tx, stamped.message.session_id, before)?;
         Ok(reopened.map_or(Verdict::Inserted, Verdict::Reopened))
     }
 
     /// Returns the owner of the message's session. If the session's row is gone, or was only ever in a
     /// remote store, it is written again from what the tracker knew of it.
-    fn owner(&mut self, seq: Seq, stamped: &Stamped) -> rusqlite::Result<Result<Option<Uuid>, Verdict>> {
+    fn ensure_session(
+        &mut self,
+        seq: Seq,
+        stamped: &Stamped,
+    ) -> rusqlite::Result<Result<Option<Uuid>, Verdict>> {
         let session_id = stamped.message.session_id;
         let stored = self.owner_of(session_id, stamped.owner)?;
         let (Ok(None), Some(user_id)) = (&stored, stamped.owner) else { return Ok(stored) };
         let started_at = stamped.session_started_at.unwrap_or(stamped.created_at);
         let (external_id, metadata, resumed) = (None, None, true);
         let start = SessionStart { session_id, user_id, external_id, metadata, started_at, resumed };
-        sessions::insert(self.tx, seq, &start, false)?;
-        self.session(session_id)?.owner = Some(user_id);
+        sessions::insert_session(self.tx, seq, &start, false)?;
+        self.batch_session(session_id)?.owner = Some(user_id);
         Ok(Ok(Some(user_id)))
     }
 
-    fn insert(&mut self, seq: Seq, stamped: &Stamped, user_id: Option<Uuid>) -> rusqlite::Result<bool> {
+    fn insert_message(
+        &mut self,
+        seq: Seq,
+        stamped: &Stamped,
+        user_id: Option<Uuid>,
+    ) -> rusqlite::Result<bool> {
         use std::fmt::Write as _;
         let message = &stamped.message;
         self.text.clear();
@@ -191,29 +200,29 @@ impl Batch<'_> {
 
     /// Handles an id that is already stored: a repetition, a revision or a conflict.
     fn handle_existing(&mut self, seq: Seq, stamped: &Stamped, owner: Uuid) -> rusqlite::Result<Verdict> {
-        let row = rows::message(self.tx, stamped.id)?.ok_or(Error::QueryReturnedNoRows)?;
+        let row = rows::read_message(self.tx, stamped.id)?.ok_or(Error::QueryReturnedNoRows)?;
         Ok(match row.compare_revision(stamped) {
             RevisionOrder::Older => {
-                self.move_up(seq, stamped)?;
+                self.move_message_up(seq, stamped)?;
                 Verdict::AlreadyThere
             }
             RevisionOrder::Same => Verdict::AlreadyThere,
             RevisionOrder::Conflict => Verdict::Refused(NotDurable::IdConflict),
             RevisionOrder::NotTheirs => Verdict::Refused(NotDurable::NotTheirs),
             RevisionOrder::Newer => {
-                self.revise(stamped, owner)?;
+                self.revise_message(stamped, owner)?;
                 Verdict::Revised
             }
         })
     }
 
     /// Moves the stored message to the place of this earlier revision, if that is before its own.
-    fn move_up(&mut self, seq: Seq, stamped: &Stamped) -> rusqlite::Result<()> {
+    fn move_message_up(&mut self, seq: Seq, stamped: &Stamped) -> rusqlite::Result<()> {
         let (id, created_at) = (UuidText::new(stamped.id), stamped.created_at.to_string());
         self.tx.prepare_cached(MOVE_MESSAGE_UP)?.execute(params![id.as_str(), created_at, seq]).map(drop)
     }
 
-    fn revise(&mut self, stamped: &Stamped, owner: Uuid) -> rusqlite::Result<()> {
+    fn revise_message(&mut self, stamped: &Stamped, owner: Uuid) -> rusqlite::Result<()> {
         let message = &stamped.message;
         let user_id = stamped.user_id(owner).map(UuidText::new);
         self.tx.prepare_cached(REVISE_MESSAGE)?.execute(params![
@@ -234,7 +243,7 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn start(&mut self, told: Told, start: &SessionStart) -> rusqlite::Result<Verdict> {
+    fn start_session(&mut self, meta: RecordMeta, start: &SessionStart) -> rusqlite::Result<Verdict> {
         let owner = match self.owner_of(start.session_id, Some(start.user_id))? {
             Ok(owner) => owner,
             Err(refused) => return Ok(refused),
@@ -244,18 +253,18 @@ impl Batch<'_> {
         }
         match owner {
             // A replayed start must not hide earlier records of the session.
-            None => sessions::insert(self.tx, told.seq, start, told.attempt != Attempt::Replay)?,
+            None => sessions::insert_session(self.tx, meta.seq, start, meta.attempt != Attempt::Replay)?,
             Some(_) => {
-                if sessions::start_again(self.tx, told, start)?.is_err() {
+                if sessions::start_again(self.tx, meta, start)?.is_err() {
                     return Ok(Verdict::Refused(NotDurable::MetadataTooLarge));
                 }
             }
         }
-        self.session(start.session_id)?.owner = Some(start.user_id);
+        self.batch_session(start.session_id)?.owner = Some(start.user_id);
         Ok(Verdict::Started { resumed: owner.is_some() })
     }
 
-    fn update(&mut self, told: Told, update: &SessionUpdate) -> rusqlite::Result<Verdict> {
+    fn update_session(&mut self, meta: RecordMeta, update: &SessionUpdate) -> rusqlite::Result<Verdict> {
         match self.owner_of(update.session_id, update.owner)? {
             Err(refused) => return Ok(refused),
             Ok(None) => return Ok(Verdict::Refused(NotDurable::UnknownSession)),
@@ -264,11 +273,11 @@ impl Batch<'_> {
             }
             Ok(Some(_)) => {}
         }
-        let updated = sessions::update(self.tx, told, update.session_id, &update.metadata)?;
+        let updated = sessions::update_metadata(self.tx, meta, update.session_id, &update.metadata)?;
         Ok(updated.map_or(Verdict::Refused(NotDurable::MetadataTooLarge), |()| Verdict::Updated))
     }
 
-    fn end(&mut self, told: Told, end: &SessionEnd) -> rusqlite::Result<Verdict> {
+    fn end_session(&mut self, meta: RecordMeta, end: &SessionEnd) -> rusqlite::Result<Verdict> {
         let user = match self.owner_of(end.session_id, end.owner)? {
             Ok(user) => user,
             Err(refused) => return Ok(refused),
@@ -276,23 +285,23 @@ impl Batch<'_> {
         if user.zip(end.owner).is_some_and(|(user, owner)| user != owner) {
             return Ok(Verdict::Refused(NotDurable::OtherUser));
         }
-        self.flush(end.session_id)?;
-        let figures = sessions::end(self.tx, told, end)?;
+        self.flush_counts(end.session_id)?;
+        let figures = sessions::end_session(self.tx, meta, end)?;
         Ok(figures.map_or(Verdict::Refused(NotDurable::UnknownSession), Verdict::Ended))
     }
 
-    fn delete(&mut self, seq: Seq, delete: &SessionDelete) -> rusqlite::Result<Verdict> {
+    fn delete_session(&mut self, seq: Seq, delete: &SessionDelete) -> rusqlite::Result<Verdict> {
         let session_id = delete.session_id;
         // A remote store has already done this deletion, and this file had nothing of the session.
         if delete.removed.is_some() {
             return Ok(Verdict::Deleted(Removed::default()));
         }
-        let Session { owner: user, deleted, .. } = *self.session(session_id)?;
+        let BatchSession { owner: user, deleted, .. } = *self.batch_session(session_id)?;
         if let Some(owner) = delete.owner.filter(|owner| delete.is_for_good() && user != Some(*owner)) {
             // The session belongs to another user, or may later: only records that were accepted for this
             // user are refused.
             if !deleted {
-                deleted::note_claim(self.tx, session_id, owner)?;
+                deleted::note_deleted_claim(self.tx, session_id, owner)?;
             }
             let other = user.map(|_| Verdict::Refused(NotDurable::OtherUser));
             return Ok(other.unwrap_or(Verdict::Deleted(Removed::default())));
@@ -300,9 +309,9 @@ impl Batch<'_> {
         if user.zip(delete.owner).is_some_and(|(user, owner)| user != owner) {
             return Ok(Verdict::Refused(NotDurable::OtherUser));
         }
-        self.flush(session_id)?;
+        self.flush_counts(session_id)?;
         if !delete.is_for_good() {
-            match rows::session(self.tx, session_id)? {
+            match rows::read_session(self.tx, session_id)? {
                 None => return Ok(Verdict::Deleted(Removed::default())),
                 Some(row) if row.is_spared_by(delete) => {
                     return Ok(Verdict::GoesOn);
@@ -310,9 +319,9 @@ impl Batch<'_> {
                 Some(_) => {}
             }
         }
-        let removed = deleted::remove(self.tx, seq, session_id)?;
+        let removed = deleted::remove_session(self.tx, seq, session_id)?;
         if delete.is_for_good() {
-            deleted::note(self.tx, session_id, user.or(delete.told_to))?;
+            deleted::note_deleted(self.tx, session_id, user.or(delete.told_to))?;
         }
         // Later records of this batch must see that the session is gone.
         self.sessions.remove(&session_id);
@@ -320,7 +329,7 @@ impl Batch<'_> {
     }
 
     /// Returns what is known of a session. Reads its row if this batch has not used the session before.
-    fn session(&mut self, session_id: Uuid) -> rusqlite::Result<&mut Session> {
+    fn batch_session(&mut self, session_id: Uuid) -> rusqlite::Result<&mut BatchSession> {
         match self.sessions.entry(session_id) {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(unknown) => {
@@ -333,15 +342,15 @@ impl Batch<'_> {
                     });
                 let owner = owner.optional()?.map(Option::unwrap_or_default);
                 let deleted = owner.is_none() && deleted::is_deleted(self.tx, session_id)?;
-                Ok(unknown.insert(Session { owner, deleted, added: 0, last_event_at: None }))
+                Ok(unknown.insert(BatchSession { owner, deleted, added: 0, last_event_at: None }))
             }
         }
     }
 
-    fn flush(&mut self, session_id: Uuid) -> rusqlite::Result<()> {
+    fn flush_counts(&mut self, session_id: Uuid) -> rusqlite::Result<()> {
         match self.sessions.remove(&session_id) {
             Some(session) if session.added > 0 => {
-                sessions::count(self.tx, session_id, session.added, session.last_event_at)
+                sessions::add_messages(self.tx, session_id, session.added, session.last_event_at)
             }
             _ => Ok(()),
         }
@@ -349,13 +358,13 @@ impl Batch<'_> {
 
     fn finish(mut self) -> rusqlite::Result<()> {
         let sessions: Vec<Uuid> = self.sessions.keys().copied().collect();
-        sessions.into_iter().try_for_each(|session| self.flush(session))
+        sessions.into_iter().try_for_each(|session| self.flush_counts(session))
     }
 }
 
 /// Turns a row that SQLite refuses for its content into a dead letter, so that the other rows are written.
 /// Any other error fails the whole batch.
-fn laid_aside(error: Error) -> rusqlite::Result<Verdict> {
+fn to_dead_letter(error: Error) -> rusqlite::Result<Verdict> {
     match error.sqlite_error_code() {
         Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch) => {
             Ok(Verdict::Dead(DeadReason::Data(error.to_string())))

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::database::{UuidText, column_or_null, parse_uuid};
 use crate::error::ReadError;
 use crate::record::{Body, Record};
-use crate::store::sqlite::following::readable;
+use crate::store::sqlite::journal_records::read_record;
 use crate::store::sqlite::{SqliteReader, owner};
 
 /// The journal also contains records that the store has just confirmed; they are equally good evidence. It
@@ -43,7 +43,7 @@ impl SqliteReader {
              SELECT (SELECT min(session_id) FROM dead_letters WHERE session_id > one.id) FROM one WHERE one.id IS NOT NULL) \
              SELECT id FROM one WHERE id IS NOT NULL",
         ];
-        self.ask(|connection| {
+        self.run_query(|connection| {
             let mut found = BTreeSet::new();
             for sql in SESSIONS {
                 let mut statement = connection.prepare_cached(sql)?;
@@ -59,7 +59,7 @@ impl SqliteReader {
     ///
     /// # Errors
     /// If SQLite cannot read the file.
-    pub async fn claims_on_the_way(&self, session_id: Uuid) -> Result<Vec<Uuid>, ReadError> {
+    pub async fn pending_claims(&self, session_id: Uuid) -> Result<Vec<Uuid>, ReadError> {
         let records = self.records_of_session(session_id, STARTS).await?;
         let started = records.iter().filter_map(|record| match &record.body {
             Body::Start(start) => Some(start.user_id),
@@ -73,7 +73,7 @@ impl SqliteReader {
     ///
     /// # Errors
     /// If SQLite cannot read the file.
-    pub async fn session_records_on_the_way(&self, session_id: Uuid) -> Result<Vec<Record>, ReadError> {
+    pub async fn pending_session_records(&self, session_id: Uuid) -> Result<Vec<Record>, ReadError> {
         let sql = "SELECT seq, body, checksum FROM pending WHERE session_id = ?1 AND message_id IS NULL ORDER BY seq";
         self.records_of_session(session_id, sql).await
     }
@@ -82,9 +82,9 @@ impl SqliteReader {
     ///
     /// # Errors
     /// If SQLite cannot read the file.
-    pub async fn anything_unowned_on_the_way(&self, session_id: Uuid) -> Result<bool, ReadError> {
+    pub async fn has_pending_without_owner(&self, session_id: Uuid) -> Result<bool, ReadError> {
         let id = UuidText::new(session_id);
-        self.ask(move |connection| {
+        self.run_query(move |connection| {
             connection.prepare_cached(UNOWNED)?.query_row([id.as_str()], |row| row.get(0))
         })
         .await
@@ -95,11 +95,11 @@ impl SqliteReader {
     ///
     /// # Errors
     /// If SQLite cannot read the file.
-    pub async fn count_messages_on_the_way(&self, session_id: Uuid, user_id: Uuid) -> Result<u64, ReadError> {
+    pub async fn count_pending_messages(&self, session_id: Uuid, user_id: Uuid) -> Result<u64, ReadError> {
         let sql = "SELECT count(DISTINCT message_id) FROM pending WHERE session_id = ?1 \
                    AND CASE WHEN json_valid(body) THEN coalesce(body ->> '$.body.message.owner', ?2) END = ?2";
         let (id, user) = (UuidText::new(session_id), UuidText::new(user_id));
-        self.ask(move |connection| {
+        self.run_query(move |connection| {
             connection.prepare_cached(sql)?.query_row([id.as_str(), user.as_str()], |row| row.get(0))
         })
         .await
@@ -109,12 +109,12 @@ impl SqliteReader {
     ///
     /// # Errors
     /// If SQLite cannot read the file, or if more messages wait than can be read at once.
-    pub async fn messages_on_the_way(&self, session_id: Uuid) -> Result<Vec<Record>, ReadError> {
+    pub async fn pending_messages(&self, session_id: Uuid) -> Result<Vec<Record>, ReadError> {
         let count = "SELECT count(*), coalesce(sum(octet_length(body)), 0) FROM pending \
                      WHERE session_id = ?1 AND message_id IS NOT NULL";
         let id = UuidText::new(session_id);
         let (messages, bytes): (u64, u64) = self
-            .ask(move |connection| {
+            .run_query(move |connection| {
                 connection
                     .prepare_cached(count)?
                     .query_row([id.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
@@ -133,9 +133,9 @@ impl SqliteReader {
         sql: &'static str,
     ) -> Result<Vec<Record>, ReadError> {
         let id = UuidText::new(session_id);
-        self.ask(move |connection| {
+        self.run_query(move |connection| {
             let mut statement = connection.prepare_cached(sql)?;
-            let rows = statement.query_map([id.as_str()], readable)?;
+            let rows = statement.query_map([id.as_str()], read_record)?;
             rows.filter_map(|row| row.map(|(_, record)| record).transpose()).collect()
         })
         .await

@@ -9,7 +9,7 @@ use crate::database::UuidText;
 use crate::error::ReadError;
 use crate::record::Record;
 use crate::store::sqlite::SqliteReader;
-use crate::store::sqlite::rows::{message, session};
+use crate::store::sqlite::rows::{read_message, read_session};
 use crate::store::{MessageRow, PAGE_BYTES, Page, SessionRow};
 
 impl SqliteReader {
@@ -19,7 +19,7 @@ impl SqliteReader {
     /// # Errors
     /// If SQLite cannot read the file.
     pub async fn changes_since(&self, place: Seq, limit: usize) -> Result<Changes, ReadError> {
-        self.ask(move |connection| changes::since(connection, place, limit)).await
+        self.run_query(move |connection| changes::since(connection, place, limit)).await
     }
 
     /// Returns the place after the newest change, for [`Self::changes_since`].
@@ -27,7 +27,7 @@ impl SqliteReader {
     /// # Errors
     /// If SQLite cannot read the file.
     pub async fn newest_change(&self) -> Result<Seq, ReadError> {
-        self.ask(changes::newest).await
+        self.run_query(changes::newest).await
     }
 
     /// Returns those records with these `seq` that are in the journal. A later revision of a message comes
@@ -36,8 +36,8 @@ impl SqliteReader {
     ///
     /// # Errors
     /// If SQLite cannot read the file.
-    pub async fn waiting(&self, seqs: Vec<Seq>) -> Result<(Vec<Waiting>, usize), ReadError> {
-        self.ask(move |connection| {
+    pub async fn journal_records(&self, seqs: Vec<Seq>) -> Result<(Vec<JournalRecord>, usize), ReadError> {
+        self.run_query(move |connection| {
             // One transaction: a record must not leave the journal between the two queries.
             let tx = connection.unchecked_transaction()?;
             let mut read = tx.prepare_cached("SELECT seq, body, checksum FROM journal WHERE seq = ?1")?;
@@ -48,13 +48,13 @@ impl SqliteReader {
                 }
                 looked_up += 1;
                 let mut rows = read.query([seq])?;
-                let Some(record) = rows.next()?.map(readable).transpose()?.and_then(|(_, record)| record)
+                let Some(record) = rows.next()?.map(read_record).transpose()?.and_then(|(_, record)| record)
                 else {
                     continue;
                 };
                 let first = first_revision(&tx, &record)?;
                 bytes += record.heap_bytes() + first.as_ref().map_or(0, Record::heap_bytes);
-                waiting.push(Waiting { record, first });
+                waiting.push(JournalRecord { record, first });
             }
             Ok((waiting, looked_up))
         })
@@ -64,7 +64,7 @@ impl SqliteReader {
 
 /// A record of the journal: pending for a remote store, or kept for the re-send window.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Waiting {
+pub struct JournalRecord {
     /// The record.
     pub record: Record,
     /// The first revision of the same message, if that is in the journal as well.
@@ -77,12 +77,12 @@ fn first_revision(connection: &Connection, record: &Record) -> rusqlite::Result<
     };
     let sql = "SELECT seq, body, checksum FROM journal WHERE message_id = ?1 ORDER BY revision LIMIT 1";
     let (_, first) =
-        connection.prepare_cached(sql)?.query_row([UuidText::new(stamped.id).as_str()], readable)?;
+        connection.prepare_cached(sql)?.query_row([UuidText::new(stamped.id).as_str()], read_record)?;
     Ok(first.filter(|first| first.seq != record.seq))
 }
 
 /// Reads a row of the journal. The record is `None` if its bytes differ from those that were written.
-pub(crate) fn readable(row: &Row<'_>) -> rusqlite::Result<(Seq, Option<Record>)> {
+pub(crate) fn read_record(row: &Row<'_>) -> rusqlite::Result<(Seq, Option<Record>)> {
     let seq = row.get(0)?;
     // The checksum may be damaged too. An unreadable row must not hold up the rows behind it.
     let Ok(body) = row.get_ref(1)?.as_bytes() else { return Ok((seq, None)) };
@@ -94,10 +94,10 @@ pub(crate) fn readable(row: &Row<'_>) -> rusqlite::Result<(Seq, Option<Record>)>
 
 /// Returns the sessions with these ids that exist.
 pub(super) fn sessions_by_id(connection: &Connection, ids: &[Uuid]) -> rusqlite::Result<Vec<SessionRow>> {
-    ids.iter().filter_map(|id| session(connection, *id).transpose()).collect()
+    ids.iter().filter_map(|id| read_session(connection, *id).transpose()).collect()
 }
 
 /// Returns the messages with these ids that exist.
 pub(super) fn messages_by_id(connection: &Connection, ids: &[Uuid]) -> rusqlite::Result<Page<MessageRow>> {
-    Page::fill(ids.iter().filter_map(|id| message(connection, *id).transpose()), usize::MAX)
+    Page::fill(ids.iter().filter_map(|id| read_message(connection, *id).transpose()), usize::MAX)
 }

@@ -50,7 +50,7 @@ pub enum Replayed {
     /// The store has the record.
     Stored,
     /// The record waits in the journal for the remote store.
-    OnItsWay,
+    Pending,
     /// The store refused the record again: it is a new dead letter.
     DeadAgain(Box<DeadLetter>),
     /// The record is gone: its session, message or user was deleted.
@@ -59,7 +59,7 @@ pub enum Replayed {
 
 /// The books of the file and the counted rows, all of one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tally {
+pub struct BooksCheck {
     /// The totals that talktrack keeps.
     pub books: Books,
     /// Number of messages that are pending for the remote store.
@@ -70,7 +70,7 @@ pub struct Tally {
     pub reasons: Vec<(String, u64)>,
 }
 
-impl Tally {
+impl BooksCheck {
     /// True if the totals match the counts: `durable = stored + dead_lettered + pending`, and no dead
     /// letter is missing.
     pub fn is_balanced(&self) -> bool {
@@ -84,10 +84,10 @@ impl SqliteReader {
     ///
     /// # Errors
     /// If SQLite cannot read the file.
-    pub async fn tally(&self) -> Result<Tally, ReadError> {
-        self.ask(|connection| {
+    pub async fn check_books(&self) -> Result<BooksCheck, ReadError> {
+        self.run_query(|connection| {
             let tx = connection.unchecked_transaction()?;
-            tally(&tx)
+            check_books(&tx)
         })
         .await
     }
@@ -98,7 +98,7 @@ impl SqliteReader {
     /// # Errors
     /// If SQLite cannot read the file.
     pub async fn dead_letter_bytes(&self) -> Result<Vec<(Option<Uuid>, u64)>, ReadError> {
-        self.ask(|connection| {
+        self.run_query(|connection| {
             let mut statement = connection.prepare_cached(BYTES_OF_OWNERS)?;
             let rows = statement.query_map([], |row| {
                 let bytes: Option<i64> = row.get(1)?;
@@ -119,7 +119,7 @@ impl SqliteReader {
         before: Option<Seq>,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, ReadError> {
-        self.ask(move |connection| {
+        self.run_query(move |connection| {
             let sql = format!(
                 "SELECT {LETTER_COLUMNS} FROM dead_letters WHERE seq < ?1 AND coalesce(reason = ?2, true) \
                  ORDER BY seq DESC LIMIT ?3"
@@ -139,7 +139,7 @@ impl SqliteReader {
         reason: Option<String>,
         limit: usize,
     ) -> Result<Vec<Seq>, ReadError> {
-        self.ask(move |connection| {
+        self.run_query(move |connection| {
             let sql = "SELECT seq FROM dead_letters WHERE coalesce(reason = ?1, true) ORDER BY seq LIMIT ?2";
             connection.prepare_cached(sql)?.query_map(params![reason, limit], |row| row.get(0))?.collect()
         })
@@ -151,7 +151,7 @@ impl SqliteReader {
     /// # Errors
     /// If SQLite cannot read the file.
     pub async fn dead_letters(&self, after: Option<Seq>, limit: usize) -> Result<Vec<DeadLetter>, ReadError> {
-        self.ask(move |connection| {
+        self.run_query(move |connection| {
             let sql =
                 format!("SELECT {LETTER_COLUMNS} FROM dead_letters WHERE seq > ?1 ORDER BY seq LIMIT ?2");
             let after = after.unwrap_or(Seq::MIN);
@@ -165,7 +165,7 @@ impl SqliteReader {
     /// # Errors
     /// If SQLite cannot read the file.
     pub async fn dead_letter(&self, seq: Seq) -> Result<Option<DeadLetter>, ReadError> {
-        self.ask(move |connection| letter(connection, seq)).await
+        self.run_query(move |connection| read_letter(connection, seq)).await
     }
 
     /// Returns the `seq` of every dead letter, oldest first.
@@ -173,7 +173,7 @@ impl SqliteReader {
     /// # Errors
     /// If SQLite cannot read the file.
     pub async fn dead_letter_seqs(&self) -> Result<Vec<Seq>, ReadError> {
-        self.ask(|connection| {
+        self.run_query(|connection| {
             connection
                 .prepare("SELECT seq FROM dead_letters ORDER BY seq")?
                 .query_map([], |row| row.get(0))?
@@ -186,14 +186,15 @@ impl SqliteReader {
     ///
     /// # Errors
     /// If SQLite cannot read the file.
-    pub async fn replayed(&self, receipt: &Receipt) -> Result<Replayed, ReadError> {
+    pub async fn replay_outcome(&self, receipt: &Receipt) -> Result<Replayed, ReadError> {
         let receipt = receipt.clone();
-        self.ask(move |connection| {
+        self.run_query(move |connection| {
             // The order matters: a record that has left the journal is in its final place.
-            if waits(connection, receipt.seq(), receipt.id())? {
-                return Ok(Replayed::OnItsWay);
+            if is_pending(connection, receipt.seq(), receipt.id())? {
+                return Ok(Replayed::Pending);
             }
-            let letter = letter(connection, receipt.seq())?.map(|letter| Replayed::DeadAgain(letter.into()));
+            let letter =
+                read_letter(connection, receipt.seq())?.map(|letter| Replayed::DeadAgain(letter.into()));
             // The receipt notes a drop before the record leaves the journal.
             Ok(letter.unwrap_or(if receipt.was_dropped() { Replayed::Deleted } else { Replayed::Stored }))
         })
@@ -201,12 +202,12 @@ impl SqliteReader {
     }
 }
 
-fn tally(connection: &Connection) -> rusqlite::Result<Tally> {
+fn check_books(connection: &Connection) -> rusqlite::Result<BooksCheck> {
     let count = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, u64>(0));
     let mut reasons = connection
         .prepare_cached("SELECT reason, count(*) FROM dead_letters GROUP BY reason ORDER BY reason")?;
     let reasons = reasons.query_map([], |row| Ok((text(row, 0)?, row.get(1)?)))?;
-    Ok(Tally {
+    Ok(BooksCheck {
         books: connection.query_row(&format!("SELECT {BOOKS_COLUMNS} FROM books"), [], books_row)?,
         pending: count("SELECT count(*) FROM pending WHERE message_id IS NOT NULL")?,
         letters: count("SELECT count(*) FROM dead_letters WHERE message_id IS NOT NULL")?,
@@ -215,12 +216,12 @@ fn tally(connection: &Connection) -> rusqlite::Result<Tally> {
 }
 
 /// True if the record, or another record of the same message, is pending for the remote store.
-fn waits(connection: &Connection, seq: Seq, id: Uuid) -> rusqlite::Result<bool> {
+fn is_pending(connection: &Connection, seq: Seq, id: Uuid) -> rusqlite::Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM pending WHERE seq = ?1 OR message_id = ?2)";
     connection.prepare_cached(sql)?.query_row(params![seq, UuidText::new(id).as_str()], |row| row.get(0))
 }
 
-fn letter(connection: &Connection, seq: Seq) -> rusqlite::Result<Option<DeadLetter>> {
+fn read_letter(connection: &Connection, seq: Seq) -> rusqlite::Result<Option<DeadLetter>> {
     let sql = format!("SELECT {LETTER_COLUMNS} FROM dead_letters WHERE seq = ?1");
     connection.prepare_cached(&sql)?.query_row([seq], letter_row).optional()
 }
