@@ -1,18 +1,18 @@
 //! PostgreSQL and Supabase as the store. The writers of any number of nodes may deliver to one database at
 //! the same time.
 //!
-//! [`write`] is the entry point for a batch: `plan` puts its records in order, `sessions` and `messages`
-//! turn them into statements, and `transaction` sends these in one round trip. `taken` compares messages
+//! [`write`] is the entry point for a batch: `plan` puts its records in order, `sessions` and `messages` turn
+//! them into statements, and `transaction` sends these in one round trip. `duplicate_ids` compares messages
 //! whose id already exists. `failure` describes errors, and `sqlstate` classifies them.
 
 mod write;
 mod plan;
 mod messages;
 mod sessions;
-mod taken;
+mod duplicate_ids;
 mod deletions;
 mod user_marks;
-mod obstacle;
+mod hidden_rows;
 mod read;
 mod queries;
 mod rows;
@@ -47,10 +47,10 @@ use crate::clock::Timestamp;
 use crate::error::ReadError;
 use crate::noted_store::NotedStore;
 use crate::record::Verdict;
-use crate::store::postgres::connections::{Connections, within};
-use crate::store::postgres::deliveries::Lane;
+use crate::store::postgres::connections::{Connections, run_within};
+use crate::store::postgres::deliveries::DeliveryLane;
 use crate::store::postgres::failure::Failure;
-use crate::store::postgres::identity::Expected;
+use crate::store::postgres::identity::ExpectedStore;
 use crate::store::postgres::index_queue::IndexQueue;
 use crate::store::postgres::schema::Difference;
 use crate::store::postgres::search_indexer::PostgresSearchIndexer;
@@ -69,10 +69,10 @@ const READERS: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(35);
 /// The longest wait for a look at the schema that may explain a failure. Without it, the server's own
 /// message has to do.
-const LOOK: Duration = Duration::from_secs(5);
+const SCHEMA_CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Switches a transaction to the rights of a user: the database's own policies decide what it sees.
-const BECOME: &str =
+const SET_VIEWER_ROLE: &str =
     "SELECT set_config('role', 'authenticated', true), set_config('request.jwt.claims', $1::text, true)";
 
 /// Conversations in PostgreSQL. The store connects on first use, so the server starts even if the database
@@ -90,7 +90,7 @@ pub struct PostgresStore {
     unindexed: IndexQueue,
     address: String,
     /// The store that each new connection must belong to.
-    expected: Expected,
+    expected: ExpectedStore,
     /// The only user whose rows may be read, with claims that name the same user. `None`: no restriction.
     viewer: Option<Viewer>,
 }
@@ -101,7 +101,7 @@ impl PostgresStore {
     /// # Errors
     /// If the certificates that the address names cannot be read.
     pub fn new(address: &Address) -> Result<Self, ConnectError> {
-        let expected = Expected::default();
+        let expected = ExpectedStore::default();
         let pool = |size| Connections::new(address, &expected, size);
         Ok(Self {
             writers: pool(WRITERS)?,
@@ -116,48 +116,49 @@ impl PostgresStore {
     }
 
     /// Runs a query on a reader's connection, as the viewer.
-    async fn ask(&self, statement: Statement<'_>) -> Result<Vec<Row>, ReadError> {
+    async fn run_query(&self, statement: Statement<'_>) -> Result<Vec<Row>, ReadError> {
         let found = async {
             let client = self.readers.get().await?;
-            within(client, PATIENCE, async |client| Ok(self.ask_as_viewer(client, statement).await?)).await
+            run_within(client, PATIENCE, async |client| Ok(self.query_as_viewer(client, statement).await?))
+                .await
         };
         found.await.map_err(|failure: Failure| ReadError(failure.message().to_owned()))
     }
 
-    async fn ask_as_viewer(&self, client: &Client, statement: Statement<'_>) -> Result<Vec<Row>, Error> {
+    async fn query_as_viewer(&self, client: &Client, statement: Statement<'_>) -> Result<Vec<Row>, Error> {
         let Some(Viewer { claims, .. }) = &self.viewer else { return statement.query(client).await };
-        let become_viewer = Statement::new(BECOME).with(claims.as_str(), Type::TEXT);
-        let statements = [Some(become_viewer), Some(statement)];
+        let set_role = Statement::new(SET_VIEWER_ROLE).with(claims.as_str(), Type::TEXT);
+        let statements = [Some(set_role), Some(statement)];
         let [_, rows] = transaction::read(client, &statements).await?;
         Ok(rows)
     }
 
     async fn try_write(&self, delivery: Delivery<'_>) -> Result<Vec<Verdict>, Failure> {
         let records = delivery.records;
-        let rounds = plan::rounds(records);
+        let rounds = plan::plan_rounds(records);
         // If a session starts and ends repeatedly in a batch, each repetition takes a round trip of its
         // own.
         let patience = PATIENCE.saturating_mul(u32::try_from(rounds.len()).unwrap_or(u32::MAX));
         let client = self.writers.get().await?;
-        let lane = Lane::of(&delivery);
-        within(client, patience, async |client| write::write(client, &lane, &rounds, records.len()).await)
+        let lane = DeliveryLane::new(&delivery);
+        run_within(client, patience, async |client| write::write(client, &lane, &rounds, records.len()).await)
             .await
     }
 
     /// Compares the schema if a difference may explain the failure.
-    async fn explain(&self, failure: Failure) -> StoreError {
+    async fn explain_failure(&self, failure: Failure) -> StoreError {
         if !failure.may_be_drift() {
             return failure.into_error();
         }
-        match self.differences(LOOK).await {
-            Ok(differences) => explain::explain(failure, &differences),
+        match self.find_differences(SCHEMA_CHECK_TIMEOUT).await {
+            Ok(differences) => explain::explain_failure(failure, &differences),
             Err(_) => failure.into_error(),
         }
     }
 
-    async fn differences(&self, patience: Duration) -> Result<Vec<Difference>, Failure> {
+    async fn find_differences(&self, patience: Duration) -> Result<Vec<Difference>, Failure> {
         let client = self.writers.get().await?;
-        within(client, patience, async |client| Ok(schema::differences_for_writer(client).await?)).await
+        run_within(client, patience, async |client| Ok(schema::differences_for_writer(client).await?)).await
     }
 }
 
@@ -175,28 +176,28 @@ impl Store for PostgresStore {
                 self.unindexed.add_stored(delivery.records, &verdicts);
                 Ok(verdicts)
             }
-            Err(failure) => Err(self.explain(failure).await),
+            Err(failure) => Err(self.explain_failure(failure).await),
         }
     }
 
     async fn last_delivery(&self, node: Uuid, lane: usize) -> Result<Option<i64>, StoreError> {
         let held = async {
             let client = self.writers.get().await?;
-            within(client, PATIENCE, async |client| deliveries::held(client, node, lane).await).await
+            run_within(client, PATIENCE, async |client| deliveries::read_last(client, node, lane).await).await
         };
         match held.await {
             Ok(held) => Ok(held),
-            Err(failure) => Err(self.explain(failure).await),
+            Err(failure) => Err(self.explain_failure(failure).await),
         }
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        let differences = self.differences(PATIENCE).await.map_err(Failure::into_error)?;
-        explain::drift(&differences).map_or(Ok(()), Err)
+        let differences = self.find_differences(PATIENCE).await.map_err(Failure::into_error)?;
+        explain::check_drift(&differences).map_or(Ok(()), Err)
     }
 
     async fn known_sessions(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, ReadError> {
-        let rows = self.ask(sessions::owners(ids.iter().copied())).await?;
+        let rows = self.run_query(sessions::select_owners(ids.iter().copied())).await?;
         let ids = rows.iter().map(|row| row.try_get(0));
         ids.collect::<Result<_, _>>().map_err(|error| ReadError(error.to_string()))
     }
@@ -207,7 +208,7 @@ impl Store for PostgresStore {
         within: Duration,
     ) -> Result<Vec<(Uuid, Uuid)>, ReadError> {
         let asked = Statement::new(user_marks::DELETED_MESSAGES).uuids(sessions.iter().copied());
-        let rows = self.ask(asked.with(within.as_secs_f64(), Type::FLOAT8)).await?;
+        let rows = self.run_query(asked.with(within.as_secs_f64(), Type::FLOAT8)).await?;
         let ids = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
         ids.collect::<Result<_, Error>>().map_err(|error| ReadError(error.to_string()))
     }
@@ -215,7 +216,10 @@ impl Store for PostgresStore {
     async fn abandon_silent(&self, since: Timestamp) -> Result<u64, StoreError> {
         let abandoned = async {
             let client = self.writers.get().await?;
-            within(client, PATIENCE, async |client| Ok(sessions::abandon(since).query(client).await?)).await
+            run_within(client, PATIENCE, async |client| {
+                Ok(sessions::abandon_inactive(since).query(client).await?)
+            })
+            .await
         };
         let abandoned = abandoned.await.map_err(Failure::into_error)?;
         Ok(abandoned.len() as u64)
@@ -224,7 +228,7 @@ impl Store for PostgresStore {
     async fn identity(&self) -> Result<Option<Uuid>, StoreError> {
         let found = async {
             let client = self.writers.get().await?;
-            within(client, PATIENCE, async |client| Ok(identity::id_of(client).await?)).await
+            run_within(client, PATIENCE, async |client| Ok(identity::read_id(client).await?)).await
         };
         match found.await {
             Ok(Some(id)) => Ok(Some(id)),
@@ -233,7 +237,7 @@ impl Store for PostgresStore {
                                database_url needs a policy of its own there, docs/supabase.md)";
                 Err(StoreError::new(ErrorClass::Systemic, message))
             }
-            Err(failure) => Err(self.explain(failure).await),
+            Err(failure) => Err(self.explain_failure(failure).await),
         }
     }
 

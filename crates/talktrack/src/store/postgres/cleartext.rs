@@ -31,27 +31,27 @@ pub(super) struct CleartextAsked;
 pub(super) struct NoCleartext {
     stream: TcpStream,
     /// `None` once no further message has to be inspected.
-    reader: Option<Along>,
+    inspector: Option<AuthInspector>,
 }
 
 impl NoCleartext {
     /// Wraps a stream. On the loopback interface nothing is inspected: no other machine can listen there.
     pub(super) fn new(stream: TcpStream) -> Self {
         let is_local = stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
-        Self { stream, reader: (!is_local).then(Along::default) }
+        Self { stream, inspector: (!is_local).then(AuthInspector::default) }
     }
 }
 
 /// The state of the inspection.
 #[derive(Debug, Default)]
-struct Along {
+struct AuthInspector {
     /// The bytes of the current message so far.
     begun: Vec<u8>,
     /// The number of its remaining bytes, which are not inspected.
     skip: usize,
 }
 
-impl Along {
+impl AuthInspector {
     /// Inspects further bytes. Returns true once the authentication is complete.
     ///
     /// # Errors
@@ -95,9 +95,9 @@ impl AsyncRead for NoCleartext {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        if let Some(along) = &mut self.reader {
-            match along.read(&buffer.filled()[before..]) {
-                Ok(true) => self.reader = None,
+        if let Some(inspector) = &mut self.inspector {
+            match inspector.read(&buffer.filled()[before..]) {
+                Ok(true) => self.inspector = None,
                 Ok(false) => {}
                 Err(asked) => return Poll::Ready(Err(io::Error::other(asked))),
             }
@@ -137,9 +137,9 @@ mod tests {
     fn read(bytes: &[u8]) -> Vec<Result<bool, String>> {
         (1..=bytes.len())
             .map(|size| {
-                let mut along = Along::default();
+                let mut inspector = AuthInspector::default();
                 for piece in bytes.chunks(size) {
-                    match along.read(piece) {
+                    match inspector.read(piece) {
                         Ok(false) => {}
                         read => return read.map_err(|asked| asked.to_string()),
                     }

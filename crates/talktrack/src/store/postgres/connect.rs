@@ -17,20 +17,20 @@ use crate::store::postgres::tls::{self, Trust};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The longest time until a new connection is ready for queries.
-pub(super) const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The longest time that sent data may stay unacknowledged, and the time after which a silent peer is sent
 /// a keepalive probe.
 const SILENT_PEER: Duration = Duration::from_secs(30);
 
 /// The default port.
-const USUAL_PORT: u16 = 5432;
+const DEFAULT_PORT: u16 = 5432;
 
 /// The form that the connection string should have.
 const EXAMPLE: &str = "postgres://USER:PASSWORD@HOST:5432/DATABASE";
 
 /// Parameters that hosting services and other clients add to connection strings and that talktrack ignores.
-const NOT_FOR_US: [&str; 6] =
+const IGNORED_PARAMETERS: [&str; 6] =
     ["pgbouncer", "connection_limit", "pool_timeout", "supa", "statement_cache_size", "workaround"];
 
 /// The address of a database and the user who connects, from a connection string as Supabase prints it.
@@ -53,19 +53,20 @@ impl FromStr for Address {
     type Err = InvalidAddress;
 
     fn from_str(url: &str) -> Result<Self, InvalidAddress> {
-        let (base, query) = split(url);
+        let (base, query) = split_query(url);
         if base.contains("[YOUR-PASSWORD]") {
             let problem = "still holds the placeholder [YOUR-PASSWORD]; put the database password there";
             return Err(InvalidAddress(problem.into()));
         }
-        let mut ssl = Ssl::default();
-        let rest: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty() && !ssl.takes(pair)).collect();
+        let mut ssl = SslParameters::default();
+        let rest: Vec<&str> =
+            query.split('&').filter(|pair| !pair.is_empty() && !ssl.take_parameter(pair)).collect();
         let url = if rest.is_empty() { base.to_owned() } else { format!("{base}?{}", rest.join("&")) };
-        let mut config: Config = url.parse().map_err(|error| unusable(&reason_of(&error)))?;
+        let mut config: Config = url.parse().map_err(|error| invalid_address(&reason_of(&error)))?;
         check_hosts(&config)?;
-        let (mode, trust) = ssl.chosen()?;
+        let (mode, trust) = ssl.resolve_mode()?;
         config.ssl_mode(mode);
-        be_impatient(&mut config);
+        set_default_timeouts(&mut config);
         if config.get_application_name().is_none() {
             config.application_name("talktrack");
         }
@@ -74,7 +75,7 @@ impl FromStr for Address {
 }
 
 /// Sets timeouts for an unresponsive peer, unless the connection string gives its own.
-fn be_impatient(config: &mut Config) {
+fn set_default_timeouts(config: &mut Config) {
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(CONNECT_TIMEOUT);
     }
@@ -91,27 +92,27 @@ fn be_impatient(config: &mut Config) {
 
 /// The parameters that are handled here and not by the PostgreSQL driver.
 #[derive(Default)]
-struct Ssl {
+struct SslParameters {
     mode: Option<String>,
     root_cert: Option<PathBuf>,
 }
 
-impl Ssl {
+impl SslParameters {
     /// Takes the parameter if it is one of these, or one to ignore. Returns false for all others.
-    fn takes(&mut self, pair: &str) -> bool {
+    fn take_parameter(&mut self, pair: &str) -> bool {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         match key {
             "sslmode" => self.mode = Some(value.to_owned()),
             "sslrootcert" => {
                 self.root_cert = Some(percent_decode_str(value).decode_utf8_lossy().into_owned().into())
             }
-            _ => return NOT_FOR_US.contains(&key),
+            _ => return IGNORED_PARAMETERS.contains(&key),
         }
         true
     }
 
     /// Interprets the mode as libpq does: with a root certificate, `require` verifies the chain.
-    fn chosen(&self) -> Result<(SslMode, Trust), InvalidAddress> {
+    fn resolve_mode(&self) -> Result<(SslMode, Trust), InvalidAddress> {
         let given = self.root_cert.is_some();
         Ok(match self.mode.as_deref() {
             Some("disable") => (SslMode::Disable, Trust::Anyone),
@@ -130,7 +131,7 @@ impl Ssl {
 
 /// Splits the string into the part before its parameters, and the parameters. The password may contain a
 /// question mark.
-fn split(url: &str) -> (&str, &str) {
+fn split_query(url: &str) -> (&str, &str) {
     let host = url.find('@').unwrap_or(0);
     match url[host..].find('?') {
         Some(place) => (&url[..host + place], &url[host + place + 1..]),
@@ -142,9 +143,9 @@ fn split(url: &str) -> (&str, &str) {
 fn check_hosts(config: &Config) -> Result<(), InvalidAddress> {
     let splits_password = |host: &Host| matches!(host, Host::Tcp(name) if name.contains('@'));
     if config.get_hosts().iter().any(splits_password) {
-        Err(unusable("there is more than one @ in it"))
+        Err(invalid_address("there is more than one @ in it"))
     } else if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
-        Err(unusable("it names no host"))
+        Err(invalid_address("it names no host"))
     } else {
         Ok(())
     }
@@ -155,7 +156,7 @@ fn reason_of(error: &tokio_postgres::Error) -> String {
 }
 
 /// Describes the problem without the string itself.
-fn unusable(reason: &str) -> InvalidAddress {
+fn invalid_address(reason: &str) -> InvalidAddress {
     InvalidAddress(format!(
         "cannot be used as a connection string ({reason}); it should look like {EXAMPLE}, with special characters of the \
          password percent-encoded"
@@ -168,7 +169,7 @@ impl Address {
     /// # Errors
     /// If the server cannot be reached, or refuses this client.
     pub async fn connect(&self) -> Result<Client, ConnectError> {
-        let connecting = tokio::time::timeout(CONNECT_PATIENCE, prefer::connect(&self.config, self.tls()?));
+        let connecting = tokio::time::timeout(CONNECT_DEADLINE, prefer::connect(&self.config, self.tls()?));
         let (client, _driver) = connecting.await.map_err(|_| ConnectError::Timeout)??;
         Ok(client)
     }
@@ -181,7 +182,7 @@ impl Address {
     /// Returns the TLS settings. Reads the root certificates each time, because an operator may have
     /// replaced them.
     pub(super) fn tls(&self) -> Result<MakeRustlsConnect, ConnectError> {
-        tls::connector(self.trust, self.root_cert.as_deref()).map_err(ConnectError::Tls)
+        tls::build_connector(self.trust, self.root_cert.as_deref()).map_err(ConnectError::Tls)
     }
 
     /// The database user.
@@ -202,7 +203,7 @@ impl fmt::Display for Address {
             }
             // A single port is used for all hosts.
             match ports.get(place).or_else(|| ports.first()) {
-                Some(port) if *port != USUAL_PORT => write!(f, ":{port}")?,
+                Some(port) if *port != DEFAULT_PORT => write!(f, ":{port}")?,
                 _ => {}
             }
         }
@@ -223,7 +224,7 @@ pub enum ConnectError {
     #[error("{0}")]
     Tls(String),
     /// The server accepted the connection but did not become ready in time.
-    #[error("the database has not answered for {} s", CONNECT_PATIENCE.as_secs())]
+    #[error("the database has not answered for {} s", CONNECT_DEADLINE.as_secs())]
     Timeout,
     /// The server is unreachable, or refused this client.
     #[error(transparent)]

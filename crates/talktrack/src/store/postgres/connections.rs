@@ -11,9 +11,9 @@ use tokio_postgres::{Client, Config, Error};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::store::ErrorClass;
-use crate::store::postgres::connect::{Address, CONNECT_PATIENCE, ConnectError};
+use crate::store::postgres::connect::{Address, CONNECT_DEADLINE, ConnectError};
 use crate::store::postgres::failure::Failure;
-use crate::store::postgres::identity::{self, Expected};
+use crate::store::postgres::identity::{self, ExpectedStore};
 use crate::store::postgres::prefer;
 
 /// The longest time that a request to cancel a statement may take.
@@ -27,7 +27,11 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn new(address: &Address, expected: &Expected, size: usize) -> Result<Self, ConnectError> {
+    pub(super) fn new(
+        address: &Address,
+        expected: &ExpectedStore,
+        size: usize,
+    ) -> Result<Self, ConnectError> {
         let tls = address.tls()?;
         // `Fast` saves a round trip before each use. A broken connection fails when it is used, and the
         // writer retries.
@@ -36,18 +40,18 @@ impl Connections {
         let pool = Pool::builder(manager)
             .max_size(size)
             .runtime(Runtime::Tokio1)
-            .create_timeout(Some(CONNECT_PATIENCE))
-            .wait_timeout(Some(CONNECT_PATIENCE))
-            .post_create(identity::compare(expected, address))
+            .create_timeout(Some(CONNECT_DEADLINE))
+            .wait_timeout(Some(CONNECT_DEADLINE))
+            .post_create(identity::check_identity(expected, address))
             .build();
         let pool = pool.map_err(|error| ConnectError::Tls(error.to_string()))?;
         Ok(Self { pool, tls })
     }
 
     /// Returns a connection once one is free.
-    pub(super) async fn get(&self) -> Result<Lent, PoolError> {
+    pub(super) async fn get(&self) -> Result<PooledClient, PoolError> {
         let client = self.pool.get().await?;
-        Ok(Lent { client: Some(client), tls: self.tls.clone() })
+        Ok(PooledClient { client: Some(client), tls: self.tls.clone() })
     }
 
     /// Closes all idle connections.
@@ -68,12 +72,12 @@ impl Connect for Connector {
 
 /// A connection of a pool. It returns to the pool only if its work is finished: otherwise the next query
 /// would wait for the statement that still runs.
-pub(super) struct Lent {
+pub(super) struct PooledClient {
     client: Option<Object>,
     tls: MakeRustlsConnect,
 }
 
-impl Lent {
+impl PooledClient {
     /// Returns the connection to the pool, because its work is done.
     fn give_back(mut self) {
         self.client = None;
@@ -85,7 +89,7 @@ impl Lent {
     }
 }
 
-impl Drop for Lent {
+impl Drop for PooledClient {
     /// Cancels the statement whose answer is no longer awaited: it may wait for a lock and would otherwise
     /// outlive the connection. The connection keeps its place in the pool until the cancellation is sent,
     /// so that the pool bounds the number of running statements.
@@ -112,8 +116,8 @@ impl Drop for Lent {
 /// for the answer to the next query, and the connection keeps the settings of its start (if the database
 /// was read-only then, the connection stays read-only after the repair). The connection is also closed, and
 /// its statement cancelled, after a timeout or if the caller drops the future.
-pub(super) async fn within<T>(
-    client: Lent,
+pub(super) async fn run_within<T>(
+    client: PooledClient,
     patience: Duration,
     work: impl AsyncFnOnce(&Client) -> Result<T, Failure>,
 ) -> Result<T, Failure> {

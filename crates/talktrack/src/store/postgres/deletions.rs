@@ -14,12 +14,12 @@ use uuid::Uuid;
 use crate::clock::Timestamp;
 use crate::error::NotDurable;
 use crate::record::{DeadReason, Removed, RemovedRows, SessionDelete, Verdict};
-use crate::store::postgres::deliveries::Lane;
+use crate::store::postgres::deliveries::DeliveryLane;
 use crate::store::postgres::failure::{Failure, SESSIONS};
-use crate::store::postgres::plan::{Placed, Round, Told, UpdateOrEnd};
+use crate::store::postgres::plan::{PlacedMessage, RecordRef, Round, UpdateOrEnd};
 use crate::store::postgres::statement::{Statement, moment};
-use crate::store::postgres::user_marks::{self, Late};
-use crate::store::postgres::{obstacle, sessions, transaction};
+use crate::store::postgres::user_marks::{self, LateRecord};
+use crate::store::postgres::{hidden_rows, sessions, transaction};
 
 /// Takes at most 64 advisory locks for any number of sessions, because the server's lock table has a fixed
 /// size. They are taken in ascending order, which prevents deadlocks. The first number identifies
@@ -136,9 +136,9 @@ pub(super) fn share_lock(ids: impl Iterator<Item = Uuid>) -> Statement<'static> 
 }
 
 /// Deletes the sessions and users of one round in one transaction. Each occurs only once in the round.
-pub(super) async fn write(
+pub(super) async fn write_deletions(
     client: &Client,
-    lane: &Lane<'_>,
+    lane: &DeliveryLane<'_>,
     round: &Round<'_>,
     verdicts: &mut [Verdict],
 ) -> Result<(), Failure> {
@@ -151,7 +151,7 @@ pub(super) async fn write(
         let since: Vec<_> = deletes.iter().map(|(_, delete)| delete.silent_since.map(moment)).collect();
         let statement = Statement::new(sql).uuids(ids()).with(owners, Type::UUID_ARRAY);
         let accepted: Vec<_> =
-            deletes.iter().map(|(told, _)| Timestamp::from_micros(told.seq).map(moment)).collect();
+            deletes.iter().map(|(record, _)| Timestamp::from_micros(record.seq).map(moment)).collect();
         let statement = statement.with(since, Type::TIMESTAMPTZ_ARRAY);
         let told_to: Vec<_> = deletes.iter().map(|(_, delete)| delete.told_to).collect();
         let statement = statement.with(accepted, Type::TIMESTAMPTZ_ARRAY);
@@ -164,30 +164,30 @@ pub(super) async fn write(
         Some(Statement::new(LOCK_ROWS).uuids(ids().chain(ids_again()))),
         about(NOTE),
         about(NOTE_CLAIMS),
-        (!deletes.is_empty()).then(|| user_marks::bound(owners)),
-        (!users.is_empty()).then(|| user_marks::note(users)),
+        (!deletes.is_empty()).then(|| user_marks::limit_marks(owners)),
+        (!users.is_empty()).then(|| user_marks::mark_users(users)),
         about(DELETE_MESSAGES),
         about(DELETE_SESSIONS),
-        (!again.is_empty()).then(|| messages_again(again)),
-        (!again.is_empty()).then(|| sessions_again(again)),
+        (!again.is_empty()).then(|| delete_messages_again(again)),
+        (!again.is_empty()).then(|| delete_sessions_again(again)),
         Some(Statement::new(DROP_TOMBSTONES).uuids(ids().chain(ids_again()))),
-        Some(sessions::owners(ids())),
+        Some(sessions::select_owners(ids())),
     ];
     let [_, _, _, _, _, _, _, messages, gone, _, _, _, left] =
         transaction::write(client, lane, &statements).await?;
-    let done = users.iter().map(|(told, _)| told).chain(again.iter().map(|(told, ..)| told));
-    done.for_each(|told| verdicts[told.place] = Verdict::Deleted(Removed::default()));
+    let done = users.iter().map(|(record, _)| record).chain(again.iter().map(|(record, ..)| record));
+    done.for_each(|record| verdicts[record.place] = Verdict::Deleted(Removed::default()));
     // A broken search index must not prevent a deletion. The indexer's next pass removes the remaining
     // entries.
     let _ = Statement::new(FORGET).uuids(ids().chain(ids_again())).query(client).await;
-    let mut messages = removed_messages(&messages)?;
-    let gone = ids_of(&gone)?;
+    let mut messages = read_removed_messages(&messages)?;
+    let gone = read_ids(&gone)?;
     let left: HashMap<Uuid, Uuid> =
         left.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, Error>>()?;
     if deletes.iter().any(|(_, delete)| !gone.contains(&delete.session_id)) {
-        obstacle::no_session_is_hidden(client).await?;
+        hidden_rows::check_sessions_visible(client).await?;
     }
-    for (Told { place, .. }, delete) in deletes {
+    for (RecordRef { place, .. }, delete) in deletes {
         let session_id = &delete.session_id;
         let removed = Removed {
             sessions: u64::from(gone.contains(session_id)),
@@ -215,7 +215,7 @@ pub(super) async fn write(
 }
 
 /// Returns those of these sessions that were deleted for good.
-pub(super) async fn deleted(
+pub(super) async fn find_deleted(
     client: &Client,
     sessions: impl Iterator<Item = Uuid>,
 ) -> Result<HashSet<Uuid>, Error> {
@@ -223,48 +223,48 @@ pub(super) async fn deleted(
     if sessions.is_empty() {
         return Ok(HashSet::new());
     }
-    ids_of(&Statement::new(DELETED).uuids(sessions.into_iter()).query(client).await?)
+    read_ids(&Statement::new(DELETED).uuids(sessions.into_iter()).query(client).await?)
 }
 
 /// Drops messages whose session or user was deleted, with a verdict, and returns the others.
-pub(super) async fn let_go<'r>(
+pub(super) async fn drop_deleted<'r>(
     client: &Client,
-    homeless: Vec<Placed<'r>>,
+    messages: Vec<PlacedMessage<'r>>,
     verdicts: &mut [Verdict],
-) -> Result<Vec<Placed<'r>>, Error> {
-    let session_of = |placed: &Placed<'_>| placed.stamped.message.session_id;
-    let deleted = deleted(client, homeless.iter().map(session_of)).await?;
+) -> Result<Vec<PlacedMessage<'r>>, Error> {
+    let session_of = |placed: &PlacedMessage<'_>| placed.stamped.message.session_id;
+    let deleted = find_deleted(client, messages.iter().map(session_of)).await?;
     let (gone, left): (Vec<_>, Vec<_>) =
-        homeless.into_iter().partition(|placed| deleted.contains(&session_of(placed)));
+        messages.into_iter().partition(|placed| deleted.contains(&session_of(placed)));
     gone.iter().for_each(|placed| verdicts[placed.place] = Verdict::Dead(DeadReason::Deleted));
-    user_marks::let_go(client, left, verdicts).await
+    user_marks::drop_refused(client, left, verdicts).await
 }
 
 /// Finds out why updates and ends matched no session: the session may have been deleted, or belong to
 /// another user. All others belong to a session that does not exist yet.
-pub(super) async fn refuse_what_is_told(
+pub(super) async fn refuse_updates_and_ends(
     client: &Client,
     rounds: &[Round<'_>],
     verdicts: &mut [Verdict],
 ) -> Result<(), Error> {
     let unknown = Verdict::Refused(NotDurable::UnknownSession);
-    let told = rounds.iter().flat_map(Round::updates_and_ends);
-    let told: Vec<_> = told.filter(|told| verdicts[told.place] == unknown).collect();
-    if told.is_empty() {
+    let records = rounds.iter().flat_map(Round::updates_and_ends);
+    let records: Vec<_> = records.filter(|record| verdicts[record.place] == unknown).collect();
+    if records.is_empty() {
         return Ok(());
     }
-    let deleted = deleted(client, told.iter().map(|told| told.session_id)).await?;
-    let owners = sessions::find_owners(client, told.iter().map(|told| told.session_id)).await?;
+    let deleted = find_deleted(client, records.iter().map(|record| record.session_id)).await?;
+    let owners = sessions::find_owners(client, records.iter().map(|record| record.session_id)).await?;
     // If a record names an owner and its session does not exist, the start of the session was refused.
-    let late = told.iter().map(|told| Late {
-        place: told.place,
-        session_id: told.session_id,
-        owner: told.owner,
+    let late = records.iter().map(|record| LateRecord {
+        place: record.place,
+        session_id: record.session_id,
+        owner: record.owner,
         begun: None,
-        accepted: told.seq,
+        accepted: record.seq,
     });
-    let late = user_marks::refused(client, late).await?;
-    for UpdateOrEnd { place, session_id, owner, .. } in told {
+    let late = user_marks::find_refused(client, late).await?;
+    for UpdateOrEnd { place, session_id, owner, .. } in records {
         if deleted.contains(&session_id) {
             verdicts[place] = Verdict::Refused(NotDurable::Deleted);
         } else if late.contains(&place) {
@@ -276,13 +276,13 @@ pub(super) async fn refuse_what_is_told(
     Ok(())
 }
 
-fn ids_of(rows: &[Row]) -> Result<HashSet<Uuid>, Error> {
+fn read_ids(rows: &[Row]) -> Result<HashSet<Uuid>, Error> {
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
 /// Returns the number of messages deleted with each session. If the session was deleted for its age, also
 /// their ids.
-fn removed_messages(rows: &[Row]) -> Result<HashMap<Uuid, (u64, Vec<Uuid>)>, Error> {
+fn read_removed_messages(rows: &[Row]) -> Result<HashMap<Uuid, (u64, Vec<Uuid>)>, Error> {
     let removed = |row: &Row| {
         let count = row.try_get::<_, i64>(1)?.unsigned_abs();
         Ok((row.try_get(0)?, (count, row.try_get(2)?)))
@@ -290,10 +290,10 @@ fn removed_messages(rows: &[Row]) -> Result<HashMap<Uuid, (u64, Vec<Uuid>)>, Err
     rows.iter().map(removed).collect()
 }
 
-fn messages_again(again: &[(Told, &SessionDelete, &RemovedRows)]) -> Statement<'static> {
+fn delete_messages_again(again: &[(RecordRef, &SessionDelete, &RemovedRows)]) -> Statement<'static> {
     let all = || {
-        again.iter().flat_map(|(told, delete, rows)| {
-            rows.messages.iter().map(|id| (delete.session_id, *id, told.seq))
+        again.iter().flat_map(|(record, delete, rows)| {
+            rows.messages.iter().map(|id| (delete.session_id, *id, record.seq))
         })
     };
     let statement = Statement::new(DELETE_MESSAGES_AGAIN).uuids(all().map(|(session_id, ..)| session_id));
@@ -301,9 +301,9 @@ fn messages_again(again: &[(Told, &SessionDelete, &RemovedRows)]) -> Statement<'
     statement.with(all().map(|(.., seq)| seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
 }
 
-fn sessions_again(again: &[(Told, &SessionDelete, &RemovedRows)]) -> Statement<'static> {
+fn delete_sessions_again(again: &[(RecordRef, &SessionDelete, &RemovedRows)]) -> Statement<'static> {
     let all = || again.iter().filter(|(_, _, rows)| rows.session);
     let statement =
         Statement::new(DELETE_SESSIONS_AGAIN).uuids(all().map(|(_, delete, _)| delete.session_id));
-    statement.with(all().map(|(told, ..)| told.seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
+    statement.with(all().map(|(record, ..)| record.seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
 }

@@ -26,15 +26,15 @@ const HELD: &str = "SELECT delivery FROM public.conversation_nodes WHERE node = 
 
 /// The lane that delivers.
 #[derive(Clone, Copy)]
-pub(super) struct Lane<'d> {
+pub(super) struct DeliveryLane<'d> {
     node: Uuid,
     lane: i32,
     numbers: Option<&'d DeliveryNumbers>,
 }
 
-impl<'d> Lane<'d> {
-    pub(super) fn of(delivery: &Delivery<'d>) -> Self {
-        Self { node: delivery.node, lane: number_of(delivery.lane), numbers: delivery.numbers }
+impl<'d> DeliveryLane<'d> {
+    pub(super) fn new(delivery: &Delivery<'d>) -> Self {
+        Self { node: delivery.node, lane: lane_number(delivery.lane), numbers: delivery.numbers }
     }
 
     pub(super) fn node(&self) -> Uuid {
@@ -42,7 +42,7 @@ impl<'d> Lane<'d> {
     }
 
     /// Returns the statement that goes first in the next transaction, and its number.
-    pub(super) fn next(&self) -> Option<(Statement<'static>, i64)> {
+    pub(super) fn next_delivery(&self) -> Option<(Statement<'static>, i64)> {
         let numbers = self.numbers?;
         let (last, next) = (numbers.last(), numbers.next());
         let statement = Statement::new(MOVE).with(self.node, Type::UUID).with(self.lane, Type::INT4);
@@ -55,14 +55,14 @@ impl<'d> Lane<'d> {
 }
 
 /// Returns the number of the last delivery of a lane, if the database knows one.
-pub(super) async fn held(client: &Client, node: Uuid, lane: usize) -> Result<Option<i64>, Failure> {
-    let statement = Statement::new(HELD).with(node, Type::UUID).with(number_of(lane), Type::INT4);
+pub(super) async fn read_last(client: &Client, node: Uuid, lane: usize) -> Result<Option<i64>, Failure> {
+    let statement = Statement::new(HELD).with(node, Type::UUID).with(lane_number(lane), Type::INT4);
     let rows = statement.query(client).await?;
     Ok(rows.iter().map(|row| row.try_get(0)).max_by_key(|held| held.as_ref().ok().copied()).transpose()?)
 }
 
 /// Explains why the number could not be moved.
-pub(super) fn failure(error: Error) -> Failure {
+pub(super) fn explain_guard_failure(error: Error) -> Failure {
     if error.code() == Some(&SqlState::DIVISION_BY_ZERO) {
         return Failure::changed(
             "the database holds another delivery of this server than the last it confirmed",
@@ -71,6 +71,6 @@ pub(super) fn failure(error: Error) -> Failure {
     error.into()
 }
 
-fn number_of(lane: usize) -> i32 {
+fn lane_number(lane: usize) -> i32 {
     i32::try_from(lane).unwrap_or(i32::MAX)
 }

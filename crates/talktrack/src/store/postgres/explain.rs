@@ -7,16 +7,16 @@ use crate::store::postgres::schema::Difference;
 use crate::store::{ErrorClass, StoreError};
 
 /// Returns the error for the writer.
-pub(super) fn explain(failure: Failure, differences: &[Difference]) -> StoreError {
-    match in_words(&failure, differences) {
+pub(super) fn explain_failure(failure: Failure, differences: &[Difference]) -> StoreError {
+    match find_cause(&failure, differences) {
         Some(message) => StoreError { class: ErrorClass::Systemic, message, ..failure.into_error() },
         None => failure.into_error(),
     }
 }
 
 /// Describes the difference that caused the failure; `None` if no difference explains it.
-fn in_words(failure: &Failure, differences: &[Difference]) -> Option<String> {
-    tell(differences, |difference| match failure.class {
+fn find_cause(failure: &Failure, differences: &[Difference]) -> Option<String> {
+    describe_first(differences, |difference| match failure.class {
         ErrorClass::Data => failure.concerns(difference),
         ErrorClass::Transient | ErrorClass::Systemic => {
             failure.is_about_the_schema() && difference.is_structural()
@@ -25,12 +25,12 @@ fn in_words(failure: &Failure, differences: &[Difference]) -> Option<String> {
 }
 
 /// Returns the error if a difference stops every row from being written.
-pub(super) fn drift(differences: &[Difference]) -> Option<StoreError> {
-    let message = tell(differences, |difference| difference.stops_every_row)?;
+pub(super) fn check_drift(differences: &[Difference]) -> Option<StoreError> {
+    let message = describe_first(differences, |difference| difference.stops_every_row)?;
     Some(StoreError::new(ErrorClass::Systemic, message))
 }
 
-fn tell(differences: &[Difference], is_meant: impl Fn(&Difference) -> bool) -> Option<String> {
+fn describe_first(differences: &[Difference], is_meant: impl Fn(&Difference) -> bool) -> Option<String> {
     let mut found = differences.iter().filter(|difference| is_meant(difference));
     let first = found.next()?;
     let more = match found.count() {
@@ -38,6 +38,6 @@ fn tell(differences: &[Difference], is_meant: impl Fn(&Difference) -> bool) -> O
         1 => ", and 1 more difference".to_owned(),
         more => format!(", and {more} more differences"),
     };
-    let command = if first.is_yours_to_mend { "doctor" } else { "migrate" };
+    let command = if first.is_left_to_owner { "doctor" } else { "migrate" };
     Some(format!("{}{more} (run: talktrack {command})", first.problem))
 }

@@ -122,7 +122,7 @@ impl Failure {
     }
 
     /// Says that the failure concerns the session's row of a message.
-    pub(super) fn of_a_session(self) -> Self {
+    pub(super) fn for_session(self) -> Self {
         Self { message: format!("its session cannot be stored: {}", self.message), ..self }
     }
 
@@ -151,10 +151,10 @@ impl Failure {
 impl From<tokio_postgres::Error> for Failure {
     fn from(error: tokio_postgres::Error) -> Self {
         if let Some(answer) = error.as_db_error() {
-            return Self::of_answer(answer);
+            return Self::from_db_error(answer);
         }
         let cause = std::error::Error::source(&error);
-        if let Some(asked) = cause.and_then(cleartext_asked) {
+        if let Some(asked) = cause.and_then(find_cleartext_error) {
             return Self::systemic(asked.to_string());
         }
         let of_the_network = cause.is_some_and(|cause| cause.is::<std::io::Error>());
@@ -171,7 +171,7 @@ impl From<tokio_postgres::Error> for Failure {
 }
 
 /// Finds the error for a refused cleartext password.
-fn cleartext_asked<'e>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e CleartextAsked> {
+fn find_cleartext_error<'e>(cause: &'e (dyn std::error::Error + 'static)) -> Option<&'e CleartextAsked> {
     cause.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref()
 }
 
@@ -193,11 +193,11 @@ impl From<PoolError> for Failure {
 }
 
 impl Failure {
-    fn of_answer(answer: &DbError) -> Self {
+    fn from_db_error(answer: &DbError) -> Self {
         let owned = |text: Option<&str>| text.map(str::to_owned);
         Self {
             class: class_of(answer.code().code()),
-            message: in_words(answer),
+            message: describe(answer),
             is_changed_id: answer.message().contains("\"talktrack: a trigger changed"),
             // A server that shuts down or drops the connection may have committed before.
             is_outcome_unknown: ["08", "57P"].iter().any(|group| answer.code().code().starts_with(group)),
@@ -210,9 +210,9 @@ impl Failure {
 }
 
 /// Returns the server's message, plus advice if only an operator can help.
-fn in_words(answer: &DbError) -> String {
+fn describe(answer: &DbError) -> String {
     let code = answer.code();
-    let said = without_values(answer);
+    let said = message_without_values(answer);
     let place = match (answer.table(), answer.column()) {
         (Some(table), Some(column)) => format!(" ('{column}' of '{table}')"),
         (Some(table), None) => format!(" ('{table}')"),
@@ -236,7 +236,7 @@ fn in_words(answer: &DbError) -> String {
 /// Removes values from the message. In the SQLSTATE classes for values, PostgreSQL quotes a bad value after
 /// a colon. The message of a function that the user wrote may quote anything, so only its location is
 /// shown.
-fn without_values(answer: &DbError) -> Cow<'_, str> {
+fn message_without_values(answer: &DbError) -> Cow<'_, str> {
     let message = answer.message();
     if let Some(place) = raised_at(answer) {
         let constraint = answer.constraint().map(|name| format!(", constraint '{name}'"));

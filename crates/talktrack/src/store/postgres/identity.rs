@@ -19,22 +19,22 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const SELECT: &str = "SELECT id FROM public.conversation_store";
 
 /// The only store that may be used; `None` if any may be.
-pub(super) type Expected = Arc<Mutex<Option<NotedStore>>>;
+pub(super) type ExpectedStore = Arc<Mutex<Option<NotedStore>>>;
 
 /// Returns the id of the database; `None` if `migrate` has not written one, or if the role may not see it.
-pub(super) async fn id_of(client: &Client) -> Result<Option<Uuid>, Error> {
+pub(super) async fn read_id(client: &Client) -> Result<Option<Uuid>, Error> {
     let rows = client.query_typed(SELECT, &[]).await?;
     rows.first().map(|row| row.try_get(0)).transpose()
 }
 
 /// Refuses new connections to a store other than the expected one.
-pub(super) fn compare(expected: &Expected, address: &Address) -> Hook {
+pub(super) fn check_identity(expected: &ExpectedStore, address: &Address) -> Hook {
     let (expected, place) = (Arc::clone(expected), address.to_string());
     Hook::async_fn(move |client, _| {
         let (expected, place) = (expected.lock().clone(), place.clone());
         Box::pin(async move {
             let Some(expected) = expected else { return Ok(()) };
-            match tokio::time::timeout(PATIENCE, id_of(client)).await {
+            match tokio::time::timeout(PATIENCE, read_id(client)).await {
                 Ok(Ok(found)) if found == expected.id => Ok(()),
                 Ok(Ok(_)) => Err(HookError::message(expected.mismatch(&place))),
                 Ok(Err(error)) => Err(HookError::Backend(error)),

@@ -6,7 +6,7 @@ use tokio_postgres::types::Type;
 use crate::json::{JsonArray, JsonObject};
 use crate::message::Message;
 use crate::record::Stamped;
-use crate::store::postgres::plan::Placed;
+use crate::store::postgres::plan::PlacedMessage;
 use crate::store::postgres::statement::Statement;
 
 /// Inserts messages that have a session of their own user, and counts them. Returns the ids that were
@@ -101,9 +101,9 @@ WHERE message.id = first.id AND (message.created_at, message.seq) > (first.creat
 );
 
 /// Inserts these messages. Their ids are distinct.
-pub(super) fn insert<'a>(messages: &[Placed<'a>]) -> Statement<'a> {
+pub(super) fn insert_messages<'a>(messages: &[PlacedMessage<'a>]) -> Statement<'a> {
     let all = || messages.iter().map(|placed| placed.stamped);
-    let late = || messages.iter().filter_map(|placed| Some((placed, placed.takes_back()?)));
+    let late = || messages.iter().filter_map(|placed| Some((placed, placed.reopens_before()?)));
     with_content(Statement::new(INSERT), all)
         .uuids(all().map(|stamped| stamped.message.session_id))
         .with(all().map(|stamped| stamped.owner).collect::<Vec<_>>(), Type::UUID_ARRAY)
@@ -116,7 +116,9 @@ pub(super) fn insert<'a>(messages: &[Placed<'a>]) -> Statement<'a> {
 }
 
 /// Moves the messages stored under these ids to the place of these records. The ids are distinct.
-pub(super) fn move_up<'a>(earlier: impl Iterator<Item = &'a Placed<'a>> + Clone) -> Statement<'static> {
+pub(super) fn move_messages_up<'a>(
+    earlier: impl Iterator<Item = &'a PlacedMessage<'a>> + Clone,
+) -> Statement<'static> {
     Statement::new(MOVE_UP)
         .uuids(earlier.clone().map(|placed| placed.stamped.id))
         .moments(earlier.clone().map(|placed| placed.stamped.created_at))
@@ -124,7 +126,7 @@ pub(super) fn move_up<'a>(earlier: impl Iterator<Item = &'a Placed<'a>> + Clone)
 }
 
 /// Replaces earlier revisions with these. The ids are distinct.
-pub(super) fn revise<'a>(revisions: &[Placed<'a>]) -> Statement<'a> {
+pub(super) fn revise_messages<'a>(revisions: &[PlacedMessage<'a>]) -> Statement<'a> {
     with_content(Statement::new(REVISE), || revisions.iter().map(|placed| placed.stamped))
         .with(revisions.iter().map(|placed| placed.seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
 }

@@ -17,13 +17,13 @@ use crate::record::{
 /// A record's place among the batch's records and in the order of acceptance, and whether the store may
 /// have seen it before.
 #[derive(Clone, Copy)]
-pub(super) struct Told {
+pub(super) struct RecordRef {
     pub(super) place: usize,
     pub(super) seq: Seq,
     pub(super) attempt: Attempt,
 }
 
-impl Told {
+impl RecordRef {
     /// Returns when the record was accepted.
     pub(super) fn accepted(self, otherwise: Timestamp) -> Timestamp {
         Timestamp::from_micros(self.seq).unwrap_or(otherwise)
@@ -32,16 +32,16 @@ impl Told {
 
 /// A message, with its place among the batch's records.
 #[derive(Clone, Copy)]
-pub(super) struct Placed<'r> {
+pub(super) struct PlacedMessage<'r> {
     pub(super) place: usize,
     pub(super) seq: Seq,
     pub(super) stamped: &'r Stamped,
     pub(super) attempt: Attempt,
 }
 
-impl Placed<'_> {
+impl PlacedMessage<'_> {
     /// Returns the moment before which an inferred end must lie, for this message to reopen the session.
-    pub(super) fn takes_back(&self) -> Option<Timestamp> {
+    pub(super) fn reopens_before(&self) -> Option<Timestamp> {
         self.stamped.takes_back(self.attempt)
     }
 }
@@ -57,7 +57,7 @@ pub(super) struct UpdateOrEnd {
 
 /// The merged updates of a session.
 #[derive(Clone)]
-pub(super) struct Merged {
+pub(super) struct MergedUpdates {
     pub(super) metadata: JsonObject,
     /// The owner that all of the updates name.
     pub(super) owner: Option<Uuid>,
@@ -71,15 +71,15 @@ pub(super) struct Merged {
     pub(super) places: Vec<usize>,
 }
 
-impl Merged {
-    fn one(told: Told, update: &SessionUpdate) -> Self {
+impl MergedUpdates {
+    fn new(record: RecordRef, update: &SessionUpdate) -> Self {
         Self {
             metadata: update.metadata.clone(),
             owner: update.owner,
             session_started_at: update.session_started_at,
-            attempt: told.attempt,
-            last_seq: told.seq,
-            places: vec![told.place],
+            attempt: record.attempt,
+            last_seq: record.seq,
+            places: vec![record.place],
         }
     }
 }
@@ -87,42 +87,42 @@ impl Merged {
 /// One round: starts, then updates, messages and signs of life, then ends. Or only deletions.
 #[derive(Default)]
 pub(super) struct Round<'r> {
-    pub(super) starts: Vec<(Told, &'r SessionStart)>,
+    pub(super) starts: Vec<(RecordRef, &'r SessionStart)>,
     /// One for each session.
-    pub(super) updates: HashMap<Uuid, Merged>,
+    pub(super) updates: HashMap<Uuid, MergedUpdates>,
     /// Messages with distinct ids.
-    pub(super) messages: Vec<Placed<'r>>,
+    pub(super) messages: Vec<PlacedMessage<'r>>,
     /// Messages whose id is already in `messages`, for the same session: repetitions and later revisions.
-    pub(super) repeats: Vec<Placed<'r>>,
+    pub(super) repeats: Vec<PlacedMessage<'r>>,
     /// The latest sign of life for each claim to a session.
     pub(super) alive: HashMap<(Uuid, Option<Uuid>), Timestamp>,
-    pub(super) ends: Vec<(Told, &'r SessionEnd)>,
+    pub(super) ends: Vec<(RecordRef, &'r SessionEnd)>,
     /// One for each session. A round with deletions contains nothing else.
-    pub(super) deletes: Vec<(Told, &'r SessionDelete)>,
+    pub(super) deletes: Vec<(RecordRef, &'r SessionDelete)>,
     /// Deletions that the database did before and has lost since. A round with deletions contains nothing
     /// else.
-    pub(super) again: Vec<(Told, &'r SessionDelete, &'r RemovedRows)>,
+    pub(super) again: Vec<(RecordRef, &'r SessionDelete, &'r RemovedRows)>,
     /// One for each user. A round with deletions contains nothing else.
-    pub(super) users: Vec<(Told, &'r UserDelete)>,
+    pub(super) users: Vec<(RecordRef, &'r UserDelete)>,
     /// The latest step of each session in this round.
-    steps: HashMap<Uuid, Step>,
+    phases: HashMap<Uuid, SessionPhase>,
     /// The session of each message id.
     ids: HashMap<Uuid, Uuid>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Step {
+enum SessionPhase {
     Started,
-    UnderWay,
+    Running,
     Ended,
     Deleted,
 }
 
-impl Step {
-    fn of(body: &Body) -> Self {
+impl SessionPhase {
+    fn new(body: &Body) -> Self {
         match body {
             Body::Start(_) => Self::Started,
-            Body::Update(_) | Body::Alive(_) | Body::Message(_) => Self::UnderWay,
+            Body::Update(_) | Body::Alive(_) | Body::Message(_) => Self::Running,
             Body::End(_) => Self::Ended,
             Body::Delete(_) | Body::DeleteUser(_) => Self::Deleted,
         }
@@ -130,14 +130,14 @@ impl Step {
 }
 
 /// Distributes records over rounds.
-pub(super) fn rounds(records: &[Record]) -> Vec<Round<'_>> {
+pub(super) fn plan_rounds(records: &[Record]) -> Vec<Round<'_>> {
     let mut rounds = vec![Round::default()];
     for (place, record) in records.iter().enumerate() {
         if !rounds.last().is_some_and(|round| round.has_room_for(record)) {
             rounds.push(Round::default());
         }
         if let Some(round) = rounds.last_mut() {
-            round.take(place, record);
+            round.add(place, record);
         }
     }
     rounds
@@ -148,9 +148,9 @@ impl<'r> Round<'r> {
     /// One statement can change a session's row only once, so a round has at most one start and one end per
     /// session.
     fn has_room_for(&self, record: &Record) -> bool {
-        let next = Step::of(&record.body);
+        let next = SessionPhase::new(&record.body);
         let is_for_deletions = self.is_for_deletions();
-        if !self.steps.is_empty() && is_for_deletions != (next == Step::Deleted) {
+        if !self.phases.is_empty() && is_for_deletions != (next == SessionPhase::Deleted) {
             return false;
         }
         let taken = record.message().and_then(|stamped| self.ids.get(&stamped.id));
@@ -165,9 +165,11 @@ impl<'r> Round<'r> {
         {
             return false;
         }
-        match self.steps.get(&record.session_id()) {
+        match self.phases.get(&record.session_id()) {
             None => true,
-            Some(last) => next == Step::UnderWay && *last <= next || next == Step::Ended && *last < next,
+            Some(last) => {
+                next == SessionPhase::Running && *last <= next || next == SessionPhase::Ended && *last < next
+            }
         }
     }
 
@@ -176,8 +178,8 @@ impl<'r> Round<'r> {
     }
 
     /// Returns the messages that may reopen a session, each with its session.
-    pub(super) fn late_messages(&self) -> impl Iterator<Item = (Uuid, &Placed<'r>)> {
-        let late = self.messages.iter().filter(|placed| placed.takes_back().is_some());
+    pub(super) fn reopening_messages(&self) -> impl Iterator<Item = (Uuid, &PlacedMessage<'r>)> {
+        let late = self.messages.iter().filter(|placed| placed.reopens_before().is_some());
         late.map(|placed| (placed.stamped.message.session_id, placed))
     }
 
@@ -192,9 +194,9 @@ impl<'r> Round<'r> {
                 session_started_at: merged.session_started_at,
             })
         });
-        let ends = self.ends.iter().map(|(told, end)| UpdateOrEnd {
-            place: told.place,
-            seq: told.seq,
+        let ends = self.ends.iter().map(|(record, end)| UpdateOrEnd {
+            place: record.place,
+            seq: record.seq,
             session_id: end.session_id,
             owner: end.owner,
             session_started_at: end.session_started_at(),
@@ -203,21 +205,21 @@ impl<'r> Round<'r> {
     }
 
     /// Adds a message alone. No other record of its session may be in this round.
-    pub(super) fn take_message(&mut self, placed: Placed<'r>) {
+    pub(super) fn add_message(&mut self, placed: PlacedMessage<'r>) {
         let first = self.ids.insert(placed.stamped.id, placed.stamped.message.session_id).is_none();
         if first { self.messages.push(placed) } else { self.repeats.push(placed) }
     }
 
     /// Adds the updates and ends of an earlier round that found no row for these sessions. The rows exist
     /// now.
-    pub(super) fn take_what_is_told_of(&mut self, sessions: &HashSet<Uuid>, earlier: &Round<'r>) {
+    pub(super) fn retry_updates_and_ends(&mut self, sessions: &HashSet<Uuid>, earlier: &Round<'r>) {
         for (session_id, merged) in earlier.updates.iter().filter(|(id, _)| sessions.contains(id)) {
-            self.take_updates(*session_id, merged.clone());
+            self.add_updates(*session_id, merged.clone());
         }
         self.ends.extend(earlier.ends.iter().filter(|(_, end)| sessions.contains(&end.session_id)));
     }
 
-    fn take_updates(&mut self, session_id: Uuid, more: Merged) {
+    fn add_updates(&mut self, session_id: Uuid, more: MergedUpdates) {
         match self.updates.entry(session_id) {
             Entry::Vacant(first) => drop(first.insert(more)),
             Entry::Occupied(mut merged) => {
@@ -229,26 +231,26 @@ impl<'r> Round<'r> {
         }
     }
 
-    fn take(&mut self, place: usize, record: &'r Record) {
-        self.steps.insert(record.session_id(), Step::of(&record.body));
-        let told = Told { place, seq: record.seq, attempt: record.attempt };
+    fn add(&mut self, place: usize, record: &'r Record) {
+        self.phases.insert(record.session_id(), SessionPhase::new(&record.body));
+        let entry = RecordRef { place, seq: record.seq, attempt: record.attempt };
         match &record.body {
-            Body::Start(start) => self.starts.push((told, start)),
-            Body::Update(update) => self.take_updates(update.session_id, Merged::one(told, update)),
+            Body::Start(start) => self.starts.push((entry, start)),
+            Body::Update(update) => self.add_updates(update.session_id, MergedUpdates::new(entry, update)),
             Body::Message(stamped) => {
-                self.take_message(Placed { place, seq: record.seq, stamped, attempt: record.attempt });
+                self.add_message(PlacedMessage { place, seq: record.seq, stamped, attempt: record.attempt });
             }
             Body::Alive(alive) => {
                 let claim = (alive.session_id, alive.owner);
                 let latest = self.alive.entry(claim).or_insert(alive.at);
                 *latest = alive.at.max(*latest);
             }
-            Body::End(end) => self.ends.push((told, end)),
+            Body::End(end) => self.ends.push((entry, end)),
             Body::Delete(delete) => match &delete.removed {
-                None => self.deletes.push((told, delete)),
-                Some(rows) => self.again.push((told, delete, rows)),
+                None => self.deletes.push((entry, delete)),
+                Some(rows) => self.again.push((entry, delete, rows)),
             },
-            Body::DeleteUser(delete) => self.users.push((told, delete)),
+            Body::DeleteUser(delete) => self.users.push((entry, delete)),
         }
     }
 }

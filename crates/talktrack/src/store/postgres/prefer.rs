@@ -38,9 +38,7 @@ pub(super) async fn connect(
     encrypted.ssl_mode(SslMode::Require);
     match encrypted.connect(tls).await {
         Ok((client, connection)) => Ok((client, tokio::spawn(drive(connection)))),
-        Err(error) if may_lack_tls(&error, config) => {
-            connect_in_the_clear(config).await.unwrap_or(Err(error))
-        }
+        Err(error) if may_lack_tls(&error, config) => connect_unencrypted(config).await.unwrap_or(Err(error)),
         Err(error) => Err(error),
     }
 }
@@ -72,15 +70,17 @@ fn is_on_this_machine(config: &Config) -> bool {
 }
 
 /// Tries each host in turn without encryption. `None` if no host could be reached.
-async fn connect_in_the_clear(config: &Config) -> Option<Result<(Client, JoinHandle<()>), Error>> {
+async fn connect_unencrypted(config: &Config) -> Option<Result<(Client, JoinHandle<()>), Error>> {
     let mut failed = None;
     for (place, host) in config.get_hosts().iter().enumerate() {
         let Host::Tcp(name) = host else { continue };
         let ports = config.get_ports();
         let port = ports.get(place).or_else(|| ports.first()).copied().unwrap_or(5432);
         let address = config.get_hostaddrs().get(place).map(ToString::to_string);
-        let Ok(stream) = dial(address.as_deref().unwrap_or(name), port, config).await else { continue };
-        match begin(stream, config).await {
+        let Ok(stream) = open_stream(address.as_deref().unwrap_or(name), port, config).await else {
+            continue;
+        };
+        match start_connection(stream, config).await {
             Ok(connected) => return Some(Ok(connected)),
             Err(error) => failed = Some(Err(error)),
         }
@@ -88,7 +88,7 @@ async fn connect_in_the_clear(config: &Config) -> Option<Result<(Client, JoinHan
     failed
 }
 
-async fn begin(stream: TcpStream, config: &Config) -> Result<(Client, JoinHandle<()>), Error> {
+async fn start_connection(stream: TcpStream, config: &Config) -> Result<(Client, JoinHandle<()>), Error> {
     let mut plain = config.clone();
     plain.ssl_mode(SslMode::Disable);
     let stream = NoCleartext::new(stream);
@@ -103,7 +103,7 @@ async fn begin(stream: TcpStream, config: &Config) -> Result<(Client, JoinHandle
 
 /// Connects as the driver does: to the first address that answers, with the timeouts of the connection
 /// string.
-async fn dial(host: &str, port: u16, config: &Config) -> io::Result<TcpStream> {
+async fn open_stream(host: &str, port: u16, config: &Config) -> io::Result<TcpStream> {
     let mut failed = io::Error::from(io::ErrorKind::NotFound);
     for address in tokio::net::lookup_host((host, port)).await? {
         let patience = config.get_connect_timeout().copied().unwrap_or(Duration::from_secs(10));

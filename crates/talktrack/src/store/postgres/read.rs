@@ -21,7 +21,8 @@ use crate::store::postgres::queries::{
     SESSIONS_BY_ID, SESSIONS_BY_PREFIX, SESSIONS_OF_USER_AT, VISIBLE_MESSAGES,
 };
 use crate::store::postgres::rows::{
-    SESSION_COLUMNS, get, is_full, key, message_page, session_page, session_preview, session_row, time,
+    SESSION_COLUMNS, get, get_time, is_full, message_page, session_page, session_preview, session_row,
+    time_param,
 };
 use crate::store::postgres::search::with_ids;
 use crate::store::postgres::statement::{Statement, moment};
@@ -44,10 +45,10 @@ impl PostgresStore {
         let named = self.sessions_with(viewer, query).await?;
         let (mut rows, mut after): (Vec<Result<SessionRow, ReadError>>, _) = (Vec::new(), after);
         loop {
-            let among = list(SESSIONS_AMONG, filter, after, limit).uuids(named.iter().copied());
-            let listed = session_page(&self.ask(among).await?, limit)?;
+            let among = session_page_query(SESSIONS_AMONG, filter, after, limit).uuids(named.iter().copied());
+            let listed = session_page(&self.run_query(among).await?, limit)?;
             let ids: Vec<_> = listed.iter().map(|row| row.session_id).collect();
-            let seen = self.seen_sessions(viewer, query, &ids).await?;
+            let seen = self.visible_sessions(viewer, query, &ids).await?;
             after = listed.last_before_more().map(SessionRow::cursor);
             let is_shown = |row: &SessionRow| seen.contains(&row.session_id);
             rows.extend(listed.into_iter().filter(is_shown).map(Ok));
@@ -66,15 +67,16 @@ impl PostgresStore {
     /// # Errors
     /// If the database cannot answer now.
     pub async fn accepted_since(&self, seq: Seq, limit: usize) -> Result<Page<MessageRow>, ReadError> {
-        let statement = Statement::new(ACCEPTED_SINCE).with(seq, Type::INT8).with(rows(limit), Type::INT8);
-        message_page(&self.ask(statement).await?, limit)
+        let statement =
+            Statement::new(ACCEPTED_SINCE).with(seq, Type::INT8).with(row_limit(limit), Type::INT8);
+        message_page(&self.run_query(statement).await?, limit)
     }
 }
 
 #[async_trait]
 impl Rows for PostgresStore {
     async fn session(&self, session_id: Uuid) -> Result<Option<SessionRow>, ReadError> {
-        let rows = self.ask(Statement::new(SESSION).with(session_id, Type::UUID)).await?;
+        let rows = self.run_query(Statement::new(SESSION).with(session_id, Type::UUID)).await?;
         rows.first().map(session_row).transpose()
     }
 
@@ -85,20 +87,20 @@ impl Rows for PostgresStore {
         limit: usize,
     ) -> Result<Page<SessionRow>, ReadError> {
         let found = match (&filter.matching, &self.viewer) {
-            (None, _) => self.ask(list(SESSIONS, &filter, after, limit)).await?,
+            (None, _) => self.run_query(session_page_query(SESSIONS, &filter, after, limit)).await?,
             (Some(query), Some(viewer)) => {
                 return self.matching_sessions_of(viewer, query, &filter, after, limit).await;
             }
             (Some(query), None) => {
                 let words = query.to_tsquery();
-                let newest = list(NEWEST_MATCHING_SESSIONS, &filter, after, limit);
-                let newest = self.search(newest.with(words.clone(), Type::TEXT)).await?;
+                let newest = session_page_query(NEWEST_MATCHING_SESSIONS, &filter, after, limit);
+                let newest = self.query_index(newest.with(words.clone(), Type::TEXT)).await?;
                 if is_full(&newest, limit, SESSION_COLUMNS)? {
                     newest
                 } else {
                     let words = with_ids(words, filter.user_id, None);
-                    let all = list(MATCHING_SESSIONS, &filter, after, limit);
-                    self.search(all.with(words, Type::TEXT)).await?
+                    let all = session_page_query(MATCHING_SESSIONS, &filter, after, limit);
+                    self.query_index(all.with(words, Type::TEXT)).await?
                 }
             }
         };
@@ -113,16 +115,16 @@ impl Rows for PostgresStore {
         let statement = Statement::new(SESSION_BY_NAME)
             .with(user_id, Type::UUID)
             .with(external_id.to_owned(), Type::TEXT);
-        self.ask(statement).await?.first().map(session_row).transpose()
+        self.run_query(statement).await?.first().map(session_row).transpose()
     }
 
     async fn sessions_by_prefix(&self, prefix: &str, limit: usize) -> Result<Vec<SessionRow>, ReadError> {
-        let Some((first, last)) = range_of(prefix) else { return Ok(Vec::new()) };
+        let Some((first, last)) = uuid_range(prefix) else { return Ok(Vec::new()) };
         let statement = Statement::new(SESSIONS_BY_PREFIX)
             .with(first, Type::UUID)
             .with(last, Type::UUID)
-            .with(rows(limit), Type::INT8);
-        self.ask(statement).await?.iter().map(session_row).collect()
+            .with(row_limit(limit), Type::INT8);
+        self.run_query(statement).await?.iter().map(session_row).collect()
     }
 
     async fn messages(
@@ -133,26 +135,26 @@ impl Rows for PostgresStore {
     ) -> Result<Page<MessageRow>, ReadError> {
         let about = |sql| Statement::new(sql).with(session_id, Type::UUID);
         let Some(cursor) = after else {
-            let first = about(FIRST_MESSAGES).with(rows(limit), Type::INT8);
-            return message_page(&self.ask(first).await?, limit);
+            let first = about(FIRST_MESSAGES).with(row_limit(limit), Type::INT8);
+            return message_page(&self.run_query(first).await?, limit);
         };
         let mut found = Page::default();
-        let place = key(cursor.created_at);
+        let place = time_param(cursor.created_at);
         if place.is_some() {
             let next = about(MESSAGES)
                 .with(place, Type::TIMESTAMPTZ)
                 .with(cursor.seq, Type::INT8)
                 .with(cursor.id, Type::UUID)
-                .with(rows(limit), Type::INT8);
-            found = message_page(&self.ask(next).await?, limit)?;
+                .with(row_limit(limit), Type::INT8);
+            found = message_page(&self.run_query(next).await?, limit)?;
         }
         if !found.more {
             let limit = limit - found.len();
             let last = about(MESSAGES_WITHOUT_TIME)
                 .with(cursor.seq, Type::INT8)
                 .with(place.is_none().then_some(cursor.id), Type::UUID)
-                .with(rows(limit), Type::INT8);
-            let last = message_page(&self.ask(last).await?, limit)?;
+                .with(row_limit(limit), Type::INT8);
+            let last = message_page(&self.run_query(last).await?, limit)?;
             found.more = last.more;
             found.rows.extend(last);
         }
@@ -161,14 +163,14 @@ impl Rows for PostgresStore {
 
     async fn visible_messages(&self, ids: &[Uuid]) -> Result<Vec<Uuid>, ReadError> {
         let statement = Statement::new(VISIBLE_MESSAGES).with(ids.to_vec(), Type::UUID_ARRAY);
-        self.ask(statement).await?.iter().map(|row| get(row, 0)).collect()
+        self.run_query(statement).await?.iter().map(|row| get(row, 0)).collect()
     }
 
     async fn session_previews(&self, ids: &[Uuid]) -> Result<Vec<SessionPreview>, ReadError> {
         let statement = Statement::new(SESSION_PREVIEWS)
             .with(ids.to_vec(), Type::UUID_ARRAY)
-            .with(rows(PREVIEW_CHARS), Type::INT8);
-        self.ask(statement).await?.iter().map(session_preview).collect()
+            .with(row_limit(PREVIEW_CHARS), Type::INT8);
+        self.run_query(statement).await?.iter().map(session_preview).collect()
     }
 
     async fn search(
@@ -177,7 +179,7 @@ impl Rows for PostgresStore {
         after: Option<SearchCursor>,
         limit: usize,
     ) -> Result<Page<Hit>, SearchError> {
-        self.find(&wanted, after, limit).await
+        self.find_hits(&wanted, after, limit).await
     }
 
     async fn user_stats(&self, user_id: Uuid, range: &TimeRange) -> Result<Stats, StatsError> {
@@ -202,36 +204,36 @@ impl Read for PostgresStore {
     ) -> Result<Vec<SessionRow>, ReadError> {
         let statement = Statement::new(INACTIVE_SESSIONS)
             .with(moment(since), Type::TIMESTAMPTZ)
-            .with(after.and_then(|cursor| key(cursor.started_at)), Type::TIMESTAMPTZ)
+            .with(after.and_then(|cursor| time_param(cursor.started_at)), Type::TIMESTAMPTZ)
             .with(after.map(|cursor| cursor.session_id), Type::UUID)
-            .with(rows(limit), Type::INT8);
-        self.ask(statement).await?.iter().map(session_row).collect()
+            .with(row_limit(limit), Type::INT8);
+        self.run_query(statement).await?.iter().map(session_row).collect()
     }
 
     async fn sessions_by_id(&self, ids: &[Uuid]) -> Result<Vec<SessionRow>, ReadError> {
         let statement = Statement::new(SESSIONS_BY_ID).with(ids.to_vec(), Type::UUID_ARRAY);
-        self.ask(statement).await?.iter().map(session_row).collect()
+        self.run_query(statement).await?.iter().map(session_row).collect()
     }
 
     async fn messages_by_id(&self, ids: &[Uuid]) -> Result<Page<MessageRow>, ReadError> {
         let statement = Statement::new(MESSAGES_BY_ID).with(ids.to_vec(), Type::UUID_ARRAY);
-        message_page(&self.ask(statement).await?, usize::MAX)
+        message_page(&self.run_query(statement).await?, usize::MAX)
     }
 
     async fn last_said_at(&self, session_id: Uuid) -> Result<Option<Timestamp>, ReadError> {
-        let rows = self.ask(Statement::new(LAST_SAID_AT).with(session_id, Type::UUID)).await?;
-        let last = rows.first().map(|row| time(row, 0)).transpose()?;
+        let rows = self.run_query(Statement::new(LAST_SAID_AT).with(session_id, Type::UUID)).await?;
+        let last = rows.first().map(|row| get_time(row, 0)).transpose()?;
         Ok(last.and_then(|time| time.known()))
     }
 
     async fn sessions_of_user_at(&self, user_id: Uuid, at: Timestamp) -> Result<Vec<Uuid>, ReadError> {
         let statement =
             Statement::new(SESSIONS_OF_USER_AT).with(user_id, Type::UUID).with(moment(at), Type::TIMESTAMPTZ);
-        self.ask(statement).await?.iter().map(|row| get(row, 0)).collect()
+        self.run_query(statement).await?.iter().map(|row| get(row, 0)).collect()
     }
 
     async fn deleted_sessions(&self, ids: &[Uuid]) -> Result<Vec<DeletedSession>, ReadError> {
-        let rows = self.ask(Statement::new(DELETED_SESSIONS).uuids(ids.iter().copied())).await?;
+        let rows = self.run_query(Statement::new(DELETED_SESSIONS).uuids(ids.iter().copied())).await?;
         let deleted = |row| Ok(DeletedSession { session_id: get(row, 0)?, user_id: get(row, 1)? });
         rows.iter().map(deleted).collect()
     }
@@ -241,12 +243,12 @@ impl Read for PostgresStore {
     }
 
     async fn audit(&self) -> Result<Audit, ReadError> {
-        let counts = self.ask(Statement::new(COUNTS)).await?;
+        let counts = self.run_query(Statement::new(COUNTS)).await?;
         let count =
             |column| counts.first().map_or(Ok(0), |row| get::<i64>(row, column)).map(i64::unsigned_abs);
         let mut problems = Vec::new();
         for question in [ODD_SESSIONS, ORPHANS] {
-            for row in self.ask(Statement::new(question)).await? {
+            for row in self.run_query(Statement::new(question)).await? {
                 problems.push(get(&row, 0)?);
             }
         }
@@ -256,7 +258,7 @@ impl Read for PostgresStore {
 }
 
 /// Builds the statement for a page of sessions.
-fn list<'a>(
+fn session_page_query<'a>(
     sql: &'static str,
     filter: &SessionFilter,
     after: Option<SessionCursor>,
@@ -267,17 +269,17 @@ fn list<'a>(
         .with(filter.status.map(Status::as_str), Type::TEXT)
         .with(filter.since.map(moment), Type::TIMESTAMPTZ)
         .with(filter.until.map(moment), Type::TIMESTAMPTZ)
-        .with(after.and_then(|cursor| key(cursor.started_at)), Type::TIMESTAMPTZ)
+        .with(after.and_then(|cursor| time_param(cursor.started_at)), Type::TIMESTAMPTZ)
         .with(after.map(|cursor| cursor.session_id), Type::UUID)
-        .with(rows(limit), Type::INT8)
+        .with(row_limit(limit), Type::INT8)
 }
 
-fn rows(limit: usize) -> i64 {
+fn row_limit(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
 /// Returns the first and the last UUID that begin with this text; `None` if no UUID does.
-fn range_of(prefix: &str) -> Option<(Uuid, Uuid)> {
+fn uuid_range(prefix: &str) -> Option<(Uuid, Uuid)> {
     let digits: String = prefix.chars().filter(|character| *character != '-').collect();
     let first = format!("{digits:0<32}");
     let last = format!("{digits:f<32}");

@@ -18,22 +18,22 @@ pub(super) fn session_row(row: &Row) -> Result<SessionRow, ReadError> {
         session_id: get(row, 0)?,
         user_id: get(row, 1)?,
         external_id: get(row, 2)?,
-        status: word(row, 3, Status::parse)?,
+        status: get_word(row, 3, Status::parse)?,
         end_reason: get(row, 4)?,
-        started_at: time(row, 5)?,
-        ended_at: time_or_null(row, 6)?,
+        started_at: get_time(row, 5)?,
+        ended_at: get_time_or_null(row, 6)?,
         duration_seconds: get(row, 7)?,
-        last_event_at: time_or_null(row, 8)?,
-        message_count: or_default(row, 9)?,
-        metadata: json_or_null(row, 10)?,
+        last_event_at: get_time_or_null(row, 8)?,
+        message_count: get_or_default(row, 9)?,
+        metadata: get_json_or_null(row, 10)?,
     })
 }
 
 pub(super) fn session_preview(row: &Row) -> Result<SessionPreview, ReadError> {
     Ok(SessionPreview {
         session_id: get(row, 0)?,
-        last_role: word(row, 1, |word| word.parse().ok())?,
-        last_words: or_default(row, 2)?,
+        last_role: get_word(row, 1, |word| word.parse().ok())?,
+        last_words: get_or_default(row, 2)?,
         interruptions: get::<i64>(row, 3)?.unsigned_abs(),
     })
 }
@@ -44,20 +44,20 @@ pub(super) fn message_row(row: &Row) -> Result<MessageRow, ReadError> {
         id: get(row, 0)?,
         session_id: get(row, 1)?,
         user_id: get(row, 2)?,
-        role: word(row, 3, |word| word.parse().ok())?,
-        content: or_default(row, 4)?,
+        role: get_word(row, 3, |word| word.parse().ok())?,
+        content: get_or_default(row, 4)?,
         audio_url: get(row, 5)?,
-        metadata: json_or_null(row, 6)?,
-        created_at: time(row, 7)?,
+        metadata: get_json_or_null(row, 6)?,
+        created_at: get_time(row, 7)?,
         seq: get(row, 8)?,
         external_id: get(row, 9)?,
-        kind: word(row, 10, |word| word.parse().ok())?,
-        revision: or_default::<i32>(row, 11)?.into(),
-        interrupted: or_default(row, 12)?,
+        kind: get_word(row, 10, |word| word.parse().ok())?,
+        revision: get_or_default::<i32>(row, 11)?.into(),
+        interrupted: get_or_default(row, 12)?,
         content_generated: get(row, 13)?,
-        parts: json_or_null(row, 14)?,
-        metrics: json_or_null(row, 15)?,
-        extra: json_or_null(row, 16)?,
+        parts: get_json_or_null(row, 14)?,
+        metrics: get_json_or_null(row, 15)?,
+        extra: get_json_or_null(row, 16)?,
     })
 }
 
@@ -89,12 +89,15 @@ pub(super) fn get<'r, T: FromSql<'r>>(row: &'r Row, column: usize) -> Result<T, 
 }
 
 /// Returns the value of a column that talktrack never leaves null, or the default if it is null.
-pub(super) fn or_default<'r, T: FromSql<'r> + Default>(row: &'r Row, column: usize) -> Result<T, ReadError> {
+pub(super) fn get_or_default<'r, T: FromSql<'r> + Default>(
+    row: &'r Row,
+    column: usize,
+) -> Result<T, ReadError> {
     get::<Option<T>>(row, column).map(Option::unwrap_or_default)
 }
 
 /// Returns the word in a column, known or not.
-pub(super) fn word<T>(
+pub(super) fn get_word<T>(
     row: &Row,
     column: usize,
     parse: impl Fn(&str) -> Option<T>,
@@ -102,16 +105,16 @@ pub(super) fn word<T>(
     Ok(Stored::parse_word(get(row, column)?, parse))
 }
 
-fn json_or_null<T: FromJson>(row: &Row, column: usize) -> Result<Option<Stored<T>>, ReadError> {
+fn get_json_or_null<T: FromJson>(row: &Row, column: usize) -> Result<Option<Stored<T>>, ReadError> {
     Ok(get::<Option<&str>>(row, column)?.map(Stored::parse_json))
 }
 
 /// Returns the time in a column that talktrack never leaves null.
-pub(super) fn time(row: &Row, column: usize) -> Result<StoredTime, ReadError> {
-    time_or_null(row, column).map(|time| time.unwrap_or(StoredTime::Null))
+pub(super) fn get_time(row: &Row, column: usize) -> Result<StoredTime, ReadError> {
+    get_time_or_null(row, column).map(|time| time.unwrap_or(StoredTime::Null))
 }
 
-fn time_or_null(row: &Row, column: usize) -> Result<Option<StoredTime>, ReadError> {
+fn get_time_or_null(row: &Row, column: usize) -> Result<Option<StoredTime>, ReadError> {
     let time: Option<Micros> = get(row, column)?;
     Ok(time.map(|Micros(micros)| StoredTime::from_micros_since_2000(micros)))
 }
@@ -122,7 +125,7 @@ fn time_or_null(row: &Row, column: usize) -> Result<Option<StoredTime>, ReadErro
 pub(super) struct Micros(i64);
 
 /// Returns the time of a cursor as a parameter, or NULL if the cursor cannot carry the time of its row.
-pub(super) fn key(key: TimeKey) -> Option<Micros> {
+pub(super) fn time_param(key: TimeKey) -> Option<Micros> {
     match key {
         TimeKey::At(micros) => Some(Micros(micros)),
         TimeKey::OfRow => None,

@@ -14,14 +14,14 @@
 mod catalog;
 mod checks;
 mod compare;
-mod mend;
+mod repair;
 mod script;
 mod rights;
 mod policies;
 mod users;
 mod tables;
 mod triggers;
-mod spelling;
+mod quoting;
 
 use serde::Serialize;
 use tokio_postgres::error::SqlState;
@@ -48,7 +48,7 @@ pub struct Difference {
     pub warning: bool,
     /// True if `migrate` does not repair it, because that would change what belongs to the user.
     #[serde(skip)]
-    pub(super) is_yours_to_mend: bool,
+    pub(super) is_left_to_owner: bool,
     /// True if the difference keeps every row from being written.
     #[serde(skip)]
     pub(super) stops_every_row: bool,
@@ -60,12 +60,12 @@ impl Difference {
         self.column.is_some() || self.mend.contains("CREATE TABLE")
     }
 
-    fn yours_to_mend(self) -> Self {
-        Self { is_yours_to_mend: true, ..self }
+    fn left_to_owner(self) -> Self {
+        Self { is_left_to_owner: true, ..self }
     }
 
-    fn warning(self) -> Self {
-        Self { warning: true, ..self.yours_to_mend() }
+    fn as_warning(self) -> Self {
+        Self { warning: true, ..self.left_to_owner() }
     }
 
     fn stops_every_row(self) -> Self {
@@ -79,7 +79,7 @@ impl Difference {
             problem,
             mend,
             warning: false,
-            is_yours_to_mend: false,
+            is_left_to_owner: false,
             stops_every_row: false,
         }
     }
@@ -133,7 +133,7 @@ pub enum MigrateError {
 
 impl From<tokio_postgres::Error> for MigrateError {
     fn from(error: tokio_postgres::Error) -> Self {
-        let words = words(&error);
+        let words = error_text(&error);
         match error.code() {
             Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Self::Rights(words),
             Some(&SqlState::LOCK_NOT_AVAILABLE | &SqlState::T_R_DEADLOCK_DETECTED) => Self::Busy(words),
@@ -143,7 +143,7 @@ impl From<tokio_postgres::Error> for MigrateError {
 }
 
 /// Returns the database's message in one line.
-fn words(error: &tokio_postgres::Error) -> String {
+fn error_text(error: &tokio_postgres::Error) -> String {
     let Some(said) = error.as_db_error() else {
         let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
         return format!("{error}{}", cause.unwrap_or_default());
@@ -155,12 +155,12 @@ fn words(error: &tokio_postgres::Error) -> String {
 /// Returns the migration as a script for an SQL editor: one transaction, and a query of the resulting
 /// schema. Users keep the access that the database notes; after the first migration they may write.
 pub fn script() -> String {
-    script::whole(None)
+    script::full_script(None)
 }
 
 /// Returns the same script, but it gives users this access.
 pub fn script_for(access: UserAccess) -> String {
-    script::whole(Some(access))
+    script::full_script(Some(access))
 }
 
 /// Migrates the database to the schema, in one transaction, and returns the remaining differences. Users
@@ -169,7 +169,7 @@ pub fn script_for(access: UserAccess) -> String {
 /// # Errors
 /// If the migration failed. Nothing was changed.
 pub async fn migrate(client: &Client) -> Result<Vec<Difference>, MigrateError> {
-    run(client, &script::migration(None)).await
+    run(client, &script::migration_script(None)).await
 }
 
 /// Migrates as [`migrate`] does, and gives users this access.
@@ -177,7 +177,7 @@ pub async fn migrate(client: &Client) -> Result<Vec<Difference>, MigrateError> {
 /// # Errors
 /// If the migration failed. Nothing was changed.
 pub async fn migrate_for(client: &Client, access: UserAccess) -> Result<Vec<Difference>, MigrateError> {
-    run(client, &script::migration(Some(access))).await
+    run(client, &script::migration_script(Some(access))).await
 }
 
 async fn run(client: &Client, script: &str) -> Result<Vec<Difference>, MigrateError> {
@@ -201,7 +201,7 @@ async fn run(client: &Client, script: &str) -> Result<Vec<Difference>, MigrateEr
 /// # Errors
 /// If the database cannot answer.
 pub async fn differences(client: &impl GenericClient) -> Result<Vec<Difference>, tokio_postgres::Error> {
-    compare(client, true).await
+    compare_database(client, true).await
 }
 
 /// Returns the differences that concern the writer. Policies for users do not apply to it, so they are not
@@ -209,10 +209,10 @@ pub async fn differences(client: &impl GenericClient) -> Result<Vec<Difference>,
 pub(super) async fn differences_for_writer(
     client: &impl GenericClient,
 ) -> Result<Vec<Difference>, tokio_postgres::Error> {
-    compare(client, false).await
+    compare_database(client, false).await
 }
 
-async fn compare(
+async fn compare_database(
     client: &impl GenericClient,
     with_policies: bool,
 ) -> Result<Vec<Difference>, tokio_postgres::Error> {
@@ -222,15 +222,17 @@ async fn compare(
             Err(error) if is_deadlock(&error) && tries < TRIES => tries += 1,
             read => {
                 let mut catalog = read?;
-                checks::try_words(client, &mut catalog).await?;
+                checks::try_checks(client, &mut catalog).await?;
                 if with_policies {
                     checks::try_policies(client, &mut catalog).await?;
                 }
                 let noted = StoreRow::read(client, &catalog).await?;
-                let mut found = compare::compare(&catalog, noted.access());
+                let mut found = compare::compare_catalog(&catalog, noted.access());
                 if matches!(noted, StoreRow::Missing) {
                     let problem = format!("The table '{STORE}' shows no row, which names this store");
-                    found.push(Difference::of_table(STORE, problem, mend::give_id()).stops_every_row());
+                    found.push(
+                        Difference::of_table(STORE, problem, repair::insert_store_id()).stops_every_row(),
+                    );
                 }
                 return Ok(found);
             }
@@ -289,7 +291,7 @@ fn is_deadlock(error: &tokio_postgres::Error) -> bool {
 /// # Errors
 /// If the database cannot answer.
 pub async fn describe(client: &impl GenericClient) -> Result<Vec<ColumnInfo>, tokio_postgres::Error> {
-    let rows = client.query_typed(&script::description(), &[]).await?;
+    let rows = client.query_typed(&script::describe_query(), &[]).await?;
     let column = |row: &Row| {
         Ok(ColumnInfo {
             table: row.try_get("table")?,

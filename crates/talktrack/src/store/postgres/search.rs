@@ -18,9 +18,9 @@ use uuid::Uuid;
 
 use crate::error::ReadError;
 use crate::search::{Hit, Query, SearchCursor, SearchError, SearchFilter};
-use crate::store::postgres::connections::within;
+use crate::store::postgres::connections::run_within;
 use crate::store::postgres::failure::Failure;
-use crate::store::postgres::rows::{get, is_full, or_default, time, word};
+use crate::store::postgres::rows::{get, get_or_default, get_time, get_word, is_full};
 use crate::store::postgres::statement::Statement;
 use crate::store::postgres::{PATIENCE, PostgresStore};
 use crate::store::{Page, SEARCHED_BYTES, Viewer};
@@ -91,7 +91,7 @@ const VIEWER_COLUMNS: usize = 6;
 
 impl PostgresStore {
     /// Returns a page of hits, newest first.
-    pub(super) async fn find(
+    pub(super) async fn find_hits(
         &self,
         wanted: &SearchFilter,
         after: Option<SearchCursor>,
@@ -102,7 +102,7 @@ impl PostgresStore {
         loop {
             let missing = limit - hits.len();
             let found = match &self.viewer {
-                None => self.find_for_all(wanted, after, missing).await?,
+                None => self.find_unrestricted(wanted, after, missing).await?,
                 Some(viewer) => self.find_for_viewer(viewer, wanted, after, missing.max(AT_LEAST)).await?,
             };
             bytes += found.bytes;
@@ -116,27 +116,27 @@ impl PostgresStore {
         }
     }
 
-    async fn find_for_all(
+    async fn find_unrestricted(
         &self,
         wanted: &SearchFilter,
         after: Option<SearchCursor>,
         limit: usize,
-    ) -> Result<Found, SearchError> {
+    ) -> Result<FoundHits, SearchError> {
         let rows = self.find_rows(wanted, after, limit).await?;
-        let mut found = Found::default();
+        let mut found = FoundHits::default();
         for row in &rows {
             let place = SearchCursor { place: get(row, 6)?, id: get(row, 0)? };
             found.last = Some(place);
-            let content: &str = or_default(row, 7)?;
+            let content: &str = get_or_default(row, 7)?;
             found.bytes += content.len();
             let Some(snippet) = wanted.query.snippet(content) else { continue };
             found.hits.push(Hit {
                 message_id: place.id,
                 session_id: get(row, 1)?,
                 user_id: get(row, 2)?,
-                role: word(row, 3, |word| word.parse().ok())?,
-                kind: word(row, 4, |word| word.parse().ok())?,
-                created_at: time(row, 5)?,
+                role: get_word(row, 3, |word| word.parse().ok())?,
+                kind: get_word(row, 4, |word| word.parse().ok())?,
+                created_at: get_time(row, 5)?,
                 snippet,
                 place: place.place,
             });
@@ -154,33 +154,33 @@ impl PostgresStore {
         wanted: &SearchFilter,
         after: Option<SearchCursor>,
         limit: usize,
-    ) -> Result<Found, SearchError> {
+    ) -> Result<FoundHits, SearchError> {
         if wanted.user_id.is_some_and(|user| user != viewer.user_id) {
-            return Ok(Found::default());
+            return Ok(FoundHits::default());
         }
         let words = with_ids(wanted.query.to_tsquery(), Some(viewer.user_id), wanted.session_id);
-        let question = question(OF_USER, words, wanted, after, limit, Some(viewer.user_id));
-        let entries = self.search(question).await?;
+        let query = hits_query(OF_USER, words, wanted, after, limit, Some(viewer.user_id));
+        let entries = self.query_index(query).await?;
         let places: Vec<_> = entries
             .iter()
             .map(|row| Ok(SearchCursor { place: get(row, 1)?, id: get(row, 0)? }))
             .collect::<Result<_, ReadError>>()?;
         let rows =
-            self.ask(Statement::new(FOUND_MESSAGES).uuids(places.iter().map(|place| place.id))).await?;
+            self.run_query(Statement::new(FOUND_MESSAGES).uuids(places.iter().map(|place| place.id))).await?;
         let mut seen: HashMap<Uuid, Hit> = HashMap::new();
         let (mut bytes, mut last_read) = (0, None);
         for row in &rows {
             let message_id = get(row, 0)?;
-            let content: &str = or_default(row, 5)?;
+            let content: &str = get_or_default(row, 5)?;
             (bytes, last_read) = (bytes + content.len(), Some(message_id));
             let Some(snippet) = wanted.query.snippet(content) else { continue };
             let hit = Hit {
                 message_id,
                 session_id: get(row, 1)?,
                 user_id: viewer.user_id,
-                role: word(row, 2, |word| word.parse().ok())?,
-                kind: word(row, 3, |word| word.parse().ok())?,
-                created_at: time(row, 4)?,
+                role: get_word(row, 2, |word| word.parse().ok())?,
+                kind: get_word(row, 3, |word| word.parse().ok())?,
+                created_at: get_time(row, 4)?,
                 snippet,
                 place: 0,
             };
@@ -193,7 +193,7 @@ impl PostgresStore {
         };
         let in_order =
             places.iter().filter_map(|at| Some(Hit { place: at.place, ..seen.remove(&at.id)? })).collect();
-        Ok(Found { hits: in_order, last: last.copied(), bytes })
+        Ok(FoundHits { hits: in_order, last: last.copied(), bytes })
     }
 
     /// Returns the ids of the viewer's sessions that contain the words. The caller lists them with the
@@ -206,11 +206,11 @@ impl PostgresStore {
         let words = with_ids(query.to_tsquery(), Some(viewer.user_id), None);
         let of_user =
             Statement::new(SESSIONS_OF_USER).with(viewer.user_id, Type::UUID).with(words, Type::TEXT);
-        Ok(ids(&self.search(of_user).await?)?)
+        Ok(read_ids(&self.query_index(of_user).await?)?)
     }
 
     /// Returns those of the sessions in which the viewer may see a message with the words.
-    pub(super) async fn seen_sessions(
+    pub(super) async fn visible_sessions(
         &self,
         viewer: &Viewer,
         query: &Query,
@@ -220,9 +220,9 @@ impl PostgresStore {
             .uuids(sessions.iter().copied())
             .with(viewer.user_id, Type::UUID)
             .with(query.to_tsquery(), Type::TEXT);
-        let messages = ids(&self.search(found).await?)?;
+        let messages = read_ids(&self.query_index(found).await?)?;
         let seen = Statement::new(SEEN_IN).uuids(messages.into_iter());
-        Ok(ids(&self.ask(seen).await?)?)
+        Ok(read_ids(&self.run_query(seen).await?)?)
     }
 
     async fn find_rows(
@@ -233,20 +233,21 @@ impl PostgresStore {
     ) -> Result<Vec<Row>, SearchError> {
         let words = wanted.query.to_tsquery();
         if wanted.user_id.is_none() && wanted.session_id.is_none() {
-            let newest = self.search(question(NEWEST, words.clone(), wanted, after, limit, None)).await?;
+            let newest =
+                self.query_index(hits_query(NEWEST, words.clone(), wanted, after, limit, None)).await?;
             if is_full(&newest, limit, HIT_COLUMNS)? {
                 return Ok(newest);
             }
         }
         let words = with_ids(words, wanted.user_id, wanted.session_id);
-        self.search(question(BY_WORDS, words, wanted, after, limit, wanted.user_id)).await
+        self.query_index(hits_query(BY_WORDS, words, wanted, after, limit, wanted.user_id)).await
     }
 
     /// Runs a query that needs the index, with the server's rights.
-    pub(super) async fn search(&self, statement: Statement<'_>) -> Result<Vec<Row>, SearchError> {
+    pub(super) async fn query_index(&self, statement: Statement<'_>) -> Result<Vec<Row>, SearchError> {
         let found = async {
             let client = self.readers.get().await?;
-            within(client, PATIENCE, async |client| Ok(statement.query(client).await?)).await
+            run_within(client, PATIENCE, async |client| Ok(statement.query(client).await?)).await
         };
         found.await.map_err(|failure: Failure| {
             if failure.is_about_the_schema() || failure.is_about_rights() {
@@ -268,7 +269,7 @@ pub(super) fn with_ids(words: String, user_id: Option<Uuid>, session_id: Option<
 }
 
 /// Builds a query of the index.
-fn question<'a>(
+fn hits_query<'a>(
     sql: &'static str,
     words: String,
     wanted: &SearchFilter,
@@ -285,13 +286,13 @@ fn question<'a>(
         .with(wanted.session_id, Type::UUID)
 }
 
-fn ids(rows: &[Row]) -> Result<Vec<Uuid>, ReadError> {
+fn read_ids(rows: &[Row]) -> Result<Vec<Uuid>, ReadError> {
     rows.iter().map(|row| get(row, 0)).collect()
 }
 
 /// The result of one query of the index.
 #[derive(Default)]
-struct Found {
+struct FoundHits {
     /// The hits. A message may have been revised meanwhile, so each was checked for the words.
     hits: Vec<Hit>,
     /// The last index entry that was read, if there may be more after it.

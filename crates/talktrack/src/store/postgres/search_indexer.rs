@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use crate::search::{SESSION, USER, Words};
 use crate::store::postgres::PATIENCE;
-use crate::store::postgres::connections::{Connections, within};
+use crate::store::postgres::connections::{Connections, run_within};
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::index_queue::IndexQueue;
 use crate::store::postgres::statement::Statement;
@@ -35,11 +35,11 @@ const PAGES: i64 = 1_000;
 const HIDDEN: Duration = Duration::from_secs(40);
 /// The pause after a pass, as a multiple of the time it worked: passes use at most a twentieth of one
 /// connection's time.
-const PASS_REST: u32 = 20;
-const SHORTEST_PASS_REST: Duration = Duration::from_secs(5);
-const LONGEST_PASS_REST: Duration = Duration::from_secs(60 * 60);
+const SCAN_REST: u32 = 20;
+const SHORTEST_SCAN_REST: Duration = Duration::from_secs(5);
+const LONGEST_SCAN_REST: Duration = Duration::from_secs(60 * 60);
 /// A due pass makes a step at least this often, even if new messages arrive all the time.
-const PASS_STEP_DUE: Duration = Duration::from_secs(5);
+const SCAN_STEP_DUE: Duration = Duration::from_secs(5);
 
 const SIZE: &str = "SELECT max(pg_relation_size(of)) / current_setting('block_size')::bigint, \
      pg_relation_size('public.conversation_messages') / current_setting('block_size')::bigint \
@@ -101,13 +101,13 @@ WHERE ctid >= ('(' || $1::bigint || ',0)')::tid AND ctid < ('(' || $2::bigint ||
 pub(super) struct PostgresSearchIndexer {
     pool: Connections,
     stored: IndexQueue,
-    end: End,
-    pass: Pass,
+    end: TableEnd,
+    scan: TableScan,
 }
 
 /// The end of the table.
 #[derive(Default)]
-struct End {
+struct TableEnd {
     /// The size of the table at several moments, in pages. The end begins at the size of a while ago.
     sizes: VecDeque<(Instant, i64)>,
     /// The end may contain more unindexed messages than the last step took.
@@ -115,7 +115,7 @@ struct End {
 }
 
 /// The state of the passes over the whole table.
-struct Pass {
+struct TableScan {
     /// A pass is running, from the end to the beginning: the next step reads the pages before this one.
     before: Option<i64>,
     /// How long the pass has worked.
@@ -131,7 +131,7 @@ struct Pass {
 }
 
 /// What one query indexed.
-struct Filled {
+struct IndexedCount {
     messages: usize,
     bytes: usize,
 }
@@ -139,38 +139,38 @@ struct Filled {
 impl PostgresSearchIndexer {
     pub(super) fn new(pool: Connections, stored: IndexQueue) -> Self {
         stored.open();
-        Self { pool, stored, end: End::default(), pass: Pass::new(Instant::now()) }
+        Self { pool, stored, end: TableEnd::default(), scan: TableScan::new(Instant::now()) }
     }
 
     async fn try_step(&mut self) -> Result<Step, Failure> {
         let now = Instant::now();
-        self.fill_stored().await?;
-        let size = self.ask(Statement::new(SIZE)).await?;
+        self.index_stored().await?;
+        let size = self.run_query(Statement::new(SIZE)).await?;
         let page = |column| size.first().map_or(Ok(0), |row| row.try_get::<_, i64>(column));
         let (all, pages) = (page(0)?, page(1)?);
-        let (from, is_cut) = self.end.begin(now, pages);
+        let (from, is_cut) = self.end.find_start(now, pages);
         if is_cut {
             // Unindexed messages are now outside the pages that count as the end.
-            self.pass.is_wanted = true;
+            self.scan.is_wanted = true;
         }
-        self.end.has_more = self.fill(in_pages(from, pages + 1)).await?.is_full();
+        self.end.has_more = self.index_found(select_in_pages(from, pages + 1)).await?.is_full();
         let mut has_more = self.end.has_more || self.stored.len() > 0;
-        if has_more && now.duration_since(self.pass.last_step) < PASS_STEP_DUE {
-            return Ok(self.more());
+        if has_more && now.duration_since(self.scan.last_step) < SCAN_STEP_DUE {
+            return Ok(self.has_lag());
         }
-        has_more |= self.step_pass(all).await?;
+        has_more |= self.step_scan(all).await?;
         if has_more {
-            return Ok(self.more());
+            return Ok(self.has_lag());
         }
-        Ok(if self.pass.before.is_some() { Step::Verifying } else { Step::UpToDate })
+        Ok(if self.scan.before.is_some() { Step::Verifying } else { Step::UpToDate })
     }
 
-    fn more(&self) -> Step {
+    fn has_lag(&self) -> Step {
         Step::More(self.stored.len().max(MESSAGES as u64))
     }
 
     /// Indexes messages that this node has stored.
-    async fn fill_stored(&self) -> Result<(), Failure> {
+    async fn index_stored(&self) -> Result<(), Failure> {
         let ids = self.stored.first(MESSAGES);
         if ids.is_empty() {
             return Ok(());
@@ -179,7 +179,7 @@ impl PostgresSearchIndexer {
         let with_ids = Statement::new(WITH_IDS).with(MESSAGES as i64, Type::INT8).with(ids, Type::UUID_ARRAY);
         // If there was too much text for one step, the ids stay. The next step skips the messages that are
         // indexed by then.
-        if self.fill(with_ids).await?.bytes < BYTES {
+        if self.index_found(with_ids).await?.bytes < BYTES {
             self.stored.remove(count);
         }
         Ok(())
@@ -187,45 +187,45 @@ impl PostgresSearchIndexer {
 
     /// Makes one step of a pass, if one is due. Returns true if the pages have more unindexed messages than
     /// the step took.
-    async fn step_pass(&mut self, pages: i64) -> Result<bool, Failure> {
+    async fn step_scan(&mut self, pages: i64) -> Result<bool, Failure> {
         let began = Instant::now();
-        self.pass.last_step = began;
+        self.scan.last_step = began;
         let dropped = self.stored.dropped();
-        if self.pass.before.is_none() && (self.pass.is_wanted || dropped > 0 || began >= self.pass.next) {
-            self.pass = Pass { before: Some(pages), finds: dropped, ..Pass::new(began) };
+        if self.scan.before.is_none() && (self.scan.is_wanted || dropped > 0 || began >= self.scan.next) {
+            self.scan = TableScan { before: Some(pages), finds: dropped, ..TableScan::new(began) };
         }
-        let Some(before) = self.pass.before else { return Ok(false) };
+        let Some(before) = self.scan.before else { return Ok(false) };
         let from = (before - PAGES).max(0);
-        let has_more = self.fill(in_pages(from, before)).await?.is_full();
+        let has_more = self.index_found(select_in_pages(from, before)).await?.is_full();
         if !has_more {
-            self.ask(Statement::new(FORGET).with(from, Type::INT8).with(before, Type::INT8)).await?;
-            self.pass.before = (from > 0).then_some(from);
+            self.run_query(Statement::new(FORGET).with(from, Type::INT8).with(before, Type::INT8)).await?;
+            self.scan.before = (from > 0).then_some(from);
         }
-        self.pass.worked += began.elapsed();
-        if self.pass.before.is_none() {
-            self.stored.forget_dropped(self.pass.finds);
-            let rest = (self.pass.worked * PASS_REST).clamp(SHORTEST_PASS_REST, LONGEST_PASS_REST);
-            self.pass.next = Instant::now() + rest;
+        self.scan.worked += began.elapsed();
+        if self.scan.before.is_none() {
+            self.stored.forget_dropped(self.scan.finds);
+            let rest = (self.scan.worked * SCAN_REST).clamp(SHORTEST_SCAN_REST, LONGEST_SCAN_REST);
+            self.scan.next = Instant::now() + rest;
         }
         Ok(has_more)
     }
 
     /// Indexes the messages that this query finds.
-    async fn fill(&self, find: Statement<'_>) -> Result<Filled, Failure> {
-        let rows = self.ask(find).await?;
-        let mut filled = Filled { messages: rows.len(), bytes: 0 };
+    async fn index_found(&self, find: Statement<'_>) -> Result<IndexedCount, Failure> {
+        let rows = self.run_query(find).await?;
+        let mut filled = IndexedCount { messages: rows.len(), bytes: 0 };
         for row in &rows {
             filled.bytes += row.try_get::<_, &str>(5)?.len();
         }
         if !rows.is_empty() {
-            self.ask(put(&rows)?).await?;
+            self.run_query(put_entries(&rows)?).await?;
         }
         Ok(filled)
     }
 
-    async fn ask(&self, statement: Statement<'_>) -> Result<Vec<Row>, Failure> {
+    async fn run_query(&self, statement: Statement<'_>) -> Result<Vec<Row>, Failure> {
         let client = self.pool.get().await?;
-        within(client, PATIENCE, async |client| Ok(statement.query(client).await?)).await
+        run_within(client, PATIENCE, async |client| Ok(statement.query(client).await?)).await
     }
 }
 
@@ -240,24 +240,24 @@ impl Projection for PostgresSearchIndexer {
     }
 }
 
-impl Filled {
+impl IndexedCount {
     /// True if there may be more messages than one step takes.
     fn is_full(&self) -> bool {
         self.messages >= MESSAGES || self.bytes >= BYTES
     }
 }
 
-impl Pass {
+impl TableScan {
     /// A pass that is due now.
     fn new(now: Instant) -> Self {
         Self { before: None, worked: Duration::ZERO, finds: 0, is_wanted: false, next: now, last_step: now }
     }
 }
 
-impl End {
+impl TableEnd {
     /// Returns the page at which the end begins, given the table's size in pages, and whether the end moved
     /// past unindexed messages.
-    fn begin(&mut self, now: Instant, pages: i64) -> (i64, bool) {
+    fn find_start(&mut self, now: Instant, pages: i64) -> (i64, bool) {
         let before = self.sizes.len();
         while self.sizes.get(1).is_some_and(|(at, _)| now.duration_since(*at) > HIDDEN) {
             self.sizes.pop_front();
@@ -273,11 +273,11 @@ impl End {
 }
 
 /// Selects the unindexed messages in these pages.
-fn in_pages(from: i64, to: i64) -> Statement<'static> {
+fn select_in_pages(from: i64, to: i64) -> Statement<'static> {
     Statement::new(IN_PAGES).with(MESSAGES as i64, Type::INT8).with(from, Type::INT8).with(to, Type::INT8)
 }
 
-fn put(rows: &[Row]) -> Result<Statement<'static>, tokio_postgres::Error> {
+fn put_entries(rows: &[Row]) -> Result<Statement<'static>, tokio_postgres::Error> {
     let (mut ids, mut sessions, mut users) = (Vec::new(), Vec::new(), Vec::new());
     let (mut places, mut revisions, mut words) = (Vec::<i64>::new(), Vec::<i32>::new(), Vec::new());
     for row in rows {
@@ -285,7 +285,7 @@ fn put(rows: &[Row]) -> Result<Statement<'static>, tokio_postgres::Error> {
         ids.push(row.try_get::<_, Uuid>(0)?);
         places.push(row.try_get(3)?);
         revisions.push(row.try_get(4)?);
-        words.push(vector(session, user, row.try_get(5)?));
+        words.push(format_tsvector(session, user, row.try_get(5)?));
         sessions.push(session);
         users.push(user);
     }
@@ -299,7 +299,7 @@ fn put(rows: &[Row]) -> Result<Statement<'static>, tokio_postgres::Error> {
 }
 
 /// Formats a `tsvector` as PostgreSQL does. Words contain no quotes and no backslashes.
-fn vector(session: Uuid, user: Uuid, content: &str) -> String {
+fn format_tsvector(session: Uuid, user: Uuid, content: &str) -> String {
     use std::fmt::Write as _;
 
     let mut vector = format!("'{USER}{}' '{SESSION}{}'", user.simple(), session.simple());

@@ -10,11 +10,12 @@ use uuid::Uuid;
 use crate::clock::{Seq, Timestamp};
 use crate::json::JsonObject;
 use crate::record::{Attempt, SessionEnd, SessionStart};
-use crate::store::postgres::plan::{Merged, Told};
+use crate::store::postgres::plan::{MergedUpdates, RecordRef};
 use crate::store::postgres::statement::{Statement, moment};
 
-/// How much of a record applies, decided as in [`Rule::for_record`](crate::store::conflict::Rule::for_record): `apply`,
-/// `in time` (apply if the record is not late), `fill` (only what is missing), `ignore`.
+/// How much of a record applies, decided as in
+/// [`Rule::for_record`](crate::store::conflict::Rule::for_record): `apply`, `in time` (apply if the record is
+/// not late), `fill` (only what is missing), `ignore`.
 macro_rules! rule {
     () => {
         "CASE WHEN news.attempt = 'replay' THEN 'fill' \
@@ -168,10 +169,10 @@ UPDATE public.conversation_sessions session SET last_event_at = greatest(session
 FROM unnest($1::uuid[], $2::timestamptz[], $3::uuid[]) AS news(session_id, at, owner)
 WHERE session.session_id = news.session_id AND session.user_id = coalesce(news.owner, session.user_id)";
 
-/// Ends sessions, decided as in [`Ending::decide`](crate::store::conflict::Ending::decide). An existing end is
-/// kept, unless it was inferred and this one was sent by a client. An inferred end does not close a session
-/// that another node has continued. A duration needs finite times; other programs can write infinite ones.
-/// Returns every session that exists, with its resulting figures and whether it continues.
+/// Ends sessions, decided as in [`Ending::decide`](crate::store::conflict::Ending::decide). An existing end
+/// is kept, unless it was inferred and this one was sent by a client. An inferred end does not close a
+/// session that another node has continued. A duration needs finite times; other programs can write infinite
+/// ones. Returns every session that exists, with its resulting figures and whether it continues.
 const END: &str = concat!(
     "
 WITH news AS (
@@ -233,26 +234,26 @@ RETURNING session.session_id";
 const OWNERS: &str = "SELECT session_id, coalesce(user_id, '00000000-0000-0000-0000-000000000000') \
      FROM public.conversation_sessions WHERE session_id = ANY($1::uuid[])";
 
-pub(super) fn start<'a>(node: Uuid, starts: &[(Told, &'a SessionStart)]) -> Statement<'a> {
+pub(super) fn start_sessions<'a>(node: Uuid, starts: &[(RecordRef, &'a SessionStart)]) -> Statement<'a> {
     let all = || starts.iter().map(|(_, start)| *start);
-    let retried = starts.iter().filter(|(told, _)| told.attempt == Attempt::Retry);
+    let retried = starts.iter().filter(|(record, _)| record.attempt == Attempt::Retry);
     Statement::new(START)
         .uuids(all().map(|start| row_id(start.session_id)))
         .uuids(all().map(|start| start.session_id))
         .uuids(all().map(|start| start.user_id))
         .moments(all().map(|start| start.started_at))
-        .moments(starts.iter().map(|(told, start)| told.accepted(start.started_at)))
+        .moments(starts.iter().map(|(record, start)| record.accepted(start.started_at)))
         .texts_or_null(all().map(|start| start.external_id.as_deref()))
         .texts(all().map(|start| start.metadata.as_ref().map_or("{}", JsonObject::as_str)))
         .with(node, Type::UUID)
-        .with(starts.iter().map(|(told, _)| told.seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
-        .texts(starts.iter().map(|(told, _)| told.attempt.as_str()))
+        .with(starts.iter().map(|(record, _)| record.seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
+        .texts(starts.iter().map(|(record, _)| record.attempt.as_str()))
         .uuids(retried.map(|(_, start)| start.session_id))
 }
 
 /// Restores the session of a record that was accepted at `accepted`. Writes nothing if the session or its
 /// user was deleted.
-pub(super) fn restore(
+pub(super) fn restore_session(
     session_id: Uuid,
     user_id: Uuid,
     started_at: Timestamp,
@@ -267,7 +268,7 @@ pub(super) fn restore(
 }
 
 /// Selects the users of those of these sessions that exist.
-pub(super) fn owners(sessions: impl Iterator<Item = Uuid>) -> Statement<'static> {
+pub(super) fn select_owners(sessions: impl Iterator<Item = Uuid>) -> Statement<'static> {
     Statement::new(OWNERS).uuids(sessions)
 }
 
@@ -276,13 +277,13 @@ pub(super) async fn find_owners(
     client: &Client,
     sessions: impl Iterator<Item = Uuid>,
 ) -> Result<HashMap<Uuid, Uuid>, Error> {
-    let rows = owners(sessions).query(client).await?;
+    let rows = select_owners(sessions).query(client).await?;
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
-pub(super) fn update<'a>(
+pub(super) fn update_metadata<'a>(
     node: Uuid,
-    updates: &(impl Iterator<Item = (Uuid, &'a Merged)> + Clone),
+    updates: &(impl Iterator<Item = (Uuid, &'a MergedUpdates)> + Clone),
 ) -> Statement<'a> {
     let all = || updates.clone().map(|(_, merged)| merged);
     Statement::new(UPDATE)
@@ -296,7 +297,7 @@ pub(super) fn update<'a>(
 
 /// Writes signs of life. Each belongs to a claim: a session, and the user for whom it was started if the
 /// record names one.
-pub(super) fn alive(
+pub(super) fn record_heartbeats(
     signs: impl Iterator<Item = ((Uuid, Option<Uuid>), Timestamp)> + Clone,
 ) -> Statement<'static> {
     let owners = signs.clone().map(|((_, owner), _)| owner).collect::<Vec<_>>();
@@ -306,9 +307,9 @@ pub(super) fn alive(
         .with(owners, Type::UUID_ARRAY)
 }
 
-pub(super) fn end<'a>(node: Uuid, ends: &[(Told, &'a SessionEnd)]) -> Statement<'a> {
+pub(super) fn end_sessions<'a>(node: Uuid, ends: &[(RecordRef, &'a SessionEnd)]) -> Statement<'a> {
     let all = || ends.iter().map(|(_, end)| *end);
-    let told = || ends.iter().map(|(told, _)| *told);
+    let record = || ends.iter().map(|(record, _)| *record);
     Statement::new(END)
         .uuids(all().map(|end| end.session_id))
         .texts(all().map(|end| end.status.as_str()))
@@ -316,19 +317,19 @@ pub(super) fn end<'a>(node: Uuid, ends: &[(Told, &'a SessionEnd)]) -> Statement<
         .moments(all().map(|end| end.ended_at))
         .with(all().map(|end| end.seen_until.map(moment)).collect::<Vec<_>>(), Type::TIMESTAMPTZ_ARRAY)
         .with(all().map(|end| end.owner).collect::<Vec<_>>(), Type::UUID_ARRAY)
-        .with(told().map(|told| told.seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
-        .moments(ends.iter().map(|(told, end)| told.accepted(end.ended_at)))
-        .texts(told().map(|told| told.attempt.as_str()))
+        .with(record().map(|record| record.seq).collect::<Vec<_>>(), Type::INT8_ARRAY)
+        .moments(ends.iter().map(|(record, end)| record.accepted(end.ended_at)))
+        .texts(record().map(|record| record.attempt.as_str()))
         .with(node, Type::UUID)
         .with(all().map(SessionEnd::is_inferred).collect::<Vec<_>>(), Type::BOOL_ARRAY)
 }
 
 /// Selects those of these sessions that have an inferred end.
-pub(super) fn inferred_ends(sessions: impl Iterator<Item = Uuid>) -> Statement<'static> {
+pub(super) fn lock_inferred_ends(sessions: impl Iterator<Item = Uuid>) -> Statement<'static> {
     Statement::new(INFERRED_ENDS).uuids(sessions)
 }
 
-pub(super) fn abandon(since: Timestamp) -> Statement<'static> {
+pub(super) fn abandon_inactive(since: Timestamp) -> Statement<'static> {
     Statement::new(ABANDON).with(moment(since), Type::TIMESTAMPTZ)
 }
 

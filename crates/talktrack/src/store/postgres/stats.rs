@@ -8,9 +8,9 @@ use crate::error::ReadError;
 use crate::message::Role;
 use crate::record::Status;
 use crate::stats::{Lag, Stats, StatsCounter, StatsError, TimeRange};
-use crate::store::postgres::connections::within;
+use crate::store::postgres::connections::run_within;
 use crate::store::postgres::failure::Failure;
-use crate::store::postgres::rows::{get, or_default, time, word};
+use crate::store::postgres::rows::{get, get_or_default, get_time, get_word};
 use crate::store::postgres::statement::{Statement, moment};
 use crate::store::postgres::stats_rollup::{self, RollupState};
 use crate::store::postgres::transaction;
@@ -37,7 +37,7 @@ impl PostgresStore {
     pub(super) async fn rollup_stats(&self, range: TimeRange) -> Result<Stats, StatsError> {
         let answer = async {
             let client = self.readers.get().await?;
-            within(client, PATIENCE, async |client| Ok(read_rollup(client, &range).await?)).await
+            run_within(client, PATIENCE, async |client| Ok(read_rollup(client, &range).await?)).await
         };
         let [state, stale, buckets] =
             answer.await.map_err(|failure: Failure| match stats_rollup::explain_failure(&failure) {
@@ -70,19 +70,19 @@ impl PostgresStore {
                 .with(most, Type::INT8)
         };
         let mut counter = StatsCounter::new(*range);
-        let sessions = self.ask(of_range(SESSIONS)).await?;
+        let sessions = self.run_query(of_range(SESSIONS)).await?;
         for row in &sessions {
-            let status = word(row, 1, Status::parse)?.into_known().unwrap_or(Status::Active);
-            if let Some(at) = time(row, 0)?.known() {
+            let status = get_word(row, 1, Status::parse)?.into_known().unwrap_or(Status::Active);
+            if let Some(at) = get_time(row, 0)?.known() {
                 counter.count_session(at, status, get(row, 2)?);
             }
         }
-        let messages = self.ask(of_range(MESSAGES)).await?;
+        let messages = self.run_query(of_range(MESSAGES)).await?;
         for row in &messages {
-            let role = word(row, 1, |word| word.parse::<Role>().ok())?.into_known();
+            let role = get_word(row, 1, |word| word.parse::<Role>().ok())?.into_known();
             let metrics: Option<&str> = get(row, 3)?;
-            if let Some((at, role)) = time(row, 0)?.known().zip(role) {
-                counter.count_message(at, role, or_default(row, 2)?, metrics);
+            if let Some((at, role)) = get_time(row, 0)?.known().zip(role) {
+                counter.count_message(at, role, get_or_default(row, 2)?, metrics);
             }
         }
         if sessions.len().max(messages.len()) >= MAX_ROWS {

@@ -21,9 +21,9 @@ use crate::error::ReadError;
 use crate::message::Role;
 use crate::record::Status;
 use crate::stats::{Resolution, StatsBucket};
-use crate::store::postgres::connections::{Connections, within};
+use crate::store::postgres::connections::{Connections, run_within};
 use crate::store::postgres::failure::Failure;
-use crate::store::postgres::rows::{get, time, word};
+use crate::store::postgres::rows::{get, get_time, get_word};
 use crate::store::postgres::statement::{Statement, moment};
 use crate::store::{ErrorClass, Projection, Step, StoreError};
 use crate::stored::Stored;
@@ -39,10 +39,10 @@ const SHORTEST_REST: Duration = Duration::from_millis(200);
 /// looks at all messages.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
-/// Begins a recomputation. It soon gives up waiting for a lock, so that it does not hold up others, above all a
-/// migration. Its commit does not wait for the disk: if a crash loses a recomputation, the buckets are still
-/// marked as stale. The first number of the lock identifies talktrack; sessions use second numbers below
-/// 64.
+/// Begins a recomputation. It soon gives up waiting for a lock, so that it does not hold up others, above all
+/// a migration. Its commit does not wait for the disk: if a crash loses a recomputation, the buckets are
+/// still marked as stale. The first number of the lock identifies talktrack; sessions use second numbers
+/// below 64.
 const BEGIN: &str = "BEGIN; SET LOCAL statement_timeout = '30min'; SET LOCAL lock_timeout = '300ms'; \
      SET LOCAL idle_in_transaction_session_timeout = '30s'; SET LOCAL synchronous_commit = off";
 const IS_ALONE: &str = "SELECT pg_try_advisory_xact_lock(1952541803, 64)";
@@ -164,7 +164,7 @@ impl PostgresStatsRollup {
             let resting: Vec<i64> = self.resting.keys().copied().collect();
             let client = self.pool.get().await?;
             let done =
-                within(client, PATIENCE, async |client| run_transaction(client, resting).await).await?;
+                run_within(client, PATIENCE, async |client| run_transaction(client, resting).await).await?;
             match done {
                 RollupOutcome::Elsewhere | RollupOutcome::Nothing => return Ok(Step::UpToDate),
                 RollupOutcome::Cleared | RollupOutcome::Begun => return Ok(Step::More(1)),
@@ -281,7 +281,7 @@ async fn count_rows(client: &Client, buckets: &mut BTreeMap<i64, StatsBucket>) -
         seen += 1;
         // Unreadable values are not counted.
         let Some((stats, role)) = bucket_for(&row, buckets)
-            .zip(word(&row, 1, |word| word.parse::<Role>().ok()).ok().and_then(Stored::into_known))
+            .zip(get_word(&row, 1, |word| word.parse::<Role>().ok()).ok().and_then(Stored::into_known))
         else {
             continue;
         };
@@ -291,14 +291,15 @@ async fn count_rows(client: &Client, buckets: &mut BTreeMap<i64, StatsBucket>) -
     while let Some(row) = sessions.try_next().await? {
         seen += 1;
         let Some(stats) = bucket_for(&row, buckets) else { continue };
-        let status = word(&row, 1, Status::parse).ok().and_then(Stored::into_known).unwrap_or(Status::Active);
+        let status =
+            get_word(&row, 1, Status::parse).ok().and_then(Stored::into_known).unwrap_or(Status::Active);
         stats.sessions.add_session(status, get(&row, 2).unwrap_or_default());
     }
     Ok(seen)
 }
 
 fn bucket_for<'t>(row: &Row, buckets: &'t mut BTreeMap<i64, StatsBucket>) -> Option<&'t mut StatsBucket> {
-    buckets.get_mut(&Resolution::FiveMinutes.bucket_of(time(row, 0).ok()?.known()?))
+    buckets.get_mut(&Resolution::FiveMinutes.bucket_of(get_time(row, 0).ok()?.known()?))
 }
 
 /// Sets a coarse bucket to the sum of the finer ones in it. Returns false if these cannot be read.

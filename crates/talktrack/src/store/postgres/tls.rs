@@ -24,16 +24,16 @@ pub(super) enum Trust {
 
 /// Creates TLS connections that verify `trust`. Without a file of root certificates, those of the system
 /// are used.
-pub(super) fn connector(trust: Trust, root_cert: Option<&Path>) -> Result<MakeRustlsConnect, String> {
+pub(super) fn build_connector(trust: Trust, root_cert: Option<&Path>) -> Result<MakeRustlsConnect, String> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
-    let lenient = |chain| Arc::new(Lenient { provider: Arc::clone(&provider), chain });
+    let lenient = |chain| Arc::new(LenientVerifier { provider: Arc::clone(&provider), chain });
     let config = match trust {
-        Trust::ChainAndName => builder.with_root_certificates(roots(root_cert)?),
+        Trust::ChainAndName => builder.with_root_certificates(load_roots(root_cert)?),
         Trust::Chain => {
-            let roots = Arc::new(roots(root_cert)?);
+            let roots = Arc::new(load_roots(root_cert)?);
             let chain = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
             let chain = chain.map_err(|error| error.to_string())?;
             builder.dangerous().with_custom_certificate_verifier(lenient(Some(chain)))
@@ -43,10 +43,10 @@ pub(super) fn connector(trust: Trust, root_cert: Option<&Path>) -> Result<MakeRu
     Ok(MakeRustlsConnect::new(config.with_no_client_auth()))
 }
 
-fn roots(file: Option<&Path>) -> Result<RootCertStore, String> {
+fn load_roots(file: Option<&Path>) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     let certificates = match file {
-        Some(path) => from_file(path)?,
+        Some(path) => load_certificates(path)?,
         None => rustls_native_certs::load_native_certs().certs,
     };
     roots.add_parsable_certificates(certificates);
@@ -56,7 +56,7 @@ fn roots(file: Option<&Path>) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-fn from_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+fn load_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let certificates = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
     certificates
         .map_err(|error| format!("cannot read the certificates in sslrootcert {}: {error}", path.display()))
@@ -65,13 +65,13 @@ fn from_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
 /// Accepts a certificate for any server name: with a chain to a trusted root, or without any check, because
 /// `require` asks for encryption but does not name the server to trust.
 #[derive(Debug)]
-struct Lenient {
+struct LenientVerifier {
     provider: Arc<CryptoProvider>,
     /// Verifies the chain, if that is required.
     chain: Option<Arc<WebPkiServerVerifier>>,
 }
 
-impl ServerCertVerifier for Lenient {
+impl ServerCertVerifier for LenientVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,

@@ -4,7 +4,7 @@ use futures_util::future::maybe_done;
 use futures_util::poll;
 use tokio_postgres::{Client, Error, Row};
 
-use crate::store::postgres::deliveries::{self, Lane};
+use crate::store::postgres::deliveries::{self, DeliveryLane};
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::statement::Statement;
 
@@ -21,18 +21,18 @@ pub(super) async fn read<const N: usize>(
     client: &Client,
     statements: &[Option<Statement<'_>>; N],
 ) -> Result<[Vec<Row>; N], Error> {
-    transaction(client, TO_READ, None, statements).await.map_err(|broken| broken.error)
+    run_transaction(client, TO_READ, None, statements).await.map_err(|broken| broken.error)
 }
 
 /// Runs the statements in one transaction that writes: the next delivery of a lane.
 pub(super) async fn write<const N: usize>(
     client: &Client,
-    lane: &Lane<'_>,
+    lane: &DeliveryLane<'_>,
     statements: &[Option<Statement<'_>>; N],
 ) -> Result<[Vec<Row>; N], Failure> {
-    let delivery = lane.next();
+    let delivery = lane.next_delivery();
     let guard = delivery.as_ref().map(|(statement, _)| statement);
-    match transaction(client, TO_WRITE, guard, statements).await {
+    match run_transaction(client, TO_WRITE, guard, statements).await {
         Ok(rows) => {
             // If there was no statement, nothing was sent.
             if let Some((_, number)) = delivery.filter(|_| statements.iter().any(Option::is_some)) {
@@ -40,32 +40,33 @@ pub(super) async fn write<const N: usize>(
             }
             Ok(rows)
         }
-        Err(Broken { error, by_guard: true }) => Err(deliveries::failure(error)),
-        Err(Broken { error, by_guard: false }) => Err(error.into()),
+        Err(TransactionError { error, by_guard: true }) => Err(deliveries::explain_guard_failure(error)),
+        Err(TransactionError { error, by_guard: false }) => Err(error.into()),
     }
 }
 
 /// The failure of a transaction.
-struct Broken {
+struct TransactionError {
     error: Error,
     /// The statement that failed is the one that moves the number of the delivery.
     by_guard: bool,
 }
 
 /// Runs the statements in one transaction. Sends all of them before it awaits the first answer.
-async fn transaction<const N: usize>(
+async fn run_transaction<const N: usize>(
     client: &Client,
     begin: &str,
     guard: Option<&Statement<'_>>,
     statements: &[Option<Statement<'_>>; N],
-) -> Result<[Vec<Row>; N], Broken> {
+) -> Result<[Vec<Row>; N], TransactionError> {
     if statements.iter().all(Option::is_none) {
         return Ok(std::array::from_fn(|_| Vec::new()));
     }
     let mut begun = Box::pin(maybe_done(client.batch_execute(begin)));
-    let mut guarded = Box::pin(maybe_done(run(client, guard)));
-    let mut answers =
-        statements.each_ref().map(|statement| Box::pin(maybe_done(run(client, statement.as_ref()))));
+    let mut guarded = Box::pin(maybe_done(run_statement(client, guard)));
+    let mut answers = statements
+        .each_ref()
+        .map(|statement| Box::pin(maybe_done(run_statement(client, statement.as_ref()))));
     let mut committed = Box::pin(maybe_done(client.batch_execute("COMMIT")));
     // The first poll of each future sends its statement.
     let _ = poll!(begun.as_mut());
@@ -76,7 +77,7 @@ async fn transaction<const N: usize>(
     let _ = poll!(committed.as_mut());
 
     begun.as_mut().await;
-    let broken = |by_guard| move |error| Broken { error, by_guard };
+    let broken = |by_guard| move |error| TransactionError { error, by_guard };
     let mut outcome = begun.as_mut().take_output().unwrap_or(Ok(())).map_err(broken(false));
     guarded.as_mut().await;
     outcome =
@@ -96,7 +97,7 @@ async fn transaction<const N: usize>(
     outcome.map(|()| rows)
 }
 
-async fn run(client: &Client, statement: Option<&Statement<'_>>) -> Result<Vec<Row>, Error> {
+async fn run_statement(client: &Client, statement: Option<&Statement<'_>>) -> Result<Vec<Row>, Error> {
     match statement {
         Some(statement) => statement.query(client).await,
         None => Ok(Vec::new()),

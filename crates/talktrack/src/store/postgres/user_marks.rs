@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::clock::{Seq, Timestamp};
 use crate::record::{DeadReason, SessionStart, UserDelete, Verdict};
-use crate::store::postgres::plan::{Placed, Told};
+use crate::store::postgres::plan::{PlacedMessage, RecordRef};
 use crate::store::postgres::statement::{Statement, moment};
 
 /// Writes the mark of a whole user, which has the nil UUID in place of a session. `least` limits the mark
@@ -42,7 +42,7 @@ WHERE EXISTS (SELECT FROM public.conversation_user_deletions gone WHERE gone.use
     WHEN news.session_id THEN news.owner IS NOT NULL END)";
 
 /// A record that the database did not accept.
-pub(super) struct Late {
+pub(super) struct LateRecord {
     pub(super) place: usize,
     pub(super) session_id: Uuid,
     pub(super) owner: Option<Uuid>,
@@ -51,14 +51,14 @@ pub(super) struct Late {
     pub(super) accepted: Seq,
 }
 
-impl Late {
-    pub(super) fn start(told: Told, start: &SessionStart) -> Self {
-        let accepted = told.accepted(start.started_at);
-        let (place, session_id, owner) = (told.place, start.session_id, Some(start.user_id));
-        Self { place, session_id, owner, begun: Some(accepted), accepted: told.seq }
+impl LateRecord {
+    pub(super) fn from_start(record: RecordRef, start: &SessionStart) -> Self {
+        let accepted = record.accepted(start.started_at);
+        let (place, session_id, owner) = (record.place, start.session_id, Some(start.user_id));
+        Self { place, session_id, owner, begun: Some(accepted), accepted: record.seq }
     }
 
-    fn message(placed: &Placed<'_>) -> Self {
+    fn from_message(placed: &PlacedMessage<'_>) -> Self {
         let stamped = placed.stamped;
         Self {
             place: placed.place,
@@ -71,23 +71,23 @@ impl Late {
 }
 
 /// Marks users as deleted, each at the time when the deletion was accepted.
-pub(super) fn note(users: &[(Told, &UserDelete)]) -> Statement<'static> {
-    let moments = users.iter().map(|(told, _)| Timestamp::from_micros(told.seq).map(moment));
+pub(super) fn mark_users(users: &[(RecordRef, &UserDelete)]) -> Statement<'static> {
+    let moments = users.iter().map(|(record, _)| Timestamp::from_micros(record.seq).map(moment));
     let statement = Statement::new(NOTE).uuids(users.iter().map(|(_, delete)| delete.user_id));
     statement.with(moments.collect::<Vec<_>>(), Type::TIMESTAMPTZ_ARRAY)
 }
 
 /// Limits the number of marks of these users.
-pub(super) fn bound(users: impl Iterator<Item = Uuid>) -> Statement<'static> {
+pub(super) fn limit_marks(users: impl Iterator<Item = Uuid>) -> Statement<'static> {
     Statement::new(BOUND).uuids(users)
 }
 
 /// Returns the places of those of these records that a mark refuses.
-pub(super) async fn refused(
+pub(super) async fn find_refused(
     client: &Client,
-    records: impl Iterator<Item = Late>,
+    records: impl Iterator<Item = LateRecord>,
 ) -> Result<HashSet<usize>, Error> {
-    let records: Vec<Late> = records.collect();
+    let records: Vec<LateRecord> = records.collect();
     if records.is_empty() {
         return Ok(HashSet::new());
     }
@@ -113,11 +113,11 @@ SELECT message_id FROM public.conversation_message_deletions gone
 JOIN unnest($1::uuid[], $2::uuid[]) AS news(session_id, message_id) USING (session_id, message_id)";
 
 /// Drops messages that were deleted one by one, with a verdict, and returns the others.
-pub(super) async fn drop_deleted<'r>(
+pub(super) async fn drop_deleted_messages<'r>(
     client: &Client,
-    messages: Vec<Placed<'r>>,
+    messages: Vec<PlacedMessage<'r>>,
     verdicts: &mut [Verdict],
-) -> Result<Vec<Placed<'r>>, Error> {
+) -> Result<Vec<PlacedMessage<'r>>, Error> {
     if messages.is_empty() {
         return Ok(messages);
     }
@@ -132,12 +132,12 @@ pub(super) async fn drop_deleted<'r>(
 }
 
 /// Drops messages that a mark refuses, with a verdict, and returns the others.
-pub(super) async fn let_go<'r>(
+pub(super) async fn drop_refused<'r>(
     client: &Client,
-    messages: Vec<Placed<'r>>,
+    messages: Vec<PlacedMessage<'r>>,
     verdicts: &mut [Verdict],
-) -> Result<Vec<Placed<'r>>, Error> {
-    let refused = refused(client, messages.iter().map(Late::message)).await?;
+) -> Result<Vec<PlacedMessage<'r>>, Error> {
+    let refused = find_refused(client, messages.iter().map(LateRecord::from_message)).await?;
     refused.iter().for_each(|place| verdicts[*place] = Verdict::Dead(DeadReason::DeletedForUser));
     Ok(messages.into_iter().filter(|placed| !refused.contains(&placed.place)).collect())
 }

@@ -4,7 +4,7 @@
 use tokio_postgres::{Error, GenericClient, Row};
 
 use super::catalog::{Catalog, CheckFound};
-use super::spelling::literals;
+use super::quoting::quote_literals;
 use super::tables::{Column, TABLES};
 
 /// Functions that a check or a policy calls must not change anything, and must not take long.
@@ -21,13 +21,13 @@ const ROW_OF_ANOTHER: &str = r#"{"id":"3c1ad2c2-9d4f-4b52-8d0e-6f5f0b1c0a02","se
   "message_id":"3c1ad2c2-9d4f-4b52-8d0e-6f5f0b1c0a02","user_id":"3c1ad2c2-9d4f-4b52-8d0e-6f5f0b1c0a04"}"#;
 
 /// Notes for each check which words it refuses.
-pub(super) async fn try_words(client: &impl GenericClient, catalog: &mut Catalog) -> Result<(), Error> {
+pub(super) async fn try_checks(client: &impl GenericClient, catalog: &mut Catalog) -> Result<(), Error> {
     let mut checks = std::mem::take(&mut catalog.checks);
     for check in &mut checks {
         let column = column_of(check).filter(|column| !column.words.is_empty());
         let found = catalog.column(&check.table, &check.column);
         if let Some((column, found)) = column.zip(found) {
-            check.refused = refused(client, check, column, &found.sql_type).await?;
+            check.refused = find_refused_words(client, check, column, &found.sql_type).await?;
         }
     }
     catalog.checks = checks;
@@ -41,19 +41,19 @@ pub(super) fn column_of(check: &CheckFound) -> Option<&'static Column> {
 }
 
 /// Returns the words for which the check is false. Returns none if the check cannot be evaluated.
-async fn refused(
+async fn find_refused_words(
     client: &impl GenericClient,
     check: &CheckFound,
     column: &Column,
     sql_type: &str,
 ) -> Result<Vec<String>, Error> {
-    let (name, words, expression) = (column.name, literals(column.words), &check.expression);
+    let (name, words, expression) = (column.name, quote_literals(column.words), &check.expression);
     let question = format!(
         "SELECT word FROM unnest(ARRAY[{words}]) WITH ORDINALITY AS words (word, place), \
          LATERAL (SELECT word::{sql_type} AS {name}) AS row \
          WHERE NOT coalesce(({expression}), true) ORDER BY place"
     );
-    let rows = ask(client, BEGIN, &question).await?;
+    let rows = query_and_roll_back(client, BEGIN, &question).await?;
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
@@ -67,7 +67,7 @@ pub(super) async fn try_policies(client: &impl GenericClient, catalog: &mut Cata
                 "SELECT coalesce(({expression}), false) \
                  FROM jsonb_populate_record(NULL::public.{table}, '{ROW_OF_ANOTHER}') AS {table}"
             );
-            let rows = ask(client, &begin, &question).await?;
+            let rows = query_and_roll_back(client, &begin, &question).await?;
             policy.opens |= rows.first().map_or(Ok(false), |row| row.try_get(0))?;
         }
     }
@@ -75,7 +75,11 @@ pub(super) async fn try_policies(client: &impl GenericClient, catalog: &mut Cata
 }
 
 /// Runs a query in a transaction that is rolled back. Returns no rows if the query fails.
-async fn ask(client: &impl GenericClient, begin: &str, question: &str) -> Result<Vec<Row>, Error> {
+async fn query_and_roll_back(
+    client: &impl GenericClient,
+    begin: &str,
+    question: &str,
+) -> Result<Vec<Row>, Error> {
     client.batch_execute(begin).await?;
     let answer = client.query_typed(question, &[]).await;
     client.batch_execute("ROLLBACK").await?;
@@ -86,8 +90,8 @@ async fn ask(client: &impl GenericClient, begin: &str, question: &str) -> Result
 }
 
 /// Returns the allowed words if the check is a plain list of them; `None` for every other check.
-pub(super) fn listed(column: &str, expression: &str) -> Option<Vec<String>> {
-    let (words, mut rest) = quoted(expression);
+pub(super) fn parse_word_list(column: &str, expression: &str) -> Option<Vec<String>> {
+    let (words, mut rest) = split_literals(expression);
     for cast in ["::text[]", "::character varying[]", "::text", "::character varying"] {
         rest = rest.replace(cast, "");
     }
@@ -97,7 +101,7 @@ pub(super) fn listed(column: &str, expression: &str) -> Option<Vec<String>> {
 }
 
 /// Returns the string literals in an expression, and the rest of the expression.
-fn quoted(expression: &str) -> (Vec<String>, String) {
+fn split_literals(expression: &str) -> (Vec<String>, String) {
     let (mut found, mut outside) = (Vec::new(), String::new());
     let mut rest = expression;
     while let Some(start) = rest.find('\'') {
@@ -122,11 +126,11 @@ fn quoted(expression: &str) -> (Vec<String>, String) {
 
 #[cfg(test)]
 mod tests {
-    use super::listed;
+    use super::parse_word_list;
 
     #[test]
     fn a_list_of_words_is_told_from_whatever_else_holds_words() {
-        let list = |expression| listed("role", expression).unwrap_or_default().join(" ");
+        let list = |expression| parse_word_list("role", expression).unwrap_or_default().join(" ");
         assert_eq!(list("(role = ANY (ARRAY['user'::text, 'it''s'::text]))"), "user it's");
         assert_eq!(
             list(
@@ -142,7 +146,7 @@ mod tests {
             "(lower(role) = ANY (ARRAY['user'::text]))",
             "(length(role) < 20)",
         ] {
-            assert_eq!(listed("role", other), None, "{other}");
+            assert_eq!(parse_word_list("role", other), None, "{other}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The statements that grant and revoke rights: policies, grants, and the functions that users call.
 
 use super::policies::Policy;
-use super::spelling::identifier;
+use super::quoting::quote_identifier;
 use super::tables::{FUNCTION, FUNCTION_ARGUMENTS, FUNCTION_PARAMETERS, PRIVILEGES, function_body};
 use super::users::{USER_GRANTS, UserAccess, UserGrant};
 
@@ -18,7 +18,7 @@ pub(super) fn enable_row_security(table: &str) -> String {
 
 /// Drops the policy if it exists.
 pub(super) fn drop_policy(policy: &str, table: &str) -> String {
-    format!("DROP POLICY IF EXISTS {} ON public.{table};", identifier(policy))
+    format!("DROP POLICY IF EXISTS {} ON public.{table};", quote_identifier(policy))
 }
 
 /// Creates the policy.
@@ -32,7 +32,7 @@ pub(super) fn create_policy(policy: &Policy) -> String {
 }
 
 /// Revokes all rights of the users' roles, and grants `service_role` its own.
-pub(super) fn revoke(table: &str) -> String {
+pub(super) fn revoke_table(table: &str) -> String {
     let privileges = PRIVILEGES.join(", ");
     format!(
         "REVOKE ALL ON public.{table} FROM PUBLIC, anon, authenticated;\n\
@@ -49,12 +49,12 @@ pub(super) fn grant_to_users(grant: &UserGrant) -> String {
 
 /// Sets all rights on a table. `own` lists rights on the project's own columns, each a privilege and a
 /// column: these are granted again.
-pub(super) fn grant(table: &str, access: UserAccess, own: &[(String, String)]) -> String {
+pub(super) fn grant_table(table: &str, access: UserAccess, own: &[(String, String)]) -> String {
     let of_users = USER_GRANTS.iter().filter(|grant| grant.table == table && grant.access <= access);
     let own = own.iter().map(|(privilege, column)| {
-        format!("GRANT {privilege} ({}) ON public.{table} TO authenticated;", identifier(column))
+        format!("GRANT {privilege} ({}) ON public.{table} TO authenticated;", quote_identifier(column))
     });
-    let all = [revoke(table)].into_iter().chain(of_users.map(grant_to_users)).chain(own);
+    let all = [revoke_table(table)].into_iter().chain(of_users.map(grant_to_users)).chain(own);
     all.collect::<Vec<_>>().join("\n")
 }
 
@@ -114,12 +114,20 @@ pub(super) fn drop_function(arguments: &str) -> String {
 
 /// Makes a view use the privileges of the invoker, so that the policies apply.
 pub(super) fn make_invoker(schema: &str, view: &str) -> String {
-    format!("ALTER VIEW {}.{} SET (security_invoker = true);", identifier(schema), identifier(view))
+    format!(
+        "ALTER VIEW {}.{} SET (security_invoker = true);",
+        quote_identifier(schema),
+        quote_identifier(view)
+    )
 }
 
 /// Revokes a view from users.
 pub(super) fn revoke_view(schema: &str, view: &str) -> String {
-    format!("REVOKE ALL ON {}.{} FROM PUBLIC, anon, authenticated;", identifier(schema), identifier(view))
+    format!(
+        "REVOKE ALL ON {}.{} FROM PUBLIC, anon, authenticated;",
+        quote_identifier(schema),
+        quote_identifier(view)
+    )
 }
 
 /// Creates `auth.uid()` or `auth.jwt()` as Supabase has them.

@@ -1,6 +1,6 @@
 //! The schema as data. All statements that create, compare or repair it are built from this module.
 
-use super::spelling::literals;
+use super::quoting::quote_literals;
 
 /// A table.
 pub(super) struct Table {
@@ -79,7 +79,7 @@ impl Column {
     }
 
     /// Returns the value for rows that have none, if one can be known.
-    pub(super) fn filling(&self) -> Option<&'static str> {
+    pub(super) fn fill_value(&self) -> Option<&'static str> {
         self.fill.or(self.default)
     }
 
@@ -353,6 +353,6 @@ pub(super) const FUNCTION_PARAMETERS: [&str; 6] =
 /// Returns its body.
 pub(super) fn function_body() -> String {
     include_str!("../../../../migrations/postgres/function.sql")
-        .replace("{roles}", &literals(&ROLES))
+        .replace("{roles}", &quote_literals(&ROLES))
         .replace("{role_words}", &ROLES.join(" "))
 }

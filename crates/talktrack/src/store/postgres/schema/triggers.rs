@@ -19,7 +19,7 @@ pub(super) const COUNTER: TriggerFunction = TriggerFunction {
     name: "public.conversation_stats_touched",
     body: include_str!("../../../../migrations/postgres/counted.sql"),
     settings: &["search_path=\"\"", "lock_timeout=0"],
-    after: count_anew,
+    after: restart_rollup,
 };
 
 /// Notes deletions. The settings force an index, even if the plans were cached when the tables had few
@@ -75,7 +75,7 @@ pub(super) const TRIGGERS: [Trigger; 10] = triggers![
 ];
 
 /// Restarts the rollup if the function differs: rows written with another function may not have been noted.
-pub(super) fn forget_what_another_noted() -> String {
+pub(super) fn restart_rollup_if_changed() -> String {
     let TriggerFunction { name, body, .. } = COUNTER;
     format!(
         "DELETE FROM public.{STATS} WHERE place = 0 AND NOT EXISTS (\n  \
@@ -99,7 +99,7 @@ pub(super) fn create_function(function: &TriggerFunction) -> String {
 }
 
 /// Creates a function that was missing or different, and makes up for what it should have noted.
-pub(super) fn mend_function(function: &TriggerFunction) -> String {
+pub(super) fn repair_function(function: &TriggerFunction) -> String {
     format!("{}\n{}", create_function(function), (function.after)()).trim_end().to_owned()
 }
 
@@ -118,6 +118,6 @@ pub(super) fn create_trigger(trigger: &Trigger) -> String {
 }
 
 /// Makes the rollup start over.
-fn count_anew() -> String {
+fn restart_rollup() -> String {
     format!("DELETE FROM public.{STATS} WHERE place = 0;")
 }

@@ -9,7 +9,7 @@ use super::super::users::UserAccess;
 use super::grants;
 
 /// Finds missing roles and functions. Supabase provides them; plain PostgreSQL needs them created.
-pub(super) fn roles(catalog: &Catalog) -> Vec<Difference> {
+pub(super) fn compare_roles(catalog: &Catalog) -> Vec<Difference> {
     let missing = DATABASE_ROLES.iter().filter(|role| !catalog.roles.iter().any(|there| there == *role));
     let mut found: Vec<_> = missing
         .map(|role| {
@@ -29,7 +29,7 @@ pub(super) fn roles(catalog: &Catalog) -> Vec<Difference> {
 }
 
 /// Compares the rights on the existing tables, and the function.
-pub(super) fn compare(catalog: &Catalog, access: UserAccess) -> Vec<Difference> {
+pub(super) fn compare_access(catalog: &Catalog, access: UserAccess) -> Vec<Difference> {
     let there = TABLES.iter().filter(|table| catalog.table(table.name).is_some());
     let mut found = Vec::new();
     for table in there {
@@ -38,14 +38,14 @@ pub(super) fn compare(catalog: &Catalog, access: UserAccess) -> Vec<Difference> 
             let problem = format!("Row-level security of '{name}' is switched off");
             found.push(Difference::of_table(name, problem, rights::enable_row_security(name)));
         }
-        found.extend(policies(catalog, name, access));
-        found.extend(grants::compare(catalog, table, access));
+        found.extend(compare_policies(catalog, name, access));
+        found.extend(grants::compare_grants(catalog, table, access));
     }
-    found.extend(function(catalog, access));
+    found.extend(compare_function(catalog, access));
     found
 }
 
-fn policies(catalog: &Catalog, table: &'static str, access: UserAccess) -> Vec<Difference> {
+fn compare_policies(catalog: &Catalog, table: &'static str, access: UserAccess) -> Vec<Difference> {
     let difference = |problem: String, mend| Difference::of_table(table, problem, mend);
     let find = |name: &str| catalog.policies.iter().find(|is| is.table == table && is.name == name);
     let mut found = Vec::new();
@@ -61,7 +61,7 @@ fn policies(catalog: &Catalog, table: &'static str, access: UserAccess) -> Vec<D
             None if policy.access <= access => {
                 (format!("Could not find the policy '{name}' of '{table}'"), create())
             }
-            Some(is) if !says_the_same(policy, is) => {
+            Some(is) if !is_same_policy(policy, is) => {
                 (format!("The policy '{name}' of '{table}' says something else"), create())
             }
             _ => continue,
@@ -78,7 +78,7 @@ fn policies(catalog: &Catalog, table: &'static str, access: UserAccess) -> Vec<D
         let name = &policy.name;
         let problem =
             format!("The policy '{name}' of '{table}' lets users see or change the rows of all users");
-        difference(problem, rights::drop_policy(name, table)).yours_to_mend()
+        difference(problem, rights::drop_policy(name, table)).left_to_owner()
     }));
     found
 }
@@ -90,8 +90,9 @@ fn widens_access(policy: &PolicyFound) -> bool {
     !is_ours && policy.opens
 }
 
-fn says_the_same(policy: &Policy, is: &PolicyFound) -> bool {
-    let same = |wanted: Option<&str>, is: &Option<String>| wanted.map(gist) == is.as_deref().map(gist);
+fn is_same_policy(policy: &Policy, is: &PolicyFound) -> bool {
+    let same =
+        |wanted: Option<&str>, is: &Option<String>| wanted.map(normalise) == is.as_deref().map(normalise);
     is.command == policy.command.letter()
         && is.permissive != policy.restrictive
         && is.roles.as_deref() == Some(&[policy.role.to_owned()])
@@ -101,7 +102,7 @@ fn says_the_same(policy: &Policy, is: &PolicyFound) -> bool {
 
 /// Removes from an expression what PostgreSQL adds when it prints it. The additions depend on its version
 /// and on the search path.
-fn gist(expression: &str) -> String {
+fn normalise(expression: &str) -> String {
     let mut text = expression.to_lowercase();
     text.retain(|character| !character.is_whitespace() && !matches!(character, '(' | ')'));
     for added in [
@@ -117,7 +118,7 @@ fn gist(expression: &str) -> String {
     text
 }
 
-fn function(catalog: &Catalog, access: UserAccess) -> Vec<Difference> {
+fn compare_function(catalog: &Catalog, access: UserAccess) -> Vec<Difference> {
     let is_ours = |function: &&FunctionFound| function.arguments == FUNCTION_ARGUMENTS;
     let create = || format!("{}\n{}", rights::create_function(), rights::grant_function(access));
     let mut found = Vec::new();
@@ -133,7 +134,7 @@ fn function(catalog: &Catalog, access: UserAccess) -> Vec<Difference> {
             let mend = format!("{}\n{}", rights::drop_function(FUNCTION_ARGUMENTS), create());
             found.push(Difference::of_database(problem, mend));
         }
-        Some(_) => found.extend(callers(catalog, access)),
+        Some(_) => found.extend(compare_callers(catalog, access)),
     }
     for other in catalog.functions.iter().filter(|function| !is_ours(function)) {
         let arguments = &other.arguments;
@@ -146,7 +147,7 @@ fn function(catalog: &Catalog, access: UserAccess) -> Vec<Difference> {
 }
 
 /// Checks who may call the function and who must not.
-fn callers(catalog: &Catalog, access: UserAccess) -> Option<Difference> {
+fn compare_callers(catalog: &Catalog, access: UserAccess) -> Option<Difference> {
     let should = |role: &str| match role {
         "anon" => false,
         "authenticated" => access >= rights::FUNCTION_ACCESS,

@@ -3,18 +3,18 @@
 
 use super::super::Difference;
 use super::super::catalog::{Catalog, DefaultFound};
-use super::super::spelling::identifier;
+use super::super::quoting::quote_identifier;
 use super::super::tables::TABLES;
 
 /// Compares the database as a whole.
-pub(super) fn compare(catalog: &Catalog) -> Vec<Difference> {
-    let mut found: Vec<_> = encoding(catalog).into_iter().collect();
+pub(super) fn compare_durability(catalog: &Catalog) -> Vec<Difference> {
+    let mut found: Vec<_> = compare_encoding(catalog).into_iter().collect();
     let unlogged =
         TABLES.iter().filter(|table| catalog.table(table.name).is_some_and(|table| table.unlogged));
     found.extend(unlogged.map(|table| {
         let name = table.name;
         let problem = format!("The table '{name}' is UNLOGGED: a crash of the server empties it");
-        Difference::of_table(name, problem, format!("ALTER TABLE public.{name} SET LOGGED;")).warning()
+        Difference::of_table(name, problem, format!("ALTER TABLE public.{name} SET LOGGED;")).as_warning()
     }));
     found.extend(catalog.switched_off.iter().map(|setting| {
         let consequence = match setting.as_str() {
@@ -24,14 +24,14 @@ pub(super) fn compare(catalog: &Catalog) -> Vec<Difference> {
         };
         let problem = format!("The server has {setting} = off: {consequence}");
         let mend = format!("ALTER SYSTEM SET {setting} = on;\nSELECT pg_reload_conf();");
-        Difference::of_database(problem, mend).warning()
+        Difference::of_database(problem, mend).as_warning()
     }));
-    found.extend(catalog.asynchronous.iter().map(|default| asynchronous(default, &catalog.database)));
+    found.extend(catalog.asynchronous.iter().map(|default| asynchronous_commit(default, &catalog.database)));
     found
 }
 
 /// Only UTF8 holds every character.
-fn encoding(catalog: &Catalog) -> Option<Difference> {
+fn compare_encoding(catalog: &Catalog) -> Option<Difference> {
     let Catalog { database, encoding, .. } = catalog;
     if encoding == "UTF8" {
         return None;
@@ -41,29 +41,29 @@ fn encoding(catalog: &Catalog) -> Option<Difference> {
         _ => "a message with a character that it does not know cannot be stored",
     };
     let problem = format!("The encoding of the database is {encoding}, not UTF8: {consequence}");
-    let copy = identifier(&format!("{database}_utf8"));
+    let copy = quote_identifier(&format!("{database}_utf8"));
     let mend = format!(
         "-- a database keeps its encoding: pg_dump this one, and restore the dump into another\n\
          CREATE DATABASE {copy} ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0;"
     );
-    Some(Difference::of_database(problem, mend).yours_to_mend())
+    Some(Difference::of_database(problem, mend).left_to_owner())
 }
 
 /// talktrack waits for the disk despite this default; other programs that write there do not.
-fn asynchronous(default: &DefaultFound, database: &str) -> Difference {
+fn asynchronous_commit(default: &DefaultFound, database: &str) -> Difference {
     let DefaultFound { role, in_database } = default;
     let (whose, alter) = match (role, in_database) {
         (Some(role), true) => (
             format!("role '{role}' in this database"),
-            format!("ROLE {} IN DATABASE {}", identifier(role), identifier(database)),
+            format!("ROLE {} IN DATABASE {}", quote_identifier(role), quote_identifier(database)),
         ),
-        (Some(role), false) => (format!("role '{role}'"), format!("ROLE {}", identifier(role))),
-        (None, true) => ("database".to_owned(), format!("DATABASE {}", identifier(database))),
+        (Some(role), false) => (format!("role '{role}'"), format!("ROLE {}", quote_identifier(role))),
+        (None, true) => ("database".to_owned(), format!("DATABASE {}", quote_identifier(database))),
         (None, false) => ("server's roles".to_owned(), "ROLE ALL".to_owned()),
     };
     let problem = format!(
         "The default of the {whose} is synchronous_commit = off: a crash forgets what was confirmed a moment before \
          (talktrack itself waits for the disk)"
     );
-    Difference::of_database(problem, format!("ALTER {alter} RESET synchronous_commit;")).warning()
+    Difference::of_database(problem, format!("ALTER {alter} RESET synchronous_commit;")).as_warning()
 }

@@ -10,19 +10,24 @@ use super::super::users::{USER_GRANTS, UserAccess, UserGrant};
 const UNRESTRAINED: [&str; 3] = ["TRUNCATE", "REFERENCES", "TRIGGER"];
 
 /// All differences in the grants on a table are repaired by one set of statements.
-pub(super) fn compare(catalog: &Catalog, table: &Table, access: UserAccess) -> Option<Difference> {
+pub(super) fn compare_grants(catalog: &Catalog, table: &Table, access: UserAccess) -> Option<Difference> {
     let mut problems = Vec::new();
     for privilege in PRIVILEGES.into_iter().chain(UNRESTRAINED) {
-        problems.extend(of_users(catalog, table, privilege, access));
+        problems.extend(compare_user_privilege(catalog, table, privilege, access));
     }
-    problems.extend(of_service(catalog, table));
-    problems.extend(of_anon(catalog, table));
-    let mend = rights::grant(table.name, access, &own_columns(catalog, table));
+    problems.extend(missing_service_privileges(catalog, table));
+    problems.extend(excess_anon_privileges(catalog, table));
+    let mend = rights::grant_table(table.name, access, &own_columns(catalog, table));
     (!problems.is_empty()).then(|| Difference::of_table(table.name, problems.join("; "), mend))
 }
 
 /// Compares one privilege of `authenticated` with what it should be.
-fn of_users(catalog: &Catalog, table: &Table, privilege: &str, access: UserAccess) -> Vec<String> {
+fn compare_user_privilege(
+    catalog: &Catalog,
+    table: &Table,
+    privilege: &str,
+    access: UserAccess,
+) -> Vec<String> {
     let name = table.name;
     let is_wanted =
         |grant: &&UserGrant| grant.table == name && grant.privilege == privilege && grant.access <= access;
@@ -57,7 +62,7 @@ fn of_users(catalog: &Catalog, table: &Table, privilege: &str, access: UserAcces
     }
 }
 
-fn of_service(catalog: &Catalog, table: &Table) -> Option<String> {
+fn missing_service_privileges(catalog: &Catalog, table: &Table) -> Option<String> {
     let has = |privilege: &str| {
         catalog.privilege("service_role", privilege, table.name).is_some_and(|held| held.whole)
     };
@@ -66,7 +71,7 @@ fn of_service(catalog: &Catalog, table: &Table) -> Option<String> {
     (!lacks.is_empty()).then(|| format!("The role 'service_role' may not {} '{name}'", lacks.join(", ")))
 }
 
-fn of_anon(catalog: &Catalog, table: &Table) -> Option<String> {
+fn excess_anon_privileges(catalog: &Catalog, table: &Table) -> Option<String> {
     let has = |privilege: &&str| catalog.privilege("anon", privilege, table.name).is_some();
     let held: Vec<_> = PRIVILEGES.into_iter().chain(UNRESTRAINED).filter(has).collect();
     let name = table.name;

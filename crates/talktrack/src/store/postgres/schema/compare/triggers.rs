@@ -4,7 +4,7 @@ use super::super::Difference;
 use super::super::catalog::Catalog;
 use super::super::triggers::{self, FUNCTIONS, TRIGGERS, Trigger, TriggerFunction};
 
-pub(super) fn compare(catalog: &Catalog) -> Vec<Difference> {
+pub(super) fn compare_triggers(catalog: &Catalog) -> Vec<Difference> {
     let functions = FUNCTIONS.iter().filter_map(|function| compare_function(catalog, function));
     let missing = TRIGGERS.iter().filter(|trigger| !is_there(catalog, trigger)).map(|trigger| {
         let Trigger { name, table, .. } = trigger;
@@ -15,7 +15,7 @@ pub(super) fn compare(catalog: &Catalog) -> Vec<Difference> {
 }
 
 fn compare_function(catalog: &Catalog, function: &TriggerFunction) -> Option<Difference> {
-    let name = bare(function.name);
+    let name = unqualified_name(function.name);
     let problem = match catalog.trigger_functions.iter().find(|is| is.name == name) {
         None => format!("Could not find the function '{name}'"),
         Some(is)
@@ -25,16 +25,16 @@ fn compare_function(catalog: &Catalog, function: &TriggerFunction) -> Option<Dif
         }
         Some(_) => return None,
     };
-    Some(Difference::of_database(problem, triggers::mend_function(function)))
+    Some(Difference::of_database(problem, triggers::repair_function(function)))
 }
 
 fn is_there(catalog: &Catalog, trigger: &Trigger) -> bool {
     catalog.triggers.iter().any(|is| {
         let is_ours = is.table == trigger.table && is.name == trigger.name;
-        is_ours && is.sound && is.function.as_deref() == Some(bare(trigger.function.name))
+        is_ours && is.sound && is.function.as_deref() == Some(unqualified_name(trigger.function.name))
     })
 }
 
-fn bare(name: &str) -> &str {
+fn unqualified_name(name: &str) -> &str {
     name.trim_start_matches("public.")
 }

@@ -6,11 +6,11 @@ use super::super::catalog::{Catalog, ViewFound};
 use super::super::rights;
 
 /// Finds each view that can show a user rows that the policies would hide.
-pub(super) fn compare(catalog: &Catalog) -> Vec<Difference> {
-    catalog.views.iter().map(|view| difference(view, catalog.has_security_invoker)).collect()
+pub(super) fn compare_views(catalog: &Catalog) -> Vec<Difference> {
+    catalog.views.iter().map(|view| view_difference(view, catalog.has_security_invoker)).collect()
 }
 
-fn difference(view: &ViewFound, has_security_invoker: bool) -> Difference {
+fn view_difference(view: &ViewFound, has_security_invoker: bool) -> Difference {
     let ViewFound { schema, name, .. } = view;
     let list = |names: &[String]| names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
     let (tables, roles) = (list(&view.tables), list(&view.roles));
@@ -18,7 +18,7 @@ fn difference(view: &ViewFound, has_security_invoker: bool) -> Difference {
         let problem = format!(
             "The materialized view '{schema}.{name}' holds what was in {tables}, no policy protects it, and {roles} may read it"
         );
-        return Difference::of_database(problem, rights::revoke_view(schema, name)).warning();
+        return Difference::of_database(problem, rights::revoke_view(schema, name)).as_warning();
     }
     let problem = format!(
         "The view '{schema}.{name}' reads {tables} with the rights of its owner, past the policies, and {roles} may use it"
@@ -27,5 +27,5 @@ fn difference(view: &ViewFound, has_security_invoker: bool) -> Difference {
         true => rights::make_invoker(schema, name),
         false => rights::revoke_view(schema, name),
     };
-    Difference::of_database(problem, mend).yours_to_mend()
+    Difference::of_database(problem, mend).left_to_owner()
 }

@@ -25,8 +25,8 @@ FROM pg_catalog.pg_class this WHERE oid = to_regclass('public.' || $1::text)";
 
 /// Explains why rows written to this table are missing. If there is no trigger, another transaction changed
 /// the same rows.
-pub(super) async fn swallowed(client: &Client, table: &str, otherwise: &str) -> Failure {
-    let triggers: Result<Option<String>, Error> = about(client, TRIGGERS, table).await;
+pub(super) async fn explain_missing_rows(client: &Client, table: &str, otherwise: &str) -> Failure {
+    let triggers: Result<Option<String>, Error> = query_table(client, TRIGGERS, table).await;
     match triggers {
         Ok(Some(names)) => Failure::systemic(format!(
             "The trigger {names} of '{table}' keeps rows away without an error: mend it or drop it"
@@ -37,9 +37,9 @@ pub(super) async fn swallowed(client: &Client, table: &str, otherwise: &str) -> 
 }
 
 /// Explains why a row came back with a different id than was written. The transaction was rolled back.
-pub(super) async fn changed_id(client: &Client) -> Failure {
+pub(super) async fn explain_changed_id(client: &Client) -> Failure {
     for table in [MESSAGES, SESSIONS] {
-        match about::<String>(client, TRIGGERS, table).await {
+        match query_table::<String>(client, TRIGGERS, table).await {
             Ok(Some(names)) => {
                 return Failure::systemic(format!(
                     "The trigger {names} of '{table}' changes the id, session or user of rows: mend it or drop it"
@@ -53,8 +53,8 @@ pub(super) async fn changed_id(client: &Client) -> Failure {
 }
 
 /// Fails if a session that was not found may exist but be hidden.
-pub(super) async fn no_session_is_hidden(client: &Client) -> Result<(), Failure> {
-    match about(client, IS_HIDDEN, SESSIONS).await? {
+pub(super) async fn check_sessions_visible(client: &Client) -> Result<(), Failure> {
+    match query_table(client, IS_HIDDEN, SESSIONS).await? {
         Some(true) => Err(Failure::systemic(format!(
             "Row-level security hides every row of '{SESSIONS}'; the user of database_url needs a policy of its own, or to own \
              the tables (docs/supabase.md)"
@@ -63,7 +63,7 @@ pub(super) async fn no_session_is_hidden(client: &Client) -> Result<(), Failure>
     }
 }
 
-async fn about<T>(client: &Client, question: &'static str, table: &str) -> Result<Option<T>, Error>
+async fn query_table<T>(client: &Client, question: &'static str, table: &str) -> Result<Option<T>, Error>
 where
     T: for<'r> tokio_postgres::types::FromSql<'r>,
 {

@@ -8,33 +8,33 @@ use uuid::Uuid;
 
 use crate::record::{DeadReason, RevisionOrder, Verdict};
 use crate::store::MessageRow;
-use crate::store::postgres::deliveries::Lane;
+use crate::store::postgres::deliveries::DeliveryLane;
 use crate::store::postgres::failure::{Failure, MESSAGES};
-use crate::store::postgres::plan::Placed;
+use crate::store::postgres::plan::PlacedMessage;
 use crate::store::postgres::queries::MESSAGES_BY_ID;
 use crate::store::postgres::rows::message_page;
 use crate::store::postgres::statement::Statement;
-use crate::store::postgres::{messages, obstacle, transaction};
+use crate::store::postgres::{hidden_rows, messages, transaction};
 
 /// Compares each message with the stored one, and writes newer revisions. Returns the messages that are not
 /// stored: the row was deleted meanwhile, or their session was created only after they were written.
-pub(super) async fn settle<'r>(
+pub(super) async fn resolve<'r>(
     client: &Client,
-    lane: &Lane<'_>,
-    mut taken: Vec<Placed<'r>>,
+    lane: &DeliveryLane<'_>,
+    mut messages: Vec<PlacedMessage<'r>>,
     verdicts: &mut [Verdict],
-) -> Result<Vec<Placed<'r>>, Failure> {
-    if taken.is_empty() {
-        return Ok(taken);
+) -> Result<Vec<PlacedMessage<'r>>, Failure> {
+    if messages.is_empty() {
+        return Ok(messages);
     }
-    taken.sort_by_key(|placed| placed.place);
-    let mut known = stored(client, &taken).await?;
-    let mut newer: HashMap<Uuid, Placed<'r>> = HashMap::new();
-    let mut older: HashMap<Uuid, Placed<'r>> = HashMap::new();
+    messages.sort_by_key(|placed| placed.place);
+    let mut stored = read_stored(client, &messages).await?;
+    let mut newer: HashMap<Uuid, PlacedMessage<'r>> = HashMap::new();
+    let mut older: HashMap<Uuid, PlacedMessage<'r>> = HashMap::new();
     let mut missing = Vec::new();
-    for placed in taken {
+    for placed in messages {
         let stamped = placed.stamped;
-        let Some(message) = known.get_mut(&stamped.id) else {
+        let Some(message) = stored.get_mut(&stamped.id) else {
             missing.push(placed);
             continue;
         };
@@ -60,22 +60,25 @@ pub(super) async fn settle<'r>(
         };
     }
     if !older.is_empty() {
-        transaction::write(client, lane, &[Some(messages::move_up(older.values()))]).await?;
+        transaction::write(client, lane, &[Some(messages::move_messages_up(older.values()))]).await?;
     }
-    let newer: Vec<Placed<'r>> = newer.into_values().collect();
+    let newer: Vec<PlacedMessage<'r>> = newer.into_values().collect();
     if newer.is_empty() {
         return Ok(missing);
     }
-    let [revised] = transaction::write(client, lane, &[Some(messages::revise(&newer))]).await?;
+    let [revised] = transaction::write(client, lane, &[Some(messages::revise_messages(&newer))]).await?;
     if revised.len() < newer.len() {
         let otherwise = "a message was revised by somebody else at the same moment";
-        return Err(obstacle::swallowed(client, MESSAGES, otherwise).await);
+        return Err(hidden_rows::explain_missing_rows(client, MESSAGES, otherwise).await);
     }
     Ok(missing)
 }
 
-async fn stored(client: &Client, taken: &[Placed<'_>]) -> Result<HashMap<Uuid, MessageRow>, Failure> {
-    let mut ids: Vec<Uuid> = taken.iter().map(|placed| placed.stamped.id).collect();
+async fn read_stored(
+    client: &Client,
+    messages: &[PlacedMessage<'_>],
+) -> Result<HashMap<Uuid, MessageRow>, Failure> {
+    let mut ids: Vec<Uuid> = messages.iter().map(|placed| placed.stamped.id).collect();
     let mut stored = HashMap::new();
     loop {
         let rows = Statement::new(MESSAGES_BY_ID).with(ids.clone(), Type::UUID_ARRAY).query(client).await?;

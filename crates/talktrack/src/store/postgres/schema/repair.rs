@@ -3,8 +3,8 @@
 
 use super::catalog::{CheckFound, Generated};
 use super::policies::{POLICIES, Policy};
+use super::quoting::quote_identifier;
 use super::rights;
-use super::spelling::identifier;
 use super::tables::{Column, INDEXES, Index, MESSAGES, SESSIONS, STORE, Table};
 use super::users::UserAccess;
 
@@ -13,7 +13,7 @@ pub(super) fn create_table(table: &Table) -> String {
     let last = table.columns.len() - 1;
     let line = |(place, column): (usize, &Column)| {
         let comma = if place == last { "" } else { "," };
-        let definition = definition(column);
+        let definition = define_column(column);
         let constraint = if column.constraint.is_empty() { "" } else { " " };
         let note = if column.note.is_empty() { String::new() } else { format!("  -- {}", column.note) };
         format!("  {} {definition}{constraint}{}{comma}{note}\n", column.name, column.constraint)
@@ -27,19 +27,19 @@ pub(super) fn make_table(table: &Table, access: UserAccess) -> String {
     let indexes = INDEXES.iter().filter(|index| index.table == table.name).map(create_index);
     let is_its = |policy: &&Policy| policy.table == table.name && policy.access <= access;
     let policies = POLICIES.iter().filter(is_its).map(rights::create_policy);
-    let grants = rights::grant(table.name, access, &[]);
+    let grants = rights::grant_table(table.name, access, &[]);
     let security = [rights::enable_row_security(table.name)].into_iter().chain(policies).chain([grants]);
-    let id = (table.name == STORE).then(give_id);
+    let id = (table.name == STORE).then(insert_store_id);
     let all = [create_table(table)].into_iter().chain(id).chain(indexes).chain(security);
     all.collect::<Vec<_>>().join("\n")
 }
 
 /// Gives the store its id, unless it has one.
-pub(super) fn give_id() -> String {
+pub(super) fn insert_store_id() -> String {
     format!("INSERT INTO public.{STORE} DEFAULT VALUES ON CONFLICT DO NOTHING;")
 }
 
-fn definition(column: &Column) -> String {
+fn define_column(column: &Column) -> String {
     let required = if column.nullable || column.constraint == "PRIMARY KEY" { "" } else { " NOT NULL" };
     let default = column.default.map(|value| format!(" DEFAULT {value}")).unwrap_or_default();
     format!("{}{required}{default}", column.sql_type)
@@ -47,7 +47,7 @@ fn definition(column: &Column) -> String {
 
 /// Returns what follows `ADD COLUMN`. If the default does not give existing rows their value, the column is
 /// added as nullable.
-pub(super) fn added(column: &Column) -> String {
+pub(super) fn added_column(column: &Column) -> String {
     let (name, sql_type) = (column.name, column.sql_type);
     match column.default {
         Some(value) if column.nullable => format!("{name} {sql_type} DEFAULT {value}"),
@@ -58,18 +58,18 @@ pub(super) fn added(column: &Column) -> String {
 
 /// Adds a missing column, and fills it.
 pub(super) fn add_column(table: &str, column: &Column) -> String {
-    let mut mend = format!("ALTER TABLE public.{table} ADD COLUMN {};", added(column));
+    let mut mend = format!("ALTER TABLE public.{table} ADD COLUMN {};", added_column(column));
     if !column.nullable && (column.is_filled_by_row() || column.default.is_none()) {
         if let Some(value) = column.default {
             mend.push_str(&format!("\n{}", set_default(table, column.name, value)));
         }
-        mend.push_str(&format!("\n{}", require(table, column)));
+        mend.push_str(&format!("\n{}", require_value(table, column)));
     }
     mend
 }
 
 /// Renames a column to its present name.
-pub(super) fn rename(table: &str, former: &str, name: &str) -> String {
+pub(super) fn rename_column(table: &str, former: &str, name: &str) -> String {
     format!("ALTER TABLE public.{table} RENAME COLUMN {former} TO {name};")
 }
 
@@ -80,13 +80,13 @@ pub(super) fn set_default(table: &str, column: &str, value: &str) -> String {
 
 /// Makes a column nullable.
 pub(super) fn allow_null(table: &str, column: &str) -> String {
-    format!("ALTER TABLE public.{table} ALTER COLUMN {} DROP NOT NULL;", identifier(column))
+    format!("ALTER TABLE public.{table} ALTER COLUMN {} DROP NOT NULL;", quote_identifier(column))
 }
 
 /// Makes a column required, after existing rows have received a value.
-pub(super) fn require(table: &str, column: &Column) -> String {
+pub(super) fn require_value(table: &str, column: &Column) -> String {
     let name = column.name;
-    let first = match column.filling() {
+    let first = match column.fill_value() {
         Some(value) => format!("UPDATE public.{table} AS this SET {name} = {value} WHERE {name} IS NULL;"),
         None => {
             format!(
@@ -98,7 +98,7 @@ pub(super) fn require(table: &str, column: &Column) -> String {
 }
 
 /// Changes the type of a column to that of the schema.
-pub(super) fn retype(table: &str, column: &Column, from: &str) -> String {
+pub(super) fn change_type(table: &str, column: &Column, from: &str) -> String {
     let (name, to) = (column.name, column.sql_type);
     let (remark, value) = match (from, to) {
         ("timestamp without time zone", "timestamptz") => {
@@ -133,12 +133,12 @@ pub(super) fn add_reference() -> String {
 
 /// Drops a constraint that refuses rows.
 pub(super) fn drop_constraint(table: &str, constraint: &str) -> String {
-    format!("ALTER TABLE public.{table} DROP CONSTRAINT {};", identifier(constraint))
+    format!("ALTER TABLE public.{table} DROP CONSTRAINT {};", quote_identifier(constraint))
 }
 
 /// Replaces a check by another one of the same name.
 pub(super) fn replace_check(table: &str, check: &CheckFound, condition: &str) -> String {
-    let (name, validity) = (identifier(&check.name), if check.validated { "" } else { " NOT VALID" });
+    let (name, validity) = (quote_identifier(&check.name), if check.validated { "" } else { " NOT VALID" });
     format!(
         "ALTER TABLE public.{table} DROP CONSTRAINT {name},\n  ADD CONSTRAINT {name} CHECK ({condition}){validity};"
     )
