@@ -66,7 +66,7 @@ const WRITERS: usize = 6;
 const READERS: usize = 8;
 /// The longest wait for an answer. Longer than the limit that talktrack sets for a statement in a
 /// transaction, 30 s.
-const PATIENCE: Duration = Duration::from_secs(35);
+const QUERY_TIMEOUT: Duration = Duration::from_secs(35);
 /// The longest wait for a look at the schema that may explain a failure. Without it, the server's own
 /// message has to do.
 const SCHEMA_CHECK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -119,8 +119,10 @@ impl PostgresStore {
     async fn run_query(&self, statement: Statement<'_>) -> Result<Vec<Row>, ReadError> {
         let found = async {
             let client = self.readers.get().await?;
-            run_within(client, PATIENCE, async |client| Ok(self.query_as_viewer(client, statement).await?))
-                .await
+            run_within(client, QUERY_TIMEOUT, async |client| {
+                Ok(self.query_as_viewer(client, statement).await?)
+            })
+            .await
         };
         found.await.map_err(|failure: Failure| ReadError(failure.message().to_owned()))
     }
@@ -138,10 +140,10 @@ impl PostgresStore {
         let rounds = plan::plan_rounds(records);
         // If a session starts and ends repeatedly in a batch, each repetition takes a round trip of its
         // own.
-        let patience = PATIENCE.saturating_mul(u32::try_from(rounds.len()).unwrap_or(u32::MAX));
+        let limit = QUERY_TIMEOUT.saturating_mul(u32::try_from(rounds.len()).unwrap_or(u32::MAX));
         let client = self.writers.get().await?;
         let lane = DeliveryLane::new(&delivery);
-        run_within(client, patience, async |client| write::write(client, &lane, &rounds, records.len()).await)
+        run_within(client, limit, async |client| write::write(client, &lane, &rounds, records.len()).await)
             .await
     }
 
@@ -156,9 +158,9 @@ impl PostgresStore {
         }
     }
 
-    async fn find_differences(&self, patience: Duration) -> Result<Vec<Difference>, Failure> {
+    async fn find_differences(&self, limit: Duration) -> Result<Vec<Difference>, Failure> {
         let client = self.writers.get().await?;
-        run_within(client, patience, async |client| Ok(schema::differences_for_writer(client).await?)).await
+        run_within(client, limit, async |client| Ok(schema::differences_for_writer(client).await?)).await
     }
 }
 
@@ -183,7 +185,8 @@ impl Store for PostgresStore {
     async fn last_delivery(&self, node: Uuid, lane: usize) -> Result<Option<i64>, StoreError> {
         let held = async {
             let client = self.writers.get().await?;
-            run_within(client, PATIENCE, async |client| deliveries::read_last(client, node, lane).await).await
+            run_within(client, QUERY_TIMEOUT, async |client| deliveries::read_last(client, node, lane).await)
+                .await
         };
         match held.await {
             Ok(held) => Ok(held),
@@ -192,7 +195,7 @@ impl Store for PostgresStore {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        let differences = self.find_differences(PATIENCE).await.map_err(Failure::into_error)?;
+        let differences = self.find_differences(QUERY_TIMEOUT).await.map_err(Failure::into_error)?;
         explain::check_drift(&differences).map_or(Ok(()), Err)
     }
 
@@ -216,7 +219,7 @@ impl Store for PostgresStore {
     async fn abandon_silent(&self, since: Timestamp) -> Result<u64, StoreError> {
         let abandoned = async {
             let client = self.writers.get().await?;
-            run_within(client, PATIENCE, async |client| {
+            run_within(client, QUERY_TIMEOUT, async |client| {
                 Ok(sessions::abandon_inactive(since).query(client).await?)
             })
             .await
@@ -228,7 +231,7 @@ impl Store for PostgresStore {
     async fn identity(&self) -> Result<Option<Uuid>, StoreError> {
         let found = async {
             let client = self.writers.get().await?;
-            run_within(client, PATIENCE, async |client| Ok(identity::read_id(client).await?)).await
+            run_within(client, QUERY_TIMEOUT, async |client| Ok(identity::read_id(client).await?)).await
         };
         match found.await {
             Ok(Some(id)) => Ok(Some(id)),

@@ -118,14 +118,14 @@ impl Drop for PooledClient {
 /// its statement cancelled, after a timeout or if the caller drops the future.
 pub(super) async fn run_within<T>(
     client: PooledClient,
-    patience: Duration,
+    limit: Duration,
     work: impl AsyncFnOnce(&Client) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let Some(connection) = client.client.as_deref() else {
         return Err(Failure::timeout("the connection is closed".to_owned()));
     };
-    let Ok(answer) = timeout(patience, work(connection)).await else {
-        let message = format!("the database has not answered for {} s", patience.as_secs());
+    let Ok(answer) = timeout(limit, work(connection)).await else {
+        let message = format!("the database has not answered for {} s", limit.as_secs());
         return Err(Failure::timeout(message));
     };
     if answer.as_ref().is_err_and(|failure| failure.class != ErrorClass::Data) {

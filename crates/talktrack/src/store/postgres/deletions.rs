@@ -42,7 +42,7 @@ const SHARE_LOCK: &str = lock!("pg_advisory_xact_lock_shared");
 const LOCK_ROWS: &str = "
 SELECT session_id FROM public.conversation_sessions WHERE session_id = ANY($1::uuid[]) ORDER BY session_id FOR UPDATE";
 
-macro_rules! gone {
+macro_rules! deletions {
     () => {
         "unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[], $5::uuid[]) \
          AS gone(session_id, owner, silent_since, accepted, told_to)"
@@ -50,7 +50,7 @@ macro_rules! gone {
 }
 
 /// True if an existing session must be deleted.
-macro_rules! goes {
+macro_rules! must_delete {
     () => {
         "(gone.owner IS NULL OR session.user_id = gone.owner) AND \
          (gone.silent_since IS NULL OR coalesce(session.last_event_at, session.started_at) < gone.silent_since)"
@@ -60,10 +60,10 @@ macro_rules! goes {
 const NOTE: &str = concat!(
     "INSERT INTO public.conversation_deletions AS mark (session_id, user_id) \
      SELECT gone.session_id, coalesce(session.user_id, gone.owner, gone.told_to) FROM ",
-    gone!(),
+    deletions!(),
     " LEFT JOIN public.conversation_sessions session ON session.session_id = gone.session_id \
      WHERE gone.silent_since IS NULL AND (session.session_id IS NULL AND gone.owner IS NULL OR ",
-    goes!(),
+    must_delete!(),
     ") ORDER BY gone.session_id ON CONFLICT (session_id) DO UPDATE SET user_id = excluded.user_id \
      WHERE mark.user_id IS NULL AND excluded.user_id IS NOT NULL"
 );
@@ -73,7 +73,7 @@ const NOTE: &str = concat!(
 const NOTE_CLAIMS: &str = concat!(
     "INSERT INTO public.conversation_user_deletions AS mark (user_id, session_id, deleted_at) \
      SELECT gone.owner, gone.session_id, coalesce(gone.accepted, now()) FROM ",
-    gone!(),
+    deletions!(),
     " LEFT JOIN public.conversation_sessions session ON session.session_id = gone.session_id \
      WHERE gone.silent_since IS NULL AND gone.owner IS NOT NULL AND session.user_id IS DISTINCT FROM gone.owner \
      AND NOT EXISTS (SELECT FROM public.conversation_deletions deleted WHERE deleted.session_id = gone.session_id) \
@@ -83,12 +83,12 @@ const NOTE_CLAIMS: &str = concat!(
 
 const DELETE_MESSAGES: &str = concat!(
     "WITH deleted AS (DELETE FROM public.conversation_messages message USING ",
-    gone!(),
+    deletions!(),
     " LEFT JOIN public.conversation_sessions session ON session.session_id = gone.session_id \
      WHERE message.session_id = gone.session_id \
      AND CASE WHEN session.session_id IS NULL \
        THEN gone.silent_since IS NULL AND (gone.owner IS NULL OR message.user_id = gone.owner) ELSE ",
-    goes!(),
+    must_delete!(),
     " END RETURNING message.session_id, \
      CASE WHEN gone.silent_since IS NOT NULL THEN message.id END AS id) \
      SELECT session_id, count(*), coalesce(array_agg(id) FILTER (WHERE id IS NOT NULL), '{}') FROM deleted GROUP BY session_id"
@@ -96,9 +96,9 @@ const DELETE_MESSAGES: &str = concat!(
 
 const DELETE_SESSIONS: &str = concat!(
     "DELETE FROM public.conversation_sessions session USING ",
-    gone!(),
+    deletions!(),
     " WHERE session.session_id = gone.session_id AND ",
-    goes!(),
+    must_delete!(),
     " RETURNING session.session_id"
 );
 
@@ -177,7 +177,7 @@ pub(super) async fn write_deletions(
         transaction::write(client, lane, &statements).await?;
     let done = users.iter().map(|(record, _)| record).chain(again.iter().map(|(record, ..)| record));
     done.for_each(|record| verdicts[record.place] = Verdict::Deleted(Removed::default()));
-    // A broken search index must not prevent a deletion. The indexer's next pass removes the remaining
+    // A broken search index must not prevent a deletion. The indexer's next scan removes the remaining
     // entries.
     let _ = Statement::new(FORGET).uuids(ids().chain(ids_again())).query(client).await;
     let mut messages = read_removed_messages(&messages)?;

@@ -14,7 +14,7 @@ use crate::noted_store::NotedStore;
 use crate::store::postgres::connect::Address;
 
 /// The longest wait for the id. A caller waits for the connection that is being opened.
-const PATIENCE: Duration = Duration::from_secs(10);
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 const SELECT: &str = "SELECT id FROM public.conversation_store";
 
@@ -34,12 +34,12 @@ pub(super) fn check_identity(expected: &ExpectedStore, address: &Address) -> Hoo
         let (expected, place) = (expected.lock().clone(), place.clone());
         Box::pin(async move {
             let Some(expected) = expected else { return Ok(()) };
-            match tokio::time::timeout(PATIENCE, read_id(client)).await {
+            match tokio::time::timeout(READ_TIMEOUT, read_id(client)).await {
                 Ok(Ok(found)) if found == expected.id => Ok(()),
                 Ok(Ok(_)) => Err(HookError::message(expected.mismatch(&place))),
                 Ok(Err(error)) => Err(HookError::Backend(error)),
                 Err(_) => {
-                    let seconds = PATIENCE.as_secs();
+                    let seconds = READ_TIMEOUT.as_secs();
                     Err(HookError::message(format!("the database has not answered for {seconds} s")))
                 }
             }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::record::{Body, Record, Verdict};
 
-/// The highest number of ids that are kept: 1.6 MB. Beyond it only their number is kept, and a pass over
+/// The highest number of ids that are kept: 1.6 MB. Beyond it only their number is kept, and a scan of
 /// the table finds the messages.
 const CAPACITY: usize = 100_000;
 
@@ -79,13 +79,13 @@ impl IndexQueue {
         }
     }
 
-    /// Returns the number of messages whose ids were dropped. A pass over the table that starts now finds
+    /// Returns the number of messages whose ids were dropped. A scan of the table that starts now finds
     /// all of them.
     pub(super) fn dropped(&self) -> u64 {
         self.0.lock().dropped
     }
 
-    /// Subtracts the dropped messages that a pass has found.
+    /// Subtracts the dropped messages that a scan has found.
     pub(super) fn forget_dropped(&self, count: u64) {
         let mut queue = self.0.lock();
         queue.dropped = queue.dropped.saturating_sub(count);

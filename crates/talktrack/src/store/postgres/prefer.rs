@@ -106,8 +106,8 @@ async fn start_connection(stream: TcpStream, config: &Config) -> Result<(Client,
 async fn open_stream(host: &str, port: u16, config: &Config) -> io::Result<TcpStream> {
     let mut failed = io::Error::from(io::ErrorKind::NotFound);
     for address in tokio::net::lookup_host((host, port)).await? {
-        let patience = config.get_connect_timeout().copied().unwrap_or(Duration::from_secs(10));
-        match tokio::time::timeout(patience, TcpStream::connect(address)).await {
+        let limit = config.get_connect_timeout().copied().unwrap_or(Duration::from_secs(10));
+        match tokio::time::timeout(limit, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 stream.set_nodelay(true)?;
                 watch_peer(&stream, config)?;

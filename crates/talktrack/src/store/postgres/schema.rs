@@ -64,7 +64,7 @@ impl Difference {
         Self { is_left_to_owner: true, ..self }
     }
 
-    fn as_warning(self) -> Self {
+    fn into_warning(self) -> Self {
         Self { warning: true, ..self.left_to_owner() }
     }
 

@@ -22,7 +22,7 @@ use crate::store::postgres::connections::run_within;
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::rows::{get, get_or_default, get_time, get_word, is_full};
 use crate::store::postgres::statement::Statement;
-use crate::store::postgres::{PATIENCE, PostgresStore};
+use crate::store::postgres::{PostgresStore, QUERY_TIMEOUT};
 use crate::store::{Page, SEARCHED_BYTES, Viewer};
 
 macro_rules! select_hits {
@@ -247,7 +247,7 @@ impl PostgresStore {
     pub(super) async fn query_index(&self, statement: Statement<'_>) -> Result<Vec<Row>, SearchError> {
         let found = async {
             let client = self.readers.get().await?;
-            run_within(client, PATIENCE, async |client| Ok(statement.query(client).await?)).await
+            run_within(client, QUERY_TIMEOUT, async |client| Ok(statement.query(client).await?)).await
         };
         found.await.map_err(|failure: Failure| {
             if failure.is_about_the_schema() || failure.is_about_rights() {

@@ -5,8 +5,8 @@
 //! The indexer looks in three places. It looks up the ids of messages that this node stored
 //! ([`IndexQueue`]). New rows of other nodes and programs are mostly at the physical end of the table, so
 //! it reads the last pages again and again. Rows elsewhere (rows from before the start, revisions by
-//! others, rows in space that `VACUUM` has freed) are found by a pass over all pages. The first pass runs
-//! at the start; the longer a pass works, the longer the next one waits.
+//! others, rows in space that `VACUUM` has freed) are found by a scan of all pages. The first scan runs
+//! at the start; the longer a scan works, the longer the next one waits.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use tokio_postgres::types::Type;
 use uuid::Uuid;
 
 use crate::search::{SESSION, USER, Words};
-use crate::store::postgres::PATIENCE;
+use crate::store::postgres::QUERY_TIMEOUT;
 use crate::store::postgres::connections::{Connections, run_within};
 use crate::store::postgres::failure::Failure;
 use crate::store::postgres::index_queue::IndexQueue;
@@ -33,12 +33,12 @@ const PAGES: i64 = 1_000;
 /// How long a written row may stay invisible to other transactions. Longer than a statement of the writer
 /// may take, 30 s.
 const HIDDEN: Duration = Duration::from_secs(40);
-/// The pause after a pass, as a multiple of the time it worked: passes use at most a twentieth of one
+/// The pause after a scan, as a multiple of the time it worked: scans use at most a twentieth of one
 /// connection's time.
 const SCAN_REST: u32 = 20;
 const SHORTEST_SCAN_REST: Duration = Duration::from_secs(5);
 const LONGEST_SCAN_REST: Duration = Duration::from_secs(60 * 60);
-/// A due pass makes a step at least this often, even if new messages arrive all the time.
+/// A due scan makes a step at least this often, even if new messages arrive all the time.
 const SCAN_STEP_DUE: Duration = Duration::from_secs(5);
 
 const SIZE: &str = "SELECT max(pg_relation_size(of)) / current_setting('block_size')::bigint, \
@@ -114,18 +114,18 @@ struct TableEnd {
     has_more: bool,
 }
 
-/// The state of the passes over the whole table.
+/// The state of the scans of the whole table.
 struct TableScan {
-    /// A pass is running, from the end to the beginning: the next step reads the pages before this one.
+    /// A scan is running, from the end to the beginning: the next step reads the pages before this one.
     before: Option<i64>,
-    /// How long the pass has worked.
+    /// How long the scan has worked.
     worked: Duration,
-    /// How many dropped messages this pass finds, because it began after they were stored.
+    /// How many dropped messages this scan finds, because it began after they were stored.
     finds: u64,
-    /// Unindexed messages are known to exist somewhere, so the next pass begins as soon as this one is
+    /// Unindexed messages are known to exist somewhere, so the next scan begins as soon as this one is
     /// done.
     is_wanted: bool,
-    /// When the next pass begins otherwise.
+    /// When the next scan begins otherwise.
     next: Instant,
     last_step: Instant,
 }
@@ -156,16 +156,16 @@ impl PostgresSearchIndexer {
         self.end.has_more = self.index_found(select_in_pages(from, pages + 1)).await?.is_full();
         let mut has_more = self.end.has_more || self.stored.len() > 0;
         if has_more && now.duration_since(self.scan.last_step) < SCAN_STEP_DUE {
-            return Ok(self.has_lag());
+            return Ok(self.lag_step());
         }
         has_more |= self.step_scan(all).await?;
         if has_more {
-            return Ok(self.has_lag());
+            return Ok(self.lag_step());
         }
         Ok(if self.scan.before.is_some() { Step::Verifying } else { Step::UpToDate })
     }
 
-    fn has_lag(&self) -> Step {
+    fn lag_step(&self) -> Step {
         Step::More(self.stored.len().max(MESSAGES as u64))
     }
 
@@ -185,7 +185,7 @@ impl PostgresSearchIndexer {
         Ok(())
     }
 
-    /// Makes one step of a pass, if one is due. Returns true if the pages have more unindexed messages than
+    /// Makes one step of a scan, if one is due. Returns true if the pages have more unindexed messages than
     /// the step took.
     async fn step_scan(&mut self, pages: i64) -> Result<bool, Failure> {
         let began = Instant::now();
@@ -225,7 +225,7 @@ impl PostgresSearchIndexer {
 
     async fn run_query(&self, statement: Statement<'_>) -> Result<Vec<Row>, Failure> {
         let client = self.pool.get().await?;
-        run_within(client, PATIENCE, async |client| Ok(statement.query(client).await?)).await
+        run_within(client, QUERY_TIMEOUT, async |client| Ok(statement.query(client).await?)).await
     }
 }
 
@@ -248,7 +248,7 @@ impl IndexedCount {
 }
 
 impl TableScan {
-    /// A pass that is due now.
+    /// A scan that is due now.
     fn new(now: Instant) -> Self {
         Self { before: None, worked: Duration::ZERO, finds: 0, is_wanted: false, next: now, last_step: now }
     }

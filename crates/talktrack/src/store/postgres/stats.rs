@@ -14,7 +14,7 @@ use crate::store::postgres::rows::{get, get_or_default, get_time, get_word};
 use crate::store::postgres::statement::{Statement, moment};
 use crate::store::postgres::stats_rollup::{self, RollupState};
 use crate::store::postgres::transaction;
-use crate::store::postgres::{PATIENCE, PostgresStore};
+use crate::store::postgres::{PostgresStore, QUERY_TIMEOUT};
 
 /// The most rows that one answer may be counted from. All of them are in memory at the same time.
 const MAX_ROWS: usize = 200_000;
@@ -37,7 +37,7 @@ impl PostgresStore {
     pub(super) async fn rollup_stats(&self, range: TimeRange) -> Result<Stats, StatsError> {
         let answer = async {
             let client = self.readers.get().await?;
-            run_within(client, PATIENCE, async |client| Ok(read_rollup(client, &range).await?)).await
+            run_within(client, QUERY_TIMEOUT, async |client| Ok(read_rollup(client, &range).await?)).await
         };
         let [state, stale, buckets] =
             answer.await.map_err(|failure: Failure| match stats_rollup::explain_failure(&failure) {

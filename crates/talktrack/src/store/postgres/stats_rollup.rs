@@ -37,7 +37,7 @@ const REST: u32 = 20;
 const SHORTEST_REST: Duration = Duration::from_millis(200);
 /// The longest time of one transaction: a bucket may have millions of messages, and the initial marking
 /// looks at all messages.
-const PATIENCE: Duration = Duration::from_secs(30 * 60);
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// Begins a recomputation. It soon gives up waiting for a lock, so that it does not hold up others, above all
 /// a migration. Its commit does not wait for the disk: if a crash loses a recomputation, the buckets are
@@ -163,8 +163,10 @@ impl PostgresStatsRollup {
             self.resting.retain(|_, until| *until > began);
             let resting: Vec<i64> = self.resting.keys().copied().collect();
             let client = self.pool.get().await?;
-            let done =
-                run_within(client, PATIENCE, async |client| run_transaction(client, resting).await).await?;
+            let done = run_within(client, TRANSACTION_TIMEOUT, async |client| {
+                run_transaction(client, resting).await
+            })
+            .await?;
             match done {
                 RollupOutcome::Elsewhere | RollupOutcome::Nothing => return Ok(Step::UpToDate),
                 RollupOutcome::Cleared | RollupOutcome::Begun => return Ok(Step::More(1)),

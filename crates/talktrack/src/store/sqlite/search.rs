@@ -112,11 +112,11 @@ impl Interrupt {
     /// Waits for the answer, and interrupts the query if it takes longer than `patience`.
     pub(super) async fn or_interrupt_after<T>(
         mut self,
-        patience: Duration,
+        limit: Duration,
         answer: impl Future<Output = T>,
     ) -> T {
         let mut answer = std::pin::pin!(answer);
-        let answer = match tokio::time::timeout(patience, &mut answer).await {
+        let answer = match tokio::time::timeout(limit, &mut answer).await {
             Ok(answer) => answer,
             Err(_) => {
                 self.now();

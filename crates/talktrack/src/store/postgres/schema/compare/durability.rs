@@ -14,7 +14,7 @@ pub(super) fn compare_durability(catalog: &Catalog) -> Vec<Difference> {
     found.extend(unlogged.map(|table| {
         let name = table.name;
         let problem = format!("The table '{name}' is UNLOGGED: a crash of the server empties it");
-        Difference::of_table(name, problem, format!("ALTER TABLE public.{name} SET LOGGED;")).as_warning()
+        Difference::of_table(name, problem, format!("ALTER TABLE public.{name} SET LOGGED;")).into_warning()
     }));
     found.extend(catalog.switched_off.iter().map(|setting| {
         let consequence = match setting.as_str() {
@@ -24,7 +24,7 @@ pub(super) fn compare_durability(catalog: &Catalog) -> Vec<Difference> {
         };
         let problem = format!("The server has {setting} = off: {consequence}");
         let mend = format!("ALTER SYSTEM SET {setting} = on;\nSELECT pg_reload_conf();");
-        Difference::of_database(problem, mend).as_warning()
+        Difference::of_database(problem, mend).into_warning()
     }));
     found.extend(catalog.asynchronous.iter().map(|default| asynchronous_commit(default, &catalog.database)));
     found
@@ -65,5 +65,5 @@ fn asynchronous_commit(default: &DefaultFound, database: &str) -> Difference {
         "The default of the {whose} is synchronous_commit = off: a crash forgets what was confirmed a moment before \
          (talktrack itself waits for the disk)"
     );
-    Difference::of_database(problem, format!("ALTER {alter} RESET synchronous_commit;")).as_warning()
+    Difference::of_database(problem, format!("ALTER {alter} RESET synchronous_commit;")).into_warning()
 }

@@ -18,7 +18,7 @@ fn view_difference(view: &ViewFound, has_security_invoker: bool) -> Difference {
         let problem = format!(
             "The materialized view '{schema}.{name}' holds what was in {tables}, no policy protects it, and {roles} may read it"
         );
-        return Difference::of_database(problem, rights::revoke_view(schema, name)).as_warning();
+        return Difference::of_database(problem, rights::revoke_view(schema, name)).into_warning();
     }
     let problem = format!(
         "The view '{schema}.{name}' reads {tables} with the rights of its owner, past the policies, and {roles} may use it"
