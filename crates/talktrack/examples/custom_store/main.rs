@@ -25,13 +25,13 @@ use uuid::Uuid;
 /// Rows in memory. Clones share them.
 #[derive(Clone, Default)]
 struct ToyStore {
-    tables: Arc<Mutex<Tables>>,
+    tables: Arc<Mutex<ToyTables>>,
     /// The only user whose rows this clone shows. `None`: no restriction.
     viewer: Option<Uuid>,
 }
 
 #[derive(Default)]
-struct Tables {
+struct ToyTables {
     sessions: HashMap<Uuid, SessionRow>,
     messages: HashMap<Uuid, MessageRow>,
     /// The number of the last delivery of each lane of each node.
@@ -70,7 +70,7 @@ impl Store for ToyStore {
     }
 }
 
-impl Tables {
+impl ToyTables {
     /// Applies one record. It may come again after a crash, so every write is idempotent by the record's id.
     fn write(&mut self, record: &Record) -> Verdict {
         println!("the store gets record {} of session {}", record.seq, record.session_id());
@@ -96,7 +96,7 @@ impl Tables {
                 Verdict::Ended(end.known.unwrap_or(known))
             }
             (_, None) => Verdict::Dead(DeadReason::UnknownSession),
-            // A dead letter keeps the record with its reason until somebody replays it.
+            // A dead letter keeps the record with its reason until an operator replays it.
             _ => Verdict::Dead(DeadReason::Data("the toy store does not know this kind of record".into())),
         }
     }
