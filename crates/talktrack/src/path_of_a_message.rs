@@ -28,6 +28,6 @@
 //! After a crash between the store's commit and the journal's note, the store gets the same record again. That is why
 //! [`Store::write`](crate::store::Store::write) must be idempotent.
 //!
-//! In the background, `behind` maintains the full-text search index and the statistics. No caller waits for it.
+//! In the background, `projections` maintains the full-text search index and the statistics. No caller waits for it.
 //!
 //! The other modules hold the types and helpers that these stages share.

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use talktrack::record::{Body, DeadReason, Record, Verdict};
-use talktrack::store::{Class, Delivery, MessageRow, SessionRow, Store, StoreError};
+use talktrack::store::{Delivery, ErrorClass, MessageRow, SessionRow, Store, StoreError};
 use talktrack::{Ended, Message, NewSession, Options, Role, Timestamp, Tracker};
 use uuid::Uuid;
 
@@ -48,7 +48,10 @@ impl Store for ToyStore {
             // A lower number means that the store has lost deliveries. On this error the lane asks `delivered` and
             // delivers again what is missing.
             if tables.deliveries.get(&lane).copied().unwrap_or(0) != numbers.last() {
-                return Err(StoreError::new(Class::Transient, "this lane's last delivery is another one"));
+                return Err(StoreError::new(
+                    ErrorClass::Transient,
+                    "this lane's last delivery is another one",
+                ));
             }
             let number = numbers.next();
             tables.deliveries.insert(lane, number);
@@ -57,7 +60,7 @@ impl Store for ToyStore {
         Ok(delivery.records.iter().map(|record| tables.write(record)).collect())
     }
 
-    async fn delivered(&self, node: Uuid, lane: usize) -> Result<Option<i64>, StoreError> {
+    async fn last_delivery(&self, node: Uuid, lane: usize) -> Result<Option<i64>, StoreError> {
         Ok(self.tables.lock().deliveries.get(&(node, lane)).copied())
     }
 
@@ -78,7 +81,7 @@ impl ToyTables {
         match (&record.body, session) {
             (Body::Start(_), Some(_)) => Verdict::Started { resumed: true },
             (Body::Start(start), None) => {
-                self.sessions.insert(start.session_id, SessionRow::begun(start, record.seq));
+                self.sessions.insert(start.session_id, SessionRow::from_start(start, record.seq));
                 Verdict::Started { resumed: false }
             }
             (Body::Message(stamped), Some(_)) if self.messages.contains_key(&stamped.id) => {
@@ -86,7 +89,7 @@ impl ToyTables {
             }
             (Body::Message(stamped), Some(session)) => {
                 session.message_count += 1;
-                let row = MessageRow::accepted(stamped, record.seq, session.user_id);
+                let row = MessageRow::from_stamped(stamped, record.seq, session.user_id);
                 self.messages.insert(stamped.id, row);
                 Verdict::Inserted
             }

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use talktrack::search::{Hit, SearchCursor, SearchError, SearchFilter};
-use talktrack::stats::{Range, Stats, StatsError};
+use talktrack::stats::{Stats, StatsError, TimeRange};
 use talktrack::store::{
-    Audit, DeletedSession, Glimpse, MessageCursor, MessageRow, Page, Read, Rows, SessionCursor,
-    SessionFilter, SessionRow, Viewer,
+    Audit, DeletedSession, MessageCursor, MessageRow, Page, Read, Rows, SessionCursor, SessionFilter,
+    SessionPreview, SessionRow, Viewer,
 };
 use talktrack::{ReadError, Timestamp};
 use uuid::Uuid;
@@ -61,7 +61,7 @@ impl Rows for ToyStore {
         refuse()
     }
 
-    async fn glimpses(&self, _ids: &[Uuid]) -> Result<Vec<Glimpse>, ReadError> {
+    async fn session_previews(&self, _ids: &[Uuid]) -> Result<Vec<SessionPreview>, ReadError> {
         refuse()
     }
 
@@ -74,7 +74,7 @@ impl Rows for ToyStore {
         Ok(refuse()?)
     }
 
-    async fn stats_of(&self, _user_id: Uuid, _range: &Range) -> Result<Stats, StatsError> {
+    async fn user_stats(&self, _user_id: Uuid, _range: &TimeRange) -> Result<Stats, StatsError> {
         Ok(refuse()?)
     }
 }
@@ -82,7 +82,7 @@ impl Rows for ToyStore {
 /// What the tracker and programs with all rights ask.
 #[async_trait::async_trait]
 impl Read for ToyStore {
-    fn seen_by(&self, viewer: Viewer) -> Arc<dyn Rows> {
+    fn as_user(&self, viewer: Viewer) -> Arc<dyn Rows> {
         Arc::new(Self { viewer: Some(viewer.user_id), ..self.clone() })
     }
 
@@ -97,7 +97,7 @@ impl Read for ToyStore {
         Ok(Vec::new())
     }
 
-    async fn silent(
+    async fn inactive_since(
         &self,
         _since: Timestamp,
         _after: Option<SessionCursor>,
@@ -114,7 +114,7 @@ impl Read for ToyStore {
         refuse()
     }
 
-    async fn stats(&self, _range: &Range) -> Result<Stats, StatsError> {
+    async fn stats(&self, _range: &TimeRange) -> Result<Stats, StatsError> {
         Ok(refuse()?)
     }
 
