@@ -93,7 +93,7 @@ fn in_steps(page: &[SessionRow]) -> Vec<&[SessionRow]> {
 
 async fn delete(state: &AppState, sessions: &[SessionRow], before: Timestamp) -> Result<Removed, ReadError> {
     let accept =
-        |row: &SessionRow| state.tracker().delete_silent_session(row.session_id, row.user_id, before);
+        |row: &SessionRow| state.tracker().delete_inactive_session(row.session_id, row.user_id, before);
     // A deletion that does not fit into the queue is tried again in an hour.
     let removal = |row: &SessionRow| {
         let deletion = accept(row).ok().flatten()?;
@@ -131,7 +131,7 @@ async fn letters(state: &AppState, before: Timestamp) -> Result<u64, ReadError> 
             return Ok(removed);
         }
         let stopped = |why: NotDurable| ReadError(why.to_string());
-        removed += state.tracker().take_out_dead_letters(old).await.map_err(stopped)?.len() as u64;
+        removed += state.tracker().delete_dead_letters(old).await.map_err(stopped)?.len() as u64;
         sleep(REST).await;
     }
 }

@@ -47,7 +47,7 @@ use crate::retry::Backoff;
 use crate::store::{Store, sqlite};
 use crate::writer::{Answer, LANES, StoreClaim, Writer};
 
-pub(crate) use aside::TakeOut;
+pub(crate) use aside::DeleteDeadLetters;
 pub(crate) use opening::Purpose;
 
 /// A record on its way into the journal, with the channel for its result.
@@ -224,13 +224,13 @@ impl Journal {
     }
 
     /// Commits the batch and the maintenance tasks, notifies their callers, and removes from both what is done.
-    pub(crate) fn commit(&mut self, batch: &mut Vec<Entry>, chores: &mut Vec<TakeOut>) -> Committed {
+    pub(crate) fn commit(&mut self, batch: &mut Vec<Entry>, tasks: &mut Vec<DeleteDeadLetters>) -> Committed {
         if let Some(outbox) = &self.outbox {
             outbox.note_store(&self.connection);
         }
         let settled = self.outbox.as_mut().map(Outbox::take_answers).unwrap_or_default();
         self.settled.extend(settled);
-        let written = self.write_if_it_must_be_with_the_reserve(batch, chores);
+        let written = self.write_if_it_must_be_with_the_reserve(batch, tasks);
         let committed = match &written {
             Ok(_) => Committed::Yes,
             Err(_) if self.shared.give_up.load(Ordering::Acquire) => Committed::Never,
@@ -252,18 +252,18 @@ impl Journal {
     fn write_if_it_must_be_with_the_reserve(
         &mut self,
         batch: &mut [Entry],
-        chores: &mut Vec<TakeOut>,
+        tasks: &mut Vec<DeleteDeadLetters>,
     ) -> rusqlite::Result<Vec<Verdict>> {
-        let mut written = self.write_down(batch, chores, Waiting::Nothing);
+        let mut written = self.write_down(batch, tasks, Waiting::Nothing);
         if let Err(error) = &written {
             self.fails(error);
-            let makes_room = !self.settled.is_empty() || !chores.is_empty() || self.has_window();
+            let makes_room = !self.settled.is_empty() || !tasks.is_empty() || self.has_window();
             // Another process may take the released space. So the reserve is released only if the commit can free space.
             if database::is_disk_full(error) && (makes_room || database::has_room_inside(&self.connection)?) {
                 let lent = self.reserve.make_way();
                 // Overwriting freed pages needs disk space. Pages that become free now are overwritten when they are reused.
                 database::overwrite_what_is_deleted(&self.connection, false)?;
-                written = self.write_in_the_reserve(batch, chores);
+                written = self.write_in_the_reserve(batch, tasks);
                 database::overwrite_what_is_deleted(&self.connection, true)?;
                 self.reserve.take_back(lent);
             }
@@ -275,16 +275,16 @@ impl Journal {
     fn write_in_the_reserve(
         &mut self,
         batch: &mut [Entry],
-        chores: &mut Vec<TakeOut>,
+        tasks: &mut Vec<DeleteDeadLetters>,
     ) -> rusqlite::Result<Vec<Verdict>> {
         self.clear_log();
-        self.write_down(&mut [], chores, Waiting::Batch)?;
+        self.write_down(&mut [], tasks, Waiting::Batch)?;
         self.clear_log();
         self.shrink_window()?;
         if !batch.is_empty() && !database::has_room_inside(&self.connection)? {
             return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_FULL), None));
         }
-        let verdicts = self.write_down(batch, chores, Waiting::Nothing)?;
+        let verdicts = self.write_down(batch, tasks, Waiting::Nothing)?;
         self.clear_log();
         Ok(verdicts)
     }
@@ -322,10 +322,10 @@ impl Journal {
     fn write_down(
         &mut self,
         batch: &mut [Entry],
-        chores: &mut Vec<TakeOut>,
+        tasks: &mut Vec<DeleteDeadLetters>,
         waiting: Waiting,
     ) -> rusqlite::Result<Vec<Verdict>> {
-        let is_idle = batch.is_empty() && self.settled.is_empty() && chores.is_empty();
+        let is_idle = batch.is_empty() && self.settled.is_empty() && tasks.is_empty();
         if is_idle {
             self.recovers(waiting);
             self.tidy_window();
@@ -333,7 +333,7 @@ impl Journal {
             return Ok(Vec::new());
         }
         let started = Instant::now();
-        let Written { verdicts, taken_out, gone, erases, window, books } = self.write(batch, chores)?;
+        let Written { verdicts, taken_out, gone, erases, window, books } = self.write(batch, tasks)?;
         self.books = books;
         // Before the books: a caller that sees there that nothing waits must find void claims marked.
         let settled = std::mem::take(&mut self.settled);
@@ -349,15 +349,15 @@ impl Journal {
         }
         self.holds(batch.len(), started.elapsed(), waiting);
         self.announce(batch, &verdicts);
-        for (chore, taken_out) in chores.drain(..).zip(taken_out) {
+        for (task, taken_out) in tasks.drain(..).zip(taken_out) {
             // The caller may be gone. The task is done all the same.
-            let _ = chore.done.send(taken_out);
+            let _ = task.done.send(taken_out);
         }
         self.tidy_window();
         Ok(verdicts)
     }
 
-    fn write(&mut self, batch: &[Entry], chores: &[TakeOut]) -> rusqlite::Result<Written> {
+    fn write(&mut self, batch: &[Entry], tasks: &[DeleteDeadLetters]) -> rusqlite::Result<Written> {
         let tx = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let records = batch.iter().map(|entry| &entry.record);
         let mut books = self.books;
@@ -379,7 +379,7 @@ impl Journal {
         let changed = batch.iter().zip(&verdicts);
         let changed = changed.filter_map(|(entry, verdict)| Change::by(&entry.record, verdict));
         let changes = changes::forget(&tx, self.changes + changes::add(&tx, changed)?)?;
-        let taken_out = chores.iter().map(|chore| chore.carry_out(&tx, &mut books));
+        let taken_out = tasks.iter().map(|task| task.carry_out(&tx, &mut books));
         let taken_out: Vec<Vec<Seq>> = taken_out.collect::<rusqlite::Result<_>>()?;
         let last_seq = batch.last().map_or(self.last_seq, |entry| entry.record.seq.max(self.last_seq));
         sqlite::write_books(&tx, &books, last_seq)?;

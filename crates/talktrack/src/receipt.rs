@@ -350,7 +350,7 @@ impl Deletion {
 #[derive(Debug, Default)]
 pub(crate) enum Reply {
     #[default]
-    Nobody,
+    None,
     Started(oneshot::Sender<Result<Started, NotDurable>>),
     Ended(oneshot::Sender<Result<Ended, NotDurable>>),
     Deleted(Deleting),

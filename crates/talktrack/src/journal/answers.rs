@@ -17,7 +17,7 @@ impl Deletions {
     /// Replies to the caller. The caller may be gone; the record is durable all the same.
     pub(super) fn answer(&mut self, record: &Record, reply: Reply, verdict: &Verdict, is_remote: bool) {
         match reply {
-            Reply::Nobody => {}
+            Reply::None => {}
             Reply::Started(asker) => _ = asker.send(started(record, verdict)),
             Reply::Ended(asker) => _ = asker.send(ended(record, verdict)),
             Reply::Deleted(Deleting { here, in_store }) => {

@@ -12,13 +12,13 @@ use crate::store::sqlite::{BOOKS_COLUMNS, books_row};
 /// Deletes dead letters that were replayed and are durable again, or that an operator dropped. The journal's thread is
 /// the only one that writes the file. It runs this maintenance task in its next transaction.
 #[derive(Debug)]
-pub(crate) struct TakeOut {
+pub(crate) struct DeleteDeadLetters {
     pub(crate) letters: Vec<Seq>,
     /// Receives the dead letters that existed. The caller may be gone.
     pub(crate) done: oneshot::Sender<Vec<Seq>>,
 }
 
-impl TakeOut {
+impl DeleteDeadLetters {
     /// Deletes the letters and returns those that existed.
     pub(super) fn carry_out(&self, tx: &Transaction<'_>, books: &mut Books) -> rusqlite::Result<Vec<Seq>> {
         let sql = "DELETE FROM dead_letters WHERE seq = ?1 RETURNING message_id IS NOT NULL";

@@ -151,7 +151,7 @@ pub async fn a_session_that_is_too_old_goes_and_may_begin_again(setup: Setup) {
     assert_eq!(silent(&trial).await, [GOES]);
     let mut removed = Removed::default();
     for session in [GOES, STAYS] {
-        let Some(deletion) = trial.tracker().delete_silent_session(session, None, since).expect("accepted")
+        let Some(deletion) = trial.tracker().delete_inactive_session(session, None, since).expect("accepted")
         else {
             continue;
         };
@@ -177,7 +177,7 @@ pub async fn a_session_that_was_heard_of_since_is_spared(setup: Setup) {
     trial.settled().await;
     // Another process, without the session in memory, considers it old.
     let trial = trial.restart().await;
-    let deletion = trial.tracker().delete_silent_session(GOES, None, since).expect("accepted");
+    let deletion = trial.tracker().delete_inactive_session(GOES, None, since).expect("accepted");
     let deletion = deletion.expect("it is not in memory");
     assert_eq!(within("here", deletion.here.durable()).await, Ok(Removed::default()));
     assert_eq!(within("in the store", deletion.in_store.durable()).await, Ok(Removed::default()));

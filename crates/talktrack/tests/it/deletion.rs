@@ -168,7 +168,7 @@ async fn nothing_remains_of_deleted_sessions(setup: &Setup, data_dir: &Path, is_
         let Deletion { here, .. } =
             tracker.delete_session(sessions[usize::try_from(*number).unwrap()], None).unwrap();
         within(here.durable()).await.unwrap();
-        within(tracker.erased()).await;
+        within(tracker.wait_until_erased()).await;
         assert_eq!(files_with(&words, data_dir), [""; 0], "session {number}, deleted as number {place}");
         // The other sessions continue.
         let other = sessions[usize::try_from(order[30 + place % 10]).unwrap()];
@@ -408,7 +408,7 @@ async fn letters_that_are_taken_out_leave_no_words_behind() {
     trial.track(message(long(1))).await.unwrap();
     let seq: i64 = value(dir.path(), "SELECT seq FROM dead_letters");
     assert_ne!(files_with(SECRET, dir.path()), [""; 0]);
-    assert_eq!(within(trial.tracker().take_out_dead_letters(vec![seq])).await, Ok(vec![seq]));
+    assert_eq!(within(trial.tracker().delete_dead_letters(vec![seq])).await, Ok(vec![seq]));
     eventually("the words are gone", || files_with(SECRET, dir.path()).is_empty()).await;
 }
 

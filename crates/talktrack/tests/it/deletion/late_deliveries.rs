@@ -65,10 +65,10 @@ impl Scene {
         assert_eq!(self.rows(), "0 0");
         assert!(self.held.dead_letters().is_empty());
         assert_eq!(value::<u64>(self.held.dir(), "SELECT count(*) FROM dead_letters"), 0);
-        within(self.held.tracker.erased()).await;
+        within(self.held.tracker.wait_until_erased()).await;
         assert_eq!(files_with(SECRET, self.held.dir()), [""; 0]);
         self.held.tracker.sweep();
-        assert_eq!(self.held.tracker.sessions_of(USER), [SESSION; 0], "the claim has fallen");
+        assert_eq!(self.held.tracker.sessions_of_user(USER), [SESSION; 0], "the claim has fallen");
     }
 
     /// Returns the numbers of sessions and messages in the database.
@@ -166,7 +166,7 @@ async fn a_users_deletion_takes_what_was_accepted_for_the_user_and_leaves_anothe
     }
     let Deletion { here, in_store } = scene.held.tracker.delete_session(SESSION, Some(USER)).unwrap();
     assert_eq!(within(here.durable()).await.map(|removed| removed.journal), Ok(1));
-    within(scene.held.tracker.erased()).await;
+    within(scene.held.tracker.wait_until_erased()).await;
     assert_eq!(files_with(&format!("{SECRET} of {USER}"), scene.held.dir()), [""; 0]);
     scene.proxy.mend();
     scene.held.settled().await;

@@ -30,15 +30,15 @@ use crate::store::absent::AbsentStore;
 use crate::store::sqlite::SqliteReader;
 use crate::store::{Read, Store};
 use crate::tracker::outbox::OutboxStore;
-use crate::tracker::{Door, Tracker};
+use crate::tracker::{Inner, Tracker};
 
 /// The threads of a tracker. They end when the last clone of the tracker is dropped.
-pub(super) struct Life {
-    door: Arc<Door>,
+pub(super) struct Threads {
+    inner: Arc<Inner>,
     /// The thread returns the journal when the queue is closed and empty.
     journal: Mutex<Option<JoinHandle<Journal>>>,
     /// All other threads.
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    others: Mutex<Vec<JoinHandle<()>>>,
     sweeper: Arc<Sweeper>,
     /// Held until the threads have ended.
     locks: Mutex<Vec<Lock>>,
@@ -50,7 +50,7 @@ impl Tracker {
     /// # Errors
     /// An [`OpenError`] if another process has locked the directory or the file cannot be opened.
     pub fn open(options: Options) -> Result<Self, OpenError> {
-        Self::assemble(options, None)
+        Self::open_with_or_without_store(options, None)
     }
 
     /// Opens a tracker with a remote store. The SQLite file is the outbox of that store. The store need not be
@@ -59,13 +59,16 @@ impl Tracker {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_with_store(options: Options, store: &Arc<dyn Store>) -> Result<Self, OpenError> {
-        Self::assemble(options, Some(store))
+        Self::open_with_or_without_store(options, Some(store))
     }
 
-    fn assemble(options: Options, store: Option<&Arc<dyn Store>>) -> Result<Self, OpenError> {
-        let locks = lock(&options)?;
+    fn open_with_or_without_store(
+        options: Options,
+        store: Option<&Arc<dyn Store>>,
+    ) -> Result<Self, OpenError> {
+        let locks = lock_data_dir(&options)?;
         let path = options.database_file();
-        prepare(&options, &path)?;
+        prepare_data_dir(&options, &path)?;
         let shared = Shared {
             progress: Progress::new(),
             vitals: Vitals::new(Books::default()),
@@ -89,22 +92,22 @@ impl Tracker {
         let (registry, queue, closing) = (Registry::default(), Arc::new(queue), AtomicBool::new(false));
         let outbox = store
             .map(|store| OutboxStore { claim: journal.claim(&options, store), is_absent: absent.is_some() });
-        let door = Arc::new(Door { registry, queue, shared, reader, outbox, options, closing });
-        let life = Arc::new(Life {
-            door: Arc::clone(&door),
+        let inner = Arc::new(Inner { registry, queue, shared, reader, outbox, options, closing });
+        let threads = Arc::new(Threads {
+            inner: Arc::clone(&inner),
             journal: Mutex::default(),
-            threads: Mutex::default(),
+            others: Mutex::default(),
             sweeper: Arc::default(),
             locks: Mutex::new(locks),
         });
-        if let Some(OutboxStore { claim, .. }) = &door.outbox {
-            let queue = Arc::clone(&door.queue);
-            let fed = journal.feed(claim, &door.options, move || queue.nudge());
+        if let Some(OutboxStore { claim, .. }) = &inner.outbox {
+            let queue = Arc::clone(&inner.queue);
+            let fed = journal.feed(claim, &inner.options, move || queue.wake());
             fed.map_err(|source| OpenError::Io { path: path.clone(), source })?;
         }
-        let followers = behind::followers(&path, store, &door.options);
-        life.start(journal, ground, followers).map_err(|source| OpenError::Io { path, source })?;
-        Ok(Self { door, life })
+        let followers = behind::followers(&path, store, &inner.options);
+        threads.start(journal, ground, followers).map_err(|source| OpenError::Io { path, source })?;
+        Ok(Self { inner, threads })
     }
 
     /// Waits until everything accepted so far is durable.
@@ -112,10 +115,10 @@ impl Tracker {
     /// # Errors
     /// [`NotDurable::Stopped`] if the tracker stopped first.
     pub async fn flush(&self) -> Result<(), NotDurable> {
-        if self.door.queue.is_forked() {
+        if self.inner.queue.is_forked() {
             return Err(NotDurable::Stopped);
         }
-        match self.door.shared.progress.watch().wait(self.door.queue.last_seq()).await {
+        match self.inner.shared.progress.watch().wait(self.inner.queue.last_seq()).await {
             Err(NotDurable::Stopped) => Err(NotDurable::Stopped),
             // The last record was refused after acceptance. Like everything before it, it has its answer.
             _ => Ok(()),
@@ -128,8 +131,8 @@ impl Tracker {
     /// [`NotDurable::Stopped`] if the tracker stopped first.
     pub async fn flush_to_store(&self) -> Result<(), NotDurable> {
         self.flush().await?;
-        let mut books = self.door.shared.vitals.watch_books();
-        let mut progress = self.door.shared.progress.watch();
+        let mut books = self.inner.shared.vitals.watch_books();
+        let mut progress = self.inner.shared.progress.watch();
         let (drained, stopped) =
             (pin!(books.wait_for(|books| books.journal_bytes == 0)), pin!(progress.stopped()));
         match select(drained, stopped).await {
@@ -144,7 +147,7 @@ impl Tracker {
     /// [`NotDurable::Stopped`] if that takes longer than `deadline`: what is not durable by then is lost, and every
     /// receipt says so.
     pub async fn shutdown(&self, deadline: Duration) -> Result<(), NotDurable> {
-        if self.door.queue.is_forked() {
+        if self.inner.queue.is_forked() {
             return Err(NotDurable::Stopped);
         }
         let until = tokio::time::Instant::now() + deadline;
@@ -152,73 +155,73 @@ impl Tracker {
         // A message in flight may reopen its session. The session then ends with the others.
         let _ = tokio::time::timeout_at(until, self.flush()).await;
         self.begin_close();
-        let written = tokio::time::timeout_at(until, self.door.shared.progress.watch().stopped()).await;
-        self.door.shared.give_up.store(true, Ordering::Release);
-        let life = Arc::clone(&self.life);
-        let joined = tokio::task::spawn_blocking(move || life.join()).await;
+        let written = tokio::time::timeout_at(until, self.inner.shared.progress.watch().stopped()).await;
+        self.inner.shared.give_up.store(true, Ordering::Release);
+        let threads = Arc::clone(&self.threads);
+        let joined = tokio::task::spawn_blocking(move || threads.join()).await;
         if written.is_err() || joined.is_err() { Err(NotDurable::Stopped) } else { Ok(()) }
     }
 
     fn begin_close(&self) {
-        self.door.closing.store(true, Ordering::Relaxed);
+        self.inner.closing.store(true, Ordering::Relaxed);
         // A message may have reopened a session since the last sweep.
-        self.door.take_up_reopened(self.door.now());
-        for session in self.door.registry.open() {
-            let _ = self.door.infer_end(session, Status::Ended, "shutdown", |_| true);
+        self.inner.restore_reopened(self.inner.now());
+        for session in self.inner.registry.open() {
+            let _ = self.inner.infer_end(session, Status::Ended, "shutdown", |_| true);
         }
-        self.door.queue.close();
-        self.life.sweeper.stop();
+        self.inner.queue.close();
+        self.threads.sweeper.stop();
     }
 
     /// Refuses every further message with [`crate::error::Reason::ShuttingDown`]. What was already accepted is still
     /// written.
     pub fn refuse_new_work(&self) {
-        self.door.closing.store(true, Ordering::Relaxed);
+        self.inner.closing.store(true, Ordering::Relaxed);
     }
 }
 
-impl Life {
+impl Threads {
     fn start(&self, journal: Journal, ground: Arc<Ground>, followers: Vec<Work>) -> io::Result<()> {
-        let door = Arc::clone(&self.door);
+        let inner = Arc::clone(&self.inner);
         let run = move || {
-            let journal = door.queue.run(journal, &door.shared.figures);
-            door.shared.progress.stop();
+            let journal = inner.queue.run(journal, &inner.shared.figures);
+            inner.shared.progress.stop();
             journal
         };
         let journal = std::thread::Builder::new().name("talktrack-journal".into()).spawn(run)?;
         *self.journal.lock() = Some(journal);
-        let (sweeper, door) = (Arc::clone(&self.sweeper), Arc::clone(&self.door));
-        let pause = door.options.grace_period.min(door.options.idle_timeout) / 4;
+        let (sweeper, inner) = (Arc::clone(&self.sweeper), Arc::clone(&self.inner));
+        let pause = inner.options.grace_period.min(inner.options.idle_timeout) / 4;
         let pause = pause.clamp(Duration::from_millis(20), Duration::from_secs(1));
         let run = move || {
             while sweeper.pause(pause) {
-                door.sweep();
-                door.look_at(&ground);
+                inner.sweep();
+                inner.check_files(&ground);
             }
         };
         let sweeper = std::thread::Builder::new().name("talktrack-sweeper".into()).spawn(run)?;
-        self.threads.lock().push(sweeper);
+        self.others.lock().push(sweeper);
         if !followers.is_empty() {
-            let (sweeper, vitals) = (Arc::clone(&self.sweeper), Arc::clone(&self.door.shared.vitals));
+            let (sweeper, vitals) = (Arc::clone(&self.sweeper), Arc::clone(&self.inner.shared.vitals));
             let run = move || {
                 if let Err(error) = behind::run(followers, &vitals, |pause| sweeper.pause(pause)) {
                     tracing::warn!("search and stats: what is new is neither found nor counted: {error}");
                 }
             };
             let behind = std::thread::Builder::new().name("talktrack-behind".into()).spawn(run)?;
-            self.threads.lock().push(behind);
+            self.others.lock().push(behind);
         }
         Ok(())
     }
 
     fn join(&self) {
-        let threads = std::mem::take(&mut *self.threads.lock());
+        let others = std::mem::take(&mut *self.others.lock());
         let journal = self.journal.lock().take();
-        if self.door.queue.is_forked() {
+        if self.inner.queue.is_forked() {
             // The threads belong to the parent process: this process can neither join them nor drop their handles.
-            std::mem::forget((threads, journal));
+            std::mem::forget((others, journal));
         } else {
-            threads.into_iter().for_each(|thread| drop(thread.join()));
+            others.into_iter().for_each(|thread| drop(thread.join()));
             // The threads that read the file have ended by now.
             if let Some(Ok(journal)) = journal.map(JoinHandle::join) {
                 journal.close();
@@ -229,10 +232,10 @@ impl Life {
 }
 
 /// Dropping the tracker writes everything it accepted, however long that takes. [`Tracker::shutdown`] has a deadline.
-impl Drop for Life {
+impl Drop for Threads {
     fn drop(&mut self) {
-        if !self.door.queue.is_forked() {
-            self.door.queue.close();
+        if !self.inner.queue.is_forked() {
+            self.inner.queue.close();
             self.sweeper.stop();
         }
         self.join();
@@ -262,10 +265,10 @@ impl Sweeper {
     }
 }
 
-impl Door {
+impl Inner {
     /// Stops the intake while a file that the journal has open is not the file at its path any more. The sweeper calls
     /// this even if nothing is committed.
-    fn look_at(&self, ground: &Ground) {
+    fn check_files(&self, ground: &Ground) {
         let problem = ground.check().err();
         if self.shared.vitals.set_ground(problem.clone()) {
             match problem {
@@ -277,7 +280,7 @@ impl Door {
 }
 
 /// Locks the data directory. If the database file is really in another directory, locks that one as well.
-fn lock(options: &Options) -> Result<Vec<Lock>, OpenError> {
+fn lock_data_dir(options: &Options) -> Result<Vec<Lock>, OpenError> {
     let now = options.clock.now();
     let mut locks = vec![Lock::acquire(&options.data_dir, now)?];
     let file = options.database_file();
@@ -291,7 +294,7 @@ fn lock(options: &Options) -> Result<Vec<Lock>, OpenError> {
 }
 
 /// Restricts the data directory to its owner, and refuses a database file that another directory may contain as well.
-fn prepare(options: &Options, file: &Path) -> Result<(), OpenError> {
+fn prepare_data_dir(options: &Options, file: &Path) -> Result<(), OpenError> {
     let open = tighten_data_directory(&options.data_dir);
     open.iter().for_each(|problem| tracing::warn!("{problem}"));
     if options.database_file.is_some() {
