@@ -16,7 +16,7 @@ use metrics::{Gauge, gauge};
 use crate::behind::follow::Follower;
 use crate::behind::tally::Tallier;
 use crate::books::Books;
-use crate::health::Vitals;
+use crate::health::HealthState;
 use crate::options::Options;
 use crate::store::{Class, Indexer, Step, Store, StoreError};
 
@@ -67,12 +67,12 @@ pub(crate) fn followers(database: &Path, store: Option<&Arc<dyn Store>>, options
 /// If the system cannot create the runtime that waits for the network.
 pub(crate) fn run(
     mut followers: Vec<Work>,
-    vitals: &Arc<Vitals>,
+    health: &Arc<HealthState>,
     mut pause: impl FnMut(Duration) -> bool,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     give_way();
-    let books = vitals.watch_books();
+    let books = health.watch_books();
     for follower in &mut followers {
         follower.moved = moved(&books.borrow());
     }

@@ -25,13 +25,13 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rusqlite::{Connection, TransactionBehavior, ffi};
 
-use crate::books::{Books, Figures};
+use crate::books::{Books, MetricHandles};
 use crate::changes::{self, Change};
 use crate::clock::Seq;
 use crate::database;
 use crate::error::OpenError;
 use crate::ground::Ground;
-use crate::health::Vitals;
+use crate::health::HealthState;
 use crate::journal::answers::Deletions;
 use crate::journal::erasure::Eraser;
 use crate::journal::gone::Gone;
@@ -61,8 +61,8 @@ pub(crate) struct Entry {
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) progress: Arc<Progress>,
-    pub(crate) vitals: Arc<Vitals>,
-    pub(crate) figures: Figures,
+    pub(crate) health: Arc<HealthState>,
+    pub(crate) metrics: MetricHandles,
     /// Sessions whose end was cancelled by a message. The tracker puts them back into memory.
     pub(crate) reopened: Arc<Mutex<Vec<Reopened>>>,
     /// Set when the deadline of a shutdown has passed: what cannot be written then is given up.
@@ -151,13 +151,13 @@ impl Journal {
             database::keep_log_within(&connection, reserve.held()).map_err(failed)?;
         }
         let backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1), fastrand::Rng::new());
-        shared.figures.store_up.set(1.0);
-        shared.figures.publish(&books);
-        shared.vitals.books(books);
+        shared.metrics.store_up.set(1.0);
+        shared.metrics.publish(&books);
+        shared.health.set_books(books);
         shared.progress.answer_up_to(last_seq);
         let (outbox, settled, deletions) = (None, Vec::new(), Deletions::default());
         let (failing, mut eraser) = (false, Eraser::default());
-        eraser.resume(&connection, &shared.vitals).map_err(failed)?;
+        eraser.resume(&connection, &shared.health).map_err(failed)?;
         Ok(Self {
             connection,
             books,
@@ -195,8 +195,8 @@ impl Journal {
     ) -> std::io::Result<()> {
         window::fit_lanes(&mut self.connection, LANES, Writer::lane_of, &mut self.books)
             .map_err(std::io::Error::other)?;
-        self.shared.vitals.books(self.books);
-        self.shared.vitals.becomes_outbox();
+        self.shared.health.set_books(self.books);
+        self.shared.health.set_outbox();
         self.outbox =
             Some(Outbox::open(&self.connection, claim, &self.shared, self.last_seq, options, wake)?);
         Ok(())
@@ -329,7 +329,7 @@ impl Journal {
         if is_idle {
             self.recovers(waiting);
             self.tidy_window();
-            self.eraser.go_on(&self.connection, &self.shared.vitals, true);
+            self.eraser.go_on(&self.connection, &self.shared.health, true);
             return Ok(Vec::new());
         }
         let started = Instant::now();
@@ -343,9 +343,9 @@ impl Journal {
             outbox.settled(window, gone);
         }
         if erases {
-            self.eraser.begin(&self.connection, &self.shared.vitals);
+            self.eraser.begin(&self.connection, &self.shared.health);
         } else {
-            self.eraser.go_on(&self.connection, &self.shared.vitals, false);
+            self.eraser.go_on(&self.connection, &self.shared.health, false);
         }
         self.holds(batch.len(), started.elapsed(), waiting);
         self.announce(batch, &verdicts);
@@ -390,7 +390,7 @@ impl Journal {
             || verdicts.iter().any(is_deletion)
             || taken_out.iter().any(|letters| !letters.is_empty());
         if erases {
-            erasure::note_unerased(&tx)?;
+            erasure::note_needs_scrub(&tx)?;
         }
         tx.commit()?;
         self.wait_for_ground()?;

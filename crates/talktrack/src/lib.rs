@@ -64,7 +64,7 @@ mod ground;
 mod noted_store;
 mod database;
 pub mod permissions;
-pub mod lines;
+pub mod event_log;
 mod receipt;
 mod health;
 mod books;

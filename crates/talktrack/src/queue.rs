@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::books::Figures;
+use crate::books::MetricHandles;
 use crate::clock::{Seq, Timestamp};
 use crate::error::Reason;
 use crate::journal::{Committed, DeleteDeadLetters, Entry, Journal};
@@ -141,12 +141,12 @@ impl Queue {
 
     /// Runs the journal's thread: commits every batch until the queue is closed and empty, or until the journal had to
     /// give up a batch. Nothing after a batch that was given up may be called durable.
-    pub(crate) fn run(&self, mut journal: Journal, figures: &Figures) -> Journal {
+    pub(crate) fn run(&self, mut journal: Journal, metrics: &MetricHandles) -> Journal {
         let (mut batch, mut maintenance) = (Vec::new(), Vec::new());
         // The first commit has no batch: what an earlier run left in the journal does not wait for the first message.
         loop {
             match journal.commit(&mut batch, &mut maintenance) {
-                Committed::Yes if !self.next_batch(&mut batch, &mut maintenance, figures) => break,
+                Committed::Yes if !self.next_batch(&mut batch, &mut maintenance, metrics) => break,
                 Committed::Yes => {}
                 Committed::NotYet(pause) => self.wait_for_retry(pause, &mut maintenance),
                 Committed::Never => break,
@@ -187,7 +187,7 @@ impl Queue {
         &self,
         batch: &mut Vec<Entry>,
         maintenance: &mut Vec<DeleteDeadLetters>,
-        figures: &Figures,
+        metrics: &MetricHandles,
     ) -> bool {
         let mut state = self.state.lock();
         if batch.capacity() > 0 {
@@ -208,10 +208,10 @@ impl Queue {
         state.wake_requested = false;
         std::mem::swap(maintenance, &mut state.maintenance);
         let taken = state.take_batch();
-        figures.accepted.absolute(state.accepted_messages);
+        metrics.accepted.absolute(state.accepted_messages);
         let waiting = u32::try_from(state.entries).unwrap_or(u32::MAX);
         drop(state);
-        figures.queue_depth.set(f64::from(waiting));
+        metrics.queue_depth.set(f64::from(waiting));
         *batch = taken;
         true
     }

@@ -23,7 +23,7 @@ use rusqlite::Connection;
 
 use crate::database;
 use crate::error::OpenError;
-use crate::lines;
+use crate::event_log;
 use crate::salvage::pages::Pages;
 use crate::salvage::quarantine::Quarantine;
 
@@ -32,7 +32,7 @@ pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
     let unusable = |source| OpenError::Io { path: path.to_owned(), source };
     database::rewrite_log(path)?;
     let resumed = quarantine::resume(path).map_err(unusable)?;
-    resumed.iter().for_each(|report| lines::salvaged(report));
+    resumed.iter().for_each(|report| event_log::log_salvage(report));
     match look::damage(path).map_err(unusable)? {
         Ok(None) if path.exists() => {}
         Ok(None) => database::create(path)?,
@@ -51,13 +51,13 @@ pub fn quarantines(database_file: &Path) -> Vec<PathBuf> {
 fn salvage(path: &Path, damage: &str) -> Result<(), OpenError> {
     let failed = |source| OpenError::Salvage { path: path.to_owned(), damage: damage.to_owned(), source };
     let quarantine = Quarantine::new(path).map_err(failed)?;
-    lines::damaged(path, damage);
+    event_log::log_damage(path, damage);
     if let Err(error) = make(path, damage, &quarantine) {
         let _ = quarantine.give_up();
         return Err(failed(error));
     }
     let summary = quarantine.put_in_place().map_err(failed)?;
-    lines::salvaged(&summary);
+    event_log::log_salvage(&summary);
     Ok(())
 }
 

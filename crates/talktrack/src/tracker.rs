@@ -17,9 +17,9 @@ use uuid::Uuid;
 
 use crate::clock::{Now, Timestamp};
 use crate::error::{Reason, Refused};
+use crate::event_log;
 use crate::health::Health;
 use crate::journal::Shared;
-use crate::lines;
 use crate::message::{Author, Message};
 use crate::options::Options;
 use crate::queue::{Admission, Queue};
@@ -142,13 +142,13 @@ impl Tracker {
 
     /// Returns the current health of the path from the queue to the store.
     pub fn health(&self) -> Health {
-        self.inner.shared.vitals.read()
+        self.inner.shared.health.snapshot()
     }
 
     /// Counts a refusal that happened before the message reached the tracker, under the code of its reason. The tracker
     /// counts its own refusals in the same counters.
     pub fn count_refusal(&self, code: &'static str) {
-        self.inner.shared.vitals.count_refusal(code);
+        self.inner.shared.health.count_refusal(code);
     }
 
     /// Returns the number of messages accepted since the data directory was created.
@@ -186,7 +186,7 @@ impl Inner {
     /// Returns an error unless the tracker is open and the journal has room.
     fn check_room(&self) -> Result<(), Reason> {
         self.check_open()?;
-        self.shared.vitals.refusal().map_or(Ok(()), Err)
+        self.shared.health.refusal().map_or(Ok(()), Err)
     }
 
     fn check_size(&self, size: usize) -> Result<(), Reason> {
@@ -229,7 +229,7 @@ impl Inner {
         });
         known.map(|(receipt, known)| {
             if !known {
-                lines::not_in_state(session_id);
+                event_log::log_unknown_session(session_id);
             }
             receipt
         })

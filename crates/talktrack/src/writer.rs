@@ -32,9 +32,9 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::books::Figures;
+use crate::books::MetricHandles;
 use crate::clock::{Now, Seq};
-use crate::health::Vitals;
+use crate::health::HealthState;
 use crate::options::Options;
 use crate::record::{Record, RemovedRows, Verdict};
 use crate::retry::Backoff;
@@ -141,12 +141,12 @@ impl Writer {
         delivered: [i64; LANES],
         claim: &Arc<StoreClaim>,
         settle: &Settle,
-        vitals: &Arc<Vitals>,
-        figures: &Figures,
+        health: &Arc<HealthState>,
+        metrics: &MetricHandles,
         options: &Options,
     ) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (store, outage) = (claim.store(), Outage::new(vitals, figures));
+        let (store, outage) = (claim.store(), Outage::new(health, metrics));
         let parking = Arc::new(Parking::new(options.unknown_session_wait));
         let breaker = Arc::new(Breaker::new(&parking, &outage));
         let stop = watch::Sender::new(false);
@@ -169,7 +169,7 @@ impl Writer {
                 settle: Arc::clone(settle),
                 load,
                 outage: Arc::clone(&outage),
-                figures: figures.clone(),
+                metrics: metrics.clone(),
                 backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT, fastrand::Rng::new()),
                 breaker: Arc::clone(&breaker),
                 parking: Arc::clone(&parking),

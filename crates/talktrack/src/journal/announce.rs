@@ -3,8 +3,8 @@
 
 use crate::books::count_deletion;
 use crate::error::NotDurable;
+use crate::event_log;
 use crate::journal::{Entry, Journal};
-use crate::lines;
 use crate::record::{DeadReason, Verdict};
 use crate::writer::{Answer, Settled};
 
@@ -19,7 +19,7 @@ impl Journal {
                 match verdict {
                     Verdict::Refused(why) => self.shared.progress.refuse_durable(*seq, *why),
                     Verdict::Dead(DeadReason::DeletedMessage) => {
-                        self.shared.vitals.count_refusal(NotDurable::Deleted.code());
+                        self.shared.health.count_refusal(NotDurable::Deleted.code());
                     }
                     // A message stays acknowledged, so its receipt is not changed.
                     Verdict::Dead(DeadReason::DeletedForUser) if !is_message => {
@@ -46,7 +46,7 @@ impl Journal {
             if let Verdict::Refused(why) = verdict {
                 self.shared.progress.refuse(entry.record.seq, *why);
                 if entry.record.message().is_some() {
-                    self.shared.vitals.count_refusal(why.code());
+                    self.shared.health.count_refusal(why.code());
                 }
             }
         }
@@ -59,7 +59,7 @@ impl Journal {
             self.deletions.answer(&entry.record, reply, verdict, is_remote);
             // With a remote store, the writer logs and counts the deletion.
             if !(is_remote && matches!(verdict, Verdict::Deleted(_))) {
-                lines::stored(&entry.record, verdict);
+                event_log::log_verdict(&entry.record, verdict);
                 count_deletion(&entry.record, verdict);
             }
         }

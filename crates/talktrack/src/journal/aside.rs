@@ -46,7 +46,7 @@ pub(super) fn enter(
         removed.dead_letters = erasure::take_letters(tx, Scope::deleted(delete, removed), books)?;
     }
     let Some(stamped) = record.message() else { return Ok(()) };
-    books.enter(verdict);
+    books.count_message(verdict);
     let Verdict::Dead(reason) = verdict else { return Ok(()) };
     let body = serde_json::to_string(record)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use rusqlite::ffi;
 
 use crate::database;
+use crate::event_log;
 use crate::journal::{Journal, Waiting};
-use crate::lines;
 
 /// The interval at which the journal checks whether a path has been restored.
 const GROUND_PAUSE: Duration = Duration::from_millis(100);
@@ -22,8 +22,8 @@ impl Journal {
     pub(super) fn wait_for_ground(&self) -> rusqlite::Result<()> {
         let Some(ground) = &self.ground else { return Ok(()) };
         while let Err(problem) = ground.check() {
-            if self.shared.vitals.set_ground(Some(problem.clone())) {
-                lines::failed(&problem);
+            if self.shared.health.set_ground(Some(problem.clone())) {
+                event_log::log_failure(&problem);
                 self.store_is_up(false);
             }
             if self.shared.give_up.load(Ordering::Acquire) {
@@ -40,13 +40,13 @@ impl Journal {
 
     #[expect(clippy::cast_precision_loss, reason = "a batch has at most some thousand records")]
     pub(super) fn holds(&mut self, records: usize, took: Duration, waiting: Waiting) {
-        let figures = &self.shared.figures;
-        figures.batch_size.record(records as f64);
-        figures.commit_seconds.record(took);
-        figures.publish(&self.books);
+        let metrics = &self.shared.metrics;
+        metrics.batch_size.record(records as f64);
+        metrics.commit_seconds.record(took);
+        metrics.publish(&self.books);
         self.recovers(waiting);
         // The books come last: a caller that waits for them finds everything else up to date.
-        self.shared.vitals.books(self.books);
+        self.shared.health.set_books(self.books);
     }
 
     pub(super) fn recovers(&mut self, waiting: Waiting) {
@@ -54,11 +54,11 @@ impl Journal {
             return;
         }
         let full = self.outbox.as_ref().is_some_and(|outbox| outbox.is_full(&self.books));
-        self.shared.vitals.set_full(full);
+        self.shared.health.set_full(full);
         self.backoff.reset();
         if std::mem::take(&mut self.failing) {
             self.reserve.grow();
-            self.shared.vitals.journal(None);
+            self.shared.health.set_journal_problem(None);
             self.store_is_up(true);
             tracing::info!("the journal can write again");
         }
@@ -74,12 +74,12 @@ impl Journal {
         } else {
             format!("the journal cannot write: {error}")
         };
-        lines::failed(&cause);
-        self.shared.vitals.journal(Some(cause));
+        event_log::log_failure(&cause);
+        self.shared.health.set_journal_problem(Some(cause));
         if is_full {
             // Until a commit succeeds again, every caller is refused at once and keeps its message. This is set after
             // the cause: a reader that sees a full journal without a cause would take it for `journal_max_bytes`.
-            self.shared.vitals.set_full(true);
+            self.shared.health.set_full(true);
         }
         self.store_is_up(false);
     }
@@ -87,7 +87,7 @@ impl Journal {
     /// Sets the metric if this file is the store. With a remote store, the writer sets it.
     fn store_is_up(&self, up: bool) {
         if self.outbox.is_none() {
-            self.shared.figures.store_up.set(f64::from(u8::from(up)));
+            self.shared.metrics.store_up.set(f64::from(u8::from(up)));
         }
     }
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::books::Books;
 use crate::clock::Seq;
 use crate::database::{self, UuidText, column_or_null, parse_uuid};
-use crate::health::Vitals;
+use crate::health::HealthState;
 use crate::journal::gone::Gone;
 use crate::journal::scrub::{Scrub, Turn};
 use crate::journal::window;
@@ -65,7 +65,7 @@ pub(super) fn take_waiting(
     );
     let (messages, bytes) =
         tx.prepare_cached(waiting)?.query_row(scope, |row| Ok((row.get(0)?, row.get(1)?)))?;
-    books.let_go(messages, bytes);
+    books.count_purged(messages, bytes);
     let delete = concat!("DELETE FROM journal WHERE ", of_session!(), " RETURNING seq, message_id");
     let mut delete = tx.prepare_cached(delete)?;
     delete.query_map(scope, |row| gone.add_row(row))?.collect::<rusqlite::Result<()>>()?;
@@ -192,7 +192,7 @@ pub(super) fn drop_record(
     gone: &mut Gone,
 ) -> rusqlite::Result<()> {
     let Some(dropped) = remove(tx, seq, gone)? else { return Ok(()) };
-    books.let_go(u64::from(dropped.message_id.is_some()), dropped.bytes);
+    books.count_purged(u64::from(dropped.message_id.is_some()), dropped.bytes);
     if let Some(session_id) = dropped.session_id.as_deref().and_then(parse_uuid) {
         gone.add_claim(session_id, dropped.owner);
     }
@@ -288,29 +288,29 @@ pub(super) struct Eraser {
 
 impl Eraser {
     /// Starts after a deletion.
-    pub(super) fn begin(&mut self, connection: &Connection, vitals: &Vitals) {
-        vitals.set_unerased(true);
-        self.turn(connection, vitals, TURNS.0);
+    pub(super) fn begin(&mut self, connection: &Connection, health: &HealthState) {
+        health.set_needs_scrub(true);
+        self.turn(connection, health, TURNS.0);
     }
 
     /// Starts if an earlier process did not finish.
-    pub(super) fn resume(&mut self, connection: &Connection, vitals: &Vitals) -> rusqlite::Result<()> {
+    pub(super) fn resume(&mut self, connection: &Connection, health: &HealthState) -> rusqlite::Result<()> {
         if connection.query_row("SELECT EXISTS (SELECT 1 FROM unerased)", [], |row| row.get(0))? {
-            self.begin(connection, vitals);
+            self.begin(connection, health);
         }
         Ok(())
     }
 
     /// Continues if a turn is due. Never waits for a lock.
-    pub(super) fn go_on(&mut self, connection: &Connection, vitals: &Vitals, is_idle: bool) {
+    pub(super) fn go_on(&mut self, connection: &Connection, health: &HealthState, is_idle: bool) {
         let is_due = self.tried.is_none_or(|tried| tried.elapsed() >= PAUSE);
-        if vitals.is_unerased() && is_due && connection.busy_timeout(Duration::ZERO).is_ok() {
-            self.turn(connection, vitals, if is_idle { TURNS.0 } else { TURNS.1 });
+        if health.needs_scrub() && is_due && connection.busy_timeout(Duration::ZERO).is_ok() {
+            self.turn(connection, health, if is_idle { TURNS.0 } else { TURNS.1 });
             let _ = connection.busy_timeout(database::BUSY);
         }
     }
 
-    fn turn(&mut self, connection: &Connection, vitals: &Vitals, budget: Duration) {
+    fn turn(&mut self, connection: &Connection, health: &HealthState, budget: Duration) {
         let turned = self.try_turn(connection, budget);
         self.tried = Some(Instant::now());
         match turned {
@@ -318,7 +318,7 @@ impl Eraser {
                 self.pass = None;
                 // If this fails, the next start scrubs the file once more.
                 let _ = connection.execute("DELETE FROM unerased", []);
-                vitals.set_unerased(false);
+                health.set_needs_scrub(false);
             }
             Ok(Turn::More | Turn::Blocked) => {}
             Err(error) => tracing::debug!(%error, "what was deleted is overwritten later"),
@@ -335,6 +335,6 @@ impl Eraser {
 }
 
 /// Notes in the transaction that the remains of a deletion have yet to be overwritten.
-pub(super) fn note_unerased(tx: &Transaction<'_>) -> rusqlite::Result<()> {
+pub(super) fn note_needs_scrub(tx: &Transaction<'_>) -> rusqlite::Result<()> {
     tx.prepare_cached("INSERT OR IGNORE INTO unerased (one) VALUES (1)")?.execute([]).map(drop)
 }

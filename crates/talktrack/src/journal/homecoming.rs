@@ -4,9 +4,9 @@ use rusqlite::{Connection, Transaction};
 
 use crate::books::Books;
 use crate::clock::Seq;
+use crate::event_log;
 use crate::journal::erasure::{self, Scope};
 use crate::journal::{aside, settled, window};
-use crate::lines;
 use crate::record::{Body, DeadReason, Record, Removed, SessionDelete, Verdict};
 use crate::store::sqlite::{self, readable};
 
@@ -54,7 +54,7 @@ fn bring_some_home(connection: &mut Connection, books: &mut Books) -> rusqlite::
     tx.commit()?;
     *books = after;
     for ((_, record), (_, verdict)) in waiting.iter().zip(&settled) {
-        record.iter().for_each(|record| lines::stored(record, verdict));
+        record.iter().for_each(|record| event_log::log_verdict(record, verdict));
     }
     Ok(settled.len())
 }

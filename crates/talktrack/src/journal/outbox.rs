@@ -11,12 +11,12 @@ use crate::books::Books;
 use crate::changes;
 use crate::clock::{Clock, Seq, SystemClock, Timestamp};
 use crate::database::{self, column_or_null, parse_uuid};
-use crate::health::{BACKLOG, Vitals};
+use crate::event_log;
+use crate::health::{BACKLOG, HealthState};
 use crate::journal::append::append;
 use crate::journal::gone::Gone;
 use crate::journal::window::{self, Change, Window};
 use crate::journal::{Entry, Shared};
-use crate::lines;
 use crate::options::Options;
 use crate::record::{Body, DeadReason, Record, SessionEnd, Verdict};
 use crate::store::sqlite;
@@ -47,7 +47,7 @@ pub(super) struct Outbox {
     window: Window,
     /// Records that deletions of the last commit removed from the journal. Some may be of the same batch.
     gone: Vec<Seq>,
-    vitals: Arc<Vitals>,
+    health: Arc<HealthState>,
     max_bytes: u64,
 }
 
@@ -85,8 +85,8 @@ impl Outbox {
         let posted = Arc::clone(&answers);
         let settle: Settle = Arc::new(move |answer| posted.post(answer));
         let writer =
-            Writer::start(node, deliveries, claim, &settle, &shared.vitals, &shared.figures, options)?;
-        let (vitals, max_bytes) = (Arc::clone(&shared.vitals), options.journal_max_bytes);
+            Writer::start(node, deliveries, claim, &settle, &shared.health, &shared.metrics, options)?;
+        let (health, max_bytes) = (Arc::clone(&shared.health), options.journal_max_bytes);
         Ok(Self {
             writer,
             claim: Arc::clone(claim),
@@ -97,7 +97,7 @@ impl Outbox {
             handed: std::array::from_fn(|_| HashSet::new()),
             window,
             gone: Vec::new(),
-            vitals,
+            health,
             max_bytes,
         })
     }
@@ -173,7 +173,7 @@ impl Outbox {
     }
 
     pub(super) fn is_full(&self, books: &Books) -> bool {
-        books.journal_bytes.saturating_add(self.vitals.letter_bytes()) >= self.max_bytes
+        books.journal_bytes.saturating_add(self.health.letter_bytes()) >= self.max_bytes
     }
 
     /// Hands the writer as much as it has room for: the committed batch if there is no backlog, otherwise the next
@@ -207,13 +207,13 @@ impl Outbox {
     /// call tries again.
     fn read_back(&mut self, connection: &Connection) {
         let Err(error) = self.feed_from_table(connection) else {
-            self.vitals.store_works(BACKLOG);
+            self.health.report_store_success(BACKLOG);
             return;
         };
         let cause = database::damaged(connection, &error)
             .unwrap_or_else(|| format!("cannot read the journal back, it will be tried again: {error}"));
-        if self.vitals.store_fails(BACKLOG, &cause) {
-            lines::failed(&cause);
+        if self.health.report_store_failure(BACKLOG, &cause) {
+            event_log::log_failure(&cause);
         }
     }
 
@@ -286,7 +286,7 @@ impl Outbox {
     /// lane may be the only one that is stuck. While the store works, room becomes free soon, and all lanes wait for
     /// it.
     fn pass(&self, reached: Seq) -> Pass {
-        let store_fails = self.vitals.is_store_failing();
+        let store_fails = self.health.is_store_failing();
         let passed_by = std::array::from_fn(|lane| store_fails && !self.writer.has_room(lane));
         Pass { store_fails, passed_by, reached }
     }

@@ -8,7 +8,7 @@ use crate::clock::{Seq, Timestamp};
 use crate::database::{self, text_or_null};
 use crate::error::NotDurable;
 use crate::journal::gone::Gone;
-use crate::journal::window::{self, Change, Figures, Range};
+use crate::journal::window::{self, Change, Range, RowCounts};
 use crate::journal::{append, aside, erasure};
 use crate::record::{DeadReason, Record, Verdict};
 use crate::writer::{Answer, Settled};
@@ -117,28 +117,28 @@ impl Delivery<'_, '_> {
     fn close_run(&mut self) -> rusqlite::Result<()> {
         let run = std::mem::take(&mut self.run);
         let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
-        match window::figures_of_run(self.tx, self.lane, &run)? {
-            Some(found) => self.note_figures(*first, *last, &found, false),
+        match window::count_run(self.tx, self.lane, &run)? {
+            Some(found) => self.note_range(*first, *last, &found, false),
             None => run.iter().try_for_each(|seq| self.note(*seq, false)),
         }
     }
 
     fn note(&mut self, seq: Seq, deletes: bool) -> rusqlite::Result<()> {
-        match window::figures_of_run(self.tx, self.lane, &[seq])? {
-            Some(found) => self.note_figures(seq, seq, &found, deletes),
+        match window::count_run(self.tx, self.lane, &[seq])? {
+            Some(found) => self.note_range(seq, seq, &found, deletes),
             // A deletion has removed the row since, or it was noted before.
             None => Ok(()),
         }
     }
 
-    fn note_figures(
+    fn note_range(
         &mut self,
         first: Seq,
         last: Seq,
-        found: &Figures,
+        found: &RowCounts,
         deletes: bool,
     ) -> rusqlite::Result<()> {
-        let Figures { messages, bytes, .. } = *found;
+        let RowCounts { messages, bytes, .. } = *found;
         self.books.leave_journal(messages, 0, bytes);
         let (lane, delivery, stored_at) = (self.lane, self.number, self.now);
         window::note(self.tx, &Range { lane, first, last, delivery, stored_at, bytes, deletes })?;

@@ -51,7 +51,7 @@ pub(super) struct Change {
 }
 
 /// Counts of consecutive rows of one lane.
-pub(super) struct Figures {
+pub(super) struct RowCounts {
     pub(super) rows: usize,
     pub(super) messages: u64,
     pub(super) bytes: u64,
@@ -178,11 +178,11 @@ fn remove(tx: &Transaction<'_>, before: i64, deletes: bool, bytes: u64) -> rusql
 }
 
 /// Returns the counts of a lane's rows in a range.
-fn figures(tx: &Transaction<'_>, lane: usize, first: Seq, last: Seq) -> rusqlite::Result<Figures> {
+fn count_rows(tx: &Transaction<'_>, lane: usize, first: Seq, last: Seq) -> rusqlite::Result<RowCounts> {
     let count = "SELECT count(*), count(message_id), coalesce(sum(octet_length(body)), 0) FROM journal \
                  WHERE seq BETWEEN ?1 AND ?2 AND lane = ?3";
     tx.prepare_cached(count)?.query_row(params![first, last, lane], |row| {
-        Ok(Figures { rows: row.get(0)?, messages: row.get(1)?, bytes: row.get(2)? })
+        Ok(RowCounts { rows: row.get(0)?, messages: row.get(1)?, bytes: row.get(2)? })
     })
 }
 
@@ -193,13 +193,13 @@ pub(super) fn is_noted(tx: &Transaction<'_>, lane: usize, first: Seq, last: Seq)
     Ok(end.is_some_and(|end: Seq| end >= first))
 }
 
-/// Returns the figures of these rows, if all of them are pending in the lane and no other row of the lane lies between
+/// Returns the counts of these rows, if all of them are pending in the lane and no other row of the lane lies between
 /// the first and the last. A record of a parked session may be delivered twice: the second time it is in a range.
-pub(super) fn figures_of_run(
+pub(super) fn count_run(
     tx: &Transaction<'_>,
     lane: usize,
     run: &[Seq],
-) -> rusqlite::Result<Option<Figures>> {
+) -> rusqlite::Result<Option<RowCounts>> {
     let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(None) };
     if is_noted(tx, lane, *first, *last)? {
         return Ok(None);
@@ -208,16 +208,16 @@ pub(super) fn figures_of_run(
                   WHERE seq BETWEEN ?1 AND ?2 AND lane = ?3 ORDER BY seq";
     let mut select = tx.prepare_cached(select)?;
     let mut rows = select.query(params![first, last, lane])?;
-    let mut figures = Figures { rows: 0, messages: 0, bytes: 0 };
+    let mut counts = RowCounts { rows: 0, messages: 0, bytes: 0 };
     while let Some(row) = rows.next()? {
-        if run.get(figures.rows) != Some(&row.get(0)?) {
+        if run.get(counts.rows) != Some(&row.get(0)?) {
             return Ok(None);
         }
-        figures.rows += 1;
-        figures.messages += u64::from(row.get::<_, bool>(1)?);
-        figures.bytes += row.get::<_, u64>(2)?;
+        counts.rows += 1;
+        counts.messages += u64::from(row.get::<_, bool>(1)?);
+        counts.bytes += row.get::<_, u64>(2)?;
     }
-    Ok((figures.rows == run.len()).then_some(figures))
+    Ok((counts.rows == run.len()).then_some(counts))
 }
 
 /// One range of confirmed records.
@@ -280,7 +280,7 @@ pub(super) fn rewind(
     let mut rewound = Rewound { last: 0, deletions: Vec::new() };
     for row in lost.collect::<rusqlite::Result<Vec<_>>>()? {
         let (first, last, noted, deletes) = row;
-        let Figures { messages, bytes, .. } = figures(tx, lane, first, last)?;
+        let RowCounts { messages, bytes, .. } = count_rows(tx, lane, first, last)?;
         books.return_to_journal(messages, bytes);
         if deletes {
             rewound.deletions.extend(record(tx, first)?);

@@ -15,7 +15,7 @@ use crate::tracker::{Inner, Tracker};
 impl Tracker {
     /// Sets the size of the dead letters in bytes. It counts towards the limit of the journal.
     pub fn set_dead_letter_bytes(&self, bytes: u64) {
-        self.inner.shared.vitals.note_letter_bytes(bytes);
+        self.inner.shared.health.set_letter_bytes(bytes);
         // The journal checks with its next commit whether there is room.
         self.inner.queue.wake();
     }

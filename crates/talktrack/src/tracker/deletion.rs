@@ -97,7 +97,7 @@ impl Tracker {
     /// Waits until the deleted data has left every file of the data directory, including the WAL. This is normally the
     /// case as soon as the deletion is durable. A large file or an active reader delays it.
     pub async fn wait_until_erased(&self) {
-        let mut unerased = self.inner.shared.vitals.watch_unerased();
+        let mut unerased = self.inner.shared.health.watch_needs_scrub();
         // The sender lives as long as the tracker, so it cannot be gone.
         let _ = unerased.wait_for(|unerased| !unerased).await;
     }

@@ -12,13 +12,13 @@ use futures_util::future::{Either, select};
 use parking_lot::{Condvar, Mutex};
 
 use crate::behind::{self, Work};
-use crate::books::{Books, Figures};
+use crate::books::{Books, MetricHandles};
 use crate::database;
 use crate::error::{NotDurable, OpenError};
+use crate::event_log;
 use crate::ground::{self, Ground};
-use crate::health::Vitals;
+use crate::health::HealthState;
 use crate::journal::{Journal, Purpose, Shared};
-use crate::lines;
 use crate::lock::Lock;
 use crate::options::Options;
 use crate::permissions::{self, tighten_data_directory};
@@ -71,8 +71,8 @@ impl Tracker {
         prepare_data_dir(&options, &path)?;
         let shared = Shared {
             progress: Progress::new(),
-            vitals: Vitals::new(Books::default()),
-            figures: Figures::new(),
+            health: HealthState::new(Books::default()),
+            metrics: MetricHandles::new(),
             reopened: Arc::default(),
             give_up: Arc::default(),
         };
@@ -83,7 +83,7 @@ impl Tracker {
         let store = store.or(absent.as_ref());
         let ground = survey(&options, &path, &locks)?;
         journal.stand_on(&ground);
-        let accepted = shared.vitals.read().books.durable;
+        let accepted = shared.health.snapshot().books.durable;
         let queue = Queue::new(options.queue_capacity, options.queue_bytes, journal.last_seq(), accepted);
         let reader = match store {
             Some(store) => Arc::clone(store) as Arc<dyn Read>,
@@ -131,7 +131,7 @@ impl Tracker {
     /// [`NotDurable::Stopped`] if the tracker stopped first.
     pub async fn flush_to_store(&self) -> Result<(), NotDurable> {
         self.flush().await?;
-        let mut books = self.inner.shared.vitals.watch_books();
+        let mut books = self.inner.shared.health.watch_books();
         let mut progress = self.inner.shared.progress.watch();
         let (drained, stopped) =
             (pin!(books.wait_for(|books| books.journal_bytes == 0)), pin!(progress.stopped()));
@@ -184,7 +184,7 @@ impl Threads {
     fn start(&self, journal: Journal, ground: Arc<Ground>, followers: Vec<Work>) -> io::Result<()> {
         let inner = Arc::clone(&self.inner);
         let run = move || {
-            let journal = inner.queue.run(journal, &inner.shared.figures);
+            let journal = inner.queue.run(journal, &inner.shared.metrics);
             inner.shared.progress.stop();
             journal
         };
@@ -202,9 +202,9 @@ impl Threads {
         let sweeper = std::thread::Builder::new().name("talktrack-sweeper".into()).spawn(run)?;
         self.others.lock().push(sweeper);
         if !followers.is_empty() {
-            let (sweeper, vitals) = (Arc::clone(&self.sweeper), Arc::clone(&self.inner.shared.vitals));
+            let (sweeper, health) = (Arc::clone(&self.sweeper), Arc::clone(&self.inner.shared.health));
             let run = move || {
-                if let Err(error) = behind::run(followers, &vitals, |pause| sweeper.pause(pause)) {
+                if let Err(error) = behind::run(followers, &health, |pause| sweeper.pause(pause)) {
                     tracing::warn!("search and stats: what is new is neither found nor counted: {error}");
                 }
             };
@@ -270,9 +270,9 @@ impl Inner {
     /// this even if nothing is committed.
     fn check_files(&self, ground: &Ground) {
         let problem = ground.check().err();
-        if self.shared.vitals.set_ground(problem.clone()) {
+        if self.shared.health.set_ground(problem.clone()) {
             match problem {
-                Some(problem) => lines::failed(&problem),
+                Some(problem) => event_log::log_failure(&problem),
                 None => tracing::info!("the data directory is as it was; messages are taken again"),
             }
         }

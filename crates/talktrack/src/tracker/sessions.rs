@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::error::{NotDurable, Reason, Refused};
+use crate::event_log;
 use crate::json::{JsonObject, MAX_SESSION_METADATA};
-use crate::lines;
 use crate::message;
 use crate::queue::Admission;
 use crate::receipt::{self, Receipt, Reply, SessionReceipt, Started};
@@ -289,7 +289,7 @@ impl Inner {
         });
         ended.map(|(receipt, is_known)| {
             if !is_known {
-                lines::not_in_state(session.session_id);
+                event_log::log_unknown_session(session.session_id);
             }
             receipt
         })

@@ -38,10 +38,10 @@ impl Inner {
             self.enqueue_heartbeat(session, at, now.at);
         }
         // The journal's thread maintains the re-send window when it is otherwise idle.
-        if self.shared.vitals.is_unerased() || self.shared.vitals.is_outbox() {
+        if self.shared.health.needs_scrub() || self.shared.health.is_outbox() {
             self.queue.wake();
         }
-        self.shared.figures.sessions_active.set(f64::from(swept.active));
+        self.shared.metrics.sessions_active.set(f64::from(swept.active));
     }
 
     /// Enqueues a heartbeat of the session. If the queue has no room, the next sweep tries again.

@@ -14,9 +14,9 @@ use futures_util::future::{Either, select};
 use tokio::sync::mpsc::UnboundedReceiver;
 use uuid::Uuid;
 
-use crate::books::{Figures, count_deletion};
+use crate::books::{MetricHandles, count_deletion};
 use crate::error::NotDurable;
-use crate::lines;
+use crate::event_log;
 use crate::record::{Body, DeadReason, Record, Verdict};
 use crate::retry::Backoff;
 use crate::store::{Class, Delivery, Numbers, Store, StoreError};
@@ -58,7 +58,7 @@ pub(super) struct Lane {
     pub(super) settle: Settle,
     pub(super) load: Arc<Load>,
     pub(super) outage: Arc<Outage>,
-    pub(super) figures: Figures,
+    pub(super) metrics: MetricHandles,
     pub(super) backoff: Backoff,
     pub(super) breaker: Arc<Breaker>,
     pub(super) parking: Arc<Parking>,
@@ -167,7 +167,7 @@ impl Lane {
             None => self.answer(part).await?,
             Some(left) => self.answer_for(part, &left).await?,
         };
-        self.figures.store_seconds.record(started.elapsed());
+        self.metrics.store_seconds.record(started.elapsed());
         self.is_known |= self.numbers.last() != before;
         if verdicts.len() == part.len() {
             self.backoff.reset();
@@ -224,7 +224,7 @@ impl Lane {
                 Verdict::Expired(removed, rows) => (Verdict::Deleted(removed), Some(rows)),
                 verdict => (verdict, None),
             };
-            lines::stored(record, &verdict);
+            event_log::log_verdict(record, &verdict);
             count_deletion(record, &verdict);
             self.load.remove(record);
             let (seq, deletes) = (record.seq, record.is_deletion() && !is_mark_of_nothing(record, &verdict));
