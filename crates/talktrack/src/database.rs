@@ -155,7 +155,7 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     connection.pragma_update(None, "cache_size", -32_768)?;
-    overwrite_what_is_deleted(connection, true)?;
+    set_secure_delete(connection, true)?;
     // The writer looks up each session once per batch, which is equivalent to the check per row.
     connection.pragma_update(None, "foreign_keys", false)?;
     connection.set_prepared_statement_cache_capacity(64);
@@ -167,17 +167,17 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 /// A sync may have failed in that process, and the process may have ended before it could write the same frames again.
 /// Reads then still return these frames although they are not on disk, and no later sync writes them. A power failure
 /// would lose them, and with them everything behind them in the WAL.
-pub(crate) fn rewrite_log(path: &Path) -> Result<(), OpenError> {
+pub(crate) fn rewrite_wal(path: &Path) -> Result<(), OpenError> {
     let log = beside(path, "-wal");
     match OpenOptions::new().read(true).write(true).open(&log) {
-        Ok(file) => rewrite(file),
+        Ok(file) => rewrite_file(file),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }
     .map_err(|source| OpenError::Io { path: log, source })
 }
 
-fn rewrite(mut file: File) -> io::Result<()> {
+fn rewrite_file(mut file: File) -> io::Result<()> {
     let (mut part, mut at) = (vec![0; 1 << 20], 0);
     loop {
         let length = file.read(&mut part)?;
@@ -191,18 +191,18 @@ fn rewrite(mut file: File) -> io::Result<()> {
 }
 
 /// Limits the WAL so that `room` bytes are enough to checkpoint all of it into the database file, plus one batch.
-pub(crate) fn keep_log_within(connection: &Connection, room: u64) -> rusqlite::Result<()> {
+pub(crate) fn limit_wal(connection: &Connection, room: u64) -> rusqlite::Result<()> {
     let pages = (room.saturating_sub(BATCH_BYTES) / PAGE_BYTES).clamp(1, CHECKPOINT_PAGES);
     connection.pragma_update(None, "wal_autocheckpoint", pages)
 }
 
 /// Checkpoints the WAL into the database file and truncates it. Returns false if a reader still uses the WAL.
-pub(crate) fn clear_log(connection: &Connection) -> rusqlite::Result<bool> {
+pub(crate) fn checkpoint_truncate(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0)).map(|busy| !busy)
 }
 
 /// True if a batch fits into the free pages inside the file, so that the file need not grow.
-pub(crate) fn has_room_inside(connection: &Connection) -> rusqlite::Result<bool> {
+pub(crate) fn has_free_pages(connection: &Connection) -> rusqlite::Result<bool> {
     let free: u64 = connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
     Ok(free * PAGE_BYTES >= BATCH_BYTES)
 }
@@ -215,7 +215,7 @@ pub(crate) fn is_disk_full(error: &rusqlite::Error) -> bool {
 
 /// Overwrites the bytes of deleted data. With `pages_too`, this includes pages that become free, which needs space in
 /// the WAL. Without it, only the free space inside used pages is overwritten, which needs none.
-pub(crate) fn overwrite_what_is_deleted(connection: &Connection, pages_too: bool) -> rusqlite::Result<()> {
+pub(crate) fn set_secure_delete(connection: &Connection, pages_too: bool) -> rusqlite::Result<()> {
     connection.pragma_update(None, "secure_delete", if pages_too { "ON" } else { "FAST" })
 }
 

@@ -30,7 +30,7 @@ use crate::salvage::quarantine::Quarantine;
 /// Opens the file for the one connection that writes. A damaged file is repaired first.
 pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
     let unusable = |source| OpenError::Io { path: path.to_owned(), source };
-    database::rewrite_log(path)?;
+    database::rewrite_wal(path)?;
     let resumed = quarantine::resume(path).map_err(unusable)?;
     resumed.iter().for_each(|report| event_log::log_salvage(report));
     match look::damage(path).map_err(unusable)? {

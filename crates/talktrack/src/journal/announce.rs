@@ -15,7 +15,7 @@ impl Journal {
         for answer in answers {
             let Answer::Settled { records, .. } = answer else { continue };
             for Settled { seq, is_message, verdict, .. } in records {
-                self.deletions.settle(*seq, verdict);
+                self.deletions.resolve(*seq, verdict);
                 match verdict {
                     Verdict::Refused(why) => self.shared.progress.refuse_durable(*seq, *why),
                     Verdict::Dead(DeadReason::DeletedMessage) => {
@@ -56,7 +56,7 @@ impl Journal {
         let is_remote = self.outbox.is_some();
         for (entry, verdict) in batch.iter_mut().zip(verdicts) {
             let reply = std::mem::take(&mut entry.reply);
-            self.deletions.answer(&entry.record, reply, verdict, is_remote);
+            self.deletions.reply(&entry.record, reply, verdict, is_remote);
             // With a remote store, the writer logs and counts the deletion.
             if !(is_remote && matches!(verdict, Verdict::Deleted(_))) {
                 event_log::log_verdict(&entry.record, verdict);

@@ -8,7 +8,7 @@ use rusqlite::ffi;
 
 use crate::database;
 use crate::event_log;
-use crate::journal::{Journal, Waiting};
+use crate::journal::{Journal, Unwritten};
 
 /// The interval at which the journal checks whether a path has been restored.
 const GROUND_PAUSE: Duration = Duration::from_millis(100);
@@ -24,7 +24,7 @@ impl Journal {
         while let Err(problem) = ground.check() {
             if self.shared.health.set_ground(Some(problem.clone())) {
                 event_log::log_failure(&problem);
-                self.store_is_up(false);
+                self.set_store_up(false);
             }
             if self.shared.give_up.load(Ordering::Acquire) {
                 let moved = ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED);
@@ -32,25 +32,25 @@ impl Journal {
             }
             std::thread::sleep(GROUND_PAUSE);
             if ground.check().is_ok() {
-                self.store_is_up(true);
+                self.set_store_up(true);
             }
         }
         Ok(())
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a batch has at most some thousand records")]
-    pub(super) fn holds(&mut self, records: usize, took: Duration, waiting: Waiting) {
+    pub(super) fn report_commit(&mut self, records: usize, took: Duration, unwritten: Unwritten) {
         let metrics = &self.shared.metrics;
         metrics.batch_size.record(records as f64);
         metrics.commit_seconds.record(took);
         metrics.publish(&self.books);
-        self.recovers(waiting);
+        self.report_recovery(unwritten);
         // The books come last: a caller that waits for them finds everything else up to date.
         self.shared.health.set_books(self.books);
     }
 
-    pub(super) fn recovers(&mut self, waiting: Waiting) {
-        if waiting == Waiting::Batch {
+    pub(super) fn report_recovery(&mut self, unwritten: Unwritten) {
+        if unwritten == Unwritten::Batch {
             return;
         }
         let full = self.outbox.as_ref().is_some_and(|outbox| outbox.is_full(&self.books));
@@ -59,12 +59,12 @@ impl Journal {
         if std::mem::take(&mut self.failing) {
             self.reserve.grow();
             self.shared.health.set_journal_problem(None);
-            self.store_is_up(true);
+            self.set_store_up(true);
             tracing::info!("the journal can write again");
         }
     }
 
-    pub(super) fn fails(&mut self, error: &rusqlite::Error) {
+    pub(super) fn report_failure(&mut self, error: &rusqlite::Error) {
         self.failing = true;
         let is_full = database::is_disk_full(error);
         let cause = if is_full {
@@ -81,11 +81,11 @@ impl Journal {
             // the cause: a reader that sees a full journal without a cause would take it for `journal_max_bytes`.
             self.shared.health.set_full(true);
         }
-        self.store_is_up(false);
+        self.set_store_up(false);
     }
 
     /// Sets the metric if this file is the store. With a remote store, the writer sets it.
-    fn store_is_up(&self, up: bool) {
+    fn set_store_up(&self, up: bool) {
         if self.outbox.is_none() {
             self.shared.metrics.store_up.set(f64::from(u8::from(up)));
         }

@@ -14,8 +14,8 @@ use crate::database::{self, column_or_null, parse_uuid};
 use crate::event_log;
 use crate::health::{BACKLOG, HealthState};
 use crate::journal::append::append;
-use crate::journal::gone::Gone;
-use crate::journal::window::{self, Change, Window};
+use crate::journal::purged::PurgedRecords;
+use crate::journal::window::{self, Window, WindowChange};
 use crate::journal::{Entry, Shared};
 use crate::options::Options;
 use crate::record::{Body, DeadReason, Record, SessionEnd, Verdict};
@@ -46,7 +46,7 @@ pub(super) struct Outbox {
     /// The records that the store has confirmed.
     window: Window,
     /// Records that deletions of the last commit removed from the journal. Some may be of the same batch.
-    gone: Vec<Seq>,
+    purged: Vec<Seq>,
     health: Arc<HealthState>,
     max_bytes: u64,
 }
@@ -80,7 +80,7 @@ impl Outbox {
         let unreadable = std::io::Error::other::<rusqlite::Error>;
         let node = database::node(connection).map_err(unreadable)?;
         let window = Window::open(connection, options).map_err(unreadable)?;
-        let deliveries = window::deliveries(connection).map_err(unreadable)?;
+        let deliveries = window::read_deliveries(connection).map_err(unreadable)?;
         let answers = Arc::new(Answers { waiting: Mutex::default(), wake: Box::new(wake) });
         let posted = Arc::clone(&answers);
         let settle: Settle = Arc::new(move |answer| posted.post(answer));
@@ -96,7 +96,7 @@ impl Outbox {
             delivered: [newest; LANES],
             handed: std::array::from_fn(|_| HashSet::new()),
             window,
-            gone: Vec::new(),
+            purged: Vec::new(),
             health,
             max_bytes,
         })
@@ -131,11 +131,11 @@ impl Outbox {
         taken
     }
 
-    /// Applies a committed transaction that entered the writer's answers and removed the rows in `gone` from the
+    /// Applies a committed transaction that entered the writer's answers and removed the rows in `purged` from the
     /// journal. The writer may still hold records of these rows and deliver them, but always before the deletion.
-    pub(super) fn settled(&mut self, change: Change, gone: Gone) {
-        self.window.enter(&change);
-        self.gone = gone.into_seqs();
+    pub(super) fn apply_settled(&mut self, change: WindowChange, purged: PurgedRecords) {
+        self.window.apply_change(&change);
+        self.purged = purged.into_seqs();
         for (lane, rewound) in change.rewound {
             // All pending records are handed over again, from the oldest on.
             self.fed[lane] = 0;
@@ -192,15 +192,15 @@ impl Outbox {
     }
 
     fn feed_batch(&mut self, batch: &mut Vec<Entry>, verdicts: &[Verdict], before: Seq) {
-        let mut pass = self.pass(before);
+        let mut pass = self.start_pass(before);
         // A deletion was applied here and has yet to be delivered to the store.
         let goes_on = |verdict: &Verdict| matches!(verdict, Verdict::Journaled | Verdict::Deleted(_));
         let journaled = batch.drain(..).zip(verdicts).filter(|(_, verdict)| goes_on(verdict));
-        let gone = std::mem::take(&mut self.gone);
+        let purged = std::mem::take(&mut self.purged);
         let records = journaled.map(|(entry, _)| entry.record);
-        let mut left = records.filter(|record| gone.binary_search(&record.seq).is_err());
+        let mut left = records.filter(|record| purged.binary_search(&record.seq).is_err());
         let complete = left.all(|record| self.hand_over(record, &mut pass));
-        self.finish(&pass, complete.then_some(self.newest));
+        self.finish_pass(&pass, complete.then_some(self.newest));
     }
 
     /// Hands over records from the table. If the table cannot be read, new messages still become durable, and the next
@@ -218,7 +218,7 @@ impl Outbox {
     }
 
     fn feed_from_table(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        let mut pass = self.pass(0);
+        let mut pass = self.start_pass(0);
         let sql = "SELECT seq, body, checksum FROM pending WHERE seq > ?1 ORDER BY seq LIMIT ?2";
         let mut statement = connection.prepare_cached(sql)?;
         let Some(start) = (0..LANES).filter(|lane| !pass.passed_by[*lane]).map(|lane| self.fed[lane]).min()
@@ -238,13 +238,13 @@ impl Outbox {
                 }
             };
             if !goes_on {
-                self.finish(&pass, None);
+                self.finish_pass(&pass, None);
                 return Ok(());
             }
             rows += 1;
         }
         // Fewer rows than the limit: there are no more. Later records may not need delivery.
-        self.finish(&pass, (rows < FED_AT_ONCE).then_some(self.newest));
+        self.finish_pass(&pass, (rows < FED_AT_ONCE).then_some(self.newest));
         if rows == FED_AT_ONCE {
             self.answers.post(Answer::Wake);
         }
@@ -285,15 +285,15 @@ impl Outbox {
     /// Starts a pass over the rows after `reached`. While the store fails, the pass skips a lane without room: that
     /// lane may be the only one that is stuck. While the store works, room becomes free soon, and all lanes wait for
     /// it.
-    fn pass(&self, reached: Seq) -> Pass {
+    fn start_pass(&self, reached: Seq) -> FeedPass {
         let store_fails = self.health.is_store_failing();
         let passed_by = std::array::from_fn(|lane| store_fails && !self.writer.has_room(lane));
-        Pass { store_fails, passed_by, reached }
+        FeedPass { store_fails, passed_by, reached }
     }
 
     /// Hands a record to its lane, unless the lane has it already or is skipped. Returns false if this record and all
     /// later ones must wait.
-    fn hand_over(&mut self, mut record: Record, pass: &mut Pass) -> bool {
+    fn hand_over(&mut self, mut record: Record, pass: &mut FeedPass) -> bool {
         let (seq, lane) = (record.seq, Writer::lane_of(&record));
         if seq > self.fed[lane] && !pass.passed_by[lane] {
             if self.writer.parking().holds(&record) {
@@ -316,7 +316,7 @@ impl Outbox {
     }
 
     /// Notes how far the lanes were fed that were not skipped.
-    fn finish(&mut self, pass: &Pass, reached: Option<Seq>) {
+    fn finish_pass(&mut self, pass: &FeedPass, reached: Option<Seq>) {
         let reached = reached.unwrap_or(pass.reached);
         let lanes = self.fed.iter_mut().zip(pass.passed_by);
         lanes.filter(|(_, passed_by)| !passed_by).for_each(|(fed, _)| *fed = reached.max(*fed));
@@ -324,7 +324,7 @@ impl Outbox {
 }
 
 /// One pass over the rows of the journal, in their order.
-struct Pass {
+struct FeedPass {
     store_fails: bool,
     /// Lanes that had no room for one of their rows. They get this row and the later ones in another pass.
     passed_by: [bool; LANES],
@@ -351,7 +351,7 @@ pub(super) fn abandon_open_sessions(
         Record::new(*last_seq, Body::End(end))
     });
     let ends: Vec<Record> = ends.collect();
-    let verdicts = append(&tx, ends.iter(), books, &mut Gone::default())?;
+    let verdicts = append(&tx, ends.iter(), books, &mut PurgedRecords::default())?;
     changes::add(
         &tx,
         ends.iter().zip(&verdicts).filter_map(|(end, verdict)| changes::Change::by(end, verdict)),

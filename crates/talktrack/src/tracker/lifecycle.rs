@@ -102,7 +102,7 @@ impl Tracker {
         });
         if let Some(OutboxStore { claim, .. }) = &inner.outbox {
             let queue = Arc::clone(&inner.queue);
-            let fed = journal.feed(claim, &inner.options, move || queue.wake());
+            let fed = journal.start_delivery(claim, &inner.options, move || queue.wake());
             fed.map_err(|source| OpenError::Io { path: path.clone(), source })?;
         }
         let followers = behind::followers(&path, store, &inner.options);

@@ -9,7 +9,7 @@ use crate::receipt::Progress;
 
 /// What one transaction removes from the journal because of deletions.
 #[derive(Debug, Default)]
-pub(super) struct Gone {
+pub(super) struct PurgedRecords {
     seqs: Vec<Seq>,
     messages: Vec<Uuid>,
     /// Sessions, each with the user for whom the records were accepted, or `None` for all users.
@@ -18,7 +18,7 @@ pub(super) struct Gone {
     has_letters: bool,
 }
 
-impl Gone {
+impl PurgedRecords {
     /// Adds a record from a row that begins with its `seq` and `message_id`.
     pub(super) fn add_row(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
         self.add(row.get(0)?, column_or_null(row, 1, parse_uuid)?);
