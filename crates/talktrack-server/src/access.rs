@@ -218,7 +218,7 @@ fn seen_by(state: &AppState, caller: &Caller) -> Arc<dyn Rows> {
     match caller.user() {
         Some(user) => {
             let claims = talktrack::JsonObject::parse(&user.claims).unwrap_or_default();
-            reader.seen_by(Viewer { user_id: user.user_id, claims })
+            reader.as_user(Viewer { user_id: user.user_id, claims })
         }
         None => match caller.limited_to() {
             Some(users) => Arc::new(LimitedRows::new(reader, Arc::clone(users))),

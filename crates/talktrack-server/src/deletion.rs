@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use talktrack::clock::{Clock as _, SystemClock};
 use talktrack::store::SessionFilter;
-use talktrack::{Deletion, NotDurable, ReadError, Removed, SessionReceipt};
+use talktrack::{Deletion, DeletionCounts, NotDurable, ReadError, SessionReceipt};
 use tokio::time::timeout;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -67,7 +67,7 @@ enum InStore {
 }
 
 impl Gone {
-    fn add(&mut self, removed: Removed) {
+    fn add(&mut self, removed: DeletionCounts) {
         self.sessions += removed.sessions;
         self.messages += removed.messages;
         self.dead_letters += removed.dead_letters;
@@ -245,7 +245,7 @@ async fn delete_together(
             deleted => deleted?,
         }
         let Gone { sessions, messages, dead_letters, journal, audio, store, .. } = one;
-        gone.add(Removed { sessions, messages, dead_letters, journal });
+        gone.add(DeletionCounts { sessions, messages, dead_letters, journal });
         gone.audio += audio;
         if store == InStore::Pending {
             gone.store = store;
@@ -282,8 +282,8 @@ async fn delete(
 /// Returns what the store removed; `None` if the store does so later.
 async fn done_in_time(
     state: &AppState,
-    in_store: SessionReceipt<Removed>,
-) -> Result<Option<Removed>, Problem> {
+    in_store: SessionReceipt<DeletionCounts>,
+) -> Result<Option<DeletionCounts>, Problem> {
     let is_away = state.tracker().health().store.is_some();
     match timeout(if is_away { LITTLE_PATIENCE } else { PATIENCE }, in_store.durable()).await {
         Ok(Ok(removed)) => Ok(Some(removed)),

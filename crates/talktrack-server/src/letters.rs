@@ -218,7 +218,7 @@ pub(crate) fn kind(letter: &DeadLetter) -> &'static str {
         Ok(Body::Start(_)) => "start of a session",
         Ok(Body::Update(_)) => "update of a session",
         Ok(Body::End(_)) => "end of a session",
-        Ok(Body::Alive(_)) => "sign of life of a session",
+        Ok(Body::Heartbeat(_)) => "sign of life of a session",
         Ok(Body::Delete(_)) => "deletion of a session",
         Ok(Body::DeleteUser(_)) => "deletion of a user",
         Ok(Body::Message(_)) => "message",

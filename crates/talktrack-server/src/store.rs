@@ -87,7 +87,7 @@ impl From<NotOpened> for Failure {
 /// # Errors
 /// Names the store and the setting.
 pub(crate) async fn refuse_other_store(config: &Config) -> Result<(), Failure> {
-    let Some(noted) = NotedStore::of_file(&config.local_file())? else { return Ok(()) };
+    let Some(noted) = NotedStore::from_file(&config.local_file())? else { return Ok(()) };
     match other_store(config, &noted).await {
         Some(problem) => {
             let waiting = noted.waiting;
@@ -123,7 +123,7 @@ impl Stored {
         match &config.database {
             Database::File(_) => {
                 let reader = open_file(&config.local_file())?;
-                if let Some(noted) = NotedStore::of_file(&config.local_file())? {
+                if let Some(noted) = NotedStore::from_file(&config.local_file())? {
                     let words = noted.without_address();
                     eprintln!("talktrack: only this file is looked at: {}", visible::safe_line(&words));
                 }

@@ -78,7 +78,7 @@ impl Books {
             Verdict::Started { .. }
             | Verdict::Updated
             | Verdict::Ended(_)
-            | Verdict::GoesOn
+            | Verdict::StaysActive
             | Verdict::Waits
             | Verdict::Deleted(_)
             | Verdict::Expired(..)
@@ -150,7 +150,7 @@ pub(crate) fn count_refusal(reason: &'static str) {
 /// Counts a deleted session and its messages by the reason of the deletion.
 pub(crate) fn count_deletion(record: &Record, verdict: &Verdict) {
     let (Body::Delete(delete), Verdict::Deleted(removed)) = (&record.body, verdict) else { return };
-    let reason = if delete.is_for_good() { "request" } else { "age" };
+    let reason = if delete.is_permanent() { "request" } else { "age" };
     counter!("talktrack_sessions_deleted_total", "reason" => reason).increment(removed.sessions);
     counter!("talktrack_messages_deleted_total", "reason" => reason).increment(removed.messages);
 }

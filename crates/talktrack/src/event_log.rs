@@ -5,7 +5,7 @@ use std::path::Path;
 
 use uuid::Uuid;
 
-use crate::record::{DeadReason, Ended, Record, Removed, Verdict};
+use crate::record::{DeadReason, DeletionCounts, Ended, Record, Verdict};
 
 /// The target of these lines. The text format prints only their message.
 pub const TARGET: &str = "talktrack::life";
@@ -31,7 +31,7 @@ pub(crate) fn log_verdict(record: &Record, verdict: &Verdict) {
                 role = role.as_str(), "✅ Saved {role} message for session {}...", ShortId(session));
         }
         (Body::End(end), Verdict::Ended(figures)) => log_end(end.session_id, figures),
-        (Body::Delete(delete), Verdict::Deleted(removed)) if delete.is_for_good() => {
+        (Body::Delete(delete), Verdict::Deleted(removed)) if delete.is_permanent() => {
             log_deletion(delete.session_id, removed)
         }
         (_, Verdict::Dead(DeadReason::Deleted | DeadReason::DeletedForUser)) => {
@@ -64,8 +64,8 @@ fn log_end(session: Uuid, figures: &Ended) {
         "✅ Ended session {}... (duration: {duration_seconds:.1}s, messages: {message_count})", ShortId(session));
 }
 
-fn log_deletion(session: Uuid, removed: &Removed) {
-    let Removed { sessions, messages, dead_letters, .. } = *removed;
+fn log_deletion(session: Uuid, removed: &DeletionCounts) {
+    let DeletionCounts { sessions, messages, dead_letters, .. } = *removed;
     tracing::info!(target: TARGET, event = "session_deleted", session_id = %session, sessions, messages, dead_letters,
         "✅ Deleted session {}... (messages: {messages})", ShortId(session));
 }

@@ -154,7 +154,7 @@ impl Journal {
         shared.metrics.store_up.set(1.0);
         shared.metrics.publish(&books);
         shared.health.set_books(books);
-        shared.progress.answer_up_to(last_seq);
+        shared.progress.advance_watermark(last_seq);
         let (outbox, settled, deletions) = (None, Vec::new(), PendingDeletions::default());
         let (failing, mut scrubber) = (false, Scrubber::default());
         scrubber.resume_unfinished(&connection, &shared.health).map_err(failed)?;
@@ -375,8 +375,8 @@ impl Journal {
             dead_letters::apply_verdict(&tx, &entry.record, verdict, &mut books)?;
         }
         let changed = batch.iter().zip(&verdicts);
-        let changed = changed.filter_map(|(entry, verdict)| Change::by(&entry.record, verdict));
-        let changes = changes::forget(&tx, self.changes + changes::add(&tx, changed)?)?;
+        let changed = changed.filter_map(|(entry, verdict)| Change::from_record(&entry.record, verdict));
+        let changes = changes::remove_oldest(&tx, self.changes + changes::append(&tx, changed)?)?;
         let taken_out = tasks.iter().map(|task| task.run(&tx, &mut books));
         let taken_out: Vec<Vec<Seq>> = taken_out.collect::<rusqlite::Result<_>>()?;
         let last_seq = batch.last().map_or(self.last_seq, |entry| entry.record.seq.max(self.last_seq));

@@ -88,7 +88,7 @@ pub use message::{Author, Kind, Message, Role, TurnMetrics};
 pub use noted_store::NotedStore;
 pub use options::{Options, Redirect};
 pub use receipt::{Claim, ClaimRefusal, Deletion, Durability, Receipt, SessionReceipt, Started};
-pub use record::{Ended, Removed, Status};
+pub use record::{DeletionCounts, Ended, Status};
 pub use salvage::quarantines;
 pub use session::SessionRef;
 pub use stored::{Stored, StoredTime};

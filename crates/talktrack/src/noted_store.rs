@@ -32,7 +32,7 @@ impl NotedStore {
     ///
     /// # Errors
     /// If the file cannot be read.
-    pub fn of_file(file: &Path) -> Result<Option<Self>, ReadError> {
+    pub fn from_file(file: &Path) -> Result<Option<Self>, ReadError> {
         if !file.is_file() {
             return Ok(None);
         }

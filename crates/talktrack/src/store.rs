@@ -94,7 +94,7 @@ pub trait Store: Read {
     ///
     /// # Errors
     /// If the store cannot do this now.
-    async fn abandon_silent(&self, since: Timestamp) -> Result<u64, StoreError>;
+    async fn end_idle_sessions(&self, since: Timestamp) -> Result<u64, StoreError>;
 
     /// Returns the id that the store carries. A data directory notes this id and so knows which store its
     /// outbox belongs to. `None` if the store carries no id.
@@ -159,10 +159,10 @@ pub enum Step {
 #[async_trait]
 pub trait Read: Rows {
     /// Returns the same rows as this user may see them. The store itself hides all others, for every query.
-    fn seen_by(&self, viewer: Viewer) -> Arc<dyn Rows>;
+    fn as_user(&self, viewer: Viewer) -> Arc<dyn Rows>;
 
     /// Returns sessions without an event since this moment, oldest start first, after the cursor.
-    async fn silent(
+    async fn inactive_since(
         &self,
         since: Timestamp,
         after: Option<SessionCursor>,

@@ -24,7 +24,7 @@ use crate::message::{Author, Message};
 use crate::options::Options;
 use crate::queue::{Admission, Queue};
 use crate::receipt::{Durability, Receipt, Reply};
-use crate::record::{Body, Stamped};
+use crate::record::{Body, StampedMessage};
 use crate::session::{Registry, SessionRef};
 use crate::store::Read;
 use crate::tracker::lifecycle::Threads;
@@ -164,7 +164,7 @@ impl Tracker {
 
 impl Inner {
     fn now(&self) -> Now {
-        Now::by(&*self.options.clock)
+        Now::read(&*self.options.clock)
     }
 
     fn check_message(&self, message: &mut Message) -> Result<(), Reason> {
@@ -208,7 +208,7 @@ impl Inner {
     ) -> Result<Receipt, Refused<Message>> {
         let session_id = message.session_id;
         let claim = SessionRef { session_id, user_id: author.user_id() };
-        let known = self.registry.with(claim, |mut session| {
+        let known = self.registry.with_claim(claim, |mut session| {
             let owner = session.as_ref().map(|session| session.user_id).or(author.user_id());
             let started_at = session.as_ref().map(|session| session.started_at());
             let said_at = match &mut session {
@@ -250,8 +250,15 @@ impl Inner {
             Ok(permit) => {
                 let Stamp { owner, started_at: session_started_at, author, created_at, takes_back } = stamp;
                 let by_user = author.is_user();
-                let stamped =
-                    Stamped { id, owner, by_user, session_started_at, created_at, takes_back, message };
+                let stamped = StampedMessage {
+                    id,
+                    owner,
+                    by_user,
+                    session_started_at,
+                    created_at,
+                    takes_back,
+                    message,
+                };
                 let seq = permit.send(Body::Message(stamped), Reply::None);
                 Ok(Receipt::new(id, seq, Arc::clone(&self.shared.progress)))
             }

@@ -318,7 +318,7 @@ async fn unpark(store: Arc<dyn Store>, parking: Arc<Parking>, breaker: Arc<Break
 async fn sweep(store: Arc<dyn Store>, outage: Arc<Outage>, options: Options) {
     let idle = options.idle_timeout;
     let pause = (idle / 4).clamp(SWEEPS.0, SWEEPS.1);
-    let (clock, begun) = (&options.clock, Now::by(&*options.clock));
+    let (clock, begun) = (&options.clock, Now::read(&*options.clock));
     loop {
         tokio::time::sleep(pause).await;
         if outage.calm() < idle {
@@ -326,7 +326,7 @@ async fn sweep(store: Arc<dyn Store>, outage: Arc<Outage>, options: Options) {
         }
         // A clock that jumps ahead makes no session idle.
         let now = clock.now().min(begun.at.plus(clock.elapsed().saturating_sub(begun.elapsed)));
-        match store.abandon_silent(now.minus(idle)).await {
+        match store.end_idle_sessions(now.minus(idle)).await {
             Ok(0) => {}
             Ok(sessions) => {
                 tracing::warn!("{sessions} sessions of other nodes fell silent; they are now abandoned")

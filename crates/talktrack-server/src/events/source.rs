@@ -83,7 +83,7 @@ impl Source {
     pub(super) async fn page(&self, place: Seq) -> Result<Page, ReadError> {
         let read = self.file.changes_since(place, AT_ONCE).await?;
         let (mut changes, mut next) = (read.changes, read.next);
-        let gap = (!read.is_whole).then(|| changes.first().map_or(next, |first| first.seq - 1));
+        let gap = (!read.is_gap_free).then(|| changes.first().map_or(next, |first| first.seq - 1));
         let (waiting, looked_up) = self.waiting(&changes).await?;
         next = cut(&mut changes, looked_up, next);
         let mut known = Known { waiting, ..Known::default() };

@@ -164,7 +164,7 @@ fn latencies(runtime: &Runtime, reader: &Arc<dyn Read>, messages: usize) -> Outc
     let of_user = |query: &str| SearchFilter { user_id: Some(user), ..wanted(query) };
     let common = word(1);
     let viewer = talktrack::store::Viewer { user_id: user, claims: talktrack::JsonObject::default() };
-    let theirs = reader.seen_by(viewer);
+    let theirs = reader.as_user(viewer);
     for (what, filter) in [
         ("a rare word", wanted("needle")),
         ("a common word", wanted(&common)),

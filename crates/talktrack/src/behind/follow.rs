@@ -114,7 +114,7 @@ impl Open {
 
     /// Starts with the first row. Changes made until now are already in the rows.
     fn begin(&mut self) -> rusqlite::Result<()> {
-        self.reached = Reached { row: 0, change: changes::newest(&self.database)? };
+        self.reached = Reached { row: 0, change: changes::newest_seq(&self.database)? };
         Ok(())
     }
 
@@ -124,8 +124,8 @@ impl Open {
         // All reads are from one moment, so the stored place in the changes is never before a row in the
         // index. If an earlier database is restored, that place shows that the index does not match it.
         let moment = self.database.unchecked_transaction()?;
-        let news = changes::of_kinds_since(&moment, &changes::OVERTURNING, before.change, CHANGES)?;
-        if !news.is_whole {
+        let news = changes::read_kinds_since(&moment, &changes::INVALIDATING, before.change, CHANGES)?;
+        if !news.is_gap_free {
             drop(moment);
             tracing::info!("search: the index is of another time than the database, and is made anew");
             self.index = Index::anew(&self.file)?;

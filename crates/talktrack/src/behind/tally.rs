@@ -98,7 +98,7 @@ impl Open {
 
     /// Starts with the first row. Changes made until now are already in the rows.
     fn begin(&mut self) -> rusqlite::Result<()> {
-        self.reached = Reached { change: changes::newest(&self.database)?, ..Reached::default() };
+        self.reached = Reached { change: changes::newest_seq(&self.database)?, ..Reached::default() };
         self.recount = None;
         Ok(())
     }
@@ -108,8 +108,8 @@ impl Open {
         // All reads below are from one moment.
         let moment = self.database.unchecked_transaction()?;
         let before = self.reached;
-        let news = changes::of_kinds_since(&moment, &tallies::RECOUNTED, before.change, CHANGES)?;
-        if !news.is_whole {
+        let news = changes::read_kinds_since(&moment, &tallies::RECOUNTED, before.change, CHANGES)?;
+        if !news.is_gap_free {
             tracing::info!("stats: the tallies are of another time than the database, and are made anew");
             drop(moment);
             self.tallies = Tallies::anew(&self.file)?;
@@ -183,7 +183,7 @@ fn make_stale(
 ) -> rusqlite::Result<()> {
     match (news.kind, news.message_id) {
         (ChangeKind::SessionDeleted, _) => {
-            let span = changes::span(moment, news.seq)?;
+            let span = changes::read_span(moment, news.seq)?;
             span.map_or(Ok(()), |(first, last)| {
                 change.mark_all(Grain::Slice.number_of(first), Grain::Slice.number_of(last))
             })

@@ -7,7 +7,7 @@ use crate::clock::Seq;
 use crate::event_log;
 use crate::journal::purge::{self, Scope};
 use crate::journal::{open, settled, window};
-use crate::record::{Body, DeadReason, Record, Removed, SessionDelete, Verdict};
+use crate::record::{Body, DeadReason, DeletionCounts, Record, SessionDelete, Verdict};
 use crate::store::sqlite::{self, readable};
 
 /// The maximum number of records in one transaction.
@@ -65,7 +65,7 @@ fn adopt_batch(connection: &mut Connection, books: &mut Books) -> rusqlite::Resu
 fn find_deletions(
     waiting: &[(Seq, Option<Record>)],
     settled: &[(Seq, Verdict)],
-) -> Vec<(SessionDelete, Removed)> {
+) -> Vec<(SessionDelete, DeletionCounts)> {
     let removed = |((_, record), (_, verdict)): (&(Seq, Option<Record>), &(Seq, Verdict))| match (
         &record.as_ref()?.body,
         verdict,

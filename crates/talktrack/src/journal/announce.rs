@@ -17,13 +17,13 @@ impl Journal {
             for Settled { seq, is_message, verdict, .. } in records {
                 self.deletions.resolve(*seq, verdict);
                 match verdict {
-                    Verdict::Refused(why) => self.shared.progress.refuse_durable(*seq, *why),
+                    Verdict::Refused(why) => self.shared.progress.note_late_refusal(*seq, *why),
                     Verdict::Dead(DeadReason::DeletedMessage) => {
                         self.shared.health.count_refusal(NotDurable::Deleted.code());
                     }
                     // A message stays acknowledged, so its receipt is not changed.
                     Verdict::Dead(DeadReason::DeletedForUser) if !is_message => {
-                        self.shared.progress.refuse_durable(*seq, NotDurable::Deleted);
+                        self.shared.progress.note_late_refusal(*seq, NotDurable::Deleted);
                     }
                     _ => {}
                 }
@@ -44,14 +44,14 @@ impl Journal {
         for (entry, verdict) in batch.iter().zip(verdicts) {
             self.note_reopened(verdict);
             if let Verdict::Refused(why) = verdict {
-                self.shared.progress.refuse(entry.record.seq, *why);
+                self.shared.progress.note_refusal(entry.record.seq, *why);
                 if entry.record.message().is_some() {
                     self.shared.health.count_refusal(why.code());
                 }
             }
         }
         if let Some(last) = batch.last() {
-            self.shared.progress.answer_up_to(last.record.seq);
+            self.shared.progress.advance_watermark(last.record.seq);
         }
         let is_remote = self.outbox.is_some();
         for (entry, verdict) in batch.iter_mut().zip(verdicts) {

@@ -8,7 +8,7 @@ use crate::database::UuidText;
 use crate::error::NotDurable;
 use crate::journal::purge::{self, Scope, TombstoneCache};
 use crate::journal::purged::PurgedRecords;
-use crate::record::{Body, Record, Removed, SessionDelete, Stamped, Verdict};
+use crate::record::{Body, DeletionCounts, Record, SessionDelete, StampedMessage, Verdict};
 use crate::store::sqlite::{self, readable};
 use crate::writer::Writer;
 
@@ -31,7 +31,7 @@ pub(super) fn append<'a>(
         }
         Body::DeleteUser(_) => {
             append_record(tx, &mut insert, record, books)?;
-            Ok(Verdict::Deleted(Removed::default()))
+            Ok(Verdict::Deleted(DeletionCounts::default()))
         }
         _ if tombstones.is_refused(tx, record.session_id(), record.owner())?
             || tombstones.is_deleted(tx, record)? =>
@@ -52,7 +52,7 @@ fn delete_from_journal(
     tombstones: &mut TombstoneCache,
     purged: &mut PurgedRecords,
 ) -> rusqlite::Result<Verdict> {
-    if !delete.is_for_good() {
+    if !delete.is_permanent() {
         return Ok(Verdict::Journaled);
     }
     match delete.owner {
@@ -60,8 +60,9 @@ fn delete_from_journal(
         Some(owner) => sqlite::note_deleted_claim(tx, delete.session_id, owner)?,
     }
     tombstones.clear();
-    let journal = purge::purge_waiting(tx, Scope::deleted(delete, &Removed::default()), books, purged)?;
-    Ok(Verdict::Deleted(Removed { journal, ..Removed::default() }))
+    let journal =
+        purge::purge_waiting(tx, Scope::deleted(delete, &DeletionCounts::default()), books, purged)?;
+    Ok(Verdict::Deleted(DeletionCounts { journal, ..DeletionCounts::default() }))
 }
 
 fn append_record(
@@ -97,7 +98,9 @@ fn note_open_session(tx: &Transaction<'_>, body: &Body) -> rusqlite::Result<()> 
             let mut close = tx.prepare_cached("DELETE FROM open_sessions WHERE session_id = ?1")?;
             close.execute([UuidText::new(end.session_id).as_str()]).map(drop)
         }
-        Body::Update(_) | Body::Alive(_) | Body::Message(_) | Body::Delete(_) | Body::DeleteUser(_) => Ok(()),
+        Body::Update(_) | Body::Heartbeat(_) | Body::Message(_) | Body::Delete(_) | Body::DeleteUser(_) => {
+            Ok(())
+        }
     }
 }
 
@@ -108,12 +111,12 @@ pub(super) fn note_open(tx: &Transaction<'_>, session_id: Uuid) -> rusqlite::Res
 }
 
 /// Compares the message with one of the same id and revision that is already in the journal.
-fn compare_with_waiting(tx: &Transaction<'_>, stamped: &Stamped) -> rusqlite::Result<Verdict> {
+fn compare_with_waiting(tx: &Transaction<'_>, stamped: &StampedMessage) -> rusqlite::Result<Verdict> {
     let sql = "SELECT seq, body, checksum FROM journal WHERE message_id = ?1 AND revision = ?2";
     let id = UuidText::new(stamped.id);
     let (_, waiting) =
         tx.prepare_cached(sql)?.query_row(params![id.as_str(), stamped.message.revision], readable)?;
     let same = waiting
-        .is_some_and(|record| record.message().is_some_and(|other| stamped.same_content(&other.message)));
+        .is_some_and(|record| record.message().is_some_and(|other| stamped.has_same_content(&other.message)));
     Ok(if same { Verdict::AlreadyThere } else { Verdict::Refused(NotDurable::IdConflict) })
 }

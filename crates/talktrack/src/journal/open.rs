@@ -117,7 +117,7 @@ fn abandon_open_sessions(
 ) -> rusqlite::Result<usize> {
     let tx = connection.transaction()?;
     let abandoned = sqlite::abandon_open_sessions(&tx)?;
-    let mut seqs = changes::newest(&tx)?.max(*last_seq)..;
+    let mut seqs = changes::newest_seq(&tx)?.max(*last_seq)..;
     seqs.next();
     let changes = abandoned.iter().zip(seqs).map(|(session_id, seq)| Change {
         seq,
@@ -126,8 +126,8 @@ fn abandon_open_sessions(
         user_id: None,
         message_id: None,
     });
-    changes::add(&tx, changes)?;
-    *last_seq = changes::newest(&tx)?.max(*last_seq);
+    changes::append(&tx, changes)?;
+    *last_seq = changes::newest_seq(&tx)?.max(*last_seq);
     sqlite::write_books(&tx, books, *last_seq)?;
     tx.commit()?;
     Ok(abandoned.len())

@@ -275,7 +275,7 @@ impl Outbox {
     pub(super) fn hand_over_parked(&mut self, lane: usize, mut records: Vec<Record>) {
         for record in &mut records {
             if record.seq <= self.delivered[lane] {
-                record.may_have_been_seen();
+                record.mark_as_retry();
             }
             self.handed[lane].insert(record.seq);
         }
@@ -302,7 +302,7 @@ impl Outbox {
             } else if self.writer.has_room(lane) {
                 self.fed[lane] = seq;
                 if seq <= self.delivered[lane] {
-                    record.may_have_been_seen();
+                    record.mark_as_retry();
                 }
                 self.writer.offer(record);
             } else if pass.store_fails {
@@ -343,7 +343,7 @@ pub(super) fn abandon_open_sessions(
     // If the store knows a later event, another node took over the session while this one was down.
     let seen_until = Timestamp::from_micros(*last_seq);
     // In a file that was salvaged, the changes may be newer than the books.
-    *last_seq = changes::newest(&tx)?.max(*last_seq);
+    *last_seq = changes::newest_seq(&tx)?.max(*last_seq);
     let ends = open.into_iter().map(|session_id| {
         *last_seq += 1;
         let ended_at = seen_until.unwrap_or_else(|| SystemClock.now());
@@ -352,9 +352,9 @@ pub(super) fn abandon_open_sessions(
     });
     let ends: Vec<Record> = ends.collect();
     let verdicts = append(&tx, ends.iter(), books, &mut PurgedRecords::default())?;
-    changes::add(
+    changes::append(
         &tx,
-        ends.iter().zip(&verdicts).filter_map(|(end, verdict)| changes::Change::by(end, verdict)),
+        ends.iter().zip(&verdicts).filter_map(|(end, verdict)| changes::Change::from_record(end, verdict)),
     )?;
     sqlite::write_books(&tx, books, *last_seq)?;
     tx.commit()?;

@@ -14,7 +14,7 @@ use crate::health::HealthState;
 use crate::journal::purged::PurgedRecords;
 use crate::journal::scrub::{ScrubPass, Turn};
 use crate::journal::window;
-use crate::record::{Body, Record, Removed, SessionDelete};
+use crate::record::{Body, DeletionCounts, Record, SessionDelete};
 use crate::store::DeletedSession;
 use crate::store::sqlite::{self, DeletedMessages, owner};
 use crate::writer::Deletions;
@@ -42,7 +42,7 @@ impl Scope {
 
     /// The scope of a deletion that removed `removed`: the whole session if its row is gone, otherwise only the owner's
     /// records.
-    pub(super) fn deleted(delete: &SessionDelete, removed: &Removed) -> Self {
+    pub(super) fn deleted(delete: &SessionDelete, removed: &DeletionCounts) -> Self {
         let owner = delete.owner.filter(|_| removed.sessions == 0);
         Self { session_id: delete.session_id, owner }
     }
@@ -166,7 +166,7 @@ pub(super) fn confirm_deletion(
     purged: &mut PurgedRecords,
 ) -> rusqlite::Result<()> {
     match window::read_record(tx, seq)?.map(|record| record.body) {
-        Some(Body::Delete(delete)) if delete.is_for_good() && delete.owner.is_some() => {
+        Some(Body::Delete(delete)) if delete.is_permanent() && delete.owner.is_some() => {
             forget_session(tx, delete.session_id, delete.owner, books, purged).map(drop)
         }
         _ => Ok(()),

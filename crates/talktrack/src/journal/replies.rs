@@ -6,12 +6,12 @@ use tokio::sync::oneshot;
 
 use crate::clock::Seq;
 use crate::error::NotDurable;
-use crate::receipt::{Deleting, Reply, Started};
-use crate::record::{Body, Ended, Record, Removed, Verdict};
+use crate::receipt::{DeletionSenders, Reply, Started};
+use crate::record::{Body, DeletionCounts, Ended, Record, Verdict};
 
 /// The callers that wait for a remote store to confirm a deletion, by the `seq` of the deletion.
 #[derive(Default)]
-pub(super) struct PendingDeletions(HashMap<Seq, oneshot::Sender<Result<Removed, NotDurable>>>);
+pub(super) struct PendingDeletions(HashMap<Seq, oneshot::Sender<Result<DeletionCounts, NotDurable>>>);
 
 impl PendingDeletions {
     /// Replies to the caller. The caller may be gone; the record is durable all the same.
@@ -20,14 +20,14 @@ impl PendingDeletions {
             Reply::None => {}
             Reply::Started(caller) => _ = caller.send(start_result(record, verdict)),
             Reply::Ended(caller) => _ = caller.send(end_result(record, verdict)),
-            Reply::Deleted(Deleting { here, in_store }) => {
+            Reply::Deleted(DeletionSenders { here, in_store }) => {
                 let is_refused = matches!(verdict, Verdict::Refused(_));
                 let _ = here.send(deletion_result(verdict));
                 if is_remote && !is_refused {
                     self.0.retain(|_, caller| !caller.is_closed());
                     self.0.insert(record.seq, in_store);
                 } else {
-                    let _ = in_store.send(Ok(Removed::default()));
+                    let _ = in_store.send(Ok(DeletionCounts::default()));
                 }
             }
         }
@@ -44,11 +44,11 @@ impl PendingDeletions {
     }
 }
 
-fn deletion_result(verdict: &Verdict) -> Result<Removed, NotDurable> {
+fn deletion_result(verdict: &Verdict) -> Result<DeletionCounts, NotDurable> {
     match verdict {
         Verdict::Deleted(removed) => Ok(*removed),
         Verdict::Refused(why) => Err(*why),
-        _ => Ok(Removed::default()),
+        _ => Ok(DeletionCounts::default()),
     }
 }
 

@@ -63,7 +63,7 @@ impl Window {
         let sql = "SELECT coalesce(sum(bytes), 0) FROM resend_window WHERE deletes = 0";
         let bytes = connection.query_row(sql, [], |row| row.get(0))?;
         let (clock, max_bytes) = (Arc::clone(&options.clock), options.resend_window_max_bytes);
-        let begun = Now::by(&*clock);
+        let begun = Now::read(&*clock);
         Ok(Self { keep: options.resend_window, max_bytes, bytes, clock, begun, idle_since: None })
     }
 

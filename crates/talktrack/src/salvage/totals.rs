@@ -37,7 +37,7 @@ pub(super) fn settle(tx: &Transaction<'_>, found: Option<&[Value]>, horizon: Seq
     let last_seq = known.as_ref().map_or(0, |known| known.last_seq).max(rows.last_seq);
     sqlite::write_books(tx, &books(known.map(|known| known.books), &rows), last_seq)?;
     // The highest `seq` of the lost records is unknown, but it was not later than now.
-    changes::begin_anew(tx, last_seq.max(SystemClock.now().as_micros()))?;
+    changes::reset(tx, last_seq.max(SystemClock.now().as_micros()))?;
     let Rows { messages, sessions, waiting, all_letters, .. } = rows;
     Ok(Saved { messages, sessions, waiting, letters: all_letters, restored_sessions: 0, missing })
 }

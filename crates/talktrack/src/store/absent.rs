@@ -51,7 +51,7 @@ impl Store for AbsentStore {
         self.refuse()
     }
 
-    async fn abandon_silent(&self, _since: Timestamp) -> Result<u64, StoreError> {
+    async fn end_idle_sessions(&self, _since: Timestamp) -> Result<u64, StoreError> {
         self.refuse()
     }
 }
@@ -112,11 +112,11 @@ impl Rows for AbsentStore {
 
 #[async_trait]
 impl Read for AbsentStore {
-    fn seen_by(&self, _viewer: Viewer) -> Arc<dyn Rows> {
+    fn as_user(&self, _viewer: Viewer) -> Arc<dyn Rows> {
         Arc::new(self.clone())
     }
 
-    async fn silent(
+    async fn inactive_since(
         &self,
         _since: Timestamp,
         _after: Option<SessionCursor>,

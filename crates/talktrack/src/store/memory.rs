@@ -18,7 +18,8 @@ use uuid::Uuid;
 use crate::clock::{Seq, Timestamp};
 use crate::error::{NotDurable, ReadError};
 use crate::record::{
-    Attempt, Body, DeadReason, Meeting, Record, SessionAlive, SessionEnd, Stamped, Status, Verdict,
+    Attempt, Body, DeadReason, Record, RevisionOrder, SessionEnd, SessionHeartbeat, StampedMessage, Status,
+    Verdict,
 };
 use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
 use crate::stats::{Counter, Range, Stats, StatsError};
@@ -42,7 +43,7 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct Tables {
     sessions: HashMap<Uuid, SessionRow>,
-    messages: HashMap<Uuid, (MessageCursor, Stamped)>,
+    messages: HashMap<Uuid, (MessageCursor, StampedMessage)>,
     transcripts: HashMap<Uuid, BTreeMap<MessageCursor, MessageRow>>,
     /// Deleted sessions, each with the user it belonged to, if known.
     deleted: HashMap<Uuid, Option<Uuid>>,
@@ -87,7 +88,7 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn abandon_silent(&self, since: Timestamp) -> Result<u64, StoreError> {
+    async fn end_idle_sessions(&self, since: Timestamp) -> Result<u64, StoreError> {
         let mut tables = self.tables.lock();
         let silent = |session: &SessionRow| {
             let last = session.last_event_at.as_ref()?.known()?;
@@ -117,7 +118,7 @@ impl Tables {
             Body::Start(start) => self.start(by, start),
             Body::Update(update) => self.update(by, update),
             Body::End(end) => self.end(by, end),
-            Body::Alive(alive) => self.alive(alive),
+            Body::Heartbeat(alive) => self.apply_heartbeat(alive),
             Body::Message(stamped) => {
                 let verdict = self.message(record.seq, stamped);
                 let takes_back = stamped.takes_back(record.attempt).filter(|_| verdict == Verdict::Inserted);
@@ -128,16 +129,16 @@ impl Tables {
         }
     }
 
-    fn alive(&mut self, alive: &SessionAlive) -> Verdict {
+    fn apply_heartbeat(&mut self, alive: &SessionHeartbeat) -> Verdict {
         if let Some(session) = self.sessions.get_mut(&alive.session_id)
             && alive.owner.is_none_or(|owner| session.user_id == Some(owner))
         {
             session.last_event_at = session.last_event_at.take().max(Some(alive.at.into()));
         }
-        Verdict::GoesOn
+        Verdict::StaysActive
     }
 
-    fn message(&mut self, seq: i64, stamped: &Stamped) -> Verdict {
+    fn message(&mut self, seq: i64, stamped: &StampedMessage) -> Verdict {
         let Some(session) = self.sessions.get_mut(&stamped.message.session_id) else {
             return Verdict::Dead(DeadReason::UnknownSession);
         };
@@ -148,8 +149,8 @@ impl Tables {
         let transcript = self.transcripts.entry(session.session_id).or_default();
         if let Some((place, existing)) = self.messages.get_mut(&stamped.id) {
             existing.message.created_at = place.created_at.known();
-            match stamped.meets(&existing.message) {
-                Meeting::Overtaken => {
+            match stamped.compare_revision(&existing.message) {
+                RevisionOrder::Older => {
                     let first = MessageCursor { created_at: stamped.created_at.into(), seq, id: stamped.id };
                     if first < *place
                         && let Some(row) = transcript.remove(place)
@@ -160,10 +161,10 @@ impl Tables {
                     }
                     return Verdict::AlreadyThere;
                 }
-                Meeting::Known => return Verdict::AlreadyThere,
-                Meeting::Conflict => return Verdict::Dead(DeadReason::IdConflict),
-                Meeting::NotTheirs => return Verdict::Dead(DeadReason::NotTheirs),
-                Meeting::Newer => {}
+                RevisionOrder::Same => return Verdict::AlreadyThere,
+                RevisionOrder::Conflict => return Verdict::Dead(DeadReason::IdConflict),
+                RevisionOrder::NotTheirs => return Verdict::Dead(DeadReason::NotTheirs),
+                RevisionOrder::Newer => {}
             }
             let mut revised = stamped.clone();
             revised.message.external_id = existing.message.external_id.take();
@@ -315,17 +316,17 @@ impl Rows for MemoryStore {
 
 #[async_trait]
 impl Read for MemoryStore {
-    fn seen_by(&self, viewer: Viewer) -> Arc<dyn Rows> {
+    fn as_user(&self, viewer: Viewer) -> Arc<dyn Rows> {
         Arc::new(Self { viewer: Some(viewer.user_id), ..self.clone() })
     }
 
-    async fn silent(
+    async fn inactive_since(
         &self,
         since: Timestamp,
         after: Option<SessionCursor>,
         limit: usize,
     ) -> Result<Vec<SessionRow>, ReadError> {
-        Ok(self.tables.lock().silent(since, after, limit))
+        Ok(self.tables.lock().inactive_since(since, after, limit))
     }
 
     async fn sessions_by_id(&self, ids: &[Uuid]) -> Result<Vec<SessionRow>, ReadError> {

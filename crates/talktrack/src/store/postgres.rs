@@ -212,7 +212,7 @@ impl Store for PostgresStore {
         ids.collect::<Result<_, Error>>().map_err(|error| ReadError(error.to_string()))
     }
 
-    async fn abandon_silent(&self, since: Timestamp) -> Result<u64, StoreError> {
+    async fn end_idle_sessions(&self, since: Timestamp) -> Result<u64, StoreError> {
         let abandoned = async {
             let client = self.writers.get().await?;
             within(client, PATIENCE, async |client| Ok(sessions::abandon(since).query(client).await?)).await

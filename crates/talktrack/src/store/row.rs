@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::clock::Seq;
 use crate::json::{JsonArray, JsonObject};
 use crate::message::{Kind, Message, NOTES, REVISION_SEQ, Role, TurnMetrics};
-use crate::record::{Meeting, SessionDelete, SessionStart, Stamped, Status};
+use crate::record::{RevisionOrder, SessionDelete, SessionStart, StampedMessage, Status};
 use crate::store::{MessageCursor, SessionCursor};
 use crate::stored::{AsWord, Stored, StoredTime, serialize_number};
 
@@ -54,7 +54,7 @@ impl SessionRow {
     pub(crate) fn is_spared_by(&self, delete: &SessionDelete) -> bool {
         let heard = self.last_event_at.as_ref().unwrap_or(&self.started_at).known();
         let heard = heard.filter(|at| at.as_micros() > 0);
-        !delete.is_for_good() && heard.is_none_or(|at| delete.spares(at))
+        !delete.is_permanent() && heard.is_none_or(|at| delete.spares(at))
     }
 
     /// Returns the cursor that continues a list after this row.
@@ -106,7 +106,7 @@ pub struct MessageRow {
 impl MessageRow {
     /// Returns the row of an accepted message in a session of this user. `owner` is `None` if the session's
     /// user is unknown.
-    pub fn accepted(stamped: &Stamped, seq: Seq, owner: Option<Uuid>) -> Self {
+    pub fn accepted(stamped: &StampedMessage, seq: Seq, owner: Option<Uuid>) -> Self {
         let message = &stamped.message;
         Self {
             id: stamped.id,
@@ -130,17 +130,17 @@ impl MessageRow {
     }
 
     /// Compares a message with this row, which is stored under the message's id.
-    pub(crate) fn met_by(&self, stamped: &Stamped) -> Meeting {
+    pub(crate) fn compare_revision(&self, stamped: &StampedMessage) -> RevisionOrder {
         if let Some(stored) = self.clone().into_message() {
-            return stamped.meets(&stored);
+            return stamped.compare_revision(&stored);
         }
         match i64::from(stamped.message.revision).cmp(&self.revision) {
-            _ if stamped.message.session_id != self.session_id => Meeting::Conflict,
+            _ if stamped.message.session_id != self.session_id => RevisionOrder::Conflict,
             // Another program changed the row, so no user's token wrote its content.
-            Ordering::Greater if stamped.by_user => Meeting::NotTheirs,
-            Ordering::Greater => Meeting::Newer,
-            Ordering::Less => Meeting::Overtaken,
-            Ordering::Equal => Meeting::Conflict,
+            Ordering::Greater if stamped.by_user => RevisionOrder::NotTheirs,
+            Ordering::Greater => RevisionOrder::Newer,
+            Ordering::Less => RevisionOrder::Older,
+            Ordering::Equal => RevisionOrder::Conflict,
         }
     }
 

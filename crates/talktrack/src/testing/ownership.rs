@@ -145,7 +145,7 @@ pub async fn a_user_who_looks_sees_own_sessions_and_every_message_in_them(setup:
     trial.say(THEIRS, Role::User, "theirs").await;
     trial.settled().await;
     let claims = JsonObject::parse(r#"{"role":"service_role","sub":"someone else"}"#).expect("an object");
-    let mine = trial.tracker().reader().seen_by(Viewer { user_id: USER, claims });
+    let mine = trial.tracker().reader().as_user(Viewer { user_id: USER, claims });
 
     let ids = |rows: Vec<SessionRow>| rows.into_iter().map(|row| row.session_id).collect::<Vec<_>>();
     assert_eq!(ids(mine.sessions(SessionFilter::default(), None, 10).await.expect("rows").rows), [SESSION]);

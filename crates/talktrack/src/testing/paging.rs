@@ -282,5 +282,5 @@ pub async fn sessions_at_a_glance_show_the_last_words_and_how_often_somebody_was
     seen.sort_by_key(|glimpse| glimpse.session_id);
     assert_eq!(seen, [own.clone(), others]);
     let viewer = Viewer { user_id: USER, claims: JsonObject::default() };
-    assert_eq!(reader.seen_by(viewer).glimpses(&ids).await.expect("the store can be read"), [own]);
+    assert_eq!(reader.as_user(viewer).glimpses(&ids).await.expect("the store can be read"), [own]);
 }

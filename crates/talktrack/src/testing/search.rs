@@ -102,7 +102,7 @@ pub async fn a_user_finds_what_was_said_in_own_sessions_only(setup: Setup) {
     found(&trial, "order", 3).await;
     let reader = trial.tracker().reader();
     let claims = JsonObject::parse("{}").expect("an object");
-    let mine = reader.seen_by(Viewer { user_id: USER, claims });
+    let mine = reader.as_user(Viewer { user_id: USER, claims });
     let ids = |hits: Vec<Hit>| {
         hits.iter().map(|hit| (hit.session_id, hit.role.known().copied())).collect::<Vec<_>>()
     };
@@ -181,7 +181,7 @@ pub async fn sessions_can_be_filtered_by_what_was_said_in_them(setup: Setup) {
     assert_eq!(sessions("order", Some(OTHER_USER)).await, [OTHER_SESSION]);
     assert_eq!(sessions("zoe cancel", None).await.len(), 0, "not in one message");
     let claims = JsonObject::parse("{}").expect("an object");
-    let mine = trial.tracker().reader().seen_by(Viewer { user_id: USER, claims });
+    let mine = trial.tracker().reader().as_user(Viewer { user_id: USER, claims });
     let filter =
         SessionFilter { matching: Some("order".parse().expect("a query")), ..SessionFilter::default() };
     let rows = mine.sessions(filter, None, MANY).await.expect("the store can be read");

@@ -210,7 +210,7 @@ pub async fn a_users_own_figures_tell_of_no_other_user(setup: Setup) {
     trial.settled().await;
     let (range, reader) = (two_days(&trial, Grain::Slice), trial.tracker().reader());
     let claims = JsonObject::parse("{}").expect("an object");
-    let mine = reader.seen_by(Viewer { user_id: USER, claims });
+    let mine = reader.as_user(Viewer { user_id: USER, claims });
     for rows in [mine.stats_of(USER, &range).await, reader.stats_of(USER, &range).await] {
         let stats = rows.expect("an answer");
         let total = stats.total();

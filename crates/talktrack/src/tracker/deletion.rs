@@ -104,7 +104,7 @@ impl Tracker {
 
     /// Returns the sessions of this user that are active or have just ended.
     pub fn sessions_of_user(&self, user_id: Uuid) -> Vec<Uuid> {
-        self.inner.registry.of_user(user_id)
+        self.inner.registry.sessions_of_user(user_id)
     }
 }
 
@@ -112,13 +112,13 @@ impl Inner {
     /// A full journal does not block a deletion, because a deletion makes room.
     fn enqueue_deletion(&self, delete: SessionDelete) -> Result<Deletion, Reason> {
         self.check_open()?;
-        let (is_for_good, owner) = (delete.is_for_good(), delete.owner);
+        let (is_permanent, owner) = (delete.is_permanent(), delete.owner);
         // The entry holds the session's lock: later records of the session find no user for it in memory.
         let entry = self.registry.entry(delete.session_id);
         let permit = self.queue.reserve(self.now().at, 0, Admission::IfRoom)?;
         let (deleting, answers) = Deletion::channel();
         let seq = permit.send(Body::Delete(delete), Reply::Deleted(deleting));
-        if let (true, Entry::Occupied(claims)) = (is_for_good, entry) {
+        if let (true, Entry::Occupied(claims)) = (is_permanent, entry) {
             Claims::forget(claims, owner);
         }
         Ok(Deletion::new(answers, seq, &self.shared.progress))

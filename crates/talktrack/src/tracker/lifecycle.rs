@@ -166,7 +166,7 @@ impl Tracker {
         self.inner.closing.store(true, Ordering::Relaxed);
         // A message may have reopened a session since the last sweep.
         self.inner.restore_reopened(self.inner.now());
-        for session in self.inner.registry.open() {
+        for session in self.inner.registry.open_claims() {
             let _ = self.inner.infer_end(session, Status::Ended, "shutdown", |_| true);
         }
         self.inner.queue.close();

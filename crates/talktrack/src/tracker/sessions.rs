@@ -105,27 +105,27 @@ impl Tracker {
     /// Says that the caller that started the session holds no connection to it: the session stays active until a caller
     /// ends it, or until it has had no event for `idle_timeout`. Undoes the connection count of the start.
     pub fn detach(&self, session: impl Into<SessionRef>) {
-        self.inner.registry.with(session.into(), |session| session.map(Session::disconnect));
+        self.inner.registry.with_claim(session.into(), |session| session.map(Session::disconnect));
     }
 
     /// Returns the owner of a session if memory holds exactly one claim to it. Memory holds sessions that are active on
     /// this node and sessions that have just ended. A claim proves nothing until its start is durable: see
     /// [`Self::is_proven`].
     pub fn owner_of(&self, session_id: Uuid) -> Option<Uuid> {
-        self.inner.registry.with(session_id.into(), |session| session.map(|session| session.user_id))
+        self.inner.registry.with_claim(session_id.into(), |session| session.map(|session| session.user_id))
     }
 
     /// Returns the users whose start of this session is durable here and was not refused by the store. Only claims in
     /// memory are considered. There can be more than one user only until the store has answered.
     pub fn proven_owners(&self, session_id: Uuid) -> Vec<Uuid> {
         let proven = |session: &Session| self.inner.is_proven(session).then_some(session.user_id);
-        self.inner.registry.claims(session_id, proven).into_iter().flatten().collect()
+        self.inner.registry.map_claims(session_id, proven).into_iter().flatten().collect()
     }
 
     /// True if a start of this session by this user is durable here and was not refused by the store. Only claims in
     /// memory are considered.
     pub fn is_proven(&self, session_id: Uuid, user_id: Uuid) -> bool {
-        self.inner.registry.with(SessionRef::of_user(session_id, user_id), |session| {
+        self.inner.registry.with_claim(SessionRef::for_user(session_id, user_id), |session| {
             session.is_some_and(|session| self.inner.is_proven(session))
         })
     }
@@ -135,7 +135,7 @@ impl Tracker {
     /// the store.
     pub fn session_in_memory(&self, session: impl Into<SessionRef>) -> Option<SessionRow> {
         let session = session.into();
-        self.inner.registry.with(session, |claim| claim.map(|claim| claim.row(session.session_id)))
+        self.inner.registry.with_claim(session, |claim| claim.map(|claim| claim.row(session.session_id)))
     }
 
     /// Says that the session's connection is alive although it sends no messages, so that the session is not idle.
@@ -144,8 +144,8 @@ impl Tracker {
     }
 
     /// Forgets a user's claim to a session whose start was refused.
-    pub fn forget(&self, session_id: Uuid, user_id: Uuid) {
-        self.inner.registry.forget(session_id, user_id);
+    pub fn forget_claim(&self, session_id: Uuid, user_id: Uuid) {
+        self.inner.registry.forget_claim(session_id, user_id);
     }
 
     /// Removes sessions whose grace period is over from memory, and abandons sessions that have been idle for
@@ -169,7 +169,7 @@ impl Inner {
         if let Err(reason) = self.check_start(&mut session, now.at) {
             return Err(Refused { reason, returned: session });
         }
-        let sizes = session.metadata.as_ref().map(MemberSizes::of).unwrap_or_default();
+        let sizes = session.metadata.as_ref().map(MemberSizes::from_object).unwrap_or_default();
         let mut entry = self.registry.entry(session.session_id);
         // Another user's claim is kept as well: the store decides between the two.
         let known = match &mut entry {
@@ -179,8 +179,10 @@ impl Inner {
             Entry::Vacant(_) => None,
         };
         let is_known = known.is_some();
-        let size = known
-            .map_or_else(|| KnownMetadata::default().with(&sizes), |claim| claim.metadata().with(&sizes));
+        let size = known.map_or_else(
+            || KnownMetadata::default().size_with(&sizes),
+            |claim| claim.metadata().size_with(&sizes),
+        );
         // An update rewrites all of the session's metadata, so the queue counts their full size.
         let admitted = size.and_then(|size| self.queue.reserve(now.at, bytes.max(size), Admission::IfRoom));
         let permit = match admitted {
@@ -240,14 +242,14 @@ impl Inner {
         if let Err(reason) = self.check_room().and_then(|()| self.check_size(bytes)) {
             return Err(Refused { reason, returned: metadata });
         }
-        let sizes = MemberSizes::of(&metadata);
-        let seq = self.registry.with(session, |mut claim| {
+        let sizes = MemberSizes::from_object(&metadata);
+        let seq = self.registry.with_claim(session, |mut claim| {
             let owner = claim.as_ref().map(|claim| claim.user_id).or(session.user_id);
             // An update rewrites all of the session's metadata. For an unknown session their size is unknown, so the
             // queue counts the maximum.
             let size = match &mut claim {
-                Some(claim) => claim.metadata().with(&sizes),
-                None => KnownMetadata::default().with(&sizes).map(|_| MAX_SESSION_METADATA),
+                Some(claim) => claim.metadata().size_with(&sizes),
+                None => KnownMetadata::default().size_with(&sizes).map(|_| MAX_SESSION_METADATA),
             };
             let permit = match size.and_then(|size| self.queue.reserve(now.at, size, Admission::IfRoom)) {
                 Ok(permit) => permit,
@@ -275,7 +277,7 @@ impl Inner {
         let outcome = |seq| self.shared.progress.outcome_of(seq);
         [claim.started_seq(), claim.resumed_seq()]
             .into_iter()
-            .any(|seq| matches!(outcome(seq), Some(Err(why)) if receipt::is_refusal(why)))
+            .any(|seq| matches!(outcome(seq), Some(Err(why)) if receipt::voids_claim(why)))
     }
 
     fn end_session(
@@ -283,7 +285,7 @@ impl Inner {
         session: SessionRef,
         closing: Closing<'_>,
     ) -> Result<SessionReceipt<Ended>, Reason> {
-        let ended = self.registry.with(session, |claim| {
+        let ended = self.registry.with_claim(session, |claim| {
             let is_known = claim.is_some();
             self.enqueue_end(session, claim, closing, false).map(|receipt| (receipt, is_known))
         });
@@ -306,7 +308,7 @@ impl Inner {
         is_over: impl FnOnce(&mut Session) -> bool,
     ) -> Result<Option<SessionReceipt<Ended>>, Reason> {
         let closing = Closing { status, reason, ended_at: self.now().at, known: None };
-        self.registry.with(session, |claim| {
+        self.registry.with_claim(session, |claim| {
             let Some(claim) = claim else { return Ok(None) };
             is_over(claim).then(|| self.enqueue_end(session, Some(claim), closing, true)).transpose()
         })

@@ -6,7 +6,7 @@ use crate::clock::{Now, Timestamp};
 use crate::options::Options;
 use crate::queue::Admission;
 use crate::receipt::Reply;
-use crate::record::{Body, Reopened, SessionAlive, Status};
+use crate::record::{Body, Reopened, SessionHeartbeat, Status};
 use crate::session::{Claims, Session, SessionRef};
 use crate::tracker::Inner;
 
@@ -29,12 +29,12 @@ impl Inner {
         self.restore_reopened(now);
         let is_refused = |claim: &Session| self.is_refused(claim);
         let swept = self.registry.sweep(now.elapsed, *grace_period, *idle_timeout, is_refused);
-        for session in swept.silent {
+        for session in swept.idle {
             // Refused only while shutting down, which ends all sessions.
-            let is_silent = |session: &mut Session| session.is_silent(now.elapsed, *idle_timeout);
-            let _ = self.infer_end(session, Status::Abandoned, "idle_timeout", is_silent);
+            let is_idle = |session: &mut Session| session.is_idle(now.elapsed, *idle_timeout);
+            let _ = self.infer_end(session, Status::Abandoned, "idle_timeout", is_idle);
         }
-        for (session, at) in swept.alive {
+        for (session, at) in swept.heartbeats_due {
             self.enqueue_heartbeat(session, at, now.at);
         }
         // The journal's thread maintains the re-send window when it is otherwise idle.
@@ -46,13 +46,13 @@ impl Inner {
 
     /// Enqueues a heartbeat of the session. If the queue has no room, the next sweep tries again.
     fn enqueue_heartbeat(&self, session: SessionRef, at: Timestamp, now: Timestamp) {
-        self.registry.with(session, |claim| {
+        self.registry.with_claim(session, |claim| {
             let (Some(claim), Ok(permit)) = (claim, self.queue.reserve(now, 0, Admission::IfRoom)) else {
                 return;
             };
-            let alive = SessionAlive { session_id: session.session_id, at, owner: Some(claim.user_id) };
-            let seq = permit.send(Body::Alive(alive), Reply::None);
-            claim.told_alive(seq);
+            let alive = SessionHeartbeat { session_id: session.session_id, at, owner: Some(claim.user_id) };
+            let seq = permit.send(Body::Heartbeat(alive), Reply::None);
+            claim.heartbeat_recorded(seq);
         });
     }
 }

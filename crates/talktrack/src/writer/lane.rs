@@ -90,7 +90,7 @@ impl Lane {
                 Ok(verdicts) => self.take(batch, part, verdicts, &mut search),
                 Err(error) => {
                     if error.is_outcome_unknown {
-                        batch[part.clone()].iter_mut().for_each(Record::may_have_been_seen);
+                        batch[part.clone()].iter_mut().for_each(Record::mark_as_retry);
                     }
                     if error.class == Class::Data {
                         self.outage.answers(self.number);
@@ -275,7 +275,7 @@ fn is_accepted(verdict: &Verdict) -> bool {
         Verdict::AlreadyThere
         | Verdict::Journaled
         | Verdict::Waits
-        | Verdict::GoesOn
+        | Verdict::StaysActive
         | Verdict::Deleted(_)
         | Verdict::Expired(..)
         | Verdict::Refused(_)

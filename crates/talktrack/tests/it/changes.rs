@@ -31,8 +31,8 @@ async fn since(dir: &TempDir, place: i64) -> Changes {
 
 /// Returns all changes of a directory from which none has been removed yet.
 async fn all(dir: &TempDir) -> Vec<Change> {
-    let Changes { changes, is_whole, next } = since(dir, 0).await;
-    assert!(is_whole);
+    let Changes { changes, is_gap_free, next } = since(dir, 0).await;
+    assert!(is_gap_free);
     assert_eq!(next, changes.last().map_or(0, |change| change.seq));
     assert!(changes.is_sorted_by(|one, other| one.seq < other.seq), "{changes:?}");
     changes
@@ -121,7 +121,7 @@ async fn a_page_says_where_to_go_on() {
     let (mut place, mut read) = (0, Vec::new());
     loop {
         let page = reader(&dir).changes_since(place, 2).await.unwrap();
-        assert!(page.is_whole && page.changes.len() <= 2);
+        assert!(page.is_gap_free && page.changes.len() <= 2);
         if page.changes.is_empty() {
             assert_eq!(page.next, place);
             break;
@@ -216,7 +216,7 @@ async fn the_oldest_go_and_whoever_is_too_late_learns_it() {
     let setup = Setup::sqlite(dir.path());
     let tracker = setup.open(setup.options()).unwrap();
     start(&tracker).await;
-    assert!(since(&dir, first).await.is_whole, "nothing has gone yet");
+    assert!(since(&dir, first).await.is_gap_free, "nothing has gone yet");
     for _ in 0..5 {
         (0..1_000).for_each(|number| drop(accept(&tracker, message(format!("message {number}")))));
         within(tracker.flush()).await.unwrap();
@@ -226,9 +226,9 @@ async fn the_oldest_go_and_whoever_is_too_late_learns_it() {
     let oldest = value::<i64>(dir.path(), "SELECT min(seq) FROM changes");
     assert!(oldest > 2_000, "{oldest}");
     let late = since(&dir, oldest - 1).await;
-    assert_eq!((late.is_whole, late.changes[0].seq), (false, oldest));
+    assert_eq!((late.is_gap_free, late.changes[0].seq), (false, oldest));
     let in_time = since(&dir, oldest).await;
-    assert_eq!((in_time.is_whole, in_time.changes.len()), (true, 1_000));
+    assert_eq!((in_time.is_gap_free, in_time.changes.len()), (true, 1_000));
     assert!(in_time.changes[0].seq > oldest);
 }
 
@@ -251,11 +251,11 @@ async fn after_damage_they_begin_anew_and_whoever_followed_learns_it() {
     let tracker = Tracker::open(Options::new(dir.path())).unwrap();
     assert_eq!(quarantines(&path).len(), 1);
     let after = since(&dir, seen).await;
-    assert_eq!((after.is_whole, after.changes.len()), (false, 0));
+    assert_eq!((after.is_gap_free, after.changes.len()), (false, 0));
     assert!(after.next > seen);
     within(accept(&tracker, Message::new(SESSION, Role::User, "again"))).await.unwrap();
     let news = since(&dir, after.next).await;
-    assert_eq!((news.is_whole, kinds(&news.changes)), (true, vec![ChangeKind::Message]));
+    assert_eq!((news.is_gap_free, kinds(&news.changes)), (true, vec![ChangeKind::Message]));
     assert_eq!(value::<u64>(dir.path(), "SELECT count(*) FROM conversation_messages"), 2);
 }
 
@@ -269,9 +269,9 @@ async fn a_file_from_before_there_were_any_begins_with_now() {
     let last_seq: i64 = value(dir.path(), "SELECT last_seq FROM books");
     downgrade(dir.path(), 2);
     let tracker = setup.open(setup.options()).unwrap();
-    assert!(!since(&dir, 0).await.is_whole, "there were some, and nobody wrote them down");
+    assert!(!since(&dir, 0).await.is_gap_free, "there were some, and nobody wrote them down");
     let begun = since(&dir, last_seq).await;
-    assert_eq!((begun.is_whole, begun.next, begun.changes.len()), (true, last_seq, 0));
+    assert_eq!((begun.is_gap_free, begun.next, begun.changes.len()), (true, last_seq, 0));
     converse(&tracker).await;
     assert_eq!(since(&dir, last_seq).await.changes.len(), 3, "the same message again is none");
 }

@@ -12,7 +12,7 @@ use talktrack::options::Redirect;
 use talktrack::store::memory::MemoryStore;
 use talktrack::store::{Class, Store};
 use talktrack::testing::{Setup, Trial, eventually};
-use talktrack::{Books, Deletion, Message, NewSession, NotDurable, Options, Removed, Role, Tracker};
+use talktrack::{Books, Deletion, DeletionCounts, Message, NewSession, NotDurable, Options, Role, Tracker};
 use uuid::Uuid;
 
 use crate::node::Node;
@@ -31,7 +31,7 @@ fn long(number: u32) -> String {
     format!("{number}: {}", SECRET.repeat(600))
 }
 
-async fn delete(tracker: &Tracker) -> (Removed, Removed) {
+async fn delete(tracker: &Tracker) -> (DeletionCounts, DeletionCounts) {
     let Deletion { here, in_store } = tracker.delete_session(SESSION, None).expect("accepted");
     let here = within(here.durable()).await.expect("durable");
     (here, within(in_store.durable()).await.expect("the store does it"))
@@ -112,7 +112,7 @@ async fn words_that_a_remote_store_has_long_had_are_in_no_file_either() {
     two_sessions(&tracker).await;
     within(tracker.flush_to_store()).await.unwrap();
     let (here, in_store) = delete(&tracker).await;
-    assert_eq!((here, in_store.messages), (Removed::default(), 40));
+    assert_eq!((here, in_store.messages), (DeletionCounts::default(), 40));
     assert_eq!(files_with(SECRET, dir.path()), [""; 0]);
     assert_eq!(contents(&tracker, OTHER_SESSION).await.len(), 40);
 }
@@ -226,7 +226,7 @@ async fn a_deletion_while_the_store_is_away_is_done_here_at_once_and_there_when_
     within(tracker.flush()).await.unwrap();
     let Deletion { here, in_store } = tracker.delete_session(SESSION, None).unwrap();
     let here = within(here.durable()).await.unwrap();
-    assert_eq!(here, Removed { journal: 1, ..Removed::default() });
+    assert_eq!(here, DeletionCounts { journal: 1, ..DeletionCounts::default() });
     assert_eq!(files_with(SECRET, dir.path()), [""; 0]);
     let books = tracker.health().books;
     assert_eq!((books.durable, books.pending(), books.letters()), (92, 1, 0));

@@ -217,7 +217,7 @@ async fn others(
     // A session with an odd time has no age, so retention must not delete it.
     let mut after: Option<SessionCursor> = None;
     loop {
-        let silent = within(reader.silent("2020-01-01T00:00:00Z".parse().unwrap(), after, 7))
+        let silent = within(reader.inactive_since("2020-01-01T00:00:00Z".parse().unwrap(), after, 7))
             .await
             .map_err(of("silent"))?;
         for row in &silent {

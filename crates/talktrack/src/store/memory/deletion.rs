@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use crate::clock::{Seq, Timestamp};
 use crate::error::NotDurable;
-use crate::record::{Body, Record, Removed, RemovedRows, SessionDelete, UserDelete, Verdict};
+use crate::record::{Body, DeletionCounts, Record, RemovedRows, SessionDelete, UserDelete, Verdict};
 use crate::store::memory::Tables;
 use crate::store::{SessionCursor, SessionRow};
 use crate::stored::TimeKey;
@@ -13,27 +13,27 @@ impl Tables {
     pub(super) fn delete(&mut self, seq: Seq, delete: &SessionDelete) -> Verdict {
         if let Some(rows) = &delete.removed {
             self.remove_again(seq, delete.session_id, rows);
-            return Verdict::Deleted(Removed::default());
+            return Verdict::Deleted(DeletionCounts::default());
         }
         let is_owners =
             |owner| self.sessions.get(&delete.session_id).is_some_and(|row| row.user_id == Some(owner));
-        if let Some(owner) = delete.owner.filter(|owner| delete.is_for_good() && !is_owners(*owner)) {
+        if let Some(owner) = delete.owner.filter(|owner| delete.is_permanent() && !is_owners(*owner)) {
             if !self.deleted.contains_key(&delete.session_id) {
                 self.deleted_claims.insert((delete.session_id, owner));
             }
             let is_there = self.sessions.contains_key(&delete.session_id);
             let other = is_there.then_some(Verdict::Refused(NotDurable::OtherUser));
-            return other.unwrap_or(Verdict::Deleted(Removed::default()));
+            return other.unwrap_or(Verdict::Deleted(DeletionCounts::default()));
         }
         if let Some(session) = self.sessions.get(&delete.session_id) {
             if delete.owner.is_some_and(|owner| session.user_id != Some(owner)) {
                 return Verdict::Refused(NotDurable::OtherUser);
             }
             if session.is_spared_by(delete) {
-                return Verdict::GoesOn;
+                return Verdict::StaysActive;
             }
         }
-        if delete.is_for_good() {
+        if delete.is_permanent() {
             let user = self.sessions.get(&delete.session_id).and_then(|row| row.user_id);
             let noted = self.deleted.entry(delete.session_id).or_default();
             *noted = noted.or(user).or(delete.told_to);
@@ -47,8 +47,8 @@ impl Tables {
             ids.extend((!stays).then_some(*id));
             stays
         });
-        let removed = Removed { sessions, messages: messages as u64, ..Removed::default() };
-        if delete.is_for_good() {
+        let removed = DeletionCounts { sessions, messages: messages as u64, ..DeletionCounts::default() };
+        if delete.is_permanent() {
             return Verdict::Deleted(removed);
         }
         Verdict::Expired(removed, RemovedRows { session: sessions > 0, messages: ids })
@@ -78,7 +78,7 @@ impl Tables {
     pub(super) fn delete_user(&mut self, seq: Seq, delete: &UserDelete) -> Verdict {
         let deleted_at = self.deleted_users.entry(delete.user_id).or_insert(seq);
         *deleted_at = seq.max(*deleted_at);
-        Verdict::Deleted(Removed::default())
+        Verdict::Deleted(DeletionCounts::default())
     }
 
     /// True if the record was accepted before its user deleted the session or all of the user's data.
@@ -101,7 +101,7 @@ impl Tables {
     }
 
     /// Returns sessions without an event since this moment, oldest start first.
-    pub(super) fn silent(
+    pub(super) fn inactive_since(
         &self,
         since: Timestamp,
         after: Option<SessionCursor>,

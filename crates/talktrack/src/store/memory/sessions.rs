@@ -96,7 +96,7 @@ impl Tables {
         };
         let message_count = session.message_count.unsigned_abs();
         let duration_seconds = match Ending::of(by.rule, end, by.origin.1, row) {
-            Ending::GoesOn => return Verdict::GoesOn,
+            Ending::GoesOn => return Verdict::StaysActive,
             Ending::Stands => session.duration_seconds,
             Ending::Closes => {
                 self.told.entry(end.session_id).or_default().apply(by);

@@ -5,7 +5,7 @@ use tokio_postgres::types::Type;
 
 use crate::json::{JsonArray, JsonObject};
 use crate::message::Message;
-use crate::record::Stamped;
+use crate::record::StampedMessage;
 use crate::store::postgres::plan::Placed;
 use crate::store::postgres::statement::Statement;
 
@@ -130,7 +130,7 @@ pub(super) fn revise<'a>(revisions: &[Placed<'a>]) -> Statement<'a> {
 }
 
 /// Adds the ids and the columns that a revision may change as parameters.
-fn with_content<'a, I: Iterator<Item = &'a Stamped>>(
+fn with_content<'a, I: Iterator<Item = &'a StampedMessage>>(
     statement: Statement<'a>,
     all: impl Fn() -> I,
 ) -> Statement<'a> {

@@ -187,14 +187,14 @@ impl Rows for PostgresStore {
 
 #[async_trait]
 impl Read for PostgresStore {
-    fn seen_by(&self, viewer: Viewer) -> Arc<dyn Rows> {
+    fn as_user(&self, viewer: Viewer) -> Arc<dyn Rows> {
         // The one claim that the policies use must be the authenticated user.
         let sub = JsonObject::parse(&format!(r#"{{"sub":"{}"}}"#, viewer.user_id)).unwrap_or_default();
         let viewer = Viewer { claims: viewer.claims.merged(&sub), ..viewer };
         Arc::new(Self { viewer: Some(viewer), ..self.clone() })
     }
 
-    async fn silent(
+    async fn inactive_since(
         &self,
         since: Timestamp,
         after: Option<SessionCursor>,

@@ -6,7 +6,7 @@ use tokio_postgres::Client;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use crate::record::{DeadReason, Meeting, Verdict};
+use crate::record::{DeadReason, RevisionOrder, Verdict};
 use crate::store::MessageRow;
 use crate::store::postgres::deliveries::Lane;
 use crate::store::postgres::failure::{Failure, MESSAGES};
@@ -42,16 +42,16 @@ pub(super) async fn settle<'r>(
         let is_own = (message.seq == Some(placed.seq) || message.revision_seq() == Some(placed.seq))
             && message.revision == i64::from(stamped.message.revision)
             && message.session_id == stamped.message.session_id;
-        verdicts[placed.place] = match message.met_by(stamped) {
-            Meeting::Overtaken => {
+        verdicts[placed.place] = match message.compare_revision(stamped) {
+            RevisionOrder::Older => {
                 overtaken.entry(stamped.id).or_insert(placed);
                 Verdict::AlreadyThere
             }
-            Meeting::Known => Verdict::AlreadyThere,
-            Meeting::Conflict if is_own => Verdict::AlreadyThere,
-            Meeting::Conflict => Verdict::Dead(DeadReason::IdConflict),
-            Meeting::NotTheirs => Verdict::Dead(DeadReason::NotTheirs),
-            Meeting::Newer => {
+            RevisionOrder::Same => Verdict::AlreadyThere,
+            RevisionOrder::Conflict if is_own => Verdict::AlreadyThere,
+            RevisionOrder::Conflict => Verdict::Dead(DeadReason::IdConflict),
+            RevisionOrder::NotTheirs => Verdict::Dead(DeadReason::NotTheirs),
+            RevisionOrder::Newer => {
                 let created_at = message.created_at.clone();
                 *message = MessageRow { created_at, ..MessageRow::accepted(stamped, 0, None) };
                 newer.insert(stamped.id, placed);

@@ -9,7 +9,7 @@ use crate::changes;
 use crate::clock::{Clock as _, Seq, SystemClock, Timestamp};
 use crate::database::{UuidText, column_or_null, parse_time, parse_uuid};
 use crate::error::ReadError;
-use crate::record::{Record, Removed};
+use crate::record::{DeletionCounts, Record};
 use crate::store::sqlite::rows::{SESSION_COLUMNS, has_id, session_row};
 use crate::store::sqlite::{SqliteReader, deleted_messages};
 use crate::store::{DeletedSession, Page, SessionCursor, SessionRow};
@@ -78,7 +78,7 @@ pub(crate) fn note_claim(tx: &Transaction<'_>, session_id: Uuid, user_id: Uuid) 
 
 /// Removes the session's rows. Notes the span of time that they covered, at the place of the deletion in
 /// the order of changes.
-pub(super) fn remove(tx: &Transaction<'_>, place: Seq, session_id: Uuid) -> rusqlite::Result<Removed> {
+pub(super) fn remove(tx: &Transaction<'_>, place: Seq, session_id: Uuid) -> rusqlite::Result<DeletionCounts> {
     let id = UuidText::new(session_id);
     if let Some(span) = span(tx, &id)? {
         changes::note_span(tx, place, span)?;
@@ -87,7 +87,7 @@ pub(super) fn remove(tx: &Transaction<'_>, place: Seq, session_id: Uuid) -> rusq
     let messages = gone("DELETE FROM conversation_messages WHERE session_id = ?1")?;
     let sessions = gone("DELETE FROM conversation_sessions WHERE session_id = ?1")?;
     deleted_messages::forget(tx, session_id)?;
-    Ok(Removed { sessions, messages, ..Removed::default() })
+    Ok(DeletionCounts { sessions, messages, ..DeletionCounts::default() })
 }
 
 /// Returns the first and the last moment of a session, from its start and its messages.
@@ -110,7 +110,7 @@ fn span(tx: &Transaction<'_>, id: &UuidText) -> rusqlite::Result<Option<(Timesta
 
 /// Returns sessions without an event since this moment, oldest start first. A time before 1970, or an
 /// invalid one, says nothing about the age of a session.
-pub(super) fn silent(
+pub(super) fn inactive_since(
     connection: &Connection,
     since: Timestamp,
     after: Option<SessionCursor>,

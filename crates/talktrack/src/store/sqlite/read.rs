@@ -268,17 +268,17 @@ impl Rows for SqliteReader {
 
 #[async_trait]
 impl Read for SqliteReader {
-    fn seen_by(&self, viewer: Viewer) -> Arc<dyn Rows> {
+    fn as_user(&self, viewer: Viewer) -> Arc<dyn Rows> {
         Arc::new(Self { viewer: Some(viewer.user_id), ..self.clone() })
     }
 
-    async fn silent(
+    async fn inactive_since(
         &self,
         since: Timestamp,
         after: Option<SessionCursor>,
         most: usize,
     ) -> Result<Vec<SessionRow>, ReadError> {
-        self.ask(move |connection| deleted::silent(connection, since, after, most)).await
+        self.ask(move |connection| deleted::inactive_since(connection, since, after, most)).await
     }
 
     async fn sessions_by_id(&self, ids: &[Uuid]) -> Result<Vec<SessionRow>, ReadError> {

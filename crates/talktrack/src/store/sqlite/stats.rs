@@ -117,7 +117,7 @@ impl SqliteReader {
         let newest = self.end().await?;
         let messages = newest.saturating_sub(reached.row).max(0).unsigned_abs();
         let since = move |connection: &Connection| {
-            changes::count_of_kinds_since(connection, &tallies::RECOUNTED, reached.change, MOST_CHANGES)
+            changes::count_kinds_since(connection, &tallies::RECOUNTED, reached.change, MOST_CHANGES)
         };
         let changes = self.ask(since).await?;
         Ok(Stats::tallied(range, found, Behind { messages, changes, slices }))

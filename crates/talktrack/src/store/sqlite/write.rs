@@ -13,8 +13,8 @@ use crate::database::{UuidText, column_or_null, parse_uuid};
 use crate::error::NotDurable;
 use crate::json::JsonObject;
 use crate::record::{
-    Attempt, Body, DeadReason, Meeting, Record, Removed, SessionDelete, SessionEnd, SessionStart,
-    SessionUpdate, Stamped, Verdict,
+    Attempt, Body, DeadReason, DeletionCounts, Record, RevisionOrder, SessionDelete, SessionEnd,
+    SessionStart, SessionUpdate, StampedMessage, Verdict,
 };
 use crate::store::sqlite::deleted_messages::DeletedMessages;
 use crate::store::sqlite::sessions::Told;
@@ -96,11 +96,11 @@ impl Batch<'_> {
             Body::Update(update) => self.update(Told::by(record), update),
             Body::End(end) => self.end(Told::by(record), end),
             // No other node has to learn of the session's activity.
-            Body::Alive(_) => Ok(Verdict::GoesOn),
+            Body::Heartbeat(_) => Ok(Verdict::StaysActive),
             Body::Delete(delete) => self.delete(record.seq, delete),
             // No other node can later deliver a record that was accepted earlier, and each session is
             // deleted by a record of its own.
-            Body::DeleteUser(_) => Ok(Verdict::Deleted(Removed::default())),
+            Body::DeleteUser(_) => Ok(Verdict::Deleted(DeletionCounts::default())),
         }
     }
 
@@ -122,7 +122,7 @@ impl Batch<'_> {
     fn message(
         &mut self,
         seq: Seq,
-        stamped: &Stamped,
+        stamped: &StampedMessage,
         takes_back: Option<Timestamp>,
     ) -> rusqlite::Result<Verdict> {
         let owner = match self.owner(seq, stamped)? {
@@ -149,7 +149,11 @@ impl Batch<'_> {
 
     /// Returns the owner of the message's session. If the session's row is gone, or was only ever in a
     /// remote store, it is written again from what the tracker knew of it.
-    fn owner(&mut self, seq: Seq, stamped: &Stamped) -> rusqlite::Result<Result<Option<Uuid>, Verdict>> {
+    fn owner(
+        &mut self,
+        seq: Seq,
+        stamped: &StampedMessage,
+    ) -> rusqlite::Result<Result<Option<Uuid>, Verdict>> {
         let session_id = stamped.message.session_id;
         let stored = self.owner_of(session_id, stamped.owner)?;
         let (Ok(None), Some(user_id)) = (&stored, stamped.owner) else { return Ok(stored) };
@@ -161,7 +165,12 @@ impl Batch<'_> {
         Ok(Ok(Some(user_id)))
     }
 
-    fn insert(&mut self, seq: Seq, stamped: &Stamped, user_id: Option<Uuid>) -> rusqlite::Result<bool> {
+    fn insert(
+        &mut self,
+        seq: Seq,
+        stamped: &StampedMessage,
+        user_id: Option<Uuid>,
+    ) -> rusqlite::Result<bool> {
         use std::fmt::Write as _;
         let message = &stamped.message;
         self.text.clear();
@@ -190,17 +199,22 @@ impl Batch<'_> {
     }
 
     /// Handles an id that is already stored: a repetition, a revision or a conflict.
-    fn meet_existing(&mut self, seq: Seq, stamped: &Stamped, owner: Uuid) -> rusqlite::Result<Verdict> {
+    fn meet_existing(
+        &mut self,
+        seq: Seq,
+        stamped: &StampedMessage,
+        owner: Uuid,
+    ) -> rusqlite::Result<Verdict> {
         let row = rows::message(self.tx, stamped.id)?.ok_or(Error::QueryReturnedNoRows)?;
-        Ok(match row.met_by(stamped) {
-            Meeting::Overtaken => {
+        Ok(match row.compare_revision(stamped) {
+            RevisionOrder::Older => {
                 self.move_up(seq, stamped)?;
                 Verdict::AlreadyThere
             }
-            Meeting::Known => Verdict::AlreadyThere,
-            Meeting::Conflict => Verdict::Refused(NotDurable::IdConflict),
-            Meeting::NotTheirs => Verdict::Refused(NotDurable::NotTheirs),
-            Meeting::Newer => {
+            RevisionOrder::Same => Verdict::AlreadyThere,
+            RevisionOrder::Conflict => Verdict::Refused(NotDurable::IdConflict),
+            RevisionOrder::NotTheirs => Verdict::Refused(NotDurable::NotTheirs),
+            RevisionOrder::Newer => {
                 self.revise(stamped, owner)?;
                 Verdict::Revised
             }
@@ -208,12 +222,12 @@ impl Batch<'_> {
     }
 
     /// Moves the stored message to the place of this earlier revision, if that is before its own.
-    fn move_up(&mut self, seq: Seq, stamped: &Stamped) -> rusqlite::Result<()> {
+    fn move_up(&mut self, seq: Seq, stamped: &StampedMessage) -> rusqlite::Result<()> {
         let (id, created_at) = (UuidText::new(stamped.id), stamped.created_at.to_string());
         self.tx.prepare_cached(MOVE_MESSAGE_UP)?.execute(params![id.as_str(), created_at, seq]).map(drop)
     }
 
-    fn revise(&mut self, stamped: &Stamped, owner: Uuid) -> rusqlite::Result<()> {
+    fn revise(&mut self, stamped: &StampedMessage, owner: Uuid) -> rusqlite::Result<()> {
         let message = &stamped.message;
         let user_id = stamped.user_id(owner).map(UuidText::new);
         self.tx.prepare_cached(REVISE_MESSAGE)?.execute(params![
@@ -285,33 +299,33 @@ impl Batch<'_> {
         let session_id = delete.session_id;
         // A remote store has already done this deletion, and this file had nothing of the session.
         if delete.removed.is_some() {
-            return Ok(Verdict::Deleted(Removed::default()));
+            return Ok(Verdict::Deleted(DeletionCounts::default()));
         }
         let Session { owner: user, deleted, .. } = *self.session(session_id)?;
-        if let Some(owner) = delete.owner.filter(|owner| delete.is_for_good() && user != Some(*owner)) {
+        if let Some(owner) = delete.owner.filter(|owner| delete.is_permanent() && user != Some(*owner)) {
             // The session belongs to another user, or may later: only records that were accepted for this
             // user are refused.
             if !deleted {
                 deleted::note_claim(self.tx, session_id, owner)?;
             }
             let other = user.map(|_| Verdict::Refused(NotDurable::OtherUser));
-            return Ok(other.unwrap_or(Verdict::Deleted(Removed::default())));
+            return Ok(other.unwrap_or(Verdict::Deleted(DeletionCounts::default())));
         }
         if user.zip(delete.owner).is_some_and(|(user, owner)| user != owner) {
             return Ok(Verdict::Refused(NotDurable::OtherUser));
         }
         self.flush(session_id)?;
-        if !delete.is_for_good() {
+        if !delete.is_permanent() {
             match rows::session(self.tx, session_id)? {
-                None => return Ok(Verdict::Deleted(Removed::default())),
+                None => return Ok(Verdict::Deleted(DeletionCounts::default())),
                 Some(row) if row.is_spared_by(delete) => {
-                    return Ok(Verdict::GoesOn);
+                    return Ok(Verdict::StaysActive);
                 }
                 Some(_) => {}
             }
         }
         let removed = deleted::remove(self.tx, seq, session_id)?;
-        if delete.is_for_good() {
+        if delete.is_permanent() {
             deleted::note(self.tx, session_id, user.or(delete.told_to))?;
         }
         // Later records of this batch must see that the session is gone.

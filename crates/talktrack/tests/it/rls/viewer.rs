@@ -49,7 +49,7 @@ async fn trial(database: &Database, dir: &tempfile::TempDir) -> Trial {
 
 fn viewer(trial: &Trial) -> Arc<dyn Rows> {
     let claims = JsonObject::parse("{}").unwrap();
-    trial.tracker().reader().seen_by(Viewer { user_id: USER, claims })
+    trial.tracker().reader().as_user(Viewer { user_id: USER, claims })
 }
 
 fn wanted(user_id: Option<Uuid>, session_id: Option<Uuid>) -> SearchFilter {
