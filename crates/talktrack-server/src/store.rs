@@ -102,10 +102,10 @@ pub(crate) async fn refuse_other_store(config: &Config) -> Result<(), Failure> {
 /// Returns how the settings name a store other than the recorded one, in words; `None` if they do not or the database
 /// is unavailable.
 pub(crate) async fn other_store(config: &Config, noted: &NotedStore) -> Option<String> {
-    let Database::Postgres(address) = &config.database else { return Some(noted.without_address()) };
+    let Database::Postgres(address) = &config.database else { return Some(noted.missing_address_message()) };
     let id = noted.id?;
     let found = PostgresStore::new(address).ok()?.identity().await.ok()??;
-    (found != id).then(|| noted.mismatch(&address.to_string()))
+    (found != id).then(|| noted.mismatch_message(&address.to_string()))
 }
 
 /// The store, for reading.
@@ -124,7 +124,7 @@ impl Stored {
             Database::File(_) => {
                 let reader = open_file(&config.local_file())?;
                 if let Some(noted) = NotedStore::from_file(&config.local_file())? {
-                    let words = noted.without_address();
+                    let words = noted.missing_address_message();
                     eprintln!("talktrack: only this file is looked at: {}", visible::safe_line(&words));
                 }
                 Ok(Self::File(reader))

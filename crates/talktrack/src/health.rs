@@ -64,7 +64,7 @@ const LOST: u8 = 2;
 struct Causes {
     journal: Option<String>,
     /// The file or directory whose path leads elsewhere.
-    ground: Option<String>,
+    files: Option<String>,
     /// By the lane of the writer or another reporter: one lane may be stuck while the others are not.
     store: BTreeMap<usize, String>,
     warning: Option<String>,
@@ -161,11 +161,11 @@ impl HealthState {
     }
 
     /// Sets or clears the problem with the files that the journal depends on. Returns true if it changed.
-    pub(crate) fn set_ground(&self, problem: Option<String>) -> bool {
+    pub(crate) fn set_files_problem(&self, problem: Option<String>) -> bool {
         let mut causes = self.causes.lock();
-        let is_new = causes.ground != problem;
+        let is_new = causes.files != problem;
         self.set_refusing(LOST, problem.is_some());
-        causes.ground = problem;
+        causes.files = problem;
         is_new
     }
 
@@ -181,7 +181,7 @@ impl HealthState {
     pub(crate) fn refusal(&self) -> Option<Reason> {
         match self.refusing.load(Ordering::Relaxed) {
             0 => None,
-            why if why & LOST != 0 => Some(Reason::GroundLost),
+            why if why & LOST != 0 => Some(Reason::FilesReplaced),
             _ => Some(Reason::JournalFull),
         }
     }
@@ -197,7 +197,7 @@ impl HealthState {
                 .then(|| "the journal has reached journal_max_bytes; messages are refused".to_owned())
         };
         let (journal, store) = (
-            causes.ground.clone().or_else(|| causes.journal.clone()).or_else(full),
+            causes.files.clone().or_else(|| causes.journal.clone()).or_else(full),
             causes.store.values().next().cloned(),
         );
         let warning = causes.warning.clone();

@@ -30,7 +30,6 @@ use crate::changes::{self, Change};
 use crate::clock::Seq;
 use crate::database;
 use crate::error::OpenError;
-use crate::ground::Ground;
 use crate::health::HealthState;
 use crate::journal::open::OpenedFile;
 use crate::journal::outbox::Outbox;
@@ -45,6 +44,7 @@ use crate::receipt::{Progress, Reply};
 use crate::record::{Record, Reopened, Verdict};
 use crate::retry::Backoff;
 use crate::store::{Store, sqlite};
+use crate::watched_files::WatchedFiles;
 use crate::writer::{Answer, LANES, StoreClaim, Writer};
 
 pub(crate) use dead_letters::DeleteDeadLetters;
@@ -97,7 +97,7 @@ pub(crate) struct Journal {
     scrubber: Scrubber,
     reserve: DiskReserve,
     /// The identity of the files that the journal depends on, once the tracker has recorded it.
-    ground: Option<Arc<Ground>>,
+    files: Option<Arc<WatchedFiles>>,
     /// True if the last attempt to write failed and its cause was announced.
     failing: bool,
     shared: Shared,
@@ -133,7 +133,7 @@ impl Journal {
         match Self::try_open(path, shared.clone(), purpose) {
             // The quick check of a large file missed the damage. The second attempt checks every page.
             Err(OpenError::Database { source, .. }) if database::is_damage(&source) => {
-                database::suspect(path, &source.to_string());
+                database::mark_suspect(path, &source.to_string());
                 Self::try_open(path, shared, purpose)
             }
             opened => opened,
@@ -169,7 +169,7 @@ impl Journal {
             deletions,
             scrubber,
             reserve,
-            ground: None,
+            files: None,
             failing,
             shared,
             backoff,
@@ -203,8 +203,8 @@ impl Journal {
     }
 
     /// From now on, nothing is acknowledged unless the paths of the files lead to the files that this process has open.
-    pub(crate) fn stand_on(&mut self, ground: &Arc<Ground>) {
-        self.ground = Some(Arc::clone(ground));
+    pub(crate) fn watch_files(&mut self, files: &Arc<WatchedFiles>) {
+        self.files = Some(Arc::clone(files));
     }
 
     /// Returns the store that the file notes, if it is an outbox.
@@ -391,7 +391,7 @@ impl Journal {
             purge::note_needs_scrub(&tx)?;
         }
         tx.commit()?;
-        self.wait_for_ground()?;
+        self.wait_for_files()?;
         (self.last_seq, self.changes) = (last_seq, changes);
         Ok(Written { verdicts, taken_out, purged, erases, window, books })
     }

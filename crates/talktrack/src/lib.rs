@@ -60,7 +60,7 @@ pub mod store;
 pub mod options;
 pub mod changes;
 mod lock;
-mod ground;
+mod watched_files;
 mod noted_store;
 mod database;
 pub mod permissions;

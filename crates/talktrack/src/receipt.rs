@@ -127,7 +127,7 @@ pub struct Claim {
     seq: Seq,
     session_id: Uuid,
     user_id: Uuid,
-    /// The number of drops in this claim when [`Self::refused`] last returned.
+    /// The number of drops in this claim when [`Self::wait_for_refusal`] last returned.
     dropped: u64,
 }
 
@@ -142,7 +142,7 @@ pub enum ClaimRefusal {
 
 impl Claim {
     /// Waits until the store refuses the claim or records of it. If the store never does, this never returns.
-    pub async fn refused(&mut self) -> ClaimRefusal {
+    pub async fn wait_for_refusal(&mut self) -> ClaimRefusal {
         loop {
             self.refusals.borrow_and_update();
             if let Some(Err(why)) = self.progress.outcome_of(self.seq)

@@ -35,7 +35,7 @@ pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
     resumed.iter().for_each(|report| event_log::log_salvage(report));
     match look::damage(path).map_err(unusable)? {
         Ok(None) if path.exists() => {}
-        Ok(None) => database::create(path)?,
+        Ok(None) => database::create_file(path)?,
         Ok(Some(damage)) => salvage(path, &damage)?,
         Err(source) => return Err(OpenError::Database { path: path.to_owned(), source }),
     }

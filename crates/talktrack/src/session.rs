@@ -173,7 +173,7 @@ impl Session {
     }
 
     /// Returns what memory knows of the session as a row. `external_id`, `end_reason` and `metadata` are not in memory.
-    pub(crate) fn row(&self, session_id: Uuid) -> SessionRow {
+    pub(crate) fn to_row(&self, session_id: Uuid) -> SessionRow {
         let ended_at = self.ended.map(|closed| closed.ended_at);
         SessionRow {
             session_id,

@@ -115,7 +115,7 @@ impl Tracker {
         let tracked = match self.inner.check_message(&mut message) {
             Ok(()) => {
                 let claimed = message.created_at.take_if(|claimed| self.inner.is_ahead(*claimed, now.at));
-                message.note(author, claimed);
+                message.set_notes(author, claimed);
                 let said_after = said_until.and_then(|until| self.inner.said_after(until, now.at));
                 self.inner.accept_message(message, author, now, said_after).map_err(|mut refused| {
                     refused.returned.created_at = refused.returned.created_at.or(claimed);
@@ -174,7 +174,7 @@ impl Inner {
         if extra > MAX_EXTRA {
             return Err(Reason::TooLarge { size: extra, limit: MAX_EXTRA });
         }
-        message.check()?;
+        message.validate()?;
         message.replace_nul();
         Ok(())
     }

@@ -85,7 +85,7 @@ impl Indexer for Follower {
             Err(error) => {
                 self.open = None;
                 if database::is_damage(&error) {
-                    database::suspect(&index::path_of(&self.path), &error.to_string());
+                    database::mark_suspect(&index::path_of(&self.path), &error.to_string());
                 }
                 Err(StoreError::new(Class::Systemic, error.to_string()))
             }

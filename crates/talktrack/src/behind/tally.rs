@@ -68,7 +68,7 @@ impl Indexer for Tallier {
             Err(error) => {
                 self.open = None;
                 if database::is_damage(&error) {
-                    database::suspect(&tallies::path_of(&self.path), &error.to_string());
+                    database::mark_suspect(&tallies::path_of(&self.path), &error.to_string());
                 }
                 Err(StoreError::new(Class::Systemic, error.to_string()))
             }

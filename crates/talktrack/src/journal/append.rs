@@ -61,7 +61,7 @@ fn delete_from_journal(
     }
     tombstones.clear();
     let journal =
-        purge::purge_waiting(tx, Scope::deleted(delete, &DeletionCounts::default()), books, purged)?;
+        purge::purge_waiting(tx, Scope::for_deletion(delete, &DeletionCounts::default()), books, purged)?;
     Ok(Verdict::Deleted(DeletionCounts { journal, ..DeletionCounts::default() }))
 }
 

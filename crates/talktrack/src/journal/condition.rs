@@ -11,7 +11,7 @@ use crate::event_log;
 use crate::journal::{Journal, Unwritten};
 
 /// The interval at which the journal checks whether a path has been restored.
-const GROUND_PAUSE: Duration = Duration::from_millis(100);
+const FILES_PAUSE: Duration = Duration::from_millis(100);
 
 impl Journal {
     /// Waits right after a commit while a path leads to another file: the commit is durable only if the next start
@@ -19,10 +19,10 @@ impl Journal {
     ///
     /// # Errors
     /// If the deadline of a shutdown has passed.
-    pub(super) fn wait_for_ground(&self) -> rusqlite::Result<()> {
-        let Some(ground) = &self.ground else { return Ok(()) };
-        while let Err(problem) = ground.check() {
-            if self.shared.health.set_ground(Some(problem.clone())) {
+    pub(super) fn wait_for_files(&self) -> rusqlite::Result<()> {
+        let Some(files) = &self.files else { return Ok(()) };
+        while let Err(problem) = files.check() {
+            if self.shared.health.set_files_problem(Some(problem.clone())) {
                 event_log::log_failure(&problem);
                 self.set_store_up(false);
             }
@@ -30,8 +30,8 @@ impl Journal {
                 let moved = ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED);
                 return Err(rusqlite::Error::SqliteFailure(moved, Some(problem)));
             }
-            std::thread::sleep(GROUND_PAUSE);
-            if ground.check().is_ok() {
+            std::thread::sleep(FILES_PAUSE);
+            if files.check().is_ok() {
                 self.set_store_up(true);
             }
         }
@@ -69,7 +69,7 @@ impl Journal {
         let is_full = database::is_disk_full(error);
         let cause = if is_full {
             "the journal's disk is full".to_owned()
-        } else if let Some(damaged) = database::damaged(&self.connection, error) {
+        } else if let Some(damaged) = database::describe_damage(&self.connection, error) {
             damaged
         } else {
             format!("the journal cannot write: {error}")

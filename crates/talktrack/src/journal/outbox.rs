@@ -78,7 +78,7 @@ impl Outbox {
         wake: impl Fn() + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
         let unreadable = std::io::Error::other::<rusqlite::Error>;
-        let node = database::node(connection).map_err(unreadable)?;
+        let node = database::read_node_id(connection).map_err(unreadable)?;
         let window = Window::open(connection, options).map_err(unreadable)?;
         let deliveries = window::read_deliveries(connection).map_err(unreadable)?;
         let answers = Arc::new(Answers { waiting: Mutex::default(), wake: Box::new(wake) });
@@ -210,7 +210,7 @@ impl Outbox {
             self.health.report_store_success(BACKLOG);
             return;
         };
-        let cause = database::damaged(connection, &error)
+        let cause = database::describe_damage(connection, &error)
             .unwrap_or_else(|| format!("cannot read the journal back, it will be tried again: {error}"));
         if self.health.report_store_failure(BACKLOG, &cause) {
             event_log::log_failure(&cause);

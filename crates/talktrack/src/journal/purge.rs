@@ -36,13 +36,13 @@ pub(super) struct Scope {
 
 impl Scope {
     /// The whole session.
-    pub(super) fn session(session_id: Uuid) -> Self {
+    pub(super) fn whole_session(session_id: Uuid) -> Self {
         Self { session_id, owner: None }
     }
 
     /// The scope of a deletion that removed `removed`: the whole session if its row is gone, otherwise only the owner's
     /// records.
-    pub(super) fn deleted(delete: &SessionDelete, removed: &DeletionCounts) -> Self {
+    pub(super) fn for_deletion(delete: &SessionDelete, removed: &DeletionCounts) -> Self {
         let owner = delete.owner.filter(|_| removed.sessions == 0);
         Self { session_id: delete.session_id, owner }
     }
@@ -183,8 +183,8 @@ fn forget_session(
     purged: &mut PurgedRecords,
 ) -> rusqlite::Result<u64> {
     sqlite::note_deleted(tx, session_id, user)?;
-    purged.add_letters(purge_dead_letters(tx, Scope::session(session_id), books)?);
-    purge_waiting(tx, Scope::session(session_id), books, purged)
+    purged.add_letters(purge_dead_letters(tx, Scope::whole_session(session_id), books)?);
+    purge_waiting(tx, Scope::whole_session(session_id), books, purged)
 }
 
 /// Drops one record that the store refuses because its user deleted the session or all data. No dead letter keeps its

@@ -21,11 +21,11 @@ pub(super) struct PurgedRecords {
 impl PurgedRecords {
     /// Adds a record from a row that begins with its `seq` and `message_id`.
     pub(super) fn add_row(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
-        self.add(row.get(0)?, column_or_null(row, 1, parse_uuid)?);
+        self.add_record(row.get(0)?, column_or_null(row, 1, parse_uuid)?);
         Ok(())
     }
 
-    pub(super) fn add(&mut self, seq: Seq, message_id: Option<Uuid>) {
+    pub(super) fn add_record(&mut self, seq: Seq, message_id: Option<Uuid>) {
         self.seqs.push(seq);
         self.messages.extend(message_id);
     }

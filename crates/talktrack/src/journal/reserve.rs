@@ -27,7 +27,7 @@ pub(super) struct DiskReserve {
 impl DiskReserve {
     /// Returns the reserve of this database, as it exists on disk.
     pub(super) fn for_database(file: &Path) -> Self {
-        let path = database::beside(file, "-reserve");
+        let path = database::sibling_path(file, "-reserve");
         let held = fs::metadata(&path).map_or(0, |found| found.len());
         Self { path, held }
     }

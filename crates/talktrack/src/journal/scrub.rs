@@ -51,7 +51,7 @@ impl ScrubPass {
     /// Starts a pass.
     pub(super) fn start(connection: &Connection) -> rusqlite::Result<Self> {
         let path = connection.path().map(PathBuf::from).unwrap_or_default();
-        let file = kept_open::file(&path).map_err(to_sqlite_error)?;
+        let file = kept_open::open_file(&path).map_err(to_sqlite_error)?;
         let page_bytes = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
         let autocheckpoint = connection.pragma_query_value(None, "wal_autocheckpoint", |row| row.get(0))?;
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
@@ -187,7 +187,7 @@ fn pages_in_wal(database: &Path) -> io::Result<BTreeSet<u32>> {
     const HEADER: usize = 32;
     const FRAME_HEADER: usize = 24;
     let mut pages = BTreeSet::new();
-    let log = match File::open(database::beside(database, "-wal")) {
+    let log = match File::open(database::sibling_path(database, "-wal")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(pages),
         log => log?,
     };

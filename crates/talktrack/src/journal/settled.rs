@@ -218,7 +218,7 @@ mod tests {
     fn journal(seqs: &[Seq]) -> (tempfile::TempDir, Connection, Books) {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("talktrack.db");
-        database::create(&file).unwrap();
+        database::create_file(&file).unwrap();
         let connection = database::open_to_write(&file).unwrap();
         let insert = "INSERT INTO journal (seq, message_id, body, checksum, lane) VALUES (?1, ?1, '0123456789', 0, ?2)";
         for seq in seqs {

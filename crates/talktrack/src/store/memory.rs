@@ -26,7 +26,7 @@ use crate::stats::{Counter, Range, Stats, StatsError};
 use crate::store::conflict::Rule;
 use crate::store::memory::faults::Fault;
 use crate::store::memory::rows::{glimpse_of, row_of};
-use crate::store::memory::sessions::{By, Told};
+use crate::store::memory::sessions::{AppliedState, RecordSource};
 use crate::store::{
     Audit, DeletedSession, Delivery, Glimpse, MessageCursor, MessageRow, Page, Read, Rows, SessionCursor,
     SessionFilter, SessionRow, Store, StoreError, Viewer,
@@ -52,7 +52,7 @@ struct Tables {
     /// The `seq` of the deletion of each user.
     deleted_users: HashMap<Uuid, Seq>,
     /// Per session: the record that was last applied to its row, and whether its end was inferred.
-    told: HashMap<Uuid, Told>,
+    applied: HashMap<Uuid, AppliedState>,
     /// The number of the last delivery of each node's lane.
     numbers: HashMap<(Uuid, usize), i64>,
     /// Called before each write. If it returns an error, the write fails with this error.
@@ -104,9 +104,10 @@ impl Store for MemoryStore {
 
 impl Tables {
     fn write(&mut self, node: Uuid, record: &Record) -> Verdict {
-        let last = self.told.get(&record.session_id()).and_then(|told| told.last);
+        let last = self.applied.get(&record.session_id()).and_then(|applied| applied.last);
         let rule = Rule::of(last, node, record.seq, record.attempt);
-        let by = By { rule, origin: (node, record.seq), is_replayed: record.attempt == Attempt::Replay };
+        let by =
+            RecordSource { rule, origin: (node, record.seq), is_replayed: record.attempt == Attempt::Replay };
         match &record.body {
             Body::Delete(delete) => self.delete(record.seq, delete),
             Body::DeleteUser(delete) => self.delete_user(record.seq, delete),

@@ -16,7 +16,6 @@ use crate::books::{Books, MetricHandles};
 use crate::database;
 use crate::error::{NotDurable, OpenError};
 use crate::event_log;
-use crate::ground::{self, Ground};
 use crate::health::HealthState;
 use crate::journal::{Journal, Purpose, Shared};
 use crate::lock::Lock;
@@ -31,6 +30,7 @@ use crate::store::sqlite::SqliteReader;
 use crate::store::{Read, Store};
 use crate::tracker::outbox::OutboxStore;
 use crate::tracker::{Inner, Tracker};
+use crate::watched_files::{self, WatchedFiles};
 
 /// The threads of a tracker. They end when the last clone of the tracker is dropped.
 pub(super) struct Threads {
@@ -81,8 +81,8 @@ impl Tracker {
         let mut journal = Journal::open(&path, shared.clone(), purpose)?;
         let absent = absent_store(store.is_some(), &journal);
         let store = store.or(absent.as_ref());
-        let ground = survey(&options, &path, &locks)?;
-        journal.stand_on(&ground);
+        let files = record_files(&options, &path, &locks)?;
+        journal.watch_files(&files);
         let accepted = shared.health.snapshot().books.durable;
         let queue = Queue::new(options.queue_capacity, options.queue_bytes, journal.last_seq(), accepted);
         let reader = match store {
@@ -106,7 +106,7 @@ impl Tracker {
             fed.map_err(|source| OpenError::Io { path: path.clone(), source })?;
         }
         let followers = behind::followers(&path, store, &inner.options);
-        threads.start(journal, ground, followers).map_err(|source| OpenError::Io { path, source })?;
+        threads.start(journal, files, followers).map_err(|source| OpenError::Io { path, source })?;
         Ok(Self { inner, threads })
     }
 
@@ -181,7 +181,7 @@ impl Tracker {
 }
 
 impl Threads {
-    fn start(&self, journal: Journal, ground: Arc<Ground>, followers: Vec<Work>) -> io::Result<()> {
+    fn start(&self, journal: Journal, files: Arc<WatchedFiles>, followers: Vec<Work>) -> io::Result<()> {
         let inner = Arc::clone(&self.inner);
         let run = move || {
             let journal = inner.queue.run(journal, &inner.shared.metrics);
@@ -196,7 +196,7 @@ impl Threads {
         let run = move || {
             while sweeper.pause(pause) {
                 inner.sweep();
-                inner.check_files(&ground);
+                inner.check_files(&files);
             }
         };
         let sweeper = std::thread::Builder::new().name("talktrack-sweeper".into()).spawn(run)?;
@@ -268,9 +268,9 @@ impl Sweeper {
 impl Inner {
     /// Stops the intake while a file that the journal has open is not the file at its path any more. The sweeper calls
     /// this even if nothing is committed.
-    fn check_files(&self, ground: &Ground) {
-        let problem = ground.check().err();
-        if self.shared.health.set_ground(problem.clone()) {
+    fn check_files(&self, files: &WatchedFiles) {
+        let problem = files.check().err();
+        if self.shared.health.set_files_problem(problem.clone()) {
             match problem {
                 Some(problem) => event_log::log_failure(&problem),
                 None => tracing::info!("the data directory is as it was; messages are taken again"),
@@ -299,7 +299,7 @@ fn prepare_data_dir(options: &Options, file: &Path) -> Result<(), OpenError> {
     open.iter().for_each(|problem| tracing::warn!("{problem}"));
     if options.database_file.is_some() {
         for suffix in ["", "-wal", "-shm", "-reserve"] {
-            let beside = database::beside(file, suffix);
+            let beside = database::sibling_path(file, suffix);
             match permissions::tighten(&beside) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     tracing::warn!("other users may read {}: {error}", beside.display());
@@ -308,21 +308,21 @@ fn prepare_data_dir(options: &Options, file: &Path) -> Result<(), OpenError> {
             }
         }
     }
-    ground::refuse_shared_file(file)
+    watched_files::refuse_shared_file(file)
 }
 
 /// Records the identity of the files and directories that the journal depends on. Call it when the files are open.
-fn survey(options: &Options, file: &Path, locks: &[Lock]) -> Result<Arc<Ground>, OpenError> {
+fn record_files(options: &Options, file: &Path, locks: &[Lock]) -> Result<Arc<WatchedFiles>, OpenError> {
     let held = locks.iter().map(Lock::held).collect::<io::Result<_>>();
-    let ground = held.and_then(|held| Ground::survey(&options.data_dir, file, held));
-    ground.map(Arc::new).map_err(|source| OpenError::Io { path: options.data_dir.clone(), source })
+    let files = held.and_then(|held| WatchedFiles::record(&options.data_dir, file, held));
+    files.map(Arc::new).map_err(|source| OpenError::Io { path: options.data_dir.clone(), source })
 }
 
 /// Returns a placeholder for the remote store if the data directory is an outbox and the tracker was opened without
 /// that store.
 fn absent_store(is_named: bool, journal: &Journal) -> Option<Arc<dyn Store>> {
     let noted = journal.noted().filter(|_| !is_named)?;
-    Some(Arc::new(AbsentStore::new(&noted.without_address())))
+    Some(Arc::new(AbsentStore::new(&noted.missing_address_message())))
 }
 
 fn open_reader(path: &Path) -> Result<SqliteReader, OpenError> {

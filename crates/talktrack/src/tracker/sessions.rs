@@ -135,7 +135,7 @@ impl Tracker {
     /// the store.
     pub fn session_in_memory(&self, session: impl Into<SessionRef>) -> Option<SessionRow> {
         let session = session.into();
-        self.inner.registry.with_claim(session, |claim| claim.map(|claim| claim.row(session.session_id)))
+        self.inner.registry.with_claim(session, |claim| claim.map(|claim| claim.to_row(session.session_id)))
     }
 
     /// Says that the session's connection is alive although it sends no messages, so that the session is not idle.
@@ -330,7 +330,7 @@ impl Inner {
         let seen_until = closed.map(|(_, seen_until, _)| seen_until).filter(|_| inferred);
         let owner = closed.map(|(_, _, user_id)| user_id).or(session.user_id);
         let mut reason = reason.to_owned();
-        message::clean(&mut reason);
+        message::replace_nul_in(&mut reason);
         let permit = self.queue.reserve(now.at, reason.len(), Admission::Always)?;
         let (reply, answer) = oneshot::channel();
         let session_id = session.session_id;

@@ -38,7 +38,7 @@ impl Tables {
             let noted = self.deleted.entry(delete.session_id).or_default();
             *noted = noted.or(user).or(delete.told_to);
         }
-        self.told.remove(&delete.session_id);
+        self.applied.remove(&delete.session_id);
         let sessions = self.sessions.remove(&delete.session_id).iter().count() as u64;
         let messages = self.transcripts.remove(&delete.session_id).map_or(0, |transcript| transcript.len());
         let mut ids = Vec::new();
@@ -67,11 +67,11 @@ impl Tables {
             }
         }
         let is_empty = self.transcripts.get(&session_id).is_none_or(|transcript| transcript.is_empty());
-        let last = self.told.get(&session_id).and_then(|told| told.last);
+        let last = self.applied.get(&session_id).and_then(|applied| applied.last);
         if rows.session && is_empty && last.is_none_or(|(_, last)| last <= seq) {
             self.sessions.remove(&session_id);
             self.transcripts.remove(&session_id);
-            self.told.remove(&session_id);
+            self.applied.remove(&session_id);
         }
     }
 

@@ -36,7 +36,7 @@ pub(super) fn compare(expected: &Expected, address: &Address) -> Hook {
             let Some(expected) = expected else { return Ok(()) };
             match tokio::time::timeout(PATIENCE, id_of(client)).await {
                 Ok(Ok(found)) if found == expected.id => Ok(()),
-                Ok(Ok(_)) => Err(HookError::message(expected.mismatch(&place))),
+                Ok(Ok(_)) => Err(HookError::message(expected.mismatch_message(&place))),
                 Ok(Err(error)) => Err(HookError::Backend(error)),
                 Err(_) => {
                     let seconds = PATIENCE.as_secs();

@@ -77,7 +77,7 @@ fn failed(connection: &Connection, tallies: &Path, error: &rusqlite::Error) -> S
         && let Some(path) = connection.path().map(Path::new)
     {
         // The process that writes the file checks it.
-        database::suspect(path, &error.to_string());
+        database::mark_suspect(path, &error.to_string());
         if path == tallies {
             return StatsError::NotCounted(
                 "what was counted is damaged, and is counted anew; try again soon".into(),
