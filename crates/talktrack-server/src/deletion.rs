@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use talktrack::clock::{Clock as _, SystemClock};
 use talktrack::store::SessionFilter;
-use talktrack::{Deletion, NotDurable, ReadError, Removed, SessionReceipt};
+use talktrack::{Deletion, DeletionCounts, NotDurable, ReadError, SessionReceipt};
 use tokio::time::timeout;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -67,7 +67,7 @@ enum InStore {
 }
 
 impl Gone {
-    fn add(&mut self, removed: Removed) {
+    fn add(&mut self, removed: DeletionCounts) {
         self.sessions += removed.sessions;
         self.messages += removed.messages;
         self.dead_letters += removed.dead_letters;
@@ -118,7 +118,7 @@ pub(crate) async fn delete_session(
         let mut gone = Gone::default();
         let accepted = match claim {
             Some(owner) => state.tracker().delete_session(session_id, Some(owner)),
-            None => state.tracker().delete_session_of_anyone(session_id, owner),
+            None => state.tracker().delete_session_of_any_user(session_id, owner),
         };
         delete(&state, session_id, accepted?, &mut gone).await?;
         gone.remaining = remaining::find(&state).await;
@@ -203,7 +203,7 @@ async fn delete_all(
     }
     // Dead letters of sessions that never belonged to the user.
     let letters = state.local().dead_letters_of(user_id).await.map_err(|error| unreadable(&error))?;
-    gone.dead_letters += state.tracker().take_out_dead_letters(letters).await?.len() as u64;
+    gone.dead_letters += state.tracker().delete_dead_letters(letters).await?.len() as u64;
     Ok(())
 }
 
@@ -245,7 +245,7 @@ async fn delete_together(
             deleted => deleted?,
         }
         let Gone { sessions, messages, dead_letters, journal, audio, store, .. } = one;
-        gone.add(Removed { sessions, messages, dead_letters, journal });
+        gone.add(DeletionCounts { sessions, messages, dead_letters, journal });
         gone.audio += audio;
         if store == InStore::Pending {
             gone.store = store;
@@ -261,7 +261,7 @@ async fn delete(
     gone: &mut Gone,
 ) -> Result<(), Problem> {
     gone.add(here.durable().await?);
-    if timeout(PATIENCE, state.tracker().erased()).await.is_err() {
+    if timeout(PATIENCE, state.tracker().wait_until_erased()).await.is_err() {
         gone.store = InStore::Pending;
     }
     match done_in_time(state, in_store).await? {
@@ -269,7 +269,7 @@ async fn delete(
         None => gone.store = InStore::Pending,
     }
     // After the store confirms the deletion, further records may be purged here.
-    if gone.is_done() && timeout(PATIENCE, state.tracker().erased()).await.is_err() {
+    if gone.is_done() && timeout(PATIENCE, state.tracker().wait_until_erased()).await.is_err() {
         gone.store = InStore::Pending;
     }
     match recordings::remove(state, session_id).await {
@@ -282,8 +282,8 @@ async fn delete(
 /// Returns what the store removed; `None` if the store does so later.
 async fn done_in_time(
     state: &AppState,
-    in_store: SessionReceipt<Removed>,
-) -> Result<Option<Removed>, Problem> {
+    in_store: SessionReceipt<DeletionCounts>,
+) -> Result<Option<DeletionCounts>, Problem> {
     let is_away = state.tracker().health().store.is_some();
     match timeout(if is_away { LITTLE_PATIENCE } else { PATIENCE }, in_store.durable()).await {
         Ok(Ok(removed)) => Ok(Some(removed)),
@@ -295,7 +295,7 @@ async fn done_in_time(
 /// Returns the sessions of a user that are in memory, waiting for the store, or stored. If the store cannot answer,
 /// marks the deletion as pending and returns only the others.
 async fn sessions_of(state: &AppState, user_id: Uuid, gone: &mut Gone) -> Result<HashSet<Uuid>, Problem> {
-    let mut found: HashSet<Uuid> = state.tracker().sessions_of(user_id).into_iter().collect();
+    let mut found: HashSet<Uuid> = state.tracker().sessions_of_user(user_id).into_iter().collect();
     found.extend(state.local().journaled_sessions_of(user_id).await.map_err(|error| unreadable(&error))?);
     if state.is_remote() && state.tracker().health().store.is_some() {
         gone.store = InStore::Pending;

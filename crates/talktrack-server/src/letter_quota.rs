@@ -35,7 +35,7 @@ pub(crate) async fn follow(state: AppState) {
 /// user.
 async fn count(state: &AppState) -> Result<(), ReadError> {
     let letters = state.local().dead_letter_bytes().await?;
-    state.tracker().note_dead_letter_bytes(letters.iter().map(|(_, bytes)| bytes).sum());
+    state.tracker().set_dead_letter_bytes(letters.iter().map(|(_, bytes)| bytes).sum());
     let of_users = letters.into_iter().filter_map(|(user, bytes)| Some((user?, bytes)));
     state.limits().note_dead_letters(of_users.collect());
     Ok(())

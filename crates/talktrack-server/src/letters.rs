@@ -144,7 +144,7 @@ impl Letters {
     }
 
     async fn forget(&self, seqs: Vec<Seq>) -> Result<Vec<Outcome>, Failure> {
-        let dropped = self.tracker.take_out_dead_letters(seqs.clone()).await?;
+        let dropped = self.tracker.delete_dead_letters(seqs.clone()).await?;
         let fate = |seq| if dropped.contains(&seq) { Fate::Dropped } else { Fate::NotThere };
         Ok(seqs.into_iter().map(|seq| Outcome { seq, fate: fate(seq) }).collect())
     }
@@ -165,7 +165,7 @@ impl Letters {
             settled.push((seq, durable));
         }
         let durable = settled.iter().filter(|(_, durable)| durable.is_ok()).map(|(seq, _)| *seq);
-        self.tracker.take_out_dead_letters(durable.collect()).await?;
+        self.tracker.delete_dead_letters(durable.collect()).await?;
         let mut outcomes = Vec::with_capacity(settled.len());
         for (seq, durable) in settled {
             let fate = match durable {
@@ -186,7 +186,7 @@ impl Letters {
             )));
         };
         loop {
-            match self.tracker.replay(record) {
+            match self.tracker.replay_record(record) {
                 Ok(receipt) => return Ok(Ok(receipt)),
                 Err(Refused { reason: Reason::QueueFull, returned }) => {
                     record = self.wait_with(returned).await?
@@ -218,7 +218,7 @@ pub(crate) fn kind(letter: &DeadLetter) -> &'static str {
         Ok(Body::Start(_)) => "start of a session",
         Ok(Body::Update(_)) => "update of a session",
         Ok(Body::End(_)) => "end of a session",
-        Ok(Body::Alive(_)) => "heartbeat of a session",
+        Ok(Body::Heartbeat(_)) => "heartbeat of a session",
         Ok(Body::Delete(_)) => "deletion of a session",
         Ok(Body::DeleteUser(_)) => "deletion of a user",
         Ok(Body::Message(_)) => "message",

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 use talktrack::clock::{Clock as _, SystemClock};
 use talktrack::store::SessionRow;
-use talktrack::{Deletion, NotDurable, ReadError, Removed, Timestamp};
+use talktrack::{Deletion, DeletionCounts, NotDurable, ReadError, Timestamp};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::audit::{Actor, Entry};
@@ -50,7 +50,7 @@ pub(crate) async fn keep(state: AppState) {
 
 async fn pass(state: &AppState, before: Timestamp) -> Result<(), ReadError> {
     let reader = state.tracker().reader();
-    let (mut removed, mut after) = (Removed::default(), None);
+    let (mut removed, mut after) = (DeletionCounts::default(), None);
     loop {
         let page = reader.inactive_since(before, after, PAGE).await?;
         let Some(last) = page.last() else { break };
@@ -61,8 +61,8 @@ async fn pass(state: &AppState, before: Timestamp) -> Result<(), ReadError> {
         }
     }
     removed.dead_letters += letters(state, before).await?;
-    if removed != Removed::default() {
-        let Removed { sessions, messages, dead_letters, .. } = removed;
+    if removed != DeletionCounts::default() {
+        let DeletionCounts { sessions, messages, dead_letters, .. } = removed;
         let detail = json!({"sessions": sessions, "messages": messages, "dead_letters": dead_letters, "before": before});
         state.audit().record(Entry::new(Actor::Server, "retention", None).detail(detail));
         tracing::info!(
@@ -91,16 +91,20 @@ fn in_steps(page: &[SessionRow]) -> Vec<&[SessionRow]> {
     steps
 }
 
-async fn delete(state: &AppState, sessions: &[SessionRow], before: Timestamp) -> Result<Removed, ReadError> {
+async fn delete(
+    state: &AppState,
+    sessions: &[SessionRow],
+    before: Timestamp,
+) -> Result<DeletionCounts, ReadError> {
     let accept =
-        |row: &SessionRow| state.tracker().delete_silent_session(row.session_id, row.user_id, before);
+        |row: &SessionRow| state.tracker().delete_inactive_session(row.session_id, row.user_id, before);
     // A deletion that does not fit into the queue is tried again in an hour.
     let removal = |row: &SessionRow| {
         let deletion = accept(row).ok().flatten()?;
         let session_id = row.session_id;
         Some(async move { (session_id, removed_by(deletion).await) })
     };
-    let mut removed = Removed::default();
+    let mut removed = DeletionCounts::default();
     for (session_id, one) in join_all(sessions.iter().filter_map(removal)).await {
         let one = one?;
         // A session that became active meanwhile was not deleted.
@@ -112,7 +116,7 @@ async fn delete(state: &AppState, sessions: &[SessionRow], before: Timestamp) ->
     Ok(removed)
 }
 
-async fn removed_by(Deletion { here, in_store }: Deletion) -> Result<Removed, ReadError> {
+async fn removed_by(Deletion { here, in_store }: Deletion) -> Result<DeletionCounts, ReadError> {
     let stopped = |why: NotDurable| ReadError(why.to_string());
     let mut removed = here.durable().await.map_err(stopped)?;
     let Ok(in_store) = timeout(PATIENCE, in_store.durable()).await else {
@@ -131,7 +135,7 @@ async fn letters(state: &AppState, before: Timestamp) -> Result<u64, ReadError> 
             return Ok(removed);
         }
         let stopped = |why: NotDurable| ReadError(why.to_string());
-        removed += state.tracker().take_out_dead_letters(old).await.map_err(stopped)?.len() as u64;
+        removed += state.tracker().delete_dead_letters(old).await.map_err(stopped)?.len() as u64;
         sleep(REST).await;
     }
 }

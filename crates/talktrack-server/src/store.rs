@@ -87,7 +87,7 @@ impl From<NotOpened> for Failure {
 /// # Errors
 /// Names the store and the setting.
 pub(crate) async fn refuse_other_store(config: &Config) -> Result<(), Failure> {
-    let Some(noted) = NotedStore::of_file(&config.local_file())? else { return Ok(()) };
+    let Some(noted) = NotedStore::from_file(&config.local_file())? else { return Ok(()) };
     match other_store(config, &noted).await {
         Some(problem) => {
             let waiting = noted.waiting;
@@ -102,10 +102,10 @@ pub(crate) async fn refuse_other_store(config: &Config) -> Result<(), Failure> {
 /// Returns how the settings name a store other than the recorded one, in words; `None` if they do not or the database
 /// is unavailable.
 pub(crate) async fn other_store(config: &Config, noted: &NotedStore) -> Option<String> {
-    let Database::Postgres(address) = &config.database else { return Some(noted.without_address()) };
+    let Database::Postgres(address) = &config.database else { return Some(noted.missing_address_message()) };
     let id = noted.id?;
     let found = PostgresStore::new(address).ok()?.identity().await.ok()??;
-    (found != id).then(|| noted.mismatch(&address.to_string()))
+    (found != id).then(|| noted.mismatch_message(&address.to_string()))
 }
 
 /// The store, for reading.
@@ -123,8 +123,8 @@ impl Stored {
         match &config.database {
             Database::File(_) => {
                 let reader = open_file(&config.local_file())?;
-                if let Some(noted) = NotedStore::of_file(&config.local_file())? {
-                    let words = noted.without_address();
+                if let Some(noted) = NotedStore::from_file(&config.local_file())? {
+                    let words = noted.missing_address_message();
                     eprintln!("talktrack: this command reads only this file: {}", visible::safe_line(&words));
                 }
                 Ok(Self::File(reader))

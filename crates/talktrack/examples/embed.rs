@@ -80,3 +80,8 @@ async fn track(tracker: &Tracker, mut message: Message) -> Result<Receipt, Box<d
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
+
+#[test]
+fn this_example_succeeds() {
+    main().unwrap();
+}

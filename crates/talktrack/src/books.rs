@@ -45,7 +45,7 @@ impl Books {
 
     /// Counts messages that leave the journal because their session was deleted: as dead letters that were taken out
     /// again.
-    pub(crate) fn let_go(&mut self, messages: u64, bytes: u64) {
+    pub(crate) fn count_purged(&mut self, messages: u64, bytes: u64) {
         self.leave_journal(0, messages, bytes);
         self.letters_taken_out += messages;
     }
@@ -65,20 +65,20 @@ impl Books {
     }
 
     /// Counts a message whose result is known at once.
-    fn settle(&mut self, dead: bool) {
+    fn count_settled(&mut self, dead: bool) {
         let total = if dead { &mut self.dead_lettered } else { &mut self.stored };
         *total += 1;
     }
 
     /// Counts one message.
-    pub(crate) fn enter(&mut self, verdict: &Verdict) {
+    pub(crate) fn count_message(&mut self, verdict: &Verdict) {
         match verdict {
             Verdict::Inserted | Verdict::Reopened(_) => self.inserted += 1,
             Verdict::Revised | Verdict::AlreadyThere | Verdict::Dead(_) | Verdict::Journaled => {}
             Verdict::Started { .. }
             | Verdict::Updated
             | Verdict::Ended(_)
-            | Verdict::GoesOn
+            | Verdict::StaysActive
             | Verdict::Waits
             | Verdict::Deleted(_)
             | Verdict::Expired(..)
@@ -88,14 +88,14 @@ impl Books {
         }
         self.durable += 1;
         if *verdict != Verdict::Journaled {
-            self.settle(matches!(verdict, Verdict::Dead(_)));
+            self.count_settled(matches!(verdict, Verdict::Dead(_)));
         }
     }
 }
 
 /// The exported metrics. `docs/operations.md` describes each. They go to the recorder that the process has installed.
 #[derive(Clone)]
-pub(crate) struct Figures {
+pub(crate) struct MetricHandles {
     pub(crate) accepted: Counter,
     pub(crate) durable: Counter,
     pub(crate) stored: Counter,
@@ -111,7 +111,7 @@ pub(crate) struct Figures {
     pub(crate) sessions_active: Gauge,
 }
 
-impl Figures {
+impl MetricHandles {
     pub(crate) fn new() -> Self {
         Self {
             accepted: counter!("talktrack_messages_accepted_total"),
@@ -150,7 +150,7 @@ pub(crate) fn count_refusal(reason: &'static str) {
 /// Counts a deleted session and its messages by the reason of the deletion.
 pub(crate) fn count_deletion(record: &Record, verdict: &Verdict) {
     let (Body::Delete(delete), Verdict::Deleted(removed)) = (&record.body, verdict) else { return };
-    let reason = if delete.is_for_good() { "request" } else { "age" };
+    let reason = if delete.is_permanent() { "request" } else { "age" };
     counter!("talktrack_sessions_deleted_total", "reason" => reason).increment(removed.sessions);
     counter!("talktrack_messages_deleted_total", "reason" => reason).increment(removed.messages);
 }

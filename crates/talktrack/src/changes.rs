@@ -77,7 +77,7 @@ impl ChangeKind {
         }
     }
 
-    fn of_code(code: u8) -> Option<Self> {
+    fn from_code(code: u8) -> Option<Self> {
         [
             Self::SessionStarted,
             Self::SessionUpdated,
@@ -93,11 +93,11 @@ impl ChangeKind {
 
 impl Change {
     /// Returns `None` if the record changed nothing.
-    pub(crate) fn by(record: &Record, verdict: &Verdict) -> Option<Self> {
+    pub(crate) fn from_record(record: &Record, verdict: &Verdict) -> Option<Self> {
         let nothing = match verdict {
             Verdict::AlreadyThere
             | Verdict::Waits
-            | Verdict::GoesOn
+            | Verdict::StaysActive
             | Verdict::Refused(_)
             | Verdict::Dead(_) => true,
             Verdict::Inserted
@@ -121,7 +121,7 @@ impl Change {
             Body::Start(start) => (ChangeKind::SessionStarted, Some(start.user_id)),
             Body::Update(update) => (ChangeKind::SessionUpdated, update.owner),
             Body::End(end) => (ChangeKind::SessionEnded, end.owner),
-            Body::Alive(_) | Body::DeleteUser(_) => return None,
+            Body::Heartbeat(_) | Body::DeleteUser(_) => return None,
             // Only the remote store can decide whether the session is old enough to be deleted.
             Body::Delete(_) if *verdict == Verdict::Journaled => return None,
             Body::Delete(delete) => (ChangeKind::SessionDeleted, delete.told_to),
@@ -136,7 +136,7 @@ impl Change {
 }
 
 /// Adds changes after all others. Returns the number of added changes.
-pub(crate) fn add(tx: &Transaction<'_>, changes: impl Iterator<Item = Change>) -> rusqlite::Result<u64> {
+pub(crate) fn append(tx: &Transaction<'_>, changes: impl Iterator<Item = Change>) -> rusqlite::Result<u64> {
     let sql = "INSERT INTO changes (seq, kind, session_id, user_id, message_id) VALUES (?1, ?2, ?3, ?4, ?5)";
     let mut insert = tx.prepare_cached(sql)?;
     let mut added = 0;
@@ -150,7 +150,7 @@ pub(crate) fn add(tx: &Transaction<'_>, changes: impl Iterator<Item = Change>) -
 }
 
 /// Removes the oldest of `there` changes if there are too many, and returns how many are left.
-pub(crate) fn forget(tx: &Transaction<'_>, there: u64) -> rusqlite::Result<u64> {
+pub(crate) fn remove_oldest(tx: &Transaction<'_>, there: u64) -> rusqlite::Result<u64> {
     if there <= KEPT + SURPLUS {
         return Ok(there);
     }
@@ -169,7 +169,7 @@ pub(crate) fn count(connection: &Connection) -> rusqlite::Result<u64> {
 }
 
 /// Returns the `seq` of the newest change, or 0 if there is none.
-pub(crate) fn newest(connection: &Connection) -> rusqlite::Result<Seq> {
+pub(crate) fn newest_seq(connection: &Connection) -> rusqlite::Result<Seq> {
     let sql = "SELECT coalesce(max(seq), 0) FROM changes";
     connection.prepare_cached(sql)?.query_row([], |row| row.get(0))
 }
@@ -182,7 +182,7 @@ pub(crate) fn reset(tx: &Transaction<'_>, place: Seq) -> rusqlite::Result<()> {
 }
 
 /// Returns up to `limit` changes after a place.
-pub(crate) fn since(connection: &Connection, place: Seq, limit: usize) -> rusqlite::Result<Changes> {
+pub(crate) fn read_since(connection: &Connection, place: Seq, limit: usize) -> rusqlite::Result<Changes> {
     // One transaction, so that no change is removed between the two queries.
     let tx = connection.unchecked_transaction()?;
     let first: Option<Seq> =
@@ -195,7 +195,7 @@ pub(crate) fn since(connection: &Connection, place: Seq, limit: usize) -> rusqli
     let mut rows = statement.query(params![place, limit])?;
     while let Some(row) = rows.next()? {
         read.next = row.get(0)?;
-        match change(row) {
+        match read_change(row) {
             Some(change) => read.changes.push(change),
             // The marker row of a reset feed, or a row that is damaged beyond reading. In both cases a change is
             // missing.
@@ -209,7 +209,7 @@ pub(crate) fn since(connection: &Connection, place: Seq, limit: usize) -> rusqli
 pub(crate) const INVALIDATING: [ChangeKind; 2] = [ChangeKind::SessionDeleted, ChangeKind::Revision];
 
 /// Returns the number of changes of these kinds after a place. Counts no further than `limit`.
-pub(crate) fn count_of_kinds_since(
+pub(crate) fn count_kinds_since(
     connection: &Connection,
     kinds: &[ChangeKind],
     place: Seq,
@@ -217,32 +217,32 @@ pub(crate) fn count_of_kinds_since(
 ) -> rusqlite::Result<u64> {
     let sql = format!(
         "SELECT count(*) FROM (SELECT 1 FROM changes WHERE seq > ?1 AND kind IN ({}) LIMIT ?2)",
-        codes(kinds)
+        kind_codes(kinds)
     );
     connection.prepare_cached(&sql)?.query_row(params![place, limit], |row| row.get(0))
 }
 
-fn codes(kinds: &[ChangeKind]) -> String {
+fn kind_codes(kinds: &[ChangeKind]) -> String {
     kinds.iter().map(|kind| kind.code().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// Returns up to `limit` changes of these kinds after a place that an earlier call returned, as of this transaction. No
 /// change is missing if the place itself is still in the feed. In a file that was reset or replaced, it is not.
-pub(crate) fn of_kinds_since(
+pub(crate) fn read_kinds_since(
     tx: &Transaction<'_>,
     kinds: &[ChangeKind],
     place: Seq,
     limit: usize,
 ) -> rusqlite::Result<Changes> {
     let is_gap_free = tx.prepare_cached("SELECT 1 FROM changes WHERE seq = ?1")?.exists([place])?;
-    let last = newest(tx)?;
+    let last = newest_seq(tx)?;
     let sql = format!(
         "SELECT seq, kind, session_id, user_id, message_id FROM changes WHERE seq > ?1 AND kind IN ({}) \
          ORDER BY seq LIMIT ?2",
-        codes(kinds)
+        kind_codes(kinds)
     );
     let mut statement = tx.prepare_cached(&sql)?;
-    let found = statement.query_map(params![place, limit], |row| Ok(change(row)))?;
+    let found = statement.query_map(params![place, limit], |row| Ok(read_change(row)))?;
     let changes: Vec<_> = found.filter_map(Result::transpose).collect::<rusqlite::Result<_>>()?;
     let seen = changes.last().filter(|_| changes.len() == limit).map(|change| change.seq);
     Ok(Changes { changes, next: seen.unwrap_or(last).max(place), is_gap_free })
@@ -261,17 +261,20 @@ pub(crate) fn note_span(
 
 /// Returns the times of the earliest and the latest row that the deletion at this place removed, or `None` if it
 /// removed none.
-pub(crate) fn span(tx: &Transaction<'_>, place: Seq) -> rusqlite::Result<Option<(Timestamp, Timestamp)>> {
+pub(crate) fn read_span(
+    tx: &Transaction<'_>,
+    place: Seq,
+) -> rusqlite::Result<Option<(Timestamp, Timestamp)>> {
     let sql = "SELECT earliest, latest FROM deleted_spans WHERE seq = ?1";
     let span = tx.prepare_cached(sql)?.query_row([place], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     let moments = |(earliest, latest)| Timestamp::from_micros(earliest).zip(Timestamp::from_micros(latest));
     Ok(span.and_then(moments))
 }
 
-fn change(row: &Row<'_>) -> Option<Change> {
+fn read_change(row: &Row<'_>) -> Option<Change> {
     Some(Change {
         seq: row.get(0).ok()?,
-        kind: ChangeKind::of_code(row.get(1).ok()?)?,
+        kind: ChangeKind::from_code(row.get(1).ok()?)?,
         session_id: Uuid::from_bytes(row.get(2).ok()?),
         user_id: row.get::<_, Option<[u8; 16]>>(3).ok()?.map(Uuid::from_bytes),
         message_id: row.get::<_, Option<[u8; 16]>>(4).ok()?.map(Uuid::from_bytes),

@@ -152,7 +152,7 @@ pub(crate) struct Now {
 }
 
 impl Now {
-    pub(crate) fn by(clock: &dyn Clock) -> Self {
+    pub(crate) fn read(clock: &dyn Clock) -> Self {
         Self { at: clock.now(), elapsed: clock.elapsed() }
     }
 }
@@ -181,10 +181,10 @@ impl Clock for SystemClock {
 
 /// A clock that moves only when it is told to.
 #[derive(Debug, Clone)]
-pub struct ManualClock(Arc<Hands>);
+pub struct ManualClock(Arc<ManualTime>);
 
 #[derive(Debug)]
-struct Hands {
+struct ManualTime {
     micros: AtomicI64,
     elapsed_micros: AtomicU64,
 }
@@ -192,7 +192,7 @@ struct Hands {
 impl ManualClock {
     /// Creates a clock that shows `start`.
     pub fn at(start: Timestamp) -> Self {
-        Self(Arc::new(Hands { micros: AtomicI64::new(start.0), elapsed_micros: AtomicU64::new(0) }))
+        Self(Arc::new(ManualTime { micros: AtomicI64::new(start.0), elapsed_micros: AtomicU64::new(0) }))
     }
 
     /// Advances both the calendar time and the elapsed time.

@@ -58,27 +58,29 @@ const SUSPICION: &str = "-suspect";
 pub(crate) fn open_to_write(path: &Path) -> Result<Connection, OpenError> {
     let failed = |source| OpenError::Database { path: path.to_owned(), source };
     let mut connection = Connection::open(path).map_err(failed)?;
-    configure(&connection).map_err(failed)?;
+    configure_connection(&connection).map_err(failed)?;
     let known = newest_version();
     let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
     if found > known {
         return Err(OpenError::NewerSchema { path: path.to_owned(), found, known });
     }
-    migrate(&mut connection, found, known).map_err(failed)?;
-    tell_from_a_copy(&connection, path).map_err(failed)?;
+    migrate_schema(&mut connection, found, known).map_err(failed)?;
+    renew_node_id_of_copy(&connection, path).map_err(failed)?;
     Ok(connection)
 }
 
 /// Returns the id of this data directory among the nodes that write to one store.
-pub(crate) fn node(connection: &Connection) -> rusqlite::Result<Uuid> {
+pub(crate) fn read_node_id(connection: &Connection) -> rusqlite::Result<Uuid> {
     connection.query_row("SELECT node FROM directory", [], |row| column(row, 0, parse_uuid))
 }
 
 /// Gives a copy of a file (a restored backup, a copied directory) a new node id, because the delivery numbers that a
 /// store has for this node belong to the original.
-fn tell_from_a_copy(connection: &Connection, path: &Path) -> rusqlite::Result<()> {
+fn renew_node_id_of_copy(connection: &Connection, path: &Path) -> rusqlite::Result<()> {
     let noted: Option<String> = connection.query_row("SELECT file FROM directory", [], |row| row.get(0))?;
-    let Some(mark) = mark_of(path).filter(|mark| noted.as_ref() != Some(mark)) else { return Ok(()) };
+    let Some(mark) = file_fingerprint(path).filter(|mark| noted.as_ref() != Some(mark)) else {
+        return Ok(());
+    };
     if noted.is_some() {
         let mut random = [0; 16];
         fastrand::fill(&mut random);
@@ -98,7 +100,7 @@ pub(crate) fn give_up_node(connection: &Connection) -> rusqlite::Result<()> {
 
 /// Returns what distinguishes a file from a copy of it: its inode, and its creation time if the file system records
 /// that.
-fn mark_of(path: &Path) -> Option<String> {
+fn file_fingerprint(path: &Path) -> Option<String> {
     let found = fs::metadata(path).ok()?;
     let made = found.created().ok().and_then(|made| made.duration_since(SystemTime::UNIX_EPOCH).ok());
     Some(format!("{}:{}", found.ino(), made.map_or(0, |made| made.as_nanos())))
@@ -106,11 +108,11 @@ fn mark_of(path: &Path) -> Option<String> {
 
 /// Creates a new file atomically: it exists as a whole or not at all. An empty or partial file was therefore not
 /// created by talktrack.
-pub(crate) fn create(path: &Path) -> Result<(), OpenError> {
+pub(crate) fn create_file(path: &Path) -> Result<(), OpenError> {
     let failed = |source| OpenError::Io { path: path.to_owned(), source };
-    let new = beside(path, "-new");
+    let new = sibling_path(path, "-new");
     let _ = fs::remove_file(&new);
-    draft(&new).map_err(|source| OpenError::Database { path: path.to_owned(), source })?;
+    create_draft(&new).map_err(|source| OpenError::Database { path: path.to_owned(), source })?;
     let synced = File::open(&new).and_then(|file| file.sync_all());
     synced.and_then(|()| fs::rename(&new, path)).map_err(failed)?;
     path.parent().map_or(Ok(()), sync_dir).map_err(failed)
@@ -118,20 +120,20 @@ pub(crate) fn create(path: &Path) -> Result<(), OpenError> {
 
 /// Creates a file with the current schema that the caller completes and then moves into place. Nothing waits for the
 /// disk.
-pub(crate) fn draft(path: &Path) -> rusqlite::Result<Connection> {
+pub(crate) fn create_draft(path: &Path) -> rusqlite::Result<Connection> {
     // If this fails, opening the file with SQLite fails too, and reports the error.
     let _ = make_private_file(path);
     let mut connection = Connection::open(path)?;
     connection.pragma_update(None, "journal_mode", "MEMORY")?;
     connection.pragma_update(None, "synchronous", "OFF")?;
     connection.pragma_update(None, "foreign_keys", false)?;
-    migrate(&mut connection, 0, i64::MAX)?;
+    migrate_schema(&mut connection, 0, i64::MAX)?;
     Ok(connection)
 }
 
 /// Returns the path of a file that SQLite or talktrack keeps next to the database: the database's path plus this
 /// suffix.
-pub(crate) fn beside(path: &Path, ending: &str) -> PathBuf {
+pub(crate) fn sibling_path(path: &Path, ending: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(ending);
     name.into()
@@ -143,7 +145,7 @@ pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(if here { Path::new(".") } else { dir })?.sync_all()
 }
 
-fn configure(connection: &Connection) -> rusqlite::Result<()> {
+fn configure_connection(connection: &Connection) -> rusqlite::Result<()> {
     // Longer waits for other writers happen outside SQLite: a failed commit is retried, and its cause is reported
     // meanwhile.
     connection.busy_timeout(BUSY)?;
@@ -155,7 +157,7 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     connection.pragma_update(None, "cache_size", -32_768)?;
-    overwrite_what_is_deleted(connection, true)?;
+    set_secure_delete(connection, true)?;
     // The writer looks up each session once per batch, which is equivalent to the check per row.
     connection.pragma_update(None, "foreign_keys", false)?;
     connection.set_prepared_statement_cache_capacity(64);
@@ -167,17 +169,17 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
 /// A sync may have failed in that process, and the process may have ended before it could write the same frames again.
 /// Reads then still return these frames although they are not on disk, and no later sync writes them. A power failure
 /// would lose them, and with them everything behind them in the WAL.
-pub(crate) fn rewrite_log(path: &Path) -> Result<(), OpenError> {
-    let log = beside(path, "-wal");
+pub(crate) fn rewrite_wal(path: &Path) -> Result<(), OpenError> {
+    let log = sibling_path(path, "-wal");
     match OpenOptions::new().read(true).write(true).open(&log) {
-        Ok(file) => rewrite(file),
+        Ok(file) => rewrite_file(file),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }
     .map_err(|source| OpenError::Io { path: log, source })
 }
 
-fn rewrite(mut file: File) -> io::Result<()> {
+fn rewrite_file(mut file: File) -> io::Result<()> {
     let (mut part, mut at) = (vec![0; 1 << 20], 0);
     loop {
         let length = file.read(&mut part)?;
@@ -191,18 +193,18 @@ fn rewrite(mut file: File) -> io::Result<()> {
 }
 
 /// Limits the WAL so that `room` bytes are enough to checkpoint all of it into the database file, plus one batch.
-pub(crate) fn keep_log_within(connection: &Connection, room: u64) -> rusqlite::Result<()> {
+pub(crate) fn limit_wal(connection: &Connection, room: u64) -> rusqlite::Result<()> {
     let pages = (room.saturating_sub(BATCH_BYTES) / PAGE_BYTES).clamp(1, CHECKPOINT_PAGES);
     connection.pragma_update(None, "wal_autocheckpoint", pages)
 }
 
 /// Checkpoints the WAL into the database file and truncates it. Returns false if a reader still uses the WAL.
-pub(crate) fn clear_log(connection: &Connection) -> rusqlite::Result<bool> {
+pub(crate) fn checkpoint_truncate(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, bool>(0)).map(|busy| !busy)
 }
 
 /// True if a batch fits into the free pages inside the file, so that the file need not grow.
-pub(crate) fn has_room_inside(connection: &Connection) -> rusqlite::Result<bool> {
+pub(crate) fn has_free_pages(connection: &Connection) -> rusqlite::Result<bool> {
     let free: u64 = connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
     Ok(free * PAGE_BYTES >= BATCH_BYTES)
 }
@@ -215,11 +217,11 @@ pub(crate) fn is_disk_full(error: &rusqlite::Error) -> bool {
 
 /// Overwrites the bytes of deleted data. With `pages_too`, this includes pages that become free, which needs space in
 /// the WAL. Without it, only the free space inside used pages is overwritten, which needs none.
-pub(crate) fn overwrite_what_is_deleted(connection: &Connection, pages_too: bool) -> rusqlite::Result<()> {
+pub(crate) fn set_secure_delete(connection: &Connection, pages_too: bool) -> rusqlite::Result<()> {
     connection.pragma_update(None, "secure_delete", if pages_too { "ON" } else { "FAST" })
 }
 
-fn migrate(connection: &mut Connection, from: i64, to: i64) -> rusqlite::Result<()> {
+fn migrate_schema(connection: &mut Connection, from: i64, to: i64) -> rusqlite::Result<()> {
     let tx = connection.transaction()?;
     for (version, sql) in (1i64..).zip(MIGRATIONS) {
         if version > from && version <= to {
@@ -240,7 +242,7 @@ pub(crate) fn schema_of(connection: &Connection) -> rusqlite::Result<Vec<[Option
 /// Returns the schema that a new file of this version would have.
 pub(crate) fn schema_of_version(version: i64) -> rusqlite::Result<Vec<[Option<String>; 3]>> {
     let mut connection = Connection::open_in_memory()?;
-    migrate(&mut connection, 0, version)?;
+    migrate_schema(&mut connection, 0, version)?;
     schema_of(&connection)
 }
 
@@ -251,9 +253,9 @@ pub(crate) fn newest_version() -> i64 {
 
 /// Returns the message for an error that says the file is damaged. Only a start can repair the file, so this also
 /// leaves the mark that makes the next start check it.
-pub(crate) fn damaged(connection: &Connection, error: &rusqlite::Error) -> Option<String> {
+pub(crate) fn describe_damage(connection: &Connection, error: &rusqlite::Error) -> Option<String> {
     is_damage(error).then(|| {
-        connection.path().iter().for_each(|path| suspect(Path::new(path), &error.to_string()));
+        connection.path().iter().for_each(|path| mark_suspect(Path::new(path), &error.to_string()));
         format!("the database file is damaged ({error}); restart talktrack, which saves what can be read")
     })
 }
@@ -267,18 +269,18 @@ pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
 
 /// Leaves a mark next to the file that it may be damaged, so that the next start checks every page. If the mark cannot
 /// be written, a small file is checked anyway.
-pub(crate) fn suspect(path: &Path, damage: &str) {
-    let note = private_file().write(true).create(true).truncate(true).open(beside(path, SUSPICION));
+pub(crate) fn mark_suspect(path: &Path, damage: &str) {
+    let note = private_file().write(true).create(true).truncate(true).open(sibling_path(path, SUSPICION));
     let _ = note.and_then(|mut note| note.write_all(damage.as_bytes()));
 }
 
 pub(crate) fn is_suspect(path: &Path) -> bool {
-    beside(path, SUSPICION).exists()
+    sibling_path(path, SUSPICION).exists()
 }
 
 /// Removes the mark, because the file was checked and is sound.
 pub(crate) fn clear_suspicion(path: &Path) {
-    let _ = fs::remove_file(beside(path, SUSPICION));
+    let _ = fs::remove_file(sibling_path(path, SUSPICION));
 }
 
 /// Opens the file for reading while another process may be writing.
@@ -316,7 +318,7 @@ pub(crate) fn column<T>(
     parse: impl Fn(&str) -> Option<T>,
 ) -> rusqlite::Result<T> {
     let text = row.get_ref(index)?.as_str()?;
-    parse(text).ok_or_else(|| unreadable(index, text))
+    parse(text).ok_or_else(|| unreadable_column(index, text))
 }
 
 /// Reads a nullable text column and parses it. A damaged value is read as `None`, because the rest of the row is worth
@@ -352,7 +354,7 @@ pub(crate) fn parse_time(text: &str) -> Option<Timestamp> {
     text.parse().ok()
 }
 
-fn unreadable(index: usize, text: &str) -> rusqlite::Error {
+fn unreadable_column(index: usize, text: &str) -> rusqlite::Error {
     let what = format!("cannot read {text:?}");
     rusqlite::Error::FromSqlConversionFailure(index, Type::Text, FromSqlError::Other(what.into()).into())
 }

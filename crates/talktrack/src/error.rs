@@ -56,7 +56,7 @@ pub enum Reason {
     #[error(
         "the data directory or its database was deleted or replaced while talktrack runs; put it back or restart talktrack"
     )]
-    GroundLost,
+    FilesReplaced,
     /// This process was forked from the one that opened the tracker. The threads that write exist only in the parent.
     /// Open another tracker after the fork, on a data directory of its own.
     #[error("this process was forked from the one that opened the tracker; open another one after the fork")]
@@ -73,7 +73,7 @@ impl Reason {
             Self::Invalid(_) => "invalid_message",
             Self::TooLarge { .. } | Self::MetadataTooLarge { .. } => "too_large",
             Self::QueueFull => "queue_full",
-            Self::JournalFull | Self::GroundLost => "journal_full",
+            Self::JournalFull | Self::FilesReplaced => "journal_full",
             Self::Forked => "internal",
             Self::ShuttingDown => "shutting_down",
         }
@@ -169,7 +169,7 @@ pub enum OpenError {
     },
     /// The database file may be in use through another directory.
     #[error("{} {problem}", path.display())]
-    Ground {
+    SharedFile {
         /// The database file.
         path: PathBuf,
         /// What is wrong with the file, and what to do.

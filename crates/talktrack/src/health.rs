@@ -29,13 +29,13 @@ pub struct Health {
 
 /// The shared state behind [`Health`].
 #[derive(Debug)]
-pub(crate) struct Vitals {
+pub(crate) struct HealthState {
     causes: Mutex<Causes>,
     books: watch::Sender<Books>,
     /// Why new work is refused: the bits [`FULL`] and [`LOST`].
     refusing: AtomicU8,
     /// True if deleted data may still be in the files.
-    unerased: watch::Sender<bool>,
+    needs_scrub: watch::Sender<bool>,
     /// True if the journal is the outbox of a remote store.
     is_outbox: AtomicBool,
     /// The size of the dead letters in bytes.
@@ -64,19 +64,19 @@ const LOST: u8 = 2;
 struct Causes {
     journal: Option<String>,
     /// The file or directory whose path leads elsewhere.
-    ground: Option<String>,
+    files: Option<String>,
     /// By the lane of the writer or another reporter: one lane may be stuck while the others are not.
     store: BTreeMap<usize, String>,
     warning: Option<String>,
 }
 
-impl Vitals {
+impl HealthState {
     pub(crate) fn new(books: Books) -> Arc<Self> {
-        let (causes, refusing, unerased) = (Mutex::default(), AtomicU8::new(0), watch::Sender::new(false));
+        let (causes, refusing, needs_scrub) = (Mutex::default(), AtomicU8::new(0), watch::Sender::new(false));
         let (books, refused, is_outbox) =
             (watch::Sender::new(books), Mutex::default(), AtomicBool::new(false));
         let letter_bytes = AtomicU64::new(0);
-        Arc::new(Self { causes, books, refusing, unerased, is_outbox, letter_bytes, refused })
+        Arc::new(Self { causes, books, refusing, needs_scrub, is_outbox, letter_bytes, refused })
     }
 
     /// Counts a refusal by the code of its reason, in [`Health`] and in the exported metrics.
@@ -85,7 +85,7 @@ impl Vitals {
         count_refusal(code);
     }
 
-    pub(crate) fn becomes_outbox(&self) {
+    pub(crate) fn set_outbox(&self) {
         self.is_outbox.store(true, Ordering::Release);
     }
 
@@ -94,7 +94,7 @@ impl Vitals {
     }
 
     /// Sets the size of the dead letters in bytes.
-    pub(crate) fn note_letter_bytes(&self, bytes: u64) {
+    pub(crate) fn set_letter_bytes(&self, bytes: u64) {
         self.letter_bytes.store(bytes, Ordering::Relaxed);
     }
 
@@ -102,24 +102,24 @@ impl Vitals {
         self.letter_bytes.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn set_unerased(&self, unerased: bool) {
-        self.unerased.send_replace(unerased);
+    pub(crate) fn set_needs_scrub(&self, needs_scrub: bool) {
+        self.needs_scrub.send_replace(needs_scrub);
     }
 
-    pub(crate) fn watch_unerased(&self) -> watch::Receiver<bool> {
-        self.unerased.subscribe()
+    pub(crate) fn watch_needs_scrub(&self) -> watch::Receiver<bool> {
+        self.needs_scrub.subscribe()
     }
 
-    pub(crate) fn is_unerased(&self) -> bool {
-        *self.unerased.borrow()
+    pub(crate) fn needs_scrub(&self) -> bool {
+        *self.needs_scrub.borrow()
     }
 
-    pub(crate) fn journal(&self, cause: Option<String>) {
+    pub(crate) fn set_journal_problem(&self, cause: Option<String>) {
         self.causes.lock().journal = cause;
     }
 
     /// Notes that a lane cannot write. Returns true if no lane has reported this cause before.
-    pub(crate) fn store_fails(&self, lane: usize, cause: &str) -> bool {
+    pub(crate) fn report_store_failure(&self, lane: usize, cause: &str) -> bool {
         let mut causes = self.causes.lock();
         // The text in brackets comes from the operating system and may differ between attempts.
         let head = |cause: &str| cause.split(" (").next().map(str::to_owned);
@@ -131,7 +131,7 @@ impl Vitals {
     }
 
     /// Notes that a lane can write. Returns true if it could not before.
-    pub(crate) fn store_works(&self, lane: usize) -> bool {
+    pub(crate) fn report_store_success(&self, lane: usize) -> bool {
         self.causes.lock().store.remove(&lane).is_some()
     }
 
@@ -147,7 +147,7 @@ impl Vitals {
         !self.causes.lock().store.is_empty()
     }
 
-    pub(crate) fn books(&self, books: Books) {
+    pub(crate) fn set_books(&self, books: Books) {
         self.books.send_replace(books);
     }
 
@@ -157,19 +157,19 @@ impl Vitals {
 
     /// Sets or clears the state that the journal is full. While it is full, the tracker refuses new work.
     pub(crate) fn set_full(&self, full: bool) {
-        self.refuse(FULL, full);
+        self.set_refusing(FULL, full);
     }
 
     /// Sets or clears the problem with the files that the journal depends on. Returns true if it changed.
-    pub(crate) fn set_ground(&self, problem: Option<String>) -> bool {
+    pub(crate) fn set_files_problem(&self, problem: Option<String>) -> bool {
         let mut causes = self.causes.lock();
-        let is_new = causes.ground != problem;
-        self.refuse(LOST, problem.is_some());
-        causes.ground = problem;
+        let is_new = causes.files != problem;
+        self.set_refusing(LOST, problem.is_some());
+        causes.files = problem;
         is_new
     }
 
-    fn refuse(&self, why: u8, refuse: bool) {
+    fn set_refusing(&self, why: u8, refuse: bool) {
         if refuse {
             self.refusing.fetch_or(why, Ordering::Relaxed);
         } else {
@@ -181,7 +181,7 @@ impl Vitals {
     pub(crate) fn refusal(&self) -> Option<Reason> {
         match self.refusing.load(Ordering::Relaxed) {
             0 => None,
-            why if why & LOST != 0 => Some(Reason::GroundLost),
+            why if why & LOST != 0 => Some(Reason::FilesReplaced),
             _ => Some(Reason::JournalFull),
         }
     }
@@ -190,14 +190,14 @@ impl Vitals {
         self.refusing.load(Ordering::Relaxed) & FULL != 0
     }
 
-    pub(crate) fn read(&self) -> Health {
+    pub(crate) fn snapshot(&self) -> Health {
         let causes = self.causes.lock();
         let full = || {
             self.is_full()
                 .then(|| "the journal has reached journal_max_bytes; messages are refused".to_owned())
         };
         let (journal, store) = (
-            causes.ground.clone().or_else(|| causes.journal.clone()).or_else(full),
+            causes.files.clone().or_else(|| causes.journal.clone()).or_else(full),
             causes.store.values().next().cloned(),
         );
         let warning = causes.warning.clone();

@@ -1,19 +1,19 @@
 //! The journal: one thread writes everything that has arrived since the last commit in one SQLite transaction (group commit),
 //! which makes it durable. If SQLite is the store, the same transaction writes the store's rows.
 
-mod opening;
-mod aside;
+mod open;
+mod dead_letters;
 mod outbox;
 mod append;
 mod parking;
-mod homecoming;
+mod adopt_outbox;
 mod settled;
 mod window;
 mod announce;
-mod gone;
-mod erasure;
+mod purged;
+mod purge;
 mod scrub;
-mod answers;
+mod replies;
 mod reserve;
 mod condition;
 
@@ -25,30 +25,30 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rusqlite::{Connection, TransactionBehavior, ffi};
 
-use crate::books::{Books, Figures};
+use crate::books::{Books, MetricHandles};
 use crate::changes::{self, Change};
 use crate::clock::Seq;
 use crate::database;
 use crate::error::OpenError;
-use crate::ground::Ground;
-use crate::health::Vitals;
-use crate::journal::answers::Deletions;
-use crate::journal::erasure::Eraser;
-use crate::journal::gone::Gone;
-use crate::journal::opening::Opened;
+use crate::health::HealthState;
+use crate::journal::open::OpenedFile;
 use crate::journal::outbox::Outbox;
-use crate::journal::reserve::Reserve;
-use crate::journal::window::Change as WindowChange;
+use crate::journal::purge::Scrubber;
+use crate::journal::purged::PurgedRecords;
+use crate::journal::replies::PendingDeletions;
+use crate::journal::reserve::DiskReserve;
+use crate::journal::window::WindowChange;
 use crate::noted_store::NotedStore;
 use crate::options::{Options, Redirect};
 use crate::receipt::{Progress, Reply};
 use crate::record::{Record, Reopened, Verdict};
 use crate::retry::Backoff;
 use crate::store::{Store, sqlite};
+use crate::watched_files::WatchedFiles;
 use crate::writer::{LANES, LaneReport, StoreClaim, Writer};
 
-pub(crate) use aside::TakeOut;
-pub(crate) use opening::Purpose;
+pub(crate) use dead_letters::DeleteDeadLetters;
+pub(crate) use open::Purpose;
 
 /// A record on its way into the journal, with the channel for its result.
 #[derive(Debug)]
@@ -61,8 +61,8 @@ pub(crate) struct Entry {
 #[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) progress: Arc<Progress>,
-    pub(crate) vitals: Arc<Vitals>,
-    pub(crate) figures: Figures,
+    pub(crate) health: Arc<HealthState>,
+    pub(crate) metrics: MetricHandles,
     /// Sessions whose end was cancelled by a message. The tracker puts them back into memory.
     pub(crate) reopened: Arc<Mutex<Vec<Reopened>>>,
     /// Set when the deadline of a shutdown has passed: what cannot be written then is given up.
@@ -93,20 +93,20 @@ pub(crate) struct Journal {
     /// Answers of the writer for the next commit.
     settled: Vec<LaneReport>,
     /// Callers that wait for the remote store to confirm a deletion.
-    deletions: Deletions,
-    eraser: Eraser,
-    reserve: Reserve,
+    deletions: PendingDeletions,
+    scrubber: Scrubber,
+    reserve: DiskReserve,
     /// The identity of the files that the journal depends on, once the tracker has recorded it.
-    ground: Option<Arc<Ground>>,
+    files: Option<Arc<WatchedFiles>>,
     /// True if the last attempt to write failed and its cause was announced.
     failing: bool,
     shared: Shared,
     backoff: Backoff,
 }
 
-/// What still waits although a transaction was committed.
+/// What is still unwritten although a transaction was committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Waiting {
+enum Unwritten {
     Nothing,
     /// The batch waits for disk space.
     Batch,
@@ -119,7 +119,7 @@ struct Written {
     /// One per maintenance task, in order: the dead letters that existed.
     taken_out: Vec<Vec<Seq>>,
     /// Records that deletions removed from the journal.
-    gone: Gone,
+    purged: PurgedRecords,
     /// True if text was deleted.
     erases: bool,
     /// How the re-send window changed.
@@ -133,7 +133,7 @@ impl Journal {
         match Self::try_open(path, shared.clone(), purpose) {
             // The quick check of a large file missed the damage. The second attempt checks every page.
             Err(OpenError::Database { source, .. }) if database::is_damage(&source) => {
-                database::suspect(path, &source.to_string());
+                database::mark_suspect(path, &source.to_string());
                 Self::try_open(path, shared, purpose)
             }
             opened => opened,
@@ -142,22 +142,22 @@ impl Journal {
 
     fn try_open(path: &Path, shared: Shared, purpose: Purpose<'_>) -> Result<Self, OpenError> {
         let failed = |source| OpenError::Database { path: path.to_owned(), source };
-        let mut reserve = Reserve::beside(path);
-        let opened = opening::take_up(path, purpose, &mut reserve)?;
-        let Opened { connection, books, last_seq, outbox: noted } = opened;
+        let mut reserve = DiskReserve::for_database(path);
+        let opened = open::open_with_reserve(path, purpose, &mut reserve)?;
+        let OpenedFile { connection, books, last_seq, outbox: noted } = opened;
         let changes = changes::count(&connection).map_err(failed)?;
         reserve.grow();
         if reserve.held() > 0 {
-            database::keep_log_within(&connection, reserve.held()).map_err(failed)?;
+            database::limit_wal(&connection, reserve.held()).map_err(failed)?;
         }
         let backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1), fastrand::Rng::new());
-        shared.figures.store_up.set(1.0);
-        shared.figures.publish(&books);
-        shared.vitals.books(books);
-        shared.progress.answer_up_to(last_seq);
-        let (outbox, settled, deletions) = (None, Vec::new(), Deletions::default());
-        let (failing, mut eraser) = (false, Eraser::default());
-        eraser.resume(&connection, &shared.vitals).map_err(failed)?;
+        shared.metrics.store_up.set(1.0);
+        shared.metrics.publish(&books);
+        shared.health.set_books(books);
+        shared.progress.advance_watermark(last_seq);
+        let (outbox, settled, deletions) = (None, Vec::new(), PendingDeletions::default());
+        let (failing, mut scrubber) = (false, Scrubber::default());
+        scrubber.resume_unfinished(&connection, &shared.health).map_err(failed)?;
         Ok(Self {
             connection,
             books,
@@ -167,9 +167,9 @@ impl Journal {
             outbox,
             settled,
             deletions,
-            eraser,
+            scrubber,
             reserve,
-            ground: None,
+            files: None,
             failing,
             shared,
             backoff,
@@ -187,7 +187,7 @@ impl Journal {
     }
 
     /// Starts the delivery of durable records. `wake` is called to ask for a commit when the store has answered.
-    pub(crate) fn feed(
+    pub(crate) fn start_delivery(
         &mut self,
         claim: &Arc<StoreClaim>,
         options: &Options,
@@ -195,16 +195,16 @@ impl Journal {
     ) -> std::io::Result<()> {
         window::fit_lanes(&mut self.connection, LANES, Writer::lane_of, &mut self.books)
             .map_err(std::io::Error::other)?;
-        self.shared.vitals.books(self.books);
-        self.shared.vitals.becomes_outbox();
+        self.shared.health.set_books(self.books);
+        self.shared.health.set_outbox();
         self.outbox =
             Some(Outbox::open(&self.connection, claim, &self.shared, self.last_seq, options, wake)?);
         Ok(())
     }
 
     /// From now on, nothing is acknowledged unless the paths of the files lead to the files that this process has open.
-    pub(crate) fn stand_on(&mut self, ground: &Arc<Ground>) {
-        self.ground = Some(Arc::clone(ground));
+    pub(crate) fn watch_files(&mut self, files: &Arc<WatchedFiles>) {
+        self.files = Some(Arc::clone(files));
     }
 
     /// Returns the store that the file notes, if it is an outbox.
@@ -220,17 +220,17 @@ impl Journal {
     /// Closes the journal. Checkpoints the WAL unless a reader prevents that, so that the file alone holds all data.
     pub(crate) fn close(self) {
         let _ = self.connection.busy_timeout(Duration::ZERO);
-        self.clear_log();
+        self.checkpoint_wal();
     }
 
     /// Commits the batch and the maintenance tasks, notifies their callers, and removes from both what is done.
-    pub(crate) fn commit(&mut self, batch: &mut Vec<Entry>, chores: &mut Vec<TakeOut>) -> Committed {
+    pub(crate) fn commit(&mut self, batch: &mut Vec<Entry>, tasks: &mut Vec<DeleteDeadLetters>) -> Committed {
         if let Some(outbox) = &self.outbox {
             outbox.note_store(&self.connection);
         }
         let settled = self.outbox.as_mut().map(Outbox::take_answers).unwrap_or_default();
         self.settled.extend(settled);
-        let written = self.write_if_it_must_be_with_the_reserve(batch, chores);
+        let written = self.write_with_disk_reserve(batch, tasks);
         let committed = match &written {
             Ok(_) => Committed::Yes,
             Err(_) if self.shared.give_up.load(Ordering::Acquire) => Committed::Never,
@@ -249,48 +249,48 @@ impl Journal {
         committed
     }
 
-    fn write_if_it_must_be_with_the_reserve(
+    fn write_with_disk_reserve(
         &mut self,
         batch: &mut [Entry],
-        chores: &mut Vec<TakeOut>,
+        tasks: &mut Vec<DeleteDeadLetters>,
     ) -> rusqlite::Result<Vec<Verdict>> {
-        let mut written = self.write_down(batch, chores, Waiting::Nothing);
+        let mut written = self.write_and_announce(batch, tasks, Unwritten::Nothing);
         if let Err(error) = &written {
-            self.fails(error);
-            let makes_room = !self.settled.is_empty() || !chores.is_empty() || self.has_window();
+            self.report_failure(error);
+            let makes_room = !self.settled.is_empty() || !tasks.is_empty() || self.has_window();
             // Another process may take the released space. So the reserve is released only if the commit can free space.
-            if database::is_disk_full(error) && (makes_room || database::has_room_inside(&self.connection)?) {
-                let lent = self.reserve.make_way();
+            if database::is_disk_full(error) && (makes_room || database::has_free_pages(&self.connection)?) {
+                let lent = self.reserve.release();
                 // Overwriting freed pages needs disk space. Pages that become free now are overwritten when they are reused.
-                database::overwrite_what_is_deleted(&self.connection, false)?;
-                written = self.write_in_the_reserve(batch, chores);
-                database::overwrite_what_is_deleted(&self.connection, true)?;
-                self.reserve.take_back(lent);
+                database::set_secure_delete(&self.connection, false)?;
+                written = self.write_on_full_disk(batch, tasks);
+                database::set_secure_delete(&self.connection, true)?;
+                self.reserve.reclaim(lent);
             }
         }
         written
     }
 
     /// Writes while the disk is full. What frees space is committed first. The batch follows if it fits into that space.
-    fn write_in_the_reserve(
+    fn write_on_full_disk(
         &mut self,
         batch: &mut [Entry],
-        chores: &mut Vec<TakeOut>,
+        tasks: &mut Vec<DeleteDeadLetters>,
     ) -> rusqlite::Result<Vec<Verdict>> {
-        self.clear_log();
-        self.write_down(&mut [], chores, Waiting::Batch)?;
-        self.clear_log();
+        self.checkpoint_wal();
+        self.write_and_announce(&mut [], tasks, Unwritten::Batch)?;
+        self.checkpoint_wal();
         self.shrink_window()?;
-        if !batch.is_empty() && !database::has_room_inside(&self.connection)? {
+        if !batch.is_empty() && !database::has_free_pages(&self.connection)? {
             return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_FULL), None));
         }
-        let verdicts = self.write_down(batch, chores, Waiting::Nothing)?;
-        self.clear_log();
+        let verdicts = self.write_and_announce(batch, tasks, Unwritten::Nothing)?;
+        self.checkpoint_wal();
         Ok(verdicts)
     }
 
     /// Removes old records from the re-send window. Called when all answers have been sent.
-    fn tidy_window(&mut self) {
+    fn trim_window(&mut self) {
         if let Some(outbox) = &mut self.outbox {
             outbox.remove_old(&mut self.connection);
         }
@@ -302,99 +302,97 @@ impl Journal {
 
     /// Removes confirmed records from the re-send window until the file has room for unconfirmed ones.
     fn shrink_window(&mut self) -> rusqlite::Result<()> {
-        while !database::has_room_inside(&self.connection)?
+        while !database::has_free_pages(&self.connection)?
             && let Some(outbox) = &mut self.outbox
-            && outbox.window_mut().give_way(&mut self.connection)?
+            && outbox.window_mut().evict_oldest(&mut self.connection)?
         {
-            self.clear_log();
+            self.checkpoint_wal();
         }
         Ok(())
     }
 
-    /// A failure is ignored: the next write then needs more space, and may fail.
-    fn clear_log(&self) {
-        if let Err(error) = database::clear_log(&self.connection) {
-            tracing::debug!(%error, "the log of the journal's file stays as long as it is");
-        }
-    }
-
     /// Writes everything in one transaction and announces the results.
-    fn write_down(
+    fn write_and_announce(
         &mut self,
         batch: &mut [Entry],
-        chores: &mut Vec<TakeOut>,
-        waiting: Waiting,
+        tasks: &mut Vec<DeleteDeadLetters>,
+        unwritten: Unwritten,
     ) -> rusqlite::Result<Vec<Verdict>> {
-        let is_idle = batch.is_empty() && self.settled.is_empty() && chores.is_empty();
+        let is_idle = batch.is_empty() && self.settled.is_empty() && tasks.is_empty();
         if is_idle {
-            self.recovers(waiting);
-            self.tidy_window();
-            self.eraser.go_on(&self.connection, &self.shared.vitals, true);
+            self.report_recovery(unwritten);
+            self.trim_window();
+            self.scrubber.continue_if_due(&self.connection, &self.shared.health, true);
             return Ok(Vec::new());
         }
         let started = Instant::now();
-        let Written { verdicts, taken_out, gone, erases, window, books } = self.write(batch, chores)?;
+        let Written { verdicts, taken_out, purged, erases, window, books } =
+            self.write_transaction(batch, tasks)?;
         self.books = books;
         // Before the books: a caller that sees there that nothing waits must find void claims marked.
         let settled = std::mem::take(&mut self.settled);
         self.announce_settled(&settled);
-        gone.announce_claims(&self.shared.progress);
+        purged.announce_claims(&self.shared.progress);
         if let Some(outbox) = &mut self.outbox {
-            outbox.settled(window, gone);
+            outbox.apply_settled(window, purged);
         }
         if erases {
-            self.eraser.begin(&self.connection, &self.shared.vitals);
+            self.scrubber.start(&self.connection, &self.shared.health);
         } else {
-            self.eraser.go_on(&self.connection, &self.shared.vitals, false);
+            self.scrubber.continue_if_due(&self.connection, &self.shared.health, false);
         }
-        self.holds(batch.len(), started.elapsed(), waiting);
+        self.report_commit(batch.len(), started.elapsed(), unwritten);
         self.announce(batch, &verdicts);
-        for (chore, taken_out) in chores.drain(..).zip(taken_out) {
+        for (task, taken_out) in tasks.drain(..).zip(taken_out) {
             // The caller may be gone. The task is done all the same.
-            let _ = chore.done.send(taken_out);
+            let _ = task.done.send(taken_out);
         }
-        self.tidy_window();
+        self.trim_window();
         Ok(verdicts)
     }
 
-    fn write(&mut self, batch: &[Entry], chores: &[TakeOut]) -> rusqlite::Result<Written> {
+    fn write_transaction(
+        &mut self,
+        batch: &[Entry],
+        tasks: &[DeleteDeadLetters],
+    ) -> rusqlite::Result<Written> {
         let tx = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let records = batch.iter().map(|entry| &entry.record);
         let mut books = self.books;
         let now = self.outbox.as_ref().map(|outbox| outbox.window().now());
         // First, because records that a deletion removes below must not be settled afterwards.
-        let (window, mut gone) = match now {
+        let (window, mut purged) = match now {
             Some(now) => settled::settle(&tx, &self.settled, now, &mut books)?,
-            None => (WindowChange::default(), Gone::default()),
+            None => (WindowChange::default(), PurgedRecords::default()),
         };
-        gone.announce_records(&self.shared.progress, self.last_seq);
-        let mut removed = Gone::default();
+        purged.announce_records(&self.shared.progress, self.last_seq);
+        let mut removed = PurgedRecords::default();
         let mut verdicts = match &self.outbox {
             None => sqlite::write_records(&tx, records)?,
             Some(_) => append::append(&tx, records, &mut books, &mut removed)?,
         };
         for (entry, verdict) in batch.iter().zip(&mut verdicts) {
-            aside::enter(&tx, &entry.record, verdict, &mut books)?;
+            dead_letters::apply_verdict(&tx, &entry.record, verdict, &mut books)?;
         }
         let changed = batch.iter().zip(&verdicts);
-        let changed = changed.filter_map(|(entry, verdict)| Change::by(&entry.record, verdict));
-        let changes = changes::forget(&tx, self.changes + changes::add(&tx, changed)?)?;
-        let taken_out = chores.iter().map(|chore| chore.carry_out(&tx, &mut books));
+        let changed = changed.filter_map(|(entry, verdict)| Change::from_record(&entry.record, verdict));
+        let changes = changes::remove_oldest(&tx, self.changes + changes::append(&tx, changed)?)?;
+        let taken_out = tasks.iter().map(|task| task.run(&tx, &mut books));
         let taken_out: Vec<Vec<Seq>> = taken_out.collect::<rusqlite::Result<_>>()?;
         let last_seq = batch.last().map_or(self.last_seq, |entry| entry.record.seq.max(self.last_seq));
         sqlite::write_books(&tx, &books, last_seq)?;
         let is_deletion = |verdict: &Verdict| matches!(verdict, Verdict::Deleted(_));
         removed.announce_records(&self.shared.progress, last_seq);
-        gone.extend(removed);
-        let erases = !gone.is_empty()
+        purged.extend(removed);
+        let erases = !purged.is_empty()
             || verdicts.iter().any(is_deletion)
             || taken_out.iter().any(|letters| !letters.is_empty());
         if erases {
-            erasure::note_unerased(&tx)?;
+            purge::note_needs_scrub(&tx)?;
         }
         tx.commit()?;
-        self.wait_for_ground()?;
+        self.wait_for_files()?;
         (self.last_seq, self.changes) = (last_seq, changes);
-        Ok(Written { verdicts, taken_out, gone, erases, window, books })
+        Ok(Written { verdicts, taken_out, purged, erases, window, books })
     }
 }

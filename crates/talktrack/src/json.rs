@@ -66,7 +66,7 @@ macro_rules! json_text {
             /// An [`InvalidJson`] if the text is not JSON, is of another type, is nested too deeply, or has numbers
             /// beyond the limits.
             pub fn parse(text: &str) -> Result<Self, InvalidJson> {
-                check(text, $open, $what).map(|text| Self(in_one_line(text)))
+                validate_json(text, $open, $what).map(|text| Self(in_one_line(text)))
             }
 
             /// Returns the text.
@@ -88,7 +88,7 @@ macro_rules! json_text {
         /// Two texts are equal if they have the same meaning, however they are written.
         impl PartialEq for $name {
             fn eq(&self, other: &Self) -> bool {
-                meaning::same(&self.0, &other.0)
+                meaning::is_same_value(&self.0, &other.0)
             }
         }
 
@@ -130,16 +130,16 @@ impl JsonObject {
     pub fn merged(&self, added: &Self) -> Self {
         let mut members = self.members();
         members.extend(added.members());
-        Self::of(members.iter().map(|(key, value)| (key.as_str(), value.get())))
+        Self::from_members(members.iter().map(|(key, value)| (key.as_str(), value.get())))
     }
 
     /// Creates an object that another program wrote, with numbers that [`JsonObject::parse`] may refuse. The text must
     /// be valid JSON.
-    pub(crate) fn of_valid_json(text: &str) -> Option<Self> {
+    pub(crate) fn from_valid_json(text: &str) -> Option<Self> {
         text.starts_with('{').then(|| Self(text.into()))
     }
 
-    fn of<'a>(members: impl Iterator<Item = (&'a str, impl fmt::Display)>) -> Self {
+    fn from_members<'a>(members: impl Iterator<Item = (&'a str, impl fmt::Display)>) -> Self {
         let mut text = String::from("{");
         for (key, value) in members {
             let comma = if text.len() == 1 { "" } else { "," };
@@ -158,7 +158,7 @@ impl Default for JsonObject {
 
 impl From<&Map<String, Value>> for JsonObject {
     fn from(map: &Map<String, Value>) -> Self {
-        Self::of(map.iter().map(|(key, value)| (key.as_str(), value)))
+        Self::from_members(map.iter().map(|(key, value)| (key.as_str(), value)))
     }
 }
 
@@ -167,7 +167,7 @@ pub(crate) fn in_one_line(text: &str) -> Box<str> {
     if text.contains(['\n', '\r']) { text.replace(['\n', '\r'], " ").into() } else { text.into() }
 }
 
-fn check<'a>(text: &'a str, open: u8, what: &'static str) -> Result<&'a str, InvalidJson> {
+fn validate_json<'a>(text: &'a str, open: u8, what: &'static str) -> Result<&'a str, InvalidJson> {
     let text = text.trim();
     if text.as_bytes().first() != Some(&open) {
         return Err(InvalidJson::WrongType(what));
@@ -180,8 +180,8 @@ fn check<'a>(text: &'a str, open: u8, what: &'static str) -> Result<&'a str, Inv
         return Err(InvalidJson::Syntax("half a surrogate pair in a string".into()));
     }
     let mut in_all = 0_usize;
-    for number in numbers(text) {
-        let (before, after) = digits(number).ok_or(InvalidJson::NumberOutOfRange)?;
+    for number in find_numbers(text) {
+        let (before, after) = count_digits(number).ok_or(InvalidJson::NumberOutOfRange)?;
         in_all = in_all.saturating_add(before + after);
     }
     // A number without an exponent cannot have more digits than the text has bytes.
@@ -189,7 +189,7 @@ fn check<'a>(text: &'a str, open: u8, what: &'static str) -> Result<&'a str, Inv
 }
 
 /// Returns the numbers of a valid JSON text in their spelling.
-fn numbers(text: &str) -> impl Iterator<Item = &str> {
+fn find_numbers(text: &str) -> impl Iterator<Item = &str> {
     let bytes = text.as_bytes();
     let (mut at, mut in_string) = (0, false);
     std::iter::from_fn(move || {
@@ -213,7 +213,7 @@ fn numbers(text: &str) -> impl Iterator<Item = &str> {
 
 /// Returns the number of digits before and after the decimal point, written without an exponent, or `None` if
 /// PostgreSQL cannot hold the number.
-fn digits(number: &str) -> Option<(usize, usize)> {
+fn count_digits(number: &str) -> Option<(usize, usize)> {
     let (digits, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
     // An exponent that does not fit an i64 is larger than any limit.
     let exponent = exponent.parse::<i64>().ok()?;
@@ -249,7 +249,7 @@ pub fn depth(text: &str) -> usize {
 
 /// Returns the position and the code unit of each `\uXXXX` in valid JSON. A parser would give the same, but lose the
 /// spelling of numbers.
-fn escapes(text: &str) -> impl Iterator<Item = (usize, u16)> {
+fn find_escapes(text: &str) -> impl Iterator<Item = (usize, u16)> {
     let mut from = 0;
     std::iter::from_fn(move || {
         loop {
@@ -266,20 +266,21 @@ fn escapes(text: &str) -> impl Iterator<Item = (usize, u16)> {
 }
 
 pub(crate) fn surrogates_are_paired(text: &str) -> bool {
-    lone_surrogates(text).next().is_none()
+    find_lone_surrogates(text).next().is_none()
 }
 
 /// Replaces each lone surrogate (such as `\ud800`) by U+FFFD. Returns `None` if there is none. No other byte moves,
 /// because both escapes have six bytes. Text that is not JSON does not become JSON.
 pub fn replace_lone_surrogates(text: &str) -> Option<Box<str>> {
-    replace(text, || lone_surrogates(text))
+    replace_escapes(text, || find_lone_surrogates(text))
 }
 
 /// Returns the positions of lone surrogates.
-fn lone_surrogates(text: &str) -> impl Iterator<Item = usize> {
+fn find_lone_surrogates(text: &str) -> impl Iterator<Item = usize> {
     const HIGH: RangeInclusive<u16> = 0xD800..=0xDBFF;
     const LOW: RangeInclusive<u16> = 0xDC00..=0xDFFF;
-    let mut units = escapes(text).filter(|(_, unit)| HIGH.contains(unit) || LOW.contains(unit)).peekable();
+    let mut units =
+        find_escapes(text).filter(|(_, unit)| HIGH.contains(unit) || LOW.contains(unit)).peekable();
     std::iter::from_fn(move || {
         loop {
             let (at, unit) = units.next()?;
@@ -293,11 +294,11 @@ fn lone_surrogates(text: &str) -> impl Iterator<Item = usize> {
 }
 
 fn replace_nul(text: &str) -> Option<Box<str>> {
-    replace(text, || escapes(text).filter(|(_, unit)| *unit == 0).map(|(at, _)| at))
+    replace_escapes(text, || find_escapes(text).filter(|(_, unit)| *unit == 0).map(|(at, _)| at))
 }
 
 /// Replaces the escapes at these positions by U+FFFD. Returns `None` if there are none. All escapes have six bytes.
-fn replace<P: Iterator<Item = usize>>(text: &str, places: impl Fn() -> P) -> Option<Box<str>> {
+fn replace_escapes<P: Iterator<Item = usize>>(text: &str, places: impl Fn() -> P) -> Option<Box<str>> {
     places().next()?;
     let mut clean = text.to_owned();
     places().for_each(|at| clean.replace_range(at..at + 6, "\\ufffd"));

@@ -36,13 +36,13 @@ impl Lock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let holder = holder(&file);
+                let holder = read_holder(&file);
                 return Err(OpenError::Locked { path: data_dir.to_owned(), holder });
             }
             Err(TryLockError::Error(error)) => return Err(failed(&path, error)),
         }
         // The holder's name is only informative: a full disk must not prevent a start that would free space.
-        let _ = describe(&mut file, now);
+        let _ = write_holder(&mut file, now);
         Ok(Self { file, path, process: std::process::id() })
     }
 
@@ -82,7 +82,7 @@ fn make_directory(dir: &Path) -> std::io::Result<()> {
 }
 
 /// Returns what the holder wrote, as one line, even if the file's content is damaged.
-fn holder(file: &File) -> String {
+fn read_holder(file: &File) -> String {
     let mut bytes = Vec::new();
     let _ = file.take(HOLDER_BYTES).read_to_end(&mut bytes);
     let text = String::from_utf8_lossy(&bytes);
@@ -97,7 +97,7 @@ fn holder(file: &File) -> String {
     line.to_owned()
 }
 
-fn describe(file: &mut File, now: Timestamp) -> std::io::Result<()> {
+fn write_holder(file: &mut File, now: Timestamp) -> std::io::Result<()> {
     let program = std::env::current_exe().ok();
     let program =
         program.as_deref().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned();

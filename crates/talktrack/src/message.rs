@@ -262,7 +262,7 @@ impl Message {
     }
 
     /// Returns an error that names the field if a field is invalid. The tracker checks the size limits.
-    pub(crate) fn check(&self) -> Result<(), Invalid> {
+    pub(crate) fn validate(&self) -> Result<(), Invalid> {
         let says_more = self.content_generated.is_some() || self.parts.is_some();
         if self.content.is_empty() && self.kind == Kind::Message && !says_more {
             return Err(Invalid::new("content", "must not be empty"));
@@ -276,9 +276,9 @@ impl Message {
     /// Replaces U+0000, which PostgreSQL cannot store, by U+FFFD in all fields, and flags the replacement in the
     /// metadata.
     pub(crate) fn replace_nul(&mut self) {
-        let mut found = clean(&mut self.content);
+        let mut found = replace_nul_in(&mut self.content);
         for field in [&mut self.external_id, &mut self.audio_url, &mut self.content_generated] {
-            found |= field.as_mut().is_some_and(clean);
+            found |= field.as_mut().is_some_and(replace_nul_in);
         }
         if let Some(parts) = self.parts.as_ref().and_then(JsonArray::without_nul) {
             (self.parts, found) = (Some(parts), true);
@@ -305,7 +305,7 @@ impl Message {
 
     /// Replaces talktrack's own notes in `extra`: who wrote the message, and the `created_at` that the caller claimed
     /// if it was too far in the future. The note of replaced surrogates is kept.
-    pub(crate) fn note(&mut self, author: Author, claimed: Option<Timestamp>) {
+    pub(crate) fn set_notes(&mut self, author: Author, claimed: Option<Timestamp>) {
         let is_noted = |extra: &JsonObject| extra.members().iter().any(|(key, _)| key == NOTES);
         let mut replaced = None;
         if self.extra.as_ref().is_some_and(is_noted) {
@@ -344,7 +344,7 @@ impl Message {
 }
 
 /// Replaces each U+0000 by U+FFFD. Returns true if there was one.
-pub(crate) fn clean(text: &mut String) -> bool {
+pub(crate) fn replace_nul_in(text: &mut String) -> bool {
     let found = text.as_bytes().contains(&0);
     if found {
         *text = text.replace('\0', "\u{FFFD}");

@@ -32,7 +32,7 @@ impl NotedStore {
     ///
     /// # Errors
     /// If the file cannot be read.
-    pub fn of_file(file: &Path) -> Result<Option<Self>, ReadError> {
+    pub fn from_file(file: &Path) -> Result<Option<Self>, ReadError> {
         if !file.is_file() {
             return Ok(None);
         }
@@ -85,7 +85,7 @@ impl NotedStore {
     }
 
     /// Returns the message for settings that name no remote store.
-    pub fn without_address(&self) -> String {
+    pub fn missing_address_message(&self) -> String {
         format!(
             "this data directory is the outbox of {}, but database_url is not set: what comes waits here and is in no list until \
              it is (DATABASE_URL, or --database-url); to keep it all in this file from now on, stop the server and run: \
@@ -95,7 +95,7 @@ impl NotedStore {
     }
 
     /// Returns the message for settings that name another store, at this address.
-    pub fn mismatch(&self, address: &str) -> String {
+    pub fn mismatch_message(&self, address: &str) -> String {
         format!(
             "database_url leads to another store ({address}) than the one whose outbox this data directory is ({}): what comes \
              waits here; set database_url back, or, to bring what waits to the new one, run: {REDIRECT}",

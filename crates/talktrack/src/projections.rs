@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use metrics::{Gauge, gauge};
 
 use crate::books::Books;
-use crate::health::Vitals;
+use crate::health::HealthState;
 use crate::options::Options;
 use crate::projections::search_indexer::SearchIndexer;
 use crate::projections::stats_rollup::StatsRollup;
@@ -72,12 +72,12 @@ pub(crate) fn enabled_projections(
 /// If the system cannot create the runtime that waits for the network.
 pub(crate) fn run(
     mut projections: Vec<ScheduledProjection>,
-    vitals: &Arc<Vitals>,
+    health: &Arc<HealthState>,
     mut pause: impl FnMut(Duration) -> bool,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     lower_priority();
-    let books = vitals.watch_books();
+    let books = health.watch_books();
     for projection in &mut projections {
         projection.saved = saved_messages(&books.borrow());
     }

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::books::Figures;
+use crate::books::MetricHandles;
 use crate::clock::{Seq, Timestamp};
 use crate::error::Reason;
-use crate::journal::{Committed, Entry, Journal, TakeOut};
+use crate::journal::{Committed, DeleteDeadLetters, Entry, Journal};
 use crate::receipt::Reply;
 use crate::record::{Attempt, Body, Record};
 
@@ -30,7 +30,7 @@ pub(crate) enum Admission {
 
 #[derive(Debug)]
 pub(crate) struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     arrived: Condvar,
     capacity: usize,
     max_bytes: usize,
@@ -40,15 +40,15 @@ pub(crate) struct Queue {
 
 /// Entries form batches as they arrive, so that handing over a batch is a swap, however many entries wait.
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     /// The batch that new entries join.
-    open: Batch,
+    open: EntryBatch,
     /// Full batches, oldest first.
-    sealed: VecDeque<Batch>,
+    sealed: VecDeque<EntryBatch>,
     /// Empty batches whose memory is reused.
     spare: Vec<Vec<Entry>>,
     /// Maintenance tasks for the journal's thread. A caller awaits each of them.
-    chores: Vec<TakeOut>,
+    maintenance: Vec<DeleteDeadLetters>,
     entries: usize,
     bytes: usize,
     accepted_messages: u64,
@@ -56,13 +56,13 @@ struct State {
     /// True while the journal's thread sleeps. The next arrival wakes it.
     asleep: bool,
     /// True if the journal's thread is to wake up although nothing arrived.
-    nudged: bool,
+    wake_requested: bool,
     /// True if the queue accepts nothing more.
     closed: bool,
 }
 
 #[derive(Debug, Default)]
-struct Batch {
+struct EntryBatch {
     entries: Vec<Entry>,
     bytes: usize,
 }
@@ -70,7 +70,7 @@ struct Batch {
 impl Queue {
     /// Creates an empty queue whose first `seq` comes after `last_seq`.
     pub(crate) fn new(capacity: usize, max_bytes: usize, last_seq: Seq, accepted_messages: u64) -> Self {
-        let state = State { last_seq, accepted_messages, ..State::default() };
+        let state = QueueState { last_seq, accepted_messages, ..QueueState::default() };
         let process = std::process::id();
         Self { state: Mutex::new(state), arrived: Condvar::new(), capacity, max_bytes, process }
     }
@@ -80,13 +80,13 @@ impl Queue {
         self.process != std::process::id()
     }
 
-    /// Returns a place for one entry, or the reason of the refusal.
-    pub(crate) fn admit(
+    /// Reserves a place for one entry, or returns the reason of the refusal.
+    pub(crate) fn reserve(
         &self,
         now: Timestamp,
         bytes: usize,
         admission: Admission,
-    ) -> Result<Place<'_>, Reason> {
+    ) -> Result<Permit<'_>, Reason> {
         if self.is_forked() {
             return Err(Reason::Forked);
         }
@@ -98,7 +98,7 @@ impl Queue {
         if full && admission == Admission::IfRoom {
             return Err(Reason::QueueFull);
         }
-        Ok(Place { queue: self, state, now, bytes })
+        Ok(Permit { queue: self, state, now, bytes })
     }
 
     /// Returns the `seq` of the entry that was accepted last.
@@ -117,17 +117,17 @@ impl Queue {
     }
 
     /// Wakes the journal's thread although nothing arrived.
-    pub(crate) fn nudge(&self) {
-        self.state.lock().nudged = true;
+    pub(crate) fn wake(&self) {
+        self.state.lock().wake_requested = true;
         self.arrived.notify_one();
     }
 
     /// Enqueues a maintenance task for the journal's next transaction. If the queue is closed, the task is dropped, and
     /// dropping it tells the caller that awaits it.
-    pub(crate) fn ask(&self, chore: TakeOut) {
+    pub(crate) fn enqueue_maintenance(&self, task: DeleteDeadLetters) {
         let mut state = self.state.lock();
         if !state.closed {
-            state.chores.push(chore);
+            state.maintenance.push(task);
         }
         drop(state);
         self.arrived.notify_one();
@@ -141,40 +141,40 @@ impl Queue {
 
     /// Runs the journal's thread: commits every batch until the queue is closed and empty, or until the journal had to
     /// give up a batch. Nothing after a batch that was given up may be called durable.
-    pub(crate) fn run(&self, mut journal: Journal, figures: &Figures) -> Journal {
-        let (mut batch, mut chores) = (Vec::new(), Vec::new());
+    pub(crate) fn run(&self, mut journal: Journal, metrics: &MetricHandles) -> Journal {
+        let (mut batch, mut maintenance) = (Vec::new(), Vec::new());
         // The first commit has no batch: what an earlier run left in the journal does not wait for the first message.
         loop {
-            match journal.commit(&mut batch, &mut chores) {
-                Committed::Yes if !self.next(&mut batch, &mut chores, figures) => break,
+            match journal.commit(&mut batch, &mut maintenance) {
+                Committed::Yes if !self.next_batch(&mut batch, &mut maintenance, metrics) => break,
                 Committed::Yes => {}
-                Committed::NotYet(pause) => self.pause(pause, &mut chores),
+                Committed::NotYet(pause) => self.wait_for_retry(pause, &mut maintenance),
                 Committed::Never => break,
             }
         }
-        self.abandon();
+        self.drop_remaining();
         journal
     }
 
     /// Waits for `pause`, or until there is a maintenance task or a wake-up. Either may help a failing commit.
-    fn pause(&self, pause: Duration, chores: &mut Vec<TakeOut>) {
+    fn wait_for_retry(&self, pause: Duration, maintenance: &mut Vec<DeleteDeadLetters>) {
         let mut state = self.state.lock();
-        if state.chores.is_empty() && !state.nudged {
+        if state.maintenance.is_empty() && !state.wake_requested {
             self.arrived.wait_for(&mut state, pause);
         }
-        state.nudged = false;
-        chores.append(&mut state.chores);
+        state.wake_requested = false;
+        maintenance.append(&mut state.maintenance);
     }
 
     /// Drops everything that is left when the journal's thread has ended. Dropping the entries tells the callers that
     /// await them.
-    fn abandon(&self) {
+    fn drop_remaining(&self) {
         let mut state = self.state.lock();
-        let left = State {
+        let left = QueueState {
             closed: true,
             last_seq: state.last_seq,
             accepted_messages: state.accepted_messages,
-            ..State::default()
+            ..QueueState::default()
         };
         let left = std::mem::replace(&mut *state, left);
         drop(state);
@@ -183,68 +183,73 @@ impl Queue {
 
     /// Waits for a batch, a maintenance task or a wake-up. Swaps the emptied buffers for what has arrived. Returns
     /// false if the queue is closed and empty.
-    fn next(&self, batch: &mut Vec<Entry>, chores: &mut Vec<TakeOut>, figures: &Figures) -> bool {
+    fn next_batch(
+        &self,
+        batch: &mut Vec<Entry>,
+        maintenance: &mut Vec<DeleteDeadLetters>,
+        metrics: &MetricHandles,
+    ) -> bool {
         let mut state = self.state.lock();
         if batch.capacity() > 0 {
             state.spare.push(std::mem::take(batch));
         }
-        while state.entries == 0 && state.chores.is_empty() {
+        while state.entries == 0 && state.maintenance.is_empty() {
             // A shutdown does not wait for the store's pending answers: the journal keeps the records for the next
             // start.
             if state.closed {
                 return false;
             }
-            if state.nudged {
+            if state.wake_requested {
                 break;
             }
             state.asleep = true;
             self.arrived.wait(&mut state);
         }
-        state.nudged = false;
-        std::mem::swap(chores, &mut state.chores);
-        let taken = state.take();
-        figures.accepted.absolute(state.accepted_messages);
+        state.wake_requested = false;
+        std::mem::swap(maintenance, &mut state.maintenance);
+        let taken = state.take_batch();
+        metrics.accepted.absolute(state.accepted_messages);
         let waiting = u32::try_from(state.entries).unwrap_or(u32::MAX);
         drop(state);
-        figures.queue_depth.set(f64::from(waiting));
+        metrics.queue_depth.set(f64::from(waiting));
         *batch = taken;
         true
     }
 }
 
-/// A reserved place in the queue. It holds the queue's lock: fill it at once.
+/// A reserved place in the queue. It holds the queue's lock: use it at once.
 #[must_use]
-pub(crate) struct Place<'q> {
+pub(crate) struct Permit<'q> {
     queue: &'q Queue,
-    state: MutexGuard<'q, State>,
+    state: MutexGuard<'q, QueueState>,
     now: Timestamp,
     bytes: usize,
 }
 
-impl Place<'_> {
+impl Permit<'_> {
     /// Enqueues the entry and returns the `seq` that it got.
-    pub(crate) fn fill(self, body: Body, reply: Reply) -> Seq {
-        self.fill_again(Attempt::First, body, reply)
+    pub(crate) fn send(self, body: Body, reply: Reply) -> Seq {
+        self.send_attempt(Attempt::First, body, reply)
     }
 
     /// Enqueues an entry that the store may have seen before.
-    pub(crate) fn fill_again(self, attempt: Attempt, body: Body, reply: Reply) -> Seq {
+    pub(crate) fn send_attempt(self, attempt: Attempt, body: Body, reply: Reply) -> Seq {
         let Self { queue, mut state, now, bytes } = self;
         let seq = now.as_micros().max(state.last_seq + 1);
         state.last_seq = seq;
         state.accepted_messages += u64::from(matches!(body, Body::Message(_)));
-        state.join(Entry { record: Record { seq, body, attempt }, reply }, bytes);
-        let wake = std::mem::take(&mut state.asleep);
+        state.add_entry(Entry { record: Record { seq, body, attempt }, reply }, bytes);
+        let was_asleep = std::mem::take(&mut state.asleep);
         drop(state);
-        if wake {
+        if was_asleep {
             queue.arrived.notify_one();
         }
         seq
     }
 }
 
-impl State {
-    fn join(&mut self, entry: Entry, bytes: usize) {
+impl QueueState {
+    fn add_entry(&mut self, entry: Entry, bytes: usize) {
         let full = self.open.entries.len() >= BATCH_MESSAGES || self.open.bytes + bytes > BATCH_BYTES;
         if full && !self.open.entries.is_empty() {
             self.sealed.push_back(std::mem::take(&mut self.open));
@@ -258,7 +263,7 @@ impl State {
         self.bytes += bytes;
     }
 
-    fn take(&mut self) -> Vec<Entry> {
+    fn take_batch(&mut self) -> Vec<Entry> {
         let batch = self.sealed.pop_front().unwrap_or_else(|| std::mem::take(&mut self.open));
         self.entries -= batch.entries.len();
         self.bytes -= batch.bytes;

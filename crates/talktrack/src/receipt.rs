@@ -14,14 +14,14 @@ use uuid::Uuid;
 
 use crate::clock::Seq;
 use crate::error::NotDurable;
-use crate::receipt::dropped::Dropped;
-use crate::record::{Ended, Removed};
+use crate::receipt::dropped::DroppedRecords;
+use crate::record::{DeletionCounts, Ended};
 
 /// The number of refusals after acceptance that are remembered for receipts that are awaited late.
 const REMEMBERED: usize = 65_536;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Mark {
+struct Watermark {
     /// The watermark: everything accepted up to this `seq` has its answer.
     answered: Seq,
     /// True if no further record will be answered.
@@ -31,22 +31,22 @@ struct Mark {
 /// What is durable so far. The journal writes it. Receipts and connections read it.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    mark: watch::Sender<Mark>,
-    refused: Mutex<RefusedLater>,
-    dropped: Mutex<Dropped>,
+    mark: watch::Sender<Watermark>,
+    refused: Mutex<LateRefusals>,
+    dropped: Mutex<DroppedRecords>,
     /// The number of durable records that a remote store has refused.
     refused_by_store: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
-struct RefusedLater {
+struct LateRefusals {
     by_seq: BTreeMap<Seq, NotDurable>,
     forgotten_up_to: Seq,
 }
 
 impl Progress {
     pub(crate) fn new() -> Arc<Self> {
-        let mark = watch::Sender::new(Mark { answered: Seq::MIN, stopped: false });
+        let mark = watch::Sender::new(Watermark { answered: Seq::MIN, stopped: false });
         let (refused, dropped) = (Mutex::default(), Mutex::default());
         Arc::new(Self { mark, refused, dropped, refused_by_store: watch::Sender::new(0) })
     }
@@ -68,13 +68,13 @@ impl Progress {
 
     /// Remembers that the remote store refused a record that was already durable, and notifies those who follow
     /// refusals.
-    pub(crate) fn refuse_durable(&self, seq: Seq, why: NotDurable) {
-        self.refuse(seq, why);
+    pub(crate) fn note_late_refusal(&self, seq: Seq, why: NotDurable) {
+        self.note_refusal(seq, why);
         self.refused_by_store.send_modify(|refusals| *refusals += 1);
     }
 
     /// Remembers a refusal. Must be called before the watermark passes `seq`.
-    pub(crate) fn refuse(&self, seq: Seq, why: NotDurable) {
+    pub(crate) fn note_refusal(&self, seq: Seq, why: NotDurable) {
         let mut refused = self.refused.lock();
         refused.by_seq.insert(seq, why);
         if refused.by_seq.len() > REMEMBERED
@@ -85,7 +85,7 @@ impl Progress {
     }
 
     /// Moves the watermark: everything accepted up to `seq` is durable or refused.
-    pub(crate) fn answer_up_to(&self, seq: Seq) {
+    pub(crate) fn advance_watermark(&self, seq: Seq) {
         self.mark.send_modify(|mark| mark.answered = mark.answered.max(seq));
     }
 
@@ -105,7 +105,7 @@ impl Progress {
         self.outcome(mark, seq)
     }
 
-    fn outcome(&self, mark: Mark, seq: Seq) -> Option<Result<(), NotDurable>> {
+    fn outcome(&self, mark: Watermark, seq: Seq) -> Option<Result<(), NotDurable>> {
         if seq > mark.answered {
             return mark.stopped.then_some(Err(NotDurable::Stopped));
         }
@@ -127,7 +127,7 @@ pub struct Claim {
     seq: Seq,
     session_id: Uuid,
     user_id: Uuid,
-    /// The number of drops in this claim when [`Self::refused`] last returned.
+    /// The number of drops in this claim when [`Self::wait_for_refusal`] last returned.
     dropped: u64,
 }
 
@@ -142,15 +142,15 @@ pub enum ClaimRefusal {
 
 impl Claim {
     /// Waits until the store refuses the claim or records of it. If the store never does, this never returns.
-    pub async fn refused(&mut self) -> ClaimRefusal {
+    pub async fn wait_for_refusal(&mut self) -> ClaimRefusal {
         loop {
             self.refusals.borrow_and_update();
             if let Some(Err(why)) = self.progress.outcome_of(self.seq)
-                && is_refusal(why)
+                && voids_claim(why)
             {
                 return ClaimRefusal::Start(why);
             }
-            let dropped = self.progress.dropped.lock().times(self.session_id, self.user_id);
+            let dropped = self.progress.dropped.lock().count_drops(self.session_id, self.user_id);
             if dropped > std::mem::replace(&mut self.dropped, dropped) {
                 return ClaimRefusal::Records;
             }
@@ -161,7 +161,7 @@ impl Claim {
 }
 
 /// True if the store refused the session itself, which voids the claim to it.
-pub(crate) fn is_refusal(why: NotDurable) -> bool {
+pub(crate) fn voids_claim(why: NotDurable) -> bool {
     matches!(why, NotDurable::OtherUser | NotDurable::Deleted)
 }
 
@@ -170,7 +170,7 @@ pub(crate) fn is_refusal(why: NotDurable) -> bool {
 #[derive(Debug)]
 pub struct Durability {
     progress: Arc<Progress>,
-    mark: watch::Receiver<Mark>,
+    mark: watch::Receiver<Watermark>,
 }
 
 impl Durability {
@@ -266,7 +266,7 @@ pub struct Started {
     pub resumed: bool,
 }
 
-/// A receipt that resolves with what the journal found: [`Started`], [`Ended`] or [`Removed`].
+/// A receipt that resolves with what the journal found: [`Started`], [`Ended`] or [`DeletionCounts`].
 #[derive(Debug)]
 #[must_use = "accepted is not durable: await the receipt, or drop it on purpose"]
 pub struct SessionReceipt<T> {
@@ -289,7 +289,7 @@ impl<T> SessionReceipt<T> {
     pub fn claim(&self, session_id: Uuid, user_id: Uuid) -> Claim {
         let (progress, seq) = (Arc::clone(&self.progress), self.seq);
         let refusals = progress.refused_by_store.subscribe();
-        let dropped = progress.dropped.lock().times(session_id, user_id);
+        let dropped = progress.dropped.lock().count_drops(session_id, user_id);
         Claim { progress, refusals, seq, session_id, user_id, dropped }
     }
 
@@ -309,36 +309,39 @@ impl<T> SessionReceipt<T> {
 pub struct Deletion {
     /// Resolves when the deletion is durable: nothing of the session is left on this machine. If the SQLite file is the
     /// store, these are the complete counts.
-    pub here: SessionReceipt<Removed>,
+    pub here: SessionReceipt<DeletionCounts>,
     /// Resolves when the remote store has confirmed the deletion, with what it removed there. Without a remote store it
     /// resolves at once, with zero counts. It waits for as long as the store is away, and fails if the tracker stops:
     /// the next start continues the deletion.
-    pub in_store: SessionReceipt<Removed>,
+    pub in_store: SessionReceipt<DeletionCounts>,
 }
 
 /// The senders for the counts of a deletion.
 #[derive(Debug)]
-pub(crate) struct Deleting {
-    pub(crate) here: oneshot::Sender<Result<Removed, NotDurable>>,
-    pub(crate) in_store: oneshot::Sender<Result<Removed, NotDurable>>,
+pub(crate) struct DeletionSenders {
+    pub(crate) here: oneshot::Sender<Result<DeletionCounts, NotDurable>>,
+    pub(crate) in_store: oneshot::Sender<Result<DeletionCounts, NotDurable>>,
 }
 
 /// The receivers for the counts of a deletion.
 #[derive(Debug)]
-pub(crate) struct Deleted {
-    here: oneshot::Receiver<Result<Removed, NotDurable>>,
-    in_store: oneshot::Receiver<Result<Removed, NotDurable>>,
+pub(crate) struct DeletionReceivers {
+    here: oneshot::Receiver<Result<DeletionCounts, NotDurable>>,
+    in_store: oneshot::Receiver<Result<DeletionCounts, NotDurable>>,
 }
 
 impl Deletion {
     /// Creates the two ends of the channels for a deletion's counts.
-    pub(crate) fn channel() -> (Deleting, Deleted) {
+    pub(crate) fn channel() -> (DeletionSenders, DeletionReceivers) {
         let ((here, is_gone_here), (in_store, is_gone_in_store)) = (oneshot::channel(), oneshot::channel());
-        (Deleting { here, in_store }, Deleted { here: is_gone_here, in_store: is_gone_in_store })
+        (
+            DeletionSenders { here, in_store },
+            DeletionReceivers { here: is_gone_here, in_store: is_gone_in_store },
+        )
     }
 
     /// Creates the deletion that was accepted as `seq`.
-    pub(crate) fn new(answers: Deleted, seq: Seq, progress: &Arc<Progress>) -> Self {
+    pub(crate) fn new(answers: DeletionReceivers, seq: Seq, progress: &Arc<Progress>) -> Self {
         Self {
             here: SessionReceipt::new(answers.here, seq, progress),
             in_store: SessionReceipt::new(answers.in_store, seq, progress),
@@ -350,8 +353,8 @@ impl Deletion {
 #[derive(Debug, Default)]
 pub(crate) enum Reply {
     #[default]
-    Nobody,
+    None,
     Started(oneshot::Sender<Result<Started, NotDurable>>),
     Ended(oneshot::Sender<Result<Ended, NotDurable>>),
-    Deleted(Deleting),
+    Deleted(DeletionSenders),
 }

@@ -12,7 +12,7 @@ use crate::message::{Message, Role};
 mod deletion;
 mod verdict;
 
-pub use deletion::{Removed, RemovedRows, SessionDelete, UserDelete};
+pub use deletion::{DeletionCounts, RemovedRows, SessionDelete, UserDelete};
 pub use verdict::{DeadReason, Ended, Reopened, Verdict};
 
 /// One stamped entry to write.
@@ -34,7 +34,7 @@ impl Record {
     }
 
     /// Marks that the store may have seen the record.
-    pub(crate) fn may_have_been_seen(&mut self) {
+    pub(crate) fn mark_as_retry(&mut self) {
         if self.attempt.is_first() {
             self.attempt = Attempt::Retry;
         }
@@ -47,7 +47,7 @@ impl Record {
             Body::Start(start) => start.session_id,
             Body::Update(update) => update.session_id,
             Body::End(end) => end.session_id,
-            Body::Alive(alive) => alive.session_id,
+            Body::Heartbeat(alive) => alive.session_id,
             Body::Delete(delete) => delete.session_id,
             Body::DeleteUser(delete) => delete.user_id,
             Body::Message(stamped) => stamped.message.session_id,
@@ -63,7 +63,7 @@ impl Record {
             }
             Body::Update(update) => update.metadata.as_str().len(),
             Body::End(end) => end.reason.len(),
-            Body::Alive(_) | Body::Delete(_) | Body::DeleteUser(_) => 0,
+            Body::Heartbeat(_) | Body::Delete(_) | Body::DeleteUser(_) => 0,
             Body::Message(stamped) => stamped.message.heap_bytes(),
         }
     }
@@ -74,7 +74,7 @@ impl Record {
             Body::Start(start) => Some(start.user_id),
             Body::Update(update) => update.owner,
             Body::End(end) => end.owner,
-            Body::Alive(alive) => alive.owner,
+            Body::Heartbeat(alive) => alive.owner,
             Body::Message(stamped) => stamped.owner,
             Body::Delete(delete) => delete.owner,
             Body::DeleteUser(delete) => Some(delete.user_id),
@@ -88,7 +88,7 @@ impl Record {
     }
 
     /// Returns the message, if the record is one.
-    pub fn message(&self) -> Option<&Stamped> {
+    pub fn message(&self) -> Option<&StampedMessage> {
         match &self.body {
             Body::Message(stamped) => Some(stamped),
             _ => None,
@@ -135,9 +135,10 @@ pub enum Body {
     /// Ends a session.
     End(SessionEnd),
     /// A heartbeat: the session's connection is alive although it sends no messages.
-    Alive(SessionAlive),
+    #[serde(rename = "alive")]
+    Heartbeat(SessionHeartbeat),
     /// A message.
-    Message(Stamped),
+    Message(StampedMessage),
     /// Deletes a session with all its messages.
     Delete(SessionDelete),
     /// Marks a user as deleted: sessions of the user that started before are refused from now on.
@@ -236,7 +237,7 @@ impl SessionEnd {
 
 /// A heartbeat of a session that sends no messages.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SessionAlive {
+pub struct SessionHeartbeat {
     /// The session.
     pub session_id: Uuid,
     /// The last time at which the session's peer was known to be alive.
@@ -248,7 +249,7 @@ pub struct SessionAlive {
 
 /// A message with everything that the tracker knows about it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Stamped {
+pub struct StampedMessage {
     /// The message's id in the store.
     pub id: Uuid,
     /// The session's user, if the tracker knew it. Otherwise it is read from the stored session.
@@ -272,7 +273,7 @@ pub struct Stamped {
     pub message: Message,
 }
 
-impl Stamped {
+impl StampedMessage {
     /// Returns the `user_id` of the message's row, given the session's owner. System messages have none.
     pub fn user_id(&self, owner: Uuid) -> Option<Uuid> {
         (self.message.role != Role::System).then_some(owner)
@@ -290,7 +291,7 @@ impl Stamped {
             RevisionOrder::Newer
         } else if mine.revision < stored.revision {
             RevisionOrder::Older
-        } else if self.same_content(stored) {
+        } else if self.has_same_content(stored) {
             // If a client sends a message again through another node, two copies with different times of acceptance
             // reach the store.
             let is_placed_by_acceptance = mine.created_at.is_none();
@@ -313,7 +314,7 @@ impl Stamped {
     }
 
     /// True if `other` has the same content. The time of acceptance does not count, because a retry has a later one.
-    pub fn same_content(&self, other: &Message) -> bool {
+    pub fn has_same_content(&self, other: &Message) -> bool {
         let mine = &self.message;
         mine.session_id == other.session_id
             && mine.role == other.role

@@ -23,19 +23,19 @@ use rusqlite::Connection;
 
 use crate::database;
 use crate::error::OpenError;
-use crate::lines;
+use crate::event_log;
 use crate::salvage::pages::Pages;
 use crate::salvage::quarantine::Quarantine;
 
 /// Opens the file for the one connection that writes. A damaged file is repaired first.
 pub(crate) fn open(path: &Path) -> Result<Connection, OpenError> {
     let unusable = |source| OpenError::Io { path: path.to_owned(), source };
-    database::rewrite_log(path)?;
+    database::rewrite_wal(path)?;
     let resumed = quarantine::finish_interrupted(path).map_err(unusable)?;
-    resumed.iter().for_each(|report| lines::salvaged(report));
+    resumed.iter().for_each(|report| event_log::log_salvage(report));
     match check::find_damage(path).map_err(unusable)? {
         Ok(None) if path.exists() => {}
-        Ok(None) => database::create(path)?,
+        Ok(None) => database::create_file(path)?,
         Ok(Some(damage)) => replace_damaged(path, &damage)?,
         Err(source) => return Err(OpenError::Database { path: path.to_owned(), source }),
     }
@@ -51,13 +51,13 @@ pub fn quarantines(database_file: &Path) -> Vec<PathBuf> {
 fn replace_damaged(path: &Path, damage: &str) -> Result<(), OpenError> {
     let failed = |source| OpenError::Salvage { path: path.to_owned(), damage: damage.to_owned(), source };
     let quarantine = Quarantine::new(path).map_err(failed)?;
-    lines::damaged(path, damage);
+    event_log::log_damage(path, damage);
     if let Err(error) = build_file(path, damage, &quarantine) {
         let _ = quarantine.abandon();
         return Err(failed(error));
     }
     let summary = quarantine.put_in_place().map_err(failed)?;
-    lines::salvaged(&summary);
+    event_log::log_salvage(&summary);
     Ok(())
 }
 

@@ -36,7 +36,7 @@ pub struct SessionRef {
 
 impl SessionRef {
     /// The session in the claim of this user.
-    pub fn of_user(session_id: Uuid, user_id: Uuid) -> Self {
+    pub fn for_user(session_id: Uuid, user_id: Uuid) -> Self {
         Self { session_id, user_id: Some(user_id) }
     }
 }
@@ -173,7 +173,7 @@ impl Session {
     }
 
     /// Returns what memory knows of the session as a row. `external_id`, `end_reason` and `metadata` are not in memory.
-    pub(crate) fn row(&self, session_id: Uuid) -> SessionRow {
+    pub(crate) fn to_row(&self, session_id: Uuid) -> SessionRow {
         let ended_at = self.ended.map(|closed| closed.ended_at);
         SessionRow {
             session_id,
@@ -208,15 +208,15 @@ impl Session {
         self.ended = None;
         self.connections += 1;
         self.resumed_seq = seq;
-        self.recorded(now, seq);
+        self.note_record(now, seq);
     }
 
     pub(crate) fn count_message(&mut self, now: Now, seq: Seq) {
         self.message_count += 1;
-        self.recorded(now, seq);
+        self.note_record(now, seq);
     }
 
-    fn recorded(&mut self, now: Now, seq: Seq) {
+    fn note_record(&mut self, now: Now, seq: Seq) {
         (self.last_event, self.last_seq, self.recorded) = (now, seq, now.elapsed);
     }
 
@@ -242,13 +242,13 @@ impl Session {
     }
 
     /// Notes that a record has reported the last event.
-    pub(crate) fn told_alive(&mut self, seq: Seq) {
+    pub(crate) fn heartbeat_recorded(&mut self, seq: Seq) {
         (self.last_seq, self.recorded) = (seq, self.last_event.elapsed);
     }
 
     /// Returns the last event if no record has reported it and it is more than `older_than` after the last reported
     /// one.
-    fn untold_life(&self, older_than: Duration) -> Option<Timestamp> {
+    fn unreported_activity(&self, older_than: Duration) -> Option<Timestamp> {
         let is_news = self.last_event.elapsed > self.recorded + older_than;
         is_news.then_some(self.last_event.at)
     }
@@ -261,7 +261,7 @@ impl Session {
     }
 
     /// True if the session has had no event for `idle` and has not ended yet.
-    pub(crate) fn is_silent(&self, now: Duration, idle: Duration) -> bool {
+    pub(crate) fn is_idle(&self, now: Duration, idle: Duration) -> bool {
         self.ended.is_none() && self.last_event.elapsed.saturating_add(idle) <= now
     }
 
@@ -276,9 +276,9 @@ impl Session {
 #[derive(Debug, Default)]
 pub(crate) struct Swept {
     /// Sessions that have been idle for too long.
-    pub(crate) silent: Vec<SessionRef>,
+    pub(crate) idle: Vec<SessionRef>,
     /// Active sessions whose last event has not been reported to the store for too long, each with that event.
-    pub(crate) alive: Vec<(SessionRef, Timestamp)>,
+    pub(crate) heartbeats_due: Vec<(SessionRef, Timestamp)>,
     /// The number of active sessions.
     pub(crate) active: u32,
 }
@@ -291,7 +291,7 @@ impl Registry {
     }
 
     /// Calls `work` with the claim, if it is known, under the session's lock.
-    pub(crate) fn with<T>(
+    pub(crate) fn with_claim<T>(
         &self,
         SessionRef { session_id, user_id }: SessionRef,
         work: impl FnOnce(Option<&mut Session>) -> T,
@@ -304,7 +304,7 @@ impl Registry {
 
     /// Notes an event other than a message.
     pub(crate) fn keep_alive(&self, session: SessionRef, now: Now) {
-        self.with(session, |claim| {
+        self.with_claim(session, |claim| {
             if let Some(claim) = claim {
                 claim.last_event = now;
             }
@@ -312,7 +312,7 @@ impl Registry {
     }
 
     /// Forgets the claim of this user.
-    pub(crate) fn forget(&self, session_id: Uuid, user_id: Uuid) {
+    pub(crate) fn forget_claim(&self, session_id: Uuid, user_id: Uuid) {
         if let Entry::Occupied(claims) = self.sessions.entry(session_id) {
             Claims::forget(claims, Some(user_id));
         }
@@ -324,25 +324,28 @@ impl Registry {
     }
 
     /// Calls `tell` for each claim of a session and returns the results.
-    pub(crate) fn claims<T>(&self, session_id: Uuid, tell: impl FnMut(&Session) -> T) -> Vec<T> {
+    pub(crate) fn map_claims<T>(&self, session_id: Uuid, tell: impl FnMut(&Session) -> T) -> Vec<T> {
         self.sessions.get(&session_id).map_or_else(Vec::new, |claims| claims.iter().map(tell).collect())
     }
 
     /// Returns the claims that have not ended.
-    pub(crate) fn open(&self) -> Vec<SessionRef> {
-        self.select(|claim| claim.ended.is_none())
+    pub(crate) fn open_claims(&self) -> Vec<SessionRef> {
+        self.select_claims(|claim| claim.ended.is_none())
     }
 
     /// Returns the sessions that this user claims.
-    pub(crate) fn of_user(&self, user_id: Uuid) -> Vec<Uuid> {
-        self.select(|claim| claim.user_id == user_id).into_iter().map(|claim| claim.session_id).collect()
+    pub(crate) fn sessions_of_user(&self, user_id: Uuid) -> Vec<Uuid> {
+        self.select_claims(|claim| claim.user_id == user_id)
+            .into_iter()
+            .map(|claim| claim.session_id)
+            .collect()
     }
 
-    fn select(&self, is_wanted: impl Fn(&Session) -> bool) -> Vec<SessionRef> {
+    fn select_claims(&self, is_wanted: impl Fn(&Session) -> bool) -> Vec<SessionRef> {
         let mut found = Vec::new();
         for claims in &self.sessions {
             let wanted = claims.iter().filter(|claim| is_wanted(claim));
-            found.extend(wanted.map(|claim| SessionRef::of_user(*claims.key(), claim.user_id)));
+            found.extend(wanted.map(|claim| SessionRef::for_user(*claims.key(), claim.user_id)));
         }
         found
     }
@@ -364,14 +367,14 @@ impl Registry {
                 if let Some(closed) = claim.ended {
                     return closed.closed.saturating_add(grace) > now;
                 }
-                let session = SessionRef::of_user(*session_id, claim.user_id);
-                if claim.is_silent(now, idle) {
-                    swept.silent.push(session);
+                let session = SessionRef::for_user(*session_id, claim.user_id);
+                if claim.is_idle(now, idle) {
+                    swept.idle.push(session);
                 } else {
                     swept.active += 1;
                     // Other nodes go by the last event that the store knows, so the store must hear of this session in
                     // time.
-                    swept.alive.extend(claim.untold_life(idle / 2).map(|at| (session, at)));
+                    swept.heartbeats_due.extend(claim.unreported_activity(idle / 2).map(|at| (session, at)));
                 }
                 true
             })

@@ -94,7 +94,7 @@ pub trait Store: Read {
     ///
     /// # Errors
     /// If the store cannot do this now.
-    async fn abandon_silent(&self, since: Timestamp) -> Result<u64, StoreError>;
+    async fn end_idle_sessions(&self, since: Timestamp) -> Result<u64, StoreError>;
 
     /// Returns the id that the store carries. A data directory notes this id and so knows which store its
     /// outbox belongs to. `None` if the store carries no id.

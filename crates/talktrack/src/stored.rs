@@ -80,7 +80,7 @@ impl Stored<JsonObject> {
     pub fn as_object(&self) -> Option<JsonObject> {
         match self {
             Self::Known(object) => Some(object.clone()),
-            Self::Json(text) => JsonObject::of_valid_json(text),
+            Self::Json(text) => JsonObject::from_valid_json(text),
             Self::Text(_) | Self::Null => None,
         }
     }

@@ -5,10 +5,10 @@ mod sessions;
 mod new_session;
 mod sweep;
 mod claimed_time;
-mod letters;
+mod dead_letters;
 mod deletion;
 mod outbox;
-mod life;
+mod lifecycle;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,17 +17,17 @@ use uuid::Uuid;
 
 use crate::clock::{Now, Timestamp};
 use crate::error::{Reason, Refused};
+use crate::event_log;
 use crate::health::Health;
 use crate::journal::Shared;
-use crate::lines;
 use crate::message::{Author, Message};
 use crate::options::Options;
 use crate::queue::{Admission, Queue};
 use crate::receipt::{Durability, Receipt, Reply};
-use crate::record::{Body, Stamped};
+use crate::record::{Body, StampedMessage};
 use crate::session::{Registry, SessionRef};
 use crate::store::Read;
-use crate::tracker::life::Life;
+use crate::tracker::lifecycle::Threads;
 use crate::tracker::outbox::OutboxStore;
 
 pub use new_session::NewSession;
@@ -40,12 +40,12 @@ const MAX_EXTRA: usize = 64 << 10;
 /// ones wait for I/O.
 #[derive(Clone)]
 pub struct Tracker {
-    door: Arc<Door>,
-    life: Arc<Life>,
+    inner: Arc<Inner>,
+    threads: Arc<Threads>,
 }
 
 /// The part of the tracker that checks, stamps and enqueues. The background threads share it.
-struct Door {
+struct Inner {
     registry: Registry,
     queue: Arc<Queue>,
     /// The progress and the health that the journal reports.
@@ -111,13 +111,13 @@ impl Tracker {
         author: Author,
         said_until: Option<Timestamp>,
     ) -> Result<Receipt, Refused<Message>> {
-        let now = self.door.now();
-        let tracked = match self.door.check(&mut message) {
+        let now = self.inner.now();
+        let tracked = match self.inner.check_message(&mut message) {
             Ok(()) => {
-                let claimed = message.created_at.take_if(|claimed| self.door.is_ahead(*claimed, now.at));
-                message.note(author, claimed);
-                let said_after = said_until.and_then(|until| self.door.said_after(until, now.at));
-                self.door.accept(message, author, now, said_after).map_err(|mut refused| {
+                let claimed = message.created_at.take_if(|claimed| self.inner.is_ahead(*claimed, now.at));
+                message.set_notes(author, claimed);
+                let said_after = said_until.and_then(|until| self.inner.said_after(until, now.at));
+                self.inner.accept_message(message, author, now, said_after).map_err(|mut refused| {
                     refused.returned.created_at = refused.returned.created_at.or(claimed);
                     refused
                 })
@@ -132,49 +132,49 @@ impl Tracker {
 
     /// Follows the durability watermark, for callers that have many messages in flight.
     pub fn durability(&self) -> Durability {
-        self.door.shared.progress.watch()
+        self.inner.shared.progress.watch()
     }
 
     /// Returns a reader of the store.
     pub fn reader(&self) -> Arc<dyn Read> {
-        Arc::clone(&self.door.reader)
+        Arc::clone(&self.inner.reader)
     }
 
     /// Returns the current health of the path from the queue to the store.
     pub fn health(&self) -> Health {
-        self.door.shared.vitals.read()
+        self.inner.shared.health.snapshot()
     }
 
     /// Counts a refusal that happened before the message reached the tracker, under the code of its reason. The tracker
     /// counts its own refusals in the same counters.
     pub fn count_refusal(&self, code: &'static str) {
-        self.door.shared.vitals.count_refusal(code);
+        self.inner.shared.health.count_refusal(code);
     }
 
     /// Returns the number of messages accepted since the data directory was created.
     pub fn accepted_messages(&self) -> u64 {
-        self.door.queue.accepted_messages()
+        self.inner.queue.accepted_messages()
     }
 
     /// Returns the number of entries in the queue.
     pub fn queue_depth(&self) -> usize {
-        self.door.queue.len()
+        self.inner.queue.len()
     }
 }
 
-impl Door {
+impl Inner {
     fn now(&self) -> Now {
-        Now::by(&*self.options.clock)
+        Now::read(&*self.options.clock)
     }
 
-    fn check(&self, message: &mut Message) -> Result<(), Reason> {
+    fn check_message(&self, message: &mut Message) -> Result<(), Reason> {
         self.check_room()?;
         self.check_size(message.heap_bytes())?;
         let extra = message.extra.as_ref().map_or(0, |extra| extra.as_str().len());
         if extra > MAX_EXTRA {
             return Err(Reason::TooLarge { size: extra, limit: MAX_EXTRA });
         }
-        message.check()?;
+        message.validate()?;
         message.replace_nul();
         Ok(())
     }
@@ -186,7 +186,7 @@ impl Door {
     /// Returns an error unless the tracker is open and the journal has room.
     fn check_room(&self) -> Result<(), Reason> {
         self.check_open()?;
-        self.shared.vitals.refusal().map_or(Ok(()), Err)
+        self.shared.health.refusal().map_or(Ok(()), Err)
     }
 
     fn check_size(&self, size: usize) -> Result<(), Reason> {
@@ -199,7 +199,7 @@ impl Door {
         clippy::result_large_err,
         reason = "the refusal hands the message back; a box would cost an allocation"
     )]
-    fn accept(
+    fn accept_message(
         &self,
         message: Message,
         author: Author,
@@ -208,7 +208,7 @@ impl Door {
     ) -> Result<Receipt, Refused<Message>> {
         let session_id = message.session_id;
         let claim = SessionRef { session_id, user_id: author.user_id() };
-        let known = self.registry.with(claim, |mut session| {
+        let known = self.registry.with_claim(claim, |mut session| {
             let owner = session.as_ref().map(|session| session.user_id).or(author.user_id());
             let started_at = session.as_ref().map(|session| session.started_at());
             let said_at = match &mut session {
@@ -221,7 +221,7 @@ impl Door {
             // A session in memory is active, or it ended less than `grace_period` ago.
             let takes_back = session.is_none().then(|| now.at.minus(self.options.grace_period));
             let stamp = Stamp { owner, started_at, author, created_at: said_at, takes_back };
-            let receipt = self.enqueue(message, stamp, now.at)?;
+            let receipt = self.enqueue_message(message, stamp, now.at)?;
             if let Some(session) = session {
                 session.count_message(now, receipt.seq());
             }
@@ -229,7 +229,7 @@ impl Door {
         });
         known.map(|(receipt, known)| {
             if !known {
-                lines::not_in_state(session_id);
+                event_log::log_unknown_session(session_id);
             }
             receipt
         })
@@ -239,15 +239,27 @@ impl Door {
         clippy::result_large_err,
         reason = "the refusal hands the message back; a box would cost an allocation"
     )]
-    fn enqueue(&self, message: Message, stamp: Stamp, now: Timestamp) -> Result<Receipt, Refused<Message>> {
-        let id = message.given_id(stamp.author).unwrap_or_else(|| mint(now));
-        match self.queue.admit(now, message.heap_bytes(), Admission::IfRoom) {
-            Ok(place) => {
+    fn enqueue_message(
+        &self,
+        message: Message,
+        stamp: Stamp,
+        now: Timestamp,
+    ) -> Result<Receipt, Refused<Message>> {
+        let id = message.given_id(stamp.author).unwrap_or_else(|| new_message_id(now));
+        match self.queue.reserve(now, message.heap_bytes(), Admission::IfRoom) {
+            Ok(permit) => {
                 let Stamp { owner, started_at: session_started_at, author, created_at, takes_back } = stamp;
                 let by_user = author.is_user();
-                let stamped =
-                    Stamped { id, owner, by_user, session_started_at, created_at, takes_back, message };
-                let seq = place.fill(Body::Message(stamped), Reply::Nobody);
+                let stamped = StampedMessage {
+                    id,
+                    owner,
+                    by_user,
+                    session_started_at,
+                    created_at,
+                    takes_back,
+                    message,
+                };
+                let seq = permit.send(Body::Message(stamped), Reply::None);
                 Ok(Receipt::new(id, seq, Arc::clone(&self.shared.progress)))
             }
             Err(reason) => Err(Refused { reason, returned: message }),
@@ -256,7 +268,7 @@ impl Door {
 }
 
 /// Returns a new UUIDv7: 48 bits of milliseconds, then the microseconds, then random bits.
-fn mint(now: Timestamp) -> Uuid {
+fn new_message_id(now: Timestamp) -> Uuid {
     let micros = now.as_micros().unsigned_abs();
     let mut random = [0; 10];
     fastrand::fill(&mut random);

@@ -32,9 +32,9 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::books::Figures;
+use crate::books::MetricHandles;
 use crate::clock::{Now, Seq};
-use crate::health::Vitals;
+use crate::health::HealthState;
 use crate::options::Options;
 use crate::record::{Record, RemovedRows, Verdict};
 use crate::retry::Backoff;
@@ -141,12 +141,12 @@ impl Writer {
         delivered: [i64; LANES],
         claim: &Arc<StoreClaim>,
         report: &ReportSink,
-        vitals: &Arc<Vitals>,
-        figures: &Figures,
+        health: &Arc<HealthState>,
+        metrics: &MetricHandles,
         options: &Options,
     ) -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (store, outage) = (claim.store(), Outage::new(vitals, figures));
+        let (store, outage) = (claim.store(), Outage::new(health, metrics));
         let parking = Arc::new(Parking::new(options.unknown_session_wait));
         let breaker = Arc::new(Breaker::new(&parking, &outage));
         let stop = watch::Sender::new(false);
@@ -169,7 +169,7 @@ impl Writer {
                 report: Arc::clone(report),
                 load,
                 outage: Arc::clone(&outage),
-                figures: figures.clone(),
+                metrics: metrics.clone(),
                 backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT, fastrand::Rng::new()),
                 breaker: Arc::clone(&breaker),
                 parking: Arc::clone(&parking),
@@ -323,7 +323,7 @@ async fn recheck_parked(
 async fn end_idle_sessions(store: Arc<dyn Store>, outage: Arc<Outage>, options: Options) {
     let idle = options.idle_timeout;
     let pause = (idle / 4).clamp(IDLE_SEARCH_PAUSES.0, IDLE_SEARCH_PAUSES.1);
-    let (clock, begun) = (&options.clock, Now::by(&*options.clock));
+    let (clock, begun) = (&options.clock, Now::read(&*options.clock));
     loop {
         tokio::time::sleep(pause).await;
         if outage.time_since_failure() < idle {
@@ -331,7 +331,7 @@ async fn end_idle_sessions(store: Arc<dyn Store>, outage: Arc<Outage>, options: 
         }
         // A clock that jumps ahead makes no session idle.
         let now = clock.now().min(begun.at.plus(clock.elapsed().saturating_sub(begun.elapsed)));
-        match store.abandon_silent(now.minus(idle)).await {
+        match store.end_idle_sessions(now.minus(idle)).await {
             Ok(0) => {}
             Ok(sessions) => {
                 tracing::warn!("{sessions} sessions of other nodes fell silent; they are now abandoned")

@@ -48,11 +48,11 @@ pub(crate) async fn answer(
     let receipt = tracker.start_session(session)?;
     let started = receipt.durable().await.inspect_err(|why| {
         if matches!(why, NotDurable::OtherUser | NotDurable::Deleted) {
-            tracker.forget(session_id, user_id);
+            tracker.forget_claim(session_id, user_id);
         }
     });
     // A session that was started over HTTP has no connection that could break.
-    tracker.detach(SessionRef::of_user(session_id, user_id));
+    tracker.detach(SessionRef::for_user(session_id, user_id));
     let resumed = started.map_err(|why| access::refusal(&caller, why))?.resumed;
     Ok((StatusCode::CREATED, Json(StartedSession { session_id, user_id, resumed })))
 }

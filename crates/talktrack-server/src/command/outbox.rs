@@ -113,7 +113,7 @@ fn in_words(noted: &NotedStore) -> String {
 
 fn noted(config: &Config) -> Result<Option<NotedStore>, Failure> {
     store::expect_file(&config.local_file())?;
-    Ok(NotedStore::of_file(&config.local_file())?)
+    Ok(NotedStore::from_file(&config.local_file())?)
 }
 
 async fn redirect(args: &RedirectArgs) -> Outcome {

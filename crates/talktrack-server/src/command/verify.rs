@@ -79,7 +79,7 @@ async fn audit(place: &Place) -> Result<Audit, Failure> {
 
 async fn other_store(place: &Place) -> Result<Option<String>, Failure> {
     let config = place.load()?;
-    match NotedStore::of_file(&config.local_file())? {
+    match NotedStore::from_file(&config.local_file())? {
         Some(noted) => Ok(store::other_store(&config, &noted).await),
         None => Ok(None),
     }

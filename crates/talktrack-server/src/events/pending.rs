@@ -39,7 +39,7 @@ impl Pending {
             Body::Start(start) if !start.resumed => false,
             Body::Start(_) | Body::Update(_) | Body::End(_) => claimed_by(record)
                 .is_none_or(|user| !self.0.lock().rows.contains_key(&(record.session_id(), user))),
-            Body::Alive(_) | Body::Delete(_) | Body::DeleteUser(_) => false,
+            Body::Heartbeat(_) | Body::Delete(_) | Body::DeleteUser(_) => false,
         }
     }
 
@@ -56,7 +56,10 @@ impl Pending {
         remembered: Option<SessionRow>,
     ) -> Result<Option<Event>, ReadError> {
         let (seq, session_id) = (record.seq, record.session_id());
-        if matches!(record.body, Body::Alive(_) | Body::Message(_) | Body::Delete(_) | Body::DeleteUser(_)) {
+        if matches!(
+            record.body,
+            Body::Heartbeat(_) | Body::Message(_) | Body::Delete(_) | Body::DeleteUser(_)
+        ) {
             return Ok(None);
         }
         let user = claimed_by(record).or(stored.and_then(|row| row.user_id));
@@ -92,7 +95,7 @@ fn claimed_by(record: &Record) -> Option<Uuid> {
         Body::Start(start) => Some(start.user_id),
         Body::Update(update) => update.owner,
         Body::End(end) => end.owner,
-        Body::Alive(_) | Body::Message(_) | Body::Delete(_) | Body::DeleteUser(_) => None,
+        Body::Heartbeat(_) | Body::Message(_) | Body::Delete(_) | Body::DeleteUser(_) => None,
     }
 }
 

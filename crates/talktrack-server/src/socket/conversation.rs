@@ -116,7 +116,7 @@ impl Conversation {
                 biased;
                 () = self.stopping.wait() => return Err(Ending::Stopping),
                 () = self.durability.changed(), if !self.owed.is_empty() => self.answer().await?,
-                refusal = self.presence.claim.refused() => match refusal {
+                refusal = self.presence.claim.wait_for_refusal() => match refusal {
                     ClaimRefusal::Start(why) => return Err(self.lose_session(why).await?),
                     ClaimRefusal::Records => self.tell_of_dropped_records().await?,
                 },

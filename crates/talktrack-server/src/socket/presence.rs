@@ -34,7 +34,7 @@ impl Presence {
         let session = met.map_err(|problem| (problem.code(), problem.into_detail()))?;
         let tracker = state.tracker();
         let user_id = session.user_id;
-        let session_ref = SessionRef::of_user(session.session_id, user_id);
+        let session_ref = SessionRef::for_user(session.session_id, user_id);
         let author = access::author(caller, session_ref.user_id);
         let receipt = tracker.start_session(session);
         let receipt = receipt.map_err(|refused| (refused.reason.code(), refused.reason.to_string()))?;
@@ -57,7 +57,7 @@ impl Presence {
     pub(super) fn give_up(&mut self) {
         let SessionRef { session_id, user_id } = self.session;
         self.refused = true;
-        user_id.iter().for_each(|user_id| self.tracker.forget(session_id, *user_id));
+        user_id.iter().for_each(|user_id| self.tracker.forget_claim(session_id, *user_id));
     }
 }
 

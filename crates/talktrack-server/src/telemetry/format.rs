@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use serde_json::Value;
 use talktrack::clock::{Clock as _, SystemClock};
-use talktrack::lines;
+use talktrack::event_log;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level};
 
@@ -30,7 +30,7 @@ pub(super) fn text_line(event: &Event<'_>, look: Look) -> String {
     };
     let start = line.len();
     event.record(&mut TextMessage(&mut line));
-    if event.metadata().target() != lines::TARGET {
+    if event.metadata().target() != event_log::TARGET {
         event.record(&mut TextFields(&mut line));
     }
     // One event is one line, even if a library's error contains line breaks.

@@ -46,7 +46,7 @@ impl<'a> RecordLine<'a> {
                 created_at: Some(stamped.created_at.into()),
                 ..MessageLine::of_message(&stamped.message, None)
             })),
-            Body::Alive(_) | Body::Delete(_) | Body::DeleteUser(_) => return None,
+            Body::Heartbeat(_) | Body::Delete(_) | Body::DeleteUser(_) => return None,
         })
     }
 }

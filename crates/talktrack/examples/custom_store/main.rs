@@ -68,7 +68,7 @@ impl Store for ToyStore {
         Ok(()) // a real store checks its connection, its tables and its rights
     }
 
-    async fn abandon_silent(&self, _since: Timestamp) -> Result<u64, StoreError> {
+    async fn end_idle_sessions(&self, _since: Timestamp) -> Result<u64, StoreError> {
         Ok(0) // a real store ends sessions that no node has heard of since this moment
     }
 }
@@ -119,4 +119,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("{}: {}", transcript[0].role.as_str(), transcript[0].content);
     tracker.shutdown(Duration::from_secs(5)).await?;
     Ok(())
+}
+
+#[test]
+fn this_example_succeeds() {
+    main().unwrap();
 }

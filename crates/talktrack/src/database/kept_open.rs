@@ -15,7 +15,7 @@ static OPEN: Mutex<Vec<&'static File>> = Mutex::new(Vec::new());
 ///
 /// # Errors
 /// If the file cannot be opened.
-pub(crate) fn file(path: &Path) -> io::Result<&'static File> {
+pub(crate) fn open_file(path: &Path) -> io::Result<&'static File> {
     let found = std::fs::metadata(path)?;
     let is_it = |file: &File| {
         file.metadata().is_ok_and(|known| (known.dev(), known.ino()) == (found.dev(), found.ino()))
@@ -30,6 +30,6 @@ pub(crate) fn file(path: &Path) -> io::Result<&'static File> {
 }
 
 /// True if this file descriptor number from `/proc/self/fd` is one of them.
-pub(crate) fn is_one(number: &str) -> bool {
+pub(crate) fn contains(number: &str) -> bool {
     OPEN.lock().iter().any(|file| file.as_raw_fd().to_string() == number)
 }

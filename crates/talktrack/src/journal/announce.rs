@@ -3,8 +3,8 @@
 
 use crate::books::count_deletion;
 use crate::error::NotDurable;
+use crate::event_log;
 use crate::journal::{Entry, Journal};
-use crate::lines;
 use crate::record::{DeadReason, Verdict};
 use crate::writer::{LaneReport, Settled};
 
@@ -15,15 +15,15 @@ impl Journal {
         for answer in answers {
             let LaneReport::Settled { records, .. } = answer else { continue };
             for Settled { seq, is_message, verdict, .. } in records {
-                self.deletions.settle(*seq, verdict);
+                self.deletions.resolve(*seq, verdict);
                 match verdict {
-                    Verdict::Refused(why) => self.shared.progress.refuse_durable(*seq, *why),
+                    Verdict::Refused(why) => self.shared.progress.note_late_refusal(*seq, *why),
                     Verdict::Dead(DeadReason::DeletedMessage) => {
-                        self.shared.vitals.count_refusal(NotDurable::Deleted.code());
+                        self.shared.health.count_refusal(NotDurable::Deleted.code());
                     }
                     // A message stays acknowledged, so its receipt is not changed.
                     Verdict::Dead(DeadReason::DeletedForUser) if !is_message => {
-                        self.shared.progress.refuse_durable(*seq, NotDurable::Deleted);
+                        self.shared.progress.note_late_refusal(*seq, NotDurable::Deleted);
                     }
                     _ => {}
                 }
@@ -44,22 +44,22 @@ impl Journal {
         for (entry, verdict) in batch.iter().zip(verdicts) {
             self.note_reopened(verdict);
             if let Verdict::Refused(why) = verdict {
-                self.shared.progress.refuse(entry.record.seq, *why);
+                self.shared.progress.note_refusal(entry.record.seq, *why);
                 if entry.record.message().is_some() {
-                    self.shared.vitals.count_refusal(why.code());
+                    self.shared.health.count_refusal(why.code());
                 }
             }
         }
         if let Some(last) = batch.last() {
-            self.shared.progress.answer_up_to(last.record.seq);
+            self.shared.progress.advance_watermark(last.record.seq);
         }
         let is_remote = self.outbox.is_some();
         for (entry, verdict) in batch.iter_mut().zip(verdicts) {
             let reply = std::mem::take(&mut entry.reply);
-            self.deletions.answer(&entry.record, reply, verdict, is_remote);
+            self.deletions.reply(&entry.record, reply, verdict, is_remote);
             // With a remote store, the writer logs and counts the deletion.
             if !(is_remote && matches!(verdict, Verdict::Deleted(_))) {
-                lines::stored(&entry.record, verdict);
+                event_log::log_verdict(&entry.record, verdict);
                 count_deletion(&entry.record, verdict);
             }
         }

@@ -6,9 +6,9 @@ use uuid::Uuid;
 use crate::books::Books;
 use crate::database::UuidText;
 use crate::error::NotDurable;
-use crate::journal::erasure::{self, Known, Scope};
-use crate::journal::gone::Gone;
-use crate::record::{Body, Record, Removed, SessionDelete, Stamped, Verdict};
+use crate::journal::purge::{self, Scope, TombstoneCache};
+use crate::journal::purged::PurgedRecords;
+use crate::record::{Body, DeletionCounts, Record, SessionDelete, StampedMessage, Verdict};
 use crate::store::sqlite::{self, read_record};
 use crate::writer::Writer;
 
@@ -17,54 +17,55 @@ pub(super) fn append<'a>(
     tx: &Transaction<'_>,
     records: impl Iterator<Item = &'a Record>,
     books: &mut Books,
-    gone: &mut Gone,
+    purged: &mut PurgedRecords,
 ) -> rusqlite::Result<Vec<Verdict>> {
     let sql = "INSERT INTO journal (seq, message_id, revision, body, checksum, session_id, lane) \
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
                ON CONFLICT (message_id, revision) WHERE message_id IS NOT NULL DO NOTHING";
     let mut insert = tx.prepare_cached(sql)?;
-    let mut known = Known::default();
+    let mut tombstones = TombstoneCache::default();
     let mut verdict = |record: &Record| match &record.body {
         Body::Delete(delete) => {
-            append_one(tx, &mut insert, record, books)?;
-            delete_here(tx, delete, books, &mut known, gone)
+            append_record(tx, &mut insert, record, books)?;
+            delete_from_journal(tx, delete, books, &mut tombstones, purged)
         }
         Body::DeleteUser(_) => {
-            append_one(tx, &mut insert, record, books)?;
-            Ok(Verdict::Deleted(Removed::default()))
+            append_record(tx, &mut insert, record, books)?;
+            Ok(Verdict::Deleted(DeletionCounts::default()))
         }
-        _ if known.is_refused(tx, record.session_id(), record.owner())?
-            || known.is_deleted(tx, record)? =>
+        _ if tombstones.is_refused(tx, record.session_id(), record.owner())?
+            || tombstones.is_deleted(tx, record)? =>
         {
             Ok(Verdict::Refused(NotDurable::Deleted))
         }
-        _ => append_one(tx, &mut insert, record, books),
+        _ => append_record(tx, &mut insert, record, books),
     };
     records.map(&mut verdict).collect()
 }
 
 /// Removes the session's records from the journal, or only those that were accepted for `delete.owner` if it is set.
 /// Does nothing for a deletion by age, because only the store knows the age of a session.
-fn delete_here(
+fn delete_from_journal(
     tx: &Transaction<'_>,
     delete: &SessionDelete,
     books: &mut Books,
-    known: &mut Known,
-    gone: &mut Gone,
+    tombstones: &mut TombstoneCache,
+    purged: &mut PurgedRecords,
 ) -> rusqlite::Result<Verdict> {
-    if !delete.is_for_good() {
+    if !delete.is_permanent() {
         return Ok(Verdict::Journaled);
     }
     match delete.owner {
         None => sqlite::note_deleted(tx, delete.session_id, delete.told_to)?,
         Some(owner) => sqlite::note_deleted_claim(tx, delete.session_id, owner)?,
     }
-    known.clear();
-    let journal = erasure::take_waiting(tx, Scope::deleted(delete, &Removed::default()), books, gone)?;
-    Ok(Verdict::Deleted(Removed { journal, ..Removed::default() }))
+    tombstones.clear();
+    let journal =
+        purge::purge_waiting(tx, Scope::for_deletion(delete, &DeletionCounts::default()), books, purged)?;
+    Ok(Verdict::Deleted(DeletionCounts { journal, ..DeletionCounts::default() }))
 }
 
-fn append_one(
+fn append_record(
     tx: &Transaction<'_>,
     insert: &mut CachedStatement<'_>,
     record: &Record,
@@ -82,7 +83,7 @@ fn append_one(
     let lane = Writer::lane_of(record);
     let added = insert.execute(params![record.seq, id, revision, body, checksum, session_id, lane])?;
     if let Some(stamped) = stamped.filter(|_| added == 0) {
-        return meet_waiting(tx, stamped);
+        return compare_with_waiting(tx, stamped);
     }
     books.journal_bytes += body.len() as u64;
     note_open_session(tx, &record.body)?;
@@ -97,7 +98,9 @@ fn note_open_session(tx: &Transaction<'_>, body: &Body) -> rusqlite::Result<()> 
             let mut close = tx.prepare_cached("DELETE FROM open_sessions WHERE session_id = ?1")?;
             close.execute([UuidText::new(end.session_id).as_str()]).map(drop)
         }
-        Body::Update(_) | Body::Alive(_) | Body::Message(_) | Body::Delete(_) | Body::DeleteUser(_) => Ok(()),
+        Body::Update(_) | Body::Heartbeat(_) | Body::Message(_) | Body::Delete(_) | Body::DeleteUser(_) => {
+            Ok(())
+        }
     }
 }
 
@@ -108,12 +111,12 @@ pub(super) fn note_open(tx: &Transaction<'_>, session_id: Uuid) -> rusqlite::Res
 }
 
 /// Compares the message with one of the same id and revision that is already in the journal.
-fn meet_waiting(tx: &Transaction<'_>, stamped: &Stamped) -> rusqlite::Result<Verdict> {
+fn compare_with_waiting(tx: &Transaction<'_>, stamped: &StampedMessage) -> rusqlite::Result<Verdict> {
     let sql = "SELECT seq, body, checksum FROM journal WHERE message_id = ?1 AND revision = ?2";
     let id = UuidText::new(stamped.id);
     let (_, waiting) =
         tx.prepare_cached(sql)?.query_row(params![id.as_str(), stamped.message.revision], read_record)?;
     let same = waiting
-        .is_some_and(|record| record.message().is_some_and(|other| stamped.same_content(&other.message)));
+        .is_some_and(|record| record.message().is_some_and(|other| stamped.has_same_content(&other.message)));
     Ok(if same { Verdict::AlreadyThere } else { Verdict::Refused(NotDurable::IdConflict) })
 }

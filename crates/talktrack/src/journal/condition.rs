@@ -7,11 +7,11 @@ use std::time::Duration;
 use rusqlite::ffi;
 
 use crate::database;
-use crate::journal::{Journal, Waiting};
-use crate::lines;
+use crate::event_log;
+use crate::journal::{Journal, Unwritten};
 
 /// The interval at which the journal checks whether a path has been restored.
-const GROUND_PAUSE: Duration = Duration::from_millis(100);
+const FILES_PAUSE: Duration = Duration::from_millis(100);
 
 impl Journal {
     /// Waits right after a commit while a path leads to another file: the commit is durable only if the next start
@@ -19,75 +19,75 @@ impl Journal {
     ///
     /// # Errors
     /// If the deadline of a shutdown has passed.
-    pub(super) fn wait_for_ground(&self) -> rusqlite::Result<()> {
-        let Some(ground) = &self.ground else { return Ok(()) };
-        while let Err(problem) = ground.check() {
-            if self.shared.vitals.set_ground(Some(problem.clone())) {
-                lines::failed(&problem);
-                self.store_is_up(false);
+    pub(super) fn wait_for_files(&self) -> rusqlite::Result<()> {
+        let Some(files) = &self.files else { return Ok(()) };
+        while let Err(problem) = files.check() {
+            if self.shared.health.set_files_problem(Some(problem.clone())) {
+                event_log::log_failure(&problem);
+                self.set_store_up(false);
             }
             if self.shared.give_up.load(Ordering::Acquire) {
                 let moved = ffi::Error::new(ffi::SQLITE_READONLY_DBMOVED);
                 return Err(rusqlite::Error::SqliteFailure(moved, Some(problem)));
             }
-            std::thread::sleep(GROUND_PAUSE);
-            if ground.check().is_ok() {
-                self.store_is_up(true);
+            std::thread::sleep(FILES_PAUSE);
+            if files.check().is_ok() {
+                self.set_store_up(true);
             }
         }
         Ok(())
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a batch has at most some thousand records")]
-    pub(super) fn holds(&mut self, records: usize, took: Duration, waiting: Waiting) {
-        let figures = &self.shared.figures;
-        figures.batch_size.record(records as f64);
-        figures.commit_seconds.record(took);
-        figures.publish(&self.books);
-        self.recovers(waiting);
+    pub(super) fn report_commit(&mut self, records: usize, took: Duration, unwritten: Unwritten) {
+        let metrics = &self.shared.metrics;
+        metrics.batch_size.record(records as f64);
+        metrics.commit_seconds.record(took);
+        metrics.publish(&self.books);
+        self.report_recovery(unwritten);
         // The books come last: a caller that waits for them finds everything else up to date.
-        self.shared.vitals.books(self.books);
+        self.shared.health.set_books(self.books);
     }
 
-    pub(super) fn recovers(&mut self, waiting: Waiting) {
-        if waiting == Waiting::Batch {
+    pub(super) fn report_recovery(&mut self, unwritten: Unwritten) {
+        if unwritten == Unwritten::Batch {
             return;
         }
         let full = self.outbox.as_ref().is_some_and(|outbox| outbox.is_full(&self.books));
-        self.shared.vitals.set_full(full);
+        self.shared.health.set_full(full);
         self.backoff.reset();
         if std::mem::take(&mut self.failing) {
             self.reserve.grow();
-            self.shared.vitals.journal(None);
-            self.store_is_up(true);
+            self.shared.health.set_journal_problem(None);
+            self.set_store_up(true);
             tracing::info!("the journal can write again");
         }
     }
 
-    pub(super) fn fails(&mut self, error: &rusqlite::Error) {
+    pub(super) fn report_failure(&mut self, error: &rusqlite::Error) {
         self.failing = true;
         let is_full = database::is_disk_full(error);
         let cause = if is_full {
             "the journal's disk is full".to_owned()
-        } else if let Some(damaged) = database::damaged(&self.connection, error) {
+        } else if let Some(damaged) = database::describe_damage(&self.connection, error) {
             damaged
         } else {
             format!("the journal cannot write: {error}")
         };
-        lines::failed(&cause);
-        self.shared.vitals.journal(Some(cause));
+        event_log::log_failure(&cause);
+        self.shared.health.set_journal_problem(Some(cause));
         if is_full {
             // Until a commit succeeds again, every caller is refused at once and keeps its message. This is set after
             // the cause: a reader that sees a full journal without a cause would take it for `journal_max_bytes`.
-            self.shared.vitals.set_full(true);
+            self.shared.health.set_full(true);
         }
-        self.store_is_up(false);
+        self.set_store_up(false);
     }
 
     /// Sets the metric if this file is the store. With a remote store, the writer sets it.
-    fn store_is_up(&self, up: bool) {
+    fn set_store_up(&self, up: bool) {
         if self.outbox.is_none() {
-            self.shared.figures.store_up.set(f64::from(u8::from(up)));
+            self.shared.metrics.store_up.set(f64::from(u8::from(up)));
         }
     }
 }

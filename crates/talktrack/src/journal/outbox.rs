@@ -11,12 +11,12 @@ use crate::books::Books;
 use crate::changes;
 use crate::clock::{Clock, Seq, SystemClock, Timestamp};
 use crate::database::{self, column_or_null, parse_uuid};
-use crate::health::{BACKLOG, Vitals};
+use crate::event_log;
+use crate::health::{BACKLOG, HealthState};
 use crate::journal::append::append;
-use crate::journal::gone::Gone;
-use crate::journal::window::{self, Change, Window};
+use crate::journal::purged::PurgedRecords;
+use crate::journal::window::{self, Window, WindowChange};
 use crate::journal::{Entry, Shared};
-use crate::lines;
 use crate::options::Options;
 use crate::record::{Body, DeadReason, Record, SessionEnd, Verdict};
 use crate::store::sqlite;
@@ -46,8 +46,8 @@ pub(super) struct Outbox {
     /// The records that the store has confirmed.
     window: Window,
     /// Records that deletions of the last commit removed from the journal. Some may be of the same batch.
-    gone: Vec<Seq>,
-    vitals: Arc<Vitals>,
+    purged: Vec<Seq>,
+    health: Arc<HealthState>,
     max_bytes: u64,
 }
 
@@ -78,15 +78,15 @@ impl Outbox {
         wake: impl Fn() + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
         let unreadable = std::io::Error::other::<rusqlite::Error>;
-        let node = database::node(connection).map_err(unreadable)?;
+        let node = database::read_node_id(connection).map_err(unreadable)?;
         let window = Window::open(connection, options).map_err(unreadable)?;
-        let deliveries = window::deliveries(connection).map_err(unreadable)?;
+        let deliveries = window::read_deliveries(connection).map_err(unreadable)?;
         let answers = Arc::new(Answers { waiting: Mutex::default(), wake: Box::new(wake) });
         let posted = Arc::clone(&answers);
         let settle: ReportSink = Arc::new(move |answer| posted.post(answer));
         let writer =
-            Writer::start(node, deliveries, claim, &settle, &shared.vitals, &shared.figures, options)?;
-        let (vitals, max_bytes) = (Arc::clone(&shared.vitals), options.journal_max_bytes);
+            Writer::start(node, deliveries, claim, &settle, &shared.health, &shared.metrics, options)?;
+        let (health, max_bytes) = (Arc::clone(&shared.health), options.journal_max_bytes);
         Ok(Self {
             writer,
             claim: Arc::clone(claim),
@@ -96,8 +96,8 @@ impl Outbox {
             delivered: [newest; LANES],
             handed: std::array::from_fn(|_| HashSet::new()),
             window,
-            gone: Vec::new(),
-            vitals,
+            purged: Vec::new(),
+            health,
             max_bytes,
         })
     }
@@ -131,11 +131,11 @@ impl Outbox {
         taken
     }
 
-    /// Applies a committed transaction that entered the writer's answers and removed the rows in `gone` from the
+    /// Applies a committed transaction that entered the writer's answers and removed the rows in `purged` from the
     /// journal. The writer may still hold records of these rows and deliver them, but always before the deletion.
-    pub(super) fn settled(&mut self, change: Change, gone: Gone) {
-        self.window.enter(&change);
-        self.gone = gone.into_seqs();
+    pub(super) fn apply_settled(&mut self, change: WindowChange, purged: PurgedRecords) {
+        self.window.apply_change(&change);
+        self.purged = purged.into_seqs();
         for (lane, rewound) in change.rewound {
             // All pending records are handed over again, from the oldest on.
             self.fed[lane] = 0;
@@ -173,7 +173,7 @@ impl Outbox {
     }
 
     pub(super) fn is_full(&self, books: &Books) -> bool {
-        books.journal_bytes.saturating_add(self.vitals.letter_bytes()) >= self.max_bytes
+        books.journal_bytes.saturating_add(self.health.letter_bytes()) >= self.max_bytes
     }
 
     /// Hands the writer as much as it has room for: the committed batch if there is no backlog, otherwise the next
@@ -192,33 +192,33 @@ impl Outbox {
     }
 
     fn feed_batch(&mut self, batch: &mut Vec<Entry>, verdicts: &[Verdict], before: Seq) {
-        let mut pass = self.pass(before);
+        let mut pass = self.start_pass(before);
         // A deletion was applied here and has yet to be delivered to the store.
         let goes_on = |verdict: &Verdict| matches!(verdict, Verdict::Journaled | Verdict::Deleted(_));
         let journaled = batch.drain(..).zip(verdicts).filter(|(_, verdict)| goes_on(verdict));
-        let gone = std::mem::take(&mut self.gone);
+        let purged = std::mem::take(&mut self.purged);
         let records = journaled.map(|(entry, _)| entry.record);
-        let mut left = records.filter(|record| gone.binary_search(&record.seq).is_err());
+        let mut left = records.filter(|record| purged.binary_search(&record.seq).is_err());
         let complete = left.all(|record| self.hand_over(record, &mut pass));
-        self.finish(&pass, complete.then_some(self.newest));
+        self.finish_pass(&pass, complete.then_some(self.newest));
     }
 
     /// Hands over records from the table. If the table cannot be read, new messages still become durable, and the next
     /// call tries again.
     fn read_back(&mut self, connection: &Connection) {
         let Err(error) = self.feed_from_table(connection) else {
-            self.vitals.store_works(BACKLOG);
+            self.health.report_store_success(BACKLOG);
             return;
         };
-        let cause = database::damaged(connection, &error)
+        let cause = database::describe_damage(connection, &error)
             .unwrap_or_else(|| format!("cannot read the journal back, it will be tried again: {error}"));
-        if self.vitals.store_fails(BACKLOG, &cause) {
-            lines::failed(&cause);
+        if self.health.report_store_failure(BACKLOG, &cause) {
+            event_log::log_failure(&cause);
         }
     }
 
     fn feed_from_table(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        let mut pass = self.pass(0);
+        let mut pass = self.start_pass(0);
         let sql = "SELECT seq, body, checksum FROM pending WHERE seq > ?1 ORDER BY seq LIMIT ?2";
         let mut statement = connection.prepare_cached(sql)?;
         let Some(start) = (0..LANES).filter(|lane| !pass.passed_by[*lane]).map(|lane| self.fed[lane]).min()
@@ -238,13 +238,13 @@ impl Outbox {
                 }
             };
             if !goes_on {
-                self.finish(&pass, None);
+                self.finish_pass(&pass, None);
                 return Ok(());
             }
             rows += 1;
         }
         // Fewer rows than the limit: there are no more. Later records may not need delivery.
-        self.finish(&pass, (rows < FED_AT_ONCE).then_some(self.newest));
+        self.finish_pass(&pass, (rows < FED_AT_ONCE).then_some(self.newest));
         if rows == FED_AT_ONCE {
             self.answers.post(LaneReport::Wake);
         }
@@ -275,7 +275,7 @@ impl Outbox {
     pub(super) fn hand_over_parked(&mut self, lane: usize, mut records: Vec<Record>) {
         for record in &mut records {
             if record.seq <= self.delivered[lane] {
-                record.may_have_been_seen();
+                record.mark_as_retry();
             }
             self.handed[lane].insert(record.seq);
         }
@@ -285,15 +285,15 @@ impl Outbox {
     /// Starts a pass over the rows after `reached`. While the store fails, the pass skips a lane without room: that
     /// lane may be the only one that is stuck. While the store works, room becomes free soon, and all lanes wait for
     /// it.
-    fn pass(&self, reached: Seq) -> Pass {
-        let store_fails = self.vitals.is_store_failing();
+    fn start_pass(&self, reached: Seq) -> FeedPass {
+        let store_fails = self.health.is_store_failing();
         let passed_by = std::array::from_fn(|lane| store_fails && !self.writer.has_room(lane));
-        Pass { store_fails, passed_by, reached }
+        FeedPass { store_fails, passed_by, reached }
     }
 
     /// Hands a record to its lane, unless the lane has it already or is skipped. Returns false if this record and all
     /// later ones must wait.
-    fn hand_over(&mut self, mut record: Record, pass: &mut Pass) -> bool {
+    fn hand_over(&mut self, mut record: Record, pass: &mut FeedPass) -> bool {
         let (seq, lane) = (record.seq, Writer::lane_of(&record));
         if seq > self.fed[lane] && !pass.passed_by[lane] {
             if self.writer.parking().holds(&record) {
@@ -302,7 +302,7 @@ impl Outbox {
             } else if self.writer.has_room(lane) {
                 self.fed[lane] = seq;
                 if seq <= self.delivered[lane] {
-                    record.may_have_been_seen();
+                    record.mark_as_retry();
                 }
                 self.writer.send_record(record);
             } else if pass.store_fails {
@@ -316,7 +316,7 @@ impl Outbox {
     }
 
     /// Notes how far the lanes were fed that were not skipped.
-    fn finish(&mut self, pass: &Pass, reached: Option<Seq>) {
+    fn finish_pass(&mut self, pass: &FeedPass, reached: Option<Seq>) {
         let reached = reached.unwrap_or(pass.reached);
         let lanes = self.fed.iter_mut().zip(pass.passed_by);
         lanes.filter(|(_, passed_by)| !passed_by).for_each(|(fed, _)| *fed = reached.max(*fed));
@@ -324,7 +324,7 @@ impl Outbox {
 }
 
 /// One pass over the rows of the journal, in their order.
-struct Pass {
+struct FeedPass {
     store_fails: bool,
     /// Lanes that had no room for one of their rows. They get this row and the later ones in another pass.
     passed_by: [bool; LANES],
@@ -343,7 +343,7 @@ pub(super) fn abandon_open_sessions(
     // If the store knows a later event, another node took over the session while this one was down.
     let seen_until = Timestamp::from_micros(*last_seq);
     // In a file that was salvaged, the changes may be newer than the books.
-    *last_seq = changes::newest(&tx)?.max(*last_seq);
+    *last_seq = changes::newest_seq(&tx)?.max(*last_seq);
     let ends = open.into_iter().map(|session_id| {
         *last_seq += 1;
         let ended_at = seen_until.unwrap_or_else(|| SystemClock.now());
@@ -351,10 +351,10 @@ pub(super) fn abandon_open_sessions(
         Record::new(*last_seq, Body::End(end))
     });
     let ends: Vec<Record> = ends.collect();
-    let verdicts = append(&tx, ends.iter(), books, &mut Gone::default())?;
-    changes::add(
+    let verdicts = append(&tx, ends.iter(), books, &mut PurgedRecords::default())?;
+    changes::append(
         &tx,
-        ends.iter().zip(&verdicts).filter_map(|(end, verdict)| changes::Change::by(end, verdict)),
+        ends.iter().zip(&verdicts).filter_map(|(end, verdict)| changes::Change::from_record(end, verdict)),
     )?;
     sqlite::write_books(&tx, books, *last_seq)?;
     tx.commit()?;

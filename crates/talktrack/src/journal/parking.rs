@@ -41,7 +41,7 @@ impl Outbox {
     /// the lane was fed follow on the normal path.
     fn feed_session(&mut self, connection: &Connection, fed: FedSession) -> rusqlite::Result<()> {
         let lane = Writer::lane_of_session(fed.session_id);
-        let waiting = self.waiting(connection, lane, fed)?;
+        let waiting = self.find_waiting(connection, lane, fed)?;
         if waiting.is_empty() {
             self.writer().parking().unpark(fed.session_id);
         }
@@ -73,7 +73,12 @@ impl Outbox {
 
     /// Returns the oldest records of a parked session. For a probe, the newest record takes the place of the last of
     /// them if it is a message, because a message may overtake other records of its session.
-    fn waiting(&self, connection: &Connection, lane: usize, fed: FedSession) -> rusqlite::Result<Vec<Seq>> {
+    fn find_waiting(
+        &self,
+        connection: &Connection,
+        lane: usize,
+        fed: FedSession,
+    ) -> rusqlite::Result<Vec<Seq>> {
         let id = UuidText::new(fed.session_id);
         let sql = "SELECT seq FROM pending WHERE session_id = ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3";
         let mut oldest = connection.prepare_cached(sql)?;

@@ -1,4 +1,4 @@
-//! The disk reserve. Deleting rows from a SQLite file first needs space for the WAL, so that on a full disk nothing
+//! The disk reserve. DeletionSenders rows from a SQLite file first needs space for the WAL, so that on a full disk nothing
 //! could free space. Therefore a preallocated file next to the database holds some disk space. The journal removes this
 //! file when no other space is left.
 
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 use crate::database;
+use crate::journal::Journal;
 use crate::permissions::private_file;
 
 /// As much as the longest WAL may need, plus one batch.
@@ -17,16 +18,16 @@ const SHARE: u64 = 4;
 
 /// The file that holds the space.
 #[derive(Debug)]
-pub(super) struct Reserve {
+pub(super) struct DiskReserve {
     path: PathBuf,
     /// The size of the file in bytes.
     held: u64,
 }
 
-impl Reserve {
+impl DiskReserve {
     /// Returns the reserve of this database, as it exists on disk.
-    pub(super) fn beside(file: &Path) -> Self {
-        let path = database::beside(file, "-reserve");
+    pub(super) fn for_database(file: &Path) -> Self {
+        let path = database::sibling_path(file, "-reserve");
         let held = fs::metadata(&path).map_or(0, |found| found.len());
         Self { path, held }
     }
@@ -37,30 +38,30 @@ impl Reserve {
 
     /// Grows the reserve to its proper size, if the disk has that much space to spare.
     pub(super) fn grow(&mut self) {
-        let fair = WANTED.min((self.free() + self.held) / SHARE);
+        let fair = WANTED.min((self.free_bytes() + self.held) / SHARE);
         if fair > self.held {
-            self.keep(fair);
+            self.resize(fair);
         }
     }
 
     /// Releases the reserve and returns its size in bytes.
-    pub(super) fn make_way(&mut self) -> u64 {
+    pub(super) fn release(&mut self) -> u64 {
         let lent = self.held;
-        self.keep(0);
+        self.resize(0);
         lent
     }
 
     /// Takes the released space back, or as much of it as is left.
-    pub(super) fn take_back(&mut self, lent: u64) {
+    pub(super) fn reclaim(&mut self, lent: u64) {
         let mut wanted = lent;
         while self.held < wanted {
-            self.keep(wanted);
+            self.resize(wanted);
             wanted /= 2;
         }
     }
 
     /// Reserves this many bytes, or none if the file system cannot guarantee them.
-    fn keep(&mut self, bytes: u64) {
+    fn resize(&mut self, bytes: u64) {
         self.held = 0;
         let kept = bytes > 0 && self.allocate(bytes).is_ok();
         if kept {
@@ -76,9 +77,18 @@ impl Reserve {
         Ok(fallocate(&file, FallocateFlags::empty(), 0, bytes)?)
     }
 
-    fn free(&self) -> u64 {
+    fn free_bytes(&self) -> u64 {
         let dir = self.path.parent().filter(|dir| !dir.as_os_str().is_empty());
         statvfs(dir.unwrap_or(Path::new("."))).map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+}
+
+impl Journal {
+    /// Checkpoints the WAL and truncates it. A failure is ignored: the next write then needs more space, and may fail.
+    pub(super) fn checkpoint_wal(&self) {
+        if let Err(error) = database::checkpoint_truncate(&self.connection) {
+            tracing::debug!(%error, "the log of the journal's file stays as long as it is");
+        }
     }
 }
 
@@ -90,15 +100,15 @@ mod tests {
     fn what_makes_way_is_taken_back() {
         let dir = tempfile::tempdir().unwrap();
         let database = dir.path().join("x.db");
-        let mut reserve = Reserve::beside(&database);
+        let mut reserve = DiskReserve::for_database(&database);
         assert_eq!(reserve.held(), 0);
         reserve.grow();
         let (file, held) = (dir.path().join("x.db-reserve"), reserve.held());
         let size = || fs::metadata(&file).map(|found| found.len()).ok();
         assert_eq!((held > 0, size()), (true, Some(held)));
-        assert_eq!((reserve.make_way(), size()), (held, None));
-        reserve.take_back(held);
+        assert_eq!((reserve.release(), size()), (held, None));
+        reserve.reclaim(held);
         assert_eq!(size(), Some(held));
-        assert_eq!(Reserve::beside(&database).held(), held);
+        assert_eq!(DiskReserve::for_database(&database).held(), held);
     }
 }

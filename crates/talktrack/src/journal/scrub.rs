@@ -35,7 +35,7 @@ pub(super) enum Turn {
 }
 
 /// A pass over the file in several turns. Commits happen between the turns.
-pub(super) struct Scrub {
+pub(super) struct ScrubPass {
     file: &'static File,
     path: PathBuf,
     page_bytes: usize,
@@ -47,11 +47,11 @@ pub(super) struct Scrub {
     autocheckpoint: i64,
 }
 
-impl Scrub {
+impl ScrubPass {
     /// Starts a pass.
-    pub(super) fn begin(connection: &Connection) -> rusqlite::Result<Self> {
+    pub(super) fn start(connection: &Connection) -> rusqlite::Result<Self> {
         let path = connection.path().map(PathBuf::from).unwrap_or_default();
-        let file = kept_open::file(&path).map_err(unusable)?;
+        let file = kept_open::open_file(&path).map_err(to_sqlite_error)?;
         let page_bytes = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
         let autocheckpoint = connection.pragma_query_value(None, "wal_autocheckpoint", |row| row.get(0))?;
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
@@ -59,15 +59,15 @@ impl Scrub {
     }
 
     /// Runs one turn of about `budget`.
-    pub(super) fn turn(&mut self, connection: &Connection, budget: Duration) -> rusqlite::Result<Turn> {
+    pub(super) fn run_turn(&mut self, connection: &Connection, budget: Duration) -> rusqlite::Result<Turn> {
         let started = Instant::now();
-        self.changed.extend(pages_in_log(&self.path).map_err(unusable)?);
-        if !database::clear_log(connection)? {
+        self.changed.extend(pages_in_wal(&self.path).map_err(to_sqlite_error)?);
+        if !database::checkpoint_truncate(connection)? {
             return Ok(Turn::Blocked);
         }
-        let (turn, has_written) = self.overwrite(started, budget).map_err(unusable)?;
+        let (turn, has_written) = self.overwrite_pages(started, budget).map_err(to_sqlite_error)?;
         if has_written {
-            self.file.sync_data().map_err(unusable)?;
+            self.file.sync_data().map_err(to_sqlite_error)?;
             // The connection may have old copies of the pages in its cache, and would write those back.
             connection.execute_batch("PRAGMA shrink_memory")?;
         }
@@ -77,10 +77,10 @@ impl Scrub {
         Ok(turn)
     }
 
-    fn overwrite(&mut self, started: Instant, budget: Duration) -> io::Result<(Turn, bool)> {
+    fn overwrite_pages(&mut self, started: Instant, budget: Duration) -> io::Result<(Turn, bool)> {
         let pages = self.file.metadata()?.len() / self.page_bytes as u64;
         let last = u32::try_from(pages).unwrap_or(u32::MAX).min(LARGEST_PAGE);
-        let free = Free::read(self.file, self.page_bytes)?;
+        let free = FreePages::read(self.file, self.page_bytes)?;
         let mut has_written = false;
         for number in std::mem::take(&mut self.changed) {
             // Later pages are reached in turn.
@@ -98,16 +98,16 @@ impl Scrub {
         Ok((Turn::Done, has_written))
     }
 
-    fn overwrite_page(&self, number: u32, free: &Free) -> io::Result<bool> {
+    fn overwrite_page(&self, number: u32, free: &FreePages) -> io::Result<bool> {
         let place = u64::from(number - 1) * self.page_bytes as u64;
         let mut page = vec![0; self.page_bytes];
         self.file.read_exact_at(&mut page, place)?;
         let changed = if free.leaves.contains(&number) {
-            erase(&mut page, 0, self.page_bytes)
+            zero_range(&mut page, 0, self.page_bytes)
         } else if let Some(listed) = free.trunks.get(&number) {
-            erase(&mut page, 8 + 4 * listed, self.page_bytes)
+            zero_range(&mut page, 8 + 4 * listed, self.page_bytes)
         } else {
-            erase_between_records(&mut page, number, self.page_bytes - free.reserved)
+            zero_between_records(&mut page, number, self.page_bytes - free.reserved)
         };
         if changed {
             self.file.write_all_at(&page, place)?;
@@ -117,7 +117,7 @@ impl Scrub {
 }
 
 /// The free pages, and the pages that list them.
-struct Free {
+struct FreePages {
     leaves: HashSet<u32>,
     /// Trunk pages, each with the number of leaf pages that it lists.
     trunks: HashMap<u32, usize>,
@@ -125,20 +125,20 @@ struct Free {
     reserved: usize,
 }
 
-impl Free {
+impl FreePages {
     fn read(file: &File, page_bytes: usize) -> io::Result<Self> {
         let mut header = [0; FILE_HEADER];
         file.read_exact_at(&mut header, 0)?;
         let reserved = usize::from(header[20]);
         let mut free = Self { leaves: HashSet::new(), trunks: HashMap::new(), reserved };
-        let mut trunk = be32(&header, 32);
+        let mut trunk = read_be32(&header, 32);
         while trunk != 0 && !free.trunks.contains_key(&trunk) {
             let mut page = vec![0; page_bytes];
             file.read_exact_at(&mut page, u64::from(trunk - 1) * page_bytes as u64)?;
-            let listed = (be32(&page, 4) as usize).min(page_bytes / 4 - 2);
-            free.leaves.extend((0..listed).map(|index| be32(&page, 8 + 4 * index)));
+            let listed = (read_be32(&page, 4) as usize).min(page_bytes / 4 - 2);
+            free.leaves.extend((0..listed).map(|index| read_be32(&page, 8 + 4 * index)));
             free.trunks.insert(trunk, listed);
-            trunk = be32(&page, 0);
+            trunk = read_be32(&page, 0);
         }
         Ok(free)
     }
@@ -147,34 +147,34 @@ impl Free {
 /// Overwrites the space between the records of a b-tree page. Returns true if it changed anything. Other pages begin
 /// with a zero byte as long as the number of pages is below [`LARGEST_PAGE`]. (The format: sqlite.org/fileformat2.html,
 /// "B-tree Pages".)
-fn erase_between_records(page: &mut [u8], number: u32, usable: usize) -> bool {
+fn zero_between_records(page: &mut [u8], number: u32, usable: usize) -> bool {
     let start = if number == 1 { FILE_HEADER } else { 0 };
     let header = match page[start] {
         2 | 5 => 12,
         10 | 13 => 8,
         _ => return false,
     };
-    let (cells, content) = (be16(page, start + 3), be16(page, start + 5));
+    let (cells, content) = (read_be16(page, start + 3), read_be16(page, start + 5));
     let content = if content == 0 { 65_536 } else { content };
     let gap = start + header + 2 * cells;
     if gap > content || content > usable {
         return false;
     }
-    let mut changed = erase(page, gap, content);
-    let mut block = be16(page, start + 1);
+    let mut changed = zero_range(page, gap, content);
+    let mut block = read_be16(page, start + 1);
     while block >= content && block + 4 <= usable {
-        let (next, bytes) = (be16(page, block), be16(page, block + 2));
+        let (next, bytes) = (read_be16(page, block), read_be16(page, block + 2));
         if bytes < 4 || block + bytes > usable || (next != 0 && next < block + bytes) {
             break;
         }
-        changed |= erase(page, block + 4, block + bytes);
+        changed |= zero_range(page, block + 4, block + bytes);
         block = next;
     }
     changed
 }
 
 /// Overwrites the range with zeros. Returns true if it was not zero already.
-fn erase(page: &mut [u8], from: usize, to: usize) -> bool {
+fn zero_range(page: &mut [u8], from: usize, to: usize) -> bool {
     let Some(room) = page.get_mut(from..to).filter(|room| room.iter().any(|byte| *byte != 0)) else {
         return false;
     };
@@ -183,11 +183,11 @@ fn erase(page: &mut [u8], from: usize, to: usize) -> bool {
 }
 
 /// Returns the pages in the WAL, including those of transactions that did not commit.
-fn pages_in_log(database: &Path) -> io::Result<BTreeSet<u32>> {
+fn pages_in_wal(database: &Path) -> io::Result<BTreeSet<u32>> {
     const HEADER: usize = 32;
     const FRAME_HEADER: usize = 24;
     let mut pages = BTreeSet::new();
-    let log = match File::open(database::beside(database, "-wal")) {
+    let log = match File::open(database::sibling_path(database, "-wal")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(pages),
         log => log?,
     };
@@ -197,7 +197,7 @@ fn pages_in_log(database: &Path) -> io::Result<BTreeSet<u32>> {
     }
     let mut header = [0; HEADER];
     log.read_exact_at(&mut header, 0)?;
-    let frame_bytes = (FRAME_HEADER + be32(&header, 8) as usize) as u64;
+    let frame_bytes = (FRAME_HEADER + read_be32(&header, 8) as usize) as u64;
     let mut place = HEADER as u64;
     while place + frame_bytes <= bytes {
         let mut frame = [0; FRAME_HEADER];
@@ -206,20 +206,20 @@ fn pages_in_log(database: &Path) -> io::Result<BTreeSet<u32>> {
         if frame[8..16] != header[16..24] {
             break;
         }
-        pages.insert(be32(&frame, 0));
+        pages.insert(read_be32(&frame, 0));
         place += frame_bytes;
     }
     Ok(pages)
 }
 
-fn unusable(error: io::Error) -> rusqlite::Error {
+fn to_sqlite_error(error: io::Error) -> rusqlite::Error {
     rusqlite::Error::ToSqlConversionFailure(Box::new(error))
 }
 
-fn be16(bytes: &[u8], at: usize) -> usize {
+fn read_be16(bytes: &[u8], at: usize) -> usize {
     usize::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]))
 }
 
-fn be32(bytes: &[u8], at: usize) -> u32 {
+fn read_be32(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }

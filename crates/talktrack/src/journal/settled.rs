@@ -7,9 +7,9 @@ use crate::books::Books;
 use crate::clock::{Seq, Timestamp};
 use crate::database::{self, text_or_null};
 use crate::error::NotDurable;
-use crate::journal::gone::Gone;
-use crate::journal::window::{self, Change, Figures, Range};
-use crate::journal::{append, aside, erasure};
+use crate::journal::purged::PurgedRecords;
+use crate::journal::window::{self, DeliveredRange, RowCounts, WindowChange};
+use crate::journal::{append, dead_letters, purge};
 use crate::record::{DeadReason, Record, Verdict};
 use crate::writer::{LaneReport, Settled};
 
@@ -19,12 +19,12 @@ pub(super) fn settle(
     answers: &[LaneReport],
     now: Timestamp,
     books: &mut Books,
-) -> rusqlite::Result<(Change, Gone)> {
-    let (mut change, mut gone) = (Change::default(), Gone::default());
+) -> rusqlite::Result<(WindowChange, PurgedRecords)> {
+    let (mut change, mut purged) = (WindowChange::default(), PurgedRecords::default());
     for answer in answers {
         match answer {
             LaneReport::Settled { lane, delivery, records } => {
-                let mut delivery = Delivery {
+                let mut delivery = DeliveryRecorder {
                     tx,
                     lane: *lane,
                     number: *delivery,
@@ -33,20 +33,22 @@ pub(super) fn settle(
                     books,
                     change: &mut change,
                 };
-                records.iter().try_for_each(|settled| delivery.enter(settled, &mut gone))?;
+                records.iter().try_for_each(|settled| delivery.record_answer(settled, &mut purged))?;
                 delivery.finish()?;
             }
-            LaneReport::Rewind { lane, after } => window::rewind(tx, *lane, *after, books, &mut change)?,
-            LaneReport::Deleted(deletions) => erasure::learn_all(tx, deletions, books, &mut gone)?,
+            LaneReport::Rewind { lane, after } => window::rewind_lane(tx, *lane, *after, books, &mut change)?,
+            LaneReport::Deleted(deletions) => {
+                purge::apply_store_deletions(tx, deletions, books, &mut purged)?
+            }
             LaneReport::Foreign => database::give_up_node(tx)?,
             LaneReport::Wake => {}
         }
     }
-    Ok((change, gone))
+    Ok((change, purged))
 }
 
 /// One delivery that is being entered in the table of ranges.
-struct Delivery<'a, 't> {
+struct DeliveryRecorder<'a, 't> {
     tx: &'a Transaction<'t>,
     lane: usize,
     number: i64,
@@ -54,24 +56,24 @@ struct Delivery<'a, 't> {
     /// Consecutive stored records.
     run: Vec<Seq>,
     books: &'a mut Books,
-    change: &'a mut Change,
+    change: &'a mut WindowChange,
 }
 
-impl Delivery<'_, '_> {
-    fn enter(&mut self, settled: &Settled, gone: &mut Gone) -> rusqlite::Result<()> {
+impl DeliveryRecorder<'_, '_> {
+    fn record_answer(&mut self, settled: &Settled, purged: &mut PurgedRecords) -> rusqlite::Result<()> {
         let Settled { seq, deletes, verdict, removed: rows, .. } = settled;
         match verdict {
             Verdict::Dead(DeadReason::Deleted) | Verdict::Refused(NotDurable::Deleted) => {
                 self.close_run()?;
-                return erasure::learn(self.tx, *seq, self.books, gone);
+                return purge::apply_store_deletion(self.tx, *seq, self.books, purged);
             }
             Verdict::Dead(DeadReason::DeletedMessage) => {
                 self.close_run()?;
-                return erasure::drop_message(self.tx, *seq, self.books, gone);
+                return purge::drop_message(self.tx, *seq, self.books, purged);
             }
             Verdict::Dead(DeadReason::DeletedForUser) => {
                 self.close_run()?;
-                return erasure::drop_record(self.tx, *seq, self.books, gone);
+                return purge::drop_record(self.tx, *seq, self.books, purged);
             }
             _ => {}
         }
@@ -91,19 +93,21 @@ impl Delivery<'_, '_> {
             true if let Verdict::Deleted(removed) = verdict => {
                 self.close_run()?;
                 if removed.sessions > 0 {
-                    erasure::confirm(self.tx, *seq, self.books, gone)?;
+                    purge::confirm_deletion(self.tx, *seq, self.books, purged)?;
                 }
-                self.note(*seq, true)?;
-                return rows.as_ref().map_or(Ok(()), |rows| window::note_removed(self.tx, *seq, rows, gone));
+                self.note_row(*seq, true)?;
+                return rows
+                    .as_ref()
+                    .map_or(Ok(()), |rows| window::note_removed(self.tx, *seq, rows, purged));
             }
             // The store found nothing to delete, so the deletion is not delivered again.
             _ => {}
         }
         self.close_run()?;
-        if window::is_noted(self.tx, self.lane, *seq, *seq)? {
+        if window::has_range(self.tx, self.lane, *seq, *seq)? {
             return Ok(());
         }
-        leave(self.tx, *seq, verdict, self.books)
+        remove_from_journal(self.tx, *seq, verdict, self.books)
     }
 
     fn finish(mut self) -> rusqlite::Result<()> {
@@ -117,38 +121,41 @@ impl Delivery<'_, '_> {
     fn close_run(&mut self) -> rusqlite::Result<()> {
         let run = std::mem::take(&mut self.run);
         let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(()) };
-        match window::figures_of_run(self.tx, self.lane, &run)? {
-            Some(found) => self.note_figures(*first, *last, &found, false),
-            None => run.iter().try_for_each(|seq| self.note(*seq, false)),
+        match window::count_run(self.tx, self.lane, &run)? {
+            Some(found) => self.note_range(*first, *last, &found, false),
+            None => run.iter().try_for_each(|seq| self.note_row(*seq, false)),
         }
     }
 
-    fn note(&mut self, seq: Seq, deletes: bool) -> rusqlite::Result<()> {
-        match window::figures_of_run(self.tx, self.lane, &[seq])? {
-            Some(found) => self.note_figures(seq, seq, &found, deletes),
+    fn note_row(&mut self, seq: Seq, deletes: bool) -> rusqlite::Result<()> {
+        match window::count_run(self.tx, self.lane, &[seq])? {
+            Some(found) => self.note_range(seq, seq, &found, deletes),
             // A deletion has removed the row since, or it was noted before.
             None => Ok(()),
         }
     }
 
-    fn note_figures(
+    fn note_range(
         &mut self,
         first: Seq,
         last: Seq,
-        found: &Figures,
+        found: &RowCounts,
         deletes: bool,
     ) -> rusqlite::Result<()> {
-        let Figures { messages, bytes, .. } = *found;
+        let RowCounts { messages, bytes, .. } = *found;
         self.books.leave_journal(messages, 0, bytes);
         let (lane, delivery, stored_at) = (self.lane, self.number, self.now);
-        window::note(self.tx, &Range { lane, first, last, delivery, stored_at, bytes, deletes })?;
+        window::note_range(
+            self.tx,
+            &DeliveredRange { lane, first, last, delivery, stored_at, bytes, deletes },
+        )?;
         self.change.added += if deletes { 0 } else { bytes };
         Ok(())
     }
 }
 
 /// Removes a record from the journal permanently. If it died, it becomes a dead letter.
-pub(super) fn leave(
+pub(super) fn remove_from_journal(
     tx: &Transaction<'_>,
     seq: Seq,
     verdict: &Verdict,
@@ -156,7 +163,7 @@ pub(super) fn leave(
 ) -> rusqlite::Result<()> {
     let mut dead = false;
     if let Some(reason) = dead_reason(verdict) {
-        dead = lay_aside(tx, seq, &reason, matches!(verdict, Verdict::Refused(_)))?;
+        dead = move_to_dead_letters(tx, seq, &reason, matches!(verdict, Verdict::Refused(_)))?;
     }
     let sql = "DELETE FROM journal WHERE seq = ?1 RETURNING message_id IS NOT NULL, octet_length(body)";
     let row = tx.prepare_cached(sql)?.query_row([seq], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
@@ -181,7 +188,7 @@ fn dead_reason(verdict: &Verdict) -> Option<DeadReason> {
 }
 
 /// Copies the row to the dead letters. Returns true if it is a message.
-fn lay_aside(
+fn move_to_dead_letters(
     tx: &Transaction<'_>,
     seq: Seq,
     reason: &DeadReason,
@@ -197,7 +204,7 @@ fn lay_aside(
     }
     let session_id = record.as_ref().map(|record| record.session_id().to_string());
     let body = String::from_utf8_lossy(&body);
-    aside::lay_aside(tx, seq, session_id.as_deref(), message_id.as_deref(), reason, &body)?;
+    dead_letters::write_dead_letter(tx, seq, session_id.as_deref(), message_id.as_deref(), reason, &body)?;
     Ok(message_id.is_some())
 }
 
@@ -213,7 +220,7 @@ mod tests {
     fn journal(seqs: &[Seq]) -> (tempfile::TempDir, Connection, Books) {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("talktrack.db");
-        database::create(&file).unwrap();
+        database::create_file(&file).unwrap();
         let connection = database::open_to_write(&file).unwrap();
         let insert = "INSERT INTO journal (seq, message_id, body, checksum, lane) VALUES (?1, ?1, '0123456789', 0, ?2)";
         for seq in seqs {

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 use crate::books::Books;
 use crate::clock::{Clock, Now, Seq, Timestamp};
 use crate::database::UuidText;
-use crate::journal::gone::Gone;
+use crate::journal::purged::PurgedRecords;
 use crate::options::Options;
 use crate::record::{Body, Record, RemovedRows};
 use crate::store::sqlite::{self, read_record};
@@ -41,7 +41,7 @@ pub(super) struct Window {
 
 /// How a settling transaction changed the window.
 #[derive(Debug, Default)]
-pub(super) struct Change {
+pub(super) struct WindowChange {
     /// Bytes that were added.
     pub(super) added: u64,
     /// Bytes that became pending again.
@@ -51,7 +51,7 @@ pub(super) struct Change {
 }
 
 /// Counts of consecutive rows of one lane.
-pub(super) struct Figures {
+pub(super) struct RowCounts {
     pub(super) rows: usize,
     pub(super) messages: u64,
     pub(super) bytes: u64,
@@ -63,7 +63,7 @@ impl Window {
         let sql = "SELECT coalesce(sum(bytes), 0) FROM resend_window WHERE deletes = 0";
         let bytes = connection.query_row(sql, [], |row| row.get(0))?;
         let (clock, max_bytes) = (Arc::clone(&options.clock), options.resend_window_max_bytes);
-        let begun = Now::by(&*clock);
+        let begun = Now::read(&*clock);
         Ok(Self { keep: options.resend_window, max_bytes, bytes, clock, begun, idle_since: None })
     }
 
@@ -75,7 +75,7 @@ impl Window {
     }
 
     /// Applies the change of a committed transaction.
-    pub(super) fn enter(&mut self, change: &Change) {
+    pub(super) fn apply_change(&mut self, change: &WindowChange) {
         self.bytes = (self.bytes + change.added).saturating_sub(change.taken);
     }
 
@@ -104,21 +104,24 @@ impl Window {
         }
         self.idle_since = None;
         let tx = connection.transaction()?;
-        let mut step = remove(&tx, until.as_micros(), false, 0)?;
+        let mut step = remove_ranges(&tx, until.as_micros(), false, 0)?;
         if step.bytes < excess && !step.is_full() {
-            step += remove(&tx, i64::MAX, false, excess - step.bytes)?;
+            step += remove_ranges(&tx, i64::MAX, false, excess - step.bytes)?;
         }
-        let deletions =
-            if step.is_full() { Step::default() } else { remove(&tx, long.as_micros(), true, 0)? };
+        let deletions = if step.is_full() {
+            RemovalStep::default()
+        } else {
+            remove_ranges(&tx, long.as_micros(), true, 0)?
+        };
         tx.commit()?;
         self.bytes = self.bytes.saturating_sub(step.bytes);
         Ok(step.is_full() || deletions.is_full())
     }
 
     /// Removes the oldest records because the disk is full. Returns true if there were any.
-    pub(super) fn give_way(&mut self, connection: &mut Connection) -> rusqlite::Result<bool> {
+    pub(super) fn evict_oldest(&mut self, connection: &mut Connection) -> rusqlite::Result<bool> {
         let tx = connection.transaction()?;
-        let step = remove(&tx, i64::MAX, false, REMOVED_BYTES)?;
+        let step = remove_ranges(&tx, i64::MAX, false, REMOVED_BYTES)?;
         tx.commit()?;
         self.bytes = self.bytes.saturating_sub(step.bytes);
         Ok(step.rows > 0)
@@ -127,18 +130,18 @@ impl Window {
 
 /// What one step removed.
 #[derive(Debug, Default, Clone, Copy)]
-struct Step {
+struct RemovalStep {
     rows: u64,
     bytes: u64,
 }
 
-impl Step {
+impl RemovalStep {
     fn is_full(self) -> bool {
         self.rows >= REMOVED_AT_ONCE || self.bytes >= REMOVED_BYTES
     }
 }
 
-impl std::ops::AddAssign for Step {
+impl std::ops::AddAssign for RemovalStep {
     fn add_assign(&mut self, more: Self) {
         self.rows += more.rows;
         self.bytes += more.bytes;
@@ -154,7 +157,12 @@ fn is_due(connection: &Connection, until: Timestamp, long: Timestamp) -> rusqlit
 
 /// Removes the oldest ranges that were stored before `before`, in order, until the step is full. If `bytes` is not 0,
 /// stops once that many bytes are removed.
-fn remove(tx: &Transaction<'_>, before: i64, deletes: bool, bytes: u64) -> rusqlite::Result<Step> {
+fn remove_ranges(
+    tx: &Transaction<'_>,
+    before: i64,
+    deletes: bool,
+    bytes: u64,
+) -> rusqlite::Result<RemovalStep> {
     let sql = "SELECT lane, first, last, bytes FROM resend_window WHERE deletes = ?1 AND stored_at < ?2 \
                ORDER BY stored_at LIMIT ?3";
     let mut oldest = tx.prepare_cached(sql)?;
@@ -163,13 +171,13 @@ fn remove(tx: &Transaction<'_>, before: i64, deletes: bool, bytes: u64) -> rusql
     })?;
     let mut records = tx.prepare_cached("DELETE FROM journal WHERE seq BETWEEN ?1 AND ?2 AND lane = ?3")?;
     let mut range = tx.prepare_cached("DELETE FROM resend_window WHERE lane = ?1 AND first = ?2")?;
-    let mut step = Step::default();
+    let mut step = RemovalStep::default();
     for row in oldest.collect::<rusqlite::Result<Vec<_>>>()? {
         let (lane, first, last, size) = row;
         let rows = records.execute(params![first, last, lane])?;
         range.execute(params![lane, first])?;
         // A range without rows is counted as well, because removing it is work.
-        step += Step { rows: rows.max(1) as u64, bytes: size };
+        step += RemovalStep { rows: rows.max(1) as u64, bytes: size };
         if step.is_full() || (bytes > 0 && step.bytes >= bytes) {
             break;
         }
@@ -178,50 +186,50 @@ fn remove(tx: &Transaction<'_>, before: i64, deletes: bool, bytes: u64) -> rusql
 }
 
 /// Returns the counts of a lane's rows in a range.
-fn figures(tx: &Transaction<'_>, lane: usize, first: Seq, last: Seq) -> rusqlite::Result<Figures> {
+fn count_rows(tx: &Transaction<'_>, lane: usize, first: Seq, last: Seq) -> rusqlite::Result<RowCounts> {
     let count = "SELECT count(*), count(message_id), coalesce(sum(octet_length(body)), 0) FROM journal \
                  WHERE seq BETWEEN ?1 AND ?2 AND lane = ?3";
     tx.prepare_cached(count)?.query_row(params![first, last, lane], |row| {
-        Ok(Figures { rows: row.get(0)?, messages: row.get(1)?, bytes: row.get(2)? })
+        Ok(RowCounts { rows: row.get(0)?, messages: row.get(1)?, bytes: row.get(2)? })
     })
 }
 
 /// True if a range of the lane has one of the rows from `first` to `last`. The ranges of a lane do not overlap.
-pub(super) fn is_noted(tx: &Transaction<'_>, lane: usize, first: Seq, last: Seq) -> rusqlite::Result<bool> {
+pub(super) fn has_range(tx: &Transaction<'_>, lane: usize, first: Seq, last: Seq) -> rusqlite::Result<bool> {
     let sql = "SELECT last FROM resend_window WHERE lane = ?1 AND first <= ?2 ORDER BY first DESC LIMIT 1";
     let end = tx.prepare_cached(sql)?.query_row(params![lane, last], |row| row.get(0)).optional()?;
     Ok(end.is_some_and(|end: Seq| end >= first))
 }
 
-/// Returns the figures of these rows, if all of them are pending in the lane and no other row of the lane lies between
+/// Returns the counts of these rows, if all of them are pending in the lane and no other row of the lane lies between
 /// the first and the last. A record of a parked session may be delivered twice: the second time it is in a range.
-pub(super) fn figures_of_run(
+pub(super) fn count_run(
     tx: &Transaction<'_>,
     lane: usize,
     run: &[Seq],
-) -> rusqlite::Result<Option<Figures>> {
+) -> rusqlite::Result<Option<RowCounts>> {
     let (Some(first), Some(last)) = (run.first(), run.last()) else { return Ok(None) };
-    if is_noted(tx, lane, *first, *last)? {
+    if has_range(tx, lane, *first, *last)? {
         return Ok(None);
     }
     let select = "SELECT seq, message_id IS NOT NULL, octet_length(body) FROM journal \
                   WHERE seq BETWEEN ?1 AND ?2 AND lane = ?3 ORDER BY seq";
     let mut select = tx.prepare_cached(select)?;
     let mut rows = select.query(params![first, last, lane])?;
-    let mut figures = Figures { rows: 0, messages: 0, bytes: 0 };
+    let mut counts = RowCounts { rows: 0, messages: 0, bytes: 0 };
     while let Some(row) = rows.next()? {
-        if run.get(figures.rows) != Some(&row.get(0)?) {
+        if run.get(counts.rows) != Some(&row.get(0)?) {
             return Ok(None);
         }
-        figures.rows += 1;
-        figures.messages += u64::from(row.get::<_, bool>(1)?);
-        figures.bytes += row.get::<_, u64>(2)?;
+        counts.rows += 1;
+        counts.messages += u64::from(row.get::<_, bool>(1)?);
+        counts.bytes += row.get::<_, u64>(2)?;
     }
-    Ok((figures.rows == run.len()).then_some(figures))
+    Ok((counts.rows == run.len()).then_some(counts))
 }
 
 /// One range of confirmed records.
-pub(super) struct Range {
+pub(super) struct DeliveredRange {
     pub(super) lane: usize,
     pub(super) first: Seq,
     pub(super) last: Seq,
@@ -232,10 +240,10 @@ pub(super) struct Range {
 }
 
 /// Notes that the store has these rows.
-pub(super) fn note(tx: &Transaction<'_>, range: &Range) -> rusqlite::Result<()> {
+pub(super) fn note_range(tx: &Transaction<'_>, range: &DeliveredRange) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO resend_window (lane, first, last, delivery, stored_at, bytes, deletes) \
                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-    let Range { lane, first, last, delivery, stored_at, bytes, deletes } = *range;
+    let DeliveredRange { lane, first, last, delivery, stored_at, bytes, deletes } = *range;
     let values = params![lane, first, last, delivery, stored_at.as_micros(), bytes, deletes];
     tx.prepare_cached(sql)?.execute(values).map(drop)
 }
@@ -248,7 +256,7 @@ pub(super) fn note_delivery(tx: &Transaction<'_>, lane: usize, delivery: i64) ->
 }
 
 /// Returns the number of the last delivery of each lane that this file has noted, or 0.
-pub(super) fn deliveries(connection: &Connection) -> rusqlite::Result<[i64; LANES]> {
+pub(super) fn read_deliveries(connection: &Connection) -> rusqlite::Result<[i64; LANES]> {
     let mut known = [0; LANES];
     // A file that was salvaged may have only one of the two tables.
     let sql = "SELECT lane, max(delivery) FROM (SELECT lane, delivery FROM lanes UNION ALL \
@@ -265,12 +273,12 @@ pub(super) fn deliveries(connection: &Connection) -> rusqlite::Result<[i64; LANE
 
 /// Makes pending what a lane delivered after delivery `after`, because the store has lost it. Corrects the books as
 /// well.
-pub(super) fn rewind(
+pub(super) fn rewind_lane(
     tx: &Transaction<'_>,
     lane: usize,
     after: i64,
     books: &mut Books,
-    change: &mut Change,
+    change: &mut WindowChange,
 ) -> rusqlite::Result<()> {
     let sql = "SELECT first, last, bytes, deletes FROM resend_window WHERE lane = ?1 AND delivery > ?2 ORDER BY first";
     let mut lost = tx.prepare_cached(sql)?;
@@ -280,10 +288,10 @@ pub(super) fn rewind(
     let mut rewound = Rewound { last: 0, deletions: Vec::new() };
     for row in lost.collect::<rusqlite::Result<Vec<_>>>()? {
         let (first, last, noted, deletes) = row;
-        let Figures { messages, bytes, .. } = figures(tx, lane, first, last)?;
+        let RowCounts { messages, bytes, .. } = count_rows(tx, lane, first, last)?;
         books.return_to_journal(messages, bytes);
         if deletes {
-            rewound.deletions.extend(record(tx, first)?);
+            rewound.deletions.extend(find_record(tx, first)?);
         } else {
             change.taken += noted;
         }
@@ -302,9 +310,9 @@ pub(super) fn note_removed(
     tx: &Transaction<'_>,
     seq: Seq,
     rows: &RemovedRows,
-    gone: &mut Gone,
+    purged: &mut PurgedRecords,
 ) -> rusqlite::Result<()> {
-    let Some(mut noted) = record(tx, seq)? else { return Ok(()) };
+    let Some(mut noted) = find_record(tx, seq)? else { return Ok(()) };
     if let Body::Delete(delete) = &mut noted.body {
         delete.removed = Some(rows.clone());
         if rows.session {
@@ -314,7 +322,7 @@ pub(super) fn note_removed(
                        AND seq NOT IN (SELECT seq FROM pending WHERE session_id = ?1) RETURNING seq, message_id";
             let mut confirmed = tx.prepare_cached(sql)?;
             let id = UuidText::new(delete.session_id);
-            let removed = confirmed.query_map(params![id.as_str(), seq], |row| gone.add_row(row))?;
+            let removed = confirmed.query_map(params![id.as_str(), seq], |row| purged.add_row(row))?;
             removed.collect::<rusqlite::Result<()>>()?;
         }
     }
@@ -325,14 +333,14 @@ pub(super) fn note_removed(
 }
 
 /// Returns the record in this row of the journal, if there is one and it can be read.
-pub(super) fn record(tx: &Transaction<'_>, seq: Seq) -> rusqlite::Result<Option<Record>> {
+pub(super) fn find_record(tx: &Transaction<'_>, seq: Seq) -> rusqlite::Result<Option<Record>> {
     let mut one = tx.prepare_cached("SELECT seq, body, checksum FROM journal WHERE seq = ?1")?;
     let mut rows = one.query([seq])?;
     Ok(rows.next()?.map(read_record).transpose()?.and_then(|(_, record)| record))
 }
 
 /// Forgets the window and its rows. What the store has stays there.
-pub(super) fn drop_all(tx: &Transaction<'_>) -> rusqlite::Result<()> {
+pub(super) fn drop_window(tx: &Transaction<'_>) -> rusqlite::Result<()> {
     tx.execute("DELETE FROM journal WHERE seq NOT IN (SELECT seq FROM pending)", [])?;
     tx.execute("DELETE FROM resend_window", []).map(drop)
 }
@@ -353,7 +361,9 @@ pub(super) fn fit_lanes(
     }
     let earlier = listed("SELECT lane FROM lanes UNION SELECT lane FROM resend_window")?;
     let (tx, mut after) = (connection.transaction()?, *books);
-    earlier.iter().try_for_each(|lane| rewind(&tx, *lane, 0, &mut after, &mut Change::default()))?;
+    earlier
+        .iter()
+        .try_for_each(|lane| rewind_lane(&tx, *lane, 0, &mut after, &mut WindowChange::default()))?;
     if !earlier.is_empty() {
         assign_lanes(&tx, lane_of)?;
         tx.execute("DELETE FROM lanes", [])?;

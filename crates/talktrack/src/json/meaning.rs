@@ -6,15 +6,15 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 
 /// True if two valid JSON texts mean the same value. Numbers are compared as decimals of any length.
-pub(super) fn same(one: &str, other: &str) -> bool {
-    one == other || parsed_same(one.trim(), other.trim()).unwrap_or(false)
+pub(super) fn is_same_value(one: &str, other: &str) -> bool {
+    one == other || compare_parsed(one.trim(), other.trim()).unwrap_or(false)
 }
 
 /// Returns `None` if a text is not of the type that its first byte indicates.
-fn parsed_same(one: &str, other: &str) -> Option<bool> {
+fn compare_parsed(one: &str, other: &str) -> Option<bool> {
     Some(match (one.as_bytes().first()?, other.as_bytes().first()?) {
-        (b'{', b'{') => members(one)? == members(other)?,
-        (b'[', b'[') => elements(one)? == elements(other)?,
+        (b'{', b'{') => parse_members(one)? == parse_members(other)?,
+        (b'[', b'[') => parse_elements(one)? == parse_elements(other)?,
         (b'"', b'"') => {
             serde_json::from_str::<String>(one).ok()? == serde_json::from_str::<String>(other).ok()?
         }
@@ -24,22 +24,22 @@ fn parsed_same(one: &str, other: &str) -> Option<bool> {
 }
 
 /// A value within another one. Two parts are equal if they have the same meaning.
-struct Part<'a>(&'a RawValue);
+struct NestedValue<'a>(&'a RawValue);
 
-impl PartialEq for Part<'_> {
+impl PartialEq for NestedValue<'_> {
     fn eq(&self, other: &Self) -> bool {
-        same(self.0.get(), other.0.get())
+        is_same_value(self.0.get(), other.0.get())
     }
 }
 
-fn members(text: &str) -> Option<BTreeMap<String, Part<'_>>> {
+fn parse_members(text: &str) -> Option<BTreeMap<String, NestedValue<'_>>> {
     let members: BTreeMap<String, &RawValue> = serde_json::from_str(text).ok()?;
-    Some(members.into_iter().map(|(key, value)| (key, Part(value))).collect())
+    Some(members.into_iter().map(|(key, value)| (key, NestedValue(value))).collect())
 }
 
-fn elements(text: &str) -> Option<Vec<Part<'_>>> {
+fn parse_elements(text: &str) -> Option<Vec<NestedValue<'_>>> {
     let elements: Vec<&RawValue> = serde_json::from_str(text).ok()?;
-    Some(elements.into_iter().map(Part).collect())
+    Some(elements.into_iter().map(NestedValue).collect())
 }
 
 /// A number as its digits without zeros at either end, and the power of ten of the last digit.

@@ -85,7 +85,7 @@ impl Projection for SearchIndexer {
             Err(error) => {
                 self.open = None;
                 if database::is_damage(&error) {
-                    database::suspect(&search_index::path_of(&self.path), &error.to_string());
+                    database::mark_suspect(&search_index::path_of(&self.path), &error.to_string());
                 }
                 Err(StoreError::new(ErrorClass::Systemic, error.to_string()))
             }
@@ -114,7 +114,7 @@ impl OpenIndex {
 
     /// Starts with the first row. Changes made until now are already in the rows.
     fn reset_checkpoint(&mut self) -> rusqlite::Result<()> {
-        self.checkpoint = IndexCheckpoint { row: 0, change: changes::newest(&self.database)? };
+        self.checkpoint = IndexCheckpoint { row: 0, change: changes::newest_seq(&self.database)? };
         Ok(())
     }
 
@@ -124,7 +124,7 @@ impl OpenIndex {
         // All reads are from one moment, so the stored place in the changes is never before a row in the
         // index. If an earlier database is restored, that place shows that the index does not match it.
         let moment = self.database.unchecked_transaction()?;
-        let news = changes::of_kinds_since(&moment, &changes::INVALIDATING, before.change, MAX_CHANGES)?;
+        let news = changes::read_kinds_since(&moment, &changes::INVALIDATING, before.change, MAX_CHANGES)?;
         if !news.is_gap_free {
             drop(moment);
             tracing::info!("search: the index is of another time than the database, and is made anew");

@@ -68,7 +68,7 @@ impl Projection for StatsRollup {
             Err(error) => {
                 self.open = None;
                 if database::is_damage(&error) {
-                    database::suspect(&rollup::path_of(&self.path), &error.to_string());
+                    database::mark_suspect(&rollup::path_of(&self.path), &error.to_string());
                 }
                 Err(StoreError::new(ErrorClass::Systemic, error.to_string()))
             }
@@ -100,7 +100,7 @@ impl OpenRollup {
     /// Starts with the first row. Changes made until now are already in the rows.
     fn reset_checkpoint(&mut self) -> rusqlite::Result<()> {
         self.checkpoint =
-            RollupCheckpoint { change: changes::newest(&self.database)?, ..RollupCheckpoint::default() };
+            RollupCheckpoint { change: changes::newest_seq(&self.database)?, ..RollupCheckpoint::default() };
         self.recomputation = None;
         Ok(())
     }
@@ -110,7 +110,7 @@ impl OpenRollup {
         // All reads below are from one moment.
         let moment = self.database.unchecked_transaction()?;
         let before = self.checkpoint;
-        let news = changes::of_kinds_since(&moment, &rollup::RECOMPUTED_KINDS, before.change, MAX_CHANGES)?;
+        let news = changes::read_kinds_since(&moment, &rollup::RECOMPUTED_KINDS, before.change, MAX_CHANGES)?;
         if !news.is_gap_free {
             tracing::info!("stats: the tallies are of another time than the database, and are made anew");
             drop(moment);
@@ -189,7 +189,7 @@ fn mark_changed(
 ) -> rusqlite::Result<()> {
     match (news.kind, news.message_id) {
         (ChangeKind::SessionDeleted, _) => {
-            let span = changes::span(moment, news.seq)?;
+            let span = changes::read_span(moment, news.seq)?;
             span.map_or(Ok(()), |(first, last)| {
                 change.mark_range_stale(
                     Resolution::FiveMinutes.bucket_of(first),

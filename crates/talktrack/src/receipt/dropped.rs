@@ -11,7 +11,7 @@ const REMEMBERED: usize = 65_536;
 
 /// The newest dropped records, messages and claims.
 #[derive(Debug, Default)]
-pub(super) struct Dropped {
+pub(super) struct DroppedRecords {
     records: HashSet<Seq>,
     records_by_age: VecDeque<Seq>,
     /// Per message: the highest `seq` that a receipt of the dropped message can have, because the same message may be
@@ -23,7 +23,7 @@ pub(super) struct Dropped {
     claims_by_age: VecDeque<(Uuid, Option<Uuid>)>,
 }
 
-impl Dropped {
+impl DroppedRecords {
     pub(super) fn add_records(&mut self, seqs: &[Seq], messages: &[Uuid], up_to: Seq) {
         for seq in seqs {
             if self.records.insert(*seq) {
@@ -59,7 +59,7 @@ impl Dropped {
     }
 
     /// Returns how many times records of the session were dropped that were accepted for this user, or for all users.
-    pub(super) fn times(&self, session_id: Uuid, user_id: Uuid) -> u64 {
+    pub(super) fn count_drops(&self, session_id: Uuid, user_id: Uuid) -> u64 {
         [Some(user_id), None].into_iter().filter_map(|owner| self.claims.get(&(session_id, owner))).sum()
     }
 }

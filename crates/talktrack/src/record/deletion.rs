@@ -30,7 +30,7 @@ pub struct SessionDelete {
 
 impl SessionDelete {
     /// True if the deletion is permanent: later records of the session are refused.
-    pub fn is_for_good(&self) -> bool {
+    pub fn is_permanent(&self) -> bool {
         self.silent_since.is_none()
     }
 
@@ -51,7 +51,7 @@ pub struct RemovedRows {
 
 /// The number of rows that a deletion removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Removed {
+pub struct DeletionCounts {
     /// Rows of sessions.
     pub sessions: u64,
     /// Rows of messages.
@@ -62,7 +62,7 @@ pub struct Removed {
     pub journal: u64,
 }
 
-impl std::ops::AddAssign for Removed {
+impl std::ops::AddAssign for DeletionCounts {
     fn add_assign(&mut self, more: Self) {
         self.sessions += more.sessions;
         self.messages += more.messages;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
-use crate::record::{Removed, RemovedRows};
+use crate::record::{DeletionCounts, RemovedRows};
 
 /// What the journal or the store did with one record.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,11 +32,11 @@ pub enum Verdict {
     /// The session was ended.
     Ended(Ended),
     /// The session stays active: it sent a heartbeat, or this node inferred its end but it is active on another node.
-    GoesOn,
+    StaysActive,
     /// The session was removed from the journal or the store that answers. The counts say what was there.
-    Deleted(Removed),
+    Deleted(DeletionCounts),
     /// The session was removed because of its age. Lists the removed rows.
-    Expired(Removed, RemovedRows),
+    Expired(DeletionCounts, RemovedRows),
     /// The record was refused after acceptance.
     Refused(crate::error::NotDurable),
     /// The store will never take the record. It became a dead letter with this reason.

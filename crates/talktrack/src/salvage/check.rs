@@ -59,7 +59,7 @@ fn is_open_here(path: &Path) -> bool {
     let Ok(file) = std::fs::metadata(path) else { return false };
     let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
     // The descriptors of `kept_open` do not count: SQLite does not use them.
-    let open = open.filter(|entry| !kept_open::is_one(&entry.file_name().to_string_lossy()));
+    let open = open.filter(|entry| !kept_open::contains(&entry.file_name().to_string_lossy()));
     let mut open = open.filter_map(|entry| std::fs::metadata(entry.path()).ok());
     open.any(|other| (other.dev(), other.ino()) == (file.dev(), file.ino()))
 }

@@ -7,7 +7,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::clock::{Clock as _, SystemClock};
-use crate::database::{beside, sync_dir};
+use crate::database::{sibling_path, sync_dir};
 use crate::permissions::{make_private_directory, private_file};
 
 /// The directory next to the database that contains one subdirectory for each salvage.
@@ -72,7 +72,7 @@ impl Quarantine {
     /// Abandons the salvage: the broken files stay in their place.
     pub(super) fn abandon(&self) -> io::Result<()> {
         let _ = fs::remove_file(self.dir.join(REPORT));
-        let _ = fs::remove_file(beside(&self.draft_path(), "-journal"));
+        let _ = fs::remove_file(sibling_path(&self.draft_path(), "-journal"));
         let _ = fs::remove_file(self.draft_path());
         fs::remove_dir(&self.dir)
     }
@@ -92,7 +92,7 @@ impl Quarantine {
     /// of the report.
     pub(super) fn put_in_place(&self) -> io::Result<String> {
         for suffix in SUFFIXES {
-            let broken = beside(&self.database, suffix);
+            let broken = sibling_path(&self.database, suffix);
             let kept = self.dir.join(broken.file_name().unwrap_or_default());
             // If the quarantine already has the file, that was the broken one; the file in its place was
             // created later.

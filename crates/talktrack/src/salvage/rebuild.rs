@@ -22,7 +22,7 @@ const FUTURE: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 /// Builds the new file at `draft`, and returns what it contains. The caller must sync it to disk.
 pub(super) fn rebuild(pages: &Pages, draft: &Path) -> rusqlite::Result<Salvaged> {
-    let mut connection = database::draft(draft)?;
+    let mut connection = database::create_draft(draft)?;
     // Other programs write words that talktrack does not know, despite the checks of the tables: these rows
     // stay unchanged.
     connection.pragma_update(None, "ignore_check_constraints", true)?;

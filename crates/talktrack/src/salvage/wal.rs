@@ -9,7 +9,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use crate::database::beside;
+use crate::database::sibling_path;
 use crate::salvage::bytes::{read_available, read_be32};
 
 const HEADER: usize = 32;
@@ -61,7 +61,7 @@ struct WalHeader {
 impl Wal {
     /// Reads the log of the database at `path`.
     pub(super) fn read(path: &Path) -> io::Result<Self> {
-        let file = match File::open(beside(path, "-wal")) {
+        let file = match File::open(sibling_path(path, "-wal")) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(Self {
@@ -199,7 +199,7 @@ impl WalIndex {
     /// Reads the index for the log with this salt, or for any log.
     fn read(path: &Path, salt: Option<Salt>) -> Self {
         let mut bytes = [0; 100];
-        let index = File::open(beside(path, "-shm"));
+        let index = File::open(sibling_path(path, "-shm"));
         if !index.and_then(|file| read_available(&file, 0, &mut bytes)).is_ok_and(|read| read == bytes.len())
         {
             return Self::default();

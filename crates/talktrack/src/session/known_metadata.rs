@@ -28,7 +28,7 @@ pub(crate) struct MemberSizes(Vec<Member>);
 
 impl MemberSizes {
     /// Measures the members of an object. This is done before the session is locked.
-    pub(crate) fn of(added: &JsonObject) -> Self {
+    pub(crate) fn from_object(added: &JsonObject) -> Self {
         static HASHER: OnceLock<RandomState> = OnceLock::new();
         let hasher = HASHER.get_or_init(RandomState::new);
         #[expect(clippy::cast_possible_truncation, reason = "any 32 bits of a hash are as good as others")]
@@ -51,7 +51,7 @@ impl KnownMetadata {
     ///
     /// # Errors
     /// [`Reason::MetadataTooLarge`] if the size exceeds [`MAX_SESSION_METADATA`].
-    pub(crate) fn with(&self, added: &MemberSizes) -> Result<usize, Reason> {
+    pub(crate) fn size_with(&self, added: &MemberSizes) -> Result<usize, Reason> {
         let known = |hash: u32| {
             let place = self.members.binary_search_by_key(&hash, |(hash, _)| *hash);
             place.map_or(0, |place| self.members[place].1 as usize)
@@ -101,7 +101,7 @@ mod tests {
         let mut known = KnownMetadata::default();
         for first in (0..7_000).step_by(100) {
             let members = (first..first + 150).map(|key: usize| (format!("{key:x}"), "1".to_owned()));
-            known.merge(&MemberSizes::of(&object(members)));
+            known.merge(&MemberSizes::from_object(&object(members)));
         }
         let all = object((0..7_050).map(|key| (format!("{key:x}"), "1".to_owned())));
         let bytes = all.as_str().len();
@@ -109,18 +109,19 @@ mod tests {
         assert!(known.bytes.abs_diff(bytes) < 40, "{} of {bytes}", known.bytes);
         let kept = size_of_val(&*known.members);
         assert!(kept < bytes * 5 / 4, "{kept} bytes are kept for {bytes}");
-        assert_eq!(known.with(&MemberSizes::of(&all)), Ok(known.bytes), "nothing of it is new");
+        assert_eq!(known.size_with(&MemberSizes::from_object(&all)), Ok(known.bytes), "nothing of it is new");
     }
 
     #[test]
     fn members_that_are_replaced_count_once() {
         let mut known = KnownMetadata::default();
-        let of = |value: &str| MemberSizes::of(&object([("k".to_owned(), value.to_owned())].into_iter()));
+        let of =
+            |value: &str| MemberSizes::from_object(&object([("k".to_owned(), value.to_owned())].into_iter()));
         for digits in [50_000, 60_000, 10] {
             known.merge(&of(&"1".repeat(digits)));
             assert_eq!(known.bytes, digits + 5);
         }
-        let too_long = known.with(&of(&"1".repeat(MAX_SESSION_METADATA)));
+        let too_long = known.size_with(&of(&"1".repeat(MAX_SESSION_METADATA)));
         assert!(matches!(too_long, Err(Reason::MetadataTooLarge { .. })), "{too_long:?}");
     }
 }

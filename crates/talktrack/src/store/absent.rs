@@ -51,7 +51,7 @@ impl Store for AbsentStore {
         self.refuse()
     }
 
-    async fn abandon_silent(&self, _since: Timestamp) -> Result<u64, StoreError> {
+    async fn end_idle_sessions(&self, _since: Timestamp) -> Result<u64, StoreError> {
         self.refuse()
     }
 }

@@ -18,14 +18,15 @@ use uuid::Uuid;
 use crate::clock::{Seq, Timestamp};
 use crate::error::{NotDurable, ReadError};
 use crate::record::{
-    Attempt, Body, DeadReason, Record, RevisionOrder, SessionAlive, SessionEnd, Stamped, Status, Verdict,
+    Attempt, Body, DeadReason, Record, RevisionOrder, SessionEnd, SessionHeartbeat, StampedMessage, Status,
+    Verdict,
 };
 use crate::search::{Hit, SearchCursor, SearchError, SearchFilter};
 use crate::stats::{Stats, StatsCounter, StatsError, TimeRange};
 use crate::store::conflict::Rule;
 use crate::store::memory::faults::Fault;
 use crate::store::memory::rows::{preview_of, row_of};
-use crate::store::memory::sessions::{By, Told};
+use crate::store::memory::sessions::{AppliedState, RecordSource};
 use crate::store::{
     Audit, DeletedSession, Delivery, MessageCursor, MessageRow, Page, Read, Rows, SessionCursor,
     SessionFilter, SessionPreview, SessionRow, Store, StoreError, Viewer,
@@ -42,7 +43,7 @@ pub struct MemoryStore {
 #[derive(Default)]
 struct Tables {
     sessions: HashMap<Uuid, SessionRow>,
-    messages: HashMap<Uuid, (MessageCursor, Stamped)>,
+    messages: HashMap<Uuid, (MessageCursor, StampedMessage)>,
     transcripts: HashMap<Uuid, BTreeMap<MessageCursor, MessageRow>>,
     /// Deleted sessions, each with the user it belonged to, if known.
     deleted: HashMap<Uuid, Option<Uuid>>,
@@ -51,7 +52,7 @@ struct Tables {
     /// The `seq` of the deletion of each user.
     deleted_users: HashMap<Uuid, Seq>,
     /// Per session: the record that was last applied to its row, and whether its end was inferred.
-    told: HashMap<Uuid, Told>,
+    applied: HashMap<Uuid, AppliedState>,
     /// The number of the last delivery of each node's lane.
     numbers: HashMap<(Uuid, usize), i64>,
     /// Called before each write. If it returns an error, the write fails with this error.
@@ -87,7 +88,7 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn abandon_silent(&self, since: Timestamp) -> Result<u64, StoreError> {
+    async fn end_idle_sessions(&self, since: Timestamp) -> Result<u64, StoreError> {
         let mut tables = self.tables.lock();
         let silent = |session: &SessionRow| {
             let last = session.last_event_at.as_ref()?.known()?;
@@ -103,9 +104,10 @@ impl Store for MemoryStore {
 
 impl Tables {
     fn write(&mut self, node: Uuid, record: &Record) -> Verdict {
-        let last = self.told.get(&record.session_id()).and_then(|told| told.last);
+        let last = self.applied.get(&record.session_id()).and_then(|applied| applied.last);
         let rule = Rule::for_record(last, node, record.seq, record.attempt);
-        let by = By { rule, origin: (node, record.seq), is_replayed: record.attempt == Attempt::Replay };
+        let by =
+            RecordSource { rule, origin: (node, record.seq), is_replayed: record.attempt == Attempt::Replay };
         match &record.body {
             Body::Delete(delete) => self.delete(record.seq, delete),
             Body::DeleteUser(delete) => self.delete_user(record.seq, delete),
@@ -117,7 +119,7 @@ impl Tables {
             Body::Start(start) => self.start(by, start),
             Body::Update(update) => self.update(by, update),
             Body::End(end) => self.end(by, end),
-            Body::Alive(alive) => self.alive(alive),
+            Body::Heartbeat(alive) => self.apply_heartbeat(alive),
             Body::Message(stamped) => {
                 let verdict = self.message(record.seq, stamped);
                 let takes_back = stamped.takes_back(record.attempt).filter(|_| verdict == Verdict::Inserted);
@@ -128,16 +130,16 @@ impl Tables {
         }
     }
 
-    fn alive(&mut self, alive: &SessionAlive) -> Verdict {
+    fn apply_heartbeat(&mut self, alive: &SessionHeartbeat) -> Verdict {
         if let Some(session) = self.sessions.get_mut(&alive.session_id)
             && alive.owner.is_none_or(|owner| session.user_id == Some(owner))
         {
             session.last_event_at = session.last_event_at.take().max(Some(alive.at.into()));
         }
-        Verdict::GoesOn
+        Verdict::StaysActive
     }
 
-    fn message(&mut self, seq: i64, stamped: &Stamped) -> Verdict {
+    fn message(&mut self, seq: i64, stamped: &StampedMessage) -> Verdict {
         let Some(session) = self.sessions.get_mut(&stamped.message.session_id) else {
             return Verdict::Dead(DeadReason::UnknownSession);
         };

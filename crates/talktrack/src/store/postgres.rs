@@ -216,7 +216,7 @@ impl Store for PostgresStore {
         ids.collect::<Result<_, Error>>().map_err(|error| ReadError(error.to_string()))
     }
 
-    async fn abandon_silent(&self, since: Timestamp) -> Result<u64, StoreError> {
+    async fn end_idle_sessions(&self, since: Timestamp) -> Result<u64, StoreError> {
         let abandoned = async {
             let client = self.writers.get().await?;
             run_within(client, QUERY_TIMEOUT, async |client| {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::clock::Seq;
 use crate::json::{JsonArray, JsonObject};
 use crate::message::{Kind, Message, NOTES, REVISION_SEQ, Role, TurnMetrics};
-use crate::record::{RevisionOrder, SessionDelete, SessionStart, Stamped, Status};
+use crate::record::{RevisionOrder, SessionDelete, SessionStart, StampedMessage, Status};
 use crate::store::{MessageCursor, SessionCursor};
 use crate::stored::{AsWord, Stored, StoredTime, serialize_number};
 
@@ -54,7 +54,7 @@ impl SessionRow {
     pub(crate) fn is_spared_by(&self, delete: &SessionDelete) -> bool {
         let heard = self.last_event_at.as_ref().unwrap_or(&self.started_at).known();
         let heard = heard.filter(|at| at.as_micros() > 0);
-        !delete.is_for_good() && heard.is_none_or(|at| delete.spares(at))
+        !delete.is_permanent() && heard.is_none_or(|at| delete.spares(at))
     }
 
     /// Returns the cursor that continues a list after this row.
@@ -106,7 +106,7 @@ pub struct MessageRow {
 impl MessageRow {
     /// Returns the row of an accepted message in a session of this user. `owner` is `None` if the session's
     /// user is unknown.
-    pub fn from_stamped(stamped: &Stamped, seq: Seq, owner: Option<Uuid>) -> Self {
+    pub fn from_stamped(stamped: &StampedMessage, seq: Seq, owner: Option<Uuid>) -> Self {
         let message = &stamped.message;
         Self {
             id: stamped.id,
@@ -130,7 +130,7 @@ impl MessageRow {
     }
 
     /// Compares a message with this row, which is stored under the message's id.
-    pub(crate) fn compare_revision(&self, stamped: &Stamped) -> RevisionOrder {
+    pub(crate) fn compare_revision(&self, stamped: &StampedMessage) -> RevisionOrder {
         if let Some(stored) = self.clone().into_message() {
             return stamped.compare_revision(&stored);
         }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::error::NotDurable;
 use crate::json::JsonObject;
 use crate::message::{Message, Role};
-use crate::record::{Removed, Status};
+use crate::record::{DeletionCounts, Status};
 use crate::store::SessionFilter;
 use crate::testing::trial::within;
 use crate::testing::{Setup, Trial};
@@ -35,7 +35,7 @@ async fn two_sessions(setup: Setup) -> Trial {
 pub async fn a_deleted_session_is_gone_with_its_messages_and_the_others_stay(setup: Setup) {
     let trial = two_sessions(setup).await;
     let removed = trial.delete(GOES).await;
-    assert_eq!(removed, Removed { sessions: 1, messages: 2, ..Removed::default() });
+    assert_eq!(removed, DeletionCounts { sessions: 1, messages: 2, ..DeletionCounts::default() });
     assert_eq!(trial.find_session(GOES).await, None);
     assert_eq!(trial.contents(GOES).await, [""; 0]);
     assert_eq!(trial.contents(STAYS).await, ["hello", "be kind"]);
@@ -48,7 +48,7 @@ pub async fn a_deleted_session_is_gone_with_its_messages_and_the_others_stay(set
 pub async fn deleting_a_session_again_removes_nothing(setup: Setup) {
     let trial = two_sessions(setup).await;
     trial.delete(GOES).await;
-    assert_eq!(trial.delete(GOES).await, Removed::default());
+    assert_eq!(trial.delete(GOES).await, DeletionCounts::default());
     trial.settled().await;
 }
 
@@ -59,7 +59,7 @@ pub async fn whatever_comes_of_a_deleted_session_is_refused_after_a_restart_too(
         assert_eq!(trial.track(Message::new(GOES, Role::User, "late")).await, Err(NotDurable::Deleted));
         let start = trial.tracker().start_session(NewSession::new(GOES, USER)).expect("accepted");
         assert_eq!(within("a start", start.durable()).await, Err(NotDurable::Deleted));
-        trial.tracker().forget(GOES, USER);
+        trial.tracker().forget_claim(GOES, USER);
         let update = trial.tracker().update_session(GOES, JsonObject::default()).expect("accepted");
         assert_eq!(within("an update", update.durable()).await, Err(NotDurable::Deleted));
         let end = trial.tracker().end_session(GOES, "completed").expect("accepted");
@@ -99,7 +99,7 @@ pub async fn dead_letters_go_with_their_session(setup: Setup) {
     }
     trial.settled().await;
     assert_eq!(trial.tracker().health().books.letters(), 2);
-    assert_eq!(trial.delete(GOES).await, Removed { dead_letters: 1, ..Removed::default() });
+    assert_eq!(trial.delete(GOES).await, DeletionCounts { dead_letters: 1, ..DeletionCounts::default() });
     trial.settled().await;
     assert_eq!(trial.tracker().health().books.letters(), 1);
 }
@@ -119,8 +119,8 @@ pub async fn another_users_session_is_not_deleted_and_goes_on(setup: Setup) {
 pub async fn a_user_who_deletes_a_session_that_is_not_there_is_refused_it_and_nobody_else_is(setup: Setup) {
     let trial = Trial::open(setup);
     let deletion = trial.tracker().delete_session(GOES, Some(USER)).expect("accepted");
-    assert_eq!(within("the deletion", deletion.here.durable()).await, Ok(Removed::default()));
-    assert_eq!(within("in the store", deletion.in_store.durable()).await, Ok(Removed::default()));
+    assert_eq!(within("the deletion", deletion.here.durable()).await, Ok(DeletionCounts::default()));
+    assert_eq!(within("in the store", deletion.in_store.durable()).await, Ok(DeletionCounts::default()));
     let mut trial = trial.restart().await;
     for _ in 0..2 {
         let start = trial.tracker().start_session(NewSession::new(GOES, USER)).expect("accepted");
@@ -149,16 +149,16 @@ pub async fn a_session_that_is_too_old_goes_and_may_begin_again(setup: Setup) {
         rows.expect("the store can be read").into_iter().map(|row| row.session_id).collect::<Vec<_>>()
     };
     assert_eq!(silent(&trial).await, [GOES]);
-    let mut removed = Removed::default();
+    let mut removed = DeletionCounts::default();
     for session in [GOES, STAYS] {
-        let Some(deletion) = trial.tracker().delete_silent_session(session, None, since).expect("accepted")
+        let Some(deletion) = trial.tracker().delete_inactive_session(session, None, since).expect("accepted")
         else {
             continue;
         };
         removed += within("here", deletion.here.durable()).await.expect("durable");
         removed += within("in the store", deletion.in_store.durable()).await.expect("done");
     }
-    assert_eq!(removed, Removed { sessions: 1, messages: 1, ..Removed::default() });
+    assert_eq!(removed, DeletionCounts { sessions: 1, messages: 1, ..DeletionCounts::default() });
     trial.settled().await;
     assert!(silent(&trial).await.is_empty());
     assert_eq!(trial.contents(STAYS).await, ["just now"]);
@@ -177,10 +177,10 @@ pub async fn a_session_that_was_heard_of_since_is_spared(setup: Setup) {
     trial.settled().await;
     // Another process, without the session in memory, considers it old.
     let trial = trial.restart().await;
-    let deletion = trial.tracker().delete_silent_session(GOES, None, since).expect("accepted");
+    let deletion = trial.tracker().delete_inactive_session(GOES, None, since).expect("accepted");
     let deletion = deletion.expect("it is not in memory");
-    assert_eq!(within("here", deletion.here.durable()).await, Ok(Removed::default()));
-    assert_eq!(within("in the store", deletion.in_store.durable()).await, Ok(Removed::default()));
+    assert_eq!(within("here", deletion.here.durable()).await, Ok(DeletionCounts::default()));
+    assert_eq!(within("in the store", deletion.in_store.durable()).await, Ok(DeletionCounts::default()));
     trial.settled().await;
     assert_eq!(trial.contents(GOES).await.len(), 3);
 }

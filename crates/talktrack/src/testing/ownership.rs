@@ -50,7 +50,7 @@ pub async fn another_users_start_is_refused_while_the_session_is_in_memory(setup
     let mut claim = start.claim(SESSION, OTHER_USER);
     let at_once = start.durable().await;
     let refused = ClaimRefusal::Start(NotDurable::OtherUser);
-    assert_eq!(claim.refused().await, refused, "at once ({at_once:?}) or on the way");
+    assert_eq!(claim.wait_for_refusal().await, refused, "at once ({at_once:?}) or on the way");
     trial.settled().await;
     assert!(trial.tracker().is_proven(SESSION, USER) && !trial.tracker().is_proven(SESSION, OTHER_USER));
     trial.tracker().sweep();

@@ -12,7 +12,7 @@ use crate::error::NotDurable;
 use crate::message::{Author, Message, Role};
 use crate::options::Options;
 use crate::receipt::Started;
-use crate::record::{Ended, Removed};
+use crate::record::{DeletionCounts, Ended};
 use crate::store::{Audit, MessageRow, SessionFilter, SessionRow};
 use crate::testing::{PATIENCE, Setup};
 use crate::tracker::{NewSession, Tracker};
@@ -100,7 +100,7 @@ impl Trial {
     }
 
     /// Deletes a session, here and in the store, and returns what was removed.
-    pub async fn delete(&self, session_id: Uuid) -> Removed {
+    pub async fn delete(&self, session_id: Uuid) -> DeletionCounts {
         let deletion = self.tracker.delete_session(session_id, None).expect("the deletion is accepted");
         let mut removed = within("the deletion", deletion.here.durable()).await.expect("it becomes durable");
         removed +=

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::error::{Invalid, Reason};
-use crate::tracker::{Door, Tracker};
+use crate::tracker::{Inner, Tracker};
 
 /// A claimed time may be at most this far in the future, because clocks differ.
 const FUTURE: Duration = Duration::from_secs(60);
@@ -17,11 +17,11 @@ impl Tracker {
     /// # Errors
     /// [`Reason::Invalid`] if the claimed time is before 1970, because it then says nothing about when the session was.
     pub fn session_time(&self, field: &'static str, claimed: Timestamp) -> Result<Timestamp, Reason> {
-        self.door.session_time(field, claimed, self.door.now().at)
+        self.inner.session_time(field, claimed, self.inner.now().at)
     }
 }
 
-impl Door {
+impl Inner {
     /// True if a claimed time is too far in the future to be correct. The time of acceptance then replaces it.
     pub(super) fn is_ahead(&self, claimed: Timestamp, now: Timestamp) -> bool {
         // The clock may have stepped back: a time that this data directory has already seen is not in the future.

@@ -17,7 +17,7 @@ use crate::queue::Admission;
 use crate::receipt::{Deletion, Reply};
 use crate::record::{Body, SessionDelete, UserDelete};
 use crate::session::Claims;
-use crate::tracker::{Door, Tracker};
+use crate::tracker::{Inner, Tracker};
 
 impl Tracker {
     /// Deletes a session permanently: its rows, its records in the journal and its dead letters, including everything
@@ -32,7 +32,7 @@ impl Tracker {
     /// # Errors
     /// A [`Reason`] if the deletion cannot be accepted now.
     pub fn delete_session(&self, session_id: Uuid, owner: Option<Uuid>) -> Result<Deletion, Reason> {
-        self.door.delete(SessionDelete {
+        self.inner.enqueue_deletion(SessionDelete {
             session_id,
             owner,
             told_to: owner,
@@ -46,12 +46,12 @@ impl Tracker {
     ///
     /// # Errors
     /// As [`Self::delete_session`].
-    pub fn delete_session_of_anyone(
+    pub fn delete_session_of_any_user(
         &self,
         session_id: Uuid,
         told_to: Option<Uuid>,
     ) -> Result<Deletion, Reason> {
-        self.door.delete(SessionDelete {
+        self.inner.enqueue_deletion(SessionDelete {
             session_id,
             owner: None,
             told_to,
@@ -66,18 +66,18 @@ impl Tracker {
     ///
     /// # Errors
     /// As [`Self::delete_session`].
-    pub fn delete_silent_session(
+    pub fn delete_inactive_session(
         &self,
         session_id: Uuid,
         owner: Option<Uuid>,
         since: Timestamp,
     ) -> Result<Option<Deletion>, Reason> {
-        if self.door.registry.contains(session_id) {
+        if self.inner.registry.contains(session_id) {
             return Ok(None);
         }
         let (told_to, silent_since) = (owner, Some(since));
         let delete = SessionDelete { session_id, owner, told_to, silent_since, removed: None };
-        self.door.delete(delete).map(Some)
+        self.inner.enqueue_deletion(delete).map(Some)
     }
 
     /// Marks a user as deleted from now on: a remote store refuses everything that other nodes deliver later for
@@ -87,38 +87,38 @@ impl Tracker {
     /// # Errors
     /// As [`Self::delete_session`].
     pub fn delete_user(&self, user_id: Uuid) -> Result<Deletion, Reason> {
-        self.door.check_open()?;
-        let place = self.door.queue.admit(self.door.now().at, 0, Admission::IfRoom)?;
+        self.inner.check_open()?;
+        let permit = self.inner.queue.reserve(self.inner.now().at, 0, Admission::IfRoom)?;
         let (deleting, answers) = Deletion::channel();
-        let seq = place.fill(Body::DeleteUser(UserDelete { user_id }), Reply::Deleted(deleting));
-        Ok(Deletion::new(answers, seq, &self.door.shared.progress))
+        let seq = permit.send(Body::DeleteUser(UserDelete { user_id }), Reply::Deleted(deleting));
+        Ok(Deletion::new(answers, seq, &self.inner.shared.progress))
     }
 
     /// Waits until the deleted data has left every file of the data directory, including the WAL. This is normally the
     /// case as soon as the deletion is durable. A large file or an active reader delays it.
-    pub async fn erased(&self) {
-        let mut unerased = self.door.shared.vitals.watch_unerased();
+    pub async fn wait_until_erased(&self) {
+        let mut unerased = self.inner.shared.health.watch_needs_scrub();
         // The sender lives as long as the tracker, so it cannot be gone.
         let _ = unerased.wait_for(|unerased| !unerased).await;
     }
 
     /// Returns the sessions of this user that are active or have just ended.
-    pub fn sessions_of(&self, user_id: Uuid) -> Vec<Uuid> {
-        self.door.registry.of_user(user_id)
+    pub fn sessions_of_user(&self, user_id: Uuid) -> Vec<Uuid> {
+        self.inner.registry.sessions_of_user(user_id)
     }
 }
 
-impl Door {
+impl Inner {
     /// A full journal does not block a deletion, because a deletion makes room.
-    fn delete(&self, delete: SessionDelete) -> Result<Deletion, Reason> {
+    fn enqueue_deletion(&self, delete: SessionDelete) -> Result<Deletion, Reason> {
         self.check_open()?;
-        let (is_for_good, owner) = (delete.is_for_good(), delete.owner);
+        let (is_permanent, owner) = (delete.is_permanent(), delete.owner);
         // The entry holds the session's lock: later records of the session find no user for it in memory.
         let entry = self.registry.entry(delete.session_id);
-        let place = self.queue.admit(self.now().at, 0, Admission::IfRoom)?;
+        let permit = self.queue.reserve(self.now().at, 0, Admission::IfRoom)?;
         let (deleting, answers) = Deletion::channel();
-        let seq = place.fill(Body::Delete(delete), Reply::Deleted(deleting));
-        if let (true, Entry::Occupied(claims)) = (is_for_good, entry) {
+        let seq = permit.send(Body::Delete(delete), Reply::Deleted(deleting));
+        if let (true, Entry::Occupied(claims)) = (is_permanent, entry) {
             Claims::forget(claims, owner);
         }
         Ok(Deletion::new(answers, seq, &self.shared.progress))

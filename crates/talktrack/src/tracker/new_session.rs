@@ -51,7 +51,7 @@ impl NewSession {
     }
 
     pub(super) fn replace_nul(&mut self) {
-        self.external_id.as_mut().map(message::clean);
+        self.external_id.as_mut().map(message::replace_nul_in);
         if let Some(metadata) = self.metadata.as_ref().and_then(JsonObject::without_nul) {
             self.metadata = Some(metadata);
         }

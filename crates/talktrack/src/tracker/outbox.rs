@@ -16,14 +16,14 @@ impl Tracker {
     /// True if acknowledged records wait in the data directory for a remote store, even if the tracker was opened
     /// without that store.
     pub fn is_outbox(&self) -> bool {
-        self.door.outbox.is_some()
+        self.inner.outbox.is_some()
     }
 
     /// Assigns the outbox to the store that the tracker was opened with, even if the data directory notes another
     /// store. The backlog is delivered to the new store. Returns the address of that store, or `None` if the tracker
     /// was opened without a remote store.
     pub fn redirect_outbox(&self) -> Option<String> {
-        let outbox = self.door.outbox.as_ref().filter(|outbox| !outbox.is_absent)?;
+        let outbox = self.inner.outbox.as_ref().filter(|outbox| !outbox.is_absent)?;
         outbox.claim.reassign();
         Some(outbox.claim.store().address())
     }

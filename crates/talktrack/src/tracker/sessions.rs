@@ -1,4 +1,4 @@
-//! The life of a session in the tracker: it starts, its metadata change, it ends, or its connection is lost.
+//! The life cycle of a session in the tracker: it starts, its metadata change, it ends, or its connection is lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::error::{NotDurable, Reason, Refused};
+use crate::event_log;
 use crate::json::{JsonObject, MAX_SESSION_METADATA};
-use crate::lines;
 use crate::message;
 use crate::queue::Admission;
 use crate::receipt::{self, Receipt, Reply, SessionReceipt, Started};
 use crate::record::{Body, Ended, SessionEnd, SessionStart, SessionUpdate, Status};
 use crate::session::{Claims, KnownMetadata, MemberSizes, Session, SessionRef};
 use crate::store::SessionRow;
-use crate::tracker::{Door, NewSession, Tracker};
+use crate::tracker::{Inner, NewSession, Tracker};
 
 /// The clocks of two nodes are assumed to differ by less than this.
 const MOST_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
@@ -43,7 +43,7 @@ impl Tracker {
     /// Returns the session with a [`Reason`] if it cannot be accepted now.
     #[expect(clippy::result_large_err, reason = "the refusal hands the session back")]
     pub fn start_session(&self, session: NewSession) -> Result<SessionReceipt<Started>, Refused<NewSession>> {
-        let started = self.door.start(session);
+        let started = self.inner.start_session(session);
         started.inspect_err(|refused| self.count_refusal(refused.reason.code()))
     }
 
@@ -56,7 +56,7 @@ impl Tracker {
         session: impl Into<SessionRef>,
         metadata: JsonObject,
     ) -> Result<Receipt, Refused<JsonObject>> {
-        let updated = self.door.update(session.into(), metadata);
+        let updated = self.inner.update_session(session.into(), metadata);
         updated.inspect_err(|refused| self.count_refusal(refused.reason.code()))
     }
 
@@ -71,7 +71,7 @@ impl Tracker {
     ) -> Result<SessionReceipt<Ended>, Reason> {
         self.end_session_as(
             session,
-            Closing { status: Status::Ended, reason, ended_at: self.door.options.clock.now(), known: None },
+            Closing { status: Status::Ended, reason, ended_at: self.inner.options.clock.now(), known: None },
         )
     }
 
@@ -87,7 +87,7 @@ impl Tracker {
         closing: Closing<'_>,
     ) -> Result<SessionReceipt<Ended>, Reason> {
         let ended_at = self.session_time("ended_at", closing.ended_at)?;
-        self.door.end(session.into(), Closing { ended_at, ..closing })
+        self.inner.end_session(session.into(), Closing { ended_at, ..closing })
     }
 
     /// Removes one connection from the session. Removing the last one ends the session with the reason `disconnect`.
@@ -99,34 +99,34 @@ impl Tracker {
         &self,
         session: impl Into<SessionRef>,
     ) -> Result<Option<SessionReceipt<Ended>>, Reason> {
-        self.door.infer_end(session.into(), Status::Ended, "disconnect", Session::disconnect)
+        self.inner.infer_end(session.into(), Status::Ended, "disconnect", Session::disconnect)
     }
 
     /// Says that the caller that started the session holds no connection to it: the session stays active until a caller
     /// ends it, or until it has had no event for `idle_timeout`. Undoes the connection count of the start.
     pub fn detach(&self, session: impl Into<SessionRef>) {
-        self.door.registry.with(session.into(), |session| session.map(Session::disconnect));
+        self.inner.registry.with_claim(session.into(), |session| session.map(Session::disconnect));
     }
 
     /// Returns the owner of a session if memory holds exactly one claim to it. Memory holds sessions that are active on
     /// this node and sessions that have just ended. A claim proves nothing until its start is durable: see
     /// [`Self::is_proven`].
     pub fn owner_of(&self, session_id: Uuid) -> Option<Uuid> {
-        self.door.registry.with(session_id.into(), |session| session.map(|session| session.user_id))
+        self.inner.registry.with_claim(session_id.into(), |session| session.map(|session| session.user_id))
     }
 
     /// Returns the users whose start of this session is durable here and was not refused by the store. Only claims in
     /// memory are considered. There can be more than one user only until the store has answered.
     pub fn proven_owners(&self, session_id: Uuid) -> Vec<Uuid> {
-        let proven = |session: &Session| self.door.is_proven(session).then_some(session.user_id);
-        self.door.registry.claims(session_id, proven).into_iter().flatten().collect()
+        let proven = |session: &Session| self.inner.is_proven(session).then_some(session.user_id);
+        self.inner.registry.map_claims(session_id, proven).into_iter().flatten().collect()
     }
 
     /// True if a start of this session by this user is durable here and was not refused by the store. Only claims in
     /// memory are considered.
     pub fn is_proven(&self, session_id: Uuid, user_id: Uuid) -> bool {
-        self.door.registry.with(SessionRef::of_user(session_id, user_id), |session| {
-            session.is_some_and(|session| self.door.is_proven(session))
+        self.inner.registry.with_claim(SessionRef::for_user(session_id, user_id), |session| {
+            session.is_some_and(|session| self.inner.is_proven(session))
         })
     }
 
@@ -135,41 +135,41 @@ impl Tracker {
     /// the store.
     pub fn session_in_memory(&self, session: impl Into<SessionRef>) -> Option<SessionRow> {
         let session = session.into();
-        self.door.registry.with(session, |claim| claim.map(|claim| claim.row(session.session_id)))
+        self.inner.registry.with_claim(session, |claim| claim.map(|claim| claim.to_row(session.session_id)))
     }
 
     /// Says that the session's connection is alive although it sends no messages, so that the session is not idle.
     pub fn keep_alive(&self, session: impl Into<SessionRef>) {
-        self.door.registry.keep_alive(session.into(), self.door.now());
+        self.inner.registry.keep_alive(session.into(), self.inner.now());
     }
 
     /// Forgets a user's claim to a session whose start was refused.
-    pub fn forget(&self, session_id: Uuid, user_id: Uuid) {
-        self.door.registry.forget(session_id, user_id);
+    pub fn forget_claim(&self, session_id: Uuid, user_id: Uuid) {
+        self.inner.registry.forget_claim(session_id, user_id);
     }
 
     /// Removes sessions whose grace period is over from memory, and abandons sessions that have been idle for
     /// `idle_timeout`. A background thread does this several times per period.
     pub fn sweep(&self) {
-        self.door.sweep();
+        self.inner.sweep();
     }
 
     /// Returns the number of sessions in memory: active ones and those in their grace period.
     pub fn sessions_in_memory(&self) -> usize {
-        self.door.registry.len()
+        self.inner.registry.len()
     }
 }
 
-impl Door {
+impl Inner {
     #[expect(clippy::result_large_err, reason = "the refusal hands the session back")]
-    fn start(&self, mut session: NewSession) -> Result<SessionReceipt<Started>, Refused<NewSession>> {
+    fn start_session(&self, mut session: NewSession) -> Result<SessionReceipt<Started>, Refused<NewSession>> {
         session.replace_nul();
         let now = self.now();
         let bytes = session.heap_bytes();
         if let Err(reason) = self.check_start(&mut session, now.at) {
             return Err(Refused { reason, returned: session });
         }
-        let sizes = session.metadata.as_ref().map(MemberSizes::of).unwrap_or_default();
+        let sizes = session.metadata.as_ref().map(MemberSizes::from_object).unwrap_or_default();
         let mut entry = self.registry.entry(session.session_id);
         // Another user's claim is kept as well: the store decides between the two.
         let known = match &mut entry {
@@ -179,12 +179,14 @@ impl Door {
             Entry::Vacant(_) => None,
         };
         let is_known = known.is_some();
-        let size = known
-            .map_or_else(|| KnownMetadata::default().with(&sizes), |claim| claim.metadata().with(&sizes));
+        let size = known.map_or_else(
+            || KnownMetadata::default().size_with(&sizes),
+            |claim| claim.metadata().size_with(&sizes),
+        );
         // An update rewrites all of the session's metadata, so the queue counts their full size.
-        let admitted = size.and_then(|size| self.queue.admit(now.at, bytes.max(size), Admission::IfRoom));
-        let place = match admitted {
-            Ok(place) => place,
+        let admitted = size.and_then(|size| self.queue.reserve(now.at, bytes.max(size), Admission::IfRoom));
+        let permit = match admitted {
+            Ok(permit) => permit,
             Err(reason) => return Err(Refused { reason, returned: session }),
         };
         let NewSession { session_id, user_id, external_id, metadata, started_at, said_until } = session;
@@ -193,7 +195,7 @@ impl Door {
         let start =
             SessionStart { session_id, user_id, external_id, metadata, started_at, resumed: is_known };
         let (reply, answer) = oneshot::channel();
-        let seq = place.fill(Body::Start(start), Reply::Started(reply));
+        let seq = permit.send(Body::Start(start), Reply::Started(reply));
         let claim = || {
             let mut claim = Session::new(user_id, started_at, now, seq);
             claim.metadata().merge(&sizes);
@@ -228,7 +230,11 @@ impl Door {
         Ok(())
     }
 
-    fn update(&self, session: SessionRef, metadata: JsonObject) -> Result<Receipt, Refused<JsonObject>> {
+    fn update_session(
+        &self,
+        session: SessionRef,
+        metadata: JsonObject,
+    ) -> Result<Receipt, Refused<JsonObject>> {
         let now = self.now();
         let bytes = metadata.as_str().len();
         let session_id = session.session_id;
@@ -236,17 +242,17 @@ impl Door {
         if let Err(reason) = self.check_room().and_then(|()| self.check_size(bytes)) {
             return Err(Refused { reason, returned: metadata });
         }
-        let sizes = MemberSizes::of(&metadata);
-        let seq = self.registry.with(session, |mut claim| {
+        let sizes = MemberSizes::from_object(&metadata);
+        let seq = self.registry.with_claim(session, |mut claim| {
             let owner = claim.as_ref().map(|claim| claim.user_id).or(session.user_id);
             // An update rewrites all of the session's metadata. For an unknown session their size is unknown, so the
             // queue counts the maximum.
             let size = match &mut claim {
-                Some(claim) => claim.metadata().with(&sizes),
-                None => KnownMetadata::default().with(&sizes).map(|_| MAX_SESSION_METADATA),
+                Some(claim) => claim.metadata().size_with(&sizes),
+                None => KnownMetadata::default().size_with(&sizes).map(|_| MAX_SESSION_METADATA),
             };
-            let place = match size.and_then(|size| self.queue.admit(now.at, size, Admission::IfRoom)) {
-                Ok(place) => place,
+            let permit = match size.and_then(|size| self.queue.reserve(now.at, size, Admission::IfRoom)) {
+                Ok(permit) => permit,
                 Err(reason) => return Err(Refused { reason, returned: metadata }),
             };
             let session_started_at = claim.map(|claim| {
@@ -254,7 +260,7 @@ impl Door {
                 claim.started_at()
             });
             let update = SessionUpdate { session_id, metadata, owner, session_started_at };
-            Ok(place.fill(Body::Update(update), Reply::Nobody))
+            Ok(permit.send(Body::Update(update), Reply::None))
         })?;
         self.registry.keep_alive(session, now);
         Ok(Receipt::new(session_id, seq, Arc::clone(&self.shared.progress)))
@@ -271,17 +277,21 @@ impl Door {
         let outcome = |seq| self.shared.progress.outcome_of(seq);
         [claim.started_seq(), claim.resumed_seq()]
             .into_iter()
-            .any(|seq| matches!(outcome(seq), Some(Err(why)) if receipt::is_refusal(why)))
+            .any(|seq| matches!(outcome(seq), Some(Err(why)) if receipt::voids_claim(why)))
     }
 
-    fn end(&self, session: SessionRef, closing: Closing<'_>) -> Result<SessionReceipt<Ended>, Reason> {
-        let ended = self.registry.with(session, |claim| {
+    fn end_session(
+        &self,
+        session: SessionRef,
+        closing: Closing<'_>,
+    ) -> Result<SessionReceipt<Ended>, Reason> {
+        let ended = self.registry.with_claim(session, |claim| {
             let is_known = claim.is_some();
             self.enqueue_end(session, claim, closing, false).map(|receipt| (receipt, is_known))
         });
         ended.map(|(receipt, is_known)| {
             if !is_known {
-                lines::not_in_state(session.session_id);
+                event_log::log_unknown_session(session.session_id);
             }
             receipt
         })
@@ -298,7 +308,7 @@ impl Door {
         is_over: impl FnOnce(&mut Session) -> bool,
     ) -> Result<Option<SessionReceipt<Ended>>, Reason> {
         let closing = Closing { status, reason, ended_at: self.now().at, known: None };
-        self.registry.with(session, |claim| {
+        self.registry.with_claim(session, |claim| {
             let Some(claim) = claim else { return Ok(None) };
             is_over(claim).then(|| self.enqueue_end(session, Some(claim), closing, true)).transpose()
         })
@@ -320,12 +330,12 @@ impl Door {
         let seen_until = closed.map(|(_, seen_until, _)| seen_until).filter(|_| inferred);
         let owner = closed.map(|(_, _, user_id)| user_id).or(session.user_id);
         let mut reason = reason.to_owned();
-        message::clean(&mut reason);
-        let place = self.queue.admit(now.at, reason.len(), Admission::Always)?;
+        message::replace_nul_in(&mut reason);
+        let permit = self.queue.reserve(now.at, reason.len(), Admission::Always)?;
         let (reply, answer) = oneshot::channel();
         let session_id = session.session_id;
         let end = SessionEnd { session_id, status, reason, ended_at, known, seen_until, owner };
-        let seq = place.fill(Body::End(end), Reply::Ended(reply));
+        let seq = permit.send(Body::End(end), Reply::Ended(reply));
         Ok(SessionReceipt::new(answer, seq, &self.shared.progress))
     }
 }

@@ -6,14 +6,14 @@ use crate::clock::{Now, Timestamp};
 use crate::options::Options;
 use crate::queue::Admission;
 use crate::receipt::Reply;
-use crate::record::{Body, Reopened, SessionAlive, Status};
+use crate::record::{Body, Reopened, SessionHeartbeat, Status};
 use crate::session::{Claims, Session, SessionRef};
-use crate::tracker::Door;
+use crate::tracker::Inner;
 
-impl Door {
+impl Inner {
     /// Puts sessions into memory that had ended until a message cancelled their end, so that the idle timeout applies
     /// to them again.
-    pub(super) fn take_up_reopened(&self, now: Now) {
+    pub(super) fn restore_reopened(&self, now: Now) {
         for Reopened { session_id, user_id, started_at } in std::mem::take(&mut *self.shared.reopened.lock())
         {
             if let Entry::Vacant(place) = self.registry.entry(session_id) {
@@ -26,33 +26,33 @@ impl Door {
     pub(super) fn sweep(&self) {
         let Options { grace_period, idle_timeout, .. } = &self.options;
         let now = self.now();
-        self.take_up_reopened(now);
+        self.restore_reopened(now);
         let is_refused = |claim: &Session| self.is_refused(claim);
         let swept = self.registry.sweep(now.elapsed, *grace_period, *idle_timeout, is_refused);
-        for session in swept.silent {
+        for session in swept.idle {
             // Refused only while shutting down, which ends all sessions.
-            let is_silent = |session: &mut Session| session.is_silent(now.elapsed, *idle_timeout);
-            let _ = self.infer_end(session, Status::Abandoned, "idle_timeout", is_silent);
+            let is_idle = |session: &mut Session| session.is_idle(now.elapsed, *idle_timeout);
+            let _ = self.infer_end(session, Status::Abandoned, "idle_timeout", is_idle);
         }
-        for (session, at) in swept.alive {
-            self.tell_alive(session, at, now.at);
+        for (session, at) in swept.heartbeats_due {
+            self.enqueue_heartbeat(session, at, now.at);
         }
         // The journal's thread maintains the re-send window when it is otherwise idle.
-        if self.shared.vitals.is_unerased() || self.shared.vitals.is_outbox() {
-            self.queue.nudge();
+        if self.shared.health.needs_scrub() || self.shared.health.is_outbox() {
+            self.queue.wake();
         }
-        self.shared.figures.sessions_active.set(f64::from(swept.active));
+        self.shared.metrics.sessions_active.set(f64::from(swept.active));
     }
 
     /// Enqueues a heartbeat of the session. If the queue has no room, the next sweep tries again.
-    fn tell_alive(&self, session: SessionRef, at: Timestamp, now: Timestamp) {
-        self.registry.with(session, |claim| {
-            let (Some(claim), Ok(place)) = (claim, self.queue.admit(now, 0, Admission::IfRoom)) else {
+    fn enqueue_heartbeat(&self, session: SessionRef, at: Timestamp, now: Timestamp) {
+        self.registry.with_claim(session, |claim| {
+            let (Some(claim), Ok(permit)) = (claim, self.queue.reserve(now, 0, Admission::IfRoom)) else {
                 return;
             };
-            let alive = SessionAlive { session_id: session.session_id, at, owner: Some(claim.user_id) };
-            let seq = place.fill(Body::Alive(alive), Reply::Nobody);
-            claim.told_alive(seq);
+            let alive = SessionHeartbeat { session_id: session.session_id, at, owner: Some(claim.user_id) };
+            let seq = permit.send(Body::Heartbeat(alive), Reply::None);
+            claim.heartbeat_recorded(seq);
         });
     }
 }

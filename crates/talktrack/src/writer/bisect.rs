@@ -194,7 +194,7 @@ impl PoisonSearch {
 mod tests {
     use super::*;
     use crate::message::{Message, Role};
-    use crate::record::Stamped;
+    use crate::record::StampedMessage;
     use crate::store::ErrorClass;
 
     fn error(message: &str) -> StoreError {
@@ -203,7 +203,7 @@ mod tests {
 
     /// Creates a message of this user, as the row with this number.
     fn row(number: usize, user: u128) -> Record {
-        let stamped = Stamped {
+        let stamped = StampedMessage {
             id: Uuid::from_u128(number as u128),
             owner: Some(Uuid::from_u128(user)),
             by_user: false,

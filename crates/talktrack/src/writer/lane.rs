@@ -14,9 +14,9 @@ use futures_util::future::{Either, select};
 use tokio::sync::mpsc::UnboundedReceiver;
 use uuid::Uuid;
 
-use crate::books::{Figures, count_deletion};
+use crate::books::{MetricHandles, count_deletion};
 use crate::error::NotDurable;
-use crate::lines;
+use crate::event_log;
 use crate::record::{Body, DeadReason, Record, Verdict};
 use crate::retry::Backoff;
 use crate::store::{Delivery, DeliveryNumbers, ErrorClass, Store, StoreError};
@@ -58,7 +58,7 @@ pub(super) struct Lane {
     pub(super) report: ReportSink,
     pub(super) load: Arc<Load>,
     pub(super) outage: Arc<Outage>,
-    pub(super) figures: Figures,
+    pub(super) metrics: MetricHandles,
     pub(super) backoff: Backoff,
     pub(super) breaker: Arc<Breaker>,
     pub(super) parking: Arc<Parking>,
@@ -90,7 +90,7 @@ impl Lane {
                 Ok(verdicts) => self.handle_verdicts(batch, part, verdicts, &mut search),
                 Err(error) => {
                     if error.is_outcome_unknown {
-                        batch[part.clone()].iter_mut().for_each(Record::may_have_been_seen);
+                        batch[part.clone()].iter_mut().for_each(Record::mark_as_retry);
                     }
                     if error.class == ErrorClass::Data {
                         self.outage.report_answer(self.number);
@@ -174,7 +174,7 @@ impl Lane {
             None => self.write_part(part).await?,
             Some(left) => self.write_remaining(part, &left).await?,
         };
-        self.figures.store_seconds.record(started.elapsed());
+        self.metrics.store_seconds.record(started.elapsed());
         self.is_known |= self.numbers.last() != before;
         if verdicts.len() == part.len() {
             self.backoff.reset();
@@ -232,7 +232,7 @@ impl Lane {
                 Verdict::Expired(removed, rows) => (Verdict::Deleted(removed), Some(rows)),
                 verdict => (verdict, None),
             };
-            lines::stored(record, &verdict);
+            event_log::log_verdict(record, &verdict);
             count_deletion(record, &verdict);
             self.load.remove(record);
             let (seq, deletes) =
@@ -284,7 +284,7 @@ fn is_accepted(verdict: &Verdict) -> bool {
         Verdict::AlreadyThere
         | Verdict::Journaled
         | Verdict::Waits
-        | Verdict::GoesOn
+        | Verdict::StaysActive
         | Verdict::Deleted(_)
         | Verdict::Expired(..)
         | Verdict::Refused(_)

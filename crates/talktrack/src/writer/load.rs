@@ -44,7 +44,7 @@ impl Load {
 
     pub(super) fn add(&self, record: &Record) {
         if let Body::Delete(delete) = &record.body
-            && delete.is_for_good()
+            && delete.is_permanent()
         {
             self.deleted.lock().insert((delete.session_id, delete.owner), record.seq);
             self.any_deleted.store(true, Ordering::Release);

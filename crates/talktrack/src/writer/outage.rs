@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::books::{Figures, count_retry};
-use crate::health::{BREAKER, Vitals, WATCH};
-use crate::lines;
+use crate::books::{MetricHandles, count_retry};
+use crate::event_log;
+use crate::health::{BREAKER, HealthState, WATCH};
 use crate::store::StoreError;
 
 /// The state of the store as all lanes together see it.
 pub(super) struct Outage {
-    vitals: Arc<Vitals>,
-    figures: Figures,
+    health: Arc<HealthState>,
+    metrics: MetricHandles,
     /// Wakes the waiting lanes when one of them has succeeded.
     over: Notify,
     /// The time of the latest failure, or of the start.
@@ -22,12 +22,12 @@ pub(super) struct Outage {
 }
 
 impl Outage {
-    pub(super) fn new(vitals: &Arc<Vitals>, figures: &Figures) -> Arc<Self> {
-        figures.store_up.set(1.0);
+    pub(super) fn new(health: &Arc<HealthState>, metrics: &MetricHandles) -> Arc<Self> {
+        metrics.store_up.set(1.0);
         let last_failure = Mutex::new(Instant::now());
         Arc::new(Self {
-            vitals: Arc::clone(vitals),
-            figures: figures.clone(),
+            health: Arc::clone(health),
+            metrics: metrics.clone(),
             over: Notify::new(),
             last_failure,
         })
@@ -45,7 +45,7 @@ impl Outage {
     pub(super) fn report_outage(&self, lane: usize, cause: &str) {
         // The cause is logged once, because every lane meets the same one.
         if self.note_failure(lane, cause) {
-            lines::failed(cause);
+            event_log::log_failure(cause);
         }
     }
 
@@ -59,9 +59,9 @@ impl Outage {
 
     /// Notes a failure. Returns true if it is new.
     fn note_failure(&self, teller: usize, cause: &str) -> bool {
-        self.figures.store_up.set(0.0);
+        self.metrics.store_up.set(0.0);
         *self.last_failure.lock() = Instant::now();
-        self.vitals.store_fails(teller, cause)
+        self.health.report_store_failure(teller, cause)
     }
 
     /// Reports that the store would accept records now.
@@ -72,8 +72,8 @@ impl Outage {
     /// Reports that a lane's write succeeded.
     pub(super) fn report_success(&self, lane: usize) {
         // A successful write overrules the background check.
-        let foreseen = self.vitals.store_works(WATCH);
-        if !self.vitals.store_works(lane) && !foreseen {
+        let foreseen = self.health.report_store_success(WATCH);
+        if !self.health.report_store_success(lane) && !foreseen {
             return;
         }
         self.over.notify_waiters();
@@ -91,7 +91,7 @@ impl Outage {
     /// Sets or clears the warning about a problem that affects one user only.
     pub(super) fn set_warning(&self, warning: Option<String>) {
         let words = warning.clone();
-        if self.vitals.set_warning(warning)
+        if self.health.set_warning(warning)
             && let Some(words) = words
         {
             tracing::warn!("{words}");
@@ -100,15 +100,15 @@ impl Outage {
 
     /// Reports that the store has answered this lane, although it accepted nothing: the store can be reached.
     pub(super) fn report_answer(&self, lane: usize) {
-        if self.vitals.store_works(lane) {
+        if self.health.report_store_success(lane) {
             self.over.notify_waiters();
             self.update_health();
         }
     }
 
     fn update_health(&self) {
-        if self.vitals.read().store.is_none() {
-            self.figures.store_up.set(1.0);
+        if self.health.snapshot().store.is_none() {
+            self.metrics.store_up.set(1.0);
             tracing::info!("the store takes messages again");
         }
     }

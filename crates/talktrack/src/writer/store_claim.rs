@@ -80,7 +80,7 @@ impl StoreClaim {
                 return Ok(());
             }
             Some(noted) if !state.redirects => {
-                let message = noted.mismatch(found.name());
+                let message = noted.mismatch_message(found.name());
                 return Err(StoreError::new(ErrorClass::Systemic, message));
             }
             Some(noted) => {

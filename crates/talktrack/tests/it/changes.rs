@@ -193,7 +193,7 @@ async fn a_replayed_letter_is_told_behind_all_others() {
     within(accept(&tracker, numbered(7, "too early"))).await.unwrap();
     start(&tracker).await;
     let letters = reader(&dir).dead_letters(None, 10).await.unwrap();
-    within(tracker.replay(*letters[0].record.clone().unwrap()).unwrap()).await.unwrap();
+    within(tracker.replay_record(*letters[0].record.clone().unwrap()).unwrap()).await.unwrap();
     let changes = all(&dir).await;
     assert_eq!(kinds(&changes), [ChangeKind::SessionStarted, ChangeKind::Message]);
     assert_eq!(changes[1].message_id, Some(Uuid::from_u128(7)));

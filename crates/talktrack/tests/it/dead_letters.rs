@@ -65,13 +65,13 @@ async fn start(tracker: &Tracker) {
 /// Replays a dead letter, waits until its message is durable again, and keeps the dead letter.
 async fn replay(tracker: &Tracker, letter: &DeadLetter) -> Receipt {
     let record = letter.clone().intact().expect("a whole record");
-    let receipt = tracker.replay(record).expect("the record is accepted");
+    let receipt = tracker.replay_record(record).expect("the record is accepted");
     within(receipt.clone()).await.expect("durable again");
     receipt
 }
 
 async fn take_out(tracker: &Tracker, letters: &[Seq]) -> Vec<Seq> {
-    within(tracker.take_out_dead_letters(letters.to_vec())).await.unwrap()
+    within(tracker.delete_dead_letters(letters.to_vec())).await.unwrap()
 }
 
 async fn rows(tracker: &Tracker) -> Vec<MessageRow> {
@@ -179,7 +179,7 @@ async fn what_is_dropped_is_gone_and_the_others_stay() {
         assert_books(dir, &tracker, 3, 3, 1).await;
         within(tracker.shutdown(AMPLE)).await.unwrap();
         assert_eq!(
-            within(tracker.take_out_dead_letters(vec![seqs[0]])).await,
+            within(tracker.delete_dead_letters(vec![seqs[0]])).await,
             Err(NotDurable::Stopped),
             "nobody writes the file any more"
         );
@@ -210,7 +210,7 @@ async fn a_replay_never_replaces_what_was_stored_under_its_id_meanwhile() {
     start(&tracker).await;
     within(accept(&tracker, said("the other"))).await.unwrap();
     let letter = letters(&dir).await.remove(0);
-    let receipt = tracker.replay(letter.intact().unwrap()).unwrap();
+    let receipt = tracker.replay_record(letter.intact().unwrap()).unwrap();
     assert_eq!(within(receipt).await, Err(NotDurable::IdConflict), "and the letter stays");
     assert_eq!(contents(&tracker).await, ["the other"]);
     assert_books(&dir, &tracker, 2, 1, 0).await;
@@ -281,7 +281,7 @@ async fn letters_are_taken_out_when_the_disk_answers_and_not_before() {
     let tracker = open(&Setup::sqlite(dir.path()));
     let seq = lay_aside(&dir, &tracker, &["stuck"]).await[0].seq;
     let disk = StuckDisk::of(dir.path());
-    let mut taking = Box::pin(tracker.take_out_dead_letters(vec![seq]));
+    let mut taking = Box::pin(tracker.delete_dead_letters(vec![seq]));
     assert_pending(&mut taking, "the disk has not answered").await;
     assert_eq!(tracker.health().books.letters_taken_out, 0);
     drop(disk);
@@ -298,10 +298,10 @@ async fn a_record_that_cannot_be_taken_now_is_handed_back() {
     let record = letter.intact().unwrap();
     drop(tracker);
     let tracker = setup.open(Options { max_message_bytes: 10, ..setup.options() }).unwrap();
-    let refused = tracker.replay(record.clone()).expect_err("refused");
+    let refused = tracker.replay_record(record.clone()).expect_err("refused");
     assert_eq!((refused.reason.code(), &refused.returned), ("too_large", &record));
     tracker.refuse_new_work();
-    let refused = tracker.replay(record.clone()).expect_err("refused");
+    let refused = tracker.replay_record(record.clone()).expect_err("refused");
     assert_eq!((refused.reason, refused.returned), (Reason::ShuttingDown, record));
     assert_books(&dir, &tracker, 1, 1, 0).await;
 }

@@ -12,7 +12,7 @@ use talktrack::options::Redirect;
 use talktrack::store::memory::MemoryStore;
 use talktrack::store::{ErrorClass, Store};
 use talktrack::testing::{Setup, Trial, eventually};
-use talktrack::{Books, Deletion, Message, NewSession, NotDurable, Options, Removed, Role, Tracker};
+use talktrack::{Books, Deletion, DeletionCounts, Message, NewSession, NotDurable, Options, Role, Tracker};
 use uuid::Uuid;
 
 use crate::node::Node;
@@ -31,7 +31,7 @@ fn long(number: u32) -> String {
     format!("{number}: {}", SECRET.repeat(600))
 }
 
-async fn delete(tracker: &Tracker) -> (Removed, Removed) {
+async fn delete(tracker: &Tracker) -> (DeletionCounts, DeletionCounts) {
     let Deletion { here, in_store } = tracker.delete_session(SESSION, None).expect("accepted");
     let here = within(here.durable()).await.expect("durable");
     (here, within(in_store.durable()).await.expect("the store does it"))
@@ -112,7 +112,7 @@ async fn words_that_a_remote_store_has_long_had_are_in_no_file_either() {
     two_sessions(&tracker).await;
     within(tracker.flush_to_store()).await.unwrap();
     let (here, in_store) = delete(&tracker).await;
-    assert_eq!((here, in_store.messages), (Removed::default(), 40));
+    assert_eq!((here, in_store.messages), (DeletionCounts::default(), 40));
     assert_eq!(files_with(SECRET, dir.path()), [""; 0]);
     assert_eq!(contents(&tracker, OTHER_SESSION).await.len(), 40);
 }
@@ -168,7 +168,7 @@ async fn nothing_remains_of_deleted_sessions(setup: &Setup, data_dir: &Path, is_
         let Deletion { here, .. } =
             tracker.delete_session(sessions[usize::try_from(*number).unwrap()], None).unwrap();
         within(here.durable()).await.unwrap();
-        within(tracker.erased()).await;
+        within(tracker.wait_until_erased()).await;
         assert_eq!(files_with(&words, data_dir), [""; 0], "session {number}, deleted as number {place}");
         // The other sessions continue.
         let other = sessions[usize::try_from(order[30 + place % 10]).unwrap()];
@@ -226,7 +226,7 @@ async fn a_deletion_while_the_store_is_away_is_done_here_at_once_and_there_when_
     within(tracker.flush()).await.unwrap();
     let Deletion { here, in_store } = tracker.delete_session(SESSION, None).unwrap();
     let here = within(here.durable()).await.unwrap();
-    assert_eq!(here, Removed { journal: 1, ..Removed::default() });
+    assert_eq!(here, DeletionCounts { journal: 1, ..DeletionCounts::default() });
     assert_eq!(files_with(SECRET, dir.path()), [""; 0]);
     let books = tracker.health().books;
     assert_eq!((books.durable, books.pending(), books.letters()), (92, 1, 0));
@@ -408,7 +408,7 @@ async fn letters_that_are_taken_out_leave_no_words_behind() {
     trial.track(message(long(1))).await.unwrap();
     let seq: i64 = value(dir.path(), "SELECT seq FROM dead_letters");
     assert_ne!(files_with(SECRET, dir.path()), [""; 0]);
-    assert_eq!(within(trial.tracker().take_out_dead_letters(vec![seq])).await, Ok(vec![seq]));
+    assert_eq!(within(trial.tracker().delete_dead_letters(vec![seq])).await, Ok(vec![seq]));
     eventually("the words are gone", || files_with(SECRET, dir.path()).is_empty()).await;
 }
 

@@ -214,7 +214,7 @@ async fn a_session_can_be_had_by_another_user_only_when_nobody_has_it() {
     };
     let refused = within(trial.tracker().start_session(thief).unwrap().durable()).await;
     assert_eq!(refused, Err(NotDurable::OtherUser), "the journal's file knows it too");
-    trial.tracker().forget(SESSION, other);
+    trial.tracker().forget_claim(SESSION, other);
     trial.start(new_session()).await;
     trial.say(SESSION, Role::User, "still mine").await;
     trial.settled().await;

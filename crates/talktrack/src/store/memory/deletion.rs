@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use crate::clock::{Seq, Timestamp};
 use crate::error::NotDurable;
-use crate::record::{Body, Record, Removed, RemovedRows, SessionDelete, UserDelete, Verdict};
+use crate::record::{Body, DeletionCounts, Record, RemovedRows, SessionDelete, UserDelete, Verdict};
 use crate::store::memory::Tables;
 use crate::store::{SessionCursor, SessionRow};
 use crate::stored::TimeKey;
@@ -13,32 +13,32 @@ impl Tables {
     pub(super) fn delete(&mut self, seq: Seq, delete: &SessionDelete) -> Verdict {
         if let Some(rows) = &delete.removed {
             self.remove_again(seq, delete.session_id, rows);
-            return Verdict::Deleted(Removed::default());
+            return Verdict::Deleted(DeletionCounts::default());
         }
         let is_owners =
             |owner| self.sessions.get(&delete.session_id).is_some_and(|row| row.user_id == Some(owner));
-        if let Some(owner) = delete.owner.filter(|owner| delete.is_for_good() && !is_owners(*owner)) {
+        if let Some(owner) = delete.owner.filter(|owner| delete.is_permanent() && !is_owners(*owner)) {
             if !self.deleted.contains_key(&delete.session_id) {
                 self.deleted_claims.insert((delete.session_id, owner));
             }
             let is_there = self.sessions.contains_key(&delete.session_id);
             let other = is_there.then_some(Verdict::Refused(NotDurable::OtherUser));
-            return other.unwrap_or(Verdict::Deleted(Removed::default()));
+            return other.unwrap_or(Verdict::Deleted(DeletionCounts::default()));
         }
         if let Some(session) = self.sessions.get(&delete.session_id) {
             if delete.owner.is_some_and(|owner| session.user_id != Some(owner)) {
                 return Verdict::Refused(NotDurable::OtherUser);
             }
             if session.is_spared_by(delete) {
-                return Verdict::GoesOn;
+                return Verdict::StaysActive;
             }
         }
-        if delete.is_for_good() {
+        if delete.is_permanent() {
             let user = self.sessions.get(&delete.session_id).and_then(|row| row.user_id);
             let noted = self.deleted.entry(delete.session_id).or_default();
             *noted = noted.or(user).or(delete.told_to);
         }
-        self.told.remove(&delete.session_id);
+        self.applied.remove(&delete.session_id);
         let sessions = self.sessions.remove(&delete.session_id).iter().count() as u64;
         let messages = self.transcripts.remove(&delete.session_id).map_or(0, |transcript| transcript.len());
         let mut ids = Vec::new();
@@ -47,8 +47,8 @@ impl Tables {
             ids.extend((!stays).then_some(*id));
             stays
         });
-        let removed = Removed { sessions, messages: messages as u64, ..Removed::default() };
-        if delete.is_for_good() {
+        let removed = DeletionCounts { sessions, messages: messages as u64, ..DeletionCounts::default() };
+        if delete.is_permanent() {
             return Verdict::Deleted(removed);
         }
         Verdict::Expired(removed, RemovedRows { session: sessions > 0, messages: ids })
@@ -67,18 +67,18 @@ impl Tables {
             }
         }
         let is_empty = self.transcripts.get(&session_id).is_none_or(|transcript| transcript.is_empty());
-        let last = self.told.get(&session_id).and_then(|told| told.last);
+        let last = self.applied.get(&session_id).and_then(|applied| applied.last);
         if rows.session && is_empty && last.is_none_or(|(_, last)| last <= seq) {
             self.sessions.remove(&session_id);
             self.transcripts.remove(&session_id);
-            self.told.remove(&session_id);
+            self.applied.remove(&session_id);
         }
     }
 
     pub(super) fn delete_user(&mut self, seq: Seq, delete: &UserDelete) -> Verdict {
         let deleted_at = self.deleted_users.entry(delete.user_id).or_insert(seq);
         *deleted_at = seq.max(*deleted_at);
-        Verdict::Deleted(Removed::default())
+        Verdict::Deleted(DeletionCounts::default())
     }
 
     /// True if the record was accepted before its user deleted the session or all of the user's data.

@@ -31,19 +31,19 @@ impl MemoryStore {
 
     /// Returns a copy of the current content.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot(self.tables.lock().copy())
+        Snapshot(self.tables.lock().copy_without_faults())
     }
 
     /// Restores the content of a snapshot. The store forgets all later writes.
     pub fn restore(&self, snapshot: &Snapshot) {
         let mut tables = self.tables.lock();
         let (fault, lost) = (tables.fault.take(), tables.lost.take());
-        *tables = Tables { fault, lost, ..snapshot.0.copy() };
+        *tables = Tables { fault, lost, ..snapshot.0.copy_without_faults() };
     }
 }
 
 impl Tables {
-    fn copy(&self) -> Self {
+    fn copy_without_faults(&self) -> Self {
         Self {
             sessions: self.sessions.clone(),
             messages: self.messages.clone(),
@@ -51,7 +51,7 @@ impl Tables {
             deleted: self.deleted.clone(),
             deleted_claims: self.deleted_claims.clone(),
             deleted_users: self.deleted_users.clone(),
-            told: self.told.clone(),
+            applied: self.applied.clone(),
             numbers: self.numbers.clone(),
             fault: None,
             lost: None,

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use crate::message::{Kind, Role};
-use crate::record::Stamped;
+use crate::record::StampedMessage;
 use crate::store::{MessageCursor, MessageRow, PREVIEW_CHARS, SessionPreview};
 use crate::stored::{Stored, StoredTime};
 
-pub(super) fn row_of(owner: Uuid, seq: i64, created_at: StoredTime, stamped: &Stamped) -> MessageRow {
+pub(super) fn row_of(owner: Uuid, seq: i64, created_at: StoredTime, stamped: &StampedMessage) -> MessageRow {
     let message = stamped.message.clone();
     MessageRow {
         id: stamped.id,

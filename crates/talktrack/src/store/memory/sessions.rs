@@ -15,7 +15,7 @@ use crate::stored::{Stored, StoredTime};
 
 /// The columns that the other stores keep in a session's row in addition to those of [`SessionRow`].
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Told {
+pub(super) struct AppliedState {
     /// The record that was last applied to the row.
     pub(super) last: Option<Origin>,
     /// The end was inferred: a node concluded it, no client sent it.
@@ -24,7 +24,7 @@ pub(super) struct Told {
 
 /// The origin of a record, and how much of it applies.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct By {
+pub(super) struct RecordSource {
     pub(super) rule: Rule,
     pub(super) origin: Origin,
     /// An operator replayed the record.
@@ -32,20 +32,20 @@ pub(super) struct By {
 }
 
 impl Tables {
-    pub(super) fn start(&mut self, by: By, start: &SessionStart) -> Verdict {
+    pub(super) fn start(&mut self, by: RecordSource, start: &SessionStart) -> Verdict {
         let (_, seq) = by.origin;
-        let told = self.told.entry(start.session_id).or_default();
+        let applied = self.applied.entry(start.session_id).or_default();
         let Some(session) = self.sessions.get_mut(&start.session_id) else {
             self.sessions.insert(start.session_id, SessionRow::from_start(start, seq));
             // A replayed start must not hide earlier records of the session.
-            *told = Told { last: (!by.is_replayed).then_some(by.origin), end_inferred: false };
+            *applied = AppliedState { last: (!by.is_replayed).then_some(by.origin), end_inferred: false };
             return Verdict::Started { resumed: false };
         };
         if session.user_id != Some(start.user_id) {
             return Verdict::Refused(NotDurable::OtherUser);
         }
         if known(session.ended_at.as_ref()).is_some_and(|ended_at| by.rule.reopens(seq, ended_at)) {
-            reopen(session, told);
+            reopen(session, applied);
         }
         session.last_event_at = session.last_event_at.take().max(Some(start.happened_at(seq).into()));
         if session.external_id.is_none() {
@@ -56,11 +56,11 @@ impl Tables {
         {
             return metadata_too_large();
         }
-        told.apply(by);
+        applied.apply(by);
         Verdict::Started { resumed: true }
     }
 
-    pub(super) fn update(&mut self, by: By, update: &SessionUpdate) -> Verdict {
+    pub(super) fn update(&mut self, by: RecordSource, update: &SessionUpdate) -> Verdict {
         let Some(session) = self.sessions.get_mut(&update.session_id) else {
             return Verdict::Refused(NotDurable::UnknownSession);
         };
@@ -70,21 +70,21 @@ impl Tables {
         if !merge(by.rule, &mut session.metadata, &update.metadata) {
             return metadata_too_large();
         }
-        self.told.entry(update.session_id).or_default().apply(by);
+        self.applied.entry(update.session_id).or_default().apply(by);
         Verdict::Updated
     }
 
     /// Reopens the session for a new message if its end was inferred and lies before this moment.
     pub(super) fn take_back_end(&mut self, session_id: Uuid, before: Timestamp) -> Option<Verdict> {
         let session = self.sessions.get_mut(&session_id)?;
-        let told = self.told.get_mut(&session_id).filter(|told| told.end_inferred)?;
+        let applied = self.applied.get_mut(&session_id).filter(|applied| applied.end_inferred)?;
         known(session.ended_at.as_ref()).filter(|ended_at| *ended_at < before)?;
-        reopen(session, told);
+        reopen(session, applied);
         let (user_id, started_at) = (session.user_id?, session.started_at.known()?);
         Some(Verdict::Reopened(Reopened { session_id, user_id, started_at }))
     }
 
-    pub(super) fn end(&mut self, by: By, end: &SessionEnd) -> Verdict {
+    pub(super) fn end(&mut self, by: RecordSource, end: &SessionEnd) -> Verdict {
         let Some(session) = self.sessions.get(&end.session_id) else {
             return Verdict::Refused(NotDurable::UnknownSession);
         };
@@ -93,15 +93,15 @@ impl Tables {
         }
         let row = SessionEndState {
             is_ended: session.ended_at.is_some(),
-            is_inferred: self.told.get(&end.session_id).is_some_and(|told| told.end_inferred),
+            is_inferred: self.applied.get(&end.session_id).is_some_and(|applied| applied.end_inferred),
             last_event_at: known(session.last_event_at.as_ref()),
         };
         let message_count = session.message_count.unsigned_abs();
         let duration_seconds = match Ending::decide(by.rule, end, by.origin.1, row) {
-            Ending::Continues => return Verdict::GoesOn,
+            Ending::Continues => return Verdict::StaysActive,
             Ending::Kept => session.duration_seconds,
             Ending::Closes => {
-                self.told.entry(end.session_id).or_default().apply(by);
+                self.applied.entry(end.session_id).or_default().apply(by);
                 self.close(end)
             }
         };
@@ -118,14 +118,14 @@ impl Tables {
         session.status = end.status.into();
         session.end_reason = Some(end.reason.clone());
         session.duration_seconds = started_at.map(|start| ended_at.max(start).seconds_since(start));
-        self.told.entry(end.session_id).or_default().end_inferred = end.is_inferred();
+        self.applied.entry(end.session_id).or_default().end_inferred = end.is_inferred();
         session.duration_seconds
     }
 }
 
-impl Told {
+impl AppliedState {
     /// Makes this record the last that was applied to the row, if its rule says so.
-    fn apply(&mut self, by: By) {
+    fn apply(&mut self, by: RecordSource) {
         if by.rule.is_applied() {
             self.last = Some(by.origin);
         }
@@ -133,10 +133,10 @@ impl Told {
 }
 
 /// Removes all columns of the end.
-fn reopen(session: &mut SessionRow, told: &mut Told) {
+fn reopen(session: &mut SessionRow, applied: &mut AppliedState) {
     (session.status, session.ended_at, session.end_reason, session.duration_seconds) =
         (Status::Active.into(), None, None, None);
-    told.end_inferred = false;
+    applied.end_inferred = false;
 }
 
 fn known(time: Option<&StoredTime>) -> Option<Timestamp> {

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::error::NotDurable;
-use crate::record::{DeadReason, Removed, RemovedRows, SessionDelete, Verdict};
+use crate::record::{DeadReason, DeletionCounts, RemovedRows, SessionDelete, Verdict};
 use crate::store::postgres::deliveries::DeliveryLane;
 use crate::store::postgres::failure::{Failure, SESSIONS};
 use crate::store::postgres::plan::{PlacedMessage, RecordRef, Round, UpdateOrEnd};
@@ -176,7 +176,7 @@ pub(super) async fn write_deletions(
     let [_, _, _, _, _, _, _, messages, gone, _, _, _, left] =
         transaction::write(client, lane, &statements).await?;
     let done = users.iter().map(|(record, _)| record).chain(again.iter().map(|(record, ..)| record));
-    done.for_each(|record| verdicts[record.place] = Verdict::Deleted(Removed::default()));
+    done.for_each(|record| verdicts[record.place] = Verdict::Deleted(DeletionCounts::default()));
     // A broken search index must not prevent a deletion. The indexer's next scan removes the remaining
     // entries.
     let _ = Statement::new(FORGET).uuids(ids().chain(ids_again())).query(client).await;
@@ -189,13 +189,13 @@ pub(super) async fn write_deletions(
     }
     for (RecordRef { place, .. }, delete) in deletes {
         let session_id = &delete.session_id;
-        let removed = Removed {
+        let removed = DeletionCounts {
             sessions: u64::from(gone.contains(session_id)),
             messages: messages.get(session_id).map_or(0, |(count, _)| *count),
-            ..Removed::default()
+            ..DeletionCounts::default()
         };
         verdicts[*place] = match left.get(session_id) {
-            None if delete.is_for_good() => Verdict::Deleted(removed),
+            None if delete.is_permanent() => Verdict::Deleted(removed),
             None => {
                 let messages = messages.remove(session_id).map_or_else(Vec::new, |(_, ids)| ids);
                 Verdict::Expired(removed, RemovedRows { session: removed.sessions > 0, messages })
@@ -203,7 +203,7 @@ pub(super) async fn write_deletions(
             Some(user_id) if delete.owner.is_some_and(|owner| owner != *user_id) => {
                 Verdict::Refused(NotDurable::OtherUser)
             }
-            Some(_) if !delete.is_for_good() => Verdict::GoesOn,
+            Some(_) if !delete.is_permanent() => Verdict::StaysActive,
             Some(_) => {
                 return Err(Failure::systemic(format!(
                     "A session of '{SESSIONS}' cannot be deleted: a trigger or a policy of row-level security keeps its row"

@@ -36,7 +36,7 @@ pub(super) fn check_identity(expected: &ExpectedStore, address: &Address) -> Hoo
             let Some(expected) = expected else { return Ok(()) };
             match tokio::time::timeout(READ_TIMEOUT, read_id(client)).await {
                 Ok(Ok(found)) if found == expected.id => Ok(()),
-                Ok(Ok(_)) => Err(HookError::message(expected.mismatch(&place))),
+                Ok(Ok(_)) => Err(HookError::message(expected.mismatch_message(&place))),
                 Ok(Err(error)) => Err(HookError::Backend(error)),
                 Err(_) => {
                     let seconds = READ_TIMEOUT.as_secs();

@@ -5,7 +5,7 @@ use tokio_postgres::types::Type;
 
 use crate::json::{JsonArray, JsonObject};
 use crate::message::Message;
-use crate::record::Stamped;
+use crate::record::StampedMessage;
 use crate::store::postgres::plan::PlacedMessage;
 use crate::store::postgres::statement::Statement;
 
@@ -132,7 +132,7 @@ pub(super) fn revise_messages<'a>(revisions: &[PlacedMessage<'a>]) -> Statement<
 }
 
 /// Adds the ids and the columns that a revision may change as parameters.
-fn with_content<'a, I: Iterator<Item = &'a Stamped>>(
+fn with_content<'a, I: Iterator<Item = &'a StampedMessage>>(
     statement: Statement<'a>,
     all: impl Fn() -> I,
 ) -> Statement<'a> {

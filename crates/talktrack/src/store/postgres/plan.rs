@@ -10,8 +10,8 @@ use uuid::Uuid;
 use crate::clock::{Seq, Timestamp};
 use crate::json::JsonObject;
 use crate::record::{
-    Attempt, Body, Record, RemovedRows, SessionDelete, SessionEnd, SessionStart, SessionUpdate, Stamped,
-    UserDelete,
+    Attempt, Body, Record, RemovedRows, SessionDelete, SessionEnd, SessionStart, SessionUpdate,
+    StampedMessage, UserDelete,
 };
 
 /// A record's place among the batch's records and in the order of acceptance, and whether the store may
@@ -35,7 +35,7 @@ impl RecordRef {
 pub(super) struct PlacedMessage<'r> {
     pub(super) place: usize,
     pub(super) seq: Seq,
-    pub(super) stamped: &'r Stamped,
+    pub(super) stamped: &'r StampedMessage,
     pub(super) attempt: Attempt,
 }
 
@@ -122,7 +122,7 @@ impl SessionPhase {
     fn new(body: &Body) -> Self {
         match body {
             Body::Start(_) => Self::Started,
-            Body::Update(_) | Body::Alive(_) | Body::Message(_) => Self::Running,
+            Body::Update(_) | Body::Heartbeat(_) | Body::Message(_) => Self::Running,
             Body::End(_) => Self::Ended,
             Body::Delete(_) | Body::DeleteUser(_) => Self::Deleted,
         }
@@ -240,7 +240,7 @@ impl<'r> Round<'r> {
             Body::Message(stamped) => {
                 self.add_message(PlacedMessage { place, seq: record.seq, stamped, attempt: record.attempt });
             }
-            Body::Alive(alive) => {
+            Body::Heartbeat(alive) => {
                 let claim = (alive.session_id, alive.owner);
                 let latest = self.alive.entry(claim).or_insert(alive.at);
                 *latest = alive.at.max(*latest);

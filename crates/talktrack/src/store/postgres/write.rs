@@ -204,7 +204,7 @@ fn judge_ends(round: &Round<'_>, rows: &[Row], verdicts: &mut [Verdict]) -> Resu
         let message_count = u64::try_from(row.try_get::<_, i64>(2)?).unwrap_or(0);
         let goes_on: bool = row.try_get(3)?;
         let figures = Ended { duration_seconds, message_count };
-        let verdict = if goes_on { Verdict::GoesOn } else { Verdict::Ended(figures) };
+        let verdict = if goes_on { Verdict::StaysActive } else { Verdict::Ended(figures) };
         ended.insert(row.try_get::<_, Uuid>(0)?, verdict);
     }
     for (record, end) in &round.ends {

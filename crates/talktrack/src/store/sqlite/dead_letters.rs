@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn the_bytes_of_letters_are_counted_from_an_index_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let connection = database::draft(&dir.path().join("file")).unwrap();
+        let connection = database::create_draft(&dir.path().join("file")).unwrap();
         let steps = plan(&connection, BYTES_OF_OWNERS);
         assert_eq!(steps, ["SCAN letter_sizes USING COVERING INDEX letter_sizes_of_owner"]);
     }

@@ -9,7 +9,7 @@ use crate::changes;
 use crate::clock::{Clock as _, Seq, SystemClock, Timestamp};
 use crate::database::{UuidText, column_or_null, parse_time, parse_uuid};
 use crate::error::ReadError;
-use crate::record::{Record, Removed};
+use crate::record::{DeletionCounts, Record};
 use crate::store::sqlite::rows::{SESSION_COLUMNS, has_id, session_row};
 use crate::store::sqlite::{SqliteReader, deleted_messages};
 use crate::store::{DeletedSession, Page, SessionCursor, SessionRow};
@@ -90,7 +90,7 @@ pub(super) fn remove_session(
     tx: &Transaction<'_>,
     place: Seq,
     session_id: Uuid,
-) -> rusqlite::Result<Removed> {
+) -> rusqlite::Result<DeletionCounts> {
     let id = UuidText::new(session_id);
     if let Some(span) = find_span(tx, &id)? {
         changes::note_span(tx, place, span)?;
@@ -99,7 +99,7 @@ pub(super) fn remove_session(
     let messages = gone("DELETE FROM conversation_messages WHERE session_id = ?1")?;
     let sessions = gone("DELETE FROM conversation_sessions WHERE session_id = ?1")?;
     deleted_messages::forget_deleted_messages(tx, session_id)?;
-    Ok(Removed { sessions, messages, ..Removed::default() })
+    Ok(DeletionCounts { sessions, messages, ..DeletionCounts::default() })
 }
 
 /// Returns the first and the last moment of a session, from its start and its messages.

@@ -88,7 +88,8 @@ impl DerivedFile {
 }
 
 fn remove_files(path: &Path) -> io::Result<()> {
-    for file in [path.to_owned(), database::beside(path, "-wal"), database::beside(path, "-shm")] {
+    for file in [path.to_owned(), database::sibling_path(path, "-wal"), database::sibling_path(path, "-shm")]
+    {
         match fs::remove_file(&file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

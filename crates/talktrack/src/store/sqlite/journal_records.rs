@@ -19,7 +19,7 @@ impl SqliteReader {
     /// # Errors
     /// If SQLite cannot read the file.
     pub async fn changes_since(&self, place: Seq, limit: usize) -> Result<Changes, ReadError> {
-        self.run_query(move |connection| changes::since(connection, place, limit)).await
+        self.run_query(move |connection| changes::read_since(connection, place, limit)).await
     }
 
     /// Returns the place after the newest change, for [`Self::changes_since`].
@@ -27,7 +27,7 @@ impl SqliteReader {
     /// # Errors
     /// If SQLite cannot read the file.
     pub async fn newest_change(&self) -> Result<Seq, ReadError> {
-        self.run_query(changes::newest).await
+        self.run_query(changes::newest_seq).await
     }
 
     /// Returns those records with these `seq` that are in the journal. A later revision of a message comes

@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn what_names_no_user_is_found_by_the_index_of_sessions() {
         let dir = tempfile::tempdir().unwrap();
-        let connection = database::draft(&dir.path().join("file")).unwrap();
+        let connection = database::create_draft(&dir.path().join("file")).unwrap();
         let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {UNOWNED}")).unwrap();
         let steps = plan.query_map([SESSION], |row| row.get::<_, String>(3)).unwrap();
         let steps: Vec<_> = steps.collect::<rusqlite::Result<_>>().unwrap();

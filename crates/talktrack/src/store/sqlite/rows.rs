@@ -41,7 +41,7 @@ pub(crate) const BOOKS_COLUMNS: &str =
 
 /// Notes damage for the next start of the process that writes the file.
 pub(super) fn note_damage(connection: &Connection, damage: &str) {
-    connection.path().iter().for_each(|path| database::suspect(Path::new(path), damage));
+    connection.path().iter().for_each(|path| database::mark_suspect(Path::new(path), damage));
 }
 
 /// Returns one session by its id.

@@ -97,7 +97,7 @@ impl Searchers {
             Err(error) => {
                 if database::is_damage(&error) {
                     // Either file may be damaged. The writer of the index checks this file.
-                    database::suspect(&search_index::path_of(&self.database), &error.to_string());
+                    database::mark_suspect(&search_index::path_of(&self.database), &error.to_string());
                 }
                 Err(database_error(error.to_string()))
             }

@@ -78,7 +78,7 @@ fn to_stats_error(connection: &Connection, rollup_path: &Path, error: &rusqlite:
         && let Some(path) = connection.path().map(Path::new)
     {
         // The process that writes the file checks it.
-        database::suspect(path, &error.to_string());
+        database::mark_suspect(path, &error.to_string());
         if path == rollup_path {
             return StatsError::NotCounted(
                 "what was counted is damaged, and is counted anew; try again soon".into(),
@@ -122,12 +122,7 @@ impl SqliteReader {
         let newest = self.end().await?;
         let messages = newest.saturating_sub(checkpoint.row).max(0).unsigned_abs();
         let since = move |connection: &Connection| {
-            changes::count_of_kinds_since(
-                connection,
-                &rollup::RECOMPUTED_KINDS,
-                checkpoint.change,
-                MOST_CHANGES,
-            )
+            changes::count_kinds_since(connection, &rollup::RECOMPUTED_KINDS, checkpoint.change, MOST_CHANGES)
         };
         let changes = self.run_query(since).await?;
         Ok(Stats::from_buckets(range, found, Lag { messages, changes, stale_buckets }))

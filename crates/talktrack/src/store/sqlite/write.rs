@@ -13,8 +13,8 @@ use crate::database::{UuidText, column_or_null, parse_uuid};
 use crate::error::NotDurable;
 use crate::json::JsonObject;
 use crate::record::{
-    Attempt, Body, DeadReason, Record, Removed, RevisionOrder, SessionDelete, SessionEnd, SessionStart,
-    SessionUpdate, Stamped, Verdict,
+    Attempt, Body, DeadReason, DeletionCounts, Record, RevisionOrder, SessionDelete, SessionEnd,
+    SessionStart, SessionUpdate, StampedMessage, Verdict,
 };
 use crate::store::sqlite::deleted_messages::DeletedMessages;
 use crate::store::sqlite::sessions::RecordMeta;
@@ -96,11 +96,11 @@ impl RowBatch<'_> {
             Body::Update(update) => self.update_session(RecordMeta::new(record), update),
             Body::End(end) => self.end_session(RecordMeta::new(record), end),
             // No other node has to learn of the session's activity.
-            Body::Alive(_) => Ok(Verdict::GoesOn),
+            Body::Heartbeat(_) => Ok(Verdict::StaysActive),
             Body::Delete(delete) => self.delete_session(record.seq, delete),
             // No other node can later deliver a record that was accepted earlier, and each session is
             // deleted by a record of its own.
-            Body::DeleteUser(_) => Ok(Verdict::Deleted(Removed::default())),
+            Body::DeleteUser(_) => Ok(Verdict::Deleted(DeletionCounts::default())),
         }
     }
 
@@ -122,7 +122,7 @@ impl RowBatch<'_> {
     fn write_message(
         &mut self,
         seq: Seq,
-        stamped: &Stamped,
+        stamped: &StampedMessage,
         takes_back: Option<Timestamp>,
     ) -> rusqlite::Result<Verdict> {
         let owner = match self.ensure_session(seq, stamped)? {
@@ -152,7 +152,7 @@ impl RowBatch<'_> {
     fn ensure_session(
         &mut self,
         seq: Seq,
-        stamped: &Stamped,
+        stamped: &StampedMessage,
     ) -> rusqlite::Result<Result<Option<Uuid>, Verdict>> {
         let session_id = stamped.message.session_id;
         let stored = self.owner_of(session_id, stamped.owner)?;
@@ -168,7 +168,7 @@ impl RowBatch<'_> {
     fn insert_message(
         &mut self,
         seq: Seq,
-        stamped: &Stamped,
+        stamped: &StampedMessage,
         user_id: Option<Uuid>,
     ) -> rusqlite::Result<bool> {
         use std::fmt::Write as _;
@@ -199,7 +199,12 @@ impl RowBatch<'_> {
     }
 
     /// Handles an id that is already stored: a repetition, a revision or a conflict.
-    fn handle_existing(&mut self, seq: Seq, stamped: &Stamped, owner: Uuid) -> rusqlite::Result<Verdict> {
+    fn handle_existing(
+        &mut self,
+        seq: Seq,
+        stamped: &StampedMessage,
+        owner: Uuid,
+    ) -> rusqlite::Result<Verdict> {
         let row = rows::read_message(self.tx, stamped.id)?.ok_or(Error::QueryReturnedNoRows)?;
         Ok(match row.compare_revision(stamped) {
             RevisionOrder::Older => {
@@ -217,12 +222,12 @@ impl RowBatch<'_> {
     }
 
     /// Moves the stored message to the place of this earlier revision, if that is before its own.
-    fn move_message_up(&mut self, seq: Seq, stamped: &Stamped) -> rusqlite::Result<()> {
+    fn move_message_up(&mut self, seq: Seq, stamped: &StampedMessage) -> rusqlite::Result<()> {
         let (id, created_at) = (UuidText::new(stamped.id), stamped.created_at.to_string());
         self.tx.prepare_cached(MOVE_MESSAGE_UP)?.execute(params![id.as_str(), created_at, seq]).map(drop)
     }
 
-    fn revise_message(&mut self, stamped: &Stamped, owner: Uuid) -> rusqlite::Result<()> {
+    fn revise_message(&mut self, stamped: &StampedMessage, owner: Uuid) -> rusqlite::Result<()> {
         let message = &stamped.message;
         let user_id = stamped.user_id(owner).map(UuidText::new);
         self.tx.prepare_cached(REVISE_MESSAGE)?.execute(params![
@@ -294,33 +299,33 @@ impl RowBatch<'_> {
         let session_id = delete.session_id;
         // A remote store has already done this deletion, and this file had nothing of the session.
         if delete.removed.is_some() {
-            return Ok(Verdict::Deleted(Removed::default()));
+            return Ok(Verdict::Deleted(DeletionCounts::default()));
         }
         let BatchSession { owner: user, deleted, .. } = *self.batch_session(session_id)?;
-        if let Some(owner) = delete.owner.filter(|owner| delete.is_for_good() && user != Some(*owner)) {
+        if let Some(owner) = delete.owner.filter(|owner| delete.is_permanent() && user != Some(*owner)) {
             // The session belongs to another user, or may later: only records that were accepted for this
             // user are refused.
             if !deleted {
                 deleted::note_deleted_claim(self.tx, session_id, owner)?;
             }
             let other = user.map(|_| Verdict::Refused(NotDurable::OtherUser));
-            return Ok(other.unwrap_or(Verdict::Deleted(Removed::default())));
+            return Ok(other.unwrap_or(Verdict::Deleted(DeletionCounts::default())));
         }
         if user.zip(delete.owner).is_some_and(|(user, owner)| user != owner) {
             return Ok(Verdict::Refused(NotDurable::OtherUser));
         }
         self.flush_counts(session_id)?;
-        if !delete.is_for_good() {
+        if !delete.is_permanent() {
             match rows::read_session(self.tx, session_id)? {
-                None => return Ok(Verdict::Deleted(Removed::default())),
+                None => return Ok(Verdict::Deleted(DeletionCounts::default())),
                 Some(row) if row.is_spared_by(delete) => {
-                    return Ok(Verdict::GoesOn);
+                    return Ok(Verdict::StaysActive);
                 }
                 Some(_) => {}
             }
         }
         let removed = deleted::remove_session(self.tx, seq, session_id)?;
-        if delete.is_for_good() {
+        if delete.is_permanent() {
             deleted::note_deleted(self.tx, session_id, user.or(delete.told_to))?;
         }
         // Later records of this batch must see that the session is gone.

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use super::*;
 use crate::message::{Message, Role};
-use crate::record::Stamped;
+use crate::record::StampedMessage;
 
 fn session(number: usize) -> Uuid {
     Uuid::from_u128(0xa000 + number as u128)
 }
 
 fn said_in(session_id: Uuid) -> Record {
-    let stamped = Stamped {
+    let stamped = StampedMessage {
         id: Uuid::from_u128(1),
         owner: None,
         by_user: false,

@@ -1,6 +1,6 @@
 //! A node that could not reach the database delivers records that were deleted over another node in the meantime.
 
-use talktrack::{Deletion, JsonObject, Message, NotDurable, Removed, Role};
+use talktrack::{Deletion, DeletionCounts, JsonObject, Message, NotDurable, Role};
 use talktrack_testbed::{Database, Postgres, Proxy};
 use uuid::Uuid;
 
@@ -41,15 +41,15 @@ impl Scene {
     }
 
     /// Deletes a session over the node that reaches the database.
-    async fn delete(&self, session: Uuid, owner: Option<Uuid>) -> Removed {
+    async fn delete(&self, session: Uuid, owner: Option<Uuid>) -> DeletionCounts {
         self.done(self.node.tracker.delete_session(session, owner).unwrap()).await
     }
 
     async fn delete_user(&self, user: Uuid) {
-        assert_eq!(self.done(self.node.tracker.delete_user(user).unwrap()).await, Removed::default());
+        assert_eq!(self.done(self.node.tracker.delete_user(user).unwrap()).await, DeletionCounts::default());
     }
 
-    async fn done(&self, Deletion { here, in_store }: Deletion) -> Removed {
+    async fn done(&self, Deletion { here, in_store }: Deletion) -> DeletionCounts {
         within(here.durable()).await.unwrap();
         within(in_store.durable()).await.unwrap()
     }
@@ -65,10 +65,10 @@ impl Scene {
         assert_eq!(self.rows(), "0 0");
         assert!(self.held.dead_letters().is_empty());
         assert_eq!(value::<u64>(self.held.dir(), "SELECT count(*) FROM dead_letters"), 0);
-        within(self.held.tracker.erased()).await;
+        within(self.held.tracker.wait_until_erased()).await;
         assert_eq!(files_with(SECRET, self.held.dir()), [""; 0]);
         self.held.tracker.sweep();
-        assert_eq!(self.held.tracker.sessions_of(USER), [SESSION; 0], "the claim has fallen");
+        assert_eq!(self.held.tracker.sessions_of_user(USER), [SESSION; 0], "the claim has fallen");
     }
 
     /// Returns the numbers of sessions and messages in the database.
@@ -82,7 +82,7 @@ impl Scene {
 async fn a_session_that_a_key_deleted_while_it_waited_on_another_node_does_not_come_back() {
     let scene = Scene::new().await;
     scene.talk().await;
-    assert_eq!(scene.delete(SESSION, None).await, Removed::default());
+    assert_eq!(scene.delete(SESSION, None).await, DeletionCounts::default());
     scene.nothing_is_left().await;
     let start = scene.held.tracker.start_session(new_session()).unwrap();
     assert_eq!(within(start.durable()).await, Err(NotDurable::Deleted));
@@ -92,7 +92,7 @@ async fn a_session_that_a_key_deleted_while_it_waited_on_another_node_does_not_c
 async fn a_session_that_its_user_deleted_while_it_waited_on_another_node_does_not_come_back() {
     let scene = Scene::new().await;
     scene.talk().await;
-    assert_eq!(scene.delete(SESSION, Some(USER)).await, Removed::default());
+    assert_eq!(scene.delete(SESSION, Some(USER)).await, DeletionCounts::default());
     scene.nothing_is_left().await;
     // The tombstone applies only to this user, so another user may start a session with the same id.
     scene.node.start_as(SESSION, OTHER_USER).await;
@@ -143,7 +143,7 @@ async fn another_users_claim_to_a_session_that_a_user_deleted_is_stored_as_if_no
     let scene = Scene::new().await;
     scene.held.start_as(SESSION, OTHER_USER).await;
     scene.held.say(SESSION, "mine").await;
-    assert_eq!(scene.delete(SESSION, Some(USER)).await, Removed::default());
+    assert_eq!(scene.delete(SESSION, Some(USER)).await, DeletionCounts::default());
     scene.delete_user(USER).await;
     scene.proxy.mend();
     scene.held.settled().await;
@@ -166,7 +166,7 @@ async fn a_users_deletion_takes_what_was_accepted_for_the_user_and_leaves_anothe
     }
     let Deletion { here, in_store } = scene.held.tracker.delete_session(SESSION, Some(USER)).unwrap();
     assert_eq!(within(here.durable()).await.map(|removed| removed.journal), Ok(1));
-    within(scene.held.tracker.erased()).await;
+    within(scene.held.tracker.wait_until_erased()).await;
     assert_eq!(files_with(&format!("{SECRET} of {USER}"), scene.held.dir()), [""; 0]);
     scene.proxy.mend();
     scene.held.settled().await;

@@ -163,7 +163,7 @@ async fn tombstones_of_messages_go_when_retention_removes_their_session() {
     })
     .await;
     let since = talktrack::clock::Clock::now(&talktrack::clock::SystemClock).plus(Duration::from_secs(60));
-    let deletion = node.tracker.delete_silent_session(SESSION, None, since).unwrap();
+    let deletion = node.tracker.delete_inactive_session(SESSION, None, since).unwrap();
     done(deletion.expect("it is not in memory")).await;
     assert_eq!(value::<u64>(node.dir(), tombstones), 0);
     assert_eq!(count(&database, "conversation_message_deletions"), "0");

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use talktrack::record::{Attempt, Body, Record, SessionEnd, SessionStart, SessionUpdate, Stamped, Verdict};
+use talktrack::record::{
+    Attempt, Body, Record, SessionEnd, SessionStart, SessionUpdate, StampedMessage, Verdict,
+};
 use talktrack::store::{Delivery, SessionRow};
 use talktrack::{JsonObject, Status, Timestamp};
 use uuid::Uuid;
@@ -83,7 +85,7 @@ fn lost_connection(second: u64) -> Record {
 /// Builds a message that was said at `said` and accepted at `second`, by a node that did not
 /// have the session in memory.
 fn late_message(said: u64, second: u64) -> Record {
-    let stamped = Stamped {
+    let stamped = StampedMessage {
         by_user: false,
         id: Uuid::from_u128(u128::from(second) << 32 | u128::from(said)),
         owner: None,
@@ -200,7 +202,7 @@ async fn a_late_end_does_not_close_what_goes_on_at_another_node(shared: &Shared)
     shared.tell(0, &[start(0, "{}")]).await;
     shared.tell(1, &[start(5, "{}"), late_message(6, 6)]).await;
     for late in [spoken_end(4), lost_connection(4)] {
-        assert_eq!(shared.tell(0, &[late]).await, [Verdict::GoesOn]);
+        assert_eq!(shared.tell(0, &[late]).await, [Verdict::StaysActive]);
         assert_eq!(shared.end().await, ACTIVE);
     }
     // An end that is later than everything else closes the session.

@@ -2,7 +2,7 @@
 //! heard from the session last.
 
 use talktrack::clock::Clock as _;
-use talktrack::record::{Body, Record, SessionEnd, SessionStart, Stamped};
+use talktrack::record::{Body, Record, SessionEnd, SessionStart, StampedMessage};
 use talktrack::store::Delivery;
 use talktrack::testing::PATIENCE;
 use talktrack::{Status, Timestamp};
@@ -154,7 +154,7 @@ async fn nodes_that_look_for_silent_sessions_at_once_end_each_of_them_once(share
     // A store skips the rows that another store has locked.
     for round in 0..2 {
         let (by_one, by_other) =
-            tokio::join!(shared.ways[0].abandon_silent(since), shared.ways[1].abandon_silent(since));
+            tokio::join!(shared.ways[0].end_idle_sessions(since), shared.ways[1].end_idle_sessions(since));
         ended += by_one.unwrap() + by_other.unwrap();
         assert_eq!(ended, 40, "in round {round}");
     }
@@ -256,7 +256,7 @@ fn resumed(started_at: Timestamp) -> Record {
 
 fn said(created_at: Timestamp) -> Record {
     let (id, owner) = (Uuid::from_u128(0xc1), Some(USER));
-    let stamped = Stamped {
+    let stamped = StampedMessage {
         id,
         owner,
         by_user: false,

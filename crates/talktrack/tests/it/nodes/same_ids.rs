@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use talktrack::clock::Clock as _;
-use talktrack::record::{Body, Record, SessionStart, Stamped, Verdict};
+use talktrack::record::{Body, Record, SessionStart, StampedMessage, Verdict};
 use talktrack::store::{Delivery, Read as _, Store as _};
 use talktrack::testing::Setup;
 use talktrack::{Message, Role, Timestamp};
@@ -62,7 +62,7 @@ async fn a_message_that_came_again_over_another_node_stands_where_it_was_first_a
         let at = now().plus(Duration::from_secs(60 + after));
         let message = said(number);
         let id = Uuid::from_u128(number);
-        let stamped = Stamped {
+        let stamped = StampedMessage {
             by_user: false,
             id,
             owner: Some(USER),
@@ -141,7 +141,7 @@ fn start(seq: i64, session_id: Uuid) -> Record {
 fn record(seq: i64, session: Uuid, id: u128) -> Record {
     let message = said(session, id, 0, &format!("message {id}"));
     let (id, owner) = (Uuid::from_u128(id), Some(USER));
-    let stamped = Stamped {
+    let stamped = StampedMessage {
         id,
         owner,
         by_user: false,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use talktrack::Message;
 use talktrack::clock::Timestamp;
-use talktrack::record::{Body, DeadReason, Record, Stamped, Verdict};
+use talktrack::record::{Body, DeadReason, Record, StampedMessage, Verdict};
 use talktrack::store::{Delivery, Store as _};
 use uuid::Uuid;
 
@@ -55,7 +55,7 @@ async fn a_trigger_that_gives_sessions_another_user_is_named_and_nothing_is_kept
 fn revision(revision: u32, second: i64) -> Record {
     let begun: Timestamp = "2026-02-03T04:05:06Z".parse().unwrap();
     let created_at = begun.plus(Duration::from_secs(second.unsigned_abs()));
-    let stamped = Stamped {
+    let stamped = StampedMessage {
         id: Uuid::from_u128(7),
         owner: Some(USER),
         session_started_at: None,

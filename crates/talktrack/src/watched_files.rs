@@ -14,40 +14,40 @@ type Identity = (u64, u64);
 
 /// The paths of the files that the journal depends on, and the identity of each at the start.
 #[derive(Debug)]
-pub(crate) struct Ground {
-    places: Vec<Place>,
+pub(crate) struct WatchedFiles {
+    files: Vec<WatchedFile>,
 }
 
 #[derive(Debug)]
-struct Place {
+struct WatchedFile {
     path: PathBuf,
     what: &'static str,
     identity: Identity,
 }
 
-impl Ground {
+impl WatchedFiles {
     /// Records the current identities while the files are open. `locks` are the lock files that this process holds.
     ///
     /// # Errors
     /// If one of the files is already gone.
-    pub(crate) fn survey(data_dir: &Path, file: &Path, locks: Vec<(PathBuf, Identity)>) -> io::Result<Self> {
+    pub(crate) fn record(data_dir: &Path, file: &Path, locks: Vec<(PathBuf, Identity)>) -> io::Result<Self> {
         let here = Path::new(".");
         let data_dir = if data_dir.as_os_str().is_empty() { here } else { data_dir };
-        let mut places = vec![
-            Place::found(data_dir.to_owned(), "the data directory")?,
-            Place::found(file.to_owned(), "the database file")?,
+        let mut files = vec![
+            WatchedFile::new(data_dir.to_owned(), "the data directory")?,
+            WatchedFile::new(file.to_owned(), "the database file")?,
         ];
         // SQLite keeps both files for as long as a connection is open.
         for (suffix, what) in [("-wal", "the write-ahead log"), ("-shm", "the index of the write-ahead log")]
         {
-            match Place::found(database::beside(file, suffix), what) {
+            match WatchedFile::new(database::sibling_path(file, suffix), what) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                place => places.push(place?),
+                place => files.push(place?),
             }
         }
         let locks = locks.into_iter();
-        places.extend(locks.map(|(path, identity)| Place { path, what: "the lock file", identity }));
-        Ok(Self { places })
+        files.extend(locks.map(|(path, identity)| WatchedFile { path, what: "the lock file", identity }));
+        Ok(Self { files })
     }
 
     /// Compares every path with its identity at the start. This takes about a microsecond per path.
@@ -55,12 +55,12 @@ impl Ground {
     /// # Errors
     /// The first path that leads to another file, as a sentence that says what to do.
     pub(crate) fn check(&self) -> Result<(), String> {
-        self.places.iter().try_for_each(Place::check)
+        self.files.iter().try_for_each(WatchedFile::check)
     }
 }
 
-impl Place {
-    fn found(path: PathBuf, what: &'static str) -> io::Result<Self> {
+impl WatchedFile {
+    fn new(path: PathBuf, what: &'static str) -> io::Result<Self> {
         let identity = identity_of(&path)?;
         Ok(Self { path, what, identity })
     }
@@ -92,7 +92,7 @@ pub(crate) fn identity_of(path: &Path) -> io::Result<Identity> {
 /// # Errors
 /// Names the file and says what to do.
 pub(crate) fn refuse_shared_file(file: &Path) -> Result<(), OpenError> {
-    let refused = |problem: String| Err(OpenError::Ground { path: file.to_owned(), problem });
+    let refused = |problem: String| Err(OpenError::SharedFile { path: file.to_owned(), problem });
     let Ok(found) = fs::metadata(file) else { return Ok(()) };
     if found.nlink() > 1 {
         return refused(format!(
@@ -145,17 +145,17 @@ mod tests {
                     .iter()
                     .for_each(|name| fs::write(at(name), "").unwrap());
                 let lock = (at("LOCK"), identity_of(&at("LOCK")).unwrap());
-                let ground = Ground::survey(dir.path(), &at("x.db"), vec![lock]).unwrap();
-                assert_eq!(ground.check(), Ok(()));
+                let files = WatchedFiles::record(dir.path(), &at("x.db"), vec![lock]).unwrap();
+                assert_eq!(files.check(), Ok(()));
                 fs::rename(at(replaced), at("elsewhere")).unwrap();
                 if by_another {
                     fs::write(at(replaced), "").unwrap();
                 }
-                let problem = ground.check().unwrap_err();
+                let problem = files.check().unwrap_err();
                 let became = if by_another { "was replaced" } else { "is gone" };
                 assert!(problem.contains(replaced) && problem.contains(became), "{problem}");
                 fs::rename(at("elsewhere"), at(replaced)).unwrap();
-                assert_eq!(ground.check(), Ok(()), "it was put back");
+                assert_eq!(files.check(), Ok(()), "it was put back");
             }
         }
     }

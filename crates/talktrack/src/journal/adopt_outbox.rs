@@ -4,33 +4,33 @@ use rusqlite::{Connection, Transaction};
 
 use crate::books::Books;
 use crate::clock::Seq;
-use crate::journal::erasure::{self, Scope};
-use crate::journal::{aside, settled, window};
-use crate::lines;
-use crate::record::{Body, DeadReason, Record, Removed, SessionDelete, Verdict};
+use crate::event_log;
+use crate::journal::purge::{self, Scope};
+use crate::journal::{open, settled, window};
+use crate::record::{Body, DeadReason, DeletionCounts, Record, SessionDelete, Verdict};
 use crate::store::sqlite::{self, read_record};
 
 /// The maximum number of records in one transaction.
-const HOMECOMING: usize = 1_000;
+const BATCH_RECORDS: usize = 1_000;
 
 /// Moves the backlog of the former outbox into the file's own tables, in the order of acceptance. Returns the number of
 /// records.
-pub(super) fn bring_home(connection: &mut Connection, books: &mut Books) -> rusqlite::Result<usize> {
+pub(super) fn adopt_outbox(connection: &mut Connection, books: &mut Books) -> rusqlite::Result<usize> {
     let mut brought = 0;
     let tx = connection.transaction()?;
-    window::drop_all(&tx)?;
+    window::drop_window(&tx)?;
     tx.commit()?;
     loop {
-        match bring_some_home(connection, books)? {
+        match adopt_batch(connection, books)? {
             0 => return Ok(brought),
             more => brought += more,
         }
     }
 }
 
-fn bring_some_home(connection: &mut Connection, books: &mut Books) -> rusqlite::Result<usize> {
+fn adopt_batch(connection: &mut Connection, books: &mut Books) -> rusqlite::Result<usize> {
     let tx = connection.transaction()?;
-    let waiting = oldest(&tx)?;
+    let waiting = read_oldest(&tx)?;
     let records = waiting.iter().filter_map(|(_, record)| record.as_ref());
     let mut verdicts = sqlite::write_records(&tx, records)?.into_iter();
     let mut judge = |record: &Option<Record>| record.as_ref().and_then(|_| verdicts.next());
@@ -38,29 +38,34 @@ fn bring_some_home(connection: &mut Connection, books: &mut Books) -> rusqlite::
         .iter()
         .map(|(seq, record)| (*seq, judge(record).unwrap_or(Verdict::Dead(DeadReason::Corrupt))))
         .collect();
-    let removed = deletions(&waiting, &settled);
+    let removed = find_deletions(&waiting, &settled);
     let inserted = settled
         .iter()
         .filter(|(_, verdict)| matches!(verdict, Verdict::Inserted | Verdict::Reopened(_)))
         .count();
     let mut after = Books { inserted: books.inserted + inserted as u64, ..*books };
-    settled.iter().try_for_each(|(seq, verdict)| settled::leave(&tx, *seq, verdict, &mut after))?;
+    settled
+        .iter()
+        .try_for_each(|(seq, verdict)| settled::remove_from_journal(&tx, *seq, verdict, &mut after))?;
     for (delete, removed) in removed {
         after.deleted += removed.messages;
-        erasure::take_letters(&tx, Scope::deleted(&delete, &removed), &mut after)?;
+        purge::purge_dead_letters(&tx, Scope::for_deletion(&delete, &removed), &mut after)?;
     }
-    let (_, last_seq) = aside::read_books(&tx)?;
+    let (_, last_seq) = open::read_books(&tx)?;
     sqlite::write_books(&tx, &after, last_seq)?;
     tx.commit()?;
     *books = after;
     for ((_, record), (_, verdict)) in waiting.iter().zip(&settled) {
-        record.iter().for_each(|record| lines::stored(record, verdict));
+        record.iter().for_each(|record| event_log::log_verdict(record, verdict));
     }
     Ok(settled.len())
 }
 
 /// Returns the deletions among these records, each with what it removed.
-fn deletions(waiting: &[(Seq, Option<Record>)], settled: &[(Seq, Verdict)]) -> Vec<(SessionDelete, Removed)> {
+fn find_deletions(
+    waiting: &[(Seq, Option<Record>)],
+    settled: &[(Seq, Verdict)],
+) -> Vec<(SessionDelete, DeletionCounts)> {
     let removed = |((_, record), (_, verdict)): (&(Seq, Option<Record>), &(Seq, Verdict))| match (
         &record.as_ref()?.body,
         verdict,
@@ -71,7 +76,7 @@ fn deletions(waiting: &[(Seq, Option<Record>)], settled: &[(Seq, Verdict)]) -> V
     waiting.iter().zip(settled).filter_map(removed).collect()
 }
 
-fn oldest(tx: &Transaction<'_>) -> rusqlite::Result<Vec<(Seq, Option<Record>)>> {
+fn read_oldest(tx: &Transaction<'_>) -> rusqlite::Result<Vec<(Seq, Option<Record>)>> {
     let mut statement = tx.prepare("SELECT seq, body, checksum FROM journal ORDER BY seq LIMIT ?1")?;
-    statement.query_map([HOMECOMING], read_record)?.collect()
+    statement.query_map([BATCH_RECORDS], read_record)?.collect()
 }

@@ -6,28 +6,28 @@ use tokio::sync::oneshot;
 
 use crate::clock::Seq;
 use crate::error::NotDurable;
-use crate::receipt::{Deleting, Reply, Started};
-use crate::record::{Body, Ended, Record, Removed, Verdict};
+use crate::receipt::{DeletionSenders, Reply, Started};
+use crate::record::{Body, DeletionCounts, Ended, Record, Verdict};
 
 /// The callers that wait for a remote store to confirm a deletion, by the `seq` of the deletion.
 #[derive(Default)]
-pub(super) struct Deletions(HashMap<Seq, oneshot::Sender<Result<Removed, NotDurable>>>);
+pub(super) struct PendingDeletions(HashMap<Seq, oneshot::Sender<Result<DeletionCounts, NotDurable>>>);
 
-impl Deletions {
+impl PendingDeletions {
     /// Replies to the caller. The caller may be gone; the record is durable all the same.
-    pub(super) fn answer(&mut self, record: &Record, reply: Reply, verdict: &Verdict, is_remote: bool) {
+    pub(super) fn reply(&mut self, record: &Record, reply: Reply, verdict: &Verdict, is_remote: bool) {
         match reply {
-            Reply::Nobody => {}
-            Reply::Started(asker) => _ = asker.send(started(record, verdict)),
-            Reply::Ended(asker) => _ = asker.send(ended(record, verdict)),
-            Reply::Deleted(Deleting { here, in_store }) => {
+            Reply::None => {}
+            Reply::Started(caller) => _ = caller.send(start_result(record, verdict)),
+            Reply::Ended(caller) => _ = caller.send(end_result(record, verdict)),
+            Reply::Deleted(DeletionSenders { here, in_store }) => {
                 let is_refused = matches!(verdict, Verdict::Refused(_));
-                let _ = here.send(deleted(verdict));
+                let _ = here.send(deletion_result(verdict));
                 if is_remote && !is_refused {
-                    self.0.retain(|_, asker| !asker.is_closed());
+                    self.0.retain(|_, caller| !caller.is_closed());
                     self.0.insert(record.seq, in_store);
                 } else {
-                    let _ = in_store.send(Ok(Removed::default()));
+                    let _ = in_store.send(Ok(DeletionCounts::default()));
                 }
             }
         }
@@ -35,24 +35,24 @@ impl Deletions {
 
     /// Replies when the remote store has answered for this record. If the store will never apply the deletion, the
     /// sender is dropped, so that the caller gets no confirmation.
-    pub(super) fn settle(&mut self, seq: Seq, verdict: &Verdict) {
-        if let Some(asker) = self.0.remove(&seq)
+    pub(super) fn resolve(&mut self, seq: Seq, verdict: &Verdict) {
+        if let Some(caller) = self.0.remove(&seq)
             && !matches!(verdict, Verdict::Dead(_))
         {
-            let _ = asker.send(deleted(verdict));
+            let _ = caller.send(deletion_result(verdict));
         }
     }
 }
 
-fn deleted(verdict: &Verdict) -> Result<Removed, NotDurable> {
+fn deletion_result(verdict: &Verdict) -> Result<DeletionCounts, NotDurable> {
     match verdict {
         Verdict::Deleted(removed) => Ok(*removed),
         Verdict::Refused(why) => Err(*why),
-        _ => Ok(Removed::default()),
+        _ => Ok(DeletionCounts::default()),
     }
 }
 
-fn started(record: &Record, verdict: &Verdict) -> Result<Started, NotDurable> {
+fn start_result(record: &Record, verdict: &Verdict) -> Result<Started, NotDurable> {
     match (verdict, &record.body) {
         (Verdict::Started { resumed }, _) => Ok(Started { resumed: *resumed }),
         (Verdict::Refused(why), _) => Err(*why),
@@ -62,7 +62,7 @@ fn started(record: &Record, verdict: &Verdict) -> Result<Started, NotDurable> {
     }
 }
 
-fn ended(record: &Record, verdict: &Verdict) -> Result<Ended, NotDurable> {
+fn end_result(record: &Record, verdict: &Verdict) -> Result<Ended, NotDurable> {
     match (verdict, &record.body) {
         (Verdict::Ended(figures), _) => Ok(*figures),
         (Verdict::Refused(why), _) => Err(*why),

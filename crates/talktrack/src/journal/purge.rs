@@ -10,11 +10,11 @@ use uuid::Uuid;
 use crate::books::Books;
 use crate::clock::Seq;
 use crate::database::{self, UuidText, column_or_null, parse_uuid};
-use crate::health::Vitals;
-use crate::journal::gone::Gone;
-use crate::journal::scrub::{Scrub, Turn};
+use crate::health::HealthState;
+use crate::journal::purged::PurgedRecords;
+use crate::journal::scrub::{ScrubPass, Turn};
 use crate::journal::window;
-use crate::record::{Body, Record, Removed, SessionDelete};
+use crate::record::{Body, DeletionCounts, Record, SessionDelete};
 use crate::store::DeletedSession;
 use crate::store::sqlite::{self, DeletedMessages, owner};
 use crate::writer::RemoteDeletions;
@@ -36,25 +36,25 @@ pub(super) struct Scope {
 
 impl Scope {
     /// The whole session.
-    pub(super) fn session(session_id: Uuid) -> Self {
+    pub(super) fn whole_session(session_id: Uuid) -> Self {
         Self { session_id, owner: None }
     }
 
     /// The scope of a deletion that removed `removed`: the whole session if its row is gone, otherwise only the owner's
     /// records.
-    pub(super) fn deleted(delete: &SessionDelete, removed: &Removed) -> Self {
+    pub(super) fn for_deletion(delete: &SessionDelete, removed: &DeletionCounts) -> Self {
         let owner = delete.owner.filter(|_| removed.sessions == 0);
         Self { session_id: delete.session_id, owner }
     }
 }
 
 /// Removes the session's records from the journal, including the re-send window. Returns the number of messages that
-/// waited for the store, and adds all removed records to `gone`.
-pub(super) fn take_waiting(
+/// waited for the store, and adds all removed records to `purged`.
+pub(super) fn purge_waiting(
     tx: &Transaction<'_>,
     scope: Scope,
     books: &mut Books,
-    gone: &mut Gone,
+    purged: &mut PurgedRecords,
 ) -> rusqlite::Result<u64> {
     let (id, owner) = (UuidText::new(scope.session_id), scope.owner.map(UuidText::new));
     let scope = params![id.as_str(), owner.as_ref().map(UuidText::as_str)];
@@ -65,10 +65,10 @@ pub(super) fn take_waiting(
     );
     let (messages, bytes) =
         tx.prepare_cached(waiting)?.query_row(scope, |row| Ok((row.get(0)?, row.get(1)?)))?;
-    books.let_go(messages, bytes);
+    books.count_purged(messages, bytes);
     let delete = concat!("DELETE FROM journal WHERE ", of_session!(), " RETURNING seq, message_id");
     let mut delete = tx.prepare_cached(delete)?;
-    delete.query_map(scope, |row| gone.add_row(row))?.collect::<rusqlite::Result<()>>()?;
+    delete.query_map(scope, |row| purged.add_row(row))?.collect::<rusqlite::Result<()>>()?;
     close_without_records(tx, Some(id.as_str()))?;
     Ok(messages)
 }
@@ -82,7 +82,11 @@ fn close_without_records(tx: &Transaction<'_>, session_id: Option<&str>) -> rusq
 
 /// Deletes the dead letters of the session and returns their number. For all users, this includes letters whose bytes
 /// are too damaged to name the session.
-pub(super) fn take_letters(tx: &Transaction<'_>, scope: Scope, books: &mut Books) -> rusqlite::Result<u64> {
+pub(super) fn purge_dead_letters(
+    tx: &Transaction<'_>,
+    scope: Scope,
+    books: &mut Books,
+) -> rusqlite::Result<u64> {
     let sql = concat!(
         "DELETE FROM dead_letters WHERE ",
         of_session!(),
@@ -99,11 +103,11 @@ pub(super) fn take_letters(tx: &Transaction<'_>, scope: Scope, books: &mut Books
 
 /// Applies a deletion that the store reported for this record's session: notes it in this file, and removes what the
 /// file has of the session.
-pub(super) fn learn(
+pub(super) fn apply_store_deletion(
     tx: &Transaction<'_>,
     seq: Seq,
     books: &mut Books,
-    gone: &mut Gone,
+    purged: &mut PurgedRecords,
 ) -> rusqlite::Result<()> {
     let sql = "SELECT session_id FROM journal WHERE seq = ?1";
     let session_id: Option<Option<String>> =
@@ -111,25 +115,25 @@ pub(super) fn learn(
     // The row was removed together with another record of its session.
     let Some(session_id) = session_id else { return Ok(()) };
     if let Some(session_id) = session_id.and_then(|text| Uuid::try_parse(&text).ok()) {
-        forget_session(tx, session_id, None, books, gone)?;
-        gone.add_claim(session_id, None);
+        forget_session(tx, session_id, None, books, purged)?;
+        purged.add_claim(session_id, None);
     }
     Ok(())
 }
 
 /// Applies deletions that the store reported: removes from this file what it has of these sessions and messages.
-pub(super) fn learn_all(
+pub(super) fn apply_store_deletions(
     tx: &Transaction<'_>,
     RemoteDeletions { sessions, messages }: &RemoteDeletions,
     books: &mut Books,
-    gone: &mut Gone,
+    purged: &mut PurgedRecords,
 ) -> rusqlite::Result<()> {
     for DeletedSession { session_id, user_id } in sessions {
-        if forget_session(tx, *session_id, *user_id, books, gone)? > 0 {
-            gone.add_claim(*session_id, None);
+        if forget_session(tx, *session_id, *user_id, books, purged)? > 0 {
+            purged.add_claim(*session_id, None);
         }
     }
-    messages.iter().try_for_each(|(session_id, id)| forget_message(tx, *session_id, *id, books, gone))
+    messages.iter().try_for_each(|(session_id, id)| forget_message(tx, *session_id, *id, books, purged))
 }
 
 /// Removes a message that was deleted by itself. Its records in the journal count as stored: the store had the message,
@@ -139,7 +143,7 @@ fn forget_message(
     session_id: Uuid,
     message_id: Uuid,
     books: &mut Books,
-    gone: &mut Gone,
+    purged: &mut PurgedRecords,
 ) -> rusqlite::Result<()> {
     let (session, message) = (UuidText::new(session_id), UuidText::new(message_id));
     let ids = [session.as_str(), message.as_str()];
@@ -149,21 +153,21 @@ fn forget_message(
     books.leave_journal(records, 0, bytes);
     let delete = "DELETE FROM journal WHERE session_id = ?1 AND message_id = ?2 RETURNING seq, message_id";
     let mut delete = tx.prepare_cached(delete)?;
-    delete.query_map(ids, |row| gone.add_row(row))?.collect::<rusqlite::Result<()>>()?;
+    delete.query_map(ids, |row| purged.add_row(row))?.collect::<rusqlite::Result<()>>()?;
     sqlite::note_deleted_message(tx, session.as_str(), message.as_str())
 }
 
 /// Applies the store's confirmation of the deletion with this `seq`. If the session belonged to the user who deleted
 /// it, no other user keeps anything of it: records that were accepted without that user's name are removed as well.
-pub(super) fn confirm(
+pub(super) fn confirm_deletion(
     tx: &Transaction<'_>,
     seq: Seq,
     books: &mut Books,
-    gone: &mut Gone,
+    purged: &mut PurgedRecords,
 ) -> rusqlite::Result<()> {
-    match window::record(tx, seq)?.map(|record| record.body) {
-        Some(Body::Delete(delete)) if delete.is_for_good() && delete.owner.is_some() => {
-            forget_session(tx, delete.session_id, delete.owner, books, gone).map(drop)
+    match window::find_record(tx, seq)?.map(|record| record.body) {
+        Some(Body::Delete(delete)) if delete.is_permanent() && delete.owner.is_some() => {
+            forget_session(tx, delete.session_id, delete.owner, books, purged).map(drop)
         }
         _ => Ok(()),
     }
@@ -176,11 +180,11 @@ fn forget_session(
     session_id: Uuid,
     user: Option<Uuid>,
     books: &mut Books,
-    gone: &mut Gone,
+    purged: &mut PurgedRecords,
 ) -> rusqlite::Result<u64> {
     sqlite::note_deleted(tx, session_id, user)?;
-    gone.add_letters(take_letters(tx, Scope::session(session_id), books)?);
-    take_waiting(tx, Scope::session(session_id), books, gone)
+    purged.add_letters(purge_dead_letters(tx, Scope::whole_session(session_id), books)?);
+    purge_waiting(tx, Scope::whole_session(session_id), books, purged)
 }
 
 /// Drops one record that the store refuses because its user deleted the session or all data. No dead letter keeps its
@@ -189,12 +193,12 @@ pub(super) fn drop_record(
     tx: &Transaction<'_>,
     seq: Seq,
     books: &mut Books,
-    gone: &mut Gone,
+    purged: &mut PurgedRecords,
 ) -> rusqlite::Result<()> {
-    let Some(dropped) = remove(tx, seq, gone)? else { return Ok(()) };
-    books.let_go(u64::from(dropped.message_id.is_some()), dropped.bytes);
+    let Some(dropped) = remove_record(tx, seq, purged)? else { return Ok(()) };
+    books.count_purged(u64::from(dropped.message_id.is_some()), dropped.bytes);
     if let Some(session_id) = dropped.session_id.as_deref().and_then(parse_uuid) {
-        gone.add_claim(session_id, dropped.owner);
+        purged.add_claim(session_id, dropped.owner);
     }
     close_without_records(tx, dropped.session_id.as_deref())
 }
@@ -205,9 +209,9 @@ pub(super) fn drop_message(
     tx: &Transaction<'_>,
     seq: Seq,
     books: &mut Books,
-    gone: &mut Gone,
+    purged: &mut PurgedRecords,
 ) -> rusqlite::Result<()> {
-    let Some(dropped) = remove(tx, seq, gone)? else { return Ok(()) };
+    let Some(dropped) = remove_record(tx, seq, purged)? else { return Ok(()) };
     let (Some(session_id), Some(message_id)) = (&dropped.session_id, &dropped.message_id) else {
         return Ok(());
     };
@@ -216,35 +220,39 @@ pub(super) fn drop_message(
 }
 
 /// A record that the store refused because it or its user was deleted.
-struct Dropped {
+struct DroppedRecord {
     message_id: Option<String>,
     session_id: Option<String>,
     owner: Option<Uuid>,
     bytes: u64,
 }
 
-fn remove(tx: &Transaction<'_>, seq: Seq, gone: &mut Gone) -> rusqlite::Result<Option<Dropped>> {
+fn remove_record(
+    tx: &Transaction<'_>,
+    seq: Seq,
+    purged: &mut PurgedRecords,
+) -> rusqlite::Result<Option<DroppedRecord>> {
     let sql = concat!(
         "DELETE FROM journal WHERE seq = ?1 RETURNING seq, message_id, session_id, octet_length(body), ",
         owner!()
     );
     let mut delete = tx.prepare_cached(sql)?;
     let removed = delete.query_row([seq], |row| {
-        gone.add_row(row)?;
+        purged.add_row(row)?;
         let (message_id, session_id, bytes) = (row.get(1)?, row.get(2)?, row.get(3)?);
-        Ok(Dropped { message_id, session_id, owner: column_or_null(row, 4, parse_uuid)?, bytes })
+        Ok(DroppedRecord { message_id, session_id, owner: column_or_null(row, 4, parse_uuid)?, bytes })
     });
     removed.optional()
 }
 
 /// The claims that are known to be deleted or not. Each is queried once per batch.
 #[derive(Default)]
-pub(super) struct Known {
+pub(super) struct TombstoneCache {
     claims: HashMap<(Uuid, Option<Uuid>), bool>,
     messages: DeletedMessages,
 }
 
-impl Known {
+impl TombstoneCache {
     /// True if the session was deleted for this user, so that the record comes too late.
     pub(super) fn is_refused(
         &mut self,
@@ -278,39 +286,43 @@ const PAUSE: Duration = Duration::from_millis(200);
 const TURNS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_millis(25));
 
 /// Removes deleted data from the files: checkpoints and truncates the WAL, and overwrites the remains in the database
-/// file ([`Scrub`]). Work that takes long, or that a reader blocks, continues between commits. The sweeper wakes the
+/// file ([`ScrubPass`]). Work that takes long, or that a reader blocks, continues between commits. The sweeper wakes the
 /// journal for it.
 #[derive(Default)]
-pub(super) struct Eraser {
+pub(super) struct Scrubber {
     tried: Option<Instant>,
-    pass: Option<Scrub>,
+    pass: Option<ScrubPass>,
 }
 
-impl Eraser {
+impl Scrubber {
     /// Starts after a deletion.
-    pub(super) fn begin(&mut self, connection: &Connection, vitals: &Vitals) {
-        vitals.set_unerased(true);
-        self.turn(connection, vitals, TURNS.0);
+    pub(super) fn start(&mut self, connection: &Connection, health: &HealthState) {
+        health.set_needs_scrub(true);
+        self.run_turn(connection, health, TURNS.0);
     }
 
     /// Starts if an earlier process did not finish.
-    pub(super) fn resume(&mut self, connection: &Connection, vitals: &Vitals) -> rusqlite::Result<()> {
+    pub(super) fn resume_unfinished(
+        &mut self,
+        connection: &Connection,
+        health: &HealthState,
+    ) -> rusqlite::Result<()> {
         if connection.query_row("SELECT EXISTS (SELECT 1 FROM unerased)", [], |row| row.get(0))? {
-            self.begin(connection, vitals);
+            self.start(connection, health);
         }
         Ok(())
     }
 
     /// Continues if a turn is due. Never waits for a lock.
-    pub(super) fn go_on(&mut self, connection: &Connection, vitals: &Vitals, is_idle: bool) {
+    pub(super) fn continue_if_due(&mut self, connection: &Connection, health: &HealthState, is_idle: bool) {
         let is_due = self.tried.is_none_or(|tried| tried.elapsed() >= PAUSE);
-        if vitals.is_unerased() && is_due && connection.busy_timeout(Duration::ZERO).is_ok() {
-            self.turn(connection, vitals, if is_idle { TURNS.0 } else { TURNS.1 });
+        if health.needs_scrub() && is_due && connection.busy_timeout(Duration::ZERO).is_ok() {
+            self.run_turn(connection, health, if is_idle { TURNS.0 } else { TURNS.1 });
             let _ = connection.busy_timeout(database::BUSY);
         }
     }
 
-    fn turn(&mut self, connection: &Connection, vitals: &Vitals, budget: Duration) {
+    fn run_turn(&mut self, connection: &Connection, health: &HealthState, budget: Duration) {
         let turned = self.try_turn(connection, budget);
         self.tried = Some(Instant::now());
         match turned {
@@ -318,7 +330,7 @@ impl Eraser {
                 self.pass = None;
                 // If this fails, the next start scrubs the file once more.
                 let _ = connection.execute("DELETE FROM unerased", []);
-                vitals.set_unerased(false);
+                health.set_needs_scrub(false);
             }
             Ok(Turn::More | Turn::Blocked) => {}
             Err(error) => tracing::debug!(%error, "what was deleted is overwritten later"),
@@ -328,13 +340,13 @@ impl Eraser {
     fn try_turn(&mut self, connection: &Connection, budget: Duration) -> rusqlite::Result<Turn> {
         let pass = match &mut self.pass {
             Some(pass) => pass,
-            None => self.pass.insert(Scrub::begin(connection)?),
+            None => self.pass.insert(ScrubPass::start(connection)?),
         };
-        pass.turn(connection, budget)
+        pass.run_turn(connection, budget)
     }
 }
 
 /// Notes in the transaction that the remains of a deletion have yet to be overwritten.
-pub(super) fn note_unerased(tx: &Transaction<'_>) -> rusqlite::Result<()> {
+pub(super) fn note_needs_scrub(tx: &Transaction<'_>) -> rusqlite::Result<()> {
     tx.prepare_cached("INSERT OR IGNORE INTO unerased (one) VALUES (1)")?.execute([]).map(drop)
 }

@@ -1,26 +1,25 @@
-//! The dead letters and the books, which the journal keeps in its own file.
+//! The dead letters, which the journal keeps in its own file.
 
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 use tokio::sync::oneshot;
 
 use crate::books::Books;
 use crate::clock::{Clock, Seq, SystemClock};
-use crate::journal::erasure::{self, Scope};
+use crate::journal::purge::{self, Scope};
 use crate::record::{Body, DeadReason, Record, Verdict};
-use crate::store::sqlite::{BOOKS_COLUMNS, books_row};
 
 /// Deletes dead letters that were replayed and are durable again, or that an operator dropped. The journal's thread is
 /// the only one that writes the file. It runs this maintenance task in its next transaction.
 #[derive(Debug)]
-pub(crate) struct TakeOut {
+pub(crate) struct DeleteDeadLetters {
     pub(crate) letters: Vec<Seq>,
     /// Receives the dead letters that existed. The caller may be gone.
     pub(crate) done: oneshot::Sender<Vec<Seq>>,
 }
 
-impl TakeOut {
+impl DeleteDeadLetters {
     /// Deletes the letters and returns those that existed.
-    pub(super) fn carry_out(&self, tx: &Transaction<'_>, books: &mut Books) -> rusqlite::Result<Vec<Seq>> {
+    pub(super) fn run(&self, tx: &Transaction<'_>, books: &mut Books) -> rusqlite::Result<Vec<Seq>> {
         let sql = "DELETE FROM dead_letters WHERE seq = ?1 RETURNING message_id IS NOT NULL";
         let mut delete = tx.prepare_cached(sql)?;
         let mut taken_out = Vec::with_capacity(self.letters.len());
@@ -35,7 +34,7 @@ impl TakeOut {
 
 /// Counts a message in the books, and writes a dead letter in the same transaction if the message is dead. For a
 /// deletion, deletes the session's dead letters.
-pub(super) fn enter(
+pub(super) fn apply_verdict(
     tx: &Transaction<'_>,
     record: &Record,
     verdict: &mut Verdict,
@@ -43,19 +42,19 @@ pub(super) fn enter(
 ) -> rusqlite::Result<()> {
     if let (Body::Delete(delete), Verdict::Deleted(removed)) = (&record.body, &mut *verdict) {
         books.deleted += removed.messages;
-        removed.dead_letters = erasure::take_letters(tx, Scope::deleted(delete, removed), books)?;
+        removed.dead_letters = purge::purge_dead_letters(tx, Scope::for_deletion(delete, removed), books)?;
     }
     let Some(stamped) = record.message() else { return Ok(()) };
-    books.enter(verdict);
+    books.count_message(verdict);
     let Verdict::Dead(reason) = verdict else { return Ok(()) };
     let body = serde_json::to_string(record)
         .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     let (session_id, message_id) = (record.session_id().to_string(), stamped.id.to_string());
-    lay_aside(tx, record.seq, Some(&session_id), Some(&message_id), reason, &body)
+    write_dead_letter(tx, record.seq, Some(&session_id), Some(&message_id), reason, &body)
 }
 
 /// Writes a dead letter: the text of a record that the store will never take, with the reason.
-pub(super) fn lay_aside(
+pub(super) fn write_dead_letter(
     tx: &Transaction<'_>,
     seq: Seq,
     session_id: Option<&str>,
@@ -76,10 +75,4 @@ pub(super) fn lay_aside(
         now
     ])?;
     Ok(())
-}
-
-/// Returns the books and the highest `seq` that they include.
-pub(super) fn read_books(connection: &Connection) -> rusqlite::Result<(Books, Seq)> {
-    let sql = format!("SELECT {BOOKS_COLUMNS}, last_seq FROM books");
-    connection.query_row(&sql, [], |row| Ok((books_row(row)?, row.get("last_seq")?)))
 }

@@ -6,30 +6,30 @@ use tokio::sync::oneshot;
 
 use crate::clock::Seq;
 use crate::error::{NotDurable, Refused};
-use crate::journal::TakeOut;
+use crate::journal::DeleteDeadLetters;
 use crate::queue::Admission;
 use crate::receipt::{Receipt, Reply};
 use crate::record::{Attempt, Record};
-use crate::tracker::{Door, Tracker};
+use crate::tracker::{Inner, Tracker};
 
 impl Tracker {
     /// Sets the size of the dead letters in bytes. It counts towards the limit of the journal.
-    pub fn note_dead_letter_bytes(&self, bytes: u64) {
-        self.door.shared.vitals.note_letter_bytes(bytes);
+    pub fn set_dead_letter_bytes(&self, bytes: u64) {
+        self.inner.shared.health.set_letter_bytes(bytes);
         // The journal checks with its next commit whether there is room.
-        self.door.queue.nudge();
+        self.inner.queue.wake();
     }
 
     /// Enqueues the record of a dead letter again. The record stays as it is, except that it gets a new place in the
     /// order of acceptance. The session registry does not change. When the receipt says that the record is durable
-    /// again, delete the old letter with [`Self::take_out_dead_letters`]. If the store refuses the record again, a new
+    /// again, delete the old letter with [`Self::delete_dead_letters`]. If the store refuses the record again, a new
     /// dead letter is written. Replaying a record twice stores its message once, because the id is the same.
     ///
     /// # Errors
     /// Returns the record with a [`crate::error::Reason`] if it cannot be accepted now.
     #[expect(clippy::result_large_err, reason = "the refusal hands the record back")]
-    pub fn replay(&self, record: Record) -> Result<Receipt, Refused<Record>> {
-        let replayed = self.door.replay(record);
+    pub fn replay_record(&self, record: Record) -> Result<Receipt, Refused<Record>> {
+        let replayed = self.inner.replay_record(record);
         replayed.inspect_err(|refused| self.count_refusal(refused.reason.code()))
     }
 
@@ -37,26 +37,26 @@ impl Tracker {
     ///
     /// # Errors
     /// [`NotDurable::Stopped`] if the tracker stopped first.
-    pub async fn take_out_dead_letters(&self, letters: Vec<Seq>) -> Result<Vec<Seq>, NotDurable> {
+    pub async fn delete_dead_letters(&self, letters: Vec<Seq>) -> Result<Vec<Seq>, NotDurable> {
         let (done, taken_out) = oneshot::channel();
-        self.door.queue.ask(TakeOut { letters, done });
+        self.inner.queue.enqueue_maintenance(DeleteDeadLetters { letters, done });
         taken_out.await.map_err(|_| NotDurable::Stopped)
     }
 }
 
-impl Door {
+impl Inner {
     #[expect(clippy::result_large_err, reason = "the refusal hands the record back")]
-    fn replay(&self, record: Record) -> Result<Receipt, Refused<Record>> {
+    fn replay_record(&self, record: Record) -> Result<Receipt, Refused<Record>> {
         let bytes = record.heap_bytes();
         // The record passed the validity checks when it was first accepted, so only the limits are checked again.
         let admitted = self
             .check_room()
             .and_then(|()| self.check_size(bytes))
-            .and_then(|()| self.queue.admit(self.options.clock.now(), bytes, Admission::IfRoom));
+            .and_then(|()| self.queue.reserve(self.options.clock.now(), bytes, Admission::IfRoom));
         match admitted {
-            Ok(place) => {
+            Ok(permit) => {
                 let id = record.message().map_or_else(|| record.session_id(), |stamped| stamped.id);
-                let seq = place.fill_again(Attempt::Replay, record.body, Reply::Nobody);
+                let seq = permit.send_attempt(Attempt::Replay, record.body, Reply::None);
                 Ok(Receipt::new(id, seq, Arc::clone(&self.shared.progress)))
             }
             Err(reason) => Err(Refused { reason, returned: record }),

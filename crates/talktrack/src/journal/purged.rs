@@ -9,7 +9,7 @@ use crate::receipt::Progress;
 
 /// What one transaction removes from the journal because of deletions.
 #[derive(Debug, Default)]
-pub(super) struct Gone {
+pub(super) struct PurgedRecords {
     seqs: Vec<Seq>,
     messages: Vec<Uuid>,
     /// Sessions, each with the user for whom the records were accepted, or `None` for all users.
@@ -18,14 +18,14 @@ pub(super) struct Gone {
     has_letters: bool,
 }
 
-impl Gone {
+impl PurgedRecords {
     /// Adds a record from a row that begins with its `seq` and `message_id`.
     pub(super) fn add_row(&mut self, row: &Row<'_>) -> rusqlite::Result<()> {
-        self.add(row.get(0)?, column_or_null(row, 1, parse_uuid)?);
+        self.add_record(row.get(0)?, column_or_null(row, 1, parse_uuid)?);
         Ok(())
     }
 
-    pub(super) fn add(&mut self, seq: Seq, message_id: Option<Uuid>) {
+    pub(super) fn add_record(&mut self, seq: Seq, message_id: Option<Uuid>) {
         self.seqs.push(seq);
         self.messages.extend(message_id);
     }

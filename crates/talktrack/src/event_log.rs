@@ -5,15 +5,15 @@ use std::path::Path;
 
 use uuid::Uuid;
 
-use crate::record::{DeadReason, Ended, Record, Removed, Verdict};
+use crate::record::{DeadReason, DeletionCounts, Ended, Record, Verdict};
 
 /// The target of these lines. The text format prints only their message.
 pub const TARGET: &str = "talktrack::life";
 
 /// The first 8 characters of an id.
-struct Short(Uuid);
+struct ShortId(Uuid);
 
-impl std::fmt::Display for Short {
+impl std::fmt::Display for ShortId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut buffer = Uuid::encode_buffer();
         f.write_str(&self.0.hyphenated().encode_lower(&mut buffer)[..8])
@@ -21,28 +21,28 @@ impl std::fmt::Display for Short {
 }
 
 /// Logs what a record's verdict means for a person who reads the log.
-pub(crate) fn stored(record: &Record, verdict: &Verdict) {
+pub(crate) fn log_verdict(record: &Record, verdict: &Verdict) {
     use crate::record::Body;
     match (&record.body, verdict) {
-        (Body::Start(start), Verdict::Started { .. }) => started(start.session_id, start.user_id),
+        (Body::Start(start), Verdict::Started { .. }) => log_start(start.session_id, start.user_id),
         (Body::Message(stamped), Verdict::Inserted | Verdict::Reopened(_) | Verdict::Revised) => {
             let (session, role) = (stamped.message.session_id, stamped.message.role);
             tracing::info!(target: TARGET, event = "message_saved", session_id = %session, message_id = %stamped.id,
-                role = role.as_str(), "✅ Saved {role} message for session {}...", Short(session));
+                role = role.as_str(), "✅ Saved {role} message for session {}...", ShortId(session));
         }
-        (Body::End(end), Verdict::Ended(figures)) => ended(end.session_id, figures),
-        (Body::Delete(delete), Verdict::Deleted(removed)) if delete.is_for_good() => {
-            deleted(delete.session_id, removed)
+        (Body::End(end), Verdict::Ended(figures)) => log_end(end.session_id, figures),
+        (Body::Delete(delete), Verdict::Deleted(removed)) if delete.is_permanent() => {
+            log_deletion(delete.session_id, removed)
         }
         (_, Verdict::Dead(DeadReason::Deleted | DeadReason::DeletedForUser)) => {
             let session = record.session_id();
             tracing::info!(target: TARGET, event = "message_let_go", session_id = %session,
-                "Let go of a message for session {}..., which was deleted", Short(session));
+                "Let go of a message for session {}..., which was deleted", ShortId(session));
         }
         (_, Verdict::Dead(DeadReason::DeletedMessage)) => {
             let session = record.session_id();
             tracing::info!(target: TARGET, event = "message_dropped", session_id = %session,
-                "Dropped a message of session {}... that was deleted", Short(session));
+                "Dropped a message of session {}... that was deleted", ShortId(session));
         }
         (_, Verdict::Dead(reason)) => {
             let reason = reason.detail().unwrap_or(reason.as_str());
@@ -53,41 +53,41 @@ pub(crate) fn stored(record: &Record, verdict: &Verdict) {
     }
 }
 
-fn started(session: Uuid, user: Uuid) {
+fn log_start(session: Uuid, user: Uuid) {
     tracing::info!(target: TARGET, event = "session_started", session_id = %session, user_id = %user,
-        "✅ Started session {}... for user {}...", Short(session), Short(user));
+        "✅ Started session {}... for user {}...", ShortId(session), ShortId(user));
 }
 
-fn ended(session: Uuid, figures: &Ended) {
+fn log_end(session: Uuid, figures: &Ended) {
     let Ended { duration_seconds, message_count } = *figures;
     tracing::info!(target: TARGET, event = "session_ended", session_id = %session, duration_seconds, message_count,
-        "✅ Ended session {}... (duration: {duration_seconds:.1}s, messages: {message_count})", Short(session));
+        "✅ Ended session {}... (duration: {duration_seconds:.1}s, messages: {message_count})", ShortId(session));
 }
 
-fn deleted(session: Uuid, removed: &Removed) {
-    let Removed { sessions, messages, dead_letters, .. } = *removed;
+fn log_deletion(session: Uuid, removed: &DeletionCounts) {
+    let DeletionCounts { sessions, messages, dead_letters, .. } = *removed;
     tracing::info!(target: TARGET, event = "session_deleted", session_id = %session, sessions, messages, dead_letters,
-        "✅ Deleted session {}... (messages: {messages})", Short(session));
+        "✅ Deleted session {}... (messages: {messages})", ShortId(session));
 }
 
 /// Logs a message or an end for a session that this process does not know. The store will be asked.
-pub(crate) fn not_in_state(session: Uuid) {
+pub(crate) fn log_unknown_session(session: Uuid) {
     tracing::warn!(target: TARGET, event = "session_not_in_state", session_id = %session,
-        "⚠️ Session {}... not found in state", Short(session));
+        "⚠️ Session {}... not found in state", ShortId(session));
 }
 
 /// Logs that nothing can be written at present. The write will be retried.
-pub(crate) fn failed(cause: &str) {
+pub(crate) fn log_failure(cause: &str) {
     tracing::error!(target: TARGET, event = "save_failed", cause, "❌ Failed to save message: {cause}");
 }
 
 /// Logs that the database file is damaged. Salvaging its readable content takes a while if there is much.
-pub(crate) fn damaged(file: &Path, damage: &str) {
+pub(crate) fn log_damage(file: &Path, damage: &str) {
     tracing::error!(target: TARGET, event = "database_damaged", file = %file.display(), damage,
         "❌ The database {} is damaged: {damage}; saving what can be read", file.display());
 }
 
 /// Logs that the readable content of a damaged database is in a new file.
-pub(crate) fn salvaged(summary: &str) {
+pub(crate) fn log_salvage(summary: &str) {
     tracing::error!(target: TARGET, event = "database_salvaged", summary, "❌ {summary}");
 }

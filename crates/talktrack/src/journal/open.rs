@@ -9,12 +9,12 @@ use crate::changes::{self, Change, ChangeKind};
 use crate::clock::Seq;
 use crate::database;
 use crate::error::OpenError;
-use crate::journal::reserve::Reserve;
-use crate::journal::{aside, homecoming, outbox};
+use crate::journal::reserve::DiskReserve;
+use crate::journal::{adopt_outbox, outbox};
 use crate::noted_store::NotedStore;
 use crate::options::Redirect;
 use crate::salvage;
-use crate::store::sqlite;
+use crate::store::sqlite::{self, BOOKS_COLUMNS, books_row};
 
 /// The purpose for which the file is opened.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +25,7 @@ pub(crate) struct Purpose<'a> {
 }
 
 /// An open file.
-pub(super) struct Opened {
+pub(super) struct OpenedFile {
     pub(super) connection: Connection,
     pub(super) books: Books,
     pub(super) last_seq: Seq,
@@ -34,13 +34,17 @@ pub(super) struct Opened {
 }
 
 /// Opens the file and ends the sessions that were left open in it. If the disk is full, it uses the disk reserve.
-pub(super) fn take_up(path: &Path, purpose: Purpose<'_>, reserve: &mut Reserve) -> Result<Opened, OpenError> {
+pub(super) fn open_with_reserve(
+    path: &Path,
+    purpose: Purpose<'_>,
+    reserve: &mut DiskReserve,
+) -> Result<OpenedFile, OpenError> {
     let is_full = |error: &OpenError| matches!(error, OpenError::Database { source, .. } if database::is_disk_full(source));
     match open_file(path, purpose) {
         Err(error) if is_full(&error) => {
-            let lent = reserve.make_way();
+            let lent = reserve.release();
             let opened = open_file(path, purpose);
-            reserve.take_back(lent);
+            reserve.reclaim(lent);
             let full = |error| {
                 if is_full(&error) { OpenError::DiskFull { path: path.to_owned() } } else { error }
             };
@@ -50,15 +54,15 @@ pub(super) fn take_up(path: &Path, purpose: Purpose<'_>, reserve: &mut Reserve) 
     }
 }
 
-fn open_file(path: &Path, purpose: Purpose<'_>) -> Result<Opened, OpenError> {
+fn open_file(path: &Path, purpose: Purpose<'_>) -> Result<OpenedFile, OpenError> {
     let failed = |source| OpenError::Database { path: path.to_owned(), source };
     let mut connection = salvage::open(path)?;
-    let (mut books, mut last_seq) = aside::read_books(&connection).map_err(failed)?;
-    let outbox = whose_outbox(&connection, purpose).map_err(failed)?;
+    let (mut books, mut last_seq) = read_books(&connection).map_err(failed)?;
+    let outbox = find_outbox_store(&connection, purpose).map_err(failed)?;
     let abandoned = if outbox.is_some() {
         outbox::abandon_open_sessions(&mut connection, &mut last_seq, &mut books).map_err(failed)?
     } else {
-        let brought = homecoming::bring_home(&mut connection, &mut books).map_err(failed)?;
+        let brought = adopt_outbox::adopt_outbox(&mut connection, &mut books).map_err(failed)?;
         if brought > 0 {
             tracing::warn!(
                 "{brought} records waited for a remote store, which is the store no longer; they are in this file now"
@@ -71,11 +75,11 @@ fn open_file(path: &Path, purpose: Purpose<'_>) -> Result<Opened, OpenError> {
             "the last run did not end {abandoned} sessions; they are now abandoned, at their last event"
         );
     }
-    Ok(Opened { connection, books, last_seq, outbox })
+    Ok(OpenedFile { connection, books, last_seq, outbox })
 }
 
 /// Returns what the file notes of the store for which its records wait, or `None` if the file is the store itself.
-fn whose_outbox(connection: &Connection, purpose: Purpose<'_>) -> rusqlite::Result<Option<NotedStore>> {
+fn find_outbox_store(connection: &Connection, purpose: Purpose<'_>) -> rusqlite::Result<Option<NotedStore>> {
     let noted = NotedStore::read(connection)?;
     let Purpose { remote, redirect } = purpose;
     match (remote, noted) {
@@ -113,7 +117,7 @@ fn abandon_open_sessions(
 ) -> rusqlite::Result<usize> {
     let tx = connection.transaction()?;
     let abandoned = sqlite::abandon_open_sessions(&tx)?;
-    let mut seqs = changes::newest(&tx)?.max(*last_seq)..;
+    let mut seqs = changes::newest_seq(&tx)?.max(*last_seq)..;
     seqs.next();
     let changes = abandoned.iter().zip(seqs).map(|(session_id, seq)| Change {
         seq,
@@ -122,9 +126,15 @@ fn abandon_open_sessions(
         user_id: None,
         message_id: None,
     });
-    changes::add(&tx, changes)?;
-    *last_seq = changes::newest(&tx)?.max(*last_seq);
+    changes::append(&tx, changes)?;
+    *last_seq = changes::newest_seq(&tx)?.max(*last_seq);
     sqlite::write_books(&tx, books, *last_seq)?;
     tx.commit()?;
     Ok(abandoned.len())
+}
+
+/// Returns the books and the highest `seq` that they include.
+pub(super) fn read_books(connection: &Connection) -> rusqlite::Result<(Books, Seq)> {
+    let sql = format!("SELECT {BOOKS_COLUMNS}, last_seq FROM books");
+    connection.query_row(&sql, [], |row| Ok((books_row(row)?, row.get("last_seq")?)))
 }

@@ -11,13 +11,12 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use parking_lot::{Condvar, Mutex};
 
-use crate::books::{Books, Figures};
+use crate::books::{Books, MetricHandles};
 use crate::database;
 use crate::error::{NotDurable, OpenError};
-use crate::ground::{self, Ground};
-use crate::health::Vitals;
+use crate::event_log;
+use crate::health::HealthState;
 use crate::journal::{Journal, Purpose, Shared};
-use crate::lines;
 use crate::lock::Lock;
 use crate::options::Options;
 use crate::permissions::{self, tighten_data_directory};
@@ -30,15 +29,16 @@ use crate::store::absent::AbsentStore;
 use crate::store::sqlite::SqliteReader;
 use crate::store::{Read, Store};
 use crate::tracker::outbox::OutboxStore;
-use crate::tracker::{Door, Tracker};
+use crate::tracker::{Inner, Tracker};
+use crate::watched_files::{self, WatchedFiles};
 
 /// The threads of a tracker. They end when the last clone of the tracker is dropped.
-pub(super) struct Life {
-    door: Arc<Door>,
+pub(super) struct Threads {
+    inner: Arc<Inner>,
     /// The thread returns the journal when the queue is closed and empty.
     journal: Mutex<Option<JoinHandle<Journal>>>,
     /// All other threads.
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    others: Mutex<Vec<JoinHandle<()>>>,
     sweeper: Arc<Sweeper>,
     /// Held until the threads have ended.
     locks: Mutex<Vec<Lock>>,
@@ -50,7 +50,7 @@ impl Tracker {
     /// # Errors
     /// An [`OpenError`] if another process has locked the directory or the file cannot be opened.
     pub fn open(options: Options) -> Result<Self, OpenError> {
-        Self::assemble(options, None)
+        Self::open_with_or_without_store(options, None)
     }
 
     /// Opens a tracker with a remote store. The SQLite file is the outbox of that store. The store need not be
@@ -59,17 +59,20 @@ impl Tracker {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_with_store(options: Options, store: &Arc<dyn Store>) -> Result<Self, OpenError> {
-        Self::assemble(options, Some(store))
+        Self::open_with_or_without_store(options, Some(store))
     }
 
-    fn assemble(options: Options, store: Option<&Arc<dyn Store>>) -> Result<Self, OpenError> {
-        let locks = lock(&options)?;
+    fn open_with_or_without_store(
+        options: Options,
+        store: Option<&Arc<dyn Store>>,
+    ) -> Result<Self, OpenError> {
+        let locks = lock_data_dir(&options)?;
         let path = options.database_file();
-        prepare(&options, &path)?;
+        prepare_data_dir(&options, &path)?;
         let shared = Shared {
             progress: Progress::new(),
-            vitals: Vitals::new(Books::default()),
-            figures: Figures::new(),
+            health: HealthState::new(Books::default()),
+            metrics: MetricHandles::new(),
             reopened: Arc::default(),
             give_up: Arc::default(),
         };
@@ -78,9 +81,9 @@ impl Tracker {
         let mut journal = Journal::open(&path, shared.clone(), purpose)?;
         let absent = absent_store(store.is_some(), &journal);
         let store = store.or(absent.as_ref());
-        let ground = survey(&options, &path, &locks)?;
-        journal.stand_on(&ground);
-        let accepted = shared.vitals.read().books.durable;
+        let files = record_files(&options, &path, &locks)?;
+        journal.watch_files(&files);
+        let accepted = shared.health.snapshot().books.durable;
         let queue = Queue::new(options.queue_capacity, options.queue_bytes, journal.last_seq(), accepted);
         let reader = match store {
             Some(store) => Arc::clone(store) as Arc<dyn Read>,
@@ -89,22 +92,22 @@ impl Tracker {
         let (registry, queue, closing) = (Registry::default(), Arc::new(queue), AtomicBool::new(false));
         let outbox = store
             .map(|store| OutboxStore { claim: journal.claim(&options, store), is_absent: absent.is_some() });
-        let door = Arc::new(Door { registry, queue, shared, reader, outbox, options, closing });
-        let life = Arc::new(Life {
-            door: Arc::clone(&door),
+        let inner = Arc::new(Inner { registry, queue, shared, reader, outbox, options, closing });
+        let threads = Arc::new(Threads {
+            inner: Arc::clone(&inner),
             journal: Mutex::default(),
-            threads: Mutex::default(),
+            others: Mutex::default(),
             sweeper: Arc::default(),
             locks: Mutex::new(locks),
         });
-        if let Some(OutboxStore { claim, .. }) = &door.outbox {
-            let queue = Arc::clone(&door.queue);
-            let fed = journal.feed(claim, &door.options, move || queue.nudge());
+        if let Some(OutboxStore { claim, .. }) = &inner.outbox {
+            let queue = Arc::clone(&inner.queue);
+            let fed = journal.start_delivery(claim, &inner.options, move || queue.wake());
             fed.map_err(|source| OpenError::Io { path: path.clone(), source })?;
         }
-        let projections = projections::enabled_projections(&path, store, &door.options);
-        life.start(journal, ground, projections).map_err(|source| OpenError::Io { path, source })?;
-        Ok(Self { door, life })
+        let projections = projections::enabled_projections(&path, store, &inner.options);
+        threads.start(journal, files, projections).map_err(|source| OpenError::Io { path, source })?;
+        Ok(Self { inner, threads })
     }
 
     /// Waits until everything accepted so far is durable.
@@ -112,10 +115,10 @@ impl Tracker {
     /// # Errors
     /// [`NotDurable::Stopped`] if the tracker stopped first.
     pub async fn flush(&self) -> Result<(), NotDurable> {
-        if self.door.queue.is_forked() {
+        if self.inner.queue.is_forked() {
             return Err(NotDurable::Stopped);
         }
-        match self.door.shared.progress.watch().wait(self.door.queue.last_seq()).await {
+        match self.inner.shared.progress.watch().wait(self.inner.queue.last_seq()).await {
             Err(NotDurable::Stopped) => Err(NotDurable::Stopped),
             // The last record was refused after acceptance. Like everything before it, it has its answer.
             _ => Ok(()),
@@ -128,8 +131,8 @@ impl Tracker {
     /// [`NotDurable::Stopped`] if the tracker stopped first.
     pub async fn flush_to_store(&self) -> Result<(), NotDurable> {
         self.flush().await?;
-        let mut books = self.door.shared.vitals.watch_books();
-        let mut progress = self.door.shared.progress.watch();
+        let mut books = self.inner.shared.health.watch_books();
+        let mut progress = self.inner.shared.progress.watch();
         let (drained, stopped) =
             (pin!(books.wait_for(|books| books.journal_bytes == 0)), pin!(progress.stopped()));
         match select(drained, stopped).await {
@@ -144,7 +147,7 @@ impl Tracker {
     /// [`NotDurable::Stopped`] if that takes longer than `deadline`: what is not durable by then is lost, and every
     /// receipt says so.
     pub async fn shutdown(&self, deadline: Duration) -> Result<(), NotDurable> {
-        if self.door.queue.is_forked() {
+        if self.inner.queue.is_forked() {
             return Err(NotDurable::Stopped);
         }
         let until = tokio::time::Instant::now() + deadline;
@@ -152,78 +155,78 @@ impl Tracker {
         // A message in flight may reopen its session. The session then ends with the others.
         let _ = tokio::time::timeout_at(until, self.flush()).await;
         self.begin_close();
-        let written = tokio::time::timeout_at(until, self.door.shared.progress.watch().stopped()).await;
-        self.door.shared.give_up.store(true, Ordering::Release);
-        let life = Arc::clone(&self.life);
-        let joined = tokio::task::spawn_blocking(move || life.join()).await;
+        let written = tokio::time::timeout_at(until, self.inner.shared.progress.watch().stopped()).await;
+        self.inner.shared.give_up.store(true, Ordering::Release);
+        let threads = Arc::clone(&self.threads);
+        let joined = tokio::task::spawn_blocking(move || threads.join()).await;
         if written.is_err() || joined.is_err() { Err(NotDurable::Stopped) } else { Ok(()) }
     }
 
     fn begin_close(&self) {
-        self.door.closing.store(true, Ordering::Relaxed);
+        self.inner.closing.store(true, Ordering::Relaxed);
         // A message may have reopened a session since the last sweep.
-        self.door.take_up_reopened(self.door.now());
-        for session in self.door.registry.open() {
-            let _ = self.door.infer_end(session, Status::Ended, "shutdown", |_| true);
+        self.inner.restore_reopened(self.inner.now());
+        for session in self.inner.registry.open_claims() {
+            let _ = self.inner.infer_end(session, Status::Ended, "shutdown", |_| true);
         }
-        self.door.queue.close();
-        self.life.sweeper.stop();
+        self.inner.queue.close();
+        self.threads.sweeper.stop();
     }
 
     /// Refuses every further message with [`crate::error::Reason::ShuttingDown`]. What was already accepted is still
     /// written.
     pub fn refuse_new_work(&self) {
-        self.door.closing.store(true, Ordering::Relaxed);
+        self.inner.closing.store(true, Ordering::Relaxed);
     }
 }
 
-impl Life {
+impl Threads {
     fn start(
         &self,
         journal: Journal,
-        ground: Arc<Ground>,
+        files: Arc<WatchedFiles>,
         projections: Vec<ScheduledProjection>,
     ) -> io::Result<()> {
-        let door = Arc::clone(&self.door);
+        let inner = Arc::clone(&self.inner);
         let run = move || {
-            let journal = door.queue.run(journal, &door.shared.figures);
-            door.shared.progress.stop();
+            let journal = inner.queue.run(journal, &inner.shared.metrics);
+            inner.shared.progress.stop();
             journal
         };
         let journal = std::thread::Builder::new().name("talktrack-journal".into()).spawn(run)?;
         *self.journal.lock() = Some(journal);
-        let (sweeper, door) = (Arc::clone(&self.sweeper), Arc::clone(&self.door));
-        let pause = door.options.grace_period.min(door.options.idle_timeout) / 4;
+        let (sweeper, inner) = (Arc::clone(&self.sweeper), Arc::clone(&self.inner));
+        let pause = inner.options.grace_period.min(inner.options.idle_timeout) / 4;
         let pause = pause.clamp(Duration::from_millis(20), Duration::from_secs(1));
         let run = move || {
             while sweeper.pause(pause) {
-                door.sweep();
-                door.look_at(&ground);
+                inner.sweep();
+                inner.check_files(&files);
             }
         };
         let sweeper = std::thread::Builder::new().name("talktrack-sweeper".into()).spawn(run)?;
-        self.threads.lock().push(sweeper);
+        self.others.lock().push(sweeper);
         if !projections.is_empty() {
-            let (sweeper, vitals) = (Arc::clone(&self.sweeper), Arc::clone(&self.door.shared.vitals));
+            let (sweeper, health) = (Arc::clone(&self.sweeper), Arc::clone(&self.inner.shared.health));
             let run = move || {
-                if let Err(error) = projections::run(projections, &vitals, |pause| sweeper.pause(pause)) {
+                if let Err(error) = projections::run(projections, &health, |pause| sweeper.pause(pause)) {
                     tracing::warn!("search and stats: what is new is neither found nor counted: {error}");
                 }
             };
             let behind = std::thread::Builder::new().name("talktrack-behind".into()).spawn(run)?;
-            self.threads.lock().push(behind);
+            self.others.lock().push(behind);
         }
         Ok(())
     }
 
     fn join(&self) {
-        let threads = std::mem::take(&mut *self.threads.lock());
+        let others = std::mem::take(&mut *self.others.lock());
         let journal = self.journal.lock().take();
-        if self.door.queue.is_forked() {
+        if self.inner.queue.is_forked() {
             // The threads belong to the parent process: this process can neither join them nor drop their handles.
-            std::mem::forget((threads, journal));
+            std::mem::forget((others, journal));
         } else {
-            threads.into_iter().for_each(|thread| drop(thread.join()));
+            others.into_iter().for_each(|thread| drop(thread.join()));
             // The threads that read the file have ended by now.
             if let Some(Ok(journal)) = journal.map(JoinHandle::join) {
                 journal.close();
@@ -234,10 +237,10 @@ impl Life {
 }
 
 /// Dropping the tracker writes everything it accepted, however long that takes. [`Tracker::shutdown`] has a deadline.
-impl Drop for Life {
+impl Drop for Threads {
     fn drop(&mut self) {
-        if !self.door.queue.is_forked() {
-            self.door.queue.close();
+        if !self.inner.queue.is_forked() {
+            self.inner.queue.close();
             self.sweeper.stop();
         }
         self.join();
@@ -267,14 +270,14 @@ impl Sweeper {
     }
 }
 
-impl Door {
+impl Inner {
     /// Stops the intake while a file that the journal has open is not the file at its path any more. The sweeper calls
     /// this even if nothing is committed.
-    fn look_at(&self, ground: &Ground) {
-        let problem = ground.check().err();
-        if self.shared.vitals.set_ground(problem.clone()) {
+    fn check_files(&self, files: &WatchedFiles) {
+        let problem = files.check().err();
+        if self.shared.health.set_files_problem(problem.clone()) {
             match problem {
-                Some(problem) => lines::failed(&problem),
+                Some(problem) => event_log::log_failure(&problem),
                 None => tracing::info!("the data directory is as it was; messages are taken again"),
             }
         }
@@ -282,7 +285,7 @@ impl Door {
 }
 
 /// Locks the data directory. If the database file is really in another directory, locks that one as well.
-fn lock(options: &Options) -> Result<Vec<Lock>, OpenError> {
+fn lock_data_dir(options: &Options) -> Result<Vec<Lock>, OpenError> {
     let now = options.clock.now();
     let mut locks = vec![Lock::acquire(&options.data_dir, now)?];
     let file = options.database_file();
@@ -296,12 +299,12 @@ fn lock(options: &Options) -> Result<Vec<Lock>, OpenError> {
 }
 
 /// Restricts the data directory to its owner, and refuses a database file that another directory may contain as well.
-fn prepare(options: &Options, file: &Path) -> Result<(), OpenError> {
+fn prepare_data_dir(options: &Options, file: &Path) -> Result<(), OpenError> {
     let open = tighten_data_directory(&options.data_dir);
     open.iter().for_each(|problem| tracing::warn!("{problem}"));
     if options.database_file.is_some() {
         for suffix in ["", "-wal", "-shm", "-reserve"] {
-            let beside = database::beside(file, suffix);
+            let beside = database::sibling_path(file, suffix);
             match permissions::tighten(&beside) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     tracing::warn!("other users may read {}: {error}", beside.display());
@@ -310,21 +313,21 @@ fn prepare(options: &Options, file: &Path) -> Result<(), OpenError> {
             }
         }
     }
-    ground::refuse_shared_file(file)
+    watched_files::refuse_shared_file(file)
 }
 
 /// Records the identity of the files and directories that the journal depends on. Call it when the files are open.
-fn survey(options: &Options, file: &Path, locks: &[Lock]) -> Result<Arc<Ground>, OpenError> {
+fn record_files(options: &Options, file: &Path, locks: &[Lock]) -> Result<Arc<WatchedFiles>, OpenError> {
     let held = locks.iter().map(Lock::held).collect::<io::Result<_>>();
-    let ground = held.and_then(|held| Ground::survey(&options.data_dir, file, held));
-    ground.map(Arc::new).map_err(|source| OpenError::Io { path: options.data_dir.clone(), source })
+    let files = held.and_then(|held| WatchedFiles::record(&options.data_dir, file, held));
+    files.map(Arc::new).map_err(|source| OpenError::Io { path: options.data_dir.clone(), source })
 }
 
 /// Returns a placeholder for the remote store if the data directory is an outbox and the tracker was opened without
 /// that store.
 fn absent_store(is_named: bool, journal: &Journal) -> Option<Arc<dyn Store>> {
     let noted = journal.noted().filter(|_| !is_named)?;
-    Some(Arc::new(AbsentStore::new(&noted.without_address())))
+    Some(Arc::new(AbsentStore::new(&noted.missing_address_message())))
 }
 
 fn open_reader(path: &Path) -> Result<SqliteReader, OpenError> {
