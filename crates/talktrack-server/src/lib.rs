@@ -22,7 +22,7 @@ mod transcript;
 mod jsonl;
 mod wire;
 mod schema;
-mod letters;
+mod dead_letters;
 mod retention;
 mod letter_quota;
 mod deletion;

@@ -31,7 +31,7 @@ use crate::router::router;
 use crate::state::AppState;
 use crate::store;
 use crate::telemetry::Telemetry;
-use control::Control;
+use control::ControlSocket;
 
 /// The file in the data directory that contains the address that the server is bound to.
 const LISTEN_FILE: &str = "listen";
@@ -82,7 +82,7 @@ pub(crate) async fn serve(config: Config) -> Result<ExitCode, Failure> {
     }
     tokio::spawn(retention::keep(state.clone()));
     tokio::spawn(letter_quota::follow(state.clone()));
-    let control = Control::start(&state);
+    let control = ControlSocket::start(&state);
     listen_file.write(address)?;
     state.record_start();
     let (version, data_dir) = (env!("CARGO_PKG_VERSION"), state.config().data_dir.display());

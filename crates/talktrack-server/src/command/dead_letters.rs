@@ -5,9 +5,9 @@
 mod list;
 mod show;
 mod settle;
-mod hands;
+mod executor;
 
-pub(super) use hands::ask_server;
+pub(super) use executor::ask_server;
 use serde::Serialize;
 use talktrack::Timestamp;
 use talktrack::clock::Seq;
@@ -45,8 +45,8 @@ pub(crate) async fn run(args: Args) -> Outcome {
     match args.action {
         Action::List(args) => list::run(args).await,
         Action::Show(args) => show::run(args).await,
-        Action::Replay(args) => settle::replay(args).await,
-        Action::Drop(args) => settle::forget(args).await,
+        Action::Replay(args) => settle::replay_letters(args).await,
+        Action::Drop(args) => settle::drop_letters(args).await,
     }
 }
 

@@ -15,8 +15,8 @@ use super::Outcome;
 use super::dead_letters::ask_server;
 use crate::audit::{self, Actor, Entry};
 use crate::config::{Config, Database, Place};
+use crate::dead_letters::{ControlReply, ControlRequest};
 use crate::error::Failure;
-use crate::letters::{Answer, Request};
 use crate::output::{Output, Stop};
 use crate::store;
 use crate::table;
@@ -214,8 +214,10 @@ async fn to_postgres(config: &Config, address: &Address, id: Uuid) -> Outcome {
 }
 
 async fn through_server(config: &Config, locked: &OpenError) -> Outcome {
-    match ask_server(&config.data_dir, &locked.to_string(), &Request::RedirectOutbox).await? {
-        Answer::Redirected(address) => say(&format!("the server brings what waits to {address} from now on")),
+    match ask_server(&config.data_dir, &locked.to_string(), &ControlRequest::RedirectOutbox).await? {
+        ControlReply::Redirected(address) => {
+            say(&format!("the server brings what waits to {address} from now on"))
+        }
         _ => {
             Err(Failure::new("the server gave another answer than was asked for; is it of the same version?"))
         }
@@ -229,7 +231,7 @@ fn say(line: &str) -> Outcome {
 }
 
 fn record(config: &Config, store: &str) {
-    let entry = Entry::new(Actor::of_this_process(), Request::RedirectOutbox.name(), None);
+    let entry = Entry::new(Actor::of_this_process(), ControlRequest::RedirectOutbox.name(), None);
     audit::record_command(&config.data_dir, &entry.detail(json!({"store": store})));
 }
 

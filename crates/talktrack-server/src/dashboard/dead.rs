@@ -14,8 +14,8 @@ use super::page::{Frame, Here, Trouble, shown};
 use super::visitor::{Operator, Visitor};
 use super::words::{count, grouped};
 use crate::api::form::FormBody;
+use crate::dead_letters::{ControlRequest, DeadLetters, LetterOutcome, LetterResult, MOST_AT_ONCE};
 use crate::error::Problem;
-use crate::letters::{Fate, Letters, MOST_AT_ONCE, Outcome, Request};
 use crate::state::AppState;
 
 /// How long one request may replay or drop letters. The page tells how many are left after that.
@@ -110,7 +110,7 @@ pub(super) async fn forget(
     Operator(visitor): Operator,
     FormBody(meant): FormBody<Meant>,
 ) -> Result<Response, Trouble> {
-    settle(&state, &visitor, meant, Request::Drop).await
+    settle(&state, &visitor, meant, ControlRequest::Drop).await
 }
 
 /// Replays the letters.
@@ -119,24 +119,24 @@ pub(super) async fn replay(
     Operator(visitor): Operator,
     FormBody(meant): FormBody<Meant>,
 ) -> Result<Response, Trouble> {
-    settle(&state, &visitor, meant, Request::Replay).await
+    settle(&state, &visitor, meant, ControlRequest::Replay).await
 }
 
 async fn settle(
     state: &AppState,
     visitor: &Visitor,
     meant: Meant,
-    request: fn(Vec<Seq>) -> Request,
+    request: fn(Vec<Seq>) -> ControlRequest,
 ) -> Result<Response, Trouble> {
     let frame = || Frame::of(visitor, Here::Health);
     let answer = async {
         let seqs = meant.seqs(state).await?;
-        let letters = Letters::read_by(state.tracker().clone(), state.local().clone());
+        let letters = DeadLetters::new(state.tracker().clone(), state.local().clone());
         // Runs to its end even if the browser disconnects.
         let carried_out = tokio::spawn(carry_out(letters, seqs, request)).await;
         let carried_out = carried_out.map_err(|error| internal(&error))?;
         let (outcomes, left) = carried_out.map_err(|failure| internal(&failure))?;
-        let done = outcomes.iter().filter(|outcome| outcome.fate.is_good()).count();
+        let done = outcomes.iter().filter(|result| result.outcome.is_success()).count();
         tracing::info!(asked = outcomes.len(), done, left, "dead letters settled from the dashboard");
         Ok(shown(StatusCode::OK, &SettledPage::of(frame(), &outcomes, left)))
     };
@@ -145,16 +145,16 @@ async fn settle(
 
 /// Replays or drops the letters. Returns the outcome of each, and the number of letters that there was no time for.
 async fn carry_out(
-    letters: Letters,
+    letters: DeadLetters,
     seqs: Vec<Seq>,
-    request: fn(Vec<Seq>) -> Request,
-) -> Result<(Vec<Outcome>, usize), crate::error::Failure> {
+    request: fn(Vec<Seq>) -> ControlRequest,
+) -> Result<(Vec<LetterResult>, usize), crate::error::Failure> {
     let (began, mut outcomes) = (Instant::now(), Vec::with_capacity(seqs.len()));
     for some in seqs.chunks(MOST_AT_ONCE) {
         if began.elapsed() > BUDGET {
             break;
         }
-        outcomes.extend(letters.carry_out(request(some.to_vec())).await?.into_outcomes()?);
+        outcomes.extend(letters.execute(request(some.to_vec())).await?.into_outcomes()?);
     }
     let left = seqs.len() - outcomes.len();
     Ok((outcomes, left))
@@ -178,18 +178,18 @@ impl Meant {
 }
 
 impl SettledPage {
-    fn of(frame: Frame, outcomes: &[Outcome], left: usize) -> Self {
+    fn of(frame: Frame, outcomes: &[LetterResult], left: usize) -> Self {
         let mut fates: Vec<(&'static str, u64)> = Vec::new();
-        for outcome in outcomes {
-            let words = in_words(&outcome.fate);
+        for result in outcomes {
+            let words = in_words(&result.outcome);
             match fates.iter_mut().find(|(known, _)| *known == words) {
                 Some((_, number)) => *number += 1,
                 None => fates.push((words, 1)),
             }
         }
-        let others = outcomes.iter().filter_map(|outcome| Some((outcome.seq, why(&outcome.fate)?)));
+        let others = outcomes.iter().filter_map(|result| Some((result.seq, why(&result.outcome)?)));
         let others = others.take(TOLD).collect();
-        let good = outcomes.iter().filter(|outcome| outcome.fate.is_good()).count();
+        let good = outcomes.iter().filter(|result| result.outcome.is_success()).count();
         let heading = match (outcomes.len(), good) {
             (0, _) => "There was no such letter".to_owned(),
             (all, good) if all == good => "Done".to_owned(),
@@ -200,28 +200,30 @@ impl SettledPage {
     }
 }
 
-fn in_words(fate: &Fate) -> &'static str {
-    match fate {
-        Fate::Stored => "replayed, and stored",
-        Fate::OnItsWay => "replayed, and on the way to the database",
-        Fate::DeadAgain { .. } => "replayed, and refused again: a new letter",
-        Fate::Deleted => "gone: what they say was deleted meanwhile",
-        Fate::Dropped => "dropped",
-        Fate::Stays { .. } => "could not be replayed, and where it was",
-        Fate::NotThere => "not there any more",
+fn in_words(outcome: &LetterOutcome) -> &'static str {
+    match outcome {
+        LetterOutcome::Stored => "replayed, and stored",
+        LetterOutcome::OnItsWay => "replayed, and on the way to the database",
+        LetterOutcome::DeadAgain { .. } => "replayed, and refused again: a new letter",
+        LetterOutcome::Deleted => "gone: what they say was deleted meanwhile",
+        LetterOutcome::Dropped => "dropped",
+        LetterOutcome::Stays { .. } => "could not be replayed, and where it was",
+        LetterOutcome::NotThere => "not there any more",
     }
 }
 
 /// Returns why a letter did not have the requested outcome; `None` if it did.
-fn why(fate: &Fate) -> Option<String> {
-    match fate {
-        Fate::DeadAgain { letter, reason, detail } => {
+fn why(outcome: &LetterOutcome) -> Option<String> {
+    match outcome {
+        LetterOutcome::DeadAgain { letter, reason, detail } => {
             let detail = detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default();
             Some(format!("refused again, {reason}{detail}; it is letter {letter} now"))
         }
-        Fate::Stays { why } => Some(why.clone()),
-        Fate::NotThere => Some("it was not there any more".to_owned()),
-        Fate::Stored | Fate::OnItsWay | Fate::Deleted | Fate::Dropped => None,
+        LetterOutcome::Stays { why } => Some(why.clone()),
+        LetterOutcome::NotThere => Some("it was not there any more".to_owned()),
+        LetterOutcome::Stored | LetterOutcome::OnItsWay | LetterOutcome::Deleted | LetterOutcome::Dropped => {
+            None
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use talktrack::store::sqlite::DeadLetter;
 use uuid::Uuid;
 
 use super::words::Moment;
-use crate::letters;
+use crate::dead_letters;
 use crate::table;
 use crate::wire::RecordLine;
 
@@ -30,7 +30,7 @@ pub(super) struct Letter {
 
 impl Letter {
     pub(super) fn of(letter: DeadLetter) -> Self {
-        let kind = letters::kind(&letter);
+        let kind = dead_letters::kind_of_record(&letter);
         let record = letter.record.as_deref();
         let line = record.ok().and_then(RecordLine::of);
         let line = line.and_then(|line| serde_json::to_string(&line).ok());

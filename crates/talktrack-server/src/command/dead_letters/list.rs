@@ -8,8 +8,8 @@ use super::{NONE, Sheet};
 use crate::command::Outcome;
 use crate::command::looking::{self, SHORT_ID};
 use crate::config::Place;
+use crate::dead_letters::{self, MOST_AT_ONCE};
 use crate::error::Failure;
-use crate::letters::{self, MOST_AT_ONCE};
 use crate::output::{Output, Stop};
 use crate::table::{self, View};
 
@@ -95,7 +95,9 @@ fn cells(letter: &DeadLetter, view: View) -> Vec<String> {
     let mut cells = vec![letter.seq.to_string(), table::moment(&letter.died_at.into()), session];
     if whole {
         cells.push(
-            letter.message_id.map_or_else(|| format!("({})", letters::kind(letter)), |id| id.to_string()),
+            letter
+                .message_id
+                .map_or_else(|| format!("({})", dead_letters::kind_of_record(letter)), |id| id.to_string()),
         );
     }
     cells.push(table::safe_line(&letter.reason).into_owned());

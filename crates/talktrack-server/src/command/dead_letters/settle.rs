@@ -6,12 +6,12 @@ use serde_json::json;
 use talktrack::clock::Seq;
 
 use super::NONE;
-use super::hands::Hands;
+use super::executor::Executor;
 use crate::audit::{self, Actor, Entry};
 use crate::command::{self, looking};
 use crate::config::Place;
+use crate::dead_letters::{ControlRequest, LetterOutcome, LetterResult, MOST_AT_ONCE};
 use crate::error::Failure;
-use crate::letters::{Fate, MOST_AT_ONCE, Outcome, Request};
 use crate::output::{Output, Stop};
 use crate::store;
 use crate::table;
@@ -24,21 +24,21 @@ use crate::table;
 )]
 pub(crate) struct ReplayArgs {
     #[command(flatten)]
-    chosen: Chosen,
+    chosen: ChosenLetters,
 }
 
 /// Arguments of `drop`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DropArgs {
     #[command(flatten)]
-    chosen: Chosen,
+    chosen: ChosenLetters,
     /// With --all: yes, forget them all
     #[arg(long, requires = "all")]
     yes: bool,
 }
 
 #[derive(Debug, clap::Args)]
-struct Chosen {
+struct ChosenLetters {
     /// Letters, as `talktrack dead-letters list` calls them
     #[arg(value_name = "SEQ", required_unless_present = "all", conflicts_with = "all")]
     seqs: Vec<Seq>,
@@ -52,11 +52,11 @@ struct Chosen {
     place: Place,
 }
 
-pub(super) async fn replay(args: ReplayArgs) -> command::Outcome {
-    settle(&args.chosen, Request::Replay).await
+pub(super) async fn replay_letters(args: ReplayArgs) -> command::Outcome {
+    settle_letters(&args.chosen, ControlRequest::Replay).await
 }
 
-pub(super) async fn forget(args: DropArgs) -> command::Outcome {
+pub(super) async fn drop_letters(args: DropArgs) -> command::Outcome {
     if args.chosen.all && !args.yes {
         let reader = looking::open_file(&args.chosen.place)?;
         let count = reader.dead_letter_seqs().await?.len();
@@ -64,42 +64,42 @@ pub(super) async fn forget(args: DropArgs) -> command::Outcome {
             "drop --all forgets {count} dead letters for ever; add --yes if that is meant"
         )));
     }
-    settle(&args.chosen, Request::Drop).await
+    settle_letters(&args.chosen, ControlRequest::Drop).await
 }
 
-async fn settle(chosen: &Chosen, request: fn(Vec<Seq>) -> Request) -> command::Outcome {
+async fn settle_letters(chosen: &ChosenLetters, request: fn(Vec<Seq>) -> ControlRequest) -> command::Outcome {
     let config = chosen.place.load()?;
     store::expect_file(&config.local_file())?;
     // The data directory is opened before the letters are read: on a full disk, reading the file needs space that only
     // opening the tracker can free.
-    let hands = Hands::on(&config).await?;
-    let seqs = chosen.seqs().await?;
+    let executor = Executor::open(&config).await?;
+    let seqs = chosen.read_seqs().await?;
     if seqs.is_empty() {
         eprintln!("{NONE}");
-        return hands.let_go().await.map(|()| ExitCode::SUCCESS);
+        return executor.close().await.map(|()| ExitCode::SUCCESS);
     }
     let what = request(Vec::new()).name();
-    let (mut all_good, mut done) = (true, 0_u64);
+    let (mut all_succeeded, mut done) = (true, 0_u64);
     let mut output = Output::stdout();
     for some in seqs.chunks(MOST_AT_ONCE) {
-        for outcome in hands.carry_out(request(some.to_vec())).await? {
-            all_good &= outcome.fate.is_good();
-            done += u64::from(outcome.fate.is_good());
-            tell(&outcome, chosen.json, &mut output).or_else(ignore_reader_gone)?;
+        for result in executor.execute(request(some.to_vec())).await? {
+            all_succeeded &= result.outcome.is_success();
+            done += u64::from(result.outcome.is_success());
+            print_result(&result, chosen.json, &mut output).or_else(ignore_reader_gone)?;
         }
         output.flush().or_else(ignore_reader_gone)?;
     }
-    if hands.are_ours() {
+    if executor.is_local() {
         let (who, detail) = (Actor::of_this_process(), json!({"asked": seqs.len()}));
         audit::record_command(&config.data_dir, &Entry::new(who, what, None).count(done).detail(detail));
     }
-    hands.let_go().await?;
-    Ok(if all_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    executor.close().await?;
+    Ok(if all_succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-impl Chosen {
+impl ChosenLetters {
     /// Returns the chosen letters, oldest first, so that a session's start comes before its messages.
-    async fn seqs(&self) -> Result<Vec<Seq>, Failure> {
+    async fn read_seqs(&self) -> Result<Vec<Seq>, Failure> {
         let reader = looking::open_file(&self.place)?;
         if self.all {
             return Ok(reader.dead_letter_seqs().await?);
@@ -112,30 +112,30 @@ impl Chosen {
 }
 
 /// Prints successes on standard output and failures on standard error.
-fn tell(outcome: &Outcome, json: bool, output: &mut Output) -> Result<(), Stop> {
-    let line = format!("{}: {}", outcome.seq, table::safe_line(&in_words(&outcome.fate)));
-    if !outcome.fate.is_good() {
+fn print_result(result: &LetterResult, json: bool, output: &mut Output) -> Result<(), Stop> {
+    let line = format!("{}: {}", result.seq, table::safe_line(&in_words(&result.outcome)));
+    if !result.outcome.is_success() {
         eprintln!("{line}");
     }
     match json {
-        true => output.json(outcome),
-        false if outcome.fate.is_good() => output.line(&line),
+        true => output.json(result),
+        false if result.outcome.is_success() => output.line(&line),
         false => Ok(()),
     }
 }
 
-fn in_words(fate: &Fate) -> String {
-    match fate {
-        Fate::Stored => "stored".into(),
-        Fate::OnItsWay => "durable again; on its way to the store".into(),
-        Fate::DeadAgain { letter, reason, detail } => {
+fn in_words(outcome: &LetterOutcome) -> String {
+    match outcome {
+        LetterOutcome::Stored => "stored".into(),
+        LetterOutcome::OnItsWay => "durable again; on its way to the store".into(),
+        LetterOutcome::DeadAgain { letter, reason, detail } => {
             let detail = detail.as_ref().map_or_else(String::new, |detail| format!(" ({detail})"));
             format!("refused again, and now the dead letter {letter}: {reason}{detail}")
         }
-        Fate::Deleted => "gone: what it says was deleted meanwhile".into(),
-        Fate::Dropped => "dropped".into(),
-        Fate::Stays { why } => format!("stays a dead letter: {why}"),
-        Fate::NotThere => "there is no such dead letter".into(),
+        LetterOutcome::Deleted => "gone: what it says was deleted meanwhile".into(),
+        LetterOutcome::Dropped => "dropped".into(),
+        LetterOutcome::Stays { why } => format!("stays a dead letter: {why}"),
+        LetterOutcome::NotThere => "there is no such dead letter".into(),
     }
 }
 
