@@ -13,7 +13,7 @@ mod command;
 mod serve;
 mod router;
 mod trail;
-mod guard;
+mod middleware;
 mod socket;
 mod dashboard;
 mod api;

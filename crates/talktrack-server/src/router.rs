@@ -15,8 +15,8 @@ use utoipa_axum::routes;
 use crate::api;
 use crate::dashboard;
 use crate::error::Problem;
-use crate::guard::guard;
 use crate::metered::meter;
+use crate::middleware::guard_request;
 use crate::origin;
 use crate::socket;
 use crate::state::AppState;
@@ -60,8 +60,8 @@ pub(crate) fn router(state: AppState) -> Router {
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(state.config().max_body_bytes))
-        .layer(from_fn_with_state(state.clone(), trail::record))
-        .layer(from_fn_with_state(state.clone(), guard))
+        .layer(from_fn_with_state(state.clone(), trail::record_access))
+        .layer(from_fn_with_state(state.clone(), guard_request))
         .layer(cors(&state))
         .with_state(state)
 }

@@ -3,7 +3,7 @@
 
 mod accept;
 mod control;
-mod linger;
+mod lingering_close;
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -56,16 +56,17 @@ pub(crate) async fn serve(config: Config) -> Result<ExitCode, Failure> {
     check_keys(&config)?;
     let tracker = store::open_tracker(&config, config.options())?;
     let listen_file = ListenFile::new(&config.data_dir);
-    let (listener, address) = bind(config.listen).await?;
+    let (listener, address) = bind_listener(config.listen).await?;
     let local = store::open_file(&config.local_file())?;
     let events = open_events(&tracker, &config)?;
     let audio = Audio::open(&config)?;
     let state = AppState::new(tracker, local, events, audio, config, telemetry.metrics());
-    let accepting = tokio::spawn(accept::accept(listener, router(state.clone()), state.config().clone()));
+    let accepting =
+        tokio::spawn(accept::accept_connections(listener, router(state.clone()), state.config().clone()));
     tokio::spawn(state.events().clone().run());
-    tokio::spawn(state.gate().clone().keep_keys_fresh());
-    tokio::spawn(state.gate().clone().watch_key_file());
-    tokio::spawn(state.gate().clone().keep_uses());
+    tokio::spawn(state.authenticator().clone().keep_keys_fresh());
+    tokio::spawn(state.authenticator().clone().watch_key_file());
+    tokio::spawn(state.authenticator().clone().keep_uses());
     tokio::spawn(state.limits().clone().keep_small());
     tokio::spawn(state.turns().clone().keep_small(state.tracker().clone()));
     tokio::spawn(state.turns().clone().follow_heavy_records(state.tracker().clone()));
@@ -98,8 +99,8 @@ pub(crate) async fn serve(config: Config) -> Result<ExitCode, Failure> {
     // the same name.
     drop(control);
     drop(listen_file);
-    let stopped = stop(&state).await;
-    state.gate().save_uses().await;
+    let stopped = shut_down(&state).await;
+    state.authenticator().save_uses().await;
     state.audit().record(Entry::new(Actor::Server, "server.stopped", None));
     state.audit().finish().await;
     accepting.abort();
@@ -117,7 +118,7 @@ fn check_keys(config: &Config) -> Result<(), Failure> {
 }
 
 /// Lets connections say goodbye, then makes everything accepted durable.
-async fn stop(state: &AppState) -> ExitCode {
+async fn shut_down(state: &AppState) -> ExitCode {
     let deadline = state.config().shutdown_deadline;
     let began = Instant::now();
     state.stop();
@@ -149,7 +150,7 @@ fn open_events(tracker: &Tracker, config: &Config) -> Result<Events, Failure> {
     Ok(events)
 }
 
-async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
+async fn bind_listener(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
     let failed = |error| Failure::new(format!("listen: cannot listen on {address}: {error}"));
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;

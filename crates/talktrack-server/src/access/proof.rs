@@ -102,7 +102,7 @@ pub(super) async fn deletion(state: &AppState, session_id: Uuid) -> Option<Delet
 pub(super) fn absent(caller: &Caller, deletion: Option<DeletedSession>) -> Denied {
     match deletion {
         Some(deleted) if caller.acts_for_all() => Denied::Deleted(deleted),
-        Some(deleted) if deleted.user_id.is_some_and(|user_id| caller.may_act_for(user_id)) => {
+        Some(deleted) if deleted.user_id.is_some_and(|user_id| caller.can_act_for(user_id)) => {
             Denied::Deleted(deleted)
         }
         _ => Denied::NotFound,
@@ -187,7 +187,7 @@ async fn of_key(
         }
     };
     let mut claims = state.tracker().proven_owners(session_id);
-    claims.retain(|user_id| caller.may_act_for(*user_id));
+    claims.retain(|user_id| caller.can_act_for(*user_id));
     if !claims.is_empty() {
         return claimed(&claims);
     }
@@ -198,7 +198,7 @@ async fn of_key(
         }
     }
     let mut claims = claims_on_the_way(state, session_id).await?;
-    claims.retain(|user_id| caller.may_act_for(*user_id));
+    claims.retain(|user_id| caller.can_act_for(*user_id));
     if !claims.is_empty() {
         return claimed(&claims);
     }

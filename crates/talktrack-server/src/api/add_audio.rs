@@ -77,7 +77,7 @@ pub(crate) async fn answer(
     quota.keep();
     // An upload may take long. Meanwhile the token may have expired, the key may have been revoked, the session may
     // have been deleted, or the store may have refused the claim to the session.
-    let still = state.gate().check_again(&admission);
+    let still = state.authenticator().check_again(&admission);
     let still = match still {
         Ok(()) => access::to_write(&state, caller, &SessionName::from(session_id)).await.map(drop),
         Err(problem) => Err(problem),

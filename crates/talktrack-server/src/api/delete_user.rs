@@ -41,7 +41,7 @@ pub(crate) async fn answer(
     UserId(user_id): UserId,
 ) -> Result<(StatusCode, Json<DeletedUser>), Problem> {
     caller.require_delete()?;
-    caller.speaks_for(Some(user_id))?;
+    caller.resolve_user(Some(user_id))?;
     let removed = deletion::delete_user(&state, user_id).await?;
     Ok((status(&removed), Json(DeletedUser { user_id, removed })))
 }

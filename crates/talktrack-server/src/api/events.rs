@@ -65,7 +65,7 @@ pub(crate) async fn answer(
 ) -> Result<Response, Problem> {
     let caller = &admission.caller;
     caller.require(Scope::Read)?;
-    let filter = Filter { session_id: query.session_id, user_id: caller.speaks_for(query.user_id)? };
+    let filter = Filter { session_id: query.session_id, user_id: caller.resolve_user(query.user_id)? };
     let after = last_event_id(&headers)?.or(query.last_event_id);
     if after.is_some_and(|after| after < 0) {
         return Err(Problem::invalid("last_event_id: must not be negative"));
@@ -81,13 +81,13 @@ pub(crate) async fn answer(
     };
     let listener =
         Listener::begin(place, filter, after).await.map_err(|error| Problem::store_unavailable(&error))?;
-    let lease = state.gate().lease(admission, Scope::Read, filter.user_id);
-    let patience = state.config().peer_timeout / 2;
+    let lease = state.authenticator().lease(admission, Scope::Read, filter.user_id);
+    let write_timeout = state.config().peer_timeout / 2;
     let period = state.config().ping_interval;
     let alive = interval_at(Instant::now() + period, period);
     let feed = Feed {
         listener,
-        patience,
+        write_timeout,
         stopping: state.watch_stop(),
         alive,
         lease,
@@ -116,7 +116,7 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<Seq>, Problem> {
 struct Feed {
     listener: Listener,
     /// How long the client may take for one piece before the stream ends.
-    patience: Duration,
+    write_timeout: Duration,
     stopping: Stopping,
     /// Ticks when no event was sent for this long: a heartbeat is due.
     alive: Interval,
@@ -136,7 +136,7 @@ struct Last(Bytes);
 impl Feed {
     async fn step(feed: Option<Self>) -> Step {
         let mut feed = feed?;
-        let is_late = feed.offered.take().is_some_and(|offered| offered.elapsed() > feed.patience);
+        let is_late = feed.offered.take().is_some_and(|offered| offered.elapsed() > feed.write_timeout);
         let said = if is_late { Err(too_slow()) } else { feed.next().await };
         Some(match said {
             Ok(bytes) => {
@@ -172,12 +172,12 @@ impl Feed {
 /// Waits until the listener may no longer stay, and returns the reason.
 async fn over(lease: &mut Lease) -> String {
     loop {
-        match lease.next_look() {
+        match lease.next_check() {
             Some(next) => sleep_until(next).await,
             None => std::future::pending().await,
         }
         // A listener cannot be warned that its token expires soon. It reconnects with another token.
-        if let Some(Notice::Over(why)) = lease.look() {
+        if let Some(Notice::Over(why)) = lease.check() {
             return why;
         }
     }

@@ -72,7 +72,7 @@ pub(crate) async fn answer(
 ) -> Result<Json<Sessions>, Problem> {
     let rows = access::rows(&state, &caller)?;
     let Filter { user_id, status, since, until, q, limit: Limit(limit), cursor } = query;
-    let filter = SessionFilter { user_id: caller.speaks_for(user_id)?, status, since, until, matching: q };
+    let filter = SessionFilter { user_id: caller.resolve_user(user_id)?, status, since, until, matching: q };
     let found = rows.sessions(filter, cursor.map(|Cursor(place)| place), limit).await;
     let found = found.map_err(|error| Problem::store_unavailable(&error))?;
     let next_cursor = found.last_before_more().map(SessionRow::cursor).map(Cursor);

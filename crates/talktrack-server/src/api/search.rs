@@ -97,7 +97,7 @@ pub(crate) async fn answer(
 ) -> Result<Json<Found>, Problem> {
     let rows = access::rows(&state, &caller)?;
     let Wanted { q, user_id, session_id, limit: Limit(limit), cursor } = wanted;
-    let filter = SearchFilter { query: q, user_id: caller.speaks_for(user_id)?, session_id };
+    let filter = SearchFilter { query: q, user_id: caller.resolve_user(user_id)?, session_id };
     let found = rows
         .search(filter, cursor.map(|Cursor(place)| place), limit)
         .await

@@ -176,7 +176,7 @@ pub(crate) async fn count(
     range: &Range,
 ) -> Result<(Stats, Option<Vec<u64>>), Problem> {
     let rows = access::rows(state, caller)?;
-    if let Some(user) = caller.speaks_for(user_id)? {
+    if let Some(user) = caller.resolve_user(user_id)? {
         return Ok((rows.stats_of(user, range).await.map_err(no_answer)?, None));
     }
     let stats = state.tracker().reader().stats(range).await.map_err(no_answer)?;

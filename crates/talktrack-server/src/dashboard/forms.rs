@@ -1,6 +1,6 @@
 //! CSRF protection of the forms. Each form has a field with a token that only the server's own pages know. This
 //! middleware moves the token into a header before the form reaches its page, and the authentication checks it there
-//! (`auth/gate.rs`). So no page can forget the check.
+//! (`auth/authenticator.rs`). So no page can forget the check.
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -38,7 +38,7 @@ async fn with_token_in_header(state: &AppState, request: Request) -> Result<Requ
         parts.headers.insert(CSRF_HEADER, token);
     }
     if parts.uri.path() != LOGIN {
-        state.gate().check_open_form(&parts)?;
+        state.authenticator().check_open_form(&parts)?;
     }
     Ok(Request::from_parts(parts, Body::from(bytes)))
 }

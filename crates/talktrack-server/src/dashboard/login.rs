@@ -43,7 +43,7 @@ pub(super) struct Entry {
 
 /// Returns the login form.
 pub(super) async fn page(State(state): State<AppState>, Query(way): Query<Way>) -> Response {
-    if state.gate().is_open() {
+    if state.authenticator().is_open() {
         return Redirect::to("/").into_response();
     }
     shown(StatusCode::OK, &LoginPage { frame: Frame::outside(), next: within(way.next), trouble: None })
@@ -62,13 +62,13 @@ pub(super) async fn enter(
     if !origin::is_own_page(&headers, &state.config().allowed_origins) {
         return refuse(next, Problem::forbidden("Origin: the form was sent by another page; log in here"));
     }
-    if state.gate().is_open() {
+    if state.authenticator().is_open() {
         return Redirect::to(&next).into_response();
     }
-    match state.gate().log_in(token, from).await {
+    match state.authenticator().log_in(token, from).await {
         Ok((id, caller)) => {
             state.audit().record(audit::Entry::new(caller.actor(), "login", from));
-            let kept = cookie::keep(&id, is_over_tls(over_tls));
+            let kept = cookie::login_cookie(&id, is_over_tls(over_tls));
             (AppendHeaders(kept.map(|kept| (SET_COOKIE, kept))), Redirect::to(&next)).into_response()
         }
         Err(problem) => {
@@ -88,7 +88,7 @@ pub(super) async fn leave(
 ) -> Response {
     match admission {
         Ok(admission) => {
-            state.gate().log_out(&admission);
+            state.authenticator().log_out(&admission);
             let from = client.map(|Extension(ClientAddress(address))| address);
             state.audit().record(audit::Entry::new(admission.caller.actor(), "logout", from));
         }
@@ -96,7 +96,7 @@ pub(super) async fn leave(
         Err(problem) if problem.status() == StatusCode::UNAUTHORIZED => {}
         Err(problem) => return Trouble::of(problem, Frame::outside()).into_response(),
     }
-    let forgotten = cookie::forget(is_over_tls(over_tls));
+    let forgotten = cookie::expired_cookie(is_over_tls(over_tls));
     (AppendHeaders(forgotten.map(|forgotten| (SET_COOKIE, forgotten))), Redirect::to("/login"))
         .into_response()
 }

@@ -97,7 +97,7 @@ impl Wanted {
             }
         };
         Ok(SessionFilter {
-            user_id: caller.speaks_for(user)?,
+            user_id: caller.resolve_user(user)?,
             status,
             since: day(&self.from, "From")?,
             until: day(&self.to, "To")?.map(|day| day.plus(DAY)),

@@ -35,8 +35,8 @@ pub(super) async fn page(
     if let Err(problem) = visitor.caller.require(Scope::Write) {
         return Err(Trouble::of(problem, frame));
     }
-    let user = visitor.caller.speaks_for(None).ok().flatten();
-    let (address, needs_token) = (address(&headers)?, !state.gate().is_open());
+    let user = visitor.caller.resolve_user(None).ok().flatten();
+    let (address, needs_token) = (address(&headers)?, !state.authenticator().is_open());
     Ok(shown(StatusCode::OK, &TalkPage { frame, user, address, needs_token }))
 }
 

@@ -33,7 +33,7 @@ impl FromRequestParts<AppState> for Visitor {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Trouble> {
         match Admission::from_request_parts(parts, state).await {
             Ok(admission) => {
-                let csrf = state.gate().csrf_token(&admission);
+                let csrf = state.authenticator().csrf_token(&admission);
                 Ok(Self { caller: admission.caller, csrf })
             }
             Err(problem) if problem.status() == StatusCode::UNAUTHORIZED => Err(Trouble::log_in(&parts.uri)),

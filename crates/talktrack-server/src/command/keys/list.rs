@@ -7,7 +7,7 @@ use talktrack::Timestamp;
 use talktrack::clock::{Clock as _, SystemClock};
 
 use super::file;
-use crate::auth::{KeyUses, key_id, merged};
+use crate::auth::{KeyUses, key_id, merge_keys};
 use crate::command::Outcome;
 use crate::config::{ApiKey, KeyPlace, Network};
 use crate::output::{Output, Stop};
@@ -52,7 +52,7 @@ pub(super) fn run(args: &Args) -> Outcome {
     let place = |key: &ApiKey| {
         if of_file.iter().any(|other| other.digest == key.digest) { "api_keys_file" } else { "api_keys" }
     };
-    let keys = merged(&settings.api_keys, of_file.clone());
+    let keys = merge_keys(&settings.api_keys, of_file.clone());
     let rows: Vec<Row> = keys.iter().map(|key| Row::of(key, place(key), &uses)).collect();
     let mut output = Output::stdout();
     let written = match args.json {
@@ -70,7 +70,7 @@ impl Row {
             (None, Some(expires)) if expires <= SystemClock.now() => "expired",
             _ => "active",
         };
-        let used = uses.of(&key.digest);
+        let used = uses.last_use(&key.digest);
         let networks = Some(&key.networks).filter(|networks| !networks.is_empty());
         Self {
             name: key.name.clone(),

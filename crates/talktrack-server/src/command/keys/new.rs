@@ -58,7 +58,7 @@ struct Shown {
 /// Runs the command.
 pub(super) fn run(args: Args) -> Outcome {
     let settings = args.place.load()?;
-    let Some(mut new) = NewKey::draw(args.name, args.scopes) else {
+    let Some(mut new) = NewKey::generate(args.name, args.scopes) else {
         return Err(Failure::new("the system has no randomness to make a key of"));
     };
     (new.entry.expires, new.entry.users) = (args.expires, args.users);
@@ -68,7 +68,7 @@ pub(super) fn run(args: Args) -> Outcome {
         if settings.api_keys.iter().any(|key| key.name == new.entry.name) {
             return Err(Failure::usage(format!("--name: api_keys has a key called {}", new.entry.name)));
         }
-        file.add(&new.entry)?;
+        file.add_key(&new.entry)?;
         record(&settings, "keys.new", &new.entry);
     }
     let file = file.map(|file| file.path().display().to_string());

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use talktrack::clock::{Clock as _, SystemClock};
 
 use super::{file, record};
-use crate::auth::merged;
+use crate::auth::merge_keys;
 use crate::command::Outcome;
 use crate::config::{ApiKey, KeyPlace};
 use crate::error::Failure;
@@ -33,13 +33,13 @@ pub(super) fn run(args: &Args) -> Outcome {
              and restart the server",
         ));
     };
-    let keys = merged(&settings.api_keys, file.read()?);
+    let keys = merge_keys(&settings.api_keys, file.read()?);
     let key = keys.into_iter().find(|key| key.name == args.name && key.revoked.is_none());
     let key = key.ok_or_else(|| {
         Failure::new(format!("there is no key called {} that counts; see `talktrack keys list`", args.name))
     })?;
     let revoked = ApiKey { revoked: Some(SystemClock.now()), ..key };
-    file.put(&revoked)?;
+    file.put_key(&revoked)?;
     record(&settings, "keys.revoke", &revoked);
     let shown =
         serde_json::json!({"api_keys": revoked.to_string(), "file": file.path().display().to_string()});
