@@ -49,9 +49,9 @@ const LOST: &str = "talktrack_audit_entries_lost_total";
 
 /// The audit log of a server. Cheap to clone; all clones write to the same log.
 #[derive(Clone)]
-pub(crate) struct Audit(Arc<Shared>);
+pub(crate) struct Audit(Arc<AuditInner>);
 
-struct Shared {
+struct AuditInner {
     entries: SyncSender<Order>,
     /// The number of entries that found the queue full.
     lost: Arc<AtomicU64>,
@@ -80,7 +80,7 @@ impl Audit {
         }
         let recent = |most| Mutex::new(Recent::new(most));
         let (recent, refusals) = (recent(REMEMBERED), recent(REMEMBERED_REFUSALS));
-        Self(Arc::new(Shared { entries, lost, recent, refusals }))
+        Self(Arc::new(AuditInner { entries, lost, recent, refusals }))
     }
 
     /// Queues an entry. If the queue is full, the entry is lost and counted.

@@ -23,44 +23,44 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server
-    Serve(command::serve::Args),
+    Serve(command::serve::ServeArgs),
     /// Fill a running server with conversations to look at
-    Demo(command::demo::Args),
+    Demo(command::demo::DemoArgs),
     /// Talk to a server from the terminal, or replay recorded conversations
-    Client(command::client::Args),
+    Client(command::client::ClientArgs),
     /// Read conversations from JSONL into the store
-    Import(command::import::Args),
+    Import(command::import::ImportArgs),
     /// Write conversations from the store as JSONL
-    Export(command::export::Args),
+    Export(command::export::ExportArgs),
     /// List sessions, newest first
-    Sessions(command::sessions::Args),
+    Sessions(command::sessions::SessionsArgs),
     /// Show one session with its messages
-    Show(command::show::Args),
+    Show(command::show::ShowArgs),
     /// Follow what is being said
-    Tail(command::tail::Args),
+    Tail(command::tail::TailArgs),
     /// Look at what the store would not take, bring it back, or let it go
-    DeadLetters(command::dead_letters::Args),
+    DeadLetters(command::dead_letters::DeadLettersArgs),
     /// See or change the PostgreSQL store that a data directory writes to
-    Outbox(command::outbox::Args),
+    Outbox(command::outbox::OutboxArgs),
     /// List or remove damaged databases that are kept beside the one in use
-    Quarantine(command::quarantine::Args),
+    Quarantine(command::quarantine::QuarantineArgs),
     /// Audit the books: counts against rows, journal, dead letters
-    Verify(command::verify::Args),
+    Verify(command::verify::VerifyArgs),
     /// Bring a PostgreSQL database to the schema
-    Migrate(command::migrate::Args),
+    Migrate(command::migrate::MigrateArgs),
     /// Compare a PostgreSQL database with the schema, and print the SQL that mends it
-    Doctor(command::doctor::Args),
+    Doctor(command::doctor::DoctorArgs),
     /// Make, list and revoke API keys for servers
-    Keys(command::keys::Args),
+    Keys(command::keys::KeysArgs),
     /// Show who did what: the audit log
-    Audit(command::audit::Args),
+    Audit(command::audit::AuditArgs),
     /// Show which build this is
-    Version(command::version::Args),
+    Version(command::version::VersionArgs),
     /// Print what a shell needs to complete commands and flags
-    Completions(command::completions::Args),
+    Completions(command::completions::CompletionsArgs),
     /// Write the manual pages
     #[command(hide = true)]
-    Man(command::man::Args),
+    Man(command::man::ManArgs),
 }
 
 /// Runs the command that the arguments name.

@@ -21,7 +21,7 @@ use tracing::level_filters::LevelFilter;
 
 pub(crate) use api_key::{ApiKey, Scope, Scopes, check_name, networks as key_networks, users as key_users};
 pub(crate) use audio::{AudioQuotas, AudioStore, S3};
-pub(crate) use flags::{KeyPlace, Place, SettingFlags};
+pub(crate) use flags::{DataLocation, KeyLocation, SettingFlags};
 pub(crate) use identity::{Identity, KeySettings, Secret, UserAccess};
 pub(crate) use limits::{AuditFiles, CallerLimits, Network, Rate};
 pub(crate) use parse::duration as parse_duration;

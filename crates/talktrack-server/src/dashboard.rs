@@ -50,7 +50,7 @@ pub(crate) fn routes(state: &AppState) -> Router<AppState> {
         .route("/health/drop", get(dead::ask).post(dead::forget))
         .route("/login", get(login::page).post(login::enter))
         .route("/logout", post(login::leave))
-        .route("/assets/{name}", get(assets::answer))
+        .route("/assets/{name}", get(assets::serve_asset))
         .layer(from_fn_with_state(state.clone(), forms::check))
         // Inside the compression layer, so that reads are counted by their uncompressed size.
         .layer(from_fn_with_state(state.clone(), meter))

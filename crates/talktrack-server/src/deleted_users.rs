@@ -18,9 +18,9 @@ const DIRECTORY: &str = "deleted-users";
 
 /// The notes of incomplete deletions. Cheap to clone; all clones refer to the same notes.
 #[derive(Clone)]
-pub(crate) struct DeletedUsers(Arc<Shared>);
+pub(crate) struct DeletedUsers(Arc<DeletedUsersInner>);
 
-struct Shared {
+struct DeletedUsersInner {
     directory: PathBuf,
     /// Held while files are read and changed.
     files: Mutex<()>,
@@ -29,9 +29,9 @@ struct Shared {
 }
 
 /// Marks a request as deleting a user until it is dropped.
-pub(crate) struct Running(DeletedUsers, Uuid);
+pub(crate) struct RunningDeletion(DeletedUsers, Uuid);
 
-impl Drop for Running {
+impl Drop for RunningDeletion {
     fn drop(&mut self) {
         let mut running = self.0.0.running.lock();
         let requests = running.entry(self.1).or_default();
@@ -45,13 +45,13 @@ impl Drop for Running {
 impl DeletedUsers {
     pub(crate) fn below(data_dir: &Path) -> Self {
         let directory = data_dir.join(DIRECTORY);
-        Self(Arc::new(Shared { directory, files: Mutex::default(), running: Mutex::default() }))
+        Self(Arc::new(DeletedUsersInner { directory, files: Mutex::default(), running: Mutex::default() }))
     }
 
     /// Marks the user as being deleted by a request, so that the background task leaves the user to it.
-    pub(crate) fn begin(&self, user_id: Uuid) -> Running {
+    pub(crate) fn begin(&self, user_id: Uuid) -> RunningDeletion {
         *self.0.running.lock().entry(user_id).or_default() += 1;
-        Running(self.clone(), user_id)
+        RunningDeletion(self.clone(), user_id)
     }
 
     /// True if a request is deleting the user now.
@@ -97,7 +97,7 @@ impl DeletedUsers {
 
     /// Returns the users whose deletion is not complete, with the time of each deletion.
     pub(crate) async fn due(&self) -> Vec<(Uuid, Timestamp)> {
-        let list = |notes: &Shared| {
+        let list = |notes: &DeletedUsersInner| {
             let entries = match fs::read_dir(&notes.directory) {
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
                 entries => entries?,
@@ -113,7 +113,7 @@ impl DeletedUsers {
 
     async fn change<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Shared) -> io::Result<T> + Send + 'static,
+        work: impl FnOnce(&DeletedUsersInner) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
         let notes = Arc::clone(&self.0);
         let work = move || {
@@ -124,7 +124,7 @@ impl DeletedUsers {
     }
 }
 
-impl Shared {
+impl DeletedUsersInner {
     fn file(&self, user_id: Uuid) -> PathBuf {
         self.directory.join(user_id.to_string())
     }

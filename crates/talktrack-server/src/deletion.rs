@@ -39,7 +39,8 @@ const TOGETHER: usize = 50;
 
 /// What was removed.
 #[derive(Debug, Default, Serialize, ToSchema)]
-pub(crate) struct Gone {
+#[schema(as = Gone)]
+pub(crate) struct DeletionReport {
     /// Sessions removed from the store.
     sessions: u64,
     /// Messages removed from the store.
@@ -66,7 +67,7 @@ enum InStore {
     Pending,
 }
 
-impl Gone {
+impl DeletionReport {
     fn add(&mut self, removed: Removed) {
         self.sessions += removed.sessions;
         self.messages += removed.messages;
@@ -105,7 +106,7 @@ pub(crate) async fn delete_session(
     state: &AppState,
     caller: &Caller,
     name: &SessionName,
-) -> Result<(Uuid, Gone), Problem> {
+) -> Result<(Uuid, DeletionReport), Problem> {
     let Granted { session_id, claim, owner, .. } = match access::to_delete(state, caller, name).await {
         Err(problem) if problem.code() == NotDurable::UnknownSession.code() => {
             refuse_absent(state, access::absent_to_delete(caller, name)).await?;
@@ -115,7 +116,7 @@ pub(crate) async fn delete_session(
     };
     let state = state.clone();
     let gone = finish(async move {
-        let mut gone = Gone::default();
+        let mut gone = DeletionReport::default();
         let accepted = match claim {
             Some(owner) => state.tracker().delete_session(session_id, Some(owner)),
             None => state.tracker().delete_session_of_anyone(session_id, owner),
@@ -137,13 +138,15 @@ async fn refuse_absent(state: &AppState, sessions: Vec<(Uuid, Option<Uuid>)>) ->
             // The result is ignored: the caller must not learn that the session is another user's.
             let _ = here.durable().await;
             let _ = timeout(LITTLE_PATIENCE, in_store.durable()).await;
-            Ok(Gone::default())
+            Ok(DeletionReport::default())
         }
     });
     let marks: Vec<_> = marks.collect();
-    finish(async move { join_all(marks).await.into_iter().try_fold(Gone::default(), |_, mark| mark) })
-        .await
-        .map(drop)
+    finish(
+        async move { join_all(marks).await.into_iter().try_fold(DeletionReport::default(), |_, mark| mark) },
+    )
+    .await
+    .map(drop)
 }
 
 /// Deletes all data of a user: stored sessions, waiting records and dead letters. If the store is unavailable, the data
@@ -151,7 +154,7 @@ async fn refuse_absent(state: &AppState, sessions: Vec<(Uuid, Option<Uuid>)>) ->
 ///
 /// # Errors
 /// Fails if the deletion cannot be accepted now.
-pub(crate) async fn delete_user(state: &AppState, user_id: Uuid) -> Result<Gone, Problem> {
+pub(crate) async fn delete_user(state: &AppState, user_id: Uuid) -> Result<DeletionReport, Problem> {
     let state = state.clone();
     finish(async move {
         let _running = state.deleted_users().begin(user_id);
@@ -160,7 +163,7 @@ pub(crate) async fn delete_user(state: &AppState, user_id: Uuid) -> Result<Gone,
         // then only this note leads to the remaining sessions.
         let noted =
             if state.is_remote() { state.deleted_users().note(user_id, moment).await } else { Ok(None) };
-        let mut gone = Gone::default();
+        let mut gone = DeletionReport::default();
         // The tombstone is written before the sessions are listed. A session that begins after it is new and is kept;
         // the store has every earlier session by then, so the list contains it.
         match state.tracker().delete_user(user_id) {
@@ -186,7 +189,7 @@ async fn delete_all(
     state: &AppState,
     user_id: Uuid,
     Deletion { here, in_store }: Deletion,
-    gone: &mut Gone,
+    gone: &mut DeletionReport,
 ) -> Result<(), Problem> {
     here.durable().await?;
     if done_in_time(state, in_store).await?.is_none() {
@@ -207,7 +210,9 @@ async fn delete_all(
     Ok(())
 }
 
-async fn finish(work: impl Future<Output = Result<Gone, Problem>> + Send + 'static) -> Result<Gone, Problem> {
+async fn finish(
+    work: impl Future<Output = Result<DeletionReport, Problem>> + Send + 'static,
+) -> Result<DeletionReport, Problem> {
     let stopped = |_| Problem::from(NotDurable::Stopped);
     tokio::spawn(work).await.map_err(stopped)?
 }
@@ -216,7 +221,7 @@ async fn delete_some(
     state: &AppState,
     sessions: Vec<Uuid>,
     user_id: Uuid,
-    gone: &mut Gone,
+    gone: &mut DeletionReport,
 ) -> Result<(), Problem> {
     for some in sessions.chunks(TOGETHER) {
         delete_together(state, some, user_id, gone).await?;
@@ -228,10 +233,10 @@ async fn delete_together(
     state: &AppState,
     sessions: &[Uuid],
     user_id: Uuid,
-    gone: &mut Gone,
+    gone: &mut DeletionReport,
 ) -> Result<(), Problem> {
     let deletions = sessions.iter().map(|session_id| async move {
-        let mut gone = Gone::default();
+        let mut gone = DeletionReport::default();
         let deleted = async {
             let accepted = state.tracker().delete_session(*session_id, Some(user_id))?;
             delete(state, *session_id, accepted, &mut gone).await
@@ -244,7 +249,7 @@ async fn delete_together(
             Err(problem) if problem.code() == NotDurable::OtherUser.code() => {}
             deleted => deleted?,
         }
-        let Gone { sessions, messages, dead_letters, journal, audio, store, .. } = one;
+        let DeletionReport { sessions, messages, dead_letters, journal, audio, store, .. } = one;
         gone.add(Removed { sessions, messages, dead_letters, journal });
         gone.audio += audio;
         if store == InStore::Pending {
@@ -258,7 +263,7 @@ async fn delete(
     state: &AppState,
     session_id: Uuid,
     Deletion { here, in_store }: Deletion,
-    gone: &mut Gone,
+    gone: &mut DeletionReport,
 ) -> Result<(), Problem> {
     gone.add(here.durable().await?);
     if timeout(PATIENCE, state.tracker().erased()).await.is_err() {
@@ -294,7 +299,11 @@ async fn done_in_time(
 
 /// Returns the sessions of a user that are in memory, waiting for the store, or stored. If the store cannot answer,
 /// marks the deletion as pending and returns only the others.
-async fn sessions_of(state: &AppState, user_id: Uuid, gone: &mut Gone) -> Result<HashSet<Uuid>, Problem> {
+async fn sessions_of(
+    state: &AppState,
+    user_id: Uuid,
+    gone: &mut DeletionReport,
+) -> Result<HashSet<Uuid>, Problem> {
     let mut found: HashSet<Uuid> = state.tracker().sessions_of(user_id).into_iter().collect();
     found.extend(state.local().waiting_sessions_of(user_id).await.map_err(|error| unreadable(&error))?);
     if state.is_remote() && state.tracker().health().store.is_some() {

@@ -219,7 +219,8 @@ impl From<NotDurable> for Problem {
 
 /// A problem document (RFC 9457).
 #[derive(Serialize, ToSchema)]
-pub(crate) struct Document {
+#[schema(as = Document)]
+pub(crate) struct ProblemDocument {
     #[schema(value_type = String, example = "about:blank")]
     r#type: &'static str,
     #[schema(value_type = String, example = "Bad Request")]
@@ -247,13 +248,13 @@ impl IntoResponses for Problem {
 }
 
 fn described(meaning: &str) -> Described {
-    let document = Content::new(Some(Ref::from_schema_name(Document::name())));
+    let document = Content::new(Some(Ref::from_schema_name(ProblemDocument::name())));
     ResponseBuilder::new().description(meaning).content(PROBLEM_JSON, document).build()
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let document = Document {
+        let document = ProblemDocument {
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or_default(),
             status: self.status.as_u16(),

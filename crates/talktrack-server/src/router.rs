@@ -49,7 +49,7 @@ const PREFLIGHT: Duration = Duration::from_secs(3_600);
 /// Builds the router with all endpoints, the dashboard and the middleware.
 pub(crate) fn router(state: AppState) -> Router {
     // Few clients request the OpenAPI description, so it is built at the first request for it.
-    let page = api::docs::Page::of(|| described().split_for_parts().1);
+    let page = api::docs::DocsPage::new(|| described().split_for_parts().1);
     let (endpoints, _) = described().split_for_parts();
     endpoints
         .route("/v1/ws", get(socket::connect))
@@ -69,20 +69,24 @@ pub(crate) fn router(state: AppState) -> Router {
 /// Returns the endpoints that are part of the OpenAPI description.
 fn described() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(api::docs::Api::openapi())
-        .routes(routes!(api::start_session::answer, api::list_sessions::answer))
-        .routes(routes!(api::get_session::answer, api::update_session::answer, api::delete_session::answer))
-        .routes(routes!(api::delete_user::answer))
-        .routes(routes!(api::end_session::answer))
-        .routes(routes!(api::add_messages::answer, api::list_messages::answer))
-        .routes(routes!(api::add_audio::answer))
-        .routes(routes!(api::get_audio::answer))
-        .routes(routes!(api::export::answer))
-        .routes(routes!(api::search::answer))
-        .routes(routes!(api::stats::answer))
-        .routes(routes!(api::events::answer))
-        .routes(routes!(api::health::answer))
-        .routes(routes!(api::ready::answer))
-        .routes(routes!(api::metrics::answer))
+        .routes(routes!(api::start_session::start_session, api::list_sessions::list_sessions))
+        .routes(routes!(
+            api::get_session::get_session,
+            api::update_session::update_session,
+            api::delete_session::delete_session
+        ))
+        .routes(routes!(api::delete_user::delete_user))
+        .routes(routes!(api::end_session::end_session))
+        .routes(routes!(api::add_messages::add_messages, api::list_messages::list_messages))
+        .routes(routes!(api::add_audio::add_audio))
+        .routes(routes!(api::get_audio::get_audio))
+        .routes(routes!(api::export::export_session))
+        .routes(routes!(api::search::search_messages))
+        .routes(routes!(api::stats::get_stats))
+        .routes(routes!(api::events::stream_events))
+        .routes(routes!(api::health::get_health))
+        .routes(routes!(api::ready::get_readiness))
+        .routes(routes!(api::metrics::get_metrics))
 }
 
 /// Returns the CORS layer. The origins that may read responses are those that may open a WebSocket. Browsers send no

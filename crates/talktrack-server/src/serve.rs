@@ -146,7 +146,7 @@ async fn shut_down(state: &AppState) -> ExitCode {
 /// Opens the live events.
 fn open_events(tracker: &Tracker, config: &Config) -> Result<Events, Failure> {
     let (file, is_remote) = (config.local_file(), tracker.is_outbox());
-    let events = Events::of(tracker, || SqliteReader::open(&file), is_remote, config.max_listeners)?;
+    let events = Events::new(tracker, || SqliteReader::open(&file), is_remote, config.max_listeners)?;
     Ok(events)
 }
 

@@ -22,9 +22,9 @@ use crate::turns::Turns;
 
 /// A handle to the shared state. Cheap to clone; all clones refer to the same state.
 #[derive(Clone)]
-pub(crate) struct AppState(Arc<Shared>);
+pub(crate) struct AppState(Arc<AppStateInner>);
 
-struct Shared {
+struct AppStateInner {
     tracker: Tracker,
     /// Reads the SQLite file in the data directory: the store itself, or the outbox in front of a remote store.
     local: SqliteReader,
@@ -68,7 +68,7 @@ impl AppState {
         let authenticator = Authenticator::new(&config, limits.clone(), audit.clone());
         let deleted_users = DeletedUsers::below(&config.data_dir);
         connections_gauge().set(0);
-        Self(Arc::new(Shared {
+        Self(Arc::new(AppStateInner {
             tracker,
             local,
             events,

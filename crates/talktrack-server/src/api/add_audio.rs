@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::incoming::Incoming;
 use super::requests::Recording;
 use crate::access::{self, Granted, SessionName};
-use crate::audio::{AudioLimits, Folder, Format, Name, Quota, Ticket};
+use crate::audio::{AudioFormat, AudioLimits, Folder, Name, Quota, Ticket};
 use crate::auth::{Admission, Caller};
 use crate::config::AudioQuotas;
 use crate::error::Problem;
@@ -50,7 +50,7 @@ pub(crate) struct KeptRecording {
         Problem,
     )
 )]
-pub(crate) async fn answer(
+pub(crate) async fn add_audio(
     State(state): State<AppState>,
     admission: Admission,
     name: SessionName,
@@ -147,14 +147,14 @@ async fn keep(
 ) -> Result<(Name, u64), Problem> {
     let limit = state.config().max_audio_bytes;
     let mut head = Vec::new();
-    while head.len() < Format::HEAD {
+    while head.len() < AudioFormat::HEAD {
         let Some(piece) = incoming.next().await? else { break };
         head.extend_from_slice(&piece);
     }
     if head.is_empty() {
         return Err(Problem::invalid("the body is empty"));
     }
-    let mut upload = state.audio().upload(ticket, owner, Format::of(&head).ok_or_else(no_audio)?);
+    let mut upload = state.audio().upload(ticket, owner, AudioFormat::detect(&head).ok_or_else(no_audio)?);
     let mut piece = Bytes::from(head);
     loop {
         if incoming.received() > limit {

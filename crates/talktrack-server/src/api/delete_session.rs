@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::access::SessionName;
 use crate::auth::Caller;
-use crate::deletion::{self, Gone};
+use crate::deletion::{self, DeletionReport};
 use crate::error::Problem;
 use crate::state::AppState;
 
@@ -18,7 +18,7 @@ use crate::state::AppState;
 pub(crate) struct DeletedSession {
     session_id: Uuid,
     #[serde(flatten)]
-    removed: Gone,
+    removed: DeletionReport,
 }
 
 /// Deletes a session
@@ -35,7 +35,7 @@ pub(crate) struct DeletedSession {
         Problem,
     )
 )]
-pub(crate) async fn answer(
+pub(crate) async fn delete_session(
     State(state): State<AppState>,
     caller: Caller,
     name: SessionName,
@@ -45,6 +45,6 @@ pub(crate) async fn answer(
 }
 
 /// Returns 200 if the deletion is also done in the database, otherwise 202.
-pub(super) fn status(removed: &Gone) -> StatusCode {
+pub(super) fn status(removed: &DeletionReport) -> StatusCode {
     if removed.is_done() { StatusCode::OK } else { StatusCode::ACCEPTED }
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::delete_session::status;
 use crate::access::UserId;
 use crate::auth::Caller;
-use crate::deletion::{self, Gone};
+use crate::deletion::{self, DeletionReport};
 use crate::error::Problem;
 use crate::state::AppState;
 
@@ -19,7 +19,7 @@ use crate::state::AppState;
 pub(crate) struct DeletedUser {
     user_id: Uuid,
     #[serde(flatten)]
-    removed: Gone,
+    removed: DeletionReport,
 }
 
 /// Deletes a user
@@ -35,7 +35,7 @@ pub(crate) struct DeletedUser {
         Problem,
     )
 )]
-pub(crate) async fn answer(
+pub(crate) async fn delete_user(
     State(state): State<AppState>,
     caller: Caller,
     UserId(user_id): UserId,

@@ -40,7 +40,7 @@ pub(crate) struct EndedSession {
         Problem,
     )
 )]
-pub(crate) async fn answer(
+pub(crate) async fn end_session(
     State(state): State<AppState>,
     caller: Caller,
     name: SessionName,

@@ -16,12 +16,12 @@ use tokio::time::{Instant, Interval, interval_at, sleep_until};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
-use super::query::Params;
+use super::query::QueryParams;
 use crate::auth::{Admission, Lease, Notice};
 use crate::config::Scope;
 use crate::error::Problem;
-use crate::events::{Filter, Listener, Next, closing, gap, mark};
-use crate::limits::{Account, CountedPlace};
+use crate::events::{EventFilter, Listener, NextEvents, closing, gap, mark};
+use crate::limits::{Account, CountedPermit};
 use crate::state::{AppState, Stopping};
 
 /// The header with which a reconnecting client names the last event that it received.
@@ -31,7 +31,7 @@ const LAST_EVENT_ID: &str = "last-event-id";
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct EventsQuery {
     /// Of this session.
     session_id: Option<Uuid>,
     /// Of this user's sessions.
@@ -51,21 +51,21 @@ pub(crate) struct Wanted {
 /// longer kept, `closing` is the last event, with the reason: connect again behind the last id.
 #[utoipa::path(
     get, path = "/v1/events", operation_id = "events", tag = "reading",
-    params(Wanted, ("Last-Event-ID" = Option<i64>, Header, description = "As `last_event_id`.")),
+    params(EventsQuery, ("Last-Event-ID" = Option<i64>, Header, description = "As `last_event_id`.")),
     responses(
         (status = 200, description = "Events, without an end.", body = String, content_type = "text/event-stream"),
         Problem,
     )
 )]
-pub(crate) async fn answer(
+pub(crate) async fn stream_events(
     State(state): State<AppState>,
     admission: Admission,
     headers: HeaderMap,
-    Params(query): Params<Wanted>,
+    QueryParams(query): QueryParams<EventsQuery>,
 ) -> Result<Response, Problem> {
     let caller = &admission.caller;
     caller.require(Scope::Read)?;
-    let filter = Filter { session_id: query.session_id, user_id: caller.resolve_user(query.user_id)? };
+    let filter = EventFilter { session_id: query.session_id, user_id: caller.resolve_user(query.user_id)? };
     let after = last_event_id(&headers)?.or(query.last_event_id);
     if after.is_some_and(|after| after < 0) {
         return Err(Problem::invalid("last_event_id: must not be negative"));
@@ -74,7 +74,7 @@ pub(crate) async fn answer(
         return Err(Problem::shutting_down());
     }
     let of_user = state.limits().connect(admission.caller.account().as_ref())?;
-    let Some(place) = state.events().take_place() else {
+    let Some(place) = state.events().acquire_permit() else {
         let most = state.config().max_listeners;
         let detail = format!("all {most} listeners are there that may be (max_listeners)");
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "rate_limited", detail));
@@ -125,7 +125,7 @@ struct Feed {
     /// When the last piece was handed out, until the next one is requested.
     offered: Option<Instant>,
     /// Counts the listener among the connections of its user.
-    _place: Option<CountedPlace<Account>>,
+    _place: Option<CountedPermit<Account>>,
 }
 
 type Step = Option<(Result<Bytes, Infallible>, Option<Feed>)>;
@@ -158,10 +158,10 @@ impl Feed {
         };
         alive.reset();
         match next {
-            Next::Events(bytes) => Ok(bytes),
-            Next::Gap(after, place) => Ok(gap(after, place)),
-            Next::TooSlow => Err(too_slow()),
-            Next::Unknown => Err(Last(closing(
+            NextEvents::Events(bytes) => Ok(bytes),
+            NextEvents::Gap(after, place) => Ok(gap(after, place)),
+            NextEvents::TooSlow => Err(too_slow()),
+            NextEvents::Unknown => Err(Last(closing(
                 "store_unavailable",
                 "whose the next event is cannot be told while the store is away; connect again later",
             ))),

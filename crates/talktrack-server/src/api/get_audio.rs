@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::range::Wanted;
+use super::range::RequestedRange;
 use super::requests::Recording;
 use crate::access::{self, Granted, SessionName};
 use crate::audio::{Folder, Name};
@@ -40,7 +40,7 @@ const CACHING: &str = "private, no-cache";
         Problem,
     )
 )]
-pub(crate) async fn answer(
+pub(crate) async fn get_audio(
     State(state): State<AppState>,
     caller: Caller,
     session: SessionName,
@@ -63,13 +63,13 @@ pub(crate) async fn answer(
     // A part of a version that the client does not have would not fit. The whole recording is sent instead.
     let fits = told(header::IF_RANGE).is_none_or(|tag| tag == etag);
     let wanted = match told(header::RANGE) {
-        Some(range) if fits => Wanted::of(range, size),
-        _ => Wanted::Whole,
+        Some(range) if fits => RequestedRange::parse(range, size),
+        _ => RequestedRange::Whole,
     };
     let (status, range) = match wanted {
-        Wanted::Whole => (StatusCode::OK, 0..size),
-        Wanted::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
-        Wanted::Nothing => return Ok(out_of_range(size)),
+        RequestedRange::Whole => (StatusCode::OK, 0..size),
+        RequestedRange::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
+        RequestedRange::Nothing => return Ok(out_of_range(size)),
     };
     let body = match method {
         Method::HEAD => Body::empty(),

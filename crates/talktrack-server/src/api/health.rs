@@ -11,6 +11,6 @@ use serde_json::json;
         (status = 200, description = "It is."),
     )
 )]
-pub(crate) async fn answer() -> Response {
+pub(crate) async fn get_health() -> Response {
     super::json(StatusCode::OK, &json!({"status": "ok"}))
 }

@@ -11,7 +11,7 @@ use talktrack::{Status, Timestamp};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::query::{Cursor, Limit, Params};
+use super::query::{Cursor, Limit, QueryParams};
 use super::rows::Session;
 use crate::access;
 use crate::auth::Caller;
@@ -22,7 +22,7 @@ use crate::state::AppState;
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Filter {
+pub(crate) struct ListSessionsQuery {
     /// Of this user.
     user_id: Option<Uuid>,
     /// In this state.
@@ -59,19 +59,19 @@ pub(crate) struct Sessions {
 ///
 /// The newest first. What begins while you turn the pages comes before the first one, and moves nothing.
 #[utoipa::path(
-    get, path = "/v1/sessions", operation_id = "list_sessions", tag = "reading", params(Filter),
+    get, path = "/v1/sessions", operation_id = "list_sessions", tag = "reading", params(ListSessionsQuery),
     responses(
         (status = 200, description = "A page.", body = Sessions),
         Problem,
     )
 )]
-pub(crate) async fn answer(
+pub(crate) async fn list_sessions(
     State(state): State<AppState>,
     caller: Caller,
-    Params(query): Params<Filter>,
+    QueryParams(query): QueryParams<ListSessionsQuery>,
 ) -> Result<Json<Sessions>, Problem> {
     let rows = access::rows(&state, &caller)?;
-    let Filter { user_id, status, since, until, q, limit: Limit(limit), cursor } = query;
+    let ListSessionsQuery { user_id, status, since, until, q, limit: Limit(limit), cursor } = query;
     let filter = SessionFilter { user_id: caller.resolve_user(user_id)?, status, since, until, matching: q };
     let found = rows.sessions(filter, cursor.map(|Cursor(place)| place), limit).await;
     let found = found.map_err(|error| Problem::store_unavailable(&error))?;

@@ -20,7 +20,10 @@ use crate::state::AppState;
         (status = 503, description = "They would not, and why."),
     )
 )]
-pub(crate) async fn answer(State(state): State<AppState>, caller: Result<Caller, Problem>) -> Response {
+pub(crate) async fn get_readiness(
+    State(state): State<AppState>,
+    caller: Result<Caller, Problem>,
+) -> Response {
     let health = state.tracker().health();
     let named = |stage: &str, cause: String| format!("{stage}: {cause}");
     let mut causes = Vec::new();

@@ -36,7 +36,7 @@ pub(crate) struct StartedSession {
         Problem,
     )
 )]
-pub(crate) async fn answer(
+pub(crate) async fn start_session(
     State(state): State<AppState>,
     caller: Caller,
     body: JsonText,

@@ -13,7 +13,7 @@ use talktrack::{Role, Timestamp};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::query::Params;
+use super::query::QueryParams;
 use crate::access;
 use crate::auth::Caller;
 use crate::error::Problem;
@@ -26,7 +26,7 @@ const COUNTING_BEGINS: u32 = 5;
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct StatsQuery {
     /// From the stretch in which this moment is; 24 hours before `until` where it is left out.
     #[param(value_type = Option<String>, format = DateTime)]
     since: Option<Timestamp>,
@@ -149,27 +149,27 @@ pub(crate) struct Spread {
 /// Sessions, messages, how long they took and what they measured, over time. All figures are of the moment at which something
 /// happened: a session counts when it began, a message when it was said.
 #[utoipa::path(
-    get, path = "/v1/stats", operation_id = "stats", tag = "reading", params(Wanted),
+    get, path = "/v1/stats", operation_id = "stats", tag = "reading", params(StatsQuery),
     responses(
         (status = 200, description = "The figures.", body = Statistics),
         Problem,
     )
 )]
-pub(crate) async fn answer(
+pub(crate) async fn get_stats(
     State(state): State<AppState>,
     caller: Caller,
-    Params(wanted): Params<Wanted>,
+    QueryParams(wanted): QueryParams<StatsQuery>,
 ) -> Result<Json<Statistics>, Problem> {
-    let Wanted { since, until, step, user_id } = wanted;
+    let StatsQuery { since, until, step, user_id } = wanted;
     let range =
         Range::new(since, until, step.map(Grain::from), SystemClock.now()).map_err(Problem::invalid)?;
-    let (stats, letters) = count(&state, &caller, user_id, &range).await?;
-    Ok(Json(Statistics::of(&stats, letters.as_deref())))
+    let (stats, letters) = read_stats(&state, &caller, user_id, &range).await?;
+    Ok(Json(Statistics::new(&stats, letters.as_deref())))
 }
 
 /// Returns the statistics that the caller may see. For a caller who acts for all users and asks for no single one, also
 /// returns the number of dead letters in each bucket.
-pub(crate) async fn count(
+pub(crate) async fn read_stats(
     state: &AppState,
     caller: &Caller,
     user_id: Option<Uuid>,
@@ -177,15 +177,15 @@ pub(crate) async fn count(
 ) -> Result<(Stats, Option<Vec<u64>>), Problem> {
     let rows = access::rows(state, caller)?;
     if let Some(user) = caller.resolve_user(user_id)? {
-        return Ok((rows.stats_of(user, range).await.map_err(no_answer)?, None));
+        return Ok((rows.stats_of(user, range).await.map_err(to_problem)?, None));
     }
-    let stats = state.tracker().reader().stats(range).await.map_err(no_answer)?;
+    let stats = state.tracker().reader().stats(range).await.map_err(to_problem)?;
     let letters =
         state.local().dead_letters_over(range).await.map_err(|error| Problem::store_unavailable(&error))?;
     Ok((stats, Some(letters)))
 }
 
-fn no_answer(error: StatsError) -> Problem {
+fn to_problem(error: StatsError) -> Problem {
     match error {
         StatsError::Read(error) => Problem::store_unavailable(&error),
         StatsError::TooMuch => Problem::invalid(format_args!("since: {error}")),
@@ -204,23 +204,23 @@ impl From<Step> for Grain {
 }
 
 impl Statistics {
-    fn of(stats: &Stats, letters: Option<&[u64]>) -> Self {
+    fn new(stats: &Stats, letters: Option<&[u64]>) -> Self {
         let Behind { messages, changes, slices } = stats.behind;
         let letters_at = |place| letters.map(|letters| letters.get(place).copied().unwrap_or(0));
-        let bucket = |(place, (at, tally))| Bucket { at, figures: Figures::of(tally, letters_at(place)) };
+        let bucket = |(place, (at, tally))| Bucket { at, figures: Figures::new(tally, letters_at(place)) };
         Self {
             since: stats.range.since(),
             until: stats.range.until(),
             step_seconds: stats.range.grain().duration().as_secs(),
             behind: NotCounted { messages, changes, slices },
-            totals: Figures::of(&stats.total(), letters.map(|letters| letters.iter().sum())),
+            totals: Figures::new(&stats.total(), letters.map(|letters| letters.iter().sum())),
             buckets: stats.stretches().enumerate().map(bucket).collect(),
         }
     }
 }
 
 impl Figures {
-    fn of(Tally { sessions, messages }: &Tally, dead_letters: Option<u64>) -> Self {
+    fn new(Tally { sessions, messages }: &Tally, dead_letters: Option<u64>) -> Self {
         let measured = messages.metrics().filter(|(_, numbers)| !numbers.is_empty());
         Self {
             sessions: SessionFigures {
@@ -239,14 +239,14 @@ impl Figures {
             },
             interruptions: messages.interruptions,
             dead_letters,
-            duration_seconds: Spread::of(&sessions.duration_seconds),
-            metrics: measured.map(|(key, numbers)| (key, Spread::of(numbers))).collect(),
+            duration_seconds: Spread::new(&sessions.duration_seconds),
+            metrics: measured.map(|(key, numbers)| (key, Spread::new(numbers))).collect(),
         }
     }
 }
 
 impl Spread {
-    fn of(numbers: &Distribution) -> Self {
+    fn new(numbers: &Distribution) -> Self {
         Self {
             count: numbers.len(),
             sum: numbers.sum(),

@@ -34,7 +34,7 @@ pub(crate) struct UpdatedSession {
         Problem,
     )
 )]
-pub(crate) async fn answer(
+pub(crate) async fn update_session(
     State(state): State<AppState>,
     caller: Caller,
     name: SessionName,

@@ -5,21 +5,21 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
-use super::Format;
+use super::AudioFormat;
 
 /// `<uuid>.<extension>`: unique and sorted by arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Name {
     id: Uuid,
-    format: Format,
+    format: AudioFormat,
 }
 
 impl Name {
-    pub(crate) fn mint(format: Format) -> Self {
+    pub(crate) fn mint(format: AudioFormat) -> Self {
         Self { id: Uuid::now_v7(), format }
     }
 
-    pub(crate) fn format(self) -> Format {
+    pub(crate) fn format(self) -> AudioFormat {
         self.format
     }
 }
@@ -37,7 +37,7 @@ impl FromStr for Name {
     fn from_str(text: &str) -> Result<Self, ()> {
         let (id, extension) = text.split_once('.').ok_or(())?;
         let id = id.parse().map_err(|_| ())?;
-        let name = Self { id, format: Format::of_extension(extension).ok_or(())? };
+        let name = Self { id, format: AudioFormat::from_extension(extension).ok_or(())? };
         if name.to_string() == text { Ok(name) } else { Err(()) }
     }
 }
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn a_name_is_read_as_it_was_minted_and_nothing_else_is_one() {
-        let name = Name::mint(Format::Mp4);
+        let name = Name::mint(AudioFormat::Mp4);
         assert_eq!(name.to_string().parse(), Ok(name));
         let id = Uuid::from_u128(0xabc);
         for text in [

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 /// The uploads in progress. Cheap to clone; all clones refer to the same state.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Running(Arc<Mutex<HashMap<Uuid, watch::Sender<Uploads>>>>);
+pub(super) struct RunningUploads(Arc<Mutex<HashMap<Uuid, watch::Sender<Uploads>>>>);
 
 /// The uploads of one session.
 #[derive(Debug, Clone, Copy, Default)]
@@ -23,12 +23,12 @@ struct Uploads {
 /// Marks one upload as in progress until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Ticket {
-    running: Running,
+    running: RunningUploads,
     session_id: Uuid,
     uploads: watch::Receiver<Uploads>,
 }
 
-impl Running {
+impl RunningUploads {
     /// Registers one more upload of the session.
     pub(super) fn enter(&self, session_id: Uuid) -> Ticket {
         let mut running = self.0.lock();
@@ -96,7 +96,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_deletion_is_told_to_the_uploads_of_its_session_and_waits_for_their_end() {
-        let running = Running::default();
+        let running = RunningUploads::default();
         let (session, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
         running.stop(session).await;
         let (one, two, neighbour) = (running.enter(session), running.enter(session), running.enter(other));

@@ -10,14 +10,14 @@ use talktrack::clock::{Clock as _, SystemClock};
 
 use super::Outcome;
 use crate::audit::files;
-use crate::config::{KeyPlace, parse_duration};
+use crate::config::{KeyLocation, parse_duration};
 use crate::error::Failure;
 use crate::output::{Output, Stop};
 use crate::table;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct AuditArgs {
     /// From when on: a duration up to now such as 24h, or a time such as 2026-11-29T00:00:00Z
     #[arg(long, value_name = "WHEN", value_parser = moment)]
     since: Option<Timestamp>,
@@ -25,16 +25,16 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: KeyPlace,
+    location: KeyLocation,
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: Args) -> Outcome {
+pub(crate) async fn run(args: AuditArgs) -> Outcome {
     show(&args).map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
 }
 
-fn show(args: &Args) -> Result<(), Stop> {
-    let data_dir = args.place.load()?.data_dir;
+fn show(args: &AuditArgs) -> Result<(), Stop> {
+    let data_dir = args.location.load()?.data_dir;
     let files = files(&data_dir);
     if files.is_empty() {
         return Err(Failure::new(format!("there is no audit log in {}", data_dir.display())).into());

@@ -16,11 +16,11 @@ use uuid::Uuid;
 
 use super::Outcome;
 use crate::config::{Secret, TOKEN_VARIABLE};
-use connection::{Identity, Server};
+use connection::{Server, SessionIdentity};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct ClientArgs {
     /// The server; where the URL has no path, /v1/ws is meant
     #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:8080/v1/ws")]
     url: String,
@@ -40,7 +40,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     #[command(flatten)]
-    pace: Pace,
+    pace: ReplayPace,
     /// Append the id of each acknowledged message to this file, as soon as the acknowledgement comes
     #[arg(long, value_name = "FILE", requires = "file")]
     acked: Option<PathBuf>,
@@ -51,7 +51,7 @@ pub(crate) struct Args {
 
 /// How fast a recording is replayed.
 #[derive(Debug, Clone, Copy, clap::Args)]
-struct Pace {
+struct ReplayPace {
     /// Connections at once, each with one session
     #[arg(long, value_name = "N", default_value = "16", requires = "file")]
     sockets: NonZero<usize>,
@@ -64,7 +64,7 @@ struct Pace {
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: Args) -> Outcome {
+pub(crate) async fn run(args: ClientArgs) -> Outcome {
     let server = Server::new(&args.url, args.token.as_ref())?;
     match args.file.clone() {
         Some(file) => replay::run(args, server, &file).await,
@@ -73,7 +73,7 @@ pub(crate) async fn run(args: Args) -> Outcome {
             let mint = || args.token.is_none().then(Uuid::new_v4);
             let user_id = args.user_id.or_else(mint);
             let external_id = args.external_id.as_deref();
-            let identity = Identity { session_id: args.session_id, user_id, external_id };
+            let identity = SessionIdentity { session_id: args.session_id, user_id, external_id };
             terminal::run(&server, identity).await
         }
     }

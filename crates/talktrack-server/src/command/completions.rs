@@ -9,13 +9,13 @@ use crate::output::{Output, Stop};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct CompletionsArgs {
     /// The shell; put the output where it looks for completions
     shell: Shell,
 }
 
 /// Prints the completion script for this command line.
-pub(crate) fn run(args: &Args, mut command_line: clap::Command) -> Outcome {
+pub(crate) fn run(args: &CompletionsArgs, mut command_line: clap::Command) -> Outcome {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command_line, "talktrack", &mut script);
     let mut output = Output::stdout();

@@ -4,27 +4,27 @@ use std::process::ExitCode;
 
 use super::Outcome;
 use super::schema::{NOTHING_TO_DO, connect, write};
-use crate::config::Place;
+use crate::config::DataLocation;
 use crate::output::{Output, Stop};
 use crate::schema;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct DoctorArgs {
     /// For programs: one JSON object a difference
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: Place,
+    location: DataLocation,
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: Args) -> Outcome {
+pub(crate) async fn run(args: DoctorArgs) -> Outcome {
     compare(args).await.map_or_else(Stop::outcome, Ok)
 }
 
-async fn compare(args: Args) -> Result<ExitCode, Stop> {
-    let Some(client) = connect(&args.place).await? else {
+async fn compare(args: DoctorArgs) -> Result<ExitCode, Stop> {
+    let Some(client) = connect(&args.location).await? else {
         eprintln!("{NOTHING_TO_DO}");
         return Ok(ExitCode::SUCCESS);
     };

@@ -11,16 +11,16 @@ use uuid::Uuid;
 use super::Outcome;
 use super::looking::{self, HOW_TO_BEGIN};
 use crate::audit::{self, Actor, Entry};
-use crate::config::Place;
+use crate::config::DataLocation;
 use crate::error::Failure;
 use crate::output::{Output, Stop};
 use crate::store;
 use crate::store::PAGE;
-use crate::transcript::{Document, Format};
+use crate::transcript::{TranscriptFormat, TranscriptWriter};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct ExportArgs {
     /// This session only, by its id or its first characters (at least 8); may be given several times
     #[arg(long = "session", value_name = "ID")]
     sessions: Vec<String>,
@@ -32,24 +32,24 @@ pub(crate) struct Args {
     output: Option<PathBuf>,
     /// As what: jsonl is what `talktrack import` reads
     #[arg(short, long, value_enum, default_value_t)]
-    format: Format,
+    format: TranscriptFormat,
     /// As it is without: one JSON object a line
     #[arg(long, hide = true, conflicts_with = "format")]
     json: bool,
     #[command(flatten)]
-    place: Place,
+    location: DataLocation,
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: Args) -> Outcome {
+pub(crate) async fn run(args: ExportArgs) -> Outcome {
     export(args).await.map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
 }
 
-async fn export(args: Args) -> Result<(), Stop> {
-    let config = args.place.load()?;
+async fn export(args: ExportArgs) -> Result<(), Stop> {
+    let config = args.location.load()?;
     // An export of the wrong store would be mistaken for a backup.
     store::refuse_other_store(&config).await?;
-    let (stored, data_dir) = (looking::open(&args.place)?, config.data_dir);
+    let (stored, data_dir) = (looking::open(&args.location)?, config.data_dir);
     let reader = stored.rows();
     let chosen = chosen(reader, &args).await?;
     if !args.format.holds_several() && chosen.len() != 1 {
@@ -59,7 +59,7 @@ async fn export(args: Args) -> Result<(), Stop> {
         Some(path) => Output::to(File::create(path).map_err(|error| cannot_write(path, &error))?),
         None => Output::stdout(),
     };
-    let (mut count, mut document) = (0, args.format.document());
+    let (mut count, mut document) = (0, args.format.new_writer());
     if chosen.is_empty() && args.sessions.is_empty() {
         count = every_session(reader, &args, &mut *document, &mut output).await?;
     }
@@ -82,7 +82,7 @@ fn cannot_write(path: &std::path::Path, error: &std::io::Error) -> Failure {
 }
 
 /// Returns the sessions that were named by their ids.
-async fn chosen(reader: &dyn Read, args: &Args) -> Result<Vec<SessionRow>, Failure> {
+async fn chosen(reader: &dyn Read, args: &ExportArgs) -> Result<Vec<SessionRow>, Failure> {
     let mut chosen: Vec<SessionRow> = Vec::new();
     for id in &args.sessions {
         let row = looking::find_session(reader, id).await?;
@@ -97,8 +97,8 @@ async fn chosen(reader: &dyn Read, args: &Args) -> Result<Vec<SessionRow>, Failu
 /// Exports all sessions, newest first, one page at a time. Returns how many there were.
 async fn every_session(
     reader: &dyn Read,
-    args: &Args,
-    document: &mut dyn Document,
+    args: &ExportArgs,
+    document: &mut dyn TranscriptWriter,
     output: &mut Output,
 ) -> Result<usize, Stop> {
     let filter = SessionFilter { user_id: args.user, ..SessionFilter::default() };
@@ -119,17 +119,17 @@ async fn every_session(
 async fn session(
     reader: &dyn Read,
     row: &SessionRow,
-    document: &mut dyn Document,
+    document: &mut dyn TranscriptWriter,
     output: &mut Output,
 ) -> Result<(), Stop> {
     let (mut cursor, mut text) = (None, String::new());
-    document.begin(row, &mut text);
+    document.write_start(row, &mut text);
     loop {
         let page = reader.messages(row.session_id, cursor, PAGE).await?;
-        page.iter().for_each(|message| document.message(message, &mut text));
+        page.iter().for_each(|message| document.write_message(message, &mut text));
         cursor = page.last().map(MessageRow::cursor);
         if !page.more {
-            document.end(row, &mut text);
+            document.write_end(row, &mut text);
             return output.text(&text);
         }
         output.text(&text)?;

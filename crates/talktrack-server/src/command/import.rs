@@ -11,7 +11,7 @@ use std::time::Instant;
 use talktrack::{OpenError, Tracker};
 
 use super::Outcome;
-use crate::config::{Config, Database, Place};
+use crate::config::{Config, DataLocation, Database};
 use crate::error::Failure;
 use crate::jsonl::Lines;
 use crate::output;
@@ -24,7 +24,7 @@ use importer::Importer;
     after_help = "Importing a file again changes nothing: what has neither id nor external_id gets an id from its \
     session and its place among the session's messages in the file."
 )]
-pub(crate) struct Args {
+pub(crate) struct ImportArgs {
     /// JSONL files; - is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -32,13 +32,13 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: Place,
+    location: DataLocation,
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: Args) -> Outcome {
+pub(crate) async fn run(args: ImportArgs) -> Outcome {
     let began = Instant::now();
-    let config = args.place.load()?;
+    let config = args.location.load()?;
     let counts_rows = matches!(config.database, Database::File(_));
     let mut importer = Importer::new(open(&config).await?, counts_rows);
     for path in &args.files {

@@ -14,27 +14,27 @@ use crate::config::{ApiKey, KeySettings};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct KeysArgs {
     #[command(subcommand)]
-    action: Action,
+    action: KeysAction,
 }
 
 #[derive(Debug, Subcommand)]
-enum Action {
+enum KeysAction {
     /// Make a key for a server, and add it to api_keys_file or print the line for the settings
-    New(new::Args),
+    New(new::NewKeyArgs),
     /// List the keys, with their limits and their last use
-    List(list::Args),
+    List(list::ListKeysArgs),
     /// Revoke a key: its requests are refused within seconds, its connections end within a minute
-    Revoke(revoke::Args),
+    Revoke(revoke::RevokeKeyArgs),
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: Args) -> Outcome {
+pub(crate) async fn run(args: KeysArgs) -> Outcome {
     match args.action {
-        Action::New(args) => new::run(args),
-        Action::List(args) => list::run(&args),
-        Action::Revoke(args) => revoke::run(&args),
+        KeysAction::New(args) => new::run(args),
+        KeysAction::List(args) => list::run(&args),
+        KeysAction::Revoke(args) => revoke::run(&args),
     }
 }
 

@@ -4,7 +4,7 @@ use talktrack::store::sqlite::SqliteReader;
 use talktrack::store::{Read, SessionRow};
 use uuid::Uuid;
 
-use crate::config::Place;
+use crate::config::DataLocation;
 use crate::error::Failure;
 use crate::store::{self, Stored};
 use crate::table;
@@ -23,14 +23,14 @@ pub(super) const SHORT_ID: usize = 18;
 pub(super) const HOW_TO_BEGIN: &str = "no conversations yet; make the first one with `talktrack serve` and, in another terminal, `talktrack client`";
 
 /// Opens the store for reading.
-pub(super) fn open(place: &Place) -> Result<Stored, Failure> {
-    Stored::open(&place.load()?)
+pub(super) fn open(location: &DataLocation) -> Result<Stored, Failure> {
+    Stored::open(&location.load()?)
 }
 
 /// Opens the local file for reading. It contains the journal, the books and the dead letters, for a local and for a
 /// remote store.
-pub(super) fn open_file(place: &Place) -> Result<SqliteReader, Failure> {
-    store::open_file(&place.load()?.local_file())
+pub(super) fn open_file(location: &DataLocation) -> Result<SqliteReader, Failure> {
+    store::open_file(&location.load()?.local_file())
 }
 
 /// Finds the session with this id or prefix.

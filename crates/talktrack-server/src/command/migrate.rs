@@ -6,7 +6,7 @@ use talktrack::store::postgres::schema::{self, ColumnInfo, UserAccess};
 
 use super::Outcome;
 use super::schema::{NOTHING_TO_DO, connect, write};
-use crate::config::Place;
+use crate::config::DataLocation;
 use crate::error::Failure;
 use crate::output::{Output, Stop};
 use crate::schema::in_full;
@@ -14,7 +14,7 @@ use crate::table::{self, View};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct MigrateArgs {
     /// Print the SQL instead, for the SQL editor of Supabase or psql; asks no database
     #[arg(long)]
     print: bool,
@@ -23,15 +23,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ACCESS")]
     users: Option<UserAccess>,
     #[command(flatten)]
-    place: Place,
+    location: DataLocation,
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: Args) -> Outcome {
+pub(crate) async fn run(args: MigrateArgs) -> Outcome {
     migrate(args).await.map_or_else(Stop::outcome, Ok)
 }
 
-async fn migrate(args: Args) -> Result<ExitCode, Stop> {
+async fn migrate(args: MigrateArgs) -> Result<ExitCode, Stop> {
     let mut output = Output::stdout();
     if args.print {
         let script = args.users.map_or_else(schema::script, schema::script_for);
@@ -39,7 +39,7 @@ async fn migrate(args: Args) -> Result<ExitCode, Stop> {
         output.flush()?;
         return Ok(ExitCode::SUCCESS);
     }
-    let Some(client) = connect(&args.place).await? else {
+    let Some(client) = connect(&args.location).await? else {
         eprintln!("{NOTHING_TO_DO}");
         return Ok(ExitCode::SUCCESS);
     };

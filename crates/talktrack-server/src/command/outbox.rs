@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::Outcome;
 use super::dead_letters::ask_server;
 use crate::audit::{self, Actor, Entry};
-use crate::config::{Config, Database, Place};
+use crate::config::{Config, DataLocation, Database};
 use crate::dead_letters::{ControlReply, ControlRequest};
 use crate::error::Failure;
 use crate::output::{Output, Stop};
@@ -31,26 +31,26 @@ const NOTED_WITHIN: Duration = Duration::from_secs(30);
 /// Arguments.
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true)]
-pub(crate) struct Args {
+pub(crate) struct OutboxArgs {
     #[command(subcommand)]
-    action: Action,
+    action: OutboxAction,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Action {
+enum OutboxAction {
     /// Show the store that this data directory writes to, and what waits for it
-    Show(ShowArgs),
+    Show(ShowOutboxArgs),
     /// Bring what waits to another store than before
-    Redirect(RedirectArgs),
+    Redirect(RedirectOutboxArgs),
 }
 
 #[derive(Debug, clap::Args)]
-struct ShowArgs {
+struct ShowOutboxArgs {
     /// For programs: one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: Place,
+    location: DataLocation,
 }
 
 #[derive(Debug, clap::Args)]
@@ -59,7 +59,7 @@ struct ShowArgs {
     from now on. What the former store has already stays there: copy it yourself, or export it and import it. A running server \
     does this for its own database_url; with --local it has to be stopped first."
 )]
-struct RedirectArgs {
+struct RedirectOutboxArgs {
     /// Bring what waits into the file of this data directory, which is the store from now on
     #[arg(long)]
     local: bool,
@@ -67,32 +67,32 @@ struct RedirectArgs {
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
-    place: Place,
+    location: DataLocation,
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: Args) -> Outcome {
+pub(crate) async fn run(args: OutboxArgs) -> Outcome {
     match args.action {
-        Action::Show(args) => show(&args).map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS)),
-        Action::Redirect(args) => redirect(&args).await,
+        OutboxAction::Show(args) => show(&args).map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS)),
+        OutboxAction::Redirect(args) => redirect(&args).await,
     }
 }
 
 /// The output for programs.
 #[derive(Serialize)]
-struct Shown<'a> {
+struct OutboxStatus<'a> {
     /// The address of the store without its password; null if the local file is the store.
     store: Option<&'a str>,
     id: Option<Uuid>,
     waiting: u64,
 }
 
-fn show(args: &ShowArgs) -> Result<(), Stop> {
-    let noted = noted(&args.place.load()?)?;
+fn show(args: &ShowOutboxArgs) -> Result<(), Stop> {
+    let noted = noted(&args.location.load()?)?;
     let mut output = Output::stdout();
     if args.json {
         let noted = noted.as_ref();
-        output.json(&Shown {
+        output.json(&OutboxStatus {
             store: noted.map(NotedStore::name),
             id: noted.and_then(|noted| noted.id),
             waiting: noted.map_or(0, |noted| noted.waiting),
@@ -116,8 +116,8 @@ fn noted(config: &Config) -> Result<Option<NotedStore>, Failure> {
     Ok(NotedStore::of_file(&config.local_file())?)
 }
 
-async fn redirect(args: &RedirectArgs) -> Outcome {
-    let config = args.place.load()?;
+async fn redirect(args: &RedirectOutboxArgs) -> Outcome {
+    let config = args.location.load()?;
     let Some(noted) = noted(&config)? else {
         return say(NO_OUTBOX);
     };
@@ -143,7 +143,7 @@ enum Target {
 }
 
 impl Target {
-    async fn new(args: &RedirectArgs, config: &Config, noted: &NotedStore) -> Result<Self, Failure> {
+    async fn new(args: &RedirectOutboxArgs, config: &Config, noted: &NotedStore) -> Result<Self, Failure> {
         let address = match &config.database {
             _ if args.local => return Ok(Self::File),
             Database::Postgres(address) => address.clone(),

@@ -9,37 +9,37 @@ use serde::Serialize;
 
 use super::Outcome;
 use crate::audit::{self, Actor, Entry};
-use crate::config::Place;
+use crate::config::DataLocation;
 use crate::error::Failure;
 use crate::output::{Output, Stop};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true)]
-pub(crate) struct Args {
+pub(crate) struct QuarantineArgs {
     #[command(subcommand)]
-    action: Action,
+    action: QuarantineAction,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Action {
+enum QuarantineAction {
     /// List the damaged databases that are kept, oldest first
-    List(ListArgs),
+    List(ListQuarantineArgs),
     /// Remove damaged databases that are kept, for good
-    Drop(DropArgs),
+    Drop(DropQuarantineArgs),
 }
 
 #[derive(Debug, clap::Args)]
-struct ListArgs {
+struct ListQuarantineArgs {
     /// For programs: one JSON object a line
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: Place,
+    location: DataLocation,
 }
 
 #[derive(Debug, clap::Args)]
-struct DropArgs {
+struct DropQuarantineArgs {
     /// The names that `list` shows
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     names: Vec<String>,
@@ -50,12 +50,12 @@ struct DropArgs {
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
-    place: Place,
+    location: DataLocation,
 }
 
 /// One damaged database.
 #[derive(Debug, Serialize)]
-struct Kept {
+struct Quarantine {
     name: String,
     path: PathBuf,
     bytes: u64,
@@ -64,16 +64,16 @@ struct Kept {
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: Args) -> Outcome {
+pub(crate) async fn run(args: QuarantineArgs) -> Outcome {
     match args.action {
-        Action::List(args) => list(&args).map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS)),
-        Action::Drop(args) => remove(&args),
+        QuarantineAction::List(args) => list(&args).map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS)),
+        QuarantineAction::Drop(args) => remove(&args),
     }
 }
 
-fn list(args: &ListArgs) -> Result<(), Stop> {
+fn list(args: &ListQuarantineArgs) -> Result<(), Stop> {
     let mut output = Output::stdout();
-    for kept in all(&args.place.load()?.local_file()) {
+    for kept in all(&args.location.load()?.local_file()) {
         match args.json {
             true => output.json(&kept)?,
             false => output.line(&format!("{}  {} bytes  {}", kept.name, kept.bytes, kept.report))?,
@@ -83,8 +83,8 @@ fn list(args: &ListArgs) -> Result<(), Stop> {
     Ok(())
 }
 
-fn remove(args: &DropArgs) -> Outcome {
-    let config = args.place.load()?;
+fn remove(args: &DropQuarantineArgs) -> Outcome {
+    let config = args.location.load()?;
     let all = all(&config.local_file());
     let unknown = args.names.iter().find(|name| !all.iter().any(|kept| kept.name == **name));
     if let Some(name) = unknown {
@@ -102,14 +102,14 @@ fn remove(args: &DropArgs) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn all(database: &Path) -> Vec<Kept> {
+fn all(database: &Path) -> Vec<Quarantine> {
     let kept = |path: PathBuf| {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let files = fs::read_dir(&path).into_iter().flatten().flatten();
         let bytes = files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum();
         let report = fs::read_to_string(path.join("report.txt")).unwrap_or_default();
         let report = report.lines().next().unwrap_or("no report").to_owned();
-        Kept { name, path, bytes, report }
+        Quarantine { name, path, bytes, report }
     };
     talktrack::quarantines(database).into_iter().map(kept).collect()
 }

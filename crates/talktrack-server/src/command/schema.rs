@@ -3,7 +3,7 @@
 use talktrack::store::postgres::schema::Difference;
 use tokio_postgres::Client;
 
-use crate::config::{Database, Place};
+use crate::config::{DataLocation, Database};
 use crate::error::Failure;
 use crate::output::{Output, Stop};
 use crate::schema;
@@ -13,8 +13,8 @@ use crate::table;
 pub(super) const NOTHING_TO_DO: &str = "the store is a SQLite file, whose schema talktrack keeps by itself; --database-url names a PostgreSQL database";
 
 /// Connects to the database; `None` if the store is a file.
-pub(super) async fn connect(place: &Place) -> Result<Option<Client>, Failure> {
-    match place.load()?.database {
+pub(super) async fn connect(location: &DataLocation) -> Result<Option<Client>, Failure> {
+    match location.load()?.database {
         Database::File(_) => Ok(None),
         Database::Postgres(address) => schema::connect(&address).await.map(Some),
     }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::Outcome;
 use super::looking::{self, HOW_TO_BEGIN, SHORT_ID};
-use crate::config::Place;
+use crate::config::DataLocation;
 use crate::error::Failure;
 use crate::output::{Output, Stop};
 use crate::store::PAGE;
@@ -19,7 +19,7 @@ const WHOLE_ROW: usize = 122;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct SessionsArgs {
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 50)]
     limit: usize,
@@ -33,7 +33,7 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: Place,
+    location: DataLocation,
 }
 
 fn parse_status(word: &str) -> Result<Status, &'static str> {
@@ -41,11 +41,11 @@ fn parse_status(word: &str) -> Result<Status, &'static str> {
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: Args) -> Outcome {
+pub(crate) async fn run(args: SessionsArgs) -> Outcome {
     list(args).await.map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
 }
 
-async fn list(args: Args) -> Result<(), Stop> {
+async fn list(args: SessionsArgs) -> Result<(), Stop> {
     let mut rows = newest(&args).await?;
     let mut output = Output::stdout();
     if args.json {
@@ -67,8 +67,8 @@ async fn list(args: Args) -> Result<(), Stop> {
 
 /// Returns the newest sessions. For people, returns one more than the limit, so that the command knows whether there
 /// are more.
-async fn newest(args: &Args) -> Result<Vec<SessionRow>, Failure> {
-    let stored = looking::open(&args.place)?;
+async fn newest(args: &SessionsArgs) -> Result<Vec<SessionRow>, Failure> {
+    let stored = looking::open(&args.location)?;
     let reader = stored.rows();
     let filter = SessionFilter { user_id: args.user, status: args.status, ..SessionFilter::default() };
     let wanted = if args.json { args.limit } else { args.limit.saturating_add(1) };

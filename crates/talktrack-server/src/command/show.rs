@@ -7,7 +7,7 @@ use talktrack::{Kind, Stored};
 
 use super::Outcome;
 use super::looking;
-use crate::config::Place;
+use crate::config::DataLocation;
 use crate::output::{Output, Stop};
 use crate::store::PAGE;
 use crate::table::{self, View};
@@ -19,23 +19,23 @@ const ROOMY: usize = 72;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct ShowArgs {
     /// The session's id, or its first characters (at least 8)
     id: String,
     /// For programs: the session's row, then its messages', one JSON object a line
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: Place,
+    location: DataLocation,
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: Args) -> Outcome {
+pub(crate) async fn run(args: ShowArgs) -> Outcome {
     show(args).await.map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
 }
 
-async fn show(args: Args) -> Result<(), Stop> {
-    let stored = looking::open(&args.place)?;
+async fn show(args: ShowArgs) -> Result<(), Stop> {
+    let stored = looking::open(&args.location)?;
     let reader = stored.rows();
     let session = looking::find_session(reader, &args.id).await?;
     let (mut output, view) = (Output::stdout(), View::of_stdout());

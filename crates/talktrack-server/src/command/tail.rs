@@ -10,9 +10,9 @@ use uuid::Uuid;
 use super::Outcome;
 use super::looking::{self, HOW_TO_BEGIN};
 use super::show;
-use crate::config::Place;
+use crate::config::DataLocation;
 use crate::output::{self, Output, Stop};
-use crate::store::Follower;
+use crate::store::MessageTail;
 use crate::table::View;
 
 /// How often the store is polled: often enough for a person, and rarely enough to cost nothing.
@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct TailArgs {
     /// Begin with the first message stored, not with the next one
     #[arg(long)]
     since_start: bool,
@@ -28,11 +28,11 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: Place,
+    location: DataLocation,
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: Args) -> Outcome {
+pub(crate) async fn run(args: TailArgs) -> Outcome {
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         stopped = follow(args) => stopped.map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS)),
@@ -42,15 +42,15 @@ pub(crate) async fn run(args: Args) -> Outcome {
     }
 }
 
-async fn follow(args: Args) -> Result<(), Stop> {
-    let mut follower = Follower::of(looking::open(&args.place)?, args.since_start).await?;
-    if follower.is_at_the_beginning() && !args.json {
+async fn follow(args: TailArgs) -> Result<(), Stop> {
+    let mut tail = MessageTail::open(looking::open(&args.location)?, args.since_start).await?;
+    if tail.is_at_the_beginning() && !args.json {
         eprintln!("{HOW_TO_BEGIN}; waiting");
     }
     let (mut output, view) = (Output::stdout(), View::of_stdout());
     let mut session = None;
     loop {
-        let (rows, more) = follower.next().await?;
+        let (rows, more) = tail.next().await?;
         for row in &rows {
             if args.json { output.json(row)? } else { message(&mut output, row, view, &mut session)? }
         }

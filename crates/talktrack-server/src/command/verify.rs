@@ -9,7 +9,7 @@ use talktrack::NotedStore;
 use talktrack::store::{Audit, Read as _};
 
 use super::Outcome;
-use crate::config::Place;
+use crate::config::DataLocation;
 use crate::error::Failure;
 use crate::output::{Output, Stop};
 use crate::store::{self, Stored};
@@ -17,26 +17,26 @@ use crate::table::{self, View};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct VerifyArgs {
     /// For programs: one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: Place,
+    location: DataLocation,
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: Args) -> Outcome {
+pub(crate) async fn run(args: VerifyArgs) -> Outcome {
     verify(args).await.map_or_else(Stop::outcome, Ok)
 }
 
-async fn verify(args: Args) -> Result<ExitCode, Stop> {
-    let audit = audit(&args.place).await?;
-    let other_store = other_store(&args.place).await?;
-    let quarantines = talktrack::quarantines(&args.place.load()?.local_file());
+async fn verify(args: VerifyArgs) -> Result<ExitCode, Stop> {
+    let audit = audit(&args.location).await?;
+    let other_store = other_store(&args.location).await?;
+    let quarantines = talktrack::quarantines(&args.location.load()?.local_file());
     let mut output = Output::stdout();
     let (balanced, pending) = (audit.problems.is_empty(), pending(&audit));
-    let report = Report { balanced, pending, quarantines, other_store, audit: &audit };
+    let report = VerifyReport { balanced, pending, quarantines, other_store, audit: &audit };
     if args.json {
         output.json(&report)?;
     } else {
@@ -64,8 +64,8 @@ async fn verify(args: Args) -> Result<ExitCode, Stop> {
 
 /// Returns the counts of the store. For a remote store, adds the books, the journal and the dead letters of the local
 /// file.
-async fn audit(place: &Place) -> Result<Audit, Failure> {
-    let config = place.load()?;
+async fn audit(location: &DataLocation) -> Result<Audit, Failure> {
+    let config = location.load()?;
     let stored = Stored::open(&config)?;
     let audit = stored.rows().audit().await?;
     let file = config.local_file();
@@ -77,8 +77,8 @@ async fn audit(place: &Place) -> Result<Audit, Failure> {
     Ok(Audit { sessions: audit.sessions, messages: audit.messages, problems, ..local })
 }
 
-async fn other_store(place: &Place) -> Result<Option<String>, Failure> {
-    let config = place.load()?;
+async fn other_store(location: &DataLocation) -> Result<Option<String>, Failure> {
+    let config = location.load()?;
     match NotedStore::of_file(&config.local_file())? {
         Some(noted) => Ok(store::other_store(&config, &noted).await),
         None => Ok(None),
@@ -86,7 +86,7 @@ async fn other_store(place: &Place) -> Result<Option<String>, Failure> {
 }
 
 #[derive(Serialize)]
-struct Report<'a> {
+struct VerifyReport<'a> {
     balanced: bool,
     pending: u64,
     /// The directories of damaged databases. The books of the recovered data balance without them.
@@ -102,7 +102,7 @@ fn pending(audit: &Audit) -> u64 {
     audit.books.as_ref().map_or(audit.journal, talktrack::Books::pending)
 }
 
-fn figures(report: &Report<'_>, view: View) -> String {
+fn figures(report: &VerifyReport<'_>, view: View) -> String {
     let audit = report.audit;
     let mut table = table::table(view, &["what", ">count", "meaning"]);
     let mut row = |what: &str, count: u64, meaning: &str| {

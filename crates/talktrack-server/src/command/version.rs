@@ -10,7 +10,7 @@ use crate::output::sum_up;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct VersionArgs {
     /// For programs: one JSON object
     #[arg(long)]
     json: bool,
@@ -24,7 +24,7 @@ struct Build {
 }
 
 /// Prints the version, the commit and the platform of this program.
-pub(crate) fn run(args: &Args) -> Outcome {
+pub(crate) fn run(args: &VersionArgs) -> Outcome {
     let build =
         Build { version: build_info::VERSION, commit: build_info::commit(), target: build_info::TARGET };
     let in_words = |_| {

@@ -10,7 +10,7 @@ use super::page::{Frame, Here, Trouble, shown};
 use super::visitor::{Conversation, Visitor};
 use super::words::{Moment, short, stored_count};
 use crate::access::{self, SessionView};
-use crate::deletion::{self, Gone};
+use crate::deletion::{self, DeletionReport};
 use crate::error::Problem;
 use crate::state::AppState;
 
@@ -28,7 +28,7 @@ struct AskPage {
 #[template(path = "deleted.html")]
 struct DeletedPage {
     frame: Frame,
-    gone: Gone,
+    gone: DeletionReport,
 }
 
 /// Shows what would be deleted and asks for confirmation.

@@ -32,7 +32,7 @@ impl Letter {
     pub(super) fn of(letter: DeadLetter) -> Self {
         let kind = dead_letters::kind_of_record(&letter);
         let record = letter.record.as_deref();
-        let line = record.ok().and_then(RecordLine::of);
+        let line = record.ok().and_then(RecordLine::from_record);
         let line = line.and_then(|line| serde_json::to_string(&line).ok());
         let line = line.map(|line| table::safe_json(&line).into_owned());
         let words = record.ok().and_then(|record| Some(record.message()?.message.content.clone()));

@@ -94,7 +94,7 @@ async fn count(state: &AppState, visitor: &Visitor, wanted: &Wanted) -> Result<N
     let user = Some(wanted.user.trim()).filter(|user| !user.is_empty()).map(str::parse::<Uuid>).transpose();
     let user = user.map_err(|_| Problem::invalid("User: must be a whole user id (a UUID)"))?;
     let range = wanted.range()?;
-    let (stats, letters) = api::stats::count(state, &visitor.caller, user, &range).await?;
+    let (stats, letters) = api::stats::read_stats(state, &visitor.caller, user, &range).await?;
     Ok(Numbers::of(&stats, letters.as_deref(), &wanted.measure))
 }
 

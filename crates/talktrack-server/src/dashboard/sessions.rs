@@ -110,7 +110,7 @@ impl Wanted {
         query.map_err(|error| Problem::invalid(format_args!("Search: {error}")))
     }
 
-    fn place<T: crate::api::query::Place>(&self) -> Result<Option<T>, Problem> {
+    fn place<T: crate::api::query::CursorPosition>(&self) -> Result<Option<T>, Problem> {
         let cursor = given(&self.cursor).map(str::parse::<Cursor<T>>).transpose();
         let cursor = cursor.map_err(|error| Problem::invalid(format_args!("cursor: {error}")))?;
         Ok(cursor.map(|Cursor(place)| place))

@@ -7,7 +7,7 @@ use talktrack::{ReadError, Timestamp};
 use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::{Gone, delete_some};
+use super::{DeletionReport, delete_some};
 use crate::error::Problem;
 use crate::state::AppState;
 
@@ -54,7 +54,7 @@ async fn delete(state: &AppState, user_id: Uuid, moment: Timestamp) -> Result<bo
         return Ok(false);
     }
     let sessions = state.tracker().reader().sessions_of_user_at(user_id, moment).await.map_err(unreadable)?;
-    let mut gone = Gone::default();
+    let mut gone = DeletionReport::default();
     delete_some(state, sessions, user_id, &mut gone).await?;
     Ok(gone.is_done())
 }

@@ -34,7 +34,7 @@ pub(super) struct Source {
 }
 
 /// A page of events after a position.
-pub(super) struct Page {
+pub(super) struct EventPage {
     pub(super) events: Vec<Arc<Event>>,
     /// The position to continue from.
     pub(super) next: Seq,
@@ -44,7 +44,7 @@ pub(super) struct Page {
 
 /// What was found out about a page of changes.
 #[derive(Default)]
-struct Known {
+struct LookedUp {
     /// The records that still wait for a remote store.
     waiting: HashMap<Seq, Waiting>,
     sessions: HashMap<Uuid, SessionRow>,
@@ -80,13 +80,13 @@ impl Source {
     ///
     /// # Errors
     /// Fails if the file or the store cannot be read before the first event of the page.
-    pub(super) async fn page(&self, place: Seq) -> Result<Page, ReadError> {
+    pub(super) async fn page(&self, place: Seq) -> Result<EventPage, ReadError> {
         let read = self.file.changes_since(place, AT_ONCE).await?;
         let (mut changes, mut next) = (read.changes, read.next);
         let gap = (!read.is_whole).then(|| changes.first().map_or(next, |first| first.seq - 1));
         let (waiting, looked_up) = self.waiting(&changes).await?;
         next = cut(&mut changes, looked_up, next);
-        let mut known = Known { waiting, ..Known::default() };
+        let mut known = LookedUp { waiting, ..LookedUp::default() };
         if let Err(error) = self.look_up(&changes, &mut known).await {
             // The leading changes that do not need the store are not held up by it.
             let ready = changes.iter().take_while(|change| known.waiting.contains_key(&change.seq)).count();
@@ -114,7 +114,7 @@ impl Source {
                 }
             }
         }
-        Ok(Page { events, next, gap })
+        Ok(EventPage { events, next, gap })
     }
 
     /// Returns the waiting records of these changes, and for how many changes they were read. Large records may not all
@@ -130,7 +130,7 @@ impl Source {
 
     /// Asks the store for the rows of changes that do not wait for it. A record leaves the journal only after the store
     /// has it.
-    async fn look_up(&self, changes: &[Change], known: &mut Known) -> Result<(), ReadError> {
+    async fn look_up(&self, changes: &[Change], known: &mut LookedUp) -> Result<(), ReadError> {
         let is_needed = changes.iter().any(|change| !known.waiting.contains_key(&change.seq));
         if !is_needed && self.tracker.health().store.is_some() {
             return Ok(());
@@ -142,7 +142,7 @@ impl Source {
         }
     }
 
-    async fn ask(&self, changes: &[Change], known: &mut Known) -> Result<(), ReadError> {
+    async fn ask(&self, changes: &[Change], known: &mut LookedUp) -> Result<(), ReadError> {
         let is_wanted = |change: &&Change| {
             change.kind == ChangeKind::Revision || !known.waiting.contains_key(&change.seq)
         };
@@ -171,7 +171,7 @@ impl Source {
 
     /// True if the row of the session is needed: for an event of the session, or because only that row tells whose a
     /// message is.
-    fn needs_session(&self, change: &Change, known: &Known) -> bool {
+    fn needs_session(&self, change: &Change, known: &LookedUp) -> bool {
         if let (Some(pending), Some(waiting)) = (&self.pending, known.waiting.get(&change.seq)) {
             return pending.needs_session(&waiting.record);
         }
@@ -191,7 +191,7 @@ impl Source {
     ///
     /// # Errors
     /// Fails if the store is needed to tell whose the session is.
-    fn event(&self, change: &Change, known: &Known) -> Result<Option<Event>, ReadError> {
+    fn event(&self, change: &Change, known: &LookedUp) -> Result<Option<Event>, ReadError> {
         let Change { seq, kind, session_id, user_id, message_id } = *change;
         if kind == ChangeKind::SessionDeleted {
             if let Some(pending) = &self.pending {

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::{Account, Limits, Wait};
+use super::{Account, Limits, RateLimited};
 use crate::config::Rate;
 
 /// How many responses are produced for one user at once. A page holds at most 4 MiB of text.
@@ -86,7 +86,7 @@ impl Reading {
     ///
     /// # Errors
     /// Fails if the account has read too many bytes.
-    pub(crate) async fn begin(&self, limits: &Limits, account: Option<&Account>) -> Result<(), Wait> {
+    pub(crate) async fn begin(&self, limits: &Limits, account: Option<&Account>) -> Result<(), RateLimited> {
         // A request that is authenticated twice has already begun.
         if self.0.lock().is_some() {
             return Ok(());

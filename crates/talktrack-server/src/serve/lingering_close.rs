@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use crate::limits::Place;
+use crate::limits::AddressPermit;
 
 /// How long, and for how many bytes, the stream discards what a client still sends.
 const LINGER: Duration = Duration::from_secs(2);
@@ -25,11 +25,11 @@ pub(super) struct LingeringClose {
     /// True if the client has closed its side or the connection has failed, so there is nothing to wait for.
     over: bool,
     /// Counts the connection among those of its address.
-    _place: Place,
+    _place: AddressPermit,
 }
 
 impl LingeringClose {
-    pub(super) fn new(stream: TcpStream, place: Place) -> Self {
+    pub(super) fn new(stream: TcpStream, place: AddressPermit) -> Self {
         Self { stream: Some(stream), over: false, _place: place }
     }
 

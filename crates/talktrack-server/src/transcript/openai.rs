@@ -9,21 +9,21 @@ use serde_json::{Value, json};
 use talktrack::store::{MessageRow, SessionRow};
 use talktrack::{Kind, Role};
 
-use super::{Document, write_json};
+use super::{TranscriptWriter, write_json};
 
 #[derive(Default)]
-pub(super) struct OpenAi {
+pub(super) struct OpenAiTranscript {
     has_messages: bool,
     /// The last tool call. A result without an id belongs to it.
     last_call: Option<String>,
 }
 
-impl Document for OpenAi {
-    fn begin(&mut self, _: &SessionRow, out: &mut String) {
+impl TranscriptWriter for OpenAiTranscript {
+    fn write_start(&mut self, _: &SessionRow, out: &mut String) {
         out.push('[');
     }
 
-    fn message(&mut self, row: &MessageRow, out: &mut String) {
+    fn write_message(&mut self, row: &MessageRow, out: &mut String) {
         for message in self.messages(row) {
             out.push_str(if self.has_messages { ",\n" } else { "\n" });
             self.has_messages = true;
@@ -31,13 +31,13 @@ impl Document for OpenAi {
         }
     }
 
-    fn end(&mut self, _: &SessionRow, out: &mut String) {
+    fn write_end(&mut self, _: &SessionRow, out: &mut String) {
         out.push_str(if self.has_messages { "\n]\n" } else { "]\n" });
         (self.has_messages, self.last_call) = (false, None);
     }
 }
 
-impl OpenAi {
+impl OpenAiTranscript {
     fn messages(&mut self, row: &MessageRow) -> Vec<Value> {
         let parts: Option<Vec<Value>> =
             row.parts.as_ref().and_then(|json| serde_json::from_str(json.as_str()).ok());

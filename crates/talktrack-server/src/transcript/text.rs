@@ -5,17 +5,17 @@ use std::fmt::Write as _;
 use talktrack::Kind;
 use talktrack::store::{MessageRow, SessionRow};
 
-use super::Document;
+use super::TranscriptWriter;
 use crate::table;
 
 #[derive(Default)]
-pub(super) struct Text {
+pub(super) struct TextTranscript {
     /// True if a session has been written, so that the next one is separated from it.
     is_further: bool,
 }
 
-impl Document for Text {
-    fn begin(&mut self, session: &SessionRow, out: &mut String) {
+impl TranscriptWriter for TextTranscript {
+    fn write_start(&mut self, session: &SessionRow, out: &mut String) {
         if std::mem::replace(&mut self.is_further, true) {
             out.push_str("\n\n");
         }
@@ -31,7 +31,7 @@ impl Document for Text {
         out.push('\n');
     }
 
-    fn message(&mut self, row: &MessageRow, out: &mut String) {
+    fn write_message(&mut self, row: &MessageRow, out: &mut String) {
         let kind = if row.kind == Kind::Message {
             String::new()
         } else {
@@ -49,7 +49,7 @@ impl Document for Text {
         }
     }
 
-    fn end(&mut self, _: &SessionRow, _: &mut String) {}
+    fn write_end(&mut self, _: &SessionRow, _: &mut String) {}
 }
 
 /// Appends a text: its first line to the current line, further lines indented below.

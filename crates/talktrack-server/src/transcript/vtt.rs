@@ -11,14 +11,14 @@ use serde_json::Value;
 use talktrack::store::{MessageRow, SessionRow};
 use talktrack::{Kind, Role, Timestamp};
 
-use super::Document;
+use super::TranscriptWriter;
 
 /// The reading time of a character, and the minimum duration of a cue.
 const MS_PER_CHARACTER: u64 = 65;
 const SHORTEST_MS: u64 = 1_000;
 
 #[derive(Default)]
-pub(super) struct Vtt {
+pub(super) struct VttTranscript {
     started_at: Option<Timestamp>,
     /// The last cue, whose end may depend on the start of the next one.
     waiting: Option<Cue>,
@@ -27,25 +27,25 @@ pub(super) struct Vtt {
 /// A cue. Times are in milliseconds from the start of the recording.
 struct Cue {
     start_ms: u64,
-    end: End,
+    end: CueEnd,
     voice: &'static str,
     text: String,
 }
 
-enum End {
+enum CueEnd {
     /// The audio ended at this time.
     At(u64),
     /// Ends when the next cue begins, at this time at the latest.
     Before(u64),
 }
 
-impl Document for Vtt {
-    fn begin(&mut self, session: &SessionRow, out: &mut String) {
+impl TranscriptWriter for VttTranscript {
+    fn write_start(&mut self, session: &SessionRow, out: &mut String) {
         self.started_at = session.started_at.known();
         let _ = write!(out, "WEBVTT\n\nNOTE session {}\n", session.session_id);
     }
 
-    fn message(&mut self, row: &MessageRow, out: &mut String) {
+    fn write_message(&mut self, row: &MessageRow, out: &mut String) {
         let is_speech = row.kind == Kind::Message && (row.role == Role::User || row.role == Role::Assistant);
         if !is_speech || row.content.trim().is_empty() {
             return;
@@ -57,14 +57,14 @@ impl Document for Vtt {
         }
     }
 
-    fn end(&mut self, _: &SessionRow, out: &mut String) {
+    fn write_end(&mut self, _: &SessionRow, out: &mut String) {
         if let Some(last) = self.waiting.take() {
             last.write(None, out);
         }
     }
 }
 
-impl Vtt {
+impl VttTranscript {
     fn cue(&self, row: &MessageRow) -> Cue {
         let numbers: Option<Value> =
             row.metrics.as_ref().and_then(|json| serde_json::from_str(json.as_str()).ok());
@@ -76,8 +76,8 @@ impl Vtt {
         let start_ms = number("audio_start_ms").unwrap_or_else(|| whole(said * 1_000.0)).max(earliest);
         let reading = (MS_PER_CHARACTER * row.content.chars().count() as u64).max(SHORTEST_MS);
         let end = match number("audio_end_ms") {
-            Some(end) if end > start_ms => End::At(end),
-            _ => End::Before(start_ms + reading),
+            Some(end) if end > start_ms => CueEnd::At(end),
+            _ => CueEnd::Before(start_ms + reading),
         };
         Cue {
             start_ms,
@@ -91,8 +91,8 @@ impl Vtt {
 impl Cue {
     fn write(self, next_start_ms: Option<u64>, out: &mut String) {
         let end_ms = match self.end {
-            End::At(end) => end,
-            End::Before(latest) => next_start_ms.map_or(latest, |next| latest.min(next)),
+            CueEnd::At(end) => end,
+            CueEnd::Before(latest) => next_start_ms.map_or(latest, |next| latest.min(next)),
         };
         let (start, end) = (clock(self.start_ms), clock(end_ms.max(self.start_ms + 1)));
         // Writing to a string cannot fail.

@@ -22,7 +22,7 @@ pub(in crate::command) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// The session and user that are sent in the URL.
 #[derive(Debug, Clone, Copy, Default)]
-pub(in crate::command) struct Identity<'a> {
+pub(in crate::command) struct SessionIdentity<'a> {
     pub(in crate::command) session_id: Option<Uuid>,
     pub(in crate::command) user_id: Option<Uuid>,
     pub(in crate::command) external_id: Option<&'a str>,
@@ -77,7 +77,7 @@ impl Server {
     /// Says in words why the server could not be reached or refused the connection.
     pub(in crate::command) async fn connect(
         &self,
-        identity: Identity<'_>,
+        identity: SessionIdentity<'_>,
     ) -> Result<(Socket, ServerFrame), NotConnected> {
         let out_of_reach = |error| format!("cannot connect to {}: {error}", without_query(&self.url));
         let mut request = with_identity(&self.url, identity).into_client_request().map_err(out_of_reach)?;
@@ -176,7 +176,7 @@ fn refusal(status: u16, body: &[u8]) -> String {
     }
 }
 
-fn with_identity(url: &str, identity: Identity<'_>) -> String {
+fn with_identity(url: &str, identity: SessionIdentity<'_>) -> String {
     let mut url = url.to_owned();
     let mut add = |name: &str, value: String| {
         let mark = if url.contains('?') { '&' } else { '?' };
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn the_identity_follows_what_the_url_says_already() {
         let identity =
-            Identity { session_id: Some(Uuid::nil()), user_id: None, external_id: Some("call 7/ü") };
+            SessionIdentity { session_id: Some(Uuid::nil()), user_id: None, external_id: Some("call 7/ü") };
         let nil = Uuid::nil();
         for (url, mark) in [("ws://h/v1/ws", '?'), ("ws://h/v1/ws?token=x", '&')] {
             let expected = format!("{url}{mark}session_id={nil}&external_id=call%207%2F%C3%BC");

@@ -9,19 +9,19 @@ use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
-use super::connection::{self, Identity, NotConnected, Socket};
+use super::connection::{self, NotConnected, SessionIdentity, Socket};
 use super::frames::{self, Frames};
 use super::plan::Plan;
-use super::recording::Session;
+use super::recording::RecordedSession;
 use crate::table;
 use crate::wire::{Ack, FrameRef, ServerFrame};
 
 /// How long the client waits for an answer before it considers the connection lost.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-struct Conversation<'a> {
+struct SessionReplay<'a> {
     plan: &'a Plan,
-    session: &'a Session,
+    session: &'a RecordedSession,
     socket: Socket,
     latencies: &'a mut Histogram<u64>,
     frames: Frames,
@@ -35,26 +35,26 @@ struct Conversation<'a> {
 /// Returns how many messages have no answer, and why.
 pub(super) async fn replay(
     plan: &Plan,
-    session: &Session,
+    session: &RecordedSession,
     latencies: &mut Histogram<u64>,
 ) -> Result<(), (u64, String)> {
     let frames = Frames::new(session.len(), plan.window);
     let socket = connect(plan, session).await.map_err(|why| (unanswered(session, &frames), why))?;
-    let mut conversation = Conversation { plan, session, socket, latencies, frames, ticket: None };
+    let mut conversation = SessionReplay { plan, session, socket, latencies, frames, ticket: None };
     let ended = conversation.run().await;
     // Frames on a lost connection are no longer in flight.
     plan.budget.add_permits(conversation.frames.under_way());
     ended.map_err(|why| (unanswered(session, &conversation.frames), why))
 }
 
-fn unanswered(session: &Session, frames: &Frames) -> u64 {
+fn unanswered(session: &RecordedSession, frames: &Frames) -> u64 {
     let messages = frames.unanswered().filter(|frame| session.is_message(*frame));
     u64::try_from(messages.count()).unwrap_or(u64::MAX)
 }
 
 /// Connects, and retries as long as the server asks for it.
-async fn connect(plan: &Plan, session: &Session) -> Result<Socket, String> {
-    let identity = Identity {
+async fn connect(plan: &Plan, session: &RecordedSession) -> Result<Socket, String> {
+    let identity = SessionIdentity {
         session_id: Some(session.session_id),
         user_id: session.user_id.or(plan.user_id),
         external_id: session.external_id.as_deref(),
@@ -74,7 +74,7 @@ async fn connect(plan: &Plan, session: &Session) -> Result<Socket, String> {
     }
 }
 
-impl Conversation<'_> {
+impl SessionReplay<'_> {
     async fn run(&mut self) -> Result<(), String> {
         while !self.frames.are_answered() {
             self.send().await?;

@@ -12,7 +12,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// The frames of a session by number.
 #[derive(Debug)]
 pub(super) struct Frames {
-    fates: Vec<Fate>,
+    states: Vec<FrameState>,
     /// The first frame that was never sent.
     next: usize,
     /// Frames to send again, before any later one.
@@ -29,7 +29,7 @@ pub(super) struct Frames {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Fate {
+enum FrameState {
     /// Not sent yet, or refused and to be sent again.
     Waiting,
     /// Sent at this time and not answered.
@@ -41,7 +41,7 @@ enum Fate {
 impl Frames {
     pub(super) fn new(count: usize, window: usize) -> Self {
         Self {
-            fates: vec![Fate::Waiting; count],
+            states: vec![FrameState::Waiting; count],
             next: 0,
             again: BTreeSet::new(),
             under_way: 0,
@@ -54,7 +54,7 @@ impl Frames {
 
     /// True if every frame is answered.
     pub(super) fn are_answered(&self) -> bool {
-        self.under_way == 0 && self.again.is_empty() && self.next == self.fates.len()
+        self.under_way == 0 && self.again.is_empty() && self.next == self.states.len()
     }
 
     pub(super) fn under_way(&self) -> usize {
@@ -63,8 +63,8 @@ impl Frames {
 
     /// Returns the frames without an answer.
     pub(super) fn unanswered(&self) -> impl Iterator<Item = usize> {
-        let open = |(_, fate): &(usize, &Fate)| !matches!(fate, Fate::Answered);
-        self.fates.iter().enumerate().filter(open).map(|(frame, _)| frame)
+        let open = |(_, state): &(usize, &FrameState)| !matches!(state, FrameState::Answered);
+        self.states.iter().enumerate().filter(open).map(|(frame, _)| frame)
     }
 
     pub(super) fn last_answer(&self) -> Instant {
@@ -77,7 +77,7 @@ impl Frames {
         if self.under_way >= self.room || (self.refusals > 0 && self.under_way > 0) {
             return None;
         }
-        let new = (self.next < self.fates.len()).then_some(self.next);
+        let new = (self.next < self.states.len()).then_some(self.next);
         self.again.first().copied().or(new)
     }
 
@@ -95,13 +95,13 @@ impl Frames {
         if !self.again.remove(&frame) {
             self.next += 1;
         }
-        self.fates[frame] = Fate::Sent(now);
+        self.states[frame] = FrameState::Sent(now);
         self.under_way += 1;
     }
 
     /// Records that a frame was accepted. Returns when it was sent; `None` if no frame of this number is in flight.
     pub(super) fn taken(&mut self, frame: usize) -> Option<Instant> {
-        let since = self.answered(frame, Fate::Answered)?;
+        let since = self.answered(frame, FrameState::Answered)?;
         self.refusals = 0;
         self.room = (self.room + 1).min(self.window);
         Some(since)
@@ -110,8 +110,8 @@ impl Frames {
     /// Records that a frame was refused, permanently or temporarily. Returns false if no frame of this number is in
     /// flight.
     pub(super) fn refused(&mut self, frame: usize, for_now: bool) -> bool {
-        let fate = if for_now { Fate::Waiting } else { Fate::Answered };
-        let known = self.answered(frame, fate).is_some();
+        let state = if for_now { FrameState::Waiting } else { FrameState::Answered };
+        let known = self.answered(frame, state).is_some();
         if known && for_now {
             self.again.insert(frame);
             // A round of refusals consists of all frames that were in flight together.
@@ -121,9 +121,9 @@ impl Frames {
         known
     }
 
-    fn answered(&mut self, frame: usize, fate: Fate) -> Option<Instant> {
-        let Some(Fate::Sent(since)) = self.fates.get(frame).copied() else { return None };
-        self.fates[frame] = fate;
+    fn answered(&mut self, frame: usize, state: FrameState) -> Option<Instant> {
+        let Some(FrameState::Sent(since)) = self.states.get(frame).copied() else { return None };
+        self.states[frame] = state;
         self.under_way -= 1;
         self.last_answer = Instant::now();
         Some(since)

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::connection::Server;
-use super::report::Report;
+use super::report::ReplayReport;
 
 /// The maximum number of frames in flight on all connections together. The queue of a server takes 10,000 by default;
 /// more would only be refused and sent again.
@@ -25,7 +25,7 @@ pub(super) struct Plan {
     /// Holds one permit for each further frame that may be in flight on all connections together.
     pub(super) budget: Semaphore,
     pub(super) pace: Option<Rhythm>,
-    pub(super) report: Report,
+    pub(super) report: ReplayReport,
 }
 
 impl Plan {

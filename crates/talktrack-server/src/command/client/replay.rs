@@ -9,27 +9,27 @@ use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::Args;
+use super::ClientArgs;
 use super::connection::Server;
 use super::conversation;
 use super::plan::{Plan, Rhythm};
-use super::recording::Recording;
-use super::report::Report;
+use super::recording::ReplayInput;
+use super::report::ReplayReport;
 use crate::command::Outcome;
 use crate::error::Failure;
 use crate::output;
 
 struct Replay {
     plan: Plan,
-    recording: Recording,
+    recording: ReplayInput,
     /// The next session to replay.
     next: AtomicUsize,
 }
 
 /// Runs the replay.
-pub(super) async fn run(args: Args, server: Server, file: &Path) -> Outcome {
-    let recording = Recording::load(file)?;
-    let report = Report::new(&recording, args.acked.as_deref())?;
+pub(super) async fn run(args: ClientArgs, server: Server, file: &Path) -> Outcome {
+    let recording = ReplayInput::load(file)?;
+    let report = ReplayReport::new(&recording, args.acked.as_deref())?;
     recording.bad.iter().for_each(|bad| report.complain(bad));
     if recording.sessions.is_empty() {
         return Err(Failure::new(format_args!("{}: no conversation in it", file.display())));

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite;
 use uuid::Uuid;
 
-use super::connection::{self, Identity, NotConnected, Server, Socket};
+use super::connection::{self, NotConnected, Server, SessionIdentity, Socket};
 use crate::command::Outcome;
 use crate::error::Failure;
 use crate::output::{Output, Stop};
@@ -25,13 +25,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A parsed line from the terminal.
 #[derive(Debug, PartialEq, Eq)]
-enum Entry<'a> {
+enum TypedLine<'a> {
     Said(Role, &'a str),
     End,
     Nothing,
 }
 
-struct Talk {
+struct TerminalChat {
     socket: Socket,
     output: Output,
     view: View,
@@ -61,12 +61,12 @@ impl From<String> for Over {
 }
 
 /// Runs the conversation.
-pub(super) async fn run(server: &Server, identity: Identity<'_>) -> Outcome {
+pub(super) async fn run(server: &Server, identity: SessionIdentity<'_>) -> Outcome {
     let (socket, greeting) = server.connect(identity).await.map_err(|why| match why {
         NotConnected::TryAgain(why) | NotConnected::Refused(why) => Failure::new(why),
     })?;
     let (output, view) = (Output::stdout(), View::of_stdout());
-    let mut talk = Talk { socket, output, view, under_way: HashMap::new(), sent: 0, refused: false };
+    let mut talk = TerminalChat { socket, output, view, under_way: HashMap::new(), sent: 0, refused: false };
     match talk.go_on(&greeting).await {
         Ok(()) if talk.refused => Ok(ExitCode::FAILURE),
         Ok(()) => Ok(ExitCode::SUCCESS),
@@ -79,7 +79,7 @@ pub(super) async fn run(server: &Server, identity: Identity<'_>) -> Outcome {
     }
 }
 
-impl Talk {
+impl TerminalChat {
     async fn go_on(&mut self, greeting: &ServerFrame) -> Result<(), Over> {
         self.show(greeting)?;
         let mut lines = typed_lines();
@@ -93,9 +93,9 @@ impl Talk {
             tokio::select! {
                 answer = connection::answer(&mut self.socket) => self.show(&answer?)?,
                 line = lines.recv() => match line.as_deref().map(understand) {
-                    Some(Entry::Said(role, text)) => self.send(role, text).await?,
-                    Some(Entry::Nothing) => {}
-                    Some(Entry::End) => return self.end().await,
+                    Some(TypedLine::Said(role, text)) => self.send(role, text).await?,
+                    Some(TypedLine::Nothing) => {}
+                    Some(TypedLine::End) => return self.end().await,
                     None => return self.close().await,
                 },
             }
@@ -106,7 +106,7 @@ impl Talk {
         self.sent += 1;
         let mark = FrameRef::number(self.sent);
         let message = Message::new(Uuid::nil(), role, text);
-        let text = serde_json::to_string(&MessageLine::of_message(&message, Some(&mark)));
+        let text = serde_json::to_string(&MessageLine::from_message(&message, Some(&mark)));
         self.under_way.insert(mark.as_json().to_owned(), role);
         self.put(text.map_err(|error| error.to_string())?).await
     }
@@ -200,15 +200,15 @@ fn typed_lines() -> mpsc::Receiver<String> {
     lines
 }
 
-fn understand(line: &str) -> Entry<'_> {
+fn understand(line: &str) -> TypedLine<'_> {
     let (word, text) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     match (word, text.trim()) {
-        ("/end", "") => Entry::End,
-        ("/assistant", text) if !text.is_empty() => Entry::Said(Role::Assistant, text),
-        ("/system", text) if !text.is_empty() => Entry::Said(Role::System, text),
-        ("/assistant" | "/system", _) => Entry::Nothing,
-        _ if line.trim().is_empty() => Entry::Nothing,
-        _ => Entry::Said(Role::User, line),
+        ("/end", "") => TypedLine::End,
+        ("/assistant", text) if !text.is_empty() => TypedLine::Said(Role::Assistant, text),
+        ("/system", text) if !text.is_empty() => TypedLine::Said(Role::System, text),
+        ("/assistant" | "/system", _) => TypedLine::Nothing,
+        _ if line.trim().is_empty() => TypedLine::Nothing,
+        _ => TypedLine::Said(Role::User, line),
     }
 }
 
@@ -219,13 +219,13 @@ mod tests {
     #[test]
     fn a_line_is_a_message_of_the_user_unless_it_says_otherwise() {
         for (line, entry) in [
-            ("Hello there", Entry::Said(Role::User, "Hello there")),
-            ("/assistant Good morning ", Entry::Said(Role::Assistant, "Good morning")),
-            ("/system Be kind", Entry::Said(Role::System, "Be kind")),
-            ("/endless", Entry::Said(Role::User, "/endless")),
-            ("/end", Entry::End),
-            ("/assistant", Entry::Nothing),
-            ("  ", Entry::Nothing),
+            ("Hello there", TypedLine::Said(Role::User, "Hello there")),
+            ("/assistant Good morning ", TypedLine::Said(Role::Assistant, "Good morning")),
+            ("/system Be kind", TypedLine::Said(Role::System, "Be kind")),
+            ("/endless", TypedLine::Said(Role::User, "/endless")),
+            ("/end", TypedLine::End),
+            ("/assistant", TypedLine::Nothing),
+            ("  ", TypedLine::Nothing),
         ] {
             assert_eq!(understand(line), entry, "{line:?}");
         }

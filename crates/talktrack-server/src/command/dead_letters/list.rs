@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use talktrack::store::sqlite::{DeadLetter, SqliteReader};
 
-use super::{NONE, Sheet};
+use super::{LetterSheet, NONE};
 use crate::command::Outcome;
 use crate::command::looking::{self, SHORT_ID};
-use crate::config::Place;
+use crate::config::DataLocation;
 use crate::dead_letters::{self, MOST_AT_ONCE};
 use crate::error::Failure;
 use crate::output::{Output, Stop};
@@ -23,7 +23,7 @@ const SHORTEST_ID: usize = 8;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct ListLettersArgs {
     /// At most so many, the newest
     #[arg(long, value_name = "N", default_value_t = 50)]
     limit: usize,
@@ -31,15 +31,15 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: Place,
+    location: DataLocation,
 }
 
-pub(super) async fn run(args: Args) -> Outcome {
+pub(super) async fn run(args: ListLettersArgs) -> Outcome {
     list(args).await.map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
 }
 
-async fn list(args: Args) -> Result<(), Stop> {
-    let reader = looking::open_file(&args.place)?;
+async fn list(args: ListLettersArgs) -> Result<(), Stop> {
+    let reader = looking::open_file(&args.location)?;
     let seqs = reader.dead_letter_seqs().await?;
     let newest = &seqs[seqs.len().saturating_sub(args.limit)..];
     let (mut output, view) = (Output::stdout(), View::of_stdout());
@@ -47,7 +47,7 @@ async fn list(args: Args) -> Result<(), Stop> {
     for page in newest.chunks(MOST_AT_ONCE) {
         for letter in between(&reader, page).await? {
             if args.json {
-                output.json(&Sheet::of(&letter))?;
+                output.json(&LetterSheet::new(&letter))?;
             } else {
                 table.add_row(cells(&letter, view));
             }
@@ -69,7 +69,7 @@ async fn between(reader: &SqliteReader, seqs: &[i64]) -> Result<Vec<DeadLetter>,
     Ok(letters)
 }
 
-fn remark(all: usize, args: &Args) {
+fn remark(all: usize, args: &ListLettersArgs) {
     if args.json {
         return;
     }

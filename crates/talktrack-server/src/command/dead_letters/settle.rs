@@ -9,7 +9,7 @@ use super::NONE;
 use super::executor::Executor;
 use crate::audit::{self, Actor, Entry};
 use crate::command::{self, looking};
-use crate::config::Place;
+use crate::config::DataLocation;
 use crate::dead_letters::{ControlRequest, LetterOutcome, LetterResult, MOST_AT_ONCE};
 use crate::error::Failure;
 use crate::output::{Output, Stop};
@@ -22,14 +22,14 @@ use crate::table;
     after_help = "A letter leaves once its message is durable again. Where the store refuses it again, it becomes a new letter. \
     Replaying something twice does no harm."
 )]
-pub(crate) struct ReplayArgs {
+pub(crate) struct ReplayLettersArgs {
     #[command(flatten)]
     chosen: ChosenLetters,
 }
 
 /// Arguments of `drop`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct DropArgs {
+pub(crate) struct DropLettersArgs {
     #[command(flatten)]
     chosen: ChosenLetters,
     /// With --all: yes, forget them all
@@ -49,16 +49,16 @@ struct ChosenLetters {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: Place,
+    location: DataLocation,
 }
 
-pub(super) async fn replay_letters(args: ReplayArgs) -> command::Outcome {
+pub(super) async fn replay_letters(args: ReplayLettersArgs) -> command::Outcome {
     settle_letters(&args.chosen, ControlRequest::Replay).await
 }
 
-pub(super) async fn drop_letters(args: DropArgs) -> command::Outcome {
+pub(super) async fn drop_letters(args: DropLettersArgs) -> command::Outcome {
     if args.chosen.all && !args.yes {
-        let reader = looking::open_file(&args.chosen.place)?;
+        let reader = looking::open_file(&args.chosen.location)?;
         let count = reader.dead_letter_seqs().await?.len();
         return Err(Failure::usage(format_args!(
             "drop --all forgets {count} dead letters for ever; add --yes if that is meant"
@@ -68,7 +68,7 @@ pub(super) async fn drop_letters(args: DropArgs) -> command::Outcome {
 }
 
 async fn settle_letters(chosen: &ChosenLetters, request: fn(Vec<Seq>) -> ControlRequest) -> command::Outcome {
-    let config = chosen.place.load()?;
+    let config = chosen.location.load()?;
     store::expect_file(&config.local_file())?;
     // The data directory is opened before the letters are read: on a full disk, reading the file needs space that only
     // opening the tracker can free.
@@ -100,7 +100,7 @@ async fn settle_letters(chosen: &ChosenLetters, request: fn(Vec<Seq>) -> Control
 impl ChosenLetters {
     /// Returns the chosen letters, oldest first, so that a session's start comes before its messages.
     async fn read_seqs(&self) -> Result<Vec<Seq>, Failure> {
-        let reader = looking::open_file(&self.place)?;
+        let reader = looking::open_file(&self.location)?;
         if self.all {
             return Ok(reader.dead_letter_seqs().await?);
         }

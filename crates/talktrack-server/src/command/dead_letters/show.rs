@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use talktrack::clock::Seq;
 use talktrack::store::sqlite::DeadLetter;
 
-use super::Sheet;
+use super::LetterSheet;
 use crate::command::Outcome;
 use crate::command::looking;
-use crate::config::Place;
+use crate::config::DataLocation;
 use crate::error::Failure;
 use crate::output::{Output, Stop};
 use crate::table;
@@ -20,27 +20,27 @@ use crate::wire::RecordLine;
     after_help = "The last line is the message as `talktrack import` and `talktrack client --file` read it. To mend it: put that line \
     into a file (`| tail -n 1`), change it, import the file, and drop the letter."
 )]
-pub(crate) struct Args {
+pub(crate) struct ShowLetterArgs {
     /// The letter, as `talktrack dead-letters list` calls it
     seq: Seq,
     /// For programs: one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: Place,
+    location: DataLocation,
 }
 
-pub(super) async fn run(args: Args) -> Outcome {
+pub(super) async fn run(args: ShowLetterArgs) -> Outcome {
     show(args).await.map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
 }
 
-async fn show(args: Args) -> Result<(), Stop> {
-    let letter = looking::open_file(&args.place)?.dead_letter(args.seq).await?;
+async fn show(args: ShowLetterArgs) -> Result<(), Stop> {
+    let letter = looking::open_file(&args.location)?.dead_letter(args.seq).await?;
     let none = || Failure::new(format_args!("there is no dead letter {}", args.seq));
     let letter = letter.ok_or_else(none)?;
     let mut output = Output::stdout();
     if args.json {
-        output.json(&Sheet::of(&letter))?;
+        output.json(&LetterSheet::new(&letter))?;
     } else {
         head(&mut output, &letter)?;
         body(&mut output, &letter)?;
@@ -70,7 +70,7 @@ fn head(output: &mut Output, letter: &DeadLetter) -> Result<(), Stop> {
 fn body(output: &mut Output, letter: &DeadLetter) -> Result<(), Stop> {
     match &letter.record {
         Ok(record) => {
-            let frame = serde_json::to_string(&RecordLine::of(record)).map_err(Failure::new)?;
+            let frame = serde_json::to_string(&RecordLine::from_record(record)).map_err(Failure::new)?;
             output.line(&table::safe_json(&frame))
         }
         Err(text) => {

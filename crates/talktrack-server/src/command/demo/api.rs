@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const ATTEMPTS: usize = 20;
 
 /// A server and the token to authenticate with. It implements no `Debug`, because it contains a token.
-pub(super) struct Api {
+pub(super) struct ApiClient {
     client: Client,
     /// The URL without a slash at its end.
     pub(super) url: String,
@@ -27,12 +27,12 @@ pub(super) struct Api {
 }
 
 /// A response of the server, which may be an error.
-pub(super) struct Answer {
+pub(super) struct ApiResponse {
     pub(super) status: StatusCode,
     pub(super) body: Value,
 }
 
-impl Api {
+impl ApiClient {
     /// Makes a client for the server at this URL.
     ///
     /// # Errors
@@ -53,12 +53,17 @@ impl Api {
     }
 
     /// Sends a GET request.
-    pub(super) async fn get(&self, path: &str) -> Result<Answer, Failure> {
+    pub(super) async fn get(&self, path: &str) -> Result<ApiResponse, Failure> {
         self.send(Method::GET, path, "application/json", Vec::new()).await
     }
 
     /// Sends a request with a JSON body.
-    pub(super) async fn tell(&self, method: Method, path: &str, body: &Value) -> Result<Answer, Failure> {
+    pub(super) async fn tell(
+        &self,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> Result<ApiResponse, Failure> {
         self.send(method, path, "application/json", body.to_string().into_bytes()).await
     }
 
@@ -75,7 +80,7 @@ impl Api {
         path: &str,
         content_type: &str,
         body: Vec<u8>,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<ApiResponse, Failure> {
         for _ in 0..ATTEMPTS {
             let mut request = self.client.request(method.clone(), format!("{}{path}", self.url));
             if let Some(token) = &self.token {
@@ -89,7 +94,9 @@ impl Api {
             let text = answer.text().await.map_err(|error| self.out_of_reach(&error))?;
             match later.filter(|_| !status.is_success()) {
                 Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
-                None => return Ok(Answer { status, body: serde_json::from_str(&text).unwrap_or_default() }),
+                None => {
+                    return Ok(ApiResponse { status, body: serde_json::from_str(&text).unwrap_or_default() });
+                }
             }
         }
         Err(Failure::new(format_args!("{} has no room, after {ATTEMPTS} attempts", self.url)))
@@ -104,7 +111,7 @@ impl Api {
     }
 }
 
-impl Answer {
+impl ApiResponse {
     /// Returns the body if the whole request succeeded.
     ///
     /// # Errors

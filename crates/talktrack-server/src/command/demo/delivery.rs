@@ -9,11 +9,11 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use talktrack::{Status, Timestamp};
 
-use super::api::Api;
+use super::api::ApiClient;
 use super::outline::Outline;
-use super::scripts::Line;
+use super::scripts::ScriptLine;
 use super::speech::{self, Clip};
-use super::timing::{self, Said};
+use super::timing::{self, TimedMessage};
 use crate::error::Failure;
 
 /// The result of delivering a conversation.
@@ -31,7 +31,7 @@ pub(super) enum Delivered {
 
 /// Delivers a conversation. `start` is when it begins, if the server does not have it yet.
 pub(super) async fn deliver(
-    api: &Api,
+    api: &ApiClient,
     outline: &Outline<'_>,
     start: Timestamp,
     can_speak: bool,
@@ -55,7 +55,7 @@ pub(super) async fn deliver(
         (began.unwrap_or(start), page["messages"].as_array_mut().map(std::mem::take).unwrap_or_default())
     };
     let clips = if can_speak && outline.is_recorded { spoken(outline).await? } else { Vec::new() };
-    let said = timing::of(outline, &clips);
+    let said = timing::schedule_lines(outline, &clips);
     let recordings = messages(api, &session, &said, &clips, start, &stored).await?;
     if clips.iter().any(|clip| !clip.is_empty()) && !has_recording {
         let audio_url = api.keep(&format!("{session}/audio"), whole(&said, &clips).wav()).await?;
@@ -66,7 +66,7 @@ pub(super) async fn deliver(
 }
 
 /// Starts the session. Returns false if it was deleted.
-async fn begin(api: &Api, outline: &Outline<'_>, start: Timestamp) -> Result<bool, Failure> {
+async fn begin(api: &ApiClient, outline: &Outline<'_>, start: Timestamp) -> Result<bool, Failure> {
     let body = json!({
         "external_id": outline.external_id, "user_id": outline.user_id, "started_at": start,
         "metadata": outline.metadata,
@@ -80,9 +80,9 @@ async fn begin(api: &Api, outline: &Outline<'_>, start: Timestamp) -> Result<boo
 
 /// Sends the missing messages, and returns how many recordings the conversation then has.
 async fn messages(
-    api: &Api,
+    api: &ApiClient,
     session: &str,
-    said: &[Said],
+    said: &[TimedMessage],
     clips: &[Clip],
     start: Timestamp,
     stored: &[Value],
@@ -111,10 +111,10 @@ async fn messages(
 }
 
 async fn end(
-    api: &Api,
+    api: &ApiClient,
     session: &str,
     outline: &Outline<'_>,
-    said: &[Said],
+    said: &[TimedMessage],
     start: Timestamp,
 ) -> Result<(), Failure> {
     let (status, reason) = outline.script.end();
@@ -132,8 +132,8 @@ async fn spoken(outline: &Outline<'_>) -> Result<Vec<Clip>, Failure> {
     let mut clips = Vec::new();
     for line in &outline.lines {
         clips.push(match line {
-            Line::User(text) => speech::speak(&format!("{voice}+m3"), text).await?,
-            Line::Agent(heard, _) => speech::speak(&format!("{voice}+f2"), heard).await?,
+            ScriptLine::User(text) => speech::speak(&format!("{voice}+m3"), text).await?,
+            ScriptLine::Agent(heard, _) => speech::speak(&format!("{voice}+f2"), heard).await?,
             _ => Clip::default(),
         });
     }
@@ -141,7 +141,7 @@ async fn spoken(outline: &Outline<'_>) -> Result<Vec<Clip>, Failure> {
 }
 
 /// Joins the clips into one recording of the whole conversation.
-fn whole(said: &[Said], clips: &[Clip]) -> Clip {
+fn whole(said: &[TimedMessage], clips: &[Clip]) -> Clip {
     let mut whole = Clip::default();
     for (message, clip) in said.iter().zip(clips) {
         whole.add(clip, message.from_ms);

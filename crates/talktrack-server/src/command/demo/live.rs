@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::outline::Outline;
 use super::timing;
-use crate::command::client::connection::{self, Identity, NotConnected, Server, Socket};
+use crate::command::client::connection::{self, NotConnected, Server, SessionIdentity, Socket};
 use crate::error::Failure;
 use crate::output::{Output, Stop};
 use crate::table::{self, View};
@@ -28,14 +28,14 @@ pub(super) async fn talk(
     user_id: Option<Uuid>,
     page: impl Fn(Uuid) -> String,
 ) -> Result<ExitCode, Failure> {
-    let identity = Identity { user_id, ..Identity::default() };
+    let identity = SessionIdentity { user_id, ..SessionIdentity::default() };
     let (socket, greeting) = server.connect(identity).await.map_err(|why| match why {
         NotConnected::TryAgain(why) | NotConnected::Refused(why) => Failure::new(why),
     })?;
     let ServerFrame::SessionStarted { session_id, .. } = greeting else {
         return Err(Failure::new("the server did not greet; is the URL right?"));
     };
-    let mut talk = Talk { socket, output: Output::stdout(), view: View::of_stdout() };
+    let mut talk = LiveDemo { socket, output: Output::stdout(), view: View::of_stdout() };
     let told = talk.say(&format!("a conversation goes on at {} (Ctrl-C ends it)", page(session_id)));
     let ended = match told {
         Ok(()) => talk.go_on(outline).await,
@@ -44,17 +44,17 @@ pub(super) async fn talk(
     ended.map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
 }
 
-struct Talk {
+struct LiveDemo {
     socket: Socket,
     output: Output,
     view: View,
 }
 
-impl Talk {
+impl LiveDemo {
     async fn go_on(&mut self, outline: &Outline<'_>) -> Result<(), Stop> {
         self.send(&json!({"type": "session.update", "metadata": outline.metadata})).await?;
         let began = Instant::now();
-        for said in timing::of(outline, &[]) {
+        for said in timing::schedule_lines(outline, &[]) {
             let due = began + Duration::from_secs_f64(said.until_ms / 1_000.0);
             if self.is_stopped_before(due).await? {
                 return self.close().await;

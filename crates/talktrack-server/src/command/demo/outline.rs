@@ -4,7 +4,7 @@ use fastrand::Rng;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::scripts::{Channel, Line, Script};
+use super::scripts::{Channel, Script, ScriptLine};
 use crate::error::Failure;
 
 /// Models with their providers.
@@ -23,7 +23,7 @@ pub(super) struct Outline<'s> {
     pub(super) user_id: Uuid,
     pub(super) model: (&'static str, &'static str),
     pub(super) metadata: Map<String, Value>,
-    pub(super) lines: Vec<Line>,
+    pub(super) lines: Vec<ScriptLine>,
     /// True if the conversation gets recordings, provided that espeak-ng is installed.
     pub(super) is_recorded: bool,
     /// The name of the session. The same name is the same conversation, so none is created twice.

@@ -5,12 +5,12 @@ use serde_json::{Map, Value, json};
 
 use super::numbers::{self, Waits, between, skewed, tenths};
 use super::outline::Outline;
-use super::scripts::{Channel, Line};
+use super::scripts::{Channel, ScriptLine};
 use super::speech::Clip;
 
 /// A message with its position in the conversation, in milliseconds.
 #[derive(Debug)]
-pub(super) struct Said {
+pub(super) struct TimedMessage {
     pub(super) from_ms: f64,
     pub(super) until_ms: f64,
     /// The fields of the `message` frame without its time and recording.
@@ -19,8 +19,8 @@ pub(super) struct Said {
 
 /// Returns the messages of a conversation in order. `clips` contains the speech of each line, empty for lines without
 /// speech.
-pub(super) fn of(outline: &Outline<'_>, clips: &[Clip]) -> Vec<Said> {
-    let mut talk = Talk {
+pub(super) fn schedule_lines(outline: &Outline<'_>, clips: &[Clip]) -> Vec<TimedMessage> {
+    let mut talk = Timeline {
         outline,
         rng: outline.rng.clone(),
         now_ms: 0.0,
@@ -39,7 +39,7 @@ pub(super) fn of(outline: &Outline<'_>, clips: &[Clip]) -> Vec<Said> {
     .collect()
 }
 
-struct Talk<'o> {
+struct Timeline<'o> {
     outline: &'o Outline<'o>,
     rng: Rng,
     /// When the last message ended.
@@ -53,27 +53,27 @@ struct Talk<'o> {
     context: u64,
 }
 
-impl Talk<'_> {
-    fn say(&mut self, line: &Line, clip: &Clip) -> Said {
+impl Timeline<'_> {
+    fn say(&mut self, line: &ScriptLine, clip: &Clip) -> TimedMessage {
         match line {
-            Line::System(text) => self.plain("system", "message", text),
-            Line::Event(text) => {
+            ScriptLine::System(text) => self.plain("system", "message", text),
+            ScriptLine::Event(text) => {
                 self.now_ms += between(&mut self.rng, 150.0, 600.0);
                 self.plain("system", "event", text)
             }
-            Line::User(text) => self.user(text, clip),
-            Line::Agent(heard, generated) => self.agent(heard, generated.as_deref(), clip),
-            Line::Call(function, arguments) => self.call(function, arguments),
-            Line::Result(answer) => self.result(answer),
+            ScriptLine::User(text) => self.user(text, clip),
+            ScriptLine::Agent(heard, generated) => self.agent(heard, generated.as_deref(), clip),
+            ScriptLine::Call(function, arguments) => self.call(function, arguments),
+            ScriptLine::Result(answer) => self.result(answer),
         }
     }
 
-    fn plain(&mut self, role: &str, kind: &str, text: &str) -> Said {
+    fn plain(&mut self, role: &str, kind: &str, text: &str) -> TimedMessage {
         self.context += numbers::tokens(text);
         said(self.now_ms, self.now_ms, json!({"role": role, "kind": kind, "content": text}))
     }
 
-    fn user(&mut self, text: &str, clip: &Clip) -> Said {
+    fn user(&mut self, text: &str, clip: &Clip) -> TimedMessage {
         self.context += numbers::tokens(text);
         let pause = skewed(&mut self.rng, 650.0, 0.5);
         let language = &self.outline.script.language;
@@ -102,7 +102,7 @@ impl Talk<'_> {
         said(from, until, json!({"role": "user", "content": text, "metrics": metrics}))
     }
 
-    fn agent(&mut self, heard: &str, generated: Option<&str>, clip: &Clip) -> Said {
+    fn agent(&mut self, heard: &str, generated: Option<&str>, clip: &Clip) -> TimedMessage {
         let waits = Waits::draw(&mut self.rng);
         let mut metrics = self.of_the_model(generated.unwrap_or(heard), waits.first_token);
         let first_byte = if self.is_typed() { 0.0 } else { waits.first_byte };
@@ -128,7 +128,7 @@ impl Talk<'_> {
         said(from, until, fields)
     }
 
-    fn call(&mut self, function: &str, arguments: &Value) -> Said {
+    fn call(&mut self, function: &str, arguments: &Value) -> TimedMessage {
         let waits = Waits::draw(&mut self.rng);
         // A tool call needs no speech, and the model is warm.
         let first_token = tenths(waits.first_token * 0.5);
@@ -141,7 +141,7 @@ impl Talk<'_> {
         said(self.now_ms, self.now_ms, fields)
     }
 
-    fn result(&mut self, answer: &Value) -> Said {
+    fn result(&mut self, answer: &Value) -> TimedMessage {
         let took = skewed(&mut self.rng, 130.0, 0.4).min(700.0);
         self.now_ms = tenths(self.now_ms + answer["after_ms"].as_f64().unwrap_or(took));
         let text = answer.to_string();
@@ -180,12 +180,12 @@ impl Talk<'_> {
     }
 }
 
-fn said(from_ms: f64, until_ms: f64, fields: Value) -> Said {
+fn said(from_ms: f64, until_ms: f64, fields: Value) -> TimedMessage {
     let fields = match fields {
         Value::Object(fields) => fields,
         _ => Map::new(),
     };
-    Said { from_ms, until_ms, fields }
+    TimedMessage { from_ms, until_ms, fields }
 }
 
 #[cfg(test)]
@@ -201,7 +201,7 @@ mod tests {
         let mut answers = Vec::new();
         for number in 0..200 {
             let outline = outline::draw(&scripts, 1, number).unwrap();
-            let talk = of(&outline, &[]);
+            let talk = schedule_lines(&outline, &[]);
             let starts: Vec<f64> = talk.iter().map(|said| said.from_ms).collect();
             assert!(starts.windows(2).all(|pair| pair[0] <= pair[1]), "{starts:?}");
             assert!(talk.iter().all(|said| said.until_ms < 300_000.0), "{starts:?}");

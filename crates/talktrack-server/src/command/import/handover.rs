@@ -8,9 +8,9 @@ use talktrack::clock::Seq;
 use talktrack::store::Read;
 use talktrack::{Durability, Reason, Receipt, Refused, Tracker};
 
-use super::tally::Tally;
+use super::tally::ImportTally;
 use crate::error::Failure;
-use crate::jsonl::Place;
+use crate::jsonl::LinePosition;
 use crate::table;
 
 /// The pause before the next attempt while the disk is full.
@@ -25,11 +25,11 @@ pub(super) struct Handover {
     durability: Durability,
     /// Accepted records without an outcome, in the order of acceptance, each with the place of its line.
     under_way: VecDeque<(Seq, String)>,
-    pub(super) tally: Tally,
+    pub(super) tally: ImportTally,
 }
 
 /// Why a line was not imported.
-pub(super) enum Trouble {
+pub(super) enum ImportError {
     /// The line is invalid. Others may be valid.
     Line(String),
     /// Nothing more can be imported.
@@ -38,7 +38,8 @@ pub(super) enum Trouble {
 
 impl Handover {
     pub(super) fn new(tracker: Tracker, counts_rows: bool) -> Self {
-        let (durability, tally) = (tracker.durability(), Tally::new(tracker.health().books, counts_rows));
+        let (durability, tally) =
+            (tracker.durability(), ImportTally::new(tracker.health().books, counts_rows));
         Self { tracker, durability, under_way: VecDeque::new(), tally }
     }
 
@@ -52,7 +53,7 @@ impl Handover {
         &mut self,
         mut what: T,
         mut hand_over: impl FnMut(&Tracker, T) -> Result<R, Refused<T>>,
-    ) -> Result<R, Trouble> {
+    ) -> Result<R, ImportError> {
         loop {
             match hand_over(&self.tracker, what) {
                 Ok(accepted) => return Ok(accepted),
@@ -74,19 +75,19 @@ impl Handover {
     pub(super) fn at_once<R>(
         &self,
         hand_over: impl FnOnce(&Tracker) -> Result<R, Reason>,
-    ) -> Result<R, Trouble> {
+    ) -> Result<R, ImportError> {
         Ok(hand_over(&self.tracker)?)
     }
 
     /// Notes a message that was accepted, with the place of its line.
-    pub(super) fn expect(&mut self, receipt: &Receipt, place: Place<'_>) {
+    pub(super) fn expect(&mut self, receipt: &Receipt, place: LinePosition<'_>) {
         self.tally.messages += 1;
         self.under_way.push_back((receipt.seq(), place.to_string()));
     }
 
     /// Waits until a quarter of the records in flight is durable. The disk keeps working while more records are handed
     /// over.
-    async fn make_room(&mut self) -> Result<(), Trouble> {
+    async fn make_room(&mut self) -> Result<(), ImportError> {
         match self.under_way.get(self.under_way.len() / 4) {
             // `settle` reports the outcome.
             Some((seq, _)) => drop(self.durability.wait(*seq).await),
@@ -118,7 +119,7 @@ impl Handover {
     ///
     /// # Errors
     /// Fails if the tracker stopped before.
-    pub(super) async fn finish(mut self) -> Result<Tally, Failure> {
+    pub(super) async fn finish(mut self) -> Result<ImportTally, Failure> {
         self.tracker.flush().await?;
         self.settle();
         self.reach_the_store().await?;
@@ -146,25 +147,25 @@ impl Handover {
     }
 }
 
-impl From<crate::wire::WireError> for Trouble {
+impl From<crate::wire::WireError> for ImportError {
     fn from(error: crate::wire::WireError) -> Self {
         Self::Line(error.to_string())
     }
 }
 
-impl From<Reason> for Trouble {
+impl From<Reason> for ImportError {
     fn from(reason: Reason) -> Self {
         Self::Line(reason.to_string())
     }
 }
 
-impl From<talktrack::ReadError> for Trouble {
+impl From<talktrack::ReadError> for ImportError {
     fn from(error: talktrack::ReadError) -> Self {
         Self::Fatal(error.into())
     }
 }
 
-impl From<talktrack::NotDurable> for Trouble {
+impl From<talktrack::NotDurable> for ImportError {
     fn from(error: talktrack::NotDurable) -> Self {
         Self::Fatal(error.into())
     }

@@ -8,10 +8,10 @@ use talktrack::store::{Read, SessionRow};
 use talktrack::{Closing, JsonObject, Message, NewSession, Status, Stored, Timestamp, Tracker};
 use uuid::Uuid;
 
-use super::handover::{Handover, Trouble};
-use super::tally::Tally;
+use super::handover::{Handover, ImportError};
+use super::tally::ImportTally;
 use crate::error::Failure;
-use crate::jsonl::{Line, Place};
+use crate::jsonl::{Line, LinePosition};
 use crate::wire::{ClientFrame, Frame, SessionStartFrame};
 
 /// How many lines are handed over before the outcomes of earlier ones are handled.
@@ -21,13 +21,13 @@ pub(crate) struct Importer {
     handover: Handover,
     reader: Arc<dyn Read>,
     /// The sessions of the lines so far.
-    sessions: HashMap<Uuid, Session>,
+    sessions: HashMap<Uuid, ImportedSession>,
     /// The number of message lines of each session in this file so far. A message without an id gets one from this
     /// number. Lines without a known session count too, because the session may exist at the next import.
     lines: HashMap<Uuid, u64>,
 }
 
-struct Session {
+struct ImportedSession {
     user_id: Uuid,
     /// True if a line started the session, rather than an earlier import.
     is_started: bool,
@@ -37,18 +37,18 @@ struct Session {
     last: Option<Timestamp>,
 }
 
-impl Session {
-    fn of(user_id: Uuid, is_started: bool, started_at: Option<Timestamp>) -> Self {
+impl ImportedSession {
+    fn new(user_id: Uuid, is_started: bool, started_at: Option<Timestamp>) -> Self {
         Self { user_id, is_started, started_at, last: None }
     }
 
-    fn stored(row: &SessionRow) -> Self {
-        Self::of(row.user_id.unwrap_or_default(), false, row.started_at.known())
+    fn from_row(row: &SessionRow) -> Self {
+        Self::new(row.user_id.unwrap_or_default(), false, row.started_at.known())
     }
 }
 
-fn bad(problem: &str) -> Trouble {
-    Trouble::Line(problem.to_owned())
+fn bad(problem: &str) -> ImportError {
+    ImportError::Line(problem.to_owned())
 }
 
 impl Importer {
@@ -78,8 +78,8 @@ impl Importer {
         };
         match taken {
             Ok(()) => Ok(()),
-            Err(Trouble::Fatal(failure)) => Err(failure),
-            Err(Trouble::Line(problem)) => {
+            Err(ImportError::Fatal(failure)) => Err(failure),
+            Err(ImportError::Line(problem)) => {
                 self.handover.refuse(&line.place.to_string(), &problem);
                 Ok(())
             }
@@ -90,11 +90,11 @@ impl Importer {
     ///
     /// # Errors
     /// Fails if the tracker stopped before.
-    pub(crate) async fn finish(self) -> Result<Tally, Failure> {
+    pub(crate) async fn finish(self) -> Result<ImportTally, Failure> {
         self.handover.finish().await
     }
 
-    async fn frame(&mut self, place: Place<'_>, text: &str) -> Result<(), Trouble> {
+    async fn frame(&mut self, place: LinePosition<'_>, text: &str) -> Result<(), ImportError> {
         let Frame { body, session_id, user_id, .. } = Frame::parse(text)?;
         let named = session_id.ok_or_else(|| bad("session_id: missing"));
         match body {
@@ -114,7 +114,7 @@ impl Importer {
         id: Option<Uuid>,
         user: Option<Uuid>,
         start: SessionStartFrame,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), ImportError> {
         let user_id = user.ok_or_else(|| bad("user_id: missing"))?;
         let SessionStartFrame { external_id, metadata, started_at } = start;
         let session = match (id, external_id) {
@@ -136,13 +136,13 @@ impl Importer {
         let session = NewSession { metadata, started_at, ..session };
         drop(self.handover.patiently(session, Tracker::start_session).await?);
         self.handover.tally.sessions += u64::from(started.is_none());
-        self.sessions.entry(session_id).or_insert_with(|| Session::of(user_id, true, started_at));
+        self.sessions.entry(session_id).or_insert_with(|| ImportedSession::new(user_id, true, started_at));
         Ok(())
     }
 
     /// Continues a stored session. It is not started again, which would reopen it; only missing metadata is added.
-    async fn go_on(&mut self, row: &SessionRow, metadata: Option<JsonObject>) -> Result<(), Trouble> {
-        self.sessions.entry(row.session_id).or_insert_with(|| Session::stored(row));
+    async fn go_on(&mut self, row: &SessionRow, metadata: Option<JsonObject>) -> Result<(), ImportError> {
+        self.sessions.entry(row.session_id).or_insert_with(|| ImportedSession::from_row(row));
         let stored = row.metadata.as_ref().and_then(Stored::as_object).unwrap_or_default();
         let is_new = |metadata: &JsonObject| stored.merged(metadata) != stored.merged(&JsonObject::default());
         match metadata.filter(is_new) {
@@ -152,17 +152,17 @@ impl Importer {
     }
 
     /// Returns the session of a line that does not start one: a session of an earlier line, or a stored one.
-    async fn session(&mut self, session_id: Uuid) -> Result<&mut Session, Trouble> {
+    async fn session(&mut self, session_id: Uuid) -> Result<&mut ImportedSession, ImportError> {
         if !self.sessions.contains_key(&session_id)
             && let Some(row) = self.reader.session(session_id).await?
         {
-            self.sessions.insert(session_id, Session::stored(&row));
+            self.sessions.insert(session_id, ImportedSession::from_row(&row));
         }
         let unknown = "session_id: no session.start line came before, and no such session is stored";
         self.sessions.get_mut(&session_id).ok_or_else(|| bad(unknown))
     }
 
-    async fn message(&mut self, place: Place<'_>, mut message: Message) -> Result<(), Trouble> {
+    async fn message(&mut self, place: LinePosition<'_>, mut message: Message) -> Result<(), ImportError> {
         let lines = self.lines.entry(message.session_id).or_default();
         *lines += 1;
         let place_in_session = *lines;
@@ -177,7 +177,7 @@ impl Importer {
         Ok(())
     }
 
-    async fn update(&mut self, session_id: Uuid, metadata: JsonObject) -> Result<(), Trouble> {
+    async fn update(&mut self, session_id: Uuid, metadata: JsonObject) -> Result<(), ImportError> {
         self.session(session_id).await?;
         // The session exists and its metadata is an object, so the update cannot be refused later.
         let update = |tracker: &Tracker, metadata| tracker.update_session(session_id, metadata);
@@ -190,7 +190,7 @@ impl Importer {
         status: Status,
         reason: Option<&str>,
         ended_at: Option<Timestamp>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), ImportError> {
         let session = self.session(session_id).await?;
         if ended_at.zip(session.started_at).is_some_and(|(ended_at, started_at)| ended_at < started_at) {
             return Err(bad("ended_at: before the started_at of the session"));

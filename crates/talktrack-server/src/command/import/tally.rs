@@ -8,7 +8,7 @@ use talktrack::Books;
 use crate::table;
 
 #[derive(Debug)]
-pub(crate) struct Tally {
+pub(crate) struct ImportTally {
     pub(crate) lines: u64,
     pub(crate) refused: u64,
     /// The number of new sessions.
@@ -25,7 +25,7 @@ pub(crate) struct Tally {
 
 /// The results, for programs.
 #[derive(Debug, PartialEq, Serialize)]
-pub(super) struct Summary {
+pub(super) struct ImportSummary {
     lines: u64,
     sessions: u64,
     messages: u64,
@@ -39,7 +39,7 @@ pub(super) struct Summary {
     seconds: f64,
 }
 
-impl Tally {
+impl ImportTally {
     pub(super) fn new(before: Books, counts_rows: bool) -> Self {
         let after = before;
         Self { lines: 0, refused: 0, sessions: 0, messages: 0, before, after, counts_rows, waits: false }
@@ -61,8 +61,8 @@ impl Tally {
         }
     }
 
-    pub(super) fn summary(&self, took: Duration) -> Summary {
-        Summary {
+    pub(super) fn summary(&self, took: Duration) -> ImportSummary {
+        ImportSummary {
             lines: self.lines,
             sessions: self.sessions,
             messages: self.messages,
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn the_books_tell_what_was_new() {
-        let mut tally = Tally::new(Books { inserted: 10, ..Books::default() }, true);
+        let mut tally = ImportTally::new(Books { inserted: 10, ..Books::default() }, true);
         (tally.lines, tally.sessions, tally.messages) = (9, 1, 7);
         tally.close(Books { inserted: 14, ..Books::default() });
         assert!(tally.is_clean());
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn what_the_store_dropped_is_no_dead_letter() {
         let mut tally =
-            Tally::new(Books { dead_lettered: 3, letters_taken_out: 3, ..Books::default() }, false);
+            ImportTally::new(Books { dead_lettered: 3, letters_taken_out: 3, ..Books::default() }, false);
         (tally.lines, tally.messages) = (2, 2);
         tally.close(Books { durable: 5, dead_lettered: 5, letters_taken_out: 5, ..Books::default() });
         assert!(!tally.is_clean());
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn what_a_remote_store_has_not_taken_is_told_and_what_it_had_before_is_not_guessed() {
-        let mut tally = Tally::new(Books::default(), false);
+        let mut tally = ImportTally::new(Books::default(), false);
         (tally.lines, tally.messages) = (9, 7);
         tally.close(Books { durable: 7, stored: 5, ..Books::default() });
         assert!(!tally.is_clean());

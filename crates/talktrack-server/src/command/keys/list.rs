@@ -9,23 +9,23 @@ use talktrack::clock::{Clock as _, SystemClock};
 use super::file;
 use crate::auth::{KeyUses, key_id, merge_keys};
 use crate::command::Outcome;
-use crate::config::{ApiKey, KeyPlace, Network};
+use crate::config::{ApiKey, KeyLocation, Network};
 use crate::output::{Output, Stop};
 use crate::table::{self, View};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct ListKeysArgs {
     /// For programs: one JSON object a key
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: KeyPlace,
+    location: KeyLocation,
 }
 
 /// A key for the output.
 #[derive(Serialize)]
-struct Row {
+struct KeyRow {
     name: String,
     scopes: String,
     /// The id in the key, after `tt_`.
@@ -45,15 +45,15 @@ struct Row {
 }
 
 /// Runs the command.
-pub(super) fn run(args: &Args) -> Outcome {
-    let settings = args.place.load()?;
+pub(super) fn run(args: &ListKeysArgs) -> Outcome {
+    let settings = args.location.load()?;
     let of_file = file(&settings).map(|file| file.read()).transpose()?.unwrap_or_default();
     let uses = KeyUses::open(&settings.data_dir);
     let place = |key: &ApiKey| {
         if of_file.iter().any(|other| other.digest == key.digest) { "api_keys_file" } else { "api_keys" }
     };
     let keys = merge_keys(&settings.api_keys, of_file.clone());
-    let rows: Vec<Row> = keys.iter().map(|key| Row::of(key, place(key), &uses)).collect();
+    let rows: Vec<KeyRow> = keys.iter().map(|key| KeyRow::new(key, place(key), &uses)).collect();
     let mut output = Output::stdout();
     let written = match args.json {
         true => rows.iter().try_for_each(|row| output.json(row)),
@@ -63,8 +63,8 @@ pub(super) fn run(args: &Args) -> Outcome {
     written.and_then(|()| output.flush()).map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
 }
 
-impl Row {
-    fn of(key: &ApiKey, place: &'static str, uses: &KeyUses) -> Self {
+impl KeyRow {
+    fn new(key: &ApiKey, place: &'static str, uses: &KeyUses) -> Self {
         let state = match (key.revoked, key.expires) {
             (Some(_), _) => "revoked",
             (None, Some(expires)) if expires <= SystemClock.now() => "expired",
@@ -88,7 +88,7 @@ impl Row {
     }
 }
 
-fn listing(rows: &[Row], view: View) -> String {
+fn listing(rows: &[KeyRow], view: View) -> String {
     let heads = ["name", "scopes", "state", "expires", "users", "addresses", "last used", "from", "in"];
     let mut table = table::table(view, &heads);
     let moment = |moment: Option<Timestamp>, none: &str| {

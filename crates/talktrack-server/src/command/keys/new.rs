@@ -11,13 +11,13 @@ use uuid::Uuid;
 use super::{file, record};
 use crate::auth::NewKey;
 use crate::command::Outcome;
-use crate::config::{KeyPlace, Network, Scopes, check_name, key_networks, key_users, parse_duration};
+use crate::config::{KeyLocation, Network, Scopes, check_name, key_networks, key_users, parse_duration};
 use crate::error::Failure;
 use crate::output::sum_up;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct NewKeyArgs {
     /// What the key is called in the settings: letters, digits, '-', '_' and '.'
     #[arg(long, value_name = "NAME", value_parser = name)]
     name: String,
@@ -37,7 +37,7 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: KeyPlace,
+    location: KeyLocation,
 }
 
 // Type aliases and wrappers for lists that clap must parse as one value.
@@ -47,7 +47,7 @@ struct Networks(Vec<Network>);
 
 /// The output for a new key.
 #[derive(Serialize)]
-struct Shown {
+struct NewKeyOutput {
     key: String,
     api_keys: String,
     /// The file that the entry was added to.
@@ -56,8 +56,8 @@ struct Shown {
 }
 
 /// Runs the command.
-pub(super) fn run(args: Args) -> Outcome {
-    let settings = args.place.load()?;
+pub(super) fn run(args: NewKeyArgs) -> Outcome {
+    let settings = args.location.load()?;
     let Some(mut new) = NewKey::generate(args.name, args.scopes) else {
         return Err(Failure::new("the system has no randomness to make a key of"));
     };
@@ -72,11 +72,11 @@ pub(super) fn run(args: Args) -> Outcome {
         record(&settings, "keys.new", &new.entry);
     }
     let file = file.map(|file| file.path().display().to_string());
-    let shown = Shown { key: new.key, api_keys: new.entry.to_string(), file };
+    let shown = NewKeyOutput { key: new.key, api_keys: new.entry.to_string(), file };
     sum_up(args.json, &shown, |_| in_words(&shown), ExitCode::SUCCESS)
 }
 
-fn in_words(Shown { key, api_keys, file }: &Shown) -> String {
+fn in_words(NewKeyOutput { key, api_keys, file }: &NewKeyOutput) -> String {
     let entry = match file {
         Some(file) => format!("Its entry is in {file}; a running server takes it over within seconds:"),
         None => "The entry for api_keys in the settings of the server that is to take it:".to_owned(),

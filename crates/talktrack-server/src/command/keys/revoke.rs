@@ -7,13 +7,13 @@ use talktrack::clock::{Clock as _, SystemClock};
 use super::{file, record};
 use crate::auth::merge_keys;
 use crate::command::Outcome;
-use crate::config::{ApiKey, KeyPlace};
+use crate::config::{ApiKey, KeyLocation};
 use crate::error::Failure;
 use crate::output::sum_up;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct RevokeKeyArgs {
     /// What the key is called
     #[arg(value_name = "NAME")]
     name: String,
@@ -21,12 +21,12 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: KeyPlace,
+    location: KeyLocation,
 }
 
 /// Revokes a key. A key of the settings is revoked too, by an entry with its hash in the file.
-pub(super) fn run(args: &Args) -> Outcome {
-    let settings = args.place.load()?;
+pub(super) fn run(args: &RevokeKeyArgs) -> Outcome {
+    let settings = args.location.load()?;
     let Some(file) = file(&settings) else {
         return Err(Failure::usage(
             "api_keys_file is not set, so nothing can be revoked while the server runs: set it, or take the key out of api_keys \

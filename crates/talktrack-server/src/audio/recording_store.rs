@@ -41,16 +41,16 @@ pub(crate) struct Folder {
 }
 
 /// A place where recordings are stored.
-pub(super) struct Place {
+pub(super) struct RecordingStore {
     pub(super) objects: Arc<dyn ObjectStore>,
     prefix: Path,
     /// The folder; `None` for an object store.
     folder: Option<PathBuf>,
 }
 
-impl Place {
+impl RecordingStore {
     /// Opens the place that the settings name. Does not check whether it can be reached.
-    pub(super) fn of(config: &Config) -> Result<Self, Failure> {
+    pub(super) fn open(config: &Config) -> Result<Self, Failure> {
         match &config.audio_store {
             AudioStore::Folder => Self::folder(&config.data_dir),
             AudioStore::S3(s3) => Self::s3(s3),
