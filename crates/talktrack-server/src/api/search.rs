@@ -103,13 +103,13 @@ pub(crate) async fn search_messages(
     let found = rows
         .search(filter, cursor.map(|Cursor(place)| place), limit)
         .await
-        .map_err(|error| no_answer("q", error))?;
+        .map_err(|error| to_problem("q", error))?;
     let next_cursor = found.last_before_more().map(Hit::cursor).map(Cursor);
     Ok(Json(SearchResults { hits: found.into_iter().map(FoundMessage::from).collect(), next_cursor }))
 }
 
 /// Converts a failed search to a response. `field` is the name of the field in which the caller gave the words.
-pub(crate) fn no_answer(field: &str, error: SearchError) -> Problem {
+pub(crate) fn to_problem(field: &str, error: SearchError) -> Problem {
     match error {
         SearchError::Read(error) => Problem::store_unavailable(&error),
         error @ SearchError::NoIndex(_) => Problem::unavailable(error.to_string(), INDEX_IS_BEING_MADE),

@@ -41,7 +41,7 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// Returns the URL of an asset.
-pub(super) fn address(name: &str) -> String {
+pub(super) fn asset_url(name: &str) -> String {
     format!("/assets/{name}?v={}", *VERSION)
 }
 

@@ -4,7 +4,7 @@ use talktrack::clock::Seq;
 use talktrack::store::sqlite::DeadLetter;
 use uuid::Uuid;
 
-use super::words::Moment;
+use super::format::Moment;
 use crate::dead_letters;
 use crate::table;
 use crate::wire::RecordLine;
@@ -13,7 +13,7 @@ use crate::wire::RecordLine;
 const GLIMPSE: usize = 1_000;
 
 /// A dead letter for the templates.
-pub(super) struct Letter {
+pub(super) struct LetterView {
     pub(super) seq: Seq,
     pub(super) reason: String,
     pub(super) detail: Option<String>,
@@ -28,8 +28,8 @@ pub(super) struct Letter {
     pub(super) line: Option<String>,
 }
 
-impl Letter {
-    pub(super) fn of(letter: DeadLetter) -> Self {
+impl LetterView {
+    pub(super) fn new(letter: DeadLetter) -> Self {
         let kind = dead_letters::kind_of_record(&letter);
         let record = letter.record.as_deref();
         let line = record.ok().and_then(RecordLine::from_record);
@@ -60,7 +60,7 @@ impl Letter {
 }
 
 /// Explains a reason in words.
-pub(super) fn meaning(reason: &str) -> &'static str {
+pub(super) fn explain_reason(reason: &str) -> &'static str {
     match reason {
         "unknown_session" => "no session of this id exists",
         "other_user" => "the session belongs to another user",
