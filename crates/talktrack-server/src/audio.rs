@@ -25,7 +25,7 @@ use uuid::Uuid;
 
 pub(crate) use failure::Unavailable;
 pub(crate) use format::AudioFormat;
-pub(crate) use name::Name;
+pub(crate) use name::RecordingName;
 pub(crate) use quota::{AudioLimits, Quota};
 pub(crate) use recording_store::Folder;
 pub(crate) use running::Ticket;
@@ -75,14 +75,14 @@ impl Audio {
     }
 
     /// Removes what uploads have left that were interrupted by a crash. Uploads in progress are not touched.
-    pub(crate) async fn sweep(&self) {
+    pub(crate) async fn remove_drafts(&self) {
         let audio = self.clone();
         let swept = spawn_blocking(move || {
             let AudioInner { store, running, .. } = &*audio.0;
             let folders = store.session_folders().into_iter();
             folders
-                .filter(|(id, _)| !running.is_any(*id))
-                .map(|(_, folder)| recording_store::sweep(&folder).unwrap_or(0))
+                .filter(|(id, _)| !running.has_uploads(*id))
+                .map(|(_, folder)| recording_store::remove_drafts(&folder).unwrap_or(0))
                 .sum::<usize>()
         });
         if let Ok(count @ 1..) = swept.await {
@@ -92,7 +92,7 @@ impl Audio {
 
     /// Counts the bytes of recordings from before this start. Until that is done, the quotas know only newer
     /// recordings.
-    pub(crate) async fn measure(&self) {
+    pub(crate) async fn measure_usage(&self) {
         let AudioInner { store, usage, .. } = &*self.0;
         let mut listed = store.objects.list(Some(store.root()));
         while let Some(object) = listed.next().await {
@@ -106,25 +106,25 @@ impl Audio {
     }
 
     /// Returns the quota for one upload of this user.
-    pub(crate) fn quota(&self, owner: Option<Uuid>, limits: AudioLimits) -> Quota {
+    pub(crate) fn new_quota(&self, owner: Option<Uuid>, limits: AudioLimits) -> Quota {
         Quota::new(&self.0.usage, owner, limits)
     }
 
     /// Waits up to 10 seconds for the permit for one more upload; `None` if none becomes free.
-    pub(crate) async fn slot(&self) -> Option<Slot> {
+    pub(crate) async fn acquire_slot(&self) -> Option<Slot> {
         let permit = timeout(QUEUE, Arc::clone(&self.0.free).acquire_owned()).await.ok()?.ok()?;
         Some(Slot { _permit: permit })
     }
 
     /// Announces an upload before the session is checked, so that a deletion of the session that begins from now on
     /// waits for it.
-    pub(crate) fn announce(&self, session_id: Uuid) -> Ticket {
-        self.0.running.enter(session_id)
+    pub(crate) fn announce_upload(&self, session_id: Uuid) -> Ticket {
+        self.0.running.register(session_id)
     }
 
     /// Begins to write a recording.
-    pub(crate) fn upload(&self, ticket: Ticket, owner: Option<Uuid>, format: AudioFormat) -> Upload {
-        let name = Name::mint(format);
+    pub(crate) fn start_upload(&self, ticket: Ticket, owner: Option<Uuid>, format: AudioFormat) -> Upload {
+        let name = RecordingName::generate(format);
         let folder = Folder { session_id: ticket.session_id(), owner };
         Upload::new(self, Arc::clone(&self.0.store.objects), folder, name, ticket)
     }
@@ -133,8 +133,12 @@ impl Audio {
     ///
     /// # Errors
     /// Fails if the store cannot answer.
-    pub(crate) async fn size(&self, folder: Folder, name: Name) -> Result<Option<u64>, Unavailable> {
-        let path = self.0.store.of_recording(folder, name);
+    pub(crate) async fn recording_size(
+        &self,
+        folder: Folder,
+        name: RecordingName,
+    ) -> Result<Option<u64>, Unavailable> {
+        let path = self.0.store.recording_path(folder, name);
         match self.0.store.objects.head(&path).await {
             Ok(meta) => Ok(Some(meta.size)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
@@ -149,10 +153,10 @@ impl Audio {
     pub(crate) async fn read(
         &self,
         folder: Folder,
-        name: Name,
+        name: RecordingName,
         range: Range<u64>,
     ) -> Result<Option<BoxStream<'static, object_store::Result<Bytes>>>, Unavailable> {
-        let path = self.0.store.of_recording(folder, name);
+        let path = self.0.store.recording_path(folder, name);
         let options = GetOptions { range: Some(range.into()), ..GetOptions::default() };
         match self.0.store.objects.get_opts(&path, options).await {
             Ok(found) => Ok(Some(found.into_stream())),
@@ -165,8 +169,8 @@ impl Audio {
     ///
     /// # Errors
     /// Fails if the store cannot remove it.
-    pub(crate) async fn delete(&self, folder: Folder, name: Name) -> Result<(), Unavailable> {
-        let path = self.0.store.of_recording(folder, name);
+    pub(crate) async fn delete(&self, folder: Folder, name: RecordingName) -> Result<(), Unavailable> {
+        let path = self.0.store.recording_path(folder, name);
         if let Ok(meta) = self.0.store.objects.head(&path).await {
             self.0.usage.remove(folder.owner, meta.size);
         }
@@ -185,14 +189,14 @@ impl Audio {
         let AudioInner { store, running, .. } = &*self.0;
         running.stop(session_id).await;
         let audio = Arc::clone(&self.0);
-        let listed = store.objects.list(Some(&store.of_session(session_id))).map_ok(move |object| {
+        let listed = store.objects.list(Some(&store.session_path(session_id))).map_ok(move |object| {
             audio.usage.remove(audio.store.owner_of(&object.location), object.size);
             object.location
         });
         let deleted = store.objects.delete_stream(listed.boxed());
         let count = deleted.try_fold(0, async |count, _| Ok(count + 1)).await;
         if let Some(folder) = store.session_folder(session_id) {
-            let removed = spawn_blocking(move || recording_store::remove(&folder)).await;
+            let removed = spawn_blocking(move || recording_store::remove_folder(&folder)).await;
             removed.unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into()))?;
         }
         Ok(count?)
@@ -202,7 +206,7 @@ impl Audio {
     ///
     /// # Errors
     /// Fails if the store cannot answer.
-    pub(crate) async fn sessions(&self) -> Result<Vec<Uuid>, Unavailable> {
+    pub(crate) async fn list_sessions(&self) -> Result<Vec<Uuid>, Unavailable> {
         let store = &self.0.store;
         let listed = store.objects.list_with_delimiter(Some(store.root())).await?;
         Ok(listed.common_prefixes.iter().filter_map(|path| path.filename()?.parse().ok()).collect())
@@ -217,7 +221,7 @@ impl Audio {
     }
 
     /// Removes the folder of a claim, and that of its session, if they are empty.
-    async fn tidy(&self, folder: Folder) {
+    async fn remove_empty_folders(&self, folder: Folder) {
         let session = Folder { owner: None, ..folder };
         let folders = [folder, session].map(|folder| self.0.store.claim_folder(folder));
         let remove =
@@ -236,7 +240,8 @@ mod tests {
 
     /// Begins an upload of a WAV file and leaves it unfinished.
     async fn half_way(audio: &Audio, session_id: Uuid) -> Upload {
-        let mut upload = audio.upload(audio.announce(session_id), Some(Uuid::from_u128(9)), AudioFormat::Wav);
+        let mut upload =
+            audio.start_upload(audio.announce_upload(session_id), Some(Uuid::from_u128(9)), AudioFormat::Wav);
         upload.write(&vec![0; 1 << 20]).await.unwrap();
         upload
     }
@@ -244,13 +249,13 @@ mod tests {
     #[tokio::test]
     async fn deleting_a_session_removes_all_its_recordings_and_those_that_are_coming_in() {
         let dir = tempfile::tempdir().unwrap();
-        let audio = Audio::new(RecordingStore::folder(dir.path()).unwrap());
+        let audio = Audio::new(RecordingStore::in_folder(dir.path()).unwrap());
         let (session, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let name = half_way(&audio, session).await.finish().await.unwrap();
         half_way(&audio, session).await.finish().await.unwrap();
         let neighbour = half_way(&audio, other).await.finish().await.unwrap();
         // A request handler drops its upload when it is told of the deletion.
-        let deletion = audio.announce(session);
+        let deletion = audio.announce_upload(session);
         let (told, upload) = (deletion.watch(), half_way(&audio, session).await);
         let coming_in = tokio::spawn(async move {
             told.deleted().await;
@@ -259,8 +264,8 @@ mod tests {
         assert_eq!(audio.delete_session(session).await, Ok(2));
         coming_in.await.unwrap();
         assert!(!dir.path().join("audio").join(session.to_string()).exists());
-        assert_eq!(audio.size(folder(session), name).await, Ok(None));
+        assert_eq!(audio.recording_size(folder(session), name).await, Ok(None));
         assert_eq!(audio.delete_session(session).await, Ok(0), "again");
-        assert_eq!(audio.size(folder(other), neighbour).await, Ok(Some(1 << 20)));
+        assert_eq!(audio.recording_size(folder(other), neighbour).await, Ok(Some(1 << 20)));
     }
 }

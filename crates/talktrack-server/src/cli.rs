@@ -77,7 +77,7 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => Err(Failure::usage(one_line(&error))),
     };
     ended.unwrap_or_else(|failure| {
-        eprintln!("talktrack: {}", visible::safe_line(&failure.to_string()));
+        eprintln!("talktrack: {}", visible::escape_line(&failure.to_string()));
         failure.exit_code()
     })
 }

@@ -30,7 +30,7 @@ use axum::routing::{get, post};
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::CompressionLevel;
 
-use crate::metered::meter;
+use crate::metered::meter_reading;
 use crate::state::AppState;
 
 /// Returns the routes of the pages. Responses are compressed.
@@ -56,6 +56,6 @@ pub(crate) fn routes(state: &AppState) -> Router<AppState> {
         .route("/assets/{name}", get(assets::serve_asset))
         .layer(from_fn_with_state(state.clone(), forms::check_form))
         // Inside the compression layer, so that reads are counted by their uncompressed size.
-        .layer(from_fn_with_state(state.clone(), meter))
+        .layer(from_fn_with_state(state.clone(), meter_reading))
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
 }

@@ -94,7 +94,7 @@ impl Problem {
     }
 
     /// Converts the problem to that of a request with several parts, none of which was accepted.
-    pub(crate) fn of_all(self, acks: Value) -> Self {
+    pub(crate) fn with_acks(self, acks: Value) -> Self {
         Self { detail: format!("nothing was taken; the first: {}", self.detail), acks: Some(acks), ..self }
     }
 
@@ -243,11 +243,14 @@ pub(crate) struct ProblemDocument {
 impl IntoResponses for Problem {
     fn responses() -> BTreeMap<String, RefOr<Described>> {
         let kinds = [("4XX", "Refused; nothing is kept."), ("5XX", "Not now.")];
-        kinds.into_iter().map(|(status, meaning)| (status.to_owned(), described(meaning).into())).collect()
+        kinds
+            .into_iter()
+            .map(|(status, meaning)| (status.to_owned(), describe_response(meaning).into()))
+            .collect()
     }
 }
 
-fn described(meaning: &str) -> Described {
+fn describe_response(meaning: &str) -> Described {
     let document = Content::new(Some(Ref::from_schema_name(ProblemDocument::name())));
     ResponseBuilder::new().description(meaning).content(PROBLEM_JSON, document).build()
 }

@@ -19,7 +19,7 @@ use talktrack::store::sqlite::SqliteReader;
 use talktrack::{ReadError, Tracker};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-pub(crate) use event::{closing, gap, mark};
+pub(crate) use event::{closing_event, gap_event, position_event};
 pub(crate) use listener::{EventFilter, Listener, NextEvents};
 
 use ring::Ring;
@@ -89,7 +89,7 @@ impl Events {
     }
 
     /// Waits until there are no listeners.
-    pub(crate) async fn all_left(&self) {
+    pub(crate) async fn wait_until_all_left(&self) {
         // `self` holds the sender, so this cannot fail.
         let _ = self.0.listeners.subscribe().wait_for(|listeners| *listeners == 0).await;
     }
@@ -99,22 +99,22 @@ impl Events {
         let mut listeners = self.0.listeners.subscribe();
         while listeners.wait_for(|listeners| *listeners > 0).await.is_ok() {
             tokio::select! {
-                () = self.follow() => {}
+                () = self.follow_changes() => {}
                 _ = listeners.wait_for(|listeners| *listeners == 0) => {}
             }
             let head = *self.0.head.borrow();
-            self.0.ring.lock().begin(head);
+            self.0.ring.lock().reset(head);
         }
     }
 
-    async fn follow(&self) {
+    async fn follow_changes(&self) {
         let EventsInner { live, ring, head, .. } = &*self.0;
         let mut durability = live.durability();
-        let Ok(mut place) = live.newest().await else { return tokio::time::sleep(PAUSE).await };
-        ring.lock().begin(place);
+        let Ok(mut place) = live.newest_seq().await else { return tokio::time::sleep(PAUSE).await };
+        ring.lock().reset(place);
         head.send_replace(place);
         loop {
-            match live.page(place).await {
+            match live.read_page(place).await {
                 Ok(page) if page.next == place => durability.changed().await,
                 Ok(page) => {
                     place = page.next;
@@ -122,7 +122,7 @@ impl Events {
                     // More changes arrived than are kept, so this reader has missed some. A listener at the same
                     // position finds the gap when it reads the journal itself.
                     if let Some(gap) = page.gap {
-                        ring.begin(gap);
+                        ring.reset(gap);
                     }
                     ring.push(page.events, place);
                     drop(ring);

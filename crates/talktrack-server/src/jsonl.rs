@@ -72,7 +72,7 @@ impl<R: BufRead> Lines<R> {
             self.number += 1;
             if !fits || !self.buffer.trim_ascii().is_empty() {
                 let place = LinePosition { file: &self.name, line: self.number };
-                return Ok(Some(Line { place, text: text(&self.buffer, fits) }));
+                return Ok(Some(Line { place, text: decode_line(&self.buffer, fits) }));
             }
         }
     }
@@ -91,7 +91,7 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
-fn text(line: &[u8], fits: bool) -> Result<&str, &'static str> {
+fn decode_line(line: &[u8], fits: bool) -> Result<&str, &'static str> {
     if !fits {
         return Err("longer than 8 MiB");
     }

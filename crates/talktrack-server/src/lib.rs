@@ -27,7 +27,7 @@ mod retention;
 mod letter_quota;
 mod deletion;
 mod output;
-mod table;
+mod terminal;
 mod access;
 
 // The modules below are shared by all modules above.

@@ -109,7 +109,7 @@ pub(crate) struct RateLimited {
 }
 
 /// A share of the memory for request bodies, freed when dropped.
-pub(crate) type Room = OwnedSemaphorePermit;
+pub(crate) type BodyPermit = OwnedSemaphorePermit;
 
 impl Limits {
     pub(crate) fn new(config: &Config) -> Self {
@@ -136,8 +136,8 @@ impl Limits {
     }
 
     /// Returns the address of the client behind a connection from `peer`.
-    pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-        address::client(peer, headers, &self.0.trusted_proxies)
+    pub(crate) fn client_of(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        address::client_address(peer, headers, &self.0.trusted_proxies)
     }
 
     /// True if a request over a connection from `peer` left its client over TLS, according to a trusted proxy.
@@ -287,7 +287,7 @@ impl Limits {
     ///
     /// # Errors
     /// 503 if a user has too many connections.
-    pub(crate) fn connect(
+    pub(crate) fn acquire_connection(
         &self,
         account: Option<&Account>,
     ) -> Result<Option<CountedPermit<Account>>, Problem> {
@@ -302,7 +302,7 @@ impl Limits {
     }
 
     /// Returns the meter of a connection that stays open.
-    pub(crate) fn meter(&self, address: Option<IpAddr>, account: Option<Account>) -> Meter {
+    pub(crate) fn new_meter(&self, address: Option<IpAddr>, account: Option<Account>) -> Meter {
         Meter { limits: self.clone(), address, account }
     }
 
@@ -310,7 +310,7 @@ impl Limits {
     ///
     /// # Errors
     /// 503 if the bodies of all requests together take all of that memory.
-    pub(crate) fn room(&self, bytes: usize) -> Result<Room, Problem> {
+    pub(crate) fn reserve_body(&self, bytes: usize) -> Result<BodyPermit, Problem> {
         let count = u32::try_from(bytes).unwrap_or(u32::MAX);
         Arc::clone(&self.0.bodies).try_acquire_many_owned(count).map_err(|_| {
             counter!(LIMITED, "limit" => "bodies").increment(1);
@@ -320,14 +320,14 @@ impl Limits {
     }
 
     /// Removes the entries of inactive callers and addresses every minute, for as long as the server runs.
-    pub(crate) async fn keep_small(self) {
+    pub(crate) async fn sweep_idle(self) {
         loop {
             tokio::time::sleep(SWEEP).await;
             let accounts = [&self.0.keys, &self.0.users, &self.0.user_bytes];
-            accounts.into_iter().flatten().for_each(Rates::forget);
+            accounts.into_iter().flatten().for_each(Rates::remove_idle);
             let addresses = [&self.0.addresses, &self.0.strangers];
-            addresses.into_iter().flatten().for_each(Rates::forget);
-            self.0.user_reads.iter().for_each(ReadRates::forget);
+            addresses.into_iter().flatten().for_each(Rates::remove_idle);
+            self.0.user_reads.iter().for_each(ReadRates::remove_idle);
         }
     }
 }

@@ -63,7 +63,7 @@ pub(crate) async fn guard_request(
 
 fn admit_request(state: &AppState, request: &mut Request) -> Result<(), Problem> {
     let Some(&PeerAddress(peer)) = request.extensions().get() else { return Ok(()) };
-    let client = state.limits().client(peer, request.headers());
+    let client = state.limits().client_of(peer, request.headers());
     let is_over_tls = state.limits().is_over_tls(peer, request.headers());
     request.extensions_mut().insert(ClientAddress(client));
     request.extensions_mut().insert(OverTls(is_over_tls));

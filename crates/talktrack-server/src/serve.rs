@@ -27,7 +27,7 @@ use crate::error::Failure;
 use crate::events::Events;
 use crate::letter_quota;
 use crate::retention;
-use crate::router::router;
+use crate::router::build_router;
 use crate::state::AppState;
 use crate::store;
 use crate::telemetry::Telemetry;
@@ -61,28 +61,31 @@ pub(crate) async fn serve(config: Config) -> Result<ExitCode, Failure> {
     let events = open_events(&tracker, &config)?;
     let audio = Audio::open(&config)?;
     let state = AppState::new(tracker, local, events, audio, config, telemetry.metrics());
-    let accepting =
-        tokio::spawn(accept::accept_connections(listener, router(state.clone()), state.config().clone()));
+    let accepting = tokio::spawn(accept::accept_connections(
+        listener,
+        build_router(state.clone()),
+        state.config().clone(),
+    ));
     tokio::spawn(state.events().clone().run());
     tokio::spawn(state.authenticator().clone().keep_keys_fresh());
     tokio::spawn(state.authenticator().clone().watch_key_file());
     tokio::spawn(state.authenticator().clone().keep_uses());
-    tokio::spawn(state.limits().clone().keep_small());
-    tokio::spawn(state.turns().clone().keep_small(state.tracker().clone()));
+    tokio::spawn(state.limits().clone().sweep_idle());
+    tokio::spawn(state.turns().clone().sweep_idle(state.tracker().clone()));
     tokio::spawn(state.turns().clone().follow_heavy_records(state.tracker().clone()));
     tokio::spawn({
         let audio = state.audio().clone();
         async move {
-            audio.sweep().await;
-            audio.measure().await;
+            audio.remove_drafts().await;
+            audio.measure_usage().await;
         }
     });
     tokio::spawn(deletion::recordings::catch_up(state.clone()));
     if state.is_remote() {
-        tokio::spawn(deletion::due_users::follow(state.clone()));
+        tokio::spawn(deletion::due_users::run(state.clone()));
     }
-    tokio::spawn(retention::keep(state.clone()));
-    tokio::spawn(letter_quota::follow(state.clone()));
+    tokio::spawn(retention::run(state.clone()));
+    tokio::spawn(letter_quota::run(state.clone()));
     let control = ControlSocket::start(&state);
     listen_file.write(address)?;
     state.record_start();
@@ -123,12 +126,15 @@ async fn shut_down(state: &AppState) -> ExitCode {
     let began = Instant::now();
     state.stop();
     // Connections get at most half of the deadline: what clients have sent is safe even if they do not disconnect.
-    if timeout(deadline / 2, state.all_left()).await.is_err() {
+    if timeout(deadline / 2, state.wait_until_all_left()).await.is_err() {
         tracing::warn!("some connections did not close in time");
     }
     let stopped = state.tracker().shutdown(deadline.saturating_sub(began.elapsed())).await;
     // Clients that are still connected have waited for an answer, which is ready now.
-    let _ = timeout(FAREWELL, async { tokio::join!(state.all_left(), state.events().all_left()) }).await;
+    let _ = timeout(FAREWELL, async {
+        tokio::join!(state.wait_until_all_left(), state.events().wait_until_all_left())
+    })
+    .await;
     match stopped {
         Ok(()) => {
             tracing::info!("stopped; everything accepted is durable");

@@ -62,7 +62,7 @@ pub(crate) async fn connect(
     query: Result<Query<ConnectParams>, QueryRejection>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
-    state.origins().check(&headers)?;
+    state.origins().check_origin(&headers)?;
     let caller = &admission.caller;
     caller.require(Scope::Write)?;
     let Query(params) = query.map_err(|rejection| Problem::invalid(rejection.body_text()))?;
@@ -77,7 +77,7 @@ pub(crate) async fn connect(
     if state.is_stopping() {
         return Err(Problem::shutting_down());
     }
-    let place = state.limits().connect(caller.account().as_ref())?;
+    let place = state.limits().acquire_connection(caller.account().as_ref())?;
     let Some(permit) = state.acquire_connection() else {
         let detail =
             format!("all {} connections are taken (max_connections)", state.config().max_connections);
@@ -91,8 +91,8 @@ pub(crate) async fn connect(
         .max_frame_size(MAX_FRAME_BYTES)
         .max_message_size(MAX_FRAME_BYTES);
     let address = client.map(|Extension(ClientAddress(address))| address);
-    let meter = state.limits().meter(address, caller.account());
-    let pace = state.turns().pace(caller.account(), address, session.session_id);
+    let meter = state.limits().new_meter(address, caller.account());
+    let pace = state.turns().new_pace(caller.account(), address, session.session_id);
     let caller = caller.clone();
     let lease = state.authenticator().lease(admission, Scope::Write, Some(session.user_id));
     let response = upgrade.on_upgrade(async move |socket| {

@@ -66,7 +66,7 @@ impl AppState {
         let limits = Limits::new(&config);
         let audit = Audit::open(&config.data_dir, config.audit);
         let authenticator = Authenticator::new(&config, limits.clone(), audit.clone());
-        let deleted_users = DeletedUsers::below(&config.data_dir);
+        let deleted_users = DeletedUsers::in_dir(&config.data_dir);
         connections_gauge().set(0);
         Self(Arc::new(AppStateInner {
             tracker,
@@ -149,7 +149,7 @@ impl AppState {
     }
 
     /// Waits until every WebSocket connection has ended.
-    pub(crate) async fn all_left(&self) {
+    pub(crate) async fn wait_until_all_left(&self) {
         // The semaphore is never closed, so this cannot fail.
         let _ = self.0.free_connections.acquire_many(self.0.max_connections).await;
     }

@@ -109,12 +109,12 @@ pub(crate) async fn other_store(config: &Config, noted: &NotedStore) -> Option<S
 }
 
 /// The store, for reading.
-pub(crate) enum Stored {
+pub(crate) enum StoreReader {
     File(SqliteReader),
     Postgres(PostgresStore),
 }
 
-impl Stored {
+impl StoreReader {
     /// Opens the store that the settings name.
     ///
     /// # Errors
@@ -125,7 +125,7 @@ impl Stored {
                 let reader = open_file(&config.local_file())?;
                 if let Some(noted) = NotedStore::of_file(&config.local_file())? {
                     let words = noted.without_address();
-                    eprintln!("talktrack: only this file is looked at: {}", visible::safe_line(&words));
+                    eprintln!("talktrack: only this file is looked at: {}", visible::escape_line(&words));
                 }
                 Ok(Self::File(reader))
             }
@@ -163,7 +163,7 @@ pub(crate) fn expect_file(path: &Path) -> Result<(), Failure> {
 
 /// Follows messages as they are written, from now on or from the first one.
 pub(crate) struct MessageTail {
-    stored: Stored,
+    stored: StoreReader,
     place: TailPosition,
 }
 
@@ -176,10 +176,12 @@ enum TailPosition {
 }
 
 impl MessageTail {
-    pub(crate) async fn open(stored: Stored, since_start: bool) -> Result<Self, ReadError> {
+    pub(crate) async fn open(stored: StoreReader, since_start: bool) -> Result<Self, ReadError> {
         let place = match &stored {
-            Stored::File(reader) => TailPosition::Row(if since_start { 0 } else { reader.end().await? }),
-            Stored::Postgres(_) => {
+            StoreReader::File(reader) => {
+                TailPosition::Row(if since_start { 0 } else { reader.end().await? })
+            }
+            StoreReader::Postgres(_) => {
                 let from = if since_start { Seq::MIN } else { SystemClock.now().as_micros() };
                 TailPosition::Seq { began: from, page: from, newest: from, seen: BTreeSet::new() }
             }
@@ -196,13 +198,13 @@ impl MessageTail {
     /// Returns the next messages, and true if there may be more already.
     pub(crate) async fn next(&mut self) -> Result<(Vec<MessageRow>, bool), ReadError> {
         match (&self.stored, &mut self.place) {
-            (Stored::File(reader), TailPosition::Row(place)) => {
+            (StoreReader::File(reader), TailPosition::Row(place)) => {
                 let (rows, next) = reader.written_since(*place, PAGE).await?;
                 *place = next;
                 let more = rows.more;
                 Ok((rows.rows, more))
             }
-            (Stored::Postgres(store), TailPosition::Seq { began, page, newest, seen }) => {
+            (StoreReader::Postgres(store), TailPosition::Seq { began, page, newest, seen }) => {
                 let found = store.accepted_since(*page, PAGE).await?;
                 let (mut rows, more) = (found.rows, found.more);
                 let last = rows.last().and_then(|row| row.seq).unwrap_or(*page);

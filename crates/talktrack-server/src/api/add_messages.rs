@@ -115,13 +115,13 @@ pub(crate) async fn add_messages(
     state.limits().check_dead_letters(caller.account().as_ref())?;
     let key = headers.get(IDEMPOTENCY_KEY).map(axum::http::HeaderValue::as_bytes);
     let client = client.map(|Extension(ClientAddress(address))| address);
-    let mut pace = state.turns().pace(caller.account(), client, granted.session_id);
+    let mut pace = state.turns().new_pace(caller.account(), client, granted.session_id);
     let (mut handed_over, mut durability) = (Vec::with_capacity(texts.len()), state.tracker().durability());
     for (place, text) in texts.into_iter().enumerate() {
-        pace.wait(text.len(), &mut durability).await;
+        pace.wait_for_turn(text.len(), &mut durability).await;
         let handed = hand_over(&state, writing, text, key.map(|key| (key, place)));
         if let (_, Ok(receipt)) = &handed {
-            pace.sent(receipt.seq(), text.len());
+            pace.record_sent(receipt.seq(), text.len());
         }
         handed_over.push(handed);
     }
@@ -139,7 +139,7 @@ pub(crate) async fn add_messages(
         (Some(problem), _) if !is_array => return Err(problem),
         (Some(problem), _) if refusals == outcomes.len() => {
             let acks = serde_json::to_value(to_acks(outcomes)).unwrap_or_default();
-            return Err(problem.of_all(acks));
+            return Err(problem.with_acks(acks));
         }
         (Some(_), _) => StatusCode::MULTI_STATUS,
         (None, Some(WaitFor::Stored)) => StatusCode::CREATED,

@@ -20,7 +20,7 @@ use super::query::QueryParams;
 use crate::auth::{Admission, Lease, Notice};
 use crate::config::Scope;
 use crate::error::Problem;
-use crate::events::{EventFilter, Listener, NextEvents, closing, gap, mark};
+use crate::events::{EventFilter, Listener, NextEvents, closing_event, gap_event, position_event};
 use crate::limits::{Account, CountedPermit};
 use crate::state::{AppState, Stopping};
 
@@ -73,14 +73,14 @@ pub(crate) async fn stream_events(
     if state.is_stopping() {
         return Err(Problem::shutting_down());
     }
-    let of_user = state.limits().connect(admission.caller.account().as_ref())?;
+    let of_user = state.limits().acquire_connection(admission.caller.account().as_ref())?;
     let Some(place) = state.events().acquire_permit() else {
         let most = state.config().max_listeners;
         let detail = format!("all {most} listeners are there that may be (max_listeners)");
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "rate_limited", detail));
     };
     let listener =
-        Listener::begin(place, filter, after).await.map_err(|error| Problem::store_unavailable(&error))?;
+        Listener::start(place, filter, after).await.map_err(|error| Problem::store_unavailable(&error))?;
     let lease = state.authenticator().lease(admission, Scope::Read, filter.user_id);
     let write_timeout = state.config().peer_timeout / 2;
     let period = state.config().ping_interval;
@@ -151,17 +151,17 @@ impl Feed {
         let Self { listener, stopping, alive, lease, .. } = self;
         let next = tokio::select! {
             biased;
-            () = stopping.wait() => return Err(Last(closing("shutting_down", "the server is shutting down"))),
-            why = over(lease) => return Err(Last(closing("unauthorized", &why))),
+            () = stopping.wait() => return Err(Last(closing_event("shutting_down", "the server is shutting down"))),
+            why = over(lease) => return Err(Last(closing_event("unauthorized", &why))),
             next = listener.next() => next,
-            _ = alive.tick() => return Ok(mark(listener.untold_place())),
+            _ = alive.tick() => return Ok(position_event(listener.untold_place())),
         };
         alive.reset();
         match next {
             NextEvents::Events(bytes) => Ok(bytes),
-            NextEvents::Gap(after, place) => Ok(gap(after, place)),
+            NextEvents::Gap(after, place) => Ok(gap_event(after, place)),
             NextEvents::TooSlow => Err(too_slow()),
-            NextEvents::Unknown => Err(Last(closing(
+            NextEvents::Unknown => Err(Last(closing_event(
                 "store_unavailable",
                 "whose the next event is cannot be told while the store is away; connect again later",
             ))),
@@ -185,5 +185,8 @@ async fn over(lease: &mut Lease) -> String {
 
 fn too_slow() -> Last {
     tracing::debug!("a listener takes events too slowly, and is cut off");
-    Last(closing("too_slow", "you take events too slowly; connect again, and read on from your last one"))
+    Last(closing_event(
+        "too_slow",
+        "you take events too slowly; connect again, and read on from your last one",
+    ))
 }

@@ -42,7 +42,7 @@ pub(crate) async fn start_session(
     body: JsonText,
 ) -> Result<(StatusCode, Json<StartedSession>), Problem> {
     let session = session(&state, &caller, body.frame("session.start")?).await?;
-    let session = access::meet_store(&state, &caller, session).await?;
+    let session = access::check_store(&state, &caller, session).await?;
     let (session_id, user_id) = (session.session_id, session.user_id);
     let tracker = state.tracker();
     let receipt = tracker.start_session(session)?;

@@ -9,13 +9,13 @@ use super::AudioFormat;
 
 /// `<uuid>.<extension>`: unique and sorted by arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Name {
+pub(crate) struct RecordingName {
     id: Uuid,
     format: AudioFormat,
 }
 
-impl Name {
-    pub(crate) fn mint(format: AudioFormat) -> Self {
+impl RecordingName {
+    pub(crate) fn generate(format: AudioFormat) -> Self {
         Self { id: Uuid::now_v7(), format }
     }
 
@@ -24,14 +24,14 @@ impl Name {
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for RecordingName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.id, self.format.extension())
     }
 }
 
 /// Parses a name. Only the exact spelling that the server generates is accepted.
-impl FromStr for Name {
+impl FromStr for RecordingName {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn a_name_is_read_as_it_was_minted_and_nothing_else_is_one() {
-        let name = Name::mint(AudioFormat::Mp4);
+        let name = RecordingName::generate(AudioFormat::Mp4);
         assert_eq!(name.to_string().parse(), Ok(name));
         let id = Uuid::from_u128(0xabc);
         for text in [
@@ -63,7 +63,7 @@ mod tests {
             &format!("{id}.wav").to_uppercase(),
             &format!("x/{id}.wav"),
         ] {
-            assert_eq!(text.parse::<Name>(), Err(()), "{text}");
+            assert_eq!(text.parse::<RecordingName>(), Err(()), "{text}");
         }
     }
 }

@@ -10,13 +10,13 @@ use tokio::io::AsyncWriteExt as _;
 
 use super::failure::Unavailable;
 use super::running::Ticket;
-use super::{Audio, Folder, Name};
+use super::{Audio, Folder, RecordingName};
 
 /// A recording that is being written. Dropping it before [`Self::finish`] removes what was written.
 pub(crate) struct Upload {
     audio: Audio,
     folder: Folder,
-    name: Name,
+    name: RecordingName,
     /// Taken when the upload finishes or is aborted.
     open: Option<OpenUpload>,
 }
@@ -32,10 +32,10 @@ impl Upload {
         audio: &Audio,
         store: Arc<dyn ObjectStore>,
         folder: Folder,
-        name: Name,
+        name: RecordingName,
         ticket: Ticket,
     ) -> Self {
-        let path = audio.0.store.of_recording(folder, name);
+        let path = audio.0.store.recording_path(folder, name);
         let mut writer = BufWriter::with_capacity(store, path, audio.part_bytes()).with_max_concurrency(1);
         if !audio.is_folder() {
             let content_type = (Attribute::ContentType, name.format().content_type());
@@ -58,7 +58,7 @@ impl Upload {
     ///
     /// # Errors
     /// Fails if the store does not accept the recording. Nothing is left in the store then.
-    pub(crate) async fn finish(mut self) -> Result<Name, Unavailable> {
+    pub(crate) async fn finish(mut self) -> Result<RecordingName, Unavailable> {
         let Some(OpenUpload { mut writer, ticket }) = self.open.take() else { return Ok(self.name) };
         // Runs to its end even if the sender disconnects, because a deletion may wait for it.
         let finishing = tokio::spawn(async move {
@@ -84,7 +84,7 @@ impl Drop for Upload {
                 if let Err(error) = writer.abort().await {
                     Unavailable::from(error).log("cannot clear away an interrupted upload");
                 }
-                audio.tidy(folder).await;
+                audio.remove_empty_folders(folder).await;
                 drop(ticket);
             });
         }

@@ -284,7 +284,7 @@ impl Authenticator {
     fn record_refusal(&self, refused: Refused, from: Option<IpAddr>) -> Problem {
         tracing::debug!(%refused, "a request is refused");
         if refused.is_an_attempt() {
-            self.0.audit.refused_at_the_door(&refused.to_string(), from);
+            self.0.audit.record_refusal(&refused.to_string(), from);
         }
         refused.into()
     }
@@ -354,7 +354,7 @@ impl Checks {
 
     fn note_use(&self, digest: [u8; 32], name: &Arc<str>, from: Option<IpAddr>) {
         self.uses.note_use(digest, name, from);
-        self.audit.key_used(name, from);
+        self.audit.record_key_use(name, from);
     }
 }
 

@@ -9,17 +9,17 @@ use talktrack::Timestamp;
 use talktrack::clock::{Clock as _, SystemClock};
 
 use super::Outcome;
-use crate::audit::files;
+use crate::audit::audit_files;
 use crate::config::{KeyLocation, parse_duration};
 use crate::error::Failure;
 use crate::output::{Output, Stop};
-use crate::table;
+use crate::terminal;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct AuditArgs {
     /// From when on: a duration up to now such as 24h, or a time such as 2026-11-29T00:00:00Z
-    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    #[arg(long, value_name = "WHEN", value_parser = parse_since)]
     since: Option<Timestamp>,
     /// For programs: the entries as they are, one JSON object a line
     #[arg(long)]
@@ -30,12 +30,12 @@ pub(crate) struct AuditArgs {
 
 /// Runs the command.
 pub(crate) async fn run(args: AuditArgs) -> Outcome {
-    show(&args).map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
+    show_entries(&args).map_or_else(Stop::into_outcome, |()| Ok(ExitCode::SUCCESS))
 }
 
-fn show(args: &AuditArgs) -> Result<(), Stop> {
+fn show_entries(args: &AuditArgs) -> Result<(), Stop> {
     let data_dir = args.location.load()?.data_dir;
-    let files = files(&data_dir);
+    let files = audit_files(&data_dir);
     if files.is_empty() {
         return Err(Failure::new(format!("there is no audit log in {}", data_dir.display())).into());
     }
@@ -46,8 +46,8 @@ fn show(args: &AuditArgs) -> Result<(), Stop> {
             let line = line.map_err(cannot)?;
             match serde_json::from_str::<Map<String, Value>>(&line) {
                 Ok(entry) if is_since(&entry, args.since) => match args.json {
-                    true => output.json(&entry)?,
-                    false => output.line(&in_words(&entry))?,
+                    true => output.write_json(&entry)?,
+                    false => output.write_line(&in_words(&entry))?,
                 },
                 Ok(_) => {}
                 Err(_) => unreadable += 1,
@@ -75,10 +75,10 @@ fn in_words(entry: &Map<String, Value>) -> String {
     let others: Vec<String> = others.map(|(name, value)| format!("{name}={}", text(value))).collect();
     let [at, who, what, from, outcome] = usual.map(field);
     let line = format!("{at}  {who}  {what}  {from}  {outcome}  {}", others.join(" "));
-    table::safe_line(line.trim_end()).into_owned()
+    terminal::escape_line(line.trim_end()).into_owned()
 }
 
-fn moment(text: &str) -> Result<Timestamp, String> {
+fn parse_since(text: &str) -> Result<Timestamp, String> {
     let now = SystemClock.now();
     let moment = text.parse().ok().or_else(|| parse_duration(text).ok().map(|before| now.minus(before)));
     moment.ok_or_else(|| "must be a duration such as 24h, or a time such as 2026-11-29T00:00:00Z".to_owned())

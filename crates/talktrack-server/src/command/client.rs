@@ -2,7 +2,7 @@
 
 mod terminal;
 mod replay;
-mod conversation;
+mod session_replay;
 mod frames;
 mod plan;
 mod report;

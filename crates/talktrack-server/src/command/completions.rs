@@ -19,6 +19,6 @@ pub(crate) fn run(args: &CompletionsArgs, mut command_line: clap::Command) -> Ou
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command_line, "talktrack", &mut script);
     let mut output = Output::stdout();
-    let written = output.text(&String::from_utf8_lossy(&script)).and_then(|()| output.flush());
-    written.map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
+    let written = output.write_text(&String::from_utf8_lossy(&script)).and_then(|()| output.flush());
+    written.map_or_else(Stop::into_outcome, |()| Ok(ExitCode::SUCCESS))
 }

@@ -71,10 +71,10 @@ struct DemoSummary {
 /// Runs the command.
 pub(crate) async fn run(args: DemoArgs) -> Outcome {
     let api = ApiClient::new(&args.url, args.token.clone())?;
-    let scripts = scripts::all()?;
+    let scripts = scripts::load_scripts()?;
     if !args.live || args.sessions > 0 {
-        let summary = fill(&args, &api, &scripts).await?;
-        output::sum_up(args.json, &summary, |_| summary.in_words(), ExitCode::SUCCESS)?;
+        let summary = fill_server(&args, &api, &scripts).await?;
+        output::print_summary(args.json, &summary, |_| summary.in_words(), ExitCode::SUCCESS)?;
     }
     if !args.live {
         return Ok(ExitCode::SUCCESS);
@@ -87,7 +87,7 @@ pub(crate) async fn run(args: DemoArgs) -> Outcome {
     live::talk(&server, &outline, user_id, |session_id| format!("{}/sessions/{session_id}", api.url)).await
 }
 
-async fn fill(args: &DemoArgs, api: &ApiClient, scripts: &[Script]) -> Result<DemoSummary, Failure> {
+async fn fill_server(args: &DemoArgs, api: &ApiClient, scripts: &[Script]) -> Result<DemoSummary, Failure> {
     let now = SystemClock.now();
     let can_speak = speech::is_installed().await;
     if !can_speak && args.sessions > 0 {
@@ -97,7 +97,7 @@ async fn fill(args: &DemoArgs, api: &ApiClient, scripts: &[Script]) -> Result<De
     }
     let mut summary = DemoSummary { url: api.url.clone(), ..DemoSummary::default() };
     // Oldest first, so that lists in the order of arrival have the same order as the conversations.
-    let starts = rhythm::starts(now, args.sessions, &mut outline::generator(args.seed, "starts", 0));
+    let starts = rhythm::draw_starts(now, args.sessions, &mut outline::generator(args.seed, "starts", 0));
     for (number, start) in starts.into_iter().enumerate().rev() {
         let mut outline: Outline<'_> = outline::draw(scripts, args.seed, number)?;
         if let Some(user_id) = args.user_id {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::Outcome;
-use super::schema::{NOTHING_TO_DO, connect, write};
+use super::schema::{NOTHING_TO_DO, connect_to_postgres, print_differences};
 use crate::config::DataLocation;
 use crate::output::{Output, Stop};
 use crate::schema;
@@ -20,20 +20,20 @@ pub(crate) struct DoctorArgs {
 
 /// Runs the command.
 pub(crate) async fn run(args: DoctorArgs) -> Outcome {
-    compare(args).await.map_or_else(Stop::outcome, Ok)
+    compare_schema(args).await.map_or_else(Stop::into_outcome, Ok)
 }
 
-async fn compare(args: DoctorArgs) -> Result<ExitCode, Stop> {
-    let Some(client) = connect(&args.location).await? else {
+async fn compare_schema(args: DoctorArgs) -> Result<ExitCode, Stop> {
+    let Some(client) = connect_to_postgres(&args.location).await? else {
         eprintln!("{NOTHING_TO_DO}");
         return Ok(ExitCode::SUCCESS);
     };
     let found = schema::differences(&client).await?;
     let mut output = Output::stdout();
     if args.json {
-        found.iter().try_for_each(|difference| output.json(difference))?;
+        found.iter().try_for_each(|difference| output.write_json(difference))?;
     } else {
-        write(&mut output, &found)?;
+        print_differences(&mut output, &found)?;
     }
     output.flush()?;
     let is_sound = found.iter().all(|difference| difference.warning);

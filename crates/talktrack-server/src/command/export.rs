@@ -9,7 +9,7 @@ use talktrack::store::{MessageRow, Read, SessionFilter, SessionRow};
 use uuid::Uuid;
 
 use super::Outcome;
-use super::looking::{self, HOW_TO_BEGIN};
+use super::lookup::{self, HOW_TO_BEGIN};
 use crate::audit::{self, Actor, Entry};
 use crate::config::DataLocation;
 use crate::error::Failure;
@@ -42,29 +42,29 @@ pub(crate) struct ExportArgs {
 
 /// Runs the command.
 pub(crate) async fn run(args: ExportArgs) -> Outcome {
-    export(args).await.map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
+    export_sessions(args).await.map_or_else(Stop::into_outcome, |()| Ok(ExitCode::SUCCESS))
 }
 
-async fn export(args: ExportArgs) -> Result<(), Stop> {
+async fn export_sessions(args: ExportArgs) -> Result<(), Stop> {
     let config = args.location.load()?;
     // An export of the wrong store would be mistaken for a backup.
     store::refuse_other_store(&config).await?;
-    let (stored, data_dir) = (looking::open(&args.location)?, config.data_dir);
+    let (stored, data_dir) = (lookup::open_store(&args.location)?, config.data_dir);
     let reader = stored.rows();
-    let chosen = chosen(reader, &args).await?;
+    let chosen = find_chosen(reader, &args).await?;
     if !args.format.holds_several() && chosen.len() != 1 {
         return Err(Failure::usage("this format holds one conversation: name it with --session ID").into());
     }
     let mut output = match &args.output {
-        Some(path) => Output::to(File::create(path).map_err(|error| cannot_write(path, &error))?),
+        Some(path) => Output::to_writer(File::create(path).map_err(|error| cannot_write(path, &error))?),
         None => Output::stdout(),
     };
     let (mut count, mut document) = (0, args.format.new_writer());
     if chosen.is_empty() && args.sessions.is_empty() {
-        count = every_session(reader, &args, &mut *document, &mut output).await?;
+        count = export_every_session(reader, &args, &mut *document, &mut output).await?;
     }
     for row in &chosen {
-        session(reader, row, &mut *document, &mut output).await?;
+        export_session(reader, row, &mut *document, &mut output).await?;
         count += 1;
     }
     output.flush()?;
@@ -82,10 +82,10 @@ fn cannot_write(path: &std::path::Path, error: &std::io::Error) -> Failure {
 }
 
 /// Returns the sessions that were named by their ids.
-async fn chosen(reader: &dyn Read, args: &ExportArgs) -> Result<Vec<SessionRow>, Failure> {
+async fn find_chosen(reader: &dyn Read, args: &ExportArgs) -> Result<Vec<SessionRow>, Failure> {
     let mut chosen: Vec<SessionRow> = Vec::new();
     for id in &args.sessions {
-        let row = looking::find_session(reader, id).await?;
+        let row = lookup::find_session(reader, id).await?;
         let wanted = args.user.is_none_or(|user| row.user_id == Some(user));
         if wanted && chosen.iter().all(|other| other.session_id != row.session_id) {
             chosen.push(row);
@@ -95,7 +95,7 @@ async fn chosen(reader: &dyn Read, args: &ExportArgs) -> Result<Vec<SessionRow>,
 }
 
 /// Exports all sessions, newest first, one page at a time. Returns how many there were.
-async fn every_session(
+async fn export_every_session(
     reader: &dyn Read,
     args: &ExportArgs,
     document: &mut dyn TranscriptWriter,
@@ -106,7 +106,7 @@ async fn every_session(
     loop {
         let page = reader.sessions(filter.clone(), cursor, PAGE).await?;
         for row in &page {
-            session(reader, row, document, output).await?;
+            export_session(reader, row, document, output).await?;
         }
         cursor = page.last().map(SessionRow::cursor);
         count += page.len();
@@ -116,7 +116,7 @@ async fn every_session(
     }
 }
 
-async fn session(
+async fn export_session(
     reader: &dyn Read,
     row: &SessionRow,
     document: &mut dyn TranscriptWriter,
@@ -130,9 +130,9 @@ async fn session(
         cursor = page.last().map(MessageRow::cursor);
         if !page.more {
             document.write_end(row, &mut text);
-            return output.text(&text);
+            return output.write_text(&text);
         }
-        output.text(&text)?;
+        output.write_text(&text)?;
         text.clear();
     }
 }

@@ -40,17 +40,17 @@ pub(crate) async fn run(args: ImportArgs) -> Outcome {
     let began = Instant::now();
     let config = args.location.load()?;
     let counts_rows = matches!(config.database, Database::File(_));
-    let mut importer = Importer::new(open(&config).await?, counts_rows);
+    let mut importer = Importer::new(open_tracker(&config).await?, counts_rows);
     for path in &args.files {
-        file(&mut importer, path).await?;
+        import_file(&mut importer, path).await?;
     }
     let tally = importer.finish().await?;
     let (took, code) =
         (began.elapsed(), if tally.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
-    output::sum_up(args.json, &tally.summary(took), |_| tally.in_words(took), code)
+    output::print_summary(args.json, &tally.summary(took), |_| tally.in_words(took), code)
 }
 
-async fn open(config: &Config) -> Result<Tracker, Failure> {
+async fn open_tracker(config: &Config) -> Result<Tracker, Failure> {
     let mut options = config.options();
     // A session that the file leaves open must not end as idle: its messages may be further down in the file.
     options.idle_timeout = std::time::Duration::from_secs(100 * 365 * 86_400);
@@ -62,11 +62,11 @@ async fn open(config: &Config) -> Result<Tracker, Failure> {
     })
 }
 
-async fn file(importer: &mut Importer, path: &Path) -> Result<(), Failure> {
+async fn import_file(importer: &mut Importer, path: &Path) -> Result<(), Failure> {
     let mut lines = Lines::open(path)?;
     importer.begin_file();
     while let Some(line) = lines.next()? {
-        importer.take(&line).await?;
+        importer.import_line(&line).await?;
     }
     Ok(())
 }

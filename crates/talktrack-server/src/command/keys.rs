@@ -39,12 +39,12 @@ pub(crate) async fn run(args: KeysArgs) -> Outcome {
 }
 
 /// Returns the file of API keys, if the settings name one.
-fn file(settings: &KeySettings) -> Option<KeyFile> {
+fn open_key_file(settings: &KeySettings) -> Option<KeyFile> {
     settings.api_keys_file.clone().map(KeyFile::new)
 }
 
 /// Writes an audit entry that a key was created or revoked.
-fn record(settings: &KeySettings, what: &'static str, key: &ApiKey) {
+fn record_key_change(settings: &KeySettings, what: &'static str, key: &ApiKey) {
     let limits = serde_json::json!({"key": key.name, "scopes": key.scopes.to_string()});
     let entry = Entry::new(Actor::of_this_process(), what, None).detail(limits);
     audit::record_command(&settings.data_dir, &entry);

@@ -19,7 +19,7 @@ use crate::dead_letters::{ControlReply, ControlRequest};
 use crate::error::Failure;
 use crate::output::{Output, Stop};
 use crate::store;
-use crate::table;
+use crate::terminal;
 
 /// Printed if the data directory is not an outbox.
 const NO_OUTBOX: &str =
@@ -73,8 +73,10 @@ struct RedirectOutboxArgs {
 /// Runs the command.
 pub(crate) async fn run(args: OutboxArgs) -> Outcome {
     match args.action {
-        OutboxAction::Show(args) => show(&args).map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS)),
-        OutboxAction::Redirect(args) => redirect(&args).await,
+        OutboxAction::Show(args) => {
+            show_outbox(&args).map_or_else(Stop::into_outcome, |()| Ok(ExitCode::SUCCESS))
+        }
+        OutboxAction::Redirect(args) => redirect_outbox(&args).await,
     }
 }
 
@@ -87,39 +89,39 @@ struct OutboxStatus<'a> {
     waiting: u64,
 }
 
-fn show(args: &ShowOutboxArgs) -> Result<(), Stop> {
-    let noted = noted(&args.location.load()?)?;
+fn show_outbox(args: &ShowOutboxArgs) -> Result<(), Stop> {
+    let noted = read_noted_store(&args.location.load()?)?;
     let mut output = Output::stdout();
     if args.json {
         let noted = noted.as_ref();
-        output.json(&OutboxStatus {
+        output.write_json(&OutboxStatus {
             store: noted.map(NotedStore::name),
             id: noted.and_then(|noted| noted.id),
             waiting: noted.map_or(0, |noted| noted.waiting),
         })?;
     } else if let Some(noted) = &noted {
-        output.line(&in_words(noted))?;
+        output.write_line(&in_words(noted))?;
     } else {
-        output.line(NO_OUTBOX)?;
+        output.write_line(NO_OUTBOX)?;
     }
     output.flush()
 }
 
 fn in_words(noted: &NotedStore) -> String {
     let id = noted.id.map(|id| format!(" (store id {id})")).unwrap_or_default();
-    let name = table::safe_line(noted.name());
+    let name = terminal::escape_line(noted.name());
     format!("the outbox of {name}{id}; {} records wait for it", noted.waiting)
 }
 
-fn noted(config: &Config) -> Result<Option<NotedStore>, Failure> {
+fn read_noted_store(config: &Config) -> Result<Option<NotedStore>, Failure> {
     store::expect_file(&config.local_file())?;
     Ok(NotedStore::of_file(&config.local_file())?)
 }
 
-async fn redirect(args: &RedirectOutboxArgs) -> Outcome {
+async fn redirect_outbox(args: &RedirectOutboxArgs) -> Outcome {
     let config = args.location.load()?;
-    let Some(noted) = noted(&config)? else {
-        return say(NO_OUTBOX);
+    let Some(noted) = read_noted_store(&config)? else {
+        return print_line(NO_OUTBOX);
     };
     let target = Target::new(args, &config, &noted).await?;
     if noted.waiting > 0 && !args.yes {
@@ -131,8 +133,8 @@ async fn redirect(args: &RedirectOutboxArgs) -> Outcome {
         )));
     }
     match target {
-        Target::File => to_file(&config, noted.waiting).await,
-        Target::Postgres { address, id } => to_postgres(&config, &address, id).await,
+        Target::File => redirect_to_file(&config, noted.waiting).await,
+        Target::Postgres { address, id } => redirect_to_postgres(&config, &address, id).await,
     }
 }
 
@@ -173,7 +175,7 @@ impl Target {
     }
 }
 
-async fn to_file(config: &Config, waiting: u64) -> Outcome {
+async fn redirect_to_file(config: &Config, waiting: u64) -> Outcome {
     let config = Config { database: Database::File(None), ..config.clone() };
     let options = Options { redirect: Redirect::Always, ..config.options() };
     let opened = store::open_tracker(&config, options).map_err(|error| match error {
@@ -182,22 +184,22 @@ async fn to_file(config: &Config, waiting: u64) -> Outcome {
         }
         other => other.into(),
     });
-    close(opened?).await?;
-    record(&config, "the file");
-    say(&format!(
+    close_tracker(opened?).await?;
+    record_redirect(&config, "the file");
+    print_line(&format!(
         "{waiting} records were brought into the file of this data directory, which is the store from now on"
     ))
 }
 
-async fn to_postgres(config: &Config, address: &Address, id: Uuid) -> Outcome {
+async fn redirect_to_postgres(config: &Config, address: &Address, id: Uuid) -> Outcome {
     let options = Options { redirect: Redirect::Always, ..config.options() };
     let tracker = match store::open_tracker(config, options) {
         Ok(tracker) => tracker,
-        Err(locked @ OpenError::Locked { .. }) => return through_server(config, &locked).await,
+        Err(locked @ OpenError::Locked { .. }) => return redirect_through_server(config, &locked).await,
         Err(other) => return Err(other.into()),
     };
     let deadline = Instant::now() + NOTED_WITHIN;
-    while noted(config)?.is_none_or(|noted| noted.id != Some(id)) {
+    while read_noted_store(config)?.is_none_or(|noted| noted.id != Some(id)) {
         if Instant::now() > deadline {
             return Err(Failure::new(format_args!(
                 "{address} did not answer again; run the command once more"
@@ -205,18 +207,18 @@ async fn to_postgres(config: &Config, address: &Address, id: Uuid) -> Outcome {
         }
         sleep(Duration::from_millis(50)).await;
     }
-    close(tracker).await?;
-    record(config, &address.to_string());
-    let left = noted(config)?.map_or(0, |noted| noted.waiting);
-    say(&format!(
+    close_tracker(tracker).await?;
+    record_redirect(config, &address.to_string());
+    let left = read_noted_store(config)?.map_or(0, |noted| noted.waiting);
+    print_line(&format!(
         "this data directory is the outbox of {address} from now on; {left} records still wait for it"
     ))
 }
 
-async fn through_server(config: &Config, locked: &OpenError) -> Outcome {
+async fn redirect_through_server(config: &Config, locked: &OpenError) -> Outcome {
     match ask_server(&config.data_dir, &locked.to_string(), &ControlRequest::RedirectOutbox).await? {
         ControlReply::Redirected(address) => {
-            say(&format!("the server brings what waits to {address} from now on"))
+            print_line(&format!("the server brings what waits to {address} from now on"))
         }
         _ => {
             Err(Failure::new("the server gave another answer than was asked for; is it of the same version?"))
@@ -224,19 +226,19 @@ async fn through_server(config: &Config, locked: &OpenError) -> Outcome {
     }
 }
 
-fn say(line: &str) -> Outcome {
+fn print_line(line: &str) -> Outcome {
     let mut output = Output::stdout();
-    let said = output.line(line).and_then(|()| output.flush());
-    said.map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
+    let said = output.write_line(line).and_then(|()| output.flush());
+    said.map_or_else(Stop::into_outcome, |()| Ok(ExitCode::SUCCESS))
 }
 
-fn record(config: &Config, store: &str) {
+fn record_redirect(config: &Config, store: &str) {
     let entry = Entry::new(Actor::of_this_process(), ControlRequest::RedirectOutbox.name(), None);
     audit::record_command(&config.data_dir, &entry.detail(json!({"store": store})));
 }
 
 /// Waits until the tracker's threads have ended and the data directory is unlocked.
-async fn close(tracker: talktrack::Tracker) -> Result<(), Failure> {
+async fn close_tracker(tracker: talktrack::Tracker) -> Result<(), Failure> {
     tracker.flush().await?;
     tokio::task::spawn_blocking(move || drop(tracker)).await.map_err(Failure::new)
 }

@@ -66,26 +66,28 @@ struct Quarantine {
 /// Runs the command.
 pub(crate) async fn run(args: QuarantineArgs) -> Outcome {
     match args.action {
-        QuarantineAction::List(args) => list(&args).map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS)),
-        QuarantineAction::Drop(args) => remove(&args),
+        QuarantineAction::List(args) => {
+            list_quarantines(&args).map_or_else(Stop::into_outcome, |()| Ok(ExitCode::SUCCESS))
+        }
+        QuarantineAction::Drop(args) => drop_quarantines(&args),
     }
 }
 
-fn list(args: &ListQuarantineArgs) -> Result<(), Stop> {
+fn list_quarantines(args: &ListQuarantineArgs) -> Result<(), Stop> {
     let mut output = Output::stdout();
-    for kept in all(&args.location.load()?.local_file()) {
+    for kept in read_quarantines(&args.location.load()?.local_file()) {
         match args.json {
-            true => output.json(&kept)?,
-            false => output.line(&format!("{}  {} bytes  {}", kept.name, kept.bytes, kept.report))?,
+            true => output.write_json(&kept)?,
+            false => output.write_line(&format!("{}  {} bytes  {}", kept.name, kept.bytes, kept.report))?,
         }
     }
     output.flush()?;
     Ok(())
 }
 
-fn remove(args: &DropQuarantineArgs) -> Outcome {
+fn drop_quarantines(args: &DropQuarantineArgs) -> Outcome {
     let config = args.location.load()?;
-    let all = all(&config.local_file());
+    let all = read_quarantines(&config.local_file());
     let unknown = args.names.iter().find(|name| !all.iter().any(|kept| kept.name == **name));
     if let Some(name) = unknown {
         return Err(Failure::new(format!("there is no {name} in quarantine; see talktrack quarantine list")));
@@ -102,7 +104,7 @@ fn remove(args: &DropQuarantineArgs) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn all(database: &Path) -> Vec<Quarantine> {
+fn read_quarantines(database: &Path) -> Vec<Quarantine> {
     let kept = |path: PathBuf| {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let files = fs::read_dir(&path).into_iter().flatten().flatten();

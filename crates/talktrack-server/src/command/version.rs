@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Outcome;
 use crate::build_info;
-use crate::output::sum_up;
+use crate::output::print_summary;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -31,5 +31,5 @@ pub(crate) fn run(args: &VersionArgs) -> Outcome {
         let commit = build.commit.unwrap_or("unknown");
         format!("talktrack {}\ncommit    {commit}\nplatform  {}", build.version, build.target)
     };
-    sum_up(args.json, &build, in_words, ExitCode::SUCCESS)
+    print_summary(args.json, &build, in_words, ExitCode::SUCCESS)
 }

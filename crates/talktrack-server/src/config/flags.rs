@@ -35,7 +35,7 @@ impl SettingFlags {
         let chosen = SETTINGS.iter().filter(|setting| keys.is_empty() || keys.contains(&setting.key));
         chosen.fold(command, |command, setting| {
             let arg = Arg::new(setting.key).long(setting.flag).value_name(setting.value);
-            command.arg(arg.help(help(setting, defaults.get(setting.key))))
+            command.arg(arg.help(setting_help(setting, defaults.get(setting.key))))
         })
     }
 
@@ -46,7 +46,7 @@ impl SettingFlags {
     }
 }
 
-fn help(setting: &Setting, default: Option<&toml::Value>) -> String {
+fn setting_help(setting: &Setting, default: Option<&toml::Value>) -> String {
     match default {
         Some(toml::Value::Integer(default)) => format!("{} [default: {default}]", setting.help),
         Some(toml::Value::String(default)) if !default.is_empty() => {

@@ -10,7 +10,7 @@ use talktrack::{JsonObject, Status, Stored};
 use uuid::Uuid;
 
 use super::format::{Moment, format_duration, format_stored_count, short_id, user_hue};
-use super::message_view::{MessageForm, MessageView, TurnMetrics, playable_url};
+use super::message_view::{MessageForm, MessageView, MetricValues, playable_url};
 use super::page::{ErrorPage, Layout, NavItem, render_page};
 use super::row;
 use super::visitor::{ConversationName, Visitor};
@@ -177,9 +177,9 @@ impl ConversationHead {
 
 impl Transcript {
     fn new(session: &SessionRow, rows: Vec<MessageRow>) -> Self {
-        let mut asked: Option<TurnMetrics> = None;
+        let mut asked: Option<MetricValues> = None;
         let said = |row: MessageRow| {
-            let numbers = TurnMetrics::from_row(&row);
+            let numbers = MetricValues::from_row(&row);
             let said = MessageView::new(row, asked.as_ref(), session.started_at.known());
             match said.form {
                 MessageForm::User => asked = Some(numbers),

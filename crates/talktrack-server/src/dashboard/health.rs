@@ -113,7 +113,7 @@ async fn compare_schema(state: &AppState) -> Schema {
 }
 
 async fn read_differences(address: &Address) -> Schema {
-    let compared = async { schema::differences(&schema::connect(address).await?).await };
+    let compared = async { schema::differences(&schema::connect_to_database(address).await?).await };
     compared.await.map_or_else(|failure| Schema::Unknown(failure.to_string()), Schema::Compared)
 }
 

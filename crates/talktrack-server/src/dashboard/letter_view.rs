@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::format::Moment;
 use crate::dead_letters;
-use crate::table;
+use crate::terminal;
 use crate::wire::RecordLine;
 
 /// How many characters of a letter the list shows.
@@ -34,7 +34,7 @@ impl LetterView {
         let record = letter.record.as_deref();
         let line = record.ok().and_then(RecordLine::from_record);
         let line = line.and_then(|line| serde_json::to_string(&line).ok());
-        let line = line.map(|line| table::safe_json(&line).into_owned());
+        let line = line.map(|line| terminal::escape_json(&line).into_owned());
         let words = record.ok().and_then(|record| Some(record.message()?.message.content.clone()));
         let text = match record {
             Ok(_) => words.or_else(|| line.clone()).unwrap_or_default(),
@@ -55,7 +55,7 @@ impl LetterView {
 
     /// Returns the beginning of the text.
     pub(super) fn glimpse(&self) -> String {
-        table::cut(&self.text, GLIMPSE)
+        terminal::truncate(&self.text, GLIMPSE)
     }
 }
 

@@ -47,14 +47,14 @@ pub(super) enum MessageForm {
 impl MessageView {
     /// Converts a row. `before` contains the metrics of the user's message before it, which are part of the time to the
     /// answer. `began` is the start of the session.
-    pub(super) fn new(row: MessageRow, before: Option<&TurnMetrics>, began: Option<Timestamp>) -> Self {
+    pub(super) fn new(row: MessageRow, before: Option<&MetricValues>, began: Option<Timestamp>) -> Self {
         let cursor = Cursor(row.cursor()).to_string();
         let form = match (row.kind.known(), row.role.known()) {
             (Some(Kind::Message), Some(Role::User)) => MessageForm::User,
             (Some(Kind::Message), Some(Role::Assistant)) => MessageForm::Agent,
             _ => MessageForm::Aside,
         };
-        let numbers = TurnMetrics::from_row(&row);
+        let numbers = MetricValues::from_row(&row);
         let number = |name: &str| numbers.get(name);
         let in_turn = |name: &str| number(name).or_else(|| before?.get(name));
         let json = |name, text: Option<&str>| {
@@ -101,9 +101,9 @@ impl MessageView {
 }
 
 /// The metrics of a message.
-pub(super) struct TurnMetrics(Value);
+pub(super) struct MetricValues(Value);
 
-impl TurnMetrics {
+impl MetricValues {
     pub(super) fn from_row(row: &MessageRow) -> Self {
         Self(
             row.metrics

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::event::Event;
-use super::ring::Taken;
+use super::ring::RingRead;
 use super::source::EventPage;
 use super::{ListenerPermit, PAUSE};
 
@@ -70,12 +70,12 @@ impl Listener {
     ///
     /// # Errors
     /// Fails if the file cannot be read.
-    pub(crate) async fn begin(
+    pub(crate) async fn start(
         permit: ListenerPermit,
         filter: EventFilter,
         after: Option<Seq>,
     ) -> Result<Self, ReadError> {
-        let newest = permit.events.0.late.newest().await?;
+        let newest = permit.events.0.late.newest_seq().await?;
         // Ids belong to this node. An id beyond the newest one is of another node, so the listener starts at the newest
         // position.
         let place = after.map_or(newest, |after| after.min(newest));
@@ -87,19 +87,19 @@ impl Listener {
     pub(crate) async fn next(&mut self) -> NextEvents {
         loop {
             if let Some((events, next)) = self.after_the_gap.take()
-                && let Some(next) = self.wanted(&events, next)
+                && let Some(next) = self.filter_events(&events, next)
             {
                 return next;
             }
-            let taken = self.permit.events.0.ring.lock().after(self.place);
+            let taken = self.permit.events.0.ring.lock().read_after(self.place);
             let (events, next) = match taken {
-                Taken::UpTo(_, next) if next == self.place => {
+                RingRead::UpTo(_, next) if next == self.place => {
                     // `permit` keeps the sender alive, so this cannot fail.
                     let _ = self.head.changed().await;
                     continue;
                 }
-                Taken::UpTo(events, next) => (events, next),
-                Taken::Gone => match self.read().await {
+                RingRead::UpTo(events, next) => (events, next),
+                RingRead::Gone => match self.read_page().await {
                     EventPage { events, next, gap: Some(place) } if !self.has_begun => {
                         let after = std::mem::replace(&mut self.place, place);
                         (self.has_begun, self.told) = (true, place);
@@ -111,7 +111,7 @@ impl Listener {
                 },
             };
             self.has_begun = true;
-            if let Some(next) = self.wanted(&events, next) {
+            if let Some(next) = self.filter_events(&events, next) {
                 return next;
             }
             // A listener that skips many events must not keep the thread from other tasks.
@@ -128,12 +128,12 @@ impl Listener {
     }
 
     /// Reads events that are no longer in the ring from the journal, when a permit is free.
-    async fn read(&self) -> EventPage {
+    async fn read_page(&self) -> EventPage {
         let events = &self.permit.events.0;
         loop {
             // The semaphore is never closed, so this cannot fail.
             let turn = events.catching_up.acquire().await;
-            match events.late.page(self.place).await {
+            match events.late.read_page(self.place).await {
                 Ok(page) => return page,
                 Err(error) => tracing::debug!(%error, "a listener waits"),
             }
@@ -142,14 +142,14 @@ impl Listener {
         }
     }
 
-    fn wanted(&mut self, events: &[Arc<Event>], next: Seq) -> Option<NextEvents> {
+    fn filter_events(&mut self, events: &[Arc<Event>], next: Seq) -> Option<NextEvents> {
         let mut wanted = Vec::new();
         for event in events {
             match self.filter.admits(event) {
                 Ok(true) => wanted.push(event),
                 Ok(false) => {}
                 Err(UnknownOwner) if wanted.is_empty() => return Some(NextEvents::Unknown),
-                Err(UnknownOwner) => return Some(self.give(&wanted, wanted[wanted.len() - 1].seq)),
+                Err(UnknownOwner) => return Some(self.join_events(&wanted, wanted[wanted.len() - 1].seq)),
             }
             self.place = event.seq;
         }
@@ -157,10 +157,10 @@ impl Listener {
             self.place = next;
             return None;
         }
-        Some(self.give(&wanted, next))
+        Some(self.join_events(&wanted, next))
     }
 
-    fn give(&mut self, wanted: &[&Arc<Event>], next: Seq) -> NextEvents {
+    fn join_events(&mut self, wanted: &[&Arc<Event>], next: Seq) -> NextEvents {
         self.place = next;
         self.told = wanted.last().map_or(self.told, |event| event.seq);
         if let [one] = wanted {

@@ -80,7 +80,7 @@ async fn import(bytes: &[u8], data_dir: &Path) -> ImportTally {
     let mut importer = Importer::new(tracker, true);
     let mut lines = Lines::new(bytes, "input");
     while let Some(line) = lines.next().expect("bytes in memory can be read") {
-        importer.take(&line).await.expect("a bad line stops nothing");
+        importer.import_line(&line).await.expect("a bad line stops nothing");
     }
     importer.finish().await.expect("everything is durable")
 }

@@ -61,7 +61,7 @@ impl Connections {
     ///
     /// # Errors
     /// Returns the response to send if there is no room, in total or for this address.
-    pub(crate) fn admit(&self, peer: IpAddr) -> Result<Admitted, Problem> {
+    pub(crate) fn admit_connection(&self, peer: IpAddr) -> Result<Admitted, Problem> {
         let refused = |limit: &'static str, detail: String| {
             counter!(LIMITED, "limit" => limit).increment(1);
             Problem::busy(StatusCode::SERVICE_UNAVAILABLE, detail, RETRY_AFTER)

@@ -44,7 +44,7 @@ pub(super) async fn accept_connections(listener: TcpListener, router: Router, co
     let write_timeout = config.peer_timeout;
     loop {
         let Some((stream, peer)) = accept_next(&listener).await else { continue };
-        match connections.admit(peer) {
+        match connections.admit_connection(peer) {
             Ok(Admitted { slot, place }) => {
                 let router = router.clone();
                 let stream = LingeringClose::new(stream, place);

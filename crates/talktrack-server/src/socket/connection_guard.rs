@@ -30,7 +30,7 @@ impl ConnectionGuard {
         caller: &Caller,
         session: NewSession,
     ) -> Result<(Self, Started), (&'static str, String)> {
-        let met = access::meet_store(state, caller, session).await;
+        let met = access::check_store(state, caller, session).await;
         let session = met.map_err(|problem| (problem.code(), problem.into_detail()))?;
         let tracker = state.tracker();
         let user_id = session.user_id;

@@ -9,19 +9,19 @@ pub(super) struct JsonlTranscript;
 
 impl TranscriptWriter for JsonlTranscript {
     fn write_start(&mut self, session: &SessionRow, out: &mut String) {
-        line(&StartLine::from_row(session), out);
+        write_line(&StartLine::from_row(session), out);
     }
 
     fn write_message(&mut self, row: &MessageRow, out: &mut String) {
-        line(&MessageLine::from_row(row), out);
+        write_line(&MessageLine::from_row(row), out);
     }
 
     fn write_end(&mut self, session: &SessionRow, out: &mut String) {
-        EndLine::from_row(session).iter().for_each(|end| line(end, out));
+        EndLine::from_row(session).iter().for_each(|end| write_line(end, out));
     }
 }
 
-fn line(value: &impl serde::Serialize, out: &mut String) {
+fn write_line(value: &impl serde::Serialize, out: &mut String) {
     write_json(value, out);
     out.push('\n');
 }

@@ -6,7 +6,7 @@ use talktrack::Kind;
 use talktrack::store::{MessageRow, SessionRow};
 
 use super::TranscriptWriter;
-use crate::table;
+use crate::terminal;
 
 #[derive(Default)]
 pub(super) struct TextTranscript {
@@ -21,12 +21,13 @@ impl TranscriptWriter for TextTranscript {
         }
         // Writing to a string cannot fail, here and below.
         let _ = writeln!(out, "session {}", session.session_id);
-        let _ = writeln!(out, "user    {}", table::user(session.user_id));
-        let _ = writeln!(out, "started {}", table::moment(&session.started_at));
+        let _ = writeln!(out, "user    {}", terminal::format_user(session.user_id));
+        let _ = writeln!(out, "started {}", terminal::format_time(&session.started_at));
         if let Some(ended_at) = &session.ended_at {
             let reason = session.end_reason.as_deref().unwrap_or("for no known reason");
-            let (at, status) = (table::moment(ended_at), table::safe_line(session.status.as_str()));
-            let _ = writeln!(out, "ended   {at} ({status}: {})", table::safe_line(reason));
+            let (at, status) =
+                (terminal::format_time(ended_at), terminal::escape_line(session.status.as_str()));
+            let _ = writeln!(out, "ended   {at} ({status}: {})", terminal::escape_line(reason));
         }
         out.push('\n');
     }
@@ -35,17 +36,17 @@ impl TranscriptWriter for TextTranscript {
         let kind = if row.kind == Kind::Message {
             String::new()
         } else {
-            format!(" ({})", table::safe_line(row.kind.as_str()).replace('_', " "))
+            format!(" ({})", terminal::escape_line(row.kind.as_str()).replace('_', " "))
         };
-        let role = table::safe_line(row.role.as_str());
-        let _ = write!(out, "{}  {role}{kind}:", table::moment(&row.created_at));
-        indented(&row.content, out);
+        let role = terminal::escape_line(row.role.as_str());
+        let _ = write!(out, "{}  {role}{kind}:", terminal::format_time(&row.created_at));
+        write_indented(&row.content, out);
         if row.interrupted {
             out.push_str("    [interrupted]\n");
         }
         if let Some(generated) = row.content_generated.as_deref().filter(|text| *text != row.content) {
             out.push_str("    [generated, not all of it heard]");
-            indented(generated, out);
+            write_indented(generated, out);
         }
     }
 
@@ -53,8 +54,8 @@ impl TranscriptWriter for TextTranscript {
 }
 
 /// Appends a text: its first line to the current line, further lines indented below.
-fn indented(text: &str, out: &mut String) {
-    for (number, line) in table::safe(text).lines().enumerate() {
+fn write_indented(text: &str, out: &mut String) {
+    for (number, line) in terminal::escape_text(text).lines().enumerate() {
         out.push_str(if number == 0 { " " } else { "    " });
         out.push_str(line);
         out.push('\n');

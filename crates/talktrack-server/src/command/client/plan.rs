@@ -24,7 +24,7 @@ pub(super) struct Plan {
     pub(super) window: usize,
     /// Holds one permit for each further frame that may be in flight on all connections together.
     pub(super) budget: Semaphore,
-    pub(super) pace: Option<Rhythm>,
+    pub(super) pace: Option<SendRate>,
     pub(super) report: ReplayReport,
 }
 
@@ -36,14 +36,14 @@ impl Plan {
 }
 
 /// Spreads messages evenly over time, across all connections.
-pub(super) struct Rhythm {
+pub(super) struct SendRate {
     began: Instant,
     /// Messages per second.
     rate: f64,
     given: AtomicU32,
 }
 
-impl Rhythm {
+impl SendRate {
     /// Starts a rhythm of `rate` messages per second now.
     pub(super) fn new(rate: u32) -> Self {
         Self { began: Instant::now(), rate: f64::from(rate), given: AtomicU32::new(0) }

@@ -104,7 +104,8 @@ impl ReplayInput {
     pub(crate) fn read(mut lines: Lines<impl BufRead>) -> Result<Self, Failure> {
         let mut builder = Builder::default();
         while let Some(line) = lines.next()? {
-            let taken = line.text.map_err(str::to_owned).and_then(|text| builder.take(text, line.place.line));
+            let taken =
+                line.text.map_err(str::to_owned).and_then(|text| builder.take_line(text, line.place.line));
             if let Err(problem) = taken {
                 builder.recording.bad.push(format!("{}: {problem}", line.place));
             }
@@ -114,18 +115,18 @@ impl ReplayInput {
 }
 
 impl Builder {
-    fn take(&mut self, text: &str, line: u64) -> Result<(), String> {
+    fn take_line(&mut self, text: &str, line: u64) -> Result<(), String> {
         // serde would also accept an array as a struct and take its values as the fields in order.
         let head = serde_json::from_str::<FrameHead<'_>>(text).ok().filter(|_| text.starts_with('{'));
         let Some(head) = head else { return self.take_start(text) };
         match head.frame_type.as_ref() {
             "message" => {
                 self.recording.messages += 1;
-                self.add(&head, text, line, true);
+                self.add_frame(&head, text, line, true);
             }
-            "session.update" => self.add(&head, text, line, false),
+            "session.update" => self.add_frame(&head, text, line, false),
             "session.end" => {
-                let place = self.place(head.session_id);
+                let place = self.session_index(head.session_id);
                 self.recording.sessions[place].end = Some(text.to_owned());
             }
             _ => return self.take_start(text),
@@ -147,13 +148,13 @@ impl Builder {
             .as_ref()
             .map(|name| Uuid::new_v5(&talktrack::message::SESSION_NAMESPACE, name.as_bytes()));
         let session_id = frame.session_id.or(derived).ok_or("session_id: missing")?;
-        let place = self.place(session_id);
+        let place = self.session_index(session_id);
         let session = &mut self.recording.sessions[place];
         session.user_id = session.user_id.or(frame.user_id);
         session.external_id = session.external_id.take().or(start.external_id);
         if let Some(metadata) = start.metadata.filter(|metadata| !metadata.members().is_empty()) {
             let head = FrameHead { frame_type: "session.update".into(), session_id, reference: None };
-            self.add(
+            self.add_frame(
                 &head,
                 &format!(r#"{{"type":"session.update","metadata":{}}}"#, metadata.as_str()),
                 0,
@@ -163,8 +164,8 @@ impl Builder {
         Ok(())
     }
 
-    fn add(&mut self, head: &FrameHead<'_>, text: &str, line: u64, is_message: bool) {
-        let place = self.place(head.session_id);
+    fn add_frame(&mut self, head: &FrameHead<'_>, text: &str, line: u64, is_message: bool) {
+        let place = self.session_index(head.session_id);
         let (session, texts) = (&mut self.recording.sessions[place], &mut self.texts[place]);
         let text = if head.reference.is_some() { without_ref(text) } else { text.into() };
         texts.push_str(&format!(r#"{{"ref":{},"#, session.frames.len()));
@@ -172,7 +173,7 @@ impl Builder {
         session.frames.push(FrameSpan { end: texts.len(), line, is_message });
     }
 
-    fn place(&mut self, session_id: Uuid) -> usize {
+    fn session_index(&mut self, session_id: Uuid) -> usize {
         *self.places.entry(session_id).or_insert_with(|| {
             self.texts.push(String::new());
             self.recording.sessions.push(RecordedSession { session_id, ..RecordedSession::default() });

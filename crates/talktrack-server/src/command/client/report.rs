@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::recording::ReplayInput;
 use crate::error::Failure;
-use crate::table::{self, View};
+use crate::terminal::{self, View};
 use crate::visible;
 
 /// The maximum number of complaints that are printed. More would hide the first, which is the most informative.
@@ -116,12 +116,12 @@ impl ReplayReport {
     /// Counts a complaint, and prints it if it is among the first.
     pub(super) fn complain(&self, what: impl Display) {
         if self.complaints.fetch_add(1, Ordering::Relaxed) < COMPLAINTS {
-            self.bar.suspend(|| eprintln!("{}", visible::safe_line(&what.to_string())));
+            self.bar.suspend(|| eprintln!("{}", visible::escape_line(&what.to_string())));
         }
     }
 
     /// Removes the progress bar and returns the results.
-    pub(super) fn sum_up(&self, took: Duration, latencies: &Histogram<u64>) -> ReplaySummary {
+    pub(super) fn summarize(&self, took: Duration, latencies: &Histogram<u64>) -> ReplaySummary {
         self.bar.finish_and_clear();
         let untold = self.complaints.load(Ordering::Relaxed).saturating_sub(COMPLAINTS);
         if untold > 0 {
@@ -158,7 +158,7 @@ impl ReplaySummary {
 
     /// Formats the results as a table for people.
     pub(super) fn in_words(&self, view: View) -> String {
-        let mut table = table::table(view, &["what", ">count"]);
+        let mut table = terminal::new_table(view, &["what", ">count"]);
         for (what, figure) in [
             ("sessions", self.sessions.to_string()),
             ("messages", self.messages.to_string()),

@@ -8,13 +8,13 @@ use talktrack::clock::Seq;
 use super::NONE;
 use super::executor::Executor;
 use crate::audit::{self, Actor, Entry};
-use crate::command::{self, looking};
+use crate::command::{self, lookup};
 use crate::config::DataLocation;
 use crate::dead_letters::{ControlRequest, LetterOutcome, LetterResult, MOST_AT_ONCE};
 use crate::error::Failure;
 use crate::output::{Output, Stop};
 use crate::store;
-use crate::table;
+use crate::terminal;
 
 /// Arguments of `replay`.
 #[derive(Debug, clap::Args)]
@@ -58,7 +58,7 @@ pub(super) async fn replay_letters(args: ReplayLettersArgs) -> command::Outcome 
 
 pub(super) async fn drop_letters(args: DropLettersArgs) -> command::Outcome {
     if args.chosen.all && !args.yes {
-        let reader = looking::open_file(&args.chosen.location)?;
+        let reader = lookup::open_file(&args.chosen.location)?;
         let count = reader.dead_letter_seqs().await?.len();
         return Err(Failure::usage(format_args!(
             "drop --all forgets {count} dead letters for ever; add --yes if that is meant"
@@ -100,7 +100,7 @@ async fn settle_letters(chosen: &ChosenLetters, request: fn(Vec<Seq>) -> Control
 impl ChosenLetters {
     /// Returns the chosen letters, oldest first, so that a session's start comes before its messages.
     async fn read_seqs(&self) -> Result<Vec<Seq>, Failure> {
-        let reader = looking::open_file(&self.location)?;
+        let reader = lookup::open_file(&self.location)?;
         if self.all {
             return Ok(reader.dead_letter_seqs().await?);
         }
@@ -113,13 +113,13 @@ impl ChosenLetters {
 
 /// Prints successes on standard output and failures on standard error.
 fn print_result(result: &LetterResult, json: bool, output: &mut Output) -> Result<(), Stop> {
-    let line = format!("{}: {}", result.seq, table::safe_line(&in_words(&result.outcome)));
+    let line = format!("{}: {}", result.seq, terminal::escape_line(&in_words(&result.outcome)));
     if !result.outcome.is_success() {
         eprintln!("{line}");
     }
     match json {
-        true => output.json(result),
-        false if result.outcome.is_success() => output.line(&line),
+        true => output.write_json(result),
+        false if result.outcome.is_success() => output.write_line(&line),
         false => Ok(()),
     }
 }

@@ -7,11 +7,11 @@ use talktrack::store::sqlite::DeadLetter;
 
 use super::LetterSheet;
 use crate::command::Outcome;
-use crate::command::looking;
+use crate::command::lookup;
 use crate::config::DataLocation;
 use crate::error::Failure;
 use crate::output::{Output, Stop};
-use crate::table;
+use crate::terminal;
 use crate::wire::RecordLine;
 
 /// Arguments.
@@ -31,28 +31,28 @@ pub(crate) struct ShowLetterArgs {
 }
 
 pub(super) async fn run(args: ShowLetterArgs) -> Outcome {
-    show(args).await.map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
+    show_letter(args).await.map_or_else(Stop::into_outcome, |()| Ok(ExitCode::SUCCESS))
 }
 
-async fn show(args: ShowLetterArgs) -> Result<(), Stop> {
-    let letter = looking::open_file(&args.location)?.dead_letter(args.seq).await?;
+async fn show_letter(args: ShowLetterArgs) -> Result<(), Stop> {
+    let letter = lookup::open_file(&args.location)?.dead_letter(args.seq).await?;
     let none = || Failure::new(format_args!("there is no dead letter {}", args.seq));
     let letter = letter.ok_or_else(none)?;
     let mut output = Output::stdout();
     if args.json {
-        output.json(&LetterSheet::new(&letter))?;
+        output.write_json(&LetterSheet::new(&letter))?;
     } else {
-        head(&mut output, &letter)?;
-        body(&mut output, &letter)?;
+        print_head(&mut output, &letter)?;
+        print_body(&mut output, &letter)?;
     }
     output.flush()
 }
 
-fn head(output: &mut Output, letter: &DeadLetter) -> Result<(), Stop> {
+fn print_head(output: &mut Output, letter: &DeadLetter) -> Result<(), Stop> {
     let owner = letter.record.as_ref().ok().and_then(|record| record.message()?.owner);
     let lines = [
         ("letter", Some(letter.seq.to_string())),
-        ("died", Some(table::moment(&letter.died_at.into()))),
+        ("died", Some(terminal::format_time(&letter.died_at.into()))),
         ("reason", Some(letter.reason.clone())),
         ("detail", letter.detail.clone()),
         ("session", letter.session_id.map(|id| id.to_string())),
@@ -61,21 +61,21 @@ fn head(output: &mut Output, letter: &DeadLetter) -> Result<(), Stop> {
     ];
     for (name, value) in lines {
         if let Some(value) = value {
-            output.line(&format!("{name:<7} {}", table::safe_line(&value)))?;
+            output.write_line(&format!("{name:<7} {}", terminal::escape_line(&value)))?;
         }
     }
-    output.line("")
+    output.write_line("")
 }
 
-fn body(output: &mut Output, letter: &DeadLetter) -> Result<(), Stop> {
+fn print_body(output: &mut Output, letter: &DeadLetter) -> Result<(), Stop> {
     match &letter.record {
         Ok(record) => {
             let frame = serde_json::to_string(&RecordLine::from_record(record)).map_err(Failure::new)?;
-            output.line(&table::safe_json(&frame))
+            output.write_line(&terminal::escape_json(&frame))
         }
         Err(text) => {
-            output.line("its bytes cannot be read as a message any more; what is left of them:")?;
-            output.line(&table::safe_line(text))
+            output.write_line("its bytes cannot be read as a message any more; what is left of them:")?;
+            output.write_line(&terminal::escape_line(text))
         }
     }
 }

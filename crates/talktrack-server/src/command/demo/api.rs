@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use crate::config::Secret;
 use crate::error::Failure;
-use crate::{table, tls};
+use crate::{terminal, tls};
 
 /// The time limit of a request. It is longer than a server takes for any request made here.
-const PATIENCE: Duration = Duration::from_secs(90);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// The maximum number of attempts while the server asks to retry later.
 const ATTEMPTS: usize = 20;
@@ -47,8 +47,10 @@ impl ApiClient {
                 )));
             }
         };
-        let client =
-            Client::builder().tls_backend_preconfigured(Arc::unwrap_or_clone(tls)).timeout(PATIENCE).build();
+        let client = Client::builder()
+            .tls_backend_preconfigured(Arc::unwrap_or_clone(tls))
+            .timeout(REQUEST_TIMEOUT)
+            .build();
         Ok(Self { client: client.map_err(Failure::new)?, url: url.trim_end_matches('/').to_owned(), token })
     }
 
@@ -58,7 +60,7 @@ impl ApiClient {
     }
 
     /// Sends a request with a JSON body.
-    pub(super) async fn tell(
+    pub(super) async fn send_json(
         &self,
         method: Method,
         path: &str,
@@ -68,8 +70,8 @@ impl ApiClient {
     }
 
     /// Uploads a recording and returns its `audio_url`.
-    pub(super) async fn keep(&self, path: &str, wav: Vec<u8>) -> Result<Value, Failure> {
-        let kept = self.send(Method::POST, path, "audio/wav", wav).await?.taken()?;
+    pub(super) async fn upload_recording(&self, path: &str, wav: Vec<u8>) -> Result<Value, Failure> {
+        let kept = self.send(Method::POST, path, "audio/wav", wav).await?.into_body()?;
         Ok(kept["audio_url"].clone())
     }
 
@@ -116,7 +118,7 @@ impl ApiResponse {
     ///
     /// # Errors
     /// Fails if the status is an error, or 207 because some messages were refused.
-    pub(super) fn taken(self) -> Result<Value, Failure> {
+    pub(super) fn into_body(self) -> Result<Value, Failure> {
         if self.status.is_success() && self.status != StatusCode::MULTI_STATUS {
             return Ok(self.body);
         }
@@ -129,7 +131,7 @@ impl ApiResponse {
         Err(Failure::new(format_args!(
             "the server refused it ({}): {}",
             self.status.as_u16(),
-            table::safe_line(words)
+            terminal::escape_line(words)
         )))
     }
 }

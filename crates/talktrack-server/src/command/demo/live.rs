@@ -14,11 +14,11 @@ use super::timing;
 use crate::command::client::connection::{self, NotConnected, Server, SessionIdentity, Socket};
 use crate::error::Failure;
 use crate::output::{Output, Stop};
-use crate::table::{self, View};
+use crate::terminal::{self, View};
 use crate::wire::ServerFrame;
 
 /// How long the client waits for the last answers.
-const PATIENCE: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Talks until the conversation is over or interrupted by Ctrl-C. `page` returns the URL at which the session can be
 /// watched.
@@ -35,13 +35,13 @@ pub(super) async fn talk(
     let ServerFrame::SessionStarted { session_id, .. } = greeting else {
         return Err(Failure::new("the server did not greet; is the URL right?"));
     };
-    let mut talk = LiveDemo { socket, output: Output::stdout(), view: View::of_stdout() };
-    let told = talk.say(&format!("a conversation goes on at {} (Ctrl-C ends it)", page(session_id)));
+    let mut talk = LiveDemo { socket, output: Output::stdout(), view: View::for_stdout() };
+    let told = talk.print_line(&format!("a conversation goes on at {} (Ctrl-C ends it)", page(session_id)));
     let ended = match told {
-        Ok(()) => talk.go_on(outline).await,
+        Ok(()) => talk.run(outline).await,
         Err(stop) => Err(stop),
     };
-    ended.map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
+    ended.map_or_else(Stop::into_outcome, |()| Ok(ExitCode::SUCCESS))
 }
 
 struct LiveDemo {
@@ -51,7 +51,7 @@ struct LiveDemo {
 }
 
 impl LiveDemo {
-    async fn go_on(&mut self, outline: &Outline<'_>) -> Result<(), Stop> {
+    async fn run(&mut self, outline: &Outline<'_>) -> Result<(), Stop> {
         self.send(&json!({"type": "session.update", "metadata": outline.metadata})).await?;
         let began = Instant::now();
         for said in timing::schedule_lines(outline, &[]) {
@@ -59,14 +59,14 @@ impl LiveDemo {
             if self.is_stopped_before(due).await? {
                 return self.close().await;
             }
-            self.show(&said.fields)?;
+            self.show_message(&said.fields)?;
             let mut frame = said.fields;
             frame.insert("type".to_owned(), json!("message"));
             self.send(&Value::Object(frame)).await?;
         }
         let (_, reason) = outline.script.end();
         self.send(&json!({"type": "session.end", "reason": reason})).await?;
-        while !matches!(self.answer_in_time().await?, ServerFrame::SessionEnded { .. }) {}
+        while !matches!(self.next_frame_in_time().await?, ServerFrame::SessionEnded { .. }) {}
         self.close().await
     }
 
@@ -76,21 +76,21 @@ impl LiveDemo {
             tokio::select! {
                 () = sleep_until(due) => return Ok(false),
                 pressed = tokio::signal::ctrl_c() => return pressed.map(|()| true).map_err(Stop::from),
-                answer = connection::answer(&mut self.socket) => refused(&answer.map_err(Failure::new)?)?,
+                answer = connection::next_frame(&mut self.socket) => check_refusal(&answer.map_err(Failure::new)?)?,
             }
         }
     }
 
-    async fn answer_in_time(&mut self) -> Result<ServerFrame, Stop> {
-        let answer = timeout(PATIENCE, connection::answer(&mut self.socket)).await;
+    async fn next_frame_in_time(&mut self) -> Result<ServerFrame, Stop> {
+        let answer = timeout(ANSWER_TIMEOUT, connection::next_frame(&mut self.socket)).await;
         let answer = answer.map_err(|_| Failure::new("the server does not answer"))?.map_err(Failure::new)?;
-        refused(&answer)?;
+        check_refusal(&answer)?;
         Ok(answer)
     }
 
     /// Closes the connection. If the session was not ended before, the server ends it with the reason `disconnect`.
     async fn close(&mut self) -> Result<(), Stop> {
-        drop(timeout(PATIENCE, self.socket.close(None)).await);
+        drop(timeout(ANSWER_TIMEOUT, self.socket.close(None)).await);
         Ok(())
     }
 
@@ -99,25 +99,26 @@ impl LiveDemo {
         sent.map_err(|error| Stop::from(Failure::new(format_args!("the connection is lost: {error}"))))
     }
 
-    fn show(&mut self, message: &Map<String, Value>) -> Result<(), Stop> {
+    fn show_message(&mut self, message: &Map<String, Value>) -> Result<(), Stop> {
         let text = |name: &str| message.get(name).and_then(Value::as_str).unwrap_or_default();
         let line = match text("kind") {
-            "" | "message" => format!("{:<9}  {}", text("role"), table::safe_line(text("content"))),
+            "" | "message" => format!("{:<9}  {}", text("role"), terminal::escape_line(text("content"))),
             kind => self.view.dim(&format!("{:<9}  [{kind}]", text("role"))).into_owned(),
         };
-        self.say(&line)
+        self.print_line(&line)
     }
 
-    fn say(&mut self, line: &str) -> Result<(), Stop> {
-        self.output.line(line).and_then(|()| self.output.flush())
+    fn print_line(&mut self, line: &str) -> Result<(), Stop> {
+        self.output.write_line(line).and_then(|()| self.output.flush())
     }
 }
 
-fn refused(answer: &ServerFrame) -> Result<(), Failure> {
+fn check_refusal(answer: &ServerFrame) -> Result<(), Failure> {
     match answer {
-        ServerFrame::Error { code, message, .. } => {
-            Err(Failure::new(format_args!("the server refused it: {code}: {}", table::safe_line(message))))
-        }
+        ServerFrame::Error { code, message, .. } => Err(Failure::new(format_args!(
+            "the server refused it: {code}: {}",
+            terminal::escape_line(message)
+        ))),
         _ => Ok(()),
     }
 }

@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn every_script_can_be_read_and_no_slot_is_left_open() {
-        let scripts = scripts::all().unwrap();
+        let scripts = scripts::load_scripts().unwrap();
         for number in 0..3 * scripts.len() {
             let outline = draw(&scripts, 1, number).unwrap();
             let said = format!("{:?}", outline.lines);
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn the_first_round_has_every_script_and_the_same_seed_draws_the_same() {
-        let scripts = scripts::all().unwrap();
+        let scripts = scripts::load_scripts().unwrap();
         let draw = |seed, number| draw(&scripts, seed, number).unwrap();
         let names: std::collections::BTreeSet<_> =
             (0..scripts.len()).map(|n| &draw(1, n).script.name).collect();

@@ -70,7 +70,7 @@ struct ScriptFile {
 }
 
 /// Parses all scripts.
-pub(super) fn all() -> Result<Vec<Script>, Failure> {
+pub(super) fn load_scripts() -> Result<Vec<Script>, Failure> {
     let mut scripts = Vec::new();
     for text in FILES {
         let file: ScriptFile = toml::from_str(text).map_err(|error| Failure::new(error.message()))?;
@@ -111,7 +111,7 @@ impl Script {
         }
         let bad = |line: &str| Failure::new(format_args!("script {}: cannot read {line:?}", self.name));
         let lines: Result<Vec<ScriptLine>, Failure> =
-            text.lines().map(|line| read(line).ok_or_else(|| bad(line))).collect();
+            text.lines().map(|line| parse_line(line).ok_or_else(|| bad(line))).collect();
         let mut lines = lines?;
         let last = lines.len().saturating_sub(1);
         for line in &mut lines[..last] {
@@ -126,7 +126,7 @@ impl Script {
     }
 }
 
-fn read(line: &str) -> Option<ScriptLine> {
+fn parse_line(line: &str) -> Option<ScriptLine> {
     let (who, text) = line.split_once(": ")?;
     let said = text.to_owned();
     Some(match who {

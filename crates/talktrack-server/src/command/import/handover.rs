@@ -11,7 +11,7 @@ use talktrack::{Durability, Reason, Receipt, Refused, Tracker};
 use super::tally::ImportTally;
 use crate::error::Failure;
 use crate::jsonl::LinePosition;
-use crate::table;
+use crate::terminal;
 
 /// The pause before the next attempt while the disk is full.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -49,7 +49,7 @@ impl Handover {
     }
 
     /// Hands a record to the tracker, and retries while the queue or the journal is full.
-    pub(super) async fn patiently<T, R>(
+    pub(super) async fn hand_over_with_retry<T, R>(
         &mut self,
         mut what: T,
         mut hand_over: impl FnMut(&Tracker, T) -> Result<R, Refused<T>>,
@@ -63,7 +63,7 @@ impl Handover {
                 }
                 Err(Refused { reason: Reason::JournalFull, returned }) => {
                     what = returned;
-                    self.tally.say_once_that_it_waits();
+                    self.tally.report_waiting_once();
                     tokio::time::sleep(PAUSE).await;
                 }
                 Err(refused) => return Err(refused.reason.into()),
@@ -72,7 +72,7 @@ impl Handover {
     }
 
     /// Hands over a record that the tracker accepts without waiting, unless it is shutting down.
-    pub(super) fn at_once<R>(
+    pub(super) fn hand_over_once<R>(
         &self,
         hand_over: impl FnOnce(&Tracker) -> Result<R, Reason>,
     ) -> Result<R, ImportError> {
@@ -80,7 +80,7 @@ impl Handover {
     }
 
     /// Notes a message that was accepted, with the place of its line.
-    pub(super) fn expect(&mut self, receipt: &Receipt, place: LinePosition<'_>) {
+    pub(super) fn expect_receipt(&mut self, receipt: &Receipt, place: LinePosition<'_>) {
         self.tally.messages += 1;
         self.under_way.push_back((receipt.seq(), place.to_string()));
     }
@@ -93,26 +93,26 @@ impl Handover {
             Some((seq, _)) => drop(self.durability.wait(*seq).await),
             None => self.tracker.flush().await?,
         }
-        self.settle();
+        self.settle_receipts();
         Ok(())
     }
 
     /// Handles the outcomes that are known by now.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn settle_receipts(&mut self) {
         while let Some((seq, _)) = self.under_way.front() {
             let Some(outcome) = self.durability.outcome(*seq) else { return };
             let Some((_, place)) = self.under_way.pop_front() else { return };
             if let Err(why) = outcome {
                 self.tally.messages -= 1;
-                self.refuse(&place, &why.to_string());
+                self.refuse_line(&place, &why.to_string());
             }
         }
     }
 
     /// Reports an invalid or refused line on stderr.
-    pub(super) fn refuse(&mut self, place: &str, problem: &str) {
+    pub(super) fn refuse_line(&mut self, place: &str, problem: &str) {
         self.tally.refused += 1;
-        eprintln!("{place}: {}", table::safe_line(problem));
+        eprintln!("{place}: {}", terminal::escape_line(problem));
     }
 
     /// Waits until everything is stored, or durable if the store is unavailable, and returns the result.
@@ -121,8 +121,8 @@ impl Handover {
     /// Fails if the tracker stopped before.
     pub(super) async fn finish(mut self) -> Result<ImportTally, Failure> {
         self.tracker.flush().await?;
-        self.settle();
-        self.reach_the_store().await?;
+        self.settle_receipts();
+        self.wait_for_store().await?;
         self.tally.close(self.tracker.health().books);
         // The tracker is dropped without a shutdown, which would end the sessions that the file leaves open. Everything
         // accepted is already durable; dropping the tracker waits for its threads.
@@ -132,13 +132,13 @@ impl Handover {
     }
 
     /// Waits as long as a remote store accepts records. If it accepts none, the remaining records stay in the journal.
-    async fn reach_the_store(&self) -> Result<(), Failure> {
+    async fn wait_for_store(&self) -> Result<(), Failure> {
         loop {
             let stored = tokio::time::timeout(STORE_PATIENCE, self.tracker.flush_to_store()).await;
             match (stored, self.tracker.health().store) {
                 (Ok(stored), _) => return Ok(stored?),
                 (Err(_), Some(cause)) => {
-                    eprintln!("the database does not take everything now: {}", table::safe_line(&cause));
+                    eprintln!("the database does not take everything now: {}", terminal::escape_line(&cause));
                     return Ok(());
                 }
                 (Err(_), None) => {}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use talktrack::Books;
 
-use crate::table;
+use crate::terminal;
 
 #[derive(Debug)]
 pub(crate) struct ImportTally {
@@ -55,7 +55,7 @@ impl ImportTally {
         self.refused == 0 && self.dead_lettered() + self.deleted() == 0 && self.after.pending() == 0
     }
 
-    pub(super) fn say_once_that_it_waits(&mut self) {
+    pub(super) fn report_waiting_once(&mut self) {
         if !std::mem::replace(&mut self.waits, true) {
             eprintln!("the journal is full; waiting until there is room");
         }
@@ -84,7 +84,7 @@ impl ImportTally {
         let mut text = format!(
             "imported {} new sessions and {messages} messages{of_these} in {}; {} lines refused",
             self.sessions,
-            table::duration(took.as_secs_f64()),
+            terminal::format_duration(took.as_secs_f64()),
             self.refused
         );
         if self.after.pending() > 0 {

@@ -6,12 +6,12 @@ use serde::Serialize;
 use talktrack::Timestamp;
 use talktrack::clock::{Clock as _, SystemClock};
 
-use super::file;
+use super::open_key_file;
 use crate::auth::{KeyUses, key_id, merge_keys};
 use crate::command::Outcome;
 use crate::config::{ApiKey, KeyLocation, Network};
 use crate::output::{Output, Stop};
-use crate::table::{self, View};
+use crate::terminal::{self, View};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -47,7 +47,7 @@ struct KeyRow {
 /// Runs the command.
 pub(super) fn run(args: &ListKeysArgs) -> Outcome {
     let settings = args.location.load()?;
-    let of_file = file(&settings).map(|file| file.read()).transpose()?.unwrap_or_default();
+    let of_file = open_key_file(&settings).map(|file| file.read()).transpose()?.unwrap_or_default();
     let uses = KeyUses::open(&settings.data_dir);
     let place = |key: &ApiKey| {
         if of_file.iter().any(|other| other.digest == key.digest) { "api_keys_file" } else { "api_keys" }
@@ -56,11 +56,11 @@ pub(super) fn run(args: &ListKeysArgs) -> Outcome {
     let rows: Vec<KeyRow> = keys.iter().map(|key| KeyRow::new(key, place(key), &uses)).collect();
     let mut output = Output::stdout();
     let written = match args.json {
-        true => rows.iter().try_for_each(|row| output.json(row)),
-        false if rows.is_empty() => output.line("there are no keys; `talktrack keys new` makes one"),
-        false => output.line(&listing(&rows, View::of_stdout())),
+        true => rows.iter().try_for_each(|row| output.write_json(row)),
+        false if rows.is_empty() => output.write_line("there are no keys; `talktrack keys new` makes one"),
+        false => output.write_line(&render_table(&rows, View::for_stdout())),
     };
-    written.and_then(|()| output.flush()).map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
+    written.and_then(|()| output.flush()).map_or_else(Stop::into_outcome, |()| Ok(ExitCode::SUCCESS))
 }
 
 impl KeyRow {
@@ -88,11 +88,11 @@ impl KeyRow {
     }
 }
 
-fn listing(rows: &[KeyRow], view: View) -> String {
+fn render_table(rows: &[KeyRow], view: View) -> String {
     let heads = ["name", "scopes", "state", "expires", "users", "addresses", "last used", "from", "in"];
-    let mut table = table::table(view, &heads);
+    let mut table = terminal::new_table(view, &heads);
     let moment = |moment: Option<Timestamp>, none: &str| {
-        moment.map_or(none.to_owned(), |at| table::moment(&at.into()))
+        moment.map_or(none.to_owned(), |at| terminal::format_time(&at.into()))
     };
     for row in rows {
         let users = match row.users.as_deref() {

@@ -8,30 +8,32 @@ use talktrack::Timestamp;
 use talktrack::clock::{Clock as _, SystemClock};
 use uuid::Uuid;
 
-use super::{file, record};
+use super::{open_key_file, record_key_change};
 use crate::auth::NewKey;
 use crate::command::Outcome;
-use crate::config::{KeyLocation, Network, Scopes, check_name, key_networks, key_users, parse_duration};
+use crate::config::{
+    KeyLocation, Network, Scopes, check_name, parse_duration, parse_key_networks, parse_key_users,
+};
 use crate::error::Failure;
-use crate::output::sum_up;
+use crate::output::print_summary;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 pub(crate) struct NewKeyArgs {
     /// What the key is called in the settings: letters, digits, '-', '_' and '.'
-    #[arg(long, value_name = "NAME", value_parser = name)]
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
     name: String,
     /// What it allows: read, write, metrics, admin (everything), with commas between them
     #[arg(long, value_name = "SCOPES")]
     scopes: Scopes,
     /// Until when: a duration from now such as 90d, or a time such as 2027-01-01T00:00:00Z; for ever if left out
-    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    #[arg(long, value_name = "WHEN", value_parser = parse_expiry)]
     expires: Option<Timestamp>,
     /// The users that it may act for, with commas between them; all if left out
-    #[arg(long, value_name = "UUIDS", value_parser = users)]
+    #[arg(long, value_name = "UUIDS", value_parser = parse_users)]
     users: Option<Users>,
     /// Addresses or networks that it may be used from, with commas between them; all if left out
-    #[arg(long, value_name = "NETWORKS", value_parser = networks)]
+    #[arg(long, value_name = "NETWORKS", value_parser = parse_networks)]
     addresses: Option<Networks>,
     /// The key and its entry as one JSON object
     #[arg(long)]
@@ -63,17 +65,17 @@ pub(super) fn run(args: NewKeyArgs) -> Outcome {
     };
     (new.entry.expires, new.entry.users) = (args.expires, args.users);
     new.entry.networks = args.addresses.map(|Networks(networks)| networks).unwrap_or_default();
-    let file = file(&settings);
+    let file = open_key_file(&settings);
     if let Some(file) = &file {
         if settings.api_keys.iter().any(|key| key.name == new.entry.name) {
             return Err(Failure::usage(format!("--name: api_keys has a key called {}", new.entry.name)));
         }
         file.add_key(&new.entry)?;
-        record(&settings, "keys.new", &new.entry);
+        record_key_change(&settings, "keys.new", &new.entry);
     }
     let file = file.map(|file| file.path().display().to_string());
     let shown = NewKeyOutput { key: new.key, api_keys: new.entry.to_string(), file };
-    sum_up(args.json, &shown, |_| in_words(&shown), ExitCode::SUCCESS)
+    print_summary(args.json, &shown, |_| in_words(&shown), ExitCode::SUCCESS)
 }
 
 fn in_words(NewKeyOutput { key, api_keys, file }: &NewKeyOutput) -> String {
@@ -86,19 +88,19 @@ fn in_words(NewKeyOutput { key, api_keys, file }: &NewKeyOutput) -> String {
     )
 }
 
-fn name(text: &str) -> Result<String, String> {
+fn parse_name(text: &str) -> Result<String, String> {
     check_name(text).map(|()| text.to_owned())
 }
 
-fn users(text: &str) -> Result<Users, String> {
-    key_users(text)
+fn parse_users(text: &str) -> Result<Users, String> {
+    parse_key_users(text)
 }
 
-fn networks(text: &str) -> Result<Networks, String> {
-    key_networks(text).map(Networks)
+fn parse_networks(text: &str) -> Result<Networks, String> {
+    parse_key_networks(text).map(Networks)
 }
 
-fn moment(text: &str) -> Result<Timestamp, String> {
+fn parse_expiry(text: &str) -> Result<Timestamp, String> {
     let now = SystemClock.now();
     let moment = text.parse().ok().or_else(|| parse_duration(text).ok().map(|after| now.plus(after)));
     moment.filter(|moment| *moment > now).ok_or_else(|| {

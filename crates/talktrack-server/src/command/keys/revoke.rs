@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 use talktrack::clock::{Clock as _, SystemClock};
 
-use super::{file, record};
+use super::{open_key_file, record_key_change};
 use crate::auth::merge_keys;
 use crate::command::Outcome;
 use crate::config::{ApiKey, KeyLocation};
 use crate::error::Failure;
-use crate::output::sum_up;
+use crate::output::print_summary;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
@@ -27,7 +27,7 @@ pub(crate) struct RevokeKeyArgs {
 /// Revokes a key. A key of the settings is revoked too, by an entry with its hash in the file.
 pub(super) fn run(args: &RevokeKeyArgs) -> Outcome {
     let settings = args.location.load()?;
-    let Some(file) = file(&settings) else {
+    let Some(file) = open_key_file(&settings) else {
         return Err(Failure::usage(
             "api_keys_file is not set, so nothing can be revoked while the server runs: set it, or take the key out of api_keys \
              and restart the server",
@@ -40,12 +40,12 @@ pub(super) fn run(args: &RevokeKeyArgs) -> Outcome {
     })?;
     let revoked = ApiKey { revoked: Some(SystemClock.now()), ..key };
     file.put_key(&revoked)?;
-    record(&settings, "keys.revoke", &revoked);
+    record_key_change(&settings, "keys.revoke", &revoked);
     let shown =
         serde_json::json!({"api_keys": revoked.to_string(), "file": file.path().display().to_string()});
     let words = format!(
         "{} is revoked: a running server refuses it within seconds, and ends its connections within a minute",
         args.name
     );
-    sum_up(args.json, &shown, |_| words, ExitCode::SUCCESS)
+    print_summary(args.json, &shown, |_| words, ExitCode::SUCCESS)
 }

@@ -91,7 +91,7 @@ impl Conversation {
         self.wait_for_turn(bytes).await?;
         match self.guard.tracker.track_message_as(message, self.guard.author) {
             Ok(receipt) => {
-                self.pace.sent(receipt.seq(), bytes);
+                self.pace.record_sent(receipt.seq(), bytes);
                 self.pending_acks.push_message(&receipt, reference);
                 Ok(())
             }
@@ -108,7 +108,7 @@ impl Conversation {
         match self.guard.tracker.update_session(self.guard.session, metadata) {
             Ok(receipt) => {
                 // An update writes the whole metadata of the session again, so it counts with their maximum size.
-                self.pace.sent(receipt.seq(), MAX_SESSION_METADATA);
+                self.pace.record_sent(receipt.seq(), MAX_SESSION_METADATA);
                 self.pending_acks.push_update(&receipt, reference);
                 Ok(())
             }
