@@ -182,7 +182,7 @@ pub(crate) async fn to_start(
 
 /// Returns the row of a session that the caller may use, merged from the store and the journal. `None` if neither has
 /// an answer.
-pub(crate) async fn row(state: &AppState, caller: &Caller, granted: &Granted) -> Option<SessionRow> {
+pub(crate) async fn find_row(state: &AppState, caller: &Caller, granted: &Granted) -> Option<SessionRow> {
     let view = SessionView::find(state, caller, &SessionName::from(granted.session_id)).await;
     view.ok().map(|view| view.session)
 }
@@ -197,7 +197,7 @@ pub(crate) async fn is_stored(state: &AppState, caller: &Caller, session_id: Uui
 
 /// Returns the reason of a refusal that the caller may know. A user's token, or a key that is limited to some users,
 /// must not learn that a session belongs to another user.
-pub(crate) fn refusal(caller: &Caller, why: NotDurable) -> NotDurable {
+pub(crate) fn mask_refusal(caller: &Caller, why: NotDurable) -> NotDurable {
     match why {
         NotDurable::OtherUser if !caller.acts_for_all() => NotDurable::UnknownSession,
         why => why,
@@ -208,7 +208,7 @@ pub(crate) fn refusal(caller: &Caller, why: NotDurable) -> NotDurable {
 ///
 /// # Errors
 /// 403 if the caller may not read at all.
-pub(crate) fn rows(state: &AppState, caller: &Caller) -> Result<Arc<dyn Rows>, Problem> {
+pub(crate) fn open_rows(state: &AppState, caller: &Caller) -> Result<Arc<dyn Rows>, Problem> {
     caller.require(Scope::Read)?;
     Ok(seen_by(state, caller))
 }

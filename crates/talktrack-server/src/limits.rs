@@ -358,7 +358,7 @@ impl RateLimited {
         Self { what, seconds }
     }
 
-    pub(crate) fn in_words(self) -> String {
+    pub(crate) fn describe(self) -> String {
         let Self { what, seconds } = self;
         match what {
             "unauthenticated" => format!(
@@ -377,6 +377,6 @@ impl RateLimited {
 
 impl From<RateLimited> for Problem {
     fn from(wait: RateLimited) -> Self {
-        Self::busy(StatusCode::TOO_MANY_REQUESTS, wait.in_words(), wait.seconds)
+        Self::busy(StatusCode::TOO_MANY_REQUESTS, wait.describe(), wait.seconds)
     }
 }

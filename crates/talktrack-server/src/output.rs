@@ -55,12 +55,12 @@ pub(crate) async fn wait_until_reader_gone() {
 pub(crate) fn print_summary(
     json: bool,
     summary: &impl Serialize,
-    in_words: impl FnOnce(View) -> String,
+    describe: impl FnOnce(View) -> String,
     code: ExitCode,
 ) -> Result<ExitCode, Failure> {
     let mut output = Output::stdout();
     let written =
-        if json { output.write_json(summary) } else { output.write_line(&in_words(View::for_stdout())) };
+        if json { output.write_json(summary) } else { output.write_line(&describe(View::for_stdout())) };
     match written.and_then(|()| output.flush()) {
         Ok(()) | Err(Stop::ReaderGone) => Ok(code),
         Err(Stop::Failed(failure)) => Err(failure),

@@ -46,7 +46,7 @@ impl View {
         if self.colour { format!("{DIM}{text}{PLAIN}").into() } else { text.into() }
     }
 
-    /// Wraps a text that is already [`safe`] and is displayed after `indent` characters.
+    /// Wraps a text that is already escaped by [`escape_text`] and is displayed after `indent` characters.
     pub(crate) fn wrap(self, text: &str, indent: usize) -> Vec<Cow<'_, str>> {
         match self.columns {
             Some(columns) => textwrap::wrap(text, columns.saturating_sub(indent).max(NARROWEST)),

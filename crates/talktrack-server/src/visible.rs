@@ -50,7 +50,7 @@ pub(crate) fn escape_json(json: &str) -> Cow<'_, str> {
     visible.into()
 }
 
-/// Makes text safe as [`safe`] does, and keeps it on one line.
+/// Makes text safe as [`escape_text`] does, and keeps it on one line.
 pub(crate) fn escape_line(text: &str) -> Cow<'_, str> {
     match escape_text(text) {
         lines if lines.contains('\n') => lines.replace('\n', "\\n").into(),

@@ -215,7 +215,7 @@ async fn wait_until_durable(
 ) -> Result<Uuid, Problem> {
     let id = receipt.id();
     let stored = receipt.clone();
-    receipt.durable().await.map_err(|why| access::refusal(caller, why))?;
+    receipt.durable().await.map_err(|why| access::mask_refusal(caller, why))?;
     if wait.is_some() {
         wait_until_stored(state, &stored).await?;
     }

@@ -41,10 +41,10 @@ pub(crate) async fn delete_session(
     name: SessionName,
 ) -> Result<(StatusCode, Json<DeletedSession>), Problem> {
     let (session_id, removed) = deletion::delete_session(&state, &caller, &name).await?;
-    Ok((status(&removed), Json(DeletedSession { session_id, removed })))
+    Ok((deletion_status(&removed), Json(DeletedSession { session_id, removed })))
 }
 
 /// Returns 200 if the deletion is also done in the database, otherwise 202.
-pub(super) fn status(removed: &DeletionReport) -> StatusCode {
+pub(super) fn deletion_status(removed: &DeletionReport) -> StatusCode {
     if removed.is_done() { StatusCode::OK } else { StatusCode::ACCEPTED }
 }

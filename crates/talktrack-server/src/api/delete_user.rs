@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::delete_session::status;
+use super::delete_session::deletion_status;
 use crate::access::UserId;
 use crate::auth::Caller;
 use crate::deletion::{self, DeletionReport};
@@ -43,5 +43,5 @@ pub(crate) async fn delete_user(
     caller.require_delete()?;
     caller.resolve_user(Some(user_id))?;
     let removed = deletion::delete_user(&state, user_id).await?;
-    Ok((status(&removed), Json(DeletedUser { user_id, removed })))
+    Ok((deletion_status(&removed), Json(DeletedUser { user_id, removed })))
 }

@@ -94,7 +94,7 @@ pub(crate) async fn stream_events(
         offered: None,
         _place: of_user,
     };
-    let body = Body::from_stream(stream::unfold(Some(feed), Feed::step));
+    let body = Body::from_stream(stream::unfold(Some(feed), Feed::next_piece));
     let headers = [
         (header::CONTENT_TYPE.as_str(), "text/event-stream"),
         (header::CACHE_CONTROL.as_str(), "no-store"),
@@ -128,13 +128,13 @@ struct Feed {
     _place: Option<CountedPermit<Account>>,
 }
 
-type Step = Option<(Result<Bytes, Infallible>, Option<Feed>)>;
+type FeedStep = Option<(Result<Bytes, Infallible>, Option<Feed>)>;
 
 /// The last event of a stream.
 struct Last(Bytes);
 
 impl Feed {
-    async fn step(feed: Option<Self>) -> Step {
+    async fn next_piece(feed: Option<Self>) -> FeedStep {
         let mut feed = feed?;
         let is_late = feed.offered.take().is_some_and(|offered| offered.elapsed() > feed.write_timeout);
         let said = if is_late { Err(too_slow()) } else { feed.next().await };
@@ -152,7 +152,7 @@ impl Feed {
         let next = tokio::select! {
             biased;
             () = stopping.wait() => return Err(Last(closing_event("shutting_down", "the server is shutting down"))),
-            why = over(lease) => return Err(Last(closing_event("unauthorized", &why))),
+            why = wait_until_over(lease) => return Err(Last(closing_event("unauthorized", &why))),
             next = listener.next() => next,
             _ = alive.tick() => return Ok(position_event(listener.untold_place())),
         };
@@ -170,7 +170,7 @@ impl Feed {
 }
 
 /// Waits until the listener may no longer stay, and returns the reason.
-async fn over(lease: &mut Lease) -> String {
+async fn wait_until_over(lease: &mut Lease) -> String {
     loop {
         match lease.next_check() {
             Some(next) => sleep_until(next).await,

@@ -67,7 +67,7 @@ pub(crate) async fn export_session(
     let headers = [(header::CONTENT_TYPE, format.content_type()), (header::CONTENT_DISPOSITION, &name)];
     let (document, next) = (format.new_writer(), NextPage::First(first));
     let export = Export { view, is_remote, document, next, limits, _place: place };
-    Ok((headers, Body::from_stream(stream::try_unfold(export, Export::piece))).into_response())
+    Ok((headers, Body::from_stream(stream::try_unfold(export, Export::next_piece))).into_response())
 }
 
 /// Reads one page. Reading from the local file takes processor time and needs a permit. A remote database may take long
@@ -102,7 +102,7 @@ enum NextPage {
 impl Export {
     /// Returns the next piece of the document: one page of messages. The page after it is read when the client has
     /// taken this one.
-    async fn piece(mut self) -> Result<Option<(Bytes, Self)>, ReadError> {
+    async fn next_piece(mut self) -> Result<Option<(Bytes, Self)>, ReadError> {
         let (page, is_first) = match std::mem::replace(&mut self.next, NextPage::Nothing) {
             NextPage::First(page) => (page, true),
             NextPage::After(place) => {

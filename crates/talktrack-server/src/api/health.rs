@@ -12,5 +12,5 @@ use serde_json::json;
     )
 )]
 pub(crate) async fn get_health() -> Response {
-    super::json(StatusCode::OK, &json!({"status": "ok"}))
+    super::json_response(StatusCode::OK, &json!({"status": "ok"}))
 }

@@ -70,7 +70,7 @@ pub(crate) async fn list_sessions(
     caller: Caller,
     QueryParams(query): QueryParams<ListSessionsQuery>,
 ) -> Result<Json<Sessions>, Problem> {
-    let rows = access::rows(&state, &caller)?;
+    let rows = access::open_rows(&state, &caller)?;
     let ListSessionsQuery { user_id, status, since, until, q, limit: Limit(limit), cursor } = query;
     let filter = SessionFilter { user_id: caller.resolve_user(user_id)?, status, since, until, matching: q };
     let found = rows.sessions(filter, cursor.map(|Cursor(place)| place), limit).await;

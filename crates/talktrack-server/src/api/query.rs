@@ -72,7 +72,7 @@ impl CursorPosition for SessionCursor {
 
     fn read(parts: &[&str]) -> Option<Self> {
         let [started_at, session_id] = parts else { return None };
-        Some(Self { started_at: key(started_at)?, session_id: session_id.parse().ok()? })
+        Some(Self { started_at: parse_time(started_at)?, session_id: session_id.parse().ok()? })
     }
 }
 
@@ -83,7 +83,7 @@ impl CursorPosition for MessageCursor {
 
     fn read(parts: &[&str]) -> Option<Self> {
         let [created_at, seq, id] = parts else { return None };
-        Some(Self { created_at: key(created_at)?, seq: seq.parse().ok()?, id: id.parse().ok()? })
+        Some(Self { created_at: parse_time(created_at)?, seq: seq.parse().ok()?, id: id.parse().ok()? })
     }
 }
 
@@ -112,7 +112,7 @@ impl fmt::Display for CursorTime {
     }
 }
 
-fn key(text: &str) -> Option<TimeKey> {
+fn parse_time(text: &str) -> Option<TimeKey> {
     match text.strip_prefix('p') {
         Some(micros) => Some(TimeKey::At(micros.parse().ok()?)),
         None if text == "r" => Some(TimeKey::OfRow),

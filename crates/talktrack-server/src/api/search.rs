@@ -97,7 +97,7 @@ pub(crate) async fn search_messages(
     caller: Caller,
     QueryParams(wanted): QueryParams<SearchQuery>,
 ) -> Result<Json<SearchResults>, Problem> {
-    let rows = access::rows(&state, &caller)?;
+    let rows = access::open_rows(&state, &caller)?;
     let SearchQuery { q, user_id, session_id, limit: Limit(limit), cursor } = wanted;
     let filter = SearchFilter { query: q, user_id: caller.resolve_user(user_id)?, session_id };
     let found = rows

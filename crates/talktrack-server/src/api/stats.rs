@@ -175,7 +175,7 @@ pub(crate) async fn read_stats(
     user_id: Option<Uuid>,
     range: &Range,
 ) -> Result<(Stats, Option<Vec<u64>>), Problem> {
-    let rows = access::rows(state, caller)?;
+    let rows = access::open_rows(state, caller)?;
     if let Some(user) = caller.resolve_user(user_id)? {
         return Ok((rows.stats_of(user, range).await.map_err(to_problem)?, None));
     }

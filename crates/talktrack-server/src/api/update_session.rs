@@ -52,6 +52,6 @@ pub(crate) async fn update_session(
     let receipt = state.tracker().update_session(granted.session(), metadata)?;
     // An update writes the whole metadata of the session again, so it counts with their maximum size.
     pace.record_sent(receipt.seq(), MAX_SESSION_METADATA);
-    receipt.durable().await.map_err(|why| access::refusal(&caller, why))?;
+    receipt.durable().await.map_err(|why| access::mask_refusal(&caller, why))?;
     Ok((StatusCode::ACCEPTED, Json(UpdatedSession { session_id: granted.session_id })))
 }

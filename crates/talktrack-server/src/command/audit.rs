@@ -47,7 +47,7 @@ fn show_entries(args: &AuditArgs) -> Result<(), Stop> {
             match serde_json::from_str::<Map<String, Value>>(&line) {
                 Ok(entry) if is_since(&entry, args.since) => match args.json {
                     true => output.write_json(&entry)?,
-                    false => output.write_line(&in_words(&entry))?,
+                    false => output.write_line(&describe(&entry))?,
                 },
                 Ok(_) => {}
                 Err(_) => unreadable += 1,
@@ -67,7 +67,7 @@ fn is_since(entry: &Map<String, Value>, since: Option<Timestamp>) -> bool {
 }
 
 /// Formats an entry: the usual fields in columns, then all others.
-fn in_words(entry: &Map<String, Value>) -> String {
+fn describe(entry: &Map<String, Value>) -> String {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let field = |name: &str| entry.get(name).map_or_else(|| "-".to_owned(), text);
     let usual = ["at", "who", "what", "from", "outcome"];

@@ -74,7 +74,7 @@ pub(crate) async fn run(args: DemoArgs) -> Outcome {
     let scripts = scripts::load_scripts()?;
     if !args.live || args.sessions > 0 {
         let summary = fill_server(&args, &api, &scripts).await?;
-        output::print_summary(args.json, &summary, |_| summary.in_words(), ExitCode::SUCCESS)?;
+        output::print_summary(args.json, &summary, |_| summary.describe(), ExitCode::SUCCESS)?;
     }
     if !args.live {
         return Ok(ExitCode::SUCCESS);
@@ -84,7 +84,8 @@ pub(crate) async fn run(args: DemoArgs) -> Outcome {
     let outline = outline::draw_live(&scripts, args.seed)?;
     // A token names its user itself.
     let user_id = args.user_id.or(args.token.is_none().then_some(outline.user_id));
-    live::talk(&server, &outline, user_id, |session_id| format!("{}/sessions/{session_id}", api.url)).await
+    live::run_live(&server, &outline, user_id, |session_id| format!("{}/sessions/{session_id}", api.url))
+        .await
 }
 
 async fn fill_server(args: &DemoArgs, api: &ApiClient, scripts: &[Script]) -> Result<DemoSummary, Failure> {
@@ -117,7 +118,7 @@ async fn fill_server(args: &DemoArgs, api: &ApiClient, scripts: &[Script]) -> Re
 }
 
 impl DemoSummary {
-    fn in_words(&self) -> String {
+    fn describe(&self) -> String {
         let Self { url, sessions, messages, recordings, there_already, deleted } = self;
         let mut text =
             format!("made {sessions} conversations with {messages} messages and {recordings} recordings");

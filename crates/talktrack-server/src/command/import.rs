@@ -47,7 +47,7 @@ pub(crate) async fn run(args: ImportArgs) -> Outcome {
     let tally = importer.finish().await?;
     let (took, code) =
         (began.elapsed(), if tally.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
-    output::print_summary(args.json, &tally.summary(took), |_| tally.in_words(took), code)
+    output::print_summary(args.json, &tally.summary(took), |_| tally.describe(took), code)
 }
 
 async fn open_tracker(config: &Config) -> Result<Tracker, Failure> {

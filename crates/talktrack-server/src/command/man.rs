@@ -15,9 +15,9 @@ pub(crate) struct ManArgs {
 
 /// Writes the pages.
 pub(crate) fn run(args: &ManArgs, command_line: clap::Command) -> Outcome {
-    let in_words =
+    let describe =
         |error: std::io::Error| Failure::new(format_args!("cannot write to {}: {error}", args.dir.display()));
-    std::fs::create_dir_all(&args.dir).map_err(in_words)?;
-    clap_mangen::generate_to(command_line, &args.dir).map_err(in_words)?;
+    std::fs::create_dir_all(&args.dir).map_err(describe)?;
+    clap_mangen::generate_to(command_line, &args.dir).map_err(describe)?;
     Ok(ExitCode::SUCCESS)
 }

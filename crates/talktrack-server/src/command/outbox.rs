@@ -100,14 +100,14 @@ fn show_outbox(args: &ShowOutboxArgs) -> Result<(), Stop> {
             waiting: noted.map_or(0, |noted| noted.waiting),
         })?;
     } else if let Some(noted) = &noted {
-        output.write_line(&in_words(noted))?;
+        output.write_line(&describe(noted))?;
     } else {
         output.write_line(NO_OUTBOX)?;
     }
     output.flush()
 }
 
-fn in_words(noted: &NotedStore) -> String {
+fn describe(noted: &NotedStore) -> String {
     let id = noted.id.map(|id| format!(" (store id {id})")).unwrap_or_default();
     let name = terminal::escape_line(noted.name());
     format!("the outbox of {name}{id}; {} records wait for it", noted.waiting)

@@ -111,7 +111,7 @@ pub(super) fn print_message(output: &mut Output, row: &MessageRow, view: View) -
     for line in lines {
         output.write_line(&format!("{:indent$}{line}", ""))?;
     }
-    for remark in remarks(row) {
+    for remark in list_remarks(row) {
         for line in view.wrap(&terminal::escape_line(&remark), indent) {
             output.write_line(&format!("{:indent$}{}", "", view.dim(&line)))?;
         }
@@ -120,7 +120,7 @@ pub(super) fn print_message(output: &mut Output, row: &MessageRow, view: View) -
 }
 
 /// Returns the other fields of a message that are set, one line each.
-fn remarks(row: &MessageRow) -> Vec<String> {
+fn list_remarks(row: &MessageRow) -> Vec<String> {
     let mut marks = Vec::new();
     if row.kind != Kind::Message {
         marks.push(row.kind.as_str().to_owned());

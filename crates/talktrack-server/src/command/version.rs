@@ -27,9 +27,9 @@ struct Build {
 pub(crate) fn run(args: &VersionArgs) -> Outcome {
     let build =
         Build { version: build_info::VERSION, commit: build_info::commit(), target: build_info::TARGET };
-    let in_words = |_| {
+    let describe = |_| {
         let commit = build.commit.unwrap_or("unknown");
         format!("talktrack {}\ncommit    {commit}\nplatform  {}", build.version, build.target)
     };
-    print_summary(args.json, &build, in_words, ExitCode::SUCCESS)
+    print_summary(args.json, &build, describe, ExitCode::SUCCESS)
 }

@@ -80,7 +80,7 @@ pub(super) async fn show_conversation(
     let layout = || Layout::for_visitor(&visitor, NavItem::Conversations);
     let answer = async {
         let view = SessionView::open(&state, &visitor.caller, &name).await?;
-        let place = query.position()?;
+        let place = query.start_cursor()?;
         let read = read_messages(&view, place, PAGE).await?;
         let session = view.session;
         let next = read.last_before_more().map(|row| Cursor(row.cursor()).to_string());
@@ -111,7 +111,7 @@ pub(super) async fn show_messages(
 ) -> Result<Response, ErrorPage> {
     let view = SessionView::open(&state, &visitor.caller, &name).await?;
     let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE);
-    let read = read_messages(&view, query.position()?, limit).await?;
+    let read = read_messages(&view, query.start_cursor()?, limit).await?;
     Ok(render_page(StatusCode::OK, &Transcript::new(&view.session, read.rows)))
 }
 
@@ -128,7 +128,7 @@ fn may_delete(visitor: &Visitor) -> bool {
 }
 
 impl TranscriptQuery {
-    fn position(&self) -> Result<Option<MessageCursor>, Problem> {
+    fn start_cursor(&self) -> Result<Option<MessageCursor>, Problem> {
         if self.after.is_empty() {
             return Ok(None);
         }

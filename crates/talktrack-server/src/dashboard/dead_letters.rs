@@ -181,7 +181,7 @@ impl SettledPage {
     fn new(layout: Layout, outcomes: &[LetterResult], left: usize) -> Self {
         let mut counts: Vec<(&'static str, u64)> = Vec::new();
         for result in outcomes {
-            let words = in_words(&result.outcome);
+            let words = describe(&result.outcome);
             match counts.iter_mut().find(|(known, _)| *known == words) {
                 Some((_, number)) => *number += 1,
                 None => counts.push((words, 1)),
@@ -201,7 +201,7 @@ impl SettledPage {
     }
 }
 
-fn in_words(outcome: &LetterOutcome) -> &'static str {
+fn describe(outcome: &LetterOutcome) -> &'static str {
     match outcome {
         LetterOutcome::Stored => "replayed, and stored",
         LetterOutcome::OnItsWay => "replayed, and on the way to the database",

@@ -62,7 +62,8 @@ pub(super) async fn show_sessions(
     Query(query): Query<SessionsQuery>,
 ) -> Result<Response, ErrorPage> {
     let layout = || Layout::for_visitor(&visitor, NavItem::Conversations);
-    let rows = access::rows(&state, &visitor.caller).map_err(|problem| ErrorPage::new(problem, layout()))?;
+    let rows =
+        access::open_rows(&state, &visitor.caller).map_err(|problem| ErrorPage::new(problem, layout()))?;
     let host = headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1:8080").to_owned();
     let listed = load_list(&*rows, &visitor.caller, &query).await;
     let (status, error, list, cursor) = match listed {
@@ -81,10 +82,10 @@ async fn load_list(
     let filter = query.to_filter(caller)?;
     if let Some(words) = query.query_words()? {
         let (found, cursor) =
-            search_results::search_sessions(rows, words, &filter, query.position()?, PAGE).await?;
+            search_results::search_sessions(rows, words, &filter, query.start_cursor()?, PAGE).await?;
         return Ok((List::Found(found), cursor));
     }
-    let sessions = rows.sessions(filter, query.position::<SessionCursor>()?, PAGE).await;
+    let sessions = rows.sessions(filter, query.start_cursor::<SessionCursor>()?, PAGE).await;
     let sessions = sessions.map_err(|error| Problem::store_unavailable(&error))?;
     let cursor = sessions.last_before_more().map(SessionRow::cursor);
     let list =
@@ -116,7 +117,7 @@ impl SessionsQuery {
         query.map_err(|error| Problem::invalid(format_args!("Search: {error}")))
     }
 
-    fn position<T: crate::api::query::CursorPosition>(&self) -> Result<Option<T>, Problem> {
+    fn start_cursor<T: crate::api::query::CursorPosition>(&self) -> Result<Option<T>, Problem> {
         let cursor = non_empty(&self.cursor).map(str::parse::<Cursor<T>>).transpose();
         let cursor = cursor.map_err(|error| Problem::invalid(format_args!("cursor: {error}")))?;
         Ok(cursor.map(|Cursor(place)| place))

@@ -47,7 +47,7 @@ impl ConnectionGuard {
                 if matches!(why, NotDurable::OtherUser | NotDurable::Deleted) {
                     guard.give_up();
                 }
-                let why = access::refusal(caller, why);
+                let why = access::mask_refusal(caller, why);
                 Err((why.code(), why.to_string()))
             }
         }

@@ -130,7 +130,7 @@ impl Conversation {
     async fn lose_session(&mut self, why: NotDurable) -> Result<Ending, Disconnected> {
         self.guard.give_up();
         self.has_ended = true;
-        let why = access::refusal(&self.caller, why);
+        let why = access::mask_refusal(&self.caller, why);
         self.send_error(why.code(), why.to_string(), None).await?;
         self.peer.flush().await?;
         Ok(Ending::Close(close_code::POLICY, why.code()))
@@ -138,7 +138,7 @@ impl Conversation {
 
     /// Tells the client that the store dropped acknowledged records. The connection stays open.
     async fn report_dropped_records(&mut self) -> Result<(), Disconnected> {
-        let why = access::refusal(&self.caller, NotDurable::Deleted);
+        let why = access::mask_refusal(&self.caller, NotDurable::Deleted);
         self.send_error(why.code(), DROPPED.to_owned(), None).await?;
         self.peer.flush().await
     }
@@ -152,7 +152,7 @@ impl Conversation {
     ) -> Result<(), Disconnected> {
         let reason = match wire::reason_of_end(reason) {
             Ok(reason) => reason,
-            Err(invalid) => return self.reject(INVALID_MESSAGE, invalid.to_string(), reference).await,
+            Err(invalid) => return self.reject_frame(INVALID_MESSAGE, invalid.to_string(), reference).await,
         };
         let receipt = match self.guard.tracker.end_session(self.guard.session, &reason) {
             Ok(receipt) => receipt,
@@ -166,7 +166,7 @@ impl Conversation {
         match ended {
             Ok(figures) => self.peer.feed(self.session_ended_frame(figures, reference)).await,
             Err(why) => {
-                let why = access::refusal(&self.caller, why);
+                let why = access::mask_refusal(&self.caller, why);
                 self.send_error(why.code(), why.to_string(), reference).await
             }
         }
@@ -175,7 +175,7 @@ impl Conversation {
     /// Sends every answer that is ready.
     async fn send_acks(&mut self) -> Result<(), Disconnected> {
         while let Some(text) =
-            self.pending_acks.next_frame(&self.durability, |why| access::refusal(&self.caller, why))
+            self.pending_acks.next_frame(&self.durability, |why| access::mask_refusal(&self.caller, why))
         {
             self.peer.feed(text).await?;
         }
@@ -241,7 +241,7 @@ impl Conversation {
                 self.alarm.as_mut().reset(Instant::now());
                 Ok(())
             }
-            Err(why) => self.reject("unauthorized", why, reference).await,
+            Err(why) => self.reject_frame("unauthorized", why, reference).await,
         }
     }
 
@@ -290,7 +290,7 @@ impl Conversation {
     }
 
     /// Answers a frame that never reached the tracker, and counts the refusal.
-    async fn reject(
+    async fn reject_frame(
         &mut self,
         code: &'static str,
         message: impl Into<String>,

@@ -49,7 +49,7 @@ pub(super) async fn run(args: ClientArgs, server: Server, file: &Path) -> Outcom
     let latencies = replay_all(&replay, sockets).await;
     let summary = replay.plan.report.summarize(began.elapsed(), &latencies);
     let code = if summary.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    output::print_summary(args.json, &summary, |view| summary.in_words(view), code)
+    output::print_summary(args.json, &summary, |view| summary.describe(view), code)
 }
 
 /// Replays all sessions. Returns the histogram of acknowledgement latencies in microseconds.

@@ -157,7 +157,7 @@ impl ReplaySummary {
     }
 
     /// Formats the results as a table for people.
-    pub(super) fn in_words(&self, view: View) -> String {
+    pub(super) fn describe(&self, view: View) -> String {
         let mut table = terminal::new_table(view, &["what", ">count"]);
         for (what, figure) in [
             ("sessions", self.sessions.to_string()),

@@ -16,7 +16,7 @@ use crate::error::Failure;
 use crate::store::{self, NotOpened};
 
 /// How long to wait for the server. It is longer than a server takes for any request.
-const PATIENCE: Duration = Duration::from_secs(90);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(90);
 /// The maximum length of an answer, which is more than the outcomes of one request need.
 const MAX_ANSWER_BYTES: u64 = 16 << 20;
 
@@ -78,7 +78,7 @@ pub(crate) async fn ask_server(
 
 async fn send_request(stream: UnixStream, request: &ControlRequest) -> Result<ControlReply, Failure> {
     let line = serde_json::to_string(request).map_err(Failure::new)? + "\n";
-    let answer = match timeout(PATIENCE, exchange_lines(stream, &line)).await {
+    let answer = match timeout(REPLY_TIMEOUT, exchange_lines(stream, &line)).await {
         Ok(answer) => answer,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     };

@@ -113,7 +113,7 @@ impl ChosenLetters {
 
 /// Prints successes on standard output and failures on standard error.
 fn print_result(result: &LetterResult, json: bool, output: &mut Output) -> Result<(), Stop> {
-    let line = format!("{}: {}", result.seq, terminal::escape_line(&in_words(&result.outcome)));
+    let line = format!("{}: {}", result.seq, terminal::escape_line(&describe(&result.outcome)));
     if !result.outcome.is_success() {
         eprintln!("{line}");
     }
@@ -124,7 +124,7 @@ fn print_result(result: &LetterResult, json: bool, output: &mut Output) -> Resul
     }
 }
 
-fn in_words(outcome: &LetterOutcome) -> String {
+fn describe(outcome: &LetterOutcome) -> String {
     match outcome {
         LetterOutcome::Stored => "stored".into(),
         LetterOutcome::OnItsWay => "durable again; on its way to the store".into(),

@@ -22,7 +22,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Talks until the conversation is over or interrupted by Ctrl-C. `page` returns the URL at which the session can be
 /// watched.
-pub(super) async fn talk(
+pub(super) async fn run_live(
     server: &Server,
     outline: &Outline<'_>,
     user_id: Option<Uuid>,

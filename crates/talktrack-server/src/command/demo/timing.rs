@@ -32,7 +32,7 @@ pub(super) fn schedule_lines(outline: &Outline<'_>, clips: &[Clip]) -> Vec<Timed
     let silence = Clip::default();
     let said = outline.lines.iter().enumerate();
     said.map(|(number, line)| {
-        let mut said = talk.say(line, clips.get(number).unwrap_or(&silence));
+        let mut said = talk.time_line(line, clips.get(number).unwrap_or(&silence));
         said.fields.insert("external_id".to_owned(), json!(format!("{}", number + 1)));
         said
     })
@@ -54,26 +54,26 @@ struct Timeline<'o> {
 }
 
 impl Timeline<'_> {
-    fn say(&mut self, line: &ScriptLine, clip: &Clip) -> TimedMessage {
+    fn time_line(&mut self, line: &ScriptLine, clip: &Clip) -> TimedMessage {
         match line {
-            ScriptLine::System(text) => self.plain("system", "message", text),
+            ScriptLine::System(text) => self.time_plain("system", "message", text),
             ScriptLine::Event(text) => {
                 self.now_ms += between(&mut self.rng, 150.0, 600.0);
-                self.plain("system", "event", text)
+                self.time_plain("system", "event", text)
             }
-            ScriptLine::User(text) => self.user(text, clip),
-            ScriptLine::Agent(heard, generated) => self.agent(heard, generated.as_deref(), clip),
-            ScriptLine::Call(function, arguments) => self.call(function, arguments),
-            ScriptLine::Result(answer) => self.result(answer),
+            ScriptLine::User(text) => self.time_user(text, clip),
+            ScriptLine::Agent(heard, generated) => self.time_agent(heard, generated.as_deref(), clip),
+            ScriptLine::Call(function, arguments) => self.time_call(function, arguments),
+            ScriptLine::Result(answer) => self.time_result(answer),
         }
     }
 
-    fn plain(&mut self, role: &str, kind: &str, text: &str) -> TimedMessage {
+    fn time_plain(&mut self, role: &str, kind: &str, text: &str) -> TimedMessage {
         self.context += numbers::tokens(text);
-        said(self.now_ms, self.now_ms, json!({"role": role, "kind": kind, "content": text}))
+        timed_message(self.now_ms, self.now_ms, json!({"role": role, "kind": kind, "content": text}))
     }
 
-    fn user(&mut self, text: &str, clip: &Clip) -> TimedMessage {
+    fn time_user(&mut self, text: &str, clip: &Clip) -> TimedMessage {
         self.context += numbers::tokens(text);
         let pause = skewed(&mut self.rng, 650.0, 0.5);
         let language = &self.outline.script.language;
@@ -82,7 +82,7 @@ impl Timeline<'_> {
             self.now_ms = tenths(self.now_ms + pause + typing);
             self.user_until_ms = Some(self.now_ms);
             let fields = json!({"role": "user", "content": text, "metrics": {"language": language}});
-            return said(self.now_ms, self.now_ms, fields);
+            return timed_message(self.now_ms, self.now_ms, fields);
         }
         // A user who interrupts begins a moment before the agent stops.
         let from = if self.is_interrupted {
@@ -90,7 +90,7 @@ impl Timeline<'_> {
         } else {
             self.now_ms + pause
         };
-        let (from, until) = self.speech(from.max(0.0), text, clip);
+        let (from, until) = self.time_speech(from.max(0.0), text, clip);
         (self.now_ms, self.user_until_ms, self.is_interrupted) = (until, Some(until), false);
         let waits = Waits::draw(&mut self.rng);
         let metrics = json!({
@@ -99,16 +99,16 @@ impl Timeline<'_> {
         });
         // The model begins when the end of the user's speech is certain.
         self.now_ms += waits.stt + waits.end_of_utterance;
-        said(from, until, json!({"role": "user", "content": text, "metrics": metrics}))
+        timed_message(from, until, json!({"role": "user", "content": text, "metrics": metrics}))
     }
 
-    fn agent(&mut self, heard: &str, generated: Option<&str>, clip: &Clip) -> TimedMessage {
+    fn time_agent(&mut self, heard: &str, generated: Option<&str>, clip: &Clip) -> TimedMessage {
         let waits = Waits::draw(&mut self.rng);
-        let mut metrics = self.of_the_model(generated.unwrap_or(heard), waits.first_token);
+        let mut metrics = self.model_metrics(generated.unwrap_or(heard), waits.first_token);
         let first_byte = if self.is_typed() { 0.0 } else { waits.first_byte };
         let from = self.now_ms + waits.first_token + first_byte;
         let (from, until) =
-            if self.is_typed() { (tenths(from), tenths(from)) } else { self.speech(from, heard, clip) };
+            if self.is_typed() { (tenths(from), tenths(from)) } else { self.time_speech(from, heard, clip) };
         if let Some(user_until_ms) = self.user_until_ms.take() {
             metrics.insert("e2e_ms".to_owned(), json!(tenths(from - user_until_ms)));
         }
@@ -125,30 +125,30 @@ impl Timeline<'_> {
         }
         fields["metrics"] = Value::Object(metrics);
         (self.now_ms, self.is_interrupted) = (until, generated.is_some());
-        said(from, until, fields)
+        timed_message(from, until, fields)
     }
 
-    fn call(&mut self, function: &str, arguments: &Value) -> TimedMessage {
+    fn time_call(&mut self, function: &str, arguments: &Value) -> TimedMessage {
         let waits = Waits::draw(&mut self.rng);
         // A tool call needs no speech, and the model is warm.
         let first_token = tenths(waits.first_token * 0.5);
-        let metrics = self.of_the_model(&arguments.to_string(), first_token);
+        let metrics = self.model_metrics(&arguments.to_string(), first_token);
         self.calls += 1;
         self.now_ms = tenths(self.now_ms + first_token);
         let parts =
             json!([{"type": "tool_call", "id": self.call_id(), "name": function, "arguments": arguments}]);
         let fields = json!({"role": "assistant", "kind": "tool_call", "content": "", "parts": parts, "metrics": metrics});
-        said(self.now_ms, self.now_ms, fields)
+        timed_message(self.now_ms, self.now_ms, fields)
     }
 
-    fn result(&mut self, answer: &Value) -> TimedMessage {
+    fn time_result(&mut self, answer: &Value) -> TimedMessage {
         let took = skewed(&mut self.rng, 130.0, 0.4).min(700.0);
         self.now_ms = tenths(self.now_ms + answer["after_ms"].as_f64().unwrap_or(took));
         let text = answer.to_string();
         self.context += numbers::tokens(&text);
         let parts = json!([{"type": "tool_call_response", "id": self.call_id(), "response": answer}]);
         let fields = json!({"role": "tool", "kind": "tool_result", "content": text, "parts": parts});
-        said(self.now_ms, self.now_ms, fields)
+        timed_message(self.now_ms, self.now_ms, fields)
     }
 
     fn call_id(&self) -> String {
@@ -160,13 +160,13 @@ impl Timeline<'_> {
     }
 
     /// Returns the beginning and the end of the speech.
-    fn speech(&mut self, from: f64, text: &str, clip: &Clip) -> (f64, f64) {
+    fn time_speech(&mut self, from: f64, text: &str, clip: &Clip) -> (f64, f64) {
         let takes = if clip.is_empty() { numbers::speaking(&mut self.rng, text) } else { clip.ms() };
         let from = tenths(from);
         (from, tenths(from + takes))
     }
 
-    fn of_the_model(&mut self, generated: &str, first_token: f64) -> Map<String, Value> {
+    fn model_metrics(&mut self, generated: &str, first_token: f64) -> Map<String, Value> {
         let (model, provider) = self.outline.model;
         let tokens = numbers::tokens(generated);
         let mut metrics = Map::new();
@@ -180,7 +180,7 @@ impl Timeline<'_> {
     }
 }
 
-fn said(from_ms: f64, until_ms: f64, fields: Value) -> TimedMessage {
+fn timed_message(from_ms: f64, until_ms: f64, fields: Value) -> TimedMessage {
     let fields = match fields {
         Value::Object(fields) => fields,
         _ => Map::new(),

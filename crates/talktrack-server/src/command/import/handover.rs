@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// How long the import waits for a store that accepts nothing. The records that the store has not accepted by then are
 /// durable in the journal.
-const STORE_PATIENCE: Duration = Duration::from_secs(10);
+const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) struct Handover {
     tracker: Tracker,
@@ -134,7 +134,7 @@ impl Handover {
     /// Waits as long as a remote store accepts records. If it accepts none, the remaining records stay in the journal.
     async fn wait_for_store(&self) -> Result<(), Failure> {
         loop {
-            let stored = tokio::time::timeout(STORE_PATIENCE, self.tracker.flush_to_store()).await;
+            let stored = tokio::time::timeout(STORE_TIMEOUT, self.tracker.flush_to_store()).await;
             match (stored, self.tracker.health().store) {
                 (Ok(stored), _) => return Ok(stored?),
                 (Err(_), Some(cause)) => {

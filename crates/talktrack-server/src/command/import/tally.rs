@@ -75,7 +75,7 @@ impl ImportTally {
         }
     }
 
-    pub(super) fn in_words(&self, took: Duration) -> String {
+    pub(super) fn describe(&self, took: Duration) -> String {
         let messages = self.messages;
         let of_these = self.new_messages().map_or_else(String::new, |new| {
             let known = messages.saturating_sub(new + self.dead_lettered() + self.deleted());
@@ -130,7 +130,7 @@ mod tests {
         tally.close(Books { inserted: 14, ..Books::default() });
         assert!(tally.is_clean());
         assert_eq!(
-            tally.in_words(Duration::from_millis(1_500)),
+            tally.describe(Duration::from_millis(1_500)),
             "imported 1 new sessions and 7 messages (4 new, 3 there already) in 1.5s; 0 lines refused"
         );
         tally.refused = 1;
@@ -145,7 +145,7 @@ mod tests {
         tally.close(Books { durable: 5, dead_lettered: 5, letters_taken_out: 5, ..Books::default() });
         assert!(!tally.is_clean());
         assert_eq!(
-            tally.in_words(Duration::from_millis(1_500)),
+            tally.describe(Duration::from_millis(1_500)),
             "imported 0 new sessions and 2 messages in 1.5s; 0 lines refused; 2 messages dropped: they were deleted"
         );
     }
@@ -157,7 +157,7 @@ mod tests {
         tally.close(Books { durable: 7, stored: 5, ..Books::default() });
         assert!(!tally.is_clean());
         assert_eq!(
-            tally.in_words(Duration::from_millis(1_500)),
+            tally.describe(Duration::from_millis(1_500)),
             "imported 0 new sessions and 7 messages in 1.5s; 0 lines refused; 2 messages wait in the journal, for the next \
              `talktrack serve` or `talktrack import`"
         );

@@ -75,10 +75,10 @@ pub(super) fn run(args: NewKeyArgs) -> Outcome {
     }
     let file = file.map(|file| file.path().display().to_string());
     let shown = NewKeyOutput { key: new.key, api_keys: new.entry.to_string(), file };
-    print_summary(args.json, &shown, |_| in_words(&shown), ExitCode::SUCCESS)
+    print_summary(args.json, &shown, |_| describe(&shown), ExitCode::SUCCESS)
 }
 
-fn in_words(NewKeyOutput { key, api_keys, file }: &NewKeyOutput) -> String {
+fn describe(NewKeyOutput { key, api_keys, file }: &NewKeyOutput) -> String {
     let entry = match file {
         Some(file) => format!("Its entry is in {file}; a running server takes it over within seconds:"),
         None => "The entry for api_keys in the settings of the server that is to take it:".to_owned(),

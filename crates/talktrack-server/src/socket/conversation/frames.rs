@@ -35,14 +35,14 @@ impl Conversation {
         match received {
             Received::Text(text) => self.handle_frame(&text).await,
             Received::Binary => {
-                Ok(self.reject(INVALID_MESSAGE, "a frame must be text, not binary", None).await?)
+                Ok(self.reject_frame(INVALID_MESSAGE, "a frame must be text, not binary", None).await?)
             }
             Received::PingOrPong => {
                 self.keep_alive();
                 Ok(())
             }
             Received::TooLarge => {
-                self.reject("too_large", "a frame must be at most 1 MiB", None).await?;
+                self.reject_frame("too_large", "a frame must be at most 1 MiB", None).await?;
                 Err(Ending::Close(close_code::SIZE, "a frame must be at most 1 MiB"))
             }
             Received::NotUtf8 => Err(Ending::Close(close_code::INVALID, "text must be UTF-8")),
@@ -55,18 +55,18 @@ impl Conversation {
         let session_id = self.guard.session.session_id;
         let Frame { body, session_id: named, reference, .. } = match Frame::parse(text) {
             Ok(frame) => frame,
-            Err(error) => return Ok(self.reject(error.code, error.message, error.reference).await?),
+            Err(error) => return Ok(self.reject_frame(error.code, error.message, error.reference).await?),
         };
         if named.is_some_and(|named| named != session_id) {
             let problem = "session_id: is not this connection's";
-            return Ok(self.reject(INVALID_MESSAGE, problem, reference).await?);
+            return Ok(self.reject_frame(INVALID_MESSAGE, problem, reference).await?);
         }
         if let Err(wait) = self.meter.take(text.len()) {
-            return Ok(self.reject("rate_limited", wait.in_words(), reference).await?);
+            return Ok(self.reject_frame("rate_limited", wait.describe(), reference).await?);
         }
         let writes = matches!(body, ClientFrame::Message(_) | ClientFrame::SessionUpdate { .. });
         if writes && let Err(problem) = self.meter.check_dead_letters() {
-            return Ok(self.reject(problem.code(), problem.into_detail(), reference).await?);
+            return Ok(self.reject_frame(problem.code(), problem.into_detail(), reference).await?);
         }
         match body {
             ClientFrame::Message(message) => {
@@ -76,7 +76,7 @@ impl Conversation {
             ClientFrame::SessionEnd { reason, .. } => Ok(self.end_session(reason, reference).await?),
             ClientFrame::SessionStart(_) => {
                 let problem = "type: session.start is for files; a connection starts its session by itself";
-                Ok(self.reject(INVALID_MESSAGE, problem, reference).await?)
+                Ok(self.reject_frame(INVALID_MESSAGE, problem, reference).await?)
             }
             ClientFrame::Auth { token } => Ok(self.renew_token(token.reveal(), reference).await?),
             ClientFrame::Ping => {
