@@ -17,14 +17,14 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 #[derive(Deserialize)]
-struct Conversation {
+struct ChitchatConversation {
     prompt: Option<String>,
     /// The turns, each of one or several messages by the same sender.
-    messages: Vec<Vec<Said>>,
+    messages: Vec<Vec<ChitchatMessage>>,
 }
 
 #[derive(Deserialize)]
-struct Said {
+struct ChitchatMessage {
     text: String,
     timestamp: String,
     sender: Uuid,
@@ -38,7 +38,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         None => Box::new(BufWriter::new(stdout().lock())),
     };
     let source = GzDecoder::new(BufReader::new(File::open(source)?));
-    let conversations: BTreeMap<Uuid, Conversation> = serde_json::from_reader(BufReader::new(source))?;
+    let conversations: BTreeMap<Uuid, ChitchatConversation> =
+        serde_json::from_reader(BufReader::new(source))?;
     for (session_id, conversation) in conversations {
         write_conversation(&mut target, session_id, conversation)?;
     }
@@ -48,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// A line of JSONL: `type` comes first, as on the wire.
 #[derive(Serialize)]
 #[serde(tag = "type")]
-enum Line<'a> {
+enum OutputLine<'a> {
     #[serde(rename = "session.start")]
     Start { session_id: Uuid, user_id: Uuid, started_at: &'a str, metadata: Metadata<'a> },
     #[serde(rename = "message")]
@@ -74,24 +75,24 @@ struct Metadata<'a> {
 fn write_conversation(
     target: &mut dyn Write,
     session_id: Uuid,
-    conversation: Conversation,
+    conversation: ChitchatConversation,
 ) -> io::Result<()> {
-    let said: Vec<Said> = conversation.messages.into_iter().flatten().collect();
+    let said: Vec<ChitchatMessage> = conversation.messages.into_iter().flatten().collect();
     // Some of them have no message: there is no user either, so there is nothing to write.
     let (Some(first), Some(last)) = (said.first(), said.last()) else { return Ok(()) };
     let user_id = first.sender;
     let metadata = Metadata { source: "BYU Chit-Chat", prompt: conversation.prompt.as_deref() };
     // The dataset's own `start` has no time zone and mostly lies after the first message.
     let started_at = first.timestamp.as_str();
-    write_line(target, &Line::Start { session_id, user_id, started_at, metadata })?;
+    write_line(target, &OutputLine::Start { session_id, user_id, started_at, metadata })?;
     for (position, message) in said.iter().enumerate() {
         write_line(target, &message_line(session_id, user_id, position, message))?;
     }
-    write_line(target, &Line::End { session_id, reason: "completed", ended_at: &last.timestamp })
+    write_line(target, &OutputLine::End { session_id, reason: "completed", ended_at: &last.timestamp })
 }
 
-fn message_line(session_id: Uuid, user: Uuid, position: usize, message: &Said) -> Line<'_> {
-    Line::Message {
+fn message_line(session_id: Uuid, user: Uuid, position: usize, message: &ChitchatMessage) -> OutputLine<'_> {
+    OutputLine::Message {
         session_id,
         id: Uuid::new_v5(&session_id, position.to_string().as_bytes()),
         role: if message.sender == user { "user" } else { "assistant" },
@@ -103,7 +104,7 @@ fn message_line(session_id: Uuid, user: Uuid, position: usize, message: &Said) -
     }
 }
 
-fn write_line(target: &mut dyn Write, line: &Line<'_>) -> io::Result<()> {
+fn write_line(target: &mut dyn Write, line: &OutputLine<'_>) -> io::Result<()> {
     serde_json::to_writer(&mut *target, line)?;
     target.write_all(b"\n")
 }

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 pub(crate) use name::{SessionName, UserId};
 pub(crate) use proof::Denied;
-pub(crate) use start::meet_store;
+pub(crate) use start::check_store;
 pub(crate) use view::SessionView;
 
 use crate::auth::Caller;
@@ -84,15 +84,15 @@ pub(crate) async fn to_write(
     name: &SessionName,
 ) -> Result<Granted, Problem> {
     caller.require(Scope::Write)?;
-    match proof::find(state, caller, name).await {
+    match proof::find_session(state, caller, name).await {
         // A key may write while the store is unavailable. The session's user is found out when the record is written to
         // the store.
-        Err(Denied::Unavailable(_)) if caller.acts_for_all() => Ok(proof::unknown(name)),
+        Err(Denied::Unavailable(_)) if caller.acts_for_all() => Ok(proof::unknown_session(name)),
         // Another node may still deliver the session's start. Until then, a session for which this node has
         // acknowledged records stays writable.
         Err(Denied::NotFound) if caller.acts_for_all() => {
             let waits_here = proof::waits_here(state, name).await?;
-            if waits_here { Ok(proof::unknown(name)) } else { Err(Denied::NotFound.into()) }
+            if waits_here { Ok(proof::unknown_session(name)) } else { Err(Denied::NotFound.into()) }
         }
         found => Ok(found?),
     }
@@ -108,7 +108,7 @@ pub(crate) async fn to_read(
     name: &SessionName,
 ) -> Result<Granted, Problem> {
     caller.require(Scope::Read)?;
-    Ok(proof::find(state, caller, name).await.map_err(Denied::for_reader)?)
+    Ok(proof::find_session(state, caller, name).await.map_err(Denied::for_reader)?)
 }
 
 /// Checks that the caller may delete a session. A user may delete their own sessions; an API key with the scope `admin`
@@ -122,11 +122,11 @@ pub(crate) async fn to_delete(
     name: &SessionName,
 ) -> Result<Granted, Problem> {
     caller.require_delete()?;
-    match proof::find(state, caller, name).await {
-        Err(Denied::Deleted(deleted)) => Ok(proof::deleted(caller, deleted)),
-        Err(Denied::Unavailable(_)) if caller.acts_for_all() => Ok(proof::unknown(name)),
+    match proof::find_session(state, caller, name).await {
+        Err(Denied::Deleted(deleted)) => Ok(proof::deleted_session(caller, deleted)),
+        Err(Denied::Unavailable(_)) if caller.acts_for_all() => Ok(proof::unknown_session(name)),
         Err(Denied::NotFound) if caller.acts_for_all() => {
-            proof::remains(state, name).await.map_err(Problem::from)
+            proof::find_remains(state, name).await.map_err(Problem::from)
         }
         found => {
             let granted = found?;
@@ -182,7 +182,7 @@ pub(crate) async fn to_start(
 
 /// Returns the row of a session that the caller may use, merged from the store and the journal. `None` if neither has
 /// an answer.
-pub(crate) async fn row(state: &AppState, caller: &Caller, granted: &Granted) -> Option<SessionRow> {
+pub(crate) async fn find_row(state: &AppState, caller: &Caller, granted: &Granted) -> Option<SessionRow> {
     let view = SessionView::find(state, caller, &SessionName::from(granted.session_id)).await;
     view.ok().map(|view| view.session)
 }
@@ -192,12 +192,12 @@ pub(crate) async fn row(state: &AppState, caller: &Caller, granted: &Granted) ->
 /// # Errors
 /// 503 if the store cannot answer.
 pub(crate) async fn is_stored(state: &AppState, caller: &Caller, session_id: Uuid) -> Result<bool, Problem> {
-    Ok(proof::asked(rows_for(state, caller).session(session_id)).await?.is_some())
+    Ok(proof::with_timeout(rows_for(state, caller).session(session_id)).await?.is_some())
 }
 
 /// Returns the reason of a refusal that the caller may know. A user's token, or a key that is limited to some users,
 /// must not learn that a session belongs to another user.
-pub(crate) fn refusal(caller: &Caller, why: NotDurable) -> NotDurable {
+pub(crate) fn mask_refusal(caller: &Caller, why: NotDurable) -> NotDurable {
     match why {
         NotDurable::OtherUser if !caller.acts_for_all() => NotDurable::UnknownSession,
         why => why,
@@ -208,7 +208,7 @@ pub(crate) fn refusal(caller: &Caller, why: NotDurable) -> NotDurable {
 ///
 /// # Errors
 /// 403 if the caller may not read at all.
-pub(crate) fn rows(state: &AppState, caller: &Caller) -> Result<Arc<dyn Rows>, Problem> {
+pub(crate) fn open_rows(state: &AppState, caller: &Caller) -> Result<Arc<dyn Rows>, Problem> {
     caller.require(Scope::Read)?;
     Ok(rows_for(state, caller))
 }

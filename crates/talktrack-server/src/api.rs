@@ -32,6 +32,6 @@ mod rows;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-fn json(status: StatusCode, document: &serde_json::Value) -> Response {
+fn json_response(status: StatusCode, document: &serde_json::Value) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], document.to_string()).into_response()
 }

@@ -5,7 +5,7 @@
 mod format;
 mod name;
 mod upload;
-mod place;
+mod recording_store;
 mod quota;
 mod running;
 mod failure;
@@ -24,18 +24,18 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 pub(crate) use failure::Unavailable;
-pub(crate) use format::Format;
-pub(crate) use name::Name;
-pub(crate) use place::Folder;
-pub(crate) use quota::{Limits as AudioLimits, Quota};
+pub(crate) use format::AudioFormat;
+pub(crate) use name::RecordingName;
+pub(crate) use quota::{AudioLimits, Quota};
+pub(crate) use recording_store::Folder;
 pub(crate) use running::Ticket;
 pub(crate) use upload::Upload;
 
 use crate::config::Config;
 use crate::error::Failure;
-use place::Place;
 use quota::Usage;
-use running::Running;
+use recording_store::RecordingStore;
+use running::RunningUploads;
 
 /// The maximum number of concurrent uploads. Each holds up to two parts in memory, of 5 MiB each with S3.
 const UPLOADS: usize = 16;
@@ -45,11 +45,11 @@ const QUEUE: Duration = Duration::from_secs(10);
 
 /// The store of recordings. Cheap to clone; all clones refer to the same state.
 #[derive(Clone)]
-pub(crate) struct Audio(Arc<Shared>);
+pub(crate) struct Audio(Arc<AudioInner>);
 
-struct Shared {
-    place: Place,
-    running: Running,
+struct AudioInner {
+    store: RecordingStore,
+    running: RunningUploads,
     usage: Usage,
     free: Arc<Semaphore>,
 }
@@ -66,23 +66,23 @@ impl Audio {
     /// # Errors
     /// Fails if the settings cannot be valid. This does not check whether the store can be reached.
     pub(crate) fn open(config: &Config) -> Result<Self, Failure> {
-        Place::of(config).map(Self::of)
+        RecordingStore::open(config).map(Self::new)
     }
 
-    fn of(place: Place) -> Self {
-        let (running, usage) = (Running::default(), Usage::default());
-        Self(Arc::new(Shared { place, running, usage, free: Arc::new(Semaphore::new(UPLOADS)) }))
+    fn new(store: RecordingStore) -> Self {
+        let (running, usage) = (RunningUploads::default(), Usage::default());
+        Self(Arc::new(AudioInner { store, running, usage, free: Arc::new(Semaphore::new(UPLOADS)) }))
     }
 
     /// Removes what uploads have left that were interrupted by a crash. Uploads in progress are not touched.
-    pub(crate) async fn sweep(&self) {
+    pub(crate) async fn remove_drafts(&self) {
         let audio = self.clone();
         let swept = spawn_blocking(move || {
-            let Shared { place, running, .. } = &*audio.0;
-            let folders = place.session_folders().into_iter();
+            let AudioInner { store, running, .. } = &*audio.0;
+            let folders = store.session_folders().into_iter();
             folders
-                .filter(|(id, _)| !running.is_any(*id))
-                .map(|(_, folder)| place::sweep(&folder).unwrap_or(0))
+                .filter(|(id, _)| !running.has_uploads(*id))
+                .map(|(_, folder)| recording_store::remove_drafts(&folder).unwrap_or(0))
                 .sum::<usize>()
         });
         if let Ok(count @ 1..) = swept.await {
@@ -92,12 +92,12 @@ impl Audio {
 
     /// Counts the bytes of recordings from before this start. Until that is done, the quotas know only newer
     /// recordings.
-    pub(crate) async fn measure(&self) {
-        let Shared { place, usage, .. } = &*self.0;
-        let mut listed = place.objects.list(Some(place.root()));
+    pub(crate) async fn measure_usage(&self) {
+        let AudioInner { store, usage, .. } = &*self.0;
+        let mut listed = store.objects.list(Some(store.root()));
         while let Some(object) = listed.next().await {
             match object {
-                Ok(object) => usage.add(place.owner_of(&object.location), object.size),
+                Ok(object) => usage.add(store.owner_of(&object.location), object.size),
                 Err(error) => {
                     return Unavailable::from(error)
                         .log("cannot count the bytes of recordings for the quotas");
@@ -107,36 +107,40 @@ impl Audio {
     }
 
     /// Returns the quota for one upload of this user.
-    pub(crate) fn quota(&self, owner: Option<Uuid>, limits: AudioLimits) -> Quota {
+    pub(crate) fn new_quota(&self, owner: Option<Uuid>, limits: AudioLimits) -> Quota {
         Quota::new(&self.0.usage, owner, limits)
     }
 
     /// Waits up to 10 seconds for the permit for one more upload; `None` if none becomes free.
-    pub(crate) async fn slot(&self) -> Option<Slot> {
+    pub(crate) async fn acquire_slot(&self) -> Option<Slot> {
         let permit = timeout(QUEUE, Arc::clone(&self.0.free).acquire_owned()).await.ok()?.ok()?;
         Some(Slot { _permit: permit })
     }
 
     /// Announces an upload before the session is checked, so that a deletion of the session that begins from now on
     /// waits for it.
-    pub(crate) fn announce(&self, session_id: Uuid) -> Ticket {
-        self.0.running.enter(session_id)
+    pub(crate) fn announce_upload(&self, session_id: Uuid) -> Ticket {
+        self.0.running.register(session_id)
     }
 
     /// Begins to write a recording.
-    pub(crate) fn upload(&self, ticket: Ticket, owner: Option<Uuid>, format: Format) -> Upload {
-        let name = Name::mint(format);
+    pub(crate) fn start_upload(&self, ticket: Ticket, owner: Option<Uuid>, format: AudioFormat) -> Upload {
+        let name = RecordingName::generate(format);
         let folder = Folder { session_id: ticket.session_id(), owner };
-        Upload::new(self, Arc::clone(&self.0.place.objects), folder, name, ticket)
+        Upload::new(self, Arc::clone(&self.0.store.objects), folder, name, ticket)
     }
 
     /// Returns the size of a recording in bytes; `None` if it does not exist.
     ///
     /// # Errors
     /// Fails if the store cannot answer.
-    pub(crate) async fn size(&self, folder: Folder, name: Name) -> Result<Option<u64>, Unavailable> {
-        let path = self.0.place.of_recording(folder, name);
-        match self.0.place.objects.head(&path).await {
+    pub(crate) async fn recording_size(
+        &self,
+        folder: Folder,
+        name: RecordingName,
+    ) -> Result<Option<u64>, Unavailable> {
+        let path = self.0.store.recording_path(folder, name);
+        match self.0.store.objects.head(&path).await {
             Ok(meta) => Ok(Some(meta.size)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
@@ -150,12 +154,12 @@ impl Audio {
     pub(crate) async fn read(
         &self,
         folder: Folder,
-        name: Name,
+        name: RecordingName,
         range: Range<u64>,
     ) -> Result<Option<BoxStream<'static, object_store::Result<Bytes>>>, Unavailable> {
-        let path = self.0.place.of_recording(folder, name);
+        let path = self.0.store.recording_path(folder, name);
         let options = GetOptions { range: Some(range.into()), ..GetOptions::default() };
-        match self.0.place.objects.get_opts(&path, options).await {
+        match self.0.store.objects.get_opts(&path, options).await {
             Ok(found) => Ok(Some(found.into_stream())),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
@@ -166,12 +170,12 @@ impl Audio {
     ///
     /// # Errors
     /// Fails if the store cannot remove it.
-    pub(crate) async fn delete(&self, folder: Folder, name: Name) -> Result<(), Unavailable> {
-        let path = self.0.place.of_recording(folder, name);
-        if let Ok(meta) = self.0.place.objects.head(&path).await {
+    pub(crate) async fn delete(&self, folder: Folder, name: RecordingName) -> Result<(), Unavailable> {
+        let path = self.0.store.recording_path(folder, name);
+        if let Ok(meta) = self.0.store.objects.head(&path).await {
             self.0.usage.remove(folder.owner, meta.size);
         }
-        match self.0.place.objects.delete(&path).await {
+        match self.0.store.objects.delete(&path).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -183,17 +187,17 @@ impl Audio {
     /// # Errors
     /// Fails if the store cannot remove them. The caller should retry.
     pub(crate) async fn delete_session(&self, session_id: Uuid) -> Result<usize, Unavailable> {
-        let Shared { place, running, .. } = &*self.0;
+        let AudioInner { store, running, .. } = &*self.0;
         running.stop(session_id).await;
         let audio = Arc::clone(&self.0);
-        let listed = place.objects.list(Some(&place.of_session(session_id))).map_ok(move |object| {
-            audio.usage.remove(audio.place.owner_of(&object.location), object.size);
+        let listed = store.objects.list(Some(&store.session_path(session_id))).map_ok(move |object| {
+            audio.usage.remove(audio.store.owner_of(&object.location), object.size);
             object.location
         });
-        let deleted = place.objects.delete_stream(listed.boxed());
+        let deleted = store.objects.delete_stream(listed.boxed());
         let count = deleted.try_fold(0, async |count, _| Ok(count + 1)).await;
-        if let Some(folder) = place.session_folder(session_id) {
-            let removed = spawn_blocking(move || place::remove(&folder)).await;
+        if let Some(folder) = store.session_folder(session_id) {
+            let removed = spawn_blocking(move || recording_store::remove_folder(&folder)).await;
             removed.unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into()))?;
         }
         Ok(count?)
@@ -203,24 +207,24 @@ impl Audio {
     ///
     /// # Errors
     /// Fails if the store cannot answer.
-    pub(crate) async fn sessions(&self) -> Result<Vec<Uuid>, Unavailable> {
-        let place = &self.0.place;
-        let listed = place.objects.list_with_delimiter(Some(place.root())).await?;
+    pub(crate) async fn list_sessions(&self) -> Result<Vec<Uuid>, Unavailable> {
+        let store = &self.0.store;
+        let listed = store.objects.list_with_delimiter(Some(store.root())).await?;
         Ok(listed.common_prefixes.iter().filter_map(|path| path.filename()?.parse().ok()).collect())
     }
 
     fn is_folder(&self) -> bool {
-        self.0.place.is_folder()
+        self.0.store.is_folder()
     }
 
     fn part_bytes(&self) -> usize {
-        self.0.place.part_bytes()
+        self.0.store.part_bytes()
     }
 
     /// Removes the folder of a claim, and that of its session, if they are empty.
-    async fn tidy(&self, folder: Folder) {
+    async fn remove_empty_folders(&self, folder: Folder) {
         let session = Folder { owner: None, ..folder };
-        let folders = [folder, session].map(|folder| self.0.place.claim_folder(folder));
+        let folders = [folder, session].map(|folder| self.0.store.claim_folder(folder));
         let remove =
             move || folders.into_iter().flatten().for_each(|folder| drop(std::fs::remove_dir(folder)));
         let _ = spawn_blocking(remove).await;
@@ -237,7 +241,8 @@ mod tests {
 
     /// Begins an upload of a WAV file and leaves it unfinished.
     async fn half_way(audio: &Audio, session_id: Uuid) -> Upload {
-        let mut upload = audio.upload(audio.announce(session_id), Some(Uuid::from_u128(9)), Format::Wav);
+        let mut upload =
+            audio.start_upload(audio.announce_upload(session_id), Some(Uuid::from_u128(9)), AudioFormat::Wav);
         upload.write(&vec![0; 1 << 20]).await.unwrap();
         upload
     }
@@ -245,13 +250,13 @@ mod tests {
     #[tokio::test]
     async fn deleting_a_session_removes_all_its_recordings_and_those_that_are_coming_in() {
         let dir = tempfile::tempdir().unwrap();
-        let audio = Audio::of(Place::folder(dir.path()).unwrap());
+        let audio = Audio::new(RecordingStore::in_folder(dir.path()).unwrap());
         let (session, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let name = half_way(&audio, session).await.finish().await.unwrap();
         half_way(&audio, session).await.finish().await.unwrap();
         let neighbour = half_way(&audio, other).await.finish().await.unwrap();
         // A request handler drops its upload when it is told of the deletion.
-        let deletion = audio.announce(session);
+        let deletion = audio.announce_upload(session);
         let (told, upload) = (deletion.watch(), half_way(&audio, session).await);
         let coming_in = tokio::spawn(async move {
             told.deleted().await;
@@ -260,8 +265,8 @@ mod tests {
         assert_eq!(audio.delete_session(session).await, Ok(2));
         coming_in.await.unwrap();
         assert!(!dir.path().join("audio").join(session.to_string()).exists());
-        assert_eq!(audio.size(folder(session), name).await, Ok(None));
+        assert_eq!(audio.recording_size(folder(session), name).await, Ok(None));
         assert_eq!(audio.delete_session(session).await, Ok(0), "again");
-        assert_eq!(audio.size(folder(other), neighbour).await, Ok(Some(1 << 20)));
+        assert_eq!(audio.recording_size(folder(other), neighbour).await, Ok(Some(1 << 20)));
     }
 }

@@ -18,7 +18,7 @@ use metrics::counter;
 use parking_lot::Mutex;
 
 pub(crate) use entry::{Actor, Entry};
-pub(crate) use file::files;
+pub(crate) use file::audit_files;
 
 use crate::config::AuditFiles;
 use crate::limits::neighbourhood;
@@ -49,17 +49,17 @@ const LOST: &str = "talktrack_audit_entries_lost_total";
 
 /// The audit log of a server. Cheap to clone; all clones write to the same log.
 #[derive(Clone)]
-pub(crate) struct Audit(Arc<Shared>);
+pub(crate) struct Audit(Arc<AuditInner>);
 
-struct Shared {
-    entries: SyncSender<Order>,
+struct AuditInner {
+    entries: SyncSender<AuditCommand>,
     /// The number of entries that found the queue full.
     lost: Arc<AtomicU64>,
     recent: Mutex<Recent>,
     refusals: Mutex<Recent>,
 }
 
-enum Order {
+enum AuditCommand {
     Write(Box<Entry>),
     /// Sync the file and send a message when that is done.
     Finish(SyncSender<()>),
@@ -74,18 +74,18 @@ impl Audit {
         let (file, also_lost) = (AuditFile::new(data_dir, kept), Arc::clone(&lost));
         let started = thread::Builder::new()
             .name("audit".into())
-            .spawn(move || Writer { file, lost: also_lost, unsynced: None }.run(&waiting));
+            .spawn(move || AuditWriter { file, lost: also_lost, unsynced: None }.run(&waiting));
         if let Err(error) = started {
             tracing::error!("there is no audit log, because its thread cannot be started: {error}");
         }
         let recent = |most| Mutex::new(Recent::new(most));
         let (recent, refusals) = (recent(REMEMBERED), recent(REMEMBERED_REFUSALS));
-        Self(Arc::new(Shared { entries, lost, recent, refusals }))
+        Self(Arc::new(AuditInner { entries, lost, recent, refusals }))
     }
 
     /// Queues an entry. If the queue is full, the entry is lost and counted.
     pub(crate) fn record(&self, entry: Entry) {
-        if self.0.entries.try_send(Order::Write(Box::new(entry))).is_err() {
+        if self.0.entries.try_send(AuditCommand::Write(Box::new(entry))).is_err() {
             self.0.lost.fetch_add(1, Ordering::Relaxed);
             counter!(LOST).increment(1);
         }
@@ -100,7 +100,7 @@ impl Audit {
     }
 
     /// Logs that a key is used from this address, once within [`KEY_USE`].
-    pub(crate) fn key_used(&self, name: &Arc<str>, from: Option<IpAddr>) {
+    pub(crate) fn record_key_use(&self, name: &Arc<str>, from: Option<IpAddr>) {
         let from = from.map(neighbourhood);
         if self.0.recent.lock().is_new(&("key.used", name, from), KEY_USE) {
             self.record(Entry::new(Actor::Key(Arc::clone(name)), "key.used", from));
@@ -109,7 +109,7 @@ impl Audit {
 
     /// Logs that authentication was refused, once within [`REPEATS`] for each reason and address. If there are too many
     /// to remember, further ones are only counted, and the next entry contains the count.
-    pub(crate) fn refused_at_the_door(&self, why: &str, from: Option<IpAddr>) {
+    pub(crate) fn record_refusal(&self, why: &str, from: Option<IpAddr>) {
         let from = from.map(neighbourhood);
         let (is_new, others) = {
             let mut refusals = self.0.refusals.lock();
@@ -127,7 +127,7 @@ impl Audit {
         let entries = self.0.entries.clone();
         let waited = tokio::task::spawn_blocking(move || {
             let (done, finished) = sync_channel(1);
-            if entries.try_send(Order::Finish(done)).is_ok() {
+            if entries.try_send(AuditCommand::Finish(done)).is_ok() {
                 // On a timeout, the server ends without waiting any longer.
                 let _ = finished.recv_timeout(FAREWELL);
             }
@@ -137,19 +137,19 @@ impl Audit {
 }
 
 /// The thread that writes the log.
-struct Writer {
+struct AuditWriter {
     file: AuditFile,
     lost: Arc<AtomicU64>,
     /// Since when the file has had unsynced entries.
     unsynced: Option<Instant>,
 }
 
-impl Writer {
-    fn run(mut self, orders: &Receiver<Order>) {
+impl AuditWriter {
+    fn run(mut self, orders: &Receiver<AuditCommand>) {
         loop {
             match orders.recv_timeout(SYNC) {
-                Ok(Order::Write(entry)) => self.write(&entry),
-                Ok(Order::Finish(done)) => {
+                Ok(AuditCommand::Write(entry)) => self.write(&entry),
+                Ok(AuditCommand::Finish(done)) => {
                     self.sync();
                     // The waiting task may have given up, so an error is ignored.
                     let _ = done.try_send(());

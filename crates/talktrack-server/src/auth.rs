@@ -2,7 +2,7 @@
 //! the settings configure neither, no request is authenticated, and the server binds only loopback addresses. Handlers
 //! receive a [`Caller`] and never see a token.
 
-mod gate;
+mod authenticator;
 mod lease;
 mod bearer;
 mod logins;
@@ -25,9 +25,9 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+pub(crate) use authenticator::{Admission, Authenticator, SeenCaller};
 pub(crate) use csrf::{CSRF_FIELD, CSRF_HEADER};
-pub(crate) use gate::{Admission, Gate, SeenCaller};
-pub(crate) use key_file::{KeyFile, merged};
+pub(crate) use key_file::{KeyFile, merge_keys};
 pub(crate) use key_use::KeyUses;
 pub(crate) use keys::{NewKey, id_of as key_id};
 pub(crate) use lease::{Lease, Notice};
@@ -70,7 +70,7 @@ pub(crate) struct User {
 
 impl Caller {
     /// Refuses a caller without this scope. A caller who passes may still act only for the users that
-    /// [`Self::may_act_for`] allows.
+    /// [`Self::can_act_for`] allows.
     pub(crate) fn require(&self, scope: Scope) -> Result<(), Problem> {
         let allowed = match self {
             Self::Anyone => true,
@@ -155,7 +155,7 @@ impl Caller {
     }
 
     /// True if the caller may read and change the data of this user.
-    pub(crate) fn may_act_for(&self, user_id: Uuid) -> bool {
+    pub(crate) fn can_act_for(&self, user_id: Uuid) -> bool {
         match self {
             Self::Anyone => true,
             Self::Key(key) => key.users.as_ref().is_none_or(|users| users.contains(&user_id)),
@@ -169,20 +169,20 @@ impl Caller {
     /// # Errors
     /// Fails if the request names a user that the caller may not act for, or if a key that is limited to several users
     /// names none of them.
-    pub(crate) fn speaks_for(&self, named: Option<Uuid>) -> Result<Option<Uuid>, Problem> {
+    pub(crate) fn resolve_user(&self, named: Option<Uuid>) -> Result<Option<Uuid>, Problem> {
         match (self, named) {
             (Self::User(user), Some(named)) if named != user.user_id => {
                 Err(Problem::forbidden("user_id: is not the user of the token"))
             }
             (Self::User(user), _) => Ok(Some(user.user_id)),
-            (Self::Key(key), named) => key.speaks_for(named),
+            (Self::Key(key), named) => key.resolve_user(named),
             (Self::Anyone, named) => Ok(named),
         }
     }
 }
 
 impl KeyHolder {
-    fn speaks_for(&self, named: Option<Uuid>) -> Result<Option<Uuid>, Problem> {
+    fn resolve_user(&self, named: Option<Uuid>) -> Result<Option<Uuid>, Problem> {
         match (self.users.as_deref(), named) {
             (None, named) => Ok(named),
             (Some(users), Some(named)) if users.contains(&named) => Ok(Some(named)),
@@ -231,22 +231,22 @@ mod tests {
     #[test]
     fn a_user_sees_and_speaks_for_themselves_only() {
         let (own, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        assert!(user(1).may_act_for(own) && !user(1).may_act_for(other) && key("read").may_act_for(other));
-        assert_eq!(user(1).speaks_for(None), Ok(Some(own)));
-        assert_eq!(user(1).speaks_for(Some(own)), Ok(Some(own)));
-        assert!(user(1).speaks_for(Some(other)).is_err());
-        assert_eq!(key("write").speaks_for(Some(other)), Ok(Some(other)));
-        assert_eq!(Caller::Anyone.speaks_for(None), Ok(None));
+        assert!(user(1).can_act_for(own) && !user(1).can_act_for(other) && key("read").can_act_for(other));
+        assert_eq!(user(1).resolve_user(None), Ok(Some(own)));
+        assert_eq!(user(1).resolve_user(Some(own)), Ok(Some(own)));
+        assert!(user(1).resolve_user(Some(other)).is_err());
+        assert_eq!(key("write").resolve_user(Some(other)), Ok(Some(other)));
+        assert_eq!(Caller::Anyone.resolve_user(None), Ok(None));
     }
 
     #[test]
     fn a_limited_key_acts_for_its_users_and_names_one_of_several() {
         let (first, second, other) = (Uuid::from_u128(1), Uuid::from_u128(2), Uuid::from_u128(3));
         let (one, two) = (limited_key("admin", Some(&[1])), limited_key("admin", Some(&[1, 2])));
-        assert!(two.may_act_for(first) && two.may_act_for(second) && !two.may_act_for(other));
-        assert_eq!(one.speaks_for(None), Ok(Some(first)));
-        assert_eq!(two.speaks_for(Some(second)), Ok(Some(second)));
-        assert!(two.speaks_for(None).is_err() && two.speaks_for(Some(other)).is_err());
+        assert!(two.can_act_for(first) && two.can_act_for(second) && !two.can_act_for(other));
+        assert_eq!(one.resolve_user(None), Ok(Some(first)));
+        assert_eq!(two.resolve_user(Some(second)), Ok(Some(second)));
+        assert!(two.resolve_user(None).is_err() && two.resolve_user(Some(other)).is_err());
         assert!(!one.acts_for_all() && key("read").acts_for_all() && Caller::Anyone.acts_for_all());
         for scope in [Scope::Metrics, Scope::Admin] {
             assert!(one.require(scope).is_ok() && one.require_for_all(scope).is_err());

@@ -23,44 +23,44 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server
-    Serve(command::serve::Args),
+    Serve(command::serve::ServeArgs),
     /// Fill a running server with example conversations
-    Demo(command::demo::Args),
+    Demo(command::demo::DemoArgs),
     /// Talk to a server from the terminal, or replay recorded conversations
-    Client(command::client::Args),
+    Client(command::client::ClientArgs),
     /// Import conversations from JSONL files into the store
-    Import(command::import::Args),
+    Import(command::import::ImportArgs),
     /// Export conversations from the store as files
-    Export(command::export::Args),
+    Export(command::export::ExportArgs),
     /// List sessions, newest first
-    Sessions(command::sessions::Args),
+    Sessions(command::sessions::SessionsArgs),
     /// Show one session with its messages
-    Show(command::show::Args),
+    Show(command::show::ShowArgs),
     /// Print new messages as they are stored
-    Tail(command::tail::Args),
+    Tail(command::tail::TailArgs),
     /// List, replay or drop the messages that the store refused
-    DeadLetters(command::dead_letters::Args),
+    DeadLetters(command::dead_letters::DeadLettersArgs),
     /// Show or change the PostgreSQL store that a data directory writes to
-    Outbox(command::outbox::Args),
+    Outbox(command::outbox::OutboxArgs),
     /// List or remove damaged databases that were replaced
-    Quarantine(command::quarantine::Args),
+    Quarantine(command::quarantine::QuarantineArgs),
     /// Audit the books: compare the counts with the rows, the journal and the dead letters
-    Verify(command::verify::Args),
+    Verify(command::verify::VerifyArgs),
     /// Create or update the schema of a PostgreSQL database
-    Migrate(command::migrate::Args),
+    Migrate(command::migrate::MigrateArgs),
     /// Compare a PostgreSQL database with the schema, and print the SQL that corrects it
-    Doctor(command::doctor::Args),
+    Doctor(command::doctor::DoctorArgs),
     /// Create, list and revoke API keys for servers
-    Keys(command::keys::Args),
+    Keys(command::keys::KeysArgs),
     /// Show the audit log: who did what
-    Audit(command::audit::Args),
+    Audit(command::audit::AuditArgs),
     /// Show which build this is
-    Version(command::version::Args),
+    Version(command::version::VersionArgs),
     /// Print the script with which a shell completes commands and flags
-    Completions(command::completions::Args),
+    Completions(command::completions::CompletionsArgs),
     /// Write the manual pages
     #[command(hide = true)]
-    Man(command::man::Args),
+    Man(command::man::ManArgs),
 }
 
 /// Runs the command that the arguments name.
@@ -77,7 +77,7 @@ pub(crate) fn main() -> ExitCode {
         Err(error) => Err(Failure::usage(one_line(&error))),
     };
     ended.unwrap_or_else(|failure| {
-        eprintln!("talktrack: {}", visible::safe_line(&failure.to_string()));
+        eprintln!("talktrack: {}", visible::escape_line(&failure.to_string()));
         failure.exit_code()
     })
 }

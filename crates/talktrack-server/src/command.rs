@@ -20,7 +20,7 @@ pub(crate) mod version;
 pub(crate) mod completions;
 pub(crate) mod man;
 mod schema;
-mod looking;
+mod lookup;
 
 use std::process::ExitCode;
 

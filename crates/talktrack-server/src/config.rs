@@ -19,9 +19,9 @@ use talktrack::Options;
 use talktrack::store::postgres::Address;
 use tracing::level_filters::LevelFilter;
 
-pub(crate) use api_key::{ApiKey, Scope, Scopes, check_name, networks as key_networks, users as key_users};
+pub(crate) use api_key::{ApiKey, Scope, Scopes, check_name, parse_key_networks, parse_key_users};
 pub(crate) use audio::{AudioQuotas, AudioStore, S3};
-pub(crate) use flags::{KeyPlace, Place, SettingFlags};
+pub(crate) use flags::{DataLocation, KeyLocation, SettingFlags};
 pub(crate) use identity::{Identity, KeySettings, Secret, UserAccess};
 pub(crate) use limits::{AuditFiles, CallerLimits, Network, Rate};
 pub(crate) use parse::duration as parse_duration;
@@ -131,7 +131,7 @@ impl Config {
         let identity = read_identity(layers)?;
         let is_open = !identity.is_configured();
         Ok(Self {
-            listen: layers.get("listen", |text| listen(text, is_open))?,
+            listen: layers.get("listen", |text| parse_listen(text, is_open))?,
             data_dir: layers.get("data_dir", parse::path)?,
             database: layers.get("database_url", parse::database)?,
             audio_store: AudioStore::read(layers)?,
@@ -141,7 +141,7 @@ impl Config {
             login_idle_timeout: layers.get("login_idle_timeout", parse::duration)?,
             login_max_age: layers.get("login_max_age", parse::duration)?,
             audit: AuditFiles::read(layers)?,
-            allowed_origins: layers.get("allowed_origins", |text| allowed_origins(text, is_open))?,
+            allowed_origins: layers.get("allowed_origins", |text| parse_allowed_origins(text, is_open))?,
             queue_capacity: layers.get("queue_capacity", parse::count)?,
             queue_bytes: layers.get("queue_bytes", queue_bytes)?,
             journal_max_bytes: layers.get("journal_max_bytes", parse::size)?,
@@ -156,7 +156,7 @@ impl Config {
             max_connections: layers.get("max_connections", parse::count)?,
             max_http_connections: layers.get("max_http_connections", parse::count)?,
             caller_limits: CallerLimits::read(layers)?,
-            trusted_proxies: layers.get("trusted_proxies", limits::networks)?,
+            trusted_proxies: layers.get("trusted_proxies", limits::parse_networks)?,
             request_timeout: layers.get("request_timeout", parse::duration)?,
             max_listeners: layers.get("max_listeners", parse::count)?,
             // A connection that answers pings keeps its session active, so it must be pinged before the idle timeout.
@@ -202,22 +202,22 @@ impl Config {
 }
 
 fn read_identity(layers: &Layers) -> Result<Identity, Failure> {
-    let supabase_url = layers.get("supabase_url", identity::supabase_url)?;
+    let supabase_url = layers.get("supabase_url", identity::parse_supabase_url)?;
     let issuer = layers.get("jwt_issuer", parse::optional_text)?;
     let of_project = || supabase_url.as_ref().map(|url| format!("{url}/auth/v1"));
     Ok(Identity {
-        api_keys: layers.get("api_keys", identity::api_keys)?,
+        api_keys: layers.get("api_keys", identity::parse_api_keys)?,
         api_keys_file: layers.get("api_keys_file", parse::optional_path)?,
         jwt_issuer: issuer.or_else(of_project),
         supabase_url,
-        supabase_jwt_secret: layers.get("supabase_jwt_secret", identity::jwt_secret)?,
+        supabase_jwt_secret: layers.get("supabase_jwt_secret", identity::parse_jwt_secret)?,
         jwt_audience: layers.get("jwt_audience", parse::text)?,
-        user_access: layers.get("user_access", identity::user_access)?,
+        user_access: layers.get("user_access", identity::parse_user_access)?,
     })
 }
 
 /// Parses the listen address. If no identity is checked, only this machine may connect.
-fn listen(text: &str, is_open: bool) -> Result<SocketAddr, String> {
+fn parse_listen(text: &str, is_open: bool) -> Result<SocketAddr, String> {
     match parse::address(text)? {
         address if is_open && !address.ip().is_loopback() => Err(format!(
             "must be a loopback address such as 127.0.0.1:8080, not {address}: no authentication is configured (api_keys, \
@@ -229,7 +229,7 @@ fn listen(text: &str, is_open: bool) -> Result<SocketAddr, String> {
 
 /// Parses the allowed origins. If no identity is checked, `*` would let any page write into the conversations of its
 /// visitor.
-fn allowed_origins(text: &str, is_open: bool) -> Result<Vec<String>, String> {
+fn parse_allowed_origins(text: &str, is_open: bool) -> Result<Vec<String>, String> {
     match parse::origins(text)? {
         origins if is_open && origins.iter().any(|origin| origin == "*") => {
             Err("must name the pages, not *: no authentication is configured, so any page could write".into())

@@ -3,26 +3,26 @@
 
 mod login;
 mod sessions;
-mod found;
+mod search_results;
 mod conversation;
 mod deletion;
-mod numbers;
+mod stats;
 mod talk;
 mod health;
-mod dead;
+mod dead_letters;
 
 // The modules below are shared by the pages.
 mod forms;
 mod visitor;
 mod page;
 mod row;
-mod said;
-mod turn;
+mod message_view;
+mod latency_bar;
 mod chart;
-mod figures;
-mod letter;
+mod pipeline_status;
+mod letter_view;
 mod assets;
-mod words;
+mod format;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
@@ -30,29 +30,32 @@ use axum::routing::{get, post};
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::CompressionLevel;
 
-use crate::metered::meter;
+use crate::metered::meter_reading;
 use crate::state::AppState;
 
 /// Returns the routes of the pages. Responses are compressed.
 pub(crate) fn routes(state: &AppState) -> Router<AppState> {
     Router::new()
-        .route("/", get(sessions::page))
-        .route("/sessions/{session_id}", get(conversation::page))
-        .route("/sessions/{session_id}/head", get(conversation::head))
-        .route("/sessions/{session_id}/said", get(conversation::said))
-        .route("/sessions/{session_id}/delete", get(deletion::ask).post(deletion::delete))
-        .route("/stats", get(numbers::page))
-        .route("/talk", get(talk::page))
-        .route("/health", get(health::page))
-        .route("/health/figures", get(health::figures))
-        .route("/health/letters/{seq}", get(dead::letter))
-        .route("/health/replay", post(dead::replay))
-        .route("/health/drop", get(dead::ask).post(dead::forget))
-        .route("/login", get(login::page).post(login::enter))
-        .route("/logout", post(login::leave))
-        .route("/assets/{name}", get(assets::answer))
-        .layer(from_fn_with_state(state.clone(), forms::check))
+        .route("/", get(sessions::show_sessions))
+        .route("/sessions/{session_id}", get(conversation::show_conversation))
+        .route("/sessions/{session_id}/head", get(conversation::show_head))
+        .route("/sessions/{session_id}/said", get(conversation::show_messages))
+        .route(
+            "/sessions/{session_id}/delete",
+            get(deletion::confirm_deletion).post(deletion::delete_conversation),
+        )
+        .route("/stats", get(stats::show_stats))
+        .route("/talk", get(talk::show_talk))
+        .route("/health", get(health::show_health))
+        .route("/health/figures", get(health::show_pipeline_status))
+        .route("/health/letters/{seq}", get(dead_letters::show_letter))
+        .route("/health/replay", post(dead_letters::replay_letters))
+        .route("/health/drop", get(dead_letters::confirm_drop).post(dead_letters::drop_letters))
+        .route("/login", get(login::show_login).post(login::log_in))
+        .route("/logout", post(login::log_out))
+        .route("/assets/{name}", get(assets::serve_asset))
+        .layer(from_fn_with_state(state.clone(), forms::check_form))
         // Inside the compression layer, so that reads are counted by their uncompressed size.
-        .layer(from_fn_with_state(state.clone(), meter))
+        .layer(from_fn_with_state(state.clone(), meter_reading))
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
 }

@@ -18,9 +18,9 @@ const DIRECTORY: &str = "deleted-users";
 
 /// The notes of incomplete deletions. Cheap to clone; all clones refer to the same notes.
 #[derive(Clone)]
-pub(crate) struct DeletedUsers(Arc<Shared>);
+pub(crate) struct DeletedUsers(Arc<DeletedUsersInner>);
 
-struct Shared {
+struct DeletedUsersInner {
     directory: PathBuf,
     /// Held while files are read and changed.
     files: Mutex<()>,
@@ -29,9 +29,9 @@ struct Shared {
 }
 
 /// Marks a request as deleting a user until it is dropped.
-pub(crate) struct Running(DeletedUsers, Uuid);
+pub(crate) struct RunningDeletion(DeletedUsers, Uuid);
 
-impl Drop for Running {
+impl Drop for RunningDeletion {
     fn drop(&mut self) {
         let mut running = self.0.0.running.lock();
         let requests = running.entry(self.1).or_default();
@@ -43,15 +43,15 @@ impl Drop for Running {
 }
 
 impl DeletedUsers {
-    pub(crate) fn below(data_dir: &Path) -> Self {
+    pub(crate) fn in_dir(data_dir: &Path) -> Self {
         let directory = data_dir.join(DIRECTORY);
-        Self(Arc::new(Shared { directory, files: Mutex::default(), running: Mutex::default() }))
+        Self(Arc::new(DeletedUsersInner { directory, files: Mutex::default(), running: Mutex::default() }))
     }
 
     /// Marks the user as being deleted by a request, so that the background task leaves the user to it.
-    pub(crate) fn begin(&self, user_id: Uuid) -> Running {
+    pub(crate) fn start_deletion(&self, user_id: Uuid) -> RunningDeletion {
         *self.0.running.lock().entry(user_id).or_default() += 1;
-        Running(self.clone(), user_id)
+        RunningDeletion(self.clone(), user_id)
     }
 
     /// True if a request is deleting the user now.
@@ -64,8 +64,12 @@ impl DeletedUsers {
     ///
     /// # Errors
     /// Fails if the note cannot be written.
-    pub(crate) async fn note(&self, user_id: Uuid, moment: Timestamp) -> io::Result<Option<Timestamp>> {
-        self.change(move |notes| {
+    pub(crate) async fn note_deletion(
+        &self,
+        user_id: Uuid,
+        moment: Timestamp,
+    ) -> io::Result<Option<Timestamp>> {
+        self.with_files(move |notes| {
             let noted = notes.read(user_id);
             if noted.is_none_or(|noted| noted < moment) {
                 notes.write(user_id, moment)?;
@@ -76,7 +80,7 @@ impl DeletedUsers {
     }
 
     /// Removes the note for this time, because the deletion is complete. A note with another time is kept.
-    pub(crate) async fn forget(&self, user_id: Uuid, moment: Timestamp) -> io::Result<()> {
+    pub(crate) async fn clear_note(&self, user_id: Uuid, moment: Timestamp) -> io::Result<()> {
         self.put_back(user_id, moment, None).await
     }
 
@@ -87,7 +91,7 @@ impl DeletedUsers {
         moment: Timestamp,
         before: Option<Timestamp>,
     ) -> io::Result<()> {
-        self.change(move |notes| match before {
+        self.with_files(move |notes| match before {
             _ if notes.read(user_id) != Some(moment) => Ok(()),
             Some(before) => notes.write(user_id, before),
             None => fs::remove_file(notes.file(user_id)),
@@ -96,8 +100,8 @@ impl DeletedUsers {
     }
 
     /// Returns the users whose deletion is not complete, with the time of each deletion.
-    pub(crate) async fn due(&self) -> Vec<(Uuid, Timestamp)> {
-        let list = |notes: &Shared| {
+    pub(crate) async fn list_due(&self) -> Vec<(Uuid, Timestamp)> {
+        let list = |notes: &DeletedUsersInner| {
             let entries = match fs::read_dir(&notes.directory) {
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
                 entries => entries?,
@@ -105,15 +109,15 @@ impl DeletedUsers {
             let users = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
             Ok(users.filter_map(|user_id| Some((user_id, notes.read(user_id)?))).collect())
         };
-        self.change(list).await.unwrap_or_else(|error| {
+        self.with_files(list).await.unwrap_or_else(|error| {
             tracing::debug!("cannot list the users to delete: {error}");
             Vec::new()
         })
     }
 
-    async fn change<T: Send + 'static>(
+    async fn with_files<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Shared) -> io::Result<T> + Send + 'static,
+        work: impl FnOnce(&DeletedUsersInner) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
         let notes = Arc::clone(&self.0);
         let work = move || {
@@ -124,7 +128,7 @@ impl DeletedUsers {
     }
 }
 
-impl Shared {
+impl DeletedUsersInner {
     fn file(&self, user_id: Uuid) -> PathBuf {
         self.directory.join(user_id.to_string())
     }
@@ -156,32 +160,32 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn requests_at_the_same_time_keep_the_latest_moment() {
         let dir = tempfile::tempdir().unwrap();
-        let notes = DeletedUsers::below(dir.path());
+        let notes = DeletedUsers::in_dir(dir.path());
         let user = Uuid::new_v4();
         let requests = (1..=50).map(|micros| {
             let notes = notes.clone();
-            tokio::spawn(async move { notes.note(user, at(micros)).await })
+            tokio::spawn(async move { notes.note_deletion(user, at(micros)).await })
         });
         for request in requests.collect::<Vec<_>>() {
             request.await.unwrap().unwrap();
         }
-        assert_eq!(notes.due().await, [(user, at(50))]);
-        notes.forget(user, at(49)).await.unwrap();
-        assert_eq!(notes.due().await, [(user, at(50))], "a later deletion is not done");
-        notes.forget(user, at(50)).await.unwrap();
-        assert_eq!(notes.due().await, []);
+        assert_eq!(notes.list_due().await, [(user, at(50))]);
+        notes.clear_note(user, at(49)).await.unwrap();
+        assert_eq!(notes.list_due().await, [(user, at(50))], "a later deletion is not done");
+        notes.clear_note(user, at(50)).await.unwrap();
+        assert_eq!(notes.list_due().await, []);
     }
 
     #[tokio::test]
     async fn a_request_that_is_refused_leaves_the_note_of_an_earlier_one() {
         let dir = tempfile::tempdir().unwrap();
-        let notes = DeletedUsers::below(dir.path());
+        let notes = DeletedUsers::in_dir(dir.path());
         let user = Uuid::new_v4();
-        assert_eq!(notes.note(user, at(1)).await.unwrap(), None);
-        let before = notes.note(user, at(2)).await.unwrap();
+        assert_eq!(notes.note_deletion(user, at(1)).await.unwrap(), None);
+        let before = notes.note_deletion(user, at(2)).await.unwrap();
         notes.put_back(user, at(2), before).await.unwrap();
-        assert_eq!(notes.due().await, [(user, at(1))]);
-        let running = notes.begin(user);
+        assert_eq!(notes.list_due().await, [(user, at(1))]);
+        let running = notes.start_deletion(user);
         assert!(notes.is_running(user));
         drop(running);
         assert!(!notes.is_running(user));

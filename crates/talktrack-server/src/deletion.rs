@@ -27,8 +27,8 @@ use crate::store::PAGE;
 
 /// How long a deletion waits for a remote store, and for one that is known to be unavailable. The store completes the
 /// deletion later in either case.
-const PATIENCE: Duration = Duration::from_secs(10);
-const LITTLE_PATIENCE: Duration = Duration::from_secs(1);
+const ERASE_TIMEOUT: Duration = Duration::from_secs(10);
+const AWAY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The advice for a caller who deletes an absent session.
 const REFUSED_FROM_NOW_ON: &str =
@@ -39,7 +39,8 @@ const TOGETHER: usize = 50;
 
 /// What was removed.
 #[derive(Debug, Default, Serialize, ToSchema)]
-pub(crate) struct Gone {
+#[schema(as = Gone)]
+pub(crate) struct DeletionReport {
     /// Sessions removed from the store.
     sessions: u64,
     /// Messages removed from the store.
@@ -66,7 +67,7 @@ enum InStore {
     Pending,
 }
 
-impl Gone {
+impl DeletionReport {
     fn add(&mut self, removed: DeletionCounts) {
         self.sessions += removed.sessions;
         self.messages += removed.messages;
@@ -105,7 +106,7 @@ pub(crate) async fn delete_session(
     state: &AppState,
     caller: &Caller,
     name: &SessionName,
-) -> Result<(Uuid, Gone), Problem> {
+) -> Result<(Uuid, DeletionReport), Problem> {
     let Granted { session_id, claim, owner, .. } = match access::to_delete(state, caller, name).await {
         Err(problem) if problem.code() == NotDurable::UnknownSession.code() => {
             refuse_absent(state, access::absent_to_delete(caller, name)).await?;
@@ -114,14 +115,14 @@ pub(crate) async fn delete_session(
         granted => granted?,
     };
     let state = state.clone();
-    let gone = finish(async move {
-        let mut gone = Gone::default();
+    let gone = run_to_completion(async move {
+        let mut gone = DeletionReport::default();
         let accepted = match claim {
             Some(owner) => state.tracker().delete_session(session_id, Some(owner)),
             None => state.tracker().delete_session_of_any_user(session_id, owner),
         };
-        delete(&state, session_id, accepted?, &mut gone).await?;
-        gone.remaining = remaining::find(&state).await;
+        delete_one(&state, session_id, accepted?, &mut gone).await?;
+        gone.remaining = remaining::find_remaining(&state).await;
         Ok(gone)
     });
     Ok((session_id, gone.await?))
@@ -136,14 +137,16 @@ async fn refuse_absent(state: &AppState, sessions: Vec<(Uuid, Option<Uuid>)>) ->
             let Deletion { here, in_store } = accepted?;
             // The result is ignored: the caller must not learn that the session is another user's.
             let _ = here.durable().await;
-            let _ = timeout(LITTLE_PATIENCE, in_store.durable()).await;
-            Ok(Gone::default())
+            let _ = timeout(AWAY_TIMEOUT, in_store.durable()).await;
+            Ok(DeletionReport::default())
         }
     });
     let marks: Vec<_> = marks.collect();
-    finish(async move { join_all(marks).await.into_iter().try_fold(Gone::default(), |_, mark| mark) })
-        .await
-        .map(drop)
+    run_to_completion(async move {
+        join_all(marks).await.into_iter().try_fold(DeletionReport::default(), |_, mark| mark)
+    })
+    .await
+    .map(drop)
 }
 
 /// Deletes all data of a user: stored sessions, waiting records and dead letters. If the store is unavailable, the data
@@ -151,16 +154,19 @@ async fn refuse_absent(state: &AppState, sessions: Vec<(Uuid, Option<Uuid>)>) ->
 ///
 /// # Errors
 /// Fails if the deletion cannot be accepted now.
-pub(crate) async fn delete_user(state: &AppState, user_id: Uuid) -> Result<Gone, Problem> {
+pub(crate) async fn delete_user(state: &AppState, user_id: Uuid) -> Result<DeletionReport, Problem> {
     let state = state.clone();
-    finish(async move {
-        let _running = state.deleted_users().begin(user_id);
+    run_to_completion(async move {
+        let _running = state.deleted_users().start_deletion(user_id);
         let moment = SystemClock.now();
         // The note is written before the tombstone. The process may end as soon as the store has the tombstone, and
         // then only this note leads to the remaining sessions.
-        let noted =
-            if state.is_remote() { state.deleted_users().note(user_id, moment).await } else { Ok(None) };
-        let mut gone = Gone::default();
+        let noted = if state.is_remote() {
+            state.deleted_users().note_deletion(user_id, moment).await
+        } else {
+            Ok(None)
+        };
+        let mut gone = DeletionReport::default();
         // The tombstone is written before the sessions are listed. A session that begins after it is new and is kept;
         // the store has every earlier session by then, so the list contains it.
         match state.tracker().delete_user(user_id) {
@@ -172,11 +178,11 @@ pub(crate) async fn delete_user(state: &AppState, user_id: Uuid) -> Result<Gone,
             }
         }
         if gone.is_done() {
-            due_users::forget(&state, user_id, moment).await;
+            due_users::clear_note(&state, user_id, moment).await;
         } else {
             noted.map_err(|error| not_noted(&error))?;
         }
-        gone.remaining = remaining::find(&state).await;
+        gone.remaining = remaining::find_remaining(&state).await;
         Ok(gone)
     })
     .await
@@ -186,7 +192,7 @@ async fn delete_all(
     state: &AppState,
     user_id: Uuid,
     Deletion { here, in_store }: Deletion,
-    gone: &mut Gone,
+    gone: &mut DeletionReport,
 ) -> Result<(), Problem> {
     here.durable().await?;
     if done_in_time(state, in_store).await?.is_none() {
@@ -207,7 +213,9 @@ async fn delete_all(
     Ok(())
 }
 
-async fn finish(work: impl Future<Output = Result<Gone, Problem>> + Send + 'static) -> Result<Gone, Problem> {
+async fn run_to_completion(
+    work: impl Future<Output = Result<DeletionReport, Problem>> + Send + 'static,
+) -> Result<DeletionReport, Problem> {
     let stopped = |_| Problem::from(NotDurable::Stopped);
     tokio::spawn(work).await.map_err(stopped)?
 }
@@ -216,7 +224,7 @@ async fn delete_some(
     state: &AppState,
     sessions: Vec<Uuid>,
     user_id: Uuid,
-    gone: &mut Gone,
+    gone: &mut DeletionReport,
 ) -> Result<(), Problem> {
     for some in sessions.chunks(TOGETHER) {
         delete_together(state, some, user_id, gone).await?;
@@ -228,13 +236,13 @@ async fn delete_together(
     state: &AppState,
     sessions: &[Uuid],
     user_id: Uuid,
-    gone: &mut Gone,
+    gone: &mut DeletionReport,
 ) -> Result<(), Problem> {
     let deletions = sessions.iter().map(|session_id| async move {
-        let mut gone = Gone::default();
+        let mut gone = DeletionReport::default();
         let deleted = async {
             let accepted = state.tracker().delete_session(*session_id, Some(user_id))?;
-            delete(state, *session_id, accepted, &mut gone).await
+            delete_one(state, *session_id, accepted, &mut gone).await
         };
         (deleted.await, gone)
     });
@@ -244,7 +252,7 @@ async fn delete_together(
             Err(problem) if problem.code() == NotDurable::OtherUser.code() => {}
             deleted => deleted?,
         }
-        let Gone { sessions, messages, dead_letters, journal, audio, store, .. } = one;
+        let DeletionReport { sessions, messages, dead_letters, journal, audio, store, .. } = one;
         gone.add(DeletionCounts { sessions, messages, dead_letters, journal });
         gone.audio += audio;
         if store == InStore::Pending {
@@ -254,14 +262,14 @@ async fn delete_together(
     Ok(())
 }
 
-async fn delete(
+async fn delete_one(
     state: &AppState,
     session_id: Uuid,
     Deletion { here, in_store }: Deletion,
-    gone: &mut Gone,
+    gone: &mut DeletionReport,
 ) -> Result<(), Problem> {
     gone.add(here.durable().await?);
-    if timeout(PATIENCE, state.tracker().wait_until_erased()).await.is_err() {
+    if timeout(ERASE_TIMEOUT, state.tracker().wait_until_erased()).await.is_err() {
         gone.store = InStore::Pending;
     }
     match done_in_time(state, in_store).await? {
@@ -269,7 +277,7 @@ async fn delete(
         None => gone.store = InStore::Pending,
     }
     // After the store confirms the deletion, further records may be purged here.
-    if gone.is_done() && timeout(PATIENCE, state.tracker().wait_until_erased()).await.is_err() {
+    if gone.is_done() && timeout(ERASE_TIMEOUT, state.tracker().wait_until_erased()).await.is_err() {
         gone.store = InStore::Pending;
     }
     match recordings::remove(state, session_id).await {
@@ -285,7 +293,7 @@ async fn done_in_time(
     in_store: SessionReceipt<DeletionCounts>,
 ) -> Result<Option<DeletionCounts>, Problem> {
     let is_away = state.tracker().health().store.is_some();
-    match timeout(if is_away { LITTLE_PATIENCE } else { PATIENCE }, in_store.durable()).await {
+    match timeout(if is_away { AWAY_TIMEOUT } else { ERASE_TIMEOUT }, in_store.durable()).await {
         Ok(Ok(removed)) => Ok(Some(removed)),
         Ok(Err(NotDurable::Stopped)) | Err(_) => Ok(None),
         Ok(Err(why)) => Err(why.into()),
@@ -294,14 +302,18 @@ async fn done_in_time(
 
 /// Returns the sessions of a user that are in memory, waiting for the store, or stored. If the store cannot answer,
 /// marks the deletion as pending and returns only the others.
-async fn sessions_of(state: &AppState, user_id: Uuid, gone: &mut Gone) -> Result<HashSet<Uuid>, Problem> {
+async fn sessions_of(
+    state: &AppState,
+    user_id: Uuid,
+    gone: &mut DeletionReport,
+) -> Result<HashSet<Uuid>, Problem> {
     let mut found: HashSet<Uuid> = state.tracker().sessions_of_user(user_id).into_iter().collect();
     found.extend(state.local().journaled_sessions_of(user_id).await.map_err(|error| unreadable(&error))?);
     if state.is_remote() && state.tracker().health().store.is_some() {
         gone.store = InStore::Pending;
         return Ok(found);
     }
-    match timeout(PATIENCE, sessions_in_store(state, user_id)).await {
+    match timeout(ERASE_TIMEOUT, sessions_in_store(state, user_id)).await {
         Ok(Ok(stored)) => found.extend(stored),
         Ok(Err(error)) if !state.is_remote() => return Err(unreadable(&error)),
         Ok(Err(_)) | Err(_) => gone.store = InStore::Pending,

@@ -94,7 +94,7 @@ impl Problem {
     }
 
     /// Converts the problem to that of a request with several parts, none of which was accepted.
-    pub(crate) fn of_all(self, acks: Value) -> Self {
+    pub(crate) fn with_acks(self, acks: Value) -> Self {
         Self {
             detail: format!("no message was accepted; the first error: {}", self.detail),
             acks: Some(acks),
@@ -223,7 +223,8 @@ impl From<NotDurable> for Problem {
 
 /// A problem document (RFC 9457).
 #[derive(Serialize, ToSchema)]
-pub(crate) struct Document {
+#[schema(as = Document)]
+pub(crate) struct ProblemDocument {
     #[schema(value_type = String, example = "about:blank")]
     r#type: &'static str,
     #[schema(value_type = String, example = "Bad Request")]
@@ -247,18 +248,21 @@ impl IntoResponses for Problem {
     fn responses() -> BTreeMap<String, RefOr<Described>> {
         let kinds =
             [("4XX", "The request was refused; nothing is kept."), ("5XX", "The server cannot do this now.")];
-        kinds.into_iter().map(|(status, meaning)| (status.to_owned(), described(meaning).into())).collect()
+        kinds
+            .into_iter()
+            .map(|(status, meaning)| (status.to_owned(), describe_response(meaning).into()))
+            .collect()
     }
 }
 
-fn described(meaning: &str) -> Described {
-    let document = Content::new(Some(Ref::from_schema_name(Document::name())));
+fn describe_response(meaning: &str) -> Described {
+    let document = Content::new(Some(Ref::from_schema_name(ProblemDocument::name())));
     ResponseBuilder::new().description(meaning).content(PROBLEM_JSON, document).build()
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let document = Document {
+        let document = ProblemDocument {
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or_default(),
             status: self.status.as_u16(),

@@ -19,8 +19,8 @@ use talktrack::store::sqlite::SqliteReader;
 use talktrack::{ReadError, Tracker};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-pub(crate) use event::{closing, gap, mark};
-pub(crate) use listener::{Filter, Listener, Next};
+pub(crate) use event::{closing_event, gap_event, position_event};
+pub(crate) use listener::{EventFilter, Listener, NextEvents};
 
 use ring::Ring;
 use source::Source;
@@ -33,9 +33,9 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 /// The live events. Cheap to clone; all clones refer to the same state.
 #[derive(Clone)]
-pub(crate) struct Events(Arc<Shared>);
+pub(crate) struct Events(Arc<EventsInner>);
 
-struct Shared {
+struct EventsInner {
     /// The source for the reader that fills the ring.
     live: Source,
     /// The source for listeners that have fallen behind the ring.
@@ -46,11 +46,11 @@ struct Shared {
     head: watch::Sender<Seq>,
     listeners: watch::Sender<usize>,
     /// Holds one permit for each further listener that `max_listeners` allows.
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 /// The permit for one listener. Dropping it frees the place for another listener.
-pub(crate) struct Place {
+pub(crate) struct ListenerPermit {
     events: Events,
     _permit: OwnedSemaphorePermit,
 }
@@ -61,7 +61,7 @@ impl Events {
     ///
     /// # Errors
     /// Fails if the file cannot be opened.
-    pub(crate) fn of(
+    pub(crate) fn new(
         tracker: &Tracker,
         open: impl Fn() -> Result<SqliteReader, ReadError>,
         is_remote: bool,
@@ -69,27 +69,27 @@ impl Events {
     ) -> Result<Self, ReadError> {
         gauge().set(0);
         let source = || -> Result<Source, ReadError> { Ok(Source::new(tracker.clone(), open()?, is_remote)) };
-        Ok(Self(Arc::new(Shared {
+        Ok(Self(Arc::new(EventsInner {
             live: source()?,
             late: source()?,
             catching_up: Semaphore::new(CATCHING_UP),
             ring: Mutex::default(),
             head: watch::Sender::new(0),
             listeners: watch::Sender::new(0),
-            places: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
+            permits: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
         })))
     }
 
     /// Reserves a place for one more listener; `None` if all places are taken.
-    pub(crate) fn take_place(&self) -> Option<Place> {
-        let permit = Arc::clone(&self.0.places).try_acquire_owned().ok()?;
+    pub(crate) fn acquire_permit(&self) -> Option<ListenerPermit> {
+        let permit = Arc::clone(&self.0.permits).try_acquire_owned().ok()?;
         self.0.listeners.send_modify(|listeners| *listeners += 1);
         gauge().increment(1);
-        Some(Place { events: self.clone(), _permit: permit })
+        Some(ListenerPermit { events: self.clone(), _permit: permit })
     }
 
     /// Waits until there are no listeners.
-    pub(crate) async fn all_left(&self) {
+    pub(crate) async fn wait_until_all_left(&self) {
         // `self` holds the sender, so this cannot fail.
         let _ = self.0.listeners.subscribe().wait_for(|listeners| *listeners == 0).await;
     }
@@ -99,22 +99,22 @@ impl Events {
         let mut listeners = self.0.listeners.subscribe();
         while listeners.wait_for(|listeners| *listeners > 0).await.is_ok() {
             tokio::select! {
-                () = self.follow() => {}
+                () = self.follow_changes() => {}
                 _ = listeners.wait_for(|listeners| *listeners == 0) => {}
             }
             let head = *self.0.head.borrow();
-            self.0.ring.lock().begin(head);
+            self.0.ring.lock().reset(head);
         }
     }
 
-    async fn follow(&self) {
-        let Shared { live, ring, head, .. } = &*self.0;
+    async fn follow_changes(&self) {
+        let EventsInner { live, ring, head, .. } = &*self.0;
         let mut durability = live.durability();
-        let Ok(mut place) = live.newest().await else { return tokio::time::sleep(PAUSE).await };
-        ring.lock().begin(place);
+        let Ok(mut place) = live.newest_seq().await else { return tokio::time::sleep(PAUSE).await };
+        ring.lock().reset(place);
         head.send_replace(place);
         loop {
-            match live.page(place).await {
+            match live.read_page(place).await {
                 Ok(page) if page.next == place => durability.changed().await,
                 Ok(page) => {
                     place = page.next;
@@ -122,7 +122,7 @@ impl Events {
                     // More changes arrived than are kept, so this reader has missed some. A listener at the same
                     // position finds the gap when it reads the journal itself.
                     if let Some(gap) = page.gap {
-                        ring.begin(gap);
+                        ring.reset(gap);
                     }
                     ring.push(page.events, place);
                     drop(ring);
@@ -137,7 +137,7 @@ impl Events {
     }
 }
 
-impl Drop for Place {
+impl Drop for ListenerPermit {
     fn drop(&mut self) {
         self.events.0.listeners.send_modify(|listeners| *listeners -= 1);
         gauge().decrement(1);

@@ -22,21 +22,21 @@ pub(crate) struct Lines<R> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Line<'a> {
     /// The place of the line.
-    pub(crate) place: Place<'a>,
+    pub(crate) place: LinePosition<'a>,
     /// The text, or why the line is unreadable.
     pub(crate) text: Result<&'a str, &'static str>,
 }
 
 /// A place in a file. `Display` gives `file:line`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place<'a> {
+pub(crate) struct LinePosition<'a> {
     /// The file's name.
     pub(crate) file: &'a str,
     /// The line's number, from 1.
     pub(crate) line: u64,
 }
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for LinePosition<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.file, self.line)
     }
@@ -56,7 +56,7 @@ impl Lines<Box<dyn BufRead + Send>> {
 }
 
 impl<R: BufRead> Lines<R> {
-    /// Reads lines from any input. `name` is its name in [`Place`].
+    /// Reads lines from any input. `name` is its name in [`LinePosition`].
     pub(crate) fn new(input: R, name: impl Into<String>) -> Self {
         Self { input, name: name.into(), number: 0, buffer: Vec::new() }
     }
@@ -71,8 +71,8 @@ impl<R: BufRead> Lines<R> {
             }
             self.number += 1;
             if !fits || !self.buffer.trim_ascii().is_empty() {
-                let place = Place { file: &self.name, line: self.number };
-                return Ok(Some(Line { place, text: text(&self.buffer, fits) }));
+                let place = LinePosition { file: &self.name, line: self.number };
+                return Ok(Some(Line { place, text: decode_line(&self.buffer, fits) }));
             }
         }
     }
@@ -91,7 +91,7 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
-fn text(line: &[u8], fits: bool) -> Result<&str, &'static str> {
+fn decode_line(line: &[u8], fits: bool) -> Result<&str, &'static str> {
     if !fits {
         return Err("longer than 8 MiB");
     }
@@ -130,6 +130,6 @@ mod tests {
 
     #[test]
     fn a_place_reads_as_editors_know_it() {
-        assert_eq!(Place { file: "conv.jsonl", line: 7 }.to_string(), "conv.jsonl:7");
+        assert_eq!(LinePosition { file: "conv.jsonl", line: 7 }.to_string(), "conv.jsonl:7");
     }
 }

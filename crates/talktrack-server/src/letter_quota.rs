@@ -16,13 +16,13 @@ use crate::state::AppState;
 const INTERVAL: Duration = Duration::from_secs(2);
 
 /// Counts the dead letters whenever they change, until the server stops.
-pub(crate) async fn follow(state: AppState) {
+pub(crate) async fn run(state: AppState) {
     let mut counted = None;
     loop {
         let (books, begun) = (state.tracker().health().books, Instant::now());
         let changes = |books: &Books| (books.dead_lettered, books.letters_taken_out, books.deleted);
         if counted != Some(changes(&books)) {
-            match count(&state).await {
+            match count_bytes(&state).await {
                 Ok(()) => counted = Some(changes(&books)),
                 Err(error) => tracing::debug!(%error, "the dead letters cannot be counted now"),
             }
@@ -33,7 +33,7 @@ pub(crate) async fn follow(state: AppState) {
 
 /// Counts the dead letters of all users together and of each user. A record that was written with a token names its
 /// user.
-async fn count(state: &AppState) -> Result<(), ReadError> {
+async fn count_bytes(state: &AppState) -> Result<(), ReadError> {
     let letters = state.local().dead_letter_bytes().await?;
     state.tracker().set_dead_letter_bytes(letters.iter().map(|(_, bytes)| bytes).sum());
     let of_users = letters.into_iter().filter_map(|(user, bytes)| Some((user?, bytes)));

@@ -13,7 +13,7 @@ mod command;
 mod serve;
 mod router;
 mod trail;
-mod guard;
+mod middleware;
 mod socket;
 mod dashboard;
 mod api;
@@ -22,12 +22,12 @@ mod transcript;
 mod jsonl;
 mod wire;
 mod schema;
-mod letters;
+mod dead_letters;
 mod retention;
 mod letter_quota;
 mod deletion;
 mod output;
-mod table;
+mod terminal;
 mod access;
 
 // The modules below are shared by all modules above.

@@ -24,11 +24,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 pub(crate) use address::neighbourhood;
-pub(crate) use connections::{Admitted, Connections, Place};
+pub(crate) use connections::{AddressPermit, Admitted, Connections};
 
 use crate::config::{Config, Network};
 use crate::error::Problem;
-pub(crate) use counts::CountedPlace;
+pub(crate) use counts::CountedPermit;
 use counts::Counts;
 use rate::Rates;
 use reading::ReadRates;
@@ -68,9 +68,9 @@ pub(crate) enum Account {
 
 /// All limits. Cheap to clone; all clones refer to the same counts.
 #[derive(Clone)]
-pub(crate) struct Limits(Arc<Shared>);
+pub(crate) struct Limits(Arc<LimitsInner>);
 
-struct Shared {
+struct LimitsInner {
     keys: Option<Rates<Account>>,
     users: Option<Rates<Account>>,
     /// In KiB.
@@ -103,19 +103,19 @@ pub(crate) struct Meter {
 
 /// A limit was exceeded. The request may be retried after this many seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Wait {
+pub(crate) struct RateLimited {
     what: &'static str,
     seconds: u32,
 }
 
 /// A share of the memory for request bodies, freed when dropped.
-pub(crate) type Room = OwnedSemaphorePermit;
+pub(crate) type BodyPermit = OwnedSemaphorePermit;
 
 impl Limits {
     pub(crate) fn new(config: &Config) -> Self {
         let limits = &config.caller_limits;
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Self(Arc::new(Shared {
+        Self(Arc::new(LimitsInner {
             keys: limits.per_key.map(Rates::new),
             users: limits.per_user.map(Rates::new),
             user_bytes: limits.kib_per_user.map(|rate| Rates::with_burst(rate, BURST_SECONDS)),
@@ -136,8 +136,8 @@ impl Limits {
     }
 
     /// Returns the address of the client behind a connection from `peer`.
-    pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-        address::client(peer, headers, &self.0.trusted_proxies)
+    pub(crate) fn client_of(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        address::client_address(peer, headers, &self.0.trusted_proxies)
     }
 
     /// True if a request over a connection from `peer` left its client over TLS, according to a trusted proxy.
@@ -149,10 +149,10 @@ impl Limits {
     ///
     /// # Errors
     /// Fails if the address has exceeded its rate.
-    pub(crate) fn take_from_address(&self, address: IpAddr) -> Result<(), Wait> {
+    pub(crate) fn take_from_address(&self, address: IpAddr) -> Result<(), RateLimited> {
         match &self.0.addresses {
             Some(rates) => {
-                rates.take(&neighbourhood(address)).map_err(|seconds| Wait::met("address", seconds))
+                rates.take(&neighbourhood(address)).map_err(|seconds| RateLimited::new("address", seconds))
             }
             None => Ok(()),
         }
@@ -162,24 +162,26 @@ impl Limits {
     ///
     /// # Errors
     /// Fails if the account has exceeded its rate.
-    pub(crate) fn take_from(&self, account: Option<&Account>) -> Result<(), Wait> {
+    pub(crate) fn take_from(&self, account: Option<&Account>) -> Result<(), RateLimited> {
         let Some(account) = account else { return Ok(()) };
         let (rates, what) = match account {
             Account::Key(_) => (&self.0.keys, "key"),
             Account::User(_) => (&self.0.users, "user"),
         };
-        rates.as_ref().map_or(Ok(()), |rates| rates.take(account).map_err(|seconds| Wait::met(what, seconds)))
+        rates
+            .as_ref()
+            .map_or(Ok(()), |rates| rates.take(account).map_err(|seconds| RateLimited::new(what, seconds)))
     }
 
     /// Counts this many bytes of a body or frame against this account.
     ///
     /// # Errors
     /// Fails if a user has sent too many bytes. Keys have no such limit.
-    pub(crate) fn take_bytes(&self, account: Option<&Account>, bytes: usize) -> Result<(), Wait> {
+    pub(crate) fn take_bytes(&self, account: Option<&Account>, bytes: usize) -> Result<(), RateLimited> {
         match (&self.0.user_bytes, account) {
             (Some(rates), Some(account @ Account::User(_))) => {
                 let taken = rates.take_many(account, bytes.div_ceil(1 << 10));
-                taken.map_err(|seconds| Wait::met("bytes_per_user", seconds))
+                taken.map_err(|seconds| RateLimited::new("bytes_per_user", seconds))
             }
             _ => Ok(()),
         }
@@ -194,12 +196,12 @@ impl Limits {
     ///
     /// # Errors
     /// Fails if a user has read too many bytes.
-    fn check_reading(&self, account: &Account) -> Result<(), Wait> {
+    fn check_reading(&self, account: &Account) -> Result<(), RateLimited> {
         match self.reading_debt(account) {
             None => Ok(()),
             Some(debt) => {
                 let seconds = u32::try_from(debt.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX);
-                Err(Wait::met("read_bytes_per_user", seconds))
+                Err(RateLimited::new("read_bytes_per_user", seconds))
             }
         }
     }
@@ -223,14 +225,14 @@ impl Limits {
     pub(crate) fn begin_export(
         &self,
         account: Option<&Account>,
-    ) -> Result<Option<CountedPlace<Account>>, Problem> {
+    ) -> Result<Option<CountedPermit<Account>>, Problem> {
         let Some(account) = account else { return Ok(None) };
         let (most, whose) = match account {
             Account::User(_) => (self.0.exports_per_user, "user"),
             Account::Key(_) => (self.0.exports_per_key, "key"),
         };
         let Some(most) = most else { return Ok(None) };
-        self.0.exports.place(account.clone(), most).map(Some).ok_or_else(|| {
+        self.0.exports.acquire(account.clone(), most).map(Some).ok_or_else(|| {
             counter!(LIMITED, "limit" => "exports").increment(1);
             let detail =
                 format!("this {whose} has {most} exports in progress (max_exports_per_{whose}); try again");
@@ -248,11 +250,11 @@ impl Limits {
     ///
     /// # Errors
     /// Fails if the address has sent too many.
-    pub(crate) fn take_from_stranger(&self, address: Option<IpAddr>) -> Result<(), Wait> {
+    pub(crate) fn take_from_stranger(&self, address: Option<IpAddr>) -> Result<(), RateLimited> {
         match (&self.0.strangers, address) {
             (Some(rates), Some(address)) => {
                 let taken = rates.take(&neighbourhood(address));
-                taken.map_err(|seconds| Wait::met("unauthenticated", seconds))
+                taken.map_err(|seconds| RateLimited::new("unauthenticated", seconds))
             }
             _ => Ok(()),
         }
@@ -285,14 +287,14 @@ impl Limits {
     ///
     /// # Errors
     /// 503 if a user has too many connections.
-    pub(crate) fn connect(
+    pub(crate) fn acquire_connection(
         &self,
         account: Option<&Account>,
-    ) -> Result<Option<CountedPlace<Account>>, Problem> {
+    ) -> Result<Option<CountedPermit<Account>>, Problem> {
         let Some((account @ Account::User(_), most)) = account.zip(self.0.connections_per_user) else {
             return Ok(None);
         };
-        self.0.connections.place(account.clone(), most).map(Some).ok_or_else(|| {
+        self.0.connections.acquire(account.clone(), most).map(Some).ok_or_else(|| {
             counter!(LIMITED, "limit" => "connections_per_user").increment(1);
             let detail = format!("this user has {most} connections (max_connections_per_user)");
             Problem::busy(StatusCode::SERVICE_UNAVAILABLE, detail, 1)
@@ -300,7 +302,7 @@ impl Limits {
     }
 
     /// Returns the meter of a connection that stays open.
-    pub(crate) fn meter(&self, address: Option<IpAddr>, account: Option<Account>) -> Meter {
+    pub(crate) fn new_meter(&self, address: Option<IpAddr>, account: Option<Account>) -> Meter {
         Meter { limits: self.clone(), address, account }
     }
 
@@ -308,7 +310,7 @@ impl Limits {
     ///
     /// # Errors
     /// 503 if the bodies of all requests together take all of that memory.
-    pub(crate) fn room(&self, bytes: usize) -> Result<Room, Problem> {
+    pub(crate) fn reserve_body(&self, bytes: usize) -> Result<BodyPermit, Problem> {
         let count = u32::try_from(bytes).unwrap_or(u32::MAX);
         Arc::clone(&self.0.bodies).try_acquire_many_owned(count).map_err(|_| {
             counter!(LIMITED, "limit" => "bodies").increment(1);
@@ -318,14 +320,14 @@ impl Limits {
     }
 
     /// Removes the entries of inactive callers and addresses every minute, for as long as the server runs.
-    pub(crate) async fn keep_small(self) {
+    pub(crate) async fn sweep_idle(self) {
         loop {
             tokio::time::sleep(SWEEP).await;
             let accounts = [&self.0.keys, &self.0.users, &self.0.user_bytes];
-            accounts.into_iter().flatten().for_each(Rates::forget);
+            accounts.into_iter().flatten().for_each(Rates::remove_idle);
             let addresses = [&self.0.addresses, &self.0.strangers];
-            addresses.into_iter().flatten().for_each(Rates::forget);
-            self.0.user_reads.iter().for_each(ReadRates::forget);
+            addresses.into_iter().flatten().for_each(Rates::remove_idle);
+            self.0.user_reads.iter().for_each(ReadRates::remove_idle);
         }
     }
 }
@@ -343,20 +345,20 @@ impl Meter {
     ///
     /// # Errors
     /// Fails if there were too many frames or too many bytes.
-    pub(crate) fn take(&self, bytes: usize) -> Result<(), Wait> {
+    pub(crate) fn take(&self, bytes: usize) -> Result<(), RateLimited> {
         self.limits.take_from(self.account.as_ref())?;
         self.limits.take_bytes(self.account.as_ref(), bytes)?;
         self.address.map_or(Ok(()), |address| self.limits.take_from_address(address))
     }
 }
 
-impl Wait {
-    fn met(what: &'static str, seconds: u32) -> Self {
+impl RateLimited {
+    fn new(what: &'static str, seconds: u32) -> Self {
         counter!(LIMITED, "limit" => what).increment(1);
         Self { what, seconds }
     }
 
-    pub(crate) fn in_words(self) -> String {
+    pub(crate) fn describe(self) -> String {
         let Self { what, seconds } = self;
         match what {
             "unauthenticated" => format!(
@@ -373,8 +375,8 @@ impl Wait {
     }
 }
 
-impl From<Wait> for Problem {
-    fn from(wait: Wait) -> Self {
-        Self::busy(StatusCode::TOO_MANY_REQUESTS, wait.in_words(), wait.seconds)
+impl From<RateLimited> for Problem {
+    fn from(wait: RateLimited) -> Self {
+        Self::busy(StatusCode::TOO_MANY_REQUESTS, wait.describe(), wait.seconds)
     }
 }

@@ -16,7 +16,11 @@ use crate::limits::{Account, Limits, Reading};
 use crate::state::AppState;
 
 /// Passes a request on, and counts the bytes of its response.
-pub(crate) async fn meter(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn meter_reading(
+    State(state): State<AppState>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let is_reading = [Method::GET, Method::HEAD].contains(request.method());
     // Opening a WebSocket is never delayed by the read limit.
     if !is_reading || request.headers().contains_key(header::UPGRADE) {

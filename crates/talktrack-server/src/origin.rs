@@ -20,7 +20,7 @@ pub(crate) struct Origins<'a> {
 
 impl Origins<'_> {
     /// Refuses requests from foreign pages.
-    pub(crate) fn check(self, headers: &HeaderMap) -> Result<(), Problem> {
+    pub(crate) fn check_origin(self, headers: &HeaderMap) -> Result<(), Problem> {
         let refused = || {
             let detail =
                 "Origin: only pages from this machine (localhost) and of allowed_origins may connect";
@@ -41,7 +41,7 @@ impl Origins<'_> {
     /// Refuses requests of foreign pages that change something: the browser may send its user's cookie, or may be on
     /// the trusted machine.
     pub(crate) fn check_writing(self, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
-        if method.is_safe() { Ok(()) } else { self.check(headers) }
+        if method.is_safe() { Ok(()) } else { self.check_origin(headers) }
     }
 
     /// If only this machine is trusted, the `Host` must be a name of this machine. This applies to every path,
@@ -122,17 +122,17 @@ mod tests {
     #[test]
     fn with_an_identity_the_servers_own_pages_are_welcome_under_whatever_name() {
         let origins = Origins { allowed: &[], is_open: false };
-        assert_eq!(origins.check(&headers("talk.example", "https://talk.example")), Ok(()));
-        assert_eq!(origins.check(&headers("talk.example:8443", "https://TALK.example:8443")), Ok(()));
-        assert!(origins.check(&headers("talk.example", "https://evil.example")).is_err());
-        assert!(origins.check(&headers("talk.example", "null")).is_err());
+        assert_eq!(origins.check_origin(&headers("talk.example", "https://talk.example")), Ok(()));
+        assert_eq!(origins.check_origin(&headers("talk.example:8443", "https://TALK.example:8443")), Ok(()));
+        assert!(origins.check_origin(&headers("talk.example", "https://evil.example")).is_err());
+        assert!(origins.check_origin(&headers("talk.example", "null")).is_err());
         assert_eq!(origins.check_host(&Uri::from_static("/"), &headers("talk.example", "null")), Ok(()));
     }
 
     #[test]
     fn without_one_only_the_names_of_this_machine_count() {
         let origins = Origins { allowed: &["https://dev.example".to_owned()], is_open: true };
-        assert!(origins.check(&headers("rebound.example", "http://rebound.example")).is_err());
+        assert!(origins.check_origin(&headers("rebound.example", "http://rebound.example")).is_err());
         let check = |target: &'static str, host: &'static str| {
             origins.check_host(&Uri::from_static(target), &headers(host, "null"))
         };
@@ -148,7 +148,7 @@ mod tests {
         assert!(origins.check_host(&Uri::from_static("/"), &two).is_err());
         let mut two = headers("localhost", "http://localhost");
         two.append(ORIGIN, HeaderValue::from_static("http://evil.example"));
-        assert!(origins.check(&two).is_err());
+        assert!(origins.check_origin(&two).is_err());
         let evil = headers("localhost", "http://evil.example");
         assert_eq!(origins.check_writing(&Method::GET, &evil), Ok(()));
         assert!(origins.check_writing(&Method::POST, &evil).is_err());

@@ -10,7 +10,7 @@ use tokio::io::Interest;
 use tokio::net::unix::pipe::Sender;
 
 use crate::error::Failure;
-use crate::table::View;
+use crate::terminal::View;
 use crate::visible;
 
 /// Why a command stops early.
@@ -24,7 +24,7 @@ pub(crate) enum Stop {
 
 impl Stop {
     /// Converts this to the outcome of the command. A closed standard output is a success.
-    pub(crate) fn outcome(self) -> Result<ExitCode, Failure> {
+    pub(crate) fn into_outcome(self) -> Result<ExitCode, Failure> {
         match self {
             Self::ReaderGone => Ok(ExitCode::SUCCESS),
             Self::Failed(failure) => Err(failure),
@@ -40,7 +40,7 @@ impl<E: Into<Failure>> From<E> for Stop {
 
 /// Returns when the reader closes standard output, for commands that rarely write. Never returns if standard output
 /// cannot be watched, such as a file.
-pub(crate) async fn reader_gone() {
+pub(crate) async fn wait_until_reader_gone() {
     // The descriptor is only watched, never written to, so it may stay in blocking mode.
     if let Ok(descriptor) = io::stdout().as_fd().try_clone_to_owned()
         && let Ok(pipe) = Sender::from_owned_fd_unchecked(descriptor)
@@ -52,14 +52,15 @@ pub(crate) async fn reader_gone() {
 }
 
 /// Ends a command with its results, as one line of JSON or as text.
-pub(crate) fn sum_up(
+pub(crate) fn print_summary(
     json: bool,
     summary: &impl Serialize,
-    in_words: impl FnOnce(View) -> String,
+    describe: impl FnOnce(View) -> String,
     code: ExitCode,
 ) -> Result<ExitCode, Failure> {
     let mut output = Output::stdout();
-    let written = if json { output.json(summary) } else { output.line(&in_words(View::of_stdout())) };
+    let written =
+        if json { output.write_json(summary) } else { output.write_line(&describe(View::for_stdout())) };
     match written.and_then(|()| output.flush()) {
         Ok(()) | Err(Stop::ReaderGone) => Ok(code),
         Err(Stop::Failed(failure)) => Err(failure),
@@ -76,42 +77,42 @@ pub(crate) struct Output {
 impl Output {
     /// Returns standard output.
     pub(crate) fn stdout() -> Self {
-        Self { is_terminal: io::stdout().is_terminal(), ..Self::to(io::stdout()) }
+        Self { is_terminal: io::stdout().is_terminal(), ..Self::to_writer(io::stdout()) }
     }
 
     /// Returns the output to a file or any other writer.
-    pub(crate) fn to(target: impl Write + 'static) -> Self {
+    pub(crate) fn to_writer(target: impl Write + 'static) -> Self {
         Self { target: Box::new(BufWriter::with_capacity(1 << 16, target)), is_terminal: false }
     }
 
     /// Writes one line.
-    pub(crate) fn line(&mut self, text: &str) -> Result<(), Stop> {
-        self.text(text).and_then(|()| self.text("\n"))
+    pub(crate) fn write_line(&mut self, text: &str) -> Result<(), Stop> {
+        self.write_text(text).and_then(|()| self.write_text("\n"))
     }
 
     /// Writes text unchanged, or for a terminal with harmful characters made visible.
-    pub(crate) fn text(&mut self, text: &str) -> Result<(), Stop> {
-        let text = if self.is_terminal { visible::safe_with_our_own(text) } else { text.into() };
-        self.target.write_all(text.as_bytes()).map_err(|error| stop(&error))
+    pub(crate) fn write_text(&mut self, text: &str) -> Result<(), Stop> {
+        let text = if self.is_terminal { visible::escape_except_dim(text) } else { text.into() };
+        self.target.write_all(text.as_bytes()).map_err(|error| stop_for(&error))
     }
 
     /// Writes a value as one line of JSON.
-    pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<(), Stop> {
+    pub(crate) fn write_json(&mut self, value: &impl Serialize) -> Result<(), Stop> {
         if self.is_terminal {
-            let json = serde_json::to_string(value).map_err(|error| stop(&error.into()))?;
-            return self.line(&visible::safe_json(&json));
+            let json = serde_json::to_string(value).map_err(|error| stop_for(&error.into()))?;
+            return self.write_line(&visible::escape_json(&json));
         }
-        serde_json::to_writer(&mut self.target, value).map_err(|error| stop(&error.into()))?;
-        self.target.write_all(b"\n").map_err(|error| stop(&error))
+        serde_json::to_writer(&mut self.target, value).map_err(|error| stop_for(&error.into()))?;
+        self.target.write_all(b"\n").map_err(|error| stop_for(&error))
     }
 
     /// Flushes what was written so far.
     pub(crate) fn flush(&mut self) -> Result<(), Stop> {
-        self.target.flush().map_err(|error| stop(&error))
+        self.target.flush().map_err(|error| stop_for(&error))
     }
 }
 
-fn stop(error: &io::Error) -> Stop {
+fn stop_for(error: &io::Error) -> Stop {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Stop::ReaderGone,
         _ => Stop::Failed(Failure::new(format_args!("cannot write the output: {error}"))),
@@ -135,8 +136,8 @@ mod tests {
     }
 
     fn write_to(kind: io::ErrorKind) -> Stop {
-        let mut output = Output::to(Broken(kind));
-        output.json(&[1, 2]).and_then(|()| output.flush()).unwrap_err()
+        let mut output = Output::to_writer(Broken(kind));
+        output.write_json(&[1, 2]).and_then(|()| output.flush()).unwrap_err()
     }
 
     #[test]

@@ -7,29 +7,29 @@ use talktrack::{JsonObject, Status, Stored, StoredTime};
 
 /// Returns the row after the record, from what this node knows; `None` if the record cannot be applied to what is
 /// known.
-pub(crate) fn after(record: &Record, known: Option<SessionRow>) -> Option<SessionRow> {
+pub(crate) fn apply_record(record: &Record, known: Option<SessionRow>) -> Option<SessionRow> {
     Some(match (&record.body, known) {
         (Body::Start(start), None) => SessionRow::from_start(start, record.seq),
-        (Body::Start(start), Some(row)) => resumed(start, row),
-        (Body::Update(update), Some(row)) => updated(update, row),
-        (Body::End(end), Some(row)) => ended(end, row),
-        (Body::End(end), None) => ended(end, from_its_end(end)?),
+        (Body::Start(start), Some(row)) => apply_start(start, row),
+        (Body::Update(update), Some(row)) => apply_update(update, row),
+        (Body::End(end), Some(row)) => apply_end(end, row),
+        (Body::End(end), None) => apply_end(end, from_its_end(end)?),
         _ => return None,
     })
 }
 
-fn resumed(start: &SessionStart, row: SessionRow) -> SessionRow {
-    let metadata = merged(row.metadata.as_ref(), start.metadata.as_ref());
+fn apply_start(start: &SessionStart, row: SessionRow) -> SessionRow {
+    let metadata = merge_metadata(row.metadata.as_ref(), start.metadata.as_ref());
     let external_id = row.external_id.or_else(|| start.external_id.clone());
     let (status, end_reason, ended_at, duration_seconds) = (Status::Active.into(), None, None, None);
     SessionRow { status, end_reason, ended_at, duration_seconds, metadata, external_id, ..row }
 }
 
-fn updated(update: &SessionUpdate, row: SessionRow) -> SessionRow {
-    SessionRow { metadata: merged(row.metadata.as_ref(), Some(&update.metadata)), ..row }
+fn apply_update(update: &SessionUpdate, row: SessionRow) -> SessionRow {
+    SessionRow { metadata: merge_metadata(row.metadata.as_ref(), Some(&update.metadata)), ..row }
 }
 
-fn ended(end: &SessionEnd, row: SessionRow) -> SessionRow {
+fn apply_end(end: &SessionEnd, row: SessionRow) -> SessionRow {
     let last = row.last_event_at.as_ref().and_then(StoredTime::known);
     let ended_at = match end.status {
         Status::Abandoned => last.unwrap_or(end.ended_at),
@@ -67,7 +67,10 @@ fn from_its_end(end: &SessionEnd) -> Option<SessionRow> {
     })
 }
 
-fn merged(row: Option<&Stored<JsonObject>>, added: Option<&JsonObject>) -> Option<Stored<JsonObject>> {
+fn merge_metadata(
+    row: Option<&Stored<JsonObject>>,
+    added: Option<&JsonObject>,
+) -> Option<Stored<JsonObject>> {
     let Some(added) = added else { return row.cloned() };
     Some(row.and_then(Stored::as_object).map_or_else(|| added.clone(), |row| row.merged(added)).into())
 }

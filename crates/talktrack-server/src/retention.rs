@@ -25,10 +25,10 @@ const MESSAGES: u64 = 1_000;
 const REST: Duration = Duration::from_millis(50);
 
 /// How long a step waits for a remote store.
-const PATIENCE: Duration = Duration::from_secs(30);
+const STORE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Deletes expired sessions and dead letters for as long as the server runs. Returns immediately if everything is kept.
-pub(crate) async fn keep(state: AppState) {
+pub(crate) async fn run(state: AppState) {
     let Some(age) = state.config().retention else { return };
     let (began, clock) = (SystemClock.now(), Instant::now());
     let mut stopping = state.watch_stop();
@@ -36,7 +36,7 @@ pub(crate) async fn keep(state: AppState) {
         // A wall clock that jumps ahead must not make sessions expire early.
         let now = SystemClock.now().min(began.plus(clock.elapsed()));
         let pass = async {
-            if let Err(error) = pass(&state, now.minus(age)).await {
+            if let Err(error) = run_pass(&state, now.minus(age)).await {
                 tracing::warn!("retention: {error}; the server will try again");
             }
             sleep(INTERVAL).await;
@@ -48,19 +48,19 @@ pub(crate) async fn keep(state: AppState) {
     }
 }
 
-async fn pass(state: &AppState, before: Timestamp) -> Result<(), ReadError> {
+async fn run_pass(state: &AppState, before: Timestamp) -> Result<(), ReadError> {
     let reader = state.tracker().reader();
     let (mut removed, mut after) = (DeletionCounts::default(), None);
     loop {
         let page = reader.inactive_since(before, after, PAGE).await?;
         let Some(last) = page.last() else { break };
         after = Some(last.cursor());
-        for some in in_steps(&page) {
-            removed += delete(state, some, before).await?;
+        for some in split_page(&page) {
+            removed += delete_sessions(state, some, before).await?;
             sleep(REST).await;
         }
     }
-    removed.dead_letters += letters(state, before).await?;
+    removed.dead_letters += delete_old_letters(state, before).await?;
     if removed != DeletionCounts::default() {
         let DeletionCounts { sessions, messages, dead_letters, .. } = removed;
         let detail = json!({"sessions": sessions, "messages": messages, "dead_letters": dead_letters, "before": before});
@@ -76,7 +76,7 @@ async fn pass(state: &AppState, before: Timestamp) -> Result<(), ReadError> {
 }
 
 /// Splits a page into steps with at most [`MESSAGES`] messages, so that no step delays others for long.
-fn in_steps(page: &[SessionRow]) -> Vec<&[SessionRow]> {
+fn split_page(page: &[SessionRow]) -> Vec<&[SessionRow]> {
     let (mut steps, mut start, mut messages) = (Vec::new(), 0, 0);
     for (place, row) in page.iter().enumerate() {
         // Another program may have stored any count.
@@ -91,7 +91,7 @@ fn in_steps(page: &[SessionRow]) -> Vec<&[SessionRow]> {
     steps
 }
 
-async fn delete(
+async fn delete_sessions(
     state: &AppState,
     sessions: &[SessionRow],
     before: Timestamp,
@@ -119,7 +119,7 @@ async fn delete(
 async fn removed_by(Deletion { here, in_store }: Deletion) -> Result<DeletionCounts, ReadError> {
     let stopped = |why: NotDurable| ReadError(why.to_string());
     let mut removed = here.durable().await.map_err(stopped)?;
-    let Ok(in_store) = timeout(PATIENCE, in_store.durable()).await else {
+    let Ok(in_store) = timeout(STORE_TIMEOUT, in_store.durable()).await else {
         return Err(ReadError("the store does not answer".into()));
     };
     removed += in_store.map_err(stopped)?;
@@ -127,7 +127,7 @@ async fn removed_by(Deletion { here, in_store }: Deletion) -> Result<DeletionCou
 }
 
 /// Deletes dead letters that are too old, and returns how many there were.
-async fn letters(state: &AppState, before: Timestamp) -> Result<u64, ReadError> {
+async fn delete_old_letters(state: &AppState, before: Timestamp) -> Result<u64, ReadError> {
     let mut removed = 0;
     loop {
         let old = state.local().dead_letters_before(before, PAGE).await?;
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn a_step_takes_as_many_sessions_as_their_messages_allow_and_at_least_one() {
         let steps =
-            |counts: &[i64]| in_steps(&rows(counts)).iter().map(|step| step.len()).collect::<Vec<_>>();
+            |counts: &[i64]| split_page(&rows(counts)).iter().map(|step| step.len()).collect::<Vec<_>>();
         assert_eq!(steps(&[1, 1, 1]), [3]);
         assert_eq!(steps(&[600, 400, 1]), [2, 1]);
         assert_eq!(steps(&[5_000, 5_000]), [1, 1]);

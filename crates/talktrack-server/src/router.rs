@@ -15,8 +15,8 @@ use utoipa_axum::routes;
 use crate::api;
 use crate::dashboard;
 use crate::error::Problem;
-use crate::guard::guard;
-use crate::metered::meter;
+use crate::metered::meter_reading;
+use crate::middleware::guard_request;
 use crate::origin;
 use crate::socket;
 use crate::state::AppState;
@@ -47,47 +47,51 @@ const ANSWERED_WITH: [HeaderName; 7] = [
 const PREFLIGHT: Duration = Duration::from_secs(3_600);
 
 /// Builds the router with all endpoints, the dashboard and the middleware.
-pub(crate) fn router(state: AppState) -> Router {
+pub(crate) fn build_router(state: AppState) -> Router {
     // Few clients request the OpenAPI description, so it is built at the first request for it.
-    let page = api::docs::Page::of(|| described().split_for_parts().1);
-    let (endpoints, _) = described().split_for_parts();
+    let page = api::docs::DocsPage::new(|| api_routes().split_for_parts().1);
+    let (endpoints, _) = api_routes().split_for_parts();
     endpoints
         .route("/v1/ws", get(socket::connect))
         .route("/openapi.json", page.json())
         .route("/docs", page.html())
-        .layer(from_fn_with_state(state.clone(), meter))
+        .layer(from_fn_with_state(state.clone(), meter_reading))
         .merge(dashboard::routes(&state))
-        .fallback(nothing_here)
-        .method_not_allowed_fallback(wrong_method)
+        .fallback(report_not_found)
+        .method_not_allowed_fallback(report_wrong_method)
         .layer(DefaultBodyLimit::max(state.config().max_body_bytes))
-        .layer(from_fn_with_state(state.clone(), trail::record))
-        .layer(from_fn_with_state(state.clone(), guard))
-        .layer(cors(&state))
+        .layer(from_fn_with_state(state.clone(), trail::record_access))
+        .layer(from_fn_with_state(state.clone(), guard_request))
+        .layer(cors_layer(&state))
         .with_state(state)
 }
 
 /// Returns the endpoints that are part of the OpenAPI description.
-fn described() -> OpenApiRouter<AppState> {
+fn api_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(api::docs::Api::openapi())
-        .routes(routes!(api::start_session::answer, api::list_sessions::answer))
-        .routes(routes!(api::get_session::answer, api::update_session::answer, api::delete_session::answer))
-        .routes(routes!(api::delete_user::answer))
-        .routes(routes!(api::end_session::answer))
-        .routes(routes!(api::add_messages::answer, api::list_messages::answer))
-        .routes(routes!(api::add_audio::answer))
-        .routes(routes!(api::get_audio::answer))
-        .routes(routes!(api::export::answer))
-        .routes(routes!(api::search::answer))
-        .routes(routes!(api::stats::answer))
-        .routes(routes!(api::events::answer))
-        .routes(routes!(api::health::answer))
-        .routes(routes!(api::ready::answer))
-        .routes(routes!(api::metrics::answer))
+        .routes(routes!(api::start_session::start_session, api::list_sessions::list_sessions))
+        .routes(routes!(
+            api::get_session::get_session,
+            api::update_session::update_session,
+            api::delete_session::delete_session
+        ))
+        .routes(routes!(api::delete_user::delete_user))
+        .routes(routes!(api::end_session::end_session))
+        .routes(routes!(api::add_messages::add_messages, api::list_messages::list_messages))
+        .routes(routes!(api::add_audio::add_audio))
+        .routes(routes!(api::get_audio::get_audio))
+        .routes(routes!(api::export::export_session))
+        .routes(routes!(api::search::search_messages))
+        .routes(routes!(api::stats::get_stats))
+        .routes(routes!(api::events::stream_events))
+        .routes(routes!(api::health::get_health))
+        .routes(routes!(api::ready::get_readiness))
+        .routes(routes!(api::metrics::get_metrics))
 }
 
 /// Returns the CORS layer. The origins that may read responses are those that may open a WebSocket. Browsers send no
 /// cookies with these requests.
-fn cors(state: &AppState) -> CorsLayer {
+fn cors_layer(state: &AppState) -> CorsLayer {
     let allowed = state.config().allowed_origins.clone();
     CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(move |origin, request| {
@@ -106,10 +110,10 @@ fn is_api(path: &str) -> bool {
     path.starts_with("/v1/") || others.contains(&path)
 }
 
-async fn nothing_here(uri: Uri) -> Problem {
+async fn report_not_found(uri: Uri) -> Problem {
     Problem::nothing_at(uri.path())
 }
 
-async fn wrong_method(method: Method, uri: Uri) -> Problem {
+async fn report_wrong_method(method: Method, uri: Uri) -> Problem {
     Problem::without_code(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not support {method}", uri.path()))
 }

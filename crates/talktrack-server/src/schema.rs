@@ -12,7 +12,7 @@ use crate::error::Failure;
 ///
 /// # Errors
 /// Fails if the database cannot be reached. The error names the database but not the password.
-pub(crate) async fn connect(address: &Address) -> Result<Client, Failure> {
+pub(crate) async fn connect_to_database(address: &Address) -> Result<Client, Failure> {
     let client = address.connect().await;
     client.map_err(|error| Failure::new(format_args!("{address}: {}", in_full(&error))))
 }

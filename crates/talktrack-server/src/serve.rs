@@ -3,7 +3,7 @@
 
 mod accept;
 mod control;
-mod linger;
+mod lingering_close;
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -27,11 +27,11 @@ use crate::error::Failure;
 use crate::events::Events;
 use crate::letter_quota;
 use crate::retention;
-use crate::router::router;
+use crate::router::build_router;
 use crate::state::AppState;
 use crate::store;
 use crate::telemetry::Telemetry;
-use control::Control;
+use control::ControlSocket;
 
 /// The file in the data directory that contains the address that the server is bound to.
 const LISTEN_FILE: &str = "listen";
@@ -56,33 +56,37 @@ pub(crate) async fn serve(config: Config) -> Result<ExitCode, Failure> {
     check_keys(&config)?;
     let tracker = store::open_tracker(&config, config.options())?;
     let listen_file = ListenFile::new(&config.data_dir);
-    let (listener, address) = bind(config.listen).await?;
+    let (listener, address) = bind_listener(config.listen).await?;
     let local = store::open_file(&config.local_file())?;
     let events = open_events(&tracker, &config)?;
     let audio = Audio::open(&config)?;
     let state = AppState::new(tracker, local, events, audio, config, telemetry.metrics());
-    let accepting = tokio::spawn(accept::accept(listener, router(state.clone()), state.config().clone()));
+    let accepting = tokio::spawn(accept::accept_connections(
+        listener,
+        build_router(state.clone()),
+        state.config().clone(),
+    ));
     tokio::spawn(state.events().clone().run());
-    tokio::spawn(state.gate().clone().keep_keys_fresh());
-    tokio::spawn(state.gate().clone().watch_key_file());
-    tokio::spawn(state.gate().clone().keep_uses());
-    tokio::spawn(state.limits().clone().keep_small());
-    tokio::spawn(state.turns().clone().keep_small(state.tracker().clone()));
+    tokio::spawn(state.authenticator().clone().keep_keys_fresh());
+    tokio::spawn(state.authenticator().clone().watch_key_file());
+    tokio::spawn(state.authenticator().clone().keep_uses());
+    tokio::spawn(state.limits().clone().sweep_idle());
+    tokio::spawn(state.turns().clone().sweep_idle(state.tracker().clone()));
     tokio::spawn(state.turns().clone().follow_heavy_records(state.tracker().clone()));
     tokio::spawn({
         let audio = state.audio().clone();
         async move {
-            audio.sweep().await;
-            audio.measure().await;
+            audio.remove_drafts().await;
+            audio.measure_usage().await;
         }
     });
     tokio::spawn(deletion::recordings::catch_up(state.clone()));
     if state.is_remote() {
-        tokio::spawn(deletion::due_users::follow(state.clone()));
+        tokio::spawn(deletion::due_users::run(state.clone()));
     }
-    tokio::spawn(retention::keep(state.clone()));
-    tokio::spawn(letter_quota::follow(state.clone()));
-    let control = Control::start(&state);
+    tokio::spawn(retention::run(state.clone()));
+    tokio::spawn(letter_quota::run(state.clone()));
+    let control = ControlSocket::start(&state);
     listen_file.write(address)?;
     state.record_start();
     let (version, data_dir) = (env!("CARGO_PKG_VERSION"), state.config().data_dir.display());
@@ -98,8 +102,8 @@ pub(crate) async fn serve(config: Config) -> Result<ExitCode, Failure> {
     // the same name.
     drop(control);
     drop(listen_file);
-    let stopped = stop(&state).await;
-    state.gate().save_uses().await;
+    let stopped = shut_down(&state).await;
+    state.authenticator().save_uses().await;
     state.audit().record(Entry::new(Actor::Server, "server.stopped", None));
     state.audit().finish().await;
     accepting.abort();
@@ -117,17 +121,20 @@ fn check_keys(config: &Config) -> Result<(), Failure> {
 }
 
 /// Lets connections say goodbye, then makes everything accepted durable.
-async fn stop(state: &AppState) -> ExitCode {
+async fn shut_down(state: &AppState) -> ExitCode {
     let deadline = state.config().shutdown_deadline;
     let began = Instant::now();
     state.stop();
     // Connections get at most half of the deadline: what clients have sent is safe even if they do not disconnect.
-    if timeout(deadline / 2, state.all_left()).await.is_err() {
+    if timeout(deadline / 2, state.wait_until_all_left()).await.is_err() {
         tracing::warn!("some connections did not close in time");
     }
     let stopped = state.tracker().shutdown(deadline.saturating_sub(began.elapsed())).await;
     // Clients that are still connected have waited for an answer, which is ready now.
-    let _ = timeout(FAREWELL, async { tokio::join!(state.all_left(), state.events().all_left()) }).await;
+    let _ = timeout(FAREWELL, async {
+        tokio::join!(state.wait_until_all_left(), state.events().wait_until_all_left())
+    })
+    .await;
     match stopped {
         Ok(()) => {
             tracing::info!("stopped; everything accepted is durable");
@@ -145,11 +152,11 @@ async fn stop(state: &AppState) -> ExitCode {
 /// Opens the live events.
 fn open_events(tracker: &Tracker, config: &Config) -> Result<Events, Failure> {
     let (file, is_remote) = (config.local_file(), tracker.is_outbox());
-    let events = Events::of(tracker, || SqliteReader::open(&file), is_remote, config.max_listeners)?;
+    let events = Events::new(tracker, || SqliteReader::open(&file), is_remote, config.max_listeners)?;
     Ok(events)
 }
 
-async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
+async fn bind_listener(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
     let failed = |error| Failure::new(format!("listen: cannot listen on {address}: {error}"));
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;

@@ -3,8 +3,8 @@
 
 mod conversation;
 mod ending;
-mod owed;
-mod presence;
+mod pending_acks;
+mod connection_guard;
 mod peer;
 
 use axum::extract::rejection::QueryRejection;
@@ -47,7 +47,7 @@ const PROTOCOL: &str = "talktrack";
 
 /// The query parameters of the request, not validated yet.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Params {
+pub(crate) struct ConnectParams {
     session_id: Option<String>,
     user_id: Option<String>,
     external_id: Option<String>,
@@ -59,14 +59,14 @@ pub(crate) async fn connect(
     admission: Admission,
     client: Option<Extension<ClientAddress>>,
     headers: HeaderMap,
-    query: Result<Query<Params>, QueryRejection>,
+    query: Result<Query<ConnectParams>, QueryRejection>,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
-    state.origins().check(&headers)?;
+    state.origins().check_origin(&headers)?;
     let caller = &admission.caller;
     caller.require(Scope::Write)?;
     let Query(params) = query.map_err(|rejection| Problem::invalid(rejection.body_text()))?;
-    let session = params.session(&state, caller).await?;
+    let session = params.into_session(&state, caller).await?;
     let upgrade = upgrade.map_err(|rejection| {
         Problem::new(
             rejection.status(),
@@ -77,8 +77,8 @@ pub(crate) async fn connect(
     if state.is_stopping() {
         return Err(Problem::shutting_down());
     }
-    let place = state.limits().connect(caller.account().as_ref())?;
-    let Some(seat) = state.take_seat() else {
+    let place = state.limits().acquire_connection(caller.account().as_ref())?;
+    let Some(permit) = state.acquire_connection() else {
         let detail =
             format!("all {} connections are taken (max_connections)", state.config().max_connections);
         return Err(Problem::busy(StatusCode::SERVICE_UNAVAILABLE, detail, RETRY_AFTER));
@@ -91,10 +91,10 @@ pub(crate) async fn connect(
         .max_frame_size(MAX_FRAME_BYTES)
         .max_message_size(MAX_FRAME_BYTES);
     let address = client.map(|Extension(ClientAddress(address))| address);
-    let meter = state.limits().meter(address, caller.account());
-    let pace = state.turns().pace(caller.account(), address, session.session_id);
+    let meter = state.limits().new_meter(address, caller.account());
+    let pace = state.turns().new_pace(caller.account(), address, session.session_id);
     let caller = caller.clone();
-    let lease = state.gate().lease(admission, Scope::Write, Some(session.user_id));
+    let lease = state.authenticator().lease(admission, Scope::Write, Some(session.user_id));
     let response = upgrade.on_upgrade(async move |socket| {
         let peer = Peer::new(socket, state.config().peer_timeout, state.watch_stop());
         if let Some(conversation) =
@@ -102,39 +102,39 @@ pub(crate) async fn connect(
         {
             conversation.run().await;
         }
-        drop((seat, place));
+        drop((permit, place));
     });
     Ok(response.into_response())
 }
 
-impl Params {
+impl ConnectParams {
     /// Returns the session that the caller asks for: their own, or one of the named user if the caller may act for that
     /// user.
-    async fn session(self, state: &AppState, caller: &Caller) -> Result<NewSession, Problem> {
-        let Asked { name, user_id, external_id } = self.parse(caller)?;
+    async fn into_session(self, state: &AppState, caller: &Caller) -> Result<NewSession, Problem> {
+        let RequestedSession { name, user_id, external_id } = self.parse(caller)?;
         access::to_start(state, caller, user_id, name.as_ref(), external_id).await
     }
 
-    fn parse(self, caller: &Caller) -> Result<Asked, Problem> {
-        let named = uuid("user_id", self.user_id.as_deref()).map_err(Problem::invalid)?;
+    fn parse(self, caller: &Caller) -> Result<RequestedSession, Problem> {
+        let named = parse_uuid("user_id", self.user_id.as_deref()).map_err(Problem::invalid)?;
         let missing = || Problem::invalid(Invalid::new("user_id", "missing"));
-        let user_id = caller.speaks_for(named)?.ok_or_else(missing)?;
+        let user_id = caller.resolve_user(named)?.ok_or_else(missing)?;
         let name = self.session_id.as_deref().map(SessionName::parse).transpose();
         let name = name.map_err(|problem| Problem::invalid(Invalid::new("session_id", problem)))?;
-        let external_id = self.external_id.map(checked).transpose().map_err(Problem::invalid)?;
-        Ok(Asked { name, user_id, external_id })
+        let external_id = self.external_id.map(check_external_id).transpose().map_err(Problem::invalid)?;
+        Ok(RequestedSession { name, user_id, external_id })
     }
 }
 
 /// The validated query parameters.
 #[derive(Debug, PartialEq, Eq)]
-struct Asked {
+struct RequestedSession {
     name: Option<SessionName>,
     user_id: Uuid,
     external_id: Option<String>,
 }
 
-fn checked(external_id: String) -> Result<String, Invalid> {
+fn check_external_id(external_id: String) -> Result<String, Invalid> {
     if !(1..=MAX_EXTERNAL_ID_BYTES).contains(&external_id.len()) {
         return Err(Invalid::new("external_id", "must be 1 to 256 bytes"));
     }
@@ -144,7 +144,7 @@ fn checked(external_id: String) -> Result<String, Invalid> {
     Ok(external_id)
 }
 
-fn uuid(field: &'static str, text: Option<&str>) -> Result<Option<Uuid>, Invalid> {
+fn parse_uuid(field: &'static str, text: Option<&str>) -> Result<Option<Uuid>, Invalid> {
     let parse = |text| Uuid::try_parse(text).map_err(|_| Invalid::new(field, "must be a UUID"));
     text.map(parse).transpose()
 }
@@ -157,10 +157,13 @@ mod tests {
         session_id: Option<&str>,
         user_id: Option<&str>,
         external_id: Option<&str>,
-    ) -> Result<Asked, Problem> {
+    ) -> Result<RequestedSession, Problem> {
         let own = |text: Option<&str>| text.map(str::to_owned);
-        let params =
-            Params { session_id: own(session_id), user_id: own(user_id), external_id: own(external_id) };
+        let params = ConnectParams {
+            session_id: own(session_id),
+            user_id: own(user_id),
+            external_id: own(external_id),
+        };
         params.parse(&Caller::Anyone)
     }
 

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::audio::Audio;
 use crate::audit::{Actor, Audit, Entry};
-use crate::auth::Gate;
+use crate::auth::Authenticator;
 use crate::config::{Config, Database};
 use crate::deleted_users::DeletedUsers;
 use crate::events::Events;
@@ -22,15 +22,15 @@ use crate::turns::Turns;
 
 /// A handle to the shared state. Cheap to clone; all clones refer to the same state.
 #[derive(Clone)]
-pub(crate) struct AppState(Arc<Shared>);
+pub(crate) struct AppState(Arc<AppStateInner>);
 
-struct Shared {
+struct AppStateInner {
     tracker: Tracker,
     /// Reads the SQLite file in the data directory: the store itself, or the outbox in front of a remote store.
     local: SqliteReader,
     audio: Audio,
     config: Config,
-    gate: Gate,
+    authenticator: Authenticator,
     audit: Audit,
     limits: Limits,
     turns: Turns,
@@ -40,13 +40,13 @@ struct Shared {
     /// Becomes true once, when the server begins to shut down.
     stopping: watch::Sender<bool>,
     /// Holds one permit for each further WebSocket connection that `max_connections` allows.
-    free_seats: Arc<Semaphore>,
-    seats: u32,
+    free_connections: Arc<Semaphore>,
+    max_connections: u32,
 }
 
 /// The permit for one WebSocket connection. Dropping it frees the place for another connection.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct ConnectionPermit {
     _permit: OwnedSemaphorePermit,
 }
 
@@ -59,29 +59,30 @@ impl AppState {
         config: Config,
         metrics: PrometheusHandle,
     ) -> Self {
-        let seats = u32::try_from(config.max_connections).unwrap_or(u32::MAX);
-        let free_seats = Arc::new(Semaphore::new(usize::try_from(seats).unwrap_or(Semaphore::MAX_PERMITS)));
+        let max_connections = u32::try_from(config.max_connections).unwrap_or(u32::MAX);
+        let free_connections =
+            Arc::new(Semaphore::new(usize::try_from(max_connections).unwrap_or(Semaphore::MAX_PERMITS)));
         let stopping = watch::Sender::new(false);
         let limits = Limits::new(&config);
         let audit = Audit::open(&config.data_dir, config.audit);
-        let gate = Gate::new(&config, limits.clone(), audit.clone());
-        let deleted_users = DeletedUsers::below(&config.data_dir);
-        taken_seats().set(0);
-        Self(Arc::new(Shared {
+        let authenticator = Authenticator::new(&config, limits.clone(), audit.clone());
+        let deleted_users = DeletedUsers::in_dir(&config.data_dir);
+        connections_gauge().set(0);
+        Self(Arc::new(AppStateInner {
             tracker,
             local,
             events,
             audio,
             config,
-            gate,
+            authenticator,
             audit,
             limits,
             turns: Turns::default(),
             deleted_users,
             metrics,
             stopping,
-            free_seats,
-            seats,
+            free_connections,
+            max_connections,
         }))
     }
 
@@ -106,8 +107,8 @@ impl AppState {
         &self.0.config
     }
 
-    pub(crate) fn gate(&self) -> &Gate {
-        &self.0.gate
+    pub(crate) fn authenticator(&self) -> &Authenticator {
+        &self.0.authenticator
     }
 
     pub(crate) fn audit(&self) -> &Audit {
@@ -116,7 +117,7 @@ impl AppState {
 
     /// Returns the rule for which web pages may use this server from a browser.
     pub(crate) fn origins(&self) -> Origins<'_> {
-        Origins { allowed: &self.0.config.allowed_origins, is_open: self.0.gate.is_open() }
+        Origins { allowed: &self.0.config.allowed_origins, is_open: self.0.authenticator.is_open() }
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -141,16 +142,16 @@ impl AppState {
     }
 
     /// Reserves a place for one more WebSocket connection. Returns `None` if all `max_connections` places are taken.
-    pub(crate) fn take_seat(&self) -> Option<Seat> {
-        let permit = Arc::clone(&self.0.free_seats).try_acquire_owned().ok()?;
-        taken_seats().increment(1);
-        Some(Seat { _permit: permit })
+    pub(crate) fn acquire_connection(&self) -> Option<ConnectionPermit> {
+        let permit = Arc::clone(&self.0.free_connections).try_acquire_owned().ok()?;
+        connections_gauge().increment(1);
+        Some(ConnectionPermit { _permit: permit })
     }
 
     /// Waits until every WebSocket connection has ended.
-    pub(crate) async fn all_left(&self) {
+    pub(crate) async fn wait_until_all_left(&self) {
         // The semaphore is never closed, so this cannot fail.
-        let _ = self.0.free_seats.acquire_many(self.0.seats).await;
+        let _ = self.0.free_connections.acquire_many(self.0.max_connections).await;
     }
 
     /// Records the start of the server and its settings in the audit log.
@@ -179,15 +180,15 @@ impl AppState {
     }
 }
 
-impl FromRef<AppState> for Gate {
+impl FromRef<AppState> for Authenticator {
     fn from_ref(state: &AppState) -> Self {
-        state.gate().clone()
+        state.authenticator().clone()
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        taken_seats().decrement(1);
+        connections_gauge().decrement(1);
     }
 }
 
@@ -203,6 +204,6 @@ impl Stopping {
     }
 }
 
-fn taken_seats() -> Gauge {
+fn connections_gauge() -> Gauge {
     gauge!("talktrack_ws_connections")
 }

@@ -109,12 +109,12 @@ pub(crate) async fn other_store(config: &Config, noted: &NotedStore) -> Option<S
 }
 
 /// The store, for reading.
-pub(crate) enum Stored {
+pub(crate) enum StoreReader {
     File(SqliteReader),
     Postgres(PostgresStore),
 }
 
-impl Stored {
+impl StoreReader {
     /// Opens the store that the settings name.
     ///
     /// # Errors
@@ -125,7 +125,10 @@ impl Stored {
                 let reader = open_file(&config.local_file())?;
                 if let Some(noted) = NotedStore::from_file(&config.local_file())? {
                     let words = noted.missing_address_message();
-                    eprintln!("talktrack: this command reads only this file: {}", visible::safe_line(&words));
+                    eprintln!(
+                        "talktrack: this command reads only this file: {}",
+                        visible::escape_line(&words)
+                    );
                 }
                 Ok(Self::File(reader))
             }
@@ -162,26 +165,28 @@ pub(crate) fn expect_file(path: &Path) -> Result<(), Failure> {
 }
 
 /// Follows messages as they are written, from now on or from the first one.
-pub(crate) struct Follower {
-    stored: Stored,
-    place: Place,
+pub(crate) struct MessageTail {
+    stored: StoreReader,
+    place: TailPosition,
 }
 
 /// The position of a follower.
-enum Place {
+enum TailPosition {
     /// In a file: the order of writing.
     Row(i64),
     /// In a database, in which later messages may arrive first: the order of acceptance, and the ids seen recently.
     Seq { began: Seq, page: Seq, newest: Seq, seen: BTreeSet<(Seq, Uuid)> },
 }
 
-impl Follower {
-    pub(crate) async fn of(stored: Stored, since_start: bool) -> Result<Self, ReadError> {
+impl MessageTail {
+    pub(crate) async fn open(stored: StoreReader, since_start: bool) -> Result<Self, ReadError> {
         let place = match &stored {
-            Stored::File(reader) => Place::Row(if since_start { 0 } else { reader.end().await? }),
-            Stored::Postgres(_) => {
+            StoreReader::File(reader) => {
+                TailPosition::Row(if since_start { 0 } else { reader.end().await? })
+            }
+            StoreReader::Postgres(_) => {
                 let from = if since_start { Seq::MIN } else { SystemClock.now().as_micros() };
-                Place::Seq { began: from, page: from, newest: from, seen: BTreeSet::new() }
+                TailPosition::Seq { began: from, page: from, newest: from, seen: BTreeSet::new() }
             }
         };
         Ok(Self { stored, place })
@@ -190,19 +195,19 @@ impl Follower {
     /// True if the follower of a file is before the first row: nothing has been written yet, or it started from the
     /// first message. Always false for a database.
     pub(crate) fn is_at_the_beginning(&self) -> bool {
-        matches!(self.place, Place::Row(0))
+        matches!(self.place, TailPosition::Row(0))
     }
 
     /// Returns the next messages, and true if there may be more already.
     pub(crate) async fn next(&mut self) -> Result<(Vec<MessageRow>, bool), ReadError> {
         match (&self.stored, &mut self.place) {
-            (Stored::File(reader), Place::Row(place)) => {
+            (StoreReader::File(reader), TailPosition::Row(place)) => {
                 let (rows, next) = reader.written_since(*place, PAGE).await?;
                 *place = next;
                 let more = rows.more;
                 Ok((rows.rows, more))
             }
-            (Stored::Postgres(store), Place::Seq { began, page, newest, seen }) => {
+            (StoreReader::Postgres(store), TailPosition::Seq { began, page, newest, seen }) => {
                 let found = store.accepted_since(*page, PAGE).await?;
                 let (mut rows, more) = (found.rows, found.more);
                 let last = rows.last().and_then(|row| row.seq).unwrap_or(*page);

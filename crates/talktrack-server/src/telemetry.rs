@@ -1,6 +1,6 @@
 //! Telemetry of the server: its log and its metrics.
 
-mod figures;
+mod prometheus;
 mod log;
 mod format;
 
@@ -37,16 +37,16 @@ impl Telemetry {
     /// # Errors
     /// Fails if the log file cannot be opened.
     pub(crate) fn start(config: &Config) -> Result<Self, Failure> {
-        let metrics = figures::install()?;
+        let metrics = prometheus::install_recorder()?;
         let look = if stdout().is_terminal() { Look::Coloured } else { Look::Plain };
-        let mut outlets = vec![Sink::to(stdout(), look)];
+        let mut outlets = vec![Sink::to_writer(stdout(), look)];
         if let Some(path) = &config.log_file {
-            outlets.push(Sink::to(open(path)?, Look::Plain));
+            outlets.push(Sink::to_writer(open_log_file(path)?, Look::Plain));
         }
         let (sinks, guards): (Vec<_>, _) = outlets.into_iter().unzip();
         let lost = sinks.iter().map(Sink::lost_lines).collect();
         Log::new(config.log_format, sinks).install(config.log_level)?;
-        let upkeep = tokio::spawn(keep_up(metrics.clone(), lost)).abort_handle();
+        let upkeep = tokio::spawn(run_upkeep(metrics.clone(), lost)).abort_handle();
         Ok(Self { metrics, upkeep, _guards: guards })
     }
 
@@ -61,7 +61,7 @@ impl Drop for Telemetry {
     }
 }
 
-fn open(path: &Path) -> Result<std::fs::File, Failure> {
+fn open_log_file(path: &Path) -> Result<std::fs::File, Failure> {
     let opened = permissions::private_file().create(true).append(true).open(path);
     if let Err(error) = permissions::tighten(path) {
         eprintln!("talktrack: other users may read {}: {error}", path.display());
@@ -69,8 +69,8 @@ fn open(path: &Path) -> Result<std::fs::File, Failure> {
     opened.map_err(|error| Failure::usage(format!("log_file: cannot open {}: {error}", path.display())))
 }
 
-async fn keep_up(metrics: PrometheusHandle, lost: Vec<ErrorCounter>) {
-    let lines = counter!(figures::LOG_LINES_LOST);
+async fn run_upkeep(metrics: PrometheusHandle, lost: Vec<ErrorCounter>) {
+    let lines = counter!(prometheus::LOG_LINES_LOST);
     let mut ticks = tokio::time::interval(UPKEEP);
     let mut known = 0;
     loop {

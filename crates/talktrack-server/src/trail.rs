@@ -28,25 +28,32 @@ enum Act {
 }
 
 /// Passes a request on, and logs its outcome.
-pub(crate) async fn record(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
-    let act = request.extensions().get::<MatchedPath>().map(|route| act(request.method(), route.as_str()));
+pub(crate) async fn record_access(
+    State(state): State<AppState>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let act = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map(|route| classify_request(request.method(), route.as_str()));
     let Some(act) = act.filter(|act| *act != Act::Other) else { return next.run(request).await };
     let seen = SeenCaller::default();
     request.extensions_mut().insert(seen.clone());
-    let entry = about(&request);
+    let entry = entry_for(&request);
     let answer = next.run(request).await;
     if let Some((caller, is_person)) = seen.get() {
         // Of reads, only those by people who may see other users' conversations are logged. A user's reads of their own
         // are not.
         let is_by_program = !(*is_person || is_administrator(caller)) || caller.user().is_some();
         if act != Act::Read || !is_by_program {
-            write(&state, entry(caller.actor(), act).status(answer.status().as_u16()), act);
+            write_entry(&state, entry(caller.actor(), act).status(answer.status().as_u16()), act);
         }
     }
     answer
 }
 
-fn write(state: &AppState, entry: Entry, act: Act) {
+fn write_entry(state: &AppState, entry: Entry, act: Act) {
     match act {
         // Pages reload themselves, and refused requests change nothing. Both may be frequent, so repetitions are not
         // logged.
@@ -62,7 +69,7 @@ fn is_administrator(caller: &Caller) -> bool {
     matches!(caller, Caller::Key(_)) && caller.require(Scope::Admin).is_ok()
 }
 
-fn act(method: &Method, route: &str) -> Act {
+fn classify_request(method: &Method, route: &str) -> Act {
     match (method.as_str(), route) {
         ("DELETE", _) => Act::Delete,
         ("POST", "/sessions/{session_id}/delete") => Act::Delete,
@@ -80,7 +87,7 @@ fn act(method: &Method, route: &str) -> Act {
 }
 
 /// Collects what is known before the response, and returns a function that makes the entry for a caller.
-fn about(request: &Request) -> impl FnOnce(Actor, Act) -> Entry + use<> {
+fn entry_for(request: &Request) -> impl FnOnce(Actor, Act) -> Entry + use<> {
     let from = request.extensions().get().map(|ClientAddress(address)| *address);
     let route = request.extensions().get::<MatchedPath>().map(|route| route.as_str().to_owned());
     let route = route.unwrap_or_default();
@@ -135,7 +142,7 @@ mod tests {
             (Method::GET, "/assets/{name}", Act::Other),
             (Method::GET, "/readyz", Act::Other),
         ] {
-            assert_eq!(act(&method, route), expected, "{method} {route}");
+            assert_eq!(classify_request(&method, route), expected, "{method} {route}");
         }
     }
 }

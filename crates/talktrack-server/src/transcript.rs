@@ -13,7 +13,7 @@ use talktrack::store::{MessageRow, SessionRow};
 /// What a conversation can be written as.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Format {
+pub(crate) enum TranscriptFormat {
     /// One JSON object with the session and all its messages
     Json,
     /// The frames of the protocol, one per line, as `talktrack import` reads them
@@ -28,21 +28,21 @@ pub(crate) enum Format {
 }
 
 /// A document that is written incrementally. Each method appends the next part to `out`.
-pub(crate) trait Document: Send {
-    fn begin(&mut self, session: &SessionRow, out: &mut String);
-    fn message(&mut self, row: &MessageRow, out: &mut String);
-    fn end(&mut self, session: &SessionRow, out: &mut String);
+pub(crate) trait TranscriptWriter: Send {
+    fn write_start(&mut self, session: &SessionRow, out: &mut String);
+    fn write_message(&mut self, row: &MessageRow, out: &mut String);
+    fn write_end(&mut self, session: &SessionRow, out: &mut String);
 }
 
-impl Format {
+impl TranscriptFormat {
     /// Returns a new document of this format.
-    pub(crate) fn document(self) -> Box<dyn Document> {
+    pub(crate) fn new_writer(self) -> Box<dyn TranscriptWriter> {
         match self {
-            Self::Json => Box::<json::Json>::default(),
-            Self::Jsonl => Box::new(jsonl::Jsonl),
-            Self::Text => Box::<text::Text>::default(),
-            Self::Vtt => Box::<vtt::Vtt>::default(),
-            Self::Openai => Box::<openai::OpenAi>::default(),
+            Self::Json => Box::<json::JsonTranscript>::default(),
+            Self::Jsonl => Box::new(jsonl::JsonlTranscript),
+            Self::Text => Box::<text::TextTranscript>::default(),
+            Self::Vtt => Box::<vtt::VttTranscript>::default(),
+            Self::Openai => Box::<openai::OpenAiTranscript>::default(),
         }
     }
 

@@ -11,7 +11,7 @@
 //! took, so that most commits are short. Light records do not rest: the small messages of a key do not wait for its
 //! large ones.
 //!
-//! The wait is bounded by [`PATIENCE`] and [`HEAVY_PATIENCE`], so that no sender is throttled for good and connections
+//! The wait is bounded by [`MAX_WAIT`] and [`MAX_HEAVY_WAIT`], so that no sender is throttled for good and connections
 //! do not pile up.
 
 mod flights;
@@ -46,11 +46,11 @@ const RECENT: Duration = Duration::from_secs(30);
 
 /// How long a sender waits for its turn, which normally comes with the next commits. If it does not come in this time,
 /// the disk is too slow or the sender represents very many users. The sender then does not wait for [`WHILE`].
-const PATIENCE: Duration = Duration::from_secs(1);
+const MAX_WAIT: Duration = Duration::from_secs(1);
 const WHILE: Duration = Duration::from_secs(10);
 
 /// The longest time that a heavy record waits.
-const HEAVY_PATIENCE: Duration = Duration::from_secs(5);
+const MAX_HEAVY_WAIT: Duration = Duration::from_secs(5);
 
 /// While others send, a sender rests this many times as long as its heavy record was in flight. With a factor of 2, the
 /// median commit contains no heavy record.
@@ -105,7 +105,7 @@ pub(crate) struct Waiting {
 impl Pace {
     /// Waits until the sender may hand over a record with this many bytes of text. `durability` belongs to the caller:
     /// changes that it has already seen do not wake this wait.
-    pub(crate) async fn wait(&mut self, bytes: usize, durability: &mut Durability) {
+    pub(crate) async fn wait_for_turn(&mut self, bytes: usize, durability: &mut Durability) {
         if self.sent % YIELD_EVERY == YIELD_EVERY - 1 {
             tokio::task::yield_now().await;
         }
@@ -124,19 +124,19 @@ impl Pace {
         if has_given_up || self.turns.may_send(&self.sender, waiting.weight, durability) {
             return None;
         }
-        let end = waiting.since + if is_heavy { HEAVY_PATIENCE } else { PATIENCE };
+        let end = waiting.since + if is_heavy { MAX_HEAVY_WAIT } else { MAX_WAIT };
         if now >= end {
             self.given_up_until = Some(now + WHILE);
             return None;
         }
-        let rest = if is_heavy { self.turns.rest(&self.sender) } else { None };
+        let rest = if is_heavy { self.turns.rest_time(&self.sender) } else { None };
         Some(rest.map_or(end, |rest| end.min(now + rest)))
     }
 
     /// Notes that the record with this `seq` and this many bytes of text was handed over.
-    pub(crate) fn sent(&mut self, seq: Seq, bytes: usize) {
+    pub(crate) fn record_sent(&mut self, seq: Seq, bytes: usize) {
         self.sent += 1;
-        self.turns.sent(&self.sender, seq, weight(bytes));
+        self.turns.record_sent(&self.sender, seq, weight(bytes));
     }
 }
 
@@ -171,7 +171,12 @@ struct Senders {
 
 impl Turns {
     /// Returns the turns of a session of a caller. The caller is an address if no identity is checked.
-    pub(crate) fn pace(&self, account: Option<Account>, address: Option<IpAddr>, session_id: Uuid) -> Pace {
+    pub(crate) fn new_pace(
+        &self,
+        account: Option<Account>,
+        address: Option<IpAddr>,
+        session_id: Uuid,
+    ) -> Pace {
         let caller = account.map_or(CallerKey::Address(address.map(neighbourhood)), CallerKey::Account);
         let sender = Sender { caller, session_id };
         Pace { turns: self.clone(), sender, given_up_until: None, sent: 0 }
@@ -186,21 +191,21 @@ impl Turns {
     }
 
     /// Notes that the record with this `seq` and weight was handed over.
-    fn sent(&self, sender: &Sender, seq: Seq, weight: usize) {
+    fn record_sent(&self, sender: &Sender, seq: Seq, weight: usize) {
         let now = Instant::now();
         let Senders { sessions, callers } = &mut *self.senders.lock();
-        sessions.add(&sender.session_id, seq, weight, now);
-        callers.add(&sender.caller, seq, weight, now);
+        sessions.add_record(&sender.session_id, seq, weight, now);
+        callers.add_record(&sender.caller, seq, weight, now);
         if is_heavy(weight) {
             self.is_heavy.notify_one();
         }
     }
 
     /// Returns how long the sender must rest before its next heavy record; `None` if it need not rest.
-    fn rest(&self, sender: &Sender) -> Option<Duration> {
+    fn rest_time(&self, sender: &Sender) -> Option<Duration> {
         let now = Instant::now();
         let Senders { sessions, callers } = &mut *self.senders.lock();
-        sessions.rest(&sender.session_id, now).max(callers.rest(&sender.caller, now))
+        sessions.rest_time(&sender.session_id, now).max(callers.rest_time(&sender.caller, now))
     }
 
     /// Records when heavy records become durable, for as long as the server runs.
@@ -222,13 +227,13 @@ impl Turns {
     }
 
     /// Removes senders that have nothing in flight and do not rest, every 10 seconds.
-    pub(crate) async fn keep_small(self, tracker: Tracker) {
+    pub(crate) async fn sweep_idle(self, tracker: Tracker) {
         loop {
             sleep(Duration::from_secs(10)).await;
             let durable = tracker.durability().answered();
             let Senders { sessions, callers } = &mut *self.senders.lock();
-            sessions.forget(durable, Instant::now());
-            callers.forget(durable, Instant::now());
+            sessions.remove_idle(durable, Instant::now());
+            callers.remove_idle(durable, Instant::now());
         }
     }
 }

@@ -11,7 +11,7 @@ pub(crate) const PLAIN: &str = "\x1b[0m";
 
 /// Returns the text with every control character in a visible form, so that it cannot move the cursor, change the
 /// window's title or reverse the writing direction. Line feeds stay.
-pub(crate) fn safe(text: &str) -> Cow<'_, str> {
+pub(crate) fn escape_text(text: &str) -> Cow<'_, str> {
     if !text.contains(is_unsafe) {
         return text.into();
     }
@@ -32,7 +32,7 @@ pub(crate) fn safe(text: &str) -> Cow<'_, str> {
 }
 
 /// Returns equivalent JSON that is on one line and safe for a terminal.
-pub(crate) fn safe_json(json: &str) -> Cow<'_, str> {
+pub(crate) fn escape_json(json: &str) -> Cow<'_, str> {
     let harms = |character: char| character == '\n' || is_unsafe(character);
     if !json.contains(harms) {
         return json.into();
@@ -50,9 +50,9 @@ pub(crate) fn safe_json(json: &str) -> Cow<'_, str> {
     visible.into()
 }
 
-/// Makes text safe as [`safe`] does, and keeps it on one line.
-pub(crate) fn safe_line(text: &str) -> Cow<'_, str> {
-    match safe(text) {
+/// Makes text safe as [`escape_text`] does, and keeps it on one line.
+pub(crate) fn escape_line(text: &str) -> Cow<'_, str> {
+    match escape_text(text) {
         lines if lines.contains('\n') => lines.replace('\n', "\\n").into(),
         line => line,
     }
@@ -75,11 +75,11 @@ fn is_unsafe(character: char) -> bool {
 
 /// Makes the output of a command safe except for [`DIM`] and [`PLAIN`], so that text that was not made safe before does
 /// not reach a terminal either.
-pub(crate) fn safe_with_our_own(text: &str) -> Cow<'_, str> {
+pub(crate) fn escape_except_dim(text: &str) -> Cow<'_, str> {
     if !text.contains(is_unsafe) {
         return text.into();
     }
-    let dimmed = |part: &str| part.split(PLAIN).map(safe).collect::<Vec<_>>().join(PLAIN);
+    let dimmed = |part: &str| part.split(PLAIN).map(escape_text).collect::<Vec<_>>().join(PLAIN);
     text.split(DIM).map(dimmed).collect::<Vec<_>>().join(DIM).into()
 }
 
@@ -89,19 +89,19 @@ mod tests {
 
     #[test]
     fn control_characters_reach_no_terminal() {
-        assert_eq!(safe("plain, with ünïcödé 👩‍👩‍👧"), "plain, with ünïcödé 👩‍👩‍👧");
-        assert_eq!(safe("\x1b]0;pwned\x07\x1b[2J"), "\\u{1b}]0;pwned\\u{7}\\u{1b}[2J");
-        assert_eq!(safe("a\tb\r\nc\u{9b}1m\u{202e}d"), "a    b\\r\nc\\u{9b}1m\\u{202e}d");
-        assert_eq!(safe_line("a\nb"), "a\\nb");
+        assert_eq!(escape_text("plain, with ünïcödé 👩‍👩‍👧"), "plain, with ünïcödé 👩‍👩‍👧");
+        assert_eq!(escape_text("\x1b]0;pwned\x07\x1b[2J"), "\\u{1b}]0;pwned\\u{7}\\u{1b}[2J");
+        assert_eq!(escape_text("a\tb\r\nc\u{9b}1m\u{202e}d"), "a    b\\r\nc\\u{9b}1m\\u{202e}d");
+        assert_eq!(escape_line("a\nb"), "a\\nb");
     }
 
     #[test]
     fn json_is_made_safe_and_says_the_same() {
         let json = "{\"a\":\n[\"x\u{9b}\u{202e}\u{7f}ü\"]}";
-        let safe = safe_json(json);
-        assert_eq!(safe, r#"{"a": ["x\u009b\u202e\u007fü"]}"#);
+        let escaped = escape_json(json);
+        assert_eq!(escaped, r#"{"a": ["x\u009b\u202e\u007fü"]}"#);
         let value = |json: &str| serde_json::from_str::<serde_json::Value>(json).unwrap();
-        assert_eq!(value(&safe), value(json));
+        assert_eq!(value(&escaped), value(json));
     }
 
     #[test]
@@ -109,6 +109,6 @@ mod tests {
         let said = format!("{DIM}a side remark{PLAIN}\n\x1b[31mred\x1b]0;title\x07{DIM}\u{202e}");
         let expected =
             format!("{DIM}a side remark{PLAIN}\n\\u{{1b}}[31mred\\u{{1b}}]0;title\\u{{7}}{DIM}\\u{{202e}}");
-        assert_eq!(safe_with_our_own(&said), expected);
+        assert_eq!(escape_except_dim(&said), expected);
     }
 }

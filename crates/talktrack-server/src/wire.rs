@@ -3,15 +3,15 @@
 //!
 //! JSONL files (replay, import, export) contain the same frames, one a line, each with the session's id.
 
-mod answer;
+mod server_frame;
 mod frame;
 mod line;
 mod explain;
 mod reference;
 mod reason;
 
-pub(crate) use answer::{Ack, AckWriter, ServerFrame};
 pub(crate) use frame::{ClientFrame, Frame, SessionStartFrame};
 pub(crate) use line::{EndLine, MessageLine, RecordLine, StartLine};
 pub(crate) use reason::reason_of_end;
 pub(crate) use reference::{FrameRef, INVALID_JSON, INVALID_MESSAGE, WireError};
+pub(crate) use server_frame::{Ack, AckWriter, ServerFrame};

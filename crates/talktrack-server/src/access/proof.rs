@@ -13,11 +13,11 @@ use crate::error::Problem;
 use crate::state::AppState;
 
 /// How long the store may take to answer whose a session is.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the store may take to answer whether a session was deleted. If it does not answer in time, the store
 /// reports the deletion when the record is written.
-pub(super) const QUICK_LOOK: Duration = Duration::from_millis(500);
+pub(super) const QUICK_LOOKUP_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Why a caller may not use a session.
 #[derive(Debug)]
@@ -53,7 +53,11 @@ impl From<Denied> for Problem {
 }
 
 /// Finds the session that the caller names, if the caller may use it.
-pub(super) async fn find(state: &AppState, caller: &Caller, name: &SessionName) -> Result<Granted, Denied> {
+pub(super) async fn find_session(
+    state: &AppState,
+    caller: &Caller,
+    name: &SessionName,
+) -> Result<Granted, Denied> {
     find_row(state, caller, name).await.map(|(granted, _)| granted)
 }
 
@@ -64,27 +68,27 @@ pub(super) async fn find_row(
     name: &SessionName,
 ) -> Result<(Granted, Option<SessionRow>), Denied> {
     match caller.user() {
-        Some(user) => of_user(state, caller, user, name).await,
-        None => of_key(state, caller, name.id_for_key()).await,
+        Some(user) => find_for_user(state, caller, user, name).await,
+        None => find_for_key(state, caller, name.id_for_key()).await,
     }
 }
 
 /// Returns a grant for a session of which nothing is known. Only a key may use one.
-pub(super) fn unknown(name: &SessionName) -> Granted {
+pub(super) fn unknown_session(name: &SessionName) -> Granted {
     let session_id = name.id_for_key();
     Granted { session_id, claim: None, owner: None, is_stored: false, last_event_at: None }
 }
 
 /// Returns a grant to delete an already deleted session again, for a caller who may know that it was deleted.
-pub(super) fn deleted(caller: &Caller, deleted: DeletedSession) -> Granted {
+pub(super) fn deleted_session(caller: &Caller, deleted: DeletedSession) -> Granted {
     let DeletedSession { session_id, user_id: owner } = deleted;
     let claim = owner.filter(|_| !caller.acts_for_all());
     Granted { session_id, claim, owner, is_stored: false, last_event_at: None }
 }
 
 /// Returns the tombstone of a session that was permanently deleted. Asks this node first, then a remote store for up to
-/// [`QUICK_LOOK`]. `None` if neither knows of a deletion.
-pub(super) async fn deletion(state: &AppState, session_id: Uuid) -> Option<DeletedSession> {
+/// [`QUICK_LOOKUP_TIMEOUT`]. `None` if neither knows of a deletion.
+pub(super) async fn find_deletion(state: &AppState, session_id: Uuid) -> Option<DeletedSession> {
     let first =
         |found: Result<Vec<DeletedSession>, ReadError>| found.ok().and_then(|found| found.first().copied());
     let here = first(state.local().deleted_sessions(&[session_id]).await);
@@ -93,16 +97,16 @@ pub(super) async fn deletion(state: &AppState, session_id: Uuid) -> Option<Delet
         return here;
     }
     let reader = state.tracker().reader();
-    let asked = timeout(QUICK_LOOK, reader.deleted_sessions(&[session_id])).await;
+    let asked = timeout(QUICK_LOOKUP_TIMEOUT, reader.deleted_sessions(&[session_id])).await;
     asked.ok().and_then(first).or(here)
 }
 
 /// Returns the refusal for a session that is absent: that it was deleted if the caller may know this, otherwise that it
 /// was not found.
-pub(super) fn absent(caller: &Caller, deletion: Option<DeletedSession>) -> Denied {
+pub(super) fn deny_absent(caller: &Caller, deletion: Option<DeletedSession>) -> Denied {
     match deletion {
         Some(deleted) if caller.acts_for_all() => Denied::Deleted(deleted),
-        Some(deleted) if deleted.user_id.is_some_and(|user_id| caller.may_act_for(user_id)) => {
+        Some(deleted) if deleted.user_id.is_some_and(|user_id| caller.can_act_for(user_id)) => {
             Denied::Deleted(deleted)
         }
         _ => Denied::NotFound,
@@ -111,9 +115,9 @@ pub(super) fn absent(caller: &Caller, deletion: Option<DeletedSession>) -> Denie
 
 /// Returns a grant for a session that the store does not have, but of which this node still keeps something, such as a
 /// dead letter.
-pub(super) async fn remains(state: &AppState, name: &SessionName) -> Result<Granted, Denied> {
+pub(super) async fn find_remains(state: &AppState, name: &SessionName) -> Result<Granted, Denied> {
     let keeps = state.local().has_records_of(name.id_for_key()).await.map_err(Denied::Unavailable)?;
-    if keeps { Ok(unknown(name)) } else { Err(Denied::NotFound) }
+    if keeps { Ok(unknown_session(name)) } else { Err(Denied::NotFound) }
 }
 
 /// True if records of this session that name no user wait on this node for a remote store.
@@ -125,7 +129,7 @@ pub(super) async fn waits_here(state: &AppState, name: &SessionName) -> Result<b
     waits.map_err(Denied::Unavailable)
 }
 
-async fn of_user(
+async fn find_for_user(
     state: &AppState,
     caller: &Caller,
     user: &User,
@@ -148,18 +152,18 @@ async fn of_user(
     }
     let rows = rows_for(state, caller);
     for id in &candidates {
-        let row = asked(rows.session(*id)).await?.filter(|row| row.user_id == Some(user_id));
+        let row = with_timeout(rows.session(*id)).await?.filter(|row| row.user_id == Some(user_id));
         if row.is_some() {
             return Ok(granted(*id, row));
         }
     }
     if let SessionName::External(external_id) = name
-        && let Some(row) = asked(rows.session_by_external_id(user_id, external_id)).await?
+        && let Some(row) = with_timeout(rows.session_by_external_id(user_id, external_id)).await?
     {
         return Ok(granted(row.session_id, Some(row)));
     }
     for id in candidates {
-        if let denied @ Denied::Deleted(_) = absent(caller, deletion(state, id).await) {
+        if let denied @ Denied::Deleted(_) = deny_absent(caller, find_deletion(state, id).await) {
             return Err(denied);
         }
     }
@@ -170,7 +174,7 @@ fn last_event(row: &SessionRow) -> Option<Timestamp> {
     row.last_event_at.as_ref().and_then(StoredTime::known)
 }
 
-async fn of_key(
+async fn find_for_key(
     state: &AppState,
     caller: &Caller,
     session_id: Uuid,
@@ -187,7 +191,7 @@ async fn of_key(
         }
     };
     let mut claims = state.tracker().proven_owners(session_id);
-    claims.retain(|user_id| caller.may_act_for(*user_id));
+    claims.retain(|user_id| caller.can_act_for(*user_id));
     if !claims.is_empty() {
         return claimed(&claims);
     }
@@ -198,12 +202,12 @@ async fn of_key(
         }
     }
     let mut claims = pending_claims(state, session_id).await?;
-    claims.retain(|user_id| caller.may_act_for(*user_id));
+    claims.retain(|user_id| caller.can_act_for(*user_id));
     if !claims.is_empty() {
         return claimed(&claims);
     }
-    let Some(row) = asked(rows_for(state, caller).session(session_id)).await? else {
-        return Err(absent(caller, deletion(state, session_id).await));
+    let Some(row) = with_timeout(rows_for(state, caller).session(session_id)).await? else {
+        return Err(deny_absent(caller, find_deletion(state, session_id).await));
     };
     let claim = caller.limited_to().and(row.user_id);
     let last_event_at = last_event(&row);
@@ -219,11 +223,11 @@ async fn pending_claims(state: &AppState, session_id: Uuid) -> Result<Vec<Uuid>,
     state.local().pending_claims(session_id).await.map_err(Denied::Unavailable)
 }
 
-/// Returns the answer of the store, or [`Denied::Unavailable`] if it takes longer than [`LOOK`].
-pub(super) async fn asked(
+/// Returns the answer of the store, or [`Denied::Unavailable`] if it takes longer than [`LOOKUP_TIMEOUT`].
+pub(super) async fn with_timeout(
     question: impl Future<Output = Result<Option<SessionRow>, ReadError>>,
 ) -> Result<Option<SessionRow>, Denied> {
-    match timeout(LOOK, question).await {
+    match timeout(LOOKUP_TIMEOUT, question).await {
         Ok(answer) => answer.map_err(Denied::Unavailable),
         Err(_) => Err(Denied::Unavailable(ReadError("the store did not answer in time".into()))),
     }

@@ -7,7 +7,7 @@ use talktrack::{NewSession, StoredTime, Timestamp};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::proof::{self, Denied, QUICK_LOOK};
+use super::proof::{self, Denied, QUICK_LOOKUP_TIMEOUT};
 use crate::auth::Caller;
 use crate::error::Problem;
 use crate::state::AppState;
@@ -22,19 +22,19 @@ const RECENT: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 /// 410 if the session was deleted; 404 if the caller may not know that.
-pub(crate) async fn meet_store(
+pub(crate) async fn check_store(
     state: &AppState,
     caller: &Caller,
     session: NewSession,
 ) -> Result<NewSession, Problem> {
     let NewSession { session_id, user_id, .. } = session;
-    let said_until = timeout(QUICK_LOOK, said_until_in(state, session_id, user_id));
-    let (deletion, said_until) = tokio::join!(proof::deletion(state, session_id), said_until);
+    let said_until = timeout(QUICK_LOOKUP_TIMEOUT, said_until_in(state, session_id, user_id));
+    let (deletion, said_until) = tokio::join!(proof::find_deletion(state, session_id), said_until);
     match deletion {
         // A user may always know of this deletion: the session is proven to be that user's, or its id is derived from
         // the user.
         Some(deleted) if caller.user().is_some() => Err(Denied::Deleted(deleted).into()),
-        Some(deleted) => Err(proof::absent(caller, Some(deleted)).into()),
+        Some(deleted) => Err(proof::deny_absent(caller, Some(deleted)).into()),
         None => Ok(NewSession { said_until: said_until.ok().flatten(), ..session }),
     }
 }
@@ -64,5 +64,5 @@ pub(super) async fn said_until(
         return None;
     }
     let reader = state.tracker().reader();
-    timeout(QUICK_LOOK, reader.last_said_at(session_id)).await.ok()?.ok()?
+    timeout(QUICK_LOOKUP_TIMEOUT, reader.last_said_at(session_id)).await.ok()?.ok()?
 }

@@ -59,11 +59,11 @@ impl SessionView {
         let rows = rows_for(state, caller);
         let stored = match row {
             Some(row) => Ok(Some(row)),
-            None => proof::asked(rows.session(session_id)).await,
+            None => proof::with_timeout(rows.session(session_id)).await,
         };
         let owner = stored.as_ref().ok().and_then(Option::as_ref).and_then(|row| row.user_id).or(owner);
         let is_stored = matches!(stored, Ok(Some(_)));
-        let (row, begins_here) = folded(stored.as_ref().ok().cloned().flatten(), &waiting, owner);
+        let (row, begins_here) = fold_records(stored.as_ref().ok().cloned().flatten(), &waiting, owner);
         let Some(mut session) = row else { return Err(stored.err().unwrap_or(Denied::NotFound)) };
         let journal_alone = journal.as_ref().filter(|_| !is_stored);
         if let Some((journal, user_id)) = journal_alone.zip(session.user_id) {
@@ -86,7 +86,7 @@ impl SessionView {
     ) -> Result<Page<MessageRow>, ReadError> {
         // The journal is read before the store: a message that moves to the store in between is then found in the
         // store.
-        let waiting = self.waiting().await?;
+        let waiting = self.read_waiting().await?;
         let mut page = match self.rows.messages(self.session.session_id, after, limit).await {
             Err(_) if self.begins_here => Page::default(),
             page => page?,
@@ -108,7 +108,7 @@ impl SessionView {
     }
 
     /// Returns the waiting messages by id, each in its latest revision and at the place of its first revision.
-    async fn waiting(&self) -> Result<HashMap<Uuid, MessageRow>, ReadError> {
+    async fn read_waiting(&self) -> Result<HashMap<Uuid, MessageRow>, ReadError> {
         let mut waiting: HashMap<Uuid, MessageRow> = HashMap::new();
         let Some(journal) = &self.journal else { return Ok(waiting) };
         for record in journal.pending_messages(self.session.session_id).await? {
@@ -132,7 +132,7 @@ impl SessionView {
                 stored => stored?,
             };
             let last = stored.last_before_more().map(|row| row.id);
-            let visible = self.visible(&stored).await?;
+            let visible = self.filter_visible(&stored).await?;
             for row in stored {
                 match waiting.get_mut(&row.id) {
                     Some(known)
@@ -153,7 +153,7 @@ impl SessionView {
 
     /// Returns the ids of the given rows that the caller may see. Policies of the project may hide a row; a waiting
     /// revision of that row is then hidden too.
-    async fn visible(&self, stored: &[MessageRow]) -> Result<HashSet<Uuid>, ReadError> {
+    async fn filter_visible(&self, stored: &[MessageRow]) -> Result<HashSet<Uuid>, ReadError> {
         let ids: Vec<Uuid> = stored.iter().map(|row| row.id).collect();
         if ids.is_empty() {
             return Ok(HashSet::new());
@@ -169,7 +169,11 @@ impl SessionView {
 }
 
 /// Merges the waiting records into the stored row. Also returns true if a start is among the records.
-fn folded(stored: Option<SessionRow>, waiting: &[Record], owner: Option<Uuid>) -> (Option<SessionRow>, bool) {
+fn fold_records(
+    stored: Option<SessionRow>,
+    waiting: &[Record],
+    owner: Option<Uuid>,
+) -> (Option<SessionRow>, bool) {
     let mut begins_here = false;
     let mut row = stored;
     for record in waiting {
@@ -178,7 +182,7 @@ fn folded(stored: Option<SessionRow>, waiting: &[Record], owner: Option<Uuid>) -
             continue;
         }
         begins_here |= matches!(record.body, Body::Start(_));
-        row = pending_session::after(record, row.clone()).or(row);
+        row = pending_session::apply_record(record, row.clone()).or(row);
     }
     (row, begins_here)
 }

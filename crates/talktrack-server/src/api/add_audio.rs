@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::incoming::Incoming;
 use super::requests::Recording;
 use crate::access::{self, Granted, SessionName};
-use crate::audio::{AudioLimits, Folder, Format, Name, Quota, Ticket};
+use crate::audio::{AudioFormat, AudioLimits, Folder, Quota, RecordingName, Ticket};
 use crate::auth::{Admission, Caller};
 use crate::config::AudioQuotas;
 use crate::error::Problem;
@@ -51,7 +51,7 @@ pub(crate) struct KeptRecording {
         Problem,
     )
 )]
-pub(crate) async fn answer(
+pub(crate) async fn add_audio(
     State(state): State<AppState>,
     admission: Admission,
     name: SessionName,
@@ -61,24 +61,24 @@ pub(crate) async fn answer(
     if state.is_stopping() {
         return Err(Problem::shutting_down());
     }
-    check(&headers, state.config().max_audio_bytes)?;
+    check_headers(&headers, state.config().max_audio_bytes)?;
     let caller = &admission.caller;
-    let (ticket, granted) = announce(&state, caller, &name).await?;
+    let (ticket, granted) = announce_upload(&state, caller, &name).await?;
     let Granted { session_id, claim: owner, .. } = granted;
     let busy = || {
         let detail = "too many recordings are being uploaded; try again later";
         Problem::busy(StatusCode::SERVICE_UNAVAILABLE, detail, RETRY_AFTER)
     };
-    let _slot = state.audio().slot().await.ok_or_else(busy)?;
+    let _slot = state.audio().acquire_slot().await.ok_or_else(busy)?;
     let incoming = Incoming::new(body, state.config().peer_timeout);
     let AudioQuotas { per_user, total } = state.config().audio_quotas;
     let limits = AudioLimits { of_user: per_user.filter(|_| caller.user().is_some()), total };
-    let mut quota = state.audio().quota(owner, limits);
-    let (name, bytes) = receive(&state, ticket, (owner, &mut quota), incoming).await?;
+    let mut quota = state.audio().new_quota(owner, limits);
+    let (name, bytes) = receive_upload(&state, ticket, (owner, &mut quota), incoming).await?;
     quota.keep();
     // An upload may take long. Meanwhile the token may have expired, the key may have been revoked, the session may
     // have been deleted, or the store may have refused the claim to the session.
-    let still = state.gate().check_again(&admission);
+    let still = state.authenticator().check_again(&admission);
     let still = match still {
         Ok(()) => access::to_write(&state, caller, &SessionName::from(session_id)).await.map(drop),
         Err(problem) => Err(problem),
@@ -96,7 +96,7 @@ pub(crate) async fn answer(
 
 /// Announces the upload and checks that the caller may write. The upload is announced before the check, so that a
 /// deletion that begins from now on waits for it.
-async fn announce(
+async fn announce_upload(
     state: &AppState,
     caller: &Caller,
     name: &SessionName,
@@ -105,12 +105,12 @@ async fn announce(
         SessionName::Id(id) => *id,
         SessionName::External(_) => access::to_write(state, caller, name).await?.session_id,
     };
-    let ticket = state.audio().announce(session_id);
+    let ticket = state.audio().announce_upload(session_id);
     Ok((ticket, access::to_write(state, caller, &SessionName::from(session_id)).await?))
 }
 
 /// Checks the headers, before the first byte of the body is read.
-fn check(headers: &HeaderMap, limit: u64) -> Result<(), Problem> {
+fn check_headers(headers: &HeaderMap, limit: u64) -> Result<(), Problem> {
     let told = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let content_type = told(header::CONTENT_TYPE).trim_start();
     // The check has a second purpose: for this content type a browser sends a CORS preflight request before a page of
@@ -126,36 +126,37 @@ fn check(headers: &HeaderMap, limit: u64) -> Result<(), Problem> {
 }
 
 /// Receives the whole upload, unless the session is deleted meanwhile.
-async fn receive(
+async fn receive_upload(
     state: &AppState,
     ticket: Ticket,
     of: (Option<Uuid>, &mut Quota),
     incoming: Incoming,
-) -> Result<(Name, u64), Problem> {
+) -> Result<(RecordingName, u64), Problem> {
     let deletion = ticket.watch();
     tokio::select! {
         biased;
         () = deletion.deleted() => Err(Problem::session_not_found()),
-        kept = keep(state, ticket, of, incoming) => kept,
+        kept = store_upload(state, ticket, of, incoming) => kept,
     }
 }
 
-async fn keep(
+async fn store_upload(
     state: &AppState,
     ticket: Ticket,
     (owner, quota): (Option<Uuid>, &mut Quota),
     mut incoming: Incoming,
-) -> Result<(Name, u64), Problem> {
+) -> Result<(RecordingName, u64), Problem> {
     let limit = state.config().max_audio_bytes;
     let mut head = Vec::new();
-    while head.len() < Format::HEAD {
+    while head.len() < AudioFormat::HEAD {
         let Some(piece) = incoming.next().await? else { break };
         head.extend_from_slice(&piece);
     }
     if head.is_empty() {
         return Err(Problem::invalid("the body is empty"));
     }
-    let mut upload = state.audio().upload(ticket, owner, Format::of(&head).ok_or_else(no_audio)?);
+    let mut upload =
+        state.audio().start_upload(ticket, owner, AudioFormat::detect(&head).ok_or_else(no_audio)?);
     let mut piece = Bytes::from(head);
     loop {
         if incoming.received() > limit {

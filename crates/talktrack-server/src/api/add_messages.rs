@@ -19,7 +19,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::body::JsonText;
-use super::query::Params;
+use super::query::QueryParams;
 use super::requests::NewMessages;
 use crate::access::{self, SessionName};
 use crate::auth::Caller;
@@ -33,8 +33,8 @@ const MAX_MESSAGES: usize = 1_000;
 
 /// How long `wait=stored` waits, and how often it checks. Records leave the journal in batches, a moment after they are
 /// stored.
-const PATIENCE: Duration = Duration::from_secs(30);
-const INTERVAL: Duration = Duration::from_millis(10);
+const STORE_TIMEOUT: Duration = Duration::from_secs(30);
+const STORE_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
@@ -42,34 +42,36 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct AddMessagesQuery {
     /// `stored`: answer when the messages are in the store. By default, the server answers when they are durable on this server.
     #[param(value_type = Option<String>, pattern = "^stored$")]
-    wait: Option<Wait>,
+    wait: Option<WaitFor>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Wait {
+enum WaitFor {
     Stored,
 }
 
 /// The outcome for each message.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Answers {
+#[schema(as = Answers)]
+pub(crate) struct MessageAcks {
     /// One entry for each message, in the order of the request.
-    acks: Vec<Answer>,
+    acks: Vec<MessageAck>,
 }
 
 /// The outcome for one message: its id if it is durable, otherwise the error.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Answer {
+#[schema(as = Answer)]
+pub(crate) struct MessageAck {
     /// The id of the message. Absent if the message was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<Uuid>,
     /// Absent if the message is durable.
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<WhatWasWrong>,
+    error: Option<AckError>,
     /// The `ref` of the message, if it had one.
     #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<serde_json::Value>)]
@@ -78,7 +80,8 @@ pub(crate) struct Answer {
 
 /// Why a message was refused.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct WhatWasWrong {
+#[schema(as = WhatWasWrong)]
+pub(crate) struct AckError {
     /// One of the error codes of the protocol, or `internal`.
     #[schema(example = "id_conflict")]
     code: &'static str,
@@ -93,46 +96,46 @@ pub(crate) struct WhatWasWrong {
 /// answer is a problem document.
 #[utoipa::path(
     post, path = "/v1/sessions/{session_id}/messages", operation_id = "add_messages", tag = "writing", request_body = NewMessages,
-    params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "The session's UUID, or `external:NAME` (percent-encoded) with its `external_id`."), Wanted,
+    params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "The session's UUID, or `external:NAME` (percent-encoded) with its `external_id`."), AddMessagesQuery,
         ("Idempotency-Key" = Option<String>, Header, description = "The server derives the ids of messages without an id from this key.")),
     responses(
-        (status = 201, description = "All messages are stored.", body = Answers),
-        (status = 202, description = "All messages are durable.", body = Answers),
-        (status = 207, description = "Some messages were refused; the others are durable.", body = Answers),
+        (status = 201, description = "All messages are stored.", body = MessageAcks),
+        (status = 202, description = "All messages are durable.", body = MessageAcks),
+        (status = 207, description = "Some messages were refused; the others are durable.", body = MessageAcks),
         Problem,
     )
 )]
-pub(crate) async fn answer(
+pub(crate) async fn add_messages(
     State(state): State<AppState>,
     caller: Caller,
     name: SessionName,
-    Params(query): Params<Wanted>,
+    QueryParams(query): QueryParams<AddMessagesQuery>,
     client: Option<Extension<ClientAddress>>,
     headers: HeaderMap,
     body: JsonText,
-) -> Result<(StatusCode, Json<Answers>), Problem> {
+) -> Result<(StatusCode, Json<MessageAcks>), Problem> {
     let is_array = body.as_str().trim_start().starts_with('[');
-    let texts = if is_array { several(body.as_str())? } else { vec![body.as_str()] };
+    let texts = if is_array { split_array(body.as_str())? } else { vec![body.as_str()] };
     let granted = access::to_write(&state, &caller, &name).await?;
     let (author, said_until) = (granted.author(&caller), granted.said_until(&state).await);
-    let writing = Writing { session_id: granted.session_id, author, said_until };
+    let writing = WriteContext { session_id: granted.session_id, author, said_until };
     state.limits().check_dead_letters(caller.account().as_ref())?;
     let key = headers.get(IDEMPOTENCY_KEY).map(axum::http::HeaderValue::as_bytes);
     let client = client.map(|Extension(ClientAddress(address))| address);
-    let mut pace = state.turns().pace(caller.account(), client, granted.session_id);
+    let mut pace = state.turns().new_pace(caller.account(), client, granted.session_id);
     let (mut handed_over, mut durability) = (Vec::with_capacity(texts.len()), state.tracker().durability());
     for (place, text) in texts.into_iter().enumerate() {
-        pace.wait(text.len(), &mut durability).await;
+        pace.wait_for_turn(text.len(), &mut durability).await;
         let handed = hand_over(&state, writing, text, key.map(|key| (key, place)));
         if let (_, Ok(receipt)) = &handed {
-            pace.sent(receipt.seq(), text.len());
+            pace.record_sent(receipt.seq(), text.len());
         }
         handed_over.push(handed);
     }
     let mut outcomes = Vec::with_capacity(handed_over.len());
     for (reference, outcome) in handed_over {
         let outcome = match outcome {
-            Ok(receipt) => durable(&state, &caller, receipt, query.wait).await,
+            Ok(receipt) => wait_until_durable(&state, &caller, receipt, query.wait).await,
             Err(problem) => Err(problem),
         };
         outcomes.push((reference, outcome));
@@ -142,22 +145,22 @@ pub(crate) async fn answer(
     let status = match (first, query.wait) {
         (Some(problem), _) if !is_array => return Err(problem),
         (Some(problem), _) if refusals == outcomes.len() => {
-            let acks = serde_json::to_value(answers(outcomes)).unwrap_or_default();
-            return Err(problem.of_all(acks));
+            let acks = serde_json::to_value(to_acks(outcomes)).unwrap_or_default();
+            return Err(problem.with_acks(acks));
         }
         (Some(_), _) => StatusCode::MULTI_STATUS,
-        (None, Some(Wait::Stored)) => StatusCode::CREATED,
+        (None, Some(WaitFor::Stored)) => StatusCode::CREATED,
         (None, None) => StatusCode::ACCEPTED,
     };
-    Ok((status, Json(Answers { acks: answers(outcomes) })))
+    Ok((status, Json(MessageAcks { acks: to_acks(outcomes) })))
 }
 
-fn answers(outcomes: Vec<(Option<FrameRef>, Result<Uuid, Problem>)>) -> Vec<Answer> {
-    outcomes.into_iter().map(|(reference, outcome)| Answer::of(outcome, reference)).collect()
+fn to_acks(outcomes: Vec<(Option<FrameRef>, Result<Uuid, Problem>)>) -> Vec<MessageAck> {
+    outcomes.into_iter().map(|(reference, outcome)| MessageAck::new(outcome, reference)).collect()
 }
 
 /// Splits an array into the texts of its messages.
-fn several(text: &str) -> Result<Vec<&str>, Problem> {
+fn split_array(text: &str) -> Result<Vec<&str>, Problem> {
     let texts: Vec<&RawValue> =
         serde_json::from_str(text).map_err(|error| WireError::json(format!("not valid JSON: {error}")))?;
     match texts.len() {
@@ -173,7 +176,7 @@ fn several(text: &str) -> Result<Vec<&str>, Problem> {
 
 /// The session that the messages are written into, and on whose authority.
 #[derive(Clone, Copy)]
-struct Writing {
+struct WriteContext {
     session_id: Uuid,
     author: Author,
     /// Messages without a time get a later time than this.
@@ -183,7 +186,7 @@ struct Writing {
 /// Hands one message to the tracker.
 fn hand_over(
     state: &AppState,
-    Writing { session_id, author, said_until }: Writing,
+    WriteContext { session_id, author, said_until }: WriteContext,
     text: &str,
     key: Option<(&[u8], usize)>,
 ) -> (Option<FrameRef>, Result<Receipt, Problem>) {
@@ -196,12 +199,12 @@ fn hand_over(
         }
         Err(error) => return (error.reference.clone(), Err(error.into())),
     };
-    let receipt = state.tracker().track_message_after(identified(message, key), author, said_until);
+    let receipt = state.tracker().track_message_after(with_derived_id(message, key), author, said_until);
     (reference, receipt.map_err(Problem::from))
 }
 
 /// Gives a message without an id one that is derived from the idempotency key and the message's place in the request.
-fn identified(message: Message, key: Option<(&[u8], usize)>) -> Message {
+fn with_derived_id(message: Message, key: Option<(&[u8], usize)>) -> Message {
     let own = message.id.is_some() || message.external_id.is_some();
     let derived = key.filter(|_| !own).map(|(key, place)| {
         let name = [b"idempotency-key:", key, format!(":{place}").as_bytes()].concat();
@@ -211,23 +214,23 @@ fn identified(message: Message, key: Option<(&[u8], usize)>) -> Message {
 }
 
 /// Waits until the message is durable, and until it is stored if the request asked for that.
-async fn durable(
+async fn wait_until_durable(
     state: &AppState,
     caller: &Caller,
     receipt: Receipt,
-    wait: Option<Wait>,
+    wait: Option<WaitFor>,
 ) -> Result<Uuid, Problem> {
     let id = receipt.id();
     let stored = receipt.clone();
-    receipt.durable().await.map_err(|why| access::refusal(caller, why))?;
+    receipt.durable().await.map_err(|why| access::mask_refusal(caller, why))?;
     if wait.is_some() {
-        until_stored(state, &stored).await?;
+        wait_until_stored(state, &stored).await?;
     }
     Ok(id)
 }
 
-async fn until_stored(state: &AppState, receipt: &Receipt) -> Result<(), Problem> {
-    let deadline = Instant::now() + PATIENCE;
+async fn wait_until_stored(state: &AppState, receipt: &Receipt) -> Result<(), Problem> {
+    let deadline = Instant::now() + STORE_TIMEOUT;
     loop {
         match state
             .local()
@@ -242,7 +245,7 @@ async fn until_stored(state: &AppState, receipt: &Receipt) -> Result<(), Problem
                 return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_message", detail));
             }
             Replayed::Deleted => return Err(NotDurable::Deleted.into()),
-            Replayed::Pending if Instant::now() < deadline => sleep(INTERVAL).await,
+            Replayed::Pending if Instant::now() < deadline => sleep(STORE_POLL_INTERVAL).await,
             Replayed::Pending => {
                 let detail = "the message is durable, and will be stored once the store accepts it";
                 return Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "store_unavailable", detail));
@@ -251,12 +254,12 @@ async fn until_stored(state: &AppState, receipt: &Receipt) -> Result<(), Problem
     }
 }
 
-impl Answer {
-    fn of(outcome: Result<Uuid, Problem>, reference: Option<FrameRef>) -> Self {
+impl MessageAck {
+    fn new(outcome: Result<Uuid, Problem>, reference: Option<FrameRef>) -> Self {
         match outcome {
             Ok(id) => Self { id: Some(id), error: None, reference },
             Err(problem) => {
-                let error = WhatWasWrong { code: problem.code(), message: problem.into_detail() };
+                let error = AckError { code: problem.code(), message: problem.into_detail() };
                 Self { id: None, error: Some(error), reference }
             }
         }
@@ -272,7 +275,7 @@ mod tests {
     #[test]
     fn an_id_is_derived_from_the_requests_key_where_the_message_has_none() {
         let message = || Message::new(Uuid::from_u128(1), Role::User, "x");
-        let id = |message, key: &str, place| identified(message, Some((key.as_bytes(), place))).id;
+        let id = |message, key: &str, place| with_derived_id(message, Some((key.as_bytes(), place))).id;
         assert_eq!(id(message(), "k", 0), id(message(), "k", 0));
         let all = [id(message(), "k", 0), id(message(), "k", 1), id(message(), "l", 0), None];
         assert!(all.iter().enumerate().all(|(place, id)| !all[..place].contains(id)), "{all:?}");
@@ -280,6 +283,6 @@ mod tests {
         assert_eq!(id(own, "k", 0), Some(Uuid::from_u128(7)));
         let named = Message { external_id: Some("mine".into()), ..message() };
         assert_eq!(id(named, "k", 0), None);
-        assert_eq!(identified(message(), None).id, None);
+        assert_eq!(with_derived_id(message(), None).id, None);
     }
 }

@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 
 use super::incoming::Incoming;
 use crate::error::Problem;
-use crate::limits::{Account, Room};
+use crate::limits::{Account, BodyPermit};
 use crate::state::AppState;
 use crate::wire::{Frame, INVALID_JSON, WireError};
 
@@ -14,7 +14,7 @@ use crate::wire::{Frame, INVALID_JSON, WireError};
 pub(crate) struct JsonText {
     text: String,
     /// The share of the memory for request bodies that the text takes.
-    _room: Option<Room>,
+    _room: Option<BodyPermit>,
 }
 
 impl JsonText {
@@ -69,18 +69,18 @@ pub(crate) async fn read(
     state: &AppState,
     limit: usize,
     detail: &str,
-) -> Result<(Vec<u8>, Option<Room>), Problem> {
+) -> Result<(Vec<u8>, Option<BodyPermit>), Problem> {
     let too_large = || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail);
     if body.size_hint().lower() > limit as u64 {
         return Err(too_large());
     }
     let mut incoming = Incoming::new(body, state.config().peer_timeout);
-    let (mut bytes, mut taken): (_, Option<Room>) = (Vec::new(), None);
+    let (mut bytes, mut taken): (_, Option<BodyPermit>) = (Vec::new(), None);
     while let Some(piece) = incoming.next().await? {
         if bytes.len() + piece.len() > limit {
             return Err(too_large());
         }
-        let room = state.limits().room(piece.len())?;
+        let room = state.limits().reserve_body(piece.len())?;
         match &mut taken {
             Some(taken) => taken.merge(room),
             None => taken = Some(room),

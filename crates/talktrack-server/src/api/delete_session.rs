@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::access::SessionName;
 use crate::auth::Caller;
-use crate::deletion::{self, Gone};
+use crate::deletion::{self, DeletionReport};
 use crate::error::Problem;
 use crate::state::AppState;
 
@@ -18,7 +18,7 @@ use crate::state::AppState;
 pub(crate) struct DeletedSession {
     session_id: Uuid,
     #[serde(flatten)]
-    removed: Gone,
+    removed: DeletionReport,
 }
 
 /// Deletes a session
@@ -36,16 +36,16 @@ pub(crate) struct DeletedSession {
         Problem,
     )
 )]
-pub(crate) async fn answer(
+pub(crate) async fn delete_session(
     State(state): State<AppState>,
     caller: Caller,
     name: SessionName,
 ) -> Result<(StatusCode, Json<DeletedSession>), Problem> {
     let (session_id, removed) = deletion::delete_session(&state, &caller, &name).await?;
-    Ok((status(&removed), Json(DeletedSession { session_id, removed })))
+    Ok((deletion_status(&removed), Json(DeletedSession { session_id, removed })))
 }
 
 /// Returns 200 if the deletion is also done in the database, otherwise 202.
-pub(super) fn status(removed: &Gone) -> StatusCode {
+pub(super) fn deletion_status(removed: &DeletionReport) -> StatusCode {
     if removed.is_done() { StatusCode::OK } else { StatusCode::ACCEPTED }
 }

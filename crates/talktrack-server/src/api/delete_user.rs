@@ -7,10 +7,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::delete_session::status;
+use super::delete_session::deletion_status;
 use crate::access::UserId;
 use crate::auth::Caller;
-use crate::deletion::{self, Gone};
+use crate::deletion::{self, DeletionReport};
 use crate::error::Problem;
 use crate::state::AppState;
 
@@ -19,7 +19,7 @@ use crate::state::AppState;
 pub(crate) struct DeletedUser {
     user_id: Uuid,
     #[serde(flatten)]
-    removed: Gone,
+    removed: DeletionReport,
 }
 
 /// Deletes a user
@@ -35,13 +35,13 @@ pub(crate) struct DeletedUser {
         Problem,
     )
 )]
-pub(crate) async fn answer(
+pub(crate) async fn delete_user(
     State(state): State<AppState>,
     caller: Caller,
     UserId(user_id): UserId,
 ) -> Result<(StatusCode, Json<DeletedUser>), Problem> {
     caller.require_delete()?;
-    caller.speaks_for(Some(user_id))?;
+    caller.resolve_user(Some(user_id))?;
     let removed = deletion::delete_user(&state, user_id).await?;
-    Ok((status(&removed), Json(DeletedUser { user_id, removed })))
+    Ok((deletion_status(&removed), Json(DeletedUser { user_id, removed })))
 }

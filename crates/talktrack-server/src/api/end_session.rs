@@ -40,7 +40,7 @@ pub(crate) struct EndedSession {
         Problem,
     )
 )]
-pub(crate) async fn answer(
+pub(crate) async fn end_session(
     State(state): State<AppState>,
     caller: Caller,
     name: SessionName,
@@ -53,7 +53,7 @@ pub(crate) async fn answer(
     let granted = access::to_write(&state, &caller, &name).await?;
     let ended_at = ended_at.map(|claimed| state.tracker().session_time("ended_at", claimed)).transpose()?;
     let ended_at = ended_at.unwrap_or_else(|| SystemClock.now());
-    let known = figures(&state, &caller, &granted, ended_at).await;
+    let known = read_totals(&state, &caller, &granted, ended_at).await;
     let closing = Closing { status: status.unwrap_or(Status::Ended), reason: &reason, ended_at, known };
     let receipt = state.tracker().end_session_as(granted.session(), closing)?;
     let ended = match receipt.durable().await {
@@ -61,7 +61,7 @@ pub(crate) async fn answer(
         // The end waits for the store, as everything that a key writes may. Only the store knows the duration and the
         // count.
         Err(NotDurable::UnknownSession) if state.is_remote() && caller.user().is_none() => None,
-        Err(why) => return Err(access::refusal(&caller, why).into()),
+        Err(why) => return Err(access::mask_refusal(&caller, why).into()),
     };
     let (duration_seconds, message_count) =
         ended.map(|ended| (ended.duration_seconds, ended.message_count)).unzip();
@@ -71,11 +71,16 @@ pub(crate) async fn answer(
 
 /// Returns the duration and message count of a session that this node does not have in memory, from the store and the
 /// journal. `None` if neither has an answer.
-async fn figures(state: &AppState, caller: &Caller, granted: &Granted, ended_at: Timestamp) -> Option<Ended> {
+async fn read_totals(
+    state: &AppState,
+    caller: &Caller,
+    granted: &Granted,
+    ended_at: Timestamp,
+) -> Option<Ended> {
     if !state.is_remote() || state.tracker().session_in_memory(granted.session()).is_some() {
         return None;
     }
-    let row = access::row(state, caller, granted).await?;
+    let row = access::find_row(state, caller, granted).await?;
     let ended_at = row.ended_at.as_ref().and_then(StoredTime::known).unwrap_or(ended_at);
     // A start that is not a valid time gives a duration of 0.
     let duration_seconds =

@@ -16,12 +16,12 @@ use tokio::time::{Instant, Interval, interval_at, sleep_until};
 use utoipa::IntoParams;
 use uuid::Uuid;
 
-use super::query::Params;
+use super::query::QueryParams;
 use crate::auth::{Admission, Lease, Notice};
 use crate::config::Scope;
 use crate::error::Problem;
-use crate::events::{Filter, Listener, Next, closing, gap, mark};
-use crate::limits::{Account, CountedPlace};
+use crate::events::{EventFilter, Listener, NextEvents, closing_event, gap_event, position_event};
+use crate::limits::{Account, CountedPermit};
 use crate::state::{AppState, Stopping};
 
 /// The header with which a reconnecting client names the last event that it received.
@@ -31,7 +31,7 @@ const LAST_EVENT_ID: &str = "last-event-id";
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct EventsQuery {
     /// Only events of this session.
     session_id: Option<Uuid>,
     /// Only events of this user's sessions.
@@ -51,21 +51,21 @@ pub(crate) struct Wanted {
 /// some of the requested events have been removed. `closing` is the last event and has the reason: reconnect with the last id.
 #[utoipa::path(
     get, path = "/v1/events", operation_id = "events", tag = "reading",
-    params(Wanted, ("Last-Event-ID" = Option<i64>, Header, description = "The same as `last_event_id`.")),
+    params(EventsQuery, ("Last-Event-ID" = Option<i64>, Header, description = "The same as `last_event_id`.")),
     responses(
         (status = 200, description = "A stream of events that stays open.", body = String, content_type = "text/event-stream"),
         Problem,
     )
 )]
-pub(crate) async fn answer(
+pub(crate) async fn stream_events(
     State(state): State<AppState>,
     admission: Admission,
     headers: HeaderMap,
-    Params(query): Params<Wanted>,
+    QueryParams(query): QueryParams<EventsQuery>,
 ) -> Result<Response, Problem> {
     let caller = &admission.caller;
     caller.require(Scope::Read)?;
-    let filter = Filter { session_id: query.session_id, user_id: caller.speaks_for(query.user_id)? };
+    let filter = EventFilter { session_id: query.session_id, user_id: caller.resolve_user(query.user_id)? };
     let after = last_event_id(&headers)?.or(query.last_event_id);
     if after.is_some_and(|after| after < 0) {
         return Err(Problem::invalid("last_event_id: must not be negative"));
@@ -73,28 +73,28 @@ pub(crate) async fn answer(
     if state.is_stopping() {
         return Err(Problem::shutting_down());
     }
-    let of_user = state.limits().connect(admission.caller.account().as_ref())?;
-    let Some(place) = state.events().take_place() else {
+    let of_user = state.limits().acquire_connection(admission.caller.account().as_ref())?;
+    let Some(place) = state.events().acquire_permit() else {
         let most = state.config().max_listeners;
         let detail = format!("all {most} allowed listeners are connected (max_listeners); try again later");
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "rate_limited", detail));
     };
     let listener =
-        Listener::begin(place, filter, after).await.map_err(|error| Problem::store_unavailable(&error))?;
-    let lease = state.gate().lease(admission, Scope::Read, filter.user_id);
-    let patience = state.config().peer_timeout / 2;
+        Listener::start(place, filter, after).await.map_err(|error| Problem::store_unavailable(&error))?;
+    let lease = state.authenticator().lease(admission, Scope::Read, filter.user_id);
+    let write_timeout = state.config().peer_timeout / 2;
     let period = state.config().ping_interval;
     let alive = interval_at(Instant::now() + period, period);
     let feed = Feed {
         listener,
-        patience,
+        write_timeout,
         stopping: state.watch_stop(),
         alive,
         lease,
         offered: None,
         _place: of_user,
     };
-    let body = Body::from_stream(stream::unfold(Some(feed), Feed::step));
+    let body = Body::from_stream(stream::unfold(Some(feed), Feed::next_piece));
     let headers = [
         (header::CONTENT_TYPE.as_str(), "text/event-stream"),
         (header::CACHE_CONTROL.as_str(), "no-store"),
@@ -116,7 +116,7 @@ fn last_event_id(headers: &HeaderMap) -> Result<Option<Seq>, Problem> {
 struct Feed {
     listener: Listener,
     /// How long the client may take for one piece before the stream ends.
-    patience: Duration,
+    write_timeout: Duration,
     stopping: Stopping,
     /// Ticks when no event was sent for this long: a heartbeat is due.
     alive: Interval,
@@ -125,18 +125,18 @@ struct Feed {
     /// When the last piece was handed out, until the next one is requested.
     offered: Option<Instant>,
     /// Counts the listener among the connections of its user.
-    _place: Option<CountedPlace<Account>>,
+    _place: Option<CountedPermit<Account>>,
 }
 
-type Step = Option<(Result<Bytes, Infallible>, Option<Feed>)>;
+type FeedStep = Option<(Result<Bytes, Infallible>, Option<Feed>)>;
 
 /// The last event of a stream.
 struct Last(Bytes);
 
 impl Feed {
-    async fn step(feed: Option<Self>) -> Step {
+    async fn next_piece(feed: Option<Self>) -> FeedStep {
         let mut feed = feed?;
-        let is_late = feed.offered.take().is_some_and(|offered| offered.elapsed() > feed.patience);
+        let is_late = feed.offered.take().is_some_and(|offered| offered.elapsed() > feed.write_timeout);
         let said = if is_late { Err(too_slow()) } else { feed.next().await };
         Some(match said {
             Ok(bytes) => {
@@ -151,17 +151,17 @@ impl Feed {
         let Self { listener, stopping, alive, lease, .. } = self;
         let next = tokio::select! {
             biased;
-            () = stopping.wait() => return Err(Last(closing("shutting_down", "the server is shutting down"))),
-            why = over(lease) => return Err(Last(closing("unauthorized", &why))),
+            () = stopping.wait() => return Err(Last(closing_event("shutting_down", "the server is shutting down"))),
+            why = wait_until_over(lease) => return Err(Last(closing_event("unauthorized", &why))),
             next = listener.next() => next,
-            _ = alive.tick() => return Ok(mark(listener.untold_place())),
+            _ = alive.tick() => return Ok(position_event(listener.untold_place())),
         };
         alive.reset();
         match next {
-            Next::Events(bytes) => Ok(bytes),
-            Next::Gap(after, place) => Ok(gap(after, place)),
-            Next::TooSlow => Err(too_slow()),
-            Next::Unknown => Err(Last(closing(
+            NextEvents::Events(bytes) => Ok(bytes),
+            NextEvents::Gap(after, place) => Ok(gap_event(after, place)),
+            NextEvents::TooSlow => Err(too_slow()),
+            NextEvents::Unknown => Err(Last(closing_event(
                 "store_unavailable",
                 "only the store knows the user of the next event, and it is unavailable; connect again later",
             ))),
@@ -170,14 +170,14 @@ impl Feed {
 }
 
 /// Waits until the listener may no longer stay, and returns the reason.
-async fn over(lease: &mut Lease) -> String {
+async fn wait_until_over(lease: &mut Lease) -> String {
     loop {
-        match lease.next_look() {
+        match lease.next_check() {
             Some(next) => sleep_until(next).await,
             None => std::future::pending().await,
         }
         // A listener cannot be warned that its token expires soon. It reconnects with another token.
-        if let Some(Notice::Over(why)) = lease.look() {
+        if let Some(Notice::Over(why)) = lease.check() {
             return why;
         }
     }
@@ -185,5 +185,8 @@ async fn over(lease: &mut Lease) -> String {
 
 fn too_slow() -> Last {
     tracing::debug!("a listener reads events too slowly, and is disconnected");
-    Last(closing("too_slow", "you read events too slowly; connect again, and continue after your last event"))
+    Last(closing_event(
+        "too_slow",
+        "you read events too slowly; connect again, and continue after your last event",
+    ))
 }

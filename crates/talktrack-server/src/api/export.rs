@@ -13,13 +13,13 @@ use talktrack::store::{MessageCursor, MessageRow, Page};
 use tokio::task::spawn_blocking;
 use utoipa::IntoParams;
 
-use super::query::Params;
+use super::query::QueryParams;
 use crate::access::{SessionName, SessionView};
 use crate::auth::Caller;
 use crate::error::Problem;
-use crate::limits::{Account, CountedPlace, Limits};
+use crate::limits::{Account, CountedPermit, Limits};
 use crate::state::AppState;
-use crate::transcript::{Document, Format};
+use crate::transcript::{TranscriptFormat, TranscriptWriter};
 
 /// The maximum number of rows in memory at once. Pages are also bounded in bytes, so fewer large rows fit.
 const PAGE: usize = 100;
@@ -28,12 +28,12 @@ const PAGE: usize = 100;
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct ExportQuery {
     /// `jsonl` (the default; `talktrack import` reads it), `json`, `text`, `vtt` (subtitles) or `openai` (the array of messages
     /// that chat models take).
     #[serde(default)]
     #[param(value_type = Option<String>, pattern = "^(json|jsonl|text|vtt|openai)$")]
-    format: Format,
+    format: TranscriptFormat,
 }
 
 /// Exports a conversation
@@ -43,7 +43,7 @@ pub(crate) struct Wanted {
 /// HTTP clients report as an error.
 #[utoipa::path(
     get, path = "/v1/sessions/{session_id}/export", operation_id = "export", tag = "reading",
-    params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "The session's UUID, or `external:NAME` (percent-encoded) with its `external_id`."), Wanted),
+    params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "The session's UUID, or `external:NAME` (percent-encoded) with its `external_id`."), ExportQuery),
     responses(
         (status = 200, description = "The conversation.", content(
             (String = "application/jsonl"), (String = "text/plain"), (String = "text/vtt"), (Value = "application/json"),
@@ -51,11 +51,11 @@ pub(crate) struct Wanted {
         Problem,
     )
 )]
-pub(crate) async fn answer(
+pub(crate) async fn export_session(
     State(state): State<AppState>,
     caller: Caller,
     name: SessionName,
-    Params(Wanted { format }): Params<Wanted>,
+    QueryParams(ExportQuery { format }): QueryParams<ExportQuery>,
 ) -> Result<Response, Problem> {
     let view = SessionView::open(&state, &caller, &name).await?;
     let limits = state.limits().clone();
@@ -66,9 +66,9 @@ pub(crate) async fn answer(
     let session_id = view.session.session_id;
     let name = format!("attachment; filename=\"{session_id}.{}\"", format.extension());
     let headers = [(header::CONTENT_TYPE, format.content_type()), (header::CONTENT_DISPOSITION, &name)];
-    let (document, next) = (format.document(), Next::First(first));
+    let (document, next) = (format.new_writer(), NextPage::First(first));
     let export = Export { view, is_remote, document, next, limits, _place: place };
-    Ok((headers, Body::from_stream(stream::try_unfold(export, Export::piece))).into_response())
+    Ok((headers, Body::from_stream(stream::try_unfold(export, Export::next_piece))).into_response())
 }
 
 /// Reads one page. Reading from the local file takes processor time and needs a permit. A remote database may take long
@@ -87,14 +87,14 @@ async fn read(
 struct Export {
     view: SessionView,
     is_remote: bool,
-    document: Box<dyn Document>,
-    next: Next,
+    document: Box<dyn TranscriptWriter>,
+    next: NextPage,
     limits: Limits,
     /// Counts the export against its caller until it is dropped.
-    _place: Option<CountedPlace<Account>>,
+    _place: Option<CountedPermit<Account>>,
 }
 
-enum Next {
+enum NextPage {
     First(Page<MessageRow>),
     After(MessageCursor),
     Nothing,
@@ -103,10 +103,10 @@ enum Next {
 impl Export {
     /// Returns the next piece of the document: one page of messages. The page after it is read when the client has
     /// taken this one.
-    async fn piece(mut self) -> Result<Option<(Bytes, Self)>, ReadError> {
-        let (page, is_first) = match std::mem::replace(&mut self.next, Next::Nothing) {
-            Next::First(page) => (page, true),
-            Next::After(place) => {
+    async fn next_piece(mut self) -> Result<Option<(Bytes, Self)>, ReadError> {
+        let (page, is_first) = match std::mem::replace(&mut self.next, NextPage::Nothing) {
+            NextPage::First(page) => (page, true),
+            NextPage::After(place) => {
                 let page = read(&self.view, Some(place), &self.limits, self.is_remote).await;
                 (
                     page.inspect_err(
@@ -115,10 +115,10 @@ impl Export {
                     false,
                 )
             }
-            Next::Nothing => return Ok(None),
+            NextPage::Nothing => return Ok(None),
         };
         if let Some(last) = page.last_before_more() {
-            self.next = Next::After(last.cursor());
+            self.next = NextPage::After(last.cursor());
         }
         // Formatting megabytes of text takes a while. It runs on another thread, so that it delays no acknowledgement.
         let limits = self.limits.clone();
@@ -134,11 +134,11 @@ impl Export {
     fn write(&mut self, page: &[MessageRow], is_first: bool) -> String {
         let mut piece = String::new();
         if is_first {
-            self.document.begin(&self.view.session, &mut piece);
+            self.document.write_start(&self.view.session, &mut piece);
         }
-        page.iter().for_each(|row| self.document.message(row, &mut piece));
-        if matches!(self.next, Next::Nothing) {
-            self.document.end(&self.view.session, &mut piece);
+        page.iter().for_each(|row| self.document.write_message(row, &mut piece));
+        if matches!(self.next, NextPage::Nothing) {
+            self.document.write_end(&self.view.session, &mut piece);
         }
         piece
     }

@@ -7,10 +7,10 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::range::Wanted;
+use super::range::RequestedRange;
 use super::requests::Recording;
 use crate::access::{self, Granted, SessionName};
-use crate::audio::{Folder, Name};
+use crate::audio::{Folder, RecordingName};
 use crate::auth::Caller;
 use crate::error::Problem;
 use crate::state::AppState;
@@ -40,7 +40,7 @@ const CACHING: &str = "private, no-cache";
         Problem,
     )
 )]
-pub(crate) async fn answer(
+pub(crate) async fn get_audio(
     State(state): State<AppState>,
     caller: Caller,
     session: SessionName,
@@ -49,11 +49,12 @@ pub(crate) async fn answer(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let granted = access::to_read(&state, &caller, &session).await?;
-    let name: Name = name.parse().map_err(|()| no_such_recording())?;
-    let (folder, size) = locate(&state, &caller, &granted, name).await?.ok_or_else(no_such_recording)?;
+    let name: RecordingName = name.parse().map_err(|()| no_such_recording())?;
+    let (folder, size) =
+        find_recording(&state, &caller, &granted, name).await?.ok_or_else(no_such_recording)?;
     let etag = format!("\"{name}\"");
     let told = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    if told(header::IF_NONE_MATCH).is_some_and(|tags| knows(tags, &etag)) {
+    if told(header::IF_NONE_MATCH).is_some_and(|tags| has_etag(tags, &etag)) {
         return Ok((
             StatusCode::NOT_MODIFIED,
             [(header::ETAG, etag), (header::CACHE_CONTROL, CACHING.into())],
@@ -63,19 +64,19 @@ pub(crate) async fn answer(
     // A part of a version that the client does not have would not fit. The whole recording is sent instead.
     let fits = told(header::IF_RANGE).is_none_or(|tag| tag == etag);
     let wanted = match told(header::RANGE) {
-        Some(range) if fits => Wanted::of(range, size),
-        _ => Wanted::Whole,
+        Some(range) if fits => RequestedRange::parse(range, size),
+        _ => RequestedRange::Whole,
     };
     let (status, range) = match wanted {
-        Wanted::Whole => (StatusCode::OK, 0..size),
-        Wanted::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
-        Wanted::Nothing => return Ok(out_of_range(size)),
+        RequestedRange::Whole => (StatusCode::OK, 0..size),
+        RequestedRange::Part(range) => (StatusCode::PARTIAL_CONTENT, range),
+        RequestedRange::Nothing => return Ok(out_of_range(size)),
     };
     let body = match method {
         Method::HEAD => Body::empty(),
-        _ => body(&state, folder, name, range.clone()).await?,
+        _ => open_body(&state, folder, name, range.clone()).await?,
     };
-    let mut answer = (status, described(name, etag, &range), body).into_response();
+    let mut answer = (status, recording_headers(name, etag, &range), body).into_response();
     if status == StatusCode::PARTIAL_CONTENT {
         let part = format!("bytes {}-{}/{size}", range.start, range.end - 1);
         answer.headers_mut().extend(part.parse().map(|part| (header::CONTENT_RANGE, part)));
@@ -84,11 +85,11 @@ pub(crate) async fn answer(
 }
 
 /// Finds the folder of the recording and its size in bytes.
-async fn locate(
+async fn find_recording(
     state: &AppState,
     caller: &Caller,
     granted: &Granted,
-    name: Name,
+    name: RecordingName,
 ) -> Result<Option<(Folder, u64)>, Problem> {
     let session_id = granted.session_id;
     // Two keys may have claimed the session for different users. A key may read the recordings of both.
@@ -97,7 +98,7 @@ async fn locate(
         None => state.tracker().proven_owners(session_id),
     };
     for folder in owners.into_iter().map(|owner| Folder { session_id, owner: Some(owner) }) {
-        if let Some(size) = state.audio().size(folder, name).await? {
+        if let Some(size) = state.audio().recording_size(folder, name).await? {
             return Ok(Some((folder, size)));
         }
     }
@@ -105,16 +106,21 @@ async fn locate(
     let is_theirs =
         caller.user().is_none() || granted.is_stored || access::is_stored(state, caller, session_id).await?;
     let folder = Folder { session_id, owner: None };
-    let size = if is_theirs { state.audio().size(folder, name).await? } else { None };
+    let size = if is_theirs { state.audio().recording_size(folder, name).await? } else { None };
     Ok(size.map(|size| (folder, size)))
 }
 
-async fn body(state: &AppState, folder: Folder, name: Name, range: Range<u64>) -> Result<Body, Problem> {
+async fn open_body(
+    state: &AppState,
+    folder: Folder,
+    name: RecordingName,
+    range: Range<u64>,
+) -> Result<Body, Problem> {
     let pieces = state.audio().read(folder, name, range).await?;
     Ok(Body::from_stream(pieces.ok_or_else(no_such_recording)?))
 }
 
-fn described(name: Name, etag: String, range: &Range<u64>) -> [(HeaderName, String); 8] {
+fn recording_headers(name: RecordingName, etag: String, range: &Range<u64>) -> [(HeaderName, String); 8] {
     [
         (header::CONTENT_TYPE, name.format().content_type().into()),
         (header::CONTENT_LENGTH, (range.end - range.start).to_string()),
@@ -128,7 +134,7 @@ fn described(name: Name, etag: String, range: &Range<u64>) -> [(HeaderName, Stri
 }
 
 /// True if `tags`, a list of entity tags, contains this one.
-fn knows(tags: &str, etag: &str) -> bool {
+fn has_etag(tags: &str, etag: &str) -> bool {
     tags.split(',').map(|tag| tag.trim().trim_start_matches("W/")).any(|tag| tag == "*" || tag == etag)
 }
 

@@ -19,7 +19,7 @@ use crate::state::AppState;
         Problem,
     )
 )]
-pub(crate) async fn answer(
+pub(crate) async fn get_session(
     State(state): State<AppState>,
     caller: Caller,
     name: SessionName,

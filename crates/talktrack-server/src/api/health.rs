@@ -11,6 +11,6 @@ use serde_json::json;
         (status = 200, description = "The process is alive."),
     )
 )]
-pub(crate) async fn answer() -> Response {
-    super::json(StatusCode::OK, &json!({"status": "ok"}))
+pub(crate) async fn get_health() -> Response {
+    super::json_response(StatusCode::OK, &json!({"status": "ok"}))
 }

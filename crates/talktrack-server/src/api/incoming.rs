@@ -11,21 +11,21 @@ use tokio::time::{Instant, timeout};
 use crate::error::Problem;
 
 /// The minimum average rate in bytes per second: a tenth of what the most economical speech codec produces.
-const PACE: u64 = 64;
+const MIN_BYTES_PER_SECOND: u64 = 64;
 
 /// The pieces of a body.
 pub(crate) struct Incoming {
     body: BodyDataStream,
     /// How long the sender may be silent.
-    patience: Duration,
+    idle_timeout: Duration,
     received: u64,
     /// How long the server has waited for pieces, in total. The time to process them does not count.
     waited: Duration,
 }
 
 impl Incoming {
-    pub(crate) fn new(body: Body, patience: Duration) -> Self {
-        Self { body: body.into_data_stream(), patience, received: 0, waited: Duration::ZERO }
+    pub(crate) fn new(body: Body, idle_timeout: Duration) -> Self {
+        Self { body: body.into_data_stream(), idle_timeout, received: 0, waited: Duration::ZERO }
     }
 
     /// Returns how many bytes have arrived.
@@ -38,8 +38,8 @@ impl Incoming {
     /// # Errors
     /// 400 if the body breaks off; 408 if the sender takes too long.
     pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
-        let earned = self.patience + Duration::from_secs(self.received / PACE);
-        let left = earned.saturating_sub(self.waited).min(self.patience);
+        let earned = self.idle_timeout + Duration::from_secs(self.received / MIN_BYTES_PER_SECOND);
+        let left = earned.saturating_sub(self.waited).min(self.idle_timeout);
         let began = Instant::now();
         let piece = timeout(left, self.body.next()).await.map_err(|_| too_slow())?;
         self.waited += began.elapsed();

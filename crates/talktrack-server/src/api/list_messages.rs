@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use talktrack::store::{MessageCursor, MessageRow};
 use utoipa::{IntoParams, ToSchema};
 
-use super::query::{Cursor, Limit, Params};
+use super::query::{Cursor, Limit, QueryParams};
 use super::rows::Message;
 use crate::access::{SessionName, SessionView};
 use crate::auth::Caller;
@@ -19,7 +19,7 @@ use crate::state::AppState;
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Page {
+pub(crate) struct ListMessagesQuery {
     /// The maximum number of messages in the page. Defaults to 50. A page of large rows ends earlier.
     #[serde(default)]
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
@@ -44,20 +44,20 @@ pub(crate) struct Messages {
 /// end.
 #[utoipa::path(
     get, path = "/v1/sessions/{session_id}/messages", operation_id = "list_messages", tag = "reading",
-    params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "The session's UUID, or `external:NAME` (percent-encoded) with its `external_id`."), Page),
+    params(("session_id" = String, Path, pattern = "^([0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|external:[A-Za-z0-9._~@+-]{1,200})$", description = "The session's UUID, or `external:NAME` (percent-encoded) with its `external_id`."), ListMessagesQuery),
     responses(
         (status = 200, description = "A page of messages.", body = Messages),
         Problem,
     )
 )]
-pub(crate) async fn answer(
+pub(crate) async fn list_messages(
     State(state): State<AppState>,
     caller: Caller,
     name: SessionName,
-    Params(query): Params<Page>,
+    QueryParams(query): QueryParams<ListMessagesQuery>,
 ) -> Result<Json<Messages>, Problem> {
     let view = SessionView::open(&state, &caller, &name).await?;
-    let Page { limit: Limit(limit), cursor } = query;
+    let ListMessagesQuery { limit: Limit(limit), cursor } = query;
     let found = view.messages(cursor.map(|Cursor(place)| place), limit).await;
     let found = found.map_err(|error| Problem::store_unavailable(&error))?;
     let next_cursor = found.last_before_more().map(MessageRow::cursor).map(Cursor);

@@ -11,7 +11,7 @@ use talktrack::{Status, Timestamp};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::query::{Cursor, Limit, Params};
+use super::query::{Cursor, Limit, QueryParams};
 use super::rows::Session;
 use crate::access;
 use crate::auth::Caller;
@@ -22,7 +22,7 @@ use crate::state::AppState;
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Filter {
+pub(crate) struct ListSessionsQuery {
     /// Only sessions of this user.
     user_id: Option<Uuid>,
     /// Only sessions with this status.
@@ -60,20 +60,20 @@ pub(crate) struct Sessions {
 /// The newest sessions come first. Sessions that begin while you read the pages come before the first page, and the other pages
 /// stay the same.
 #[utoipa::path(
-    get, path = "/v1/sessions", operation_id = "list_sessions", tag = "reading", params(Filter),
+    get, path = "/v1/sessions", operation_id = "list_sessions", tag = "reading", params(ListSessionsQuery),
     responses(
         (status = 200, description = "A page of sessions.", body = Sessions),
         Problem,
     )
 )]
-pub(crate) async fn answer(
+pub(crate) async fn list_sessions(
     State(state): State<AppState>,
     caller: Caller,
-    Params(query): Params<Filter>,
+    QueryParams(query): QueryParams<ListSessionsQuery>,
 ) -> Result<Json<Sessions>, Problem> {
-    let rows = access::rows(&state, &caller)?;
-    let Filter { user_id, status, since, until, q, limit: Limit(limit), cursor } = query;
-    let filter = SessionFilter { user_id: caller.speaks_for(user_id)?, status, since, until, matching: q };
+    let rows = access::open_rows(&state, &caller)?;
+    let ListSessionsQuery { user_id, status, since, until, q, limit: Limit(limit), cursor } = query;
+    let filter = SessionFilter { user_id: caller.resolve_user(user_id)?, status, since, until, matching: q };
     let found = rows.sessions(filter, cursor.map(|Cursor(place)| place), limit).await;
     let found = found.map_err(|error| Problem::store_unavailable(&error))?;
     let next_cursor = found.last_before_more().map(SessionRow::cursor).map(Cursor);

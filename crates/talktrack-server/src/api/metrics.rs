@@ -18,7 +18,7 @@ use crate::state::AppState;
         (status = 200, description = "The metrics, in the text format of Prometheus.", content_type = "text/plain", body = String),
     )
 )]
-pub(crate) async fn answer(State(state): State<AppState>, caller: Caller) -> Result<Response, Problem> {
+pub(crate) async fn get_metrics(State(state): State<AppState>, caller: Caller) -> Result<Response, Problem> {
     caller.require_for_all(Scope::Metrics)?;
     // Counted at each request, because people empty the quarantine while the server runs.
     let kept = talktrack::quarantines(&state.config().local_file()).len();

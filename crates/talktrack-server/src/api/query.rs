@@ -21,9 +21,9 @@ pub(crate) const MAX_LIMIT: usize = 500;
 
 /// The query, deserialised into `T`. Unknown parameters are refused: a caller would take them for filters that are
 /// applied.
-pub(crate) struct Params<T>(pub(crate) T);
+pub(crate) struct QueryParams<T>(pub(crate) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for QueryParams<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
@@ -60,34 +60,34 @@ impl<'de> Deserialize<'de> for Limit {
 pub(crate) struct Cursor<T>(pub(crate) T);
 
 /// A position that a cursor can stand for.
-pub(crate) trait Place: Sized {
+pub(crate) trait CursorPosition: Sized {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
     fn read(parts: &[&str]) -> Option<Self>;
 }
 
-impl Place for SessionCursor {
+impl CursorPosition for SessionCursor {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", Key(self.started_at), self.session_id.simple())
+        write!(f, "{}.{}", CursorTime(self.started_at), self.session_id.simple())
     }
 
     fn read(parts: &[&str]) -> Option<Self> {
         let [started_at, session_id] = parts else { return None };
-        Some(Self { started_at: key(started_at)?, session_id: session_id.parse().ok()? })
+        Some(Self { started_at: parse_time(started_at)?, session_id: session_id.parse().ok()? })
     }
 }
 
-impl Place for MessageCursor {
+impl CursorPosition for MessageCursor {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}.{}", Key(self.created_at), self.seq, self.id.simple())
+        write!(f, "{}.{}.{}", CursorTime(self.created_at), self.seq, self.id.simple())
     }
 
     fn read(parts: &[&str]) -> Option<Self> {
         let [created_at, seq, id] = parts else { return None };
-        Some(Self { created_at: key(created_at)?, seq: seq.parse().ok()?, id: id.parse().ok()? })
+        Some(Self { created_at: parse_time(created_at)?, seq: seq.parse().ok()?, id: id.parse().ok()? })
     }
 }
 
-impl Place for SearchCursor {
+impl CursorPosition for SearchCursor {
     fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.place, self.id.simple())
     }
@@ -100,9 +100,9 @@ impl Place for SearchCursor {
 
 /// The time of a row within a cursor: microseconds since 1970; `p` and microseconds since 2000 for a year that only
 /// PostgreSQL can represent; `r` if the time is to be taken from the row itself.
-struct Key(TimeKey);
+struct CursorTime(TimeKey);
 
-impl fmt::Display for Key {
+impl fmt::Display for CursorTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.0, self.0.known()) {
             (_, Some(moment)) => moment.as_micros().fmt(f),
@@ -112,7 +112,7 @@ impl fmt::Display for Key {
     }
 }
 
-fn key(text: &str) -> Option<TimeKey> {
+fn parse_time(text: &str) -> Option<TimeKey> {
     match text.strip_prefix('p') {
         Some(micros) => Some(TimeKey::At(micros.parse().ok()?)),
         None if text == "r" => Some(TimeKey::OfRow),
@@ -120,13 +120,13 @@ fn key(text: &str) -> Option<TimeKey> {
     }
 }
 
-impl<T: Place> fmt::Display for Cursor<T> {
+impl<T: CursorPosition> fmt::Display for Cursor<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.write(f)
     }
 }
 
-impl<T: Place> FromStr for Cursor<T> {
+impl<T: CursorPosition> FromStr for Cursor<T> {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -135,13 +135,13 @@ impl<T: Place> FromStr for Cursor<T> {
     }
 }
 
-impl<T: Place> Serialize for Cursor<T> {
+impl<T: CursorPosition> Serialize for Cursor<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl<'de, T: Place> Deserialize<'de> for Cursor<T> {
+impl<'de, T: CursorPosition> Deserialize<'de> for Cursor<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }

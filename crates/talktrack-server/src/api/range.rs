@@ -5,17 +5,17 @@ use std::ops::Range;
 
 /// The part of a file that a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum RequestedRange {
     Whole,
     Part(Range<u64>),
     /// The file does not have the requested range.
     Nothing,
 }
 
-impl Wanted {
+impl RequestedRange {
     /// Parses the header's value for a file of `size` bytes.
-    pub(super) fn of(header: &str, size: u64) -> Self {
-        let Some((first, last)) = parse(header) else { return Self::Whole };
+    pub(super) fn parse(header: &str, size: u64) -> Self {
+        let Some((first, last)) = split_header(header) else { return Self::Whole };
         let range = match (first, last) {
             (Some(first), Some(last)) if last < first => return Self::Whole,
             (Some(first), Some(last)) => first..last.saturating_add(1).min(size),
@@ -28,7 +28,7 @@ impl Wanted {
 }
 
 /// Returns the numbers before and after the dash.
-fn parse(header: &str) -> Option<(Option<u64>, Option<u64>)> {
+fn split_header(header: &str) -> Option<(Option<u64>, Option<u64>)> {
     let (unit, range) = header.split_once('=')?;
     let (first, last) = range.trim().split_once('-')?;
     let number = |text: &str| match text {
@@ -49,26 +49,26 @@ mod tests {
     #[test]
     fn a_range_is_a_part_the_whole_or_nothing() {
         for (header, wanted) in [
-            ("bytes=0-0", Wanted::Part(0..1)),
-            ("bytes=2-5", Wanted::Part(2..6)),
-            ("bytes=2-", Wanted::Part(2..10)),
-            ("bytes=-3", Wanted::Part(7..10)),
-            ("bytes=-30", Wanted::Part(0..10)),
-            ("Bytes = 5-99", Wanted::Part(5..10)),
-            ("bytes=0-18446744073709551615", Wanted::Part(0..10)),
-            ("bytes=10-", Wanted::Nothing),
-            ("bytes=10-20", Wanted::Nothing),
-            ("bytes=-0", Wanted::Nothing),
-            ("bytes=5-2", Wanted::Whole),
-            ("bytes=0-1,4-5", Wanted::Whole),
-            ("bytes=-", Wanted::Whole),
-            ("bytes=+1-2", Wanted::Whole),
-            ("bytes=99999999999999999999-", Wanted::Whole),
-            ("lines=1-2", Wanted::Whole),
-            ("", Wanted::Whole),
+            ("bytes=0-0", RequestedRange::Part(0..1)),
+            ("bytes=2-5", RequestedRange::Part(2..6)),
+            ("bytes=2-", RequestedRange::Part(2..10)),
+            ("bytes=-3", RequestedRange::Part(7..10)),
+            ("bytes=-30", RequestedRange::Part(0..10)),
+            ("Bytes = 5-99", RequestedRange::Part(5..10)),
+            ("bytes=0-18446744073709551615", RequestedRange::Part(0..10)),
+            ("bytes=10-", RequestedRange::Nothing),
+            ("bytes=10-20", RequestedRange::Nothing),
+            ("bytes=-0", RequestedRange::Nothing),
+            ("bytes=5-2", RequestedRange::Whole),
+            ("bytes=0-1,4-5", RequestedRange::Whole),
+            ("bytes=-", RequestedRange::Whole),
+            ("bytes=+1-2", RequestedRange::Whole),
+            ("bytes=99999999999999999999-", RequestedRange::Whole),
+            ("lines=1-2", RequestedRange::Whole),
+            ("", RequestedRange::Whole),
         ] {
-            assert_eq!(Wanted::of(header, 10), wanted, "{header}");
+            assert_eq!(RequestedRange::parse(header, 10), wanted, "{header}");
         }
-        assert_eq!(Wanted::of("bytes=0-", 0), Wanted::Nothing);
+        assert_eq!(RequestedRange::parse("bytes=0-", 0), RequestedRange::Nothing);
     }
 }

@@ -20,7 +20,10 @@ use crate::state::AppState;
         (status = 503, description = "They would not. Callers that may read `/metrics` also get the causes."),
     )
 )]
-pub(crate) async fn answer(State(state): State<AppState>, caller: Result<Caller, Problem>) -> Response {
+pub(crate) async fn get_readiness(
+    State(state): State<AppState>,
+    caller: Result<Caller, Problem>,
+) -> Response {
     let health = state.tracker().health();
     let named = |stage: &str, cause: String| format!("{stage}: {cause}");
     let mut causes = Vec::new();
@@ -30,12 +33,17 @@ pub(crate) async fn answer(State(state): State<AppState>, caller: Result<Caller,
     let sees_causes = caller.is_ok_and(|caller| caller.require_for_all(Scope::Metrics).is_ok());
     if causes.is_empty() {
         match health.warning.filter(|_| sees_causes) {
-            Some(warning) => super::json(StatusCode::OK, &json!({"status": "ready", "warnings": [warning]})),
-            None => super::json(StatusCode::OK, &json!({"status": "ready"})),
+            Some(warning) => {
+                super::json_response(StatusCode::OK, &json!({"status": "ready", "warnings": [warning]}))
+            }
+            None => super::json_response(StatusCode::OK, &json!({"status": "ready"})),
         }
     } else if sees_causes {
-        super::json(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "not ready", "causes": causes}))
+        super::json_response(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &json!({"status": "not ready", "causes": causes}),
+        )
     } else {
-        super::json(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "not ready"}))
+        super::json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "not ready"}))
     }
 }

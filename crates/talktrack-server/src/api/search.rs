@@ -10,7 +10,7 @@ use talktrack::{Kind, Role, Stored, StoredTime};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::query::{Cursor, Limit, Params};
+use super::query::{Cursor, Limit, QueryParams};
 use crate::access;
 use crate::auth::Caller;
 use crate::error::Problem;
@@ -23,7 +23,7 @@ const INDEX_IS_BEING_MADE: u32 = 5;
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct SearchQuery {
     /// The words that a message must contain, all of them, in any order, case and with or without accents. `"several words"` must
     /// occur in this order; `begin*` matches words that begin so. Everything else is plain text.
     #[param(value_type = String, min_length = 1, max_length = 500, example = "refund \"order number\" deliver*")]
@@ -43,7 +43,8 @@ pub(crate) struct Wanted {
 
 /// A page of search results.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Found {
+#[schema(as = Found)]
+pub(crate) struct SearchResults {
     hits: Vec<FoundMessage>,
     /// The cursor of the next page; `null` on the last page.
     #[schema(value_type = Option<String>)]
@@ -66,12 +67,13 @@ pub(crate) struct FoundMessage {
     #[schema(value_type = String, format = DateTime)]
     created_at: StoredTime,
     /// The part of the content around the first hit, in pieces. Show each piece as text: nothing in it is markup.
-    snippet: Vec<Piece>,
+    snippet: Vec<SnippetPiece>,
 }
 
 /// A piece of a message's content.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Piece {
+#[schema(as = Piece)]
+pub(crate) struct SnippetPiece {
     /// The text as it was said. A lone `…` at either end stands for text that is left out.
     #[schema(example = "refund")]
     text: String,
@@ -84,30 +86,30 @@ pub(crate) struct Piece {
 /// The newest messages come first, in the order of acceptance. A very recent message may not be found yet: the server updates the
 /// index in the background, within a second if it is not busy.
 #[utoipa::path(
-    get, path = "/v1/search", operation_id = "search", tag = "reading", params(Wanted),
+    get, path = "/v1/search", operation_id = "search", tag = "reading", params(SearchQuery),
     responses(
-        (status = 200, description = "A page of search results.", body = Found),
+        (status = 200, description = "A page of search results.", body = SearchResults),
         Problem,
     )
 )]
-pub(crate) async fn answer(
+pub(crate) async fn search_messages(
     State(state): State<AppState>,
     caller: Caller,
-    Params(wanted): Params<Wanted>,
-) -> Result<Json<Found>, Problem> {
-    let rows = access::rows(&state, &caller)?;
-    let Wanted { q, user_id, session_id, limit: Limit(limit), cursor } = wanted;
-    let filter = SearchFilter { query: q, user_id: caller.speaks_for(user_id)?, session_id };
+    QueryParams(wanted): QueryParams<SearchQuery>,
+) -> Result<Json<SearchResults>, Problem> {
+    let rows = access::open_rows(&state, &caller)?;
+    let SearchQuery { q, user_id, session_id, limit: Limit(limit), cursor } = wanted;
+    let filter = SearchFilter { query: q, user_id: caller.resolve_user(user_id)?, session_id };
     let found = rows
         .search(filter, cursor.map(|Cursor(place)| place), limit)
         .await
-        .map_err(|error| no_answer("q", error))?;
+        .map_err(|error| to_problem("q", error))?;
     let next_cursor = found.last_before_more().map(Hit::cursor).map(Cursor);
-    Ok(Json(Found { hits: found.into_iter().map(FoundMessage::from).collect(), next_cursor }))
+    Ok(Json(SearchResults { hits: found.into_iter().map(FoundMessage::from).collect(), next_cursor }))
 }
 
 /// Converts a failed search to a response. `field` is the name of the field in which the caller gave the words.
-pub(crate) fn no_answer(field: &str, error: SearchError) -> Problem {
+pub(crate) fn to_problem(field: &str, error: SearchError) -> Problem {
     match error {
         SearchError::Read(error) => Problem::store_unavailable(&error),
         error @ SearchError::NoIndex(_) => Problem::unavailable(error.to_string(), INDEX_IS_BEING_MADE),
@@ -117,7 +119,7 @@ pub(crate) fn no_answer(field: &str, error: SearchError) -> Problem {
 
 impl From<Hit> for FoundMessage {
     fn from(hit: Hit) -> Self {
-        let piece = |piece: talktrack::search::Piece| Piece { text: piece.text, hit: piece.hit };
+        let piece = |piece: talktrack::search::Piece| SnippetPiece { text: piece.text, hit: piece.hit };
         Self {
             message_id: hit.message_id,
             session_id: hit.session_id,

@@ -36,13 +36,13 @@ pub(crate) struct StartedSession {
         Problem,
     )
 )]
-pub(crate) async fn answer(
+pub(crate) async fn start_session(
     State(state): State<AppState>,
     caller: Caller,
     body: JsonText,
 ) -> Result<(StatusCode, Json<StartedSession>), Problem> {
-    let session = session(&state, &caller, body.frame("session.start")?).await?;
-    let session = access::meet_store(&state, &caller, session).await?;
+    let session = new_session(&state, &caller, body.frame("session.start")?).await?;
+    let session = access::check_store(&state, &caller, session).await?;
     let (session_id, user_id) = (session.session_id, session.user_id);
     let tracker = state.tracker();
     let receipt = tracker.start_session(session)?;
@@ -53,12 +53,12 @@ pub(crate) async fn answer(
     });
     // A session that was started over HTTP has no connection that could break.
     tracker.detach(SessionRef::for_user(session_id, user_id));
-    let resumed = started.map_err(|why| access::refusal(&caller, why))?.resumed;
+    let resumed = started.map_err(|why| access::mask_refusal(&caller, why))?.resumed;
     Ok((StatusCode::CREATED, Json(StartedSession { session_id, user_id, resumed })))
 }
 
-async fn session(state: &AppState, caller: &Caller, frame: Frame) -> Result<NewSession, Problem> {
-    let user_id = caller.speaks_for(frame.user_id)?.ok_or_else(|| Problem::invalid("user_id: missing"))?;
+async fn new_session(state: &AppState, caller: &Caller, frame: Frame) -> Result<NewSession, Problem> {
+    let user_id = caller.resolve_user(frame.user_id)?.ok_or_else(|| Problem::invalid("user_id: missing"))?;
     let ClientFrame::SessionStart(SessionStartFrame { external_id, metadata, started_at }) = frame.body
     else {
         return Err(Problem::invalid("type: must be session.start here, or left out"));

@@ -13,7 +13,7 @@ use talktrack::{Role, Timestamp};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::query::Params;
+use super::query::QueryParams;
 use crate::access;
 use crate::auth::Caller;
 use crate::error::Problem;
@@ -26,7 +26,7 @@ const COUNTING_BEGINS: u32 = 5;
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Wanted {
+pub(crate) struct StatsQuery {
     /// The start of the range. The range begins with the bucket that contains this time. Defaults to 24 hours before `until`.
     #[param(value_type = Option<String>, format = DateTime)]
     since: Option<Timestamp>,
@@ -151,43 +151,43 @@ pub(crate) struct Spread {
 /// Returns how many sessions and messages there were, how long they took and what they measured, over time. A session counts in
 /// the bucket in which it began, a message in the bucket in which it was said.
 #[utoipa::path(
-    get, path = "/v1/stats", operation_id = "stats", tag = "reading", params(Wanted),
+    get, path = "/v1/stats", operation_id = "stats", tag = "reading", params(StatsQuery),
     responses(
         (status = 200, description = "The figures.", body = Statistics),
         Problem,
     )
 )]
-pub(crate) async fn answer(
+pub(crate) async fn get_stats(
     State(state): State<AppState>,
     caller: Caller,
-    Params(wanted): Params<Wanted>,
+    QueryParams(wanted): QueryParams<StatsQuery>,
 ) -> Result<Json<Statistics>, Problem> {
-    let Wanted { since, until, step, user_id } = wanted;
+    let StatsQuery { since, until, step, user_id } = wanted;
     let range = TimeRange::new(since, until, step.map(Resolution::from), SystemClock.now())
         .map_err(Problem::invalid)?;
-    let (stats, letters) = count(&state, &caller, user_id, &range).await?;
-    Ok(Json(Statistics::of(&stats, letters.as_deref())))
+    let (stats, letters) = read_stats(&state, &caller, user_id, &range).await?;
+    Ok(Json(Statistics::new(&stats, letters.as_deref())))
 }
 
 /// Returns the statistics that the caller may see. For a caller who acts for all users and asks for no single one, also
 /// returns the number of dead letters in each bucket.
-pub(crate) async fn count(
+pub(crate) async fn read_stats(
     state: &AppState,
     caller: &Caller,
     user_id: Option<Uuid>,
     range: &TimeRange,
 ) -> Result<(Stats, Option<Vec<u64>>), Problem> {
-    let rows = access::rows(state, caller)?;
-    if let Some(user) = caller.speaks_for(user_id)? {
-        return Ok((rows.user_stats(user, range).await.map_err(no_answer)?, None));
+    let rows = access::open_rows(state, caller)?;
+    if let Some(user) = caller.resolve_user(user_id)? {
+        return Ok((rows.user_stats(user, range).await.map_err(to_problem)?, None));
     }
-    let stats = state.tracker().reader().stats(range).await.map_err(no_answer)?;
+    let stats = state.tracker().reader().stats(range).await.map_err(to_problem)?;
     let letters =
         state.local().dead_letters_over(range).await.map_err(|error| Problem::store_unavailable(&error))?;
     Ok((stats, Some(letters)))
 }
 
-fn no_answer(error: StatsError) -> Problem {
+fn to_problem(error: StatsError) -> Problem {
     match error {
         StatsError::Read(error) => Problem::store_unavailable(&error),
         StatsError::TooMuch => Problem::invalid(format_args!("since: {error}")),
@@ -206,23 +206,23 @@ impl From<Step> for Resolution {
 }
 
 impl Statistics {
-    fn of(stats: &Stats, letters: Option<&[u64]>) -> Self {
+    fn new(stats: &Stats, letters: Option<&[u64]>) -> Self {
         let Lag { messages, changes, stale_buckets: slices } = stats.lag;
         let letters_at = |place| letters.map(|letters| letters.get(place).copied().unwrap_or(0));
-        let bucket = |(place, (at, tally))| Bucket { at, figures: Figures::of(tally, letters_at(place)) };
+        let bucket = |(place, (at, tally))| Bucket { at, figures: Figures::new(tally, letters_at(place)) };
         Self {
             since: stats.range.since(),
             until: stats.range.until(),
             step_seconds: stats.range.resolution().duration().as_secs(),
             behind: NotCounted { messages, changes, slices },
-            totals: Figures::of(&stats.total(), letters.map(|letters| letters.iter().sum())),
+            totals: Figures::new(&stats.total(), letters.map(|letters| letters.iter().sum())),
             buckets: stats.buckets().enumerate().map(bucket).collect(),
         }
     }
 }
 
 impl Figures {
-    fn of(StatsBucket { sessions, messages }: &StatsBucket, dead_letters: Option<u64>) -> Self {
+    fn new(StatsBucket { sessions, messages }: &StatsBucket, dead_letters: Option<u64>) -> Self {
         let measured = messages.metrics().filter(|(_, numbers)| !numbers.is_empty());
         Self {
             sessions: SessionFigures {
@@ -241,14 +241,14 @@ impl Figures {
             },
             interruptions: messages.interruptions,
             dead_letters,
-            duration_seconds: Spread::of(&sessions.duration_seconds),
-            metrics: measured.map(|(key, numbers)| (key, Spread::of(numbers))).collect(),
+            duration_seconds: Spread::new(&sessions.duration_seconds),
+            metrics: measured.map(|(key, numbers)| (key, Spread::new(numbers))).collect(),
         }
     }
 }
 
 impl Spread {
-    fn of(numbers: &DdSketch) -> Self {
+    fn new(numbers: &DdSketch) -> Self {
         Self {
             count: numbers.len(),
             sum: numbers.sum(),

@@ -34,7 +34,7 @@ pub(crate) struct UpdatedSession {
         Problem,
     )
 )]
-pub(crate) async fn answer(
+pub(crate) async fn update_session(
     State(state): State<AppState>,
     caller: Caller,
     name: SessionName,
@@ -47,11 +47,11 @@ pub(crate) async fn answer(
     let granted = access::to_write(&state, &caller, &name).await?;
     state.limits().check_dead_letters(caller.account().as_ref())?;
     let client = client.map(|Extension(ClientAddress(address))| address);
-    let mut pace = state.turns().pace(caller.account(), client, granted.session_id);
-    pace.wait(MAX_SESSION_METADATA, &mut state.tracker().durability()).await;
+    let mut pace = state.turns().new_pace(caller.account(), client, granted.session_id);
+    pace.wait_for_turn(MAX_SESSION_METADATA, &mut state.tracker().durability()).await;
     let receipt = state.tracker().update_session(granted.session(), metadata)?;
     // An update writes the whole metadata of the session again, so it counts with their maximum size.
-    pace.sent(receipt.seq(), MAX_SESSION_METADATA);
-    receipt.durable().await.map_err(|why| access::refusal(&caller, why))?;
+    pace.record_sent(receipt.seq(), MAX_SESSION_METADATA);
+    receipt.durable().await.map_err(|why| access::mask_refusal(&caller, why))?;
     Ok((StatusCode::ACCEPTED, Json(UpdatedSession { session_id: granted.session_id })))
 }

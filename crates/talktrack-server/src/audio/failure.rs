@@ -31,7 +31,7 @@ impl From<object_store::Error> for Unavailable {
             PermissionDenied { .. } | Unauthenticated { .. } => {
                 Self::new("the object store refuses the credentials")
             }
-            error => Self(in_words(&error.to_string())),
+            error => Self(first_line(&error.to_string())),
         }
     }
 }
@@ -42,7 +42,7 @@ impl From<io::Error> for Unavailable {
         let kind = error.kind();
         match error.into_inner().map(|inner| inner.downcast::<object_store::Error>()) {
             Some(Ok(inner)) => Self::from(*inner),
-            Some(Err(other)) => Self(in_words(&other.to_string())),
+            Some(Err(other)) => Self(first_line(&other.to_string())),
             None => Self(kind.to_string()),
         }
     }
@@ -50,7 +50,7 @@ impl From<io::Error> for Unavailable {
 
 /// Returns the first line, up to where the store begins to quote: its response may repeat the request, which contains a
 /// session token.
-fn in_words(text: &str) -> String {
+fn first_line(text: &str) -> String {
     let own = text.split(['<', '\n']).next().unwrap_or_default();
     own.trim_end_matches([' ', ':']).chars().take(MAX_CHARS).collect()
 }
@@ -70,7 +70,7 @@ mod tests {
     fn what_a_store_quotes_is_not_repeated() {
         let told = "Generic S3 error: Server returned non-2xx status code: 403 Forbidden: <?xml ?><StringToSign>token";
         let expected = "Generic S3 error: Server returned non-2xx status code: 403 Forbidden";
-        assert_eq!(in_words(told), expected);
-        assert_eq!(in_words(&"x".repeat(1_000)).len(), MAX_CHARS);
+        assert_eq!(first_line(told), expected);
+        assert_eq!(first_line(&"x".repeat(1_000)).len(), MAX_CHARS);
     }
 }

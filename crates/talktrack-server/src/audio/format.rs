@@ -3,7 +3,7 @@
 
 /// A format that is stored and played.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Format {
+pub(crate) enum AudioFormat {
     Wav,
     /// Ogg with Opus, Vorbis and others, as most speech services send it.
     Ogg,
@@ -23,14 +23,14 @@ const MP4_BRANDS: &[&[u8]] =
 /// The element in the head of a Matroska file that marks it as WebM: its id, the length of its text, and the text.
 const WEBM: &[u8] = b"\x42\x82\x84webm";
 
-impl Format {
+impl AudioFormat {
     /// How many bytes of the beginning suffice to detect the format.
     pub(crate) const HEAD: usize = 64;
 
     const ALL: [Self; 7] = [Self::Wav, Self::Ogg, Self::WebM, Self::Mp3, Self::Mp4, Self::Flac, Self::Aac];
 
     /// Returns the format of a file that begins with these bytes.
-    pub(crate) fn of(head: &[u8]) -> Option<Self> {
+    pub(crate) fn detect(head: &[u8]) -> Option<Self> {
         let head = &head[..head.len().min(Self::HEAD)];
         let at = |place: usize, length: usize| head.get(place..place + length).unwrap_or_default();
         let contains = |part: &[u8]| head.windows(part.len()).any(|window| window == part);
@@ -61,7 +61,7 @@ impl Format {
     }
 
     /// Returns the format of files with this extension.
-    pub(crate) fn of_extension(extension: &str) -> Option<Self> {
+    pub(crate) fn from_extension(extension: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|format| format.extension() == extension)
     }
 
@@ -103,20 +103,20 @@ mod tests {
     fn every_format_is_told_by_its_first_bytes() {
         let webm = b"\x1a\x45\xdf\xa3\x01\0\0\0\0\0\0\x1f\x42\x86\x81\x01\x42\xf7\x81\x01\x42\xf2\x81\x04\x42\xf3\x81\x08\x42\x82\x84webm\x42\x87";
         for (head, format) in [
-            (&b"RIFF\x24\0\0\0WAVEfmt "[..], Format::Wav),
-            (b"OggS\0\x02\0\0\0\0\0\0\0\0", Format::Ogg),
-            (webm, Format::WebM),
-            (b"\0\0\0\x20ftypM4A \0\0\0\0", Format::Mp4),
-            (b"\0\0\0\x1cftypisom\0\0\x02\0", Format::Mp4),
-            (b"fLaC\0\0\0\x22", Format::Flac),
-            (b"ID3\x04\0\0\0\0\0\x23TSSE", Format::Mp3),
-            (b"\xff\xfb\x90\x64", Format::Mp3),
-            (b"\xff\xf3\x40\xc4", Format::Mp3),
-            (b"\xff\xf1\x50\x80", Format::Aac),
-            (b"\xff\xf9\x4c\x80", Format::Aac),
+            (&b"RIFF\x24\0\0\0WAVEfmt "[..], AudioFormat::Wav),
+            (b"OggS\0\x02\0\0\0\0\0\0\0\0", AudioFormat::Ogg),
+            (webm, AudioFormat::WebM),
+            (b"\0\0\0\x20ftypM4A \0\0\0\0", AudioFormat::Mp4),
+            (b"\0\0\0\x1cftypisom\0\0\x02\0", AudioFormat::Mp4),
+            (b"fLaC\0\0\0\x22", AudioFormat::Flac),
+            (b"ID3\x04\0\0\0\0\0\x23TSSE", AudioFormat::Mp3),
+            (b"\xff\xfb\x90\x64", AudioFormat::Mp3),
+            (b"\xff\xf3\x40\xc4", AudioFormat::Mp3),
+            (b"\xff\xf1\x50\x80", AudioFormat::Aac),
+            (b"\xff\xf9\x4c\x80", AudioFormat::Aac),
         ] {
-            assert_eq!(Format::of(head), Some(format), "{head:?}");
-            assert_eq!(Format::of_extension(format.extension()), Some(format));
+            assert_eq!(AudioFormat::detect(head), Some(format), "{head:?}");
+            assert_eq!(AudioFormat::from_extension(format.extension()), Some(format));
         }
     }
 
@@ -139,7 +139,7 @@ mod tests {
             b"MZ\x90\0",
             matroska,
         ] {
-            assert_eq!(Format::of(head), None, "{head:?}");
+            assert_eq!(AudioFormat::detect(head), None, "{head:?}");
         }
     }
 }

@@ -5,39 +5,39 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
-use super::Format;
+use super::AudioFormat;
 
 /// `<uuid>.<extension>`: unique and sorted by arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Name {
+pub(crate) struct RecordingName {
     id: Uuid,
-    format: Format,
+    format: AudioFormat,
 }
 
-impl Name {
-    pub(crate) fn mint(format: Format) -> Self {
+impl RecordingName {
+    pub(crate) fn generate(format: AudioFormat) -> Self {
         Self { id: Uuid::now_v7(), format }
     }
 
-    pub(crate) fn format(self) -> Format {
+    pub(crate) fn format(self) -> AudioFormat {
         self.format
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for RecordingName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.id, self.format.extension())
     }
 }
 
 /// Parses a name. Only the exact spelling that the server generates is accepted.
-impl FromStr for Name {
+impl FromStr for RecordingName {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
         let (id, extension) = text.split_once('.').ok_or(())?;
         let id = id.parse().map_err(|_| ())?;
-        let name = Self { id, format: Format::of_extension(extension).ok_or(())? };
+        let name = Self { id, format: AudioFormat::from_extension(extension).ok_or(())? };
         if name.to_string() == text { Ok(name) } else { Err(()) }
     }
 }
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn a_name_is_read_as_it_was_minted_and_nothing_else_is_one() {
-        let name = Name::mint(Format::Mp4);
+        let name = RecordingName::generate(AudioFormat::Mp4);
         assert_eq!(name.to_string().parse(), Ok(name));
         let id = Uuid::from_u128(0xabc);
         for text in [
@@ -63,7 +63,7 @@ mod tests {
             &format!("{id}.wav").to_uppercase(),
             &format!("x/{id}.wav"),
         ] {
-            assert_eq!(text.parse::<Name>(), Err(()), "{text}");
+            assert_eq!(text.parse::<RecordingName>(), Err(()), "{text}");
         }
     }
 }

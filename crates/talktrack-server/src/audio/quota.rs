@@ -35,7 +35,7 @@ impl Usage {
         };
     }
 
-    fn of(&self, owner: Option<Uuid>) -> (u64, u64) {
+    fn bytes_of(&self, owner: Option<Uuid>) -> (u64, u64) {
         let kept = self.0.lock();
         (owner.and_then(|owner| kept.users.get(&owner).copied()).unwrap_or(0), kept.total)
     }
@@ -43,7 +43,7 @@ impl Usage {
 
 /// The maximum number of stored bytes; `None` is no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Limits {
+pub(crate) struct AudioLimits {
     /// The limit of a user who uploads with a token.
     pub(crate) of_user: Option<u64>,
     /// The limit of all users together.
@@ -55,7 +55,7 @@ pub(crate) struct Limits {
 pub(crate) struct Quota {
     usage: Usage,
     owner: Option<Uuid>,
-    limits: Limits,
+    limits: AudioLimits,
     taken: u64,
 }
 
@@ -63,7 +63,7 @@ pub(crate) struct Quota {
 pub(crate) type Exceeded = (&'static str, u64);
 
 impl Quota {
-    pub(super) fn new(usage: &Usage, owner: Option<Uuid>, limits: Limits) -> Self {
+    pub(super) fn new(usage: &Usage, owner: Option<Uuid>, limits: AudioLimits) -> Self {
         Self { usage: usage.clone(), owner, limits, taken: 0 }
     }
 
@@ -72,7 +72,7 @@ impl Quota {
     /// # Errors
     /// Returns the limit that would be exceeded.
     pub(crate) fn take(&mut self, bytes: u64) -> Result<(), Exceeded> {
-        let (of_user, total) = self.usage.of(self.owner);
+        let (of_user, total) = self.usage.bytes_of(self.owner);
         let exceeds = |kept: u64, limit: Option<u64>| limit.filter(|limit| kept + bytes > *limit);
         if let Some(limit) = exceeds(of_user, self.limits.of_user) {
             return Err(("max_audio_bytes_per_user", limit));
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn what_is_kept_counts_and_what_breaks_off_does_not() {
         let (usage, ada) = (Usage::default(), Some(Uuid::from_u128(1)));
-        let limits = Limits { of_user: Some(10), total: Some(15) };
+        let limits = AudioLimits { of_user: Some(10), total: Some(15) };
         let mut one = Quota::new(&usage, ada, limits);
         assert_eq!((one.take(8), one.take(3)), (Ok(()), Err(("max_audio_bytes_per_user", 10))));
         one.keep();

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 /// The uploads in progress. Cheap to clone; all clones refer to the same state.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Running(Arc<Mutex<HashMap<Uuid, watch::Sender<Uploads>>>>);
+pub(super) struct RunningUploads(Arc<Mutex<HashMap<Uuid, watch::Sender<Uploads>>>>);
 
 /// The uploads of one session.
 #[derive(Debug, Clone, Copy, Default)]
@@ -23,14 +23,14 @@ struct Uploads {
 /// Marks one upload as in progress until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Ticket {
-    running: Running,
+    running: RunningUploads,
     session_id: Uuid,
     uploads: watch::Receiver<Uploads>,
 }
 
-impl Running {
+impl RunningUploads {
     /// Registers one more upload of the session.
-    pub(super) fn enter(&self, session_id: Uuid) -> Ticket {
+    pub(super) fn register(&self, session_id: Uuid) -> Ticket {
         let mut running = self.0.lock();
         let uploads = running.entry(session_id).or_default();
         uploads.send_modify(|uploads| uploads.count += 1);
@@ -49,25 +49,25 @@ impl Running {
         }
     }
 
-    pub(super) fn is_any(&self, session_id: Uuid) -> bool {
+    pub(super) fn has_uploads(&self, session_id: Uuid) -> bool {
         self.0.lock().contains_key(&session_id)
     }
 }
 
 /// Reports the deletion of the session to an upload.
-pub(crate) struct Deletion(watch::Receiver<Uploads>);
+pub(crate) struct DeletionWatch(watch::Receiver<Uploads>);
 
 impl Ticket {
     pub(super) fn session_id(&self) -> Uuid {
         self.session_id
     }
 
-    pub(crate) fn watch(&self) -> Deletion {
-        Deletion(self.uploads.clone())
+    pub(crate) fn watch(&self) -> DeletionWatch {
+        DeletionWatch(self.uploads.clone())
     }
 }
 
-impl Deletion {
+impl DeletionWatch {
     /// Waits until the session is being deleted.
     pub(crate) async fn deleted(mut self) {
         if self.0.wait_for(|uploads| uploads.is_deleted).await.is_err() {
@@ -96,10 +96,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_deletion_is_told_to_the_uploads_of_its_session_and_waits_for_their_end() {
-        let running = Running::default();
+        let running = RunningUploads::default();
         let (session, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
         running.stop(session).await;
-        let (one, two, neighbour) = (running.enter(session), running.enter(session), running.enter(other));
+        let (one, two, neighbour) =
+            (running.register(session), running.register(session), running.register(other));
         let mut stop = Box::pin(running.stop(session));
         assert!(one.watch().deleted().now_or_never().is_none() && stop.as_mut().now_or_never().is_none());
         one.watch().deleted().await;
@@ -109,7 +110,10 @@ mod tests {
         assert!(stop.as_mut().now_or_never().is_none());
         drop(two);
         stop.await;
-        assert!(!running.is_any(session) && running.is_any(other));
-        assert!(running.enter(session).watch().deleted().now_or_never().is_none(), "a new one begins afresh");
+        assert!(!running.has_uploads(session) && running.has_uploads(other));
+        assert!(
+            running.register(session).watch().deleted().now_or_never().is_none(),
+            "a new one begins afresh"
+        );
     }
 }

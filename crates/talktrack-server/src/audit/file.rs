@@ -153,7 +153,7 @@ fn numbered(path: &Path, number: usize) -> PathBuf {
 }
 
 /// Returns the existing audit files of a data directory, oldest first.
-pub(crate) fn files(data_dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn audit_files(data_dir: &Path) -> Vec<PathBuf> {
     let path = data_dir.join(FILE_NAME);
     let mut files: Vec<PathBuf> =
         (0..).map(|number| numbered(&path, number)).take_while(|path| path.exists()).collect();
@@ -179,7 +179,7 @@ mod tests {
         for number in 0..20 {
             assert!(file.append(&entry(number)));
         }
-        let files = files(dir.path());
+        let files = audit_files(dir.path());
         assert_eq!(files.len(), 3);
         let text: String = files.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
         let counts: Vec<u64> = text

@@ -15,12 +15,12 @@ use crate::limits::ClientAddress;
 const BEARER_PROTOCOL: &str = "bearer.";
 
 /// Returns the client address of a request, if the server knows it.
-pub(super) fn address(parts: &Parts) -> Option<IpAddr> {
+pub(super) fn client_address(parts: &Parts) -> Option<IpAddr> {
     parts.extensions.get::<ClientAddress>().map(|ClientAddress(address)| *address)
 }
 
 /// Returns the key or token that a request carries; `None` if it carries neither.
-pub(super) fn token(headers: &HeaderMap) -> Result<Option<&str>, Refused> {
+pub(super) fn bearer_token(headers: &HeaderMap) -> Result<Option<&str>, Refused> {
     let mut given = headers.get_all(AUTHORIZATION).iter();
     match (given.next(), given.next()) {
         (None, _) => Ok(in_subprotocols(headers, BEARER_PROTOCOL)),
@@ -60,7 +60,7 @@ mod tests {
         fn found(given: &[(axum::http::HeaderName, &'static str)]) -> Result<Option<String>, Refused> {
             let value = |text| HeaderValue::from_static(text);
             let headers = given.iter().map(|(name, text)| (name.clone(), value(text))).collect();
-            token(&headers).map(|token| token.map(str::to_owned))
+            bearer_token(&headers).map(|token| token.map(str::to_owned))
         }
         assert_eq!(found(&[(AUTHORIZATION, "Bearer a.b.c")]), Ok(Some("a.b.c".into())));
         assert_eq!(found(&[(AUTHORIZATION, "bearer  tt_1")]), Ok(Some("tt_1".into())));

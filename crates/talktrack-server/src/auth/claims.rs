@@ -45,16 +45,16 @@ pub(super) fn check_expiry(expires: f64, now: f64) -> Result<(), Refused> {
 
 impl Rules {
     /// Checks these claims, a JSON object, at the time `now` (seconds since the epoch), and returns the subject.
-    pub(super) fn subject(&self, claims: &str, now: f64) -> Result<Subject, Refused> {
+    pub(super) fn check_claims(&self, claims: &str, now: f64) -> Result<Subject, Refused> {
         let claims: Claims = serde_json::from_str(claims).map_err(|_| Refused::NotAToken)?;
-        let expires = time("exp", claims.exp.as_ref())?.ok_or(Refused::Missing("exp"))?;
+        let expires = parse_time("exp", claims.exp.as_ref())?.ok_or(Refused::Missing("exp"))?;
         check_expiry(expires, now)?;
-        if time("nbf", claims.nbf.as_ref())?.is_some_and(|begins| now < begins - LEEWAY) {
+        if parse_time("nbf", claims.nbf.as_ref())?.is_some_and(|begins| now < begins - LEEWAY) {
             return Err(Refused::NotYet);
         }
         self.check_audience(claims.aud.as_ref())?;
         self.check_issuer(claims.iss.as_ref())?;
-        user_id(claims.sub.as_ref()).map(|user_id| Subject { user_id, expires })
+        parse_user_id(claims.sub.as_ref()).map(|user_id| Subject { user_id, expires })
     }
 
     fn check_audience(&self, claim: Option<&Value>) -> Result<(), Refused> {
@@ -79,13 +79,13 @@ impl Rules {
 
 /// Parses a claim with a time in seconds since the epoch. The standard requires a number, so text that looks like one
 /// is refused.
-fn time(name: &'static str, claim: Option<&Value>) -> Result<Option<f64>, Refused> {
+fn parse_time(name: &'static str, claim: Option<&Value>) -> Result<Option<f64>, Refused> {
     let Some(claim) = claim else { return Ok(None) };
     let seconds = claim.as_f64().filter(|seconds| (0.0..=LAST_SECOND).contains(seconds));
     seconds.map(Some).ok_or(Refused::Claim(name, "must be a number of seconds since 1970"))
 }
 
-fn user_id(claim: Option<&Value>) -> Result<Uuid, Refused> {
+fn parse_user_id(claim: Option<&Value>) -> Result<Uuid, Refused> {
     let text = claim.ok_or(Refused::Missing("sub"))?.as_str().unwrap_or_default();
     // Only the hyphenated form is accepted, with nothing around it: Supabase writes it and its policies read it.
     let user_id = Uuid::try_parse(text).ok().filter(|_| text.len() == uuid::fmt::Hyphenated::LENGTH);
@@ -105,7 +105,7 @@ mod tests {
         let rules = Rules { audience: "authenticated".into(), issuer: Some("https://x/auth/v1".into()) };
         let mut claims = json!({"exp": NOW + 60.0, "aud": "authenticated", "iss": "https://x/auth/v1", "sub": USER, "role": "x"});
         change(&mut claims);
-        rules.subject(&claims.to_string(), NOW).map(|subject| subject.user_id)
+        rules.check_claims(&claims.to_string(), NOW).map(|subject| subject.user_id)
     }
 
     fn without(name: &str) -> Result<Uuid, Refused> {

@@ -21,16 +21,16 @@ pub(super) fn login_id(headers: &HeaderMap, is_over_tls: bool) -> Option<&str> {
 }
 
 /// Returns the `Set-Cookie` value with which the browser keeps the id until it is closed.
-pub(crate) fn keep(id: &str, is_over_tls: bool) -> Option<HeaderValue> {
-    HeaderValue::from_str(&set(id, is_over_tls)).ok()
+pub(crate) fn login_cookie(id: &str, is_over_tls: bool) -> Option<HeaderValue> {
+    HeaderValue::from_str(&cookie_text(id, is_over_tls)).ok()
 }
 
 /// Returns the `Set-Cookie` value with which the browser forgets the id.
-pub(crate) fn forget(is_over_tls: bool) -> Option<HeaderValue> {
-    HeaderValue::from_str(&format!("{}; Max-Age=0", set("", is_over_tls))).ok()
+pub(crate) fn expired_cookie(is_over_tls: bool) -> Option<HeaderValue> {
+    HeaderValue::from_str(&format!("{}; Max-Age=0", cookie_text("", is_over_tls))).ok()
 }
 
-fn set(id: &str, is_over_tls: bool) -> String {
+fn cookie_text(id: &str, is_over_tls: bool) -> String {
     let secure = if is_over_tls { "; Secure" } else { "" };
     format!("{}={id}; Path=/; HttpOnly; SameSite=Lax{secure}", name_of(is_over_tls))
 }
@@ -57,9 +57,9 @@ mod tests {
 
     #[test]
     fn over_tls_the_cookie_is_bound_to_this_host() {
-        let kept = keep("x", true).unwrap();
+        let kept = login_cookie("x", true).unwrap();
         assert_eq!(kept, "__Host-talktrack=x; Path=/; HttpOnly; SameSite=Lax; Secure");
-        assert_eq!(keep("x", false).unwrap(), "talktrack_session=x; Path=/; HttpOnly; SameSite=Lax");
-        assert!(forget(true).unwrap().to_str().unwrap().ends_with("Secure; Max-Age=0"));
+        assert_eq!(login_cookie("x", false).unwrap(), "talktrack_session=x; Path=/; HttpOnly; SameSite=Lax");
+        assert!(expired_cookie(true).unwrap().to_str().unwrap().ends_with("Secure; Max-Age=0"));
     }
 }

@@ -26,12 +26,12 @@ pub(super) struct CsrfKey(hmac::Key);
 
 impl CsrfKey {
     /// Generates a secret; `None` if the system's random generator fails.
-    pub(super) fn draw() -> Option<Self> {
+    pub(super) fn generate() -> Option<Self> {
         hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new()).ok().map(Self)
     }
 
     /// Returns a new token for one page; an empty string if the system's random generator fails.
-    pub(super) fn token(&self) -> String {
+    pub(super) fn new_token(&self) -> String {
         let mut token = [0; NONCE_BYTES];
         if SystemRandom::new().fill(&mut token).is_err() {
             return String::new();
@@ -55,8 +55,8 @@ mod tests {
 
     #[test]
     fn a_token_counts_for_the_login_it_was_made_for_and_for_no_other() {
-        let (own, other) = (CsrfKey::draw().unwrap(), CsrfKey::draw().unwrap());
-        let (first, second) = (own.token(), own.token());
+        let (own, other) = (CsrfKey::generate().unwrap(), CsrfKey::generate().unwrap());
+        let (first, second) = (own.new_token(), own.new_token());
         assert!(own.accepts(&first) && own.accepts(&second) && first != second);
         assert!(!other.accepts(&first));
         for bad in ["", "x", &first[1..], &format!("{first}A"), &"A".repeat(first.len())] {

@@ -20,14 +20,14 @@ pub(super) async fn get(url: &Uri, limit: usize) -> Result<Bytes, String> {
         .redirect(Policy::none())
         .user_agent(concat!("talktrack/", env!("CARGO_PKG_VERSION")))
         .build()
-        .map_err(in_words)?;
+        .map_err(describe)?;
     let request = client.get(url.to_string()).header(ACCEPT, "application/json");
-    let mut answer = request.send().await.map_err(in_words)?;
+    let mut answer = request.send().await.map_err(describe)?;
     if answer.status() != StatusCode::OK {
         return Err(format!("the answer is {}", answer.status()));
     }
     let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(in_words)? {
+    while let Some(chunk) = answer.chunk().await.map_err(describe)? {
         if body.len() + chunk.len() > limit {
             return Err(format!("the answer is longer than {limit} bytes"));
         }
@@ -37,7 +37,7 @@ pub(super) async fn get(url: &Uri, limit: usize) -> Result<Bytes, String> {
 }
 
 /// Returns the text of the innermost cause, since the outer ones only repeat it. The caller names the URL.
-fn in_words(error: reqwest::Error) -> String {
+fn describe(error: reqwest::Error) -> String {
     let error = error.without_url();
     let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
     causes.last().map_or_else(String::new, ToString::to_string)

@@ -22,7 +22,7 @@ const MAX_BYTES: usize = 256 << 10;
 
 /// How often the keys are fetched.
 #[derive(Debug, Clone, Copy)]
-struct Pace {
+struct FetchTimes {
     /// The interval while fetches succeed. A key that the project has withdrawn stops being accepted after this time at
     /// the latest.
     regular: Duration,
@@ -35,7 +35,7 @@ struct Pace {
     deadline: Duration,
 }
 
-const PACE: Pace = Pace {
+const FETCH_TIMES: FetchTimes = FetchTimes {
     regular: Duration::from_secs(600),
     first_retry: Duration::from_secs(1),
     longest_retry: Duration::from_secs(30),
@@ -49,7 +49,7 @@ pub(super) struct Jwks(Arc<Published>);
 
 struct Published {
     url: Uri,
-    pace: Pace,
+    times: FetchTimes,
     keys: RwLock<KeySet>,
     /// Held during a fetch. A task that waits for the lock finds the fetched keys and need not fetch them too.
     fetching: Mutex<Fetching>,
@@ -68,19 +68,19 @@ impl Jwks {
     /// Returns the keys of the project at this URL.
     pub(super) fn of_project(url: &str) -> Self {
         // The settings contain only valid URLs. An empty URL would only make every fetch fail.
-        Self::new(format!("{url}{PATH}").parse().unwrap_or_default(), PACE)
+        Self::new(format!("{url}{PATH}").parse().unwrap_or_default(), FETCH_TIMES)
     }
 
-    fn new(url: Uri, pace: Pace) -> Self {
-        Self(Arc::new(Published { url, pace, keys: RwLock::default(), fetching: Mutex::default() }))
+    fn new(url: Uri, times: FetchTimes) -> Self {
+        Self(Arc::new(Published { url, times, keys: RwLock::default(), fetching: Mutex::default() }))
     }
 
     /// Refreshes the keys for as long as the server runs.
     pub(super) async fn keep_fresh(&self) {
-        let Pace { regular, first_retry, longest_retry, .. } = self.0.pace;
+        let FetchTimes { regular, first_retry, longest_retry, .. } = self.0.times;
         let mut retry = first_retry;
         loop {
-            let fetched = self.0.fetch(&mut *self.0.fetching.lock().await).await;
+            let fetched = self.0.fetch_keys(&mut *self.0.fetching.lock().await).await;
             let pause = if fetched { regular } else { retry };
             retry = if fetched { first_retry } else { longest_retry.min(retry * 2) };
             sleep(pause).await;
@@ -88,44 +88,44 @@ impl Jwks {
     }
 
     /// True if the cache has a published key of this name.
-    pub(super) fn has(&self, kid: &str) -> bool {
-        self.0.find(kid).is_some()
+    pub(super) fn has_key(&self, kid: &str) -> bool {
+        self.0.cached_key(kid).is_some()
     }
 
     /// Returns the key of this name. If it is not in the cache, waits for a fetch, unless an unknown key has caused one
     /// too recently.
-    pub(super) async fn key(&self, kid: &str) -> Result<Arc<PinnedKey>, Refused> {
-        if let Some(key) = self.0.find(kid) {
+    pub(super) async fn find_key(&self, kid: &str) -> Result<Arc<PinnedKey>, Refused> {
+        if let Some(key) = self.0.cached_key(kid) {
             return Ok(key);
         }
         // The fetch runs in its own task: if this caller disconnects, the other callers still get the result.
         let (published, kid) = (Arc::clone(&self.0), kid.to_owned());
-        let looked = tokio::spawn(async move { published.look_again(&kid).await });
+        let looked = tokio::spawn(async move { published.find_or_fetch(&kid).await });
         looked.await.unwrap_or(Err(Refused::KeysOutOfReach))
     }
 }
 
 impl Published {
-    fn find(&self, kid: &str) -> Option<Arc<PinnedKey>> {
+    fn cached_key(&self, kid: &str) -> Option<Arc<PinnedKey>> {
         self.keys.read().find(kid)
     }
 
-    async fn look_again(&self, kid: &str) -> Result<Arc<PinnedKey>, Refused> {
+    async fn find_or_fetch(&self, kid: &str) -> Result<Arc<PinnedKey>, Refused> {
         let mut fetching = self.fetching.lock().await;
         // Another task may have fetched the key while this one waited for the lock.
-        let mut key = self.find(kid);
-        if key.is_none() && fetching.asked.is_none_or(|asked| asked.elapsed() >= self.pace.asked) {
+        let mut key = self.cached_key(kid);
+        if key.is_none() && fetching.asked.is_none_or(|asked| asked.elapsed() >= self.times.asked) {
             fetching.asked = Some(Instant::now());
-            self.fetch(&mut fetching).await;
-            key = self.find(kid);
+            self.fetch_keys(&mut fetching).await;
+            key = self.cached_key(kid);
         }
         key.ok_or(if fetching.is_failing { Refused::KeysOutOfReach } else { Refused::UnknownKeyId })
     }
 
     /// Fetches the keys, and returns true if that succeeded. After a failure the cached keys stay.
-    async fn fetch(&self, fetching: &mut Fetching) -> bool {
-        let document = timeout(self.pace.deadline, fetch::get(&self.url, MAX_BYTES)).await;
-        let document = document.unwrap_or_else(|_| Err(format!("no answer for {:?}", self.pace.deadline)));
+    async fn fetch_keys(&self, fetching: &mut Fetching) -> bool {
+        let document = timeout(self.times.deadline, fetch::get(&self.url, MAX_BYTES)).await;
+        let document = document.unwrap_or_else(|_| Err(format!("no answer for {:?}", self.times.deadline)));
         match document.and_then(|document| KeySet::parse(&document)) {
             Ok(keys) => {
                 if fetching.is_failing {
@@ -181,12 +181,12 @@ mod tests {
     async fn keys_come_and_go_by_themselves_and_stay_through_an_outage() {
         let (name, shown) = watch::channel("");
         let moment = Duration::from_millis(10);
-        let pace = Pace { regular: moment, first_retry: moment, longest_retry: moment, ..PACE };
-        let jwks = Jwks::new(publish(shown).await, pace);
+        let times = FetchTimes { regular: moment, first_retry: moment, longest_retry: moment, ..FETCH_TIMES };
+        let jwks = Jwks::new(publish(shown).await, times);
         let fresh = jwks.clone();
         tokio::spawn(async move { fresh.keep_fresh().await });
         let is_failing = || jwks.0.fetching.try_lock().is_ok_and(|fetching| fetching.is_failing);
-        let knows = |kid| jwks.0.find(kid).is_some();
+        let knows = |kid| jwks.0.cached_key(kid).is_some();
         eventually("the first outage is noticed", is_failing).await;
         name.send_replace("first");
         eventually("the first key", || knows("first")).await;

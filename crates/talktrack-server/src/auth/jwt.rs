@@ -60,13 +60,13 @@ impl Tokens {
     ///
     /// # Errors
     /// Says why the token is refused.
-    pub(super) async fn check(&self, token: &str) -> Result<CheckedToken, Refused> {
+    pub(super) async fn check_token(&self, token: &str) -> Result<CheckedToken, Refused> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Refused::NotAToken);
         }
         let (key, kid) = self.key_for(token).await?;
-        let claims = self.verified.claims(token, &key, || verify(token, &key))?;
-        let Subject { user_id, expires } = self.rules.subject(&claims, seconds_since_epoch())?;
+        let claims = self.verified.claims_or_verify(token, &key, || verify_signature(token, &key))?;
+        let Subject { user_id, expires } = self.rules.check_claims(&claims, seconds_since_epoch())?;
         Ok(CheckedToken { user: User { user_id, claims, access: self.access }, expires, kid })
     }
 
@@ -74,7 +74,7 @@ impl Tokens {
     pub(super) fn check_again(&self, token: &CheckedToken) -> Result<(), Refused> {
         check_expiry(token.expires, seconds_since_epoch())?;
         match (&token.kid, &self.jwks) {
-            (Some(kid), Some(jwks)) if !jwks.has(kid) => Err(Refused::UnknownKeyId),
+            (Some(kid), Some(jwks)) if !jwks.has_key(kid) => Err(Refused::UnknownKeyId),
             _ => Ok(()),
         }
     }
@@ -93,7 +93,7 @@ impl Tokens {
             (Algorithm::HS256, Some(secret), _) => Ok((Arc::clone(secret), None)),
             (Algorithm::ES256 | Algorithm::RS256, _, Some(jwks)) => {
                 let kid = header.kid.ok_or(Refused::NoKeyId)?;
-                Ok((jwks.key(&kid).await?, Some(kid)))
+                Ok((jwks.find_key(&kid).await?, Some(kid)))
             }
             _ => Err(Refused::Algorithm),
         }
@@ -101,7 +101,7 @@ impl Tokens {
 }
 
 /// Verifies the signature with this key and returns the claims.
-fn verify(token: &str, key: &PinnedKey) -> Result<Arc<str>, Refused> {
+fn verify_signature(token: &str, key: &PinnedKey) -> Result<Arc<str>, Refused> {
     let mut validation = Validation::new(key.algorithm);
     // The library checks only the signature. `Rules` checks all claims, so that each refusal has its own reason.
     validation.required_spec_claims.clear();

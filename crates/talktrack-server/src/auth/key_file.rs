@@ -52,12 +52,12 @@ impl KeyFile {
     /// Names the first invalid line without repeating it, because the line may be a key itself, put there by mistake.
     pub(crate) fn read(&self) -> Result<Vec<ApiKey>, Failure> {
         let mut keys: Vec<ApiKey> = Vec::new();
-        for (number, line) in entries(&self.text()?) {
+        for (number, line) in key_lines(&self.read_text()?) {
             let wrong = |why: String| {
                 Failure::usage(format!("api_keys_file: {}: line {number}: {why}", self.path.display()))
             };
             let key: ApiKey = line.parse().map_err(wrong)?;
-            if keys.iter().any(|other| clash(other, &key)) {
+            if keys.iter().any(|other| names_clash(other, &key)) {
                 return Err(wrong(format!("two keys are called {}", key.name)));
             }
             keys.push(key);
@@ -68,12 +68,13 @@ impl KeyFile {
     /// Returns the keys of all valid lines. An invalid line is named in the log, and its key is not accepted. Returns
     /// `None` if the file cannot be read at all: the previous keys then stay valid.
     pub(super) fn read_leniently(&self) -> Option<Vec<ApiKey>> {
-        *self.seen.lock() = self.stamp();
+        *self.seen.lock() = self.read_stamp();
         let shown = self.path.display();
-        let text =
-            self.text().inspect_err(|failure| tracing::error!("{failure}; the previous keys stay valid"));
+        let text = self
+            .read_text()
+            .inspect_err(|failure| tracing::error!("{failure}; the previous keys stay valid"));
         let mut keys = Vec::new();
-        for (number, line) in entries(&text.ok()?) {
+        for (number, line) in key_lines(&text.ok()?) {
             match line.parse::<ApiKey>() {
                 Ok(key) => keys.push(key),
                 Err(why) => tracing::error!("api_keys_file: {shown}: line {number} is ignored: {why}"),
@@ -83,10 +84,10 @@ impl KeyFile {
     }
 
     /// Waits until the file differs from what was last read.
-    pub(super) async fn changed(&self) {
+    pub(super) async fn wait_for_change(&self) {
         loop {
             tokio::time::sleep(LOOK).await;
-            if self.stamp() != *self.seen.lock() {
+            if self.read_stamp() != *self.seen.lock() {
                 return;
             }
         }
@@ -96,9 +97,9 @@ impl KeyFile {
     ///
     /// # Errors
     /// Fails if a valid key has the same name, or if the file cannot be written.
-    pub(crate) fn add(&self, key: &ApiKey) -> Result<(), Failure> {
-        self.edit(|text, keys| {
-            if keys.iter().any(|other| clash(other, key)) {
+    pub(crate) fn add_key(&self, key: &ApiKey) -> Result<(), Failure> {
+        self.edit_file(|text, keys| {
+            if keys.iter().any(|other| names_clash(other, key)) {
                 return Err(Failure::usage(format!("--name: a key called {} already exists", key.name)));
             }
             Ok(format!("{text}{key}\n"))
@@ -109,8 +110,8 @@ impl KeyFile {
     ///
     /// # Errors
     /// Fails if the file cannot be written.
-    pub(crate) fn put(&self, key: &ApiKey) -> Result<(), Failure> {
-        self.edit(|text, keys| {
+    pub(crate) fn put_key(&self, key: &ApiKey) -> Result<(), Failure> {
+        self.edit_file(|text, keys| {
             if !keys.iter().any(|other| other.digest == key.digest) {
                 return Ok(format!("{text}{key}\n"));
             }
@@ -122,7 +123,10 @@ impl KeyFile {
 
     /// Replaces the whole file atomically, so that a reader finds either the old or the new one. A lock on the
     /// directory admits one editor at a time.
-    fn edit(&self, change: impl FnOnce(&str, &[ApiKey]) -> Result<String, Failure>) -> Result<(), Failure> {
+    fn edit_file(
+        &self,
+        change: impl FnOnce(&str, &[ApiKey]) -> Result<String, Failure>,
+    ) -> Result<(), Failure> {
         let failed =
             |error: io::Error| Failure::new(format!("cannot write {}: {error}", self.path.display()));
         let name = self.path.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
@@ -132,7 +136,7 @@ impl KeyFile {
         };
         let held = File::open(dir).map_err(failed)?;
         held.lock().map_err(failed)?;
-        let mut text = self.text()?;
+        let mut text = self.read_text()?;
         match text.is_empty() {
             true => HEADER.clone_into(&mut text),
             false if !text.ends_with('\n') => text.push('\n'),
@@ -152,7 +156,7 @@ impl KeyFile {
         write().map_err(failed)
     }
 
-    fn text(&self) -> Result<String, Failure> {
+    fn read_text(&self) -> Result<String, Failure> {
         let failed = |error: &dyn std::fmt::Display| {
             Failure::new(format!("cannot read {}: {error}", self.path.display()))
         };
@@ -164,7 +168,7 @@ impl KeyFile {
         fs::read_to_string(&self.path).map_err(|error| failed(&error))
     }
 
-    fn stamp(&self) -> Option<Stamp> {
+    fn read_stamp(&self) -> Option<Stamp> {
         let metadata = fs::metadata(&self.path).ok()?;
         Some(Stamp { inode: metadata.ino(), bytes: metadata.len(), modified: metadata.modified().ok() })
     }
@@ -172,11 +176,11 @@ impl KeyFile {
 
 /// Merges the keys of the settings with those of the file. An entry of the file replaces a key of the settings that has
 /// the same hash, so that a key of the settings can be revoked too. If two keys have the same name, the first is kept.
-pub(crate) fn merged(configured: &[ApiKey], file: Vec<ApiKey>) -> Vec<ApiKey> {
+pub(crate) fn merge_keys(configured: &[ApiKey], file: Vec<ApiKey>) -> Vec<ApiKey> {
     let is_replaced = |key: &&ApiKey| file.iter().any(|other| other.digest == key.digest);
     let mut keys: Vec<ApiKey> = configured.iter().filter(|key| !is_replaced(key)).cloned().collect();
     for key in file {
-        match keys.iter().any(|other| clash(other, &key)) {
+        match keys.iter().any(|other| names_clash(other, &key)) {
             true => {
                 tracing::error!("api_keys_file: two keys are called {}; the second is ignored", key.name)
             }
@@ -188,12 +192,12 @@ pub(crate) fn merged(configured: &[ApiKey], file: Vec<ApiKey>) -> Vec<ApiKey> {
 
 /// True if both keys have the same name and neither is revoked. A name in a log line must identify one key, but a new
 /// key may take the name of a revoked one.
-fn clash(one: &ApiKey, other: &ApiKey) -> bool {
+fn names_clash(one: &ApiKey, other: &ApiKey) -> bool {
     one.name == other.name && one.revoked.is_none() && other.revoked.is_none()
 }
 
 /// Returns the lines that contain entries, with their line numbers.
-fn entries(text: &str) -> impl Iterator<Item = (usize, &str)> {
+fn key_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line.trim()));
     lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
 }
@@ -204,7 +208,7 @@ mod tests {
     use crate::auth::NewKey;
 
     fn key(name: &str) -> ApiKey {
-        NewKey::draw(name.into(), "read".parse().unwrap()).unwrap().entry
+        NewKey::generate(name.into(), "read".parse().unwrap()).unwrap().entry
     }
 
     #[test]
@@ -213,19 +217,19 @@ mod tests {
         let file = KeyFile::new(dir.path().join("keys"));
         assert_eq!(file.read().unwrap(), []);
         let (one, other) = (key("one"), key("other"));
-        file.add(&one).unwrap();
+        file.add_key(&one).unwrap();
         let noted = format!("{}# ours\n", fs::read_to_string(file.path()).unwrap());
         fs::write(file.path(), noted).unwrap();
-        file.add(&other).unwrap();
-        assert!(file.add(&key("one")).is_err(), "the name is taken");
+        file.add_key(&other).unwrap();
+        assert!(file.add_key(&key("one")).is_err(), "the name is taken");
         let revoked = ApiKey { revoked: "2026-12-01T00:00:00Z".parse().ok(), ..one.clone() };
-        file.put(&revoked).unwrap();
+        file.put_key(&revoked).unwrap();
         assert_eq!(file.read().unwrap(), [revoked.clone(), other.clone()]);
-        file.add(&key("one")).unwrap();
+        file.add_key(&key("one")).unwrap();
         assert!(fs::read_to_string(file.path()).unwrap().contains("# ours\n"));
         assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
         // An entry with the hash of a key of the settings revokes that key.
-        assert_eq!(merged(&[one, other.clone()], vec![revoked.clone()]), [other, revoked]);
+        assert_eq!(merge_keys(&[one, other.clone()], vec![revoked.clone()]), [other, revoked]);
     }
 
     #[test]

@@ -28,13 +28,13 @@ impl KeySet {
     /// Fails if the document is not a set of keys.
     pub(super) fn parse(document: &[u8]) -> Result<Self, String> {
         #[derive(Deserialize)]
-        struct Document {
+        struct KeySetDocument {
             keys: Vec<Value>,
         }
-        let Document { keys } =
+        let KeySetDocument { keys } =
             serde_json::from_slice(document).map_err(|_| "the answer is not a set of keys".to_owned())?;
         let mut set = HashMap::new();
-        for (kid, key) in keys.into_iter().filter_map(usable).take(MAX_KEYS) {
+        for (kid, key) in keys.into_iter().filter_map(parse_key).take(MAX_KEYS) {
             // The first key of a name is used. A second one is a mistake, or an attempt to slip a key in.
             set.entry(kid).or_insert_with(|| Arc::new(key));
         }
@@ -51,7 +51,7 @@ impl KeySet {
 }
 
 /// Returns the key and its `kid` if the key is for signatures and its algorithm matches its type.
-fn usable(key: Value) -> Option<(String, PinnedKey)> {
+fn parse_key(key: Value) -> Option<(String, PinnedKey)> {
     let jwk: Jwk = serde_json::from_value(key).ok()?;
     let common = &jwk.common;
     let is_to_sign = matches!(common.public_key_use, None | Some(PublicKeyUse::Signature))

@@ -43,12 +43,12 @@ impl KeyUses {
     }
 
     /// Returns the last use of the key with this hash.
-    pub(crate) fn of(&self, digest: &[u8; 32]) -> Option<LastUse> {
+    pub(crate) fn last_use(&self, digest: &[u8; 32]) -> Option<LastUse> {
         self.uses.lock().get(&id_of(digest)).cloned()
     }
 
     /// Records that a key is used now.
-    pub(super) fn note(&self, digest: [u8; 32], name: &str, from: Option<IpAddr>) {
+    pub(super) fn note_use(&self, digest: [u8; 32], name: &str, from: Option<IpAddr>) {
         let used = LastUse { name: name.to_owned(), at: SystemClock.now(), from };
         self.uses.lock().insert(id_of(&digest), used);
         self.has_changed.store(true, Ordering::Relaxed);

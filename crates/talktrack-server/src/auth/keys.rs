@@ -29,11 +29,11 @@ const SECRET_BYTES: usize = 32;
 const ID_BYTES: usize = 4;
 
 /// The keys that the server accepts now. They may be replaced while the server runs.
-pub(super) struct KeyRing(RwLock<Arc<Vec<Arc<Known>>>>);
+pub(super) struct KeyRing(RwLock<Arc<Vec<Arc<KnownKey>>>>);
 
 /// A key that the server knows, with its holder.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct KnownKey {
     entry: ApiKey,
     holder: Arc<KeyHolder>,
 }
@@ -50,7 +50,7 @@ impl KeyRing {
         let known = |key: &ApiKey| {
             let (name, scopes, users) = (Arc::from(&*key.name), key.scopes, key.users.clone());
             let holder = Arc::new(KeyHolder { name, scopes, users });
-            Arc::new(Known { entry: key.clone(), holder })
+            Arc::new(KnownKey { entry: key.clone(), holder })
         };
         *self.0.write() = Arc::new(keys.iter().map(known).collect());
     }
@@ -61,7 +61,7 @@ impl KeyRing {
         key: &str,
         from: Option<IpAddr>,
         now: Timestamp,
-    ) -> Result<Arc<Known>, Refused> {
+    ) -> Result<Arc<KnownKey>, Refused> {
         let digest = digest_of(key).ok_or(Refused::MistypedKey)?;
         self.find_digest(&digest, from, now)
     }
@@ -72,7 +72,7 @@ impl KeyRing {
         digest: &[u8; 32],
         from: Option<IpAddr>,
         now: Timestamp,
-    ) -> Result<Arc<Known>, Refused> {
+    ) -> Result<Arc<KnownKey>, Refused> {
         let ring = Arc::clone(&self.0.read());
         // Compares in constant time, so that the duration does not reveal how much of a guess was right.
         let known = ring.iter().find(|known| known.entry.digest.ct_eq(digest).into());
@@ -90,7 +90,7 @@ impl KeyRing {
     }
 }
 
-impl Known {
+impl KnownKey {
     pub(super) fn holder(&self) -> &Arc<KeyHolder> {
         &self.holder
     }
@@ -141,7 +141,7 @@ pub(crate) struct NewKey {
 
 impl NewKey {
     /// Generates a key; `None` if the system's random generator fails.
-    pub(crate) fn draw(name: String, scopes: Scopes) -> Option<Self> {
+    pub(crate) fn generate(name: String, scopes: Scopes) -> Option<Self> {
         let mut chance = [0; SECRET_BYTES];
         SystemRandom::new().fill(&mut chance).ok()?;
         let secret = URL_SAFE_NO_PAD.encode(chance);
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     fn draw(name: &str) -> NewKey {
-        NewKey::draw(name.into(), "read".parse().unwrap()).unwrap()
+        NewKey::generate(name.into(), "read".parse().unwrap()).unwrap()
     }
 
     fn now() -> Timestamp {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Caller;
-use super::gate::{Admission, Gate, Standing};
+use super::authenticator::{Admission, Authenticator, Standing};
 use super::proof::Proof;
 use super::refused::Refused;
 use crate::config::Scope;
@@ -23,7 +23,7 @@ const NOTICE: Duration = Duration::from_secs(60);
 
 /// The right of a connection to stay open.
 pub(crate) struct Lease {
-    gate: Gate,
+    authenticator: Authenticator,
     admission: Admission,
     /// The scope that the connection needs.
     scope: Scope,
@@ -45,13 +45,18 @@ pub(crate) enum Notice {
 }
 
 impl Lease {
-    pub(super) fn new(gate: Gate, admission: Admission, scope: Scope, user: Option<Uuid>) -> Self {
-        Self { gate, admission, scope, user, told: None, next: Instant::now() }
+    pub(super) fn new(
+        authenticator: Authenticator,
+        admission: Admission,
+        scope: Scope,
+        user: Option<Uuid>,
+    ) -> Self {
+        Self { authenticator, admission, scope, user, told: None, next: Instant::now() }
     }
 
     /// Returns when to check the lease next, by the monotonic clock; `None` if no identity is checked, so that the
     /// lease never ends.
-    pub(crate) fn next_look(&self) -> Option<Instant> {
+    pub(crate) fn next_check(&self) -> Option<Instant> {
         match self.admission.proof {
             Proof::Nothing => None,
             _ => Some(self.next),
@@ -59,15 +64,16 @@ impl Lease {
     }
 
     /// Checks the lease. Returns what the client must be told, if anything.
-    pub(crate) fn look(&mut self) -> Option<Notice> {
-        let (standing, now) = (self.gate.look(&self.admission.proof, self.admission.from), SystemClock.now());
+    pub(crate) fn check(&mut self) -> Option<Notice> {
+        let (standing, now) =
+            (self.authenticator.check_proof(&self.admission.proof, self.admission.from), SystemClock.now());
         let (notice, pause) = match standing {
             Err(refused) => (Some(Notice::Over(refused.to_string())), LOOK),
             Ok(Standing { caller, .. }) if !self.is_allowed(&caller) => {
                 (Some(Notice::Over("the key no longer allows this".into())), LOOK)
             }
             Ok(Standing { expires: None, .. }) => (None, LOOK),
-            Ok(Standing { expires: Some(expires), leeway, .. }) => self.before(expires, leeway, now),
+            Ok(Standing { expires: Some(expires), leeway, .. }) => self.check_expiry(expires, leeway, now),
         };
         self.next = Instant::now() + pause;
         notice
@@ -76,18 +82,23 @@ impl Lease {
     /// True if the caller still has the scope and the right to act for the user. A key may be limited while its
     /// connections are open.
     fn is_allowed(&self, caller: &Caller) -> bool {
-        let is_user_allowed = self.user.map_or(caller.acts_for_all(), |user| caller.may_act_for(user));
+        let is_user_allowed = self.user.map_or(caller.acts_for_all(), |user| caller.can_act_for(user));
         is_user_allowed && caller.require(self.scope).is_ok()
     }
 
-    fn before(&mut self, expires: Timestamp, leeway: Duration, now: Timestamp) -> (Option<Notice>, Duration) {
+    fn check_expiry(
+        &mut self,
+        expires: Timestamp,
+        leeway: Duration,
+        now: Timestamp,
+    ) -> (Option<Notice>, Duration) {
         let notice_at = expires.minus(NOTICE);
         if now < notice_at {
-            return (None, until(notice_at, now));
+            return (None, pause_until(notice_at, now));
         }
         let is_new = self.told != Some(expires);
         self.told = Some(expires);
-        (is_new.then_some(Notice::Expiring(expires)), until(expires.plus(leeway), now))
+        (is_new.then_some(Notice::Expiring(expires)), pause_until(expires.plus(leeway), now))
     }
 
     /// Renews the lease with this token, which must be of the same user, or a key of the same name.
@@ -95,7 +106,7 @@ impl Lease {
     /// # Errors
     /// Says why the token is refused, without repeating it. The previous proof then stays in use.
     pub(crate) async fn renew(&mut self, token: &str) -> Result<(), String> {
-        let renewed = self.gate.check(token, self.admission.from).await;
+        let renewed = self.authenticator.check_token(token, self.admission.from).await;
         let renewed = renewed.and_then(|new| {
             let counts = is_same(&self.admission.caller, &new.caller) && self.is_allowed(&new.caller);
             if counts { Ok(new) } else { Err(Refused::OtherSubject) }
@@ -108,7 +119,7 @@ impl Lease {
 
 /// Returns the time from `now` to `moment`, at most until the next regular check, plus 5 ms: a check that came too
 /// early would repeat immediately.
-fn until(moment: Timestamp, now: Timestamp) -> Duration {
+fn pause_until(moment: Timestamp, now: Timestamp) -> Duration {
     let seconds = moment.seconds_since(now).clamp(0.0, LOOK.as_secs_f64());
     Duration::from_secs_f64(seconds) + Duration::from_millis(5)
 }

@@ -49,7 +49,7 @@ impl Logins {
     }
 
     /// Begins a login and returns the id for the browser; `None` if the system's random generator fails.
-    pub(super) fn begin(&self, proof: Proof, account: Option<Account>) -> Option<String> {
+    pub(super) fn start_login(&self, proof: Proof, account: Option<Account>) -> Option<String> {
         let mut id = [0; ID_BYTES];
         SystemRandom::new().fill(&mut id).ok()?;
         let (id, now) = (URL_SAFE_NO_PAD.encode(id), Instant::now());
@@ -62,7 +62,7 @@ impl Logins {
         if logins.len() >= IN_ALL {
             end_oldest(&mut logins, |_| true);
         }
-        let login = Login { proof, account, csrf: CsrfKey::draw()?, began: now, used: now };
+        let login = Login { proof, account, csrf: CsrfKey::generate()?, began: now, used: now };
         logins.insert(sha256(&id), login);
         Some(id)
     }
@@ -78,19 +78,19 @@ impl Logins {
     }
 
     /// Returns the proof of a login for an open connection. This does not count as a use of the login.
-    pub(super) fn look(&self, hash: &LoginHash) -> Result<Proof, Refused> {
+    pub(super) fn find_proof(&self, hash: &LoginHash) -> Result<Proof, Refused> {
         let (logins, now) = (self.logins.lock(), Instant::now());
         let login = logins.get(hash).filter(|login| self.is_alive(login, now));
         login.map(|login| login.proof.clone()).ok_or(Refused::LoginOver)
     }
 
-    pub(super) fn end(&self, hash: &LoginHash) {
+    pub(super) fn end_login(&self, hash: &LoginHash) {
         self.logins.lock().remove(hash);
     }
 
     /// Returns a CSRF token for one page.
     pub(super) fn csrf_token(&self, hash: &LoginHash) -> Option<String> {
-        self.logins.lock().get(hash).map(|login| login.csrf.token())
+        self.logins.lock().get(hash).map(|login| login.csrf.new_token())
     }
 
     /// True if the token was made for this login.
@@ -121,14 +121,14 @@ mod tests {
         Logins::new(10 * MINUTE, 60 * MINUTE)
     }
 
-    fn begin(logins: &Logins, key: &str) -> String {
-        logins.begin(Proof::Nothing, Some(Account::Key(key.into()))).unwrap()
+    fn start_login(logins: &Logins, key: &str) -> String {
+        logins.start_login(Proof::Nothing, Some(Account::Key(key.into()))).unwrap()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_login_ends_when_it_is_not_used_and_at_its_greatest_age_though_it_is() {
         let logins = logins();
-        let (unused, used) = (begin(&logins, "a"), begin(&logins, "a"));
+        let (unused, used) = (start_login(&logins, "a"), start_login(&logins, "a"));
         for _ in 0..11 {
             tokio::time::advance(5 * MINUTE).await;
             assert!(logins.use_now(&used).is_ok());
@@ -141,26 +141,26 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_stays_does_not_keep_a_login_alive() {
         let logins = logins();
-        let id = begin(&logins, "a");
+        let id = start_login(&logins, "a");
         let (hash, _) = logins.use_now(&id).unwrap();
         for _ in 0..2 {
-            assert!(logins.look(&hash).is_ok());
+            assert!(logins.find_proof(&hash).is_ok());
             tokio::time::advance(5 * MINUTE).await;
         }
-        assert_eq!(logins.look(&hash).err(), Some(Refused::LoginOver));
+        assert_eq!(logins.find_proof(&hash).err(), Some(Refused::LoginOver));
     }
 
     #[tokio::test(start_paused = true)]
     async fn one_login_too_many_ends_the_one_of_the_same_key_that_was_used_least_recently() {
         let logins = logins();
-        let other = begin(&logins, "other");
+        let other = start_login(&logins, "other");
         let mut own = Vec::new();
         for _ in 0..PER_ACCOUNT {
             tokio::time::advance(Duration::from_secs(1)).await;
-            own.push(begin(&logins, "own"));
+            own.push(start_login(&logins, "own"));
         }
         assert!(logins.use_now(&own[0]).is_ok());
-        own.push(begin(&logins, "own"));
+        own.push(start_login(&logins, "own"));
         let over: Vec<_> = own.iter().map(|id| logins.use_now(id).is_err()).collect();
         assert_eq!(over.iter().filter(|over| **over).count(), 1);
         assert!(over[1] && logins.use_now(&other).is_ok());

@@ -18,7 +18,7 @@ pub(super) struct PinnedKey {
 
 static RING: CryptoProvider = CryptoProvider {
     signer_factory: |_, _| Err(ErrorKind::UnsupportedAlgorithm.into()),
-    verifier_factory: verifier,
+    verifier_factory: make_verifier,
     key_utils: KeyUtils::new_unimplemented(),
 };
 
@@ -28,30 +28,30 @@ pub(super) fn use_ring() {
 }
 
 /// A key that verifies signatures.
-enum Key {
+enum VerifyingKey {
     Secret(hmac::Key),
     /// An uncompressed point on P-256.
     Point(UnparsedPublicKey<Vec<u8>>),
     Modulus(RsaPublicKeyComponents<Vec<u8>>),
 }
 
-fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
+fn make_verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
     let key = match (algorithm, key.family(), key.kind()) {
         (Algorithm::HS256, AlgorithmFamily::Hmac, DecodingKeyKind::SecretOrDer(secret)) => {
-            Key::Secret(hmac::Key::new(hmac::HMAC_SHA256, secret))
+            VerifyingKey::Secret(hmac::Key::new(hmac::HMAC_SHA256, secret))
         }
         (Algorithm::ES256, AlgorithmFamily::Ec, DecodingKeyKind::SecretOrDer(point)) => {
-            Key::Point(UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point.clone()))
+            VerifyingKey::Point(UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point.clone()))
         }
         (Algorithm::RS256, AlgorithmFamily::Rsa, DecodingKeyKind::RsaModulusExponent { n, e }) => {
-            Key::Modulus(RsaPublicKeyComponents { n: n.clone(), e: e.clone() })
+            VerifyingKey::Modulus(RsaPublicKeyComponents { n: n.clone(), e: e.clone() })
         }
         _ => return Err(ErrorKind::UnsupportedAlgorithm.into()),
     };
     Ok(Box::new(key))
 }
 
-impl Verifier<Vec<u8>> for Key {
+impl Verifier<Vec<u8>> for VerifyingKey {
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> std::result::Result<(), Error> {
         let fits = match self {
             Self::Secret(key) => hmac::verify(key, message, signature),
@@ -62,7 +62,7 @@ impl Verifier<Vec<u8>> for Key {
     }
 }
 
-impl JwtVerifier for Key {
+impl JwtVerifier for VerifyingKey {
     fn algorithm(&self) -> Algorithm {
         match self {
             Self::Secret(_) => Algorithm::HS256,

@@ -27,7 +27,7 @@ struct Signed {
 
 impl Verified {
     /// Returns the claims of a token that this key has signed. Calls `verify` if the signature is not in the cache.
-    pub(super) fn claims(
+    pub(super) fn claims_or_verify(
         &self,
         token: &str,
         key: &Arc<PinnedKey>,
@@ -60,7 +60,7 @@ mod tests {
     /// True if the signature was verified rather than taken from the cache.
     fn checks(verified: &Verified, token: &str, key: &Arc<PinnedKey>) -> bool {
         let mut checked = false;
-        let claims = verified.claims(token, key, || {
+        let claims = verified.claims_or_verify(token, key, || {
             checked = true;
             Ok(token.into())
         });
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn a_bad_signature_is_not_remembered_as_a_good_one() {
         let (verified, key) = (Verified::default(), key());
-        assert_eq!(verified.claims("a", &key, || Err(Refused::Signature)), Err(Refused::Signature));
+        assert_eq!(verified.claims_or_verify("a", &key, || Err(Refused::Signature)), Err(Refused::Signature));
         assert!(checks(&verified, "a", &key));
     }
 

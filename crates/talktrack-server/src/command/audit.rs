@@ -9,33 +9,33 @@ use talktrack::Timestamp;
 use talktrack::clock::{Clock as _, SystemClock};
 
 use super::Outcome;
-use crate::audit::files;
-use crate::config::{KeyPlace, parse_duration};
+use crate::audit::audit_files;
+use crate::config::{KeyLocation, parse_duration};
 use crate::error::Failure;
 use crate::output::{Output, Stop};
-use crate::table;
+use crate::terminal;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct AuditArgs {
     /// Only entries since then: a duration before now such as 24h, or a time such as 2026-11-29T00:00:00Z
-    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    #[arg(long, value_name = "WHEN", value_parser = parse_since)]
     since: Option<Timestamp>,
     /// Print the entries unchanged, one JSON object per line
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: KeyPlace,
+    location: KeyLocation,
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: Args) -> Outcome {
-    show(&args).map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
+pub(crate) async fn run(args: AuditArgs) -> Outcome {
+    show_entries(&args).map_or_else(Stop::into_outcome, |()| Ok(ExitCode::SUCCESS))
 }
 
-fn show(args: &Args) -> Result<(), Stop> {
-    let data_dir = args.place.load()?.data_dir;
-    let files = files(&data_dir);
+fn show_entries(args: &AuditArgs) -> Result<(), Stop> {
+    let data_dir = args.location.load()?.data_dir;
+    let files = audit_files(&data_dir);
     if files.is_empty() {
         return Err(Failure::new(format!("there is no audit log in {}", data_dir.display())).into());
     }
@@ -46,8 +46,8 @@ fn show(args: &Args) -> Result<(), Stop> {
             let line = line.map_err(cannot)?;
             match serde_json::from_str::<Map<String, Value>>(&line) {
                 Ok(entry) if is_since(&entry, args.since) => match args.json {
-                    true => output.json(&entry)?,
-                    false => output.line(&in_words(&entry))?,
+                    true => output.write_json(&entry)?,
+                    false => output.write_line(&describe(&entry))?,
                 },
                 Ok(_) => {}
                 Err(_) => unreadable += 1,
@@ -67,7 +67,7 @@ fn is_since(entry: &Map<String, Value>, since: Option<Timestamp>) -> bool {
 }
 
 /// Formats an entry: the usual fields in columns, then all others.
-fn in_words(entry: &Map<String, Value>) -> String {
+fn describe(entry: &Map<String, Value>) -> String {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let field = |name: &str| entry.get(name).map_or_else(|| "-".to_owned(), text);
     let usual = ["at", "who", "what", "from", "outcome"];
@@ -75,10 +75,10 @@ fn in_words(entry: &Map<String, Value>) -> String {
     let others: Vec<String> = others.map(|(name, value)| format!("{name}={}", text(value))).collect();
     let [at, who, what, from, outcome] = usual.map(field);
     let line = format!("{at}  {who}  {what}  {from}  {outcome}  {}", others.join(" "));
-    table::safe_line(line.trim_end()).into_owned()
+    terminal::escape_line(line.trim_end()).into_owned()
 }
 
-fn moment(text: &str) -> Result<Timestamp, String> {
+fn parse_since(text: &str) -> Result<Timestamp, String> {
     let now = SystemClock.now();
     let moment = text.parse().ok().or_else(|| parse_duration(text).ok().map(|before| now.minus(before)));
     moment.ok_or_else(|| "must be a duration such as 24h, or a time such as 2026-11-29T00:00:00Z".to_owned())

@@ -2,7 +2,7 @@
 
 mod terminal;
 mod replay;
-mod conversation;
+mod session_replay;
 mod frames;
 mod plan;
 mod report;
@@ -16,11 +16,11 @@ use uuid::Uuid;
 
 use super::Outcome;
 use crate::config::{Secret, TOKEN_VARIABLE};
-use connection::{Identity, Server};
+use connection::{Server, SessionIdentity};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct ClientArgs {
     /// The URL of the server; the path defaults to /v1/ws
     #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:8080/v1/ws")]
     url: String,
@@ -41,7 +41,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     #[command(flatten)]
-    pace: Pace,
+    pace: ReplayPace,
     /// Append the id of each acknowledged message to this file, as soon as the acknowledgement arrives
     #[arg(long, value_name = "FILE", requires = "file")]
     acked: Option<PathBuf>,
@@ -52,7 +52,7 @@ pub(crate) struct Args {
 
 /// How fast a recording is replayed.
 #[derive(Debug, Clone, Copy, clap::Args)]
-struct Pace {
+struct ReplayPace {
     /// Number of concurrent connections, each with one session at a time
     #[arg(long, value_name = "N", default_value = "16", requires = "file")]
     sockets: NonZero<usize>,
@@ -65,7 +65,7 @@ struct Pace {
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: Args) -> Outcome {
+pub(crate) async fn run(args: ClientArgs) -> Outcome {
     let server = Server::new(&args.url, args.token.as_ref())?;
     match args.file.clone() {
         Some(file) => replay::run(args, server, &file).await,
@@ -74,7 +74,7 @@ pub(crate) async fn run(args: Args) -> Outcome {
             let mint = || args.token.is_none().then(Uuid::new_v4);
             let user_id = args.user_id.or_else(mint);
             let external_id = args.external_id.as_deref();
-            let identity = Identity { session_id: args.session_id, user_id, external_id };
+            let identity = SessionIdentity { session_id: args.session_id, user_id, external_id };
             terminal::run(&server, identity).await
         }
     }

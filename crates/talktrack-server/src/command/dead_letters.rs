@@ -5,9 +5,9 @@
 mod list;
 mod show;
 mod settle;
-mod hands;
+mod executor;
 
-pub(super) use hands::ask_server;
+pub(super) use executor::ask_server;
 use serde::Serialize;
 use talktrack::Timestamp;
 use talktrack::clock::Seq;
@@ -23,36 +23,36 @@ const NONE: &str = "no dead letters";
 /// Arguments.
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true)]
-pub(crate) struct Args {
+pub(crate) struct DeadLettersArgs {
     #[command(subcommand)]
-    action: Action,
+    action: DeadLettersAction,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Action {
+enum DeadLettersAction {
     /// List dead letters, newest last
-    List(list::Args),
+    List(list::ListLettersArgs),
     /// Show a dead letter, with its message as a line that `talktrack import` reads
-    Show(show::Args),
+    Show(show::ShowLetterArgs),
     /// Send dead letters to the store again
-    Replay(settle::ReplayArgs),
+    Replay(settle::ReplayLettersArgs),
     /// Delete dead letters permanently
-    Drop(settle::DropArgs),
+    Drop(settle::DropLettersArgs),
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: Args) -> Outcome {
+pub(crate) async fn run(args: DeadLettersArgs) -> Outcome {
     match args.action {
-        Action::List(args) => list::run(args).await,
-        Action::Show(args) => show::run(args).await,
-        Action::Replay(args) => settle::replay(args).await,
-        Action::Drop(args) => settle::forget(args).await,
+        DeadLettersAction::List(args) => list::run(args).await,
+        DeadLettersAction::Show(args) => show::run(args).await,
+        DeadLettersAction::Replay(args) => settle::replay_letters(args).await,
+        DeadLettersAction::Drop(args) => settle::drop_letters(args).await,
     }
 }
 
 /// A dead letter, for programs.
 #[derive(Debug, Serialize)]
-struct Sheet<'a> {
+struct LetterSheet<'a> {
     seq: Seq,
     died_at: Timestamp,
     session_id: Option<Uuid>,
@@ -66,8 +66,8 @@ struct Sheet<'a> {
     text: Option<&'a str>,
 }
 
-impl<'a> Sheet<'a> {
-    fn of(letter: &'a DeadLetter) -> Self {
+impl<'a> LetterSheet<'a> {
+    fn new(letter: &'a DeadLetter) -> Self {
         let record = letter.record.as_deref();
         Self {
             seq: letter.seq,
@@ -76,7 +76,7 @@ impl<'a> Sheet<'a> {
             message_id: letter.message_id,
             reason: &letter.reason,
             detail: letter.detail.as_deref(),
-            frame: record.ok().and_then(RecordLine::of),
+            frame: record.ok().and_then(RecordLine::from_record),
             text: record.err().map(String::as_str),
         }
     }

@@ -21,7 +21,7 @@ use super::client::connection::Server;
 use crate::config::{Secret, TOKEN_VARIABLE};
 use crate::error::Failure;
 use crate::output;
-use api::Api;
+use api::ApiClient;
 use delivery::Delivered;
 use outline::Outline;
 use scripts::Script;
@@ -32,7 +32,7 @@ use scripts::Script;
     after_help = "Running the command again changes nothing; another --seed generates other conversations. If espeak-ng is \
     installed, a few conversations get recordings."
 )]
-pub(crate) struct Args {
+pub(crate) struct DemoArgs {
     /// The URL of the running server
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     url: String,
@@ -58,7 +58,7 @@ pub(crate) struct Args {
 
 /// What the command has done.
 #[derive(Debug, Default, Serialize)]
-struct Summary {
+struct DemoSummary {
     url: String,
     /// The number of new conversations.
     sessions: usize,
@@ -69,12 +69,12 @@ struct Summary {
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: Args) -> Outcome {
-    let api = Api::new(&args.url, args.token.clone())?;
-    let scripts = scripts::all()?;
+pub(crate) async fn run(args: DemoArgs) -> Outcome {
+    let api = ApiClient::new(&args.url, args.token.clone())?;
+    let scripts = scripts::load_scripts()?;
     if !args.live || args.sessions > 0 {
-        let summary = fill(&args, &api, &scripts).await?;
-        output::sum_up(args.json, &summary, |_| summary.in_words(), ExitCode::SUCCESS)?;
+        let summary = fill_server(&args, &api, &scripts).await?;
+        output::print_summary(args.json, &summary, |_| summary.describe(), ExitCode::SUCCESS)?;
     }
     if !args.live {
         return Ok(ExitCode::SUCCESS);
@@ -84,10 +84,11 @@ pub(crate) async fn run(args: Args) -> Outcome {
     let outline = outline::draw_live(&scripts, args.seed)?;
     // A token names its user itself.
     let user_id = args.user_id.or(args.token.is_none().then_some(outline.user_id));
-    live::talk(&server, &outline, user_id, |session_id| format!("{}/sessions/{session_id}", api.url)).await
+    live::run_live(&server, &outline, user_id, |session_id| format!("{}/sessions/{session_id}", api.url))
+        .await
 }
 
-async fn fill(args: &Args, api: &Api, scripts: &[Script]) -> Result<Summary, Failure> {
+async fn fill_server(args: &DemoArgs, api: &ApiClient, scripts: &[Script]) -> Result<DemoSummary, Failure> {
     let now = SystemClock.now();
     let can_speak = speech::is_installed().await;
     if !can_speak && args.sessions > 0 {
@@ -95,9 +96,9 @@ async fn fill(args: &Args, api: &Api, scripts: &[Script]) -> Result<Summary, Fai
             "espeak-ng is not installed: there will be no recordings (apt-get install espeak-ng, or brew install espeak-ng)"
         );
     }
-    let mut summary = Summary { url: api.url.clone(), ..Summary::default() };
+    let mut summary = DemoSummary { url: api.url.clone(), ..DemoSummary::default() };
     // Oldest first, so that lists in the order of arrival have the same order as the conversations.
-    let starts = rhythm::starts(now, args.sessions, &mut outline::generator(args.seed, "starts", 0));
+    let starts = rhythm::draw_starts(now, args.sessions, &mut outline::generator(args.seed, "starts", 0));
     for (number, start) in starts.into_iter().enumerate().rev() {
         let mut outline: Outline<'_> = outline::draw(scripts, args.seed, number)?;
         if let Some(user_id) = args.user_id {
@@ -116,8 +117,8 @@ async fn fill(args: &Args, api: &Api, scripts: &[Script]) -> Result<Summary, Fai
     Ok(summary)
 }
 
-impl Summary {
-    fn in_words(&self) -> String {
+impl DemoSummary {
+    fn describe(&self) -> String {
         let Self { url, sessions, messages, recordings, there_already, deleted } = self;
         let mut text =
             format!("created {sessions} conversations with {messages} messages and {recordings} recordings");

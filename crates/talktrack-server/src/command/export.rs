@@ -9,18 +9,18 @@ use talktrack::store::{MessageRow, Read, SessionFilter, SessionRow};
 use uuid::Uuid;
 
 use super::Outcome;
-use super::looking::{self, HOW_TO_BEGIN};
+use super::lookup::{self, HOW_TO_BEGIN};
 use crate::audit::{self, Actor, Entry};
-use crate::config::Place;
+use crate::config::DataLocation;
 use crate::error::Failure;
 use crate::output::{Output, Stop};
 use crate::store;
 use crate::store::PAGE;
-use crate::transcript::{Document, Format};
+use crate::transcript::{TranscriptFormat, TranscriptWriter};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct ExportArgs {
     /// Only this session: its id, or at least the first 8 characters of it; may be given several times
     #[arg(long = "session", value_name = "ID")]
     sessions: Vec<String>,
@@ -32,39 +32,39 @@ pub(crate) struct Args {
     output: Option<PathBuf>,
     /// The format; `talktrack import` reads jsonl
     #[arg(short, long, value_enum, default_value_t)]
-    format: Format,
+    format: TranscriptFormat,
     /// The default: one JSON object per line
     #[arg(long, hide = true, conflicts_with = "format")]
     json: bool,
     #[command(flatten)]
-    place: Place,
+    location: DataLocation,
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: Args) -> Outcome {
-    export(args).await.map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
+pub(crate) async fn run(args: ExportArgs) -> Outcome {
+    export_sessions(args).await.map_or_else(Stop::into_outcome, |()| Ok(ExitCode::SUCCESS))
 }
 
-async fn export(args: Args) -> Result<(), Stop> {
-    let config = args.place.load()?;
+async fn export_sessions(args: ExportArgs) -> Result<(), Stop> {
+    let config = args.location.load()?;
     // An export of the wrong store would be mistaken for a backup.
     store::refuse_other_store(&config).await?;
-    let (stored, data_dir) = (looking::open(&args.place)?, config.data_dir);
+    let (stored, data_dir) = (lookup::open_store(&args.location)?, config.data_dir);
     let reader = stored.rows();
-    let chosen = chosen(reader, &args).await?;
+    let chosen = find_chosen(reader, &args).await?;
     if !args.format.holds_several() && chosen.len() != 1 {
         return Err(Failure::usage("this format holds one conversation: name it with --session ID").into());
     }
     let mut output = match &args.output {
-        Some(path) => Output::to(File::create(path).map_err(|error| cannot_write(path, &error))?),
+        Some(path) => Output::to_writer(File::create(path).map_err(|error| cannot_write(path, &error))?),
         None => Output::stdout(),
     };
-    let (mut count, mut document) = (0, args.format.document());
+    let (mut count, mut document) = (0, args.format.new_writer());
     if chosen.is_empty() && args.sessions.is_empty() {
-        count = every_session(reader, &args, &mut *document, &mut output).await?;
+        count = export_every_session(reader, &args, &mut *document, &mut output).await?;
     }
     for row in &chosen {
-        session(reader, row, &mut *document, &mut output).await?;
+        export_session(reader, row, &mut *document, &mut output).await?;
         count += 1;
     }
     output.flush()?;
@@ -82,10 +82,10 @@ fn cannot_write(path: &std::path::Path, error: &std::io::Error) -> Failure {
 }
 
 /// Returns the sessions that were named by their ids.
-async fn chosen(reader: &dyn Read, args: &Args) -> Result<Vec<SessionRow>, Failure> {
+async fn find_chosen(reader: &dyn Read, args: &ExportArgs) -> Result<Vec<SessionRow>, Failure> {
     let mut chosen: Vec<SessionRow> = Vec::new();
     for id in &args.sessions {
-        let row = looking::find_session(reader, id).await?;
+        let row = lookup::find_session(reader, id).await?;
         let wanted = args.user.is_none_or(|user| row.user_id == Some(user));
         if wanted && chosen.iter().all(|other| other.session_id != row.session_id) {
             chosen.push(row);
@@ -95,10 +95,10 @@ async fn chosen(reader: &dyn Read, args: &Args) -> Result<Vec<SessionRow>, Failu
 }
 
 /// Exports all sessions, newest first, one page at a time. Returns how many there were.
-async fn every_session(
+async fn export_every_session(
     reader: &dyn Read,
-    args: &Args,
-    document: &mut dyn Document,
+    args: &ExportArgs,
+    document: &mut dyn TranscriptWriter,
     output: &mut Output,
 ) -> Result<usize, Stop> {
     let filter = SessionFilter { user_id: args.user, ..SessionFilter::default() };
@@ -106,7 +106,7 @@ async fn every_session(
     loop {
         let page = reader.sessions(filter.clone(), cursor, PAGE).await?;
         for row in &page {
-            session(reader, row, document, output).await?;
+            export_session(reader, row, document, output).await?;
         }
         cursor = page.last().map(SessionRow::cursor);
         count += page.len();
@@ -116,23 +116,23 @@ async fn every_session(
     }
 }
 
-async fn session(
+async fn export_session(
     reader: &dyn Read,
     row: &SessionRow,
-    document: &mut dyn Document,
+    document: &mut dyn TranscriptWriter,
     output: &mut Output,
 ) -> Result<(), Stop> {
     let (mut cursor, mut text) = (None, String::new());
-    document.begin(row, &mut text);
+    document.write_start(row, &mut text);
     loop {
         let page = reader.messages(row.session_id, cursor, PAGE).await?;
-        page.iter().for_each(|message| document.message(message, &mut text));
+        page.iter().for_each(|message| document.write_message(message, &mut text));
         cursor = page.last().map(MessageRow::cursor);
         if !page.more {
-            document.end(row, &mut text);
-            return output.text(&text);
+            document.write_end(row, &mut text);
+            return output.write_text(&text);
         }
-        output.text(&text)?;
+        output.write_text(&text)?;
         text.clear();
     }
 }

@@ -11,7 +11,7 @@ use std::time::Instant;
 use talktrack::{OpenError, Tracker};
 
 use super::Outcome;
-use crate::config::{Config, Database, Place};
+use crate::config::{Config, DataLocation, Database};
 use crate::error::Failure;
 use crate::jsonl::Lines;
 use crate::output;
@@ -24,7 +24,7 @@ use importer::Importer;
     after_help = "Importing a file again changes nothing: a message with neither id nor external_id gets an id that is derived \
     from its session and from its position among the session's messages in the file."
 )]
-pub(crate) struct Args {
+pub(crate) struct ImportArgs {
     /// The JSONL files; - is standard input
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -32,25 +32,25 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: Place,
+    location: DataLocation,
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: Args) -> Outcome {
+pub(crate) async fn run(args: ImportArgs) -> Outcome {
     let began = Instant::now();
-    let config = args.place.load()?;
+    let config = args.location.load()?;
     let counts_rows = matches!(config.database, Database::File(_));
-    let mut importer = Importer::new(open(&config).await?, counts_rows);
+    let mut importer = Importer::new(open_tracker(&config).await?, counts_rows);
     for path in &args.files {
-        file(&mut importer, path).await?;
+        import_file(&mut importer, path).await?;
     }
     let tally = importer.finish().await?;
     let (took, code) =
         (began.elapsed(), if tally.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
-    output::sum_up(args.json, &tally.summary(took), |_| tally.in_words(took), code)
+    output::print_summary(args.json, &tally.summary(took), |_| tally.describe(took), code)
 }
 
-async fn open(config: &Config) -> Result<Tracker, Failure> {
+async fn open_tracker(config: &Config) -> Result<Tracker, Failure> {
     let mut options = config.options();
     // A session that the file leaves open must not end as idle: its messages may be further down in the file.
     options.idle_timeout = std::time::Duration::from_secs(100 * 365 * 86_400);
@@ -62,11 +62,11 @@ async fn open(config: &Config) -> Result<Tracker, Failure> {
     })
 }
 
-async fn file(importer: &mut Importer, path: &Path) -> Result<(), Failure> {
+async fn import_file(importer: &mut Importer, path: &Path) -> Result<(), Failure> {
     let mut lines = Lines::open(path)?;
     importer.begin_file();
     while let Some(line) = lines.next()? {
-        importer.take(&line).await?;
+        importer.import_line(&line).await?;
     }
     Ok(())
 }

@@ -5,16 +5,16 @@ use std::process::ExitCode;
 use talktrack::store::postgres::schema::{self, ColumnInfo, UserAccess};
 
 use super::Outcome;
-use super::schema::{NOTHING_TO_DO, connect, write};
-use crate::config::Place;
+use super::schema::{NOTHING_TO_DO, connect_to_postgres, print_differences};
+use crate::config::DataLocation;
 use crate::error::Failure;
 use crate::output::{Output, Stop};
 use crate::schema::in_full;
-use crate::table::{self, View};
+use crate::terminal::{self, View};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct MigrateArgs {
     /// Print the SQL instead, for the SQL editor of Supabase or for psql, without connecting to a database
     #[arg(long)]
     print: bool,
@@ -23,23 +23,23 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ACCESS")]
     users: Option<UserAccess>,
     #[command(flatten)]
-    place: Place,
+    location: DataLocation,
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: Args) -> Outcome {
-    migrate(args).await.map_or_else(Stop::outcome, Ok)
+pub(crate) async fn run(args: MigrateArgs) -> Outcome {
+    run_migration(args).await.map_or_else(Stop::into_outcome, Ok)
 }
 
-async fn migrate(args: Args) -> Result<ExitCode, Stop> {
+async fn run_migration(args: MigrateArgs) -> Result<ExitCode, Stop> {
     let mut output = Output::stdout();
     if args.print {
         let script = args.users.map_or_else(schema::script, schema::script_for);
-        output.line(script.trim_end())?;
+        output.write_line(script.trim_end())?;
         output.flush()?;
         return Ok(ExitCode::SUCCESS);
     }
-    let Some(client) = connect(&args.place).await? else {
+    let Some(client) = connect_to_postgres(&args.location).await? else {
         eprintln!("{NOTHING_TO_DO}");
         return Ok(ExitCode::SUCCESS);
     };
@@ -49,23 +49,23 @@ async fn migrate(args: Args) -> Result<ExitCode, Stop> {
     };
     let left_over = left_over.map_err(Failure::new)?;
     let columns = schema::describe(&client).await.map_err(|error| Failure::new(in_full(&error)))?;
-    output.line(&listing(&columns, View::of_stdout()))?;
+    output.write_line(&render_table(&columns, View::for_stdout()))?;
     if !left_over.is_empty() {
-        output.line("\n-- Not done, because it would change something of your own:\n")?;
-        write(&mut output, &left_over)?;
+        output.write_line("\n-- Not done, because it would change something of your own:\n")?;
+        print_differences(&mut output, &left_over)?;
     }
     output.flush()?;
     Ok(if left_over.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn listing(columns: &[ColumnInfo], view: View) -> String {
-    let mut table = table::table(view, &["table", "column", "type", "null", "default", ""]);
+fn render_table(columns: &[ColumnInfo], view: View) -> String {
+    let mut table = terminal::new_table(view, &["table", "column", "type", "null", "default", ""]);
     for column in columns {
         let null = if column.nullable { "" } else { "not null" };
         let remark = column.remark.as_deref().unwrap_or_default();
         let default = column.default.as_deref().unwrap_or_default();
         let cells = [&column.table, &column.column, &column.sql_type, null, default, remark];
-        table.add_row(cells.map(|cell| table::safe_line(cell).into_owned()));
+        table.add_row(cells.map(|cell| terminal::escape_line(cell).into_owned()));
     }
     table.trim_fmt()
 }

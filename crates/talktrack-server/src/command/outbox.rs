@@ -14,12 +14,12 @@ use uuid::Uuid;
 use super::Outcome;
 use super::dead_letters::ask_server;
 use crate::audit::{self, Actor, Entry};
-use crate::config::{Config, Database, Place};
+use crate::config::{Config, DataLocation, Database};
+use crate::dead_letters::{ControlReply, ControlRequest};
 use crate::error::Failure;
-use crate::letters::{Answer, Request};
 use crate::output::{Output, Stop};
 use crate::store;
-use crate::table;
+use crate::terminal;
 
 /// Printed if the data directory is not an outbox.
 const NO_OUTBOX: &str =
@@ -31,26 +31,26 @@ const NOTED_WITHIN: Duration = Duration::from_secs(30);
 /// Arguments.
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true)]
-pub(crate) struct Args {
+pub(crate) struct OutboxArgs {
     #[command(subcommand)]
-    action: Action,
+    action: OutboxAction,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Action {
+enum OutboxAction {
     /// Show the store that this data directory writes to, and how many records wait for it
-    Show(ShowArgs),
+    Show(ShowOutboxArgs),
     /// Send the waiting records to another store
-    Redirect(RedirectArgs),
+    Redirect(RedirectOutboxArgs),
 }
 
 #[derive(Debug, clap::Args)]
-struct ShowArgs {
+struct ShowOutboxArgs {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: Place,
+    location: DataLocation,
 }
 
 #[derive(Debug, clap::Args)]
@@ -59,7 +59,7 @@ struct ShowArgs {
     from now on. What the former store already has stays there: copy it yourself, or export it and import it. A running server \
     redirects to its own database_url; stop it before using --local."
 )]
-struct RedirectArgs {
+struct RedirectOutboxArgs {
     /// Store the waiting records in the file of this data directory, which is the store from now on
     #[arg(long)]
     local: bool,
@@ -67,59 +67,61 @@ struct RedirectArgs {
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
-    place: Place,
+    location: DataLocation,
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: Args) -> Outcome {
+pub(crate) async fn run(args: OutboxArgs) -> Outcome {
     match args.action {
-        Action::Show(args) => show(&args).map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS)),
-        Action::Redirect(args) => redirect(&args).await,
+        OutboxAction::Show(args) => {
+            show_outbox(&args).map_or_else(Stop::into_outcome, |()| Ok(ExitCode::SUCCESS))
+        }
+        OutboxAction::Redirect(args) => redirect_outbox(&args).await,
     }
 }
 
 /// The output for programs.
 #[derive(Serialize)]
-struct Shown<'a> {
+struct OutboxStatus<'a> {
     /// The address of the store without its password; null if the local file is the store.
     store: Option<&'a str>,
     id: Option<Uuid>,
     waiting: u64,
 }
 
-fn show(args: &ShowArgs) -> Result<(), Stop> {
-    let noted = noted(&args.place.load()?)?;
+fn show_outbox(args: &ShowOutboxArgs) -> Result<(), Stop> {
+    let noted = read_noted_store(&args.location.load()?)?;
     let mut output = Output::stdout();
     if args.json {
         let noted = noted.as_ref();
-        output.json(&Shown {
+        output.write_json(&OutboxStatus {
             store: noted.map(NotedStore::name),
             id: noted.and_then(|noted| noted.id),
             waiting: noted.map_or(0, |noted| noted.waiting),
         })?;
     } else if let Some(noted) = &noted {
-        output.line(&in_words(noted))?;
+        output.write_line(&describe(noted))?;
     } else {
-        output.line(NO_OUTBOX)?;
+        output.write_line(NO_OUTBOX)?;
     }
     output.flush()
 }
 
-fn in_words(noted: &NotedStore) -> String {
+fn describe(noted: &NotedStore) -> String {
     let id = noted.id.map(|id| format!(" (store id {id})")).unwrap_or_default();
-    let name = table::safe_line(noted.name());
+    let name = terminal::escape_line(noted.name());
     format!("the outbox of {name}{id}; {} records wait for it", noted.waiting)
 }
 
-fn noted(config: &Config) -> Result<Option<NotedStore>, Failure> {
+fn read_noted_store(config: &Config) -> Result<Option<NotedStore>, Failure> {
     store::expect_file(&config.local_file())?;
     Ok(NotedStore::from_file(&config.local_file())?)
 }
 
-async fn redirect(args: &RedirectArgs) -> Outcome {
-    let config = args.place.load()?;
-    let Some(noted) = noted(&config)? else {
-        return say(NO_OUTBOX);
+async fn redirect_outbox(args: &RedirectOutboxArgs) -> Outcome {
+    let config = args.location.load()?;
+    let Some(noted) = read_noted_store(&config)? else {
+        return print_line(NO_OUTBOX);
     };
     let target = Target::new(args, &config, &noted).await?;
     if noted.waiting > 0 && !args.yes {
@@ -131,8 +133,8 @@ async fn redirect(args: &RedirectArgs) -> Outcome {
         )));
     }
     match target {
-        Target::File => to_file(&config, noted.waiting).await,
-        Target::Postgres { address, id } => to_postgres(&config, &address, id).await,
+        Target::File => redirect_to_file(&config, noted.waiting).await,
+        Target::Postgres { address, id } => redirect_to_postgres(&config, &address, id).await,
     }
 }
 
@@ -143,7 +145,7 @@ enum Target {
 }
 
 impl Target {
-    async fn new(args: &RedirectArgs, config: &Config, noted: &NotedStore) -> Result<Self, Failure> {
+    async fn new(args: &RedirectOutboxArgs, config: &Config, noted: &NotedStore) -> Result<Self, Failure> {
         let address = match &config.database {
             _ if args.local => return Ok(Self::File),
             Database::Postgres(address) => address.clone(),
@@ -173,7 +175,7 @@ impl Target {
     }
 }
 
-async fn to_file(config: &Config, waiting: u64) -> Outcome {
+async fn redirect_to_file(config: &Config, waiting: u64) -> Outcome {
     let config = Config { database: Database::File(None), ..config.clone() };
     let options = Options { redirect: Redirect::Always, ..config.options() };
     let opened = store::open_tracker(&config, options).map_err(|error| match error {
@@ -182,57 +184,57 @@ async fn to_file(config: &Config, waiting: u64) -> Outcome {
         }
         other => other.into(),
     });
-    close(opened?).await?;
-    record(&config, "the file");
-    say(&format!(
+    close_tracker(opened?).await?;
+    record_redirect(&config, "the file");
+    print_line(&format!(
         "moved {waiting} records into the file of this data directory, which is the store from now on"
     ))
 }
 
-async fn to_postgres(config: &Config, address: &Address, id: Uuid) -> Outcome {
+async fn redirect_to_postgres(config: &Config, address: &Address, id: Uuid) -> Outcome {
     let options = Options { redirect: Redirect::Always, ..config.options() };
     let tracker = match store::open_tracker(config, options) {
         Ok(tracker) => tracker,
-        Err(locked @ OpenError::Locked { .. }) => return through_server(config, &locked).await,
+        Err(locked @ OpenError::Locked { .. }) => return redirect_through_server(config, &locked).await,
         Err(other) => return Err(other.into()),
     };
     let deadline = Instant::now() + NOTED_WITHIN;
-    while noted(config)?.is_none_or(|noted| noted.id != Some(id)) {
+    while read_noted_store(config)?.is_none_or(|noted| noted.id != Some(id)) {
         if Instant::now() > deadline {
             return Err(Failure::new(format_args!("{address} stopped answering; run the command again")));
         }
         sleep(Duration::from_millis(50)).await;
     }
-    close(tracker).await?;
-    record(config, &address.to_string());
-    let left = noted(config)?.map_or(0, |noted| noted.waiting);
-    say(&format!(
+    close_tracker(tracker).await?;
+    record_redirect(config, &address.to_string());
+    let left = read_noted_store(config)?.map_or(0, |noted| noted.waiting);
+    print_line(&format!(
         "this data directory is the outbox of {address} from now on; {left} records still wait for it"
     ))
 }
 
-async fn through_server(config: &Config, locked: &OpenError) -> Outcome {
-    match ask_server(&config.data_dir, &locked.to_string(), &Request::RedirectOutbox).await? {
-        Answer::Redirected(address) => {
-            say(&format!("the server sends the waiting records to {address} from now on"))
+async fn redirect_through_server(config: &Config, locked: &OpenError) -> Outcome {
+    match ask_server(&config.data_dir, &locked.to_string(), &ControlRequest::RedirectOutbox).await? {
+        ControlReply::Redirected(address) => {
+            print_line(&format!("the server sends the waiting records to {address} from now on"))
         }
         _ => Err(Failure::new("the server gave an unexpected answer; check that it has the same version")),
     }
 }
 
-fn say(line: &str) -> Outcome {
+fn print_line(line: &str) -> Outcome {
     let mut output = Output::stdout();
-    let said = output.line(line).and_then(|()| output.flush());
-    said.map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
+    let said = output.write_line(line).and_then(|()| output.flush());
+    said.map_or_else(Stop::into_outcome, |()| Ok(ExitCode::SUCCESS))
 }
 
-fn record(config: &Config, store: &str) {
-    let entry = Entry::new(Actor::of_this_process(), Request::RedirectOutbox.name(), None);
+fn record_redirect(config: &Config, store: &str) {
+    let entry = Entry::new(Actor::of_this_process(), ControlRequest::RedirectOutbox.name(), None);
     audit::record_command(&config.data_dir, &entry.detail(json!({"store": store})));
 }
 
 /// Waits until the tracker's threads have ended and the data directory is unlocked.
-async fn close(tracker: talktrack::Tracker) -> Result<(), Failure> {
+async fn close_tracker(tracker: talktrack::Tracker) -> Result<(), Failure> {
     tracker.flush().await?;
     tokio::task::spawn_blocking(move || drop(tracker)).await.map_err(Failure::new)
 }

@@ -9,37 +9,37 @@ use serde::Serialize;
 
 use super::Outcome;
 use crate::audit::{self, Actor, Entry};
-use crate::config::Place;
+use crate::config::DataLocation;
 use crate::error::Failure;
 use crate::output::{Output, Stop};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
 #[command(arg_required_else_help = true)]
-pub(crate) struct Args {
+pub(crate) struct QuarantineArgs {
     #[command(subcommand)]
-    action: Action,
+    action: QuarantineAction,
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum Action {
+enum QuarantineAction {
     /// List damaged databases, oldest first
-    List(ListArgs),
+    List(ListQuarantineArgs),
     /// Remove damaged databases permanently
-    Drop(DropArgs),
+    Drop(DropQuarantineArgs),
 }
 
 #[derive(Debug, clap::Args)]
-struct ListArgs {
+struct ListQuarantineArgs {
     /// Print one JSON object per line
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: Place,
+    location: DataLocation,
 }
 
 #[derive(Debug, clap::Args)]
-struct DropArgs {
+struct DropQuarantineArgs {
     /// The names that `list` shows
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     names: Vec<String>,
@@ -50,12 +50,12 @@ struct DropArgs {
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
-    place: Place,
+    location: DataLocation,
 }
 
 /// One damaged database.
 #[derive(Debug, Serialize)]
-struct Kept {
+struct Quarantine {
     name: String,
     path: PathBuf,
     bytes: u64,
@@ -64,28 +64,30 @@ struct Kept {
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: Args) -> Outcome {
+pub(crate) async fn run(args: QuarantineArgs) -> Outcome {
     match args.action {
-        Action::List(args) => list(&args).map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS)),
-        Action::Drop(args) => remove(&args),
+        QuarantineAction::List(args) => {
+            list_quarantines(&args).map_or_else(Stop::into_outcome, |()| Ok(ExitCode::SUCCESS))
+        }
+        QuarantineAction::Drop(args) => drop_quarantines(&args),
     }
 }
 
-fn list(args: &ListArgs) -> Result<(), Stop> {
+fn list_quarantines(args: &ListQuarantineArgs) -> Result<(), Stop> {
     let mut output = Output::stdout();
-    for kept in all(&args.place.load()?.local_file()) {
+    for kept in read_quarantines(&args.location.load()?.local_file()) {
         match args.json {
-            true => output.json(&kept)?,
-            false => output.line(&format!("{}  {} bytes  {}", kept.name, kept.bytes, kept.report))?,
+            true => output.write_json(&kept)?,
+            false => output.write_line(&format!("{}  {} bytes  {}", kept.name, kept.bytes, kept.report))?,
         }
     }
     output.flush()?;
     Ok(())
 }
 
-fn remove(args: &DropArgs) -> Outcome {
-    let config = args.place.load()?;
-    let all = all(&config.local_file());
+fn drop_quarantines(args: &DropQuarantineArgs) -> Outcome {
+    let config = args.location.load()?;
+    let all = read_quarantines(&config.local_file());
     let unknown = args.names.iter().find(|name| !all.iter().any(|kept| kept.name == **name));
     if let Some(name) = unknown {
         return Err(Failure::new(format!("there is no {name} in quarantine; see talktrack quarantine list")));
@@ -102,14 +104,14 @@ fn remove(args: &DropArgs) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn all(database: &Path) -> Vec<Kept> {
+fn read_quarantines(database: &Path) -> Vec<Quarantine> {
     let kept = |path: PathBuf| {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let files = fs::read_dir(&path).into_iter().flatten().flatten();
         let bytes = files.filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum();
         let report = fs::read_to_string(path.join("report.txt")).unwrap_or_default();
         let report = report.lines().next().unwrap_or("no report").to_owned();
-        Kept { name, path, bytes, report }
+        Quarantine { name, path, bytes, report }
     };
     talktrack::quarantines(database).into_iter().map(kept).collect()
 }

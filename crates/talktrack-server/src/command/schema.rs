@@ -3,28 +3,28 @@
 use talktrack::store::postgres::schema::Difference;
 use tokio_postgres::Client;
 
-use crate::config::{Database, Place};
+use crate::config::{DataLocation, Database};
 use crate::error::Failure;
 use crate::output::{Output, Stop};
 use crate::schema;
-use crate::table;
+use crate::terminal;
 
 /// Printed if the store is a SQLite file.
 pub(super) const NOTHING_TO_DO: &str = "the store is a SQLite file, whose schema talktrack updates itself; name a PostgreSQL database with --database-url";
 
 /// Connects to the database; `None` if the store is a file.
-pub(super) async fn connect(place: &Place) -> Result<Option<Client>, Failure> {
-    match place.load()?.database {
+pub(super) async fn connect_to_postgres(location: &DataLocation) -> Result<Option<Client>, Failure> {
+    match location.load()?.database {
         Database::File(_) => Ok(None),
-        Database::Postgres(address) => schema::connect(&address).await.map(Some),
+        Database::Postgres(address) => schema::connect_to_database(&address).await.map(Some),
     }
 }
 
 /// Writes the differences as SQL statements that correct them, each below a comment that explains it.
-pub(super) fn write(output: &mut Output, differences: &[Difference]) -> Result<(), Stop> {
+pub(super) fn print_differences(output: &mut Output, differences: &[Difference]) -> Result<(), Stop> {
     differences.iter().try_for_each(|difference| {
         let kind = if difference.warning { "Warning: " } else { "" };
-        output.line(&format!("-- {kind}{}", table::safe_line(&difference.problem)))?;
-        output.line(&format!("{}\n", table::safe(&difference.mend)))
+        output.write_line(&format!("-- {kind}{}", terminal::escape_line(&difference.problem)))?;
+        output.write_line(&format!("{}\n", terminal::escape_text(&difference.mend)))
     })
 }

@@ -7,19 +7,19 @@ use talktrack::store::{SessionFilter, SessionRow};
 use uuid::Uuid;
 
 use super::Outcome;
-use super::looking::{self, HOW_TO_BEGIN, SHORT_ID};
-use crate::config::Place;
+use super::lookup::{self, HOW_TO_BEGIN, SHORT_ID};
+use crate::config::DataLocation;
 use crate::error::Failure;
 use crate::output::{Output, Stop};
 use crate::store::PAGE;
-use crate::table::{self, View};
+use crate::terminal::{self, View};
 
 /// The width of a row with full ids.
 const WHOLE_ROW: usize = 122;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct SessionsArgs {
     /// The maximum number of sessions
     #[arg(long, value_name = "N", default_value_t = 50)]
     limit: usize,
@@ -33,7 +33,7 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: Place,
+    location: DataLocation,
 }
 
 fn parse_status(word: &str) -> Result<Status, &'static str> {
@@ -41,22 +41,22 @@ fn parse_status(word: &str) -> Result<Status, &'static str> {
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: Args) -> Outcome {
-    list(args).await.map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
+pub(crate) async fn run(args: SessionsArgs) -> Outcome {
+    list_sessions(args).await.map_or_else(Stop::into_outcome, |()| Ok(ExitCode::SUCCESS))
 }
 
-async fn list(args: Args) -> Result<(), Stop> {
-    let mut rows = newest(&args).await?;
+async fn list_sessions(args: SessionsArgs) -> Result<(), Stop> {
+    let mut rows = read_newest(&args).await?;
     let mut output = Output::stdout();
     if args.json {
-        rows.iter().try_for_each(|row| output.json(row))?;
+        rows.iter().try_for_each(|row| output.write_json(row))?;
     } else if rows.is_empty() {
         let filtered = args.user.is_some() || args.status.is_some();
         eprintln!("{}", if filtered { "no such conversations" } else { HOW_TO_BEGIN });
     } else {
         let more = rows.len() > args.limit;
         rows.truncate(args.limit);
-        output.line(&listing(&rows, View::of_stdout()))?;
+        output.write_line(&render_table(&rows, View::for_stdout()))?;
         if more {
             output.flush()?;
             eprintln!("there are more sessions; --limit shows more");
@@ -67,8 +67,8 @@ async fn list(args: Args) -> Result<(), Stop> {
 
 /// Returns the newest sessions. For people, returns one more than the limit, so that the command knows whether there
 /// are more.
-async fn newest(args: &Args) -> Result<Vec<SessionRow>, Failure> {
-    let stored = looking::open(&args.place)?;
+async fn read_newest(args: &SessionsArgs) -> Result<Vec<SessionRow>, Failure> {
+    let stored = lookup::open_store(&args.location)?;
     let reader = stored.rows();
     let filter = SessionFilter { user_id: args.user, status: args.status, ..SessionFilter::default() };
     let wanted = if args.json { args.limit } else { args.limit.saturating_add(1) };
@@ -85,24 +85,29 @@ async fn newest(args: &Args) -> Result<Vec<SessionRow>, Failure> {
     }
 }
 
-fn listing(rows: &[SessionRow], view: View) -> String {
+fn render_table(rows: &[SessionRow], view: View) -> String {
     let whole = view.fits(WHOLE_ROW);
     let mut heads = vec!["session", "started", ">length", ">messages", "status"];
     if whole {
         heads.push("user");
     }
-    let mut table = table::table(view, &heads);
+    let mut table = terminal::new_table(view, &heads);
     for row in rows {
         let mut session = row.session_id.to_string();
         if !whole {
             session.truncate(SHORT_ID);
         }
-        let length = row.duration_seconds.map_or_else(|| "-".to_owned(), table::duration);
-        let status = table::safe_line(row.status.as_str()).into_owned();
-        let mut cells =
-            vec![session, table::moment(&row.started_at), length, row.message_count.to_string(), status];
+        let length = row.duration_seconds.map_or_else(|| "-".to_owned(), terminal::format_duration);
+        let status = terminal::escape_line(row.status.as_str()).into_owned();
+        let mut cells = vec![
+            session,
+            terminal::format_time(&row.started_at),
+            length,
+            row.message_count.to_string(),
+            status,
+        ];
         if whole {
-            cells.push(table::user(row.user_id));
+            cells.push(terminal::format_user(row.user_id));
         }
         table.add_row(cells);
     }
@@ -138,7 +143,10 @@ mod tests {
     #[test]
     fn a_narrow_terminal_gets_one_line_a_session_all_the_same() {
         let lines = |columns| {
-            listing(&[row()], View { columns, colour: false }).lines().map(str::to_owned).collect::<Vec<_>>()
+            render_table(&[row()], View { columns, colour: false })
+                .lines()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
         };
         let narrow = lines(Some(80));
         assert_eq!(narrow.len(), 2, "{narrow:?}");

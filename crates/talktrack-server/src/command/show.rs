@@ -6,11 +6,11 @@ use talktrack::store::{MessageRow, SessionRow};
 use talktrack::{Kind, Stored};
 
 use super::Outcome;
-use super::looking;
-use crate::config::Place;
+use super::lookup;
+use crate::config::DataLocation;
 use crate::output::{Output, Stop};
 use crate::store::PAGE;
-use crate::table::{self, View};
+use crate::terminal::{self, View};
 
 /// The column at which the text begins: after the time and the role, each followed by two spaces.
 const INDENT: usize = 20 + 2 + 9 + 2;
@@ -19,36 +19,36 @@ const ROOMY: usize = 72;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct ShowArgs {
     /// The session's id, or at least the first 8 characters of it
     id: String,
     /// Print the rows of the session and of its messages, one JSON object per line
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: Place,
+    location: DataLocation,
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: Args) -> Outcome {
-    show(args).await.map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
+pub(crate) async fn run(args: ShowArgs) -> Outcome {
+    show_session(args).await.map_or_else(Stop::into_outcome, |()| Ok(ExitCode::SUCCESS))
 }
 
-async fn show(args: Args) -> Result<(), Stop> {
-    let stored = looking::open(&args.place)?;
+async fn show_session(args: ShowArgs) -> Result<(), Stop> {
+    let stored = lookup::open_store(&args.location)?;
     let reader = stored.rows();
-    let session = looking::find_session(reader, &args.id).await?;
-    let (mut output, view) = (Output::stdout(), View::of_stdout());
+    let session = lookup::find_session(reader, &args.id).await?;
+    let (mut output, view) = (Output::stdout(), View::for_stdout());
     if args.json {
-        output.json(&session)?;
+        output.write_json(&session)?;
     } else {
-        head(&mut output, &session, view)?;
+        print_head(&mut output, &session, view)?;
     }
     let mut cursor = None;
     loop {
         let page = reader.messages(session.session_id, cursor, PAGE).await?;
         for row in &page {
-            if args.json { output.json(row) } else { message(&mut output, row, view) }?;
+            if args.json { output.write_json(row) } else { print_message(&mut output, row, view) }?;
         }
         cursor = page.last().map(MessageRow::cursor);
         if !page.more {
@@ -57,59 +57,70 @@ async fn show(args: Args) -> Result<(), Stop> {
     }
 }
 
-fn head(output: &mut Output, session: &SessionRow, view: View) -> Result<(), Stop> {
+fn print_head(output: &mut Output, session: &SessionRow, view: View) -> Result<(), Stop> {
     let ended = match (&session.ended_at, &session.end_reason) {
         (None, _) => "still active".to_owned(),
         (Some(at), reason) => {
-            let reason = table::safe_line(reason.as_deref().unwrap_or("reason unknown"));
-            format!("{} {} ({reason})", table::safe_line(session.status.as_str()), table::moment(at))
+            let reason = terminal::escape_line(reason.as_deref().unwrap_or("reason unknown"));
+            format!(
+                "{} {} ({reason})",
+                terminal::escape_line(session.status.as_str()),
+                terminal::format_time(at)
+            )
         }
     };
     let length = session
         .duration_seconds
-        .map_or_else(String::new, |seconds| format!(", {}", table::duration(seconds)));
+        .map_or_else(String::new, |seconds| format!(", {}", terminal::format_duration(seconds)));
     let messages = match session.message_count {
         1 => "1 message".to_owned(),
         count => format!("{count} messages"),
     };
-    output.line(&format!("session {}", session.session_id))?;
-    output.line(&format!("user    {}", table::user(session.user_id)))?;
-    output.line(&format!("started {}, {ended}{length}, {messages}", table::moment(&session.started_at)))?;
+    output.write_line(&format!("session {}", session.session_id))?;
+    output.write_line(&format!("user    {}", terminal::format_user(session.user_id)))?;
+    output.write_line(&format!(
+        "started {}, {ended}{length}, {messages}",
+        terminal::format_time(&session.started_at)
+    ))?;
     if let Some(name) = &session.external_id {
-        output.line(&view.dim(&format!("external_id {}", table::safe_line(name))))?;
+        output.write_line(&view.dim(&format!("external_id {}", terminal::escape_line(name))))?;
     }
     if let Some(metadata) = session.metadata.as_ref().filter(|metadata| metadata.as_str() != "{}") {
-        output.line(&view.dim(&format!("metadata {}", table::safe_line(metadata.as_str()))))?;
+        output.write_line(&view.dim(&format!("metadata {}", terminal::escape_line(metadata.as_str()))))?;
     }
-    output.line("")
+    output.write_line("")
 }
 
 /// Prints a message: time, role and text, then its other fields.
-pub(super) fn message(output: &mut Output, row: &MessageRow, view: View) -> Result<(), Stop> {
-    let front = format!("{}  {:<9}", table::moment(&row.created_at), table::safe_line(row.role.as_str()));
+pub(super) fn print_message(output: &mut Output, row: &MessageRow, view: View) -> Result<(), Stop> {
+    let front = format!(
+        "{}  {:<9}",
+        terminal::format_time(&row.created_at),
+        terminal::escape_line(row.role.as_str())
+    );
     let roomy = view.fits(ROOMY);
     let indent = if roomy { INDENT } else { 2 };
-    let text = table::safe(row.content.trim_end_matches('\n'));
+    let text = terminal::escape_text(row.content.trim_end_matches('\n'));
     let mut lines = view.wrap(&text, indent).into_iter();
     if roomy {
         let first = lines.next().unwrap_or_default();
-        output.line(format!("{front}  {first}").trim_end())?;
+        output.write_line(format!("{front}  {first}").trim_end())?;
     } else {
-        output.line(front.trim_end())?;
+        output.write_line(front.trim_end())?;
     }
     for line in lines {
-        output.line(&format!("{:indent$}{line}", ""))?;
+        output.write_line(&format!("{:indent$}{line}", ""))?;
     }
-    for remark in remarks(row) {
-        for line in view.wrap(&table::safe_line(&remark), indent) {
-            output.line(&format!("{:indent$}{}", "", view.dim(&line)))?;
+    for remark in list_remarks(row) {
+        for line in view.wrap(&terminal::escape_line(&remark), indent) {
+            output.write_line(&format!("{:indent$}{}", "", view.dim(&line)))?;
         }
     }
     Ok(())
 }
 
 /// Returns the other fields of a message that are set, one line each.
-fn remarks(row: &MessageRow) -> Vec<String> {
+fn list_remarks(row: &MessageRow) -> Vec<String> {
     let mut marks = Vec::new();
     if row.kind != Kind::Message {
         marks.push(row.kind.as_str().to_owned());

@@ -9,49 +9,49 @@ use talktrack::NotedStore;
 use talktrack::store::{Audit, Read as _};
 
 use super::Outcome;
-use crate::config::Place;
+use crate::config::DataLocation;
 use crate::error::Failure;
 use crate::output::{Output, Stop};
-use crate::store::{self, Stored};
-use crate::table::{self, View};
+use crate::store::{self, StoreReader};
+use crate::terminal::{self, View};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct VerifyArgs {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: Place,
+    location: DataLocation,
 }
 
 /// Runs the command.
-pub(crate) async fn run(args: Args) -> Outcome {
-    verify(args).await.map_or_else(Stop::outcome, Ok)
+pub(crate) async fn run(args: VerifyArgs) -> Outcome {
+    verify_store(args).await.map_or_else(Stop::into_outcome, Ok)
 }
 
-async fn verify(args: Args) -> Result<ExitCode, Stop> {
-    let audit = audit(&args.place).await?;
-    let other_store = other_store(&args.place).await?;
-    let quarantines = talktrack::quarantines(&args.place.load()?.local_file());
+async fn verify_store(args: VerifyArgs) -> Result<ExitCode, Stop> {
+    let audit = read_audit(&args.location).await?;
+    let other_store = find_other_store(&args.location).await?;
+    let quarantines = talktrack::quarantines(&args.location.load()?.local_file());
     let mut output = Output::stdout();
-    let (balanced, pending) = (audit.problems.is_empty(), pending(&audit));
-    let report = Report { balanced, pending, quarantines, other_store, audit: &audit };
+    let (balanced, pending) = (audit.problems.is_empty(), count_pending(&audit));
+    let report = VerifyReport { balanced, pending, quarantines, other_store, audit: &audit };
     if args.json {
-        output.json(&report)?;
+        output.write_json(&report)?;
     } else {
-        output.line(&figures(&report, View::of_stdout()))?;
+        output.write_line(&render_table(&report, View::for_stdout()))?;
         for problem in &audit.problems {
-            output.line(&format!("✗ {}", table::safe_line(problem)))?;
+            output.write_line(&format!("✗ {}", terminal::escape_line(problem)))?;
         }
         for dir in &report.quarantines {
             let line = format!("! a damaged database is kept in {}; see its report.txt", dir.display());
-            output.line(&table::safe_line(&line))?;
+            output.write_line(&terminal::escape_line(&line))?;
         }
         if let Some(problem) = &report.other_store {
-            output.line(&format!("✗ {}", table::safe_line(problem)))?;
+            output.write_line(&format!("✗ {}", terminal::escape_line(problem)))?;
         }
-        output.line(if report.balanced {
+        output.write_line(if report.balanced {
             "✓ the books balance"
         } else {
             "✗ the books do not balance"
@@ -64,12 +64,12 @@ async fn verify(args: Args) -> Result<ExitCode, Stop> {
 
 /// Returns the counts of the store. For a remote store, adds the books, the journal and the dead letters of the local
 /// file.
-async fn audit(place: &Place) -> Result<Audit, Failure> {
-    let config = place.load()?;
-    let stored = Stored::open(&config)?;
+async fn read_audit(location: &DataLocation) -> Result<Audit, Failure> {
+    let config = location.load()?;
+    let stored = StoreReader::open(&config)?;
     let audit = stored.rows().audit().await?;
     let file = config.local_file();
-    if matches!(stored, Stored::File(_)) || !file.is_file() {
+    if matches!(stored, StoreReader::File(_)) || !file.is_file() {
         return Ok(audit);
     }
     let local = store::open_file(&file)?.audit().await?;
@@ -77,8 +77,8 @@ async fn audit(place: &Place) -> Result<Audit, Failure> {
     Ok(Audit { sessions: audit.sessions, messages: audit.messages, problems, ..local })
 }
 
-async fn other_store(place: &Place) -> Result<Option<String>, Failure> {
-    let config = place.load()?;
+async fn find_other_store(location: &DataLocation) -> Result<Option<String>, Failure> {
+    let config = location.load()?;
     match NotedStore::from_file(&config.local_file())? {
         Some(noted) => Ok(store::other_store(&config, &noted).await),
         None => Ok(None),
@@ -86,7 +86,7 @@ async fn other_store(place: &Place) -> Result<Option<String>, Failure> {
 }
 
 #[derive(Serialize)]
-struct Report<'a> {
+struct VerifyReport<'a> {
     balanced: bool,
     pending: u64,
     /// The directories of damaged databases. The books of the recovered data balance without them.
@@ -98,13 +98,13 @@ struct Report<'a> {
     audit: &'a Audit,
 }
 
-fn pending(audit: &Audit) -> u64 {
+fn count_pending(audit: &Audit) -> u64 {
     audit.books.as_ref().map_or(audit.journal, talktrack::Books::pending)
 }
 
-fn figures(report: &Report<'_>, view: View) -> String {
+fn render_table(report: &VerifyReport<'_>, view: View) -> String {
     let audit = report.audit;
-    let mut table = table::table(view, &["what", ">count", "meaning"]);
+    let mut table = terminal::new_table(view, &["what", ">count", "meaning"]);
     let mut row = |what: &str, count: u64, meaning: &str| {
         table.add_row([what.to_owned(), count.to_string(), meaning.to_owned()]);
     };

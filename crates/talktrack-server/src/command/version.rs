@@ -6,11 +6,11 @@ use serde::Serialize;
 
 use super::Outcome;
 use crate::build_info;
-use crate::output::sum_up;
+use crate::output::print_summary;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct VersionArgs {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -24,12 +24,12 @@ struct Build {
 }
 
 /// Prints the version, the commit and the platform of this program.
-pub(crate) fn run(args: &Args) -> Outcome {
+pub(crate) fn run(args: &VersionArgs) -> Outcome {
     let build =
         Build { version: build_info::VERSION, commit: build_info::commit(), target: build_info::TARGET };
-    let in_words = |_| {
+    let describe = |_| {
         let commit = build.commit.unwrap_or("unknown");
         format!("talktrack {}\ncommit    {commit}\nplatform  {}", build.version, build.target)
     };
-    sum_up(args.json, &build, in_words, ExitCode::SUCCESS)
+    print_summary(args.json, &build, describe, ExitCode::SUCCESS)
 }

@@ -66,13 +66,13 @@ impl ApiKey {
         self.networks.is_empty() || self.networks.iter().any(|network| network.contains(&address))
     }
 
-    fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
+    fn set_option(&mut self, name: &str, value: &str) -> Result<(), String> {
         let moment = || value.parse::<Timestamp>().map_err(|error| format!("{name}: {error}"));
         match name {
             "expires" => self.expires = Some(moment()?),
             "revoked" => self.revoked = Some(moment()?),
-            "users" => self.users = Some(users(value)?),
-            "addresses" => self.networks = networks(value)?,
+            "users" => self.users = Some(parse_key_users(value)?),
+            "addresses" => self.networks = parse_key_networks(value)?,
             _ => return Err("only expires=, users=, addresses= and revoked= may follow the hash".into()),
         }
         Ok(())
@@ -80,29 +80,29 @@ impl ApiKey {
 }
 
 /// Parses the users that a key may act for, separated by `+` or `,`.
-pub(crate) fn users(text: &str) -> Result<Arc<[Uuid]>, String> {
+pub(crate) fn parse_key_users(text: &str) -> Result<Arc<[Uuid]>, String> {
     let user = |text: &str| {
         let is_whole = text.len() == uuid::fmt::Hyphenated::LENGTH;
         let user = Uuid::try_parse(text).ok().filter(|_| is_whole);
         user.ok_or_else(|| "users: must be the UUIDs of users, separated by +".to_owned())
     };
     let users: Vec<Uuid> = text.split(['+', ',']).map(|text| user(text.trim())).collect::<Result<_, _>>()?;
-    bounded("users", users.len()).map(|()| users.into())
+    check_count("users", users.len()).map(|()| users.into())
 }
 
 /// Parses the networks that a key may be used from, separated by `+` or `,`.
-pub(crate) fn networks(text: &str) -> Result<Vec<Network>, String> {
-    let networks = super::limits::networks(&text.replace('+', ","));
+pub(crate) fn parse_key_networks(text: &str) -> Result<Vec<Network>, String> {
+    let networks = super::limits::parse_networks(&text.replace('+', ","));
     let networks = networks.map_err(|_| {
         "addresses: must be addresses or networks such as 10.0.0.0/8, separated by +".to_owned()
     })?;
     if networks.is_empty() {
         return Err("addresses: must name at least one".into());
     }
-    bounded("addresses", networks.len()).map(|()| networks)
+    check_count("addresses", networks.len()).map(|()| networks)
 }
 
-fn bounded(name: &str, count: usize) -> Result<(), String> {
+fn check_count(name: &str, count: usize) -> Result<(), String> {
     match count {
         ..=MAX_LISTED => Ok(()),
         _ => Err(format!("{name}: at most {MAX_LISTED}")),
@@ -182,7 +182,7 @@ impl FromStr for ApiKey {
         let mut key = Self::new(name.to_owned(), scopes.parse()?, digest);
         for option in parts {
             let (name, value) = option.split_once('=').unwrap_or((option, ""));
-            key.set(name.trim(), value.trim())?;
+            key.set_option(name.trim(), value.trim())?;
         }
         Ok(key)
     }

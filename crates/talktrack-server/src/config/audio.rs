@@ -48,7 +48,7 @@ impl AudioQuotas {
 
 impl AudioStore {
     pub(super) fn read(layers: &Layers) -> Result<Self, Failure> {
-        let place = layers.get("audio_store", bucket)?;
+        let place = layers.get("audio_store", parse_bucket)?;
         let endpoint = layers.get("audio_endpoint", |text| parse::optional_url(text, EXAMPLE))?;
         let region = layers.get("audio_region", parse::optional_text)?;
         let id = layers.get("audio_access_key_id", parse::optional_text)?;
@@ -64,7 +64,7 @@ impl AudioStore {
 }
 
 /// Parses the bucket and the prefix.
-fn bucket(text: &str) -> Result<Option<(String, String)>, String> {
+fn parse_bucket(text: &str) -> Result<Option<(String, String)>, String> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -93,9 +93,9 @@ mod tests {
     #[test]
     fn a_bucket_may_have_a_prefix_and_nothing_else() {
         let named = |bucket: &str, prefix: &str| Ok(Some((bucket.to_owned(), prefix.to_owned())));
-        assert_eq!(bucket(""), Ok(None));
-        assert_eq!(bucket("s3://calls"), named("calls", ""));
-        assert_eq!(bucket("s3://calls/eu/live/"), named("calls", "eu/live"));
+        assert_eq!(parse_bucket(""), Ok(None));
+        assert_eq!(parse_bucket("s3://calls"), named("calls", ""));
+        assert_eq!(parse_bucket("s3://calls/eu/live/"), named("calls", "eu/live"));
         for text in [
             "calls",
             "s3://",
@@ -105,7 +105,7 @@ mod tests {
             "s3://a/../b",
             "s3://a?x=hunter2",
         ] {
-            assert!(!bucket(text).unwrap_err().contains("hunter2"), "{text}");
+            assert!(!parse_bucket(text).unwrap_err().contains("hunter2"), "{text}");
         }
     }
 }

@@ -35,7 +35,7 @@ impl SettingFlags {
         let chosen = SETTINGS.iter().filter(|setting| keys.is_empty() || keys.contains(&setting.key));
         chosen.fold(command, |command, setting| {
             let arg = Arg::new(setting.key).long(setting.flag).value_name(setting.value);
-            command.arg(arg.help(help(setting, defaults.get(setting.key))))
+            command.arg(arg.help(setting_help(setting, defaults.get(setting.key))))
         })
     }
 
@@ -46,7 +46,7 @@ impl SettingFlags {
     }
 }
 
-fn help(setting: &Setting, default: Option<&toml::Value>) -> String {
+fn setting_help(setting: &Setting, default: Option<&toml::Value>) -> String {
     match default {
         Some(toml::Value::Integer(default)) => format!("{} [default: {default}]", setting.help),
         Some(toml::Value::String(default)) if !default.is_empty() => {
@@ -58,9 +58,9 @@ fn help(setting: &Setting, default: Option<&toml::Value>) -> String {
 
 /// The settings that locate the data, for commands that read it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Place(SettingFlags);
+pub(crate) struct DataLocation(SettingFlags);
 
-impl Place {
+impl DataLocation {
     const KEYS: &[&str] = &["data_dir", "database_url"];
 
     /// Reads the settings. These flags override all other layers.
@@ -74,9 +74,9 @@ impl Place {
 
 /// The settings that locate the API keys and the data directory.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct KeyPlace(SettingFlags);
+pub(crate) struct KeyLocation(SettingFlags);
 
-impl KeyPlace {
+impl KeyLocation {
     const KEYS: &[&str] = &["data_dir", "api_keys_file"];
 
     /// Reads these settings. The flags override all other layers.
@@ -115,5 +115,5 @@ macro_rules! as_clap_args {
 }
 
 as_clap_args!(SettingFlags, &[], |flags| flags);
-as_clap_args!(Place, Self::KEYS, Place);
-as_clap_args!(KeyPlace, Self::KEYS, KeyPlace);
+as_clap_args!(DataLocation, Self::KEYS, DataLocation);
+as_clap_args!(KeyLocation, Self::KEYS, KeyLocation);

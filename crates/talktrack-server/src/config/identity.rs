@@ -54,7 +54,7 @@ impl KeySettings {
     pub(super) fn read(layers: &Layers) -> Result<Self, Failure> {
         Ok(Self {
             data_dir: layers.get("data_dir", super::parse::path)?,
-            api_keys: layers.get("api_keys", api_keys)?,
+            api_keys: layers.get("api_keys", parse_api_keys)?,
             api_keys_file: layers.get("api_keys_file", super::parse::optional_path)?,
         })
     }
@@ -73,7 +73,7 @@ pub(crate) enum UserAccess {
 }
 
 /// Parses `read`, `read+write` or `read+write+delete`.
-pub(super) fn user_access(text: &str) -> Result<UserAccess, String> {
+pub(super) fn parse_user_access(text: &str) -> Result<UserAccess, String> {
     match text {
         "read" => Ok(UserAccess::Read),
         "read+write" => Ok(UserAccess::Write),
@@ -105,7 +105,7 @@ impl fmt::Debug for Secret {
 }
 
 /// Parses the list of API keys. Names must be unique, so that a name in a log line identifies one key.
-pub(super) fn api_keys(text: &str) -> Result<Vec<ApiKey>, String> {
+pub(super) fn parse_api_keys(text: &str) -> Result<Vec<ApiKey>, String> {
     let mut keys: Vec<ApiKey> = Vec::new();
     for entry in super::parse::list(text) {
         let key: ApiKey = entry.parse()?;
@@ -118,12 +118,12 @@ pub(super) fn api_keys(text: &str) -> Result<Vec<ApiKey>, String> {
 }
 
 /// Parses the URL of a Supabase project.
-pub(super) fn supabase_url(text: &str) -> Result<Option<String>, String> {
+pub(super) fn parse_supabase_url(text: &str) -> Result<Option<String>, String> {
     super::parse::optional_url(text, "https://PROJECT.supabase.co")
 }
 
 /// Parses the secret of HS256 tokens.
-pub(super) fn jwt_secret(text: &str) -> Result<Option<Secret>, String> {
+pub(super) fn parse_jwt_secret(text: &str) -> Result<Option<Secret>, String> {
     match text.len() {
         0 => Ok(None),
         MIN_SECRET_BYTES.. => Ok(Some(text.into())),
@@ -141,12 +141,12 @@ mod tests {
     fn a_name_stands_for_one_key() {
         let hash = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
         let twice = format!("a:read:{hash}, a:write:{hash}");
-        assert_eq!(api_keys(&twice).unwrap_err(), "two keys are called a");
+        assert_eq!(parse_api_keys(&twice).unwrap_err(), "two keys are called a");
     }
 
     #[test]
     fn a_supabase_url_has_nothing_but_a_place() {
-        let url = |text| supabase_url(text).map(|url| url.unwrap_or_default());
+        let url = |text| parse_supabase_url(text).map(|url| url.unwrap_or_default());
         assert_eq!(url("https://x.supabase.co/").unwrap(), "https://x.supabase.co");
         assert_eq!(url("http://127.0.0.1:54321").unwrap(), "http://127.0.0.1:54321");
         assert_eq!(url("").unwrap(), "");
@@ -159,8 +159,8 @@ mod tests {
 
     #[test]
     fn a_short_secret_is_refused_and_none_is_shown() {
-        assert!(!jwt_secret("hunter2").unwrap_err().contains("hunter2"));
-        let secret = jwt_secret(&"hunter2".repeat(6)).unwrap().unwrap();
+        assert!(!parse_jwt_secret("hunter2").unwrap_err().contains("hunter2"));
+        let secret = parse_jwt_secret(&"hunter2".repeat(6)).unwrap().unwrap();
         assert!(!format!("{secret:?}").contains("hunter2"));
     }
 }

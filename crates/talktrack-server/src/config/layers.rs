@@ -54,14 +54,14 @@ impl Layers {
         flags: &[(&'static str, String)],
     ) -> Result<Self, Failure> {
         let mut layers = Self::default();
-        layers.file(DEFAULTS, &Origin::Default)?;
+        layers.add_file_text(DEFAULTS, &Origin::Default)?;
         let variable =
             environment.iter().find(|(name, _)| name == CONFIG_VARIABLE).map(|(_, path)| Path::new(path));
         match config.or(variable) {
-            Some(named) => layers.named_file(named)?,
-            None => layers.usual_file(environment, flags)?,
+            Some(named) => layers.add_named_file(named)?,
+            None => layers.add_usual_file(environment, flags)?,
         }
-        layers.environment(environment)?;
+        layers.add_environment(environment)?;
         for (key, text) in flags {
             let Some(setting) = Setting::by_key(key) else { continue };
             layers.0.insert(setting.key, Given { text: text.clone(), origin: Origin::Flag(setting.flag) });
@@ -74,7 +74,7 @@ impl Layers {
         let Some(given) = self.0.get(key) else {
             return Err(Failure::usage(format!("{key}: has no default")));
         };
-        parse(&given.text).map_err(|expected| bad(key, &given.origin, &expected))
+        parse(&given.text).map_err(|expected| invalid_setting(key, &given.origin, &expected))
     }
 
     /// Returns every setting as it was given, in the order of the list. For settings that may contain a secret, says
@@ -98,14 +98,14 @@ impl Layers {
     }
 
     /// Reads the settings file at this path.
-    fn named_file(&mut self, path: &Path) -> Result<(), Failure> {
-        let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
-        self.file(&text, &Origin::File(path.to_owned()))
+    fn add_named_file(&mut self, path: &Path) -> Result<(), Failure> {
+        let text = std::fs::read_to_string(path).map_err(|error| unreadable_file(path, &error))?;
+        self.add_file_text(&text, &Origin::File(path.to_owned()))
     }
 
     /// Reads the settings file in the data directory, if a flag or a variable names that, otherwise the one in
     /// `/etc/talktrack`, if there is any.
-    fn usual_file(
+    fn add_usual_file(
         &mut self,
         environment: &[(OsString, OsString)],
         flags: &[(&'static str, String)],
@@ -116,42 +116,42 @@ impl Layers {
         let places = flag.or_else(variable).into_iter().chain([PathBuf::from(SYSTEM_DIR)]);
         for path in places.map(|dir| dir.join(OWN_FILE)) {
             match std::fs::read_to_string(&path) {
-                Ok(text) => return self.file(&text, &Origin::File(path)),
+                Ok(text) => return self.add_file_text(&text, &Origin::File(path)),
                 // The data directory may not exist yet, or may be a file. Opening it later reports that.
                 Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
-                Err(error) => return Err(unreadable(&path, &error)),
+                Err(error) => return Err(unreadable_file(&path, &error)),
             }
         }
         Ok(())
     }
 
-    fn file(&mut self, text: &str, origin: &Origin) -> Result<(), Failure> {
+    fn add_file_text(&mut self, text: &str, origin: &Origin) -> Result<(), Failure> {
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
             let line =
                 error.span().map_or(0, |span| text[..span.start.min(text.len())].lines().count().max(1));
             Failure::usage(format!("{origin}: line {line}: {}", error.message()))
         })?;
         for (key, value) in table {
-            let Some(setting) = Setting::by_key(&key) else { return Err(unknown(&key, origin)) };
+            let Some(setting) = Setting::by_key(&key) else { return Err(unknown_setting(&key, origin)) };
             if key == NEVER_IN_FILES && *origin != Origin::Default {
                 let expected = "cannot be set in a file; name it with --data-dir or TALKTRACK_DATA_DIR";
-                return Err(bad(&key, origin, expected));
+                return Err(invalid_setting(&key, origin, expected));
             }
             let text = match value {
                 toml::Value::String(text) => text,
                 toml::Value::Integer(number) => number.to_string(),
                 toml::Value::Boolean(switch) => switch.to_string(),
-                toml::Value::Array(entries) => joined(&entries).ok_or_else(|| {
-                    bad(&key, origin, "must be a string, or a list of strings without spaces")
+                toml::Value::Array(entries) => join_entries(&entries).ok_or_else(|| {
+                    invalid_setting(&key, origin, "must be a string, or a list of strings without spaces")
                 })?,
-                _ => return Err(bad(&key, origin, "must be a string or a whole number")),
+                _ => return Err(invalid_setting(&key, origin, "must be a string or a whole number")),
             };
             self.0.insert(setting.key, Given { text, origin: origin.clone() });
         }
         Ok(())
     }
 
-    fn environment(&mut self, environment: &[(OsString, OsString)]) -> Result<(), Failure> {
+    fn add_environment(&mut self, environment: &[(OsString, OsString)]) -> Result<(), Failure> {
         let usual_key =
             |name: &str| USUAL_VARIABLES.iter().find(|(usual, _)| *usual == name).map(|(_, key)| *key);
         let usual = environment.iter().filter(|(name, _)| name.to_str().and_then(usual_key).is_some());
@@ -164,8 +164,12 @@ impl Layers {
                 None => SETTINGS.iter().find(of_this_name),
             };
             let origin = Origin::Variable(name.clone());
-            let Some(setting) = setting else { return Err(unknown(&name, &Origin::Variable(name.clone()))) };
-            let Some(text) = value.to_str() else { return Err(bad(setting.key, &origin, "must be UTF-8")) };
+            let Some(setting) = setting else {
+                return Err(unknown_setting(&name, &Origin::Variable(name.clone())));
+            };
+            let Some(text) = value.to_str() else {
+                return Err(invalid_setting(setting.key, &origin, "must be UTF-8"));
+            };
             self.0.insert(setting.key, Given { text: text.to_owned(), origin });
         }
         Ok(())
@@ -189,19 +193,19 @@ fn is_of_others(name: &OsStr, value: &OsStr) -> bool {
     name == CONFIG_VARIABLE || NO_SETTINGS.contains(&&*name) || !is_setting && is_of_a_service
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+fn unreadable_file(path: &Path, error: &std::io::Error) -> Failure {
     Failure::usage(format!("cannot read the settings file {}: {error}", path.display()))
 }
 
 /// Joins a list in a file to the form that other layers use: entries separated by spaces. Returns `None` if an entry is
 /// not a string or contains a separator.
-fn joined(entries: &[toml::Value]) -> Option<String> {
+fn join_entries(entries: &[toml::Value]) -> Option<String> {
     let text =
         |entry: &toml::Value| Some(entry.as_str()?.to_owned()).filter(|text| !text.contains([' ', ',']));
     Some(entries.iter().map(text).collect::<Option<Vec<_>>>()?.join(" "))
 }
 
-fn bad(key: &str, origin: &Origin, expected: &str) -> Failure {
+fn invalid_setting(key: &str, origin: &Origin, expected: &str) -> Failure {
     match origin {
         Origin::Default | Origin::File(_) => Failure::usage(format!("{key}: {expected} (set in {origin})")),
         Origin::Variable(_) | Origin::Flag(_) => {
@@ -210,7 +214,7 @@ fn bad(key: &str, origin: &Origin, expected: &str) -> Failure {
     }
 }
 
-fn unknown(name: &str, origin: &Origin) -> Failure {
+fn unknown_setting(name: &str, origin: &Origin) -> Failure {
     let known = SETTINGS.iter().map(|setting| setting.key).collect::<Vec<_>>().join(" ");
     match origin {
         Origin::Variable(_) => {

@@ -69,8 +69,8 @@ impl CallerLimits {
             connections_per_user: count("max_connections_per_user")?,
             per_key: rate("rate_per_key")?,
             per_user: rate("rate_per_user")?,
-            kib_per_user: layers.get("bytes_per_user", |text| unless_off(text, kib_rate))?,
-            kib_read_per_user: layers.get("read_bytes_per_user", |text| unless_off(text, kib_rate))?,
+            kib_per_user: layers.get("bytes_per_user", |text| unless_off(text, parse_kib_rate))?,
+            kib_read_per_user: layers.get("read_bytes_per_user", |text| unless_off(text, parse_kib_rate))?,
             exports_per_user: count("max_exports_per_user")?,
             exports_per_key: count("max_exports_per_key")?,
             dead_letter_bytes_per_user: layers
@@ -113,7 +113,7 @@ impl FromStr for Rate {
 }
 
 /// Parses a rate of bytes, rounded up to KiB.
-fn kib_rate(text: &str) -> Result<Rate, String> {
+fn parse_kib_rate(text: &str) -> Result<Rate, String> {
     let problem = || format!("must be a size per time such as 4MiB/s, or off, not {text:?}");
     let (bytes, unit) = text.split_once('/').ok_or_else(problem)?;
     let kib = parse::size(bytes.trim()).map_err(|_| problem())?.div_ceil(1 << 10);
@@ -129,7 +129,7 @@ pub(super) fn unless_off<T>(
 }
 
 /// Parses a list of addresses and networks.
-pub(super) fn networks(text: &str) -> Result<Vec<Network>, String> {
+pub(super) fn parse_networks(text: &str) -> Result<Vec<Network>, String> {
     let network = |entry: &str| {
         let address = || entry.parse::<IpAddr>().ok().map(Network::from);
         let network = entry.parse::<Network>().ok().or_else(address);
@@ -152,15 +152,15 @@ mod tests {
             assert!(text.parse::<Rate>().is_err(), "{text}");
         }
         assert_eq!(unless_off("off", Rate::from_str), Ok(None));
-        assert_eq!(kib_rate("4MiB/s").unwrap().count.get(), 4_096);
-        assert!(kib_rate("4096").is_err() && kib_rate("0/s").is_err());
+        assert_eq!(parse_kib_rate("4MiB/s").unwrap().count.get(), 4_096);
+        assert!(parse_kib_rate("4096").is_err() && parse_kib_rate("0/s").is_err());
     }
 
     #[test]
     fn a_network_may_be_one_address() {
-        let networks = networks("10.0.0.0/8, 192.0.2.1 ::1").unwrap();
+        let networks = parse_networks("10.0.0.0/8, 192.0.2.1 ::1").unwrap();
         let shown: Vec<_> = networks.iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["10.0.0.0/8", "192.0.2.1/32", "::1/128"]);
-        assert!(super::networks("proxy.example.com").is_err());
+        assert!(parse_networks("proxy.example.com").is_err());
     }
 }

@@ -41,11 +41,11 @@ static VERSION: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// Returns the URL of an asset.
-pub(super) fn address(name: &str) -> String {
+pub(super) fn asset_url(name: &str) -> String {
     format!("/assets/{name}?v={}", *VERSION)
 }
 
-pub(super) async fn answer(Path(name): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn serve_asset(Path(name): Path<String>) -> Result<Response, Problem> {
     let asset = ASSETS.iter().find(|asset| asset.name == name);
     let asset = asset.ok_or_else(|| Problem::nothing_at(&format!("/assets/{name}")))?;
     let headers =

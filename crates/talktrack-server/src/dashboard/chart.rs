@@ -20,7 +20,7 @@ pub(super) struct Chart {
     pub(super) levels: Vec<Label>,
     pub(super) places: Vec<Label>,
     pub(super) bars: Vec<Bar>,
-    pub(super) lines: Vec<Line>,
+    pub(super) lines: Vec<ChartLine>,
     /// The column names of the table, and its rows.
     pub(super) columns: Vec<&'static str>,
     pub(super) rows: Vec<Vec<String>>,
@@ -42,14 +42,14 @@ pub(super) struct Bar {
 }
 
 /// A line with gaps at missing values.
-pub(super) struct Line {
+pub(super) struct ChartLine {
     pub(super) name: &'static str,
     pub(super) path: String,
     pub(super) dots: Vec<(String, String)>,
 }
 
 /// The horizontal axis of a chart: the name of each position, and which names are shown as labels.
-pub(super) struct Along {
+pub(super) struct XAxis {
     names: Vec<String>,
     labels: Vec<(usize, String)>,
 }
@@ -60,9 +60,9 @@ pub(super) struct Series {
     pub(super) values: Vec<Option<f64>>,
 }
 
-impl Along {
+impl XAxis {
     /// Makes an axis of time buckets.
-    pub(super) fn time(moments: impl Iterator<Item = Timestamp>, grain: Resolution) -> Self {
+    pub(super) fn from_times(moments: impl Iterator<Item = Timestamp>, grain: Resolution) -> Self {
         let moments: Vec<_> = moments.map(|moment| moment.to_string()).collect();
         let part =
             |moment: &str, range| moment.get::<std::ops::Range<usize>>(range).unwrap_or_default().to_owned();
@@ -88,7 +88,7 @@ impl Along {
     }
 
     /// Makes an axis of named positions.
-    pub(super) fn names(names: &[&str]) -> Self {
+    pub(super) fn from_names(names: &[&str]) -> Self {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         Self { labels: names.iter().cloned().enumerate().collect(), names }
     }
@@ -96,48 +96,49 @@ impl Along {
 
 impl Chart {
     /// Makes a bar chart of whole numbers.
-    pub(super) fn bars(title: &'static str, along: &Along, series: &Series) -> Self {
-        let scale = Scale::of(&[&series.values], true);
-        let width = step(along);
+    pub(super) fn bar_chart(title: &'static str, axis: &XAxis, series: &Series) -> Self {
+        let scale = Scale::new(&[&series.values], true);
+        let width = column_width(axis);
         let bar = |(place, value): (usize, &Option<f64>)| {
             let value = value.unwrap_or(0.0);
             let y = scale.y(value);
             Bar {
-                x: point(LEFT + width * number(place) + (width * 0.1).min(4.0)),
-                width: point((width - (width * 0.2).min(8.0)).max(0.5)),
-                y: point(y),
-                height: point(BOTTOM - y),
-                text: format!("{}: {}", along.names[place], shown(value)),
+                x: format_coordinate(LEFT + width * to_f64(place) + (width * 0.1).min(4.0)),
+                width: format_coordinate((width - (width * 0.2).min(8.0)).max(0.5)),
+                y: format_coordinate(y),
+                height: format_coordinate(BOTTOM - y),
+                text: format!("{}: {}", axis.names[place], format_value(value)),
             }
         };
         let bars = series.values.iter().enumerate().map(bar).collect();
-        Self { bars, ..Self::frame(title, along, &scale, &[series]) }
+        Self { bars, ..Self::without_marks(title, axis, &scale, &[series]) }
     }
 
     /// Makes a line chart with one line for each series.
-    pub(super) fn lines(title: &'static str, along: &Along, series: &[Series]) -> Self {
+    pub(super) fn line_chart(title: &'static str, axis: &XAxis, series: &[Series]) -> Self {
         let values: Vec<_> = series.iter().map(|series| &series.values).collect();
-        let scale = Scale::of(&values, false);
-        let lines = series.iter().map(|series| line(along, series, &scale)).collect();
-        Self { lines, ..Self::frame(title, along, &scale, &series.iter().collect::<Vec<_>>()) }
+        let scale = Scale::new(&values, false);
+        let lines = series.iter().map(|series| draw_line(axis, series, &scale)).collect();
+        Self { lines, ..Self::without_marks(title, axis, &scale, &series.iter().collect::<Vec<_>>()) }
     }
 
-    fn frame(title: &'static str, along: &Along, scale: &Scale, series: &[&Series]) -> Self {
-        let level = |value: f64| Label { at: point(scale.y(value)), text: shown(value) };
-        let width = step(along);
+    fn without_marks(title: &'static str, axis: &XAxis, scale: &Scale, series: &[&Series]) -> Self {
+        let level = |value: f64| Label { at: format_coordinate(scale.y(value)), text: format_value(value) };
+        let width = column_width(axis);
         let place = |(place, text): &(usize, String)| Label {
-            at: point(LEFT + width * (number(*place) + 0.5)),
+            at: format_coordinate(LEFT + width * (to_f64(*place) + 0.5)),
             text: text.clone(),
         };
-        let value =
-            |series: &&Series, place: usize| series.values[place].map_or_else(|| "–".to_owned(), shown);
+        let value = |series: &&Series, place: usize| {
+            series.values[place].map_or_else(|| "–".to_owned(), format_value)
+        };
         let row = |(place, name): (usize, &String)| {
             std::iter::once(name.clone()).chain(series.iter().map(|series| value(series, place))).collect()
         };
         let is_empty = |place: &usize| {
             series.iter().all(|series| series.values[*place].is_none_or(|value| value == 0.0))
         };
-        let rows = along.names.iter().enumerate().filter(|(place, _)| !is_empty(place)).map(row).collect();
+        let rows = axis.names.iter().enumerate().filter(|(place, _)| !is_empty(place)).map(row).collect();
         let largest = series
             .iter()
             .flat_map(|series| &series.values)
@@ -147,11 +148,11 @@ impl Chart {
             title,
             label: format!(
                 "{title}: at most {} ({} values, in the table below)",
-                shown(largest),
-                along.names.len()
+                format_value(largest),
+                axis.names.len()
             ),
             levels: scale.levels().map(level).collect(),
-            places: along.labels.iter().map(place).collect(),
+            places: axis.labels.iter().map(place).collect(),
             bars: Vec::new(),
             lines: Vec::new(),
             columns: series.iter().map(|series| series.name).collect(),
@@ -160,8 +161,8 @@ impl Chart {
     }
 }
 
-fn line(along: &Along, series: &Series, scale: &Scale) -> Line {
-    let width = step(along);
+fn draw_line(axis: &XAxis, series: &Series, scale: &Scale) -> ChartLine {
+    let width = column_width(axis);
     let (mut path, mut dots, mut before) = (String::new(), Vec::new(), false);
     let there = |place: usize| series.values.get(place).copied().flatten().is_some();
     for (place, value) in series.values.iter().enumerate() {
@@ -169,7 +170,8 @@ fn line(along: &Along, series: &Series, scale: &Scale) -> Line {
             before = false;
             continue;
         };
-        let (x, y) = (point(LEFT + width * (number(place) + 0.5)), point(scale.y(*value)));
+        let (x, y) =
+            (format_coordinate(LEFT + width * (to_f64(place) + 0.5)), format_coordinate(scale.y(*value)));
         path.push_str(if before { "L" } else { "M" });
         path.push_str(&format!("{x} {y}"));
         if !before && !there(place + 1) {
@@ -177,7 +179,7 @@ fn line(along: &Along, series: &Series, scale: &Scale) -> Line {
         }
         before = true;
     }
-    Line { name: series.name, path, dots }
+    ChartLine { name: series.name, path, dots }
 }
 
 /// A vertical scale from zero to a round number.
@@ -187,7 +189,7 @@ struct Scale {
 }
 
 impl Scale {
-    fn of(values: &[&Vec<Option<f64>>], is_whole: bool) -> Self {
+    fn new(values: &[&Vec<Option<f64>>], is_whole: bool) -> Self {
         let largest = values
             .iter()
             .flat_map(|values| values.iter())
@@ -210,21 +212,21 @@ impl Scale {
     }
 }
 
-fn step(along: &Along) -> f64 {
-    (RIGHT - LEFT) / number(along.names.len().max(1))
+fn column_width(axis: &XAxis) -> f64 {
+    (RIGHT - LEFT) / to_f64(axis.names.len().max(1))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "some thousands at most")]
-fn number(place: usize) -> f64 {
+fn to_f64(place: usize) -> f64 {
     place as f64
 }
 
-fn point(place: f64) -> String {
+fn format_coordinate(place: f64) -> String {
     format!("{place:.1}")
 }
 
 /// Formats a value: `0`, `0.85`, `12`, `1240`, `12k`, `3.2M`.
-fn shown(value: f64) -> String {
+fn format_value(value: f64) -> String {
     match value.abs() {
         size if size >= 1e6 => format!("{:.1}M", value / 1e6),
         size if size >= 1e4 => format!("{:.0}k", value / 1e3),
@@ -250,7 +252,7 @@ mod tests {
             (840.0, vec!["0", "500", "1000"]),
             (1_900.0, vec!["0", "500", "1000", "1500", "2000"]),
         ] {
-            let chart = Chart::bars("t", &Along::names(&["a"]), &series(&[Some(largest)]));
+            let chart = Chart::bar_chart("t", &XAxis::from_names(&["a"]), &series(&[Some(largest)]));
             assert_eq!(
                 chart.levels.iter().map(|level| level.text.as_str()).collect::<Vec<_>>(),
                 levels,
@@ -261,8 +263,8 @@ mod tests {
 
     #[test]
     fn lines_have_gaps_where_nothing_was_measured() {
-        let along = Along::names(&["a", "b", "c", "d"]);
-        let chart = Chart::lines("t", &along, &[series(&[Some(1.0), None, Some(2.0), Some(3.0)])]);
+        let axis = XAxis::from_names(&["a", "b", "c", "d"]);
+        let chart = Chart::line_chart("t", &axis, &[series(&[Some(1.0), None, Some(2.0), Some(3.0)])]);
         let line = &chart.lines[0];
         assert_eq!(
             (line.path.matches('M').count(), line.path.matches('L').count(), line.dots.len()),
@@ -274,7 +276,7 @@ mod tests {
     #[test]
     fn times_are_named_as_the_stretches_are_long() {
         let moments = ["2026-11-23T00:00:00Z", "2026-11-23T01:00:00Z"].map(|text| text.parse().unwrap());
-        let names = |grain| Along::time(moments.into_iter(), grain);
+        let names = |grain| XAxis::from_times(moments.into_iter(), grain);
         assert_eq!(names(Resolution::Hour).names[1], "2026-11-23 01:00");
         assert_eq!(names(Resolution::Hour).labels[1].1, "01:00");
         assert_eq!(names(Resolution::Day).labels[0].1, "11-23");

@@ -9,11 +9,11 @@ use talktrack::store::{MessageCursor, MessageRow, Page, SessionRow};
 use talktrack::{JsonObject, Status, Stored};
 use uuid::Uuid;
 
-use super::page::{Frame, Here, Trouble, shown};
+use super::format::{Moment, format_duration, format_stored_count, short_id, user_hue};
+use super::message_view::{MessageForm, MessageView, MetricValues, playable_url};
+use super::page::{ErrorPage, Layout, NavItem, render_page};
 use super::row;
-use super::said::{Form, Numbers, Said, playable};
-use super::visitor::{Conversation, Visitor};
-use super::words::{Moment, duration, hue, short, stored_count};
+use super::visitor::{ConversationName, Visitor};
 use crate::access::SessionView;
 use crate::api::query::Cursor;
 use crate::error::Problem;
@@ -25,7 +25,7 @@ const PAGE: usize = 1_000;
 /// Which part of the transcript is requested.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Part {
+pub(super) struct TranscriptQuery {
     after: String,
     limit: Option<usize>,
 }
@@ -33,7 +33,7 @@ pub(super) struct Part {
 /// The part of the page above the transcript.
 #[derive(Template)]
 #[template(path = "conversation_head.html")]
-struct Head {
+struct ConversationHead {
     id: Uuid,
     user_id: String,
     user: String,
@@ -54,8 +54,8 @@ struct Head {
 #[derive(Template)]
 #[template(path = "conversation.html")]
 struct ConversationPage {
-    frame: Frame,
-    head: Head,
+    layout: Layout,
+    head: ConversationHead,
     transcript: Transcript,
     /// True if the page does not begin at the first message.
     is_part: bool,
@@ -67,55 +67,55 @@ struct ConversationPage {
 #[derive(Template)]
 #[template(path = "transcript.html")]
 struct Transcript {
-    said: Vec<Said>,
+    messages: Vec<MessageView>,
 }
 
 /// Returns one page of the conversation.
-pub(super) async fn page(
+pub(super) async fn show_conversation(
     State(state): State<AppState>,
     visitor: Visitor,
-    Conversation(name): Conversation,
-    Query(part): Query<Part>,
-) -> Result<Response, Trouble> {
-    let frame = || Frame::of(&visitor, Here::Conversations);
+    ConversationName(name): ConversationName,
+    Query(query): Query<TranscriptQuery>,
+) -> Result<Response, ErrorPage> {
+    let layout = || Layout::for_visitor(&visitor, NavItem::Conversations);
     let answer = async {
         let view = SessionView::open(&state, &visitor.caller, &name).await?;
-        let place = part.place()?;
-        let read = read(&view, place, PAGE).await?;
+        let place = query.start_cursor()?;
+        let read = read_messages(&view, place, PAGE).await?;
         let session = view.session;
         let next = read.last_before_more().map(|row| Cursor(row.cursor()).to_string());
-        let transcript = Transcript::of(&session, read.rows);
-        let head = Head::of(session, may_delete(&visitor));
-        let page = ConversationPage { frame: frame(), head, transcript, is_part: place.is_some(), next };
-        Ok(shown(StatusCode::OK, &page))
+        let transcript = Transcript::new(&session, read.rows);
+        let head = ConversationHead::new(session, may_delete(&visitor));
+        let page = ConversationPage { layout: layout(), head, transcript, is_part: place.is_some(), next };
+        Ok(render_page(StatusCode::OK, &page))
     };
-    answer.await.map_err(|problem: Problem| Trouble::of(problem, frame()))
+    answer.await.map_err(|problem: Problem| ErrorPage::new(problem, layout()))
 }
 
 /// Returns the current part above the transcript, for the script.
-pub(super) async fn head(
+pub(super) async fn show_head(
     State(state): State<AppState>,
     visitor: Visitor,
-    Conversation(name): Conversation,
-) -> Result<Response, Trouble> {
+    ConversationName(name): ConversationName,
+) -> Result<Response, ErrorPage> {
     let session = SessionView::open(&state, &visitor.caller, &name).await?.session;
-    Ok(shown(StatusCode::OK, &Head::of(session, may_delete(&visitor))))
+    Ok(render_page(StatusCode::OK, &ConversationHead::new(session, may_delete(&visitor))))
 }
 
 /// Returns the messages after a cursor, for the script.
-pub(super) async fn said(
+pub(super) async fn show_messages(
     State(state): State<AppState>,
     visitor: Visitor,
-    Conversation(name): Conversation,
-    Query(part): Query<Part>,
-) -> Result<Response, Trouble> {
+    ConversationName(name): ConversationName,
+    Query(query): Query<TranscriptQuery>,
+) -> Result<Response, ErrorPage> {
     let view = SessionView::open(&state, &visitor.caller, &name).await?;
-    let limit = part.limit.unwrap_or(PAGE).clamp(1, PAGE);
-    let read = read(&view, part.place()?, limit).await?;
-    Ok(shown(StatusCode::OK, &Transcript::of(&view.session, read.rows)))
+    let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE);
+    let read = read_messages(&view, query.start_cursor()?, limit).await?;
+    Ok(render_page(StatusCode::OK, &Transcript::new(&view.session, read.rows)))
 }
 
-async fn read(
+async fn read_messages(
     view: &SessionView,
     after: Option<MessageCursor>,
     limit: usize,
@@ -127,8 +127,8 @@ fn may_delete(visitor: &Visitor) -> bool {
     visitor.caller.require_delete().is_ok()
 }
 
-impl Part {
-    fn place(&self) -> Result<Option<MessageCursor>, Problem> {
+impl TranscriptQuery {
+    fn start_cursor(&self) -> Result<Option<MessageCursor>, Problem> {
         if self.after.is_empty() {
             return Ok(None);
         }
@@ -139,22 +139,23 @@ impl Part {
     }
 }
 
-impl Head {
-    fn of(session: SessionRow, may_delete: bool) -> Self {
+impl ConversationHead {
+    fn new(session: SessionRow, may_delete: bool) -> Self {
         let members = |metadata: &Stored<JsonObject>| match metadata.known() {
-            Some(metadata) => metadata.members().into_iter().map(value).collect::<Vec<_>>(),
+            Some(metadata) => metadata.members().into_iter().map(metadata_pair).collect::<Vec<_>>(),
             None => vec![("metadata".to_owned(), metadata.as_str().to_owned())],
         };
         let metadata = session.metadata.as_ref().map(members).unwrap_or_default();
-        let audio = metadata.iter().find(|(key, _)| key == "audio_url").and_then(|(_, url)| playable(url));
+        let audio =
+            metadata.iter().find(|(key, _)| key == "audio_url").and_then(|(_, url)| playable_url(url));
         Self {
             id: session.session_id,
             user_id: session.user_id.map(|id| id.to_string()).unwrap_or_default(),
-            user: short(session.user_id),
-            hue: hue(session.user_id),
+            user: short_id(session.user_id),
+            hue: user_hue(session.user_id),
             started: Moment::new(session.started_at.clone()),
-            duration: duration(row::seconds(&session)),
-            messages: stored_count(session.message_count, "message", "messages"),
+            duration: format_duration(row::duration_seconds(&session)),
+            messages: format_stored_count(session.message_count, "message", "messages"),
             status: session.status,
             end_reason: session.end_reason,
             external_id: session.external_id,
@@ -175,24 +176,24 @@ impl Head {
 }
 
 impl Transcript {
-    fn of(session: &SessionRow, rows: Vec<MessageRow>) -> Self {
-        let mut asked: Option<Numbers> = None;
+    fn new(session: &SessionRow, rows: Vec<MessageRow>) -> Self {
+        let mut asked: Option<MetricValues> = None;
         let said = |row: MessageRow| {
-            let numbers = Numbers::of(&row);
-            let said = Said::of(row, asked.as_ref(), session.started_at.known());
+            let numbers = MetricValues::from_row(&row);
+            let said = MessageView::new(row, asked.as_ref(), session.started_at.known());
             match said.form {
-                Form::User => asked = Some(numbers),
-                Form::Agent => asked = None,
-                Form::Aside => {}
+                MessageForm::User => asked = Some(numbers),
+                MessageForm::Agent => asked = None,
+                MessageForm::Aside => {}
             }
             said
         };
-        Self { said: rows.into_iter().map(said).collect() }
+        Self { messages: rows.into_iter().map(said).collect() }
     }
 }
 
 /// Returns a JSON string as its text, and any other value as JSON.
-fn value((key, value): (String, &serde_json::value::RawValue)) -> (String, String) {
+fn metadata_pair((key, value): (String, &serde_json::value::RawValue)) -> (String, String) {
     let text = serde_json::from_str::<String>(value.get()).unwrap_or_else(|_| value.get().to_owned());
     (key, text)
 }

@@ -6,18 +6,18 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use uuid::Uuid;
 
-use super::page::{Frame, Here, Trouble, shown};
-use super::visitor::{Conversation, Visitor};
-use super::words::{Moment, short, stored_count};
+use super::format::{Moment, format_stored_count, short_id};
+use super::page::{ErrorPage, Layout, NavItem, render_page};
+use super::visitor::{ConversationName, Visitor};
 use crate::access::{self, SessionView};
-use crate::deletion::{self, Gone};
+use crate::deletion::{self, DeletionReport};
 use crate::error::Problem;
 use crate::state::AppState;
 
 #[derive(Template)]
 #[template(path = "delete.html")]
-struct AskPage {
-    frame: Frame,
+struct ConfirmPage {
+    layout: Layout,
     id: Uuid,
     user: String,
     started: Moment,
@@ -27,38 +27,38 @@ struct AskPage {
 #[derive(Template)]
 #[template(path = "deleted.html")]
 struct DeletedPage {
-    frame: Frame,
-    gone: Gone,
+    layout: Layout,
+    report: DeletionReport,
 }
 
 /// Shows what would be deleted and asks for confirmation.
-pub(super) async fn ask(
+pub(super) async fn confirm_deletion(
     State(state): State<AppState>,
     visitor: Visitor,
-    Conversation(name): Conversation,
-) -> Result<Response, Trouble> {
-    let frame = || Frame::of(&visitor, Here::Conversations);
+    ConversationName(name): ConversationName,
+) -> Result<Response, ErrorPage> {
+    let layout = || Layout::for_visitor(&visitor, NavItem::Conversations);
     let answer = async {
         access::to_delete(&state, &visitor.caller, &name).await?;
         let session = SessionView::open(&state, &visitor.caller, &name).await?.session;
         let id = session.session_id;
-        let messages = stored_count(session.message_count, "message", "messages");
-        let (user, started) = (short(session.user_id), Moment::new(session.started_at));
-        Ok(shown(StatusCode::OK, &AskPage { frame: frame(), id, user, started, messages }))
+        let messages = format_stored_count(session.message_count, "message", "messages");
+        let (user, started) = (short_id(session.user_id), Moment::new(session.started_at));
+        Ok(render_page(StatusCode::OK, &ConfirmPage { layout: layout(), id, user, started, messages }))
     };
-    answer.await.map_err(|problem: Problem| Trouble::of(problem, frame()))
+    answer.await.map_err(|problem: Problem| ErrorPage::new(problem, layout()))
 }
 
 /// Deletes the session.
-pub(super) async fn delete(
+pub(super) async fn delete_conversation(
     State(state): State<AppState>,
     visitor: Visitor,
-    Conversation(name): Conversation,
-) -> Result<Response, Trouble> {
-    let frame = || Frame::of(&visitor, Here::Conversations);
+    ConversationName(name): ConversationName,
+) -> Result<Response, ErrorPage> {
+    let layout = || Layout::for_visitor(&visitor, NavItem::Conversations);
     let answer = async {
-        let (_, gone) = deletion::delete_session(&state, &visitor.caller, &name).await?;
-        Ok(shown(StatusCode::OK, &DeletedPage { frame: frame(), gone }))
+        let (_, report) = deletion::delete_session(&state, &visitor.caller, &name).await?;
+        Ok(render_page(StatusCode::OK, &DeletedPage { layout: layout(), report }))
     };
-    answer.await.map_err(|problem: Problem| Trouble::of(problem, frame()))
+    answer.await.map_err(|problem: Problem| ErrorPage::new(problem, layout()))
 }

@@ -1,6 +1,6 @@
 //! CSRF protection of the forms. Each form has a field with a token that only the server's own pages know. This
 //! middleware moves the token into a header before the form reaches its page, and the authentication checks it there
-//! (`auth/gate.rs`). So no page can forget the check.
+//! (`auth/authenticator.rs`). So no page can forget the check.
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
-use super::page::{Frame, Trouble};
+use super::page::{ErrorPage, Layout};
 use crate::api::body;
 use crate::api::form::MAX_FORM_BYTES;
 use crate::auth::{CSRF_FIELD, CSRF_HEADER};
@@ -19,13 +19,13 @@ use crate::state::AppState;
 const LOGIN: &str = "/login";
 
 /// Passes a request on. While no identity is checked, refuses a form that none of the server's own pages has sent.
-pub(super) async fn check(State(state): State<AppState>, request: Request, next: Next) -> Response {
+pub(super) async fn check_form(State(state): State<AppState>, request: Request, next: Next) -> Response {
     if request.method() != Method::POST {
         return next.run(request).await;
     }
     match with_token_in_header(&state, request).await {
         Ok(request) => next.run(request).await,
-        Err(problem) => Trouble::of(problem, Frame::outside()).into_response(),
+        Err(problem) => ErrorPage::new(problem, Layout::without_visitor()).into_response(),
     }
 }
 
@@ -38,7 +38,7 @@ async fn with_token_in_header(state: &AppState, request: Request) -> Result<Requ
         parts.headers.insert(CSRF_HEADER, token);
     }
     if parts.uri.path() != LOGIN {
-        state.gate().check_open_form(&parts)?;
+        state.authenticator().check_open_form(&parts)?;
     }
     Ok(Request::from_parts(parts, Body::from(bytes)))
 }

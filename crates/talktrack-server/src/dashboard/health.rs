@@ -15,11 +15,11 @@ use talktrack::store::postgres::schema::Difference;
 use talktrack::store::sqlite::BooksCheck;
 use tokio::time::timeout;
 
-use super::figures::Figures;
-use super::letter::{Letter, meaning};
-use super::page::{Frame, Here, Trouble, shown};
+use super::format::{Moment, format_count, group_digits};
+use super::letter_view::{LetterView, explain_reason};
+use super::page::{ErrorPage, Layout, NavItem, render_page};
+use super::pipeline_status::PipelineStatus;
 use super::visitor::Operator;
-use super::words::{Moment, count, grouped};
 use crate::config::Database;
 use crate::error::Problem;
 use crate::schema;
@@ -29,12 +29,12 @@ use crate::state::AppState;
 const PAGE: usize = 25;
 
 /// How long the page waits for the counts and for the database.
-const PATIENCE: Duration = Duration::from_secs(3);
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Which dead letters are requested.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Wanted {
+pub(super) struct HealthQuery {
     reason: String,
     before: Option<Seq>,
 }
@@ -42,18 +42,18 @@ pub(super) struct Wanted {
 #[derive(Template)]
 #[template(path = "health.html")]
 struct HealthPage {
-    frame: Frame,
-    figures: Figures,
-    counted: Option<Counted>,
+    layout: Layout,
+    pipeline: PipelineStatus,
+    counted: Option<JournalCount>,
     schema: Schema,
-    wanted: Wanted,
-    letters: Vec<Letter>,
+    query: HealthQuery,
+    letters: Vec<LetterView>,
     /// The query of the next page of older letters.
     older: Option<String>,
 }
 
 /// The counts for this page, with the time at which they were taken.
-struct Counted {
+struct JournalCount {
     tally: BooksCheck,
     at: Moment,
 }
@@ -68,54 +68,58 @@ enum Schema {
 }
 
 /// Returns the page.
-pub(super) async fn page(
+pub(super) async fn show_health(
     State(state): State<AppState>,
     Operator(visitor): Operator,
-    Query(wanted): Query<Wanted>,
-) -> Result<Response, Trouble> {
-    let frame = Frame::of(&visitor, Here::Health);
-    let reason = Some(wanted.reason.clone()).filter(|reason| !reason.is_empty());
+    Query(query): Query<HealthQuery>,
+) -> Result<Response, ErrorPage> {
+    let layout = Layout::for_visitor(&visitor, NavItem::Health);
+    let reason = Some(query.reason.clone()).filter(|reason| !reason.is_empty());
     let (tally, schema, letters) = tokio::join!(
-        timeout(PATIENCE, state.local().check_books()),
-        compare(&state),
-        state.local().newest_dead_letters(reason, wanted.before, PAGE),
+        timeout(DATABASE_TIMEOUT, state.local().check_books()),
+        compare_schema(&state),
+        state.local().newest_dead_letters(reason, query.before, PAGE),
     );
-    let unreadable =
-        |error| Trouble::of(Problem::store_unavailable(&error), Frame::of(&visitor, Here::Health));
+    let unreadable = |error| {
+        ErrorPage::new(Problem::store_unavailable(&error), Layout::for_visitor(&visitor, NavItem::Health))
+    };
     let letters = letters.map_err(unreadable)?;
     let counted = tally.ok().transpose().map_err(unreadable)?;
-    let counted = counted.map(|tally| Counted { tally, at: Moment::new(now()) });
-    let older = letters.last().filter(|_| letters.len() == PAGE).map(|letter| wanted.query(letter.seq));
-    let letters = letters.into_iter().map(Letter::of).collect();
-    let figures = Figures::of(&state);
-    Ok(shown(StatusCode::OK, &HealthPage { frame, figures, counted, schema, wanted, letters, older }))
+    let counted = counted.map(|tally| JournalCount { tally, at: Moment::new(now()) });
+    let older = letters.last().filter(|_| letters.len() == PAGE).map(|letter| query.older_than(letter.seq));
+    let letters = letters.into_iter().map(LetterView::new).collect();
+    let pipeline = PipelineStatus::new(&state);
+    Ok(render_page(StatusCode::OK, &HealthPage { layout, pipeline, counted, schema, query, letters, older }))
 }
 
 /// Returns the current state of the pipeline, for the script.
-pub(super) async fn figures(State(state): State<AppState>, _: Operator) -> Result<Response, Trouble> {
-    Ok(shown(StatusCode::OK, &Figures::of(&state)))
+pub(super) async fn show_pipeline_status(
+    State(state): State<AppState>,
+    _: Operator,
+) -> Result<Response, ErrorPage> {
+    Ok(render_page(StatusCode::OK, &PipelineStatus::new(&state)))
 }
 
 fn now() -> Timestamp {
     SystemClock.now()
 }
 
-async fn compare(state: &AppState) -> Schema {
+async fn compare_schema(state: &AppState) -> Schema {
     let Database::Postgres(address) = &state.config().database else { return Schema::Kept };
-    match timeout(PATIENCE, ask(address)).await {
+    match timeout(DATABASE_TIMEOUT, read_differences(address)).await {
         Ok(compared) => compared,
-        Err(_) => Schema::Unknown(format!("the database gave no answer within {PATIENCE:?}")),
+        Err(_) => Schema::Unknown(format!("the database gave no answer within {DATABASE_TIMEOUT:?}")),
     }
 }
 
-async fn ask(address: &Address) -> Schema {
-    let compared = async { schema::differences(&schema::connect(address).await?).await };
+async fn read_differences(address: &Address) -> Schema {
+    let compared = async { schema::differences(&schema::connect_to_database(address).await?).await };
     compared.await.map_or_else(|failure| Schema::Unknown(failure.to_string()), Schema::Compared)
 }
 
-impl Wanted {
+impl HealthQuery {
     /// Returns the query for the letters before this one.
-    fn query(&self, before: Seq) -> String {
+    fn older_than(&self, before: Seq) -> String {
         let mut query = form_urlencoded::Serializer::new(String::new());
         if !self.reason.is_empty() {
             query.append_pair("reason", &self.reason);

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{AppendHeaders, IntoResponse, Redirect, Response};
 use serde::Deserialize;
 
-use super::page::{Frame, Trouble, shown};
+use super::page::{ErrorPage, Layout, render_page};
 use crate::api::form::FormBody;
 use crate::audit::{self, Actor};
 use crate::auth::{Admission, cookie};
@@ -20,67 +20,73 @@ use crate::state::AppState;
 #[derive(Template)]
 #[template(path = "login.html")]
 struct LoginPage {
-    frame: Frame,
+    layout: Layout,
     next: String,
     /// Why the last attempt failed.
-    trouble: Option<String>,
+    error: Option<String>,
 }
 
 /// The page that the person wanted to visit.
 #[derive(Deserialize)]
-pub(super) struct Way {
+pub(super) struct LoginQuery {
     #[serde(default)]
     next: String,
 }
 
 /// The fields of the login form.
 #[derive(Deserialize)]
-pub(super) struct Entry {
+pub(super) struct LoginForm {
     token: String,
     #[serde(default)]
     next: String,
 }
 
 /// Returns the login form.
-pub(super) async fn page(State(state): State<AppState>, Query(way): Query<Way>) -> Response {
-    if state.gate().is_open() {
+pub(super) async fn show_login(State(state): State<AppState>, Query(query): Query<LoginQuery>) -> Response {
+    if state.authenticator().is_open() {
         return Redirect::to("/").into_response();
     }
-    shown(StatusCode::OK, &LoginPage { frame: Frame::outside(), next: within(way.next), trouble: None })
+    render_page(
+        StatusCode::OK,
+        &LoginPage { layout: Layout::without_visitor(), next: local_path(query.next), error: None },
+    )
 }
 
 /// Begins a login with a valid key or token.
-pub(super) async fn enter(
+pub(super) async fn log_in(
     State(state): State<AppState>,
     client: Option<Extension<ClientAddress>>,
     over_tls: Option<Extension<OverTls>>,
     headers: HeaderMap,
-    FormBody(entry): FormBody<Entry>,
+    FormBody(form): FormBody<LoginForm>,
 ) -> Response {
-    let (token, next) = (entry.token.trim(), within(entry.next));
+    let (token, next) = (form.token.trim(), local_path(form.next));
     let from = client.map(|Extension(ClientAddress(address))| address);
     if !origin::is_own_page(&headers, &state.config().allowed_origins) {
-        return refuse(next, Problem::forbidden("Origin: the form was sent by another page; log in here"));
+        return render_refusal(
+            next,
+            Problem::forbidden("Origin: the form was sent by another page; log in here"),
+        );
     }
-    if state.gate().is_open() {
+    if state.authenticator().is_open() {
         return Redirect::to(&next).into_response();
     }
-    match state.gate().log_in(token, from).await {
+    match state.authenticator().log_in(token, from).await {
         Ok((id, caller)) => {
             state.audit().record(audit::Entry::new(caller.actor(), "login", from));
-            let kept = cookie::keep(&id, is_over_tls(over_tls));
+            let kept = cookie::login_cookie(&id, is_over_tls(over_tls));
             (AppendHeaders(kept.map(|kept| (SET_COOKIE, kept))), Redirect::to(&next)).into_response()
         }
         Err(problem) => {
             let failed = audit::Entry::new(Actor::Unknown, "login.failed", from.map(neighbourhood));
             state.audit().record_once(failed.status(problem.status().as_u16()));
-            refuse(next, problem)
+            render_refusal(next, problem)
         }
     }
 }
 
 /// Ends the login.
-pub(super) async fn leave(
+pub(super) async fn log_out(
     State(state): State<AppState>,
     client: Option<Extension<ClientAddress>>,
     over_tls: Option<Extension<OverTls>>,
@@ -88,15 +94,15 @@ pub(super) async fn leave(
 ) -> Response {
     match admission {
         Ok(admission) => {
-            state.gate().log_out(&admission);
+            state.authenticator().log_out(&admission);
             let from = client.map(|Extension(ClientAddress(address))| address);
             state.audit().record(audit::Entry::new(admission.caller.actor(), "logout", from));
         }
         // The login had already ended.
         Err(problem) if problem.status() == StatusCode::UNAUTHORIZED => {}
-        Err(problem) => return Trouble::of(problem, Frame::outside()).into_response(),
+        Err(problem) => return ErrorPage::new(problem, Layout::without_visitor()).into_response(),
     }
-    let forgotten = cookie::forget(is_over_tls(over_tls));
+    let forgotten = cookie::expired_cookie(is_over_tls(over_tls));
     (AppendHeaders(forgotten.map(|forgotten| (SET_COOKIE, forgotten))), Redirect::to("/login"))
         .into_response()
 }
@@ -105,14 +111,14 @@ fn is_over_tls(extension: Option<Extension<OverTls>>) -> bool {
     extension.is_some_and(|Extension(OverTls(is_over_tls))| is_over_tls)
 }
 
-fn refuse(next: String, problem: Problem) -> Response {
+fn render_refusal(next: String, problem: Problem) -> Response {
     let status = problem.status();
-    let trouble = Some(problem.into_detail());
-    shown(status, &LoginPage { frame: Frame::outside(), next, trouble })
+    let error = Some(problem.into_detail());
+    render_page(status, &LoginPage { layout: Layout::without_visitor(), next, error })
 }
 
 /// Returns `next` if it is a path on this server, otherwise `/`. Browsers would resolve `//` and `/\` to another host.
-fn within(next: String) -> String {
+fn local_path(next: String) -> String {
     let mut characters = next.chars();
     let is_within = characters.next() == Some('/')
         && !matches!(characters.next(), Some('/' | '\\'))
@@ -126,10 +132,10 @@ mod tests {
 
     #[test]
     fn one_is_never_sent_elsewhere() {
-        assert_eq!(within("/sessions/1?after=2".into()), "/sessions/1?after=2");
+        assert_eq!(local_path("/sessions/1?after=2".into()), "/sessions/1?after=2");
         for elsewhere in ["", "//evil.example", "/\\evil.example", "https://evil.example", "/\t/evil.example"]
         {
-            assert_eq!(within(elsewhere.into()), "/", "{elsewhere}");
+            assert_eq!(local_path(elsewhere.into()), "/", "{elsewhere}");
         }
     }
 }

@@ -6,8 +6,8 @@ use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
 use super::assets;
+use super::format::short_id;
 use super::visitor::Visitor;
-use super::words::short;
 use crate::auth::Caller;
 use crate::error::Problem;
 
@@ -18,47 +18,53 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 
 /// Which page the frame surrounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Here {
+pub(super) enum NavItem {
     Conversations,
-    Numbers,
+    Stats,
     Talk,
     Health,
     Elsewhere,
 }
 
 /// The values that the frame around every page needs.
-pub(super) struct Frame {
-    here: Here,
+pub(super) struct Layout {
+    nav_item: NavItem,
     /// Who is logged in; `None` if no identity is checked.
     pub(super) who: Option<String>,
     /// True if the visitor has not logged in yet, so that the page shows no navigation.
-    pub(super) is_outside: bool,
+    pub(super) hides_nav: bool,
     /// True if the visitor is an operator of the server.
     pub(super) is_operator: bool,
     /// The CSRF token that the forms and scripts of the page send.
     csrf: String,
 }
 
-impl Frame {
-    pub(super) fn of(visitor: &Visitor, here: Here) -> Self {
+impl Layout {
+    pub(super) fn for_visitor(visitor: &Visitor, nav_item: NavItem) -> Self {
         let Visitor { caller, csrf } = visitor;
         let is_operator = caller.require_operator().is_ok();
-        Self { here, who: name(caller), is_outside: false, is_operator, csrf: csrf.clone() }
+        Self { nav_item, who: caller_name(caller), hides_nav: false, is_operator, csrf: csrf.clone() }
     }
 
-    pub(super) fn outside() -> Self {
-        Self { here: Here::Elsewhere, who: None, is_outside: true, is_operator: false, csrf: String::new() }
+    pub(super) fn without_visitor() -> Self {
+        Self {
+            nav_item: NavItem::Elsewhere,
+            who: None,
+            hides_nav: true,
+            is_operator: false,
+            csrf: String::new(),
+        }
     }
 
-    pub(super) fn is(&self, here: &str) -> bool {
-        let name = match self.here {
-            Here::Conversations => "conversations",
-            Here::Numbers => "numbers",
-            Here::Talk => "talk",
-            Here::Health => "health",
-            Here::Elsewhere => "",
+    pub(super) fn is_current(&self, nav_item: &str) -> bool {
+        let name = match self.nav_item {
+            NavItem::Conversations => "conversations",
+            NavItem::Stats => "stats",
+            NavItem::Talk => "talk",
+            NavItem::Health => "health",
+            NavItem::Elsewhere => "",
         };
-        name == here
+        name == nav_item
     }
 
     /// Returns the CSRF token of the page.
@@ -67,21 +73,21 @@ impl Frame {
     }
 
     pub(super) fn asset(&self, name: &str) -> String {
-        assets::address(name)
+        assets::asset_url(name)
     }
 }
 
 /// Returns the name of the logged-in caller.
-fn name(caller: &Caller) -> Option<String> {
+fn caller_name(caller: &Caller) -> Option<String> {
     match caller {
         Caller::Anyone => None,
         Caller::Key(key) => Some(format!("key {}", key.name)),
-        Caller::User(user) => Some(format!("user {}", short(user.user_id))),
+        Caller::User(user) => Some(format!("user {}", short_id(user.user_id))),
     }
 }
 
 /// Renders a page, or a part of one for a script.
-pub(super) fn shown(status: StatusCode, page: &impl Template) -> Response {
+pub(super) fn render_page(status: StatusCode, page: &impl Template) -> Response {
     let html = match page.render() {
         Ok(html) => html,
         Err(error) => {
@@ -101,19 +107,19 @@ pub(super) fn shown(status: StatusCode, page: &impl Template) -> Response {
 
 /// The response that replaces a page after an error.
 #[derive(Debug)]
-pub(super) struct Trouble(Response);
+pub(super) struct ErrorPage(Response);
 
 #[derive(Template)]
-#[template(path = "trouble.html")]
-struct TroublePage {
-    frame: Frame,
+#[template(path = "error.html")]
+struct ErrorTemplate {
+    layout: Layout,
     heading: &'static str,
     detail: String,
 }
 
-impl Trouble {
+impl ErrorPage {
     /// Renders the error as a page.
-    pub(super) fn of(problem: Problem, frame: Frame) -> Self {
+    pub(super) fn new(problem: Problem, layout: Layout) -> Self {
         let status = problem.status();
         let heading = match status {
             StatusCode::NOT_FOUND => "There is nothing here",
@@ -123,7 +129,7 @@ impl Trouble {
             _ => "This did not work",
         };
         let retry_after = problem.retry_after();
-        let mut page = shown(status, &TroublePage { frame, heading, detail: problem.into_detail() });
+        let mut page = render_page(status, &ErrorTemplate { layout, heading, detail: problem.into_detail() });
         if let Some(seconds) = retry_after {
             page.headers_mut().insert(RETRY_AFTER, seconds.into());
         }
@@ -131,20 +137,20 @@ impl Trouble {
     }
 
     /// Redirects an unauthenticated visitor to the login, which leads back to this page.
-    pub(super) fn log_in(from: &Uri) -> Self {
+    pub(super) fn redirect_to_login(from: &Uri) -> Self {
         let back = from.path_and_query().map_or("/", |path| path.as_str());
         let query = form_urlencoded::Serializer::new(String::new()).append_pair("next", back).finish();
         Self(axum::response::Redirect::to(&format!("/login?{query}")).into_response())
     }
 }
 
-impl From<Problem> for Trouble {
+impl From<Problem> for ErrorPage {
     fn from(problem: Problem) -> Self {
-        Self::of(problem, Frame { is_outside: false, ..Frame::outside() })
+        Self::new(problem, Layout { hides_nav: false, ..Layout::without_visitor() })
     }
 }
 
-impl IntoResponse for Trouble {
+impl IntoResponse for ErrorPage {
     fn into_response(self) -> Response {
         self.0
     }

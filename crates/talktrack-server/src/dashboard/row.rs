@@ -7,10 +7,10 @@ use talktrack::store::{Rows, SessionPreview, SessionRow};
 use talktrack::{ReadError, Role, Status, Stored};
 use uuid::Uuid;
 
-use super::words::{Moment, count, duration, hue, short, stored_count};
+use super::format::{Moment, format_count, format_duration, format_stored_count, short_id, user_hue};
 
 /// A row of the list for the template.
-pub(super) struct Row {
+pub(super) struct ListedSession {
     pub(super) id: Uuid,
     pub(super) user_id: String,
     pub(super) user: String,
@@ -24,19 +24,19 @@ pub(super) struct Row {
     pub(super) interruptions: u64,
 }
 
-impl Row {
+impl ListedSession {
     fn new(session: &SessionRow, preview: Option<SessionPreview>) -> Self {
         Self {
             id: session.session_id,
             user_id: session.user_id.map(|id| id.to_string()).unwrap_or_default(),
-            user: short(session.user_id),
-            hue: hue(session.user_id),
+            user: short_id(session.user_id),
+            hue: user_hue(session.user_id),
             started: Moment::new(session.started_at.clone()),
-            duration: duration(seconds(session)),
-            messages: stored_count(session.message_count, "message", "messages"),
+            duration: format_duration(duration_seconds(session)),
+            messages: format_stored_count(session.message_count, "message", "messages"),
             status: session.status.clone(),
             interruptions: preview.as_ref().map_or(0, |preview| preview.interruptions),
-            last: preview.map(|preview| (speaker(&preview.last_role).to_owned(), preview.last_words)),
+            last: preview.map(|preview| (speaker_name(&preview.last_role).to_owned(), preview.last_words)),
         }
     }
 
@@ -50,31 +50,34 @@ impl Row {
     }
 
     pub(super) fn interruptions(&self) -> String {
-        count(self.interruptions, "interruption", "interruptions")
+        format_count(self.interruptions, "interruption", "interruptions")
     }
 
     /// Returns the label of the row for screen readers.
     pub(super) fn label(&self) -> String {
         let live = if self.is_live() { ", live" } else { "" };
-        format!("Conversation of user {}, {}{live}", self.user, self.started.shown())
+        format!("Conversation of user {}, {}{live}", self.user, self.started.to_short())
     }
 }
 
 /// Returns the rows of these sessions, in the same order.
-pub(super) async fn rows(rows: &dyn Rows, sessions: Vec<SessionRow>) -> Result<Vec<Row>, ReadError> {
+pub(super) async fn load_rows(
+    rows: &dyn Rows,
+    sessions: Vec<SessionRow>,
+) -> Result<Vec<ListedSession>, ReadError> {
     let ids: Vec<_> = sessions.iter().map(|session| session.session_id).collect();
     let previews = rows.session_previews(&ids).await?;
     let mut previews: HashMap<_, _> =
         previews.into_iter().map(|preview| (preview.session_id, preview)).collect();
     let row = |session: SessionRow| {
         let preview = previews.remove(&session.session_id);
-        Row::new(&session, preview)
+        ListedSession::new(&session, preview)
     };
     Ok(sessions.into_iter().map(row).collect())
 }
 
 /// Returns how long the session lasted, or has lasted so far, in seconds.
-pub(super) fn seconds(session: &SessionRow) -> f64 {
+pub(super) fn duration_seconds(session: &SessionRow) -> f64 {
     let until = session.ended_at.clone().unwrap_or_else(|| SystemClock.now().into());
     let known = until.known().zip(session.started_at.known());
     let counted = known.map_or(0.0, |(until, start)| until.seconds_since(start));
@@ -82,7 +85,7 @@ pub(super) fn seconds(session: &SessionRow) -> f64 {
 }
 
 /// Returns the name of a role for people. A role that another program wrote is returned unchanged.
-pub(super) fn speaker(role: &Stored<Role>) -> &str {
+pub(super) fn speaker_name(role: &Stored<Role>) -> &str {
     match role.known() {
         Some(Role::User) => "User",
         Some(Role::Assistant) => "Agent",

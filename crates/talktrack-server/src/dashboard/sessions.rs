@@ -9,9 +9,9 @@ use talktrack::store::{Rows, SessionCursor, SessionFilter, SessionRow};
 use talktrack::{Status, Timestamp};
 use uuid::Uuid;
 
-use super::found::{self, Found};
-use super::page::{Frame, Here, Trouble, shown};
-use super::row::{self, Row};
+use super::page::{ErrorPage, Layout, NavItem, render_page};
+use super::row::{self, ListedSession};
+use super::search_results::{self, FoundSession};
 use super::visitor::Visitor;
 use crate::access;
 use crate::api::query::Cursor;
@@ -27,7 +27,7 @@ const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
 /// The fields of the form as sent. Browsers send empty fields too.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Wanted {
+pub(super) struct SessionsQuery {
     pub(super) q: String,
     pub(super) user: String,
     pub(super) status: String,
@@ -39,9 +39,9 @@ pub(super) struct Wanted {
 #[derive(Template)]
 #[template(path = "sessions.html")]
 struct SessionsPage {
-    frame: Frame,
-    wanted: Wanted,
-    trouble: Option<String>,
+    layout: Layout,
+    query: SessionsQuery,
+    error: Option<String>,
     list: List,
     /// The query of the next page.
     older: Option<String>,
@@ -50,68 +50,75 @@ struct SessionsPage {
 }
 
 enum List {
-    Rows(Vec<Row>),
-    Found(Vec<Found>),
+    Rows(Vec<ListedSession>),
+    Found(Vec<FoundSession>),
 }
 
 /// Returns the page.
-pub(super) async fn page(
+pub(super) async fn show_sessions(
     State(state): State<AppState>,
     visitor: Visitor,
     headers: axum::http::HeaderMap,
-    Query(wanted): Query<Wanted>,
-) -> Result<Response, Trouble> {
-    let frame = || Frame::of(&visitor, Here::Conversations);
-    let rows = access::rows(&state, &visitor.caller).map_err(|problem| Trouble::of(problem, frame()))?;
+    Query(query): Query<SessionsQuery>,
+) -> Result<Response, ErrorPage> {
+    let layout = || Layout::for_visitor(&visitor, NavItem::Conversations);
+    let rows =
+        access::open_rows(&state, &visitor.caller).map_err(|problem| ErrorPage::new(problem, layout()))?;
     let host = headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or("127.0.0.1:8080").to_owned();
-    let listed = list(&*rows, &visitor.caller, &wanted).await;
-    let (status, trouble, list, cursor) = match listed {
+    let listed = load_list(&*rows, &visitor.caller, &query).await;
+    let (status, error, list, cursor) = match listed {
         Ok((list, cursor)) => (StatusCode::OK, None, list, cursor),
         Err(problem) => (problem.status(), Some(problem.into_detail()), List::Rows(Vec::new()), None),
     };
-    let older = cursor.map(|cursor| Wanted { cursor, ..wanted.clone() }.query());
-    Ok(shown(status, &SessionsPage { frame: frame(), wanted, trouble, list, older, host }))
+    let older = cursor.map(|cursor| SessionsQuery { cursor, ..query.clone() }.to_query_string());
+    Ok(render_page(status, &SessionsPage { layout: layout(), query, error, list, older, host }))
 }
 
-async fn list(rows: &dyn Rows, caller: &Caller, wanted: &Wanted) -> Result<(List, Option<String>), Problem> {
-    let filter = wanted.filter(caller)?;
-    if let Some(query) = wanted.query_words()? {
-        let (found, cursor) = found::find(rows, query, &filter, wanted.place()?, PAGE).await?;
+async fn load_list(
+    rows: &dyn Rows,
+    caller: &Caller,
+    query: &SessionsQuery,
+) -> Result<(List, Option<String>), Problem> {
+    let filter = query.to_filter(caller)?;
+    if let Some(words) = query.query_words()? {
+        let (found, cursor) =
+            search_results::search_sessions(rows, words, &filter, query.start_cursor()?, PAGE).await?;
         return Ok((List::Found(found), cursor));
     }
-    let sessions = rows.sessions(filter, wanted.place::<SessionCursor>()?, PAGE).await;
+    let sessions = rows.sessions(filter, query.start_cursor::<SessionCursor>()?, PAGE).await;
     let sessions = sessions.map_err(|error| Problem::store_unavailable(&error))?;
     let cursor = sessions.last_before_more().map(SessionRow::cursor);
-    let list = row::rows(rows, sessions.rows).await.map_err(|error| Problem::store_unavailable(&error))?;
+    let list =
+        row::load_rows(rows, sessions.rows).await.map_err(|error| Problem::store_unavailable(&error))?;
     Ok((List::Rows(list), cursor.map(|cursor| Cursor(cursor).to_string())))
 }
 
-impl Wanted {
-    fn filter(&self, caller: &Caller) -> Result<SessionFilter, Problem> {
-        let user = given(&self.user).map(str::parse::<Uuid>).transpose();
+impl SessionsQuery {
+    fn to_filter(&self, caller: &Caller) -> Result<SessionFilter, Problem> {
+        let user = non_empty(&self.user).map(str::parse::<Uuid>).transpose();
         let user = user.map_err(|_| Problem::invalid("User: must be a complete user id (a UUID)"))?;
-        let status = match given(&self.status) {
+        let status = match non_empty(&self.status) {
             None => None,
             Some(word) => {
                 Some(Status::parse(word).ok_or_else(|| Problem::invalid("Status: no such status"))?)
             }
         };
         Ok(SessionFilter {
-            user_id: caller.speaks_for(user)?,
+            user_id: caller.resolve_user(user)?,
             status,
-            since: day(&self.from, "From")?,
-            until: day(&self.to, "To")?.map(|day| day.plus(DAY)),
+            since: parse_day(&self.from, "From")?,
+            until: parse_day(&self.to, "To")?.map(|day| day.plus(DAY)),
             matching: None,
         })
     }
 
     fn query_words(&self) -> Result<Option<talktrack::search::Query>, Problem> {
-        let query = given(&self.q).map(str::parse).transpose();
+        let query = non_empty(&self.q).map(str::parse).transpose();
         query.map_err(|error| Problem::invalid(format_args!("Search: {error}")))
     }
 
-    fn place<T: crate::api::query::Place>(&self) -> Result<Option<T>, Problem> {
-        let cursor = given(&self.cursor).map(str::parse::<Cursor<T>>).transpose();
+    fn start_cursor<T: crate::api::query::CursorPosition>(&self) -> Result<Option<T>, Problem> {
+        let cursor = non_empty(&self.cursor).map(str::parse::<Cursor<T>>).transpose();
         let cursor = cursor.map_err(|error| Problem::invalid(format_args!("cursor: {error}")))?;
         Ok(cursor.map(|Cursor(place)| place))
     }
@@ -120,16 +127,16 @@ impl Wanted {
     fn is_filtered(&self) -> bool {
         [&self.q, &self.user, &self.status, &self.from, &self.to]
             .into_iter()
-            .any(|field| given(field).is_some())
+            .any(|field| non_empty(field).is_some())
     }
 
     /// True if a conversation that begins now belongs on this page.
     fn is_live(&self) -> bool {
-        given(&self.q).is_none() && given(&self.cursor).is_none()
+        non_empty(&self.q).is_none() && non_empty(&self.cursor).is_none()
     }
 
     /// Returns the fields as a URL query.
-    fn query(&self) -> String {
+    fn to_query_string(&self) -> String {
         let fields = [
             ("q", &self.q),
             ("user", &self.user),
@@ -138,17 +145,17 @@ impl Wanted {
             ("to", &self.to),
             ("cursor", &self.cursor),
         ];
-        let given = fields.into_iter().filter(|(_, value)| given(value).is_some());
+        let given = fields.into_iter().filter(|(_, value)| non_empty(value).is_some());
         form_urlencoded::Serializer::new(String::new()).extend_pairs(given).finish()
     }
 }
 
-fn given(field: &str) -> Option<&str> {
+fn non_empty(field: &str) -> Option<&str> {
     Some(field.trim()).filter(|field| !field.is_empty())
 }
 
 /// Parses a day and returns its beginning in UTC. `name` is the field's name in the error.
-pub(super) fn day(field: &str, name: &str) -> Result<Option<Timestamp>, Problem> {
-    let day = given(field).map(|day| format!("{day}T00:00:00Z").parse::<Timestamp>()).transpose();
+pub(super) fn parse_day(field: &str, name: &str) -> Result<Option<Timestamp>, Problem> {
+    let day = non_empty(field).map(|day| format!("{day}T00:00:00Z").parse::<Timestamp>()).transpose();
     day.map_err(|_| Problem::invalid(format_args!("{name}: must be a day such as 2026-11-23")))
 }

@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use uuid::Uuid;
 
-use super::page::{Frame, Here, Trouble, shown};
+use super::page::{ErrorPage, Layout, NavItem, render_page};
 use super::visitor::Visitor;
 use crate::config::Scope;
 use crate::error::Problem;
@@ -16,7 +16,7 @@ use crate::state::AppState;
 #[derive(Template)]
 #[template(path = "talk.html")]
 struct TalkPage {
-    frame: Frame,
+    layout: Layout,
     /// The user of the conversation; `None` if the page chooses a random one.
     user: Option<Uuid>,
     /// The WebSocket address of the server as the browser sees it.
@@ -26,22 +26,22 @@ struct TalkPage {
 }
 
 /// Returns the page.
-pub(super) async fn page(
+pub(super) async fn show_talk(
     State(state): State<AppState>,
     visitor: Visitor,
     headers: HeaderMap,
-) -> Result<Response, Trouble> {
-    let frame = Frame::of(&visitor, Here::Talk);
+) -> Result<Response, ErrorPage> {
+    let layout = Layout::for_visitor(&visitor, NavItem::Talk);
     if let Err(problem) = visitor.caller.require(Scope::Write) {
-        return Err(Trouble::of(problem, frame));
+        return Err(ErrorPage::new(problem, layout));
     }
-    let user = visitor.caller.speaks_for(None).ok().flatten();
-    let (address, needs_token) = (address(&headers)?, !state.gate().is_open());
-    Ok(shown(StatusCode::OK, &TalkPage { frame, user, address, needs_token }))
+    let user = visitor.caller.resolve_user(None).ok().flatten();
+    let (address, needs_token) = (websocket_base(&headers)?, !state.authenticator().is_open());
+    Ok(render_page(StatusCode::OK, &TalkPage { layout, user, address, needs_token }))
 }
 
 /// Returns the WebSocket address of this server.
-fn address(headers: &HeaderMap) -> Result<String, Problem> {
+fn websocket_base(headers: &HeaderMap) -> Result<String, Problem> {
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let host = header("host").ok_or_else(|| Problem::invalid("Host: missing"))?;
     let scheme = if header("x-forwarded-proto") == Some("https") { "wss" } else { "ws" };

@@ -4,7 +4,7 @@ use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 
-use super::page::{Frame, Here, Trouble};
+use super::page::{ErrorPage, Layout, NavItem};
 use crate::access::SessionName;
 use crate::auth::{Admission, Caller};
 use crate::state::AppState;
@@ -17,27 +17,29 @@ pub(super) struct Visitor {
 }
 
 /// The conversation that the path names.
-pub(super) struct Conversation(pub(super) SessionName);
+pub(super) struct ConversationName(pub(super) SessionName);
 
-impl FromRequestParts<AppState> for Conversation {
-    type Rejection = Trouble;
+impl FromRequestParts<AppState> for ConversationName {
+    type Rejection = ErrorPage;
 
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Trouble> {
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ErrorPage> {
         Ok(Self(SessionName::from_request_parts(parts, state).await?))
     }
 }
 
 impl FromRequestParts<AppState> for Visitor {
-    type Rejection = Trouble;
+    type Rejection = ErrorPage;
 
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Trouble> {
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ErrorPage> {
         match Admission::from_request_parts(parts, state).await {
             Ok(admission) => {
-                let csrf = state.gate().csrf_token(&admission);
+                let csrf = state.authenticator().csrf_token(&admission);
                 Ok(Self { caller: admission.caller, csrf })
             }
-            Err(problem) if problem.status() == StatusCode::UNAUTHORIZED => Err(Trouble::log_in(&parts.uri)),
-            Err(problem) => Err(Trouble::of(problem, Frame::outside())),
+            Err(problem) if problem.status() == StatusCode::UNAUTHORIZED => {
+                Err(ErrorPage::redirect_to_login(&parts.uri))
+            }
+            Err(problem) => Err(ErrorPage::new(problem, Layout::without_visitor())),
         }
     }
 }
@@ -47,13 +49,13 @@ impl FromRequestParts<AppState> for Visitor {
 pub(super) struct Operator(pub(super) Visitor);
 
 impl FromRequestParts<AppState> for Operator {
-    type Rejection = Trouble;
+    type Rejection = ErrorPage;
 
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Trouble> {
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ErrorPage> {
         let visitor = Visitor::from_request_parts(parts, state).await?;
         match visitor.caller.require_operator() {
             Ok(()) => Ok(Self(visitor)),
-            Err(problem) => Err(Trouble::of(problem, Frame::of(&visitor, Here::Health))),
+            Err(problem) => Err(ErrorPage::new(problem, Layout::for_visitor(&visitor, NavItem::Health))),
         }
     }
 }

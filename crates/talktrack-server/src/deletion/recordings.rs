@@ -18,7 +18,7 @@ pub(crate) async fn remove(state: &AppState, session_id: Uuid) -> Option<u64> {
         Ok(count) => Some(count as u64),
         Err(error) => {
             error.log("the recordings of a deleted session cannot be removed yet");
-            tokio::spawn(insist(state.clone(), session_id));
+            tokio::spawn(remove_until_done(state.clone(), session_id));
             None
         }
     }
@@ -26,7 +26,7 @@ pub(crate) async fn remove(state: &AppState, session_id: Uuid) -> Option<u64> {
 
 /// Removes recordings of deleted sessions that an earlier run of the server has left.
 pub(crate) async fn catch_up(state: AppState) {
-    let sessions = match state.audio().sessions().await {
+    let sessions = match state.audio().list_sessions().await {
         Ok(sessions) => sessions,
         Err(error) => return error.log("cannot look for recordings of deleted sessions"),
     };
@@ -37,7 +37,7 @@ pub(crate) async fn catch_up(state: AppState) {
     }
 }
 
-async fn insist(state: AppState, session_id: Uuid) {
+async fn remove_until_done(state: AppState, session_id: Uuid) {
     let mut stopping = state.watch_stop();
     let removed = async {
         loop {

@@ -17,7 +17,7 @@ pub(crate) struct Remaining {
 }
 
 /// Lists the files in quarantine. They are damaged, so their contents are not examined.
-pub(super) async fn find(state: &AppState) -> Vec<Remaining> {
+pub(super) async fn find_remaining(state: &AppState) -> Vec<Remaining> {
     let file = state.config().local_file();
     let kept = spawn_blocking(move || talktrack::quarantines(&file)).await.unwrap_or_default();
     let name = |path: &std::path::PathBuf| Some(path.file_name()?.to_string_lossy().into_owned());

@@ -28,7 +28,7 @@ impl Event {
         owner: Option<Uuid>,
         data: &impl Serialize,
     ) -> Self {
-        let bytes = frame(Some(seq), name(kind), data).into();
+        let bytes = format_event(Some(seq), event_name(kind), data).into();
         Self { seq, session_id, owner, bytes }
     }
 
@@ -39,7 +39,7 @@ impl Event {
 }
 
 /// Returns the name of the event on the wire.
-fn name(kind: ChangeKind) -> &'static str {
+fn event_name(kind: ChangeKind) -> &'static str {
     match kind {
         ChangeKind::SessionStarted => "session.started",
         ChangeKind::SessionUpdated => "session.updated",
@@ -50,24 +50,24 @@ fn name(kind: ChangeKind) -> &'static str {
 }
 
 /// Encodes the last event of a stream, with the reason. The codes are those of the protocol.
-pub(crate) fn closing(code: &str, message: &str) -> Bytes {
-    frame(None, "closing", &json!({"code": code, "message": message})).into()
+pub(crate) fn closing_event(code: &str, message: &str) -> Bytes {
+    format_event(None, "closing", &json!({"code": code, "message": message})).into()
 }
 
 /// Encodes an event that reports missing events between `after` and `place`.
-pub(crate) fn gap(after: Seq, place: Seq) -> Bytes {
+pub(crate) fn gap_event(after: Seq, place: Seq) -> Bytes {
     let message =
         "events that came after this id are no longer kept; read what you need of them from the lists";
-    frame(Some(place), "gap", &json!({"last_event_id": after, "message": message})).into()
+    format_event(Some(place), "gap", &json!({"last_event_id": after, "message": message})).into()
 }
 
 /// Encodes a heartbeat. If `place` is given, the heartbeat advances the client's last event id past events that were
 /// not for it. No client reports a heartbeat as an event.
-pub(crate) fn mark(place: Option<Seq>) -> Bytes {
+pub(crate) fn position_event(place: Option<Seq>) -> Bytes {
     place.map_or(Bytes::from_static(b":\n\n"), |place| format!("id: {place}\n\n").into())
 }
 
-fn frame(id: Option<Seq>, name: &str, data: &impl Serialize) -> String {
+fn format_event(id: Option<Seq>, name: &str, data: &impl Serialize) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
     if let Some(id) = id {
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn data_are_one_line_whatever_is_in_them() {
         let metadata = JsonObject::parse("{\"a\":\n[1,\r\n2],\"b\":\"\\n\"}").unwrap();
-        let text = frame(Some(7), "message", &metadata);
+        let text = format_event(Some(7), "message", &metadata);
         let lines: Vec<_> = text.split('\n').collect();
         assert_eq!((lines.len(), lines[0], lines[1]), (5, "id: 7", "event: message"));
         let data = lines[2].strip_prefix("data: ").unwrap();
@@ -97,6 +97,6 @@ mod tests {
 
     #[test]
     fn a_mark_is_no_event() {
-        assert_eq!((mark(Some(7)), mark(None)), ("id: 7\n\n".into(), ":\n\n".into()));
+        assert_eq!((position_event(Some(7)), position_event(None)), ("id: 7\n\n".into(), ":\n\n".into()));
     }
 }

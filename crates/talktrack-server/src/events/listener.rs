@@ -9,13 +9,13 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::event::Event;
-use super::ring::Taken;
-use super::source::Page;
-use super::{PAUSE, Place};
+use super::ring::RingRead;
+use super::source::EventPage;
+use super::{ListenerPermit, PAUSE};
 
 /// Which events a listener receives. `None` does not restrict the events.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Filter {
+pub(crate) struct EventFilter {
     pub(crate) session_id: Option<Uuid>,
     /// The user whose sessions the events must belong to.
     pub(crate) user_id: Option<Uuid>,
@@ -25,10 +25,10 @@ pub(crate) struct Listener {
     place: Seq,
     /// The last id that was sent to the client.
     told: Seq,
-    filter: Filter,
+    filter: EventFilter,
     head: watch::Receiver<Seq>,
     /// Frees the listener's place when dropped.
-    seat: Place,
+    permit: ListenerPermit,
     /// True if the listener has received the first part of the events it asked for. A gap after that means that it is
     /// too slow.
     has_begun: bool,
@@ -37,7 +37,7 @@ pub(crate) struct Listener {
 }
 
 /// What a listener receives next.
-pub(crate) enum Next {
+pub(crate) enum NextEvents {
     /// Encoded events.
     Events(Bytes),
     /// Some of the requested events were already removed when the listener connected: those after the first position
@@ -50,17 +50,17 @@ pub(crate) enum Next {
 }
 
 /// The owner of an event is not known, so it cannot be decided whether the listener may receive it.
-struct NobodyKnows;
+struct UnknownOwner;
 
-impl Filter {
-    fn admits(self, event: &Event) -> Result<bool, NobodyKnows> {
+impl EventFilter {
+    fn admits(self, event: &Event) -> Result<bool, UnknownOwner> {
         if self.session_id.is_some_and(|session| session != event.session_id) {
             return Ok(false);
         }
         match (self.user_id, event.owner) {
             (None, _) => Ok(true),
             (Some(user), Some(owner)) => Ok(user == owner),
-            (Some(_), None) => Err(NobodyKnows),
+            (Some(_), None) => Err(UnknownOwner),
         }
     }
 }
@@ -70,44 +70,48 @@ impl Listener {
     ///
     /// # Errors
     /// Fails if the file cannot be read.
-    pub(crate) async fn begin(seat: Place, filter: Filter, after: Option<Seq>) -> Result<Self, ReadError> {
-        let newest = seat.events.0.late.newest().await?;
+    pub(crate) async fn start(
+        permit: ListenerPermit,
+        filter: EventFilter,
+        after: Option<Seq>,
+    ) -> Result<Self, ReadError> {
+        let newest = permit.events.0.late.newest_seq().await?;
         // Ids belong to this node. An id beyond the newest one is of another node, so the listener starts at the newest
         // position.
         let place = after.map_or(newest, |after| after.min(newest));
-        let head = seat.events.0.head.subscribe();
-        Ok(Self { place, told: place, filter, head, seat, has_begun: after.is_none(), after_the_gap: None })
+        let head = permit.events.0.head.subscribe();
+        Ok(Self { place, told: place, filter, head, permit, has_begun: after.is_none(), after_the_gap: None })
     }
 
     /// Waits for the next events. Cancellation-safe: no event is lost if the future is dropped.
-    pub(crate) async fn next(&mut self) -> Next {
+    pub(crate) async fn next(&mut self) -> NextEvents {
         loop {
             if let Some((events, next)) = self.after_the_gap.take()
-                && let Some(next) = self.wanted(&events, next)
+                && let Some(next) = self.filter_events(&events, next)
             {
                 return next;
             }
-            let taken = self.seat.events.0.ring.lock().after(self.place);
+            let taken = self.permit.events.0.ring.lock().read_after(self.place);
             let (events, next) = match taken {
-                Taken::UpTo(_, next) if next == self.place => {
-                    // `seat` keeps the sender alive, so this cannot fail.
+                RingRead::UpTo(_, next) if next == self.place => {
+                    // `permit` keeps the sender alive, so this cannot fail.
                     let _ = self.head.changed().await;
                     continue;
                 }
-                Taken::UpTo(events, next) => (events, next),
-                Taken::Gone => match self.read().await {
-                    Page { events, next, gap: Some(place) } if !self.has_begun => {
+                RingRead::UpTo(events, next) => (events, next),
+                RingRead::Gone => match self.read_page().await {
+                    EventPage { events, next, gap: Some(place) } if !self.has_begun => {
                         let after = std::mem::replace(&mut self.place, place);
                         (self.has_begun, self.told) = (true, place);
                         self.after_the_gap = Some((events, next));
-                        return Next::Gap(after, place);
+                        return NextEvents::Gap(after, place);
                     }
-                    Page { gap: Some(_), .. } => return Next::TooSlow,
-                    Page { events, next, .. } => (events, next),
+                    EventPage { gap: Some(_), .. } => return NextEvents::TooSlow,
+                    EventPage { events, next, .. } => (events, next),
                 },
             };
             self.has_begun = true;
-            if let Some(next) = self.wanted(&events, next) {
+            if let Some(next) = self.filter_events(&events, next) {
                 return next;
             }
             // A listener that skips many events must not keep the thread from other tasks.
@@ -124,12 +128,12 @@ impl Listener {
     }
 
     /// Reads events that are no longer in the ring from the journal, when a permit is free.
-    async fn read(&self) -> Page {
-        let events = &self.seat.events.0;
+    async fn read_page(&self) -> EventPage {
+        let events = &self.permit.events.0;
         loop {
             // The semaphore is never closed, so this cannot fail.
             let turn = events.catching_up.acquire().await;
-            match events.late.page(self.place).await {
+            match events.late.read_page(self.place).await {
                 Ok(page) => return page,
                 Err(error) => tracing::debug!(%error, "cannot read events for a listener; trying again"),
             }
@@ -138,14 +142,14 @@ impl Listener {
         }
     }
 
-    fn wanted(&mut self, events: &[Arc<Event>], next: Seq) -> Option<Next> {
+    fn filter_events(&mut self, events: &[Arc<Event>], next: Seq) -> Option<NextEvents> {
         let mut wanted = Vec::new();
         for event in events {
             match self.filter.admits(event) {
                 Ok(true) => wanted.push(event),
                 Ok(false) => {}
-                Err(NobodyKnows) if wanted.is_empty() => return Some(Next::Unknown),
-                Err(NobodyKnows) => return Some(self.give(&wanted, wanted[wanted.len() - 1].seq)),
+                Err(UnknownOwner) if wanted.is_empty() => return Some(NextEvents::Unknown),
+                Err(UnknownOwner) => return Some(self.join_events(&wanted, wanted[wanted.len() - 1].seq)),
             }
             self.place = event.seq;
         }
@@ -153,17 +157,17 @@ impl Listener {
             self.place = next;
             return None;
         }
-        Some(self.give(&wanted, next))
+        Some(self.join_events(&wanted, next))
     }
 
-    fn give(&mut self, wanted: &[&Arc<Event>], next: Seq) -> Next {
+    fn join_events(&mut self, wanted: &[&Arc<Event>], next: Seq) -> NextEvents {
         self.place = next;
         self.told = wanted.last().map_or(self.told, |event| event.seq);
         if let [one] = wanted {
-            return Next::Events(one.bytes.clone());
+            return NextEvents::Events(one.bytes.clone());
         }
         let mut bytes = Vec::with_capacity(wanted.iter().map(|event| event.bytes.len()).sum());
         wanted.iter().for_each(|event| bytes.extend_from_slice(&event.bytes));
-        Next::Events(bytes.into())
+        NextEvents::Events(bytes.into())
     }
 }

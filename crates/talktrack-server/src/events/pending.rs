@@ -19,14 +19,14 @@ const REMEMBERED_BYTES: usize = 8 << 20;
 
 /// Sessions as the waiting records make them. A start describes the whole session; later records add to it.
 #[derive(Default)]
-pub(super) struct Pending(Mutex<Rows>);
+pub(super) struct Pending(Mutex<PendingRows>);
 
 /// A session as claimed by one user. If two users claim a session, there are two rows until the store decides whose it
 /// is.
 type Claim = (Uuid, Uuid);
 
 #[derive(Default)]
-struct Rows {
+struct PendingRows {
     rows: HashMap<Claim, SessionRow>,
     bytes: usize,
 }
@@ -48,7 +48,7 @@ impl Pending {
     ///
     /// # Errors
     /// Fails if only the store knows the session. The store may answer a moment later.
-    pub(super) fn session(
+    pub(super) fn session_event(
         &self,
         kind: ChangeKind,
         record: &Record,
@@ -63,7 +63,7 @@ impl Pending {
             return Ok(None);
         }
         let user = claimed_by(record).or(stored.and_then(|row| row.user_id));
-        let user = user.or(remembered.as_ref().and_then(|row| row.user_id)).ok_or_else(unknown)?;
+        let user = user.or(remembered.as_ref().and_then(|row| row.user_id)).ok_or_else(unknown_owner)?;
         // The session is another user's: the store will refuse the record.
         if stored.is_some_and(|row| row.user_id != Some(user)) {
             return Ok(None);
@@ -72,7 +72,7 @@ impl Pending {
         let known = rows.rows.get(&(session_id, user)).or(stored).cloned();
         let remembered = remembered.filter(|row| row.user_id == Some(user));
         let known = known.or_else(|| remembered.clone());
-        let mut row = pending_session::after(record, known).ok_or_else(unknown)?;
+        let mut row = pending_session::apply_record(record, known).ok_or_else(unknown_owner)?;
         if let Some(remembered) = remembered {
             row.message_count = row.message_count.max(remembered.message_count);
             row.last_event_at = row.last_event_at.take().max(remembered.last_event_at);
@@ -82,7 +82,7 @@ impl Pending {
     }
 
     /// Removes a session from the cache, because the store now has its records and knows more.
-    pub(super) fn forget(&self, session_id: Uuid) {
+    pub(super) fn forget_session(&self, session_id: Uuid) {
         let mut rows = self.0.lock();
         let claims: Vec<Claim> = rows.rows.keys().filter(|claim| claim.0 == session_id).copied().collect();
         claims.into_iter().for_each(|claim| rows.remove(claim));
@@ -100,26 +100,26 @@ fn claimed_by(record: &Record) -> Option<Uuid> {
 }
 
 /// The error for a session whose user only the store knows. The store may answer a moment later.
-fn unknown() -> ReadError {
+fn unknown_owner() -> ReadError {
     ReadError("only the store knows the user of the session".into())
 }
 
-impl Rows {
+impl PendingRows {
     fn insert(&mut self, claim: Claim, row: SessionRow) {
         self.remove(claim);
         if self.bytes > REMEMBERED_BYTES {
             *self = Self::default();
         }
-        self.bytes += bytes(&row);
+        self.bytes += row_bytes(&row);
         self.rows.insert(claim, row);
     }
 
     fn remove(&mut self, claim: Claim) {
-        self.bytes -= self.rows.remove(&claim).map_or(0, |row| bytes(&row));
+        self.bytes -= self.rows.remove(&claim).map_or(0, |row| row_bytes(&row));
     }
 }
 
-fn bytes(row: &SessionRow) -> usize {
+fn row_bytes(row: &SessionRow) -> usize {
     let words = [&row.external_id, &row.end_reason].into_iter().flatten().map(String::len);
     size_of::<SessionRow>()
         + words.sum::<usize>()
@@ -128,7 +128,7 @@ fn bytes(row: &SessionRow) -> usize {
 
 /// Makes the event for a waiting message. `stored` is the message that it revises, and `session` the row of its
 /// session, if the store was asked for them.
-pub(super) fn message(
+pub(super) fn message_event(
     kind: ChangeKind,
     waiting: &JournalRecord,
     stored: Option<&MessageRow>,
@@ -179,7 +179,7 @@ mod tests {
     }
 
     fn told(pending: &Pending, record: &Record, stored: Option<&SessionRow>) -> Option<serde_json::Value> {
-        let event = pending.session(ChangeKind::SessionUpdated, record, stored, None).ok()??;
+        let event = pending.session_event(ChangeKind::SessionUpdated, record, stored, None).ok()??;
         let text = String::from_utf8(event.bytes.to_vec()).unwrap();
         let data = text.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
         Some(serde_json::from_str(data).unwrap())
@@ -214,13 +214,13 @@ mod tests {
         let stored = SessionRow::from_start(&begun, 1);
         assert_eq!(told(&pending, &update(other), Some(&stored)), None, "the store will refuse it");
         assert_eq!(told(&pending, &update(USER), Some(&stored)).unwrap()["user_id"], USER.to_string());
-        pending.forget(SESSION);
+        pending.forget_session(SESSION);
         assert!(pending.needs_session(&update(USER)) && pending.needs_session(&update(other)));
     }
 
     #[test]
     fn what_is_remembered_has_a_bound() {
-        let mut rows = Rows::default();
+        let mut rows = PendingRows::default();
         let Body::Start(begun) = start(USER).body else { unreachable!() };
         let metadata = Some(Stored::Known(object(&format!(r#"{{"a":"{}"}}"#, "x".repeat(1 << 20)))));
         for number in 0..50 {

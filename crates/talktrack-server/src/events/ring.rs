@@ -28,7 +28,7 @@ pub(super) struct Ring {
 
 /// The events that a listener takes from the ring.
 #[derive(Debug)]
-pub(super) enum Taken {
+pub(super) enum RingRead {
     /// The next events, if any, and the position after them.
     UpTo(Vec<Arc<Event>>, Seq),
     /// The next events have been removed from the ring.
@@ -37,7 +37,7 @@ pub(super) enum Taken {
 
 impl Ring {
     /// Clears the ring and starts it at this position.
-    pub(super) fn begin(&mut self, place: Seq) {
+    pub(super) fn reset(&mut self, place: Seq) {
         *self = Self { floor: place, head: place, ..Self::default() };
     }
 
@@ -57,9 +57,9 @@ impl Ring {
     }
 
     /// Returns the events after a listener's position.
-    pub(super) fn after(&self, place: Seq) -> Taken {
+    pub(super) fn read_after(&self, place: Seq) -> RingRead {
         if place < self.floor {
-            return Taken::Gone;
+            return RingRead::Gone;
         }
         let first = self.events.partition_point(|event| event.seq <= place);
         let mut room = TAKEN_BYTES;
@@ -72,7 +72,7 @@ impl Ring {
             self.events.iter().skip(first).take(TAKEN_AT_ONCE).take_while(fits).cloned().collect();
         let is_all = first + taken.len() == self.events.len();
         let last = taken.last().map_or(place, |event| event.seq);
-        Taken::UpTo(taken, if is_all { self.head.max(place) } else { last })
+        RingRead::UpTo(taken, if is_all { self.head.max(place) } else { last })
     }
 }
 
@@ -84,39 +84,43 @@ mod tests {
         Arc::new(Event { bytes: vec![b'x'; bytes].into(), ..Event::empty(seq) })
     }
 
-    fn after(ring: &Ring, place: Seq) -> Option<(Vec<Seq>, Seq)> {
-        match ring.after(place) {
-            Taken::UpTo(events, next) => Some((events.iter().map(|event| event.seq).collect(), next)),
-            Taken::Gone => None,
+    fn read_after(ring: &Ring, place: Seq) -> Option<(Vec<Seq>, Seq)> {
+        match ring.read_after(place) {
+            RingRead::UpTo(events, next) => Some((events.iter().map(|event| event.seq).collect(), next)),
+            RingRead::Gone => None,
         }
     }
 
     #[test]
     fn each_listener_takes_what_comes_after_its_place() {
         let mut ring = Ring::default();
-        ring.begin(10);
+        ring.reset(10);
         ring.push(vec![event(12, 1), event(15, 1)], 17);
-        assert_eq!(after(&ring, 9), None);
-        assert_eq!(after(&ring, 10), Some((vec![12, 15], 17)));
-        assert_eq!(after(&ring, 12), Some((vec![15], 17)));
-        assert_eq!(after(&ring, 17), Some((vec![], 17)));
-        assert_eq!(after(&ring, 20), Some((vec![], 20)), "ahead, where the ring began anew later");
+        assert_eq!(read_after(&ring, 9), None);
+        assert_eq!(read_after(&ring, 10), Some((vec![12, 15], 17)));
+        assert_eq!(read_after(&ring, 12), Some((vec![15], 17)));
+        assert_eq!(read_after(&ring, 17), Some((vec![], 17)));
+        assert_eq!(read_after(&ring, 20), Some((vec![], 20)), "ahead, where the ring began anew later");
         ring.push(vec![], 21);
-        assert_eq!(after(&ring, 17), Some((vec![], 21)));
+        assert_eq!(read_after(&ring, 17), Some((vec![], 21)));
     }
 
     #[test]
     fn the_oldest_go_and_a_listener_takes_only_so_much_at_once() {
         let mut ring = Ring::default();
-        ring.begin(0);
+        ring.reset(0);
         (1..=20).for_each(|seq| ring.push(vec![event(seq, 1 << 20)], seq));
-        assert_eq!(after(&ring, 11), None);
-        assert_eq!(after(&ring, 12), Some((vec![13], 13)), "a large one comes alone");
-        assert_eq!(after(&ring, 19), Some((vec![20], 20)));
+        assert_eq!(read_after(&ring, 11), None);
+        assert_eq!(read_after(&ring, 12), Some((vec![13], 13)), "a large one comes alone");
+        assert_eq!(read_after(&ring, 19), Some((vec![20], 20)));
         (21..=1_000).for_each(|seq| ring.push(vec![event(seq, 10)], seq));
-        assert_eq!(after(&ring, 20).map(|(events, next)| (events.len(), next)), Some((256, 276)));
+        assert_eq!(read_after(&ring, 20).map(|(events, next)| (events.len(), next)), Some((256, 276)));
         ring.push(vec![event(2_000, RING_BYTES + 1)], 2_000);
-        assert_eq!(after(&ring, 1_999), None, "one that has no room in it is read by each for themselves");
-        assert_eq!(after(&ring, 2_000), Some((vec![], 2_000)));
+        assert_eq!(
+            read_after(&ring, 1_999),
+            None,
+            "one that has no room in it is read by each for themselves"
+        );
+        assert_eq!(read_after(&ring, 2_000), Some((vec![], 2_000)));
     }
 }

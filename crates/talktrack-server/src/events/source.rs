@@ -21,7 +21,7 @@ const AT_ONCE: usize = 50;
 const PAGE_BYTES: usize = 1 << 20;
 
 /// How long the store may take for one page.
-const PATIENCE: Duration = Duration::from_secs(5);
+const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) struct Source {
     tracker: Tracker,
@@ -34,7 +34,7 @@ pub(super) struct Source {
 }
 
 /// A page of events after a position.
-pub(super) struct Page {
+pub(super) struct EventPage {
     pub(super) events: Vec<Arc<Event>>,
     /// The position to continue from.
     pub(super) next: Seq,
@@ -44,7 +44,7 @@ pub(super) struct Page {
 
 /// What was found out about a page of changes.
 #[derive(Default)]
-struct Known {
+struct LookedUp {
     /// The records that still wait for a remote store.
     waiting: HashMap<Seq, JournalRecord>,
     sessions: HashMap<Uuid, SessionRow>,
@@ -54,7 +54,7 @@ struct Known {
 }
 
 /// Keeps only the first `first` changes, and returns the position to continue from.
-fn cut(changes: &mut Vec<Change>, first: usize, next: Seq) -> Seq {
+fn cut_at(changes: &mut Vec<Change>, first: usize, next: Seq) -> Seq {
     let next = changes.get(first).map_or(next, |change| change.seq - 1);
     changes.truncate(first);
     next
@@ -72,7 +72,7 @@ impl Source {
     }
 
     /// Returns the position of the newest change.
-    pub(super) async fn newest(&self) -> Result<Seq, ReadError> {
+    pub(super) async fn newest_seq(&self) -> Result<Seq, ReadError> {
         self.file.newest_change().await
     }
 
@@ -80,13 +80,13 @@ impl Source {
     ///
     /// # Errors
     /// Fails if the file or the store cannot be read before the first event of the page.
-    pub(super) async fn page(&self, place: Seq) -> Result<Page, ReadError> {
+    pub(super) async fn read_page(&self, place: Seq) -> Result<EventPage, ReadError> {
         let read = self.file.changes_since(place, AT_ONCE).await?;
         let (mut changes, mut next) = (read.changes, read.next);
         let gap = (!read.is_gap_free).then(|| changes.first().map_or(next, |first| first.seq - 1));
-        let (waiting, looked_up) = self.waiting(&changes).await?;
-        next = cut(&mut changes, looked_up, next);
-        let mut known = Known { waiting, ..Known::default() };
+        let (waiting, looked_up) = self.read_waiting(&changes).await?;
+        next = cut_at(&mut changes, looked_up, next);
+        let mut known = LookedUp { waiting, ..LookedUp::default() };
         if let Err(error) = self.look_up(&changes, &mut known).await {
             // The leading changes that do not need the store are not held up by it.
             let ready = changes.iter().take_while(|change| known.waiting.contains_key(&change.seq)).count();
@@ -94,7 +94,7 @@ impl Source {
             next = changes.last().ok_or(error)?.seq;
         }
         if let Some(unread) = changes.iter().position(|change| known.unread.contains(&change.seq)) {
-            next = cut(&mut changes, unread, next);
+            next = cut_at(&mut changes, unread, next);
         }
         let (mut events, mut bytes): (Vec<Arc<Event>>, usize) = (Vec::with_capacity(changes.len()), 0);
         for change in changes {
@@ -102,7 +102,7 @@ impl Source {
                 next = change.seq - 1;
                 break;
             }
-            match self.event(&change, &known) {
+            match self.make_event(&change, &known) {
                 Ok(event) => {
                     bytes += event.as_ref().map_or(0, |event| event.bytes.len());
                     events.extend(event.map(Arc::new));
@@ -114,12 +114,15 @@ impl Source {
                 }
             }
         }
-        Ok(Page { events, next, gap })
+        Ok(EventPage { events, next, gap })
     }
 
     /// Returns the waiting records of these changes, and for how many changes they were read. Large records may not all
     /// be read.
-    async fn waiting(&self, changes: &[Change]) -> Result<(HashMap<Seq, JournalRecord>, usize), ReadError> {
+    async fn read_waiting(
+        &self,
+        changes: &[Change],
+    ) -> Result<(HashMap<Seq, JournalRecord>, usize), ReadError> {
         if self.pending.is_none() || changes.is_empty() {
             return Ok((HashMap::new(), changes.len()));
         }
@@ -130,19 +133,19 @@ impl Source {
 
     /// Asks the store for the rows of changes that do not wait for it. A record leaves the journal only after the store
     /// has it.
-    async fn look_up(&self, changes: &[Change], known: &mut Known) -> Result<(), ReadError> {
+    async fn look_up(&self, changes: &[Change], known: &mut LookedUp) -> Result<(), ReadError> {
         let is_needed = changes.iter().any(|change| !known.waiting.contains_key(&change.seq));
         if !is_needed && self.tracker.health().store.is_some() {
             return Ok(());
         }
-        let asked = timeout(PATIENCE, self.ask(changes, known)).await;
+        let asked = timeout(STORE_TIMEOUT, self.read_rows(changes, known)).await;
         match asked.unwrap_or_else(|_| Err(ReadError("the store did not answer in time".into()))) {
             Err(error) if is_needed => Err(error),
             _ => Ok(()),
         }
     }
 
-    async fn ask(&self, changes: &[Change], known: &mut Known) -> Result<(), ReadError> {
+    async fn read_rows(&self, changes: &[Change], known: &mut LookedUp) -> Result<(), ReadError> {
         let is_wanted = |change: &&Change| {
             change.kind == ChangeKind::Revision || !known.waiting.contains_key(&change.seq)
         };
@@ -171,7 +174,7 @@ impl Source {
 
     /// True if the row of the session is needed: for an event of the session, or because only that row tells whose a
     /// message is.
-    fn needs_session(&self, change: &Change, known: &Known) -> bool {
+    fn needs_session(&self, change: &Change, known: &LookedUp) -> bool {
         if let (Some(pending), Some(waiting)) = (&self.pending, known.waiting.get(&change.seq)) {
             return pending.needs_session(&waiting.record);
         }
@@ -191,11 +194,11 @@ impl Source {
     ///
     /// # Errors
     /// Fails if the store is needed to tell whose the session is.
-    fn event(&self, change: &Change, known: &Known) -> Result<Option<Event>, ReadError> {
+    fn make_event(&self, change: &Change, known: &LookedUp) -> Result<Option<Event>, ReadError> {
         let Change { seq, kind, session_id, user_id, message_id } = *change;
         if kind == ChangeKind::SessionDeleted {
             if let Some(pending) = &self.pending {
-                pending.forget(session_id);
+                pending.forget_session(session_id);
             }
             let data = json!({"session_id": session_id, "user_id": user_id});
             // A deleted session's user can no longer be looked up. If the user was not recorded, the session had none.
@@ -205,11 +208,11 @@ impl Source {
         let session = known.sessions.get(&session_id);
         if let (Some(pending), Some(waiting)) = (&self.pending, known.waiting.get(&seq)) {
             if let Some(id) = message_id {
-                return Ok(pending::message(kind, waiting, known.messages.get(&id), session));
+                return Ok(pending::message_event(kind, waiting, known.messages.get(&id), session));
             }
             let claim = SessionRef { session_id, user_id: waiting.record.owner() };
             let remembered = self.tracker.session_in_memory(claim);
-            return pending.session(kind, &waiting.record, session, remembered);
+            return pending.session_event(kind, &waiting.record, session, remembered);
         }
         if let Some(id) = message_id {
             let row = known.messages.get(&id).filter(|row| row.session_id == session_id);
@@ -221,7 +224,7 @@ impl Source {
                 .map(|(row, owner)| Event::new(seq, kind, session_id, Some(owner), row)));
         }
         if let Some(pending) = &self.pending {
-            pending.forget(session_id);
+            pending.forget_session(session_id);
         }
         let row = session.filter(|row| user_id.is_none_or(|user| row.user_id == Some(user)));
         // A session without a user was written by another program. No user receives its events.

@@ -8,9 +8,9 @@ use talktrack::store::{Read as _, Rows as _, SessionFilter};
 use talktrack::{DATABASE_FILE, Options, Tracker};
 use uuid::Uuid;
 
-use crate::command::client::recording::Recording;
+use crate::command::client::recording::ReplayInput;
 use crate::command::import::importer::Importer;
-use crate::command::import::tally::Tally;
+use crate::command::import::tally::ImportTally;
 use crate::jsonl::Lines;
 use crate::wire::{ClientFrame, EndLine, Frame, FrameRef, MessageLine, StartLine};
 
@@ -61,7 +61,7 @@ fn lines(bytes: &[u8]) -> u64 {
 }
 
 fn recording(bytes: &[u8]) {
-    let recording = Recording::read(Lines::new(bytes, "input")).expect("bytes in memory can be read");
+    let recording = ReplayInput::read(Lines::new(bytes, "input")).expect("bytes in memory can be read");
     for session in &recording.sessions {
         for frame in 0..session.len() {
             let text = session.text(frame);
@@ -75,12 +75,12 @@ fn recording(bytes: &[u8]) {
     }
 }
 
-async fn import(bytes: &[u8], data_dir: &Path) -> Tally {
+async fn import(bytes: &[u8], data_dir: &Path) -> ImportTally {
     let tracker = Tracker::open(Options::new(data_dir)).expect("the directory is ours");
     let mut importer = Importer::new(tracker, true);
     let mut lines = Lines::new(bytes, "input");
     while let Some(line) = lines.next().expect("bytes in memory can be read") {
-        importer.take(&line).await.expect("a bad line stops nothing");
+        importer.import_line(&line).await.expect("a bad line stops nothing");
     }
     importer.finish().await.expect("everything is durable")
 }
@@ -107,10 +107,10 @@ async fn can_be_exported(data_dir: &Path) -> Vec<String> {
     let audit = reader.audit().await.expect("the file can be read");
     assert_eq!(audit.problems, [""; 0]);
     for session in reader.sessions(SessionFilter::default(), None, ALL).await.expect("sessions can be read") {
-        reads(&StartLine::of_row(&session));
-        EndLine::of_row(&session).iter().for_each(reads);
+        reads(&StartLine::from_row(&session));
+        EndLine::from_row(&session).iter().for_each(reads);
         let rows = reader.messages(session.session_id, None, ALL).await.expect("messages can be read");
-        rows.iter().for_each(|row| reads(&MessageLine::of_row(row)));
+        rows.iter().for_each(|row| reads(&MessageLine::from_row(row)));
         contents.extend(rows.into_iter().map(|row| row.content));
     }
     contents

@@ -55,7 +55,7 @@ fn without_notes(body: ClientFrame) -> (Option<Message>, Option<ClientFrame>) {
 }
 
 fn message_line(message: &Message, frame: &Frame) -> String {
-    let line = MessageLine::of_message(message, frame.reference.as_ref());
+    let line = MessageLine::from_message(message, frame.reference.as_ref());
     let written = serde_json::to_string(&line).expect("a message can be written");
     let back = Frame::parse(&written).expect("what we write can be read");
     assert_eq!(back.reference, frame.reference, "the mark is echoed as it came");
@@ -102,7 +102,7 @@ fn record_of(frame: &ClientFrame) -> (String, ClientFrame) {
         }
     };
     let record = Record::new(0, body);
-    let line = RecordLine::of(&record).expect("a record of this kind has a line");
+    let line = RecordLine::from_record(&record).expect("a record of this kind has a line");
     (serde_json::to_string(&line).expect("a record can be written"), expected)
 }
 

@@ -13,7 +13,7 @@ const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
 
 /// Returns the nearest address that is not a trusted proxy. Each proxy appends the address of its own client to the
 /// list.
-pub(super) fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
+pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
     let mut client = peer.to_canonical();
     let lists: Vec<_> =
         headers.get_all(X_FORWARDED_FOR).iter().filter_map(|list| list.to_str().ok()).collect();
@@ -57,7 +57,7 @@ mod tests {
         let headers =
             lists.iter().map(|list| (X_FORWARDED_FOR.parse().unwrap(), list.parse().unwrap())).collect();
         let trusted = ["10.0.0.0/8", "::1/128"].map(|network| network.parse().unwrap());
-        client(peer.parse().unwrap(), &headers, &trusted).to_string()
+        client_address(peer.parse().unwrap(), &headers, &trusted).to_string()
     }
 
     #[test]

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use metrics::counter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::counts::{CountedPlace, Counts};
+use super::counts::{CountedPermit, Counts};
 use super::{LIMITED, address};
 use crate::config::{Config, Network};
 use crate::error::Problem;
@@ -33,12 +33,12 @@ pub(crate) struct Connections {
 
 /// What a connection holds: `slot` until it ends or becomes a WebSocket, `place` until it ends.
 pub(crate) struct Admitted {
-    pub(crate) slot: (OwnedSemaphorePermit, Place),
-    pub(crate) place: Place,
+    pub(crate) slot: (OwnedSemaphorePermit, AddressPermit),
+    pub(crate) place: AddressPermit,
 }
 
 /// Counts one connection of an address until it is dropped; `None` if the connection is not counted.
-pub(crate) type Place = Option<CountedPlace<IpAddr>>;
+pub(crate) type AddressPermit = Option<CountedPermit<IpAddr>>;
 
 impl Connections {
     pub(crate) fn new(config: &Config) -> Self {
@@ -61,16 +61,16 @@ impl Connections {
     ///
     /// # Errors
     /// Returns the response to send if there is no room, in total or for this address.
-    pub(crate) fn admit(&self, peer: IpAddr) -> Result<Admitted, Problem> {
+    pub(crate) fn admit_connection(&self, peer: IpAddr) -> Result<Admitted, Problem> {
         let refused = |limit: &'static str, detail: String| {
             counter!(LIMITED, "limit" => limit).increment(1);
             Problem::busy(StatusCode::SERVICE_UNAVAILABLE, detail, RETRY_AFTER)
         };
-        let Ok(place) = self.place(&self.held, peer, self.each) else {
+        let Ok(place) = self.acquire_permit(&self.held, peer, self.each) else {
             let detail = "this address has too many connections (max_connections_per_address)";
             return Err(refused("connections_per_address", detail.to_owned()));
         };
-        let Ok(http_place) = self.place(&self.http_held, peer, self.each_http) else {
+        let Ok(http_place) = self.acquire_permit(&self.http_held, peer, self.each_http) else {
             let detail = "this address has too many connections (max_http_connections_per_address)";
             return Err(refused("http_connections_per_address", detail.to_owned()));
         };
@@ -83,8 +83,13 @@ impl Connections {
     }
 
     /// Counts one more connection of the address; `Err` if it has too many.
-    fn place(&self, counts: &Counts<IpAddr>, peer: IpAddr, most: Option<usize>) -> Result<Place, ()> {
+    fn acquire_permit(
+        &self,
+        counts: &Counts<IpAddr>,
+        peer: IpAddr,
+        most: Option<usize>,
+    ) -> Result<AddressPermit, ()> {
         let counted = most.filter(|_| !address::is_trusted(peer, &self.trusted_proxies));
-        counted.map(|most| counts.place(address::neighbourhood(peer), most).ok_or(())).transpose()
+        counted.map(|most| counts.acquire(address::neighbourhood(peer), most).ok_or(())).transpose()
     }
 }

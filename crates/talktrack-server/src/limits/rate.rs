@@ -37,7 +37,7 @@ impl<K: Hash + Eq + Clone> Rates<K> {
         let Some(count) = u32::try_from(count).ok().and_then(NonZeroU32::new) else { return Ok(()) };
         match self.limiter.check_key_n(key, count.min(self.burst)) {
             Ok(Ok(())) | Err(_) => Ok(()),
-            Ok(Err(until)) => Err(self.seconds(&until)),
+            Ok(Err(until)) => Err(self.wait_seconds(&until)),
         }
     }
 
@@ -46,16 +46,16 @@ impl<K: Hash + Eq + Clone> Rates<K> {
     /// # Errors
     /// If the bucket is empty, returns the seconds until it holds one, at least 1.
     pub(super) fn take(&self, key: &K) -> Result<(), u32> {
-        self.limiter.check_key(key).map_err(|until| self.seconds(&until))
+        self.limiter.check_key(key).map_err(|until| self.wait_seconds(&until))
     }
 
-    fn seconds(&self, until: &NotUntil<<DefaultClock as Clock>::Instant>) -> u32 {
+    fn wait_seconds(&self, until: &NotUntil<<DefaultClock as Clock>::Instant>) -> u32 {
         let wait = until.wait_time_from(self.clock.now());
         u32::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(u32::MAX).max(1)
     }
 
     /// Removes the buckets that are full again.
-    pub(super) fn forget(&self) {
+    pub(super) fn remove_idle(&self) {
         self.limiter.retain_recent();
         self.limiter.shrink_to_fit();
     }
@@ -72,7 +72,7 @@ mod tests {
         let wait = rates.take(&"a").unwrap_err();
         assert!((19..=20).contains(&wait), "{wait}");
         assert_eq!(rates.take(&"b"), Ok(()));
-        rates.forget();
+        rates.remove_idle();
         assert!(rates.take(&"a").is_err(), "not forgotten while it counts");
     }
 }

@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::{Account, Limits, Wait};
+use super::{Account, Limits, RateLimited};
 use crate::config::Rate;
 
 /// How many responses are produced for one user at once. A page holds at most 4 MiB of text.
@@ -62,7 +62,7 @@ impl<K: Hash + Eq + Clone> ReadRates<K> {
     }
 
     /// Removes the readers that have paid off everything and read nothing now.
-    pub(super) fn forget(&self) {
+    pub(super) fn remove_idle(&self) {
         let now = Instant::now();
         let mut readers = self.readers.lock();
         readers.retain(|_, reader| reader.paid_at > now || Arc::strong_count(&reader.at_once) > 1);
@@ -86,7 +86,7 @@ impl Reading {
     ///
     /// # Errors
     /// Fails if the account has read too many bytes.
-    pub(crate) async fn begin(&self, limits: &Limits, account: Option<&Account>) -> Result<(), Wait> {
+    pub(crate) async fn begin(&self, limits: &Limits, account: Option<&Account>) -> Result<(), RateLimited> {
         // A request that is authenticated twice has already begun.
         if self.0.lock().is_some() {
             return Ok(());
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(rates.debt(&"a"), None, "at once");
         rates.charge(&"a", 10 << 10);
         assert_eq!((rates.debt(&"a"), rates.debt(&"b")), (Some(Duration::from_secs(10)), None));
-        rates.forget();
+        rates.remove_idle();
         advance(Duration::from_secs(9)).await;
         assert_eq!(rates.debt(&"a"), Some(Duration::from_secs(1)));
         advance(Duration::from_secs(1)).await;
@@ -135,7 +135,7 @@ mod tests {
             Some(Duration::from_secs(1)),
             "time alone saves up no more than the burst"
         );
-        rates.forget();
+        rates.remove_idle();
         assert_eq!(rates.debt(&"a"), Some(Duration::from_secs(1)), "not forgotten while it counts");
     }
 
@@ -148,7 +148,7 @@ mod tests {
         }
         assert!(timeout(Duration::from_secs(1), rates.begin(&"a")).await.is_err());
         assert!(rates.begin(&"b").await.is_some());
-        rates.forget();
+        rates.remove_idle();
         assert!(
             timeout(Duration::from_secs(1), rates.begin(&"a")).await.is_err(),
             "not forgotten while it counts"

@@ -15,10 +15,10 @@ use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
 use tower_service::Service as _;
 
-use super::linger::Linger;
+use super::lingering_close::LingeringClose;
 use crate::config::Config;
-use crate::guard::PeerAddress;
 use crate::limits::{Admitted, Connections};
+use crate::middleware::PeerAddress;
 
 /// How long a client may take to send the head of a request, and how long it may keep an idle connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,18 +38,18 @@ const REFUSALS: usize = 256;
 const NO_DESCRIPTOR: Duration = Duration::from_millis(100);
 
 /// Accepts connections and answers requests until the future is dropped.
-pub(super) async fn accept(listener: TcpListener, router: Router, config: Config) {
+pub(super) async fn accept_connections(listener: TcpListener, router: Router, config: Config) {
     let connections = Connections::new(&config);
     let refusals = Arc::new(Semaphore::new(REFUSALS));
-    let patience = config.peer_timeout;
+    let write_timeout = config.peer_timeout;
     loop {
-        let Some((stream, peer)) = next(&listener).await else { continue };
-        match connections.admit(peer) {
+        let Some((stream, peer)) = accept_next(&listener).await else { continue };
+        match connections.admit_connection(peer) {
             Ok(Admitted { slot, place }) => {
                 let router = router.clone();
-                let stream = Linger::new(stream, place);
+                let stream = LingeringClose::new(stream, place);
                 tokio::spawn(async move {
-                    serve(stream, patience, router, peer).await;
+                    serve_connection(stream, write_timeout, router, peer).await;
                     drop(slot);
                 });
             }
@@ -58,7 +58,7 @@ pub(super) async fn accept(listener: TcpListener, router: Router, config: Config
                 let refuse = Router::new().fallback(async move || problem.clone());
                 tokio::spawn(async move {
                     // A refusal gets a short time limit, which is enough for the head of one request.
-                    serve(Linger::new(stream, None), HEADER_TIMEOUT, refuse, peer).await;
+                    serve_connection(LingeringClose::new(stream, None), HEADER_TIMEOUT, refuse, peer).await;
                     drop(refusal);
                 });
             }
@@ -67,10 +67,10 @@ pub(super) async fn accept(listener: TcpListener, router: Router, config: Config
 }
 
 /// Answers the requests of a connection until it ends or becomes a WebSocket. Gives up on a client that accepts nothing
-/// of the response for `patience`.
-async fn serve(stream: Linger, patience: Duration, router: Router, peer: IpAddr) {
+/// of the response for `write_timeout`.
+async fn serve_connection(stream: LingeringClose, write_timeout: Duration, router: Router, peer: IpAddr) {
     let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(patience));
+    stream.set_write_timeout(Some(write_timeout));
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     server.max_header_size(MAX_HEAD_BYTES).max_buf_size(READ_AHEAD);
@@ -85,7 +85,7 @@ async fn serve(stream: Linger, patience: Duration, router: Router, peer: IpAddr)
     }
 }
 
-async fn next(listener: &TcpListener) -> Option<(TcpStream, IpAddr)> {
+async fn accept_next(listener: &TcpListener) -> Option<(TcpStream, IpAddr)> {
     match listener.accept().await {
         Ok((stream, peer)) => {
             // Acks are small and urgent, so Nagle's algorithm must not delay them.
@@ -93,7 +93,7 @@ async fn next(listener: &TcpListener) -> Option<(TcpStream, IpAddr)> {
             Some((stream, peer.ip()))
         }
         Err(error) => {
-            if !is_the_peers(&error) {
+            if !is_peer_error(&error) {
                 tracing::error!(%error, "cannot accept a connection");
                 tokio::time::sleep(NO_DESCRIPTOR).await;
             }
@@ -103,7 +103,7 @@ async fn next(listener: &TcpListener) -> Option<(TcpStream, IpAddr)> {
 }
 
 /// True if the error means that the client disconnected before it was accepted.
-fn is_the_peers(error: &std::io::Error) -> bool {
+fn is_peer_error(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }

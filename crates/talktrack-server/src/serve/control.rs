@@ -14,12 +14,12 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::audit::{Actor, Audit, Entry};
+use crate::dead_letters::{ControlDir, ControlReply, ControlRequest, DeadLetters, MOST_AT_ONCE};
 use crate::error::Failure;
-use crate::letters::{Answer, ControlDir, Letters, MOST_AT_ONCE, Request};
 use crate::state::AppState;
 
 /// How long a client may take to send its request.
-const PATIENCE: Duration = Duration::from_secs(5);
+const IO_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request may take to be carried out.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// The maximum size of a request. The longest valid one contains [`MOST_AT_ONCE`] numbers.
@@ -30,12 +30,12 @@ const CONNECTIONS: usize = 8;
 const NO_DESCRIPTOR: Duration = Duration::from_millis(100);
 
 /// The listening control socket. Dropping it closes and removes the socket.
-pub(super) struct Control {
+pub(super) struct ControlSocket {
     dir: ControlDir,
     accepting: AbortHandle,
 }
 
-impl Control {
+impl ControlSocket {
     /// Starts listening. If that fails, the server runs without a control socket, because conversations do not need it.
     pub(super) fn start(state: &AppState) -> Option<Self> {
         Self::try_start(state)
@@ -47,22 +47,22 @@ impl Control {
 
     fn try_start(state: &AppState) -> Result<Self, Failure> {
         let config = state.config();
-        let letters = Letters::of(state.tracker().clone(), &config.local_file())?;
+        let letters = DeadLetters::open(state.tracker().clone(), &config.local_file())?;
         let dir = ControlDir::open(&config.data_dir)?;
-        let hands = (letters, state.audit().clone());
-        let accepting = tokio::spawn(accept(dir.listen()?, Arc::new(hands))).abort_handle();
+        let handlers = (letters, state.audit().clone());
+        let accepting = tokio::spawn(accept_connections(dir.listen()?, Arc::new(handlers))).abort_handle();
         Ok(Self { dir, accepting })
     }
 }
 
-impl Drop for Control {
+impl Drop for ControlSocket {
     fn drop(&mut self) {
         self.accepting.abort();
         self.dir.remove();
     }
 }
 
-async fn accept(listener: UnixListener, hands: Arc<(Letters, Audit)>) {
+async fn accept_connections(listener: UnixListener, handlers: Arc<(DeadLetters, Audit)>) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     while let Ok(slot) = Arc::clone(&slots).acquire_owned().await {
         let stream = match listener.accept().await {
@@ -73,9 +73,9 @@ async fn accept(listener: UnixListener, hands: Arc<(Letters, Audit)>) {
                 continue;
             }
         };
-        let hands = Arc::clone(&hands);
+        let handlers = Arc::clone(&handlers);
         tokio::spawn(async move {
-            if let Err(error) = converse(stream, &hands).await {
+            if let Err(error) = handle_connection(stream, &handlers).await {
                 tracing::debug!(%error, "a connection to the control socket ended early");
             }
             drop(slot);
@@ -83,23 +83,26 @@ async fn accept(listener: UnixListener, hands: Arc<(Letters, Audit)>) {
     }
 }
 
-async fn converse(mut stream: UnixStream, (letters, audit): &(Letters, Audit)) -> io::Result<()> {
-    let answer = match timeout(PATIENCE, hear(&mut stream)).await {
+async fn handle_connection(
+    mut stream: UnixStream,
+    (letters, audit): &(DeadLetters, Audit),
+) -> io::Result<()> {
+    let answer = match timeout(IO_TIMEOUT, read_request(&mut stream)).await {
         Ok(Ok(request)) => {
             let what = request.name();
-            let answer = carry_out(request, letters).await;
-            record(audit, &stream, what, &answer);
+            let answer = execute_request(request, letters).await;
+            record_request(audit, &stream, what, &answer);
             answer
         }
-        Ok(Err(problem)) => Answer::Error(problem.to_string()),
-        Err(_) => Answer::Error(format!("no request arrived within {PATIENCE:?}")),
+        Ok(Err(problem)) => ControlReply::Error(problem.to_string()),
+        Err(_) => ControlReply::Error(format!("no request arrived within {IO_TIMEOUT:?}")),
     };
     let mut line = serde_json::to_vec(&answer)?;
     line.push(b'\n');
-    timeout(PATIENCE, stream.write_all(&line)).await?
+    timeout(IO_TIMEOUT, stream.write_all(&line)).await?
 }
 
-async fn hear(stream: &mut UnixStream) -> Result<Request, Failure> {
+async fn read_request(stream: &mut UnixStream) -> Result<ControlRequest, Failure> {
     let mut line = Vec::new();
     let read = BufReader::new(stream).take(MAX_REQUEST_BYTES).read_until(b'\n', &mut line).await?;
     if u64::try_from(read).is_ok_and(|read| read >= MAX_REQUEST_BYTES) && !line.ends_with(b"\n") {
@@ -107,55 +110,58 @@ async fn hear(stream: &mut UnixStream) -> Result<Request, Failure> {
     }
     let request = serde_json::from_slice(&line);
     let request = request.map_err(|error| Failure::new(format_args!("not a request: {error}")))?;
-    let (Request::Replay(letters) | Request::Drop(letters)) = &request else { return Ok(request) };
+    let (ControlRequest::Replay(letters) | ControlRequest::Drop(letters)) = &request else {
+        return Ok(request);
+    };
     if letters.len() > MOST_AT_ONCE {
         return Err(Failure::new(format_args!("more than {MOST_AT_ONCE} letters at once")));
     }
     Ok(request)
 }
 
-async fn carry_out(request: Request, letters: &Letters) -> Answer {
+async fn execute_request(request: ControlRequest, letters: &DeadLetters) -> ControlReply {
     let what = match &request {
-        Request::Replay(_) => "replayed",
-        Request::Drop(_) => "dropped",
-        Request::RedirectOutbox => "left alone",
+        ControlRequest::Replay(_) => "replayed",
+        ControlRequest::Drop(_) => "dropped",
+        ControlRequest::RedirectOutbox => "left alone",
     };
-    match timeout(DEADLINE, letters.carry_out(request)).await {
+    match timeout(DEADLINE, letters.execute(request)).await {
         Ok(Ok(answer)) => {
-            log(what, &answer);
+            log_reply(what, &answer);
             answer
         }
-        Ok(Err(failure)) => Answer::Error(failure.to_string()),
-        Err(_) => Answer::Error(format!(
+        Ok(Err(failure)) => ControlReply::Error(failure.to_string()),
+        Err(_) => ControlReply::Error(format!(
             "not finished within {DEADLINE:?}; the server may still finish it: running the command again does no harm"
         )),
     }
 }
 
 /// Logs who made the request: the system knows the user of the process at the other end.
-fn record(audit: &Audit, stream: &UnixStream, what: &'static str, answer: &Answer) {
+fn record_request(audit: &Audit, stream: &UnixStream, what: &'static str, answer: &ControlReply) {
     let who = stream.peer_cred().map_or(Actor::Unknown, |peer| Actor::of_system_user(peer.uid()));
     let entry = Entry::new(who, what, None);
     audit.record(match answer {
-        Answer::Outcomes(outcomes) => {
-            let done = outcomes.iter().filter(|outcome| outcome.fate.is_good()).count();
+        ControlReply::Outcomes(outcomes) => {
+            let done = outcomes.iter().filter(|result| result.outcome.is_success()).count();
             let detail = json!({"asked": outcomes.len()});
             entry.count(u64::try_from(done).unwrap_or(u64::MAX)).detail(detail)
         }
-        Answer::Redirected(address) => entry.detail(json!({"store": address})),
-        Answer::Error(_) => entry.outcome("failed"),
+        ControlReply::Redirected(address) => entry.detail(json!({"store": address})),
+        ControlReply::Error(_) => entry.outcome("failed"),
     });
 }
 
-fn log(what: &str, answer: &Answer) {
+fn log_reply(what: &str, answer: &ControlReply) {
     let outcomes = match answer {
-        Answer::Outcomes(outcomes) => outcomes,
-        Answer::Redirected(address) => {
+        ControlReply::Outcomes(outcomes) => outcomes,
+        ControlReply::Redirected(address) => {
             tracing::warn!("the outbox was redirected to {address} from the command line");
             return;
         }
-        Answer::Error(_) => return,
+        ControlReply::Error(_) => return,
     };
-    let (asked, done) = (outcomes.len(), outcomes.iter().filter(|outcome| outcome.fate.is_good()).count());
+    let (asked, done) =
+        (outcomes.len(), outcomes.iter().filter(|result| result.outcome.is_success()).count());
     tracing::info!(asked, done, "dead letters {what} from the command line");
 }

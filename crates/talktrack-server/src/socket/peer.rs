@@ -19,13 +19,13 @@ const WHILE_STOPPING: Duration = Duration::from_secs(2);
 
 /// What was received.
 #[derive(Debug)]
-pub(super) enum Heard {
+pub(super) enum Received {
     /// A text frame.
     Text(Utf8Bytes),
     /// A binary frame, which the protocol does not use.
     Binary,
     /// A WebSocket ping or pong, which shows that the client is alive.
-    SignOfLife,
+    PingOrPong,
     /// A frame over the size limit. Nothing can be received after it.
     TooLarge,
     /// Text that is not UTF-8. Nothing can be received after it.
@@ -33,103 +33,103 @@ pub(super) enum Heard {
     /// Bytes that are not a WebSocket frame. Nothing can be received after them.
     Garbage,
     /// The connection was closed or has failed.
-    Gone,
+    Disconnected,
 }
 
 /// The client no longer reads or has disconnected, so nothing can be sent to it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Gone;
+pub(super) struct Disconnected;
 
 pub(super) struct Peer {
     socket: WebSocket,
-    patience: Duration,
+    send_timeout: Duration,
     stopping: Stopping,
 }
 
 impl Peer {
-    pub(super) fn new(socket: WebSocket, patience: Duration, stopping: Stopping) -> Self {
-        Self { socket, patience, stopping }
+    pub(super) fn new(socket: WebSocket, send_timeout: Duration, stopping: Stopping) -> Self {
+        Self { socket, send_timeout, stopping }
     }
 
     /// Waits for the next frame. Cancellation-safe: no frame is lost if the future is dropped.
-    pub(super) async fn hear(&mut self) -> Heard {
+    pub(super) async fn recv(&mut self) -> Received {
         match self.socket.recv().await {
-            Some(Ok(Message::Text(text))) => Heard::Text(text),
-            Some(Ok(Message::Binary(_))) => Heard::Binary,
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Heard::SignOfLife,
+            Some(Ok(Message::Text(text))) => Received::Text(text),
+            Some(Ok(Message::Binary(_))) => Received::Binary,
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => Received::PingOrPong,
             Some(Ok(Message::Close(_))) => {
                 // The reply to the close frame is still to be sent: the next read sends it and finds the end.
                 let _ = timeout(HANDSHAKE, self.socket.recv()).await;
-                Heard::Gone
+                Received::Disconnected
             }
-            Some(Err(error)) => fault(&error),
-            None => Heard::Gone,
+            Some(Err(error)) => classify_error(&error),
+            None => Received::Disconnected,
         }
     }
 
     /// Returns the next frame if it has already arrived.
-    pub(super) fn hear_now(&mut self) -> Option<Heard> {
-        self.hear().now_or_never()
+    pub(super) fn try_recv(&mut self) -> Option<Received> {
+        self.recv().now_or_never()
     }
 
     /// Queues a frame; [`Self::flush`] makes sure that it is sent.
-    pub(super) async fn say(&mut self, text: String) -> Result<(), Gone> {
-        let Self { socket, patience, stopping } = self;
-        patiently(socket.feed(Message::Text(text.into())), *patience, stopping).await
+    pub(super) async fn feed(&mut self, text: String) -> Result<(), Disconnected> {
+        let Self { socket, send_timeout, stopping } = self;
+        within_timeout(socket.feed(Message::Text(text.into())), *send_timeout, stopping).await
     }
 
     /// Sends a ping.
-    pub(super) async fn ping(&mut self) -> Result<(), Gone> {
-        let Self { socket, patience, stopping } = self;
-        patiently(socket.send(Message::Ping(Vec::new().into())), *patience, stopping).await
+    pub(super) async fn ping(&mut self) -> Result<(), Disconnected> {
+        let Self { socket, send_timeout, stopping } = self;
+        within_timeout(socket.send(Message::Ping(Vec::new().into())), *send_timeout, stopping).await
     }
 
     /// Sends all queued frames.
-    pub(super) async fn flush(&mut self) -> Result<(), Gone> {
-        let Self { socket, patience, stopping } = self;
-        patiently(socket.flush(), *patience, stopping).await
+    pub(super) async fn flush(&mut self) -> Result<(), Disconnected> {
+        let Self { socket, send_timeout, stopping } = self;
+        within_timeout(socket.flush(), *send_timeout, stopping).await
     }
 
     /// Closes the connection: sends the queued frames and the close frame with the reason, then waits for the
     /// handshake.
     pub(super) async fn close(mut self, code: u16, reason: &'static str) {
         let frame = CloseFrame { code, reason: Utf8Bytes::from_static(reason) };
-        let Self { socket, patience, stopping } = &mut self;
-        if patiently(socket.send(Message::Close(Some(frame))), *patience, stopping).await.is_ok() {
+        let Self { socket, send_timeout, stopping } = &mut self;
+        if within_timeout(socket.send(Message::Close(Some(frame))), *send_timeout, stopping).await.is_ok() {
             let handshake = async { while let Some(Ok(_)) = self.socket.recv().await {} };
             let _ = timeout(HANDSHAKE, handshake).await;
         }
     }
 }
 
-/// Waits until the frame is sent, at most `patience`, or less if the server shuts down.
-async fn patiently<T, E>(
+/// Waits until the frame is sent, at most `send_timeout`, or less if the server shuts down.
+async fn within_timeout<T, E>(
     sending: impl Future<Output = Result<T, E>>,
-    patience: Duration,
+    send_timeout: Duration,
     stopping: &mut Stopping,
-) -> Result<(), Gone> {
+) -> Result<(), Disconnected> {
     let hurry = async {
         stopping.wait().await;
-        tokio::time::sleep(WHILE_STOPPING.min(patience)).await;
+        tokio::time::sleep(WHILE_STOPPING.min(send_timeout)).await;
     };
     tokio::select! {
         biased;
-        sent = timeout(patience, sending) => match sent {
+        sent = timeout(send_timeout, sending) => match sent {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(Gone),
+            Ok(Err(_)) | Err(_) => Err(Disconnected),
         },
-        () = hurry => Err(Gone),
+        () = hurry => Err(Disconnected),
     }
 }
 
-fn fault(error: &axum::Error) -> Heard {
+fn classify_error(error: &axum::Error) -> Received {
     match error.source().and_then(|source| source.downcast_ref()) {
-        Some(tungstenite::Error::Capacity(_)) => Heard::TooLarge,
-        Some(tungstenite::Error::Utf8(_)) => Heard::NotUtf8,
+        Some(tungstenite::Error::Capacity(_)) => Received::TooLarge,
+        Some(tungstenite::Error::Utf8(_)) => Received::NotUtf8,
         Some(tungstenite::Error::Protocol(
             tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
-        )) => Heard::Gone,
-        Some(tungstenite::Error::Protocol(_)) => Heard::Garbage,
-        _ => Heard::Gone,
+        )) => Received::Disconnected,
+        Some(tungstenite::Error::Protocol(_)) => Received::Garbage,
+        _ => Received::Disconnected,
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn text_line(event: &Event<'_>, look: Look) -> String {
     let (level, now) = (*event.metadata().level(), SystemClock.now());
     let mut line = String::with_capacity(160);
     // Writing to a string cannot fail.
-    let _ = match (look, colour(level)) {
+    let _ = match (look, level_colour(level)) {
         (Look::Coloured, Some(code)) => write!(line, "\x1b[2m{now}\x1b[0m \x1b[{code}m{level:>5}\x1b[0m "),
         (Look::Coloured, None) => write!(line, "\x1b[2m{now}\x1b[0m {level:>5} "),
         (Look::Plain, _) => write!(line, "{now} {level:>5} "),
@@ -35,7 +35,7 @@ pub(super) fn text_line(event: &Event<'_>, look: Look) -> String {
     }
     // One event is one line, even if a library's error contains line breaks.
     let text = line.split_off(start);
-    line.push_str(&visible::safe_line(&text.replace(['\n', '\r'], " ")));
+    line.push_str(&visible::escape_line(&text.replace(['\n', '\r'], " ")));
     line.push('\n');
     line
 }
@@ -52,7 +52,7 @@ pub(super) fn json_line(event: &Event<'_>) -> String {
     line
 }
 
-fn colour(level: Level) -> Option<u8> {
+fn level_colour(level: Level) -> Option<u8> {
     match level {
         Level::ERROR => Some(31),
         Level::WARN => Some(33),
@@ -83,33 +83,33 @@ impl Visit for TextFields<'_> {
 struct JsonFields<'a>(&'a mut String);
 
 impl JsonFields<'_> {
-    fn put(&mut self, field: &Field, value: &Value) {
+    fn write_field(&mut self, field: &Field, value: &Value) {
         let _ = write!(self.0, r#","{}":{value}"#, field.name());
     }
 }
 
 impl Visit for JsonFields<'_> {
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.put(field, &value.into());
+        self.write_field(field, &value.into());
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.put(field, &value.into());
+        self.write_field(field, &value.into());
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.put(field, &value.into());
+        self.write_field(field, &value.into());
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.put(field, &value.into());
+        self.write_field(field, &value.into());
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, &value.into());
+        self.write_field(field, &value.into());
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field, &format!("{value:?}").into());
+        self.write_field(field, &format!("{value:?}").into());
     }
 }

@@ -32,7 +32,7 @@ pub(super) struct Sink {
 
 impl Sink {
     /// Makes a sink. Dropping the guard waits until all lines are written.
-    pub(super) fn to(writer: impl Write + Send + 'static, look: Look) -> (Self, WorkerGuard) {
+    pub(super) fn to_writer(writer: impl Write + Send + 'static, look: Look) -> (Self, WorkerGuard) {
         let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_LINES);
         let (writer, guard) = builder.thread_name("talktrack-log").finish(writer);
         (Self { writer, look }, guard)

@@ -2,27 +2,27 @@
 
 use talktrack::store::{MessageRow, SessionRow};
 
-use super::{Document, write_json};
+use super::{TranscriptWriter, write_json};
 
 #[derive(Default)]
-pub(super) struct Json {
+pub(super) struct JsonTranscript {
     has_messages: bool,
 }
 
-impl Document for Json {
-    fn begin(&mut self, session: &SessionRow, out: &mut String) {
+impl TranscriptWriter for JsonTranscript {
+    fn write_start(&mut self, session: &SessionRow, out: &mut String) {
         out.push_str("{\"session\":");
         write_json(session, out);
         out.push_str(",\"messages\":[");
     }
 
-    fn message(&mut self, row: &MessageRow, out: &mut String) {
+    fn write_message(&mut self, row: &MessageRow, out: &mut String) {
         out.push_str(if self.has_messages { ",\n" } else { "\n" });
         self.has_messages = true;
         write_json(row, out);
     }
 
-    fn end(&mut self, _: &SessionRow, out: &mut String) {
+    fn write_end(&mut self, _: &SessionRow, out: &mut String) {
         out.push_str(if self.has_messages { "\n]}\n" } else { "]}\n" });
         self.has_messages = false;
     }

@@ -2,26 +2,26 @@
 
 use talktrack::store::{MessageRow, SessionRow};
 
-use super::{Document, write_json};
+use super::{TranscriptWriter, write_json};
 use crate::wire::{EndLine, MessageLine, StartLine};
 
-pub(super) struct Jsonl;
+pub(super) struct JsonlTranscript;
 
-impl Document for Jsonl {
-    fn begin(&mut self, session: &SessionRow, out: &mut String) {
-        line(&StartLine::of_row(session), out);
+impl TranscriptWriter for JsonlTranscript {
+    fn write_start(&mut self, session: &SessionRow, out: &mut String) {
+        write_line(&StartLine::from_row(session), out);
     }
 
-    fn message(&mut self, row: &MessageRow, out: &mut String) {
-        line(&MessageLine::of_row(row), out);
+    fn write_message(&mut self, row: &MessageRow, out: &mut String) {
+        write_line(&MessageLine::from_row(row), out);
     }
 
-    fn end(&mut self, session: &SessionRow, out: &mut String) {
-        EndLine::of_row(session).iter().for_each(|end| line(end, out));
+    fn write_end(&mut self, session: &SessionRow, out: &mut String) {
+        EndLine::from_row(session).iter().for_each(|end| write_line(end, out));
     }
 }
 
-fn line(value: &impl serde::Serialize, out: &mut String) {
+fn write_line(value: &impl serde::Serialize, out: &mut String) {
     write_json(value, out);
     out.push('\n');
 }

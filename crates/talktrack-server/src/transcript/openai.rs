@@ -9,50 +9,50 @@ use serde_json::{Value, json};
 use talktrack::store::{MessageRow, SessionRow};
 use talktrack::{Kind, Role};
 
-use super::{Document, write_json};
+use super::{TranscriptWriter, write_json};
 
 #[derive(Default)]
-pub(super) struct OpenAi {
+pub(super) struct OpenAiTranscript {
     has_messages: bool,
     /// The last tool call. A result without an id belongs to it.
     last_call: Option<String>,
 }
 
-impl Document for OpenAi {
-    fn begin(&mut self, _: &SessionRow, out: &mut String) {
+impl TranscriptWriter for OpenAiTranscript {
+    fn write_start(&mut self, _: &SessionRow, out: &mut String) {
         out.push('[');
     }
 
-    fn message(&mut self, row: &MessageRow, out: &mut String) {
-        for message in self.messages(row) {
+    fn write_message(&mut self, row: &MessageRow, out: &mut String) {
+        for message in self.convert_row(row) {
             out.push_str(if self.has_messages { ",\n" } else { "\n" });
             self.has_messages = true;
             write_json(&message, out);
         }
     }
 
-    fn end(&mut self, _: &SessionRow, out: &mut String) {
+    fn write_end(&mut self, _: &SessionRow, out: &mut String) {
         out.push_str(if self.has_messages { "\n]\n" } else { "]\n" });
         (self.has_messages, self.last_call) = (false, None);
     }
 }
 
-impl OpenAi {
-    fn messages(&mut self, row: &MessageRow) -> Vec<Value> {
+impl OpenAiTranscript {
+    fn convert_row(&mut self, row: &MessageRow) -> Vec<Value> {
         let parts: Option<Vec<Value>> =
             row.parts.as_ref().and_then(|json| serde_json::from_str(json.as_str()).ok());
         let parts = parts.unwrap_or_default();
         match row.kind.known() {
-            Some(Kind::Message) if row.role == Role::Tool => self.results(row, &parts),
+            Some(Kind::Message) if row.role == Role::Tool => self.tool_results(row, &parts),
             Some(Kind::Message) => vec![json!({"role": row.role, "content": row.content})],
-            Some(Kind::ToolCall) => vec![self.call(row, &parts)],
-            Some(Kind::ToolResult) => self.results(row, &parts),
+            Some(Kind::ToolCall) => vec![self.tool_call(row, &parts)],
+            Some(Kind::ToolResult) => self.tool_results(row, &parts),
             // The meaning of a kind that another program defined is unknown, so the message is left out.
             Some(Kind::Event) | None => Vec::new(),
         }
     }
 
-    fn call(&mut self, row: &MessageRow, parts: &[Value]) -> Value {
+    fn tool_call(&mut self, row: &MessageRow, parts: &[Value]) -> Value {
         let mut calls = Vec::new();
         for part in parts.iter().filter(|part| part["type"] == "tool_call") {
             let id = part["id"].as_str().map_or_else(|| row.id.to_string(), str::to_owned);
@@ -68,21 +68,21 @@ impl OpenAi {
         json!({"role": "assistant", "content": content, "tool_calls": calls})
     }
 
-    fn results(&mut self, row: &MessageRow, parts: &[Value]) -> Vec<Value> {
+    fn tool_results(&mut self, row: &MessageRow, parts: &[Value]) -> Vec<Value> {
         let responses = parts.iter().filter(|part| part["type"] == "tool_call_response");
         let mut results: Vec<_> = responses
             .map(|part| {
                 let response = part.get("response").or_else(|| part.get("result")).unwrap_or(&Value::Null);
-                self.result(part["id"].as_str(), row, &as_text(response))
+                self.tool_result(part["id"].as_str(), row, &as_text(response))
             })
             .collect();
         if results.is_empty() {
-            results.push(self.result(None, row, &row.content));
+            results.push(self.tool_result(None, row, &row.content));
         }
         results
     }
 
-    fn result(&self, call: Option<&str>, row: &MessageRow, content: &str) -> Value {
+    fn tool_result(&self, call: Option<&str>, row: &MessageRow, content: &str) -> Value {
         let call = call.map(str::to_owned).or_else(|| self.last_call.clone());
         let call = call.unwrap_or_else(|| row.id.to_string());
         json!({"role": "tool", "tool_call_id": call, "content": content})

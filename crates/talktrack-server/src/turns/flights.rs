@@ -57,13 +57,13 @@ impl<K: Hash + Eq + Clone> Flights<K> {
     ) -> bool {
         let have_others_sent = self.have_others_sent(key, now);
         let Some(flight) = self.flights.get_mut(key) else { return true };
-        flight.land(durable, now);
+        flight.land_records(durable, now);
         match (have_others_sent, is_heavy(weight)) {
             (false, _) => flight.weight < ALONE,
             // A heavy record counts as one share, so that a key, which has several shares, can still send light
             // records.
             (true, false) => flight.weight - flight.heavy_weight + flight.heavy * SHARE < share,
-            (true, true) => flight.heavy == 0 && flight.rest(now).is_none(),
+            (true, true) => flight.heavy == 0 && flight.rest_time(now).is_none(),
         }
     }
 
@@ -77,8 +77,8 @@ impl<K: Hash + Eq + Clone> Flights<K> {
 
     /// Returns how long this sender must rest before its next heavy record; `None` if it need not rest or no other
     /// sender is active.
-    pub(super) fn rest(&self, key: &K, now: Instant) -> Option<Duration> {
-        let rest = self.flights.get(key)?.rest(now)?;
+    pub(super) fn rest_time(&self, key: &K, now: Instant) -> Option<Duration> {
+        let rest = self.flights.get(key)?.rest_time(now)?;
         self.have_others_sent(key, now).then_some(rest)
     }
 
@@ -87,14 +87,14 @@ impl<K: Hash + Eq + Clone> Flights<K> {
         let flights = &mut self.flights;
         self.heavy.retain(|key| {
             flights.get_mut(key).is_some_and(|flight| {
-                flight.land(durable, now);
+                flight.land_records(durable, now);
                 flight.heavy > 0
             })
         });
         !self.heavy.is_empty()
     }
 
-    pub(super) fn add(&mut self, key: &K, seq: Seq, weight: usize, now: Instant) {
+    pub(super) fn add_record(&mut self, key: &K, seq: Seq, weight: usize, now: Instant) {
         match &mut self.last {
             Some((last, at)) if last == key => *at = now,
             last => {
@@ -111,10 +111,10 @@ impl<K: Hash + Eq + Clone> Flights<K> {
         }
     }
 
-    pub(super) fn forget(&mut self, durable: Seq, now: Instant) {
+    pub(super) fn remove_idle(&mut self, durable: Seq, now: Instant) {
         self.flights.retain(|_, flight| {
-            flight.land(durable, now);
-            !flight.records.is_empty() || flight.rest(now).is_some()
+            flight.land_records(durable, now);
+            !flight.records.is_empty() || flight.rest_time(now).is_some()
         });
         self.flights.shrink_to_fit();
     }
@@ -122,7 +122,7 @@ impl<K: Hash + Eq + Clone> Flights<K> {
 
 impl Flight {
     /// Removes durable records. After a heavy record a rest begins, even if other records are still in flight.
-    fn land(&mut self, durable: Seq, now: Instant) {
+    fn land_records(&mut self, durable: Seq, now: Instant) {
         while let Some(&Record { seq, weight, since }) = self.records.front()
             && seq <= durable
         {
@@ -137,7 +137,7 @@ impl Flight {
         }
     }
 
-    fn rest(&self, now: Instant) -> Option<Duration> {
+    fn rest_time(&self, now: Instant) -> Option<Duration> {
         let rest = self.rests_until?.saturating_duration_since(now);
         Some(rest).filter(|rest| !rest.is_zero())
     }
@@ -162,7 +162,7 @@ mod tests {
             let mut sent = 0;
             while has_room(flights, key, 1, 0, at) {
                 sent += 1;
-                flights.add(&key, sent, 1, at);
+                flights.add_record(&key, sent, 1, at);
             }
             sent
         };
@@ -173,7 +173,7 @@ mod tests {
         assert!(has_room(&mut flights, 'b', 1, 1, now), "one is durable");
         let later = now + RECENT;
         assert!(has_room(&mut flights, 'b', 1, 1, later), "the other has stopped");
-        flights.forget(i64::MAX, later);
+        flights.remove_idle(i64::MAX, later);
         assert_eq!(flights.flights.len(), 0);
     }
 
@@ -182,22 +182,22 @@ mod tests {
         let mut flights = Flights::default();
         let (began, took) = (Instant::now(), Duration::from_millis(30));
         let landed = began + took;
-        flights.add(&'a', 1, LARGE, began);
+        flights.add_record(&'a', 1, LARGE, began);
         assert!(flights.land_heavy(0, began) && !flights.land_heavy(1, landed));
         assert!(has_room(&mut flights, 'a', LARGE, 1, landed), "nobody else sends");
-        flights.add(&'b', 2, 1, landed);
+        flights.add_record(&'b', 2, 1, landed);
         assert!(!has_room(&mut flights, 'a', LARGE, 1, landed));
         assert!(has_room(&mut flights, 'a', 1, 1, landed), "what is light does not rest");
-        assert_eq!(flights.rest(&'a', landed), Some(took * REST));
-        assert!(has_room(&mut flights, 'b', LARGE, 1, landed) && flights.rest(&'b', landed).is_none());
-        flights.forget(1, landed);
+        assert_eq!(flights.rest_time(&'a', landed), Some(took * REST));
+        assert!(has_room(&mut flights, 'b', LARGE, 1, landed) && flights.rest_time(&'b', landed).is_none());
+        flights.remove_idle(1, landed);
         assert!(!has_room(&mut flights, 'a', LARGE, 1, landed), "a rest is not forgotten");
         assert!(has_room(&mut flights, 'a', LARGE, 1, landed + took * REST));
         // However slow the disk is, no sender rests longer than this.
-        flights.add(&'a', 3, LARGE, landed);
+        flights.add_record(&'a', 3, LARGE, landed);
         let late = landed + Duration::from_secs(25);
         flights.land_heavy(3, late);
-        assert_eq!(flights.rest(&'a', late), Some(LONGEST_REST));
+        assert_eq!(flights.rest_time(&'a', late), Some(LONGEST_REST));
     }
 
     /// A busy key always has something in flight.
@@ -206,13 +206,13 @@ mod tests {
         let mut flights = Flights::default();
         let (began, took) = (Instant::now(), Duration::from_millis(30));
         let landed = began + took;
-        flights.add(&'b', 1, 1, began);
-        flights.add(&'a', 2, LARGE, began);
-        flights.add(&'a', 3, 1, began);
+        flights.add_record(&'b', 1, 1, began);
+        flights.add_record(&'a', 2, LARGE, began);
+        flights.add_record(&'a', 3, 1, began);
         assert!(!flights.land_heavy(2, landed), "the light one is still on its way");
-        assert_eq!(flights.rest(&'a', landed), Some(took * REST));
+        assert_eq!(flights.rest_time(&'a', landed), Some(took * REST));
         flights.land_heavy(3, landed + took);
-        assert_eq!(flights.rest(&'a', landed + took), Some(took), "the light one adds nothing");
+        assert_eq!(flights.rest_time(&'a', landed + took), Some(took), "the light one adds nothing");
     }
 
     #[test]
@@ -220,12 +220,12 @@ mod tests {
         let mut flights = Flights::default();
         let now = Instant::now();
         let share = KEY_SHARES * SHARE;
-        flights.add(&'b', 1, 1, now);
+        flights.add_record(&'b', 1, 1, now);
         for seq in 2..34 {
-            flights.add(&'a', seq, 1, now);
+            flights.add_record(&'a', seq, 1, now);
         }
         assert!(flights.has_room(&'a', LARGE, share, 0, now), "what is light leaves it a place");
-        flights.add(&'a', 34, LARGE, now);
+        flights.add_record(&'a', 34, LARGE, now);
         assert!(!flights.has_room(&'a', LARGE, share, 0, now), "one at a time");
         assert!(!flights.has_room(&'a', 1, share, 0, now), "both shares are taken");
         assert!(flights.has_room(&'a', 1, share, 2, now), "one is durable");

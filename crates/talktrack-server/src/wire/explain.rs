@@ -25,18 +25,19 @@ pub(super) fn explain(text: &str, error: &serde_json::Error) -> WireError {
         }
         Err(_) => return WireError::json(NOT_AN_OBJECT),
     };
-    let reference = reference(&pairs);
-    let problem = twice(&pairs).or_else(|| pairs.iter().find_map(|(name, value)| check(name, value.get())));
+    let reference = find_reference(&pairs);
+    let problem = find_repeated_field(&pairs)
+        .or_else(|| pairs.iter().find_map(|(name, value)| check_field(name, value.get())));
     WireError::message(problem.unwrap_or_else(|| error.to_string()), reference)
 }
 
 /// Makes the error for a frame whose fields were not examined. The frame's `ref` is found nevertheless.
-pub(super) fn unread(text: &str, problem: String) -> WireError {
+pub(super) fn unread_frame(text: &str, problem: String) -> WireError {
     let pairs = serde_json::from_str::<Pairs<'_>>(text).ok();
-    WireError { reference: pairs.and_then(|Pairs(pairs)| reference(&pairs)), ..WireError::json(problem) }
+    WireError { reference: pairs.and_then(|Pairs(pairs)| find_reference(&pairs)), ..WireError::json(problem) }
 }
 
-fn reference(pairs: &[(String, &RawValue)]) -> Option<FrameRef> {
+fn find_reference(pairs: &[(String, &RawValue)]) -> Option<FrameRef> {
     let (_, value) = pairs.iter().find(|(name, _)| name == "ref")?;
     FrameRef::from_json(value.get()).ok()
 }
@@ -66,17 +67,18 @@ impl<'de> Deserialize<'de> for Pairs<'de> {
     }
 }
 
-fn twice(pairs: &[(String, &RawValue)]) -> Option<String> {
+fn find_repeated_field(pairs: &[(String, &RawValue)]) -> Option<String> {
     let repeated = |(index, (name, _)): (usize, &(String, _))| {
         // Checks only the known fields, which are few: a frame may have a hundred thousand unknown ones.
-        let again = expected(name).is_some() && pairs[..index].iter().any(|(earlier, _)| earlier == name);
+        let again =
+            expected_value(name).is_some() && pairs[..index].iter().any(|(earlier, _)| earlier == name);
         again.then(|| format!("{name}: occurs twice"))
     };
     pairs.iter().enumerate().find_map(repeated)
 }
 
-fn check(name: &str, value: &str) -> Option<String> {
-    let (fits, expected) = expected(name)?;
+fn check_field(name: &str, value: &str) -> Option<String> {
+    let (fits, expected) = expected_value(name)?;
     if value == "null" || fits(value) {
         return None;
     }
@@ -98,24 +100,24 @@ type Fits = fn(&str) -> bool;
 
 /// Returns how to check the JSON text of a field's value, and the error if it does not match. `None` for unknown
 /// fields.
-fn expected(name: &str) -> Option<(Fits, String)> {
+fn expected_value(name: &str) -> Option<(Fits, String)> {
     let (fits, expected): (Fits, String) = match name {
         "type" | "content" | "external_id" | "audio_url" | "content_generated" | "reason" => {
-            (fits::<String>, "must be a string".into())
+            (parses_as::<String>, "must be a string".into())
         }
-        "session_id" | "user_id" | "id" => (fits::<Uuid>, "must be a UUID".into()),
-        "role" => (fits::<Role>, problem_of::<Role>()),
-        "kind" => (fits::<Kind>, problem_of::<Kind>()),
-        name if TIMES.contains(&name) => (fits::<Timestamp>, String::new()),
-        "revision" => (fits::<u32>, "must be a whole number from 0 to 2147483647".into()),
-        "interrupted" => (fits::<bool>, "must be true or false".into()),
+        "session_id" | "user_id" | "id" => (parses_as::<Uuid>, "must be a UUID".into()),
+        "role" => (parses_as::<Role>, problem_of::<Role>()),
+        "kind" => (parses_as::<Kind>, problem_of::<Kind>()),
+        name if TIMES.contains(&name) => (parses_as::<Timestamp>, String::new()),
+        "revision" => (parses_as::<u32>, "must be a whole number from 0 to 2147483647".into()),
+        "interrupted" => (parses_as::<bool>, "must be true or false".into()),
         "metadata" | "parts" | "metrics" | "ref" => (|_| true, String::new()),
         _ => return None,
     };
     Some((fits, expected))
 }
 
-fn fits<T: DeserializeOwned>(value: &str) -> bool {
+fn parses_as<T: DeserializeOwned>(value: &str) -> bool {
     serde_json::from_str::<T>(value).is_ok()
 }
 

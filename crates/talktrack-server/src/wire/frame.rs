@@ -12,7 +12,7 @@ use talktrack::error::Invalid;
 use talktrack::{JsonArray, JsonObject, Kind, Message, Role, Status, Timestamp, TurnMetrics, json};
 use uuid::Uuid;
 
-use super::explain::{NOT_AN_OBJECT, explain, unread};
+use super::explain::{NOT_AN_OBJECT, explain, unread_frame};
 use super::reference::{FrameRef, WireError};
 use crate::config::Secret;
 
@@ -108,9 +108,9 @@ impl Frame {
     /// Parses `text`, which is `sent` with lone surrogates replaced. All byte positions are the same in both.
     fn parse_clean(known: Option<&'static str>, text: &str, sent: &str) -> Result<Self, WireError> {
         if is_too_deep(text) {
-            return Err(unread(text, format!("nested deeper than {} levels", json::MAX_DEPTH)));
+            return Err(unread_frame(text, format!("nested deeper than {} levels", json::MAX_DEPTH)));
         }
-        let fields: Fields<'_> = serde_json::from_str(text).map_err(|error| explain(text, &error))?;
+        let fields: FrameFields<'_> = serde_json::from_str(text).map_err(|error| explain(text, &error))?;
         // serde would also accept an array as a struct and take its values as the fields in order.
         if !text.trim_ascii_start().starts_with('{') {
             return Err(WireError::json(NOT_AN_OBJECT));
@@ -126,7 +126,7 @@ impl Frame {
             None => None,
         };
         let (session_id, user_id) = (fields.session_id, fields.user_id);
-        match fields.body(known) {
+        match fields.into_body(known) {
             Ok(body) => Ok(Self { body, session_id, user_id, reference }),
             Err(invalid) => Err(WireError::message(invalid.to_string(), reference)),
         }
@@ -135,7 +135,7 @@ impl Frame {
 
 /// The fields of all frames. `null` is the same as a missing field; unknown fields are ignored.
 #[derive(Deserialize)]
-struct Fields<'a> {
+struct FrameFields<'a> {
     #[serde(borrow, rename = "type")]
     frame_type: Option<Word<'a>>,
     #[serde(borrow, rename = "ref")]
@@ -173,26 +173,26 @@ struct Fields<'a> {
 #[derive(Deserialize)]
 struct Word<'a>(#[serde(borrow)] Cow<'a, str>);
 
-impl Fields<'_> {
-    fn body(self, known: Option<&'static str>) -> Result<ClientFrame, Invalid> {
+impl FrameFields<'_> {
+    fn into_body(self, known: Option<&'static str>) -> Result<ClientFrame, Invalid> {
         let told = self.frame_type.as_ref().map(|Word(told)| told.as_ref());
-        match told.or(known).ok_or(missing("type"))? {
+        match told.or(known).ok_or(missing_field("type"))? {
             _ if known.is_some_and(|known| told.is_some_and(|told| told != known)) => {
                 Err(Invalid::new("type", format!("must be {} here, or left out", known.unwrap_or_default())))
             }
-            "message" => self.message().map(ClientFrame::Message),
+            "message" => self.into_message().map(ClientFrame::Message),
             "ping" => Ok(ClientFrame::Ping),
-            "auth" => self.token().map(|token| ClientFrame::Auth { token }),
-            "session.update" => match self.object("metadata", self.metadata)? {
+            "auth" => self.parse_token().map(|token| ClientFrame::Auth { token }),
+            "session.update" => match self.parse_object("metadata", self.metadata)? {
                 Some(metadata) => Ok(ClientFrame::SessionUpdate { metadata }),
-                None => Err(missing("metadata")),
+                None => Err(missing_field("metadata")),
             },
             "session.end" => {
-                let status = self.end_status()?;
+                let status = self.parse_end_status()?;
                 Ok(ClientFrame::SessionEnd { reason: self.reason, ended_at: self.ended_at, status })
             }
             "session.start" => Ok(ClientFrame::SessionStart(SessionStartFrame {
-                metadata: self.object("metadata", self.metadata)?,
+                metadata: self.parse_object("metadata", self.metadata)?,
                 external_id: self.external_id,
                 started_at: self.started_at,
             })),
@@ -200,15 +200,15 @@ impl Fields<'_> {
         }
     }
 
-    fn message(self) -> Result<MessageFrame, Invalid> {
-        let metadata = self.object("metadata", self.metadata)?;
-        let metrics = self.object("metrics", self.metrics)?.map(TurnMetrics::try_from).transpose()?;
+    fn into_message(self) -> Result<MessageFrame, Invalid> {
+        let metadata = self.parse_object("metadata", self.metadata)?;
+        let metrics = self.parse_object("metrics", self.metrics)?.map(TurnMetrics::try_from).transpose()?;
         let parts = self.parts.map(|raw| JsonArray::parse(raw.get())).transpose();
         let parts = parts.map_err(|error| Invalid::new("parts", error.to_string()))?;
         Ok(MessageFrame(Message {
             session_id: Uuid::nil(),
-            role: self.role.ok_or(missing("role"))?,
-            content: self.content.ok_or(missing("content"))?,
+            role: self.role.ok_or(missing_field("role"))?,
+            content: self.content.ok_or(missing_field("content"))?,
             id: self.id,
             external_id: self.external_id,
             created_at: self.created_at,
@@ -224,14 +224,14 @@ impl Fields<'_> {
         }))
     }
 
-    fn token(&self) -> Result<Secret, Invalid> {
-        let raw = self.token.ok_or(missing("token"))?;
+    fn parse_token(&self) -> Result<Secret, Invalid> {
+        let raw = self.token.ok_or(missing_field("token"))?;
         let token = serde_json::from_str::<String>(raw.get());
         // The error does not repeat the value, because it may be a secret.
         token.map(|token| token.trim().into()).map_err(|_| Invalid::new("token", "must be a string"))
     }
 
-    fn end_status(&self) -> Result<Option<Status>, Invalid> {
+    fn parse_end_status(&self) -> Result<Option<Status>, Invalid> {
         match self.status.map(|raw| serde_json::from_str(raw.get())) {
             None => Ok(None),
             Some(Ok(status @ (Status::Ended | Status::Abandoned))) => Ok(Some(status)),
@@ -239,13 +239,17 @@ impl Fields<'_> {
         }
     }
 
-    fn object(&self, field: &'static str, raw: Option<&RawValue>) -> Result<Option<JsonObject>, Invalid> {
+    fn parse_object(
+        &self,
+        field: &'static str,
+        raw: Option<&RawValue>,
+    ) -> Result<Option<JsonObject>, Invalid> {
         let object = raw.map(|raw| JsonObject::parse(raw.get())).transpose();
         object.map_err(|error| Invalid::new(field, error.to_string()))
     }
 }
 
-fn missing(field: &'static str) -> Invalid {
+fn missing_field(field: &'static str) -> Invalid {
     Invalid::new(field, "missing")
 }
 

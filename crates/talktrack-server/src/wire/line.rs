@@ -22,14 +22,14 @@ pub(crate) enum RecordLine<'a> {
 
 impl<'a> RecordLine<'a> {
     /// Returns the frame for a record; `None` for a heartbeat or a deletion, which have no frame.
-    pub(crate) fn of(record: &'a Record) -> Option<Self> {
+    pub(crate) fn from_record(record: &'a Record) -> Option<Self> {
         Some(match &record.body {
             Body::Start(start) => Self::Start(StartLine {
                 session_id: start.session_id,
                 user_id: Some(start.user_id),
                 external_id: start.external_id.as_deref(),
                 started_at: start.started_at.into(),
-                metadata: start.metadata.as_ref().map(Json::Given),
+                metadata: start.metadata.as_ref().map(JsonSource::Given),
             }),
             Body::Update(update) => {
                 Self::Update(UpdateLine { session_id: update.session_id, metadata: &update.metadata })
@@ -44,7 +44,7 @@ impl<'a> RecordLine<'a> {
                 session_id: Some(stamped.message.session_id),
                 id: Some(stamped.id),
                 created_at: Some(stamped.created_at.into()),
-                ..MessageLine::of_message(&stamped.message, None)
+                ..MessageLine::from_message(&stamped.message, None)
             })),
             Body::Heartbeat(_) | Body::Delete(_) | Body::DeleteUser(_) => return None,
         })
@@ -54,7 +54,7 @@ impl<'a> RecordLine<'a> {
 /// JSON in a frame: from a caller, or as stored.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub(crate) enum Json<'a, T: Serialize> {
+pub(crate) enum JsonSource<'a, T: Serialize> {
     Given(&'a T),
     Stored(&'a Stored<T>),
 }
@@ -84,20 +84,20 @@ pub(crate) struct MessageLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     content_generated: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    metadata: Option<Json<'a, JsonObject>>,
+    metadata: Option<JsonSource<'a, JsonObject>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    parts: Option<Json<'a, JsonArray>>,
+    parts: Option<JsonSource<'a, JsonArray>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    metrics: Option<Json<'a, JsonObject>>,
+    metrics: Option<JsonSource<'a, JsonObject>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    extra: Option<Json<'a, JsonObject>>,
+    extra: Option<JsonSource<'a, JsonObject>>,
     #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
     reference: Option<&'a FrameRef>,
 }
 
 impl<'a> MessageLine<'a> {
     /// Makes the frame of a stored message, for a file.
-    pub(crate) fn of_row(row: &'a MessageRow) -> Self {
+    pub(crate) fn from_row(row: &'a MessageRow) -> Self {
         Self {
             session_id: Some(row.session_id),
             id: Some(row.id),
@@ -110,16 +110,16 @@ impl<'a> MessageLine<'a> {
             interrupted: row.interrupted,
             audio_url: row.audio_url.as_deref(),
             content_generated: row.content_generated.as_deref(),
-            metadata: row.metadata.as_ref().map(Json::Stored),
-            parts: row.parts.as_ref().map(Json::Stored),
-            metrics: row.metrics.as_ref().map(Json::Stored),
-            extra: row.extra.as_ref().map(Json::Stored),
+            metadata: row.metadata.as_ref().map(JsonSource::Stored),
+            parts: row.parts.as_ref().map(JsonSource::Stored),
+            metrics: row.metrics.as_ref().map(JsonSource::Stored),
+            extra: row.extra.as_ref().map(JsonSource::Stored),
             reference: None,
         }
     }
 
     /// Makes the frame of a message to send over a connection, which implies the session.
-    pub(crate) fn of_message(message: &'a Message, reference: Option<&'a FrameRef>) -> Self {
+    pub(crate) fn from_message(message: &'a Message, reference: Option<&'a FrameRef>) -> Self {
         Self {
             session_id: None,
             id: message.id,
@@ -132,9 +132,9 @@ impl<'a> MessageLine<'a> {
             interrupted: message.interrupted,
             audio_url: message.audio_url.as_deref(),
             content_generated: message.content_generated.as_deref(),
-            metadata: message.metadata.as_ref().map(Json::Given),
-            parts: message.parts.as_ref().map(Json::Given),
-            metrics: message.metrics.as_ref().map(|metrics| Json::Given(metrics.as_json())),
+            metadata: message.metadata.as_ref().map(JsonSource::Given),
+            parts: message.parts.as_ref().map(JsonSource::Given),
+            metrics: message.metrics.as_ref().map(|metrics| JsonSource::Given(metrics.as_json())),
             // A client cannot set this over a connection.
             extra: None,
             reference,
@@ -152,18 +152,18 @@ pub(crate) struct StartLine<'a> {
     external_id: Option<&'a str>,
     started_at: StoredTime,
     #[serde(skip_serializing_if = "Option::is_none")]
-    metadata: Option<Json<'a, JsonObject>>,
+    metadata: Option<JsonSource<'a, JsonObject>>,
 }
 
 impl<'a> StartLine<'a> {
     /// Makes the start frame of a stored session.
-    pub(crate) fn of_row(row: &'a SessionRow) -> Self {
+    pub(crate) fn from_row(row: &'a SessionRow) -> Self {
         Self {
             session_id: row.session_id,
             user_id: row.user_id,
             external_id: row.external_id.as_deref(),
             started_at: row.started_at.clone(),
-            metadata: row.metadata.as_ref().map(Json::Stored),
+            metadata: row.metadata.as_ref().map(JsonSource::Stored),
         }
     }
 }
@@ -191,7 +191,7 @@ pub(crate) struct EndLine<'a> {
 
 impl<'a> EndLine<'a> {
     /// Makes the end frame of a stored session; `None` if the session has not ended.
-    pub(crate) fn of_row(row: &'a SessionRow) -> Option<Self> {
+    pub(crate) fn from_row(row: &'a SessionRow) -> Option<Self> {
         let ended_at = row.ended_at.clone()?;
         let status = (row.status == Status::Abandoned).then_some(Status::Abandoned);
         Some(Self { session_id: row.session_id, reason: row.end_reason.as_deref(), ended_at, status })
@@ -219,14 +219,14 @@ mod tests {
     fn what_is_written_reads_back_as_the_same_message() {
         let mut message = Message::new(Uuid::from_u128(9), Role::Assistant, "Hello \"you\"\n");
         let reference = FrameRef::number(1);
-        let text = serde_json::to_string(&MessageLine::of_message(&message, Some(&reference))).unwrap();
+        let text = serde_json::to_string(&MessageLine::from_message(&message, Some(&reference))).unwrap();
         assert_eq!(text, r#"{"type":"message","role":"assistant","content":"Hello \"you\"\n","ref":1}"#);
 
         message.id = Some(Uuid::from_u128(5));
         message.created_at = talktrack::Timestamp::from_micros(1_700_000_000_000_001);
         (message.kind, message.revision, message.interrupted) = (Kind::ToolCall, 3, true);
         message.metadata = Some(JsonObject::parse(r#"{"a":[1.0]}"#).unwrap());
-        let text = serde_json::to_string(&MessageLine::of_message(&message, None)).unwrap();
+        let text = serde_json::to_string(&MessageLine::from_message(&message, None)).unwrap();
         let ClientFrame::Message(back) = Frame::parse(&text).unwrap().body else {
             panic!("not a message: {text}")
         };

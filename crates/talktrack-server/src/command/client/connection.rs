@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::config::Secret;
 use crate::error::Failure;
-use crate::table;
+use crate::terminal;
 use crate::tls;
 use crate::wire::ServerFrame;
 
@@ -22,7 +22,7 @@ pub(in crate::command) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// The session and user that are sent in the URL.
 #[derive(Debug, Clone, Copy, Default)]
-pub(in crate::command) struct Identity<'a> {
+pub(in crate::command) struct SessionIdentity<'a> {
     pub(in crate::command) session_id: Option<Uuid>,
     pub(in crate::command) user_id: Option<Uuid>,
     pub(in crate::command) external_id: Option<&'a str>,
@@ -67,7 +67,7 @@ impl Server {
                 return Err(Failure::usage(problem));
             }
         };
-        Ok(Self { url: with_path(url), authorization: token.map(bearer).transpose()?, connector })
+        Ok(Self { url: with_path(url), authorization: token.map(bearer_header).transpose()?, connector })
     }
 
     /// Connects, which starts the session, and waits until the start is durable. Returns the connection and the
@@ -77,7 +77,7 @@ impl Server {
     /// Says in words why the server could not be reached or refused the connection.
     pub(in crate::command) async fn connect(
         &self,
-        identity: Identity<'_>,
+        identity: SessionIdentity<'_>,
     ) -> Result<(Socket, ServerFrame), NotConnected> {
         let out_of_reach = |error| format!("cannot connect to {}: {error}", without_query(&self.url));
         let mut request = with_identity(&self.url, identity).into_client_request().map_err(out_of_reach)?;
@@ -87,13 +87,13 @@ impl Server {
             connect_async_tls_with_config(request, None, true, Some(self.connector.clone())).await;
         let (mut socket, _) = connected.map_err(|error| match error {
             Error::Http(response) => {
-                refusal(response.status().as_u16(), response.body().as_deref().unwrap_or_default())
+                explain_refusal(response.status().as_u16(), response.body().as_deref().unwrap_or_default())
             }
             error => out_of_reach(error),
         })?;
-        match answer(&mut socket).await? {
+        match next_frame(&mut socket).await? {
             ServerFrame::Error { code, message, .. } => {
-                let why = format!("{code}: {}", table::safe_line(&message));
+                let why = format!("{code}: {}", terminal::escape_line(&message));
                 Err(if is_want_of_room(&code) {
                     NotConnected::TryAgain(why)
                 } else {
@@ -105,7 +105,7 @@ impl Server {
     }
 }
 
-fn bearer(token: &Secret) -> Result<HeaderValue, Failure> {
+fn bearer_header(token: &Secret) -> Result<HeaderValue, Failure> {
     let mut value = HeaderValue::try_from(format!("Bearer {}", token.reveal()))
         .map_err(|_| Failure::usage("--token: contains characters that a token cannot have"))?;
     value.set_sensitive(true);
@@ -130,10 +130,10 @@ pub(in crate::command) fn is_want_of_room(code: &str) -> bool {
 ///
 /// # Errors
 /// Says in words why no further answer will come.
-pub(in crate::command) async fn answer(socket: &mut Socket) -> Result<ServerFrame, String> {
+pub(in crate::command) async fn next_frame(socket: &mut Socket) -> Result<ServerFrame, String> {
     loop {
         let message = socket.next().await.ok_or("the server closed the connection")?;
-        if let Some(frame) = read(message)? {
+        if let Some(frame) = parse_message(message)? {
             return Ok(frame);
         }
     }
@@ -143,7 +143,9 @@ pub(in crate::command) async fn answer(socket: &mut Socket) -> Result<ServerFram
 ///
 /// # Errors
 /// Says in words why the connection is lost.
-pub(in crate::command) fn read(message: Result<Message, Error>) -> Result<Option<ServerFrame>, String> {
+pub(in crate::command) fn parse_message(
+    message: Result<Message, Error>,
+) -> Result<Option<ServerFrame>, String> {
     match message.map_err(|error| format!("the connection is lost: {error}"))? {
         Message::Text(text) => {
             ServerFrame::parse(&text).map(Some).or_else(|problem| match problem.starts_with("type: ") {
@@ -151,15 +153,15 @@ pub(in crate::command) fn read(message: Result<Message, Error>) -> Result<Option
                 false => Err(format!("the server sent an invalid answer: {problem}")),
             })
         }
-        Message::Close(frame) => Err(closed(frame)),
+        Message::Close(frame) => Err(close_reason(frame)),
         _ => Ok(None),
     }
 }
 
-fn closed(frame: Option<CloseFrame>) -> String {
+fn close_reason(frame: Option<CloseFrame>) -> String {
     match frame {
         Some(frame) if !frame.reason.is_empty() => {
-            format!("the server closed the connection: {}", table::safe_line(&frame.reason))
+            format!("the server closed the connection: {}", terminal::escape_line(&frame.reason))
         }
         Some(frame) => format!("the server closed the connection (code {})", u16::from(frame.code)),
         None => "the server closed the connection".into(),
@@ -167,16 +169,18 @@ fn closed(frame: Option<CloseFrame>) -> String {
 }
 
 /// Formats an HTTP response that refused the connection, with the detail of its problem document if it is one.
-fn refusal(status: u16, body: &[u8]) -> String {
+fn explain_refusal(status: u16, body: &[u8]) -> String {
     let problem: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let text = |key: &str| problem.get(key).and_then(serde_json::Value::as_str);
     match text("detail").or(text("title")) {
-        Some(words) => format!("the server refused the connection ({status}): {}", table::safe_line(words)),
+        Some(words) => {
+            format!("the server refused the connection ({status}): {}", terminal::escape_line(words))
+        }
         None => format!("the server refused the connection ({status}); check the URL"),
     }
 }
 
-fn with_identity(url: &str, identity: Identity<'_>) -> String {
+fn with_identity(url: &str, identity: SessionIdentity<'_>) -> String {
     let mut url = url.to_owned();
     let mut add = |name: &str, value: String| {
         let mark = if url.contains('?') { '&' } else { '?' };
@@ -214,7 +218,7 @@ mod tests {
     #[test]
     fn the_identity_follows_what_the_url_says_already() {
         let identity =
-            Identity { session_id: Some(Uuid::nil()), user_id: None, external_id: Some("call 7/ü") };
+            SessionIdentity { session_id: Some(Uuid::nil()), user_id: None, external_id: Some("call 7/ü") };
         let nil = Uuid::nil();
         for (url, mark) in [("ws://h/v1/ws", '?'), ("ws://h/v1/ws?token=x", '&')] {
             let expected = format!("{url}{mark}session_id={nil}&external_id=call%207%2F%C3%BC");
@@ -235,8 +239,8 @@ mod tests {
 
     #[test]
     fn a_refused_connection_is_told_in_the_servers_words() {
-        let told = refusal(400, br#"{"title":"Bad Request","detail":"user_id: missing"}"#);
+        let told = explain_refusal(400, br#"{"title":"Bad Request","detail":"user_id: missing"}"#);
         assert_eq!(told, "the server refused the connection (400): user_id: missing");
-        assert_eq!(refusal(404, b"nope"), "the server refused the connection (404); check the URL");
+        assert_eq!(explain_refusal(404, b"nope"), "the server refused the connection (404); check the URL");
     }
 }

@@ -12,7 +12,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// The frames of a session by number.
 #[derive(Debug)]
 pub(super) struct Frames {
-    fates: Vec<Fate>,
+    states: Vec<FrameState>,
     /// The first frame that was never sent.
     next: usize,
     /// Frames to send again, before any later one.
@@ -29,7 +29,7 @@ pub(super) struct Frames {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Fate {
+enum FrameState {
     /// Not sent yet, or refused and to be sent again.
     Waiting,
     /// Sent at this time and not answered.
@@ -41,7 +41,7 @@ enum Fate {
 impl Frames {
     pub(super) fn new(count: usize, window: usize) -> Self {
         Self {
-            fates: vec![Fate::Waiting; count],
+            states: vec![FrameState::Waiting; count],
             next: 0,
             again: BTreeSet::new(),
             under_way: 0,
@@ -54,7 +54,7 @@ impl Frames {
 
     /// True if every frame is answered.
     pub(super) fn are_answered(&self) -> bool {
-        self.under_way == 0 && self.again.is_empty() && self.next == self.fates.len()
+        self.under_way == 0 && self.again.is_empty() && self.next == self.states.len()
     }
 
     pub(super) fn under_way(&self) -> usize {
@@ -63,8 +63,8 @@ impl Frames {
 
     /// Returns the frames without an answer.
     pub(super) fn unanswered(&self) -> impl Iterator<Item = usize> {
-        let open = |(_, fate): &(usize, &Fate)| !matches!(fate, Fate::Answered);
-        self.fates.iter().enumerate().filter(open).map(|(frame, _)| frame)
+        let open = |(_, state): &(usize, &FrameState)| !matches!(state, FrameState::Answered);
+        self.states.iter().enumerate().filter(open).map(|(frame, _)| frame)
     }
 
     pub(super) fn last_answer(&self) -> Instant {
@@ -77,7 +77,7 @@ impl Frames {
         if self.under_way >= self.room || (self.refusals > 0 && self.under_way > 0) {
             return None;
         }
-        let new = (self.next < self.fates.len()).then_some(self.next);
+        let new = (self.next < self.states.len()).then_some(self.next);
         self.again.first().copied().or(new)
     }
 
@@ -88,20 +88,20 @@ impl Frames {
     }
 
     /// Records that the frame from [`Self::next`] was sent.
-    pub(super) fn sent(&mut self, frame: usize, now: Instant) {
+    pub(super) fn mark_sent(&mut self, frame: usize, now: Instant) {
         if self.under_way == 0 {
             self.last_answer = now;
         }
         if !self.again.remove(&frame) {
             self.next += 1;
         }
-        self.fates[frame] = Fate::Sent(now);
+        self.states[frame] = FrameState::Sent(now);
         self.under_way += 1;
     }
 
     /// Records that a frame was accepted. Returns when it was sent; `None` if no frame of this number is in flight.
-    pub(super) fn taken(&mut self, frame: usize) -> Option<Instant> {
-        let since = self.answered(frame, Fate::Answered)?;
+    pub(super) fn mark_taken(&mut self, frame: usize) -> Option<Instant> {
+        let since = self.mark_answered(frame, FrameState::Answered)?;
         self.refusals = 0;
         self.room = (self.room + 1).min(self.window);
         Some(since)
@@ -109,9 +109,9 @@ impl Frames {
 
     /// Records that a frame was refused, permanently or temporarily. Returns false if no frame of this number is in
     /// flight.
-    pub(super) fn refused(&mut self, frame: usize, for_now: bool) -> bool {
-        let fate = if for_now { Fate::Waiting } else { Fate::Answered };
-        let known = self.answered(frame, fate).is_some();
+    pub(super) fn mark_refused(&mut self, frame: usize, for_now: bool) -> bool {
+        let state = if for_now { FrameState::Waiting } else { FrameState::Answered };
+        let known = self.mark_answered(frame, state).is_some();
         if known && for_now {
             self.again.insert(frame);
             // A round of refusals consists of all frames that were in flight together.
@@ -121,9 +121,9 @@ impl Frames {
         known
     }
 
-    fn answered(&mut self, frame: usize, fate: Fate) -> Option<Instant> {
-        let Some(Fate::Sent(since)) = self.fates.get(frame).copied() else { return None };
-        self.fates[frame] = fate;
+    fn mark_answered(&mut self, frame: usize, state: FrameState) -> Option<Instant> {
+        let Some(FrameState::Sent(since)) = self.states.get(frame).copied() else { return None };
+        self.states[frame] = state;
         self.under_way -= 1;
         self.last_answer = Instant::now();
         Some(since)
@@ -143,7 +143,7 @@ mod tests {
     fn send_all(frames: &mut Frames) -> Vec<usize> {
         let mut sent = Vec::new();
         while let Some(frame) = frames.next() {
-            frames.sent(frame, Instant::now());
+            frames.mark_sent(frame, Instant::now());
             sent.push(frame);
         }
         sent
@@ -153,7 +153,11 @@ mod tests {
     fn the_window_bounds_what_is_under_way() {
         let mut frames = Frames::new(5, 2);
         assert_eq!(send_all(&mut frames), [0, 1]);
-        assert!(frames.taken(0).is_some() && frames.taken(0).is_none() && frames.taken(7).is_none());
+        assert!(
+            frames.mark_taken(0).is_some()
+                && frames.mark_taken(0).is_none()
+                && frames.mark_taken(7).is_none()
+        );
         assert_eq!(send_all(&mut frames), [2]);
         assert_eq!(frames.unanswered().collect::<Vec<_>>(), [1, 2, 3, 4]);
     }
@@ -162,16 +166,16 @@ mod tests {
     fn what_was_refused_for_want_of_room_goes_before_what_was_never_sent() {
         let mut frames = Frames::new(5, 3);
         assert_eq!(send_all(&mut frames), [0, 1, 2]);
-        assert!(frames.refused(1, true) && frames.refused(0, true));
+        assert!(frames.mark_refused(1, true) && frames.mark_refused(0, true));
         assert!(frames.next().is_none() && frames.pause().is_none(), "another one is still under way");
-        assert!(frames.refused(2, false));
+        assert!(frames.mark_refused(2, false));
         assert!(frames.pause().is_some());
         assert_eq!(send_all(&mut frames), [0], "one at a time at first");
-        assert!(frames.taken(0).is_some() && frames.pause().is_none());
+        assert!(frames.mark_taken(0).is_some() && frames.pause().is_none());
         assert_eq!(send_all(&mut frames), [1, 3]);
-        assert!(frames.taken(1).is_some() && frames.taken(3).is_some());
+        assert!(frames.mark_taken(1).is_some() && frames.mark_taken(3).is_some());
         assert_eq!(send_all(&mut frames), [4]);
-        assert!(frames.taken(4).is_some() && frames.are_answered());
+        assert!(frames.mark_taken(4).is_some() && frames.are_answered());
     }
 
     #[test]

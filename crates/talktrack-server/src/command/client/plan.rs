@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::connection::Server;
-use super::report::Report;
+use super::report::ReplayReport;
 
 /// The maximum number of frames in flight on all connections together. The queue of a server takes 10,000 by default;
 /// more would only be refused and sent again.
@@ -24,8 +24,8 @@ pub(super) struct Plan {
     pub(super) window: usize,
     /// Holds one permit for each further frame that may be in flight on all connections together.
     pub(super) budget: Semaphore,
-    pub(super) pace: Option<Rhythm>,
-    pub(super) report: Report,
+    pub(super) pace: Option<SendRate>,
+    pub(super) report: ReplayReport,
 }
 
 impl Plan {
@@ -36,14 +36,14 @@ impl Plan {
 }
 
 /// Spreads messages evenly over time, across all connections.
-pub(super) struct Rhythm {
+pub(super) struct SendRate {
     began: Instant,
     /// Messages per second.
     rate: f64,
     given: AtomicU32,
 }
 
-impl Rhythm {
+impl SendRate {
     /// Starts a rhythm of `rate` messages per second now.
     pub(super) fn new(rate: u32) -> Self {
         Self { began: Instant::now(), rate: f64::from(rate), given: AtomicU32::new(0) }

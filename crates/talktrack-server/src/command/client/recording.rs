@@ -18,8 +18,8 @@ use crate::wire::{ClientFrame, Frame};
 
 /// All sessions of a file, in the order of their first lines.
 #[derive(Debug, Default)]
-pub(crate) struct Recording {
-    pub(crate) sessions: Vec<Session>,
+pub(crate) struct ReplayInput {
+    pub(crate) sessions: Vec<RecordedSession>,
     pub(super) messages: u64,
     /// Lines that belong to no session: their places and what is wrong.
     pub(super) bad: Vec<String>,
@@ -27,19 +27,19 @@ pub(crate) struct Recording {
 
 /// One session, to be replayed on one connection.
 #[derive(Debug, Default)]
-pub(crate) struct Session {
+pub(crate) struct RecordedSession {
     pub(super) session_id: Uuid,
     pub(super) user_id: Option<Uuid>,
     pub(super) external_id: Option<String>,
     /// The texts of the frames to be acknowledged, in one contiguous buffer. The `ref` of each frame is its number.
     texts: Bytes,
-    frames: Vec<Piece>,
+    frames: Vec<FrameSpan>,
     /// The frame that ends the session. It is sent when all others are acknowledged.
     pub(super) end: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Piece {
+struct FrameSpan {
     /// The end of the frame's text in the buffer, at which the next text begins.
     end: usize,
     /// The line in the file; 0 if the frame has no line of its own.
@@ -47,7 +47,7 @@ struct Piece {
     is_message: bool,
 }
 
-impl Session {
+impl RecordedSession {
     /// Returns how many frames are to be acknowledged.
     pub(crate) fn len(&self) -> usize {
         self.frames.len()
@@ -72,7 +72,7 @@ impl Session {
 
 /// The fields that determine which session and type a line has. The server validates the rest.
 #[derive(Deserialize)]
-struct Head<'a> {
+struct FrameHead<'a> {
     #[serde(borrow, rename = "type")]
     frame_type: Cow<'a, str>,
     session_id: Uuid,
@@ -83,12 +83,12 @@ struct Head<'a> {
 /// A recording that is being built.
 #[derive(Default)]
 struct Builder {
-    recording: Recording,
+    recording: ReplayInput,
     texts: Vec<String>,
     places: HashMap<Uuid, usize>,
 }
 
-impl Recording {
+impl ReplayInput {
     /// Reads a file.
     ///
     /// # Errors
@@ -104,7 +104,8 @@ impl Recording {
     pub(crate) fn read(mut lines: Lines<impl BufRead>) -> Result<Self, Failure> {
         let mut builder = Builder::default();
         while let Some(line) = lines.next()? {
-            let taken = line.text.map_err(str::to_owned).and_then(|text| builder.take(text, line.place.line));
+            let taken =
+                line.text.map_err(str::to_owned).and_then(|text| builder.take_line(text, line.place.line));
             if let Err(problem) = taken {
                 builder.recording.bad.push(format!("{}: {problem}", line.place));
             }
@@ -114,18 +115,18 @@ impl Recording {
 }
 
 impl Builder {
-    fn take(&mut self, text: &str, line: u64) -> Result<(), String> {
+    fn take_line(&mut self, text: &str, line: u64) -> Result<(), String> {
         // serde would also accept an array as a struct and take its values as the fields in order.
-        let head = serde_json::from_str::<Head<'_>>(text).ok().filter(|_| text.starts_with('{'));
+        let head = serde_json::from_str::<FrameHead<'_>>(text).ok().filter(|_| text.starts_with('{'));
         let Some(head) = head else { return self.take_start(text) };
         match head.frame_type.as_ref() {
             "message" => {
                 self.recording.messages += 1;
-                self.add(&head, text, line, true);
+                self.add_frame(&head, text, line, true);
             }
-            "session.update" => self.add(&head, text, line, false),
+            "session.update" => self.add_frame(&head, text, line, false),
             "session.end" => {
-                let place = self.place(head.session_id);
+                let place = self.session_index(head.session_id);
                 self.recording.sessions[place].end = Some(text.to_owned());
             }
             _ => return self.take_start(text),
@@ -147,13 +148,13 @@ impl Builder {
             .as_ref()
             .map(|name| Uuid::new_v5(&talktrack::message::SESSION_NAMESPACE, name.as_bytes()));
         let session_id = frame.session_id.or(derived).ok_or("session_id: missing")?;
-        let place = self.place(session_id);
+        let place = self.session_index(session_id);
         let session = &mut self.recording.sessions[place];
         session.user_id = session.user_id.or(frame.user_id);
         session.external_id = session.external_id.take().or(start.external_id);
         if let Some(metadata) = start.metadata.filter(|metadata| !metadata.members().is_empty()) {
-            let head = Head { frame_type: "session.update".into(), session_id, reference: None };
-            self.add(
+            let head = FrameHead { frame_type: "session.update".into(), session_id, reference: None };
+            self.add_frame(
                 &head,
                 &format!(r#"{{"type":"session.update","metadata":{}}}"#, metadata.as_str()),
                 0,
@@ -163,24 +164,24 @@ impl Builder {
         Ok(())
     }
 
-    fn add(&mut self, head: &Head<'_>, text: &str, line: u64, is_message: bool) {
-        let place = self.place(head.session_id);
+    fn add_frame(&mut self, head: &FrameHead<'_>, text: &str, line: u64, is_message: bool) {
+        let place = self.session_index(head.session_id);
         let (session, texts) = (&mut self.recording.sessions[place], &mut self.texts[place]);
         let text = if head.reference.is_some() { without_ref(text) } else { text.into() };
         texts.push_str(&format!(r#"{{"ref":{},"#, session.frames.len()));
         texts.push_str(text.get(1..).unwrap_or_default());
-        session.frames.push(Piece { end: texts.len(), line, is_message });
+        session.frames.push(FrameSpan { end: texts.len(), line, is_message });
     }
 
-    fn place(&mut self, session_id: Uuid) -> usize {
+    fn session_index(&mut self, session_id: Uuid) -> usize {
         *self.places.entry(session_id).or_insert_with(|| {
             self.texts.push(String::new());
-            self.recording.sessions.push(Session { session_id, ..Session::default() });
+            self.recording.sessions.push(RecordedSession { session_id, ..RecordedSession::default() });
             self.recording.sessions.len() - 1
         })
     }
 
-    fn finish(self) -> Recording {
+    fn finish(self) -> ReplayInput {
         let mut recording = self.recording;
         for (session, texts) in recording.sessions.iter_mut().zip(self.texts) {
             session.texts = texts.into();
@@ -208,13 +209,13 @@ mod tests {
     const A: &str = "00000000-0000-0000-0000-00000000000a";
     const B: &str = "00000000-0000-0000-0000-00000000000b";
 
-    fn load(lines: &[String]) -> Recording {
+    fn load(lines: &[String]) -> ReplayInput {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         lines.iter().for_each(|line| writeln!(file, "{line}").unwrap());
-        Recording::load(file.path()).unwrap()
+        ReplayInput::load(file.path()).unwrap()
     }
 
-    fn texts(session: &Session) -> Vec<String> {
+    fn texts(session: &RecordedSession) -> Vec<String> {
         (0..session.len()).map(|frame| String::from_utf8(session.text(frame).to_vec()).unwrap()).collect()
     }
 

@@ -9,27 +9,27 @@ use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::Args;
+use super::ClientArgs;
 use super::connection::Server;
-use super::conversation;
-use super::plan::{Plan, Rhythm};
-use super::recording::Recording;
-use super::report::Report;
+use super::plan::{Plan, SendRate};
+use super::recording::ReplayInput;
+use super::report::ReplayReport;
+use super::session_replay;
 use crate::command::Outcome;
 use crate::error::Failure;
 use crate::output;
 
 struct Replay {
     plan: Plan,
-    recording: Recording,
+    recording: ReplayInput,
     /// The next session to replay.
     next: AtomicUsize,
 }
 
 /// Runs the replay.
-pub(super) async fn run(args: Args, server: Server, file: &Path) -> Outcome {
-    let recording = Recording::load(file)?;
-    let report = Report::new(&recording, args.acked.as_deref())?;
+pub(super) async fn run(args: ClientArgs, server: Server, file: &Path) -> Outcome {
+    let recording = ReplayInput::load(file)?;
+    let report = ReplayReport::new(&recording, args.acked.as_deref())?;
     recording.bad.iter().for_each(|bad| report.complain(bad));
     if recording.sessions.is_empty() {
         return Err(Failure::new(format_args!("{}: contains no conversation", file.display())));
@@ -41,15 +41,15 @@ pub(super) async fn run(args: Args, server: Server, file: &Path) -> Outcome {
         file: file.display().to_string(),
         window: args.pace.window.get(),
         budget: Plan::full_budget(),
-        pace: args.pace.rate.map(|rate| Rhythm::new(rate.get())),
+        pace: args.pace.rate.map(|rate| SendRate::new(rate.get())),
         report,
     };
     let replay = Arc::new(Replay { plan, recording, next: AtomicUsize::new(0) });
     let began = Instant::now();
     let latencies = replay_all(&replay, sockets).await;
-    let summary = replay.plan.report.sum_up(began.elapsed(), &latencies);
+    let summary = replay.plan.report.summarize(began.elapsed(), &latencies);
     let code = if summary.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    output::sum_up(args.json, &summary, |view| summary.in_words(view), code)
+    output::print_summary(args.json, &summary, |view| summary.describe(view), code)
 }
 
 /// Replays all sessions. Returns the histogram of acknowledgement latencies in microseconds.
@@ -72,7 +72,9 @@ async fn replay_all(replay: &Arc<Replay>, sockets: usize) -> Histogram<u64> {
 async fn replay_one_after_the_other(replay: Arc<Replay>) -> Histogram<u64> {
     let mut latencies = new_histogram();
     while let Some(session) = replay.recording.sessions.get(replay.next.fetch_add(1, Ordering::Relaxed)) {
-        if let Err((unanswered, why)) = conversation::replay(&replay.plan, session, &mut latencies).await {
+        if let Err((unanswered, why)) =
+            session_replay::replay_session(&replay.plan, session, &mut latencies).await
+        {
             let id = session.session_id;
             replay
                 .plan

@@ -13,16 +13,16 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::recording::Recording;
+use super::recording::ReplayInput;
 use crate::error::Failure;
-use crate::table::{self, View};
+use crate::terminal::{self, View};
 use crate::visible;
 
 /// The maximum number of complaints that are printed. More would hide the first, which is the most informative.
 const COMPLAINTS: u64 = 10;
 
 /// The counters of all connections together.
-pub(super) struct Report {
+pub(super) struct ReplayReport {
     sessions: u64,
     messages: u64,
     acked: AtomicU64,
@@ -37,7 +37,7 @@ pub(super) struct Report {
 
 /// The results, for programs.
 #[derive(Debug, PartialEq, Serialize)]
-pub(super) struct Summary {
+pub(super) struct ReplaySummary {
     sessions: u64,
     messages: u64,
     acked: u64,
@@ -52,12 +52,12 @@ pub(super) struct Summary {
     ack_p99_ms: f64,
 }
 
-impl Report {
+impl ReplayReport {
     /// Makes an empty report.
     ///
     /// # Errors
     /// Fails if the file for acknowledged ids cannot be opened.
-    pub(super) fn new(recording: &Recording, ledger: Option<&Path>) -> Result<Self, Failure> {
+    pub(super) fn new(recording: &ReplayInput, ledger: Option<&Path>) -> Result<Self, Failure> {
         let open = |path: &Path| {
             let file = OpenOptions::new().create(true).append(true).open(path);
             file.map_err(|error| {
@@ -116,12 +116,12 @@ impl Report {
     /// Counts a complaint, and prints it if it is among the first.
     pub(super) fn complain(&self, what: impl Display) {
         if self.complaints.fetch_add(1, Ordering::Relaxed) < COMPLAINTS {
-            self.bar.suspend(|| eprintln!("{}", visible::safe_line(&what.to_string())));
+            self.bar.suspend(|| eprintln!("{}", visible::escape_line(&what.to_string())));
         }
     }
 
     /// Removes the progress bar and returns the results.
-    pub(super) fn sum_up(&self, took: Duration, latencies: &Histogram<u64>) -> Summary {
+    pub(super) fn summarize(&self, took: Duration, latencies: &Histogram<u64>) -> ReplaySummary {
         self.bar.finish_and_clear();
         let untold = self.complaints.load(Ordering::Relaxed).saturating_sub(COMPLAINTS);
         if untold > 0 {
@@ -129,7 +129,7 @@ impl Report {
         }
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let acked = read(&self.acked);
-        Summary {
+        ReplaySummary {
             sessions: self.sessions,
             messages: self.messages,
             acked,
@@ -150,15 +150,15 @@ fn to_f64(count: u64) -> f64 {
     count as f64
 }
 
-impl Summary {
+impl ReplaySummary {
     /// True if every message is durable and there were no complaints.
     pub(super) fn is_complete(&self) -> bool {
         self.acked == self.messages && self.complaints == 0
     }
 
     /// Formats the results as a table for people.
-    pub(super) fn in_words(&self, view: View) -> String {
-        let mut table = table::table(view, &["what", ">count"]);
+    pub(super) fn describe(&self, view: View) -> String {
+        let mut table = terminal::new_table(view, &["what", ">count"]);
         for (what, figure) in [
             ("sessions", self.sessions.to_string()),
             ("messages", self.messages.to_string()),

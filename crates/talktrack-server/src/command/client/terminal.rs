@@ -13,25 +13,25 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite;
 use uuid::Uuid;
 
-use super::connection::{self, Identity, NotConnected, Server, Socket};
+use super::connection::{self, NotConnected, Server, SessionIdentity, Socket};
 use crate::command::Outcome;
 use crate::error::Failure;
 use crate::output::{Output, Stop};
-use crate::table::{self, View};
+use crate::terminal::{self, View};
 use crate::wire::{FrameRef, MessageLine, ServerFrame};
 
 /// How long the client waits for the last answers.
-const PATIENCE: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A parsed line from the terminal.
 #[derive(Debug, PartialEq, Eq)]
-enum Entry<'a> {
+enum TypedLine<'a> {
     Said(Role, &'a str),
     End,
     Nothing,
 }
 
-struct Talk {
+struct TerminalChat {
     socket: Socket,
     output: Output,
     view: View,
@@ -61,16 +61,16 @@ impl From<String> for Over {
 }
 
 /// Runs the conversation.
-pub(super) async fn run(server: &Server, identity: Identity<'_>) -> Outcome {
+pub(super) async fn run(server: &Server, identity: SessionIdentity<'_>) -> Outcome {
     let (socket, greeting) = server.connect(identity).await.map_err(|why| match why {
         NotConnected::TryAgain(why) | NotConnected::Refused(why) => Failure::new(why),
     })?;
-    let (output, view) = (Output::stdout(), View::of_stdout());
-    let mut talk = Talk { socket, output, view, under_way: HashMap::new(), sent: 0, refused: false };
-    match talk.go_on(&greeting).await {
+    let (output, view) = (Output::stdout(), View::for_stdout());
+    let mut talk = TerminalChat { socket, output, view, under_way: HashMap::new(), sent: 0, refused: false };
+    match talk.run(&greeting).await {
         Ok(()) if talk.refused => Ok(ExitCode::FAILURE),
         Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(Over::Stopped(stop)) => stop.outcome(),
+        Err(Over::Stopped(stop)) => stop.into_outcome(),
         Err(Over::Lost(why)) if talk.under_way.is_empty() => Err(Failure::new(why)),
         Err(Over::Lost(why)) => {
             let open = talk.under_way.len();
@@ -79,22 +79,22 @@ pub(super) async fn run(server: &Server, identity: Identity<'_>) -> Outcome {
     }
 }
 
-impl Talk {
-    async fn go_on(&mut self, greeting: &ServerFrame) -> Result<(), Over> {
-        self.show(greeting)?;
+impl TerminalChat {
+    async fn run(&mut self, greeting: &ServerFrame) -> Result<(), Over> {
+        self.show_frame(greeting)?;
         let mut lines = typed_lines();
         if stdin().is_terminal() {
             let help = "each line is a message of the user; /assistant TEXT and /system TEXT send other roles; /end ends the session";
             let help = self.view.dim(help);
-            self.say(&help)?;
+            self.print_line(&help)?;
         }
         loop {
             tokio::select! {
-                answer = connection::answer(&mut self.socket) => self.show(&answer?)?,
-                line = lines.recv() => match line.as_deref().map(understand) {
-                    Some(Entry::Said(role, text)) => self.send(role, text).await?,
-                    Some(Entry::Nothing) => {}
-                    Some(Entry::End) => return self.end().await,
+                answer = connection::next_frame(&mut self.socket) => self.show_frame(&answer?)?,
+                line = lines.recv() => match line.as_deref().map(parse_line) {
+                    Some(TypedLine::Said(role, text)) => self.send(role, text).await?,
+                    Some(TypedLine::Nothing) => {}
+                    Some(TypedLine::End) => return self.end_session().await,
                     None => return self.close().await,
                 },
             }
@@ -105,23 +105,23 @@ impl Talk {
         self.sent += 1;
         let mark = FrameRef::number(self.sent);
         let message = Message::new(Uuid::nil(), role, text);
-        let text = serde_json::to_string(&MessageLine::of_message(&message, Some(&mark)));
+        let text = serde_json::to_string(&MessageLine::from_message(&message, Some(&mark)));
         self.under_way.insert(mark.as_json().to_owned(), role);
-        self.put(text.map_err(|error| error.to_string())?).await
+        self.send_text(text.map_err(|error| error.to_string())?).await
     }
 
-    async fn put(&mut self, text: String) -> Result<(), Over> {
+    async fn send_text(&mut self, text: String) -> Result<(), Over> {
         let sent = self.socket.send(tungstenite::Message::text(text)).await;
         Ok(sent.map_err(|error| error.to_string())?)
     }
 
     /// Handles `/end`: waits until every message is answered, and ends the session.
-    async fn end(&mut self) -> Result<(), Over> {
+    async fn end_session(&mut self) -> Result<(), Over> {
         self.wait_for_answers().await?;
-        self.put(json!({"type": "session.end", "reason": "completed"}).to_string()).await?;
+        self.send_text(json!({"type": "session.end", "reason": "completed"}).to_string()).await?;
         loop {
-            let answer = self.answer_in_time().await?;
-            self.show(&answer)?;
+            let answer = self.next_frame_in_time().await?;
+            self.show_frame(&answer)?;
             if matches!(answer, ServerFrame::SessionEnded { .. }) {
                 return self.close().await;
             }
@@ -132,56 +132,58 @@ impl Talk {
     async fn close(&mut self) -> Result<(), Over> {
         self.wait_for_answers().await?;
         // All messages are answered, so the result of the close handshake does not matter.
-        drop(timeout(PATIENCE, self.socket.close(None)).await);
+        drop(timeout(ANSWER_TIMEOUT, self.socket.close(None)).await);
         Ok(())
     }
 
     async fn wait_for_answers(&mut self) -> Result<(), Over> {
         while !self.under_way.is_empty() {
-            let answer = self.answer_in_time().await?;
-            self.show(&answer)?;
+            let answer = self.next_frame_in_time().await?;
+            self.show_frame(&answer)?;
         }
         Ok(())
     }
 
-    async fn answer_in_time(&mut self) -> Result<ServerFrame, Over> {
-        let answer = timeout(PATIENCE, connection::answer(&mut self.socket)).await;
-        Ok(answer.map_err(|_| format!("no answer for {} s", PATIENCE.as_secs()))??)
+    async fn next_frame_in_time(&mut self) -> Result<ServerFrame, Over> {
+        let answer = timeout(ANSWER_TIMEOUT, connection::next_frame(&mut self.socket)).await;
+        Ok(answer.map_err(|_| format!("no answer for {} s", ANSWER_TIMEOUT.as_secs()))??)
     }
 
-    fn show(&mut self, answer: &ServerFrame) -> Result<(), Stop> {
+    fn show_frame(&mut self, answer: &ServerFrame) -> Result<(), Stop> {
         match answer {
             ServerFrame::SessionStarted { session_id, user_id, resumed } => {
                 let how = if *resumed { "resumed" } else { "started" };
-                self.say(&format!("session {session_id} {how}, user {user_id}"))
+                self.print_line(&format!("session {session_id} {how}, user {user_id}"))
             }
             ServerFrame::Ack { acks } => acks.iter().try_for_each(|ack| {
                 let role = ack.reference.as_ref().and_then(|mark| self.under_way.remove(mark.as_json()));
                 let role = role.map_or("message", Role::as_str);
                 let told = format!("✓ {role}: durable as {}", ack.id);
-                self.say(&self.view.dim(&told))
+                self.print_line(&self.view.dim(&told))
             }),
             ServerFrame::Error { code, message, reference } => {
                 let known = reference.as_ref().and_then(|mark| self.under_way.remove(mark.as_json()));
                 self.refused = true;
                 let role = known.map_or(String::new(), |role| format!("{role}: "));
-                self.say(&format!("✗ {role}{code}: {}", table::safe_line(message)))
+                self.print_line(&format!("✗ {role}{code}: {}", terminal::escape_line(message)))
             }
             ServerFrame::SessionEnded { session_id, duration_seconds, message_count, .. } => {
-                let length = table::duration(*duration_seconds);
-                self.say(&format!("session {session_id} ended after {length} with {message_count} messages"))
+                let length = terminal::format_duration(*duration_seconds);
+                self.print_line(&format!(
+                    "session {session_id} ended after {length} with {message_count} messages"
+                ))
             }
             ServerFrame::TokenExpiring { expires_at } => {
                 let told =
                     format!("the token expires at {expires_at}; the server closes the connection then");
-                self.say(&self.view.dim(&told))
+                self.print_line(&self.view.dim(&told))
             }
             ServerFrame::Pong { .. } => Ok(()),
         }
     }
 
-    fn say(&mut self, text: &str) -> Result<(), Stop> {
-        self.output.line(text).and_then(|()| self.output.flush())
+    fn print_line(&mut self, text: &str) -> Result<(), Stop> {
+        self.output.write_line(text).and_then(|()| self.output.flush())
     }
 }
 
@@ -199,15 +201,15 @@ fn typed_lines() -> mpsc::Receiver<String> {
     lines
 }
 
-fn understand(line: &str) -> Entry<'_> {
+fn parse_line(line: &str) -> TypedLine<'_> {
     let (word, text) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     match (word, text.trim()) {
-        ("/end", "") => Entry::End,
-        ("/assistant", text) if !text.is_empty() => Entry::Said(Role::Assistant, text),
-        ("/system", text) if !text.is_empty() => Entry::Said(Role::System, text),
-        ("/assistant" | "/system", _) => Entry::Nothing,
-        _ if line.trim().is_empty() => Entry::Nothing,
-        _ => Entry::Said(Role::User, line),
+        ("/end", "") => TypedLine::End,
+        ("/assistant", text) if !text.is_empty() => TypedLine::Said(Role::Assistant, text),
+        ("/system", text) if !text.is_empty() => TypedLine::Said(Role::System, text),
+        ("/assistant" | "/system", _) => TypedLine::Nothing,
+        _ if line.trim().is_empty() => TypedLine::Nothing,
+        _ => TypedLine::Said(Role::User, line),
     }
 }
 
@@ -218,15 +220,15 @@ mod tests {
     #[test]
     fn a_line_is_a_message_of_the_user_unless_it_says_otherwise() {
         for (line, entry) in [
-            ("Hello there", Entry::Said(Role::User, "Hello there")),
-            ("/assistant Good morning ", Entry::Said(Role::Assistant, "Good morning")),
-            ("/system Be kind", Entry::Said(Role::System, "Be kind")),
-            ("/endless", Entry::Said(Role::User, "/endless")),
-            ("/end", Entry::End),
-            ("/assistant", Entry::Nothing),
-            ("  ", Entry::Nothing),
+            ("Hello there", TypedLine::Said(Role::User, "Hello there")),
+            ("/assistant Good morning ", TypedLine::Said(Role::Assistant, "Good morning")),
+            ("/system Be kind", TypedLine::Said(Role::System, "Be kind")),
+            ("/endless", TypedLine::Said(Role::User, "/endless")),
+            ("/end", TypedLine::End),
+            ("/assistant", TypedLine::Nothing),
+            ("  ", TypedLine::Nothing),
         ] {
-            assert_eq!(understand(line), entry, "{line:?}");
+            assert_eq!(parse_line(line), entry, "{line:?}");
         }
     }
 }

@@ -4,14 +4,14 @@ use std::process::ExitCode;
 
 use talktrack::store::sqlite::{DeadLetter, SqliteReader};
 
-use super::{NONE, Sheet};
+use super::{LetterSheet, NONE};
 use crate::command::Outcome;
-use crate::command::looking::{self, SHORT_ID};
-use crate::config::Place;
+use crate::command::lookup::{self, SHORT_ID};
+use crate::config::DataLocation;
+use crate::dead_letters::{self, MOST_AT_ONCE};
 use crate::error::Failure;
-use crate::letters::{self, MOST_AT_ONCE};
 use crate::output::{Output, Stop};
-use crate::table::{self, View};
+use crate::terminal::{self, View};
 
 /// The width of all columns before the detail, with message ids and without.
 const WHOLE_FRONT: usize = 117;
@@ -23,7 +23,7 @@ const SHORTEST_ID: usize = 8;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct ListLettersArgs {
     /// The maximum number of dead letters: the newest are listed
     #[arg(long, value_name = "N", default_value_t = 50)]
     limit: usize,
@@ -31,45 +31,45 @@ pub(crate) struct Args {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: Place,
+    location: DataLocation,
 }
 
-pub(super) async fn run(args: Args) -> Outcome {
-    list(args).await.map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
+pub(super) async fn run(args: ListLettersArgs) -> Outcome {
+    list_letters(args).await.map_or_else(Stop::into_outcome, |()| Ok(ExitCode::SUCCESS))
 }
 
-async fn list(args: Args) -> Result<(), Stop> {
-    let reader = looking::open_file(&args.place)?;
+async fn list_letters(args: ListLettersArgs) -> Result<(), Stop> {
+    let reader = lookup::open_file(&args.location)?;
     let seqs = reader.dead_letter_seqs().await?;
     let newest = &seqs[seqs.len().saturating_sub(args.limit)..];
-    let (mut output, view) = (Output::stdout(), View::of_stdout());
-    let mut table = heads(view);
+    let (mut output, view) = (Output::stdout(), View::for_stdout());
+    let mut table = new_letter_table(view);
     for page in newest.chunks(MOST_AT_ONCE) {
-        for letter in between(&reader, page).await? {
+        for letter in read_between(&reader, page).await? {
             if args.json {
-                output.json(&Sheet::of(&letter))?;
+                output.write_json(&LetterSheet::new(&letter))?;
             } else {
-                table.add_row(cells(&letter, view));
+                table.add_row(letter_cells(&letter, view));
             }
         }
     }
     if !args.json && !newest.is_empty() {
-        output.line(&table.trim_fmt())?;
+        output.write_line(&table.trim_fmt())?;
     }
     output.flush()?;
-    remark(seqs.len(), &args);
+    print_remark(seqs.len(), &args);
     Ok(())
 }
 
 /// Returns the letters from the first to the last of these. Some may have been removed meanwhile.
-async fn between(reader: &SqliteReader, seqs: &[i64]) -> Result<Vec<DeadLetter>, Failure> {
+async fn read_between(reader: &SqliteReader, seqs: &[i64]) -> Result<Vec<DeadLetter>, Failure> {
     let (Some(first), Some(last)) = (seqs.first(), seqs.last()) else { return Ok(Vec::new()) };
     let mut letters = reader.dead_letters(Some(first - 1), seqs.len()).await?;
     letters.retain(|letter| letter.seq <= *last);
     Ok(letters)
 }
 
-fn remark(all: usize, args: &Args) {
+fn print_remark(all: usize, args: &ListLettersArgs) {
     if args.json {
         return;
     }
@@ -80,29 +80,31 @@ fn remark(all: usize, args: &Args) {
     }
 }
 
-fn heads(view: View) -> comfy_table::Table {
+fn new_letter_table(view: View) -> comfy_table::Table {
     let mut heads = vec!["letter", "died", "session", "message", "reason", "detail"];
     if !view.fits(WHOLE_FRONT + NARROWEST_DETAIL) {
         heads.retain(|head| *head != "message");
     }
-    table::table(view, &heads)
+    terminal::new_table(view, &heads)
 }
 
-fn cells(letter: &DeadLetter, view: View) -> Vec<String> {
+fn letter_cells(letter: &DeadLetter, view: View) -> Vec<String> {
     let whole = view.fits(WHOLE_FRONT + NARROWEST_DETAIL);
     let mut session = letter.session_id.map_or_else(|| "-".into(), |id| id.to_string());
     session.truncate(if whole { SHORT_ID } else { SHORTEST_ID });
-    let mut cells = vec![letter.seq.to_string(), table::moment(&letter.died_at.into()), session];
+    let mut cells = vec![letter.seq.to_string(), terminal::format_time(&letter.died_at.into()), session];
     if whole {
         cells.push(
-            letter.message_id.map_or_else(|| format!("({})", letters::kind(letter)), |id| id.to_string()),
+            letter
+                .message_id
+                .map_or_else(|| format!("({})", dead_letters::kind_of_record(letter)), |id| id.to_string()),
         );
     }
-    cells.push(table::safe_line(&letter.reason).into_owned());
+    cells.push(terminal::escape_line(&letter.reason).into_owned());
     let front = if whole { WHOLE_FRONT } else { SHORT_FRONT };
     let room = view.columns.map(|columns| columns.saturating_sub(front).max(NARROWEST_DETAIL));
-    let detail = table::safe_line(letter.detail.as_deref().unwrap_or_default());
-    cells.push(room.map_or_else(|| detail.to_string(), |room| table::cut(&detail, room)));
+    let detail = terminal::escape_line(letter.detail.as_deref().unwrap_or_default());
+    cells.push(room.map_or_else(|| detail.to_string(), |room| terminal::truncate(&detail, room)));
     cells
 }
 
@@ -121,8 +123,8 @@ mod tests {
             record: Err(String::new()),
         };
         let view = View { columns: Some(columns), colour: false };
-        let mut table = heads(view);
-        table.add_row(cells(&letter, view));
+        let mut table = new_letter_table(view);
+        table.add_row(letter_cells(&letter, view));
         let text = table.trim_fmt();
         let (_, row) = text.split_once('\n').unwrap();
         row.to_owned()

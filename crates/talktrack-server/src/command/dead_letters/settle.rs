@@ -6,15 +6,15 @@ use serde_json::json;
 use talktrack::clock::Seq;
 
 use super::NONE;
-use super::hands::Hands;
+use super::executor::Executor;
 use crate::audit::{self, Actor, Entry};
-use crate::command::{self, looking};
-use crate::config::Place;
+use crate::command::{self, lookup};
+use crate::config::DataLocation;
+use crate::dead_letters::{ControlRequest, LetterOutcome, LetterResult, MOST_AT_ONCE};
 use crate::error::Failure;
-use crate::letters::{Fate, MOST_AT_ONCE, Outcome, Request};
 use crate::output::{Output, Stop};
 use crate::store;
-use crate::table;
+use crate::terminal;
 
 /// Arguments of `replay`.
 #[derive(Debug, clap::Args)]
@@ -22,23 +22,23 @@ use crate::table;
     after_help = "A dead letter is removed once its message is durable again. If the store refuses the message again, it becomes \
     a new dead letter. Replaying a message twice does no harm."
 )]
-pub(crate) struct ReplayArgs {
+pub(crate) struct ReplayLettersArgs {
     #[command(flatten)]
-    chosen: Chosen,
+    chosen: ChosenLetters,
 }
 
 /// Arguments of `drop`.
 #[derive(Debug, clap::Args)]
-pub(crate) struct DropArgs {
+pub(crate) struct DropLettersArgs {
     #[command(flatten)]
-    chosen: Chosen,
+    chosen: ChosenLetters,
     /// Confirm --all
     #[arg(long, requires = "all")]
     yes: bool,
 }
 
 #[derive(Debug, clap::Args)]
-struct Chosen {
+struct ChosenLetters {
     /// The numbers of the dead letters, as `talktrack dead-letters list` shows them
     #[arg(value_name = "SEQ", required_unless_present = "all", conflicts_with = "all")]
     seqs: Vec<Seq>,
@@ -49,58 +49,58 @@ struct Chosen {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: Place,
+    location: DataLocation,
 }
 
-pub(super) async fn replay(args: ReplayArgs) -> command::Outcome {
-    settle(&args.chosen, Request::Replay).await
+pub(super) async fn replay_letters(args: ReplayLettersArgs) -> command::Outcome {
+    settle_letters(&args.chosen, ControlRequest::Replay).await
 }
 
-pub(super) async fn forget(args: DropArgs) -> command::Outcome {
+pub(super) async fn drop_letters(args: DropLettersArgs) -> command::Outcome {
     if args.chosen.all && !args.yes {
-        let reader = looking::open_file(&args.chosen.place)?;
+        let reader = lookup::open_file(&args.chosen.location)?;
         let count = reader.dead_letter_seqs().await?.len();
         return Err(Failure::usage(format_args!(
             "drop --all deletes {count} dead letters permanently; add --yes to confirm"
         )));
     }
-    settle(&args.chosen, Request::Drop).await
+    settle_letters(&args.chosen, ControlRequest::Drop).await
 }
 
-async fn settle(chosen: &Chosen, request: fn(Vec<Seq>) -> Request) -> command::Outcome {
-    let config = chosen.place.load()?;
+async fn settle_letters(chosen: &ChosenLetters, request: fn(Vec<Seq>) -> ControlRequest) -> command::Outcome {
+    let config = chosen.location.load()?;
     store::expect_file(&config.local_file())?;
     // The data directory is opened before the letters are read: on a full disk, reading the file needs space that only
     // opening the tracker can free.
-    let hands = Hands::on(&config).await?;
-    let seqs = chosen.seqs().await?;
+    let executor = Executor::open(&config).await?;
+    let seqs = chosen.read_seqs().await?;
     if seqs.is_empty() {
         eprintln!("{NONE}");
-        return hands.let_go().await.map(|()| ExitCode::SUCCESS);
+        return executor.close().await.map(|()| ExitCode::SUCCESS);
     }
     let what = request(Vec::new()).name();
-    let (mut all_good, mut done) = (true, 0_u64);
+    let (mut all_succeeded, mut done) = (true, 0_u64);
     let mut output = Output::stdout();
     for some in seqs.chunks(MOST_AT_ONCE) {
-        for outcome in hands.carry_out(request(some.to_vec())).await? {
-            all_good &= outcome.fate.is_good();
-            done += u64::from(outcome.fate.is_good());
-            tell(&outcome, chosen.json, &mut output).or_else(ignore_reader_gone)?;
+        for result in executor.execute(request(some.to_vec())).await? {
+            all_succeeded &= result.outcome.is_success();
+            done += u64::from(result.outcome.is_success());
+            print_result(&result, chosen.json, &mut output).or_else(ignore_reader_gone)?;
         }
         output.flush().or_else(ignore_reader_gone)?;
     }
-    if hands.are_ours() {
+    if executor.is_local() {
         let (who, detail) = (Actor::of_this_process(), json!({"asked": seqs.len()}));
         audit::record_command(&config.data_dir, &Entry::new(who, what, None).count(done).detail(detail));
     }
-    hands.let_go().await?;
-    Ok(if all_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    executor.close().await?;
+    Ok(if all_succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-impl Chosen {
+impl ChosenLetters {
     /// Returns the chosen letters, oldest first, so that a session's start comes before its messages.
-    async fn seqs(&self) -> Result<Vec<Seq>, Failure> {
-        let reader = looking::open_file(&self.place)?;
+    async fn read_seqs(&self) -> Result<Vec<Seq>, Failure> {
+        let reader = lookup::open_file(&self.location)?;
         if self.all {
             return Ok(reader.dead_letter_seqs().await?);
         }
@@ -112,30 +112,30 @@ impl Chosen {
 }
 
 /// Prints successes on standard output and failures on standard error.
-fn tell(outcome: &Outcome, json: bool, output: &mut Output) -> Result<(), Stop> {
-    let line = format!("{}: {}", outcome.seq, table::safe_line(&in_words(&outcome.fate)));
-    if !outcome.fate.is_good() {
+fn print_result(result: &LetterResult, json: bool, output: &mut Output) -> Result<(), Stop> {
+    let line = format!("{}: {}", result.seq, terminal::escape_line(&describe(&result.outcome)));
+    if !result.outcome.is_success() {
         eprintln!("{line}");
     }
     match json {
-        true => output.json(outcome),
-        false if outcome.fate.is_good() => output.line(&line),
+        true => output.write_json(result),
+        false if result.outcome.is_success() => output.write_line(&line),
         false => Ok(()),
     }
 }
 
-fn in_words(fate: &Fate) -> String {
-    match fate {
-        Fate::Stored => "stored".into(),
-        Fate::OnItsWay => "durable again; on its way to the store".into(),
-        Fate::DeadAgain { letter, reason, detail } => {
+fn describe(outcome: &LetterOutcome) -> String {
+    match outcome {
+        LetterOutcome::Stored => "stored".into(),
+        LetterOutcome::OnItsWay => "durable again; on its way to the store".into(),
+        LetterOutcome::DeadAgain { letter, reason, detail } => {
             let detail = detail.as_ref().map_or_else(String::new, |detail| format!(" ({detail})"));
             format!("refused again; it is now the dead letter {letter}: {reason}{detail}")
         }
-        Fate::Deleted => "removed: its content was deleted meanwhile".into(),
-        Fate::Dropped => "dropped".into(),
-        Fate::Stays { why } => format!("stays a dead letter: {why}"),
-        Fate::NotThere => "there is no such dead letter".into(),
+        LetterOutcome::Deleted => "removed: its content was deleted meanwhile".into(),
+        LetterOutcome::Dropped => "dropped".into(),
+        LetterOutcome::Stays { why } => format!("stays a dead letter: {why}"),
+        LetterOutcome::NotThere => "there is no such dead letter".into(),
     }
 }
 

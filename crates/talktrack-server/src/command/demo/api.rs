@@ -10,16 +10,16 @@ use serde_json::Value;
 
 use crate::config::Secret;
 use crate::error::Failure;
-use crate::{table, tls};
+use crate::{terminal, tls};
 
 /// The time limit of a request. It is longer than a server takes for any request made here.
-const PATIENCE: Duration = Duration::from_secs(90);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// The maximum number of attempts while the server asks to retry later.
 const ATTEMPTS: usize = 20;
 
 /// A server and the token to authenticate with. It implements no `Debug`, because it contains a token.
-pub(super) struct Api {
+pub(super) struct ApiClient {
     client: Client,
     /// The URL without a slash at its end.
     pub(super) url: String,
@@ -27,12 +27,12 @@ pub(super) struct Api {
 }
 
 /// A response of the server, which may be an error.
-pub(super) struct Answer {
+pub(super) struct ApiResponse {
     pub(super) status: StatusCode,
     pub(super) body: Value,
 }
 
-impl Api {
+impl ApiClient {
     /// Makes a client for the server at this URL.
     ///
     /// # Errors
@@ -47,24 +47,31 @@ impl Api {
                 )));
             }
         };
-        let client =
-            Client::builder().tls_backend_preconfigured(Arc::unwrap_or_clone(tls)).timeout(PATIENCE).build();
+        let client = Client::builder()
+            .tls_backend_preconfigured(Arc::unwrap_or_clone(tls))
+            .timeout(REQUEST_TIMEOUT)
+            .build();
         Ok(Self { client: client.map_err(Failure::new)?, url: url.trim_end_matches('/').to_owned(), token })
     }
 
     /// Sends a GET request.
-    pub(super) async fn get(&self, path: &str) -> Result<Answer, Failure> {
+    pub(super) async fn get(&self, path: &str) -> Result<ApiResponse, Failure> {
         self.send(Method::GET, path, "application/json", Vec::new()).await
     }
 
     /// Sends a request with a JSON body.
-    pub(super) async fn tell(&self, method: Method, path: &str, body: &Value) -> Result<Answer, Failure> {
+    pub(super) async fn send_json(
+        &self,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> Result<ApiResponse, Failure> {
         self.send(method, path, "application/json", body.to_string().into_bytes()).await
     }
 
     /// Uploads a recording and returns its `audio_url`.
-    pub(super) async fn keep(&self, path: &str, wav: Vec<u8>) -> Result<Value, Failure> {
-        let kept = self.send(Method::POST, path, "audio/wav", wav).await?.taken()?;
+    pub(super) async fn upload_recording(&self, path: &str, wav: Vec<u8>) -> Result<Value, Failure> {
+        let kept = self.send(Method::POST, path, "audio/wav", wav).await?.into_body()?;
         Ok(kept["audio_url"].clone())
     }
 
@@ -75,7 +82,7 @@ impl Api {
         path: &str,
         content_type: &str,
         body: Vec<u8>,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<ApiResponse, Failure> {
         for _ in 0..ATTEMPTS {
             let mut request = self.client.request(method.clone(), format!("{}{path}", self.url));
             if let Some(token) = &self.token {
@@ -89,7 +96,9 @@ impl Api {
             let text = answer.text().await.map_err(|error| self.out_of_reach(&error))?;
             match later.filter(|_| !status.is_success()) {
                 Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
-                None => return Ok(Answer { status, body: serde_json::from_str(&text).unwrap_or_default() }),
+                None => {
+                    return Ok(ApiResponse { status, body: serde_json::from_str(&text).unwrap_or_default() });
+                }
             }
         }
         Err(Failure::new(format_args!("{} still has no room after {ATTEMPTS} attempts", self.url)))
@@ -104,12 +113,12 @@ impl Api {
     }
 }
 
-impl Answer {
+impl ApiResponse {
     /// Returns the body if the whole request succeeded.
     ///
     /// # Errors
     /// Fails if the status is an error, or 207 because some messages were refused.
-    pub(super) fn taken(self) -> Result<Value, Failure> {
+    pub(super) fn into_body(self) -> Result<Value, Failure> {
         if self.status.is_success() && self.status != StatusCode::MULTI_STATUS {
             return Ok(self.body);
         }
@@ -122,7 +131,7 @@ impl Answer {
         Err(Failure::new(format_args!(
             "the server refused the request ({}): {}",
             self.status.as_u16(),
-            table::safe_line(words)
+            terminal::escape_line(words)
         )))
     }
 }

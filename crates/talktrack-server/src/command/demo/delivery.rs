@@ -9,11 +9,11 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use talktrack::{Status, Timestamp};
 
-use super::api::Api;
+use super::api::ApiClient;
 use super::outline::Outline;
-use super::scripts::Line;
+use super::scripts::ScriptLine;
 use super::speech::{self, Clip};
-use super::timing::{self, Said};
+use super::timing::{self, TimedMessage};
 use crate::error::Failure;
 
 /// The result of delivering a conversation.
@@ -31,7 +31,7 @@ pub(super) enum Delivered {
 
 /// Delivers a conversation. `start` is when it begins, if the server does not have it yet.
 pub(super) async fn deliver(
-    api: &Api,
+    api: &ApiClient,
     outline: &Outline<'_>,
     start: Timestamp,
     can_speak: bool,
@@ -40,49 +40,52 @@ pub(super) async fn deliver(
     let there = api.get(&session).await?;
     let mut has_recording = false;
     let (start, stored) = if there.status == StatusCode::NOT_FOUND {
-        if !begin(api, outline, start).await? {
+        if !start_session(api, outline, start).await? {
             return Ok(Delivered::Deleted);
         }
         (start, Vec::new())
     } else {
-        let row = there.taken()?;
+        let row = there.into_body()?;
         if !row["ended_at"].is_null() {
             return Ok(Delivered::AlreadyThere);
         }
         has_recording = row["metadata"]["audio_url"].is_string();
         let began = row["started_at"].as_str().and_then(|start| start.parse().ok());
-        let mut page = api.get(&format!("{session}/messages?limit=500")).await?.taken()?;
+        let mut page = api.get(&format!("{session}/messages?limit=500")).await?.into_body()?;
         (began.unwrap_or(start), page["messages"].as_array_mut().map(std::mem::take).unwrap_or_default())
     };
-    let clips = if can_speak && outline.is_recorded { spoken(outline).await? } else { Vec::new() };
-    let said = timing::of(outline, &clips);
-    let recordings = messages(api, &session, &said, &clips, start, &stored).await?;
+    let clips = if can_speak && outline.is_recorded { speak_lines(outline).await? } else { Vec::new() };
+    let said = timing::schedule_lines(outline, &clips);
+    let recordings = send_messages(api, &session, &said, &clips, start, &stored).await?;
     if clips.iter().any(|clip| !clip.is_empty()) && !has_recording {
-        let audio_url = api.keep(&format!("{session}/audio"), whole(&said, &clips).wav()).await?;
-        api.tell(Method::PATCH, &session, &json!({"metadata": {"audio_url": audio_url}})).await?.taken()?;
+        let audio_url =
+            api.upload_recording(&format!("{session}/audio"), join_clips(&said, &clips).wav()).await?;
+        api.send_json(Method::PATCH, &session, &json!({"metadata": {"audio_url": audio_url}}))
+            .await?
+            .into_body()?;
     }
-    end(api, &session, outline, &said, start).await?;
+    end_session(api, &session, outline, &said, start).await?;
     Ok(Delivered::Made { messages: said.len(), recordings })
 }
 
 /// Starts the session. Returns false if it was deleted.
-async fn begin(api: &Api, outline: &Outline<'_>, start: Timestamp) -> Result<bool, Failure> {
+async fn start_session(api: &ApiClient, outline: &Outline<'_>, start: Timestamp) -> Result<bool, Failure> {
     let body = json!({
         "external_id": outline.external_id, "user_id": outline.user_id, "started_at": start,
         "metadata": outline.metadata,
     });
-    let answer = api.tell(Method::POST, "/v1/sessions", &body).await?;
+    let answer = api.send_json(Method::POST, "/v1/sessions", &body).await?;
     if answer.status == StatusCode::GONE {
         return Ok(false);
     }
-    answer.taken().map(|_| true)
+    answer.into_body().map(|_| true)
 }
 
 /// Sends the missing messages, and returns how many recordings the conversation then has.
-async fn messages(
-    api: &Api,
+async fn send_messages(
+    api: &ApiClient,
     session: &str,
-    said: &[Said],
+    said: &[TimedMessage],
     clips: &[Clip],
     start: Timestamp,
     stored: &[Value],
@@ -95,9 +98,12 @@ async fn messages(
             continue;
         }
         let mut fields = message.fields.clone();
-        fields.insert("created_at".to_owned(), json!(after(start, message.from_ms)));
+        fields.insert("created_at".to_owned(), json!(time_after(start, message.from_ms)));
         if let Some(clip) = clips.get(number).filter(|clip| !clip.is_empty()) {
-            fields.insert("audio_url".to_owned(), api.keep(&format!("{session}/audio"), clip.wav()).await?);
+            fields.insert(
+                "audio_url".to_owned(),
+                api.upload_recording(&format!("{session}/audio"), clip.wav()).await?,
+            );
             recordings += 1;
         }
         missing.push(Value::Object(fields));
@@ -105,35 +111,35 @@ async fn messages(
     if !missing.is_empty() {
         // Waits until the messages are stored, because a repeated run asks the store which messages are missing.
         let path = format!("{session}/messages?wait=stored");
-        api.tell(Method::POST, &path, &Value::Array(missing)).await?.taken()?;
+        api.send_json(Method::POST, &path, &Value::Array(missing)).await?.into_body()?;
     }
     Ok(recordings)
 }
 
-async fn end(
-    api: &Api,
+async fn end_session(
+    api: &ApiClient,
     session: &str,
     outline: &Outline<'_>,
-    said: &[Said],
+    said: &[TimedMessage],
     start: Timestamp,
 ) -> Result<(), Failure> {
     let (status, reason) = outline.script.end();
     let until = said.iter().map(|said| said.until_ms).fold(0.0, f64::max);
-    let mut body = json!({"reason": reason, "ended_at": after(start, until + 900.0)});
+    let mut body = json!({"reason": reason, "ended_at": time_after(start, until + 900.0)});
     if status == Status::Abandoned {
         body["status"] = json!(status);
     }
-    api.tell(Method::POST, &format!("{session}/end"), &body).await?.taken().map(drop)
+    api.send_json(Method::POST, &format!("{session}/end"), &body).await?.into_body().map(drop)
 }
 
 /// Speaks the lines of the user and the agent, each in a different voice.
-async fn spoken(outline: &Outline<'_>) -> Result<Vec<Clip>, Failure> {
+async fn speak_lines(outline: &Outline<'_>) -> Result<Vec<Clip>, Failure> {
     let voice = outline.script.voice.as_deref().unwrap_or("en-gb");
     let mut clips = Vec::new();
     for line in &outline.lines {
         clips.push(match line {
-            Line::User(text) => speech::speak(&format!("{voice}+m3"), text).await?,
-            Line::Agent(heard, _) => speech::speak(&format!("{voice}+f2"), heard).await?,
+            ScriptLine::User(text) => speech::speak(&format!("{voice}+m3"), text).await?,
+            ScriptLine::Agent(heard, _) => speech::speak(&format!("{voice}+f2"), heard).await?,
             _ => Clip::default(),
         });
     }
@@ -141,7 +147,7 @@ async fn spoken(outline: &Outline<'_>) -> Result<Vec<Clip>, Failure> {
 }
 
 /// Joins the clips into one recording of the whole conversation.
-fn whole(said: &[Said], clips: &[Clip]) -> Clip {
+fn join_clips(said: &[TimedMessage], clips: &[Clip]) -> Clip {
     let mut whole = Clip::default();
     for (message, clip) in said.iter().zip(clips) {
         whole.add(clip, message.from_ms);
@@ -149,6 +155,6 @@ fn whole(said: &[Said], clips: &[Clip]) -> Clip {
     whole
 }
 
-fn after(start: Timestamp, ms: f64) -> Timestamp {
+fn time_after(start: Timestamp, ms: f64) -> Timestamp {
     start.plus(Duration::from_secs_f64(ms / 1_000.0))
 }

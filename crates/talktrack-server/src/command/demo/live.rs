@@ -11,62 +11,63 @@ use uuid::Uuid;
 
 use super::outline::Outline;
 use super::timing;
-use crate::command::client::connection::{self, Identity, NotConnected, Server, Socket};
+use crate::command::client::connection::{self, NotConnected, Server, SessionIdentity, Socket};
 use crate::error::Failure;
 use crate::output::{Output, Stop};
-use crate::table::{self, View};
+use crate::terminal::{self, View};
 use crate::wire::ServerFrame;
 
 /// How long the client waits for the last answers.
-const PATIENCE: Duration = Duration::from_secs(30);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Talks until the conversation is over or interrupted by Ctrl-C. `page` returns the URL at which the session can be
 /// watched.
-pub(super) async fn talk(
+pub(super) async fn run_live(
     server: &Server,
     outline: &Outline<'_>,
     user_id: Option<Uuid>,
     page: impl Fn(Uuid) -> String,
 ) -> Result<ExitCode, Failure> {
-    let identity = Identity { user_id, ..Identity::default() };
+    let identity = SessionIdentity { user_id, ..SessionIdentity::default() };
     let (socket, greeting) = server.connect(identity).await.map_err(|why| match why {
         NotConnected::TryAgain(why) | NotConnected::Refused(why) => Failure::new(why),
     })?;
     let ServerFrame::SessionStarted { session_id, .. } = greeting else {
         return Err(Failure::new("the server did not start a session; check the URL"));
     };
-    let mut talk = Talk { socket, output: Output::stdout(), view: View::of_stdout() };
-    let told = talk.say(&format!("a conversation is running at {} (Ctrl-C ends it)", page(session_id)));
+    let mut talk = LiveDemo { socket, output: Output::stdout(), view: View::for_stdout() };
+    let told =
+        talk.print_line(&format!("a conversation is running at {} (Ctrl-C ends it)", page(session_id)));
     let ended = match told {
-        Ok(()) => talk.go_on(outline).await,
+        Ok(()) => talk.run(outline).await,
         Err(stop) => Err(stop),
     };
-    ended.map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
+    ended.map_or_else(Stop::into_outcome, |()| Ok(ExitCode::SUCCESS))
 }
 
-struct Talk {
+struct LiveDemo {
     socket: Socket,
     output: Output,
     view: View,
 }
 
-impl Talk {
-    async fn go_on(&mut self, outline: &Outline<'_>) -> Result<(), Stop> {
+impl LiveDemo {
+    async fn run(&mut self, outline: &Outline<'_>) -> Result<(), Stop> {
         self.send(&json!({"type": "session.update", "metadata": outline.metadata})).await?;
         let began = Instant::now();
-        for said in timing::of(outline, &[]) {
+        for said in timing::schedule_lines(outline, &[]) {
             let due = began + Duration::from_secs_f64(said.until_ms / 1_000.0);
             if self.is_stopped_before(due).await? {
                 return self.close().await;
             }
-            self.show(&said.fields)?;
+            self.show_message(&said.fields)?;
             let mut frame = said.fields;
             frame.insert("type".to_owned(), json!("message"));
             self.send(&Value::Object(frame)).await?;
         }
         let (_, reason) = outline.script.end();
         self.send(&json!({"type": "session.end", "reason": reason})).await?;
-        while !matches!(self.answer_in_time().await?, ServerFrame::SessionEnded { .. }) {}
+        while !matches!(self.next_frame_in_time().await?, ServerFrame::SessionEnded { .. }) {}
         self.close().await
     }
 
@@ -76,21 +77,21 @@ impl Talk {
             tokio::select! {
                 () = sleep_until(due) => return Ok(false),
                 pressed = tokio::signal::ctrl_c() => return pressed.map(|()| true).map_err(Stop::from),
-                answer = connection::answer(&mut self.socket) => refused(&answer.map_err(Failure::new)?)?,
+                answer = connection::next_frame(&mut self.socket) => check_refusal(&answer.map_err(Failure::new)?)?,
             }
         }
     }
 
-    async fn answer_in_time(&mut self) -> Result<ServerFrame, Stop> {
-        let answer = timeout(PATIENCE, connection::answer(&mut self.socket)).await;
+    async fn next_frame_in_time(&mut self) -> Result<ServerFrame, Stop> {
+        let answer = timeout(ANSWER_TIMEOUT, connection::next_frame(&mut self.socket)).await;
         let answer = answer.map_err(|_| Failure::new("the server does not answer"))?.map_err(Failure::new)?;
-        refused(&answer)?;
+        check_refusal(&answer)?;
         Ok(answer)
     }
 
     /// Closes the connection. If the session was not ended before, the server ends it with the reason `disconnect`.
     async fn close(&mut self) -> Result<(), Stop> {
-        drop(timeout(PATIENCE, self.socket.close(None)).await);
+        drop(timeout(ANSWER_TIMEOUT, self.socket.close(None)).await);
         Ok(())
     }
 
@@ -99,25 +100,25 @@ impl Talk {
         sent.map_err(|error| Stop::from(Failure::new(format_args!("the connection is lost: {error}"))))
     }
 
-    fn show(&mut self, message: &Map<String, Value>) -> Result<(), Stop> {
+    fn show_message(&mut self, message: &Map<String, Value>) -> Result<(), Stop> {
         let text = |name: &str| message.get(name).and_then(Value::as_str).unwrap_or_default();
         let line = match text("kind") {
-            "" | "message" => format!("{:<9}  {}", text("role"), table::safe_line(text("content"))),
+            "" | "message" => format!("{:<9}  {}", text("role"), terminal::escape_line(text("content"))),
             kind => self.view.dim(&format!("{:<9}  [{kind}]", text("role"))).into_owned(),
         };
-        self.say(&line)
+        self.print_line(&line)
     }
 
-    fn say(&mut self, line: &str) -> Result<(), Stop> {
-        self.output.line(line).and_then(|()| self.output.flush())
+    fn print_line(&mut self, line: &str) -> Result<(), Stop> {
+        self.output.write_line(line).and_then(|()| self.output.flush())
     }
 }
 
-fn refused(answer: &ServerFrame) -> Result<(), Failure> {
+fn check_refusal(answer: &ServerFrame) -> Result<(), Failure> {
     match answer {
         ServerFrame::Error { code, message, .. } => Err(Failure::new(format_args!(
             "the server refused a frame: {code}: {}",
-            table::safe_line(message)
+            terminal::escape_line(message)
         ))),
         _ => Ok(()),
     }

@@ -4,7 +4,7 @@ use fastrand::Rng;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::scripts::{Channel, Line, Script};
+use super::scripts::{Channel, Script, ScriptLine};
 use crate::error::Failure;
 
 /// Models with their providers.
@@ -23,7 +23,7 @@ pub(super) struct Outline<'s> {
     pub(super) user_id: Uuid,
     pub(super) model: (&'static str, &'static str),
     pub(super) metadata: Map<String, Value>,
-    pub(super) lines: Vec<Line>,
+    pub(super) lines: Vec<ScriptLine>,
     /// True if the conversation gets recordings, provided that espeak-ng is installed.
     pub(super) is_recorded: bool,
     /// The name of the session. The same name is the same conversation, so none is created twice.
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn every_script_can_be_read_and_no_slot_is_left_open() {
-        let scripts = scripts::all().unwrap();
+        let scripts = scripts::load_scripts().unwrap();
         for number in 0..3 * scripts.len() {
             let outline = draw(&scripts, 1, number).unwrap();
             let said = format!("{:?}", outline.lines);
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn the_first_round_has_every_script_and_the_same_seed_draws_the_same() {
-        let scripts = scripts::all().unwrap();
+        let scripts = scripts::load_scripts().unwrap();
         let draw = |seed, number| draw(&scripts, seed, number).unwrap();
         let names: std::collections::BTreeSet<_> =
             (0..scripts.len()).map(|n| &draw(1, n).script.name).collect();

@@ -23,13 +23,14 @@ const OF_A_DAY: [f64; 24] = [
 const OF_A_WEEK: [f64; 7] = [1.0, 0.9, 0.45, 0.35, 1.1, 1.0, 1.0];
 
 /// Draws the starts of `count` conversations, newest first.
-pub(super) fn starts(now: Timestamp, count: usize, rng: &mut Rng) -> Vec<Timestamp> {
+pub(super) fn draw_starts(now: Timestamp, count: usize, rng: &mut Rng) -> Vec<Timestamp> {
     let latest = now.minus(LATEST);
     // The number of calls varies from day to day.
     let moods: Vec<f64> = (0..=DAYS).map(|_| skewed(rng, 1.0, 0.25)).collect();
     let weights: Vec<f64> = (0..DAYS * 24).map(|ago| weight(latest, ago) * moods[ago / 24]).collect();
     let total: f64 = weights.iter().sum();
-    let mut starts: Vec<_> = (0..count).map(|_| latest.minus(ago(&weights, rng.f64() * total))).collect();
+    let mut starts: Vec<_> =
+        (0..count).map(|_| latest.minus(draw_age(&weights, rng.f64() * total))).collect();
     starts.sort_by_key(|start| std::cmp::Reverse(*start));
     starts
 }
@@ -41,7 +42,7 @@ fn weight(latest: Timestamp, hours_ago: usize) -> f64 {
 }
 
 /// Returns how long ago the hour is at which this much of the weight has passed.
-fn ago(weights: &[f64], mut left: f64) -> Duration {
+fn draw_age(weights: &[f64], mut left: f64) -> Duration {
     let mut whole = Duration::ZERO;
     for weight in weights {
         if left < *weight {
@@ -60,7 +61,7 @@ mod tests {
     #[test]
     fn conversations_are_of_the_last_week_newest_first_and_few_at_night() {
         let now: Timestamp = "2026-11-23T08:20:00Z".parse().unwrap();
-        let starts = starts(now, 500, &mut Rng::with_seed(1));
+        let starts = draw_starts(now, 500, &mut Rng::with_seed(1));
         assert!(starts.windows(2).all(|pair| pair[0] >= pair[1]), "newest first");
         assert!(starts.iter().all(|start| (600.0..=605_400.0).contains(&now.seconds_since(*start))));
         let hour = |start: &Timestamp| start.as_micros() / 3_600_000_000 % 24;

@@ -28,7 +28,7 @@ pub(super) struct Script {
     pub(super) channel: Channel,
     /// The espeak-ng voice for the script; `None` if it is not spoken.
     pub(super) voice: Option<String>,
-    end: End,
+    end: ScriptEnd,
     slots: BTreeMap<String, Vec<String>>,
     lines: String,
 }
@@ -44,7 +44,7 @@ pub(super) enum Channel {
 
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum End {
+enum ScriptEnd {
     Completed,
     Disconnect,
     Transferred,
@@ -54,7 +54,7 @@ enum End {
 
 /// One message.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Line {
+pub(super) enum ScriptLine {
     System(String),
     User(String),
     /// What was heard, and the whole generated text if that is more.
@@ -65,15 +65,15 @@ pub(super) enum Line {
 }
 
 #[derive(Debug, Deserialize)]
-struct File {
+struct ScriptFile {
     script: Vec<Script>,
 }
 
 /// Parses all scripts.
-pub(super) fn all() -> Result<Vec<Script>, Failure> {
+pub(super) fn load_scripts() -> Result<Vec<Script>, Failure> {
     let mut scripts = Vec::new();
     for text in FILES {
-        let file: File = toml::from_str(text).map_err(|error| Failure::new(error.message()))?;
+        let file: ScriptFile = toml::from_str(text).map_err(|error| Failure::new(error.message()))?;
         scripts.extend(file.script);
     }
     Ok(scripts)
@@ -93,58 +93,58 @@ impl Script {
     /// Returns the status and the reason with which the conversation ends.
     pub(super) fn end(&self) -> (Status, &'static str) {
         match self.end {
-            End::Completed => (Status::Ended, "completed"),
-            End::Disconnect => (Status::Ended, "disconnect"),
-            End::Transferred => (Status::Ended, "transferred"),
-            End::Error => (Status::Ended, "error"),
-            End::Abandoned => (Status::Abandoned, "idle_timeout"),
+            ScriptEnd::Completed => (Status::Ended, "completed"),
+            ScriptEnd::Disconnect => (Status::Ended, "disconnect"),
+            ScriptEnd::Transferred => (Status::Ended, "transferred"),
+            ScriptEnd::Error => (Status::Ended, "error"),
+            ScriptEnd::Abandoned => (Status::Abandoned, "idle_timeout"),
         }
     }
 
     /// Fills each slot with a random word and returns the lines. At a possible interruption, the agent often finishes
     /// speaking instead, unless `always_cuts` is set or it is the last line.
-    pub(super) fn filled(&self, rng: &mut Rng, always_cuts: bool) -> Result<Vec<Line>, Failure> {
+    pub(super) fn filled(&self, rng: &mut Rng, always_cuts: bool) -> Result<Vec<ScriptLine>, Failure> {
         let mut text = self.lines.clone();
         for (slot, words) in &self.slots {
             let word = rng.choice(words).map_or("", String::as_str);
             text = text.replace(&format!("{{{slot}}}"), word);
         }
         let bad = |line: &str| Failure::new(format_args!("script {}: cannot read {line:?}", self.name));
-        let lines: Result<Vec<Line>, Failure> =
-            text.lines().map(|line| read(line).ok_or_else(|| bad(line))).collect();
+        let lines: Result<Vec<ScriptLine>, Failure> =
+            text.lines().map(|line| parse_line(line).ok_or_else(|| bad(line))).collect();
         let mut lines = lines?;
         let last = lines.len().saturating_sub(1);
         for line in &mut lines[..last] {
-            if let Line::Agent(_, Some(generated)) = line
+            if let ScriptLine::Agent(_, Some(generated)) = line
                 && !always_cuts
                 && rng.f64() > CUTS_IN
             {
-                *line = Line::Agent(std::mem::take(generated), None);
+                *line = ScriptLine::Agent(std::mem::take(generated), None);
             }
         }
         Ok(lines)
     }
 }
 
-fn read(line: &str) -> Option<Line> {
+fn parse_line(line: &str) -> Option<ScriptLine> {
     let (who, text) = line.split_once(": ")?;
     let said = text.to_owned();
     Some(match who {
-        "system" => Line::System(said),
-        "user" => Line::User(said),
+        "system" => ScriptLine::System(said),
+        "user" => ScriptLine::User(said),
         "agent" => match text.split_once(CUT) {
             Some((heard, _)) => {
                 let generated = text.replace(" | ", " ").replace(CUT, "");
-                Line::Agent(heard.trim_end().to_owned(), Some(generated))
+                ScriptLine::Agent(heard.trim_end().to_owned(), Some(generated))
             }
-            None => Line::Agent(said, None),
+            None => ScriptLine::Agent(said, None),
         },
         "call" => {
             let (function, arguments) = text.split_once(' ')?;
-            Line::Call(function.to_owned(), serde_json::from_str(arguments).ok()?)
+            ScriptLine::Call(function.to_owned(), serde_json::from_str(arguments).ok()?)
         }
-        "result" => Line::Result(serde_json::from_str(text).ok()?),
-        "event" => Line::Event(said),
+        "result" => ScriptLine::Result(serde_json::from_str(text).ok()?),
+        "event" => ScriptLine::Event(said),
         _ => return None,
     })
 }

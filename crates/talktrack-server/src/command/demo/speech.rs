@@ -31,9 +31,9 @@ pub(super) async fn speak(voice: &str, text: &str) -> io::Result<Clip> {
         input.write_all(text.as_bytes()).await?;
     }
     let spoken = process.wait_with_output().await?;
-    samples(&spoken.stdout)
+    read_samples(&spoken.stdout)
         .filter(|_| spoken.status.success())
-        .map(|samples| Clip(halved(&samples)))
+        .map(|samples| Clip(halve_rate(&samples)))
         .ok_or_else(|| io::Error::other(format!("{PROGRAM} did not speak in the voice {voice}")))
 }
 
@@ -49,7 +49,7 @@ impl Clip {
 
     /// Mixes another clip into this one, from `at_ms` on. If both speak, both are audible.
     pub(super) fn add(&mut self, other: &Self, at_ms: f64) {
-        let start = place(at_ms);
+        let start = sample_index(at_ms);
         if self.0.len() < start + other.0.len() {
             self.0.resize(start + other.0.len(), 0);
         }
@@ -83,19 +83,19 @@ impl Clip {
     clippy::cast_sign_loss,
     reason = "a place in a short conversation"
 )]
-fn place(ms: f64) -> usize {
+fn sample_index(ms: f64) -> usize {
     (ms.max(0.0) * f64::from(RATE) / 1_000.0) as usize
 }
 
 /// Returns the samples after the header of a WAV file. The lengths in the header are ignored, because a program that
 /// writes to a pipe cannot know them.
-fn samples(wav: &[u8]) -> Option<Vec<i16>> {
+fn read_samples(wav: &[u8]) -> Option<Vec<i16>> {
     let data = wav.windows(4).position(|four| four == b"data")? + 8;
     let samples = wav.get(data..)?.chunks_exact(2);
     Some(samples.map(|two| i16::from_le_bytes([two[0], two[1]])).collect())
 }
 
-fn halved(samples: &[i16]) -> Vec<i16> {
+fn halve_rate(samples: &[i16]) -> Vec<i16> {
     samples.chunks_exact(2).map(|two| two[0] / 2 + two[1] / 2).collect()
 }
 
@@ -110,6 +110,6 @@ mod tests {
         all.add(&Clip(vec![2; 11_025]), 500.0);
         assert_eq!((all.ms(), all.0[0], all.0[8_000], all.0[16_000]), (1_500.0, 5, 7, 2));
         let wav = all.wav();
-        assert_eq!(samples(&wav), Some(all.0));
+        assert_eq!(read_samples(&wav), Some(all.0));
     }
 }

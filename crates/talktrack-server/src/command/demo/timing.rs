@@ -5,12 +5,12 @@ use serde_json::{Map, Value, json};
 
 use super::numbers::{self, Waits, between, skewed, tenths};
 use super::outline::Outline;
-use super::scripts::{Channel, Line};
+use super::scripts::{Channel, ScriptLine};
 use super::speech::Clip;
 
 /// A message with its position in the conversation, in milliseconds.
 #[derive(Debug)]
-pub(super) struct Said {
+pub(super) struct TimedMessage {
     pub(super) from_ms: f64,
     pub(super) until_ms: f64,
     /// The fields of the `message` frame without its time and recording.
@@ -19,8 +19,8 @@ pub(super) struct Said {
 
 /// Returns the messages of a conversation in order. `clips` contains the speech of each line, empty for lines without
 /// speech.
-pub(super) fn of(outline: &Outline<'_>, clips: &[Clip]) -> Vec<Said> {
-    let mut talk = Talk {
+pub(super) fn schedule_lines(outline: &Outline<'_>, clips: &[Clip]) -> Vec<TimedMessage> {
+    let mut talk = Timeline {
         outline,
         rng: outline.rng.clone(),
         now_ms: 0.0,
@@ -32,14 +32,14 @@ pub(super) fn of(outline: &Outline<'_>, clips: &[Clip]) -> Vec<Said> {
     let silence = Clip::default();
     let said = outline.lines.iter().enumerate();
     said.map(|(number, line)| {
-        let mut said = talk.say(line, clips.get(number).unwrap_or(&silence));
+        let mut said = talk.time_line(line, clips.get(number).unwrap_or(&silence));
         said.fields.insert("external_id".to_owned(), json!(format!("{}", number + 1)));
         said
     })
     .collect()
 }
 
-struct Talk<'o> {
+struct Timeline<'o> {
     outline: &'o Outline<'o>,
     rng: Rng,
     /// When the last message ended.
@@ -53,27 +53,27 @@ struct Talk<'o> {
     context: u64,
 }
 
-impl Talk<'_> {
-    fn say(&mut self, line: &Line, clip: &Clip) -> Said {
+impl Timeline<'_> {
+    fn time_line(&mut self, line: &ScriptLine, clip: &Clip) -> TimedMessage {
         match line {
-            Line::System(text) => self.plain("system", "message", text),
-            Line::Event(text) => {
+            ScriptLine::System(text) => self.time_plain("system", "message", text),
+            ScriptLine::Event(text) => {
                 self.now_ms += between(&mut self.rng, 150.0, 600.0);
-                self.plain("system", "event", text)
+                self.time_plain("system", "event", text)
             }
-            Line::User(text) => self.user(text, clip),
-            Line::Agent(heard, generated) => self.agent(heard, generated.as_deref(), clip),
-            Line::Call(function, arguments) => self.call(function, arguments),
-            Line::Result(answer) => self.result(answer),
+            ScriptLine::User(text) => self.time_user(text, clip),
+            ScriptLine::Agent(heard, generated) => self.time_agent(heard, generated.as_deref(), clip),
+            ScriptLine::Call(function, arguments) => self.time_call(function, arguments),
+            ScriptLine::Result(answer) => self.time_result(answer),
         }
     }
 
-    fn plain(&mut self, role: &str, kind: &str, text: &str) -> Said {
+    fn time_plain(&mut self, role: &str, kind: &str, text: &str) -> TimedMessage {
         self.context += numbers::tokens(text);
-        said(self.now_ms, self.now_ms, json!({"role": role, "kind": kind, "content": text}))
+        timed_message(self.now_ms, self.now_ms, json!({"role": role, "kind": kind, "content": text}))
     }
 
-    fn user(&mut self, text: &str, clip: &Clip) -> Said {
+    fn time_user(&mut self, text: &str, clip: &Clip) -> TimedMessage {
         self.context += numbers::tokens(text);
         let pause = skewed(&mut self.rng, 650.0, 0.5);
         let language = &self.outline.script.language;
@@ -82,7 +82,7 @@ impl Talk<'_> {
             self.now_ms = tenths(self.now_ms + pause + typing);
             self.user_until_ms = Some(self.now_ms);
             let fields = json!({"role": "user", "content": text, "metrics": {"language": language}});
-            return said(self.now_ms, self.now_ms, fields);
+            return timed_message(self.now_ms, self.now_ms, fields);
         }
         // A user who interrupts begins a moment before the agent stops.
         let from = if self.is_interrupted {
@@ -90,7 +90,7 @@ impl Talk<'_> {
         } else {
             self.now_ms + pause
         };
-        let (from, until) = self.speech(from.max(0.0), text, clip);
+        let (from, until) = self.time_speech(from.max(0.0), text, clip);
         (self.now_ms, self.user_until_ms, self.is_interrupted) = (until, Some(until), false);
         let waits = Waits::draw(&mut self.rng);
         let metrics = json!({
@@ -99,16 +99,16 @@ impl Talk<'_> {
         });
         // The model begins when the end of the user's speech is certain.
         self.now_ms += waits.stt + waits.end_of_utterance;
-        said(from, until, json!({"role": "user", "content": text, "metrics": metrics}))
+        timed_message(from, until, json!({"role": "user", "content": text, "metrics": metrics}))
     }
 
-    fn agent(&mut self, heard: &str, generated: Option<&str>, clip: &Clip) -> Said {
+    fn time_agent(&mut self, heard: &str, generated: Option<&str>, clip: &Clip) -> TimedMessage {
         let waits = Waits::draw(&mut self.rng);
-        let mut metrics = self.of_the_model(generated.unwrap_or(heard), waits.first_token);
+        let mut metrics = self.model_metrics(generated.unwrap_or(heard), waits.first_token);
         let first_byte = if self.is_typed() { 0.0 } else { waits.first_byte };
         let from = self.now_ms + waits.first_token + first_byte;
         let (from, until) =
-            if self.is_typed() { (tenths(from), tenths(from)) } else { self.speech(from, heard, clip) };
+            if self.is_typed() { (tenths(from), tenths(from)) } else { self.time_speech(from, heard, clip) };
         if let Some(user_until_ms) = self.user_until_ms.take() {
             metrics.insert("e2e_ms".to_owned(), json!(tenths(from - user_until_ms)));
         }
@@ -125,30 +125,30 @@ impl Talk<'_> {
         }
         fields["metrics"] = Value::Object(metrics);
         (self.now_ms, self.is_interrupted) = (until, generated.is_some());
-        said(from, until, fields)
+        timed_message(from, until, fields)
     }
 
-    fn call(&mut self, function: &str, arguments: &Value) -> Said {
+    fn time_call(&mut self, function: &str, arguments: &Value) -> TimedMessage {
         let waits = Waits::draw(&mut self.rng);
         // A tool call needs no speech, and the model is warm.
         let first_token = tenths(waits.first_token * 0.5);
-        let metrics = self.of_the_model(&arguments.to_string(), first_token);
+        let metrics = self.model_metrics(&arguments.to_string(), first_token);
         self.calls += 1;
         self.now_ms = tenths(self.now_ms + first_token);
         let parts =
             json!([{"type": "tool_call", "id": self.call_id(), "name": function, "arguments": arguments}]);
         let fields = json!({"role": "assistant", "kind": "tool_call", "content": "", "parts": parts, "metrics": metrics});
-        said(self.now_ms, self.now_ms, fields)
+        timed_message(self.now_ms, self.now_ms, fields)
     }
 
-    fn result(&mut self, answer: &Value) -> Said {
+    fn time_result(&mut self, answer: &Value) -> TimedMessage {
         let took = skewed(&mut self.rng, 130.0, 0.4).min(700.0);
         self.now_ms = tenths(self.now_ms + answer["after_ms"].as_f64().unwrap_or(took));
         let text = answer.to_string();
         self.context += numbers::tokens(&text);
         let parts = json!([{"type": "tool_call_response", "id": self.call_id(), "response": answer}]);
         let fields = json!({"role": "tool", "kind": "tool_result", "content": text, "parts": parts});
-        said(self.now_ms, self.now_ms, fields)
+        timed_message(self.now_ms, self.now_ms, fields)
     }
 
     fn call_id(&self) -> String {
@@ -160,13 +160,13 @@ impl Talk<'_> {
     }
 
     /// Returns the beginning and the end of the speech.
-    fn speech(&mut self, from: f64, text: &str, clip: &Clip) -> (f64, f64) {
+    fn time_speech(&mut self, from: f64, text: &str, clip: &Clip) -> (f64, f64) {
         let takes = if clip.is_empty() { numbers::speaking(&mut self.rng, text) } else { clip.ms() };
         let from = tenths(from);
         (from, tenths(from + takes))
     }
 
-    fn of_the_model(&mut self, generated: &str, first_token: f64) -> Map<String, Value> {
+    fn model_metrics(&mut self, generated: &str, first_token: f64) -> Map<String, Value> {
         let (model, provider) = self.outline.model;
         let tokens = numbers::tokens(generated);
         let mut metrics = Map::new();
@@ -180,12 +180,12 @@ impl Talk<'_> {
     }
 }
 
-fn said(from_ms: f64, until_ms: f64, fields: Value) -> Said {
+fn timed_message(from_ms: f64, until_ms: f64, fields: Value) -> TimedMessage {
     let fields = match fields {
         Value::Object(fields) => fields,
         _ => Map::new(),
     };
-    Said { from_ms, until_ms, fields }
+    TimedMessage { from_ms, until_ms, fields }
 }
 
 #[cfg(test)]
@@ -197,11 +197,11 @@ mod tests {
     /// before its time.
     #[test]
     fn turns_follow_each_other_and_answers_come_as_fast_as_real_ones() {
-        let scripts = scripts::all().unwrap();
+        let scripts = scripts::load_scripts().unwrap();
         let mut answers = Vec::new();
         for number in 0..200 {
             let outline = outline::draw(&scripts, 1, number).unwrap();
-            let talk = of(&outline, &[]);
+            let talk = schedule_lines(&outline, &[]);
             let starts: Vec<f64> = talk.iter().map(|said| said.from_ms).collect();
             assert!(starts.windows(2).all(|pair| pair[0] <= pair[1]), "{starts:?}");
             assert!(talk.iter().all(|said| said.until_ms < 300_000.0), "{starts:?}");

@@ -8,28 +8,28 @@ use talktrack::clock::Seq;
 use talktrack::store::Read;
 use talktrack::{Durability, Reason, Receipt, Refused, Tracker};
 
-use super::tally::Tally;
+use super::tally::ImportTally;
 use crate::error::Failure;
-use crate::jsonl::Place;
-use crate::table;
+use crate::jsonl::LinePosition;
+use crate::terminal;
 
 /// The pause before the next attempt while the disk is full.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// How long the import waits for a store that accepts nothing. The records that the store has not accepted by then are
 /// durable in the journal.
-const STORE_PATIENCE: Duration = Duration::from_secs(10);
+const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) struct Handover {
     tracker: Tracker,
     durability: Durability,
     /// Accepted records without an outcome, in the order of acceptance, each with the place of its line.
     under_way: VecDeque<(Seq, String)>,
-    pub(super) tally: Tally,
+    pub(super) tally: ImportTally,
 }
 
 /// Why a line was not imported.
-pub(super) enum Trouble {
+pub(super) enum ImportError {
     /// The line is invalid. Others may be valid.
     Line(String),
     /// Nothing more can be imported.
@@ -38,7 +38,8 @@ pub(super) enum Trouble {
 
 impl Handover {
     pub(super) fn new(tracker: Tracker, counts_rows: bool) -> Self {
-        let (durability, tally) = (tracker.durability(), Tally::new(tracker.health().books, counts_rows));
+        let (durability, tally) =
+            (tracker.durability(), ImportTally::new(tracker.health().books, counts_rows));
         Self { tracker, durability, under_way: VecDeque::new(), tally }
     }
 
@@ -48,11 +49,11 @@ impl Handover {
     }
 
     /// Hands a record to the tracker, and retries while the queue or the journal is full.
-    pub(super) async fn patiently<T, R>(
+    pub(super) async fn hand_over_with_retry<T, R>(
         &mut self,
         mut what: T,
         mut hand_over: impl FnMut(&Tracker, T) -> Result<R, Refused<T>>,
-    ) -> Result<R, Trouble> {
+    ) -> Result<R, ImportError> {
         loop {
             match hand_over(&self.tracker, what) {
                 Ok(accepted) => return Ok(accepted),
@@ -62,7 +63,7 @@ impl Handover {
                 }
                 Err(Refused { reason: Reason::JournalFull, returned }) => {
                     what = returned;
-                    self.tally.say_once_that_it_waits();
+                    self.tally.report_waiting_once();
                     tokio::time::sleep(PAUSE).await;
                 }
                 Err(refused) => return Err(refused.reason.into()),
@@ -71,57 +72,57 @@ impl Handover {
     }
 
     /// Hands over a record that the tracker accepts without waiting, unless it is shutting down.
-    pub(super) fn at_once<R>(
+    pub(super) fn hand_over_once<R>(
         &self,
         hand_over: impl FnOnce(&Tracker) -> Result<R, Reason>,
-    ) -> Result<R, Trouble> {
+    ) -> Result<R, ImportError> {
         Ok(hand_over(&self.tracker)?)
     }
 
     /// Notes a message that was accepted, with the place of its line.
-    pub(super) fn expect(&mut self, receipt: &Receipt, place: Place<'_>) {
+    pub(super) fn expect_receipt(&mut self, receipt: &Receipt, place: LinePosition<'_>) {
         self.tally.messages += 1;
         self.under_way.push_back((receipt.seq(), place.to_string()));
     }
 
     /// Waits until a quarter of the records in flight is durable. The disk keeps working while more records are handed
     /// over.
-    async fn make_room(&mut self) -> Result<(), Trouble> {
+    async fn make_room(&mut self) -> Result<(), ImportError> {
         match self.under_way.get(self.under_way.len() / 4) {
             // `settle` reports the outcome.
             Some((seq, _)) => drop(self.durability.wait(*seq).await),
             None => self.tracker.flush().await?,
         }
-        self.settle();
+        self.settle_receipts();
         Ok(())
     }
 
     /// Handles the outcomes that are known by now.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn settle_receipts(&mut self) {
         while let Some((seq, _)) = self.under_way.front() {
             let Some(outcome) = self.durability.outcome(*seq) else { return };
             let Some((_, place)) = self.under_way.pop_front() else { return };
             if let Err(why) = outcome {
                 self.tally.messages -= 1;
-                self.refuse(&place, &why.to_string());
+                self.refuse_line(&place, &why.to_string());
             }
         }
     }
 
     /// Reports an invalid or refused line on stderr.
-    pub(super) fn refuse(&mut self, place: &str, problem: &str) {
+    pub(super) fn refuse_line(&mut self, place: &str, problem: &str) {
         self.tally.refused += 1;
-        eprintln!("{place}: {}", table::safe_line(problem));
+        eprintln!("{place}: {}", terminal::escape_line(problem));
     }
 
     /// Waits until everything is stored, or durable if the store is unavailable, and returns the result.
     ///
     /// # Errors
     /// Fails if the tracker stopped before.
-    pub(super) async fn finish(mut self) -> Result<Tally, Failure> {
+    pub(super) async fn finish(mut self) -> Result<ImportTally, Failure> {
         self.tracker.flush().await?;
-        self.settle();
-        self.reach_the_store().await?;
+        self.settle_receipts();
+        self.wait_for_store().await?;
         self.tally.close(self.tracker.health().books);
         // The tracker is dropped without a shutdown, which would end the sessions that the file leaves open. Everything
         // accepted is already durable; dropping the tracker waits for its threads.
@@ -131,13 +132,16 @@ impl Handover {
     }
 
     /// Waits as long as a remote store accepts records. If it accepts none, the remaining records stay in the journal.
-    async fn reach_the_store(&self) -> Result<(), Failure> {
+    async fn wait_for_store(&self) -> Result<(), Failure> {
         loop {
-            let stored = tokio::time::timeout(STORE_PATIENCE, self.tracker.flush_to_store()).await;
+            let stored = tokio::time::timeout(STORE_TIMEOUT, self.tracker.flush_to_store()).await;
             match (stored, self.tracker.health().store) {
                 (Ok(stored), _) => return Ok(stored?),
                 (Err(_), Some(cause)) => {
-                    eprintln!("the database does not accept all records now: {}", table::safe_line(&cause));
+                    eprintln!(
+                        "the database does not accept all records now: {}",
+                        terminal::escape_line(&cause)
+                    );
                     return Ok(());
                 }
                 (Err(_), None) => {}
@@ -146,25 +150,25 @@ impl Handover {
     }
 }
 
-impl From<crate::wire::WireError> for Trouble {
+impl From<crate::wire::WireError> for ImportError {
     fn from(error: crate::wire::WireError) -> Self {
         Self::Line(error.to_string())
     }
 }
 
-impl From<Reason> for Trouble {
+impl From<Reason> for ImportError {
     fn from(reason: Reason) -> Self {
         Self::Line(reason.to_string())
     }
 }
 
-impl From<talktrack::ReadError> for Trouble {
+impl From<talktrack::ReadError> for ImportError {
     fn from(error: talktrack::ReadError) -> Self {
         Self::Fatal(error.into())
     }
 }
 
-impl From<talktrack::NotDurable> for Trouble {
+impl From<talktrack::NotDurable> for ImportError {
     fn from(error: talktrack::NotDurable) -> Self {
         Self::Fatal(error.into())
     }

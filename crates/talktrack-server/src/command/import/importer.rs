@@ -8,10 +8,10 @@ use talktrack::store::{Read, SessionRow};
 use talktrack::{Closing, JsonObject, Message, NewSession, Status, Stored, Timestamp, Tracker};
 use uuid::Uuid;
 
-use super::handover::{Handover, Trouble};
-use super::tally::Tally;
+use super::handover::{Handover, ImportError};
+use super::tally::ImportTally;
 use crate::error::Failure;
-use crate::jsonl::{Line, Place};
+use crate::jsonl::{Line, LinePosition};
 use crate::wire::{ClientFrame, Frame, SessionStartFrame};
 
 /// How many lines are handed over before the outcomes of earlier ones are handled.
@@ -21,13 +21,13 @@ pub(crate) struct Importer {
     handover: Handover,
     reader: Arc<dyn Read>,
     /// The sessions of the lines so far.
-    sessions: HashMap<Uuid, Session>,
+    sessions: HashMap<Uuid, ImportedSession>,
     /// The number of message lines of each session in this file so far. A message without an id gets one from this
     /// number. Lines without a known session count too, because the session may exist at the next import.
     lines: HashMap<Uuid, u64>,
 }
 
-struct Session {
+struct ImportedSession {
     user_id: Uuid,
     /// True if a line started the session, rather than an earlier import.
     is_started: bool,
@@ -37,18 +37,18 @@ struct Session {
     last: Option<Timestamp>,
 }
 
-impl Session {
-    fn of(user_id: Uuid, is_started: bool, started_at: Option<Timestamp>) -> Self {
+impl ImportedSession {
+    fn new(user_id: Uuid, is_started: bool, started_at: Option<Timestamp>) -> Self {
         Self { user_id, is_started, started_at, last: None }
     }
 
-    fn stored(row: &SessionRow) -> Self {
-        Self::of(row.user_id.unwrap_or_default(), false, row.started_at.known())
+    fn from_row(row: &SessionRow) -> Self {
+        Self::new(row.user_id.unwrap_or_default(), false, row.started_at.known())
     }
 }
 
-fn bad(problem: &str) -> Trouble {
-    Trouble::Line(problem.to_owned())
+fn line_error(problem: &str) -> ImportError {
+    ImportError::Line(problem.to_owned())
 }
 
 impl Importer {
@@ -67,20 +67,20 @@ impl Importer {
     ///
     /// # Errors
     /// Fails if nothing more can be imported.
-    pub(crate) async fn take(&mut self, line: &Line<'_>) -> Result<(), Failure> {
+    pub(crate) async fn import_line(&mut self, line: &Line<'_>) -> Result<(), Failure> {
         self.handover.tally.lines += 1;
         if self.handover.tally.lines.is_multiple_of(LINES_BETWEEN_LOOKS) {
-            self.handover.settle();
+            self.handover.settle_receipts();
         }
         let taken = match line.text {
-            Ok(text) => self.frame(line.place, text).await,
-            Err(problem) => Err(bad(problem)),
+            Ok(text) => self.import_frame(line.place, text).await,
+            Err(problem) => Err(line_error(problem)),
         };
         match taken {
             Ok(()) => Ok(()),
-            Err(Trouble::Fatal(failure)) => Err(failure),
-            Err(Trouble::Line(problem)) => {
-                self.handover.refuse(&line.place.to_string(), &problem);
+            Err(ImportError::Fatal(failure)) => Err(failure),
+            Err(ImportError::Line(problem)) => {
+                self.handover.refuse_line(&line.place.to_string(), &problem);
                 Ok(())
             }
         }
@@ -90,37 +90,37 @@ impl Importer {
     ///
     /// # Errors
     /// Fails if the tracker stopped before.
-    pub(crate) async fn finish(self) -> Result<Tally, Failure> {
+    pub(crate) async fn finish(self) -> Result<ImportTally, Failure> {
         self.handover.finish().await
     }
 
-    async fn frame(&mut self, place: Place<'_>, text: &str) -> Result<(), Trouble> {
+    async fn import_frame(&mut self, place: LinePosition<'_>, text: &str) -> Result<(), ImportError> {
         let Frame { body, session_id, user_id, .. } = Frame::parse(text)?;
-        let named = session_id.ok_or_else(|| bad("session_id: missing"));
+        let named = session_id.ok_or_else(|| line_error("session_id: missing"));
         match body {
-            ClientFrame::SessionStart(start) => self.start(session_id, user_id, start).await,
-            ClientFrame::Message(frame) => self.message(place, frame.in_session(named?)).await,
-            ClientFrame::SessionUpdate { metadata } => self.update(named?, metadata).await,
+            ClientFrame::SessionStart(start) => self.import_start(session_id, user_id, start).await,
+            ClientFrame::Message(frame) => self.import_message(place, frame.in_session(named?)).await,
+            ClientFrame::SessionUpdate { metadata } => self.import_update(named?, metadata).await,
             ClientFrame::SessionEnd { reason, ended_at, status } => {
                 let status = status.unwrap_or(Status::Ended);
-                self.end(named?, status, reason.as_deref(), ended_at).await
+                self.import_end(named?, status, reason.as_deref(), ended_at).await
             }
             ClientFrame::Auth { .. } | ClientFrame::Ping => Ok(()),
         }
     }
 
-    async fn start(
+    async fn import_start(
         &mut self,
         id: Option<Uuid>,
         user: Option<Uuid>,
         start: SessionStartFrame,
-    ) -> Result<(), Trouble> {
-        let user_id = user.ok_or_else(|| bad("user_id: missing"))?;
+    ) -> Result<(), ImportError> {
+        let user_id = user.ok_or_else(|| line_error("user_id: missing"))?;
         let SessionStartFrame { external_id, metadata, started_at } = start;
         let session = match (id, external_id) {
             (Some(id), external_id) => NewSession { external_id, ..NewSession::new(id, user_id) },
             (None, Some(name)) => NewSession::named(name, user_id),
-            (None, None) => return Err(bad("session_id: missing")),
+            (None, None) => return Err(line_error("session_id: missing")),
         };
         let session_id = session.session_id;
         let started = self.sessions.get(&session_id).filter(|session| session.is_started);
@@ -128,76 +128,84 @@ impl Importer {
         let stored = if started.is_none() { self.reader.session(session_id).await? } else { None };
         let owner = started.or(stored.as_ref().and_then(|row| row.user_id));
         if owner.is_some_and(|owner| owner != user_id) {
-            return Err(bad("user_id: the session belongs to another user"));
+            return Err(line_error("user_id: the session belongs to another user"));
         }
         if let Some(row) = stored {
-            return self.go_on(&row, metadata).await;
+            return self.resume_session(&row, metadata).await;
         }
         let session = NewSession { metadata, started_at, ..session };
-        drop(self.handover.patiently(session, Tracker::start_session).await?);
+        drop(self.handover.hand_over_with_retry(session, Tracker::start_session).await?);
         self.handover.tally.sessions += u64::from(started.is_none());
-        self.sessions.entry(session_id).or_insert_with(|| Session::of(user_id, true, started_at));
+        self.sessions.entry(session_id).or_insert_with(|| ImportedSession::new(user_id, true, started_at));
         Ok(())
     }
 
     /// Continues a stored session. It is not started again, which would reopen it; only missing metadata is added.
-    async fn go_on(&mut self, row: &SessionRow, metadata: Option<JsonObject>) -> Result<(), Trouble> {
-        self.sessions.entry(row.session_id).or_insert_with(|| Session::stored(row));
+    async fn resume_session(
+        &mut self,
+        row: &SessionRow,
+        metadata: Option<JsonObject>,
+    ) -> Result<(), ImportError> {
+        self.sessions.entry(row.session_id).or_insert_with(|| ImportedSession::from_row(row));
         let stored = row.metadata.as_ref().and_then(Stored::as_object).unwrap_or_default();
         let is_new = |metadata: &JsonObject| stored.merged(metadata) != stored.merged(&JsonObject::default());
         match metadata.filter(is_new) {
-            Some(metadata) => self.update(row.session_id, metadata).await,
+            Some(metadata) => self.import_update(row.session_id, metadata).await,
             None => Ok(()),
         }
     }
 
     /// Returns the session of a line that does not start one: a session of an earlier line, or a stored one.
-    async fn session(&mut self, session_id: Uuid) -> Result<&mut Session, Trouble> {
+    async fn find_session(&mut self, session_id: Uuid) -> Result<&mut ImportedSession, ImportError> {
         if !self.sessions.contains_key(&session_id)
             && let Some(row) = self.reader.session(session_id).await?
         {
-            self.sessions.insert(session_id, Session::stored(&row));
+            self.sessions.insert(session_id, ImportedSession::from_row(&row));
         }
         let unknown = "session_id: no session.start line came before, and no such session is stored";
-        self.sessions.get_mut(&session_id).ok_or_else(|| bad(unknown))
+        self.sessions.get_mut(&session_id).ok_or_else(|| line_error(unknown))
     }
 
-    async fn message(&mut self, place: Place<'_>, mut message: Message) -> Result<(), Trouble> {
+    async fn import_message(
+        &mut self,
+        place: LinePosition<'_>,
+        mut message: Message,
+    ) -> Result<(), ImportError> {
         let lines = self.lines.entry(message.session_id).or_default();
         *lines += 1;
         let place_in_session = *lines;
-        let session = self.session(message.session_id).await?;
+        let session = self.find_session(message.session_id).await?;
         session.last = session.last.max(message.created_at);
         if message.id.is_none() && message.external_id.is_none() {
             let name = format!("import:{place_in_session}");
             message.id = Some(Uuid::new_v5(&message.session_id, name.as_bytes()));
         }
-        let receipt = self.handover.patiently(message, Tracker::track_message).await?;
-        self.handover.expect(&receipt, place);
+        let receipt = self.handover.hand_over_with_retry(message, Tracker::track_message).await?;
+        self.handover.expect_receipt(&receipt, place);
         Ok(())
     }
 
-    async fn update(&mut self, session_id: Uuid, metadata: JsonObject) -> Result<(), Trouble> {
-        self.session(session_id).await?;
+    async fn import_update(&mut self, session_id: Uuid, metadata: JsonObject) -> Result<(), ImportError> {
+        self.find_session(session_id).await?;
         // The session exists and its metadata is an object, so the update cannot be refused later.
         let update = |tracker: &Tracker, metadata| tracker.update_session(session_id, metadata);
-        self.handover.patiently(metadata, update).await.map(drop)
+        self.handover.hand_over_with_retry(metadata, update).await.map(drop)
     }
 
-    async fn end(
+    async fn import_end(
         &mut self,
         session_id: Uuid,
         status: Status,
         reason: Option<&str>,
         ended_at: Option<Timestamp>,
-    ) -> Result<(), Trouble> {
-        let session = self.session(session_id).await?;
+    ) -> Result<(), ImportError> {
+        let session = self.find_session(session_id).await?;
         if ended_at.zip(session.started_at).is_some_and(|(ended_at, started_at)| ended_at < started_at) {
-            return Err(bad("ended_at: before the started_at of the session"));
+            return Err(line_error("ended_at: before the started_at of the session"));
         }
         let last = session.last;
         let ended_at = ended_at.or(last).unwrap_or_else(|| SystemClock.now());
         let closing = Closing { status, reason: reason.unwrap_or("completed"), ended_at, known: None };
-        self.handover.at_once(|tracker| tracker.end_session_as(session_id, closing)).map(drop)
+        self.handover.hand_over_once(|tracker| tracker.end_session_as(session_id, closing)).map(drop)
     }
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde::Serialize;
 use talktrack::Books;
 
-use crate::table;
+use crate::terminal;
 
 #[derive(Debug)]
-pub(crate) struct Tally {
+pub(crate) struct ImportTally {
     pub(crate) lines: u64,
     pub(crate) refused: u64,
     /// The number of new sessions.
@@ -25,7 +25,7 @@ pub(crate) struct Tally {
 
 /// The results, for programs.
 #[derive(Debug, PartialEq, Serialize)]
-pub(super) struct Summary {
+pub(super) struct ImportSummary {
     lines: u64,
     sessions: u64,
     messages: u64,
@@ -39,7 +39,7 @@ pub(super) struct Summary {
     seconds: f64,
 }
 
-impl Tally {
+impl ImportTally {
     pub(super) fn new(before: Books, counts_rows: bool) -> Self {
         let after = before;
         Self { lines: 0, refused: 0, sessions: 0, messages: 0, before, after, counts_rows, waits: false }
@@ -55,14 +55,14 @@ impl Tally {
         self.refused == 0 && self.dead_lettered() + self.deleted() == 0 && self.after.pending() == 0
     }
 
-    pub(super) fn say_once_that_it_waits(&mut self) {
+    pub(super) fn report_waiting_once(&mut self) {
         if !std::mem::replace(&mut self.waits, true) {
             eprintln!("the journal is full; waiting until there is room");
         }
     }
 
-    pub(super) fn summary(&self, took: Duration) -> Summary {
-        Summary {
+    pub(super) fn summary(&self, took: Duration) -> ImportSummary {
+        ImportSummary {
             lines: self.lines,
             sessions: self.sessions,
             messages: self.messages,
@@ -75,7 +75,7 @@ impl Tally {
         }
     }
 
-    pub(super) fn in_words(&self, took: Duration) -> String {
+    pub(super) fn describe(&self, took: Duration) -> String {
         let messages = self.messages;
         let of_these = self.new_messages().map_or_else(String::new, |new| {
             let known = messages.saturating_sub(new + self.dead_lettered() + self.deleted());
@@ -84,7 +84,7 @@ impl Tally {
         let mut text = format!(
             "imported {} new sessions and {messages} messages{of_these} in {}; {} lines refused",
             self.sessions,
-            table::duration(took.as_secs_f64()),
+            terminal::format_duration(took.as_secs_f64()),
             self.refused
         );
         if self.after.pending() > 0 {
@@ -125,12 +125,12 @@ mod tests {
 
     #[test]
     fn the_books_tell_what_was_new() {
-        let mut tally = Tally::new(Books { inserted: 10, ..Books::default() }, true);
+        let mut tally = ImportTally::new(Books { inserted: 10, ..Books::default() }, true);
         (tally.lines, tally.sessions, tally.messages) = (9, 1, 7);
         tally.close(Books { inserted: 14, ..Books::default() });
         assert!(tally.is_clean());
         assert_eq!(
-            tally.in_words(Duration::from_millis(1_500)),
+            tally.describe(Duration::from_millis(1_500)),
             "imported 1 new sessions and 7 messages (4 new, 3 already stored) in 1.5s; 0 lines refused"
         );
         tally.refused = 1;
@@ -140,24 +140,24 @@ mod tests {
     #[test]
     fn what_the_store_dropped_is_no_dead_letter() {
         let mut tally =
-            Tally::new(Books { dead_lettered: 3, letters_taken_out: 3, ..Books::default() }, false);
+            ImportTally::new(Books { dead_lettered: 3, letters_taken_out: 3, ..Books::default() }, false);
         (tally.lines, tally.messages) = (2, 2);
         tally.close(Books { durable: 5, dead_lettered: 5, letters_taken_out: 5, ..Books::default() });
         assert!(!tally.is_clean());
         assert_eq!(
-            tally.in_words(Duration::from_millis(1_500)),
+            tally.describe(Duration::from_millis(1_500)),
             "imported 0 new sessions and 2 messages in 1.5s; 0 lines refused; 2 messages dropped because they were deleted"
         );
     }
 
     #[test]
     fn what_a_remote_store_has_not_taken_is_told_and_what_it_had_before_is_not_guessed() {
-        let mut tally = Tally::new(Books::default(), false);
+        let mut tally = ImportTally::new(Books::default(), false);
         (tally.lines, tally.messages) = (9, 7);
         tally.close(Books { durable: 7, stored: 5, ..Books::default() });
         assert!(!tally.is_clean());
         assert_eq!(
-            tally.in_words(Duration::from_millis(1_500)),
+            tally.describe(Duration::from_millis(1_500)),
             "imported 0 new sessions and 7 messages in 1.5s; 0 lines refused; 2 messages wait in the journal, for the next \
              `talktrack serve` or `talktrack import`"
         );

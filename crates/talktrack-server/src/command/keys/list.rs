@@ -6,26 +6,26 @@ use serde::Serialize;
 use talktrack::Timestamp;
 use talktrack::clock::{Clock as _, SystemClock};
 
-use super::file;
-use crate::auth::{KeyUses, key_id, merged};
+use super::open_key_file;
+use crate::auth::{KeyUses, key_id, merge_keys};
 use crate::command::Outcome;
-use crate::config::{ApiKey, KeyPlace, Network};
+use crate::config::{ApiKey, KeyLocation, Network};
 use crate::output::{Output, Stop};
-use crate::table::{self, View};
+use crate::terminal::{self, View};
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct ListKeysArgs {
     /// Print one JSON object per key
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: KeyPlace,
+    location: KeyLocation,
 }
 
 /// A key for the output.
 #[derive(Serialize)]
-struct Row {
+struct KeyRow {
     name: String,
     scopes: String,
     /// The id in the key, after `tt_`.
@@ -45,32 +45,32 @@ struct Row {
 }
 
 /// Runs the command.
-pub(super) fn run(args: &Args) -> Outcome {
-    let settings = args.place.load()?;
-    let of_file = file(&settings).map(|file| file.read()).transpose()?.unwrap_or_default();
+pub(super) fn run(args: &ListKeysArgs) -> Outcome {
+    let settings = args.location.load()?;
+    let of_file = open_key_file(&settings).map(|file| file.read()).transpose()?.unwrap_or_default();
     let uses = KeyUses::open(&settings.data_dir);
     let place = |key: &ApiKey| {
         if of_file.iter().any(|other| other.digest == key.digest) { "api_keys_file" } else { "api_keys" }
     };
-    let keys = merged(&settings.api_keys, of_file.clone());
-    let rows: Vec<Row> = keys.iter().map(|key| Row::of(key, place(key), &uses)).collect();
+    let keys = merge_keys(&settings.api_keys, of_file.clone());
+    let rows: Vec<KeyRow> = keys.iter().map(|key| KeyRow::new(key, place(key), &uses)).collect();
     let mut output = Output::stdout();
     let written = match args.json {
-        true => rows.iter().try_for_each(|row| output.json(row)),
-        false if rows.is_empty() => output.line("there are no keys; `talktrack keys new` creates one"),
-        false => output.line(&listing(&rows, View::of_stdout())),
+        true => rows.iter().try_for_each(|row| output.write_json(row)),
+        false if rows.is_empty() => output.write_line("there are no keys; `talktrack keys new` creates one"),
+        false => output.write_line(&render_table(&rows, View::for_stdout())),
     };
-    written.and_then(|()| output.flush()).map_or_else(Stop::outcome, |()| Ok(ExitCode::SUCCESS))
+    written.and_then(|()| output.flush()).map_or_else(Stop::into_outcome, |()| Ok(ExitCode::SUCCESS))
 }
 
-impl Row {
-    fn of(key: &ApiKey, place: &'static str, uses: &KeyUses) -> Self {
+impl KeyRow {
+    fn new(key: &ApiKey, place: &'static str, uses: &KeyUses) -> Self {
         let state = match (key.revoked, key.expires) {
             (Some(_), _) => "revoked",
             (None, Some(expires)) if expires <= SystemClock.now() => "expired",
             _ => "active",
         };
-        let used = uses.of(&key.digest);
+        let used = uses.last_use(&key.digest);
         let networks = Some(&key.networks).filter(|networks| !networks.is_empty());
         Self {
             name: key.name.clone(),
@@ -88,11 +88,11 @@ impl Row {
     }
 }
 
-fn listing(rows: &[Row], view: View) -> String {
+fn render_table(rows: &[KeyRow], view: View) -> String {
     let heads = ["name", "scopes", "state", "expires", "users", "addresses", "last used", "from", "in"];
-    let mut table = table::table(view, &heads);
+    let mut table = terminal::new_table(view, &heads);
     let moment = |moment: Option<Timestamp>, none: &str| {
-        moment.map_or(none.to_owned(), |at| table::moment(&at.into()))
+        moment.map_or(none.to_owned(), |at| terminal::format_time(&at.into()))
     };
     for row in rows {
         let users = match row.users.as_deref() {

@@ -8,36 +8,38 @@ use talktrack::Timestamp;
 use talktrack::clock::{Clock as _, SystemClock};
 use uuid::Uuid;
 
-use super::{file, record};
+use super::{open_key_file, record_key_change};
 use crate::auth::NewKey;
 use crate::command::Outcome;
-use crate::config::{KeyPlace, Network, Scopes, check_name, key_networks, key_users, parse_duration};
+use crate::config::{
+    KeyLocation, Network, Scopes, check_name, parse_duration, parse_key_networks, parse_key_users,
+};
 use crate::error::Failure;
-use crate::output::sum_up;
+use crate::output::print_summary;
 
 /// Arguments.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct NewKeyArgs {
     /// The name of the key in the settings: letters, digits, '-', '_' and '.'
-    #[arg(long, value_name = "NAME", value_parser = name)]
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
     name: String,
     /// What the key allows: read, write, metrics, admin (everything), separated by commas
     #[arg(long, value_name = "SCOPES")]
     scopes: Scopes,
     /// When the key expires: a duration from now such as 90d, or a time such as 2027-01-01T00:00:00Z; never by default
-    #[arg(long, value_name = "WHEN", value_parser = moment)]
+    #[arg(long, value_name = "WHEN", value_parser = parse_expiry)]
     expires: Option<Timestamp>,
     /// The users that the key may act for, separated by commas; all by default
-    #[arg(long, value_name = "UUIDS", value_parser = users)]
+    #[arg(long, value_name = "UUIDS", value_parser = parse_users)]
     users: Option<Users>,
     /// The addresses or networks that the key may be used from, separated by commas; all by default
-    #[arg(long, value_name = "NETWORKS", value_parser = networks)]
+    #[arg(long, value_name = "NETWORKS", value_parser = parse_networks)]
     addresses: Option<Networks>,
     /// Print the key and its entry as one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    place: KeyPlace,
+    location: KeyLocation,
 }
 
 // Type aliases and wrappers for lists that clap must parse as one value.
@@ -47,7 +49,7 @@ struct Networks(Vec<Network>);
 
 /// The output for a new key.
 #[derive(Serialize)]
-struct Shown {
+struct NewKeyOutput {
     key: String,
     api_keys: String,
     /// The file that the entry was added to.
@@ -56,14 +58,14 @@ struct Shown {
 }
 
 /// Runs the command.
-pub(super) fn run(args: Args) -> Outcome {
-    let settings = args.place.load()?;
-    let Some(mut new) = NewKey::draw(args.name, args.scopes) else {
+pub(super) fn run(args: NewKeyArgs) -> Outcome {
+    let settings = args.location.load()?;
+    let Some(mut new) = NewKey::generate(args.name, args.scopes) else {
         return Err(Failure::new("no key was created: the random generator of the system failed"));
     };
     (new.entry.expires, new.entry.users) = (args.expires, args.users);
     new.entry.networks = args.addresses.map(|Networks(networks)| networks).unwrap_or_default();
-    let file = file(&settings);
+    let file = open_key_file(&settings);
     if let Some(file) = &file {
         if settings.api_keys.iter().any(|key| key.name == new.entry.name) {
             return Err(Failure::usage(format!(
@@ -71,15 +73,15 @@ pub(super) fn run(args: Args) -> Outcome {
                 new.entry.name
             )));
         }
-        file.add(&new.entry)?;
-        record(&settings, "keys.new", &new.entry);
+        file.add_key(&new.entry)?;
+        record_key_change(&settings, "keys.new", &new.entry);
     }
     let file = file.map(|file| file.path().display().to_string());
-    let shown = Shown { key: new.key, api_keys: new.entry.to_string(), file };
-    sum_up(args.json, &shown, |_| in_words(&shown), ExitCode::SUCCESS)
+    let shown = NewKeyOutput { key: new.key, api_keys: new.entry.to_string(), file };
+    print_summary(args.json, &shown, |_| describe(&shown), ExitCode::SUCCESS)
 }
 
-fn in_words(Shown { key, api_keys, file }: &Shown) -> String {
+fn describe(NewKeyOutput { key, api_keys, file }: &NewKeyOutput) -> String {
     let entry = match file {
         Some(file) => format!("Its entry is in {file}; a running server applies it within seconds:"),
         None => "The entry for api_keys in the settings of the server that is to accept it:".to_owned(),
@@ -89,19 +91,19 @@ fn in_words(Shown { key, api_keys, file }: &Shown) -> String {
     )
 }
 
-fn name(text: &str) -> Result<String, String> {
+fn parse_name(text: &str) -> Result<String, String> {
     check_name(text).map(|()| text.to_owned())
 }
 
-fn users(text: &str) -> Result<Users, String> {
-    key_users(text)
+fn parse_users(text: &str) -> Result<Users, String> {
+    parse_key_users(text)
 }
 
-fn networks(text: &str) -> Result<Networks, String> {
-    key_networks(text).map(Networks)
+fn parse_networks(text: &str) -> Result<Networks, String> {
+    parse_key_networks(text).map(Networks)
 }
 
-fn moment(text: &str) -> Result<Timestamp, String> {
+fn parse_expiry(text: &str) -> Result<Timestamp, String> {
     let now = SystemClock.now();
     let moment = text.parse().ok().or_else(|| parse_duration(text).ok().map(|after| now.plus(after)));
     moment.filter(|moment| *moment > now).ok_or_else(|| {

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Conversation;
 use crate::socket::ending::Ending;
-use crate::socket::peer::Heard;
+use crate::socket::peer::Received;
 use crate::turns::Waiting;
 use crate::wire::{ClientFrame, Frame, FrameRef, INVALID_MESSAGE, ServerFrame};
 
@@ -16,97 +16,103 @@ const BURST: usize = 64;
 
 impl Conversation {
     /// Handles a frame, and the frames that have already arrived after it.
-    pub(super) async fn listen(&mut self, heard: Heard) -> Result<(), Ending> {
+    pub(super) async fn handle_received_burst(&mut self, received: Received) -> Result<(), Ending> {
         let began = Instant::now();
         self.last_heard = began;
-        self.take(heard).await?;
+        self.handle_received(received).await?;
         for _ in 1..BURST {
             // After a wait, the other events of the connection come first.
             if self.last_heard != began {
                 break;
             }
-            let Some(heard) = self.peer.hear_now() else { break };
-            self.take(heard).await?;
+            let Some(received) = self.peer.try_recv() else { break };
+            self.handle_received(received).await?;
         }
         Ok(self.peer.flush().await?)
     }
 
-    async fn take(&mut self, heard: Heard) -> Result<(), Ending> {
-        match heard {
-            Heard::Text(text) => self.frame(&text).await,
-            Heard::Binary => {
-                Ok(self.reject(INVALID_MESSAGE, "a frame must be text, not binary", None).await?)
+    async fn handle_received(&mut self, received: Received) -> Result<(), Ending> {
+        match received {
+            Received::Text(text) => self.handle_frame(&text).await,
+            Received::Binary => {
+                Ok(self.reject_frame(INVALID_MESSAGE, "a frame must be text, not binary", None).await?)
             }
-            Heard::SignOfLife => {
+            Received::PingOrPong => {
                 self.keep_alive();
                 Ok(())
             }
-            Heard::TooLarge => {
-                self.reject("too_large", "a frame must be at most 1 MiB", None).await?;
+            Received::TooLarge => {
+                self.reject_frame("too_large", "a frame must be at most 1 MiB", None).await?;
                 Err(Ending::Close(close_code::SIZE, "a frame must be at most 1 MiB"))
             }
-            Heard::NotUtf8 => Err(Ending::Close(close_code::INVALID, "text must be UTF-8")),
-            Heard::Garbage => Err(Ending::Close(close_code::PROTOCOL, "not a WebSocket frame")),
-            Heard::Gone => Err(Ending::Gone),
+            Received::NotUtf8 => Err(Ending::Close(close_code::INVALID, "text must be UTF-8")),
+            Received::Garbage => Err(Ending::Close(close_code::PROTOCOL, "not a WebSocket frame")),
+            Received::Disconnected => Err(Ending::Disconnected),
         }
     }
 
-    async fn frame(&mut self, text: &str) -> Result<(), Ending> {
-        let session_id = self.presence.session.session_id;
+    async fn handle_frame(&mut self, text: &str) -> Result<(), Ending> {
+        let session_id = self.guard.session.session_id;
         let Frame { body, session_id: named, reference, .. } = match Frame::parse(text) {
             Ok(frame) => frame,
-            Err(error) => return Ok(self.reject(error.code, error.message, error.reference).await?),
+            Err(error) => return Ok(self.reject_frame(error.code, error.message, error.reference).await?),
         };
         if named.is_some_and(|named| named != session_id) {
             let problem = "session_id: is not the session of this connection";
-            return Ok(self.reject(INVALID_MESSAGE, problem, reference).await?);
+            return Ok(self.reject_frame(INVALID_MESSAGE, problem, reference).await?);
         }
         if let Err(wait) = self.meter.take(text.len()) {
-            return Ok(self.reject("rate_limited", wait.in_words(), reference).await?);
+            return Ok(self.reject_frame("rate_limited", wait.describe(), reference).await?);
         }
         let writes = matches!(body, ClientFrame::Message(_) | ClientFrame::SessionUpdate { .. });
         if writes && let Err(problem) = self.meter.check_dead_letters() {
-            return Ok(self.reject(problem.code(), problem.into_detail(), reference).await?);
+            return Ok(self.reject_frame(problem.code(), problem.into_detail(), reference).await?);
         }
         match body {
-            ClientFrame::Message(message) => self.message(message.in_session(session_id), reference).await,
-            ClientFrame::SessionUpdate { metadata } => self.update(metadata, reference).await,
-            ClientFrame::SessionEnd { reason, .. } => Ok(self.end(reason, reference).await?),
+            ClientFrame::Message(message) => {
+                self.track_message(message.in_session(session_id), reference).await
+            }
+            ClientFrame::SessionUpdate { metadata } => self.update_session(metadata, reference).await,
+            ClientFrame::SessionEnd { reason, .. } => Ok(self.end_session(reason, reference).await?),
             ClientFrame::SessionStart(_) => {
                 let problem = "type: session.start is only for files; a connection starts its session itself";
-                Ok(self.reject(INVALID_MESSAGE, problem, reference).await?)
+                Ok(self.reject_frame(INVALID_MESSAGE, problem, reference).await?)
             }
-            ClientFrame::Auth { token } => Ok(self.renew(token.reveal(), reference).await?),
+            ClientFrame::Auth { token } => Ok(self.renew_token(token.reveal(), reference).await?),
             ClientFrame::Ping => {
                 self.keep_alive();
-                Ok(self.peer.say(ServerFrame::Pong { reference }.to_text()).await?)
+                Ok(self.peer.feed(ServerFrame::Pong { reference }.to_text()).await?)
             }
         }
     }
 
-    async fn message(&mut self, message: Message, reference: Option<FrameRef>) -> Result<(), Ending> {
+    async fn track_message(&mut self, message: Message, reference: Option<FrameRef>) -> Result<(), Ending> {
         let bytes = message.heap_bytes();
         self.wait_for_turn(bytes).await?;
-        match self.presence.tracker.track_message_as(message, self.presence.author) {
+        match self.guard.tracker.track_message_as(message, self.guard.author) {
             Ok(receipt) => {
-                self.pace.sent(receipt.seq(), bytes);
-                self.owed.message(&receipt, reference);
+                self.pace.record_sent(receipt.seq(), bytes);
+                self.pending_acks.push_message(&receipt, reference);
                 Ok(())
             }
-            Err(refused) => Ok(self.refuse(&refused.reason, reference).await?),
+            Err(refused) => Ok(self.send_refusal(&refused.reason, reference).await?),
         }
     }
 
-    async fn update(&mut self, metadata: JsonObject, reference: Option<FrameRef>) -> Result<(), Ending> {
+    async fn update_session(
+        &mut self,
+        metadata: JsonObject,
+        reference: Option<FrameRef>,
+    ) -> Result<(), Ending> {
         self.wait_for_turn(MAX_SESSION_METADATA).await?;
-        match self.presence.tracker.update_session(self.presence.session, metadata) {
+        match self.guard.tracker.update_session(self.guard.session, metadata) {
             Ok(receipt) => {
                 // An update writes the whole metadata of the session again, so it counts with their maximum size.
-                self.pace.sent(receipt.seq(), MAX_SESSION_METADATA);
-                self.owed.update(&receipt, reference);
+                self.pace.record_sent(receipt.seq(), MAX_SESSION_METADATA);
+                self.pending_acks.push_update(&receipt, reference);
                 Ok(())
             }
-            Err(refused) => Ok(self.refuse(&refused.reason, reference).await?),
+            Err(refused) => Ok(self.send_refusal(&refused.reason, reference).await?),
         }
     }
 
@@ -119,10 +125,10 @@ impl Conversation {
             tokio::select! {
                 biased;
                 () = self.stopping.wait() => return Err(Ending::Stopping),
-                () = self.durability.changed() => self.answer().await?,
+                () = self.durability.changed() => self.send_acks().await?,
                 () = self.alarm.as_mut() => {
                     self.last_heard = Instant::now();
-                    self.watch().await?;
+                    self.check_timers().await?;
                 }
                 () = sleep_until(until.into()) => {}
             }

@@ -39,11 +39,15 @@ const HEADERS: [(HeaderName, &str); 6] = [
 const ONLY_OVER_TLS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 /// Passes a request on to its endpoint.
-pub(crate) async fn guard(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
-    let admitted = admit(&state, &mut request);
+pub(crate) async fn guard_request(
+    State(state): State<AppState>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let admitted = admit_request(&state, &mut request);
     let is_over_tls = matches!(request.extensions().get(), Some(OverTls(true)));
     let mut answer = match admitted {
-        Ok(()) => within_its_time(&state, request, next).await,
+        Ok(()) => run_with_timeout(&state, request, next).await,
         Err(problem) => problem.into_response(),
     };
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -57,9 +61,9 @@ pub(crate) async fn guard(State(state): State<AppState>, mut request: Request, n
     answer
 }
 
-fn admit(state: &AppState, request: &mut Request) -> Result<(), Problem> {
+fn admit_request(state: &AppState, request: &mut Request) -> Result<(), Problem> {
     let Some(&PeerAddress(peer)) = request.extensions().get() else { return Ok(()) };
-    let client = state.limits().client(peer, request.headers());
+    let client = state.limits().client_of(peer, request.headers());
     let is_over_tls = state.limits().is_over_tls(peer, request.headers());
     request.extensions_mut().insert(ClientAddress(client));
     request.extensions_mut().insert(OverTls(is_over_tls));
@@ -71,7 +75,7 @@ fn admit(state: &AppState, request: &mut Request) -> Result<(), Problem> {
     state.origins().check_writing(request.method(), request.headers())
 }
 
-async fn within_its_time(state: &AppState, request: Request, next: Next) -> Response {
+async fn run_with_timeout(state: &AppState, request: Request, next: Next) -> Response {
     // Uploading a recording has no total time limit. Its endpoint checks that bytes keep arriving.
     if request.method() == Method::POST && request.uri().path().ends_with("/audio") {
         return next.run(request).await;

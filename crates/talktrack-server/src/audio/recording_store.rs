@@ -13,7 +13,7 @@ use object_store::path::Path;
 use object_store::{ClientConfigKey, ObjectStore, RetryConfig};
 use uuid::Uuid;
 
-use super::Name;
+use super::RecordingName;
 use crate::config::{AudioStore, Config, S3};
 use crate::error::Failure;
 
@@ -41,33 +41,34 @@ pub(crate) struct Folder {
 }
 
 /// A place where recordings are stored.
-pub(super) struct Place {
+pub(super) struct RecordingStore {
     pub(super) objects: Arc<dyn ObjectStore>,
     prefix: Path,
     /// The folder; `None` for an object store.
     folder: Option<PathBuf>,
 }
 
-impl Place {
+impl RecordingStore {
     /// Opens the place that the settings name. Does not check whether it can be reached.
-    pub(super) fn of(config: &Config) -> Result<Self, Failure> {
+    pub(super) fn open(config: &Config) -> Result<Self, Failure> {
         match &config.audio_store {
-            AudioStore::Folder => Self::folder(&config.data_dir),
-            AudioStore::S3(s3) => Self::s3(s3),
+            AudioStore::Folder => Self::in_folder(&config.data_dir),
+            AudioStore::S3(s3) => Self::in_s3(s3),
         }
     }
 
-    pub(super) fn folder(data_dir: &FilePath) -> Result<Self, Failure> {
+    pub(super) fn in_folder(data_dir: &FilePath) -> Result<Self, Failure> {
         // The folder is created with the first recording, so that a full disk does not keep the server from starting.
         let objects = LocalFileSystem::new_with_prefix(data_dir).map_err(Failure::new)?.with_fsync(true);
         let folder = Some(data_dir.join(FOLDER));
         Ok(Self { objects: Arc::new(objects), prefix: Path::from(FOLDER), folder })
     }
 
-    fn s3(s3: &S3) -> Result<Self, Failure> {
+    fn in_s3(s3: &S3) -> Result<Self, Failure> {
         let failed = |error: object_store::Error| Failure::usage(format!("audio_store: {error}"));
         let retry = RetryConfig { max_retries: RETRIES, retry_timeout: RETRY_FOR, ..RetryConfig::default() };
-        let mut builder = usual(s3.keys.is_some()).with_bucket_name(&s3.bucket).with_retry(retry);
+        let mut builder =
+            builder_from_environment(s3.keys.is_some()).with_bucket_name(&s3.bucket).with_retry(retry);
         if let Some(endpoint) = &s3.endpoint {
             builder = builder.with_config(AmazonS3ConfigKey::S3Endpoint, endpoint);
             builder = builder.with_allow_http(endpoint.starts_with("http://"));
@@ -98,15 +99,15 @@ impl Place {
     }
 
     /// Returns the common prefix of a session's recordings.
-    pub(super) fn of_session(&self, session_id: Uuid) -> Path {
+    pub(super) fn session_path(&self, session_id: Uuid) -> Path {
         self.prefix.clone().join(session_id.to_string())
     }
 
     /// Returns the path of a recording. Each claim of a user to a session has its own folder, because the store may not
     /// have decided yet whose the session is. Recordings that a key adds to a session that this node does not know are
     /// stored directly under the session.
-    pub(super) fn of_recording(&self, Folder { session_id, owner }: Folder, name: Name) -> Path {
-        let session = self.of_session(session_id);
+    pub(super) fn recording_path(&self, Folder { session_id, owner }: Folder, name: RecordingName) -> Path {
+        let session = self.session_path(session_id);
         let folder = owner.map_or(session.clone(), |owner| session.join(owner.to_string()));
         folder.join(name.to_string())
     }
@@ -142,7 +143,7 @@ impl Place {
 
 /// Configures a client from the usual AWS variables. If the settings have their own key, the session token of the
 /// variables is ignored, because it belongs to the key of the variables.
-fn usual(has_own_key: bool) -> AmazonS3Builder {
+fn builder_from_environment(has_own_key: bool) -> AmazonS3Builder {
     let named = |(name, value): (OsString, OsString)| {
         let name = name.to_str()?.strip_prefix("AWS_")?.to_ascii_lowercase();
         Some((format!("aws_{name}").parse().ok()?, value.into_string().ok()?))
@@ -159,12 +160,12 @@ fn usual(has_own_key: bool) -> AmazonS3Builder {
 
 /// Removes files of interrupted uploads from a session's folder, and the folder if it is then empty. Such files have a
 /// `#` and a number after the name. Returns how many files were removed.
-pub(super) fn sweep(folder: &FilePath) -> io::Result<usize> {
+pub(super) fn remove_drafts(folder: &FilePath) -> io::Result<usize> {
     let mut removed = 0;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
-            removed += sweep(&entry.path())?;
+            removed += remove_drafts(&entry.path())?;
         } else if entry.file_name().to_string_lossy().contains('#') {
             fs::remove_file(entry.path())?;
             removed += 1;
@@ -176,7 +177,7 @@ pub(super) fn sweep(folder: &FilePath) -> io::Result<usize> {
 
 /// Removes a session's folder with its contents, and syncs the parent folder, so that a power failure does not bring
 /// the folder back.
-pub(super) fn remove(folder: &FilePath) -> io::Result<()> {
+pub(super) fn remove_folder(folder: &FilePath) -> io::Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

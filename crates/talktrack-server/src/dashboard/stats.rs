@@ -12,10 +12,10 @@ use talktrack::clock::{Clock as _, SystemClock};
 use talktrack::stats::{DdSketch, MEASURES, Stats, StatsBucket, TimeRange};
 use uuid::Uuid;
 
-use super::chart::{Along, Chart, Series};
-use super::page::{Frame, Here, Trouble, shown};
+use super::chart::{Chart, Series, XAxis};
+use super::format::{format_duration, group_digits};
+use super::page::{ErrorPage, Layout, NavItem, render_page};
 use super::visitor::Visitor;
-use super::words::{duration, grouped};
 use crate::api;
 use crate::error::Problem;
 use crate::state::AppState;
@@ -47,7 +47,7 @@ const DURATIONS: [(&str, f64); 8] = [
 /// The fields of the form.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Wanted {
+pub(super) struct StatsPageQuery {
     range: String,
     from: String,
     to: String,
@@ -56,16 +56,16 @@ pub(super) struct Wanted {
 }
 
 #[derive(Template)]
-#[template(path = "numbers.html")]
-struct NumbersPage {
-    frame: Frame,
-    wanted: Wanted,
-    trouble: Option<String>,
-    numbers: Option<Numbers>,
+#[template(path = "stats.html")]
+struct StatsPage {
+    layout: Layout,
+    query: StatsPageQuery,
+    error: Option<String>,
+    stats: Option<StatsView>,
 }
 
 /// The statistics for the template.
-struct Numbers {
+struct StatsView {
     cards: Vec<(&'static str, String)>,
     charts: Vec<Chart>,
     /// What is not counted yet.
@@ -73,35 +73,39 @@ struct Numbers {
 }
 
 /// Returns the page with the statistics of a range.
-pub(super) async fn page(
+pub(super) async fn show_stats(
     State(state): State<AppState>,
     visitor: Visitor,
-    Query(mut wanted): Query<Wanted>,
-) -> Result<Response, Trouble> {
-    if !MEASURES.contains(&wanted.measure.as_str()) {
-        "e2e_ms".clone_into(&mut wanted.measure);
+    Query(mut query): Query<StatsPageQuery>,
+) -> Result<Response, ErrorPage> {
+    if !MEASURES.contains(&query.measure.as_str()) {
+        "e2e_ms".clone_into(&mut query.measure);
     }
-    let counted = count(&state, &visitor, &wanted).await;
-    let (status, trouble, numbers) = match counted {
-        Ok(numbers) => (StatusCode::OK, None, Some(numbers)),
+    let counted = load_stats(&state, &visitor, &query).await;
+    let (status, error, stats) = match counted {
+        Ok(stats) => (StatusCode::OK, None, Some(stats)),
         Err(problem) => (problem.status(), Some(problem.into_detail()), None),
     };
-    let frame = Frame::of(&visitor, Here::Numbers);
-    Ok(shown(status, &NumbersPage { frame, wanted, trouble, numbers }))
+    let layout = Layout::for_visitor(&visitor, NavItem::Stats);
+    Ok(render_page(status, &StatsPage { layout, query, error, stats }))
 }
 
-async fn count(state: &AppState, visitor: &Visitor, wanted: &Wanted) -> Result<Numbers, Problem> {
-    let user = Some(wanted.user.trim()).filter(|user| !user.is_empty()).map(str::parse::<Uuid>).transpose();
+async fn load_stats(
+    state: &AppState,
+    visitor: &Visitor,
+    query: &StatsPageQuery,
+) -> Result<StatsView, Problem> {
+    let user = Some(query.user.trim()).filter(|user| !user.is_empty()).map(str::parse::<Uuid>).transpose();
     let user = user.map_err(|_| Problem::invalid("User: must be a complete user id (a UUID)"))?;
-    let range = wanted.range()?;
-    let (stats, letters) = api::stats::count(state, &visitor.caller, user, &range).await?;
-    Ok(Numbers::of(&stats, letters.as_deref(), &wanted.measure))
+    let range = query.range()?;
+    let (stats, letters) = api::stats::read_stats(state, &visitor.caller, user, &range).await?;
+    Ok(StatsView::new(&stats, letters.as_deref(), &query.measure))
 }
 
-impl Wanted {
+impl StatsPageQuery {
     fn range(&self) -> Result<TimeRange, Problem> {
         let now = SystemClock.now();
-        let day = |field: &str, name: &str| super::sessions::day(field, name);
+        let day = |field: &str, name: &str| super::sessions::parse_day(field, name);
         let (from, to) = (day(&self.from, "From")?, day(&self.to, "To")?);
         let until = to.map(|day| day.plus(Duration::from_secs(24 * HOUR)));
         let since = from.or_else(|| until.is_none().then(|| self.since(now)));
@@ -109,12 +113,13 @@ impl Wanted {
     }
 
     fn since(&self, now: Timestamp) -> Timestamp {
-        let hours = RANGES.iter().find(|(name, ..)| *name == self.named()).map_or(24, |(.., hours)| *hours);
+        let hours =
+            RANGES.iter().find(|(name, ..)| *name == self.range_name()).map_or(24, |(.., hours)| *hours);
         now.minus(Duration::from_secs(hours * HOUR))
     }
 
     /// Returns the name of the selected range that ends now; empty if the form gives days instead.
-    fn named(&self) -> &str {
+    fn range_name(&self) -> &str {
         match self.range.as_str() {
             _ if !self.from.is_empty() || !self.to.is_empty() => "",
             "" => "7d",
@@ -128,89 +133,100 @@ impl Wanted {
 
     /// Returns the measures that can be selected, with their names for people.
     fn measures(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
-        MEASURES.into_iter().map(|measure| (measure, called(measure)))
+        MEASURES.into_iter().map(|measure| (measure, measure_label(measure)))
     }
 }
 
-impl Numbers {
-    fn of(stats: &Stats, letters: Option<&[u64]>, measure: &str) -> Self {
-        let along = Along::time(stats.buckets().map(|(at, _)| at), stats.range.resolution());
-        let number = |of: &dyn Fn(&StatsBucket) -> u64| {
-            stats.buckets.iter().map(|tally| Some(real(of(tally)))).collect::<Vec<_>>()
+impl StatsView {
+    fn new(stats: &Stats, letters: Option<&[u64]>, measure: &str) -> Self {
+        let axis = XAxis::from_times(stats.buckets().map(|(at, _)| at), stats.range.resolution());
+        let number = |count: &dyn Fn(&StatsBucket) -> u64| {
+            stats.buckets.iter().map(|tally| Some(to_f64(count(tally)))).collect::<Vec<_>>()
         };
         let total = stats.total();
         let mut charts = vec![
-            Chart::bars(
+            Chart::bar_chart(
                 "Conversations",
-                &along,
-                &series("conversations", number(&|tally| tally.sessions.begun)),
+                &axis,
+                &new_series("conversations", number(&|tally| tally.sessions.begun)),
             ),
-            Chart::bars("Messages", &along, &series("messages", number(&|tally| tally.messages.total()))),
-            Chart::lines(called(measure), &along, &percentiles(stats, measure)),
-            Chart::bars(
+            Chart::bar_chart(
+                "Messages",
+                &axis,
+                &new_series("messages", number(&|tally| tally.messages.total())),
+            ),
+            Chart::line_chart(measure_label(measure), &axis, &percentile_series(stats, measure)),
+            Chart::bar_chart(
                 "How long conversations last",
-                &durations_along(),
-                &durations(&total.sessions.duration_seconds),
+                &duration_axis(),
+                &duration_series(&total.sessions.duration_seconds),
             ),
-            Chart::bars(
+            Chart::bar_chart(
                 "Interruptions",
-                &along,
-                &series("interruptions", number(&|tally| tally.messages.interruptions)),
+                &axis,
+                &new_series("interruptions", number(&|tally| tally.messages.interruptions)),
             ),
         ];
         if let Some(letters) = letters {
-            let values = letters.iter().map(|letters| Some(real(*letters))).collect();
-            charts.push(Chart::bars("Dead letters", &along, &series("dead letters", values)));
+            let values = letters.iter().map(|letters| Some(to_f64(*letters))).collect();
+            charts.push(Chart::bar_chart("Dead letters", &axis, &new_series("dead letters", values)));
         }
         let behind = Some(stats.lag).filter(|behind| *behind != talktrack::stats::Lag::default());
         let behind = behind.map(|behind| {
             format!(
                 "Still being counted: {} messages, {} changes, {} five-minute buckets.",
-                grouped(behind.messages),
-                grouped(behind.changes),
+                group_digits(behind.messages),
+                group_digits(behind.changes),
                 behind.stale_buckets
             )
         });
-        Self { cards: cards(&total, letters), charts, behind }
+        Self { cards: summary_cards(&total, letters), charts, behind }
     }
 }
 
-fn cards(total: &StatsBucket, letters: Option<&[u64]>) -> Vec<(&'static str, String)> {
-    let e2e = of(total, "e2e_ms");
+fn summary_cards(total: &StatsBucket, letters: Option<&[u64]>) -> Vec<(&'static str, String)> {
+    let e2e = find_distribution(total, "e2e_ms");
     let part = |numbers: &DdSketch, part, show: fn(f64) -> String| {
         numbers.quantile(part).map_or_else(|| "–".to_owned(), show)
     };
     let mut cards = vec![
-        ("Conversations", grouped(total.sessions.begun)),
-        ("Messages", grouped(total.messages.total())),
-        ("Interruptions", grouped(total.messages.interruptions)),
-        ("Duration, p50", part(&total.sessions.duration_seconds, 0.5, duration)),
-        ("Answer, p50", part(&e2e, 0.5, milliseconds)),
-        ("Answer, p95", part(&e2e, 0.95, milliseconds)),
+        ("Conversations", group_digits(total.sessions.begun)),
+        ("Messages", group_digits(total.messages.total())),
+        ("Interruptions", group_digits(total.messages.interruptions)),
+        ("Duration, p50", part(&total.sessions.duration_seconds, 0.5, format_duration)),
+        ("Answer, p50", part(&e2e, 0.5, format_ms)),
+        ("Answer, p95", part(&e2e, 0.95, format_ms)),
     ];
     if let Some(letters) = letters {
-        cards.push(("Dead letters", grouped(letters.iter().sum())));
+        cards.push(("Dead letters", group_digits(letters.iter().sum())));
     }
     cards
 }
 
-fn milliseconds(ms: f64) -> String {
+fn format_ms(ms: f64) -> String {
     format!("{ms:.0} ms")
 }
 
-fn series(name: &'static str, values: Vec<Option<f64>>) -> Series {
+fn new_series(name: &'static str, values: Vec<Option<f64>>) -> Series {
     Series { name, values }
 }
 
-fn percentiles(stats: &Stats, measure: &str) -> Vec<Series> {
+fn percentile_series(stats: &Stats, measure: &str) -> Vec<Series> {
     [("p50", 0.5), ("p95", 0.95), ("p99", 0.99)]
         .map(|(name, part)| {
-            series(name, stats.buckets.iter().map(|tally| of(tally, measure).quantile(part)).collect())
+            new_series(
+                name,
+                stats
+                    .buckets
+                    .iter()
+                    .map(|bucket| find_distribution(bucket, measure).quantile(part))
+                    .collect(),
+            )
         })
         .into()
 }
 
-fn of(tally: &StatsBucket, measure: &str) -> DdSketch {
+fn find_distribution(tally: &StatsBucket, measure: &str) -> DdSketch {
     tally
         .messages
         .metrics()
@@ -219,27 +235,27 @@ fn of(tally: &StatsBucket, measure: &str) -> DdSketch {
         .unwrap_or_default()
 }
 
-fn durations_along() -> Along {
-    Along::names(&DURATIONS.map(|(name, _)| name))
+fn duration_axis() -> XAxis {
+    XAxis::from_names(&DURATIONS.map(|(name, _)| name))
 }
 
-fn durations(numbers: &DdSketch) -> Series {
+fn duration_series(numbers: &DdSketch) -> Series {
     let mut before = 0;
     let values = DURATIONS.iter().map(|(_, end)| {
         let up_to = if end.is_finite() { numbers.count_up_to(*end) } else { numbers.len() };
         let within = up_to.saturating_sub(std::mem::replace(&mut before, up_to));
-        Some(real(within))
+        Some(to_f64(within))
     });
-    series("conversations", values.collect())
+    new_series("conversations", values.collect())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a bar's height need not be exact beyond 2^53")]
-fn real(number: u64) -> f64 {
+fn to_f64(number: u64) -> f64 {
     number as f64
 }
 
 /// Returns the name of a measure for people.
-fn called(measure: &str) -> &'static str {
+fn measure_label(measure: &str) -> &'static str {
     match measure {
         "stt_ms" => "Transcript (stt_ms)",
         "eou_ms" => "End of speech (eou_ms)",

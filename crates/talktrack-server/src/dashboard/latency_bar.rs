@@ -16,8 +16,8 @@ const STAGES: [(&str, &str, &str); 4] = [
 
 /// How long the agent took to answer.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Turn {
-    pub(super) bars: Vec<Bar>,
+pub(super) struct LatencyBar {
+    pub(super) segments: Vec<Segment>,
     /// The total time for people.
     pub(super) total: Option<String>,
     /// The description for screen readers.
@@ -26,44 +26,48 @@ pub(super) struct Turn {
 
 /// The bar of one stage.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Bar {
+pub(super) struct Segment {
     pub(super) class: &'static str,
     pub(super) x: String,
     pub(super) width: String,
 }
 
-impl Turn {
+impl LatencyBar {
     /// Computes the waterfall from the metrics of the turn; `None` if they do not suffice.
-    pub(super) fn of(number: impl Fn(&str) -> Option<f64>) -> Option<Self> {
+    pub(super) fn new(number: impl Fn(&str) -> Option<f64>) -> Option<Self> {
         let time = |name| number(name).filter(|ms| ms.is_finite() && *ms >= 0.0);
-        let (mut bars, mut at, mut label) = (Vec::new(), 0.0_f64, String::new());
+        let (mut segments, mut at, mut label) = (Vec::new(), 0.0_f64, String::new());
         for (name, called, class) in STAGES {
             let Some(ms) = time(name) else { continue };
-            let (x, end) = (across(at), across(at + ms));
-            bars.push(Bar { class, x: format!("{x:.1}"), width: format!("{:.1}", (end - x).max(1.0)) });
+            let (x, end) = (to_x(at), to_x(at + ms));
+            segments.push(Segment {
+                class,
+                x: format!("{x:.1}"),
+                width: format!("{:.1}", (end - x).max(1.0)),
+            });
             // Writing to a string cannot fail.
-            let _ = write!(label, "{}{called} {}", if label.is_empty() { "" } else { ", " }, spoken(ms));
+            let _ = write!(label, "{}{called} {}", if label.is_empty() { "" } else { ", " }, format_ms(ms));
             at += ms;
         }
         let total = time("e2e_ms");
         // A single stage without a total does not cover the whole time.
-        if bars.len() < 2 && total.is_none() {
+        if segments.len() < 2 && total.is_none() {
             return None;
         }
-        let total = total.or(Some(at)).map(spoken);
+        let total = total.or(Some(at)).map(format_ms);
         if let Some(total) = &total {
             let _ = write!(label, "{}in all {total}", if label.is_empty() { "" } else { "; " });
         }
-        Some(Self { bars, total, label })
+        Some(Self { segments, total, label })
     }
 }
 
-fn across(ms: f64) -> f64 {
+fn to_x(ms: f64) -> f64 {
     (ms / MS_ACROSS * WIDTH).min(WIDTH)
 }
 
 /// Formats milliseconds: `840 ms`, `1.24 s`.
-fn spoken(ms: f64) -> String {
+fn format_ms(ms: f64) -> String {
     if ms < 1_000.0 { format!("{ms:.0} ms") } else { format!("{:.2} s", ms / 1_000.0) }
 }
 
@@ -75,11 +79,11 @@ mod tests {
     fn stages_follow_each_other() {
         let numbers = [("stt_ms", 300.0), ("llm_ttft_ms", 600.0), ("e2e_ms", 1_240.0)];
         let number = |name: &str| numbers.iter().find(|(key, _)| *key == name).map(|(_, ms)| *ms);
-        let turn = Turn::of(number).unwrap();
-        let places: Vec<_> = turn.bars.iter().map(|bar| (bar.class, &*bar.x, &*bar.width)).collect();
+        let turn = LatencyBar::new(number).unwrap();
+        let places: Vec<_> = turn.segments.iter().map(|bar| (bar.class, &*bar.x, &*bar.width)).collect();
         assert_eq!(places, [("stt", "0.0", "24.0"), ("llm", "24.0", "48.0")]);
         assert_eq!(turn.label, "transcript 300 ms, first token 600 ms; in all 1.24 s");
-        assert_eq!(Turn::of(|_| None), None);
-        assert_eq!(Turn::of(|_| Some(f64::NAN)), None);
+        assert_eq!(LatencyBar::new(|_| None), None);
+        assert_eq!(LatencyBar::new(|_| Some(f64::NAN)), None);
     }
 }

@@ -22,7 +22,7 @@ pub(crate) const MOST_AT_ONCE: usize = 100;
 /// A request to the server that uses the data directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Request {
+pub(crate) enum ControlRequest {
     /// Sends these letters to the store again.
     Replay(Vec<Seq>),
     /// Deletes these letters.
@@ -32,7 +32,7 @@ pub(crate) enum Request {
     RedirectOutbox,
 }
 
-impl Request {
+impl ControlRequest {
     /// Returns the name of the action in the audit log.
     pub(crate) fn name(&self) -> &'static str {
         match self {
@@ -46,21 +46,21 @@ impl Request {
 /// The server's answer to a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Answer {
+pub(crate) enum ControlReply {
     /// The outcome of each letter, in the order of the request.
-    Outcomes(Vec<Outcome>),
+    Outcomes(Vec<LetterResult>),
     /// The outbox now belongs to the store at this address.
     Redirected(String),
     /// Why the whole request failed.
     Error(String),
 }
 
-impl Answer {
+impl ControlReply {
     /// Returns the outcome of each letter.
     ///
     /// # Errors
     /// Fails if the request failed or the answer is of another kind.
-    pub(crate) fn into_outcomes(self) -> Result<Vec<Outcome>, Failure> {
+    pub(crate) fn into_outcomes(self) -> Result<Vec<LetterResult>, Failure> {
         match self {
             Self::Outcomes(outcomes) => Ok(outcomes),
             Self::Error(problem) => Err(Failure::new(problem)),
@@ -71,16 +71,16 @@ impl Answer {
 
 /// The outcome of one letter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Outcome {
+pub(crate) struct LetterResult {
     pub(crate) seq: Seq,
     #[serde(flatten)]
-    pub(crate) fate: Fate,
+    pub(crate) outcome: LetterOutcome,
 }
 
 /// What happened to a letter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
-pub(crate) enum Fate {
+pub(crate) enum LetterOutcome {
     /// Replayed and stored.
     Stored,
     /// Replayed and durable again; waits for the remote store.
@@ -102,27 +102,27 @@ pub(crate) enum Fate {
     NotThere,
 }
 
-impl Fate {
+impl LetterOutcome {
     /// True if the request was fulfilled.
-    pub(crate) fn is_good(&self) -> bool {
+    pub(crate) fn is_success(&self) -> bool {
         matches!(self, Self::Stored | Self::OnItsWay | Self::Deleted | Self::Dropped)
     }
 }
 
 /// The dead letters of a data directory that this process has locked.
-pub(crate) struct Letters {
+pub(crate) struct DeadLetters {
     tracker: Tracker,
     reader: SqliteReader,
 }
 
-impl Letters {
+impl DeadLetters {
     /// Opens the dead letters of `tracker` in this file.
-    pub(crate) fn of(tracker: Tracker, database: &Path) -> Result<Self, ReadError> {
-        Ok(Self::read_by(tracker, SqliteReader::open(database)?))
+    pub(crate) fn open(tracker: Tracker, database: &Path) -> Result<Self, ReadError> {
+        Ok(Self::new(tracker, SqliteReader::open(database)?))
     }
 
     /// Uses the dead letters of `tracker`, read through `reader`.
-    pub(crate) fn read_by(tracker: Tracker, reader: SqliteReader) -> Self {
+    pub(crate) fn new(tracker: Tracker, reader: SqliteReader) -> Self {
         Self { tracker, reader }
     }
 
@@ -130,12 +130,12 @@ impl Letters {
     ///
     /// # Errors
     /// Fails if the tracker stopped meanwhile, or the file cannot be read. What was done until then stays done.
-    pub(crate) async fn carry_out(&self, request: Request) -> Result<Answer, Failure> {
+    pub(crate) async fn execute(&self, request: ControlRequest) -> Result<ControlReply, Failure> {
         match request {
-            Request::Replay(seqs) => self.replay(seqs).await.map(Answer::Outcomes),
-            Request::Drop(seqs) => self.forget(seqs).await.map(Answer::Outcomes),
-            Request::RedirectOutbox => match self.tracker.redirect_outbox() {
-                Some(address) => Ok(Answer::Redirected(address)),
+            ControlRequest::Replay(seqs) => self.replay_letters(seqs).await.map(ControlReply::Outcomes),
+            ControlRequest::Drop(seqs) => self.drop_letters(seqs).await.map(ControlReply::Outcomes),
+            ControlRequest::RedirectOutbox => match self.tracker.redirect_outbox() {
+                Some(address) => Ok(ControlReply::Redirected(address)),
                 None => Err(Failure::new(
                     "the server was started without database_url; stop it, and run the command again",
                 )),
@@ -143,15 +143,16 @@ impl Letters {
         }
     }
 
-    async fn forget(&self, seqs: Vec<Seq>) -> Result<Vec<Outcome>, Failure> {
+    async fn drop_letters(&self, seqs: Vec<Seq>) -> Result<Vec<LetterResult>, Failure> {
         let dropped = self.tracker.delete_dead_letters(seqs.clone()).await?;
-        let fate = |seq| if dropped.contains(&seq) { Fate::Dropped } else { Fate::NotThere };
-        Ok(seqs.into_iter().map(|seq| Outcome { seq, fate: fate(seq) }).collect())
+        let outcome =
+            |seq| if dropped.contains(&seq) { LetterOutcome::Dropped } else { LetterOutcome::NotThere };
+        Ok(seqs.into_iter().map(|seq| LetterResult { seq, outcome: outcome(seq) }).collect())
     }
 
     /// Replays letters. A letter is removed only after its record is durable again. A crash between the two leaves
     /// both, and replaying again changes nothing in the store.
-    async fn replay(&self, seqs: Vec<Seq>) -> Result<Vec<Outcome>, Failure> {
+    async fn replay_letters(&self, seqs: Vec<Seq>) -> Result<Vec<LetterResult>, Failure> {
         let mut handed_over = Vec::with_capacity(seqs.len());
         for seq in seqs {
             handed_over.push((seq, self.hand_over(seq).await?));
@@ -159,8 +160,8 @@ impl Letters {
         let mut settled = Vec::with_capacity(handed_over.len());
         for (seq, receipt) in handed_over {
             let durable = match receipt {
-                Ok(receipt) => receipt.clone().await.map(|()| receipt).map_err(stays),
-                Err(fate) => Err(fate),
+                Ok(receipt) => receipt.clone().await.map(|()| receipt).map_err(still_dead),
+                Err(outcome) => Err(outcome),
             };
             settled.push((seq, durable));
         }
@@ -168,20 +169,22 @@ impl Letters {
         self.tracker.delete_dead_letters(durable.collect()).await?;
         let mut outcomes = Vec::with_capacity(settled.len());
         for (seq, durable) in settled {
-            let fate = match durable {
-                Ok(receipt) => self.fate(&receipt).await?,
-                Err(fate) => fate,
+            let outcome = match durable {
+                Ok(receipt) => self.replay_outcome(&receipt).await?,
+                Err(outcome) => outcome,
             };
-            outcomes.push(Outcome { seq, fate });
+            outcomes.push(LetterResult { seq, outcome });
         }
         Ok(outcomes)
     }
 
     /// Puts the record of a letter into the queue. Waits while the queue is full.
-    async fn hand_over(&self, seq: Seq) -> Result<Result<Receipt, Fate>, Failure> {
-        let Some(letter) = self.reader.dead_letter(seq).await? else { return Ok(Err(Fate::NotThere)) };
+    async fn hand_over(&self, seq: Seq) -> Result<Result<Receipt, LetterOutcome>, Failure> {
+        let Some(letter) = self.reader.dead_letter(seq).await? else {
+            return Ok(Err(LetterOutcome::NotThere));
+        };
         let Some(mut record) = letter.intact() else {
-            return Ok(Err(stays(
+            return Ok(Err(still_dead(
                 "its bytes have changed since it was accepted; see `talktrack dead-letters show`",
             )));
         };
@@ -189,31 +192,31 @@ impl Letters {
             match self.tracker.replay_record(record) {
                 Ok(receipt) => return Ok(Ok(receipt)),
                 Err(Refused { reason: Reason::QueueFull, returned }) => {
-                    record = self.wait_with(returned).await?
+                    record = self.wait_for_room(returned).await?
                 }
-                Err(refused) => return Ok(Err(stays(refused.reason))),
+                Err(refused) => return Ok(Err(still_dead(refused.reason))),
             }
         }
     }
 
-    async fn wait_with(&self, record: Record) -> Result<Record, NotDurable> {
+    async fn wait_for_room(&self, record: Record) -> Result<Record, NotDurable> {
         self.tracker.flush().await.map(|()| record)
     }
 
-    async fn fate(&self, receipt: &Receipt) -> Result<Fate, ReadError> {
+    async fn replay_outcome(&self, receipt: &Receipt) -> Result<LetterOutcome, ReadError> {
         Ok(match self.reader.replay_outcome(receipt).await? {
-            Replayed::Stored => Fate::Stored,
-            Replayed::Pending => Fate::OnItsWay,
-            Replayed::Deleted => Fate::Deleted,
+            Replayed::Stored => LetterOutcome::Stored,
+            Replayed::Pending => LetterOutcome::OnItsWay,
+            Replayed::Deleted => LetterOutcome::Deleted,
             Replayed::DeadAgain(letter) => {
-                Fate::DeadAgain { letter: letter.seq, reason: letter.reason, detail: letter.detail }
+                LetterOutcome::DeadAgain { letter: letter.seq, reason: letter.reason, detail: letter.detail }
             }
         })
     }
 }
 
 /// Returns what kind of record the letter contains.
-pub(crate) fn kind(letter: &DeadLetter) -> &'static str {
+pub(crate) fn kind_of_record(letter: &DeadLetter) -> &'static str {
     match letter.record.as_ref().map(|record| &record.body) {
         Ok(Body::Start(_)) => "start of a session",
         Ok(Body::Update(_)) => "update of a session",
@@ -226,6 +229,6 @@ pub(crate) fn kind(letter: &DeadLetter) -> &'static str {
     }
 }
 
-fn stays(why: impl std::fmt::Display) -> Fate {
-    Fate::Stays { why: why.to_string() }
+fn still_dead(why: impl std::fmt::Display) -> LetterOutcome {
+    LetterOutcome::Stays { why: why.to_string() }
 }

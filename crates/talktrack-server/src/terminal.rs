@@ -10,7 +10,7 @@ use terminal_size::{Width, terminal_size};
 use uuid::Uuid;
 
 use crate::visible::{DIM, PLAIN};
-pub(crate) use crate::visible::{safe, safe_json, safe_line};
+pub(crate) use crate::visible::{escape_json, escape_line, escape_text};
 
 /// The minimum width of wrapped text, even on a narrower terminal.
 const NARROWEST: usize = 20;
@@ -26,7 +26,7 @@ pub(crate) struct View {
 
 impl View {
     /// Returns the view of the current standard output.
-    pub(crate) fn of_stdout() -> Self {
+    pub(crate) fn for_stdout() -> Self {
         if !std::io::stdout().is_terminal() {
             return Self { columns: None, colour: false };
         }
@@ -46,7 +46,7 @@ impl View {
         if self.colour { format!("{DIM}{text}{PLAIN}").into() } else { text.into() }
     }
 
-    /// Wraps a text that is already [`safe`] and is displayed after `indent` characters.
+    /// Wraps a text that is already escaped by [`escape_text`] and is displayed after `indent` characters.
     pub(crate) fn wrap(self, text: &str, indent: usize) -> Vec<Cow<'_, str>> {
         match self.columns {
             Some(columns) => textwrap::wrap(text, columns.saturating_sub(indent).max(NARROWEST)),
@@ -56,7 +56,7 @@ impl View {
 }
 
 /// Makes a table without lines. Columns whose heading begins with `>` are aligned to the right.
-pub(crate) fn table(view: View, heads: &[&str]) -> Table {
+pub(crate) fn new_table(view: View, heads: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     if let Some(columns) = view.columns {
@@ -75,7 +75,7 @@ pub(crate) fn table(view: View, heads: &[&str]) -> Table {
 }
 
 /// Returns the text, shortened to this many characters if necessary.
-pub(crate) fn cut(text: &str, characters: usize) -> String {
+pub(crate) fn truncate(text: &str, characters: usize) -> String {
     match text.char_indices().nth(characters) {
         None => text.to_owned(),
         Some(_) => text.chars().take(characters.saturating_sub(1)).chain(['…']).collect(),
@@ -83,22 +83,22 @@ pub(crate) fn cut(text: &str, characters: usize) -> String {
 }
 
 /// Formats a time to the second. A time outside the years 0000 to 9999 is returned unchanged.
-pub(crate) fn moment(time: &StoredTime) -> String {
+pub(crate) fn format_time(time: &StoredTime) -> String {
     let exact = time.to_string();
     match (time, exact.split_once('.')) {
         (StoredTime::Known(_), Some((seconds, _))) => format!("{seconds}Z"),
-        _ => safe_line(&exact).into_owned(),
+        _ => escape_line(&exact).into_owned(),
     }
 }
 
 /// Formats a user's id; a dash if another program left it out.
-pub(crate) fn user(id: Option<Uuid>) -> String {
+pub(crate) fn format_user(id: Option<Uuid>) -> String {
     id.map_or_else(|| "-".to_owned(), |id| id.to_string())
 }
 
 /// Formats a duration in its two largest units.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to what a u64 holds")]
-pub(crate) fn duration(seconds: f64) -> String {
+pub(crate) fn format_duration(seconds: f64) -> String {
     if !seconds.is_finite() {
         return seconds.to_string();
     }
@@ -120,19 +120,19 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_cut_with_a_mark() {
-        assert_eq!((cut("grüße", 5), cut("grüßen", 5)), ("grüße".to_owned(), "grüß…".to_owned()));
+        assert_eq!((truncate("grüße", 5), truncate("grüßen", 5)), ("grüße".to_owned(), "grüß…".to_owned()));
     }
 
     #[test]
     fn durations_name_the_two_units_that_matter() {
-        let read: Vec<_> = [0.0, 45.24, 60.0, 725.0, 7_380.0, 200_000.0].map(duration).into();
+        let read: Vec<_> = [0.0, 45.24, 60.0, 725.0, 7_380.0, 200_000.0].map(format_duration).into();
         assert_eq!(read, ["0.0s", "45.2s", "1m00s", "12m05s", "2h03m", "2d07h"]);
     }
 
     #[test]
     fn times_are_shown_to_the_second() {
         assert_eq!(
-            moment(&StoredTime::Known("2026-11-23T08:00:00.123456Z".parse().unwrap())),
+            format_time(&StoredTime::Known("2026-11-23T08:00:00.123456Z".parse().unwrap())),
             "2026-11-23T08:00:00Z"
         );
     }

@@ -4,16 +4,16 @@ use talktrack::clock::Seq;
 use talktrack::store::sqlite::DeadLetter;
 use uuid::Uuid;
 
-use super::words::Moment;
-use crate::letters;
-use crate::table;
+use super::format::Moment;
+use crate::dead_letters;
+use crate::terminal;
 use crate::wire::RecordLine;
 
 /// How many characters of a letter the list shows.
 const GLIMPSE: usize = 1_000;
 
 /// A dead letter for the templates.
-pub(super) struct Letter {
+pub(super) struct LetterView {
     pub(super) seq: Seq,
     pub(super) reason: String,
     pub(super) detail: Option<String>,
@@ -28,13 +28,13 @@ pub(super) struct Letter {
     pub(super) line: Option<String>,
 }
 
-impl Letter {
-    pub(super) fn of(letter: DeadLetter) -> Self {
-        let kind = letters::kind(&letter);
+impl LetterView {
+    pub(super) fn new(letter: DeadLetter) -> Self {
+        let kind = dead_letters::kind_of_record(&letter);
         let record = letter.record.as_deref();
-        let line = record.ok().and_then(RecordLine::of);
+        let line = record.ok().and_then(RecordLine::from_record);
         let line = line.and_then(|line| serde_json::to_string(&line).ok());
-        let line = line.map(|line| table::safe_json(&line).into_owned());
+        let line = line.map(|line| terminal::escape_json(&line).into_owned());
         let words = record.ok().and_then(|record| Some(record.message()?.message.content.clone()));
         let text = match record {
             Ok(_) => words.or_else(|| line.clone()).unwrap_or_default(),
@@ -55,12 +55,12 @@ impl Letter {
 
     /// Returns the beginning of the text.
     pub(super) fn glimpse(&self) -> String {
-        table::cut(&self.text, GLIMPSE)
+        terminal::truncate(&self.text, GLIMPSE)
     }
 }
 
 /// Explains a reason in words.
-pub(super) fn meaning(reason: &str) -> &'static str {
+pub(super) fn explain_reason(reason: &str) -> &'static str {
     match reason {
         "unknown_session" => "no session with this id exists",
         "other_user" => "the session belongs to another user",

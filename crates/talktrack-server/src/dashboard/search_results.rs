@@ -8,10 +8,10 @@ use talktrack::store::{MessageCursor, Rows, SessionFilter, SessionRow};
 use talktrack::stored::TimeKey;
 use uuid::Uuid;
 
-use super::row::{self, Row, speaker};
-use super::words::Moment;
+use super::format::Moment;
+use super::row::{self, ListedSession, speaker_name};
 use crate::api::query::Cursor;
-use crate::api::search::no_answer;
+use crate::api::search::to_problem;
 use crate::error::Problem;
 
 /// The maximum number of pages of hits that are filtered for one page of results.
@@ -21,13 +21,13 @@ const LOOKS: usize = 10;
 const BEFORE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// A conversation with its hits on this page.
-pub(super) struct Found {
-    pub(super) row: Row,
-    pub(super) hits: Vec<Place>,
+pub(super) struct FoundSession {
+    pub(super) row: ListedSession,
+    pub(super) hits: Vec<SearchHit>,
 }
 
 /// A hit for the template.
-pub(super) struct Place {
+pub(super) struct SearchHit {
     pub(super) message_id: Uuid,
     pub(super) who: String,
     pub(super) when: Moment,
@@ -37,22 +37,22 @@ pub(super) struct Place {
 }
 
 /// Returns the newest hits after a cursor, and the cursor of the next page.
-pub(super) async fn find(
+pub(super) async fn search_sessions(
     rows: &dyn Rows,
     query: Query,
     filter: &SessionFilter,
     mut after: Option<SearchCursor>,
     limit: usize,
-) -> Result<(Vec<Found>, Option<String>), Problem> {
+) -> Result<(Vec<FoundSession>, Option<String>), Problem> {
     let wanted = SearchFilter { query, user_id: filter.user_id, session_id: None };
     let (mut hits, mut sessions) = (Vec::new(), HashMap::new());
     for _ in 0..LOOKS {
         let page = rows.search(wanted.clone(), after, limit).await;
-        let page = page.map_err(|error| no_answer("Search", error))?;
+        let page = page.map_err(|error| to_problem("Search", error))?;
         let is_last = !page.more;
         for hit in page {
             after = Some(hit.cursor());
-            if admits(rows, filter, &hit, &mut sessions).await? {
+            if is_in_filter(rows, filter, &hit, &mut sessions).await? {
                 hits.push(hit);
             }
         }
@@ -63,12 +63,12 @@ pub(super) async fn find(
             break;
         }
     }
-    let found = together(rows, hits, sessions).await?;
+    let found = group_by_session(rows, hits, sessions).await?;
     Ok((found, after.map(|place| Cursor(place).to_string())))
 }
 
 /// True if the hit's conversation passes the other filters.
-async fn admits(
+async fn is_in_filter(
     rows: &dyn Rows,
     filter: &SessionFilter,
     hit: &Hit,
@@ -87,29 +87,30 @@ async fn admits(
 }
 
 /// Groups the hits by conversation.
-async fn together(
+async fn group_by_session(
     rows: &dyn Rows,
     hits: Vec<Hit>,
     mut sessions: HashMap<Uuid, Option<SessionRow>>,
-) -> Result<Vec<Found>, Problem> {
+) -> Result<Vec<FoundSession>, Problem> {
     let mut order: Vec<SessionRow> = Vec::new();
-    let mut places: HashMap<Uuid, Vec<Place>> = HashMap::new();
+    let mut found_hits: HashMap<Uuid, Vec<SearchHit>> = HashMap::new();
     for hit in hits {
         order.extend(sessions.get_mut(&hit.session_id).and_then(Option::take));
-        places.entry(hit.session_id).or_default().push(place(hit));
+        found_hits.entry(hit.session_id).or_default().push(to_hit(hit));
     }
-    let listed = row::rows(rows, order).await.map_err(|error| Problem::store_unavailable(&error))?;
-    let found = |row: Row| Found { hits: places.remove(&row.id).unwrap_or_default(), row };
+    let listed = row::load_rows(rows, order).await.map_err(|error| Problem::store_unavailable(&error))?;
+    let found =
+        |row: ListedSession| FoundSession { hits: found_hits.remove(&row.id).unwrap_or_default(), row };
     Ok(listed.into_iter().map(found).collect())
 }
 
-fn place(hit: Hit) -> Place {
+fn to_hit(hit: Hit) -> SearchHit {
     // For a time outside the supported calendar, the transcript begins at its start.
     let before = hit.created_at.known().map_or(TimeKey::At(i64::MIN), |at| at.minus(BEFORE).into());
     let before = MessageCursor { created_at: before, seq: i64::MIN, id: Uuid::nil() };
-    Place {
+    SearchHit {
         message_id: hit.message_id,
-        who: speaker(&hit.role).to_owned(),
+        who: speaker_name(&hit.role).to_owned(),
         when: Moment::new(hit.created_at),
         pieces: hit.snippet,
         after: Cursor(before).to_string(),

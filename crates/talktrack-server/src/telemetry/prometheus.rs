@@ -36,7 +36,7 @@ const SECONDS: &[f64] = &[
 const RECORDS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0];
 
 /// Installs the recorder of this process and describes all metrics.
-pub(super) fn install() -> Result<PrometheusHandle, Failure> {
+pub(super) fn install_recorder() -> Result<PrometheusHandle, Failure> {
     let matcher = |name: &str| Matcher::Full(format!("talktrack_{name}"));
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(matcher("commit_seconds"), SECONDS)
@@ -44,14 +44,14 @@ pub(super) fn install() -> Result<PrometheusHandle, Failure> {
         .and_then(|builder| builder.set_buckets_for_metric(matcher("batch_size"), RECORDS))
         .and_then(PrometheusBuilder::install_recorder)
         .map_err(Failure::new)?;
-    describe();
+    describe_metrics();
     for reason in REASONS {
         counter!(REFUSED, "reason" => *reason).absolute(0);
     }
     Ok(handle)
 }
 
-fn describe() {
+fn describe_metrics() {
     describe_counter!(
         "talktrack_audit_entries_lost_total",
         "Entries of the audit log that could not be written"

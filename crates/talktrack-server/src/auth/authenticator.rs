@@ -11,7 +11,7 @@ use talktrack::clock::{Clock as _, SystemClock};
 use uuid::Uuid;
 
 use super::Caller;
-use super::bearer::{self, address};
+use super::bearer::{self, client_address};
 use super::claims::LEEWAY;
 use super::cookie;
 use super::csrf::CsrfKey;
@@ -34,7 +34,7 @@ const TIDY: Duration = Duration::from_secs(60);
 
 /// Authenticates callers. Cheap to clone; all clones refer to the same state.
 #[derive(Clone)]
-pub(crate) struct Gate(Arc<Checks>);
+pub(crate) struct Authenticator(Arc<Checks>);
 
 /// Everything that credentials are checked against.
 struct Checks {
@@ -77,7 +77,7 @@ impl SeenCaller {
         self.0.get()
     }
 
-    fn note(&self, admission: &Admission) {
+    fn set(&self, admission: &Admission) {
         let is_person = matches!(admission.proof, Proof::Login(_));
         // A second authentication of the same request finds the same caller, so an error is ignored.
         let _ = self.0.set((admission.caller.clone(), is_person));
@@ -95,7 +95,7 @@ pub(super) struct Standing {
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller
 where
-    Gate: FromRef<S>,
+    Authenticator: FromRef<S>,
 {
     type Rejection = Problem;
 
@@ -106,17 +106,17 @@ where
 
 impl<S: Send + Sync> FromRequestParts<S> for Admission
 where
-    Gate: FromRef<S>,
+    Authenticator: FromRef<S>,
 {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let admission = Gate::from_ref(state).admit(parts).await?;
+        let admission = Authenticator::from_ref(state).authenticate(parts).await?;
         if let Some(seen) = parts.extensions.get::<SeenCaller>() {
-            seen.note(&admission);
+            seen.set(&admission);
         }
         if let Some(reading) = parts.extensions.get::<Reading>().cloned() {
-            let limits = &Gate::from_ref(state).0.limits;
+            let limits = &Authenticator::from_ref(state).0.limits;
             reading.begin(limits, admission.caller.account().as_ref()).await?;
         }
         if let Some(account) = admission.caller.account() {
@@ -127,11 +127,11 @@ where
     }
 }
 
-impl Gate {
+impl Authenticator {
     /// Returns the authenticator of a server with these settings. Reads the file of API keys if the settings name one.
     pub(crate) fn new(config: &Config, limits: Limits, audit: Audit) -> Self {
         let identity = &config.identity;
-        let gate = Self(Arc::new(Checks {
+        let authenticator = Self(Arc::new(Checks {
             is_open: !identity.is_configured(),
             configured: identity.api_keys.clone(),
             file: identity.api_keys_file.clone().map(KeyFile::new),
@@ -139,13 +139,13 @@ impl Gate {
             uses: KeyUses::open(&config.data_dir),
             tokens: identity.takes_users().then(|| Tokens::new(identity)),
             logins: Logins::new(config.login_idle_timeout, config.login_max_age),
-            csrf: CsrfKey::draw(),
+            csrf: CsrfKey::generate(),
             allowed_origins: config.allowed_origins.clone(),
             limits,
             audit,
         }));
-        gate.read_key_file();
-        gate
+        authenticator.read_key_file();
+        authenticator
     }
 
     /// True if no identity is checked.
@@ -165,7 +165,7 @@ impl Gate {
     pub(crate) async fn watch_key_file(self) {
         let Some(file) = &self.0.file else { return };
         loop {
-            file.changed().await;
+            file.wait_for_change().await;
             self.read_key_file();
         }
     }
@@ -180,16 +180,16 @@ impl Gate {
 
     /// Writes to disk when API keys were last used.
     pub(crate) async fn save_uses(&self) {
-        let gate = self.clone();
+        let authenticator = self.clone();
         // `save` logs a failed write, and a panic in the task is logged too, so the result is ignored.
-        let _ = tokio::task::spawn_blocking(move || gate.0.uses.save()).await;
+        let _ = tokio::task::spawn_blocking(move || authenticator.0.uses.save()).await;
     }
 
     fn read_key_file(&self) {
         let Some(file) = &self.0.file else { return };
         // If the file cannot be read now, the last keys stay valid. The log reports the failure.
         if let Some(keys) = file.read_leniently() {
-            self.0.keys.replace(&key_file::merged(&self.0.configured, keys));
+            self.0.keys.replace(&key_file::merge_keys(&self.0.configured, keys));
         }
     }
 
@@ -197,21 +197,21 @@ impl Gate {
     ///
     /// # Errors
     /// Fails if the credentials are refused, or if a rate limit is exceeded.
-    pub(crate) async fn admit(&self, parts: &Parts) -> Result<Admission, Problem> {
-        let from = address(parts);
+    pub(crate) async fn authenticate(&self, parts: &Parts) -> Result<Admission, Problem> {
+        let from = client_address(parts);
         if self.0.is_open {
             return Ok(Admission { caller: Caller::Anyone, proof: Proof::Nothing, from });
         }
-        let admitted = match bearer::token(&parts.headers) {
-            Ok(Some(token)) => self.0.check(token, from).await,
-            Ok(None) => self.0.logged_in(parts, from),
+        let admitted = match bearer::bearer_token(&parts.headers) {
+            Ok(Some(token)) => self.0.check_token(token, from).await,
+            Ok(None) => self.0.check_login(parts, from),
             Err(refused) => Err(refused),
         };
         let admission = match admitted {
             Ok(admission) => admission,
             Err(refused) => {
                 self.0.limits.take_from_stranger(from)?;
-                return Err(self.refuse(refused, from));
+                return Err(self.record_refusal(refused, from));
             }
         };
         self.0.limits.take_from(admission.caller.account().as_ref())?;
@@ -225,10 +225,11 @@ impl Gate {
         from: Option<IpAddr>,
     ) -> Result<(String, Caller), Problem> {
         self.0.limits.take_from_stranger(from)?;
-        let admitted = self.0.check(token, from).await;
-        let Admission { caller, proof, .. } = admitted.map_err(|refused| self.refuse(refused, from))?;
+        let admitted = self.0.check_token(token, from).await;
+        let Admission { caller, proof, .. } =
+            admitted.map_err(|refused| self.record_refusal(refused, from))?;
         self.0.limits.take_from(caller.account().as_ref())?;
-        let id = self.0.logins.begin(proof, caller.account());
+        let id = self.0.logins.start_login(proof, caller.account());
         let id = id.ok_or_else(|| {
             Problem::unavailable(
                 "the login failed, because the random generator of the system failed; try again",
@@ -241,7 +242,7 @@ impl Gate {
     /// Ends the login that this request came with.
     pub(crate) fn log_out(&self, admission: &Admission) {
         if let Proof::Login(hash) = &admission.proof {
-            self.0.logins.end(hash);
+            self.0.logins.end_login(hash);
         }
     }
 
@@ -249,7 +250,7 @@ impl Gate {
     pub(crate) fn csrf_token(&self, admission: &Admission) -> String {
         let token = match &admission.proof {
             Proof::Login(hash) => self.0.logins.csrf_token(hash),
-            Proof::Nothing => self.0.csrf.as_ref().map(CsrfKey::token),
+            Proof::Nothing => self.0.csrf.as_ref().map(CsrfKey::new_token),
             // A program that sends its credentials with each request is not a browser and needs no token.
             Proof::Key(_) | Proof::Token(_) => None,
         };
@@ -272,30 +273,30 @@ impl Gate {
     /// Refuses a long-running request if the proof of its caller is no longer valid.
     pub(crate) fn check_again(&self, admission: &Admission) -> Result<(), Problem> {
         let Admission { proof, from, .. } = admission;
-        self.0.look(proof, *from).map(drop).map_err(|refused| self.refuse(refused, *from))
+        self.0.check_proof(proof, *from).map(drop).map_err(|refused| self.record_refusal(refused, *from))
     }
 
     /// Returns the caller of a proof that is still valid.
-    pub(super) fn look(&self, proof: &Proof, from: Option<IpAddr>) -> Result<Standing, Refused> {
-        self.0.look(proof, from)
+    pub(super) fn check_proof(&self, proof: &Proof, from: Option<IpAddr>) -> Result<Standing, Refused> {
+        self.0.check_proof(proof, from)
     }
 
     /// Authenticates another token, for a connection that is already open.
-    pub(super) async fn check(&self, token: &str, from: Option<IpAddr>) -> Result<Admission, Refused> {
-        self.0.check(token, from).await
+    pub(super) async fn check_token(&self, token: &str, from: Option<IpAddr>) -> Result<Admission, Refused> {
+        self.0.check_token(token, from).await
     }
 
-    fn refuse(&self, refused: Refused, from: Option<IpAddr>) -> Problem {
+    fn record_refusal(&self, refused: Refused, from: Option<IpAddr>) -> Problem {
         tracing::debug!(%refused, "a request is refused");
         if refused.is_an_attempt() {
-            self.0.audit.refused_at_the_door(&refused.to_string(), from);
+            self.0.audit.record_refusal(&refused.to_string(), from);
         }
         refused.into()
     }
 }
 
 impl Checks {
-    async fn check(&self, token: &str, from: Option<IpAddr>) -> Result<Admission, Refused> {
+    async fn check_token(&self, token: &str, from: Option<IpAddr>) -> Result<Admission, Refused> {
         let (caller, proof) = match &self.tokens {
             _ if keys::is_one(token) => {
                 let known = self.keys.find(token, from, SystemClock.now())?;
@@ -303,7 +304,7 @@ impl Checks {
                 (Caller::Key(Arc::clone(known.holder())), Proof::Key(known.digest()))
             }
             Some(tokens) => {
-                let checked = tokens.check(token).await?;
+                let checked = tokens.check_token(token).await?;
                 (Caller::User(checked.user.clone()), Proof::Token(Arc::new(checked)))
             }
             None => return Err(Refused::NotAKey),
@@ -313,11 +314,11 @@ impl Checks {
 
     /// Authenticates the caller by the login cookie. If the request may change something, the cookie alone is not
     /// enough, because a browser also sends it with requests of other pages.
-    fn logged_in(&self, parts: &Parts, from: Option<IpAddr>) -> Result<Admission, Refused> {
+    fn check_login(&self, parts: &Parts, from: Option<IpAddr>) -> Result<Admission, Refused> {
         let is_over_tls = parts.extensions.get().is_some_and(|OverTls(is_over_tls)| *is_over_tls);
         let id = cookie::login_id(&parts.headers, is_over_tls).ok_or(Refused::NoToken)?;
         let (hash, rests_on) = self.logins.use_now(id)?;
-        let caller = self.look(&rests_on, from).inspect_err(|_| self.logins.end(&hash))?.caller;
+        let caller = self.check_proof(&rests_on, from).inspect_err(|_| self.logins.end_login(&hash))?.caller;
         if let (Proof::Key(digest), Caller::Key(holder)) = (&rests_on, &caller) {
             self.note_use(*digest, &holder.name, from);
         }
@@ -333,7 +334,7 @@ impl Checks {
         Ok(Admission { caller, proof: Proof::Login(hash), from })
     }
 
-    fn look(&self, proof: &Proof, from: Option<IpAddr>) -> Result<Standing, Refused> {
+    fn check_proof(&self, proof: &Proof, from: Option<IpAddr>) -> Result<Standing, Refused> {
         match proof {
             Proof::Nothing => Ok(Standing { caller: Caller::Anyone, expires: None, leeway: Duration::ZERO }),
             Proof::Key(digest) => {
@@ -345,25 +346,25 @@ impl Checks {
                 let tokens = self.tokens.as_ref().ok_or(Refused::NotAKey)?;
                 tokens.check_again(token)?;
                 let caller = Caller::User(token.user.clone());
-                let (expires, leeway) = (moment(token.expires), Duration::from_secs_f64(LEEWAY));
+                let (expires, leeway) = (to_timestamp(token.expires), Duration::from_secs_f64(LEEWAY));
                 Ok(Standing { caller, expires, leeway })
             }
-            Proof::Login(hash) => match self.logins.look(hash)? {
+            Proof::Login(hash) => match self.logins.find_proof(hash)? {
                 // Unreachable: a login rests on a key or a token.
                 Proof::Login(_) => Err(Refused::LoginOver),
-                rests_on => self.look(&rests_on, from),
+                rests_on => self.check_proof(&rests_on, from),
             },
         }
     }
 
     fn note_use(&self, digest: [u8; 32], name: &Arc<str>, from: Option<IpAddr>) {
-        self.uses.note(digest, name, from);
-        self.audit.key_used(name, from);
+        self.uses.note_use(digest, name, from);
+        self.audit.record_key_use(name, from);
     }
 }
 
 /// Converts seconds since the epoch to a timestamp, rounded down to a microsecond.
-fn moment(seconds: f64) -> Option<Timestamp> {
+fn to_timestamp(seconds: f64) -> Option<Timestamp> {
     let micros = Duration::try_from_secs_f64(seconds).ok()?.as_micros();
     Timestamp::from_micros(i64::try_from(micros).ok()?)
 }

@@ -18,7 +18,7 @@ impl Moment {
     }
 
     /// Formats the time to the minute. A time outside the years 0000 to 9999 is returned unchanged.
-    pub(super) fn shown(&self) -> String {
+    pub(super) fn to_short(&self) -> String {
         let text = self.0.to_string();
         if !matches!(self.0, StoredTime::Known(_)) {
             return if text.is_empty() { "no time".to_owned() } else { text };
@@ -34,13 +34,13 @@ impl fmt::Display for Moment {
 }
 
 /// Returns the first 8 characters of an id, as the log shows it; `unknown` if there is no id.
-pub(super) fn short(id: impl Into<Option<Uuid>>) -> String {
+pub(super) fn short_id(id: impl Into<Option<Uuid>>) -> String {
     let Some(id) = id.into() else { return "unknown".to_owned() };
     id.to_string().chars().take(8).collect()
 }
 
 /// Returns the colour of a user, which is always the same for the same id.
-pub(super) fn hue(id: Option<Uuid>) -> u128 {
+pub(super) fn user_hue(id: Option<Uuid>) -> u128 {
     // The last digits vary in every kind of UUID.
     (id.unwrap_or_default().as_u128() & 0xffff_ffff) % HUES
 }
@@ -51,7 +51,7 @@ pub(super) fn hue(id: Option<Uuid>) -> u128 {
     clippy::cast_sign_loss,
     reason = "not negative, and cut off at centuries"
 )]
-pub(super) fn duration(seconds: f64) -> String {
+pub(super) fn format_duration(seconds: f64) -> String {
     let seconds = seconds.clamp(0.0, 1e10).round() as u64;
     match seconds {
         0..60 => format!("{seconds} s"),
@@ -66,7 +66,7 @@ pub(super) fn duration(seconds: f64) -> String {
     clippy::cast_sign_loss,
     reason = "not negative, and cut off at centuries"
 )]
-pub(super) fn place(seconds: f64) -> String {
+pub(super) fn format_offset(seconds: f64) -> String {
     let seconds = seconds.clamp(0.0, 1e10) as u64;
     let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
     if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
@@ -74,17 +74,18 @@ pub(super) fn place(seconds: f64) -> String {
 
 /// Formats a stored count as [`count`] does. Another program may have stored a negative number, which is shown
 /// unchanged.
-pub(super) fn stored_count(number: i64, one: &str, many: &str) -> String {
-    u64::try_from(number).map_or_else(|_| format!("{number} {many}"), |number| count(number, one, many))
+pub(super) fn format_stored_count(number: i64, one: &str, many: &str) -> String {
+    u64::try_from(number)
+        .map_or_else(|_| format!("{number} {many}"), |number| format_count(number, one, many))
 }
 
 /// Formats a count: `1 message`, `2 messages`.
-pub(super) fn count(number: u64, one: &str, many: &str) -> String {
-    format!("{} {}", grouped(number), if number == 1 { one } else { many })
+pub(super) fn format_count(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", group_digits(number), if number == 1 { one } else { many })
 }
 
 /// Formats a number with separators: `1,234,567`.
-pub(super) fn grouped(number: u64) -> String {
+pub(super) fn group_digits(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (place, digit) in digits.chars().enumerate() {
@@ -98,7 +99,7 @@ pub(super) fn grouped(number: u64) -> String {
 
 /// Formats a size: `12 B`, `3.4 KiB`.
 #[expect(clippy::cast_precision_loss, reason = "one digit behind the point")]
-pub(super) fn bytes(number: u64) -> String {
+pub(super) fn format_bytes(number: u64) -> String {
     let mut size = number as f64;
     for unit in ["B", "KiB", "MiB"] {
         if size < 1_024.0 {
@@ -116,14 +117,17 @@ mod tests {
     #[test]
     fn times_and_numbers_are_as_people_write_them() {
         assert_eq!(
-            [0.4, 59.6, 252.0, 3_780.0].map(duration),
+            [0.4, 59.6, 252.0, 3_780.0].map(format_duration),
             ["0 s", "1 min 0 s", "4 min 12 s", "1 h 3 min"]
         );
-        assert_eq!([-1.0, 7.9, 750.0, 3_723.0].map(place), ["0:00", "0:07", "12:30", "1:02:03"]);
-        assert_eq!([0, 1_023, 3_500, 5 << 30].map(bytes), ["0 B", "1023 B", "3.4 KiB", "5.0 GiB"]);
-        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!([1, 2].map(|number| count(number, "message", "messages")), ["1 message", "2 messages"]);
+        assert_eq!([-1.0, 7.9, 750.0, 3_723.0].map(format_offset), ["0:00", "0:07", "12:30", "1:02:03"]);
+        assert_eq!([0, 1_023, 3_500, 5 << 30].map(format_bytes), ["0 B", "1023 B", "3.4 KiB", "5.0 GiB"]);
+        assert_eq!([0, 999, 1_000, 1_234_567].map(group_digits), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!(
+            [1, 2].map(|number| format_count(number, "message", "messages")),
+            ["1 message", "2 messages"]
+        );
         let at: talktrack::Timestamp = "2026-11-23T14:05:59Z".parse().unwrap();
-        assert_eq!(Moment::new(at).shown(), "2026-11-23 14:05 UTC");
+        assert_eq!(Moment::new(at).to_short(), "2026-11-23 14:05 UTC");
     }
 }

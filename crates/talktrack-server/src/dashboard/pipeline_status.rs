@@ -3,14 +3,14 @@
 use askama::Template;
 use talktrack::Books;
 
-use super::words::{bytes, grouped};
+use super::format::{format_bytes, group_digits};
 use crate::state::AppState;
 
 /// The part of the page that the script refreshes.
 #[derive(Template)]
-#[template(path = "figures.html")]
-pub(super) struct Figures {
-    wrong: Vec<Wrong>,
+#[template(path = "pipeline_status.html")]
+pub(super) struct PipelineStatus {
+    faults: Vec<Fault>,
     accepted: u64,
     refused: Vec<(&'static str, u64)>,
     queued: u64,
@@ -24,15 +24,15 @@ pub(super) struct Figures {
 
 /// A failure to show on the page.
 #[derive(Debug, PartialEq, Eq)]
-struct Wrong {
+struct Fault {
     heading: &'static str,
     cause: String,
     /// The command that fixes the failure, if there is one.
     command: Option<String>,
 }
 
-impl Figures {
-    pub(super) fn of(state: &AppState) -> Self {
+impl PipelineStatus {
+    pub(super) fn new(state: &AppState) -> Self {
         let (health, config) = (state.tracker().health(), state.config());
         let (journal_fails, store_fails) = (health.journal.is_some(), health.store.is_some());
         let stopping = state.is_stopping().then(|| "clients are asked to reconnect".to_owned());
@@ -41,13 +41,13 @@ impl Figures {
             ("Nothing reaches the database; messages wait in the journal", health.store),
             ("The server is stopping", stopping),
         ];
-        let wrong = causes.into_iter().filter_map(|(heading, cause)| Some(Wrong::of(heading, &cause?)));
+        let faults = causes.into_iter().filter_map(|(heading, cause)| Some(Fault::new(heading, &cause?)));
         Self {
-            wrong: wrong.collect(),
+            faults: faults.collect(),
             accepted: state.tracker().accepted_messages(),
             refused: health.refused.into_iter().collect(),
-            queued: number(state.tracker().queue_depth()),
-            queue_capacity: number(config.queue_capacity),
+            queued: to_u64(state.tracker().queue_depth()),
+            queue_capacity: to_u64(config.queue_capacity),
             journal_fails,
             store_fails,
             is_remote: state.tracker().is_outbox(),
@@ -65,16 +65,16 @@ impl Figures {
     }
 }
 
-impl Wrong {
+impl Fault {
     /// Splits a cause from the command that fixes it, as in `… (run: talktrack migrate)`.
-    fn of(heading: &'static str, cause: &str) -> Self {
+    fn new(heading: &'static str, cause: &str) -> Self {
         let parts = cause.strip_suffix(')').and_then(|cause| cause.rsplit_once(" (run: "));
         let (cause, command) = parts.map_or((cause, None), |(cause, command)| (cause, Some(command)));
         Self { heading, cause: cause.to_owned(), command: command.map(str::to_owned) }
     }
 }
 
-fn number(number: usize) -> u64 {
+fn to_u64(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
@@ -84,12 +84,12 @@ mod tests {
 
     #[test]
     fn the_command_that_mends_it_is_told_apart_from_the_cause() {
-        let wrong = Wrong::of("", "Could not find the 'audio_url' column (run: talktrack migrate)");
-        assert_eq!(wrong.cause, "Could not find the 'audio_url' column");
-        assert_eq!(wrong.command.as_deref(), Some("talktrack migrate"));
-        let wrong = Wrong::of("", "the database cannot be reached (connection refused)");
+        let faults = Fault::new("", "Could not find the 'audio_url' column (run: talktrack migrate)");
+        assert_eq!(faults.cause, "Could not find the 'audio_url' column");
+        assert_eq!(faults.command.as_deref(), Some("talktrack migrate"));
+        let faults = Fault::new("", "the database cannot be reached (connection refused)");
         assert_eq!(
-            (wrong.cause.as_str(), wrong.command),
+            (faults.cause.as_str(), faults.command),
             ("the database cannot be reached (connection refused)", None)
         );
     }

@@ -17,29 +17,29 @@ const KEPT_CAPACITY: usize = 256;
 /// The pending answers in the order of acceptance. There are never more than the queue and the journal hold: every
 /// other record has its outcome, and answers are sent before more frames are read.
 #[derive(Debug, Default)]
-pub(super) struct Owed(VecDeque<Debt>);
+pub(super) struct PendingAcks(VecDeque<PendingAck>);
 
 #[derive(Debug)]
-struct Debt {
+struct PendingAck {
     seq: i64,
     /// The id of the message; `None` for an update of the session, which is answered only if it fails.
     message_id: Option<Uuid>,
     reference: Option<FrameRef>,
 }
 
-impl Owed {
+impl PendingAcks {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Adds an accepted message, which will be answered with an ack or an error.
-    pub(super) fn message(&mut self, receipt: &Receipt, reference: Option<FrameRef>) {
-        self.0.push_back(Debt { seq: receipt.seq(), message_id: Some(receipt.id()), reference });
+    pub(super) fn push_message(&mut self, receipt: &Receipt, reference: Option<FrameRef>) {
+        self.0.push_back(PendingAck { seq: receipt.seq(), message_id: Some(receipt.id()), reference });
     }
 
     /// Adds an accepted update of the session, which will be answered only if it fails.
-    pub(super) fn update(&mut self, receipt: &Receipt, reference: Option<FrameRef>) {
-        self.0.push_back(Debt { seq: receipt.seq(), message_id: None, reference });
+    pub(super) fn push_update(&mut self, receipt: &Receipt, reference: Option<FrameRef>) {
+        self.0.push_back(PendingAck { seq: receipt.seq(), message_id: None, reference });
     }
 
     /// Returns the next frame to send: as many acks as are ready, or one error. `tell` converts a reason to what the
@@ -51,16 +51,15 @@ impl Owed {
     ) -> Option<String> {
         let mut acks = None;
         for _ in 0..MAX_ACKS {
-            let Some(debt) = self.0.front() else { break };
-            match durability.outcome(debt.seq) {
+            let Some(ack) = self.0.front() else { break };
+            match durability.outcome(ack.seq) {
                 None => break,
                 Some(Err(_)) if acks.is_some() => break,
-                Some(Err(why)) => return self.0.pop_front().map(|debt| error(debt, tell(why))),
+                Some(Err(why)) => return self.0.pop_front().map(|ack| error_frame(ack, tell(why))),
                 Some(Ok(())) => {
-                    if let Some(id) = debt.message_id {
+                    if let Some(id) = ack.message_id {
                         let expected = self.0.len().min(MAX_ACKS);
-                        acks.get_or_insert_with(|| AckWriter::new(expected))
-                            .push(id, debt.reference.as_ref());
+                        acks.get_or_insert_with(|| AckWriter::new(expected)).push(id, ack.reference.as_ref());
                     }
                     self.0.pop_front();
                 }
@@ -73,7 +72,7 @@ impl Owed {
     }
 }
 
-fn error(debt: Debt, why: NotDurable) -> String {
-    let (code, message, reference) = (why.code().to_owned(), why.to_string(), debt.reference);
+fn error_frame(ack: PendingAck, why: NotDurable) -> String {
+    let (code, message, reference) = (why.code().to_owned(), why.to_string(), ack.reference);
     ServerFrame::Error { code, message, reference }.to_text()
 }

@@ -12,24 +12,24 @@ use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use crate::limits::Place;
+use crate::limits::AddressPermit;
 
 /// How long, and for how many bytes, the stream discards what a client still sends.
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: u64 = 16 << 20;
 
 #[derive(Debug)]
-pub(super) struct Linger {
+pub(super) struct LingeringClose {
     /// Taken only on drop.
     stream: Option<TcpStream>,
     /// True if the client has closed its side or the connection has failed, so there is nothing to wait for.
     over: bool,
     /// Counts the connection among those of its address.
-    _place: Place,
+    _place: AddressPermit,
 }
 
-impl Linger {
-    pub(super) fn new(stream: TcpStream, place: Place) -> Self {
+impl LingeringClose {
+    pub(super) fn new(stream: TcpStream, place: AddressPermit) -> Self {
         Self { stream: Some(stream), over: false, _place: place }
     }
 
@@ -38,7 +38,7 @@ impl Linger {
     }
 }
 
-impl AsyncRead for Linger {
+impl AsyncRead for LingeringClose {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -51,7 +51,7 @@ impl AsyncRead for Linger {
     }
 }
 
-impl AsyncWrite for Linger {
+impl AsyncWrite for LingeringClose {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.stream()?.poll_write(cx, buf)
     }
@@ -77,7 +77,7 @@ impl AsyncWrite for Linger {
     }
 }
 
-impl Drop for Linger {
+impl Drop for LingeringClose {
     fn drop(&mut self) {
         let Some(stream) = self.stream.take() else { return };
         if let Ok(runtime) = Handle::try_current()

@@ -80,13 +80,13 @@ impl ServerFrame {
     /// # Errors
     /// Says what is wrong with the frame. An unknown type is an error too.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let fields: Fields = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        let fields: ServerFrameFields = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let frame_type = fields.frame_type.clone();
         let known = match frame_type.as_str() {
             "ack" => fields.acks.map(|acks| Self::Ack { acks }),
-            "error" => fields.error(),
-            "session.started" => fields.started(),
-            "session.ended" => fields.ended(),
+            "error" => fields.into_error(),
+            "session.started" => fields.into_started(),
+            "session.ended" => fields.into_ended(),
             "token.expiring" => fields.expires_at.map(|expires_at| Self::TokenExpiring { expires_at }),
             "pong" => Some(Self::Pong { reference: fields.reference }),
             _ => return Err(format!("type: unknown: {frame_type}")),
@@ -97,7 +97,7 @@ impl ServerFrame {
 
 /// The fields of all frames.
 #[derive(Deserialize)]
-struct Fields {
+struct ServerFrameFields {
     #[serde(rename = "type")]
     frame_type: String,
     acks: Option<Vec<Ack>>,
@@ -113,17 +113,17 @@ struct Fields {
     reference: Option<FrameRef>,
 }
 
-impl Fields {
-    fn error(self) -> Option<ServerFrame> {
+impl ServerFrameFields {
+    fn into_error(self) -> Option<ServerFrame> {
         Some(ServerFrame::Error { code: self.code?, message: self.message?, reference: self.reference })
     }
 
-    fn started(self) -> Option<ServerFrame> {
+    fn into_started(self) -> Option<ServerFrame> {
         let (session_id, user_id) = (self.session_id?, self.user_id?);
         Some(ServerFrame::SessionStarted { session_id, user_id, resumed: self.resumed? })
     }
 
-    fn ended(self) -> Option<ServerFrame> {
+    fn into_ended(self) -> Option<ServerFrame> {
         Some(ServerFrame::SessionEnded {
             session_id: self.session_id?,
             duration_seconds: self.duration_seconds?,

@@ -8,7 +8,7 @@ use crate::state::AppState;
 
 /// Marks a session as connected. Dropping it tells the tracker that the connection has ended, however the connection's
 /// task ends.
-pub(super) struct Presence {
+pub(super) struct ConnectionGuard {
     pub(super) tracker: Tracker,
     /// The session, with the user for whom this connection started it.
     pub(super) session: SessionRef,
@@ -20,17 +20,17 @@ pub(super) struct Presence {
     refused: bool,
 }
 
-impl Presence {
+impl ConnectionGuard {
     /// Starts the session and waits until the start is durable.
     ///
     /// # Errors
     /// Returns the error code of the protocol and the reason in words.
-    pub(super) async fn begin(
+    pub(super) async fn start(
         state: &AppState,
         caller: &Caller,
         session: NewSession,
     ) -> Result<(Self, Started), (&'static str, String)> {
-        let met = access::meet_store(state, caller, session).await;
+        let met = access::check_store(state, caller, session).await;
         let session = met.map_err(|problem| (problem.code(), problem.into_detail()))?;
         let tracker = state.tracker();
         let user_id = session.user_id;
@@ -39,15 +39,15 @@ impl Presence {
         let receipt = tracker.start_session(session);
         let receipt = receipt.map_err(|refused| (refused.reason.code(), refused.reason.to_string()))?;
         let claim = receipt.claim(session_ref.session_id, user_id);
-        let mut presence =
+        let mut guard =
             Self { tracker: tracker.clone(), session: session_ref, author, claim, refused: false };
         match receipt.durable().await {
-            Ok(started) => Ok((presence, started)),
+            Ok(started) => Ok((guard, started)),
             Err(why) => {
                 if matches!(why, NotDurable::OtherUser | NotDurable::Deleted) {
-                    presence.give_up();
+                    guard.give_up();
                 }
-                let why = access::refusal(caller, why);
+                let why = access::mask_refusal(caller, why);
                 Err((why.code(), why.to_string()))
             }
         }
@@ -61,7 +61,7 @@ impl Presence {
     }
 }
 
-impl Drop for Presence {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         if !self.refused {
             // The tracker refuses this only during shutdown, and the shutdown ends every session.

@@ -9,13 +9,13 @@ use axum::response::Response;
 use serde::Deserialize;
 use talktrack::clock::Seq;
 
-use super::letter::{Letter, meaning};
-use super::page::{Frame, Here, Trouble, shown};
+use super::format::{format_count, group_digits};
+use super::letter_view::{LetterView, explain_reason};
+use super::page::{ErrorPage, Layout, NavItem, render_page};
 use super::visitor::{Operator, Visitor};
-use super::words::{count, grouped};
 use crate::api::form::FormBody;
+use crate::dead_letters::{ControlRequest, DeadLetters, LetterOutcome, LetterResult, MOST_AT_ONCE};
 use crate::error::Problem;
-use crate::letters::{Fate, Letters, MOST_AT_ONCE, Outcome, Request};
 use crate::state::AppState;
 
 /// How long one request may replay or drop letters. The page tells how many are left after that.
@@ -30,25 +30,25 @@ const TOLD: usize = 20;
 /// Which letters a request means: one, or all with the same reason.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Meant {
+pub(super) struct LetterSelection {
     letter: Option<Seq>,
     reason: String,
 }
 
 #[derive(Template)]
-#[template(path = "letter.html")]
+#[template(path = "dead_letter.html")]
 struct LetterPage {
-    frame: Frame,
-    letter: Letter,
+    layout: Layout,
+    letter: LetterView,
 }
 
 #[derive(Template)]
 #[template(path = "drop.html")]
 struct DropPage {
-    frame: Frame,
-    meant: Meant,
+    layout: Layout,
+    selection: LetterSelection,
     /// The letter to drop, if it is a single one.
-    letter: Option<Letter>,
+    letter: Option<LetterView>,
     /// The number of letters to drop.
     number: u64,
 }
@@ -56,10 +56,10 @@ struct DropPage {
 #[derive(Template)]
 #[template(path = "settled.html")]
 struct SettledPage {
-    frame: Frame,
+    layout: Layout,
     heading: String,
     /// The number of letters with each outcome, in words.
-    fates: Vec<(&'static str, u64)>,
+    counts: Vec<(&'static str, u64)>,
     /// The letters that did not have the requested outcome, each with the reason.
     others: Vec<(Seq, String)>,
     /// The number of letters that there was no time for.
@@ -67,107 +67,107 @@ struct SettledPage {
 }
 
 /// Returns the page of one whole letter.
-pub(super) async fn letter(
+pub(super) async fn show_letter(
     State(state): State<AppState>,
     Operator(visitor): Operator,
     Path(seq): Path<Seq>,
-) -> Result<Response, Trouble> {
-    let frame = || Frame::of(&visitor, Here::Health);
+) -> Result<Response, ErrorPage> {
+    let layout = || Layout::for_visitor(&visitor, NavItem::Health);
     let answer = async {
         let letter =
             state.local().dead_letter(seq).await.map_err(|error| Problem::store_unavailable(&error))?;
-        let letter = Letter::of(letter.ok_or_else(not_there)?);
-        Ok(shown(StatusCode::OK, &LetterPage { frame: frame(), letter }))
+        let letter = LetterView::new(letter.ok_or_else(not_there)?);
+        Ok(render_page(StatusCode::OK, &LetterPage { layout: layout(), letter }))
     };
-    answer.await.map_err(|problem: Problem| Trouble::of(problem, frame()))
+    answer.await.map_err(|problem: Problem| ErrorPage::new(problem, layout()))
 }
 
 /// Shows what would be dropped and asks for confirmation.
-pub(super) async fn ask(
+pub(super) async fn confirm_drop(
     State(state): State<AppState>,
     Operator(visitor): Operator,
-    Query(meant): Query<Meant>,
-) -> Result<Response, Trouble> {
-    let frame = || Frame::of(&visitor, Here::Health);
+    Query(selection): Query<LetterSelection>,
+) -> Result<Response, ErrorPage> {
+    let layout = || Layout::for_visitor(&visitor, NavItem::Health);
     let answer = async {
-        let seqs = meant.seqs(&state).await?;
+        let seqs = selection.find_seqs(&state).await?;
         let first = *seqs.first().ok_or_else(not_there)?;
-        let letter = match meant.letter {
+        let letter = match selection.letter {
             Some(_) => {
                 state.local().dead_letter(first).await.map_err(|error| Problem::store_unavailable(&error))?
             }
             None => None,
         };
-        let (letter, number) = (letter.map(Letter::of), many(seqs.len()));
-        Ok(shown(StatusCode::OK, &DropPage { frame: frame(), meant, letter, number }))
+        let (letter, number) = (letter.map(LetterView::new), to_u64(seqs.len()));
+        Ok(render_page(StatusCode::OK, &DropPage { layout: layout(), selection, letter, number }))
     };
-    answer.await.map_err(|problem: Problem| Trouble::of(problem, frame()))
+    answer.await.map_err(|problem: Problem| ErrorPage::new(problem, layout()))
 }
 
 /// Drops the letters.
-pub(super) async fn forget(
+pub(super) async fn drop_letters(
     State(state): State<AppState>,
     Operator(visitor): Operator,
-    FormBody(meant): FormBody<Meant>,
-) -> Result<Response, Trouble> {
-    settle(&state, &visitor, meant, Request::Drop).await
+    FormBody(selection): FormBody<LetterSelection>,
+) -> Result<Response, ErrorPage> {
+    settle_letters(&state, &visitor, selection, ControlRequest::Drop).await
 }
 
 /// Replays the letters.
-pub(super) async fn replay(
+pub(super) async fn replay_letters(
     State(state): State<AppState>,
     Operator(visitor): Operator,
-    FormBody(meant): FormBody<Meant>,
-) -> Result<Response, Trouble> {
-    settle(&state, &visitor, meant, Request::Replay).await
+    FormBody(selection): FormBody<LetterSelection>,
+) -> Result<Response, ErrorPage> {
+    settle_letters(&state, &visitor, selection, ControlRequest::Replay).await
 }
 
-async fn settle(
+async fn settle_letters(
     state: &AppState,
     visitor: &Visitor,
-    meant: Meant,
-    request: fn(Vec<Seq>) -> Request,
-) -> Result<Response, Trouble> {
-    let frame = || Frame::of(visitor, Here::Health);
+    selection: LetterSelection,
+    request: fn(Vec<Seq>) -> ControlRequest,
+) -> Result<Response, ErrorPage> {
+    let layout = || Layout::for_visitor(visitor, NavItem::Health);
     let answer = async {
-        let seqs = meant.seqs(state).await?;
-        let letters = Letters::read_by(state.tracker().clone(), state.local().clone());
+        let seqs = selection.find_seqs(state).await?;
+        let letters = DeadLetters::new(state.tracker().clone(), state.local().clone());
         // Runs to its end even if the browser disconnects.
-        let carried_out = tokio::spawn(carry_out(letters, seqs, request)).await;
-        let carried_out = carried_out.map_err(|error| internal(&error))?;
-        let (outcomes, left) = carried_out.map_err(|failure| internal(&failure))?;
-        let done = outcomes.iter().filter(|outcome| outcome.fate.is_good()).count();
+        let carried_out = tokio::spawn(execute_in_steps(letters, seqs, request)).await;
+        let carried_out = carried_out.map_err(|error| internal_error(&error))?;
+        let (outcomes, left) = carried_out.map_err(|failure| internal_error(&failure))?;
+        let done = outcomes.iter().filter(|result| result.outcome.is_success()).count();
         tracing::info!(
             asked = outcomes.len(),
             done,
             left,
             "dead letters replayed or dropped from the dashboard"
         );
-        Ok(shown(StatusCode::OK, &SettledPage::of(frame(), &outcomes, left)))
+        Ok(render_page(StatusCode::OK, &SettledPage::new(layout(), &outcomes, left)))
     };
-    answer.await.map_err(|problem: Problem| Trouble::of(problem, frame()))
+    answer.await.map_err(|problem: Problem| ErrorPage::new(problem, layout()))
 }
 
 /// Replays or drops the letters. Returns the outcome of each, and the number of letters that there was no time for.
-async fn carry_out(
-    letters: Letters,
+async fn execute_in_steps(
+    letters: DeadLetters,
     seqs: Vec<Seq>,
-    request: fn(Vec<Seq>) -> Request,
-) -> Result<(Vec<Outcome>, usize), crate::error::Failure> {
+    request: fn(Vec<Seq>) -> ControlRequest,
+) -> Result<(Vec<LetterResult>, usize), crate::error::Failure> {
     let (began, mut outcomes) = (Instant::now(), Vec::with_capacity(seqs.len()));
     for some in seqs.chunks(MOST_AT_ONCE) {
         if began.elapsed() > BUDGET {
             break;
         }
-        outcomes.extend(letters.carry_out(request(some.to_vec())).await?.into_outcomes()?);
+        outcomes.extend(letters.execute(request(some.to_vec())).await?.into_outcomes()?);
     }
     let left = seqs.len() - outcomes.len();
     Ok((outcomes, left))
 }
 
-impl Meant {
+impl LetterSelection {
     /// Returns the `seq`s of the letters that the request means.
-    async fn seqs(&self, state: &AppState) -> Result<Vec<Seq>, Problem> {
+    async fn find_seqs(&self, state: &AppState) -> Result<Vec<Seq>, Problem> {
         let reason = Some(self.reason.clone()).filter(|reason| !reason.is_empty());
         match (self.letter, reason) {
             (Some(seq), _) => Ok(vec![seq]),
@@ -181,54 +181,57 @@ impl Meant {
 }
 
 impl SettledPage {
-    fn of(frame: Frame, outcomes: &[Outcome], left: usize) -> Self {
-        let mut fates: Vec<(&'static str, u64)> = Vec::new();
-        for outcome in outcomes {
-            let words = in_words(&outcome.fate);
-            match fates.iter_mut().find(|(known, _)| *known == words) {
+    fn new(layout: Layout, outcomes: &[LetterResult], left: usize) -> Self {
+        let mut counts: Vec<(&'static str, u64)> = Vec::new();
+        for result in outcomes {
+            let words = describe(&result.outcome);
+            match counts.iter_mut().find(|(known, _)| *known == words) {
                 Some((_, number)) => *number += 1,
-                None => fates.push((words, 1)),
+                None => counts.push((words, 1)),
             }
         }
-        let others = outcomes.iter().filter_map(|outcome| Some((outcome.seq, why(&outcome.fate)?)));
+        let others =
+            outcomes.iter().filter_map(|result| Some((result.seq, explain_failure(&result.outcome)?)));
         let others = others.take(TOLD).collect();
-        let good = outcomes.iter().filter(|outcome| outcome.fate.is_good()).count();
+        let good = outcomes.iter().filter(|result| result.outcome.is_success()).count();
         let heading = match (outcomes.len(), good) {
             (0, _) => "There was no such letter".to_owned(),
             (all, good) if all == good => "Done".to_owned(),
             (_, 0) => "This did not work".to_owned(),
             (all, good) => format!("{good} of {all} done"),
         };
-        Self { frame, heading, fates, others, left: many(left) }
+        Self { layout, heading, counts, others, left: to_u64(left) }
     }
 }
 
-fn in_words(fate: &Fate) -> &'static str {
-    match fate {
-        Fate::Stored => "replayed and stored",
-        Fate::OnItsWay => "replayed, and waiting for the database",
-        Fate::DeadAgain { .. } => "replayed and refused again: now a new letter",
-        Fate::Deleted => "removed: the content was deleted meanwhile",
-        Fate::Dropped => "dropped",
-        Fate::Stays { .. } => "not replayed, and unchanged",
-        Fate::NotThere => "no longer there",
+fn describe(outcome: &LetterOutcome) -> &'static str {
+    match outcome {
+        LetterOutcome::Stored => "replayed and stored",
+        LetterOutcome::OnItsWay => "replayed, and waiting for the database",
+        LetterOutcome::DeadAgain { .. } => "replayed and refused again: now a new letter",
+        LetterOutcome::Deleted => "removed: the content was deleted meanwhile",
+        LetterOutcome::Dropped => "dropped",
+        LetterOutcome::Stays { .. } => "not replayed, and unchanged",
+        LetterOutcome::NotThere => "no longer there",
     }
 }
 
 /// Returns why a letter did not have the requested outcome; `None` if it did.
-fn why(fate: &Fate) -> Option<String> {
-    match fate {
-        Fate::DeadAgain { letter, reason, detail } => {
+fn explain_failure(outcome: &LetterOutcome) -> Option<String> {
+    match outcome {
+        LetterOutcome::DeadAgain { letter, reason, detail } => {
             let detail = detail.as_deref().map(|detail| format!(": {detail}")).unwrap_or_default();
             Some(format!("refused again, {reason}{detail}; it is now letter {letter}"))
         }
-        Fate::Stays { why } => Some(why.clone()),
-        Fate::NotThere => Some("it no longer exists".to_owned()),
-        Fate::Stored | Fate::OnItsWay | Fate::Deleted | Fate::Dropped => None,
+        LetterOutcome::Stays { why } => Some(why.clone()),
+        LetterOutcome::NotThere => Some("it no longer exists".to_owned()),
+        LetterOutcome::Stored | LetterOutcome::OnItsWay | LetterOutcome::Deleted | LetterOutcome::Dropped => {
+            None
+        }
     }
 }
 
-fn many(number: usize) -> u64 {
+fn to_u64(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
@@ -239,6 +242,6 @@ fn not_there() -> Problem {
     )
 }
 
-fn internal(error: &dyn std::fmt::Display) -> Problem {
+fn internal_error(error: &dyn std::fmt::Display) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "internal", error.to_string())
 }

@@ -4,10 +4,10 @@ use talktrack::store::sqlite::SqliteReader;
 use talktrack::store::{Read, SessionRow};
 use uuid::Uuid;
 
-use crate::config::Place;
+use crate::config::DataLocation;
 use crate::error::Failure;
-use crate::store::{self, Stored};
-use crate::table;
+use crate::store::{self, StoreReader};
+use crate::terminal;
 
 /// The minimum length of a prefix. A shorter one matches too many sessions.
 const SHORTEST_PREFIX: usize = 8;
@@ -23,14 +23,14 @@ pub(super) const SHORT_ID: usize = 18;
 pub(super) const HOW_TO_BEGIN: &str = "no conversations yet; create the first one with `talktrack serve` and, in another terminal, `talktrack client`";
 
 /// Opens the store for reading.
-pub(super) fn open(place: &Place) -> Result<Stored, Failure> {
-    Stored::open(&place.load()?)
+pub(super) fn open_store(location: &DataLocation) -> Result<StoreReader, Failure> {
+    StoreReader::open(&location.load()?)
 }
 
 /// Opens the local file for reading. It contains the journal, the books and the dead letters, for a local and for a
 /// remote store.
-pub(super) fn open_file(place: &Place) -> Result<SqliteReader, Failure> {
-    store::open_file(&place.load()?.local_file())
+pub(super) fn open_file(location: &DataLocation) -> Result<SqliteReader, Failure> {
+    store::open_file(&location.load()?.local_file())
 }
 
 /// Finds the session with this id or prefix.
@@ -45,7 +45,7 @@ pub(super) async fn find_session(reader: &dyn Read, id: &str) -> Result<SessionR
     let prefix = id.to_ascii_lowercase();
     let plausible = prefix.chars().all(|character| character.is_ascii_hexdigit() || character == '-');
     if prefix.len() < SHORTEST_PREFIX || !plausible {
-        let id = table::safe_line(id);
+        let id = terminal::escape_line(id);
         return Err(Failure::usage(format_args!(
             "ID: must be a session's id, or at least its first 8 characters, not {id:?}"
         )));

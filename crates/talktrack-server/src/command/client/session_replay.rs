@@ -9,19 +9,19 @@ use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 
-use super::connection::{self, Identity, NotConnected, Socket};
+use super::connection::{self, NotConnected, SessionIdentity, Socket};
 use super::frames::{self, Frames};
 use super::plan::Plan;
-use super::recording::Session;
-use crate::table;
+use super::recording::RecordedSession;
+use crate::terminal;
 use crate::wire::{Ack, FrameRef, ServerFrame};
 
 /// How long the client waits for an answer before it considers the connection lost.
-const PATIENCE: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
-struct Conversation<'a> {
+struct SessionReplay<'a> {
     plan: &'a Plan,
-    session: &'a Session,
+    session: &'a RecordedSession,
     socket: Socket,
     latencies: &'a mut Histogram<u64>,
     frames: Frames,
@@ -33,35 +33,35 @@ struct Conversation<'a> {
 ///
 /// # Errors
 /// Returns how many messages have no answer, and why.
-pub(super) async fn replay(
+pub(super) async fn replay_session(
     plan: &Plan,
-    session: &Session,
+    session: &RecordedSession,
     latencies: &mut Histogram<u64>,
 ) -> Result<(), (u64, String)> {
     let frames = Frames::new(session.len(), plan.window);
-    let socket = connect(plan, session).await.map_err(|why| (unanswered(session, &frames), why))?;
-    let mut conversation = Conversation { plan, session, socket, latencies, frames, ticket: None };
+    let socket = connect(plan, session).await.map_err(|why| (count_unanswered(session, &frames), why))?;
+    let mut conversation = SessionReplay { plan, session, socket, latencies, frames, ticket: None };
     let ended = conversation.run().await;
     // Frames on a lost connection are no longer in flight.
     plan.budget.add_permits(conversation.frames.under_way());
-    ended.map_err(|why| (unanswered(session, &conversation.frames), why))
+    ended.map_err(|why| (count_unanswered(session, &conversation.frames), why))
 }
 
-fn unanswered(session: &Session, frames: &Frames) -> u64 {
+fn count_unanswered(session: &RecordedSession, frames: &Frames) -> u64 {
     let messages = frames.unanswered().filter(|frame| session.is_message(*frame));
     u64::try_from(messages.count()).unwrap_or(u64::MAX)
 }
 
 /// Connects, and retries as long as the server asks for it.
-async fn connect(plan: &Plan, session: &Session) -> Result<Socket, String> {
-    let identity = Identity {
+async fn connect(plan: &Plan, session: &RecordedSession) -> Result<Socket, String> {
+    let identity = SessionIdentity {
         session_id: Some(session.session_id),
         user_id: session.user_id.or(plan.user_id),
         external_id: session.external_id.as_deref(),
     };
     let mut refusals = 0;
     loop {
-        match timeout(PATIENCE, plan.server.connect(identity)).await {
+        match timeout(ANSWER_TIMEOUT, plan.server.connect(identity)).await {
             Ok(Ok((socket, _))) => return Ok(socket),
             Ok(Err(NotConnected::TryAgain(_))) => {
                 refusals += 1;
@@ -69,20 +69,20 @@ async fn connect(plan: &Plan, session: &Session) -> Result<Socket, String> {
                 sleep(frames::pause(refusals)).await;
             }
             Ok(Err(NotConnected::Refused(why))) => return Err(why),
-            Err(_) => return Err(silence()),
+            Err(_) => return Err(no_answer()),
         }
     }
 }
 
-impl Conversation<'_> {
+impl SessionReplay<'_> {
     async fn run(&mut self) -> Result<(), String> {
         while !self.frames.are_answered() {
             self.send().await?;
             self.receive().await?;
         }
-        self.end().await?;
+        self.end_session().await?;
         // All frames are answered, so the result of the close handshake does not matter.
-        drop(timeout(PATIENCE, self.socket.close(None)).await);
+        drop(timeout(ANSWER_TIMEOUT, self.socket.close(None)).await);
         Ok(())
     }
 
@@ -99,25 +99,25 @@ impl Conversation<'_> {
         {
             self.ticket = None;
             self.feed(frame).await?;
-            self.frames.sent(frame, now);
+            self.frames.mark_sent(frame, now);
             sent = true;
         }
         if sent {
             // The window is small enough that the answers to it fit into the socket's buffer. The server therefore
             // never waits for the client to read while the client waits for the server.
-            self.socket.flush().await.map_err(|error| lost(&error))?;
+            self.socket.flush().await.map_err(|error| connection_lost(&error))?;
         }
         Ok(())
     }
 
     async fn feed(&mut self, frame: usize) -> Result<(), String> {
         let text = Utf8Bytes::try_from(self.session.text(frame)).map_err(|error| error.to_string())?;
-        self.socket.feed(Message::Text(text)).await.map_err(|error| lost(&error))?;
+        self.socket.feed(Message::Text(text)).await.map_err(|error| connection_lost(&error))?;
         if !self.session.is_message(frame) {
             // The server answers an update only if it refuses it. The pong to this ping shows that the update was
             // accepted.
             let ping = format!(r#"{{"type":"ping","ref":{frame}}}"#);
-            self.socket.feed(Message::text(ping)).await.map_err(|error| lost(&error))?;
+            self.socket.feed(Message::text(ping)).await.map_err(|error| connection_lost(&error))?;
         }
         Ok(())
     }
@@ -148,14 +148,16 @@ impl Conversation<'_> {
         }
         // Pings arrive even if answers do not, so only answers extend the deadline.
         let last = if self.frames.under_way() == 0 { Instant::now() } else { self.frames.last_answer() };
-        let deadline = last + PATIENCE;
+        let deadline = last + ANSWER_TIMEOUT;
         let until = self.ticket.unwrap_or(deadline).min(deadline);
         let Ok(mut message) = timeout_at(until, self.socket.next()).await else {
-            return if until == deadline { Err(silence()) } else { Ok(()) };
+            return if until == deadline { Err(no_answer()) } else { Ok(()) };
         };
         loop {
-            if let Some(answer) = connection::read(message.ok_or("the server closed the connection")?)? {
-                self.take(answer);
+            if let Some(answer) =
+                connection::parse_message(message.ok_or("the server closed the connection")?)?
+            {
+                self.handle_frame(answer);
             }
             match self.socket.next().now_or_never() {
                 Some(another) => message = another,
@@ -164,14 +166,15 @@ impl Conversation<'_> {
         }
     }
 
-    fn take(&mut self, answer: ServerFrame) {
+    fn handle_frame(&mut self, answer: ServerFrame) {
         match answer {
-            ServerFrame::Ack { acks } => self.acked(&acks),
+            ServerFrame::Ack { acks } => self.record_acks(&acks),
             ServerFrame::Error { code, message, reference } => {
-                self.refused(&code, &message, reference.as_ref());
+                self.handle_refusal(&code, &message, reference.as_ref());
             }
             ServerFrame::Pong { reference } => {
-                let taken = reference.as_ref().and_then(number).and_then(|frame| self.frames.taken(frame));
+                let taken =
+                    reference.as_ref().and_then(frame_number).and_then(|frame| self.frames.mark_taken(frame));
                 self.plan.budget.add_permits(usize::from(taken.is_some()));
             }
             ServerFrame::TokenExpiring { expires_at } => self.plan.report.complain(format_args!(
@@ -182,11 +185,11 @@ impl Conversation<'_> {
         }
     }
 
-    fn acked(&mut self, acks: &[Ack]) {
+    fn record_acks(&mut self, acks: &[Ack]) {
         let (now, mut ids) = (Instant::now(), Vec::with_capacity(acks.len()));
         for ack in acks {
-            let frame = ack.reference.as_ref().and_then(number);
-            let Some(since) = frame.and_then(|frame| self.frames.taken(frame)) else { continue };
+            let frame = ack.reference.as_ref().and_then(frame_number);
+            let Some(since) = frame.and_then(|frame| self.frames.mark_taken(frame)) else { continue };
             let micros = now.duration_since(since).as_micros();
             self.latencies.saturating_record(u64::try_from(micros).unwrap_or(u64::MAX));
             ids.push(ack.id);
@@ -195,11 +198,12 @@ impl Conversation<'_> {
         self.plan.report.acked(&ids);
     }
 
-    fn refused(&mut self, code: &str, message: &str, reference: Option<&FrameRef>) {
+    fn handle_refusal(&mut self, code: &str, message: &str, reference: Option<&FrameRef>) {
         let (for_now, report) = (connection::is_want_of_room(code), &self.plan.report);
-        let frame = reference.and_then(number).filter(|frame| self.frames.refused(*frame, for_now));
+        let frame =
+            reference.and_then(frame_number).filter(|frame| self.frames.mark_refused(*frame, for_now));
         self.plan.budget.add_permits(usize::from(frame.is_some()));
-        let message = table::safe_line(message);
+        let message = terminal::escape_line(message);
         match frame {
             None => report.complain(format_args!("session {}: {code}: {message}", self.session.session_id)),
             Some(_) if for_now => report.retried(),
@@ -211,16 +215,16 @@ impl Conversation<'_> {
     }
 
     /// Ends the session if the recording ends it.
-    async fn end(&mut self) -> Result<(), String> {
+    async fn end_session(&mut self) -> Result<(), String> {
         let Some(end) = &self.session.end else { return Ok(()) };
-        self.socket.send(Message::text(end.as_str())).await.map_err(|error| lost(&error))?;
-        let deadline = Instant::now() + PATIENCE;
+        self.socket.send(Message::text(end.as_str())).await.map_err(|error| connection_lost(&error))?;
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
         loop {
-            let answer = timeout_at(deadline, connection::answer(&mut self.socket)).await;
-            match answer.unwrap_or_else(|_| Err(silence()))? {
+            let answer = timeout_at(deadline, connection::next_frame(&mut self.socket)).await;
+            match answer.unwrap_or_else(|_| Err(no_answer()))? {
                 ServerFrame::SessionEnded { .. } => return Ok(()),
                 ServerFrame::Error { code, message, .. } => {
-                    let (session, message) = (self.session.session_id, table::safe_line(&message));
+                    let (session, message) = (self.session.session_id, terminal::escape_line(&message));
                     let told = format_args!("session {session}: session.end: {code}: {message}");
                     self.plan.report.complain(told);
                     return Ok(());
@@ -232,14 +236,14 @@ impl Conversation<'_> {
 }
 
 /// Returns the number of the frame that an answer refers to.
-fn number(mark: &FrameRef) -> Option<usize> {
+fn frame_number(mark: &FrameRef) -> Option<usize> {
     mark.as_json().parse().ok()
 }
 
-fn lost(error: &tungstenite::Error) -> String {
+fn connection_lost(error: &tungstenite::Error) -> String {
     format!("the connection is lost: {error}")
 }
 
-fn silence() -> String {
-    format!("no answer for {} s", PATIENCE.as_secs())
+fn no_answer() -> String {
+    format!("no answer for {} s", ANSWER_TIMEOUT.as_secs())
 }

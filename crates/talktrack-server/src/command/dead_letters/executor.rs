@@ -11,51 +11,51 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::config::Config;
+use crate::dead_letters::{ControlDir, ControlReply, ControlRequest, DeadLetters, LetterResult};
 use crate::error::Failure;
-use crate::letters::{Answer, ControlDir, Letters, Outcome, Request};
 use crate::store::{self, NotOpened};
 
 /// How long to wait for the server. It is longer than a server takes for any request.
-const PATIENCE: Duration = Duration::from_secs(90);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(90);
 /// The maximum length of an answer, which is more than the outcomes of one request need.
 const MAX_ANSWER_BYTES: u64 = 16 << 20;
 
-pub(super) enum Hands {
-    Ours(Letters),
-    Servers {
+pub(super) enum Executor {
+    Local(DeadLetters),
+    ViaServer {
         data_dir: PathBuf,
         /// The error that names the process that holds the lock of the data directory.
         locked: String,
     },
 }
 
-impl Hands {
-    pub(super) async fn on(config: &Config) -> Result<Self, Failure> {
+impl Executor {
+    pub(super) async fn open(config: &Config) -> Result<Self, Failure> {
         match store::open_tracker_for_command(config, config.options()).await {
-            Ok(tracker) => Ok(Self::Ours(Letters::of(tracker, &config.local_file())?)),
+            Ok(tracker) => Ok(Self::Local(DeadLetters::open(tracker, &config.local_file())?)),
             Err(NotOpened::Tracker(locked @ OpenError::Locked { .. })) => {
-                Ok(Self::Servers { data_dir: config.data_dir.clone(), locked: locked.to_string() })
+                Ok(Self::ViaServer { data_dir: config.data_dir.clone(), locked: locked.to_string() })
             }
             Err(other) => Err(other.into()),
         }
     }
 
-    pub(super) async fn carry_out(&self, request: Request) -> Result<Vec<Outcome>, Failure> {
+    pub(super) async fn execute(&self, request: ControlRequest) -> Result<Vec<LetterResult>, Failure> {
         match self {
-            Self::Ours(letters) => letters.carry_out(request).await?.into_outcomes(),
-            Self::Servers { data_dir, locked } => {
+            Self::Local(letters) => letters.execute(request).await?.into_outcomes(),
+            Self::ViaServer { data_dir, locked } => {
                 ask_server(data_dir, locked, &request).await?.into_outcomes()
             }
         }
     }
 
     /// True if this process carries out the requests. A server writes its own audit entries.
-    pub(super) fn are_ours(&self) -> bool {
-        matches!(self, Self::Ours(_))
+    pub(super) fn is_local(&self) -> bool {
+        matches!(self, Self::Local(_))
     }
 
     /// Releases the data directory. Everything accepted is already durable; this waits for the tracker's threads.
-    pub(super) async fn let_go(self) -> Result<(), Failure> {
+    pub(super) async fn close(self) -> Result<(), Failure> {
         tokio::task::spawn_blocking(move || drop(self)).await.map_err(Failure::new)
     }
 }
@@ -64,17 +64,21 @@ impl Hands {
 ///
 /// # Errors
 /// Fails if the server does not answer, or answers with an error.
-pub(crate) async fn ask_server(data_dir: &Path, locked: &str, request: &Request) -> Result<Answer, Failure> {
+pub(crate) async fn ask_server(
+    data_dir: &Path,
+    locked: &str,
+    request: &ControlRequest,
+) -> Result<ControlReply, Failure> {
     let connected = async { ControlDir::open(data_dir)?.connect().await };
     let stream = connected.await.map_err(|error| {
         Failure::new(format_args!("{locked} (it does not answer on its control socket: {error})"))
     })?;
-    ask(stream, request).await
+    send_request(stream, request).await
 }
 
-async fn ask(stream: UnixStream, request: &Request) -> Result<Answer, Failure> {
+async fn send_request(stream: UnixStream, request: &ControlRequest) -> Result<ControlReply, Failure> {
     let line = serde_json::to_string(request).map_err(Failure::new)? + "\n";
-    let answer = match timeout(PATIENCE, exchange(stream, &line)).await {
+    let answer = match timeout(REPLY_TIMEOUT, exchange_lines(stream, &line)).await {
         Ok(answer) => answer,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     };
@@ -86,12 +90,12 @@ async fn ask(stream: UnixStream, request: &Request) -> Result<Answer, Failure> {
     };
     let answer = answer.map_err(|error| unclear(&error))?;
     match serde_json::from_str(&answer).map_err(|error| unclear(&error))? {
-        Answer::Error(problem) => Err(Failure::new(format_args!("the server says: {problem}"))),
+        ControlReply::Error(problem) => Err(Failure::new(format_args!("the server says: {problem}"))),
         answer => Ok(answer),
     }
 }
 
-async fn exchange(mut stream: UnixStream, line: &str) -> io::Result<String> {
+async fn exchange_lines(mut stream: UnixStream, line: &str) -> io::Result<String> {
     stream.write_all(line.as_bytes()).await?;
     let mut answer = String::new();
     BufReader::new(stream).take(MAX_ANSWER_BYTES).read_line(&mut answer).await?;
