@@ -103,7 +103,7 @@
 //! | [`Refused`] with a [`Reason`] | before acceptance; it returns what was handed over | correct the message, or try again later |
 //! | [`NotDurable`] | after acceptance; the receipt resolves with it | depends on the variant: `Stopped` means send it again |
 //! | [`ReadError`] | the store cannot answer a query | try again; nothing was changed |
-//! | [`StoreError`](store::StoreError) | a [`Store`](store::Store) could not write | the writer reacts to its [`Class`](store::Class) |
+//! | [`StoreError`](store::StoreError) | a [`Store`](store::Store) could not write | the writer reacts to its [`ErrorClass`](store::ErrorClass) |
 //!
 //! # Cargo features
 //!

@@ -1,4 +1,4 @@
-//! The disk reserve. DeletionSenders rows from a SQLite file first needs space for the WAL, so that on a full disk nothing
+//! The disk reserve. Deleting rows from a SQLite file first needs space for the WAL, so that on a full disk nothing
 //! could free space. Therefore a preallocated file next to the database holds some disk space. The journal removes this
 //! file when no other space is left.
 

@@ -17,8 +17,10 @@ use super::stand::Stand;
 use super::talkers::{Manner, Talkers};
 use crate::harness::{Client, Home, Output, Server, text, until, until_told, within};
 
-/// The size of the disk in MB.
-const SIZE: u32 = 24;
+/// The size in MB of a disk that messages fill.
+const SMALL: u32 = 24;
+/// The size in MB of a disk that only the ballast fills, however long the test takes: the clients send less than this.
+const ROOMY: u32 = 256;
 /// Clients with a pause between messages, so that the ballast fills the disk and not they.
 const UNHURRIED: Manner =
     Manner { talkers: 4, ahead: 50, pause: Duration::from_millis(2), per_session: 2_000 };
@@ -30,8 +32,8 @@ struct Disk {
 
 impl Disk {
     /// Mounts the disk. `None`, with a message, if this process may not mount one.
-    fn under(home: &Home) -> Option<Self> {
-        let disk = SmallDisk::for_owner_of(home.data_dir().parent().unwrap(), SIZE);
+    fn under(home: &Home, size: u32) -> Option<Self> {
+        let disk = SmallDisk::for_owner_of(home.data_dir().parent().unwrap(), size);
         if disk.is_none() {
             skip::missing("a full disk", "this process may not mount one (run as root)");
         }
@@ -84,8 +86,8 @@ async fn free(stand: &Stand, disk: &Disk, by_the_database: bool) {
     }
 }
 
-async fn full_and_free_again(stand: &Stand, case: &str) {
-    let Some(disk) = Disk::under(&stand.home) else { return };
+async fn full_and_free_again(stand: &Stand, size: u32, case: &str) {
+    let Some(disk) = Disk::under(&stand.home, size) else { return };
     let (mut random, log) = (cut::random(case), stand.home.data_dir().join("log"));
     // The log is on the same disk.
     let flags = ["--log-file", log.to_str().unwrap()];
@@ -110,12 +112,12 @@ async fn full_and_free_again(stand: &Stand, case: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_is_told_by_name_and_it_goes_on_once_there_is_room() {
-    full_and_free_again(&Stand::on_sqlite(), "full disk, SQLite").await;
+    full_and_free_again(&Stand::on_sqlite(), ROOMY, "full disk, SQLite").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_before_postgresql_is_told_by_name_and_it_goes_on_once_there_is_room() {
-    full_and_free_again(&Stand::on_postgres().await, "full disk, PostgreSQL").await;
+    full_and_free_again(&Stand::on_postgres().await, SMALL, "full disk, PostgreSQL").await;
 }
 
 /// Sends messages until the outbox has filled the disk, because the database is unavailable.
@@ -130,7 +132,7 @@ async fn fill_with_backlog(stand: &Stand, disk: &Disk, server: &Server) -> Talke
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_is_back_makes_room_on_a_disk_that_stays_full() {
     let stand = Stand::on_postgres().await;
-    let Some(disk) = Disk::under(&stand.home) else { return };
+    let Some(disk) = Disk::under(&stand.home, SMALL) else { return };
     let server = stand.serve(&[]).await;
     let talkers = fill_with_backlog(&stand, &disk, &server).await;
     stand.remote().unwrap().proxy.mend();
@@ -146,7 +148,7 @@ async fn a_database_that_is_back_makes_room_on_a_disk_that_stays_full() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_start_on_a_full_disk_brings_the_backlog_to_a_database_that_is_back() {
     let stand = Stand::on_postgres().await;
-    let Some(disk) = Disk::under(&stand.home) else { return };
+    let Some(disk) = Disk::under(&stand.home, SMALL) else { return };
     let server = stand.serve(&[]).await;
     let talkers = fill_with_backlog(&stand, &disk, &server).await;
     stand.kill(server).await;
@@ -176,7 +178,7 @@ async fn lay_aside(stand: &Stand, server: &Server, count: usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dead_letters_are_dropped_on_a_full_disk_and_their_room_serves_what_comes() {
     let stand = Stand::on_sqlite();
-    let Some(disk) = Disk::under(&stand.home) else { return };
+    let Some(disk) = Disk::under(&stand.home, SMALL) else { return };
     let server = stand.serve(&[]).await;
     lay_aside(&stand, &server, 500).await;
     let talkers = stand.talk(UNHURRIED);
@@ -204,7 +206,7 @@ async fn dead_letters_are_dropped_on_a_full_disk_and_their_room_serves_what_come
 #[tokio::test]
 async fn a_first_start_on_a_full_disk_says_so_in_one_line() {
     let home = Home::new();
-    let Some(disk) = Disk::under(&home) else { return };
+    let Some(disk) = Disk::under(&home, SMALL) else { return };
     disk.fill();
     let line = Output::of(home.server_command(&[])).await.failed(1);
     assert!(line.contains("talktrack.db: its disk is full; make room there"), "{line}");
@@ -217,7 +219,7 @@ async fn a_first_start_on_a_full_disk_says_so_in_one_line() {
 async fn an_import_waits_for_room_and_says_so() {
     const MESSAGES: usize = 1_000;
     let home = Home::new();
-    let Some(disk) = Disk::under(&home) else { return };
+    let Some(disk) = Disk::under(&home, SMALL) else { return };
     home.serve(&[]).await.stop().await;
     disk.fill();
     let (session, user) = (Uuid::new_v4(), Uuid::new_v4());

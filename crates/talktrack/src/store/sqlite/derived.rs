@@ -1,4 +1,4 @@
-//! DerivedFile files: databases next to the main one that are built from its rows. If one is missing or
+//! Derived files: databases next to the main one that are built from its rows. If one is missing or
 //! damaged, it is rebuilt. Commits do not wait for the disk: after a power cut a derived file may be older,
 //! but it is consistent.
 
