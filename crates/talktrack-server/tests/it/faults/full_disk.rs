@@ -21,6 +21,8 @@ use crate::harness::{Client, Home, Output, Server, text, until, until_told, with
 const SMALL: u32 = 24;
 /// The size in MB of a disk that only the ballast fills, however long the test takes: the clients send less than this.
 const ROOMY: u32 = 256;
+/// The number of messages whose records take more room in the file than a batch needs.
+const ENOUGH: usize = 3_000;
 /// Clients with a pause between messages, so that the ballast fills the disk and not they.
 const UNHURRIED: Manner =
     Manner { talkers: 4, ahead: 50, pause: Duration::from_millis(2), per_session: 2_000 };
@@ -93,6 +95,10 @@ async fn full_and_free_again(stand: &Stand, size: u32, case: &str) {
     let flags = ["--log-file", log.to_str().unwrap()];
     let mut server = stand.serve(&flags).await;
     let talkers = stand.talk(UNHURRIED);
+    if stand.remote().is_some() {
+        // Only records that leave the file make room for new ones, so there must be more of them than a batch needs.
+        stand.oracle.hears(ENOUGH).await;
+    }
     for _ in 0..cut::rounds(2, 15) {
         stand.oracle.hears(100).await;
         stand.remote().inspect(|remote| remote.proxy.cut());
@@ -124,7 +130,7 @@ async fn a_full_disk_before_postgresql_is_told_by_name_and_it_goes_on_once_there
 async fn fill_with_backlog(stand: &Stand, disk: &Disk, server: &Server) -> Talkers {
     stand.remote().unwrap().proxy.cut();
     let talkers = stand.talk(Manner { talkers: 2, ..UNHURRIED });
-    stand.oracle.hears(3_000).await;
+    stand.oracle.hears(ENOUGH).await;
     fill(stand, disk, server).await;
     talkers
 }
