@@ -46,7 +46,7 @@ const CHECKPOINT_PAGES: u64 = 4_000;
 const PAGE_BYTES: u64 = 4_096;
 
 /// More than a batch needs in the WAL.
-const BATCH_BYTES: u64 = 2 << 20;
+pub(crate) const BATCH_BYTES: u64 = 2 << 20;
 
 /// How long the writing connection waits for the locks of other connections.
 pub(crate) const BUSY: Duration = Duration::from_millis(250);
@@ -195,7 +195,10 @@ fn rewrite_file(mut file: File) -> io::Result<()> {
 /// Limits the WAL so that `room` bytes are enough to checkpoint all of it into the database file, plus one batch.
 pub(crate) fn limit_wal(connection: &Connection, room: u64) -> rusqlite::Result<()> {
     let pages = (room.saturating_sub(BATCH_BYTES) / PAGE_BYTES).clamp(1, CHECKPOINT_PAGES);
-    connection.pragma_update(None, "wal_autocheckpoint", pages)
+    connection.pragma_update(None, "wal_autocheckpoint", pages)?;
+    // SQLite shortens a longer file with the first commit after a checkpoint. Without this, a WAL that grew while a reader
+    // used it would keep its space.
+    connection.pragma_update(None, "journal_size_limit", pages * PAGE_BYTES + BATCH_BYTES)
 }
 
 /// Checkpoints the WAL into the database file and truncates it. Returns false if a reader still uses the WAL.

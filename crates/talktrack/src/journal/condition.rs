@@ -56,8 +56,8 @@ impl Journal {
         let full = self.outbox.as_ref().is_some_and(|outbox| outbox.is_full(&self.books));
         self.shared.health.set_full(full);
         self.backoff.reset();
+        self.restore_reserve();
         if std::mem::take(&mut self.failing) {
-            self.reserve.grow();
             self.shared.health.set_journal_problem(None);
             self.set_store_up(true);
             tracing::info!("the journal can write again");

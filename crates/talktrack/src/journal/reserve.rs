@@ -4,7 +4,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use rusqlite::Connection;
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 use crate::database;
@@ -15,6 +17,8 @@ use crate::permissions::private_file;
 const WANTED: u64 = 20 << 20;
 /// On a small disk, the reserve takes one part in this many of the free space.
 const SHARE: u64 = 4;
+/// How often the reserve is compared with the free space.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The file that holds the space.
 #[derive(Debug)]
@@ -22,6 +26,8 @@ pub(super) struct DiskReserve {
     path: PathBuf,
     /// The size of the file in bytes.
     held: u64,
+    /// When the size was last compared with the free space.
+    checked: Instant,
 }
 
 impl DiskReserve {
@@ -29,18 +35,19 @@ impl DiskReserve {
     pub(super) fn for_database(file: &Path) -> Self {
         let path = database::sibling_path(file, "-reserve");
         let held = fs::metadata(&path).map_or(0, |found| found.len());
-        Self { path, held }
-    }
-
-    pub(super) fn held(&self) -> u64 {
-        self.held
+        Self { path, held, checked: Instant::now() }
     }
 
     /// Grows the reserve to its proper size, if the disk has that much space to spare.
     pub(super) fn grow(&mut self) {
-        let fair = WANTED.min((self.free_bytes() + self.held) / SHARE);
-        if fair > self.held {
+        let fair = self.fair_size();
+        let before = self.held;
+        if fair > before {
             self.resize(fair);
+        }
+        if self.held < before {
+            // Another process took the free space in the meantime.
+            self.resize(before);
         }
     }
 
@@ -58,6 +65,29 @@ impl DiskReserve {
             self.resize(wanted);
             wanted /= 2;
         }
+    }
+
+    /// Grows a reserve that is too small, because the disk was full earlier and has room again. Compares the sizes at most
+    /// once in [`CHECK_INTERVAL`]. Returns true if the reserve grew.
+    fn grow_if_due(&mut self) -> bool {
+        if self.checked.elapsed() < CHECK_INTERVAL {
+            return false;
+        }
+        self.checked = Instant::now();
+        let before = self.held;
+        if self.fair_size() >= before + database::BATCH_BYTES {
+            self.grow();
+        }
+        self.held > before
+    }
+
+    /// Limits the WAL so that the reserve is enough to checkpoint all of it. Without a reserve, the limit stays as it is.
+    pub(super) fn limit_wal(&self, connection: &Connection) -> rusqlite::Result<()> {
+        if self.held == 0 { Ok(()) } else { database::limit_wal(connection, self.held) }
+    }
+
+    fn fair_size(&self) -> u64 {
+        WANTED.min((self.free_bytes() + self.held) / SHARE)
     }
 
     /// Reserves this many bytes, or none if the file system cannot guarantee them.
@@ -84,6 +114,14 @@ impl DiskReserve {
 }
 
 impl Journal {
+    /// Restores a reserve that is too small since the disk was full. If the limit of the WAL cannot be adjusted, the former
+    /// limit stays.
+    pub(super) fn restore_reserve(&mut self) {
+        if self.reserve.grow_if_due() {
+            let _ = self.reserve.limit_wal(&self.connection);
+        }
+    }
+
     /// Checkpoints the WAL and truncates it. A failure is ignored: the next write then needs more space, and may fail.
     pub(super) fn checkpoint_wal(&self) {
         if let Err(error) = database::checkpoint_truncate(&self.connection) {
@@ -101,14 +139,29 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let database = dir.path().join("x.db");
         let mut reserve = DiskReserve::for_database(&database);
-        assert_eq!(reserve.held(), 0);
+        assert_eq!(reserve.held, 0);
         reserve.grow();
-        let (file, held) = (dir.path().join("x.db-reserve"), reserve.held());
+        let (file, held) = (dir.path().join("x.db-reserve"), reserve.held);
         let size = || fs::metadata(&file).map(|found| found.len()).ok();
         assert_eq!((held > 0, size()), (true, Some(held)));
         assert_eq!((reserve.release(), size()), (held, None));
         reserve.reclaim(held);
         assert_eq!(size(), Some(held));
-        assert_eq!(DiskReserve::for_database(&database).held(), held);
+        assert_eq!(DiskReserve::for_database(&database).held, held);
+    }
+
+    #[test]
+    fn a_reserve_that_lost_its_space_grows_when_the_disk_has_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut reserve = DiskReserve::for_database(&dir.path().join("x.db"));
+        reserve.grow();
+        let held = reserve.held;
+        reserve.release();
+        assert!(!reserve.grow_if_due(), "it was checked just now");
+        reserve.checked -= CHECK_INTERVAL;
+        assert!(reserve.grow_if_due());
+        assert_eq!(reserve.held, held);
+        reserve.checked -= CHECK_INTERVAL;
+        assert!(!reserve.grow_if_due(), "it has its full size");
     }
 }
