@@ -20,8 +20,10 @@ fn main() {
     println!("cargo::rustc-env=BUILD_TARGET={}", std::env::var("TARGET").unwrap_or_default());
 }
 
-/// The first twelve digits of the commit, with a `+` if files differ from it.
+/// The first twelve digits of the commit, with a `+` if files differ from it. `None` if this directory belongs to no
+/// repository or to another one: `cargo install` may unpack the crate into a directory that is under version control.
 fn commit_of_repository() -> Option<String> {
+    git(&["ls-files", "--error-unmatch", "build.rs"])?;
     let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
     // HEAD names a branch; the log of HEAD changes with each commit.
     for name in ["HEAD", "logs/HEAD", "index"] {

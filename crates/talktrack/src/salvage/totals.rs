@@ -16,7 +16,7 @@ struct KnownBooks {
 }
 
 /// The content of the new file.
-struct RowCounts {
+struct SalvagedCounts {
     messages: u64,
     sessions: u64,
     /// Number of pending messages in the journal.
@@ -42,7 +42,7 @@ pub(super) fn write_totals(
     sqlite::write_books(tx, &build_books(known.map(|known| known.books), &rows), last_seq)?;
     // The highest `seq` of the lost records is unknown, but it was not later than now.
     changes::reset(tx, last_seq.max(SystemClock.now().as_micros()))?;
-    let RowCounts { messages, sessions, waiting, all_letters, .. } = rows;
+    let SalvagedCounts { messages, sessions, waiting, all_letters, .. } = rows;
     Ok(Salvaged { messages, sessions, waiting, letters: all_letters, restored_sessions: 0, missing })
 }
 
@@ -83,9 +83,9 @@ pub(super) fn are_sound(connection: &Connection) -> rusqlite::Result<bool> {
 }
 
 /// Counts the rows. A `seq` beyond the horizon is damaged, and new records must not be numbered after it.
-fn count_rows(tx: &Transaction<'_>, horizon: Seq) -> rusqlite::Result<RowCounts> {
+fn count_rows(tx: &Transaction<'_>, horizon: Seq) -> rusqlite::Result<SalvagedCounts> {
     let count = |sql: &str| tx.query_row(sql, [], |row| row.get(0));
-    Ok(RowCounts {
+    Ok(SalvagedCounts {
         messages: count("SELECT count(*) FROM conversation_messages")?,
         sessions: count("SELECT count(*) FROM conversation_sessions")?,
         pending: count("SELECT count(message_id) FROM pending")?,
@@ -102,7 +102,7 @@ fn count_rows(tx: &Transaction<'_>, horizon: Seq) -> rusqlite::Result<RowCounts>
     })
 }
 
-fn count_losses(books: &Books, rows: &RowCounts) -> Losses {
+fn count_losses(books: &Books, rows: &SalvagedCounts) -> Losses {
     Losses {
         books_read: true,
         messages: books.rows().saturating_sub(rows.messages),
@@ -114,7 +114,7 @@ fn count_losses(books: &Books, rows: &RowCounts) -> Losses {
 
 /// Returns the new books. Lost rows leave the totals. Rows in a remote store stay in them, and are known
 /// from the old books alone.
-fn build_books(known: Option<Books>, rows: &RowCounts) -> Books {
+fn build_books(known: Option<Books>, rows: &SalvagedCounts) -> Books {
     let old = known.unwrap_or_default();
     let stored = (old.stored + rows.messages).saturating_sub(old.rows());
     let dead_lettered = old.letters_taken_out + rows.letters;

@@ -213,8 +213,8 @@ impl Threads {
                     tracing::warn!("search and stats: what is new is neither found nor counted: {error}");
                 }
             };
-            let behind = std::thread::Builder::new().name("talktrack-behind".into()).spawn(run)?;
-            self.others.lock().push(behind);
+            let projections = std::thread::Builder::new().name("talktrack-proj".into()).spawn(run)?;
+            self.others.lock().push(projections);
         }
         Ok(())
     }
