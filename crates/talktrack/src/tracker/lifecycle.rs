@@ -210,7 +210,7 @@ impl Threads {
             let (sweeper, health) = (Arc::clone(&self.sweeper), Arc::clone(&self.inner.shared.health));
             let run = move || {
                 if let Err(error) = projections::run(projections, &health, |pause| sweeper.pause(pause)) {
-                    tracing::warn!("search and stats: what is new is neither found nor counted: {error}");
+                    tracing::warn!("search and stats: new messages are neither indexed nor counted: {error}");
                 }
             };
             let behind = std::thread::Builder::new().name("talktrack-behind".into()).spawn(run)?;
