@@ -86,9 +86,7 @@ fn renew_node_id_of_copy(connection: &Connection, path: &Path) -> rusqlite::Resu
         fastrand::fill(&mut random);
         let node = uuid::Builder::from_random_bytes(random).into_uuid();
         connection.execute("UPDATE directory SET node = ?1", [node.to_string()])?;
-        tracing::warn!(
-            "this data directory is a copy or was restored: it gets a node id of its own ({node})"
-        );
+        tracing::warn!("this data directory is a copy or was restored: it gets a new node id ({node})");
     }
     connection.execute("UPDATE directory SET file = ?1", [mark]).map(drop)
 }

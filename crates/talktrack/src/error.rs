@@ -59,7 +59,9 @@ pub enum Reason {
     FilesReplaced,
     /// This process was forked from the one that opened the tracker. The threads that write exist only in the parent.
     /// Open another tracker after the fork, on a data directory of its own.
-    #[error("this process was forked from the one that opened the tracker; open another one after the fork")]
+    #[error(
+        "this process was forked from the one that opened the tracker; open a new tracker after the fork"
+    )]
     Forked,
     /// The tracker is shutting down. Use another node, or this one after its restart.
     #[error("shutting down")]
@@ -98,7 +100,7 @@ pub enum NotDurable {
     #[error("the id is taken by a message with other content; a change needs a higher revision")]
     IdConflict,
     /// A user's token can revise only messages that a user's token wrote. Do not retry.
-    #[error("a user's token revises only what a user's token wrote")]
+    #[error("a user's token can revise only messages that a user's token wrote")]
     NotTheirs,
     /// The session belongs to another user.
     #[error("the session belongs to another user")]
@@ -111,14 +113,14 @@ pub enum NotDurable {
     MetadataTooLarge,
     /// The session was deleted and accepts no more records: use another session. Or this message was deleted, and the
     /// same id is not stored again.
-    #[error("the session was deleted; nothing more of it is kept")]
+    #[error("the session was deleted; it accepts no more records")]
     Deleted,
     /// The tracker stopped before the record was on disk. Send it again.
-    #[error("talktrack stopped before it was durable")]
+    #[error("talktrack stopped before the record was durable; send it again")]
     Stopped,
     /// The receipt was awaited so late that the answer is forgotten (65,536 refusals came after it). Send the record
     /// again: its id makes that safe.
-    #[error("asked too late to know; hand it over again")]
+    #[error("the receipt was awaited too late, and the outcome is forgotten; send the record again")]
     Forgotten,
 }
 
@@ -182,8 +184,8 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// The database file is damaged, and its readable contents cannot be copied into a new file. Nothing was changed.
-    #[error("{} is damaged ({damage}), and what can be read of it cannot be saved now: {source}; nothing was changed; \
-             make room for a second file of its size beside it, and start again", path.display())]
+    #[error("{} is damaged ({damage}), and its readable content cannot be copied into a new file: {source}; nothing was changed; \
+             make room for a second file of the same size in its directory, and start again", path.display())]
     Salvage {
         /// The database file.
         path: PathBuf,

@@ -92,7 +92,7 @@ fn read_holder(file: &File) -> String {
     };
     let id = process.split(' ').next().unwrap_or_default();
     if Path::new("/proc/self").exists() && !Path::new("/proc").join(id).exists() {
-        return format!("a child process of {line}, which is gone itself");
+        return format!("a child process of {line}, which has exited");
     }
     line.to_owned()
 }

@@ -87,8 +87,8 @@ impl NotedStore {
     /// Returns the message for settings that name no remote store.
     pub fn missing_address_message(&self) -> String {
         format!(
-            "this data directory is the outbox of {}, but database_url is not set: what comes waits here and is in no list until \
-             it is (DATABASE_URL, or --database-url); to keep it all in this file from now on, stop the server and run: \
+            "this data directory is the outbox of {}, but database_url is not set: records wait here and appear in no list until \
+             it is set (DATABASE_URL, or --database-url); to make this file the store from now on, stop the server and run: \
              {REDIRECT} --local",
             self.name()
         )
@@ -97,8 +97,8 @@ impl NotedStore {
     /// Returns the message for settings that name another store, at this address.
     pub fn mismatch_message(&self, address: &str) -> String {
         format!(
-            "database_url leads to another store ({address}) than the one whose outbox this data directory is ({}): what comes \
-             waits here; set database_url back, or, to bring what waits to the new one, run: {REDIRECT}",
+            "database_url leads to another store ({address}) than the one whose outbox this data directory is ({}): records \
+             wait here; set database_url back, or, to send the waiting records to the new store, run: {REDIRECT}",
             self.name()
         )
     }

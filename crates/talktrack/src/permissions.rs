@@ -101,7 +101,7 @@ fn tighten_or_tell(path: &Path, found: &Metadata, open: &mut Vec<String>) {
         if error.kind() != io::ErrorKind::NotFound {
             let (path, mode) = (path.display(), found.mode() & 0o777);
             open.push(format!(
-                "{path} has the mode {mode:o}, and other users may read it: chmod go= it ({error})"
+                "other users may read {path} (mode {mode:o}), and its mode cannot be changed: {error}; run: chmod go= {path}"
             ));
         }
     }

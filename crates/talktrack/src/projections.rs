@@ -140,7 +140,7 @@ fn lower_priority() {
     // On other systems the call would apply to the whole process.
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, 19) {
-        tracing::debug!(%error, "the index for searching is written with the usual priority");
+        tracing::debug!(%error, "cannot lower the priority of the thread that writes the search index");
     }
 }
 
@@ -167,9 +167,9 @@ impl ProgressLog {
     fn for_search() -> Self {
         let texts = LogTexts {
             name: "search",
-            fails: "what is new cannot be found at present",
-            recovers: "what is new is found again",
-            starts: |lag| format!("the index is built, {lag} messages are to be added to it"),
+            fails: "the index is not up to date",
+            recovers: "the index is updated again",
+            starts: |lag| format!("building the index; {lag} messages to add"),
             is_done: "the index is up to date",
         };
         let lag = Some(gauge!("talktrack_search_lag_messages"));
@@ -179,9 +179,9 @@ impl ProgressLog {
     fn for_stats() -> Self {
         let texts = LogTexts {
             name: "stats",
-            fails: "what is new is not counted at present",
-            recovers: "what is new is counted again",
-            starts: |lag| format!("{lag} messages are to be counted"),
+            fails: "the statistics are not up to date",
+            recovers: "the statistics are updated again",
+            starts: |lag| format!("{lag} messages to count"),
             is_done: "everything is counted",
         };
         Self { texts, lag: None, began: None, failing: false }

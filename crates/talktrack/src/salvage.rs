@@ -65,7 +65,7 @@ fn replace_damaged(path: &Path, damage: &str) -> Result<(), OpenError> {
 fn build_file(path: &Path, damage: &str, quarantine: &Quarantine) -> io::Result<()> {
     let saved = rebuild::rebuild(&Pages::open(path)?, &quarantine.draft_path()).map_err(io::Error::other)?;
     if !saved.is_ours() && path.file_name().is_none_or(|name| name != database::FILE_NAME) {
-        return Err(io::Error::other("nothing in it is talktrack's; is it the right file?"));
+        return Err(io::Error::other("it holds no rows of talktrack; is it the right file?"));
     }
     if let Ok(broken) = std::fs::metadata(path) {
         std::fs::set_permissions(quarantine.draft_path(), broken.permissions())?;

@@ -80,7 +80,7 @@ pub enum SearchError {
     #[error("{0}")]
     NoIndex(String),
     /// The search took too long.
-    #[error("too much is to be looked through for these words; add one, or write more letters before the *")]
+    #[error("the search took too long; add a word, or write more letters before the *")]
     TooBroad,
     /// The store cannot be read.
     #[error(transparent)]

@@ -85,7 +85,7 @@ pub enum StatsError {
     #[error("{0}")]
     NotCounted(String),
     /// Too many rows would have to be counted.
-    #[error("too much happened in this range to be counted now; take a shorter one")]
+    #[error("this range has too many rows to count; choose a shorter range")]
     TooMuch,
     /// The store cannot be read.
     #[error(transparent)]

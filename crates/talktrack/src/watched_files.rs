@@ -75,7 +75,7 @@ impl WatchedFile {
         let Self { path, what, .. } = self;
         Err(format!(
             "{what} {} {became} while talktrack runs: nothing is acknowledged any more; put it back, or restart talktrack, \
-             which starts with what is there then",
+             which then uses the files that it finds",
             path.display()
         ))
     }
@@ -96,7 +96,7 @@ pub(crate) fn refuse_shared_file(file: &Path) -> Result<(), OpenError> {
     let Ok(found) = fs::metadata(file) else { return Ok(()) };
     if found.nlink() > 1 {
         return refused(format!(
-            "has {} names (hard links), so that another directory may use the same file with a log of its own; remove the \
+            "has {} names (hard links), so that another directory may use the same file with its own write-ahead log; remove the \
              others, or make it a file of its own with cp and mv",
             found.nlink()
         ));

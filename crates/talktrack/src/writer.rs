@@ -334,9 +334,11 @@ async fn end_idle_sessions(store: Arc<dyn Store>, outage: Arc<Outage>, options: 
         match store.end_idle_sessions(now.minus(idle)).await {
             Ok(0) => {}
             Ok(sessions) => {
-                tracing::warn!("{sessions} sessions of other nodes fell silent; they are now abandoned")
+                tracing::warn!(
+                    "{sessions} sessions of other nodes had no activity for too long; they are marked as abandoned"
+                )
             }
-            Err(error) => tracing::debug!(%error, "cannot look for abandoned sessions now"),
+            Err(error) => tracing::debug!(%error, "cannot look for idle sessions; trying again later"),
         }
     }
 }

@@ -208,7 +208,7 @@ async fn an_outbox_in_which_nothing_waits_follows_the_settings() {
         server.stop().await;
     }
     let log = std::fs::read_to_string(home.log_path()).unwrap();
-    assert!(log.contains("where nothing waited; it is that of"), "{log}");
+    assert!(log.contains("held no waiting records; it is now the outbox of"), "{log}");
     let server = home.serve(&[]).await;
     let mut client = Client::new(&server).await;
     client.say("in the file").await;

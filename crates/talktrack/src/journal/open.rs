@@ -65,14 +65,14 @@ fn open_file(path: &Path, purpose: Purpose<'_>) -> Result<OpenedFile, OpenError>
         let brought = adopt_outbox::adopt_outbox(&mut connection, &mut books).map_err(failed)?;
         if brought > 0 {
             tracing::warn!(
-                "{brought} records waited for a remote store, which is the store no longer; they are in this file now"
+                "{brought} records waited for a remote store that is no longer in use; they are now in this file"
             );
         }
         abandon_open_sessions(&mut connection, &mut last_seq, &books).map_err(failed)?
     };
     if abandoned > 0 {
         tracing::warn!(
-            "the last run did not end {abandoned} sessions; they are now abandoned, at their last event"
+            "{abandoned} sessions were still open when the last process ended; they are marked as abandoned at their last event"
         );
     }
     Ok(OpenedFile { connection, books, last_seq, outbox })

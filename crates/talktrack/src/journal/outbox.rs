@@ -164,7 +164,9 @@ impl Outbox {
             Ok(true) => self.answers.post(LaneReport::Wake),
             Ok(false) => {}
             // The next round tries again.
-            Err(error) => tracing::debug!(%error, "the re-send window keeps what should leave it"),
+            Err(error) => {
+                tracing::debug!(%error, "cannot remove old records from the re-send window; trying again later")
+            }
         }
     }
 
@@ -211,7 +213,7 @@ impl Outbox {
             return;
         };
         let cause = database::describe_damage(connection, &error)
-            .unwrap_or_else(|| format!("cannot read the journal back, it will be tried again: {error}"));
+            .unwrap_or_else(|| format!("cannot read the backlog in the journal; trying again: {error}"));
         if self.health.report_store_failure(BACKLOG, &cause) {
             event_log::log_failure(&cause);
         }

@@ -32,7 +32,7 @@ impl Outbox {
         for fed in self.writer().parking().fed_sessions() {
             if let Err(error) = self.feed_session(connection, fed) {
                 let session_id = fed.session_id;
-                tracing::warn!(%session_id, %error, "cannot read parked records back now");
+                tracing::warn!(%session_id, %error, "cannot read parked records; trying again later");
             }
         }
     }

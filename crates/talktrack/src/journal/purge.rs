@@ -333,7 +333,7 @@ impl Scrubber {
                 health.set_needs_scrub(false);
             }
             Ok(Turn::More | Turn::Blocked) => {}
-            Err(error) => tracing::debug!(%error, "what was deleted is overwritten later"),
+            Err(error) => tracing::debug!(%error, "cannot overwrite deleted content; trying again later"),
         }
     }
 

@@ -125,7 +125,7 @@ impl Journal {
     /// Checkpoints the WAL and truncates it. A failure is ignored: the next write then needs more space, and may fail.
     pub(super) fn checkpoint_wal(&self) {
         if let Err(error) = database::checkpoint_truncate(&self.connection) {
-            tracing::debug!(%error, "the log of the journal's file stays as long as it is");
+            tracing::debug!(%error, "cannot truncate the journal's write-ahead log");
         }
     }
 }

@@ -127,7 +127,7 @@ impl OpenIndex {
         let news = changes::read_kinds_since(&moment, &changes::INVALIDATING, before.change, MAX_CHANGES)?;
         if !news.is_gap_free {
             drop(moment);
-            tracing::info!("search: the index is of another time than the database, and is made anew");
+            tracing::info!("search: the index does not match the database; rebuilding it");
             self.index = SearchIndex::recreate(&self.file)?;
             self.reset_checkpoint()?;
             return Ok(1);

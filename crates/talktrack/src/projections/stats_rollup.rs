@@ -112,7 +112,7 @@ impl OpenRollup {
         let before = self.checkpoint;
         let news = changes::read_kinds_since(&moment, &rollup::RECOMPUTED_KINDS, before.change, MAX_CHANGES)?;
         if !news.is_gap_free {
-            tracing::info!("stats: the tallies are of another time than the database, and are made anew");
+            tracing::info!("stats: the rollup does not match the database; rebuilding it");
             drop(moment);
             self.rollup = RollupFile::recreate(&self.file)?;
             self.reset_checkpoint()?;

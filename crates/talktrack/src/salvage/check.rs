@@ -31,7 +31,7 @@ pub(super) fn find_damage(path: &Path) -> io::Result<Result<Option<String>, rusq
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let left = log.has_pages();
             return Ok(Ok(left
-                .then(|| "it is gone, only its write-ahead log is there".into())
+                .then(|| "the file is missing, only its write-ahead log exists".into())
                 .or(log.damage)));
         }
         Err(error) => return Err(error),
@@ -119,11 +119,11 @@ fn check_schema(connection: &Connection) -> rusqlite::Result<Option<String>> {
         // A database of another program, or a new one: talktrack's tables always come with a version.
         let newest = database::schema_of_version(i64::MAX)?;
         let has_ours = newest.iter().any(|object| found.contains(object));
-        return Ok(has_ours.then(|| "its schema has lost its version".into()));
+        return Ok(has_ours.then(|| "its schema version is missing".into()));
     }
     let ours = database::schema_of_version(version)?;
     if ours.iter().any(|object| !found.contains(object)) {
-        return Ok(Some("its schema is not what was written".into()));
+        return Ok(Some("its schema differs from what talktrack wrote".into()));
     }
     Ok((!totals::are_sound(connection)?).then(|| "the books cannot be read".into()))
 }

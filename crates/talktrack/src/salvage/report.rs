@@ -52,8 +52,8 @@ impl Salvaged {
     fn write_summary(&self, damage: &str, dir: &Path) -> String {
         let Self { messages, sessions, waiting, letters, .. } = self;
         format!(
-            "The database was damaged ({damage}): saved {messages} messages, {sessions} sessions, {waiting} records on their \
-             way to the store and {letters} dead letters; {}; the broken files are in {}",
+            "The database was damaged ({damage}): saved {messages} messages, {sessions} sessions, {waiting} records that \
+             wait for the store and {letters} dead letters; {}; the broken files are in {}",
             self.missing.describe(),
             dir.display()
         )
@@ -64,8 +64,8 @@ impl Salvaged {
         let mut report = self.write_summary(damage, dir);
         let _ = write!(
             report,
-            "\n\nrecords that were found and could not be read, whatever they were: {}\n\
-             sessions whose row was gone and is written again from what else tells of them: {}\n",
+            "\n\nunreadable records of all tables: {}\n\
+             sessions whose row was lost and is restored from other rows: {}\n",
             self.missing.broken_records, self.restored_sessions
         );
         for session in self.missing.incomplete.iter().take(MOST_NAMED) {
@@ -94,9 +94,13 @@ impl Losses {
         let Self { books_read, messages, pending, letters, .. } = *self;
         let known = match (messages, pending, letters) {
             (0, 0, 0) if books_read => return "nothing is known to be missing".into(),
-            (0, 0, 0) => return "how much is missing is not known, for the books could not be read".into(),
+            (0, 0, 0) => {
+                return "it is not known how much is missing, because the books could not be read".into();
+            }
             _ => {
-                format!("missing are {messages} messages, {pending} on their way and {letters} dead letters")
+                format!(
+                    "missing: {messages} messages, {pending} that waited for the store and {letters} dead letters"
+                )
             }
         };
         if books_read { known } else { format!("{known}, or more: the books could not be read") }

@@ -176,7 +176,7 @@ fn describe_damage(frames: &[Frame], wal_header: &WalHeader, wal_index: &WalInde
     let lost = wal_index.committed.max(if went_on { frames.len() } else { 0 }).saturating_sub(read);
     if lost > 0 {
         let what = if wal_header.header_intact { "a frame of its" } else { "the header of its" };
-        return Some(format!("{what} write-ahead log is broken, and SQLite would pass over {lost} frames"));
+        return Some(format!("{what} write-ahead log is broken, and SQLite would ignore {lost} frames"));
     }
     if sound < frames.len() {
         let left = frames.len() - read;
@@ -221,7 +221,7 @@ impl WalIndex {
     fn describe_missing_wal(&self) -> Option<String> {
         let lost = self.committed.saturating_sub(self.copied);
         (lost > 0)
-            .then(|| format!("its write-ahead log, which had {lost} frames that are nowhere else, is gone"))
+            .then(|| format!("its write-ahead log is missing, with {lost} frames that exist nowhere else"))
     }
 }
 

@@ -92,7 +92,7 @@ pub enum InvalidRange {
     #[error("until: must be before the last day of the year 9999")]
     Beyond,
     /// The range has too many buckets.
-    #[error("step: more than {MAX_BUCKETS} of them are in this range; take a longer step or a shorter range")]
+    #[error("step: more than {MAX_BUCKETS} steps are in this range; choose a longer step or a shorter range")]
     TooFine,
 }
 

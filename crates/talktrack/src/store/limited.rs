@@ -102,7 +102,7 @@ impl Rows for LimitedRows {
     async fn user_stats(&self, user_id: Uuid, range: &TimeRange) -> Result<Stats, StatsError> {
         match self.includes(Some(user_id)) {
             true => self.reader.user_stats(user_id, range).await,
-            false => Err(StatsError::Read(ReadError("these are the figures of another user".into()))),
+            false => Err(StatsError::Read(ReadError("the statistics belong to another user".into()))),
         }
     }
 }

@@ -374,7 +374,7 @@ impl Read for MemoryStore {
             dead_letters: 0,
             journal: 0,
             problems: odd
-                .map(|session| format!("session {} miscounts its messages", session.session_id))
+                .map(|session| format!("session {} has a wrong message count", session.session_id))
                 .collect(),
         })
     }

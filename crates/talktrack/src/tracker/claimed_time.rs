@@ -40,7 +40,7 @@ impl Inner {
             return Err(Invalid::new(field, "must not be before 1970-01-01T00:00:00Z").into());
         }
         if self.is_ahead(claimed, now) {
-            tracing::warn!(%claimed, "the {field} of a session is more than 60 s ahead; now stands for it");
+            tracing::warn!(%claimed, "the {field} of a session is more than 60 s in the future; the current time is used instead");
             return Ok(now);
         }
         Ok(claimed)

@@ -210,7 +210,7 @@ impl Threads {
             let (sweeper, health) = (Arc::clone(&self.sweeper), Arc::clone(&self.inner.shared.health));
             let run = move || {
                 if let Err(error) = projections::run(projections, &health, |pause| sweeper.pause(pause)) {
-                    tracing::warn!("search and stats: what is new is neither found nor counted: {error}");
+                    tracing::warn!("search and stats: new messages are neither indexed nor counted: {error}");
                 }
             };
             let projections = std::thread::Builder::new().name("talktrack-proj".into()).spawn(run)?;
@@ -278,7 +278,9 @@ impl Inner {
         if self.shared.health.set_files_problem(problem.clone()) {
             match problem {
                 Some(problem) => event_log::log_failure(&problem),
-                None => tracing::info!("the data directory is as it was; messages are taken again"),
+                None => {
+                    tracing::info!("the files of the data directory are back; messages are accepted again")
+                }
             }
         }
     }
@@ -307,7 +309,10 @@ fn prepare_data_dir(options: &Options, file: &Path) -> Result<(), OpenError> {
             let beside = database::sibling_path(file, suffix);
             match permissions::tighten(&beside) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!("other users may read {}: {error}", beside.display());
+                    tracing::warn!(
+                        "other users may read {}, and its mode cannot be changed: {error}",
+                        beside.display()
+                    );
                 }
                 _ => {}
             }

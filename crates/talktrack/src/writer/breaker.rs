@@ -124,7 +124,7 @@ impl Breaker {
                 let error = failures.users.values().next().map_or("", String::as_str);
                 let users = failures.users.len();
                 self.outage.report_breaker(Some(&format!(
-                    "{error} (the same for rows of {users} users: they wait until the store takes them)"
+                    "{error} (the same for rows of {users} users: they wait until the store accepts them)"
                 )));
             }
             None => self.outage.report_breaker(None),
@@ -132,7 +132,7 @@ impl Breaker {
         let warning = narrow.first().and_then(|failures| first(failures)).map(|(user, error)| {
             let user = &user.to_string()[..8];
             format!(
-                "rows of user {user}... are refused: {error} (they wait until the store takes them; rows of other users are stored)"
+                "rows of user {user}... are refused: {error} (they wait until the store accepts them; rows of other users are stored)"
             )
         });
         self.outage.set_warning(warning);

@@ -52,7 +52,7 @@ pub(super) async fn poll_deletions(claim: Arc<StoreClaim>, report: ReportSink, o
         tokio::time::sleep(pause).await;
         let begun = Instant::now();
         if let Err(error) = poller.poll_round(&journal, &claim, &report).await {
-            tracing::debug!(%error, "cannot ask now what was deleted");
+            tracing::debug!(%error, "cannot check for deletions; trying again later");
         }
         pause = options.deletions_interval.max(begun.elapsed() * 10);
     }
@@ -65,9 +65,9 @@ async fn open_journal(file: &Path) -> SqliteReader {
         match SqliteReader::open(file) {
             Ok(reader) => return reader,
             Err(error) if !std::mem::replace(&mut fails, true) => {
-                tracing::warn!(%error, "cannot read the journal to learn what was deleted; it is tried again");
+                tracing::warn!(%error, "cannot open the journal to check for deletions; trying again");
             }
-            Err(error) => tracing::debug!(%error, "still cannot read the journal to learn what was deleted"),
+            Err(error) => tracing::debug!(%error, "still cannot open the journal to check for deletions"),
         }
         tokio::time::sleep(OPEN_RETRY).await;
     }
@@ -144,7 +144,7 @@ impl DeletionPoller {
                 Err(error) => {
                     (failed, in_a_row) = (true, in_a_row + 1);
                     if !std::mem::replace(&mut self.fails, true) {
-                        tracing::warn!(%error, "cannot ask the store about some sessions whether they were deleted; it is tried again");
+                        tracing::warn!(%error, "cannot ask the store whether some sessions were deleted; trying again");
                     }
                 }
             }

@@ -53,7 +53,7 @@ impl Outage {
     /// as a failure to save.
     pub(super) fn report_failed_check(&self, cause: &str) {
         if self.note_failure(WATCH, cause) {
-            tracing::warn!("the store takes nothing at present: {cause}");
+            tracing::warn!("the store is not accepting writes: {cause}");
         }
     }
 
@@ -109,7 +109,7 @@ impl Outage {
     fn update_health(&self) {
         if self.health.snapshot().store.is_none() {
             self.metrics.store_up.set(1.0);
-            tracing::info!("the store takes messages again");
+            tracing::info!("the store accepts messages again");
         }
     }
 

@@ -86,7 +86,7 @@ impl StoreClaim {
             Some(noted) => {
                 let (old, new) = (noted.name(), found.name());
                 tracing::warn!(
-                    "this data directory was the outbox of {old}, where nothing waited; it is that of {new} now"
+                    "this data directory was the outbox of {old} and held no waiting records; it is now the outbox of {new}"
                 );
             }
             None => {}
@@ -117,7 +117,7 @@ impl StoreClaim {
         };
         let Some(noted) = unwritten else { return };
         if let Err(error) = NotedStore::note(connection, noted.id, noted.name()) {
-            tracing::debug!(%error, "cannot note the store in the data directory now");
+            tracing::debug!(%error, "cannot note the store in the data directory; trying again with the next commit");
             return;
         }
         let mut state = self.state.lock();

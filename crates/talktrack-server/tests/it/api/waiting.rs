@@ -93,7 +93,10 @@ async fn a_lone_user_who_waits_for_a_row_that_the_store_refuses_is_answered_in_t
     let answer = server.request("POST", path.as_str()).json(&body).send_patiently(60).await;
     assert!(answer.problem(504, "store_unavailable").starts_with("the message is durable"), "{answer:?}");
     let health = server.readiness(200).await;
-    assert!(health.contains("polite") && health.contains("they wait until the store takes them"), "{health}");
+    assert!(
+        health.contains("polite") && health.contains("they wait until the store accepts them"),
+        "{health}"
+    );
     assert!(!health.contains("forbidden"), "the row's words are for its owner: {health}");
     // The store accepts the next row, which proves that the earlier row was the cause.
     let body = json!({"role": "user", "content": "fine"});

@@ -243,7 +243,7 @@ async fn triggers_that_raise_or_swallow_are_named_and_cost_nothing() {
                 &ordeal,
                 &trigger(table, "swallow", "RETURN NULL"),
                 &format!(
-                    "The trigger 'swallow' of '{table}' keeps rows away without an error: mend it or drop it"
+                    "The trigger 'swallow' of '{table}' discards rows without an error: fix it or drop it"
                 ),
                 Mend::Undo(&undo("swallow")),
             )

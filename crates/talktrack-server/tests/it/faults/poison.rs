@@ -19,7 +19,7 @@ const BATCH: usize = 500;
 /// The number of the refused message in each session.
 const BAD: usize = 273;
 
-const WAITING: &str = "they wait until the store takes them";
+const WAITING: &str = "they wait until the store accepts them";
 
 /// A stand whose server has a batch to write and cannot reach the database.
 struct Eve {

@@ -65,7 +65,7 @@ pub(super) async fn read_last(client: &Client, node: Uuid, lane: usize) -> Resul
 pub(super) fn explain_guard_failure(error: Error) -> Failure {
     if error.code() == Some(&SqlState::DIVISION_BY_ZERO) {
         return Failure::changed(
-            "the database holds another delivery of this server than the last it confirmed",
+            "the database's last delivery of this server is not the last one that it confirmed",
         );
     }
     error.into()

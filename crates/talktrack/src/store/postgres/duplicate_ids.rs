@@ -68,7 +68,7 @@ pub(super) async fn resolve<'r>(
     }
     let [revised] = transaction::write(client, lane, &[Some(messages::revise_messages(&newer))]).await?;
     if revised.len() < newer.len() {
-        let otherwise = "a message was revised by somebody else at the same moment";
+        let otherwise = "another transaction revised a message at the same moment";
         return Err(hidden_rows::explain_missing_rows(client, MESSAGES, otherwise).await);
     }
     Ok(missing)

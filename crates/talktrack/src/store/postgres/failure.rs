@@ -225,7 +225,7 @@ fn describe(answer: &DbError) -> String {
             "; the user of database_url needs a policy of its own, or to own the tables (docs/supabase.md)"
         }
         "42501" => "; grant the rights to the user of database_url, or use the owner of the tables",
-        "P0001" => "; what a function of your own refuses waits until that is mended or its trigger dropped",
+        "P0001" => "; rows that your own function refuses wait until it is fixed or its trigger is dropped",
         "53100" => "; the database's disk is full",
         "25006" => "; the database is read-only: a standby, or a disk that is nearly full",
         _ => "",

@@ -29,7 +29,7 @@ pub(super) async fn explain_missing_rows(client: &Client, table: &str, otherwise
     let triggers: Result<Option<String>, Error> = query_table(client, TRIGGERS, table).await;
     match triggers {
         Ok(Some(names)) => Failure::systemic(format!(
-            "The trigger {names} of '{table}' keeps rows away without an error: mend it or drop it"
+            "The trigger {names} of '{table}' discards rows without an error: fix it or drop it"
         )),
         Ok(None) => Failure::changed(otherwise),
         Err(error) => error.into(),
@@ -42,14 +42,14 @@ pub(super) async fn explain_changed_id(client: &Client) -> Failure {
         match query_table::<String>(client, TRIGGERS, table).await {
             Ok(Some(names)) => {
                 return Failure::systemic(format!(
-                    "The trigger {names} of '{table}' changes the id, session or user of rows: mend it or drop it"
+                    "The trigger {names} of '{table}' changes the id, session or user of rows: fix it or drop it"
                 ));
             }
             Ok(None) => {}
             Err(error) => return error.into(),
         }
     }
-    Failure::changed("a trigger changed the id of a row, and is gone now")
+    Failure::changed("a trigger changed the id of a row, and has been dropped since")
 }
 
 /// Fails if a session that was not found may exist but be hidden.

@@ -157,8 +157,8 @@ pub(super) const ACCEPTED_SINCE: &str = page_of_messages!(
 /// Sessions with a wrong count: below the number of rows that talktrack wrote, or above the number of all
 /// rows. Other programs may write rows too, with or without counting them.
 pub(super) const ODD_SESSIONS: &str = "
-SELECT 'session ' || coalesce(session.session_id::text, 'without an id') || ' says ' || coalesce(session.message_count::text, 'null')
-  || ' messages, ' || coalesce(rows.total, 0) || ' are there'
+SELECT 'session ' || coalesce(session.session_id::text, 'without an id') || ' counts ' || coalesce(session.message_count::text, 'null')
+  || ' messages, but ' || coalesce(rows.total, 0) || ' are stored'
 FROM public.conversation_sessions session
 LEFT JOIN (SELECT session_id, count(*) AS total, count(seq) AS ours FROM public.conversation_messages GROUP BY session_id) rows
   USING (session_id)
@@ -178,7 +178,7 @@ pub(super) const SESSIONS_OF_USER_AT: &str = "SELECT session_id FROM public.conv
 
 pub(super) const ORPHANS: &str = "
 SELECT 'message ' || coalesce(id::text, 'without an id') || ' belongs to session ' || coalesce(session_id::text, 'null')
-  || ', which is not there'
+  || ', which does not exist'
 FROM public.conversation_messages message
 WHERE NOT EXISTS (SELECT FROM public.conversation_sessions session WHERE session.session_id = message.session_id) LIMIT 20";
 

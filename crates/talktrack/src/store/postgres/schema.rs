@@ -124,7 +124,7 @@ pub enum MigrateError {
     )]
     Rights(String),
     /// Other transactions use the tables, or another migration is running.
-    #[error("the tables were in use all the while ({0}); try again in a quieter moment")]
+    #[error("the tables are in use ({0}); try again when the database is less busy")]
     Busy(String),
     /// All other errors, with the database's own message.
     #[error("{0}")]

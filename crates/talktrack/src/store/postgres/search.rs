@@ -252,10 +252,15 @@ impl PostgresStore {
         found.await.map_err(|failure: Failure| {
             if failure.is_about_the_schema() || failure.is_about_rights() {
                 return SearchError::NoIndex(
-                    "the database has no index to search by, or keeps talktrack from it (run: talktrack doctor)".into(),
+                    "the database has no search index, or talktrack may not read it (run: talktrack doctor)"
+                        .into(),
                 );
             }
-            if failure.is_over_time() { SearchError::TooBroad } else { ReadError(failure.message().to_owned()).into() }
+            if failure.is_over_time() {
+                SearchError::TooBroad
+            } else {
+                ReadError(failure.message().to_owned()).into()
+            }
         })
     }
 }

@@ -41,7 +41,7 @@ impl PostgresStore {
         };
         let [state, stale, buckets] =
             answer.await.map_err(|failure: Failure| match stats_rollup::explain_failure(&failure) {
-                Some(why) => StatsError::NotCounted(format!("nothing is counted here: {why}")),
+                Some(why) => StatsError::NotCounted(format!("the database cannot count statistics: {why}")),
                 None => ReadError(failure.message().to_owned()).into(),
             })?;
         let state = RollupState::read(state.first()).map_err(|error| ReadError(error.to_string()))?;

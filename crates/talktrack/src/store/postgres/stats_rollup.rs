@@ -334,7 +334,7 @@ pub(super) fn parse_buckets(
     rows: &[Row],
 ) -> Result<Vec<(i64, StatsBucket)>, ReadError> {
     const UNREADABLE: &str =
-        "what was counted cannot be read; empty conversation_stats, and it is counted anew";
+        "the stored statistics cannot be read; empty conversation_stats, and talktrack counts them again";
     let stats = |row: &Row| {
         let stats = StatsBucket::from_bytes(get(row, 1)?).ok_or_else(|| ReadError(UNREADABLE.into()))?;
         Ok((get::<i64>(row, 0)? - resolution.storage_key(0), stats))

@@ -33,17 +33,20 @@ pub(super) fn audit_file(connection: &Connection) -> rusqlite::Result<Audit> {
     );
     expect(
         audit.dead_letters == letters,
-        format!("{letters} dead letters were written and not taken out, {} are there", audit.dead_letters),
+        format!("{letters} dead letters were written and not removed, but {} are stored", audit.dead_letters),
     );
     let (wanted, found) = (books.rows(), audit.messages);
-    expect(wanted == found, format!("{wanted} messages were written and not deleted, {found} are there"));
+    expect(
+        wanted == found,
+        format!("{wanted} messages were written and not deleted, but {found} are stored"),
+    );
     audit.problems.extend(find_inconsistencies(connection)?);
     // A word that another program wrote may violate a check of the schema. That is not damage.
     connection.pragma_update(None, "ignore_check_constraints", true)?;
     let integrity: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if integrity != "ok" {
         note_damage(connection, &integrity);
-        audit.problems.push(format!("SQLite finds the file damaged: {integrity}; {REMEDY}"));
+        audit.problems.push(format!("SQLite reports that the file is damaged: {integrity}; {REMEDY}"));
     }
     Ok(audit)
 }
@@ -52,10 +55,10 @@ pub(super) fn audit_file(connection: &Connection) -> rusqlite::Result<Audit> {
 /// corrupt JSON columns: the first 20 of each.
 fn find_inconsistencies(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     const QUESTIONS: [&str; 4] = [
-        "SELECT 'session ' || session_id || ' says ' || message_count || ' messages, ' || n || ' are there' FROM \
+        "SELECT 'session ' || session_id || ' counts ' || message_count || ' messages, but ' || n || ' are stored' FROM \
          (SELECT s.session_id, s.message_count, (SELECT count(*) FROM conversation_messages m WHERE m.session_id = s.session_id) n \
          FROM conversation_sessions s) WHERE message_count <> n LIMIT 20",
-        "SELECT 'message ' || id || ' belongs to session ' || session_id || ', which is not there' FROM conversation_messages m \
+        "SELECT 'message ' || id || ' belongs to session ' || session_id || ', which does not exist' FROM conversation_messages m \
          WHERE NOT EXISTS (SELECT 1 FROM conversation_sessions s WHERE s.session_id = m.session_id) LIMIT 20",
         "SELECT 'message ' || id || ' has metadata, parts or metrics that are no longer JSON' FROM conversation_messages \
          WHERE NOT (coalesce(json_valid(metadata), 1) AND coalesce(json_valid(parts), 1) AND coalesce(json_valid(metrics), 1)) LIMIT 20",

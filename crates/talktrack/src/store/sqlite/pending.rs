@@ -121,7 +121,9 @@ impl SqliteReader {
             })
             .await?;
         if messages > MOST_MESSAGES || bytes > MOST_BYTES {
-            return Err(ReadError("too much of this session waits for the store to be shown".into()));
+            return Err(ReadError(
+                "too many messages of this session wait for the store; they cannot be shown".into(),
+            ));
         }
         let sql = "SELECT seq, body, checksum FROM pending WHERE session_id = ?1 AND message_id IS NOT NULL ORDER BY seq";
         self.records_of_session(session_id, sql).await

@@ -339,7 +339,7 @@ fn part_code(part: BucketPart) -> i64 {
 fn parse_bucket(bytes: &[u8]) -> rusqlite::Result<StatsBucket> {
     let damage = || {
         let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-        rusqlite::Error::SqliteFailure(corrupt, Some("a tally cannot be read".into()))
+        rusqlite::Error::SqliteFailure(corrupt, Some("a bucket of the statistics cannot be read".into()))
     };
     StatsBucket::from_bytes(bytes).ok_or_else(damage)
 }

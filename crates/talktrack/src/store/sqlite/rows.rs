@@ -33,7 +33,7 @@ macro_rules! has_id {
 pub(super) use has_id;
 
 /// What an operator can do about damage.
-pub(super) const REMEDY: &str = "stop the server and start it again: it saves what can be read";
+pub(super) const REMEDY: &str = "restart the server, which saves what can be read";
 
 /// The columns of [`Books`], for [`books_row`].
 pub(crate) const BOOKS_COLUMNS: &str =

@@ -81,7 +81,7 @@ fn to_stats_error(connection: &Connection, rollup_path: &Path, error: &rusqlite:
         database::mark_suspect(path, &error.to_string());
         if path == rollup_path {
             return StatsError::NotCounted(
-                "what was counted is damaged, and is counted anew; try again soon".into(),
+                "the stored statistics are damaged, and are counted again; try again soon".into(),
             );
         }
     }

@@ -71,7 +71,9 @@ impl Lane {
             Ok(Comparison::Same) => self.is_checked = true,
             Ok(Comparison::Lost(held)) => self.rewind(held).await,
             Ok(Comparison::Foreign(_)) => _ = self.check_for_loss().await,
-            Err(error) => tracing::debug!(%error, "cannot compare the numbers of deliveries now"),
+            Err(error) => {
+                tracing::debug!(%error, "cannot compare the delivery numbers with the store; trying again later")
+            }
         }
     }
 
@@ -99,7 +101,7 @@ impl Lane {
     async fn rewind(&mut self, held: i64) {
         tracing::warn!(
             lane = self.number,
-            "the store has forgotten what it had confirmed; what is in the re-send window is delivered again"
+            "the store has lost records that it had confirmed; the records in the re-send window are delivered again"
         );
         (self.report)(LaneReport::Rewind { lane: self.number, after: held });
         self.lost_deletions = None;
@@ -168,8 +170,8 @@ impl LostDeletions {
 fn foreign_writer_error(lane: usize, held: i64, highest: i64) -> StoreError {
     let message = format!(
         "another server delivers under the node id of this data directory (lane {lane}: the store holds delivery {held}, this \
-         server has sent {highest}): one of the two directories is a copy of the other; restart this server, which then gets an \
-         id of its own and delivers what waits"
+         server has sent {highest}): one of the two directories is a copy of the other; restart this server, which then gets a \
+         new node id and delivers the waiting records"
     );
     StoreError::new(ErrorClass::Systemic, message)
 }

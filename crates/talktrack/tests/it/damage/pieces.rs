@@ -124,7 +124,7 @@ async fn what_is_missing_is_counted_and_leaves_the_books() {
     assert!(balanced);
     let report = std::fs::read_to_string(quarantines(&file)[0].join("report.txt")).unwrap();
     assert!(
-        report.contains(&format!("missing are {lost} messages, 0 on their way and 0 dead letters")),
+        report.contains(&format!("missing: {lost} messages, 0 that waited for the store and 0 dead letters")),
         "{report}"
     );
     assert!(report.contains(&format!("{} of {MESSAGES} messages", MESSAGES - lost)), "{report}");

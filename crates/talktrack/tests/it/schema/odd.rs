@@ -125,9 +125,9 @@ async fn a_generated_column_is_named_while_everything_waits_and_nothing_is_lost(
 #[tokio::test]
 async fn a_database_of_another_encoding_is_named_with_how_to_get_one_of_utf8() {
     for (encoding, consequence) in [
-        ("LATIN1", "a message with a character that it does not know cannot be stored"),
-        ("EUC_JP", "a message with a character that it does not know cannot be stored"),
-        ("SQL_ASCII", "what other programs write there may be no text at all"),
+        ("LATIN1", "a message with a character outside this encoding cannot be stored"),
+        ("EUC_JP", "a message with a character outside this encoding cannot be stored"),
+        ("SQL_ASCII", "other programs can store bytes that are not valid text"),
     ] {
         let database =
             Postgres::plain().database_from(&format!("template0 ENCODING '{encoding}' LOCALE 'C'"));
@@ -197,7 +197,7 @@ async fn defaults_that_do_not_wait_for_the_disk_are_named_as_a_warning() {
         for off in ["off", "false"] {
             database.psql(&format!("ALTER {target} SET synchronous_commit = {off}"));
             let problem = format!(
-                "The default of the {whose} is synchronous_commit = off: a crash forgets what was confirmed a moment before \
+                "The default of the {whose} is synchronous_commit = off: a crash can lose what was confirmed just before it \
                  (talktrack itself waits for the disk)"
             );
             assert_warned(&database, &problem).await;
@@ -215,7 +215,7 @@ async fn a_server_that_does_not_wait_for_the_disk_is_named_as_a_warning() {
     for (setting, consequence) in [
         ("fsync", "a crash of the machine can destroy the whole server"),
         ("full_page_writes", "a crash of the machine can destroy pages that were being written"),
-        ("synchronous_commit", "a crash forgets what was confirmed a moment before"),
+        ("synchronous_commit", "a crash can lose what was confirmed just before it"),
     ] {
         cluster.stop();
         cluster.start_with(&format!("{setting} = off"));

@@ -16,23 +16,23 @@ async fn policies_that_drifted_are_named_and_mended() {
         ),
         (
             "ALTER POLICY talktrack_own_sessions ON conversation_sessions USING (true)",
-            "The policy 'talktrack_own_sessions' of 'conversation_sessions' says something else",
+            "The policy 'talktrack_own_sessions' of 'conversation_sessions' differs from the schema",
         ),
         (
             "DROP POLICY talktrack_own_sessions ON conversation_sessions;
              CREATE POLICY talktrack_own_sessions ON conversation_sessions TO authenticated USING (user_id =
                (SELECT CASE WHEN auth.jwt() ->> 'sub' ~* '^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$' THEN (auth.jwt() ->> 'sub')::uuid END))",
-            "The policy 'talktrack_own_sessions' of 'conversation_sessions' says something else",
+            "The policy 'talktrack_own_sessions' of 'conversation_sessions' differs from the schema",
         ),
         (
             "DROP POLICY talktrack_chosen_session_ids ON conversation_sessions;
              CREATE POLICY talktrack_chosen_session_ids ON conversation_sessions FOR INSERT TO authenticated
                WITH CHECK (substr(session_id::text, 15, 1) <> '5')",
-            "The policy 'talktrack_chosen_session_ids' of 'conversation_sessions' says something else",
+            "The policy 'talktrack_chosen_session_ids' of 'conversation_sessions' differs from the schema",
         ),
         (
             "ALTER POLICY talktrack_messages_of_session ON conversation_messages WITH CHECK (user_id IS NOT NULL)",
-            "The policy 'talktrack_messages_of_session' of 'conversation_messages' says something else",
+            "The policy 'talktrack_messages_of_session' of 'conversation_messages' differs from the schema",
         ),
         (
             "CREATE POLICY talktrack_own_search ON conversation_search TO authenticated USING (user_id = auth.uid())",
@@ -44,7 +44,7 @@ async fn policies_that_drifted_are_named_and_mended() {
         ),
         (
             "ALTER POLICY talktrack_service_sessions ON conversation_sessions TO public",
-            "The policy 'talktrack_service_sessions' of 'conversation_sessions' says something else",
+            "The policy 'talktrack_service_sessions' of 'conversation_sessions' differs from the schema",
         ),
     ] {
         assert_mended(drift, problem).await;
@@ -115,13 +115,13 @@ async fn functions_that_drifted_are_named_and_mended() {
         ),
         (
             "ALTER FUNCTION insert_conversation_message SECURITY INVOKER",
-            "The function 'insert_conversation_message' is another one",
+            "The function 'insert_conversation_message' differs from the schema",
         ),
         (
             "DROP FUNCTION insert_conversation_message;
              CREATE FUNCTION insert_conversation_message(a uuid, b text, c text, d text, e jsonb, f uuid) RETURNS void
                LANGUAGE sql AS ''",
-            "The function 'insert_conversation_message' is another one",
+            "The function 'insert_conversation_message' differs from the schema",
         ),
         ("DROP FUNCTION auth.uid()", "Could not find the function 'auth.uid()'"),
         (

@@ -105,7 +105,7 @@ pub(super) fn change_type(table: &str, column: &Column, from: &str) -> String {
             ("-- taken as UTC; put your own time zone there\n", format!("{name} AT TIME ZONE 'UTC'"))
         }
         ("integer" | "bigint" | "smallint", "uuid") => (
-            "-- every row gets a new one; columns that refer to it have to follow\n",
+            "-- every row gets a new value; change the columns that refer to it as well\n",
             "gen_random_uuid()".to_owned(),
         ),
         _ => ("", format!("{name}::text::{to}")),

@@ -32,13 +32,12 @@ pub(super) fn migration_script(access: Option<UserAccess>) -> String {
         "7. Defaults, and values for rows that have none",
         TABLES.iter().flat_map(value_statements),
     );
-    script.add_section("8. Keys, and what refers to them", key_statements());
-    script.add_section("9. The id of this store, and what users may do", store_statements(access));
+    script.add_section("8. Keys and the foreign key", key_statements());
+    script.add_section("9. The id of this store, and the access of users", store_statements(access));
     script.add_section("10. Row-level security", policy_statements());
     script.add_section("11. Rights", TABLES.iter().flat_map(grant_statements));
     script.add_section("12. insert_conversation_message, for PostgREST", function_statements());
-    script
-        .add_section("13. What notes that something is to be counted, or was deleted", trigger_statements());
+    script.add_section("13. Triggers that mark buckets to count and record deletions", trigger_statements());
     script.add_section("14. The end", [END.to_owned()]);
     script.0
 }

@@ -120,7 +120,7 @@ pub(super) const TABLES: [Table; 10] = [
             Column::new("duration_seconds", "double precision"),
             Column::new("metadata", "jsonb").default("'{}'::jsonb"),
             Column::new("created_at", "timestamptz").default("now()"),
-            Column::new("external_id", "text").note("the caller's own id, when it is no UUID"),
+            Column::new("external_id", "text").note("the caller's own id, if it is not a UUID"),
             Column::new("status", "text")
                 .required()
                 .default("'active'")
@@ -140,10 +140,10 @@ pub(super) const TABLES: [Table; 10] = [
                 .required()
                 .default("false")
                 .fill("coalesce(this.status = 'abandoned', false)")
-                .note("true for an end that nobody spoke"),
+                .note("true if the end was inferred, not requested"),
             Column::new("last_node", "uuid")
-                .note("of the last start, update or end that was applied: the node that accepted it"),
-            Column::new("last_seq", "bigint").note("and its place in the order of that node"),
+                .note("the node that accepted the last applied start, update or end"),
+            Column::new("last_seq", "bigint").note("the place of that record in the node's order"),
             Column::new("extra", "jsonb").note("talktrack's own notes are under the key talktrack"),
         ],
     },
@@ -177,7 +177,7 @@ pub(super) const TABLES: [Table; 10] = [
                 .note("a later one of the same id replaces an earlier one"),
             Column::new("interrupted", "boolean").required().default("false"),
             Column::new("content_generated", "text")
-                .note("what the model generated, where the user cut it short"),
+                .note("what the model generated, if the user interrupted it"),
             Column::new("parts", "jsonb").note("OpenTelemetry GenAI message parts"),
             Column::new("metrics", "jsonb").note("numbers of the turn"),
             Column::new("extra", "jsonb").note("talktrack's own notes are under the key talktrack"),
@@ -188,9 +188,9 @@ pub(super) const TABLES: [Table; 10] = [
         columns: &[
             Column::new("message_id", "uuid").required().key("PRIMARY KEY"),
             Column::new("session_id", "uuid").required(),
-            Column::new("user_id", "uuid").required().note("whose session it is"),
-            Column::new("place", "bigint").required().note("its seq, or its time where it has none"),
-            Column::new("revision", "integer").required().note("of which these are the words"),
+            Column::new("user_id", "uuid").required().note("the owner of the session"),
+            Column::new("place", "bigint").required().note("the message's seq, or its time if it has none"),
+            Column::new("revision", "integer").required().note("the revision that the words are from"),
             Column::new("words", "tsvector").required(),
         ],
     },
@@ -200,9 +200,9 @@ pub(super) const TABLES: [Table; 10] = [
             Column::new("session_id", "uuid")
                 .required()
                 .key("PRIMARY KEY")
-                .note("was deleted: what comes of it later is refused"),
+                .note("a deleted session: later records of it are refused"),
             Column::new("deleted_at", "timestamptz").required().default("now()"),
-            Column::new("user_id", "uuid").note("whose it was, as far as is known: only this user learns that it was deleted"),
+            Column::new("user_id", "uuid").note("its owner, if known: only this user learns that it was deleted"),
         ],
     },
     Table {
@@ -212,17 +212,17 @@ pub(super) const TABLES: [Table; 10] = [
             Column::new("session_id", "uuid")
                 .required()
                 .constraint(", PRIMARY KEY (user_id, session_id)")
-                .note("that the user deleted without owning it, as far as was known; nil for the user as a whole"),
+                .note("a session that the user deleted without being its known owner; nil for the user as a whole"),
             Column::new("deleted_at", "timestamptz")
                 .required()
                 .default("now()")
-                .note("nil: what was accepted for the user before is refused"),
+                .note("with the nil id: records accepted for the user before are refused"),
         ],
     },
     Table {
         name: MESSAGE_DELETIONS,
         columns: &[
-            Column::new("message_id", "uuid").required().note("was deleted, and its session was not"),
+            Column::new("message_id", "uuid").required().note("a message that was deleted while its session was not"),
             Column::new("session_id", "uuid")
                 .required()
                 .constraint(", PRIMARY KEY (session_id, message_id)"),
@@ -237,14 +237,14 @@ pub(super) const TABLES: [Table; 10] = [
             Column::new("delivery", "bigint")
                 .required()
                 .constraint(", PRIMARY KEY (node, lane)")
-                .note("the last that is stored: what a server delivered after it was forgotten"),
+                .note("the last stored delivery: the database has lost what a server delivered after it"),
         ],
     },
     Table {
         name: STATS,
         columns: &[
-            Column::new("place", "bigint").required().key("PRIMARY KEY").note("of a stretch of time, by its length"),
-            Column::new("tally", "bytea").required().note("what happened in it, in figures"),
+            Column::new("place", "bigint").required().key("PRIMARY KEY").note("the number of a time bucket, by its length"),
+            Column::new("tally", "bytea").required().note("the statistics of the bucket"),
         ],
     },
     Table {
@@ -253,7 +253,7 @@ pub(super) const TABLES: [Table; 10] = [
             Column::new("id", "uuid").required().default("gen_random_uuid()").key("PRIMARY KEY"),
             Column::new("slice", "bigint")
                 .required()
-                .note("five minutes since 1970 that are to be counted anew"),
+                .note("a bucket of five minutes since 1970 that must be recomputed"),
         ],
     },
     Table {
@@ -267,7 +267,7 @@ pub(super) const TABLES: [Table; 10] = [
             Column::new("id", "uuid")
                 .required()
                 .default("gen_random_uuid()")
-                .note("by which a data directory knows whose outbox it is"),
+                .note("the id by which a data directory knows whose outbox it is"),
             Column::new(USER_ACCESS, "text")
                 .required()
                 .default("'write'")

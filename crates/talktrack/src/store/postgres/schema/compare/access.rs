@@ -62,7 +62,7 @@ fn compare_policies(catalog: &Catalog, table: &'static str, access: UserAccess) 
                 (format!("Could not find the policy '{name}' of '{table}'"), create())
             }
             Some(is) if !is_same_policy(policy, is) => {
-                (format!("The policy '{name}' of '{table}' says something else"), create())
+                (format!("The policy '{name}' of '{table}' differs from the schema"), create())
             }
             _ => continue,
         };
@@ -130,7 +130,7 @@ fn compare_function(catalog: &Catalog, access: UserAccess) -> Vec<Difference> {
         Some(is)
             if !is.sound || is.names != FUNCTION_PARAMETERS || is.body.trim() != function_body().trim() =>
         {
-            let problem = "The function 'insert_conversation_message' is another one".into();
+            let problem = "The function 'insert_conversation_message' differs from the schema".into();
             let mend = format!("{}\n{}", rights::drop_function(FUNCTION_ARGUMENTS), create());
             found.push(Difference::of_database(problem, mend));
         }

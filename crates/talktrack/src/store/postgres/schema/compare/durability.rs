@@ -20,7 +20,7 @@ pub(super) fn compare_durability(catalog: &Catalog) -> Vec<Difference> {
         let consequence = match setting.as_str() {
             "fsync" => "a crash of the machine can destroy the whole server",
             "full_page_writes" => "a crash of the machine can destroy pages that were being written",
-            _ => "a crash forgets what was confirmed a moment before",
+            _ => "a crash can lose what was confirmed just before it",
         };
         let problem = format!("The server has {setting} = off: {consequence}");
         let mend = format!("ALTER SYSTEM SET {setting} = on;\nSELECT pg_reload_conf();");
@@ -37,13 +37,13 @@ fn compare_encoding(catalog: &Catalog) -> Option<Difference> {
         return None;
     }
     let consequence = match encoding.as_str() {
-        "SQL_ASCII" => "what other programs write there may be no text at all",
-        _ => "a message with a character that it does not know cannot be stored",
+        "SQL_ASCII" => "other programs can store bytes that are not valid text",
+        _ => "a message with a character outside this encoding cannot be stored",
     };
     let problem = format!("The encoding of the database is {encoding}, not UTF8: {consequence}");
     let copy = quote_identifier(&format!("{database}_utf8"));
     let mend = format!(
-        "-- a database keeps its encoding: pg_dump this one, and restore the dump into another\n\
+        "-- the encoding of a database cannot change: pg_dump this one, and restore the dump into a new one\n\
          CREATE DATABASE {copy} ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0;"
     );
     Some(Difference::of_database(problem, mend).left_to_owner())
@@ -62,7 +62,7 @@ fn asynchronous_commit(default: &DefaultFound, database: &str) -> Difference {
         (None, false) => ("server's roles".to_owned(), "ROLE ALL".to_owned()),
     };
     let problem = format!(
-        "The default of the {whose} is synchronous_commit = off: a crash forgets what was confirmed a moment before \
+        "The default of the {whose} is synchronous_commit = off: a crash can lose what was confirmed just before it \
          (talktrack itself waits for the disk)"
     );
     Difference::of_database(problem, format!("ALTER {alter} RESET synchronous_commit;")).into_warning()

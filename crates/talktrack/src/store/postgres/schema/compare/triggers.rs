@@ -21,7 +21,7 @@ fn compare_function(catalog: &Catalog, function: &TriggerFunction) -> Option<Dif
         Some(is)
             if !is.sound || is.settings != function.settings || is.body.trim() != function.body.trim() =>
         {
-            format!("The function '{name}' is another one")
+            format!("The function '{name}' differs from the schema")
         }
         Some(_) => return None,
     };
