@@ -54,7 +54,7 @@ async fn a_kill_in_the_middle_leaves_nothing_that_the_next_start_does_not_clear_
     );
 
     let server = home.serve(&[]).await;
-    server.logged("cleared away 2 recordings").await;
+    server.logged("removed 2 recordings").await;
     assert_eq!((files(&home, session).len(), files(&home, other).len()), (1, 0));
     assert!(read(&server, &kept, "").await.body == wav(SOME), "what was kept is there");
 }

@@ -77,6 +77,6 @@ async fn an_object_store_that_is_away_is_told_to_whoever_asks_and_holds_up_nothi
         assert!(!answer.json()["detail"].as_str().unwrap().contains("127.0.0.1"), "{answer:?}");
     }
     assert_eq!(server.get("/readyz").await.status, 200, "conversations go on");
-    server.logged("audio: the store cannot be used").await;
+    server.logged("audio: the store of the recordings cannot be used").await;
     assert!(!server.log().contains("hunter2"));
 }
