@@ -96,7 +96,7 @@ async fn a_start_does_not_wait_for_the_keys_and_they_count_as_soon_as_they_are_t
     admits(&server, &project.token(&key)).await;
     let log = server.log();
     let lines = |part: &str| log.match_indices(part).map(|(at, _)| at).collect::<Vec<_>>();
-    let (listening, warned) = (lines("listening on"), lines("cannot fetch the keys"));
+    let (listening, warned) = (lines("listening on"), lines("cannot fetch the keys of users' tokens"));
     assert!(warned.len() == 1 && listening[0] < warned[0], "told once, and not before the start");
 }
 
