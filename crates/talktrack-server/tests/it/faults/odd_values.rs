@@ -144,9 +144,10 @@ async fn odd_values(stand: &Stand) {
         }
     }
     talkers.fall_silent().await;
-    judge(stand, &server).await.without_dead_letters();
+    stand.drained(&server).await;
     let left = format!("SELECT count(*) AS n FROM conversation_messages WHERE content = '{FRESH}'");
     assert_eq!(rows::number(stand, &left), 0, "all of these sessions are deleted");
+    judge(stand, &server).await.without_dead_letters();
     stand.stop(server).await;
 }
 
