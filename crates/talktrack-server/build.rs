@@ -35,8 +35,9 @@ fn commit_of_repository() -> Option<String> {
     Some(if is_clean { commit } else { commit + "+" })
 }
 
+/// Runs git, which must not refresh the index meanwhile: the next build would find it changed, and build again.
 fn git(arguments: &[&str]) -> Option<String> {
-    let output =
-        Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
+    let output = Command::new("git").arg("--no-optional-locks").args(arguments).output().ok();
+    let output = output.filter(|output| output.status.success())?;
     Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
 }
