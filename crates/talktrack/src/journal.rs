@@ -147,7 +147,7 @@ impl Journal {
         let OpenedFile { connection, books, last_seq, outbox: noted } = opened;
         let changes = changes::count(&connection).map_err(failed)?;
         reserve.grow();
-        reserve.limit_wal(&connection).map_err(failed)?;
+        reserve.limit_wal(&connection);
         let backoff = Backoff::new(Duration::from_millis(10), Duration::from_secs(1), fastrand::Rng::new());
         shared.metrics.store_up.set(1.0);
         shared.metrics.publish(&books);
@@ -264,7 +264,7 @@ impl Journal {
                 written = self.write_on_full_disk(batch, tasks);
                 database::set_secure_delete(&self.connection, true)?;
                 self.reserve.reclaim(lent);
-                self.reserve.limit_wal(&self.connection)?;
+                self.reserve.limit_wal(&self.connection);
             }
         }
         written

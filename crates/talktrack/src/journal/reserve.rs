@@ -81,9 +81,14 @@ impl DiskReserve {
         self.held > before
     }
 
-    /// Limits the WAL so that the reserve is enough to checkpoint all of it. Without a reserve, the limit stays as it is.
-    pub(super) fn limit_wal(&self, connection: &Connection) -> rusqlite::Result<()> {
-        if self.held == 0 { Ok(()) } else { database::limit_wal(connection, self.held) }
+    /// Limits the WAL so that the reserve is enough to checkpoint all of it. Without a reserve, or if the limit cannot be
+    /// set, the former limit stays: records that are committed already do not depend on it.
+    pub(super) fn limit_wal(&self, connection: &Connection) {
+        if self.held > 0
+            && let Err(error) = database::limit_wal(connection, self.held)
+        {
+            tracing::debug!(%error, "cannot limit the journal's write-ahead log");
+        }
     }
 
     fn fair_size(&self) -> u64 {
@@ -114,11 +119,10 @@ impl DiskReserve {
 }
 
 impl Journal {
-    /// Restores a reserve that is too small since the disk was full. If the limit of the WAL cannot be adjusted, the former
-    /// limit stays.
+    /// Restores a reserve that is too small since the disk was full.
     pub(super) fn restore_reserve(&mut self) {
         if self.reserve.grow_if_due() {
-            let _ = self.reserve.limit_wal(&self.connection);
+            self.reserve.limit_wal(&self.connection);
         }
     }
 

@@ -26,16 +26,22 @@ fn take_away(database: &Database, rows: &str) {
     database.psql(&format!("SET session_replication_role = replica; DELETE FROM {rows}"));
 }
 
+/// Starts a session with a message, and removes the rows of both. Returns the row of the session as it was.
+async fn take_session_away(database: &Database, node: &Node) -> SessionRow {
+    node.start(SESSION).await;
+    node.say(SESSION, "before").await;
+    node.settled().await;
+    let row = node.session(SESSION).await;
+    take_away(database, "conversation_messages");
+    take_away(database, "conversation_sessions");
+    row
+}
+
 #[tokio::test]
 async fn the_row_of_a_session_that_was_taken_away_is_written_again() {
     let database = migrated().await;
     let node = Node::at(&database.url());
-    node.start(SESSION).await;
-    node.say(SESSION, "before").await;
-    node.settled().await;
-    let before = node.session(SESSION).await;
-    take_away(&database, "conversation_messages");
-    take_away(&database, "conversation_sessions");
+    let before = take_session_away(&database, &node).await;
     node.say(SESSION, "after").await;
     node.track(Message::new(SESSION, Role::System, "without user")).await;
     assert_eq!(node.settled().await.dead_lettered, 0);
@@ -82,12 +88,7 @@ async fn what_is_told_of_a_deleted_session_beside_its_message_is_told_of_the_row
 async fn row_after(then: impl AsyncFnOnce(&Node)) -> SessionRow {
     let database = migrated().await;
     let node = Node::at(&database.url());
-    node.start(SESSION).await;
-    node.say(SESSION, "before").await;
-    node.settled().await;
-    let before = node.session(SESSION).await;
-    take_away(&database, "conversation_messages");
-    take_away(&database, "conversation_sessions");
+    let before = take_session_away(&database, &node).await;
     then(&node).await;
     assert_eq!(node.settled().await.dead_lettered, 0);
     let row = node.session(SESSION).await;
